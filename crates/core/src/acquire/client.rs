@@ -1,0 +1,271 @@
+//! The subscriber's side of the handshake: a state machine that never blocks.
+//!
+//! Invariants: nothing that came is used before `Joined` has checked it; a connection that ends before the
+//! segments came is tried again until the deadline, because a full backlog (EAGAIN), a publisher that is short of
+//! descriptors and one that has shed us all look alike, unless the record's lock says that it is dead. Every
+//! wait has a time. Driven by `ladder`, on the bus thread: `advance` when `fd` is ready or the time has come.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+
+use super::backoff::Backoff;
+use super::joined::{Joined, topic_of};
+use super::proof;
+use super::protocol::{Datagram, Fault, LONGEST, Refusal, SHARED_MEMORY, id_bytes};
+use super::verdict::Verdict;
+use crate::Error;
+use crate::bus::directory::Directory;
+use crate::bus::record::Record;
+use crate::sys::eventfd::EventFd;
+use crate::sys::fork::ForkGuarded;
+use crate::sys::scm::{self, ReceiveError, Received};
+use crate::sys::seqpacket;
+
+/// How long a whole handshake may take, its repetitions included.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A handshake in flight.
+pub(super) struct Client {
+    directory: Arc<Directory>,
+    record: Arc<Record>,
+    give_up: Instant,
+    backoff: Backoff,
+    stage: Stage,
+}
+
+enum Stage {
+    /// Not connected; at `until` it is tried (again), with the same socket if there is one.
+    Connect { socket: Option<ForkGuarded>, until: Instant },
+    /// HELLO is sent.
+    Segments { socket: ForkGuarded },
+    /// CLAIMED is sent.
+    Doorbell { socket: ForkGuarded, joined: Joined },
+    /// It has ended.
+    Over,
+}
+
+/// What `advance` leads to.
+pub(super) enum Progress {
+    /// Wait for `fd`, at most until this time.
+    Pending(Instant),
+    /// Everything is there.
+    Acquired(Joined, EventFd),
+    /// It ended in another way.
+    Left(Verdict),
+}
+
+/// One step of the machine.
+enum Turn {
+    To(Stage),
+    /// Nothing has come yet.
+    Wait(Stage),
+    Acquired(Joined, EventFd),
+}
+
+impl Client {
+    pub(super) fn new(directory: Arc<Directory>, record: Arc<Record>, now: Instant) -> Client {
+        let stage = Stage::Connect { socket: None, until: now };
+        Client { directory, record, give_up: now + PATIENCE, backoff: Backoff::new(), stage }
+    }
+
+    /// What to wait for. A socket that is not connected is not given: epoll calls it hung up, for ever.
+    pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        match &self.stage {
+            Stage::Segments { socket } | Stage::Doorbell { socket, .. } => Some(socket.as_fd()),
+            Stage::Connect { .. } | Stage::Over => None,
+        }
+    }
+
+    /// Does what can be done without waiting.
+    pub(super) fn advance(&mut self, now: Instant) -> Progress {
+        loop {
+            let turn = match std::mem::replace(&mut self.stage, Stage::Over) {
+                Stage::Connect { socket, until } if until <= now => self.connect(socket, now),
+                Stage::Segments { socket } => self.segments(socket, now),
+                Stage::Doorbell { socket, joined } => self.doorbell(socket, joined),
+                stage @ (Stage::Connect { .. } | Stage::Over) => Ok(Turn::Wait(stage)),
+            };
+            match turn {
+                Ok(Turn::To(stage)) => self.stage = stage,
+                Ok(Turn::Wait(_)) if now >= self.give_up => return Progress::Left(self.late()),
+                Ok(Turn::Wait(stage)) => {
+                    let until = match &stage {
+                        Stage::Connect { until, .. } => self.give_up.min(*until),
+                        _ => self.give_up,
+                    };
+                    self.stage = stage;
+                    return Progress::Pending(until);
+                }
+                Ok(Turn::Acquired(joined, doorbell)) => return Progress::Acquired(joined, doorbell),
+                Err(verdict) => return Progress::Left(verdict),
+            }
+        }
+    }
+
+    fn connect(&mut self, socket: Option<ForkGuarded>, now: Instant) -> Result<Turn, Verdict> {
+        let failed = |call, errno| Verdict::Fail(Error::os(call, errno, "cannot reach a publisher's socket"));
+        let socket = match socket {
+            Some(socket) => socket,
+            None => ForkGuarded::new(seqpacket::endpoint().map_err(|errno| failed("socket", errno))?),
+        };
+        let (dir, name) = (self.directory.fd(), self.record.socket_name());
+        match seqpacket::connect_at(socket.as_fd(), dir.as_fd(), self.directory.path(), OsStr::new(&name)) {
+            Ok(()) => self.hello(socket, now),
+            // The backlog is full, and poll would not tell when it no longer is.
+            Err(Errno::EAGAIN) => self.again(Some(socket), now),
+            // Nobody listens at the moment: dead, or about to announce itself once more.
+            Err(Errno::ECONNREFUSED | Errno::ENOENT | Errno::ECONNRESET) => self.again(None, now),
+            Err(errno @ (Errno::EACCES | Errno::EPERM)) => {
+                Err(Verdict::closed(errno, "its socket is not open to this user"))
+            }
+            Err(errno @ (Errno::ENAMETOOLONG | Errno::EPROTOTYPE)) => {
+                Err(Verdict::closed(errno, "its socket cannot be reached"))
+            }
+            Err(errno) => Err(failed("connect", errno)),
+        }
+    }
+
+    fn hello(&mut self, socket: ForkGuarded, now: Instant) -> Result<Turn, Verdict> {
+        match seqpacket::peer(&socket) {
+            Ok(peer) if peer.uid == self.record.uid => {}
+            Ok(peer) => {
+                return Err(corrupt(format!(
+                    "uid {} listens where uid {} announced",
+                    peer.uid, self.record.uid
+                )));
+            }
+            Err(_) => return self.again(None, now),
+        }
+        let id =
+            id_bytes(&self.record.id).ok_or_else(|| corrupt("its record has an id that is none".into()))?;
+        let hello = Datagram::Hello { id, capabilities: SHARED_MEMORY, pid: std::process::id() };
+        match scm::send(&socket, &hello.encode(), &[]) {
+            Ok(()) => Ok(Turn::To(Stage::Segments { socket })),
+            Err(_) => self.again(None, now),
+        }
+    }
+
+    fn segments(&mut self, socket: ForkGuarded, now: Instant) -> Result<Turn, Verdict> {
+        let mut buffer = [0; LONGEST];
+        let (received, datagram) = match receive(&socket, &mut buffer)? {
+            Came::Nothing => return Ok(Turn::Wait(Stage::Segments { socket })),
+            Came::End => return self.again(None, now),
+            Came::Datagram(_, Datagram::Refused { refusal: Refusal::Busy, .. }) => {
+                return self.again(None, now);
+            }
+            Came::Datagram(received, datagram) => (received, datagram),
+        };
+        let wanted = id_bytes(&self.record.id);
+        match datagram {
+            Datagram::Segments { id, capabilities }
+                if Some(id) == wanted && capabilities & SHARED_MEMORY != 0 => {}
+            other => return Err(unexpected(other)),
+        }
+        let Ok([data, control, room]) = <[OwnedFd; 3]>::try_from(received.fds) else {
+            return Err(corrupt("its segments came without their three descriptors".into()));
+        };
+        let joined = Joined::new(data, control, room, topic_of(&self.record)?)?;
+        let claimed = Datagram::Claimed { slot: joined.slot as u32 };
+        match scm::send(&socket, &claimed.encode(), &[]) {
+            Ok(()) => Ok(Turn::To(Stage::Doorbell { socket, joined })),
+            Err(_) => self.again(None, now),
+        }
+    }
+
+    fn doorbell(&mut self, socket: ForkGuarded, joined: Joined) -> Result<Turn, Verdict> {
+        let mut buffer = [0; LONGEST];
+        let (received, datagram) = match receive(&socket, &mut buffer)? {
+            Came::Nothing => return Ok(Turn::Wait(Stage::Doorbell { socket, joined })),
+            // The publisher's deadline, or its death; the slot is given back with `joined`.
+            Came::End => return self.again(None, Instant::now()),
+            Came::Datagram(received, datagram) => (received, datagram),
+        };
+        if datagram != (Datagram::Doorbell { slot: joined.slot as u32 }) {
+            return Err(unexpected(datagram));
+        }
+        let Ok([doorbell]) = <[OwnedFd; 1]>::try_from(received.fds) else {
+            return Err(corrupt("its doorbell came without its descriptor".into()));
+        };
+        let announced = joined.doorbell(topic_of(&self.record)?)?;
+        let doorbell = EventFd::from_peer(doorbell, announced.id)?;
+        joined.publisher_lives()?;
+        // If it does not arrive, the end of the connection says the same.
+        let _ = scm::send(&socket, &Datagram::Ack.encode(), &[]);
+        Ok(Turn::Acquired(joined, doorbell))
+    }
+
+    /// Once more, a little later; unless the publisher is dead.
+    fn again(&mut self, socket: Option<ForkGuarded>, now: Instant) -> Result<Turn, Verdict> {
+        proof::check(&self.directory, &self.record)?;
+        Ok(Turn::Wait(Stage::Connect { socket, until: now + self.backoff.next() }))
+    }
+
+    fn late(&self) -> Verdict {
+        let timeout = || Error::Timeout {
+            what: format!("the handshake with '{}' (process {})", self.record.service, self.record.pid),
+            milliseconds: PATIENCE.as_millis() as u64,
+        };
+        proof::check(&self.directory, &self.record).err().unwrap_or_else(|| Verdict::Fail(timeout()))
+    }
+}
+
+enum Came {
+    Nothing,
+    End,
+    Datagram(Received, Datagram),
+}
+
+fn receive(socket: &ForkGuarded, buffer: &mut [u8; LONGEST]) -> Result<Came, Verdict> {
+    let received = match scm::receive(socket, buffer) {
+        Ok(received) if received.length == 0 => return Ok(Came::End),
+        Ok(received) => received,
+        Err(ReceiveError::Os(Errno::EAGAIN)) => return Ok(Came::Nothing),
+        Err(ReceiveError::Os(Errno::ECONNRESET | Errno::EPIPE)) => return Ok(Came::End),
+        Err(ReceiveError::Os(errno)) => {
+            return Err(Verdict::Fail(Error::os(
+                "recvmsg",
+                errno,
+                "cannot receive a publisher's descriptors",
+            )));
+        }
+        Err(ReceiveError::Truncated) => {
+            return Err(corrupt("its answer is longer than any datagram of the protocol".into()));
+        }
+        Err(ReceiveError::DescriptorsLost) => {
+            return Err(corrupt(
+                "descriptors were lost on the way: too many sent, or a security module took them".into(),
+            ));
+        }
+    };
+    match Datagram::decode(&buffer[..received.length]) {
+        Ok(datagram) => Ok(Came::Datagram(received, datagram)),
+        Err(Fault::Version(theirs)) => Err(version(theirs)),
+        Err(Fault::Garbage) => Err(corrupt("its answer is no datagram of the protocol".into())),
+    }
+}
+
+fn unexpected(datagram: Datagram) -> Verdict {
+    let Datagram::Refused { refusal, version: theirs, text } = datagram else {
+        return corrupt("its answer is out of turn, or of another instance".into());
+    };
+    match refusal {
+        Refusal::Version => version(theirs),
+        Refusal::NotPermitted => Verdict::Next { code: "ERR_RINGBELL_NO_PERMISSION".into(), reason: text },
+        Refusal::NothingInCommon => Verdict::Next { code: "ERR_RINGBELL_REFUSED".into(), reason: text },
+        Refusal::Busy | Refusal::WrongInstance | Refusal::Breach | Refusal::Other => {
+            Verdict::Fail(Error::Refused { reason: text })
+        }
+    }
+}
+
+fn version(theirs: u32) -> Verdict {
+    Verdict::Fail(Error::ProtocolVersion { ours: ringbell_ring::layout::VERSION, theirs })
+}
+
+fn corrupt(what: String) -> Verdict {
+    Verdict::Fail(Error::CorruptPeer { what })
+}

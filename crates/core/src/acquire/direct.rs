@@ -1,0 +1,89 @@
+//! Direct: the publisher's descriptors are copied by the kernel, and the publisher is not involved.
+//!
+//! Invariants: pid numbers are only used in the pid namespace and boot that the record names; the record's
+//! lock is probed after the pidfd was opened (so the pidfd is its owner) and after everything was copied (so
+//! the numbers were still the announced ones); what came is checked like a stranger's. Which errno means
+//! what is FACTS of the kernel, kept in `judge` alone. Called on the bus thread; never blocks.
+
+use nix::errno::Errno;
+
+use super::joined::{Joined, topic_of};
+use super::proof;
+use super::verdict::Verdict;
+use crate::Error;
+use crate::bus::directory::Directory;
+use crate::bus::record::Record;
+use crate::sys::eventfd::EventFd;
+use crate::sys::pidfd::PidFd;
+use crate::sys::proc::myself;
+
+/// Acquires everything, or says what to do instead.
+pub(super) fn acquire(directory: &Directory, record: &Record) -> Result<(Joined, EventFd), Verdict> {
+    let topic = topic_of(record)?;
+    same_world(record)?;
+    let process = PidFd::open(record.pid).map_err(|errno| judge("pidfd_open", errno))?;
+    proof::check(directory, record)?;
+    let copy = |number| process.getfd(number).map_err(|errno| judge("pidfd_getfd", errno));
+    let (data, control, room) = (copy(topic.data.fd)?, copy(topic.control.fd)?, copy(topic.room.fd)?);
+    let acquired = Joined::new(data, control, room, topic).map_err(Verdict::Fail).and_then(|joined| {
+        let announced = joined.doorbell(topic)?;
+        let doorbell = EventFd::from_peer(copy(announced.fd)?, announced.id)?;
+        joined.publisher_lives()?;
+        Ok((joined, doorbell))
+    });
+    // What came from a process that has meanwhile gone, or closed the topic, proves nothing against it.
+    if !process.is_alive() {
+        return Err(Verdict::Gone);
+    }
+    proof::check(directory, record)?;
+    acquired
+}
+
+/// A pid means something only in its own boot and pid namespace.
+fn same_world(record: &Record) -> Result<(), Verdict> {
+    let here = myself();
+    if record.boot_id.is_empty() || record.boot_id != here.boot_id {
+        return Err(Verdict::Next {
+            code: "BOOT".into(),
+            reason: "its record is of another boot, or does not say".into(),
+        });
+    }
+    if record.pid_namespace == 0 || record.pid_namespace != here.pid_namespace {
+        let reason = "it runs in another pid namespace, where its pid number means nothing here";
+        return Err(Verdict::Next { code: "PID_NAMESPACE".into(), reason: reason.into() });
+    }
+    Ok(())
+}
+
+fn judge(call: &'static str, errno: Errno) -> Verdict {
+    match errno {
+        Errno::ENOSYS => {
+            Verdict::closed(errno, format!("{call} is not there: it needs Linux 5.6, or a filter hides it"))
+        }
+        Errno::EPERM | Errno::EACCES => Verdict::closed(
+            errno,
+            format!(
+                "{call} is not permitted: Yama, a seccomp filter, or a peer of another user; the publisher may set allowDirect"
+            ),
+        ),
+        Errno::EINVAL => Verdict::closed(errno, format!("{call} does not know that pid here")),
+        Errno::ESRCH => Verdict::Gone,
+        Errno::EBADF => Verdict::Stale,
+        errno => Verdict::Fail(Error::os(call, errno, "cannot acquire a publisher's descriptors")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_errno_has_its_meaning() {
+        let next = |errno| matches!(judge("pidfd_getfd", errno), Verdict::Next { .. });
+        assert!([Errno::ENOSYS, Errno::EPERM, Errno::EACCES, Errno::EINVAL].into_iter().all(next));
+        assert!(matches!(judge("pidfd_open", Errno::ESRCH), Verdict::Gone));
+        assert!(matches!(judge("pidfd_getfd", Errno::EBADF), Verdict::Stale));
+        let Verdict::Fail(error) = judge("pidfd_getfd", Errno::EMFILE) else { panic!() };
+        assert_eq!(error.code(), "ERR_RINGBELL_RESOURCE");
+    }
+}

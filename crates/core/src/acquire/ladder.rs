@@ -1,0 +1,249 @@
+//! The ladder: direct, then the handshake, then the stream, for one peer; automatic, or one rung by force.
+//!
+//! Invariant: `done` is called exactly once, on the bus thread, unless the bus closes first; then it is dropped.
+//! Every rung that was left is remembered with its reason. A stale record is read again once. Never
+//! blocks: `direct` is a handful of system calls, the handshake a state machine behind one descriptor.
+
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::client::{Client, Progress};
+use super::direct;
+use super::joined::{Joined, topic_of};
+use super::proof;
+use super::verdict::Verdict;
+use super::{Rung, StepDown};
+use crate::bus::thread::{Handle, Step, Thread, Token, Watched};
+use crate::bus::{Bus, Directory, Record};
+use crate::segment::PeerSegments;
+use crate::sys::eventfd::EventFd;
+use crate::{Error, Result};
+
+/// A place in a publisher's topic.
+#[derive(Debug)]
+pub(crate) struct Attachment {
+    /// The record that was used; newer than the one given if that was stale.
+    pub(crate) record: Arc<Record>,
+    /// Both segments, checked and mapped.
+    pub(crate) segments: PeerSegments,
+    /// Locked through `segments.control_own`.
+    pub(crate) slot: usize,
+    /// To be rung when there is room and the publisher waits for it.
+    pub(crate) room: EventFd,
+    /// The slot's doorbell. Never read: others sleep on it too.
+    pub(crate) doorbell: EventFd,
+    /// How it was acquired.
+    pub(crate) rung: Rung,
+    /// What was tried before.
+    pub(crate) step_downs: Vec<StepDown>,
+}
+
+/// Called with the result, on the bus thread.
+pub(crate) type Done = Box<dyn FnOnce(Result<Attachment>, &mut Thread<'_>) + Send>;
+
+/// What an acquisition needs of a bus, without keeping the bus alive.
+#[derive(Clone)]
+pub(crate) struct Acquirer {
+    directory: Arc<Directory>,
+    forced: Option<Rung>,
+}
+
+impl Acquirer {
+    /// Takes the bus's own wish for a rung, or that of `IPC_BUS_ACQUIRE`.
+    ///
+    /// # Errors
+    /// `ERR_RINGBELL_INVALID_OPTION` when the variable holds no rung.
+    pub(crate) fn new(bus: &Bus) -> Result<Acquirer> {
+        let forced = match bus.options().acquire {
+            Some(rung) => Some(rung),
+            None => Rung::from_env()?,
+        };
+        Ok(Acquirer { directory: Arc::clone(bus.dir()), forced })
+    }
+}
+
+/// Begins to attach to a topic's publisher. The result may be cancelled by removing the token.
+pub(crate) fn attach(
+    acquirer: &Acquirer,
+    record: Arc<Record>,
+    forced: Option<Rung>,
+    thread: &mut Thread<'_>,
+    done: Done,
+) -> Token {
+    let ladder = Ladder::new(acquirer.directory.clone(), record, forced.or(acquirer.forced));
+    let acquisition = Acquisition { ladder, done: Some(done), handle: thread.handle() };
+    thread.add(Box::new(acquisition), Some(Instant::now()))
+}
+
+/// The ladder as a state machine, without the thread that drives it.
+pub(super) struct Ladder {
+    directory: Arc<Directory>,
+    record: Arc<Record>,
+    /// What is still to be tried, the next one last.
+    rungs: Vec<Rung>,
+    step_downs: Vec<StepDown>,
+    reread: bool,
+    client: Option<Client>,
+}
+
+/// What `Ladder::climb` leads to.
+pub(super) enum Climb {
+    /// Wait for `fd`, at most until this time.
+    Pending(Instant),
+    Ended(Result<Box<Attachment>>),
+}
+
+impl Ladder {
+    pub(super) fn new(directory: Arc<Directory>, record: Arc<Record>, forced: Option<Rung>) -> Ladder {
+        let rungs =
+            forced.map_or_else(|| vec![Rung::Stream, Rung::Handshake, Rung::Direct], |rung| vec![rung]);
+        Ladder { directory, record, rungs, step_downs: Vec::new(), reread: false, client: None }
+    }
+
+    pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.client.as_ref()?.fd()
+    }
+
+    pub(super) fn climb(&mut self, now: Instant) -> Climb {
+        if let Err(error) = self.admissible() {
+            return Climb::Ended(Err(error));
+        }
+        loop {
+            let Some(rung) = self.rungs.last().copied() else { return Climb::Ended(Err(self.exhausted())) };
+            let verdict = match self.attempt(rung, now) {
+                Progress::Pending(until) => return Climb::Pending(until),
+                Progress::Acquired(joined, doorbell) => {
+                    return Climb::Ended(Ok(self.arrived(rung, joined, doorbell)));
+                }
+                Progress::Left(verdict) => verdict,
+            };
+            self.client = None;
+            match verdict {
+                Verdict::Next { code, reason } => {
+                    self.step_downs.push(StepDown::new(rung, code, reason));
+                    self.rungs.pop();
+                }
+                Verdict::Stale if !self.reread => {
+                    self.reread = true;
+                    match proof::reread(&self.directory, &self.record) {
+                        Ok(Some(record)) => self.record = record,
+                        Ok(None) => return Climb::Ended(Err(self.gone())),
+                        Err(error) => return Climb::Ended(Err(error)),
+                    }
+                }
+                Verdict::Stale | Verdict::Gone => return Climb::Ended(Err(self.gone())),
+                Verdict::Fail(error) => return Climb::Ended(Err(error)),
+            }
+        }
+    }
+
+    fn admissible(&self) -> Result<()> {
+        topic_of(&self.record)?;
+        let (ours, theirs) = (ringbell_ring::layout::VERSION, self.record.protocol);
+        if ours == theirs { Ok(()) } else { Err(Error::ProtocolVersion { ours, theirs }) }
+    }
+
+    fn attempt(&mut self, rung: Rung, now: Instant) -> Progress {
+        if rung != Rung::Stream && !self.record.offers.contains(&rung) {
+            let reason = "the publisher does not offer it".into();
+            return Progress::Left(Verdict::Next { code: "NOT_OFFERED".into(), reason });
+        }
+        match rung {
+            Rung::Direct => match direct::acquire(&self.directory, &self.record) {
+                Ok((joined, doorbell)) => Progress::Acquired(joined, doorbell),
+                Err(verdict) => Progress::Left(verdict),
+            },
+            Rung::Handshake => {
+                let (directory, record) = (&self.directory, &self.record);
+                let client = || Client::new(Arc::clone(directory), Arc::clone(record), now);
+                self.client.get_or_insert_with(client).advance(now)
+            }
+            Rung::Stream => {
+                let error = Error::NotBuilt { feature: "the stream rung" };
+                // Asked for by name it is its own error; at the end of the ladder, one reason among others.
+                Progress::Left(if self.step_downs.is_empty() {
+                    Verdict::Fail(error)
+                } else {
+                    Verdict::next(&error)
+                })
+            }
+        }
+    }
+
+    fn arrived(&mut self, rung: Rung, joined: Joined, doorbell: EventFd) -> Box<Attachment> {
+        let Joined { segments, slot, room } = joined;
+        let step_downs = std::mem::take(&mut self.step_downs);
+        self.client = None;
+        Box::new(Attachment {
+            record: Arc::clone(&self.record),
+            segments,
+            slot,
+            room,
+            doorbell,
+            rung,
+            step_downs,
+        })
+    }
+
+    fn exhausted(&self) -> Error {
+        let reasons =
+            self.step_downs.iter().map(|step| format!("{}: {} ({})", step.rung, step.reason, step.code));
+        Error::Acquire { service: self.record.service.clone(), reasons: reasons.collect() }
+    }
+
+    fn gone(&self) -> Error {
+        Error::PeerGone { service: self.record.service.clone() }
+    }
+}
+
+/// A ladder on the bus thread.
+struct Acquisition {
+    ladder: Ladder,
+    done: Option<Done>,
+    handle: Handle,
+}
+
+impl Watched for Acquisition {
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.ladder.fd()
+    }
+
+    fn ready(&mut self, thread: &mut Thread<'_>) -> Step {
+        match self.ladder.climb(Instant::now()) {
+            Climb::Pending(until) => Step::Again(Some(until)),
+            Climb::Ended(result) => {
+                if let Some(done) = self.done.take() {
+                    done(result.map(|attachment| *attachment), thread);
+                }
+                Step::Finished
+            }
+        }
+    }
+
+    fn failed(&mut self, error: &Error) {
+        if let Some(done) = self.done.take() {
+            // Here is no `Thread` to give; a turn of the thread's has one. When the thread has ended, `Told` is dropped.
+            let told = Told { told: Some((done, error.clone())) };
+            self.handle.add(Box::new(told), Some(Instant::now()));
+        }
+    }
+}
+
+/// Tells on the bus thread that a socket could not be waited for.
+struct Told {
+    told: Option<(Done, Error)>,
+}
+
+impl Watched for Told {
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    fn ready(&mut self, thread: &mut Thread<'_>) -> Step {
+        if let Some((done, error)) = self.told.take() {
+            done(Err(error), thread);
+        }
+        Step::Finished
+    }
+}

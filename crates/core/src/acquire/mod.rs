@@ -1,0 +1,26 @@
+//! Acquisition: from a record to mapped segments, a slot and doorbells.
+//!
+//! The ladder is direct → handshake → stream, for each peer anew; which rung was taken, and why those above
+//! were not, goes with the result. Invariants: all rungs refuse the same things (`joined`), a rung is left
+//! only for the reasons in `verdict`, resource errors go to the caller, and nothing here blocks: both
+//! sides live on the bus thread. The protocol of the handshake is in `protocol`, the publisher's side in `server`.
+
+mod backoff;
+mod client;
+mod direct;
+mod joined;
+mod ladder;
+mod proof;
+mod protocol;
+mod rung;
+mod server;
+mod session;
+#[cfg(test)]
+mod tests;
+mod verdict;
+
+pub(crate) use ladder::{Acquirer, Attachment, attach};
+pub use rung::{Rung, StepDown};
+pub(crate) use server::Server;
+
+pub use crate::sys::eventfd::EventFd;

@@ -1,0 +1,34 @@
+//! Whether the process behind a record lives: asked before and after every step that relies on it.
+//!
+//! Invariant: only the lock on the record's own file answers that; a pid never does. "No" is final for the
+//! record in hand. "Yes" is true for the moment of asking, which is why it is asked again afterwards.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use super::verdict::Verdict;
+use crate::Result;
+use crate::bus::directory::Directory;
+use crate::bus::record::Record;
+use crate::bus::scan::{Look, look};
+
+/// The record as it is on the bus now; `None` when its owner is dead or has withdrawn it.
+///
+/// # Errors
+/// When it cannot be told: descriptors ran out, or what has the record's name is not to be believed.
+pub(super) fn reread(directory: &Directory, record: &Record) -> Result<Option<Arc<Record>>> {
+    let fd = directory.fd();
+    match look(directory, fd.as_fd(), &record.file_name(), None) {
+        Look::Alive(known) => Ok(known.record),
+        Look::Dead | Look::Absent => Ok(None),
+        Look::Bad(_, error) | Look::Later(error) => Err(error),
+    }
+}
+
+/// Goes on only if the record is still there and its owner lives.
+pub(super) fn check(directory: &Directory, record: &Record) -> Result<(), Verdict> {
+    match reread(directory, record)? {
+        Some(now) if now.pid == record.pid => Ok(()),
+        _ => Err(Verdict::Gone),
+    }
+}

@@ -1,0 +1,261 @@
+//! The handshake, byte by byte: one `SOCK_SEQPACKET` connection, two steps, every number little endian.
+//!
+//! ```text
+//!  client                                             publisher (its bus thread)
+//!  connect, HELLO  ────────────────────────────────▶  peer's uid is checked before anything is sent
+//!                  ◀────────────────────────────────  SEGMENTS + 3 descriptors: data, control, room doorbell
+//!  checks, maps, locks a slot
+//!  CLAIMED         ────────────────────────────────▶  probes the slot's lock
+//!                  ◀────────────────────────────────  DOORBELL + 1 descriptor: the slot's doorbell
+//!  ACK, closes     ────────────────────────────────▶  closes
+//!  any time        ◀────────────────────────────────  REFUSED: code and text, then closes
+//! ```
+//!
+//! Every datagram has 64 bytes, REFUSED has 256; the rest of each is zero. The first 8 bytes of every
+//! datagram, and all of REFUSED, are the same in every version, so that two versions can tell each other so.
+//!
+//! ```text
+//! all       0  u32  magic, "RBHS"            REFUSED   8  u32  code (see `Refusal`)
+//!           4  u16  version                           12  u32  length of the text, at most 240
+//!           6  u16  kind, 1 to 6 as above             16  text, UTF-8
+//! HELLO     8  [16] id of the instance wanted          24  u64  capabilities   32  u32  pid, for logs only
+//! SEGMENTS  8  [16] id of the instance                 24  u64  capabilities
+//! CLAIMED   8  u32  slot      DOORBELL  8  u32  slot   ACK  nothing more
+//! ```
+//!
+//! A datagram of another length, magic or kind, or one that is out of turn, ends the connection.
+
+use ringbell_ring::layout::VERSION;
+
+/// Bytes of every datagram but REFUSED.
+pub(super) const LENGTH: usize = 64;
+/// Bytes of REFUSED, and of the buffer that a client needs.
+pub(super) const LONGEST: usize = 256;
+/// Capability: segments and doorbells by descriptor. The only one so far.
+pub(super) const SHARED_MEMORY: u64 = 1;
+
+const MAGIC: u32 = u32::from_le_bytes(*b"RBHS");
+const TEXT: usize = 16;
+
+/// Why a publisher says no.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(super) enum Refusal {
+    /// Another version of the protocol; the datagram's own version is the publisher's.
+    Version = 1,
+    /// Not for this user.
+    NotPermitted = 2,
+    /// Try again: too many at once, or no descriptors to be had at the moment.
+    Busy = 3,
+    /// Another instance listens here than the one wanted.
+    WrongInstance = 4,
+    /// A datagram broke the protocol, or claimed a slot without its lock.
+    Breach = 5,
+    /// Nothing in common: no capability that both have.
+    NothingInCommon = 6,
+    /// A code that this version does not know.
+    Other = 0,
+}
+
+/// A datagram, understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Datagram {
+    Hello { id: [u8; 16], capabilities: u64, pid: u32 },
+    Segments { id: [u8; 16], capabilities: u64 },
+    Claimed { slot: u32 },
+    Doorbell { slot: u32 },
+    Ack,
+    Refused { refusal: Refusal, version: u32, text: String },
+}
+
+/// Why a datagram was not understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// None of ours: dropped without an answer.
+    Garbage,
+    /// Ours, of another version.
+    Version(u32),
+}
+
+impl Datagram {
+    /// The bytes to send.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![0; if matches!(self, Datagram::Refused { .. }) { LONGEST } else { LENGTH }];
+        put(&mut bytes, 0, &MAGIC.to_le_bytes());
+        put(&mut bytes, 4, &(VERSION as u16).to_le_bytes());
+        put(&mut bytes, 6, &self.kind().to_le_bytes());
+        match self {
+            Datagram::Hello { id, capabilities, pid } => {
+                put(&mut bytes, 8, id);
+                put(&mut bytes, 24, &capabilities.to_le_bytes());
+                put(&mut bytes, 32, &pid.to_le_bytes());
+            }
+            Datagram::Segments { id, capabilities } => {
+                put(&mut bytes, 8, id);
+                put(&mut bytes, 24, &capabilities.to_le_bytes());
+            }
+            Datagram::Claimed { slot } | Datagram::Doorbell { slot } => {
+                put(&mut bytes, 8, &slot.to_le_bytes())
+            }
+            Datagram::Ack => {}
+            Datagram::Refused { refusal, text, .. } => {
+                let end = (0..=text.len().min(LONGEST - TEXT))
+                    .rev()
+                    .find(|end| text.is_char_boundary(*end))
+                    .unwrap_or(0);
+                put(&mut bytes, 8, &(*refusal as u32).to_le_bytes());
+                put(&mut bytes, 12, &(end as u32).to_le_bytes());
+                put(&mut bytes, TEXT, &text.as_bytes()[..end]);
+            }
+        }
+        bytes
+    }
+
+    /// Understands what came. Never believes a length, and leaves nothing in a text that could move a terminal's cursor.
+    pub(super) fn decode(bytes: &[u8]) -> Result<Datagram, Fault> {
+        if bytes.len() < 8 || number::<4>(bytes, 0) != u64::from(MAGIC) {
+            return Err(Fault::Garbage);
+        }
+        let (version, kind) = (number::<2>(bytes, 4) as u32, number::<2>(bytes, 6) as u16);
+        if kind == 6 && bytes.len() == LONGEST {
+            return Ok(Datagram::Refused {
+                refusal: Refusal::of(number::<4>(bytes, 8) as u32),
+                version,
+                text: text(&bytes[TEXT..], number::<4>(bytes, 12) as usize),
+            });
+        }
+        if version != VERSION {
+            return Err(Fault::Version(version));
+        }
+        if bytes.len() != LENGTH {
+            return Err(Fault::Garbage);
+        }
+        let mut id = [0; 16];
+        id.copy_from_slice(&bytes[8..24]);
+        let (capabilities, slot) = (number::<8>(bytes, 24), number::<4>(bytes, 8) as u32);
+        match kind {
+            1 => Ok(Datagram::Hello { id, capabilities, pid: number::<4>(bytes, 32) as u32 }),
+            2 => Ok(Datagram::Segments { id, capabilities }),
+            3 => Ok(Datagram::Claimed { slot }),
+            4 => Ok(Datagram::Doorbell { slot }),
+            5 => Ok(Datagram::Ack),
+            _ => Err(Fault::Garbage),
+        }
+    }
+
+    fn kind(&self) -> u16 {
+        match self {
+            Datagram::Hello { .. } => 1,
+            Datagram::Segments { .. } => 2,
+            Datagram::Claimed { .. } => 3,
+            Datagram::Doorbell { .. } => 4,
+            Datagram::Ack => 5,
+            Datagram::Refused { .. } => 6,
+        }
+    }
+}
+
+impl Refusal {
+    fn of(code: u32) -> Refusal {
+        use Refusal::{Breach, Busy, NotPermitted, NothingInCommon, Other, Version, WrongInstance};
+        [Version, NotPermitted, Busy, WrongInstance, Breach, NothingInCommon]
+            .into_iter()
+            .find(|refusal| *refusal as u32 == code)
+            .unwrap_or(Other)
+    }
+}
+
+/// The 16 bytes of an instance's id of 32 hex digits.
+pub(super) fn id_bytes(id: &str) -> Option<[u8; 16]> {
+    let digits = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    digits.then(|| u128::from_str_radix(id, 16).ok())?.map(u128::to_be_bytes)
+}
+
+fn put(bytes: &mut [u8], at: usize, what: &[u8]) {
+    bytes[at..at + what.len()].copy_from_slice(what);
+}
+
+fn number<const SIZE: usize>(bytes: &[u8], at: usize) -> u64 {
+    bytes[at..at + SIZE].iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
+fn text(bytes: &[u8], length: usize) -> String {
+    let lossy = String::from_utf8_lossy(&bytes[..length.min(bytes.len())]);
+    lossy.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn all() -> Vec<Datagram> {
+        vec![
+            Datagram::Hello { id: [7; 16], capabilities: SHARED_MEMORY, pid: 42 },
+            Datagram::Segments { id: [9; 16], capabilities: u64::MAX },
+            Datagram::Claimed { slot: 3 },
+            Datagram::Doorbell { slot: 1023 },
+            Datagram::Ack,
+            Datagram::Refused { refusal: Refusal::Busy, version: VERSION, text: "später".into() },
+        ]
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        for datagram in all() {
+            assert_eq!(Datagram::decode(&datagram.encode()), Ok(datagram));
+        }
+    }
+
+    #[test]
+    fn the_bytes_are_those_of_the_page() {
+        let bytes = Datagram::Hello { id: [0xab; 16], capabilities: 1, pid: 0x0102 }.encode();
+        assert_eq!(&bytes[..8], b"RBHS\x01\0\x01\0");
+        assert_eq!((&bytes[8..24], bytes[24], &bytes[32..34]), (&[0xab; 16][..], 1, &[2, 1][..]));
+        assert_eq!(bytes.len(), 64);
+    }
+
+    #[test]
+    fn another_version_is_named_and_its_refusal_understood() {
+        let mut hello = all()[0].encode();
+        hello[4] = 9;
+        assert_eq!(Datagram::decode(&hello), Err(Fault::Version(9)));
+        assert_eq!(Datagram::decode(&hello[..8]), Err(Fault::Version(9)));
+        let mut refused = all()[5].encode();
+        refused[4] = 9;
+        assert!(matches!(Datagram::decode(&refused), Ok(Datagram::Refused { version: 9, .. })));
+    }
+
+    #[test]
+    fn a_long_text_is_cut_at_a_character() {
+        let text = "ä".repeat(200);
+        let refused = Datagram::Refused { refusal: Refusal::Breach, version: VERSION, text };
+        let Ok(Datagram::Refused { text, .. }) = Datagram::decode(&refused.encode()) else { panic!() };
+        assert_eq!(text, "ä".repeat(120));
+    }
+
+    #[test]
+    fn ids_are_32_hex_digits() {
+        assert_eq!(id_bytes("000102030405060708090a0b0c0d0e0f").unwrap()[15], 15);
+        assert_eq!(id_bytes("+0102030405060708090a0b0c0d0e0f"), None);
+        assert_eq!(id_bytes("ä"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_are_too_strange(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = Datagram::decode(&bytes);
+        }
+
+        #[test]
+        fn no_body_is_too_strange(kind in 0u8..9, long: bool, body in proptest::collection::vec(any::<u8>(), 248)) {
+            let mut bytes = b"RBHS\x01\0".to_vec();
+            bytes.extend([kind, 0]);
+            bytes.extend(&body);
+            bytes.truncate(if long { LONGEST } else { LENGTH });
+            if let Ok(Datagram::Refused { text, .. }) = Datagram::decode(&bytes) {
+                prop_assert!(text.chars().all(|c| !c.is_control()));
+            }
+        }
+    }
+}

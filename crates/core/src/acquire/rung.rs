@@ -1,0 +1,97 @@
+//! The rungs of the ladder, by name, and why one was not taken.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// A way to get a peer's descriptors, or to do without them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rung {
+    /// `pidfd_getfd`: no round trip, the publisher is not involved.
+    Direct,
+    /// A Unix socket and `SCM_RIGHTS`.
+    Handshake,
+    /// No shared memory: the bytes travel over the Unix socket.
+    Stream,
+}
+
+impl Rung {
+    /// The name in options, records and `IPC_BUS_ACQUIRE`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Rung::Direct => "direct",
+            Rung::Handshake => "handshake",
+            Rung::Stream => "stream",
+        }
+    }
+
+    /// Reads an option's value: a rung to force, or `auto` for the ladder.
+    ///
+    /// # Errors
+    /// `ERR_RINGBELL_INVALID_OPTION` for any other word.
+    pub fn parse_option(value: &str) -> Result<Option<Rung>> {
+        if value == "auto" { Ok(None) } else { value.parse().map(Some) }
+    }
+
+    /// The rung that `IPC_BUS_ACQUIRE` forces; none when it is unset, empty or `auto`.
+    ///
+    /// # Errors
+    /// `ERR_RINGBELL_INVALID_OPTION` for a word that is no rung.
+    pub fn from_env() -> Result<Option<Rung>> {
+        match std::env::var("IPC_BUS_ACQUIRE") {
+            Ok(value) if !value.is_empty() => Rung::parse_option(&value),
+            _ => Ok(None),
+        }
+    }
+}
+
+impl fmt::Display for Rung {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Rung {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Rung> {
+        [Rung::Direct, Rung::Handshake, Rung::Stream].into_iter().find(|rung| rung.name() == text).ok_or_else(
+            || Error::InvalidOption {
+                option: "acquire",
+                value: text.to_owned(),
+                rule: "'auto', 'direct', 'handshake' or 'stream'".into(),
+            },
+        )
+    }
+}
+
+/// A rung that was tried before the one that was taken, and why it was left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct StepDown {
+    /// The rung.
+    pub rung: Rung,
+    /// The error's code, or the errno's name where the kernel said no.
+    pub code: String,
+    /// A sentence.
+    pub reason: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_back() {
+        for rung in [Rung::Direct, Rung::Handshake, Rung::Stream] {
+            assert_eq!(rung.name().parse::<Rung>().unwrap(), rung);
+            assert_eq!(serde_json::to_string(&rung).unwrap(), format!("\"{rung}\""));
+        }
+        assert_eq!(Rung::parse_option("auto").unwrap(), None);
+        assert_eq!(Rung::parse_option("Direct").unwrap_err().code(), "ERR_RINGBELL_INVALID_OPTION");
+    }
+}

@@ -1,0 +1,157 @@
+//! The publisher's side of one handshake.
+//!
+//! Invariants: nothing is sent before the peer's uid was checked; a request is always read before the
+//! connection is closed in order, and a reply is followed by a wait for ACK or the end, so that no honest
+//! client sees a reset; descriptors that a client sends are never taken in; one deadline bounds it all.
+//! Driven by `server`: `advance` when its socket is readable or the time has come.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use ringbell_ring::layout::{SLOTS_PER_DOORBELL, VERSION};
+
+use super::protocol::{Datagram, Fault, LENGTH, Refusal, SHARED_MEMORY};
+use super::server::Terms;
+use crate::sys::fork::ForkGuarded;
+use crate::sys::scm::{self, ReceiveError};
+use crate::sys::seqpacket;
+
+/// How long a client may take for all of it.
+pub(super) const DEADLINE: Duration = Duration::from_secs(2);
+/// When to try again what the kernel would not send at the moment.
+const RETRY: Duration = Duration::from_millis(20);
+
+/// One accepted connection.
+pub(super) struct Session {
+    /// Not in a forked child: an epoll forgets a socket only when its last copy is closed.
+    socket: ForkGuarded,
+    stage: Stage,
+    permitted: bool,
+    accepted: Instant,
+}
+
+enum Stage {
+    /// Nothing has come yet.
+    Hello,
+    /// SEGMENTS is sent.
+    Claimed,
+    /// A reply that could not be sent yet, for want of room for descriptors in flight.
+    Owing { reply: Reply, next: Instant },
+    /// The last reply is sent: waits for ACK, or for the client to close.
+    Farewell,
+}
+
+#[derive(Clone, Copy)]
+enum Reply {
+    /// To a client that asked for this instance.
+    Segments([u8; 16]),
+    /// Of this slot.
+    Doorbell(u32),
+}
+
+/// What `advance` leads to.
+pub(super) enum Fate {
+    /// Wait for the socket, at most until `Session::until`.
+    Open,
+    Finished,
+}
+
+impl Session {
+    pub(super) fn new(socket: OwnedFd, terms: &Terms, now: Instant) -> Session {
+        seqpacket::refuse_rights(socket.as_fd());
+        let permitted = seqpacket::peer(&socket).is_ok_and(|peer| terms.permits(peer.uid));
+        Session { socket: ForkGuarded::new(socket), stage: Stage::Hello, permitted, accepted: now }
+    }
+
+    /// Since when it has said nothing at all, if it has not.
+    pub(super) fn silent_since(&self) -> Option<Instant> {
+        matches!(self.stage, Stage::Hello).then_some(self.accepted)
+    }
+
+    pub(super) fn advance(&mut self, terms: &Terms, now: Instant) -> Fate {
+        if now >= self.accepted + DEADLINE {
+            return Fate::Finished;
+        }
+        if let Stage::Owing { reply, next } = self.stage
+            && next <= now
+            && !self.reply(reply, terms, now)
+        {
+            return Fate::Finished;
+        }
+        loop {
+            let mut buffer = [0; LENGTH];
+            match scm::receive_plain(&self.socket, &mut buffer) {
+                Err(ReceiveError::Os(Errno::EAGAIN)) => return Fate::Open,
+                Ok(length) if length > 0 && self.hear(&buffer[..length], terms, now) => {}
+                // The end, an error, a datagram that is too long, or descriptors that nobody asked for.
+                _ => return Fate::Finished,
+            }
+        }
+    }
+
+    /// When it is to be called at the latest.
+    pub(super) fn until(&self) -> Instant {
+        let deadline = self.accepted + DEADLINE;
+        if let Stage::Owing { next, .. } = self.stage { next.min(deadline) } else { deadline }
+    }
+
+    /// Takes one datagram; false ends the connection.
+    fn hear(&mut self, bytes: &[u8], terms: &Terms, now: Instant) -> bool {
+        if matches!(self.stage, Stage::Farewell) {
+            return false;
+        }
+        if !self.permitted {
+            return self
+                .refuse(Refusal::NotPermitted, "this topic is for processes of its publisher's own user");
+        }
+        match (&self.stage, Datagram::decode(bytes)) {
+            (Stage::Hello, Ok(Datagram::Hello { id, .. })) if !terms.is_instance(id) => {
+                self.refuse(Refusal::WrongInstance, "another instance listens here")
+            }
+            (Stage::Hello, Ok(Datagram::Hello { capabilities, .. })) if capabilities & SHARED_MEMORY == 0 => {
+                self.refuse(Refusal::NothingInCommon, "this publisher only has shared memory to offer")
+            }
+            (Stage::Hello, Ok(Datagram::Hello { id, .. })) => self.reply(Reply::Segments(id), terms, now),
+            (Stage::Hello, Err(Fault::Version(theirs))) => self
+                .refuse(Refusal::Version, &format!("this publisher speaks version {VERSION}, not {theirs}")),
+            (Stage::Claimed, Ok(Datagram::Claimed { slot })) => {
+                if terms.is_claimed(slot) {
+                    self.reply(Reply::Doorbell(slot), terms, now)
+                } else {
+                    self.refuse(Refusal::Breach, "a slot was claimed without its lock")
+                }
+            }
+            _ => false,
+        }
+    }
+
+    /// Sends a reply, now or in a while; false when the client is gone.
+    fn reply(&mut self, reply: Reply, terms: &Terms, now: Instant) -> bool {
+        let (datagram, fds, stage) = match reply {
+            Reply::Segments(id) => {
+                let datagram = Datagram::Segments { id, capabilities: SHARED_MEMORY };
+                (datagram, terms.segments(), Stage::Claimed)
+            }
+            Reply::Doorbell(slot) => {
+                let doorbell = terms.doorbell(slot as usize / SLOTS_PER_DOORBELL);
+                (Datagram::Doorbell { slot }, doorbell.into_iter().collect(), Stage::Farewell)
+            }
+        };
+        match scm::send(&self.socket, &datagram.encode(), &fds) {
+            Ok(()) => self.stage = stage,
+            // This user has too many descriptors in flight, or the kernel is short of memory: others will finish.
+            Err(Errno::ETOOMANYREFS | Errno::EAGAIN | Errno::ENOMEM | Errno::ENOBUFS) => {
+                self.stage = Stage::Owing { reply, next: now + RETRY };
+            }
+            Err(_) => return false,
+        }
+        true
+    }
+
+    fn refuse(&mut self, refusal: Refusal, text: &str) -> bool {
+        self.stage = Stage::Farewell;
+        let refused = Datagram::Refused { refusal, version: VERSION, text: text.to_owned() };
+        scm::send(&self.socket, &refused.encode(), &[]).is_ok()
+    }
+}

@@ -1,0 +1,43 @@
+//! How a rung ends when it does not succeed, and what that means for the ladder.
+
+use nix::errno::Errno;
+
+use super::{Rung, StepDown};
+use crate::Error;
+
+/// Why a rung was left.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    /// Not this way; the next rung may work.
+    Next { code: String, reason: String },
+    /// The record no longer says what the process has: read it again, once.
+    Stale,
+    /// The publisher is dead.
+    Gone,
+    /// No rung would change it: a resource ran out, the peer broke a rule, all slots are taken.
+    Fail(Error),
+}
+
+impl Verdict {
+    /// A rung that the kernel's answer closes.
+    pub(super) fn closed(errno: Errno, reason: impl Into<String>) -> Verdict {
+        Verdict::Next { code: format!("{errno:?}"), reason: reason.into() }
+    }
+
+    /// A rung that an error closes.
+    pub(super) fn next(error: &Error) -> Verdict {
+        Verdict::Next { code: error.code().into(), reason: error.to_string() }
+    }
+}
+
+impl From<Error> for Verdict {
+    fn from(error: Error) -> Verdict {
+        Verdict::Fail(error)
+    }
+}
+
+impl StepDown {
+    pub(super) fn new(rung: Rung, code: impl Into<String>, reason: impl Into<String>) -> StepDown {
+        StepDown { rung, code: code.into(), reason: reason.into() }
+    }
+}

@@ -1,0 +1,145 @@
+//! Hearing of deaths: a pidfd for each announcing process, and a slow pass over the locks of those that cannot have one.
+//!
+//! Invariant: a pidfd only says when to look; the lock alone says who is dead. A pid is used only if the record comes from this
+//! boot and this pid namespace. At most a quarter of the descriptor limit goes into pidfds. Called by the registry.
+
+use std::collections::{HashMap, HashSet};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use super::record::Record;
+use super::thread::{REGISTRY_BASE, Thread};
+use crate::sys::pidfd::PidFd;
+use crate::sys::proc;
+
+/// Readiness numbers of pidfds: this and the pid.
+pub(super) const PIDFD_BASE: u64 = REGISTRY_BASE + (1 << 40);
+/// How often locks are probed when there is no better way to hear of a death.
+const PASS: Duration = Duration::from_secs(1);
+/// A pass over very many locks happens less often, so that it takes at most a hundredth of the time.
+const SHARE: u32 = 100;
+
+struct Watched {
+    pidfd: PidFd,
+    names: HashSet<String>,
+}
+
+/// Who would tell us of which record's death.
+#[derive(Default)]
+pub(super) struct Deaths {
+    processes: HashMap<u32, Watched>,
+    pids: HashMap<String, u32>,
+    /// Without a pidfd: probed now and then.
+    probed: HashSet<String>,
+    /// When the next pass is due, while there is anything to probe.
+    pub(super) next_pass: Option<Instant>,
+}
+
+impl Deaths {
+    /// Cares for a record that was just found alive. Probe its lock again afterwards: between the first probe and
+    /// the opening of the pidfd its process may have died and its pid may be another's.
+    pub(super) fn watch(&mut self, name: &str, record: &Record, thread: &Thread<'_>) {
+        if self.probed.contains(name) || self.pids.get(name) == Some(&record.pid) {
+            return;
+        }
+        self.forget(name, thread);
+        let myself = proc::myself();
+        if same_pids(record, &myself) {
+            if record.pid == myself.pid {
+                // Nobody who could hear of it survives.
+                return;
+            }
+            if self.watch_process(record.pid, thread) {
+                self.pids.insert(name.to_owned(), record.pid);
+                if let Some(watched) = self.processes.get_mut(&record.pid) {
+                    watched.names.insert(name.to_owned());
+                }
+                return;
+            }
+        }
+        self.probe_later(name);
+    }
+
+    /// Leaves a record to the slow pass.
+    pub(super) fn probe_later(&mut self, name: &str) {
+        self.probed.insert(name.to_owned());
+        self.next_pass.get_or_insert_with(|| Instant::now() + PASS);
+    }
+
+    fn watch_process(&mut self, pid: u32, thread: &Thread<'_>) -> bool {
+        if self.processes.contains_key(&pid) {
+            return true;
+        }
+        if self.processes.len() as u64 >= proc::descriptor_limit() / 4 {
+            return false;
+        }
+        // Any errno means the same here: no such call, not allowed, no descriptors, or gone (which the lock will tell).
+        let Ok(pidfd) = PidFd::open(pid) else { return false };
+        if thread.epoll().watch(pidfd.as_fd(), PIDFD_BASE + u64::from(pid)).is_err() {
+            return false;
+        }
+        self.processes.insert(pid, Watched { pidfd, names: HashSet::new() });
+        true
+    }
+
+    /// The pidfd of this number is readable: the records of that process, which are no longer watched.
+    pub(super) fn died(&mut self, number: u64, thread: &Thread<'_>) -> Vec<String> {
+        let pid = u32::try_from(number - PIDFD_BASE).unwrap_or(0);
+        let Some(watched) = self.processes.remove(&pid) else { return Vec::new() };
+        thread.epoll().forget(watched.pidfd.as_fd());
+        let mut names: Vec<String> = watched.names.into_iter().collect();
+        names.sort_unstable();
+        for name in &names {
+            self.pids.remove(name);
+        }
+        names
+    }
+
+    /// The records whose locks are to be probed now.
+    pub(super) fn due(&mut self) -> Vec<String> {
+        self.probed.iter().cloned().collect()
+    }
+
+    /// A pass over the locks took this long.
+    pub(super) fn passed(&mut self, took: Duration) {
+        let pause = PASS.max(took.saturating_mul(SHARE));
+        self.next_pass = (!self.probed.is_empty()).then(|| Instant::now() + pause);
+    }
+
+    /// The record is gone.
+    pub(super) fn forget(&mut self, name: &str, thread: &Thread<'_>) {
+        self.probed.remove(name);
+        if self.probed.is_empty() {
+            self.next_pass = None;
+        }
+        let Some(pid) = self.pids.remove(name) else { return };
+        if let Some(watched) = self.processes.get_mut(&pid) {
+            watched.names.remove(name);
+            if watched.names.is_empty() {
+                thread.epoll().forget(watched.pidfd.as_fd());
+                self.processes.remove(&pid);
+            }
+        }
+    }
+
+    /// Nothing is watched any more.
+    pub(super) fn clear(&mut self, thread: &Thread<'_>) {
+        for (_, watched) in self.processes.drain() {
+            thread.epoll().forget(watched.pidfd.as_fd());
+        }
+        *self = Deaths::default();
+    }
+
+    /// How many processes are watched, and how many records are only probed.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.processes.len(), self.probed.len())
+    }
+}
+
+/// Whether the record's pid means the same process here as there.
+fn same_pids(record: &Record, myself: &proc::Myself) -> bool {
+    !myself.boot_id.is_empty()
+        && myself.pid_namespace != 0
+        && record.boot_id == myself.boot_id
+        && record.pid_namespace == myself.pid_namespace
+}

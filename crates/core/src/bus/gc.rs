@@ -1,0 +1,161 @@
+//! gc: removing what dead processes left. Anybody may call it, any number at once, at any time.
+//!
+//! Invariant: a name is removed only if the file it led to has no owner's lock, and it still leads to that very file: a file that
+//! was replaced is another one, and alive. The lock is probed, never taken, so a stranger who holds a read lock hinders nobody. A
+//! socket goes before its record, so that a gc that dies half-way leaves a record that names the rest.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::AtFlags;
+use nix::sys::stat::{SFlag, fstatat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+use serde::Serialize;
+
+use super::directory::Directory;
+use super::record::{RecordName, socket_name, valid_id};
+use super::scan::{Opened, names, still_named, unbelievable};
+use crate::error::Result;
+use crate::sys::tmpfile::TEMPORARY;
+use crate::sys::{lock, seqpacket};
+
+const TRIES: usize = 8;
+
+/// What a gc did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct GcReport {
+    /// Records of living instances, left alone.
+    pub alive: usize,
+    /// Records removed.
+    pub records: usize,
+    /// Sockets removed, with their record or without one.
+    pub sockets: usize,
+    /// Unfinished files removed.
+    pub temporaries: usize,
+    /// Record-like names that are not this user's, or no regular files: left alone.
+    pub foreign: usize,
+}
+
+/// What became of one name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Alive,
+    /// And whether its socket was removed, too.
+    Removed(bool),
+    Absent,
+    Foreign,
+}
+
+/// Removes everything in the directory whose owner is dead.
+pub(super) fn sweep(directory: &Directory) -> Result<GcReport> {
+    let fd = directory.fd();
+    let fd = fd.as_fd();
+    let mut report = GcReport::default();
+    let listed = names(fd)?;
+    for name in &listed {
+        let temporary = name.starts_with(TEMPORARY);
+        let hidden = name.strip_prefix('.').and_then(RecordName::parse).is_some();
+        if !temporary && !hidden && RecordName::parse(name).is_none() {
+            continue;
+        }
+        match collect(directory, fd, name) {
+            Verdict::Alive if temporary || hidden => {}
+            Verdict::Alive => report.alive += 1,
+            Verdict::Removed(socket) => {
+                report.sockets += usize::from(socket);
+                *(if temporary || hidden { &mut report.temporaries } else { &mut report.records }) += 1;
+            }
+            Verdict::Absent => {}
+            Verdict::Foreign => report.foreign += 1,
+        }
+    }
+    report.sockets += orphaned_sockets(directory, fd, &listed)?;
+    Ok(report)
+}
+
+/// The rule, for one record, dot-record or temporary file.
+pub(super) fn collect(directory: &Directory, fd: BorrowedFd<'_>, name: &str) -> Verdict {
+    for _ in 0..TRIES {
+        let (file, stat) = match Opened::open(fd, name) {
+            Opened::File(file, stat) => (file, stat),
+            Opened::Absent => return Verdict::Absent,
+            Opened::Other(_) => return Verdict::Foreign,
+            Opened::Later(_) => return Verdict::Alive,
+        };
+        if unbelievable(directory, &stat).is_some() {
+            return Verdict::Foreign;
+        }
+        match lock::is_held(&file, 0) {
+            Ok(false) => {}
+            Ok(true) => return Verdict::Alive,
+            Err(_) => return Verdict::Foreign,
+        }
+        // Free, but of this file only: whoever replaced it renamed first and closed the old one afterwards.
+        if !still_named(fd, name, &stat) {
+            continue;
+        }
+        let socket =
+            id_of(name).is_some_and(|id| !finished_and_alive(fd, name) && unlink_socket(directory, fd, id));
+        return match unlinkat(fd, name, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) => Verdict::Removed(socket),
+            Err(Errno::ENOENT) => Verdict::Absent,
+            Err(_) => Verdict::Foreign,
+        };
+    }
+    Verdict::Alive
+}
+
+fn id_of(name: &str) -> Option<&str> {
+    RecordName::parse(name.strip_prefix('.').unwrap_or(name)).map(|parts| parts.id)
+}
+
+/// Whether `name` is a dot-record whose finished record is somebody's: then the socket is in use.
+fn finished_and_alive(fd: BorrowedFd<'_>, name: &str) -> bool {
+    let Some(finished) = name.strip_prefix('.') else { return false };
+    match Opened::open(fd, finished) {
+        Opened::File(file, _) => lock::is_held(&file, 0).unwrap_or(true),
+        Opened::Absent => false,
+        Opened::Other(_) | Opened::Later(_) => true,
+    }
+}
+
+fn unlink_socket(directory: &Directory, fd: BorrowedFd<'_>, id: &str) -> bool {
+    let name = socket_name(id);
+    let ours = fstatat(fd, name.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW).is_ok_and(|stat| {
+        SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFSOCK
+            && directory.trusts(stat.st_uid)
+    });
+    ours && unlinkat(fd, name.as_str(), UnlinkatFlags::NoRemoveDir).is_ok()
+}
+
+/// Sockets without a record: somebody removed the record by hand, and then their owner died.
+///
+/// A listing may miss a name that is renamed meanwhile, so one listing proves nothing. But an owner links its dot-record before
+/// it binds and renames it only after it listens. So when a second listing, begun after the socket was seen, has no record of that
+/// id either, and *then* nobody listens, there is no owner.
+fn orphaned_sockets(directory: &Directory, fd: BorrowedFd<'_>, listed: &[String]) -> Result<usize> {
+    let orphans = |listed: &[String]| {
+        let ids: HashSet<String> = listed.iter().filter_map(|name| id_of(name)).map(str::to_owned).collect();
+        let sockets = listed.iter().filter_map(|name| name.strip_suffix(".sock"));
+        sockets
+            .filter(|id| valid_id(id) && !ids.contains(*id))
+            .map(str::to_owned)
+            .collect::<HashSet<String>>()
+    };
+    let first = orphans(listed);
+    if first.is_empty() {
+        return Ok(0);
+    }
+    let second = orphans(&names(fd)?);
+    let dead = |id: &&String| {
+        seqpacket::endpoint().is_ok_and(|socket| {
+            let name = socket_name(id);
+            seqpacket::connect_at(socket.as_fd(), fd, directory.path(), OsStr::new(&name))
+                == Err(Errno::ECONNREFUSED)
+        })
+    };
+    Ok(first.intersection(&second).filter(dead).filter(|id| unlink_socket(directory, fd, id)).count())
+}

@@ -1,0 +1,447 @@
+//! The bus: finding each other. A directory of records, looked up, watched, and kept clean by everyone.
+//!
+//! Invariant: a record that is given out was whole, believed, and its owner alive when it was looked at. A [`Bus`] starts its
+//! thread at the first watch, announcement or topic; the thread ends with the last value made from the bus. A forked child gets
+//! `ERR_RINGBELL_CLOSED` from everything and removes nothing of its parent's.
+
+mod death;
+pub(crate) mod directory;
+mod filter;
+mod gc;
+pub(crate) mod publish;
+pub(crate) mod record;
+pub(crate) mod registry;
+pub(crate) mod scan;
+#[cfg(test)]
+mod tests;
+pub(crate) mod thread;
+mod view;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, Value};
+
+pub use filter::Filter;
+pub use gc::GcReport;
+pub use publish::Announced;
+pub use record::{
+    EventfdRef, MAX_NAME, MAX_RECORD, MemfdRef, Overflow, Record, SCHEMA, TopicRecord, check_name, valid_name,
+};
+pub use registry::Watching;
+pub use watch::{ServiceEvent, Watch};
+
+pub(crate) use directory::Directory;
+pub(crate) use publish::Serve;
+pub(crate) use registry::Sink;
+pub(crate) use thread::{Handle, Token};
+
+/// 128 random bits in hex: an id or a nonce.
+pub(crate) fn new_id() -> Result<String> {
+    random::hex128()
+}
+
+use crate::acquire::Rung;
+use crate::error::{Error, Result};
+use crate::sys::generation::generation;
+use crate::sys::{proc, random};
+use publish::Own;
+use registry::Registry;
+use scan::Cache;
+use thread::Owner;
+use view::View;
+
+/// Which bus, and how to use it.
+#[derive(Debug, Clone)]
+pub struct BusOptions {
+    /// The directory. Else `IPC_BUS_DIR`, else `/run/ipc-bus` for root, else `$XDG_RUNTIME_DIR/ipc-bus`, else `/tmp/ipc-bus-$UID`.
+    pub path: Option<PathBuf>,
+    /// A name space of its own on this bus: a sub-directory.
+    pub domain: Option<String>,
+    /// The machine's bus, `/run/ipc-bus`, whoever asks.
+    pub system: bool,
+    /// Accept a directory that others may write to, if it is sticky.
+    pub allow_sticky: bool,
+    /// Users whose records are believed, beside this one and root.
+    pub trusted_uids: Vec<u32>,
+    /// Watch by inotify where the kernel lets us; `false`, or `IPC_BUS_WATCH=poll`, forces polling.
+    pub inotify: bool,
+    /// How often to look where it polls.
+    pub poll_interval: Duration,
+    /// Forces one way of acquisition; else `IPC_BUS_ACQUIRE`.
+    pub acquire: Option<Rung>,
+}
+
+impl Default for BusOptions {
+    fn default() -> BusOptions {
+        BusOptions {
+            path: None,
+            domain: None,
+            system: false,
+            allow_sticky: false,
+            trusted_uids: Vec::new(),
+            inotify: true,
+            poll_interval: Duration::from_millis(250),
+            acquire: None,
+        }
+    }
+}
+
+/// What to announce. Build it with [`Announcement::new`] and set what applies.
+pub struct Announcement {
+    /// The service's name.
+    pub service: String,
+    /// `service`, or a kind of its own.
+    pub kind: String,
+    /// The rungs offered.
+    pub offers: Vec<Rung>,
+    /// What a topic's subscribers need.
+    pub topic: Option<TopicRecord>,
+    /// Whatever there is to say.
+    pub metadata: Map<String, Value>,
+    /// Addresses of any kind, by name.
+    pub endpoints: BTreeMap<String, String>,
+    /// The codec's id.
+    pub codec: Option<String>,
+    /// The id of the payload's schema.
+    pub payload_schema: Option<String>,
+    /// Serves the instance's socket; without it there is none.
+    pub(crate) server: Option<Serve>,
+}
+
+impl Announcement {
+    /// A general record of this service.
+    pub fn new(service: impl Into<String>) -> Announcement {
+        Announcement {
+            service: service.into(),
+            kind: "service".to_owned(),
+            offers: Vec::new(),
+            topic: None,
+            metadata: Map::new(),
+            endpoints: BTreeMap::new(),
+            codec: None,
+            payload_schema: None,
+            server: None,
+        }
+    }
+}
+
+/// A bus: the directory, and what this process knows of it. Clones share everything.
+///
+/// ```
+/// use ringbell::bus::{Announcement, Bus, BusOptions};
+/// # let folder = tempfile::tempdir().unwrap();
+/// let bus = Bus::open(BusOptions { path: Some(folder.path().join("bus")), ..BusOptions::default() })?;
+/// let announced = bus.announce(Announcement::new("clock"))?;
+/// assert_eq!(bus.find("clock")?, Some(announced.record()));
+/// drop(announced);
+/// assert_eq!(bus.find("clock")?, None);
+/// # Ok::<(), ringbell::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Bus {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    directory: Arc<Directory>,
+    options: BusOptions,
+    view: Arc<View>,
+    thread: Mutex<Option<Owner>>,
+    cache: Mutex<Cache>,
+    closed: AtomicBool,
+    /// Look-ups by scanning so far: the second one begins to keep a view.
+    scans: AtomicU64,
+    next_sink: AtomicU64,
+    generation: u32,
+}
+
+/// Removes its sink when dropped. Returns when the thread has dropped the sink.
+pub(crate) struct SinkGuard {
+    handle: Handle,
+    id: u64,
+}
+
+impl Bus {
+    /// Opens the bus, and makes its directory if there is none.
+    ///
+    /// Fails with `ERR_RINGBELL_BUS_DIRECTORY` when the directory cannot be trusted.
+    pub fn open(mut options: BusOptions) -> Result<Bus> {
+        match std::env::var("IPC_BUS_WATCH").as_deref() {
+            Ok("poll") => options.inotify = false,
+            Ok("" | "inotify") | Err(_) => {}
+            Ok(other) => {
+                let rule = "poll or inotify, or unset".to_owned();
+                return Err(Error::InvalidOption { option: "IPC_BUS_WATCH", value: other.to_owned(), rule });
+            }
+        }
+        if options.poll_interval < Duration::from_millis(1) {
+            let value = format!("{:?}", options.poll_interval);
+            return Err(Error::InvalidOption {
+                option: "poll_interval",
+                value,
+                rule: "at least 1 ms".to_owned(),
+            });
+        }
+        let inner = Inner {
+            directory: Arc::new(Directory::open(&options)?),
+            options,
+            view: Arc::default(),
+            thread: Mutex::new(None),
+            cache: Mutex::default(),
+            closed: AtomicBool::new(false),
+            scans: AtomicU64::new(0),
+            next_sink: AtomicU64::new(0),
+            generation: generation(),
+        };
+        Ok(Bus { inner: Arc::new(inner) })
+    }
+
+    /// The bus directory, with the domain.
+    pub fn path(&self) -> &Path {
+        self.inner.directory.path()
+    }
+
+    /// The options that it was opened with.
+    pub fn options(&self) -> &BusOptions {
+        &self.inner.options
+    }
+
+    /// Every instance of every service, by name and id.
+    pub fn list(&self) -> Result<Vec<Arc<Record>>> {
+        self.select(|_| true)
+    }
+
+    /// An instance of this service, if there is one. From the second call on without a system call, unless there is none.
+    pub fn find(&self, service: &str) -> Result<Option<Arc<Record>>> {
+        self.check_open()?;
+        let view = &self.inner.view;
+        if view.is_live()
+            && !view.is_dirty()
+            && let Some(found) = view.find(service)
+        {
+            return Ok(Some(found));
+        }
+        check_name("service name", service)?;
+        if self.catch_up() {
+            return Ok(view.find(service));
+        }
+        Ok(self.scan(|name| name == service)?.into_iter().next())
+    }
+
+    /// Every instance of the group: of the service of this name, and of those whose name begins with it and a dot.
+    pub fn find_all(&self, group: &str) -> Result<Vec<Arc<Record>>> {
+        let group = Filter::group(group)?;
+        self.select(|service| group.matches(service))
+    }
+
+    /// Waits until there is an instance of this service. Fails with `ERR_RINGBELL_TIMEOUT` when there is none in time.
+    pub fn wait_for(&self, service: &str, timeout: Option<Duration>) -> Result<Arc<Record>> {
+        check_name("service name", service)?;
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let mut watch = self.watch(Filter::Exact(service.to_owned()))?;
+        loop {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            match watch.next(left)? {
+                Some(ServiceEvent::Added(record) | ServiceEvent::Updated(record)) => return Ok(record),
+                Some(ServiceEvent::Removed(_)) => {}
+                None => {
+                    let milliseconds = timeout.map_or(0, |timeout| timeout.as_millis() as u64);
+                    return Err(Error::Timeout { what: format!("service '{service}'"), milliseconds });
+                }
+            }
+        }
+    }
+
+    /// Follows the chosen services: first every present one as `Added`, then what changes.
+    pub fn watch(&self, filter: Filter) -> Result<Watch> {
+        Watch::open(self, |sink| self.subscribe(filter, sink))
+    }
+
+    /// Announces an instance of a service, until the result is dropped.
+    pub fn announce(&self, announcement: Announcement) -> Result<Announced> {
+        check_name("service name", &announcement.service)?;
+        check_name("kind", &announcement.kind)?;
+        let handle = self.handle()?;
+        let myself = proc::myself();
+        let record = Record {
+            schema: SCHEMA,
+            service: announcement.service,
+            id: random::hex128()?,
+            kind: announcement.kind,
+            pid: myself.pid,
+            start_time: myself.start_time,
+            boot_id: myself.boot_id.clone(),
+            pid_namespace: myself.pid_namespace,
+            uid: nix::unistd::geteuid().as_raw(),
+            protocol: ringbell_ring::layout::VERSION,
+            offers: announcement.offers,
+            topic: announcement.topic,
+            metadata: announcement.metadata,
+            endpoints: announcement.endpoints,
+            codec: announcement.codec,
+            payload_schema: announcement.payload_schema,
+        };
+        let (own, served) = Own::publish(&self.inner.directory, record, announcement.server)?;
+        let own = Arc::new(own);
+        let announced = Announced::new(Arc::clone(&own), self.clone());
+        if let Some(served) = served {
+            let token = handle.add(served, None);
+            if !own.serving(token) {
+                handle.remove(token);
+            }
+        }
+        handle.registry(move |registry, thread| registry.add_own(own, thread));
+        self.own_changed();
+        Ok(announced)
+    }
+
+    /// Removes what dead processes left. Any number of callers may do so at any time; a live instance is never touched.
+    pub fn gc(&self) -> Result<GcReport> {
+        self.check_open()?;
+        let report = gc::sweep(&self.inner.directory);
+        self.own_changed();
+        report
+    }
+
+    /// How this bus learns of changes at the moment.
+    pub fn watching(&self) -> Watching {
+        let asked = self.running().and_then(|handle| handle.ask(|registry, _| registry.watching()));
+        asked.unwrap_or(Watching { mode: "off", ..Watching::default() })
+    }
+
+    /// Ends the thread, withdraws what was announced, ends every watch. What was made from the bus gets `ERR_RINGBELL_CLOSED`.
+    pub fn close(&self) {
+        if self.inner.generation != generation() {
+            return;
+        }
+        self.inner.closed.store(true, Ordering::SeqCst);
+        let owner = self.inner.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Outside of the lock: it waits for the thread.
+        drop(owner);
+    }
+
+    // For the rest of the crate.
+
+    /// Registry events, on the bus thread, until the guard is dropped. Returns before the present ones are delivered.
+    pub(crate) fn subscribe(&self, filter: Filter, sink: Box<dyn Sink>) -> Result<SinkGuard> {
+        let handle = self.handle()?;
+        let id = self.inner.next_sink.fetch_add(1, Ordering::Relaxed);
+        if !handle.registry(move |registry, thread| registry.add_sink(id, filter, sink, thread)) {
+            return Err(Error::Closed { what: "bus" });
+        }
+        Ok(SinkGuard { handle, id })
+    }
+
+    /// The directory.
+    pub(crate) fn dir(&self) -> &Arc<Directory> {
+        &self.inner.directory
+    }
+
+    /// The bus thread, started if need be.
+    pub(crate) fn handle(&self) -> Result<Handle> {
+        self.check_open()?;
+        let mut thread = self.inner.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.inner.closed.load(Ordering::SeqCst) {
+            return Err(Error::Closed { what: "bus" });
+        }
+        if let Some(owner) = thread.as_ref() {
+            return Ok(owner.handle().clone());
+        }
+        let Inner { directory, view, options, .. } = &*self.inner;
+        let registry =
+            Registry::new(Arc::clone(directory), Arc::clone(view), options.inotify, options.poll_interval);
+        let owner = Owner::start(registry)?;
+        let handle = owner.handle().clone();
+        *thread = Some(owner);
+        Ok(handle)
+    }
+
+    /// This process changed the directory: the view is to catch up before it is used again.
+    fn own_changed(&self) {
+        self.inner.view.set_dirty(true);
+    }
+
+    fn forget(&self, own: &Arc<Own>, server: Option<Token>) {
+        self.own_changed();
+        let Some(handle) = self.running() else { return };
+        if let Some(token) = server {
+            handle.remove(token);
+        }
+        let own = Arc::clone(own);
+        handle.registry(move |registry, thread| registry.remove_own(&own, thread));
+    }
+
+    fn running(&self) -> Option<Handle> {
+        if self.inner.generation != generation() {
+            return None;
+        }
+        let thread = self.inner.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        thread.as_ref().map(|owner| owner.handle().clone())
+    }
+
+    fn check_open(&self) -> Result<()> {
+        if self.inner.closed.load(Ordering::Relaxed) || self.inner.generation != generation() {
+            return Err(Error::Closed { what: "bus" });
+        }
+        Ok(())
+    }
+
+    fn select(&self, chosen: impl Fn(&str) -> bool) -> Result<Vec<Arc<Record>>> {
+        self.check_open()?;
+        if self.catch_up() {
+            return Ok(self.inner.view.list(chosen));
+        }
+        self.scan(chosen)
+    }
+
+    /// Brings the view up to this moment. False when there is none.
+    fn catch_up(&self) -> bool {
+        let view = &self.inner.view;
+        if !view.is_live() {
+            return false;
+        }
+        if view.behind()
+            && let Some(handle) = self.running()
+            && !handle.is_here()
+        {
+            handle.ask(|registry, thread| registry.settle(thread));
+        }
+        view.is_live()
+    }
+
+    fn scan(&self, chosen: impl Fn(&str) -> bool) -> Result<Vec<Arc<Record>>> {
+        let directory = &self.inner.directory;
+        if directory.is_gone() {
+            directory.restore()?;
+        }
+        if self.inner.scans.fetch_add(1, Ordering::Relaxed) > 0 {
+            // Only to be faster: where no thread can be had, every look-up scans.
+            if let Ok(handle) = self.handle() {
+                handle.registry(|registry, thread| registry.keep_view(thread));
+            }
+        }
+        self.inner.cache.lock().unwrap_or_else(PoisonError::into_inner).scan(directory, chosen)
+    }
+}
+
+impl std::fmt::Debug for Bus {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Bus").field("path", &self.path()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for SinkGuard {
+    fn drop(&mut self) {
+        let id = self.id;
+        if self.handle.is_here() {
+            self.handle.registry(move |registry, thread| registry.remove_sink(id, thread));
+        } else {
+            self.handle.ask(move |registry, thread| registry.remove_sink(id, thread));
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! Publishing, replacing and withdrawing this process's own records.
+//!
+//! Invariant: whatever name leads to a record of ours, the file is whole and locked, and a socket exists only while a record or
+//! dot-record of its id does. An old file is closed (which frees its lock) only after a new one has taken its name. A forked child
+//! owns none of this and removes nothing. Called by `Bus::announce`, by [`Announced`], and by the registry after the
+//! directory was lost.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use nix::errno::Errno;
+use nix::sys::stat::fstat;
+use nix::unistd::{UnlinkatFlags, unlinkat};
+use serde_json::{Map, Value};
+
+use super::Bus;
+use super::directory::Directory;
+use super::record::Record;
+use super::scan::still_named;
+use super::thread::{Thread, Token, Watched};
+use crate::error::{Error, Result};
+use crate::sys::fork::ForkGuarded;
+use crate::sys::generation::generation;
+use crate::sys::{seqpacket, tmpfile};
+
+/// Makes what serves a new listening socket. Called once for each socket: again when the directory was lost.
+pub(crate) type Serve = Box<dyn FnMut(OwnedFd) -> Result<Box<dyn Watched>> + Send>;
+
+/// One announced instance of this process.
+pub(super) struct Own {
+    directory: Arc<Directory>,
+    state: Mutex<State>,
+    generation: u32,
+}
+
+struct State {
+    record: Arc<Record>,
+    /// Holds the lock; never handed to anyone. `None` once withdrawn.
+    file: Option<ForkGuarded>,
+    /// The directory that the file is in.
+    place: Arc<OwnedFd>,
+    serve: Option<Serve>,
+    server: Option<Token>,
+}
+
+impl Own {
+    /// Makes the record appear. What serves its socket is given back, to be put on the bus thread.
+    pub(super) fn publish(
+        directory: &Arc<Directory>,
+        record: Record,
+        mut serve: Option<Serve>,
+    ) -> Result<(Own, Option<Box<dyn Watched>>)> {
+        let mut place = directory.fd();
+        let mut appeared = appear(directory, place.as_fd(), &record, serve.as_mut());
+        if appeared.as_ref().is_err_and(|error| error.errno() == Some(Errno::ENOENT as i32))
+            && directory.is_gone()
+        {
+            place = directory.restore()?;
+            appeared = appear(directory, place.as_fd(), &record, serve.as_mut());
+        }
+        let (file, watched) = appeared?;
+        let state = State {
+            record: Arc::new(record),
+            file: Some(ForkGuarded::new(file)),
+            place,
+            serve,
+            server: None,
+        };
+        let own =
+            Own { directory: Arc::clone(directory), state: Mutex::new(state), generation: generation() };
+        Ok((own, watched))
+    }
+
+    pub(super) fn record(&self) -> Arc<Record> {
+        Arc::clone(&self.lock().record)
+    }
+
+    /// Remembers what serves the socket. False when it was withdrawn meanwhile.
+    pub(super) fn serving(&self, token: Token) -> bool {
+        let mut state = self.lock();
+        let there = state.file.is_some();
+        if there {
+            state.server = Some(token);
+        }
+        there
+    }
+
+    /// Replaces the record by a changed one, without a moment in which it is missing.
+    pub(super) fn replace(&self, change: impl FnOnce(&mut Record)) -> Result<()> {
+        let mut state = self.lock();
+        if state.file.is_none() || self.is_foreign() {
+            return Err(Error::Closed { what: "announcement" });
+        }
+        let mut record = Record::clone(&state.record);
+        change(&mut record);
+        record.check_own()?;
+        let (name, bytes) = (record.file_name(), record.to_bytes()?);
+        let hidden = format!(".{name}");
+        let place = Arc::clone(&state.place);
+        // Left by an attempt of ours that failed.
+        let _ = unlinkat(place.as_fd(), hidden.as_str(), UnlinkatFlags::NoRemoveDir);
+        let replaced = tmpfile::create(place.as_fd(), &hidden, &bytes, self.directory.way).and_then(|file| {
+            tmpfile::rename(place.as_fd(), &hidden, &name).inspect_err(|_| {
+                let _ = unlinkat(place.as_fd(), hidden.as_str(), UnlinkatFlags::NoRemoveDir);
+            })?;
+            Ok(file)
+        });
+        match replaced {
+            Ok(file) => state.file = Some(ForkGuarded::new(file)),
+            // The bus thread announces it again, as it is now, once the directory is back.
+            Err(error) if error.errno() == Some(Errno::ENOENT as i32) && self.directory.is_gone() => {}
+            Err(error) => return Err(error),
+        }
+        state.record = Arc::new(record);
+        Ok(())
+    }
+
+    /// Announces it again if it is no longer where it should be. On the bus thread, after the directory was lost or the record
+    /// was removed by someone else.
+    pub(super) fn restore(&self, thread: &mut Thread<'_>) -> Result<()> {
+        let mut state = self.lock();
+        let state = &mut *state;
+        let Some(old) = state.file.as_ref() else { return Ok(()) };
+        let place = self.directory.fd();
+        let name = state.record.file_name();
+        if fstat(old.as_fd()).is_ok_and(|stat| still_named(place.as_fd(), &name, &stat)) {
+            return Ok(());
+        }
+        // An old socket, if the record alone was removed.
+        let _ = unlinkat(place.as_fd(), state.record.socket_name().as_str(), UnlinkatFlags::NoRemoveDir);
+        let (file, watched) = appear(&self.directory, place.as_fd(), &state.record, state.serve.as_mut())?;
+        if let Some(token) = state.server.take() {
+            thread.remove(token);
+        }
+        state.server = watched.map(|watched| thread.add(watched, None));
+        // The directory may have been moved away and not removed: nothing of ours stays there.
+        unlink(&state.place, &state.record, old);
+        state.file = Some(ForkGuarded::new(file));
+        state.place = place;
+        Ok(())
+    }
+
+    /// Removes the record and its socket. Gives what served the socket, to be removed from the bus thread.
+    pub(super) fn withdraw(&self) -> Option<Token> {
+        if self.is_foreign() {
+            return None;
+        }
+        let mut state = self.lock();
+        let file = state.file.take()?;
+        unlink(&state.place, &state.record, &file);
+        state.serve = None;
+        state.server.take()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_foreign(&self) -> bool {
+        self.generation != generation()
+    }
+}
+
+/// By the rule of gc: only while the name leads to our own file.
+fn unlink(place: &OwnedFd, record: &Record, file: &ForkGuarded) {
+    let name = record.file_name();
+    if fstat(file.as_fd()).is_ok_and(|stat| still_named(place.as_fd(), &name, &stat)) {
+        let _ = unlinkat(place, record.socket_name().as_str(), UnlinkatFlags::NoRemoveDir);
+        let _ = unlinkat(place, name.as_str(), UnlinkatFlags::NoRemoveDir);
+    }
+}
+
+/// Links the record; one with a socket under its dot-name first, and renames it once the socket listens.
+fn appear(
+    directory: &Directory,
+    place: BorrowedFd<'_>,
+    record: &Record,
+    serve: Option<&mut Serve>,
+) -> Result<(OwnedFd, Option<Box<dyn Watched>>)> {
+    record.check_own()?;
+    let (name, bytes) = (record.file_name(), record.to_bytes()?);
+    let Some(serve) = serve else {
+        return Ok((tmpfile::create(place, &name, &bytes, directory.way)?, None));
+    };
+    let hidden = format!(".{name}");
+    let file = tmpfile::create(place, &hidden, &bytes, directory.way)?;
+    let socket = record.socket_name();
+    let served = seqpacket::listen_at(place, directory.path(), OsStr::new(&socket))
+        .map_err(|errno| {
+            Error::os("bind", errno, format!("cannot listen for subscribers of '{}'", record.service))
+        })
+        .and_then(serve)
+        .and_then(|watched| tmpfile::rename(place, &hidden, &name).map(|()| watched));
+    match served {
+        Ok(watched) => Ok((file, Some(watched))),
+        Err(error) => {
+            let _ = unlinkat(place, socket.as_str(), UnlinkatFlags::NoRemoveDir);
+            let _ = unlinkat(place, hidden.as_str(), UnlinkatFlags::NoRemoveDir);
+            Err(error)
+        }
+    }
+}
+
+/// An instance announced on the bus, for as long as this value lives. Dropping it withdraws the record.
+///
+/// In a forked child it is inert: the record is the parent's.
+pub struct Announced {
+    own: Arc<Own>,
+    bus: Bus,
+}
+
+impl Announced {
+    pub(super) fn new(own: Arc<Own>, bus: Bus) -> Announced {
+        Announced { own, bus }
+    }
+
+    /// The record as it is now.
+    pub fn record(&self) -> Arc<Record> {
+        self.own.record()
+    }
+
+    /// Replaces the metadata, without a moment in which the record is missing.
+    pub fn update(&self, metadata: Map<String, Value>) -> Result<()> {
+        self.replace(|record| record.metadata = metadata)
+    }
+
+    /// Replaces the record by a changed one. Service, id and identity stay as they are.
+    pub(crate) fn replace(&self, change: impl FnOnce(&mut Record)) -> Result<()> {
+        let changed = self.own.replace(|record| {
+            let before = record.clone();
+            change(record);
+            (record.service, record.id, record.kind) = (before.service, before.id, before.kind);
+            (record.pid, record.uid, record.schema) = (before.pid, before.uid, before.schema);
+        });
+        self.bus.own_changed();
+        changed
+    }
+
+    /// Withdraws the record now.
+    pub fn close(self) {}
+}
+
+impl Drop for Announced {
+    fn drop(&mut self) {
+        let server = self.own.withdraw();
+        self.bus.forget(&self.own, server);
+    }
+}
+
+impl std::fmt::Debug for Announced {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Announced").field("record", &self.record()).finish()
+    }
+}

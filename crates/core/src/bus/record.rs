@@ -1,0 +1,280 @@
+//! The record: the JSON file that announces one instance. Its shape, its names, and the rules that a hostile one breaks.
+//!
+//! Invariant: a [`Record`] that came out of [`Record::parse`] obeys every rule of `docs/protocol.md`: names in their grammar,
+//! numbers in range, its service, id and uid equal to what the file's name and owner say. Called by `scan` (which
+//! opens files) and `publish` (which writes them); touches no file itself.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
+
+use crate::acquire::Rung;
+use crate::error::{Error, Result};
+
+/// The version of the record's own form.
+pub const SCHEMA: u32 = 1;
+/// The largest record in bytes.
+pub const MAX_RECORD: usize = 64 * 1024;
+/// The longest service name in bytes.
+pub const MAX_NAME: usize = 64;
+
+const MAX_LABEL: usize = 256;
+const NAME_RULE: &str = "letters, digits, '.', '_' and '-', 1 to 64 of them, the first a letter or digit ([A-Za-z0-9][A-Za-z0-9._-]{0,63})";
+
+/// What one instance of a service tells the others. Field names in the file are in camelCase.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Record {
+    /// The form of this record, [`SCHEMA`].
+    pub schema: u32,
+    /// The name that others look for.
+    pub service: String,
+    /// 128 random bits in hex: this instance, never reused.
+    pub id: String,
+    /// `topic`, or `service` for a general record.
+    pub kind: String,
+    /// The process, in its own pid namespace. Means nothing outside it.
+    pub pid: u32,
+    /// Field 22 of `/proc/PID/stat`, in clock ticks since boot; 0 where unknown.
+    #[serde(default)]
+    pub start_time: u64,
+    /// The machine's boot id; empty where unknown.
+    #[serde(default)]
+    pub boot_id: String,
+    /// The inode of `/proc/self/ns/pid`; 0 where unknown.
+    #[serde(default)]
+    pub pid_namespace: u64,
+    /// The owner; equal to the file's owner.
+    pub uid: u32,
+    /// The version of the shared-memory and handshake protocol.
+    pub protocol: u32,
+    /// The rungs that this instance offers. Unknown ones are left out when reading.
+    #[serde(default, deserialize_with = "known_rungs")]
+    pub offers: Vec<Rung>,
+    /// What a topic's subscribers need.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic: Option<TopicRecord>,
+    /// Whatever the owner wants to say.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub metadata: Map<String, Value>,
+    /// Addresses of any kind, by name: `unix:…`, `http://…`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub endpoints: BTreeMap<String, String>,
+    /// The codec's id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub codec: Option<String>,
+    /// The id of the payload's schema (not of this record's form).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payload_schema: Option<String>,
+}
+
+/// The topic part of a record.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TopicRecord {
+    /// Bytes of the ring, a power of two.
+    pub capacity: u64,
+    /// What happens when the ring is full.
+    pub overflow: Overflow,
+    /// A subscriber that stalls a `block` topic for longer is evicted; none: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evict_after_ms: Option<u64>,
+    /// Slots in the control segment.
+    pub max_subscribers: u16,
+    /// 128 random bits in hex that also stand in the segments' headers.
+    pub nonce: String,
+    /// The data segment.
+    pub data: MemfdRef,
+    /// The control segment.
+    pub control: MemfdRef,
+    /// The doorbell that subscribers ring when they made room.
+    pub room: EventfdRef,
+    /// The doorbells that the publisher rings, one per 16 slots.
+    pub doorbells: Vec<EventfdRef>,
+}
+
+/// What happens to a message that finds the ring full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Overflow {
+    /// `send` returns `false`; nothing is lost.
+    Block,
+    /// The oldest messages give way.
+    DropOldest,
+    /// The new message is dropped for all.
+    DropNewest,
+}
+
+/// A memfd of the announcing process, and what identifies it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemfdRef {
+    /// Its descriptor number in the announcing process.
+    pub fd: i32,
+    /// Its inode.
+    pub inode: u64,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+/// An eventfd of the announcing process, and what identifies it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventfdRef {
+    /// Its descriptor number in the announcing process.
+    pub fd: i32,
+    /// `eventfd-id` from fdinfo; all eventfds share one inode. 0 where the kernel does not tell (before 5.2).
+    pub id: u64,
+}
+
+impl Record {
+    /// The name of the record's file.
+    pub fn file_name(&self) -> String {
+        format!("{}@{}.json", self.service, self.id)
+    }
+
+    /// The name of its socket, in the same directory.
+    pub fn socket_name(&self) -> String {
+        socket_name(&self.id)
+    }
+
+    /// The file's content. Fails if it would be longer than [`MAX_RECORD`].
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let refused = |reason: String| Error::Record { file: self.file_name(), reason };
+        let mut bytes = serde_json::to_vec(self).map_err(|error| refused(error.to_string()))?;
+        bytes.push(b'\n');
+        if bytes.len() > MAX_RECORD {
+            return Err(refused(format!(
+                "it has {} bytes and may have {MAX_RECORD}; put less into metadata",
+                bytes.len()
+            )));
+        }
+        Ok(bytes)
+    }
+
+    /// Reads a record out of the bytes of the file `file_name`, owned by `owner`, and checks every rule.
+    pub fn parse(file_name: &str, owner: u32, bytes: &[u8]) -> Result<Record> {
+        let refused = |reason: String| Error::Record { file: file_name.to_owned(), reason };
+        let name = RecordName::parse(file_name)
+            .ok_or_else(|| refused("its name is not <service>@<id>.json".into()))?;
+        if bytes.len() > MAX_RECORD {
+            return Err(refused(format!("it is longer than {MAX_RECORD} bytes")));
+        }
+        let text = std::str::from_utf8(bytes).map_err(|_| refused("it is not UTF-8".into()))?;
+        let form: Form = serde_json::from_str(text).map_err(|error| refused(format!("bad JSON: {error}")))?;
+        if form.schema != SCHEMA {
+            return Err(refused(format!(
+                "schema {} is unknown, this version reads schema {SCHEMA}",
+                form.schema
+            )));
+        }
+        let record: Record = serde_json::from_str(text).map_err(|error| refused(error.to_string()))?;
+        record.check(&name, owner).map_err(|reason| refused(reason.into()))?;
+        Ok(record)
+    }
+
+    /// The same rules for a record of our own, so that nothing is announced that nobody would believe.
+    pub(crate) fn check_own(&self) -> Result<()> {
+        let name = RecordName { service: &self.service, id: &self.id };
+        self.check(&name, self.uid)
+            .map_err(|reason| Error::Record { file: self.file_name(), reason: reason.to_owned() })
+    }
+
+    fn check(&self, name: &RecordName<'_>, owner: u32) -> std::result::Result<(), &'static str> {
+        ensure(self.service == name.service, "service differs from the file's name")?;
+        ensure(self.id == name.id, "id differs from the file's name")?;
+        ensure(self.uid == owner, "uid differs from the file's owner")?;
+        ensure(valid_name(&self.kind), "kind is not a valid name")?;
+        ensure((1..=i32::MAX as u32).contains(&self.pid), "pid is out of range")?;
+        ensure(self.boot_id.len() <= MAX_LABEL, "bootId is too long")?;
+        ensure(self.codec.as_ref().is_none_or(|label| valid_label(label)), "codec is empty or too long")?;
+        ensure(
+            self.payload_schema.as_ref().is_none_or(|label| valid_label(label)),
+            "payloadSchema is empty or too long",
+        )?;
+        ensure(self.endpoints.keys().all(|key| valid_label(key)), "an endpoint's name is empty or too long")?;
+        self.topic.as_ref().map_or(Ok(()), TopicRecord::check)
+    }
+}
+
+impl TopicRecord {
+    fn check(&self) -> std::result::Result<(), &'static str> {
+        ensure(self.capacity.is_power_of_two(), "capacity is not a power of two")?;
+        ensure((4096..=1 << 30).contains(&self.capacity), "capacity is not between 4 KiB and 1 GiB")?;
+        ensure((1..=1024).contains(&self.max_subscribers), "maxSubscribers is not between 1 and 1024")?;
+        ensure(valid_id(&self.nonce), "nonce is not 32 hex digits")?;
+        ensure(
+            self.doorbells.len() == usize::from(self.max_subscribers).div_ceil(SLOTS_PER_DOORBELL),
+            "there is not one doorbell per 16 slots",
+        )?;
+        let fds = [self.data.fd, self.control.fd, self.room.fd];
+        ensure(
+            fds.iter().all(|fd| *fd >= 0) && self.doorbells.iter().all(|bell| bell.fd >= 0),
+            "a descriptor number is negative",
+        )?;
+        ensure(
+            self.data.size > self.capacity && self.control.size > 0,
+            "a segment's size does not fit its capacity",
+        )
+    }
+}
+
+const SLOTS_PER_DOORBELL: usize = 16;
+
+/// The first look: only the form's number, so that a newer form is named as such and not as a missing field.
+#[derive(Deserialize)]
+struct Form {
+    schema: u32,
+}
+
+fn known_rungs<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Vec<Rung>, D::Error> {
+    let offers = Vec::<Value>::deserialize(deserializer)?;
+    Ok(offers.into_iter().filter_map(|offer| serde_json::from_value(offer).ok()).collect())
+}
+
+fn ensure(holds: bool, reason: &'static str) -> std::result::Result<(), &'static str> {
+    if holds { Ok(()) } else { Err(reason) }
+}
+
+fn valid_label(label: &str) -> bool {
+    !label.is_empty() && label.len() <= MAX_LABEL && !label.contains('\0')
+}
+
+/// Whether `name` may name a service.
+pub fn valid_name(name: &str) -> bool {
+    let bytes = name.as_bytes();
+    (1..=MAX_NAME).contains(&bytes.len())
+        && bytes[0].is_ascii_alphanumeric()
+        && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+}
+
+/// An error that shows the name and the rule, unless `name` may name a service.
+pub fn check_name(what: &'static str, name: &str) -> Result<()> {
+    if valid_name(name) {
+        return Ok(());
+    }
+    Err(Error::InvalidName { what, name: name.chars().take(2 * MAX_NAME).collect(), rule: NAME_RULE })
+}
+
+pub(crate) fn valid_id(id: &str) -> bool {
+    id.len() == 32 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+pub(crate) fn socket_name(id: &str) -> String {
+    format!("{id}.sock")
+}
+
+/// The two parts of a record's file name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RecordName<'a> {
+    pub service: &'a str,
+    pub id: &'a str,
+}
+
+impl<'a> RecordName<'a> {
+    /// `<service>@<id>.json`, and nothing else.
+    pub fn parse(file_name: &'a str) -> Option<RecordName<'a>> {
+        let (service, id) = file_name.strip_suffix(".json")?.rsplit_once('@')?;
+        (valid_name(service) && valid_id(id)).then_some(RecordName { service, id })
+    }
+}

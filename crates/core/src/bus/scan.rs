@@ -1,0 +1,276 @@
+//! Reading the directory, distrustfully: one record, or the list of names, without reading again what did not change.
+//!
+//! Invariant: a file is opened without following, without blocking, and looked at before anything is read from it; a record
+//! counts as present only if its file is regular, belongs to someone trusted, is locked by its owner, and obeys the rules of
+//! `record`. Called by the registry and by `list`; removes nothing (that is `gc`).
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
+
+use super::directory::Directory;
+use super::record::{MAX_RECORD, Record, RecordName};
+use crate::error::{Error, Result};
+use crate::sys::{clock, lock};
+
+const OPEN: OFlag = OFlag::O_RDONLY.union(OFlag::O_NOFOLLOW).union(OFlag::O_NONBLOCK).union(OFlag::O_CLOEXEC);
+/// File systems stamp changes with a clock that ticks every 4 to 10 ms: what changed within the last 20 may change again
+/// without looking different.
+const TICK_NS: i128 = 20_000_000;
+/// How often one name may be replaced under our eyes before it is looked at later.
+const TRIES: usize = 8;
+
+/// What tells two states of one name apart, unless both fall into one tick of the clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    inode: u64,
+    size: i64,
+    changed_ns: i128,
+    /// Whether any later change would show.
+    settled: bool,
+}
+
+impl Stamp {
+    fn of(stat: &FileStat, now: i128) -> Stamp {
+        let changed_ns = i128::from(stat.st_ctime) * 1_000_000_000 + i128::from(stat.st_ctime_nsec);
+        // A stamp in the future (the wall clock was set back) never settles, and costs a reading each time.
+        Stamp { inode: stat.st_ino, size: stat.st_size, changed_ns, settled: changed_ns + TICK_NS <= now }
+    }
+
+    /// Whether `later` is certainly the same state.
+    fn same(&self, later: &Stamp) -> bool {
+        self.settled
+            && (self.inode, self.size, self.changed_ns) == (later.inode, later.size, later.changed_ns)
+    }
+}
+
+/// A name whose content is known.
+#[derive(Debug, Clone)]
+pub(crate) struct Known {
+    stamp: Stamp,
+    /// `None`: it broke the rules.
+    pub(crate) record: Option<Arc<Record>>,
+}
+
+/// What one look at a name found.
+#[derive(Debug)]
+pub(crate) enum Look {
+    /// A record whose owner lives.
+    Alive(Known),
+    /// A record-like file whose owner is dead.
+    Dead,
+    /// Nothing of that name.
+    Absent,
+    /// Something that is not believed.
+    Bad(Known, Error),
+    /// Cannot be told now: descriptors or memory ran out, or it was replaced again and again while we looked.
+    Later(Error),
+}
+
+/// Looks at one record's name. Reads nothing but the lock when `known` is still its state.
+pub(crate) fn look(directory: &Directory, fd: BorrowedFd<'_>, name: &str, known: Option<&Known>) -> Look {
+    for _ in 0..TRIES {
+        let opened = Opened::open(fd, name);
+        let (file, stat) = match opened {
+            Opened::File(file, stat) => (file, stat),
+            Opened::Absent => return Look::Absent,
+            Opened::Other(reason) => return bad(name, None, reason),
+            Opened::Later(error) => return Look::Later(error),
+        };
+        let stamp = Stamp::of(&stat, clock::file_stamp_ns());
+        if let Some(reason) = unbelievable(directory, &stat) {
+            return bad(name, Some(stamp), reason);
+        }
+        match lock::is_held(&file, 0) {
+            Err(error) => return bad(name, Some(stamp), error.to_string()),
+            Ok(true) => {}
+            Ok(false) if still_named(fd, name, &stat) => return Look::Dead,
+            Ok(false) => continue,
+        }
+        if let Some(known) = known
+            && known.stamp.same(&stamp)
+        {
+            let known = Known { stamp, record: known.record.clone() };
+            return if known.record.is_some() {
+                Look::Alive(known)
+            } else {
+                bad(name, Some(stamp), "as before".into())
+            };
+        }
+        return match read(&file).and_then(|bytes| Record::parse(name, stat.st_uid, &bytes)) {
+            Ok(record) => Look::Alive(Known { stamp, record: Some(Arc::new(record)) }),
+            Err(error @ Error::Resource { .. }) => Look::Later(error),
+            Err(error) => Look::Bad(Known { stamp, record: None }, error),
+        };
+    }
+    Look::Later(Error::Record {
+        file: name.to_owned(),
+        reason: "it is being replaced all the time".to_owned(),
+    })
+}
+
+fn bad(name: &str, stamp: Option<Stamp>, reason: String) -> Look {
+    let stamp = stamp.unwrap_or(Stamp { inode: 0, size: 0, changed_ns: 0, settled: false });
+    Look::Bad(Known { stamp, record: None }, Error::Record { file: name.to_owned(), reason })
+}
+
+/// Whether the name still leads to the file of this stat.
+pub(super) fn still_named(directory: BorrowedFd<'_>, name: &str, stat: &FileStat) -> bool {
+    fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW)
+        .is_ok_and(|there| there.st_ino == stat.st_ino && there.st_dev == stat.st_dev)
+}
+
+/// Whether the state of a name is certainly still the known one, by its stamp alone.
+pub(super) fn unchanged(directory: BorrowedFd<'_>, name: &str, known: &Known) -> bool {
+    known.stamp.settled
+        && fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW)
+            .is_ok_and(|stat| known.stamp.same(&Stamp::of(&stat, 0)))
+}
+
+/// A file that was opened with distrust.
+pub(super) enum Opened {
+    File(OwnedFd, FileStat),
+    Absent,
+    /// Not to be believed.
+    Other(String),
+    /// Nothing is known, because a resource ran out.
+    Later(Error),
+}
+
+impl Opened {
+    pub(super) fn open(directory: BorrowedFd<'_>, name: &str) -> Opened {
+        let file = match openat(directory, name, OPEN, Mode::empty()) {
+            Ok(file) => file,
+            Err(Errno::ENOENT) => return Opened::Absent,
+            Err(Errno::ELOOP) => return Opened::Other("it is a symlink".into()),
+            Err(errno) => {
+                return match Error::os("openat", errno, format!("cannot open record {name}")) {
+                    error @ Error::Resource { .. } => Opened::Later(error),
+                    _ => Opened::Other(format!("it cannot be opened ({errno})")),
+                };
+            }
+        };
+        match fstat(file.as_fd()) {
+            Ok(stat) => Opened::File(file, stat),
+            Err(errno) => Opened::Other(format!("it cannot be looked at ({errno})")),
+        }
+    }
+}
+
+/// Why a file is not believed, whatever it says.
+pub(super) fn unbelievable(directory: &Directory, stat: &FileStat) -> Option<String> {
+    if SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) != SFlag::S_IFREG {
+        return Some("it is no regular file".into());
+    }
+    if !directory.trusts(stat.st_uid) {
+        return Some(format!("it belongs to uid {}, which is not trusted", stat.st_uid));
+    }
+    None
+}
+
+fn read(file: &OwnedFd) -> Result<Vec<u8>> {
+    // One byte more than allowed, whatever fstat said: that is enough to refuse a longer file.
+    let mut bytes = vec![0; 4096];
+    let mut filled = 0;
+    loop {
+        if filled == bytes.len() {
+            if filled > MAX_RECORD {
+                break;
+            }
+            bytes.resize((bytes.len() * 4).min(MAX_RECORD + 1), 0);
+        }
+        match nix::unistd::read(file, &mut bytes[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(Error::os("read", errno, "cannot read a record")),
+        }
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
+}
+
+/// The state of the directory as a whole.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct DirectoryStamp(Stamp);
+
+impl DirectoryStamp {
+    /// Taken before its names are listed.
+    pub(super) fn take(directory: BorrowedFd<'_>) -> Option<DirectoryStamp> {
+        let now = clock::file_stamp_ns();
+        fstat(directory).ok().map(|stat| DirectoryStamp(Stamp::of(&stat, now)))
+    }
+
+    /// Whether no name came, went or was replaced since.
+    pub(super) fn still(&self, directory: BorrowedFd<'_>) -> bool {
+        DirectoryStamp::take(directory).is_some_and(|now| self.0.same(&now.0))
+    }
+}
+
+/// All names in the directory that are UTF-8; others can belong to nobody here.
+pub(super) fn names(directory: BorrowedFd<'_>) -> Result<Vec<String>> {
+    let failed = |errno| Error::os("getdents64", errno, "cannot list the bus directory");
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let mut opened = Dir::openat(directory, ".", flags, Mode::empty())
+        .map_err(|errno| Error::os("openat", errno, "cannot list the bus directory"))?;
+    let mut names = Vec::new();
+    for entry in opened.iter() {
+        let entry = entry.map_err(failed)?;
+        if let Ok(name) = entry.file_name().to_str()
+            && name != "."
+            && name != ".."
+        {
+            names.push(name.to_owned());
+        }
+    }
+    Ok(names)
+}
+
+/// Names of records, and what they held when they were last looked at.
+#[derive(Debug, Default)]
+pub(super) struct Cache {
+    known: HashMap<String, Known>,
+}
+
+impl Cache {
+    /// Every record whose owner lives, by service and id. What did not change is probed, not read.
+    pub(super) fn scan(
+        &mut self,
+        directory: &Directory,
+        chosen: impl Fn(&str) -> bool,
+    ) -> Result<Vec<Arc<Record>>> {
+        let fd = directory.fd();
+        let mut listed = names(fd.as_fd())?;
+        listed.retain(|name| RecordName::parse(name).is_some());
+        listed.sort_unstable();
+        let mut old = std::mem::take(&mut self.known);
+        let mut alive = Vec::new();
+        for name in listed {
+            let known = old.remove(&name);
+            if !RecordName::parse(&name).is_some_and(|parts| chosen(parts.service)) {
+                if let Some(known) = known {
+                    self.known.insert(name, known);
+                }
+                continue;
+            }
+            match look(directory, fd.as_fd(), &name, known.as_ref()) {
+                Look::Alive(known) => {
+                    alive.extend(known.record.clone());
+                    self.known.insert(name, known);
+                }
+                Look::Bad(known, _) => drop(self.known.insert(name, known)),
+                Look::Dead | Look::Absent => {}
+                Look::Later(error @ Error::Resource { .. }) => return Err(error),
+                Look::Later(_) => alive.extend(known.and_then(|known| known.record)),
+            }
+        }
+        // By service, and not by file name, in which '@' comes after '.'.
+        alive.sort_unstable_by(|one, other| (&one.service, &one.id).cmp(&(&other.service, &other.id)));
+        Ok(alive)
+    }
+}

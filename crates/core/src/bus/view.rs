@@ -1,0 +1,99 @@
+//! The cached view: what the bus thread knows, for everybody else to look up without a system call.
+//!
+//! Invariant: while `live`, the view is the directory as of the last change that the bus thread has seen; [`View::behind`] says
+//! whether there may be one that it has not seen. Written by the registry alone.
+
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::record::Record;
+use crate::sys::inotify::Inotify;
+
+type Records = BTreeMap<String, BTreeMap<String, Arc<Record>>>;
+
+#[derive(Default)]
+pub(super) struct View {
+    /// By service, then by id.
+    records: RwLock<Records>,
+    live: AtomicBool,
+    /// The bus thread is reading changes, or has read some that it has not applied.
+    busy: AtomicBool,
+    /// This process changed the directory itself.
+    dirty: AtomicBool,
+    inotify: RwLock<Option<Arc<Inotify>>>,
+}
+
+impl View {
+    // All orderings are SeqCst: `behind` looks at two flags and a queue, and must see them in the order in which the bus
+    // thread changes them (SYNC: pairs with each other).
+
+    pub(super) fn is_live(&self) -> bool {
+        self.live.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn is_dirty(&self) -> bool {
+        self.dirty.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn set_dirty(&self, dirty: bool) {
+        self.dirty.store(dirty, Ordering::SeqCst);
+    }
+
+    pub(super) fn set_busy(&self, busy: bool) {
+        self.busy.store(busy, Ordering::SeqCst);
+    }
+
+    /// Begins to be kept; `inotify` is where changes will show, if anywhere.
+    pub(super) fn begin(&self, inotify: Option<Arc<Inotify>>) {
+        *self.inotify.write().unwrap_or_else(PoisonError::into_inner) = inotify;
+        self.live.store(true, Ordering::SeqCst);
+    }
+
+    /// Is no longer kept.
+    pub(super) fn end(&self) {
+        self.live.store(false, Ordering::SeqCst);
+        self.inotify.write().unwrap_or_else(PoisonError::into_inner).take();
+        self.records.write().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Whether the directory may have changed since the bus thread last looked. Without inotify always.
+    pub(super) fn behind(&self) -> bool {
+        let inotify = self.inotify.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(inotify) = inotify.as_ref() else { return true };
+        let mut fds = [PollFd::new(inotify.as_fd(), PollFlags::POLLIN)];
+        // The queue first: what the bus thread takes from it after this look, it is busy with at the next.
+        poll(&mut fds, PollTimeout::ZERO) != Ok(0) || self.busy.load(Ordering::SeqCst) || self.is_dirty()
+    }
+
+    pub(super) fn insert(&self, record: Arc<Record>) {
+        let mut records = self.records.write().unwrap_or_else(PoisonError::into_inner);
+        records.entry(record.service.clone()).or_default().insert(record.id.clone(), record);
+    }
+
+    pub(super) fn remove(&self, record: &Record) {
+        let mut records = self.records.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(instances) = records.get_mut(&record.service) {
+            instances.remove(&record.id);
+            if instances.is_empty() {
+                records.remove(&record.service);
+            }
+        }
+    }
+
+    /// The instance of this service with the smallest id.
+    pub(super) fn find(&self, service: &str) -> Option<Arc<Record>> {
+        let records = self.records.read().unwrap_or_else(PoisonError::into_inner);
+        records.get(service)?.values().next().cloned()
+    }
+
+    /// The chosen records, by service and id.
+    pub(super) fn list(&self, chosen: impl Fn(&str) -> bool) -> Vec<Arc<Record>> {
+        let records = self.records.read().unwrap_or_else(PoisonError::into_inner);
+        let services = records.iter().filter(|(service, _)| chosen(service));
+        services.flat_map(|(_, instances)| instances.values().cloned()).collect()
+    }
+}

@@ -1,0 +1,211 @@
+//! A watch: registry events in a queue, for any thread, with a descriptor to wait on.
+//!
+//! Invariant: the eventfd is readable exactly while the queue is not empty or the watch has ended. A consumer that does not
+//! keep up costs memory for what is different, not for what happened: a long queue is folded, service by service.
+
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::record::Record;
+use super::registry::Sink;
+use super::thread::Thread;
+use super::{Bus, SinkGuard};
+use crate::error::{Error, Result};
+use crate::sys::eventfd::EventFd;
+
+/// A queue longer than this is folded; twice as long again before the next time.
+const LONG: usize = 16 * 1024;
+
+/// What happened to one instance of a service.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ServiceEvent {
+    /// It is there: whole, believed, its owner alive.
+    Added(Arc<Record>),
+    /// It says something else now.
+    Updated(Arc<Record>),
+    /// It is gone: withdrawn, dead, or the bus directory vanished. The last record that was known.
+    Removed(Arc<Record>),
+}
+
+impl ServiceEvent {
+    /// The record that the event is about.
+    pub fn record(&self) -> &Arc<Record> {
+        match self {
+            ServiceEvent::Added(record) | ServiceEvent::Updated(record) | ServiceEvent::Removed(record) => {
+                record
+            }
+        }
+    }
+}
+
+/// Services that come, change and go. First every present one as `Added`, then what changes.
+///
+/// `as_fd` becomes readable when there is an event, for use in an event loop.
+pub struct Watch {
+    queue: Arc<Queue>,
+    // Before `bus`: the sink goes first, the thread afterwards.
+    _guard: SinkGuard,
+    _bus: Bus,
+}
+
+struct Queue {
+    state: Mutex<State>,
+    bell: EventFd,
+}
+
+#[derive(Default)]
+struct State {
+    events: VecDeque<ServiceEvent>,
+    fold_at: usize,
+    ended: bool,
+}
+
+impl Watch {
+    pub(super) fn open(
+        bus: &Bus,
+        subscribe: impl FnOnce(Box<dyn Sink>) -> Result<SinkGuard>,
+    ) -> Result<Watch> {
+        let state = Mutex::new(State { fold_at: LONG, ..State::default() });
+        let queue = Arc::new(Queue { state, bell: EventFd::new()? });
+        let guard = subscribe(Box::new(Feeder(Arc::clone(&queue))))?;
+        Ok(Watch { queue, _guard: guard, _bus: bus.clone() })
+    }
+
+    /// The next event, if there is one now.
+    pub fn try_next(&mut self) -> Option<ServiceEvent> {
+        let mut state = self.queue.lock();
+        let event = state.events.pop_front();
+        if state.events.is_empty() && !state.ended {
+            self.queue.bell.drain();
+        }
+        event
+    }
+
+    /// Waits for the next event. `None` when the time ran out; without a timeout it waits for ever.
+    ///
+    /// Fails with `ERR_RINGBELL_CLOSED` when the bus was closed and every event was taken.
+    pub fn next(&mut self, timeout: Option<Duration>) -> Result<Option<ServiceEvent>> {
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        loop {
+            if let Some(event) = self.try_next() {
+                return Ok(Some(event));
+            }
+            if self.has_ended() {
+                return Err(Error::Closed { what: "watch" });
+            }
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left == Some(Duration::ZERO) {
+                return Ok(None);
+            }
+            wait_readable(self.as_fd(), left)?;
+        }
+    }
+
+    /// Whether the bus was closed: no event will follow those in the queue.
+    pub fn has_ended(&self) -> bool {
+        let state = self.queue.lock();
+        state.ended && state.events.is_empty()
+    }
+}
+
+impl AsFd for Watch {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.queue.bell.as_fd()
+    }
+}
+
+impl std::fmt::Debug for Watch {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Watch").field("queued", &self.queue.lock().events.len()).finish()
+    }
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The end of the queue that is on the bus thread.
+struct Feeder(Arc<Queue>);
+
+impl Sink for Feeder {
+    fn event(&mut self, event: &ServiceEvent, _thread: &mut Thread<'_>) {
+        let mut state = self.0.lock();
+        state.events.push_back(event.clone());
+        if state.events.len() >= state.fold_at {
+            fold(&mut state.events);
+            state.fold_at = LONG.max(state.events.len() * 2);
+        }
+        // Under the lock, so that a consumer that drains has seen this event.
+        if state.events.len() == 1 {
+            self.0.bell.ring();
+        }
+    }
+}
+
+impl Drop for Feeder {
+    fn drop(&mut self) {
+        self.0.lock().ended = true;
+        self.0.bell.ring();
+    }
+}
+
+/// Leaves what makes a difference: an instance that came and went unseen is no event at all.
+fn fold(events: &mut VecDeque<ServiceEvent>) {
+    let mut kept: Vec<Option<ServiceEvent>> = Vec::with_capacity(events.len());
+    let mut last: HashMap<String, usize> = HashMap::new();
+    for event in events.drain(..) {
+        let id = event.record().id.clone();
+        let earlier = last.get(&id).copied().and_then(|at| Some((at, kept.get_mut(at)?.take()?)));
+        let (at, folded) = match (earlier, event) {
+            (Some((at, ServiceEvent::Added(_))), ServiceEvent::Updated(record)) => {
+                (Some(at), Some(ServiceEvent::Added(record)))
+            }
+            (Some((_, ServiceEvent::Added(_))), ServiceEvent::Removed(_)) => (None, None),
+            (Some((at, ServiceEvent::Updated(_))), ServiceEvent::Updated(record)) => {
+                (Some(at), Some(ServiceEvent::Updated(record)))
+            }
+            (Some((at, ServiceEvent::Updated(_))), ServiceEvent::Removed(record)) => {
+                (Some(at), Some(ServiceEvent::Removed(record)))
+            }
+            (Some((_, ServiceEvent::Removed(_))), ServiceEvent::Added(record)) => {
+                (None, Some(ServiceEvent::Updated(record)))
+            }
+            (Some((at, other)), event) => {
+                kept[at] = Some(other);
+                (None, Some(event))
+            }
+            (None, event) => (None, Some(event)),
+        };
+        let Some(folded) = folded else {
+            last.remove(&id);
+            continue;
+        };
+        let at = at.unwrap_or(kept.len());
+        if at == kept.len() {
+            kept.push(Some(folded));
+        } else {
+            kept[at] = Some(folded);
+        }
+        last.insert(id, at);
+    }
+    events.extend(kept.into_iter().flatten());
+}
+
+/// Waits until the descriptor is readable or the time is over; an interrupting signal ends the wait as well.
+fn wait_readable(fd: BorrowedFd<'_>, timeout: Option<Duration>) -> Result<()> {
+    let milliseconds = timeout.map(|timeout| timeout.saturating_add(Duration::from_micros(999)).as_millis());
+    let timeout = milliseconds.map_or(PollTimeout::NONE, |left| {
+        PollTimeout::try_from(i32::try_from(left).unwrap_or(i32::MAX)).unwrap_or(PollTimeout::MAX)
+    });
+    match poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], timeout) {
+        Ok(_) | Err(Errno::EINTR) => Ok(()),
+        Err(errno) => Err(Error::os("poll", errno, "cannot wait for events")),
+    }
+}

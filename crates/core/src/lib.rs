@@ -1,0 +1,10 @@
+//! Processes on one Linux machine find each other without a broker and stream messages through shared memory.
+
+pub mod acquire;
+pub mod bus;
+mod error;
+pub mod segment;
+mod sys;
+pub mod topic;
+
+pub use error::{CODES, Error, Result};

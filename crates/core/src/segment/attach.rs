@@ -1,0 +1,126 @@
+//! Attaching to a peer's segments: nothing that came is believed before it was checked.
+//!
+//! The order is the protection: kind of file, inode, size, seals, only then a mapping (an unsealed file
+//! could shrink under it, which is SIGBUS), only then magic, version and nonce. The data segment is mapped
+//! for reading alone. Called by `acquire` with what a rung brought, whichever it was.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use nix::fcntl::SealFlag;
+use ringbell_ring::{Identity, Overflow, layout};
+
+use super::create::{CONTROL_SEALS, DATA_SEALS, check_capacity};
+use super::map::{MappedControl, MappedData, page_size};
+use crate::bus::record::{self, MemfdRef, TopicRecord};
+use crate::sys::fork::ForkGuarded;
+use crate::sys::memfd;
+use crate::sys::mmap::Access;
+use crate::{Error, Result};
+
+/// What a subscriber holds of a publisher's topic.
+#[derive(Debug)]
+pub struct PeerSegments {
+    /// Read-only.
+    pub data: Arc<MappedData>,
+    /// Writable: the slots are in it.
+    pub control: Arc<MappedControl>,
+    /// The control segment through a description of one's own, for the locks.
+    pub control_own: ForkGuarded,
+}
+
+/// Checks and maps what came from the peer that announced `topic`.
+///
+/// # Errors
+/// `ERR_RINGBELL_CORRUPT_PEER` names the rule that was broken, `ERR_RINGBELL_PROTOCOL_VERSION` both versions.
+pub(crate) fn attach(data_fd: OwnedFd, control_fd: OwnedFd, topic: &TopicRecord) -> Result<PeerSegments> {
+    let identity = identity(topic)?;
+    let page = page_size();
+    inspect("data", data_fd.as_fd(), topic.data, layout::data_len(identity.capacity, page), DATA_SEALS)?;
+    inspect(
+        "control",
+        control_fd.as_fd(),
+        topic.control,
+        layout::control_len(identity.max_slots, page),
+        CONTROL_SEALS,
+    )?;
+
+    let control_own = ForkGuarded::new(memfd::reopen(&control_fd)?);
+    let data = MappedData::map(data_fd.as_fd(), identity.capacity, Access::Read)?;
+    let control = MappedControl::map(control_own.as_fd(), identity.max_slots)?;
+    data.memory().check(&identity).map_err(|error| refused("data", error))?;
+    control.memory().check(&identity).map_err(|error| refused("control", error))?;
+    Ok(PeerSegments { data: Arc::new(data), control: Arc::new(control), control_own })
+}
+
+/// What both headers must say, by the peer's record.
+///
+/// # Errors
+/// `ERR_RINGBELL_CORRUPT_PEER` when the record announces what cannot be.
+pub(crate) fn identity(topic: &TopicRecord) -> Result<Identity> {
+    let capacity = usize::try_from(topic.capacity).ok().filter(|capacity| check_capacity(*capacity).is_ok());
+    let max_slots = usize::from(topic.max_subscribers);
+    match (capacity, nonce_words(&topic.nonce)) {
+        (Some(capacity), Ok(nonce)) if (1..=layout::MAX_SLOTS).contains(&max_slots) => Ok(Identity {
+            capacity,
+            max_slots,
+            overflow: match topic.overflow {
+                record::Overflow::Block => Overflow::Block,
+                record::Overflow::DropOldest => Overflow::DropOldest,
+                record::Overflow::DropNewest => Overflow::DropNewest,
+            },
+            nonce,
+        }),
+        _ => Err(Error::CorruptPeer {
+            what: "its record announces a capacity, a number of slots or a nonce that cannot be".into(),
+        }),
+    }
+}
+
+/// The two words that stand in the headers for a nonce of 32 hex digits.
+///
+/// # Errors
+/// `ERR_RINGBELL_CORRUPT_PEER` when it is no such nonce.
+pub(crate) fn nonce_words(nonce: &str) -> Result<[u64; 2]> {
+    let digits = nonce.len() == 32 && nonce.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match u128::from_str_radix(nonce, 16) {
+        Ok(number) if digits => Ok([(number >> 64) as u64, number as u64]),
+        _ => Err(Error::CorruptPeer { what: "its record has a nonce that is not 32 hex digits".into() }),
+    }
+}
+
+fn inspect(
+    segment: &str,
+    fd: BorrowedFd<'_>,
+    announced: MemfdRef,
+    length: usize,
+    seals: SealFlag,
+) -> Result<()> {
+    let wrong = |what: String| Err(Error::CorruptPeer { what: format!("the {segment} segment {what}") });
+    let found = match memfd::identity(fd) {
+        Ok(Some(found)) => found,
+        Ok(None) => return wrong("is not shared memory".into()),
+        Err(errno) => return Err(Error::os("fstat", errno, "cannot look at a segment")),
+    };
+    if found.inode != announced.inode {
+        return wrong(format!("that came is inode {}, announced was {}", found.inode, announced.inode));
+    }
+    if announced.size != length as u64 {
+        return wrong(format!("is announced with {} bytes, its layout takes {length}", announced.size));
+    }
+    if found.size != announced.size {
+        return wrong(format!("has {} bytes, announced were {}", found.size, announced.size));
+    }
+    match memfd::seals(fd) {
+        Ok(found) if found.contains(seals) => Ok(()),
+        Ok(found) => wrong(format!("lacks the seals {:?}", seals.difference(found))),
+        Err(_) => wrong("cannot be sealed".into()),
+    }
+}
+
+fn refused(segment: &str, error: ringbell_ring::Error) -> Error {
+    match error {
+        ringbell_ring::Error::Version { ours, theirs } => Error::ProtocolVersion { ours, theirs },
+        other => Error::CorruptPeer { what: format!("{segment} segment: {other}") },
+    }
+}

@@ -1,0 +1,105 @@
+//! The two mappings, kept alive by `Arc` for as long as anybody has a view of them.
+//!
+//! Invariant (M1): a mapping has the length that the layout gives for its capacity or slots, checked
+//! before it was made, of a file sealed against shrinking; so every view is within mapped memory until the
+//! `Arc` is dropped. Views are addresses without a lifetime: `memory` is for this crate alone, and
+//! whoever calls it keeps the `Arc` beside what it made of the view. Never gives a reference into a segment.
+
+#![allow(unsafe_code)]
+
+use std::os::fd::BorrowedFd;
+use std::ptr::NonNull;
+
+use memmap2::MmapRaw;
+use ringbell_ring::{ControlMemory, DataMemory, layout};
+
+use crate::sys::mmap::{Access, Mirror, map_control};
+use crate::{Error, Result};
+
+/// The data segment: a header page, then the frames twice in a row.
+#[derive(Debug)]
+pub struct MappedData {
+    mirror: Mirror,
+    header: usize,
+    capacity: usize,
+}
+
+impl MappedData {
+    /// Maps a data segment whose size has been checked.
+    pub(super) fn map(fd: BorrowedFd<'_>, capacity: usize, access: Access) -> Result<MappedData> {
+        let page = page_size();
+        let header = layout::data_len(capacity, page) - capacity;
+        let mirror = Mirror::map(fd, header, capacity, access)?;
+        Ok(MappedData { mirror, header, capacity })
+    }
+
+    /// Address of the header page.
+    pub fn header_ptr(&self) -> NonNull<u8> {
+        self.mirror.base()
+    }
+
+    /// Address of the frames; `2 * capacity()` bytes are mapped there, the second half being the first.
+    pub fn frames_ptr(&self) -> NonNull<u8> {
+        // SAFETY: the mapping begins with `header` bytes, then come the frames (M1).
+        unsafe { self.mirror.base().add(self.header) }
+    }
+
+    /// Bytes of the frames area, once.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// The view for `ringbell_ring`; valid while `self` lives.
+    pub(crate) fn memory(&self) -> DataMemory {
+        // SAFETY: header, frames and their second mapping are as `from_raw` asks (M1); every caller in
+        // this crate keeps the `Arc` of `self` beside the view.
+        unsafe { DataMemory::from_raw(self.header_ptr(), self.frames_ptr(), self.capacity) }
+    }
+}
+
+/// The control segment: a header and the slots.
+#[derive(Debug)]
+pub struct MappedControl {
+    map: MmapRaw,
+    base: NonNull<u8>,
+    slots: usize,
+}
+
+// SAFETY: a mapping belongs to the process, not to a thread; `base` is the address of `map`, and what lies
+// there is touched through atomics alone.
+unsafe impl Send for MappedControl {}
+// SAFETY: as above.
+unsafe impl Sync for MappedControl {}
+
+impl MappedControl {
+    /// Maps a control segment whose size has been checked.
+    pub(super) fn map(fd: BorrowedFd<'_>, slots: usize) -> Result<MappedControl> {
+        let map = map_control(fd, layout::control_len(slots, page_size()))?;
+        let base = NonNull::new(map.as_mut_ptr())
+            .ok_or_else(|| Error::os("mmap", nix::errno::Errno::EFAULT, "cannot map a segment"))?;
+        Ok(MappedControl { map, base, slots })
+    }
+
+    /// Number of slots.
+    pub fn slots(&self) -> usize {
+        self.slots
+    }
+
+    /// Bytes mapped.
+    pub fn length(&self) -> usize {
+        self.map.len()
+    }
+
+    /// The view for `ringbell_ring`; valid while `self` lives.
+    pub(crate) fn memory(&self) -> ControlMemory {
+        // SAFETY: `control_len(slots)` bytes are mapped for reading and writing (M1); every caller in this
+        // crate keeps the `Arc` of `self` beside the view.
+        unsafe { ControlMemory::from_raw(self.base, self.slots) }
+    }
+}
+
+/// The machine's page size; 4 KiB if it will not say.
+pub(crate) fn page_size() -> usize {
+    let answer = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE);
+    answer.ok().flatten().and_then(|size| usize::try_from(size).ok()).unwrap_or(4096)
+}

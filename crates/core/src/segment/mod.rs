@@ -1,0 +1,26 @@
+//! Segments: the two memfds of a topic, made by the publisher and attached to by subscribers.
+//!
+//! Invariants: what `create` gives is sealed, sized and exactly as announced; what `attach` gives was
+//! checked against the record and can neither shrink nor be replaced. A slot belongs to whoever holds the
+//! write lock on its byte. Who may have the descriptors is decided in `acquire`; what the words in them
+//! mean, in `ringbell_ring`. Nothing here trusts a peer.
+
+mod attach;
+mod buffer;
+mod create;
+mod map;
+mod slot;
+
+pub use attach::PeerSegments;
+pub(crate) use attach::{attach, identity, nonce_words};
+pub use buffer::PrivateBuffer;
+pub use create::OwnSegments;
+pub(crate) use create::{check_capacity, create};
+pub(crate) use map::page_size;
+pub use map::{MappedControl, MappedData};
+pub(crate) use slot::SlotLock;
+
+pub use crate::sys::fork::ForkGuarded;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,52 @@
+//! A slot of the control segment: claimed, and alive, by an OFD write lock on its first byte.
+//!
+//! Invariant: the lock comes before the state. What the slot's words say is a hint for where to look
+//! first; only the kernel decides, and releases on any death. The lock lives as long as the description
+//! does, so a claimed slot is given back by closing `control_own`, on every path.
+
+use std::os::fd::AsFd;
+
+use ringbell_ring::{ControlMemory, layout};
+
+use crate::sys::lock;
+use crate::{Error, Result};
+
+/// The locks on slots. No state of its own: the kernel keeps it.
+pub(crate) struct SlotLock;
+
+impl SlotLock {
+    /// Claims a slot through a description of the caller's own: one that looks free if there is one, else
+    /// any whose lock is free, such as a dead subscriber's. One claim for one description: the kernel gives
+    /// a description its own lock again.
+    ///
+    /// # Errors
+    /// `ERR_RINGBELL_NO_SLOT` when every lock is held.
+    pub(crate) fn claim(control: &ControlMemory, own: impl AsFd) -> Result<usize> {
+        let own = own.as_fd();
+        let max = control.max_slots();
+        // From the lowest up: few subscribers then share one doorbell, which is one write to ring.
+        let likely = (0..max).filter(|slot| control.looks_free(*slot));
+        for slot in likely.chain(0..max) {
+            if lock::take(own, layout::slot_lock_byte(slot))? {
+                return Ok(slot);
+            }
+        }
+        Err(Error::NoSlot { max })
+    }
+
+    /// Whether another description holds the slot: its subscriber lives.
+    ///
+    /// # Errors
+    /// What the kernel answered.
+    pub(crate) fn is_held(own: impl AsFd, slot: usize) -> Result<bool> {
+        lock::is_held(own, layout::slot_lock_byte(slot))
+    }
+
+    /// Whether the publisher lives, as seen from a subscriber's own description.
+    ///
+    /// # Errors
+    /// What the kernel answered.
+    pub(crate) fn publisher_lives(own: impl AsFd) -> Result<bool> {
+        lock::is_held(own, layout::PUBLISHER_LOCK_BYTE)
+    }
+}

@@ -1,0 +1,36 @@
+//! The clocks. Time is `CLOCK_MONOTONIC` everywhere: what a wall clock says is never the reason for anything.
+
+use nix::time::{ClockId, clock_gettime};
+
+/// # Nanoseconds of `CLOCK_MONOTONIC`, the same in all processes of a machine (and time namespace)
+///
+/// References: clock_gettime(2). Errors: none; the clock exists on every Linux.
+pub(crate) fn monotonic_ns() -> u64 {
+    nanoseconds(ClockId::CLOCK_MONOTONIC)
+}
+
+/// # Nanoseconds of `CLOCK_REALTIME_COARSE`, the clock that file systems stamp files with
+///
+/// Only ever compared with a file's own change time, to tell whether that may change again unnoticed within its tick.
+pub(crate) fn file_stamp_ns() -> i128 {
+    i128::from(nanoseconds(ClockId::CLOCK_REALTIME_COARSE))
+}
+
+fn nanoseconds(clock: ClockId) -> u64 {
+    let Ok(time) = clock_gettime(clock) else { return 0 };
+    let seconds = u64::try_from(time.tv_sec()).unwrap_or(0);
+    seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(time.tv_nsec()).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_moves_forward() {
+        let before = monotonic_ns();
+        assert!(before > 0);
+        assert!(monotonic_ns() >= before);
+        assert!(file_stamp_ns() > 0);
+    }
+}

@@ -1,0 +1,97 @@
+//! epoll: one descriptor that waits for many.
+//!
+//! Reading interest only; the number given with a descriptor comes back with its readiness.
+//! Called by the bus thread and by endpoints. Never closes what it watches: whoever closes a descriptor deletes it here first, because a
+//! registration lives as long as the open file does, not as long as the number.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll as NixEpoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+
+use crate::error::{Error, Result};
+
+const INTEREST: EpollFlags = EpollFlags::EPOLLIN.union(EpollFlags::EPOLLRDHUP);
+const BATCH: usize = 64;
+
+/// # An epoll instance
+///
+/// References: epoll_create1(2), epoll_ctl(2), epoll_wait(2).
+#[derive(Debug)]
+pub(crate) struct Epoll {
+    inner: NixEpoll,
+}
+
+impl Epoll {
+    /// # Creates an instance, close-on-exec
+    ///
+    /// Errors: [`Error::Resource`] when descriptors ran out.
+    pub(crate) fn new() -> Result<Epoll> {
+        let inner = NixEpoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
+            .map_err(|errno| Error::os("epoll_create1", errno, "cannot wait for events"))?;
+        Ok(Epoll { inner })
+    }
+
+    /// # Watches `fd`; `data` comes back when it is readable or hung up
+    ///
+    /// Also right when the descriptor is watched already, or when its number was watched for a file that is closed now.
+    ///
+    /// Errors: [`Error::Resource`] when `fs.epoll.max_user_watches` or memory ran out.
+    pub(crate) fn watch(&self, fd: BorrowedFd<'_>, data: u64) -> Result<()> {
+        self.register(fd, INTEREST, data)
+    }
+
+    fn register(&self, fd: BorrowedFd<'_>, interest: EpollFlags, data: u64) -> Result<()> {
+        let mut result = self.inner.add(fd, EpollEvent::new(interest, data));
+        if result == Err(Errno::EEXIST) {
+            result = self.inner.modify(fd, &mut EpollEvent::new(interest, data));
+        }
+        result.map_err(|errno| Error::os("epoll_ctl", errno, "cannot wait for a descriptor"))
+    }
+
+    /// # Watches a broadcast doorbell: one readiness per ring, though nobody ever reads it
+    ///
+    /// References: epoll(7) on `EPOLLET`.
+    ///
+    /// Errors: as [`Epoll::watch`].
+    pub(crate) fn watch_edges(&self, fd: BorrowedFd<'_>, data: u64) -> Result<()> {
+        self.register(fd, EpollFlags::EPOLLIN | EpollFlags::EPOLLET, data)
+    }
+
+    /// # Stops watching `fd`; not an error when it was not watched
+    pub(crate) fn forget(&self, fd: BorrowedFd<'_>) {
+        // ENOENT is the only answer that an open descriptor can give, and it means what was wanted.
+        let _ = self.inner.delete(fd);
+    }
+
+    /// # Waits, and puts the `data` of what is ready into `ready`
+    ///
+    /// Without a deadline until something happens, else at most until then (rounded up to a millisecond). An interrupting
+    /// signal ends the wait with nothing ready.
+    ///
+    /// Errors: none in practice; EINVAL and EFAULT would be mistakes of this file.
+    pub(crate) fn wait(&self, deadline: Option<Instant>, ready: &mut Vec<u64>) -> Result<()> {
+        ready.clear();
+        let mut events = [EpollEvent::empty(); BATCH];
+        match self.inner.wait(&mut events, timeout(deadline)) {
+            Ok(count) => ready.extend(events.iter().take(count).map(EpollEvent::data)),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(Error::os("epoll_wait", errno, "cannot wait for events")),
+        }
+        Ok(())
+    }
+}
+
+impl AsFd for Epoll {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inner.0.as_fd()
+    }
+}
+
+fn timeout(deadline: Option<Instant>) -> EpollTimeout {
+    let Some(deadline) = deadline else { return EpollTimeout::NONE };
+    let left = deadline.saturating_duration_since(Instant::now());
+    let milliseconds = left.saturating_add(Duration::from_micros(999)).as_millis();
+    EpollTimeout::try_from(i32::try_from(milliseconds).unwrap_or(i32::MAX)).unwrap_or(EpollTimeout::MAX)
+}

@@ -1,0 +1,183 @@
+//! fork without exec: the child must not keep its parent's locks, listeners and doorbells alive.
+//!
+//! Invariant: every registered descriptor is replaced by /dev/null in a forked child, before any code
+//! of the child runs. Replaced and not closed, so that its number stays taken and a later drop in the
+//! child closes nothing of somebody else's. The table is lock-free and the hook only loads, because
+//! another thread may have been anywhere at the time of the fork. exec needs none of this (close-on-exec).
+
+#![allow(unsafe_code)]
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Once;
+use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering};
+
+const BLOCK: usize = 256;
+const FREE: i32 = -1;
+
+struct Block {
+    fds: [AtomicI32; BLOCK],
+    next: AtomicPtr<Block>,
+}
+
+impl Block {
+    const fn new() -> Block {
+        Block { fds: [const { AtomicI32::new(FREE) }; BLOCK], next: AtomicPtr::new(std::ptr::null_mut()) }
+    }
+
+    /// The block after this one, made when there is none; blocks live as long as the process.
+    fn next_or_new(&self) -> &'static Block {
+        // SYNC: pairs with the AcqRel exchange below, which publishes a block's contents.
+        let mut next = self.next.load(Ordering::Acquire);
+        if next.is_null() {
+            let fresh = Box::into_raw(Box::new(Block::new()));
+            // SYNC: pairs with the Acquire loads of `next` here and in `replace_all`.
+            match self.next.compare_exchange(next, fresh, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => next = fresh,
+                Err(winner) => {
+                    // SAFETY: `fresh` came from Box::into_raw above and was never published.
+                    drop(unsafe { Box::from_raw(fresh) });
+                    next = winner;
+                }
+            }
+        }
+        // SAFETY: a published block is never freed nor written but through atomics.
+        unsafe { &*next }
+    }
+}
+
+static FIRST: Block = Block::new();
+static HOOK: Once = Once::new();
+
+/// A descriptor that does not survive a fork.
+#[derive(Debug)]
+pub struct ForkGuarded {
+    // Before `fd`: an entry must be gone before its number can be reused.
+    _entry: Entry,
+    fd: OwnedFd,
+}
+
+impl ForkGuarded {
+    /// Registers `fd` for as long as the result lives.
+    ///
+    /// # References
+    /// `pthread_atfork(3)`, `dup3(2)`.
+    pub(crate) fn new(fd: OwnedFd) -> ForkGuarded {
+        ForkGuarded { _entry: Entry::new(fd.as_fd()), fd }
+    }
+}
+
+impl std::ops::Deref for ForkGuarded {
+    type Target = OwnedFd;
+
+    fn deref(&self) -> &OwnedFd {
+        &self.fd
+    }
+}
+
+impl AsFd for ForkGuarded {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// A place in the table, for a descriptor that something else owns; drop it before the owner.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    place: &'static AtomicI32,
+}
+
+impl Entry {
+    /// Registers a descriptor. The caller keeps it open at least as long as the entry.
+    ///
+    /// # References
+    /// `pthread_atfork(3)`.
+    pub(crate) fn new(fd: BorrowedFd<'_>) -> Entry {
+        // SAFETY: the hook is async-signal-safe: it loads atomics and calls open, dup3 and close.
+        HOOK.call_once(|| unsafe {
+            libc::pthread_atfork(None, None, Some(replace_all));
+        });
+        let mut block = &FIRST;
+        loop {
+            for place in &block.fds {
+                // Relaxed: the entry carries nothing but the number; fork itself orders it.
+                if place.compare_exchange(FREE, fd.as_raw_fd(), Ordering::Relaxed, Ordering::Relaxed).is_ok()
+                {
+                    return Entry { place };
+                }
+            }
+            block = block.next_or_new();
+        }
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        // Relaxed: as in `new`.
+        self.place.store(FREE, Ordering::Relaxed);
+    }
+}
+
+unsafe extern "C" fn replace_all() {
+    // SAFETY: open, dup3 and close are async-signal-safe; the path is a literal; the table holds
+    // numbers that this process owned when it forked.
+    unsafe {
+        let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
+        let mut block: *const Block = &raw const FIRST;
+        while !block.is_null() {
+            for place in &(*block).fds {
+                let fd = place.load(Ordering::Relaxed);
+                if fd >= 0 && (null < 0 || libc::dup3(null, fd, libc::O_CLOEXEC) < 0) {
+                    libc::close(fd);
+                }
+            }
+            // SYNC: pairs with the exchange in `next_or_new`.
+            block = (*block).next.load(Ordering::Acquire);
+        }
+        if null >= 0 {
+            libc::close(null);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::wait::{WaitStatus, waitpid};
+    use nix::unistd::{ForkResult, fork, pipe, read};
+
+    #[test]
+    fn a_forked_child_holds_nothing_that_was_registered() {
+        let (gone_read, gone_write) = pipe().unwrap();
+        let (kept_read, kept_write) = pipe().unwrap();
+        let guarded = ForkGuarded::new(gone_write);
+        // SAFETY: the child makes only async-signal-safe calls before `_exit`.
+        match unsafe { fork() }.unwrap() {
+            ForkResult::Child => {
+                // SAFETY: fcntl on a number of ours, then _exit.
+                unsafe {
+                    let still_there = libc::fcntl(guarded.as_fd().as_raw_fd(), libc::F_GETFD) >= 0;
+                    let fifo = libc::lseek(guarded.as_fd().as_raw_fd(), 0, libc::SEEK_CUR) < 0;
+                    let mut byte = 0u8;
+                    libc::read(kept_read.as_raw_fd(), (&raw mut byte).cast(), 1);
+                    libc::_exit(if still_there && !fifo { 0 } else { 1 });
+                }
+            }
+            ForkResult::Parent { child } => {
+                drop(guarded);
+                assert_eq!(read(&gone_read, &mut [0; 1]), Ok(0), "the child keeps no write end");
+                nix::unistd::write(&kept_write, b"x").unwrap();
+                assert_eq!(waitpid(child, None), Ok(WaitStatus::Exited(child, 0)));
+            }
+        }
+    }
+
+    #[test]
+    fn more_than_one_block_of_entries() {
+        let (end, _other) = pipe().unwrap();
+        let entries: Vec<_> = (0..BLOCK * 2 + 3).map(|_| Entry::new(end.as_fd())).collect();
+        let mut places: Vec<_> = entries.iter().map(|entry| &raw const *entry.place).collect();
+        places.sort();
+        places.dedup();
+        assert_eq!(places.len(), entries.len());
+    }
+}

@@ -1,0 +1,95 @@
+//! inotify: what happens to the names in one directory.
+//!
+//! Invariant: watches names and the directory itself, never contents: an `O_TMPFILE` file that is being written shows up as
+//! a change of a name that does not exist. Bursts are reported once a name. Called by the bus thread; what a name stands for
+//! is for the caller to find out, because by the time an event is read it may be history.
+
+use std::collections::HashSet;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+
+use nix::errno::Errno;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify as NixInotify};
+
+use crate::error::{Error, Result};
+
+const DIRECTORY: AddWatchFlags =
+    AddWatchFlags::IN_DELETE_SELF.union(AddWatchFlags::IN_MOVE_SELF).union(AddWatchFlags::IN_ONLYDIR);
+const GOING: AddWatchFlags = AddWatchFlags::IN_MOVED_FROM.union(AddWatchFlags::IN_DELETE);
+const COMING: AddWatchFlags = AddWatchFlags::IN_CREATE.union(AddWatchFlags::IN_MOVED_TO);
+
+/// What one reading of the queue told. A removed directory that somebody still has open, or a file of it, does not show.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    /// Names that came, went or were replaced; each once, in the order of their first change.
+    pub(crate) names: Vec<String>,
+    /// The queue was full, and something is missing.
+    pub(crate) overflowed: bool,
+    /// The directory itself was removed or moved away.
+    pub(crate) directory_gone: bool,
+}
+
+/// # An inotify instance that watches one directory
+///
+/// References: inotify(7).
+#[derive(Debug)]
+pub(crate) struct Inotify {
+    inner: NixInotify,
+}
+
+impl Inotify {
+    /// # Watches a directory for names that go, and also for those that come if `coming`; non-blocking and close-on-exec
+    ///
+    /// References: inotify_init1(2), inotify_add_watch(2). The directory is reached through its descriptor, so that another
+    /// one that took its path is not watched by mistake.
+    ///
+    /// Errors: [`Error::Resource`]: a user has 128 instances by default (`fs.inotify.max_user_instances`), and a number of
+    /// watches; [`Error::Os`] (ENOENT without /proc).
+    pub(crate) fn open(directory: BorrowedFd<'_>, coming: bool) -> Result<Inotify> {
+        let inner = NixInotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)
+            .map_err(|errno| Error::os("inotify_init1", errno, "cannot watch the bus directory"))?;
+        let path = format!("/proc/self/fd/{}", directory.as_raw_fd());
+        let mask = if coming { DIRECTORY | GOING | COMING } else { DIRECTORY | GOING };
+        inner
+            .add_watch(path.as_str(), mask)
+            .map_err(|errno| Error::os("inotify_add_watch", errno, "cannot watch the bus directory"))?;
+        Ok(Inotify { inner })
+    }
+
+    /// # Reads all that is queued, without waiting
+    ///
+    /// Errors: [`Error::Resource`] (ENOMEM).
+    pub(crate) fn read(&self) -> Result<Changes> {
+        let mut changes = Changes::default();
+        let mut seen = HashSet::new();
+        // Bounded: a busy directory must not keep the reader here for ever. What is left stays readable.
+        for _ in 0..1024 {
+            let events = match self.inner.read_events() {
+                Ok(events) => events,
+                Err(Errno::EAGAIN | Errno::EINTR) => break,
+                Err(errno) => return Err(Error::os("read", errno, "cannot read inotify events")),
+            };
+            for event in events {
+                if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
+                    changes.overflowed = true;
+                } else if event.mask.intersects(
+                    AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVE_SELF | AddWatchFlags::IN_IGNORED,
+                ) {
+                    changes.directory_gone = true;
+                } else if let Some(name) =
+                    event.name.as_ref().and_then(|name| std::str::from_utf8(name.as_bytes()).ok())
+                    && seen.insert(name.to_owned())
+                {
+                    changes.names.push(name.to_owned());
+                }
+            }
+        }
+        Ok(changes)
+    }
+}
+
+impl AsFd for Inotify {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inner.as_fd()
+    }
+}

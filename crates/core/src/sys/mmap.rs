@@ -1,0 +1,203 @@
+//! mmap: memory that several processes see.
+//!
+//! A `Mirror` maps a header and then the same frames twice in a row, so that a frame that crosses the end
+//! of the ring is contiguous. Invariants: a mapping is never left half made, is unmapped on drop and only
+//! then, is not inherited by a forked child (MADV_DONTFORK), and never hands out a reference, only addresses.
+//! Called by `segment`, which has checked size and seals before: an unsealed file could shrink under it.
+
+#![allow(unsafe_code)]
+
+use std::ffi::c_void;
+use std::num::NonZeroUsize;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::ptr::NonNull;
+
+use memmap2::{MmapOptions, MmapRaw};
+use nix::errno::Errno;
+use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
+
+use crate::{Error, Result};
+
+/// `MADV_POPULATE_WRITE`, Linux 5.14: unlike MAP_POPULATE it reports when memory runs out, and is faster.
+const MADV_POPULATE_WRITE: libc::c_int = 23;
+
+/// What may be done with a mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    /// Writable, with every page in place: who runs out of memory learns it here and not by SIGBUS later.
+    WritePopulated,
+}
+
+/// `header | frames | frames`, the two last being the same memory.
+#[derive(Debug)]
+pub(crate) struct Mirror {
+    base: NonNull<c_void>,
+    length: usize,
+}
+
+// SAFETY: a mapping belongs to the process and not to a thread; this type only holds its address.
+unsafe impl Send for Mirror {}
+// SAFETY: as above; every access goes through ringbell-ring's views.
+unsafe impl Sync for Mirror {}
+
+impl Mirror {
+    /// Maps `header + frames` bytes of the file, and the `frames` part once more right behind. Both are
+    /// multiples of the page size.
+    ///
+    /// # References
+    /// `mmap(2)` MAP_FIXED over a reservation, `madvise(2)` MADV_DONTFORK, MADV_POPULATE_WRITE.
+    ///
+    /// # Errors
+    /// ENOMEM for address space, `vm.max_map_count` or memory, EPERM for writing what is sealed.
+    pub(crate) fn map(fd: BorrowedFd<'_>, header: usize, frames: usize, access: Access) -> Result<Mirror> {
+        let length = frames.checked_mul(2).and_then(|both| both.checked_add(header));
+        let length = length.and_then(NonZeroUsize::new).ok_or_else(|| failed("mmap", Errno::EINVAL))?;
+        // SAFETY: a new anonymous reservation, at an address that the kernel chooses.
+        let base = unsafe {
+            mmap_anonymous(
+                None,
+                length,
+                ProtFlags::PROT_NONE,
+                MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE,
+            )
+        }
+        .map_err(|errno| failed("mmap", errno))?;
+        // From here on a failure unmaps everything.
+        let mirror = Mirror { base, length: length.get() };
+        mirror.place(fd, 0, header + frames, 0, access)?;
+        mirror.place(fd, header + frames, frames, header, access)?;
+        // SAFETY: exactly the mapping made above.
+        unsafe { madvise(base, mirror.length, MmapAdvise::MADV_DONTFORK) }
+            .map_err(|errno| failed("madvise", errno))?;
+        if access == Access::WritePopulated {
+            mirror.populate(fd, header, frames)?;
+        }
+        Ok(mirror)
+    }
+
+    /// Address of the header.
+    pub(crate) fn base(&self) -> NonNull<u8> {
+        self.base.cast()
+    }
+
+    fn place(
+        &self,
+        fd: BorrowedFd<'_>,
+        at: usize,
+        length: usize,
+        offset: usize,
+        access: Access,
+    ) -> Result<()> {
+        let protection = match access {
+            Access::Read => ProtFlags::PROT_READ,
+            Access::WritePopulated => ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
+        };
+        self.place_with(fd, at, length, offset, protection, MapFlags::MAP_SHARED)
+    }
+
+    fn place_with(
+        &self,
+        fd: BorrowedFd<'_>,
+        at: usize,
+        length: usize,
+        offset: usize,
+        protection: ProtFlags,
+        flags: MapFlags,
+    ) -> Result<()> {
+        let address = self.base.addr().checked_add(at);
+        let length = NonZeroUsize::new(length).ok_or_else(|| failed("mmap", Errno::EINVAL))?;
+        let offset = libc::off_t::try_from(offset).map_err(|_| failed("mmap", Errno::EINVAL))?;
+        // SAFETY: [at, at + length) is inside the reservation, which nobody else knows of: MAP_FIXED
+        // replaces nothing but pages of ours.
+        unsafe { mmap(address, length, protection, flags | MapFlags::MAP_FIXED, fd, offset) }
+            .map(drop)
+            .map_err(|errno| failed("mmap", errno))
+    }
+
+    fn populate(&self, fd: BorrowedFd<'_>, header: usize, frames: usize) -> Result<()> {
+        // SAFETY: exactly this mapping; populating changes no contents.
+        let result = unsafe { libc::madvise(self.base.as_ptr(), self.length, MADV_POPULATE_WRITE) };
+        match Errno::result(result) {
+            Ok(_) => Ok(()),
+            // A kernel before 5.14: map once more, this time with MAP_POPULATE, which reports nothing.
+            Err(Errno::EINVAL) => {
+                let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+                let flags = MapFlags::MAP_SHARED | MapFlags::MAP_POPULATE;
+                self.place_with(fd, 0, header + frames, 0, protection, flags)?;
+                self.place_with(fd, header + frames, frames, header, protection, flags)?;
+                // SAFETY: exactly this mapping; what was advised before went with the first pages.
+                unsafe { madvise(self.base, self.length, MmapAdvise::MADV_DONTFORK) }
+                    .map_err(|errno| failed("madvise", errno))
+            }
+            // A page could not be had (memory cgroup, hardware): the kernel says EFAULT or EHWPOISON.
+            Err(Errno::EFAULT) => Err(failed("madvise", Errno::ENOMEM)),
+            Err(errno) => Err(failed("madvise", errno)),
+        }
+    }
+}
+
+impl Drop for Mirror {
+    fn drop(&mut self) {
+        // SAFETY: exactly the mapping made in `map`; whoever holds a view of it holds the `Arc` of its owner.
+        let _ = unsafe { munmap(self.base, self.length) };
+    }
+}
+
+/// Maps a whole small file for reading and writing, once.
+///
+/// # References
+/// `mmap(2)`, `madvise(2)` MADV_DONTFORK; `memmap2::MmapRaw`.
+///
+/// # Errors
+/// ENOMEM, EACCES for a descriptor that is not open for writing, EPERM for a sealed file.
+pub(crate) fn map_control(fd: impl AsFd, length: usize) -> Result<MmapRaw> {
+    let io =
+        |error: std::io::Error| failed("mmap", Errno::from_raw(error.raw_os_error().unwrap_or(libc::EINVAL)));
+    let map = MmapOptions::new().len(length).map_raw(fd.as_fd().as_raw_fd()).map_err(io)?;
+    map.advise(memmap2::Advice::DontFork).map_err(io)?;
+    Ok(map)
+}
+
+fn failed(syscall: &'static str, errno: Errno) -> Error {
+    Error::os(syscall, errno, "cannot map a segment")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::memfd;
+
+    #[test]
+    fn the_second_half_is_the_first() {
+        let fd = memfd::create(c"ringbell-test", 4096 * 3).unwrap();
+        let writer = Mirror::map(fd.as_fd(), 4096, 8192, Access::WritePopulated).unwrap();
+        let reader = Mirror::map(fd.as_fd(), 4096, 8192, Access::Read).unwrap();
+        // SAFETY: offsets inside the two mappings; nobody else has them.
+        unsafe {
+            writer.base().add(4096 + 8191).write_volatile(7);
+            writer.base().add(4096 + 8192 + 1).write_volatile(9);
+            assert_eq!(reader.base().add(4096 + 8192 + 8191).read_volatile(), 7);
+            assert_eq!(reader.base().add(4096 + 1).read_volatile(), 9);
+        }
+    }
+
+    #[test]
+    fn what_was_mapped_is_unmapped() {
+        let fd = memfd::create(c"ringbell-unmap", 8192).unwrap();
+        let count = || std::fs::read_to_string("/proc/self/maps").unwrap().matches("ringbell-unmap").count();
+        let mirror = Mirror::map(fd.as_fd(), 4096, 4096, Access::Read).unwrap();
+        assert_eq!(count(), 2);
+        drop(mirror);
+        assert_eq!(count(), 0);
+    }
+
+    #[test]
+    fn writing_what_is_sealed_is_an_error_and_leaves_nothing() {
+        let fd = memfd::create(c"ringbell-seal", 8192).unwrap();
+        memfd::add_seals(&fd, nix::fcntl::SealFlag::F_SEAL_WRITE).unwrap();
+        assert!(Mirror::map(fd.as_fd(), 4096, 4096, Access::WritePopulated).is_err());
+        assert!(!std::fs::read_to_string("/proc/self/maps").unwrap().contains("ringbell-seal"));
+        assert!(map_control(&fd, 8192).is_err());
+    }
+}

@@ -1,0 +1,107 @@
+//! pidfd: a reference to one process that a reused pid can never redirect.
+//!
+//! Invariant: a number is only a process once the record's lock, probed after `PidFd::open`, is still
+//! held: pid and start time together are not unique. `getfd` takes a copy of a descriptor that the
+//! peer announced and has promised to keep open; what comes must be verified, because numbers are
+//! reused. Results are bare errnos: the ladder's policy is written in them.
+
+#![allow(unsafe_code)]
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+/// A process, readable (in the sense of poll) once it is dead.
+#[derive(Debug)]
+pub(crate) struct PidFd {
+    fd: OwnedFd,
+}
+
+impl PidFd {
+    /// Opens the process that has this number now.
+    ///
+    /// # References
+    /// `pidfd_open(2)`, Linux 5.3; glibc has a wrapper only since 2.36. Close-on-exec by itself.
+    ///
+    /// # Errors
+    /// ESRCH when there is none, EINVAL for a number that is none, ENOSYS, EMFILE, ENFILE.
+    pub(crate) fn open(pid: u32) -> nix::Result<PidFd> {
+        let pid = libc::pid_t::try_from(pid).map_err(|_| Errno::EINVAL)?;
+        // SAFETY: the call takes two integers and touches no memory of ours.
+        let raw = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
+        Ok(PidFd { fd: own(raw)? })
+    }
+
+    /// Copies descriptor `number` of that process into this one.
+    ///
+    /// # References
+    /// `pidfd_getfd(2)`, Linux 5.6; needs the right to ptrace the target (`PTRACE_MODE_ATTACH_REALCREDS`).
+    ///
+    /// # Errors
+    /// EPERM, ENOSYS, EBADF when that number is not open there, ESRCH for the dead, EMFILE, ENFILE.
+    pub(crate) fn getfd(&self, number: RawFd) -> nix::Result<OwnedFd> {
+        // SAFETY: the call takes three integers and touches no memory of ours.
+        let raw =
+            Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_getfd, self.fd.as_raw_fd(), number, 0) })?;
+        own(raw)
+    }
+
+    /// Whether the process lives; a zombie does not, a stopped one does.
+    ///
+    /// # References
+    /// `pidfd_open(2)`: a pidfd polls readable when the process terminates.
+    pub(crate) fn is_alive(&self) -> bool {
+        let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
+        loop {
+            match poll(&mut fds, PollTimeout::ZERO) {
+                Err(Errno::EINTR) => {}
+                ready => return ready == Ok(0),
+            }
+        }
+    }
+}
+
+impl AsFd for PidFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+fn own(raw: libc::c_long) -> nix::Result<OwnedFd> {
+    let raw = RawFd::try_from(raw).map_err(|_| Errno::EBADF)?;
+    // SAFETY: the kernel has just made this descriptor for us; nobody else knows its number.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn a_child_is_alive_until_it_is_a_zombie() {
+        let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let pidfd = PidFd::open(child.id()).unwrap();
+        assert!(pidfd.is_alive());
+        child.kill().unwrap();
+        let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut fds, 20_000u16), Ok(1));
+        assert!(!pidfd.is_alive(), "a zombie that nobody has waited for yet");
+        child.wait().unwrap();
+        assert!(!pidfd.is_alive());
+        assert_eq!(PidFd::open(child.id()).map(drop), Err(Errno::ESRCH));
+    }
+
+    #[test]
+    fn a_descriptor_of_this_process_can_be_copied() {
+        let (read, _write) = nix::unistd::pipe().unwrap();
+        match PidFd::open(std::process::id()).unwrap().getfd(read.as_raw_fd()) {
+            Ok(copy) => assert_eq!(
+                nix::sys::stat::fstat(&copy).unwrap().st_ino,
+                nix::sys::stat::fstat(&read).unwrap().st_ino
+            ),
+            Err(errno) => assert!([Errno::ENOSYS, Errno::EPERM].contains(&errno), "{errno}"),
+        }
+    }
+}

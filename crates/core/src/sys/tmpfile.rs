@@ -1,0 +1,199 @@
+//! Files that appear in a directory whole, locked, or not at all.
+//!
+//! Invariant: from the first moment that a name leads to the file, it has its full content and its owner's write lock on byte 0.
+//! Three ways, tried in this order: `O_TMPFILE` linked through /proc/self/fd; linked with `AT_EMPTY_PATH` (no /proc);
+//! a temporary name moved with `RENAME_NOREPLACE` (no `O_TMPFILE`: overlayfs before 6.3). Never `O_EXCL` with `O_TMPFILE`,
+//! which could not be linked; always the same directory descriptor, because two mounts of one file system give EXDEV.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
+use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, linkat, unlinkat, write};
+
+use super::{lock, random};
+use crate::error::{Error, Result};
+
+/// How a file gets its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// `O_TMPFILE`, then `linkat` through /proc/self/fd.
+    Proc,
+    /// `O_TMPFILE`, then `linkat` with `AT_EMPTY_PATH`: before Linux 6.10 only with CAP_DAC_READ_SEARCH.
+    EmptyPath,
+    /// A temporary name, then `renameat2` with `RENAME_NOREPLACE`.
+    Rename,
+}
+
+impl Way {
+    /// The words of `IPC_BUS_PUBLISH`, which forces a way.
+    pub(crate) fn parse(text: &str) -> Option<Way> {
+        match text {
+            "proc" => Some(Way::Proc),
+            "empty-path" => Some(Way::EmptyPath),
+            "rename" => Some(Way::Rename),
+            _ => None,
+        }
+    }
+}
+
+/// Names of temporary files begin like this; what nobody has locked may be removed.
+pub(crate) const TEMPORARY: &str = ".tmp-";
+
+const MODE: Mode = Mode::from_bits_truncate(0o644);
+/// A gc may remove a temporary name between its creation and its lock; more often than this is no accident.
+const ATTEMPTS: usize = 16;
+
+/// # Makes a file of these bytes appear as `name`, write-locked, and gives the descriptor that holds the lock
+///
+/// References: open(2) O_TMPFILE, linkat(2), renameat2(2). With `forced`, only that way is tried.
+///
+/// Errors: [`Error::Os`] with EEXIST when the name is taken (never replaced), [`Error::Resource`] when the
+/// disk, its inodes, the quota or descriptors ran out: then nothing is left behind.
+pub(crate) fn create(
+    directory: BorrowedFd<'_>,
+    name: &str,
+    bytes: &[u8],
+    forced: Option<Way>,
+) -> Result<OwnedFd> {
+    fits_file_size_limit(bytes.len())?;
+    if forced != Some(Way::Rename) {
+        match unnamed(directory, name, bytes, forced) {
+            Err(Error::Os { errno, .. }) if forced.is_none() && errno != Errno::EEXIST => {}
+            result => return result,
+        }
+    }
+    renamed(directory, name, bytes)
+}
+
+/// # Moves `from` to `to` in one directory, replacing what is there in one step
+///
+/// References: rename(2). Errors: [`Error::Os`] (ENOENT when `from` is gone).
+pub(crate) fn rename(directory: BorrowedFd<'_>, from: &str, to: &str) -> Result<()> {
+    nix::fcntl::renameat(directory, from, directory, to)
+        .map_err(|errno| Error::os("renameat", errno, format!("cannot publish {to}")))
+}
+
+fn unnamed(directory: BorrowedFd<'_>, name: &str, bytes: &[u8], forced: Option<Way>) -> Result<OwnedFd> {
+    let file = openat(directory, ".", OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC, MODE).map_err(
+        |errno| Error::os("openat", errno, format!("cannot create {name} in the bus directory (O_TMPFILE)")),
+    )?;
+    fill(&file, name, bytes)?;
+    let by_path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let mut result = Err(Errno::ENOENT);
+    if forced != Some(Way::EmptyPath) {
+        result = linkat(AT_FDCWD, by_path.as_str(), directory, name, AtFlags::AT_SYMLINK_FOLLOW);
+    }
+    if forced != Some(Way::Proc) && matches!(result, Err(errno) if errno != Errno::EEXIST) {
+        result = linkat(&file, "", directory, name, AtFlags::AT_EMPTY_PATH);
+    }
+    result.map_err(|errno| Error::os("linkat", errno, format!("cannot publish {name}")))?;
+    Ok(file)
+}
+
+fn renamed(directory: BorrowedFd<'_>, name: &str, bytes: &[u8]) -> Result<OwnedFd> {
+    let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let mut last = Errno::ENOENT;
+    for _ in 0..ATTEMPTS {
+        let temporary = format!("{TEMPORARY}{}", random::hex128()?);
+        let file = openat(directory, temporary.as_str(), flags, MODE).map_err(|errno| {
+            Error::os("openat", errno, format!("cannot create {name} in the bus directory"))
+        })?;
+        let result = fill(&file, name, bytes).and_then(|()| {
+            rename_new(directory, &temporary, name)
+                .map_err(|errno| Error::os("renameat2", errno, format!("cannot publish {name}")))
+        });
+        match result {
+            Ok(()) => return Ok(file),
+            // The temporary file was taken for an orphan before it was locked.
+            Err(Error::Os { errno: Errno::ENOENT, .. }) => last = Errno::ENOENT,
+            Err(error) => {
+                let _ = unlinkat(directory, temporary.as_str(), UnlinkatFlags::NoRemoveDir);
+                return Err(error);
+            }
+        }
+    }
+    Err(Error::os("renameat2", last, format!("cannot publish {name}; does the bus directory still exist?")))
+}
+
+fn fill(file: &OwnedFd, name: &str, bytes: &[u8]) -> Result<()> {
+    if !lock::take(file, 0)? {
+        return Err(Error::Record {
+            file: name.to_owned(),
+            reason: "somebody else locked the new file".to_owned(),
+        });
+    }
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        // A full tmpfs gives a short write first and ENOSPC only then.
+        match write(file.as_fd(), rest) {
+            Ok(count) => rest = &rest[count..],
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(Error::os("write", errno, format!("cannot write {name}"))),
+        }
+    }
+    Ok(())
+}
+
+/// Without this check the kernel answers with SIGXFSZ, which kills.
+fn fits_file_size_limit(size: usize) -> Result<()> {
+    let limit = getrlimit(Resource::RLIMIT_FSIZE).map_or(u64::MAX, |limits| limits.0);
+    if size as u64 > limit {
+        return Err(Error::os("write", Errno::EFBIG, format!("cannot write {size} bytes")));
+    }
+    Ok(())
+}
+
+fn rename_new(directory: BorrowedFd<'_>, from: &str, to: &str) -> nix::Result<()> {
+    let from = std::ffi::CString::new(from).map_err(|_| Errno::EINVAL)?;
+    let to = std::ffi::CString::new(to).map_err(|_| Errno::EINVAL)?;
+    let fd = directory.as_raw_fd();
+    // By number: musl has no wrapper. SAFETY: both are NUL-terminated strings that outlive the call.
+    let result = unsafe {
+        libc::syscall(libc::SYS_renameat2, fd, from.as_ptr(), fd, to.as_ptr(), libc::RENAME_NOREPLACE)
+    };
+    Errno::result(result).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, File};
+
+    #[test]
+    fn every_way_gives_a_whole_and_locked_file_and_replaces_nothing() {
+        for way in [None, Some(Way::Proc), Some(Way::EmptyPath), Some(Way::Rename)] {
+            let folder = tempfile::tempdir().unwrap();
+            let directory = File::open(folder.path()).unwrap();
+            let bytes = vec![b'x'; 40_000];
+            let owner = match create(directory.as_fd(), "name", &bytes, way) {
+                // Needs privileges before 6.10.
+                Err(Error::Os { errno: Errno::ENOENT, .. }) if way == Some(Way::EmptyPath) => continue,
+                result => result.unwrap(),
+            };
+            assert_eq!(fs::read(folder.path().join("name")).unwrap(), bytes);
+            let reader = File::open(folder.path().join("name")).unwrap();
+            assert!(lock::is_held(&reader, 0).unwrap());
+            let again = create(directory.as_fd(), "name", b"other", way).unwrap_err();
+            assert_eq!(again.errno(), Some(Errno::EEXIST as i32), "{again}");
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing left behind");
+            drop(owner);
+            assert!(!lock::is_held(&reader, 0).unwrap());
+        }
+    }
+
+    #[test]
+    fn no_space_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = File::open(folder.path()).unwrap();
+        fs::remove_dir(folder.path()).unwrap();
+        for way in [None, Some(Way::Proc), Some(Way::Rename)] {
+            assert_eq!(
+                create(directory.as_fd(), "name", b"x", way).unwrap_err().errno(),
+                Some(Errno::ENOENT as i32)
+            );
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Sending in place, for Rust: a [`Loan`] is one message, a [`Batch`] many, written straight into the ring.
+
+use ringbell_ring::{MESSAGE_OVERHEAD, Sent, padded};
+
+use super::publisher::Publisher;
+use crate::error::Result;
+use crate::sys::clock::monotonic_ns;
+
+/// Most bytes that a batch collects before it commits by itself.
+const BATCH: usize = 64 << 10;
+
+/// One message that is being written where its subscribers will read it. Dropped without a commit, nothing is sent.
+#[derive(Debug)]
+pub struct Loan<'a> {
+    publisher: &'a mut Publisher,
+    len: usize,
+}
+
+impl Publisher {
+    /// Lends room for a message of up to `len` bytes. `None`: there is no room, as when [`send`](Self::send) is `false`.
+    /// It holds whatever the ring held there before.
+    ///
+    /// # Errors
+    ///
+    /// `ERR_RINGBELL_MESSAGE_TOO_LARGE`, `ERR_RINGBELL_WINDOW_OPEN`.
+    pub fn loan(&mut self, len: usize) -> Result<Option<Loan<'_>>> {
+        self.ensure_no_window()?;
+        self.ensure_fits(len)?;
+        let (producer, mut locks) = self.parts();
+        if producer.reserve(padded(len), padded(len), monotonic_ns(), &mut locks).is_none() {
+            producer.note_full();
+            return Ok(None);
+        }
+        Ok(Some(Loan { publisher: self, len }))
+    }
+
+    /// Begins a batch. Messages are written in place and become visible together.
+    ///
+    /// # Errors
+    ///
+    /// `ERR_RINGBELL_WINDOW_OPEN`.
+    pub fn batch(&mut self) -> Result<Batch<'_>> {
+        self.ensure_no_window()?;
+        self.lengths.clear();
+        Ok(Batch { publisher: self, used: 0, reserved: 0 })
+    }
+}
+
+impl Loan<'_> {
+    /// The bytes to be written.
+    pub fn bytes(&mut self) -> &mut [u8] {
+        let len = self.len;
+        let (producer, _) = self.publisher.parts();
+        &mut producer.reserved_bytes()[MESSAGE_OVERHEAD..MESSAGE_OVERHEAD + len]
+    }
+
+    /// Sends the first `len` bytes, at most as many as were lent.
+    pub fn commit(self, len: usize) {
+        let length = len.min(self.len) as u32;
+        let (producer, _) = self.publisher.parts();
+        if let Some(Sent::Committed { ring }) = producer.commit_span(&[length], monotonic_ns()) {
+            self.publisher.ring(ring);
+        }
+    }
+}
+
+/// Messages that become visible together. Committed when it is full and when it is dropped.
+#[derive(Debug)]
+pub struct Batch<'a> {
+    publisher: &'a mut Publisher,
+    used: usize,
+    reserved: usize,
+}
+
+impl Batch<'_> {
+    /// Adds a message. `false`: there is no room for it; what was added before has been committed.
+    ///
+    /// # Errors
+    ///
+    /// `ERR_RINGBELL_MESSAGE_TOO_LARGE`.
+    #[inline]
+    pub fn push(&mut self, payload: &[u8]) -> Result<bool> {
+        self.publisher.ensure_fits(payload.len())?;
+        let frame = padded(payload.len());
+        if self.used + frame > self.reserved && !self.begin(frame) {
+            return Ok(false);
+        }
+        let (producer, _) = self.publisher.parts();
+        let start = self.used + MESSAGE_OVERHEAD;
+        producer.reserved_bytes()[start..start + payload.len()].copy_from_slice(payload);
+        self.used += frame;
+        self.publisher.lengths.push(payload.len() as u32);
+        Ok(true)
+    }
+
+    /// Commits what was added, and goes on with an empty batch.
+    pub fn commit(&mut self) {
+        self.used = 0;
+        self.reserved = 0;
+        let lengths = std::mem::take(&mut self.publisher.lengths);
+        let (producer, _) = self.publisher.parts();
+        if let Some(Sent::Committed { ring }) = producer.commit_span(&lengths, monotonic_ns()) {
+            self.publisher.ring(ring);
+        }
+        self.publisher.lengths = lengths;
+        self.publisher.lengths.clear();
+    }
+
+    fn begin(&mut self, frame: usize) -> bool {
+        self.commit();
+        let most = BATCH.min(self.publisher.capacity() / 8);
+        let (producer, mut locks) = self.publisher.parts();
+        match producer.reserve(frame, most, monotonic_ns(), &mut locks) {
+            Some(span) => {
+                self.reserved = span.length;
+                true
+            }
+            None => {
+                producer.note_full();
+                false
+            }
+        }
+    }
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        self.commit();
+    }
+}

@@ -1,0 +1,231 @@
+//! What a subscriber has on the bus thread: it hears of publishers, acquires and joins them, and tells the [`Inbox`].
+//!
+//! Invariant: an instance is joined at most once, however often its record vanishes and comes back. That a record is
+//! gone is no proof that its publisher is: the lock in the control segment is, and while that is held the source
+//! stays, probed now and then until the record is back (a bus directory that was removed takes all records with it).
+
+use std::collections::HashMap;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::inbox::{Arrival, Inbox};
+use super::options::SubscriberOptions;
+use super::source::{Joined, publisher_lives};
+use crate::acquire::{self, Acquirer, Attachment};
+use crate::bus::thread::{Step, Thread, Watched};
+use crate::bus::{Record, ServiceEvent, Sink};
+use crate::error::{Error, Result};
+
+/// How often the lock of a publisher without a record is probed.
+const UNLISTED: Duration = Duration::from_millis(200);
+const FIRST_RETRY: Duration = Duration::from_millis(50);
+const LAST_RETRY: Duration = Duration::from_secs(2);
+
+/// Follows the publishers of one subscription.
+pub(super) struct Follower {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    acquirer: Acquirer,
+    inbox: Arc<Inbox>,
+    options: SubscriberOptions,
+    known: Mutex<HashMap<String, Known>>,
+}
+
+/// An instance that is listed, or joined, or both.
+struct Known {
+    record: Arc<Record>,
+    listed: bool,
+    /// There once it is joined: its publisher's lock can be probed through it.
+    probe: Option<OwnedFd>,
+}
+
+impl Follower {
+    pub(super) fn new(acquirer: Acquirer, inbox: Arc<Inbox>, options: SubscriberOptions) -> Self {
+        Self { shared: Arc::new(Shared { acquirer, inbox, options, known: Mutex::default() }) }
+    }
+}
+
+impl Sink for Follower {
+    fn event(&mut self, event: &ServiceEvent, thread: &mut Thread<'_>) {
+        match event {
+            ServiceEvent::Added(record) => self.shared.clone().added(record, thread),
+            ServiceEvent::Removed(record) => self.shared.clone().removed(record, thread),
+            // What an attached subscriber needs of a record never changes.
+            ServiceEvent::Updated(_) => {}
+        }
+    }
+}
+
+impl Shared {
+    fn known(&self) -> MutexGuard<'_, HashMap<String, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn added(self: Arc<Self>, record: &Arc<Record>, thread: &mut Thread<'_>) {
+        if record.kind != "topic" || record.topic.is_none() {
+            return;
+        }
+        if let Some(known) = self.known().get_mut(&record.id) {
+            known.listed = true;
+            return;
+        }
+        if let Some(error) = self.other_codec(record) {
+            self.inbox.put(Arrival::Failed(record.clone(), error));
+            return;
+        }
+        self.known().insert(record.id.clone(), Known { record: record.clone(), listed: true, probe: None });
+        self.attach(record.clone(), None, thread);
+    }
+
+    fn other_codec(&self, record: &Record) -> Option<Error> {
+        let expected = self.options.codec.as_ref()?;
+        let announced = record.codec.as_deref().unwrap_or("bytes");
+        (announced != expected).then(|| Error::Refused {
+            reason: format!(
+                "'{}' sends codec '{announced}', this subscriber expects '{expected}'",
+                record.service
+            ),
+        })
+    }
+
+    /// `retried`: how long the last pause was, if this is not the first try.
+    fn attach(self: Arc<Self>, record: Arc<Record>, retried: Option<Duration>, thread: &mut Thread<'_>) {
+        let shared = self.clone();
+        let attempt = record.clone();
+        let done = Box::new(move |result: Result<Attachment>, thread: &mut Thread<'_>| {
+            shared.attached(attempt, result, retried, thread);
+        });
+        acquire::attach(&self.acquirer, record, self.options.acquire, thread, done);
+    }
+
+    fn attached(
+        self: Arc<Self>,
+        record: Arc<Record>,
+        result: Result<Attachment>,
+        retried: Option<Duration>,
+        thread: &mut Thread<'_>,
+    ) {
+        let joined =
+            result.and_then(|attachment| Joined::join(attachment, self.options.from)).and_then(|joined| {
+                let probe = joined.probe()?;
+                Ok((joined, probe))
+            });
+        match joined {
+            Ok((joined, probe)) => {
+                let mut known = self.known();
+                let Some(known) = known.get_mut(&record.id) else { return };
+                known.probe = Some(probe);
+                let listed = known.listed;
+                self.inbox.put(Arrival::Joined(Box::new(joined)));
+                if !listed {
+                    thread.add(
+                        Box::new(Unlisted { shared: self.clone(), id: record.id.clone() }),
+                        Some(Instant::now()),
+                    );
+                }
+            }
+            Err(error) => {
+                let listed = self.known().get(&record.id).is_some_and(|known| known.listed);
+                if listed && worth_a_retry(&error) {
+                    let pause = retried.map_or(FIRST_RETRY, |pause| (pause * 2).min(LAST_RETRY));
+                    let retry = Retry { shared: self.clone(), record: record.clone(), pause };
+                    thread.add(Box::new(retry), Some(Instant::now() + pause));
+                } else {
+                    self.known().remove(&record.id);
+                }
+                // A publisher that died under our hands is no failure: it is just not there.
+                if retried.is_none() && !matches!(error, Error::PeerGone { .. }) {
+                    self.inbox.put(Arrival::Failed(record, error));
+                }
+            }
+        }
+    }
+
+    fn removed(self: Arc<Self>, record: &Arc<Record>, thread: &mut Thread<'_>) {
+        let mut known = self.known();
+        let Some(entry) = known.get_mut(&record.id) else { return };
+        entry.listed = false;
+        match &entry.probe {
+            Some(probe) if publisher_lives(probe) => {
+                drop(known);
+                let unlisted = Unlisted { shared: self, id: record.id.clone() };
+                thread.add(Box::new(unlisted), Some(Instant::now() + UNLISTED));
+            }
+            Some(_) => {
+                known.remove(&record.id);
+                self.inbox.put(Arrival::Gone(record.id.clone()));
+            }
+            // Still being attached: whoever finishes that sees that it is no longer listed.
+            None => {}
+        }
+    }
+}
+
+/// Whether time alone can mend it.
+fn worth_a_retry(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::NoSlot { .. }
+            | Error::Timeout { .. }
+            | Error::Resource { .. }
+            | Error::Acquire { .. }
+            | Error::Refused { .. }
+    )
+}
+
+/// Tries to attach again after a pause, if the instance is still listed.
+struct Retry {
+    shared: Arc<Shared>,
+    record: Arc<Record>,
+    pause: Duration,
+}
+
+impl Watched for Retry {
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    fn ready(&mut self, thread: &mut Thread<'_>) -> Step {
+        let mut known = self.shared.known();
+        match known.get(&self.record.id) {
+            Some(entry) if entry.listed => {
+                drop(known);
+                self.shared.clone().attach(self.record.clone(), Some(self.pause), thread);
+            }
+            Some(_) => drop(known.remove(&self.record.id)),
+            None => {}
+        }
+        Step::Finished
+    }
+}
+
+/// Watches over a joined publisher whose record is gone, until the record is back or the publisher is gone too.
+struct Unlisted {
+    shared: Arc<Shared>,
+    id: String,
+}
+
+impl Watched for Unlisted {
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    fn ready(&mut self, _thread: &mut Thread<'_>) -> Step {
+        let mut known = self.shared.known();
+        match known.get(&self.id) {
+            Some(entry) if !entry.listed => {
+                if entry.probe.as_ref().is_some_and(publisher_lives) {
+                    return Step::Again(Some(Instant::now() + UNLISTED));
+                }
+                if let Some(entry) = known.remove(&self.id) {
+                    self.shared.inbox.put(Arrival::Gone(entry.record.id.clone()));
+                }
+                Step::Finished
+            }
+            _ => Step::Finished,
+        }
+    }
+}

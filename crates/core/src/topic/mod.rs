@@ -1,0 +1,26 @@
+//! Topics: one publisher, many subscribers, and what a Rust user holds of them.
+//!
+//! A [`Publisher`] owns both segments and announces them; a [`Subscriber`] follows every publisher of the topics it
+//! asked for and merges what they send. Both are `Send`, belong to one thread at a time, and can be waited on by any
+//! event loop through `AsFd`. The memory protocol is `ringbell-ring`'s; the processes, locks and doorbells around it
+//! are added here.
+
+mod batch;
+mod follower;
+mod inbox;
+mod options;
+mod publisher;
+mod receive;
+mod source;
+mod stats;
+mod subscriber;
+mod window;
+
+pub use batch::{Batch, Loan};
+pub use options::{PublisherOptions, SubscriberOptions};
+pub use publisher::Publisher;
+pub use receive::Message;
+pub use ringbell_ring::{Entry, Start};
+pub use stats::{PublisherStats, SlotStats, SourceStats, SubscriberStats, TopicCounters};
+pub use subscriber::{Drained, EndReason, Notice, Subscriber};
+pub use window::{WindowMemory, WindowSpan};

@@ -1,0 +1,121 @@
+//! What can be asked of a publisher and of a subscriber, and which wishes are refused at once.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ringbell_ring::Start;
+use ringbell_ring::layout::MAX_SLOTS;
+use serde_json::{Map, Value};
+
+use crate::acquire::Rung;
+use crate::bus::Overflow;
+use crate::error::{Error, Result};
+use crate::segment;
+
+/// How a topic behaves.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct PublisherOptions {
+    /// Bytes of the ring: a power of two from 4 KiB (at least a page) to 1 GiB. Default: 1 MiB.
+    pub capacity: usize,
+    /// What happens when the slowest subscriber leaves no room. Default: [`Overflow::Block`].
+    pub overflow: Overflow,
+    /// How many subscribers can attach at a time, 1 to 1,024. Default: 64.
+    pub max_subscribers: u16,
+    /// A subscriber that leaves no room for longer is evicted. Default: never.
+    pub evict_after: Option<Duration>,
+    /// What the record shall say besides.
+    pub metadata: Map<String, Value>,
+    /// Addresses of any kind, by name.
+    pub endpoints: BTreeMap<String, String>,
+    /// Id of the codec that the payloads are in; subscribers that expect another one are refused.
+    pub codec: Option<String>,
+    /// Id of the payload's schema.
+    pub schema: Option<String>,
+    /// Lets any process of this user trace this one, so that *direct* works under Yama's scope 1. Off by default: it
+    /// switches that protection off for the whole process.
+    pub allow_direct: bool,
+    /// The rungs that are offered. Default: direct and handshake.
+    pub offers: Vec<Rung>,
+}
+
+impl Default for PublisherOptions {
+    fn default() -> Self {
+        Self {
+            capacity: 1 << 20,
+            overflow: Overflow::Block,
+            max_subscribers: 64,
+            evict_after: None,
+            metadata: Map::new(),
+            endpoints: BTreeMap::new(),
+            codec: None,
+            schema: None,
+            allow_direct: false,
+            offers: vec![Rung::Direct, Rung::Handshake],
+        }
+    }
+}
+
+impl PublisherOptions {
+    pub(super) fn check(&self) -> Result<()> {
+        segment::check_capacity(self.capacity)?;
+        if !(1..=MAX_SLOTS).contains(&usize::from(self.max_subscribers)) {
+            return Err(wrong("maxSubscribers", self.max_subscribers, format!("from 1 to {MAX_SLOTS}")));
+        }
+        if let Some(after) = self.evict_after
+            && (after.is_zero() || self.overflow != Overflow::Block)
+        {
+            let rule =
+                "longer than zero, and only where overflow is block: nobody stalls another topic".to_owned();
+            return Err(wrong("evictAfter", format!("{after:?}"), rule));
+        }
+        if self.offers.contains(&Rung::Stream) {
+            return Err(Error::NotBuilt { feature: "the stream rung" });
+        }
+        if self.offers.is_empty() {
+            return Err(wrong("offers", "[]", "at least one of direct and handshake".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+/// What a subscriber wants.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SubscriberOptions {
+    /// Where to start with each publisher. Default: [`Start::Latest`].
+    pub from: Start,
+    /// Takes this rung only, instead of the best that works.
+    pub acquire: Option<Rung>,
+    /// Id of the codec that is expected; publishers that announce another one are refused.
+    pub codec: Option<String>,
+}
+
+impl Default for SubscriberOptions {
+    fn default() -> Self {
+        Self { from: Start::Latest, acquire: None, codec: None }
+    }
+}
+
+impl SubscriberOptions {
+    pub(super) fn check(&self) -> Result<()> {
+        match self.acquire {
+            Some(Rung::Stream) => Err(Error::NotBuilt { feature: "the stream rung" }),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn wrong(option: &'static str, value: impl ToString, rule: String) -> Error {
+    Error::InvalidOption { option, value: value.to_string(), rule }
+}
+
+impl From<Overflow> for ringbell_ring::Overflow {
+    fn from(overflow: Overflow) -> Self {
+        match overflow {
+            Overflow::Block => Self::Block,
+            Overflow::DropOldest => Self::DropOldest,
+            Overflow::DropNewest => Self::DropNewest,
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! The publisher: both segments, the doorbells, the record, and the ring's writing side.
+//!
+//! It alone decides nothing about other processes but by their locks. `send` makes no system call while every
+//! subscriber is awake. Dropping it closes the topic: subscribers drain, then see it end; the record is withdrawn.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ringbell_ring::{Config, Identity, Peers, Producer, Sent, padded};
+use serde_json::{Map, Value};
+
+use super::options::PublisherOptions;
+use super::stats::{PublisherStats, SlotStats};
+use super::window::WindowSpan;
+use crate::acquire::Server;
+use crate::bus::{Announced, Announcement, Bus, EventfdRef, MemfdRef, Overflow, Record, TopicRecord, new_id};
+use crate::error::{Error, Result};
+use crate::segment::{self, ForkGuarded, MappedData, OwnSegments, PrivateBuffer, SlotLock};
+use crate::sys::clock::monotonic_ns;
+use crate::sys::epoll::Epoll;
+use crate::sys::eventfd::EventFd;
+use crate::sys::prctl;
+
+/// How long a publisher that waits for room sleeps before it looks for dead and stalled subscribers again: a death
+/// wakes nobody, and an eviction needs a clock.
+pub(super) const SWEEP: Duration = Duration::from_millis(50);
+
+/// The writing side of one topic instance.
+pub struct Publisher {
+    /// First, so that it is withdrawn first: what a record announces stays open as long as the record is locked.
+    announced: Announced,
+    producer: Producer,
+    segments: OwnSegments,
+    /// Announced and watched; it only has to stay open.
+    _room: EventFd,
+    doorbells: Arc<[EventFd]>,
+    epoll: Epoll,
+    overflow: Overflow,
+    window: Option<WindowSpan>,
+    pub(super) buffer: Option<Arc<PrivateBuffer>>,
+    pub(super) lengths: Vec<u32>,
+    waits: u64,
+}
+
+/// Asks the kernel which slots' owners live.
+pub(super) struct SlotLocks<'a>(&'a ForkGuarded);
+
+impl Peers for SlotLocks<'_> {
+    fn alive(&mut self, slot: usize) -> bool {
+        // A probe that fails proves nothing, and only a proof of death may free a slot.
+        SlotLock::is_held(self.0, slot).unwrap_or(true)
+    }
+}
+
+impl Bus {
+    /// Announces a topic and makes this process its publisher.
+    ///
+    /// # Errors
+    ///
+    /// `ERR_RINGBELL_INVALID_NAME`, `ERR_RINGBELL_INVALID_OPTION`, `ERR_RINGBELL_NOT_BUILT` (the stream rung),
+    /// `ERR_RINGBELL_RESOURCE`, and what announcing can answer.
+    pub fn publisher(&self, service: &str, options: PublisherOptions) -> Result<Publisher> {
+        options.check()?;
+        let slots = usize::from(options.max_subscribers);
+        let segments = segment::create(options.capacity, slots)?;
+        let nonce = new_id()?;
+        let identity = Identity {
+            capacity: options.capacity,
+            max_slots: slots,
+            overflow: options.overflow.into(),
+            nonce: segment::nonce_words(&nonce)?,
+        };
+        let evict_after =
+            options.evict_after.map_or(0, |after| u64::try_from(after.as_nanos()).unwrap_or(u64::MAX));
+        let producer = Producer::create(
+            segments.data.memory(),
+            segments.control.memory(),
+            Config { identity, evict_after },
+        );
+        let room = EventFd::new()?;
+        let doorbells: Arc<[EventFd]> = (0..ringbell_ring::layout::doorbells(slots))
+            .map(|_| EventFd::new())
+            .collect::<Result<Vec<_>>>()?
+            .into();
+        let topic = TopicRecord {
+            capacity: options.capacity as u64,
+            overflow: options.overflow,
+            evict_after_ms: options
+                .evict_after
+                .map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
+            max_subscribers: options.max_subscribers,
+            nonce,
+            data: memfd_ref(&segments.data_fd)?,
+            control: memfd_ref(&segments.control_fd)?,
+            room: eventfd_ref(&room)?,
+            doorbells: doorbells.iter().map(eventfd_ref).collect::<Result<_>>()?,
+        };
+        let epoll = Epoll::new()?;
+        epoll.watch_edges(room.as_fd(), 0)?;
+        if options.allow_direct {
+            prctl::allow_any_tracer();
+        }
+        let server = Server::new(&segments, &room, &doorbells)?;
+        let announced = self.announce(Announcement {
+            kind: "topic".into(),
+            offers: options.offers,
+            topic: Some(topic),
+            metadata: options.metadata,
+            endpoints: options.endpoints,
+            codec: options.codec,
+            payload_schema: options.schema,
+            server: Some(server.serve()),
+            ..Announcement::new(service)
+        })?;
+        Ok(Publisher {
+            announced,
+            producer,
+            segments,
+            _room: room,
+            doorbells,
+            epoll,
+            overflow: options.overflow,
+            window: None,
+            buffer: None,
+            lengths: Vec::new(),
+            waits: 0,
+        })
+    }
+}
+
+fn memfd_ref(fd: &OwnedFd) -> Result<MemfdRef> {
+    let stat = nix::sys::stat::fstat(fd)
+        .map_err(|errno| Error::os("fstat", errno, "cannot look at a new segment"))?;
+    Ok(MemfdRef { fd: fd.as_raw_fd(), inode: stat.st_ino, size: stat.st_size as u64 })
+}
+
+fn eventfd_ref(bell: &EventFd) -> Result<EventfdRef> {
+    Ok(EventfdRef { fd: bell.as_fd().as_raw_fd(), id: bell.id()? })
+}
+
+impl Publisher {
+    /// Sends one message. `false`: there was no room; under `block` nothing happened, wait for room and send it
+    /// again; under `drop-newest` it was dropped and counted. Under `drop-oldest` it is always sent.
+    ///
+    /// # Errors
+    ///
+    /// `ERR_RINGBELL_MESSAGE_TOO_LARGE`, `ERR_RINGBELL_WINDOW_OPEN`.
+    #[inline]
+    pub fn send(&mut self, payload: &[u8]) -> Result<bool> {
+        self.ensure_no_window()?;
+        self.ensure_fits(payload.len())?;
+        let sent = self.producer.send(payload, monotonic_ns(), &mut SlotLocks(&self.segments.control_own));
+        match sent {
+            Sent::Committed { ring } => {
+                self.ring(ring);
+                Ok(true)
+            }
+            Sent::Full => Ok(false),
+        }
+    }
+
+    /// Largest payload of one message, in bytes: half of the ring less the headers.
+    pub fn max_message(&self) -> usize {
+        self.producer.max_message()
+    }
+
+    /// Bytes of the ring.
+    pub fn capacity(&self) -> usize {
+        self.producer.data().capacity()
+    }
+
+    /// What happens when there is no room.
+    pub fn overflow(&self) -> Overflow {
+        self.overflow
+    }
+
+    /// The record as it is announced now.
+    pub fn record(&self) -> Arc<Record> {
+        self.announced.record()
+    }
+
+    /// Replaces the record's metadata, in place: there is no moment without a record.
+    ///
+    /// # Errors
+    ///
+    /// `ERR_RINGBELL_RECORD` when it gets too long, `ERR_RINGBELL_RESOURCE`.
+    pub fn update(&mut self, metadata: Map<String, Value>) -> Result<()> {
+        self.announced.update(metadata)
+    }
+
+    /// Whether a message of `bytes` would find room. Makes no system call.
+    pub fn has_room(&mut self, bytes: usize) -> bool {
+        self.producer.has_room(padded(bytes.min(self.max_message())), monotonic_ns())
+    }
+
+    /// Looks for room for a message of `bytes`, at most `turns` times, with pause instructions in between.
+    pub fn spin_room(&mut self, bytes: usize, turns: u32) -> bool {
+        for _ in 0..turns {
+            if self.has_room(bytes) {
+                return true;
+            }
+            for _ in 0..16 {
+                std::hint::spin_loop();
+            }
+        }
+        false
+    }
+
+    /// Announces that this publisher waits for room for a message of `bytes`. True: there is none; sleep on `as_fd`,
+    /// call [`sweep`](Self::sweep) every 50 ms.
+    pub fn arm_room(&mut self, bytes: usize) -> bool {
+        self.waits += 1;
+        self.producer.arm(padded(bytes.min(self.max_message())), monotonic_ns())
+    }
+
+    /// Frees the slots of dead subscribers, and evicts those that have left no room for longer than `evict_after`.
+    pub fn sweep(&mut self) {
+        let (producer, mut locks) = self.parts();
+        producer.sweep(monotonic_ns(), &mut locks);
+    }
+
+    /// Takes what woke the sleeper on `as_fd`, so that it can sleep again.
+    ///
+    /// # Errors
+    ///
+    /// None in practice: what `epoll_wait` can answer.
+    pub fn harvest(&mut self) -> Result<()> {
+        self.epoll.wait(Some(Instant::now()), &mut Vec::new())
+    }
+
+    /// Sleeps until a message of `bytes` finds room, or `timeout` passes. Says whether there is room.
+    ///
+    /// # Errors
+    ///
+    /// `ERR_RINGBELL_MESSAGE_TOO_LARGE`: there will never be.
+    pub fn wait_room(&mut self, bytes: usize, timeout: Option<Duration>) -> Result<bool> {
+        self.ensure_fits(bytes)?;
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let mut ready = Vec::new();
+        while self.arm_room(bytes) {
+            let now = Instant::now();
+            if deadline.is_some_and(|deadline| now >= deadline) {
+                return Ok(false);
+            }
+            let sweep = now + SWEEP;
+            self.epoll.wait(Some(deadline.map_or(sweep, |deadline| deadline.min(sweep))), &mut ready)?;
+            self.sweep();
+        }
+        Ok(true)
+    }
+
+    /// The frames area, mapped twice in a row, for a binding that fills windows in place.
+    pub fn frames_memory(&self) -> Arc<MappedData> {
+        self.segments.data.clone()
+    }
+
+    /// How many subscribers are attached and alive.
+    pub fn subscribers(&self) -> usize {
+        let mut locks = SlotLocks(&self.segments.control_own);
+        self.producer.slots().filter(|slot| locks.alive(slot.index)).count()
+    }
+
+    /// Counters, and what each attached subscriber has still to read.
+    pub fn stats(&self) -> PublisherStats {
+        let mut locks = SlotLocks(&self.segments.control_own);
+        PublisherStats {
+            counters: self.producer.data().counters().into(),
+            capacity: self.capacity() as u64,
+            free: self.producer.free(),
+            waits: self.waits,
+            subscribers: self
+                .producer
+                .slots()
+                .filter(|slot| locks.alive(slot.index))
+                .map(SlotStats::from)
+                .collect(),
+        }
+    }
+
+    /// Closes the topic; the same as dropping it.
+    pub fn close(self) {}
+
+    pub(super) fn ensure_no_window(&self) -> Result<()> {
+        if self.window.is_some() { Err(Error::WindowOpen) } else { Ok(()) }
+    }
+
+    pub(super) fn ensure_fits(&self, size: usize) -> Result<()> {
+        let limit = self.max_message();
+        if size > limit { Err(Error::MessageTooLarge { size, limit }) } else { Ok(()) }
+    }
+
+    pub(super) fn window(&self) -> Option<WindowSpan> {
+        self.window
+    }
+
+    pub(super) fn set_window(&mut self, window: Option<WindowSpan>) {
+        self.window = window;
+    }
+
+    pub(super) fn parts(&mut self) -> (&mut Producer, SlotLocks<'_>) {
+        (&mut self.producer, SlotLocks(&self.segments.control_own))
+    }
+
+    /// Rings the doorbells whose bits are set.
+    pub(super) fn ring(&self, mut bells: u64) {
+        while bells != 0 {
+            // A peer may have set bits for doorbells that there are none of.
+            if let Some(bell) = self.doorbells.get(bells.trailing_zeros() as usize) {
+                bell.ring();
+            }
+            bells &= bells - 1;
+        }
+    }
+}
+
+impl AsFd for Publisher {
+    /// Readable when subscribers made room while the publisher waited. See [`Publisher::arm_room`].
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        let bells = self.producer.close();
+        self.ring(bells);
+    }
+}
+
+impl std::fmt::Debug for Publisher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Publisher").field("record", &self.record().file_name()).finish_non_exhaustive()
+    }
+}

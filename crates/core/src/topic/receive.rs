@@ -1,0 +1,205 @@
+//! Receiving for Rust programs: message by message or batch by batch, without waiting, with a deadline, or for good.
+//!
+//! Messages are copied into one slab that the subscriber reuses, so a [`Message`] borrows the subscriber and is gone
+//! when the next one is received. Waiting looks at the ring for a while before it sleeps; how long is up to the caller.
+
+use std::time::{Duration, Instant};
+
+use ringbell_ring::{BATCH_OVERHEAD, Entry};
+
+use super::subscriber::{Drained, Subscriber};
+use crate::error::{Error, Result};
+
+/// A received message. Its bytes were copied out of the ring; no other process can change them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Message<'a> {
+    /// The payload.
+    pub data: &'a [u8],
+    /// Position in its publisher's stream; the first message has 0.
+    pub sequence: u64,
+    /// When its batch was committed, in nanoseconds of `CLOCK_MONOTONIC`.
+    pub time: u64,
+    /// Number of the publisher, as in [`Notice::Attached`](super::Notice::Attached).
+    pub source: u32,
+}
+
+const SLAB: usize = 128 << 10;
+const TABLE: usize = 1024;
+/// Looks between two glances at the clock while spinning.
+const TURNS: u32 = 256;
+
+/// A batch that was received and not yet handed out.
+pub(super) struct Received {
+    slab: Vec<u8>,
+    table: Vec<Entry>,
+    count: usize,
+    next: usize,
+    source: u32,
+    batch_sequence: u64,
+    batch_time: u64,
+    spin: Duration,
+}
+
+impl Default for Received {
+    fn default() -> Self {
+        Self {
+            slab: Vec::new(),
+            table: Vec::new(),
+            count: 0,
+            next: 0,
+            source: 0,
+            batch_sequence: 0,
+            batch_time: 0,
+            spin: Duration::from_micros(50),
+        }
+    }
+}
+
+impl Received {
+    #[inline]
+    fn message(&self, index: usize) -> Option<Message<'_>> {
+        let entry = self.table[..self.count].get(index)?;
+        let data = self.slab.get(entry.offset as usize..)?.get(..entry.length as usize)?;
+        let (first, time) = match entry.batch {
+            Entry::CONTINUED => (self.batch_sequence, self.batch_time),
+            batch => {
+                let header = self.slab.get(batch as usize..)?.first_chunk::<BATCH_OVERHEAD>()?;
+                (word(header, 8), word(header, 16))
+            }
+        };
+        Some(Message { data, sequence: first.wrapping_add(entry.index.into()), time, source: self.source })
+    }
+}
+
+fn word(header: &[u8; BATCH_OVERHEAD], at: usize) -> u64 {
+    let mut word = [0; 8];
+    word.copy_from_slice(&header[at..at + 8]);
+    u64::from_le_bytes(word)
+}
+
+impl Subscriber {
+    /// Sets how long a wait looks at the ring before it sleeps. Default: 50 µs. [`Duration::MAX`] never sleeps.
+    pub fn set_spin(&mut self, spin: Duration) {
+        self.received.spin = spin;
+    }
+
+    /// The next message if there is one. Notices stay queued for [`notices`](Self::notices) and are no reason to wait.
+    ///
+    /// # Errors
+    ///
+    /// `ERR_RINGBELL_RESOURCE`. What befalls a publisher is a [`Notice`](super::Notice).
+    #[inline]
+    pub fn try_recv(&mut self) -> Result<Option<Message<'_>>> {
+        if self.received.next >= self.received.count && !self.fill()? {
+            return Ok(None);
+        }
+        let index = self.received.next;
+        self.received.next += 1;
+        Ok(self.received.message(index))
+    }
+
+    /// The next message; waits for it, for good if need be.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_recv`](Self::try_recv).
+    pub fn recv(&mut self) -> Result<Message<'_>> {
+        self.wait(None)?;
+        self.try_recv()?.ok_or(Error::Closed { what: "subscriber" })
+    }
+
+    /// The next message; waits for it for at most `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_recv`](Self::try_recv).
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Option<Message<'_>>> {
+        if self.wait(Instant::now().checked_add(timeout))? { self.try_recv() } else { Ok(None) }
+    }
+
+    /// Hands every message of the next batch to `each`, and says how many there were: 0, if there is nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_recv`](Self::try_recv).
+    pub fn recv_batch(&mut self, mut each: impl FnMut(Message<'_>)) -> Result<usize> {
+        if self.received.next >= self.received.count && !self.fill()? {
+            return Ok(0);
+        }
+        let (first, count) = (self.received.next, self.received.count);
+        for index in first..count {
+            if let Some(message) = self.received.message(index) {
+                each(message);
+            }
+        }
+        self.received.next = count;
+        Ok(count - first)
+    }
+
+    /// Waits until there is a message, or until `deadline`. Says whether there is one.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_recv`](Self::try_recv).
+    pub fn wait(&mut self, deadline: Option<Instant>) -> Result<bool> {
+        loop {
+            if self.received.next < self.received.count || self.fill()? {
+                return Ok(true);
+            }
+            if self.spin_for(deadline) {
+                continue;
+            }
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Ok(false);
+            }
+            if self.arm_sources() {
+                self.woken(deadline)?;
+            }
+        }
+    }
+
+    fn spin_for(&self, deadline: Option<Instant>) -> bool {
+        let start = Instant::now();
+        loop {
+            if self.pending() {
+                return true;
+            }
+            let now = Instant::now();
+            if now.duration_since(start) >= self.received.spin
+                || deadline.is_some_and(|deadline| now >= deadline)
+            {
+                return false;
+            }
+            if self.spin_sources(TURNS) {
+                return true;
+            }
+        }
+    }
+
+    /// Takes the next batch into the slab. False: there is none.
+    fn fill(&mut self) -> Result<bool> {
+        let mut received = std::mem::take(&mut self.received);
+        if received.table.is_empty() {
+            received.slab = vec![0; SLAB];
+            received.table = vec![Entry::default(); TABLE];
+        }
+        received.count = 0;
+        received.next = 0;
+        let result = loop {
+            match self.drain_messages(&mut received.slab, &mut received.table) {
+                Ok(Drained::Batch { source, count, batch_sequence, batch_time, .. }) => {
+                    received.source = source;
+                    received.count = count;
+                    received.batch_sequence = batch_sequence;
+                    received.batch_time = batch_time;
+                    break Ok(true);
+                }
+                Ok(Drained::NeedSlab(bytes)) => received.slab = vec![0; bytes.max(SLAB).next_multiple_of(8)],
+                Ok(Drained::Empty | Drained::Notice) => break Ok(false),
+                Err(error) => break Err(error),
+            }
+        };
+        self.received = received;
+        result
+    }
+}

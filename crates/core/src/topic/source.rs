@@ -1,0 +1,199 @@
+//! One publisher that a subscriber is attached to: its segments, the slot there, and the ring's reading side.
+//!
+//! The slot's lock belongs to `control_own`, an open file of this source alone; dropping the source gives the slot
+//! back first and closes the lock's descriptor after. Dying does the second without the first, which is why the next
+//! owner of the slot takes it in any state.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use ringbell_ring::{Consumer, Entry, Fault, Read, Start};
+
+use super::stats::SourceStats;
+use crate::acquire::{Attachment, Rung, StepDown};
+use crate::bus::{Overflow, Record, TopicRecord};
+use crate::error::{Error, Result};
+use crate::segment::{MappedData, PeerSegments, SlotLock};
+use crate::sys::eventfd::EventFd;
+use crate::sys::memfd;
+
+/// A publisher that was acquired and joined, on its way from the bus thread to the subscriber.
+pub(super) struct Joined {
+    pub(super) record: Arc<Record>,
+    pub(super) rung: Rung,
+    pub(super) step_downs: Vec<StepDown>,
+    pub(super) doorbell: EventFd,
+    segments: PeerSegments,
+    room: EventFd,
+    consumer: Consumer,
+    leasable: bool,
+}
+
+impl Joined {
+    /// Joins the ring in the slot that the attachment holds the lock of.
+    pub(super) fn join(attachment: Attachment, start: Start) -> Result<Self> {
+        let Attachment { record, segments, slot, room, doorbell, rung, step_downs } = attachment;
+        let topic = topic_of(&record)?;
+        let leasable = topic.overflow == Overflow::Block && topic.evict_after_ms.is_none();
+        let consumer = Consumer::join(
+            segments.data.memory(),
+            segments.control.memory(),
+            slot,
+            topic.overflow.into(),
+            start,
+            (std::process::id(), 0),
+        )
+        .map_err(|fault| fault_error(fault, &record.service))?;
+        Ok(Self { record, rung, step_downs, doorbell, segments, room, consumer, leasable })
+    }
+}
+
+impl Drop for Joined {
+    fn drop(&mut self) {
+        if self.consumer.leave() {
+            self.room.ring();
+        }
+    }
+}
+
+fn topic_of(record: &Record) -> Result<&TopicRecord> {
+    record.topic.as_ref().ok_or_else(|| Error::Record {
+        file: record.file_name(),
+        reason: "it announces a topic without saying where its segments are".into(),
+    })
+}
+
+/// The error that a broken protocol is reported with.
+pub(super) fn fault_error(fault: Fault, service: &str) -> Error {
+    match fault {
+        Fault::Evicted => Error::Evicted { service: service.to_owned() },
+        Fault::Expelled => {
+            Error::Refused { reason: "the publisher took this subscriber's cursor for invalid".into() }
+        }
+        Fault::Corrupt(what) => Error::CorruptPeer { what: what.into() },
+        _ => Error::CorruptPeer { what: format!("{fault:?}") },
+    }
+}
+
+/// An attached publisher.
+pub(super) struct Source {
+    joined: Box<Joined>,
+    pub(super) number: u32,
+    /// Its process has died or closed: what is committed is still read, then it ends.
+    pub(super) ending: bool,
+    reported_missed: u64,
+    rings: u64,
+}
+
+impl Source {
+    pub(super) fn new(joined: Box<Joined>, number: u32) -> Self {
+        Self { joined, number, ending: false, reported_missed: 0, rings: 0 }
+    }
+
+    pub(super) fn record(&self) -> &Arc<Record> {
+        &self.joined.record
+    }
+
+    #[inline]
+    pub(super) fn read(&mut self, slab: &mut [u8], fill: usize, table: &mut [Entry]) -> Result<Read, Fault> {
+        let read = self.joined.consumer.read(slab, fill, table)?;
+        self.acknowledge();
+        Ok(read)
+    }
+
+    pub(super) fn lease(&mut self, table: &mut [Entry]) -> Result<Read, Fault> {
+        self.joined.consumer.lease(table)
+    }
+
+    /// Publishes how far this source was read, and rings the publisher if it waits for room.
+    pub(super) fn acknowledge(&mut self) {
+        if self.joined.consumer.acknowledge() {
+            self.joined.room.ring();
+            self.rings += 1;
+        }
+    }
+
+    pub(super) fn leasable(&self) -> bool {
+        self.joined.leasable
+    }
+
+    pub(super) fn memory(&self) -> Arc<MappedData> {
+        self.joined.segments.data.clone()
+    }
+
+    pub(super) fn pending(&self) -> bool {
+        self.joined.consumer.pending()
+    }
+
+    pub(super) fn spin(&self, turns: u32) -> bool {
+        self.joined.consumer.spin(turns)
+    }
+
+    pub(super) fn arm(&mut self) -> bool {
+        self.joined.consumer.arm()
+    }
+
+    pub(super) fn note_wakeup(&mut self) {
+        self.joined.consumer.note_wakeup();
+    }
+
+    /// Messages missed since this was last asked.
+    pub(super) fn newly_missed(&mut self) -> u64 {
+        let missed = self.joined.consumer.missed();
+        missed - std::mem::replace(&mut self.reported_missed, missed)
+    }
+
+    /// Whether everything was read and nothing can follow.
+    pub(super) fn over(&self) -> bool {
+        self.joined.consumer.ended() || (self.ending && self.joined.consumer.drained())
+    }
+
+    /// Whether it ended in good order.
+    pub(super) fn closed(&self) -> bool {
+        self.joined.segments.data.memory().closed()
+    }
+
+    pub(super) fn received(&self) -> u64 {
+        self.joined.consumer.received()
+    }
+
+    pub(super) fn missed(&self) -> u64 {
+        self.joined.consumer.missed()
+    }
+
+    pub(super) fn rings(&self) -> u64 {
+        self.rings
+    }
+
+    pub(super) fn stats(&self) -> SourceStats {
+        let consumer = &self.joined.consumer;
+        SourceStats {
+            source: self.number,
+            service: self.joined.record.service.clone(),
+            id: self.joined.record.id.clone(),
+            pid: self.joined.record.pid,
+            rung: self.joined.rung,
+            step_downs: self.joined.step_downs.clone(),
+            slot: consumer.slot_index(),
+            received: consumer.received(),
+            missed: consumer.missed(),
+            backlog: consumer.backlog(),
+            publisher: self.joined.segments.data.memory().counters().into(),
+        }
+    }
+}
+
+/// Whether the publisher behind these segments still holds its lock: right for zombies, other pid namespaces, and for
+/// an instance whose record was lost with the directory.
+pub(super) fn publisher_lives(control_own: impl AsFd) -> bool {
+    // A probe that fails proves nothing; the next one will tell.
+    SlotLock::publisher_lives(control_own).unwrap_or(true)
+}
+
+impl Joined {
+    /// A descriptor through which the publisher's lock can be probed on another thread. An open file of its own: a
+    /// mere duplicate would hold on to the slot's lock when the source is long gone.
+    pub(super) fn probe(&self) -> Result<OwnedFd> {
+        memfd::reopen(&self.segments.control_own)
+    }
+}

@@ -1,0 +1,154 @@
+//! What endpoints count, in plain numbers that can be printed as JSON. All counters are totals since the beginning.
+
+use ringbell_ring::{PublisherCounters, SlotState, SlotView};
+use serde::Serialize;
+
+use crate::acquire::{Rung, StepDown};
+
+/// Counters that the publisher keeps in the data segment, where every subscriber can read them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TopicCounters {
+    /// Messages committed.
+    pub messages: u64,
+    /// Bytes of payload committed.
+    pub bytes: u64,
+    /// Times that a message found no room.
+    pub full: u64,
+    /// Messages dropped under `drop-newest`.
+    pub dropped: u64,
+    /// Doorbells rung.
+    pub rings: u64,
+    /// Subscribers evicted or expelled.
+    pub evicted: u64,
+    /// Slots of dead subscribers freed.
+    pub reaped: u64,
+    /// Largest backlog in bytes that was seen when the publisher was short of room.
+    pub high_water: u64,
+    /// Bytes committed, headers included.
+    pub head: u64,
+    /// Bytes given up to be overwritten.
+    pub floor: u64,
+    /// Whether the topic is closed.
+    pub closed: bool,
+}
+
+/// A publisher's own view.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PublisherStats {
+    /// Totals.
+    #[serde(flatten)]
+    pub counters: TopicCounters,
+    /// Bytes of the ring.
+    pub capacity: u64,
+    /// Bytes that can be written before the slots are looked at again.
+    pub free: u64,
+    /// Times that this publisher went to sleep for want of room.
+    pub waits: u64,
+    /// The attached subscribers that are alive.
+    pub subscribers: Vec<SlotStats>,
+}
+
+/// One attached subscriber. All but `slot` and `backlog` is by its own account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SlotStats {
+    /// Index of its slot.
+    pub slot: usize,
+    /// `joining`, `active`, `evicted` or `expelled`.
+    pub state: &'static str,
+    /// Bytes that it has still to read.
+    pub backlog: u64,
+    /// Messages it received.
+    pub received: u64,
+    /// Messages it missed.
+    pub missed: u64,
+    /// Times it was woken.
+    pub wakeups: u64,
+    /// Its process, in its own pid namespace.
+    pub pid: u32,
+}
+
+/// A subscriber's own view.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SubscriberStats {
+    /// Messages received, from all publishers there ever were.
+    pub received: u64,
+    /// Messages missed.
+    pub missed: u64,
+    /// Times that it was woken from sleep.
+    pub wakeups: u64,
+    /// Times that it rang a publisher that waited for room.
+    pub rings: u64,
+    /// The publishers that it is attached to.
+    pub sources: Vec<SourceStats>,
+}
+
+/// One publisher that a subscriber is attached to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceStats {
+    /// Number of the source, as in batches and notices.
+    pub source: u32,
+    /// The service.
+    pub service: String,
+    /// The instance.
+    pub id: String,
+    /// Its process.
+    pub pid: u32,
+    /// How the segments were acquired.
+    pub rung: Rung,
+    /// Why not by a better rung.
+    pub step_downs: Vec<StepDown>,
+    /// Index of the slot there.
+    pub slot: usize,
+    /// Messages received from it.
+    pub received: u64,
+    /// Messages missed.
+    pub missed: u64,
+    /// Bytes that are still to be read.
+    pub backlog: u64,
+    /// The publisher's counters.
+    pub publisher: TopicCounters,
+}
+
+impl From<PublisherCounters> for TopicCounters {
+    fn from(counters: PublisherCounters) -> Self {
+        let PublisherCounters {
+            messages,
+            bytes,
+            full,
+            dropped,
+            rings,
+            evicted,
+            reaped,
+            high_water,
+            head,
+            floor,
+            closed,
+        } = counters;
+        Self { messages, bytes, full, dropped, rings, evicted, reaped, high_water, head, floor, closed }
+    }
+}
+
+impl From<SlotView> for SlotStats {
+    fn from(view: SlotView) -> Self {
+        Self {
+            slot: view.index,
+            state: match view.state {
+                SlotState::Free => "free",
+                SlotState::Joining => "joining",
+                SlotState::Active => "active",
+                SlotState::Evicted => "evicted",
+                SlotState::Expelled => "expelled",
+            },
+            backlog: view.backlog,
+            received: view.received,
+            missed: view.missed,
+            wakeups: view.wakeups,
+            pid: view.pid,
+        }
+    }
+}

@@ -1,0 +1,402 @@
+//! The subscriber: every publisher of a topic, merged.
+//!
+//! It looks at its sources in turn and takes one batch of one source at a time; order is per publisher. Publishers that
+//! come and go arrive through the [`Inbox`] as [`Notice`]s, between batches. Nothing here waits, but `recv` and its
+//! kin, which are for Rust programs without an event loop of their own.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::Instant;
+
+use ringbell_ring::{Entry, Fault, Read};
+
+use super::follower::Follower;
+use super::inbox::{Arrival, Inbox};
+use super::options::SubscriberOptions;
+use super::receive::Received;
+use super::source::{Source, fault_error};
+use super::stats::SubscriberStats;
+use crate::acquire::{Acquirer, Rung, StepDown};
+use crate::bus::{Bus, Filter, Record, SinkGuard};
+use crate::error::{Error, Result};
+use crate::segment::MappedData;
+use crate::sys::epoll::Epoll;
+
+/// What one turn of [`Subscriber::drain`] brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drained {
+    /// Nothing new anywhere.
+    Empty,
+    /// A batch of messages of one source.
+    Batch {
+        /// Number of the source.
+        source: u32,
+        /// How many entries of the table are filled.
+        count: usize,
+        /// Bytes of the slab that are used, a multiple of 8.
+        bytes: usize,
+        /// First sequence of the batch that was under way when this one began; see [`Entry::CONTINUED`].
+        batch_sequence: u64,
+        /// Its time, in nanoseconds of `CLOCK_MONOTONIC`.
+        batch_time: u64,
+    },
+    /// The next message needs this many bytes of slab.
+    NeedSlab(usize),
+    /// Something is to be told first: [`Subscriber::notices`].
+    Notice,
+}
+
+/// Why a source ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EndReason {
+    /// The publisher closed the topic, and everything was read.
+    Closed,
+    /// The publisher's process died; everything it had committed was read.
+    Died,
+    /// This subscriber was evicted, or the publisher broke the protocol.
+    Failed(Error),
+}
+
+/// What a subscriber is told besides messages.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Notice {
+    /// Messages of this publisher will follow.
+    Attached {
+        /// Number of the source, unique within this subscriber.
+        source: u32,
+        /// Its record.
+        record: Arc<Record>,
+        /// How its segments were acquired.
+        rung: Rung,
+        /// Why not by a better rung.
+        step_downs: Vec<StepDown>,
+    },
+    /// Nothing more of this publisher will follow.
+    Ended {
+        /// Number of the source.
+        source: u32,
+        /// Its record.
+        record: Arc<Record>,
+        /// Why.
+        reason: EndReason,
+    },
+    /// Messages were overwritten before they were read.
+    Missed {
+        /// Number of the source.
+        source: u32,
+        /// How many.
+        messages: u64,
+    },
+    /// A publisher could not be attached. It is tried again where waiting can help.
+    Failed {
+        /// Its record.
+        record: Arc<Record>,
+        /// Why not.
+        error: Error,
+    },
+}
+
+/// The reading side of the topics that match a name or pattern.
+pub struct Subscriber {
+    pub(super) sources: Vec<Source>,
+    /// Index of the source whose turn it is.
+    turn: usize,
+    next_number: u32,
+    inbox: Arc<Inbox>,
+    notices: VecDeque<Notice>,
+    pub(super) epoll: Epoll,
+    /// Totals of sources that have ended.
+    past: Past,
+    wakeups: u64,
+    pub(super) received: Received,
+    _sink: SinkGuard,
+    _bus: Bus,
+}
+
+#[derive(Default)]
+struct Past {
+    received: u64,
+    missed: u64,
+    rings: u64,
+}
+
+impl Bus {
+    /// Subscribes to every topic whose service name matches `pattern` (a name, or `sensors.*`), now and in future.
+    ///
+    /// Returns at once; publishers attach as they are found, each with a [`Notice::Attached`].
+    ///
+    /// # Errors
+    ///
+    /// `ERR_RINGBELL_INVALID_NAME`, `ERR_RINGBELL_NOT_BUILT` (the stream rung), `ERR_RINGBELL_RESOURCE`.
+    pub fn subscriber(&self, pattern: &str, options: SubscriberOptions) -> Result<Subscriber> {
+        options.check()?;
+        let filter = Filter::parse(pattern)?;
+        let inbox = Inbox::new()?;
+        let epoll = Epoll::new()?;
+        epoll.watch(inbox.as_fd(), 0)?;
+        let sink =
+            self.subscribe(filter, Box::new(Follower::new(Acquirer::new(self)?, inbox.clone(), options)))?;
+        Ok(Subscriber {
+            sources: Vec::new(),
+            turn: 0,
+            next_number: 0,
+            inbox,
+            notices: VecDeque::new(),
+            epoll,
+            past: Past::default(),
+            wakeups: 0,
+            received: Received::default(),
+            _sink: sink,
+            _bus: self.clone(),
+        })
+    }
+}
+
+impl Subscriber {
+    /// Copies one batch of one source, headers included, to `slab[fill..]`; `table` says where its messages lie.
+    ///
+    /// # Errors
+    ///
+    /// What registering a new source's doorbell can answer (`ERR_RINGBELL_RESOURCE`). A source's own failure is a
+    /// [`Notice`], the others go on.
+    #[inline]
+    pub fn drain(&mut self, slab: &mut [u8], fill: usize, table: &mut [Entry]) -> Result<Drained> {
+        self.next_batch(|source| source.read(slab, fill, table))
+    }
+
+    /// Finds one batch of one source in place: `table` says where its messages lie in
+    /// [`source_memory`](Self::source_memory). They stay until [`release`](Self::release); ask for nothing else of
+    /// that source before.
+    ///
+    /// # Errors
+    ///
+    /// As [`drain`](Self::drain); `ERR_RINGBELL_INVALID_OPTION` when a source may overwrite what is leased: leases are
+    /// for `block` topics without `evict_after`.
+    pub fn lease_batch(&mut self, table: &mut [Entry]) -> Result<Drained> {
+        if let Some(source) = self.sources.iter().find(|source| !source.leasable()) {
+            return Err(Error::InvalidOption {
+                option: "lifetime",
+                value: "lease".into(),
+                rule: format!(
+                    "leases need a block topic without evictAfter, and '{}' is none",
+                    source.record().service
+                ),
+            });
+        }
+        self.next_batch(|source| source.lease(table))
+    }
+
+    /// Gives the leased batch of a source back; its memory may be overwritten from now on.
+    pub fn release(&mut self, source: u32) {
+        if let Some(source) = self.sources.iter_mut().find(|candidate| candidate.number == source) {
+            source.acknowledge();
+        }
+    }
+
+    /// The memory that leased messages of this source lie in. `None` once the source has ended.
+    pub fn source_memory(&self, source: u32) -> Option<Arc<MappedData>> {
+        self.sources.iter().find(|candidate| candidate.number == source).map(Source::memory)
+    }
+
+    #[inline]
+    fn next_batch(&mut self, read: impl FnMut(&mut Source) -> Result<Read, Fault>) -> Result<Drained> {
+        if self.inbox.has_news() {
+            self.take_arrivals()?;
+        }
+        if !self.notices.is_empty() {
+            return Ok(Drained::Notice);
+        }
+        self.next_messages(read)
+    }
+
+    /// As `drain`, but notices don't come first: they wait until somebody asks for them.
+    #[inline]
+    pub(super) fn drain_messages(&mut self, slab: &mut [u8], table: &mut [Entry]) -> Result<Drained> {
+        if self.inbox.has_news() {
+            self.take_arrivals()?;
+        }
+        self.next_messages(|source| source.read(slab, 0, table))
+    }
+
+    #[inline]
+    fn next_messages(&mut self, mut read: impl FnMut(&mut Source) -> Result<Read, Fault>) -> Result<Drained> {
+        let mut looked = 0;
+        while looked < self.sources.len() {
+            let index = if self.turn < self.sources.len() { self.turn } else { 0 };
+            let source = &mut self.sources[index];
+            match read(source) {
+                Ok(Read::Messages { count, bytes, batch_sequence, batch_time }) => {
+                    self.turn = index + 1;
+                    let number = source.number;
+                    let missed = source.newly_missed();
+                    if missed > 0 {
+                        self.notices.push_back(Notice::Missed { source: number, messages: missed });
+                    }
+                    return Ok(Drained::Batch { source: number, count, bytes, batch_sequence, batch_time });
+                }
+                Ok(Read::Needs(bytes)) => {
+                    self.turn = index;
+                    return Ok(Drained::NeedSlab(bytes));
+                }
+                Ok(Read::Empty) if source.over() => {
+                    let reason = if source.closed() { EndReason::Closed } else { EndReason::Died };
+                    self.end(index, reason);
+                }
+                Ok(Read::Empty) => {
+                    self.turn = index + 1;
+                    looked += 1;
+                }
+                Err(fault) => {
+                    let error = fault_error(fault, &source.record().service);
+                    self.end(index, EndReason::Failed(error));
+                }
+            }
+        }
+        Ok(if self.notices.is_empty() { Drained::Empty } else { Drained::Notice })
+    }
+
+    fn end(&mut self, index: usize, reason: EndReason) {
+        let mut source = self.sources.remove(index);
+        let missed = source.newly_missed();
+        if missed > 0 {
+            self.notices.push_back(Notice::Missed { source: source.number, messages: missed });
+        }
+        self.past.received += source.received();
+        self.past.missed += source.missed();
+        self.past.rings += source.rings();
+        self.notices.push_back(Notice::Ended {
+            source: source.number,
+            record: source.record().clone(),
+            reason,
+        });
+    }
+
+    fn take_arrivals(&mut self) -> Result<()> {
+        for arrival in self.inbox.take() {
+            match arrival {
+                Arrival::Joined(joined) => {
+                    let number = self.next_number;
+                    let (record, rung, step_downs) =
+                        (joined.record.clone(), joined.rung, joined.step_downs.clone());
+                    // Not armed yet, so no ring can have been missed: `arm` looks again after it announced itself.
+                    if let Err(error) = self.epoll.watch_edges(joined.doorbell.as_fd(), u64::from(number) + 1)
+                    {
+                        self.notices.push_back(Notice::Failed { record, error });
+                        continue;
+                    }
+                    self.next_number += 1;
+                    self.sources.push(Source::new(joined, number));
+                    self.notices.push_back(Notice::Attached { source: number, record, rung, step_downs });
+                }
+                Arrival::Gone(id) => {
+                    if let Some(source) = self.sources.iter_mut().find(|source| source.record().id == id) {
+                        source.ending = true;
+                    }
+                }
+                Arrival::Failed(record, error) => self.notices.push_back(Notice::Failed { record, error }),
+            }
+        }
+        Ok(())
+    }
+
+    /// What is to be told, in the order in which it happened.
+    pub fn notices(&mut self) -> Vec<Notice> {
+        self.notices.drain(..).collect()
+    }
+
+    /// Looks for something to do, about `turns` times, with pause instructions in between.
+    pub fn spin(&self, turns: u32) -> bool {
+        !self.notices.is_empty() || self.spin_sources(turns)
+    }
+
+    /// Whether there may be messages, or news of publishers.
+    pub(super) fn pending(&self) -> bool {
+        self.inbox.has_news() || self.sources.iter().any(Source::pending)
+    }
+
+    pub(super) fn spin_sources(&self, turns: u32) -> bool {
+        if self.inbox.has_news() {
+            return true;
+        }
+        match self.sources.as_slice() {
+            [only] => only.spin(turns),
+            sources => {
+                for _ in 0..turns / (sources.len().max(1) as u32) {
+                    if sources.iter().any(Source::pending) {
+                        return true;
+                    }
+                    std::hint::spin_loop();
+                }
+                self.inbox.has_news()
+            }
+        }
+    }
+
+    /// Announces to every publisher that this subscriber is about to sleep. True: there is nothing to do, sleep on
+    /// `as_fd` and call [`harvest`](Self::harvest) when it is readable. False: look again.
+    pub fn arm(&mut self) -> bool {
+        self.arm_sources() && self.notices.is_empty()
+    }
+
+    /// As `arm`; notices that nobody has asked for don't keep it from sleeping.
+    pub(super) fn arm_sources(&mut self) -> bool {
+        // Every source is armed, whatever the first ones answer: the caller may sleep after the next call only.
+        let quiet =
+            self.sources.iter_mut().fold(true, |quiet, source| source.arm() && !source.ending && quiet);
+        quiet && !self.inbox.has_news()
+    }
+
+    /// Takes what woke the sleeper on `as_fd`, so that it can sleep again.
+    ///
+    /// # Errors
+    ///
+    /// None in practice: what `epoll_wait` can answer.
+    pub fn harvest(&mut self) -> Result<()> {
+        self.wakeups += 1;
+        for source in &mut self.sources {
+            source.note_wakeup();
+        }
+        self.epoll.wait(Some(Instant::now()), &mut Vec::new())
+    }
+
+    pub(super) fn woken(&mut self, deadline: Option<Instant>) -> Result<()> {
+        self.epoll.wait(deadline, &mut Vec::new())?;
+        self.wakeups += 1;
+        Ok(())
+    }
+
+    /// How many publishers it is attached to.
+    pub fn publishers(&self) -> usize {
+        self.sources.len()
+    }
+
+    /// Counters, and what it knows of each publisher.
+    pub fn stats(&self) -> SubscriberStats {
+        SubscriberStats {
+            received: self.past.received + self.sources.iter().map(Source::received).sum::<u64>(),
+            missed: self.past.missed + self.sources.iter().map(Source::missed).sum::<u64>(),
+            rings: self.past.rings + self.sources.iter().map(Source::rings).sum::<u64>(),
+            wakeups: self.wakeups,
+            sources: self.sources.iter().map(Source::stats).collect(),
+        }
+    }
+
+    /// Leaves every topic; the same as dropping it.
+    pub fn close(self) {}
+}
+
+impl AsFd for Subscriber {
+    /// Readable when something happened after [`Subscriber::arm`]. Level-triggered until [`Subscriber::harvest`].
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
+    }
+}
+
+impl std::fmt::Debug for Subscriber {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Subscriber").field("publishers", &self.publishers()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,126 @@
+//! Batch windows for the binding: JS fills payloads in memory that it sees, one call writes the headers and commits.
+//!
+//! Under `block` and `drop-newest` the memory is the publisher's own ring. Under `drop-oldest` it is a private buffer:
+//! a window in the ring would give up the oldest messages when it is opened, perhaps long before it is committed.
+
+use std::sync::Arc;
+
+use ringbell_ring::{BATCH_OVERHEAD, Sent, padded};
+
+use super::publisher::Publisher;
+use crate::bus::Overflow;
+use crate::error::{Error, Result};
+use crate::segment::PrivateBuffer;
+use crate::sys::clock::monotonic_ns;
+
+/// Most bytes of a window that nobody asked to be larger. It bounds how long a subscriber waits for the first message
+/// of a batch, and leaves it work to do while the next batch is filled.
+const WINDOW: usize = 64 << 10;
+
+/// Which memory a window lies in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WindowMemory {
+    /// The frames area, [`Publisher::frames_memory`].
+    Ring,
+    /// The private buffer, [`Publisher::window_buffer`].
+    Buffer,
+}
+
+/// Where an open window lies: message after message, each 8 bytes of header and its payload, padded to 8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowSpan {
+    /// Which memory.
+    pub memory: WindowMemory,
+    /// Offset of the first message's header.
+    pub offset: usize,
+    /// Bytes, headers and padding included.
+    pub length: usize,
+}
+
+impl Publisher {
+    /// Opens a window with room for messages that take `bytes` (see [`padded`]), or more. `None`: no room; the refusal
+    /// is counted. Nothing else can be sent until it is committed or abandoned.
+    ///
+    /// # Errors
+    ///
+    /// `ERR_RINGBELL_WINDOW_OPEN`, `ERR_RINGBELL_MESSAGE_TOO_LARGE`, `ERR_RINGBELL_RESOURCE`.
+    pub fn open_window(&mut self, bytes: usize) -> Result<Option<WindowSpan>> {
+        self.ensure_no_window()?;
+        let largest = padded(self.max_message());
+        if bytes > largest {
+            return Err(Error::MessageTooLarge { size: bytes - (padded(0)), limit: self.max_message() });
+        }
+        let most = WINDOW.min(largest).max(bytes);
+        let span = if self.overflow() == Overflow::DropOldest {
+            let length = self.buffer()?.len().min(most);
+            Some(WindowSpan { memory: WindowMemory::Buffer, offset: 0, length })
+        } else {
+            let (producer, mut locks) = self.parts();
+            let span = producer.reserve(bytes, most, monotonic_ns(), &mut locks);
+            if span.is_none() {
+                producer.note_full();
+            }
+            span.map(|span| WindowSpan {
+                memory: WindowMemory::Ring,
+                offset: span.offset,
+                length: span.length,
+            })
+        };
+        self.set_window(span);
+        Ok(span)
+    }
+
+    /// Commits what was filled into the open window: one length per payload, in their order.
+    ///
+    /// # Errors
+    ///
+    /// `ERR_RINGBELL_INVALID_OPTION` when the lengths don't fit into the window, or there is none; it stays open.
+    pub fn commit_window(&mut self, lengths: &[u32]) -> Result<()> {
+        let used = lengths.iter().try_fold(0usize, |used, &length| used.checked_add(padded(length as usize)));
+        let window = self.window();
+        let (Some(window), Some(used)) =
+            (window, used.filter(|&used| window.is_some_and(|w| used <= w.length)))
+        else {
+            return Err(Error::InvalidOption {
+                option: "lengths",
+                value: format!("{} lengths", lengths.len()),
+                rule: "an open window that the messages fit into, each with 8 bytes of header, padded to 8"
+                    .into(),
+            });
+        };
+        if used > 0 {
+            if window.memory == WindowMemory::Buffer {
+                let buffer = self.buffer()?;
+                let (producer, mut locks) = self.parts();
+                // A topic that drops the oldest has room for whatever fits into half of its ring.
+                if producer.reserve(used, used, monotonic_ns(), &mut locks).is_some() {
+                    buffer.copy_to(producer.reserved_bytes());
+                }
+            }
+            let (producer, _) = self.parts();
+            if let Some(Sent::Committed { ring }) = producer.commit_span(lengths, monotonic_ns()) {
+                self.ring(ring);
+            }
+        }
+        self.set_window(None);
+        Ok(())
+    }
+
+    /// Gives the open window up; nothing was sent.
+    pub fn abandon_window(&mut self) {
+        self.set_window(None);
+    }
+
+    /// The buffer that windows of a `drop-oldest` topic lie in, once one was opened.
+    pub fn window_buffer(&self) -> Option<Arc<PrivateBuffer>> {
+        self.buffer.clone()
+    }
+
+    fn buffer(&mut self) -> Result<Arc<PrivateBuffer>> {
+        if let Some(buffer) = &self.buffer {
+            return Ok(buffer.clone());
+        }
+        let len = self.capacity() / 2 - BATCH_OVERHEAD;
+        Ok(self.buffer.insert(Arc::new(PrivateBuffer::new(len)?)).clone())
+    }
+}

@@ -1,0 +1,314 @@
+//! The shared acquisition suite: what a topic promises, on every rung. `IPC_BUS_ACQUIRE` is not used here; each test
+//! runs once per rung in `RUNGS`, or once for the rung that the environment's `RINGBELL_TEST_RUNG` names (so that the
+//! suite can run again where a rung cannot be had).
+
+use std::time::Duration;
+
+use ringbell::acquire::Rung;
+use ringbell::bus::{Bus, BusOptions, Overflow};
+use ringbell::topic::{EndReason, Notice, PublisherOptions, Start, Subscriber, SubscriberOptions};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn rungs() -> Vec<Rung> {
+    match std::env::var("RINGBELL_TEST_RUNG") {
+        Ok(rung) => vec![rung.parse().unwrap()],
+        Err(_) => vec![Rung::Direct, Rung::Handshake],
+    }
+}
+
+/// A bus of its own, and its directory.
+fn bus() -> (Bus, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let options = BusOptions { path: Some(folder.path().join("bus")), ..BusOptions::default() };
+    (Bus::open(options).unwrap(), folder)
+}
+
+fn options(overflow: Overflow, capacity: usize) -> PublisherOptions {
+    let mut options = PublisherOptions::default();
+    options.overflow = overflow;
+    options.capacity = capacity;
+    options
+}
+
+fn subscribe(bus: &Bus, pattern: &str, rung: Rung, from: Start) -> Subscriber {
+    let mut options = SubscriberOptions::default();
+    options.acquire = Some(rung);
+    options.from = from;
+    bus.subscriber(pattern, options).unwrap()
+}
+
+/// Waits until `count` publishers are attached; fails on any other notice.
+fn attached(subscriber: &mut Subscriber, count: usize) {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while subscriber.publishers() < count {
+        assert!(std::time::Instant::now() < deadline, "not attached in time: {:?}", subscriber.stats());
+        subscriber.wait(Some(std::time::Instant::now() + Duration::from_millis(1))).unwrap();
+        for notice in subscriber.notices() {
+            assert!(matches!(notice, Notice::Attached { .. }), "{notice:?}");
+        }
+    }
+}
+
+#[test]
+fn messages_arrive_whole_in_order_and_with_their_sequence() {
+    for rung in rungs() {
+        let (bus, _folder) = bus();
+        let mut publisher = bus.publisher("ticks", options(Overflow::Block, 64 << 10)).unwrap();
+        let mut subscriber = subscribe(&bus, "ticks", rung, Start::Latest);
+        attached(&mut subscriber, 1);
+        let mut next = 0u64;
+        for sent in 0..5_000u64 {
+            let payload = vec![sent as u8; (sent % 300) as usize + 8];
+            while !publisher.send(&payload).unwrap() {
+                let message = subscriber.recv_timeout(PATIENCE).unwrap().unwrap();
+                assert_eq!(message.sequence, next);
+                assert_eq!(message.data, vec![next as u8; (next % 300) as usize + 8]);
+                next += 1;
+            }
+        }
+        while next < 5_000 {
+            let message = subscriber.recv_timeout(PATIENCE).unwrap().unwrap();
+            assert_eq!((message.sequence, message.data[0]), (next, next as u8));
+            next += 1;
+        }
+        assert_eq!(subscriber.try_recv().unwrap(), None);
+        let stats = subscriber.stats();
+        assert_eq!((stats.received, stats.missed, stats.sources[0].rung), (5_000, 0, rung));
+        assert_eq!(stats.sources[0].publisher.messages, 5_000);
+    }
+}
+
+#[test]
+fn a_closed_topic_is_drained_and_then_ends() {
+    for rung in rungs() {
+        let (bus, _folder) = bus();
+        let mut publisher = bus.publisher("ticks", PublisherOptions::default()).unwrap();
+        let mut subscriber = subscribe(&bus, "ticks", rung, Start::Latest);
+        attached(&mut subscriber, 1);
+        for number in 0..10u8 {
+            assert!(publisher.send(&[number]).unwrap());
+        }
+        drop(publisher);
+        for number in 0..10u8 {
+            assert_eq!(subscriber.recv_timeout(PATIENCE).unwrap().unwrap().data, [number]);
+        }
+        let deadline = std::time::Instant::now() + PATIENCE;
+        let ended = loop {
+            assert!(std::time::Instant::now() < deadline);
+            subscriber.wait(Some(std::time::Instant::now() + Duration::from_millis(1))).unwrap();
+            if let Some(Notice::Ended { reason, .. }) = subscriber.notices().pop() {
+                break reason;
+            }
+        };
+        assert_eq!(ended, EndReason::Closed);
+        assert_eq!(subscriber.publishers(), 0);
+    }
+}
+
+#[test]
+fn earliest_gets_what_the_ring_still_holds() {
+    for rung in rungs() {
+        let (bus, _folder) = bus();
+        let mut publisher = bus.publisher("ticks", options(Overflow::Block, 4096)).unwrap();
+        for number in 0..1_000u64 {
+            assert!(publisher.send(&number.to_le_bytes()).unwrap(), "nobody is there to wait for");
+        }
+        let mut subscriber = subscribe(&bus, "ticks", rung, Start::Earliest);
+        attached(&mut subscriber, 1);
+        let mut numbers = Vec::new();
+        while let Some(message) = subscriber.try_recv().unwrap() {
+            assert_eq!(message.data, message.sequence.to_le_bytes());
+            numbers.push(message.sequence);
+        }
+        assert_eq!(numbers.last(), Some(&999));
+        assert!(numbers.len() > 50, "a ring of 4 KiB holds more than {} of these", numbers.len());
+        assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1));
+    }
+}
+
+#[test]
+fn dropping_the_oldest_counts_what_was_missed() {
+    for rung in rungs() {
+        let (bus, _folder) = bus();
+        let mut publisher = bus.publisher("ticks", options(Overflow::DropOldest, 4096)).unwrap();
+        let mut subscriber = subscribe(&bus, "ticks", rung, Start::Latest);
+        attached(&mut subscriber, 1);
+        assert!(publisher.send(b"first").unwrap());
+        assert_eq!(subscriber.recv_timeout(PATIENCE).unwrap().unwrap().sequence, 0);
+        for _ in 0..1_000 {
+            assert!(publisher.send(b"lost or not").unwrap());
+        }
+        let mut got = 1;
+        while let Some(message) = subscriber.try_recv().unwrap() {
+            assert!(message.sequence > 1);
+            got += 1;
+        }
+        let stats = subscriber.stats();
+        assert_eq!(stats.received, got);
+        assert_eq!(stats.missed, 1_001 - got);
+        let told: u64 = subscriber
+            .notices()
+            .iter()
+            .map(|notice| match notice {
+                Notice::Missed { messages, .. } => *messages,
+                other => panic!("{other:?}"),
+            })
+            .sum();
+        assert_eq!(told, stats.missed);
+    }
+}
+
+#[test]
+fn dropping_the_newest_counts_and_loses_nothing_that_was_accepted() {
+    for rung in rungs() {
+        let (bus, _folder) = bus();
+        let mut publisher = bus.publisher("ticks", options(Overflow::DropNewest, 4096)).unwrap();
+        let mut subscriber = subscribe(&bus, "ticks", rung, Start::Latest);
+        attached(&mut subscriber, 1);
+        let accepted =
+            (0..500u64).filter(|number| publisher.send(&number.to_le_bytes()).unwrap()).count() as u64;
+        assert!(accepted < 500);
+        let mut got = 0;
+        while let Some(message) = subscriber.try_recv().unwrap() {
+            assert_eq!(message.sequence, got);
+            got += 1;
+        }
+        assert_eq!(got, accepted);
+        assert_eq!(publisher.stats().counters.dropped, 500 - accepted);
+    }
+}
+
+#[test]
+fn a_waiting_publisher_is_woken_by_room() {
+    for rung in rungs() {
+        let (bus, _folder) = bus();
+        let mut publisher = bus.publisher("ticks", options(Overflow::Block, 4096)).unwrap();
+        let mut subscriber = subscribe(&bus, "ticks", rung, Start::Latest);
+        attached(&mut subscriber, 1);
+        let reader = std::thread::spawn(move || {
+            subscriber.set_spin(Duration::ZERO);
+            for number in 0..20_000u64 {
+                let message = subscriber.recv_timeout(PATIENCE).unwrap().expect("a lost wake-up");
+                assert_eq!(message.data, number.to_le_bytes());
+            }
+        });
+        for number in 0..20_000u64 {
+            while !publisher.send(&number.to_le_bytes()).unwrap() {
+                assert!(publisher.wait_room(8, Some(PATIENCE)).unwrap(), "a lost wake-up");
+            }
+        }
+        reader.join().unwrap();
+    }
+}
+
+#[test]
+fn publishers_of_one_pattern_are_merged_and_followed() {
+    for rung in rungs() {
+        let (bus, _folder) = bus();
+        let mut subscriber = subscribe(&bus, "sensors.*", rung, Start::Latest);
+        let mut left = bus.publisher("sensors.left", PublisherOptions::default()).unwrap();
+        let mut right = bus.publisher("sensors.right", PublisherOptions::default()).unwrap();
+        let _other = bus.publisher("sensor", PublisherOptions::default()).unwrap();
+        attached(&mut subscriber, 2);
+        for _ in 0..100 {
+            assert!(left.send(b"left").unwrap() && right.send(b"right").unwrap());
+        }
+        let mut counts = std::collections::HashMap::new();
+        while let Some(message) = subscriber.try_recv().unwrap() {
+            let count: &mut u64 = counts.entry(message.data.to_vec()).or_default();
+            assert_eq!(message.sequence, *count);
+            *count += 1;
+        }
+        assert_eq!(counts.len(), 2);
+        assert!(counts.values().all(|&count| count == 100));
+    }
+}
+
+#[test]
+fn loans_and_batches_are_sent_in_place() {
+    for rung in rungs() {
+        let (bus, _folder) = bus();
+        let mut publisher = bus.publisher("ticks", options(Overflow::Block, 64 << 10)).unwrap();
+        let mut subscriber = subscribe(&bus, "ticks", rung, Start::Latest);
+        attached(&mut subscriber, 1);
+        let mut loan = publisher.loan(16).unwrap().unwrap();
+        loan.bytes()[..5].copy_from_slice(b"hello");
+        loan.commit(5);
+        let mut batch = publisher.batch().unwrap();
+        for number in 0..200u64 {
+            assert!(batch.push(&number.to_le_bytes()).unwrap());
+        }
+        drop(batch);
+        assert_eq!(subscriber.recv_timeout(PATIENCE).unwrap().unwrap().data, b"hello");
+        let mut numbers = Vec::new();
+        while numbers.len() < 200 {
+            subscriber.recv_batch(|message| numbers.push((message.sequence, message.data.to_vec()))).unwrap();
+        }
+        assert!(
+            numbers
+                .iter()
+                .zip(0u64..)
+                .all(|((sequence, data), n)| *sequence == n + 1 && *data == n.to_le_bytes())
+        );
+        let limit = publisher.max_message();
+        assert_eq!(publisher.send(&vec![0; limit + 1]).unwrap_err().code(), "ERR_RINGBELL_MESSAGE_TOO_LARGE");
+        assert!(publisher.send(&vec![1; limit]).unwrap());
+        assert_eq!(subscriber.recv_timeout(PATIENCE).unwrap().unwrap().data.len(), limit);
+    }
+}
+
+#[test]
+fn a_stalled_subscriber_is_evicted_and_told() {
+    for rung in rungs() {
+        let (bus, _folder) = bus();
+        let mut options = options(Overflow::Block, 4096);
+        options.evict_after = Some(Duration::from_millis(100));
+        let mut publisher = bus.publisher("ticks", options).unwrap();
+        let mut stalled = subscribe(&bus, "ticks", rung, Start::Latest);
+        attached(&mut stalled, 1);
+        for _ in 0..200 {
+            while !publisher.send(&[7; 64]).unwrap() {
+                assert!(publisher.wait_room(64, Some(PATIENCE)).unwrap());
+            }
+        }
+        assert_eq!(publisher.stats().counters.evicted, 1);
+        while stalled.try_recv().unwrap().is_some() {}
+        let notices = stalled.notices();
+        let told = notices.iter().any(|notice| {
+            matches!(notice, Notice::Ended { reason: EndReason::Failed(error), .. } if error.code() == "ERR_RINGBELL_EVICTED")
+        });
+        assert!(told, "{notices:?}");
+    }
+}
+
+#[test]
+fn another_codec_and_what_is_not_built_are_refused_with_their_codes() {
+    let (bus, _folder) = bus();
+    let mut wanted = PublisherOptions::default();
+    wanted.codec = Some("json".into());
+    let _publisher = bus.publisher("ticks", wanted).unwrap();
+    let mut picky = SubscriberOptions::default();
+    picky.codec = Some("bytes".into());
+    let mut subscriber = bus.subscriber("ticks", picky).unwrap();
+    let deadline = std::time::Instant::now() + PATIENCE;
+    let error = loop {
+        assert!(std::time::Instant::now() < deadline);
+        subscriber.wait(Some(std::time::Instant::now() + Duration::from_millis(1))).unwrap();
+        if let Some(Notice::Failed { error, .. }) = subscriber.notices().pop() {
+            break error;
+        }
+    };
+    assert_eq!(error.code(), "ERR_RINGBELL_REFUSED");
+    let mut stream = SubscriberOptions::default();
+    stream.acquire = Some(Rung::Stream);
+    assert_eq!(bus.subscriber("ticks", stream).unwrap_err().code(), "ERR_RINGBELL_NOT_BUILT");
+    for capacity in [0, 4095, 5000, 2 << 30] {
+        let error = bus.publisher("ticks", options(Overflow::Block, capacity)).unwrap_err();
+        assert_eq!(error.code(), "ERR_RINGBELL_INVALID_OPTION", "{capacity}");
+    }
+    assert_eq!(
+        bus.publisher("no spaces", PublisherOptions::default()).unwrap_err().code(),
+        "ERR_RINGBELL_INVALID_NAME"
+    );
+}

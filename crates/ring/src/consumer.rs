@@ -1,0 +1,523 @@
+//! The reading side. One `Consumer` per subscriber and publisher; it owns one slot.
+//!
+//! `head`, `floor` and every byte of a frame come from another process. `read` copies first, reads `floor` again,
+//! and interprets only its private copy; `lease` reads each header once, in place, on topics whose frames cannot be
+//! overwritten before the cursor moves. What breaks the rules is a [`Fault`]: the publisher is dropped, nothing else
+//! happens.
+
+use crate::frame::{BATCH_OVERHEAD, Header, MESSAGE_OVERHEAD, padded};
+use crate::layout::{END_OF_TIME, Overflow};
+use crate::memory::{ControlMemory, DataMemory};
+use crate::slot::{Slot, SlotState};
+use crate::sync::{Ordering, fence};
+use crate::wake;
+use crate::walk::{Current, Step, Walk};
+
+/// Where a subscriber starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// With the first message committed after it joined.
+    Latest,
+    /// With the oldest message that the ring still holds, best effort.
+    Earliest,
+}
+
+/// Where a message lies after [`Consumer::read`] or [`Consumer::lease`]: four words that JS reads as a `Uint32Array`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Entry {
+    /// Offset of the payload, in bytes.
+    pub offset: u32,
+    /// Length of the payload, in bytes.
+    pub length: u32,
+    /// Offset of the header of the batch that the message is in; its first sequence and its time follow 8 and 16
+    /// bytes behind. [`Entry::CONTINUED`]: the batch began in an earlier read, see [`Read::Messages`].
+    pub batch: u32,
+    /// Which message of its batch this is, from 0.
+    pub index: u32,
+}
+
+impl Entry {
+    /// Value of `batch` for messages whose batch began in an earlier read.
+    pub const CONTINUED: u32 = u32::MAX;
+}
+
+/// What a read brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Read {
+    /// Nothing new.
+    Empty,
+    /// The first message needs this many bytes of room.
+    Needs(usize),
+    /// Messages.
+    Messages {
+        /// How many entries of the table are filled.
+        count: usize,
+        /// How many bytes of the slab are used, a multiple of 8 (for a lease: how many bytes of the ring).
+        bytes: usize,
+        /// First sequence of the batch that was under way when the read began.
+        batch_sequence: u64,
+        /// Monotonic time of that batch, in nanoseconds.
+        batch_time: u64,
+    },
+}
+
+/// Why nothing more is to be had from this publisher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The publisher went on without this subscriber: it left no room for longer than the topic allows.
+    Evicted,
+    /// The publisher took this subscriber's cursor for invalid.
+    Expelled,
+    /// The publisher broke the protocol.
+    Corrupt(&'static str),
+}
+
+/// How often a joiner looks for a `head` and a sequence, or a `floor` and a sequence, that belong together.
+const LOOKS: usize = if cfg!(loom) { 2 } else { 64 };
+
+/// How often a reader that is lapped while it copies starts again at the floor before it gives the turn back.
+const LAPS: usize = 4;
+
+/// The reading side of a topic.
+pub struct Consumer {
+    data: DataMemory,
+    control: ControlMemory,
+    slot: usize,
+    generation: u64,
+    overflow: Overflow,
+    /// Where to read next.
+    tail: u64,
+    /// `head` as it was when last looked at.
+    head: u64,
+    /// What the slot's cursor says.
+    published: u64,
+    /// Where the publisher began to wait for this subscriber; before that, history is read without protection.
+    joined: u64,
+    current: Current,
+    next_sequence: Option<u64>,
+    received: u64,
+    missed: u64,
+    wakeups: u64,
+    /// Bytes that a message took lately, so that no more is copied than the table has entries for.
+    frame_hint: usize,
+    fault: Option<Fault>,
+}
+
+impl Consumer {
+    /// Joins the topic in a slot whose lock the caller holds, through an open file description of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault::Corrupt`] when the control segment or `head` don't hold what they should; [`Fault::Evicted`] when the
+    /// publisher stopped waiting before the join was done.
+    pub fn join(
+        data: DataMemory,
+        control: ControlMemory,
+        slot: usize,
+        overflow: Overflow,
+        start: Start,
+        who: (u32, u64),
+    ) -> Result<Self, Fault> {
+        let owned = control.slot(slot).ok_or(Fault::Corrupt("there is no such slot"))?;
+        let unsteady = Fault::Corrupt("the slot's state does not hold still");
+        let free = owned.take().ok_or(unsteady)?;
+        owned.pid.store(who.0, Ordering::Relaxed);
+        owned.name_hash.store(who.1, Ordering::Relaxed);
+        for counter in [&owned.received, &owned.missed, &owned.wakeups] {
+            counter.store(0, Ordering::Relaxed);
+        }
+        owned.cursor.store(data.header().head.end.load(Ordering::Acquire), Ordering::Relaxed);
+        let joining = owned.joining(free).ok_or(unsteady)?;
+        // SYNC: pairs with the fence in `take_sleepers`. Either the publisher's next scan sees this slot, or this
+        // sees every `head` that was stored before that scan: what is read from here on is not overwritten (I3).
+        fence(Ordering::SeqCst);
+        let (joined, mut next_sequence) = latest(&data);
+        owned.cursor.store(joined, Ordering::Release);
+        let active = owned.activate(joining).ok_or(Fault::Evicted)?;
+        let mut tail = joined;
+        if start == Start::Earliest {
+            let (floor, sequence) = oldest(&data);
+            if floor < joined {
+                (tail, next_sequence) = (floor, sequence);
+            }
+        }
+        if !is_position(joined) || !is_position(tail) {
+            return Err(Fault::Corrupt("head or floor is no position"));
+        }
+        Ok(Self {
+            data,
+            control,
+            slot,
+            generation: active.generation(),
+            overflow,
+            tail,
+            head: joined,
+            published: joined,
+            joined,
+            current: Current::default(),
+            next_sequence,
+            received: 0,
+            missed: 0,
+            wakeups: 0,
+            frame_hint: 64,
+            fault: None,
+        })
+    }
+
+    /// Copies whole messages, headers included, to `slab[fill..]`, and says in `table` where they lie, counted from
+    /// the start of `slab`. The slot's cursor does not move until [`acknowledge`](Self::acknowledge).
+    ///
+    /// # Errors
+    ///
+    /// A [`Fault`], from then on at every call.
+    pub fn read(&mut self, slab: &mut [u8], fill: usize, table: &mut [Entry]) -> Result<Read, Fault> {
+        self.check()?;
+        for _ in 0..LAPS {
+            let available = self.available()?;
+            if available == 0 {
+                return Ok(Read::Empty);
+            }
+            if available > self.data.capacity() as u64 {
+                self.skip_to_floor()?;
+                continue;
+            }
+            let room = slab.len().min(u32::MAX as usize).saturating_sub(fill) & !7;
+            let first = self.peek();
+            if first > room {
+                return Ok(Read::Needs(first));
+            }
+            let worth =
+                if first * 8 > room { first } else { first.max(table.len().saturating_mul(self.frame_hint)) };
+            let copied = (available as usize).min(room).min(worth.next_multiple_of(8));
+            let target = slab.get_mut(fill..fill + copied).unwrap_or_default();
+            if target.len() < copied || copied == 0 {
+                return Ok(Read::Needs(first.max(BATCH_OVERHEAD)));
+            }
+            self.copy_out(target);
+            // SYNC: pairs with the release fence in `Producer::advance_floor`: if any byte of the copy was written
+            // after the floor had passed it, this load sees that floor (I5). The load's own acquire pairs with the
+            // release there: `lapped` then sees whether this subscriber was evicted before.
+            fence(Ordering::Acquire);
+            let floor = self.data.header().floor.load(Ordering::Acquire);
+            let mut skip = 0;
+            if floor > self.tail {
+                let lost = floor - self.tail;
+                self.lapped(floor)?;
+                if lost >= copied as u64 {
+                    self.skip_to_floor()?;
+                    continue;
+                }
+                skip = lost as usize;
+                self.current = Current::default();
+            }
+            let read = self.parse(&slab[..fill + copied], fill, skip, table)?;
+            if !matches!(read, Read::Messages { count: 0, .. }) {
+                return Ok(read);
+            }
+        }
+        // Lapped again and again. What there is to read is still there, so a caller that arms will not sleep.
+        Ok(Read::Empty)
+    }
+
+    /// Finds whole messages in place, without copying: `table` says where they lie from the start of the frames
+    /// area, which is mapped twice in a row. The caller gives them back with [`acknowledge`](Self::acknowledge).
+    ///
+    /// Only on a [`Overflow::Block`] topic that evicts nobody are the frames safe from being overwritten.
+    ///
+    /// # Errors
+    ///
+    /// A [`Fault`], from then on at every call.
+    pub fn lease(&mut self, table: &mut [Entry]) -> Result<Read, Fault> {
+        self.check()?;
+        // History below `joined` can be overwritten at any time.
+        if self.tail < self.joined {
+            self.tail = self.joined;
+            self.current = Current::default();
+        }
+        let available = self.available()?;
+        if available == 0 {
+            return Ok(Read::Empty);
+        }
+        if available > self.data.capacity() as u64 {
+            return Err(self.corrupt("head is more than the capacity ahead"));
+        }
+        let frames = self.data.frames;
+        let start = self.tail;
+        let mut walk = Walk::new(self.current, self.next_sequence);
+        let mut position = start;
+        while walk.count < table.len() && position < self.head {
+            let left = (self.head - position) as usize;
+            let word = |at| frames.load(position + at);
+            match walk.step(word, left, left, frames.offset(position), table, self.data.capacity()) {
+                Step::Taken(bytes) => position += bytes as u64,
+                Step::Short => return Err(self.corrupt("a frame reaches beyond head")),
+                Step::Wrong(what) => return Err(self.corrupt(what)),
+            }
+        }
+        let read = walk.result((position - start) as usize);
+        self.settle(&walk, position);
+        Ok(read)
+    }
+
+    fn parse(&mut self, slab: &[u8], fill: usize, skip: usize, table: &mut [Entry]) -> Result<Read, Fault> {
+        let copied = slab.len() - fill;
+        let committed = (self.head - self.tail) as usize;
+        let mut walk = Walk::new(self.current, self.next_sequence);
+        let mut at = skip;
+        while walk.count < table.len() && copied - at >= MESSAGE_OVERHEAD {
+            let word = |offset| private_word(slab, fill + at + offset as usize);
+            match walk.step(word, copied - at, committed - at, fill + at, table, self.data.capacity()) {
+                Step::Taken(bytes) => at += bytes,
+                Step::Short => break,
+                Step::Wrong(what) => return Err(self.corrupt(what)),
+            }
+        }
+        let read = walk.result(at);
+        let position = self.tail + at as u64;
+        self.settle(&walk, position);
+        Ok(read)
+    }
+
+    fn settle(&mut self, walk: &Walk, position: u64) {
+        if walk.count > 0 {
+            let bytes = (position - self.tail) as usize;
+            self.frame_hint = bytes.div_ceil(walk.count).next_multiple_of(8);
+        }
+        self.current = walk.current;
+        self.next_sequence = walk.next_sequence;
+        self.received += walk.count as u64;
+        self.missed = self.missed.saturating_add(walk.missed);
+        self.tail = position;
+    }
+
+    /// Bytes that the next message takes, with the header of its batch. Only a hint: the word is read again, from
+    /// the private copy, before anything is decided by it.
+    fn peek(&self) -> usize {
+        let (at, header) = if self.current.remaining == 0 {
+            (self.tail + BATCH_OVERHEAD as u64, BATCH_OVERHEAD)
+        } else {
+            (self.tail, 0)
+        };
+        match Header::decode(self.data.frames.load(at), self.data.capacity()) {
+            Some(Header::Message { payload }) => header + padded(payload),
+            _ => BATCH_OVERHEAD + MESSAGE_OVERHEAD,
+        }
+    }
+
+    #[allow(unsafe_code)]
+    fn copy_out(&self, target: &mut [u8]) {
+        // SAFETY: `target` is private memory of that length, and `read` made it no longer than the capacity. What it
+        // holds counts only above the floor that is read next (I5).
+        unsafe { self.data.frames.read(self.tail, target.as_mut_ptr(), target.len()) }
+    }
+
+    /// Bytes that can be read, after a look at `head` if there seem to be none.
+    fn available(&mut self) -> Result<u64, Fault> {
+        if self.head == self.tail {
+            // SYNC: pairs with the release of `head` in `Producer::commit`.
+            let head = self.data.header().head.end.load(Ordering::Acquire);
+            if !is_position(head) || head < self.tail {
+                return Err(self.corrupt("head went backwards or is no position"));
+            }
+            self.head = head;
+        }
+        Ok(self.head - self.tail)
+    }
+
+    /// Goes on where the oldest whole batch starts.
+    fn skip_to_floor(&mut self) -> Result<(), Fault> {
+        let header = self.data.header();
+        // SYNC: the acquires pair with the releases of `head` in `Producer::commit` and of `floor` in `advance_floor`.
+        // The floor stored before a `head` is at most a capacity behind it; the `head` stored before a floor is not
+        // below it.
+        let before = header.head.end.load(Ordering::Acquire);
+        let floor = header.floor.load(Ordering::Acquire);
+        let head = header.head.end.load(Ordering::Acquire);
+        self.lapped(floor)?;
+        let too_far = before.saturating_sub(floor) > self.data.capacity() as u64;
+        if too_far || floor < self.tail || floor > head || !is_position(head) {
+            return Err(self.corrupt("floor does not lie between what was read and head"));
+        }
+        self.head = head;
+        self.tail = floor;
+        self.current = Current::default();
+        Ok(())
+    }
+
+    /// Frames that this subscriber had not read were given up. Right for a topic that drops the oldest, for history,
+    /// and for the evicted; a broken promise everywhere else.
+    fn lapped(&mut self, floor: u64) -> Result<(), Fault> {
+        if !is_position(floor) {
+            return Err(self.corrupt("floor is no position"));
+        }
+        if self.overflow == Overflow::DropOldest || floor <= self.joined {
+            return Ok(());
+        }
+        self.check()?;
+        Err(self.corrupt("frames were overwritten that should have waited"))
+    }
+
+    /// Whether the slot is still this subscriber's.
+    fn check(&mut self) -> Result<(), Fault> {
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
+        let word = self.slot().word();
+        let fault = match word.state() {
+            SlotState::Active if word.generation() == self.generation => return Ok(()),
+            SlotState::Evicted if word.generation() == self.generation => Fault::Evicted,
+            SlotState::Expelled if word.generation() == self.generation => Fault::Expelled,
+            _ => Fault::Corrupt("the slot was given to somebody else"),
+        };
+        self.fault = Some(fault);
+        Err(fault)
+    }
+
+    fn corrupt(&mut self, what: &'static str) -> Fault {
+        *self.fault.insert(Fault::Corrupt(what))
+    }
+
+    fn slot(&self) -> &Slot {
+        match self.control.slot(self.slot) {
+            Some(slot) => slot,
+            None => unreachable!("`join` found the slot, and a segment's number of slots never changes"),
+        }
+    }
+
+    /// Publishes how far this subscriber has read: what lies below may be overwritten. True: the publisher waits for
+    /// room, ring its doorbell.
+    pub fn acknowledge(&mut self) -> bool {
+        if self.fault.is_some() {
+            // The slot may be somebody else's by now.
+            return false;
+        }
+        let cursor = self.tail.max(self.joined);
+        let slot = self.slot();
+        slot.received.store(self.received, Ordering::Relaxed);
+        slot.missed.store(self.missed, Ordering::Relaxed);
+        if cursor == self.published {
+            return false;
+        }
+        // SYNC: pairs with the acquire in `Producer::slowest`: all reads below are done (I4).
+        slot.cursor.store(cursor, Ordering::Release);
+        self.published = cursor;
+        wake::take_waiting(&self.control)
+    }
+
+    /// Whether there is something to be read, or a fault to be told.
+    pub fn pending(&self) -> bool {
+        // SYNC: a hint; `available` reads it again with acquire.
+        self.data.header().head.end.load(Ordering::Relaxed) != self.tail
+            || self.fault.is_some()
+            || self.slot().word().state() != SlotState::Active
+    }
+
+    /// Looks for something to read, at most `turns` times, with a pause instruction between two looks.
+    pub fn spin(&self, turns: u32) -> bool {
+        let head = &self.data.header().head.end;
+        for _ in 0..turns {
+            if head.load(Ordering::Relaxed) != self.tail {
+                return true;
+            }
+            core::hint::spin_loop();
+        }
+        self.pending()
+    }
+
+    /// Announces that this subscriber is about to sleep. False: there is something to be read now, don't.
+    pub fn arm(&mut self) -> bool {
+        wake::announce_sleep(&self.control, self.slot);
+        !self.pending() && !self.data.closed()
+    }
+
+    /// Whether the publisher has closed the topic and everything was read. `head` is looked at after the state.
+    pub fn ended(&self) -> bool {
+        self.data.closed() && self.data.header().head.end.load(Ordering::Acquire) == self.tail
+    }
+
+    /// Whether everything that is committed was read.
+    pub fn drained(&self) -> bool {
+        self.data.header().head.end.load(Ordering::Acquire) == self.tail
+    }
+
+    /// Counts a wake-up, for the statistics that the publisher can see.
+    pub fn note_wakeup(&mut self) {
+        self.wakeups += 1;
+        self.slot().wakeups.store(self.wakeups, Ordering::Relaxed);
+    }
+
+    /// Messages received so far.
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Messages missed so far.
+    pub fn missed(&self) -> u64 {
+        self.missed
+    }
+
+    /// Bytes committed that this subscriber has still to read.
+    pub fn backlog(&self) -> u64 {
+        self.data.header().head.end.load(Ordering::Relaxed).saturating_sub(self.tail)
+    }
+
+    /// Index of the slot.
+    pub fn slot_index(&self) -> usize {
+        self.slot
+    }
+
+    /// Gives the slot back and says whether the publisher is to be rung. The caller still holds the slot's lock.
+    pub fn leave(&mut self) -> bool {
+        self.slot().leave(self.generation);
+        wake::take_waiting(&self.control)
+    }
+}
+
+/// Whether a peer's word can be a position in the stream of frames.
+fn is_position(word: u64) -> bool {
+    word.is_multiple_of(8) && word < END_OF_TIME
+}
+
+/// `head`, and the sequence of the message after it unless the two would not hold still together.
+fn latest(data: &DataMemory) -> (u64, Option<u64>) {
+    let head = &data.header().head;
+    for _ in 0..LOOKS {
+        // SYNC: each pairs with its release in `Producer::commit`. The first brings a `head` that is not older than
+        // the sequence, the second a sequence that is not older than `head`: equal ones belong to the `head` between.
+        let after = head.after.load(Ordering::Acquire);
+        let end = head.end.load(Ordering::Acquire);
+        if head.before.load(Ordering::Relaxed) == after {
+            return (end, Some(after));
+        }
+    }
+    (head.end.load(Ordering::Acquire), None)
+}
+
+/// `floor`, and the sequence of the first message above it unless the two would not hold still together.
+fn oldest(data: &DataMemory) -> (u64, Option<u64>) {
+    let floor = &data.header().floor;
+    let mut at = floor.load(Ordering::Acquire);
+    for _ in 0..LOOKS {
+        let sequence = data.frames.load(at.wrapping_add(8));
+        // SYNC: pairs with the release fence in `Producer::advance_floor`, as in `Consumer::read` (I5).
+        fence(Ordering::Acquire);
+        let again = floor.load(Ordering::Acquire);
+        if again == at {
+            return (at, Some(sequence));
+        }
+        at = again;
+    }
+    (at, None)
+}
+
+/// The word at `at` in private memory; 0, which is no header, past its end.
+#[inline]
+fn private_word(slab: &[u8], at: usize) -> u64 {
+    match slab.get(at..).and_then(<[u8]>::first_chunk) {
+        Some(bytes) => u64::from_le_bytes(*bytes),
+        None => 0,
+    }
+}

@@ -1,0 +1,92 @@
+//! What stands between `floor` and `head`: batches, and in each batch messages.
+//!
+//! ```text
+//! batch    u32 length (16 + its messages, padded) | u32 kind = 2 | u64 first sequence | u64 monotonic ns | messages…
+//! message  u32 length of the payload              | u32 kind = 1 | payload, padded to 8
+//! ```
+//!
+//! All little endian, all 8-byte aligned. A commit is a batch: `head`, `floor` and a joiner's first position are
+//! always at the start of one, so that every reader learns the sequence of what it reads first.
+
+/// Bytes that a batch adds to its messages.
+pub const BATCH_OVERHEAD: usize = 24;
+/// Bytes that a message adds to its payload, before padding.
+pub const MESSAGE_OVERHEAD: usize = 8;
+/// Bytes of a batch's body that are not messages.
+pub(crate) const BATCH_FIELDS: usize = 16;
+
+const KIND_MESSAGE: u32 = 1;
+const KIND_BATCH: u32 = 2;
+
+/// Bytes that a message with `payload` bytes takes in the ring.
+pub const fn padded(payload: usize) -> usize {
+    MESSAGE_OVERHEAD + payload.next_multiple_of(8)
+}
+
+/// Largest payload of one message: with its batch it takes half of the ring.
+pub const fn max_message(capacity: usize) -> usize {
+    capacity / 2 - BATCH_OVERHEAD - MESSAGE_OVERHEAD
+}
+
+/// A frame's first word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Header {
+    Message { payload: usize },
+    Batch { body: usize },
+}
+
+impl Header {
+    pub(crate) const fn encode(self) -> u64 {
+        let (length, kind) = match self {
+            Self::Message { payload } => (payload, KIND_MESSAGE),
+            Self::Batch { body } => (body, KIND_BATCH),
+        };
+        length as u64 | (kind as u64) << 32
+    }
+
+    /// `None` for a word that is no header, or one whose frame could not be in a ring of this capacity.
+    pub(crate) const fn decode(word: u64, capacity: usize) -> Option<Self> {
+        let length = (word & 0xffff_ffff) as usize;
+        match (word >> 32) as u32 {
+            KIND_MESSAGE if length <= max_message(capacity) => Some(Self::Message { payload: length }),
+            KIND_BATCH if length >= BATCH_FIELDS && length.is_multiple_of(8) && length <= capacity - 8 => {
+                Some(Self::Batch { body: length })
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_come_back_as_they_were() {
+        for header in
+            [Header::Message { payload: 0 }, Header::Message { payload: 2016 }, Header::Batch { body: 16 }]
+        {
+            assert_eq!(Header::decode(header.encode(), 4096), Some(header));
+        }
+    }
+
+    #[test]
+    fn words_that_are_no_header_are_refused() {
+        for word in [
+            0,
+            u64::MAX,
+            Header::Message { payload: 2017 }.encode(),
+            Header::Batch { body: 8 }.encode(),
+            Header::Batch { body: 17 }.encode(),
+            Header::Batch { body: 4096 }.encode(),
+            3 << 32,
+        ] {
+            assert_eq!(Header::decode(word, 4096), None, "{word:#x}");
+        }
+    }
+
+    #[test]
+    fn the_largest_message_takes_half_of_the_ring() {
+        assert_eq!(BATCH_OVERHEAD + padded(max_message(4096)), 2048);
+    }
+}

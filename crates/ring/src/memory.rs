@@ -1,0 +1,378 @@
+//! Views of the two segments, and the only functions that copy bytes into or out of memory that another process maps.
+//!
+//! A view is a pointer and a capacity; whoever makes one promises that the mapping outlives it. No `&[u8]` and no
+//! `&T` other than an atomic ever refers to shared memory here.
+//!
+//! Under loom and Miri the frames are an array of atomic words and copies go word by word, so that a reader that
+//! races with the writer is defined behaviour and every stale value is explored. On a real machine the copies are
+//! plain: the bytes come from another process, and what they hold is decided only after `floor` was read again.
+
+#[cfg(any(loom, miri))]
+use alloc::boxed::Box;
+use core::ptr::NonNull;
+
+use crate::error::Error;
+use crate::layout::{
+    CLOSED, CONTROL_MAGIC, ControlHeader, DATA_MAGIC, DataHeader, OPEN, Overflow, SLOTS_OFFSET, VERSION,
+};
+use crate::slot::Slot;
+#[cfg(any(loom, miri))]
+use crate::sync::AtomicU64;
+use crate::sync::Ordering;
+
+/// What a topic's two segments must say of themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Bytes of the frames area, a power of two.
+    pub capacity: usize,
+    /// Number of slots in the control segment.
+    pub max_slots: usize,
+    /// What the publisher does when the slowest subscriber leaves no room.
+    pub overflow: Overflow,
+    /// Random number that the record and both segments share.
+    pub nonce: [u64; 2],
+}
+
+/// The publisher's counters, read from the data segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PublisherCounters {
+    /// Messages committed.
+    pub messages: u64,
+    /// Bytes of payload committed.
+    pub bytes: u64,
+    /// Times that a message found no room.
+    pub full: u64,
+    /// Messages dropped under [`Overflow::DropNewest`].
+    pub dropped: u64,
+    /// Doorbells rung.
+    pub rings: u64,
+    /// Subscribers evicted or expelled.
+    pub evicted: u64,
+    /// Slots of dead subscribers freed.
+    pub reaped: u64,
+    /// Largest backlog seen when the publisher looked at the slots, in bytes.
+    pub high_water: u64,
+    /// Position of the end of the last batch, in bytes since the topic began.
+    pub head: u64,
+    /// Position of the oldest batch still whole.
+    pub floor: u64,
+    /// Whether the publisher has closed the topic.
+    pub closed: bool,
+}
+
+/// The data segment: header and frames.
+#[derive(Clone, Copy)]
+pub struct DataMemory {
+    header: NonNull<DataHeader>,
+    pub(crate) frames: Frames,
+}
+
+/// The control segment: header and slots.
+#[derive(Clone, Copy)]
+pub struct ControlMemory {
+    header: NonNull<ControlHeader>,
+    slots: NonNull<Slot>,
+    max_slots: usize,
+}
+
+// SAFETY: a view is an address. All access through it is by atomics, or by the copies of `Frames`, whose callers
+// answer for the races (I4, I6 of docs/protocol.md).
+#[allow(unsafe_code)]
+unsafe impl Send for DataMemory {}
+// SAFETY: as for `DataMemory`; the control segment holds nothing but atomics.
+#[allow(unsafe_code)]
+unsafe impl Send for ControlMemory {}
+
+impl DataMemory {
+    /// # Safety
+    ///
+    /// `header` must point to a page, `frames` to `capacity` bytes that are mapped a second time right behind them;
+    /// `capacity` is a power of two of at least a page, and both are mapped (writable for a [`Producer`]) for as long
+    /// as this view or anything made from it is used.
+    ///
+    /// [`Producer`]: crate::Producer
+    #[cfg(not(any(loom, miri)))]
+    #[allow(unsafe_code)]
+    pub unsafe fn from_raw(header: NonNull<u8>, frames: NonNull<u8>, capacity: usize) -> Self {
+        Self { header: header.cast(), frames: Frames { base: frames, capacity } }
+    }
+
+    /// A data segment on the heap that is never freed, for models and Miri.
+    #[cfg(any(loom, miri))]
+    pub fn leaked(capacity: usize) -> Self {
+        let words: Box<[AtomicU64]> = (0..capacity / 8).map(|_| AtomicU64::new(0)).collect();
+        Self {
+            header: NonNull::from(Box::leak(Box::default())),
+            frames: Frames { words: Box::leak(words), capacity },
+        }
+    }
+
+    #[allow(unsafe_code)]
+    pub(crate) fn header(&self) -> &DataHeader {
+        // SAFETY: the maker of this view promised a mapped header for as long as the view lives; the header holds
+        // only atomics, so a shared reference to it is sound whatever another process writes (I1).
+        unsafe { self.header.as_ref() }
+    }
+
+    /// Bytes of the frames area.
+    pub fn capacity(&self) -> usize {
+        self.frames.capacity
+    }
+
+    /// Compares the header with what the publisher's record announced.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] names what differs.
+    pub fn check(&self, expected: &Identity) -> Result<(), Error> {
+        let fixed = &self.header().fixed;
+        if fixed.magic.load(Ordering::Relaxed) != DATA_MAGIC {
+            return Err(Error::NotRingbell);
+        }
+        version(fixed.version.load(Ordering::Relaxed))?;
+        same("capacity", fixed.capacity.load(Ordering::Relaxed), expected.capacity as u64)?;
+        same("number of slots", fixed.max_slots.load(Ordering::Relaxed).into(), expected.max_slots as u64)?;
+        same(
+            "overflow policy",
+            fixed.overflow.load(Ordering::Relaxed).into(),
+            (expected.overflow as u32).into(),
+        )?;
+        same("nonce", fixed.nonce[0].load(Ordering::Relaxed), expected.nonce[0])?;
+        same("nonce", fixed.nonce[1].load(Ordering::Relaxed), expected.nonce[1])
+    }
+
+    pub(crate) fn initialise(&self, identity: &Identity) {
+        let fixed = &self.header().fixed;
+        fixed.version.store(VERSION, Ordering::Relaxed);
+        fixed.overflow.store(identity.overflow as u32, Ordering::Relaxed);
+        fixed.capacity.store(identity.capacity as u64, Ordering::Relaxed);
+        fixed.max_slots.store(identity.max_slots as u32, Ordering::Relaxed);
+        fixed.nonce[0].store(identity.nonce[0], Ordering::Relaxed);
+        fixed.nonce[1].store(identity.nonce[1], Ordering::Relaxed);
+        self.header().state.store(OPEN, Ordering::Relaxed);
+        fixed.magic.store(DATA_MAGIC, Ordering::Relaxed);
+    }
+
+    /// Whether the publisher has closed the topic in good order.
+    pub fn closed(&self) -> bool {
+        // SYNC: pairs with the release in `Producer::close`; whoever sees it closed sees the last `head`.
+        self.header().state.load(Ordering::Acquire) == CLOSED
+    }
+
+    /// The publisher's running totals. They are read one after the other while it goes on counting.
+    pub fn counters(&self) -> PublisherCounters {
+        let header = self.header();
+        let counters = &header.counters;
+        let read = |word: &crate::sync::AtomicU64| word.load(Ordering::Relaxed);
+        PublisherCounters {
+            messages: read(&counters.messages),
+            bytes: read(&counters.bytes),
+            full: read(&counters.full),
+            dropped: read(&counters.dropped),
+            rings: read(&counters.rings),
+            evicted: read(&counters.evicted),
+            reaped: read(&counters.reaped),
+            high_water: read(&counters.high_water),
+            head: read(&header.head.end),
+            floor: read(&header.floor),
+            closed: self.closed(),
+        }
+    }
+}
+
+impl ControlMemory {
+    /// # Safety
+    ///
+    /// `base` must point to `control_len(max_slots, page)` bytes, mapped readable and writable for as long as this
+    /// view or anything made from it is used.
+    #[cfg(not(any(loom, miri)))]
+    #[allow(unsafe_code)]
+    pub unsafe fn from_raw(base: NonNull<u8>, max_slots: usize) -> Self {
+        // SAFETY: the caller promised `control_len` bytes, of which the slots begin at `SLOTS_OFFSET`.
+        let slots = unsafe { base.add(SLOTS_OFFSET) };
+        Self { header: base.cast(), slots: slots.cast(), max_slots }
+    }
+
+    /// A control segment on the heap that is never freed, for models and Miri.
+    #[cfg(any(loom, miri))]
+    pub fn leaked(max_slots: usize) -> Self {
+        let slots: Box<[Slot]> = (0..max_slots).map(|_| Slot::default()).collect();
+        Self {
+            header: NonNull::from(Box::leak(Box::default())),
+            slots: NonNull::from(Box::leak(slots)).cast(),
+            max_slots,
+        }
+    }
+
+    #[allow(unsafe_code)]
+    pub(crate) fn header(&self) -> &ControlHeader {
+        // SAFETY: mapped for as long as the view lives; nothing but atomics in it (I1).
+        unsafe { self.header.as_ref() }
+    }
+
+    /// `None` past the last slot.
+    #[allow(unsafe_code)]
+    pub(crate) fn slot(&self, index: usize) -> Option<&Slot> {
+        // SAFETY: `index` is below the number of slots that the maker of the view promised to be mapped (I1).
+        (index < self.max_slots).then(|| unsafe { self.slots.add(index).as_ref() })
+    }
+
+    /// Number of slots.
+    pub fn max_slots(&self) -> usize {
+        self.max_slots
+    }
+
+    /// Whether the slot looks free. A hint for whoever seeks one to lock: only the lock decides.
+    pub fn looks_free(&self, index: usize) -> bool {
+        self.slot(index).is_some_and(|slot| slot.word().state() == crate::slot::SlotState::Free)
+    }
+
+    /// Compares the header with what the publisher's record announced.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] names what differs.
+    pub fn check(&self, expected: &Identity) -> Result<(), Error> {
+        let fixed = &self.header().fixed;
+        if fixed.magic.load(Ordering::Relaxed) != CONTROL_MAGIC {
+            return Err(Error::NotRingbell);
+        }
+        version(fixed.version.load(Ordering::Relaxed))?;
+        same("number of slots", fixed.max_slots.load(Ordering::Relaxed).into(), expected.max_slots as u64)?;
+        same("nonce", fixed.nonce[0].load(Ordering::Relaxed), expected.nonce[0])?;
+        same("nonce", fixed.nonce[1].load(Ordering::Relaxed), expected.nonce[1])
+    }
+
+    pub(crate) fn initialise(&self, identity: &Identity) {
+        let fixed = &self.header().fixed;
+        fixed.version.store(VERSION, Ordering::Relaxed);
+        fixed.max_slots.store(identity.max_slots as u32, Ordering::Relaxed);
+        fixed.nonce[0].store(identity.nonce[0], Ordering::Relaxed);
+        fixed.nonce[1].store(identity.nonce[1], Ordering::Relaxed);
+        fixed.magic.store(CONTROL_MAGIC, Ordering::Relaxed);
+    }
+}
+
+fn version(theirs: u32) -> Result<(), Error> {
+    if theirs == VERSION { Ok(()) } else { Err(Error::Version { ours: VERSION, theirs }) }
+}
+
+fn same(field: &'static str, found: u64, expected: u64) -> Result<(), Error> {
+    if found == expected { Ok(()) } else { Err(Error::Mismatch { field }) }
+}
+
+/// The frames area, addressed by position: bytes since the topic began.
+#[derive(Clone, Copy)]
+pub(crate) struct Frames {
+    #[cfg(not(any(loom, miri)))]
+    base: NonNull<u8>,
+    #[cfg(any(loom, miri))]
+    words: &'static [AtomicU64],
+    capacity: usize,
+}
+
+impl Frames {
+    /// Where a position lies, in bytes from the start of the area.
+    pub(crate) fn offset(self, position: u64) -> usize {
+        position as usize & (self.capacity - 1)
+    }
+}
+
+#[cfg(not(any(loom, miri)))]
+#[allow(unsafe_code)]
+impl Frames {
+    /// Reads the aligned word at `position`.
+    pub(crate) fn load(self, position: u64) -> u64 {
+        let offset = self.offset(position) & !7;
+        // SAFETY: `offset` is within the area and 8-byte aligned, and the area is mapped (I1). An atomic, because
+        // another process may be writing it.
+        unsafe { self.base.add(offset).cast::<crate::sync::AtomicU64>().as_ref() }.load(Ordering::Relaxed)
+    }
+
+    /// Writes the aligned word at `position`. Publisher only.
+    pub(crate) fn store(self, position: u64, word: u64) {
+        let offset = self.offset(position) & !7;
+        // SAFETY: as in `load`; a publisher's mapping is writable (I1).
+        unsafe { self.base.add(offset).cast::<crate::sync::AtomicU64>().as_ref() }
+            .store(word, Ordering::Relaxed);
+    }
+
+    /// Copies `bytes` to `position`.
+    ///
+    /// # Safety
+    ///
+    /// The mapping is writable, `bytes` are at most the capacity, and no subscriber may still hope to read what lay
+    /// there: `floor` has passed it (I4).
+    pub(crate) unsafe fn write(self, position: u64, bytes: &[u8]) {
+        // SAFETY: the area is mapped twice in a row, so `capacity` bytes from any offset are there; the source is
+        // the caller's own.
+        unsafe {
+            self.base
+                .add(self.offset(position))
+                .as_ptr()
+                .copy_from_nonoverlapping(bytes.as_ptr(), bytes.len())
+        }
+    }
+
+    /// The bytes at `position`, to be written in place.
+    ///
+    /// # Safety
+    ///
+    /// As for `write`, for `len` bytes; and nothing else in this process writes them while the borrow lives.
+    pub(crate) unsafe fn slice_mut<'a>(self, position: u64, len: usize) -> &'a mut [u8] {
+        // SAFETY: mapped twice in a row, so `len` bytes from any offset are there; exclusive by the caller's promise.
+        unsafe { core::slice::from_raw_parts_mut(self.base.add(self.offset(position)).as_ptr(), len) }
+    }
+
+    /// Copies `len` bytes from `position` to private memory. What arrives may be torn: the caller reads `floor`
+    /// after an acquire fence and uses only what lies above it (I5).
+    ///
+    /// # Safety
+    ///
+    /// `to` is private memory of at least `len` bytes; `len` is at most the capacity.
+    pub(crate) unsafe fn read(self, position: u64, to: *mut u8, len: usize) {
+        // SAFETY: mapped twice in a row, as in `write`; the target is the caller's promise.
+        unsafe { to.copy_from_nonoverlapping(self.base.add(self.offset(position)).as_ptr(), len) }
+    }
+}
+
+#[cfg(any(loom, miri))]
+#[allow(unsafe_code)]
+impl Frames {
+    fn word(self, position: u64) -> &'static AtomicU64 {
+        &self.words[self.offset(position) / 8]
+    }
+
+    pub(crate) fn load(self, position: u64) -> u64 {
+        self.word(position).load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn store(self, position: u64, word: u64) {
+        self.word(position).store(word, Ordering::Relaxed);
+    }
+
+    /// # Safety
+    ///
+    /// None here; the signature is that of the real one.
+    pub(crate) unsafe fn write(self, position: u64, bytes: &[u8]) {
+        for (index, chunk) in bytes.chunks(8).enumerate() {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.store(position + 8 * index as u64, u64::from_le_bytes(word));
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `to` has room for `len` bytes.
+    pub(crate) unsafe fn read(self, position: u64, to: *mut u8, len: usize) {
+        let mut done = 0;
+        while done < len {
+            let word = self.load(position + done as u64).to_le_bytes();
+            let count = (len - done).min(8);
+            // SAFETY: `done + count <= len`, which the caller promised to be there.
+            unsafe { to.add(done).copy_from_nonoverlapping(word.as_ptr(), count) };
+            done += count;
+        }
+    }
+}

@@ -1,0 +1,476 @@
+//! The writing side. One `Producer` per topic instance; it alone moves `head` and `floor`.
+//!
+//! A commit is one batch: room is made, the payloads are written behind a batch header, `head` is stored, and the
+//! sleepers' word is looked at. Room is a private number, `limit`, up to which may be written without asking anybody;
+//! only when it runs out are the slots scanned and `floor` moved on, a batch at a time.
+//!
+//! Nothing here trusts the control segment: a cursor outside what the publisher knows to be possible expels its slot.
+
+use alloc::boxed::Box;
+
+use crate::frame::{BATCH_FIELDS, BATCH_OVERHEAD, Header, MESSAGE_OVERHEAD, max_message, padded};
+use crate::layout::{CLOSED, Overflow};
+use crate::memory::{ControlMemory, DataMemory, Identity};
+use crate::slot::{SlotState, Word};
+use crate::sync::{AtomicU64, Ordering, fence};
+use crate::wake;
+
+/// What the producer asks the layer that knows about processes.
+pub trait Peers {
+    /// Whether the owner of `slot` still holds the slot's lock.
+    fn alive(&mut self, slot: usize) -> bool;
+}
+
+/// How a topic behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// What both segments will say of themselves.
+    pub identity: Identity,
+    /// Nanoseconds after which a subscriber that leaves no room is evicted; 0: never.
+    pub evict_after: u64,
+}
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Sent {
+    /// It is in the ring; ring the doorbells whose bits are set.
+    Committed {
+        /// One bit per doorbell.
+        ring: u64,
+    },
+    /// There is no room. Under [`Overflow::DropNewest`] it was counted as dropped.
+    Full,
+}
+
+/// Where a batch may be written: positions relative to the frames area, whose second mapping makes it contiguous.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Offset of the first message's header from the start of the frames area.
+    pub offset: usize,
+    /// Bytes for messages, headers included.
+    pub length: usize,
+}
+
+/// A slot as the publisher sees it, for statistics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotView {
+    /// Index of the slot.
+    pub index: usize,
+    /// What it is in the middle of.
+    pub state: SlotState,
+    /// Bytes between its cursor and `head`.
+    pub backlog: u64,
+    /// Messages received, by its owner's own account.
+    pub received: u64,
+    /// Messages missed, by its owner's own account.
+    pub missed: u64,
+    /// Times that its owner was woken, by its own account.
+    pub wakeups: u64,
+    /// Hash of its owner's durable name, 0 for none.
+    pub name_hash: u64,
+    /// Its owner's process id, by its own account.
+    pub pid: u32,
+}
+
+/// What the publisher remembers of a slot between two looks.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    generation: u64,
+    cursor: u64,
+    /// Since when it has been leaving no room, 0 for not at all.
+    stalled_since: u64,
+}
+
+/// How long a dead subscriber may go unnoticed by a publisher that is short of room, in nanoseconds. A probe is a
+/// system call of half a microsecond; a publisher that spins on a full ring shall not make one per turn.
+const PROBE_INTERVAL: u64 = 1_000_000;
+
+/// The writing side of a topic.
+pub struct Producer {
+    data: DataMemory,
+    control: ControlMemory,
+    config: Config,
+    head: u64,
+    floor: u64,
+    /// May be written up to here: `floor` plus the capacity, and `floor` has passed no live cursor.
+    limit: u64,
+    next_sequence: u64,
+    /// Bytes that the last `reserve` gave and that nothing has been committed to since.
+    reserved: usize,
+    seen: Box<[Seen]>,
+    next_probe: u64,
+    /// End of the batch that last found no room, 0 once one was accepted.
+    wanted: u64,
+}
+
+impl Producer {
+    /// Writes both headers. The segments are still private to the caller and zeroed.
+    pub fn create(data: DataMemory, control: ControlMemory, config: Config) -> Self {
+        debug_assert_eq!(data.capacity(), config.identity.capacity);
+        debug_assert_eq!(control.max_slots(), config.identity.max_slots);
+        data.initialise(&config.identity);
+        control.initialise(&config.identity);
+        Self {
+            data,
+            control,
+            config,
+            head: 0,
+            floor: 0,
+            limit: data.capacity() as u64,
+            next_sequence: 0,
+            reserved: 0,
+            seen: alloc::vec![Seen::default(); config.identity.max_slots].into_boxed_slice(),
+            next_probe: 0,
+            wanted: 0,
+        }
+    }
+
+    /// Largest payload of one message, in bytes.
+    pub fn max_message(&self) -> usize {
+        max_message(self.data.capacity())
+    }
+
+    /// Sequence that the next message will have; the first has 0.
+    pub fn next_sequence(&self) -> u64 {
+        self.next_sequence
+    }
+
+    /// Commits one message as a batch of its own. `now` is monotonic time in nanoseconds.
+    ///
+    /// The caller has checked that the payload is at most [`max_message`](Self::max_message) long.
+    #[allow(unsafe_code)]
+    pub fn send(&mut self, payload: &[u8], now: u64, peers: &mut dyn Peers) -> Sent {
+        debug_assert!(payload.len() <= self.max_message());
+        let frame = padded(payload.len());
+        if !self.make_room(BATCH_OVERHEAD + frame, now, Some(peers)) {
+            self.note_full();
+            return Sent::Full;
+        }
+        let at = self.head + BATCH_OVERHEAD as u64;
+        self.data.frames.store(at, Header::Message { payload: payload.len() }.encode());
+        // SAFETY: `make_room` moved `floor` past all that is overwritten here (I4); a producer's mapping is writable
+        // and the payload is at most half of the capacity.
+        unsafe { self.data.frames.write(at + MESSAGE_OVERHEAD as u64, payload) };
+        self.commit(frame, 1, payload.len() as u64, now)
+    }
+
+    /// Makes room for a batch whose messages take `bytes` (see [`padded`]) and says where they go; more than that
+    /// may be free, up to `most`. `None` when there is no room.
+    ///
+    /// The caller fills payloads behind 8 bytes that it leaves for each header, then calls
+    /// [`commit_span`](Self::commit_span), or does nothing. A [`send`](Self::send) in between takes the span back.
+    pub fn reserve(&mut self, bytes: usize, most: usize, now: u64, peers: &mut dyn Peers) -> Option<Span> {
+        self.reserved = 0;
+        let bytes = bytes.checked_next_multiple_of(8)?;
+        if !self.make_room(BATCH_OVERHEAD.saturating_add(bytes), now, Some(peers)) {
+            return None;
+        }
+        let free = (self.limit - self.head) as usize - BATCH_OVERHEAD;
+        let most = most.max(bytes).min(self.data.capacity() / 2 - BATCH_OVERHEAD);
+        self.reserved = free.min(most) & !7;
+        Some(Span {
+            offset: self.data.frames.offset(self.head + BATCH_OVERHEAD as u64),
+            length: self.reserved,
+        })
+    }
+
+    /// The bytes that the last [`reserve`](Self::reserve) gave, none after a commit.
+    #[cfg(not(any(loom, miri)))]
+    #[allow(unsafe_code)]
+    pub fn reserved_bytes(&mut self) -> &mut [u8] {
+        // SAFETY: `make_room` moved `floor` past these bytes and `head` does not reach them: no reader counts on them
+        // (I4). Only the publisher's process can write the segment (I1), and this borrow is its one writer.
+        unsafe { self.data.frames.slice_mut(self.head + BATCH_OVERHEAD as u64, self.reserved) }
+    }
+
+    /// Counts a refusal: the caller asked for room with [`reserve`](Self::reserve) and gives the message up.
+    pub fn note_full(&mut self) {
+        let counters = &self.data.header().counters;
+        add(&counters.full, 1);
+        if self.config.identity.overflow == Overflow::DropNewest {
+            add(&counters.dropped, 1);
+        }
+    }
+
+    /// Writes the headers for payloads that were filled in behind each other from the start of the last
+    /// [`reserve`](Self::reserve)d span, and commits them as one batch. `None`, with nothing committed, when the
+    /// lengths don't fit into that span or there are none.
+    pub fn commit_span(&mut self, lengths: &[u32], now: u64) -> Option<Sent> {
+        let mut used = 0;
+        let mut payloads = 0;
+        let first = self.head + BATCH_OVERHEAD as u64;
+        for &length in lengths {
+            let frame = padded(length as usize);
+            if frame > self.reserved - used {
+                return None;
+            }
+            self.data
+                .frames
+                .store(first + used as u64, Header::Message { payload: length as usize }.encode());
+            used += frame;
+            payloads += u64::from(length);
+        }
+        (used > 0).then(|| self.commit(used, lengths.len() as u64, payloads, now))
+    }
+
+    fn commit(&mut self, messages_len: usize, count: u64, payload_bytes: u64, now: u64) -> Sent {
+        let frames = self.data.frames;
+        frames.store(self.head, Header::Batch { body: BATCH_FIELDS + messages_len }.encode());
+        frames.store(self.head + 8, self.next_sequence);
+        frames.store(self.head + 16, now);
+        self.head += (BATCH_OVERHEAD + messages_len) as u64;
+        self.next_sequence += count;
+        self.reserved = 0;
+        let header = self.data.header();
+        header.head.before.store(self.next_sequence, Ordering::Relaxed);
+        // SYNC: pairs with the acquire of `head` in `Consumer::available`: whoever sees it sees the batch (I2), and
+        // in `latest` the sequence before it.
+        header.head.end.store(self.head, Ordering::Release);
+        // SYNC: pairs with the acquire in `latest`: whoever sees it sees this `head`, or a later one.
+        header.head.after.store(self.next_sequence, Ordering::Release);
+        let ring = wake::take_sleepers(&self.control);
+        add(&header.counters.messages, count);
+        add(&header.counters.bytes, payload_bytes);
+        if ring != 0 {
+            add(&header.counters.rings, u64::from(ring.count_ones()));
+        }
+        Sent::Committed { ring }
+    }
+
+    /// Whether a batch of `bytes`, its header included, fits; makes it fit if the policy and the slots allow it.
+    /// Without `peers` nobody is asked who is alive. What takes more than half of the ring never fits.
+    fn make_room(&mut self, bytes: usize, now: u64, peers: Option<&mut dyn Peers>) -> bool {
+        if bytes > self.data.capacity() / 2 {
+            return false;
+        }
+        let end = self.head + bytes as u64;
+        if end <= self.limit {
+            self.wanted = 0;
+            return true;
+        }
+        let keep = self.slowest();
+        self.advance_floor(end, keep);
+        self.wanted = end;
+        if end > self.limit
+            && let Some(peers) = peers
+            && now >= self.next_probe
+        {
+            self.next_probe = now.saturating_add(PROBE_INTERVAL);
+            if self.clear_the_way(now, peers) {
+                let keep = self.slowest();
+                self.advance_floor(end, keep);
+            }
+        }
+        if end <= self.limit {
+            self.wanted = 0;
+        }
+        self.wanted == 0
+    }
+
+    /// Gives up the oldest batches until `end` is within reach, and a sixteenth of the ring more so that it need not
+    /// be done for every message, but nothing that ends above `keep`.
+    fn advance_floor(&mut self, end: u64, keep: u64) {
+        let capacity = self.data.capacity() as u64;
+        let floor = self.boundary((end + capacity / 16).saturating_sub(capacity), keep);
+        if floor != self.floor {
+            self.floor = floor;
+            self.limit = floor + capacity;
+            // SYNC: pairs with the acquires of `floor` in the consumer: who was lapped because it was evicted sees
+            // the eviction, and the `head` that the floor is not above.
+            self.data.header().floor.store(floor, Ordering::Release);
+            // SYNC: pairs with the acquire fence in `Consumer::read`: a reader that saw any byte written after this
+            // sees this floor, or a later one (I4).
+            fence(Ordering::Release);
+        }
+    }
+
+    /// The first end of a batch that is not below `target`, or the last that is not above `keep`. `target` is at most
+    /// `head`.
+    fn boundary(&self, target: u64, keep: u64) -> u64 {
+        let mut at = self.floor;
+        while at < target {
+            let next = self.batch_end(at);
+            if next > keep {
+                break;
+            }
+            at = next;
+        }
+        at
+    }
+
+    /// Where the batch that starts at `start` ends. `head` when its header is none: JS can write all of the ring
+    /// through a window, and what it spoilt is given up as a whole.
+    fn batch_end(&self, start: u64) -> u64 {
+        match Header::decode(self.data.frames.load(start), self.data.capacity()) {
+            Some(Header::Batch { body }) => (start + 8 + body as u64).min(self.head),
+            _ => self.head,
+        }
+    }
+
+    /// The slowest live cursor, `head` if there is none or nobody's counts; expels who breaks the rules.
+    ///
+    /// `take_sleepers` put a full fence between the last store of `head` and this: a joiner whose slot is not seen
+    /// here will see that `head` and start there (I3).
+    fn slowest(&mut self) -> u64 {
+        let mut slowest = self.head;
+        if self.config.identity.overflow == Overflow::DropOldest {
+            return slowest;
+        }
+        for index in 0..self.seen.len() {
+            let Some(slot) = self.control.slot(index) else { break };
+            let word = slot.word();
+            if !matches!(word.state(), SlotState::Joining | SlotState::Active) {
+                continue;
+            }
+            // SYNC: pairs with the release of the cursor in `Consumer::acknowledge`: its reads are done.
+            let cursor = slot.cursor.load(Ordering::Acquire);
+            match self.judge(index, word, cursor) {
+                Some(cursor) => slowest = slowest.min(cursor),
+                None => self.expel(index, word, SlotState::Expelled),
+            }
+        }
+        let high_water = &self.data.header().counters.high_water;
+        if self.head - slowest > high_water.load(Ordering::Relaxed) {
+            high_water.store(self.head - slowest, Ordering::Relaxed);
+        }
+        slowest
+    }
+
+    /// The cursor that counts for this slot, or `None` when it cannot be one: not aligned, not between `floor` and
+    /// `head`, or behind what the same owner had said before.
+    fn judge(&mut self, index: usize, word: Word, cursor: u64) -> Option<u64> {
+        let seen = &mut self.seen[index];
+        if seen.generation != word.generation() {
+            *seen = Seen { generation: word.generation(), cursor: self.floor, stalled_since: 0 };
+        }
+        if word.state() == SlotState::Joining {
+            // It may have read `head` long ago; where it will start is not below `floor`.
+            return Some(self.floor.max(cursor.min(self.head)));
+        }
+        if !cursor.is_multiple_of(8) || cursor > self.head || cursor < seen.cursor {
+            return None;
+        }
+        if cursor != seen.cursor {
+            *seen = Seen { cursor, stalled_since: 0, ..*seen };
+        }
+        Some(cursor)
+    }
+
+    fn expel(&self, index: usize, word: Word, why: SlotState) {
+        if self.control.slot(index).is_some_and(|slot| slot.expel(word, why)) {
+            add(&self.data.header().counters.evicted, 1);
+        }
+    }
+
+    /// Frees the slots of the dead and, if the last message found no room, evicts who has left none for too long.
+    /// Call it every 50 ms while waiting for room: a death wakes nobody. An evicted subscriber learns of it when it next reads; one that sleeps has
+    /// read everything and is in nobody's way.
+    pub fn sweep(&mut self, now: u64, peers: &mut dyn Peers) {
+        self.slowest();
+        self.clear_the_way(now, peers);
+    }
+
+    /// Looks at all who have still to read what the wanted batch would overwrite; at all slots in use when none is
+    /// wanted, and then evicts nobody. True when somebody no longer counts.
+    fn clear_the_way(&mut self, now: u64, peers: &mut dyn Peers) -> bool {
+        let short = self.wanted > self.limit;
+        let boundary = match short {
+            true => self.boundary(self.wanted - self.data.capacity() as u64, self.head),
+            false => u64::MAX,
+        };
+        let mut cleared = false;
+        for index in 0..self.seen.len() {
+            let Some(slot) = self.control.slot(index) else { break };
+            let word = slot.word();
+            let cursor = slot.cursor.load(Ordering::Relaxed);
+            let counts = matches!(word.state(), SlotState::Joining | SlotState::Active);
+            if word.state() == SlotState::Free || (short && (!counts || cursor >= boundary)) {
+                continue;
+            }
+            if !peers.alive(index) {
+                if slot.reap(word) {
+                    add(&self.data.header().counters.reaped, 1);
+                    cleared = true;
+                }
+                continue;
+            }
+            let seen = &mut self.seen[index];
+            // Who came, or read on, since `judge` looked has not stalled.
+            let moved = seen.generation != word.generation()
+                || (word.state() == SlotState::Active && cursor != seen.cursor);
+            if !short || moved {
+                continue;
+            }
+            if seen.stalled_since == 0 {
+                seen.stalled_since = now.max(1);
+            } else if self.config.evict_after != 0
+                && now.saturating_sub(seen.stalled_since) >= self.config.evict_after
+            {
+                self.expel(index, word, SlotState::Evicted);
+                cleared = true;
+            }
+        }
+        cleared
+    }
+
+    /// Whether messages that take `bytes` would find room now. Asks nobody who is alive.
+    pub fn has_room(&mut self, bytes: usize, now: u64) -> bool {
+        self.make_room(BATCH_OVERHEAD.saturating_add(bytes), now, None)
+    }
+
+    /// Announces that the publisher is about to sleep until there is room for `bytes`. False: there is room now.
+    pub fn arm(&mut self, bytes: usize, now: u64) -> bool {
+        wake::announce_wait(&self.control);
+        let room = self.has_room(bytes, now);
+        if room {
+            wake::retract_wait(&self.control);
+        }
+        !room
+    }
+
+    /// Closes the topic: subscribers drain it and then know that nothing will follow. Returns the doorbells to ring.
+    pub fn close(&mut self) -> u64 {
+        // SYNC: pairs with the acquire in `DataMemory::closed`.
+        self.data.header().state.store(CLOSED, Ordering::Release);
+        wake::take_sleepers(&self.control)
+    }
+
+    /// The slots in use, for statistics. Allocates nothing.
+    pub fn slots(&self) -> impl Iterator<Item = SlotView> + '_ {
+        (0..self.seen.len()).filter_map(|index| {
+            let slot = self.control.slot(index)?;
+            let state = slot.word().state();
+            (state != SlotState::Free).then(|| SlotView {
+                index,
+                state,
+                backlog: self.head.saturating_sub(slot.cursor.load(Ordering::Relaxed)),
+                received: slot.received.load(Ordering::Relaxed),
+                missed: slot.missed.load(Ordering::Relaxed),
+                wakeups: slot.wakeups.load(Ordering::Relaxed),
+                name_hash: slot.name_hash.load(Ordering::Relaxed),
+                pid: slot.pid.load(Ordering::Relaxed),
+            })
+        })
+    }
+
+    /// Bytes that may be written before the slots are looked at again.
+    pub fn free(&self) -> u64 {
+        self.limit - self.head
+    }
+
+    /// The data segment's view.
+    pub fn data(&self) -> DataMemory {
+        self.data
+    }
+
+    /// The control segment's view.
+    pub fn control(&self) -> ControlMemory {
+        self.control
+    }
+}
+
+/// The publisher alone writes its counters, so a load and a store do.
+fn add(counter: &AtomicU64, count: u64) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
+}

@@ -1,0 +1,134 @@
+//! A subscriber's place in the control segment.
+//!
+//! Who holds the write lock on the slot's byte owns the slot. The owner moves it from any state to free and then to
+//! joining and active; the publisher may free it once the lock is seen to be free, or evict it. Every move is a
+//! compare-and-swap on one word that also holds a generation, so that of two who act at once only one succeeds.
+
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
+
+/// What a slot is in the middle of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum SlotState {
+    /// Nobody uses it.
+    Free = 0,
+    /// Its owner has stored a first cursor and is about to look at `head` again.
+    Joining = 1,
+    /// Its owner reads; its cursor counts.
+    Active = 2,
+    /// The publisher went on without it: it stalled the topic for too long.
+    Evicted = 3,
+    /// The publisher went on without it: its cursor broke the rules.
+    Expelled = 4,
+}
+
+impl SlotState {
+    /// A peer may have written any byte: what is no state is a broken rule.
+    fn of(word: u64) -> Self {
+        match word & 0xff {
+            0 => Self::Free,
+            1 => Self::Joining,
+            2 => Self::Active,
+            3 => Self::Evicted,
+            _ => Self::Expelled,
+        }
+    }
+}
+
+/// How often an owner tries to move its slot's word before it takes the control segment for broken.
+pub(crate) const TRIES: usize = 16;
+
+/// The slot as it lies in memory: 128 bytes.
+#[derive(Default)]
+#[repr(C, align(128))]
+pub(crate) struct Slot {
+    /// Generation in the upper 56 bits, state in the lowest 8.
+    word: AtomicU64,
+    /// Up to where the owner has read, in bytes since the topic began.
+    pub(crate) cursor: AtomicU64,
+    /// The owner's own figures; nobody decides anything by them.
+    pub(crate) name_hash: AtomicU64,
+    pub(crate) received: AtomicU64,
+    pub(crate) missed: AtomicU64,
+    pub(crate) wakeups: AtomicU64,
+    pub(crate) pid: AtomicU32,
+    pub(crate) reserved: AtomicU32,
+}
+
+/// A slot's word, read once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Word(u64);
+
+impl Word {
+    pub(crate) fn state(self) -> SlotState {
+        SlotState::of(self.0)
+    }
+
+    pub(crate) fn generation(self) -> u64 {
+        self.0 >> 8
+    }
+
+    fn with(self, state: SlotState) -> Self {
+        Self((self.0 & !0xff) | state as u64)
+    }
+
+    fn next(self, state: SlotState) -> Self {
+        Self((self.generation().wrapping_add(1) << 8) | state as u64)
+    }
+}
+
+impl Slot {
+    pub(crate) fn word(&self) -> Word {
+        // SYNC: pairs with the release in `change`; a state that is seen brings the cursor stored before it.
+        Word(self.word.load(Ordering::Acquire))
+    }
+
+    fn change(&self, from: Word, to: Word) -> bool {
+        // SYNC: release pairs with the acquire in `word`, acquire with the other side's release here.
+        self.word.compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Owner: takes the slot in whatever state its last owner left it. The caller holds its lock, so the only honest
+    /// rival is a publisher that frees it after having seen the lock free, once. `None` when the word won't hold still.
+    pub(crate) fn take(&self) -> Option<Word> {
+        for _ in 0..TRIES {
+            let word = self.word();
+            if word.state() == SlotState::Free {
+                return Some(word);
+            }
+            let _ = self.change(word, word.next(SlotState::Free));
+        }
+        None
+    }
+
+    /// Owner: free → joining, with a generation of its own.
+    pub(crate) fn joining(&self, free: Word) -> Option<Word> {
+        let to = free.next(SlotState::Joining);
+        self.change(free, to).then_some(to)
+    }
+
+    /// Owner: joining → active. `None` when the publisher has meanwhile evicted the slot.
+    pub(crate) fn activate(&self, joining: Word) -> Option<Word> {
+        let to = joining.with(SlotState::Active);
+        self.change(joining, to).then_some(to)
+    }
+
+    /// Owner: gives the slot back, while it still holds the lock.
+    pub(crate) fn leave(&self, generation: u64) {
+        let word = self.word();
+        if word.generation() == generation {
+            // Lost only to a publisher that evicts: the next owner takes an evicted slot as well.
+            let _ = self.change(word, word.next(SlotState::Free));
+        }
+    }
+
+    /// Publisher: frees the slot of a dead owner. Fails when somebody has taken it since `seen`.
+    pub(crate) fn reap(&self, seen: Word) -> bool {
+        self.change(seen, seen.next(SlotState::Free))
+    }
+
+    /// Publisher: goes on without the owner.
+    pub(crate) fn expel(&self, seen: Word, why: SlotState) -> bool {
+        self.change(seen, seen.with(why))
+    }
+}

@@ -1,0 +1,110 @@
+//! One pass over batches and the messages in them: the only place that gives meaning to bytes of a ring.
+//!
+//! The caller hands in words one by one, from a private copy or from the ring itself, and each is looked at once. What
+//! the pass learns is kept only when the caller settles it, so that a pass over a torn copy leaves no trace.
+
+use crate::consumer::{Entry, Read};
+use crate::frame::{BATCH_FIELDS, BATCH_OVERHEAD, Header, MESSAGE_OVERHEAD, padded};
+
+/// The batch that the next message belongs to.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Current {
+    pub(crate) sequence: u64,
+    pub(crate) time: u64,
+    pub(crate) index: u32,
+    /// Bytes of it that were not read yet.
+    pub(crate) remaining: usize,
+}
+
+/// One pass over batches and messages, the same for a private copy and for the ring itself.
+pub(crate) struct Walk {
+    pub(crate) current: Current,
+    /// Offset of the current batch's header, as the table wants it.
+    batch: u32,
+    /// The batch that was under way when the pass began.
+    began: Current,
+    pub(crate) count: usize,
+    pub(crate) next_sequence: Option<u64>,
+    pub(crate) missed: u64,
+}
+
+pub(crate) enum Step {
+    Taken(usize),
+    Short,
+    Wrong(&'static str),
+}
+
+impl Walk {
+    pub(crate) fn new(current: Current, next_sequence: Option<u64>) -> Self {
+        Self { current, batch: Entry::CONTINUED, began: current, count: 0, next_sequence, missed: 0 }
+    }
+
+    /// Takes one frame: a batch's header, or a message. `word` reads the word that many bytes into the frame,
+    /// `present` bytes of it can be looked at, `committed` bytes were committed; `at` is its offset for the table.
+    #[inline]
+    pub(crate) fn step(
+        &mut self,
+        word: impl Fn(u64) -> u64,
+        present: usize,
+        committed: usize,
+        at: usize,
+        table: &mut [Entry],
+        capacity: usize,
+    ) -> Step {
+        if self.current.remaining == 0 {
+            if present < BATCH_OVERHEAD {
+                return Step::Short;
+            }
+            let Some(Header::Batch { body }) = Header::decode(word(0), capacity) else {
+                return Step::Wrong("a batch was expected");
+            };
+            if body == BATCH_FIELDS {
+                return Step::Wrong("a batch is empty");
+            }
+            if 8 + body > committed {
+                return Step::Wrong("a batch reaches beyond head");
+            }
+            let sequence = word(8);
+            let missed = sequence.wrapping_sub(self.next_sequence.unwrap_or(sequence));
+            if missed > i64::MAX as u64 {
+                return Step::Wrong("a sequence went backwards");
+            }
+            self.missed = self.missed.saturating_add(missed);
+            self.next_sequence = Some(sequence);
+            self.batch = at as u32;
+            self.current = Current { sequence, time: word(16), index: 0, remaining: body - BATCH_FIELDS };
+            return Step::Taken(BATCH_OVERHEAD);
+        }
+        let Some(Header::Message { payload }) = Header::decode(word(0), capacity) else {
+            return Step::Wrong("a message was expected");
+        };
+        let frame = padded(payload);
+        if frame > self.current.remaining {
+            return Step::Wrong("a message reaches beyond its batch");
+        }
+        if frame > present {
+            return Step::Short;
+        }
+        let Some(entry) = table.get_mut(self.count) else { return Step::Short };
+        *entry = Entry {
+            offset: (at + MESSAGE_OVERHEAD) as u32,
+            length: payload as u32,
+            batch: self.batch,
+            index: self.current.index,
+        };
+        self.count += 1;
+        self.current.index = self.current.index.wrapping_add(1);
+        self.current.remaining -= frame;
+        self.next_sequence = self.next_sequence.map(|sequence| sequence.wrapping_add(1));
+        Step::Taken(frame)
+    }
+
+    pub(crate) fn result(&self, bytes: usize) -> Read {
+        Read::Messages {
+            count: self.count,
+            bytes,
+            batch_sequence: self.began.sequence,
+            batch_time: self.began.time,
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Memory for the tests, and what every one of them does with a topic.
+//!
+//! On a real machine the two segments are memfds, mapped as the crate above maps them: the frames twice in a row, for
+//! the subscribers read-only. Under loom and Miri they lie on the heap. Nothing here decides whether the protocol is
+//! kept; the tests do.
+
+#![allow(unsafe_code, dead_code, clippy::unwrap_used, clippy::expect_used)]
+
+#[cfg(not(any(loom, miri)))]
+mod mapping;
+
+#[cfg(not(any(loom, miri)))]
+pub use mapping::Memory;
+use ringbell_ring::{Config, Consumer, Entry, Fault, Identity, Overflow, Peers, Producer, Read, Sent, Start};
+#[cfg(any(loom, miri))]
+use ringbell_ring::{ControlMemory, DataMemory};
+
+/// Both segments on the heap, never freed.
+#[cfg(any(loom, miri))]
+pub struct Memory {
+    pub data: DataMemory,
+    pub view: DataMemory,
+    pub control: ControlMemory,
+}
+
+#[cfg(any(loom, miri))]
+impl Memory {
+    pub fn new(capacity: usize, slots: usize) -> Self {
+        let data = DataMemory::leaked(capacity);
+        Self { data, view: data, control: ControlMemory::leaked(slots) }
+    }
+}
+
+/// Who is alive, decided by the test.
+#[derive(Clone, Default)]
+pub struct Alive(pub Vec<bool>);
+
+impl Peers for Alive {
+    fn alive(&mut self, slot: usize) -> bool {
+        self.0.get(slot).copied().unwrap_or(true)
+    }
+}
+
+/// Everybody is alive.
+pub struct Everybody;
+
+impl Peers for Everybody {
+    fn alive(&mut self, _: usize) -> bool {
+        true
+    }
+}
+
+pub fn identity(capacity: usize, max_slots: usize, overflow: Overflow) -> Identity {
+    Identity { capacity, max_slots, overflow, nonce: [1, 2] }
+}
+
+/// A topic: its memory and its publisher.
+pub fn topic(capacity: usize, slots: usize, overflow: Overflow, evict_after: u64) -> (Memory, Producer) {
+    let memory = Memory::new(capacity, slots);
+    let config = Config { identity: identity(capacity, slots, overflow), evict_after };
+    let producer = Producer::create(memory.data, memory.control, config);
+    (memory, producer)
+}
+
+pub fn join(memory: &Memory, slot: usize, overflow: Overflow, start: Start) -> Result<Consumer, Fault> {
+    Consumer::join(memory.view, memory.control, slot, overflow, start, (slot as u32, 0))
+}
+
+pub fn committed(sent: Sent) -> bool {
+    matches!(sent, Sent::Committed { .. })
+}
+
+/// A message as a subscriber got it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Got {
+    pub sequence: u64,
+    pub time: u64,
+    pub payload: Vec<u8>,
+}
+
+/// One read into a slab of `room` bytes with a table of `entries`.
+pub fn read(consumer: &mut Consumer, room: usize, entries: usize) -> Result<(Read, Vec<Got>), Fault> {
+    let mut slab = vec![0xa5; room];
+    let mut table = vec![Entry::default(); entries];
+    let read = consumer.read(&mut slab, 0, &mut table)?;
+    Ok((read, got(read, &table, |at, len| slab[at..at + len].to_vec())))
+}
+
+/// What a read or a lease brought, by its table.
+pub fn got(read: Read, table: &[Entry], bytes: impl Fn(usize, usize) -> Vec<u8>) -> Vec<Got> {
+    let Read::Messages { count, batch_sequence, batch_time, .. } = read else { return Vec::new() };
+    let word = |at: usize| u64::from_le_bytes(bytes(at, 8).try_into().unwrap());
+    table[..count]
+        .iter()
+        .map(|entry| {
+            let (first, time) = if entry.batch == Entry::CONTINUED {
+                (batch_sequence, batch_time)
+            } else {
+                (word(entry.batch as usize + 8), word(entry.batch as usize + 16))
+            };
+            Got {
+                sequence: first + u64::from(entry.index),
+                time,
+                payload: bytes(entry.offset as usize, entry.length as usize),
+            }
+        })
+        .collect()
+}
+
+/// Reads, with room for anything, until there is nothing more, and acknowledges.
+pub fn drain(consumer: &mut Consumer) -> Result<Vec<Got>, Fault> {
+    let mut all = Vec::new();
+    loop {
+        match read(consumer, 1 << 17, 64)? {
+            (Read::Empty, _) => break,
+            (Read::Needs(bytes), _) => panic!("{bytes} bytes do not fit into a slab that holds any frame"),
+            (Read::Messages { .. }, messages) => all.extend(messages),
+        }
+    }
+    let _ = consumer.acknowledge();
+    Ok(all)
+}
