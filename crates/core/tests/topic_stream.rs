@@ -40,13 +40,13 @@ fn subscribe(bus: &Bus, pattern: &str, rung: Rung, from: Start) -> Subscriber {
 
 /// Waits until `count` publishers are attached; fails on any other notice.
 fn attached(subscriber: &mut Subscriber, count: usize) {
-    let deadline = std::time::Instant::now() + PATIENCE;
-    while subscriber.publishers() < count {
-        assert!(std::time::Instant::now() < deadline, "not attached in time: {:?}", subscriber.stats());
-        subscriber.wait(Some(std::time::Instant::now() + Duration::from_millis(1))).unwrap();
-        for notice in subscriber.notices() {
-            assert!(matches!(notice, Notice::Attached { .. }), "{notice:?}");
-        }
+    assert!(
+        subscriber.wait_attached(count, Some(PATIENCE)).unwrap(),
+        "not attached: {:?}",
+        subscriber.notices()
+    );
+    for notice in subscriber.notices() {
+        assert!(matches!(notice, Notice::Attached { .. }), "{notice:?}");
     }
 }
 

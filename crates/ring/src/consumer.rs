@@ -9,7 +9,7 @@ use crate::frame::{BATCH_OVERHEAD, Header, MESSAGE_OVERHEAD, padded};
 use crate::layout::{END_OF_TIME, Overflow};
 use crate::memory::{ControlMemory, DataMemory};
 use crate::slot::{Slot, SlotState};
-use crate::sync::{Ordering, fence};
+use crate::sync::{Ordering, fence, spin_loop};
 use crate::wake;
 use crate::walk::{Current, Step, Walk};
 
@@ -76,7 +76,7 @@ pub enum Fault {
 }
 
 /// How often a joiner looks for a `head` and a sequence, or a `floor` and a sequence, that belong together.
-const LOOKS: usize = if cfg!(loom) { 2 } else { 64 };
+const LOOKS: usize = 64;
 
 /// How often a reader that is lapped while it copies starts again at the floor before it gives the turn back.
 const LAPS: usize = 4;
@@ -187,6 +187,12 @@ impl Consumer {
             let room = slab.len().min(u32::MAX as usize).saturating_sub(fill) & !7;
             let first = self.peek();
             if first > room {
+                // What was peeked at may have been overwritten, and be no length of anything.
+                fence(Ordering::Acquire);
+                if self.data.header().floor.load(Ordering::Acquire) > self.tail {
+                    self.skip_to_floor()?;
+                    continue;
+                }
                 return Ok(Read::Needs(first));
             }
             let worth =
@@ -316,7 +322,8 @@ impl Consumer {
 
     /// Bytes that can be read, after a look at `head` if there seem to be none.
     fn available(&mut self) -> Result<u64, Fault> {
-        if self.head == self.tail {
+        // Below it only after a `head` that went backwards.
+        if self.head <= self.tail {
             // SYNC: pairs with the release of `head` in `Producer::commit`.
             let head = self.data.header().head.end.load(Ordering::Acquire);
             if !is_position(head) || head < self.tail {
@@ -422,7 +429,7 @@ impl Consumer {
             if head.load(Ordering::Relaxed) != self.tail {
                 return true;
             }
-            core::hint::spin_loop();
+            spin_loop();
         }
         self.pending()
     }
@@ -492,6 +499,7 @@ fn latest(data: &DataMemory) -> (u64, Option<u64>) {
         if head.before.load(Ordering::Relaxed) == after {
             return (end, Some(after));
         }
+        spin_loop();
     }
     (head.end.load(Ordering::Acquire), None)
 }

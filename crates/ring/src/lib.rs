@@ -44,5 +44,5 @@ pub use error::Error;
 pub use frame::{BATCH_OVERHEAD, MESSAGE_OVERHEAD, max_message, padded};
 pub use layout::Overflow;
 pub use memory::{ControlMemory, DataMemory, Identity, PublisherCounters};
-pub use producer::{Config, Peers, Producer, Sent, SlotView, Span};
-pub use slot::SlotState;
+pub use producer::{Config, Peers, Producer, Sent, Span};
+pub use slot::{SlotState, SlotView};

@@ -12,10 +12,10 @@ use alloc::boxed::Box;
 use core::ptr::NonNull;
 
 use crate::error::Error;
-use crate::layout::{
-    CLOSED, CONTROL_MAGIC, ControlHeader, DATA_MAGIC, DataHeader, OPEN, Overflow, SLOTS_OFFSET, VERSION,
-};
-use crate::slot::Slot;
+#[cfg(not(any(loom, miri)))]
+use crate::layout::SLOTS_OFFSET;
+use crate::layout::{CLOSED, CONTROL_MAGIC, ControlHeader, DATA_MAGIC, DataHeader, OPEN, Overflow, VERSION};
+use crate::slot::{Slot, SlotState, SlotView};
 #[cfg(any(loom, miri))]
 use crate::sync::AtomicU64;
 use crate::sync::Ordering;
@@ -76,7 +76,7 @@ pub struct ControlMemory {
 }
 
 // SAFETY: a view is an address. All access through it is by atomics, or by the copies of `Frames`, whose callers
-// answer for the races (I4, I6 of docs/protocol.md).
+// answer for the races (I4 to I6 of docs/protocol.md).
 #[allow(unsafe_code)]
 unsafe impl Send for DataMemory {}
 // SAFETY: as for `DataMemory`; the control segment holds nothing but atomics.
@@ -224,7 +224,25 @@ impl ControlMemory {
 
     /// Whether the slot looks free. A hint for whoever seeks one to lock: only the lock decides.
     pub fn looks_free(&self, index: usize) -> bool {
-        self.slot(index).is_some_and(|slot| slot.word().state() == crate::slot::SlotState::Free)
+        self.slot(index).is_some_and(|slot| slot.word().state() == SlotState::Free)
+    }
+
+    /// The slots in use, for statistics; backlogs count from `head`. Allocates nothing.
+    pub fn slots(&self, head: u64) -> impl Iterator<Item = SlotView> + '_ {
+        (0..self.max_slots).filter_map(move |index| {
+            let slot = self.slot(index)?;
+            let state = slot.word().state();
+            (state != SlotState::Free).then(|| SlotView {
+                index,
+                state,
+                backlog: head.saturating_sub(slot.cursor.load(Ordering::Relaxed)),
+                received: slot.received.load(Ordering::Relaxed),
+                missed: slot.missed.load(Ordering::Relaxed),
+                wakeups: slot.wakeups.load(Ordering::Relaxed),
+                name_hash: slot.name_hash.load(Ordering::Relaxed),
+                pid: slot.pid.load(Ordering::Relaxed),
+            })
+        })
     }
 
     /// Compares the header with what the publisher's record announced.

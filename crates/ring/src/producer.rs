@@ -11,7 +11,7 @@ use alloc::boxed::Box;
 use crate::frame::{BATCH_FIELDS, BATCH_OVERHEAD, Header, MESSAGE_OVERHEAD, max_message, padded};
 use crate::layout::{CLOSED, Overflow};
 use crate::memory::{ControlMemory, DataMemory, Identity};
-use crate::slot::{SlotState, Word};
+use crate::slot::{SlotState, SlotView, Word};
 use crate::sync::{AtomicU64, Ordering, fence};
 use crate::wake;
 
@@ -50,27 +50,6 @@ pub struct Span {
     pub offset: usize,
     /// Bytes for messages, headers included.
     pub length: usize,
-}
-
-/// A slot as the publisher sees it, for statistics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SlotView {
-    /// Index of the slot.
-    pub index: usize,
-    /// What it is in the middle of.
-    pub state: SlotState,
-    /// Bytes between its cursor and `head`.
-    pub backlog: u64,
-    /// Messages received, by its owner's own account.
-    pub received: u64,
-    /// Messages missed, by its owner's own account.
-    pub missed: u64,
-    /// Times that its owner was woken, by its own account.
-    pub wakeups: u64,
-    /// Hash of its owner's durable name, 0 for none.
-    pub name_hash: u64,
-    /// Its owner's process id, by its own account.
-    pub pid: u32,
 }
 
 /// What the publisher remembers of a slot between two looks.
@@ -438,20 +417,7 @@ impl Producer {
 
     /// The slots in use, for statistics. Allocates nothing.
     pub fn slots(&self) -> impl Iterator<Item = SlotView> + '_ {
-        (0..self.seen.len()).filter_map(|index| {
-            let slot = self.control.slot(index)?;
-            let state = slot.word().state();
-            (state != SlotState::Free).then(|| SlotView {
-                index,
-                state,
-                backlog: self.head.saturating_sub(slot.cursor.load(Ordering::Relaxed)),
-                received: slot.received.load(Ordering::Relaxed),
-                missed: slot.missed.load(Ordering::Relaxed),
-                wakeups: slot.wakeups.load(Ordering::Relaxed),
-                name_hash: slot.name_hash.load(Ordering::Relaxed),
-                pid: slot.pid.load(Ordering::Relaxed),
-            })
-        })
+        self.control.slots(self.head)
     }
 
     /// Bytes that may be written before the slots are looked at again.

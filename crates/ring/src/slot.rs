@@ -35,6 +35,27 @@ impl SlotState {
     }
 }
 
+/// A slot as others see it, for statistics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotView {
+    /// Index of the slot.
+    pub index: usize,
+    /// What it is in the middle of.
+    pub state: SlotState,
+    /// Bytes between its cursor and `head`.
+    pub backlog: u64,
+    /// Messages received, by its owner's own account.
+    pub received: u64,
+    /// Messages missed, by its owner's own account.
+    pub missed: u64,
+    /// Times that its owner was woken, by its own account.
+    pub wakeups: u64,
+    /// Hash of its owner's durable name, 0 for none.
+    pub name_hash: u64,
+    /// Its owner's process id, by its own account.
+    pub pid: u32,
+}
+
 /// How often an owner tries to move its slot's word before it takes the control segment for broken.
 pub(crate) const TRIES: usize = 16;
 

@@ -4,6 +4,7 @@
 //! The model knows no `limit` and no lazy `floor`. It accepts a batch if, and only if, some end of a batch that nobody
 //! who counts has still to read lies far enough on; and a subscriber that was not lapped gets exactly what comes next.
 #![cfg(not(loom))]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
 
@@ -43,6 +44,7 @@ struct Batch {
 struct Subscriber {
     consumer: Consumer,
     alive: bool,
+    evicted: bool,
     /// Sequence of the message that it reads next.
     next: u64,
     /// Sequence up to which it has acknowledged: what lies below may be overwritten.
@@ -115,8 +117,9 @@ impl World {
     fn fits(&self, bytes: usize) -> bool {
         let counting: Vec<_> = self.counting().collect();
         let keep = counting.into_iter().map(|sequence| self.position(sequence)).min().unwrap_or(self.head());
-        bytes <= self.capacity / 2 && self.head() + bytes as u64 <= keep + self.capacity as u64
-            || (bytes <= self.capacity / 2 && self.overflow == Overflow::DropOldest)
+        let end = self.head() + bytes as u64;
+        bytes <= self.capacity / 2
+            && (end <= keep + self.capacity as u64 || self.overflow == Overflow::DropOldest)
     }
 
     /// What those have acknowledged whom the publisher waits for.
@@ -238,7 +241,6 @@ impl World {
             subscriber.skipped += subscriber.joined - subscriber.next;
             subscriber.next = subscriber.joined;
         }
-        let lapped = self.position(subscriber.next) < self.floor;
         let (next, missed) = self.expect(subscriber.next);
         let mut table = vec![Entry::default(); entries];
         let outcome = match room {
@@ -255,8 +257,7 @@ impl World {
                 let room = room.expect("a lease needs no room");
                 assert!(bytes > room & !7, "{bytes} of {room}");
                 assert!(bytes <= self.capacity / 2);
-                // What a lapped reader peeked at was no header any more.
-                let size = if lapped { bytes } else { self.size(next) };
+                let size = self.size(next);
                 assert!(bytes == size || bytes == size + BATCH_OVERHEAD);
             }
             Ok((Read::Messages { count, bytes, .. }, messages)) => {
@@ -272,7 +273,7 @@ impl World {
             }
             Err(Fault::Evicted) => {
                 assert!(self.evict_after > 0 && self.overflow != Overflow::DropOldest);
-                assert!(self.now - subscriber.moved >= self.evict_after, "evicted too early");
+                assert!(subscriber.evicted);
                 let _ = subscriber.consumer.leave();
                 return;
             }
@@ -305,6 +306,7 @@ impl World {
         self.slots[slot] = Some(Subscriber {
             consumer,
             alive: true,
+            evicted: false,
             next,
             acknowledged: self.messages,
             joined: self.messages,
@@ -376,6 +378,12 @@ impl World {
             let batch = self.position(acknowledged);
             assert!(self.floor <= batch, "room was granted over frames that are still to be read");
         }
+        for slot in self.producer.slots().filter(|slot| slot.state == SlotState::Evicted) {
+            let subscriber = self.slots[slot.index].as_mut().expect("an evicted slot that nobody took");
+            let stalled = self.now - subscriber.moved;
+            assert!(subscriber.evicted || stalled >= self.evict_after, "evicted after {stalled} ns");
+            subscriber.evicted = true;
+        }
         // The slots of dead subscribers that the publisher freed can be taken again.
         let used: Vec<usize> = self.producer.slots().map(|slot| slot.index).collect();
         for (index, slot) in self.slots.iter_mut().enumerate() {
@@ -429,7 +437,7 @@ fn overflow() -> impl Strategy<Value = Overflow> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: if cfg!(miri) { 2 } else { 1024 },
+        cases: if cfg!(miri) { 2 } else { ProptestConfig::default().cases.max(1024) },
         failure_persistence: None,
         ..ProptestConfig::default()
     })]

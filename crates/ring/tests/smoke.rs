@@ -1,12 +1,13 @@
 //! The plain cases, one each. Runs on mapped memory, and under Miri on the heap.
 #![cfg(not(loom))]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
 
 use ringbell_ring::{
     BATCH_OVERHEAD, Entry, Error, Fault, Overflow, Read, SlotState, Start, max_message, padded,
 };
-use support::{Alive, Everybody, committed, drain, identity, join, read, topic};
+use support::{Alive, Everybody, committed, drain, fill, identity, join, read, topic};
 
 const MS: u64 = 1_000_000;
 
@@ -45,10 +46,7 @@ fn a_full_ring_refuses_until_the_slowest_has_acknowledged() {
     let (memory, mut producer) = topic(4096, 4, Overflow::Block, 0);
     let mut slow = join(&memory, 0, Overflow::Block, Start::Latest).unwrap();
     let mut fast = join(&memory, 1, Overflow::Block, Start::Latest).unwrap();
-    let mut sent = 0;
-    while committed(producer.send(&[7; 100], MS, &mut Everybody)) {
-        sent += 1;
-    }
+    let sent = fill(&mut producer, &[7; 100], MS, &mut Everybody);
     assert_eq!(sent, 4096 / (BATCH_OVERHEAD + padded(100)));
     assert_eq!(drain(&mut fast).unwrap().len(), sent);
     assert!(!committed(producer.send(&[7; 100], MS, &mut Everybody)), "the slow one has read nothing");
@@ -126,7 +124,7 @@ fn a_lease_shows_frames_where_they_are() {
     let mut consumer = join(&memory, 0, Overflow::Block, Start::Latest).unwrap();
     let mut expected = 0;
     for round in 0..100u64 {
-        while committed(producer.send(&[round as u8; 300], round, &mut Everybody)) {}
+        fill(&mut producer, &[round as u8; 300], round, &mut Everybody);
         let mut table = [Entry::default(); 5];
         let lease = consumer.lease(&mut table).unwrap();
         let got = support::got(lease, &table, |at, length| memory.leased(at, length));
@@ -192,10 +190,7 @@ fn history_may_be_overwritten_what_follows_the_join_may_not() {
         let _ = producer.send(&[0; 64], 0, &mut Everybody);
     }
     let mut early = join(&memory, 0, Overflow::Block, Start::Earliest).unwrap();
-    let mut accepted = 40;
-    while committed(producer.send(&[1; 64], 0, &mut Everybody)) {
-        accepted += 1;
-    }
+    let accepted = 40 + fill(&mut producer, &[1; 64], 0, &mut Everybody) as u64;
     let got = drain(&mut early).unwrap();
     assert!(got[0].sequence <= 40 && got[0].sequence > 0);
     assert_eq!(early.missed(), got[0].sequence);
@@ -209,7 +204,7 @@ fn the_dead_and_the_stalled_give_way() {
     let mut stalled = join(&memory, 0, Overflow::Block, Start::Latest).unwrap();
     let _dead = join(&memory, 1, Overflow::Block, Start::Latest).unwrap();
     let mut now = MS;
-    while committed(producer.send(&[1; 64], now, &mut alive)) {}
+    fill(&mut producer, &[1; 64], now, &mut alive);
     alive.0[1] = false;
     now += 2 * MS;
     assert!(
@@ -308,7 +303,7 @@ fn a_cursor_that_breaks_the_rules_expels_its_owner_alone() {
         let mut honest = join(&memory, 0, Overflow::Block, Start::Latest).unwrap();
         let mut hostile = join(&memory, 1, Overflow::Block, Start::Latest).unwrap();
         producer.sweep(0, &mut Everybody);
-        while committed(producer.send(&[0; 100], 0, &mut Everybody)) {}
+        fill(&mut producer, &[0; 100], 0, &mut Everybody);
         let read = drain(&mut honest).unwrap().len();
         assert!(read > 0);
         memory.control_word(ringbell_ring::layout::SLOTS_OFFSET + 128 + 8).store(wrong, Ordering::Release);

@@ -61,6 +61,11 @@ impl Acquirer {
         };
         Ok(Acquirer { directory: Arc::clone(bus.dir()), forced })
     }
+
+    #[cfg(test)]
+    pub(super) fn forced(&self) -> Option<Rung> {
+        self.forced
+    }
 }
 
 /// Begins to attach to a topic's publisher. The result may be cancelled by removing the token.

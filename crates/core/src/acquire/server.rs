@@ -236,11 +236,6 @@ impl Listening {
         });
         sessions.chain(self.rest).min()
     }
-
-    #[cfg(test)]
-    pub(super) fn handshakes(&self) -> usize {
-        self.sessions.len()
-    }
 }
 
 impl AsFd for Listening {

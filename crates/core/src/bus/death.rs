@@ -36,28 +36,30 @@ pub(super) struct Deaths {
 }
 
 impl Deaths {
-    /// Cares for a record that was just found alive. Probe its lock again afterwards: between the first probe and
-    /// the opening of the pidfd its process may have died and its pid may be another's.
-    pub(super) fn watch(&mut self, name: &str, record: &Record, thread: &Thread<'_>) {
+    /// Cares for a record that was just found alive. True: its lock is to be probed again, because its process may have died
+    /// after the first probe and before its pidfd was opened, and its pid may be another's.
+    pub(super) fn watch(&mut self, name: &str, record: &Record, thread: &Thread<'_>) -> bool {
         if self.probed.contains(name) || self.pids.get(name) == Some(&record.pid) {
-            return;
+            return false;
         }
         self.forget(name, thread);
         let myself = proc::myself();
         if same_pids(record, &myself) {
             if record.pid == myself.pid {
                 // Nobody who could hear of it survives.
-                return;
+                return false;
             }
-            if self.watch_process(record.pid, thread) {
+            let before = self.processes.contains_key(&record.pid);
+            if before || self.watch_process(record.pid, thread) {
                 self.pids.insert(name.to_owned(), record.pid);
                 if let Some(watched) = self.processes.get_mut(&record.pid) {
                     watched.names.insert(name.to_owned());
                 }
-                return;
+                return !before;
             }
         }
         self.probe_later(name);
+        true
     }
 
     /// Leaves a record to the slow pass.
@@ -67,9 +69,6 @@ impl Deaths {
     }
 
     fn watch_process(&mut self, pid: u32, thread: &Thread<'_>) -> bool {
-        if self.processes.contains_key(&pid) {
-            return true;
-        }
         if self.processes.len() as u64 >= proc::descriptor_limit() / 4 {
             return false;
         }

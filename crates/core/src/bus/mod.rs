@@ -6,6 +6,7 @@
 
 mod death;
 pub(crate) mod directory;
+mod doctor;
 mod filter;
 mod gc;
 pub(crate) mod publish;
@@ -26,6 +27,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
 
+pub use doctor::{Check, Doctor, Status};
 pub use filter::Filter;
 pub use gc::GcReport;
 pub use publish::Announced;

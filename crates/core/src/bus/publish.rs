@@ -9,7 +9,6 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use nix::errno::Errno;
 use nix::sys::stat::fstat;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use serde_json::{Map, Value};
@@ -53,9 +52,8 @@ impl Own {
     ) -> Result<(Own, Option<Box<dyn Watched>>)> {
         let mut place = directory.fd();
         let mut appeared = appear(directory, place.as_fd(), &record, serve.as_mut());
-        if appeared.as_ref().is_err_and(|error| error.errno() == Some(Errno::ENOENT as i32))
-            && directory.is_gone()
-        {
+        // Not by errno: a removed directory answers ENOENT, or EPERM (ext4 to O_TMPFILE).
+        if appeared.is_err() && directory.is_gone() {
             place = directory.restore()?;
             appeared = appear(directory, place.as_fd(), &record, serve.as_mut());
         }
@@ -109,7 +107,7 @@ impl Own {
         match replaced {
             Ok(file) => state.file = Some(ForkGuarded::new(file)),
             // The bus thread announces it again, as it is now, once the directory is back.
-            Err(error) if error.errno() == Some(Errno::ENOENT as i32) && self.directory.is_gone() => {}
+            Err(_) if self.directory.is_gone() => {}
             Err(error) => return Err(error),
         }
         state.record = Arc::new(record);
@@ -121,12 +119,11 @@ impl Own {
     pub(super) fn restore(&self, thread: &mut Thread<'_>) -> Result<()> {
         let mut state = self.lock();
         let state = &mut *state;
-        let Some(old) = state.file.as_ref() else { return Ok(()) };
         let place = self.directory.fd();
-        let name = state.record.file_name();
-        if fstat(old.as_fd()).is_ok_and(|stat| still_named(place.as_fd(), &name, &stat)) {
+        if state.is_in_place(&place) {
             return Ok(());
         }
+        let Some(old) = state.file.as_ref() else { return Ok(()) };
         // An old socket, if the record alone was removed.
         let _ = unlinkat(place.as_fd(), state.record.socket_name().as_str(), UnlinkatFlags::NoRemoveDir);
         let (file, watched) = appear(&self.directory, place.as_fd(), &state.record, state.serve.as_mut())?;
@@ -139,6 +136,12 @@ impl Own {
         state.file = Some(ForkGuarded::new(file));
         state.place = place;
         Ok(())
+    }
+
+    /// Whether the record is where others look for it, or withdrawn.
+    pub(super) fn is_in_place(&self) -> bool {
+        let place = self.directory.fd();
+        self.lock().is_in_place(&place)
     }
 
     /// Removes the record and its socket. Gives what served the socket, to be removed from the bus thread.
@@ -159,6 +162,14 @@ impl Own {
 
     fn is_foreign(&self) -> bool {
         self.generation != generation()
+    }
+}
+
+impl State {
+    fn is_in_place(&self, place: &OwnedFd) -> bool {
+        let Some(file) = &self.file else { return true };
+        let name = self.record.file_name();
+        fstat(file.as_fd()).is_ok_and(|stat| still_named(place.as_fd(), &name, &stat))
     }
 }
 

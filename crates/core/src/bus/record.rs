@@ -161,14 +161,16 @@ impl Record {
             return Err(refused(format!("it is longer than {MAX_RECORD} bytes")));
         }
         let text = std::str::from_utf8(bytes).map_err(|_| refused("it is not UTF-8".into()))?;
-        let form: Form = serde_json::from_str(text).map_err(|error| refused(format!("bad JSON: {error}")))?;
-        if form.schema != SCHEMA {
-            return Err(refused(format!(
-                "schema {} is unknown, this version reads schema {SCHEMA}",
-                form.schema
-            )));
+        let record: Record = serde_json::from_str(text).map_err(|error| {
+            // A newer form is named as such, and not as whatever it lacks.
+            match serde_json::from_str(text) {
+                Ok(Form { schema }) if schema != SCHEMA => refused(unknown_schema(schema)),
+                _ => refused(format!("bad JSON: {error}")),
+            }
+        })?;
+        if record.schema != SCHEMA {
+            return Err(refused(unknown_schema(record.schema)));
         }
-        let record: Record = serde_json::from_str(text).map_err(|error| refused(error.to_string()))?;
         record.check(&name, owner).map_err(|reason| refused(reason.into()))?;
         Ok(record)
     }
@@ -221,7 +223,11 @@ impl TopicRecord {
 
 const SLOTS_PER_DOORBELL: usize = 16;
 
-/// The first look: only the form's number, so that a newer form is named as such and not as a missing field.
+fn unknown_schema(schema: u32) -> String {
+    format!("schema {schema} is unknown, this version reads schema {SCHEMA}")
+}
+
+/// What every form has.
 #[derive(Deserialize)]
 struct Form {
     schema: u32,

@@ -94,7 +94,8 @@ pub(super) struct Registry {
     use_inotify: bool,
     interval: Duration,
     listeners: Vec<Listener>,
-    own: Vec<Arc<Own>>,
+    /// By the name of the record's file.
+    own: HashMap<String, Arc<Own>>,
     /// Somebody looks services up often.
     keep_view: bool,
     has: Want,
@@ -127,7 +128,7 @@ impl Registry {
             use_inotify,
             interval,
             listeners: Vec::new(),
-            own: Vec::new(),
+            own: HashMap::new(),
             keep_view: false,
             has: Want::Nothing,
             source: Source::Off,
@@ -170,12 +171,17 @@ impl Registry {
     }
 
     pub(super) fn add_own(&mut self, own: Arc<Own>, thread: &mut Thread<'_>) {
-        self.own.push(own);
+        let name = own.record().file_name();
+        let in_place = own.is_in_place();
+        self.own.insert(name, own);
         self.attend(thread);
+        if !in_place {
+            self.vanished();
+        }
     }
 
     pub(super) fn remove_own(&mut self, own: &Arc<Own>, thread: &mut Thread<'_>) {
-        self.own.retain(|other| !Arc::ptr_eq(own, other));
+        self.own.remove(&own.record().file_name());
         self.attend(thread);
     }
 
@@ -207,7 +213,7 @@ impl Registry {
 
     /// Withdraws what is announced and tells nobody anything more.
     pub(super) fn stop(&mut self, thread: &mut Thread<'_>) {
-        for own in std::mem::take(&mut self.own) {
+        for (_, own) in std::mem::take(&mut self.own) {
             if let Some(token) = own.withdraw() {
                 thread.remove(token);
             }
@@ -305,7 +311,7 @@ impl Registry {
     }
 
     /// Begins to watch the directory as it is now, and only then looks at what is in it.
-    fn attach(&mut self, thread: &mut Thread<'_>) {
+    pub(super) fn attach(&mut self, thread: &mut Thread<'_>) {
         self.detach(thread);
         if let Err(error) = self.open_inotify(thread) {
             let retry = self.use_inotify.then(|| Instant::now() + RETRY_INOTIFY);
@@ -324,6 +330,10 @@ impl Registry {
             if self.known.is_empty() {
                 self.suspect();
             }
+        }
+        // Removed before the watch began, and so without an event.
+        if !self.own.values().all(|own| own.is_in_place()) {
+            self.vanished();
         }
     }
 
@@ -369,7 +379,7 @@ impl Registry {
             Ok(Changes { overflowed: true, .. }) | Err(_) => self.rescan(thread),
             Ok(changes) if self.has == Want::Directory => {
                 // Only removals are watched, so that other people's coming wakes nobody.
-                if self.own.iter().any(|own| changes.names.contains(&own.record().file_name())) {
+                if changes.names.iter().any(|name| self.own_vanished(name)) {
                     self.vanished();
                 }
             }
@@ -432,13 +442,18 @@ impl Registry {
         self.check_at = None;
         self.grace_ends = None;
         self.backoff = SOON;
-        self.restore(thread);
+        self.restore_at = Some(Instant::now());
     }
 
     /// The directory may have been removed: looks for it now and then.
     fn suspect(&mut self) {
         self.check_pause = FIRST_CHECK;
         self.check_at = Some(Instant::now() + FIRST_CHECK);
+    }
+
+    /// Whether it is a record of ours that is missing, and not withdrawn.
+    fn own_vanished(&self, name: &str) -> bool {
+        self.own.get(name).is_some_and(|own| !own.is_in_place())
     }
 
     /// Someone removed a record of ours: the directory is next, or it was an over-eager cleaner of /tmp.
@@ -473,7 +488,7 @@ impl Registry {
         let restored = self.directory.restore().and_then(|_| {
             // All of them are tried, so that one that fails does not hold up the others.
             let mut result = Ok(());
-            for own in self.own.clone() {
+            for own in self.own.values() {
                 result = own.restore(thread).and(result);
             }
             result
@@ -481,7 +496,7 @@ impl Registry {
         if matches!(self.source, Source::Off) && !self.directory.is_gone() {
             self.attach(thread);
         }
-        if restored.is_err() {
+        if restored.is_err() || matches!(self.source, Source::Off) {
             self.restore_at = Some(Instant::now() + self.backoff);
             self.backoff = (self.backoff * 2).min(LATEST);
         }
@@ -503,9 +518,10 @@ impl Registry {
         }
         let directory = self.directory.fd();
         let mut found = look(&self.directory, directory.as_fd(), name, self.known.get(name));
-        if let Look::Alive(Known { record: Some(record), .. }) = &found {
-            self.deaths.watch(name, record, thread);
-            found = look(&self.directory, directory.as_fd(), name, self.known.get(name));
+        if let Look::Alive(known @ Known { record: Some(record), .. }) = &found
+            && self.deaths.watch(name, record, thread)
+        {
+            found = look(&self.directory, directory.as_fd(), name, Some(known));
         }
         match found {
             Look::Alive(known) => self.present(name, known, thread),
@@ -538,9 +554,8 @@ impl Registry {
         self.deaths.forget(name, thread);
         let Some(Known { record: Some(record), .. }) = self.known.remove(name) else { return };
         self.view.remove(&record);
-        let id = record.id.clone();
         self.tell_all(&ServiceEvent::Removed(record), thread);
-        if self.own.iter().any(|own| own.record().id == id) {
+        if self.own_vanished(name) {
             self.vanished();
         } else if self.known.is_empty() {
             self.suspect();
@@ -579,6 +594,13 @@ impl Registry {
             }
         }
         self.listeners = listeners;
+    }
+}
+
+impl Drop for Registry {
+    /// However the thread ends, nobody goes on trusting the view.
+    fn drop(&mut self) {
+        self.view.end();
     }
 }
 

@@ -102,7 +102,7 @@ pub(crate) fn look(directory: &Directory, fd: BorrowedFd<'_>, name: &str, known:
                 bad(name, Some(stamp), "as before".into())
             };
         }
-        return match read(&file).and_then(|bytes| Record::parse(name, stat.st_uid, &bytes)) {
+        return match read(&file, stat.st_size).and_then(|bytes| Record::parse(name, stat.st_uid, &bytes)) {
             Ok(record) => Look::Alive(Known { stamp, record: Some(Arc::new(record)) }),
             Err(error @ Error::Resource { .. }) => Look::Later(error),
             Err(error) => Look::Bad(Known { stamp, record: None }, error),
@@ -173,20 +173,20 @@ pub(super) fn unbelievable(directory: &Directory, stat: &FileStat) -> Option<Str
     None
 }
 
-fn read(file: &OwnedFd) -> Result<Vec<u8>> {
-    // One byte more than allowed, whatever fstat said: that is enough to refuse a longer file.
-    let mut bytes = vec![0; 4096];
+fn read(file: &OwnedFd, size: i64) -> Result<Vec<u8>> {
+    // One byte more than there is shows the end of the file; one more than is allowed is enough to refuse it.
+    let room = usize::try_from(size).unwrap_or(0).min(MAX_RECORD) + 1;
+    let mut bytes = vec![0; room];
     let mut filled = 0;
-    loop {
-        if filled == bytes.len() {
-            if filled > MAX_RECORD {
-                break;
-            }
-            bytes.resize((bytes.len() * 4).min(MAX_RECORD + 1), 0);
-        }
+    while filled < room {
         match nix::unistd::read(file, &mut bytes[filled..]) {
             Ok(0) => break,
-            Ok(count) => filled += count,
+            Ok(count) => {
+                filled += count;
+                if filled as i64 == size {
+                    break;
+                }
+            }
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(Error::os("read", errno, "cannot read a record")),
         }
@@ -272,5 +272,30 @@ impl Cache {
         // By service, and not by file name, in which '@' comes after '.'.
         alive.sort_unstable_by(|one, other| (&one.service, &one.id).cmp(&(&other.service, &other.id)));
         Ok(alive)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_change_again_within_its_tick_is_never_the_same() {
+        let at =
+            |changed_ns, now| Stamp { inode: 7, size: 1, changed_ns, settled: changed_ns + TICK_NS <= now };
+        let (fresh, old) = (at(1_000, 1_000 + TICK_NS - 1), at(1_000, 1_000 + TICK_NS));
+        assert!(!fresh.same(&old), "read within the tick of its change");
+        assert!(old.same(&old) && old.same(&fresh));
+        assert!(!at(2_000, 1_000).same(&old), "the wall clock was set back");
+        assert!(!old.same(&Stamp { inode: 8, ..old }) && !old.same(&Stamp { size: 2, ..old }));
+    }
+
+    #[test]
+    fn a_file_is_read_to_its_end_and_no_further_than_allowed() {
+        for size in [0, 1, 4095, 4096, 4097, MAX_RECORD, MAX_RECORD + 1, MAX_RECORD * 3] {
+            let file = tempfile::tempfile().unwrap();
+            std::os::unix::fs::FileExt::write_all_at(&file, &vec![b'x'; size], 0).unwrap();
+            assert_eq!(read(&OwnedFd::from(file), size as i64).unwrap().len(), size.min(MAX_RECORD + 1));
+        }
     }
 }

@@ -1,1 +1,304 @@
-//! tests
+//! What only the crate itself can try: the bus thread, and sockets beside records.
+
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use super::thread::{Step, Thread, Watched};
+use super::*;
+use crate::sys::eventfd::EventFd;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn open(folder: &tempfile::TempDir) -> Bus {
+    Bus::open(BusOptions { path: Some(folder.path().join("bus")), ..BusOptions::default() }).unwrap()
+}
+
+fn names(path: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// Says what happens to it.
+struct Probe {
+    bell: Option<Arc<EventFd>>,
+    say: Sender<&'static str>,
+    answer: Box<dyn FnMut(&mut Thread<'_>) -> Step + Send>,
+}
+
+impl Probe {
+    fn new(
+        bell: Option<Arc<EventFd>>,
+        answer: impl FnMut(&mut Thread<'_>) -> Step + Send + 'static,
+    ) -> (Box<Probe>, Receiver<&'static str>) {
+        let (say, hear) = channel();
+        (Box::new(Probe { bell, say, answer: Box::new(answer) }), hear)
+    }
+}
+
+impl Watched for Probe {
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.bell.as_ref().map(|bell| bell.as_fd())
+    }
+
+    fn ready(&mut self, thread: &mut Thread<'_>) -> Step {
+        let _ = self.say.send("ready");
+        if let Some(bell) = &self.bell {
+            bell.drain();
+        }
+        (self.answer)(thread)
+    }
+
+    fn failed(&mut self, error: &Error) {
+        let _ = self.say.send(error.code());
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        let _ = self.say.send("dropped");
+    }
+}
+
+fn heard(hear: &Receiver<&'static str>) -> &'static str {
+    hear.recv_timeout(PATIENCE).unwrap()
+}
+
+#[test]
+fn a_watched_one_is_called_for_its_descriptor_and_its_deadline_until_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let bus = open(&folder);
+    let handle = bus.handle().unwrap();
+    let bell = Arc::new(EventFd::new().unwrap());
+    let (probe, hear) = Probe::new(Some(Arc::clone(&bell)), |_| Step::Again(None));
+    let token = handle.add(probe, Some(Instant::now()));
+    assert_eq!(heard(&hear), "ready");
+    bell.ring();
+    assert_eq!(heard(&hear), "ready");
+    handle.remove(token);
+    assert_eq!(hear.try_recv(), Ok("dropped"), "removed means dropped");
+    handle.remove(token);
+    let (once, hear) = Probe::new(None, |_| Step::Finished);
+    handle.add(once, Some(Instant::now()));
+    assert_eq!((heard(&hear), heard(&hear)), ("ready", "dropped"));
+}
+
+#[test]
+fn who_panics_is_dropped_and_the_others_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let bus = open(&folder);
+    let handle = bus.handle().unwrap();
+    let (bad, hear_bad) = Probe::new(None, |_| panic!("on purpose"));
+    handle.add(bad, Some(Instant::now()));
+    assert_eq!((heard(&hear_bad), heard(&hear_bad)), ("ready", "dropped"));
+    struct Bad(Sender<&'static str>);
+    impl Sink for Bad {
+        fn event(&mut self, _event: &ServiceEvent, _thread: &mut Thread<'_>) {
+            panic!("on purpose");
+        }
+    }
+    impl Drop for Bad {
+        fn drop(&mut self) {
+            let _ = self.0.send("dropped");
+        }
+    }
+    let (say, hear) = channel();
+    let _guard = bus.subscribe(Filter::All, Box::new(Bad(say))).unwrap();
+    let mut watch = bus.watch(Filter::All).unwrap();
+    let _announced = bus.announce(Announcement::new("x")).unwrap();
+    assert!(matches!(watch.next(Some(PATIENCE)), Ok(Some(ServiceEvent::Added(_)))));
+    assert_eq!(heard(&hear), "dropped");
+}
+
+#[test]
+fn on_the_thread_one_can_add_remove_and_let_go_of_the_bus() {
+    let folder = tempfile::tempdir().unwrap();
+    let bus = open(&folder);
+    let handle = bus.handle().unwrap();
+    let (inner, hear_inner) = Probe::new(None, |_| Step::Finished);
+    let (doomed, hear_doomed) = Probe::new(None, |_| Step::Finished);
+    let doomed = handle.add(doomed, None);
+    let mut inner = Some(inner);
+    let mut last = Some(bus);
+    let (outer, hear) = Probe::new(None, move |thread| {
+        thread.add(inner.take().unwrap(), Some(Instant::now()));
+        thread.remove(doomed);
+        // The last value made from the bus: ending the thread must not wait for itself.
+        drop(last.take());
+        Step::Again(None)
+    });
+    handle.add(outer, Some(Instant::now()));
+    assert_eq!((heard(&hear), heard(&hear_doomed)), ("ready", "dropped"));
+    assert_eq!(heard(&hear), "ERR_RINGBELL_CLOSED");
+    assert_eq!(heard(&hear), "dropped");
+    while heard(&hear_inner) != "dropped" {}
+    let (late, hear_late) = Probe::new(None, |_| Step::Finished);
+    handle.add(late, None);
+    assert_eq!((heard(&hear_late), heard(&hear_late)), ("ERR_RINGBELL_CLOSED", "dropped"));
+}
+
+/// Serves by doing nothing; counts the sockets it was given.
+struct Idle(OwnedFd);
+
+impl Watched for Idle {
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.0.as_fd())
+    }
+
+    fn ready(&mut self, _thread: &mut Thread<'_>) -> Step {
+        Step::Finished
+    }
+}
+
+fn serving(served: &Arc<AtomicUsize>) -> Announcement {
+    let served = Arc::clone(served);
+    let serve: Serve = Box::new(move |listener| {
+        served.fetch_add(1, Ordering::SeqCst);
+        Ok(Box::new(Idle(listener)))
+    });
+    Announcement { server: Some(serve), ..Announcement::new("served") }
+}
+
+#[test]
+fn a_socket_lives_as_long_as_its_record_and_comes_back_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let bus = open(&folder);
+    let served = Arc::new(AtomicUsize::new(0));
+    let announced = bus.announce(serving(&served)).unwrap();
+    let record = announced.record();
+    let expected = {
+        let mut both = vec![record.file_name(), record.socket_name()];
+        both.sort();
+        both
+    };
+    assert_eq!(names(bus.path()), expected);
+    assert_eq!(bus.gc().unwrap(), GcReport { alive: 1, ..GcReport::default() });
+    announced.update(Map::new()).unwrap();
+    assert_eq!(names(bus.path()), expected);
+    let mut watch = bus.watch(Filter::All).unwrap();
+    for round in 2..4 {
+        assert!(matches!(watch.next(Some(PATIENCE)), Ok(Some(ServiceEvent::Added(_)))));
+        fs::remove_dir_all(bus.path()).unwrap();
+        assert!(matches!(watch.next(Some(PATIENCE)), Ok(Some(ServiceEvent::Removed(_)))));
+        let deadline = Instant::now() + PATIENCE;
+        while served.load(Ordering::SeqCst) < round {
+            assert!(Instant::now() < deadline, "never served again");
+            std::thread::yield_now();
+        }
+    }
+    assert!(matches!(watch.next(Some(PATIENCE)), Ok(Some(ServiceEvent::Added(_)))));
+    assert_eq!(names(bus.path()), expected);
+    drop(announced);
+    assert!(names(bus.path()).is_empty());
+}
+
+#[test]
+fn a_server_that_cannot_be_made_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let bus = open(&folder);
+    let serve: Serve = Box::new(|_| Err(Error::NotBuilt { feature: "this" }));
+    let announcement = Announcement { server: Some(serve), ..Announcement::new("x") };
+    assert_eq!(bus.announce(announcement).unwrap_err().code(), "ERR_RINGBELL_NOT_BUILT");
+    assert!(names(bus.path()).is_empty());
+}
+
+#[test]
+fn gc_finds_what_every_stage_of_a_crash_leaves() {
+    let folder = tempfile::tempdir().unwrap();
+    let bus = open(&folder);
+    let living = bus.announce(serving(&Arc::default())).unwrap();
+    let alive = names(bus.path());
+    let id = |digit: char| digit.to_string().repeat(32);
+    let at = |name: String| bus.path().join(name);
+    // A dot-record, before and after bind; a record with its socket; a temporary file; an orphaned socket.
+    fs::write(at(format!(".s@{}.json", id('1'))), "").unwrap();
+    fs::write(at(format!(".s@{}.json", id('2'))), "").unwrap();
+    drop(UnixListener::bind(at(format!("{}.sock", id('2')))).unwrap());
+    fs::write(at(format!("s@{}.json", id('3'))), "half").unwrap();
+    drop(UnixListener::bind(at(format!("{}.sock", id('3')))).unwrap());
+    fs::write(at(".tmp-0123".into()), "").unwrap();
+    drop(crate::sys::seqpacket::listen_at(
+        bus.dir().fd().as_fd(),
+        bus.path(),
+        std::ffi::OsStr::new(&format!("{}.sock", id('4'))),
+    ));
+    let report = bus.gc().unwrap();
+    assert_eq!(report, GcReport { alive: 1, records: 1, sockets: 3, temporaries: 3, foreign: 0 });
+    assert_eq!(names(bus.path()), alive);
+    // A record removed by hand: its owner lives, listens, and keeps its socket.
+    let kept = crate::sys::seqpacket::listen_at(
+        bus.dir().fd().as_fd(),
+        bus.path(),
+        std::ffi::OsStr::new(&format!("{}.sock", id('5'))),
+    );
+    assert_eq!(bus.gc().unwrap().sockets, 0);
+    drop(kept);
+    assert_eq!(bus.gc().unwrap().sockets, 1);
+    drop(living);
+    assert!(names(bus.path()).is_empty());
+}
+
+#[test]
+fn a_dead_dot_record_does_not_take_the_socket_of_a_living_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let bus = open(&folder);
+    let living = bus.announce(serving(&Arc::default())).unwrap();
+    let alive = names(bus.path());
+    fs::write(bus.path().join(format!(".{}", living.record().file_name())), "").unwrap();
+    assert_eq!(bus.gc().unwrap(), GcReport { alive: 1, temporaries: 1, ..GcReport::default() });
+    assert_eq!(names(bus.path()), alive);
+}
+
+#[test]
+fn sinks_hear_the_present_ones_first_and_nothing_after_their_guard() {
+    struct List(Arc<Mutex<Vec<String>>>);
+    impl Sink for List {
+        fn event(&mut self, event: &ServiceEvent, _thread: &mut Thread<'_>) {
+            let mut list = self.0.lock().unwrap();
+            list.push(format!(
+                "{}{}",
+                if matches!(event, ServiceEvent::Added(_)) { "+" } else { "-" },
+                event.record().service
+            ));
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let bus = open(&folder);
+    let a = bus.announce(Announcement::new("a")).unwrap();
+    let _b = bus.announce(Announcement::new("b")).unwrap();
+    let list = Arc::new(Mutex::new(Vec::new()));
+    let guard = bus.subscribe(Filter::All, Box::new(List(Arc::clone(&list)))).unwrap();
+    let second = bus.subscribe(Filter::Exact("b".into()), Box::new(List(Arc::clone(&list)))).unwrap();
+    drop(second);
+    drop(a);
+    bus.list().unwrap();
+    drop(guard);
+    let _c = bus.announce(Announcement::new("c")).unwrap();
+    bus.list().unwrap();
+    assert_eq!(*list.lock().unwrap(), ["+a", "+b", "+b", "-a"]);
+    assert_eq!(Arc::strong_count(&list), 1);
+    assert_eq!(bus.watching().mode, "inotify", "list keeps the view after its second call");
+}
+
+#[test]
+fn watching_anew_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let bus = open(&folder);
+    let announced = bus.announce(Announcement::new("x")).unwrap();
+    let mut watch = bus.watch(Filter::All).unwrap();
+    assert!(matches!(watch.next(Some(PATIENCE)), Ok(Some(ServiceEvent::Added(_)))));
+    // As when inotify is to be had again after polling.
+    let handle = bus.handle().unwrap();
+    handle.ask(|registry, thread| registry.attach(thread)).unwrap();
+    assert_eq!(bus.list().unwrap(), [announced.record()]);
+    assert_eq!(watch.try_next(), None);
+    bus.close();
+    assert!(bus.inner.view.list(|_| true).is_empty());
+}

@@ -3,7 +3,7 @@
 //! Invariant: while `live`, the view is the directory as of the last change that the bus thread has seen; [`View::behind`] says
 //! whether there may be one that it has not seen. Written by the registry alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -13,7 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::record::Record;
 use crate::sys::inotify::Inotify;
 
-type Records = BTreeMap<String, BTreeMap<String, Arc<Record>>>;
+type Records = HashMap<String, BTreeMap<String, Arc<Record>>>;
 
 #[derive(Default)]
 pub(super) struct View {
@@ -53,11 +53,10 @@ impl View {
         self.live.store(true, Ordering::SeqCst);
     }
 
-    /// Is no longer kept.
+    /// Is no longer kept. What it holds is for the registry to remove.
     pub(super) fn end(&self) {
         self.live.store(false, Ordering::SeqCst);
         self.inotify.write().unwrap_or_else(PoisonError::into_inner).take();
-        self.records.write().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Whether the directory may have changed since the bus thread last looked. Without inotify always.
@@ -93,7 +92,8 @@ impl View {
     /// The chosen records, by service and id.
     pub(super) fn list(&self, chosen: impl Fn(&str) -> bool) -> Vec<Arc<Record>> {
         let records = self.records.read().unwrap_or_else(PoisonError::into_inner);
-        let services = records.iter().filter(|(service, _)| chosen(service));
-        services.flat_map(|(_, instances)| instances.values().cloned()).collect()
+        let mut services: Vec<_> = records.iter().filter(|(service, _)| chosen(service)).collect();
+        services.sort_unstable_by_key(|(service, _)| *service);
+        services.into_iter().flat_map(|(_, instances)| instances.values().cloned()).collect()
     }
 }

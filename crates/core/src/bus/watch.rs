@@ -209,3 +209,59 @@ fn wait_readable(fd: BorrowedFd<'_>, timeout: Option<Duration>) -> Result<()> {
         Err(errno) => Err(Error::os("poll", errno, "cannot wait for events")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn record(instance: u8, version: u32) -> Arc<Record> {
+        let mut record: Record = serde_json::from_value(serde_json::json!({
+            "schema": 1, "service": "s", "id": format!("{instance:032x}"), "kind": "service",
+            "pid": 1, "uid": 0, "protocol": 1,
+        }))
+        .unwrap();
+        record.start_time = u64::from(version);
+        Arc::new(record)
+    }
+
+    /// What a consumer knows after these events. Panics when they make no sense in this order.
+    fn play(view: &mut HashMap<String, u64>, events: &VecDeque<ServiceEvent>) {
+        for event in events {
+            let (id, version) = (event.record().id.clone(), event.record().start_time);
+            match event {
+                ServiceEvent::Added(_) => assert_eq!(view.insert(id, version), None, "added twice"),
+                ServiceEvent::Updated(_) => {
+                    assert!(view.insert(id, version).is_some(), "updated before added")
+                }
+                ServiceEvent::Removed(_) => assert!(view.remove(&id).is_some(), "removed twice"),
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn folding_keeps_what_makes_a_difference(steps in prop::collection::vec((0u8..4, any::<bool>()), 0..60), taken in 0usize..20) {
+            let mut alive = std::collections::HashSet::new();
+            let mut events: VecDeque<ServiceEvent> = VecDeque::new();
+            for (version, (instance, change)) in (0u32..).zip(&steps) {
+                let record = record(*instance, version);
+                events.push_back(match (alive.contains(instance), change) {
+                    (false, _) => { alive.insert(*instance); ServiceEvent::Added(record) }
+                    (true, true) => ServiceEvent::Updated(record),
+                    (true, false) => { alive.remove(instance); ServiceEvent::Removed(record) }
+                });
+            }
+            // The consumer has taken some already, then the rest is folded.
+            let mut folded = events.split_off(taken.min(events.len()));
+            let (mut expected, mut view) = (HashMap::new(), HashMap::new());
+            play(&mut expected, &events);
+            play(&mut view, &events);
+            play(&mut expected, &folded);
+            fold(&mut folded);
+            play(&mut view, &folded);
+            prop_assert_eq!(view, expected);
+            prop_assert!(folded.len() <= 4 * 2);
+        }
+    }
+}

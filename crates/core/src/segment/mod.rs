@@ -12,11 +12,12 @@ mod map;
 mod slot;
 
 pub use attach::PeerSegments;
-pub(crate) use attach::{attach, identity, nonce_words};
+#[cfg(test)]
+pub(crate) use attach::identity;
+pub(crate) use attach::{attach, nonce_words};
 pub use buffer::PrivateBuffer;
 pub use create::OwnSegments;
 pub(crate) use create::{check_capacity, create};
-pub(crate) use map::page_size;
 pub use map::{MappedControl, MappedData};
 pub(crate) use slot::SlotLock;
 

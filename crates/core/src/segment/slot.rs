@@ -4,6 +4,8 @@
 //! first; only the kernel decides, and releases on any death. The lock lives as long as the description
 //! does, so a claimed slot is given back by closing `control_own`, on every path.
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::os::fd::AsFd;
 
 use ringbell_ring::{ControlMemory, layout};
@@ -24,9 +26,14 @@ impl SlotLock {
     pub(crate) fn claim(control: &ControlMemory, own: impl AsFd) -> Result<usize> {
         let own = own.as_fd();
         let max = control.max_slots();
-        // From the lowest up: few subscribers then share one doorbell, which is one write to ring.
-        let likely = (0..max).filter(|slot| control.looks_free(*slot));
-        for slot in likely.chain(0..max) {
+        // The first doorbell's slots from the lowest up: few subscribers then share one doorbell, which is one write to
+        // ring. Behind them from anywhere: of a thousand that come at once, each finds a free one in a few tries
+        // (the kernel looks through all locks of a file at each try).
+        let first = max.min(layout::SLOTS_PER_DOORBELL);
+        let start = RandomState::new().hash_one(max) as usize % max.max(1);
+        let anywhere = || (0..max).map(move |step| (start + step) % max);
+        let likely = (0..first).chain(anywhere()).filter(|slot| control.looks_free(*slot));
+        for slot in likely.chain(anywhere()) {
             if lock::take(own, layout::slot_lock_byte(slot))? {
                 return Ok(slot);
             }

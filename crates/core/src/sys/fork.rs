@@ -142,31 +142,37 @@ unsafe extern "C" fn replace_all() {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::fcntl::OFlag;
+    use nix::poll::{PollFd, PollFlags, poll};
     use nix::sys::wait::{WaitStatus, waitpid};
-    use nix::unistd::{ForkResult, fork, pipe, read};
+    use nix::unistd::{ForkResult, fork, pipe, pipe2};
 
     #[test]
     fn a_forked_child_holds_nothing_that_was_registered() {
-        let (gone_read, gone_write) = pipe().unwrap();
-        let (kept_read, kept_write) = pipe().unwrap();
+        let (gone_read, gone_write) = pipe2(OFlag::O_CLOEXEC).unwrap();
+        let (kept_read, kept_write) = pipe2(OFlag::O_CLOEXEC).unwrap();
         let guarded = ForkGuarded::new(gone_write);
         // SAFETY: the child makes only async-signal-safe calls before `_exit`.
         match unsafe { fork() }.unwrap() {
             ForkResult::Child => {
-                // SAFETY: fcntl on a number of ours, then _exit.
+                // SAFETY: calls on numbers of ours and a byte of ours, then _exit.
                 unsafe {
-                    let still_there = libc::fcntl(guarded.as_fd().as_raw_fd(), libc::F_GETFD) >= 0;
-                    let fifo = libc::lseek(guarded.as_fd().as_raw_fd(), 0, libc::SEEK_CUR) < 0;
-                    let mut byte = 0u8;
-                    libc::read(kept_read.as_raw_fd(), (&raw mut byte).cast(), 1);
-                    libc::_exit(if still_there && !fifo { 0 } else { 1 });
+                    let number = guarded.as_fd().as_raw_fd();
+                    let still_taken = libc::fcntl(number, libc::F_GETFD) >= 0;
+                    let null = libc::write(number, [0u8; 1].as_ptr().cast(), 1) == 1;
+                    libc::read(kept_read.as_raw_fd(), [0u8; 1].as_mut_ptr().cast(), 1);
+                    libc::_exit(if still_taken && null { 0 } else { 1 });
                 }
             }
             ForkResult::Parent { child } => {
                 drop(guarded);
-                assert_eq!(read(&gone_read, &mut [0; 1]), Ok(0), "the child keeps no write end");
+                // Hung up once the last write end is closed; what was written before would be readable.
+                let mut fds = [PollFd::new(gone_read.as_fd(), PollFlags::POLLIN)];
+                let hung_up =
+                    poll(&mut fds, 20_000u16) == Ok(1) && fds[0].revents() == Some(PollFlags::POLLHUP);
                 nix::unistd::write(&kept_write, b"x").unwrap();
                 assert_eq!(waitpid(child, None), Ok(WaitStatus::Exited(child, 0)));
+                assert!(hung_up, "the child keeps no write end");
             }
         }
     }

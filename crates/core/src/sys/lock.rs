@@ -24,13 +24,6 @@ pub(crate) fn take(fd: impl AsFd, byte: u64) -> Result<bool> {
     }
 }
 
-/// # Gives the lock on one byte back
-///
-/// References: fcntl(2), F_OFD_SETLK with F_UNLCK. Errors: none that matter; closing does the same.
-pub(crate) fn release(fd: impl AsFd, byte: u64) {
-    let _ = fcntl(fd, FcntlArg::F_OFD_SETLK(&range(libc::F_UNLCK, byte)));
-}
-
 /// # Whether another open file holds the write lock on one byte
 ///
 /// References: fcntl(2), F_OFD_GETLK. Works with a descriptor open for reading only; takes nothing.
@@ -76,8 +69,5 @@ mod tests {
         assert!(!is_held(&reader, 0).unwrap(), "closing releases");
         fcntl(&reader, FcntlArg::F_OFD_SETLK(&range(libc::F_RDLCK, 0))).unwrap();
         assert!(!is_held(&second, 0).unwrap(), "a stranger's read lock is no owner");
-        assert!(take(&second, 1).unwrap());
-        release(&second, 1);
-        assert!(!is_held(&reader, 1).unwrap());
     }
 }

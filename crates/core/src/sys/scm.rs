@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn more_descriptors_than_agreed_are_lost_and_closed() {
         let (a, b) = pair();
-        let (read, write) = nix::unistd::pipe().unwrap();
+        let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
         let raw = [write.as_raw_fd(); 4];
         sendmsg::<()>(
             a.as_raw_fd(),
@@ -231,7 +231,7 @@ mod tests {
     #[test]
     fn plain_reception_refuses_descriptors() {
         let (a, b) = pair();
-        let (read, write) = nix::unistd::pipe().unwrap();
+        let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
         send(&a, b"x", &[write.as_fd()]).unwrap();
         drop(write);
         assert_eq!(receive_plain(&b, &mut [0; 16]).unwrap_err(), ReceiveError::DescriptorsLost);

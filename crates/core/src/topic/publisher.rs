@@ -220,7 +220,8 @@ impl Publisher {
         producer.sweep(monotonic_ns(), &mut locks);
     }
 
-    /// Takes what woke the sleeper on `as_fd`, so that it can sleep again.
+    /// Takes what woke the sleeper on `as_fd`, so that it can sleep again. Not needed where `as_fd` is itself watched
+    /// edge-triggered.
     ///
     /// # Errors
     ///

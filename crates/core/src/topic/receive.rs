@@ -153,8 +153,28 @@ impl Subscriber {
                 return Ok(false);
             }
             if self.arm_sources() {
-                self.woken(deadline)?;
+                self.sleep(deadline)?;
             }
+        }
+    }
+
+    /// Waits until `count` publishers are attached, or `timeout` has passed. Says whether they are.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_recv`](Self::try_recv).
+    pub fn wait_attached(&mut self, count: usize, timeout: Option<Duration>) -> Result<bool> {
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        loop {
+            self.take_news()?;
+            if self.publishers() >= count {
+                return Ok(true);
+            }
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Ok(false);
+            }
+            // Not armed: publishers have nothing to wake for here, only the bus thread has.
+            self.sleep(deadline)?;
         }
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use ringbell_ring::{Consumer, Entry, Fault, Read, Start};
 
-use super::stats::SourceStats;
+use super::stats::{SlotStats, SourceStats};
 use crate::acquire::{Attachment, Rung, StepDown};
 use crate::bus::{Overflow, Record, TopicRecord};
 use crate::error::{Error, Result};
@@ -167,6 +167,12 @@ impl Source {
 
     pub(super) fn stats(&self) -> SourceStats {
         let consumer = &self.joined.consumer;
+        let segments = &self.joined.segments;
+        let counters = segments.data.memory().counters();
+        let own = consumer.slot_index();
+        // One's own lock is no obstacle to oneself, so the kernel is only asked about the others.
+        let alive = |slot| slot == own || SlotLock::is_held(&segments.control_own, slot).unwrap_or(true);
+        let slots = segments.control.memory();
         SourceStats {
             source: self.number,
             service: self.joined.record.service.clone(),
@@ -174,11 +180,16 @@ impl Source {
             pid: self.joined.record.pid,
             rung: self.joined.rung,
             step_downs: self.joined.step_downs.clone(),
-            slot: consumer.slot_index(),
+            slot: own,
             received: consumer.received(),
             missed: consumer.missed(),
             backlog: consumer.backlog(),
-            publisher: self.joined.segments.data.memory().counters().into(),
+            subscribers: slots
+                .slots(counters.head)
+                .filter(|slot| alive(slot.index))
+                .map(SlotStats::from)
+                .collect(),
+            publisher: counters.into(),
         }
     }
 }

@@ -112,6 +112,8 @@ pub struct SourceStats {
     pub backlog: u64,
     /// The publisher's counters.
     pub publisher: TopicCounters,
+    /// All subscribers of that publisher, this one among them.
+    pub subscribers: Vec<SlotStats>,
 }
 
 impl From<PublisherCounters> for TopicCounters {

@@ -111,6 +111,8 @@ pub struct Subscriber {
     /// Totals of sources that have ended.
     past: Past,
     wakeups: u64,
+    /// Kept only so that waiting allocates nothing.
+    ready: Vec<u64>,
     pub(super) received: Received,
     _sink: SinkGuard,
     _bus: Bus,
@@ -148,6 +150,7 @@ impl Bus {
             epoll,
             past: Past::default(),
             wakeups: 0,
+            ready: Vec::new(),
             received: Received::default(),
             _sink: sink,
             _bus: self.clone(),
@@ -203,9 +206,7 @@ impl Subscriber {
 
     #[inline]
     fn next_batch(&mut self, read: impl FnMut(&mut Source) -> Result<Read, Fault>) -> Result<Drained> {
-        if self.inbox.has_news() {
-            self.take_arrivals()?;
-        }
+        self.take_news()?;
         if !self.notices.is_empty() {
             return Ok(Drained::Notice);
         }
@@ -215,9 +216,7 @@ impl Subscriber {
     /// As `drain`, but notices don't come first: they wait until somebody asks for them.
     #[inline]
     pub(super) fn drain_messages(&mut self, slab: &mut [u8], table: &mut [Entry]) -> Result<Drained> {
-        if self.inbox.has_news() {
-            self.take_arrivals()?;
-        }
+        self.take_news()?;
         self.next_messages(|source| source.read(slab, 0, table))
     }
 
@@ -274,6 +273,13 @@ impl Subscriber {
         });
     }
 
+    /// Takes up what the bus thread has told.
+    #[inline]
+    pub(super) fn take_news(&mut self) -> Result<()> {
+        if self.inbox.has_news() { self.take_arrivals() } else { Ok(()) }
+    }
+
+    #[cold]
     fn take_arrivals(&mut self) -> Result<()> {
         for arrival in self.inbox.take() {
             match arrival {
@@ -349,22 +355,28 @@ impl Subscriber {
         quiet && !self.inbox.has_news()
     }
 
-    /// Takes what woke the sleeper on `as_fd`, so that it can sleep again.
+    /// Takes what woke the sleeper on `as_fd`, so that it can sleep again. Not needed where `as_fd` is itself watched
+    /// edge-triggered: every ring is an edge there, taken or not; count it with [`note_wakeup`](Self::note_wakeup).
     ///
     /// # Errors
     ///
     /// None in practice: what `epoll_wait` can answer.
     pub fn harvest(&mut self) -> Result<()> {
+        self.sleep(Some(Instant::now()))
+    }
+
+    /// Counts a wake-up, for the statistics that the publishers can see.
+    pub fn note_wakeup(&mut self) {
         self.wakeups += 1;
         for source in &mut self.sources {
             source.note_wakeup();
         }
-        self.epoll.wait(Some(Instant::now()), &mut Vec::new())
     }
 
-    pub(super) fn woken(&mut self, deadline: Option<Instant>) -> Result<()> {
-        self.epoll.wait(deadline, &mut Vec::new())?;
-        self.wakeups += 1;
+    /// Sleeps until something happens, or until `deadline`.
+    pub(super) fn sleep(&mut self, deadline: Option<Instant>) -> Result<()> {
+        self.epoll.wait(deadline, &mut self.ready)?;
+        self.note_wakeup();
         Ok(())
     }
 

@@ -7,6 +7,10 @@
 #![allow(unsafe_code, dead_code, clippy::unwrap_used, clippy::expect_used)]
 
 #[cfg(not(any(loom, miri)))]
+pub mod hostile;
+#[cfg(not(any(loom, miri)))]
+pub mod hunt;
+#[cfg(not(any(loom, miri)))]
 mod mapping;
 
 #[cfg(not(any(loom, miri)))]
@@ -70,6 +74,47 @@ pub fn committed(sent: Sent) -> bool {
     matches!(sent, Sent::Committed { .. })
 }
 
+/// Sends until there is no room, and says how often that went well.
+pub fn fill(producer: &mut Producer, payload: &[u8], now: u64, peers: &mut dyn Peers) -> usize {
+    let sent = (0..1000).take_while(|_| committed(producer.send(payload, now, peers))).count();
+    assert!(sent < 1000, "the ring is never full");
+    sent
+}
+
+/// Ends the process, and with it a test that hangs, after so many seconds unless it is dropped before.
+pub struct Watchdog(#[allow(dead_code)] std::sync::mpsc::Sender<()>);
+
+impl Watchdog {
+    pub fn new(seconds: u64) -> Self {
+        let (alive, watched) = std::sync::mpsc::channel::<()>();
+        std::thread::spawn(move || {
+            let patience = std::time::Duration::from_secs(seconds);
+            if watched.recv_timeout(patience) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+                eprintln!("the watchdog ends a test that hangs");
+                std::process::abort();
+            }
+        });
+        Self(alive)
+    }
+}
+
+/// Numbers that look random, the same ones each time.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut word = self.0;
+        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        word ^ (word >> 31)
+    }
+
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+}
+
 /// A message as a subscriber got it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Got {
@@ -111,7 +156,7 @@ pub fn got(read: Read, table: &[Entry], bytes: impl Fn(usize, usize) -> Vec<u8>)
 pub fn drain(consumer: &mut Consumer) -> Result<Vec<Got>, Fault> {
     let mut all = Vec::new();
     loop {
-        match read(consumer, 1 << 17, 64)? {
+        match read(consumer, 1 << 14, 64)? {
             (Read::Empty, _) => break,
             (Read::Needs(bytes), _) => panic!("{bytes} bytes do not fit into a slab that holds any frame"),
             (Read::Messages { .. }, messages) => all.extend(messages),

@@ -1,0 +1,83 @@
+/**
+ * A peer process: a program of fixtures/ with arguments, which tells what it does over IPC. Killed at the end of the
+ * test whatever state it is in; the fixtures themselves end when their parent is gone.
+ */
+import { fork, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { fileURLToPath } from 'node:url'
+import type { Place } from './place.js'
+
+export interface End {
+  code: number | null
+  signal: NodeJS.Signals | null
+}
+
+/** What fixtures tell: a word, and whatever belongs to it. */
+export interface Told {
+  what: string
+  [detail: string]: unknown
+}
+
+export class Peer {
+  readonly process: ChildProcess
+  readonly end: Promise<End>
+  stderr = ''
+  #told: Told[] = []
+
+  constructor(program: string, args: readonly string[], env: NodeJS.ProcessEnv, nodeArgs: string[]) {
+    const path = fileURLToPath(new URL(`../fixtures/${program}`, import.meta.url))
+    this.process = fork(path, args, {
+      env: { ...process.env, NODE_OPTIONS: '', ...env },
+      execArgv: nodeArgs,
+      stdio: ['ignore', 'inherit', 'pipe', 'ipc'],
+    })
+    this.process.stderr?.setEncoding('utf8').on('data', (text: string) => (this.stderr += text))
+    this.process.on('message', (told) => this.#told.push(told as Told))
+    this.end = once(this.process, 'close').then(([code, signal]) => ({ code, signal }) as End)
+  }
+
+  get pid(): number {
+    return this.process.pid as number
+  }
+
+  get running(): boolean {
+    return this.process.exitCode === null && this.process.signalCode === null
+  }
+
+  /** The next thing of this kind that it tells; what it told before it is forgotten. */
+  async tells(what: string): Promise<Told> {
+    for (;;) {
+      const at = this.#told.findIndex((told) => told.what === what)
+      const found = this.#told[at]
+      if (found !== undefined) {
+        this.#told.splice(0, at + 1)
+        return found
+      }
+      if (!this.running && !this.process.connected) throw new Error(`the peer ended before it told ${what}: ${this.stderr}`)
+      await Promise.race([once(this.process, 'message'), this.end])
+    }
+  }
+
+  ask(what: string, details: Record<string, unknown> = {}): void {
+    this.process.send({ what, ...details })
+  }
+
+  kill(signal: NodeJS.Signals = 'SIGKILL'): void {
+    this.process.kill(signal)
+  }
+}
+
+/** Starts one on the place's bus. */
+export function peer(
+  at: Place,
+  program: string,
+  args: readonly (string | number)[] = [],
+  options: { env?: NodeJS.ProcessEnv; nodeArgs?: string[] } = {},
+): Peer {
+  const made = new Peer(program, args.map(String), { IPC_BUS_DIR: at.path, ...options.env }, options.nodeArgs ?? [])
+  at.onEnd(async () => {
+    if (made.running) made.kill('SIGKILL')
+    await made.end
+  })
+  return made
+}

@@ -1,0 +1,62 @@
+/**
+ * A private bus directory for one test, and its end: whatever was opened is closed, and the test fails if a record or a
+ * socket is left. Waits have no deadline of their own: the test's watchdog (`t.timeout`) is the one that barks.
+ */
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { ExecutionContext } from 'ava'
+import { Bus, type BusOptions } from 'ringbell'
+
+const PATIENCE_MS = 60_000
+
+export interface Place {
+  /** The bus directory. */
+  readonly path: string
+  /** Opens a bus there; the teardown closes it. */
+  bus(options?: BusOptions): Promise<Bus>
+  /** What lies in the directory, without the dot-files of others' work in progress. */
+  files(): string[]
+  /** Something else to end before the directory is looked at. */
+  onEnd(end: () => unknown): void
+}
+
+export function place(t: ExecutionContext, options: { untidy?: boolean } = {}): Place {
+  const path = mkdtempSync(join(tmpdir(), 'ringbell-test-'))
+  const buses: Bus[] = []
+  const ends: (() => unknown)[] = []
+  const files = (): string[] => readdirSync(path).filter((name) => !name.startsWith('.'))
+  t.timeout(PATIENCE_MS)
+  t.teardown(async () => {
+    for (const end of ends.reverse()) await end()
+    for (const bus of buses) await bus.close()
+    const left = options.untidy === true ? [] : readdirSync(path)
+    rmSync(path, { recursive: true, force: true })
+    if (left.length > 0) throw new Error(`left behind: ${left.join(', ')}`)
+  })
+  return {
+    path,
+    files,
+    async bus(more = {}) {
+      const bus = await Bus.open({ path, ...more })
+      buses.push(bus)
+      return bus
+    },
+    onEnd: (end) => ends.push(end),
+  }
+}
+
+/** Resolves when the condition holds; it is looked at again and again, with the event loop free in between. */
+export async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await new Promise((done) => setTimeout(done, 2))
+}
+
+/** The `code` of what a call throws or rejects with; `undefined` when it does neither. */
+export async function codeOf(call: () => unknown): Promise<string | undefined> {
+  try {
+    await call()
+    return undefined
+  } catch (error) {
+    return (error as { code?: string }).code ?? String(error)
+  }
+}

@@ -1,0 +1,186 @@
+/** `some-command | ringbell pub` and `ringbell sub | some-command`: nothing is lost, nothing is changed, and both end. */
+import { randomBytes } from 'node:crypto'
+import test from 'ava'
+import { attached, scene, type Inspected } from '../helpers/cli-process.js'
+
+function numbers(from: number, to: number): string {
+  let text = ''
+  for (let n = from; n <= to; n++) text += `${n}\n`
+  return text
+}
+
+test('every line arrives, in order, empty ones and one without a newline included', async (t) => {
+  const { start, run } = scene(t)
+  const input = `${numbers(1, 50_000)}\n\nümläut\r\nno newline at the end`
+  const sub = start(['sub', 'lines', '--until-closed'])
+  const pub = await run(['pub', 'lines', '--wait-subscriber'], input)
+  t.deepEqual([pub.code, pub.stderr, pub.stdout.toString()], [0, '', ''])
+  const { code, stdout, stderr } = await sub.end
+  t.deepEqual([code, stderr], [0, ''])
+  t.true(stdout.equals(Buffer.from(`${input}\n`)))
+})
+
+test('binary frames keep any bytes and lengths', async (t) => {
+  const { start, run } = scene(t)
+  const frames = Array.from({ length: 500 }, (_, n) => randomBytes(n % 7 === 0 ? 0 : (n * 131) % 20_000))
+  const input = Buffer.concat(frames.flatMap((frame) => [Buffer.from(new Uint32Array([frame.length]).buffer), frame]))
+  const sub = start(['sub', 'frames', '--binary', '--until-closed'])
+  const pub = await run(['pub', 'frames', '--binary', '--wait-subscriber'], input)
+  t.is(pub.code, 0, pub.stderr)
+  t.true((await sub.end).stdout.equals(input))
+})
+
+test('a reader that stands still stops the publisher, and loses nothing', async (t) => {
+  const stage = scene(t)
+  const input = numbers(1, 300_000)
+  const sub = stage.start(['sub', 'slow', '--until-closed'], { paused: true })
+  const pub = stage.start(['pub', 'slow', '--capacity', '64K'])
+  await attached(stage, 'slow')
+  pub.feed(input)
+  await stage.until<Inspected[]>(['inspect', 'slow'], ([topic]) => (topic?.source?.publisher.full ?? 0) > 0)
+  const [before] = await stage.until<Inspected[]>(['inspect', 'slow'], () => true)
+  t.true(pub.running)
+  t.true((before?.source?.publisher.messages ?? 0) < 300_000)
+  sub.read()
+  const { code, stdout, stderr } = await sub.end
+  t.deepEqual([code, stderr], [0, ''])
+  t.true(stdout.equals(Buffer.from(input)))
+  t.is((await pub.end).code, 0)
+})
+
+test('several subscribers each get everything, and pub ends only when all have read it', async (t) => {
+  const stage = scene(t)
+  const input = numbers(1, 100_000)
+  const subs = Array.from({ length: 3 }, () => stage.start(['sub', 'many', '--until-closed']))
+  const pub = stage.start(['pub', 'many', '--capacity', '64K'])
+  await attached(stage, 'many', 3)
+  pub.feed(input)
+  t.is((await pub.end).code, 0)
+  for (const sub of subs) t.true((await sub.end).stdout.equals(Buffer.from(input)))
+})
+
+test('pub waits at the end for a subscriber that lags; --no-drain does not', async (t) => {
+  const stage = scene(t)
+  for (const options of [[], ['--no-drain']]) {
+    const topic = `drain${options.length}`
+    const sub = stage.start(['sub', topic, '--until-closed'], { paused: true })
+    // More than a pipe takes, less than the ring.
+    const input = `${'x'.repeat(999)}\n`.repeat(900)
+    const pub = stage.start(['pub', topic, ...options])
+    await attached(stage, topic)
+    pub.feed(input)
+    if (options.length === 0) {
+      await stage.until<Inspected[]>(['inspect', topic], ([one]) => (one?.source?.publisher.messages ?? 0) === 900)
+      t.true(pub.running)
+    } else {
+      t.is((await pub.end).code, 0)
+      t.true(sub.running)
+    }
+    sub.read()
+    t.is((await pub.end).code, 0)
+    t.true((await sub.end).stdout.equals(Buffer.from(input)))
+  }
+})
+
+test('earliest gives what the ring still holds', async (t) => {
+  const stage = scene(t)
+  const pub = stage.start(['pub', 'past'])
+  pub.process.stdin.write(numbers(1, 10))
+  await stage.until<Inspected[]>(['inspect', 'past'], ([topic]) => topic?.source?.publisher.messages === 10)
+  const { code, stdout } = await stage.run(['sub', 'past', '--from', 'earliest', '--count', '10'])
+  t.is(code, 0)
+  t.is(stdout.toString(), numbers(1, 10))
+})
+
+test('drop-newest drops and says how many; drop-oldest tells the subscriber what it missed', async (t) => {
+  const stage = scene(t)
+  const input = numbers(1, 200_000)
+  for (const overflow of ['drop-newest', 'drop-oldest']) {
+    const sub = stage.start(['sub', overflow, '--until-closed', '--json'], { paused: true })
+    const pub = stage.start([
+      'pub',
+      overflow,
+      '--overflow',
+      overflow,
+      '--capacity',
+      '4K',
+      '--wait-subscriber',
+      '--no-drain',
+      '--json',
+    ])
+    const { stdout } = await pub.feed(input).end
+    const summary = JSON.parse(stdout.toString()) as { messages: number; dropped: number }
+    sub.read()
+    const end = await sub.end
+    const received = end.stdout.toString().split('\n').length - 1
+    const missed = end.stderr
+      .split('\n')
+      .filter((line) => line.includes('"missed"'))
+      .reduce((sum, line) => sum + (JSON.parse(line) as { messages: number }).messages, 0)
+    t.is(summary.messages + summary.dropped, 200_000, overflow)
+    t.is(received + missed, summary.messages, overflow)
+    t.true(
+      overflow === 'drop-newest' ? summary.dropped > 0 && missed === 0 : summary.dropped === 0 && missed > 0,
+      overflow,
+    )
+  }
+})
+
+test('a rate is an upper limit', async (t) => {
+  const { run } = scene(t)
+  const { code, stdout } = await run(['pub', 'slowly', '--rate', '200', '--json'], numbers(1, 100))
+  t.is(code, 0)
+  const { messages, seconds } = JSON.parse(stdout.toString()) as { messages: number; seconds: number }
+  t.is(messages, 100)
+  t.true(seconds > 0.45, `${seconds} s`)
+})
+
+test('a line that no ring of this size takes is refused by number, after those before it were sent', async (t) => {
+  const { start, run } = scene(t)
+  const sub = start(['sub', 'long', '--until-closed'])
+  const { code, stderr } = await run(
+    ['pub', 'long', '--capacity', '4K', '--wait-subscriber'],
+    `one\ntwo\n${'x'.repeat(5000)}\nfour\n`,
+  )
+  t.is(code, 1)
+  t.regex(stderr, /^ringbell: Line 3 .*--capacity \(ERR_RINGBELL_MESSAGE_TOO_LARGE\)\n$/)
+  t.is((await sub.end).stdout.toString(), 'one\ntwo\n')
+})
+
+test('an input that ends in the middle of a frame is an error', async (t) => {
+  const { run } = scene(t)
+  const { code, stderr } = await run(['pub', 'cut', '--binary'], Buffer.from([9, 0, 0, 0, 1, 2]))
+  t.is(code, 1)
+  t.regex(stderr, /middle of frame 1 \(ERR_TRUNCATED_INPUT\)/)
+})
+
+test('a publisher that dies: what it had sent arrives, then it is told and the exit code is 1', async (t) => {
+  const stage = scene(t)
+  const sub = stage.start(['sub', 'dies', '--until-closed'])
+  const pub = stage.start(['pub', 'dies'])
+  await attached(stage, 'dies')
+  pub.process.stdin.write(numbers(1, 1000))
+  await sub.shows('1000\n')
+  pub.process.kill('SIGKILL')
+  const { code, stdout, stderr } = await sub.end
+  t.is(code, 1)
+  t.is(stdout.toString(), numbers(1, 1000))
+  t.regex(stderr, /^ringbell: dies@[0-9a-f]{8}: its process \d+ died\n$/)
+})
+
+test('publishers that come and go are followed, also by a pattern', async (t) => {
+  const stage = scene(t)
+  const sub = stage.start(['sub', 'sensors.*', '--json', '--count', '3'])
+  for (const name of ['sensors.cpu', 'others.disk', 'sensors.fan', 'sensors.cpu']) {
+    if (name.startsWith('others')) t.is((await stage.run(['pub', name], 'x\n')).code, 0)
+    else t.is((await stage.run(['pub', name, '--wait-subscriber'], `${name}\n`)).code, 0)
+  }
+  const { code, stdout } = await sub.end
+  t.is(code, 0)
+  const topics = stdout
+    .toString()
+    .trim()
+    .split('\n')
+    .map((line) => (JSON.parse(line) as { topic: string }).topic)
+  t.deepEqual(topics, ['sensors.cpu', 'sensors.fan', 'sensors.cpu'])
+})

@@ -1,0 +1,223 @@
+/** What the CLI reports, for people and with --json: lists, records with counters, events, rates, findings, measurements. */
+import { readdirSync } from 'node:fs'
+import test from 'ava'
+import { attached, scene, values, type Inspected } from '../helpers/cli-process.js'
+
+interface Printed {
+  topic: string
+  publisher: string
+  sequence: number
+  time: number
+  text?: string
+  base64?: string
+  value?: unknown
+}
+
+test('sub --json has sequence, time, publisher, and a form for every payload', async (t) => {
+  const { start, run } = scene(t)
+  const sub = start(['sub', 'mixed', '--json', '-n', '3'])
+  const frames = [Buffer.from('plain "text"'), Buffer.from([0xff, 0x00]), Buffer.from('ü')]
+  const input = Buffer.concat(frames.flatMap((frame) => [Buffer.from(new Uint32Array([frame.length]).buffer), frame]))
+  const begin = Number(process.hrtime.bigint())
+  const pub = await run(['pub', 'mixed', '--binary', '-w', '--json'], input)
+  const summary = JSON.parse(pub.stdout.toString()) as { publisher: string; messages: number; bytes: number }
+  t.deepEqual([summary.messages, summary.bytes], [3, 16])
+  const printed = values<Printed>((await sub.end).stdout)
+  t.deepEqual(
+    printed.map(({ sequence }) => sequence),
+    [0, 1, 2],
+  )
+  t.deepEqual(
+    printed.map(({ text, base64 }) => text ?? base64),
+    ['plain "text"', '/wA=', 'ü'],
+  )
+  for (const { topic, publisher, time } of printed) {
+    t.deepEqual([topic, publisher], ['mixed', summary.publisher])
+    t.true(time >= begin && time <= Number(process.hrtime.bigint()))
+  }
+})
+
+test('what a publisher announces as JSON comes as values', async (t) => {
+  const { start, run } = scene(t)
+  const sub = start(['sub', 'readings', '--json', '-n', '2'])
+  t.is((await run(['pub', 'readings', '--codec', 'json', '-w'], '{"celsius":61.5}\nno json\n')).code, 0)
+  const [first, second] = values<Printed>((await sub.end).stdout)
+  t.deepEqual(first?.value, { celsius: 61.5 })
+  t.is(second?.text, 'no json')
+})
+
+test('ls lists all, a group, a pattern', async (t) => {
+  const stage = scene(t)
+  for (const name of ['audio', 'audio.mic', 'audio2', 'video']) stage.start(['pub', name, '--capacity', '8K'])
+  type Listed = { name: string; kind: string; id: string; topic: { capacity: number } }[]
+  const names = async (args: string[]): Promise<string[]> => {
+    const { stdout } = await stage.run(['ls', ...args, '--json'])
+    return (JSON.parse(stdout.toString()) as Listed).map(({ name }) => name)
+  }
+  const all = await stage.until<Listed>(['ls'], (found) => found.length === 4)
+  t.deepEqual(
+    all.map(({ name }) => name),
+    ['audio', 'audio.mic', 'audio2', 'video'],
+  )
+  t.true(all.every(({ kind, id, topic }) => kind === 'topic' && /^[0-9a-f]{32}$/.test(id) && topic.capacity === 8192))
+  t.deepEqual(await names(['audio']), ['audio', 'audio.mic'])
+  t.deepEqual(await names(['audio*']), ['audio', 'audio.mic', 'audio2'])
+  t.deepEqual(await names(['*.mic']), ['audio.mic'])
+  const table = (await stage.run(['ls'])).stdout.toString().split('\n')
+  t.regex(table[0] ?? '', /^SERVICE +KIND +PID +TOPIC +CODEC +ID$/)
+  t.regex(table[1] ?? '', /^audio +topic +\d+ +8 KiB block +bytes +[0-9a-f]{32}$/)
+})
+
+test('inspect shows record, counters, subscribers and the rung', async (t) => {
+  const stage = scene(t)
+  const pub = stage.start(['pub', 'looked-at', '--capacity', '64K'])
+  const sub = stage.start(['sub', 'looked-at'])
+  await attached(stage, 'looked-at')
+  pub.process.stdin.write('one\ntwo\n')
+  await sub.shows('two\n')
+  const [instance] = await attached(stage, 'looked-at')
+  t.is(instance?.pid, pub.process.pid)
+  const { source } = instance as Required<Inspected>
+  t.is(source.publisher.messages, 2)
+  t.true(['direct', 'handshake'].includes(source.rung))
+  const other = source.subscribers.find(({ slot }) => slot !== source.slot)
+  t.deepEqual([other?.pid, other?.state, other?.backlog], [sub.process.pid, 'active', 0])
+  const text = (await stage.run(['inspect', 'looked-at'])).stdout.toString()
+  for (const part of [
+    /^looked-at@[0-9a-f]{32}\n/,
+    /ring +64 KiB, block/,
+    /sent +2 messages/,
+    /acquired by +(direct|handshake)/,
+    new RegExp(`\\b${sub.process.pid}  active`),
+  ]) {
+    t.regex(text, part)
+  }
+  const record = (await stage.run(['inspect', 'looked-at', '--no-attach', '--json'])).stdout.toString()
+  t.false(record.includes('"source"'))
+  t.true(record.includes('"nonce"'))
+})
+
+test('watch tells who is there, who comes and who goes, also who dies', async (t) => {
+  const stage = scene(t)
+  const first = stage.start(['pub', 'first'])
+  await stage.until<unknown[]>(['ls'], (found) => found.length === 1)
+  const watch = stage.start(['watch', '--json', '-n', '4'])
+  await watch.shows('"added"')
+  const second = stage.start(['pub', 'second'])
+  await watch.shows('"second"')
+  first.feed('')
+  await watch.shows('"removed"')
+  second.process.kill('SIGKILL')
+  const { code, stdout } = await watch.end
+  t.is(code, 0)
+  const events = values<{ type: string; at: string; service: { name: string } }>(stdout)
+  t.deepEqual(
+    events.map(({ type, service }) => `${type} ${service.name}`),
+    ['added first', 'added second', 'removed first', 'removed second'],
+  )
+  t.true(events.every(({ at }) => !Number.isNaN(Date.parse(at))))
+})
+
+test('hz reports rates and latencies', async (t) => {
+  const stage = scene(t)
+  const pub = stage.start(['pub', 'measured', '--rate', '1000', '--wait-subscriber'])
+  pub.process.stdin.write('0123456789\n'.repeat(100_000))
+  const { code, stdout } = await stage.run(['hz', 'measured', '-i', '200ms', '-n', '3', '--json'])
+  t.is(code, 0)
+  const reports = values<{
+    topic: string
+    messages: number
+    messagesPerSecond: number
+    bytesPerSecond: number
+    latencyP50: number
+    latencyP99: number
+  }>(stdout)
+  t.is(reports.length, 3)
+  const last = reports.at(-1)!
+  t.is(last.topic, 'measured')
+  t.true(last.messages > 0 && last.messagesPerSecond > 0)
+  t.true(Math.abs(last.bytesPerSecond / last.messagesPerSecond - 10) < 0.01)
+  t.true(last.latencyP50 > 0 && last.latencyP50 <= last.latencyP99)
+  t.regex(
+    (await stage.run(['hz', 'measured', '-i', '200ms', '-n', '1'])).stdout.toString(),
+    /^measured  \S.*\/s  .*\/s  p50 .* p99 /,
+  )
+})
+
+test('gc removes what a killed publisher left, and nothing of the living', async (t) => {
+  const stage = scene(t)
+  const [alive, dead] = [stage.start(['pub', 'alive']), stage.start(['pub', 'dead'])]
+  await stage.until<unknown[]>(['ls'], (found) => found.length === 2)
+  dead.process.kill('SIGKILL')
+  await dead.end
+  const { stdout } = await stage.run(['gc', '--json'])
+  const report = JSON.parse(stdout.toString()) as { records: number; sockets: number; alive: number }
+  // Another publisher on the bus may have been quicker: everybody is the janitor.
+  t.true(report.records <= 1)
+  t.is(report.alive, 1)
+  t.is(readdirSync(stage.bus).filter((name) => name.startsWith('dead@')).length, 0)
+  t.regex(
+    (await stage.run(['gc'])).stdout.toString(),
+    /^removed 0 records, 0 sockets, 0 unfinished files; 1 instance alive\n$/,
+  )
+  t.true(alive.running)
+})
+
+test('domains are apart', async (t) => {
+  const stage = scene(t)
+  stage.start(['pub', 'here', '--domain', 'one'])
+  await stage.until<unknown[]>(['ls', '--domain', 'one'], (found) => found.length === 1)
+  t.is((await stage.run(['ls', '--json'])).stdout.toString(), '[]\n')
+  t.is((await stage.run(['ls', '--domain', 'two', '--json'])).stdout.toString(), '[]\n')
+})
+
+test('doctor looks at the machine and tries a message across, and leaves nothing', async (t) => {
+  const stage = scene(t)
+  const { code, stdout } = await stage.run(['doctor', '--json'])
+  const { status, checks } = JSON.parse(stdout.toString()) as {
+    status: string
+    checks: { check: string; status: string; advice: string }[]
+  }
+  t.is(code, status === 'fail' ? 1 : 0)
+  const names = checks.map(({ check }) => check)
+  for (const name of [
+    'node',
+    'kernel',
+    'yama',
+    'seccomp',
+    'inotify',
+    'directory',
+    'leftovers',
+    'acquisition',
+    'try-direct',
+    'try-handshake',
+  ])
+    t.true(names.includes(name), name)
+  t.is(checks.find(({ check }) => check === 'try-handshake')?.status, 'ok')
+  t.true(checks.every((check) => check.status === 'ok' || check.advice !== ''))
+  t.deepEqual(readdirSync(stage.bus), [])
+  t.regex((await stage.run(['doctor'])).stdout.toString(), /^[✓!✗] {2}node {2}/)
+})
+
+test('doctor says what is wrong with the bus directory', async (t) => {
+  const { run } = scene(t)
+  const { code, stdout } = await run(['doctor', '--bus', '/proc/nothing/here'])
+  t.is(code, 1)
+  t.regex(stdout.toString(), /✗ {2}bus .*\(ERR_RINGBELL_\w+\)\n +→ choose another directory/)
+})
+
+test('bench measures throughput and round trips', async (t) => {
+  const { run } = scene(t)
+  const { code, stdout } = await run(['bench', '--duration', '100ms', '--json'])
+  t.is(code, 0)
+  const { machine, results } = JSON.parse(stdout.toString()) as {
+    machine: { node: string }
+    results: { kind: string; messages?: number; p50?: number; p99?: number }[]
+  }
+  t.is(machine.node, process.version)
+  t.deepEqual(
+    results.map(({ kind }) => kind),
+    ['throughput', 'throughput', 'round trip', 'round trip'],
+  )
+  for (const { messages, p50, p99 } of results) t.true(messages === undefined ? p50! > 0 && p50! <= p99! : messages > 0)
+})

@@ -1,0 +1,111 @@
+/** The examples run as they stand and print what they say; the demo loses nothing, ends by itself, and leaves nothing behind. */
+import { spawn, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import test, { type ExecutionContext } from 'ava'
+
+const EXAMPLES = fileURLToPath(new URL('../../examples', import.meta.url))
+const PATIENCE_MS = 60_000
+
+interface Ended {
+  code: number | null
+  output: string
+}
+
+/** An example as a process, with temporary folders of its own; whatever happens, it does not outlive its test. */
+class Example {
+  readonly process: ChildProcess
+  readonly end: Promise<Ended>
+  output = ''
+
+  constructor(t: ExecutionContext, name: string, folder: string) {
+    t.timeout(PATIENCE_MS + 10_000)
+    const env = { ...process.env, IPC_BUS_DIR: join(folder, 'bus'), TMPDIR: folder }
+    this.process = spawn(process.execPath, [join(EXAMPLES, name)], { env, stdio: ['ignore', 'pipe', 'pipe'] })
+    const watchdog = setTimeout(() => this.process.kill('SIGKILL'), PATIENCE_MS)
+    for (const stream of [this.process.stdout, this.process.stderr]) {
+      stream?.setEncoding('utf8').on('data', (text: string) => (this.output += text))
+    }
+    this.end = once(this.process, 'close').then(([code]) => {
+      clearTimeout(watchdog)
+      return { code: code as number | null, output: this.output }
+    })
+    t.teardown(async () => {
+      this.process.kill('SIGKILL')
+      await this.end
+    })
+  }
+
+  async shows(pattern: RegExp): Promise<void> {
+    while (!pattern.test(this.output)) {
+      if (this.process.exitCode !== null) throw new Error(`ended too early: ${this.output}`)
+      await Promise.race([once(this.process.stdout!, 'data'), once(this.process, 'exit')])
+    }
+  }
+}
+
+function folderFor(t: ExecutionContext): string {
+  const folder = mkdtempSync(join(tmpdir(), 'ringbell-examples-'))
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }))
+  return folder
+}
+
+test.serial('quickstart: two processes that know only a name', async (t) => {
+  const folder = folderFor(t)
+  const subscriber = new Example(t, 'quickstart/subscriber.mjs', folder)
+  const publisher = new Example(t, 'quickstart/publisher.mjs', folder)
+  await subscriber.shows(/^(tick (\d+) \(message \d+ of [0-9a-f]{8}\)\n){2}/)
+  t.is(publisher.output, '')
+})
+
+const PRINTED: Readonly<Record<string, RegExp>> = {
+  'json.mjs': /^reading 0: cpu has 61.5 °C\nreading 1: disk has 38 °C\n.*: ERR_RINGBELL_REFUSED\n$/,
+  'back-pressure.mjs':
+    /^publisher: {2}sent 1000 messages, waited [1-9]\d* times for room\nsubscriber: received 1000 messages, missed 0\n$/,
+  'lease.mjs': /^200 frames of 1 MiB, \d+\.\d GB\/s, none copied\n$/,
+  'watch-services.mjs':
+    /^example.api is to be found at unix:.*\nadded .*: starting\nupdated .*: ready\nremoved .*: ready\n$/,
+}
+
+for (const [name, printed] of Object.entries(PRINTED)) {
+  test.serial(`${name} prints what it promises`, async (t) => {
+    const { code, output } = await new Example(t, name, folderFor(t)).end
+    t.is(code, 0, output)
+    t.regex(output, printed)
+  })
+}
+
+test.serial('demo: the publisher is killed, its successor taken up, and nothing is lost', async (t) => {
+  const folder = folderFor(t)
+  const { code, output } = await new Example(t, 'demo/main.js', folder).end
+  t.is(code, 0, output)
+  for (const part of [
+    /SIGKILL/,
+    /removed .* [\d.]+ ms after the kill/,
+    /drained .*[1-9][\d,]* readings/,
+    /(attached [^]*){2}/,
+  ])
+    t.regex(output, part)
+  for (const [, committed, received] of output.matchAll(/committed ([\d,]+) readings; received: (.*)/g)) {
+    t.is(received, ['dashboard', 'meter', 'checker'].map((name) => `${name} ${committed}`).join(', '))
+  }
+  t.regex(output, /\n0 lost, 0 out of order or torn, of [1-9][\d,]+ readings delivered\n$/)
+  t.deepEqual(readdirSync(folder), [])
+})
+
+test.serial('demo: Ctrl-C in the middle leaves neither processes nor files', async (t) => {
+  const folder = folderFor(t)
+  const demo = new Example(t, 'demo/main.js', folder)
+  await demo.shows(/attached/)
+  const pids = [...demo.output.matchAll(/publisher (\d+) appeared/g)].map(([, pid]) => Number(pid))
+  t.is(pids.length, 1)
+  demo.process.kill('SIGINT')
+  const { code, output } = await demo.end
+  t.is(code, 130, output)
+  t.false(output.includes('failed'), output)
+  t.deepEqual(readdirSync(folder), [])
+  for (const pid of pids) t.throws(() => process.kill(pid, 0), { code: 'ESRCH' })
+})

@@ -1,0 +1,68 @@
+/** What decides whether something is built again, whether a generated file is current, and what is published. */
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import test from 'ava'
+import { GENERATED, staleFiles } from '../../scripts/native.mjs'
+import { publishedManifest } from '../../scripts/pack.mjs'
+import { isSupportedNode } from '../../scripts/setup.mjs'
+import { hashOf } from '../../scripts/stamp.mjs'
+
+function temporary(use: (folder: string) => void): void {
+  const folder = mkdtempSync(join(tmpdir(), 'ringbell-build-'))
+  try {
+    use(folder)
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+}
+
+test('a stamp changes with contents, names and absence, and with nothing else', (t) => {
+  temporary((folder) => {
+    const absent = hashOf(['a'], folder)
+    mkdirSync(join(folder, 'a'))
+    writeFileSync(join(folder, 'a/one'), '1')
+    const one = hashOf(['a'], folder)
+    t.not(one, absent)
+    t.is(hashOf(['a'], folder), one)
+    writeFileSync(join(folder, 'a/one'), '2')
+    t.not(hashOf(['a'], folder), one)
+    rmSync(join(folder, 'a/one'))
+    writeFileSync(join(folder, 'a/two'), '1')
+    t.not(hashOf(['a'], folder), one)
+  })
+})
+
+test('a generated file that differs or is missing is not current', (t) => {
+  temporary((folder) => {
+    const [fresh, committed] = [join(folder, 'fresh'), join(folder, 'committed')]
+    for (const path of [fresh, committed]) {
+      mkdirSync(path)
+      for (const name of GENERATED) writeFileSync(join(path, name), name)
+    }
+    t.deepEqual(staleFiles(fresh, committed), [])
+    writeFileSync(join(fresh, 'binding.d.cts'), 'export declare function added(): void')
+    t.deepEqual(staleFiles(fresh, committed), ['binding.d.cts'])
+    rmSync(join(committed, 'binding.cjs'))
+    t.deepEqual(staleFiles(fresh, committed), ['binding.cjs', 'binding.d.cts'])
+  })
+})
+
+test('the published manifest names the four binaries at our version, and no tools', (t) => {
+  const own = JSON.parse(readFileSync('package.json', 'utf8')) as Record<string, unknown>
+  const published = publishedManifest(own) as Record<string, unknown>
+  const { version } = own as { version: string }
+  t.deepEqual(published['optionalDependencies'], {
+    'ringbell-linux-x64-gnu': version,
+    'ringbell-linux-x64-musl': version,
+    'ringbell-linux-arm64-gnu': version,
+    'ringbell-linux-arm64-musl': version,
+  })
+  t.deepEqual(Object.keys(published['dependencies'] as object), ['commander'])
+  for (const key of ['devDependencies', 'scripts', 'private', 'os']) t.false(key in published, key)
+})
+
+test('Node versions as in engines', (t) => {
+  t.deepEqual(['20.19.0', '20.20.2', '22.12.0', '24.0.0', '26.1.0'].filter(isSupportedNode).length, 5)
+  t.deepEqual(['18.20.0', '20.18.3', '21.7.3', '22.11.0'].filter(isSupportedNode), [])
+})

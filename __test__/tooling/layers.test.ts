@@ -1,0 +1,105 @@
+/** Every layer rule, broken once in a tree that is otherwise fine: it names the place, and nothing else complains. */
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import test from 'ava'
+import { checkLayers } from '../../scripts/check-layers.mjs'
+
+const FINE: Record<string, string> = {
+  'package.json': '{"version":"1.2.3"}',
+  'Cargo.toml': '[workspace.package]\nversion = "1.2.3"\n',
+  'npm/linux-x64-gnu/package.json': '{"version":"1.2.3"}',
+  'crates/ring/Cargo.toml':
+    '[dependencies]\n\n[target.\'cfg(loom)\'.dependencies]\nloom = "0.7"\n\n[dev-dependencies]\nproptest = "1"\n',
+  'crates/ring/src/sync.rs': 'pub(crate) use core::sync::atomic::AtomicU64;\n',
+  'crates/ring/src/memory.rs': 'unsafe fn read() {}\n',
+  'crates/core/Cargo.toml': '[dependencies]\nringbell-ring.workspace = true\n',
+  'crates/core/src/error.rs': 'pub const CODES: &[&str] = &["ERR_RINGBELL_A", "ERR_RINGBELL_B"];\n',
+  'crates/core/src/sys/memfd.rs': '// crate::bus:: and napi:: in a comment\nunsafe { call() }\n',
+  'crates/core/src/acquire/tests/crowd.rs': 'unsafe { fork() }\n',
+  'crates/core/src/bus/mod.rs': 'const TEXT: &str = "unsafe";\nuse std::sync::atomic::AtomicBool;\n',
+  'crates/node/Cargo.toml': '[dependencies]\nnapi = "3"\n',
+  'crates/node/src/raw.rs': '#![allow(unsafe_code)]\nuse napi::sys;\nunsafe fn raw() {}\n',
+  'src/errors.ts': "export const CORE_CODES = ['ERR_RINGBELL_A', 'ERR_RINGBELL_B']\n",
+  'src/native.ts': "createRequire(import.meta.url)('../native/binding.cjs')\n",
+  'src/bus.ts': "// import '../native/binding.cjs'\nimport './native.ts'\n",
+  'src/cli/main.ts': "import { Bus } from '../bus.ts'\n",
+}
+
+/** What the rules say of the fine tree with some files replaced. */
+function problems(changes: Record<string, string>): Record<string, string[]> {
+  const root = mkdtempSync(join(tmpdir(), 'ringbell-layers-'))
+  try {
+    for (const [path, text] of Object.entries({ ...FINE, ...changes })) {
+      mkdirSync(dirname(join(root, path)), { recursive: true })
+      writeFileSync(join(root, path), text)
+    }
+    return Object.fromEntries(Object.entries(checkLayers(root)).filter(([, found]) => found.length > 0))
+  } finally {
+    rmSync(root, { recursive: true })
+  }
+}
+
+/** The rule that is to complain, the change, and the place that it is to name. */
+const BROKEN: [rule: string, changes: Record<string, string>, place: string][] = [
+  ['ringStandsAlone', { 'crates/ring/Cargo.toml': '[dependencies]\nlibc = "0.2"\n' }, 'libc'],
+  ['ringStandsAlone', { 'crates/ring/Cargo.toml': '[dependencies.libc]\nversion = "0.2"\n' }, 'libc'],
+  ['ringStandsAlone', { 'crates/ring/Cargo.toml': '[dependencies]\nloom = "0.7"\n' }, 'loom'],
+  [
+    'cratesPointDown',
+    { 'crates/core/Cargo.toml': '[dependencies]\nringbell-node.workspace = true\n' },
+    'ringbell-node',
+  ],
+  ['cratesPointDown', { 'crates/core/src/sys/lock.rs': '\nuse crate::bus::Bus;\n' }, 'crates/core/src/sys/lock.rs:2'],
+  ['cratesPointDown', { 'crates/core/src/segment/map.rs': 'use crate::{Error, topic::X};\n' }, 'segment/map.rs:1'],
+  ['cratesPointDown', { 'crates/core/src/bus/scan.rs': 'use crate::topic::X;\n' }, 'bus/scan.rs:1'],
+  ['onlyNodeKnowsNapi', { 'crates/core/Cargo.toml': '[dependencies]\nnapi = "3"\n' }, 'crates/core/Cargo.toml'],
+  ['onlyNodeKnowsNapi', { 'crates/core/src/lib.rs': 'use napi::Env;\n' }, 'crates/core/src/lib.rs:1'],
+  ['unsafeHasItsPlace', { 'crates/core/src/bus/scan.rs': '\n\nunsafe { call() }\n' }, 'bus/scan.rs:3'],
+  ['unsafeHasItsPlace', { 'crates/core/src/topic/a.rs': '#[allow(unsafe_code)]\n' }, 'topic/a.rs:1'],
+  ['unsafeHasItsPlace', { 'crates/node/src/bus.rs': 'unsafe impl Send for X {}\n' }, 'crates/node/src/bus.rs:1'],
+  ['atomicsComeFromTheShim', { 'crates/ring/src/wake.rs': 'use core::sync::atomic::fence;\n' }, 'ring/src/wake.rs:1'],
+  ['atomicsComeFromTheShim', { 'crates/core/src/sys/x.rs': 'AtomicU64::from_ptr(p)\n' }, 'core/src/sys/x.rs:1'],
+  ['onlyNativeLoadsTheBinding', { 'examples/x.js': "import b from '../native/binding.cjs'\n" }, 'examples/x.js:1'],
+  ['onlyNativeLoadsTheBinding', { '__test__/unit/a.test.ts': "await import('../../native/x.node')\n" }, 'a.test.ts:1'],
+  ['importsPointDown', { 'src/bus.ts': "import { run } from './cli/main.ts'\n" }, 'src/bus.ts:1'],
+  ['importsPointDown', { 'src/bus.ts': "export * from '../benches/x.mjs'\n" }, 'src/bus.ts:1'],
+  ['importsPointDown', { 'src/bus.ts': "\nimport { Bus } from 'ringbell'\n" }, 'src/bus.ts:2'],
+  ['bothSidesKnowTheCodes', { 'src/errors.ts': "const CORE_CODES = ['ERR_RINGBELL_A']\n" }, 'ERR_RINGBELL_B'],
+  [
+    'bothSidesKnowTheCodes',
+    { 'crates/core/src/error.rs': 'const CODES: &[&str] = &["ERR_RINGBELL_A"];' },
+    'ERR_RINGBELL_B',
+  ],
+  ['bothSidesKnowTheCodes', { 'src/errors.ts': '\n' }, 'src/errors.ts'],
+  ['filesSayWhatTheyAre', { 'src/utils.ts': '\n' }, 'src/utils.ts'],
+  ['filesSayWhatTheyAre', { 'crates/core/src/common/a.rs': '\n' }, 'crates/core/src/common/a.rs'],
+  ['filesAreSpelledAlike', { 'src/batchWriter.ts': '\n' }, 'src/batchWriter.ts'],
+  ['filesAreSpelledAlike', { 'crates/core/src/batch-writer.rs': '\n' }, 'crates/core/src/batch-writer.rs'],
+  ['oneVersion', { 'npm/linux-x64-gnu/package.json': '{"version":"1.2.2"}' }, 'npm/linux-x64-gnu/package.json'],
+  ['oneVersion', { 'Cargo.toml': '[workspace.package]\nversion = "1.2.4"\n' }, 'Cargo.toml'],
+]
+
+test('a tree that keeps the rules is not complained of', (t) => {
+  t.deepEqual(problems({}), {})
+})
+
+for (const [index, [rule, changes, place]] of BROKEN.entries()) {
+  test(`${rule} is broken, ${index + 1}: ${place}`, (t) => {
+    const found = problems(changes)
+    t.deepEqual(Object.keys(found), [rule])
+    t.true(
+      found[rule]?.some((problem) => problem.includes(place)),
+      JSON.stringify(found),
+    )
+  })
+}
+
+test('every rule is broken by some test', (t) => {
+  const rules = new Set(BROKEN.map(([rule]) => rule))
+  t.deepEqual(Object.keys(problems({})), [])
+  t.deepEqual(
+    Object.keys(checkLayers('/nowhere')).filter((rule) => !rules.has(rule)),
+    [],
+  )
+})

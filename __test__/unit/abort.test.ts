@@ -1,0 +1,25 @@
+import test from 'ava'
+import { getEventListeners } from 'node:events'
+import type { AbortError } from 'ringbell'
+import { onAbort, throwIfAborted } from '../../src/abort.js'
+
+test("an aborted wait looks like Node's own", (t) => {
+  const reason = new Error('enough')
+  const error = t.throws(() => throwIfAborted(AbortSignal.abort(reason)), { name: 'AbortError', code: 'ABORT_ERR' })
+  t.is(error?.cause, reason)
+  t.notThrows(() => throwIfAborted(undefined))
+})
+
+test('a signal is told once, and its listener goes', (t) => {
+  const controller = new AbortController()
+  const errors: unknown[] = []
+  const forget = onAbort(controller.signal, (error) => errors.push(error))
+  t.is(getEventListeners(controller.signal, 'abort').length, 1)
+  forget()
+  t.is(getEventListeners(controller.signal, 'abort').length, 0)
+  onAbort(controller.signal, (error) => errors.push(error))
+  controller.abort()
+  t.is(errors.length, 1)
+  t.is((errors[0] as AbortError).code, 'ABORT_ERR')
+  t.notThrows(onAbort(undefined, () => t.fail()))
+})

@@ -1,0 +1,42 @@
+import test from 'ava'
+import { errorCodes, RingbellError } from 'ringbell'
+import { fromNative, translated } from '../../src/errors.js'
+
+test('every code is ours and stands once', (t) => {
+  t.true(errorCodes.every((code) => /^ERR_RINGBELL_[A-Z_]+$/.test(code)))
+  t.is(new Set(errorCodes).size, errorCodes.length)
+})
+
+test("an error of the binding keeps code, system call and the errno's name", (t) => {
+  const native = Object.assign(new Error('no'), {
+    code: 'ERR_RINGBELL_RESOURCE',
+    syscall: 'memfd_create',
+    errno: 'EMFILE',
+  })
+  const error = fromNative(native)
+  t.true(error instanceof Error)
+  const { name, code, syscall, errno, message } = error as RingbellError
+  t.deepEqual(
+    { name, code, syscall, errno, message },
+    { name: 'RingbellError', code: 'ERR_RINGBELL_RESOURCE', syscall: 'memfd_create', errno: 'EMFILE', message: 'no' },
+  )
+})
+
+test("what is not the binding's is thrown as it came", (t) => {
+  const foreign = new TypeError('x is not a function')
+  t.is(
+    t.throws(() =>
+      translated(() => {
+        throw foreign
+      }),
+    ),
+    foreign,
+  )
+  t.is(fromNative('text'), 'text')
+})
+
+test('details that are absent are absent', (t) => {
+  const error = new RingbellError('ERR_RINGBELL_CLOSED', 'closed')
+  t.false('syscall' in error || 'errno' in error || Object.hasOwn(error, 'cause'))
+  t.is(new RingbellError('ERR_RINGBELL_CODEC', 'x', { cause: 1 }).cause, 1)
+})

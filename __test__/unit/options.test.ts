@@ -1,0 +1,65 @@
+import test from 'ava'
+import { announceJson, busJson, checkLifetime, publisherJson, subscriberJson } from '../../src/options.js'
+import { checkName } from '../../src/names.js'
+
+const INVALID = 'ERR_RINGBELL_INVALID_OPTION'
+
+const wrong: [name: string, value: unknown, rule: RegExp][] = [
+  ['capacity', 5000, /capacity \(5000\) must be a power of two from 4096/],
+  ['capacity', 2048, /power of two/],
+  ['capacity', 2 ** 31, /1073741824/],
+  ['capacity', '1MiB', /'1MiB'/],
+  ['overflow', 'drop', /'block', 'drop-oldest', 'drop-newest'/],
+  ['maxSubscribers', 0, /from 1 to 1024/],
+  ['maxSubscribers', 1.5, /whole number/],
+  ['evictAfter', 0, /milliseconds/],
+  ['evictAfter', Number.NaN, /NaN/],
+  ['metadata', [], /object/],
+  ['endpoints', { http: 80 }, /strings/],
+  ['offers', ['direct', 'smoke'], /list/],
+  ['allowDirect', 'yes', /true or false/],
+  ['wait', 'snooze', /'sleep', 'spin', 'adaptive'/],
+  ['wait', { mode: 'adaptive', budget: -1 }, /budget/],
+  ['overfow', 'block', /overfow.*is not an option here.*overflow/],
+]
+
+for (const [name, value, rule] of wrong) {
+  test(`a publisher's ${name} is not ${JSON.stringify(value)}`, (t) => {
+    t.throws(() => publisherJson({ [name]: value }, 'bytes'), { code: INVALID, message: rule })
+  })
+}
+
+test('options that are undefined are not given', (t) => {
+  t.deepEqual(JSON.parse(publisherJson({ capacity: undefined, overflow: 'block' }, 'json')), {
+    overflow: 'block',
+    codec: 'json',
+  })
+})
+
+test('what the binding does not know stays here', (t) => {
+  const json = publisherJson({ wait: 'spin', codec: 'json', evictAfter: 1.5, capacity: 4096 }, 'json')
+  t.deepEqual(JSON.parse(json), { capacity: 4096, codec: 'json', evictAfterMs: 2 })
+  t.deepEqual(JSON.parse(subscriberJson({ from: 'earliest', acquire: 'auto', wait: 'sleep' }, undefined)), {
+    from: 'earliest',
+  })
+  t.deepEqual(JSON.parse(busJson({ watch: 'poll', pollInterval: 100, acquire: 'direct' })), {
+    inotify: false,
+    pollIntervalMs: 100,
+    acquire: 'direct',
+  })
+  t.deepEqual(JSON.parse(announceJson('api', { kind: 'http' })), { service: 'api', kind: 'http' })
+})
+
+test('options must be an object', (t) => {
+  t.throws(() => busJson('x' as never), { code: INVALID })
+  t.throws(() => busJson(null as never), { code: INVALID })
+  t.throws(() => checkLifetime({ lifetime: 'forever' as never }), { code: INVALID, message: /lifetime/ })
+})
+
+test('names', (t) => {
+  for (const name of ['a', '0', 'sensors.cpu-0_x', 'a'.repeat(64)]) t.notThrows(() => checkName(name, 'service name'))
+  for (const name of ['', '.a', '-a', 'a b', 'a/b', 'ä', 'a'.repeat(65), 'a\n', undefined, 5, '*']) {
+    t.throws(() => checkName(name, 'service name'), { code: 'ERR_RINGBELL_INVALID_NAME' }, String(name))
+  }
+  t.throws(() => checkName('../etc', 'service name'), { message: /'\.\.\/etc'.*1 to 64/ })
+})

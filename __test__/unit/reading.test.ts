@@ -1,0 +1,300 @@
+import test from 'ava'
+import { setImmediate as turn } from 'node:timers/promises'
+import { json } from '../../src/codec/index.js'
+import { BorrowedInflow } from '../../src/inflow/borrowed.js'
+import { LeaseInflow } from '../../src/inflow/lease.js'
+import { OwnedInflow } from '../../src/inflow/owned.js'
+import { Iteration } from '../../src/iteration.js'
+import { Listener } from '../../src/listening.js'
+import type { NativeSubscriber, NativeSubscriberHot } from '../../src/native.js'
+import { BATCH_BEFORE, DRAIN_NEEDS_SLAB } from '../../src/native.js'
+import { once } from '../../src/once.js'
+import type { Poller } from '../../src/poller.js'
+import { Reception } from '../../src/reception.js'
+import { serviceOf } from '../../src/service.js'
+import { Sources } from '../../src/sources.js'
+import { WaitPolicy } from '../../src/waiting.js'
+
+const BATCH_FRAME = 24
+
+/** A subscriber without shared memory: what is sent here is drained there, by the rules of docs/protocol.md. */
+function scene() {
+  const pending: { text: string; sequence: number }[] = []
+  const table = new Uint32Array(4 * 8)
+  const scratch = new Float64Array(4)
+  const ring = new ArrayBuffer(4096)
+  const state = { sent: 0, released: 0, drains: 0, held: 0 }
+
+  /** Writes what is pending as one batch, and says how many messages fitted. */
+  function write(memory: Uint8Array, fill: number): number {
+    if (pending.length === 0) return 0
+    const view = new DataView(memory.buffer, memory.byteOffset, memory.byteLength)
+    const [first] = pending
+    const needed = BATCH_FRAME + 8 + (first?.text.length ?? 0)
+    if (memory.byteLength - fill < needed) {
+      scratch[0] = needed
+      return DRAIN_NEEDS_SLAB
+    }
+    view.setBigUint64(fill + 8, BigInt(first?.sequence ?? 0), true)
+    view.setBigUint64(fill + 16, 123_456_789_012_345_678n, true)
+    let at = fill + BATCH_FRAME
+    let count = 0
+    while (count < 8 && pending[0] !== undefined && at + 8 + pending[0].text.length <= memory.byteLength) {
+      const { text } = pending.shift() ?? { text: '' }
+      memory.set(Buffer.from(text), at + 8)
+      table.set([at + 8, text.length, fill, count], 4 * count)
+      at += (8 + text.length + 7) & ~7
+      count++
+    }
+    scratch.set([3, at - fill, 0, 0])
+    return count
+  }
+
+  const hot: NativeSubscriberHot = {
+    drain: (slab, fill) => {
+      state.drains++
+      return write(slab, fill)
+    },
+    spin: () => pending.length > 0,
+    arm: () => pending.length === 0,
+    lease: () => write(new Uint8Array(ring), 0),
+    release: () => void state.released++,
+  }
+  const native = { table, scratch, sourceMemory: () => ring } as unknown as NativeSubscriber
+  const sources = new Sources()
+  const service = serviceOf({ service: 'ticks', id: 'abc', kind: 'topic', pid: 1, uid: 0, protocol: 1 })
+  sources.add(3, { service, rung: 'direct', stepDowns: [] })
+  const board = { keeping: false, take: (): void => undefined }
+  const poller = { hold: () => state.held++, drop: () => state.held-- } as unknown as Poller
+  const reception = new Reception(hot, new WaitPolicy('sleep'), poller)
+  const send = (...texts: string[]): void => {
+    for (const text of texts) pending.push({ text, sequence: state.sent++ })
+    reception.wake()
+  }
+  return {
+    state,
+    send,
+    reception,
+    table,
+    scratch,
+    owned: new OwnedInflow<unknown>(native, hot, sources, board, json),
+    borrowed: new BorrowedInflow<unknown>(native, hot, sources, board, json),
+    lease: new LeaseInflow<unknown>(native, hot, sources, board, json),
+  }
+}
+
+test('a message knows its bytes, value, sequence, time and publisher', (t) => {
+  const { owned, send } = scene()
+  send('1', '{"a":2}')
+  t.true(owned.refill())
+  t.is(owned.take().value, 1)
+  const message = owned.take()
+  t.deepEqual(message.value, { a: 2 })
+  t.is(message.value, message.value)
+  t.is(message.data, message.data)
+  t.is(message.byteLength, 7)
+  t.is(message.sequence, 1)
+  t.is(message.time, 123_456_789_012_345_678n)
+  t.is(message.publisher, 'abc')
+  t.is(message.service, 'ticks')
+  t.false(owned.refill())
+})
+
+test('a message whose batch frame came earlier takes sequence and time from the scratch words', (t) => {
+  const { owned, send, table, scratch } = scene()
+  send('1')
+  t.true(owned.refill())
+  table.set([BATCH_BEFORE, 7], 2)
+  t.is(owned.take().sequence, 7)
+  scratch.set([3, 32, 2 ** 40, 5])
+  t.is(scratch[2], 2 ** 40)
+})
+
+test('small messages share a slab, and none is overwritten', (t) => {
+  const { owned, send } = scene()
+  const kept = []
+  for (let i = 0; i < 2000; i++) {
+    send(String(i))
+    t.true(owned.refill())
+    kept.push(owned.take())
+  }
+  t.deepEqual(
+    kept.map(({ value }) => value),
+    kept.map((_, i) => i),
+  )
+  t.true(new Set(kept.map(({ data }) => data.buffer)).size < 10)
+})
+
+test('a message larger than any slab gets one of its size', (t) => {
+  const { borrowed, send } = scene()
+  const long = JSON.stringify('x'.repeat(400_000))
+  send(long)
+  t.true(borrowed.refill())
+  t.is(borrowed.take().byteLength(0), long.length)
+})
+
+test('a borrowed batch is refused after release, and its index is checked', (t) => {
+  const { borrowed, send } = scene()
+  send('1', '2')
+  borrowed.refill()
+  const batch = borrowed.take()
+  t.true(borrowed.lending)
+  t.deepEqual([batch.length, batch.value(1), batch.sequence(1), batch.offset(0)], [2, 2, 1, 32])
+  t.deepEqual(
+    [...batch].map(({ value }) => value),
+    [1, 2],
+  )
+  for (const i of [2, -1, 0.5 + 2, Number.NaN]) t.throws(() => batch.data(i), { instanceOf: RangeError })
+  batch.release()
+  batch.release()
+  t.false(borrowed.lending)
+  for (const use of [() => batch.data(0), () => batch.bytes, () => batch.sequence(0), () => [...batch]]) {
+    t.throws(use, { code: 'ERR_RINGBELL_RELEASED' })
+  }
+})
+
+test('a lease is released once, at the latest by the next refill', (t) => {
+  const { lease, send, state } = scene()
+  send('1')
+  lease.refill()
+  const batch = lease.take()
+  t.is(batch.value(0), 1)
+  t.false(lease.refill())
+  t.is(state.released, 1)
+  batch.release()
+  t.is(state.released, 1)
+})
+
+test('an owned batch stays when the table is written again', (t) => {
+  const { owned, send } = scene()
+  send('1', '2', '3')
+  owned.refill()
+  owned.take()
+  const batch = owned.takeBatch()
+  send('10', '11')
+  owned.refill()
+  t.deepEqual([batch.value(0), batch.value(1), batch.length], [2, 3, 2])
+  batch.release()
+  t.is(batch.value(0), 2)
+})
+
+test('for await: break leaves the rest for the next reader', async (t) => {
+  const { owned, reception, send } = scene()
+  send('1', '2', '3')
+  for await (const message of new Iteration(owned, reception, undefined)) {
+    t.is(message.value, 1)
+    break
+  }
+  const rest = new Iteration(owned, reception, undefined)
+  t.is((await rest.next()).value?.value, 2)
+  t.throws(() => new Iteration(owned, reception, undefined), { code: 'ERR_RINGBELL_BUSY' })
+  await rest.return()
+  await t.notThrowsAsync(new Iteration(owned, reception, undefined).return())
+})
+
+test('leaving an iteration of leases gives the last one back', async (t) => {
+  const { lease, reception, send, state } = scene()
+  send('1')
+  for await (const batch of new Iteration(lease, reception, undefined)) {
+    t.is(batch.value(0), 1)
+    break
+  }
+  t.is(state.released, 1)
+  t.false(lease.lending)
+})
+
+test('overlapping calls of next are answered in order', async (t) => {
+  const { owned, reception, send } = scene()
+  const iteration = new Iteration(owned, reception, undefined)
+  const all = Promise.all([iteration.next(), iteration.next(), iteration.next()])
+  send('1')
+  send('2', '3')
+  t.deepEqual(
+    (await all).map(({ value }) => value?.value),
+    [1, 2, 3],
+  )
+})
+
+test('a signal rejects the wait, ends the iteration, and lets go of the subscriber', async (t) => {
+  const { owned, reception, state } = scene()
+  const controller = new AbortController()
+  const iteration = new Iteration(owned, reception, controller.signal)
+  const next = iteration.next()
+  t.is(state.held, 1)
+  controller.abort('enough')
+  await t.throwsAsync(next, { name: 'AbortError', code: 'ABORT_ERR' })
+  t.true((await iteration.next()).done)
+  t.is(state.held, 0)
+  t.notThrows(() => reception.assertFree())
+  t.throws(() => new Iteration(owned, reception, controller.signal), { name: 'AbortError' })
+})
+
+test('closing ends iterations and listeners, and rejects a receive', async (t) => {
+  const first = scene()
+  const iteration = new Iteration(first.owned, first.reception, undefined)
+  const next = iteration.next()
+  first.reception.close()
+  t.true((await next).done)
+  t.true((await iteration.next()).done)
+  t.throws(() => new Iteration(first.owned, first.reception, undefined), { code: 'ERR_RINGBELL_CLOSED' })
+
+  const second = scene()
+  const received = once(second.owned, second.reception, undefined)
+  t.throws(() => second.reception.assertFree(), { code: 'ERR_RINGBELL_BUSY' })
+  second.reception.close()
+  await t.throwsAsync(received, { code: 'ERR_RINGBELL_CLOSED' })
+  t.is(second.state.held, 0)
+
+  const third = scene()
+  const listener = new Listener(third.owned, third.reception, () => undefined, undefined)
+  third.reception.close()
+  await t.notThrowsAsync(listener.finished)
+})
+
+test('a stream that never runs dry lets timers run', async (t) => {
+  const { owned, reception, send } = scene()
+  let ticks = 0
+  const timer = setInterval(() => ticks++, 1)
+  send('0')
+  for await (const message of new Iteration(owned, reception, undefined)) {
+    send('0')
+    if (ticks >= 5 || message.sequence > 5_000_000) break
+  }
+  clearInterval(timer)
+  t.is(ticks, 5)
+})
+
+test('a listener delivers, stops, and leaves the rest', async (t) => {
+  const { owned, reception, send } = scene()
+  const values: unknown[] = []
+  const listener = new Listener(
+    owned,
+    reception,
+    ({ value }) => {
+      values.push(value)
+      if (value === 2) listener.stop()
+    },
+    undefined,
+  )
+  await turn()
+  await turn()
+  send('1', '2', '3')
+  await listener.finished
+  t.deepEqual(values, [1, 2])
+  t.is(owned.take().value, 3)
+})
+
+test("a listener's exception ends it and rejects `finished`", async (t) => {
+  const { owned, reception, send } = scene()
+  const listener = new Listener(
+    owned,
+    reception,
+    () => {
+      throw new Error('mine')
+    },
+    undefined,
+  )
+  send('1')
+  await t.throwsAsync(listener.finished, { message: 'mine' })
+  t.notThrows(() => reception.hold({ closed: () => undefined }))
+})

@@ -1,0 +1,117 @@
+import test from 'ava'
+import type { Poller } from '../../src/poller.js'
+import { Waiter, type Awaited } from '../../src/waiter.js'
+import { WaitPolicy, type WaitOption } from '../../src/waiting.js'
+
+/** Something to wait for, and everything that is done to it. */
+function scene(option: WaitOption) {
+  const calls: string[] = []
+  const state = { there: false, armed: true, held: 0, error: undefined as unknown, failed: undefined as unknown }
+  const awaited: Awaited = {
+    poll() {
+      calls.push('poll')
+      if (state.error !== undefined) throw state.error
+      return state.there
+    },
+    ready: () => void calls.push('ready'),
+    spin() {
+      calls.push('spin')
+      return state.there
+    },
+    arm() {
+      calls.push('arm')
+      return state.armed
+    },
+    failed: (error) => void (state.failed = error),
+  }
+  const poller = { hold: () => state.held++, drop: () => state.held-- }
+  const waiter = new Waiter(awaited, new WaitPolicy(option), poller as unknown as Poller)
+  return { calls, state, waiter }
+}
+
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
+
+test('sleep arms, keeps the process alive, and delivers when woken', (t) => {
+  const { calls, state, waiter } = scene('sleep')
+  waiter.start()
+  t.deepEqual(calls, ['arm'])
+  t.is(state.held, 1)
+  waiter.wake()
+  t.deepEqual(calls, ['arm', 'poll', 'arm'], 'a spurious wake-up arms again')
+  state.there = true
+  waiter.wake()
+  t.deepEqual(calls.slice(3), ['poll', 'ready'])
+  t.is(state.held, 0)
+  t.false(waiter.waiting)
+})
+
+test('what arrives while arming is not slept over', (t) => {
+  const { calls, state, waiter } = scene('sleep')
+  state.armed = false
+  state.there = true
+  waiter.start()
+  t.deepEqual(calls, ['arm', 'poll', 'ready'])
+})
+
+test('a doorbell that never lets us sleep does not take the event loop', async (t) => {
+  const { calls, state, waiter } = scene('sleep')
+  state.armed = false
+  waiter.start()
+  t.true(calls.length < 20)
+  t.true(waiter.waiting)
+  await turn()
+  state.there = true
+  await turn()
+  t.is(calls.at(-1), 'ready')
+})
+
+test('spin looks in every turn of the event loop and never arms', async (t) => {
+  const { calls, state, waiter } = scene('spin')
+  waiter.start()
+  for (let i = 0; i < 5; i++) await turn()
+  t.false(calls.includes('arm'))
+  t.is(state.held, 0)
+  state.there = true
+  await turn()
+  await turn()
+  t.is(calls.at(-1), 'ready')
+})
+
+test('adaptive looks for a while, then sleeps', async (t) => {
+  const { calls, state, waiter } = scene({ mode: 'adaptive', budget: 100_000 })
+  waiter.start()
+  state.there = true
+  waiter.wake()
+  state.there = false
+  calls.length = 0
+  waiter.start()
+  t.deepEqual(calls, [], 'lively: no system call, not even arming')
+  await turn()
+  await turn()
+  t.true(calls.includes('spin'))
+  while (!calls.includes('arm')) await turn()
+  t.is(state.held, 1)
+  waiter.stop()
+  t.is(state.held, 0)
+})
+
+test('an error ends the wait and is told once', (t) => {
+  const { state, waiter } = scene('sleep')
+  waiter.start()
+  state.error = new Error('gone')
+  waiter.wake()
+  t.is(state.failed, state.error)
+  t.false(waiter.waiting)
+  t.is(state.held, 0)
+})
+
+test('unreferenced, it does not keep the process alive', (t) => {
+  const { state, waiter } = scene('sleep')
+  waiter.referenced = false
+  waiter.start()
+  t.is(state.held, 0)
+  waiter.referenced = true
+  t.is(state.held, 1)
+  waiter.stop()
+  t.is(state.held, 0)
+})

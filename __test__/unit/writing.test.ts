@@ -1,0 +1,180 @@
+import test from 'ava'
+import { BatchWriter, type BatchHost } from '../../src/batch-writer.js'
+import { Loan } from '../../src/loan.js'
+import type { NativePublisher, NativePublisherHot } from '../../src/native.js'
+import type { Poller } from '../../src/poller.js'
+import { Room } from '../../src/room.js'
+import { WaitPolicy } from '../../src/waiting.js'
+import { frameBytes, Window } from '../../src/window.js'
+
+const LIMIT = 1000
+
+/** A publisher without shared memory. */
+function scene() {
+  const memory = new ArrayBuffer(4096)
+  const lengths = new Uint32Array(4)
+  const scratch = new Float64Array(2)
+  const state = {
+    room: 256,
+    free: 0,
+    open: false,
+    committed: [] as number[],
+    abandoned: 0,
+    refused: 0,
+    sweeps: 0,
+    held: 0,
+  }
+  const hot: NativePublisherHot = {
+    send: () => 1,
+    openWindow(bytes) {
+      if (state.open) throw Object.assign(new Error('open'), { code: 'ERR_RINGBELL_WINDOW_OPEN' })
+      if (bytes > state.room) return 0
+      state.open = true
+      scratch.set([64, 0])
+      return Math.min(state.room, 128)
+    },
+    commit(count) {
+      state.open = false
+      state.committed.push(...lengths.subarray(0, count))
+    },
+    abandon() {
+      state.open = false
+      state.abandoned++
+    },
+    hasRoom: (bytes) => bytes <= state.free,
+    armRoom: (bytes) => bytes > state.free,
+    spinRoom: (bytes) => bytes <= state.free,
+    sweep: () => void state.sweeps++,
+  }
+  const native = { scratch, lengths, memory: () => memory } as unknown as NativePublisher
+  const window = new Window(native, hot)
+  const host: BatchHost = {
+    closed: false,
+    maxMessage: LIMIT,
+    writer: undefined,
+    refused: (bytes) => (state.refused = bytes),
+  }
+  const poller = { hold: () => state.held++, drop: () => state.held-- } as unknown as Poller
+  const room = new Room(hot, new WaitPolicy('sleep'), poller)
+  return { state, window, host, room, writer: new BatchWriter(window, host), memory: new Uint8Array(memory) }
+}
+
+test('frames are a header, the payload, and padding to 8', (t) => {
+  t.deepEqual([0, 1, 8, 9, 256].map(frameBytes), [8, 16, 16, 24, 264])
+})
+
+test('payloads lie where the frames will be', (t) => {
+  const { writer, state, memory } = scene()
+  t.true(writer.push(Uint8Array.of(1, 2, 3)))
+  writer.reserve(2)?.fill(9)
+  t.is(writer.reserveAt(1), 64 + 16 + 16 + 8)
+  t.is(writer.pending, 3)
+  t.deepEqual([...memory.subarray(72, 75), ...memory.subarray(88, 90)], [1, 2, 3, 9, 9])
+  writer.commit()
+  t.deepEqual(state.committed, [3, 2, 1])
+  t.false(state.open)
+})
+
+test('a full window, or a full table, is committed by itself', (t) => {
+  const { writer, state } = scene()
+  for (let i = 0; i < 5; i++) t.true(writer.push(new Uint8Array(1)))
+  t.is(state.committed.length, 4, 'the table has four entries')
+  t.true(writer.push(new Uint8Array(112)))
+  t.is(state.committed.length, 5, 'the window had 112 bytes left')
+  writer.abandon()
+  t.is(state.abandoned, 1)
+  t.is(writer.pending, 0)
+})
+
+test('no room is an answer, and what was pushed before is sent', (t) => {
+  const { writer, state } = scene()
+  t.true(writer.push(new Uint8Array(1)))
+  state.room = 64
+  t.false(writer.push(new Uint8Array(120)))
+  t.deepEqual(state.committed, [1])
+  t.is(state.refused, 120)
+  t.is(writer.reserve(120), undefined)
+})
+
+test('lengths that no ring takes throw, also those that overflow 32 bits', (t) => {
+  const { writer } = scene()
+  writer.push(new Uint8Array(1))
+  for (const bad of [LIMIT + 1, 2 ** 31, 2 ** 32 + 1, Infinity, -1, Number.NaN]) {
+    t.throws(() => writer.reserveAt(bad), { code: 'ERR_RINGBELL_MESSAGE_TOO_LARGE' }, String(bad))
+  }
+})
+
+test('an error of the binding comes out as ours', (t) => {
+  const { writer, state } = scene()
+  state.open = true
+  t.throws(() => writer.push(new Uint8Array(1)), { name: 'RingbellError', code: 'ERR_RINGBELL_WINDOW_OPEN' })
+})
+
+test('a loan is committed or abandoned, once', (t) => {
+  const { window, state } = scene()
+  const openLoan = (): Loan => {
+    t.true(window.openFor(10, LIMIT) > 0)
+    return new Loan(window, 10)
+  }
+  const loan = openLoan()
+  t.is(loan.data.byteLength, 10)
+  for (const bad of [11, -1, 1.5]) t.throws(() => loan.commit(bad), { instanceOf: RangeError })
+  loan.commit(4)
+  t.deepEqual(state.committed, [4])
+  t.throws(() => loan.commit(), { code: 'ERR_RINGBELL_RELEASED' })
+  loan.abandon()
+  t.is(state.abandoned, 0)
+  openLoan()[Symbol.dispose]()
+  t.is(state.abandoned, 1)
+})
+
+test('whoever waits for room is served in order, as room comes', async (t) => {
+  const { room, state } = scene()
+  const order: string[] = []
+  const big = room.wait(100, undefined).then(() => order.push('big'))
+  const small = room.wait(10, undefined).then(() => order.push('small'))
+  t.is(state.held, 1)
+  state.free = 50
+  room.wake()
+  await Promise.resolve()
+  t.deepEqual(order, [], 'the small one does not overtake')
+  state.free = 100
+  room.wake()
+  await Promise.all([big, small])
+  t.deepEqual(order, ['big', 'small'])
+  t.is(state.held, 0)
+})
+
+test('when the first in line gives up, the next is looked at', async (t) => {
+  const { room, state } = scene()
+  const controller = new AbortController()
+  const big = room.wait(100, controller.signal)
+  const small = room.wait(10, undefined)
+  state.free = 50
+  controller.abort()
+  await t.throwsAsync(big, { name: 'AbortError' })
+  await t.notThrowsAsync(small)
+  t.is(state.sweeps, 0, 'at once, not by the next sweep')
+})
+
+test('slots are swept only while somebody sleeps', async (t) => {
+  const { room, state } = scene()
+  const waiting = room.wait(10, undefined)
+  t.is(state.sweeps, 0)
+  while (state.sweeps < 2) await new Promise((resolve) => setTimeout(resolve, 10))
+  state.free = 10
+  room.wake()
+  await waiting
+  t.is(state.held, 0)
+  const { sweeps } = state
+  await new Promise((resolve) => setTimeout(resolve, 120))
+  t.is(state.sweeps, sweeps)
+})
+
+test('closing rejects whoever waits', async (t) => {
+  const { room, state } = scene()
+  const waiting = room.wait(10, undefined)
+  room.close()
+  await t.throwsAsync(waiting, { code: 'ERR_RINGBELL_CLOSED' })
+  t.is(state.held, 0)
+})

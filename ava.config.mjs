@@ -1,0 +1,8 @@
+// TypeScript tests, each file in a process of its own (worker threads are a thing under test here).
+export default {
+  files: ['__test__/**/*.test.ts', '!__test__/{types,fixtures,helpers}/**'],
+  extensions: { ts: 'module' },
+  nodeArguments: ['--import=tsx'],
+  workerThreads: false,
+  timeout: '2m',
+}

@@ -1,0 +1,62 @@
+// The machine, the versions and the moment: what a number means nothing without.
+
+import { execFileSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import os from 'node:os'
+import path from 'node:path'
+
+const benches = path.resolve(import.meta.dirname, '..')
+
+function output(command, ...args) {
+  try {
+    return execFileSync(command, args, { cwd: benches, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim()
+  } catch {
+    return undefined
+  }
+}
+
+function text(file) {
+  try {
+    return readFileSync(file, 'utf8').trim()
+  } catch {
+    return undefined
+  }
+}
+
+export function machine() {
+  const cpus = os.cpus()
+  const distribution = text('/etc/os-release')?.match(/^PRETTY_NAME="?([^"\n]*)/m)?.[1]
+  return {
+    cpu: cpus[0]?.model.trim(),
+    cores: cpus.length,
+    threadsPerCore: Number(output('lscpu')?.match(/Thread\(s\) per core:\s*(\d+)/)?.[1]) || undefined,
+    memoryGiB: Math.round(os.totalmem() / 2 ** 30),
+    architecture: os.arch(),
+    kernel: os.release(),
+    distribution,
+    hypervisor: output('lscpu')?.match(/Hypervisor vendor:\s*(.*)/)?.[1],
+    governor: text('/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor'),
+    loadAverage: os.loadavg().map((load) => Math.round(load * 100) / 100),
+  }
+}
+
+export function versions() {
+  const zeromq = text(path.join(benches, 'node_modules/zeromq/package.json'))
+  const lock = text(path.join(benches, 'rust/Cargo.lock'))
+  const root = text(path.join(benches, '../package.json'))
+  return {
+    ringbell: root && JSON.parse(root).version,
+    node: process.version,
+    v8: process.versions.v8,
+    zeromq: zeromq && JSON.parse(zeromq).version,
+    iceoryx2: lock?.match(/name = "iceoryx2"\nversion = "([^"]+)"/)?.[1],
+    rustc: output('rustc', '--version'),
+  }
+}
+
+/** The commit, marked when the work tree differs from it. */
+export function commit() {
+  const id = output('git', 'rev-parse', '--short=12', 'HEAD')
+  if (!id) return undefined
+  return output('git', 'status', '--porcelain', '--untracked-files=no', '--', '..', ':!.') ? `${id} with changes` : id
+}

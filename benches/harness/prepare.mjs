@@ -1,0 +1,73 @@
+// What has to be there before anything is measured: the rivals from npm, the Rust programs, the package
+// itself. What cannot be had is left out and named; it never stops the rest.
+
+import { execFileSync } from 'node:child_process'
+import { existsSync, mkdtempSync } from 'node:fs'
+import os from 'node:os'
+import path from 'node:path'
+
+const benches = path.resolve(import.meta.dirname, '..')
+
+/** Gives { has: { zeromq, floors, iceoryx2, ringbell, ringbellRust }, programs, scratch, missing: […] }. */
+export async function prepare({ say, rivalsOnly = false }) {
+  const missing = []
+  const attempt = (what, action) => {
+    try {
+      action()
+      return true
+    } catch (error) {
+      const reason = (error.stderr?.toString().trim() || error.message).split('\n').slice(-3).join(' ')
+      missing.push({ what, reason })
+      say(`left out: ${what} (${reason})`)
+      return false
+    }
+  }
+  const quietly = { cwd: benches, stdio: ['ignore', 'ignore', 'pipe'] }
+  const has = {}
+
+  attempt('pinning (taskset)', () => execFileSync('taskset', ['-c', '0,1', 'true'], quietly))
+  has.zeromq = attempt('zeromq.js', () => {
+    if (existsSync(path.join(benches, 'node_modules/zeromq'))) return
+    say('installing the rivals from npm …')
+    execFileSync('npm', ['ci', '--no-audit', '--no-fund'], quietly)
+  })
+
+  const rust = path.join(benches, 'rust')
+  const target = process.env.CARGO_TARGET_DIR ?? path.join(rust, 'target')
+  const build = (features) => {
+    const words = ['build', '--release', '--quiet', '--target-dir', target, '--no-default-features']
+    execFileSync('cargo', [...words, '--features', features], { ...quietly, cwd: rust })
+  }
+  say('building the Rust programs …')
+  const wanted = rivalsOnly ? ['iceoryx2'] : ['iceoryx2', 'ringbell']
+  const built = []
+  try {
+    build(wanted.join())
+    built.push(...wanted, 'floors')
+  } catch {
+    // Something does not build: find out what, and go on with the rest.
+    if (attempt('floors in Rust', () => build(''))) built.push('floors')
+    for (const feature of built.length ? wanted : []) {
+      if (attempt(`${feature} in Rust`, () => build(feature))) built.push(feature)
+    }
+  }
+  has.floors = built.includes('floors')
+  has.iceoryx2 = built.includes('iceoryx2')
+  has.ringbellRust = built.includes('ringbell')
+
+  // tmpfs where there is one: bus directories, sockets and floors' memory live here.
+  const scratch = mkdtempSync(path.join(existsSync('/dev/shm') ? '/dev/shm' : os.tmpdir(), 'ringbell-bench-'))
+  has.ringbell = false
+  if (!rivalsOnly) {
+    try {
+      const { Bus } = await import('../../index.js')
+      const bus = await Bus.open({ path: path.join(scratch, 'probe') })
+      await bus.close()
+      has.ringbell = true
+    } catch (error) {
+      missing.push({ what: 'ringbell for Node', reason: error.message })
+      say(`left out: ringbell for Node, not built? (${error.message.split('\n')[0]})`)
+    }
+  }
+  return { has, programs: path.join(target, 'release'), scratch, missing }
+}

@@ -1,0 +1,39 @@
+// Alternation: every entry of a case gets one short window per round, in an order that rotates, so that a
+// machine that speeds up or slows down does so to all of them. An entry that fails is reported as failed, with
+// its reason; it never stops the others.
+
+/**
+ * An entry: { name, kind: 'ringbell' | 'rival' | 'floor', open?(), window({ warm, ms }), close?() }.
+ * Gives the same entries as data: { name, kind, rounds: […], error? }.
+ */
+export async function alternate(entries, { rounds, warm, ms, say, title }) {
+  const data = entries.map((entry) => ({ name: entry.name, kind: entry.kind, rounds: [], ...entry.facts }))
+  const opened = new Set()
+  const fail = (index, error) => {
+    data[index].error ??= String(error?.message ?? error)
+    say(`  ${data[index].name}: ${data[index].error.split('\n')[0]}`)
+  }
+  try {
+    for (const [index, entry] of entries.entries()) {
+      say(`${title} · opening ${entry.name}`, true)
+      opened.add(entry)
+      await Promise.resolve(entry.open?.()).catch((error) => fail(index, error))
+    }
+    for (let round = 0; round < rounds; round++) {
+      for (let turn = 0; turn < entries.length; turn++) {
+        const index = (turn + round) % entries.length
+        if (data[index].error) continue
+        say(`${title} · round ${round + 1}/${rounds} · ${entries[index].name}`, true)
+        try {
+          // The first window also has to wait for the compiler.
+          data[index].rounds[round] = await entries[index].window({ warm: round === 0 ? 3 * warm : warm, ms })
+        } catch (error) {
+          fail(index, error)
+        }
+      }
+    }
+  } finally {
+    for (const entry of opened) await Promise.resolve(entry.close?.()).catch(() => {})
+  }
+  return data
+}

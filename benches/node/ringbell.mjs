@@ -1,0 +1,135 @@
+// ringbell, Node to Node. A variant says how is sent and how is received: `send` or `batch` (the batch writer),
+// then `for-await` (a message at a time), `owned` (batches), `listen` (a callback a message), `borrowed`, `lease`.
+// Round trips: `adaptive`, `spin` or `sleep` waiting, by callback, or `for-await`.
+
+import { Bus } from '../../index.js'
+import { stamp, template } from '../harness/payload.mjs'
+import { turn } from './turn.mjs'
+
+const BATCH_BYTES = 65536
+/** What is sent between two turns of the event loop. */
+const TURN_BYTES = 1 << 20
+
+const open = (job) => Bus.open({ path: job.address })
+const publisherOptions = (job) => ({ overflow: 'block', capacity: job.capacity, maxSubscribers: 4, allowDirect: true })
+
+export async function sender(job) {
+  const bus = await open(job)
+  const publisher = await bus.publisher('bench.stream', publisherOptions(job))
+  const pump = job.variant.startsWith('batch') ? pumpBatches : pumpEach
+  return { pump: (flow) => pump(job, publisher, flow) }
+}
+
+async function pumpEach(job, publisher, flow) {
+  const message = template(job.size)
+  const burst = Math.max(1, TURN_BYTES / job.size)
+  while (flow.running) {
+    for (let i = 0; i < burst; i++) {
+      stamp(message, 0, job.size, flow.sequence)
+      if (!publisher.send(message)) {
+        await publisher.ready()
+        continue
+      }
+      flow.sequence++
+      flow.sent++
+    }
+    await turn()
+  }
+}
+
+async function pumpBatches(job, publisher, flow) {
+  const message = template(job.size)
+  const perBatch = Math.max(1, BATCH_BYTES / job.size)
+  const batch = publisher.batch()
+  let sinceTurn = 0
+  while (flow.running) {
+    let pushed = 0
+    while (pushed < perBatch) {
+      stamp(message, 0, job.size, flow.sequence)
+      if (!batch.push(message)) break
+      flow.sequence++
+      pushed++
+    }
+    batch.commit()
+    if (pushed < perBatch) await publisher.ready({ bytes: job.size })
+    flow.sent += pushed
+    sinceTurn += pushed * job.size
+    if (sinceTurn >= TURN_BYTES) {
+      sinceTurn = 0
+      await turn()
+    }
+  }
+}
+
+const receivers = {
+  async 'for-await'(subscriber, check) {
+    for await (const { data } of subscriber) check.take(data, 0, data.length)
+  },
+  async owned(subscriber, check) {
+    for await (const batch of subscriber.batches({ lifetime: 'owned' })) {
+      for (let i = 0; i < batch.length; i++) {
+        const data = batch.data(i)
+        check.take(data, 0, data.length)
+      }
+    }
+  },
+  async listen(subscriber, check) {
+    await subscriber.listen(({ data }) => check.take(data, 0, data.length)).finished
+  },
+  borrowed: (subscriber, check) => walk(subscriber, check, 'borrowed'),
+  lease: (subscriber, check) => walk(subscriber, check, 'lease'),
+}
+
+/** A batch without a view per message: its bytes, offsets and lengths. */
+async function walk(subscriber, check, lifetime) {
+  for await (const batch of subscriber.batches({ lifetime })) {
+    const { bytes, length } = batch
+    for (let i = 0; i < length; i++) check.take(bytes, batch.offset(i), batch.byteLength(i))
+    batch.release()
+  }
+}
+
+export async function receiver(job, check) {
+  const bus = await open(job)
+  const subscriber = await bus.subscriber('bench.stream')
+  await subscriber.attached({ count: 1 })
+  crash(receivers[job.variant.split('+')[1]](subscriber, check))
+}
+
+/** A loop that nobody awaits must still be able to fail the benchmark. */
+function crash(promise) {
+  promise.catch((error) =>
+    queueMicrotask(() => {
+      throw error
+    }),
+  )
+}
+
+async function answering(job, subscriber, answer) {
+  if (job.variant.endsWith('for-await')) {
+    for await (const { data } of subscriber) answer(data, 0, data.length)
+  } else {
+    await subscriber.listen(({ data }) => answer(data, 0, data.length)).finished
+  }
+}
+
+const waiting = (job) => ({ wait: job.variant.split('+')[0] })
+
+export async function pinger(job, onReply) {
+  const bus = await open(job)
+  const publisher = await bus.publisher('bench.ping', { ...publisherOptions(job), ...waiting(job) })
+  const subscriber = await bus.subscriber('bench.pong', waiting(job))
+  crash(answering(job, subscriber, onReply))
+  return {
+    connected: () => subscriber.attached({ count: 1 }),
+    send: (message) => publisher.send(message),
+  }
+}
+
+export async function echoer(job) {
+  const bus = await open(job)
+  const publisher = await bus.publisher('bench.pong', { ...publisherOptions(job), ...waiting(job) })
+  const subscriber = await bus.subscriber('bench.ping', waiting(job))
+  await subscriber.attached({ count: 1 })
+  crash(answering(job, subscriber, (message) => publisher.send(message)))
+}

@@ -1,0 +1,222 @@
+//! Floors: what this machine allows at best, without any messaging library.
+//! `memcpy` (hot, one core), `line` (cache-line ping-pong), `eventfd` (bare eventfd ping-pong, blocking),
+//! `ring` (a C-like ring of one publisher and one subscriber, spinning; `--batch` messages a commit).
+
+use std::hint::{black_box, spin_loop};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use ringbell_benches::floors::{Ring, Shared};
+use ringbell_benches::{Arguments, Meter, Outcome, Peer, payload, pin, print, roundtrip, say, stop_on_eof};
+use serde_json::json;
+
+fn main() -> Outcome<()> {
+    let arguments = Arguments::parse()?;
+    match arguments.scenario.as_str() {
+        "memcpy" => memcpy(&arguments),
+        "line" => line(&arguments),
+        "line-peer" => line_peer(&arguments),
+        "eventfd" => eventfd(&arguments),
+        "eventfd-peer" => eventfd_peer(&arguments),
+        "ring" => ring(&arguments),
+        "ring-peer" => ring_peer(&arguments),
+        other => Err(format!("no scenario {other}").into()),
+    }
+}
+
+fn memcpy(arguments: &Arguments) -> Outcome<()> {
+    let size = arguments.number("size", 65536)?;
+    pin(arguments.cores()?.1)?;
+    let from = vec![7_u8; size];
+    let mut to = vec![0_u8; size];
+    let group = ((64 << 20) / size).max(1);
+    let (warm, window) = (arguments.warm()?, arguments.window()?);
+    let begun = Instant::now();
+    let mut mark = None;
+    let mut copies = 0_u64;
+    loop {
+        for _ in 0..group {
+            black_box(&mut to).copy_from_slice(black_box(&from));
+        }
+        copies += group as u64;
+        let now = Instant::now();
+        match mark {
+            None if now - begun >= warm => mark = Some((now, copies)),
+            Some((at, count)) if now - at >= window => {
+                let per_second = (copies - count) as f64 / (now - at).as_secs_f64();
+                return print(
+                    &json!({ "perSecond": per_second, "bytesPerSecond": per_second * size as f64 }),
+                );
+            }
+            _ => {}
+        }
+    }
+}
+
+fn scratch(arguments: &Arguments) -> Outcome<PathBuf> {
+    let directory = arguments.text("dir", "");
+    if directory.is_empty() {
+        return Err("--dir is needed: a directory on tmpfs".into());
+    }
+    Ok(PathBuf::from(directory).join(format!("floor-{}", std::process::id())))
+}
+
+fn line(arguments: &Arguments) -> Outcome<()> {
+    let (peer_core, own_core) = arguments.cores()?;
+    let path = scratch(arguments)?;
+    let shared = Shared::open(&path, 4096)?;
+    let mut peer = Peer::start(
+        "line-peer",
+        &[("path", path.display().to_string()), ("cores", format!("{peer_core},{peer_core}"))],
+    )?;
+    peer.line()?;
+    pin(own_core)?;
+    let (ping, pong) = (shared.counter(0), shared.counter(1));
+    let mut value = 0_u64;
+    let result = roundtrip::measure(arguments, 64, |_| {
+        value += 1;
+        ping.store(value, Ordering::Release);
+        while pong.load(Ordering::Acquire) != value {
+            spin_loop();
+        }
+        Ok(())
+    })?;
+    ping.store(u64::MAX, Ordering::Release);
+    peer.finish()?;
+    std::fs::remove_file(path)?;
+    print(&result)
+}
+
+fn line_peer(arguments: &Arguments) -> Outcome<()> {
+    pin(arguments.cores()?.0)?;
+    let shared = Shared::open(&PathBuf::from(arguments.text("path", "")), 4096)?;
+    let (ping, pong) = (shared.counter(0), shared.counter(1));
+    say("ready")?;
+    let mut seen = 0;
+    loop {
+        let value = ping.load(Ordering::Acquire);
+        if value == u64::MAX {
+            return Ok(());
+        }
+        if value == seen {
+            spin_loop();
+            continue;
+        }
+        seen = value;
+        pong.store(value, Ordering::Release);
+    }
+}
+
+fn eventfd(arguments: &Arguments) -> Outcome<()> {
+    let (peer_core, own_core) = arguments.cores()?;
+    // No close-on-exec: the peer re-opens nothing, it inherits both.
+    let ping = EventFd::from_flags(EfdFlags::empty())?;
+    let pong = EventFd::from_flags(EfdFlags::empty())?;
+    let mut peer = Peer::start(
+        "eventfd-peer",
+        &[
+            ("ping", ping.as_raw_fd().to_string()),
+            ("pong", pong.as_raw_fd().to_string()),
+            ("cores", format!("{peer_core},{peer_core}")),
+        ],
+    )?;
+    peer.line()?;
+    pin(own_core)?;
+    let result = roundtrip::measure(arguments, 1, |_| {
+        ping.write(1)?;
+        pong.read()?;
+        Ok(())
+    })?;
+    ping.write(1 << 32)?;
+    peer.finish()?;
+    print(&result)
+}
+
+fn eventfd_peer(arguments: &Arguments) -> Outcome<()> {
+    pin(arguments.cores()?.0)?;
+    let inherited = |key: &str| -> Outcome<EventFd> {
+        use std::os::fd::FromRawFd;
+        let raw = arguments.number(key, 0)? as i32;
+        // SAFETY: the parent left this descriptor open for us and nothing else in this process knows it.
+        let owned = unsafe { OwnedFd::from_raw_fd(raw) };
+        // SAFETY: the parent made it with eventfd(2).
+        Ok(unsafe { EventFd::from_owned_fd(owned) })
+    };
+    let (ping, pong) = (inherited("ping")?, inherited("pong")?);
+    say("ready")?;
+    while ping.read()? < 1 << 32 {
+        pong.write(1)?;
+    }
+    Ok(())
+}
+
+fn ring(arguments: &Arguments) -> Outcome<()> {
+    let (peer_core, own_core) = arguments.cores()?;
+    let (size, capacity) = (arguments.number("size", 256)?, arguments.number("capacity", 1 << 20)?);
+    let path = scratch(arguments)?;
+    let mut ring = Ring::open(&path, capacity, size)?;
+    let mut peer = Peer::start(
+        "ring-peer",
+        &[
+            ("path", path.display().to_string()),
+            ("size", size.to_string()),
+            ("capacity", capacity.to_string()),
+            ("batch", arguments.text("batch", "1")),
+            ("cores", format!("{peer_core},{peer_core}")),
+        ],
+    )?;
+    peer.line()?;
+    pin(own_core)?;
+    let mut meter = Meter::new(arguments, size)?;
+    let (mut since, mut idle) = (0, 0);
+    let result = loop {
+        let count = ring.drain(|message| meter.check.take(message));
+        since += count;
+        if count == 0 {
+            spin_loop();
+            idle += 1;
+        }
+        if since >= 1024 || idle >= 4096 {
+            (since, idle) = (0, 0);
+            if let Some(result) = meter.tick()? {
+                break result;
+            }
+        }
+    };
+    peer.signal_stop();
+    peer.finish()?;
+    std::fs::remove_file(path)?;
+    print(&result)
+}
+
+fn ring_peer(arguments: &Arguments) -> Outcome<()> {
+    pin(arguments.cores()?.0)?;
+    let size = arguments.number("size", 256)?;
+    let mut ring =
+        Ring::open(&PathBuf::from(arguments.text("path", "")), arguments.number("capacity", 1 << 20)?, size)?;
+    let mut message = vec![7_u8; size];
+    let batch = arguments.number("batch", 1)?;
+    say("ready")?;
+    let stop = stop_on_eof();
+    let mut sequence = 0_u32;
+    while !stop.load(Ordering::Relaxed) {
+        let mut pushed = 0;
+        while pushed < batch {
+            payload::stamp(&mut message, sequence);
+            if !ring.push(&message) {
+                break;
+            }
+            sequence = sequence.wrapping_add(1);
+            pushed += 1;
+        }
+        if pushed > 0 {
+            ring.commit();
+        } else {
+            spin_loop();
+        }
+    }
+    Ok(())
+}

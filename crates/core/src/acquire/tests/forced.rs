@@ -1,0 +1,233 @@
+//! Every fallback, forced: by option, by environment, and by a seccomp filter that answers as an old kernel or a container.
+
+use std::collections::BTreeMap;
+
+use nix::errno::Errno;
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    apply_filter,
+};
+
+use super::child::Process;
+use super::{Rung, climb, open, watchdog};
+use crate::acquire::Acquirer;
+use crate::bus::{Bus, BusOptions};
+use crate::segment;
+
+/// From here on this thread gets `errno` from `call` (where `condition` holds).
+fn forbid(call: libc::c_long, condition: Option<SeccompCondition>, errno: Errno) {
+    let rules = condition.map(|condition| SeccompRule::new(vec![condition]).unwrap()).into_iter().collect();
+    let filter = SeccompFilter::new(
+        BTreeMap::from([(call, rules)]),
+        SeccompAction::Allow,
+        SeccompAction::Errno(errno as u32),
+        std::env::consts::ARCH.try_into().unwrap(),
+    );
+    let program: BpfProgram = filter.unwrap().try_into().unwrap();
+    apply_filter(&program).unwrap();
+}
+
+/// Scenarios named `<call> <errno>`.
+pub(super) fn by_seccomp(scenario: &str, bus: &Bus) {
+    let record = || bus.find("topic").unwrap().unwrap();
+    let falls_to_handshake = |code: &str| {
+        let attachment = climb(bus, &record(), None).unwrap();
+        assert_eq!(attachment.rung, Rung::Handshake);
+        assert_eq!(
+            (attachment.step_downs[0].rung, attachment.step_downs[0].code.as_str()),
+            (Rung::Direct, code)
+        );
+        let error = climb(bus, &record(), Some(Rung::Direct)).unwrap_err();
+        assert_eq!(error.code(), "ERR_RINGBELL_ACQUIRE", "{error}");
+    };
+    match scenario {
+        "pidfd_getfd ENOSYS" => {
+            forbid(libc::SYS_pidfd_getfd, None, Errno::ENOSYS);
+            falls_to_handshake("ENOSYS");
+        }
+        "pidfd_getfd EPERM" => {
+            forbid(libc::SYS_pidfd_getfd, None, Errno::EPERM);
+            falls_to_handshake("EPERM");
+        }
+        "pidfd_open ENOSYS" => {
+            forbid(libc::SYS_pidfd_open, None, Errno::ENOSYS);
+            falls_to_handshake("ENOSYS");
+        }
+        "pidfd_getfd EMFILE" => {
+            forbid(libc::SYS_pidfd_getfd, None, Errno::EMFILE);
+            let error = climb(bus, &record(), None).unwrap_err();
+            assert_eq!(
+                error.code(),
+                "ERR_RINGBELL_RESOURCE",
+                "a resource that ran out is no reason to step down: {error}"
+            );
+        }
+        "memfd_create ENOSYS" => {
+            forbid(libc::SYS_memfd_create, None, Errno::ENOSYS);
+            let error = segment::create(4096, 4).unwrap_err();
+            assert_eq!(
+                (error.code(), error.syscall(), error.errno()),
+                ("ERR_RINGBELL_SYSTEM", Some("memfd_create"), Some(libc::ENOSYS))
+            );
+        }
+        "memfd_create NOEXEC_SEAL" => {
+            let flag = SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(8), 8);
+            forbid(libc::SYS_memfd_create, Some(flag.unwrap()), Errno::EINVAL);
+            segment::create(4096, 4).unwrap();
+        }
+        "madvise POPULATE_WRITE" => {
+            let advice = SeccompCondition::new(2, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, 23);
+            forbid(libc::SYS_madvise, Some(advice.unwrap()), Errno::EINVAL);
+            let own = segment::create(1 << 20, 4).unwrap();
+            let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+            let resident: u64 = maps.split("ringbell-data").skip(1).map(resident_kib).sum();
+            assert!(
+                resident >= 2 * own.data.capacity() as u64 / 1024,
+                "both halves are populated: {resident} KiB"
+            );
+        }
+        "RLIMIT_FSIZE" => {
+            nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_FSIZE, 8192, 8192).unwrap();
+            let error = segment::create(1 << 20, 4).unwrap_err();
+            assert_eq!(
+                (error.code(), error.errno()),
+                ("ERR_RINGBELL_RESOURCE", Some(libc::EFBIG)),
+                "{error}"
+            );
+        }
+        other => panic!("no scenario {other}"),
+    }
+}
+
+fn resident_kib(mapping: &str) -> u64 {
+    let line = mapping.lines().find_map(|line| line.strip_prefix("Rss:")).unwrap_or_default();
+    line.trim().trim_end_matches(" kB").trim().parse().unwrap_or(0)
+}
+
+fn with_a_publisher(scenario: &str) {
+    let _dog = watchdog(60);
+    let folder = tempfile::tempdir().unwrap();
+    let _publisher = Process::publisher(folder.path());
+    Process::start(scenario, folder.path()).succeed();
+}
+
+fn alone(scenario: &str) {
+    let _dog = watchdog(60);
+    Process::start(scenario, tempfile::tempdir().unwrap().path()).succeed();
+}
+
+#[test]
+fn a_kernel_without_pidfd_getfd_shakes_hands() {
+    with_a_publisher("pidfd_getfd ENOSYS");
+}
+
+#[test]
+fn a_container_that_forbids_pidfd_getfd_shakes_hands() {
+    with_a_publisher("pidfd_getfd EPERM");
+}
+
+#[test]
+fn a_kernel_without_pidfds_shakes_hands() {
+    with_a_publisher("pidfd_open ENOSYS");
+}
+
+#[test]
+fn running_out_of_descriptors_is_no_step_down() {
+    with_a_publisher("pidfd_getfd EMFILE");
+}
+
+#[test]
+fn without_memfd_there_is_a_typed_error() {
+    alone("memfd_create ENOSYS");
+}
+
+#[test]
+fn kernels_before_6_3_know_no_noexec_seal() {
+    alone("memfd_create NOEXEC_SEAL");
+}
+
+#[test]
+fn kernels_before_5_14_populate_by_mapping() {
+    alone("madvise POPULATE_WRITE");
+}
+
+#[test]
+fn a_small_file_size_limit_is_an_error_and_no_signal() {
+    alone("RLIMIT_FSIZE");
+}
+
+/// In a child, because the environment belongs to the whole process.
+pub(super) fn by_environment(bus: &Bus) {
+    let forced = |bus: &Bus| Acquirer::new(bus).map(|acquirer| acquirer.forced());
+    assert_eq!(forced(bus), Ok(None));
+    for (value, rung) in
+        [("direct", Some(Rung::Direct)), ("handshake", Some(Rung::Handshake)), ("auto", None), ("", None)]
+    {
+        set(value);
+        assert_eq!(forced(bus), Ok(rung), "{value}");
+        let options = BusOptions {
+            acquire: Some(Rung::Stream),
+            path: Some(bus.path().into()),
+            ..BusOptions::default()
+        };
+        assert_eq!(
+            forced(&Bus::open(options).unwrap()),
+            Ok(Some(Rung::Stream)),
+            "an option comes before the variable"
+        );
+    }
+    set("telepathy");
+    assert_eq!(forced(bus).unwrap_err().code(), "ERR_RINGBELL_INVALID_OPTION");
+}
+
+#[allow(unsafe_code)]
+fn set(value: &str) {
+    // SAFETY: this child runs one test; its other threads read no environment.
+    unsafe { std::env::set_var("IPC_BUS_ACQUIRE", value) };
+}
+
+#[test]
+fn the_environment_forces_a_rung() {
+    alone("forced-by-environment");
+}
+
+/// As another user, who was let into the directory and up to the socket.
+pub(super) fn as_a_stranger(bus: &Bus) {
+    let stranger = nix::unistd::Uid::from_raw(65534);
+    nix::unistd::setresuid(stranger, stranger, stranger).unwrap();
+    let bus = Bus::open(BusOptions { path: Some(bus.path().into()), ..BusOptions::default() }).unwrap();
+    let record = bus.find("topic").unwrap().unwrap();
+    let error = climb(&bus, &record, None).unwrap_err();
+    let crate::Error::Acquire { reasons, .. } = &error else { panic!("{error}") };
+    assert!(reasons[0].contains("EPERM") && reasons[1].contains("ERR_RINGBELL_NO_PERMISSION"), "{error}");
+}
+
+#[test]
+fn another_user_is_refused_by_its_credentials() {
+    use std::os::unix::fs::PermissionsExt;
+    let _dog = watchdog(60);
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let _publisher = Process::publisher(folder.path());
+    let bus = open(folder.path());
+    let socket = bus.path().join(bus.find("topic").unwrap().unwrap().socket_name());
+    for (path, mode) in [(folder.path(), 0o755), (bus.path(), 0o755), (&socket, 0o666)] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    Process::start("stranger", folder.path()).succeed();
+}
+
+#[test]
+fn a_forced_rung_has_no_step_downs() {
+    let _dog = watchdog(60);
+    let folder = tempfile::tempdir().unwrap();
+    let _publisher = Process::publisher(folder.path());
+    let bus = open(folder.path());
+    let record = bus.find("topic").unwrap().unwrap();
+    for rung in [Rung::Direct, Rung::Handshake] {
+        let attachment = climb(&bus, &record, Some(rung)).unwrap();
+        assert_eq!((attachment.rung, attachment.step_downs), (rung, vec![]));
+    }
+}

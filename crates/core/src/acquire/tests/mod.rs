@@ -1,0 +1,126 @@
+//! Acquisition end to end, with publishers and subscribers in processes of their own where that matters.
+//!
+//! A child is this test binary again, told by the environment which scenario to play (`child`); it says what it has
+//! to say in lines that begin with `@`. Every test has a watchdog; what kills or starves a process runs in a child.
+
+mod child;
+mod crowd;
+mod end_to_end;
+mod exhaustion;
+mod forced;
+mod hostile_clients;
+mod hostile_servers;
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, poll};
+use ringbell_ring::{Config, Producer};
+
+use super::ladder::{Attachment, Climb, Ladder};
+use super::{Rung, Server};
+use crate::Result;
+use crate::bus::{
+    Announced, Announcement, Bus, BusOptions, EventfdRef, MemfdRef, Overflow, Record, TopicRecord, new_id,
+};
+use crate::segment::{self, OwnSegments};
+use crate::sys::eventfd::EventFd;
+use crate::sys::memfd;
+
+/// A publisher without the topic layer.
+struct Fake {
+    announced: Announced,
+    producer: Producer,
+    segments: OwnSegments,
+    room: EventFd,
+    doorbells: Vec<EventFd>,
+}
+
+impl Fake {
+    fn publish(bus: &Bus, service: &str, slots: u16, offers: &[Rung]) -> Result<Fake> {
+        let segments = segment::create(4096, usize::from(slots))?;
+        let room = EventFd::new()?;
+        let count = ringbell_ring::layout::doorbells(usize::from(slots));
+        let doorbells = (0..count).map(|_| EventFd::new()).collect::<Result<Vec<_>>>()?;
+        let topic = TopicRecord {
+            capacity: 4096,
+            overflow: Overflow::Block,
+            evict_after_ms: None,
+            max_subscribers: slots,
+            nonce: new_id()?,
+            data: memfd_ref(&segments.data_fd),
+            control: memfd_ref(&segments.control_fd),
+            room: eventfd_ref(&room)?,
+            doorbells: doorbells.iter().map(eventfd_ref).collect::<Result<_>>()?,
+        };
+        let identity = segment::identity(&topic)?;
+        let producer = Producer::create(
+            segments.data.memory(),
+            segments.control.memory(),
+            Config { identity, evict_after: 0 },
+        );
+        let server = Server::new(&segments, &room, &doorbells)?;
+        let announced = bus.announce(Announcement {
+            kind: "topic".into(),
+            offers: offers.to_vec(),
+            topic: Some(topic),
+            server: Some(server.serve()),
+            ..Announcement::new(service)
+        })?;
+        Ok(Fake { announced, producer, segments, room, doorbells })
+    }
+}
+
+fn memfd_ref(fd: &OwnedFd) -> MemfdRef {
+    let identity = memfd::identity(fd).unwrap().unwrap();
+    MemfdRef { fd: fd.as_raw_fd(), inode: identity.inode, size: identity.size }
+}
+
+fn eventfd_ref(bell: &EventFd) -> Result<EventfdRef> {
+    Ok(EventfdRef { fd: bell.as_fd().as_raw_fd(), id: bell.id()? })
+}
+
+fn open(path: &Path) -> Bus {
+    Bus::open(BusOptions { path: Some(path.join("bus")), ..BusOptions::default() }).unwrap()
+}
+
+/// Climbs the ladder on this thread.
+fn climb(bus: &Bus, record: &Arc<Record>, forced: Option<Rung>) -> Result<Box<Attachment>> {
+    let mut ladder = Ladder::new(Arc::clone(bus.dir()), Arc::clone(record), forced);
+    loop {
+        match ladder.climb(Instant::now()) {
+            Climb::Ended(result) => return result,
+            Climb::Pending(until) => {
+                let left = until.saturating_duration_since(Instant::now()).as_millis() as u16 + 1;
+                match ladder.fd() {
+                    Some(fd) => drop(poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], left)),
+                    None => std::thread::park_timeout(Duration::from_millis(left.into())),
+                }
+            }
+        }
+    }
+}
+
+/// Ends the process when a test hangs.
+struct Watchdog(Option<std::sync::mpsc::Sender<()>>);
+
+fn watchdog(seconds: u64) -> Watchdog {
+    let (alive, gone) = std::sync::mpsc::channel::<()>();
+    let name = std::thread::current().name().unwrap_or_default().to_owned();
+    std::thread::spawn(move || {
+        if gone.recv_timeout(Duration::from_secs(seconds)) == Err(std::sync::mpsc::RecvTimeoutError::Timeout)
+        {
+            eprintln!("watchdog: {name} hangs");
+            std::process::abort();
+        }
+    });
+    Watchdog(Some(alive))
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        self.0.take();
+    }
+}

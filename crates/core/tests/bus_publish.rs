@@ -1,0 +1,199 @@
+//! Publishing: whole or not at all, replaced without a gap, withdrawn without a trace, by each way that the kernel offers.
+
+mod bus_helpers;
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bus_helpers::*;
+use ringbell::bus::{Announcement, Bus, MAX_RECORD};
+use serde_json::{Map, Value};
+
+const WAYS: [&str; 4] = ["", "proc", "empty-path", "rename"];
+
+/// A record large enough to be seen half-written, if that were possible: `round` at its beginning and its end.
+fn metadata(round: usize) -> Map<String, Value> {
+    let filling = Value::from("x".repeat(16 * 1024));
+    let entries = [("round", Value::from(round)), ("filling", filling), ("same", Value::from(round))];
+    entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+fn announcement(service: &str, metadata: Map<String, Value>) -> Announcement {
+    let mut announcement = Announcement::new(service);
+    announcement.metadata = metadata;
+    announcement
+}
+
+/// The round that a record's file shows. Panics if it is not whole.
+fn whole(bytes: &[u8]) -> usize {
+    let record: Value = serde_json::from_slice(bytes).expect("a torn record");
+    assert_eq!(record["metadata"]["round"], record["metadata"]["same"]);
+    assert_eq!(record["metadata"]["filling"].as_str().map(str::len), Some(16 * 1024));
+    record["metadata"]["round"].as_u64().unwrap() as usize
+}
+
+/// Runs `writer` while readers run `look` until it is done. How often they looked.
+fn while_readers_look(look: impl Fn() -> usize + Sync, writer: impl FnOnce()) -> usize {
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let reader = || {
+            let mut looks = 0;
+            while !done.load(Ordering::Relaxed) {
+                looks += look();
+            }
+            looks
+        };
+        let readers = [scope.spawn(reader), scope.spawn(reader)];
+        writer();
+        done.store(true, Ordering::Relaxed);
+        readers.into_iter().map(|reader| reader.join().unwrap()).sum()
+    })
+}
+
+fn no_reader_sees_a_part(bus: &Bus) {
+    let look = || {
+        let entries = fs::read_dir(bus.path()).unwrap().map(|entry| entry.unwrap().path());
+        let records = entries.filter(|path| !path.file_name().unwrap().to_str().unwrap().starts_with('.'));
+        let read = records.filter_map(|path| fs::read(path).ok());
+        read.map(|bytes| whole(&bytes)).count()
+    };
+    let looks = while_readers_look(look, || {
+        // Two live at a time, so that there is always one to read.
+        let mut last = None;
+        for round in 0..400 {
+            drop(last.replace(bus.announce(announcement("whole", metadata(round))).unwrap()));
+        }
+    });
+    assert!(looks > 0, "nobody looked");
+}
+
+fn a_replaced_record_is_never_missing(bus: &Bus) {
+    let announced = bus.announce(announcement("steady", metadata(0))).unwrap();
+    let path = bus.path().join(announced.record().file_name());
+    let last = std::sync::atomic::AtomicUsize::new(0);
+    let look = || {
+        let before = last.load(Ordering::SeqCst);
+        let round = whole(&fs::read(&path).expect("it is missing"));
+        assert!(round >= before, "it went back from {before} to {round}");
+        last.fetch_max(round, Ordering::SeqCst);
+        1
+    };
+    let looks =
+        while_readers_look(look, || (1..400).for_each(|round| announced.update(metadata(round)).unwrap()));
+    assert!(looks > 0, "nobody looked");
+    assert_eq!(whole(&fs::read(&path).unwrap()), 399);
+}
+
+fn ends_without_a_trace(path: &Path) {
+    assert_eq!(names(path), Vec::<String>::new());
+}
+
+#[test]
+fn role() {
+    let Some((role, path)) = my_role() else { return };
+    let bus = open(&path);
+    match role.as_str() {
+        "suite" => {
+            no_reader_sees_a_part(&bus);
+            a_replaced_record_is_never_missing(&bus);
+            ends_without_a_trace(&path);
+            say("passed");
+        }
+        "loop" => {
+            say("going");
+            for round in 0.. {
+                let announced = bus.announce(Announcement::new(format!("s{}", round % 3))).unwrap();
+                announced.update(metadata(round)).unwrap();
+                announced.update(metadata(round)).unwrap();
+            }
+        }
+        _ => unreachable!(),
+    }
+}
+
+#[test]
+fn every_way_gives_whole_records_that_are_never_missing() {
+    for way in WAYS {
+        if way == "empty-path" && !nix::unistd::geteuid().is_root() {
+            // Before Linux 6.10 it needs CAP_DAC_READ_SEARCH.
+            continue;
+        }
+        let place = Place::new();
+        let mut suite = Role::start("suite", &place.path, &[("IPC_BUS_PUBLISH", way)]);
+        assert_eq!(suite.heard(), "passed", "by way '{way}'");
+    }
+}
+
+#[test]
+fn a_publisher_killed_anywhere_leaves_only_what_gc_removes() {
+    for way in WAYS {
+        let place = Place::new();
+        let bus = place.bus();
+        for round in 0..12u64 {
+            let mut publisher = Role::start("loop", &place.path, &[("IPC_BUS_PUBLISH", way)]);
+            publisher.heard();
+            std::thread::sleep(std::time::Duration::from_micros(200 * round * round));
+            publisher.kill();
+        }
+        bus.gc().unwrap();
+        ends_without_a_trace(&place.path);
+    }
+}
+
+#[test]
+fn a_record_tells_who_and_where() {
+    let place = Place::new();
+    let bus = place.bus();
+    let mut announcement = Announcement::new("told");
+    announcement.endpoints = [("http".to_owned(), "http://localhost:80".to_owned())].into();
+    announcement.codec = Some("json".into());
+    announcement.payload_schema = Some("urn:x".into());
+    let announced = bus.announce(announcement).unwrap();
+    let record = announced.record();
+    let found = place.bus().find("told").unwrap().unwrap();
+    assert_eq!(found, record);
+    assert_eq!((found.schema, found.pid), (1, std::process::id()));
+    assert_eq!(found.uid, nix::unistd::geteuid().as_raw());
+    assert!(found.start_time > 0 && found.pid_namespace > 0);
+    assert_eq!((found.boot_id.len(), found.id.len()), (36, 32));
+    let text = fs::read_to_string(place.path.join(found.file_name())).unwrap();
+    for key in ["startTime", "bootId", "pidNamespace", "payloadSchema", "http://localhost:80"] {
+        assert!(text.contains(key), "{key} in {text}");
+    }
+}
+
+#[test]
+fn too_long_a_record_is_refused_and_the_old_one_stays() {
+    let place = Place::new();
+    let bus = place.bus();
+    let long = |size| [("x".to_owned(), Value::from("y".repeat(size)))].into_iter().collect::<Map<_, _>>();
+    let error = bus.announce(announcement("long", long(MAX_RECORD))).unwrap_err();
+    assert_eq!(error.code(), "ERR_RINGBELL_RECORD");
+    ends_without_a_trace(&place.path);
+    let announced = bus.announce(announcement("long", long(60_000))).unwrap();
+    assert_eq!(announced.update(long(MAX_RECORD)).unwrap_err().code(), "ERR_RINGBELL_RECORD");
+    assert_eq!(place.bus().find("long").unwrap(), Some(announced.record()));
+    assert_eq!(place.names().len(), 1);
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_is_an_error_with_its_errno() {
+    let place = Place::new();
+    let bus = place.bus();
+    if nix::unistd::geteuid().is_root() {
+        // Root may write anywhere; a file where the directory should be stops even root.
+        fs::remove_dir(&place.path).unwrap();
+        fs::write(&place.path, "").unwrap();
+        let error = bus.announce(Announcement::new("nowhere")).unwrap_err();
+        assert_eq!(error.code(), "ERR_RINGBELL_BUS_DIRECTORY", "{error}");
+    } else {
+        fs::set_permissions(&place.path, fs::Permissions::from_mode(0o500)).unwrap();
+        let error = bus.announce(Announcement::new("nowhere")).unwrap_err();
+        assert_eq!(error.errno(), Some(nix::errno::Errno::EACCES as i32), "{error}");
+    }
+    let reason = fs::read(place.path.join("x")).unwrap_err().kind();
+    assert!(matches!(reason, ErrorKind::NotFound | ErrorKind::NotADirectory));
+}

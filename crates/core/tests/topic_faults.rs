@@ -1,0 +1,385 @@
+//! Topics under bad luck: SIGKILL and SIGSTOP of either side at any moment, a thousand subscribers at once, and
+//! descriptors running out. Short here; `TOPIC_KILLS=10000` makes a hunt of it (scripts/soak does).
+//!
+//! Whatever is killed is a child: this binary again, in the role that `role` plays.
+
+mod bus_helpers;
+
+use std::time::{Duration, Instant};
+
+use bus_helpers::*;
+use nix::sys::signal::Signal;
+use ringbell::acquire::Rung;
+use ringbell::bus::{Bus, Overflow};
+use ringbell::topic::{EndReason, Notice, PublisherOptions, Start, Subscriber, SubscriberOptions};
+
+/// Plays a part for one of the tests below; nothing when run as a test.
+#[test]
+fn role() {
+    let Some((role, path)) = my_role() else { return };
+    let bus = open(&path);
+    match role.as_str() {
+        "publisher" => publisher_role(&bus),
+        "subscriber" => subscriber_role(&bus),
+        "crowd" => crowd_role(&bus),
+        "poor" => poor_role(&bus),
+        other => panic!("no role {other}"),
+    }
+}
+
+fn kills() -> usize {
+    std::env::var("TOPIC_KILLS").map_or(60, |count| count.parse().unwrap())
+}
+
+/// Not for secrets: only so that two runs don't kill at the same moments.
+fn random(below: u64) -> u64 {
+    let mut bytes = [0; 8];
+    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom").unwrap(), &mut bytes).unwrap();
+    u64::from_le_bytes(bytes) % below
+}
+
+fn payload(number: u64) -> Vec<u8> {
+    let mut bytes = vec![number as u8; 8 + (number % 200) as usize];
+    bytes[..8].copy_from_slice(&number.to_le_bytes());
+    bytes
+}
+
+fn check(data: &[u8], number: u64) {
+    assert_eq!(data, payload(number), "message {number} is torn or not the next");
+}
+
+/// Sends as fast as it can until it is killed; alternately one by one and in batches.
+fn publisher_role(bus: &Bus) {
+    let mut options = PublisherOptions::default();
+    options.capacity = 32 << 10;
+    options.overflow = Overflow::Block;
+    let mut publisher = bus.publisher("ticks", options).unwrap();
+    say("ready");
+    let mut number = 0u64;
+    loop {
+        if number % 64 < 32 {
+            if publisher.send(&payload(number)).unwrap() {
+                number += 1;
+            } else {
+                publisher.wait_room(300, Some(Duration::from_millis(20))).unwrap();
+            }
+        } else {
+            let mut batch = publisher.batch().unwrap();
+            let before = number;
+            while number - before < 32 && batch.push(&payload(number)).unwrap() {
+                number += 1;
+            }
+            batch.commit();
+            drop(batch);
+            if number == before {
+                publisher.wait_room(300, Some(Duration::from_millis(20))).unwrap();
+            } else {
+                // What was not pushed comes again: the publisher's count is the truth.
+                number = publisher.stats().counters.messages;
+            }
+        }
+    }
+}
+
+/// Reads and checks until it is killed.
+fn subscriber_role(bus: &Bus) {
+    let mut subscriber = subscribe(bus, Start::Latest, None);
+    subscriber.set_spin(Duration::from_micros(random(100)));
+    let mut next = None;
+    let mut told = false;
+    loop {
+        let message = subscriber.recv().unwrap();
+        let number = next.unwrap_or(message.sequence);
+        assert_eq!(message.sequence, number);
+        check(message.data, number);
+        next = Some(number + 1);
+        if !told {
+            say("receiving");
+            told = true;
+        }
+    }
+}
+
+fn subscribe(bus: &Bus, from: Start, rung: Option<Rung>) -> Subscriber {
+    let mut options = SubscriberOptions::default();
+    options.from = from;
+    options.acquire = rung;
+    bus.subscriber("ticks", options).unwrap()
+}
+
+#[test]
+fn a_killed_publisher_leaves_nothing_torn_and_nothing_behind() {
+    let place = Place::new();
+    let bus = place.bus();
+    for round in 0..kills() {
+        let rung = if round % 2 == 0 { Rung::Direct } else { Rung::Handshake };
+        let mut subscriber = subscribe(&bus, Start::Latest, Some(rung));
+        let mut child = Role::start("publisher", &place.path, &[]);
+        if round % 8 != 0 {
+            child.heard();
+        }
+        let end = Instant::now() + Duration::from_micros(random(20_000));
+        let mut next = None;
+        let mut killed = false;
+        let mut ended = false;
+        let deadline = Instant::now() + PATIENCE;
+        while !ended {
+            assert!(Instant::now() < deadline, "round {round}: never ended: {:?}", subscriber.stats());
+            if !killed && Instant::now() >= end {
+                child.kill();
+                killed = true;
+            }
+            if let Some(message) = subscriber.recv_timeout(Duration::from_millis(1)).unwrap() {
+                let number = next.unwrap_or(message.sequence);
+                assert_eq!(message.sequence, number, "round {round}");
+                check(message.data, number);
+                next = Some(number + 1);
+            }
+            for notice in subscriber.notices() {
+                match notice {
+                    Notice::Attached { .. } => {}
+                    Notice::Ended { reason, .. } => {
+                        assert_eq!(reason, EndReason::Died);
+                        ended = true;
+                    }
+                    // It died while it was being attached.
+                    Notice::Failed { .. } if killed => ended = true,
+                    other => panic!("round {round}: {other:?}"),
+                }
+            }
+            // Killed before anybody had found it.
+            ended |= killed && subscriber.publishers() == 0 && place.names().is_empty();
+        }
+    }
+    until("the directory is empty", || place.names().is_empty());
+}
+
+#[test]
+fn a_killed_subscriber_leaves_room_and_its_slot() {
+    let place = Place::new();
+    let bus = place.bus();
+    let mut options = PublisherOptions::default();
+    options.capacity = 16 << 10;
+    options.max_subscribers = 2;
+    let mut publisher = bus.publisher("ticks", options).unwrap();
+    let mut number = 0u64;
+    let mut send_until = |publisher: &mut ringbell::topic::Publisher, done: &mut dyn FnMut() -> bool| {
+        let deadline = Instant::now() + PATIENCE;
+        while !done() {
+            assert!(Instant::now() < deadline, "stuck: {:?}", publisher.stats());
+            if publisher.send(&payload(number)).unwrap() {
+                number += 1;
+            } else {
+                publisher.wait_room(300, Some(Duration::from_millis(10))).unwrap();
+            }
+        }
+    };
+    for _ in 0..kills() {
+        let mut child = Role::start("subscriber", &place.path, &[]);
+        let (heard, receiving) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let child = &mut child;
+            scope.spawn(move || heard.send(child.heard()).unwrap());
+            send_until(&mut publisher, &mut || receiving.try_recv().is_ok());
+        });
+        let end = Instant::now() + Duration::from_micros(random(5_000));
+        send_until(&mut publisher, &mut || Instant::now() >= end);
+        child.kill();
+        // More than the ring holds: it goes on only once the dead one is found.
+        let mut left = 1_000;
+        send_until(&mut publisher, &mut || {
+            left -= 1;
+            left == 0
+        });
+    }
+    let stats = publisher.stats();
+    assert!(stats.subscribers.is_empty(), "{stats:?}");
+    assert_eq!(stats.counters.evicted, 0, "an honest subscriber was expelled");
+}
+
+#[test]
+fn a_stopped_subscriber_blocks_loses_nothing_and_goes_on() {
+    let place = Place::new();
+    let bus = place.bus();
+    let mut options = PublisherOptions::default();
+    options.capacity = 16 << 10;
+    let mut publisher = bus.publisher("ticks", options).unwrap();
+    let mut child = Role::start("subscriber", &place.path, &[]);
+    until("attached", || publisher.subscribers() == 1);
+    let mut number = 0u64;
+    for _ in 0..3 {
+        child.signal(Signal::SIGSTOP);
+        while publisher.send(&payload(number)).unwrap() {
+            number += 1;
+        }
+        assert!(
+            !publisher.wait_room(300, Some(Duration::from_millis(200))).unwrap(),
+            "it is stopped, not dead"
+        );
+        assert_eq!(publisher.subscribers(), 1);
+        child.signal(Signal::SIGCONT);
+        assert!(publisher.wait_room(300, Some(PATIENCE)).unwrap());
+    }
+    until("it has read everything", || {
+        publisher.stats().subscribers.iter().all(|slot| slot.received == number)
+    });
+    assert!(child.child.try_wait().unwrap().is_none(), "the subscriber found something wrong");
+}
+
+#[test]
+fn a_stopped_subscriber_is_evicted_where_the_topic_says_so() {
+    let place = Place::new();
+    let bus = place.bus();
+    let mut options = PublisherOptions::default();
+    options.capacity = 16 << 10;
+    options.evict_after = Some(Duration::from_millis(100));
+    let mut publisher = bus.publisher("ticks", options).unwrap();
+    let child = Role::start("subscriber", &place.path, &[]);
+    let mut other = subscribe(&bus, Start::Latest, None);
+    until("attached", || publisher.subscribers() == 2);
+    child.signal(Signal::SIGSTOP);
+    let mut next = 0u64;
+    for number in 0..2_000u64 {
+        let deadline = Instant::now() + PATIENCE;
+        while !publisher.send(&payload(number)).unwrap() {
+            assert!(Instant::now() < deadline);
+            publisher.wait_room(300, Some(Duration::from_millis(10))).unwrap();
+            while let Some(message) = other.try_recv().unwrap() {
+                check(message.data, next);
+                next += 1;
+            }
+        }
+    }
+    assert_eq!(publisher.stats().counters.evicted, 1);
+    while let Some(message) = other.try_recv().unwrap() {
+        check(message.data, next);
+        next += 1;
+    }
+    assert_eq!(next, 2_000, "the other one lost nothing");
+    // Its slot stays taken for as long as it holds the lock.
+    assert_eq!(publisher.subscribers(), 2);
+    drop(child);
+    until("the slot is free", || publisher.subscribers() == 1);
+}
+
+/// Attaches when it is told to, takes one message, says which rung.
+fn crowd_role(bus: &Bus) {
+    say("waiting");
+    listen();
+    let mut subscriber = subscribe(bus, Start::Earliest, None);
+    let message = subscriber.recv_timeout(Duration::from_secs(60)).unwrap().expect("not attached in time");
+    check(message.data, message.sequence);
+    say("received");
+    listen();
+}
+
+#[test]
+fn a_thousand_processes_attach_at_once() {
+    let crowd = std::env::var("TOPIC_CROWD").map_or(1_000, |count| count.parse().unwrap());
+    for rung in ["direct", "handshake"] {
+        let place = Place::new();
+        let bus = place.bus();
+        let mut options = PublisherOptions::default();
+        options.max_subscribers = 1_024;
+        let mut publisher = bus.publisher("ticks", options).unwrap();
+        assert!(publisher.send(&payload(0)).unwrap());
+        let mut crowd: Vec<Role> =
+            (0..crowd).map(|_| Role::start("crowd", &place.path, &[("IPC_BUS_ACQUIRE", rung)])).collect();
+        for child in &mut crowd {
+            child.heard();
+        }
+        for child in &mut crowd {
+            child.tell("now");
+        }
+        for child in &mut crowd {
+            assert_eq!(child.heard(), "received");
+        }
+        assert_eq!(publisher.subscribers(), crowd.len());
+        assert!(publisher.send(&payload(1)).unwrap());
+    }
+}
+
+/// Has so few descriptors that everything fails somewhere; each failure must have its code and leave nothing open.
+fn poor_role(bus: &Bus) {
+    use nix::sys::resource::{Resource, setrlimit};
+    let settled = bus.watch(ringbell::bus::Filter::All).unwrap();
+    until("it watches", || bus.watching().mode == "inotify");
+    let open = || std::fs::read_dir("/proc/self/fd").unwrap().count() - 1;
+    let before = open();
+    let mut succeeded = false;
+    let mut failures = 0;
+    for spare in 0..60 {
+        // The highest number in use counts, not how many there are: from here on they are dense.
+        setrlimit(Resource::RLIMIT_NOFILE, (before + spare) as u64, 4096).unwrap();
+        let attempt = bus.publisher("poor", PublisherOptions::default());
+        let failed = attempt.as_ref().err().map(ringbell::Error::code);
+        drop(attempt);
+        setrlimit(Resource::RLIMIT_NOFILE, 4096, 4096).unwrap();
+        match failed {
+            Some(code) => {
+                assert_eq!(code, "ERR_RINGBELL_RESOURCE", "with {spare} descriptors to spare");
+                failures += 1;
+            }
+            None => succeeded = true,
+        }
+        until("all descriptors are given back", || open() == before);
+    }
+    drop(settled);
+    assert!(succeeded && failures > 3, "{failures} failures");
+    say("fine");
+}
+
+#[test]
+fn running_out_of_descriptors_is_a_clear_error_and_leaks_nothing() {
+    let place = Place::new();
+    let mut child = Role::start("poor", &place.path, &[]);
+    assert_eq!(child.heard(), "fine");
+    until("nothing is left", || place.names().is_empty());
+}
+
+#[test]
+fn a_lost_directory_does_not_end_a_topic() {
+    let place = Place::new();
+    let bus = place.bus();
+    let mut publisher = bus.publisher("ticks", PublisherOptions::default()).unwrap();
+    let mut subscriber = subscribe(&bus, Start::Latest, None);
+    until("attached", || {
+        subscriber.wait(Some(Instant::now())).unwrap();
+        subscriber.publishers() == 1
+    });
+    subscriber.notices();
+    for round in 0..3u64 {
+        std::fs::remove_dir_all(&place.path).unwrap();
+        assert!(publisher.send(&payload(round)).unwrap());
+        check(subscriber.recv_timeout(PATIENCE).unwrap().unwrap().data, round);
+        until("the record is back", || place.path.exists() && !place.names().is_empty());
+    }
+    assert_eq!(subscriber.notices(), []);
+    let mut late = subscribe(&place.bus(), Start::Earliest, None);
+    check(late.recv_timeout(PATIENCE).unwrap().unwrap().data, 0);
+    drop(publisher);
+    until("ended", || {
+        subscriber.wait(Some(Instant::now())).unwrap();
+        subscriber.publishers() == 0
+    });
+}
+
+#[test]
+fn endpoints_leak_neither_descriptors_nor_mappings_nor_threads() {
+    let place = Place::new();
+    let maps = || std::fs::read_to_string("/proc/self/maps").unwrap().matches("ringbell-").count();
+    let mut child = Role::start("publisher", &place.path, &[]);
+    child.heard();
+    for round in 0..30 {
+        let bus = place.bus();
+        let mut options = SubscriberOptions::default();
+        options.acquire = Some(if round % 2 == 0 { Rung::Direct } else { Rung::Handshake });
+        let mut subscriber = bus.subscriber("ticks", options).unwrap();
+        let mut own = bus.publisher("own", PublisherOptions::default()).unwrap();
+        assert!(own.send(b"x").unwrap());
+        assert!(subscriber.recv_timeout(PATIENCE).unwrap().is_some());
+        drop((subscriber, own, bus));
+    }
+    // Other tests of this binary run beside this one, so only its own mappings can be told apart for sure.
+    until("all mappings are gone", || maps() <= 64);
+}

@@ -1,0 +1,64 @@
+//! An instance announced on the bus, as long as it is not closed.
+
+use std::rc::Rc;
+
+use napi::Env;
+use napi_derive::napi;
+use ringbell::bus::Announced;
+
+use crate::errors::{Result, cold};
+use crate::held::Held;
+use crate::json;
+use crate::lifecycle::{self, Closable};
+
+struct Cell {
+    core: Held<Announced>,
+}
+
+impl Closable for Cell {
+    fn close(&self) {
+        drop(self.core.take());
+    }
+}
+
+/// A general record; closing withdraws it.
+#[napi]
+pub struct NativeAnnounced {
+    cell: Rc<Cell>,
+}
+
+impl NativeAnnounced {
+    /// Wraps the core's announcement.
+    pub fn wrap(env: Env, announced: Announced) -> Result<Self> {
+        let cell = Rc::new(Cell { core: Held::new("announcement", announced) });
+        lifecycle::register(env, &cell)?;
+        Ok(Self { cell })
+    }
+}
+
+#[napi]
+impl NativeAnnounced {
+    /// JSON of the record as it is announced now.
+    #[napi]
+    pub fn record(&self, env: Env) -> napi::Result<String> {
+        cold(env, || self.cell.core.with(|announced| json::write(&*announced.record())))
+    }
+
+    /// Replaces the record's metadata by this JSON object, without a moment in which it is missing.
+    #[napi]
+    pub fn update(&self, env: Env, metadata_json: String) -> napi::Result<()> {
+        cold(env, || {
+            let metadata = json::object(&metadata_json)?;
+            self.cell.core.with(|announced| {
+                announced.update(metadata)?;
+                Ok(())
+            })
+        })
+    }
+
+    /// Withdraws the record.
+    #[napi]
+    pub fn close(&self, env: Env) -> napi::Result<()> {
+        cold(env, || lifecycle::close(env, &self.cell))
+    }
+}

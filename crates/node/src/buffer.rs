@@ -1,0 +1,232 @@
+//! ArrayBuffers over memory that Rust owns: mappings, slabs, the small tables of the hot calls.
+//!
+//! Each external ArrayBuffer owns what keeps its memory alive (an `Arc`, a slab) and its finalizer drops that,
+//! so memory outlives every view of it. An endpoint that closes detaches first: JS then sees length 0, not a hole.
+//! Never makes two ArrayBuffers over one mapping (fatal in old V8s): callers cache theirs in an `External`.
+#![allow(unsafe_code)] // the reason: raw memory is handed to V8
+
+use std::cell::UnsafeCell;
+use std::ffi::c_void;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::{self, NonNull};
+use std::rc::Rc;
+use std::sync::{Arc, OnceLock};
+
+use napi::bindgen_prelude::Unknown;
+use napi::{Env, sys};
+use ringbell::Error;
+use ringbell::segment::{MappedData, PrivateBuffer};
+use ringbell::topic::Entry;
+
+use crate::errors::{Failure, Result};
+use crate::raw::{Reference, Value, check};
+
+/// An owner of memory that may be handed to V8.
+///
+/// # Safety
+///
+/// `memory` answers the same range as long as the owner lives, wherever it is moved, and that range is mapped
+/// readable. No Rust reference to it exists while JS can run.
+pub unsafe trait Memory: 'static {
+    /// Start and length in bytes.
+    fn memory(&self) -> (NonNull<u8>, usize);
+}
+
+/// The frames of a data segment, twice in a row.
+pub struct Frames(pub Arc<MappedData>);
+
+// SAFETY: `MappedData` maps `2 * capacity` bytes of frames for as long as it lives, and its contract is that nobody
+// makes a reference into them.
+unsafe impl Memory for Frames {
+    fn memory(&self) -> (NonNull<u8>, usize) {
+        (self.0.frames_ptr(), 2 * self.0.capacity())
+    }
+}
+
+/// The private buffer that windows of a `drop-oldest` topic lie in.
+pub struct Prepared(pub Arc<PrivateBuffer>);
+
+// SAFETY: `PrivateBuffer` maps `len` bytes for as long as it lives, and only copies out of them.
+unsafe impl Memory for Prepared {
+    fn memory(&self) -> (NonNull<u8>, usize) {
+        let start = NonNull::new(self.0.as_mut_ptr());
+        start.map_or((NonNull::dangling(), 0), |start| (start, self.0.len()))
+    }
+}
+
+/// An ArrayBuffer over the memory of `owner`, which lives until V8 gives the buffer up.
+/// `Ok(Err(owner))`: this runtime refuses external buffers (Electron), or `RINGBELL_BUFFERS=copy` acts as if it did.
+pub fn external<M: Memory>(env: Env, owner: M) -> Result<std::result::Result<Value, M>> {
+    static COPY: OnceLock<bool> = OnceLock::new();
+    if *COPY.get_or_init(|| std::env::var_os("RINGBELL_BUFFERS").is_some_and(|value| value == "copy")) {
+        return Ok(Err(owner));
+    }
+    let (start, length) = owner.memory();
+    let hint = Box::into_raw(Box::new(owner));
+    let mut value = ptr::null_mut();
+    // SAFETY: N1 and N3 of raw.rs; the range is valid as long as `*hint` lives (contract of `Memory`),
+    // and `finish` is what ends it.
+    let status = unsafe {
+        sys::napi_create_external_arraybuffer(
+            env.raw(),
+            start.as_ptr().cast(),
+            length,
+            Some(finish::<M>),
+            hint.cast(),
+            &mut value,
+        )
+    };
+    if status == sys::Status::napi_ok {
+        return Ok(Ok(value));
+    }
+    // SAFETY: Node-API calls no finalizer for a buffer that it refused, so `hint` is still ours alone.
+    let owner = unsafe { Box::from_raw(hint) };
+    if status == sys::Status::napi_no_external_buffers_allowed {
+        return Ok(Err(*owner));
+    }
+    check(status, "napi_create_external_arraybuffer").map(|()| Err(*owner))
+}
+
+unsafe extern "C" fn finish<M: Memory>(_: sys::napi_env, _: *mut c_void, hint: *mut c_void) {
+    let dropped = catch_unwind(AssertUnwindSafe(|| {
+        // SAFETY: `hint` is the box made in `external`; a finalizer runs once, after the last view is gone.
+        drop(unsafe { Box::from_raw(hint.cast::<M>()) });
+    }));
+    // A panic in a destructor has no caller to reach; what it held is leaked.
+    let _ = dropped;
+}
+
+/// The one ArrayBuffer over a mapping, held so that closing can detach it.
+pub struct External {
+    env: Env,
+    buffer: Reference,
+}
+
+impl External {
+    /// Makes it; an error where the runtime refuses external buffers.
+    pub fn new<M: Memory>(env: Env, owner: M) -> Result<Self> {
+        let buffer = external(env, owner)?.map_err(|_| {
+            let what = "views of shared memory, because this runtime refuses external buffers; copy instead"
+                .to_owned();
+            Failure::Core(Error::UnsupportedPlatform { what })
+        })?;
+        Ok(Self { env, buffer: Reference::new(env, buffer)? })
+    }
+
+    /// The ArrayBuffer.
+    pub fn value(&self) -> Result<Unknown<'static>> {
+        Ok(unknown(self.env, self.buffer.value()?))
+    }
+
+    /// Makes every view of it empty. The memory itself goes when V8 runs the finalizer.
+    pub fn detach(self) {
+        if let Ok(buffer) = self.buffer.value() {
+            // SAFETY: N1 of raw.rs; `buffer` is an ArrayBuffer. If it was detached before, nothing changes.
+            unsafe { sys::napi_detach_arraybuffer(self.env.raw(), buffer) };
+        }
+    }
+}
+
+/// A value for a napi-rs function to answer with.
+pub fn unknown(env: Env, value: Value) -> Unknown<'static> {
+    // SAFETY: `value` was made in the running call, whose answer it becomes at once.
+    unsafe { Unknown::from_raw_unchecked(env.raw(), value) }
+}
+
+/// A typed array over a whole ArrayBuffer.
+pub fn typed(env: Env, kind: sys::napi_typedarray_type, length: usize, buffer: Value) -> Result<Value> {
+    let mut array = ptr::null_mut();
+    // SAFETY: N1 and N3 of raw.rs; V8 checks kind and length against the buffer.
+    let status = unsafe { sys::napi_create_typedarray(env.raw(), kind, length, buffer, 0, &mut array) };
+    check(status, "napi_create_typedarray")?;
+    Ok(array)
+}
+
+/// An element type of a table: any bits that JS may write are a value of it.
+pub trait Element: Copy + Default + 'static {
+    /// The typed array that shows it in JS.
+    const KIND: sys::napi_typedarray_type;
+    /// Elements of that array that one of these takes.
+    const WORDS: usize = 1;
+}
+
+impl Element for u32 {
+    const KIND: sys::napi_typedarray_type = sys::TypedarrayType::uint32_array;
+}
+
+impl Element for Entry {
+    const KIND: sys::napi_typedarray_type = sys::TypedarrayType::uint32_array;
+    const WORDS: usize = size_of::<Entry>() / size_of::<u32>();
+}
+
+impl Element for f64 {
+    const KIND: sys::napi_typedarray_type = sys::TypedarrayType::float64_array;
+}
+
+/// A small array that Rust and JS share on the JS thread: scratch words, lengths, the message table.
+pub struct Table<E: Element> {
+    memory: Owned<E>,
+    env: Env,
+    array: Reference,
+}
+
+/// Where a table lives: in Rust, or in V8 where external buffers are refused (then the array keeps it alive).
+struct Owned<E> {
+    start: NonNull<E>,
+    length: usize,
+    _keep: Option<Rc<Box<[UnsafeCell<E>]>>>,
+}
+
+// SAFETY: the boxed slice lives on the heap as long as `_keep`, and `Table` hands out no references that last.
+unsafe impl<E: Element> Memory for Owned<E> {
+    fn memory(&self) -> (NonNull<u8>, usize) {
+        (self.start.cast(), self.length * size_of::<E>())
+    }
+}
+
+impl<E: Element> Table<E> {
+    /// A table of `length` zeros.
+    pub fn new(env: Env, length: usize) -> Result<Self> {
+        let keep: Rc<Box<[UnsafeCell<E>]>> =
+            Rc::new((0..length).map(|_| UnsafeCell::new(E::default())).collect());
+        let start = NonNull::from(&**keep).cast::<E>();
+        let owned = || Owned { start, length, _keep: Some(keep.clone()) };
+        let (memory, buffer) = match external(env, owned())? {
+            Ok(buffer) => (owned(), buffer),
+            Err(_) => Self::inside(env, length)?,
+        };
+        let array = Reference::new(env, typed(env, E::KIND, length * E::WORDS, buffer)?)?;
+        Ok(Self { memory, env, array })
+    }
+
+    fn inside(env: Env, length: usize) -> Result<(Owned<E>, Value)> {
+        let (mut start, mut buffer) = (ptr::null_mut(), ptr::null_mut());
+        // SAFETY: N1 and N3 of raw.rs. V8 never moves the memory of an ArrayBuffer, and aligns it to 8 bytes.
+        let status = unsafe {
+            sys::napi_create_arraybuffer(env.raw(), length * size_of::<E>(), &mut start, &mut buffer)
+        };
+        check(status, "napi_create_arraybuffer")?;
+        let start = NonNull::new(start.cast::<E>())
+            .ok_or_else(|| Failure::Internal("an ArrayBuffer without memory".to_owned()))?;
+        Ok((Owned { start, length, _keep: None }, buffer))
+    }
+
+    /// The typed array.
+    pub fn array(&self) -> Result<Unknown<'static>> {
+        Ok(unknown(self.env, self.array.value()?))
+    }
+
+    /// Stores one element.
+    pub fn set(&self, index: usize, value: E) {
+        assert!(index < self.memory.length);
+        // SAFETY: in bounds; the memory lives as long as `self`; N4 of raw.rs: nobody else is at it now.
+        unsafe { self.memory.start.add(index).write(value) };
+    }
+
+    /// Runs `body` over the table. It must not enter JS.
+    pub fn with<R>(&self, body: impl FnOnce(&mut [E]) -> R) -> R {
+        // SAFETY: the memory lives as long as `self` and N4 of raw.rs keeps JS away from it. Hot calls do not
+        // nest, so there is one such slice at a time.
+        body(unsafe { std::slice::from_raw_parts_mut(self.memory.start.as_ptr(), self.memory.length) })
+    }
+}

@@ -1,0 +1,128 @@
+//! The bus: finding, announcing, and the way to every other class.
+
+use std::rc::Rc;
+
+use napi::Env;
+use napi_derive::napi;
+use ringbell::bus::{Bus, Filter};
+
+use crate::announced::NativeAnnounced;
+use crate::errors::cold;
+use crate::held::Held;
+use crate::json;
+use crate::lifecycle::{self, Closable};
+use crate::options;
+use crate::publisher::NativePublisher;
+use crate::subscriber::NativeSubscriber;
+use crate::watch::NativeWatch;
+
+struct Cell {
+    core: Held<Bus>,
+}
+
+impl Closable for Cell {
+    fn close(&self) {
+        if let Some(bus) = self.core.take() {
+            bus.close();
+        }
+    }
+}
+
+/// A directory that processes share.
+#[napi]
+pub struct NativeBus {
+    cell: Rc<Cell>,
+}
+
+#[napi]
+impl NativeBus {
+    /// Opens the bus that the options, the environment or the defaults name, and creates it if need be.
+    #[napi(factory)]
+    pub fn open(env: Env, options_json: String) -> napi::Result<Self> {
+        cold(env, || {
+            let bus = Bus::open(options::bus(&options_json)?)?;
+            let cell = Rc::new(Cell { core: Held::new("bus", bus) });
+            lifecycle::register(env, &cell)?;
+            Ok(Self { cell })
+        })
+    }
+
+    /// The directory.
+    #[napi(getter)]
+    pub fn path(&self, env: Env) -> napi::Result<String> {
+        cold(env, || self.cell.core.with(|bus| Ok(bus.path().to_string_lossy().into_owned())))
+    }
+
+    /// JSON array of every record that is believed.
+    #[napi]
+    pub fn list(&self, env: Env) -> napi::Result<String> {
+        cold(env, || self.cell.core.with(|bus| json::write(&bus.list()?)))
+    }
+
+    /// Removes what dead processes left; JSON of what that was.
+    #[napi]
+    pub fn gc(&self, env: Env) -> napi::Result<String> {
+        cold(env, || self.cell.core.with(|bus| json::write(&bus.gc()?)))
+    }
+
+    /// JSON of what this machine, this process and this bus allow.
+    #[napi]
+    pub fn doctor(&self, env: Env) -> napi::Result<String> {
+        cold(env, || self.cell.core.with(|bus| json::write(&bus.doctor())))
+    }
+
+    /// Watches the services that match a name or pattern.
+    #[napi]
+    pub fn watch(&self, env: Env, filter: String) -> napi::Result<NativeWatch> {
+        cold(env, || {
+            let watch = self.cell.core.with(|bus| Ok(bus.watch(Filter::parse(&filter)?)?))?;
+            NativeWatch::wrap(env, watch)
+        })
+    }
+
+    /// Announces a general record.
+    #[napi]
+    pub fn announce(&self, env: Env, json: String) -> napi::Result<NativeAnnounced> {
+        cold(env, || {
+            let announcement = options::announcement(&json)?;
+            let announced = self.cell.core.with(|bus| Ok(bus.announce(announcement)?))?;
+            NativeAnnounced::wrap(env, announced)
+        })
+    }
+
+    /// Announces a topic and becomes its publisher.
+    #[napi]
+    pub fn publisher(
+        &self,
+        env: Env,
+        service: String,
+        options_json: String,
+    ) -> napi::Result<NativePublisher> {
+        cold(env, || {
+            let options = options::publisher(&options_json)?;
+            let publisher = self.cell.core.with(|bus| Ok(bus.publisher(&service, options)?))?;
+            NativePublisher::wrap(env, publisher)
+        })
+    }
+
+    /// Subscribes to every topic that matches a name or pattern.
+    #[napi]
+    pub fn subscriber(
+        &self,
+        env: Env,
+        pattern: String,
+        options_json: String,
+    ) -> napi::Result<NativeSubscriber> {
+        cold(env, || {
+            let options = options::subscriber(&options_json)?;
+            let subscriber = self.cell.core.with(|bus| Ok(bus.subscriber(&pattern, options)?))?;
+            NativeSubscriber::wrap(env, subscriber)
+        })
+    }
+
+    /// Closes the bus and what the core closes with it.
+    #[napi]
+    pub fn close(&self, env: Env) -> napi::Result<()> {
+        cold(env, || lifecycle::close(env, &self.cell))
+    }
+}

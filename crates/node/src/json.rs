@@ -1,0 +1,70 @@
+//! What crosses as JSON text: records, statistics, notices. Cold things only; one `JSON.parse` on the other side.
+//!
+//! Field names are those that the core's serde attributes give; where the core has no form of its own, `notice` does.
+
+use ringbell::Error;
+use ringbell::topic::{EndReason, Notice};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::errors::{Failure, Result, errno_name};
+
+/// Writes a value.
+pub fn write(value: &impl Serialize) -> Result<String> {
+    serde_json::to_string(value).map_err(|error| Failure::Internal(format!("cannot write JSON: {error}")))
+}
+
+/// Reads an object.
+pub fn object(text: &str) -> Result<Map<String, Value>> {
+    match serde_json::from_str(text) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(_) => Err(Failure::argument("a JSON object was expected")),
+        Err(error) => Err(Failure::argument(format!("not JSON: {error}"))),
+    }
+}
+
+/// A notice. A source that ended by its own fault is first told of as such.
+pub fn notice(notice: &Notice) -> Vec<Value> {
+    match notice {
+        Notice::Attached { source, record, rung, step_downs } => {
+            vec![
+                json!({ "type": "attached", "source": source, "record": record, "rung": rung, "stepDowns": step_downs }),
+            ]
+        }
+        Notice::Missed { source, messages } => {
+            vec![json!({ "type": "missed", "source": source, "messages": messages })]
+        }
+        Notice::Failed { record, error: problem } => {
+            vec![json!({ "type": "failed", "record": record, "error": error(problem) })]
+        }
+        Notice::Ended { source, record, reason } => match reason {
+            EndReason::Failed(Error::Evicted { .. }) => {
+                vec![json!({ "type": "evicted", "source": source }), ended(*source, "evicted")]
+            }
+            EndReason::Failed(problem) => vec![
+                json!({ "type": "failed", "record": record, "error": error(problem) }),
+                ended(*source, "failed"),
+            ],
+            EndReason::Died => vec![ended(*source, "died")],
+            _ => vec![ended(*source, "closed")],
+        },
+        // A notice that the core knows and this binding does not yet.
+        _ => Vec::new(),
+    }
+}
+
+fn ended(source: u32, reason: &str) -> Value {
+    json!({ "type": "ended", "source": source, "reason": reason })
+}
+
+fn error(error: &Error) -> Value {
+    let mut fields = Map::new();
+    fields.insert("code".to_owned(), error.code().into());
+    fields.insert("message".to_owned(), error.to_string().into());
+    for (name, value) in [("syscall", error.syscall().map(str::to_owned)), ("errno", errno_name(error))] {
+        if let Some(value) = value {
+            fields.insert(name.to_owned(), value.into());
+        }
+    }
+    Value::Object(fields)
+}

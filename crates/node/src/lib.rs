@@ -1,0 +1,42 @@
+//! ringbell for Node: Rust values become JS values here, and nothing is decided.
+//!
+//! Classes and cold calls go through napi-rs; the few hot calls are plain functions of the raw layer (`raw`). Records,
+//! statistics and notices cross as JSON text. Every environment (the main thread, each worker) stands alone: what it
+//! opened is closed at its end (`lifecycle`), and nothing is shared between two of them.
+
+mod announced;
+mod buffer;
+mod bus;
+mod errors;
+mod held;
+mod json;
+mod lifecycle;
+mod options;
+mod poll_loop;
+mod poller;
+mod publisher;
+mod raw;
+mod slab;
+mod subscriber;
+mod uv;
+mod watch;
+
+use napi_derive::napi;
+
+/// Every code that an error of the binding can have.
+#[napi]
+pub fn error_codes() -> Vec<String> {
+    ringbell::CODES.iter().copied().chain([errors::INTERNAL]).map(str::to_owned).collect()
+}
+
+/// The version of the shared memory's layout.
+#[napi]
+pub fn layout_version() -> u32 {
+    ringbell_ring::layout::VERSION
+}
+
+/// The version of this binding.
+#[napi]
+pub fn version() -> String {
+    env!("CARGO_PKG_VERSION").to_owned()
+}

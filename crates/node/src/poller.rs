@@ -1,0 +1,97 @@
+//! The poller as a class: endpoints go in, the ids of those that have something come out. The work is in `poll_loop`.
+
+use std::rc::Rc;
+
+use napi::bindgen_prelude::{ClassInstance, Either3, Unknown};
+use napi::{Env, JsValue, ValueType};
+use napi_derive::napi;
+
+use crate::errors::{Failure, cold};
+use crate::poll_loop::Poller;
+use crate::publisher::NativePublisher;
+use crate::subscriber::NativeSubscriber;
+use crate::watch::NativeWatch;
+
+type Endpoint<'a> = Either3<
+    ClassInstance<'a, NativePublisher>,
+    ClassInstance<'a, NativeSubscriber>,
+    ClassInstance<'a, NativeWatch>,
+>;
+
+/// The poller as JS sees it; one per environment is enough.
+#[napi]
+pub struct NativePoller {
+    poller: Rc<Poller>,
+}
+
+#[napi]
+impl NativePoller {
+    /// `on_ready(count)` is called with the first `count` words of `ready` set to the ids that are ready.
+    /// `on_loop` false: no loop is touched (Bun, Deno), call `poll` instead.
+    #[napi(
+        constructor,
+        ts_args_type = "onReady: (count: number) => void, ready: Uint32Array, onLoop?: boolean"
+    )]
+    pub fn new(
+        env: Env,
+        on_ready: Unknown<'_>,
+        ready: Unknown<'_>,
+        on_loop: Option<bool>,
+    ) -> napi::Result<Self> {
+        cold(env, || {
+            if on_ready.get_type().ok() != Some(ValueType::Function) {
+                return Err(Failure::argument("onReady must be a function"));
+            }
+            let poller = Poller::new(env, on_ready.raw(), ready.raw(), on_loop.unwrap_or(true))?;
+            Ok(Self { poller })
+        })
+    }
+
+    /// Whether the loop calls `onReady`; otherwise `poll` must be called from time to time.
+    #[napi(getter)]
+    pub fn supported(&self) -> bool {
+        self.poller.supported()
+    }
+
+    /// Watches an endpoint and answers with its id: the lowest that is free.
+    #[napi(ts_args_type = "endpoint: NativePublisher | NativeSubscriber | NativeWatch")]
+    pub fn add(&self, env: Env, endpoint: Endpoint<'_>) -> napi::Result<u32> {
+        cold(env, || {
+            self.poller.add(match endpoint {
+                Either3::A(publisher) => publisher.pollable(),
+                Either3::B(subscriber) => subscriber.pollable(),
+                Either3::C(watch) => watch.pollable(),
+            })
+        })
+    }
+
+    /// Watches the endpoint `id` no longer.
+    #[napi]
+    pub fn remove(&self, env: Env, id: u32) -> napi::Result<()> {
+        cold(env, || self.poller.remove(id))
+    }
+
+    /// Looks now, without the loop: writes the ready ids and answers with their number.
+    #[napi]
+    pub fn poll(&self, env: Env) -> napi::Result<u32> {
+        cold(env, || self.poller.harvest())
+    }
+
+    /// Keeps the process alive until `unref` was called as often.
+    #[napi(js_name = "ref")]
+    pub fn reference(&self) {
+        self.poller.wait(true);
+    }
+
+    /// Undoes one `ref`.
+    #[napi(js_name = "unref")]
+    pub fn unreference(&self) {
+        self.poller.wait(false);
+    }
+
+    /// Stops watching everything.
+    #[napi]
+    pub fn close(&self) {
+        self.poller.close();
+    }
+}

@@ -1,0 +1,222 @@
+//! A topic's publisher: the hot calls, and the two memories that JS fills windows in.
+//!
+//! The core decides whether there is room and what becomes of a message. Here offsets and lengths change their
+//! type, and memory becomes ArrayBuffers; closing detaches those before it lets go of the mappings.
+
+use std::cell::RefCell;
+use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
+
+use napi::Env;
+use napi::bindgen_prelude::Unknown;
+use napi_derive::napi;
+use ringbell::topic::{Publisher, WindowMemory};
+
+use crate::buffer::{External, Frames, Prepared, Table, unknown};
+use crate::errors::{Failure, Result, cold};
+use crate::held::Held;
+use crate::json;
+use crate::lifecycle::{self, Closable};
+use crate::poll_loop::Pollable;
+use crate::raw::{Call, HotObject};
+
+/// Entries of the lengths table: the most messages that one commit takes.
+const LENGTHS: usize = 4096;
+/// Words of the scratch array: offset and kind of the open window.
+const SCRATCH: usize = 2;
+
+/// What the class and its hot functions share.
+pub struct Cell {
+    core: Held<Publisher>,
+    scratch: Table<f64>,
+    lengths: Table<u32>,
+    frames: Range<usize>,
+    views: RefCell<[Option<External>; 2]>,
+}
+
+impl Cell {
+    fn send(&self, bytes: &[u8]) -> Result<u32> {
+        self.core.with(|publisher| {
+            if self.frames.contains(&(bytes.as_ptr() as usize)) {
+                // A view of this very ring: what is read may be what is being written.
+                let copy = bytes.to_vec();
+                return Ok(u32::from(publisher.send(&copy)?));
+            }
+            Ok(u32::from(publisher.send(bytes)?))
+        })
+    }
+
+    fn open_window(&self, bytes: u32) -> Result<u32> {
+        let Some(span) = self.core.with(|publisher| Ok(publisher.open_window(bytes as usize)?))? else {
+            return Ok(0);
+        };
+        self.scratch.set(0, span.offset as f64);
+        self.scratch.set(1, if span.memory == WindowMemory::Ring { 0.0 } else { 1.0 });
+        Ok(span.length as u32)
+    }
+
+    fn commit(&self, count: u32) -> Result<()> {
+        self.lengths.with(|lengths| {
+            let lengths = lengths.get(..count as usize);
+            let lengths = lengths.ok_or_else(|| Failure::argument("more lengths than the table has"))?;
+            self.core.with(|publisher| Ok(publisher.commit_window(lengths)?))
+        })
+    }
+}
+
+impl Closable for Cell {
+    fn close(&self) {
+        drop(self.core.take());
+    }
+}
+
+impl Pollable for Cell {
+    fn with_fd(&self, body: &mut dyn FnMut(BorrowedFd<'_>) -> Result<()>) -> Result<()> {
+        self.core.if_open(|publisher| body(publisher.as_fd())).unwrap_or(Ok(()))
+    }
+}
+
+/// The writing side of one topic instance.
+#[napi]
+pub struct NativePublisher {
+    cell: Rc<Cell>,
+}
+
+impl NativePublisher {
+    /// Wraps the core's publisher.
+    pub fn wrap(env: Env, publisher: Publisher) -> Result<Self> {
+        let memory = publisher.frames_memory();
+        let start = memory.frames_ptr().as_ptr() as usize;
+        let cell = Rc::new(Cell {
+            frames: start..start + 2 * memory.capacity(),
+            core: Held::new("publisher", publisher),
+            scratch: Table::new(env, SCRATCH)?,
+            lengths: Table::new(env, LENGTHS)?,
+            views: RefCell::default(),
+        });
+        lifecycle::register(env, &cell)?;
+        Ok(Self { cell })
+    }
+
+    /// For the poller.
+    pub fn pollable(&self) -> Rc<dyn Pollable> {
+        self.cell.clone()
+    }
+}
+
+#[napi]
+impl NativePublisher {
+    /// The hot calls, as functions that need no `this`. Ask once.
+    #[napi(
+        ts_return_type = "{ send(data: Uint8Array): number; openWindow(minBytes: number): number; commit(count: number): void; abandon(): void; hasRoom(bytes: number): boolean; armRoom(bytes: number): boolean; spinRoom(bytes: number, turns: number): boolean; sweep(): void }"
+    )]
+    pub fn hot(&self, env: Env) -> napi::Result<Unknown<'static>> {
+        cold(env, || {
+            let object = HotObject::new(env, &self.cell)?
+                .function(c"send", |cell: &Cell, call: &mut Call<'_, 1>| cell.send(call.bytes(0)?))?
+                .function(c"openWindow", |cell: &Cell, call: &mut Call<'_, 1>| {
+                    cell.open_window(call.number(0)?)
+                })?
+                .function(c"commit", |cell: &Cell, call: &mut Call<'_, 1>| cell.commit(call.number(0)?))?
+                .function(c"abandon", |cell: &Cell, _: &mut Call<'_, 0>| {
+                    cell.core.if_open(Publisher::abandon_window);
+                    Ok(())
+                })?
+                .function(c"hasRoom", |cell: &Cell, call: &mut Call<'_, 1>| {
+                    let bytes = call.number(0)? as usize;
+                    cell.core.with(|publisher| Ok(publisher.has_room(bytes)))
+                })?
+                .function(c"armRoom", |cell: &Cell, call: &mut Call<'_, 1>| {
+                    let bytes = call.number(0)? as usize;
+                    cell.core.with(|publisher| Ok(publisher.arm_room(bytes)))
+                })?
+                .function(c"spinRoom", |cell: &Cell, call: &mut Call<'_, 2>| {
+                    let (bytes, turns) = (call.number(0)? as usize, call.number(1)?);
+                    cell.core.with(|publisher| Ok(publisher.spin_room(bytes, turns)))
+                })?
+                .function(c"sweep", |cell: &Cell, _: &mut Call<'_, 0>| {
+                    cell.core.if_open(Publisher::sweep);
+                    Ok(())
+                })?;
+            Ok(unknown(env, object.finish()))
+        })
+    }
+
+    /// After `openWindow`: the window's offset, and its memory's kind.
+    #[napi(getter, ts_return_type = "Float64Array")]
+    pub fn scratch(&self, env: Env) -> napi::Result<Unknown<'static>> {
+        cold(env, || self.cell.scratch.array())
+    }
+
+    /// Before `commit`: the length of each message.
+    #[napi(getter, ts_return_type = "Uint32Array")]
+    pub fn lengths(&self, env: Env) -> napi::Result<Unknown<'static>> {
+        cold(env, || self.cell.lengths.array())
+    }
+
+    /// 0: the ring's frames, twice in a row; 1: the private buffer of `drop-oldest`, once a window was opened.
+    #[napi(ts_args_type = "kind: 0 | 1", ts_return_type = "ArrayBuffer")]
+    pub fn memory(&self, env: Env, kind: u32) -> napi::Result<Unknown<'static>> {
+        cold(env, || {
+            let mut views = self.cell.views.borrow_mut();
+            let view = views.get_mut(kind as usize);
+            let view = view.ok_or_else(|| Failure::argument("the kind of memory is 0 or 1"))?;
+            if view.is_none() {
+                *view = Some(self.cell.core.with(|publisher| match (kind, publisher.window_buffer()) {
+                    (0, _) => External::new(env, Frames(publisher.frames_memory())),
+                    (_, Some(buffer)) => External::new(env, Prepared(buffer)),
+                    (_, None) => Err(Failure::argument("no window was opened in the private buffer yet")),
+                })?);
+            }
+            match view {
+                Some(view) => view.value(),
+                None => Err(Failure::Internal("a view that was just made is missing".to_owned())),
+            }
+        })
+    }
+
+    /// The largest payload of one message, in bytes.
+    #[napi(getter)]
+    pub fn max_message(&self, env: Env) -> napi::Result<u32> {
+        cold(env, || self.cell.core.with(|publisher| Ok(publisher.max_message() as u32)))
+    }
+
+    /// How many subscribers are attached and alive.
+    #[napi(getter)]
+    pub fn subscribers(&self, env: Env) -> napi::Result<u32> {
+        cold(env, || self.cell.core.with(|publisher| Ok(publisher.subscribers() as u32)))
+    }
+
+    /// JSON of the counters.
+    #[napi]
+    pub fn stats(&self, env: Env) -> napi::Result<String> {
+        cold(env, || self.cell.core.with(|publisher| json::write(&publisher.stats())))
+    }
+
+    /// JSON of the record as it is announced now.
+    #[napi]
+    pub fn record(&self, env: Env) -> napi::Result<String> {
+        cold(env, || self.cell.core.with(|publisher| json::write(&*publisher.record())))
+    }
+
+    /// Replaces the record's metadata by this JSON object.
+    #[napi]
+    pub fn update(&self, env: Env, metadata_json: String) -> napi::Result<()> {
+        cold(env, || {
+            let metadata = json::object(&metadata_json)?;
+            self.cell.core.with(|publisher| Ok(publisher.update(metadata)?))
+        })
+    }
+
+    /// Detaches every view and closes the topic.
+    #[napi]
+    pub fn close(&self, env: Env) -> napi::Result<()> {
+        cold(env, || {
+            for view in self.cell.views.take().into_iter().flatten() {
+                view.detach();
+            }
+            lifecycle::close(env, &self.cell)
+        })
+    }
+}

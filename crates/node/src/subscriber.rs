@@ -1,0 +1,205 @@
+//! A topic's subscriber: the hot calls, and views of the publishers' rings for leases.
+//!
+//! `drain` copies into a slab that JS owns; a view of memory that another process writes is only handed out for a
+//! lease, which the core allows or refuses. Closing detaches those views before it lets go of the mappings.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
+
+use napi::Env;
+use napi::bindgen_prelude::Unknown;
+use napi_derive::napi;
+use ringbell::topic::{Drained, Entry, Notice, Subscriber};
+
+use crate::buffer::{External, Frames, Table, unknown};
+use crate::errors::{Failure, Result, cold};
+use crate::held::Held;
+use crate::json;
+use crate::lifecycle::{self, Closable};
+use crate::poll_loop::Pollable;
+use crate::raw::{Call, HotObject};
+
+/// Messages that one drain brings at most.
+const ENTRIES: usize = 1024;
+/// Words of the scratch array: source, bytes, first sequence and time of the batch that was under way.
+const SCRATCH: usize = 4;
+/// Answers of `drain` and `lease` that are no count.
+const NEEDS_SLAB: i32 = -1;
+const NOTICE: i32 = -2;
+
+/// What the class and its hot functions share.
+pub struct Cell {
+    core: Held<Subscriber>,
+    scratch: Table<f64>,
+    table: Table<Entry>,
+    views: RefCell<HashMap<u32, External>>,
+}
+
+impl Cell {
+    fn drain(&self, slab: &mut [u8], fill: u32) -> Result<i32> {
+        let fill = fill as usize;
+        if fill > slab.len() {
+            return Err(Failure::argument("fill lies behind the slab's end"));
+        }
+        let drained =
+            self.table.with(|table| self.core.with(|subscriber| Ok(subscriber.drain(slab, fill, table)?)))?;
+        self.answer(drained)
+    }
+
+    fn lease(&self) -> Result<i32> {
+        let drained =
+            self.table.with(|table| self.core.with(|subscriber| Ok(subscriber.lease_batch(table)?)))?;
+        self.answer(drained)
+    }
+
+    fn answer(&self, drained: Drained) -> Result<i32> {
+        match drained {
+            Drained::Empty => Ok(0),
+            Drained::Batch { source, count, bytes, batch_sequence, batch_time } => {
+                let words = [f64::from(source), bytes as f64, batch_sequence as f64, batch_time as f64];
+                self.scratch.with(|scratch| scratch.copy_from_slice(&words));
+                Ok(count as i32)
+            }
+            Drained::NeedSlab(bytes) => {
+                self.scratch.set(0, bytes as f64);
+                Ok(NEEDS_SLAB)
+            }
+            Drained::Notice => Ok(NOTICE),
+        }
+    }
+}
+
+impl Closable for Cell {
+    fn close(&self) {
+        drop(self.core.take());
+    }
+}
+
+impl Pollable for Cell {
+    fn with_fd(&self, body: &mut dyn FnMut(BorrowedFd<'_>) -> Result<()>) -> Result<()> {
+        self.core.if_open(|subscriber| body(subscriber.as_fd())).unwrap_or(Ok(()))
+    }
+
+    fn woken(&self) {
+        self.core.if_open(Subscriber::note_wakeup);
+    }
+}
+
+/// The reading side of the topics that match a name or pattern.
+#[napi]
+pub struct NativeSubscriber {
+    cell: Rc<Cell>,
+}
+
+impl NativeSubscriber {
+    /// Wraps the core's subscriber.
+    pub fn wrap(env: Env, subscriber: Subscriber) -> Result<Self> {
+        let cell = Rc::new(Cell {
+            core: Held::new("subscriber", subscriber),
+            scratch: Table::new(env, SCRATCH)?,
+            table: Table::new(env, ENTRIES)?,
+            views: RefCell::default(),
+        });
+        lifecycle::register(env, &cell)?;
+        Ok(Self { cell })
+    }
+
+    /// For the poller.
+    pub fn pollable(&self) -> Rc<dyn Pollable> {
+        self.cell.clone()
+    }
+}
+
+#[napi]
+impl NativeSubscriber {
+    /// The hot calls, as functions that need no `this`. Ask once.
+    #[napi(
+        ts_return_type = "{ drain(slab: Uint8Array, fill: number): number; spin(turns: number): boolean; arm(): boolean; lease(): number; release(source: number): void }"
+    )]
+    pub fn hot(&self, env: Env) -> napi::Result<Unknown<'static>> {
+        cold(env, || {
+            let object = HotObject::new(env, &self.cell)?
+                .function(c"drain", |cell: &Cell, call: &mut Call<'_, 2>| {
+                    let fill = call.number(1)?;
+                    cell.drain(call.bytes_mut(0)?, fill)
+                })?
+                .function(c"spin", |cell: &Cell, call: &mut Call<'_, 1>| {
+                    let turns = call.number(0)?;
+                    cell.core.with(|subscriber| Ok(subscriber.spin(turns)))
+                })?
+                .function(c"arm", |cell: &Cell, _: &mut Call<'_, 0>| {
+                    cell.core.with(|subscriber| Ok(subscriber.arm()))
+                })?
+                .function(c"lease", |cell: &Cell, _: &mut Call<'_, 0>| cell.lease())?
+                .function(c"release", |cell: &Cell, call: &mut Call<'_, 1>| {
+                    let source = call.number(0)?;
+                    cell.core.if_open(|subscriber| subscriber.release(source));
+                    Ok(())
+                })?;
+            Ok(unknown(env, object.finish()))
+        })
+    }
+
+    /// After `drain` or `lease`: source, bytes used, first sequence and time in ns of the batch that was under way.
+    #[napi(getter, ts_return_type = "Float64Array")]
+    pub fn scratch(&self, env: Env) -> napi::Result<Unknown<'static>> {
+        cold(env, || self.cell.scratch.array())
+    }
+
+    /// After `drain` or `lease`: four words a message: offset, length, offset of its batch's header, index in it.
+    #[napi(getter, ts_return_type = "Uint32Array")]
+    pub fn table(&self, env: Env) -> napi::Result<Unknown<'static>> {
+        cold(env, || self.cell.table.array())
+    }
+
+    /// The frames of a source that leased messages lie in, twice in a row. Read-only pages: writing there ends the process.
+    #[napi(ts_return_type = "ArrayBuffer")]
+    pub fn source_memory(&self, env: Env, source: u32) -> napi::Result<Unknown<'static>> {
+        cold(env, || {
+            if let Some(view) = self.cell.views.borrow().get(&source) {
+                return view.value();
+            }
+            let memory = self.cell.core.with(|subscriber| Ok(subscriber.source_memory(source)))?;
+            let memory = memory.ok_or_else(|| Failure::argument(format!("there is no source {source}")))?;
+            let view = External::new(env, Frames(memory))?;
+            let value = view.value();
+            self.cell.views.borrow_mut().insert(source, view);
+            value
+        })
+    }
+
+    /// JSON array of what happened besides messages; empty text when nothing did.
+    #[napi]
+    pub fn notices(&self, env: Env) -> napi::Result<String> {
+        cold(env, || {
+            let notices = self.cell.core.with(|subscriber| Ok(subscriber.notices()))?;
+            for notice in &notices {
+                if let Notice::Ended { source, .. } = notice {
+                    // Views of it keep the mapping as long as JS has them.
+                    self.cell.views.borrow_mut().remove(source);
+                }
+            }
+            let values: Vec<_> = notices.iter().flat_map(json::notice).collect();
+            if values.is_empty() { Ok(String::new()) } else { json::write(&values) }
+        })
+    }
+
+    /// JSON of the counters.
+    #[napi]
+    pub fn stats(&self, env: Env) -> napi::Result<String> {
+        cold(env, || self.cell.core.with(|subscriber| json::write(&subscriber.stats())))
+    }
+
+    /// Detaches every view and leaves every topic.
+    #[napi]
+    pub fn close(&self, env: Env) -> napi::Result<()> {
+        cold(env, || {
+            for view in self.cell.views.take().into_values() {
+                view.detach();
+            }
+            lifecycle::close(env, &self.cell)
+        })
+    }
+}

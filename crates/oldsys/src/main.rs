@@ -1,0 +1,34 @@
+//! `oldsys TABLE COMMAND…`: runs a command that sees an older kernel, or Docker's default profile.
+//!
+//! A seccomp filter answers the calls that are missing there, so that a fallback is tested where it is never needed.
+//! Needs no privilege (it sets `no_new_privs`), is inherited by every child, and cannot be taken off again. What it
+//! cannot show: behaviour of a call that both kernels have. x86-64 and arm64; calls of a foreign ABI are killed.
+
+mod program;
+mod table;
+
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+
+const USAGE: &str =
+    "usage: oldsys 5.4|5.4-noclone3|docker|docker-strict|NUMBER=ERRNO[,…] COMMAND [ARGUMENT…]";
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    let (Some(name), Some(program)) = (arguments.next(), arguments.next()) else {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    };
+    let Some(table) = name.to_str().and_then(table::parse) else {
+        eprintln!("oldsys: no such table: {}\n{USAGE}", name.display());
+        return ExitCode::from(2);
+    };
+    if let Err(error) = seccompiler::apply_filter(&program::compile(&table)) {
+        eprintln!("oldsys: the kernel refused the filter: {error}");
+        return ExitCode::from(2);
+    }
+    // Returns only when the command could not be started; 127 as a shell would say it.
+    let error = Command::new(&program).args(arguments).exec();
+    eprintln!("oldsys: {}: {error}", program.display());
+    ExitCode::from(127)
+}

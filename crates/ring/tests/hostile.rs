@@ -1,0 +1,153 @@
+//! Peers that break the rules: short runs of what `fuzz/` does for longer, and two with real concurrency.
+#![cfg(not(any(loom, miri)))]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+use ringbell_ring::layout::{SLOT_LEN, SLOTS_OFFSET};
+use ringbell_ring::{Entry, Overflow, Start};
+use support::{Everybody, Random, Watchdog, committed, drain, hostile, join, topic};
+
+const TIME: Duration = Duration::from_secs(2);
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: ProptestConfig::default().cases.max(4096),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn a_hostile_publisher_is_a_fault_and_nothing_else(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+        hostile::data(&bytes);
+    }
+
+    #[test]
+    fn hostile_neighbours_are_never_noticed(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+        hostile::control(&bytes);
+    }
+}
+
+/// Somebody scribbles over every word of the data segment, `head` and frames included, while it is read.
+#[test]
+fn reading_survives_a_publisher_gone_mad() {
+    let _watchdog = Watchdog::new(60);
+    for overflow in [Overflow::Block, Overflow::DropOldest] {
+        let (memory, mut producer) = topic(4096, 2, overflow, 0);
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for slot in 0..2 {
+                let (memory, done) = (&memory, &done);
+                scope.spawn(move || {
+                    let mut random = Random(slot as u64);
+                    let mut slab = vec![0; 8192];
+                    let mut messages = 0u64;
+                    while !done.load(Ordering::Relaxed) {
+                        let start = if random.below(2) == 0 { Start::Latest } else { Start::Earliest };
+                        let Ok(mut consumer) = join(memory, slot, overflow, start) else { continue };
+                        let mut table = vec![Entry::default(); 1 + random.below(64) as usize];
+                        let room = random.below(8192) as usize;
+                        for turn in 0..1000 {
+                            let read = if slot == 0 && turn % 8 == 0 {
+                                consumer.lease(&mut table)
+                            } else {
+                                consumer.read(&mut slab[..room], 0, &mut table)
+                            };
+                            match read {
+                                Err(_) => break,
+                                Ok(ringbell_ring::Read::Messages { count, .. }) => messages += count as u64,
+                                Ok(_) => {}
+                            }
+                            let _ = (consumer.acknowledge(), consumer.arm(), consumer.ended());
+                        }
+                        let _ = consumer.leave();
+                    }
+                    messages
+                });
+            }
+            let mut random = Random(99);
+            let end = Instant::now() + TIME / 2;
+            while Instant::now() < end {
+                // Something honest, for the readers to get into, then something wrong anywhere.
+                for _ in 0..random.below(64) {
+                    let length = random.below(512) as usize;
+                    let _ = producer.send(&[7; 512][..length], 0, &mut Everybody);
+                }
+                let honest = memory.data_word(128).load(Ordering::Relaxed);
+                for _ in 0..random.below(4) {
+                    let offset = match random.below(8) {
+                        0..3 => 128 + 128 * random.below(2) as usize,
+                        3 => random.below(640) as usize & !7,
+                        _ => (4096 + random.below(4096) as usize) & !7,
+                    };
+                    let word = match random.below(4) {
+                        0 => random.next(),
+                        1 => honest.wrapping_add(random.below(8192) * 8),
+                        2 => honest.wrapping_sub(random.below(1024) * 8),
+                        _ => random.below(4096) | (1 + random.below(2)) << 32,
+                    };
+                    memory.data_word(offset).store(word, Ordering::Relaxed);
+                }
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+    }
+}
+
+/// Somebody scribbles over all slots but one and over the words that all share, while the others work.
+#[test]
+fn an_honest_pair_works_while_others_scribble() {
+    let _watchdog = Watchdog::new(60);
+    let (memory, mut producer) = topic(4096, 8, Overflow::Block, 200_000_000);
+    let mut honest = join(&memory, 0, Overflow::Block, Start::Latest).unwrap();
+    let done = AtomicBool::new(false);
+    let read = thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut random = Random(5);
+            while !done.load(Ordering::Relaxed) {
+                let slot = 1 + random.below(7) as usize;
+                let head = memory.view.counters().head;
+                let (offset, word) = match random.below(4) {
+                    0 => (SLOTS_OFFSET + slot * SLOT_LEN, random.next()),
+                    1 => (SLOTS_OFFSET + slot * SLOT_LEN, 2 | random.below(4) << 8),
+                    2 => (SLOTS_OFFSET + slot * SLOT_LEN + 8, head.wrapping_sub(random.below(600) * 8)),
+                    _ => (128 + 128 * random.below(2) as usize, random.next()),
+                };
+                memory.control_word(offset).store(word, Ordering::Relaxed);
+            }
+        });
+        let reader = scope.spawn(|| {
+            let mut next = 0;
+            let finish = loop {
+                let last = done.load(Ordering::Acquire);
+                for message in drain(&mut honest).expect("an honest publisher") {
+                    assert_eq!(message.sequence, next);
+                    assert!(message.payload.iter().all(|&byte| byte == next as u8));
+                    next += 1;
+                }
+                if last {
+                    break next;
+                }
+            };
+            assert_eq!(honest.missed(), 0);
+            finish
+        });
+        let begin = Instant::now();
+        let mut sent = 0u64;
+        while begin.elapsed() < TIME {
+            let now = begin.elapsed().as_nanos() as u64;
+            if committed(producer.send(&[sent as u8; 300][..sent as usize % 300], now, &mut Everybody)) {
+                sent += 1;
+            }
+        }
+        done.store(true, Ordering::Release);
+        assert_eq!(reader.join().unwrap(), sent);
+        sent
+    });
+    assert!(read > 0);
+}

@@ -1,0 +1,163 @@
+//! Loom: joining, leaving, evicting and reaping, each while the publisher looks at the slots.
+//!
+//! `RUSTFLAGS="--cfg loom" cargo test -p ringbell-ring --release --test loom_slots`
+//!
+//! Each of these, broken on purpose, makes the test that is named fail:
+//!
+//! | broken | fails |
+//! | --- | --- |
+//! | fence in `Consumer::join` left out | `nothing_is_overwritten…` |
+//! | fence in `take_sleepers` left out | `nothing_is_overwritten…` |
+//! | `floor` stored and loaded relaxed | `the_evicted…`: takes the publisher for corrupt |
+//! | slot's compare-and-swap relaxed, or the load of its word | `of_who_frees…` |
+//! | `reap` frees whatever is there instead of what was seen | `of_who_frees…` |
+//! | no second look at `head` after joining | `nothing_is_overwritten…` |
+#![cfg(loom)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use loom::thread;
+use ringbell_ring::{
+    BATCH_OVERHEAD, Consumer, Entry, Fault, Overflow, Producer, Read, SlotState, Start, padded,
+};
+use support::{Alive, Everybody, committed, join, topic};
+
+const BATCH: usize = 40;
+const CAPACITY: usize = 128;
+
+fn explore(body: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = builder.preemption_bound.or(Some(3));
+    builder.check(body);
+}
+
+fn send(producer: &mut Producer, now: u64) -> bool {
+    assert_eq!(BATCH_OVERHEAD + padded(8), BATCH);
+    let payload = producer.next_sequence().to_le_bytes();
+    committed(producer.send(&payload, now, &mut Everybody))
+}
+
+fn take(consumer: &mut Consumer) -> Result<Vec<u64>, Fault> {
+    let mut slab = [0; CAPACITY];
+    let mut table = [Entry::default(); 4];
+    let read = consumer.read(&mut slab, 0, &mut table)?;
+    assert!(!matches!(read, Read::Needs(_)), "the slab holds any frame");
+    Ok(support::got(read, &table, |at, length| slab[at..at + length].to_vec())
+        .into_iter()
+        .map(|got| {
+            assert_eq!(got.payload, got.sequence.to_le_bytes(), "torn");
+            got.sequence
+        })
+        .collect())
+}
+
+fn nobody_expelled(producer: &Producer) {
+    assert!(
+        producer.slots().all(|slot| slot.state != SlotState::Expelled),
+        "an honest subscriber was expelled"
+    );
+}
+
+/// I3. The joiner reads from where it joined, without a gap, however far the publisher gets meanwhile.
+#[test]
+fn nothing_is_overwritten_that_a_joiner_has_still_to_read() {
+    explore(|| {
+        let (memory, mut producer) = topic(CAPACITY, 1, Overflow::Block, 0);
+        let payload = [0; 32];
+        assert_eq!(BATCH_OVERHEAD + padded(payload.len()), CAPACITY / 2);
+        assert!(committed(producer.send(&payload, 0, &mut Everybody)));
+        let reader = thread::spawn(move || {
+            let mut consumer = join(&memory, 0, Overflow::Block, Start::Latest).unwrap();
+            // Nothing is acknowledged: whatever the publisher sends from now on must stay.
+            let mut table = [Entry::default(); 4];
+            let read = consumer.read(&mut [0; CAPACITY], 0, &mut table).expect("an honest publisher");
+            assert!(matches!(read, Read::Empty | Read::Messages { .. }));
+            assert_eq!(consumer.missed(), 0);
+        });
+        // The third overwrites the first two, if nobody has still to read them.
+        for _ in 0..2 {
+            let _ = producer.send(&payload, 0, &mut Everybody);
+        }
+        reader.join().unwrap();
+        nobody_expelled(&producer);
+    });
+}
+
+/// The publisher evicts while the subscriber reads: it is told so, and never takes the publisher for corrupt.
+#[test]
+fn the_evicted_are_told_and_nothing_else() {
+    explore(|| {
+        let (memory, mut producer) = topic(CAPACITY, 1, Overflow::Block, 1);
+        let mut consumer = join(&memory, 0, Overflow::Block, Start::Latest).unwrap();
+        for _ in 0..3 {
+            assert!(send(&mut producer, 0));
+        }
+        assert!(!send(&mut producer, 1_000_000), "stalled since now");
+        let reader = thread::spawn(move || {
+            for _ in 0..2 {
+                match take(&mut consumer) {
+                    Ok(_) => {}
+                    Err(Fault::Evicted) => break,
+                    Err(fault) => panic!("{fault:?}"),
+                }
+            }
+        });
+        for n in 2..4 {
+            let _ = send(&mut producer, n * 1_000_000);
+        }
+        reader.join().unwrap();
+        nobody_expelled(&producer);
+    });
+}
+
+/// A dead owner's slot is freed by the publisher and taken by another process at the same time.
+#[test]
+fn of_who_frees_and_who_takes_both_get_their_way() {
+    explore(|| {
+        let (memory, mut producer) = topic(CAPACITY, 1, Overflow::Block, 0);
+        // It dies at once: its slot stays as it is.
+        let _ = join(&memory, 0, Overflow::Block, Start::Latest).unwrap();
+        for _ in 0..3 {
+            assert!(send(&mut producer, 0));
+        }
+        let next = thread::spawn(move || {
+            let mut consumer = join(&memory, 0, Overflow::Block, Start::Latest).unwrap();
+            let got = take(&mut consumer).expect("the slot is this subscriber's");
+            assert!(got.is_empty() || got[0] >= 3);
+            assert_eq!(consumer.missed(), 0);
+        });
+        // The publisher saw the lock free before the next owner took it: it may only free what it saw.
+        let _ = committed(producer.send(&3u64.to_le_bytes(), 1_000_000, &mut Alive(vec![false])));
+        next.join().unwrap();
+        nobody_expelled(&producer);
+    });
+}
+
+/// One leaves and the next one joins in the same slot while the publisher judges its cursor.
+#[test]
+fn a_slot_changes_hands_under_the_publishers_eyes() {
+    explore(|| {
+        let (memory, mut producer) = topic(CAPACITY, 1, Overflow::Block, 0);
+        let mut first = join(&memory, 0, Overflow::Block, Start::Latest).unwrap();
+        for _ in 0..3 {
+            assert!(send(&mut producer, 0));
+        }
+        let hands = thread::spawn(move || {
+            while first.pending() {
+                let _ = take(&mut first).unwrap();
+            }
+            let _ = first.acknowledge();
+            let _ = first.leave();
+            let mut second = join(&memory, 0, Overflow::Block, Start::Latest).unwrap();
+            let got = take(&mut second).expect("an honest publisher");
+            assert_eq!(second.missed(), 0);
+            assert!(got.windows(2).all(|pair| pair[0] + 1 == pair[1]));
+        });
+        for _ in 0..2 {
+            let _ = send(&mut producer, 0);
+        }
+        hands.join().unwrap();
+        nobody_expelled(&producer);
+    });
+}

@@ -1,0 +1,270 @@
+//! Peers that break every rule, driven by a string of bytes: the property tests and the fuzz targets share this.
+//!
+//! What is checked: nothing panics, whatever is handed out lies within the caller's memory, only `Fault`s come back and
+//! then for good, and an honest subscriber of an honest publisher never notices what its neighbours write.
+
+use std::sync::atomic::Ordering;
+
+use ringbell_ring::layout::{SLOT_LEN, SLOTS_OFFSET};
+use ringbell_ring::{Consumer, Entry, Fault, Overflow, Producer, Read, Start, max_message};
+
+use super::{Everybody, Memory, committed, drain, join, topic};
+
+const CAPACITY: usize = 4096;
+const PAGE: usize = 4096;
+const HEAD: usize = 128;
+const FLOOR: usize = 256;
+const STATE: usize = 384;
+const MS: u64 = 1_000_000;
+
+/// Decisions, one after the other, until the bytes run out.
+struct Input<'a>(&'a [u8]);
+
+impl Input<'_> {
+    fn byte(&mut self) -> Option<u8> {
+        let (&first, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(first)
+    }
+
+    fn long(&mut self) -> Option<u64> {
+        let (bytes, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(u64::from_le_bytes(*bytes))
+    }
+
+    /// A word that is likely to mean something: near `around`, a small number, a header, an extreme, or anything.
+    fn word(&mut self, around: u64) -> Option<u64> {
+        let small = |input: &mut Self| Some(u64::from(input.byte()?) << 3);
+        Some(match self.byte()? % 9 {
+            0 => around,
+            1 => around.wrapping_add(small(self)?),
+            2 => around.wrapping_sub(small(self)?),
+            3 => small(self)?,
+            4 => small(self)? | (1 << 32),
+            5 => (small(self)? + 16) | (2 << 32),
+            6 => 1 << (self.byte()? % 64),
+            7 => u64::MAX - u64::from(self.byte()?),
+            _ => self.long()?,
+        })
+    }
+}
+
+fn overflow(byte: u8) -> Overflow {
+    [Overflow::Block, Overflow::DropOldest, Overflow::DropNewest][usize::from(byte) % 3]
+}
+
+fn start(byte: u8) -> Start {
+    if byte & 1 == 0 { Start::Latest } else { Start::Earliest }
+}
+
+/// Checks what came out of a read or a lease. The last fault stays.
+fn judge(
+    outcome: Result<Read, Fault>,
+    table: &[Entry],
+    room: usize,
+    fill: usize,
+    fault: &mut Option<Fault>,
+) -> bool {
+    if let Some(fault) = *fault {
+        assert_eq!(outcome, Err(fault), "a fault is for good");
+    }
+    match outcome {
+        Ok(Read::Messages { count, bytes, .. }) => {
+            assert!(count > 0 && count <= table.len());
+            for entry in &table[..count] {
+                assert!(entry.length as usize <= max_message(CAPACITY));
+                assert!(entry.offset as usize >= fill);
+                assert!(entry.offset as usize + entry.length as usize <= fill + room);
+                assert!(entry.batch == Entry::CONTINUED || entry.batch as usize + 24 <= fill + room);
+            }
+            bytes > 0
+        }
+        Ok(Read::Needs(bytes)) => {
+            assert!(bytes > 0 && bytes <= CAPACITY / 2);
+            false
+        }
+        Ok(Read::Empty) => false,
+        Err(found) => {
+            *fault = Some(found);
+            false
+        }
+    }
+}
+
+/// A hostile publisher and an honest subscriber.
+pub fn data(bytes: &[u8]) {
+    let mut input = Input(bytes);
+    let Some(policy) = input.byte() else { return };
+    let overflow = overflow(policy);
+    let (memory, mut producer) = topic(CAPACITY, 1, overflow, 0);
+    let mut fault = None;
+    let mut consumer: Option<Consumer> = None;
+    let mut head = 0;
+    while let Some(op) = input.byte() {
+        let played =
+            play(op, &mut input, (&memory, overflow), &mut producer, &mut consumer, &mut fault, &mut head);
+        if played.is_none() {
+            break;
+        }
+    }
+    // Expelled it may be: it acknowledges what the publisher in this process never committed.
+    assert_ne!(fault, Some(Fault::Evicted), "nobody is evicted here");
+}
+
+fn play(
+    op: u8,
+    input: &mut Input<'_>,
+    (memory, overflow): (&Memory, Overflow),
+    producer: &mut Producer,
+    consumer: &mut Option<Consumer>,
+    fault: &mut Option<Fault>,
+    head: &mut u64,
+) -> Option<()> {
+    let store = |offset: usize, word: u64| memory.data_word(offset).store(word, Ordering::Release);
+    match op % 12 {
+        0 => {
+            *head = input.word(*head)?;
+            store(HEAD, *head);
+        }
+        1 => store(FLOOR, input.word(*head)?),
+        2 => store(STATE, input.word(0)?),
+        3 => store(HEAD + 8 + (usize::from(input.byte()?) & 8), input.word(0)?),
+        4 => {
+            let at = (usize::from(input.byte()?) << 4 | usize::from(input.byte()?) & 8) % CAPACITY;
+            store(PAGE + at, input.word(*head)?);
+        }
+        // Something honest, so that there is something to spoil.
+        5 | 6 => {
+            let length = usize::from(input.byte()?) * 8;
+            if *head == producer.data().counters().head {
+                let _ = producer.send(&vec![op; length.min(producer.max_message())], 0, &mut Everybody);
+                *head = producer.data().counters().head;
+            }
+        }
+        7 => {
+            *fault = None;
+            let starting = start(input.byte()?);
+            match join(memory, 0, overflow, starting) {
+                Ok(joined) => *consumer = Some(joined),
+                Err(Fault::Corrupt(_)) => *consumer = None,
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+        8 => {
+            let Some(reader) = consumer.as_mut() else { return Some(()) };
+            let mut table = vec![Entry::default(); usize::from(input.byte()?) + 1];
+            let outcome = reader.lease(&mut table);
+            judge(outcome, &table, 2 * CAPACITY, 0, fault);
+        }
+        9 => {
+            let Some(reader) = consumer.as_mut() else { return Some(()) };
+            let _ = reader.acknowledge();
+            let _ = (reader.pending(), reader.spin(2), reader.arm(), reader.ended(), reader.drained());
+            let _ = (reader.backlog(), memory.view.closed(), memory.view.counters());
+        }
+        _ => {
+            let Some(reader) = consumer.as_mut() else { return Some(()) };
+            let fill = usize::from(input.byte()?);
+            let room = usize::from(input.byte()?) * 24;
+            let mut slab = vec![0; fill + room];
+            let mut table = vec![Entry::default(); usize::from(input.byte()?) + 1];
+            // A caller goes on while messages come; how long that can be is bounded by what is committed at once.
+            for _ in 0..8 {
+                let outcome = reader.read(&mut slab, fill, &mut table);
+                if !judge(outcome, &table, room, fill, fault) {
+                    break;
+                }
+            }
+        }
+    }
+    Some(())
+}
+
+/// An honest publisher, an honest subscriber in slot 0, and somebody who writes anything into the other slots and the
+/// words that all share.
+pub fn control(bytes: &[u8]) {
+    let mut input = Input(bytes);
+    let Some(policy) = input.byte() else { return };
+    let (overflow, slots, evict_after) = (overflow(policy), 4, 10 * MS);
+    let (memory, mut producer) = topic(CAPACITY, slots, overflow, evict_after);
+    let mut honest = join(&memory, 0, overflow, Start::Latest).expect("an honest publisher");
+    let mut now = MS;
+    let mut next = 0;
+    let mut sent = 0;
+    let mut step = 0;
+    while let Some(op) = input.byte() {
+        now += MS;
+        step += 1;
+        if step % 5 == 0 {
+            // Often enough that nobody may evict it.
+            next = honest_reads(&mut honest, next);
+        }
+        let Some(()) = (match op % 8 {
+            0 | 1 => (|| {
+                let slot = 1 + usize::from(input.byte()?) % (slots - 1);
+                let field = usize::from(input.byte()?) % 4 * 8;
+                let word = input.word(producer.data().counters().head)?;
+                memory.control_word(SLOTS_OFFSET + slot * SLOT_LEN + field).store(word, Ordering::Release);
+                Some(())
+            })(),
+            2 => (|| {
+                let offset = [128, 256, 384, 0, 16][usize::from(input.byte()?) % 5];
+                memory.control_word(offset).store(input.word(0)?, Ordering::Release);
+                Some(())
+            })(),
+            3 => {
+                producer.sweep(now, &mut Everybody);
+                let _ = (producer.slots().count(), producer.has_room(64, now), producer.arm(64, now));
+                Some(())
+            }
+            4 => {
+                next = honest_reads(&mut honest, next);
+                Some(())
+            }
+            // Another honest subscriber may or may not get on with what lies in its slot.
+            5 => (|| {
+                let slot = 1 + usize::from(input.byte()?) % (slots - 1);
+                if let Ok(mut other) = join(&memory, slot, overflow, start(op >> 3)) {
+                    let _ = drain(&mut other);
+                    let _ = other.leave();
+                }
+                Some(())
+            })(),
+            _ => (|| {
+                let length = usize::from(input.byte()?) * 4;
+                sent += u64::from(committed(producer.send(&vec![1; length], now, &mut Everybody)));
+                Some(())
+            })(),
+        }) else {
+            break;
+        };
+        let counters = producer.data().counters();
+        assert!(counters.floor <= counters.head && counters.head - counters.floor <= CAPACITY as u64);
+    }
+    // Once nobody writes nonsense any more, it takes at most `evict_after` until there is room again.
+    next = honest_reads(&mut honest, next);
+    for _ in 0..4 {
+        now += evict_after;
+        producer.sweep(now, &mut Everybody);
+        sent += u64::from(committed(producer.send(&[1; 1000], now, &mut Everybody)));
+        next = honest_reads(&mut honest, next);
+    }
+    now += evict_after;
+    assert!(
+        committed(producer.send(&[1; 1000], now, &mut Everybody)),
+        "the hostile neighbours are in the way"
+    );
+    assert_eq!(honest_reads(&mut honest, next), sent + 1);
+    let counted = honest.received() + honest.missed();
+    assert_eq!(counted, sent + 1);
+    assert!(honest.missed() == 0 || overflow == Overflow::DropOldest);
+}
+
+fn honest_reads(honest: &mut Consumer, mut next: u64) -> u64 {
+    for message in drain(honest).expect("an honest subscriber of an honest publisher") {
+        assert!(message.sequence >= next);
+        next = message.sequence + 1;
+    }
+    next
+}

@@ -1,0 +1,41 @@
+// @ts-check
+/** Names of files (STYLE 1), and the one version number that stands in several manifests. */
+
+/** @typedef {import('./tree.mjs').Tree} Tree */
+
+const NOTHING_SAYING = /^(utils?|helpers?|common|misc|manager)$/
+/** Test helpers are excepted by the rule itself. */
+const EXCEPTED = /^__test__\/helpers\/|^crates\/\w+\/tests\/helpers\//
+
+/** @param {Tree} tree */
+export function filesSayWhatTheyAre(tree) {
+  return tree.files
+    .filter((path) => !EXCEPTED.test(path))
+    .filter((path) => path.split('/').some((part) => NOTHING_SAYING.test(part.replace(/\..*$/, ''))))
+    .map((path) => `${path}: no utils, helpers, common, misc, manager (STYLE 1)`)
+}
+
+/** @param {Tree} tree */
+export function filesAreSpelledAlike(tree) {
+  const wrong = tree.files.filter((path) => {
+    const name = path.split('/').at(-1) ?? ''
+    // Programs (src/bin) are named as they are called, with a hyphen.
+    if (name.endsWith('.rs')) return !(path.includes('/src/bin/') ? /^[a-z0-9-]+\.rs$/ : /^[a-z0-9_]+\.rs$/).test(name)
+    if (/\.[cm]?[jt]s$/.test(name)) return !/^[a-z0-9]+(-[a-z0-9]+)*(\.[a-z0-9]+)*$/.test(name)
+    return false
+  })
+  return wrong.map((path) => `${path}: Rust files are snake_case, TypeScript's kebab-case (STYLE 1)`)
+}
+
+/** @param {Tree} tree */
+export function oneVersion(tree) {
+  const { version } = JSON.parse(tree.read('package.json') || '{}')
+  const cargo = /\[workspace\.package\][^[]*?^version = "([^"]+)"/m.exec(tree.read('Cargo.toml'))?.[1]
+  const manifests = tree.files.filter((path) => /^npm\/[\w-]+\/package\.json$/.test(path))
+  return [
+    ...(cargo === version ? [] : [`Cargo.toml: version ${cargo}, package.json has ${version}`]),
+    ...manifests
+      .filter((path) => JSON.parse(tree.read(path)).version !== version)
+      .map((path) => `${path}: version ${JSON.parse(tree.read(path)).version}, package.json has ${version}`),
+  ]
+}

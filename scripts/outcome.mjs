@@ -1,0 +1,39 @@
+// @ts-check
+/**
+ * What a tool's output says about its tests, as numbers. A tool that ended badly without naming a failed test counts as
+ * one failure; one that was to run tests and ran none, too: a suite that silently disappears must not pass.
+ */
+
+/** @typedef {{ passed: number, failed: number, skipped: number }} Outcome */
+
+/** @param {string} text @param {RegExp} pattern global, with one number */
+function sum(text, pattern) {
+  return [...text.matchAll(pattern)].reduce((total, match) => total + Number(match[1]), 0)
+}
+
+/** @param {Outcome} outcome @param {number} code @returns {Outcome} */
+function judged(outcome, code) {
+  const silent = outcome.failed === 0 && (code !== 0 || outcome.passed === 0)
+  return silent ? { ...outcome, failed: 1 } : outcome
+}
+
+/** libtest, as `cargo test` prints it. @param {string} text @param {number} code */
+export function cargoOutcome(text, code) {
+  const passed = sum(text, /^test result: .*? (\d+) passed;/gm)
+  const failed = sum(text, /^test result: .*? (\d+) failed;/gm)
+  return judged({ passed, failed, skipped: sum(text, /^test result: .*? (\d+) ignored;/gm) }, code)
+}
+
+/** TAP, as ava prints it. @param {string} text @param {number} code */
+export function tapOutcome(text, code) {
+  const lines = text.split('\n')
+  const skipped = lines.filter((line) => /^(not )?ok \d+.*# (SKIP|TODO)/i.test(line)).length
+  const failed = lines.filter((line) => /^not ok \d+/.test(line) && !/# (SKIP|TODO)/i.test(line)).length
+  const passed = lines.filter((line) => /^ok \d+/.test(line) && !/# (SKIP|TODO)/i.test(line)).length
+  return judged({ passed, failed, skipped }, code)
+}
+
+/** A check: it holds or not. @param {string} _text @param {number} code @returns {Outcome} */
+export function checkOutcome(_text, code) {
+  return code === 0 ? { passed: 1, failed: 0, skipped: 0 } : { passed: 0, failed: 1, skipped: 0 }
+}

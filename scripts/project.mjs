@@ -1,0 +1,132 @@
+// @ts-check
+/**
+ * Where things are, what machine this is, and how a command is run. Every other script starts here.
+ * Only Node's builtins: these scripts run on a fresh clone, before anything is installed.
+ */
+import { spawn } from 'node:child_process'
+import { existsSync, readFileSync } from 'node:fs'
+import { delimiter, dirname, join, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+export const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), '..')
+
+/** Cargo's target folder, wherever the caller moved it. */
+export const TARGET = resolve(ROOT, process.env['CARGO_TARGET_DIR'] ?? 'target')
+
+/** The four machines with a prebuilt binary: napi's platform name → Rust's triple. */
+export const TARGETS = {
+  'linux-x64-gnu': 'x86_64-unknown-linux-gnu',
+  'linux-x64-musl': 'x86_64-unknown-linux-musl',
+  'linux-arm64-gnu': 'aarch64-unknown-linux-gnu',
+  'linux-arm64-musl': 'aarch64-unknown-linux-musl',
+}
+
+/** This machine as napi names it, e.g. `linux-x64-gnu`. */
+export function platform() {
+  const report = /** @type {{ header: Record<string, unknown> }} */ (process.report.getReport())
+  const libc = report.header['glibcVersionRuntime'] === undefined ? 'musl' : 'gnu'
+  return `${process.platform}-${process.arch}-${libc}`
+}
+
+/** @param {string} path from the root of the repository */
+export function readJson(path) {
+  return JSON.parse(readFileSync(join(ROOT, path), 'utf8'))
+}
+
+/** @param {string} program @param {string} path a PATH */
+export function onPath(program, path = process.env['PATH'] ?? '') {
+  return path.split(delimiter).some((folder) => folder !== '' && existsSync(join(folder, program)))
+}
+
+/** npm as `node npm-cli.js`, so that it works with a PATH that has no npm. @param {string[]} args */
+export function npm(args) {
+  const beside = join(dirname(process.execPath), '..', 'lib', 'node_modules', 'npm', 'bin', 'npm-cli.js')
+  const cli = [process.env['npm_execpath'] ?? '', beside].find(
+    (path) => path.endsWith('npm-cli.js') && existsSync(path),
+  )
+  return cli === undefined ? ['npm', ...args] : [process.execPath, cli, ...args]
+}
+
+/**
+ * @typedef {object} RunOptions
+ * @property {string} [cwd]
+ * @property {Record<string, string | undefined>} [env] added to ours; undefined takes one away
+ * @property {number} [timeout] ms; the whole process group is killed then
+ * @property {(chunk: string) => void} [output] gets stdout and stderr; without it both are inherited
+ */
+
+/** Process groups that are running, so that Ctrl-C takes them along. */
+const groups = new Set()
+for (const signal of /** @type {const} */ (['SIGINT', 'SIGTERM'])) {
+  process.once(signal, () => {
+    for (const group of groups) killGroup(group)
+    process.kill(process.pid, signal)
+  })
+}
+
+/**
+ * Runs a command to its end and gives its exit code; 124 when its time was up, 127 when it could not start.
+ * @param {readonly string[]} command @param {RunOptions} [options] @returns {Promise<number>}
+ */
+export function run(command, options = {}) {
+  const [program = '', ...args] = command
+  const piped = options.output !== undefined
+  return new Promise((done) => {
+    const child = spawn(program, args, {
+      cwd: options.cwd ?? ROOT,
+      env: { ...process.env, ...options.env },
+      stdio: ['ignore', piped ? 'pipe' : 'inherit', piped ? 'pipe' : 'inherit'],
+      detached: true,
+    })
+    const group = child.pid
+    let late = false
+    if (group !== undefined) groups.add(group)
+    const timer =
+      options.timeout === undefined ? undefined : setTimeout(() => ((late = true), killGroup(group)), options.timeout)
+    const say = options.output ?? ((/** @type {string} */ text) => void process.stderr.write(text))
+    child.stdout?.setEncoding('utf8').on('data', say)
+    child.stderr?.setEncoding('utf8').on('data', say)
+    child.once('error', (error) => {
+      clearTimeout(timer)
+      say(`${program}: ${error.message}\n`)
+      done(127)
+    })
+    child.once('close', (code) => {
+      clearTimeout(timer)
+      groups.delete(group)
+      if (late) say(`\n${program} was stopped: no end after ${(options.timeout ?? 0) / 1000} s\n`)
+      done(late ? 124 : (code ?? 1))
+    })
+  })
+}
+
+/** @param {number | undefined} group */
+function killGroup(group) {
+  if (group === undefined) return
+  try {
+    process.kill(-group, 'SIGKILL')
+  } catch {
+    // gone already
+  }
+}
+
+/** Like `run`, but a failure ends this script. @param {readonly string[]} command @param {RunOptions} [options] */
+export async function must(command, options) {
+  const code = await run(command, options)
+  if (code !== 0) throw new Error(`${command.join(' ')}: exit code ${code}`)
+}
+
+/** Runs a script's main function; an error becomes one line and exit code 1. @param {() => Promise<number | void>} main */
+export async function script(main) {
+  try {
+    process.exitCode = (await main()) ?? 0
+  } catch (error) {
+    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`)
+    process.exitCode = 1
+  }
+}
+
+/** Is this module the program that was started? @param {string} url its `import.meta.url` */
+export function isMain(url) {
+  return process.argv[1] !== undefined && fileURLToPath(url) === resolve(process.argv[1])
+}

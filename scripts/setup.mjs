@@ -1,0 +1,55 @@
+// @ts-check
+/**
+ * Brings a clone to the point where it runs: npm packages, the native binding, dist/. Each is made only if it is missing
+ * or older than its sources, so that `npm start` twice costs nothing twice. Called by start, test, bench and build.
+ * Needs Node, cargo and a C linker; says which one is missing.
+ */
+import { rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { npm, must, onPath, ROOT } from './project.mjs'
+import { buildNative } from './native.mjs'
+import { hashOf, isFresh, setStamp } from './stamp.mjs'
+
+const PACKAGES_STAMP = join(ROOT, 'node_modules/.cache/ringbell/packages')
+const DIST_STAMP = join(ROOT, 'node_modules/.cache/ringbell/dist')
+
+/** @param {string} version such as 20.19.0 */
+export function isSupportedNode(version) {
+  const [major = 0, minor = 0] = version.split('.').map(Number)
+  return (major === 20 && minor >= 19) || (major === 22 && minor >= 12) || major > 22
+}
+
+/** @param {import('./project.mjs').RunOptions} [options] */
+export async function ensurePackages(options) {
+  const wanted = hashOf(['package.json', 'package-lock.json'])
+  if (isFresh(PACKAGES_STAMP, wanted)) return
+  // Nothing here needs install scripts; not running them keeps a clone's first command predictable.
+  await must(npm(['ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error']), options)
+  setStamp(PACKAGES_STAMP, wanted)
+}
+
+/** @param {import('./project.mjs').RunOptions} [options] */
+export async function ensureDist(options) {
+  const wanted = () =>
+    hashOf(['src', 'tsconfig.base.json', 'tsconfig.build.json', 'package-lock.json', 'native/binding.d.cts', 'dist'])
+  if (isFresh(DIST_STAMP, wanted())) return
+  rmSync(join(ROOT, 'dist'), { recursive: true, force: true })
+  await must([process.execPath, join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', 'tsconfig.build.json'], options)
+  setStamp(DIST_STAMP, wanted())
+}
+
+/**
+ * @param {{ portable?: boolean, output?: (chunk: string) => void }} [options] portable: the binary that is published,
+ *   linked for glibc 2.31 (see native.mjs)
+ * @returns {Promise<string[]>} generated files that differed from what was there
+ */
+export async function setup(options = {}) {
+  if (!isSupportedNode(process.versions.node))
+    throw new Error(`Node ${process.versions.node} is too old: ^20.19.0 || >=22.12.0`)
+  if (!onPath('cargo')) throw new Error('cargo is not on the PATH: install Rust from https://rustup.rs')
+  const io = options.output === undefined ? {} : { output: options.output }
+  await ensurePackages(io)
+  const changed = await buildNative({ portable: options.portable ?? false, ...io })
+  await ensureDist(io)
+  return changed
+}

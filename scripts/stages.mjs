@@ -1,0 +1,169 @@
+// @ts-check
+/**
+ * What `npm test` runs, in order. A stage has a name that `--only` takes, and steps; a step is a command with a way to
+ * read its outcome, or a function that throws. Stages share Cargo's target folder, so that nothing is built twice; loom
+ * has one of its own, because its flags change every crate.
+ */
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { glibcProblems } from './check-glibc.mjs'
+import { readElf } from './elf.mjs'
+import { nativeFile } from './native.mjs'
+import { cargoOutcome, checkOutcome, tapOutcome } from './outcome.mjs'
+import { pack } from './pack.mjs'
+import { ROOT, TARGET } from './project.mjs'
+import { setup } from './setup.mjs'
+import { tryPackage } from './try-package.mjs'
+
+/** @typedef {(text: string, code: number) => import('./outcome.mjs').Outcome} Reader */
+/**
+ * @typedef {object} Step
+ * @property {string} name
+ * @property {readonly string[]} [command]
+ * @property {(say: (chunk: string) => void) => Promise<void>} [action] instead of a command
+ * @property {Record<string, string | undefined>} [env]
+ * @property {Reader} [read]
+ * @property {number} [minutes] the watchdog, 8 by default
+ */
+/** @typedef {{ name: string, steps: () => Step[] }} Stage */
+
+const NODE = process.execPath
+/** @param {string} path */
+const tool = (path) => join(ROOT, 'node_modules', path)
+/** @param {string} name @param {string[]} command @returns {Step} */
+const check = (name, command) => ({ name, command, read: checkOutcome })
+/** @param {string[]} files */
+const ava = (files) => [NODE, tool('ava/entrypoints/cli.mjs'), '--tap', ...files]
+const oldsys = join(TARGET, 'debug/oldsys')
+
+/** The suite that every way of acquiring must pass, on Node's side. ava fails when the pattern finds no file. */
+const ACQUISITION = ['__test__/integration/acquisition*.test.ts']
+
+/**
+ * The shared suites again, where the kernel answers differently, and with each fallback forced. They learn what to
+ * expect from RINGBELL_TEST_RUNG (the one that can be had), IPC_BUS_ACQUIRE and IPC_BUS_WATCH.
+ * @returns {Step[]}
+ */
+function rungs() {
+  const topics = ['cargo', 'test', '-p', 'ringbell', '--no-fail-fast', '--test', 'topic_stream']
+  const registry = ['cargo', 'test', '-p', 'ringbell', '--no-fail-fast', '--test', 'bus_watch', '--test', 'bus_publish']
+  // This one compares both ways by itself, which a forced one does not allow.
+  registry.push('--', '--skip', 'inotify_and_polling_see_the_same')
+  // Neither table has pidfd_getfd, so neither has the direct rung.
+  const tables = ['5.4', 'docker', 'docker-strict'].map((table) => ({
+    table,
+    env: { RINGBELL_TEST_RUNG: 'handshake' },
+  }))
+  const handshake = { IPC_BUS_ACQUIRE: 'handshake', RINGBELL_TEST_RUNG: 'handshake' }
+  const polling = { IPC_BUS_WATCH: 'poll' }
+  return [
+    check('oldsys', ['cargo', 'build', '-p', 'oldsys']),
+    ...tables.flatMap(({ table, env }) => [
+      { name: `${table}: Rust`, command: [oldsys, table, ...topics], env, read: cargoOutcome },
+      { name: `${table}: Node`, command: [oldsys, table, ...ava(ACQUISITION)], env, read: tapOutcome },
+    ]),
+    { name: 'handshake forced: Rust', command: topics, env: handshake, read: cargoOutcome },
+    { name: 'handshake forced: Node', command: ava(ACQUISITION), env: handshake, read: tapOutcome },
+    { name: 'polling forced: Rust', command: registry, env: polling, read: cargoOutcome },
+    { name: 'polling forced: Node', command: ava(ACQUISITION), env: polling, read: tapOutcome },
+  ]
+}
+
+/** @type {Stage[]} */
+export const STAGES = [
+  {
+    name: 'build',
+    steps: () => [
+      { name: 'packages, portable binding, dist; generated files are current', action: build, minutes: 15 },
+    ],
+  },
+  {
+    name: 'lint',
+    steps: () => [
+      check('layers', [NODE, 'scripts/check-layers.mjs']),
+      check('rustfmt', ['cargo', 'fmt', '--all', '--check']),
+      check('clippy', ['cargo', 'clippy', '--workspace', '--all-targets', '--', '-D', 'warnings']),
+      { ...check('rustdoc', ['cargo', 'doc', '--workspace', '--no-deps']), env: { RUSTDOCFLAGS: '-D warnings' } },
+      check('oxlint', [NODE, tool('oxlint/bin/oxlint'), '--type-aware', '--deny-warnings']),
+      check('prettier', [NODE, tool('prettier/bin/prettier.cjs'), '--check', '--log-level', 'warn', '.']),
+    ],
+  },
+  {
+    name: 'types',
+    steps: () => [check('tsc', [NODE, tool('typescript/bin/tsc'), '-p', 'tsconfig.json'])],
+  },
+  {
+    name: 'rust',
+    steps: () => [
+      {
+        name: 'unit, property, integration, doc tests',
+        // The binding's tests would need Node's symbols: it is tested from Node.
+        command: ['cargo', 'test', '--workspace', '--exclude', 'ringbell-node', '--no-fail-fast'],
+        read: cargoOutcome,
+      },
+    ],
+  },
+  {
+    name: 'loom',
+    steps: () => [
+      {
+        name: 'models',
+        command: ['cargo', 'test', '-p', 'ringbell-ring', '--release', '--no-fail-fast', '--test', 'loom_*'],
+        env: { RUSTFLAGS: '--cfg loom', CARGO_TARGET_DIR: join(TARGET, 'loom') },
+        read: cargoOutcome,
+      },
+    ],
+  },
+  { name: 'node', steps: () => [{ name: 'ava', command: ava([]), read: tapOutcome }] },
+  { name: 'rungs', steps: rungs },
+  {
+    name: 'package',
+    steps: () => [
+      { name: 'glibc 2.31', action: portable },
+      { name: 'pack', action: packed },
+      check('publint', [NODE, tool('publint/src/cli.js'), '--strict', join(TARGET, 'package/ringbell')]),
+      check('types resolve', [NODE, tool('@arethetypeswrong/cli/dist/index.js'), '--profile', 'esm-only', tarball()]),
+      { name: 'used from an empty folder, without Rust', action: (say) => tryPackage(made(), say) },
+    ],
+  },
+]
+
+/** @type {Awaited<ReturnType<typeof pack>> | undefined} */
+let tarballs
+
+function made() {
+  if (tarballs === undefined) throw new Error('there are no tarballs: packing failed')
+  return tarballs
+}
+
+function tarball() {
+  const { name, version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'))
+  return join(TARGET, 'tarballs', `${name}-${version}.tgz`)
+}
+
+/** @param {(chunk: string) => void} say */
+async function build(say) {
+  const changed = await setup({ portable: true, output: say })
+  if (changed.length > 0)
+    throw new Error(`not what the sources generate (written now, commit it): native/${changed.join(', native/')}`)
+}
+
+/**
+ * Only x64 has a linker for an old glibc here; elsewhere a developer's binary may need this machine's, a release's not.
+ * @param {(chunk: string) => void} say
+ */
+async function portable(say) {
+  const elf = readElf(readFileSync(join(ROOT, nativeFile())))
+  const must = nativeFile().endsWith('-x64-gnu.node') || process.env['RINGBELL_RELEASE'] === '1'
+  const problems = nativeFile().includes('-gnu') ? glibcProblems(elf) : []
+  if (!must)
+    for (const problem of problems.splice(0))
+      say(`not fit for a release, built with this machine's glibc: ${problem}\n`)
+  if (elf.machine !== process.arch) problems.push(`made for ${elf.machine}`)
+  if (problems.length > 0) throw new Error(`${nativeFile()}: ${problems.join('; ')}`)
+}
+
+/** @param {(chunk: string) => void} say */
+async function packed(say) {
+  tarballs = await pack({ output: say })
+}

@@ -1,0 +1,88 @@
+// @ts-check
+/**
+ * npm test [-- --only STAGE,…] [--verbose]: every stage of stages.mjs, on a fresh clone too. A failure does not stop the
+ * others. Output goes to target/test-logs and is shown where something failed. The last line is the sum of everything;
+ * the exit code is 1 if anything failed.
+ */
+import { createWriteStream, mkdirSync, readFileSync, rmSync } from 'node:fs'
+import { finished } from 'node:stream/promises'
+import { join } from 'node:path'
+import { checkOutcome } from './outcome.mjs'
+import { run, script, TARGET } from './project.mjs'
+
+const LOGS = join(TARGET, 'test-logs')
+const SHOWN = 60_000
+
+/** @param {number} from */
+const seconds = (from) => `${((performance.now() - from) / 1000).toFixed(1)} s`
+
+/** @param {string} line */
+const say = (line) => void process.stdout.write(`${line}\n`)
+
+/** @param {import('./stages.mjs').Step} step @param {string} path of its log @param {boolean} verbose */
+async function runStep(step, path, verbose) {
+  const log = createWriteStream(path)
+  /** @param {string} chunk */
+  const output = (chunk) => {
+    log.write(chunk)
+    if (verbose) process.stdout.write(chunk)
+  }
+  let code = 0
+  if (step.command !== undefined) {
+    code = await run(step.command, { output, env: step.env ?? {}, timeout: (step.minutes ?? 8) * 60_000 })
+  } else {
+    try {
+      await step.action?.(output)
+    } catch (error) {
+      output(`${error instanceof Error ? error.message : String(error)}\n`)
+      code = 1
+    }
+  }
+  log.end()
+  await finished(log)
+  return (step.read ?? checkOutcome)(readFileSync(path, 'utf8'), code)
+}
+
+await script(async () => {
+  const { STAGES } = await import('./stages.mjs')
+  const verbose = process.argv.includes('--verbose')
+  const at = process.argv.indexOf('--only')
+  const only = at < 0 ? STAGES.map(({ name }) => name) : (process.argv[at + 1] ?? '').split(',')
+  const unknown = only.filter((name) => !STAGES.some((stage) => stage.name === name))
+  if (unknown.length > 0)
+    throw new Error(`no stage ${unknown.join(', ')}; there are ${STAGES.map(({ name }) => name).join(', ')}`)
+  rmSync(LOGS, { recursive: true, force: true })
+  mkdirSync(LOGS, { recursive: true })
+
+  const start = performance.now()
+  const total = { passed: 0, failed: 0 }
+  const broken = []
+  for (const stage of STAGES) {
+    // Everything stands on the build, and it costs nothing when nothing has changed.
+    if (stage.name !== 'build' && !only.includes(stage.name)) continue
+    const begun = performance.now()
+    say(`\n${stage.name}`)
+    for (const [index, step] of stage.steps().entries()) {
+      const from = performance.now()
+      const path = join(LOGS, `${stage.name}-${index}.log`)
+      const outcome = await runStep(step, path, verbose)
+      const counts =
+        outcome.passed + outcome.failed > 1 || outcome.skipped > 0
+          ? `, ${outcome.passed} of ${outcome.passed + outcome.failed}`
+          : ''
+      const skipped = outcome.skipped > 0 ? ` (${outcome.skipped} skipped)` : ''
+      say(`  ${outcome.failed === 0 ? 'ok  ' : 'FAIL'} ${step.name}${counts}${skipped}, ${seconds(from)}`)
+      if (outcome.failed > 0) {
+        broken.push(`${stage.name}: ${step.name}`)
+        if (!verbose) say(readFileSync(path, 'utf8').slice(-SHOWN))
+      }
+      total.passed += outcome.passed
+      total.failed += outcome.failed
+    }
+    say(`  ${stage.name} took ${seconds(begun)}`)
+  }
+  say(`\n${seconds(start)} in all; logs in ${LOGS}`)
+  for (const name of broken) say(`failed: ${name}`)
+  say(`${total.passed} passed, ${total.failed} failed`)
+  return total.failed === 0 ? 0 : 1
+})

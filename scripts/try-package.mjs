@@ -1,0 +1,77 @@
+// @ts-check
+/**
+ * Installs the packed tarballs into an empty folder, as a user does, and uses them there: two processes and a topic,
+ * then the CLI. No Rust is on the PATH, and no registry is asked, so nothing can come from anywhere but the tarballs.
+ */
+import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { isMain, must, npm, onPath, platform, readJson, ROOT, script, TARGET } from './project.mjs'
+
+/** @param {{ root: string, binaries: Record<string, string> }} tarballs @param {(chunk: string) => void} [output] */
+export async function tryPackage(tarballs, output) {
+  const binary = tarballs.binaries[platform()]
+  if (binary === undefined) throw new Error(`no tarball for ${platform()}`)
+  const home = mkdtempSync(join(tmpdir(), 'ringbell-package-'))
+  const io = output === undefined ? {} : { output }
+  try {
+    const tools = join(home, 'bin')
+    mkdirSync(tools)
+    symlinkSync(process.execPath, join(tools, 'node'))
+    symlinkSync('/bin/sh', join(tools, 'sh'))
+    if (onPath('cargo', tools)) throw new Error('the test folder has a cargo')
+    const env = {
+      PATH: tools,
+      IPC_BUS_DIR: join(home, 'bus'),
+      npm_config_offline: 'true',
+      NODE_PATH: undefined,
+      NODE_OPTIONS: undefined,
+    }
+
+    await must(npm(['pack', join(ROOT, 'node_modules/commander'), '--loglevel=error', '--pack-destination', home]), {
+      cwd: home,
+      ...io,
+    })
+    const { name, version } = readJson('package.json')
+    const dependencies = {
+      [name]: `file:${tarballs.root}`,
+      [`${name}-${platform()}`]: `file:${binary}`,
+      commander: `file:${join(home, `commander-${readJson('node_modules/commander/package.json').version}.tgz`)}`,
+    }
+    const user = join(home, 'user')
+    mkdirSync(user)
+    writeFileSync(
+      join(user, 'package.json'),
+      JSON.stringify({ name: 'user', private: true, type: 'module', dependencies }),
+    )
+    cpSync(join(ROOT, '__test__/fixtures/package-user.mjs'), join(user, 'main.mjs'))
+    const install = [
+      'install',
+      '--offline',
+      '--no-audit',
+      '--no-fund',
+      '--loglevel=error',
+      '--cache',
+      join(home, 'cache'),
+    ]
+    await must(npm(install), { cwd: user, env, timeout: 120_000, ...io })
+    await must([process.execPath, 'main.mjs'], { cwd: user, env, timeout: 60_000, ...io })
+    const cli = join(user, 'node_modules/.bin/ringbell')
+    let said = ''
+    await must([cli, '--version'], { cwd: user, env, timeout: 30_000, output: (chunk) => (said += chunk) })
+    if (said.trim() !== version) throw new Error(`ringbell --version said ${JSON.stringify(said)}, not ${version}`)
+    await must([cli, 'doctor', '--json'], { cwd: user, env, timeout: 30_000, ...io })
+  } finally {
+    rmSync(home, { recursive: true, force: true })
+  }
+}
+
+if (isMain(import.meta.url)) {
+  await script(async () => {
+    const { name, version } = readJson('package.json')
+    const folder = join(TARGET, 'tarballs')
+    const binary = join(folder, `${name}-${platform()}-${version}.tgz`)
+    await tryPackage({ root: join(folder, `${name}-${version}.tgz`), binaries: { [platform()]: binary } })
+    process.stdout.write('the packed tarballs work in an empty folder\n')
+  })
+}

@@ -1,0 +1,26 @@
+/**
+ * AbortSignals, in Node's own manner: what is aborted rejects with an `AbortError` (`code` `'ABORT_ERR'`) whose `cause`
+ * is the signal's reason. A listener is always removed again, since one long-lived signal may serve millions of waits.
+ */
+import { AbortError } from './errors.js'
+
+/** Options of every wait. */
+export interface SignalOptions {
+  /** Ends the wait; it then rejects with an `AbortError`. */
+  signal?: AbortSignal | undefined
+}
+
+/** @throws {AbortError} when the signal is aborted already. */
+export function throwIfAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw new AbortError(signal.reason)
+}
+
+/** Calls `aborted` when the signal fires; the result takes the listener away. */
+export function onAbort(signal: AbortSignal | undefined, aborted: (error: AbortError) => void): () => void {
+  if (signal === undefined) return nothing
+  const listener = (): void => aborted(new AbortError(signal.reason))
+  signal.addEventListener('abort', listener, { once: true })
+  return () => signal.removeEventListener('abort', listener)
+}
+
+function nothing(): void {}

@@ -1,0 +1,55 @@
+/** Runs a task in two child processes on a bus of their own, and takes care that nothing of it stays behind. */
+import { fork, type ChildProcess } from 'node:child_process'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { CommandError } from '../exit-codes.js'
+import type { Part, RoundTrips, Task, Throughput } from './tasks.js'
+
+const ENDPOINT = new URL('./endpoint.js', import.meta.url)
+/** On top of the measurement itself, for starting and ending. */
+const PATIENCE_MS = 15_000
+
+type Answer = { result: unknown } | { error: string }
+
+/** What the process gives that measures: the first of a round trip, the second of a stream. */
+export async function runPair(
+  task: Task,
+  size: number,
+  duration: number,
+  signal: AbortSignal,
+): Promise<Throughput | RoundTrips> {
+  const path = await mkdtemp(join(tmpdir(), 'ringbell-bench-'))
+  const late = AbortSignal.timeout(duration * 2 + PATIENCE_MS)
+  const children: ChildProcess[] = []
+  try {
+    const roles = ['first', 'second'] as const
+    const answers = roles.map((role) => {
+      const child = fork(ENDPOINT, { stdio: ['ignore', 'ignore', 'inherit', 'ipc'], execArgv: [] })
+      children.push(child)
+      return answerOf(child, { task, role, path, size, duration }, AbortSignal.any([signal, late]))
+    })
+    const [first, second] = await Promise.all(answers)
+    return (task.kind === 'throughput' ? second : first) as Throughput | RoundTrips
+  } catch (error) {
+    throw late.aborted ? new CommandError('ERR_RINGBELL_TIMEOUT', `The ${task.kind} measurement did not end`) : error
+  } finally {
+    for (const child of children) child.kill('SIGKILL')
+    await rm(path, { recursive: true, force: true })
+  }
+}
+
+function answerOf(child: ChildProcess, part: Part, signal: AbortSignal): Promise<unknown> {
+  return new Promise((resolve, reject) => {
+    const failed = (reason: string): void =>
+      reject(new CommandError('ERR_BENCH', `The benchmark's ${part.role} process ${reason}`))
+    signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true })
+    child.once('error', reject)
+    child.once('exit', (code, killed) => failed(`ended with ${killed ?? `code ${code}`}`))
+    child.once('message', (answer: Answer) => {
+      if ('error' in answer) failed(`failed: ${answer.error}`)
+      else resolve(answer.result)
+    })
+    child.send(part)
+  })
+}

@@ -1,0 +1,86 @@
+/**
+ * `ringbell doctor`: what this machine, this user and this bus allow, what to do about the rest, and whether a message
+ * really gets across. Exit code 1 if something will not work; what works in a lesser way (`!`) is no failure.
+ */
+import { Command } from 'commander'
+import { Bus, type Doctor } from '../../index.js'
+import { worst, type Check } from '../doctor/check.js'
+import { tryOut } from '../doctor/try-out.js'
+import { EXIT, sentenceOf, type ExitCode } from '../exit-codes.js'
+import type { Output, Style } from '../output.js'
+import { run, type GlobalOptions } from '../session.js'
+import { columns } from '../table.js'
+
+const SIGNS: Readonly<Record<Check['status'], { sign: string; style: Style }>> = {
+  ok: { sign: '✓', style: 'green' },
+  warn: { sign: '!', style: 'yellow' },
+  fail: { sign: '✗', style: 'red' },
+}
+
+export function doctor(): Command {
+  return new Command('doctor')
+    .summary('check what this machine allows')
+    .description(
+      'Checks kernel, security modules, limits and the bus directory, tries each way of acquisition between two processes, and\n' +
+        'says what to do. ✓ as it should be, ! works in a lesser way, ✗ does not work (exit code 1).',
+    )
+    .action((_options: object, command: Command) => {
+      const { bus, domain, system, json = false } = command.optsWithGlobals<GlobalOptions>()
+      return run(json, (out, signal) => examine(out, signal, { path: bus, domain, system }))
+    })
+}
+
+async function examine(out: Output, signal: AbortSignal, options: Parameters<typeof Bus.open>[0]): Promise<ExitCode> {
+  const checks = [node(), ...(await checksOf(options, signal))]
+  const status = worst(checks)
+  if (out.json) await out.write(`${JSON.stringify({ status, checks }, undefined, 2)}\n`)
+  else await out.write(`${lines(checks, out).join('\n')}\n`)
+  return status === 'fail' ? EXIT.failure : EXIT.ok
+}
+
+async function checksOf(options: Parameters<typeof Bus.open>[0], signal: AbortSignal): Promise<Check[]> {
+  let bus: Bus
+  try {
+    bus = await Bus.open(options)
+  } catch (error) {
+    return [
+      {
+        check: 'bus',
+        status: 'fail',
+        detail: sentenceOf(error),
+        advice: 'choose another directory with --bus or IPC_BUS_DIR',
+      },
+    ]
+  }
+  try {
+    const { checks } = (await bus.doctor()) as Doctor & { checks: Check[] }
+    return [...checks, ...(await tryOut(bus.path, signal))]
+  } finally {
+    await bus.close()
+  }
+}
+
+function node(): Check {
+  const report = process.report.getReport() as { header?: { glibcVersionRuntime?: string } }
+  const libc = report.header?.glibcVersionRuntime
+  return {
+    check: 'node',
+    status: 'ok',
+    detail: `${process.version}, ${process.arch}, ${libc === undefined ? 'musl' : `glibc ${libc}`}`,
+    advice: '',
+  }
+}
+
+function lines(checks: readonly Check[], { paint }: Output): string[] {
+  const rows = columns(
+    checks.map(({ check, status, detail }) => {
+      const { sign, style } = SIGNS[status]
+      return [paint(style, sign), check, detail]
+    }),
+  )
+  const indent = ' '.repeat(3)
+  return rows.flatMap((row, at) => {
+    const { advice, status } = checks[at]!
+    return advice === '' ? [row] : [row, `${indent}${paint(SIGNS[status].style, '→')} ${advice}`]
+  })
+}

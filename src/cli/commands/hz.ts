@@ -1,0 +1,159 @@
+/**
+ * `ringbell hz <topic>`: how many messages come, how many bytes, and how old they are when they are received. Attached like
+ * any subscriber, so it sees what they see. Rewrites its lines on a terminal, writes a line per topic and interval otherwise.
+ */
+import { createHistogram, type RecordableHistogram } from 'node:perf_hooks'
+import { Command } from 'commander'
+import { RingbellError, type Batch } from '../../index.js'
+import { bandwidth, count, duration, parseCount, parseDuration, perSecond } from '../figures.js'
+import { IdleTimer } from '../idle-timer.js'
+import { LiveBlock } from '../live-block.js'
+import { tellOf } from '../publisher-notes.js'
+import { runSession, type Session } from '../session.js'
+import { columns } from '../table.js'
+
+interface HzOptions {
+  interval: number
+  count?: number
+  timeout?: number
+}
+
+/** Messages of a batch whose age is taken. They were received together, so more would only cost time. */
+const SAMPLES = 32
+
+export function hz(): Command {
+  return new Command('hz')
+    .summary('measure the rate and latency of a topic')
+    .description(
+      'Measures messages and bytes per second, and the latency: from the commit of a message until it was received here\n' +
+        '(a sample of each batch). On a "block" topic it holds up the publisher if it cannot keep pace, like any subscriber.',
+    )
+    .argument('<topic>', 'service name or pattern')
+    .option('-i, --interval <duration>', 'between two reports', parseDuration, 1000)
+    .option('-n, --count <n>', 'end after so many reports', parseCount)
+    .option('-t, --timeout <duration>', 'give up when nothing came for so long (exit code 3)', parseDuration)
+    .action((topic: string, options: HzOptions, command: Command) =>
+      runSession(command, (session) => measure(session, topic, options)),
+    )
+}
+
+async function measure({ bus, out, signal }: Session, topic: string, options: HzOptions): Promise<void> {
+  const subscriber = await bus.subscriber(topic)
+  const meters = new Map<string, Meter>()
+  const idle = new IdleTimer(options.timeout, () => subscriber.close())
+  const block = out.live ? new LiveBlock(process.stdout) : undefined
+  if (block !== undefined) out.beforeNote = () => block.erase()
+  let reports = 0
+  tellOf(subscriber, out)
+  subscriber.on('missed', ({ service }, messages) => (meterOf(service.name).missed += messages))
+
+  const report = (): void => {
+    const figures = [...meters.values()].map((meter) => meter.read())
+    if (block !== undefined) block.draw(table(figures))
+    else for (const one of figures) out.post(out.json ? JSON.stringify(one) : sentence(one))
+    if (++reports === options.count) void subscriber.close()
+  }
+  const meterOf = (name: string): Meter => {
+    let meter = meters.get(name)
+    if (meter === undefined) meters.set(name, (meter = new Meter(name)))
+    return meter
+  }
+
+  // A single name has its line from the beginning, also while nobody publishes.
+  if (!topic.includes('*')) meterOf(topic)
+  const timer = setInterval(report, options.interval)
+  try {
+    for await (const batch of subscriber.batches({ lifetime: 'borrowed', signal })) {
+      meterOf(batch.service).take(batch)
+      idle.start()
+    }
+  } finally {
+    clearInterval(timer)
+    idle.stop()
+  }
+  if (idle.elapsed)
+    throw new RingbellError(
+      'ERR_RINGBELL_TIMEOUT',
+      `Nothing came from '${topic}' for ${duration((options.timeout ?? 0) * 1e6)}`,
+    )
+}
+
+/** What came of one topic during an interval. Rates are per second, latencies nanoseconds. */
+interface Figures {
+  topic: string
+  messages: number
+  messagesPerSecond: number
+  bytesPerSecond: number
+  latencyP50: number | null
+  latencyP99: number | null
+  missed: number
+}
+
+class Meter {
+  missed = 0
+  readonly #topic: string
+  readonly #latency: RecordableHistogram = createHistogram()
+  #since = performance.now()
+  #messages = 0
+  #bytes = 0
+
+  constructor(topic: string) {
+    this.#topic = topic
+  }
+
+  take(batch: Batch): void {
+    const now = process.hrtime.bigint()
+    const { length } = batch
+    this.#messages += length
+    for (let i = 0; i < length; i++) this.#bytes += batch.byteLength(i)
+    const step = Math.ceil(length / SAMPLES)
+    for (let i = 0; i < length; i += step) {
+      const age = now - batch.time(i)
+      this.#latency.record(age > 0n ? age : 1n)
+    }
+  }
+
+  /** The figures since the last time. */
+  read(): Figures {
+    const now = performance.now()
+    const seconds = (now - this.#since) / 1000
+    const quiet = this.#messages === 0
+    const figures = {
+      topic: this.#topic,
+      messages: this.#messages,
+      messagesPerSecond: this.#messages / seconds,
+      bytesPerSecond: this.#bytes / seconds,
+      latencyP50: quiet ? null : this.#latency.percentile(50),
+      latencyP99: quiet ? null : this.#latency.percentile(99),
+      missed: this.missed,
+    }
+    this.#since = now
+    this.#messages = 0
+    this.#bytes = 0
+    this.missed = 0
+    this.#latency.reset()
+    return figures
+  }
+}
+
+function cells({ messagesPerSecond, bytesPerSecond, latencyP50, latencyP99, missed }: Figures): string[] {
+  const latency = (ns: number | null): string => (ns === null ? '-' : duration(ns))
+  return [
+    perSecond(messagesPerSecond),
+    bandwidth(bytesPerSecond),
+    latency(latencyP50),
+    latency(latencyP99),
+    count(missed),
+  ]
+}
+
+function table(figures: readonly Figures[]): string[] {
+  const rows = figures.map((one) => [one.topic, ...cells(one)])
+  return columns([['TOPIC', 'MESSAGES', 'BYTES', 'P50', 'P99', 'MISSED'], ...rows], [1, 2, 3, 4, 5])
+}
+
+function sentence(figures: Figures): string {
+  const [messages, bytes, p50, p99, missed] = cells(figures)
+  const misses = figures.missed > 0 ? `  missed ${missed}` : ''
+  return `${figures.topic}  ${messages}  ${bytes}  p50 ${p50}  p99 ${p99}${misses}`
+}

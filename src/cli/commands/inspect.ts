@@ -1,0 +1,164 @@
+/**
+ * `ringbell inspect <service>`: everything about the instances of one service. For topics it attaches for a moment, as any
+ * subscriber would, because the counters live in shared memory; it reads no message and has left before it prints.
+ */
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Command } from 'commander'
+import {
+  RingbellError,
+  type RingbellErrorCode,
+  type Service,
+  type SlotStats,
+  type SourceStats,
+  type Subscriber,
+} from '../../index.js'
+import { count, counted, duration, parseDuration, size } from '../figures.js'
+import type { Paint } from '../output.js'
+import { runSession, type Session } from '../session.js'
+import { columns } from '../table.js'
+import { description } from './ls.js'
+
+interface InspectOptions {
+  timeout: number
+  attach: boolean
+}
+
+/** How the attaching went. */
+interface Attachment {
+  source?: SourceStats
+  /** Why there is no source. */
+  error?: { code: RingbellErrorCode; message: string }
+}
+
+export function inspect(): Command {
+  return new Command('inspect')
+    .summary('show everything about a service')
+    .description(
+      'Shows the record of every instance of a service and, for topics, counters, subscribers with their backlog, and by which rung\n' +
+        'we acquire it and why not by a better one. To find out it attaches for a moment, which others take for a subscriber.',
+    )
+    .argument('<service>', 'service name')
+    .option('-t, --timeout <duration>', 'to attach', parseDuration, 2000)
+    .option('--no-attach', 'show the record only')
+    .action((name: string, options: InspectOptions, command: Command) =>
+      runSession(command, (session) => show(session, name, options)),
+    )
+}
+
+async function show({ bus, out, signal }: Session, name: string, options: InspectOptions): Promise<void> {
+  const instances = bus.services.list().filter((service) => service.name === name)
+  if (instances.length === 0)
+    throw new RingbellError('ERR_RINGBELL_NOT_FOUND', `Nobody announces '${name}' on ${bus.path}`)
+  const topics = options.attach ? instances.filter(({ topic }) => topic !== undefined) : []
+  const attachments = new Map<string, Attachment>()
+  if (topics.length > 0) {
+    const subscriber = await bus.subscriber(name)
+    try {
+      await attachAll(subscriber, topics, options.timeout, attachments, signal)
+    } finally {
+      await subscriber.close()
+    }
+  }
+  if (out.json) {
+    const all = instances.map((service) => ({
+      ...description(service),
+      record: service.record,
+      ...attachments.get(service.id),
+    }))
+    await out.write(`${JSON.stringify(all, undefined, 2)}\n`)
+    return
+  }
+  const texts = instances.map((service) => text(service, attachments.get(service.id), out.paint))
+  await out.write(`${texts.join('\n\n')}\n`)
+}
+
+/** Fills in how attaching to each instance went; those that take longer than the timeout are left out. */
+async function attachAll(
+  subscriber: Subscriber,
+  topics: readonly Service[],
+  timeout: number,
+  attachments: Map<string, Attachment>,
+  signal: AbortSignal,
+): Promise<void> {
+  const missing = new Set(topics.map(({ id }) => id))
+  const late = new AbortController()
+  const over = AbortSignal.any([late.signal, signal])
+  const settle = (id: string, attachment: Attachment): void => {
+    attachments.set(id, attachment)
+    missing.delete(id)
+    if (missing.size === 0) late.abort()
+  }
+  subscriber.on('attached', ({ service: { id } }) => {
+    const source = subscriber.stats().sources.find((one) => one.id === id)
+    if (source !== undefined) settle(id, { source })
+  })
+  subscriber.on('failed', ({ id }, { code, message }) => settle(id, { error: { code, message } }))
+  await sleep(timeout, undefined, { signal: over }).catch(() => {})
+  signal.throwIfAborted()
+  for (const id of missing)
+    attachments.set(id, { error: { code: 'ERR_RINGBELL_TIMEOUT', message: `not attached within ${timeout} ms` } })
+}
+
+function text(service: Service, attachment: Attachment | undefined, paint: Paint): string {
+  const { name, id, kind, pid, uid, protocol, offers, codec, schema, topic, endpoints, metadata } = service
+  const lines: [string, string][] = [
+    ['kind', kind],
+    ['process', `pid ${pid}, uid ${uid}`],
+    ['protocol', String(protocol)],
+  ]
+  if (offers.length > 0) lines.push(['offers', offers.join(', ')])
+  if (codec !== undefined) lines.push(['codec', codec])
+  if (schema !== undefined) lines.push(['schema', schema])
+  if (topic !== undefined) {
+    const evict = topic.evictAfter === undefined ? '' : `, evicts after ${duration(topic.evictAfter * 1e6)}`
+    lines.push([
+      'ring',
+      `${size(topic.capacity)}, ${topic.overflow}, up to ${counted(topic.maxSubscribers, 'subscriber')}${evict}`,
+    ])
+  }
+  for (const [label, address] of Object.entries(endpoints)) lines.push([`endpoint ${label}`, address])
+  if (Object.keys(metadata).length > 0) lines.push(['metadata', JSON.stringify(metadata)])
+  if (attachment?.error !== undefined)
+    lines.push(['not attached', `${attachment.error.message} (${attachment.error.code})`])
+  if (attachment?.source !== undefined) lines.push(...live(attachment.source))
+  const table = columns(lines.map(([label, value]) => [`  ${paint('dim', label)}`, value]))
+  const heading = `${paint('bold', name)}@${id}`
+  return [heading, ...table, ...subscribers(attachment?.source, paint)].join('\n')
+}
+
+/** What shared memory tells. */
+function live({ rung, stepDowns, publisher }: SourceStats): [string, string][] {
+  const { messages, bytes, full, dropped, rings, evicted, reaped, highWater, head, floor } = publisher
+  const lines: [string, string][] = [
+    ['sent', `${counted(messages, 'message')}, ${size(bytes)}; the ring holds ${size(head - floor)}`],
+    [
+      'short of room',
+      `${counted(full, 'time')}, ${counted(dropped, 'message')} dropped, largest backlog ${size(highWater)}`,
+    ],
+    ['doorbells', `${counted(rings, 'time')} rung`],
+  ]
+  if (evicted + reaped > 0)
+    lines.push(['slots', `${count(evicted)} evicted, ${count(reaped)} of dead subscribers freed`])
+  lines.push(['acquired by', rung])
+  for (const step of stepDowns) lines.push([`not by ${step.rung}`, `${step.reason} (${step.code})`])
+  return lines
+}
+
+function subscribers(source: SourceStats | undefined, paint: Paint): string[] {
+  if (source === undefined) return []
+  const others: readonly SlotStats[] = source.subscribers.filter(({ slot }) => slot !== source.slot)
+  if (others.length === 0) return [`  ${paint('dim', 'no subscribers')}`]
+  const header = ['  SLOT', 'PID', 'STATE', 'BACKLOG', 'RECEIVED', 'MISSED', 'WAKE-UPS'].map((title) =>
+    paint('dim', title),
+  )
+  const rows = others.map(({ slot, pid, state, backlog, received, missed, wakeups }) => [
+    `  ${slot}`,
+    String(pid),
+    state,
+    size(backlog),
+    count(received),
+    count(missed),
+    count(wakeups),
+  ])
+  return columns([header, ...rows], [1, 3, 4, 5, 6])
+}

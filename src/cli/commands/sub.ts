@@ -1,0 +1,86 @@
+/**
+ * `ringbell sub <topic>`: every message on stdout, as a line, a frame or JSON. Reads no faster than stdout is read, which on a
+ * `block` topic slows down the publisher. Keeps waiting for publishers, unless told when to end. What a reader must
+ * know (misses, evictions, publishers that died or cannot be joined) goes to stderr.
+ */
+import { Command, Option } from 'commander'
+import { RingbellError, type Rung, type Subscriber } from '../../index.js'
+import { EXIT, type ExitCode } from '../exit-codes.js'
+import { counted, duration, parseCount, parseDuration } from '../figures.js'
+import { IdleTimer } from '../idle-timer.js'
+import { tellOf } from '../publisher-notes.js'
+import { renderer } from '../rendering.js'
+import { runSession, type Session } from '../session.js'
+
+interface SubOptions {
+  binary?: boolean
+  from: 'latest' | 'earliest'
+  count?: number
+  timeout?: number
+  untilClosed?: boolean
+  acquire?: Rung | 'auto'
+}
+
+export function sub(): Command {
+  return new Command('sub')
+    .summary('print the messages of a topic')
+    .description(
+      'Prints every message, a line each, of all publishers of a topic, or of all topics that match a pattern such as "sensors.*".\n' +
+        'With --json a line is {"topic","publisher","sequence","time","text"}: time is CLOCK_MONOTONIC in nanoseconds; bytes that\n' +
+        'are no UTF-8 come as "base64"; of publishers that announce the codec json there is "value" instead.',
+    )
+    .argument('<topic>', 'service name or pattern')
+    .option('-b, --binary', 'frames instead of lines: u32 little-endian length, then so many bytes')
+    .addOption(new Option('--from <start>', 'where to begin').choices(['latest', 'earliest']).default('latest'))
+    .option('-n, --count <n>', 'end after so many messages', parseCount)
+    .option('-t, --timeout <duration>', 'give up when nothing came for so long (exit code 3)', parseDuration)
+    .option('-u, --until-closed', 'end when all publishers that there were have ended')
+    .addOption(
+      new Option('--acquire <rung>', 'force a way of acquisition').choices(['auto', 'direct', 'handshake', 'stream']),
+    )
+    .action((topic: string, options: SubOptions, command: Command) =>
+      runSession(command, (session) => print(session, topic, options)),
+    )
+}
+
+async function print({ bus, out, signal }: Session, topic: string, options: SubOptions): Promise<ExitCode> {
+  const { from, acquire, untilClosed = false, timeout } = options
+  const subscriber = await bus.subscriber(topic, { from, acquire })
+  const render = renderer(options.binary === true ? 'frames' : out.json ? 'json' : 'lines', subscriber)
+  const ending = new Ending(subscriber, untilClosed)
+  const idle = new IdleTimer(timeout, () => subscriber.close())
+  tellOf(subscriber, out)
+  out.note(`${topic}: waiting for publishers on ${bus.path}`)
+  let left = options.count ?? Infinity
+  for await (const batch of subscriber.batches({ lifetime: 'borrowed', signal })) {
+    idle.stop()
+    const taken = Math.min(batch.length, left)
+    await out.write(render(batch, taken))
+    left -= taken
+    if (left === 0) break
+    idle.start()
+  }
+  idle.stop()
+  if (idle.elapsed) throw late(topic, timeout ?? 0, options.count, left)
+  return ending.cutShort ? EXIT.failure : EXIT.ok
+}
+
+/** Notices when publishers have ended, and closes the subscriber after the last one if that is wanted. */
+class Ending {
+  /** A publisher did not close but died or broke off, so its stream may be cut short. For those who wait for an end. */
+  cutShort = false
+
+  constructor(subscriber: Subscriber, untilClosed: boolean) {
+    if (!untilClosed) return
+    subscriber.on('ended', (_publisher, reason) => {
+      if (reason !== 'closed') this.cutShort = true
+      if (subscriber.publishers.length === 0) setImmediate(() => void subscriber.close())
+    })
+  }
+}
+
+function late(topic: string, timeout: number, wanted: number | undefined, left: number): RingbellError {
+  const waited = duration(timeout * 1e6)
+  const got = wanted === undefined ? '' : `; ${counted(wanted - left, 'message')} of ${wanted} came`
+  return new RingbellError('ERR_RINGBELL_TIMEOUT', `Nothing came from '${topic}' for ${waited}${got}`)
+}

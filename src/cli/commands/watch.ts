@@ -1,0 +1,63 @@
+/** `ringbell watch`: services that come, change and go; first those that are there. */
+import { Command } from 'commander'
+import { AbortError, RingbellError, type ServiceEvent } from '../../index.js'
+import { duration, parseCount, parseDuration } from '../figures.js'
+import { IdleTimer } from '../idle-timer.js'
+import { runSession, type Session } from '../session.js'
+import { description } from './ls.js'
+import type { Paint, Style } from '../output.js'
+
+interface WatchCommandOptions {
+  count?: number
+  timeout?: number
+}
+
+export function watch(): Command {
+  return new Command('watch')
+    .summary('follow who comes and goes')
+    .description('Prints an event per line: added (also for those who are there already), updated, removed.')
+    .argument('[services]', 'a service name, or a pattern such as sensors.*')
+    .option('-n, --count <n>', 'end after so many events', parseCount)
+    .option('-t, --timeout <duration>', 'give up when nothing happened for so long (exit code 3)', parseDuration)
+    .action((filter: string | undefined, options: WatchCommandOptions, command: Command) =>
+      runSession(command, (session) => follow(session, filter, options)),
+    )
+}
+
+async function follow(
+  { bus, out, signal }: Session,
+  filter: string | undefined,
+  options: WatchCommandOptions,
+): Promise<void> {
+  const over = new AbortController()
+  const idle = new IdleTimer(options.timeout, () => over.abort())
+  let left = options.count ?? Infinity
+  out.note(`watching ${bus.path}`)
+  try {
+    for await (const event of bus.services.watch({ filter, signal: AbortSignal.any([signal, over.signal]) })) {
+      idle.start()
+      await (out.json
+        ? out.value({ type: event.type, at: new Date(), service: description(event.service) })
+        : out.line(line(event, out.paint)))
+      if (--left === 0) return
+    }
+  } catch (error) {
+    if (!(error instanceof AbortError) || !idle.elapsed) throw error
+    throw new RingbellError('ERR_RINGBELL_TIMEOUT', `Nothing happened for ${duration((options.timeout ?? 0) * 1e6)}`)
+  } finally {
+    idle.stop()
+  }
+}
+
+const STYLES: Readonly<Record<ServiceEvent['type'], Style>> = { added: 'green', updated: 'cyan', removed: 'red' }
+
+function line({ type, service }: ServiceEvent, paint: Paint): string {
+  const { name, id, kind, pid, metadata } = service
+  const more = Object.keys(metadata).length === 0 ? '' : `  ${JSON.stringify(metadata)}`
+  return `${paint('dim', clock())}  ${paint(STYLES[type], type.padEnd(7))}  ${name}@${id}  ${kind}  pid ${pid}${more}`
+}
+
+function clock(): string {
+  const now = new Date()
+  return `${now.toTimeString().slice(0, 8)}.${String(now.getMilliseconds()).padStart(3, '0')}`
+}

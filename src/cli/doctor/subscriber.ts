@@ -1,0 +1,37 @@
+/** The child process of the doctor: subscribes by each rung in turn, tells its parent how it went, and never outlives it. */
+import { Bus, type Rung } from '../../index.js'
+import { TOPIC, type Attempt } from './try-out.js'
+
+const RUNGS: readonly Rung[] = ['direct', 'handshake']
+const PATIENCE_MS = 3000
+
+async function attempt(path: string, rung: Rung): Promise<Attempt> {
+  const begin = performance.now()
+  const bus = await Bus.open({ path })
+  try {
+    const subscriber = await bus.subscriber(TOPIC, { acquire: rung, from: 'earliest' })
+    const over = new AbortController()
+    subscriber.once('failed', (_service, error) => over.abort(error))
+    const timer = setTimeout(() => over.abort(new Error(`nothing came within ${PATIENCE_MS / 1000} s`)), PATIENCE_MS)
+    try {
+      await subscriber.receive({ signal: over.signal })
+      return { rung, took: performance.now() - begin }
+    } catch (error) {
+      const { message, code } = (over.signal.reason ?? error) as Error & { code?: string }
+      return { rung, error: code === undefined ? message : `${message} (${code})` }
+    } finally {
+      clearTimeout(timer)
+    }
+  } finally {
+    await bus.close()
+  }
+}
+
+async function main(path: string): Promise<void> {
+  const found: Attempt[] = []
+  for (const rung of RUNGS) found.push(await attempt(path, rung))
+  process.send?.(found, () => process.disconnect())
+}
+
+process.once('disconnect', () => process.exit())
+void main(process.argv[2] ?? '')

@@ -1,0 +1,62 @@
+/** The command line as a whole: global options, one command a file, and usage errors in the CLI's own manner. */
+import { readFileSync } from 'node:fs'
+import { Command, CommanderError } from 'commander'
+import { bench } from './commands/bench.js'
+import { doctor } from './commands/doctor.js'
+import { gc } from './commands/gc.js'
+import { hz } from './commands/hz.js'
+import { inspect } from './commands/inspect.js'
+import { ls } from './commands/ls.js'
+import { pub } from './commands/pub.js'
+import { sub } from './commands/sub.js'
+import { watch } from './commands/watch.js'
+import { EXIT, EXIT_CODES_HELP } from './exit-codes.js'
+
+const EXAMPLES = `Examples:
+  some-command | ringbell pub logs         in one terminal
+  ringbell sub logs                        in another
+  ringbell hz 'sensors.*'                  rates and latencies
+  ringbell doctor                          what this machine allows`
+
+/** Runs a command line; sets the exit code of the process. */
+export async function runProgram(argv: readonly string[]): Promise<void> {
+  const program = new Command('ringbell')
+    .description(
+      'Processes on one Linux machine find each other without a broker and stream messages through shared memory.',
+    )
+    .version(version(), '-V, --version')
+    .option('--bus <dir>', 'bus directory (default: $IPC_BUS_DIR, then the first usable place)')
+    .option('--domain <name>', 'name space of its own on that bus')
+    .option('--system', "the system's bus, /run/ipc-bus")
+    .option('--json', 'results as JSON, one object a line where they keep coming')
+    .configureHelp({ showGlobalOptions: true, sortSubcommands: false })
+    .addHelpText('after', `\n${EXAMPLES}\n\n${EXIT_CODES_HELP}`)
+  for (const command of [pub(), sub(), hz(), ls(), inspect(), watch(), gc(), doctor(), bench()])
+    program.addCommand(command)
+  for (const command of [program, ...program.commands]) {
+    command.exitOverride().configureOutput({ outputError: (text, write) => write(usageError(text)) })
+    if (command !== program) command.configureHelp({ showGlobalOptions: true })
+  }
+  try {
+    await program.parseAsync(argv)
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error
+    // Help and version were asked for; everything else is a wrong command line.
+    process.exitCode = error.exitCode === 0 ? EXIT.ok : EXIT.usage
+  }
+}
+
+function usageError(text: string): string {
+  const [sentence = '', ...more] = text
+    .trim()
+    .replace(/^error: /, '')
+    .split('\n')
+  return [`ringbell: ${sentence} (ERR_RINGBELL_INVALID_OPTION)`, ...more, ''].join('\n')
+}
+
+function version(): string {
+  const manifest = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
+    version: string
+  }
+  return manifest.version
+}

@@ -1,0 +1,39 @@
+/** What happens to a subscriber besides messages, told on stderr: comings and goings to a person, trouble to everybody. */
+import type { Service, Subscriber } from '../index.js'
+import { counted } from './figures.js'
+import type { Output } from './output.js'
+
+export function tellOf(subscriber: Subscriber, out: Output): void {
+  subscriber.on('attached', ({ service, rung }) => out.note(`${named(service)}: attached (${rung})`))
+  subscriber.on('ended', ({ service }, reason) => {
+    if (reason === 'closed') out.note(`${named(service)}: closed`)
+    // The other reasons, being evicted or a failure, have an event of their own.
+    else if (reason === 'died')
+      out.report(`${named(service)}: its process ${service.pid} died`, { event: 'died', ...identity(service) })
+  })
+  subscriber.on('missed', ({ service }, messages) =>
+    out.report(`${named(service)}: missed ${counted(messages, 'message')}`, {
+      event: 'missed',
+      ...identity(service),
+      messages,
+    }),
+  )
+  subscriber.on('evicted', ({ service }) =>
+    out.report(`${named(service)}: evicted, because we were too slow for it`, {
+      event: 'evicted',
+      ...identity(service),
+    }),
+  )
+  subscriber.on('failed', (service, { code, message }) =>
+    out.report(`${named(service)}: ${message} (${code})`, { event: 'failed', ...identity(service), code, message }),
+  )
+}
+
+/** `logs@3f2a91c0`: enough to tell instances apart. */
+export function named(service: Service): string {
+  return `${service.name}@${service.id.slice(0, 8)}`
+}
+
+function identity({ name, id, pid }: Service): { topic: string; publisher: string; pid: number } {
+  return { topic: name, publisher: id, pid }
+}

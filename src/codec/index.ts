@@ -1,0 +1,73 @@
+/** Names of codecs to codecs, and the two guarded calls through which the rest of the library uses them. */
+import { RingbellError } from '../errors.js'
+import { bytes } from './bytes.js'
+import type { Codec } from './codec.js'
+import { json } from './json.js'
+import { structured } from './structured.js'
+
+export type { Codec } from './codec.js'
+export { bytes, json, structured }
+
+/** A built-in codec by its name. */
+export type CodecName = 'bytes' | 'json' | 'structured'
+
+/** What an option `codec` takes: a name, or an object of your own. */
+export type CodecOption<T = unknown> = CodecName | Codec<T>
+
+const BUILT_IN: Readonly<Record<CodecName, Codec<unknown>>> = { bytes, json, structured }
+
+const ID = /^[\x21-\x7e]{1,64}$/
+
+/** @throws {RingbellError} `ERR_RINGBELL_INVALID_OPTION` for an unknown name or an object that is no codec. */
+export function resolveCodec(option: CodecOption | undefined): Codec<unknown> {
+  if (option === undefined) return bytes
+  if (typeof option === 'string') {
+    if (Object.hasOwn(BUILT_IN, option)) return BUILT_IN[option]
+    throw new RingbellError(
+      'ERR_RINGBELL_INVALID_OPTION',
+      `codec: ${JSON.stringify(option)} is not one of 'bytes', 'json', 'structured'; pass an object {id, encode, decode} for one of your own.`,
+    )
+  }
+  if (
+    typeof option !== 'object' ||
+    option === null ||
+    typeof option.encode !== 'function' ||
+    typeof option.decode !== 'function' ||
+    typeof option.id !== 'string' ||
+    !ID.test(option.id)
+  ) {
+    throw new RingbellError(
+      'ERR_RINGBELL_INVALID_OPTION',
+      'codec: an object needs encode(value), decode(bytes) and an id of 1 to 64 printable ASCII characters without spaces.',
+    )
+  }
+  return option
+}
+
+/** @throws {RingbellError} `ERR_RINGBELL_CODEC` with the codec's own error as `cause`. */
+export function encodeWith(codec: Codec<unknown>, value: unknown): Uint8Array {
+  try {
+    return codec.encode(value)
+  } catch (cause) {
+    throw new RingbellError('ERR_RINGBELL_CODEC', `Codec ${codec.id} could not encode a value: ${reason(cause)}`, {
+      cause,
+    })
+  }
+}
+
+/** @throws {RingbellError} `ERR_RINGBELL_CODEC` with the codec's own error as `cause`. */
+export function decodeWith(codec: Codec<unknown>, data: Uint8Array): unknown {
+  try {
+    return codec.decode(data)
+  } catch (cause) {
+    throw new RingbellError(
+      'ERR_RINGBELL_CODEC',
+      `Codec ${codec.id} could not decode ${data.byteLength} bytes: ${reason(cause)}`,
+      { cause },
+    )
+  }
+}
+
+function reason(cause: unknown): string {
+  return cause instanceof Error ? cause.message : String(cause)
+}

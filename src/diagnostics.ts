@@ -1,0 +1,34 @@
+/**
+ * The channels of `node:diagnostics_channel` that this library publishes on; their names and messages are API. Nothing
+ * is published per message, and a channel without subscribers costs one check. `NODE_DEBUG=ringbell` prints to stderr.
+ *
+ * - `ringbell:bus:opened`, `ringbell:bus:closed`: `{ bus }`
+ * - `ringbell:publisher:opened`, `ringbell:publisher:closed`: `{ publisher }`
+ * - `ringbell:publisher:full`: `{ publisher, bytes }`, when somebody begins to wait for room
+ * - `ringbell:subscriber:opened`, `ringbell:subscriber:closed`: `{ subscriber }`
+ * - `ringbell:subscriber:attached`, `…:ended`, `…:missed`, `…:evicted`, `…:failed`: `{ subscriber, details }`, where
+ *   `details` is the list of arguments of the event of that name
+ */
+import { channel } from 'node:diagnostics_channel'
+import { debuglog } from 'node:util'
+
+export const channels = {
+  bus: { opened: channel('ringbell:bus:opened'), closed: channel('ringbell:bus:closed') },
+  publisher: {
+    opened: channel('ringbell:publisher:opened'),
+    closed: channel('ringbell:publisher:closed'),
+    full: channel('ringbell:publisher:full'),
+  },
+  subscriber: {
+    opened: channel('ringbell:subscriber:opened'),
+    closed: channel('ringbell:subscriber:closed'),
+    attached: channel('ringbell:subscriber:attached'),
+    ended: channel('ringbell:subscriber:ended'),
+    missed: channel('ringbell:subscriber:missed'),
+    evicted: channel('ringbell:subscriber:evicted'),
+    failed: channel('ringbell:subscriber:failed'),
+  },
+} as const
+
+/** Prints only with `NODE_DEBUG=ringbell`. */
+export const debug = debuglog('ringbell')

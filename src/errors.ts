@@ -1,0 +1,131 @@
+/**
+ * Every error that the library throws or rejects with, and the one list of their codes.
+ * The first part of the list is the core's own (`CODES` in crates/core/src/error.rs); a test compares the two.
+ * Errors of the binding arrive as plain `Error`s with `code`, `syscall` and `errno`; `fromNative` is the only place that
+ * turns them into `RingbellError`s. Messages say what to do; programs look at `code` alone.
+ */
+
+/** Codes that the Rust core decides. The order is the core's. */
+export const CORE_CODES = [
+  'ERR_RINGBELL_SYSTEM',
+  'ERR_RINGBELL_RESOURCE',
+  'ERR_RINGBELL_INVALID_NAME',
+  'ERR_RINGBELL_INVALID_OPTION',
+  'ERR_RINGBELL_BUS_DIRECTORY',
+  'ERR_RINGBELL_RECORD',
+  'ERR_RINGBELL_NOT_FOUND',
+  'ERR_RINGBELL_TIMEOUT',
+  'ERR_RINGBELL_ABORTED',
+  'ERR_RINGBELL_CLOSED',
+  'ERR_RINGBELL_MESSAGE_TOO_LARGE',
+  'ERR_RINGBELL_WINDOW_OPEN',
+  'ERR_RINGBELL_PROTOCOL_VERSION',
+  'ERR_RINGBELL_CORRUPT_PEER',
+  'ERR_RINGBELL_NO_SLOT',
+  'ERR_RINGBELL_REFUSED',
+  'ERR_RINGBELL_ACQUIRE',
+  'ERR_RINGBELL_NOT_BUILT',
+  'ERR_RINGBELL_EVICTED',
+  'ERR_RINGBELL_UNSUPPORTED_PLATFORM',
+  'ERR_RINGBELL_PEER_GONE',
+  'ERR_RINGBELL_NO_PERMISSION',
+] as const
+
+/** Codes that only the TypeScript side knows. */
+export const LOCAL_CODES = [
+  /** The compiled binding is missing, or is not the one that this package was built with. */
+  'ERR_RINGBELL_BINDING',
+  /** Somebody else reads this subscriber already: one active iterator, listener or waiting `receive()` at a time. */
+  'ERR_RINGBELL_BUSY',
+  /** A batch, loan or lease was used after it had been given back. */
+  'ERR_RINGBELL_RELEASED',
+  /** A codec could not encode or decode a value; `cause` has its error. */
+  'ERR_RINGBELL_CODEC',
+] as const
+
+/** The code of a {@link RingbellError}. Codes are stable; messages are not. */
+export type RingbellErrorCode = (typeof CORE_CODES)[number] | (typeof LOCAL_CODES)[number]
+
+/** All codes, the core's first. */
+export const errorCodes: readonly RingbellErrorCode[] = [...CORE_CODES, ...LOCAL_CODES]
+
+/** What a {@link RingbellError} is made of, besides its message. */
+export interface RingbellErrorDetails {
+  /** The system call that failed, where there is one. */
+  syscall?: string | undefined
+  /** The name of its errno, such as `'EMFILE'`. */
+  errno?: string | undefined
+  /** What lies underneath. */
+  cause?: unknown
+}
+
+/**
+ * An error of this library. `code` tells which; `syscall` and `errno` (a name, such as `'EACCES'`) are there when the
+ * kernel said no. Waits that a signal ended reject with an {@link AbortError} instead, as everywhere in Node.
+ */
+export class RingbellError extends Error {
+  override name = 'RingbellError'
+  readonly code: RingbellErrorCode
+  declare readonly syscall?: string
+  declare readonly errno?: string
+
+  constructor(code: RingbellErrorCode, message: string, details: RingbellErrorDetails = {}) {
+    super(message, 'cause' in details ? { cause: details.cause } : undefined)
+    this.code = code
+    if (details.syscall !== undefined) this.syscall = details.syscall
+    if (details.errno !== undefined) this.errno = details.errno
+  }
+}
+
+/**
+ * A wait that its `AbortSignal` ended. Shaped like Node's own (`events.once`, `timers/promises`): `name` is
+ * `'AbortError'`, `code` is `'ABORT_ERR'`, and `cause` is the signal's reason.
+ */
+export class AbortError extends Error {
+  override name = 'AbortError'
+  readonly code = 'ABORT_ERR'
+
+  constructor(reason?: unknown) {
+    super('The operation was aborted', { cause: reason })
+  }
+}
+
+interface NativeError extends Error {
+  code?: unknown
+  syscall?: unknown
+  errno?: unknown
+}
+
+/** What the binding threw, as one of ours; anything that carries no code of ours is handed back as it is. */
+export function fromNative(error: unknown): unknown {
+  if (!(error instanceof Error) || error instanceof RingbellError) return error
+  const { code, syscall, errno, message, cause } = error as NativeError
+  if (typeof code !== 'string' || !code.startsWith('ERR_RINGBELL_')) return error
+  const details: RingbellErrorDetails = {}
+  if (typeof syscall === 'string') details.syscall = syscall
+  if (typeof errno === 'string') details.errno = errno
+  if (cause !== undefined) details.cause = cause
+  return new RingbellError(code as RingbellErrorCode, message, details)
+}
+
+/** Runs a cold call of the binding and translates what it throws. */
+export function translated<R>(call: () => R): R {
+  try {
+    return call()
+  } catch (error) {
+    throw fromNative(error)
+  }
+}
+
+/** The error of a message that no ring of this size can take. */
+export function tooLarge(bytes: number, limit: number): RingbellError {
+  return new RingbellError(
+    'ERR_RINGBELL_MESSAGE_TOO_LARGE',
+    `A message of ${bytes} bytes is larger than the ${limit} bytes that this ring takes; raise its capacity.`,
+  )
+}
+
+/** The error of everything that was used after its `close()`. */
+export function closedError(what: string): RingbellError {
+  return new RingbellError('ERR_RINGBELL_CLOSED', `This ${what} is closed.`)
+}

@@ -1,0 +1,103 @@
+/**
+ * Adapters to Node's streams. Both ends keep their back-pressure: a Readable stops receiving while its consumer is slow (on a
+ * `block` topic that reaches the publisher), a Writable calls back only once the ring took the chunk.
+ */
+import { Readable, Writable, type ReadableOptions } from 'node:stream'
+import type { Message } from './message.js'
+import type { Publisher } from './publisher.js'
+import type { Subscriber } from './subscriber.js'
+
+export interface WritableOptions {
+  /** Chunks are values for the publisher's codec, not bytes. Set by itself when that codec is not `bytes`. */
+  objectMode?: boolean | undefined
+  highWaterMark?: number | undefined
+  /** Destroys the stream; a wait for room ends. */
+  signal?: AbortSignal | undefined
+}
+
+export function readable<T>(
+  subscriber: Subscriber<T>,
+  options: Pick<ReadableOptions, 'objectMode' | 'highWaterMark' | 'signal'>,
+): Readable {
+  const { objectMode = false } = options
+  const messages = subscriber.messages()
+  let reading = false
+
+  const push = (stream: Readable, message: Message<T>): boolean => {
+    if (objectMode) return stream.push(message)
+    // An empty chunk would be dropped, and in some versions of Node look like the end.
+    return message.byteLength === 0 || stream.push(message.data)
+  }
+
+  const pump = async (stream: Readable): Promise<void> => {
+    for (;;) {
+      const { value, done } = await messages.next()
+      if (done === true) {
+        stream.push(null)
+        return
+      }
+      if (!push(stream, value)) return
+    }
+  }
+
+  return new Readable({
+    ...options,
+    read() {
+      if (reading) return
+      reading = true
+      pump(this)
+        .finally(() => (reading = false))
+        .catch((error: unknown) => this.destroy(error as Error))
+    },
+    destroy(error, callback) {
+      void messages.return?.()
+      callback(error)
+    },
+  })
+}
+
+export function writable<T>(publisher: Publisher<T>, options: WritableOptions): Writable {
+  const over = new AbortController()
+
+  const write = async (chunk: T): Promise<void> => {
+    while (!publisher.send(chunk)) await publisher.ready({ signal: over.signal })
+  }
+
+  const { objectMode = publisher.objectMode, highWaterMark, signal } = options
+  return new Writable({
+    objectMode,
+    decodeStrings: !objectMode,
+    ...(highWaterMark === undefined ? {} : { highWaterMark }),
+    ...(signal === undefined ? {} : { signal }),
+    write(chunk: T, _encoding, callback) {
+      try {
+        if (publisher.send(chunk)) {
+          callback()
+          return
+        }
+      } catch (error) {
+        callback(error as Error)
+        return
+      }
+      // The callback's own exceptions are the stream's, not a rejection of the wait.
+      void later(
+        publisher.ready({ signal: over.signal }).then(() => write(chunk)),
+        callback,
+      )
+    },
+    destroy(error, callback) {
+      over.abort(error)
+      callback(error)
+    },
+  })
+}
+
+async function later(written: Promise<void>, callback: (error?: Error | null) => void): Promise<void> {
+  let failure: Error | undefined
+  try {
+    await written
+  } catch (error) {
+    failure = error as Error
+  }
+  process.nextTick(callback, failure)
+}

@@ -1,0 +1,30 @@
+/** Waiting for one thing out of an inflow, once: the wait behind `receive`. */
+import { onAbort } from './abort.js'
+import { closedError } from './errors.js'
+import type { Inflow } from './inflow/inflow.js'
+import type { Reception } from './reception.js'
+
+export function once<V>(inflow: Inflow<V>, reception: Reception, signal: AbortSignal | undefined): Promise<V> {
+  return new Promise((resolve, reject) => {
+    const waiting = {
+      inflow,
+      ready(): void {
+        forget()
+        resolve(inflow.take())
+      },
+      failed(error: unknown): void {
+        forget()
+        reject(error)
+      },
+      closed(): void {
+        forget()
+        reject(closedError('subscriber'))
+      },
+    }
+    const forget = onAbort(signal, (error) => {
+      reception.callOff(waiting)
+      reject(error)
+    })
+    reception.wait(waiting)
+  })
+}

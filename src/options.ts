@@ -1,0 +1,195 @@
+/**
+ * The options of a bus and its endpoints: their types, their rules, and their translation into the JSON that the binding
+ * takes. What is wrong is said here, before any file is touched; what only the core can judge (patterns, paths) it judges.
+ */
+import type { SignalOptions } from './abort.js'
+import type { Lifetime } from './batch.js'
+import {
+  check,
+  duration,
+  flag,
+  integer,
+  listOf,
+  oneOf,
+  plainObject,
+  powerOfTwo,
+  signal,
+  stringMap,
+  text,
+  type Rule,
+  type Rules,
+} from './check.js'
+import type { CodecOption } from './codec/index.js'
+import type { Overflow, Rung } from './service.js'
+import { checkWait, type WaitOption } from './waiting.js'
+
+export interface BusOptions {
+  /** The directory; otherwise `IPC_BUS_DIR`, or the first usable default place. */
+  path?: string | undefined
+  /** A name space of its own: a sub-directory. */
+  domain?: string | undefined
+  /** The system's bus, `/run/ipc-bus`. */
+  system?: boolean | undefined
+  /** Accept a sticky directory that others can write to. */
+  allowSticky?: boolean | undefined
+  /** Users whose records are believed, besides our own and root's. */
+  trustedUids?: number[] | undefined
+  /** `'poll'` does without inotify, as `IPC_BUS_WATCH=poll` does. */
+  watch?: 'inotify' | 'poll' | undefined
+  /** Milliseconds between two scans where there is no inotify. */
+  pollInterval?: number | undefined
+  /** Forces a rung of the acquisition ladder, as `IPC_BUS_ACQUIRE` does. */
+  acquire?: Rung | 'auto' | undefined
+}
+
+/** What any announcement may say about itself. */
+export interface Description {
+  /** Whatever others should know; JSON, all in all at most about 60 KiB. */
+  metadata?: Record<string, unknown> | undefined
+  /** Addresses by name, such as `{ http: 'unix:/run/api.sock' }`. */
+  endpoints?: Record<string, string> | undefined
+  /** The id of the payload's schema. */
+  schema?: string | undefined
+}
+
+export interface PublisherOptions<T = Uint8Array> extends Description {
+  /** Bytes of the ring: a power of two from 4 KiB to 1 GiB, 1 MiB by default. The largest message is just under half of it. */
+  capacity?: number | undefined
+  /** What happens to a message that finds the ring full; `'block'` by default. */
+  overflow?: Overflow | undefined
+  /** Slots, 1 to 1024, 64 by default. */
+  maxSubscribers?: number | undefined
+  /** Milliseconds that a subscriber may stall a `block` topic before it is evicted; by default for ever. */
+  evictAfter?: number | undefined
+  codec?: CodecOption<T> | undefined
+  /** How `ready()` waits, `'adaptive'` by default. */
+  wait?: WaitOption | undefined
+  /** Lets processes of the same user copy our descriptors under Yama (`prctl(PR_SET_PTRACER, ANY)`): faster to join, at Yama's expense. */
+  allowDirect?: boolean | undefined
+  /** The rungs on offer, all that work by default. */
+  offers?: Rung[] | undefined
+}
+
+export interface SubscriberOptions<T = Uint8Array> {
+  /** `'latest'` (default): what is sent from now on. `'earliest'`: first what the ring still holds. */
+  from?: 'latest' | 'earliest' | undefined
+  /** Expect this codec: a publisher with another one is not joined (`'failed'`). Without it, bytes, whatever they mean. */
+  codec?: CodecOption<T> | undefined
+  /** How to wait for messages, `'adaptive'` by default. */
+  wait?: WaitOption | undefined
+  /** Forces a rung of the acquisition ladder. */
+  acquire?: Rung | 'auto' | undefined
+}
+
+export interface AnnounceOptions extends Description {
+  /** `'service'` by default. */
+  kind?: string | undefined
+  /** The id of the codec that is spoken. */
+  codec?: string | undefined
+}
+
+const LONGEST_WAIT_MS = 2 ** 31 - 1
+const LABEL = text(256)
+const rung: Rule = oneOf('direct', 'handshake', 'stream')
+const rungOrAuto: Rule = oneOf('auto', 'direct', 'handshake', 'stream')
+/** Judged by `resolveCodec`, which has better words. */
+const anything: Rule = () => undefined
+
+const BUS: Rules = {
+  path: text(4096),
+  domain: text(64),
+  system: flag,
+  allowSticky: flag,
+  trustedUids: listOf(integer(0, 2 ** 32 - 2), 'user ids'),
+  watch: oneOf('inotify', 'poll'),
+  pollInterval: duration(1, 3_600_000, 'milliseconds'),
+  acquire: rungOrAuto,
+}
+
+const DESCRIPTION: Rules = { metadata: plainObject, endpoints: stringMap, schema: LABEL }
+
+const PUBLISHER: Rules = {
+  ...DESCRIPTION,
+  capacity: powerOfTwo(4096, 2 ** 30),
+  overflow: oneOf('block', 'drop-oldest', 'drop-newest'),
+  maxSubscribers: integer(1, 1024),
+  evictAfter: duration(1, LONGEST_WAIT_MS, 'milliseconds'),
+  codec: anything,
+  wait: checkWait,
+  allowDirect: flag,
+  offers: listOf(rung, "'direct', 'handshake' and 'stream'"),
+}
+
+const SUBSCRIBER: Rules = { from: oneOf('latest', 'earliest'), codec: anything, wait: checkWait, acquire: rungOrAuto }
+const ANNOUNCE: Rules = { ...DESCRIPTION, kind: text(64), codec: LABEL }
+const SIGNAL: Rules = { signal }
+const BATCHES: Rules = { signal, lifetime: oneOf('owned', 'borrowed', 'lease') }
+const ATTACHED: Rules = { signal, count: integer(1, 2 ** 20) }
+const READY: Rules = { signal, bytes: integer(0, 2 ** 30) }
+const WAIT_FOR: Rules = { signal, timeout: duration(0, LONGEST_WAIT_MS, 'milliseconds') }
+const WATCH: Rules = { signal, filter: text(256) }
+
+export function busJson(options: BusOptions = {}): string {
+  check(options, BUS)
+  const { watch, pollInterval, acquire, ...same } = options
+  return JSON.stringify({
+    ...same,
+    ...(watch === undefined ? {} : { inotify: watch === 'inotify' }),
+    ...(pollInterval === undefined ? {} : { pollIntervalMs: pollInterval }),
+    ...forced(acquire),
+  })
+}
+
+export function publisherJson(options: PublisherOptions<unknown>, codecId: string): string {
+  check(options, PUBLISHER)
+  const { codec: _codec, wait: _wait, evictAfter, ...same } = options
+  return JSON.stringify({
+    ...same,
+    codec: codecId,
+    ...(evictAfter === undefined ? {} : { evictAfterMs: Math.ceil(evictAfter) }),
+  })
+}
+
+export function subscriberJson(options: SubscriberOptions<unknown>, codecId: string | undefined): string {
+  check(options, SUBSCRIBER)
+  const { codec: _codec, wait: _wait, acquire, ...same } = options
+  return JSON.stringify({ ...same, codec: codecId, ...forced(acquire) })
+}
+
+export function announceJson(service: string, options: AnnounceOptions): string {
+  check(options, ANNOUNCE)
+  return JSON.stringify({ service, kind: 'service', ...options })
+}
+
+export function checkSignal(options: SignalOptions): void {
+  check(options, SIGNAL)
+}
+
+export function checkLifetime(options: { lifetime?: Lifetime | undefined }): void {
+  check(options, BATCHES)
+}
+
+export function checkAttached(options: object): void {
+  check(options, ATTACHED)
+}
+
+export function checkReady(options: object): void {
+  check(options, READY)
+}
+
+export function checkWaitFor(options: object): void {
+  check(options, WAIT_FOR)
+}
+
+export function checkWatch(options: object): void {
+  check(options, WATCH)
+}
+
+export function metadataJson(metadata: Record<string, unknown>): string {
+  check({ metadata }, DESCRIPTION)
+  return JSON.stringify(metadata)
+}
+
+function forced(acquire: Rung | 'auto' | undefined): { acquire?: Rung } {
+  return acquire === undefined || acquire === 'auto' ? {} : { acquire }
+}

@@ -1,0 +1,139 @@
+/**
+ * Who reads from a subscriber, and how a reader waits. One reader may iterate or listen, and one may wait, at a time; a
+ * second is refused with `ERR_RINGBELL_BUSY`, because messages would go to either at random. Everything that reads
+ * goes through here, so closing needs to tell nobody else.
+ */
+import { closedError, fromNative, RingbellError } from './errors.js'
+import type { Inflow } from './inflow/inflow.js'
+import type { NativeSubscriberHot } from './native.js'
+import type { Poller } from './poller.js'
+import { Waiter, type Awaited } from './waiter.js'
+import type { WaitPolicy } from './waiting.js'
+
+/** Somebody who waits for messages. */
+export interface Waiting {
+  /** What to look at. */
+  readonly inflow: Inflow<unknown>
+  /** Something is there to take. */
+  ready(): void
+  failed(error: unknown): void
+  /** The subscriber was closed. */
+  closed(): void
+}
+
+/** Somebody who holds the subscriber for longer than one receive. */
+export interface Holder {
+  closed(): void
+}
+
+export class Reception implements Awaited {
+  readonly #hot: NativeSubscriberHot
+  readonly #waiter: Waiter
+  #waiting: Waiting | undefined
+  #holder: Holder | undefined
+  #closed = false
+
+  constructor(hot: NativeSubscriberHot, policy: WaitPolicy, poller: Poller) {
+    this.#hot = hot
+    this.#waiter = new Waiter(this, policy, poller)
+  }
+
+  get closed(): boolean {
+    return this.#closed
+  }
+
+  get isWaiting(): boolean {
+    return this.#waiting !== undefined
+  }
+
+  set referenced(referenced: boolean) {
+    this.#waiter.referenced = referenced
+  }
+
+  /** @throws {RingbellError} `ERR_RINGBELL_CLOSED`. */
+  assertOpen(): void {
+    if (this.#closed) throw closedError('subscriber')
+  }
+
+  /** @throws {RingbellError} `ERR_RINGBELL_BUSY`, `ERR_RINGBELL_CLOSED`. */
+  hold(holder: Holder): void {
+    this.assertOpen()
+    if (this.#holder !== undefined) throw busy('is being iterated or listened to')
+    this.#holder = holder
+  }
+
+  letGo(holder: Holder): void {
+    if (this.#holder === holder) this.#holder = undefined
+  }
+
+  /** @throws {RingbellError} `ERR_RINGBELL_BUSY`, `ERR_RINGBELL_CLOSED`. */
+  assertFree(): void {
+    this.assertOpen()
+    if (this.#waiting !== undefined) throw busy('already has somebody waiting for its next message')
+  }
+
+  /** A short look, if the endpoint is lively. */
+  glance(): boolean {
+    return this.#waiter.glance()
+  }
+
+  wait(waiting: Waiting): void {
+    this.#waiting = waiting
+    this.#waiter.start()
+  }
+
+  callOff(waiting: Waiting): void {
+    if (this.#waiting !== waiting) return
+    this.#waiting = undefined
+    this.#waiter.stop()
+  }
+
+  /** From the poller. `true` when a waiting reader dealt with it. */
+  wake(): boolean {
+    if (this.#waiting === undefined) return false
+    this.#waiter.wake()
+    return true
+  }
+
+  close(): void {
+    this.#closed = true
+    this.#waiter.stop()
+    const waiting = this.#waiting
+    const holder = this.#holder
+    this.#waiting = undefined
+    this.#holder = undefined
+    waiting?.closed()
+    holder?.closed()
+  }
+
+  poll(): boolean {
+    return this.#waiting !== undefined && this.#waiting.inflow.refill()
+  }
+
+  spin(iterations: number): boolean {
+    return this.#hot.spin(iterations)
+  }
+
+  arm(): boolean {
+    return this.#hot.arm()
+  }
+
+  ready(): void {
+    const waiting = this.#waiting
+    this.#waiting = undefined
+    waiting?.ready()
+  }
+
+  failed(error: unknown): void {
+    const waiting = this.#waiting
+    this.#waiting = undefined
+    waiting?.failed(fromNative(error))
+  }
+}
+
+export function busy(why: string): RingbellError {
+  return new RingbellError(
+    'ERR_RINGBELL_BUSY',
+    `This subscriber ${why}. Leave that first, or open a second subscriber.`,
+  )
+}

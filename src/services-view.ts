@@ -1,0 +1,76 @@
+/**
+ * The cached view of a bus: instances by id and by name, fed with the events of the core in their order. Pure data, no
+ * binding: `find` is two look-ups, whatever the number of records.
+ */
+import { serviceOf, type RecordJson, type Service } from './service.js'
+
+/** What happened to a service instance. */
+export interface ServiceEvent {
+  readonly type: 'added' | 'updated' | 'removed'
+  readonly service: Service
+}
+
+/** An event as it comes from the core. */
+export interface RawServiceEvent {
+  type: ServiceEvent['type']
+  record: RecordJson
+}
+
+export function serviceEvent(raw: RawServiceEvent): ServiceEvent {
+  return { type: raw.type, service: serviceOf(raw.record) }
+}
+
+export class ServicesView {
+  readonly #byId = new Map<string, Service>()
+  readonly #byName = new Map<string, Service[]>()
+
+  get size(): number {
+    return this.#byId.size
+  }
+
+  apply({ type, service }: ServiceEvent): void {
+    const before = this.#byId.get(service.id)
+    if (type === 'removed') {
+      if (before !== undefined) this.#remove(before)
+      return
+    }
+    this.#byId.set(service.id, service)
+    const siblings = this.#byName.get(service.name)
+    if (siblings === undefined) this.#byName.set(service.name, [service])
+    else if (before === undefined) siblings.push(service)
+    else siblings.splice(siblings.indexOf(before), 1, service)
+  }
+
+  /** The instance that has been known longest. */
+  find(name: string): Service | undefined {
+    return this.#byName.get(name)?.[0]
+  }
+
+  /** The group `prefix`: services of that very name, and those below it (`audio` has `audio.mic`, not `audio2`). */
+  findAll(prefix: string): Service[] {
+    const found: Service[] = []
+    for (const [name, siblings] of this.#byName) if (inGroup(name, prefix)) found.push(...siblings)
+    return found
+  }
+
+  /** Whether it knows all of these, and nobody else: then it has been told of everybody. */
+  has(services: readonly Service[]): boolean {
+    return services.length === this.#byId.size && services.every(({ id }) => this.#byId.has(id))
+  }
+
+  list(): Service[] {
+    return [...this.#byId.values()]
+  }
+
+  #remove(service: Service): void {
+    this.#byId.delete(service.id)
+    const siblings = this.#byName.get(service.name)
+    if (siblings === undefined) return
+    if (siblings.length === 1) this.#byName.delete(service.name)
+    else siblings.splice(siblings.indexOf(service), 1)
+  }
+}
+
+export function inGroup(name: string, prefix: string): boolean {
+  return name.startsWith(prefix) && (name.length === prefix.length || name[prefix.length] === '.')
+}

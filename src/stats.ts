@@ -1,0 +1,88 @@
+/**
+ * What `stats()` answers: plain objects of counters, read from shared memory when asked; names are the core's
+ * (crates/core/src/topic/stats.rs). All counters are totals since the beginning, sizes are bytes.
+ */
+import type { Rung } from './service.js'
+import type { StepDown } from './sources.js'
+
+/** What a publisher counts in its data segment, for every subscriber to read. */
+export interface TopicCounters {
+  /** Messages committed. */
+  readonly messages: number
+  /** Bytes of payload committed. */
+  readonly bytes: number
+  /** Times that a message found no room. */
+  readonly full: number
+  /** Messages dropped under `drop-newest`. */
+  readonly dropped: number
+  /** Doorbells rung. */
+  readonly rings: number
+  /** Subscribers evicted or expelled. */
+  readonly evicted: number
+  /** Slots of dead subscribers freed. */
+  readonly reaped: number
+  /** Largest backlog seen when the publisher was short of room. */
+  readonly highWater: number
+  /** Bytes committed, headers included. */
+  readonly head: number
+  /** Bytes given up to be overwritten. */
+  readonly floor: number
+  readonly closed: boolean
+}
+
+export interface PublisherStats extends TopicCounters {
+  /** Bytes of the ring. */
+  readonly capacity: number
+  /** Bytes that can be written before the slots are looked at again. */
+  readonly free: number
+  /** Times that it went to sleep for want of room. */
+  readonly waits: number
+  /** The attached subscribers that are alive. */
+  readonly subscribers: readonly SlotStats[]
+}
+
+/** One attached subscriber; all but `slot` and `backlog` by its own account. */
+export interface SlotStats {
+  readonly slot: number
+  readonly state: 'free' | 'joining' | 'active' | 'evicted' | 'expelled'
+  /** Bytes that it has still to read. */
+  readonly backlog: number
+  readonly received: number
+  readonly missed: number
+  /** Times it was woken. */
+  readonly wakeups: number
+  readonly pid: number
+}
+
+export interface SubscriberStats {
+  /** Messages received, from all publishers there ever were. */
+  readonly received: number
+  /** Messages missed. */
+  readonly missed: number
+  /** Times that it was woken from sleep. */
+  readonly wakeups: number
+  /** Times that it rang a publisher that waited for room. */
+  readonly rings: number
+  /** The publishers that it is attached to. */
+  readonly sources: readonly SourceStats[]
+}
+
+/** One publisher that a subscriber is attached to. */
+export interface SourceStats {
+  readonly source: number
+  readonly service: string
+  readonly id: string
+  readonly pid: number
+  /** How its memory was acquired. */
+  readonly rung: Rung
+  /** Why not by a better rung. */
+  readonly stepDowns: readonly StepDown[]
+  readonly slot: number
+  readonly received: number
+  readonly missed: number
+  /** Bytes that are still to be read. */
+  readonly backlog: number
+  readonly publisher: TopicCounters
+  /** All subscribers of that publisher, this one among them. */
+  readonly subscribers: readonly SlotStats[]
+}

@@ -1,0 +1,294 @@
+/**
+ * A subscriber: the merged messages of every publisher of a topic, or of all topics that a pattern names; publishers that
+ * come and go are followed without code. This file is what users hold; reading lives in inflow/, iteration.ts,
+ * listening.ts, waiting in reception.ts. Events tell what happens besides messages; messages are never events.
+ */
+import { EventEmitter } from 'node:events'
+import type { Readable, ReadableOptions } from 'node:stream'
+import { onAbort, throwIfAborted, type SignalOptions } from './abort.js'
+import type { Batch, Lifetime } from './batch.js'
+import type { Codec } from './codec/index.js'
+import { channels } from './diagnostics.js'
+import { closedError, fromNative, translated } from './errors.js'
+import { BorrowedInflow } from './inflow/borrowed.js'
+import type { Inflow } from './inflow/inflow.js'
+import { LeaseInflow } from './inflow/lease.js'
+import { Leftovers } from './inflow/leftovers.js'
+import { OwnedBatches, OwnedInflow } from './inflow/owned.js'
+import { Iteration } from './iteration.js'
+import { Listener, type Listening } from './listening.js'
+import type { Message } from './message.js'
+import type { NativeSubscriber } from './native.js'
+import { readable } from './node-streams.js'
+import { Notices, type SubscriberEvents } from './notices.js'
+import { once } from './once.js'
+import { checkAttached, checkLifetime, checkSignal } from './options.js'
+import { poller, type Poller } from './poller.js'
+import { busy, Reception } from './reception.js'
+import { Sources, type AttachedPublisher } from './sources.js'
+import type { SubscriberStats } from './stats.js'
+import { WaitPolicy, type WaitOption } from './waiting.js'
+
+export interface BatchesOptions extends SignalOptions {
+  /** Whose memory the batches lie in, `'owned'` by default. */
+  lifetime?: Lifetime | undefined
+}
+
+export interface AttachedOptions extends SignalOptions {
+  /** Publishers to wait for, 1 by default. */
+  count?: number | undefined
+}
+
+/** @internal What a bus makes a subscriber of. */
+export interface SubscriberParts {
+  native: NativeSubscriber
+  pattern: string
+  codec: Codec<unknown>
+  wait: WaitOption | undefined
+  readonly closed: (subscriber: Subscriber<unknown>) => void
+}
+
+export class Subscriber<T = Uint8Array>
+  extends EventEmitter<SubscriberEvents>
+  implements AsyncIterable<Message<T>>, AsyncDisposable
+{
+  /** The name or pattern that it was opened with. */
+  readonly pattern: string
+  readonly #native: NativeSubscriber
+  readonly #poller: Poller
+  readonly #id: number
+  readonly #reception: Reception
+  readonly #sources = new Sources()
+  readonly #notices: Notices
+  readonly #owned: OwnedInflow<T>
+  readonly #borrowed: () => BorrowedInflow<T>
+  readonly #lease: () => LeaseInflow<T>
+  readonly #onClose: SubscriberParts['closed']
+  readonly #closers = new Set<() => void>()
+  #lender: BorrowedInflow<T> | LeaseInflow<T> | undefined
+
+  /** @internal Use `bus.subscriber()`. */
+  constructor(parts: SubscriberParts) {
+    super()
+    const { native, codec } = parts
+    const hot = native.hot()
+    this.pattern = parts.pattern
+    this.#native = native
+    this.#onClose = parts.closed
+    this.#poller = poller()
+    this.#reception = new Reception(hot, new WaitPolicy(parts.wait), this.#poller)
+    this.#notices = new Notices(native, this.#sources, this, () => this.#owned.holding)
+    const board = this.#notices
+    this.#owned = new OwnedInflow<T>(native, hot, this.#sources, board, codec)
+    this.#borrowed = lazily(() => new BorrowedInflow<T>(native, hot, this.#sources, board, codec))
+    this.#lease = lazily(() => new LeaseInflow<T>(native, hot, this.#sources, board, codec))
+    this.#id = translated(() => this.#poller.add(native, { wake: () => this.#wake() }))
+    if (channels.subscriber.opened.hasSubscribers) channels.subscriber.opened.publish({ subscriber: this })
+  }
+
+  /** The publishers that it reads from right now. */
+  get publishers(): AttachedPublisher[] {
+    return this.#sources.publishers()
+  }
+
+  get closed(): boolean {
+    return this.#reception.closed
+  }
+
+  /**
+   * `for await (const message of subscriber)`: owned messages, for ever; `close()` ends it. Timers and sockets get their turn.
+   *
+   * @throws {RingbellError} `ERR_RINGBELL_BUSY` while there is another iteration or listener, `ERR_RINGBELL_CLOSED`.
+   */
+  [Symbol.asyncIterator](): AsyncIterableIterator<Message<T>, undefined> {
+    return this.messages()
+  }
+
+  /** The same with a signal: when it fires, the iteration rejects with an `AbortError`. */
+  messages(options: SignalOptions = {}): AsyncIterableIterator<Message<T>, undefined> {
+    checkSignal(options)
+    this.#assertNothingLent()
+    return new Iteration(this.#owned, this.#reception, options.signal)
+  }
+
+  /**
+   * The same a drain at a time: up to about a thousand messages of one publisher. Borrowed and leased batches are given back
+   * by the next turn of the loop, at the latest.
+   *
+   * @throws {RingbellError} `ERR_RINGBELL_BUSY`, `ERR_RINGBELL_CLOSED`; `ERR_RINGBELL_INVALID_OPTION` (from the iteration) for a
+   * lease on a topic that has `evictAfter`, is not `block`, or belongs to another uid.
+   */
+  batches(options: BatchesOptions = {}): AsyncIterableIterator<Batch<T>, undefined> {
+    checkLifetime(options)
+    this.#assertNothingLent()
+    return new Iteration(this.#batches(options.lifetime), this.#reception, options.signal)
+  }
+
+  /**
+   * The next message if there is one, at once.
+   *
+   * @throws {RingbellError} `ERR_RINGBELL_CLOSED`; `ERR_RINGBELL_BUSY` while somebody waits for messages, or a borrowed or
+   * leased batch is out.
+   */
+  tryReceive(): Message<T> | undefined {
+    this.#assertIdle()
+    const inflow = this.#owned
+    return this.#refill(inflow) ? inflow.take() : undefined
+  }
+
+  /** What is there, as a batch, at once. A borrowed or leased one must be released before anything else is received. */
+  tryReceiveBatch(options: { lifetime?: Lifetime | undefined } = {}): Batch<T> | undefined {
+    checkLifetime(options)
+    this.#assertIdle()
+    const inflow = this.#batches(options.lifetime)
+    return this.#refill(inflow) ? inflow.take() : undefined
+  }
+
+  /**
+   * The next message.
+   *
+   * Rejects with `ERR_RINGBELL_CLOSED` when the subscriber is closed, before or meanwhile; with `ERR_RINGBELL_BUSY` while
+   * somebody else waits; with an `AbortError` when the signal fires.
+   */
+  async receive(options: SignalOptions = {}): Promise<Message<T>> {
+    checkSignal(options)
+    throwIfAborted(options.signal)
+    this.#assertIdle()
+    const inflow = this.#owned
+    if (this.#refill(inflow) || (this.#reception.glance() && this.#refill(inflow))) return inflow.take()
+    return once(inflow, this.#reception, options.signal)
+  }
+
+  /**
+   * Calls `deliver` for every message, from the next turn of the event loop on. Keeps the process alive until stopped, unless
+   * the subscriber is `unref`ed.
+   *
+   * @throws {RingbellError} `ERR_RINGBELL_BUSY`, `ERR_RINGBELL_CLOSED`.
+   */
+  listen(deliver: (message: Message<T>) => void, options: SignalOptions = {}): Listening {
+    checkSignal(options)
+    this.#assertNothingLent()
+    return new Listener(this.#owned, this.#reception, deliver, options.signal)
+  }
+
+  /**
+   * Resolves when at least `count` publishers are attached, at once if they are; rejects with `ERR_RINGBELL_CLOSED` or an `AbortError`.
+   */
+  async attached(options: AttachedOptions = {}): Promise<AttachedPublisher[]> {
+    checkAttached(options)
+    const { count = 1, signal } = options
+    throwIfAborted(signal)
+    this.#reception.assertOpen()
+    this.#look()
+    if (this.#sources.size >= count) return this.publishers
+    this.#poller.hold()
+    try {
+      await new Promise<void>((resolve, reject) => {
+        const settle = (settled: () => void): void => {
+          this.off('attached', check)
+          this.#closers.delete(closed)
+          forget()
+          settled()
+        }
+        const check = (): void => {
+          if (this.#sources.size >= count) settle(resolve)
+        }
+        const closed = (): void => settle(() => reject(closedError('subscriber')))
+        const forget = onAbort(signal, (error) => settle(() => reject(error)))
+        this.on('attached', check)
+        this.#closers.add(closed)
+      })
+    } finally {
+      this.#poller.drop()
+    }
+    return this.publishers
+  }
+
+  /** A Node stream of the messages: their bytes (empty messages are left out), or with `objectMode` the messages themselves. Destroying it leaves the subscriber open. */
+  readable(options: Pick<ReadableOptions, 'objectMode' | 'highWaterMark' | 'signal'> = {}): Readable {
+    return readable(this, options)
+  }
+
+  /** Counters of this subscriber and of each publisher that it reads from. */
+  stats(): SubscriberStats {
+    return JSON.parse(translated(() => this.#native.stats())) as SubscriberStats
+  }
+
+  /** Waiting keeps the process alive (the default). */
+  ref(): this {
+    this.#reception.referenced = true
+    return this
+  }
+
+  /** Waiting does not keep the process alive. */
+  unref(): this {
+    this.#reception.referenced = false
+    return this
+  }
+
+  /** Leaves every publisher. Iterations end, `receive()` rejects, leased views are detached; idempotent. */
+  async close(): Promise<void> {
+    this.closeNow()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.closeNow()
+  }
+
+  /** @internal */
+  closeNow(): void {
+    if (this.#reception.closed) return
+    this.#reception.close()
+    this.#lender?.leave()
+    this.#owned.clear()
+    this.#notices.clear()
+    for (const closed of this.#closers) closed()
+    this.#poller.remove(this.#id)
+    this.#native.close()
+    this.#onClose(this)
+    if (channels.subscriber.closed.hasSubscribers) channels.subscriber.closed.publish({ subscriber: this })
+  }
+
+  #wake(): void {
+    if (!this.#reception.closed && !this.#reception.wake()) this.#look()
+  }
+
+  /** Nobody reads: takes in what the core has to tell, and no message. A leased batch would be given back by that. */
+  #look(): void {
+    if (this.#lender !== undefined && this.#lender.lending) return
+    if (this.#owned.peek()) this.#notices.take()
+  }
+
+  #batches(lifetime: Lifetime = 'owned'): Inflow<Batch<T>> {
+    if (lifetime === 'owned') return new OwnedBatches(this.#owned)
+    // What is left of an owned drain comes first: it is older.
+    if (this.#owned.holding !== -1) return new Leftovers(this.#owned, () => this.#lending(lifetime))
+    return this.#lending(lifetime)
+  }
+
+  #lending(lifetime: 'borrowed' | 'lease'): BorrowedInflow<T> | LeaseInflow<T> {
+    return (this.#lender = lifetime === 'borrowed' ? this.#borrowed() : this.#lease())
+  }
+
+  #refill(inflow: Inflow<unknown>): boolean {
+    try {
+      return inflow.refill()
+    } catch (error) {
+      throw fromNative(error)
+    }
+  }
+
+  #assertIdle(): void {
+    this.#reception.assertFree()
+    this.#assertNothingLent()
+  }
+
+  #assertNothingLent(): void {
+    if (this.#lender !== undefined && this.#lender.lending) throw busy('has lent out a batch')
+  }
+}
+
+function lazily<V>(make: () => V): () => V {
+  let made: V | undefined
+  return () => (made ??= make())
+}
