@@ -41,7 +41,8 @@ const ACQUISITION = ['__test__/integration/acquisition*.test.ts']
 
 /**
  * The shared suites again, where the kernel answers differently, and with each fallback forced. They learn what to
- * expect from RINGBELL_TEST_RUNG (the one that can be had), IPC_BUS_ACQUIRE and IPC_BUS_WATCH.
+ * expect from RINGBELL_TEST_SYSCALLS (the table), RINGBELL_TEST_RUNG (the one that can be had), IPC_BUS_ACQUIRE
+ * and IPC_BUS_WATCH.
  * @returns {Step[]}
  */
 function rungs() {
@@ -49,10 +50,10 @@ function rungs() {
   const registry = ['cargo', 'test', '-p', 'ringbell', '--no-fail-fast', '--test', 'bus_watch', '--test', 'bus_publish']
   // This one compares both ways by itself, which a forced one does not allow.
   registry.push('--', '--skip', 'inotify_and_polling_see_the_same')
-  // Neither table has pidfd_getfd, so neither has the direct rung.
+  // None of the tables has pidfd_getfd, so none has the direct rung.
   const tables = ['5.4', 'docker', 'docker-strict'].map((table) => ({
     table,
-    env: { RINGBELL_TEST_RUNG: 'handshake' },
+    env: { RINGBELL_TEST_SYSCALLS: table, RINGBELL_TEST_RUNG: 'handshake' },
   }))
   const handshake = { IPC_BUS_ACQUIRE: 'handshake', RINGBELL_TEST_RUNG: 'handshake' }
   const polling = { IPC_BUS_WATCH: 'poll' }

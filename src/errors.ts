@@ -41,6 +41,8 @@ export const LOCAL_CODES = [
   'ERR_RINGBELL_RELEASED',
   /** A codec could not encode or decode a value; `cause` has its error. */
   'ERR_RINGBELL_CODEC',
+  /** A mistake inside ringbell (a Rust panic, caught at the binding); please report it. */
+  'ERR_RINGBELL_INTERNAL',
 ] as const
 
 /** The code of a {@link RingbellError}. Codes are stable; messages are not. */

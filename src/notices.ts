@@ -42,49 +42,64 @@ export class Notices implements NoticeBoard {
   readonly #emitter: EventEmitter<SubscriberEvents>
   /** The source of messages that are drained but not taken, or -1. */
   readonly #holding: () => number
+  /** Has the core tell what happened. */
+  readonly #look: () => void
   #kept: Notice[] = []
+  #postponed = false
 
   constructor(
     native: NativeSubscriber,
     sources: Sources,
     emitter: EventEmitter<SubscriberEvents>,
     holding: () => number,
+    look: () => void,
   ) {
     this.#native = native
     this.#sources = sources
     this.#emitter = emitter
     this.#holding = holding
+    this.#look = look
   }
 
   get keeping(): boolean {
-    return this.#kept.length > 0
+    return this.#kept.length > 0 || this.#postponed
   }
 
   /** Takes what the core has to tell, and what was kept back. */
   take(): void {
+    this.#postponed = false
     const json = this.#native.notices()
     const fresh = json === '' ? [] : (JSON.parse(json) as Notice[])
     if (fresh.length === 0 && this.#kept.length === 0) return
+    this.#tellAll(fresh)
+  }
+
+  /** Nobody may ever read on, so what was kept back must not wait for that. */
+  takeSoon(): void {
+    this.#postponed = false
+    setImmediate(() => {
+      this.#look()
+      this.#tellAll([])
+    })
+  }
+
+  /** The core cannot be asked right now: a batch is lent out. */
+  postpone(): void {
+    this.#postponed = true
+  }
+
+  /** The subscriber is closed: nothing more is told. */
+  clear(): void {
+    this.#kept = []
+  }
+
+  #tellAll(fresh: readonly Notice[]): void {
     const due = [...this.#kept, ...fresh]
     this.#kept = []
     for (const notice of due) {
       if (notice.type === 'ended' && notice.source === this.#holding()) this.#kept.push(notice)
       else this.#tell(notice)
     }
-  }
-
-  /** Nobody may ever read on, so what was kept back must not wait for that. */
-  takeSoon(): void {
-    setImmediate(() => {
-      const kept = this.#kept
-      this.#kept = []
-      for (const notice of kept) this.#tell(notice)
-    })
-  }
-
-  /** The subscriber is closed: nothing more is told. */
-  clear(): void {
-    this.#kept = []
   }
 
   #tell(notice: Notice): void {

@@ -77,7 +77,7 @@ export class Subscriber<T = Uint8Array>
     this.#onClose = parts.closed
     this.#poller = poller()
     this.#reception = new Reception(hot, new WaitPolicy(parts.wait), this.#poller)
-    this.#notices = new Notices(native, this.#sources, this, () => this.#owned.holding)
+    this.#notices = new Notices(native, this.#sources, this, () => this.#owned.holding, () => this.#look())
     const board = this.#notices
     this.#owned = new OwnedInflow<T>(native, hot, this.#sources, board, codec)
     this.#borrowed = lazily(() => new BorrowedInflow<T>(native, hot, this.#sources, board, codec))
@@ -255,8 +255,9 @@ export class Subscriber<T = Uint8Array>
 
   /** Nobody reads: takes in what the core has to tell, and no message. A leased batch would be given back by that. */
   #look(): void {
-    if (this.#lender !== undefined && this.#lender.lending) return
-    if (this.#owned.peek()) this.#notices.take()
+    if (this.#reception.closed) return
+    if (this.#lender !== undefined && this.#lender.lending) this.#notices.postpone()
+    else if (this.#owned.peek()) this.#notices.take()
   }
 
   #batches(lifetime: Lifetime = 'owned'): Inflow<Batch<T>> {

@@ -58,11 +58,15 @@ export class Cli {
   }
 
   /** Resolves once stdout shows this. */
-  async shows(text: string): Promise<void> {
-    while (!this.stdout.includes(text)) {
-      if (!this.running) throw new Error(`ended before it showed ${text}: ${this.stderr}`)
-      await Promise.race([once(this.process.stdout, 'data'), once(this.process, 'exit')])
-    }
+  shows(text: string): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const look = (): void => {
+        if (this.stdout.includes(text)) resolve()
+      }
+      this.process.stdout.on('data', look)
+      this.process.once('close', () => reject(new Error(`ended before it showed ${text}: ${this.stderr}`)))
+      look()
+    })
   }
 }
 

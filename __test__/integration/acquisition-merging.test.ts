@@ -77,6 +77,31 @@ for (const rung of rungs) {
     t.deepEqual(subscriber.publishers, [])
   })
 
+  test(`${rung}: an end that came while its messages were held is told after the last, though nobody reads on`, async (t) => {
+    const at = place(t)
+    const publisher = await (await at.bus()).publisher('ticks')
+    const bus = await at.bus()
+    const subscriber = await bus.subscriber('ticks', { acquire: rung })
+    const witness = await bus.subscriber('ticks', { acquire: rung })
+    await Promise.all([subscriber.attached(), witness.attached()])
+    const ended = once(subscriber, 'ended')
+    let told = false
+    subscriber.on('ended', () => (told = true))
+    for (let number = 0; number < 100; number++) publisher.send(payload(number))
+    t.true(isPayload((await subscriber.receive()).data, 0))
+    const seen = once(witness, 'ended')
+    await publisher.close()
+    while (witness.tryReceive() !== undefined);
+    await seen
+    // By now the subscriber has heard of it as well, or hears of it in this turn.
+    for (let turn = 0; turn < 20; turn++) await new Promise((done) => setImmediate(done))
+    t.false(told)
+    for (let number = 1; number < 100; number++) t.true(isPayload(subscriber.tryReceive()?.data ?? payload(0), number))
+    t.false(told)
+    await ended
+    t.deepEqual(subscriber.publishers, [])
+  })
+
   test(`${rung}: every subscriber gets every message`, async (t) => {
     const at = place(t)
     const bus = await at.bus()

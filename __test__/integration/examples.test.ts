@@ -39,11 +39,16 @@ class Example {
     })
   }
 
-  async shows(pattern: RegExp): Promise<void> {
-    while (!pattern.test(this.output)) {
-      if (this.process.exitCode !== null) throw new Error(`ended too early: ${this.output}`)
-      await Promise.race([once(this.process.stdout!, 'data'), once(this.process, 'exit')])
-    }
+  /** Resolves once the output matches. */
+  shows(pattern: RegExp): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const look = (): void => {
+        if (pattern.test(this.output)) resolve()
+      }
+      this.process.stdout?.on('data', look)
+      this.process.once('close', () => reject(new Error(`ended too early: ${this.output}`)))
+      look()
+    })
   }
 }
 

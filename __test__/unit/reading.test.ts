@@ -64,7 +64,7 @@ function scene() {
   const sources = new Sources()
   const service = serviceOf({ service: 'ticks', id: 'abc', kind: 'topic', pid: 1, uid: 0, protocol: 1 })
   sources.add(3, { service, rung: 'direct', stepDowns: [] })
-  const board = { keeping: false, take: (): void => undefined }
+  const board = { keeping: false, take: (): void => undefined, takeSoon: (): void => undefined }
   const poller = { hold: () => state.held++, drop: () => state.held-- } as unknown as Poller
   const reception = new Reception(hot, new WaitPolicy('sleep'), poller)
   const send = (...texts: string[]): void => {

@@ -53,18 +53,20 @@ export class Child extends EventEmitter {
     this.#process.kill('SIGKILL')
   }
 
-  /** The next report that has this field; fails if the process ends before. @param {string} field */
-  async next(field) {
-    const over = new AbortController()
-    this.once('exit', (how) => over.abort(new Error(`the ${this.name} ended early (${how})`)))
-    try {
-      for (;;) {
-        const [report] = await once(this, 'report', { signal: over.signal })
-        if (field in report) return report
+  /** The next report that has this field; fails if the process ends before. @param {string} field @returns {Promise<any>} */
+  next(field) {
+    return new Promise((resolve, reject) => {
+      const settle = (/** @type {() => void} */ how) => {
+        this.off('report', look)
+        this.off('exit', ended)
+        how()
       }
-    } catch (error) {
-      throw over.signal.aborted ? over.signal.reason : error
-    }
+      const look = (/** @type {object} */ report) => field in report && settle(() => resolve(report))
+      const ended = (/** @type {unknown} */ how) =>
+        settle(() => reject(new Error(`the ${this.name} ended early (${how})`)))
+      this.on('report', look)
+      this.on('exit', ended)
+    })
   }
 
   async exited() {

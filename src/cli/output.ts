@@ -5,7 +5,7 @@
  */
 import { once } from 'node:events'
 import { styleText } from 'node:util'
-import { EXIT } from './exit-codes.js'
+import { EXIT, sentenceOf } from './exit-codes.js'
 import type { Interruption } from './interruption.js'
 
 export type Style = Parameters<typeof styleText>[0]
@@ -32,8 +32,8 @@ export class Output {
     this.#signal = interruption.signal
     process.stdout.on('error', (error: NodeJS.ErrnoException) => {
       // The reader has seen enough: that is its right, and no failure.
-      if (error.code === 'EPIPE') interruption.stop(EXIT.ok)
-      else throw error
+      if (error.code !== 'EPIPE') process.stderr.write(`${this.paintNote('red', 'ringbell:')} ${sentenceOf(error)}\n`)
+      interruption.stop(error.code === 'EPIPE' ? EXIT.ok : EXIT.failure)
     })
     process.stderr.on('error', () => {})
   }

@@ -79,5 +79,6 @@ export class BorrowedInflow<T> implements Inflow<Batch<T>>, Lender {
 
   takeBack(): void {
     this.#lent = undefined
+    if (this.#board.keeping) this.#board.takeSoon()
   }
 }

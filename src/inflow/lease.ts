@@ -67,6 +67,7 @@ export class LeaseInflow<T> implements Inflow<Batch<T>>, Lender {
 
   takeBack(): void {
     this.#lent = undefined
+    if (this.#board.keeping) this.#board.takeSoon()
     this.#hot.release(this.#source)
   }
 

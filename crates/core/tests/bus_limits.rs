@@ -1,4 +1,5 @@
 //! Kernel limits: inotify refused, its queue overflowing, descriptors running out; and nothing left behind afterwards.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod bus_helpers;
 

@@ -1,4 +1,5 @@
 //! Finding and watching: events in order, nothing twice, the same by inotify and by polling.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod bus_helpers;
 

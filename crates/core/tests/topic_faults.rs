@@ -1,5 +1,5 @@
 //! Topics under bad luck: SIGKILL and SIGSTOP of either side at any moment, a thousand subscribers at once, and
-//! descriptors running out. Short here; `TOPIC_KILLS=10000` makes a hunt of it (scripts/soak does).
+//! descriptors running out. Short here; `npm run soak` makes a hunt of it.
 //!
 //! Whatever is killed is a child: this binary again, in the role that `role` plays.
 

@@ -7,7 +7,7 @@ mod support;
 use ringbell_ring::{
     BATCH_OVERHEAD, Entry, Error, Fault, Overflow, Read, SlotState, Start, max_message, padded,
 };
-use support::{Alive, Everybody, committed, drain, fill, identity, join, read, topic};
+use support::{Alive, Everybody, Watchdog, committed, drain, fill, identity, join, read, topic};
 
 const MS: u64 = 1_000_000;
 
@@ -77,6 +77,7 @@ fn frames_wrap_around_the_end() {
 
 #[test]
 fn more_than_half_of_the_ring_is_never_accepted() {
+    let _watchdog = Watchdog::new(60);
     let (_memory, mut producer) = topic(4096, 1, Overflow::DropOldest, 0);
     assert!(producer.has_room(padded(max_message(4096)), 0));
     for bytes in [padded(max_message(4096)) + 8, 4096, 1 << 40, usize::MAX - 8, usize::MAX] {

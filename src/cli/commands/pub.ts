@@ -79,6 +79,7 @@ async function publish({ bus, out, signal }: Session, topic: string, options: Pu
       await withSubscriber(publisher, signal)
       begin = performance.now()
     }
+    if (options.file === undefined && process.stdin.isTTY) out.note(`${topic}: every line is a message, Ctrl-D ends`)
     await sendAll(input, sender, publisher.maxMessage, options.binary === true)
     if (options.drain) await drained(publisher, out, signal)
   } finally {

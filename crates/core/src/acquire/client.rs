@@ -26,7 +26,7 @@ use crate::sys::scm::{self, ReceiveError, Received};
 use crate::sys::seqpacket;
 
 /// How long a whole handshake may take, its repetitions included.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A handshake in flight.
 pub(super) struct Client {

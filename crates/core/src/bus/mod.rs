@@ -9,6 +9,7 @@ pub(crate) mod directory;
 mod doctor;
 mod filter;
 mod gc;
+mod options;
 pub(crate) mod publish;
 pub(crate) mod record;
 pub(crate) mod registry;
@@ -19,17 +20,15 @@ pub(crate) mod thread;
 mod view;
 mod watch;
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde_json::{Map, Value};
-
 pub use doctor::{Check, Doctor, Status};
 pub use filter::Filter;
 pub use gc::GcReport;
+pub use options::{Announcement, BusOptions};
 pub use publish::Announced;
 pub use record::{
     EventfdRef, MAX_NAME, MAX_RECORD, MemfdRef, Overflow, Record, SCHEMA, TopicRecord, check_name, valid_name,
@@ -47,7 +46,6 @@ pub(crate) fn new_id() -> Result<String> {
     random::hex128()
 }
 
-use crate::acquire::Rung;
 use crate::error::{Error, Result};
 use crate::sys::generation::generation;
 use crate::sys::{proc, random};
@@ -56,81 +54,6 @@ use registry::Registry;
 use scan::Cache;
 use thread::Owner;
 use view::View;
-
-/// Which bus, and how to use it.
-#[derive(Debug, Clone)]
-pub struct BusOptions {
-    /// The directory. Else `IPC_BUS_DIR`, else `/run/ipc-bus` for root, else `$XDG_RUNTIME_DIR/ipc-bus`, else `/tmp/ipc-bus-$UID`.
-    pub path: Option<PathBuf>,
-    /// A name space of its own on this bus: a sub-directory.
-    pub domain: Option<String>,
-    /// The machine's bus, `/run/ipc-bus`, whoever asks.
-    pub system: bool,
-    /// Accept a directory that others may write to, if it is sticky.
-    pub allow_sticky: bool,
-    /// Users whose records are believed, beside this one and root.
-    pub trusted_uids: Vec<u32>,
-    /// Watch by inotify where the kernel lets us; `false`, or `IPC_BUS_WATCH=poll`, forces polling.
-    pub inotify: bool,
-    /// How often to look where it polls.
-    pub poll_interval: Duration,
-    /// Forces one way of acquisition; else `IPC_BUS_ACQUIRE`.
-    pub acquire: Option<Rung>,
-}
-
-impl Default for BusOptions {
-    fn default() -> BusOptions {
-        BusOptions {
-            path: None,
-            domain: None,
-            system: false,
-            allow_sticky: false,
-            trusted_uids: Vec::new(),
-            inotify: true,
-            poll_interval: Duration::from_millis(250),
-            acquire: None,
-        }
-    }
-}
-
-/// What to announce. Build it with [`Announcement::new`] and set what applies.
-pub struct Announcement {
-    /// The service's name.
-    pub service: String,
-    /// `service`, or a kind of its own.
-    pub kind: String,
-    /// The rungs offered.
-    pub offers: Vec<Rung>,
-    /// What a topic's subscribers need.
-    pub topic: Option<TopicRecord>,
-    /// Whatever there is to say.
-    pub metadata: Map<String, Value>,
-    /// Addresses of any kind, by name.
-    pub endpoints: BTreeMap<String, String>,
-    /// The codec's id.
-    pub codec: Option<String>,
-    /// The id of the payload's schema.
-    pub payload_schema: Option<String>,
-    /// Serves the instance's socket; without it there is none.
-    pub(crate) server: Option<Serve>,
-}
-
-impl Announcement {
-    /// A general record of this service.
-    pub fn new(service: impl Into<String>) -> Announcement {
-        Announcement {
-            service: service.into(),
-            kind: "service".to_owned(),
-            offers: Vec::new(),
-            topic: None,
-            metadata: Map::new(),
-            endpoints: BTreeMap::new(),
-            codec: None,
-            payload_schema: None,
-            server: None,
-        }
-    }
-}
 
 /// A bus: the directory, and what this process knows of it. Clones share everything.
 ///

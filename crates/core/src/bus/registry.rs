@@ -4,10 +4,8 @@
 //! name finds and what the last look found, never a translation of what inotify said: hence no duplicates, no record that
 //! cannot be read yet, and none whose owner is dead. Whoever finds a dead one removes it by the rule of gc. When the directory
 //! vanishes everything is `Removed`; it is made again, and this process's own records with it.
-//!
-//! Traps: the kernel says `IN_DELETE_SELF` only when nobody has the directory, or anything in it, open any more, which every peer
-//! has. But a directory can only be removed when it is empty: so it is looked for whenever a record of ours vanishes, and, once a
-//! second at most, while there is no record at all.
+
+mod source;
 
 use std::collections::HashMap;
 use std::os::fd::AsFd;
@@ -22,24 +20,14 @@ use super::filter::Filter;
 use super::gc;
 use super::publish::Own;
 use super::record::RecordName;
-use super::scan::{DirectoryStamp, Known, Look, look, names, unchanged};
-use super::thread::{REGISTRY_BASE, Thread, contained, discard};
+use super::scan::{Known, Look, look};
+use super::thread::{Thread, contained, discard};
 use super::view::View;
 use super::watch::ServiceEvent;
-use crate::error::{Error, Result};
-use crate::sys::inotify::{Changes, Inotify};
+use source::{FIRST_CHECK, Source, Want};
 
 /// How soon a name is looked at again that could not be told, and how soon a lost directory is tried first.
 const SOON: Duration = Duration::from_millis(20);
-const LATEST: Duration = Duration::from_secs(5);
-/// How soon, and how seldom, the directory is looked for while it may have been removed.
-const FIRST_CHECK: Duration = Duration::from_millis(1);
-const LAST_CHECK: Duration = Duration::from_secs(1);
-/// How long a removed record of ours stays away while the directory is still there: whoever removes a whole directory must not
-/// find it filled again half-way.
-const GRACE: Duration = Duration::from_millis(250);
-/// How often inotify is tried again where it was refused.
-const RETRY_INOTIFY: Duration = Duration::from_secs(10);
 
 /// Takes registry events, on the bus thread: first the present records as `Added`. Must not block.
 pub(crate) trait Sink: Send {
@@ -70,22 +58,6 @@ struct Listener {
     id: u64,
     filter: Filter,
     sink: Box<dyn Sink>,
-}
-
-/// How much is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Want {
-    Nothing,
-    /// Only whether the directory itself stays, for our own records.
-    Directory,
-    /// The names in it, too.
-    Names,
-}
-
-enum Source {
-    Off,
-    Inotify(Arc<Inotify>),
-    Polling { reason: String, stamp: Option<DirectoryStamp>, retry: Option<Instant> },
 }
 
 pub(super) struct Registry {
@@ -274,231 +246,6 @@ impl Registry {
                 self.deaths.forget(&name, thread);
                 self.deaths.probe_later(&name);
             }
-        }
-    }
-
-    // The source of changes.
-
-    fn wanted(&self) -> Want {
-        if self.keep_view || !self.listeners.is_empty() {
-            Want::Names
-        } else if self.own.is_empty() {
-            Want::Nothing
-        } else {
-            Want::Directory
-        }
-    }
-
-    /// Watches as much as is wanted now.
-    fn attend(&mut self, thread: &mut Thread<'_>) {
-        let wanted = self.wanted();
-        if wanted == self.has {
-            return;
-        }
-        if wanted == Want::Nothing {
-            self.detach(thread);
-            self.restore_at = None;
-            self.check_at = None;
-            self.grace_ends = None;
-        }
-        if wanted != Want::Names {
-            self.forget_all(thread);
-        }
-        self.has = wanted;
-        if wanted != Want::Nothing {
-            self.attach(thread);
-        }
-    }
-
-    /// Begins to watch the directory as it is now, and only then looks at what is in it.
-    pub(super) fn attach(&mut self, thread: &mut Thread<'_>) {
-        self.detach(thread);
-        if let Err(error) = self.open_inotify(thread) {
-            let retry = self.use_inotify.then(|| Instant::now() + RETRY_INOTIFY);
-            self.source = Source::Polling { reason: error.to_string(), stamp: None, retry };
-            self.poll_at = Some(Instant::now() + self.interval);
-        }
-        if self.directory.is_gone() {
-            self.lost(thread);
-            return;
-        }
-        if self.has == Want::Names {
-            self.rescan(thread);
-            let inotify =
-                if let Source::Inotify(inotify) = &self.source { Some(Arc::clone(inotify)) } else { None };
-            self.view.begin(inotify);
-            if self.known.is_empty() {
-                self.suspect();
-            }
-        }
-        // Removed before the watch began, and so without an event.
-        if !self.own.values().all(|own| own.is_in_place()) {
-            self.vanished();
-        }
-    }
-
-    fn open_inotify(&mut self, thread: &Thread<'_>) -> Result<()> {
-        if !self.use_inotify {
-            return Err(Error::InvalidOption {
-                option: "inotify",
-                value: "false".to_owned(),
-                rule: "polling was asked for (option or IPC_BUS_WATCH=poll)".to_owned(),
-            });
-        }
-        let inotify = Inotify::open(self.directory.fd().as_fd(), self.has == Want::Names)?;
-        thread.epoll().watch(inotify.as_fd(), REGISTRY_BASE)?;
-        self.source = Source::Inotify(Arc::new(inotify));
-        self.poll_at = None;
-        Ok(())
-    }
-
-    fn detach(&mut self, thread: &Thread<'_>) {
-        self.view.end();
-        self.poll_at = None;
-        if let Source::Inotify(inotify) = std::mem::replace(&mut self.source, Source::Off) {
-            thread.epoll().forget(inotify.as_fd());
-        }
-    }
-
-    fn retry_inotify(&mut self, thread: &mut Thread<'_>) {
-        let Source::Polling { retry: Some(retry), .. } = &mut self.source else { return };
-        if *retry > Instant::now() {
-            return;
-        }
-        *retry = Instant::now() + RETRY_INOTIFY;
-        if Inotify::open(self.directory.fd().as_fd(), false).is_ok() {
-            self.attach(thread);
-        }
-    }
-
-    fn read_changes(&mut self, thread: &mut Thread<'_>) {
-        let Source::Inotify(inotify) = &self.source else { return };
-        self.view.set_busy(true);
-        match inotify.read() {
-            Ok(Changes { directory_gone: true, .. }) => self.lost(thread),
-            Ok(Changes { overflowed: true, .. }) | Err(_) => self.rescan(thread),
-            Ok(changes) if self.has == Want::Directory => {
-                // Only removals are watched, so that other people's coming wakes nobody.
-                if changes.names.iter().any(|name| self.own_vanished(name)) {
-                    self.vanished();
-                }
-            }
-            Ok(changes) => {
-                for name in changes.names {
-                    self.examine(&name, thread);
-                }
-            }
-        }
-        self.view.set_busy(false);
-    }
-
-    fn poll(&mut self, thread: &mut Thread<'_>) {
-        let Source::Polling { stamp, .. } = &self.source else { return };
-        self.poll_at = Some(Instant::now() + self.interval);
-        if self.directory.is_gone() {
-            self.lost(thread);
-        } else if self.has == Want::Names
-            && !stamp.is_some_and(|stamp| stamp.still(self.directory.fd().as_fd()))
-        {
-            self.rescan(thread);
-        }
-    }
-
-    /// Compares the names in the directory with those known.
-    fn rescan(&mut self, thread: &mut Thread<'_>) {
-        let directory = self.directory.fd();
-        if let Source::Polling { stamp, .. } = &mut self.source {
-            *stamp = DirectoryStamp::take(directory.as_fd());
-        }
-        let mut listed = match names(directory.as_fd()) {
-            Ok(listed) => listed,
-            Err(_) => {
-                // Descriptors ran out. Nothing is known to have gone, so nothing is said to have.
-                self.later(String::new());
-                return;
-            }
-        };
-        listed.retain(|name| RecordName::parse(name).is_some());
-        listed.sort_unstable();
-        // A listing may miss what is being replaced, so what is missing is looked at as well, and first: names are never
-        // used again, so nobody minds the order.
-        let mut missing: Vec<String> =
-            self.known.keys().filter(|name| listed.binary_search(name).is_err()).cloned().collect();
-        missing.sort_unstable();
-        for name in missing.iter().chain(&listed) {
-            let known = self.known.get(name);
-            if !known.is_some_and(|known| unchanged(directory.as_fd(), name, known)) {
-                self.examine(name, thread);
-            }
-        }
-    }
-
-    // The directory itself.
-
-    /// The directory is not there any more, and nothing in it counts.
-    fn lost(&mut self, thread: &mut Thread<'_>) {
-        self.forget_all(thread);
-        self.detach(thread);
-        self.check_at = None;
-        self.grace_ends = None;
-        self.backoff = SOON;
-        self.restore_at = Some(Instant::now());
-    }
-
-    /// The directory may have been removed: looks for it now and then.
-    fn suspect(&mut self) {
-        self.check_pause = FIRST_CHECK;
-        self.check_at = Some(Instant::now() + FIRST_CHECK);
-    }
-
-    /// Whether it is a record of ours that is missing, and not withdrawn.
-    fn own_vanished(&self, name: &str) -> bool {
-        self.own.get(name).is_some_and(|own| !own.is_in_place())
-    }
-
-    /// Someone removed a record of ours: the directory is next, or it was an over-eager cleaner of /tmp.
-    fn vanished(&mut self) {
-        self.grace_ends = Some(Instant::now() + GRACE);
-        self.suspect();
-    }
-
-    fn check(&mut self, thread: &mut Thread<'_>) {
-        self.check_at = None;
-        if self.directory.is_gone() {
-            self.lost(thread);
-            return;
-        }
-        if self.grace_ends.is_some_and(|end| end <= Instant::now()) {
-            self.grace_ends = None;
-            self.restore(thread);
-        }
-        let empty =
-            self.has == Want::Names && self.known.is_empty() && matches!(self.source, Source::Inotify(_));
-        if empty || self.grace_ends.is_some() {
-            self.check_pause = (self.check_pause * 2).min(LAST_CHECK);
-            self.check_at = Some(Instant::now() + self.check_pause);
-        }
-    }
-
-    fn restore(&mut self, thread: &mut Thread<'_>) {
-        self.restore_at = None;
-        if self.has == Want::Nothing {
-            return;
-        }
-        let restored = self.directory.restore().and_then(|_| {
-            // All of them are tried, so that one that fails does not hold up the others.
-            let mut result = Ok(());
-            for own in self.own.values() {
-                result = own.restore(thread).and(result);
-            }
-            result
-        });
-        if matches!(self.source, Source::Off) && !self.directory.is_gone() {
-            self.attach(thread);
-        }
-        if restored.is_err() || matches!(self.source, Source::Off) {
-            self.restore_at = Some(Instant::now() + self.backoff);
-            self.backoff = (self.backoff * 2).min(LATEST);
         }
     }
 

@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::thread::{Step, Thread, Watched};
+use serde_json::Map;
+
 use super::*;
 use crate::sys::eventfd::EventFd;
 
@@ -49,10 +51,11 @@ impl Watched for Probe {
     }
 
     fn ready(&mut self, thread: &mut Thread<'_>) -> Step {
-        let _ = self.say.send("ready");
         if let Some(bell) = &self.bell {
             bell.drain();
         }
+        // Afterwards: whoever hears it may ring again.
+        let _ = self.say.send("ready");
         (self.answer)(thread)
     }
 

@@ -38,6 +38,11 @@ impl Inbox {
 
     pub(super) fn put(&self, arrival: Arrival) {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).push_back(arrival);
+        self.nudge();
+    }
+
+    /// Has the subscriber look again: something that it was told of has yet to take effect.
+    pub(super) fn nudge(&self) {
         // SYNC: pairs with the acquire in `has_news`.
         self.news.store(true, Ordering::Release);
         self.bell.ring();

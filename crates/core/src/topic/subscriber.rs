@@ -196,6 +196,9 @@ impl Subscriber {
     pub fn release(&mut self, source: u32) {
         if let Some(source) = self.sources.iter_mut().find(|candidate| candidate.number == source) {
             source.acknowledge();
+            if source.ending {
+                self.inbox.nudge();
+            }
         }
     }
 
@@ -231,6 +234,11 @@ impl Subscriber {
                     self.turn = index + 1;
                     let number = source.number;
                     let missed = source.newly_missed();
+                    // Its end was told while these messages were unread. Whoever reads may never come back, and
+                    // would not hear of it: the bell is rung again.
+                    if source.ending {
+                        self.inbox.nudge();
+                    }
                     if missed > 0 {
                         self.notices.push_back(Notice::Missed { source: number, messages: missed });
                     }
@@ -349,9 +357,11 @@ impl Subscriber {
 
     /// As `arm`; notices that nobody has asked for don't keep it from sleeping.
     pub(super) fn arm_sources(&mut self) -> bool {
-        // Every source is armed, whatever the first ones answer: the caller may sleep after the next call only.
-        let quiet =
-            self.sources.iter_mut().fold(true, |quiet, source| source.arm() && !source.ending && quiet);
+        let mut quiet = true;
+        for source in &mut self.sources {
+            // Every source is armed, whatever the first ones answer: the caller may sleep after the next call only.
+            quiet &= source.arm() && !source.ending;
+        }
         quiet && !self.inbox.has_news()
     }
 

@@ -82,7 +82,7 @@ fn a_publisher_that_dies_during_the_handshake_is_gone() {
     let bus = open(folder.path());
     let record = bus.find("topic").unwrap().unwrap();
     // Stopped, it takes the connection into its backlog and never answers; then it is killed.
-    kill(Pid::from_raw(publisher.pid()), Signal::SIGSTOP).unwrap();
+    stop(&publisher);
     let waiting = std::thread::spawn({
         let (bus, record) = (bus.clone(), Arc::clone(&record));
         move || climb(&bus, &record, Some(Rung::Handshake)).map(drop)
@@ -102,8 +102,20 @@ fn a_stopped_publisher_can_still_be_joined_directly() {
     let publisher = Process::publisher(folder.path());
     let bus = open(folder.path());
     let record = bus.find("topic").unwrap().unwrap();
-    kill(Pid::from_raw(publisher.pid()), Signal::SIGSTOP).unwrap();
+    stop(&publisher);
     assert_eq!(climb(&bus, &record, None).unwrap().rung, Rung::Direct);
+}
+
+/// Stops every thread; `kill` returns before they have.
+fn stop(process: &Process) {
+    kill(Pid::from_raw(process.pid()), Signal::SIGSTOP).unwrap();
+    let stopped = |thread: std::io::Result<std::fs::DirEntry>| {
+        let stat = std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('T'))
+    };
+    while !std::fs::read_dir(format!("/proc/{}/task", process.pid())).unwrap().all(stopped) {
+        std::thread::yield_now();
+    }
 }
 
 fn changed(record: &Record, change: impl FnOnce(&mut Record)) -> Arc<Record> {

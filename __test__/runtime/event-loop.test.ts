@@ -1,0 +1,54 @@
+/** What ringbell does to Node's event loop: others get their turn, and only who waits keeps the process alive. */
+import test from 'ava'
+import { peer } from '../helpers/peer.js'
+import { place } from '../helpers/place.js'
+
+for (const how of ['messages', 'listen', 'receive', 'owned', 'borrowed', 'lease', 'ready']) {
+  test(`timers, immediates and sockets get their turn during an endless stream: ${how}`, async (t) => {
+    const child = peer(place(t), 'loop.mjs', [how])
+    t.true(((await child.tells('done'))['messages'] as number) > 100)
+    t.is((await child.end).code, 0, child.stderr)
+  })
+}
+
+/** Each opens something and waits in some way; then whether the process is still alive is asked. */
+const WAITS: Record<string, boolean> = {
+  nothing: false,
+  idle: false,
+  receive: true,
+  'receive-unref': false,
+  'receive-spin-unref': false,
+  messages: true,
+  'messages-unref': false,
+  listen: true,
+  'listen-unref': false,
+  'unref-while-waiting': false,
+  'ref-again': true,
+  ready: true,
+  'ready-unref': false,
+  watch: true,
+  'watch-left': false,
+  'wait-for': true,
+  attached: true,
+  'after-receive': false,
+}
+
+for (const [how, alive] of Object.entries(WAITS)) {
+  test(`${how} ${alive ? 'keeps' : 'does not keep'} the process alive`, async (t) => {
+    const at = place(t)
+    const child = peer(at, 'alive.mjs', [how])
+    await child.tells('set')
+    if (!alive) {
+      t.deepEqual(await child.end, { code: 0, signal: null }, child.stderr)
+      t.deepEqual(at.files(), [])
+      return
+    }
+    // A process that nothing keeps alive says so before it goes.
+    child.process.send({ what: 'pulse' })
+    await child.tells('pulse')
+    t.true(child.running)
+    child.kill()
+    t.is((await child.end).signal, 'SIGKILL')
+    await (await at.bus()).gc()
+  })
+}

@@ -1,0 +1,88 @@
+//! What a caller says when it opens a bus or announces an instance.
+//!
+//! Plain values: they are checked where they are used, by `directory`, `publish` and `record`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::publish::Serve;
+use super::record::TopicRecord;
+use crate::acquire::Rung;
+
+/// Which bus, and how to use it.
+#[derive(Debug, Clone)]
+pub struct BusOptions {
+    /// The directory. Else `IPC_BUS_DIR`, else `/run/ipc-bus` for root, else `$XDG_RUNTIME_DIR/ipc-bus`, else `/tmp/ipc-bus-$UID`.
+    pub path: Option<PathBuf>,
+    /// A name space of its own on this bus: a sub-directory.
+    pub domain: Option<String>,
+    /// The machine's bus, `/run/ipc-bus`, whoever asks.
+    pub system: bool,
+    /// Accept a directory that others may write to, if it is sticky.
+    pub allow_sticky: bool,
+    /// Users whose records are believed, beside this one and root.
+    pub trusted_uids: Vec<u32>,
+    /// Watch by inotify where the kernel lets us; `false`, or `IPC_BUS_WATCH=poll`, forces polling.
+    pub inotify: bool,
+    /// How often to look where it polls.
+    pub poll_interval: Duration,
+    /// Forces one way of acquisition; else `IPC_BUS_ACQUIRE`.
+    pub acquire: Option<Rung>,
+}
+
+impl Default for BusOptions {
+    fn default() -> BusOptions {
+        BusOptions {
+            path: None,
+            domain: None,
+            system: false,
+            allow_sticky: false,
+            trusted_uids: Vec::new(),
+            inotify: true,
+            poll_interval: Duration::from_millis(250),
+            acquire: None,
+        }
+    }
+}
+
+/// What to announce. Build it with [`Announcement::new`] and set what applies.
+pub struct Announcement {
+    /// The service's name.
+    pub service: String,
+    /// `service`, or a kind of its own.
+    pub kind: String,
+    /// The rungs offered.
+    pub offers: Vec<Rung>,
+    /// What a topic's subscribers need.
+    pub topic: Option<TopicRecord>,
+    /// Whatever there is to say.
+    pub metadata: Map<String, Value>,
+    /// Addresses of any kind, by name.
+    pub endpoints: BTreeMap<String, String>,
+    /// The codec's id.
+    pub codec: Option<String>,
+    /// The id of the payload's schema.
+    pub payload_schema: Option<String>,
+    /// Serves the instance's socket; without it there is none.
+    pub(crate) server: Option<Serve>,
+}
+
+impl Announcement {
+    /// A general record of this service.
+    pub fn new(service: impl Into<String>) -> Announcement {
+        Announcement {
+            service: service.into(),
+            kind: "service".to_owned(),
+            offers: Vec::new(),
+            topic: None,
+            metadata: Map::new(),
+            endpoints: BTreeMap::new(),
+            codec: None,
+            payload_schema: None,
+            server: None,
+        }
+    }
+}

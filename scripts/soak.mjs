@@ -1,0 +1,50 @@
+// @ts-check
+/**
+ * npm run soak [-- SECONDS]: the hunts that are too long for `npm test`, which runs each of them briefly: kills of either side,
+ * lost wake-ups, terminated workers, and the fuzz targets where cargo-fuzz and a nightly compiler are there. SECONDS (an
+ * hour by default) is divided among them; whatever is found ends the run with exit code 1.
+ */
+import { script, run } from './project.mjs'
+
+const seconds = Number(process.argv[2] ?? 3600)
+const share = Math.max(10, Math.floor(seconds / 5))
+
+/** Rates on two cores of 2026, rounded down: they only turn a share of time into a count. */
+const KILLS_A_SECOND = 10
+const WAKES_A_SECOND = 20_000
+
+const cargoTest = ['cargo', 'test', '--release', '-p', 'ringbell', '--test', 'topic_faults', 'killed']
+
+/** @type {{ name: string, command: string[], env?: Record<string, string> }[]} */
+const hunts = [
+  {
+    name: 'kills of publishers and subscribers',
+    command: cargoTest,
+    env: { TOPIC_KILLS: String(Math.ceil((share * KILLS_A_SECOND) / 2)) },
+  },
+  {
+    name: 'lost wake-ups',
+    command: [
+      ...['cargo', 'run', '--release', '-p', 'ringbell-ring', '--example', 'wake_hunt', '--'],
+      ...[String(share * WAKES_A_SECOND), '2'],
+    ],
+  },
+  ...['hostile_data', 'hostile_control'].map((target) => ({
+    name: `fuzz ${target}`,
+    command: ['cargo', '+nightly', 'fuzz', 'run', target, '--', `-max_total_time=${share}`, '-max_len=1024'],
+  })),
+]
+
+await script(async () => {
+  if (!(seconds > 0)) throw new Error('SECONDS is a number above 0')
+  let failed = 0
+  for (const { name, command, env } of hunts) {
+    process.stdout.write(`\n${name}\n`)
+    const code = await run(command, { env: env ?? {}, timeout: share * 20_000 })
+    if (code === 0) continue
+    failed++
+    process.stdout.write(`FAILED with exit code ${code}: ${command.join(' ')}\n`)
+  }
+  process.stdout.write(`\n${hunts.length - failed} passed, ${failed} failed\n`)
+  return failed === 0 ? 0 : 1
+})
