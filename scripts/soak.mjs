@@ -13,6 +13,7 @@ const share = Math.max(10, Math.floor(seconds / 5))
 const KILLS_A_SECOND = 10
 const WAKES_A_SECOND = 20_000
 
+const wakeHunt = ['cargo', 'run', '--release', '-p', 'ringbell-ring', '--example', 'wake_hunt', '--']
 const cargoTest = ['cargo', 'test', '--release', '-p', 'ringbell', '--test', 'topic_faults', 'killed']
 
 /** @type {{ name: string, command: string[], env?: Record<string, string> }[]} */
@@ -24,10 +25,7 @@ const hunts = [
   },
   {
     name: 'lost wake-ups',
-    command: [
-      ...['cargo', 'run', '--release', '-p', 'ringbell-ring', '--example', 'wake_hunt', '--'],
-      ...[String(share * WAKES_A_SECOND), '2'],
-    ],
+    command: [...wakeHunt, String(share * WAKES_A_SECOND), '2'],
   },
   ...['hostile_data', 'hostile_control'].map((target) => ({
     name: `fuzz ${target}`,

@@ -15,12 +15,24 @@ export function throwIfAborted(signal: AbortSignal | undefined): void {
   if (signal?.aborted) throw new AbortError(signal.reason)
 }
 
-/** Calls `aborted` when the signal fires; the result takes the listener away. */
+/**
+ * Calls `aborted` when the signal fires, soon if it has; never before this returns, so that the caller is ready for it. The
+ * result takes the listener away.
+ */
 export function onAbort(signal: AbortSignal | undefined, aborted: (error: AbortError) => void): () => void {
   if (signal === undefined) return nothing
   const listener = (): void => aborted(new AbortError(signal.reason))
+  if (signal.aborted) return soon(listener)
   signal.addEventListener('abort', listener, { once: true })
   return () => signal.removeEventListener('abort', listener)
+}
+
+function soon(listener: () => void): () => void {
+  let wanted = true
+  queueMicrotask(() => {
+    if (wanted) listener()
+  })
+  return () => (wanted = false)
 }
 
 function nothing(): void {}

@@ -43,7 +43,7 @@ export class Announced implements AsyncDisposable {
   closeNow(): void {
     if (this.#closed) return
     this.#closed = true
-    this.#native.close()
     this.#onClose(this)
+    translated(() => this.#native.close())
   }
 }

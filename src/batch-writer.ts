@@ -1,8 +1,10 @@
 /**
  * Many small messages at a time: payloads are written straight into the ring, one call makes them visible. A batch is not a
  * transaction: when a window (64 KiB, or one message) is full it is committed and the next one opened. While one is open the publisher's `send` and
- * `loan` throw `ERR_RINGBELL_WINDOW_OPEN`, so commit before doing anything else.
+ * `loan` throw `ERR_RINGBELL_WINDOW_OPEN`, so commit before doing anything else, also when something throws in between:
+ * `using batch = publisher.batch()`, or `try { … batch.commit() } finally { batch.abandon() }`.
  */
+import { invalid } from './check.js'
 import { closedError, fromNative, translated } from './errors.js'
 import { FRAME_HEADER, frameBytes, type Window } from './window.js'
 
@@ -45,9 +47,11 @@ export class BatchWriter {
    * Appends a copy of `bytes` as a message. `false`: there is no room (or, under `drop-newest`, it was dropped); what was
    * pushed before is committed, so `await publisher.ready()` and push it again.
    *
-   * @throws {RingbellError} `ERR_RINGBELL_MESSAGE_TOO_LARGE`, `ERR_RINGBELL_WINDOW_OPEN` while a loan or another batch is open, `ERR_RINGBELL_CLOSED`.
+   * @throws {RingbellError} `ERR_RINGBELL_MESSAGE_TOO_LARGE`, `ERR_RINGBELL_WINDOW_OPEN` while a loan or another batch is open,
+   * `ERR_RINGBELL_INVALID_OPTION` for what is no array of bytes or no whole number of them, `ERR_RINGBELL_CLOSED`.
    */
   push(bytes: Uint8Array): boolean {
+    if (!(bytes instanceof Uint8Array)) checkBytes(bytes)
     const at = this.reserveAt(bytes.byteLength)
     if (at < 0) return false
     this.#bytes.set(bytes, at)
@@ -63,9 +67,12 @@ export class BatchWriter {
   /** The same without a view: where in `bytes` the message is to be written, -1 when there is no room. */
   reserveAt(byteLength: number): number {
     const needed = frameBytes(byteLength)
-    // Lengths above the window also keep `frameBytes` from overflowing 32 bits; the first test is for NaN and negative ones.
+    // Lengths above the window also keep `frameBytes` from overflowing 32 bits; the first test is for NaN, negative and broken ones.
     const fits =
-      byteLength >= 0 && byteLength <= this.#left && needed <= this.#left && this.#count < this.#lengths.length
+      byteLength >>> 0 === byteLength &&
+      byteLength <= this.#left &&
+      needed <= this.#left &&
+      this.#count < this.#lengths.length
     if (!fits && !this.#renew(byteLength)) return -1
     const at = this.#at + FRAME_HEADER
     this.#lengths[this.#count++] = byteLength
@@ -83,6 +90,10 @@ export class BatchWriter {
   /** Drops what was written since the last commit. */
   abandon(): void {
     if (this.#open) this.#close(() => this.#window.abandon())
+  }
+
+  [Symbol.dispose](): void {
+    this.abandon()
   }
 
   /** @internal The publisher closes: nothing can be written any more. */
@@ -107,6 +118,9 @@ export class BatchWriter {
   }
 
   #renew(byteLength: number): boolean {
+    // What is too large, Infinity too, is the window's to refuse.
+    if (!(byteLength > this.#host.maxMessage || (Number.isInteger(byteLength) && byteLength >= 0)))
+      throw invalid('byteLength', byteLength, 'must be a whole number of bytes')
     this.commit()
     if (this.#host.closed) throw closedError('publisher')
     const length = translated(() => this.#window.openFor(byteLength, this.#host.maxMessage))
@@ -120,4 +134,10 @@ export class BatchWriter {
     this.#left = length
     return true
   }
+}
+
+/** Other arrays of bytes, also those of another realm. Asked of every Uint8Array it would cost each `push` 4 ns. */
+function checkBytes(bytes: unknown): void {
+  if (!ArrayBuffer.isView(bytes) || (bytes as Uint8Array).BYTES_PER_ELEMENT !== 1)
+    throw invalid('bytes', bytes, 'must be a Uint8Array')
 }

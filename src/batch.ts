@@ -3,6 +3,7 @@
  * `byteLength(i)` make nothing. How long it may be used is its `lifetime`: `owned` for ever, `borrowed` and `lease`
  * until `release()` or the next turn of the iteration, after which the memory belongs to other messages.
  */
+import { invalid } from './check.js'
 import { decodeWith } from './codec/index.js'
 import { RingbellError } from './errors.js'
 import type { Delivery } from './inflow/delivery.js'
@@ -63,20 +64,24 @@ export class Batch<T = Uint8Array> implements Iterable<Message<T>> {
     return this.#delivery.source.name
   }
 
-  /** A view of message `i`. */
+  /**
+   * A view of message `i`.
+   *
+   * @throws {RingbellError} as everything that takes an index: `ERR_RINGBELL_RELEASED`, `ERR_RINGBELL_INVALID_OPTION` for an index that is none.
+   */
   data(i: number): Uint8Array {
     const at = this.#entry(i)
     return this.#delivery.data(this.#table[at] as number, this.#table[at + 1] as number)
   }
 
   /**
-   * Message `i`, decoded by the subscriber's codec (out of a lease: from a copy).
+   * Message `i`, decoded by the subscriber's codec (from a copy, where it could point into memory that is not yours).
    *
    * @throws {RingbellError} `ERR_RINGBELL_CODEC` when the bytes are not what the codec expects.
    */
   value(i: number): T {
     const data = this.data(i)
-    return decodeWith(this.#delivery.codec, this.#delivery.shared ? data.slice() : data) as T
+    return decodeWith(this.#delivery.codec, this.#delivery.copies ? data.slice() : data) as T
   }
 
   /** Where message `i` begins in `bytes`. */
@@ -130,7 +135,7 @@ export class Batch<T = Uint8Array> implements Iterable<Message<T>> {
 
   #entry(i: number): number {
     if (this.#released) throw released()
-    if (!(i >= 0 && i < this.length)) throw new RangeError(`No message ${i} in a batch of ${this.length}`)
+    if (i >>> 0 !== i || i >= this.length) throw invalid('i', i, `is no message of this batch of ${this.length}`)
     return this.#from + i * TABLE_WORDS
   }
 }

@@ -5,12 +5,13 @@
 import { Announced } from './announced.js'
 import { resolveCodec, type Codec } from './codec/index.js'
 import { channels, debug } from './diagnostics.js'
-import { closedError, translated } from './errors.js'
+import { closedError, fromNative, translated } from './errors.js'
 import { checkName } from './names.js'
 import { binding, type NativeBus } from './native.js'
 import {
   announceJson,
   busJson,
+  codecOf,
   publisherJson,
   subscriberJson,
   type AnnounceOptions,
@@ -30,6 +31,8 @@ interface Closable {
 export class Bus implements AsyncDisposable {
   /** Who is on the bus. */
   readonly services: Services
+  /** The directory, with the domain. */
+  readonly path: string
   readonly #native: NativeBus
   readonly #open = new Set<Closable>()
   #closed = false
@@ -46,15 +49,11 @@ export class Bus implements AsyncDisposable {
   }
 
   private constructor(native: NativeBus) {
+    this.path = native.path
     this.#native = native
     this.services = new Services(native)
-    debug('bus opened at %s', native.path)
+    debug('bus opened at %s', this.path)
     if (channels.bus.opened.hasSubscribers) channels.bus.opened.publish({ bus: this })
-  }
-
-  /** The directory. */
-  get path(): string {
-    return this.#native.path
   }
 
   get closed(): boolean {
@@ -72,14 +71,16 @@ export class Bus implements AsyncDisposable {
   ): Promise<Publisher<T>>
   publisher<T>(service: string, options: PublisherOptions<T> & { codec: Codec<T> }): Promise<Publisher<T>>
   publisher(service: string, options?: PublisherOptions & { codec?: 'bytes' | undefined }): Promise<Publisher>
+  /** Options from a variable: the type of values is the variable's own word for it. */
+  publisher<T>(service: string, options: PublisherOptions<T>): Promise<Publisher<T>>
   async publisher(service: string, options: PublisherOptions<unknown> = {}): Promise<Publisher<unknown>> {
     this.#assertOpen()
     checkName(service, 'service name')
-    const codec = resolveCodec(options.codec)
+    const codec = resolveCodec(codecOf(options))
     const json = publisherJson(options, codec.id)
-    const native = translated(() => this.#native.publisher(service, json))
-    return this.#add(
-      new Publisher<unknown>({ native, codec, wait: options.wait, closed: (one) => this.#open.delete(one) }),
+    return this.#opened(
+      translated(() => this.#native.publisher(service, json)),
+      (native, closed) => new Publisher<unknown>({ native, codec, wait: options.wait, closed }),
     )
   }
 
@@ -95,13 +96,16 @@ export class Bus implements AsyncDisposable {
   ): Promise<Subscriber<T>>
   subscriber<T>(pattern: string, options: SubscriberOptions<T> & { codec: Codec<T> }): Promise<Subscriber<T>>
   subscriber(pattern: string, options?: SubscriberOptions & { codec?: 'bytes' | undefined }): Promise<Subscriber>
+  /** Options from a variable: the type of values is the variable's own word for it. */
+  subscriber<T>(pattern: string, options: SubscriberOptions<T>): Promise<Subscriber<T>>
   async subscriber(pattern: string, options: SubscriberOptions<unknown> = {}): Promise<Subscriber<unknown>> {
     this.#assertOpen()
-    const codec = resolveCodec(options.codec)
-    const json = subscriberJson(options, options.codec === undefined ? undefined : codec.id)
-    const native = translated(() => this.#native.subscriber(pattern, json))
-    return this.#add(
-      new Subscriber<unknown>({ native, pattern, codec, wait: options.wait, closed: (one) => this.#open.delete(one) }),
+    const option = codecOf(options)
+    const codec = resolveCodec(option)
+    const json = subscriberJson(options, option === undefined ? undefined : codec.id)
+    return this.#opened(
+      translated(() => this.#native.subscriber(pattern, json)),
+      (native, closed) => new Subscriber<unknown>({ native, pattern, codec, wait: options.wait, closed }),
     )
   }
 
@@ -110,11 +114,9 @@ export class Bus implements AsyncDisposable {
     this.#assertOpen()
     checkName(service, 'service name')
     const json = announceJson(service, options)
-    return this.#add(
-      new Announced(
-        translated(() => this.#native.announce(json)),
-        (one) => this.#open.delete(one),
-      ),
+    return this.#opened(
+      translated(() => this.#native.announce(json)),
+      (native, closed) => new Announced(native, closed),
     )
   }
 
@@ -130,23 +132,42 @@ export class Bus implements AsyncDisposable {
     return JSON.parse(translated(() => this.#native.doctor())) as Doctor
   }
 
-  /** Closes everything that was opened through it; idempotent. */
+  /** Closes everything that was opened through it, also when some of it fails to; idempotent. */
   async close(): Promise<void> {
     if (this.#closed) return
     this.#closed = true
-    for (const one of this.#open) one.closeNow()
-    this.services.close()
-    this.#native.close()
+    const errors: unknown[] = []
+    const attempt = (close: () => void): void => {
+      try {
+        close()
+      } catch (error) {
+        errors.push(fromNative(error))
+      }
+    }
+    for (const one of this.#open) attempt(() => one.closeNow())
+    attempt(() => this.services.close())
+    attempt(() => this.#native.close())
     if (channels.bus.closed.hasSubscribers) channels.bus.closed.publish({ bus: this })
+    if (errors.length > 0) throw errors.length === 1 ? errors[0] : new AggregateError(errors, 'Closing a bus failed')
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close()
   }
 
-  #add<C extends Closable>(one: C): C {
-    this.#open.add(one)
-    return one
+  /** What fails to become an endpoint must not stay open, or announced. */
+  #opened<N extends { close(): void }, C extends Closable>(
+    native: N,
+    make: (native: N, closed: (one: Closable) => void) => C,
+  ): C {
+    try {
+      const one = make(native, (closed) => this.#open.delete(closed))
+      this.#open.add(one)
+      return one
+    } catch (error) {
+      native.close()
+      throw fromNative(error)
+    }
   }
 
   #assertOpen(): void {

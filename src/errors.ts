@@ -35,7 +35,7 @@ export const CORE_CODES = [
 export const LOCAL_CODES = [
   /** The compiled binding is missing, or is not the one that this package was built with. */
   'ERR_RINGBELL_BINDING',
-  /** Somebody else reads this subscriber already: one active iterator, listener or waiting `receive()` at a time. */
+  /** Somebody else reads this subscriber already: one active iterator, listener, waiting `receive()` or lent batch at a time. */
   'ERR_RINGBELL_BUSY',
   /** A batch, loan or lease was used after it had been given back. */
   'ERR_RINGBELL_RELEASED',
@@ -130,4 +130,12 @@ export function tooLarge(bytes: number, limit: number): RingbellError {
 /** The error of everything that was used after its `close()`. */
 export function closedError(what: string): RingbellError {
   return new RingbellError('ERR_RINGBELL_CLOSED', `This ${what} is closed.`)
+}
+
+/** The error of a second reader, or of reading while a batch is lent out. */
+export function busy(why: string): RingbellError {
+  return new RingbellError(
+    'ERR_RINGBELL_BUSY',
+    `This subscriber ${why}. Leave that first, or open a second subscriber.`,
+  )
 }

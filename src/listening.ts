@@ -11,8 +11,8 @@ import { Turn } from './turn.js'
 /** What `listen` returns. */
 export interface Listening {
   /**
-   * Resolves when it was stopped, by `stop()`, the signal, or the subscriber's `close()`; rejects with the callback's own
-   * exception. Left alone, that is an unhandled rejection, as loud as an uncaught exception.
+   * Resolves when it was stopped, by `stop()`, the signal (which rejects nothing here), or the subscriber's `close()`; rejects
+   * with the callback's own exception. Left alone, that is an unhandled rejection, as loud as an uncaught exception.
    */
   readonly finished: Promise<void>
   /** No further call; idempotent. What was not delivered stays for the next reader. */
@@ -20,9 +20,14 @@ export interface Listening {
   [Symbol.dispose](): void
 }
 
+/** An inflow that says when events come first. */
+interface Telling<V> extends Inflow<V> {
+  readonly telling: boolean
+}
+
 export class Listener<V> implements Listening, Waiting, Holder {
   readonly finished: Promise<void>
-  readonly inflow: Inflow<V>
+  readonly inflow: Telling<V>
   readonly #reception: Reception
   readonly #deliver: (one: V) => void
   readonly #turn = new Turn()
@@ -34,7 +39,7 @@ export class Listener<V> implements Listening, Waiting, Holder {
   #done = false
 
   /** @throws {RingbellError} `ERR_RINGBELL_BUSY` while somebody else reads. */
-  constructor(inflow: Inflow<V>, reception: Reception, deliver: (one: V) => void, signal: AbortSignal | undefined) {
+  constructor(inflow: Telling<V>, reception: Reception, deliver: (one: V) => void, signal: AbortSignal | undefined) {
     throwIfAborted(signal)
     this.inflow = inflow
     this.#reception = reception
@@ -78,6 +83,11 @@ export class Listener<V> implements Listening, Waiting, Holder {
     try {
       do {
         while (inflow.refill()) {
+          // Of a publisher whose `attached` is not told yet.
+          if (inflow.telling) {
+            this.#immediate = setImmediate(this.#run)
+            return
+          }
           deliver(inflow.take())
           if (this.#done) return
           if (turn.due()) {

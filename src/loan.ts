@@ -1,4 +1,5 @@
 /** One message written in place, without a copy: memory of the ring, until `commit` or `abandon`. */
+import { check, integer } from './check.js'
 import { fromNative, RingbellError } from './errors.js'
 import { FRAME_HEADER, type Window } from './window.js'
 
@@ -24,12 +25,14 @@ export class Loan {
     return this.#open()
   }
 
-  /** Sends the first `byteLength` bytes of it, all by default. */
+  /**
+   * Sends the first `byteLength` bytes of it, all by default.
+   *
+   * @throws {RingbellError} `ERR_RINGBELL_INVALID_OPTION` for more than that (the loan stays open), `ERR_RINGBELL_RELEASED`.
+   */
   commit(byteLength: number = this.#length): void {
     this.#open()
-    if (!Number.isInteger(byteLength) || byteLength < 0 || byteLength > this.#length) {
-      throw new RangeError(`A loan of ${this.#length} bytes cannot send ${byteLength}`)
-    }
+    check({ byteLength }, { byteLength: integer(0, this.#length) })
     this.#window.lengths[0] = byteLength
     this.#end(() => this.#window.commit(1))
   }

@@ -44,7 +44,7 @@ export class Message<T = Uint8Array> {
   get value(): T {
     if (this.#value === UNREAD) {
       const data = this.data
-      this.#value = decodeWith(this.#delivery.codec, this.#delivery.shared ? data.slice() : data)
+      this.#value = decodeWith(this.#delivery.codec, this.#delivery.copies ? data.slice() : data)
     }
     return this.#value as T
   }

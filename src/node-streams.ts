@@ -20,8 +20,10 @@ export function readable<T>(
   options: Pick<ReadableOptions, 'objectMode' | 'highWaterMark' | 'signal'>,
 ): Readable {
   const { objectMode = false } = options
-  const messages = subscriber.messages()
+  // Only who reads holds the subscriber: the stream's own options may be refused.
+  let messages: ReturnType<typeof subscriber.messages> | undefined
   let reading = false
+  let wanted = false
 
   const push = (stream: Readable, message: Message<T>): boolean => {
     if (objectMode) return stream.push(message)
@@ -30,27 +32,31 @@ export function readable<T>(
   }
 
   const pump = async (stream: Readable): Promise<void> => {
+    messages ??= subscriber.messages()
     for (;;) {
       const { value, done } = await messages.next()
       if (done === true) {
         stream.push(null)
         return
       }
-      if (!push(stream, value)) return
+      wanted = false
+      if (push(stream, value) || wanted) continue
+      // In the same breath, or a `_read` in between would find somebody reading, and nobody would.
+      reading = false
+      return
     }
   }
 
   return new Readable({
     ...options,
     read() {
+      wanted = true
       if (reading) return
       reading = true
-      pump(this)
-        .finally(() => (reading = false))
-        .catch((error: unknown) => this.destroy(error as Error))
+      pump(this).catch((error: unknown) => this.destroy(error as Error))
     },
     destroy(error, callback) {
-      void messages.return?.()
+      void messages?.return?.()
       callback(error)
     },
   })

@@ -1,7 +1,8 @@
 /**
  * What happens to a subscriber besides messages: notices of the core become events of the subscriber, in the core's
- * order. `'ended'` waits until the last message of that publisher has been taken. A listener that throws
- * becomes an uncaught exception and costs nobody else an event.
+ * order. `'ended'` waits until the last message of that publisher has been taken. Sources are noted at once, all of
+ * them; events are emitted from a microtask of their own, never while somebody drains, since listeners may read, abort
+ * and close. A listener that throws becomes an uncaught exception and costs nobody else an event.
  */
 import type { EventEmitter } from 'node:events'
 import { channels } from './diagnostics.js'
@@ -11,13 +12,16 @@ import type { NativeSubscriber } from './native.js'
 import { serviceOf, type RecordJson, type Rung, type Service } from './service.js'
 import type { AttachedPublisher, Sources, StepDown } from './sources.js'
 
-/** The events of a subscriber. Messages are never among them. */
+/**
+ * The events of a subscriber. Messages are never among them. They are emitted as soon as the code that runs has ended: before
+ * any message that came after and was waited for, but a loop of `tryReceive()` sees messages first. None after `close()`.
+ */
 export interface SubscriberEvents {
   /** A publisher was joined; its messages come from now on. */
   attached: [publisher: AttachedPublisher]
   /** A publisher closed or died, and everything that it had committed has been received. */
   ended: [publisher: AttachedPublisher, reason: string]
-  /** So many messages of a publisher were overwritten, or lost by eviction, before this subscriber read them. */
+  /** So many messages of a publisher were overwritten before this subscriber read them. What an eviction cost is not counted. */
   missed: [publisher: AttachedPublisher, messages: number]
   /** The publisher gave our slot away because we stalled it for longer than `evictAfter`. */
   evicted: [publisher: AttachedPublisher]
@@ -36,33 +40,45 @@ type Notice =
       error: { code: RingbellErrorCode; message: string; syscall?: string; errno?: string }
     }
 
+/** What notices need of their subscriber. */
+export interface NoticesHost {
+  /** Who emits. */
+  readonly emitter: EventEmitter<SubscriberEvents>
+  /** The source of messages that are drained but not taken, or -1. */
+  holding(): number
+  /** Has the core tell what happened. */
+  look(): void
+  /** There are new sources. Runs no code of users. */
+  joined(): void
+}
+
+interface Event {
+  readonly name: keyof SubscriberEvents
+  readonly details: SubscriberEvents[keyof SubscriberEvents]
+}
+
 export class Notices implements NoticeBoard {
   readonly #native: NativeSubscriber
   readonly #sources: Sources
-  readonly #emitter: EventEmitter<SubscriberEvents>
-  /** The source of messages that are drained but not taken, or -1. */
-  readonly #holding: () => number
-  /** Has the core tell what happened. */
-  readonly #look: () => void
+  readonly #host: NoticesHost
   #kept: Notice[] = []
+  /** To be emitted. */
+  #events: Event[] = []
   #postponed = false
+  #closed = false
 
-  constructor(
-    native: NativeSubscriber,
-    sources: Sources,
-    emitter: EventEmitter<SubscriberEvents>,
-    holding: () => number,
-    look: () => void,
-  ) {
+  constructor(native: NativeSubscriber, sources: Sources, host: NoticesHost) {
     this.#native = native
     this.#sources = sources
-    this.#emitter = emitter
-    this.#holding = holding
-    this.#look = look
+    this.#host = host
   }
 
   get keeping(): boolean {
     return this.#kept.length > 0 || this.#postponed
+  }
+
+  get telling(): boolean {
+    return this.#events.length > 0
   }
 
   /** Takes what the core has to tell, and what was kept back. */
@@ -70,16 +86,15 @@ export class Notices implements NoticeBoard {
     this.#postponed = false
     const json = this.#native.notices()
     const fresh = json === '' ? [] : (JSON.parse(json) as Notice[])
-    if (fresh.length === 0 && this.#kept.length === 0) return
-    this.#tellAll(fresh)
+    if (fresh.length > 0 || this.#kept.length > 0) this.#noteAll(fresh)
   }
 
   /** Nobody may ever read on, so what was kept back must not wait for that. */
   takeSoon(): void {
     this.#postponed = false
     setImmediate(() => {
-      this.#look()
-      this.#tellAll([])
+      this.#host.look()
+      this.#noteAll([])
     })
   }
 
@@ -90,45 +105,61 @@ export class Notices implements NoticeBoard {
 
   /** The subscriber is closed: nothing more is told. */
   clear(): void {
+    this.#closed = true
     this.#kept = []
+    this.#events = []
   }
 
-  #tellAll(fresh: readonly Notice[]): void {
+  #noteAll(fresh: readonly Notice[]): void {
+    if (this.#closed) return
     const due = [...this.#kept, ...fresh]
     this.#kept = []
+    let joined = false
     for (const notice of due) {
-      if (notice.type === 'ended' && notice.source === this.#holding()) this.#kept.push(notice)
-      else this.#tell(notice)
+      joined ||= notice.type === 'attached'
+      if (notice.type === 'ended' && notice.source === this.#host.holding()) this.#kept.push(notice)
+      else this.#note(notice)
     }
+    if (joined) this.#host.joined()
   }
 
-  #tell(notice: Notice): void {
+  #note(notice: Notice): void {
     if (notice.type === 'attached') {
       const { record, rung, stepDowns = [] } = notice
       const publisher = { service: serviceOf(record), rung, stepDowns }
       this.#sources.add(notice.source, publisher)
-      this.#emit('attached', publisher)
+      this.#tell('attached', publisher)
       return
     }
     if (notice.type === 'failed') {
       const { code, message, ...details } = notice.error
-      this.#emit('failed', serviceOf(notice.record), new RingbellError(code, message, details))
+      this.#tell('failed', serviceOf(notice.record), new RingbellError(code, message, details))
       return
     }
     const publisher =
       notice.type === 'ended' ? this.#sources.remove(notice.source) : this.#sources.publisher(notice.source)
     if (publisher === undefined) return
-    if (notice.type === 'ended') this.#emit('ended', publisher, notice.reason)
-    else if (notice.type === 'missed') this.#emit('missed', publisher, notice.messages)
-    else this.#emit('evicted', publisher)
+    if (notice.type === 'ended') this.#tell('ended', publisher, notice.reason)
+    else if (notice.type === 'missed') this.#tell('missed', publisher, notice.messages)
+    else this.#tell('evicted', publisher)
   }
 
-  #emit<E extends keyof SubscriberEvents>(event: E, ...details: SubscriberEvents[E]): void {
-    const channel = channels.subscriber[event]
-    if (channel.hasSubscribers) channel.publish({ subscriber: this.#emitter, details })
+  #tell<E extends keyof SubscriberEvents>(name: E, ...details: SubscriberEvents[E]): void {
+    if (this.#events.push({ name, details }) === 1) queueMicrotask(() => this.#emitAll())
+  }
+
+  /** Listeners may bring about further events, or close the subscriber. */
+  #emitAll(): void {
+    for (let event = this.#events.shift(); event !== undefined; event = this.#events.shift()) this.#emit(event)
+  }
+
+  #emit({ name, details }: Event): void {
+    const channel = channels.subscriber[name]
+    const { emitter } = this.#host
+    if (channel.hasSubscribers) channel.publish({ subscriber: emitter, details })
     try {
       // The emitter's own types cannot follow a generic event name.
-      ;(this.#emitter as EventEmitter).emit(event, ...details)
+      ;(emitter as EventEmitter).emit(name, ...details)
     } catch (error) {
       process.nextTick(() => {
         throw error

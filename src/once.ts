@@ -3,12 +3,19 @@ import { onAbort } from './abort.js'
 import { closedError } from './errors.js'
 import type { Inflow } from './inflow/inflow.js'
 import type { Reception } from './reception.js'
+import type { Turn } from './turn.js'
 
-export function once<V>(inflow: Inflow<V>, reception: Reception, signal: AbortSignal | undefined): Promise<V> {
+export function once<V>(
+  inflow: Inflow<V>,
+  reception: Reception,
+  turn: Turn,
+  signal: AbortSignal | undefined,
+): Promise<V> {
   return new Promise((resolve, reject) => {
     const waiting = {
       inflow,
       ready(): void {
+        turn.begin()
         forget()
         resolve(inflow.take())
       },
@@ -25,6 +32,7 @@ export function once<V>(inflow: Inflow<V>, reception: Reception, signal: AbortSi
       reception.callOff(waiting)
       reject(error)
     })
-    reception.wait(waiting)
+    if (turn.spent) reception.waitFresh(waiting)
+    else reception.wait(waiting)
   })
 }

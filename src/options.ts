@@ -20,6 +20,7 @@ import {
   type Rules,
 } from './check.js'
 import type { CodecOption } from './codec/index.js'
+import { RingbellError } from './errors.js'
 import type { Overflow, Rung } from './service.js'
 import { checkWait, type WaitOption } from './waiting.js'
 
@@ -143,7 +144,7 @@ export function busJson(options: BusOptions = {}): string {
 export function publisherJson(options: PublisherOptions<unknown>, codecId: string): string {
   check(options, PUBLISHER)
   const { codec: _codec, wait: _wait, evictAfter, ...same } = options
-  return JSON.stringify({
+  return jsonOf({
     ...same,
     codec: codecId,
     ...(evictAfter === undefined ? {} : { evictAfterMs: Math.ceil(evictAfter) }),
@@ -158,7 +159,7 @@ export function subscriberJson(options: SubscriberOptions<unknown>, codecId: str
 
 export function announceJson(service: string, options: AnnounceOptions): string {
   check(options, ANNOUNCE)
-  return JSON.stringify({ service, kind: 'service', ...options })
+  return jsonOf({ service, kind: 'service', ...options })
 }
 
 export function checkSignal(options: SignalOptions): void {
@@ -187,7 +188,25 @@ export function checkWatch(options: object): void {
 
 export function metadataJson(metadata: Record<string, unknown>): string {
   check({ metadata }, DESCRIPTION)
-  return JSON.stringify(metadata)
+  return jsonOf(metadata)
+}
+
+/** The codec of options that were not looked at yet, and may be anything. */
+export function codecOf(options: unknown): CodecOption | undefined {
+  return (options as { codec?: CodecOption } | null | undefined)?.codec
+}
+
+/** Of all that is checked before, metadata alone can be beyond JSON. */
+function jsonOf(value: unknown): string {
+  try {
+    return JSON.stringify(value)
+  } catch (cause) {
+    throw new RingbellError(
+      'ERR_RINGBELL_INVALID_OPTION',
+      `Option metadata must be an object that JSON can carry: ${(cause as Error).message}`,
+      { cause },
+    )
+  }
 }
 
 function forced(acquire: Rung | 'auto' | undefined): { acquire?: Rung } {

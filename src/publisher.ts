@@ -60,7 +60,7 @@ export class Publisher<T = Uint8Array> implements AsyncDisposable {
     this.#codec = codec === (bytesCodec as Codec<unknown>) ? undefined : codec
     this.#onClose = parts.closed
     this.#poller = poller()
-    this.#room = new Room(this.#hot, new WaitPolicy(parts.wait), this.#poller)
+    this.#room = new Room(this.#hot, new WaitPolicy(parts.wait), this.#poller, (bytes) => this.#full(bytes))
     this.#window = new Window(native, this.#hot)
     this.#host = hostOf(this, (bytes) => (this.#refused = bytes))
     this.#id = translated(() => this.#poller.add(native, { wake: () => this.#room.wake() }))
@@ -79,7 +79,7 @@ export class Publisher<T = Uint8Array> implements AsyncDisposable {
 
   /** Subscribers attached right now. */
   get subscribers(): number {
-    return this.#closed ? 0 : this.#native.subscribers
+    return this.#closed ? 0 : translated(() => this.#native.subscribers)
   }
 
   get closed(): boolean {
@@ -124,7 +124,6 @@ export class Publisher<T = Uint8Array> implements AsyncDisposable {
     } catch (error) {
       throw fromNative(error)
     }
-    if (channels.publisher.full.hasSubscribers) channels.publisher.full.publish({ publisher: this, bytes })
     await this.#room.wait(bytes, options?.signal)
   }
 
@@ -171,7 +170,7 @@ export class Publisher<T = Uint8Array> implements AsyncDisposable {
     return this
   }
 
-  /** Waiting for room does not keep the process alive. */
+  /** Waiting for room does not keep the process alive. It sleeps, then, whatever the option `wait` says. */
   unref(): this {
     this.#room.referenced = false
     return this
@@ -190,12 +189,19 @@ export class Publisher<T = Uint8Array> implements AsyncDisposable {
   closeNow(): void {
     if (this.#closed) return
     this.#closed = true
-    this.#host.writer?.detach()
-    this.#room.close()
-    this.#poller.remove(this.#id)
-    this.#native.close()
-    this.#onClose(this)
+    try {
+      this.#host.writer?.detach()
+      this.#room.close()
+      this.#poller.remove(this.#id)
+    } finally {
+      this.#onClose(this)
+      translated(() => this.#native.close())
+    }
     if (channels.publisher.closed.hasSubscribers) channels.publisher.closed.publish({ publisher: this })
+  }
+
+  #full(bytes: number): void {
+    if (channels.publisher.full.hasSubscribers) channels.publisher.full.publish({ publisher: this, bytes })
   }
 }
 

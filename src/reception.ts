@@ -3,7 +3,7 @@
  * second is refused with `ERR_RINGBELL_BUSY`, because messages would go to either at random. Everything that reads
  * goes through here, so closing needs to tell nobody else.
  */
-import { closedError, fromNative, RingbellError } from './errors.js'
+import { busy, closedError, fromNative } from './errors.js'
 import type { Inflow } from './inflow/inflow.js'
 import type { NativeSubscriberHot } from './native.js'
 import type { Poller } from './poller.js'
@@ -31,6 +31,7 @@ export class Reception implements Awaited {
   readonly #waiter: Waiter
   #waiting: Waiting | undefined
   #holder: Holder | undefined
+  #fresh: NodeJS.Immediate | undefined
   #closed = false
 
   constructor(hot: NativeSubscriberHot, policy: WaitPolicy, poller: Poller) {
@@ -40,10 +41,6 @@ export class Reception implements Awaited {
 
   get closed(): boolean {
     return this.#closed
-  }
-
-  get isWaiting(): boolean {
-    return this.#waiting !== undefined
   }
 
   set referenced(referenced: boolean) {
@@ -82,9 +79,16 @@ export class Reception implements Awaited {
     this.#waiter.start()
   }
 
+  /** The same, looking on a fresh macrotask first: others are to run before what may be there already. */
+  waitFresh(waiting: Waiting): void {
+    this.#waiting = waiting
+    this.#fresh = setImmediate(() => this.#begin())
+  }
+
   callOff(waiting: Waiting): void {
     if (this.#waiting !== waiting) return
     this.#waiting = undefined
+    this.#calm()
     this.#waiter.stop()
   }
 
@@ -97,6 +101,7 @@ export class Reception implements Awaited {
 
   close(): void {
     this.#closed = true
+    this.#calm()
     this.#waiter.stop()
     const waiting = this.#waiting
     const holder = this.#holder
@@ -129,11 +134,19 @@ export class Reception implements Awaited {
     this.#waiting = undefined
     waiting?.failed(fromNative(error))
   }
-}
 
-export function busy(why: string): RingbellError {
-  return new RingbellError(
-    'ERR_RINGBELL_BUSY',
-    `This subscriber ${why}. Leave that first, or open a second subscriber.`,
-  )
+  #begin(): void {
+    this.#fresh = undefined
+    try {
+      if (this.poll()) this.ready()
+      else this.#waiter.start()
+    } catch (error) {
+      this.failed(error)
+    }
+  }
+
+  #calm(): void {
+    clearImmediate(this.#fresh)
+    this.#fresh = undefined
+  }
 }

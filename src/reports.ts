@@ -1,4 +1,5 @@
 /** What `gc()` and `doctor()` answer: plain objects, in the core's words. */
+import type { Rung } from './service.js'
 
 /** What a gc found, in numbers of files. */
 export interface GcReport {
@@ -14,7 +15,27 @@ export interface GcReport {
   readonly foreign: number
 }
 
-/** Findings by topic; made for people and for `ringbell doctor --json`, so topics may be added. */
+/** How a check ended, from best to worst. */
+export type CheckStatus = 'ok' | 'warn' | 'fail'
+
+/** One thing that was looked at. Checks may be added. */
+export interface Check {
+  /** What was looked at, such as `'yama'`. */
+  readonly check: string
+  readonly status: CheckStatus
+  /** What was found. */
+  readonly detail: string
+  /** What to do about it; empty when all is well. */
+  readonly advice: string
+}
+
+/** What this machine, this process and this bus allow. */
 export interface Doctor {
-  readonly [topic: string]: unknown
+  /** The worst of all checks. */
+  readonly status: CheckStatus
+  /** The rung that an acquisition from this process would most likely take. */
+  readonly rung: Rung
+  /** Why, and why not a better one. */
+  readonly reason: string
+  readonly checks: readonly Check[]
 }

@@ -22,14 +22,17 @@ interface Waiting {
 export class Room implements Awaited {
   readonly #hot: NativePublisherHot
   readonly #waiter: Waiter
+  /** Somebody really has to wait. */
+  readonly #full: (bytes: number) => void
   readonly #turn = new Turn()
   #waiting: Waiting[] = []
   /** Bytes of the one who asks without waiting. */
   #asked = 0
   #sweeper: NodeJS.Timeout | undefined
 
-  constructor(hot: NativePublisherHot, policy: WaitPolicy, poller: Poller) {
+  constructor(hot: NativePublisherHot, policy: WaitPolicy, poller: Poller, full: (bytes: number) => void) {
     this.#hot = hot
+    this.#full = full
     this.#waiter = new Waiter(this, policy, poller)
     this.#turn.begin()
   }
@@ -62,10 +65,11 @@ export class Room implements Awaited {
         // Whoever is first now may need less.
         else this.#waiter.wake()
       })
-      this.#waiting.push(waiting)
-      if (this.#waiting.length > 1) return
-      if (this.#turn.spent) setImmediate(() => this.#begin())
-      else this.#waiter.start()
+      if (this.#waiting.push(waiting) === 1) {
+        if (this.#turn.spent) setImmediate(() => this.#begin())
+        else this.#waiter.start()
+      }
+      if (this.#waiter.waiting) this.#full(bytes)
     })
   }
 
@@ -113,11 +117,8 @@ export class Room implements Awaited {
   #begin(): void {
     if (this.#waiting.length === 0) return
     try {
-      if (this.poll()) this.ready()
-      else {
-        this.#turn.begin()
-        this.#waiter.start()
-      }
+      this.ready()
+      if (this.#waiter.waiting) for (const { bytes } of this.#waiting.slice()) this.#full(bytes)
     } catch (error) {
       this.failed(error)
     }

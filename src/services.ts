@@ -4,7 +4,7 @@
  * whom a fresh scan finds, answers come from scans: never wrong, only slower.
  */
 import { onAbort, throwIfAborted, type SignalOptions } from './abort.js'
-import { closedError, RingbellError, translated } from './errors.js'
+import { closedError, fromNative, RingbellError, translated } from './errors.js'
 import { checkName } from './names.js'
 import type { NativeBus, NativeWatch } from './native.js'
 import { checkWaitFor, checkWatch } from './options.js'
@@ -33,18 +33,19 @@ interface Waiting {
 
 export class Services {
   readonly #native: NativeBus
+  readonly #loop: () => Poller
   readonly #view = new ServicesView()
   readonly #waiting = new Set<Waiting>()
   readonly #watches = new Set<ServiceWatch>()
   #watch: NativeWatch | undefined
-  #poller: Poller | undefined
   #id = -1
   #filled = false
   #closed = false
 
   /** @internal Use `bus.services`. */
-  constructor(native: NativeBus) {
+  constructor(native: NativeBus, loop: () => Poller = poller) {
     this.#native = native
+    this.#loop = loop
   }
 
   /** All instances on the bus: from the view if it is followed, else from a scan. */
@@ -99,20 +100,30 @@ export class Services {
     throwIfAborted(options.signal)
     this.#assertOpen()
     const native = translated(() => this.#native.watch(options.filter ?? ALL))
-    const watch = new ServiceWatch(native, options.signal, (ended) => this.#watches.delete(ended))
-    this.#watches.add(watch)
-    return watch
+    try {
+      const watch = new ServiceWatch(native, options.signal, (ended) => this.#watches.delete(ended))
+      this.#watches.add(watch)
+      return watch
+    } catch (error) {
+      native.close()
+      throw fromNative(error)
+    }
   }
 
   /** @internal */
   close(): void {
     if (this.#closed) return
     this.#closed = true
-    for (const waiting of this.#waiting) waiting.fail(closedError('bus'))
+    // What the view knew is not true for ever.
+    this.#filled = false
+    this.#failAll(closedError('bus'))
     for (const watch of this.#watches) watch.close()
     if (this.#watch === undefined) return
-    this.#poller?.remove(this.#id)
-    this.#watch.close()
+    try {
+      this.#loop().remove(this.#id)
+    } finally {
+      this.#watch.close()
+    }
   }
 
   #assertOpen(): void {
@@ -128,12 +139,7 @@ export class Services {
   /** Begins to follow the bus if need be; what a scan finds as long as the view cannot answer. */
   #follow(): Service[] | undefined {
     this.#assertOpen()
-    if (this.#watch === undefined) {
-      const watch = translated(() => this.#native.watch(ALL))
-      this.#watch = watch
-      this.#poller = poller()
-      this.#id = translated(() => poller().add(watch, { wake: () => this.#pump() }))
-    }
+    if (this.#watch === undefined) this.#begin()
     this.#pump()
     if (this.#filled) return undefined
     const scanned = this.#scan()
@@ -142,9 +148,32 @@ export class Services {
     return scanned
   }
 
+  #begin(): void {
+    const watch = translated(() => this.#native.watch(ALL))
+    try {
+      this.#id = this.#loop().add(watch, { wake: () => this.#wake() })
+    } catch (error) {
+      watch.close()
+      throw fromNative(error)
+    }
+    this.#watch = watch
+  }
+
+  #wake(): void {
+    try {
+      this.#pump()
+    } catch (error) {
+      this.#failAll(error)
+    }
+  }
+
+  #failAll(error: unknown): void {
+    for (const waiting of this.#waiting) waiting.fail(error)
+  }
+
   /** Takes in what the core saw. */
   #pump(): void {
-    const json = this.#closed ? '' : (this.#watch?.take() ?? '')
+    const json = this.#closed ? '' : (translated(() => this.#watch?.take()) ?? '')
     if (json === '') return
     const events = JSON.parse(json) as RawServiceEvent[]
     if (events.length === 0) return
@@ -153,7 +182,7 @@ export class Services {
   }
 
   async #wait(name: string, timeout: number | undefined, signal: AbortSignal | undefined): Promise<Service> {
-    const loop = poller()
+    const loop = this.#loop()
     loop.hold()
     let timer: NodeJS.Timeout | undefined
     let forget: (() => void) | undefined
@@ -168,6 +197,8 @@ export class Services {
           fail: reject,
         }
         this.#waiting.add(waiting)
+        // It may have come after the scan, and before anybody waited.
+        waiting.check()
         forget = onAbort(signal, reject)
         if (timeout !== undefined) timer = setTimeout(() => reject(lateError(name, timeout)), timeout)
       })

@@ -5,15 +5,18 @@
  */
 import { EventEmitter } from 'node:events'
 import type { Readable, ReadableOptions } from 'node:stream'
-import { onAbort, throwIfAborted, type SignalOptions } from './abort.js'
+import { throwIfAborted, type SignalOptions } from './abort.js'
+import { Attaching } from './attaching.js'
 import type { Batch, Lifetime } from './batch.js'
+import { invalid } from './check.js'
 import type { Codec } from './codec/index.js'
 import { channels } from './diagnostics.js'
 import { closedError, fromNative, translated } from './errors.js'
 import { BorrowedInflow } from './inflow/borrowed.js'
-import type { Inflow } from './inflow/inflow.js'
+import type { Inflow, Supply } from './inflow/inflow.js'
 import { LeaseInflow } from './inflow/lease.js'
-import { Leftovers } from './inflow/leftovers.js'
+import { Lending } from './inflow/lending.js'
+import { LentBatches } from './inflow/lent-batches.js'
 import { OwnedBatches, OwnedInflow } from './inflow/owned.js'
 import { Iteration } from './iteration.js'
 import { Listener, type Listening } from './listening.js'
@@ -24,9 +27,10 @@ import { Notices, type SubscriberEvents } from './notices.js'
 import { once } from './once.js'
 import { checkAttached, checkLifetime, checkSignal } from './options.js'
 import { poller, type Poller } from './poller.js'
-import { busy, Reception } from './reception.js'
+import { Reception } from './reception.js'
 import { Sources, type AttachedPublisher } from './sources.js'
 import type { SubscriberStats } from './stats.js'
+import { Turn } from './turn.js'
 import { WaitPolicy, type WaitOption } from './waiting.js'
 
 export interface BatchesOptions extends SignalOptions {
@@ -60,12 +64,16 @@ export class Subscriber<T = Uint8Array>
   readonly #reception: Reception
   readonly #sources = new Sources()
   readonly #notices: Notices
+  readonly #attaching: Attaching
+  readonly #lending = new Lending()
   readonly #owned: OwnedInflow<T>
   readonly #borrowed: () => BorrowedInflow<T>
   readonly #lease: () => LeaseInflow<T>
   readonly #onClose: SubscriberParts['closed']
-  readonly #closers = new Set<() => void>()
-  #lender: BorrowedInflow<T> | LeaseInflow<T> | undefined
+  /** Of `receive()`, called in a loop. */
+  readonly #turn = new Turn()
+  /** What went wrong while nobody read; the next reader is told. */
+  #error: unknown = undefined
 
   /** @internal Use `bus.subscriber()`. */
   constructor(parts: SubscriberParts) {
@@ -77,11 +85,24 @@ export class Subscriber<T = Uint8Array>
     this.#onClose = parts.closed
     this.#poller = poller()
     this.#reception = new Reception(hot, new WaitPolicy(parts.wait), this.#poller)
-    this.#notices = new Notices(native, this.#sources, this, () => this.#owned.holding, () => this.#look())
-    const board = this.#notices
-    this.#owned = new OwnedInflow<T>(native, hot, this.#sources, board, codec)
-    this.#borrowed = lazily(() => new BorrowedInflow<T>(native, hot, this.#sources, board, codec))
-    this.#lease = lazily(() => new LeaseInflow<T>(native, hot, this.#sources, board, codec))
+    this.#attaching = new Attaching(() => this.#sources.size, this.#poller)
+    this.#notices = new Notices(native, this.#sources, {
+      emitter: this,
+      holding: () => this.#owned.holding,
+      look: () => this.#look(),
+      joined: () => this.#attaching.check(),
+    })
+    const supply: Supply = {
+      native,
+      hot,
+      sources: this.#sources,
+      board: this.#notices,
+      codec,
+      lending: this.#lending,
+    }
+    this.#owned = new OwnedInflow<T>(supply)
+    this.#borrowed = lazily(() => new BorrowedInflow<T>(supply))
+    this.#lease = lazily(() => new LeaseInflow<T>(supply))
     this.#id = translated(() => this.#poller.add(native, { wake: () => this.#wake() }))
     if (channels.subscriber.opened.hasSubscribers) channels.subscriber.opened.publish({ subscriber: this })
   }
@@ -107,7 +128,7 @@ export class Subscriber<T = Uint8Array>
   /** The same with a signal: when it fires, the iteration rejects with an `AbortError`. */
   messages(options: SignalOptions = {}): AsyncIterableIterator<Message<T>, undefined> {
     checkSignal(options)
-    this.#assertNothingLent()
+    this.#assertReadable()
     return new Iteration(this.#owned, this.#reception, options.signal)
   }
 
@@ -120,7 +141,7 @@ export class Subscriber<T = Uint8Array>
    */
   batches(options: BatchesOptions = {}): AsyncIterableIterator<Batch<T>, undefined> {
     checkLifetime(options)
-    this.#assertNothingLent()
+    this.#assertReadable()
     return new Iteration(this.#batches(options.lifetime), this.#reception, options.signal)
   }
 
@@ -155,24 +176,29 @@ export class Subscriber<T = Uint8Array>
     throwIfAborted(options.signal)
     this.#assertIdle()
     const inflow = this.#owned
-    if (this.#refill(inflow) || (this.#reception.glance() && this.#refill(inflow))) return inflow.take()
-    return once(inflow, this.#reception, options.signal)
+    const turn = this.#turn
+    if (!turn.due() && (this.#refill(inflow) || (this.#reception.glance() && this.#refill(inflow))))
+      return inflow.take()
+    return once(inflow, this.#reception, turn, options.signal)
   }
 
   /**
    * Calls `deliver` for every message, from the next turn of the event loop on. Keeps the process alive until stopped, unless
-   * the subscriber is `unref`ed.
+   * the subscriber is `unref`ed. The signal does what `stop()` does: `finished` resolves. Only one that has fired before
+   * this is called is an error, an `AbortError`.
    *
-   * @throws {RingbellError} `ERR_RINGBELL_BUSY`, `ERR_RINGBELL_CLOSED`.
+   * @throws {RingbellError} `ERR_RINGBELL_BUSY`, `ERR_RINGBELL_CLOSED`; `ERR_RINGBELL_INVALID_OPTION` when `deliver` is no function.
    */
   listen(deliver: (message: Message<T>) => void, options: SignalOptions = {}): Listening {
     checkSignal(options)
-    this.#assertNothingLent()
+    if (typeof deliver !== 'function') throw invalid('deliver', deliver, 'must be a function')
+    this.#assertReadable()
     return new Listener(this.#owned, this.#reception, deliver, options.signal)
   }
 
   /**
-   * Resolves when at least `count` publishers are attached, at once if they are; rejects with `ERR_RINGBELL_CLOSED` or an `AbortError`.
+   * Resolves when at least `count` publishers are attached, at once if they are; rejects with `ERR_RINGBELL_CLOSED` or an
+   * `AbortError`. Waiting keeps the process alive, unless the subscriber is `unref`ed.
    */
   async attached(options: AttachedOptions = {}): Promise<AttachedPublisher[]> {
     checkAttached(options)
@@ -180,31 +206,15 @@ export class Subscriber<T = Uint8Array>
     throwIfAborted(signal)
     this.#reception.assertOpen()
     this.#look()
-    if (this.#sources.size >= count) return this.publishers
-    this.#poller.hold()
-    try {
-      await new Promise<void>((resolve, reject) => {
-        const settle = (settled: () => void): void => {
-          this.off('attached', check)
-          this.#closers.delete(closed)
-          forget()
-          settled()
-        }
-        const check = (): void => {
-          if (this.#sources.size >= count) settle(resolve)
-        }
-        const closed = (): void => settle(() => reject(closedError('subscriber')))
-        const forget = onAbort(signal, (error) => settle(() => reject(error)))
-        this.on('attached', check)
-        this.#closers.add(closed)
-      })
-    } finally {
-      this.#poller.drop()
-    }
+    this.#assertSound()
+    if (this.#sources.size < count) await this.#attaching.wait(count, signal)
     return this.publishers
   }
 
-  /** A Node stream of the messages: their bytes (empty messages are left out), or with `objectMode` the messages themselves. Destroying it leaves the subscriber open. */
+  /**
+   * A Node stream of the messages: their bytes (empty messages are left out), or with `objectMode` the messages themselves. It
+   * begins to iterate with its first read, and what `messages()` would throw then destroys it. Destroying it leaves the subscriber open.
+   */
   readable(options: Pick<ReadableOptions, 'objectMode' | 'highWaterMark' | 'signal'> = {}): Readable {
     return readable(this, options)
   }
@@ -216,14 +226,12 @@ export class Subscriber<T = Uint8Array>
 
   /** Waiting keeps the process alive (the default). */
   ref(): this {
-    this.#reception.referenced = true
-    return this
+    return this.#reference(true)
   }
 
-  /** Waiting does not keep the process alive. */
+  /** Waiting does not keep the process alive. It sleeps, then, whatever the option `wait` says: who looks keeps a loop alive. */
   unref(): this {
-    this.#reception.referenced = false
-    return this
+    return this.#reference(false)
   }
 
   /** Leaves every publisher. Iterations end, `receive()` rejects, leased views are detached; idempotent. */
@@ -238,14 +246,17 @@ export class Subscriber<T = Uint8Array>
   /** @internal */
   closeNow(): void {
     if (this.#reception.closed) return
-    this.#reception.close()
-    this.#lender?.leave()
-    this.#owned.clear()
-    this.#notices.clear()
-    for (const closed of this.#closers) closed()
-    this.#poller.remove(this.#id)
-    this.#native.close()
-    this.#onClose(this)
+    try {
+      this.#reception.close()
+      this.#lending.batch?.release()
+      this.#owned.clear()
+      this.#notices.clear()
+      this.#attaching.fail(closedError('subscriber'))
+      this.#poller.remove(this.#id)
+    } finally {
+      this.#onClose(this)
+      translated(() => this.#native.close())
+    }
     if (channels.subscriber.closed.hasSubscribers) channels.subscriber.closed.publish({ subscriber: this })
   }
 
@@ -256,19 +267,18 @@ export class Subscriber<T = Uint8Array>
   /** Nobody reads: takes in what the core has to tell, and no message. A leased batch would be given back by that. */
   #look(): void {
     if (this.#reception.closed) return
-    if (this.#lender !== undefined && this.#lender.lending) this.#notices.postpone()
-    else if (this.#owned.peek()) this.#notices.take()
+    try {
+      if (this.#lending.batch !== undefined) this.#notices.postpone()
+      else if (this.#owned.peek()) this.#notices.take()
+    } catch (error) {
+      this.#error ??= fromNative(error)
+      this.#attaching.fail(this.#error)
+    }
   }
 
   #batches(lifetime: Lifetime = 'owned'): Inflow<Batch<T>> {
     if (lifetime === 'owned') return new OwnedBatches(this.#owned)
-    // What is left of an owned drain comes first: it is older.
-    if (this.#owned.holding !== -1) return new Leftovers(this.#owned, () => this.#lending(lifetime))
-    return this.#lending(lifetime)
-  }
-
-  #lending(lifetime: 'borrowed' | 'lease'): BorrowedInflow<T> | LeaseInflow<T> {
-    return (this.#lender = lifetime === 'borrowed' ? this.#borrowed() : this.#lease())
+    return new LentBatches(this.#owned, lifetime === 'borrowed' ? this.#borrowed() : this.#lease(), this.#lending)
   }
 
   #refill(inflow: Inflow<unknown>): boolean {
@@ -279,13 +289,27 @@ export class Subscriber<T = Uint8Array>
     }
   }
 
-  #assertIdle(): void {
-    this.#reception.assertFree()
-    this.#assertNothingLent()
+  #reference(referenced: boolean): this {
+    this.#reception.referenced = referenced
+    this.#attaching.referenced = referenced
+    return this
   }
 
-  #assertNothingLent(): void {
-    if (this.#lender !== undefined && this.#lender.lending) throw busy('has lent out a batch')
+  #assertIdle(): void {
+    this.#reception.assertFree()
+    this.#assertReadable()
+  }
+
+  #assertReadable(): void {
+    this.#lending.assertNothingLent()
+    this.#assertSound()
+  }
+
+  #assertSound(): void {
+    const error = this.#error
+    if (error === undefined) return
+    this.#error = undefined
+    throw error
   }
 }
 

@@ -1,7 +1,8 @@
 /**
  * One endpoint's wait, put into practice: looks between turns of the event loop as long as the policy has patience, then
  * arms and sleeps until the poller calls `wake`. At most one wait at a time. While it lasts (and the endpoint is
- * referenced) it keeps the process alive; nothing else here does.
+ * referenced) it keeps the process alive; nothing else here does. Unreferenced it sleeps at once: an immediate would keep
+ * the process alive, and one that is unreferenced does not keep the loop from blocking, with nobody to wake it.
  */
 import type { Poller } from './poller.js'
 import type { WaitPolicy } from './waiting.js'
@@ -58,7 +59,7 @@ export class Waiter {
     this.#since = now()
     this.#slept = false
     const patience = this.#policy.patience
-    if (patience > 0) {
+    if (patience > 0 && this.#referenced) {
       this.#until = this.#since + patience
       this.#again()
     } else {
@@ -83,18 +84,17 @@ export class Waiter {
     else if (this.waiting) this.#sleep()
   }
 
-  /** Whether waiting keeps the process alive. */
+  /** Whether waiting keeps the process alive. Who looks goes to sleep in the next turn of the loop, when that ends. */
   set referenced(referenced: boolean) {
     this.#referenced = referenced
     if (this.#state === 'asleep') this.#hold(referenced)
-    if (referenced) this.#immediate?.ref()
-    else this.#immediate?.unref()
   }
 
   #look(): void {
     this.#immediate = undefined
     if (this.#poll(true)) this.#found()
     else if (!this.waiting) return
+    else if (!this.#referenced) this.#sleep()
     else if (now() < this.#until) this.#again()
     else {
       this.#policy.inVain()
@@ -116,7 +116,6 @@ export class Waiter {
   #again(): void {
     this.#state = 'looking'
     this.#immediate = setImmediate(this.#turn)
-    if (!this.#referenced) this.#immediate.unref()
   }
 
   #sleep(): void {

@@ -13,9 +13,9 @@ export type WaitMode = 'sleep' | 'spin' | 'adaptive'
 export interface WaitOptions {
   mode: WaitMode
   /** `adaptive`: microseconds to keep looking after the last message, 200 by default, at most 100,000. */
-  budget?: number
+  budget?: number | undefined
   /** Pause instructions between two turns of the event loop, 100 by default, at most 100,000. */
-  slice?: number
+  slice?: number | undefined
 }
 
 export type WaitOption = WaitMode | WaitOptions

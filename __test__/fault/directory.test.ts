@@ -13,7 +13,8 @@ for (const watch of ['inotify', 'poll'] as const) {
     test(`${watch}: the directory is removed${again ? ' and made again' : ''} while messages flow`, async (t) => {
       const at = place(t)
       const child = peer(at, 'publish.mjs', ['ticks', '{"capacity":32768}'], { env: { IPC_BUS_WATCH: watch } })
-      const subscriber = await (await at.bus(options)).subscriber('ticks', { from: 'earliest' })
+      // From now on: what the ring holds from before is overwritten while it is read, which may cost messages.
+      const subscriber = await (await at.bus(options)).subscriber('ticks')
       const [attached] = await subscriber.attached()
       subscriber.on('ended', () => t.fail('a living publisher has ended'))
       let removed = 0
@@ -29,11 +30,15 @@ for (const watch of ['inotify', 'poll'] as const) {
           if (again) mkdirSync(at.path, { mode: 0o700 })
         }
         // The publisher announces itself again, and is not joined twice; and then some more flow.
-        if (back === Infinity && next % 256 === 0 && again && at.files().some((name) => name.endsWith('.json'))) back = next
+        if (back === Infinity && next % 256 === 0 && again && at.files().some((name) => name.endsWith('.json')))
+          back = next
         if (next > (again ? back : removed) + 20_000) break
       }
       t.is(subscriber.stats().missed, 0)
-      t.deepEqual(subscriber.publishers.map(({ service }) => service.id), [attached?.service.id])
+      t.deepEqual(
+        subscriber.publishers.map(({ service }) => service.id),
+        [attached?.service.id],
+      )
       if (!again) mkdirSync(at.path, { mode: 0o700, recursive: true })
       // Newcomers find it as before.
       const late = await (await at.bus(options)).subscriber('ticks')

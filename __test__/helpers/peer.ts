@@ -33,7 +33,7 @@ export class Peer {
     })
     this.process.stderr?.setEncoding('utf8').on('data', (text: string) => (this.stderr += text))
     this.process.on('message', (told) => this.#told.push(told as Told))
-    this.end = once(this.process, 'close').then(([code, signal]) => ({ code, signal }) as End)
+    this.end = once(this.process, 'close').then(([code, signal]) => ({ code, signal }))
   }
 
   get pid(): number {
@@ -53,7 +53,8 @@ export class Peer {
         this.#told.splice(0, at + 1)
         return found
       }
-      if (!this.running && !this.process.connected) throw new Error(`the peer ended before it told ${what}: ${this.stderr}`)
+      if (!this.running && !this.process.connected)
+        throw new Error(`the peer ended before it told ${what}: ${this.stderr}`)
       await Promise.race([once(this.process, 'message'), this.end])
     }
   }

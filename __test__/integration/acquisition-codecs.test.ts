@@ -49,7 +49,13 @@ for (const rung of rungs) {
     const subscriber = await bus.subscriber('words', { codec: upper, acquire: rung })
     const raw = await bus.subscriber('words', { acquire: rung })
     const strict = await bus.subscriber('words', {
-      codec: { id: 'upper', encode: upper.encode, decode: () => { throw new TypeError('no') } },
+      codec: {
+        id: 'upper',
+        encode: (text: string) => Buffer.from(text),
+        decode: () => {
+          throw new TypeError('no')
+        },
+      },
       acquire: rung,
     })
     for (const one of [subscriber, raw, strict]) await one.attached()
@@ -72,7 +78,10 @@ for (const rung of rungs) {
     )
     const right = await bus.publisher('mixed', { codec: 'structured' })
     const attached = await subscriber.attached()
-    t.deepEqual(attached.map(({ service }) => service.id), [right.service.id])
+    t.deepEqual(
+      attached.map(({ service }) => service.id),
+      [right.service.id],
+    )
     const [service, error] = await failed
     t.is(service.id, wrong.service.id)
     t.true(error instanceof RingbellError && error.code.startsWith('ERR_RINGBELL_'), error.code)

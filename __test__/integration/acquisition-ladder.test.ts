@@ -32,7 +32,10 @@ when(!forcedByEnvironment)('auto takes the best that there is, and stats() say w
   t.deepEqual(source?.stepDowns, attached?.stepDowns)
   if (withoutDirect) {
     t.is(source?.rung, 'handshake')
-    t.deepEqual(source?.stepDowns.map(({ rung }) => rung), ['direct'])
+    t.deepEqual(
+      source?.stepDowns.map(({ rung }) => rung),
+      ['direct'],
+    )
     t.regex(source?.stepDowns[0]?.reason ?? '', /pidfd_getfd|ENOSYS|EPERM/)
     // The errno's name where the kernel said no, one of our codes otherwise.
     t.regex(source?.stepDowns[0]?.code ?? '', /^(ENOSYS|EPERM|EACCES|ERR_RINGBELL_\w+)$/)

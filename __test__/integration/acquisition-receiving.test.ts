@@ -21,7 +21,8 @@ async function pair(t: ExecutionContext, acquire: Rung, from: 'latest' | 'earlie
 }
 
 function send(publisher: Publisher, from: number, to: number): void {
-  for (let number = from; number < to; number++) if (!publisher.send(payload(number))) throw new Error(`full at ${number}`)
+  for (let number = from; number < to; number++)
+    if (!publisher.send(payload(number))) throw new Error(`full at ${number}`)
 }
 
 function walk(batch: Batch, from: number): number {
@@ -90,7 +91,7 @@ for (const rung of rungs) {
       }
       t.is(number, 80_000)
       const read = (): number => (last as Batch).data(0).byteLength
-      if (lifetime === 'owned') t.is(read(), 4 + (((last as Batch).sequence(0)) % 251))
+      if (lifetime === 'owned') t.is(read(), 4 + ((last as Batch).sequence(0) % 251))
       else t.is((t.throws(read) as { code?: string }).code, 'ERR_RINGBELL_RELEASED')
       t.is(publisher.stats().subscribers[0]?.backlog, 0)
     })
@@ -101,7 +102,10 @@ for (const rung of rungs) {
       send(publisher, 0, 10)
       const batch = subscriber.tryReceiveBatch({ lifetime }) as Batch
       t.is(walk(batch, 0), 10)
-      t.deepEqual([...batch].map((message) => message.sequence), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
+      t.deepEqual(
+        [...batch].map((message) => message.sequence),
+        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9],
+      )
       const receive = (): unknown => subscriber.tryReceive()
       if (lifetime !== 'owned') t.is((t.throws(receive) as { code?: string }).code, 'ERR_RINGBELL_BUSY')
       batch.release()
@@ -120,7 +124,10 @@ for (const rung of rungs) {
     })
     send(publisher, 0, 1000)
     await listening.finished
-    t.deepEqual(got, Array.from({ length: 500 }, (_, i) => i))
+    t.deepEqual(
+      got,
+      Array.from({ length: 500 }, (_, i) => i),
+    )
     t.is(subscriber.tryReceive()?.sequence, 500)
     for await (const message of subscriber) {
       t.is(message.sequence, 501)

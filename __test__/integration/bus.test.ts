@@ -26,6 +26,10 @@ test('what is wrong with an option is said, with the option and the value, and n
     ['kapacity', () => bus.publisher('x', { kapacity: 4096 } as never)],
     ['from', () => bus.subscriber('x', { from: 'yesterday' as never })],
     ['acquire', () => bus.subscriber('x', { acquire: 'pigeon' as never })],
+    ['options', () => bus.publisher('x', null as never)],
+    ['options', () => bus.subscriber('x', null as never)],
+    ['options', () => bus.announce('x', null as never)],
+    ['metadata', () => bus.publisher('x', { metadata: { big: 1n } })],
     ['kind', () => bus.announce('x', { kind: 7 as never })],
     ['timeout', () => bus.services.waitFor('x', { timeout: -5 })],
     ['path', () => Bus.open({ path: 5 as never })],
@@ -33,7 +37,7 @@ test('what is wrong with an option is said, with the option and the value, and n
     ['domain', () => Bus.open({ path: at.path, domain: '../x' })],
   ]
   for (const [option, call] of wrong) {
-    const error = (await t.throwsAsync(async () => call(), { instanceOf: RingbellError }, option)) as RingbellError
+    const error = await t.throwsAsync<RingbellError>(async () => call(), { instanceOf: RingbellError }, option)
     t.true(error.code === INVALID || error.code === 'ERR_RINGBELL_INVALID_NAME', `${option}: ${error.code}`)
     t.true(error.message.includes(option), `${option}: ${error.message}`)
   }
@@ -72,7 +76,10 @@ test('gc removes what the dead left, and what is alive stays', async (t) => {
   const { records, sockets, alive: living } = await bus.gc()
   // The bus that announced watches nobody, so the remains were gc's to find.
   t.deepEqual([records, sockets, living], [1, 1, 1])
-  t.deepEqual(bus.services.list().map(({ id }) => id), [alive.service.id])
+  t.deepEqual(
+    bus.services.list().map(({ id }) => id),
+    [alive.service.id],
+  )
   t.like(await bus.gc(), { records: 0, sockets: 0, alive: 1 })
 })
 

@@ -122,7 +122,7 @@ test('hz reports rates and latencies', async (t) => {
   const stage = scene(t)
   const pub = stage.start(['pub', 'measured', '--rate', '1000', '--wait-subscriber'])
   pub.process.stdin.write('0123456789\n'.repeat(100_000))
-  const { code, stdout } = await stage.run(['hz', 'measured', '-i', '200ms', '-n', '3', '--json'])
+  const { code, stdout } = await stage.run(['hz', 'measured', '-i', '200ms', '-n', '5', '--json'])
   t.is(code, 0)
   const reports = values<{
     topic: string
@@ -132,12 +132,13 @@ test('hz reports rates and latencies', async (t) => {
     latencyP50: number
     latencyP99: number
   }>(stdout)
-  t.is(reports.length, 3)
-  const last = reports.at(-1)!
-  t.is(last.topic, 'measured')
-  t.true(last.messages > 0 && last.messagesPerSecond > 0)
-  t.true(Math.abs(last.bytesPerSecond / last.messagesPerSecond - 10) < 0.01)
-  t.true(last.latencyP50 > 0 && last.latencyP50 <= last.latencyP99)
+  t.is(reports.length, 5)
+  // On a busy machine an interval may pass in which nobody gets a turn.
+  const busy = reports.findLast(({ messages }) => messages > 0)!
+  t.is(busy.topic, 'measured')
+  t.true(busy.messagesPerSecond > 0)
+  t.true(Math.abs(busy.bytesPerSecond / busy.messagesPerSecond - 10) < 0.01)
+  t.true(busy.latencyP50 > 0 && busy.latencyP50 <= busy.latencyP99)
   t.regex(
     (await stage.run(['hz', 'measured', '-i', '200ms', '-n', '1'])).stdout.toString(),
     /^measured  \S.*\/s  .*\/s  p50 .* p99 /,

@@ -3,7 +3,7 @@ import { getEventListeners } from 'node:events'
 import test from 'ava'
 import type { ExecutionContext } from 'ava'
 import type { Bus, Publisher, Subscriber } from 'ringbell'
-import { payload } from '../fixtures/payload.mjs'
+import { isPayload, payload } from '../fixtures/payload.mjs'
 import { codeOf, place, until } from '../helpers/place.js'
 
 async function trio(t: ExecutionContext): Promise<{ bus: Bus; publisher: Publisher; subscriber: Subscriber }> {
@@ -119,7 +119,7 @@ test('a signal ends every wait with an AbortError, and leaves the endpoint usabl
   ]
   for (const call of calls) {
     const reason = new Error('enough')
-    const error = (await t.throwsAsync(async () => call(AbortSignal.abort(reason)), undefined, String(call))) as Error
+    const error = await t.throwsAsync<Error>(async () => call(AbortSignal.abort(reason)), undefined, String(call))
     t.deepEqual([error.name, (error as { code?: string }).code, error.cause], ['AbortError', ABORTED, reason])
     const controller = new AbortController()
     const waiting = call(controller.signal)
@@ -180,13 +180,19 @@ test('one reader at a time: a second is busy, and the first is not disturbed', a
   t.is((await next).value?.byteLength, payload(2).length)
   await iteration.return?.()
 
+  t.is(await codeOf(() => subscriber.listen(undefined as never)), 'ERR_RINGBELL_INVALID_OPTION')
   const listening = subscriber.listen(() => {})
   t.is(await codeOf(() => subscriber.messages()), BUSY)
   listening.stop()
 
   publisher.send(payload(3))
   const batch = subscriber.tryReceiveBatch({ lifetime: 'lease' })
-  for (const call of [() => subscriber.tryReceive(), () => subscriber.receive(), () => subscriber.messages(), () => subscriber.listen(() => {})])
+  for (const call of [
+    () => subscriber.tryReceive(),
+    () => subscriber.receive(),
+    () => subscriber.messages(),
+    () => subscriber.listen(() => {}),
+  ])
     t.is(await codeOf(call), BUSY, String(call))
   batch?.release()
   publisher.send(payload(4))
@@ -196,12 +202,112 @@ test('one reader at a time: a second is busy, and the first is not disturbed', a
   }
 })
 
+test('reading in other ways between two turns of an iteration loses and repeats nothing', async (t) => {
+  for (const lifetime of ['borrowed', 'lease'] as const) {
+    const bus = await place(t).bus()
+    const publisher = await bus.publisher('ticks', { capacity: 65_536 })
+    const subscriber = await bus.subscriber('ticks')
+    await subscriber.attached()
+    let sent = 0
+    const send = (count: number): void => {
+      for (let left = count; left > 0; left--) publisher.send(payload(sent++))
+    }
+    send(100)
+    const got: number[] = []
+    const note = (message: { sequence: number; data: Uint8Array } | undefined): void => {
+      if (message === undefined) return
+      got.push(message.sequence)
+      t.true(isPayload(message.data.slice(), message.sequence), `${lifetime}: ${message.sequence}`)
+    }
+    const iteration = subscriber.batches({ lifetime })
+    note(subscriber.tryReceive())
+    for await (const batch of iteration) {
+      for (const message of batch) note(message)
+      batch.release()
+      send(30)
+      note(subscriber.tryReceive())
+      if (got.length > 1000) break
+    }
+    for (let message = subscriber.tryReceive(); message !== undefined; message = subscriber.tryReceive()) note(message)
+    t.deepEqual(
+      got,
+      Array.from({ length: sent }, (_, number) => number),
+    )
+  }
+})
+
+test('a batch that is out stays as it is, whatever else is tried; then reading goes on', async (t) => {
+  for (const lifetime of ['borrowed', 'lease'] as const) {
+    const { publisher, subscriber } = await trio(t)
+    publisher.send(payload(0))
+    publisher.send(payload(1))
+    const iteration = subscriber.messages()
+    const batch = subscriber.tryReceiveBatch({ lifetime })
+    publisher.send(payload(2))
+    t.is(await codeOf(() => iteration.next()), BUSY)
+    t.deepEqual([batch?.length, batch?.sequence(1)], [2, 1])
+    t.true(isPayload(batch?.data(1).slice() ?? new Uint8Array(), 1))
+    batch?.release()
+    t.is(subscriber.tryReceive()?.sequence, 2)
+  }
+})
+
+test('listeners of events may close and abort what is being waited for', async (t) => {
+  const at = place(t)
+  const [bus, other] = [await at.bus(), await at.bus()]
+  await other.publisher('ticks')
+  const closing = await bus.subscriber('ticks')
+  closing.on('attached', () => void closing.close())
+  // Attached as the listener is called, or closed by it: what matters is that it ends.
+  t.true([undefined, CLOSED].includes(await codeOf(() => closing.attached({ count: 1 }))))
+  const second = await bus.subscriber('ticks')
+  second.on('attached', () => void second.close())
+  t.is(await codeOf(() => second.attached({ count: 2 })), CLOSED)
+
+  for (const lifetime of ['owned', 'borrowed', 'lease'] as const) {
+    const subscriber = await bus.subscriber('ticks')
+    const controller = new AbortController()
+    subscriber.on('attached', () => controller.abort())
+    t.is(await codeOf(() => count(subscriber.batches({ lifetime, signal: controller.signal }))), ABORTED)
+    const iteration = subscriber.batches({ lifetime })
+    await iteration.return?.()
+    t.is(subscriber.tryReceive(), undefined)
+  }
+  const third = await bus.subscriber('ticks')
+  const listening = third.listen(() => t.fail('stopped'))
+  third.on('attached', () => listening.stop())
+  await listening.finished
+  t.is(third.tryReceive(), undefined)
+})
+
+test('attached() does not need the public listeners', async (t) => {
+  const at = place(t)
+  const bus = await at.bus()
+  const subscriber = await bus.subscriber('ticks')
+  const attached = subscriber.attached()
+  subscriber.removeAllListeners()
+  await (await at.bus()).publisher('ticks')
+  t.is((await attached).length, 1)
+})
+
+test('a closed bus does not answer from what it knew', async (t) => {
+  const bus = await place(t).bus()
+  await bus.announce('here')
+  await bus.services.waitFor('here')
+  await until(() => bus.services.find('here') !== undefined)
+  await bus.close()
+  for (const call of [() => bus.services.find('here'), () => bus.services.list()]) t.is(await codeOf(call), CLOSED)
+})
+
 test('calls of next that overlap are answered in order', async (t) => {
   const { publisher, subscriber } = await trio(t)
   const iteration = subscriber.messages()
   const asked = Array.from({ length: 5 }, () => iteration.next())
   for (let number = 0; number < 5; number++) publisher.send(payload(number))
-  t.deepEqual((await Promise.all(asked)).map(({ value }) => value?.sequence), [0, 1, 2, 3, 4])
+  t.deepEqual(
+    (await Promise.all(asked)).map(({ value }) => value?.sequence),
+    [0, 1, 2, 3, 4],
+  )
   await iteration.return?.()
   t.deepEqual(await iteration.next(), { value: undefined, done: true })
 })

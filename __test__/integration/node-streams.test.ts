@@ -1,5 +1,6 @@
 /** The adapters to Node's streams, with real streams on the other side and a ring that is too small for what flows. */
 import { createHash, randomBytes } from 'node:crypto'
+import { once } from 'node:events'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import test from 'ava'
@@ -62,6 +63,44 @@ test('Readable.from takes a subscriber as it is; closing it ends the stream', as
   t.is(got, 1)
 })
 
+test('a reader that comes just as the stream has had enough is not forgotten', async (t) => {
+  const bus = await place(t).bus()
+  const publisher = await bus.publisher('ticks')
+  const subscriber = await bus.subscriber('ticks')
+  await subscriber.attached()
+  for (let number = 0; number < 500; number++) publisher.send(new Uint8Array([number & 255]))
+  const readable = subscriber.readable({ highWaterMark: 1 })
+  let got = 0
+  // At every pace: so many promise jobs between two reads.
+  for (let round = 0; round < 20_000 && got < 500; round++) {
+    const chunk = readable.read() as Uint8Array | null
+    if (chunk !== null) t.is(chunk[0], got++ & 255)
+    for (let jobs = round % 7; jobs > 0; jobs--) await Promise.resolve()
+    if (round % 50 === 49) await new Promise((done) => setImmediate(done))
+  }
+  t.is(got, 500)
+  readable.destroy()
+})
+
+test('stream options that are refused leave the subscriber to others', async (t) => {
+  const bus = await place(t).bus()
+  const publisher = await bus.publisher('ticks')
+  const subscriber = await bus.subscriber('ticks')
+  await subscriber.attached()
+  t.throws(() => subscriber.readable({ highWaterMark: -1 }))
+  publisher.send(new Uint8Array(3))
+  t.is((await subscriber.receive()).byteLength, 3)
+  const iteration = subscriber.messages()
+  const [error] = (await once(subscriber.readable().resume(), 'error')) as [Error]
+  t.is(
+    await codeOf(() => {
+      throw error
+    }),
+    'ERR_RINGBELL_BUSY',
+  )
+  await iteration.return?.()
+})
+
 test('a stream that is destroyed while it waits for room, or for messages, ends', async (t) => {
   const bus = await place(t).bus()
   const publisher = await bus.publisher('ticks', { capacity: 4096 })
@@ -70,7 +109,10 @@ test('a stream that is destroyed while it waits for room, or for messages, ends'
   const writable = publisher.writable()
   const chunk = new Uint8Array(1000)
   const written = new Promise<string | undefined>((resolve) => {
-    while (writable.write(chunk, (error) => error && resolve((error as { code?: string }).code)) && !writable.writableNeedDrain)
+    while (
+      writable.write(chunk, (error) => error && resolve((error as { code?: string }).code)) &&
+      !writable.writableNeedDrain
+    )
       if (publisher.stats().full > 0) break
   })
   writable.on('error', () => undefined)

@@ -9,14 +9,32 @@ test('list, find and findAll, with exact groups', async (t) => {
   const other = await at.bus()
   t.deepEqual(bus.services.list(), [])
   const announced = await Promise.all(['audio', 'audio.mic', 'audio2', 'video'].map((name) => other.announce(name)))
-  t.deepEqual(bus.services.list().map(({ name }) => name).sort(), ['audio', 'audio.mic', 'audio2', 'video'])
+  t.deepEqual(
+    bus.services
+      .list()
+      .map(({ name }) => name)
+      .sort(),
+    ['audio', 'audio.mic', 'audio2', 'video'],
+  )
   t.is(bus.services.find('audio.mic')?.id, announced[1]?.service.id)
   t.is(bus.services.find('audio.m'), undefined)
-  t.deepEqual(bus.services.findAll('audio').map(({ name }) => name).sort(), ['audio', 'audio.mic'])
+  t.deepEqual(
+    bus.services
+      .findAll('audio')
+      .map(({ name }) => name)
+      .sort(),
+    ['audio', 'audio.mic'],
+  )
   await until(() => bus.services.findAll('audio').length === 2)
   await announced[1]?.close()
   await until(() => bus.services.find('audio.mic') === undefined)
-  t.deepEqual(bus.services.list().map(({ name }) => name).sort(), ['audio', 'audio2', 'video'])
+  t.deepEqual(
+    bus.services
+      .list()
+      .map(({ name }) => name)
+      .sort(),
+    ['audio', 'audio2', 'video'],
+  )
   t.is(await codeOf(() => bus.services.find('no such name')), 'ERR_RINGBELL_INVALID_NAME')
 })
 
@@ -97,7 +115,10 @@ test('an updated record is never missing from a list', async (t) => {
   const announced = await other.announce('busy')
   for (let round = 0; round < 100; round++) {
     announced.update({ round })
-    t.deepEqual(bus.services.list().map(({ metadata }) => metadata), [{ round }])
+    t.deepEqual(
+      bus.services.list().map(({ metadata }) => metadata),
+      [{ round }],
+    )
   }
   t.is(at.files().length, 1)
 })

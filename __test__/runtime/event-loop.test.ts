@@ -30,6 +30,7 @@ const WAITS: Record<string, boolean> = {
   'watch-left': false,
   'wait-for': true,
   attached: true,
+  'attached-unref': false,
   'after-receive': false,
 }
 

@@ -20,7 +20,7 @@ test.serial('main thread and workers, each with an environment of its own', asyn
   const subscriber = await bus.subscriber('w.*')
   const workers = ['messages', 'listen', 'borrowed'].map((mode, number) => {
     const worker = new Worker(new URL('../fixtures/worker-stream.mjs', import.meta.url), {
-      workerData: { path: at.path, service: `w.${number}`, mode, most: 20_000 },
+      workerData: { path: at.path, service: `w.${number}`, mode, most: 20_000, readers: 2 },
       execArgv: [],
     })
     at.onEnd(() => worker.terminate())
@@ -45,7 +45,7 @@ test.serial('main thread and workers, each with an environment of its own', asyn
 test.serial('workers terminated while messages flow: the process survives, and holds what it held', async (t) => {
   const at = place(t)
   t.timeout(60_000 + TERMINATED * 2000)
-  const child = peer(at, 'workers-terminated.mjs', [TERMINATED])
+  const child = peer(at, 'workers-terminated.mjs', [TERMINATED], { nodeArgs: ['--expose-gc'] })
   const { before, after, received, errors } = await child.tells('done')
   t.deepEqual(after, before)
   t.is(errors, 0)

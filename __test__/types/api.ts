@@ -1,6 +1,18 @@
 // Compiled, never run: what users may write, and with @ts-expect-error what they may not.
 import { bytes, RingbellError } from 'ringbell'
-import type { Batch, Bus, Codec, Message, Publisher, Service, ServiceEvent, Subscriber } from 'ringbell'
+import type {
+  Batch,
+  Bus,
+  Codec,
+  Message,
+  Publisher,
+  PublisherOptions,
+  Service,
+  ServiceEvent,
+  Subscriber,
+  SubscriberOptions,
+  WaitOptions,
+} from 'ringbell'
 
 /** Equal, and `any` equals nothing but itself. */
 type IsAny<T> = 0 extends 1 & T ? true : false
@@ -77,6 +89,39 @@ export async function subscribing(bus: Bus): Promise<void> {
   same<typeof coded, Subscriber<Tick>>(true)
   await bus.subscriber('ticks', { codec: 'bytes' })
   await bus.subscriber('ticks', { codec: bytes })
+}
+
+export async function configured(
+  bus: Bus,
+  plain: PublisherOptions,
+  typed: PublisherOptions<Tick>,
+  reading: SubscriberOptions,
+  readingTyped: SubscriberOptions<Tick>,
+  budget: number | undefined,
+): Promise<void> {
+  const publisher = await bus.publisher('ticks', plain)
+  same<typeof publisher, Publisher>(true)
+  const typedPublisher = await bus.publisher('ticks', typed)
+  same<typeof typedPublisher, Publisher<Tick>>(true)
+  const subscriber = await bus.subscriber('ticks', reading)
+  same<typeof subscriber, Subscriber>(true)
+  const typedSubscriber = await bus.subscriber('ticks', readingTyped)
+  same<typeof typedSubscriber, Subscriber<Tick>>(true)
+  const wait: WaitOptions = { mode: 'adaptive', budget, slice: undefined }
+  await bus.subscriber('ticks', { wait })
+}
+
+export async function making(bus: Bus): Promise<void> {
+  const ringbell = await import('ringbell')
+  // @ts-expect-error only a bus makes publishers
+  void new ringbell.Publisher()
+  // @ts-expect-error only a bus makes subscribers
+  void new ringbell.Subscriber()
+  // @ts-expect-error Bus.open makes them
+  void new ringbell.Bus()
+  const publisher = await bus.publisher('ticks')
+  using batch = publisher.batch()
+  batch.push(new Uint8Array(1))
 }
 
 export async function finding(bus: Bus): Promise<void> {

@@ -23,3 +23,16 @@ test('a signal is told once, and its listener goes', (t) => {
   t.is((errors[0] as AbortError).code, 'ABORT_ERR')
   t.notThrows(onAbort(undefined, () => t.fail()))
 })
+
+test('a signal that has fired tells soon, not at once, unless nobody wants to know any more', async (t) => {
+  const errors: unknown[] = []
+  const signal = AbortSignal.abort()
+  const forget = onAbort(signal, (error) => {
+    errors.push(error)
+    forget()
+  })
+  onAbort(signal, () => t.fail())()
+  t.is(errors.length, 0)
+  await Promise.resolve()
+  t.is(errors.length, 1)
+})

@@ -1,5 +1,5 @@
 import test from 'ava'
-import { announceJson, busJson, checkLifetime, publisherJson, subscriberJson } from '../../src/options.js'
+import { announceJson, busJson, checkLifetime, metadataJson, publisherJson, subscriberJson } from '../../src/options.js'
 import { checkName } from '../../src/names.js'
 
 const INVALID = 'ERR_RINGBELL_INVALID_OPTION'
@@ -48,6 +48,21 @@ test('what the binding does not know stays here', (t) => {
     acquire: 'direct',
   })
   t.deepEqual(JSON.parse(announceJson('api', { kind: 'http' })), { service: 'api', kind: 'http' })
+})
+
+test('metadata that JSON cannot carry', (t) => {
+  const cyclic: Record<string, unknown> = {}
+  cyclic['self'] = cyclic
+  for (const metadata of [{ a: 1n }, cyclic]) {
+    for (const json of [
+      () => publisherJson({ metadata }, 'bytes'),
+      () => announceJson('api', { metadata }),
+      () => metadataJson(metadata),
+    ]) {
+      const error = t.throws(json, { code: INVALID, message: /metadata/ })
+      t.true(error?.cause instanceof TypeError)
+    }
+  }
 })
 
 test('options must be an object', (t) => {

@@ -105,6 +105,44 @@ test('an error ends the wait and is told once', (t) => {
   t.is(state.held, 0)
 })
 
+test('unreferenced, it sleeps at once: nobody keeps the loop turning for who looks', async (t) => {
+  for (const option of ['spin', { mode: 'spin', slice: 1 }] as const) {
+    const { calls, state, waiter } = scene(option)
+    waiter.referenced = false
+    waiter.start()
+    t.deepEqual(calls, ['arm'])
+    state.there = true
+    waiter.wake()
+    t.is(calls.at(-1), 'ready')
+  }
+  const { calls, state, waiter } = scene('spin')
+  waiter.start()
+  await turn()
+  waiter.referenced = false
+  await turn()
+  t.is(calls.at(-1), 'arm', 'who looks goes to sleep')
+  const { length } = calls
+  await turn()
+  t.is(calls.length, length)
+  t.is(state.held, 0)
+  waiter.stop()
+})
+
+test('unreferenced, it is not lost when the doorbell cannot be armed', async (t) => {
+  const { calls, state, waiter } = scene('sleep')
+  waiter.referenced = false
+  state.armed = false
+  const turning = (): number => process.getActiveResourcesInfo().filter((one) => one === 'Immediate').length
+  const before = turning()
+  waiter.start()
+  t.is(turning(), before + 1, 'something that turns the loop')
+  state.armed = true
+  await turn()
+  await turn()
+  t.is(calls.at(-1), 'arm')
+  waiter.stop()
+})
+
 test('unreferenced, it does not keep the process alive', (t) => {
   const { state, waiter } = scene('sleep')
   waiter.referenced = false

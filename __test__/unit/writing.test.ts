@@ -55,8 +55,9 @@ function scene() {
     refused: (bytes) => (state.refused = bytes),
   }
   const poller = { hold: () => state.held++, drop: () => state.held-- } as unknown as Poller
-  const room = new Room(hot, new WaitPolicy('sleep'), poller)
-  return { state, window, host, room, writer: new BatchWriter(window, host), memory: new Uint8Array(memory) }
+  const full: number[] = []
+  const room = new Room(hot, new WaitPolicy('sleep'), poller, (bytes) => full.push(bytes))
+  return { state, full, window, host, room, writer: new BatchWriter(window, host), memory: new Uint8Array(memory) }
 }
 
 test('frames are a header, the payload, and padding to 8', (t) => {
@@ -99,9 +100,45 @@ test('no room is an answer, and what was pushed before is sent', (t) => {
 test('lengths that no ring takes throw, also those that overflow 32 bits', (t) => {
   const { writer } = scene()
   writer.push(new Uint8Array(1))
-  for (const bad of [LIMIT + 1, 2 ** 31, 2 ** 32 + 1, Infinity, -1, Number.NaN]) {
+  for (const bad of [LIMIT + 1, 2 ** 31, 2 ** 32 + 1, Infinity]) {
     t.throws(() => writer.reserveAt(bad), { code: 'ERR_RINGBELL_MESSAGE_TOO_LARGE' }, String(bad))
   }
+})
+
+test('what is no array of bytes, and no number of them, is refused before anything is written', (t) => {
+  const { writer, state } = scene()
+  writer.push(new Uint8Array(1))
+  const INVALID = { code: 'ERR_RINGBELL_INVALID_OPTION' }
+  for (const bad of [
+    new ArrayBuffer(8),
+    new Uint16Array(4),
+    new DataView(new ArrayBuffer(8)),
+    'text',
+    [1, 2],
+    null,
+    {},
+  ])
+    t.throws(() => writer.push(bad as never), INVALID)
+  for (const bad of [1.5, -1, Number.NaN, '3', undefined]) {
+    t.throws(() => writer.reserveAt(bad as never), INVALID, String(bad))
+    t.throws(() => writer.reserve(bad as never), INVALID, String(bad))
+  }
+  t.deepEqual([writer.pending, state.committed], [1, []])
+  t.true(writer.push(Buffer.from('x')))
+  t.true(writer.push(new Uint8ClampedArray(1) as never))
+})
+
+test('a batch that goes out of scope drops what was not committed', (t) => {
+  const { writer, state } = scene()
+  t.throws(() => {
+    try {
+      writer.push(new Uint8Array(1))
+      throw new Error('in between')
+    } finally {
+      writer[Symbol.dispose]()
+    }
+  })
+  t.deepEqual([writer.pending, state.abandoned, state.open, state.committed], [0, 1, false, []])
 })
 
 test('an error of the binding comes out as ours', (t) => {
@@ -118,7 +155,7 @@ test('a loan is committed or abandoned, once', (t) => {
   }
   const loan = openLoan()
   t.is(loan.data.byteLength, 10)
-  for (const bad of [11, -1, 1.5]) t.throws(() => loan.commit(bad), { instanceOf: RangeError })
+  for (const bad of [11, -1, 1.5]) t.throws(() => loan.commit(bad), { code: 'ERR_RINGBELL_INVALID_OPTION' })
   loan.commit(4)
   t.deepEqual(state.committed, [4])
   t.throws(() => loan.commit(), { code: 'ERR_RINGBELL_RELEASED' })
@@ -169,6 +206,22 @@ test('slots are swept only while somebody sleeps', async (t) => {
   const { sweeps } = state
   await new Promise((resolve) => setTimeout(resolve, 120))
   t.is(state.sweeps, sweeps)
+})
+
+test('full is told when somebody really waits, not when others only get their turn', async (t) => {
+  const { room, state, full } = scene()
+  state.free = 1000
+  // Somebody who never waits uses up the turn.
+  while (room.now(10));
+  await room.wait(10, undefined)
+  t.deepEqual(full, [])
+  state.free = 0
+  const waiting = [room.wait(20, undefined), room.wait(30, undefined)]
+  t.deepEqual(full, [20, 30])
+  state.free = 30
+  room.wake()
+  await Promise.all(waiting)
+  t.deepEqual(full, [20, 30])
 })
 
 test('closing rejects whoever waits', async (t) => {

@@ -25,7 +25,7 @@ export async function watcher(job, { tell }) {
   const run = async () => {
     for await (const event of bus.services.watch({ filter: 'bench.event.*' })) tell({ type: event.type, at: now() })
   }
-  run()
+  void run()
 }
 
 export async function holder(job, { handlers, tell }) {

@@ -61,7 +61,7 @@ export async function receiver(job, check) {
   const run = async () => {
     for await (const [message] of socket) check.take(message, 0, message.length)
   }
-  run()
+  void run()
 }
 
 export async function pinger(job, onReply) {
@@ -70,7 +70,7 @@ export async function pinger(job, onReply) {
   const run = async () => {
     for await (const [message] of socket) onReply(message, 0, message.length)
   }
-  run()
+  void run()
   return { send: (message) => socket.send(message) }
 }
 
@@ -80,5 +80,5 @@ export async function echoer(job) {
   const run = async () => {
     for await (const [message] of socket) await socket.send(message)
   }
-  run()
+  void run()
 }

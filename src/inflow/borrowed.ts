@@ -3,82 +3,78 @@
  * nothing that a peer does can harm whoever reads it. The table is the binding's own, valid for as long.
  */
 import { Batch, type Lender } from '../batch.js'
-import type { Codec } from '../codec/index.js'
-import { DRAIN_NEEDS_SLAB, type NativeSubscriber, type NativeSubscriberHot } from '../native.js'
+import { bytes, json } from '../codec/index.js'
+import { DRAIN_NEEDS_SLAB } from '../native.js'
 import { LARGEST_SLAB } from '../slabs.js'
-import type { Sources } from '../sources.js'
 import { Delivery } from './delivery.js'
-import type { Inflow, NoticeBoard } from './inflow.js'
+import type { Inflow, Supply } from './inflow.js'
+
+/** Drains in a row that an ordinary slab would have held, before one that a huge message needed is given up. */
+const PATIENCE = 64
 
 export class BorrowedInflow<T> implements Inflow<Batch<T>>, Lender {
-  readonly #drain: NativeSubscriberHot['drain']
+  readonly #supply: Supply
+  readonly #drain: Supply['hot']['drain']
   readonly #table: Uint32Array
   readonly #scratch: Float64Array
-  readonly #sources: Sources
-  readonly #board: NoticeBoard
-  readonly #codec: Codec<unknown>
+  readonly #aliases: boolean
   #slab: Uint8Array = new Uint8Array(LARGEST_SLAB)
+  #oversized = 0
   #next: Batch<T> | undefined = undefined
-  #lent: Batch<T> | undefined = undefined
 
-  constructor(
-    native: NativeSubscriber,
-    hot: NativeSubscriberHot,
-    sources: Sources,
-    board: NoticeBoard,
-    codec: Codec<unknown>,
-  ) {
+  constructor(supply: Supply) {
+    const { native, hot, codec } = supply
+    this.#supply = supply
     this.#drain = hot.drain
     this.#table = native.table
     this.#scratch = native.scratch
-    this.#sources = sources
-    this.#board = board
-    this.#codec = codec
-  }
-
-  /** Whether a batch is out that has not been given back. */
-  get lending(): boolean {
-    return this.#lent !== undefined || this.#next !== undefined
+    // Values of these never point into what they were decoded from.
+    this.#aliases = codec !== bytes && codec !== json
   }
 
   refill(): boolean {
     if (this.#next !== undefined) return true
-    this.#lent?.release()
+    const { sources, board, codec } = this.#supply
     const scratch = this.#scratch
+    if (this.#oversized > PATIENCE) this.#renew(LARGEST_SLAB)
     for (;;) {
       const count = this.#drain(this.#slab, 0)
       if (count > 0) {
-        const source = this.#sources.get(scratch[0] as number)
-        const delivery = new Delivery(
-          this.#slab,
-          source,
-          this.#codec,
-          scratch[2] as number,
-          scratch[3] as number,
-          false,
-        )
+        const source = sources.get(scratch[0] as number)
+        const slab = this.#slab
+        if (slab.byteLength > LARGEST_SLAB) this.#notePlenty(scratch[1] as number)
+        const delivery = new Delivery(slab, source, codec, scratch[2] as number, scratch[3] as number, this.#aliases)
         this.#next = new Batch<T>('borrowed', delivery, this.#table, 0, count, this)
         return true
       }
       if (count === 0) return false
-      if (count === DRAIN_NEEDS_SLAB) this.#slab = new Uint8Array(scratch[0] as number)
-      else this.#board.take()
+      if (count === DRAIN_NEEDS_SLAB) this.#renew(scratch[0] as number)
+      else board.take()
     }
   }
 
   take(): Batch<T> {
     const batch = this.#next as Batch<T>
     this.#next = undefined
-    this.#lent = batch
+    this.#supply.lending.batch = batch
     return batch
   }
 
-  leave(): void {
-    this.#lent?.release()
-  }
+  /** Who took a batch gives it back. */
+  leave(): void {}
 
   takeBack(): void {
-    this.#lent = undefined
-    if (this.#board.keeping) this.#board.takeSoon()
+    const { lending, board } = this.#supply
+    lending.batch = undefined
+    if (board.keeping) board.takeSoon()
+  }
+
+  #notePlenty(used: number): void {
+    this.#oversized = used > LARGEST_SLAB ? 0 : this.#oversized + 1
+  }
+
+  #renew(bytes: number): void {
+    this.#slab = new Uint8Array(bytes)
+    this.#oversized = 0
   }
 }

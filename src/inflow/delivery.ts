@@ -18,8 +18,8 @@ export class Delivery {
   readonly base: number
   readonly source: Source
   readonly codec: Codec<unknown>
-  /** The bytes lie in memory that a peer can write: copy them before anything decodes them. */
-  readonly shared: boolean
+  /** Values are decoded from a copy: a peer can write to the bytes, or the value may point into memory that is used again. */
+  readonly copies: boolean
   readonly #firstSequence: number
   readonly #firstTime: number
   #view: DataView | undefined = undefined
@@ -30,14 +30,14 @@ export class Delivery {
     codec: Codec<unknown>,
     firstSequence: number,
     firstTime: number,
-    shared: boolean,
+    copies: boolean,
   ) {
     this.bytes = bytes
     this.buffer = bytes.buffer
     this.base = bytes.byteOffset
     this.source = source
     this.codec = codec
-    this.shared = shared
+    this.copies = copies
     this.#firstSequence = firstSequence
     this.#firstTime = firstTime
   }

@@ -3,45 +3,30 @@
  * taken stays here, whoever reads next, so nothing is lost when an iteration breaks off.
  */
 import { Batch } from '../batch.js'
-import type { Codec } from '../codec/index.js'
 import { Message } from '../message.js'
-import {
-  DRAIN_NEEDS_SLAB,
-  DRAIN_NOTICE,
-  TABLE_WORDS,
-  type NativeSubscriber,
-  type NativeSubscriberHot,
-} from '../native.js'
+import { DRAIN_NEEDS_SLAB, DRAIN_NOTICE, TABLE_WORDS } from '../native.js'
 import { Slabs } from '../slabs.js'
-import type { Sources } from '../sources.js'
 import { Delivery } from './delivery.js'
-import type { Inflow, NoticeBoard } from './inflow.js'
+import type { Inflow, NoticeBoard, Supply } from './inflow.js'
 
 export class OwnedInflow<T> implements Inflow<Message<T>> {
-  readonly #drain: NativeSubscriberHot['drain']
+  readonly #supply: Supply
+  readonly #drain: Supply['hot']['drain']
   readonly #table: Uint32Array
   readonly #scratch: Float64Array
-  readonly #sources: Sources
   readonly #board: NoticeBoard
-  readonly #codec: Codec<unknown>
   readonly #slabs = new Slabs()
   #delivery!: Delivery
   #at = 0
   #end = 0
 
-  constructor(
-    native: NativeSubscriber,
-    hot: NativeSubscriberHot,
-    sources: Sources,
-    board: NoticeBoard,
-    codec: Codec<unknown>,
-  ) {
+  constructor(supply: Supply) {
+    const { native, hot, board } = supply
+    this.#supply = supply
     this.#drain = hot.drain
     this.#table = native.table
     this.#scratch = native.scratch
-    this.#sources = sources
     this.#board = board
-    this.#codec = codec
   }
 
   /** The source of what is drained and not taken, -1 when there is nothing. */
@@ -49,6 +34,12 @@ export class OwnedInflow<T> implements Inflow<Message<T>> {
     return this.#at < this.#end ? this.#delivery.source.number : -1
   }
 
+  /** Events are on their way that belong before what is delivered next. */
+  get telling(): boolean {
+    return this.#board.telling
+  }
+
+  /** @throws {RingbellError} `ERR_RINGBELL_BUSY` when that needs a drain while a batch is lent out: its table would change. */
   refill(): boolean {
     return this.#at < this.#end || this.#fetch()
   }
@@ -89,6 +80,8 @@ export class OwnedInflow<T> implements Inflow<Message<T>> {
   }
 
   #fetch(): boolean {
+    const { sources, codec, lending } = this.#supply
+    lending.assertNothingLent()
     if (this.#board.keeping) this.#board.take()
     const slabs = this.#slabs
     const scratch = this.#scratch
@@ -98,8 +91,8 @@ export class OwnedInflow<T> implements Inflow<Message<T>> {
       if (count > 0) {
         this.#delivery = new Delivery(
           slabs.bytes,
-          this.#sources.get(scratch[0] as number),
-          this.#codec,
+          sources.get(scratch[0] as number),
+          codec,
           scratch[2] as number,
           scratch[3] as number,
           false,
@@ -111,11 +104,7 @@ export class OwnedInflow<T> implements Inflow<Message<T>> {
       }
       if (count === 0) return false
       if (count === DRAIN_NEEDS_SLAB) slabs.renew(scratch[0] as number)
-      else {
-        this.#board.take()
-        // A listener of that notice may have received messages itself.
-        if (this.#at < this.#end) return true
-      }
+      else this.#board.take()
     }
   }
 }

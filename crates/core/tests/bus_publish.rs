@@ -8,6 +8,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bus_helpers::*;
 use ringbell::bus::{Announcement, Bus, BusOptions, Filter, MAX_RECORD};
@@ -223,5 +224,28 @@ fn the_environment_says_where_and_how() {
         let folder = place.folder.path().to_str().unwrap();
         let expected = format!("{folder}/ipc-bus inotify");
         assert_eq!(heard(&[("IPC_BUS_DIR", ""), ("XDG_RUNTIME_DIR", folder)]), expected);
+    }
+}
+
+#[test]
+fn a_record_that_somebody_removed_comes_back_also_where_it_polls_and_nobody_watches() {
+    for polling in [false, true] {
+        let place = Place::new();
+        let bus = if polling { place.polling() } else { place.bus() };
+        let announced = bus.announce(Announcement::new("kept")).unwrap();
+        let path = place.path.join(announced.record().file_name());
+        let mode = if polling { "polling" } else { "inotify" };
+        until("it is looked after", || bus.watching().mode == mode);
+        fs::remove_file(&path).unwrap();
+        until("it is back", || path.exists());
+    }
+}
+
+#[test]
+fn a_poll_interval_that_is_none_is_refused() {
+    let place = Place::new();
+    for interval in [Duration::ZERO, Duration::from_secs(3601), Duration::MAX] {
+        let options = BusOptions { poll_interval: interval, ..place.options() };
+        assert_eq!(Bus::open(options).unwrap_err().code(), "ERR_RINGBELL_INVALID_OPTION");
     }
 }

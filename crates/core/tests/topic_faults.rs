@@ -2,6 +2,7 @@
 //! descriptors running out. Short here; `npm run soak` makes a hunt of it.
 //!
 //! Whatever is killed is a child: this binary again, in the role that `role` plays.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod bus_helpers;
 
@@ -23,6 +24,7 @@ fn role() {
         "subscriber" => subscriber_role(&bus),
         "crowd" => crowd_role(&bus),
         "poor" => poor_role(&bus),
+        "fork-use" => fork_role(&bus),
         other => panic!("no role {other}"),
     }
 }
@@ -208,13 +210,14 @@ fn a_stopped_subscriber_blocks_loses_nothing_and_goes_on() {
     until("attached", || publisher.subscribers() == 1);
     let mut number = 0u64;
     for _ in 0..3 {
-        child.signal(Signal::SIGSTOP);
+        child.stop();
         while publisher.send(&payload(number)).unwrap() {
             number += 1;
         }
         assert!(
             !publisher.wait_room(300, Some(Duration::from_millis(200))).unwrap(),
-            "it is stopped, not dead"
+            "it is stopped, not dead: {:?}",
+            publisher.stats()
         );
         assert_eq!(publisher.subscribers(), 1);
         child.signal(Signal::SIGCONT);
@@ -382,4 +385,61 @@ fn endpoints_leak_neither_descriptors_nor_mappings_nor_threads() {
     }
     // Other tests of this binary run beside this one, so only its own mappings can be told apart for sure.
     until("all mappings are gone", || maps() <= 64);
+}
+
+/// Forks, and uses and drops in the child what it must not.
+fn fork_role(bus: &Bus) {
+    let mut publisher = bus.publisher("ticks", PublisherOptions::default()).unwrap();
+    let mut subscriber = subscribe(bus, Start::Latest, None);
+    assert!(subscriber.wait_attached(1, Some(PATIENCE)).unwrap());
+    // Attached on the bus thread, and not taken notice of.
+    let unnoticed = subscribe(bus, Start::Latest, None);
+    until("attached", || publisher.subscribers() == 2);
+    assert!(publisher.send(&payload(0)).unwrap());
+    let mut batch = publisher.batch().unwrap();
+    assert!(batch.push(&payload(1)).unwrap());
+    // SAFETY: the bus thread is quiet, so it holds no lock that the child takes.
+    #[allow(unsafe_code)]
+    let forked = unsafe { nix::unistd::fork() }.unwrap();
+    let nix::unistd::ForkResult::Parent { child } = forked else {
+        let pushed = batch.push(&payload(1)).unwrap_err().code();
+        drop(batch);
+        let codes = [
+            pushed,
+            publisher.send(&payload(1)).unwrap_err().code(),
+            publisher.wait_room(8, None).unwrap_err().code(),
+            publisher.open_window(8).unwrap_err().code(),
+            publisher.harvest().unwrap_err().code(),
+            publisher.loan(8).map(drop).unwrap_err().code(),
+            subscriber.try_recv().map(drop).unwrap_err().code(),
+            subscriber.recv().map(drop).unwrap_err().code(),
+            subscriber.lease_batch(&mut []).unwrap_err().code(),
+            subscriber.harvest().unwrap_err().code(),
+        ];
+        publisher.sweep();
+        let quiet = publisher.has_room(8) && !publisher.arm_room(8) && publisher.subscribers() == 0;
+        let counted = publisher.stats().counters.messages + subscriber.stats().sources.len() as u64;
+        subscriber.release(0);
+        let quiet = quiet && subscriber.spin(8) && !subscriber.arm() && counted == 0;
+        drop((publisher, subscriber, unnoticed));
+        std::process::exit(if quiet && codes == ["ERR_RINGBELL_CLOSED"; 10] { 0 } else { 1 });
+    };
+    let status = nix::sys::wait::waitpid(child, None).unwrap();
+    assert!(matches!(status, nix::sys::wait::WaitStatus::Exited(_, 0)), "{status:?}");
+    drop(batch);
+    for number in 0..2 {
+        check(subscriber.recv_timeout(PATIENCE).unwrap().unwrap().data, number);
+    }
+    assert_eq!(publisher.subscribers(), 2);
+    drop(unnoticed);
+    assert_eq!(publisher.subscribers(), 1);
+    assert!(!publisher.stats().counters.closed);
+    say("fine");
+}
+
+#[test]
+fn a_forked_child_gets_an_error_and_takes_nothing_from_its_parent() {
+    let place = Place::new();
+    let mut child = Role::start("fork-use", &place.path, &[]);
+    assert_eq!(child.heard(), "fine");
 }

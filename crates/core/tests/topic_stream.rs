@@ -1,6 +1,7 @@
 //! The shared acquisition suite: what a topic promises, on every rung. `IPC_BUS_ACQUIRE` is not used here; each test
 //! runs once per rung in `RUNGS`, or once for the rung that the environment's `RINGBELL_TEST_RUNG` names (so that the
 //! suite can run again where a rung cannot be had).
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::time::Duration;
 
@@ -311,4 +312,89 @@ fn another_codec_and_what_is_not_built_are_refused_with_their_codes() {
         bus.publisher("no spaces", PublisherOptions::default()).unwrap_err().code(),
         "ERR_RINGBELL_INVALID_NAME"
     );
+}
+
+#[test]
+fn who_waits_hears_that_the_bus_was_closed_and_reads_the_rest_first() {
+    let (bus, folder) = bus();
+    let mut publisher = bus.publisher("ticks", PublisherOptions::default()).unwrap();
+    let other =
+        Bus::open(BusOptions { path: Some(folder.path().join("bus")), ..BusOptions::default() }).unwrap();
+    let mut subscriber = subscribe(&other, "ticks", Rung::Direct, Start::Latest);
+    attached(&mut subscriber, 1);
+    assert!(publisher.send(b"last").unwrap());
+    let waiting = std::thread::spawn(move || {
+        let first = subscriber.recv().unwrap().data.to_vec();
+        let second = subscriber.recv().map(drop);
+        (first, second, subscriber.arm(), subscriber.try_recv().map(drop))
+    });
+    other.close();
+    let (first, second, armed, third) = waiting.join().unwrap();
+    assert_eq!(first, b"last");
+    let closed = |result: Result<(), ringbell::Error>| result.unwrap_err().code();
+    assert_eq!((closed(second), armed, closed(third)), ("ERR_RINGBELL_CLOSED", false, "ERR_RINGBELL_CLOSED"));
+}
+
+#[test]
+fn a_source_that_has_ended_wakes_nobody_any_more() {
+    for rung in rungs() {
+        let (bus, _folder) = bus();
+        let mut options = options(Overflow::Block, 4096);
+        options.evict_after = Some(Duration::from_millis(20));
+        let mut publisher = bus.publisher("ticks", options).unwrap();
+        let mut evicted = subscribe(&bus, "ticks", rung, Start::Latest);
+        attached(&mut evicted, 1);
+        while publisher.stats().counters.evicted == 0 {
+            if !publisher.send(&[7; 64]).unwrap() {
+                publisher.wait_room(64, Some(PATIENCE)).unwrap();
+            }
+        }
+        while evicted.try_recv().unwrap().is_some() {}
+        assert_eq!(evicted.publishers(), 0);
+        evicted.harvest().unwrap();
+        let mut other = subscribe(&bus, "ticks", rung, Start::Latest);
+        attached(&mut other, 1);
+        while other.try_recv().unwrap().is_some() {}
+        assert!(other.arm(), "it sleeps behind the same doorbell");
+        let before = publisher.stats().counters.rings;
+        assert!(publisher.send(b"ring").unwrap());
+        assert_eq!(publisher.stats().counters.rings, before + 1);
+        assert!(readable(&other));
+        assert!(!readable(&evicted), "a doorbell of a source that has ended");
+    }
+}
+
+fn readable(subscriber: &Subscriber) -> bool {
+    use std::os::fd::AsFd;
+    let mut fds = [nix::poll::PollFd::new(subscriber.as_fd(), nix::poll::PollFlags::POLLIN)];
+    nix::poll::poll(&mut fds, 0u16).unwrap() == 1
+}
+
+#[test]
+fn a_dropped_subscriber_leaves_also_where_it_had_not_yet_taken_notice() {
+    for rung in rungs() {
+        let (bus, _folder) = bus();
+        let mut small = options(Overflow::Block, 4096);
+        small.max_subscribers = 1;
+        let taken = bus.publisher("group.taken", small).unwrap();
+        let mut holder = subscribe(&bus, "group.taken", rung, Start::Latest);
+        attached(&mut holder, 1);
+        let mut publisher = bus.publisher("group.free", options(Overflow::Block, 4096)).unwrap();
+        // Attached to one of them, and trying again and again to be to the other.
+        let subscriber = subscribe(&bus, "group.*", rung, Start::Latest);
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while publisher.subscribers() == 0 {
+            assert!(std::time::Instant::now() < deadline);
+            std::thread::yield_now();
+        }
+        drop(subscriber);
+        while publisher.subscribers() > 0 {
+            assert!(std::time::Instant::now() < deadline, "a subscriber that is gone is waited for");
+            std::thread::yield_now();
+        }
+        for _ in 0..1_000 {
+            assert!(publisher.send(&[1; 64]).unwrap());
+        }
+        drop(taken);
+    }
 }

@@ -1,8 +1,8 @@
 //! The one place where an environment learns that its endpoints have something: an epoll watched by one `uv_poll`.
 //!
 //! Endpoints bring an fd of their own: an epoll that holds doorbells edge-triggered, or an eventfd. It is added
-//! edge-triggered and never harvested: a doorbell stays readable for ever, and each ring of it is an edge here all the
-//! same, whether the last one was taken or not. JS gets the ready ids in one call. Not a ThreadsafeFunction: those abort
+//! edge-triggered, and what a wake reports is harvested before JS runs: before Linux 5.5 (339ddb53d373) an epoll whose
+//! inner one keeps something ready reports it at every wait, edge-triggered or not. JS gets the ready ids in one call. Not a ThreadsafeFunction: those abort
 //! Node 20 and 22 when a worker ends. The handle is closed by an async cleanup hook, which the environment waits for.
 #![allow(unsafe_code)] // the reason: libuv, and callbacks out of its loop
 
@@ -27,7 +27,7 @@ const AT_ONCE: usize = 256;
 pub trait Pollable {
     /// Runs `body` with the fd that becomes readable; not at all once the endpoint is closed.
     fn with_fd(&self, body: &mut dyn FnMut(BorrowedFd<'_>) -> Result<()>) -> Result<()>;
-    /// It was reported: counts it.
+    /// It was reported: counts it, and makes the fd quiet until the next ring if it is an epoll.
     fn woken(&self) {}
 }
 

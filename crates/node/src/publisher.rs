@@ -75,6 +75,11 @@ impl Pollable for Cell {
     fn with_fd(&self, body: &mut dyn FnMut(BorrowedFd<'_>) -> Result<()>) -> Result<()> {
         self.core.if_open(|publisher| body(publisher.as_fd())).unwrap_or(Ok(()))
     }
+
+    fn woken(&self) {
+        // Should it fail, the endpoint is reported once more at worst.
+        self.core.if_open(|publisher| drop(publisher.harvest()));
+    }
 }
 
 /// The writing side of one topic instance.

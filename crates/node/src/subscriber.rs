@@ -83,7 +83,8 @@ impl Pollable for Cell {
     }
 
     fn woken(&self) {
-        self.core.if_open(Subscriber::note_wakeup);
+        // Should it fail, the endpoint is reported once more at worst.
+        self.core.if_open(|subscriber| drop(subscriber.harvest()));
     }
 }
 

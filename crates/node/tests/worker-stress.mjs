@@ -31,7 +31,9 @@ async function main() {
       console.log([...failures, `cycle ${cycle}: hangs`].join('\n'))
       process.exit(1)
     }, WATCHDOG_MS)
-    const worker = new Worker(new URL(import.meta.url), { workerData: { binding, directory, exits, topic: `stress${cycle}` } })
+    const worker = new Worker(new URL(import.meta.url), {
+      workerData: { binding, directory, exits, topic: `stress${cycle}` },
+    })
     const ended = new Promise((settle) => worker.once('exit', settle))
     await new Promise((settle, reject) => {
       worker.once('message', settle)
@@ -46,8 +48,10 @@ async function main() {
     if (records.length > 0) failures.push(`cycle ${cycle}: left ${records.join(' ')}`)
   }
   const after = left()
-  if (after.descriptors > before.descriptors) failures.push(`descriptors: ${before.descriptors} before, ${after.descriptors} after`)
-  if (after.segments > before.segments) failures.push(`mapped segments: ${before.segments} before, ${after.segments} after`)
+  if (after.descriptors > before.descriptors)
+    failures.push(`descriptors: ${before.descriptors} before, ${after.descriptors} after`)
+  if (after.segments > before.segments)
+    failures.push(`mapped segments: ${before.segments} before, ${after.segments} after`)
   rmSync(directory, { recursive: true })
   console.log(failures.length === 0 ? `ok: ${count} workers` : failures.join('\n'))
   process.exitCode = failures.length === 0 ? 0 : 1
@@ -55,7 +59,10 @@ async function main() {
 
 function left() {
   const maps = readFileSync('/proc/self/maps', 'utf8').split('\n')
-  return { descriptors: readdirSync('/proc/self/fd').length, segments: maps.filter((line) => line.includes('memfd:')).length }
+  return {
+    descriptors: readdirSync('/proc/self/fd').length,
+    segments: maps.filter((line) => line.includes('memfd:')).length,
+  }
 }
 
 function work() {
@@ -75,13 +82,15 @@ function work() {
   poller.ref()
   turn()
 
+  const views = []
   function turn() {
     watch.take()
     for (let round = 0; round < 50; round++) {
       const count = round % 2 === 0 ? into.drain(pool.take(1 << 16), 0) : into.lease()
       if (count === -2) subscriber.notices()
       if (count > 0 && round % 2 === 1) {
-        new Uint8Array(subscriber.sourceMemory(scratch[0]))
+        views.push(new Uint8Array(subscriber.sourceMemory(scratch[0])))
+        if (views.length > 8) views.length = 0
         into.release(scratch[0])
       }
       if (count > 0) received += count

@@ -5,6 +5,8 @@
 //! overwritten before the cursor moves. What breaks the rules is a [`Fault`]: the publisher is dropped, nothing else
 //! happens.
 
+mod joining;
+
 use crate::frame::{BATCH_OVERHEAD, Header, MESSAGE_OVERHEAD, padded};
 use crate::layout::{END_OF_TIME, Overflow};
 use crate::memory::{ControlMemory, DataMemory};
@@ -75,9 +77,6 @@ pub enum Fault {
     Corrupt(&'static str),
 }
 
-/// How often a joiner looks for a `head` and a sequence, or a `floor` and a sequence, that belong together.
-const LOOKS: usize = 64;
-
 /// How often a reader that is lapped while it copies starts again at the floor before it gives the turn back.
 const LAPS: usize = 4;
 
@@ -107,66 +106,6 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    /// Joins the topic in a slot whose lock the caller holds, through an open file description of its own.
-    ///
-    /// # Errors
-    ///
-    /// [`Fault::Corrupt`] when the control segment or `head` don't hold what they should; [`Fault::Evicted`] when the
-    /// publisher stopped waiting before the join was done.
-    pub fn join(
-        data: DataMemory,
-        control: ControlMemory,
-        slot: usize,
-        overflow: Overflow,
-        start: Start,
-        who: (u32, u64),
-    ) -> Result<Self, Fault> {
-        let owned = control.slot(slot).ok_or(Fault::Corrupt("there is no such slot"))?;
-        let unsteady = Fault::Corrupt("the slot's state does not hold still");
-        let free = owned.take().ok_or(unsteady)?;
-        owned.pid.store(who.0, Ordering::Relaxed);
-        owned.name_hash.store(who.1, Ordering::Relaxed);
-        for counter in [&owned.received, &owned.missed, &owned.wakeups] {
-            counter.store(0, Ordering::Relaxed);
-        }
-        owned.cursor.store(data.header().head.end.load(Ordering::Acquire), Ordering::Relaxed);
-        let joining = owned.joining(free).ok_or(unsteady)?;
-        // SYNC: pairs with the fence in `take_sleepers`. Either the publisher's next scan sees this slot, or this
-        // sees every `head` that was stored before that scan: what is read from here on is not overwritten (I3).
-        fence(Ordering::SeqCst);
-        let (joined, mut next_sequence) = latest(&data);
-        owned.cursor.store(joined, Ordering::Release);
-        let active = owned.activate(joining).ok_or(Fault::Evicted)?;
-        let mut tail = joined;
-        if start == Start::Earliest {
-            let (floor, sequence) = oldest(&data);
-            if floor < joined {
-                (tail, next_sequence) = (floor, sequence);
-            }
-        }
-        if !is_position(joined) || !is_position(tail) {
-            return Err(Fault::Corrupt("head or floor is no position"));
-        }
-        Ok(Self {
-            data,
-            control,
-            slot,
-            generation: active.generation(),
-            overflow,
-            tail,
-            head: joined,
-            published: joined,
-            joined,
-            current: Current::default(),
-            next_sequence,
-            received: 0,
-            missed: 0,
-            wakeups: 0,
-            frame_hint: 64,
-            fault: None,
-        })
-    }
-
     /// Copies whole messages, headers included, to `slab[fill..]`, and says in `table` where they lie, counted from
     /// the start of `slab`. The slot's cursor does not move until [`acknowledge`](Self::acknowledge).
     ///
@@ -187,11 +126,16 @@ impl Consumer {
             let room = slab.len().min(u32::MAX as usize).saturating_sub(fill) & !7;
             let first = self.peek();
             if first > room {
-                // What was peeked at may have been overwritten, and be no length of anything.
+                // SYNC: as below the copy: what was peeked at may have been overwritten, and be no length of anything.
                 fence(Ordering::Acquire);
                 if self.data.header().floor.load(Ordering::Acquire) > self.tail {
                     self.skip_to_floor()?;
                     continue;
+                }
+                // It was not overwritten, so it is what was committed; and a batch is committed as a whole. Checked
+                // here because the caller is about to allocate as much.
+                if first as u64 > available {
+                    return Err(self.corrupt("a message reaches beyond head"));
                 }
                 return Ok(Read::Needs(first));
             }
@@ -242,6 +186,8 @@ impl Consumer {
         if self.tail < self.joined {
             self.tail = self.joined;
             self.current = Current::default();
+            // What is jumped over was not missed: this subscriber was promised what came after it joined.
+            self.next_sequence = None;
         }
         let available = self.available()?;
         if available == 0 {
@@ -442,11 +388,13 @@ impl Consumer {
 
     /// Whether the publisher has closed the topic and everything was read. `head` is looked at after the state.
     pub fn ended(&self) -> bool {
+        // SYNC: the acquire in `closed` brings the last `head`, by the release in `Producer::close`.
         self.data.closed() && self.data.header().head.end.load(Ordering::Acquire) == self.tail
     }
 
     /// Whether everything that is committed was read.
     pub fn drained(&self) -> bool {
+        // SYNC: pairs with the release of `head` in `Producer::commit`. Of a dead publisher no other will follow.
         self.data.header().head.end.load(Ordering::Acquire) == self.tail
     }
 
@@ -486,39 +434,6 @@ impl Consumer {
 /// Whether a peer's word can be a position in the stream of frames.
 fn is_position(word: u64) -> bool {
     word.is_multiple_of(8) && word < END_OF_TIME
-}
-
-/// `head`, and the sequence of the message after it unless the two would not hold still together.
-fn latest(data: &DataMemory) -> (u64, Option<u64>) {
-    let head = &data.header().head;
-    for _ in 0..LOOKS {
-        // SYNC: each pairs with its release in `Producer::commit`. The first brings a `head` that is not older than
-        // the sequence, the second a sequence that is not older than `head`: equal ones belong to the `head` between.
-        let after = head.after.load(Ordering::Acquire);
-        let end = head.end.load(Ordering::Acquire);
-        if head.before.load(Ordering::Relaxed) == after {
-            return (end, Some(after));
-        }
-        spin_loop();
-    }
-    (head.end.load(Ordering::Acquire), None)
-}
-
-/// `floor`, and the sequence of the first message above it unless the two would not hold still together.
-fn oldest(data: &DataMemory) -> (u64, Option<u64>) {
-    let floor = &data.header().floor;
-    let mut at = floor.load(Ordering::Acquire);
-    for _ in 0..LOOKS {
-        let sequence = data.frames.load(at.wrapping_add(8));
-        // SYNC: pairs with the release fence in `Producer::advance_floor`, as in `Consumer::read` (I5).
-        fence(Ordering::Acquire);
-        let again = floor.load(Ordering::Acquire);
-        if again == at {
-            return (at, Some(sequence));
-        }
-        at = again;
-    }
-    (at, None)
 }
 
 /// The word at `at` in private memory; 0, which is no header, past its end.

@@ -59,6 +59,8 @@ struct Seen {
     cursor: u64,
     /// Since when it has been leaving no room, 0 for not at all.
     stalled_since: u64,
+    /// `head` at that time. Something was committed since then if it has moved: that shortage was over.
+    stalled_at: u64,
 }
 
 /// How long a dead subscriber may go unnoticed by a publisher that is short of room, in nanoseconds. A probe is a
@@ -321,7 +323,7 @@ impl Producer {
     fn judge(&mut self, index: usize, word: Word, cursor: u64) -> Option<u64> {
         let seen = &mut self.seen[index];
         if seen.generation != word.generation() {
-            *seen = Seen { generation: word.generation(), cursor: self.floor, stalled_since: 0 };
+            *seen = Seen { generation: word.generation(), cursor: self.floor, ..Seen::default() };
         }
         if word.state() == SlotState::Joining {
             // It may have read `head` long ago; where it will start is not below `floor`.
@@ -381,8 +383,9 @@ impl Producer {
             if !short || moved {
                 continue;
             }
-            if seen.stalled_since == 0 {
+            if seen.stalled_since == 0 || seen.stalled_at != self.head {
                 seen.stalled_since = now.max(1);
+                seen.stalled_at = self.head;
             } else if self.config.evict_after != 0
                 && now.saturating_sub(seen.stalled_since) >= self.config.evict_after
             {

@@ -210,3 +210,16 @@ fn an_honest_pair_works_while_others_scribble() {
     });
     assert!(read > 0);
 }
+
+/// What is needed is what somebody allocates.
+#[test]
+fn nobody_is_told_to_make_room_for_more_than_was_committed() {
+    for overflow in [Overflow::Block, Overflow::DropOldest] {
+        let (memory, mut producer) = topic(4096, 1, overflow, 0);
+        let mut consumer = join(&memory, 0, overflow, Start::Latest).unwrap();
+        assert!(committed(producer.send(&[0; 16], 0, &mut Everybody)));
+        assert_eq!(support::read(&mut consumer, 32, 8).unwrap().0, ringbell_ring::Read::Needs(48));
+        memory.data_word(4096 + 24).store(1 << 32 | 2000, Ordering::Relaxed);
+        assert!(matches!(support::read(&mut consumer, 32, 8), Err(Fault::Corrupt(_))));
+    }
+}

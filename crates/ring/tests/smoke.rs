@@ -313,3 +313,33 @@ fn a_cursor_that_breaks_the_rules_expels_its_owner_alone() {
         assert_eq!(drain(&mut honest).unwrap().len(), 1);
     }
 }
+
+#[test]
+fn a_lease_passes_over_history_and_calls_none_of_it_missed() {
+    let (memory, mut producer) = topic(4096, 1, Overflow::Block, 0);
+    for n in 0..3u8 {
+        assert!(committed(producer.send(&[n; 8], 0, &mut Everybody)));
+    }
+    let mut consumer = join(&memory, 0, Overflow::Block, Start::Earliest).unwrap();
+    assert!(committed(producer.send(&[3; 8], 0, &mut Everybody)));
+    let mut table = [Entry::default(); 8];
+    assert!(matches!(consumer.lease(&mut table).unwrap(), Read::Messages { count: 1, .. }));
+    assert_eq!((consumer.received(), consumer.missed()), (1, 0));
+}
+
+#[test]
+fn what_a_subscriber_left_undone_in_an_earlier_shortage_does_not_count_in_the_next() {
+    let hour = 3_600_000 * MS;
+    let (memory, mut producer) = topic(4096, 1, Overflow::Block, 10 * MS);
+    let mut slow = join(&memory, 0, Overflow::Block, Start::Latest).unwrap();
+    while producer.has_room(padded(1000), MS) {
+        assert!(committed(producer.send(&[0; 400], MS, &mut Everybody)));
+    }
+    assert!(!committed(producer.send(&[1; 1000], MS, &mut Everybody)), "too large for what is left");
+    assert!(committed(producer.send(&[2; 8], 2 * MS, &mut Everybody)), "and so was given up");
+    assert!(!committed(producer.send(&[3; 1000], hour, &mut Everybody)));
+    assert_eq!(producer.data().counters().evicted, 0, "it had an hour, but nobody wanted its room");
+    assert!(!committed(producer.send(&[3; 1000], hour + 9 * MS, &mut Everybody)));
+    assert!(committed(producer.send(&[3; 1000], hour + 10 * MS, &mut Everybody)));
+    assert_eq!(drain(&mut slow), Err(Fault::Evicted));
+}

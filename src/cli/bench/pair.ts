@@ -1,9 +1,11 @@
 /** Runs a task in two child processes on a bus of their own, and takes care that nothing of it stays behind. */
 import { fork, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { CommandError } from '../exit-codes.js'
+import { pinned, type Cpus } from './pinning.js'
 import type { Part, RoundTrips, Task, Throughput } from './tasks.js'
 
 const ENDPOINT = new URL('./endpoint.js', import.meta.url)
@@ -17,6 +19,7 @@ export async function runPair(
   task: Task,
   size: number,
   duration: number,
+  cpus: Cpus | undefined,
   signal: AbortSignal,
 ): Promise<Throughput | RoundTrips> {
   const path = await mkdtemp(join(tmpdir(), 'ringbell-bench-'))
@@ -24,8 +27,8 @@ export async function runPair(
   const children: ChildProcess[] = []
   try {
     const roles = ['first', 'second'] as const
-    const answers = roles.map((role) => {
-      const child = fork(ENDPOINT, { stdio: ['ignore', 'ignore', 'inherit', 'ipc'], execArgv: [] })
+    const answers = roles.map((role, at) => {
+      const child = fork(ENDPOINT, { stdio: ['ignore', 'ignore', 'inherit', 'ipc'], ...pinned(cpus?.[at]) })
       children.push(child)
       return answerOf(child, { task, role, path, size, duration }, AbortSignal.any([signal, late]))
     })
@@ -34,9 +37,17 @@ export async function runPair(
   } catch (error) {
     throw late.aborted ? new CommandError('ERR_RINGBELL_TIMEOUT', `The ${task.kind} measurement did not end`) : error
   } finally {
-    for (const child of children) child.kill('SIGKILL')
+    await Promise.all(children.map(end))
     await rm(path, { recursive: true, force: true })
   }
+}
+
+/** Kills a child if need be; only when it has gone may its bus be removed, or it would make it anew. */
+async function end(child: ChildProcess): Promise<void> {
+  if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return
+  const gone = once(child, 'exit')
+  child.kill('SIGKILL')
+  await gone
 }
 
 function answerOf(child: ChildProcess, part: Part, signal: AbortSignal): Promise<unknown> {

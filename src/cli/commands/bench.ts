@@ -2,6 +2,7 @@
 import { availableParallelism, cpus, release } from 'node:os'
 import { Command } from 'commander'
 import { runPair } from '../bench/pair.js'
+import { twoCpus } from '../bench/pinning.js'
 import { LEAST_SIZE, type RoundTrips, type Task, type Throughput } from '../bench/tasks.js'
 import { invalidArgument } from '../exit-codes.js'
 import { bandwidth, count, duration, parseDuration, parseSize, perSecond, size } from '../figures.js'
@@ -12,6 +13,7 @@ import type { Output } from '../output.js'
 interface BenchOptions {
   size: number
   duration: number
+  pin: boolean
 }
 
 const LARGEST_SIZE = 256 * 1024
@@ -30,10 +32,11 @@ export function bench(): Command {
   return new Command('bench')
     .summary('measure this machine in a few seconds')
     .description(
-      'Measures throughput and round trips between two processes on a bus of its own. Nothing is pinned to a CPU.',
+      'Measures throughput and round trips between two processes on a bus of its own, each pinned to a CPU if there is taskset.',
     )
     .option('-s, --size <size>', 'bytes a message', messageSize, 256)
     .option('-d, --duration <duration>', 'of each of the four measurements', parseDuration, 1000)
+    .option('--no-pin', 'leave the choice of CPUs to the scheduler')
     .action((options: BenchOptions, command: Command) => {
       const { json = false } = command.optsWithGlobals<GlobalOptions>()
       return run(json, (out, signal) => measureAll(out, signal, options))
@@ -42,23 +45,24 @@ export function bench(): Command {
 
 async function measureAll(out: Output, signal: AbortSignal, options: BenchOptions): Promise<void> {
   const width = Math.max(...MEASUREMENTS.map(({ name }) => name.length))
+  const pins = options.pin ? twoCpus() : undefined
   const machine = {
     cpu: cpus()[0]?.model.trim() ?? 'unknown',
     cpus: availableParallelism(),
     kernel: release(),
     node: process.version,
+    pinnedTo: pins ?? null,
   }
   if (!out.json) {
     await out.line(
       out.paint('dim', `${machine.cpu}, ${machine.cpus} CPUs, Linux ${machine.kernel}, Node ${machine.node}`),
     )
-    await out.line(
-      out.paint('dim', `messages of ${size(options.size)}, a ring of 1 MiB, two processes that are not pinned`),
-    )
+    const where = pins === undefined ? 'that are not pinned' : `pinned to CPUs ${pins.join(' and ')}`
+    await out.line(out.paint('dim', `messages of ${size(options.size)}, a ring of 1 MiB, two processes ${where}`))
   }
   const results: object[] = []
   for (const { name, task } of MEASUREMENTS) {
-    const result = await runPair(task, options.size, options.duration, signal)
+    const result = await runPair(task, options.size, options.duration, pins, signal)
     if (out.json) results.push({ name, ...task, size: options.size, ...result })
     else await out.line(`${name.padEnd(width)}  ${figures(result)}`)
   }

@@ -3,8 +3,8 @@
  * really gets across. Exit code 1 if something will not work; what works in a lesser way (`!`) is no failure.
  */
 import { Command } from 'commander'
-import { Bus, type Doctor } from '../../index.js'
-import { worst, type Check } from '../doctor/check.js'
+import { Bus, type Check } from '../../index.js'
+import { worst } from '../doctor/check.js'
 import { tryOut } from '../doctor/try-out.js'
 import { EXIT, sentenceOf, type ExitCode } from '../exit-codes.js'
 import type { Output, Style } from '../output.js'
@@ -53,7 +53,7 @@ async function checksOf(options: Parameters<typeof Bus.open>[0], signal: AbortSi
     ]
   }
   try {
-    const { checks } = (await bus.doctor()) as Doctor & { checks: Check[] }
+    const { checks } = await bus.doctor()
     return [...checks, ...(await tryOut(bus.path, signal))]
   } finally {
     await bus.close()

@@ -5,8 +5,7 @@
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { rm } from 'node:fs/promises'
-import { Bus, type Rung } from '../../index.js'
-import type { Check } from './check.js'
+import { Bus, type Rung, type Check } from '../../index.js'
 
 const SUBSCRIBER = new URL('./subscriber.js', import.meta.url)
 const PATIENCE_MS = 10_000

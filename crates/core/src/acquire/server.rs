@@ -36,8 +36,8 @@ const LISTENER: u64 = 0;
 struct Offer {
     data: OwnedFd,
     control: OwnedFd,
-    room: ForkGuarded,
-    doorbells: Vec<ForkGuarded>,
+    room: Arc<EventFd>,
+    doorbells: Arc<[EventFd]>,
     slots: usize,
     uid: u32,
 }
@@ -48,17 +48,20 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Copies the descriptors of a topic.
+    /// Copies the descriptors of a topic's segments, and shares its doorbells.
     ///
     /// # Errors
     /// `ERR_RINGBELL_RESOURCE` when descriptors ran out.
-    pub(crate) fn new(segments: &OwnSegments, room: &EventFd, doorbells: &[EventFd]) -> Result<Server> {
-        let guarded = |bell: &EventFd| copy(bell.as_fd()).map(ForkGuarded::new);
+    pub(crate) fn new(
+        segments: &OwnSegments,
+        room: Arc<EventFd>,
+        doorbells: Arc<[EventFd]>,
+    ) -> Result<Server> {
         let offer = Offer {
             data: copy(segments.data_fd.as_fd())?,
             control: copy(segments.control_fd.as_fd())?,
-            room: guarded(room)?,
-            doorbells: doorbells.iter().map(guarded).collect::<Result<_>>()?,
+            room,
+            doorbells,
             slots: segments.control.slots(),
             uid: nix::unistd::geteuid().as_raw(),
         };
@@ -114,7 +117,7 @@ pub(super) struct Listening {
     /// Until when it rests.
     rest: Option<Instant>,
     /// Given up to serve one more client when descriptors have run out, and taken back afterwards.
-    reserve: Option<OwnedFd>,
+    reserve: Option<ForkGuarded>,
     sessions: HashMap<u64, Session>,
     next: u64,
     terms: Terms,
@@ -128,7 +131,7 @@ impl Listening {
         epoll.watch(listener.as_fd(), LISTENER)?;
         Ok(Listening {
             epoll,
-            reserve: Some(copy(listener.as_fd())?),
+            reserve: Some(ForkGuarded::new(copy(listener.as_fd())?)),
             listener: ForkGuarded::new(listener),
             accepting: true,
             rest: None,
@@ -155,13 +158,18 @@ impl Listening {
     }
 
     fn accept(&mut self, now: Instant) {
-        while self.sessions.len() < MOST {
+        // Bounded by its own count too: whoever comes and goes faster than this turns is left for the next turn.
+        for _ in 0..MOST {
+            if self.sessions.len() >= MOST {
+                return;
+            }
             let socket = match seqpacket::accept(self.listener.as_fd()) {
                 Ok(socket) => socket,
                 Err(Errno::EAGAIN) => return,
-                Err(Errno::ECONNABORTED | Errno::EPERM) => continue,
+                Err(Errno::ECONNABORTED) => continue,
                 // Room for one: the reserve.
                 Err(Errno::EMFILE | Errno::ENFILE) if self.reserve.take().is_some() => continue,
+                // EPERM among them: that is a filter's answer, and it stays the same for as long as it is asked.
                 Err(_) => {
                     self.rest = Some(now + REST);
                     return;
@@ -214,7 +222,7 @@ impl Listening {
             self.rest = None;
         }
         if self.reserve.is_none() {
-            self.reserve = copy(self.listener.as_fd()).ok();
+            self.reserve = copy(self.listener.as_fd()).ok().map(ForkGuarded::new);
         }
         let open = self.rest.is_none() && self.sessions.len() < MOST;
         if open && !self.accepting {
@@ -251,6 +259,11 @@ impl Watched for Listening {
 
     fn ready(&mut self, _thread: &mut Thread<'_>) -> Step {
         Step::Again(self.turn(Instant::now()))
+    }
+
+    /// Without it nobody could attach by the handshake any more: until it can be waited for, it is looked at.
+    fn retry(&self) -> Option<Duration> {
+        Some(REST)
     }
 }
 

@@ -135,7 +135,8 @@ fn unlink_socket(directory: &Directory, fd: BorrowedFd<'_>, id: &str) -> bool {
 ///
 /// A listing may miss a name that is renamed meanwhile, so one listing proves nothing. But an owner links its dot-record before
 /// it binds and renames it only after it listens. So when a second listing, begun after the socket was seen, has no record of that
-/// id either, and *then* nobody listens, there is no owner.
+/// id either, and *then* nobody listens, there is no owner. An owner whose record was removed by hand announces itself once more
+/// under the same id, though: so its names are looked for a last time, right before the socket goes.
 fn orphaned_sockets(directory: &Directory, fd: BorrowedFd<'_>, listed: &[String]) -> Result<usize> {
     let orphans = |listed: &[String]| {
         let ids: HashSet<String> = listed.iter().filter_map(|name| id_of(name)).map(str::to_owned).collect();
@@ -157,5 +158,10 @@ fn orphaned_sockets(directory: &Directory, fd: BorrowedFd<'_>, listed: &[String]
                 == Err(Errno::ECONNREFUSED)
         })
     };
-    Ok(first.intersection(&second).filter(dead).filter(|id| unlink_socket(directory, fd, id)).count())
+    let dead: Vec<&String> = first.intersection(&second).filter(dead).collect();
+    if dead.is_empty() {
+        return Ok(0);
+    }
+    let last = orphans(&names(fd)?);
+    Ok(dead.into_iter().filter(|id| last.contains(*id) && unlink_socket(directory, fd, id)).count())
 }

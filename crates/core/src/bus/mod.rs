@@ -41,6 +41,10 @@ pub(crate) use publish::Serve;
 pub(crate) use registry::Sink;
 pub(crate) use thread::{Handle, Token};
 
+const SHORTEST_POLL: Duration = Duration::from_millis(1);
+/// Longer than anybody polls, and short enough to be added to any moment.
+const LONGEST_POLL: Duration = Duration::from_secs(3600);
+
 /// 128 random bits in hex: an id or a nonce.
 pub(crate) fn new_id() -> Result<String> {
     random::hex128()
@@ -104,12 +108,12 @@ impl Bus {
                 return Err(Error::InvalidOption { option: "IPC_BUS_WATCH", value: other.to_owned(), rule });
             }
         }
-        if options.poll_interval < Duration::from_millis(1) {
+        if !(SHORTEST_POLL..=LONGEST_POLL).contains(&options.poll_interval) {
             let value = format!("{:?}", options.poll_interval);
             return Err(Error::InvalidOption {
                 option: "poll_interval",
                 value,
-                rule: "at least 1 ms".to_owned(),
+                rule: "from 1 ms to 1 h".to_owned(),
             });
         }
         let inner = Inner {
@@ -220,8 +224,13 @@ impl Bus {
                 handle.remove(token);
             }
         }
-        handle.registry(move |registry, thread| registry.add_own(own, thread));
+        let taken = handle.registry(move |registry, thread| registry.add_own(own, thread));
         self.own_changed();
+        // `close` says that it is closed before it stops the thread. So either that is seen here, or the thread has taken
+        // the record up first, and withdraws it when it stops.
+        if !taken || self.check_open().is_err() {
+            return Err(Error::Closed { what: "bus" });
+        }
         Ok(announced)
     }
 
@@ -310,7 +319,7 @@ impl Bus {
     }
 
     fn check_open(&self) -> Result<()> {
-        if self.inner.closed.load(Ordering::Relaxed) || self.inner.generation != generation() {
+        if self.inner.closed.load(Ordering::SeqCst) || self.inner.generation != generation() {
             return Err(Error::Closed { what: "bus" });
         }
         Ok(())

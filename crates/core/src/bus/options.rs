@@ -27,7 +27,7 @@ pub struct BusOptions {
     pub trusted_uids: Vec<u32>,
     /// Watch by inotify where the kernel lets us; `false`, or `IPC_BUS_WATCH=poll`, forces polling.
     pub inotify: bool,
-    /// How often to look where it polls.
+    /// How often to look where it polls: from 1 ms to 1 h.
     pub poll_interval: Duration,
     /// Forces one way of acquisition; else `IPC_BUS_ACQUIRE`.
     pub acquire: Option<Rung>,

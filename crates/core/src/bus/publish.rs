@@ -58,13 +58,7 @@ impl Own {
             appeared = appear(directory, place.as_fd(), &record, serve.as_mut());
         }
         let (file, watched) = appeared?;
-        let state = State {
-            record: Arc::new(record),
-            file: Some(ForkGuarded::new(file)),
-            place,
-            serve,
-            server: None,
-        };
+        let state = State { record: Arc::new(record), file: Some(file), place, serve, server: None };
         let own =
             Own { directory: Arc::clone(directory), state: Mutex::new(state), generation: generation() };
         Ok((own, watched))
@@ -86,8 +80,12 @@ impl Own {
 
     /// Replaces the record by a changed one, without a moment in which it is missing.
     pub(super) fn replace(&self, change: impl FnOnce(&mut Record)) -> Result<()> {
+        // First: in a forked child nobody may be left to unlock it.
+        if self.is_foreign() {
+            return Err(Error::Closed { what: "announcement" });
+        }
         let mut state = self.lock();
-        if state.file.is_none() || self.is_foreign() {
+        if state.file.is_none() {
             return Err(Error::Closed { what: "announcement" });
         }
         let mut record = Record::clone(&state.record);
@@ -105,7 +103,7 @@ impl Own {
             Ok(file)
         });
         match replaced {
-            Ok(file) => state.file = Some(ForkGuarded::new(file)),
+            Ok(file) => state.file = Some(file),
             // The bus thread announces it again, as it is now, once the directory is back.
             Err(_) if self.directory.is_gone() => {}
             Err(error) => return Err(error),
@@ -133,7 +131,7 @@ impl Own {
         state.server = watched.map(|watched| thread.add(watched, None));
         // The directory may have been moved away and not removed: nothing of ours stays there.
         unlink(&state.place, &state.record, old);
-        state.file = Some(ForkGuarded::new(file));
+        state.file = Some(file);
         state.place = place;
         Ok(())
     }
@@ -188,7 +186,7 @@ fn appear(
     place: BorrowedFd<'_>,
     record: &Record,
     serve: Option<&mut Serve>,
-) -> Result<(OwnedFd, Option<Box<dyn Watched>>)> {
+) -> Result<(ForkGuarded, Option<Box<dyn Watched>>)> {
     record.check_own()?;
     let (name, bytes) = (record.file_name(), record.to_bytes()?);
     let Some(serve) = serve else {

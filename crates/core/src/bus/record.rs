@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use ringbell_ring::layout::{self, MAX_CAPACITY, MAX_SLOTS, MIN_CAPACITY};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
@@ -202,13 +203,14 @@ impl Record {
 impl TopicRecord {
     fn check(&self) -> std::result::Result<(), &'static str> {
         ensure(self.capacity.is_power_of_two(), "capacity is not a power of two")?;
-        ensure((4096..=1 << 30).contains(&self.capacity), "capacity is not between 4 KiB and 1 GiB")?;
-        ensure((1..=1024).contains(&self.max_subscribers), "maxSubscribers is not between 1 and 1024")?;
-        ensure(valid_id(&self.nonce), "nonce is not 32 hex digits")?;
         ensure(
-            self.doorbells.len() == usize::from(self.max_subscribers).div_ceil(SLOTS_PER_DOORBELL),
-            "there is not one doorbell per 16 slots",
+            (MIN_CAPACITY as u64..=MAX_CAPACITY as u64).contains(&self.capacity),
+            "capacity is not between 4 KiB and 1 GiB",
         )?;
+        let slots = usize::from(self.max_subscribers);
+        ensure((1..=MAX_SLOTS).contains(&slots), "maxSubscribers is not between 1 and 1024")?;
+        ensure(valid_id(&self.nonce), "nonce is not 32 hex digits")?;
+        ensure(self.doorbells.len() == layout::doorbells(slots), "there is not one doorbell per 16 slots")?;
         let fds = [self.data.fd, self.control.fd, self.room.fd];
         ensure(
             fds.iter().all(|fd| *fd >= 0) && self.doorbells.iter().all(|bell| bell.fd >= 0),
@@ -220,8 +222,6 @@ impl TopicRecord {
         )
     }
 }
-
-const SLOTS_PER_DOORBELL: usize = 16;
 
 fn unknown_schema(schema: u32) -> String {
     format!("schema {schema} is unknown, this version reads schema {SCHEMA}")

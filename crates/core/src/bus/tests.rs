@@ -305,3 +305,59 @@ fn watching_anew_changes_nothing() {
     bus.close();
     assert!(bus.inner.view.list(|_| true).is_empty());
 }
+
+#[test]
+fn what_cannot_be_waited_for_now_is_tried_again() {
+    struct Late {
+        /// A regular file: no epoll takes it.
+        file: Option<fs::File>,
+        bell: Arc<EventFd>,
+        say: Sender<&'static str>,
+    }
+    impl Watched for Late {
+        fn fd(&self) -> Option<BorrowedFd<'_>> {
+            Some(self.file.as_ref().map_or(self.bell.as_fd(), |file| file.as_fd()))
+        }
+
+        fn ready(&mut self, _thread: &mut Thread<'_>) -> Step {
+            self.bell.drain();
+            let _ = self.say.send(if self.file.take().is_some() { "again" } else { "ready" });
+            Step::Again(None)
+        }
+
+        fn retry(&self) -> Option<Duration> {
+            Some(Duration::from_millis(1))
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let bus = open(&folder);
+    let handle = bus.handle().unwrap();
+    let bell = Arc::new(EventFd::new().unwrap());
+    let (say, hear) = channel();
+    let file = Some(tempfile::tempfile_in(&folder).unwrap());
+    let token = handle.add(Box::new(Late { file, bell: Arc::clone(&bell), say }), None);
+    assert_eq!(heard(&hear), "again");
+    bell.ring();
+    assert_eq!(heard(&hear), "ready");
+    handle.remove(token);
+}
+
+#[test]
+fn an_announcement_beside_a_close_is_withdrawn_or_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for _ in 0..200 {
+        let bus = open(&folder);
+        let _running = bus.handle().unwrap();
+        let announced = std::thread::scope(|scope| {
+            let announcing = scope.spawn(|| bus.announce(Announcement::new("late")));
+            // Right between the file and the thread that is to look after it.
+            while names(bus.path()).is_empty() && !announcing.is_finished() {}
+            bus.close();
+            announcing.join().unwrap()
+        });
+        if let Err(error) = &announced {
+            assert_eq!(error.code(), "ERR_RINGBELL_CLOSED");
+        }
+        assert!(names(bus.path()).is_empty(), "{announced:?}");
+    }
+}

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{JoinHandle, ThreadId};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::registry::Registry;
 use crate::error::{Error, Result};
@@ -34,6 +34,12 @@ pub(crate) trait Watched: Send {
 
     /// The descriptor is readable or hung up, or the deadline passed. Must not block.
     fn ready(&mut self, thread: &mut Thread<'_>) -> Step;
+
+    /// What to do when its descriptor cannot be waited for (memory or `max_user_watches` ran out): call `ready` after this
+    /// pause and try again; `None`: it has `failed`.
+    fn retry(&self) -> Option<Duration> {
+        None
+    }
 
     /// It could not be waited for, or the thread has ended; it is dropped next.
     fn failed(&mut self, _error: &Error) {}
@@ -269,7 +275,7 @@ impl Core {
     }
 
     /// Puts a watched one back and waits for what it wants now.
-    fn settle(&mut self, number: u64, mut watched: Box<dyn Watched>, deadline: Option<Instant>) {
+    fn settle(&mut self, number: u64, mut watched: Box<dyn Watched>, mut deadline: Option<Instant>) {
         let registration = watched.fd().map(|fd| (fd.as_raw_fd(), self.epoll.watch(fd, number)));
         let Some(slot) = self.slots.get_mut(&number) else { return };
         if let Some(old) = slot.deadline.take() {
@@ -278,10 +284,15 @@ impl Core {
         slot.registered = None;
         match registration {
             Some((_, Err(error))) => {
-                self.slots.remove(&number);
-                contained(|| watched.failed(&error));
-                discard(watched);
-                return;
+                if let Some(pause) = watched.retry() {
+                    let again = Instant::now() + pause;
+                    deadline = Some(deadline.map_or(again, |deadline| deadline.min(again)));
+                } else {
+                    self.slots.remove(&number);
+                    contained(|| watched.failed(&error));
+                    discard(watched);
+                    return;
+                }
             }
             Some((raw, Ok(()))) => slot.registered = Some(raw),
             None => {}

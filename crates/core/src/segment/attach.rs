@@ -47,7 +47,8 @@ pub(crate) fn attach(data_fd: OwnedFd, control_fd: OwnedFd, topic: &TopicRecord)
 
     let control_own = ForkGuarded::new(memfd::reopen(&control_fd)?);
     let data = MappedData::map(data_fd.as_fd(), identity.capacity, Access::Read)?;
-    let control = MappedControl::map(control_own.as_fd(), identity.max_slots)?;
+    // Not through `control_own`: a mapping keeps its open file, and with that the slot's lock, for as long as it lives.
+    let control = MappedControl::map(control_fd.as_fd(), identity.max_slots)?;
     data.memory().check(&identity).map_err(|error| refused("data", error))?;
     control.memory().check(&identity).map_err(|error| refused("control", error))?;
     Ok(PeerSegments { data: Arc::new(data), control: Arc::new(control), control_own })

@@ -7,12 +7,14 @@
 
 #![allow(unsafe_code)]
 
+use std::mem::ManuallyDrop;
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 
 use memmap2::MmapRaw;
 use ringbell_ring::{ControlMemory, DataMemory, layout};
 
+use crate::sys::generation::Home;
 use crate::sys::mmap::{Access, Mirror, map_control};
 use crate::{Error, Result};
 
@@ -60,7 +62,9 @@ impl MappedData {
 /// The control segment: a header and the slots.
 #[derive(Debug)]
 pub struct MappedControl {
-    map: MmapRaw,
+    /// Not dropped in a forked child: it is not mapped there, and something else may be.
+    map: ManuallyDrop<MmapRaw>,
+    home: Home,
     base: NonNull<u8>,
     slots: usize,
 }
@@ -77,7 +81,7 @@ impl MappedControl {
         let map = map_control(fd, layout::control_len(slots, page_size()))?;
         let base = NonNull::new(map.as_mut_ptr())
             .ok_or_else(|| Error::os("mmap", nix::errno::Errno::EFAULT, "cannot map a segment"))?;
-        Ok(MappedControl { map, base, slots })
+        Ok(MappedControl { map: ManuallyDrop::new(map), home: Home::here(), base, slots })
     }
 
     /// Number of slots.
@@ -85,16 +89,20 @@ impl MappedControl {
         self.slots
     }
 
-    /// Bytes mapped.
-    pub fn length(&self) -> usize {
-        self.map.len()
-    }
-
     /// The view for `ringbell_ring`; valid while `self` lives.
     pub(crate) fn memory(&self) -> ControlMemory {
         // SAFETY: `control_len(slots)` bytes are mapped for reading and writing (M1); every caller in this
         // crate keeps the `Arc` of `self` beside the view.
         unsafe { ControlMemory::from_raw(self.base, self.slots) }
+    }
+}
+
+impl Drop for MappedControl {
+    fn drop(&mut self) {
+        if !self.home.is_foreign() {
+            // SAFETY: dropped here and nowhere else.
+            unsafe { ManuallyDrop::drop(&mut self.map) }
+        }
     }
 }
 

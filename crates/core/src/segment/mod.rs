@@ -11,17 +11,16 @@ mod create;
 mod map;
 mod slot;
 
-pub use attach::PeerSegments;
+pub(crate) use attach::PeerSegments;
 #[cfg(test)]
 pub(crate) use attach::identity;
 pub(crate) use attach::{attach, nonce_words};
 pub use buffer::PrivateBuffer;
-pub use create::OwnSegments;
-pub(crate) use create::{check_capacity, create};
-pub use map::{MappedControl, MappedData};
+pub(crate) use create::{OwnSegments, check_capacity, create};
+pub use map::MappedData;
 pub(crate) use slot::SlotLock;
 
-pub use crate::sys::fork::ForkGuarded;
+pub(crate) use crate::sys::fork::ForkGuarded;
 
 #[cfg(test)]
 mod tests;

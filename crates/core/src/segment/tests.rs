@@ -276,3 +276,15 @@ fn the_publishers_lock_lives_as_long_as_its_own_description() {
     assert!(!SlotLock::publisher_lives(&own).unwrap(), "a copy of what is handed out proves nothing");
     drop(handed_out);
 }
+
+#[test]
+fn a_mapping_that_is_kept_keeps_no_lock() {
+    let topic = topic();
+    let peer = attach(dup(&topic.own.data_fd), dup(&topic.own.control_fd), &topic.record).unwrap();
+    let slot = SlotLock::claim(&peer.control.memory(), &peer.control_own).unwrap();
+    assert!(SlotLock::is_held(&topic.own.control_own, slot).unwrap());
+    let kept = peer.control;
+    drop(peer.control_own);
+    assert!(!SlotLock::is_held(&topic.own.control_own, slot).unwrap());
+    drop(kept);
+}

@@ -16,11 +16,14 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::eventfd::{EfdFlags, EventFd as Counter};
 use nix::sys::time::TimeSpec;
 
+use super::fork::Entry;
 use crate::{Error, Result};
 
 /// A doorbell: rung by one process, slept on by others.
 #[derive(Debug)]
 pub struct EventFd {
+    // Before `counter`: an entry must be gone before its number can be reused.
+    guard: Option<Entry>,
     counter: Counter,
 }
 
@@ -51,7 +54,17 @@ impl EventFd {
         let counter =
             Counter::from_value_and_flags(0, flags | EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
                 .map_err(|errno| Error::os("eventfd2", errno, "cannot make a doorbell"))?;
-        Ok(EventFd { counter })
+        Ok(EventFd { guard: None, counter })
+    }
+
+    /// The same doorbell, but in a forked child it is none: ringing it there does nothing, and the child keeps
+    /// nobody's registration alive.
+    ///
+    /// # References
+    /// `pthread_atfork(3)`.
+    pub(crate) fn guarded(mut self) -> EventFd {
+        self.guard = Some(Entry::new(self.counter.as_fd()));
+        self
     }
 
     /// Takes over a descriptor that a peer gave, after checking that it is the eventfd that `id` names.
@@ -79,7 +92,7 @@ impl EventFd {
             ));
         }
         // SAFETY: fdinfo has just shown that this descriptor is an eventfd, and `fd` owns it.
-        Ok(EventFd { counter: unsafe { Counter::from_owned_fd(fd) } })
+        Ok(EventFd { guard: None, counter: unsafe { Counter::from_owned_fd(fd) } })
     }
 
     /// Rings. A full counter (somebody filled it) would swallow every further ring: then it is read

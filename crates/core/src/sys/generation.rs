@@ -21,6 +21,28 @@ pub(crate) fn generation() -> u32 {
     GENERATION.load(Ordering::Relaxed)
 }
 
+/// The process that something was made in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Home(u32);
+
+impl Home {
+    /// # This process
+    ///
+    /// References: as for [`generation`].
+    pub(crate) fn here() -> Home {
+        Home(generation())
+    }
+
+    /// # Whether this process is a forked child of that one: its shared mappings are not here
+    ///
+    /// One relaxed load, for what is asked at every message.
+    #[inline]
+    pub(crate) fn is_foreign(self) -> bool {
+        // Relaxed: as in `generation`; the hook is there since `here`.
+        self.0 != GENERATION.load(Ordering::Relaxed)
+    }
+}
+
 extern "C" fn count() {
     GENERATION.fetch_add(1, Ordering::Relaxed);
 }

@@ -2,7 +2,8 @@
 //!
 //! A `Mirror` maps a header and then the same frames twice in a row, so that a frame that crosses the end
 //! of the ring is contiguous. Invariants: a mapping is never left half made, is unmapped on drop and only
-//! then, is not inherited by a forked child (MADV_DONTFORK), and never hands out a reference, only addresses.
+//! then, is not inherited by a forked child (MADV_DONTFORK; whose drop must not unmap what has taken the place since),
+//! and never hands out a reference, only addresses.
 //! Called by `segment`, which has checked size and seals before: an unsealed file could shrink under it.
 
 #![allow(unsafe_code)]
@@ -16,6 +17,7 @@ use memmap2::{MmapOptions, MmapRaw};
 use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 
+use super::generation::Home;
 use crate::{Error, Result};
 
 /// `MADV_POPULATE_WRITE`, Linux 5.14: unlike MAP_POPULATE it reports when memory runs out, and is faster.
@@ -34,6 +36,7 @@ pub(crate) enum Access {
 pub(crate) struct Mirror {
     base: NonNull<c_void>,
     length: usize,
+    home: Home,
 }
 
 // SAFETY: a mapping belongs to the process and not to a thread; this type only holds its address.
@@ -64,7 +67,7 @@ impl Mirror {
         }
         .map_err(|errno| failed("mmap", errno))?;
         // From here on a failure unmaps everything.
-        let mirror = Mirror { base, length: length.get() };
+        let mirror = Mirror { base, length: length.get(), home: Home::here() };
         mirror.place(fd, 0, header + frames, 0, access)?;
         mirror.place(fd, header + frames, frames, header, access)?;
         // SAFETY: exactly the mapping made above.
@@ -139,6 +142,9 @@ impl Mirror {
 
 impl Drop for Mirror {
     fn drop(&mut self) {
+        if self.home.is_foreign() {
+            return;
+        }
         // SAFETY: exactly the mapping made in `map`; whoever holds a view of it holds the `Arc` of its owner.
         let _ = unsafe { munmap(self.base, self.length) };
     }

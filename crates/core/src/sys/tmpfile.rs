@@ -5,7 +5,7 @@
 //! a temporary name moved with `RENAME_NOREPLACE` (no `O_TMPFILE`: overlayfs before 6.3). Never `O_EXCL` with `O_TMPFILE`,
 //! which could not be linked; always the same directory descriptor, because two mounts of one file system give EXDEV.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
@@ -13,6 +13,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, linkat, unlinkat, write};
 
+use super::fork::ForkGuarded;
 use super::{lock, random};
 use crate::error::{Error, Result};
 
@@ -57,7 +58,7 @@ pub(crate) fn create(
     name: &str,
     bytes: &[u8],
     forced: Option<Way>,
-) -> Result<OwnedFd> {
+) -> Result<ForkGuarded> {
     fits_file_size_limit(bytes.len())?;
     if forced != Some(Way::Rename) {
         match unnamed(directory, name, bytes, forced) {
@@ -76,10 +77,12 @@ pub(crate) fn rename(directory: BorrowedFd<'_>, from: &str, to: &str) -> Result<
         .map_err(|errno| Error::os("renameat", errno, format!("cannot publish {to}")))
 }
 
-fn unnamed(directory: BorrowedFd<'_>, name: &str, bytes: &[u8], forced: Option<Way>) -> Result<OwnedFd> {
+fn unnamed(directory: BorrowedFd<'_>, name: &str, bytes: &[u8], forced: Option<Way>) -> Result<ForkGuarded> {
     let file = openat(directory, ".", OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC, MODE).map_err(
         |errno| Error::os("openat", errno, format!("cannot create {name} in the bus directory (O_TMPFILE)")),
     )?;
+    // At once: a child that forks away while the file is filled must not inherit its lock.
+    let file = ForkGuarded::new(file);
     fill(&file, name, bytes)?;
     let by_path = format!("/proc/self/fd/{}", file.as_raw_fd());
     let mut result = Err(Errno::ENOENT);
@@ -87,13 +90,13 @@ fn unnamed(directory: BorrowedFd<'_>, name: &str, bytes: &[u8], forced: Option<W
         result = linkat(AT_FDCWD, by_path.as_str(), directory, name, AtFlags::AT_SYMLINK_FOLLOW);
     }
     if forced != Some(Way::Proc) && matches!(result, Err(errno) if errno != Errno::EEXIST) {
-        result = linkat(&file, "", directory, name, AtFlags::AT_EMPTY_PATH);
+        result = linkat(file.as_fd(), "", directory, name, AtFlags::AT_EMPTY_PATH);
     }
     result.map_err(|errno| Error::os("linkat", errno, format!("cannot publish {name}")))?;
     Ok(file)
 }
 
-fn renamed(directory: BorrowedFd<'_>, name: &str, bytes: &[u8]) -> Result<OwnedFd> {
+fn renamed(directory: BorrowedFd<'_>, name: &str, bytes: &[u8]) -> Result<ForkGuarded> {
     let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let mut last = Errno::ENOENT;
     for _ in 0..ATTEMPTS {
@@ -101,6 +104,7 @@ fn renamed(directory: BorrowedFd<'_>, name: &str, bytes: &[u8]) -> Result<OwnedF
         let file = openat(directory, temporary.as_str(), flags, MODE).map_err(|errno| {
             Error::os("openat", errno, format!("cannot create {name} in the bus directory"))
         })?;
+        let file = ForkGuarded::new(file);
         let result = fill(&file, name, bytes).and_then(|()| {
             rename_new(directory, &temporary, name)
                 .map_err(|errno| Error::os("renameat2", errno, format!("cannot publish {name}")))
@@ -118,7 +122,7 @@ fn renamed(directory: BorrowedFd<'_>, name: &str, bytes: &[u8]) -> Result<OwnedF
     Err(Error::os("renameat2", last, format!("cannot publish {name}; does the bus directory still exist?")))
 }
 
-fn fill(file: &OwnedFd, name: &str, bytes: &[u8]) -> Result<()> {
+fn fill(file: &ForkGuarded, name: &str, bytes: &[u8]) -> Result<()> {
     if !lock::take(file, 0)? {
         return Err(Error::Record {
             file: name.to_owned(),

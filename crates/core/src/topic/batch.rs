@@ -24,7 +24,7 @@ impl Publisher {
     ///
     /// `ERR_RINGBELL_MESSAGE_TOO_LARGE`, `ERR_RINGBELL_WINDOW_OPEN`.
     pub fn loan(&mut self, len: usize) -> Result<Option<Loan<'_>>> {
-        self.ensure_no_window()?;
+        self.ensure_ready()?;
         self.ensure_fits(len)?;
         let (producer, mut locks) = self.parts();
         if producer.reserve(padded(len), padded(len), monotonic_ns(), &mut locks).is_none() {
@@ -40,15 +40,18 @@ impl Publisher {
     ///
     /// `ERR_RINGBELL_WINDOW_OPEN`.
     pub fn batch(&mut self) -> Result<Batch<'_>> {
-        self.ensure_no_window()?;
+        self.ensure_ready()?;
         self.lengths.clear();
         Ok(Batch { publisher: self, used: 0, reserved: 0 })
     }
 }
 
 impl Loan<'_> {
-    /// The bytes to be written.
+    /// The bytes to be written; none in a forked child.
     pub fn bytes(&mut self) -> &mut [u8] {
+        if self.publisher.is_foreign() {
+            return &mut [];
+        }
         let len = self.len;
         let (producer, _) = self.publisher.parts();
         &mut producer.reserved_bytes()[MESSAGE_OVERHEAD..MESSAGE_OVERHEAD + len]
@@ -56,6 +59,9 @@ impl Loan<'_> {
 
     /// Sends the first `len` bytes, at most as many as were lent.
     pub fn commit(self, len: usize) {
+        if self.publisher.is_foreign() {
+            return;
+        }
         let length = len.min(self.len) as u32;
         let (producer, _) = self.publisher.parts();
         if let Some(Sent::Committed { ring }) = producer.commit_span(&[length], monotonic_ns()) {
@@ -77,9 +83,10 @@ impl Batch<'_> {
     ///
     /// # Errors
     ///
-    /// `ERR_RINGBELL_MESSAGE_TOO_LARGE`.
+    /// `ERR_RINGBELL_MESSAGE_TOO_LARGE`, `ERR_RINGBELL_CLOSED` in a forked child.
     #[inline]
     pub fn push(&mut self, payload: &[u8]) -> Result<bool> {
+        self.publisher.ensure_home()?;
         self.publisher.ensure_fits(payload.len())?;
         let frame = padded(payload.len());
         if self.used + frame > self.reserved && !self.begin(frame) {
@@ -95,6 +102,9 @@ impl Batch<'_> {
 
     /// Commits what was added, and goes on with an empty batch.
     pub fn commit(&mut self) {
+        if self.publisher.is_foreign() {
+            return;
+        }
         self.used = 0;
         self.reserved = 0;
         let lengths = std::mem::take(&mut self.publisher.lengths);

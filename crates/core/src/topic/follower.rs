@@ -3,10 +3,11 @@
 //! Invariant: an instance is joined at most once, however often its record vanishes and comes back. That a record is
 //! gone is no proof that its publisher is: the lock in the control segment is, and while that is held the source
 //! stays, probed now and then until the record is back (a bus directory that was removed takes all records with it).
+//! The `Follower` alone keeps all of it: what waits on the bus thread for a publisher ends when the subscriber has gone.
 
 use std::collections::HashMap;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::inbox::{Arrival, Inbox};
@@ -45,6 +46,13 @@ struct Known {
 impl Follower {
     pub(super) fn new(acquirer: Acquirer, inbox: Arc<Inbox>, options: SubscriberOptions) -> Self {
         Self { shared: Arc::new(Shared { acquirer, inbox, options, known: Mutex::default() }) }
+    }
+}
+
+impl Drop for Follower {
+    /// The subscriber has gone, or the bus: then whoever waits for messages is not to wait for ever.
+    fn drop(&mut self) {
+        self.shared.inbox.put(Arrival::Closed);
     }
 }
 
@@ -93,10 +101,12 @@ impl Shared {
 
     /// `retried`: how long the last pause was, if this is not the first try.
     fn attach(self: Arc<Self>, record: Arc<Record>, retried: Option<Duration>, thread: &mut Thread<'_>) {
-        let shared = self.clone();
+        let shared = Arc::downgrade(&self);
         let attempt = record.clone();
         let done = Box::new(move |result: Result<Attachment>, thread: &mut Thread<'_>| {
-            shared.attached(attempt, result, retried, thread);
+            if let Some(shared) = shared.upgrade() {
+                shared.attached(attempt, result, retried, thread);
+            }
         });
         acquire::attach(&self.acquirer, record, self.options.acquire, thread, done);
     }
@@ -111,18 +121,22 @@ impl Shared {
         let joined =
             result.and_then(|attachment| Joined::join(attachment, self.options.from)).and_then(|joined| {
                 let probe = joined.probe()?;
+                self.inbox.watch(&joined.doorbell)?;
                 Ok((joined, probe))
             });
         match joined {
             Ok((joined, probe)) => {
                 let mut known = self.known();
-                let Some(known) = known.get_mut(&record.id) else { return };
+                let Some(known) = known.get_mut(&record.id) else {
+                    self.inbox.forget(&joined.doorbell);
+                    return;
+                };
                 known.probe = Some(probe);
                 let listed = known.listed;
                 self.inbox.put(Arrival::Joined(Box::new(joined)));
                 if !listed {
                     thread.add(
-                        Box::new(Unlisted { shared: self.clone(), id: record.id.clone() }),
+                        Box::new(Unlisted { shared: Arc::downgrade(&self), id: record.id.clone() }),
                         Some(Instant::now()),
                     );
                 }
@@ -131,7 +145,7 @@ impl Shared {
                 let listed = self.known().get(&record.id).is_some_and(|known| known.listed);
                 if listed && worth_a_retry(&error) {
                     let pause = retried.map_or(FIRST_RETRY, |pause| (pause * 2).min(LAST_RETRY));
-                    let retry = Retry { shared: self.clone(), record: record.clone(), pause };
+                    let retry = Retry { shared: Arc::downgrade(&self), record: record.clone(), pause };
                     thread.add(Box::new(retry), Some(Instant::now() + pause));
                 } else {
                     self.known().remove(&record.id);
@@ -151,7 +165,7 @@ impl Shared {
         match &entry.probe {
             Some(probe) if publisher_lives(probe) => {
                 drop(known);
-                let unlisted = Unlisted { shared: self, id: record.id.clone() };
+                let unlisted = Unlisted { shared: Arc::downgrade(&self), id: record.id.clone() };
                 thread.add(Box::new(unlisted), Some(Instant::now() + UNLISTED));
             }
             Some(_) => {
@@ -164,13 +178,15 @@ impl Shared {
     }
 }
 
-/// Whether time alone can mend it.
+/// Whether time alone can mend it. Evicted: midway through joining, which can be tried again from the start.
 fn worth_a_retry(error: &Error) -> bool {
     matches!(
         error,
         Error::NoSlot { .. }
             | Error::Timeout { .. }
             | Error::Resource { .. }
+            | Error::Os { .. }
+            | Error::Evicted { .. }
             | Error::Acquire { .. }
             | Error::Refused { .. }
     )
@@ -178,7 +194,7 @@ fn worth_a_retry(error: &Error) -> bool {
 
 /// Tries to attach again after a pause, if the instance is still listed.
 struct Retry {
-    shared: Arc<Shared>,
+    shared: Weak<Shared>,
     record: Arc<Record>,
     pause: Duration,
 }
@@ -189,11 +205,12 @@ impl Watched for Retry {
     }
 
     fn ready(&mut self, thread: &mut Thread<'_>) -> Step {
-        let mut known = self.shared.known();
+        let Some(shared) = self.shared.upgrade() else { return Step::Finished };
+        let mut known = shared.known();
         match known.get(&self.record.id) {
             Some(entry) if entry.listed => {
                 drop(known);
-                self.shared.clone().attach(self.record.clone(), Some(self.pause), thread);
+                shared.attach(self.record.clone(), Some(self.pause), thread);
             }
             Some(_) => drop(known.remove(&self.record.id)),
             None => {}
@@ -204,7 +221,7 @@ impl Watched for Retry {
 
 /// Watches over a joined publisher whose record is gone, until the record is back or the publisher is gone too.
 struct Unlisted {
-    shared: Arc<Shared>,
+    shared: Weak<Shared>,
     id: String,
 }
 
@@ -214,18 +231,40 @@ impl Watched for Unlisted {
     }
 
     fn ready(&mut self, _thread: &mut Thread<'_>) -> Step {
-        let mut known = self.shared.known();
+        let Some(shared) = self.shared.upgrade() else { return Step::Finished };
+        let mut known = shared.known();
         match known.get(&self.id) {
             Some(entry) if !entry.listed => {
                 if entry.probe.as_ref().is_some_and(publisher_lives) {
                     return Step::Again(Some(Instant::now() + UNLISTED));
                 }
                 if let Some(entry) = known.remove(&self.id) {
-                    self.shared.inbox.put(Arrival::Gone(entry.record.id.clone()));
+                    shared.inbox.put(Arrival::Gone(entry.record.id.clone()));
                 }
                 Step::Finished
             }
             _ => Step::Finished,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_pass_is_tried_again_and_what_is_wrong_is_not() {
+        let service = || "ticks".to_owned();
+        let os = Error::os("pidfd_getfd", nix::errno::Errno::EIO, "cannot acquire");
+        for error in [Error::Evicted { service: service() }, Error::NoSlot { max: 1 }, os] {
+            assert!(worth_a_retry(&error), "{error}");
+        }
+        for error in [
+            Error::CorruptPeer { what: String::new() },
+            Error::PeerGone { service: service() },
+            Error::ProtocolVersion { ours: 1, theirs: 2 },
+        ] {
+            assert!(!worth_a_retry(&error), "{error}");
         }
     }
 }

@@ -8,6 +8,7 @@
 mod batch;
 mod follower;
 mod inbox;
+mod notice;
 mod options;
 mod publisher;
 mod receive;
@@ -17,10 +18,11 @@ mod subscriber;
 mod window;
 
 pub use batch::{Batch, Loan};
+pub use notice::{Drained, EndReason, Notice};
 pub use options::{PublisherOptions, SubscriberOptions};
 pub use publisher::Publisher;
 pub use receive::Message;
 pub use ringbell_ring::{Entry, Start};
 pub use stats::{PublisherStats, SlotStats, SourceStats, SubscriberStats, TopicCounters};
-pub use subscriber::{Drained, EndReason, Notice, Subscriber};
+pub use subscriber::Subscriber;
 pub use window::{WindowMemory, WindowSpan};

@@ -11,7 +11,7 @@ use ringbell_ring::{Config, Identity, Peers, Producer, Sent, padded};
 use serde_json::{Map, Value};
 
 use super::options::PublisherOptions;
-use super::stats::{PublisherStats, SlotStats};
+use super::stats::{PublisherStats, SlotStats, TopicCounters};
 use super::window::WindowSpan;
 use crate::acquire::Server;
 use crate::bus::{Announced, Announcement, Bus, EventfdRef, MemfdRef, Overflow, Record, TopicRecord, new_id};
@@ -20,6 +20,7 @@ use crate::segment::{self, ForkGuarded, MappedData, OwnSegments, PrivateBuffer, 
 use crate::sys::clock::monotonic_ns;
 use crate::sys::epoll::Epoll;
 use crate::sys::eventfd::EventFd;
+use crate::sys::generation::Home;
 use crate::sys::prctl;
 
 /// How long a publisher that waits for room sleeps before it looks for dead and stalled subscribers again: a death
@@ -33,9 +34,11 @@ pub struct Publisher {
     producer: Producer,
     segments: OwnSegments,
     /// Announced and watched; it only has to stay open.
-    _room: EventFd,
+    _room: Arc<EventFd>,
     doorbells: Arc<[EventFd]>,
     epoll: Epoll,
+    /// Where the segments are mapped: in a forked child they are not.
+    home: Home,
     overflow: Overflow,
     window: Option<WindowSpan>,
     pub(super) buffer: Option<Arc<PrivateBuffer>>,
@@ -78,9 +81,9 @@ impl Bus {
             segments.control.memory(),
             Config { identity, evict_after },
         );
-        let room = EventFd::new()?;
+        let room = Arc::new(EventFd::new()?.guarded());
         let doorbells: Arc<[EventFd]> = (0..ringbell_ring::layout::doorbells(slots))
-            .map(|_| EventFd::new())
+            .map(|_| EventFd::new().map(EventFd::guarded))
             .collect::<Result<Vec<_>>>()?
             .into();
         let topic = TopicRecord {
@@ -101,7 +104,7 @@ impl Bus {
         if options.allow_direct {
             prctl::allow_any_tracer();
         }
-        let server = Server::new(&segments, &room, &doorbells)?;
+        let server = Server::new(&segments, room.clone(), doorbells.clone())?;
         let announced = self.announce(Announcement {
             kind: "topic".into(),
             offers: options.offers,
@@ -120,6 +123,7 @@ impl Bus {
             _room: room,
             doorbells,
             epoll,
+            home: Home::here(),
             overflow: options.overflow,
             window: None,
             buffer: None,
@@ -145,10 +149,10 @@ impl Publisher {
     ///
     /// # Errors
     ///
-    /// `ERR_RINGBELL_MESSAGE_TOO_LARGE`, `ERR_RINGBELL_WINDOW_OPEN`.
+    /// `ERR_RINGBELL_MESSAGE_TOO_LARGE`, `ERR_RINGBELL_WINDOW_OPEN`, `ERR_RINGBELL_CLOSED` in a forked child.
     #[inline]
     pub fn send(&mut self, payload: &[u8]) -> Result<bool> {
-        self.ensure_no_window()?;
+        self.ensure_ready()?;
         self.ensure_fits(payload.len())?;
         let sent = self.producer.send(payload, monotonic_ns(), &mut SlotLocks(&self.segments.control_own));
         match sent {
@@ -191,7 +195,8 @@ impl Publisher {
 
     /// Whether a message of `bytes` would find room. Makes no system call.
     pub fn has_room(&mut self, bytes: usize) -> bool {
-        self.producer.has_room(padded(bytes.min(self.max_message())), monotonic_ns())
+        // There is nothing to wait for in a forked child: whatever is tried next tells why.
+        self.is_foreign() || self.producer.has_room(padded(bytes.min(self.max_message())), monotonic_ns())
     }
 
     /// Looks for room for a message of `bytes`, at most `turns` times, with pause instructions in between.
@@ -211,22 +216,25 @@ impl Publisher {
     /// call [`sweep`](Self::sweep) every 50 ms.
     pub fn arm_room(&mut self, bytes: usize) -> bool {
         self.waits += 1;
-        self.producer.arm(padded(bytes.min(self.max_message())), monotonic_ns())
+        !self.is_foreign() && self.producer.arm(padded(bytes.min(self.max_message())), monotonic_ns())
     }
 
     /// Frees the slots of dead subscribers, and evicts those that have left no room for longer than `evict_after`.
     pub fn sweep(&mut self) {
+        if self.is_foreign() {
+            return;
+        }
         let (producer, mut locks) = self.parts();
         producer.sweep(monotonic_ns(), &mut locks);
     }
 
-    /// Takes what woke the sleeper on `as_fd`, so that it can sleep again. Not needed where `as_fd` is itself watched
-    /// edge-triggered.
+    /// Takes what woke the sleeper on `as_fd`, so that it can sleep again.
     ///
     /// # Errors
     ///
-    /// None in practice: what `epoll_wait` can answer.
+    /// `ERR_RINGBELL_CLOSED` in a forked child; else none in practice: what `epoll_wait` can answer.
     pub fn harvest(&mut self) -> Result<()> {
+        self.ensure_home()?;
         self.epoll.wait(Some(Instant::now()), &mut Vec::new())
     }
 
@@ -234,8 +242,9 @@ impl Publisher {
     ///
     /// # Errors
     ///
-    /// `ERR_RINGBELL_MESSAGE_TOO_LARGE`: there will never be.
+    /// `ERR_RINGBELL_MESSAGE_TOO_LARGE`: there will never be. `ERR_RINGBELL_CLOSED` in a forked child.
     pub fn wait_room(&mut self, bytes: usize, timeout: Option<Duration>) -> Result<bool> {
+        self.ensure_home()?;
         self.ensure_fits(bytes)?;
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let mut ready = Vec::new();
@@ -258,31 +267,48 @@ impl Publisher {
 
     /// How many subscribers are attached and alive.
     pub fn subscribers(&self) -> usize {
+        if self.is_foreign() {
+            return 0;
+        }
         let mut locks = SlotLocks(&self.segments.control_own);
         self.producer.slots().filter(|slot| locks.alive(slot.index)).count()
     }
 
-    /// Counters, and what each attached subscriber has still to read.
+    /// Counters, and what each attached subscriber has still to read. In a forked child nothing is counted.
     pub fn stats(&self) -> PublisherStats {
-        let mut locks = SlotLocks(&self.segments.control_own);
-        PublisherStats {
-            counters: self.producer.data().counters().into(),
+        let mut stats = PublisherStats {
+            counters: TopicCounters::default(),
             capacity: self.capacity() as u64,
             free: self.producer.free(),
             waits: self.waits,
-            subscribers: self
-                .producer
-                .slots()
-                .filter(|slot| locks.alive(slot.index))
-                .map(SlotStats::from)
-                .collect(),
+            subscribers: Vec::new(),
+        };
+        if !self.is_foreign() {
+            let mut locks = SlotLocks(&self.segments.control_own);
+            let alive = self.producer.slots().filter(|slot| locks.alive(slot.index));
+            stats.subscribers = alive.map(SlotStats::from).collect();
+            stats.counters = self.producer.data().counters().into();
         }
+        stats
     }
 
     /// Closes the topic; the same as dropping it.
     pub fn close(self) {}
 
-    pub(super) fn ensure_no_window(&self) -> Result<()> {
+    /// Whether this is a forked child, where the segments are not mapped and nothing is this publisher's to do.
+    #[inline]
+    pub(super) fn is_foreign(&self) -> bool {
+        self.home.is_foreign()
+    }
+
+    #[inline]
+    pub(super) fn ensure_home(&self) -> Result<()> {
+        if self.is_foreign() { Err(Error::Closed { what: "publisher" }) } else { Ok(()) }
+    }
+
+    #[inline]
+    pub(super) fn ensure_ready(&self) -> Result<()> {
+        self.ensure_home()?;
         if self.window.is_some() { Err(Error::WindowOpen) } else { Ok(()) }
     }
 
@@ -324,6 +350,9 @@ impl AsFd for Publisher {
 
 impl Drop for Publisher {
     fn drop(&mut self) {
+        if self.is_foreign() {
+            return;
+        }
         let bells = self.producer.close();
         self.ring(bells);
     }

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use ringbell_ring::{BATCH_OVERHEAD, Entry};
 
-use super::subscriber::{Drained, Subscriber};
+use super::notice::Drained;
+use super::subscriber::Subscriber;
 use crate::error::{Error, Result};
 
 /// A received message. Its bytes were copied out of the ring; no other process can change them.
@@ -87,7 +88,8 @@ impl Subscriber {
     ///
     /// # Errors
     ///
-    /// `ERR_RINGBELL_RESOURCE`. What befalls a publisher is a [`Notice`](super::Notice).
+    /// `ERR_RINGBELL_CLOSED` when the bus was closed and everything was read, and in a forked child. What befalls a
+    /// publisher is a [`Notice`](super::Notice).
     #[inline]
     pub fn try_recv(&mut self) -> Result<Option<Message<'_>>> {
         if self.received.next >= self.received.count && !self.fill()? {
@@ -170,6 +172,9 @@ impl Subscriber {
             if self.publishers() >= count {
                 return Ok(true);
             }
+            if self.closed {
+                return Err(Error::Closed { what: "bus" });
+            }
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 return Ok(false);
             }
@@ -215,6 +220,8 @@ impl Subscriber {
                     break Ok(true);
                 }
                 Ok(Drained::NeedSlab(bytes)) => received.slab = vec![0; bytes.max(SLAB).next_multiple_of(8)],
+                // Notices wait for whoever asks; the end of the bus does not.
+                Ok(Drained::Notice) if self.closed => break Err(Error::Closed { what: "bus" }),
                 Ok(Drained::Empty | Drained::Notice) => break Ok(false),
                 Err(error) => break Err(error),
             }

@@ -15,6 +15,7 @@ use crate::bus::{Overflow, Record, TopicRecord};
 use crate::error::{Error, Result};
 use crate::segment::{MappedData, PeerSegments, SlotLock};
 use crate::sys::eventfd::EventFd;
+use crate::sys::generation::Home;
 use crate::sys::memfd;
 
 /// A publisher that was acquired and joined, on its way from the bus thread to the subscriber.
@@ -23,6 +24,8 @@ pub(super) struct Joined {
     pub(super) rung: Rung,
     pub(super) step_downs: Vec<StepDown>,
     pub(super) doorbell: EventFd,
+    /// Where the segments are mapped: in a forked child they are not.
+    home: Home,
     segments: PeerSegments,
     room: EventFd,
     consumer: Consumer,
@@ -44,13 +47,14 @@ impl Joined {
             (std::process::id(), 0),
         )
         .map_err(|fault| fault_error(fault, &record.service))?;
-        Ok(Self { record, rung, step_downs, doorbell, segments, room, consumer, leasable })
+        let home = Home::here();
+        Ok(Self { record, rung, step_downs, doorbell, home, segments, room, consumer, leasable })
     }
 }
 
 impl Drop for Joined {
     fn drop(&mut self) {
-        if self.consumer.leave() {
+        if !self.home.is_foreign() && self.consumer.leave() {
             self.room.ring();
         }
     }
@@ -92,6 +96,10 @@ impl Source {
 
     pub(super) fn record(&self) -> &Arc<Record> {
         &self.joined.record
+    }
+
+    pub(super) fn doorbell(&self) -> &EventFd {
+        &self.joined.doorbell
     }
 
     #[inline]

@@ -13,91 +13,16 @@ use ringbell_ring::{Entry, Fault, Read};
 
 use super::follower::Follower;
 use super::inbox::{Arrival, Inbox};
+use super::notice::{Drained, EndReason, Notice};
 use super::options::SubscriberOptions;
 use super::receive::Received;
 use super::source::{Source, fault_error};
 use super::stats::SubscriberStats;
-use crate::acquire::{Acquirer, Rung, StepDown};
-use crate::bus::{Bus, Filter, Record, SinkGuard};
+use crate::acquire::Acquirer;
+use crate::bus::{Bus, Filter, SinkGuard};
 use crate::error::{Error, Result};
 use crate::segment::MappedData;
-use crate::sys::epoll::Epoll;
-
-/// What one turn of [`Subscriber::drain`] brought.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Drained {
-    /// Nothing new anywhere.
-    Empty,
-    /// A batch of messages of one source.
-    Batch {
-        /// Number of the source.
-        source: u32,
-        /// How many entries of the table are filled.
-        count: usize,
-        /// Bytes of the slab that are used, a multiple of 8.
-        bytes: usize,
-        /// First sequence of the batch that was under way when this one began; see [`Entry::CONTINUED`].
-        batch_sequence: u64,
-        /// Its time, in nanoseconds of `CLOCK_MONOTONIC`.
-        batch_time: u64,
-    },
-    /// The next message needs this many bytes of slab.
-    NeedSlab(usize),
-    /// Something is to be told first: [`Subscriber::notices`].
-    Notice,
-}
-
-/// Why a source ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum EndReason {
-    /// The publisher closed the topic, and everything was read.
-    Closed,
-    /// The publisher's process died; everything it had committed was read.
-    Died,
-    /// This subscriber was evicted, or the publisher broke the protocol.
-    Failed(Error),
-}
-
-/// What a subscriber is told besides messages.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum Notice {
-    /// Messages of this publisher will follow.
-    Attached {
-        /// Number of the source, unique within this subscriber.
-        source: u32,
-        /// Its record.
-        record: Arc<Record>,
-        /// How its segments were acquired.
-        rung: Rung,
-        /// Why not by a better rung.
-        step_downs: Vec<StepDown>,
-    },
-    /// Nothing more of this publisher will follow.
-    Ended {
-        /// Number of the source.
-        source: u32,
-        /// Its record.
-        record: Arc<Record>,
-        /// Why.
-        reason: EndReason,
-    },
-    /// Messages were overwritten before they were read.
-    Missed {
-        /// Number of the source.
-        source: u32,
-        /// How many.
-        messages: u64,
-    },
-    /// A publisher could not be attached. It is tried again where waiting can help.
-    Failed {
-        /// Its record.
-        record: Arc<Record>,
-        /// Why not.
-        error: Error,
-    },
-}
+use crate::sys::generation::Home;
 
 /// The reading side of the topics that match a name or pattern.
 pub struct Subscriber {
@@ -107,7 +32,10 @@ pub struct Subscriber {
     next_number: u32,
     inbox: Arc<Inbox>,
     notices: VecDeque<Notice>,
-    pub(super) epoll: Epoll,
+    /// The bus was closed: what is attached can be drained, nothing else will come.
+    pub(super) closed: bool,
+    /// Where the segments are mapped: in a forked child they are not.
+    home: Home,
     /// Totals of sources that have ended.
     past: Past,
     wakeups: u64,
@@ -137,8 +65,6 @@ impl Bus {
         options.check()?;
         let filter = Filter::parse(pattern)?;
         let inbox = Inbox::new()?;
-        let epoll = Epoll::new()?;
-        epoll.watch(inbox.as_fd(), 0)?;
         let sink =
             self.subscribe(filter, Box::new(Follower::new(Acquirer::new(self)?, inbox.clone(), options)))?;
         Ok(Subscriber {
@@ -147,7 +73,8 @@ impl Bus {
             next_number: 0,
             inbox,
             notices: VecDeque::new(),
-            epoll,
+            closed: false,
+            home: Home::here(),
             past: Past::default(),
             wakeups: 0,
             ready: Vec::new(),
@@ -163,8 +90,8 @@ impl Subscriber {
     ///
     /// # Errors
     ///
-    /// What registering a new source's doorbell can answer (`ERR_RINGBELL_RESOURCE`). A source's own failure is a
-    /// [`Notice`], the others go on.
+    /// `ERR_RINGBELL_CLOSED` when the bus was closed and everything was read, and in a forked child. A source's own
+    /// failure is a [`Notice`], the others go on.
     #[inline]
     pub fn drain(&mut self, slab: &mut [u8], fill: usize, table: &mut [Entry]) -> Result<Drained> {
         self.next_batch(|source| source.read(slab, fill, table))
@@ -194,6 +121,9 @@ impl Subscriber {
 
     /// Gives the leased batch of a source back; its memory may be overwritten from now on.
     pub fn release(&mut self, source: u32) {
+        if self.home.is_foreign() {
+            return;
+        }
         if let Some(source) = self.sources.iter_mut().find(|candidate| candidate.number == source) {
             source.acknowledge();
             if source.ending {
@@ -202,8 +132,11 @@ impl Subscriber {
         }
     }
 
-    /// The memory that leased messages of this source lie in. `None` once the source has ended.
+    /// The memory that leased messages of this source lie in. `None` once the source has ended, and in a forked child.
     pub fn source_memory(&self, source: u32) -> Option<Arc<MappedData>> {
+        if self.home.is_foreign() {
+            return None;
+        }
         self.sources.iter().find(|candidate| candidate.number == source).map(Source::memory)
     }
 
@@ -262,11 +195,17 @@ impl Subscriber {
                 }
             }
         }
-        Ok(if self.notices.is_empty() { Drained::Empty } else { Drained::Notice })
+        match self.notices.is_empty() {
+            false => Ok(Drained::Notice),
+            true if self.closed => Err(Error::Closed { what: "bus" }),
+            true => Ok(Drained::Empty),
+        }
     }
 
     fn end(&mut self, index: usize, reason: EndReason) {
         let mut source = self.sources.remove(index);
+        // The publisher has the same doorbell open: closing this descriptor of it would leave the registration there.
+        self.inbox.forget(source.doorbell());
         let missed = source.newly_missed();
         if missed > 0 {
             self.notices.push_back(Notice::Missed { source: source.number, messages: missed });
@@ -284,23 +223,23 @@ impl Subscriber {
     /// Takes up what the bus thread has told.
     #[inline]
     pub(super) fn take_news(&mut self) -> Result<()> {
-        if self.inbox.has_news() { self.take_arrivals() } else { Ok(()) }
+        if self.home.is_foreign() {
+            return Err(Error::Closed { what: "subscriber" });
+        }
+        if self.inbox.has_news() {
+            self.take_arrivals();
+        }
+        Ok(())
     }
 
     #[cold]
-    fn take_arrivals(&mut self) -> Result<()> {
+    fn take_arrivals(&mut self) {
         for arrival in self.inbox.take() {
             match arrival {
                 Arrival::Joined(joined) => {
                     let number = self.next_number;
                     let (record, rung, step_downs) =
                         (joined.record.clone(), joined.rung, joined.step_downs.clone());
-                    // Not armed yet, so no ring can have been missed: `arm` looks again after it announced itself.
-                    if let Err(error) = self.epoll.watch_edges(joined.doorbell.as_fd(), u64::from(number) + 1)
-                    {
-                        self.notices.push_back(Notice::Failed { record, error });
-                        continue;
-                    }
                     self.next_number += 1;
                     self.sources.push(Source::new(joined, number));
                     self.notices.push_back(Notice::Attached { source: number, record, rung, step_downs });
@@ -311,9 +250,9 @@ impl Subscriber {
                     }
                 }
                 Arrival::Failed(record, error) => self.notices.push_back(Notice::Failed { record, error }),
+                Arrival::Closed => self.closed = true,
             }
         }
-        Ok(())
     }
 
     /// What is to be told, in the order in which it happened.
@@ -328,11 +267,11 @@ impl Subscriber {
 
     /// Whether there may be messages, or news of publishers.
     pub(super) fn pending(&self) -> bool {
-        self.inbox.has_news() || self.sources.iter().any(Source::pending)
+        self.home.is_foreign() || self.inbox.has_news() || self.sources.iter().any(Source::pending)
     }
 
     pub(super) fn spin_sources(&self, turns: u32) -> bool {
-        if self.inbox.has_news() {
+        if self.home.is_foreign() || self.inbox.has_news() {
             return true;
         }
         match self.sources.as_slice() {
@@ -357,7 +296,10 @@ impl Subscriber {
 
     /// As `arm`; notices that nobody has asked for don't keep it from sleeping.
     pub(super) fn arm_sources(&mut self) -> bool {
-        let mut quiet = true;
+        if self.home.is_foreign() {
+            return false;
+        }
+        let mut quiet = !self.closed;
         for source in &mut self.sources {
             // Every source is armed, whatever the first ones answer: the caller may sleep after the next call only.
             quiet &= source.arm() && !source.ending;
@@ -365,18 +307,16 @@ impl Subscriber {
         quiet && !self.inbox.has_news()
     }
 
-    /// Takes what woke the sleeper on `as_fd`, so that it can sleep again. Not needed where `as_fd` is itself watched
-    /// edge-triggered: every ring is an edge there, taken or not; count it with [`note_wakeup`](Self::note_wakeup).
+    /// Takes what woke the sleeper on `as_fd`, so that it can sleep again, and counts the wake-up.
     ///
     /// # Errors
     ///
-    /// None in practice: what `epoll_wait` can answer.
+    /// `ERR_RINGBELL_CLOSED` in a forked child; else none in practice: what `epoll_wait` can answer.
     pub fn harvest(&mut self) -> Result<()> {
         self.sleep(Some(Instant::now()))
     }
 
-    /// Counts a wake-up, for the statistics that the publishers can see.
-    pub fn note_wakeup(&mut self) {
+    fn note_wakeup(&mut self) {
         self.wakeups += 1;
         for source in &mut self.sources {
             source.note_wakeup();
@@ -385,7 +325,11 @@ impl Subscriber {
 
     /// Sleeps until something happens, or until `deadline`.
     pub(super) fn sleep(&mut self, deadline: Option<Instant>) -> Result<()> {
-        self.epoll.wait(deadline, &mut self.ready)?;
+        if self.home.is_foreign() {
+            // The epoll is the parent's too: what is taken from it here, the parent would sleep through.
+            return Err(Error::Closed { what: "subscriber" });
+        }
+        self.inbox.sleep(deadline, &mut self.ready)?;
         self.note_wakeup();
         Ok(())
     }
@@ -395,14 +339,15 @@ impl Subscriber {
         self.sources.len()
     }
 
-    /// Counters, and what it knows of each publisher.
+    /// Counters, and what it knows of each publisher; in a forked child of none.
     pub fn stats(&self) -> SubscriberStats {
+        let sources = if self.home.is_foreign() { &[] } else { self.sources.as_slice() };
         SubscriberStats {
             received: self.past.received + self.sources.iter().map(Source::received).sum::<u64>(),
             missed: self.past.missed + self.sources.iter().map(Source::missed).sum::<u64>(),
             rings: self.past.rings + self.sources.iter().map(Source::rings).sum::<u64>(),
             wakeups: self.wakeups,
-            sources: self.sources.iter().map(Source::stats).collect(),
+            sources: sources.iter().map(Source::stats).collect(),
         }
     }
 
@@ -413,7 +358,16 @@ impl Subscriber {
 impl AsFd for Subscriber {
     /// Readable when something happened after [`Subscriber::arm`]. Level-triggered until [`Subscriber::harvest`].
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.epoll.as_fd()
+        self.inbox.as_fd()
+    }
+}
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        // In a forked child nobody may be left to unlock it, and nothing in it is the child's to leave.
+        if !self.home.is_foreign() {
+            self.inbox.close();
+        }
     }
 }
 

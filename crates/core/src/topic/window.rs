@@ -45,7 +45,7 @@ impl Publisher {
     ///
     /// `ERR_RINGBELL_WINDOW_OPEN`, `ERR_RINGBELL_MESSAGE_TOO_LARGE`, `ERR_RINGBELL_RESOURCE`.
     pub fn open_window(&mut self, bytes: usize) -> Result<Option<WindowSpan>> {
-        self.ensure_no_window()?;
+        self.ensure_ready()?;
         let largest = padded(self.max_message());
         if bytes > largest {
             return Err(Error::MessageTooLarge { size: bytes - (padded(0)), limit: self.max_message() });
@@ -75,7 +75,9 @@ impl Publisher {
     /// # Errors
     ///
     /// `ERR_RINGBELL_INVALID_OPTION` when the lengths don't fit into the window, or there is none; it stays open.
+    /// `ERR_RINGBELL_CLOSED` in a forked child.
     pub fn commit_window(&mut self, lengths: &[u32]) -> Result<()> {
+        self.ensure_home()?;
         let used = lengths.iter().try_fold(0usize, |used, &length| used.checked_add(padded(length as usize)));
         let window = self.window();
         let (Some(window), Some(used)) =

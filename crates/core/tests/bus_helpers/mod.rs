@@ -116,6 +116,15 @@ impl Role {
         nix::sys::signal::kill(pid, signal).unwrap();
     }
 
+    /// Stops it, and returns when all of its threads have stopped.
+    pub fn stop(&self) {
+        use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+        self.signal(nix::sys::signal::Signal::SIGSTOP);
+        let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
+        let status = waitpid(pid, Some(WaitPidFlag::WUNTRACED)).unwrap();
+        assert!(matches!(status, WaitStatus::Stopped(..)), "{status:?}");
+    }
+
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();

@@ -1,6 +1,7 @@
 //! Every fallback, forced: by option, by environment, and by a seccomp filter that answers as an old kernel or a container.
 
 use std::collections::BTreeMap;
+use std::os::fd::AsFd;
 
 use nix::errno::Errno;
 use seccompiler::{
@@ -8,11 +9,12 @@ use seccompiler::{
     apply_filter,
 };
 
-use super::child::Process;
-use super::{Rung, climb, open, watchdog};
+use super::child::{Process, hear, say};
+use super::{Fake, Rung, climb, open, watchdog};
 use crate::acquire::Acquirer;
 use crate::bus::{Bus, BusOptions};
 use crate::segment;
+use crate::sys::seqpacket;
 
 /// From here on this thread gets `errno` from `call` (where `condition` holds).
 fn forbid(call: libc::c_long, condition: Option<SeccompCondition>, errno: Errno) {
@@ -95,6 +97,15 @@ pub(super) fn by_seccomp(scenario: &str, bus: &Bus) {
                 "{error}"
             );
         }
+        "accept4 EPERM" => {
+            // Before the bus thread is there, which inherits it.
+            forbid(libc::SYS_accept4, None, Errno::EPERM);
+            let _fake = Fake::publish(bus, "topic", 8, &[Rung::Handshake]).unwrap();
+            say("ready");
+            assert!(hear(&mut String::new()));
+            // Answered by the thread that cannot accept.
+            assert_ne!(bus.watching().mode, "off");
+        }
         other => panic!("no scenario {other}"),
     }
 }
@@ -134,6 +145,22 @@ fn a_kernel_without_pidfds_shakes_hands() {
 #[test]
 fn running_out_of_descriptors_is_no_step_down() {
     with_a_publisher("pidfd_getfd EMFILE");
+}
+
+#[test]
+fn a_publisher_that_may_not_accept_does_not_spin() {
+    let _dog = watchdog(60);
+    let folder = tempfile::tempdir().unwrap();
+    let mut publisher = Process::start("accept4 EPERM", folder.path());
+    assert_eq!(publisher.line(), "ready");
+    let bus = open(folder.path());
+    let record = bus.find("topic").unwrap().unwrap();
+    let socket = seqpacket::endpoint().unwrap();
+    let name = record.socket_name();
+    let (directory, name) = (bus.dir().fd(), std::ffi::OsStr::new(&name));
+    seqpacket::connect_at(socket.as_fd(), directory.as_fd(), bus.path(), name).unwrap();
+    publisher.tell("connected");
+    publisher.succeed();
 }
 
 #[test]

@@ -34,16 +34,17 @@ struct Fake {
     announced: Announced,
     producer: Producer,
     segments: OwnSegments,
-    room: EventFd,
-    doorbells: Vec<EventFd>,
+    room: Arc<EventFd>,
+    doorbells: Arc<[EventFd]>,
 }
 
 impl Fake {
     fn publish(bus: &Bus, service: &str, slots: u16, offers: &[Rung]) -> Result<Fake> {
         let segments = segment::create(4096, usize::from(slots))?;
-        let room = EventFd::new()?;
+        let room = Arc::new(EventFd::new()?);
         let count = ringbell_ring::layout::doorbells(usize::from(slots));
-        let doorbells = (0..count).map(|_| EventFd::new()).collect::<Result<Vec<_>>>()?;
+        let doorbells: Arc<[EventFd]> =
+            (0..count).map(|_| EventFd::new()).collect::<Result<Vec<_>>>()?.into();
         let topic = TopicRecord {
             capacity: 4096,
             overflow: Overflow::Block,
@@ -61,7 +62,7 @@ impl Fake {
             segments.control.memory(),
             Config { identity, evict_after: 0 },
         );
-        let server = Server::new(&segments, &room, &doorbells)?;
+        let server = Server::new(&segments, room.clone(), doorbells.clone())?;
         let announced = bus.announce(Announcement {
             kind: "topic".into(),
             offers: offers.to_vec(),

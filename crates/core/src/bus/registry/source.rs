@@ -160,10 +160,14 @@ impl Registry {
         self.poll_at = Some(Instant::now() + self.interval);
         if self.directory.is_gone() {
             self.lost(thread);
-        } else if self.has == Want::Names
-            && !stamp.is_some_and(|stamp| stamp.still(self.directory.fd().as_fd()))
-        {
+            return;
+        }
+        if self.has == Want::Names && !stamp.is_some_and(|stamp| stamp.still(self.directory.fd().as_fd())) {
             self.rescan(thread);
+        }
+        // Nobody else tells while only the directory is watched.
+        if self.grace_ends.is_none() && !self.own.values().all(|own| own.is_in_place()) {
+            self.vanished();
         }
     }
 
