@@ -320,7 +320,7 @@ fn who_waits_hears_that_the_bus_was_closed_and_reads_the_rest_first() {
     let mut publisher = bus.publisher("ticks", PublisherOptions::default()).unwrap();
     let other =
         Bus::open(BusOptions { path: Some(folder.path().join("bus")), ..BusOptions::default() }).unwrap();
-    let mut subscriber = subscribe(&other, "ticks", Rung::Direct, Start::Latest);
+    let mut subscriber = subscribe(&other, "ticks", rungs()[0], Start::Latest);
     attached(&mut subscriber, 1);
     assert!(publisher.send(b"last").unwrap());
     let waiting = std::thread::spawn(move || {
