@@ -160,7 +160,7 @@ function requireBinding(): NativeBinding {
   } catch (cause) {
     throw new RingbellError(
       'ERR_RINGBELL_BINDING',
-      `No compiled binding for ${process.platform}-${process.arch} could be loaded. Reinstall without --omit=optional, or build it with "npm run build:native" (needs Rust).`,
+      `No compiled binding for ${process.platform}-${process.arch} could be loaded. Reinstall without --omit=optional, or build it with "npm run build" in a clone (needs Rust).`,
       { cause },
     )
   }

@@ -5,7 +5,7 @@
  * and close. A listener that throws becomes an uncaught exception and costs nobody else an event.
  */
 import type { EventEmitter } from 'node:events'
-import { channels } from './diagnostics.js'
+import { channels, debug } from './diagnostics.js'
 import { RingbellError, type RingbellErrorCode } from './errors.js'
 import type { NoticeBoard } from './inflow/inflow.js'
 import type { NativeSubscriber } from './native.js'
@@ -124,6 +124,7 @@ export class Notices implements NoticeBoard {
   }
 
   #note(notice: Notice): void {
+    if (debug.enabled) debug('%s', describe(notice))
     if (notice.type === 'attached') {
       const { record, rung, stepDowns = [] } = notice
       const publisher = { service: serviceOf(record), rung, stepDowns }
@@ -165,5 +166,21 @@ export class Notices implements NoticeBoard {
         throw error
       })
     }
+  }
+}
+
+/** For `NODE_DEBUG=ringbell`. */
+function describe(notice: Notice): string {
+  switch (notice.type) {
+    case 'attached':
+      return `attached to ${notice.record.service} ${notice.record.id} by ${notice.rung}, source ${notice.source}`
+    case 'failed':
+      return `cannot attach to ${notice.record.service} ${notice.record.id}: ${notice.error.message}`
+    case 'ended':
+      return `source ${notice.source} ended: ${notice.reason}`
+    case 'missed':
+      return `source ${notice.source}: ${notice.messages} messages missed`
+    case 'evicted':
+      return `source ${notice.source}: evicted`
   }
 }

@@ -21,6 +21,9 @@ export function parseSize(text: string): number {
   return bytes
 }
 
+/** How a duration is written, for the help of whatever takes one. */
+export const DURATIONS = '(250ms, 2s, 5m; a bare number is seconds)'
+
 /** `250ms`, `2s`, `1.5`, `5m`: milliseconds. A bare number counts seconds. */
 export function parseDuration(text: string): number {
   const [, digits, unit] = /^(\d+(?:\.\d+)?)\s*(us|ms|s|m|min|h|)$/i.exec(text.trim()) ?? []

@@ -1,11 +1,11 @@
 /** `ringbell bench`: what this machine does, in a few seconds, between two processes. For rivals and charts see benches/. */
 import { availableParallelism, cpus, release } from 'node:os'
-import { Command } from 'commander'
+import { Command, Option } from 'commander'
 import { runPair } from '../bench/pair.js'
 import { twoCpus } from '../bench/pinning.js'
 import { LEAST_SIZE, type RoundTrips, type Task, type Throughput } from '../bench/tasks.js'
 import { invalidArgument } from '../exit-codes.js'
-import { bandwidth, count, duration, parseDuration, parseSize, perSecond, size } from '../figures.js'
+import { DURATIONS, bandwidth, count, duration, parseDuration, parseSize, perSecond, size } from '../figures.js'
 import { run } from '../session.js'
 import type { GlobalOptions } from '../session.js'
 import type { Output } from '../output.js'
@@ -35,7 +35,11 @@ export function bench(): Command {
       'Measures throughput and round trips between two processes on a bus of its own, each pinned to a CPU if there is taskset.',
     )
     .option('-s, --size <size>', 'bytes a message', messageSize, 256)
-    .option('-d, --duration <duration>', 'of each of the four measurements', parseDuration, 1000)
+    .addOption(
+      new Option('-d, --duration <duration>', `of each of the four measurements ${DURATIONS}`)
+        .argParser(parseDuration)
+        .default(1000, '1s'),
+    )
     .option('--no-pin', 'leave the choice of CPUs to the scheduler')
     .action((options: BenchOptions, command: Command) => {
       const { json = false } = command.optsWithGlobals<GlobalOptions>()

@@ -3,9 +3,9 @@
  * any subscriber, so it sees what they see. Rewrites its lines on a terminal, writes a line per topic and interval otherwise.
  */
 import { createHistogram, type RecordableHistogram } from 'node:perf_hooks'
-import { Command } from 'commander'
+import { Command, Option } from 'commander'
 import { RingbellError, type Batch } from '../../index.js'
-import { bandwidth, count, duration, parseCount, parseDuration, perSecond } from '../figures.js'
+import { DURATIONS, bandwidth, count, duration, parseCount, parseDuration, perSecond } from '../figures.js'
 import { IdleTimer } from '../idle-timer.js'
 import { LiveBlock } from '../live-block.js'
 import { tellOf } from '../publisher-notes.js'
@@ -29,9 +29,17 @@ export function hz(): Command {
         '(a sample of each batch). On a "block" topic it holds up the publisher if it cannot keep pace, like any subscriber.',
     )
     .argument('<topic>', 'service name or pattern')
-    .option('-i, --interval <duration>', 'between two reports', parseDuration, 1000)
+    .addOption(
+      new Option('-i, --interval <duration>', `between two reports ${DURATIONS}`)
+        .argParser(parseDuration)
+        .default(1000, '1s'),
+    )
     .option('-n, --count <n>', 'end after so many reports', parseCount)
-    .option('-t, --timeout <duration>', 'give up when nothing came for so long (exit code 3)', parseDuration)
+    .option(
+      '-t, --timeout <duration>',
+      `give up when nothing came for so long (exit code 3) ${DURATIONS}`,
+      parseDuration,
+    )
     .action((topic: string, options: HzOptions, command: Command) =>
       runSession(command, (session) => measure(session, topic, options)),
     )

@@ -3,7 +3,7 @@
  * subscriber would, because the counters live in shared memory; it reads no message and has left before it prints.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Command } from 'commander'
+import { Command, Option } from 'commander'
 import {
   RingbellError,
   type RingbellErrorCode,
@@ -12,7 +12,7 @@ import {
   type SourceStats,
   type Subscriber,
 } from '../../index.js'
-import { count, counted, duration, parseDuration, size } from '../figures.js'
+import { DURATIONS, count, counted, duration, parseDuration, size } from '../figures.js'
 import type { Paint } from '../output.js'
 import { runSession, type Session } from '../session.js'
 import { columns } from '../table.js'
@@ -38,7 +38,9 @@ export function inspect(): Command {
         'we acquire it and why not by a better one. To find out it attaches for a moment, which others take for a subscriber.',
     )
     .argument('<service>', 'service name')
-    .option('-t, --timeout <duration>', 'to attach', parseDuration, 2000)
+    .addOption(
+      new Option('-t, --timeout <duration>', `to attach ${DURATIONS}`).argParser(parseDuration).default(2000, '2s'),
+    )
     .option('--no-attach', 'show the record only')
     .action((name: string, options: InspectOptions, command: Command) =>
       runSession(command, (session) => show(session, name, options)),

@@ -9,7 +9,17 @@ import { addAbortSignal } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Command, Option } from 'commander'
 import type { Codec, Overflow, Publisher } from '../../index.js'
-import { counted, duration, parseCount, parseDuration, parseRate, parseSize, perSecond, size } from '../figures.js'
+import {
+  DURATIONS,
+  counted,
+  duration,
+  parseCount,
+  parseDuration,
+  parseRate,
+  parseSize,
+  perSecond,
+  size,
+} from '../figures.js'
 import { withSubscriber } from '../meeting.js'
 import { FrameSplitter, LineSplitter } from '../splitter.js'
 import { Sender } from '../sender.js'
@@ -50,7 +60,11 @@ export function pub(): Command {
         'drop-newest',
       ]),
     )
-    .option('--evict-after <duration>', 'drop a subscriber that stalls the topic for longer', parseDuration)
+    .option(
+      '--evict-after <duration>',
+      `drop a subscriber that stalls the topic for longer ${DURATIONS}`,
+      parseDuration,
+    )
     .option('--max-subscribers <n>', 'slots (default: 64)', parseCount)
     .option('-r, --rate <n>', 'at most so many messages a second', parseRate)
     .option('-w, --wait-subscriber', 'send nothing before the first subscriber is attached')

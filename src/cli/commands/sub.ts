@@ -6,7 +6,7 @@
 import { Command, Option } from 'commander'
 import { RingbellError, type Rung, type Subscriber } from '../../index.js'
 import { EXIT, type ExitCode } from '../exit-codes.js'
-import { counted, duration, parseCount, parseDuration } from '../figures.js'
+import { DURATIONS, counted, duration, parseCount, parseDuration } from '../figures.js'
 import { IdleTimer } from '../idle-timer.js'
 import { tellOf } from '../publisher-notes.js'
 import { renderer } from '../rendering.js'
@@ -33,7 +33,11 @@ export function sub(): Command {
     .option('-b, --binary', 'frames instead of lines: u32 little-endian length, then so many bytes')
     .addOption(new Option('--from <start>', 'where to begin').choices(['latest', 'earliest']).default('latest'))
     .option('-n, --count <n>', 'end after so many messages', parseCount)
-    .option('-t, --timeout <duration>', 'give up when nothing came for so long (exit code 3)', parseDuration)
+    .option(
+      '-t, --timeout <duration>',
+      `give up when nothing came for so long (exit code 3) ${DURATIONS}`,
+      parseDuration,
+    )
     .option('-u, --until-closed', 'end when all publishers that there were have ended')
     .addOption(
       new Option('--acquire <rung>', 'force a way of acquisition').choices(['auto', 'direct', 'handshake', 'stream']),

@@ -1,7 +1,7 @@
 /** `ringbell watch`: services that come, change and go; first those that are there. */
 import { Command } from 'commander'
 import { AbortError, RingbellError, type ServiceEvent } from '../../index.js'
-import { duration, parseCount, parseDuration } from '../figures.js'
+import { DURATIONS, duration, parseCount, parseDuration } from '../figures.js'
 import { IdleTimer } from '../idle-timer.js'
 import { runSession, type Session } from '../session.js'
 import { description } from './ls.js'
@@ -18,7 +18,11 @@ export function watch(): Command {
     .description('Prints an event per line: added (also for those who are there already), updated, removed.')
     .argument('[services]', 'a service name, or a pattern such as sensors.*')
     .option('-n, --count <n>', 'end after so many events', parseCount)
-    .option('-t, --timeout <duration>', 'give up when nothing happened for so long (exit code 3)', parseDuration)
+    .option(
+      '-t, --timeout <duration>',
+      `give up when nothing happened for so long (exit code 3) ${DURATIONS}`,
+      parseDuration,
+    )
     .action((filter: string | undefined, options: WatchCommandOptions, command: Command) =>
       runSession(command, (session) => follow(session, filter, options)),
     )
