@@ -74,6 +74,8 @@ const roles = {
           tell({
             type: 'counted',
             messages: to.count - from.count,
+            // The times are bigints, which the linter only knows where the rivals' packages are installed.
+            // oxlint-disable-next-line typescript/no-unnecessary-type-conversion
             seconds: Number(to.time - from.time) / 1e9,
             cpuMicros: to.cpu - from.cpu,
           })
