@@ -1,4 +1,4 @@
-/** Names of services, the rule of DESIGN 3 in one place. Patterns are the core's to judge. */
+/** Names of services, the rule in one place. Patterns are the core's to judge. */
 import { inspect } from 'node:util'
 import { RingbellError } from './errors.js'
 

@@ -1,7 +1,7 @@
 /**
  * A publisher: the one writer of a ring, announced under a service name. `send` never waits and never allocates; waiting
  * for room is `ready()`. Windows (batches and loans) write into the ring itself, one at a time. Holds the publisher's side
- * of every promise in DESIGN 9: what `send` said `true` to is not lost while both ends live.
+ * of the promises in docs/caveats.md: what `send` said `true` to is not lost while both ends live.
  */
 import type { Writable } from 'node:stream'
 import { throwIfAborted, type SignalOptions } from './abort.js'

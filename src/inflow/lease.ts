@@ -1,6 +1,6 @@
 /**
  * Leased batches: views of the ring itself, until released; only then may the publisher overwrite what was read. The core
- * refuses a lease wherever something could pull the memory away (DESIGN 7). One Uint8Array per mapping, kept here, and
+ * refuses a lease wherever something could pull the memory away. One Uint8Array per mapping, kept here, and
  * detached by the binding when the subscriber closes.
  */
 import { Batch, type Lender } from '../batch.js'

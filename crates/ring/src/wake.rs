@@ -9,7 +9,7 @@
 //!
 //! With a full fence on both sides at least one of the two sees the other's store, so no wake-up is lost. Only the
 //! waker clears, and by a swap: a sleeper that cleared a bit it shares would take its neighbour's with it, and a
-//! waker that loaded and stored would lose a flag set in between (`models/wake.pml`, variants 1 and 3).
+//! waker that loaded and stored would lose a flag set in between (model checking finds both).
 
 use crate::layout::{MAX_SLOTS, SLOTS_PER_DOORBELL};
 use crate::memory::ControlMemory;

@@ -3,7 +3,7 @@
 //! Invariants: pid numbers are only used in the pid namespace and boot that the record names; the record's
 //! lock is probed after the pidfd was opened (so the pidfd is its owner) and after everything was copied (so
 //! the numbers were still the announced ones); what came is checked like a stranger's. Which errno means
-//! what is FACTS of the kernel, kept in `judge` alone. Called on the bus thread; never blocks.
+//! what is decided in `judge` alone. Called on the bus thread; never blocks.
 
 use nix::errno::Errno;
 
