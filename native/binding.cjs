@@ -837,6 +837,7 @@ module.exports.__napiBindingTarget = __napiStampBindingTarget(nativeBinding, __n
 module.exports = nativeBinding
 module.exports.NativeAnnounced = nativeBinding.NativeAnnounced
 module.exports.NativeBus = nativeBinding.NativeBus
+module.exports.NativeChannel = nativeBinding.NativeChannel
 module.exports.NativePoller = nativeBinding.NativePoller
 module.exports.NativePublisher = nativeBinding.NativePublisher
 module.exports.NativeSlabPool = nativeBinding.NativeSlabPool

@@ -39,7 +39,43 @@ export declare class NativeBus {
   publisher(service: string, optionsJson: string): NativePublisher
   /** Subscribes to every topic that matches a name or pattern. */
   subscriber(pattern: string, optionsJson: string): NativeSubscriber
+  /** Announces a server, which clients connect to. */
+  serve(service: string, optionsJson: string): NativeChannel
+  /** An endpoint that connects to servers. */
+  channel(optionsJson: string): NativeChannel
   /** Closes the bus and what the core closes with it. */
+  close(): void
+}
+
+/** An endpoint of two-way connections: a server's, or one that connects. */
+export declare class NativeChannel {
+  /** The hot calls, as functions that need no `this`. Ask once. `kind` is the kind in its lowest 8 bits, then the flags. */
+  hot(): { send(connection: number, kind: number, id: number, aux: number, data: Uint8Array): number; drain(slab: Uint8Array, fill: number): number; spin(turns: number): boolean; arm(): boolean; hasRoom(connection: number, bytes: number): boolean; armRoom(connection: number, bytes: number): boolean }
+  /** After `drain`: the connection, the bytes of the slab that were used (or needed). */
+  get scratch(): Float64Array
+  /** After `drain`: four words a message: offset, length, offset of its batch's header, index in it. */
+  get table(): Uint32Array
+  /** Begins to connect to the server that this record announces, and answers with the number of the connection to be. */
+  connect(recordJson: string, optionsJson: string): number
+  /** Ends a connection in good order. */
+  disconnect(connection: number): void
+  /** The largest data of one message to this connection, in bytes. */
+  maxMessage(connection: number): number
+  /** Sends descriptors; they stay open here. False: not at the moment. */
+  sendFds(connection: number, data: Uint8Array, fds: Array<number>): boolean
+  /** The oldest descriptors that came; they are the caller's to close now. */
+  receiveFds(connection: number): NativeParcel | null
+  /** Takes no new clients any more. */
+  withdraw(): void
+  /** JSON array of what happened besides messages; empty text when nothing did. */
+  notices(): string
+  /** JSON of the counters. */
+  stats(): string
+  /** JSON of the record as it is announced now; empty text where nothing is. */
+  record(): string
+  /** Replaces the record's metadata by this JSON object. */
+  update(metadataJson: string): void
+  /** Closes every connection. */
   close(): void
 }
 
@@ -53,7 +89,7 @@ export declare class NativePoller {
   /** Whether the loop calls `onReady`; otherwise `poll` must be called from time to time. */
   get supported(): boolean
   /** Watches an endpoint and answers with its id: the lowest that is free. */
-  add(endpoint: NativePublisher | NativeSubscriber | NativeWatch): number
+  add(endpoint: NativePublisher | NativeSubscriber | NativeWatch | NativeChannel): number
   /** Watches the endpoint `id` no longer. */
   remove(id: number): void
   /** Looks now, without the loop: writes the ready ids and answers with their number. */
@@ -135,6 +171,14 @@ export declare function errorCodes(): Array<string>
 
 /** The version of the shared memory's layout. */
 export declare function layoutVersion(): number
+
+/** Descriptors that came, with what came along. */
+export interface NativeParcel {
+  /** The data. */
+  data: Uint8Array
+  /** Numbers of descriptors that are the caller's now. */
+  fds: Array<number>
+}
 
 /** The version of this binding. */
 export declare function version(): string

@@ -2,7 +2,9 @@
 
 pub mod acquire;
 pub mod bus;
+pub mod channel;
 mod error;
+mod inbox;
 pub mod segment;
 mod sys;
 pub mod topic;

@@ -7,6 +7,7 @@ use napi_derive::napi;
 use ringbell::bus::{Bus, Filter};
 
 use crate::announced::NativeAnnounced;
+use crate::channel::NativeChannel;
 use crate::errors::cold;
 use crate::held::Held;
 use crate::json;
@@ -117,6 +118,26 @@ impl NativeBus {
             let options = options::subscriber(&options_json)?;
             let subscriber = self.cell.core.with(|bus| Ok(bus.subscriber(&pattern, options)?))?;
             NativeSubscriber::wrap(env, subscriber)
+        })
+    }
+
+    /// Announces a server, which clients connect to.
+    #[napi]
+    pub fn serve(&self, env: Env, service: String, options_json: String) -> napi::Result<NativeChannel> {
+        cold(env, || {
+            let options = options::server(&options_json)?;
+            let channel = self.cell.core.with(|bus| Ok(bus.serve(&service, options)?))?;
+            NativeChannel::wrap(env, channel)
+        })
+    }
+
+    /// An endpoint that connects to servers.
+    #[napi]
+    pub fn channel(&self, env: Env, options_json: String) -> napi::Result<NativeChannel> {
+        cold(env, || {
+            let options = options::channel(&options_json)?;
+            let channel = self.cell.core.with(|bus| Ok(bus.channel(options)?))?;
+            NativeChannel::wrap(env, channel)
         })
     }
 

@@ -3,6 +3,7 @@
 //! Field names are those that the core's serde attributes give; where the core has no form of its own, `notice` does.
 
 use ringbell::Error;
+use ringbell::channel;
 use ringbell::topic::{EndReason, Notice};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -50,6 +51,37 @@ pub fn notice(notice: &Notice) -> Vec<Value> {
         },
         // A notice that the core knows and this binding does not yet.
         _ => Vec::new(),
+    }
+}
+
+/// What befell a connection; `None` for what the core knows and this binding does not yet.
+pub fn connection_notice(notice: &channel::Notice) -> Option<Value> {
+    use channel::{CloseReason, Notice};
+    match notice {
+        Notice::Opened { connection, pid, uid, record, rung, step_downs } => {
+            let mut value = json!({ "type": "opened", "connection": connection, "pid": pid, "uid": uid, "rung": rung, "stepDowns": step_downs });
+            if let Some(record) = record {
+                value["record"] = json!(record);
+            }
+            Some(value)
+        }
+        Notice::Closed { connection, reason } => {
+            let (reason, problem) = match reason {
+                CloseReason::Failed(problem) => ("failed", Some(error(problem))),
+                CloseReason::Died => ("died", None),
+                _ => ("closed", None),
+            };
+            let mut value = json!({ "type": "closed", "connection": connection, "reason": reason });
+            if let Some(problem) = problem {
+                value["error"] = problem;
+            }
+            Some(value)
+        }
+        Notice::Failed { connection, error: problem } => {
+            Some(json!({ "type": "failed", "connection": connection, "error": error(problem) }))
+        }
+        Notice::Descriptors { connection } => Some(json!({ "type": "fds", "connection": connection })),
+        _ => None,
     }
 }
 

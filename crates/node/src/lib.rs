@@ -7,6 +7,7 @@
 mod announced;
 mod buffer;
 mod bus;
+mod channel;
 mod errors;
 mod held;
 mod json;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use ringbell::Error;
 use ringbell::acquire::Rung;
 use ringbell::bus::{Announcement, BusOptions};
+use ringbell::channel::{ChannelOptions, ConnectOptions, ServerOptions};
 use ringbell::topic::{PublisherOptions, Start, SubscriberOptions};
 use serde_json::{Map, Value};
 
@@ -82,6 +83,41 @@ pub fn subscriber(json: &str) -> Result<SubscriberOptions> {
     Ok(options)
 }
 
+/// Options of a server.
+pub fn server(json: &str) -> Result<ServerOptions> {
+    let mut fields = Fields::parse(json)?;
+    let mut options = ServerOptions::default();
+    fields.number("capacity", &mut options.capacity)?;
+    fields.number("maxConnections", &mut options.max_connections)?;
+    fields.object("metadata", &mut options.metadata)?;
+    fields.addresses("endpoints", &mut options.endpoints)?;
+    fields.text("codec", &mut options.codec)?;
+    fields.text("schema", &mut options.schema)?;
+    fields.done()?;
+    Ok(options)
+}
+
+/// Options of an endpoint that connects.
+pub fn channel(json: &str) -> Result<ChannelOptions> {
+    let mut fields = Fields::parse(json)?;
+    let mut options = ChannelOptions::default();
+    fields.text("codec", &mut options.codec)?;
+    fields.done()?;
+    Ok(options)
+}
+
+/// Options of one connection.
+pub fn connect(json: &str) -> Result<ConnectOptions> {
+    let mut fields = Fields::parse(json)?;
+    let mut options = ConnectOptions::default();
+    fields.optional_number("sendCapacity", &mut options.send_capacity)?;
+    fields.optional_number("receiveCapacity", &mut options.receive_capacity)?;
+    fields.rung("acquire", &mut options.acquire)?;
+    fields.time("timeoutMs", &mut options.timeout)?;
+    fields.done()?;
+    Ok(options)
+}
+
 const RUNGS: &str = "a list of 'direct', 'handshake' and 'stream'";
 
 /// The fields of one JSON object; each is taken once.
@@ -124,6 +160,13 @@ impl Fields {
     /// A whole number that fits `T`.
     fn number<T: TryFrom<u64>>(&mut self, name: &'static str, into: &mut T) -> Result<()> {
         self.put(name, "a whole number that is not negative, and not too large", into, whole)
+    }
+
+    /// A whole number that fits `T` and may be absent.
+    fn optional_number<T: TryFrom<u64>>(&mut self, name: &'static str, into: &mut Option<T>) -> Result<()> {
+        self.put(name, "a whole number that is not negative, and not too large", into, |value| {
+            whole(value).map(Some)
+        })
     }
 
     /// A list of whole numbers.

@@ -2,20 +2,22 @@
 
 use std::rc::Rc;
 
-use napi::bindgen_prelude::{ClassInstance, Either3, Unknown};
+use napi::bindgen_prelude::{ClassInstance, Either4, Unknown};
 use napi::{Env, JsValue, ValueType};
 use napi_derive::napi;
 
+use crate::channel::NativeChannel;
 use crate::errors::{Failure, cold};
 use crate::poll_loop::Poller;
 use crate::publisher::NativePublisher;
 use crate::subscriber::NativeSubscriber;
 use crate::watch::NativeWatch;
 
-type Endpoint<'a> = Either3<
+type Endpoint<'a> = Either4<
     ClassInstance<'a, NativePublisher>,
     ClassInstance<'a, NativeSubscriber>,
     ClassInstance<'a, NativeWatch>,
+    ClassInstance<'a, NativeChannel>,
 >;
 
 /// The poller as JS sees it; one per environment is enough.
@@ -54,13 +56,14 @@ impl NativePoller {
     }
 
     /// Watches an endpoint and answers with its id: the lowest that is free.
-    #[napi(ts_args_type = "endpoint: NativePublisher | NativeSubscriber | NativeWatch")]
+    #[napi(ts_args_type = "endpoint: NativePublisher | NativeSubscriber | NativeWatch | NativeChannel")]
     pub fn add(&self, env: Env, endpoint: Endpoint<'_>) -> napi::Result<u32> {
         cold(env, || {
             self.poller.add(match endpoint {
-                Either3::A(publisher) => publisher.pollable(),
-                Either3::B(subscriber) => subscriber.pollable(),
-                Either3::C(watch) => watch.pollable(),
+                Either4::A(publisher) => publisher.pollable(),
+                Either4::B(subscriber) => subscriber.pollable(),
+                Either4::C(watch) => watch.pollable(),
+                Either4::D(channel) => channel.pollable(),
             })
         })
     }

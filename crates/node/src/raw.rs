@@ -11,6 +11,7 @@
 
 use std::ffi::{CStr, c_void};
 use std::marker::PhantomData;
+use std::os::fd::BorrowedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::rc::Rc;
@@ -47,6 +48,17 @@ impl<'a, const N: usize> Call<'a, N> {
         match status {
             sys::Status::napi_ok => Ok(value),
             _ => Err(Failure::argument("a number was expected")),
+        }
+    }
+
+    /// Argument `index` as a whole number from 0 to 2^53.
+    pub fn whole(&self, index: usize) -> Result<u64> {
+        let mut value = 0;
+        // SAFETY: N1, N3.
+        let status = unsafe { sys::napi_get_value_int64(self.env.raw(), self.arguments[index], &mut value) };
+        match (status, u64::try_from(value)) {
+            (sys::Status::napi_ok, Ok(value)) => Ok(value),
+            _ => Err(Failure::argument("a whole number that is not negative was expected")),
         }
     }
 
@@ -118,6 +130,15 @@ impl<'a, const N: usize> Call<'a, N> {
         check(status, "napi_is_detached_arraybuffer")?;
         Ok(detached)
     }
+}
+
+/// A descriptor that JS names by its number, for the length of a call.
+pub fn descriptor<'a>(number: i32) -> Result<BorrowedFd<'a>> {
+    if number < 0 {
+        return Err(Failure::argument(format!("{number} is not the number of a descriptor")));
+    }
+    // SAFETY: not -1. That it is open, and stays so, is the caller's word; if not, the kernel answers EBADF.
+    Ok(unsafe { BorrowedFd::borrow_raw(number) })
 }
 
 /// What a hot function may answer.

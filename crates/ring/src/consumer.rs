@@ -419,6 +419,11 @@ impl Consumer {
         self.data.header().head.end.load(Ordering::Relaxed).saturating_sub(self.tail)
     }
 
+    /// Bytes of the frames area.
+    pub fn capacity(&self) -> usize {
+        self.data.capacity()
+    }
+
     /// Index of the slot.
     pub fn slot_index(&self) -> usize {
         self.slot

@@ -5,17 +5,15 @@
 //! descriptors and one that has shed us all look alike, unless the record's lock says that it is dead. Every
 //! wait has a time. Driven by `ladder`, on the bus thread: `advance` when `fd` is ready or the time has come.
 
-use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::backoff::Backoff;
 use super::joined::{Joined, topic_of};
-use super::proof;
-use super::protocol::{Datagram, Fault, LONGEST, Refusal, SHARED_MEMORY, id_bytes};
+use super::protocol::{Datagram, Fault, LONGEST, Refusal, SHARED_MEMORY};
+use super::reach::{Reach, Reached};
 use super::verdict::Verdict;
 use crate::Error;
 use crate::bus::directory::Directory;
@@ -23,17 +21,13 @@ use crate::bus::record::Record;
 use crate::sys::eventfd::EventFd;
 use crate::sys::fork::ForkGuarded;
 use crate::sys::scm::{self, ReceiveError, Received};
-use crate::sys::seqpacket;
 
 /// How long a whole handshake may take, its repetitions included.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A handshake in flight.
 pub(super) struct Client {
-    directory: Arc<Directory>,
-    record: Arc<Record>,
-    give_up: Instant,
-    backoff: Backoff,
+    reach: Reach,
     stage: Stage,
 }
 
@@ -69,7 +63,7 @@ enum Turn {
 impl Client {
     pub(super) fn new(directory: Arc<Directory>, record: Arc<Record>, now: Instant) -> Client {
         let stage = Stage::Connect { socket: None, until: now };
-        Client { directory, record, give_up: now + PATIENCE, backoff: Backoff::new(), stage }
+        Client { reach: Reach::new(directory, record, now, PATIENCE), stage }
     }
 
     /// What to wait for. A socket that is not connected is not given: epoll calls it hung up, for ever.
@@ -91,11 +85,11 @@ impl Client {
             };
             match turn {
                 Ok(Turn::To(stage)) => self.stage = stage,
-                Ok(Turn::Wait(_)) if now >= self.give_up => return Progress::Left(self.late()),
+                Ok(Turn::Wait(_)) if now >= self.reach.give_up() => return Progress::Left(self.reach.late()),
                 Ok(Turn::Wait(stage)) => {
                     let until = match &stage {
-                        Stage::Connect { until, .. } => self.give_up.min(*until),
-                        _ => self.give_up,
+                        Stage::Connect { until, .. } => self.reach.give_up().min(*until),
+                        _ => self.reach.give_up(),
                     };
                     self.stage = stage;
                     return Progress::Pending(until);
@@ -107,45 +101,18 @@ impl Client {
     }
 
     fn connect(&mut self, socket: Option<ForkGuarded>, now: Instant) -> Result<Turn, Verdict> {
-        let failed = |call, errno| Verdict::Fail(Error::os(call, errno, "cannot reach a publisher's socket"));
-        let socket = match socket {
-            Some(socket) => socket,
-            None => ForkGuarded::new(seqpacket::endpoint().map_err(|errno| failed("socket", errno))?),
+        let socket = match self.reach.connect(socket, now)? {
+            Reached::Connected(socket) => socket,
+            Reached::Later { socket, until } => return Ok(Turn::Wait(Stage::Connect { socket, until })),
         };
-        let (dir, name) = (self.directory.fd(), self.record.socket_name());
-        match seqpacket::connect_at(socket.as_fd(), dir.as_fd(), self.directory.path(), OsStr::new(&name)) {
-            Ok(()) => self.hello(socket, now),
-            // The backlog is full, and poll would not tell when it no longer is.
-            Err(Errno::EAGAIN) => self.again(Some(socket), now),
-            // Nobody listens at the moment: dead, or about to announce itself once more.
-            Err(Errno::ECONNREFUSED | Errno::ENOENT | Errno::ECONNRESET) => self.again(None, now),
-            Err(errno @ (Errno::EACCES | Errno::EPERM)) => {
-                Err(Verdict::closed(errno, "its socket is not open to this user"))
-            }
-            Err(errno @ (Errno::ENAMETOOLONG | Errno::EPROTOTYPE)) => {
-                Err(Verdict::closed(errno, "its socket cannot be reached"))
-            }
-            Err(errno) => Err(failed("connect", errno)),
-        }
-    }
-
-    fn hello(&mut self, socket: ForkGuarded, now: Instant) -> Result<Turn, Verdict> {
-        match seqpacket::peer(&socket) {
-            Ok(peer) if peer.uid == self.record.uid => {}
-            Ok(peer) => {
-                return Err(corrupt(format!(
-                    "uid {} listens where uid {} announced",
-                    peer.uid, self.record.uid
-                )));
-            }
-            Err(_) => return self.again(None, now),
-        }
-        let id =
-            id_bytes(&self.record.id).ok_or_else(|| corrupt("its record has an id that is none".into()))?;
-        let hello = Datagram::Hello { id, capabilities: SHARED_MEMORY, pid: std::process::id() };
+        let hello = Datagram::Hello {
+            id: self.reach.instance()?,
+            capabilities: SHARED_MEMORY,
+            pid: std::process::id(),
+        };
         match scm::send(&socket, &hello.encode(), &[]) {
             Ok(()) => Ok(Turn::To(Stage::Segments { socket })),
-            Err(_) => self.again(None, now),
+            Err(_) => self.again(now),
         }
     }
 
@@ -153,26 +120,25 @@ impl Client {
         let mut buffer = [0; LONGEST];
         let (received, datagram) = match receive(&socket, &mut buffer)? {
             Came::Nothing => return Ok(Turn::Wait(Stage::Segments { socket })),
-            Came::End => return self.again(None, now),
+            Came::End => return self.again(now),
             Came::Datagram(_, Datagram::Refused { refusal: Refusal::Busy, .. }) => {
-                return self.again(None, now);
+                return self.again(now);
             }
             Came::Datagram(received, datagram) => (received, datagram),
         };
-        let wanted = id_bytes(&self.record.id);
+        let wanted = self.reach.instance()?;
         match datagram {
-            Datagram::Segments { id, capabilities }
-                if Some(id) == wanted && capabilities & SHARED_MEMORY != 0 => {}
+            Datagram::Segments { id, capabilities } if id == wanted && capabilities & SHARED_MEMORY != 0 => {}
             other => return Err(unexpected(other)),
         }
         let Ok([data, control, room]) = <[OwnedFd; 3]>::try_from(received.fds) else {
             return Err(corrupt("its segments came without their three descriptors".into()));
         };
-        let joined = Joined::new(data, control, room, topic_of(&self.record)?)?;
+        let joined = Joined::new(data, control, room, topic_of(self.reach.record())?)?;
         let claimed = Datagram::Claimed { slot: joined.slot as u32 };
         match scm::send(&socket, &claimed.encode(), &[]) {
             Ok(()) => Ok(Turn::To(Stage::Doorbell { socket, joined })),
-            Err(_) => self.again(None, now),
+            Err(_) => self.again(now),
         }
     }
 
@@ -181,7 +147,7 @@ impl Client {
         let (received, datagram) = match receive(&socket, &mut buffer)? {
             Came::Nothing => return Ok(Turn::Wait(Stage::Doorbell { socket, joined })),
             // The publisher's deadline, or its death; the slot is given back with `joined`.
-            Came::End => return self.again(None, Instant::now()),
+            Came::End => return self.again(Instant::now()),
             Came::Datagram(received, datagram) => (received, datagram),
         };
         if datagram != (Datagram::Doorbell { slot: joined.slot as u32 }) {
@@ -190,7 +156,7 @@ impl Client {
         let Ok([doorbell]) = <[OwnedFd; 1]>::try_from(received.fds) else {
             return Err(corrupt("its doorbell came without its descriptor".into()));
         };
-        let announced = joined.doorbell(topic_of(&self.record)?)?;
+        let announced = joined.doorbell(topic_of(self.reach.record())?)?;
         let doorbell = EventFd::from_peer(doorbell, announced.id)?;
         joined.publisher_lives()?;
         // If it does not arrive, the end of the connection says the same.
@@ -198,28 +164,20 @@ impl Client {
         Ok(Turn::Acquired(joined, doorbell))
     }
 
-    /// Once more, a little later; unless the publisher is dead.
-    fn again(&mut self, socket: Option<ForkGuarded>, now: Instant) -> Result<Turn, Verdict> {
-        proof::check(&self.directory, &self.record)?;
-        Ok(Turn::Wait(Stage::Connect { socket, until: now + self.backoff.next() }))
-    }
-
-    fn late(&self) -> Verdict {
-        let timeout = || Error::Timeout {
-            what: format!("the handshake with '{}' (process {})", self.record.service, self.record.pid),
-            milliseconds: PATIENCE.as_millis() as u64,
-        };
-        proof::check(&self.directory, &self.record).err().unwrap_or_else(|| Verdict::Fail(timeout()))
+    fn again(&mut self, now: Instant) -> Result<Turn, Verdict> {
+        let until = self.reach.again(now)?;
+        Ok(Turn::Wait(Stage::Connect { socket: None, until }))
     }
 }
 
-enum Came {
+/// What lies in a socket.
+pub(crate) enum Came {
     Nothing,
     End,
     Datagram(Received, Datagram),
 }
 
-fn receive(socket: &ForkGuarded, buffer: &mut [u8; LONGEST]) -> Result<Came, Verdict> {
+pub(crate) fn receive(socket: &ForkGuarded, buffer: &mut [u8; LONGEST]) -> Result<Came, Verdict> {
     let received = match scm::receive(socket, buffer) {
         Ok(received) if received.length == 0 => return Ok(Came::End),
         Ok(received) => received,
@@ -248,7 +206,8 @@ fn receive(socket: &ForkGuarded, buffer: &mut [u8; LONGEST]) -> Result<Came, Ver
     }
 }
 
-fn unexpected(datagram: Datagram) -> Verdict {
+/// What an answer means that is not the one wanted.
+pub(crate) fn unexpected(datagram: Datagram) -> Verdict {
     let Datagram::Refused { refusal, version: theirs, text } = datagram else {
         return corrupt("its answer is out of turn, or of another instance".into());
     };
@@ -266,6 +225,6 @@ fn version(theirs: u32) -> Verdict {
     Verdict::Fail(Error::ProtocolVersion { ours: ringbell_ring::layout::VERSION, theirs })
 }
 
-fn corrupt(what: String) -> Verdict {
+pub(crate) fn corrupt(what: String) -> Verdict {
     Verdict::Fail(Error::CorruptPeer { what })
 }

@@ -62,8 +62,13 @@ impl Acquirer {
         Ok(Acquirer { directory: Arc::clone(bus.dir()), forced })
     }
 
-    #[cfg(test)]
-    pub(super) fn forced(&self) -> Option<Rung> {
+    /// Where records are.
+    pub(crate) fn directory(&self) -> &Arc<Directory> {
+        &self.directory
+    }
+
+    /// The rung that the bus or the environment forces.
+    pub(crate) fn forced(&self) -> Option<Rung> {
         self.forced
     }
 }

@@ -6,18 +6,20 @@
 //! sides live on the bus thread. The protocol of the handshake is in `protocol`, the publisher's side in `server`.
 
 mod backoff;
-mod client;
+pub(crate) mod client;
 mod direct;
+pub(crate) mod guest;
 mod joined;
 mod ladder;
 mod proof;
-mod protocol;
+pub(crate) mod protocol;
+pub(crate) mod reach;
 mod rung;
-mod server;
+pub(crate) mod server;
 mod session;
 #[cfg(test)]
 mod tests;
-mod verdict;
+pub(crate) mod verdict;
 
 pub(crate) use ladder::{Acquirer, Attachment, attach};
 pub use rung::{Rung, StepDown};

@@ -11,16 +11,30 @@
 //!  any time        ◀────────────────────────────────  REFUSED: code and text, then closes
 //! ```
 //!
+//! A channel's connection begins with CONNECT in the place of HELLO; its socket stays open after ACK.
+//!
+//! ```text
+//!  client                                             server (its bus thread)
+//!  CONNECT         ────────────────────────────────▶  makes both rings
+//!                  ◀────────────────────────────────  CONNECTED + 5 descriptors: the client's ring, the server's
+//!  checks, maps                                       ring, control, the server's doorbell, the client's doorbell
+//!  ACK             ────────────────────────────────▶  the connection is there
+//! ```
+//!
 //! Every datagram has 64 bytes, REFUSED has 256; the rest of each is zero. The first 8 bytes of every
 //! datagram, and all of REFUSED, are the same in every version, so that two versions can tell each other so.
 //!
 //! ```text
 //! all       0  u32  magic, "RBHS"            REFUSED   8  u32  code (see `Refusal`)
 //!           4  u16  version                           12  u32  length of the text, at most 240
-//!           6  u16  kind, 1 to 6 as above             16  text, UTF-8
+//!           6  u16  kind, 1 to 8 as above             16  text, UTF-8
 //! HELLO     8  [16] id of the instance wanted          24  u64  capabilities   32  u32  pid, for logs only
 //! SEGMENTS  8  [16] id of the instance                 24  u64  capabilities
 //! CLAIMED   8  u32  slot      DOORBELL  8  u32  slot   ACK  nothing more
+//! CONNECT   8  [16] id of the instance wanted          24  u64  capabilities   32  u32  pid, for logs only
+//!          40  u64  bytes wanted of the client's ring  48  u64  bytes wanted of the server's ring; 0: the server's choice
+//! CONNECTED 8  [16] nonce of both rings                24  u64  bytes of the client's ring   32  u64  of the server's
+//!          40  u64  eventfd-id of the server's doorbell   48  u64  of the client's
 //! ```
 //!
 //! A datagram of another length, magic or kind, or one that is out of turn, ends the connection.
@@ -28,19 +42,19 @@
 use ringbell_ring::layout::VERSION;
 
 /// Bytes of every datagram but REFUSED.
-pub(super) const LENGTH: usize = 64;
+pub(crate) const LENGTH: usize = 64;
 /// Bytes of REFUSED, and of the buffer that a client needs.
-pub(super) const LONGEST: usize = 256;
+pub(crate) const LONGEST: usize = 256;
 /// Capability: segments and doorbells by descriptor. The only one so far.
-pub(super) const SHARED_MEMORY: u64 = 1;
+pub(crate) const SHARED_MEMORY: u64 = 1;
 
-const MAGIC: u32 = u32::from_le_bytes(*b"RBHS");
+pub(crate) const MAGIC: u32 = u32::from_le_bytes(*b"RBHS");
 const TEXT: usize = 16;
 
 /// Why a publisher says no.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     /// Another version of the protocol; the datagram's own version is the publisher's.
     Version = 1,
     /// Not for this user.
@@ -59,18 +73,42 @@ pub(super) enum Refusal {
 
 /// A datagram, understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Datagram {
+pub(crate) enum Datagram {
     Hello { id: [u8; 16], capabilities: u64, pid: u32 },
     Segments { id: [u8; 16], capabilities: u64 },
     Claimed { slot: u32 },
     Doorbell { slot: u32 },
     Ack,
     Refused { refusal: Refusal, version: u32, text: String },
+    Connect(Connect),
+    Connected(Connected),
+}
+
+/// What a client asks of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Connect {
+    pub(crate) id: [u8; 16],
+    pub(crate) capabilities: u64,
+    pub(crate) pid: u32,
+    /// Bytes wanted of the ring that the client writes; 0: the server's choice.
+    pub(crate) client_ring: u64,
+    /// Bytes wanted of the ring that the server writes; 0: the server's choice.
+    pub(crate) server_ring: u64,
+}
+
+/// What a server made for a client. The descriptors come along.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Connected {
+    pub(crate) nonce: [u8; 16],
+    pub(crate) client_ring: u64,
+    pub(crate) server_ring: u64,
+    pub(crate) server_bell: u64,
+    pub(crate) client_bell: u64,
 }
 
 /// Why a datagram was not understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// None of ours: dropped without an answer.
     Garbage,
     /// Ours, of another version.
@@ -79,7 +117,7 @@ pub(super) enum Fault {
 
 impl Datagram {
     /// The bytes to send.
-    pub(super) fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![0; if matches!(self, Datagram::Refused { .. }) { LONGEST } else { LENGTH }];
         put(&mut bytes, 0, &MAGIC.to_le_bytes());
         put(&mut bytes, 4, &(VERSION as u16).to_le_bytes());
@@ -98,6 +136,20 @@ impl Datagram {
                 put(&mut bytes, 8, &slot.to_le_bytes())
             }
             Datagram::Ack => {}
+            Datagram::Connect(connect) => {
+                put(&mut bytes, 8, &connect.id);
+                put(&mut bytes, 24, &connect.capabilities.to_le_bytes());
+                put(&mut bytes, 32, &connect.pid.to_le_bytes());
+                put(&mut bytes, 40, &connect.client_ring.to_le_bytes());
+                put(&mut bytes, 48, &connect.server_ring.to_le_bytes());
+            }
+            Datagram::Connected(connected) => {
+                put(&mut bytes, 8, &connected.nonce);
+                put(&mut bytes, 24, &connected.client_ring.to_le_bytes());
+                put(&mut bytes, 32, &connected.server_ring.to_le_bytes());
+                put(&mut bytes, 40, &connected.server_bell.to_le_bytes());
+                put(&mut bytes, 48, &connected.client_bell.to_le_bytes());
+            }
             Datagram::Refused { refusal, text, .. } => {
                 let end = (0..=text.len().min(LONGEST - TEXT))
                     .rev()
@@ -112,7 +164,7 @@ impl Datagram {
     }
 
     /// Understands what came. Never believes a length, and leaves nothing in a text that could move a terminal's cursor.
-    pub(super) fn decode(bytes: &[u8]) -> Result<Datagram, Fault> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Datagram, Fault> {
         if bytes.len() < 8 || number::<4>(bytes, 0) != u64::from(MAGIC) {
             return Err(Fault::Garbage);
         }
@@ -139,6 +191,20 @@ impl Datagram {
             3 => Ok(Datagram::Claimed { slot }),
             4 => Ok(Datagram::Doorbell { slot }),
             5 => Ok(Datagram::Ack),
+            7 => Ok(Datagram::Connect(Connect {
+                id,
+                capabilities,
+                pid: number::<4>(bytes, 32) as u32,
+                client_ring: number::<8>(bytes, 40),
+                server_ring: number::<8>(bytes, 48),
+            })),
+            8 => Ok(Datagram::Connected(Connected {
+                nonce: id,
+                client_ring: number::<8>(bytes, 24),
+                server_ring: number::<8>(bytes, 32),
+                server_bell: number::<8>(bytes, 40),
+                client_bell: number::<8>(bytes, 48),
+            })),
             _ => Err(Fault::Garbage),
         }
     }
@@ -151,6 +217,8 @@ impl Datagram {
             Datagram::Doorbell { .. } => 4,
             Datagram::Ack => 5,
             Datagram::Refused { .. } => 6,
+            Datagram::Connect(_) => 7,
+            Datagram::Connected(_) => 8,
         }
     }
 }
@@ -166,7 +234,7 @@ impl Refusal {
 }
 
 /// The 16 bytes of an instance's id of 32 hex digits.
-pub(super) fn id_bytes(id: &str) -> Option<[u8; 16]> {
+pub(crate) fn id_bytes(id: &str) -> Option<[u8; 16]> {
     let digits = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
     digits.then(|| u128::from_str_radix(id, 16).ok())?.map(u128::to_be_bytes)
 }
@@ -197,6 +265,20 @@ mod tests {
             Datagram::Doorbell { slot: 1023 },
             Datagram::Ack,
             Datagram::Refused { refusal: Refusal::Busy, version: VERSION, text: "später".into() },
+            Datagram::Connect(Connect {
+                id: [7; 16],
+                capabilities: SHARED_MEMORY,
+                pid: 42,
+                client_ring: 4096,
+                server_ring: 1 << 30,
+            }),
+            Datagram::Connected(Connected {
+                nonce: [9; 16],
+                client_ring: 65_536,
+                server_ring: 4096,
+                server_bell: 3,
+                client_bell: u64::MAX,
+            }),
         ]
     }
 
@@ -248,7 +330,7 @@ mod tests {
         }
 
         #[test]
-        fn no_body_is_too_strange(kind in 0u8..9, long: bool, body in proptest::collection::vec(any::<u8>(), 248)) {
+        fn no_body_is_too_strange(kind in 0u8..11, long: bool, body in proptest::collection::vec(any::<u8>(), 248)) {
             let mut bytes = b"RBHS\x01\0".to_vec();
             bytes.extend([kind, 0]);
             bytes.extend(&body);

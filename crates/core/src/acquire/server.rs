@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
+use super::guest::{Fate, Guest};
 use super::protocol::id_bytes;
-use super::session::{Fate, Session};
+use super::session::Session;
 use crate::bus::Serve;
 use crate::bus::thread::{Step, Thread, Watched};
 use crate::segment::{OwnSegments, SlotLock};
@@ -72,7 +73,8 @@ impl Server {
     pub(crate) fn serve(self) -> Serve {
         let offer = Arc::new(self.offer);
         Box::new(move |listener| {
-            Ok(Box::new(Listening::new(listener, Arc::clone(&offer))?) as Box<dyn Watched>)
+            let terms = Terms { offer: Arc::clone(&offer), id: instance_of(listener.as_fd()) };
+            Ok(Box::new(Listening::<Session>::new(listener, terms)?) as Box<dyn Watched>)
         })
     }
 }
@@ -109,8 +111,13 @@ impl Terms {
     }
 }
 
+/// The instance that a listening socket is named after; none when it has another kind of name.
+pub(crate) fn instance_of(listener: BorrowedFd<'_>) -> Option<[u8; 16]> {
+    seqpacket::bound_name(listener).and_then(|name| id_bytes(name.strip_suffix(".sock")?))
+}
+
 /// A listening socket with the handshakes that came of it.
-pub(super) struct Listening {
+pub(crate) struct Listening<G: Guest> {
     epoll: Epoll,
     listener: ForkGuarded,
     accepting: bool,
@@ -118,15 +125,13 @@ pub(super) struct Listening {
     rest: Option<Instant>,
     /// Given up to serve one more client when descriptors have run out, and taken back afterwards.
     reserve: Option<ForkGuarded>,
-    sessions: HashMap<u64, Session>,
+    guests: HashMap<u64, G>,
     next: u64,
-    terms: Terms,
+    terms: G::Terms,
 }
 
-impl Listening {
-    fn new(listener: OwnedFd, offer: Arc<Offer>) -> Result<Listening> {
-        let id =
-            seqpacket::bound_name(listener.as_fd()).and_then(|name| id_bytes(name.strip_suffix(".sock")?));
+impl<G: Guest> Listening<G> {
+    pub(crate) fn new(listener: OwnedFd, terms: G::Terms) -> Result<Listening<G>> {
         let epoll = Epoll::new()?;
         epoll.watch(listener.as_fd(), LISTENER)?;
         Ok(Listening {
@@ -135,9 +140,9 @@ impl Listening {
             listener: ForkGuarded::new(listener),
             accepting: true,
             rest: None,
-            sessions: HashMap::new(),
+            guests: HashMap::new(),
             next: LISTENER + 1,
-            terms: Terms { offer, id },
+            terms,
         })
     }
 
@@ -160,7 +165,7 @@ impl Listening {
     fn accept(&mut self, now: Instant) {
         // Bounded by its own count too: whoever comes and goes faster than this turns is left for the next turn.
         for _ in 0..MOST {
-            if self.sessions.len() >= MOST {
+            if self.guests.len() >= MOST {
                 return;
             }
             let socket = match seqpacket::accept(self.listener.as_fd()) {
@@ -178,7 +183,7 @@ impl Listening {
             let number = self.next;
             self.next += 1;
             if self.epoll.watch(socket.as_fd(), number).is_ok() {
-                self.sessions.insert(number, Session::new(socket, &self.terms, now));
+                self.guests.insert(number, G::new(socket, &self.terms, now));
                 // The request usually is there already.
                 self.advance(number, now);
             }
@@ -186,32 +191,34 @@ impl Listening {
     }
 
     fn advance(&mut self, number: u64, now: Instant) {
-        let Some(session) = self.sessions.get_mut(&number) else { return };
-        if let Fate::Finished = session.advance(&self.terms, now) {
+        let Some(guest) = self.guests.get_mut(&number) else { return };
+        match guest.advance(&self.terms, now) {
+            Fate::Open => {}
             // Closing its socket takes it out of the epoll.
-            self.sessions.remove(&number);
+            Fate::Finished => drop(self.guests.remove(&number)),
+            Fate::Admitted => {
+                if let Some(guest) = self.guests.remove(&number) {
+                    self.epoll.forget(guest.socket());
+                    guest.admit(&self.terms);
+                }
+            }
         }
     }
 
     fn due(&self, now: Instant) -> Vec<u64> {
-        self.sessions
-            .iter()
-            .filter(|(_, session)| session.until() <= now)
-            .map(|(number, _)| *number)
-            .collect()
+        self.guests.iter().filter(|(_, guest)| guest.until() <= now).map(|(number, _)| *number).collect()
     }
 
     /// When all places are taken, whoever has been silent for longest goes; an honest client tries again.
     fn make_way(&mut self, now: Instant) {
-        if self.sessions.len() < MOST {
+        if self.guests.len() < MOST {
             return;
         }
-        let silent =
-            self.sessions.iter().filter_map(|(number, session)| Some((session.silent_since()?, *number)));
+        let silent = self.guests.iter().filter_map(|(number, guest)| Some((guest.silent_since()?, *number)));
         let overdue: Vec<u64> =
             silent.filter(|(since, _)| *since + SILENCE <= now).map(|(_, number)| number).collect();
         for number in overdue {
-            self.sessions.remove(&number);
+            self.guests.remove(&number);
         }
     }
 
@@ -224,7 +231,7 @@ impl Listening {
         if self.reserve.is_none() {
             self.reserve = copy(self.listener.as_fd()).ok().map(ForkGuarded::new);
         }
-        let open = self.rest.is_none() && self.sessions.len() < MOST;
+        let open = self.rest.is_none() && self.guests.len() < MOST;
         if open && !self.accepting {
             self.accepting = self.epoll.watch(self.listener.as_fd(), LISTENER).is_ok();
             if !self.accepting {
@@ -237,22 +244,22 @@ impl Listening {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let full = self.sessions.len() >= MOST;
-        let sessions = self.sessions.values().map(|session| {
-            let way = session.silent_since().filter(|_| full).map(|since| since + SILENCE);
-            way.map_or(session.until(), |way| way.min(session.until()))
+        let full = self.guests.len() >= MOST;
+        let guests = self.guests.values().map(|guest| {
+            let way = guest.silent_since().filter(|_| full).map(|since| since + SILENCE);
+            way.map_or(guest.until(), |way| way.min(guest.until()))
         });
-        sessions.chain(self.rest).min()
+        guests.chain(self.rest).min()
     }
 }
 
-impl AsFd for Listening {
+impl<G: Guest> AsFd for Listening<G> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.epoll.as_fd()
     }
 }
 
-impl Watched for Listening {
+impl<G: Guest> Watched for Listening<G> {
     fn fd(&self) -> Option<BorrowedFd<'_>> {
         Some(self.as_fd())
     }

@@ -5,12 +5,13 @@
 //! client sees a reset; descriptors that a client sends are never taken in; one deadline bounds it all.
 //! Driven by `server`: `advance` when its socket is readable or the time has come.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use ringbell_ring::layout::{SLOTS_PER_DOORBELL, VERSION};
 
+use super::guest::{Fate, Guest};
 use super::protocol::{Datagram, Fault, LENGTH, Refusal, SHARED_MEMORY};
 use super::server::Terms;
 use crate::sys::fork::ForkGuarded;
@@ -50,26 +51,20 @@ enum Reply {
     Doorbell(u32),
 }
 
-/// What `advance` leads to.
-pub(super) enum Fate {
-    /// Wait for the socket, at most until `Session::until`.
-    Open,
-    Finished,
-}
+impl Guest for Session {
+    type Terms = Terms;
 
-impl Session {
-    pub(super) fn new(socket: OwnedFd, terms: &Terms, now: Instant) -> Session {
+    fn new(socket: OwnedFd, terms: &Terms, now: Instant) -> Session {
         seqpacket::refuse_rights(socket.as_fd());
         let permitted = seqpacket::peer(&socket).is_ok_and(|peer| terms.permits(peer.uid));
         Session { socket: ForkGuarded::new(socket), stage: Stage::Hello, permitted, accepted: now }
     }
 
-    /// Since when it has said nothing at all, if it has not.
-    pub(super) fn silent_since(&self) -> Option<Instant> {
+    fn silent_since(&self) -> Option<Instant> {
         matches!(self.stage, Stage::Hello).then_some(self.accepted)
     }
 
-    pub(super) fn advance(&mut self, terms: &Terms, now: Instant) -> Fate {
+    fn advance(&mut self, terms: &Terms, now: Instant) -> Fate {
         if now >= self.accepted + DEADLINE {
             return Fate::Finished;
         }
@@ -90,12 +85,17 @@ impl Session {
         }
     }
 
-    /// When it is to be called at the latest.
-    pub(super) fn until(&self) -> Instant {
+    fn until(&self) -> Instant {
         let deadline = self.accepted + DEADLINE;
         if let Stage::Owing { next, .. } = self.stage { next.min(deadline) } else { deadline }
     }
 
+    fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Session {
     /// Takes one datagram; false ends the connection.
     fn hear(&mut self, bytes: &[u8], terms: &Terms, now: Instant) -> bool {
         if matches!(self.stage, Stage::Farewell) {

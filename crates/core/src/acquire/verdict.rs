@@ -7,7 +7,7 @@ use crate::Error;
 
 /// Why a rung was left.
 #[derive(Debug)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// Not this way; the next rung may work.
     Next { code: String, reason: String },
     /// The record no longer says what the process has: read it again, once.
@@ -20,12 +20,12 @@ pub(super) enum Verdict {
 
 impl Verdict {
     /// A rung that the kernel's answer closes.
-    pub(super) fn closed(errno: Errno, reason: impl Into<String>) -> Verdict {
+    pub(crate) fn closed(errno: Errno, reason: impl Into<String>) -> Verdict {
         Verdict::Next { code: format!("{errno:?}"), reason: reason.into() }
     }
 
     /// A rung that an error closes.
-    pub(super) fn next(error: &Error) -> Verdict {
+    pub(crate) fn next(error: &Error) -> Verdict {
         Verdict::Next { code: error.code().into(), reason: error.to_string() }
     }
 }
@@ -37,7 +37,7 @@ impl From<Error> for Verdict {
 }
 
 impl StepDown {
-    pub(super) fn new(rung: Rung, code: impl Into<String>, reason: impl Into<String>) -> StepDown {
+    pub(crate) fn new(rung: Rung, code: impl Into<String>, reason: impl Into<String>) -> StepDown {
         StepDown { rung, code: code.into(), reason: reason.into() }
     }
 }

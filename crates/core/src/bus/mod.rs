@@ -31,7 +31,8 @@ pub use gc::GcReport;
 pub use options::{Announcement, BusOptions};
 pub use publish::Announced;
 pub use record::{
-    EventfdRef, MAX_NAME, MAX_RECORD, MemfdRef, Overflow, Record, SCHEMA, TopicRecord, check_name, valid_name,
+    ChannelRecord, EventfdRef, MAX_NAME, MAX_RECORD, MemfdRef, Overflow, Record, SCHEMA, TopicRecord,
+    check_name, valid_name,
 };
 pub use registry::Watching;
 pub use watch::{ServiceEvent, Watch};
@@ -210,6 +211,7 @@ impl Bus {
             protocol: ringbell_ring::layout::VERSION,
             offers: announcement.offers,
             topic: announcement.topic,
+            channel: announcement.channel,
             metadata: announcement.metadata,
             endpoints: announcement.endpoints,
             codec: announcement.codec,

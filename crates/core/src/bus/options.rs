@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::publish::Serve;
-use super::record::TopicRecord;
+use super::record::{ChannelRecord, TopicRecord};
 use crate::acquire::Rung;
 
 /// Which bus, and how to use it.
@@ -58,6 +58,8 @@ pub struct Announcement {
     pub offers: Vec<Rung>,
     /// What a topic's subscribers need.
     pub topic: Option<TopicRecord>,
+    /// What a server's clients need.
+    pub channel: Option<ChannelRecord>,
     /// Whatever there is to say.
     pub metadata: Map<String, Value>,
     /// Addresses of any kind, by name.
@@ -78,6 +80,7 @@ impl Announcement {
             kind: "service".to_owned(),
             offers: Vec::new(),
             topic: None,
+            channel: None,
             metadata: Map::new(),
             endpoints: BTreeMap::new(),
             codec: None,

@@ -34,7 +34,7 @@ pub struct Record {
     pub service: String,
     /// 128 random bits in hex: this instance, never reused.
     pub id: String,
-    /// `topic`, or `service` for a general record.
+    /// `topic`, `server`, or `service` for a general record.
     pub kind: String,
     /// The process, in its own pid namespace. Means nothing outside it.
     pub pid: u32,
@@ -57,6 +57,9 @@ pub struct Record {
     /// What a topic's subscribers need.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topic: Option<TopicRecord>,
+    /// What a server's clients need.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel: Option<ChannelRecord>,
     /// Whatever the owner wants to say.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub metadata: Map<String, Value>,
@@ -94,6 +97,16 @@ pub struct TopicRecord {
     pub room: EventfdRef,
     /// The doorbells that the publisher rings, one per 16 slots.
     pub doorbells: Vec<EventfdRef>,
+}
+
+/// The channel part of a server's record. Everything else is made for each client at the handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ChannelRecord {
+    /// Most bytes of each of a connection's rings, a power of two.
+    pub capacity: u64,
+    /// Connections at a time.
+    pub max_connections: u32,
 }
 
 /// What happens to a message that finds the ring full.
@@ -196,7 +209,19 @@ impl Record {
             "payloadSchema is empty or too long",
         )?;
         ensure(self.endpoints.keys().all(|key| valid_label(key)), "an endpoint's name is empty or too long")?;
+        self.channel.as_ref().map_or(Ok(()), ChannelRecord::check)?;
         self.topic.as_ref().map_or(Ok(()), TopicRecord::check)
+    }
+}
+
+impl ChannelRecord {
+    fn check(&self) -> std::result::Result<(), &'static str> {
+        ensure(self.capacity.is_power_of_two(), "capacity is not a power of two")?;
+        ensure(
+            (MIN_CAPACITY as u64..=MAX_CAPACITY as u64).contains(&self.capacity),
+            "capacity is not between 4 KiB and 1 GiB",
+        )?;
+        ensure(self.max_connections > 0, "maxConnections is 0")
     }
 }
 

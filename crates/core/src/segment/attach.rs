@@ -36,14 +36,12 @@ pub struct PeerSegments {
 pub(crate) fn attach(data_fd: OwnedFd, control_fd: OwnedFd, topic: &TopicRecord) -> Result<PeerSegments> {
     let identity = identity(topic)?;
     let page = page_size();
-    inspect("data", data_fd.as_fd(), topic.data, layout::data_len(identity.capacity, page), DATA_SEALS)?;
-    inspect(
-        "control",
-        control_fd.as_fd(),
-        topic.control,
-        layout::control_len(identity.max_slots, page),
-        CONTROL_SEALS,
-    )?;
+    let (data_len, control_len) =
+        (layout::data_len(identity.capacity, page), layout::control_len(identity.max_slots, page));
+    announced("data", data_fd.as_fd(), topic.data, data_len)?;
+    inspect("data", data_fd.as_fd(), data_len, DATA_SEALS)?;
+    announced("control", control_fd.as_fd(), topic.control, control_len)?;
+    inspect("control", control_fd.as_fd(), control_len, CONTROL_SEALS)?;
 
     let control_own = ForkGuarded::new(memfd::reopen(&control_fd)?);
     let data = MappedData::map(data_fd.as_fd(), identity.capacity, Access::Read)?;
@@ -90,36 +88,50 @@ pub(crate) fn nonce_words(nonce: &str) -> Result<[u64; 2]> {
     }
 }
 
-fn inspect(
-    segment: &str,
-    fd: BorrowedFd<'_>,
-    announced: MemfdRef,
-    length: usize,
-    seals: SealFlag,
-) -> Result<()> {
-    let wrong = |what: String| Err(Error::CorruptPeer { what: format!("the {segment} segment {what}") });
-    let found = match memfd::identity(fd) {
-        Ok(Some(found)) => found,
-        Ok(None) => return wrong("is not shared memory".into()),
-        Err(errno) => return Err(Error::os("fstat", errno, "cannot look at a segment")),
-    };
+/// Whether a descriptor is of the very file that the record announces, and announces as the layout wants it.
+fn announced(segment: &str, fd: BorrowedFd<'_>, announced: MemfdRef, length: usize) -> Result<()> {
+    let found = shared_memory(segment, fd)?;
     if found.inode != announced.inode {
-        return wrong(format!("that came is inode {}, announced was {}", found.inode, announced.inode));
+        return wrong(
+            segment,
+            format!("that came is inode {}, announced was {}", found.inode, announced.inode),
+        );
     }
     if announced.size != length as u64 {
-        return wrong(format!("is announced with {} bytes, its layout takes {length}", announced.size));
+        return wrong(
+            segment,
+            format!("is announced with {} bytes, its layout takes {length}", announced.size),
+        );
     }
-    if found.size != announced.size {
-        return wrong(format!("has {} bytes, announced were {}", found.size, announced.size));
+    Ok(())
+}
+
+/// Whether a descriptor is of shared memory of that length, sealed as it has to be.
+pub(super) fn inspect(segment: &str, fd: BorrowedFd<'_>, length: usize, seals: SealFlag) -> Result<()> {
+    let found = shared_memory(segment, fd)?;
+    if found.size != length as u64 {
+        return wrong(segment, format!("has {} bytes, its layout takes {length}", found.size));
     }
     match memfd::seals(fd) {
         Ok(found) if found.contains(seals) => Ok(()),
-        Ok(found) => wrong(format!("lacks the seals {:?}", seals.difference(found))),
-        Err(_) => wrong("cannot be sealed".into()),
+        Ok(found) => wrong(segment, format!("lacks the seals {:?}", seals.difference(found))),
+        Err(_) => wrong(segment, "cannot be sealed".into()),
     }
 }
 
-fn refused(segment: &str, error: ringbell_ring::Error) -> Error {
+fn shared_memory(segment: &str, fd: BorrowedFd<'_>) -> Result<memfd::Identity> {
+    match memfd::identity(fd) {
+        Ok(Some(found)) => Ok(found),
+        Ok(None) => wrong(segment, "is not shared memory".into()),
+        Err(errno) => Err(Error::os("fstat", errno, "cannot look at a segment")),
+    }
+}
+
+fn wrong<T>(segment: &str, what: String) -> Result<T> {
+    Err(Error::CorruptPeer { what: format!("the {segment} segment {what}") })
+}
+
+pub(super) fn refused(segment: &str, error: ringbell_ring::Error) -> Error {
     match error {
         ringbell_ring::Error::Version { ours, theirs } => Error::ProtocolVersion { ours, theirs },
         other => Error::CorruptPeer { what: format!("{segment} segment: {other}") },

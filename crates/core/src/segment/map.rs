@@ -78,7 +78,12 @@ unsafe impl Sync for MappedControl {}
 impl MappedControl {
     /// Maps a control segment whose size has been checked.
     pub(super) fn map(fd: BorrowedFd<'_>, slots: usize) -> Result<MappedControl> {
-        let map = map_control(fd, layout::control_len(slots, page_size()))?;
+        MappedControl::map_at(fd, 0, slots)
+    }
+
+    /// Maps one of several that lie in one file, each on pages of its own.
+    pub(super) fn map_at(fd: BorrowedFd<'_>, offset: usize, slots: usize) -> Result<MappedControl> {
+        let map = map_control(fd, offset, layout::control_len(slots, page_size()))?;
         let base = NonNull::new(map.as_mut_ptr())
             .ok_or_else(|| Error::os("mmap", nix::errno::Errno::EFAULT, "cannot map a segment"))?;
         Ok(MappedControl { map: ManuallyDrop::new(map), home: Home::here(), base, slots })

@@ -9,6 +9,7 @@ mod attach;
 mod buffer;
 mod create;
 mod map;
+mod pair;
 mod slot;
 
 pub(crate) use attach::PeerSegments;
@@ -18,6 +19,7 @@ pub(crate) use attach::{attach, nonce_words};
 pub use buffer::PrivateBuffer;
 pub(crate) use create::{OwnSegments, check_capacity, create};
 pub use map::MappedData;
+pub(crate) use pair::{Ends, PairFds, PairShape, attach_pair, create_pair};
 pub(crate) use slot::SlotLock;
 
 pub(crate) use crate::sys::fork::ForkGuarded;

@@ -150,17 +150,18 @@ impl Drop for Mirror {
     }
 }
 
-/// Maps a whole small file for reading and writing, once.
+/// Maps `length` bytes of a small file from `offset` on, a multiple of the page size, for reading and writing, once.
 ///
 /// # References
 /// `mmap(2)`, `madvise(2)` MADV_DONTFORK; `memmap2::MmapRaw`.
 ///
 /// # Errors
 /// ENOMEM, EACCES for a descriptor that is not open for writing, EPERM for a sealed file.
-pub(crate) fn map_control(fd: impl AsFd, length: usize) -> Result<MmapRaw> {
+pub(crate) fn map_control(fd: impl AsFd, offset: usize, length: usize) -> Result<MmapRaw> {
     let io =
         |error: std::io::Error| failed("mmap", Errno::from_raw(error.raw_os_error().unwrap_or(libc::EINVAL)));
-    let map = MmapOptions::new().len(length).map_raw(fd.as_fd().as_raw_fd()).map_err(io)?;
+    let map =
+        MmapOptions::new().offset(offset as u64).len(length).map_raw(fd.as_fd().as_raw_fd()).map_err(io)?;
     map.advise(memmap2::Advice::DontFork).map_err(io)?;
     Ok(map)
 }
@@ -204,6 +205,6 @@ mod tests {
         memfd::add_seals(&fd, nix::fcntl::SealFlag::F_SEAL_WRITE).unwrap();
         assert!(Mirror::map(fd.as_fd(), 4096, 4096, Access::WritePopulated).is_err());
         assert!(!std::fs::read_to_string("/proc/self/maps").unwrap().contains("ringbell-seal"));
-        assert!(map_control(&fd, 8192).is_err());
+        assert!(map_control(&fd, 0, 8192).is_err());
     }
 }

@@ -6,10 +6,17 @@ use crate::error::{Error, Result};
 
 /// # 128 random bits as 32 lower-case hex digits
 ///
+/// References and errors: as [`bytes128`].
+pub(crate) fn hex128() -> Result<String> {
+    Ok(bytes128()?.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// # 128 random bits
+///
 /// References: getrandom(2). Waits, at boot, until the kernel's pool is ready.
 ///
 /// Errors: [`Error::Os`] (ENOSYS under a filter that forbids it).
-pub(crate) fn hex128() -> Result<String> {
+pub(crate) fn bytes128() -> Result<[u8; 16]> {
     let mut bytes = [0u8; 16];
     let mut filled = 0;
     while filled < bytes.len() {
@@ -22,7 +29,7 @@ pub(crate) fn hex128() -> Result<String> {
             Err(_) => return Err(Error::os("getrandom", Errno::last(), "cannot make a random id")),
         }
     }
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(bytes)
 }
 
 #[cfg(test)]

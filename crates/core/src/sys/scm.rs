@@ -15,10 +15,10 @@ use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
 /// Most descriptors in one datagram of ours.
-pub(crate) const MAX_FDS: usize = 3;
+pub(crate) const MAX_FDS: usize = 16;
 
 /// Room for one SCM_RIGHTS message of `MAX_FDS`, aligned for a `cmsghdr`.
-const CONTROL_WORDS: usize = 8;
+const CONTROL_WORDS: usize = 12;
 
 /// A datagram with what came along.
 #[derive(Debug)]
@@ -214,7 +214,7 @@ mod tests {
     fn more_descriptors_than_agreed_are_lost_and_closed() {
         let (a, b) = pair();
         let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
-        let raw = [write.as_raw_fd(); 4];
+        let raw = [write.as_raw_fd(); MAX_FDS + 1];
         sendmsg::<()>(
             a.as_raw_fd(),
             &[IoSlice::new(b"x")],

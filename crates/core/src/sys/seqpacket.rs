@@ -131,14 +131,25 @@ pub(crate) fn bound_name(listener: BorrowedFd<'_>) -> Option<String> {
 /// # References
 /// `SO_PASSRIGHTS` in `unix(7)`; accepted sockets inherit it.
 pub(crate) fn refuse_rights(socket: BorrowedFd<'_>) {
-    let off: libc::c_int = 0;
+    pass_rights(socket, 0);
+}
+
+/// Takes that back, for a socket on which descriptors are expected.
+///
+/// # References
+/// As [`refuse_rights`].
+pub(crate) fn allow_rights(socket: BorrowedFd<'_>) {
+    pass_rights(socket, 1);
+}
+
+fn pass_rights(socket: BorrowedFd<'_>, whether: libc::c_int) {
     // SAFETY: the option value is an int that outlives the call.
     unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
             libc::SOL_SOCKET,
             SO_PASSRIGHTS,
-            (&raw const off).cast(),
+            (&raw const whether).cast(),
             size_of::<libc::c_int>() as libc::socklen_t,
         );
     }

@@ -10,14 +10,28 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use super::inbox::{Arrival, Inbox};
 use super::options::SubscriberOptions;
 use super::source::{Joined, publisher_lives};
 use crate::acquire::{self, Acquirer, Attachment};
 use crate::bus::thread::{Step, Thread, Watched};
 use crate::bus::{Record, ServiceEvent, Sink};
 use crate::error::{Error, Result};
+use crate::inbox::Inbox;
 
+/// News from the bus thread.
+pub(super) enum Arrival {
+    /// A publisher was acquired and joined, and its doorbell is watched.
+    Joined(Box<Joined>),
+    /// The instance with this id has died or closed: drain it, nothing will follow.
+    Gone(String),
+    /// A publisher could not be attached.
+    Failed(Arc<Record>, Error),
+    /// The bus was closed: nobody will arrive any more, and nobody's end will be heard of.
+    Closed,
+}
+
+/// Number under which every source's doorbell is watched: which one rang does not matter.
+const DOORBELL: u64 = 1;
 /// How often the lock of a publisher without a record is probed.
 const UNLISTED: Duration = Duration::from_millis(200);
 const FIRST_RETRY: Duration = Duration::from_millis(50);
@@ -30,7 +44,7 @@ pub(super) struct Follower {
 
 struct Shared {
     acquirer: Acquirer,
-    inbox: Arc<Inbox>,
+    inbox: Arc<Inbox<Arrival>>,
     options: SubscriberOptions,
     known: Mutex<HashMap<String, Known>>,
 }
@@ -44,7 +58,7 @@ struct Known {
 }
 
 impl Follower {
-    pub(super) fn new(acquirer: Acquirer, inbox: Arc<Inbox>, options: SubscriberOptions) -> Self {
+    pub(super) fn new(acquirer: Acquirer, inbox: Arc<Inbox<Arrival>>, options: SubscriberOptions) -> Self {
         Self { shared: Arc::new(Shared { acquirer, inbox, options, known: Mutex::default() }) }
     }
 }
@@ -121,7 +135,7 @@ impl Shared {
         let joined =
             result.and_then(|attachment| Joined::join(attachment, self.options.from)).and_then(|joined| {
                 let probe = joined.probe()?;
-                self.inbox.watch(&joined.doorbell)?;
+                self.inbox.watch(&joined.doorbell, DOORBELL)?;
                 Ok((joined, probe))
             });
         match joined {

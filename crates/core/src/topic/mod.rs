@@ -7,7 +7,6 @@
 
 mod batch;
 mod follower;
-mod inbox;
 mod notice;
 mod options;
 mod publisher;

@@ -11,8 +11,7 @@ use std::time::Instant;
 
 use ringbell_ring::{Entry, Fault, Read};
 
-use super::follower::Follower;
-use super::inbox::{Arrival, Inbox};
+use super::follower::{Arrival, Follower};
 use super::notice::{Drained, EndReason, Notice};
 use super::options::SubscriberOptions;
 use super::receive::Received;
@@ -21,6 +20,7 @@ use super::stats::SubscriberStats;
 use crate::acquire::Acquirer;
 use crate::bus::{Bus, Filter, SinkGuard};
 use crate::error::{Error, Result};
+use crate::inbox::Inbox;
 use crate::segment::MappedData;
 use crate::sys::generation::Home;
 
@@ -30,7 +30,7 @@ pub struct Subscriber {
     /// Index of the source whose turn it is.
     turn: usize,
     next_number: u32,
-    inbox: Arc<Inbox>,
+    inbox: Arc<Inbox<Arrival>>,
     notices: VecDeque<Notice>,
     /// The bus was closed: what is attached can be drained, nothing else will come.
     pub(super) closed: bool,

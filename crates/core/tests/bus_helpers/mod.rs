@@ -170,3 +170,25 @@ pub fn resources() -> (usize, usize) {
     let count = |path: &str| std::fs::read_dir(path).unwrap().count();
     (count("/proc/self/fd"), count("/proc/self/task"))
 }
+
+/// Ends the process when a test hangs.
+pub struct Watchdog(Option<std::sync::mpsc::Sender<()>>);
+
+pub fn watchdog(seconds: u64) -> Watchdog {
+    use std::sync::mpsc::RecvTimeoutError;
+    let (alive, gone) = std::sync::mpsc::channel::<()>();
+    let name = std::thread::current().name().unwrap_or_default().to_owned();
+    std::thread::spawn(move || {
+        if gone.recv_timeout(Duration::from_secs(seconds)) == Err(RecvTimeoutError::Timeout) {
+            eprintln!("watchdog: {name} hangs");
+            std::process::abort();
+        }
+    });
+    Watchdog(Some(alive))
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        self.0.take();
+    }
+}

@@ -70,6 +70,8 @@ pub(super) fn client(bus: &Bus) {
 /// The publisher has none at all, but for the one in reserve.
 pub(super) fn server(bus: &Bus) {
     let _fake = Fake::publish(bus, "topic", 8, &[Rung::Direct, Rung::Handshake]).unwrap();
+    // An answer of the bus thread: it has opened by now what it needs for the record.
+    bus.watching();
     let before = descriptors();
     let starved = starve(0);
     say("ready");

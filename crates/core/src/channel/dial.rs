@@ -1,0 +1,226 @@
+//! The client's side of a channel's handshake: a state machine on the bus thread that never blocks.
+//!
+//! Invariants: nothing that came is used before it was checked; what cannot be had yet is tried again until the time has run
+//! out (`acquire::reach`); the endpoint hears exactly once what became of it, unless it gave it up.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::admission::{Arrival, Reception, nonce_words};
+use super::link::{Meeting, Wires};
+use crate::acquire::client::{Came, corrupt, receive, unexpected};
+use crate::acquire::protocol::{Connect, Connected, Datagram, LONGEST, Refusal, SHARED_MEMORY};
+use crate::acquire::reach::{Reach, Reached};
+use crate::acquire::verdict::Verdict;
+use crate::acquire::{Rung, StepDown};
+use crate::bus::thread::{Step, Thread, Watched};
+use crate::bus::{Directory, Record};
+use crate::error::Error;
+use crate::segment::{PairFds, PairShape, attach_pair, check_capacity};
+use crate::sys::eventfd::EventFd;
+use crate::sys::fork::ForkGuarded;
+use crate::sys::{scm, seqpacket};
+
+/// What a client wants of a connection.
+pub(super) struct Wish {
+    pub(super) number: u32,
+    /// 0: what the server has.
+    pub(super) client_ring: u64,
+    pub(super) server_ring: u64,
+    pub(super) forced: Option<Rung>,
+    pub(super) timeout: Duration,
+}
+
+/// A connection in the making.
+pub(super) struct Dial {
+    reach: Reach,
+    wish: Wish,
+    reception: Arc<Reception>,
+    stage: Stage,
+    told: bool,
+}
+
+enum Stage {
+    /// Not connected; at `until` it is tried (again), with the same socket if there is one.
+    Connect { socket: Option<ForkGuarded>, until: Instant },
+    /// CONNECT is sent.
+    Answer { socket: ForkGuarded },
+    /// It has ended.
+    Over,
+}
+
+impl Dial {
+    pub(super) fn new(
+        directory: Arc<Directory>,
+        record: Arc<Record>,
+        wish: Wish,
+        reception: Arc<Reception>,
+    ) -> Dial {
+        let now = Instant::now();
+        let reach = Reach::new(directory, record, now, wish.timeout);
+        Dial { reach, wish, reception, stage: Stage::Connect { socket: None, until: now }, told: false }
+    }
+
+    /// Does what can be done without waiting. `None`: the connection is entered.
+    fn advance(&mut self, now: Instant) -> Result<Option<Instant>, Verdict> {
+        if self.wish.forced == Some(Rung::Stream) {
+            return Err(Verdict::Fail(Error::NotBuilt { feature: "the stream rung of channels" }));
+        }
+        let (ours, theirs) = (ringbell_ring::layout::VERSION, self.reach.record().protocol);
+        if ours != theirs {
+            return Err(Verdict::Fail(Error::ProtocolVersion { ours, theirs }));
+        }
+        loop {
+            self.stage = match std::mem::replace(&mut self.stage, Stage::Over) {
+                Stage::Connect { socket, until } if until <= now => self.connect(socket, now)?,
+                Stage::Connect { socket, until } => {
+                    let wake = until.min(self.reach.give_up());
+                    self.stage = Stage::Connect { socket, until };
+                    return self.wait(wake, now);
+                }
+                Stage::Answer { socket } => match self.answer(&socket)? {
+                    Answer::Nothing => {
+                        self.stage = Stage::Answer { socket };
+                        return self.wait(self.reach.give_up(), now);
+                    }
+                    Answer::Again => Stage::Connect { socket: None, until: self.reach.again(now)? },
+                    Answer::Connected(connected, fds) => {
+                        self.enter(socket, connected, fds)?;
+                        return Ok(None);
+                    }
+                },
+                Stage::Over => return Ok(None),
+            };
+        }
+    }
+
+    fn wait(&self, until: Instant, now: Instant) -> Result<Option<Instant>, Verdict> {
+        if now >= self.reach.give_up() { Err(self.reach.late()) } else { Ok(Some(until)) }
+    }
+
+    fn connect(&mut self, socket: Option<ForkGuarded>, now: Instant) -> Result<Stage, Verdict> {
+        let socket = match self.reach.connect(socket, now)? {
+            Reached::Connected(socket) => socket,
+            Reached::Later { socket, until } => return Ok(Stage::Connect { socket, until }),
+        };
+        let connect = Connect {
+            id: self.reach.instance()?,
+            capabilities: SHARED_MEMORY,
+            pid: std::process::id(),
+            client_ring: self.wish.client_ring,
+            server_ring: self.wish.server_ring,
+        };
+        match scm::send(&socket, &Datagram::Connect(connect).encode(), &[]) {
+            Ok(()) => Ok(Stage::Answer { socket }),
+            Err(_) => Ok(Stage::Connect { socket: None, until: self.reach.again(now)? }),
+        }
+    }
+
+    fn answer(&self, socket: &ForkGuarded) -> Result<Answer, Verdict> {
+        let mut buffer = [0; LONGEST];
+        match receive(socket, &mut buffer)? {
+            Came::Nothing => Ok(Answer::Nothing),
+            Came::End | Came::Datagram(_, Datagram::Refused { refusal: Refusal::Busy, .. }) => {
+                Ok(Answer::Again)
+            }
+            Came::Datagram(received, Datagram::Connected(connected)) => {
+                Ok(Answer::Connected(connected, received.fds))
+            }
+            Came::Datagram(_, other) => Err(unexpected(other)),
+        }
+    }
+
+    fn enter(&self, socket: ForkGuarded, connected: Connected, fds: Vec<OwnedFd>) -> Result<(), Verdict> {
+        let Ok([client_data, server_data, control, server_bell, client_bell]) = <[OwnedFd; 5]>::try_from(fds)
+        else {
+            return Err(corrupt("its rings came without their five descriptors".into()));
+        };
+        let capacity = |bytes: u64| {
+            usize::try_from(bytes)
+                .ok()
+                .filter(|bytes| check_capacity(*bytes).is_ok())
+                .ok_or_else(|| corrupt("it offers a ring of a size that cannot be".into()))
+        };
+        let shape = PairShape {
+            client_ring: capacity(connected.client_ring)?,
+            server_ring: capacity(connected.server_ring)?,
+            nonce: nonce_words(connected.nonce),
+        };
+        let ends = attach_pair(shape, &PairFds { client_data, server_data, control })?;
+        let peer_bell = EventFd::from_peer(server_bell, connected.server_bell)?;
+        let own_bell = EventFd::from_peer(client_bell, connected.client_bell)?.guarded();
+        let peer = seqpacket::peer(&socket)
+            .map_err(|errno| Error::os("getsockopt", errno, "cannot see who is at the other end"))?;
+        if scm::send(&socket, &Datagram::Ack.encode(), &[]).is_err() {
+            return Err(Verdict::Gone);
+        }
+        let record = self.reach.record().clone();
+        let step_downs = match self.wish.forced {
+            Some(Rung::Direct) => vec![StepDown::new(
+                Rung::Direct,
+                "NOT_OFFERED",
+                "a channel's rings are made at the handshake",
+            )],
+            _ => Vec::new(),
+        };
+        let meeting = Meeting { peer, rung: Rung::Handshake, step_downs, record: Some(record) };
+        self.reception.enter_own();
+        self.reception
+            .open(self.wish.number, meeting, ends, Wires { socket, own_bell, peer_bell })
+            .inspect_err(|_| self.reception.left())?;
+        Ok(())
+    }
+
+    fn tell(&mut self, error: Error) {
+        if !std::mem::replace(&mut self.told, true) {
+            self.reception.inbox().put(Arrival::Failed(self.wish.number, error));
+        }
+    }
+}
+
+enum Answer {
+    Nothing,
+    /// Not now.
+    Again,
+    Connected(Connected, Vec<OwnedFd>),
+}
+
+impl Watched for Dial {
+    /// A socket that is not connected is not given: epoll calls it hung up, for ever.
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        match &self.stage {
+            Stage::Answer { socket } => Some(socket.as_fd()),
+            Stage::Connect { .. } | Stage::Over => None,
+        }
+    }
+
+    fn ready(&mut self, _thread: &mut Thread<'_>) -> Step {
+        match self.advance(Instant::now()) {
+            Ok(Some(until)) => return Step::Again(Some(until)),
+            Ok(None) => {}
+            Err(verdict) => {
+                let error = self.error(verdict);
+                self.tell(error);
+            }
+        }
+        Step::Finished
+    }
+
+    fn failed(&mut self, error: &Error) {
+        self.tell(error.clone());
+    }
+}
+
+impl Dial {
+    fn error(&self, verdict: Verdict) -> Error {
+        let service = || self.reach.record().service.clone();
+        match verdict {
+            Verdict::Fail(error) => error,
+            Verdict::Gone | Verdict::Stale => Error::PeerGone { service: service() },
+            Verdict::Next { code, reason } => {
+                Error::Acquire { service: service(), reasons: vec![format!("handshake: {reason} ({code})")] }
+            }
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! One connection: both rings, both doorbells, and the socket that tells of the peer's end.
+//!
+//! Made on the bus thread by whoever shook hands, used by the endpoint alone. Dropping it closes it in good order: the peer
+//! reads what was sent and then knows that nothing will follow. Dying does not, and the socket's end says the rest.
+//!
+//! A link is *awake* while it is looked at whether or not its doorbell rang. A link that is not is announced as asleep in its
+//! ring: the peer rings, which wakes it.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use ringbell_ring::{Entry, Fault, MESSAGE_OVERHEAD, Peers, Read, Sent, padded};
+
+use super::header::{HEADER, Header};
+use super::parcel::{self, Parcel};
+use super::stats::ConnectionStats;
+use crate::acquire::{Rung, StepDown};
+use crate::bus::Record;
+use crate::error::{Error, Result};
+use crate::inbox::Inbox;
+use crate::segment::Ends;
+use crate::sys::clock::monotonic_ns;
+use crate::sys::eventfd::EventFd;
+use crate::sys::fork::ForkGuarded;
+use crate::sys::generation::Home;
+use crate::sys::scm::{self, ReceiveError};
+use crate::sys::seqpacket::Peer;
+
+/// Most parcels that wait to be taken; the others stay in the socket.
+const PARCELS: usize = 16;
+
+/// Who is at the other end, and how it was reached.
+pub(super) struct Meeting {
+    pub(super) peer: Peer,
+    pub(super) rung: Rung,
+    pub(super) step_downs: Vec<StepDown>,
+    /// The server's, on the client's side.
+    pub(super) record: Option<Arc<Record>>,
+}
+
+/// The descriptors that stay open with a connection.
+pub(super) struct Wires {
+    pub(super) socket: ForkGuarded,
+    /// Rung by the peer, watched here.
+    pub(super) own_bell: EventFd,
+    /// Rung here.
+    pub(super) peer_bell: EventFd,
+}
+
+/// A connection.
+pub(super) struct Link {
+    pub(super) number: u32,
+    pub(super) meeting: Meeting,
+    ends: Ends,
+    wires: Wires,
+    /// Where the rings are mapped: in a forked child they are not.
+    home: Home,
+    /// Whether it is among those that are looked at.
+    pub(super) awake: bool,
+    /// Looks in a row that found nothing.
+    pub(super) idle: u32,
+    /// Bytes that somebody waits for room for.
+    wanted: Option<usize>,
+    /// The socket has ended.
+    hung_up: bool,
+    /// Something may be in the socket still.
+    readable: bool,
+    parcels: VecDeque<Parcel>,
+    fault: Option<Error>,
+    rings: u64,
+}
+
+/// The socket tells of a peer's death, so nobody has to be asked.
+struct SocketTells;
+
+impl Peers for SocketTells {
+    fn alive(&mut self, _slot: usize) -> bool {
+        true
+    }
+}
+
+/// Numbers under which a connection's descriptors are watched; 0 and 1 are the inbox's.
+fn watched(number: u32) -> [u64; 2] {
+    [u64::from(number) << 1, u64::from(number) << 1 | 1]
+}
+
+/// What a number of the epoll means: which connection, and whether it is its socket.
+pub(super) fn rang(number: u64) -> (u32, bool) {
+    ((number >> 1) as u32, number & 1 == 1)
+}
+
+impl Link {
+    /// Has both descriptors wake the endpoint, and makes a connection of what the handshake brought.
+    ///
+    /// # Errors
+    /// `ERR_RINGBELL_RESOURCE` when `fs.epoll.max_user_watches` or memory ran out.
+    pub(super) fn new<A>(
+        number: u32,
+        meeting: Meeting,
+        ends: Ends,
+        wires: Wires,
+        inbox: &Inbox<A>,
+    ) -> Result<Link> {
+        let [bell, socket] = watched(number);
+        inbox.watch(&wires.own_bell, bell)?;
+        if let Err(error) = inbox.watch(&wires.socket, socket) {
+            inbox.forget(&wires.own_bell);
+            return Err(error);
+        }
+        Ok(Link {
+            number,
+            meeting,
+            ends,
+            wires,
+            home: Home::here(),
+            awake: true,
+            idle: 0,
+            wanted: None,
+            hung_up: false,
+            // Watched by edges, and what came before was none.
+            readable: true,
+            parcels: VecDeque::new(),
+            fault: None,
+            rings: 0,
+        })
+    }
+
+    /// Must be called before it is dropped, unless the inbox goes as well.
+    pub(super) fn unwatch<A>(&self, inbox: &Inbox<A>) {
+        inbox.forget(&self.wires.own_bell);
+        inbox.forget(&self.wires.socket);
+    }
+
+    /// Sends one message. False: there is no room.
+    #[inline]
+    pub(super) fn send(&mut self, header: Header, data: &[u8]) -> Result<bool> {
+        let (size, limit) = (HEADER.saturating_add(data.len()), self.ends.outgoing.max_message());
+        if size > limit {
+            return Err(Error::MessageTooLarge { size: data.len(), limit: limit - HEADER });
+        }
+        let (now, bytes) = (monotonic_ns(), padded(size));
+        if self.ends.outgoing.reserve(bytes, bytes, now, &mut SocketTells).is_none() {
+            self.ends.outgoing.note_full();
+            return self.judge_reader().map(|()| false);
+        }
+        let room = &mut self.ends.outgoing.reserved_bytes()[MESSAGE_OVERHEAD..];
+        room[..HEADER].copy_from_slice(&header.encode());
+        room[HEADER..size].copy_from_slice(data);
+        if let Some(Sent::Committed { ring }) = self.ends.outgoing.commit_span(&[size as u32], now)
+            && ring != 0
+        {
+            self.ring();
+        }
+        self.wanted = None;
+        Ok(true)
+    }
+
+    /// A peer whose cursor broke the rules no longer holds anything back, and must not be sent to for ever.
+    fn judge_reader(&mut self) -> Result<()> {
+        if self.ends.outgoing.data().counters().evicted == 0 {
+            return Ok(());
+        }
+        let error = Error::CorruptPeer { what: "its cursor cannot be one".into() };
+        self.fault = Some(error.clone());
+        Err(error)
+    }
+
+    fn ring(&mut self) {
+        self.wires.peer_bell.ring();
+        self.rings += 1;
+    }
+
+    /// Largest data of one message.
+    pub(super) fn max_message(&self) -> usize {
+        self.ends.outgoing.max_message() - HEADER
+    }
+
+    pub(super) fn has_room(&mut self, data: usize) -> bool {
+        let size = HEADER + data.min(self.max_message());
+        self.ends.outgoing.has_room(padded(size), monotonic_ns())
+    }
+
+    /// Announces that somebody waits for room. False: there is some now.
+    pub(super) fn arm_room(&mut self, data: usize) -> bool {
+        let size = HEADER + data.min(self.max_message());
+        let none = self.ends.outgoing.arm(padded(size), monotonic_ns());
+        self.wanted = none.then_some(data);
+        none
+    }
+
+    #[inline]
+    pub(super) fn read(
+        &mut self,
+        slab: &mut [u8],
+        fill: usize,
+        table: &mut [Entry],
+    ) -> std::result::Result<Read, Fault> {
+        let read = self.ends.incoming.read(slab, fill, table)?;
+        if self.ends.incoming.acknowledge() {
+            self.ring();
+        }
+        Ok(read)
+    }
+
+    /// Whether there may be something to do: to be read, to be told, or room that was waited for.
+    #[inline]
+    pub(super) fn pending(&mut self) -> bool {
+        self.ends.incoming.pending() || self.hung_up || self.room_came()
+    }
+
+    fn room_came(&mut self) -> bool {
+        self.wanted.is_some_and(|bytes| self.has_room(bytes))
+    }
+
+    #[inline]
+    pub(super) fn spin(&mut self, turns: u32) -> bool {
+        self.ends.incoming.spin(turns) || self.pending()
+    }
+
+    /// Announces that nobody looks any more. False: there is something to do now.
+    pub(super) fn arm(&mut self) -> bool {
+        let quiet = self.ends.incoming.arm();
+        quiet && !self.hung_up && !self.room_came()
+    }
+
+    /// Takes from the socket what is in it.
+    pub(super) fn look_at_socket(&mut self) {
+        self.readable = true;
+        while self.readable && self.parcels.len() < PARCELS {
+            let mut buffer = [0; parcel::LONGEST];
+            let broken = match scm::receive(&self.wires.socket, &mut buffer) {
+                Ok(received) if received.length == 0 => {
+                    self.hang_up();
+                    continue;
+                }
+                Ok(received) => match parcel::understand(&buffer[..received.length], received.fds) {
+                    Ok(parcel) => {
+                        self.parcels.push_back(parcel);
+                        continue;
+                    }
+                    Err(what) => Error::CorruptPeer { what: what.into() },
+                },
+                Err(ReceiveError::Os(Errno::EAGAIN)) => {
+                    self.readable = false;
+                    continue;
+                }
+                Err(ReceiveError::Os(errno @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM))) => {
+                    Error::os("recvmsg", errno, "descriptors that a peer sent could not be received")
+                }
+                Err(ReceiveError::Os(_)) => {
+                    self.hang_up();
+                    continue;
+                }
+                Err(ReceiveError::Truncated | ReceiveError::DescriptorsLost) => {
+                    Error::CorruptPeer { what: "a parcel did not arrive as it was sent".into() }
+                }
+            };
+            self.fault.get_or_insert(broken);
+            self.hang_up();
+        }
+    }
+
+    fn hang_up(&mut self) {
+        self.hung_up = true;
+        self.readable = false;
+    }
+
+    /// The oldest parcel that has come.
+    pub(super) fn take_parcel(&mut self) -> Option<Parcel> {
+        if self.parcels.is_empty() && self.readable {
+            self.look_at_socket();
+        }
+        self.parcels.pop_front()
+    }
+
+    pub(super) fn has_parcels(&self) -> bool {
+        !self.parcels.is_empty()
+    }
+
+    /// Sends descriptors. False: the socket is full, or too many descriptors of this user are in flight.
+    pub(super) fn send_fds(&mut self, data: &[u8], fds: &[BorrowedFd<'_>]) -> Result<bool> {
+        parcel::check(data, fds)?;
+        match parcel::send(self.wires.socket.as_fd(), data, fds) {
+            Ok(()) => Ok(true),
+            Err(Errno::EAGAIN | Errno::ETOOMANYREFS | Errno::ENOBUFS) => Ok(false),
+            Err(Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN) => {
+                Err(Error::PeerGone { service: self.peer_name() })
+            }
+            Err(errno) => Err(Error::os("sendmsg", errno, "cannot send descriptors")),
+        }
+    }
+
+    /// How errors call the peer.
+    pub(super) fn peer_name(&self) -> String {
+        match &self.meeting.record {
+            Some(record) => record.service.clone(),
+            None => format!("process {}", self.meeting.peer.pid),
+        }
+    }
+
+    /// What broke the protocol, if anything did.
+    pub(super) fn fault(&self) -> Option<&Error> {
+        self.fault.as_ref()
+    }
+
+    /// Whether everything was read and nothing can follow.
+    pub(super) fn over(&self) -> bool {
+        self.ends.incoming.ended() || (self.hung_up && self.ends.incoming.drained())
+    }
+
+    /// Whether the peer closed in good order.
+    pub(super) fn closed(&self) -> bool {
+        self.ends.incoming.ended()
+    }
+
+    pub(super) fn stats(&self) -> ConnectionStats {
+        let counters = self.ends.outgoing.data().counters();
+        let unread = self.ends.outgoing.slots().next().map_or(0, |slot| slot.backlog);
+        ConnectionStats {
+            connection: self.number,
+            pid: self.meeting.peer.pid,
+            uid: self.meeting.peer.uid,
+            rung: self.meeting.rung,
+            step_downs: self.meeting.step_downs.clone(),
+            send_capacity: self.ends.outgoing.data().capacity() as u64,
+            receive_capacity: self.ends.incoming.capacity() as u64,
+            sent: counters.messages,
+            sent_bytes: counters.bytes,
+            unread,
+            received: self.ends.incoming.received(),
+            backlog: self.ends.incoming.backlog(),
+            high_water: counters.high_water,
+            full: counters.full,
+            rings: self.rings,
+        }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        if self.home.is_foreign() {
+            return;
+        }
+        if self.ends.outgoing.close() != 0 {
+            self.ring();
+        }
+        // A peer that waits for room waits for nothing now.
+        if self.ends.incoming.leave() {
+            self.ring();
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What can be asked of a channel, and which wishes are refused at once.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use crate::acquire::Rung;
+use crate::error::{Error, Result};
+use crate::segment;
+
+/// Bytes of a connection's rings unless somebody wants it otherwise.
+pub(super) const CAPACITY: usize = 64 << 10;
+/// Longest that a handshake is waited for unless the caller says otherwise.
+const PATIENCE: Duration = Duration::from_secs(30);
+const MOST_CONNECTIONS: u32 = 65_535;
+
+/// How a server behaves.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ServerOptions {
+    /// Bytes of each of a connection's two rings where the client does not ask for less: a power of two from 4 KiB to
+    /// 1 GiB, and the most that a client gets. Default: 64 KiB.
+    pub capacity: usize,
+    /// Connections at a time, 1 to 65,535. Who comes when all are taken waits. Default: 1,024.
+    pub max_connections: u32,
+    /// What the record shall say besides.
+    pub metadata: Map<String, Value>,
+    /// Addresses of any kind, by name.
+    pub endpoints: BTreeMap<String, String>,
+    /// Id of the codec that the payloads are in; clients that expect another one are refused.
+    pub codec: Option<String>,
+    /// Id of the payload's schema.
+    pub schema: Option<String>,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self {
+            capacity: CAPACITY,
+            max_connections: 1024,
+            metadata: Map::new(),
+            endpoints: BTreeMap::new(),
+            codec: None,
+            schema: None,
+        }
+    }
+}
+
+impl ServerOptions {
+    pub(super) fn check(&self) -> Result<()> {
+        segment::check_capacity(self.capacity)?;
+        if !(1..=MOST_CONNECTIONS).contains(&self.max_connections) {
+            return Err(Error::InvalidOption {
+                option: "maxConnections",
+                value: self.max_connections.to_string(),
+                rule: format!("from 1 to {MOST_CONNECTIONS}"),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// How an endpoint that connects behaves.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct ChannelOptions {
+    /// Id of the codec that is expected; servers that announce another one are refused.
+    pub codec: Option<String>,
+}
+
+/// What a client wants of one connection.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ConnectOptions {
+    /// Bytes wanted of the ring that the client writes. The server may give less. Default: what the server has.
+    pub send_capacity: Option<usize>,
+    /// Bytes wanted of the ring that the server writes. Default: what the server has.
+    pub receive_capacity: Option<usize>,
+    /// Takes this rung only, instead of the best that works. *Direct* is the handshake here: the rings are made in it.
+    pub acquire: Option<Rung>,
+    /// How long the handshake may take, its repetitions included. Default: 30 s.
+    pub timeout: Duration,
+}
+
+impl Default for ConnectOptions {
+    fn default() -> Self {
+        Self { send_capacity: None, receive_capacity: None, acquire: None, timeout: PATIENCE }
+    }
+}
+
+impl ConnectOptions {
+    pub(super) fn check(&self) -> Result<()> {
+        for capacity in [self.send_capacity, self.receive_capacity].into_iter().flatten() {
+            segment::check_capacity(capacity)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,260 @@
+//! Receiving and calling for Rust programs: message by message, without waiting, with a deadline, or for good.
+//!
+//! Messages are copied into one slab that the channel reuses, so an [`Incoming`] borrows the channel and is gone when the
+//! next one is received. Waiting looks at the rings for a while before it sleeps; how long is up to the caller.
+
+use std::time::{Duration, Instant};
+
+use ringbell_ring::Entry;
+
+use super::endpoint::Channel;
+use super::header::{Header, Kind};
+use super::notice::{Drained, Notice};
+use crate::error::{Error, Result};
+
+/// A received message. Its bytes were copied out of the ring; no other process can change them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Incoming<'a> {
+    /// Number of the connection that it came on.
+    pub connection: u32,
+    /// What it is for, by the peer's word.
+    pub header: Header,
+    /// What follows the header.
+    pub data: &'a [u8],
+}
+
+const SLAB: usize = 128 << 10;
+const TABLE: usize = 1024;
+/// Looks between two glances at the clock while spinning.
+const TURNS: u32 = 256;
+
+/// A batch that was received and not yet handed out.
+pub(super) struct Received {
+    slab: Vec<u8>,
+    table: Vec<Entry>,
+    count: usize,
+    next: usize,
+    connection: u32,
+    spin: Duration,
+}
+
+impl Default for Received {
+    fn default() -> Self {
+        Self {
+            slab: Vec::new(),
+            table: Vec::new(),
+            count: 0,
+            next: 0,
+            connection: 0,
+            spin: Duration::from_micros(50),
+        }
+    }
+}
+
+impl Received {
+    /// `None` for one that is too short to have a header.
+    fn message(&self, index: usize) -> Option<Incoming<'_>> {
+        let entry = self.table[..self.count].get(index)?;
+        let message = self.slab.get(entry.offset as usize..)?.get(..entry.length as usize)?;
+        let (header, data) = Header::decode(message)?;
+        Some(Incoming { connection: self.connection, header, data })
+    }
+}
+
+impl Channel {
+    /// Sets how long a wait looks at the rings before it sleeps. Default: 50 µs. [`Duration::MAX`] never sleeps.
+    pub fn set_spin(&mut self, spin: Duration) {
+        self.received.spin = spin;
+    }
+
+    /// The next message if there is one. Notices stay queued for [`notices`](Self::notices) and are no reason to wait; a
+    /// message that is too short to have a header is dropped.
+    ///
+    /// # Errors
+    ///
+    /// As [`drain`](Self::drain).
+    pub fn try_recv(&mut self) -> Result<Option<Incoming<'_>>> {
+        loop {
+            if self.received.next >= self.received.count && !self.fill()? {
+                return Ok(None);
+            }
+            let index = self.received.next;
+            self.received.next += 1;
+            if self.received.message(index).is_some() {
+                return Ok(self.received.message(index));
+            }
+        }
+    }
+
+    /// The next message; waits for it, for good if need be.
+    ///
+    /// # Errors
+    ///
+    /// As [`drain`](Self::drain).
+    pub fn recv(&mut self) -> Result<Incoming<'_>> {
+        loop {
+            self.wait_news(None)?;
+            if self.peek()? {
+                break;
+            }
+        }
+        self.try_recv()?.ok_or(Error::Closed { what: "channel" })
+    }
+
+    /// The next message, if it comes in time.
+    ///
+    /// # Errors
+    ///
+    /// As [`drain`](Self::drain).
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Option<Incoming<'_>>> {
+        let deadline = Instant::now().checked_add(timeout);
+        loop {
+            if self.peek()? {
+                return self.try_recv();
+            }
+            if !self.wait_news(deadline)? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Waits until something may have happened, and returns at once where a notice is still to be taken: a message, a notice,
+    /// room. False when the time has run out.
+    ///
+    /// # Errors
+    ///
+    /// As [`drain`](Self::drain).
+    pub fn wait(&mut self, deadline: Option<Instant>) -> Result<bool> {
+        if self.has_notices() { Ok(true) } else { self.wait_news(deadline) }
+    }
+
+    /// As `wait`, but notices that were there before are no reason to return.
+    fn wait_news(&mut self, deadline: Option<Instant>) -> Result<bool> {
+        let told = self.told;
+        if self.peek()? || self.told != told {
+            return Ok(true);
+        }
+        let begun = Instant::now();
+        let mut looks = 0u32;
+        while self.received.spin == Duration::MAX || begun.elapsed() < self.received.spin {
+            if self.spin_links(TURNS) {
+                return Ok(true);
+            }
+            // Those who sleep ring; a wait that never sleeps has to look.
+            looks = looks.wrapping_add(1);
+            if looks.is_multiple_of(64) {
+                self.sleep(Some(begun))?;
+            }
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Ok(false);
+            }
+        }
+        if self.arm_links() {
+            self.sleep(deadline)?;
+        }
+        Ok(self.pending() || deadline.is_none_or(|deadline| Instant::now() < deadline))
+    }
+
+    /// Waits until the connection that was asked for is there.
+    ///
+    /// # Errors
+    ///
+    /// Why it could not be had; `ERR_RINGBELL_TIMEOUT`.
+    pub fn wait_open(&mut self, connection: u32, timeout: Duration) -> Result<()> {
+        let deadline = Instant::now().checked_add(timeout);
+        loop {
+            self.take_news()?;
+            if self.connections().any(|open| open == connection) {
+                return Ok(());
+            }
+            if let Some(error) = self.take_failure(connection) {
+                return Err(error);
+            }
+            if !self.wait_news(deadline)? {
+                let milliseconds = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+                return Err(Error::Timeout { what: format!("connection {connection}"), milliseconds });
+            }
+        }
+    }
+
+    /// Sends a request and waits for its reply. One call at a time: whatever else comes on any connection meanwhile is dropped,
+    /// so a program with several calls in flight sends and receives by itself.
+    ///
+    /// # Errors
+    ///
+    /// `ERR_RINGBELL_TIMEOUT`; `ERR_RINGBELL_PEER_GONE` when the connection ends before the reply has come;
+    /// `ERR_RINGBELL_REFUSED` with the words of a request that failed; and as [`send`](Self::send).
+    pub fn call(&mut self, connection: u32, id: u64, request: &[u8], timeout: Duration) -> Result<Vec<u8>> {
+        let milliseconds = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        let late = || Error::Timeout { what: "a reply".into(), milliseconds };
+        let deadline = Instant::now().checked_add(timeout);
+        let aux = u32::try_from(milliseconds.max(1)).unwrap_or(0);
+        let header = Header { aux, ..Header::new(Kind::Request, id) };
+        while !self.send(connection, header, request)? {
+            if self.arm_room(connection, request.len()) && !self.wait_news(deadline)? {
+                return Err(late());
+            }
+        }
+        loop {
+            while let Some(incoming) = self.try_recv()? {
+                let ours = incoming.connection == connection && incoming.header.id == id;
+                if ours && incoming.header.kind == Kind::Reply as u8 {
+                    return Ok(incoming.data.to_vec());
+                }
+                if ours && incoming.header.kind == Kind::Error as u8 {
+                    return Err(Error::Refused {
+                        reason: String::from_utf8_lossy(incoming.data).into_owned(),
+                    });
+                }
+            }
+            if !self.connections().any(|open| open == connection) {
+                return Err(Error::PeerGone { service: format!("connection {connection}") });
+            }
+            if !self.wait_news(deadline)? {
+                return Err(late());
+            }
+        }
+    }
+
+    /// Whether a message is at hand.
+    fn peek(&mut self) -> Result<bool> {
+        Ok(self.received.next < self.received.count || self.fill()?)
+    }
+
+    fn take_failure(&mut self, connection: u32) -> Option<Error> {
+        let failed =
+            |notice: &Notice| matches!(notice, Notice::Failed { connection: of, .. } if *of == connection);
+        match self.take_notice(failed) {
+            Some(Notice::Failed { error, .. }) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// Gets the next batch; false when there is none.
+    fn fill(&mut self) -> Result<bool> {
+        let mut slab = std::mem::take(&mut self.received.slab);
+        let mut table = std::mem::take(&mut self.received.table);
+        if slab.is_empty() {
+            slab.resize(SLAB, 0);
+            table.resize(TABLE, Entry::default());
+        }
+        let drained = loop {
+            let drained = self.take_news().and_then(|()| self.next_messages(&mut slab, 0, &mut table));
+            match drained {
+                Ok(Drained::NeedSlab(bytes)) => slab.resize(bytes.next_power_of_two(), 0),
+                other => break other,
+            }
+        };
+        self.received.slab = slab;
+        self.received.table = table;
+        (self.received.count, self.received.next) = (0, 0);
+        match drained? {
+            Drained::Batch { connection, count, .. } => {
+                self.received.connection = connection;
+                self.received.count = count;
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+}

@@ -1,0 +1,398 @@
+//! What a channel promises: two ways, many connections, order, back-pressure, ends that are told apart, descriptors.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod bus_helpers;
+
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bus_helpers::*;
+use nix::sys::signal::Signal;
+use ringbell::bus::{Bus, Record};
+use ringbell::channel::{
+    Channel, ChannelOptions, CloseReason, ConnectOptions, Header, Kind, Notice, ServerOptions,
+};
+
+/// Plays a part for one of the tests below; nothing when run as a test.
+#[test]
+fn role() {
+    let Some((role, path)) = my_role() else { return };
+    let bus = open(&path);
+    match role.as_str() {
+        "echo" => echo_role(&bus),
+        "caller" => caller_role(&bus),
+        "cycles" => cycles_role(&path),
+        other => panic!("no role {other}"),
+    }
+}
+
+/// Answers every request with its own data, for ever.
+fn echo(server: &mut Channel) {
+    let mut owed: Vec<(u32, u64, Vec<u8>)> = Vec::new();
+    loop {
+        let deadline = Some(Instant::now() + PATIENCE);
+        while let Some(incoming) = server.try_recv().unwrap() {
+            owed.push((incoming.connection, incoming.header.id, incoming.data.to_vec()));
+        }
+        owed.retain(|(connection, id, data)| {
+            match server.send(*connection, Header::new(Kind::Reply, *id), data) {
+                Ok(sent) => !sent,
+                // Its caller is gone.
+                Err(error) => {
+                    assert_eq!(error.code(), "ERR_RINGBELL_PEER_GONE");
+                    false
+                }
+            }
+        });
+        for (connection, _, data) in &owed {
+            server.arm_room(*connection, data.len());
+        }
+        server.notices();
+        server.wait(deadline).unwrap();
+    }
+}
+
+fn echo_role(bus: &Bus) {
+    let mut server = bus.serve("echo", ServerOptions::default()).unwrap();
+    say("ready");
+    echo(&mut server);
+}
+
+fn caller_role(bus: &Bus) {
+    let (mut client, connection) = connect(bus, &bus.wait_for("echo", Some(PATIENCE)).unwrap());
+    let mut id = 0u64;
+    loop {
+        id += 1;
+        let request = vec![id as u8; (id * 37 % 3000) as usize];
+        assert_eq!(client.call(connection, id, &request, PATIENCE).unwrap(), request);
+        if id == 1 {
+            say("calling");
+        }
+    }
+}
+
+fn connect(bus: &Bus, record: &Arc<Record>) -> (Channel, u32) {
+    let mut client = bus.channel(ChannelOptions::default()).unwrap();
+    let connection = client.connect(record, &ConnectOptions::default()).unwrap();
+    client.wait_open(connection, PATIENCE).unwrap();
+    assert!(matches!(client.notices()[..], [Notice::Opened { .. }]));
+    (client, connection)
+}
+
+/// The next notice, waited for.
+fn notice(channel: &mut Channel) -> Notice {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        // Looks, so that what is to be told is found.
+        assert!(channel.try_recv().unwrap().is_none(), "a message in the place of a notice");
+        if let Some(notice) = channel.notices().into_iter().next() {
+            return notice;
+        }
+        assert!(channel.wait(Some(deadline)).unwrap(), "nothing was told");
+    }
+}
+
+fn opened(server: &mut Channel) -> u32 {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        // Its first message may be there already, and stays there.
+        match server.notices().into_iter().next() {
+            Some(Notice::Opened { connection, .. }) => return connection,
+            Some(other) => panic!("{other:?}"),
+            None => assert!(server.wait(Some(deadline)).unwrap(), "nobody came"),
+        }
+    }
+}
+
+#[test]
+fn messages_go_both_ways_in_order_and_whole() {
+    let _dog = watchdog(60);
+    let place = Place::new();
+    let bus = place.bus();
+    let mut server = bus.serve("echo", ServerOptions::default()).unwrap();
+    let (mut client, there) = connect(&bus, &server.record().unwrap());
+    let here = opened(&mut server);
+    for round in 0..200u64 {
+        let data = vec![round as u8; (round * 97 % 5000) as usize];
+        let header = Header { kind: 1, flags: 2, aux: 3, id: round };
+        assert!(client.send(there, header, &data).unwrap());
+        let incoming = server.recv_timeout(PATIENCE).unwrap().unwrap();
+        assert_eq!((incoming.connection, incoming.header, incoming.data), (here, header, &data[..]));
+        assert!(server.send(here, Header::new(Kind::Reply, round), &data).unwrap());
+        let reply = client.recv_timeout(PATIENCE).unwrap().unwrap();
+        assert_eq!((reply.header.id, reply.data), (round, &data[..]));
+    }
+    let stats = server.stats();
+    assert_eq!((stats.sent, stats.received, stats.opened), (200, 200, 1));
+    assert_eq!(stats.connections[0].uid, nix::unistd::geteuid().as_raw());
+}
+
+#[test]
+fn a_call_is_answered_by_another_process_and_many_share_a_server() {
+    let _dog = watchdog(90);
+    let place = Place::new();
+    let bus = place.bus();
+    let mut server = Role::start("echo", &place.path, &[]);
+    assert_eq!(server.heard(), "ready");
+    let record = bus.wait_for("echo", Some(PATIENCE)).unwrap();
+    let mut clients: Vec<_> = (0..50).map(|_| connect(&bus, &record)).collect();
+    for round in 0..20u64 {
+        for (client, connection) in &mut clients {
+            let request = round.to_le_bytes().repeat(10);
+            assert_eq!(client.call(*connection, round, &request, PATIENCE).unwrap(), request);
+        }
+    }
+    server.kill();
+    for (client, connection) in &mut clients {
+        assert_eq!(client.call(*connection, 99, b"", PATIENCE).unwrap_err().code(), "ERR_RINGBELL_PEER_GONE");
+    }
+}
+
+#[test]
+fn a_full_ring_refuses_and_room_is_told() {
+    let _dog = watchdog(60);
+    let place = Place::new();
+    let bus = place.bus();
+    let mut options = ServerOptions::default();
+    options.capacity = 4096;
+    let mut server = bus.serve("slow", options).unwrap();
+    let (mut client, there) = connect(&bus, &server.record().unwrap());
+    opened(&mut server);
+    let mut sent = 0u64;
+    while client.send(there, Header::new(Kind::Message, sent), &[1; 100]).unwrap() {
+        sent += 1;
+    }
+    assert!((20..40).contains(&sent), "{sent}");
+    let limit = client.max_message(there).unwrap();
+    let error = client.send(there, Header::default(), &vec![0; limit + 1]).unwrap_err();
+    assert_eq!(error.code(), "ERR_RINGBELL_MESSAGE_TOO_LARGE");
+    assert!(client.arm_room(there, 100));
+    let reader = std::thread::spawn(move || {
+        for number in 0..sent {
+            assert_eq!(server.recv_timeout(PATIENCE).unwrap().unwrap().header.id, number);
+        }
+        server
+    });
+    assert!(client.wait(Some(Instant::now() + PATIENCE)).unwrap());
+    while !client.has_room(there, 100) {
+        client.arm_room(there, 100);
+        client.wait(Some(Instant::now() + PATIENCE)).unwrap();
+    }
+    assert!(client.send(there, Header::new(Kind::Message, sent), b"after").unwrap());
+    let mut server = reader.join().unwrap();
+    assert_eq!(server.recv_timeout(PATIENCE).unwrap().unwrap().data, b"after");
+    assert_eq!(client.stats().full, 1);
+}
+
+#[test]
+fn what_was_sent_before_a_close_is_read_and_then_the_end_is_told() {
+    let _dog = watchdog(60);
+    let place = Place::new();
+    let bus = place.bus();
+    let mut server = bus.serve("end", ServerOptions::default()).unwrap();
+    let (mut client, there) = connect(&bus, &server.record().unwrap());
+    let here = opened(&mut server);
+    for id in 0..10 {
+        client.send(there, Header::new(Kind::Message, id), b"bye").unwrap();
+    }
+    client.disconnect(there);
+    assert_eq!(client.send(there, Header::default(), b"").unwrap_err().code(), "ERR_RINGBELL_PEER_GONE");
+    for id in 0..10 {
+        assert_eq!(server.recv_timeout(PATIENCE).unwrap().unwrap().header.id, id);
+    }
+    assert_eq!(notice(&mut server), Notice::Closed { connection: here, reason: CloseReason::Closed });
+    assert_eq!(server.connections().count(), 0);
+    assert_eq!(server.stats().received, 10);
+}
+
+#[test]
+fn a_killed_peer_is_told_from_one_that_closed() {
+    let _dog = watchdog(90);
+    let place = Place::new();
+    let bus = place.bus();
+    let mut server = bus.serve("echo", ServerOptions::default()).unwrap();
+    for _ in 0..10 {
+        let mut caller = Role::start("caller", &place.path, &[]);
+        let here = opened(&mut server);
+        let incoming = server.recv_timeout(PATIENCE).unwrap().unwrap();
+        let (id, data) = (incoming.header.id, incoming.data.to_vec());
+        assert!(server.send(here, Header::new(Kind::Reply, id), &data).unwrap());
+        assert_eq!(caller.heard(), "calling");
+        caller.kill();
+        while server.try_recv().unwrap().is_some() {}
+        loop {
+            match notice_or_message(&mut server) {
+                Some(Notice::Closed { connection, reason }) => {
+                    assert_eq!((connection, reason), (here, CloseReason::Died));
+                    break;
+                }
+                Some(other) => panic!("{other:?}"),
+                None => {}
+            }
+        }
+    }
+    assert_eq!(server.stats().opened, 10);
+}
+
+/// The next notice; `None` for a message.
+fn notice_or_message(channel: &mut Channel) -> Option<Notice> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if channel.try_recv().unwrap().is_some() {
+            return None;
+        }
+        if let Some(notice) = channel.notices().into_iter().next() {
+            return Some(notice);
+        }
+        assert!(channel.wait(Some(deadline)).unwrap(), "nothing happened");
+    }
+}
+
+#[test]
+fn descriptors_arrive_with_their_data_and_belong_to_the_receiver() {
+    let _dog = watchdog(60);
+    let place = Place::new();
+    let bus = place.bus();
+    let mut server = bus.serve("fds", ServerOptions::default()).unwrap();
+    let (mut client, there) = connect(&bus, &server.record().unwrap());
+    let here = opened(&mut server);
+    for round in 0..40u8 {
+        let (mut read, write) = std::io::pipe().unwrap();
+        assert!(client.send_fds(there, &[round; 100], &[write.as_fd()]).unwrap());
+        drop(write);
+        let parcel = loop {
+            if let Some(parcel) = server.receive_fds(here).unwrap() {
+                break parcel;
+            }
+            server.wait(Some(Instant::now() + PATIENCE)).unwrap();
+        };
+        assert_eq!(parcel.data, [round; 100]);
+        std::fs::File::from(parcel.fds.into_iter().next().unwrap()).write_all(b"through").unwrap();
+        let mut text = String::new();
+        read.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "through");
+    }
+    let null = std::fs::File::open("/dev/null").unwrap();
+    for (data, fds) in [(&[][..], 0), (&[][..], 17)] {
+        let error = client.send_fds(there, data, &vec![null.as_fd(); fds]).unwrap_err();
+        assert_eq!(error.code(), "ERR_RINGBELL_INVALID_OPTION");
+    }
+    // Many that nobody takes stay in the socket, and are no reason to end.
+    let mut sent = 0;
+    while sent < 64 && client.send_fds(there, &[], &[null.as_fd()]).unwrap() {
+        sent += 1;
+    }
+    for _ in 0..sent {
+        while server.receive_fds(here).unwrap().is_none() {
+            server.wait(Some(Instant::now() + PATIENCE)).unwrap();
+        }
+    }
+    assert!(client.send(there, Header::default(), b"still here").unwrap());
+    assert_eq!(server.recv_timeout(PATIENCE).unwrap().unwrap().data, b"still here");
+}
+
+#[test]
+fn a_server_that_is_full_lets_nobody_in_until_somebody_leaves() {
+    let _dog = watchdog(60);
+    let place = Place::new();
+    let bus = place.bus();
+    let mut options = ServerOptions::default();
+    options.max_connections = 2;
+    let mut server = bus.serve("few", options).unwrap();
+    let record = server.record().unwrap();
+    let (mut one, first) = connect(&bus, &record);
+    let first_here = opened(&mut server);
+    let _two = connect(&bus, &record);
+    opened(&mut server);
+    let mut third = bus.channel(ChannelOptions::default()).unwrap();
+    let mut hasty = ConnectOptions::default();
+    hasty.timeout = Duration::from_millis(300);
+    let refused = third.connect(&record, &hasty).unwrap();
+    assert_eq!(third.wait_open(refused, PATIENCE).unwrap_err().code(), "ERR_RINGBELL_TIMEOUT");
+    let patient = third.connect(&record, &ConnectOptions::default()).unwrap();
+    one.disconnect(first);
+    assert_eq!(notice(&mut server), Notice::Closed { connection: first_here, reason: CloseReason::Closed });
+    third.wait_open(patient, PATIENCE).unwrap();
+}
+
+#[test]
+fn nothing_to_connect_to_is_an_error_that_says_why() {
+    let _dog = watchdog(60);
+    let place = Place::new();
+    let bus = place.bus();
+    let topic = bus.publisher("topic", Default::default()).unwrap();
+    let mut client = bus.channel(ChannelOptions::default()).unwrap();
+    let options = ConnectOptions::default();
+    assert_eq!(client.connect(&topic.record(), &options).unwrap_err().code(), "ERR_RINGBELL_RECORD");
+    let server = bus.serve("gone", ServerOptions::default()).unwrap();
+    let record = server.record().unwrap();
+    drop(server);
+    let connection = client.connect(&record, &options).unwrap();
+    assert_eq!(client.wait_open(connection, PATIENCE).unwrap_err().code(), "ERR_RINGBELL_PEER_GONE");
+    let mut json = ServerOptions::default();
+    json.codec = Some("json".into());
+    let server = bus.serve("json", json).unwrap();
+    let mut structured = ChannelOptions::default();
+    structured.codec = Some("structured".into());
+    let mut picky = bus.channel(structured).unwrap();
+    let error = picky.connect(&server.record().unwrap(), &options).unwrap_err();
+    assert_eq!(error.code(), "ERR_RINGBELL_REFUSED");
+    let mut odd = ConnectOptions::default();
+    odd.send_capacity = Some(5000);
+    assert_eq!(client.connect(&record, &odd).unwrap_err().code(), "ERR_RINGBELL_INVALID_OPTION");
+}
+
+/// In a process of its own, because descriptors are counted.
+fn cycles_role(bus_path: &std::path::Path) {
+    let mut before = 0;
+    for round in 0..20 {
+        let bus = open(bus_path);
+        let mut server = bus.serve("round", ServerOptions::default()).unwrap();
+        let (mut client, there) = connect(&bus, &server.record().unwrap());
+        opened(&mut server);
+        assert!(client.send(there, Header::default(), b"x").unwrap());
+        bus.close();
+        client.disconnect(there);
+        assert_eq!(client.recv().unwrap_err().code(), "ERR_RINGBELL_CLOSED");
+        drop((server, client, bus));
+        match round {
+            // What a process opens once is open by now.
+            9 => before = resources().0,
+            19 => assert!(resources().0 <= before, "{} descriptors, {before} before", resources().0),
+            _ => {}
+        }
+    }
+    say("done");
+}
+
+#[test]
+fn closing_the_bus_ends_whoever_waits_and_leaves_no_descriptor() {
+    let _dog = watchdog(60);
+    let place = Place::new();
+    assert_eq!(Role::start("cycles", &place.path, &[]).heard(), "done");
+}
+
+#[test]
+fn a_server_under_a_storm_of_callers_that_are_killed_serves_the_others() {
+    let _dog = watchdog(110);
+    let place = Place::new();
+    let bus = place.bus();
+    let mut server = Role::start("echo", &place.path, &[]);
+    assert_eq!(server.heard(), "ready");
+    let record = bus.wait_for("echo", Some(PATIENCE)).unwrap();
+    let (mut good, connection) = connect(&bus, &record);
+    for round in 0..30u64 {
+        let mut callers: Vec<_> = (0..2).map(|_| Role::start("caller", &place.path, &[])).collect();
+        for caller in &mut callers {
+            assert_eq!(caller.heard(), "calling");
+        }
+        assert_eq!(good.call(connection, round, b"still", PATIENCE).unwrap(), b"still");
+        for caller in &mut callers {
+            caller.kill();
+        }
+    }
+    assert_eq!(good.call(connection, 99, b"last", PATIENCE).unwrap(), b"last");
+    server.signal(Signal::SIGKILL);
+}

@@ -1,0 +1,265 @@
+//! A channel: the hot calls, and what befalls its connections as JSON.
+//!
+//! Every message begins with the core's header of 16 bytes; JS reads it from the slab, and hands its parts over as numbers
+//! when it sends. Descriptors cross as numbers: those that come are the caller's to close, those that go stay its own.
+
+use std::os::fd::{AsFd, BorrowedFd, IntoRawFd};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use napi::Env;
+use napi::bindgen_prelude::{Uint8Array, Unknown};
+use napi_derive::napi;
+use ringbell::bus::Record;
+use ringbell::channel::{Channel, Drained, Header};
+use ringbell::topic::Entry;
+
+use crate::buffer::{Table, unknown};
+use crate::errors::{Failure, Result, cold};
+use crate::held::Held;
+use crate::json;
+use crate::lifecycle::{self, Closable};
+use crate::options;
+use crate::poll_loop::Pollable;
+use crate::raw::{Call, HotObject, descriptor};
+
+/// Messages that one drain brings at most.
+const ENTRIES: usize = 1024;
+/// Words of the scratch array: connection, bytes.
+const SCRATCH: usize = 5;
+/// Answers of `drain` that are no count.
+const NEEDS_SLAB: i32 = -1;
+const NOTICE: i32 = -2;
+
+/// What the class and its hot functions share.
+pub struct Cell {
+    core: Held<Channel>,
+    scratch: Table<f64>,
+    table: Table<Entry>,
+}
+
+impl Cell {
+    fn send(&self, call: &mut Call<'_, 5>) -> Result<u32> {
+        let kind = call.number(1)?;
+        let header =
+            Header { kind: kind as u8, flags: (kind >> 8) as u8, id: call.whole(2)?, aux: call.number(3)? };
+        let (connection, data) = (call.number(0)?, call.bytes(4)?);
+        self.core.with(|channel| Ok(u32::from(channel.send(connection, header, data)?)))
+    }
+
+    fn drain(&self, slab: &mut [u8], fill: u32) -> Result<i32> {
+        let fill = fill as usize;
+        if fill > slab.len() {
+            return Err(Failure::argument("fill lies behind the slab's end"));
+        }
+        let drained =
+            self.table.with(|table| self.core.with(|channel| Ok(channel.drain(slab, fill, table)?)))?;
+        match drained {
+            Drained::Empty => Ok(0),
+            Drained::Batch { connection, count, bytes } => {
+                self.scratch.set(0, f64::from(connection));
+                self.scratch.set(1, bytes as f64);
+                Ok(count as i32)
+            }
+            Drained::NeedSlab(bytes) => {
+                self.scratch.set(0, bytes as f64);
+                Ok(NEEDS_SLAB)
+            }
+            Drained::Notice => Ok(NOTICE),
+        }
+    }
+}
+
+impl Closable for Cell {
+    fn close(&self) {
+        drop(self.core.take());
+    }
+}
+
+impl Pollable for Cell {
+    fn with_fd(&self, body: &mut dyn FnMut(BorrowedFd<'_>) -> Result<()>) -> Result<()> {
+        self.core.if_open(|channel| body(channel.as_fd())).unwrap_or(Ok(()))
+    }
+
+    fn woken(&self) {
+        // Should it fail, the endpoint is reported once more at worst.
+        self.core.if_open(|channel| drop(channel.harvest()));
+    }
+}
+
+/// Descriptors that came, with what came along.
+#[napi(object)]
+pub struct NativeParcel {
+    /// The data.
+    pub data: Uint8Array,
+    /// Numbers of descriptors that are the caller's now.
+    pub fds: Vec<i32>,
+}
+
+/// An endpoint of two-way connections: a server's, or one that connects.
+#[napi]
+pub struct NativeChannel {
+    cell: Rc<Cell>,
+}
+
+impl NativeChannel {
+    /// Wraps the core's channel.
+    pub fn wrap(env: Env, channel: Channel) -> Result<Self> {
+        let cell = Rc::new(Cell {
+            core: Held::new("channel", channel),
+            scratch: Table::new(env, SCRATCH)?,
+            table: Table::new(env, ENTRIES)?,
+        });
+        lifecycle::register(env, &cell)?;
+        Ok(Self { cell })
+    }
+
+    /// For the poller.
+    pub fn pollable(&self) -> Rc<dyn Pollable> {
+        self.cell.clone()
+    }
+}
+
+#[napi]
+impl NativeChannel {
+    /// The hot calls, as functions that need no `this`. Ask once. `kind` is the kind in its lowest 8 bits, then the flags.
+    #[napi(
+        ts_return_type = "{ send(connection: number, kind: number, id: number, aux: number, data: Uint8Array): number; drain(slab: Uint8Array, fill: number): number; spin(turns: number): boolean; arm(): boolean; hasRoom(connection: number, bytes: number): boolean; armRoom(connection: number, bytes: number): boolean }"
+    )]
+    pub fn hot(&self, env: Env) -> napi::Result<Unknown<'static>> {
+        cold(env, || {
+            let object = HotObject::new(env, &self.cell)?
+                .function(c"send", |cell: &Cell, call: &mut Call<'_, 5>| cell.send(call))?
+                .function(c"drain", |cell: &Cell, call: &mut Call<'_, 2>| {
+                    let fill = call.number(1)?;
+                    cell.drain(call.bytes_mut(0)?, fill)
+                })?
+                .function(c"spin", |cell: &Cell, call: &mut Call<'_, 1>| {
+                    let turns = call.number(0)?;
+                    cell.core.with(|channel| Ok(channel.spin(turns)))
+                })?
+                .function(c"arm", |cell: &Cell, _: &mut Call<'_, 0>| {
+                    cell.core.with(|channel| Ok(channel.arm()))
+                })?
+                .function(c"hasRoom", |cell: &Cell, call: &mut Call<'_, 2>| {
+                    let (connection, bytes) = (call.number(0)?, call.number(1)? as usize);
+                    cell.core.with(|channel| Ok(channel.has_room(connection, bytes)))
+                })?
+                .function(c"armRoom", |cell: &Cell, call: &mut Call<'_, 2>| {
+                    let (connection, bytes) = (call.number(0)?, call.number(1)? as usize);
+                    cell.core.with(|channel| Ok(channel.arm_room(connection, bytes)))
+                })?;
+            Ok(unknown(env, object.finish()))
+        })
+    }
+
+    /// After `drain`: the connection, the bytes of the slab that were used (or needed).
+    #[napi(getter, ts_return_type = "Float64Array")]
+    pub fn scratch(&self, env: Env) -> napi::Result<Unknown<'static>> {
+        cold(env, || self.cell.scratch.array())
+    }
+
+    /// After `drain`: four words a message: offset, length, offset of its batch's header, index in it.
+    #[napi(getter, ts_return_type = "Uint32Array")]
+    pub fn table(&self, env: Env) -> napi::Result<Unknown<'static>> {
+        cold(env, || self.cell.table.array())
+    }
+
+    /// Begins to connect to the server that this record announces, and answers with the number of the connection to be.
+    #[napi]
+    pub fn connect(&self, env: Env, record_json: String, options_json: String) -> napi::Result<u32> {
+        cold(env, || {
+            let record = record(&record_json)?;
+            let options = options::connect(&options_json)?;
+            self.cell.core.with(|channel| Ok(channel.connect(&record, &options)?))
+        })
+    }
+
+    /// Ends a connection in good order.
+    #[napi]
+    pub fn disconnect(&self, connection: u32) {
+        self.cell.core.if_open(|channel| channel.disconnect(connection));
+    }
+
+    /// The largest data of one message to this connection, in bytes.
+    #[napi]
+    pub fn max_message(&self, env: Env, connection: u32) -> napi::Result<u32> {
+        cold(env, || self.cell.core.with(|channel| Ok(channel.max_message(connection)? as u32)))
+    }
+
+    /// Sends descriptors; they stay open here. False: not at the moment.
+    #[napi]
+    pub fn send_fds(&self, env: Env, connection: u32, data: Uint8Array, fds: Vec<i32>) -> napi::Result<bool> {
+        cold(env, || {
+            let fds = fds.into_iter().map(descriptor).collect::<Result<Vec<_>>>()?;
+            self.cell.core.with(|channel| Ok(channel.send_fds(connection, &data, &fds)?))
+        })
+    }
+
+    /// The oldest descriptors that came; they are the caller's to close now.
+    #[napi]
+    pub fn receive_fds(&self, env: Env, connection: u32) -> napi::Result<Option<NativeParcel>> {
+        cold(env, || {
+            let parcel = self.cell.core.with(|channel| Ok(channel.receive_fds(connection)?))?;
+            Ok(parcel.map(|parcel| NativeParcel {
+                data: parcel.data.into(),
+                fds: parcel.fds.into_iter().map(IntoRawFd::into_raw_fd).collect(),
+            }))
+        })
+    }
+
+    /// Takes no new clients any more.
+    #[napi]
+    pub fn withdraw(&self) {
+        self.cell.core.if_open(Channel::withdraw);
+    }
+
+    /// JSON array of what happened besides messages; empty text when nothing did.
+    #[napi]
+    pub fn notices(&self, env: Env) -> napi::Result<String> {
+        cold(env, || {
+            let notices = self.cell.core.with(|channel| Ok(channel.notices()))?;
+            let values: Vec<_> = notices.iter().filter_map(json::connection_notice).collect();
+            if values.is_empty() { Ok(String::new()) } else { json::write(&values) }
+        })
+    }
+
+    /// JSON of the counters.
+    #[napi]
+    pub fn stats(&self, env: Env) -> napi::Result<String> {
+        cold(env, || self.cell.core.with(|channel| json::write(&channel.stats())))
+    }
+
+    /// JSON of the record as it is announced now; empty text where nothing is.
+    #[napi]
+    pub fn record(&self, env: Env) -> napi::Result<String> {
+        cold(env, || {
+            let record = self.cell.core.with(|channel| Ok(channel.record()))?;
+            record.map_or(Ok(String::new()), |record| json::write(&*record))
+        })
+    }
+
+    /// Replaces the record's metadata by this JSON object.
+    #[napi]
+    pub fn update(&self, env: Env, metadata_json: String) -> napi::Result<()> {
+        cold(env, || {
+            let metadata = json::object(&metadata_json)?;
+            self.cell.core.with(|channel| Ok(channel.update(metadata)?))
+        })
+    }
+
+    /// Closes every connection.
+    #[napi]
+    pub fn close(&self, env: Env) -> napi::Result<()> {
+        cold(env, || lifecycle::close(env, &self.cell))
+    }
+}
+
+/// A record that JS had from the bus, by the same rules as one that is read there.
+fn record(json: &str) -> Result<Arc<Record>> {
+    let fields = json::object(json)?;
+    let text = |name| fields.get(name).and_then(|value| value.as_str()).unwrap_or_default();
+    let owner = fields.get("uid").and_then(|uid| uid.as_u64()).and_then(|uid| u32::try_from(uid).ok());
+    let name = format!("{}@{}.json", text("service"), text("id"));
+    Ok(Arc::new(Record::parse(&name, owner.unwrap_or(u32::MAX), json.as_bytes())?))
+}
