@@ -6,6 +6,7 @@
 //! happens.
 
 mod joining;
+mod large;
 
 use crate::frame::{BATCH_OVERHEAD, Header, MESSAGE_OVERHEAD, padded};
 use crate::layout::{END_OF_TIME, Overflow};
@@ -14,6 +15,8 @@ use crate::slot::{Slot, SlotState};
 use crate::sync::{Ordering, fence, spin_loop};
 use crate::wake;
 use crate::walk::{Current, Step, Walk};
+use large::Partial;
+pub use large::{Large, Piece};
 
 /// Where a subscriber starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +66,9 @@ pub enum Read {
         /// Monotonic time of that batch, in nanoseconds.
         batch_time: u64,
     },
+    /// A piece of a large message comes next: take it with [`Consumer::read_large`], or drop the message with
+    /// [`Consumer::skip_large`]. What was there of another one is gone for good.
+    Large(Large),
 }
 
 /// Why nothing more is to be had from this publisher.
@@ -96,7 +102,10 @@ pub struct Consumer {
     /// Where the publisher began to wait for this subscriber; before that, history is read without protection.
     joined: u64,
     current: Current,
+    /// Sequence of the message that begins next.
     next_sequence: Option<u64>,
+    /// The large message that is being read; what comes next is a batch then.
+    partial: Option<Partial>,
     received: u64,
     missed: u64,
     wakeups: u64,
@@ -123,8 +132,13 @@ impl Consumer {
                 self.skip_to_floor()?;
                 continue;
             }
+            let Some(first) = self.peek() else {
+                match self.large_ahead()? {
+                    Some(large) => return Ok(Read::Large(large)),
+                    None => continue,
+                }
+            };
             let room = slab.len().min(u32::MAX as usize).saturating_sub(fill) & !7;
-            let first = self.peek();
             if first > room {
                 // SYNC: as below the copy: what was peeked at may have been overwritten, and be no length of anything.
                 fence(Ordering::Acquire);
@@ -186,16 +200,29 @@ impl Consumer {
         if self.tail < self.joined {
             self.tail = self.joined;
             self.current = Current::default();
+            self.partial = None;
             // What is jumped over was not missed: this subscriber was promised what came after it joined.
             self.next_sequence = None;
         }
-        let available = self.available()?;
-        if available == 0 {
-            return Ok(Read::Empty);
+        for _ in 0..LAPS {
+            let available = self.available()?;
+            if available == 0 {
+                break;
+            }
+            if available > self.data.capacity() as u64 {
+                return Err(self.corrupt("head is more than the capacity ahead"));
+            }
+            if self.peek().is_some() {
+                return self.walk_in_place(table);
+            }
+            if let Some(large) = self.large_ahead()? {
+                return Ok(Read::Large(large));
+            }
         }
-        if available > self.data.capacity() as u64 {
-            return Err(self.corrupt("head is more than the capacity ahead"));
-        }
+        Ok(Read::Empty)
+    }
+
+    fn walk_in_place(&mut self, table: &mut [Entry]) -> Result<Read, Fault> {
         let frames = self.data.frames;
         let start = self.tail;
         let mut walk = Walk::new(self.current, self.next_sequence);
@@ -205,6 +232,7 @@ impl Consumer {
             let word = |at| frames.load(position + at);
             match walk.step(word, left, left, frames.offset(position), table, self.data.capacity()) {
                 Step::Taken(bytes) => position += bytes as u64,
+                Step::Piece => break,
                 Step::Short => return Err(self.corrupt("a frame reaches beyond head")),
                 Step::Wrong(what) => return Err(self.corrupt(what)),
             }
@@ -223,7 +251,7 @@ impl Consumer {
             let word = |offset| private_word(slab, fill + at + offset as usize);
             match walk.step(word, copied - at, committed - at, fill + at, table, self.data.capacity()) {
                 Step::Taken(bytes) => at += bytes,
-                Step::Short => break,
+                Step::Short | Step::Piece => break,
                 Step::Wrong(what) => return Err(self.corrupt(what)),
             }
         }
@@ -245,18 +273,22 @@ impl Consumer {
         self.tail = position;
     }
 
-    /// Bytes that the next message takes, with the header of its batch. Only a hint: the word is read again, from
-    /// the private copy, before anything is decided by it.
-    fn peek(&self) -> usize {
+    /// Bytes that the next message takes, with the header of its batch; `None` for a piece of a large one, or where one
+    /// should be. Only a hint: the word is read again, from a private copy, before anything is decided by it.
+    fn peek(&self) -> Option<usize> {
         let (at, header) = if self.current.remaining == 0 {
             (self.tail + BATCH_OVERHEAD as u64, BATCH_OVERHEAD)
         } else {
             (self.tail, 0)
         };
-        match Header::decode(self.data.frames.load(at), self.data.capacity()) {
+        let word = self.data.frames.load(at);
+        if self.partial.is_some() || (self.current.remaining == 0 && Header::is_fragment(word)) {
+            return None;
+        }
+        Some(match Header::decode(word, self.data.capacity()) {
             Some(Header::Message { payload }) => header + padded(payload),
             _ => BATCH_OVERHEAD + MESSAGE_OVERHEAD,
-        }
+        })
     }
 
     #[allow(unsafe_code)]
@@ -297,6 +329,7 @@ impl Consumer {
         self.head = head;
         self.tail = floor;
         self.current = Current::default();
+        self.give_up_partial();
         Ok(())
     }
 

@@ -1,8 +1,9 @@
-//! What stands between `floor` and `head`: batches, and in each batch messages.
+//! What stands between `floor` and `head`: batches, and in each batch messages, or one piece of a large message.
 //!
 //! ```text
 //! batch    u32 length (16 + its messages, padded) | u32 kind = 2 | u64 first sequence | u64 monotonic ns | messages…
 //! message  u32 length of the payload              | u32 kind = 1 | payload, padded to 8
+//! fragment u32 length (16 + its piece)            | u32 kind = 3 | u64 length of the message | u64 offset of the piece in it | piece, padded to 8
 //! ```
 //!
 //! All little endian, all 8-byte aligned. A commit is a batch: `head`, `floor` and a joiner's first position are
@@ -12,11 +13,21 @@
 pub const BATCH_OVERHEAD: usize = 24;
 /// Bytes that a message adds to its payload, before padding.
 pub const MESSAGE_OVERHEAD: usize = 8;
+/// Most bytes of a message that is sent in pieces.
+pub const MAX_LARGE: usize = 1 << 30;
 /// Bytes of a batch's body that are not messages.
 pub(crate) const BATCH_FIELDS: usize = 16;
+/// Bytes that a fragment adds to its piece, before padding.
+pub(crate) const FRAGMENT_OVERHEAD: usize = MESSAGE_OVERHEAD + FRAGMENT_FIELDS;
+/// Bytes of a fragment's body that are not the piece.
+pub(crate) const FRAGMENT_FIELDS: usize = 16;
 
 const KIND_MESSAGE: u32 = 1;
 const KIND_BATCH: u32 = 2;
+const KIND_FRAGMENT: u32 = 3;
+
+/// Most bytes that a piece takes in the ring, so that its reader has begun before the next one is written.
+const PIECE: usize = 64 << 10;
 
 /// Bytes that a message with `payload` bytes takes in the ring.
 pub const fn padded(payload: usize) -> usize {
@@ -28,11 +39,18 @@ pub const fn max_message(capacity: usize) -> usize {
     capacity / 2 - BATCH_OVERHEAD - MESSAGE_OVERHEAD
 }
 
+/// Most bytes of a large message that are sent at once: with their batch they take a quarter of the ring, or 64 KiB.
+pub(crate) const fn max_piece(capacity: usize) -> usize {
+    let most = if capacity / 4 < PIECE { capacity / 4 } else { PIECE };
+    most.saturating_sub(BATCH_OVERHEAD + FRAGMENT_OVERHEAD)
+}
+
 /// A frame's first word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Header {
     Message { payload: usize },
     Batch { body: usize },
+    Fragment { body: usize },
 }
 
 impl Header {
@@ -40,6 +58,7 @@ impl Header {
         let (length, kind) = match self {
             Self::Message { payload } => (payload, KIND_MESSAGE),
             Self::Batch { body } => (body, KIND_BATCH),
+            Self::Fragment { body } => (body, KIND_FRAGMENT),
         };
         length as u64 | (kind as u64) << 32
     }
@@ -52,8 +71,16 @@ impl Header {
             KIND_BATCH if length >= BATCH_FIELDS && length.is_multiple_of(8) && length <= capacity - 8 => {
                 Some(Self::Batch { body: length })
             }
+            KIND_FRAGMENT if length > FRAGMENT_FIELDS && length <= max_message(capacity) => {
+                Some(Self::Fragment { body: length })
+            }
             _ => None,
         }
+    }
+
+    /// Whether this word says that a large message's piece follows.
+    pub(crate) const fn is_fragment(word: u64) -> bool {
+        (word >> 32) as u32 == KIND_FRAGMENT
     }
 }
 
@@ -63,9 +90,13 @@ mod tests {
 
     #[test]
     fn headers_come_back_as_they_were() {
-        for header in
-            [Header::Message { payload: 0 }, Header::Message { payload: 2016 }, Header::Batch { body: 16 }]
-        {
+        for header in [
+            Header::Message { payload: 0 },
+            Header::Message { payload: 2016 },
+            Header::Batch { body: 16 },
+            Header::Fragment { body: 17 },
+            Header::Fragment { body: 2016 },
+        ] {
             assert_eq!(Header::decode(header.encode(), 4096), Some(header));
         }
     }
@@ -79,7 +110,9 @@ mod tests {
             Header::Batch { body: 8 }.encode(),
             Header::Batch { body: 17 }.encode(),
             Header::Batch { body: 4096 }.encode(),
-            3 << 32,
+            Header::Fragment { body: 16 }.encode(),
+            Header::Fragment { body: 2017 }.encode(),
+            4 << 32 | 24,
         ] {
             assert_eq!(Header::decode(word, 4096), None, "{word:#x}");
         }
@@ -88,5 +121,12 @@ mod tests {
     #[test]
     fn the_largest_message_takes_half_of_the_ring() {
         assert_eq!(BATCH_OVERHEAD + padded(max_message(4096)), 2048);
+    }
+
+    #[test]
+    fn the_largest_piece_takes_a_quarter_of_the_ring() {
+        for (capacity, most) in [(4096, 1024), (1 << 18, 1 << 16), (1 << 30, 1 << 16)] {
+            assert_eq!(BATCH_OVERHEAD + FRAGMENT_OVERHEAD + max_piece(capacity), most);
+        }
     }
 }

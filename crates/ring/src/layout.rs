@@ -68,7 +68,7 @@ pub(crate) struct DataHeader {
 pub(crate) struct Head {
     /// End of the last committed batch.
     pub(crate) end: AtomicU64,
-    /// Sequence of the message after that batch, stored before `end`.
+    /// Sequence of the message that begins after that batch, stored before `end`.
     pub(crate) before: AtomicU64,
     /// The same, stored after `end`.
     pub(crate) after: AtomicU64,
@@ -99,6 +99,7 @@ pub(crate) struct Counters {
     pub(crate) evicted: AtomicU64,
     pub(crate) reaped: AtomicU64,
     pub(crate) high_water: AtomicU64,
+    pub(crate) fragments: AtomicU64,
 }
 
 /// Header of the control segment. The slots follow at [`SLOTS_OFFSET`].

@@ -12,7 +12,8 @@
 //!   torn, and what it had committed can still be read.
 //! * `floor` is stored before the first byte that it gives up is overwritten. A reader copies, then looks at `floor`
 //!   again, then parses its private copy: it never interprets bytes that may have changed under it.
-//! * Under [`Overflow::Block`] no frame that a live subscriber has still to read is overwritten.
+//! * Under [`Overflow::Block`] no frame that a live subscriber has still to read is overwritten. There a message can be
+//!   larger than the ring: it goes through in pieces, and whoever reads gets all of it or none.
 //! * No call waits for another process. There is no lock in shared memory, so none can be left behind.
 //! * Every word that a peer can write is read once, checked, then used; every loop is bounded by a local number.
 //!
@@ -39,10 +40,10 @@ mod sync;
 mod wake;
 mod walk;
 
-pub use consumer::{Consumer, Entry, Fault, Read, Start};
+pub use consumer::{Consumer, Entry, Fault, Large, Piece, Read, Start};
 pub use error::Error;
-pub use frame::{BATCH_OVERHEAD, MESSAGE_OVERHEAD, max_message, padded};
+pub use frame::{BATCH_OVERHEAD, MAX_LARGE, MESSAGE_OVERHEAD, max_message, padded};
 pub use layout::Overflow;
 pub use memory::{ControlMemory, DataMemory, Identity, PublisherCounters};
-pub use producer::{Config, Peers, Producer, Sent, Span};
+pub use producer::{Config, Peers, Producer, Pushed, Sent, Span};
 pub use slot::{SlotState, SlotView};

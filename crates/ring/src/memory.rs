@@ -36,9 +36,9 @@ pub struct Identity {
 /// The publisher's counters, read from the data segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PublisherCounters {
-    /// Messages committed.
+    /// Messages committed. One that is sent in pieces counts with its last.
     pub messages: u64,
-    /// Bytes of payload committed.
+    /// Bytes of payload committed, those of single pieces among them.
     pub bytes: u64,
     /// Times that a message found no room.
     pub full: u64,
@@ -52,6 +52,8 @@ pub struct PublisherCounters {
     pub reaped: u64,
     /// Largest backlog seen when the publisher looked at the slots, in bytes.
     pub high_water: u64,
+    /// Pieces of large messages committed.
+    pub fragments: u64,
     /// Position of the end of the last batch, in bytes since the topic began.
     pub head: u64,
     /// Position of the oldest batch still whole.
@@ -173,6 +175,7 @@ impl DataMemory {
             evicted: read(&counters.evicted),
             reaped: read(&counters.reaped),
             high_water: read(&counters.high_water),
+            fragments: read(&counters.fragments),
             head: read(&header.head.end),
             floor: read(&header.floor),
             closed: self.closed(),
@@ -386,8 +389,10 @@ impl Frames {
     pub(crate) unsafe fn read(self, position: u64, to: *mut u8, len: usize) {
         let mut done = 0;
         while done < len {
-            let word = self.load(position + done as u64).to_le_bytes();
-            let count = (len - done).min(8);
+            let at = position + done as u64;
+            let word = self.load(at).to_le_bytes();
+            let word = &word[(at & 7) as usize..];
+            let count = (len - done).min(word.len());
             // SAFETY: `done + count <= len`, which the caller promised to be there.
             unsafe { to.add(done).copy_from_nonoverlapping(word.as_ptr(), count) };
             done += count;

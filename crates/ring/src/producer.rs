@@ -6,6 +6,8 @@
 //!
 //! Nothing here trusts the control segment: a cursor outside what the publisher knows to be possible expels its slot.
 
+mod large;
+
 use alloc::boxed::Box;
 
 use crate::frame::{BATCH_FIELDS, BATCH_OVERHEAD, Header, MESSAGE_OVERHEAD, max_message, padded};
@@ -14,6 +16,8 @@ use crate::memory::{ControlMemory, DataMemory, Identity};
 use crate::slot::{SlotState, SlotView, Word};
 use crate::sync::{AtomicU64, Ordering, fence};
 use crate::wake;
+pub use large::Pushed;
+use large::Sending;
 
 /// What the producer asks the layer that knows about processes.
 pub trait Peers {
@@ -83,6 +87,8 @@ pub struct Producer {
     next_probe: u64,
     /// End of the batch that last found no room, 0 once one was accepted.
     wanted: u64,
+    /// The large message that is being sent.
+    sending: Option<Sending>,
 }
 
 impl Producer {
@@ -104,6 +110,7 @@ impl Producer {
             seen: alloc::vec![Seen::default(); config.identity.max_slots].into_boxed_slice(),
             next_probe: 0,
             wanted: 0,
+            sending: None,
         }
     }
 
@@ -117,14 +124,15 @@ impl Producer {
         self.next_sequence
     }
 
-    /// Commits one message as a batch of its own. `now` is monotonic time in nanoseconds.
+    /// Commits one message as a batch of its own. `now` is monotonic time in nanoseconds. While a
+    /// [large](Self::begin_large) one is on its way, there is no room for others.
     ///
     /// The caller has checked that the payload is at most [`max_message`](Self::max_message) long.
     #[allow(unsafe_code)]
     pub fn send(&mut self, payload: &[u8], now: u64, peers: &mut dyn Peers) -> Sent {
         debug_assert!(payload.len() <= self.max_message());
         let frame = padded(payload.len());
-        if !self.make_room(BATCH_OVERHEAD + frame, now, Some(peers)) {
+        if self.sending.is_some() || !self.make_room(BATCH_OVERHEAD + frame, now, Some(peers)) {
             self.note_full();
             return Sent::Full;
         }
@@ -144,7 +152,7 @@ impl Producer {
     pub fn reserve(&mut self, bytes: usize, most: usize, now: u64, peers: &mut dyn Peers) -> Option<Span> {
         self.reserved = 0;
         let bytes = bytes.checked_next_multiple_of(8)?;
-        if !self.make_room(BATCH_OVERHEAD.saturating_add(bytes), now, Some(peers)) {
+        if self.sending.is_some() || !self.make_room(BATCH_OVERHEAD.saturating_add(bytes), now, Some(peers)) {
             return None;
         }
         let free = (self.limit - self.head) as usize - BATCH_OVERHEAD;
@@ -196,12 +204,22 @@ impl Producer {
     }
 
     fn commit(&mut self, messages_len: usize, count: u64, payload_bytes: u64, now: u64) -> Sent {
-        let frames = self.data.frames;
-        frames.store(self.head, Header::Batch { body: BATCH_FIELDS + messages_len }.encode());
-        frames.store(self.head + 8, self.next_sequence);
-        frames.store(self.head + 16, now);
-        self.head += (BATCH_OVERHEAD + messages_len) as u64;
+        let sequence = self.next_sequence;
         self.next_sequence += count;
+        let ring = self.publish(sequence, messages_len, now);
+        let counters = &self.data.header().counters;
+        add(&counters.messages, count);
+        add(&counters.bytes, payload_bytes);
+        Sent::Committed { ring }
+    }
+
+    /// Makes a batch of the frames that were written behind its header's place, and says whom to ring.
+    fn publish(&mut self, sequence: u64, frames_len: usize, now: u64) -> u64 {
+        let frames = self.data.frames;
+        frames.store(self.head, Header::Batch { body: BATCH_FIELDS + frames_len }.encode());
+        frames.store(self.head + 8, sequence);
+        frames.store(self.head + 16, now);
+        self.head += (BATCH_OVERHEAD + frames_len) as u64;
         self.reserved = 0;
         let header = self.data.header();
         header.head.before.store(self.next_sequence, Ordering::Relaxed);
@@ -211,12 +229,10 @@ impl Producer {
         // SYNC: pairs with the acquire in `latest`: whoever sees it sees this `head`, or a later one.
         header.head.after.store(self.next_sequence, Ordering::Release);
         let ring = wake::take_sleepers(&self.control);
-        add(&header.counters.messages, count);
-        add(&header.counters.bytes, payload_bytes);
         if ring != 0 {
             add(&header.counters.rings, u64::from(ring.count_ones()));
         }
-        Sent::Committed { ring }
+        ring
     }
 
     /// Whether a batch of `bytes`, its header included, fits; makes it fit if the policy and the slots allow it.
@@ -396,12 +412,18 @@ impl Producer {
         cleared
     }
 
-    /// Whether messages that take `bytes` would find room now. Asks nobody who is alive.
+    /// Whether messages that take `bytes` would find room now; while a large message is on its way, whether its next
+    /// piece would. Asks nobody who is alive.
     pub fn has_room(&mut self, bytes: usize, now: u64) -> bool {
-        self.make_room(BATCH_OVERHEAD.saturating_add(bytes), now, None)
+        let bytes = match self.sending {
+            Some(sending) => sending.next_batch(self.data.capacity()),
+            None => BATCH_OVERHEAD.saturating_add(bytes),
+        };
+        self.make_room(bytes, now, None)
     }
 
-    /// Announces that the publisher is about to sleep until there is room for `bytes`. False: there is room now.
+    /// Announces that the publisher is about to sleep until there is room for `bytes`, or for the next piece, as
+    /// [`has_room`](Self::has_room) would see it. False: there is room now.
     pub fn arm(&mut self, bytes: usize, now: u64) -> bool {
         wake::announce_wait(&self.control);
         let room = self.has_room(bytes, now);

@@ -30,7 +30,10 @@ pub(crate) struct Walk {
 
 pub(crate) enum Step {
     Taken(usize),
+    /// More of it is needed.
     Short,
+    /// A batch that is a piece of a large message: the pass ends before it.
+    Piece,
     Wrong(&'static str),
 }
 
@@ -52,8 +55,12 @@ impl Walk {
         capacity: usize,
     ) -> Step {
         if self.current.remaining == 0 {
-            if present < BATCH_OVERHEAD {
+            // What kind of batch it is stands in the frame after its header.
+            if present < BATCH_OVERHEAD + MESSAGE_OVERHEAD {
                 return Step::Short;
+            }
+            if Header::is_fragment(word(BATCH_OVERHEAD as u64)) {
+                return Step::Piece;
             }
             let Some(Header::Batch { body }) = Header::decode(word(0), capacity) else {
                 return Step::Wrong("a batch was expected");

@@ -79,6 +79,55 @@ fn each_broken_rule_is_a_fault() {
     }
 }
 
+/// The same for pieces: after a piece of 16 bytes of a message of 32 was read, in the second one.
+#[test]
+fn each_broken_rule_of_a_large_message_is_a_fault() {
+    const SECOND: usize = 4096 + 64;
+    let batch = |body: u64| 2 << 32 | body;
+    let fragment = |body: u64| 3 << 32 | body;
+    let cases: [(&str, &[(usize, u64)]); 11] = [
+        ("another length than before", &[(32, 33)]),
+        ("a gap between two pieces", &[(40, 17), (32, 40)]),
+        ("the first piece again", &[(40, 0)]),
+        ("longer than its message", &[(0, batch(56)), (24, fragment(40))]),
+        ("an offset at the end", &[(40, 32)]),
+        ("an offset at the end of all numbers", &[(40, u64::MAX)]),
+        ("a message of no believable length", &[(32, 1 << 62)]),
+        ("a piece of nothing", &[(24, fragment(16))]),
+        ("a piece that is longer than its batch", &[(24, fragment(40))]),
+        ("a batch with more than a piece", &[(0, batch(64))]),
+        ("reaches beyond head", &[(0, batch(144)), (24, fragment(112)), (32, 112)]),
+    ];
+    for (what, words) in cases {
+        let (memory, mut producer) = topic(4096, 1, Overflow::Block, 0);
+        let mut consumer = join(&memory, 0, Overflow::Block, Start::Latest).unwrap();
+        let mut gathering = support::Gathering::default();
+        assert!(producer.begin_large(32));
+        for _ in 0..2 {
+            assert!(support::drain_into(&mut consumer, &mut gathering).unwrap().is_empty());
+            assert_eq!(producer.push_large(&[0; 16], 0, &mut Everybody).bytes, 16);
+        }
+        for &(offset, word) in words {
+            memory.data_word(SECOND + offset).store(word, Ordering::Relaxed);
+        }
+        let fault = consumer.read_large(&mut [0; 32]).expect_err(what);
+        assert!(matches!(fault, Fault::Corrupt(_)), "{what}: {fault:?}");
+        assert_eq!(drain(&mut consumer), Err(fault), "{what}: for good");
+        assert_eq!(consumer.read_large(&mut [0; 32]), Err(fault), "{what}: for good");
+    }
+}
+
+#[test]
+fn pieces_where_messages_may_be_dropped_are_a_fault() {
+    for overflow in [Overflow::DropOldest, Overflow::DropNewest] {
+        let (memory, mut producer) = topic(4096, 1, overflow, 0);
+        let mut consumer = join(&memory, 0, overflow, Start::Latest).unwrap();
+        assert!(committed(producer.send(&[0; 40], 0, &mut Everybody)));
+        memory.data_word(4096 + 24).store(3 << 32 | 40, Ordering::Relaxed);
+        assert!(matches!(drain(&mut consumer), Err(Fault::Corrupt(_))));
+    }
+}
+
 /// Somebody scribbles over every word of the data segment, `head` and frames included, while it is read.
 #[test]
 fn reading_survives_a_publisher_gone_mad() {
@@ -107,6 +156,10 @@ fn reading_survives_a_publisher_gone_mad() {
                             match read {
                                 Err(_) => break,
                                 Ok(ringbell_ring::Read::Messages { count, .. }) => messages += count as u64,
+                                Ok(ringbell_ring::Read::Large(_)) if turn % 3 == 0 => consumer.skip_large(),
+                                Ok(ringbell_ring::Read::Large(_)) => {
+                                    let _ = consumer.read_large(&mut slab[..room]);
+                                }
                                 Ok(_) => {}
                             }
                             let _ = (consumer.acknowledge(), consumer.arm(), consumer.ended());
@@ -124,6 +177,12 @@ fn reading_survives_a_publisher_gone_mad() {
                     let length = random.below(512) as usize;
                     let _ = producer.send(&[7; 512][..length], 0, &mut Everybody);
                 }
+                if producer.begin_large(random.below(8192) as usize) {
+                    for _ in 0..random.below(12) {
+                        let _ = producer.push_large(&[7; 1024], 0, &mut Everybody);
+                    }
+                    producer.abandon_large();
+                }
                 let honest = memory.data_word(128).load(Ordering::Relaxed);
                 for _ in 0..random.below(4) {
                     let offset = match random.below(8) {
@@ -135,7 +194,7 @@ fn reading_survives_a_publisher_gone_mad() {
                         0 => random.next(),
                         1 => honest.wrapping_add(random.below(8192) * 8),
                         2 => honest.wrapping_sub(random.below(1024) * 8),
-                        _ => random.below(4096) | (1 + random.below(2)) << 32,
+                        _ => random.below(4096) | (1 + random.below(3)) << 32,
                     };
                     memory.data_word(offset).store(word, Ordering::Relaxed);
                 }

@@ -3,6 +3,7 @@
 //!
 //! The model knows no `limit` and no lazy `floor`. It accepts a batch if, and only if, some end of a batch that nobody
 //! who counts has still to read lies far enough on; and a subscriber that was not lapped gets exactly what comes next.
+//! A large message is a row of batches, each with a piece; whoever does not get the first does not get any.
 #![cfg(not(loom))]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -10,21 +11,29 @@ mod support;
 
 use proptest::prelude::*;
 use ringbell_ring::{
-    BATCH_OVERHEAD, Consumer, Entry, Fault, Overflow, Producer, Read, SlotState, Start, max_message, padded,
+    BATCH_OVERHEAD, Consumer, Entry, Fault, Overflow, Piece, Producer, Read, SlotState, Start, max_message,
+    padded,
 };
 use support::{Alive, Got, Memory, committed, got, join, topic};
 
 const MS: u64 = 1_000_000;
 const SLOTS: usize = 5;
+/// Bytes that a piece adds to a batch: a header like a message's, and two words.
+const PIECE_FIELDS: usize = 16;
 
 #[derive(Clone, Debug)]
 enum Op {
     Send(usize),
     Batch { lengths: Vec<usize>, used: usize },
+    BeginLarge(usize),
+    PushLarge { pieces: usize, most: usize },
+    AbandonLarge,
     HasRoom(usize),
     Arm(usize),
     Read { who: usize, room: usize, entries: usize },
     Lease { who: usize, entries: usize },
+    ReadLarge { who: usize, room: usize },
+    SkipLarge(usize),
     Acknowledge(usize),
     Join { start: bool },
     Leave(usize),
@@ -33,41 +42,73 @@ enum Op {
     Sweep,
 }
 
+enum Content {
+    Messages(Vec<usize>),
+    Piece { total: usize, offset: usize, length: usize },
+}
+
 struct Batch {
     start: u64,
     end: u64,
     first: u64,
     time: u64,
-    lengths: Vec<usize>,
+    content: Content,
+}
+
+/// A large message that is being sent.
+#[derive(Clone, Copy)]
+struct Sending {
+    total: usize,
+    done: usize,
+}
+
+/// A large message that is being read.
+#[derive(Clone, Copy)]
+struct Partial {
+    sequence: u64,
+    time: u64,
+    done: usize,
+    /// Bytes that were read of the piece at `index`.
+    within: usize,
 }
 
 struct Subscriber {
     consumer: Consumer,
     alive: bool,
     evicted: bool,
-    /// Sequence of the message that it reads next.
+    /// Which batch it reads next.
+    index: usize,
+    /// Sequence of the message that begins next.
     next: u64,
-    /// Sequence up to which it has acknowledged: what lies below may be overwritten.
+    partial: Option<Partial>,
+    /// Position up to which it has acknowledged: what lies below may be overwritten.
     acknowledged: u64,
-    /// Sequence at which it joined: below it, history may be overwritten.
-    joined: u64,
+    /// Position at which it joined, and the sequence that went with it: below it, history may be overwritten.
+    joined: (u64, u64),
     /// When it last acknowledged anything.
     moved: u64,
     received: u64,
+    /// What it was to get and did not. It is told with the next batch's header at the latest.
     missed: u64,
-    /// Lost, and passed over by a read that brought nothing: told with the next batch's header.
-    skipped: u64,
+}
+
+/// What a subscriber finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    Nothing,
+    Messages,
+    Large,
 }
 
 impl Subscriber {
-    fn passed_over(&mut self, next: u64, missed: u64) {
-        self.next = next;
-        self.skipped += missed;
-        // That header may have been read already, and its message not.
-        if self.consumer.missed() != self.missed {
-            self.missed += std::mem::take(&mut self.skipped);
-        }
-        assert_eq!(self.consumer.missed(), self.missed);
+    fn give_up(&mut self) {
+        self.missed += u64::from(self.partial.take().is_some());
+    }
+
+    fn misses_up_to(&mut self, sequence: u64) {
+        assert!(sequence >= self.next);
+        self.missed += sequence - self.next;
+        self.next = sequence;
     }
 }
 
@@ -80,8 +121,15 @@ struct World {
     now: u64,
     batches: Vec<Batch>,
     slots: Vec<Option<Subscriber>>,
+    sending: Option<Sending>,
+    /// A large message was, at some time.
+    abandoned: bool,
     full: u64,
+    /// Sequence of the message that begins next.
+    sequence: u64,
     messages: u64,
+    bytes: u64,
+    fragments: u64,
     floor: u64,
 }
 
@@ -90,7 +138,11 @@ fn byte(sequence: u64, at: usize) -> u8 {
 }
 
 fn payload(sequence: u64, length: usize) -> Vec<u8> {
-    (0..length).map(|at| byte(sequence, at)).collect()
+    part(sequence, 0, length)
+}
+
+fn part(sequence: u64, from: usize, length: usize) -> Vec<u8> {
+    (from..from + length).map(|at| byte(sequence, at)).collect()
 }
 
 impl World {
@@ -106,8 +158,13 @@ impl World {
             now: MS,
             batches: Vec::new(),
             slots,
+            sending: None,
+            abandoned: false,
             full: 0,
+            sequence: 0,
             messages: 0,
+            bytes: 0,
+            fragments: 0,
             floor: 0,
         }
     }
@@ -116,19 +173,28 @@ impl World {
         self.batches.last().map_or(0, |batch| batch.end)
     }
 
-    /// Start of the batch that the message is in, `head` for what was not sent yet.
-    fn position(&self, sequence: u64) -> u64 {
-        let after = self.batches.partition_point(|batch| batch.first <= sequence);
-        match after.checked_sub(1).and_then(|at| self.batches.get(at)) {
-            Some(batch) if sequence < batch.first + batch.lengths.len() as u64 => batch.start,
-            _ => self.head(),
+    /// Where a batch starts, `head` for what was not sent yet.
+    fn position(&self, index: usize) -> u64 {
+        self.batches.get(index).map_or(self.head(), |batch| batch.start)
+    }
+
+    /// The first batch that is still whole.
+    fn oldest(&self) -> usize {
+        self.batches.partition_point(|batch| batch.start < self.floor)
+    }
+
+    /// Sequence of the message that begins first from this batch on.
+    fn begins(&self, index: usize) -> u64 {
+        match self.batches.get(index) {
+            Some(Batch { first, content: Content::Piece { offset: 1.., .. }, .. }) => first + 1,
+            Some(batch) => batch.first,
+            None => self.sequence,
         }
     }
 
     /// Whether a batch that takes `bytes` fits, as things stand.
     fn fits(&self, bytes: usize) -> bool {
-        let counting: Vec<_> = self.counting().collect();
-        let keep = counting.into_iter().map(|sequence| self.position(sequence)).min().unwrap_or(self.head());
+        let keep = self.counting().min().unwrap_or(self.head());
         let end = self.head() + bytes as u64;
         bytes <= self.capacity / 2
             && (end <= keep + self.capacity as u64 || self.overflow == Overflow::DropOldest)
@@ -148,26 +214,81 @@ impl World {
         )
     }
 
+    fn push(&mut self, first: u64, bytes: usize, content: Content) {
+        let start = self.head();
+        self.batches.push(Batch { start, end: start + bytes as u64, first, time: self.now, content });
+    }
+
     fn committed(&mut self, lengths: Vec<usize>) {
         let bytes = BATCH_OVERHEAD + lengths.iter().map(|&length| padded(length)).sum::<usize>();
-        let start = self.head();
+        let first = self.sequence;
+        self.sequence += lengths.len() as u64;
         self.messages += lengths.len() as u64;
-        let first = self.messages - lengths.len() as u64;
-        self.batches.push(Batch { start, end: start + bytes as u64, first, time: self.now, lengths });
+        self.bytes += lengths.iter().sum::<usize>() as u64;
+        self.push(first, bytes, Content::Messages(lengths));
     }
 
     fn send(&mut self, length: usize) {
         let length = length % (max_message(self.capacity) + 1);
         let mut alive = self.alive();
-        let sent = committed(self.producer.send(&payload(self.messages, length), self.now, &mut alive));
+        let sent = committed(self.producer.send(&payload(self.sequence, length), self.now, &mut alive));
         // The model judges by who counts afterwards: whom the publisher may have cleared away is checked on its own.
         let bytes = BATCH_OVERHEAD + padded(length);
-        assert_eq!(sent, self.fits(bytes), "a message of {length} bytes");
+        let sending = self.sending.is_some();
+        assert_eq!(sent, !sending && self.fits(bytes), "a message of {length} bytes");
         if sent {
             self.committed(vec![length]);
         } else {
             self.full += 1;
+            if !sending {
+                self.nobody_dead_in_the_way(bytes);
+            }
+        }
+    }
+
+    fn begin_large(&mut self, total: usize) {
+        let begun = self.producer.begin_large(total);
+        assert_eq!(begun, self.sending.is_none() && self.overflow == Overflow::Block && total > 0);
+        if begun {
+            self.sending = Some(Sending { total, done: 0 });
+        }
+    }
+
+    /// Bytes of the piece that is sent next, and of its batch.
+    fn piece(&self, rest: usize) -> (usize, usize) {
+        let length = rest.min((self.capacity / 4).min(64 << 10) - BATCH_OVERHEAD - padded(PIECE_FIELDS));
+        (length, BATCH_OVERHEAD + padded(PIECE_FIELDS + length))
+    }
+
+    fn push_large(&mut self, most: usize) {
+        let mut alive = self.alive();
+        let Some(Sending { total, done }) = self.sending else {
+            assert_eq!(self.producer.push_large(&[0; 8], self.now, &mut alive).bytes, 0);
+            return;
+        };
+        let sequence = if done == 0 { self.sequence } else { self.sequence - 1 };
+        let rest = part(sequence, done, (total - done).min(most));
+        let (length, bytes) = self.piece(rest.len());
+        let pushed = self.producer.push_large(&rest, self.now, &mut alive).bytes;
+        assert_eq!(pushed, if self.fits(bytes) { length } else { 0 }, "a piece of {length} bytes");
+        if pushed == 0 {
             self.nobody_dead_in_the_way(bytes);
+            return;
+        }
+        self.sequence = sequence + 1;
+        self.push(sequence, bytes, Content::Piece { total, offset: done, length });
+        self.fragments += 1;
+        self.bytes += length as u64;
+        self.sending = Some(Sending { total, done: done + length }).filter(|sending| sending.done < total);
+        self.messages += u64::from(self.sending.is_none());
+        assert_eq!(self.producer.large_left(), self.sending.map(|sending| sending.total - sending.done));
+    }
+
+    /// Bytes of a batch with so many for messages, or of the next piece, which goes before them.
+    fn wanted(&self, bytes: usize) -> usize {
+        match self.sending {
+            Some(Sending { total, done }) => self.piece(total - done).1,
+            None => BATCH_OVERHEAD + bytes,
         }
     }
 
@@ -175,10 +296,7 @@ impl World {
         let needed = (self.head() + bytes as u64).saturating_sub(self.capacity as u64);
         for slot in self.producer.slots().filter(|slot| slot.state == SlotState::Active) {
             let subscriber = self.slots[slot.index].as_ref().unwrap();
-            assert!(
-                subscriber.alive || self.position(subscriber.acknowledged) >= needed,
-                "a dead subscriber is in the way"
-            );
+            assert!(subscriber.alive || subscriber.acknowledged >= needed, "a dead subscriber is in the way");
         }
     }
 
@@ -188,7 +306,8 @@ impl World {
         let bytes: usize = lengths.iter().map(|&length| padded(length)).sum();
         let mut alive = self.alive();
         let span = self.producer.reserve(bytes, 2 * bytes, self.now, &mut alive);
-        assert_eq!(span.is_some(), self.fits(BATCH_OVERHEAD + bytes), "a batch of {bytes} bytes");
+        let fits = self.sending.is_none() && self.fits(BATCH_OVERHEAD + bytes);
+        assert_eq!(span.is_some(), fits, "a batch of {bytes} bytes");
         let Some(span) = span else {
             self.producer.note_full();
             self.full += 1;
@@ -198,7 +317,7 @@ impl World {
         let lengths = lengths[..used.min(lengths.len())].to_vec();
         let mut at = 0;
         for (index, &length) in lengths.iter().enumerate() {
-            let from = payload(self.messages + index as u64, length);
+            let from = payload(self.sequence + index as u64, length);
             self.producer.reserved_bytes()[at + 8..][..length].copy_from_slice(&from);
             at += padded(length);
         }
@@ -215,31 +334,52 @@ impl World {
         self.send(lengths[0]);
     }
 
-    /// What must come next for a subscriber, after what may have been lost.
-    fn expect(&self, next: u64) -> (u64, u64) {
-        if self.position(next) >= self.floor {
-            return (next, 0);
+    /// What a subscriber finds when it looks, after what may have been lost.
+    fn look(&self, subscriber: &mut Subscriber) -> Next {
+        loop {
+            if self.position(subscriber.index) < self.floor {
+                subscriber.index = self.oldest();
+                subscriber.give_up();
+            }
+            let Some(batch) = self.batches.get(subscriber.index) else { return Next::Nothing };
+            if subscriber.partial.is_some_and(|partial| partial.sequence == batch.first) {
+                return Next::Large;
+            }
+            subscriber.give_up();
+            let Content::Piece { offset, .. } = batch.content else {
+                subscriber.misses_up_to(subscriber.next.max(batch.first));
+                return Next::Messages;
+            };
+            let (begins, after) = (offset == 0 && subscriber.next <= batch.first, batch.first + 1);
+            subscriber.misses_up_to(if begins { batch.first } else { after });
+            subscriber.next = after;
+            if begins {
+                let (sequence, time) = (batch.first, batch.time);
+                subscriber.partial = Some(Partial { sequence, time, done: 0, within: 0 });
+                return Next::Large;
+            }
+            subscriber.index += 1;
         }
-        let oldest = self.batches.partition_point(|batch| batch.start < self.floor);
-        let first = self.batches.get(oldest).map_or(self.messages, |batch| batch.first);
-        (first, first - next)
     }
 
-    fn compare(&self, messages: &[Got], mut next: u64) {
+    /// Takes these messages from the model, one after the other.
+    fn compare(&self, subscriber: &mut Subscriber, messages: &[Got]) {
         for message in messages {
-            assert_eq!(message.sequence, next);
-            let at = self.batches.partition_point(|batch| batch.first <= next) - 1;
-            let batch = &self.batches[at];
-            let length = batch.lengths[(next - batch.first) as usize];
+            let batch = &self.batches[subscriber.index];
+            let Content::Messages(lengths) = &batch.content else { panic!("a piece was read as a message") };
+            let at = (subscriber.next - batch.first) as usize;
+            assert_eq!(message.sequence, subscriber.next);
             assert_eq!(message.time, batch.time);
-            assert_eq!(message.payload, payload(next, length));
-            next += 1;
+            assert_eq!(message.payload, payload(subscriber.next, lengths[at]));
+            subscriber.next += 1;
+            subscriber.index += usize::from(at + 1 == lengths.len());
         }
     }
 
-    fn size(&self, sequence: u64) -> usize {
-        let at = self.batches.partition_point(|batch| batch.first <= sequence) - 1;
-        padded(self.batches[at].lengths[(sequence - self.batches[at].first) as usize])
+    fn size(&self, subscriber: &Subscriber) -> usize {
+        let batch = &self.batches[subscriber.index];
+        let Content::Messages(lengths) = &batch.content else { panic!("a piece has no size of its own") };
+        padded(lengths[(subscriber.next - batch.first) as usize])
     }
 
     fn take(&mut self, who: usize, room: Option<usize>, entries: usize) {
@@ -248,12 +388,16 @@ impl World {
             self.slots[who] = Some(subscriber);
             return;
         }
-        if room.is_none() && subscriber.next < subscriber.joined {
+        let (joined, sequence) = subscriber.joined;
+        if room.is_none() && self.position(subscriber.index) < joined {
             // A lease leaves history out, which is not missed: it was never promised.
-            subscriber.skipped = 0;
-            subscriber.next = subscriber.joined;
+            subscriber.missed = subscriber.consumer.missed();
+            subscriber.index = self.batches.partition_point(|batch| batch.start < joined);
+            subscriber.next = sequence;
+            subscriber.partial = None;
         }
-        let (next, missed) = self.expect(subscriber.next);
+        let (missed, position) = (subscriber.missed, self.position(subscriber.index));
+        let next = self.look(&mut subscriber);
         let mut table = vec![Entry::default(); entries];
         let outcome = match room {
             Some(room) => {
@@ -264,38 +408,97 @@ impl World {
             None => self.lease(&mut subscriber.consumer, &mut table),
         };
         match outcome {
-            Ok((Read::Empty, _)) => {
-                assert_eq!(next, self.messages, "there was something to read");
-                subscriber.passed_over(next, missed);
-            }
+            Ok((Read::Empty, _)) => assert_eq!(next, Next::Nothing, "there was something to read"),
             Ok((Read::Needs(bytes), _)) => {
+                assert_eq!(next, Next::Messages);
                 let room = room.expect("a lease needs no room");
                 assert!(bytes > room & !7, "{bytes} of {room}");
                 assert!(bytes <= self.capacity / 2);
-                let size = self.size(next);
+                let size = self.size(&subscriber);
                 assert!(bytes == size || bytes == size + BATCH_OVERHEAD);
-                subscriber.passed_over(next, missed);
             }
             Ok((Read::Messages { count, bytes, .. }, messages)) => {
+                assert_eq!(next, Next::Messages);
                 assert!(count > 0 && count <= entries && bytes.is_multiple_of(8));
                 assert!(room.is_none_or(|room| bytes <= room));
-                self.compare(&messages, next);
-                subscriber.missed += missed + std::mem::take(&mut subscriber.skipped);
+                self.compare(&mut subscriber, &messages);
                 subscriber.received += count as u64;
-                subscriber.next = next + count as u64;
                 assert_eq!(subscriber.consumer.missed(), subscriber.missed);
-                assert_eq!(subscriber.consumer.received(), subscriber.received);
-                assert!(missed == 0 || self.overflow == Overflow::DropOldest || next <= subscriber.joined);
             }
-            Err(Fault::Evicted) => {
-                assert!(self.evict_after > 0 && self.overflow != Overflow::DropOldest);
-                assert!(subscriber.evicted);
-                let _ = subscriber.consumer.leave();
-                return;
+            Ok((Read::Large(large), _)) => {
+                assert_eq!(next, Next::Large);
+                let Partial { sequence, time, done, .. } = subscriber.partial.unwrap();
+                let Content::Piece { total, .. } = self.batches[subscriber.index].content else {
+                    panic!("a message was read as a piece")
+                };
+                assert_eq!((large.sequence, large.time), (sequence, time));
+                assert_eq!((large.total, large.done), (total, done));
+                assert_eq!(subscriber.consumer.missed(), subscriber.missed);
             }
-            Err(fault) => panic!("{fault:?}"),
+            Err(fault) => return self.evicted(subscriber, fault),
         }
+        // Lost is what is dropped, what is history, and what the publisher has given up.
+        assert!(
+            subscriber.missed == missed
+                || self.overflow == Overflow::DropOldest
+                || position < joined
+                || self.abandoned
+        );
+        self.told(&subscriber);
         self.slots[who] = Some(subscriber);
+    }
+
+    fn read_large(&mut self, who: usize, room: usize) {
+        let Some(mut subscriber) = self.slots[who].take_if(|subscriber| subscriber.alive) else { return };
+        let mut target = vec![0xa5; room];
+        let piece = match subscriber.consumer.read_large(&mut target) {
+            Ok(piece) => piece,
+            Err(fault) => return self.evicted(subscriber, fault),
+        };
+        let expected = subscriber.partial.map(|partial| (partial, self.look(&mut subscriber)));
+        match expected {
+            None => assert_eq!(piece, Piece::Gone),
+            Some((_, Next::Nothing)) if subscriber.partial.is_some() => assert_eq!(piece, Piece::Nothing),
+            Some((mut partial, Next::Large))
+                if subscriber.partial.is_some_and(|still| still.sequence == partial.sequence) =>
+            {
+                let Content::Piece { total, length, .. } = self.batches[subscriber.index].content else {
+                    unreachable!()
+                };
+                let bytes = room.min(length - partial.within);
+                assert_eq!(piece, Piece::Copied { bytes, left: total - partial.done - bytes });
+                assert_eq!(target[..bytes], part(partial.sequence, partial.done, bytes));
+                partial.done += bytes;
+                partial.within += bytes;
+                if partial.within == length {
+                    subscriber.index += 1;
+                    partial.within = 0;
+                }
+                subscriber.received += u64::from(partial.done == total);
+                subscriber.partial = Some(partial).filter(|partial| partial.done < total);
+            }
+            Some(_) => {
+                assert_eq!(piece, Piece::Gone);
+                // The model looked further than the consumer did, which finds the rest by itself.
+                let read = subscriber.consumer.read(&mut [], 0, &mut []);
+                assert!(read.is_ok(), "{read:?}");
+            }
+        }
+        self.told(&subscriber);
+        self.slots[who] = Some(subscriber);
+    }
+
+    fn told(&self, subscriber: &Subscriber) {
+        assert!(subscriber.consumer.missed() <= subscriber.missed);
+        assert_eq!(subscriber.consumer.received(), subscriber.received);
+    }
+
+    /// The only way in which an honest subscriber ends.
+    fn evicted(&self, mut subscriber: Subscriber, fault: Fault) {
+        assert_eq!(fault, Fault::Evicted);
+        assert!(self.evict_after > 0 && self.overflow != Overflow::DropOldest);
+        assert!(subscriber.evicted);
+        let _ = subscriber.consumer.leave();
     }
 
     #[cfg(not(miri))]
@@ -314,22 +517,22 @@ impl World {
     fn join(&mut self, start: Start) {
         let Some(slot) = self.slots.iter().position(Option::is_none) else { return };
         let consumer = join(&self.memory, slot, self.overflow, start).unwrap();
-        let oldest = self.batches.partition_point(|batch| batch.start < self.floor);
-        let next = match start {
-            Start::Latest => self.messages,
-            Start::Earliest => self.batches.get(oldest).map_or(self.messages, |batch| batch.first),
+        let index = match start {
+            Start::Latest => self.batches.len(),
+            Start::Earliest => self.oldest(),
         };
         self.slots[slot] = Some(Subscriber {
             consumer,
             alive: true,
             evicted: false,
-            next,
-            acknowledged: self.messages,
-            joined: self.messages,
+            index,
+            next: self.begins(index),
+            partial: None,
+            acknowledged: self.head(),
+            joined: (self.head(), self.sequence),
             moved: self.now,
             received: 0,
             missed: 0,
-            skipped: 0,
         });
     }
 
@@ -338,25 +541,47 @@ impl World {
         match op {
             Op::Send(length) => self.send(length),
             Op::Batch { lengths, used } => self.batch(&lengths, used),
+            Op::BeginLarge(total) => self.begin_large(total),
+            Op::PushLarge { pieces, most } => {
+                for _ in 0..pieces {
+                    // Long enough for the next look at who is alive.
+                    self.now += 2 * MS;
+                    self.push_large(most);
+                }
+            }
+            Op::AbandonLarge => {
+                self.producer.abandon_large();
+                self.abandoned |= self.sending.take().is_some();
+            }
             Op::HasRoom(bytes) => {
-                assert_eq!(self.producer.has_room(bytes, self.now), self.fits(BATCH_OVERHEAD + bytes));
+                assert_eq!(self.producer.has_room(bytes, self.now), self.fits(self.wanted(bytes)));
             }
             Op::Arm(bytes) => {
-                assert_eq!(self.producer.arm(bytes, self.now), !self.fits(BATCH_OVERHEAD + bytes));
+                assert_eq!(self.producer.arm(bytes, self.now), !self.fits(self.wanted(bytes)));
             }
             Op::Read { who, room, entries } => self.take(who, Some(room), entries),
             Op::Lease { who, entries } => {
                 let safe = self.overflow == Overflow::Block && self.evict_after == 0 && !cfg!(miri);
                 self.take(who, if safe { None } else { Some(4096) }, entries);
             }
-            Op::Acknowledge(who) => {
+            Op::ReadLarge { who, room } => self.read_large(who, room),
+            Op::SkipLarge(who) => {
                 if let Some(subscriber) = self.slots[who].as_mut().filter(|subscriber| subscriber.alive) {
-                    let _ = subscriber.consumer.acknowledge();
-                    if subscriber.next > subscriber.acknowledged {
-                        subscriber.acknowledged = subscriber.next;
-                        subscriber.moved = self.now;
-                    }
+                    subscriber.consumer.skip_large();
+                    subscriber.give_up();
                 }
+            }
+            Op::Acknowledge(who) => {
+                let Some(mut subscriber) = self.slots[who].take_if(|subscriber| subscriber.alive) else {
+                    return;
+                };
+                let _ = subscriber.consumer.acknowledge();
+                let position = self.position(subscriber.index);
+                if position > subscriber.acknowledged {
+                    subscriber.acknowledged = position;
+                    subscriber.moved = self.now;
+                }
+                self.slots[who] = Some(subscriber);
             }
             Op::Join { start } => self.join(if start { Start::Earliest } else { Start::Latest }),
             Op::Leave(who) => {
@@ -383,6 +608,8 @@ impl World {
         assert_eq!(counters.full, self.full);
         assert_eq!(counters.dropped, if self.overflow == Overflow::DropNewest { self.full } else { 0 });
         assert_eq!(counters.messages, self.messages);
+        assert_eq!((counters.bytes, counters.fragments), (self.bytes, self.fragments));
+        assert_eq!(self.producer.next_sequence(), self.sequence);
         assert_eq!(counters.head, self.head());
         assert!(counters.floor >= self.floor && counters.head - counters.floor <= self.capacity as u64);
         self.floor = counters.floor;
@@ -391,8 +618,7 @@ impl World {
             "floor is not the start of a batch"
         );
         for acknowledged in self.counting() {
-            let batch = self.position(acknowledged);
-            assert!(self.floor <= batch, "room was granted over frames that are still to be read");
+            assert!(self.floor <= acknowledged, "room was granted over frames that are still to be read");
         }
         for slot in self.producer.slots().filter(|slot| slot.state == SlotState::Evicted) {
             let subscriber = self.slots[slot.index].as_mut().expect("an evicted slot that nobody took");
@@ -414,10 +640,15 @@ impl World {
         self.producer.close();
         for who in 0..SLOTS {
             loop {
-                let before = self.slots[who].as_ref().map(|subscriber| subscriber.next);
+                let at = |world: &Self| {
+                    let subscriber = world.slots[who].as_ref();
+                    subscriber.map(|it| (it.index, it.next, it.partial.map(|partial| partial.done)))
+                };
+                let before = at(&self);
                 self.take(who, Some(self.capacity), 1000);
-                let subscriber = self.slots[who].as_ref();
-                if before == subscriber.map(|subscriber| subscriber.next) {
+                self.read_large(who, self.capacity);
+                if before == at(&self) {
+                    let subscriber = self.slots[who].as_ref();
                     assert!(subscriber.is_none_or(|it| !it.alive || it.consumer.ended()));
                     break;
                 }
@@ -433,11 +664,19 @@ fn op() -> impl Strategy<Value = Op> {
         3 => any::<usize>().prop_map(Op::Send),
         3 => (prop::collection::vec(0usize..3000, 1..12), 0usize..13)
             .prop_map(|(lengths, used)| Op::Batch { lengths, used }),
+        2 => (0usize..9000).prop_map(Op::BeginLarge),
+        1 => (0usize..250_000).prop_map(Op::BeginLarge),
+        6 => (1usize..6, prop_oneof![4 => Just(usize::MAX), 1 => 1usize..2000])
+            .prop_map(|(pieces, most)| Op::PushLarge { pieces, most }),
+        1 => Just(Op::AbandonLarge),
         1 => (0usize..40_000).prop_map(|bytes| Op::HasRoom(bytes & !7)),
         1 => (0usize..40_000).prop_map(|bytes| Op::Arm(bytes & !7)),
         8 => (who(), 0usize..9000, 1usize..40).prop_map(|(who, room, entries)| Op::Read { who, room, entries }),
         2 => (who(), Just(70_000), 1usize..500).prop_map(|(who, room, entries)| Op::Read { who, room, entries }),
         2 => (who(), 1usize..40).prop_map(|(who, entries)| Op::Lease { who, entries }),
+        6 => (who(), prop_oneof![3 => Just(70_000), 1 => 1usize..2000])
+            .prop_map(|(who, room)| Op::ReadLarge { who, room }),
+        1 => who().prop_map(Op::SkipLarge),
         8 => who().prop_map(Op::Acknowledge),
         2 => any::<bool>().prop_map(|start| Op::Join { start }),
         1 => who().prop_map(Op::Leave),

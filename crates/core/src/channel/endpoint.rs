@@ -290,6 +290,8 @@ impl Channel {
                     self.turn = at + 1;
                     return Ok(Drained::Batch { connection: link.number, count, bytes });
                 }
+                // Nobody here sends any; another program's are passed over.
+                Ok(Read::Large(_)) => link.skip_large(),
                 Ok(Read::Needs(bytes)) => {
                     self.turn = at;
                     return Ok(Drained::NeedSlab(bytes));

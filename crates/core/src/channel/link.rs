@@ -204,6 +204,11 @@ impl Link {
         Ok(read)
     }
 
+    /// Drops the message that comes in pieces.
+    pub(super) fn skip_large(&mut self) {
+        self.ends.incoming.skip_large();
+    }
+
     /// Whether there may be something to do: to be read, to be told, or room that was waited for.
     #[inline]
     pub(super) fn pending(&mut self) -> bool {

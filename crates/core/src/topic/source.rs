@@ -109,6 +109,10 @@ impl Source {
         Ok(read)
     }
 
+    pub(super) fn skip_large(&mut self) {
+        self.joined.consumer.skip_large();
+    }
+
     pub(super) fn lease(&mut self, table: &mut [Entry]) -> Result<Read, Fault> {
         self.joined.consumer.lease(table)
     }

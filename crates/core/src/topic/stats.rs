@@ -9,9 +9,9 @@ use crate::acquire::{Rung, StepDown};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TopicCounters {
-    /// Messages committed.
+    /// Messages committed. One that is sent in pieces counts with its last.
     pub messages: u64,
-    /// Bytes of payload committed.
+    /// Bytes of payload committed, those of single pieces among them.
     pub bytes: u64,
     /// Times that a message found no room.
     pub full: u64,
@@ -25,6 +25,8 @@ pub struct TopicCounters {
     pub reaped: u64,
     /// Largest backlog in bytes that was seen when the publisher was short of room.
     pub high_water: u64,
+    /// Pieces of large messages committed.
+    pub fragments: u64,
     /// Bytes committed, headers included.
     pub head: u64,
     /// Bytes given up to be overwritten.
@@ -127,11 +129,25 @@ impl From<PublisherCounters> for TopicCounters {
             evicted,
             reaped,
             high_water,
+            fragments,
             head,
             floor,
             closed,
         } = counters;
-        Self { messages, bytes, full, dropped, rings, evicted, reaped, high_water, head, floor, closed }
+        Self {
+            messages,
+            bytes,
+            full,
+            dropped,
+            rings,
+            evicted,
+            reaped,
+            high_water,
+            fragments,
+            head,
+            floor,
+            closed,
+        }
     }
 }
 

@@ -177,6 +177,8 @@ impl Subscriber {
                     }
                     return Ok(Drained::Batch { source: number, count, bytes, batch_sequence, batch_time });
                 }
+                // Nobody here sends any; another program's are passed over, and counted as missed.
+                Ok(Read::Large(_)) => source.skip_large(),
                 Ok(Read::Needs(bytes)) => {
                     self.turn = index;
                     return Ok(Drained::NeedSlab(bytes));

@@ -5,6 +5,7 @@
 //! anything is read; whoever calls holds the slot's lock.
 
 use super::{Consumer, Fault, Start, is_position};
+use crate::frame::{BATCH_OVERHEAD, Header, MESSAGE_OVERHEAD};
 use crate::layout::Overflow;
 use crate::memory::{ControlMemory, DataMemory};
 use crate::sync::{Ordering, fence, spin_loop};
@@ -68,6 +69,7 @@ impl Consumer {
             joined,
             current: Current::default(),
             next_sequence,
+            partial: None,
             received: 0,
             missed: 0,
             wakeups: 0,
@@ -94,18 +96,21 @@ fn latest(data: &DataMemory) -> (u64, Option<u64>) {
     (head.end.load(Ordering::Acquire), None)
 }
 
-/// `floor`, and the sequence of the first message above it unless the two would not hold still together.
+/// `floor`, and the sequence of the first message that begins above it unless the two would not hold still together.
 fn oldest(data: &DataMemory) -> (u64, Option<u64>) {
     let floor = &data.header().floor;
     // SYNC: pairs with the release of `floor` in `Producer::advance_floor`: the batch there is seen.
     let mut at = floor.load(Ordering::Acquire);
     for _ in 0..LOOKS {
-        let sequence = data.frames.load(at.wrapping_add(8));
+        let word = |offset: usize| data.frames.load(at.wrapping_add(offset as u64));
+        let sequence = word(8);
+        let begun =
+            Header::is_fragment(word(BATCH_OVERHEAD)) && word(BATCH_OVERHEAD + MESSAGE_OVERHEAD + 8) != 0;
         // SYNC: pairs with the release fence in `Producer::advance_floor`, as in `Consumer::read` (I5).
         fence(Ordering::Acquire);
         let again = floor.load(Ordering::Acquire);
         if again == at {
-            return (at, Some(sequence));
+            return (at, Some(sequence.wrapping_add(begun.into())));
         }
         at = again;
     }

@@ -6,9 +6,11 @@
 use std::sync::atomic::Ordering;
 
 use ringbell_ring::layout::{SLOT_LEN, SLOTS_OFFSET};
-use ringbell_ring::{Consumer, Entry, Fault, Overflow, Producer, Read, Start, max_message};
+use ringbell_ring::{
+    Consumer, Entry, Fault, Large, MAX_LARGE, Overflow, Piece, Producer, Read, Start, max_message,
+};
 
-use super::{Everybody, Memory, committed, drain, join, topic};
+use super::{Everybody, Gathering, Memory, committed, drain, drain_into, join, topic};
 
 const CAPACITY: usize = 4096;
 const PAGE: usize = 4096;
@@ -84,11 +86,29 @@ fn judge(
             assert!(bytes > 0 && bytes <= CAPACITY / 2);
             false
         }
+        Ok(Read::Large(Large { total, done, .. })) => {
+            assert!(total <= MAX_LARGE && done < total);
+            false
+        }
         Ok(Read::Empty) => false,
         Err(found) => {
             *fault = Some(found);
             false
         }
+    }
+}
+
+/// The same for a piece of a large message.
+fn judge_piece(outcome: Result<Piece, Fault>, room: usize, fault: &mut Option<Fault>) {
+    if let Some(fault) = *fault {
+        assert_eq!(outcome, Err(fault), "a fault is for good");
+    }
+    match outcome {
+        Ok(Piece::Copied { bytes, left }) => {
+            assert!(bytes > 0 && bytes <= room && bytes <= CAPACITY / 2 && left < MAX_LARGE);
+        }
+        Ok(Piece::Nothing | Piece::Gone) => {}
+        Err(found) => *fault = Some(found),
     }
 }
 
@@ -122,7 +142,7 @@ fn play(
     head: &mut u64,
 ) -> Option<()> {
     let store = |offset: usize, word: u64| memory.data_word(offset).store(word, Ordering::Release);
-    match op % 12 {
+    match op % 16 {
         0 => {
             *head = input.word(*head)?;
             store(HEAD, *head);
@@ -163,6 +183,35 @@ fn play(
             let _ = (reader.pending(), reader.spin(2), reader.arm(), reader.ended(), reader.drained());
             let _ = (reader.backlog(), memory.view.closed(), memory.view.counters());
         }
+        12 => {
+            let total = usize::from(input.byte()?) * 64;
+            if *head == producer.data().counters().head {
+                let begun = producer.begin_large(total);
+                let length = producer.large_left().unwrap_or(0).min(usize::from(input.byte()?) * 16);
+                let _ = producer.push_large(&vec![op; length], 0, &mut Everybody);
+                if !begun && length == 0 {
+                    producer.abandon_large();
+                }
+                *head = producer.data().counters().head;
+            }
+        }
+        13 => {
+            let at = (usize::from(input.byte()?) << 4 | usize::from(input.byte()?) & 8) % CAPACITY;
+            store(PAGE + at, u64::from(input.byte()?) << 3 | 3 << 32);
+            store(PAGE + (at + 8) % CAPACITY, input.word(64)?);
+            store(PAGE + (at + 16) % CAPACITY, input.word(0)?);
+        }
+        14 => {
+            let Some(reader) = consumer.as_mut() else { return Some(()) };
+            let mut target = vec![0; usize::from(input.byte()?) * 8];
+            let outcome = reader.read_large(&mut target);
+            judge_piece(outcome, target.len(), fault);
+        }
+        15 => {
+            if let Some(reader) = consumer.as_mut() {
+                reader.skip_large();
+            }
+        }
         _ => {
             let Some(reader) = consumer.as_mut() else { return Some(()) };
             let fill = usize::from(input.byte()?);
@@ -182,17 +231,27 @@ fn play(
 }
 
 /// An honest publisher, an honest subscriber in slot 0, and somebody who writes anything into the other slots and the
-/// words that all share.
+/// words that all share. The first byte decides the policy, and whether the messages are large ones.
 pub fn control(bytes: &[u8]) {
     let mut input = Input(bytes);
     let Some(policy) = input.byte() else { return };
     let (overflow, slots, evict_after) = (overflow(policy), 4, 10 * MS);
+    let large = policy & 0x80 != 0 && overflow == Overflow::Block;
+    let mut gathering = Gathering::default();
     let (memory, mut producer) = topic(CAPACITY, slots, overflow, evict_after);
     let mut honest = join(&memory, 0, overflow, Start::Latest).expect("an honest publisher");
     let mut now = MS;
     let mut next = 0;
     let mut sent = 0;
     let mut step = 0;
+    let mut honest_reads = |honest: &mut Consumer, mut next: u64| {
+        let messages = drain_into(honest, &mut gathering);
+        for message in messages.expect("an honest subscriber of an honest publisher") {
+            assert!(message.sequence >= next);
+            next = message.sequence + 1;
+        }
+        next
+    };
     while let Some(op) = input.byte() {
         now += MS;
         step += 1;
@@ -231,6 +290,21 @@ pub fn control(bytes: &[u8]) {
                 }
                 Some(())
             })(),
+            _ if large => (|| {
+                let payload = vec![1; 1 + usize::from(input.byte()?) * 32];
+                assert!(producer.begin_large(payload.len()));
+                let mut done = 0;
+                // Whoever finds no room three times in a row gives it up.
+                let mut tries = 0;
+                while done < payload.len() && tries < 3 {
+                    let bytes = producer.push_large(&payload[done..], now, &mut Everybody).bytes;
+                    (done, tries) = (done + bytes, if bytes == 0 { tries + 1 } else { 0 });
+                    next = honest_reads(&mut honest, next);
+                }
+                producer.abandon_large();
+                sent = producer.next_sequence();
+                Some(())
+            })(),
             _ => (|| {
                 let length = usize::from(input.byte()?) * 4;
                 sent += u64::from(committed(producer.send(&vec![1; length], now, &mut Everybody)));
@@ -258,13 +332,5 @@ pub fn control(bytes: &[u8]) {
     assert_eq!(honest_reads(&mut honest, next), sent);
     let counted = honest.received() + honest.missed();
     assert_eq!(counted, sent);
-    assert!(honest.missed() == 0 || overflow == Overflow::DropOldest);
-}
-
-fn honest_reads(honest: &mut Consumer, mut next: u64) -> u64 {
-    for message in drain(honest).expect("an honest subscriber of an honest publisher") {
-        assert!(message.sequence >= next);
-        next = message.sequence + 1;
-    }
-    next
+    assert!(large || honest.missed() == 0 || overflow == Overflow::DropOldest);
 }

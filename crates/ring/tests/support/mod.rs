@@ -15,7 +15,9 @@ mod mapping;
 
 #[cfg(not(any(loom, miri)))]
 pub use mapping::Memory;
-use ringbell_ring::{Config, Consumer, Entry, Fault, Identity, Overflow, Peers, Producer, Read, Sent, Start};
+use ringbell_ring::{
+    Config, Consumer, Entry, Fault, Identity, Large, Overflow, Peers, Piece, Producer, Read, Sent, Start,
+};
 #[cfg(any(loom, miri))]
 use ringbell_ring::{ControlMemory, DataMemory};
 
@@ -152,16 +154,65 @@ pub fn got(read: Read, table: &[Entry], bytes: impl Fn(usize, usize) -> Vec<u8>)
         .collect()
 }
 
+/// What there is of a large message.
+#[derive(Default)]
+pub struct Gathering(Vec<u8>);
+
+impl Gathering {
+    /// Goes on with bytes that were read otherwise.
+    pub fn restore(&mut self, mut bytes: Vec<u8>, total: usize) {
+        bytes.resize(total, 0xa5);
+        self.0 = bytes;
+    }
+
+    /// Takes what can be had of it, and acknowledges piece by piece. The message, once it is whole.
+    pub fn take(&mut self, consumer: &mut Consumer, large: Large) -> Result<Option<Got>, Fault> {
+        if large.done == 0 {
+            self.0 = vec![0xa5; large.total];
+        }
+        assert_eq!(self.0.len(), large.total);
+        let mut done = large.done;
+        while let Piece::Copied { bytes, left } = consumer.read_large(&mut self.0[done..])? {
+            let _ = consumer.acknowledge();
+            done += bytes;
+            assert_eq!(done + left, large.total);
+            if left == 0 {
+                let payload = std::mem::take(&mut self.0);
+                return Ok(Some(Got { sequence: large.sequence, time: large.time, payload }));
+            }
+        }
+        Ok(None)
+    }
+}
+
 /// Reads, with room for anything, until there is nothing more, and acknowledges.
 pub fn drain(consumer: &mut Consumer) -> Result<Vec<Got>, Fault> {
+    drain_into(consumer, &mut Gathering::default())
+}
+
+/// The same where a large message may be there in part.
+pub fn drain_into(consumer: &mut Consumer, gathering: &mut Gathering) -> Result<Vec<Got>, Fault> {
     let mut all = Vec::new();
     loop {
         match read(consumer, 1 << 14, 64)? {
             (Read::Empty, _) => break,
             (Read::Needs(bytes), _) => panic!("{bytes} bytes do not fit into a slab that holds any frame"),
             (Read::Messages { .. }, messages) => all.extend(messages),
+            (Read::Large(large), _) => all.extend(gathering.take(consumer, large)?),
         }
     }
     let _ = consumer.acknowledge();
     Ok(all)
+}
+
+/// Sends a large message in as many turns as it takes; in between, `read` makes room.
+pub fn send_large(producer: &mut Producer, payload: &[u8], now: u64, mut read: impl FnMut()) {
+    assert!(producer.begin_large(payload.len()));
+    let mut done = 0;
+    while done < payload.len() {
+        match producer.push_large(&payload[done..], now, &mut Everybody).bytes {
+            0 => read(),
+            bytes => done += bytes,
+        }
+    }
 }

@@ -1,0 +1,239 @@
+//! Reading messages that come in pieces, straight into the caller's memory.
+//!
+//! A piece is a batch of its own, and `tail` stays at its start until all of it was read: the cursor moves from piece to
+//! piece, so a message can be larger than the ring. A message whose sequence is not followed to its end (given up by the
+//! publisher, overwritten as history, or skipped) was missed; one that had begun before this subscriber joined was not.
+
+use super::{Consumer, Fault};
+use crate::frame::{BATCH_OVERHEAD, FRAGMENT_FIELDS, FRAGMENT_OVERHEAD, Header, MAX_LARGE, MESSAGE_OVERHEAD};
+use crate::layout::Overflow;
+use crate::sync::{Ordering, fence};
+
+/// A large message that can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Large {
+    /// Its sequence.
+    pub sequence: u64,
+    /// When its first piece was committed, in nanoseconds of the monotonic clock.
+    pub time: u64,
+    /// Bytes of the message, at most [`MAX_LARGE`].
+    pub total: usize,
+    /// Bytes of it that were read. 0: it begins.
+    pub done: usize,
+}
+
+/// What became of a call for the next piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Piece {
+    /// Nothing new.
+    Nothing,
+    /// So many bytes were copied to the start of the caller's memory.
+    Copied {
+        /// How many, at least one.
+        bytes: usize,
+        /// Bytes of the message that are still to come; 0: it is whole.
+        left: usize,
+    },
+    /// The message will never be whole, forget what was copied. Go on with [`Consumer::read`].
+    Gone,
+}
+
+/// A large message that was begun.
+#[derive(Clone, Copy)]
+pub(super) struct Partial {
+    large: Large,
+    /// Offset in the message of the piece at `tail`.
+    at: usize,
+}
+
+/// The batch at `tail`, if it is a piece.
+enum Ahead {
+    Piece(Found),
+    Other,
+    /// It was overwritten.
+    Lapped,
+}
+
+#[derive(Clone, Copy)]
+struct Found {
+    sequence: u64,
+    time: u64,
+    total: usize,
+    offset: usize,
+    /// Bytes of the piece.
+    length: usize,
+    /// Bytes of the batch.
+    batch: u64,
+}
+
+impl Consumer {
+    /// Copies what follows of the large message that [`read`](Self::read) found to the start of `target`: one piece a
+    /// call at most, so that the publisher gets its room back, by [`acknowledge`](Self::acknowledge), while the next
+    /// is read. `target` may be the rest of a buffer, or less than that.
+    ///
+    /// # Errors
+    ///
+    /// A [`Fault`], from then on at every call.
+    pub fn read_large(&mut self, target: &mut [u8]) -> Result<Piece, Fault> {
+        self.check()?;
+        let Some(Partial { mut large, at }) = self.partial else { return Ok(Piece::Gone) };
+        let available = self.available()?;
+        if available == 0 || target.is_empty() {
+            return Ok(Piece::Nothing);
+        }
+        if available > self.data.capacity() as u64 {
+            self.skip_to_floor()?;
+            return Ok(Piece::Gone);
+        }
+        let found = match self.piece_ahead()? {
+            Ahead::Piece(found) if found.sequence == large.sequence => found,
+            Ahead::Lapped => {
+                self.skip_to_floor()?;
+                return Ok(Piece::Gone);
+            }
+            _ => {
+                self.give_up_partial();
+                return Ok(Piece::Gone);
+            }
+        };
+        self.fits(found)?;
+        let from = large.done - at;
+        let bytes = target.len().min(found.length - from);
+        self.copy_piece(from, &mut target[..bytes]);
+        // SYNC: as below the copy in `read` (I5).
+        fence(Ordering::Acquire);
+        if self.data.header().floor.load(Ordering::Acquire) > self.tail {
+            self.skip_to_floor()?;
+            return Ok(Piece::Gone);
+        }
+        large.done += bytes;
+        let mut at = at;
+        if from + bytes == found.length {
+            self.tail += found.batch;
+            at = large.done;
+        }
+        let left = large.total - large.done;
+        self.received += u64::from(left == 0);
+        self.partial = (left > 0).then_some(Partial { large, at });
+        Ok(Piece::Copied { bytes, left })
+    }
+
+    /// Drops the large message that [`read`](Self::read) found: what comes of it is passed over, and it was missed.
+    pub fn skip_large(&mut self) {
+        self.give_up_partial();
+    }
+
+    /// The large message that the batch at `tail` is a piece of, once the pieces that are nobody's to read were passed
+    /// over. `None`: it is another kind of batch, or all that was known of was passed over.
+    #[cold]
+    pub(super) fn large_ahead(&mut self) -> Result<Option<Large>, Fault> {
+        // Bounded by what is known to be committed, at most a capacity.
+        while self.tail < self.head {
+            let found = match self.piece_ahead()? {
+                Ahead::Piece(found) => found,
+                Ahead::Other => {
+                    self.give_up_partial();
+                    return Ok(None);
+                }
+                Ahead::Lapped => {
+                    self.skip_to_floor()?;
+                    return Ok(None);
+                }
+            };
+            match self.partial {
+                Some(Partial { large, .. }) if found.sequence == large.sequence => {
+                    self.fits(found)?;
+                    return Ok(Some(large));
+                }
+                _ => self.give_up_partial(),
+            }
+            // A sequence that is used up already is that of a message that was skipped, or had begun before the join.
+            let after = found.sequence.wrapping_add(1);
+            let begins = found.offset == 0 && self.next_sequence != Some(after);
+            let first = if begins { found.sequence } else { after };
+            let missed = first.wrapping_sub(self.next_sequence.unwrap_or(first));
+            if missed > i64::MAX as u64 {
+                return Err(self.corrupt("a sequence went backwards"));
+            }
+            self.missed = self.missed.saturating_add(missed);
+            self.next_sequence = Some(after);
+            if begins {
+                let Found { sequence, time, total, .. } = found;
+                let large = Large { sequence, time, total, done: 0 };
+                self.partial = Some(Partial { large, at: 0 });
+                return Ok(Some(large));
+            }
+            self.tail += found.batch;
+        }
+        Ok(None)
+    }
+
+    /// The message that was being read will not be whole.
+    pub(super) fn give_up_partial(&mut self) {
+        if self.partial.take().is_some() {
+            self.missed = self.missed.saturating_add(1);
+        }
+    }
+
+    /// Reads the headers of the batch at `tail`, each word once.
+    fn piece_ahead(&mut self) -> Result<Ahead, Fault> {
+        let frames = self.data.frames;
+        let [batch, sequence, time, fragment, total, offset] =
+            core::array::from_fn(|word| frames.load(self.tail + 8 * word as u64));
+        // SYNC: as below the copy in `read`: what was overwritten while it was read is not looked at (I5).
+        fence(Ordering::Acquire);
+        if false {
+            return Ok(Ahead::Lapped);
+        }
+        let capacity = self.data.capacity();
+        if !Header::is_fragment(fragment) {
+            return Ok(Ahead::Other);
+        }
+        if self.overflow != Overflow::Block {
+            return Err(self.corrupt("a fragment on a topic that may lose some"));
+        }
+        let Some(Header::Fragment { body }) = Header::decode(fragment, capacity) else {
+            return Err(self.corrupt("a fragment of an impossible length"));
+        };
+        let inside = MESSAGE_OVERHEAD + body.next_multiple_of(8);
+        if Header::decode(batch, capacity) != Some(Header::Batch { body: BATCH_OVERHEAD - 8 + inside }) {
+            return Err(self.corrupt("a fragment does not fill its batch"));
+        }
+        if (BATCH_OVERHEAD + inside) as u64 > self.head - self.tail {
+            return Err(self.corrupt("a batch reaches beyond head"));
+        }
+        let length = body - FRAGMENT_FIELDS;
+        if total > MAX_LARGE as u64 || offset >= total || length as u64 > total - offset {
+            return Err(self.corrupt("a fragment lies outside of its message"));
+        }
+        Ok(Ahead::Piece(Found {
+            sequence,
+            time,
+            total: total as usize,
+            offset: offset as usize,
+            length,
+            batch: (BATCH_OVERHEAD + inside) as u64,
+        }))
+    }
+
+    /// Whether this piece goes on where the last one ended.
+    fn fits(&mut self, found: Found) -> Result<(), Fault> {
+        match self.partial {
+            Some(Partial { large, at })
+                if found.total == large.total && found.offset == at && large.done - at < found.length =>
+            {
+                Ok(())
+            }
+            _ => Err(self.corrupt("the pieces of a message don't fit together")),
+        }
+    }
+
+    #[allow(unsafe_code)]
+    fn copy_piece(&self, from: usize, target: &mut [u8]) {
+        let position = self.tail + (BATCH_OVERHEAD + FRAGMENT_OVERHEAD + from) as u64;
+        // SAFETY: `target` is private memory of that length, at most that of a piece, so less than the capacity. What
+        // it holds counts only above the floor that is read next (I5).
+        unsafe { self.data.frames.read(position, target.as_mut_ptr(), target.len()) }
+    }
+}

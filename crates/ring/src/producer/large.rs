@@ -1,0 +1,99 @@
+//! Messages that are too large for the ring: sent in pieces, each a batch of its own, while readers take away what came
+//! before.
+//!
+//! All pieces carry the message's one sequence, and nothing else is sent between the first and the last. Whoever gives up
+//! in between tells nobody: the next batch has another sequence, and that is how readers learn of it.
+
+use super::{Peers, Producer, add};
+use crate::frame::{
+    BATCH_OVERHEAD, FRAGMENT_FIELDS, FRAGMENT_OVERHEAD, Header, MAX_LARGE, MESSAGE_OVERHEAD, max_piece,
+};
+use crate::layout::Overflow;
+
+/// A large message on its way.
+#[derive(Clone, Copy)]
+pub(super) struct Sending {
+    total: usize,
+    done: usize,
+}
+
+impl Sending {
+    /// Bytes that the batch of the next piece takes at most.
+    pub(super) fn next_batch(self, capacity: usize) -> usize {
+        BATCH_OVERHEAD + frame((self.total - self.done).min(max_piece(capacity)))
+    }
+}
+
+fn frame(piece: usize) -> usize {
+    FRAGMENT_OVERHEAD + piece.next_multiple_of(8)
+}
+
+/// What became of a piece.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct Pushed {
+    /// Bytes that were taken and are in the ring now; 0: there is no room.
+    pub bytes: usize,
+    /// The doorbells to ring, one bit each.
+    pub ring: u64,
+}
+
+impl Producer {
+    /// Begins a message of `total` bytes that is sent in pieces, for one that is larger than
+    /// [`max_message`](Self::max_message). Nothing else can be sent until its last piece was pushed, or it was
+    /// [abandoned](Self::abandon_large). Writes nothing yet.
+    ///
+    /// False, and nothing begins: another one is on its way, the policy is not [`Overflow::Block`], or `total` is 0 or
+    /// above [`MAX_LARGE`].
+    pub fn begin_large(&mut self, total: usize) -> bool {
+        let can = self.sending.is_none()
+            && self.config.identity.overflow == Overflow::Block
+            && (1..=MAX_LARGE).contains(&total);
+        if can {
+            self.sending = Some(Sending { total, done: 0 });
+        }
+        can
+    }
+
+    /// Sends the first bytes of `rest`, which is what follows in the message, or as much of that as the caller has: one
+    /// piece a call, so that readers can be rung while the next is written. Ends the message with its last byte.
+    #[allow(unsafe_code)]
+    pub fn push_large(&mut self, rest: &[u8], now: u64, peers: &mut dyn Peers) -> Pushed {
+        let Some(Sending { total, done }) = self.sending else { return Pushed::default() };
+        let length = rest.len().min(total - done).min(max_piece(self.data.capacity()));
+        if length == 0 || !self.make_room(BATCH_OVERHEAD + frame(length), now, Some(peers)) {
+            return Pushed::default();
+        }
+        let at = self.head + BATCH_OVERHEAD as u64;
+        let frames = self.data.frames;
+        frames.store(at, Header::Fragment { body: FRAGMENT_FIELDS + length }.encode());
+        frames.store(at + MESSAGE_OVERHEAD as u64, total as u64);
+        frames.store(at + MESSAGE_OVERHEAD as u64 + 8, done as u64);
+        // SAFETY: `make_room` moved `floor` past all that is overwritten here (I4); a producer's mapping is writable
+        // and a piece is at most a quarter of the capacity.
+        unsafe { frames.write(at + FRAGMENT_OVERHEAD as u64, &rest[..length]) };
+        // The message that is on its way has a sequence already: who joins now begins after it.
+        if done == 0 {
+            self.next_sequence += 1;
+        }
+        let ring = self.publish(self.next_sequence - 1, frame(length), now);
+        let whole = done + length == total;
+        self.sending = (!whole).then_some(Sending { total, done: done + length });
+        let counters = &self.data.header().counters;
+        add(&counters.messages, u64::from(whole));
+        add(&counters.bytes, length as u64);
+        add(&counters.fragments, 1);
+        Pushed { bytes: length, ring }
+    }
+
+    /// Gives up the large message that is on its way. If a piece of it is in the ring its sequence is used up: readers
+    /// drop what they have of it when something else is sent, and count it as missed.
+    pub fn abandon_large(&mut self) {
+        self.sending = None;
+    }
+
+    /// Bytes of the large message on its way that were not pushed yet.
+    pub fn large_left(&self) -> Option<usize> {
+        self.sending.map(|sending| sending.total - sending.done)
+    }
+}
