@@ -294,6 +294,57 @@ fn descriptors_arrive_with_their_data_and_belong_to_the_receiver() {
 }
 
 #[test]
+fn messages_larger_than_the_ring_go_both_ways() {
+    let _dog = watchdog(110);
+    let place = Place::new();
+    let bus = place.bus();
+    let mut server = bus.serve("large", ServerOptions::default()).unwrap();
+    let record = server.record().unwrap();
+    let sizes = [32_752, 32_753, 65_536, 1_000_003, 16 << 20];
+    let echo = std::thread::spawn(move || {
+        for _ in 0..2 * sizes.len() {
+            let deadline = Some(Instant::now() + PATIENCE);
+            let incoming = server.recv_timeout(PATIENCE).unwrap().unwrap();
+            let (connection, id, data) = (incoming.connection, incoming.header.id, incoming.data.to_vec());
+            assert!(server.send_whole(connection, Header::new(Kind::Reply, id), &data, deadline).unwrap());
+        }
+        server
+    });
+    let (mut one, first) = connect(&bus, &record);
+    let (mut two, second) = connect(&bus, &record);
+    for (id, size) in (0..).zip(sizes) {
+        let data: Vec<u8> = (0..size).map(|at: usize| (at * 31 % 251) as u8).collect();
+        assert!(one.call(first, id, &data, PATIENCE).unwrap() == data, "{size}");
+        assert!(two.call(second, id, &data, PATIENCE).unwrap() == data, "{size}");
+    }
+    let mut server = echo.join().unwrap();
+    // One that was given up in the middle, and one that is larger than the receiver takes, are never seen.
+    let data = vec![7; 1 << 20];
+    let done = one.send_large(first, Header::new(Kind::Message, 1), &data, 0).unwrap();
+    assert!(done > 0 && done < data.len());
+    assert!(!one.send(first, Header::default(), b"in between").unwrap());
+    one.abandon_large(first).unwrap();
+    server.set_max_message(100_000);
+    let sender = std::thread::spawn(move || {
+        let deadline = Some(Instant::now() + PATIENCE);
+        for (id, size) in [(2, 200_000), (3, 100_000), (4, 10)] {
+            let header = Header::new(Kind::Message, id);
+            assert!(one.send_whole(first, header, &vec![id as u8; size], deadline).unwrap());
+        }
+        one
+    });
+    for (id, size) in [(3, 100_000), (4, 10)] {
+        let incoming = server.recv_timeout(PATIENCE).unwrap().unwrap();
+        assert_eq!((incoming.header.id, incoming.data.len()), (id, size));
+    }
+    // A receiver that vanishes in the middle is told as any other end.
+    let mut one = sender.join().unwrap();
+    assert!(one.send_large(first, Header::new(Kind::Message, 5), &data, 0).unwrap() < data.len());
+    drop(server);
+    assert!(matches!(notice(&mut one), Notice::Closed { reason: CloseReason::Closed, .. }));
+}
+
+#[test]
 fn a_server_that_is_full_lets_nobody_in_until_somebody_leaves() {
     let _dog = watchdog(60);
     let place = Place::new();

@@ -25,11 +25,20 @@ use crate::raw::{Call, HotObject, descriptor};
 
 /// Messages that one drain brings at most.
 const ENTRIES: usize = 1024;
-/// Words of the scratch array: connection, bytes.
+/// Words of the scratch array: connection and bytes, for a large message also kind, id and aux.
 const SCRATCH: usize = 5;
 /// Answers of `drain` that are no count.
 const NEEDS_SLAB: i32 = -1;
 const NOTICE: i32 = -2;
+const LARGE: i32 = -3;
+/// Answer of `drainLarge` when the message will never be whole.
+const GONE: i32 = -1;
+
+/// The header that arguments 1 to 3 are: the kind with its flags, the id, `aux`.
+fn header<const N: usize>(call: &Call<'_, N>) -> Result<Header> {
+    let kind = call.number(1)?;
+    Ok(Header { kind: kind as u8, flags: (kind >> 8) as u8, id: call.whole(2)?, aux: call.number(3)? })
+}
 
 /// What the class and its hot functions share.
 pub struct Cell {
@@ -40,11 +49,19 @@ pub struct Cell {
 
 impl Cell {
     fn send(&self, call: &mut Call<'_, 5>) -> Result<u32> {
-        let kind = call.number(1)?;
-        let header =
-            Header { kind: kind as u8, flags: (kind >> 8) as u8, id: call.whole(2)?, aux: call.number(3)? };
-        let (connection, data) = (call.number(0)?, call.bytes(4)?);
+        let (connection, header, data) = (call.number(0)?, header(call)?, call.bytes(4)?);
         self.core.with(|channel| Ok(u32::from(channel.send(connection, header, data)?)))
+    }
+
+    fn send_large(&self, call: &mut Call<'_, 6>) -> Result<u32> {
+        let (connection, header, data) = (call.number(0)?, header(call)?, call.bytes(4)?);
+        let done = call.number(5)? as usize;
+        self.core.with(|channel| Ok(channel.send_large(connection, header, data, done)? as u32))
+    }
+
+    fn drain_large(&self, connection: u32, target: &mut [u8]) -> Result<i32> {
+        let there = self.core.with(|channel| Ok(channel.read_large(connection, target)?))?;
+        Ok(there.map_or(GONE, |bytes| bytes as i32))
     }
 
     fn drain(&self, slab: &mut [u8], fill: u32) -> Result<i32> {
@@ -60,6 +77,13 @@ impl Cell {
                 self.scratch.set(0, f64::from(connection));
                 self.scratch.set(1, bytes as f64);
                 Ok(count as i32)
+            }
+            Drained::Large { connection, header, bytes } => {
+                let kind = f64::from(header.kind) + 256.0 * f64::from(header.flags);
+                let words =
+                    [f64::from(connection), bytes as f64, kind, header.id as f64, f64::from(header.aux)];
+                self.scratch.with(|scratch| scratch.copy_from_slice(&words));
+                Ok(LARGE)
             }
             Drained::NeedSlab(bytes) => {
                 self.scratch.set(0, bytes as f64);
@@ -124,7 +148,7 @@ impl NativeChannel {
 impl NativeChannel {
     /// The hot calls, as functions that need no `this`. Ask once. `kind` is the kind in its lowest 8 bits, then the flags.
     #[napi(
-        ts_return_type = "{ send(connection: number, kind: number, id: number, aux: number, data: Uint8Array): number; drain(slab: Uint8Array, fill: number): number; spin(turns: number): boolean; arm(): boolean; hasRoom(connection: number, bytes: number): boolean; armRoom(connection: number, bytes: number): boolean }"
+        ts_return_type = "{ send(connection: number, kind: number, id: number, aux: number, data: Uint8Array): number; sendLarge(connection: number, kind: number, id: number, aux: number, data: Uint8Array, done: number): number; abandonLarge(connection: number): void; drain(slab: Uint8Array, fill: number): number; drainLarge(connection: number, target: Uint8Array): number; skipLarge(connection: number): void; spin(turns: number): boolean; arm(): boolean; hasRoom(connection: number, bytes: number): boolean; armRoom(connection: number, bytes: number): boolean }"
     )]
     pub fn hot(&self, env: Env) -> napi::Result<Unknown<'static>> {
         cold(env, || {
@@ -133,6 +157,19 @@ impl NativeChannel {
                 .function(c"drain", |cell: &Cell, call: &mut Call<'_, 2>| {
                     let fill = call.number(1)?;
                     cell.drain(call.bytes_mut(0)?, fill)
+                })?
+                .function(c"sendLarge", |cell: &Cell, call: &mut Call<'_, 6>| cell.send_large(call))?
+                .function(c"abandonLarge", |cell: &Cell, call: &mut Call<'_, 1>| {
+                    let connection = call.number(0)?;
+                    cell.core.with(|channel| Ok(channel.abandon_large(connection)?))
+                })?
+                .function(c"drainLarge", |cell: &Cell, call: &mut Call<'_, 2>| {
+                    let connection = call.number(0)?;
+                    cell.drain_large(connection, call.bytes_mut(1)?)
+                })?
+                .function(c"skipLarge", |cell: &Cell, call: &mut Call<'_, 1>| {
+                    let connection = call.number(0)?;
+                    cell.core.with(|channel| Ok(channel.skip_large(connection)?))
                 })?
                 .function(c"spin", |cell: &Cell, call: &mut Call<'_, 1>| {
                     let turns = call.number(0)?;
@@ -153,7 +190,8 @@ impl NativeChannel {
         })
     }
 
-    /// After `drain`: the connection, the bytes of the slab that were used (or needed).
+    /// After `drain`: the connection, the bytes of the slab that were used (or needed); for a large message that arrives the
+    /// connection, the bytes of its data, its kind with its flags, its id and its `aux`.
     #[napi(getter, ts_return_type = "Float64Array")]
     pub fn scratch(&self, env: Env) -> napi::Result<Unknown<'static>> {
         cold(env, || self.cell.scratch.array())

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use super::admission::{Arrival, Reception, Sentinel};
 use super::dial::{Dial, Wish};
 use super::header::Header;
-use super::link::{Link, rang};
+use super::link::{Link, Progress, rang};
 use super::notice::{CloseReason, Drained, Notice};
 use super::options::{ChannelOptions, ConnectOptions, ServerOptions};
 use super::parcel::Parcel;
@@ -29,7 +29,7 @@ use crate::sys::generation::Home;
 
 /// Looks in a row that may find nothing before a connection dozes off while others are talking.
 const IDLE_LOOKS: u32 = 256;
-/// Batches between two looks at the doorbells of those who sleep, while the endpoint is too busy to sleep itself.
+/// Turns between two looks at doorbells and sockets, while the endpoint is too busy to sleep.
 const BUSY: u32 = 64;
 
 /// An endpoint of two-way connections.
@@ -225,6 +225,72 @@ impl Channel {
         none
     }
 
+    /// Begins (`done` 0) or goes on with a message of any size up to 1 GiB, in pieces: as much of it as there is room for.
+    /// Answers how many bytes of `data` have been sent; the message is sent when that is all of them. Nothing else can be
+    /// sent on this connection in between: [`send`](Self::send) answers that there is no room, and so does this for another
+    /// message. Wait for room with any number of bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub fn send_large(&mut self, connection: u32, header: Header, data: &[u8], done: usize) -> Result<usize> {
+        let sent = self.link(connection)?.send_large(header, data, done)?;
+        self.wake(connection);
+        Ok(sent)
+    }
+
+    /// Gives up the large message that is on its way out; the peer drops what it has of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub fn abandon_large(&mut self, connection: u32) -> Result<()> {
+        self.link(connection)?.abandon_large();
+        Ok(())
+    }
+
+    /// Goes on with the large message that [`Drained::Large`] told of: copies what has come of its data to `target`, which
+    /// has exactly as many bytes, and answers how many are there by now. `None`: its sender gave it up, or it is not there.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send); `ERR_RINGBELL_INVALID_OPTION` when `target` has another length.
+    pub fn read_large(&mut self, connection: u32, target: &mut [u8]) -> Result<Option<usize>> {
+        match self.link(connection)?.read_large(target)? {
+            Ok(Progress::Bytes(bytes)) => Ok(Some(bytes)),
+            Ok(Progress::Gone) => Ok(None),
+            Err(fault) => {
+                if let Ok(index) = self.find(connection) {
+                    self.end(index, CloseReason::Failed(fault_error(fault)));
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// Drops the large message that [`Drained::Large`] told of, and what comes of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub fn skip_large(&mut self, connection: u32) -> Result<()> {
+        self.link(connection)?.skip_large();
+        Ok(())
+    }
+
+    /// As `read_large`, but the link keeps what has come until all of it has.
+    pub(super) fn collect_large(&mut self, connection: u32) -> Result<Option<(Header, Vec<u8>)>> {
+        match self.link(connection)?.collect_large() {
+            Ok(whole) => Ok(whole),
+            Err(fault) => {
+                if let Ok(index) = self.find(connection) {
+                    self.end(index, CloseReason::Failed(fault_error(fault)));
+                }
+                Ok(None)
+            }
+        }
+    }
+
     /// Sends descriptors, with at most 32 KiB of data. `false`: not at the moment; try again a little later.
     ///
     /// # Errors
@@ -290,15 +356,32 @@ impl Channel {
                     self.turn = at + 1;
                     return Ok(Drained::Batch { connection: link.number, count, bytes });
                 }
-                // Nobody here sends any; another program's are passed over.
-                Ok(Read::Large(_)) => link.skip_large(),
                 Ok(Read::Needs(bytes)) => {
                     self.turn = at;
                     return Ok(Drained::NeedSlab(bytes));
                 }
+                Ok(Read::Large(large)) => {
+                    let connection = link.number;
+                    match link.arriving(large) {
+                        Ok(Some((header, bytes))) => {
+                            link.idle = 0;
+                            self.turn = at + 1;
+                            return Ok(Drained::Large { connection, header, bytes });
+                        }
+                        Ok(None) => {
+                            looked += 1;
+                            self.turn = at + 1;
+                        }
+                        Err(fault) => self.end(index, CloseReason::Failed(fault_error(fault))),
+                    }
+                }
                 Ok(Read::Empty) if link.over() => {
                     let reason = if link.closed() { CloseReason::Closed } else { CloseReason::Died };
                     self.end(index, reason);
+                }
+                Ok(Read::Empty) if link.stuck() => {
+                    let error = Error::CorruptPeer { what: "what it left behind cannot be read".into() };
+                    self.end(index, CloseReason::Failed(error));
                 }
                 Ok(Read::Empty) => {
                     looked += 1;
@@ -320,10 +403,11 @@ impl Channel {
         }
     }
 
-    /// Whoever sleeps rings, and that is heard by whoever sleeps on `as_fd`. An endpoint that never does looks now and then.
+    /// Whoever sleeps rings, and a peer that dies ends its socket: that is heard by whoever sleeps on `as_fd`. An endpoint that
+    /// never does, because there is always something to do or to look for, looks now and then.
     fn look_at_sleepers(&mut self) -> Result<()> {
         self.batches = self.batches.wrapping_add(1);
-        if self.batches.is_multiple_of(BUSY) && self.awake.len() < self.links.len() {
+        if self.batches.is_multiple_of(BUSY) {
             self.take_rings(Some(Instant::now()))?;
         }
         Ok(())
@@ -399,7 +483,7 @@ impl Channel {
         }
     }
 
-    fn opened(&mut self, link: Box<Link>) {
+    fn opened(&mut self, mut link: Box<Link>) {
         let number = link.number;
         let wanted = link.meeting.record.is_none() || self.dialing.remove(&number).is_some();
         match self.find(number) {
@@ -414,6 +498,11 @@ impl Channel {
                     step_downs: meeting.step_downs.clone(),
                 });
                 self.past.opened += 1;
+                // An edge of its socket may have been taken when nobody knew its number.
+                link.look_at_socket();
+                if link.has_parcels() {
+                    self.tell(Notice::Descriptors { connection: number });
+                }
                 self.links.insert(place, link);
                 self.awake.push(number);
             }

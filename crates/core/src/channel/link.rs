@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use nix::errno::Errno;
-use ringbell_ring::{Entry, Fault, MESSAGE_OVERHEAD, Peers, Read, Sent, padded};
+use ringbell_ring::{Entry, Fault, MAX_LARGE, MESSAGE_OVERHEAD, Peers, Piece, Read, Sent, padded};
 
 use super::header::{HEADER, Header};
 use super::parcel::{self, Parcel};
@@ -68,9 +68,33 @@ pub(super) struct Link {
     /// Something may be in the socket still.
     readable: bool,
     parcels: VecDeque<Parcel>,
+    /// The large message that is coming in.
+    arriving: Option<Arriving>,
     fault: Option<Error>,
     rings: u64,
 }
+
+/// A message that is larger than the ring, on its way in.
+struct Arriving {
+    head: [u8; HEADER],
+    /// Bytes of header and data that were read.
+    done: usize,
+    /// Bytes of data in all.
+    bytes: usize,
+    /// What was collected for whoever receives in Rust.
+    collected: Vec<u8>,
+}
+
+/// What became of a large message in one turn.
+pub(super) enum Progress {
+    /// So many bytes of its data are there.
+    Bytes(usize),
+    /// It will never be whole: its sender gave it up.
+    Gone,
+}
+
+/// Most bytes of a large message that one turn takes, so that others get theirs.
+const TURN: usize = 4 << 20;
 
 /// The socket tells of a peer's death, so nobody has to be asked.
 struct SocketTells;
@@ -122,6 +146,7 @@ impl Link {
             // Watched by edges, and what came before was none.
             readable: true,
             parcels: VecDeque::new(),
+            arriving: None,
             fault: None,
             rings: 0,
         })
@@ -155,6 +180,146 @@ impl Link {
         }
         self.wanted = None;
         Ok(true)
+    }
+
+    /// Begins (`done` 0) or goes on with a message of any size: as much of it as there is room for. Answers how many bytes of
+    /// the data have been sent; without progress also while another large message is on its way.
+    pub(super) fn send_large(&mut self, header: Header, data: &[u8], done: usize) -> Result<usize> {
+        let total = HEADER.saturating_add(data.len());
+        let mut done = done.min(data.len());
+        let left = self.ends.outgoing.large_left();
+        if left.is_none() && done == 0 && !self.ends.outgoing.begin_large(total) {
+            return Err(Error::MessageTooLarge { size: data.len(), limit: MAX_LARGE - HEADER });
+        }
+        let mut left = left.unwrap_or(total);
+        if left != data.len() - done && (done > 0 || left != total) {
+            return Ok(done);
+        }
+        let head = header.encode();
+        while left > 0 {
+            let rest = if left == total { &head[..] } else { &data[done..] };
+            let pushed = self.ends.outgoing.push_large(rest, monotonic_ns(), &mut SocketTells);
+            if pushed.ring != 0 {
+                self.ring();
+            }
+            if pushed.bytes == 0 {
+                self.ends.outgoing.note_full();
+                self.judge_reader()?;
+                break;
+            }
+            left -= pushed.bytes;
+            done = data.len() - left.min(data.len());
+        }
+        if left == 0 {
+            self.wanted = None;
+        }
+        Ok(done)
+    }
+
+    /// Gives up the large message that is on its way out; the peer drops what it has of it.
+    pub(super) fn abandon_large(&mut self) {
+        self.ends.outgoing.abandon_large();
+    }
+
+    /// Takes the header of the large message that is next. `None`: it is not there yet, or none will be.
+    pub(super) fn arriving(
+        &mut self,
+        large: ringbell_ring::Large,
+    ) -> std::result::Result<Option<(Header, usize)>, Fault> {
+        if large.done == 0 {
+            let Some(bytes) = large.total.checked_sub(HEADER) else {
+                // Too short to have a header, as a small one may be: nobody's.
+                self.ends.incoming.skip_large();
+                return Ok(None);
+            };
+            self.arriving = Some(Arriving { head: [0; HEADER], done: 0, bytes, collected: Vec::new() });
+        }
+        let Some(arriving) = &mut self.arriving else {
+            self.ends.incoming.skip_large();
+            return Ok(None);
+        };
+        while arriving.done < HEADER {
+            match self.ends.incoming.read_large(&mut arriving.head[arriving.done..])? {
+                Piece::Copied { bytes, .. } => arriving.done += bytes,
+                Piece::Nothing => return Ok(None),
+                Piece::Gone => {
+                    self.arriving = None;
+                    return Ok(None);
+                }
+            }
+        }
+        Ok(Header::decode(&arriving.head).map(|(header, _)| (header, arriving.bytes)))
+    }
+
+    /// Goes on with the large message whose header was taken: copies to `target`, which has room for all of its data.
+    ///
+    /// # Errors
+    ///
+    /// `ERR_RINGBELL_INVALID_OPTION` when `target` has another length.
+    pub(super) fn read_large(&mut self, target: &mut [u8]) -> Result<std::result::Result<Progress, Fault>> {
+        match &self.arriving {
+            Some(arriving) if arriving.bytes != target.len() => Err(Error::InvalidOption {
+                option: "target",
+                value: target.len().to_string(),
+                rule: format!("exactly the {} bytes that come", arriving.bytes),
+            }),
+            _ => Ok(self.read_pieces(target)),
+        }
+    }
+
+    fn read_pieces(&mut self, target: &mut [u8]) -> std::result::Result<Progress, Fault> {
+        let Some(mut arriving) = self.arriving.take() else { return Ok(Progress::Gone) };
+        let begun = arriving.done;
+        while arriving.done < HEADER + target.len() && arriving.done - begun < TURN {
+            let at = arriving.done - HEADER;
+            match self.ends.incoming.read_large(&mut target[at..])? {
+                Piece::Copied { bytes, .. } => arriving.done += bytes,
+                Piece::Nothing => break,
+                Piece::Gone => return Ok(Progress::Gone),
+            }
+            self.acknowledge();
+        }
+        self.acknowledge();
+        let bytes = arriving.done - HEADER;
+        if bytes < arriving.bytes {
+            self.arriving = Some(arriving);
+        }
+        Ok(Progress::Bytes(bytes))
+    }
+
+    /// As `read_large`, into memory of the link's own, which grows with what has come and not with what was announced. The
+    /// message, once it is whole.
+    pub(super) fn collect_large(&mut self) -> std::result::Result<Option<(Header, Vec<u8>)>, Fault> {
+        let Some(arriving) = &mut self.arriving else { return Ok(None) };
+        let header = Header::decode(&arriving.head).map(|(header, _)| header);
+        let (bytes, mut there) = (arriving.bytes, arriving.done - HEADER);
+        let mut data = std::mem::take(&mut arriving.collected);
+        loop {
+            data.resize(bytes.min((there * 2).max(self.ends.incoming.capacity())), 0);
+            there = match self.read_pieces(&mut data)? {
+                Progress::Bytes(there) if there == bytes => return Ok(header.map(|header| (header, data))),
+                Progress::Bytes(there) => there,
+                Progress::Gone => return Ok(None),
+            };
+            if there < data.len() {
+                if let Some(arriving) = &mut self.arriving {
+                    arriving.collected = data;
+                }
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Drops the large message that is coming in.
+    pub(super) fn skip_large(&mut self) {
+        self.arriving = None;
+        self.ends.incoming.skip_large();
+    }
+
+    fn acknowledge(&mut self) {
+        if self.ends.incoming.acknowledge() {
+            self.ring();
+        }
     }
 
     /// A peer whose cursor broke the rules no longer holds anything back, and must not be sent to for ever.
@@ -198,15 +363,8 @@ impl Link {
         table: &mut [Entry],
     ) -> std::result::Result<Read, Fault> {
         let read = self.ends.incoming.read(slab, fill, table)?;
-        if self.ends.incoming.acknowledge() {
-            self.ring();
-        }
+        self.acknowledge();
         Ok(read)
-    }
-
-    /// Drops the message that comes in pieces.
-    pub(super) fn skip_large(&mut self) {
-        self.ends.incoming.skip_large();
     }
 
     /// Whether there may be something to do: to be read, to be told, or room that was waited for.
@@ -313,6 +471,11 @@ impl Link {
     /// Whether everything was read and nothing can follow.
     pub(super) fn over(&self) -> bool {
         self.ends.incoming.ended() || (self.hung_up && self.ends.incoming.drained())
+    }
+
+    /// Whether it can never be over: nobody writes any more, and what lies there cannot be read.
+    pub(super) fn stuck(&self) -> bool {
+        self.hung_up && !self.ends.incoming.drained()
     }
 
     /// Whether the peer closed in good order.

@@ -15,6 +15,8 @@ mod options;
 mod parcel;
 mod receive;
 mod stats;
+#[cfg(test)]
+mod tests;
 
 pub use endpoint::Channel;
 pub use header::{HEADER, Header, Kind};

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::header::Header;
 use crate::acquire::{Rung, StepDown};
 use crate::bus::Record;
 use crate::error::Error;
@@ -18,6 +19,16 @@ pub enum Drained {
         /// How many entries of the table are filled.
         count: usize,
         /// Bytes of the slab that are used, a multiple of 8.
+        bytes: usize,
+    },
+    /// A message that is too large for the ring is arriving: [`Channel::read_large`](super::Channel::read_large), again after
+    /// every wake-up until it is whole, or [`Channel::skip_large`](super::Channel::skip_large).
+    Large {
+        /// Number of the connection.
+        connection: u32,
+        /// What it is for.
+        header: Header,
+        /// Bytes of its data.
         bytes: usize,
     },
     /// The next message needs this many bytes of slab.

@@ -25,6 +25,8 @@ pub struct Incoming<'a> {
 
 const SLAB: usize = 128 << 10;
 const TABLE: usize = 1024;
+/// Largest message that is received unless the caller says otherwise.
+const MOST: usize = 64 << 20;
 /// Looks between two glances at the clock while spinning.
 const TURNS: u32 = 256;
 
@@ -35,7 +37,12 @@ pub(super) struct Received {
     count: usize,
     next: usize,
     connection: u32,
+    /// A large message that is whole, and was not handed out yet.
+    whole: Option<(u32, Header, Vec<u8>)>,
+    /// The one that was handed out last.
+    given: Vec<u8>,
     spin: Duration,
+    most: usize,
 }
 
 impl Default for Received {
@@ -46,6 +53,9 @@ impl Default for Received {
             count: 0,
             next: 0,
             connection: 0,
+            whole: None,
+            given: Vec::new(),
+            most: MOST,
             spin: Duration::from_micros(50),
         }
     }
@@ -67,6 +77,11 @@ impl Channel {
         self.received.spin = spin;
     }
 
+    /// Sets how large a message may be; what is larger is dropped as it comes. Default: 64 MiB.
+    pub fn set_max_message(&mut self, bytes: usize) {
+        self.received.most = bytes;
+    }
+
     /// The next message if there is one. Notices stay queued for [`notices`](Self::notices) and are no reason to wait; a
     /// message that is too short to have a header is dropped.
     ///
@@ -75,8 +90,12 @@ impl Channel {
     /// As [`drain`](Self::drain).
     pub fn try_recv(&mut self) -> Result<Option<Incoming<'_>>> {
         loop {
-            if self.received.next >= self.received.count && !self.fill()? {
+            if !self.peek()? {
                 return Ok(None);
+            }
+            if let Some((connection, header, data)) = self.received.whole.take() {
+                self.received.given = data;
+                return Ok(Some(Incoming { connection, header, data: &self.received.given }));
             }
             let index = self.received.next;
             self.received.next += 1;
@@ -177,6 +196,43 @@ impl Channel {
         }
     }
 
+    /// Sends a message of any size, and waits for room where there is none. What comes meanwhile is kept in its ring. False
+    /// when the time has run out; what was sent of a large message is given up then.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub fn send_whole(
+        &mut self,
+        connection: u32,
+        header: Header,
+        data: &[u8],
+        deadline: Option<Instant>,
+    ) -> Result<bool> {
+        let large = data.len() > self.max_message(connection)?;
+        let mut done = 0;
+        loop {
+            let sent = if large {
+                done = self.send_large(connection, header, data, done)?;
+                done == data.len()
+            } else {
+                self.send(connection, header, data)?
+            };
+            if sent {
+                return Ok(true);
+            }
+            if self.arm_room(connection, data.len() - done) {
+                self.sleep(deadline)?;
+            }
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                if large && done > 0 {
+                    self.abandon_large(connection)?;
+                }
+                return Ok(false);
+            }
+        }
+    }
+
     /// Sends a request and waits for its reply. One call at a time: whatever else comes on any connection meanwhile is dropped,
     /// so a program with several calls in flight sends and receives by itself.
     ///
@@ -190,10 +246,8 @@ impl Channel {
         let deadline = Instant::now().checked_add(timeout);
         let aux = u32::try_from(milliseconds.max(1)).unwrap_or(0);
         let header = Header { aux, ..Header::new(Kind::Request, id) };
-        while !self.send(connection, header, request)? {
-            if self.arm_room(connection, request.len()) && !self.wait_news(deadline)? {
-                return Err(late());
-            }
+        if !self.send_whole(connection, header, request, deadline)? {
+            return Err(late());
         }
         loop {
             while let Some(incoming) = self.try_recv()? {
@@ -218,7 +272,8 @@ impl Channel {
 
     /// Whether a message is at hand.
     fn peek(&mut self) -> Result<bool> {
-        Ok(self.received.next < self.received.count || self.fill()?)
+        let Received { next, count, whole, .. } = &self.received;
+        Ok(next < count || whole.is_some() || self.fill()?)
     }
 
     fn take_failure(&mut self, connection: u32) -> Option<Error> {
@@ -249,6 +304,15 @@ impl Channel {
         self.received.table = table;
         (self.received.count, self.received.next) = (0, 0);
         match drained? {
+            Drained::Large { connection, bytes, .. } if bytes > self.received.most => {
+                self.skip_large(connection)?;
+                Ok(false)
+            }
+            Drained::Large { connection, .. } => {
+                let whole = self.collect_large(connection)?;
+                self.received.whole = whole.map(|(header, data)| (connection, header, data));
+                Ok(self.received.whole.is_some())
+            }
             Drained::Batch { connection, count, .. } => {
                 self.received.connection = connection;
                 self.received.count = count;

@@ -19,6 +19,8 @@ pub(crate) use attach::{attach, nonce_words};
 pub use buffer::PrivateBuffer;
 pub(crate) use create::{OwnSegments, check_capacity, create};
 pub use map::MappedData;
+#[cfg(test)]
+pub(crate) use map::page_size;
 pub(crate) use pair::{Ends, PairFds, PairShape, attach_pair, create_pair};
 pub(crate) use slot::SlotLock;
 

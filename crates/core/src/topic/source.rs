@@ -160,6 +160,11 @@ impl Source {
         self.joined.consumer.ended() || (self.ending && self.joined.consumer.drained())
     }
 
+    /// Whether it can never be over: its process has gone, and what it left behind cannot be read.
+    pub(super) fn stuck(&self) -> bool {
+        self.ending && !self.joined.consumer.drained()
+    }
+
     /// Whether it ended in good order.
     pub(super) fn closed(&self) -> bool {
         self.joined.segments.data.memory().closed()

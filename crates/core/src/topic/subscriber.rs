@@ -187,6 +187,10 @@ impl Subscriber {
                     let reason = if source.closed() { EndReason::Closed } else { EndReason::Died };
                     self.end(index, reason);
                 }
+                Ok(Read::Empty) if source.stuck() => {
+                    let error = Error::CorruptPeer { what: "what it left behind cannot be read".into() };
+                    self.end(index, EndReason::Failed(error));
+                }
                 Ok(Read::Empty) => {
                     self.turn = index + 1;
                     looked += 1;

@@ -183,7 +183,7 @@ impl Consumer {
             core::array::from_fn(|word| frames.load(self.tail + 8 * word as u64));
         // SYNC: as below the copy in `read`: what was overwritten while it was read is not looked at (I5).
         fence(Ordering::Acquire);
-        if false {
+        if self.data.header().floor.load(Ordering::Acquire) > self.tail {
             return Ok(Ahead::Lapped);
         }
         let capacity = self.data.capacity();

@@ -1,0 +1,413 @@
+//! Peers of a channel that break the rules, at the handshake and afterwards: they cost themselves their connection, and a
+//! good one nothing. The raw peer here speaks the handshake datagram by datagram and writes to whatever it was handed.
+#![allow(unsafe_code)] // the reason: a hostile peer writes over shared words
+
+use std::ffi::OsStr;
+use std::num::NonZeroUsize;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+
+use super::{Channel, ChannelOptions, CloseReason, ConnectOptions, Header, Kind, Notice, ServerOptions};
+use crate::acquire::protocol::{
+    Connect, Connected, Datagram, LENGTH, LONGEST, Refusal, SHARED_MEMORY, id_bytes,
+};
+use crate::bus::{Bus, BusOptions, Record};
+use crate::error::Error;
+use crate::segment::{PairFds, PairShape, attach_pair, create_pair};
+use crate::sys::eventfd::EventFd;
+use crate::sys::scm::{self, ReceiveError, Received};
+use crate::sys::{memfd, seqpacket};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Stage {
+    bus: Bus,
+    server: Channel,
+    record: Arc<Record>,
+    _folder: tempfile::TempDir,
+}
+
+fn stage(options: ServerOptions) -> Stage {
+    let folder = tempfile::tempdir().unwrap();
+    let path = Some(folder.path().join("bus"));
+    let bus = Bus::open(BusOptions { path, ..BusOptions::default() }).unwrap();
+    let server = bus.serve("target", options).unwrap();
+    let record = server.record().unwrap();
+    Stage { bus, server, record, _folder: folder }
+}
+
+fn socket_to(bus: &Bus, record: &Record) -> OwnedFd {
+    let socket = seqpacket::endpoint().unwrap();
+    let name = record.socket_name();
+    loop {
+        match seqpacket::connect_at(socket.as_fd(), bus.dir().fd().as_fd(), bus.path(), OsStr::new(&name)) {
+            Err(Errno::EAGAIN) => std::thread::yield_now(),
+            other => break other.unwrap(),
+        }
+    }
+    socket
+}
+
+fn connect_datagram(record: &Record) -> Connect {
+    let id = id_bytes(&record.id).unwrap();
+    Connect { id, capabilities: SHARED_MEMORY, pid: 1, client_ring: 4096, server_ring: 4096 }
+}
+
+fn say(socket: &OwnedFd, datagram: &Datagram) {
+    scm::send(socket, &datagram.encode(), &[]).unwrap();
+}
+
+/// What the server answers; `None` when it closes.
+fn answer(socket: &OwnedFd) -> Option<(Datagram, Received)> {
+    let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+    assert_eq!(poll(&mut fds, 20_000u16), Ok(1), "no answer");
+    let mut buffer = [0; LONGEST];
+    match scm::receive(socket, &mut buffer) {
+        Ok(received) if received.length == 0 => None,
+        Ok(received) => Some((Datagram::decode(&buffer[..received.length]).unwrap(), received)),
+        Err(ReceiveError::Os(Errno::ECONNRESET)) => None,
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
+/// A peer that has shaken hands and holds the descriptors.
+struct Raw {
+    socket: OwnedFd,
+    connected: Connected,
+    fds: Vec<OwnedFd>,
+}
+
+fn raw(stage: &Stage) -> Raw {
+    let socket = socket_to(&stage.bus, &stage.record);
+    say(&socket, &Datagram::Connect(connect_datagram(&stage.record)));
+    let Some((Datagram::Connected(connected), received)) = answer(&socket) else { panic!("not connected") };
+    say(&socket, &Datagram::Ack);
+    Raw { socket, connected, fds: received.fds }
+}
+
+/// A good client calls, and is answered by this thread's server.
+fn a_good_client_is_served(stage: &mut Stage) {
+    let mut client = stage.bus.channel(ChannelOptions::default()).unwrap();
+    let there = client.connect(&stage.record, &ConnectOptions::default()).unwrap();
+    client.wait_open(there, PATIENCE).unwrap();
+    assert!(client.send(there, Header::new(Kind::Request, 7), b"good").unwrap());
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        stage.server.notices();
+        let incoming = stage.server.recv_timeout(deadline - Instant::now()).unwrap().expect("served in time");
+        if incoming.data == b"good" {
+            let (here, id) = (incoming.connection, incoming.header.id);
+            assert!(stage.server.send(here, Header::new(Kind::Reply, id), b"served").unwrap());
+            break;
+        }
+    }
+    assert_eq!(client.recv_timeout(PATIENCE).unwrap().unwrap().data, b"served");
+}
+
+#[test]
+fn garbage_at_the_handshake_is_dropped_and_refusals_say_why() {
+    let mut stage = stage(ServerOptions::default());
+    let connect = Datagram::Connect(connect_datagram(&stage.record)).encode();
+    for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0; LENGTH], &[0xff; 4096], &connect[..10], &[1]] {
+        let socket = socket_to(&stage.bus, &stage.record);
+        scm::send(&socket, bytes, &[]).unwrap();
+        assert!(answer(&socket).is_none(), "{} bytes", bytes.len());
+    }
+    let socket = socket_to(&stage.bus, &stage.record);
+    say(&socket, &Datagram::Ack);
+    assert!(answer(&socket).is_none());
+    let twice = socket_to(&stage.bus, &stage.record);
+    say(&twice, &Datagram::Connect(connect_datagram(&stage.record)));
+    assert!(matches!(answer(&twice), Some((Datagram::Connected(_), _))));
+    scm::send(&twice, &connect, &[]).unwrap();
+    assert!(answer(&twice).is_none(), "CONNECT in the place of ACK");
+    let good = connect_datagram(&stage.record);
+    let mut version = connect.clone();
+    version[4] = 9;
+    let hello = Datagram::Hello { id: good.id, capabilities: SHARED_MEMORY, pid: 1 };
+    for (bytes, expected) in [
+        (version, Refusal::Version),
+        (Datagram::Connect(Connect { id: [0; 16], ..good }).encode(), Refusal::WrongInstance),
+        (Datagram::Connect(Connect { capabilities: 2, ..good }).encode(), Refusal::NothingInCommon),
+        (hello.encode(), Refusal::NothingInCommon),
+    ] {
+        let socket = socket_to(&stage.bus, &stage.record);
+        scm::send(&socket, &bytes, &[]).unwrap();
+        let Some((Datagram::Refused { refusal, .. }, received)) = answer(&socket) else {
+            panic!("{expected:?}")
+        };
+        assert_eq!((refusal, received.fds.len()), (expected, 0));
+    }
+    a_good_client_is_served(&mut stage);
+}
+
+#[test]
+fn silent_and_half_spoken_clients_do_not_keep_good_ones_out() {
+    let mut stage = stage(ServerOptions::default());
+    let silent: Vec<_> = (0..100).map(|_| socket_to(&stage.bus, &stage.record)).collect();
+    for socket in silent.iter().take(50) {
+        // EPIPE for whoever was shed as silent before it came to speak.
+        let _ = scm::send(socket, &Datagram::Connect(connect_datagram(&stage.record)).encode(), &[]);
+    }
+    a_good_client_is_served(&mut stage);
+    drop(silent);
+    assert_eq!(stage.server.stats().opened, 1, "who never said ACK was never there");
+}
+
+#[test]
+fn places_of_those_who_stall_are_given_back() {
+    let mut options = ServerOptions::default();
+    options.max_connections = 1;
+    let mut stage = stage(options);
+    let stalled = socket_to(&stage.bus, &stage.record);
+    say(&stalled, &Datagram::Connect(connect_datagram(&stage.record)));
+    assert!(matches!(answer(&stalled), Some((Datagram::Connected(_), _))));
+    // Its place is free at the deadline, and the good one has patience.
+    a_good_client_is_served(&mut stage);
+}
+
+#[test]
+fn sizes_are_the_servers_to_decide() {
+    let stage = stage(ServerOptions::default());
+    for (wanted, given) in [(0, 65_536), (4096, 4096), (5000, 65_536), (1 << 30, 65_536), (u64::MAX, 65_536)]
+    {
+        let socket = socket_to(&stage.bus, &stage.record);
+        let connect = Connect { client_ring: wanted, server_ring: wanted, ..connect_datagram(&stage.record) };
+        say(&socket, &Datagram::Connect(connect));
+        let Some((Datagram::Connected(connected), _)) = answer(&socket) else { panic!() };
+        assert_eq!((connected.client_ring, connected.server_ring), (given, given), "{wanted}");
+    }
+}
+
+/// The first `length` bytes of what a descriptor leads to, as words that anybody may write.
+struct Words {
+    base: std::ptr::NonNull<std::ffi::c_void>,
+    length: usize,
+}
+
+impl Words {
+    fn map(fd: impl AsFd, length: usize) -> Words {
+        let size = NonZeroUsize::new(length).unwrap();
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: a new mapping at an address of the kernel's choice.
+        let base = unsafe { mmap(None, size, protection, MapFlags::MAP_SHARED, fd, 0) }.unwrap();
+        Words { base, length }
+    }
+
+    fn words(&self) -> &[AtomicU64] {
+        // SAFETY: `length` bytes are mapped, page-aligned, for as long as `self` lives, and touched by atomics alone.
+        unsafe { std::slice::from_raw_parts(self.base.cast().as_ptr(), self.length / 8) }
+    }
+}
+
+impl Drop for Words {
+    fn drop(&mut self) {
+        // SAFETY: exactly the mapping made in `map`.
+        unsafe { munmap(self.base, self.length) }.unwrap();
+    }
+}
+
+#[test]
+fn a_client_that_writes_over_its_words_loses_its_connection_and_no_more() {
+    let mut stage = stage(ServerOptions::default());
+    let page = crate::segment::page_size();
+    // The state of a simple generator, so that a failure can be repeated.
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    let mut random = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let mut ended = 0;
+    for round in 0..300u64 {
+        let raw = raw(&stage);
+        let shape = PairShape {
+            client_ring: 4096,
+            server_ring: 4096,
+            nonce: super::admission::nonce_words(raw.connected.nonce),
+        };
+        let [client_data, _server_data, control] = [0, 1, 2].map(|at| raw.fds[at].as_fd());
+        let data = Words::map(client_data, page + 4096);
+        let slots = Words::map(control, 2 * page);
+        let number = loop {
+            stage.server.try_recv().unwrap();
+            match stage.server.notices().into_iter().next() {
+                Some(Notice::Opened { connection, .. }) => break connection,
+                _ => drop(stage.server.wait(Some(Instant::now() + PATIENCE)).unwrap()),
+            }
+        };
+        let fds = PairFds {
+            client_data: client_data.try_clone_to_owned().unwrap(),
+            server_data: raw.fds[1].try_clone().unwrap(),
+            control: control.try_clone_to_owned().unwrap(),
+        };
+        // Half of them behave at first, so that there is something to be spoilt.
+        let ends = (round % 2 == 0).then(|| attach_pair(shape, &fds).unwrap());
+        for _ in 0..40 {
+            let target = if random().is_multiple_of(2) { data.words() } else { slots.words() };
+            let hot = [16, 17, 18, 32, 48, 64, 65, 66, 512, 513, 514, 576, 577];
+            let at = match random() % 4 {
+                0 => random() as usize % target.len(),
+                _ => hot[random() as usize % hot.len()] % target.len(),
+            };
+            let word = match random() % 4 {
+                0 => random(),
+                1 => random() % 8192,
+                2 => (random() % 512) * 8,
+                _ => target[at].load(Ordering::Relaxed).wrapping_add(8),
+            };
+            target[at].store(word, Ordering::Relaxed);
+            let _ = stage.server.send(number, Header::new(Kind::Message, round), b"to a hostile one");
+            while stage.server.try_recv().unwrap().is_some() {}
+            stage.server.arm();
+        }
+        drop(ends);
+        drop(raw);
+        // Whatever it did, its end is told, once.
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            while stage.server.try_recv().unwrap().is_some() {}
+            if stage
+                .server
+                .notices()
+                .iter()
+                .any(|notice| matches!(notice, Notice::Closed { connection, .. } if *connection == number))
+            {
+                ended += 1;
+                break;
+            }
+            assert!(Instant::now() < deadline, "round {round} never ended");
+            stage.server.wait(Some(deadline)).unwrap();
+        }
+    }
+    assert_eq!((ended, stage.server.connections().count()), (300, 0));
+    a_good_client_is_served(&mut stage);
+}
+
+#[test]
+fn datagrams_that_are_no_parcels_end_the_connection() {
+    let mut stage = stage(ServerOptions::default());
+    let null: OwnedFd = std::fs::File::open("/dev/null").unwrap().into();
+    let mut short = Vec::new();
+    short.extend(b"RBHS\x01\0\x09\0");
+    let mut lying = short.clone();
+    lying.extend([2, 0, 0, 0, 3, 0, 0, 0]);
+    lying.extend(b"abc");
+    let bytes: [(&[u8], usize); 5] =
+        [(b"nonsense", 0), (b"nonsense", 1), (&short, 1), (&lying, 1), (&[7; 40_000], 0)];
+    for (bytes, count) in bytes {
+        let raw = raw(&stage);
+        let fds: Vec<BorrowedFd<'_>> = (0..count).map(|_| null.as_fd()).collect();
+        scm::send(&raw.socket, bytes, &fds).unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        let reason = loop {
+            assert!(stage.server.try_recv().unwrap().is_none());
+            let closed = stage.server.notices().into_iter().find_map(|notice| match notice {
+                Notice::Closed { reason, .. } => Some(reason),
+                _ => None,
+            });
+            match closed {
+                Some(reason) => break reason,
+                None => assert!(stage.server.wait(Some(deadline)).unwrap()),
+            }
+        };
+        let CloseReason::Failed(error) = reason else { panic!("{reason:?}") };
+        assert_eq!(error.code(), "ERR_RINGBELL_CORRUPT_PEER");
+    }
+    a_good_client_is_served(&mut stage);
+}
+
+/// Connects to a server at whose socket `reply` speaks instead.
+fn connect_to(reply: impl Fn(&OwnedFd) + Sync) -> Error {
+    let stage = stage(ServerOptions::default());
+    let name = stage.record.socket_name();
+    std::fs::remove_file(stage.bus.path().join(&name)).unwrap();
+    let dir = stage.bus.dir().fd();
+    let listener = seqpacket::listen_at(dir.as_fd(), stage.bus.path(), OsStr::new(&name)).unwrap();
+    let mut client = stage.bus.channel(ChannelOptions::default()).unwrap();
+    let mut options = ConnectOptions::default();
+    options.timeout = Duration::from_secs(2);
+    let done = EventFd::new().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            loop {
+                let mut fds = [listener.as_fd(), done.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+                poll(&mut fds, 20_000u16).unwrap();
+                if done.drain() > 0 {
+                    break;
+                }
+                let Ok(socket) = seqpacket::accept(listener.as_fd()) else { continue };
+                let mut readable = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+                poll(&mut readable, 20_000u16).unwrap();
+                if scm::receive_plain(&socket, &mut [0; LENGTH]).is_ok() {
+                    reply(&socket);
+                }
+            }
+        });
+        let connection = client.connect(&stage.record, &options).unwrap();
+        let error = client.wait_open(connection, PATIENCE).unwrap_err();
+        done.ring();
+        error
+    })
+}
+
+#[test]
+fn a_server_that_answers_wrongly_is_not_believed() {
+    let shape = PairShape { client_ring: 4096, server_ring: 4096, nonce: [1, 2] };
+    let (_ends, fds) = create_pair(shape).unwrap();
+    let bells = [EventFd::new().unwrap(), EventFd::new().unwrap()];
+    let mut nonce = [0; 16];
+    (nonce[7], nonce[15]) = (1, 2);
+    let connected = Connected {
+        nonce,
+        client_ring: 4096,
+        server_ring: 4096,
+        server_bell: bells[0].id().unwrap(),
+        client_bell: bells[1].id().unwrap(),
+    };
+    let honest = [
+        fds.client_data.as_fd(),
+        fds.server_data.as_fd(),
+        fds.control.as_fd(),
+        bells[0].as_fd(),
+        bells[1].as_fd(),
+    ];
+    let unsealed = memfd::create(c"unsealed", 8192).unwrap();
+    let corrupt = |what: &str, connected: Connected, fds: &[BorrowedFd<'_>]| {
+        let error = connect_to(|socket| {
+            let _ = scm::send(socket, &Datagram::Connected(connected).encode(), fds);
+        });
+        assert_eq!(error.code(), "ERR_RINGBELL_CORRUPT_PEER", "{what}: {error}");
+    };
+    for (what, wrong) in [
+        ("a size that cannot be", Connected { client_ring: 5000, ..connected }),
+        ("another size", Connected { server_ring: 8192, ..connected }),
+        ("another nonce", Connected { nonce: [7; 16], ..connected }),
+        ("another doorbell", Connected { server_bell: 1, ..connected }),
+    ] {
+        corrupt(what, wrong, &honest);
+    }
+    for (what, at, instead) in [
+        ("unsealed memory", 0, unsealed.as_fd()),
+        ("a doorbell as memory", 1, bells[0].as_fd()),
+        ("memory as doorbell", 4, fds.control.as_fd()),
+        ("the rings exchanged", 1, fds.client_data.as_fd()),
+    ] {
+        let mut spoilt = honest;
+        spoilt[at] = instead;
+        corrupt(what, connected, &spoilt);
+    }
+    corrupt("too few descriptors", connected, &honest[..4]);
+    corrupt("none", connected, &[]);
+    let error = connect_to(|socket| say(socket, &Datagram::Ack));
+    assert_eq!(error.code(), "ERR_RINGBELL_CORRUPT_PEER");
+    let error = connect_to(|_| ());
+    assert_eq!(error.code(), "ERR_RINGBELL_TIMEOUT", "one that never answers, {error}");
+}
