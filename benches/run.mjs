@@ -12,7 +12,19 @@ import { prepare } from './harness/prepare.mjs'
 import { printRun, printTargets } from './harness/table.mjs'
 import { evaluate } from './harness/targets.mjs'
 
-const scenarios = ['throughput', 'round-trip', 'idle', 'fan-out', 'attach', 'registry', 'memory', 'rust']
+const scenarios = [
+  'throughput',
+  'round-trip',
+  'idle',
+  'fan-out',
+  'attach',
+  'registry',
+  'memory',
+  'rust',
+  'calls',
+  'clients',
+  'large-reply',
+]
 const results = path.join(import.meta.dirname, 'results')
 
 const { values: options, positionals } = parseArgs({

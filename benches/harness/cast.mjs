@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import path from 'node:path'
 import { Endpoint } from './endpoint-process.mjs'
 
-/** Gives `use` a function that starts a process in a role of `module`, and cleans up after it. */
+/** Gives `use` a function that starts a process in a role of `module`, and the directory; cleans up after it. */
 export async function cast(context, module, use) {
   const bus = mkdtempSync(path.join(context.scratch, 'bus-'))
   const processes = []
@@ -15,7 +15,7 @@ export async function cast(context, module, use) {
     return endpoint
   }
   try {
-    return await use(start)
+    return await use(start, bus)
   } finally {
     for (const endpoint of processes.toReversed()) await endpoint.close()
     rmSync(bus, { recursive: true, force: true })

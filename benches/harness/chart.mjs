@@ -102,6 +102,24 @@ const LABELS = {
   'socket in place': 'the same, without views',
 }
 
+const CALLERS = {
+  'ringbell adaptive': 'ringbell',
+  'ringbell spin': 'ringbell, spinning',
+  'ringbell sleep': 'ringbell, asleep',
+  'ringbell fresh': 'ringbell, new memory',
+  'ringbell into': 'ringbell, given buffer',
+  'topic adaptive': 'two topics, no call',
+  'topic sleep': 'two topics, asleep',
+  'zeromq req/rep': 'zeromq.js REQ/REP',
+  'zeromq dealer/router': 'zeromq.js DEALER/ROUTER',
+  'http, undici': 'HTTP, undici',
+  'grpc-js': 'gRPC-js',
+  'socket naive': 'Unix socket, call by hand',
+  'socket batched': 'the same, batched',
+  'unix socket': 'Unix socket, echo',
+  'bare Unix socket': 'Unix socket, Rust',
+}
+
 const RECEIVING = {
   lease: 'ringbell, lease',
   borrowed: 'ringbell, borrowed batches',
@@ -125,6 +143,12 @@ function headline(entries) {
     if (entry.kind === 'rival') rows.push(row(entry, 'perSecond', LABELS[entry.name] ?? entry.name))
   }
   return rows.filter(Boolean).sort((a, b) => b.value.median - a.value.median)
+}
+
+/** A row for each entry of a case, the best first. */
+function rowsOf(result, scenario, label, metric, names, better) {
+  const rows = (find(result, scenario, label)?.entries ?? []).map((entry) => row(entry, metric, names[entry.name]))
+  return rows.filter(Boolean).sort((a, b) => better * (a.value.median - b.value.median))
 }
 
 function find(result, scenario, label) {
@@ -182,17 +206,57 @@ export function charts(result) {
     ['two cores', 'round-trip.svg'],
     ['one core', 'round-trip-one-core.svg'],
   ]) {
-    const trips = (find(result, 'round-trip', label)?.entries ?? []).map((entry) => row(entry, 'p50')).filter(Boolean)
+    const trips = rowsOf(result, 'round-trip', label, 'p50', {}, 1)
     if (trips.length) {
       drawn[file] = bars({
         title: `Round trip of 64 bytes, median, ${label}`,
         subtitle: 'Logarithmic. Shorter is better.',
         foot,
-        rows: trips.sort((a, b) => a.value.median - b.value.median),
+        rows: trips,
         format: duration,
         logarithmic: true,
       })
     }
+  }
+
+  for (const [label, file] of [
+    ['two cores', 'calls.svg'],
+    ['one core', 'calls-one-core.svg'],
+  ]) {
+    const trips = rowsOf(result, 'calls', label, 'p50', CALLERS, 1)
+    if (trips.length) {
+      drawn[file] = bars({
+        title: `A call of 64 bytes and its reply, one at a time, median, ${label}`,
+        subtitle: 'Node to Node. Logarithmic. Shorter is better.',
+        foot,
+        rows: trips,
+        format: duration,
+        logarithmic: true,
+      })
+    }
+  }
+
+  const pipelined = find(result, 'calls', 'pipelined, 256 B')
+  const calls = rowsOf(result, 'calls', 'pipelined, 256 B', 'perSecond', CALLERS, -1)
+  if (calls.length) {
+    drawn['calls-pipelined.svg'] = bars({
+      title: `Calls a second, 256 bytes there and back, ${pipelined.inFlight} in flight`,
+      subtitle: 'Node to Node, one client, two cores, every reply checked. Longer is better.',
+      foot,
+      rows: calls,
+      format: number,
+    })
+  }
+
+  const replies = rowsOf(result, 'large-reply', '16 MiB', 'bytesPerSecond', CALLERS, -1)
+  if (replies.length) {
+    drawn['large-reply.svg'] = bars({
+      title: 'A reply of 16 MiB, bytes per second',
+      subtitle: 'Node to Node, one call at a time; beside a copy within one process. Longer is better.',
+      foot,
+      rows: replies,
+      format: number,
+    })
   }
   return drawn
 }

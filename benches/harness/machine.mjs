@@ -41,14 +41,19 @@ export function machine() {
 }
 
 export function versions() {
-  const zeromq = text(path.join(benches, 'node_modules/zeromq/package.json'))
+  const installed = (name) => {
+    const manifest = text(path.join(benches, 'node_modules', name, 'package.json'))
+    return manifest && JSON.parse(manifest).version
+  }
   const lock = text(path.join(benches, 'rust/Cargo.lock'))
   const root = text(path.join(benches, '../package.json'))
   return {
     ringbell: root && JSON.parse(root).version,
     node: process.version,
     v8: process.versions.v8,
-    zeromq: zeromq && JSON.parse(zeromq).version,
+    zeromq: installed('zeromq'),
+    undici: installed('undici'),
+    grpc: installed('@grpc/grpc-js'),
     iceoryx2: lock?.match(/name = "iceoryx2"\nversion = "([^"]+)"/)?.[1],
     rustc: output('rustc', '--version'),
   }

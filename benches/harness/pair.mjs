@@ -99,3 +99,24 @@ export class RoundTrip extends Pair {
     return result
   }
 }
+
+/** Calls: the first process serves, the second calls and checks every reply: one at a time, or `inFlight` at a time. */
+export class Calls extends Pair {
+  async open() {
+    await super.open(['server', 'caller'])
+  }
+
+  async window({ warm, ms }) {
+    const before = await this.first.ask({ type: 'cpu' }, 'cpu')
+    const type = this.options.inFlight ? 'pipeline' : 'trips'
+    const called = await this.second.ask({ type, warm, ms }, 'called', PATIENCE + warm + ms)
+    const after = await this.first.ask({ type: 'cpu' }, 'cpu')
+    const { type: _, calls, cpuMicros, bad, lost, ...result } = called
+    if (bad || lost) throw new Error(`${bad} replies damaged, ${lost} lost`)
+    return {
+      ...result,
+      bytesPerSecond: result.perSecond * (this.options.reply ?? this.options.size),
+      cpuMicrosPerMessage: (cpuMicros + after.micros - before.micros) / calls,
+    }
+  }
+}

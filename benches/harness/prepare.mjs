@@ -8,7 +8,9 @@ import path from 'node:path'
 
 const benches = path.resolve(import.meta.dirname, '..')
 
-/** Gives { has: { zeromq, floors, iceoryx2, ringbell, ringbellRust }, programs, scratch, missing: […] }. */
+const packages = { zeromq: 'zeromq', undici: 'undici', grpc: '@grpc/grpc-js' }
+
+/** Gives { has: { zeromq, undici, grpc, floors, iceoryx2, ringbell, ringbellRust }, programs, scratch, missing: […] }. */
 export async function prepare({ say, rivalsOnly = false }) {
   const missing = []
   const attempt = (what, action) => {
@@ -26,11 +28,13 @@ export async function prepare({ say, rivalsOnly = false }) {
   const has = {}
 
   attempt('pinning (taskset)', () => execFileSync('taskset', ['-c', '0,1', 'true'], quietly))
-  has.zeromq = attempt('zeromq.js', () => {
-    if (existsSync(path.join(benches, 'node_modules/zeromq'))) return
+  const there = (name) => existsSync(path.join(benches, 'node_modules', name))
+  attempt('the rivals from npm', () => {
+    if (Object.values(packages).every(there)) return
     say('installing the rivals from npm …')
     execFileSync('npm', ['ci', '--no-audit', '--no-fund'], quietly)
   })
+  for (const [rival, name] of Object.entries(packages)) has[rival] = there(name)
 
   const rust = path.join(benches, 'rust')
   const target = process.env.CARGO_TARGET_DIR ?? path.join(rust, 'target')

@@ -1,6 +1,7 @@
 // Who is measured, by name. The Node side of every scenario takes its entries from here.
 
-import { RoundTrip, Stream } from './pair.mjs'
+import { Crowd } from './crowd.mjs'
+import { Calls, RoundTrip, Stream } from './pair.mjs'
 
 const rivals = [
   { name: 'zeromq push/pull', module: './zeromq.mjs', variant: 'push/pull', needs: 'zeromq' },
@@ -17,6 +18,15 @@ const echoes = [
   { name: 'unix socket', module: './socket.mjs', variant: '' },
   { name: 'fork ipc', module: './fork.mjs', variant: '', hosted: true },
   { name: 'worker postMessage', module: './worker.mjs', variant: '', hosted: true, oneProcess: true },
+]
+
+const callers = [
+  { name: 'zeromq req/rep', module: './zeromq-calls.mjs', variant: 'req/rep', needs: 'zeromq', single: true },
+  { name: 'zeromq dealer/router', module: './zeromq-calls.mjs', variant: 'dealer/router', needs: 'zeromq' },
+  { name: 'http, undici', module: './http.mjs', variant: '', needs: 'undici' },
+  { name: 'grpc-js', module: './grpc.mjs', variant: '', needs: 'grpc' },
+  { name: 'socket naive', module: './socket-calls.mjs', variant: 'naive' },
+  { name: 'socket batched', module: './socket-calls.mjs', variant: 'batched', many: true },
 ]
 
 /** 1 MiB, and 8 MiB for messages of 64 KiB and more. */
@@ -50,11 +60,11 @@ export function roundTrips(context, size, cores) {
   return echoes.filter(available(context)).map((rival) => entry('rival', RoundTrip, context, { ...rival, size, cores }))
 }
 
-export function ringbellRoundTrips(context, size, cores, variants) {
+export function ringbellRoundTrips(context, size, cores, variants, name = 'ringbell') {
   if (!context.has.ringbell) return []
   return variants.map((variant) =>
     entry('ringbell', RoundTrip, context, {
-      name: `ringbell ${variant}`,
+      name: `${name} ${variant}`,
       module: './ringbell.mjs',
       variant,
       size,
@@ -63,3 +73,33 @@ export function ringbellRoundTrips(context, size, cores, variants) {
     }),
   )
 }
+
+function chosen(Class, fits) {
+  return (context, options) =>
+    callers
+      .filter(available(context))
+      .filter(fits)
+      .map((rival) => entry('rival', Class, context, { ...rival, ...options }))
+}
+
+/** Calls one at a time; `inFlight` at a time; many connected clients on one server. */
+export const calls = chosen(Calls, (rival) => !rival.many)
+export const pipelines = chosen(Calls, (rival) => !rival.single)
+export const crowds = chosen(Crowd, (rival) => !rival.single && !rival.many)
+
+function ringbell(Class) {
+  const one = (context, options) => (variant) =>
+    entry('ringbell', Class, context, {
+      name: `ringbell ${variant}`,
+      module: './ringbell-calls.mjs',
+      variant,
+      ...options,
+    })
+  return (context, variants, options) => (context.has.ringbell ? variants.map(one(context, options)) : [])
+}
+
+export const ringbellCalls = ringbell(Calls)
+export const ringbellCrowds = ringbell(Crowd)
+
+/** What a call would be if nothing had to travel. */
+export const copies = (context, options) => entry('floor', Calls, context, { module: './copy.mjs', ...options })

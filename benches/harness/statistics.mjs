@@ -23,6 +23,14 @@ export function series(entry, metric) {
   return entry.rounds.map((round) => round?.[metric])
 }
 
+/** Per-round differences of one metric. */
+export function difference(entry, other, metric, scale = 1) {
+  const others = series(other, metric)
+  const values = series(entry, metric).map((value, round) => (value - others[round]) * scale)
+  const known = values.filter(Number.isFinite)
+  return known.length ? summary(known) : undefined
+}
+
 /** Per-round ratios of one metric. With several denominators, each round uses the strongest of them. */
 export function ratio(numerator, denominators, metric, strongest = Math.max) {
   const above = series(numerator, metric)

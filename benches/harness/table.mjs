@@ -40,6 +40,16 @@ const columns = {
   ],
   p50: (entry) => latencies(entry),
   p99: (entry) => latencies(entry),
+  errors: (entry) => [
+    ['errors', number(of(entry, 'errors')?.high)],
+    ['p50', duration(of(entry, 'p50')?.median)],
+    ['p99', duration(of(entry, 'p99')?.median)],
+    ['slowest', duration(of(entry, 'max')?.high)],
+    ['calls/s', number(of(entry, 'callsPerSecond')?.median)],
+    ["server's fds", number(of(entry, 'serverFds')?.high)],
+    ['idle: switches', number(of(entry, 'contextSwitches')?.high)],
+    ['system calls', number(of(entry, 'systemCalls')?.high)],
+  ],
 }
 
 function latencies(entry) {

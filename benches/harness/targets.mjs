@@ -1,7 +1,7 @@
 // The project's targets, each evaluated against the raw data of a run: met, missed, or not measured.
 // A part is met when the median fulfils it; the range is printed beside it.
 
-import { median, ratio, series, summary } from './statistics.mjs'
+import { difference, median, ratio, series, summary } from './statistics.mjs'
 
 const ZEROMQ = ['zeromq push/pull', 'zeromq pub/sub']
 const SOCKETS = ['socket batched', 'socket in place']
@@ -33,12 +33,14 @@ class Results {
 const OWNED = ['+owned', '+listen']
 const PRIVATE = ['+borrowed', '+lease']
 
+const short = (limit) => Number(limit.toPrecision(4))
+
 function atLeast(label, limit, value, detail) {
-  return { label, limit: `≥ ${limit}`, value, detail, met: value ? value.median >= limit : undefined }
+  return { label, limit: `≥ ${short(limit)}`, value, detail, met: value ? value.median >= limit : undefined }
 }
 
 function atMost(label, limit, value, detail, unit) {
-  return { label, limit: `≤ ${limit}`, value, detail, unit, met: value ? value.median <= limit : undefined }
+  return { label, limit: `≤ ${short(limit)}`, value, detail, unit, met: value ? value.median <= limit : undefined }
 }
 
 /** The ratio of ringbell's best entry of some ways to the strongest rival of some names, in each round. */
@@ -51,8 +53,7 @@ function throughput(results, label, ways, names, limit, what) {
 
 /** Said beside a target, and not judged: the same against the rival whose way of receiving is the same. */
 function alike(results, label, ways, name) {
-  const { limit: _, met: __, ...part } = throughput(results, label, ways, [name], 0, `for comparison: × ${name}`)
-  return part
+  return beside(throughput(results, label, ways, [name], 0, `for comparison: × ${name}`))
 }
 
 /** The ratio of one entry to others by a figure where less is better; each round against the best of them. */
@@ -68,6 +69,104 @@ function absolute(results, scenario, label, name, metric, scale = 1) {
   const values = own ? series(own, metric).filter(Number.isFinite) : []
   return values.length ? summary(values.map((value) => value * scale)) : undefined
 }
+
+/** The ratio of one entry to another by a figure where more is better. */
+function more(results, scenario, label, mine, theirs, metric, limit, what) {
+  const [own] = results.named(scenario, label, mine)
+  const [other] = results.named(scenario, label, theirs)
+  return atLeast(what, limit, own && other ? ratio(own, other, metric) : undefined, own?.name)
+}
+
+/** Said beside a target, and not judged. */
+function beside(measured) {
+  const { limit: _, met: __, ...part } = measured
+  return part
+}
+
+/** Limits that not even one round may break. */
+function never(label, limit, value, detail) {
+  return { ...atMost(label, limit, value, detail), met: value ? value.high <= limit : undefined }
+}
+
+function always(label, limit, value, detail) {
+  return { ...atLeast(label, limit, value, detail), met: value ? value.low >= limit : undefined }
+}
+
+function microsBeyond(results, mine, other, limit, what) {
+  const [own] = results.named('calls', 'two cores', mine)
+  const [base] = results.named('calls', 'two cores', other)
+  const micros = own && base ? difference(own, base, 'p50', 1e-3) : undefined
+  return atMost(what, limit, micros, own?.name, 'µs')
+}
+
+const CONNECTED = ['ringbell adaptive', 'ringbell sleep']
+const ATTACHING = ['server in Rust', 'server in Node']
+
+const callTargets = [
+  [
+    'call round trip, adaptive',
+    (r) => [
+      less(r, 'calls', 'two cores', 'ringbell adaptive', 'zeromq req/rep', 'p50', 1 / 30, '× zeromq.js REQ/REP, p50'),
+      less(r, 'calls', 'two cores', 'ringbell adaptive', 'http, undici', 'p50', 1 / 30, '× HTTP with undici, p50'),
+      microsBeyond(r, 'ringbell adaptive', 'topic adaptive', 2, 'beyond the bare round trip of topics, p50'),
+    ],
+  ],
+  [
+    'calls pipelined, 256 B',
+    (r) => {
+      const against = (name, limit, what) =>
+        more(r, 'calls', 'pipelined, 256 B', 'ringbell adaptive', name, 'perSecond', limit, what)
+      return [against('zeromq dealer/router', 15, '× zeromq.js DEALER/ROUTER'), against('grpc-js', 10, '× gRPC-js')]
+    },
+  ],
+  ...['two cores', 'one core'].map((label) => [
+    `call, asleep, ${label}`,
+    (r) => {
+      const against = (name) => less(r, 'calls', label, 'ringbell sleep', name, 'p50', 1.1, `× ${name}, p50`)
+      return [against('unix socket'), beside(against('socket naive')), beside(against('bare Unix socket'))]
+    },
+  ]),
+  [
+    '1,000 connected clients',
+    (r) => {
+      const clients = r.runs.find((run) => run.scenario === 'clients' && run.case === 'connected')?.clients
+      return CONNECTED.flatMap((name) => {
+        const figure = (metric, scale) => absolute(r, 'clients', 'connected', name, metric, scale)
+        return [
+          never('errors', 0, figure('errors'), name),
+          beside(atMost('p99', 0, figure('p99', 1e-3), name, 'µs')),
+          never("server's fds", 3 * clients + 32, figure('serverFds'), name),
+          never('system calls while idle, 5 s', 0, figure('systemCalls'), name),
+        ]
+      })
+    },
+  ],
+  ...[1000, 2000].map((count) => [
+    `${count} processes attach at once`,
+    (r) =>
+      ATTACHING.flatMap((name) => {
+        const figure = (metric) => absolute(r, 'clients', `${count} at once`, name, metric)
+        return [
+          always('% attached within 5 s', 100, figure('percentWithin5s'), name),
+          always('% answered', 100, figure('percentAnswered'), name),
+          beside(atMost('the last one', 0, figure('lastAttachedMs'), name, 'ms')),
+        ]
+      }),
+  ]),
+  [
+    '16 MiB reply',
+    (r) => {
+      const against = (way, name, limit) =>
+        more(r, 'large-reply', '16 MiB', `ringbell ${way}`, name, 'perSecond', limit, `${way} × ${name}`)
+      return [
+        against('fresh', 'memcpy, fresh', 0.6),
+        against('into', 'memcpy, hot', 0.25),
+        beside(against('fresh', 'copy in Node, fresh', 0)),
+        beside(against('into', 'copy in Node, into', 0)),
+      ]
+    },
+  ],
+]
 
 const targets = [
   [
@@ -215,7 +314,7 @@ const targets = [
 /** Every target: { target, status, parts: [{ label, limit, value, detail, met }] }. */
 export function evaluate(runs) {
   const results = new Results(runs)
-  return targets.map(([target, measure]) => {
+  return [...targets, ...callTargets].map(([target, measure]) => {
     const parts = measure(results)
     const judged = parts.filter((part) => part.limit)
     const known = judged.filter((part) => part.met !== undefined)

@@ -8,6 +8,7 @@ import { readlinkSync } from 'node:fs'
 import { execFileSync } from 'node:child_process'
 import { Check, stamp, template } from '../harness/payload.mjs'
 import { distribution } from '../harness/statistics.mjs'
+import { caller, crowd, server } from './calls.mjs'
 
 const job = isMainThread ? JSON.parse(process.argv[2]) : workerData
 const rival = await import(new URL(job.module, import.meta.url))
@@ -43,6 +44,10 @@ peer?.listen((message) => tell({ ...message, fromPeer: true }))
 if (isMainThread) process.on('disconnect', () => process.exit(0))
 
 const roles = {
+  server,
+  caller,
+  crowd,
+
   async sender() {
     const sender = await rival.sender(job, peer?.link)
     const flow = { running: false, sequence: 0, sent: 0 }
@@ -138,5 +143,5 @@ const roles = {
   },
 }
 
-await (roles[job.role] ?? rival[job.role]).call(rival, job, { handlers, tell, cpuMicros })
+await (roles[job.role] ?? rival[job.role]).call(rival, job, { rival, handlers, tell, cpuMicros })
 tell({ type: 'ready' })

@@ -14,14 +14,16 @@ use std::time::{Duration, Instant};
 
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::prctl::set_pdeathsig;
-use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
+pub mod barrier;
 pub mod floors;
 pub mod payload;
 pub mod roundtrip;
+pub mod sockets;
 #[cfg(feature = "ringbell")]
 pub mod topics;
 
@@ -80,6 +82,12 @@ pub fn pin(core: usize) -> Outcome<()> {
     set.set(core)?;
     sched_setaffinity(Pid::from_raw(0), &set)?;
     Ok(())
+}
+
+/// As many descriptors as the hard limit allows, as Node does by itself: for a server of thousands.
+pub fn raise_descriptors() -> Outcome<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?)
 }
 
 /// User and system time of the whole process, in microseconds.

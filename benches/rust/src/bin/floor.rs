@@ -1,16 +1,23 @@
 //! Floors: what this machine allows at best, without any messaging library.
-//! `memcpy` (hot, one core), `line` (cache-line ping-pong), `eventfd` (bare eventfd ping-pong, blocking),
-//! `ring` (a C-like ring of one publisher and one subscriber, spinning; `--batch` messages a commit).
+//! `memcpy` (one core; hot, or `--into fresh`: new pages each time), `line` (cache-line ping-pong), `eventfd` (bare
+//! eventfd ping-pong, blocking), `socket` (bare Unix socket ping-pong, blocking), `ring` (a C-like ring of one publisher
+//! and one subscriber, spinning; `--batch` messages a commit), `attach` (many processes connect to one socket at once).
 
 use std::hint::{black_box, spin_loop};
+use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::PathBuf;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use memmap2::MmapMut;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use ringbell_benches::floors::{Ring, Shared};
-use ringbell_benches::{Arguments, Meter, Outcome, Peer, payload, pin, print, roundtrip, say, stop_on_eof};
+use ringbell_benches::{
+    Arguments, Meter, Outcome, Peer, barrier, payload, pin, print, raise_descriptors, roundtrip, say,
+    sockets, stop_on_eof,
+};
 use serde_json::json;
 
 fn main() -> Outcome<()> {
@@ -21,6 +28,10 @@ fn main() -> Outcome<()> {
         "line-peer" => line_peer(&arguments),
         "eventfd" => eventfd(&arguments),
         "eventfd-peer" => eventfd_peer(&arguments),
+        "socket" => socket(&arguments),
+        "echo-peer" => echo_peer(&arguments),
+        "attach" => attach(&arguments),
+        "attach-peer" => attach_peer(&arguments),
         "ring" => ring(&arguments),
         "ring-peer" => ring_peer(&arguments),
         other => Err(format!("no scenario {other}").into()),
@@ -32,6 +43,7 @@ fn memcpy(arguments: &Arguments) -> Outcome<()> {
     pin(arguments.cores()?.1)?;
     let from = vec![7_u8; size];
     let mut to = vec![0_u8; size];
+    let fresh = arguments.text("into", "hot") == "fresh";
     let group = ((64 << 20) / size).max(1);
     let (warm, window) = (arguments.warm()?, arguments.window()?);
     let begun = Instant::now();
@@ -39,7 +51,12 @@ fn memcpy(arguments: &Arguments) -> Outcome<()> {
     let mut copies = 0_u64;
     loop {
         for _ in 0..group {
-            black_box(&mut to).copy_from_slice(black_box(&from));
+            if fresh {
+                // Mapped by hand: an allocator would soon give the same pages again.
+                black_box(&mut MmapMut::map_anon(size)?[..]).copy_from_slice(black_box(&from));
+            } else {
+                black_box(&mut to).copy_from_slice(black_box(&from));
+            }
         }
         copies += group as u64;
         let now = Instant::now();
@@ -151,6 +168,67 @@ fn eventfd_peer(arguments: &Arguments) -> Outcome<()> {
         pong.write(1)?;
     }
     Ok(())
+}
+
+fn socket(arguments: &Arguments) -> Outcome<()> {
+    let (peer_core, own_core) = arguments.cores()?;
+    let (size, path) = (arguments.number("size", 64)?, scratch(arguments)?);
+    let mut peer = echo_server(&path, size, &format!("{peer_core},{peer_core}"))?;
+    peer.line()?;
+    pin(own_core)?;
+    let mut socket = UnixStream::connect(&path)?;
+    let mut message = vec![7_u8; size];
+    let mut check = payload::Check::new(size);
+    let result = roundtrip::measure(arguments, 1, |sequence| {
+        payload::stamp(&mut message, sequence);
+        socket.write_all(&message)?;
+        socket.read_exact(&mut message)?;
+        check.take(&message);
+        Ok(())
+    })?;
+    peer.finish()?;
+    roundtrip::checked(&check)?;
+    print(&result)
+}
+
+fn echo_server(path: &Path, size: usize, cores: &str) -> Outcome<Peer> {
+    let path = path.display().to_string();
+    Peer::start("echo-peer", &[("path", path), ("size", size.to_string()), ("cores", cores.to_owned())])
+}
+
+fn echo_peer(arguments: &Arguments) -> Outcome<()> {
+    if !arguments.text("cores", "").is_empty() {
+        pin(arguments.cores()?.0)?;
+    }
+    raise_descriptors()?;
+    let path = PathBuf::from(arguments.text("path", ""));
+    let stop = stop_on_eof();
+    sockets::echo(&path, arguments.number("size", 64)?, || say("ready"), || stop.load(Ordering::Relaxed))
+}
+
+fn attach(arguments: &Arguments) -> Outcome<()> {
+    let (count, path) = (arguments.number("clients", 1000)?, scratch(arguments)?);
+    let mut server = echo_server(&path, 64, "")?;
+    server.line()?;
+    barrier::run("attach-peer", count, &[("path", path.display().to_string())])?;
+    server.finish()?;
+    Ok(())
+}
+
+fn attach_peer(arguments: &Arguments) -> Outcome<()> {
+    let path = arguments.text("path", "");
+    barrier::peer(arguments, |attached| {
+        let mut socket = UnixStream::connect(&path)?;
+        attached()?;
+        let mut message = [7_u8; 64];
+        payload::stamp(&mut message, 0);
+        let mut check = payload::Check::new(message.len());
+        socket.write_all(&message)?;
+        socket.read_exact(&mut message)?;
+        check.take(&message);
+        roundtrip::checked(&check)?;
+        Ok(socket)
+    })
 }
 
 fn ring(arguments: &Arguments) -> Outcome<()> {
