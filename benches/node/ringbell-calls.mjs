@@ -5,18 +5,18 @@ import { Bus } from '../../index.js'
 const NAME = 'bench.calls'
 let bus
 
-async function options(job) {
+async function open(job) {
   bus ??= await Bus.open({ path: job.bus ?? job.address })
-  return { wait: job.variant, ...(job.capacity && { capacity: job.capacity }) }
 }
 
 export async function serve(job, answer) {
-  const chosen = await options(job)
-  await bus.serve(NAME, { ...chosen, maxConnections: 4096, allowDirect: true }, async (request) => answer(request))
+  await open(job)
+  const options = { wait: job.variant, maxConnections: 4096, ...(job.capacity && { capacity: job.capacity }) }
+  await bus.serve(NAME, options, async (request) => answer(request))
 }
 
 export async function connect(job) {
-  const chosen = await options(job)
-  const client = await bus.connect(NAME, chosen)
+  await open(job)
+  const client = await bus.connect(NAME, { wait: job.variant })
   return { call: (request, into) => client.call(request, into && { into }) }
 }
