@@ -7,11 +7,12 @@
 import { script, run } from './project.mjs'
 
 const seconds = Number(process.argv[2] ?? 3600)
-const share = Math.max(10, Math.floor(seconds / 5))
+const share = Math.max(10, Math.floor(seconds / 6))
 
 /** Rates on two cores of 2026, rounded down: they only turn a share of time into a count. */
 const KILLS_A_SECOND = 10
 const WAKES_A_SECOND = 20_000
+const HANDSHAKES_A_SECOND = 500
 
 const wakeHunt = ['cargo', 'run', '--release', '-p', 'ringbell-ring', '--example', 'wake_hunt', '--']
 const cargoTest = ['cargo', 'test', '--release', '-p', 'ringbell', '--test', 'topic_faults', 'killed']
@@ -22,6 +23,11 @@ const hunts = [
     name: 'kills of publishers and subscribers',
     command: cargoTest,
     env: { TOPIC_KILLS: String(Math.ceil((share * KILLS_A_SECOND) / 2)) },
+  },
+  {
+    name: 'handshakes with servers that die, hang and refuse',
+    command: ['cargo', 'test', '--release', '-p', 'ringbell', '--test', 'channel_storm', 'reset', '--', '--nocapture'],
+    env: { CHANNEL_HANDSHAKES: String(share * HANDSHAKES_A_SECOND) },
   },
   {
     name: 'lost wake-ups',

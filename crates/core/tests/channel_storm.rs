@@ -1,0 +1,181 @@
+//! Handshakes by the thousand, with servers that die, hang and refuse in between: whatever becomes of one, nobody ever sees
+//! a connection reset. Short here; `npm run soak` makes a hunt of 100,000 of it.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod bus_helpers;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bus_helpers::*;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::Signal;
+use ringbell::bus::Bus;
+use ringbell::channel::{Channel, ChannelOptions, ConnectOptions, Header, Kind, Notice, ServerOptions};
+
+/// Connections of the crowd that comes at once.
+const CROWD: usize = 1000;
+
+fn handshakes() -> usize {
+    std::env::var("CHANNEL_HANDSHAKES").map_or(3000, |count| count.parse().unwrap())
+}
+
+/// Plays a part for one of the tests below; nothing when run as a test.
+#[test]
+fn role() {
+    let Some((role, path)) = my_role() else { return };
+    let bus = open(&path);
+    match role.as_str() {
+        "server" => serve(&bus, 1024),
+        // Of three that come at once, one is told to wait.
+        "refusing" => serve(&bus, 2),
+        "roomy" => serve(&bus, 2 * CROWD as u32),
+        other => panic!("no role {other}"),
+    }
+}
+
+fn more_descriptors() {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+}
+
+/// Answers every request until it is killed.
+fn serve(bus: &Bus, connections: u32) {
+    more_descriptors();
+    let mut options = ServerOptions::default();
+    options.capacity = 4096;
+    options.max_connections = connections;
+    let mut server = bus.serve("storm", options).unwrap();
+    say("ready");
+    loop {
+        while let Some(incoming) = server.try_recv().unwrap() {
+            let (connection, id) = (incoming.connection, incoming.header.id);
+            // Its caller may be gone; and it sends no second request before the first was answered, so there is room.
+            if let Err(error) = server.send(connection, Header::new(Kind::Reply, id), b"pong") {
+                assert_eq!(error.code(), "ERR_RINGBELL_PEER_GONE");
+            }
+        }
+        server.notices();
+        server.wait(None).unwrap();
+    }
+}
+
+/// Connects, calls once, and leaves; says how that ended.
+fn visit(bus: &Bus, client: &mut Channel, id: u64) -> &'static str {
+    let Ok(Some(record)) = bus.find("storm") else { return "nobody" };
+    let mut options = ConnectOptions::default();
+    options.timeout = Duration::from_secs(5);
+    let connection = match client.connect(&record, &options) {
+        Ok(connection) => connection,
+        Err(error) => return error.code(),
+    };
+    let result = client
+        .wait_open(connection, PATIENCE)
+        .and_then(|()| client.call(connection, id, b"ping", Duration::from_secs(5)));
+    client.disconnect(connection);
+    client.notices();
+    match result {
+        Ok(reply) => {
+            assert_eq!(reply, b"pong");
+            "served"
+        }
+        Err(error) => error.code(),
+    }
+}
+
+#[test]
+fn nobody_sees_a_reset_whatever_servers_do() {
+    let _dog = watchdog(60 + handshakes() as u64 / 20);
+    let place = Place::new();
+    let bus = place.bus();
+    let first = Role::start("server", &place.path, &[]);
+    let (done, over) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let outcomes = std::thread::scope(|scope| {
+        let visitors: Vec<_> = (0..3u64)
+            .map(|visitor| {
+                let (bus, done) = (&bus, &done);
+                scope.spawn(move || {
+                    let mut client = bus.channel(ChannelOptions::default()).unwrap();
+                    let mut outcomes = BTreeMap::<_, usize>::new();
+                    while done.fetch_add(1, Ordering::Relaxed) < handshakes() {
+                        *outcomes.entry(visit(bus, &mut client, visitor)).or_default() += 1;
+                    }
+                    outcomes
+                })
+            })
+            .collect();
+        // Servers come and go meanwhile: one is killed, one hangs before it is, one refuses.
+        let weather = scope.spawn(|| {
+            let mut current = first;
+            for round in 0.. {
+                if over.load(Ordering::Relaxed) {
+                    return;
+                }
+                let mut next =
+                    Role::start(if round % 3 == 2 { "refusing" } else { "server" }, &place.path, &[]);
+                assert_eq!(next.heard(), "ready");
+                if round % 3 == 1 {
+                    current.stop();
+                    std::thread::sleep(Duration::from_millis(30));
+                    current.signal(Signal::SIGCONT);
+                }
+                current.kill();
+                current = next;
+                let until = Instant::now() + Duration::from_millis(100);
+                while Instant::now() < until && !over.load(Ordering::Relaxed) {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            }
+        });
+        let mut sum = BTreeMap::<_, usize>::new();
+        for visitor in visitors {
+            for (outcome, count) in visitor.join().unwrap() {
+                *sum.entry(outcome).or_default() += count;
+            }
+        }
+        over.store(true, Ordering::Relaxed);
+        weather.join().unwrap();
+        sum
+    });
+    println!("{outcomes:?}");
+    let known = ["served", "nobody", "ERR_RINGBELL_PEER_GONE", "ERR_RINGBELL_TIMEOUT"];
+    assert!(outcomes.keys().all(|outcome| known.contains(outcome)), "{outcomes:?}");
+    assert!(outcomes["served"] > handshakes() / 2, "{outcomes:?}");
+}
+
+#[test]
+fn a_thousand_connect_at_once_and_all_are_served() {
+    let _dog = watchdog(100);
+    more_descriptors();
+    let place = Place::new();
+    let bus = place.bus();
+    let mut server = Role::start("roomy", &place.path, &[]);
+    assert_eq!(server.heard(), "ready");
+    let record = bus.wait_for("storm", Some(PATIENCE)).unwrap();
+    let mut client = bus.channel(ChannelOptions::default()).unwrap();
+    let options = ConnectOptions::default();
+    let asked: Vec<_> = (0..CROWD).map(|_| client.connect(&record, &options).unwrap()).collect();
+    let mut opened = 0;
+    let deadline = Instant::now() + 2 * PATIENCE;
+    while opened < CROWD {
+        for notice in client.notices() {
+            assert!(matches!(notice, Notice::Opened { .. }), "{notice:?}");
+            opened += 1;
+        }
+        assert!(opened == CROWD || client.wait(Some(deadline)).unwrap(), "{opened} of {CROWD} in time");
+    }
+    for connection in &asked {
+        assert!(client.send(*connection, Header::new(Kind::Request, 1), b"ping").unwrap());
+    }
+    let mut answered = std::collections::BTreeSet::new();
+    while answered.len() < CROWD {
+        let incoming = client.recv_timeout(PATIENCE).unwrap().expect("an answer in time");
+        assert_eq!(incoming.data, b"pong");
+        assert!(answered.insert(incoming.connection), "answered twice");
+    }
+    assert!(answered.iter().eq(&asked));
+    // The kernel's book of the server's descriptors: three a client, and its own.
+    let open = std::fs::read_dir(format!("/proc/{}/fd", server.child.id())).unwrap().count();
+    assert!(open <= 3 * CROWD + 32, "{open} descriptors for {CROWD} clients");
+}
