@@ -50,8 +50,11 @@ export declare class NativeBus {
 /** An endpoint of two-way connections: a server's, or one that connects. */
 export declare class NativeChannel {
   /** The hot calls, as functions that need no `this`. Ask once. `kind` is the kind in its lowest 8 bits, then the flags. */
-  hot(): { send(connection: number, kind: number, id: number, aux: number, data: Uint8Array): number; drain(slab: Uint8Array, fill: number): number; spin(turns: number): boolean; arm(): boolean; hasRoom(connection: number, bytes: number): boolean; armRoom(connection: number, bytes: number): boolean }
-  /** After `drain`: the connection, the bytes of the slab that were used (or needed). */
+  hot(): { send(connection: number, kind: number, id: number, aux: number, data: Uint8Array): number; sendLarge(connection: number, kind: number, id: number, aux: number, data: Uint8Array, done: number): number; abandonLarge(connection: number): void; drain(slab: Uint8Array, fill: number): number; drainLarge(connection: number, target: Uint8Array): number; skipLarge(connection: number): void; spin(turns: number): boolean; arm(): boolean; hasRoom(connection: number, bytes: number): boolean; armRoom(connection: number, bytes: number): boolean }
+  /**
+   * After `drain`: the connection, the bytes of the slab that were used (or needed); for a large message that arrives the
+   * connection, the bytes of its data, its kind with its flags, its id and its `aux`.
+   */
   get scratch(): Float64Array
   /** After `drain`: four words a message: offset, length, offset of its batch's header, index in it. */
   get table(): Uint32Array
@@ -105,7 +108,7 @@ export declare class NativePoller {
 /** The writing side of one topic instance. */
 export declare class NativePublisher {
   /** The hot calls, as functions that need no `this`. Ask once. */
-  hot(): { send(data: Uint8Array): number; openWindow(minBytes: number): number; commit(count: number): void; abandon(): void; hasRoom(bytes: number): boolean; armRoom(bytes: number): boolean; spinRoom(bytes: number, turns: number): boolean; sweep(): void }
+  hot(): { send(data: Uint8Array): number; sendLarge(data: Uint8Array, done: number): number; abandonLarge(): void; openWindow(minBytes: number): number; commit(count: number): void; abandon(): void; hasRoom(bytes: number): boolean; armRoom(bytes: number): boolean; spinRoom(bytes: number, turns: number): boolean; sweep(): void }
   /** After `openWindow`: the window's offset, and its memory's kind. */
   get scratch(): Float64Array
   /** Before `commit`: the length of each message. */
@@ -148,6 +151,8 @@ export declare class NativeSubscriber {
   get scratch(): Float64Array
   /** After `drain` or `lease`: four words a message: offset, length, offset of its batch's header, index in it. */
   get table(): Uint32Array
+  /** After `drain` or `lease` told of a message that came in pieces, once: all of it, in memory of its own. */
+  takeLarge(): Uint8Array
   /** The frames of a source that leased messages lie in, twice in a row. Read-only pages: writing there ends the process. */
   sourceMemory(source: number): ArrayBuffer
   /** JSON array of what happened besides messages; empty text when nothing did. */

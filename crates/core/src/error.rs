@@ -97,9 +97,9 @@ pub enum Error {
         /// What is closed.
         what: &'static str,
     },
-    /// The message is larger than the ring takes.
+    /// The message is larger than the ring takes at once, or than any message can be.
     #[error(
-        "message of {size} bytes is larger than the {limit} bytes that this ring takes; raise its capacity"
+        "message of {size} bytes is larger than the {limit} bytes that it may have here; raise the ring's capacity, or use write on a block topic"
     )]
     MessageTooLarge {
         /// The message's size in bytes.
@@ -107,7 +107,7 @@ pub enum Error {
         /// The largest message in bytes.
         limit: usize,
     },
-    /// `send`, or another window, while a batch window or loan is open.
+    /// `send`, `write`, or another window, while a batch window or loan is open.
     #[error("a batch window or loan is open; commit or abandon it first")]
     WindowOpen,
     /// The peer speaks another version of the protocol.

@@ -54,6 +54,65 @@ unsafe impl Memory for Prepared {
     }
 }
 
+/// Bytes that JS is given for good, and the environment whose collector was told about them.
+struct Given {
+    bytes: NonNull<[u8]>,
+    env: Env,
+}
+
+impl Given {
+    fn new(env: Env, bytes: Vec<u8>) -> Self {
+        account(env, bytes.len() as i64);
+        Self { bytes: NonNull::from(Box::leak(bytes.into_boxed_slice())), env }
+    }
+}
+
+// SAFETY: a boxed slice that was leaked stays where it is until the drop below, and nobody refers to it.
+unsafe impl Memory for Given {
+    fn memory(&self) -> (NonNull<u8>, usize) {
+        (self.bytes.cast(), self.bytes.len())
+    }
+}
+
+impl Drop for Given {
+    fn drop(&mut self) {
+        account(self.env, -(self.bytes.len() as i64));
+        // SAFETY: leaked in `new`, taken back once, when no view of it is left.
+        drop(unsafe { Box::from_raw(self.bytes.as_ptr()) });
+    }
+}
+
+/// A `Uint8Array` of these bytes: not copied, unless this runtime refuses external buffers.
+pub fn given(env: Env, bytes: Vec<u8>) -> Result<Value> {
+    let length = bytes.len();
+    let buffer = match external(env, Given::new(env, bytes))? {
+        Ok(buffer) => buffer,
+        Err(refused) => {
+            let (buffer, start) = own(env, length)?;
+            // SAFETY: V8 made an ArrayBuffer of `length` bytes there, and `refused` holds as many somewhere else.
+            unsafe { start.as_ptr().copy_from_nonoverlapping(refused.memory().0.as_ptr(), length) };
+            buffer
+        }
+    };
+    typed(env, sys::TypedarrayType::uint8_array, length, buffer)
+}
+
+/// An ordinary ArrayBuffer, and where it lies.
+pub fn own(env: Env, length: usize) -> Result<(Value, NonNull<u8>)> {
+    let (mut start, mut buffer) = (ptr::null_mut(), ptr::null_mut());
+    // SAFETY: N1 and N3 of raw.rs.
+    let status = unsafe { sys::napi_create_arraybuffer(env.raw(), length, &mut start, &mut buffer) };
+    check(status, "napi_create_arraybuffer")?;
+    Ok((buffer, NonNull::new(start.cast()).unwrap_or(NonNull::dangling())))
+}
+
+/// Tells the collector of memory behind small objects, so that it runs before there is too much of it.
+pub fn account(env: Env, bytes: i64) {
+    let mut total = 0;
+    // SAFETY: N1 and N3 of raw.rs; a failure only leaves the collector's estimate off.
+    unsafe { sys::napi_adjust_external_memory(env.raw(), bytes, &mut total) };
+}
+
 /// An ArrayBuffer over the memory of `owner`, which lives until V8 gives the buffer up.
 /// `Ok(Err(owner))`: this runtime refuses external buffers (Electron), or `RINGBELL_BUFFERS=copy` acts as if it did.
 pub fn external<M: Memory>(env: Env, owner: M) -> Result<std::result::Result<Value, M>> {

@@ -76,6 +76,7 @@ pub fn subscriber(json: &str) -> Result<SubscriberOptions> {
     })?;
     fields.text("codec", &mut options.codec)?;
     fields.rung("acquire", &mut options.acquire)?;
+    fields.number("maxMessage", &mut options.max_message)?;
     if fields.take("name").is_some() {
         return Err(Error::NotBuilt { feature: "a subscriber's name" }.into());
     }

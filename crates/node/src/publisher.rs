@@ -47,6 +47,15 @@ impl Cell {
         })
     }
 
+    fn send_large(&self, message: &[u8], done: u32) -> Result<u32> {
+        if self.frames.contains(&(message.as_ptr() as usize)) {
+            return Err(Failure::argument(
+                "a view of this publisher's own ring is overwritten before all of it is sent; write a copy",
+            ));
+        }
+        self.core.with(|publisher| Ok(publisher.push_large(message, done as usize)? as u32))
+    }
+
     fn open_window(&self, bytes: u32) -> Result<u32> {
         let Some(span) = self.core.with(|publisher| Ok(publisher.open_window(bytes as usize)?))? else {
             return Ok(0);
@@ -114,12 +123,19 @@ impl NativePublisher {
 impl NativePublisher {
     /// The hot calls, as functions that need no `this`. Ask once.
     #[napi(
-        ts_return_type = "{ send(data: Uint8Array): number; openWindow(minBytes: number): number; commit(count: number): void; abandon(): void; hasRoom(bytes: number): boolean; armRoom(bytes: number): boolean; spinRoom(bytes: number, turns: number): boolean; sweep(): void }"
+        ts_return_type = "{ send(data: Uint8Array): number; sendLarge(data: Uint8Array, done: number): number; abandonLarge(): void; openWindow(minBytes: number): number; commit(count: number): void; abandon(): void; hasRoom(bytes: number): boolean; armRoom(bytes: number): boolean; spinRoom(bytes: number, turns: number): boolean; sweep(): void }"
     )]
     pub fn hot(&self, env: Env) -> napi::Result<Unknown<'static>> {
         cold(env, || {
             let object = HotObject::new(env, &self.cell)?
                 .function(c"send", |cell: &Cell, call: &mut Call<'_, 1>| cell.send(call.bytes(0)?))?
+                .function(c"sendLarge", |cell: &Cell, call: &mut Call<'_, 2>| {
+                    cell.send_large(call.bytes(0)?, call.number(1)?)
+                })?
+                .function(c"abandonLarge", |cell: &Cell, _: &mut Call<'_, 0>| {
+                    cell.core.if_open(Publisher::abandon_large);
+                    Ok(())
+                })?
                 .function(c"openWindow", |cell: &Cell, call: &mut Call<'_, 1>| {
                     cell.open_window(call.number(0)?)
                 })?

@@ -14,9 +14,8 @@ use napi::{Env, sys};
 use napi_derive::napi;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
-use crate::buffer::{self, Memory};
+use crate::buffer::{self, Memory, account};
 use crate::errors::{Failure, Result, cold};
-use crate::raw::check;
 
 const SMALLEST: usize = 64 << 10;
 const LARGEST: usize = 4 << 20;
@@ -165,13 +164,6 @@ impl Drop for Accounted {
     }
 }
 
-/// Tells the collector of memory behind small objects, so that it runs before there is too much of it.
-fn account(env: Env, bytes: i64) {
-    let mut total = 0;
-    // SAFETY: N1 and N3 of raw.rs; a failure only leaves the collector's estimate off.
-    unsafe { sys::napi_adjust_external_memory(env.raw(), bytes, &mut total) };
-}
-
 /// A pool of slabs; one per environment is enough.
 #[napi]
 pub struct NativeSlabPool {
@@ -212,10 +204,7 @@ impl NativeSlabPool {
                 }
             }
             let length = Pool::class(bytes).map_or(bytes, |(_, size)| size);
-            let (mut start, mut buffer) = (std::ptr::null_mut(), std::ptr::null_mut());
-            // SAFETY: N1 and N3 of raw.rs.
-            let status = unsafe { sys::napi_create_arraybuffer(env.raw(), length, &mut start, &mut buffer) };
-            check(status, "napi_create_arraybuffer")?;
+            let (buffer, _) = buffer::own(env, length)?;
             let array = buffer::typed(env, sys::TypedarrayType::uint8_array, length, buffer)?;
             Ok(buffer::unknown(env, array))
         })

@@ -13,7 +13,7 @@ use napi::bindgen_prelude::Unknown;
 use napi_derive::napi;
 use ringbell::topic::{Drained, Entry, Notice, Subscriber};
 
-use crate::buffer::{External, Frames, Table, unknown};
+use crate::buffer::{External, Frames, Table, given, unknown};
 use crate::errors::{Failure, Result, cold};
 use crate::held::Held;
 use crate::json;
@@ -28,6 +28,7 @@ const SCRATCH: usize = 4;
 /// Answers of `drain` and `lease` that are no count.
 const NEEDS_SLAB: i32 = -1;
 const NOTICE: i32 = -2;
+const LARGE: i32 = -3;
 
 /// What the class and its hot functions share.
 pub struct Cell {
@@ -61,6 +62,13 @@ impl Cell {
                 let words = [f64::from(source), bytes as f64, batch_sequence as f64, batch_time as f64];
                 self.scratch.with(|scratch| scratch.copy_from_slice(&words));
                 Ok(count as i32)
+            }
+            Drained::Large { source, bytes, sequence, time } => {
+                let entry = Entry { length: bytes as u32, batch: Entry::CONTINUED, ..Entry::default() };
+                self.table.set(0, entry);
+                let words = [f64::from(source), bytes as f64, sequence as f64, time as f64];
+                self.scratch.with(|scratch| scratch.copy_from_slice(&words));
+                Ok(LARGE)
             }
             Drained::NeedSlab(bytes) => {
                 self.scratch.set(0, bytes as f64);
@@ -153,6 +161,17 @@ impl NativeSubscriber {
     #[napi(getter, ts_return_type = "Uint32Array")]
     pub fn table(&self, env: Env) -> napi::Result<Unknown<'static>> {
         cold(env, || self.cell.table.array())
+    }
+
+    /// After `drain` or `lease` told of a message that came in pieces, once: all of it, in memory of its own.
+    #[napi(ts_return_type = "Uint8Array")]
+    pub fn take_large(&self, env: Env) -> napi::Result<Unknown<'static>> {
+        cold(env, || {
+            let message = self.cell.core.with(|subscriber| Ok(subscriber.take_large()))?;
+            let message =
+                message.ok_or_else(|| Failure::argument("there is no message that came in pieces"))?;
+            Ok(unknown(env, given(env, message)?))
+        })
     }
 
     /// The frames of a source that leased messages lie in, twice in a row. Read-only pages: writing there ends the process.

@@ -7,6 +7,7 @@
 
 mod batch;
 mod follower;
+mod gathering;
 mod notice;
 mod options;
 mod publisher;
@@ -15,6 +16,7 @@ mod source;
 mod stats;
 mod subscriber;
 mod window;
+mod write;
 
 pub use batch::{Batch, Loan};
 pub use notice::{Drained, EndReason, Notice};

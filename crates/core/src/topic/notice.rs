@@ -26,6 +26,18 @@ pub enum Drained {
         /// Its time, in nanoseconds of `CLOCK_MONOTONIC`.
         batch_time: u64,
     },
+    /// A message that came in pieces, larger than its ring takes at once. It waits for
+    /// [`Subscriber::take_large`](super::Subscriber::take_large), and nothing else comes before.
+    Large {
+        /// Number of the source.
+        source: u32,
+        /// Bytes of the message.
+        bytes: usize,
+        /// Its sequence.
+        sequence: u64,
+        /// When its first piece was committed, in nanoseconds of `CLOCK_MONOTONIC`.
+        time: u64,
+    },
     /// The next message needs this many bytes of slab.
     NeedSlab(usize),
     /// Something is to be told first: [`Subscriber::notices`](super::Subscriber::notices).
@@ -68,7 +80,8 @@ pub enum Notice {
         /// Why.
         reason: EndReason,
     },
-    /// Messages were overwritten before they were read.
+    /// Messages were overwritten before they were read, or came in pieces and were given up by their publisher, or were
+    /// larger than this subscriber takes.
     Missed {
         /// Number of the source.
         source: u32,

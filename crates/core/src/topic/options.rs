@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ringbell_ring::Start;
 use ringbell_ring::layout::MAX_SLOTS;
+use ringbell_ring::{MAX_LARGE, Start};
 use serde_json::{Map, Value};
 
 use crate::acquire::Rung;
@@ -89,16 +89,22 @@ pub struct SubscriberOptions {
     pub acquire: Option<Rung>,
     /// Id of the codec that is expected; publishers that announce another one are refused.
     pub codec: Option<String>,
+    /// Largest message in pieces that is taken, up to 1 GiB, because a publisher's word is enough to have as much memory
+    /// reserved for it; larger ones are missed. What a ring takes at once is not limited. Default: 64 MiB.
+    pub max_message: usize,
 }
 
 impl Default for SubscriberOptions {
     fn default() -> Self {
-        Self { from: Start::Latest, acquire: None, codec: None }
+        Self { from: Start::Latest, acquire: None, codec: None, max_message: 64 << 20 }
     }
 }
 
 impl SubscriberOptions {
     pub(super) fn check(&self) -> Result<()> {
+        if !(1..=MAX_LARGE).contains(&self.max_message) {
+            return Err(wrong("maxMessage", self.max_message, format!("from 1 to {MAX_LARGE} bytes")));
+        }
         match self.acquire {
             Some(Rung::Stream) => Err(Error::NotBuilt { feature: "the stream rung" }),
             _ => Ok(()),

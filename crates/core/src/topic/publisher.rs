@@ -145,7 +145,8 @@ fn eventfd_ref(bell: &EventFd) -> Result<EventfdRef> {
 
 impl Publisher {
     /// Sends one message. `false`: there was no room; under `block` nothing happened, wait for room and send it
-    /// again; under `drop-newest` it was dropped and counted. Under `drop-oldest` it is always sent.
+    /// again; under `drop-newest` it was dropped and counted. Under `drop-oldest` it is always sent. What is larger than
+    /// [`max_message`](Self::max_message) is sent by [`write`](Self::write).
     ///
     /// # Errors
     ///
@@ -193,7 +194,8 @@ impl Publisher {
         self.announced.update(metadata)
     }
 
-    /// Whether a message of `bytes` would find room. Makes no system call.
+    /// Whether a message of `bytes` would find room; while one is sent in pieces, whether the next of those would. Makes no
+    /// system call.
     pub fn has_room(&mut self, bytes: usize) -> bool {
         // There is nothing to wait for in a forked child: whatever is tried next tells why.
         self.is_foreign() || self.producer.has_room(padded(bytes.min(self.max_message())), monotonic_ns())
@@ -246,7 +248,10 @@ impl Publisher {
     pub fn wait_room(&mut self, bytes: usize, timeout: Option<Duration>) -> Result<bool> {
         self.ensure_home()?;
         self.ensure_fits(bytes)?;
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        self.wait_until(bytes, timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
+    }
+
+    pub(super) fn wait_until(&mut self, bytes: usize, deadline: Option<Instant>) -> Result<bool> {
         let mut ready = Vec::new();
         while self.arm_room(bytes) {
             let now = Instant::now();

@@ -32,6 +32,8 @@ const TURNS: u32 = 256;
 /// A batch that was received and not yet handed out.
 pub(super) struct Received {
     slab: Vec<u8>,
+    /// In place of the slab: a message that came in pieces.
+    large: Option<Vec<u8>>,
     table: Vec<Entry>,
     count: usize,
     next: usize,
@@ -45,6 +47,7 @@ impl Default for Received {
     fn default() -> Self {
         Self {
             slab: Vec::new(),
+            large: None,
             table: Vec::new(),
             count: 0,
             next: 0,
@@ -60,7 +63,8 @@ impl Received {
     #[inline]
     fn message(&self, index: usize) -> Option<Message<'_>> {
         let entry = self.table[..self.count].get(index)?;
-        let data = self.slab.get(entry.offset as usize..)?.get(..entry.length as usize)?;
+        let bytes = self.large.as_ref().unwrap_or(&self.slab);
+        let data = bytes.get(entry.offset as usize..)?.get(..entry.length as usize)?;
         let (first, time) = match entry.batch {
             Entry::CONTINUED => (self.batch_sequence, self.batch_time),
             batch => {
@@ -210,6 +214,7 @@ impl Subscriber {
         }
         received.count = 0;
         received.next = 0;
+        received.large = None;
         let result = loop {
             match self.drain_messages(&mut received.slab, &mut received.table) {
                 Ok(Drained::Batch { source, count, batch_sequence, batch_time, .. }) => {
@@ -217,6 +222,16 @@ impl Subscriber {
                     received.count = count;
                     received.batch_sequence = batch_sequence;
                     received.batch_time = batch_time;
+                    break Ok(true);
+                }
+                Ok(Drained::Large { source, bytes, sequence, time }) => {
+                    received.large = self.take_large();
+                    received.table[0] = Entry { length: bytes as u32, ..Entry::default() };
+                    received.table[0].batch = Entry::CONTINUED;
+                    received.source = source;
+                    received.count = 1;
+                    received.batch_sequence = sequence;
+                    received.batch_time = time;
                     break Ok(true);
                 }
                 Ok(Drained::NeedSlab(bytes)) => received.slab = vec![0; bytes.max(SLAB).next_multiple_of(8)],

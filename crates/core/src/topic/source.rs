@@ -85,13 +85,15 @@ pub(super) struct Source {
     pub(super) number: u32,
     /// Its process has died or closed: what is committed is still read, then it ends.
     pub(super) ending: bool,
+    /// What there is of a large message.
+    pub(super) gathered: Vec<u8>,
     reported_missed: u64,
     rings: u64,
 }
 
 impl Source {
     pub(super) fn new(joined: Box<Joined>, number: u32) -> Self {
-        Self { joined, number, ending: false, reported_missed: 0, rings: 0 }
+        Self { joined, number, ending: false, gathered: Vec::new(), reported_missed: 0, rings: 0 }
     }
 
     pub(super) fn record(&self) -> &Arc<Record> {
@@ -106,15 +108,26 @@ impl Source {
     pub(super) fn read(&mut self, slab: &mut [u8], fill: usize, table: &mut [Entry]) -> Result<Read, Fault> {
         let read = self.joined.consumer.read(slab, fill, table)?;
         self.acknowledge();
+        self.forget_gathered(read);
         Ok(read)
     }
 
-    pub(super) fn skip_large(&mut self) {
-        self.joined.consumer.skip_large();
+    pub(super) fn lease(&mut self, table: &mut [Entry]) -> Result<Read, Fault> {
+        let read = self.joined.consumer.lease(table)?;
+        self.forget_gathered(read);
+        Ok(read)
     }
 
-    pub(super) fn lease(&mut self, table: &mut [Entry]) -> Result<Read, Fault> {
-        self.joined.consumer.lease(table)
+    /// Messages come after a large one, or in its place.
+    #[inline]
+    fn forget_gathered(&mut self, read: Read) {
+        if matches!(read, Read::Messages { .. }) && !self.gathered.is_empty() {
+            self.gathered = Vec::new();
+        }
+    }
+
+    pub(super) fn consumer(&mut self) -> &mut Consumer {
+        &mut self.joined.consumer
     }
 
     /// Publishes how far this source was read, and rings the publisher if it waits for room.

@@ -12,6 +12,7 @@ use std::time::Instant;
 use ringbell_ring::{Entry, Fault, Read};
 
 use super::follower::{Arrival, Follower};
+use super::gathering::Gathered;
 use super::notice::{Drained, EndReason, Notice};
 use super::options::SubscriberOptions;
 use super::receive::Received;
@@ -23,6 +24,9 @@ use crate::error::{Error, Result};
 use crate::inbox::Inbox;
 use crate::segment::MappedData;
 use crate::sys::generation::Home;
+
+/// After so many messages that were passed over, whoever called gets his turn.
+const MOST_GONE: usize = 64;
 
 /// The reading side of the topics that match a name or pattern.
 pub struct Subscriber {
@@ -38,6 +42,10 @@ pub struct Subscriber {
     home: Home,
     /// Totals of sources that have ended.
     past: Past,
+    /// Largest message in pieces that is taken.
+    max_message: usize,
+    /// One that is whole, and what was told of it.
+    large: Option<(Drained, Vec<u8>)>,
     wakeups: u64,
     /// Kept only so that waiting allocates nothing.
     ready: Vec<u64>,
@@ -63,6 +71,7 @@ impl Bus {
     /// `ERR_RINGBELL_INVALID_NAME`, `ERR_RINGBELL_NOT_BUILT` (the stream rung), `ERR_RINGBELL_RESOURCE`.
     pub fn subscriber(&self, pattern: &str, options: SubscriberOptions) -> Result<Subscriber> {
         options.check()?;
+        let max_message = options.max_message;
         let filter = Filter::parse(pattern)?;
         let inbox = Inbox::new()?;
         let sink =
@@ -76,6 +85,8 @@ impl Bus {
             closed: false,
             home: Home::here(),
             past: Past::default(),
+            max_message,
+            large: None,
             wakeups: 0,
             ready: Vec::new(),
             received: Received::default(),
@@ -86,7 +97,8 @@ impl Bus {
 }
 
 impl Subscriber {
-    /// Copies one batch of one source, headers included, to `slab[fill..]`; `table` says where its messages lie.
+    /// Copies one batch of one source, headers included, to `slab[fill..]`; `table` says where its messages lie. Where that
+    /// has no room at all nothing is taken of any source, and whoever only wants to know of notices passes that.
     ///
     /// # Errors
     ///
@@ -94,7 +106,8 @@ impl Subscriber {
     /// failure is a [`Notice`], the others go on.
     #[inline]
     pub fn drain(&mut self, slab: &mut [u8], fill: usize, table: &mut [Entry]) -> Result<Drained> {
-        self.next_batch(|source| source.read(slab, fill, table))
+        let gather = fill < slab.len();
+        self.next_batch(gather, |source| source.read(slab, fill, table))
     }
 
     /// Finds one batch of one source in place: `table` says where its messages lie in
@@ -116,7 +129,7 @@ impl Subscriber {
                 ),
             });
         }
-        self.next_batch(|source| source.lease(table))
+        self.next_batch(true, |source| source.lease(table))
     }
 
     /// Gives the leased batch of a source back; its memory may be overwritten from now on.
@@ -132,6 +145,11 @@ impl Subscriber {
         }
     }
 
+    /// The bytes of the message that [`Drained::Large`] told of. What comes after it can be drained then.
+    pub fn take_large(&mut self) -> Option<Vec<u8>> {
+        self.large.take().map(|(_, message)| message)
+    }
+
     /// The memory that leased messages of this source lie in. `None` once the source has ended, and in a forked child.
     pub fn source_memory(&self, source: u32) -> Option<Arc<MappedData>> {
         if self.home.is_foreign() {
@@ -141,44 +159,71 @@ impl Subscriber {
     }
 
     #[inline]
-    fn next_batch(&mut self, read: impl FnMut(&mut Source) -> Result<Read, Fault>) -> Result<Drained> {
+    fn next_batch(
+        &mut self,
+        gather: bool,
+        read: impl FnMut(&mut Source) -> Result<Read, Fault>,
+    ) -> Result<Drained> {
         self.take_news()?;
         if !self.notices.is_empty() {
             return Ok(Drained::Notice);
         }
-        self.next_messages(read)
+        self.next_messages(gather, read)
     }
 
     /// As `drain`, but notices don't come first: they wait until somebody asks for them.
     #[inline]
     pub(super) fn drain_messages(&mut self, slab: &mut [u8], table: &mut [Entry]) -> Result<Drained> {
         self.take_news()?;
-        self.next_messages(|source| source.read(slab, 0, table))
+        self.next_messages(true, |source| source.read(slab, 0, table))
     }
 
     #[inline]
-    fn next_messages(&mut self, mut read: impl FnMut(&mut Source) -> Result<Read, Fault>) -> Result<Drained> {
-        let mut looked = 0;
+    fn next_messages(
+        &mut self,
+        gather: bool,
+        mut read: impl FnMut(&mut Source) -> Result<Read, Fault>,
+    ) -> Result<Drained> {
+        if let Some((told, _)) = self.large {
+            return Ok(told);
+        }
+        let (mut looked, mut gone, mut more) = (0, 0, false);
         while looked < self.sources.len() {
             let index = if self.turn < self.sources.len() { self.turn } else { 0 };
             let source = &mut self.sources[index];
             match read(source) {
                 Ok(Read::Messages { count, bytes, batch_sequence, batch_time }) => {
-                    self.turn = index + 1;
-                    let number = source.number;
-                    let missed = source.newly_missed();
-                    // Its end was told while these messages were unread. Whoever reads may never come back, and
-                    // would not hear of it: the bell is rung again.
-                    if source.ending {
-                        self.inbox.nudge();
-                    }
-                    if missed > 0 {
-                        self.notices.push_back(Notice::Missed { source: number, messages: missed });
-                    }
-                    return Ok(Drained::Batch { source: number, count, bytes, batch_sequence, batch_time });
+                    let source = self.received_from(index);
+                    return Ok(Drained::Batch { source, count, bytes, batch_sequence, batch_time });
                 }
-                // Nobody here sends any; another program's are passed over, and counted as missed.
-                Ok(Read::Large(_)) => source.skip_large(),
+                Ok(Read::Large(large)) if !gather => {
+                    self.turn = index;
+                    return Ok(Drained::NeedSlab(large.total));
+                }
+                Ok(Read::Large(large)) => match source.gather(large, self.max_message) {
+                    Ok(Gathered::Whole(message)) => {
+                        let (sequence, time) = (large.sequence, large.time);
+                        let source = self.received_from(index);
+                        let told = Drained::Large { source, bytes: large.total, sequence, time };
+                        self.large = Some((told, message));
+                        return Ok(told);
+                    }
+                    Ok(Gathered::Part) => {
+                        more |= source.pending();
+                        self.turn = index + 1;
+                        looked += 1;
+                    }
+                    Ok(Gathered::Gone) => {
+                        more |= source.pending();
+                        gone += 1;
+                        looked += gone / MOST_GONE;
+                        self.tell_missed(index);
+                    }
+                    Err(fault) => {
+                        let error = fault_error(fault, &source.record().service);
+                        self.end(index, EndReason::Failed(error));
+                    }
+                },
                 Ok(Read::Needs(bytes)) => {
                     self.turn = index;
                     return Ok(Drained::NeedSlab(bytes));
@@ -203,19 +248,38 @@ impl Subscriber {
         }
         match self.notices.is_empty() {
             false => Ok(Drained::Notice),
-            true if self.closed => Err(Error::Closed { what: "bus" }),
+            true if self.closed && !more => Err(Error::Closed { what: "bus" }),
             true => Ok(Drained::Empty),
         }
     }
 
+    /// Notes that messages of this source are handed out.
+    #[inline]
+    fn received_from(&mut self, index: usize) -> u32 {
+        self.turn = index + 1;
+        // Its end was told while these messages were unread. Whoever reads may never come back, and would not hear of it:
+        // the bell is rung again.
+        if self.sources[index].ending {
+            self.inbox.nudge();
+        }
+        self.tell_missed(index);
+        self.sources[index].number
+    }
+
+    #[inline]
+    fn tell_missed(&mut self, index: usize) {
+        let source = &mut self.sources[index];
+        let messages = source.newly_missed();
+        if messages > 0 {
+            self.notices.push_back(Notice::Missed { source: source.number, messages });
+        }
+    }
+
     fn end(&mut self, index: usize, reason: EndReason) {
-        let mut source = self.sources.remove(index);
+        self.tell_missed(index);
+        let source = self.sources.remove(index);
         // The publisher has the same doorbell open: closing this descriptor of it would leave the registration there.
         self.inbox.forget(source.doorbell());
-        let missed = source.newly_missed();
-        if missed > 0 {
-            self.notices.push_back(Notice::Missed { source: source.number, messages: missed });
-        }
         self.past.received += source.received();
         self.past.missed += source.missed();
         self.past.rings += source.rings();
