@@ -85,3 +85,13 @@ export const stringMap: Rule = (value) =>
     : 'must be an object of strings'
 
 export const signal: Rule = (value) => (value instanceof AbortSignal ? undefined : 'must be an AbortSignal')
+
+/**
+ * Arrays of bytes, also those of another realm.
+ *
+ * @throws {RingbellError} `ERR_RINGBELL_INVALID_OPTION`.
+ */
+export function checkBytes(option: string, bytes: unknown): void {
+  if (!ArrayBuffer.isView(bytes) || (bytes as Uint8Array).BYTES_PER_ELEMENT !== 1)
+    throw invalid(option, bytes, 'must be a Uint8Array')
+}

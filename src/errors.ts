@@ -119,11 +119,11 @@ export function translated<R>(call: () => R): R {
   }
 }
 
-/** The error of a message that no ring of this size can take. */
+/** The error of a message that no ring of this size can take at once. */
 export function tooLarge(bytes: number, limit: number): RingbellError {
   return new RingbellError(
     'ERR_RINGBELL_MESSAGE_TOO_LARGE',
-    `A message of ${bytes} bytes is larger than the ${limit} bytes that this ring takes; raise its capacity.`,
+    `A message of ${bytes} bytes is larger than the ${limit} bytes that this ring takes at once; raise its capacity, or use write() on a block topic.`,
   )
 }
 

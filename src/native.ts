@@ -17,6 +17,8 @@ export const BATCH_BEFORE = 0xffff_ffff
 
 export const DRAIN_NEEDS_SLAB = -1
 export const DRAIN_NOTICE = -2
+/** A message that came in pieces: `takeLarge` has it, the table's first entry and the scratch words describe it. */
+export const DRAIN_LARGE = -3
 
 /** A pollable object of the binding. */
 export interface NativeEndpoint {
@@ -37,6 +39,10 @@ export interface NativeAnnounced {
 export interface NativePublisherHot {
   /** 1 sent, 0 full or dropped. */
   readonly send: (data: Uint8Array) => number
+  /** Begins a message of any size (`done` 0), or goes on with it by a piece; how many bytes were sent now, as many as `done` when there is no room. */
+  readonly sendLarge: (data: Uint8Array, done: number) => number
+  /** Gives up what `sendLarge` began. */
+  readonly abandonLarge: () => void
   /** Length in bytes, 0 when there is no room. `scratch[0]` is the offset of the first frame header, `scratch[1]` the memory's kind. */
   readonly openWindow: (minBytes: number) => number
   /** Writes the headers of `count` frames from the lengths table and makes them visible. */
@@ -77,6 +83,8 @@ export interface NativeSubscriber extends NativeEndpoint {
   /** After a drain: source, bytes of the slab that were used, first sequence, first time in ns. */
   readonly scratch: Float64Array
   readonly table: Uint32Array
+  /** After `DRAIN_LARGE`, once: the message, in memory of its own. */
+  takeLarge(): Uint8Array
   sourceMemory(source: number): ArrayBuffer
   notices(): string
   stats(): string

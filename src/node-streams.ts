@@ -65,10 +65,6 @@ export function readable<T>(
 export function writable<T>(publisher: Publisher<T>, options: WritableOptions): Writable {
   const over = new AbortController()
 
-  const write = async (chunk: T): Promise<void> => {
-    while (!publisher.send(chunk)) await publisher.ready({ signal: over.signal })
-  }
-
   const { objectMode = publisher.objectMode, highWaterMark, signal } = options
   return new Writable({
     objectMode,
@@ -82,14 +78,13 @@ export function writable<T>(publisher: Publisher<T>, options: WritableOptions): 
           return
         }
       } catch (error) {
-        callback(error as Error)
-        return
+        if ((error as { code?: unknown }).code !== 'ERR_RINGBELL_MESSAGE_TOO_LARGE') {
+          callback(error as Error)
+          return
+        }
       }
       // The callback's own exceptions are the stream's, not a rejection of the wait.
-      void later(
-        publisher.ready({ signal: over.signal }).then(() => write(chunk)),
-        callback,
-      )
+      void later(publisher.write(chunk, { signal: over.signal }), callback)
     },
     destroy(error, callback) {
       over.abort(error)

@@ -54,7 +54,7 @@ export interface Description {
 }
 
 export interface PublisherOptions<T = Uint8Array> extends Description {
-  /** Bytes of the ring: a power of two from 4 KiB to 1 GiB, 1 MiB by default. The largest message is just under half of it. */
+  /** Bytes of the ring: a power of two from 4 KiB to 1 GiB, 1 MiB by default. The largest message that goes at once is just under half of it. */
   capacity?: number | undefined
   /** What happens to a message that finds the ring full; `'block'` by default. */
   overflow?: Overflow | undefined
@@ -80,6 +80,11 @@ export interface SubscriberOptions<T = Uint8Array> {
   wait?: WaitOption | undefined
   /** Forces a rung of the acquisition ladder. */
   acquire?: Rung | 'auto' | undefined
+  /**
+   * The largest message in bytes that is taken if it comes in pieces, 64 MiB by default, at most 1 GiB: a publisher's word is enough
+   * to have as much memory reserved for it. Larger ones are missed (`'missed'`). What a ring takes at once is not limited.
+   */
+  maxMessage?: number | undefined
 }
 
 export interface AnnounceOptions extends Description {
@@ -121,7 +126,13 @@ const PUBLISHER: Rules = {
   offers: listOf(rung, "'direct', 'handshake' and 'stream'"),
 }
 
-const SUBSCRIBER: Rules = { from: oneOf('latest', 'earliest'), codec: anything, wait: checkWait, acquire: rungOrAuto }
+const SUBSCRIBER: Rules = {
+  from: oneOf('latest', 'earliest'),
+  codec: anything,
+  wait: checkWait,
+  acquire: rungOrAuto,
+  maxMessage: integer(1, 2 ** 30),
+}
 const ANNOUNCE: Rules = { ...DESCRIPTION, kind: text(64), codec: LABEL }
 const SIGNAL: Rules = { signal }
 const BATCHES: Rules = { signal, lifetime: oneOf('owned', 'borrowed', 'lease') }

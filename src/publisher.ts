@@ -1,19 +1,19 @@
 /**
  * A publisher: the one writer of a ring, announced under a service name. `send` never waits and never allocates; waiting
- * for room is `ready()`. Windows (batches and loans) write into the ring itself, one at a time. Holds the publisher's side
+ * for room is `ready()`, and `write()` does both, for messages of any size. Windows (batches and loans) write into the ring itself, one at a time. Holds the publisher's side
  * of the promises in docs/caveats.md: what `send` said `true` to is not lost while both ends live.
  */
 import type { Writable } from 'node:stream'
 import { throwIfAborted, type SignalOptions } from './abort.js'
 import { BatchWriter, type BatchHost } from './batch-writer.js'
-import { check, integer } from './check.js'
+import { check, checkBytes, integer } from './check.js'
 import { bytes as bytesCodec, encodeWith, type Codec } from './codec/index.js'
 import { channels } from './diagnostics.js'
 import { closedError, fromNative, tooLarge, translated } from './errors.js'
 import { Loan } from './loan.js'
 import type { NativePublisher, NativePublisherHot } from './native.js'
 import { writable, type WritableOptions } from './node-streams.js'
-import { checkReady, metadataJson } from './options.js'
+import { checkReady, checkSignal, metadataJson } from './options.js'
 import { poller, type Poller } from './poller.js'
 import { Room } from './room.js'
 import { serviceOf, type RecordJson, type Service } from './service.js'
@@ -35,7 +35,7 @@ export interface PublisherParts {
 }
 
 export class Publisher<T = Uint8Array> implements AsyncDisposable {
-  /** The largest message in bytes; a larger one throws `ERR_RINGBELL_MESSAGE_TOO_LARGE`. */
+  /** The largest message in bytes that `send` takes; a larger one throws `ERR_RINGBELL_MESSAGE_TOO_LARGE`, and can be sent by `write`. */
   readonly maxMessage: number
   readonly #native: NativePublisher
   readonly #hot: NativePublisherHot
@@ -61,7 +61,7 @@ export class Publisher<T = Uint8Array> implements AsyncDisposable {
     this.#onClose = parts.closed
     this.#poller = poller()
     this.#room = new Room(this.#hot, new WaitPolicy(parts.wait), this.#poller, (bytes) => this.#full(bytes))
-    this.#window = new Window(native, this.#hot)
+    this.#window = new Window(native, this.#hot, () => this.#room.writing)
     this.#host = hostOf(this, (bytes) => (this.#refused = bytes))
     this.#id = translated(() => this.#poller.add(native, { wake: () => this.#room.wake() }))
     if (channels.publisher.opened.hasSubscribers) channels.publisher.opened.publish({ publisher: this })
@@ -88,7 +88,7 @@ export class Publisher<T = Uint8Array> implements AsyncDisposable {
 
   /**
    * Sends one message, at once, to everybody who is attached. `false`: not accepted: the ring is full for the slowest
-   * subscriber (`block`: wait for `ready()` and send it again; `drop-newest`: it was dropped and counted).
+   * subscriber, or a `write()` comes first (`block`: wait for `ready()` and send it again; `drop-newest`: it was dropped and counted).
    *
    * @throws {RingbellError} `ERR_RINGBELL_MESSAGE_TOO_LARGE`, `ERR_RINGBELL_WINDOW_OPEN` while a batch or loan is open,
    * `ERR_RINGBELL_CODEC`, `ERR_RINGBELL_CLOSED`.
@@ -97,12 +97,32 @@ export class Publisher<T = Uint8Array> implements AsyncDisposable {
     const codec = this.#codec
     const data = codec === undefined ? (value as Uint8Array) : encodeWith(codec, value)
     try {
-      if (this.#send(data) === 1) return true
+      if (!this.#room.writing && this.#send(data) === 1) return true
     } catch (error) {
       throw fromNative(error)
     }
     this.#refused = data.byteLength
     return false
+  }
+
+  /**
+   * Sends one message of any size, up to 1 GiB on a `block` topic, and resolves when all of it is in the ring: what is larger than
+   * `maxMessage` goes in pieces, while subscribers take away what came before. Writes and `ready()`s are served in order, and
+   * what is sent later comes later: until then `send` is `false`. Do not change the bytes before it has resolved.
+   *
+   * Rejects as `send` throws; with `ERR_RINGBELL_CLOSED` when the publisher is closed meanwhile; with an `AbortError` when the signal fires.
+   * Then nothing was sent, or a part that nobody gets: subscribers count that message as missed.
+   */
+  async write(value: T, options?: SignalOptions): Promise<void> {
+    if (options !== undefined) {
+      checkSignal(options)
+      throwIfAborted(options.signal)
+    }
+    if (this.#closed) throw closedError('publisher')
+    const codec = this.#codec
+    const data = codec === undefined ? (value as Uint8Array) : encodeWith(codec, value)
+    checkBytes('value', data)
+    await this.#room.write(data, this.maxMessage, options?.signal)
   }
 
   /**

@@ -1,6 +1,7 @@
 /**
- * Waiting for room in a ring: everybody who called `ready()`, in order. While they sleep, the slots are swept every 50 ms,
- * because a subscriber's death wakes nobody and `evictAfter` needs a clock; the timer exists for no longer than that.
+ * Waiting for room in a ring: everybody who called `ready()` or `write()`, in line. While they sleep, the slots are swept
+ * every 50 ms, because a subscriber's death wakes nobody and `evictAfter` needs a clock; the timer exists for no longer than
+ * that. Once a write had its turn, nothing else is sent before it is done (`writing`).
  */
 import { onAbort } from './abort.js'
 import { closedError, fromNative } from './errors.js'
@@ -9,26 +10,40 @@ import type { Poller } from './poller.js'
 import { Turn } from './turn.js'
 import { Waiter, type Awaited } from './waiter.js'
 import type { WaitPolicy } from './waiting.js'
+import { Write } from './write.js'
 
 export const SWEEP_MS = 50
 /** Pause instructions between two looks of the core. */
 const PAUSES_A_LOOK = 16
 
+/** Somebody in line. */
 interface Waiting {
+  /** What it waits for room for, in bytes of payload. */
   readonly bytes: number
+  /** What there must be room for before its turn. */
+  readonly least: number
+  /** What is to be sent; `undefined` for who only waits. */
+  readonly write: Write | undefined
+  told: boolean
+  /** No signal can end it any more. */
+  done(): void
   settle(error?: unknown): void
 }
 
 export class Room implements Awaited {
+  /** A write has begun, or has found no room: whatever is sent now has to wait for it. */
+  writing = false
   readonly #hot: NativePublisherHot
   readonly #waiter: Waiter
   /** Somebody really has to wait. */
   readonly #full: (bytes: number) => void
   readonly #turn = new Turn()
-  #waiting: Waiting[] = []
+  #line: Waiting[] = []
   /** Bytes of the one who asks without waiting. */
   #asked = 0
   #sweeper: NodeJS.Timeout | undefined
+  /** Others are to run first. */
+  #pause: NodeJS.Immediate | undefined
 
   constructor(hot: NativePublisherHot, policy: WaitPolicy, poller: Poller, full: (bytes: number) => void) {
     this.#hot = hot
@@ -43,34 +58,22 @@ export class Room implements Awaited {
 
   /** There is room right now, and nobody is ahead. */
   now(bytes: number): boolean {
-    if (this.#waiting.length > 0 || this.#turn.due()) return false
+    if (this.#line.length > 0 || this.#turn.due()) return false
     this.#asked = bytes
     return this.#hot.hasRoom(bytes) || (this.#waiter.glance() && this.#hot.hasRoom(bytes))
   }
 
+  /** After `now` has said no. */
   wait(bytes: number, signal: AbortSignal | undefined): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const waiting: Waiting = {
-        bytes,
-        settle(error) {
-          forget()
-          if (error === undefined) resolve()
-          else reject(error)
-        },
-      }
-      const forget = onAbort(signal, (error) => {
-        this.#waiting = this.#waiting.filter((one) => one !== waiting)
-        waiting.settle(error)
-        if (this.#waiting.length === 0) this.#stop()
-        // Whoever is first now may need less.
-        else this.#waiter.wake()
-      })
-      if (this.#waiting.push(waiting) === 1) {
-        if (this.#turn.spent) setImmediate(() => this.#begin())
-        else this.#waiter.start()
-      }
-      if (this.#waiter.waiting) this.#full(bytes)
-    })
+    return this.#join(bytes, bytes, undefined, signal)
+  }
+
+  /** Sends a message of any size; one of more than `atOnce` bytes in pieces. It begins at once if nobody is ahead. */
+  write(data: Uint8Array, atOnce: number, signal: AbortSignal | undefined): Promise<void> {
+    const { byteLength } = data
+    // Whoever begins in a ring without any room keeps nobody from anything: nothing else would fit.
+    const least = byteLength > atOnce ? 0 : byteLength
+    return this.#join(byteLength, least, new Write(this.#hot, data, byteLength > atOnce), signal)
   }
 
   wake(): void {
@@ -78,49 +81,119 @@ export class Room implements Awaited {
   }
 
   close(): void {
-    this.#stop()
-    const waiting = this.#waiting
-    this.#waiting = []
-    for (const one of waiting) one.settle(closedError('publisher'))
+    this.#fail(closedError('publisher'))
   }
 
   poll(): boolean {
-    const first = this.#waiting[0]
-    return first !== undefined && this.#hot.hasRoom(first.bytes)
+    const first = this.#line[0]
+    return first !== undefined && this.#hot.hasRoom(first.least)
   }
 
   spin(iterations: number): boolean {
-    return this.#hot.spinRoom(this.#waiting[0]?.bytes ?? this.#asked, Math.ceil(iterations / PAUSES_A_LOOK))
+    return this.#hot.spinRoom(this.#line[0]?.least ?? this.#asked, Math.ceil(iterations / PAUSES_A_LOOK))
   }
 
   arm(): boolean {
-    const asleep = this.#hot.armRoom(this.#waiting[0]?.bytes ?? 0)
+    const asleep = this.#hot.armRoom(this.#line[0]?.least ?? 0)
     if (asleep) this.#sweeper ??= setInterval(() => this.#sweep(), SWEEP_MS).unref()
     return asleep
   }
 
   ready(): void {
     this.#turn.begin()
-    while (this.poll()) this.#waiting.shift()?.settle()
-    if (this.#waiting.length > 0) this.#waiter.start()
-    else this.#stop()
+    this.#serve()
   }
 
   failed(error: unknown): void {
-    this.#stop()
-    const waiting = this.#waiting
-    this.#waiting = []
-    for (const one of waiting) one.settle(fromNative(error))
+    this.#fail(fromNative(error))
   }
 
-  /** A fresh macrotask, after the turn was used up. */
-  #begin(): void {
-    if (this.#waiting.length === 0) return
-    try {
+  #join(bytes: number, least: number, write: Write | undefined, signal: AbortSignal | undefined): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const waiting: Waiting = {
+        bytes,
+        least,
+        write,
+        told: false,
+        done: () => forget(),
+        settle(error) {
+          forget()
+          if (error === undefined) resolve()
+          else reject(error)
+        },
+      }
+      const forget = onAbort(signal, (error) => {
+        this.#leave(waiting, error)
+        // Whoever is first now may need less.
+        if (this.#line.length > 0) this.#waiter.wake()
+      })
+      if (this.#line.push(waiting) === 1) {
+        if (write !== undefined) this.#serve()
+        else if (this.#turn.spent) this.#later()
+        else this.#waiter.start()
+      }
+      this.#tell()
+    })
+  }
+
+  /** Gives everybody his turn for whom there is room, until the turn of the event loop is used up. */
+  #serve(): void {
+    let visited = false
+    for (let first = this.#line[0]; first !== undefined; first = this.#line[0]) {
+      const { write } = first
+      // Who was told of room shall find it: what he does next comes before a write behind him.
+      if (write !== undefined && visited) return this.#later()
+      this.writing = write !== undefined
+      try {
+        if (!this.#hot.hasRoom(first.least)) return this.#waiter.start()
+        const done = write?.proceed() ?? true
+        const spent = this.#turn.due()
+        if (done) this.#finish(first, spent)
+        if (spent) return this.#later()
+        visited = done && write === undefined
+      } catch (error) {
+        this.#leave(first, fromNative(error))
+      }
+    }
+    this.#stop()
+  }
+
+  /** Its turn is over. Whoever called may go on at once, or after others have run. */
+  #finish(first: Waiting, later: boolean): void {
+    this.#line.shift()
+    this.writing = false
+    first.done()
+    if (later) setImmediate(() => first.settle())
+    else first.settle()
+  }
+
+  #leave(waiting: Waiting, error: unknown): void {
+    if (this.#line[0] === waiting) {
+      this.writing = false
+      waiting.write?.abandon()
+    }
+    this.#line = this.#line.filter((one) => one !== waiting)
+    waiting.settle(error)
+    if (this.#line.length === 0) this.#stop()
+  }
+
+  /** Goes on with a fresh macrotask, after the turn was used up. */
+  #later(): void {
+    this.#waiter.stop()
+    this.#pause ??= setImmediate(() => {
+      this.#pause = undefined
       this.ready()
-      if (this.#waiter.waiting) for (const { bytes } of this.#waiting.slice()) this.#full(bytes)
-    } catch (error) {
-      this.failed(error)
+      this.#tell()
+    })
+  }
+
+  /** Of everybody who really waits. */
+  #tell(): void {
+    if (!this.#waiter.waiting) return
+    for (const one of this.#line.slice()) {
+      if (one.told) continue
+      one.told = true
+      this.#full(one.bytes)
     }
   }
 
@@ -134,8 +207,18 @@ export class Room implements Awaited {
     this.#waiter.wake()
   }
 
+  #fail(error: unknown): void {
+    this.#stop()
+    const line = this.#line
+    this.#line = []
+    this.writing = false
+    for (const one of line) one.settle(error)
+  }
+
   #stop(): void {
     this.#waiter.stop()
+    clearImmediate(this.#pause)
+    this.#pause = undefined
     clearInterval(this.#sweeper)
     this.#sweeper = undefined
   }

@@ -7,9 +7,9 @@ import type { StepDown } from './sources.js'
 
 /** What a publisher counts in its data segment, for every subscriber to read. */
 export interface TopicCounters {
-  /** Messages committed. */
+  /** Messages committed. One that is sent in pieces counts with its last. */
   readonly messages: number
-  /** Bytes of payload committed. */
+  /** Bytes of payload committed, those of single pieces among them. */
   readonly bytes: number
   /** Times that a message found no room. */
   readonly full: number
@@ -23,6 +23,8 @@ export interface TopicCounters {
   readonly reaped: number
   /** Largest backlog seen when the publisher was short of room. */
   readonly highWater: number
+  /** Pieces of large messages committed. */
+  readonly fragments: number
   /** Bytes committed, headers included. */
   readonly head: number
   /** Bytes given up to be overwritten. */

@@ -24,8 +24,11 @@ export class Window {
   readonly #hot: NativePublisherHot
   readonly #scratch: Float64Array
   readonly #memories: (Uint8Array | undefined)[] = [undefined, undefined]
+  /** Whether something else is to be sent first. */
+  readonly #later: () => boolean
 
-  constructor(native: NativePublisher, hot: NativePublisherHot) {
+  constructor(native: NativePublisher, hot: NativePublisherHot, later: () => boolean) {
+    this.#later = later
     this.#native = native
     this.#hot = hot
     this.#scratch = native.scratch
@@ -34,6 +37,7 @@ export class Window {
 
   /** The length in bytes, 0 when there is no room. */
   open(minBytes: number): number {
+    if (this.#later()) return 0
     const length = this.#hot.openWindow(minBytes)
     if (length === 0) return 0
     this.offset = this.#scratch[0] as number

@@ -32,6 +32,10 @@ export async function publishing(bus: Bus): Promise<void> {
   plain.send(Buffer.from('x'))
   // @ts-expect-error text is no bytes
   plain.send('x')
+  same<ReturnType<typeof plain.write>, Promise<void>>(true)
+  await plain.write(new Uint8Array(1), { signal: AbortSignal.timeout(1) })
+  // @ts-expect-error text is no bytes
+  await plain.write('x')
   if (!plain.send(new Uint8Array(1))) await plain.ready({ signal: AbortSignal.timeout(1), bytes: 1 })
 
   const typed = await bus.publisher<Tick>('ticks', { codec: 'json' })

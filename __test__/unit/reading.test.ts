@@ -10,7 +10,7 @@ import { OwnedInflow } from '../../src/inflow/owned.js'
 import { Iteration } from '../../src/iteration.js'
 import { Listener } from '../../src/listening.js'
 import type { NativeSubscriber, NativeSubscriberHot } from '../../src/native.js'
-import { BATCH_BEFORE, DRAIN_NEEDS_SLAB } from '../../src/native.js'
+import { BATCH_BEFORE, DRAIN_LARGE, DRAIN_NEEDS_SLAB } from '../../src/native.js'
 import { once } from '../../src/once.js'
 import type { Poller } from '../../src/poller.js'
 import { Reception } from '../../src/reception.js'
@@ -28,12 +28,19 @@ function scene(codec: Codec<unknown> = json) {
   const scratch = new Float64Array(4)
   const ring = new ArrayBuffer(4096)
   const state = { sent: 0, released: 0, drains: 0, held: 0 }
+  /** Longer texts come in pieces. */
+  const LARGE = 500_000
 
   /** Writes what is pending as one batch, and says how many messages fitted. */
   function write(memory: Uint8Array, fill: number): number {
     if (pending.length === 0) return 0
     const view = new DataView(memory.buffer, memory.byteOffset, memory.byteLength)
     const [first] = pending
+    if (first !== undefined && first.text.length > LARGE) {
+      table.set([0, first.text.length, BATCH_BEFORE, 0])
+      scratch.set([3, first.text.length, first.sequence, 42])
+      return DRAIN_LARGE
+    }
     const needed = BATCH_FRAME + 8 + (first?.text.length ?? 0)
     if (memory.byteLength - fill < needed) {
       scratch[0] = needed
@@ -43,7 +50,12 @@ function scene(codec: Codec<unknown> = json) {
     view.setBigUint64(fill + 16, 123_456_789_012_345_678n, true)
     let at = fill + BATCH_FRAME
     let count = 0
-    while (count < 8 && pending[0] !== undefined && at + 8 + pending[0].text.length <= memory.byteLength) {
+    while (
+      count < 8 &&
+      pending[0] !== undefined &&
+      pending[0].text.length <= LARGE &&
+      at + 8 + pending[0].text.length <= memory.byteLength
+    ) {
       const { text } = pending.shift() ?? { text: '' }
       memory.set(Buffer.from(text), at + 8)
       table.set([at + 8, text.length, fill, count], 4 * count)
@@ -64,7 +76,8 @@ function scene(codec: Codec<unknown> = json) {
     lease: () => write(new Uint8Array(ring), 0),
     release: () => void state.released++,
   }
-  const native = { table, scratch, sourceMemory: () => ring } as unknown as NativeSubscriber
+  const takeLarge = (): Uint8Array => Buffer.from(pending.shift()?.text ?? '')
+  const native = { table, scratch, takeLarge, sourceMemory: () => ring } as unknown as NativeSubscriber
   const sources = new Sources()
   const service = serviceOf({ service: 'ticks', id: 'abc', kind: 'topic', pid: 1, uid: 0, protocol: 1 })
   sources.add(3, { service, rung: 'direct', stepDowns: [] })
@@ -141,6 +154,34 @@ test('a message larger than any slab gets one of its size', (t) => {
   send(long)
   t.true(borrowed.refill())
   t.is(borrowed.take().byteLength(0), long.length)
+})
+
+test('a message that came in pieces is one of its own, in every lifetime', (t) => {
+  const { owned, borrowed, lease, lending, send, state } = scene()
+  const large = JSON.stringify('x'.repeat(600_000))
+  send('1', large, '2', large, large)
+  for (const sequence of [0, 1, 2]) {
+    t.true(owned.refill())
+    const message = owned.take()
+    t.is(message.sequence, sequence)
+    t.is(message.byteLength === large.length, sequence === 1)
+    if (sequence === 1) t.deepEqual([message.value, message.time], [JSON.parse(large), 42n])
+  }
+  for (const [inflow, lifetime] of [
+    [borrowed, 'borrowed'],
+    [lease, 'lease'],
+  ] as const) {
+    t.true(inflow.refill())
+    const batch = inflow.take()
+    const view = batch.data(0)
+    t.deepEqual([batch.lifetime, batch.length, batch.byteLength(0)], [lifetime, 1, large.length])
+    t.is(lending.batch, batch)
+    batch.release()
+    t.throws(() => batch.data(0), { code: 'ERR_RINGBELL_RELEASED' })
+    t.is(view[1], 120, 'nobody else writes there')
+  }
+  t.is(state.released, 1)
+  t.false(owned.refill())
 })
 
 test('a borrowed batch is refused after release, and its index is checked', (t) => {

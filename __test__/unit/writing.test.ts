@@ -23,9 +23,33 @@ function scene() {
     refused: 0,
     sweeps: 0,
     held: 0,
+    sent: [] as number[],
+    /** Bytes that the ring takes now, in pieces. */
+    pieces: 0,
+    begun: false,
+    given: 0,
+    broken: false,
   }
+  const hasRoom = (bytes: number): boolean => (state.begun ? state.pieces > 0 : bytes <= state.free)
   const hot: NativePublisherHot = {
-    send: () => 1,
+    send(data) {
+      if (state.broken) throw Object.assign(new Error('broken'), { code: 'ERR_RINGBELL_WINDOW_OPEN' })
+      if (data.byteLength > state.free) return 0
+      state.sent.push(data.byteLength)
+      return 1
+    },
+    sendLarge(data, done) {
+      if (state.broken) throw Object.assign(new Error('broken'), { code: 'ERR_RINGBELL_WINDOW_OPEN' })
+      const piece = Math.min(data.byteLength - done, state.pieces, 100)
+      state.pieces -= piece
+      state.begun = done + piece < data.byteLength
+      if (!state.begun) state.sent.push(data.byteLength)
+      return done + piece
+    },
+    abandonLarge() {
+      state.begun = false
+      state.given++
+    },
     openWindow(bytes) {
       if (state.open) throw Object.assign(new Error('open'), { code: 'ERR_RINGBELL_WINDOW_OPEN' })
       if (bytes > state.room) return 0
@@ -41,13 +65,14 @@ function scene() {
       state.open = false
       state.abandoned++
     },
-    hasRoom: (bytes) => bytes <= state.free,
-    armRoom: (bytes) => bytes > state.free,
-    spinRoom: (bytes) => bytes <= state.free,
+    hasRoom,
+    armRoom: (bytes) => !hasRoom(bytes),
+    spinRoom: hasRoom,
     sweep: () => void state.sweeps++,
   }
   const native = { scratch, lengths, memory: () => memory } as unknown as NativePublisher
-  const window = new Window(native, hot)
+  const line: { room?: Room } = {}
+  const window = new Window(native, hot, () => line.room?.writing === true)
   const host: BatchHost = {
     closed: false,
     maxMessage: LIMIT,
@@ -56,7 +81,7 @@ function scene() {
   }
   const poller = { hold: () => state.held++, drop: () => state.held-- } as unknown as Poller
   const full: number[] = []
-  const room = new Room(hot, new WaitPolicy('sleep'), poller, (bytes) => full.push(bytes))
+  const room = (line.room = new Room(hot, new WaitPolicy('sleep'), poller, (bytes) => full.push(bytes)))
   return { state, full, window, host, room, writer: new BatchWriter(window, host), memory: new Uint8Array(memory) }
 }
 
@@ -230,4 +255,75 @@ test('closing rejects whoever waits', async (t) => {
   room.close()
   await t.throwsAsync(waiting, { code: 'ERR_RINGBELL_CLOSED' })
   t.is(state.held, 0)
+})
+
+test('a large write begins at once, goes on as room comes, and holds everything else back', async (t) => {
+  const { room, state, window, full } = scene()
+  state.pieces = 250
+  const written = room.write(new Uint8Array(400), LIMIT / 10, undefined)
+  t.true(room.writing)
+  t.is(state.pieces, 0)
+  t.is(window.open(8), 0, 'no window')
+  t.false(room.now(1))
+  t.deepEqual(full, [400])
+  state.pieces = 100
+  room.wake()
+  t.deepEqual(state.sent, [])
+  state.pieces = 100
+  room.wake()
+  await written
+  t.deepEqual([state.sent, state.given, state.held, full], [[400], 0, 0, [400]])
+  t.false(room.writing)
+  t.true(window.open(8) > 0)
+})
+
+test('who was told of room is served before the write behind him', async (t) => {
+  const { room, state } = scene()
+  const ready = room.wait(100, undefined).then(() => t.false(room.writing))
+  const small = room.write(new Uint8Array(50), LIMIT, undefined)
+  const large = room.write(new Uint8Array(400), 100, undefined)
+  t.false(room.writing, 'nobody writes before it is his turn')
+  Object.assign(state, { free: 100, pieces: 1000 })
+  room.wake()
+  t.deepEqual(state.sent, [])
+  await Promise.all([ready, small, large])
+  t.deepEqual(state.sent, [50, 400])
+  t.is(state.held, 0)
+})
+
+test('a write that is aborted is given up if it had begun, and the next one is served', async (t) => {
+  const { room, state } = scene()
+  const controllers = [new AbortController(), new AbortController()]
+  const writes = [400, 500, 600].map((bytes, i) => room.write(new Uint8Array(bytes), 100, controllers[i]?.signal))
+  controllers[1]?.abort()
+  await t.throwsAsync(writes[1] as Promise<void>, { name: 'AbortError' })
+  t.is(state.given, 0, 'that one had not')
+  Object.assign(state, { free: 1, pieces: 600 })
+  controllers[0]?.abort()
+  await t.throwsAsync(writes[0] as Promise<void>, { name: 'AbortError' })
+  t.is(state.given, 1)
+  await writes[2]
+  t.deepEqual(state.sent, [600])
+})
+
+test('an error is that of the write that it befell', async (t) => {
+  const { room, state } = scene()
+  const first = room.write(new Uint8Array(400), 100, undefined)
+  const second = room.write(new Uint8Array(10), 100, undefined)
+  Object.assign(state, { broken: true, free: 10, pieces: 1 })
+  room.wake()
+  await t.throwsAsync(first, { name: 'RingbellError', code: 'ERR_RINGBELL_WINDOW_OPEN' })
+  await t.throwsAsync(second, { code: 'ERR_RINGBELL_WINDOW_OPEN' })
+  t.deepEqual([state.given, state.held, room.writing], [1, 0, false])
+  state.broken = false
+  await room.write(new Uint8Array(10), 100, undefined)
+  t.deepEqual(state.sent, [10])
+})
+
+test('closing rejects whoever writes', async (t) => {
+  const { room, state } = scene()
+  const writes = [400, 10].map((bytes) => room.write(new Uint8Array(bytes), 100, undefined))
+  room.close()
+  for (const write of writes) await t.throwsAsync(write, { code: 'ERR_RINGBELL_CLOSED' })
+  t.deepEqual([state.held, room.writing], [0, false])
 })

@@ -4,9 +4,9 @@
  */
 import { Batch, type Lender } from '../batch.js'
 import { bytes, json } from '../codec/index.js'
-import { DRAIN_NEEDS_SLAB } from '../native.js'
+import { DRAIN_LARGE, DRAIN_NEEDS_SLAB } from '../native.js'
 import { LARGEST_SLAB } from '../slabs.js'
-import { Delivery } from './delivery.js'
+import { Delivery, largeDelivery } from './delivery.js'
 import type { Inflow, Supply } from './inflow.js'
 
 /** Drains in a row that an ordinary slab would have held, before one that a huge message needed is given up. */
@@ -48,6 +48,10 @@ export class BorrowedInflow<T> implements Inflow<Batch<T>>, Lender {
         return true
       }
       if (count === 0) return false
+      if (count === DRAIN_LARGE) {
+        this.#next = new Batch<T>('borrowed', largeDelivery(this.#supply), this.#table, 0, 1, this)
+        return true
+      }
       if (count === DRAIN_NEEDS_SLAB) this.#renew(scratch[0] as number)
       else board.take()
     }

@@ -6,6 +6,7 @@
 import type { Codec } from '../codec/index.js'
 import { BATCH_BEFORE } from '../native.js'
 import type { Source } from '../sources.js'
+import type { Supply } from './inflow.js'
 
 const SEQUENCE_AT = 8
 const TIME_AT = 16
@@ -62,4 +63,11 @@ export class Delivery {
   #frames(): DataView {
     return (this.#view ??= new DataView(this.buffer, this.base, this.bytes.byteLength))
   }
+}
+
+/** After `DRAIN_LARGE`: a message that came in pieces, in memory of its own whatever the lifetime, and its reader's to keep. */
+export function largeDelivery({ native, sources, codec }: Supply): Delivery {
+  const { scratch } = native
+  const source = sources.get(scratch[0] as number)
+  return new Delivery(native.takeLarge(), source, codec, scratch[2] as number, scratch[3] as number, false)
 }

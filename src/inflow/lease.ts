@@ -4,7 +4,8 @@
  * detached by the binding when the subscriber closes.
  */
 import { Batch, type Lender } from '../batch.js'
-import { Delivery } from './delivery.js'
+import { DRAIN_LARGE } from '../native.js'
+import { Delivery, largeDelivery } from './delivery.js'
 import type { Inflow, Supply } from './inflow.js'
 
 export class LeaseInflow<T> implements Inflow<Batch<T>>, Lender {
@@ -30,6 +31,11 @@ export class LeaseInflow<T> implements Inflow<Batch<T>>, Lender {
         return true
       }
       if (count === 0) return false
+      if (count === DRAIN_LARGE) {
+        this.#source = this.#scratch[0] as number
+        this.#next = new Batch<T>('lease', largeDelivery(this.#supply), this.#table, 0, 1, this)
+        return true
+      }
       board.take()
     }
   }

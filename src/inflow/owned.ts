@@ -4,9 +4,9 @@
  */
 import { Batch } from '../batch.js'
 import { Message } from '../message.js'
-import { DRAIN_NEEDS_SLAB, DRAIN_NOTICE, TABLE_WORDS } from '../native.js'
+import { DRAIN_LARGE, DRAIN_NEEDS_SLAB, DRAIN_NOTICE, TABLE_WORDS } from '../native.js'
 import { Slabs } from '../slabs.js'
-import { Delivery } from './delivery.js'
+import { Delivery, largeDelivery } from './delivery.js'
 import type { Inflow, NoticeBoard, Supply } from './inflow.js'
 
 export class OwnedInflow<T> implements Inflow<Message<T>> {
@@ -103,6 +103,12 @@ export class OwnedInflow<T> implements Inflow<Message<T>> {
         return true
       }
       if (count === 0) return false
+      if (count === DRAIN_LARGE) {
+        this.#delivery = largeDelivery(this.#supply)
+        this.#at = 0
+        this.#end = TABLE_WORDS
+        return true
+      }
       if (count === DRAIN_NEEDS_SLAB) slabs.renew(scratch[0] as number)
       else this.#board.take()
     }

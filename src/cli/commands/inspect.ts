@@ -130,7 +130,7 @@ function text(service: Service, attachment: Attachment | undefined, paint: Paint
 
 /** What shared memory tells. */
 function live({ rung, stepDowns, publisher }: SourceStats): [string, string][] {
-  const { messages, bytes, full, dropped, rings, evicted, reaped, highWater, head, floor } = publisher
+  const { messages, bytes, full, dropped, rings, evicted, reaped, highWater, fragments, head, floor } = publisher
   const lines: [string, string][] = [
     ['sent', `${counted(messages, 'message')}, ${size(bytes)}; the ring holds ${size(head - floor)}`],
     [
@@ -139,6 +139,7 @@ function live({ rung, stepDowns, publisher }: SourceStats): [string, string][] {
     ],
     ['doorbells', `${counted(rings, 'time')} rung`],
   ]
+  if (fragments > 0) lines.push(['large messages', `sent in ${counted(fragments, 'piece')}`])
   if (evicted + reaped > 0)
     lines.push(['slots', `${count(evicted)} evicted, ${count(reaped)} of dead subscribers freed`])
   lines.push(['acquired by', rung])
