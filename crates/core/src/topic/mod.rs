@@ -5,6 +5,7 @@
 //! event loop through `AsFd`. The memory protocol is `ringbell-ring`'s; the processes, locks and doorbells around it
 //! are added here.
 
+mod acks;
 mod batch;
 mod follower;
 mod notice;
@@ -16,12 +17,13 @@ mod stats;
 mod subscriber;
 mod window;
 
+pub use acks::AckMode;
 pub use batch::{Batch, Loan};
 pub use notice::{Drained, EndReason, Notice};
 pub use options::{PublisherOptions, SubscriberOptions};
 pub use publisher::Publisher;
 pub use receive::Message;
-pub use ringbell_ring::{Entry, Start};
-pub use stats::{PublisherStats, SlotStats, SourceStats, SubscriberStats, TopicCounters};
+pub use ringbell_ring::{Entry, Position, Start};
+pub use stats::{AckStats, PublisherStats, SlotStats, SourceStats, SubscriberStats, TopicCounters};
 pub use subscriber::Subscriber;
 pub use window::{WindowMemory, WindowSpan};
