@@ -76,11 +76,13 @@ pub fn subscriber(json: &str) -> Result<SubscriberOptions> {
     })?;
     fields.text("codec", &mut options.codec)?;
     fields.rung("acquire", &mut options.acquire)?;
-    fields.put("ack", "'immediate', 'batch' or 'deferred'", &mut options.ack, |value| match value.as_str()? {
-        "immediate" => Some(AckMode::Immediate),
-        "batch" => Some(AckMode::Batch),
-        "deferred" => Some(AckMode::Deferred),
-        _ => None,
+    fields.put("ack", "'immediate', 'batch' or 'deferred'", &mut options.ack, |value| {
+        match value.as_str()? {
+            "immediate" => Some(AckMode::Immediate),
+            "batch" => Some(AckMode::Batch),
+            "deferred" => Some(AckMode::Deferred),
+            _ => None,
+        }
     })?;
     fields.number("ackBatch", &mut options.ack_batch)?;
     fields.time("ackIntervalMs", &mut options.ack_interval)?;
