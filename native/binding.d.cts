@@ -50,8 +50,11 @@ export declare class NativeBus {
 /** An endpoint of two-way connections: a server's, or one that connects. */
 export declare class NativeChannel {
   /** The hot calls, as functions that need no `this`. Ask once. `kind` is the kind in its lowest 8 bits, then the flags. */
-  hot(): { send(connection: number, kind: number, id: number, aux: number, data: Uint8Array): number; drain(slab: Uint8Array, fill: number): number; spin(turns: number): boolean; arm(): boolean; hasRoom(connection: number, bytes: number): boolean; armRoom(connection: number, bytes: number): boolean }
-  /** After `drain`: the connection, the bytes of the slab that were used (or needed). */
+  hot(): { send(connection: number, kind: number, id: number, aux: number, data: Uint8Array): number; sendLarge(connection: number, kind: number, id: number, aux: number, data: Uint8Array, done: number): number; abandonLarge(connection: number): void; drain(slab: Uint8Array, fill: number): number; drainLarge(connection: number, target: Uint8Array): number; skipLarge(connection: number): void; spin(turns: number): boolean; arm(): boolean; hasRoom(connection: number, bytes: number): boolean; armRoom(connection: number, bytes: number): boolean }
+  /**
+   * After `drain`: the connection, the bytes of the slab that were used (or needed); for a large message that arrives the
+   * connection, the bytes of its data, its kind with its flags, its id and its `aux`.
+   */
   get scratch(): Float64Array
   /** After `drain`: four words a message: offset, length, offset of its batch's header, index in it. */
   get table(): Uint32Array
@@ -143,7 +146,7 @@ export declare class NativeSlabPool {
 /** The reading side of the topics that match a name or pattern. */
 export declare class NativeSubscriber {
   /** The hot calls, as functions that need no `this`. Ask once. */
-  hot(): { drain(slab: Uint8Array, fill: number): number; spin(turns: number): boolean; arm(): boolean; lease(): number; release(source: number): void }
+  hot(): { drain(slab: Uint8Array, fill: number): number; spin(turns: number): boolean; arm(): boolean; lease(): number; release(source: number): void; ack(source: number, sequence: number): boolean }
   /** After `drain` or `lease`: source, bytes used, first sequence and time in ns of the batch that was under way. */
   get scratch(): Float64Array
   /** After `drain` or `lease`: four words a message: offset, length, offset of its batch's header, index in it. */
@@ -154,6 +157,8 @@ export declare class NativeSubscriber {
   notices(): string
   /** JSON of the counters. */
   stats(): string
+  /** As `close`, and gives durable positions up. */
+  forget(): void
   /** Detaches every view and leaves every topic. */
   close(): void
 }

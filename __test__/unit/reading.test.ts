@@ -63,6 +63,7 @@ function scene(codec: Codec<unknown> = json) {
     arm: () => pending.length === 0,
     lease: () => write(new Uint8Array(ring), 0),
     release: () => void state.released++,
+    ack: () => false,
   }
   const native = { table, scratch, sourceMemory: () => ring } as unknown as NativeSubscriber
   const sources = new Sources()

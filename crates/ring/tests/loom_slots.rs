@@ -210,6 +210,8 @@ fn a_position_changes_hands_and_loses_nothing() {
             taken.0.store(false, Ordering::Release);
             memory
         });
+        // Without it loom hardly ever lets the other one go first.
+        thread::yield_now();
         let _ = producer.send(&3u64.to_le_bytes(), 1_000_000, &mut lock);
         let memory = next.join().unwrap();
         nobody_expelled(&producer);
@@ -246,6 +248,7 @@ fn a_parked_position_is_evicted_or_taken_over() {
             },
             Err(fault) => assert_eq!(fault, Fault::Evicted),
         });
+        thread::yield_now();
         let _ = send(&mut producer, 2_000_000);
         next.join().unwrap();
         nobody_expelled(&producer);
@@ -267,7 +270,9 @@ fn what_is_acknowledged_is_never_behind_the_cursor() {
             let _ = first.acknowledge_below(1);
             let _ = first.acknowledge_below(3);
         });
+        thread::yield_now();
         let sent = committed(producer.send(&3u64.to_le_bytes(), 0, &mut Everybody));
+        thread::yield_now();
         let mut second = join_as(&memory, NAME, Start::Latest).unwrap();
         let got = take_all(&mut second).unwrap();
         assert_eq!(second.missed(), 0);
