@@ -10,7 +10,7 @@ import { rungs } from '../helpers/rungs.js'
 interface Stage {
   bus: Bus
   publisher: Publisher
-  open(options?: SubscriberOptions): Promise<Subscriber>
+  readonly open: (options?: SubscriberOptions) => Promise<Subscriber>
 }
 
 async function stage(t: ExecutionContext, acquire: 'direct' | 'handshake', publisherOptions = {}): Promise<Stage> {

@@ -100,9 +100,9 @@ fn take(subscriber: &mut Subscriber, most: usize) -> Vec<(u64, bool)> {
 /// Says what it sees, and acknowledges what it has said, until it is killed.
 fn durable_role(bus: &Bus) {
     let round: u64 = std::env::var("ACKS_ROUND").unwrap().parse().unwrap();
-    let mut options = durable(if round % 2 == 0 { AckMode::Batch } else { AckMode::Deferred });
+    let mut options = durable(if round.is_multiple_of(2) { AckMode::Batch } else { AckMode::Deferred });
     options.ack_batch = if round % 4 < 2 { 8 } else { 32 };
-    options.acquire = Some(if round % 3 == 0 { Rung::Handshake } else { Rung::Direct });
+    options.acquire = Some(if round.is_multiple_of(3) { Rung::Handshake } else { Rung::Direct });
     let mut subscriber = bus.subscriber("ticks", options).unwrap();
     subscriber.set_spin(Duration::from_micros(random(50)));
     for count in 0u64.. {
