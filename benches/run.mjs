@@ -14,6 +14,7 @@ import { evaluate } from './harness/targets.mjs'
 
 const scenarios = [
   'throughput',
+  'acks',
   'round-trip',
   'idle',
   'fan-out',

@@ -146,7 +146,7 @@ export declare class NativeSlabPool {
 /** The reading side of the topics that match a name or pattern. */
 export declare class NativeSubscriber {
   /** The hot calls, as functions that need no `this`. Ask once. */
-  hot(): { drain(slab: Uint8Array, fill: number): number; spin(turns: number): boolean; arm(): boolean; lease(): number; release(source: number): void }
+  hot(): { drain(slab: Uint8Array, fill: number): number; spin(turns: number): boolean; arm(): boolean; lease(): number; release(source: number): void; ack(source: number, sequence: number): boolean }
   /** After `drain` or `lease`: source, bytes used, first sequence and time in ns of the batch that was under way. */
   get scratch(): Float64Array
   /** After `drain` or `lease`: four words a message: offset, length, offset of its batch's header, index in it. */
@@ -159,6 +159,8 @@ export declare class NativeSubscriber {
   notices(): string
   /** JSON of the counters. */
   stats(): string
+  /** As `close`, and gives durable positions up. */
+  forget(): void
   /** Detaches every view and leaves every topic. */
   close(): void
 }

@@ -100,6 +100,11 @@ export class Batch<T = Uint8Array> implements Iterable<Message<T>> {
     return this.#delivery.sequence(this.#table[at + 2] as number, this.#table[at + 3] as number)
   }
 
+  /** Whether message `i` may have been received before, by an earlier holder of the subscriber's durable name. */
+  redelivered(i: number): boolean {
+    return this.sequence(i) < this.#delivery.source.redeliveredBelow
+  }
+
   /** When message `i` was committed, in nanoseconds of CLOCK_MONOTONIC. */
   time(i: number): bigint {
     return this.#delivery.time(this.#table[this.#entry(i) + 2] as number)

@@ -9,6 +9,7 @@ import { closedError, fromNative, translated } from './errors.js'
 import { checkName } from './names.js'
 import { binding, type NativeBus } from './native.js'
 import {
+  ackPolicy,
   announceJson,
   busJson,
   codecOf,
@@ -105,7 +106,8 @@ export class Bus implements AsyncDisposable {
     const json = subscriberJson(options, option === undefined ? undefined : codec.id)
     return this.#opened(
       translated(() => this.#native.subscriber(pattern, json)),
-      (native, closed) => new Subscriber<unknown>({ native, pattern, codec, wait: options.wait, closed }),
+      (native, closed) =>
+        new Subscriber<unknown>({ native, pattern, codec, wait: options.wait, acks: ackPolicy(options), closed }),
     )
   }
 

@@ -29,6 +29,7 @@ export const CORE_CODES = [
   'ERR_RINGBELL_UNSUPPORTED_PLATFORM',
   'ERR_RINGBELL_PEER_GONE',
   'ERR_RINGBELL_NO_PERMISSION',
+  'ERR_RINGBELL_NAME_TAKEN',
 ] as const
 
 /** Codes that only the TypeScript side knows. */

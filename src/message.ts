@@ -69,6 +69,15 @@ export class Message<T = Uint8Array> {
     return this.#delivery.source.name
   }
 
+  /**
+   * Whether an earlier holder of the subscriber's durable name may have received it: it was taken out of the ring, and not
+   * acknowledged. Never without a durable name.
+   */
+  get redelivered(): boolean {
+    const below = this.#delivery.source.redeliveredBelow
+    return below > 0 && this.sequence < below
+  }
+
   /** What `console.log` shows. */
   [Symbol.for('nodejs.util.inspect.custom')](): object {
     const { data, sequence, time, publisher, service } = this

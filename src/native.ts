@@ -76,6 +76,8 @@ export interface NativeSubscriberHot {
   readonly arm: () => boolean
   readonly lease: () => number
   readonly release: (source: number) => void
+  /** All up to this sequence are done. `false`: that is no news, or the source has ended. */
+  readonly ack: (source: number, sequence: number) => boolean
 }
 
 export interface NativeSubscriber extends NativeEndpoint {
@@ -88,6 +90,8 @@ export interface NativeSubscriber extends NativeEndpoint {
   sourceMemory(source: number): ArrayBuffer
   notices(): string
   stats(): string
+  /** `close`, and durable positions are given up. */
+  forget(): void
 }
 
 export interface NativeBus {

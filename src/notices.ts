@@ -10,7 +10,7 @@ import { RingbellError, type RingbellErrorCode } from './errors.js'
 import type { NoticeBoard } from './inflow/inflow.js'
 import type { NativeSubscriber } from './native.js'
 import { serviceOf, type RecordJson, type Rung, type Service } from './service.js'
-import type { AttachedPublisher, Sources, StepDown } from './sources.js'
+import type { AttachedPublisher, DurablePosition, Sources, StepDown } from './sources.js'
 
 /**
  * The events of a subscriber. Messages are never among them. They are emitted as soon as the code that runs has ended: before
@@ -30,7 +30,15 @@ export interface SubscriberEvents {
 }
 
 type Notice =
-  | { type: 'attached'; source: number; record: RecordJson; rung: Rung; stepDowns?: StepDown[] }
+  | {
+      type: 'attached'
+      source: number
+      record: RecordJson
+      rung: Rung
+      stepDowns?: StepDown[]
+      position?: DurablePosition | null
+      redeliveredBelow?: number
+    }
   | { type: 'ended'; source: number; reason: string }
   | { type: 'missed'; source: number; messages: number }
   | { type: 'evicted'; source: number }
@@ -126,9 +134,9 @@ export class Notices implements NoticeBoard {
   #note(notice: Notice): void {
     if (debug.enabled) debug('%s', describe(notice))
     if (notice.type === 'attached') {
-      const { record, rung, stepDowns = [] } = notice
-      const publisher = { service: serviceOf(record), rung, stepDowns }
-      this.#sources.add(notice.source, publisher)
+      const { record, rung, stepDowns = [], position } = notice
+      const publisher = { service: serviceOf(record), rung, stepDowns, ...(position == null ? {} : { position }) }
+      this.#sources.add(notice.source, publisher, notice.redeliveredBelow)
       this.#tell('attached', publisher)
       return
     }

@@ -3,12 +3,14 @@
  * takes. What is wrong is said here, before any file is touched; what only the core can judge (patterns, paths) it judges.
  */
 import type { SignalOptions } from './abort.js'
+import type { AckMode, AckPolicy } from './acks.js'
 import type { Lifetime } from './batch.js'
 import {
   check,
   duration,
   flag,
   integer,
+  invalid,
   listOf,
   oneOf,
   plainObject,
@@ -85,6 +87,21 @@ export interface SubscriberOptions<T = Uint8Array> {
    * to have as much memory reserved for it. Larger ones are missed (`'missed'`). What a ring takes at once is not limited.
    */
   maxMessage?: number | undefined
+  /**
+   * When a message counts as done, and gives its room back. `'immediate'` (default): when it is copied out of the ring.
+   * `'batch'`: when the next one is asked for; publishers are told many at a time. `'deferred'`: by `ack()`. The last two are
+   * for `block` topics; others are not joined (`'failed'`).
+   */
+  ack?: AckMode | undefined
+  /** With `ack: 'batch'`, messages told at once, 8 to 256, 32 by default. */
+  ackBatch?: number | undefined
+  /** With `ack: 'batch'`, milliseconds that what is done may wait, 1 to 50, 5 by default. */
+  ackInterval?: number | undefined
+  /**
+   * A name under which each publisher keeps this subscriber's place for as long as it lives. Whoever comes back under it goes on
+   * behind the last acknowledged message, whatever `from` says. One holder at a time; `block` topics only.
+   */
+  durable?: string | undefined
 }
 
 export interface AnnounceOptions extends Description {
@@ -132,6 +149,10 @@ const SUBSCRIBER: Rules = {
   wait: checkWait,
   acquire: rungOrAuto,
   maxMessage: integer(1, 2 ** 30),
+  ack: oneOf('immediate', 'batch', 'deferred'),
+  ackBatch: integer(8, 256),
+  ackInterval: duration(1, 50, 'milliseconds'),
+  durable: text(64),
 }
 const ANNOUNCE: Rules = { ...DESCRIPTION, kind: text(64), codec: LABEL }
 const SIGNAL: Rules = { signal }
@@ -164,8 +185,16 @@ export function publisherJson(options: PublisherOptions<unknown>, codecId: strin
 
 export function subscriberJson(options: SubscriberOptions<unknown>, codecId: string | undefined): string {
   check(options, SUBSCRIBER)
-  const { codec: _codec, wait: _wait, acquire, ...same } = options
-  return JSON.stringify({ ...same, codec: codecId, ...forced(acquire) })
+  const { codec: _codec, wait: _wait, acquire, ackInterval, ...same } = options
+  for (const name of ['ackBatch', 'ackInterval'] as const)
+    if (options[name] !== undefined && options.ack !== 'batch') throw invalid(name, options[name], "needs ack: 'batch'")
+  return JSON.stringify({ ...same, codec: codecId, ackIntervalMs: ackInterval, ...forced(acquire) })
+}
+
+/** Of options that were checked. */
+export function ackPolicy({ ack, ackBatch, ackInterval }: SubscriberOptions<unknown>): AckPolicy | undefined {
+  if (ack === undefined || ack === 'immediate') return undefined
+  return { mode: ack, batch: ackBatch ?? 32, interval: ackInterval ?? 5 }
 }
 
 export function announceJson(service: string, options: AnnounceOptions): string {

@@ -8,6 +8,12 @@ export interface StepDown {
   readonly reason: string
 }
 
+/**
+ * What a subscriber with a durable name found: no position under it, its position, or that the publisher has gone on without
+ * it, since it was parked for longer than `evictAfter` while room was wanted. What lies between is then counted as missed.
+ */
+export type DurablePosition = 'new' | 'resumed' | 'lost'
+
 /** A publisher that a subscriber is attached to. */
 export interface AttachedPublisher {
   readonly service: Service
@@ -15,6 +21,8 @@ export interface AttachedPublisher {
   readonly rung: Rung
   /** The rungs above that were tried, and why they did not do. */
   readonly stepDowns: readonly StepDown[]
+  /** Of a subscriber with a durable name. */
+  readonly position?: DurablePosition
 }
 
 /** The subscriber's own notes on one. */
@@ -23,6 +31,10 @@ export interface Source {
   readonly id: string
   readonly name: string
   readonly publisher: AttachedPublisher | undefined
+  /** Messages before this sequence may have been delivered to an earlier holder of the durable name. */
+  readonly redeliveredBelow: number
+  /** Sequence after the last message that was handed out, kept where messages are acknowledged. */
+  taken: number
   /** The ring's frames, once leased. */
   memory: Uint8Array | undefined
 }
@@ -38,10 +50,16 @@ export class Sources {
     return (this.#last = this.#byNumber.get(number) ?? unknown(number))
   }
 
-  add(number: number, publisher: AttachedPublisher): void {
+  add(number: number, publisher: AttachedPublisher, redeliveredBelow = 0): void {
     const { id, name } = publisher.service
-    this.#byNumber.set(number, { number, id, name, publisher, memory: undefined })
+    this.#byNumber.set(number, { number, id, name, publisher, redeliveredBelow, taken: 0, memory: undefined })
     this.#last = undefined
+  }
+
+  /** The one with this instance's id; without an id the only one there is. */
+  find(id: string | undefined): Source | undefined {
+    for (const source of this.#byNumber.values()) if (id === undefined || source.id === id) return source
+    return undefined
   }
 
   /** It ended, and all of its messages are read. */
@@ -69,5 +87,5 @@ export class Sources {
 
 /** Cannot happen while the core tells of a publisher before its messages; a message is never lost over it. */
 function unknown(number: number): Source {
-  return { number, id: '', name: '', publisher: undefined, memory: undefined }
+  return { number, id: '', name: '', publisher: undefined, redeliveredBelow: 0, taken: 0, memory: undefined }
 }

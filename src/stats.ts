@@ -32,6 +32,16 @@ export interface TopicCounters {
   readonly closed: boolean
 }
 
+/** How far acknowledgements lag behind, and what was delivered more than once. */
+export interface AckStats {
+  /** Messages taken out of the ring whose acknowledgement was not told to the publisher. */
+  readonly pending: number
+  /** Times that acknowledgements were told to the publisher. Not counted with `ack: 'immediate'` and no durable name. */
+  readonly flushed: number
+  /** Messages that an earlier holder of the durable name may have received. */
+  readonly redelivered: number
+}
+
 export interface PublisherStats extends TopicCounters {
   /** Bytes of the ring. */
   readonly capacity: number
@@ -39,14 +49,15 @@ export interface PublisherStats extends TopicCounters {
   readonly free: number
   /** Times that it went to sleep for want of room. */
   readonly waits: number
-  /** The attached subscribers that are alive. */
+  /** The attached subscribers that are alive, and the durable positions that are kept for those who are not. */
   readonly subscribers: readonly SlotStats[]
 }
 
 /** One attached subscriber; all but `slot` and `backlog` by its own account. */
 export interface SlotStats {
   readonly slot: number
-  readonly state: 'free' | 'joining' | 'active' | 'evicted' | 'expelled'
+  /** `'parked'`: nobody reads, and a durable position is kept. */
+  readonly state: 'free' | 'joining' | 'active' | 'evicted' | 'expelled' | 'parked'
   /** Bytes that it has still to read. */
   readonly backlog: number
   readonly received: number
@@ -54,6 +65,9 @@ export interface SlotStats {
   /** Times it was woken. */
   readonly wakeups: number
   readonly pid: number
+  /** Whether its position is kept under a name. */
+  readonly durable: boolean
+  readonly acks: AckStats
 }
 
 export interface SubscriberStats {
@@ -65,6 +79,8 @@ export interface SubscriberStats {
   readonly wakeups: number
   /** Times that it rang a publisher that waited for room. */
   readonly rings: number
+  /** Acknowledgements; what is pending, of the publishers that it is attached to now. */
+  readonly acks: AckStats
   /** The publishers that it is attached to. */
   readonly sources: readonly SourceStats[]
 }
@@ -84,7 +100,8 @@ export interface SourceStats {
   readonly missed: number
   /** Bytes that are still to be read. */
   readonly backlog: number
+  readonly acks: AckStats
   readonly publisher: TopicCounters
-  /** All subscribers of that publisher, this one among them. */
+  /** All subscribers of that publisher, this one among them, and the positions that it keeps. */
   readonly subscribers: readonly SlotStats[]
 }

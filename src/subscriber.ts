@@ -6,8 +6,9 @@
 import { EventEmitter } from 'node:events'
 import type { Readable, ReadableOptions } from 'node:stream'
 import { throwIfAborted, type SignalOptions } from './abort.js'
+import { Acks, type AckPolicy } from './acks.js'
 import { Attaching } from './attaching.js'
-import type { Batch, Lifetime } from './batch.js'
+import { Batch, type Lifetime } from './batch.js'
 import { invalid } from './check.js'
 import type { Codec } from './codec/index.js'
 import { channels } from './diagnostics.js'
@@ -20,7 +21,7 @@ import { LentBatches } from './inflow/lent-batches.js'
 import { OwnedBatches, OwnedInflow } from './inflow/owned.js'
 import { Iteration } from './iteration.js'
 import { Listener, type Listening } from './listening.js'
-import type { Message } from './message.js'
+import { Message } from './message.js'
 import type { NativeSubscriber } from './native.js'
 import { readable } from './node-streams.js'
 import { Notices, type SubscriberEvents } from './notices.js'
@@ -49,6 +50,8 @@ export interface SubscriberParts {
   pattern: string
   codec: Codec<unknown>
   wait: WaitOption | undefined
+  /** Not with `ack: 'immediate'`. */
+  acks?: AckPolicy | undefined
   readonly closed: (subscriber: Subscriber<unknown>) => void
 }
 
@@ -66,6 +69,7 @@ export class Subscriber<T = Uint8Array>
   readonly #notices: Notices
   readonly #attaching: Attaching
   readonly #lending = new Lending()
+  readonly #acks: Acks | undefined
   readonly #owned: OwnedInflow<T>
   readonly #borrowed: () => BorrowedInflow<T>
   readonly #lease: () => LeaseInflow<T>
@@ -84,7 +88,10 @@ export class Subscriber<T = Uint8Array>
     this.#native = native
     this.#onClose = parts.closed
     this.#poller = poller()
-    this.#reception = new Reception(hot, new WaitPolicy(parts.wait), this.#poller)
+    const acks = parts.acks === undefined ? undefined : new Acks(hot.ack, parts.acks)
+    this.#acks = acks
+    const waited = acks === undefined ? hot : acks.beforeSleep(hot)
+    this.#reception = new Reception(waited, new WaitPolicy(parts.wait), this.#poller)
     this.#attaching = new Attaching(() => this.#sources.size, this.#poller)
     this.#notices = new Notices(native, this.#sources, {
       emitter: this,
@@ -99,6 +106,7 @@ export class Subscriber<T = Uint8Array>
       board: this.#notices,
       codec,
       lending: this.#lending,
+      acks,
     }
     this.#owned = new OwnedInflow<T>(supply)
     this.#borrowed = lazily(() => new BorrowedInflow<T>(supply))
@@ -219,6 +227,26 @@ export class Subscriber<T = Uint8Array>
     return readable(this, options)
   }
 
+  /**
+   * Acknowledges all messages of a publisher up to this one, or up to the last one of a batch: their room may be used again, and
+   * the next holder of the durable name begins behind them. A number is a sequence; with several publishers it needs the id of its
+   * own. `false` when as much was acknowledged before, or the publisher has ended. For `ack: 'deferred'`; with
+   * `'batch'` it does not wait for the others.
+   *
+   * @throws {RingbellError} `ERR_RINGBELL_INVALID_OPTION` with `ack: 'immediate'`, and for what was not received yet;
+   * `ERR_RINGBELL_CLOSED`; `ERR_RINGBELL_RELEASED` for a batch that was given back: acknowledge first, or keep its last sequence.
+   */
+  ack(upTo: Message<T> | Batch<T> | number, publisher?: string): boolean {
+    this.#reception.assertOpen()
+    const acks = this.#acks
+    if (acks === undefined) throw invalid('ack', 'immediate', "must be 'deferred' or 'batch' where ack() is called")
+    const { id, sequence } = placeOf(upTo, publisher)
+    if (id === undefined && this.#sources.size > 1)
+      throw invalid('publisher', id, `must say which of ${this.#sources.size} publishers sequence ${sequence} is of`)
+    const source = this.#sources.find(id)
+    return source !== undefined && translated(() => acks.upTo(source, sequence))
+  }
+
   /** Counters of this subscriber and of each publisher that it reads from. */
   stats(): SubscriberStats {
     return JSON.parse(translated(() => this.#native.stats())) as SubscriberStats
@@ -234,9 +262,20 @@ export class Subscriber<T = Uint8Array>
     return this.#reference(false)
   }
 
-  /** Leaves every publisher. Iterations end, `receive()` rejects, leased views are detached; idempotent. */
+  /**
+   * Leaves every publisher; durable positions are kept. Iterations end, `receive()` rejects, leased views are detached; idempotent.
+   * With `ack: 'batch'`, what the last reader still had in hand is not acknowledged.
+   */
   async close(): Promise<void> {
     this.closeNow()
+  }
+
+  /**
+   * Closes it, and gives its durable positions up: the publishers that it is attached to keep nothing under its name any more.
+   * Nothing but `close()` without a durable name, or when it is closed.
+   */
+  async forget(): Promise<void> {
+    this.closeNow(true)
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -244,18 +283,19 @@ export class Subscriber<T = Uint8Array>
   }
 
   /** @internal */
-  closeNow(): void {
+  closeNow(forget = false): void {
     if (this.#reception.closed) return
     try {
       this.#reception.close()
       this.#lending.batch?.release()
+      this.#acks?.close()
       this.#owned.clear()
       this.#notices.clear()
       this.#attaching.fail(closedError('subscriber'))
       this.#poller.remove(this.#id)
     } finally {
       this.#onClose(this)
-      translated(() => this.#native.close())
+      translated(() => (forget ? this.#native.forget() : this.#native.close()))
     }
     if (channels.subscriber.closed.hasSubscribers) channels.subscriber.closed.publish({ subscriber: this })
   }
@@ -311,6 +351,17 @@ export class Subscriber<T = Uint8Array>
     this.#error = undefined
     throw error
   }
+}
+
+/** Whose message it is, as far as that is said, and which. */
+function placeOf(upTo: unknown, publisher: unknown): { id: string | undefined; sequence: number } {
+  if (upTo instanceof Message) return { id: upTo.publisher, sequence: upTo.sequence }
+  if (upTo instanceof Batch) return { id: upTo.publisher, sequence: upTo.sequence(upTo.length - 1) }
+  if (!Number.isSafeInteger(upTo) || (upTo as number) < 0)
+    throw invalid('upTo', upTo, 'must be a message, a batch, or the sequence of a message')
+  if (publisher !== undefined && typeof publisher !== 'string')
+    throw invalid('publisher', publisher, "must be the id of a publisher's instance")
+  return { id: publisher, sequence: upTo as number }
 }
 
 function lazily<V>(make: () => V): () => V {

@@ -92,6 +92,36 @@ test('earliest gives what the ring still holds', async (t) => {
   t.is(stdout.toString(), numbers(1, 10))
 })
 
+test('sub --durable goes on behind what was printed, not behind what was read', async (t) => {
+  const stage = scene(t)
+  const pub = stage.start(['pub', 'ledger'])
+  const first = stage.start(['sub', 'ledger', '--durable', 'billing', '--count', '4'])
+  await attached(stage, 'ledger')
+  pub.process.stdin.write(numbers(1, 10))
+  const { code, stdout, stderr } = await first.end
+  t.deepEqual([code, stdout.toString(), stderr], [0, numbers(1, 4), ''])
+  const second = await stage.run(['sub', 'ledger', '-d', 'billing', '-n', '3'])
+  t.is(second.stdout.toString(), numbers(5, 7))
+  const third = stage.start(['sub', 'ledger', '-d', 'billing', '--ack', 'batch', '--until-closed'])
+  await attached(stage, 'ledger')
+  pub.process.stdin.end()
+  t.is((await third.end).stdout.toString(), numbers(8, 10))
+  t.is((await pub.end).code, 0)
+  const refused = await stage.run(['sub', 'ledger', '--durable', 'no spaces'])
+  t.is(refused.code, 2, refused.stderr)
+})
+
+test('pub does not wait at its end for a durable subscriber that has gone', async (t) => {
+  const stage = scene(t)
+  const pub = stage.start(['pub', 'ledger'])
+  const sub = stage.start(['sub', 'ledger', '--durable', 'billing', '--count', '1'])
+  await attached(stage, 'ledger')
+  pub.process.stdin.write(numbers(1, 10))
+  await sub.end
+  pub.process.stdin.end()
+  t.is((await pub.end).code, 0)
+})
+
 test('drop-newest drops and says how many; drop-oldest tells the subscriber what it missed', async (t) => {
   const stage = scene(t)
   const input = numbers(1, 200_000)

@@ -75,6 +75,7 @@ function scene(codec: Codec<unknown> = json) {
     arm: () => pending.length === 0,
     lease: () => write(new Uint8Array(ring), 0),
     release: () => void state.released++,
+    ack: () => false,
   }
   const takeLarge = (): Uint8Array => Buffer.from(pending.shift()?.text ?? '')
   const native = { table, scratch, takeLarge, sourceMemory: () => ring } as unknown as NativeSubscriber

@@ -72,7 +72,12 @@ export class Stream extends Pair {
     const senderMicros = sent.cpuMicros / sent.messages
     // Worker threads share one process: its CPU time is that of both sides.
     const receiverMicros = this.options.oneProcess ? 0 : received.cpuMicros / received.messages
+    const tally = Object.entries(received.tally ?? {}).map(([name, value]) => [
+      `${name}PerSecond`,
+      value / received.seconds,
+    ])
     return {
+      ...Object.fromEntries(this.options.tallies ? tally : []),
       messages: received.messages,
       seconds: received.seconds,
       perSecond,

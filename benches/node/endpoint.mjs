@@ -70,7 +70,12 @@ const roles = {
   async receiver() {
     const check = new Check(job.size)
     const receiver = await rival.receiver(job, check, channel)
-    const mark = () => ({ time: process.hrtime.bigint(), count: check.count, cpu: cpuMicros() })
+    const mark = () => ({
+      time: process.hrtime.bigint(),
+      count: check.count,
+      cpu: cpuMicros(),
+      tally: receiver?.tally?.() ?? {},
+    })
     handlers.arm = ({ warm, ms }) => {
       setTimeout(() => {
         const from = mark()
@@ -83,6 +88,9 @@ const roles = {
             // oxlint-disable-next-line typescript/no-unnecessary-type-conversion
             seconds: Number(to.time - from.time) / 1e9,
             cpuMicros: to.cpu - from.cpu,
+            tally: Object.fromEntries(
+              Object.entries(to.tally).map(([name, value]) => [name, value - from.tally[name]]),
+            ),
           })
         }, ms)
       }, warm)

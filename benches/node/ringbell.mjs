@@ -91,9 +91,15 @@ async function walk(subscriber, check, lifetime) {
 
 export async function receiver(job, check) {
   const bus = await open(job)
-  const subscriber = await bus.subscriber('bench.stream')
+  const subscriber = await bus.subscriber('bench.stream', job.subscriber)
   await subscriber.attached({ count: 1 })
   crash(receivers[job.variant.split('+')[1]](subscriber, check))
+  return {
+    tally() {
+      const { rings, acks } = subscriber.stats()
+      return { doorbells: rings, flushes: acks.flushed }
+    },
+  }
 }
 
 /** A loop that nobody awaits must still be able to fail the benchmark. */

@@ -4,7 +4,15 @@ import { counted } from './figures.js'
 import type { Output } from './output.js'
 
 export function tellOf(subscriber: Subscriber, out: Output): void {
-  subscriber.on('attached', ({ service, rung }) => out.note(`${named(service)}: attached (${rung})`))
+  subscriber.on('attached', ({ service, rung, position }) => {
+    const place = position === 'resumed' ? ', where it stopped' : ''
+    out.note(`${named(service)}: attached (${rung})${place}`)
+    if (position === 'lost')
+      out.report(`${named(service)}: our position was given up, because it kept others waiting`, {
+        event: 'lost',
+        ...identity(service),
+      })
+  })
   subscriber.on('ended', ({ service }, reason) => {
     if (reason === 'closed') out.note(`${named(service)}: closed`)
     // The other reasons, being evicted or a failure, have an event of their own.

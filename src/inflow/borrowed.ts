@@ -20,6 +20,7 @@ export class BorrowedInflow<T> implements Inflow<Batch<T>>, Lender {
   readonly #aliases: boolean
   #slab: Uint8Array = new Uint8Array(LARGEST_SLAB)
   #oversized = 0
+  #source = -1
   #next: Batch<T> | undefined = undefined
 
   constructor(supply: Supply) {
@@ -33,6 +34,7 @@ export class BorrowedInflow<T> implements Inflow<Batch<T>>, Lender {
   }
 
   refill(): boolean {
+    this.#supply.acks?.asked()
     if (this.#next !== undefined) return true
     const { sources, board, codec } = this.#supply
     const scratch = this.#scratch
@@ -40,7 +42,8 @@ export class BorrowedInflow<T> implements Inflow<Batch<T>>, Lender {
     for (;;) {
       const count = this.#drain(this.#slab, 0)
       if (count > 0) {
-        const source = sources.get(scratch[0] as number)
+        this.#source = scratch[0] as number
+        const source = sources.get(this.#source)
         const slab = this.#slab
         if (slab.byteLength > LARGEST_SLAB) this.#notePlenty(scratch[1] as number)
         const delivery = new Delivery(slab, source, codec, scratch[2] as number, scratch[3] as number, this.#aliases)
@@ -60,7 +63,9 @@ export class BorrowedInflow<T> implements Inflow<Batch<T>>, Lender {
   take(): Batch<T> {
     const batch = this.#next as Batch<T>
     this.#next = undefined
-    this.#supply.lending.batch = batch
+    const { lending, acks, sources } = this.#supply
+    lending.batch = batch
+    acks?.took(sources.get(this.#source), batch.sequence(batch.length - 1), batch.length)
     return batch
   }
 

@@ -3,13 +3,17 @@
  * Errors of the binding pass through untranslated: readers translate what they hand to users. No code of users runs in
  * here: a listener that aborts, closes or reads must not find a drain half done.
  */
+import type { Acks } from '../acks.js'
 import type { Codec } from '../codec/index.js'
 import type { NativeSubscriber, NativeSubscriberHot } from '../native.js'
 import type { Sources } from '../sources.js'
 import type { Lending } from './lending.js'
 
 export interface Inflow<V> {
-  /** Whether there is something to take; drains the ring if need be. Gives back what was lent before. */
+  /**
+   * Whether there is something to take; drains the ring if need be. Gives back what was lent before: whoever asks for the next
+   * is done with the last.
+   */
   refill(): boolean
   /** The next one. Only after `refill` said yes. */
   take(): V
@@ -36,4 +40,6 @@ export interface Supply {
   readonly board: NoticeBoard
   readonly codec: Codec<unknown>
   readonly lending: Lending
+  /** Not with `ack: 'immediate'`. */
+  readonly acks?: Acks | undefined
 }

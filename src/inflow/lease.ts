@@ -22,6 +22,7 @@ export class LeaseInflow<T> implements Inflow<Batch<T>>, Lender {
   }
 
   refill(): boolean {
+    this.#supply.acks?.asked()
     if (this.#next !== undefined) return true
     const { hot, board } = this.#supply
     for (;;) {
@@ -43,7 +44,9 @@ export class LeaseInflow<T> implements Inflow<Batch<T>>, Lender {
   take(): Batch<T> {
     const batch = this.#next as Batch<T>
     this.#next = undefined
-    this.#supply.lending.batch = batch
+    const { lending, acks, sources } = this.#supply
+    lending.batch = batch
+    acks?.took(sources.get(this.#source), batch.sequence(batch.length - 1), batch.length)
     return batch
   }
 

@@ -21,7 +21,7 @@ export class LentBatches<T> implements Inflow<Batch<T>> {
 
   refill(): boolean {
     this.leave()
-    if (this.#owned.holding !== -1) return true
+    if (this.#owned.holding !== -1) return this.#owned.refill()
     this.#lending.assertNothingLent()
     return this.#lent.refill()
   }

@@ -16,6 +16,7 @@ export class OwnedInflow<T> implements Inflow<Message<T>> {
   readonly #scratch: Float64Array
   readonly #board: NoticeBoard
   readonly #slabs = new Slabs()
+  readonly #acks: Supply['acks']
   #delivery!: Delivery
   #at = 0
   #end = 0
@@ -27,6 +28,7 @@ export class OwnedInflow<T> implements Inflow<Message<T>> {
     this.#table = native.table
     this.#scratch = native.scratch
     this.#board = board
+    this.#acks = supply.acks
   }
 
   /** The source of what is drained and not taken, -1 when there is nothing. */
@@ -41,12 +43,14 @@ export class OwnedInflow<T> implements Inflow<Message<T>> {
 
   /** @throws {RingbellError} `ERR_RINGBELL_BUSY` when that needs a drain while a batch is lent out: its table would change. */
   refill(): boolean {
+    this.#acks?.asked()
     return this.#at < this.#end || this.#fetch()
   }
 
   take(): Message<T> {
     const table = this.#table
     const at = this.#at
+    this.#acks?.took(this.#delivery.source, this.#sequence(at), 1)
     this.#at = at + TABLE_WORDS
     if (this.#at === this.#end && this.#board.keeping) this.#board.takeSoon()
     return new Message<T>(
@@ -61,9 +65,15 @@ export class OwnedInflow<T> implements Inflow<Message<T>> {
   /** All that is drained, as a batch with a table of its own. */
   takeBatch(): Batch<T> {
     const table = this.#table.slice(this.#at, this.#end)
+    const length = table.length / TABLE_WORDS
+    this.#acks?.took(this.#delivery.source, this.#sequence(this.#end - TABLE_WORDS), length)
     this.#at = this.#end
     if (this.#board.keeping) this.#board.takeSoon()
-    return new Batch<T>('owned', this.#delivery, table, 0, table.length / TABLE_WORDS)
+    return new Batch<T>('owned', this.#delivery, table, 0, length)
+  }
+
+  #sequence(at: number): number {
+    return this.#delivery.sequence(this.#table[at + 2] as number, this.#table[at + 3] as number)
   }
 
   /** Whether there are notices to take; takes no message: there is no room in what it offers. */

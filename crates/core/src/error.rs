@@ -174,6 +174,14 @@ pub enum Error {
         /// What was tried, and what would permit it.
         what: String,
     },
+    /// Another subscriber of this publisher holds the durable name.
+    #[error(
+        "the durable name '{name}' is held by another subscriber; it is tried again until that one has gone"
+    )]
+    NameTaken {
+        /// The name.
+        name: String,
+    },
 }
 
 /// Every code that [`Error::code`] can answer, in the variants' order.
@@ -200,6 +208,7 @@ pub const CODES: &[&str] = &[
     "ERR_RINGBELL_UNSUPPORTED_PLATFORM",
     "ERR_RINGBELL_PEER_GONE",
     "ERR_RINGBELL_NO_PERMISSION",
+    "ERR_RINGBELL_NAME_TAKEN",
 ];
 
 impl Error {
@@ -258,6 +267,7 @@ impl Error {
             Error::UnsupportedPlatform { .. } => 19,
             Error::PeerGone { .. } => 20,
             Error::NoPermission { .. } => 21,
+            Error::NameTaken { .. } => 22,
         }
     }
 }
@@ -315,6 +325,7 @@ mod tests {
             Error::UnsupportedPlatform { what: s() },
             Error::PeerGone { service: s() },
             Error::NoPermission { what: s() },
+            Error::NameTaken { name: s() },
         ]
     }
 

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use bus_helpers::*;
 use ringbell::Error;
 use ringbell::bus::{Bus, Overflow};
-use ringbell::topic::{EndReason, Notice, Publisher, PublisherOptions, Start, Subscriber, SubscriberOptions};
+use ringbell::topic::{
+    AckMode, EndReason, Notice, Publisher, PublisherOptions, Start, Subscriber, SubscriberOptions,
+};
 
 const CAPACITY: usize = 64 << 10;
 const LARGE: usize = 16 << 20;
@@ -353,6 +355,38 @@ fn who_stalls_in_the_middle_is_evicted_and_the_others_get_it_whole() {
     )));
     assert!(publisher.send(b"next").unwrap());
     expect(&mut subscriber, 1, b"next");
+}
+
+#[test]
+fn pieces_are_given_back_once_what_came_before_is_acknowledged() {
+    for mode in [AckMode::Deferred, AckMode::Batch] {
+        let place = Place::new();
+        let bus = place.bus();
+        let mut publisher = publisher(&bus, None);
+        let mut options = SubscriberOptions::default();
+        options.ack = mode;
+        let mut subscriber = bus.subscriber("blobs", options).unwrap();
+        assert!(subscriber.wait_attached(1, Some(PATIENCE)).unwrap());
+        let bytes = pattern(1, 300_000);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                assert!(publisher.send(b"before").unwrap());
+                assert!(publisher.write(&bytes, Some(PATIENCE)).unwrap());
+                assert!(publisher.write(b"after", Some(PATIENCE)).unwrap());
+            });
+            expect(&mut subscriber, 0, b"before");
+            if mode == AckMode::Deferred {
+                let early = subscriber.recv_timeout(Duration::from_millis(50)).unwrap();
+                assert_eq!(early, None, "the ring is full of what is not acknowledged");
+                assert_eq!(subscriber.ack(0, 0), Ok(true));
+            }
+            expect(&mut subscriber, 1, &bytes);
+            if mode == AckMode::Deferred {
+                assert_eq!(subscriber.ack(0, 1), Ok(true));
+            }
+            expect(&mut subscriber, 2, b"after");
+        });
+    }
 }
 
 #[test]

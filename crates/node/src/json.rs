@@ -4,7 +4,7 @@
 
 use ringbell::Error;
 use ringbell::channel;
-use ringbell::topic::{EndReason, Notice};
+use ringbell::topic::{EndReason, Notice, Position};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -27,10 +27,21 @@ pub fn object(text: &str) -> Result<Map<String, Value>> {
 /// A notice. A source that ended by its own fault is first told of as such.
 pub fn notice(notice: &Notice) -> Vec<Value> {
     match notice {
-        Notice::Attached { source, record, rung, step_downs } => {
-            vec![
-                json!({ "type": "attached", "source": source, "record": record, "rung": rung, "stepDowns": step_downs }),
-            ]
+        Notice::Attached { source, record, rung, step_downs, position, redelivered_below } => {
+            let position = position.map(|position| match position {
+                Position::New => "new",
+                Position::Resumed => "resumed",
+                Position::Lost => "lost",
+            });
+            vec![json!({
+                "type": "attached",
+                "source": source,
+                "record": record,
+                "rung": rung,
+                "stepDowns": step_downs,
+                "position": position,
+                "redeliveredBelow": redelivered_below,
+            })]
         }
         Notice::Missed { source, messages } => {
             vec![json!({ "type": "missed", "source": source, "messages": messages })]

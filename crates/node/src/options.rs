@@ -10,7 +10,7 @@ use ringbell::Error;
 use ringbell::acquire::Rung;
 use ringbell::bus::{Announcement, BusOptions};
 use ringbell::channel::{ChannelOptions, ConnectOptions, ServerOptions};
-use ringbell::topic::{PublisherOptions, Start, SubscriberOptions};
+use ringbell::topic::{AckMode, PublisherOptions, Start, SubscriberOptions};
 use serde_json::{Map, Value};
 
 use crate::errors::{Failure, Result};
@@ -77,9 +77,17 @@ pub fn subscriber(json: &str) -> Result<SubscriberOptions> {
     fields.text("codec", &mut options.codec)?;
     fields.rung("acquire", &mut options.acquire)?;
     fields.number("maxMessage", &mut options.max_message)?;
-    if fields.take("name").is_some() {
-        return Err(Error::NotBuilt { feature: "a subscriber's name" }.into());
-    }
+    fields.put("ack", "'immediate', 'batch' or 'deferred'", &mut options.ack, |value| {
+        match value.as_str()? {
+            "immediate" => Some(AckMode::Immediate),
+            "batch" => Some(AckMode::Batch),
+            "deferred" => Some(AckMode::Deferred),
+            _ => None,
+        }
+    })?;
+    fields.number("ackBatch", &mut options.ack_batch)?;
+    fields.time("ackIntervalMs", &mut options.ack_interval)?;
+    fields.text("durable", &mut options.durable)?;
     fields.done()?;
     Ok(options)
 }

@@ -125,7 +125,7 @@ impl NativeSubscriber {
 impl NativeSubscriber {
     /// The hot calls, as functions that need no `this`. Ask once.
     #[napi(
-        ts_return_type = "{ drain(slab: Uint8Array, fill: number): number; spin(turns: number): boolean; arm(): boolean; lease(): number; release(source: number): void }"
+        ts_return_type = "{ drain(slab: Uint8Array, fill: number): number; spin(turns: number): boolean; arm(): boolean; lease(): number; release(source: number): void; ack(source: number, sequence: number): boolean }"
     )]
     pub fn hot(&self, env: Env) -> napi::Result<Unknown<'static>> {
         cold(env, || {
@@ -146,6 +146,10 @@ impl NativeSubscriber {
                     let source = call.number(0)?;
                     cell.core.if_open(|subscriber| subscriber.release(source));
                     Ok(())
+                })?
+                .function(c"ack", |cell: &Cell, call: &mut Call<'_, 2>| {
+                    let (source, sequence) = (call.number(0)?, call.whole(1)?);
+                    cell.core.with(|subscriber| Ok(subscriber.ack(source, sequence)?))
                 })?;
             Ok(unknown(env, object.finish()))
         })
@@ -210,6 +214,18 @@ impl NativeSubscriber {
     #[napi]
     pub fn stats(&self, env: Env) -> napi::Result<String> {
         cold(env, || self.cell.core.with(|subscriber| json::write(&subscriber.stats())))
+    }
+
+    /// As `close`, and gives durable positions up.
+    #[napi]
+    pub fn forget(&self, env: Env) -> napi::Result<()> {
+        cold(env, || {
+            self.cell.views.take().into_values().for_each(External::detach);
+            if let Some(subscriber) = self.cell.core.take() {
+                subscriber.forget();
+            }
+            lifecycle::close(env, &self.cell)
+        })
     }
 
     /// Detaches every view and leaves every topic.

@@ -5,6 +5,7 @@
 //! overwritten before the cursor moves. What breaks the rules is a [`Fault`]: the publisher is dropped, nothing else
 //! happens.
 
+mod acknowledging;
 mod joining;
 mod large;
 
@@ -15,6 +16,7 @@ use crate::slot::{Slot, SlotState};
 use crate::sync::{Ordering, fence, spin_loop};
 use crate::wake;
 use crate::walk::{Current, Step, Walk};
+use acknowledging::Acknowledged;
 use large::Partial;
 pub use large::{Large, Piece};
 
@@ -25,6 +27,17 @@ pub enum Start {
     Latest,
     /// With the oldest message that the ring still holds, best effort.
     Earliest,
+}
+
+/// What a subscriber with a durable name found when it joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Position {
+    /// Nothing: it begins where [`Start`] says, as one without a name does.
+    New,
+    /// The position of the last holder of its name, where it goes on.
+    Resumed,
+    /// That the publisher has gone on without that position: it begins where [`Start`] says, and counts as missed what lies between.
+    Lost,
 }
 
 /// Where a message lies after [`Consumer::read`] or [`Consumer::lease`]: four words that JS reads as a `Uint32Array`.
@@ -109,6 +122,15 @@ pub struct Consumer {
     received: u64,
     missed: u64,
     wakeups: u64,
+    position: Position,
+    /// Hash of the durable name, 0 for none.
+    name: u64,
+    /// Messages before this sequence are not wanted: an earlier holder of the name acknowledged them.
+    resume: u64,
+    /// Messages before this sequence may have been seen by an earlier holder of the name.
+    redelivered_below: u64,
+    redelivered: u64,
+    acknowledged: Acknowledged,
     /// Bytes that a message took lately, so that no more is copied than the table has entries for.
     frame_hint: usize,
     fault: Option<Fault>,
@@ -225,7 +247,7 @@ impl Consumer {
     fn walk_in_place(&mut self, table: &mut [Entry]) -> Result<Read, Fault> {
         let frames = self.data.frames;
         let start = self.tail;
-        let mut walk = Walk::new(self.current, self.next_sequence);
+        let mut walk = Walk::new(self.current, self.next_sequence, self.resume);
         let mut position = start;
         while walk.count < table.len() && position < self.head {
             let left = (self.head - position) as usize;
@@ -239,13 +261,13 @@ impl Consumer {
         }
         let read = walk.result((position - start) as usize);
         self.settle(&walk, position);
-        Ok(read)
+        Ok(if walk.count == 0 { Read::Empty } else { read })
     }
 
     fn parse(&mut self, slab: &[u8], fill: usize, skip: usize, table: &mut [Entry]) -> Result<Read, Fault> {
         let copied = slab.len() - fill;
         let committed = (self.head - self.tail) as usize;
-        let mut walk = Walk::new(self.current, self.next_sequence);
+        let mut walk = Walk::new(self.current, self.next_sequence, self.resume);
         let mut at = skip;
         while walk.count < table.len() && copied - at >= MESSAGE_OVERHEAD {
             let word = |offset| private_word(slab, fill + at + offset as usize);
@@ -271,6 +293,9 @@ impl Consumer {
         self.received += walk.count as u64;
         self.missed = self.missed.saturating_add(walk.missed);
         self.tail = position;
+        if self.name != 0 {
+            self.note_delivered(walk.count as u64);
+        }
     }
 
     /// Bytes that the next message takes, with the header of its batch; `None` for a piece of a large one, or where one
@@ -376,6 +401,9 @@ impl Consumer {
     /// Publishes how far this subscriber has read: what lies below may be overwritten. True: the publisher waits for
     /// room, ring its doorbell.
     pub fn acknowledge(&mut self) -> bool {
+        if self.name != 0 {
+            return self.acknowledge_below(u64::MAX);
+        }
         if self.fault.is_some() {
             // The slot may be somebody else's by now.
             return false;
@@ -462,8 +490,18 @@ impl Consumer {
         self.slot
     }
 
-    /// Gives the slot back and says whether the publisher is to be rung. The caller still holds the slot's lock.
+    /// Gives the slot back, or leaves it to the next holder of its durable name, and says whether the publisher is to be
+    /// rung. The caller still holds the slot's lock.
     pub fn leave(&mut self) -> bool {
+        if self.name != 0 {
+            self.slot().park(self.generation);
+            return false;
+        }
+        self.forget()
+    }
+
+    /// Gives the slot back, and its durable position up. Otherwise as [`leave`](Self::leave).
+    pub fn forget(&mut self) -> bool {
         self.slot().leave(self.generation);
         wake::take_waiting(&self.control)
     }

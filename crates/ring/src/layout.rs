@@ -158,6 +158,11 @@ pub const fn slot_lock_byte(slot: usize) -> u64 {
     (SLOTS_OFFSET + slot * SLOT_LEN) as u64
 }
 
+/// The byte behind the control segment whose write lock makes its owner the one holder of a durable name, by its hash.
+pub const fn name_lock_byte(name_hash: u64) -> u64 {
+    1 << 62 | name_hash >> 2
+}
+
 // loom's atomics are larger than the processor's, and its models don't share memory with anybody.
 #[cfg(not(loom))]
 const _: () = {

@@ -40,10 +40,10 @@ mod sync;
 mod wake;
 mod walk;
 
-pub use consumer::{Consumer, Entry, Fault, Large, Piece, Read, Start};
+pub use consumer::{Consumer, Entry, Fault, Large, Piece, Position, Read, Start};
 pub use error::Error;
 pub use frame::{BATCH_OVERHEAD, MAX_LARGE, MESSAGE_OVERHEAD, max_message, padded};
 pub use layout::Overflow;
 pub use memory::{ControlMemory, DataMemory, Identity, PublisherCounters};
 pub use producer::{Config, Peers, Producer, Pushed, Sent, Span};
-pub use slot::{SlotState, SlotView};
+pub use slot::{SlotState, SlotView, Vacancy};

@@ -15,7 +15,7 @@ use crate::error::Error;
 #[cfg(not(any(loom, miri)))]
 use crate::layout::SLOTS_OFFSET;
 use crate::layout::{CLOSED, CONTROL_MAGIC, ControlHeader, DATA_MAGIC, DataHeader, OPEN, Overflow, VERSION};
-use crate::slot::{Slot, SlotState, SlotView};
+use crate::slot::{Slot, SlotState, SlotView, Vacancy};
 #[cfg(any(loom, miri))]
 use crate::sync::AtomicU64;
 use crate::sync::Ordering;
@@ -230,6 +230,24 @@ impl ControlMemory {
         self.slot(index).is_some_and(|slot| slot.word().state() == SlotState::Free)
     }
 
+    /// What a slot holds, for whoever seeks one to lock.
+    pub fn vacancy(&self, index: usize) -> Option<Vacancy> {
+        self.slot(index).map(Slot::vacancy)
+    }
+
+    /// The slot that holds the position of a durable name, or the news that it was lost. The position first: there is one
+    /// at most while whoever joins under a name excludes everybody else who would.
+    pub fn slot_of(&self, name_hash: u64) -> Option<usize> {
+        let holding = |kind| {
+            (0..self.max_slots).find(|&index| {
+                self.slot(index).is_some_and(|slot| {
+                    slot.name_hash.load(Ordering::Relaxed) == name_hash && slot.vacancy() == kind
+                })
+            })
+        };
+        holding(Vacancy::Kept).or_else(|| holding(Vacancy::Lost))
+    }
+
     /// The slots in use, for statistics; backlogs count from `head`. Allocates nothing.
     pub fn slots(&self, head: u64) -> impl Iterator<Item = SlotView> + '_ {
         (0..self.max_slots).filter_map(move |index| {
@@ -243,6 +261,12 @@ impl ControlMemory {
                 missed: slot.missed.load(Ordering::Relaxed),
                 wakeups: slot.wakeups.load(Ordering::Relaxed),
                 name_hash: slot.name_hash.load(Ordering::Relaxed),
+                pending: slot
+                    .delivered
+                    .load(Ordering::Relaxed)
+                    .saturating_sub(slot.acknowledged.load(Ordering::Relaxed)),
+                flushed: slot.flushed.load(Ordering::Relaxed),
+                redelivered: slot.redelivered.load(Ordering::Relaxed),
                 pid: slot.pid.load(Ordering::Relaxed),
             })
         })

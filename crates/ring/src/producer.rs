@@ -13,7 +13,7 @@ use alloc::boxed::Box;
 use crate::frame::{BATCH_FIELDS, BATCH_OVERHEAD, Header, MESSAGE_OVERHEAD, max_message, padded};
 use crate::layout::{CLOSED, Overflow};
 use crate::memory::{ControlMemory, DataMemory, Identity};
-use crate::slot::{SlotState, SlotView, Word};
+use crate::slot::{Buried, SlotState, SlotView, Word};
 use crate::sync::{AtomicU64, Ordering, fence};
 use crate::wake;
 pub use large::Pushed;
@@ -317,7 +317,7 @@ impl Producer {
         for index in 0..self.seen.len() {
             let Some(slot) = self.control.slot(index) else { break };
             let word = slot.word();
-            if !matches!(word.state(), SlotState::Joining | SlotState::Active) {
+            if !counts(word) {
                 continue;
             }
             // SYNC: pairs with the release of the cursor in `Consumer::acknowledge`: its reads are done.
@@ -360,7 +360,7 @@ impl Producer {
         }
     }
 
-    /// Frees the slots of the dead and, if the last message found no room, evicts who has left none for too long.
+    /// Frees the slots of the dead, or parks them, and, if the last message found no room, evicts who has left none for too long.
     /// Call it every 50 ms while waiting for room: a death wakes nobody. An evicted subscriber learns of it when it next reads; one that sleeps has
     /// read everything and is in nobody's way.
     pub fn sweep(&mut self, now: u64, peers: &mut dyn Peers) {
@@ -379,23 +379,27 @@ impl Producer {
         let mut cleared = false;
         for index in 0..self.seen.len() {
             let Some(slot) = self.control.slot(index) else { break };
-            let word = slot.word();
+            let mut word = slot.word();
             let cursor = slot.cursor.load(Ordering::Relaxed);
-            let counts = matches!(word.state(), SlotState::Joining | SlotState::Active);
-            if word.state() == SlotState::Free || (short && (!counts || cursor >= boundary)) {
+            if word.state() == SlotState::Free || (short && (!counts(word) || cursor >= boundary)) {
                 continue;
             }
-            if !peers.alive(index) {
-                if slot.reap(word) {
-                    add(&self.data.header().counters.reaped, 1);
-                    cleared = true;
+            // Whether somebody is about to take a parked one over makes no difference: it has not read on yet.
+            if word.state() != SlotState::Parked && !peers.alive(index) {
+                match slot.bury(word) {
+                    Buried::Freed => {
+                        add(&self.data.header().counters.reaped, 1);
+                        cleared = true;
+                        continue;
+                    }
+                    Buried::Left => continue,
+                    Buried::Parked(parked) => word = parked,
                 }
-                continue;
             }
             let seen = &mut self.seen[index];
             // Who came, or read on, since `judge` looked has not stalled.
             let moved = seen.generation != word.generation()
-                || (word.state() == SlotState::Active && cursor != seen.cursor);
+                || (word.state() != SlotState::Joining && cursor != seen.cursor);
             if !short || moved {
                 continue;
             }
@@ -459,6 +463,11 @@ impl Producer {
     pub fn control(&self) -> ControlMemory {
         self.control
     }
+}
+
+/// Whether a slot's cursor holds the publisher back.
+fn counts(word: Word) -> bool {
+    matches!(word.state(), SlotState::Joining | SlotState::Active | SlotState::Parked)
 }
 
 /// The publisher alone writes its counters, so a load and a store do.

@@ -3,6 +3,9 @@
 //! Who holds the write lock on the slot's byte owns the slot. The owner moves it from any state to free and then to
 //! joining and active; the publisher may free it once the lock is seen to be free, or evict it. Every move is a
 //! compare-and-swap on one word that also holds a generation, so that of two who act at once only one succeeds.
+//!
+//! A slot with a durable name outlives its owner: whoever goes leaves it parked, the publisher parks what the dead left
+//! active, and the next holder of the name goes on at its cursor, which has counted all the while (I12).
 
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
@@ -20,6 +23,8 @@ pub enum SlotState {
     Evicted = 3,
     /// The publisher went on without it: its cursor broke the rules.
     Expelled = 4,
+    /// Nobody reads, but its cursor counts: it is kept for the next holder of its durable name.
+    Parked = 5,
 }
 
 impl SlotState {
@@ -30,6 +35,7 @@ impl SlotState {
             1 => Self::Joining,
             2 => Self::Active,
             3 => Self::Evicted,
+            5 => Self::Parked,
             _ => Self::Expelled,
         }
     }
@@ -52,12 +58,54 @@ pub struct SlotView {
     pub wakeups: u64,
     /// Hash of its owner's durable name, 0 for none.
     pub name_hash: u64,
+    /// Messages delivered whose acknowledgement is not published, by its owner's own account.
+    pub pending: u64,
+    /// Times that acknowledgements were published, by its owner's own account.
+    pub flushed: u64,
+    /// Messages that an earlier holder of the name may have seen, by its owner's own account.
+    pub redelivered: u64,
     /// Its owner's process id, by its own account.
     pub pid: u32,
 }
 
+/// What a slot holds for whoever seeks one to lock. A hint until its lock is held, and true from then on: only who holds
+/// the lock can put a name there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vacancy {
+    /// Nothing.
+    Free,
+    /// Somebody without a durable name, who is dead if the lock is free.
+    Anonymous,
+    /// That a durable position was lost: to be told to whoever comes back for it, if there is another slot.
+    Lost,
+    /// A durable position: only for the next holder of its name.
+    Kept,
+}
+
+/// What became of the slot of a dead owner.
+pub(crate) enum Buried {
+    Freed,
+    /// It counts on, under this word.
+    Parked(Word),
+    /// It is left as it is, or somebody else was faster.
+    Left,
+}
+
+/// What a slot holds for somebody who has locked it under a durable name.
+pub(crate) enum Inheritance {
+    /// Nothing of that name.
+    Nothing,
+    /// Its position; the slot is active under this word.
+    Position(Word),
+    /// That there was a position, and that the publisher went on without it.
+    Loss,
+}
+
 /// How often an owner tries to move its slot's word before it takes the control segment for broken.
 pub(crate) const TRIES: usize = 16;
+
+/// Value of `acknowledged` while its owner does not know which message comes first.
+pub(crate) const UNKNOWN: u64 = u64::MAX;
 
 /// The slot as it lies in memory: 128 bytes.
 #[derive(Default)]
@@ -74,6 +122,12 @@ pub(crate) struct Slot {
     pub(crate) wakeups: AtomicU64,
     pub(crate) pid: AtomicU32,
     pub(crate) reserved: AtomicU32,
+    /// Sequence after the last message handed out by any holder of the name.
+    pub(crate) delivered: AtomicU64,
+    /// Sequence of the first message that is not acknowledged, or [`UNKNOWN`]. Stored before the cursor that goes with it.
+    pub(crate) acknowledged: AtomicU64,
+    pub(crate) flushed: AtomicU64,
+    pub(crate) redelivered: AtomicU64,
 }
 
 /// A slot's word, read once.
@@ -143,9 +197,62 @@ impl Slot {
         }
     }
 
-    /// Publisher: frees the slot of a dead owner. Fails when somebody has taken it since `seen`.
-    pub(crate) fn reap(&self, seen: Word) -> bool {
-        self.change(seen, seen.next(SlotState::Free))
+    /// Owner under a durable name: goes on where the last holder of the name stopped. At no time does the cursor not
+    /// count. `None` when the word won't hold still.
+    pub(crate) fn inherit(&self, name: u64) -> Option<Inheritance> {
+        if self.name_hash.load(Ordering::Relaxed) != name {
+            return Some(Inheritance::Nothing);
+        }
+        for _ in 0..TRIES {
+            let word = self.word();
+            match word.state() {
+                SlotState::Active | SlotState::Parked => {
+                    let to = word.next(SlotState::Active);
+                    if self.change(word, to) {
+                        return Some(Inheritance::Position(to));
+                    }
+                }
+                SlotState::Evicted | SlotState::Expelled => return Some(Inheritance::Loss),
+                SlotState::Free | SlotState::Joining => return Some(Inheritance::Nothing),
+            }
+        }
+        None
+    }
+
+    /// Owner under a durable name: leaves the slot to the next holder of the name.
+    pub(crate) fn park(&self, generation: u64) {
+        let word = self.word();
+        if word.generation() == generation && word.state() == SlotState::Active {
+            // Lost only to a publisher that evicts: the next holder is told.
+            let _ = self.change(word, word.with(SlotState::Parked));
+        }
+    }
+
+    pub(crate) fn vacancy(&self) -> Vacancy {
+        let state = self.word().state();
+        match (state, self.name_hash.load(Ordering::Relaxed)) {
+            (SlotState::Free, _) => Vacancy::Free,
+            (_, 0) | (SlotState::Joining, _) => Vacancy::Anonymous,
+            (SlotState::Active | SlotState::Parked, _) => Vacancy::Kept,
+            (SlotState::Evicted | SlotState::Expelled, _) => Vacancy::Lost,
+        }
+    }
+
+    /// Publisher: frees the slot of a dead owner, or parks it if it has a durable name. Does nothing when somebody has
+    /// taken it since `seen`.
+    pub(crate) fn bury(&self, seen: Word) -> Buried {
+        // It is the name of `seen`'s owner if the swap below succeeds: another owner stores its own after a swap.
+        let durable = self.name_hash.load(Ordering::Relaxed) != 0;
+        match seen.state() {
+            SlotState::Active if durable => {
+                let parked = seen.with(SlotState::Parked);
+                if self.change(seen, parked) { Buried::Parked(parked) } else { Buried::Left }
+            }
+            SlotState::Parked => Buried::Parked(seen),
+            SlotState::Evicted | SlotState::Expelled if durable => Buried::Left,
+            _ if self.change(seen, seen.next(SlotState::Free)) => Buried::Freed,
+            _ => Buried::Left,
+        }
     }
 
     /// Publisher: goes on without the owner.

@@ -26,6 +26,8 @@ pub(crate) struct Walk {
     pub(crate) count: usize,
     pub(crate) next_sequence: Option<u64>,
     pub(crate) missed: u64,
+    /// Messages before this sequence are passed over: they were acknowledged by an earlier holder of the name.
+    resume: u64,
 }
 
 pub(crate) enum Step {
@@ -38,8 +40,8 @@ pub(crate) enum Step {
 }
 
 impl Walk {
-    pub(crate) fn new(current: Current, next_sequence: Option<u64>) -> Self {
-        Self { current, batch: Entry::CONTINUED, began: current, count: 0, next_sequence, missed: 0 }
+    pub(crate) fn new(current: Current, next_sequence: Option<u64>, resume: u64) -> Self {
+        Self { current, batch: Entry::CONTINUED, began: current, count: 0, next_sequence, missed: 0, resume }
     }
 
     /// Takes one frame: a batch's header, or a message. `word` reads the word that many bytes into the frame,
@@ -72,11 +74,13 @@ impl Walk {
                 return Step::Wrong("a batch reaches beyond head");
             }
             let sequence = word(8);
-            let missed = sequence.wrapping_sub(self.next_sequence.unwrap_or(sequence));
+            let expected = self.next_sequence.unwrap_or(sequence);
+            let missed = sequence.wrapping_sub(expected);
             if missed > i64::MAX as u64 {
                 return Step::Wrong("a sequence went backwards");
             }
-            self.missed = self.missed.saturating_add(missed);
+            let unwanted = self.resume.saturating_sub(expected).min(missed);
+            self.missed = self.missed.saturating_add(missed - unwanted);
             self.next_sequence = Some(sequence);
             self.batch = at as u32;
             self.current = Current { sequence, time: word(16), index: 0, remaining: body - BATCH_FIELDS };
@@ -92,14 +96,16 @@ impl Walk {
         if frame > present {
             return Step::Short;
         }
-        let Some(entry) = table.get_mut(self.count) else { return Step::Short };
-        *entry = Entry {
-            offset: (at + MESSAGE_OVERHEAD) as u32,
-            length: payload as u32,
-            batch: self.batch,
-            index: self.current.index,
-        };
-        self.count += 1;
+        if self.current.sequence.wrapping_add(self.current.index.into()) >= self.resume {
+            let Some(entry) = table.get_mut(self.count) else { return Step::Short };
+            *entry = Entry {
+                offset: (at + MESSAGE_OVERHEAD) as u32,
+                length: payload as u32,
+                batch: self.batch,
+                index: self.current.index,
+            };
+            self.count += 1;
+        }
         self.current.index = self.current.index.wrapping_add(1);
         self.current.remaining -= frame;
         self.next_sequence = self.next_sequence.map(|sequence| sequence.wrapping_add(1));

@@ -1,4 +1,4 @@
-//! Loom: joining, leaving, evicting and reaping, each while the publisher looks at the slots.
+//! Loom: joining, leaving, evicting, reaping, parking and taking over, each while the publisher looks at the slots.
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test -p ringbell-ring --release --test loom_slots`
 //!
@@ -12,19 +12,26 @@
 //! | slot's compare-and-swap relaxed, or the load of its word | `of_who_frees…` |
 //! | `reap` frees whatever is there instead of what was seen | `of_who_frees…` |
 //! | no second look at `head` after joining | `nothing_is_overwritten…` |
+//! | `inherit` by way of free and joining | `a_position_changes_hands…` |
+//! | a parked slot does not count | `a_position_changes_hands…` |
+//! | `acknowledged` stored after the cursor | `what_is_acknowledged…` |
 #![cfg(loom)]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
 
+use loom::sync::Arc;
+use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
 use ringbell_ring::{
-    BATCH_OVERHEAD, Consumer, Entry, Fault, Overflow, Producer, Read, SlotState, Start, padded,
+    BATCH_OVERHEAD, Consumer, Entry, Fault, Overflow, Peers, Position, Producer, Read, SlotState, Start,
+    padded,
 };
-use support::{Alive, Everybody, committed, join, topic};
+use support::{Alive, Everybody, committed, join, join_as, topic};
 
 const BATCH: usize = 40;
 const CAPACITY: usize = 128;
+const NAME: u64 = 7;
 
 fn explore(body: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
@@ -159,5 +166,116 @@ fn a_slot_changes_hands_under_the_publishers_eyes() {
         }
         hands.join().unwrap();
         nobody_expelled(&producer);
+    });
+}
+
+fn take_all(consumer: &mut Consumer) -> Result<Vec<u64>, Fault> {
+    let mut all = Vec::new();
+    while consumer.pending() {
+        all.extend(take(consumer)?);
+    }
+    Ok(all)
+}
+
+/// The lock of the one slot: taken before its word changes, given back after.
+#[derive(Clone)]
+struct Lock(Arc<AtomicBool>);
+
+impl Peers for Lock {
+    fn alive(&mut self, _: usize) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// I12. A dead holder's slot is taken over by the next one while the publisher parks it, or finds it in the way: the cursor
+/// counts all the while, so nothing that was not acknowledged is overwritten.
+#[test]
+fn a_position_changes_hands_and_loses_nothing() {
+    explore(|| {
+        let (memory, mut producer) = topic(CAPACITY, 1, Overflow::Block, 0);
+        // It dies at once.
+        let _ = join_as(&memory, NAME, Start::Latest).unwrap();
+        for _ in 0..3 {
+            assert!(send(&mut producer, 0));
+        }
+        let mut lock = Lock(Arc::new(AtomicBool::new(false)));
+        let taken = lock.clone();
+        let next = thread::spawn(move || {
+            taken.0.store(true, Ordering::Release);
+            let mut second = join_as(&memory, NAME, Start::Latest).unwrap();
+            assert_eq!(second.position(), Position::Resumed);
+            assert_eq!(take(&mut second).expect("an honest publisher"), [0], "what nobody had acknowledged");
+            let _ = second.acknowledge_below(1);
+            let _ = second.leave();
+            taken.0.store(false, Ordering::Release);
+            memory
+        });
+        // Without it loom hardly ever lets the other one go first.
+        thread::yield_now();
+        let _ = producer.send(&3u64.to_le_bytes(), 1_000_000, &mut lock);
+        let memory = next.join().unwrap();
+        nobody_expelled(&producer);
+        for now in 2..4 {
+            let _ = producer.send(&producer.next_sequence().to_le_bytes(), now * 1_000_000, &mut lock);
+        }
+        assert!(producer.slots().all(|slot| slot.state == SlotState::Parked));
+        let mut third = join_as(&memory, NAME, Start::Latest).unwrap();
+        assert_eq!(take(&mut third), Ok(vec![1]));
+    });
+}
+
+/// I12. The publisher evicts a parked position while the next holder takes it over: one of the two gets its way, and the
+/// holder knows which, at once or at its next read.
+#[test]
+fn a_parked_position_is_evicted_or_taken_over() {
+    explore(|| {
+        let (memory, mut producer) = topic(CAPACITY, 1, Overflow::Block, 1);
+        let mut first = join_as(&memory, NAME, Start::Latest).unwrap();
+        for _ in 0..3 {
+            assert!(send(&mut producer, 0));
+        }
+        let _ = first.leave();
+        assert!(!send(&mut producer, 1_000_000), "stalled since now");
+        let next = thread::spawn(move || match join_as(&memory, NAME, Start::Latest) {
+            Ok(mut second) => match (second.position(), take(&mut second)) {
+                (Position::Resumed, Ok(got)) => assert_eq!(got.first(), Some(&0)),
+                (Position::Resumed, Err(fault)) => assert_eq!(fault, Fault::Evicted),
+                (Position::Lost, got) => {
+                    let got = got.expect("an honest publisher");
+                    assert!(got.first().is_none_or(|&first| first == second.missed()));
+                }
+                (Position::New, _) => panic!("it was never told"),
+            },
+            Err(fault) => assert_eq!(fault, Fault::Evicted),
+        });
+        thread::yield_now();
+        let _ = send(&mut producer, 2_000_000);
+        next.join().unwrap();
+        nobody_expelled(&producer);
+    });
+}
+
+/// I12. A holder dies between any two of its stores: the sequence that it leaves is never behind the cursor.
+#[test]
+fn what_is_acknowledged_is_never_behind_the_cursor() {
+    explore(|| {
+        let (memory, mut producer) = topic(CAPACITY, 1, Overflow::Block, 0);
+        let mut first = join_as(&memory, NAME, Start::Latest).unwrap();
+        for _ in 0..3 {
+            assert!(send(&mut producer, 0));
+        }
+        assert_eq!(take_all(&mut first).unwrap(), [0, 1, 2]);
+        // The other thread goes on as if the first had died wherever it is.
+        let dying = thread::spawn(move || {
+            let _ = first.acknowledge_below(1);
+            let _ = first.acknowledge_below(3);
+        });
+        let sent = committed(producer.send(&3u64.to_le_bytes(), 0, &mut Everybody));
+        let mut second = join_as(&memory, NAME, Start::Latest).unwrap();
+        let got = take_all(&mut second).unwrap();
+        assert_eq!(second.missed(), 0);
+        assert!([0, 1, 3].contains(&got.first().copied().unwrap_or(3)), "{got:?}");
+        assert_eq!(got.last() == Some(&3), sent);
+        dying.join().unwrap();
     });
 }

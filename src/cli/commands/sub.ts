@@ -4,7 +4,7 @@
  * know (misses, evictions, publishers that died or cannot be joined) goes to stderr.
  */
 import { Command, Option } from 'commander'
-import { RingbellError, type Rung, type Subscriber } from '../../index.js'
+import { RingbellError, type AckMode, type Rung, type Subscriber } from '../../index.js'
 import { EXIT, type ExitCode } from '../exit-codes.js'
 import { DURATIONS, counted, duration, parseCount, parseDuration } from '../figures.js'
 import { IdleTimer } from '../idle-timer.js'
@@ -19,6 +19,8 @@ interface SubOptions {
   timeout?: number
   untilClosed?: boolean
   acquire?: Rung | 'auto'
+  durable?: string
+  ack?: AckMode
 }
 
 export function sub(): Command {
@@ -42,14 +44,25 @@ export function sub(): Command {
     .addOption(
       new Option('--acquire <rung>', 'force a way of acquisition').choices(['auto', 'direct', 'handshake', 'stream']),
     )
+    .option(
+      '-d, --durable <name>',
+      'keep our place under a name: whoever comes back under it goes on behind what was printed',
+    )
+    .addOption(
+      new Option(
+        '--ack <mode>',
+        'when a message is done: deferred, once it is written (the default with --durable); batch, many at a time; immediate, when it is read',
+      ).choices(['immediate', 'batch', 'deferred']),
+    )
     .action((topic: string, options: SubOptions, command: Command) =>
       runSession(command, (session) => print(session, topic, options)),
     )
 }
 
 async function print({ bus, out, signal }: Session, topic: string, options: SubOptions): Promise<ExitCode> {
-  const { from, acquire, untilClosed = false, timeout } = options
-  const subscriber = await bus.subscriber(topic, { from, acquire })
+  const { from, acquire, untilClosed = false, timeout, durable } = options
+  const ack = options.ack ?? (durable === undefined ? 'immediate' : 'deferred')
+  const subscriber = await bus.subscriber(topic, { from, acquire, durable, ack })
   const render = renderer(options.binary === true ? 'frames' : out.json ? 'json' : 'lines', subscriber)
   const ending = new Ending(subscriber, untilClosed)
   const idle = new IdleTimer(timeout, () => subscriber.close())
@@ -60,6 +73,7 @@ async function print({ bus, out, signal }: Session, topic: string, options: SubO
     idle.stop()
     const taken = Math.min(batch.length, left)
     await out.write(render(batch, taken))
+    if (ack === 'deferred') subscriber.ack(batch.sequence(taken - 1), batch.publisher)
     left -= taken
     if (left === 0) break
     idle.start()

@@ -18,6 +18,7 @@ use super::verdict::Verdict;
 use crate::Error;
 use crate::bus::directory::Directory;
 use crate::bus::record::Record;
+use crate::segment::DurableName;
 use crate::sys::eventfd::EventFd;
 use crate::sys::fork::ForkGuarded;
 use crate::sys::scm::{self, ReceiveError, Received};
@@ -28,6 +29,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// A handshake in flight.
 pub(super) struct Client {
     reach: Reach,
+    durable: Option<DurableName>,
     stage: Stage,
 }
 
@@ -61,9 +63,14 @@ enum Turn {
 }
 
 impl Client {
-    pub(super) fn new(directory: Arc<Directory>, record: Arc<Record>, now: Instant) -> Client {
+    pub(super) fn new(
+        directory: Arc<Directory>,
+        record: Arc<Record>,
+        durable: Option<DurableName>,
+        now: Instant,
+    ) -> Client {
         let stage = Stage::Connect { socket: None, until: now };
-        Client { reach: Reach::new(directory, record, now, PATIENCE), stage }
+        Client { reach: Reach::new(directory, record, now, PATIENCE), durable, stage }
     }
 
     /// What to wait for. A socket that is not connected is not given: epoll calls it hung up, for ever.
@@ -134,7 +141,7 @@ impl Client {
         let Ok([data, control, room]) = <[OwnedFd; 3]>::try_from(received.fds) else {
             return Err(corrupt("its segments came without their three descriptors".into()));
         };
-        let joined = Joined::new(data, control, room, topic_of(self.reach.record())?)?;
+        let joined = Joined::new(data, control, room, topic_of(self.reach.record())?, self.durable.as_ref())?;
         let claimed = Datagram::Claimed { slot: joined.slot as u32 };
         match scm::send(&socket, &claimed.encode(), &[]) {
             Ok(()) => Ok(Turn::To(Stage::Doorbell { socket, joined })),

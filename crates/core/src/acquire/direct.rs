@@ -13,19 +13,25 @@ use super::verdict::Verdict;
 use crate::Error;
 use crate::bus::directory::Directory;
 use crate::bus::record::Record;
+use crate::segment::DurableName;
 use crate::sys::eventfd::EventFd;
 use crate::sys::pidfd::PidFd;
 use crate::sys::proc::myself;
 
 /// Acquires everything, or says what to do instead.
-pub(super) fn acquire(directory: &Directory, record: &Record) -> Result<(Joined, EventFd), Verdict> {
+pub(super) fn acquire(
+    directory: &Directory,
+    record: &Record,
+    durable: Option<&DurableName>,
+) -> Result<(Joined, EventFd), Verdict> {
     let topic = topic_of(record)?;
     same_world(record)?;
     let process = PidFd::open(record.pid).map_err(|errno| judge("pidfd_open", errno))?;
     proof::check(directory, record)?;
     let copy = |number| process.getfd(number).map_err(|errno| judge("pidfd_getfd", errno));
     let (data, control, room) = (copy(topic.data.fd)?, copy(topic.control.fd)?, copy(topic.room.fd)?);
-    let acquired = Joined::new(data, control, room, topic).map_err(Verdict::Fail).and_then(|joined| {
+    let joined = Joined::new(data, control, room, topic, durable);
+    let acquired = joined.map_err(Verdict::Fail).and_then(|joined| {
         let announced = joined.doorbell(topic)?;
         let doorbell = EventFd::from_peer(copy(announced.fd)?, announced.id)?;
         joined.publisher_lives()?;

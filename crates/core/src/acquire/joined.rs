@@ -9,7 +9,7 @@ use ringbell_ring::layout::SLOTS_PER_DOORBELL;
 
 use super::verdict::Verdict;
 use crate::bus::record::{EventfdRef, Record, TopicRecord};
-use crate::segment::{self, PeerSegments, SlotLock};
+use crate::segment::{self, DurableName, PeerSegments, SlotLock};
 use crate::sys::eventfd::EventFd;
 use crate::{Error, Result};
 
@@ -22,10 +22,21 @@ pub(super) struct Joined {
 }
 
 impl Joined {
-    pub(super) fn new(data: OwnedFd, control: OwnedFd, room: OwnedFd, topic: &TopicRecord) -> Result<Joined> {
+    /// With a durable name, in the slot that holds its position.
+    pub(super) fn new(
+        data: OwnedFd,
+        control: OwnedFd,
+        room: OwnedFd,
+        topic: &TopicRecord,
+        durable: Option<&DurableName>,
+    ) -> Result<Joined> {
         let room = EventFd::from_peer(room, topic.room.id)?;
         let segments = segment::attach(data, control, topic)?;
-        let slot = SlotLock::claim(&segments.control.memory(), &segments.control_own)?;
+        let (slots, own) = (segments.control.memory(), &segments.control_own);
+        let slot = match durable {
+            Some(durable) => SlotLock::claim_named(&slots, own, durable)?,
+            None => SlotLock::claim(&slots, own)?,
+        };
         Ok(Joined { segments, slot, room })
     }
 

@@ -16,7 +16,7 @@ use super::verdict::Verdict;
 use super::{Rung, StepDown};
 use crate::bus::thread::{Handle, Step, Thread, Token, Watched};
 use crate::bus::{Bus, Directory, Record};
-use crate::segment::PeerSegments;
+use crate::segment::{DurableName, PeerSegments};
 use crate::sys::eventfd::EventFd;
 use crate::{Error, Result};
 
@@ -47,6 +47,7 @@ pub(crate) type Done = Box<dyn FnOnce(Result<Attachment>, &mut Thread<'_>) + Sen
 pub(crate) struct Acquirer {
     directory: Arc<Directory>,
     forced: Option<Rung>,
+    durable: Option<DurableName>,
 }
 
 impl Acquirer {
@@ -59,7 +60,13 @@ impl Acquirer {
             Some(rung) => Some(rung),
             None => Rung::from_env()?,
         };
-        Ok(Acquirer { directory: Arc::clone(bus.dir()), forced })
+        Ok(Acquirer { directory: Arc::clone(bus.dir()), forced, durable: None })
+    }
+
+    /// Claims slots under a durable name.
+    pub(crate) fn under(mut self, durable: Option<DurableName>) -> Acquirer {
+        self.durable = durable;
+        self
     }
 
     /// Where records are.
@@ -81,7 +88,8 @@ pub(crate) fn attach(
     thread: &mut Thread<'_>,
     done: Done,
 ) -> Token {
-    let ladder = Ladder::new(acquirer.directory.clone(), record, forced.or(acquirer.forced));
+    let mut ladder = Ladder::new(acquirer.directory.clone(), record, forced.or(acquirer.forced));
+    ladder.durable = acquirer.durable.clone();
     let acquisition = Acquisition { ladder, done: Some(done), handle: thread.handle() };
     thread.add(Box::new(acquisition), Some(Instant::now()))
 }
@@ -94,6 +102,7 @@ pub(super) struct Ladder {
     rungs: Vec<Rung>,
     step_downs: Vec<StepDown>,
     reread: bool,
+    durable: Option<DurableName>,
     client: Option<Client>,
 }
 
@@ -108,7 +117,15 @@ impl Ladder {
     pub(super) fn new(directory: Arc<Directory>, record: Arc<Record>, forced: Option<Rung>) -> Ladder {
         let rungs =
             forced.map_or_else(|| vec![Rung::Stream, Rung::Handshake, Rung::Direct], |rung| vec![rung]);
-        Ladder { directory, record, rungs, step_downs: Vec::new(), reread: false, client: None }
+        Ladder {
+            directory,
+            record,
+            rungs,
+            step_downs: Vec::new(),
+            reread: false,
+            durable: None,
+            client: None,
+        }
     }
 
     pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
@@ -160,13 +177,13 @@ impl Ladder {
             return Progress::Left(Verdict::Next { code: "NOT_OFFERED".into(), reason });
         }
         match rung {
-            Rung::Direct => match direct::acquire(&self.directory, &self.record) {
+            Rung::Direct => match direct::acquire(&self.directory, &self.record, self.durable.as_ref()) {
                 Ok((joined, doorbell)) => Progress::Acquired(joined, doorbell),
                 Err(verdict) => Progress::Left(verdict),
             },
             Rung::Handshake => {
-                let (directory, record) = (&self.directory, &self.record);
-                let client = || Client::new(Arc::clone(directory), Arc::clone(record), now);
+                let (directory, record, durable) = (&self.directory, &self.record, &self.durable);
+                let client = || Client::new(Arc::clone(directory), Arc::clone(record), durable.clone(), now);
                 self.client.get_or_insert_with(client).advance(now)
             }
             Rung::Stream => {

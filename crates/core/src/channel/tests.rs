@@ -162,8 +162,7 @@ fn silent_and_half_spoken_clients_do_not_keep_good_ones_out() {
 
 #[test]
 fn places_of_those_who_stall_are_given_back() {
-    let mut options = ServerOptions::default();
-    options.max_connections = 1;
+    let options = ServerOptions { max_connections: 1, ..ServerOptions::default() };
     let mut stage = stage(options);
     let stalled = socket_to(&stage.bus, &stage.record);
     say(&stalled, &Datagram::Connect(connect_datagram(&stage.record)));
@@ -332,8 +331,7 @@ fn connect_to(reply: impl Fn(&OwnedFd) + Sync) -> Error {
     let dir = stage.bus.dir().fd();
     let listener = seqpacket::listen_at(dir.as_fd(), stage.bus.path(), OsStr::new(&name)).unwrap();
     let mut client = stage.bus.channel(ChannelOptions::default()).unwrap();
-    let mut options = ConnectOptions::default();
-    options.timeout = Duration::from_secs(2);
+    let options = ConnectOptions { timeout: Duration::from_secs(2), ..ConnectOptions::default() };
     let done = EventFd::new().unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| {

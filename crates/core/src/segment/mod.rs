@@ -9,6 +9,7 @@ mod attach;
 mod buffer;
 mod create;
 mod map;
+mod name;
 mod pair;
 mod slot;
 
@@ -21,6 +22,7 @@ pub(crate) use create::{OwnSegments, check_capacity, create};
 pub use map::MappedData;
 #[cfg(test)]
 pub(crate) use map::page_size;
+pub(crate) use name::DurableName;
 pub(crate) use pair::{Ends, PairFds, PairShape, attach_pair, create_pair};
 pub(crate) use slot::SlotLock;
 

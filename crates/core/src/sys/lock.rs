@@ -24,6 +24,18 @@ pub(crate) fn take(fd: impl AsFd, byte: u64) -> Result<bool> {
     }
 }
 
+/// # Gives the lock on one byte back
+///
+/// References: fcntl(2), F_OFD_SETLK with F_UNLCK. What this open file does not hold stays as it is.
+///
+/// Errors: [`Error::Os`] when the file cannot be locked at all.
+pub(crate) fn release(fd: impl AsFd, byte: u64) -> Result<()> {
+    match fcntl(fd, FcntlArg::F_OFD_SETLK(&range(libc::F_UNLCK, byte))) {
+        Ok(_) => Ok(()),
+        Err(errno) => Err(Error::os("fcntl", errno, "cannot give a lock back (F_OFD_SETLK)")),
+    }
+}
+
 /// # Whether another open file holds the write lock on one byte
 ///
 /// References: fcntl(2), F_OFD_GETLK. Works with a descriptor open for reading only; takes nothing.
@@ -65,6 +77,10 @@ mod tests {
         assert!(!is_held(&owner, 0).unwrap(), "one's own lock does not conflict");
         let second = OpenOptions::new().read(true).write(true).open(file.path()).unwrap();
         assert!(!take(&second, 0).unwrap());
+        release(&second, 0).unwrap();
+        assert!(is_held(&reader, 0).unwrap(), "nobody releases another one's");
+        release(&owner, 0).unwrap();
+        assert!(!is_held(&reader, 0).unwrap() && take(&owner, 0).unwrap());
         drop(owner);
         assert!(!is_held(&reader, 0).unwrap(), "closing releases");
         fcntl(&reader, FcntlArg::F_OFD_SETLK(&range(libc::F_RDLCK, 0))).unwrap();

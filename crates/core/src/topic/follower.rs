@@ -94,7 +94,7 @@ impl Shared {
             known.listed = true;
             return;
         }
-        if let Some(error) = self.other_codec(record) {
+        if let Some(error) = self.other_codec(record).or_else(|| self.other_overflow(record)) {
             self.inbox.put(Arrival::Failed(record.clone(), error));
             return;
         }
@@ -111,6 +111,11 @@ impl Shared {
                 record.service
             ),
         })
+    }
+
+    fn other_overflow(&self, record: &Record) -> Option<Error> {
+        let why = self.options.refuses(record.topic.as_ref()?.overflow)?;
+        Some(Error::Refused { reason: format!("'{}' is no block topic: {why}", record.service) })
     }
 
     /// `retried`: how long the last pause was, if this is not the first try.
@@ -133,7 +138,7 @@ impl Shared {
         thread: &mut Thread<'_>,
     ) {
         let joined =
-            result.and_then(|attachment| Joined::join(attachment, self.options.from)).and_then(|joined| {
+            result.and_then(|attachment| Joined::join(attachment, &self.options)).and_then(|joined| {
                 let probe = joined.probe()?;
                 self.inbox.watch(&joined.doorbell, DOORBELL)?;
                 Ok((joined, probe))
@@ -197,6 +202,7 @@ fn worth_a_retry(error: &Error) -> bool {
     matches!(
         error,
         Error::NoSlot { .. }
+            | Error::NameTaken { .. }
             | Error::Timeout { .. }
             | Error::Resource { .. }
             | Error::Os { .. }

@@ -1,7 +1,7 @@
 //! Putting together what comes in pieces: one message per source at a time, in memory of its own.
 //!
 //! A publisher's word decides how much memory is reserved, so a message above the subscriber's limit is passed over. Each
-//! piece is acknowledged by itself, or a message larger than the ring would never end.
+//! piece is given back by itself, or a message larger than the ring would never end.
 
 use ringbell_ring::{Fault, Large, Piece};
 
@@ -38,7 +38,7 @@ impl Source {
                 Piece::Nothing => break,
                 Piece::Gone => return Ok(Gathered::Gone),
             }
-            self.acknowledge();
+            self.give_back();
         }
         if done == large.total {
             return Ok(Gathered::Whole(message));

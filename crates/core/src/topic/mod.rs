@@ -5,6 +5,7 @@
 //! event loop through `AsFd`. The memory protocol is `ringbell-ring`'s; the processes, locks and doorbells around it
 //! are added here.
 
+mod acks;
 mod batch;
 mod follower;
 mod gathering;
@@ -18,12 +19,13 @@ mod subscriber;
 mod window;
 mod write;
 
+pub use acks::AckMode;
 pub use batch::{Batch, Loan};
 pub use notice::{Drained, EndReason, Notice};
 pub use options::{PublisherOptions, SubscriberOptions};
 pub use publisher::Publisher;
 pub use receive::Message;
-pub use ringbell_ring::{Entry, Start};
-pub use stats::{PublisherStats, SlotStats, SourceStats, SubscriberStats, TopicCounters};
+pub use ringbell_ring::{Entry, Position, Start};
+pub use stats::{AckStats, PublisherStats, SlotStats, SourceStats, SubscriberStats, TopicCounters};
 pub use subscriber::Subscriber;
 pub use window::{WindowMemory, WindowSpan};

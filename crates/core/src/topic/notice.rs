@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use ringbell_ring::Position;
+
 use crate::acquire::{Rung, StepDown};
 use crate::bus::Record;
 use crate::error::Error;
@@ -70,6 +72,10 @@ pub enum Notice {
         rung: Rung,
         /// Why not by a better rung.
         step_downs: Vec<StepDown>,
+        /// What there was under the durable name, if this subscriber has one.
+        position: Option<Position>,
+        /// Messages before this sequence may have been delivered to an earlier holder of the name; 0 for none.
+        redelivered_below: u64,
     },
     /// Nothing more of this publisher will follow.
     Ended {

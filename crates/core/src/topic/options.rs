@@ -7,10 +7,11 @@ use ringbell_ring::layout::MAX_SLOTS;
 use ringbell_ring::{MAX_LARGE, Start};
 use serde_json::{Map, Value};
 
+use super::acks::AckMode;
 use crate::acquire::Rung;
 use crate::bus::Overflow;
 use crate::error::{Error, Result};
-use crate::segment;
+use crate::segment::{self, DurableName};
 
 /// How a topic behaves.
 #[derive(Clone, Debug)]
@@ -92,11 +93,29 @@ pub struct SubscriberOptions {
     /// Largest message in pieces that is taken, up to 1 GiB, because a publisher's word is enough to have as much memory
     /// reserved for it; larger ones are missed. What a ring takes at once is not limited. Default: 64 MiB.
     pub max_message: usize,
+    /// When messages count as done. Anything but [`AckMode::Immediate`] is for `block` topics; others are refused.
+    pub ack: AckMode,
+    /// Under [`AckMode::Batch`], so many messages are acknowledged at once, 8 to 256. Default: 32.
+    pub ack_batch: u16,
+    /// Under [`AckMode::Batch`], what is done waits no longer, 1 to 50 ms. Looked at while messages are asked for. Default: 5 ms.
+    pub ack_interval: Duration,
+    /// Keeps this subscriber's place at each publisher under a name, as long as that publisher lives: who comes back under
+    /// it goes on behind the last acknowledged message, whatever `from` says. One holder at a time; `block` topics only.
+    pub durable: Option<String>,
 }
 
 impl Default for SubscriberOptions {
     fn default() -> Self {
-        Self { from: Start::Latest, acquire: None, codec: None, max_message: 64 << 20 }
+        Self {
+            from: Start::Latest,
+            acquire: None,
+            codec: None,
+            max_message: 64 << 20,
+            ack: AckMode::Immediate,
+            ack_batch: 32,
+            ack_interval: Duration::from_millis(5),
+            durable: None,
+        }
     }
 }
 
@@ -105,9 +124,33 @@ impl SubscriberOptions {
         if !(1..=MAX_LARGE).contains(&self.max_message) {
             return Err(wrong("maxMessage", self.max_message, format!("from 1 to {MAX_LARGE} bytes")));
         }
+        if !(8..=256).contains(&self.ack_batch) {
+            return Err(wrong("ackBatch", self.ack_batch, "from 8 to 256".to_owned()));
+        }
+        if !(Duration::from_millis(1)..=Duration::from_millis(50)).contains(&self.ack_interval) {
+            return Err(wrong(
+                "ackInterval",
+                format!("{:?}", self.ack_interval),
+                "from 1 to 50 ms".to_owned(),
+            ));
+        }
+        self.durable_name()?;
         match self.acquire {
             Some(Rung::Stream) => Err(Error::NotBuilt { feature: "the stream rung" }),
             _ => Ok(()),
+        }
+    }
+
+    pub(super) fn durable_name(&self) -> Result<Option<DurableName>> {
+        self.durable.as_deref().map(DurableName::parse).transpose()
+    }
+
+    /// Why a topic of this kind cannot be joined, if it cannot.
+    pub(super) fn refuses(&self, overflow: Overflow) -> Option<&'static str> {
+        match (overflow, self.ack, &self.durable) {
+            (Overflow::Block, ..) | (_, AckMode::Immediate, None) => None,
+            (_, _, Some(_)) => Some("a durable position is kept on block topics only"),
+            _ => Some("acknowledgements hold back block topics only; use ack: 'immediate'"),
         }
     }
 }

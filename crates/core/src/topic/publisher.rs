@@ -270,7 +270,7 @@ impl Publisher {
         self.segments.data.clone()
     }
 
-    /// How many subscribers are attached and alive.
+    /// How many subscribers are attached and alive; durable positions that nobody holds just now are not among them.
     pub fn subscribers(&self) -> usize {
         if self.is_foreign() {
             return 0;
@@ -290,8 +290,9 @@ impl Publisher {
         };
         if !self.is_foreign() {
             let mut locks = SlotLocks(&self.segments.control_own);
-            let alive = self.producer.slots().filter(|slot| locks.alive(slot.index));
-            stats.subscribers = alive.map(SlotStats::from).collect();
+            let slots = self.producer.slots();
+            stats.subscribers =
+                slots.filter_map(|slot| SlotStats::of(slot, locks.alive(slot.index))).collect();
             stats.counters = self.producer.data().counters().into();
         }
         stats

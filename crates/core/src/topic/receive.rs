@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use ringbell_ring::{BATCH_OVERHEAD, Entry};
 
+use super::acks::AckMode;
 use super::notice::Drained;
 use super::subscriber::Subscriber;
 use crate::error::{Error, Result};
@@ -22,6 +23,8 @@ pub struct Message<'a> {
     pub time: u64,
     /// Number of the publisher, as in [`Notice::Attached`](super::Notice::Attached).
     pub source: u32,
+    /// Whether an earlier holder of the durable name may have seen it.
+    pub redelivered: bool,
 }
 
 const SLAB: usize = 128 << 10;
@@ -37,7 +40,10 @@ pub(super) struct Received {
     table: Vec<Entry>,
     count: usize,
     next: usize,
+    /// Messages before this one are done.
+    done: usize,
     source: u32,
+    redelivered_below: u64,
     batch_sequence: u64,
     batch_time: u64,
     spin: Duration,
@@ -51,7 +57,9 @@ impl Default for Received {
             table: Vec::new(),
             count: 0,
             next: 0,
+            done: 0,
             source: 0,
+            redelivered_below: 0,
             batch_sequence: 0,
             batch_time: 0,
             spin: Duration::from_micros(50),
@@ -72,7 +80,9 @@ impl Received {
                 (word(header, 8), word(header, 16))
             }
         };
-        Some(Message { data, sequence: first.wrapping_add(entry.index.into()), time, source: self.source })
+        let sequence = first.wrapping_add(entry.index.into());
+        let redelivered = sequence < self.redelivered_below;
+        Some(Message { data, sequence, time, source: self.source, redelivered })
     }
 }
 
@@ -96,6 +106,7 @@ impl Subscriber {
     /// publisher is a [`Notice`](super::Notice).
     #[inline]
     pub fn try_recv(&mut self) -> Result<Option<Message<'_>>> {
+        self.settle();
         if self.received.next >= self.received.count && !self.fill()? {
             return Ok(None);
         }
@@ -129,6 +140,7 @@ impl Subscriber {
     ///
     /// As [`try_recv`](Self::try_recv).
     pub fn recv_batch(&mut self, mut each: impl FnMut(Message<'_>)) -> Result<usize> {
+        self.settle();
         if self.received.next >= self.received.count && !self.fill()? {
             return Ok(0);
         }
@@ -148,6 +160,7 @@ impl Subscriber {
     ///
     /// As [`try_recv`](Self::try_recv).
     pub fn wait(&mut self, deadline: Option<Instant>) -> Result<bool> {
+        self.settle();
         loop {
             if self.received.next < self.received.count || self.fill()? {
                 return Ok(true);
@@ -160,6 +173,28 @@ impl Subscriber {
             }
             if self.arm_sources() {
                 self.sleep(deadline)?;
+            }
+        }
+    }
+
+    /// Under [`AckMode::Batch`]: the next message is asked for, so all that were handed out are done.
+    #[inline]
+    fn settle(&mut self) {
+        if self.pending.mode() == AckMode::Batch && self.received.done < self.received.next {
+            self.settle_batch();
+        }
+    }
+
+    fn settle_batch(&mut self) {
+        while self.received.done < self.received.next {
+            let message =
+                self.received.message(self.received.done).map(|message| (message.source, message.sequence));
+            self.received.done += 1;
+            if let Some((source, sequence)) = message {
+                let due = self.pending.done(source, sequence);
+                self.tell_done(due);
+                let due = self.pending.enough();
+                self.tell_done(due);
             }
         }
     }
@@ -215,10 +250,14 @@ impl Subscriber {
         received.count = 0;
         received.next = 0;
         received.large = None;
+        received.done = 0;
+        let due = self.pending.late();
+        self.tell_done(due);
         let result = loop {
             match self.drain_messages(&mut received.slab, &mut received.table) {
                 Ok(Drained::Batch { source, count, batch_sequence, batch_time, .. }) => {
                     received.source = source;
+                    received.redelivered_below = self.redelivered_below(source);
                     received.count = count;
                     received.batch_sequence = batch_sequence;
                     received.batch_time = batch_time;
@@ -229,6 +268,7 @@ impl Subscriber {
                     received.table[0] = Entry { length: bytes as u32, ..Entry::default() };
                     received.table[0].batch = Entry::CONTINUED;
                     received.source = source;
+                    received.redelivered_below = self.redelivered_below(source);
                     received.count = 1;
                     received.batch_sequence = sequence;
                     received.batch_time = time;

@@ -7,13 +7,15 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use ringbell_ring::{Consumer, Entry, Fault, Read, Start};
+use ringbell_ring::{Consumer, Entry, Fault, Position, Read};
 
-use super::stats::{SlotStats, SourceStats};
+use super::acks::AckMode;
+use super::options::SubscriberOptions;
+use super::stats::{AckStats, SlotStats, SourceStats};
 use crate::acquire::{Attachment, Rung, StepDown};
 use crate::bus::{Overflow, Record, TopicRecord};
 use crate::error::{Error, Result};
-use crate::segment::{MappedData, PeerSegments, SlotLock};
+use crate::segment::{DurableName, MappedData, PeerSegments, SlotLock};
 use crate::sys::eventfd::EventFd;
 use crate::sys::generation::Home;
 use crate::sys::memfd;
@@ -30,25 +32,51 @@ pub(super) struct Joined {
     room: EventFd,
     consumer: Consumer,
     leasable: bool,
+    ack: AckMode,
+    durable: bool,
 }
 
 impl Joined {
     /// Joins the ring in the slot that the attachment holds the lock of.
-    pub(super) fn join(attachment: Attachment, start: Start) -> Result<Self> {
+    pub(super) fn join(attachment: Attachment, options: &SubscriberOptions) -> Result<Self> {
         let Attachment { record, segments, slot, room, doorbell, rung, step_downs } = attachment;
         let topic = topic_of(&record)?;
         let leasable = topic.overflow == Overflow::Block && topic.evict_after_ms.is_none();
+        let durable = options.durable_name()?;
         let consumer = Consumer::join(
             segments.data.memory(),
             segments.control.memory(),
             slot,
             topic.overflow.into(),
-            start,
-            (std::process::id(), 0),
+            options.from,
+            (std::process::id(), durable.as_ref().map_or(0, DurableName::hash)),
         )
         .map_err(|fault| fault_error(fault, &record.service))?;
         let home = Home::here();
-        Ok(Self { record, rung, step_downs, doorbell, home, segments, room, consumer, leasable })
+        let (ack, durable) = (options.ack, durable.is_some());
+        Ok(Self {
+            record,
+            rung,
+            step_downs,
+            doorbell,
+            home,
+            segments,
+            room,
+            consumer,
+            leasable,
+            ack,
+            durable,
+        })
+    }
+
+    /// What there was under the durable name, if there is one.
+    pub(super) fn position(&self) -> Option<Position> {
+        self.durable.then(|| self.consumer.position())
+    }
+
+    /// Messages before this sequence may have been delivered to an earlier holder of the name.
+    pub(super) fn redelivered_below(&self) -> u64 {
+        self.consumer.redelivered_below()
     }
 }
 
@@ -107,7 +135,9 @@ impl Source {
     #[inline]
     pub(super) fn read(&mut self, slab: &mut [u8], fill: usize, table: &mut [Entry]) -> Result<Read, Fault> {
         let read = self.joined.consumer.read(slab, fill, table)?;
-        self.acknowledge();
+        if self.joined.ack == AckMode::Immediate {
+            self.acknowledge();
+        }
         self.forget_gathered(read);
         Ok(read)
     }
@@ -132,14 +162,70 @@ impl Source {
 
     /// Publishes how far this source was read, and rings the publisher if it waits for room.
     pub(super) fn acknowledge(&mut self) {
-        if self.joined.consumer.acknowledge() {
+        let ring = self.joined.consumer.acknowledge();
+        self.ring_if(ring);
+    }
+
+    /// Pieces of a large message were read. What came before them may have to be acknowledged first.
+    pub(super) fn give_back(&mut self) {
+        if self.joined.ack == AckMode::Immediate {
+            self.acknowledge();
+        } else {
+            let ring = self.joined.consumer.give_back();
+            self.ring_if(ring);
+        }
+    }
+
+    /// A leased batch was given back. That it is done is said apart, unless every read says so.
+    pub(super) fn release(&mut self) {
+        if self.joined.ack == AckMode::Immediate {
+            self.acknowledge();
+        }
+    }
+
+    /// Publishes that all messages up to this one are done, and rings the publisher if it waits for room. Says whether that
+    /// was news; the error has the last sequence that was read.
+    pub(super) fn acknowledge_through(&mut self, sequence: u64) -> Result<bool, Option<u64>> {
+        let consumer = &mut self.joined.consumer;
+        let delivered = consumer.delivered().unwrap_or(0);
+        if sequence >= delivered {
+            return Err(delivered.checked_sub(1));
+        }
+        let flushed = consumer.flushed();
+        let ring = consumer.acknowledge_below(sequence + 1);
+        self.ring_if(ring);
+        Ok(self.joined.consumer.flushed() != flushed)
+    }
+
+    fn ring_if(&mut self, ring: bool) {
+        if ring {
             self.joined.room.ring();
             self.rings += 1;
         }
     }
 
+    /// Gives the slot back with the position in it, instead of leaving it to the next holder of the name.
+    pub(super) fn forget(&mut self) {
+        let ring = self.joined.consumer.forget();
+        self.ring_if(ring);
+    }
+
+    pub(super) fn acks(&self) -> AckStats {
+        let consumer = &self.joined.consumer;
+        let tracked = self.joined.ack != AckMode::Immediate || self.joined.durable;
+        AckStats {
+            pending: if tracked { consumer.unacknowledged() } else { 0 },
+            flushed: consumer.flushed(),
+            redelivered: consumer.redelivered(),
+        }
+    }
+
     pub(super) fn leasable(&self) -> bool {
         self.joined.leasable
+    }
+
+    pub(super) fn redelivered_below(&self) -> u64 {
+        self.joined.redelivered_below()
     }
 
     pub(super) fn memory(&self) -> Arc<MappedData> {
@@ -214,10 +300,10 @@ impl Source {
             received: consumer.received(),
             missed: consumer.missed(),
             backlog: consumer.backlog(),
+            acks: self.acks(),
             subscribers: slots
                 .slots(counters.head)
-                .filter(|slot| alive(slot.index))
-                .map(SlotStats::from)
+                .filter_map(|slot| SlotStats::of(slot, alive(slot.index)))
                 .collect(),
             publisher: counters.into(),
         }

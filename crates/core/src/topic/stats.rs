@@ -48,7 +48,7 @@ pub struct PublisherStats {
     pub free: u64,
     /// Times that this publisher went to sleep for want of room.
     pub waits: u64,
-    /// The attached subscribers that are alive.
+    /// The attached subscribers that are alive, and the durable positions that are kept for those who are not.
     pub subscribers: Vec<SlotStats>,
 }
 
@@ -58,7 +58,7 @@ pub struct PublisherStats {
 pub struct SlotStats {
     /// Index of its slot.
     pub slot: usize,
-    /// `joining`, `active`, `evicted` or `expelled`.
+    /// `joining`, `active`, `evicted`, `expelled`, or `parked`: nobody reads, and a durable position is kept.
     pub state: &'static str,
     /// Bytes that it has still to read.
     pub backlog: u64,
@@ -70,6 +70,34 @@ pub struct SlotStats {
     pub wakeups: u64,
     /// Its process, in its own pid namespace.
     pub pid: u32,
+    /// Whether its position is kept under a name.
+    pub durable: bool,
+    /// What it has to acknowledge. Kept up to date by those with a durable name, at each acknowledgement by others.
+    pub acks: AckStats,
+}
+
+/// How far acknowledgements lag behind, and what was delivered more than once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AckStats {
+    /// Messages taken out of the ring whose acknowledgement was not told to the publisher.
+    pub pending: u64,
+    /// Times that acknowledgements were told to the publisher. Not counted where every read acknowledges and no name is kept.
+    pub flushed: u64,
+    /// Messages that an earlier holder of the durable name may have seen.
+    pub redelivered: u64,
+}
+
+impl std::ops::Add for AckStats {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            pending: self.pending + other.pending,
+            flushed: self.flushed + other.flushed,
+            redelivered: self.redelivered + other.redelivered,
+        }
+    }
 }
 
 /// A subscriber's own view.
@@ -84,6 +112,8 @@ pub struct SubscriberStats {
     pub wakeups: u64,
     /// Times that it rang a publisher that waited for room.
     pub rings: u64,
+    /// Acknowledgements; what is pending, of the publishers that there are now.
+    pub acks: AckStats,
     /// The publishers that it is attached to.
     pub sources: Vec<SourceStats>,
 }
@@ -112,9 +142,11 @@ pub struct SourceStats {
     pub missed: u64,
     /// Bytes that are still to be read.
     pub backlog: u64,
+    /// Acknowledgements.
+    pub acks: AckStats,
     /// The publisher's counters.
     pub publisher: TopicCounters,
-    /// All subscribers of that publisher, this one among them.
+    /// All subscribers of that publisher, this one among them, and the positions that it keeps.
     pub subscribers: Vec<SlotStats>,
 }
 
@@ -151,6 +183,19 @@ impl From<PublisherCounters> for TopicCounters {
     }
 }
 
+impl SlotStats {
+    /// What a slot shows, if it is to be shown: its owner is alive, or a position is kept there.
+    pub(super) fn of(view: SlotView, alive: bool) -> Option<Self> {
+        let kept = view.name_hash != 0 && matches!(view.state, SlotState::Active | SlotState::Parked);
+        let mut stats = Self::from(view);
+        if !alive && kept {
+            // A dead owner's slot is active until the publisher has had a reason to look.
+            stats.state = "parked";
+        }
+        (alive || kept).then_some(stats)
+    }
+}
+
 impl From<SlotView> for SlotStats {
     fn from(view: SlotView) -> Self {
         Self {
@@ -161,12 +206,15 @@ impl From<SlotView> for SlotStats {
                 SlotState::Active => "active",
                 SlotState::Evicted => "evicted",
                 SlotState::Expelled => "expelled",
+                SlotState::Parked => "parked",
             },
             backlog: view.backlog,
             received: view.received,
             missed: view.missed,
             wakeups: view.wakeups,
             pid: view.pid,
+            durable: view.name_hash != 0,
+            acks: AckStats { pending: view.pending, flushed: view.flushed, redelivered: view.redelivered },
         }
     }
 }

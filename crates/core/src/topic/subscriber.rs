@@ -5,19 +5,21 @@
 //! kin, which are for Rust programs without an event loop of their own.
 
 use std::collections::VecDeque;
+use std::ops::Add;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
 use ringbell_ring::{Entry, Fault, Read};
 
+use super::acks::{AckMode, Pending};
 use super::follower::{Arrival, Follower};
 use super::gathering::Gathered;
 use super::notice::{Drained, EndReason, Notice};
 use super::options::SubscriberOptions;
 use super::receive::Received;
 use super::source::{Source, fault_error};
-use super::stats::SubscriberStats;
+use super::stats::{AckStats, SubscriberStats};
 use crate::acquire::Acquirer;
 use crate::bus::{Bus, Filter, SinkGuard};
 use crate::error::{Error, Result};
@@ -50,6 +52,8 @@ pub struct Subscriber {
     /// Kept only so that waiting allocates nothing.
     ready: Vec<u64>,
     pub(super) received: Received,
+    /// Of what `recv` and its kin hand out, under [`AckMode::Batch`].
+    pub(super) pending: Pending,
     _sink: SinkGuard,
     _bus: Bus,
 }
@@ -59,6 +63,7 @@ struct Past {
     received: u64,
     missed: u64,
     rings: u64,
+    acks: AckStats,
 }
 
 impl Bus {
@@ -68,14 +73,16 @@ impl Bus {
     ///
     /// # Errors
     ///
-    /// `ERR_RINGBELL_INVALID_NAME`, `ERR_RINGBELL_NOT_BUILT` (the stream rung), `ERR_RINGBELL_RESOURCE`.
+    /// `ERR_RINGBELL_INVALID_NAME`, `ERR_RINGBELL_INVALID_OPTION`, `ERR_RINGBELL_NOT_BUILT` (the stream rung),
+    /// `ERR_RINGBELL_RESOURCE`.
     pub fn subscriber(&self, pattern: &str, options: SubscriberOptions) -> Result<Subscriber> {
         options.check()?;
         let max_message = options.max_message;
         let filter = Filter::parse(pattern)?;
         let inbox = Inbox::new()?;
-        let sink =
-            self.subscribe(filter, Box::new(Follower::new(Acquirer::new(self)?, inbox.clone(), options)))?;
+        let pending = Pending::new(&options);
+        let acquirer = Acquirer::new(self)?.under(options.durable_name()?);
+        let sink = self.subscribe(filter, Box::new(Follower::new(acquirer, inbox.clone(), options)))?;
         Ok(Subscriber {
             sources: Vec::new(),
             turn: 0,
@@ -90,6 +97,7 @@ impl Bus {
             wakeups: 0,
             ready: Vec::new(),
             received: Received::default(),
+            pending,
             _sink: sink,
             _bus: self.clone(),
         })
@@ -132,13 +140,14 @@ impl Subscriber {
         self.next_batch(true, |source| source.lease(table))
     }
 
-    /// Gives the leased batch of a source back; its memory may be overwritten from now on.
+    /// Gives the leased batch of a source back. Under [`AckMode::Immediate`] its memory may be overwritten from now on, else
+    /// when it is acknowledged.
     pub fn release(&mut self, source: u32) {
         if self.home.is_foreign() {
             return;
         }
         if let Some(source) = self.sources.iter_mut().find(|candidate| candidate.number == source) {
-            source.acknowledge();
+            source.release();
             if source.ending {
                 self.inbox.nudge();
             }
@@ -148,6 +157,51 @@ impl Subscriber {
     /// The bytes of the message that [`Drained::Large`] told of. What comes after it can be drained then.
     pub fn take_large(&mut self) -> Option<Vec<u8>> {
         self.large.take().map(|(_, message)| message)
+    }
+
+    /// Acknowledges all messages of a source up to the one with this sequence. `false` when as much was acknowledged before,
+    /// or the source has ended. For [`AckMode::Deferred`]; under [`AckMode::Batch`] it does not wait for the others.
+    ///
+    /// # Errors
+    ///
+    /// `ERR_RINGBELL_INVALID_OPTION` under [`AckMode::Immediate`], and for a message that was not delivered yet;
+    /// `ERR_RINGBELL_CLOSED` in a forked child.
+    pub fn ack(&mut self, source: u32, sequence: u64) -> Result<bool> {
+        if self.home.is_foreign() {
+            return Err(Error::Closed { what: "subscriber" });
+        }
+        if self.pending.mode() == AckMode::Immediate {
+            return Err(Error::InvalidOption {
+                option: "ack",
+                value: "immediate".into(),
+                rule: "ack() needs a subscriber with ack: 'deferred' or 'batch'".into(),
+            });
+        }
+        let Some(source) = self.sources.iter_mut().find(|candidate| candidate.number == source) else {
+            return Ok(false);
+        };
+        source.acknowledge_through(sequence).map_err(|last| Error::InvalidOption {
+            option: "upTo",
+            value: sequence.to_string(),
+            rule: match last {
+                Some(last) => format!("a message that was delivered; the last one has sequence {last}"),
+                None => "a message that was delivered; none was".to_owned(),
+            },
+        })
+    }
+
+    /// Messages of a source before this sequence may have been delivered to an earlier holder of the durable name.
+    pub(super) fn redelivered_below(&self, source: u32) -> u64 {
+        let source = self.sources.iter().find(|candidate| candidate.number == source);
+        source.map_or(0, Source::redelivered_below)
+    }
+
+    /// Acknowledges what `Pending` found due.
+    pub(super) fn tell_done(&mut self, due: Option<(u32, u64)>) {
+        if let Some((source, sequence)) = due {
+            // Of a source that has ended, nobody needs to know.
+            let _ = self.ack(source, sequence);
+        }
     }
 
     /// The memory that leased messages of this source lie in. `None` once the source has ended, and in a forked child.
@@ -283,6 +337,7 @@ impl Subscriber {
         self.past.received += source.received();
         self.past.missed += source.missed();
         self.past.rings += source.rings();
+        self.past.acks = self.past.acks + AckStats { pending: 0, ..source.acks() };
         self.notices.push_back(Notice::Ended {
             source: source.number,
             record: source.record().clone(),
@@ -308,11 +363,16 @@ impl Subscriber {
             match arrival {
                 Arrival::Joined(joined) => {
                     let number = self.next_number;
-                    let (record, rung, step_downs) =
-                        (joined.record.clone(), joined.rung, joined.step_downs.clone());
                     self.next_number += 1;
+                    self.notices.push_back(Notice::Attached {
+                        source: number,
+                        record: joined.record.clone(),
+                        rung: joined.rung,
+                        step_downs: joined.step_downs.clone(),
+                        position: joined.position(),
+                        redelivered_below: joined.redelivered_below(),
+                    });
                     self.sources.push(Source::new(joined, number));
-                    self.notices.push_back(Notice::Attached { source: number, record, rung, step_downs });
                 }
                 Arrival::Gone(id) => {
                     if let Some(source) = self.sources.iter_mut().find(|source| source.record().id == id) {
@@ -369,6 +429,9 @@ impl Subscriber {
         if self.home.is_foreign() {
             return false;
         }
+        // Whoever sleeps keeps nobody waiting for room.
+        let due = self.pending.take();
+        self.tell_done(due);
         let mut quiet = !self.closed;
         for source in &mut self.sources {
             // Every source is armed, whatever the first ones answer: the caller may sleep after the next call only.
@@ -417,12 +480,21 @@ impl Subscriber {
             missed: self.past.missed + self.sources.iter().map(Source::missed).sum::<u64>(),
             rings: self.past.rings + self.sources.iter().map(Source::rings).sum::<u64>(),
             wakeups: self.wakeups,
+            acks: sources.iter().map(Source::acks).fold(self.past.acks, AckStats::add),
             sources: sources.iter().map(Source::stats).collect(),
         }
     }
 
-    /// Leaves every topic; the same as dropping it.
+    /// Leaves every topic; the same as dropping it. Durable positions are kept.
     pub fn close(self) {}
+
+    /// Leaves every topic, and gives its durable positions up: the publishers that it is attached to no longer wait for anybody
+    /// under this name.
+    pub fn forget(mut self) {
+        if !self.home.is_foreign() {
+            self.sources.iter_mut().for_each(Source::forget);
+        }
+    }
 }
 
 impl AsFd for Subscriber {
@@ -436,6 +508,8 @@ impl Drop for Subscriber {
     fn drop(&mut self) {
         // In a forked child nobody may be left to unlock it, and nothing in it is the child's to leave.
         if !self.home.is_foreign() {
+            let due = self.pending.take();
+            self.tell_done(due);
             self.inbox.close();
         }
     }

@@ -107,6 +107,12 @@ impl Role {
         }
     }
 
+    /// Everything that the role said, until it ended.
+    pub fn rest(&mut self) -> Vec<String> {
+        let said = |line: std::io::Result<String>| Some(line.ok()?.split_once("@@")?.1.to_owned());
+        self.lines.by_ref().filter_map(said).collect()
+    }
+
     pub fn tell(&mut self, line: &str) {
         writeln!(self.child.stdin.as_mut().unwrap(), "{line}").unwrap();
     }

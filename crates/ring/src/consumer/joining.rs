@@ -3,11 +3,15 @@
 //! The order is the promise: a first cursor, the state, a full fence, `head` again. Either the publisher's next scan sees
 //! the slot, or the joiner begins at a `head` behind everything that the scan let be overwritten (I3). Called once, before
 //! anything is read; whoever calls holds the slot's lock.
+//!
+//! Who comes back for a durable position needs none of that: its cursor has never ceased to count, and it begins there.
 
-use super::{Consumer, Fault, Start, is_position};
+use super::acknowledging::{Acknowledged, known};
+use super::{Consumer, Fault, Position, Start, is_position};
 use crate::frame::{BATCH_OVERHEAD, Header, MESSAGE_OVERHEAD};
 use crate::layout::Overflow;
 use crate::memory::{ControlMemory, DataMemory};
+use crate::slot::{Inheritance, Slot, UNKNOWN, Word};
 use crate::sync::{Ordering, fence, spin_loop};
 use crate::walk::Current;
 
@@ -16,6 +20,10 @@ const LOOKS: usize = 64;
 
 impl Consumer {
     /// Joins the topic in a slot whose lock the caller holds, through an open file description of its own.
+    ///
+    /// `who`: a process id and the hash of a durable name, 0 for none. Whoever joins under a name has excluded everybody else
+    /// who would, and chosen the slot that [`ControlMemory::slot_of`] named, if it named one. Positions are kept under
+    /// [`Overflow::Block`] only; elsewhere the name is as good as none.
     ///
     /// # Errors
     ///
@@ -31,12 +39,23 @@ impl Consumer {
     ) -> Result<Self, Fault> {
         let owned = control.slot(slot).ok_or(Fault::Corrupt("there is no such slot"))?;
         let unsteady = Fault::Corrupt("the slot's state does not hold still");
+        let (pid, name) = (who.0, if overflow == Overflow::Block { who.1 } else { 0 });
+        let inheritance = if name == 0 { Some(Inheritance::Nothing) } else { owned.inherit(name) };
+        let lost = match inheritance.ok_or(unsteady)? {
+            Inheritance::Position(active) => {
+                introduce(owned, pid);
+                return Self::resume(data, control, slot, name, active);
+            }
+            Inheritance::Loss => {
+                Some((owned.acknowledged.load(Ordering::Relaxed), owned.delivered.load(Ordering::Relaxed)))
+            }
+            Inheritance::Nothing => None,
+        };
         let free = owned.take().ok_or(unsteady)?;
-        owned.pid.store(who.0, Ordering::Relaxed);
-        owned.name_hash.store(who.1, Ordering::Relaxed);
-        for counter in [&owned.received, &owned.missed, &owned.wakeups] {
-            counter.store(0, Ordering::Relaxed);
-        }
+        introduce(owned, pid);
+        owned.name_hash.store(name, Ordering::Relaxed);
+        owned.delivered.store(lost.map_or(0, |(_, delivered)| delivered), Ordering::Relaxed);
+        owned.acknowledged.store(UNKNOWN, Ordering::Relaxed);
         // SYNC: a first guess, which the publisher clamps; the release in `joining` publishes it with the state.
         owned.cursor.store(data.header().head.end.load(Ordering::Acquire), Ordering::Relaxed);
         let joining = owned.joining(free).ok_or(unsteady)?;
@@ -44,18 +63,32 @@ impl Consumer {
         // sees every `head` that was stored before that scan: what is read from here on is not overwritten (I3).
         fence(Ordering::SeqCst);
         let (joined, mut next_sequence) = latest(&data);
+        owned.acknowledged.store(next_sequence.unwrap_or(UNKNOWN), Ordering::Relaxed);
         // SYNC: pairs with the acquire in `Producer::slowest`, as in `acknowledge`.
         owned.cursor.store(joined, Ordering::Release);
         let active = owned.activate(joining).ok_or(Fault::Evicted)?;
         let mut tail = joined;
+        let mut resume = 0;
+        let done = lost
+            .and_then(|(acknowledged, _)| known(acknowledged))
+            .filter(|&done| next_sequence.is_some_and(|next| done <= next));
         if start == Start::Earliest {
             let (floor, sequence) = oldest(&data);
             if floor < joined {
                 (tail, next_sequence) = (floor, sequence);
             }
         }
+        if let Some(done) = done {
+            // What lies between was missed; what was acknowledged is not wanted again.
+            resume = done;
+            next_sequence = next_sequence.map(|next| next.min(done));
+        }
         if !is_position(joined) || !is_position(tail) {
             return Err(Fault::Corrupt("head or floor is no position"));
+        }
+        if name != 0 && tail != joined {
+            // History has to be acknowledged like everything else.
+            owned.acknowledged.store(next_sequence.unwrap_or(UNKNOWN), Ordering::Relaxed);
         }
         Ok(Self {
             data,
@@ -73,9 +106,82 @@ impl Consumer {
             received: 0,
             missed: 0,
             wakeups: 0,
+            position: if lost.is_some() { Position::Lost } else { Position::New },
+            name,
+            resume,
+            redelivered_below: lost.map_or(0, |(_, delivered)| delivered),
+            redelivered: 0,
+            acknowledged: Acknowledged::new(joined, next_sequence),
             frame_hint: 64,
             fault: None,
         })
+    }
+
+    /// Goes on where the last holder of the name stopped. The slot is active already, under this holder's word.
+    fn resume(
+        data: DataMemory,
+        control: ControlMemory,
+        slot: usize,
+        name: u64,
+        active: Word,
+    ) -> Result<Self, Fault> {
+        let owned = control.slot(slot).ok_or(Fault::Corrupt("there is no such slot"))?;
+        // SYNC: pairs with the release in `acknowledge_below`: the sequence is that of this cursor, or of a later one (I12).
+        let cursor = owned.cursor.load(Ordering::Acquire);
+        let acknowledged = owned.acknowledged.load(Ordering::Relaxed);
+        let delivered = owned.delivered.load(Ordering::Relaxed);
+        let (head, end) = latest(&data);
+        if !is_position(cursor) || !is_position(head) || cursor > head {
+            return Err(Fault::Corrupt("the position that was kept is none"));
+        }
+        // Nothing from the cursor on is overwritten, so the batch there can be looked at in place.
+        let first = if cursor == head { end } else { Some(data.frames.load(cursor + 8)) };
+        // No honest holder acknowledges what was not sent. Then everything that is left is delivered again.
+        let acknowledged = known(acknowledged).filter(|&sequence| end.is_none_or(|end| sequence <= end));
+        let (mut tail, mut next_sequence) = (cursor, first);
+        if let (Some(first), Some(acknowledged)) = (first, acknowledged)
+            && acknowledged < first
+        {
+            // It had begun with history, and not finished. What is gone of that was missed.
+            let (floor, sequence) = oldest(&data);
+            if floor < cursor && is_position(floor) {
+                tail = floor;
+            }
+            next_sequence = sequence.map(|sequence| sequence.min(acknowledged));
+        }
+        Ok(Self {
+            data,
+            control,
+            slot,
+            generation: active.generation(),
+            overflow: Overflow::Block,
+            tail,
+            head: cursor,
+            published: cursor,
+            joined: cursor,
+            current: Current::default(),
+            next_sequence,
+            partial: None,
+            received: 0,
+            missed: 0,
+            wakeups: 0,
+            position: Position::Resumed,
+            name,
+            resume: acknowledged.unwrap_or(0),
+            redelivered_below: delivered,
+            redelivered: 0,
+            acknowledged: Acknowledged::new(cursor, acknowledged.or(first)),
+            frame_hint: 64,
+            fault: None,
+        })
+    }
+}
+
+/// Begins the account of a new owner.
+fn introduce(owned: &Slot, pid: u32) {
+    owned.pid.store(pid, Ordering::Relaxed);
+    for counter in [&owned.received, &owned.missed, &owned.wakeups, &owned.flushed, &owned.redelivered] {
+        counter.store(0, Ordering::Relaxed);
     }
 }
 

@@ -42,7 +42,7 @@ pub enum Piece {
 /// A large message that was begun.
 #[derive(Clone, Copy)]
 pub(super) struct Partial {
-    large: Large,
+    pub(super) large: Large,
     /// Offset in the message of the piece at `tail`.
     at: usize,
 }
@@ -116,6 +116,9 @@ impl Consumer {
         let left = large.total - large.done;
         self.received += u64::from(left == 0);
         self.partial = (left > 0).then_some(Partial { large, at });
+        if left == 0 && self.name != 0 {
+            self.note_delivered(1);
+        }
         Ok(Piece::Copied { bytes, left })
     }
 
@@ -150,13 +153,16 @@ impl Consumer {
             }
             // A sequence that is used up already is that of a message that was skipped, or had begun before the join.
             let after = found.sequence.wrapping_add(1);
-            let begins = found.offset == 0 && self.next_sequence != Some(after);
+            let begins =
+                found.offset == 0 && self.next_sequence != Some(after) && found.sequence >= self.resume;
             let first = if begins { found.sequence } else { after };
-            let missed = first.wrapping_sub(self.next_sequence.unwrap_or(first));
+            let expected = self.next_sequence.unwrap_or(first);
+            let missed = first.wrapping_sub(expected);
             if missed > i64::MAX as u64 {
                 return Err(self.corrupt("a sequence went backwards"));
             }
-            self.missed = self.missed.saturating_add(missed);
+            let unwanted = self.resume.saturating_sub(expected).min(missed);
+            self.missed = self.missed.saturating_add(missed - unwanted);
             self.next_sequence = Some(after);
             if begins {
                 let Found { sequence, time, total, .. } = found;

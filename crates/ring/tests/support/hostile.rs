@@ -262,7 +262,7 @@ pub fn control(bytes: &[u8]) {
         let Some(()) = (match op % 8 {
             0 | 1 => (|| {
                 let slot = 1 + usize::from(input.byte()?) % (slots - 1);
-                let field = usize::from(input.byte()?) % 4 * 8;
+                let field = usize::from(input.byte()?) % 11 * 8;
                 let word = input.word(producer.data().counters().head)?;
                 memory.control_word(SLOTS_OFFSET + slot * SLOT_LEN + field).store(word, Ordering::Release);
                 Some(())
@@ -284,7 +284,10 @@ pub fn control(bytes: &[u8]) {
             // Another honest subscriber may or may not get on with what lies in its slot.
             5 => (|| {
                 let slot = 1 + usize::from(input.byte()?) % (slots - 1);
-                if let Ok(mut other) = join(&memory, slot, overflow, start(op >> 3)) {
+                let who = (slot as u32, u64::from(op >> 4 & 1) * 8);
+                let start = start(op >> 3);
+                let joined = Consumer::join(memory.view, memory.control, slot, overflow, start, who);
+                if let Ok(mut other) = joined {
                     let _ = drain(&mut other);
                     let _ = other.leave();
                 }

@@ -17,6 +17,7 @@ mod mapping;
 pub use mapping::Memory;
 use ringbell_ring::{
     Config, Consumer, Entry, Fault, Identity, Large, Overflow, Peers, Piece, Producer, Read, Sent, Start,
+    Vacancy,
 };
 #[cfg(any(loom, miri))]
 use ringbell_ring::{ControlMemory, DataMemory};
@@ -70,6 +71,15 @@ pub fn topic(capacity: usize, slots: usize, overflow: Overflow, evict_after: u64
 
 pub fn join(memory: &Memory, slot: usize, overflow: Overflow, start: Start) -> Result<Consumer, Fault> {
     Consumer::join(memory.view, memory.control, slot, overflow, start, (slot as u32, 0))
+}
+
+/// Joins a block topic under a durable name, in the slot that holds its position or in the first that may be taken.
+pub fn join_as(memory: &Memory, name: u64, start: Start) -> Result<Consumer, Fault> {
+    let slot = memory.control.slot_of(name).unwrap_or_else(|| {
+        let free = |slot: &usize| memory.control.vacancy(*slot) != Some(Vacancy::Kept);
+        (0..memory.control.max_slots()).find(free).expect("a slot")
+    });
+    Consumer::join(memory.view, memory.control, slot, Overflow::Block, start, (slot as u32, name))
 }
 
 pub fn committed(sent: Sent) -> bool {

@@ -1,0 +1,124 @@
+//! When messages count as done, and when that is told to their publishers.
+//!
+//! *Immediate*: with every read, for all that was copied. *Batch*: a message is done when the next one is asked for, and what
+//! is done is told in one go: after so many, after so long, and before the subscriber sleeps, so that nobody waits for
+//! room that is there. *Deferred*: when the user says so. Nothing here has a timer: `Pending` is asked while messages flow.
+
+use std::time::{Duration, Instant};
+
+use super::options::SubscriberOptions;
+
+/// Who says that a message is done, and when its publisher hears of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AckMode {
+    /// As soon as it is copied out of the ring.
+    #[default]
+    Immediate,
+    /// When the next one is asked for; told to the publisher many at a time.
+    Batch,
+    /// By [`Subscriber::ack`](super::Subscriber::ack).
+    Deferred,
+}
+
+/// Messages of one source that are done and not told yet.
+pub(super) struct Pending {
+    mode: AckMode,
+    most: usize,
+    longest: Duration,
+    source: u32,
+    /// Of the last one.
+    sequence: u64,
+    count: usize,
+    since: Option<Instant>,
+}
+
+impl Pending {
+    pub(super) fn new(options: &SubscriberOptions) -> Self {
+        Self {
+            mode: options.ack,
+            most: options.ack_batch.into(),
+            longest: options.ack_interval,
+            source: 0,
+            sequence: 0,
+            count: 0,
+            since: None,
+        }
+    }
+
+    pub(super) fn mode(&self) -> AckMode {
+        self.mode
+    }
+
+    /// Another message is done. Answers with the last of another source, if that has to be told first.
+    #[must_use]
+    pub(super) fn done(&mut self, source: u32, sequence: u64) -> Option<(u32, u64)> {
+        let before = if self.count > 0 && source != self.source { self.take() } else { None };
+        (self.source, self.sequence) = (source, sequence);
+        self.count += 1;
+        before
+    }
+
+    /// The last message that is done, once there are enough to be told.
+    #[must_use]
+    pub(super) fn enough(&mut self) -> Option<(u32, u64)> {
+        if self.count >= self.most { self.take() } else { None }
+    }
+
+    /// The last message that is done, once the first has waited long enough. Looks at the clock: not for every message.
+    #[must_use]
+    pub(super) fn late(&mut self) -> Option<(u32, u64)> {
+        if self.count == 0 {
+            return None;
+        }
+        // Begun when it is first asked about: at the end of the batch that the first of them was in.
+        let since = *self.since.get_or_insert_with(Instant::now);
+        if since.elapsed() >= self.longest { self.take() } else { None }
+    }
+
+    /// The last message that is done, if any is.
+    #[must_use]
+    pub(super) fn take(&mut self) -> Option<(u32, u64)> {
+        self.since = None;
+        (std::mem::take(&mut self.count) > 0).then_some((self.source, self.sequence))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pending(most: u16) -> Pending {
+        let mut options = SubscriberOptions::default();
+        (options.ack, options.ack_batch) = (AckMode::Batch, most);
+        Pending::new(&options)
+    }
+
+    #[test]
+    fn enough_is_told_in_one_go() {
+        let mut pending = pending(8);
+        for sequence in 0..7 {
+            assert_eq!(pending.done(1, sequence), None);
+            assert_eq!(pending.enough(), None);
+        }
+        assert_eq!(pending.done(1, 7), None);
+        assert_eq!(pending.enough(), Some((1, 7)));
+        assert_eq!((pending.enough(), pending.late(), pending.take()), (None, None, None));
+    }
+
+    #[test]
+    fn another_source_does_not_wait_for_the_first() {
+        let mut pending = pending(8);
+        assert_eq!(pending.done(1, 4), None);
+        assert_eq!(pending.done(2, 9), Some((1, 4)));
+        assert_eq!(pending.take(), Some((2, 9)));
+    }
+
+    #[test]
+    fn what_waits_too_long_is_told() {
+        let mut pending = pending(8);
+        pending.longest = Duration::ZERO;
+        assert_eq!(pending.late(), None);
+        assert_eq!(pending.done(1, 0), None);
+        assert_eq!(pending.late(), Some((1, 0)));
+    }
+}

@@ -1,0 +1,446 @@
+//! Acknowledgements and durable positions between processes: who is killed at any moment comes back to what it had not
+//! acknowledged, and is told what it may have seen; who keeps a position keeps room, until it is evicted.
+//!
+//! Whatever is killed is a child: this binary again, in the role that `role` plays.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod bus_helpers;
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use bus_helpers::*;
+use ringbell::acquire::Rung;
+use ringbell::bus::{Bus, Overflow};
+use ringbell::topic::{
+    AckMode, Drained, Entry, Notice, Position, Publisher, PublisherOptions, Start, Subscriber,
+    SubscriberOptions,
+};
+
+const NAME: &str = "billing";
+
+#[test]
+fn role() {
+    let Some((role, path)) = my_role() else { return };
+    let bus = open(&path);
+    match role.as_str() {
+        "durable" => durable_role(&bus),
+        other => panic!("no role {other}"),
+    }
+}
+
+fn kills() -> usize {
+    std::env::var("TOPIC_KILLS").map_or(300, |count| count.parse().unwrap())
+}
+
+/// Not for secrets: only so that two runs don't kill at the same moments.
+fn random(below: u64) -> u64 {
+    let mut bytes = [0; 8];
+    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom").unwrap(), &mut bytes).unwrap();
+    u64::from_le_bytes(bytes) % below
+}
+
+fn options(ack: AckMode) -> SubscriberOptions {
+    let mut options = SubscriberOptions::default();
+    options.ack = ack;
+    options
+}
+
+fn durable(ack: AckMode) -> SubscriberOptions {
+    let mut options = options(ack);
+    options.durable = Some(NAME.into());
+    options
+}
+
+fn publisher(bus: &Bus, change: impl FnOnce(&mut PublisherOptions)) -> Publisher {
+    let mut options = PublisherOptions::default();
+    options.capacity = 16 << 10;
+    change(&mut options);
+    bus.publisher("ticks", options).unwrap()
+}
+
+/// Subscribes, and waits for the one publisher that there is.
+fn attach(bus: &Bus, options: SubscriberOptions) -> (Subscriber, Option<Position>) {
+    let mut subscriber = bus.subscriber("ticks", options).unwrap();
+    assert!(subscriber.wait_attached(1, Some(PATIENCE)).unwrap());
+    let notices = subscriber.notices();
+    let position = notices.into_iter().find_map(|notice| match notice {
+        Notice::Attached { position, .. } => Some(position),
+        _ => None,
+    });
+    (subscriber, position.unwrap())
+}
+
+/// Sends until there is no room; answers with how many messages went out.
+fn fill(publisher: &mut Publisher) -> u64 {
+    let mut sent = 0;
+    while publisher.send(&[1; 100]).unwrap() {
+        sent += 1;
+    }
+    sent
+}
+
+fn send(publisher: &mut Publisher, count: u64) {
+    for _ in 0..count {
+        assert!(publisher.send(&[1; 100]).unwrap());
+    }
+}
+
+/// The next messages, as many as there are at once: sequence, and whether it may have been seen.
+fn take(subscriber: &mut Subscriber, most: usize) -> Vec<(u64, bool)> {
+    let mut taken = Vec::new();
+    while taken.len() < most
+        && let Some(message) = subscriber.try_recv().unwrap()
+    {
+        taken.push((message.sequence, message.redelivered));
+    }
+    taken
+}
+
+/// Says what it sees, and acknowledges what it has said, until it is killed.
+fn durable_role(bus: &Bus) {
+    let round: u64 = std::env::var("ACKS_ROUND").unwrap().parse().unwrap();
+    let mut options = durable(if round.is_multiple_of(2) { AckMode::Batch } else { AckMode::Deferred });
+    options.ack_batch = if round % 4 < 2 { 8 } else { 32 };
+    options.acquire = Some(if round.is_multiple_of(3) { Rung::Handshake } else { Rung::Direct });
+    let mut subscriber = bus.subscriber("ticks", options).unwrap();
+    subscriber.set_spin(Duration::from_micros(random(50)));
+    for count in 0u64.. {
+        let message = subscriber.recv().unwrap();
+        let (source, sequence, redelivered) = (message.source, message.sequence, message.redelivered);
+        assert_eq!(message.data[..8], sequence.to_le_bytes());
+        say(&format!("{sequence} {}", u8::from(redelivered)));
+        if round % 2 == 1 && count % 5 == 4 {
+            assert!(subscriber.ack(source, sequence).unwrap());
+        }
+    }
+}
+
+#[test]
+fn a_killed_subscriber_sees_every_message_and_is_told_what_comes_again() {
+    let place = Place::new();
+    let bus = place.bus();
+    let mut publisher = publisher(&bus, |options| options.max_subscribers = 2);
+    // It keeps the place from the first message on.
+    drop(attach(&bus, durable(AckMode::Batch)));
+    let mut seen = BTreeSet::new();
+    let mut again = 0;
+    let mut number = 0u64;
+    let payload = |number: u64| {
+        let mut bytes = vec![0; 8 + (number % 90) as usize];
+        bytes[..8].copy_from_slice(&number.to_le_bytes());
+        bytes
+    };
+    for round in 0..kills() {
+        let round_text = round.to_string();
+        let mut child = Role::start("durable", &place.path, &[("ACKS_ROUND", &round_text)]);
+        // Some die before they are attached, most of them in full flow.
+        let first = if round % 8 == 0 { None } else { Some(()) };
+        let end = Instant::now() + Duration::from_micros(random(15_000));
+        let mut lines = Vec::new();
+        if first.is_some() {
+            // So that there is something to be heard.
+            while publisher.send(&payload(number)).unwrap() {
+                number += 1;
+            }
+            lines.push(child.heard());
+        }
+        while Instant::now() < end {
+            if publisher.send(&payload(number)).unwrap() {
+                number += 1;
+            } else {
+                publisher.wait_room(100, Some(end.saturating_duration_since(Instant::now()))).unwrap();
+            }
+        }
+        child.kill();
+        lines.extend(child.rest());
+        let mut next = None;
+        for line in lines {
+            let (sequence, marked) = line.split_once(' ').unwrap();
+            let sequence: u64 = sequence.parse().unwrap();
+            assert_eq!(sequence, next.unwrap_or(sequence), "round {round}");
+            next = Some(sequence + 1);
+            if !seen.insert(sequence) {
+                assert_eq!(marked, "1", "round {round}: {sequence} came again, and was not marked");
+                again += 1;
+            }
+        }
+    }
+    let (mut last, position) = attach(&bus, durable(AckMode::Batch));
+    assert_eq!(position, Some(Position::Resumed));
+    for (sequence, marked) in take(&mut last, usize::MAX) {
+        assert!(seen.insert(sequence) || marked);
+    }
+    assert!(seen.into_iter().eq(0..number), "a message was never seen");
+    assert!(again > 0, "nobody died with anything in hand");
+    let counters = publisher.stats().counters;
+    assert_eq!((counters.messages, counters.evicted), (number, 0));
+    assert_eq!(last.stats().missed, 0);
+}
+
+#[test]
+fn each_mode_holds_the_publisher_back_and_rings_it() {
+    const MESSAGES: u64 = 20_000;
+    let place = Place::new();
+    let bus = place.bus();
+    for ack in [AckMode::Immediate, AckMode::Batch, AckMode::Deferred] {
+        let mut publisher = publisher(&bus, |_| {});
+        let (mut subscriber, _) = attach(&bus, options(ack));
+        let sender = std::thread::spawn(move || {
+            for number in 0..MESSAGES {
+                while !publisher.send(&number.to_le_bytes()).unwrap() {
+                    assert!(publisher.wait_room(8, Some(PATIENCE)).unwrap(), "{ack:?}: never rung");
+                }
+            }
+            publisher.stats()
+        });
+        for number in 0..MESSAGES {
+            let message = subscriber.recv_timeout(PATIENCE).unwrap().expect("a message in time");
+            assert_eq!((message.sequence, message.redelivered), (number, false));
+            let source = message.source;
+            if ack == AckMode::Deferred && number % 100 == 99 {
+                assert!(subscriber.ack(source, number).unwrap());
+            }
+        }
+        let sent = sender.join().unwrap();
+        assert_eq!((sent.counters.messages, sent.counters.evicted), (MESSAGES, 0));
+        let acks = subscriber.stats().acks;
+        match ack {
+            AckMode::Immediate => assert_eq!((acks.flushed, acks.pending), (0, 0)),
+            // The last one is in hand.
+            AckMode::Batch => assert!(acks.flushed >= MESSAGES / 256 && acks.pending <= 33, "{acks:?}"),
+            AckMode::Deferred => assert_eq!((acks.flushed, acks.pending), (MESSAGES / 100, 0)),
+        }
+    }
+}
+
+#[test]
+fn batches_are_acknowledged_when_they_are_full_and_before_sleep() {
+    let place = Place::new();
+    let bus = place.bus();
+    let mut publisher = publisher(&bus, |_| {});
+    let mut options = options(AckMode::Batch);
+    options.ack_batch = 8;
+    options.ack_interval = Duration::from_millis(50);
+    let (mut subscriber, _) = attach(&bus, options);
+    send(&mut publisher, 20);
+    let acks = |subscriber: &Subscriber| subscriber.stats().acks;
+    assert_eq!(take(&mut subscriber, 8).len(), 8);
+    assert_eq!((acks(&subscriber).flushed, acks(&subscriber).pending), (0, 20), "the eighth is in hand");
+    assert_eq!(take(&mut subscriber, 1), [(8, false)]);
+    assert_eq!((acks(&subscriber).flushed, acks(&subscriber).pending), (1, 12));
+    assert_eq!(take(&mut subscriber, 20).len(), 11);
+    // Nothing is left: it sleeps, and whoever sleeps owes nothing.
+    assert!(subscriber.recv_timeout(Duration::from_millis(1)).unwrap().is_none());
+    assert_eq!(acks(&subscriber).pending, 0);
+    let slot = publisher.stats().subscribers[0].clone();
+    assert_eq!((slot.acks.pending, slot.durable, slot.state), (0, false, "active"));
+    assert_eq!(slot.acks.flushed, acks(&subscriber).flushed);
+}
+
+#[test]
+fn deferred_messages_come_again_marked_and_only_those() {
+    let place = Place::new();
+    let bus = place.bus();
+    let mut publisher = publisher(&bus, |_| {});
+    let (mut subscriber, position) = attach(&bus, durable(AckMode::Deferred));
+    assert_eq!(position, Some(Position::New));
+    send(&mut publisher, 10);
+    assert_eq!(take(&mut subscriber, 6), (0..6).map(|sequence| (sequence, false)).collect::<Vec<_>>());
+    assert!(subscriber.ack(0, 3).unwrap());
+    let parked = |publisher: &Publisher| {
+        let subscribers = publisher.stats().subscribers;
+        assert_eq!(subscribers.len(), 1);
+        (subscribers[0].state, subscribers[0].acks.pending, publisher.subscribers())
+    };
+    assert_eq!(parked(&publisher), ("active", 6, 1));
+    drop(subscriber);
+    assert_eq!(parked(&publisher), ("parked", 6, 0));
+    // `from` is for those who have no position.
+    let mut options = durable(AckMode::Immediate);
+    options.from = Start::Earliest;
+    let (mut subscriber, position) = attach(&bus, options);
+    assert_eq!(position, Some(Position::Resumed));
+    send(&mut publisher, 1);
+    let expected: Vec<_> = (4..11).map(|sequence| (sequence, sequence < 10)).collect();
+    // All ten had been copied out of the ring by the first one, and may have been seen.
+    assert_eq!(take(&mut subscriber, 20), expected);
+    let acks = subscriber.stats().acks;
+    assert_eq!((acks.pending, acks.redelivered), (0, 6));
+    drop(subscriber);
+    let (mut subscriber, _) = attach(&bus, durable(AckMode::Deferred));
+    assert_eq!(take(&mut subscriber, 20), []);
+    // A name that nobody needs any more is given up.
+    subscriber.forget();
+    assert!(publisher.stats().subscribers.is_empty());
+    assert_eq!(attach(&bus, durable(AckMode::Deferred)).1, Some(Position::New));
+}
+
+#[test]
+fn leased_batches_stay_until_they_are_acknowledged() {
+    let place = Place::new();
+    let bus = place.bus();
+    let mut publisher = publisher(&bus, |_| {});
+    let (mut subscriber, _) = attach(&bus, durable(AckMode::Deferred));
+    let sent = fill(&mut publisher);
+    let mut table = vec![Entry::default(); 16];
+    let Drained::Batch { source, count, .. } = subscriber.lease_batch(&mut table).unwrap() else { panic!() };
+    subscriber.release(source);
+    assert!(!publisher.send(&[1; 100]).unwrap(), "given back is not done");
+    assert!(subscriber.ack(source, count as u64 - 1).unwrap());
+    let more = fill(&mut publisher);
+    assert!(more > 0);
+    drop(subscriber);
+    let (mut subscriber, _) = attach(&bus, durable(AckMode::Deferred));
+    let taken = take(&mut subscriber, usize::MAX);
+    assert_eq!(taken.first(), Some(&(count as u64, false)));
+    assert_eq!(taken.len() as u64, sent + more - count as u64);
+}
+
+#[test]
+fn a_parked_position_keeps_room_until_it_is_evicted_and_that_is_told() {
+    let place = Place::new();
+    let bus = place.bus();
+    let mut publisher = publisher(&bus, |options| options.evict_after = Some(Duration::from_millis(150)));
+    let (mut subscriber, _) = attach(&bus, durable(AckMode::Deferred));
+    send(&mut publisher, 3);
+    assert_eq!(take(&mut subscriber, 9).len(), 3);
+    subscriber.ack(0, 1).unwrap();
+    drop(subscriber);
+    let sent = 3 + fill(&mut publisher);
+    assert_eq!(publisher.stats().subscribers[0].state, "parked");
+    assert!(publisher.wait_room(100, Some(PATIENCE)).unwrap());
+    assert_eq!(publisher.stats().counters.evicted, 1);
+    assert!(publisher.stats().subscribers.is_empty());
+    let (mut subscriber, position) = attach(&bus, durable(AckMode::Deferred));
+    assert_eq!(position, Some(Position::Lost));
+    send(&mut publisher, 1);
+    assert_eq!(take(&mut subscriber, 9), [(sent, false)]);
+    assert_eq!(subscriber.stats().missed, sent - 2, "all that it had not acknowledged");
+}
+
+#[test]
+fn of_two_holders_the_second_waits() {
+    let place = Place::new();
+    let bus = place.bus();
+    let mut publisher = publisher(&bus, |_| {});
+    let (mut first, _) = attach(&bus, durable(AckMode::Deferred));
+    let mut second = bus.subscriber("ticks", durable(AckMode::Deferred)).unwrap();
+    let mut told = Vec::new();
+    until("the second is told", || {
+        let _ = second.try_recv().unwrap();
+        told.extend(second.notices());
+        !told.is_empty()
+    });
+    let Notice::Failed { error, .. } = &told[0] else { panic!("{told:?}") };
+    assert_eq!(error.code(), "ERR_RINGBELL_NAME_TAKEN");
+    // Another name is another place.
+    let mut other = durable(AckMode::Deferred);
+    other.durable = Some("audit".into());
+    let (mut other, _) = attach(&bus, other);
+    send(&mut publisher, 2);
+    assert_eq!(take(&mut first, 9).len(), 2);
+    assert_eq!(take(&mut other, 9).len(), 2);
+    first.ack(0, 0).unwrap();
+    drop(first);
+    assert!(second.wait_attached(1, Some(PATIENCE)).unwrap());
+    assert_eq!(take(&mut second, 9), [(1, true)]);
+}
+
+#[test]
+fn positions_end_with_the_publisher_instance() {
+    let place = Place::new();
+    let bus = place.bus();
+    let mut first = publisher(&bus, |_| {});
+    let (subscriber, _) = attach(&bus, durable(AckMode::Deferred));
+    send(&mut first, 3);
+    drop(subscriber);
+    drop(first);
+    let mut second = publisher(&bus, |_| {});
+    let (mut subscriber, position) = attach(&bus, durable(AckMode::Deferred));
+    assert_eq!(position, Some(Position::New));
+    send(&mut second, 1);
+    assert_eq!(take(&mut subscriber, 9), [(0, false)]);
+    // What was in hand when its publisher ended needs no acknowledgement, and gets none.
+    drop(second);
+    until("it has ended", || {
+        let _ = subscriber.try_recv().unwrap();
+        subscriber.publishers() == 0
+    });
+    assert!(!subscriber.ack(0, 0).unwrap());
+}
+
+#[test]
+fn a_kept_position_takes_no_other_subscribers_place_and_gives_its_own_to_nobody() {
+    let place = Place::new();
+    let bus = place.bus();
+    let _publisher = publisher(&bus, |options| options.max_subscribers = 1);
+    drop(attach(&bus, durable(AckMode::Batch)));
+    let mut other = bus.subscriber("ticks", SubscriberOptions::default()).unwrap();
+    let mut told = Vec::new();
+    until("there is no slot", || {
+        let _ = other.try_recv().unwrap();
+        told.extend(other.notices());
+        !told.is_empty()
+    });
+    assert!(matches!(&told[0], Notice::Failed { error, .. } if error.code() == "ERR_RINGBELL_NO_SLOT"));
+    let (subscriber, position) = attach(&bus, durable(AckMode::Batch));
+    assert_eq!(position, Some(Position::Resumed));
+    subscriber.forget();
+    assert!(other.wait_attached(1, Some(PATIENCE)).unwrap());
+}
+
+#[test]
+fn misuse_is_said() {
+    let place = Place::new();
+    let bus = place.bus();
+    let mut publisher = publisher(&bus, |_| {});
+    send(&mut publisher, 1);
+    let (mut immediate, _) = attach(&bus, options(AckMode::Immediate));
+    assert_eq!(immediate.ack(0, 0).unwrap_err().code(), "ERR_RINGBELL_INVALID_OPTION");
+    let (mut deferred, _) = attach(&bus, options(AckMode::Deferred));
+    assert!(!deferred.ack(0, 0).unwrap(), "before it joined");
+    assert!(deferred.ack(0, 1).unwrap_err().to_string().contains("a message that was delivered"));
+    send(&mut publisher, 3);
+    assert_eq!(take(&mut deferred, 9).len(), 3);
+    assert!(deferred.ack(0, 4).unwrap_err().to_string().contains("the last one has sequence 3"));
+    assert!(deferred.ack(0, 2).unwrap());
+    assert!(!deferred.ack(0, 2).unwrap() && !deferred.ack(0, 1).unwrap(), "no step back");
+    assert!(!deferred.ack(77, 0).unwrap(), "nobody's");
+    assert_eq!(deferred.stats().acks.pending, 1);
+
+    let refused = |change: &dyn Fn(&mut SubscriberOptions)| {
+        let mut options = SubscriberOptions::default();
+        change(&mut options);
+        bus.subscriber("ticks", options).unwrap_err().code()
+    };
+    for ack_batch in [0, 7, 257] {
+        assert_eq!(refused(&|options| options.ack_batch = ack_batch), "ERR_RINGBELL_INVALID_OPTION");
+    }
+    for micros in [0, 999, 50_001] {
+        let interval = Duration::from_micros(micros);
+        assert_eq!(refused(&|options| options.ack_interval = interval), "ERR_RINGBELL_INVALID_OPTION");
+    }
+    assert_eq!(refused(&|options| options.durable = Some("a b".into())), "ERR_RINGBELL_INVALID_NAME");
+}
+
+#[test]
+fn topics_that_lose_messages_have_nothing_to_acknowledge() {
+    let place = Place::new();
+    let bus = place.bus();
+    for overflow in [Overflow::DropOldest, Overflow::DropNewest] {
+        let _publisher = publisher(&bus, |options| options.overflow = overflow);
+        for options in [durable(AckMode::Immediate), options(AckMode::Batch), options(AckMode::Deferred)] {
+            let mut subscriber = bus.subscriber("ticks", options).unwrap();
+            let mut told = Vec::new();
+            until("it is refused", || {
+                let _ = subscriber.try_recv().unwrap();
+                told.extend(subscriber.notices());
+                !told.is_empty()
+            });
+            assert!(
+                matches!(&told[0], Notice::Failed { error, .. } if error.code() == "ERR_RINGBELL_REFUSED")
+            );
+        }
+    }
+}

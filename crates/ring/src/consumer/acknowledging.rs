@@ -1,0 +1,176 @@
+//! Acknowledging less than was read: the slot's cursor then lags behind what was handed out.
+//!
+//! The cursor is only ever the start of a batch here, which leaves the publisher as much room as a position within it would,
+//! and from which the next holder of a durable name can read on. Which messages of that batch are done says `acknowledged`, a
+//! sequence: it is stored first, so whoever dies in between leaves a cursor that is too low, never one that is too high (I12).
+//! What is acknowledged is found in the ring itself: everything from the cursor on is still there.
+//!
+//! A large message is kept like any other, unless it takes more than half of the ring: then its pieces are given back as they are
+//! read, once everything before it is acknowledged, and whoever takes over in the middle of it has missed it.
+
+use super::large::Partial;
+use super::{Consumer, Position};
+use crate::frame::Header;
+use crate::slot::UNKNOWN;
+use crate::sync::Ordering;
+use crate::wake;
+
+/// How far a subscriber has acknowledged, apart from what it has read.
+#[derive(Clone, Copy)]
+pub(super) struct Acknowledged {
+    /// Start of the batch that the first message not acknowledged is in; not below `joined`.
+    pub(super) batch: u64,
+    /// Sequence of that message, where it is known.
+    pub(super) sequence: Option<u64>,
+    pub(super) flushed: u64,
+}
+
+impl Acknowledged {
+    pub(super) fn new(batch: u64, sequence: Option<u64>) -> Self {
+        Self { batch, sequence, flushed: 0 }
+    }
+}
+
+impl Consumer {
+    /// Publishes that all messages before `sequence` are done, as far as they were read. True: the publisher waits for room,
+    /// ring its doorbell. Nothing happens when as much was acknowledged before. Instead of
+    /// [`acknowledge`](Self::acknowledge), not beside it.
+    pub fn acknowledge_below(&mut self, sequence: u64) -> bool {
+        let Some(next) = self.delivered().filter(|_| self.fault.is_none()) else { return false };
+        let sequence = sequence.min(next);
+        if self.acknowledged.sequence.is_some_and(|before| sequence <= before) {
+            return self.give_back_pieces();
+        }
+        let batch = self.batch_of(sequence, next);
+        self.acknowledged =
+            Acknowledged { batch, sequence: Some(sequence), flushed: self.acknowledged.flushed + 1 };
+        let slot = self.slot();
+        slot.received.store(self.received, Ordering::Relaxed);
+        slot.missed.store(self.missed, Ordering::Relaxed);
+        slot.flushed.store(self.acknowledged.flushed, Ordering::Relaxed);
+        slot.delivered.store(next.max(self.redelivered_below), Ordering::Relaxed);
+        slot.acknowledged.store(sequence, Ordering::Relaxed);
+        let ring = self.publish(batch);
+        self.give_back_pieces() || ring
+    }
+
+    /// After pieces of a large message were read, in the place of [`acknowledge`](Self::acknowledge): gives back those of one that
+    /// is too large to be kept, unless something before it is still to be acknowledged. True: ring the publisher's doorbell.
+    pub fn give_back(&mut self) -> bool {
+        self.fault.is_none() && self.give_back_pieces()
+    }
+
+    /// Of a message that is being read, and too large to be kept.
+    fn give_back_pieces(&mut self) -> bool {
+        match self.partial {
+            Some(Partial { large, .. })
+                if self.acknowledged.sequence == Some(large.sequence)
+                    && large.total > self.data.capacity() / 2
+                    && self.tail > self.joined =>
+            {
+                self.acknowledged.batch = self.tail;
+                self.publish(self.tail)
+            }
+            _ => false,
+        }
+    }
+
+    fn publish(&mut self, cursor: u64) -> bool {
+        if cursor == self.published {
+            return false;
+        }
+        // SYNC: pairs with the acquires in `Producer::slowest`: all reads below are done (I4), and in `Consumer::resume`: who
+        // sees this cursor sees the sequence stored above, or a later one (I12).
+        self.slot().cursor.store(cursor, Ordering::Release);
+        self.published = cursor;
+        wake::take_waiting(&self.control)
+    }
+
+    /// Start of the batch that the message `sequence` is in, or will be in; at most where was read to. Headers between the
+    /// cursor and there were read before; should they hold something else by now, less is acknowledged.
+    fn batch_of(&self, sequence: u64, next: u64) -> u64 {
+        if self.current.remaining == 0 && self.partial.is_none() && sequence == next {
+            return self.tail.max(self.joined);
+        }
+        let frames = self.data.frames;
+        let mut batch = self.acknowledged.batch;
+        while batch < self.tail {
+            let Some(Header::Batch { body }) = Header::decode(frames.load(batch), self.data.capacity())
+            else {
+                break;
+            };
+            // All pieces of a large message have its sequence.
+            if frames.load(batch + 8) >= sequence {
+                break;
+            }
+            let end = batch + 8 + body as u64;
+            // What follows the last whole batch was perhaps not read, perhaps not even written.
+            let first_after = if end < self.tail { frames.load(end + 8) } else { next };
+            if end > self.tail || first_after > sequence {
+                break;
+            }
+            batch = end;
+        }
+        batch
+    }
+
+    /// Before messages are handed out under a durable name: whoever gets them again shall know.
+    pub(super) fn note_delivered(&mut self, count: u64) {
+        let Some(next) = self.next_sequence else { return };
+        let first = next.saturating_sub(count);
+        if next > self.redelivered_below {
+            self.slot().delivered.store(next, Ordering::Relaxed);
+        }
+        if self.acknowledged.sequence.is_none() {
+            // Only now it is known which was the first.
+            self.slot().acknowledged.store(first, Ordering::Relaxed);
+            self.acknowledged.sequence = Some(first);
+        }
+        let again = self.redelivered_below.saturating_sub(first).min(count);
+        if again > 0 {
+            self.redelivered += again;
+            self.slot().redelivered.store(self.redelivered, Ordering::Relaxed);
+        }
+    }
+
+    /// Sequence after the last message that was read as a whole, where it is known.
+    pub fn delivered(&self) -> Option<u64> {
+        match self.partial {
+            Some(Partial { large, .. }) => Some(large.sequence),
+            None => self.next_sequence,
+        }
+    }
+
+    /// Messages read and not acknowledged.
+    pub fn unacknowledged(&self) -> u64 {
+        match (self.delivered(), self.acknowledged.sequence) {
+            (Some(next), Some(acknowledged)) => next.saturating_sub(acknowledged),
+            _ => 0,
+        }
+    }
+
+    /// Times that [`acknowledge_below`](Self::acknowledge_below) published something.
+    pub fn flushed(&self) -> u64 {
+        self.acknowledged.flushed
+    }
+
+    /// What there was under the durable name; [`Position::New`] without one.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Messages before this sequence may have been seen by an earlier holder of the name. 0: none.
+    pub fn redelivered_below(&self) -> u64 {
+        self.redelivered_below
+    }
+
+    /// How many of those were read.
+    pub fn redelivered(&self) -> u64 {
+        self.redelivered
+    }
+}
+
+/// A sequence as it stands in a slot.
+pub(super) fn known(sequence: u64) -> Option<u64> {
+    (sequence != UNKNOWN).then_some(sequence)
+}
