@@ -52,6 +52,8 @@ export interface SlotStats {
   /** Times it was woken. */
   readonly wakeups: number
   readonly pid: number
+  /** Of a guest: its user, by the kernel's word. Only its publisher knows. */
+  readonly uid?: number
 }
 
 export interface SubscriberStats {
@@ -77,6 +79,8 @@ export interface SourceStats {
   readonly rung: Rung
   /** Why not by a better rung. */
   readonly stepDowns: readonly StepDown[]
+  /** As a guest: the publisher is another user's. */
+  readonly guest: boolean
   readonly slot: number
   readonly received: number
   readonly missed: number

@@ -109,6 +109,11 @@ impl Slot {
         self.word.compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
+    /// Publisher, before anybody else has the slot: free, with this generation.
+    pub(crate) fn begin(&self, generation: u64) {
+        self.word.store(generation << 8, Ordering::Relaxed);
+    }
+
     /// Owner: takes the slot in whatever state its last owner left it. The caller holds its lock, so the only honest
     /// rival is a publisher that frees it after having seen the lock free, once. `None` when the word won't hold still.
     pub(crate) fn take(&self) -> Option<Word> {
@@ -146,6 +151,17 @@ impl Slot {
     /// Publisher: frees the slot of a dead owner. Fails when somebody has taken it since `seen`.
     pub(crate) fn reap(&self, seen: Word) -> bool {
         self.change(seen, seen.next(SlotState::Free))
+    }
+
+    /// Publisher: goes on without the owner, whatever that is in the middle of. It may be moving the word, so more than one try.
+    pub(crate) fn evict(&self) {
+        for _ in 0..TRIES {
+            let word = self.word();
+            let there = matches!(word.state(), SlotState::Joining | SlotState::Active);
+            if !there || self.expel(word, SlotState::Evicted) {
+                return;
+            }
+        }
     }
 
     /// Publisher: goes on without the owner.

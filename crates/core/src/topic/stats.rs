@@ -70,6 +70,9 @@ pub struct SlotStats {
     pub wakeups: u64,
     /// Its process, in its own pid namespace.
     pub pid: u32,
+    /// Of a guest: its user, by the kernel's word. Only the publisher knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
 }
 
 /// A subscriber's own view.
@@ -104,6 +107,8 @@ pub struct SourceStats {
     pub rung: Rung,
     /// Why not by a better rung.
     pub step_downs: Vec<StepDown>,
+    /// As a guest: the publisher is another user's, and the control segment is this subscriber's own.
+    pub guest: bool,
     /// Index of the slot there.
     pub slot: usize,
     /// Messages received from it.
@@ -167,6 +172,7 @@ impl From<SlotView> for SlotStats {
             missed: view.missed,
             wakeups: view.wakeups,
             pid: view.pid,
+            uid: None,
         }
     }
 }
