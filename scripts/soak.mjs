@@ -33,7 +33,7 @@ const hunts = [
     name: 'lost wake-ups',
     command: [...wakeHunt, String(share * WAKES_A_SECOND), '2'],
   },
-  ...['hostile_data', 'hostile_control'].map((target) => ({
+  ...['hostile_data', 'hostile_control', 'hostile_guest'].map((target) => ({
     name: `fuzz ${target}`,
     command: ['cargo', '+nightly', 'fuzz', 'run', target, '--', `-max_total_time=${share}`, '-max_len=1024'],
   })),

@@ -95,3 +95,21 @@ export function checkBytes(option: string, bytes: unknown): void {
   if (!ArrayBuffer.isView(bytes) || (bytes as Uint8Array).BYTES_PER_ELEMENT !== 1)
     throw invalid(option, bytes, 'must be a Uint8Array')
 }
+
+/** One of several rules has to hold; the words are for all of them together. */
+export function either(words: string, ...rules: readonly Rule[]): Rule {
+  return (value) => (rules.some((rule) => rule(value) === undefined) ? undefined : words)
+}
+
+/** An object of options of its own: a broken rule is told with the option's full name. */
+export function nested(name: string, rules: Rules): Rule {
+  return (value) => {
+    if (plainObject(value) !== undefined) return 'must be an object'
+    for (const [inner, one] of Object.entries(value as object)) {
+      if (!Object.hasOwn(rules, inner)) return `has no option ${inner}; there are ${Object.keys(rules).join(', ')}`
+      const broken = one === undefined ? undefined : rules[inner]?.(one)
+      if (broken !== undefined) return `is wrong: ${name}.${inner} ${broken}`
+    }
+    return undefined
+  }
+}

@@ -12,10 +12,18 @@ export type { Loan } from './loan.js'
 export type { Message } from './message.js'
 export type { WritableOptions } from './node-streams.js'
 export type { SubscriberEvents } from './notices.js'
-export type { AnnounceOptions, BusOptions, Description, PublisherOptions, SubscriberOptions } from './options.js'
+export type {
+  Access,
+  AnnounceOptions,
+  BusOptions,
+  Description,
+  PublisherOptions,
+  SubscriberOptions,
+  TopicAccess,
+} from './options.js'
 export type { Publisher, ReadyOptions } from './publisher.js'
 export type { Check, CheckStatus, Doctor, GcReport } from './reports.js'
-export type { Overflow, Rung, Service, TopicInfo } from './service.js'
+export type { AccessInfo, Overflow, Rung, Service, TopicInfo } from './service.js'
 export type { Services, WaitForOptions, WatchOptions } from './services.js'
 export type { ServiceEvent } from './services-view.js'
 export type { AttachedPublisher, DurablePosition, StepDown } from './sources.js'

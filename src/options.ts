@@ -8,10 +8,12 @@ import type { Lifetime } from './batch.js'
 import {
   check,
   duration,
+  either,
   flag,
   integer,
   invalid,
   listOf,
+  nested,
   oneOf,
   plainObject,
   powerOfTwo,
@@ -35,7 +37,12 @@ export interface BusOptions {
   system?: boolean | undefined
   /** Accept a sticky directory that others can write to. */
   allowSticky?: boolean | undefined
-  /** Users whose records are believed, besides our own and root's. */
+  /**
+   * Share the directory with this group, by name or number: it is setgid, sticky and writable by the group (mode 3770), made so
+   * if there is none, refused if it is otherwise. Announcements in it are for others only with `access`.
+   */
+  group?: string | number | undefined
+  /** Users whose records are believed, and whose directory is used, besides our own and root's. */
   trustedUids?: number[] | undefined
   /** `'poll'` does without inotify, as `IPC_BUS_WATCH=poll` does. */
   watch?: 'inotify' | 'poll' | undefined
@@ -43,6 +50,26 @@ export interface BusOptions {
   pollInterval?: number | undefined
   /** Forces a rung of the acquisition ladder, as `IPC_BUS_ACQUIRE` does. */
   acquire?: Rung | 'auto' | undefined
+}
+
+/** Which other users may read a record and use what it announces; one's own user and root always may. */
+export interface Access {
+  /** `0o660`: the group can reach the socket (the default where there is a group); `0o666`: whoever can enter the directory. */
+  mode?: number | undefined
+  /** The group that record and socket belong to, whose members may; by default the bus's own. */
+  group?: string | number | undefined
+  /** Users who may. */
+  uids?: number[] | undefined
+  /** More groups whose members may. */
+  gids?: number[] | undefined
+}
+
+/** Access to a topic: subscribers of other users are *guests*, each with a control segment and a socket of its own. */
+export interface TopicAccess extends Access {
+  /** How many guests at a time, 1 to 64, 16 by default. */
+  maxGuests?: number | undefined
+  /** Milliseconds that a guest may leave no room for one and the same message before it is evicted; 1000 by default. */
+  evictAfter?: number | undefined
 }
 
 /** What any announcement may say about itself. */
@@ -71,6 +98,8 @@ export interface PublisherOptions<T = Uint8Array> extends Description {
   allowDirect?: boolean | undefined
   /** The rungs on offer, all that work by default. */
   offers?: Rung[] | undefined
+  /** Let other users subscribe; by default nobody but root may. */
+  access?: TopicAccess | undefined
 }
 
 export interface SubscriberOptions<T = Uint8Array> {
@@ -109,6 +138,8 @@ export interface AnnounceOptions extends Description {
   kind?: string | undefined
   /** The id of the codec that is spoken. */
   codec?: string | undefined
+  /** Let other users read the record, whatever the umask says. */
+  access?: Access | undefined
 }
 
 const LONGEST_WAIT_MS = 2 ** 31 - 1
@@ -118,11 +149,29 @@ const rungOrAuto: Rule = oneOf('auto', 'direct', 'handshake', 'stream')
 /** Judged by `resolveCodec`, which has better words. */
 const anything: Rule = () => undefined
 
+/** Not 65534, which the kernel shows in place of whoever has no number here. */
+const id: Rule = (value) =>
+  value === 65534 ? 'must name somebody, which 65534 does not' : integer(0, 2 ** 32 - 2)(value)
+const group: Rule = either('must be the name of a group, or its number', text(32), id)
+
+const ACCESS: Rules = {
+  mode: (value) => (value === 0o660 || value === 0o666 ? undefined : 'must be 0o660 or 0o666'),
+  group,
+  uids: listOf(id, 'user ids'),
+  gids: listOf(id, 'group ids'),
+}
+const TOPIC_ACCESS: Rules = {
+  ...ACCESS,
+  maxGuests: integer(1, 64),
+  evictAfter: duration(1, LONGEST_WAIT_MS, 'milliseconds'),
+}
+
 const BUS: Rules = {
   path: text(4096),
   domain: text(64),
   system: flag,
   allowSticky: flag,
+  group,
   trustedUids: listOf(integer(0, 2 ** 32 - 2), 'user ids'),
   watch: oneOf('inotify', 'poll'),
   pollInterval: duration(1, 3_600_000, 'milliseconds'),
@@ -141,6 +190,7 @@ const PUBLISHER: Rules = {
   wait: checkWait,
   allowDirect: flag,
   offers: listOf(rung, "'direct', 'handshake' and 'stream'"),
+  access: nested('access', TOPIC_ACCESS),
 }
 
 const SUBSCRIBER: Rules = {
@@ -154,7 +204,7 @@ const SUBSCRIBER: Rules = {
   ackInterval: duration(1, 50, 'milliseconds'),
   durable: text(64),
 }
-const ANNOUNCE: Rules = { ...DESCRIPTION, kind: text(64), codec: LABEL }
+const ANNOUNCE: Rules = { ...DESCRIPTION, kind: text(64), codec: LABEL, access: nested('access', ACCESS) }
 const SIGNAL: Rules = { signal }
 const BATCHES: Rules = { signal, lifetime: oneOf('owned', 'borrowed', 'lease') }
 const ATTACHED: Rules = { signal, count: integer(1, 2 ** 20) }
@@ -175,11 +225,12 @@ export function busJson(options: BusOptions = {}): string {
 
 export function publisherJson(options: PublisherOptions<unknown>, codecId: string): string {
   check(options, PUBLISHER)
-  const { codec: _codec, wait: _wait, evictAfter, ...same } = options
+  const { codec: _codec, wait: _wait, evictAfter, access, ...same } = options
   return jsonOf({
     ...same,
     codec: codecId,
-    ...(evictAfter === undefined ? {} : { evictAfterMs: Math.ceil(evictAfter) }),
+    ...(access === undefined ? {} : { access: { ...access, ...patience(access.evictAfter), evictAfter: undefined } }),
+    ...patience(evictAfter),
   })
 }
 
@@ -247,6 +298,10 @@ function jsonOf(value: unknown): string {
       { cause },
     )
   }
+}
+
+function patience(evictAfter: number | undefined): { evictAfterMs?: number } {
+  return evictAfter === undefined ? {} : { evictAfterMs: Math.ceil(evictAfter) }
 }
 
 function forced(acquire: Rung | 'auto' | undefined): { acquire?: Rung } {

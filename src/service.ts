@@ -14,6 +14,17 @@ export interface TopicInfo {
   /** Milliseconds that a subscriber may stall a `block` topic; absent: for ever. */
   readonly evictAfter?: number
   readonly maxSubscribers: number
+  /** Places for subscribers of other users; 0: they are not let in. */
+  readonly maxGuests: number
+}
+
+/** Which other users may use an instance, besides its own and root; by its own words. */
+export interface AccessInfo {
+  /** Of the socket, octal, such as `'0660'`. */
+  readonly mode: string
+  readonly group?: number
+  readonly uids: readonly number[]
+  readonly gids: readonly number[]
 }
 
 /** One instance of a service. Frozen; an update is a new object with the same `id`. */
@@ -38,6 +49,8 @@ export interface Service {
   /** The id of the payload's schema. */
   readonly schema?: string
   readonly topic?: TopicInfo
+  /** Absent: nobody else. */
+  readonly access?: AccessInfo
   /** The record as it stands in the bus directory. */
   readonly record: Readonly<Record<string, unknown>>
 }
@@ -55,11 +68,12 @@ export interface RecordJson {
   endpoints?: Record<string, string>
   codec?: string
   payloadSchema?: string
-  topic?: { capacity: number; overflow: Overflow; evictAfterMs?: number; maxSubscribers: number }
+  topic?: { capacity: number; overflow: Overflow; evictAfterMs?: number; maxSubscribers: number; maxGuests?: number }
+  access?: { mode: string; group?: number; uids?: number[]; gids?: number[] }
 }
 
 export function serviceOf(record: RecordJson): Service {
-  const { topic } = record
+  const { topic, access } = record
   return Object.freeze({
     name: record.service,
     id: record.id,
@@ -73,11 +87,18 @@ export function serviceOf(record: RecordJson): Service {
     ...(record.codec === undefined ? {} : { codec: record.codec }),
     ...(record.payloadSchema === undefined ? {} : { schema: record.payloadSchema }),
     ...(topic === undefined ? {} : { topic: topicOf(topic) }),
+    ...(access === undefined ? {} : { access: { ...access, uids: access.uids ?? [], gids: access.gids ?? [] } }),
     record: record as unknown as Readonly<Record<string, unknown>>,
   })
 }
 
 function topicOf(topic: NonNullable<RecordJson['topic']>): TopicInfo {
-  const { capacity, overflow, maxSubscribers, evictAfterMs } = topic
-  return { capacity, overflow, maxSubscribers, ...(evictAfterMs === undefined ? {} : { evictAfter: evictAfterMs }) }
+  const { capacity, overflow, maxSubscribers, evictAfterMs, maxGuests = 0 } = topic
+  return {
+    capacity,
+    overflow,
+    maxSubscribers,
+    maxGuests,
+    ...(evictAfterMs === undefined ? {} : { evictAfter: evictAfterMs }),
+  }
 }

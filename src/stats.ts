@@ -68,6 +68,8 @@ export interface SlotStats {
   /** Whether its position is kept under a name. */
   readonly durable: boolean
   readonly acks: AckStats
+  /** Of a guest: its user, by the kernel's word. Only its publisher knows. */
+  readonly uid?: number
 }
 
 export interface SubscriberStats {
@@ -95,6 +97,8 @@ export interface SourceStats {
   readonly rung: Rung
   /** Why not by a better rung. */
   readonly stepDowns: readonly StepDown[]
+  /** As a guest: the publisher is another user's. */
+  readonly guest: boolean
   readonly slot: number
   readonly received: number
   readonly missed: number

@@ -20,6 +20,14 @@ const wrong: [name: string, value: unknown, rule: RegExp][] = [
   ['allowDirect', 'yes', /true or false/],
   ['wait', 'snooze', /'sleep', 'spin', 'adaptive'/],
   ['wait', { mode: 'adaptive', budget: -1 }, /budget/],
+  ['access', 'all', /object/],
+  ['access', { mode: 0o777 }, /access\.mode must be 0o660 or 0o666/],
+  ['access', { uids: [-1] }, /access\.uids must be a list of user ids/],
+  ['access', { gids: [65_534] }, /access\.gids must be a list of group ids/],
+  ['access', { group: 65_534 }, /access\.group must be the name of a group/],
+  ['access', { maxGuests: 65 }, /access\.maxGuests .*from 1 to 64/],
+  ['access', { evictAfter: 0 }, /access\.evictAfter .*milliseconds/],
+  ['access', { guests: 1 }, /no option guests; there are mode, group/],
   ['overfow', 'block', /overfow.*is not an option here.*overflow/],
 ]
 
@@ -48,6 +56,11 @@ test('what the binding does not know stays here', (t) => {
     acquire: 'direct',
   })
   t.deepEqual(JSON.parse(announceJson('api', { kind: 'http' })), { service: 'api', kind: 'http' })
+  t.deepEqual(JSON.parse(publisherJson({ access: { uids: [7], evictAfter: 1.5 } }, 'bytes')), {
+    codec: 'bytes',
+    access: { uids: [7], evictAfterMs: 2 },
+  })
+  t.deepEqual(JSON.parse(busJson({ group: 'ipc' })), { group: 'ipc' })
 })
 
 test('metadata that JSON cannot carry', (t) => {

@@ -73,10 +73,12 @@ test('a record becomes a frozen service in the words of this API', (t) => {
     offers: ['direct'],
     payloadSchema: 's',
     topic: { capacity: 4096, overflow: 'block', evictAfterMs: 50, maxSubscribers: 2 },
+    access: { mode: '0660', group: 7 },
   })
   t.true(Object.isFrozen(made))
   t.is(made.name, 'ticks')
   t.is(made.schema, 's')
-  t.deepEqual(made.topic, { capacity: 4096, overflow: 'block', evictAfter: 50, maxSubscribers: 2 })
+  t.deepEqual(made.topic, { capacity: 4096, overflow: 'block', evictAfter: 50, maxSubscribers: 2, maxGuests: 0 })
+  t.deepEqual(made.access, { mode: '0660', group: 7, uids: [], gids: [] })
   t.deepEqual(made.endpoints, {})
 })

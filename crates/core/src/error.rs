@@ -125,7 +125,9 @@ pub enum Error {
         what: String,
     },
     /// All slots of the publisher are taken.
-    #[error("all {max} subscriber slots are taken; raise maxSubscribers on the publisher")]
+    #[error(
+        "all {max} places for subscribers are taken; raise maxSubscribers on the publisher, or access.maxGuests for other users"
+    )]
     NoSlot {
         /// How many slots there are.
         max: usize,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ringbell::Error;
 use ringbell::acquire::Rung;
-use ringbell::bus::{Announcement, BusOptions};
+use ringbell::bus::{Access, Announcement, BusOptions, Group};
 use ringbell::channel::{ChannelOptions, ConnectOptions, ServerOptions};
 use ringbell::topic::{AckMode, PublisherOptions, Start, SubscriberOptions};
 use serde_json::{Map, Value};
@@ -23,6 +23,7 @@ pub fn bus(json: &str) -> Result<BusOptions> {
     fields.text("domain", &mut options.domain)?;
     fields.flag("system", &mut options.system)?;
     fields.flag("allowSticky", &mut options.allow_sticky)?;
+    fields.group(&mut options.group)?;
     fields.numbers("trustedUids", &mut options.trusted_uids)?;
     fields.flag("inotify", &mut options.inotify)?;
     fields.time("pollIntervalMs", &mut options.poll_interval)?;
@@ -43,6 +44,7 @@ pub fn announcement(json: &str) -> Result<Announcement> {
     fields.addresses("endpoints", &mut announcement.endpoints)?;
     fields.text("codec", &mut announcement.codec)?;
     fields.text("schema", &mut announcement.payload_schema)?;
+    announcement.access = fields.access()?;
     fields.done()?;
     Ok(announcement)
 }
@@ -61,6 +63,7 @@ pub fn publisher(json: &str) -> Result<PublisherOptions> {
     fields.text("schema", &mut options.schema)?;
     fields.flag("allowDirect", &mut options.allow_direct)?;
     fields.value("offers", RUNGS, &mut options.offers)?;
+    options.access = fields.access()?;
     fields.done()?;
     Ok(options)
 }
@@ -216,6 +219,29 @@ impl Fields {
         into: &mut T,
     ) -> Result<()> {
         self.put(name, rule, into, |value| serde_json::from_value(value.clone()).ok())
+    }
+
+    /// A group, by name or number.
+    fn group(&mut self, into: &mut Option<Group>) -> Result<()> {
+        self.put("group", "the name of a group, or its number", into, |value| {
+            serde_json::from_value(value.clone()).ok().map(Some)
+        })
+    }
+
+    /// Which other users may use what is announced.
+    fn access(&mut self) -> Result<Option<Access>> {
+        let Some(value) = self.take("access") else { return Ok(None) };
+        let Value::Object(fields) = value else { return Err(wrong("access", &value, "an object")) };
+        let mut fields = Self(fields);
+        let mut access = Access::default();
+        fields.put("mode", "0o660 or 0o666", &mut access.mode, |value| whole(value).map(Some))?;
+        fields.group(&mut access.group)?;
+        fields.numbers("uids", &mut access.uids)?;
+        fields.numbers("gids", &mut access.gids)?;
+        fields.number("maxGuests", &mut access.max_guests)?;
+        fields.time("evictAfterMs", &mut access.evict_after)?;
+        fields.done()?;
+        Ok(Some(access))
     }
 
     /// A rung to force; `auto` forces none.

@@ -21,7 +21,8 @@
 //!
 //! * A subscriber of [`Overflow::DropOldest`] that falls behind by almost the capacity misses messages. It is told
 //!   exactly how many.
-//! * Subscribers that share a control segment trust each other: one of them can pretend to be another.
+//! * Subscribers that share a control segment trust each other: one of them can pretend to be another. Whoever is not
+//!   trusted is a guest, and has a control segment of its own.
 //!
 //! The layout and the protocol, with numbered invariants that the `SAFETY` comments cite, are in `docs/protocol.md`.
 
@@ -32,6 +33,7 @@ extern crate alloc;
 mod consumer;
 mod error;
 mod frame;
+mod guests;
 pub mod layout;
 mod memory;
 mod producer;
@@ -43,6 +45,7 @@ mod walk;
 pub use consumer::{Consumer, Entry, Fault, Large, Piece, Position, Read, Start};
 pub use error::Error;
 pub use frame::{BATCH_OVERHEAD, MAX_LARGE, MESSAGE_OVERHEAD, max_message, padded};
+pub use guests::{Admitted, MAX_GUESTS};
 pub use layout::Overflow;
 pub use memory::{ControlMemory, DataMemory, Identity, PublisherCounters};
 pub use producer::{Config, Peers, Producer, Pushed, Sent, Span};

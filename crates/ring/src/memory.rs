@@ -250,26 +250,45 @@ impl ControlMemory {
 
     /// The slots in use, for statistics; backlogs count from `head`. Allocates nothing.
     pub fn slots(&self, head: u64) -> impl Iterator<Item = SlotView> + '_ {
-        (0..self.max_slots).filter_map(move |index| {
-            let slot = self.slot(index)?;
-            let state = slot.word().state();
-            (state != SlotState::Free).then(|| SlotView {
-                index,
-                state,
-                backlog: head.saturating_sub(slot.cursor.load(Ordering::Relaxed)),
-                received: slot.received.load(Ordering::Relaxed),
-                missed: slot.missed.load(Ordering::Relaxed),
-                wakeups: slot.wakeups.load(Ordering::Relaxed),
-                name_hash: slot.name_hash.load(Ordering::Relaxed),
-                pending: slot
-                    .delivered
-                    .load(Ordering::Relaxed)
-                    .saturating_sub(slot.acknowledged.load(Ordering::Relaxed)),
-                flushed: slot.flushed.load(Ordering::Relaxed),
-                redelivered: slot.redelivered.load(Ordering::Relaxed),
-                pid: slot.pid.load(Ordering::Relaxed),
-            })
+        (0..self.max_slots).filter_map(move |index| self.view(index, head))
+    }
+
+    /// One slot, unless it is free.
+    pub(crate) fn view(&self, index: usize, head: u64) -> Option<SlotView> {
+        let slot = self.slot(index)?;
+        let state = slot.word().state();
+        (state != SlotState::Free).then(|| SlotView {
+            index,
+            state,
+            backlog: head.saturating_sub(slot.cursor.load(Ordering::Relaxed)),
+            received: slot.received.load(Ordering::Relaxed),
+            missed: slot.missed.load(Ordering::Relaxed),
+            wakeups: slot.wakeups.load(Ordering::Relaxed),
+            name_hash: slot.name_hash.load(Ordering::Relaxed),
+            pending: slot
+                .delivered
+                .load(Ordering::Relaxed)
+                .saturating_sub(slot.acknowledged.load(Ordering::Relaxed)),
+            flushed: slot.flushed.load(Ordering::Relaxed),
+            redelivered: slot.redelivered.load(Ordering::Relaxed),
+            pid: slot.pid.load(Ordering::Relaxed),
         })
+    }
+
+    /// Writes the header of a guest's own segment, and where its slot's generations begin: no two guests of one place may
+    /// have the same. The segment is still private to the caller and zeroed.
+    pub fn prepare_for_guest(&self, identity: &Identity, generation: u64) {
+        self.initialise(&Identity { max_slots: self.max_slots, ..*identity });
+        if let Some(slot) = self.slot(0) {
+            slot.begin(generation);
+        }
+    }
+
+    /// Tells a guest in its own segment that the publisher goes on without it, unless it is not there any more.
+    pub fn evict_guest(&self) {
+        if let Some(slot) = self.slot(0) {
+            slot.evict();
+        }
     }
 
     /// Compares the header with what the publisher's record announced.

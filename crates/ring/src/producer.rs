@@ -5,15 +5,19 @@
 //! only when it runs out are the slots scanned and `floor` moved on, a batch at a time.
 //!
 //! Nothing here trusts the control segment: a cursor outside what the publisher knows to be possible expels its slot.
+//!
+//! Slots are numbered through: first those of the control segment that subscribers of the publisher's own user share, then
+//! one for each guest's place. A guest that is evicted or expelled is dismissed with it, for its slot is its own to write.
 
 mod large;
 
 use alloc::boxed::Box;
 
 use crate::frame::{BATCH_FIELDS, BATCH_OVERHEAD, Header, MESSAGE_OVERHEAD, max_message, padded};
+use crate::guests::{Admitted, Guests};
 use crate::layout::{CLOSED, Overflow};
 use crate::memory::{ControlMemory, DataMemory, Identity};
-use crate::slot::{Buried, SlotState, SlotView, Word};
+use crate::slot::{Buried, Slot, SlotState, SlotView, Word};
 use crate::sync::{AtomicU64, Ordering, fence};
 use crate::wake;
 pub use large::Pushed;
@@ -21,7 +25,7 @@ use large::Sending;
 
 /// What the producer asks the layer that knows about processes.
 pub trait Peers {
-    /// Whether the owner of `slot` still holds the slot's lock.
+    /// Whether the owner of `slot` still holds the slot's lock. Numbers from `max_slots` on are guests' places.
     fn alive(&mut self, slot: usize) -> bool;
 }
 
@@ -65,6 +69,9 @@ struct Seen {
     stalled_since: u64,
     /// `head` at that time. Something was committed since then if it has moved: that shortage was over.
     stalled_at: u64,
+    /// Of a guest: the cursor that the last scan counted, if it counted one. What follows from a scan is decided by this
+    /// alone: a guest may change its words between two looks.
+    counted: Option<u64>,
 }
 
 /// How long a dead subscriber may go unnoticed by a publisher that is short of room, in nanoseconds. A probe is a
@@ -75,6 +82,8 @@ const PROBE_INTERVAL: u64 = 1_000_000;
 pub struct Producer {
     data: DataMemory,
     control: ControlMemory,
+    guests: Guests,
+    dismissed: bool,
     config: Config,
     head: u64,
     floor: u64,
@@ -101,6 +110,8 @@ impl Producer {
         Self {
             data,
             control,
+            guests: Guests::default(),
+            dismissed: false,
             config,
             head: 0,
             floor: 0,
@@ -112,6 +123,26 @@ impl Producer {
             wanted: 0,
             sending: None,
         }
+    }
+
+    /// Gives the topic places for guests, at most [`MAX_GUESTS`](crate::MAX_GUESTS) of one slot each. Whoever is admitted
+    /// leaves no room for one and the same message for at most `patience` nanoseconds, however it moves its cursor; 0: for
+    /// ever. The views stay valid for as long as this producer is used, whatever file is mapped there.
+    #[must_use]
+    pub fn with_guests(mut self, places: Box<[ControlMemory]>, admitted: Admitted, patience: u64) -> Self {
+        self.seen = alloc::vec![Seen::default(); self.control.max_slots() + places.len()].into_boxed_slice();
+        self.guests = Guests::new(places, admitted, patience);
+        self
+    }
+
+    /// The guests that are to be woken since this was last asked, one bit each.
+    pub fn take_guest_bells(&mut self) -> u64 {
+        self.guests.take_bells()
+    }
+
+    /// Whether a guest was given up since this was last asked: evicted, or expelled.
+    pub fn take_dismissed(&mut self) -> bool {
+        core::mem::take(&mut self.dismissed)
     }
 
     /// Largest payload of one message, in bytes.
@@ -229,6 +260,7 @@ impl Producer {
         // SYNC: pairs with the acquire in `latest`: whoever sees it sees this `head`, or a later one.
         header.head.after.store(self.next_sequence, Ordering::Release);
         let ring = wake::take_sleepers(&self.control);
+        self.guests.note_sleepers();
         if ring != 0 {
             add(&header.counters.rings, u64::from(ring.count_ones()));
         }
@@ -315,7 +347,8 @@ impl Producer {
             return slowest;
         }
         for index in 0..self.seen.len() {
-            let Some(slot) = self.control.slot(index) else { break };
+            self.seen[index].counted = None;
+            let Some(slot) = self.slot(index) else { continue };
             let word = slot.word();
             if !counts(word) {
                 continue;
@@ -323,7 +356,10 @@ impl Producer {
             // SYNC: pairs with the release of the cursor in `Consumer::acknowledge`: its reads are done.
             let cursor = slot.cursor.load(Ordering::Acquire);
             match self.judge(index, word, cursor) {
-                Some(cursor) => slowest = slowest.min(cursor),
+                Some(cursor) => {
+                    slowest = slowest.min(cursor);
+                    self.seen[index].counted = Some(cursor);
+                }
                 None => self.expel(index, word, SlotState::Expelled),
             }
         }
@@ -337,9 +373,11 @@ impl Producer {
     /// The cursor that counts for this slot, or `None` when it cannot be one: not aligned, not between `floor` and
     /// `head`, or behind what the same owner had said before.
     fn judge(&mut self, index: usize, word: Word, cursor: u64) -> Option<u64> {
+        let guest = self.place(index).is_some();
         let seen = &mut self.seen[index];
         if seen.generation != word.generation() {
-            *seen = Seen { generation: word.generation(), cursor: self.floor, ..Seen::default() };
+            let stalled = if guest { *seen } else { Seen::default() };
+            *seen = Seen { generation: word.generation(), cursor: self.floor, ..stalled };
         }
         if word.state() == SlotState::Joining {
             // It may have read `head` long ago; where it will start is not below `floor`.
@@ -349,15 +387,38 @@ impl Producer {
             return None;
         }
         if cursor != seen.cursor {
-            *seen = Seen { cursor, stalled_since: 0, ..*seen };
+            seen.cursor = cursor;
+            // A guest could move it by a word at a time for ever.
+            if !guest {
+                seen.stalled_since = 0;
+            }
         }
         Some(cursor)
     }
 
-    fn expel(&self, index: usize, word: Word, why: SlotState) {
-        if self.control.slot(index).is_some_and(|slot| slot.expel(word, why)) {
+    fn expel(&mut self, index: usize, word: Word, why: SlotState) {
+        let mut done = self.slot(index).is_some_and(|slot| slot.expel(word, why));
+        if let Some(place) = self.place(index) {
+            // Whether or not it told itself so: its slot is its own to write, this is not.
+            done = self.guests.dismiss(place);
+            self.dismissed |= done;
+        }
+        if done {
             add(&self.data.header().counters.evicted, 1);
         }
+    }
+
+    /// `None` for a place that nobody has.
+    fn slot(&self, index: usize) -> Option<&Slot> {
+        match self.place(index) {
+            None => self.control.slot(index),
+            Some(place) => self.guests.slot(place),
+        }
+    }
+
+    /// The place of a guest's slot.
+    fn place(&self, index: usize) -> Option<usize> {
+        index.checked_sub(self.control.max_slots())
     }
 
     /// Frees the slots of the dead, or parks them, and, if the last message found no room, evicts who has left none for too long.
@@ -378,15 +439,21 @@ impl Producer {
         };
         let mut cleared = false;
         for index in 0..self.seen.len() {
-            let Some(slot) = self.control.slot(index) else { break };
+            let Some(slot) = self.slot(index) else { continue };
             let mut word = slot.word();
             let cursor = slot.cursor.load(Ordering::Relaxed);
-            if word.state() == SlotState::Free || (short && (!counts(word) || cursor >= boundary)) {
+            let guest = self.place(index).is_some();
+            let aside = match guest {
+                true => short && self.seen[index].counted.is_none_or(|counted| counted >= boundary),
+                false => word.state() == SlotState::Free || (short && (!counts(word) || cursor >= boundary)),
+            };
+            if aside {
                 continue;
             }
-            // Whether somebody is about to take a parked one over makes no difference: it has not read on yet.
-            if word.state() != SlotState::Parked && !peers.alive(index) {
-                match slot.bury(word) {
+            // Whether somebody is about to take a parked one over makes no difference: it has not read on yet. A guest's word
+            // keeps nothing: its place goes with its connection.
+            if (guest || word.state() != SlotState::Parked) && !peers.alive(index) {
+                match slot.bury(word, !guest) {
                     Buried::Freed => {
                         add(&self.data.header().counters.reaped, 1);
                         cleared = true;
@@ -396,19 +463,18 @@ impl Producer {
                     Buried::Parked(parked) => word = parked,
                 }
             }
+            let patience = if guest { self.guests.patience } else { self.config.evict_after };
             let seen = &mut self.seen[index];
             // Who came, or read on, since `judge` looked has not stalled.
             let moved = seen.generation != word.generation()
                 || (word.state() != SlotState::Joining && cursor != seen.cursor);
-            if !short || moved {
+            if !short || (moved && !guest) {
                 continue;
             }
             if seen.stalled_since == 0 || seen.stalled_at != self.head {
                 seen.stalled_since = now.max(1);
                 seen.stalled_at = self.head;
-            } else if self.config.evict_after != 0
-                && now.saturating_sub(seen.stalled_since) >= self.config.evict_after
-            {
+            } else if patience != 0 && now.saturating_sub(seen.stalled_since) >= patience {
                 self.expel(index, word, SlotState::Evicted);
                 cleared = true;
             }
@@ -429,10 +495,12 @@ impl Producer {
     /// Announces that the publisher is about to sleep until there is room for `bytes`, or for the next piece, as
     /// [`has_room`](Self::has_room) would see it. False: there is room now.
     pub fn arm(&mut self, bytes: usize, now: u64) -> bool {
+        self.guests.set_waiting(true);
         wake::announce_wait(&self.control);
         let room = self.has_room(bytes, now);
         if room {
             wake::retract_wait(&self.control);
+            self.guests.set_waiting(false);
         }
         !room
     }
@@ -441,12 +509,19 @@ impl Producer {
     pub fn close(&mut self) -> u64 {
         // SYNC: pairs with the acquire in `DataMemory::closed`.
         self.data.header().state.store(CLOSED, Ordering::Release);
-        wake::take_sleepers(&self.control)
+        let ring = wake::take_sleepers(&self.control);
+        self.guests.note_sleepers();
+        ring
     }
 
-    /// The slots in use, for statistics. Allocates nothing.
+    /// The slots in use, guests' among them, for statistics. Allocates nothing.
     pub fn slots(&self) -> impl Iterator<Item = SlotView> + '_ {
-        self.control.slots(self.head)
+        let shared = self.control.max_slots();
+        let guests = self.guests.present().filter_map(move |place| {
+            let view = self.guests.control(place)?.view(0, self.head)?;
+            Some(SlotView { index: shared + place, ..view })
+        });
+        self.control.slots(self.head).chain(guests)
     }
 
     /// Bytes that may be written before the slots are looked at again.

@@ -163,6 +163,11 @@ impl Slot {
         self.word.compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
+    /// Publisher, before anybody else has the slot: free, with this generation.
+    pub(crate) fn begin(&self, generation: u64) {
+        self.word.store(generation << 8, Ordering::Relaxed);
+    }
+
     /// Owner: takes the slot in whatever state its last owner left it. The caller holds its lock, so the only honest
     /// rival is a publisher that frees it after having seen the lock free, once. `None` when the word won't hold still.
     pub(crate) fn take(&self) -> Option<Word> {
@@ -239,19 +244,30 @@ impl Slot {
     }
 
     /// Publisher: frees the slot of a dead owner, or parks it if it has a durable name. Does nothing when somebody has
-    /// taken it since `seen`.
-    pub(crate) fn bury(&self, seen: Word) -> Buried {
+    /// taken it since `seen`. `keeps`: whether a name means anything here.
+    pub(crate) fn bury(&self, seen: Word, keeps: bool) -> Buried {
         // It is the name of `seen`'s owner if the swap below succeeds: another owner stores its own after a swap.
-        let durable = self.name_hash.load(Ordering::Relaxed) != 0;
+        let durable = keeps && self.name_hash.load(Ordering::Relaxed) != 0;
         match seen.state() {
             SlotState::Active if durable => {
                 let parked = seen.with(SlotState::Parked);
                 if self.change(seen, parked) { Buried::Parked(parked) } else { Buried::Left }
             }
-            SlotState::Parked => Buried::Parked(seen),
+            SlotState::Parked if keeps => Buried::Parked(seen),
             SlotState::Evicted | SlotState::Expelled if durable => Buried::Left,
             _ if self.change(seen, seen.next(SlotState::Free)) => Buried::Freed,
             _ => Buried::Left,
+        }
+    }
+
+    /// Publisher: goes on without the owner, whatever that is in the middle of. It may be moving the word, so more than one try.
+    pub(crate) fn evict(&self) {
+        for _ in 0..TRIES {
+            let word = self.word();
+            let there = matches!(word.state(), SlotState::Joining | SlotState::Active);
+            if !there || self.expel(word, SlotState::Evicted) {
+                return;
+            }
         }
     }
 

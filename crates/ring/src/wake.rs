@@ -53,5 +53,6 @@ pub(crate) fn take_waiting(control: &ControlMemory) -> bool {
     // SYNC: pairs with the fence in `announce_wait`.
     fence(Ordering::SeqCst);
     let waiting = &control.header().publisher_waiting;
-    waiting.load(Ordering::Relaxed) != 0 && waiting.swap(0, Ordering::Relaxed) != 0
+    // SYNC: the acquire pairs with the release in `Guests::set_waiting`.
+    waiting.load(Ordering::Relaxed) != 0 && waiting.swap(0, Ordering::Acquire) != 0
 }

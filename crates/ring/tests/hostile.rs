@@ -31,12 +31,24 @@ proptest! {
     fn hostile_neighbours_are_never_noticed(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
         hostile::control(&bytes);
     }
+
+    #[test]
+    fn a_hostile_guest_is_never_noticed_and_never_in_the_way_for_long(
+        bytes in prop::collection::vec(any::<u8>(), 0..600),
+    ) {
+        hostile::guest(&bytes);
+    }
 }
 
 /// The seeds of the fuzz targets, among them what once failed.
 #[test]
 fn the_seeds_are_harmless() {
-    for (name, run) in [("hostile_data", hostile::data as fn(&[u8])), ("hostile_control", hostile::control)] {
+    let targets = [
+        ("hostile_data", hostile::data as fn(&[u8])),
+        ("hostile_control", hostile::control),
+        ("hostile_guest", hostile::guest),
+    ];
+    for (name, run) in targets {
         let seeds = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/seeds/");
         for file in std::fs::read_dir(format!("{seeds}{name}")).unwrap() {
             run(&std::fs::read(file.unwrap().path()).unwrap());

@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Command, Option } from 'commander'
 import {
   RingbellError,
+  type AccessInfo,
   type RingbellErrorCode,
   type Service,
   type SlotStats,
@@ -102,7 +103,7 @@ async function attachAll(
 }
 
 function text(service: Service, attachment: Attachment | undefined, paint: Paint): string {
-  const { name, id, kind, pid, uid, protocol, offers, codec, schema, topic, endpoints, metadata } = service
+  const { name, id, kind, pid, uid, protocol, offers, codec, schema, topic, access, endpoints, metadata } = service
   const lines: [string, string][] = [
     ['kind', kind],
     ['process', `pid ${pid}, uid ${uid}`],
@@ -118,6 +119,7 @@ function text(service: Service, attachment: Attachment | undefined, paint: Paint
       `${size(topic.capacity)}, ${topic.overflow}, up to ${counted(topic.maxSubscribers, 'subscriber')}${evict}`,
     ])
   }
+  if (access !== undefined) lines.push(['access', accessOf(access, topic?.maxGuests ?? 0)])
   for (const [label, address] of Object.entries(endpoints)) lines.push([`endpoint ${label}`, address])
   if (Object.keys(metadata).length > 0) lines.push(['metadata', JSON.stringify(metadata)])
   if (attachment?.error !== undefined)
@@ -128,8 +130,17 @@ function text(service: Service, attachment: Attachment | undefined, paint: Paint
   return [heading, ...table, ...subscribers(attachment?.source, paint)].join('\n')
 }
 
+function accessOf({ mode, group, uids, gids }: AccessInfo, guests: number): string {
+  const whom = [
+    ...(group === undefined ? [] : [`group ${group}`]),
+    ...(uids.length === 0 ? [] : [`uids ${uids.join(', ')}`]),
+    ...(gids.length === 0 ? [] : [`gids ${gids.join(', ')}`]),
+  ]
+  return `${whom.join('; ')} (mode ${mode})${guests === 0 ? '' : `, up to ${counted(guests, 'guest')}`}`
+}
+
 /** What shared memory tells. */
-function live({ rung, stepDowns, publisher }: SourceStats): [string, string][] {
+function live({ rung, guest, stepDowns, publisher }: SourceStats): [string, string][] {
   const { messages, bytes, full, dropped, rings, evicted, reaped, highWater, fragments, head, floor } = publisher
   const lines: [string, string][] = [
     ['sent', `${counted(messages, 'message')}, ${size(bytes)}; the ring holds ${size(head - floor)}`],
@@ -142,13 +153,14 @@ function live({ rung, stepDowns, publisher }: SourceStats): [string, string][] {
   if (fragments > 0) lines.push(['large messages', `sent in ${counted(fragments, 'piece')}`])
   if (evicted + reaped > 0)
     lines.push(['slots', `${count(evicted)} evicted, ${count(reaped)} of dead subscribers freed`])
-  lines.push(['acquired by', rung])
+  lines.push(['acquired by', guest ? `${rung}, as a guest` : rung])
   for (const step of stepDowns) lines.push([`not by ${step.rung}`, `${step.reason} (${step.code})`])
   return lines
 }
 
 function subscribers(source: SourceStats | undefined, paint: Paint): string[] {
   if (source === undefined) return []
+  if (source.guest) return [`  ${paint('dim', 'a guest sees no other subscribers')}`]
   const others: readonly SlotStats[] = source.subscribers.filter(({ slot }) => slot !== source.slot)
   if (others.length === 0) return [`  ${paint('dim', 'no subscribers')}`]
   const header = ['  SLOT', 'PID', 'STATE', 'BACKLOG', 'RECEIVED', 'MISSED', 'WAKE-UPS'].map((title) =>

@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
+use super::bell::{Bell, Cord};
 use super::joined::{Joined, topic_of};
-use super::protocol::{Datagram, Fault, LONGEST, Refusal, SHARED_MEMORY};
+use super::protocol::{Datagram, Fault, GUEST, LONGEST, Refusal, SHARED_MEMORY};
 use super::reach::{Reach, Reached};
 use super::verdict::Verdict;
 use crate::Error;
@@ -49,7 +50,7 @@ pub(super) enum Progress {
     /// Wait for `fd`, at most until this time.
     Pending(Instant),
     /// Everything is there.
-    Acquired(Joined, EventFd),
+    Acquired(Joined, Bell),
     /// It ended in another way.
     Left(Verdict),
 }
@@ -59,7 +60,7 @@ enum Turn {
     To(Stage),
     /// Nothing has come yet.
     Wait(Stage),
-    Acquired(Joined, EventFd),
+    Acquired(Joined, Bell),
 }
 
 impl Client {
@@ -112,9 +113,11 @@ impl Client {
             Reached::Connected(socket) => socket,
             Reached::Later { socket, until } => return Ok(Turn::Wait(Stage::Connect { socket, until })),
         };
+        // The doorbells that a user's processes share are not taken from another one, by root neither.
+        let own = self.reach.record().uid == nix::unistd::geteuid().as_raw();
         let hello = Datagram::Hello {
             id: self.reach.instance()?,
-            capabilities: SHARED_MEMORY,
+            capabilities: SHARED_MEMORY | if own { 0 } else { GUEST },
             pid: std::process::id(),
         };
         match scm::send(&socket, &hello.encode(), &[]) {
@@ -134,14 +137,31 @@ impl Client {
             Came::Datagram(received, datagram) => (received, datagram),
         };
         let wanted = self.reach.instance()?;
-        match datagram {
-            Datagram::Segments { id, capabilities } if id == wanted && capabilities & SHARED_MEMORY != 0 => {}
+        let topic = topic_of(self.reach.record())?;
+        let as_guest = match datagram {
+            Datagram::Segments { id, capabilities } if id == wanted && capabilities & SHARED_MEMORY != 0 => {
+                capabilities & GUEST != 0
+            }
+            Datagram::Refused { refusal: Refusal::Full, .. } => {
+                return Err(Verdict::Fail(Error::NoSlot { max: topic.max_guests.into() }));
+            }
             other => return Err(unexpected(other)),
-        }
-        let Ok([data, control, room]) = <[OwnedFd; 3]>::try_from(received.fds) else {
-            return Err(corrupt("its segments came without their three descriptors".into()));
         };
-        let joined = Joined::new(data, control, room, topic_of(self.reach.record())?, self.durable.as_ref())?;
+        let joined = if as_guest {
+            if self.durable.is_some() {
+                let reason = "positions are kept for the publisher's own user; other users have none".into();
+                return Err(Verdict::Fail(Error::Refused { reason }));
+            }
+            let Ok([data, control]) = <[OwnedFd; 2]>::try_from(received.fds) else {
+                return Err(corrupt("a guest's segments came without their two descriptors".into()));
+            };
+            Joined::as_guest(data, control, topic)?
+        } else {
+            let Ok([data, control, room]) = <[OwnedFd; 3]>::try_from(received.fds) else {
+                return Err(corrupt("its segments came without their three descriptors".into()));
+            };
+            Joined::new(data, control, room, topic, self.durable.as_ref())?
+        };
         let claimed = Datagram::Claimed { slot: joined.slot as u32 };
         match scm::send(&socket, &claimed.encode(), &[]) {
             Ok(()) => Ok(Turn::To(Stage::Doorbell { socket, joined })),
@@ -160,6 +180,12 @@ impl Client {
         if datagram != (Datagram::Doorbell { slot: joined.slot as u32 }) {
             return Err(unexpected(datagram));
         }
+        if joined.room.is_none() {
+            return match received.fds.is_empty() {
+                true => Ok(Turn::Acquired(joined, Bell::Cord(Arc::new(Cord::new(socket))))),
+                false => Err(corrupt("a guest's doorbell came with a descriptor".into())),
+            };
+        }
         let Ok([doorbell]) = <[OwnedFd; 1]>::try_from(received.fds) else {
             return Err(corrupt("its doorbell came without its descriptor".into()));
         };
@@ -168,7 +194,7 @@ impl Client {
         joined.publisher_lives()?;
         // If it does not arrive, the end of the connection says the same.
         let _ = scm::send(&socket, &Datagram::Ack.encode(), &[]);
-        Ok(Turn::Acquired(joined, doorbell))
+        Ok(Turn::Acquired(joined, Bell::Shared(doorbell)))
     }
 
     fn again(&mut self, now: Instant) -> Result<Turn, Verdict> {
@@ -222,7 +248,7 @@ pub(crate) fn unexpected(datagram: Datagram) -> Verdict {
         Refusal::Version => version(theirs),
         Refusal::NotPermitted => Verdict::Next { code: "ERR_RINGBELL_NO_PERMISSION".into(), reason: text },
         Refusal::NothingInCommon => Verdict::Next { code: "ERR_RINGBELL_REFUSED".into(), reason: text },
-        Refusal::Busy | Refusal::WrongInstance | Refusal::Breach | Refusal::Other => {
+        Refusal::Busy | Refusal::WrongInstance | Refusal::Breach | Refusal::Full | Refusal::Other => {
             Verdict::Fail(Error::Refused { reason: text })
         }
     }

@@ -7,6 +7,7 @@
 
 use nix::errno::Errno;
 
+use super::bell::Bell;
 use super::joined::{Joined, topic_of};
 use super::proof;
 use super::verdict::Verdict;
@@ -23,7 +24,7 @@ pub(super) fn acquire(
     directory: &Directory,
     record: &Record,
     durable: Option<&DurableName>,
-) -> Result<(Joined, EventFd), Verdict> {
+) -> Result<(Joined, Bell), Verdict> {
     let topic = topic_of(record)?;
     same_world(record)?;
     let process = PidFd::open(record.pid).map_err(|errno| judge("pidfd_open", errno))?;
@@ -35,7 +36,7 @@ pub(super) fn acquire(
         let announced = joined.doorbell(topic)?;
         let doorbell = EventFd::from_peer(copy(announced.fd)?, announced.id)?;
         joined.publisher_lives()?;
-        Ok((joined, doorbell))
+        Ok((joined, Bell::Shared(doorbell)))
     });
     // What came from a process that has meanwhile gone, or closed the topic, proves nothing against it.
     if !process.is_alive() {

@@ -18,7 +18,8 @@ use crate::{Error, Result};
 pub(super) struct Joined {
     pub(super) segments: PeerSegments,
     pub(super) slot: usize,
-    pub(super) room: EventFd,
+    /// None for a guest, whose connection is its doorbell both ways.
+    pub(super) room: Option<EventFd>,
 }
 
 impl Joined {
@@ -32,12 +33,18 @@ impl Joined {
     ) -> Result<Joined> {
         let room = EventFd::from_peer(room, topic.room.id)?;
         let segments = segment::attach(data, control, topic)?;
-        let (slots, own) = (segments.control.memory(), &segments.control_own);
-        let slot = match durable {
-            Some(durable) => SlotLock::claim_named(&slots, own, durable)?,
-            None => SlotLock::claim(&slots, own)?,
+        let slots = segments.control.memory();
+        let slot = match (&segments.control_own, durable) {
+            (Some(own), Some(durable)) => SlotLock::claim_named(&slots, own, durable)?,
+            (Some(own), None) => SlotLock::claim(&slots, own)?,
+            (None, _) => 0,
         };
-        Ok(Joined { segments, slot, room })
+        Ok(Joined { segments, slot, room: Some(room) })
+    }
+
+    /// As a guest: the control segment has one slot, which is nobody else's.
+    pub(super) fn as_guest(data: OwnedFd, control: OwnedFd, topic: &TopicRecord) -> Result<Joined> {
+        Ok(Joined { segments: segment::attach_as_guest(data, control, topic)?, slot: 0, room: None })
     }
 
     /// The doorbell that the slot belongs to, by the record.
@@ -47,9 +54,12 @@ impl Joined {
         })
     }
 
-    /// The last look: whether the publisher still holds the lock in its own control segment.
+    /// The last look: whether the publisher still holds the lock in its own control segment. A guest's connection tells it.
     pub(super) fn publisher_lives(&self) -> std::result::Result<(), Verdict> {
-        if SlotLock::publisher_lives(&self.segments.control_own)? { Ok(()) } else { Err(Verdict::Gone) }
+        match &self.segments.control_own {
+            Some(own) if !SlotLock::publisher_lives(own)? => Err(Verdict::Gone),
+            _ => Ok(()),
+        }
     }
 }
 

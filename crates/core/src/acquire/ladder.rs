@@ -8,6 +8,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::bell::Bell;
 use super::client::{Client, Progress};
 use super::direct;
 use super::joined::{Joined, topic_of};
@@ -17,7 +18,6 @@ use super::{Rung, StepDown};
 use crate::bus::thread::{Handle, Step, Thread, Token, Watched};
 use crate::bus::{Bus, Directory, Record};
 use crate::segment::{DurableName, PeerSegments};
-use crate::sys::eventfd::EventFd;
 use crate::{Error, Result};
 
 /// A place in a publisher's topic.
@@ -27,12 +27,12 @@ pub(crate) struct Attachment {
     pub(crate) record: Arc<Record>,
     /// Both segments, checked and mapped.
     pub(crate) segments: PeerSegments,
-    /// Locked through `segments.control_own`.
+    /// Locked through `segments.control_own`, where there is one.
     pub(crate) slot: usize,
     /// To be rung when there is room and the publisher waits for it.
-    pub(crate) room: EventFd,
-    /// The slot's doorbell. Never read: others sleep on it too.
-    pub(crate) doorbell: EventFd,
+    pub(crate) room: Bell,
+    /// The slot's doorbell.
+    pub(crate) doorbell: Bell,
     /// How it was acquired.
     pub(crate) rung: Rung,
     /// What was tried before.
@@ -100,6 +100,7 @@ pub(super) struct Ladder {
     record: Arc<Record>,
     /// What is still to be tried, the next one last.
     rungs: Vec<Rung>,
+    forced: bool,
     step_downs: Vec<StepDown>,
     reread: bool,
     durable: Option<DurableName>,
@@ -115,12 +116,14 @@ pub(super) enum Climb {
 
 impl Ladder {
     pub(super) fn new(directory: Arc<Directory>, record: Arc<Record>, forced: Option<Rung>) -> Ladder {
+        let is_forced = forced.is_some();
         let rungs =
             forced.map_or_else(|| vec![Rung::Stream, Rung::Handshake, Rung::Direct], |rung| vec![rung]);
         Ladder {
             directory,
             record,
             rungs,
+            forced: is_forced,
             step_downs: Vec::new(),
             reread: false,
             durable: None,
@@ -140,9 +143,7 @@ impl Ladder {
             let Some(rung) = self.rungs.last().copied() else { return Climb::Ended(Err(self.exhausted())) };
             let verdict = match self.attempt(rung, now) {
                 Progress::Pending(until) => return Climb::Pending(until),
-                Progress::Acquired(joined, doorbell) => {
-                    return Climb::Ended(Ok(self.arrived(rung, joined, doorbell)));
-                }
+                Progress::Acquired(joined, doorbell) => return self.arrived(rung, joined, doorbell),
                 Progress::Left(verdict) => verdict,
             };
             self.client = None;
@@ -165,6 +166,12 @@ impl Ladder {
         }
     }
 
+    /// Whether it is another user's that lets others in as guests.
+    fn is_anothers(&self) -> bool {
+        let guests = self.record.topic.as_ref().map_or(0, |topic| topic.max_guests);
+        guests > 0 && self.record.uid != nix::unistd::geteuid().as_raw()
+    }
+
     fn admissible(&self) -> Result<()> {
         topic_of(&self.record)?;
         let (ours, theirs) = (ringbell_ring::layout::VERSION, self.record.protocol);
@@ -175,6 +182,11 @@ impl Ladder {
         if rung != Rung::Stream && !self.record.offers.contains(&rung) {
             let reason = "the publisher does not offer it".into();
             return Progress::Left(Verdict::Next { code: "NOT_OFFERED".into(), reason });
+        }
+        if rung == Rung::Direct && !self.forced && self.is_anothers() {
+            let reason =
+                "the publisher is another user's: its own doorbells could be turned against this process";
+            return Progress::Left(Verdict::Next { code: "OTHER_USER".into(), reason: reason.into() });
         }
         match rung {
             Rung::Direct => match direct::acquire(&self.directory, &self.record, self.durable.as_ref()) {
@@ -198,11 +210,16 @@ impl Ladder {
         }
     }
 
-    fn arrived(&mut self, rung: Rung, joined: Joined, doorbell: EventFd) -> Box<Attachment> {
+    fn arrived(&mut self, rung: Rung, joined: Joined, doorbell: Bell) -> Climb {
         let Joined { segments, slot, room } = joined;
+        let room = match (room, &doorbell) {
+            (Some(room), _) => Bell::Shared(room),
+            (None, Bell::Cord(cord)) => Bell::Cord(Arc::clone(cord)),
+            (None, Bell::Shared(_)) => return Climb::Ended(Err(self.gone())),
+        };
         let step_downs = std::mem::take(&mut self.step_downs);
         self.client = None;
-        Box::new(Attachment {
+        Climb::Ended(Ok(Box::new(Attachment {
             record: Arc::clone(&self.record),
             segments,
             slot,
@@ -210,7 +227,7 @@ impl Ladder {
             doorbell,
             rung,
             step_downs,
-        })
+        })))
     }
 
     fn exhausted(&self) -> Error {

@@ -3,12 +3,15 @@
 //! The ladder is direct → handshake → stream, for each peer anew; which rung was taken, and why those above
 //! were not, goes with the result. Invariants: all rungs refuse the same things (`joined`), a rung is left
 //! only for the reasons in `verdict`, resource errors go to the caller, and nothing here blocks: both
-//! sides live on the bus thread. The protocol of the handshake is in `protocol`, the publisher's side in `server`.
+//! sides live on the bus thread. The protocol of the handshake is in `protocol`, the publisher's side in `server`. Peers of
+//! other users are guests (`guests`), with doorbells of another kind (`bell`).
 
 mod backoff;
+mod bell;
+mod budget;
 pub(crate) mod client;
 mod direct;
-pub(crate) mod guest;
+mod guests;
 mod joined;
 mod ladder;
 mod proof;
@@ -20,7 +23,10 @@ mod session;
 #[cfg(test)]
 mod tests;
 pub(crate) mod verdict;
+pub(crate) mod visitor;
 
+pub(crate) use bell::{Bell, Cord};
+pub(crate) use guests::Guests;
 pub(crate) use ladder::{Acquirer, Attachment, attach};
 pub use rung::{Rung, StepDown};
 pub(crate) use server::Server;

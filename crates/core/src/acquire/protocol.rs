@@ -45,8 +45,11 @@ use ringbell_ring::layout::VERSION;
 pub(crate) const LENGTH: usize = 64;
 /// Bytes of REFUSED, and of the buffer that a client needs.
 pub(crate) const LONGEST: usize = 256;
-/// Capability: segments and doorbells by descriptor. The only one so far.
+/// Capability: segments and doorbells by descriptor.
 pub(crate) const SHARED_MEMORY: u64 = 1;
+/// Capability: a guest's terms. The control segment is the client's own, and this connection stays, as doorbell of both.
+/// A client asks for them when the publisher is another user's; a publisher says so when these are what it gives.
+pub(crate) const GUEST: u64 = 4;
 
 pub(crate) const MAGIC: u32 = u32::from_le_bytes(*b"RBHS");
 const TEXT: usize = 16;
@@ -67,6 +70,8 @@ pub(crate) enum Refusal {
     Breach = 5,
     /// Nothing in common: no capability that both have.
     NothingInCommon = 6,
+    /// All places for guests are taken.
+    Full = 7,
     /// A code that this version does not know.
     Other = 0,
 }
@@ -225,8 +230,8 @@ impl Datagram {
 
 impl Refusal {
     fn of(code: u32) -> Refusal {
-        use Refusal::{Breach, Busy, NotPermitted, NothingInCommon, Other, Version, WrongInstance};
-        [Version, NotPermitted, Busy, WrongInstance, Breach, NothingInCommon]
+        use Refusal::{Breach, Busy, Full, NotPermitted, NothingInCommon, Other, Version, WrongInstance};
+        [Version, NotPermitted, Busy, WrongInstance, Breach, NothingInCommon, Full]
             .into_iter()
             .find(|refusal| *refusal as u32 == code)
             .unwrap_or(Other)

@@ -1,8 +1,9 @@
-//! What a publisher serves: its descriptors, to processes of its own user, over the socket of its record.
+//! What a publisher serves: its descriptors, to processes of its own user and to whom it let in, over the socket of its record.
 //!
 //! Invariants: at most 64 handshakes at once, each with a deadline; more wait in the backlog. When this process
 //! is out of descriptors, a reserved one still serves one client at a time, and the listener rests instead
-//! of spinning. A client that breaks the protocol costs itself its connection and nobody else anything.
+//! of spinning. A client that breaks the protocol costs itself its connection and nobody else anything; another user can
+//! take but a share of the handshakes.
 //! Lives on the bus thread behind one epoll of its own; never calls into JS, never blocks.
 
 use std::collections::HashMap;
@@ -12,21 +13,24 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::guest::{Fate, Guest};
+use super::guests::Guests;
 use super::protocol::id_bytes;
 use super::session::Session;
-use crate::bus::Serve;
+use super::visitor::{Fate, Visitor};
 use crate::bus::thread::{Step, Thread, Watched};
+use crate::bus::{Granted, Serve};
 use crate::segment::{OwnSegments, SlotLock};
 use crate::sys::epoll::Epoll;
 use crate::sys::eventfd::EventFd;
 use crate::sys::fork::ForkGuarded;
-use crate::sys::seqpacket;
+use crate::sys::seqpacket::{self, Peer};
 use crate::{Error, Result};
 
 /// Most handshakes at once. Each may have three descriptors in flight, and a user may have RLIMIT_NOFILE of them.
 pub(super) const MOST: usize = 64;
-/// How long the listener rests when no descriptor was to be had.
+/// Most handshakes at once of one user other than one's own and root.
+const SHARE: usize = 16;
+/// How long the listener rests when no descriptor was to be had, or a tenth of it when too many came that had no share left.
 const REST: Duration = Duration::from_millis(100);
 /// After this, a client that has said nothing gives way when all places are taken.
 const SILENCE: Duration = Duration::from_millis(100);
@@ -41,6 +45,8 @@ struct Offer {
     doorbells: Arc<[EventFd]>,
     slots: usize,
     uid: u32,
+    /// Who else may have it, and where they sit.
+    others: Option<(Granted, Arc<Guests>)>,
 }
 
 /// A publisher's offer, to be served on whatever socket its record has.
@@ -65,8 +71,15 @@ impl Server {
             doorbells,
             slots: segments.control.slots(),
             uid: nix::unistd::geteuid().as_raw(),
+            others: None,
         };
         Ok(Server { offer })
+    }
+
+    /// Lets in whom `granted` permits, as guests.
+    pub(crate) fn with_guests(mut self, granted: Granted, guests: Arc<Guests>) -> Server {
+        self.offer.others = Some((granted, guests));
+        self
     }
 
     /// What the bus calls with each listening socket of the record.
@@ -79,6 +92,19 @@ impl Server {
     }
 }
 
+/// What a peer is to a publisher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Its own user.
+    Own,
+    /// Could take everything anyway.
+    Root,
+    /// Another user that is let in.
+    Guest,
+    /// Another user.
+    Stranger,
+}
+
 /// The offer as it is made on one socket.
 pub(super) struct Terms {
     offer: Arc<Offer>,
@@ -87,9 +113,23 @@ pub(super) struct Terms {
 }
 
 impl Terms {
-    /// The publisher's own user, and root, who could take everything anyway.
-    pub(super) fn permits(&self, uid: u32) -> bool {
-        uid == self.offer.uid || uid == 0
+    /// What a peer is to this publisher, by the kernel's word.
+    pub(super) fn standing(&self, peer: &Peer) -> Standing {
+        match &self.offer.others {
+            _ if peer.uid == self.offer.uid => Standing::Own,
+            _ if peer.uid == 0 => Standing::Root,
+            Some((granted, _)) if granted.permits(peer) => Standing::Guest,
+            _ => Standing::Stranger,
+        }
+    }
+
+    /// Where guests sit, if any are let in.
+    pub(super) fn guests(&self) -> Option<&Arc<Guests>> {
+        self.offer.others.as_ref().map(|(_, guests)| guests)
+    }
+
+    pub(super) fn data(&self) -> BorrowedFd<'_> {
+        self.offer.data.as_fd()
     }
 
     pub(super) fn is_instance(&self, id: [u8; 16]) -> bool {
@@ -117,7 +157,7 @@ pub(crate) fn instance_of(listener: BorrowedFd<'_>) -> Option<[u8; 16]> {
 }
 
 /// A listening socket with the handshakes that came of it.
-pub(crate) struct Listening<G: Guest> {
+pub(crate) struct Listening<V: Visitor> {
     epoll: Epoll,
     listener: ForkGuarded,
     accepting: bool,
@@ -125,13 +165,13 @@ pub(crate) struct Listening<G: Guest> {
     rest: Option<Instant>,
     /// Given up to serve one more client when descriptors have run out, and taken back afterwards.
     reserve: Option<ForkGuarded>,
-    guests: HashMap<u64, G>,
+    visitors: HashMap<u64, V>,
     next: u64,
-    terms: G::Terms,
+    terms: V::Terms,
 }
 
-impl<G: Guest> Listening<G> {
-    pub(crate) fn new(listener: OwnedFd, terms: G::Terms) -> Result<Listening<G>> {
+impl<V: Visitor> Listening<V> {
+    pub(crate) fn new(listener: OwnedFd, terms: V::Terms) -> Result<Listening<V>> {
         let epoll = Epoll::new()?;
         epoll.watch(listener.as_fd(), LISTENER)?;
         Ok(Listening {
@@ -140,7 +180,7 @@ impl<G: Guest> Listening<G> {
             listener: ForkGuarded::new(listener),
             accepting: true,
             rest: None,
-            guests: HashMap::new(),
+            visitors: HashMap::new(),
             next: LISTENER + 1,
             terms,
         })
@@ -164,8 +204,13 @@ impl<G: Guest> Listening<G> {
 
     fn accept(&mut self, now: Instant) {
         // Bounded by its own count too: whoever comes and goes faster than this turns is left for the next turn.
+        let mut turned_away = 0;
         for _ in 0..MOST {
-            if self.guests.len() >= MOST {
+            if self.visitors.len() >= MOST {
+                return;
+            }
+            if turned_away >= MOST / 2 {
+                self.rest = Some(now + REST / 10);
                 return;
             }
             let socket = match seqpacket::accept(self.listener.as_fd()) {
@@ -180,45 +225,62 @@ impl<G: Guest> Listening<G> {
                     return;
                 }
             };
+            let Ok(peer) = seqpacket::peer(&socket) else { continue };
+            if self.has_its_share(peer.uid) {
+                // Closed unheard: an honest one tries again.
+                turned_away += 1;
+                continue;
+            }
             let number = self.next;
             self.next += 1;
             if self.epoll.watch(socket.as_fd(), number).is_ok() {
-                self.guests.insert(number, G::new(socket, &self.terms, now));
+                self.visitors.insert(number, V::new(socket, peer, &self.terms, now));
                 // The request usually is there already.
                 self.advance(number, now);
             }
         }
     }
 
+    /// Whether a user has as many handshakes under way as it may.
+    fn has_its_share(&self, uid: u32) -> bool {
+        let free = uid == 0 || uid == nix::unistd::geteuid().as_raw();
+        !free && self.visitors.values().filter(|visitor| visitor.uid() == uid).count() >= SHARE
+    }
+
     fn advance(&mut self, number: u64, now: Instant) {
-        let Some(guest) = self.guests.get_mut(&number) else { return };
-        match guest.advance(&self.terms, now) {
+        let Some(visitor) = self.visitors.get_mut(&number) else { return };
+        match visitor.advance(&self.terms, now) {
             Fate::Open => {}
             // Closing its socket takes it out of the epoll.
-            Fate::Finished => drop(self.guests.remove(&number)),
+            Fate::Finished => drop(self.visitors.remove(&number)),
             Fate::Admitted => {
-                if let Some(guest) = self.guests.remove(&number) {
-                    self.epoll.forget(guest.socket());
-                    guest.admit(&self.terms);
+                if let Some(visitor) = self.visitors.remove(&number) {
+                    self.epoll.forget(visitor.socket());
+                    visitor.admit(&self.terms);
                 }
             }
         }
     }
 
     fn due(&self, now: Instant) -> Vec<u64> {
-        self.guests.iter().filter(|(_, guest)| guest.until() <= now).map(|(number, _)| *number).collect()
+        self.visitors
+            .iter()
+            .filter(|(_, visitor)| visitor.until() <= now)
+            .map(|(number, _)| *number)
+            .collect()
     }
 
     /// When all places are taken, whoever has been silent for longest goes; an honest client tries again.
     fn make_way(&mut self, now: Instant) {
-        if self.guests.len() < MOST {
+        if self.visitors.len() < MOST {
             return;
         }
-        let silent = self.guests.iter().filter_map(|(number, guest)| Some((guest.silent_since()?, *number)));
+        let silent =
+            self.visitors.iter().filter_map(|(number, visitor)| Some((visitor.silent_since()?, *number)));
         let overdue: Vec<u64> =
             silent.filter(|(since, _)| *since + SILENCE <= now).map(|(_, number)| number).collect();
         for number in overdue {
-            self.guests.remove(&number);
+            self.visitors.remove(&number);
         }
     }
 
@@ -231,7 +293,7 @@ impl<G: Guest> Listening<G> {
         if self.reserve.is_none() {
             self.reserve = copy(self.listener.as_fd()).ok().map(ForkGuarded::new);
         }
-        let open = self.rest.is_none() && self.guests.len() < MOST;
+        let open = self.rest.is_none() && self.visitors.len() < MOST;
         if open && !self.accepting {
             self.accepting = self.epoll.watch(self.listener.as_fd(), LISTENER).is_ok();
             if !self.accepting {
@@ -244,22 +306,22 @@ impl<G: Guest> Listening<G> {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let full = self.guests.len() >= MOST;
-        let guests = self.guests.values().map(|guest| {
-            let way = guest.silent_since().filter(|_| full).map(|since| since + SILENCE);
-            way.map_or(guest.until(), |way| way.min(guest.until()))
+        let full = self.visitors.len() >= MOST;
+        let visitors = self.visitors.values().map(|visitor| {
+            let way = visitor.silent_since().filter(|_| full).map(|since| since + SILENCE);
+            way.map_or(visitor.until(), |way| way.min(visitor.until()))
         });
-        guests.chain(self.rest).min()
+        visitors.chain(self.rest).min()
     }
 }
 
-impl<G: Guest> AsFd for Listening<G> {
+impl<V: Visitor> AsFd for Listening<V> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.epoll.as_fd()
     }
 }
 
-impl<G: Guest> Watched for Listening<G> {
+impl<V: Visitor> Watched for Listening<V> {
     fn fd(&self) -> Option<BorrowedFd<'_>> {
         Some(self.as_fd())
     }

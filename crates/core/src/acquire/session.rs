@@ -1,6 +1,6 @@
 //! The publisher's side of one handshake.
 //!
-//! Invariants: nothing is sent before the peer's uid was checked; a request is always read before the
+//! Invariants: nothing is sent before the kernel's word on the peer was checked; a request is always read before the
 //! connection is closed in order, and a reply is followed by a wait for ACK or the end, so that no honest
 //! client sees a reset; descriptors that a client sends are never taken in; one deadline bounds it all.
 //! Driven by `server`: `advance` when its socket is readable or the time has come.
@@ -11,12 +11,13 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use ringbell_ring::layout::{SLOTS_PER_DOORBELL, VERSION};
 
-use super::guest::{Fate, Guest};
-use super::protocol::{Datagram, Fault, LENGTH, Refusal, SHARED_MEMORY};
-use super::server::Terms;
+use super::guests::{Outside, Ticket};
+use super::protocol::{Datagram, Fault, GUEST, LENGTH, Refusal, SHARED_MEMORY};
+use super::server::{Standing, Terms};
+use super::visitor::{Fate, Visitor};
 use crate::sys::fork::ForkGuarded;
 use crate::sys::scm::{self, ReceiveError};
-use crate::sys::seqpacket;
+use crate::sys::seqpacket::{self, Peer};
 
 /// How long a client may take for all of it.
 pub(super) const DEADLINE: Duration = Duration::from_secs(2);
@@ -28,7 +29,10 @@ pub(super) struct Session {
     /// Not in a forked child: an epoll forgets a socket only when its last copy is closed.
     socket: ForkGuarded,
     stage: Stage,
-    permitted: bool,
+    uid: u32,
+    standing: Standing,
+    /// A guest's place, until it takes its seat.
+    ticket: Option<Ticket>,
     accepted: Instant,
 }
 
@@ -41,6 +45,8 @@ enum Stage {
     Owing { reply: Reply, next: Instant },
     /// The last reply is sent: waits for ACK, or for the client to close.
     Farewell,
+    /// The last reply to a guest is sent: the connection stays.
+    Seated,
 }
 
 #[derive(Clone, Copy)]
@@ -51,13 +57,23 @@ enum Reply {
     Doorbell(u32),
 }
 
-impl Guest for Session {
+impl Visitor for Session {
     type Terms = Terms;
 
-    fn new(socket: OwnedFd, terms: &Terms, now: Instant) -> Session {
+    fn new(socket: OwnedFd, peer: Peer, terms: &Terms, now: Instant) -> Session {
         seqpacket::refuse_rights(socket.as_fd());
-        let permitted = seqpacket::peer(&socket).is_ok_and(|peer| terms.permits(peer.uid));
-        Session { socket: ForkGuarded::new(socket), stage: Stage::Hello, permitted, accepted: now }
+        Session {
+            socket: ForkGuarded::new(socket),
+            stage: Stage::Hello,
+            uid: peer.uid,
+            standing: terms.standing(&peer),
+            ticket: None,
+            accepted: now,
+        }
+    }
+
+    fn uid(&self) -> u32 {
+        self.uid
     }
 
     fn silent_since(&self) -> Option<Instant> {
@@ -70,15 +86,24 @@ impl Guest for Session {
         }
         if let Stage::Owing { reply, next } = self.stage
             && next <= now
-            && !self.reply(reply, terms, now)
         {
-            return Fate::Finished;
+            if !self.reply(reply, terms, now) {
+                return Fate::Finished;
+            }
+            if matches!(self.stage, Stage::Seated) {
+                return Fate::Admitted;
+            }
         }
         loop {
             let mut buffer = [0; LENGTH];
             match scm::receive_plain(&self.socket, &mut buffer) {
                 Err(ReceiveError::Os(Errno::EAGAIN)) => return Fate::Open,
-                Ok(length) if length > 0 && self.hear(&buffer[..length], terms, now) => {}
+                Ok(length) if length > 0 && self.hear(&buffer[..length], terms, now) => {
+                    if matches!(self.stage, Stage::Seated) {
+                        // What follows in the socket is the guest's.
+                        return Fate::Admitted;
+                    }
+                }
                 // The end, an error, a datagram that is too long, or descriptors that nobody asked for.
                 _ => return Fate::Finished,
             }
@@ -93,6 +118,13 @@ impl Guest for Session {
     fn socket(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
+
+    /// A guest takes its seat, and its connection with it.
+    fn admit(self, _terms: &Terms) {
+        if let Some(ticket) = self.ticket {
+            ticket.seat(self.socket);
+        }
+    }
 }
 
 impl Session {
@@ -101,9 +133,8 @@ impl Session {
         if matches!(self.stage, Stage::Farewell) {
             return false;
         }
-        if !self.permitted {
-            return self
-                .refuse(Refusal::NotPermitted, "this topic is for processes of its publisher's own user");
+        if self.standing == Standing::Stranger {
+            return self.refuse(Refusal::NotPermitted, "this topic is not for processes of this user");
         }
         match (&self.stage, Datagram::decode(bytes)) {
             (Stage::Hello, Ok(Datagram::Hello { id, .. })) if !terms.is_instance(id) => {
@@ -112,11 +143,14 @@ impl Session {
             (Stage::Hello, Ok(Datagram::Hello { capabilities, .. })) if capabilities & SHARED_MEMORY == 0 => {
                 self.refuse(Refusal::NothingInCommon, "this publisher only has shared memory to offer")
             }
-            (Stage::Hello, Ok(Datagram::Hello { id, .. })) => self.reply(Reply::Segments(id), terms, now),
+            (Stage::Hello, Ok(Datagram::Hello { id, capabilities, .. })) => {
+                self.welcome(id, capabilities, terms, now)
+            }
             (Stage::Hello, Err(Fault::Version(theirs))) => self
                 .refuse(Refusal::Version, &format!("this publisher speaks version {VERSION}, not {theirs}")),
             (Stage::Claimed, Ok(Datagram::Claimed { slot })) => {
-                if terms.is_claimed(slot) {
+                let claimed = if self.ticket.is_some() { slot == 0 } else { terms.is_claimed(slot) };
+                if claimed {
                     self.reply(Reply::Doorbell(slot), terms, now)
                 } else {
                     self.refuse(Refusal::Breach, "a slot was claimed without its lock")
@@ -126,14 +160,45 @@ impl Session {
         }
     }
 
+    /// Decides on which terms a client is served, and serves it; false when it is gone.
+    fn welcome(&mut self, id: [u8; 16], capabilities: u64, terms: &Terms, now: Instant) -> bool {
+        let asks = capabilities & GUEST != 0;
+        let admitted = match (self.standing, terms.guests()) {
+            // Root may have everything; but it may not want the doorbells of a user that it does not trust.
+            (Standing::Root | Standing::Guest, Some(guests)) if asks => guests.admit(self.uid, now).map(Some),
+            (Standing::Own | Standing::Root, _) => Ok(None),
+            _ => {
+                let text = "to other users this publisher offers a guest's terms alone";
+                return self.refuse(Refusal::NothingInCommon, text);
+            }
+        };
+        match admitted {
+            Ok(ticket) => {
+                self.ticket = ticket;
+                self.reply(Reply::Segments(id), terms, now)
+            }
+            Err(Outside::Full) => self.refuse(Refusal::Full, "all places for other users are taken"),
+            Err(Outside::Busy) => self.refuse(Refusal::Busy, "no place can be made at the moment"),
+            Err(Outside::Penalty(seconds)) => {
+                let text = format!("a subscriber of this user was put out; it may come again in {seconds} s");
+                self.refuse(Refusal::NotPermitted, &text)
+            }
+        }
+    }
+
     /// Sends a reply, now or in a while; false when the client is gone.
     fn reply(&mut self, reply: Reply, terms: &Terms, now: Instant) -> bool {
-        let (datagram, fds, stage) = match reply {
-            Reply::Segments(id) => {
+        let (datagram, fds, stage) = match (reply, &self.ticket) {
+            (Reply::Segments(id), None) => {
                 let datagram = Datagram::Segments { id, capabilities: SHARED_MEMORY };
                 (datagram, terms.segments(), Stage::Claimed)
             }
-            Reply::Doorbell(slot) => {
+            (Reply::Segments(id), Some(ticket)) => {
+                let datagram = Datagram::Segments { id, capabilities: SHARED_MEMORY | GUEST };
+                (datagram, vec![terms.data(), ticket.control()], Stage::Claimed)
+            }
+            (Reply::Doorbell(slot), Some(_)) => (Datagram::Doorbell { slot }, Vec::new(), Stage::Seated),
+            (Reply::Doorbell(slot), None) => {
                 let doorbell = terms.doorbell(slot as usize / SLOTS_PER_DOORBELL);
                 (Datagram::Doorbell { slot }, doorbell.into_iter().collect(), Stage::Farewell)
             }

@@ -1,22 +1,25 @@
 //! The bus directory: which one, whether it may be used, and its descriptor.
 //!
-//! Invariant: everything in a bus is reached through the descriptor of a directory that passed [`verify`]: not a symlink,
-//! owned by this user or root, writable by nobody else. The descriptor is replaced when the directory was removed and made
+//! Invariant: everything in a bus is reached through the descriptor of a directory that passed [`Rules::verify`]: not a symlink,
+//! owned by this user, root or a trusted one, writable by nobody else. A directory that a group shares is writable by that very
+//! group, and sticky, so that nobody in it can remove or replace what is another's. The descriptor is replaced when the directory was removed and made
 //! again, never while it still leads to the path. Called by all of `bus`; decides nothing about records.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
-use nix::sys::stat::{FileStat, Mode, fstat, mkdirat};
+use nix::sys::stat::{FileStat, Mode, fchmod, fstat, mkdirat};
+use nix::unistd::{Gid, UnlinkatFlags, fchown, unlinkat};
 
-use super::BusOptions;
 use super::record::check_name;
+use super::{BusOptions, Group};
 use crate::error::{Error, Result};
-use crate::sys::tmpfile::Way;
+use crate::sys::random;
+use crate::sys::tmpfile::{self, Way};
 
 const OPEN: OFlag =
     OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
@@ -24,6 +27,19 @@ const PRIVATE: Mode = Mode::S_IRWXU;
 const SYSTEM: &str = "/run/ipc-bus";
 const STICKY: u32 = 0o1000;
 const OTHERS_WRITE: u32 = 0o022;
+/// Of a directory that a group shares: what is made in it is the group's, and may be removed by its owner alone.
+const SHARED: u32 = 0o3770;
+const WORLD_WRITES: u32 = 0o002;
+
+/// What a directory must be like.
+#[derive(Debug)]
+struct Rules {
+    uid: u32,
+    trusted: Vec<u32>,
+    allow_sticky: bool,
+    /// The group that shares it.
+    group: Option<u32>,
+}
 
 /// An open, verified bus directory.
 #[derive(Debug)]
@@ -32,9 +48,7 @@ pub(crate) struct Directory {
     path: PathBuf,
     root: PathBuf,
     domain: Option<String>,
-    allow_sticky: bool,
-    uid: u32,
-    trusted: Vec<u32>,
+    rules: Rules,
     pub(super) way: Option<Way>,
     fd: RwLock<Arc<OwnedFd>>,
     reopening: Mutex<()>,
@@ -49,14 +63,18 @@ impl Directory {
         }
         let path = options.domain.as_ref().map_or_else(|| root.clone(), |domain| root.join(domain));
         let domain = options.domain.clone();
-        let fd = open_all(&root, domain.as_deref(), options.allow_sticky)?;
+        let rules = Rules {
+            uid: nix::unistd::geteuid().as_raw(),
+            trusted: options.trusted_uids.clone(),
+            allow_sticky: options.allow_sticky,
+            group: options.group.as_ref().map(Group::id).transpose()?,
+        };
+        let fd = rules.open_all(&root, domain.as_deref())?;
         Ok(Directory {
             path,
             root,
             domain,
-            allow_sticky: options.allow_sticky,
-            uid: nix::unistd::geteuid().as_raw(),
-            trusted: options.trusted_uids.clone(),
+            rules,
             way: forced_way()?,
             fd: RwLock::new(Arc::new(fd)),
             reopening: Mutex::new(()),
@@ -75,7 +93,12 @@ impl Directory {
 
     /// Whether records and sockets of this user are believed: our own, root's, or of a user that the caller trusts.
     pub(crate) fn trusts(&self, uid: u32) -> bool {
-        uid == self.uid || uid == 0 || self.trusted.contains(&uid)
+        self.rules.trusts(uid)
+    }
+
+    /// The group that shares it, if one does.
+    pub(crate) fn group(&self) -> Option<u32> {
+        self.rules.group
     }
 
     /// Whether the path no longer leads to the open directory.
@@ -89,7 +112,7 @@ impl Directory {
     pub(super) fn restore(&self) -> Result<Arc<OwnedFd>> {
         let _one_at_a_time = self.reopening.lock().unwrap_or_else(PoisonError::into_inner);
         if self.is_gone() {
-            let fresh = open_all(&self.root, self.domain.as_deref(), self.allow_sticky)?;
+            let fresh = self.rules.open_all(&self.root, self.domain.as_deref())?;
             *self.fd.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
         }
         Ok(self.fd())
@@ -138,28 +161,102 @@ fn forced_way() -> Result<Option<Way>> {
     }
 }
 
-fn open_all(root: &Path, domain: Option<&str>, allow_sticky: bool) -> Result<OwnedFd> {
-    let hint = |what: &str| format!("cannot {what} bus directory {}", root.display());
-    let mut opened = open(root, OPEN, Mode::empty());
-    if matches!(opened, Err(Errno::ENOENT)) {
-        match mkdirat(nix::fcntl::AT_FDCWD, root, PRIVATE) {
-            Ok(()) | Err(Errno::EEXIST) => opened = open(root, OPEN, Mode::empty()),
-            Err(errno) => return Err(Error::os("mkdir", errno, hint("create"))),
+impl Rules {
+    fn trusts(&self, uid: u32) -> bool {
+        uid == self.uid || uid == 0 || self.trusted.contains(&uid)
+    }
+
+    fn open_all(&self, root: &Path, domain: Option<&str>) -> Result<OwnedFd> {
+        let hint = |what: &str| format!("cannot {what} bus directory {}", root.display());
+        let mut opened = open(root, OPEN, Mode::empty());
+        if matches!(opened, Err(Errno::ENOENT)) {
+            self.make(nix::fcntl::AT_FDCWD, root)
+                .map_err(|(call, errno)| Error::os(call, errno, hint("create")))?;
+            opened = open(root, OPEN, Mode::empty());
         }
+        let directory = opened.map_err(|errno| refused_or(errno, root, hint("open")))?;
+        self.verify(&directory, root)?;
+        let Some(domain) = domain else { return Ok(directory) };
+        let path = root.join(domain);
+        let mut opened = openat(&directory, domain, OPEN, Mode::empty());
+        if matches!(opened, Err(Errno::ENOENT)) {
+            self.make(directory.as_fd(), Path::new(domain)).map_err(|(call, errno)| {
+                Error::os(call, errno, hint(&format!("create domain {domain} in")))
+            })?;
+            opened = openat(&directory, domain, OPEN, Mode::empty());
+        }
+        let inner =
+            opened.map_err(|errno| refused_or(errno, &path, hint(&format!("open domain {domain} in"))))?;
+        self.verify(&inner, &path)?;
+        Ok(inner)
     }
-    let directory = opened.map_err(|errno| refused_or(errno, root, hint("open")))?;
-    verify(&directory, root, allow_sticky)?;
-    let Some(domain) = domain else { return Ok(directory) };
-    let path = root.join(domain);
-    match mkdirat(&directory, domain, PRIVATE) {
-        // EACCES and EROFS are no reason to fail when it exists.
-        Ok(()) | Err(Errno::EEXIST | Errno::EACCES | Errno::EROFS) => {}
-        Err(errno) => return Err(Error::os("mkdirat", errno, hint(&format!("create domain {domain} in")))),
+
+    /// Makes the directory unless it is there. A shared one appears under its name with all its rights or not at all: somebody
+    /// else may be about to open it, and would refuse it half-made.
+    fn make(&self, at: BorrowedFd<'_>, path: &Path) -> std::result::Result<(), (&'static str, Errno)> {
+        let Some(group) = self.group else {
+            return match mkdirat(at, path, PRIVATE) {
+                Ok(()) | Err(Errno::EEXIST) => Ok(()),
+                Err(errno) => Err(("mkdirat", errno)),
+            };
+        };
+        let number = random::hex128().map_err(|_| ("getrandom", Errno::EIO))?;
+        let temporary = path.with_file_name(format!(".ipc-bus-{number}"));
+        mkdirat(at, &temporary, PRIVATE).map_err(|errno| ("mkdirat", errno))?;
+        let given = || {
+            let made = openat(at, &temporary, OPEN, Mode::empty()).map_err(|errno| ("openat", errno))?;
+            fchown(&made, None, Some(Gid::from_raw(group))).map_err(|errno| ("fchown", errno))?;
+            fchmod(&made, Mode::from_bits_truncate(SHARED as _)).map_err(|errno| ("fchmod", errno))?;
+            match tmpfile::rename_new(at, &temporary, path) {
+                Ok(()) => Ok(true),
+                Err(Errno::EEXIST) => Ok(false),
+                Err(errno) => Err(("renameat2", errno)),
+            }
+        };
+        let given = given();
+        if !matches!(given, Ok(true)) {
+            let _ = unlinkat(at, &temporary, UnlinkatFlags::RemoveDir);
+        }
+        given.map(drop)
     }
-    let inner = openat(&directory, domain, OPEN, Mode::empty())
-        .map_err(|errno| refused_or(errno, &path, hint(&format!("open domain {domain} in"))))?;
-    verify(&inner, &path, allow_sticky)?;
-    Ok(inner)
+
+    fn verify(&self, directory: &OwnedFd, path: &Path) -> Result<()> {
+        let FileStat { st_uid: owner, st_gid: gid, st_mode: mode, .. } = fstat(directory.as_fd())
+            .map_err(|errno| Error::os("fstat", errno, "cannot look at the bus directory"))?;
+        let refuse = |reason: String| Err(refused(path, reason));
+        if !self.trusts(owner) {
+            let uid = self.uid;
+            return refuse(format!(
+                "it belongs to uid {owner}, neither to this user ({uid}) nor to root, nor to one of trustedUids"
+            ));
+        }
+        let shown = mode & 0o7777;
+        if let Some(group) = self.group {
+            return if gid != group {
+                refuse(format!(
+                    "it belongs to group {gid}, not to {group} as asked for; chgrp it or choose another"
+                ))
+            } else if mode & SHARED != SHARED || mode & WORLD_WRITES != 0 {
+                refuse(format!(
+                    "a shared directory is setgid, sticky, and writable by its group alone (chmod 3770); its mode is {shown:o}"
+                ))
+            } else {
+                Ok(())
+            };
+        }
+        let sticky = self.allow_sticky && mode & STICKY != 0;
+        if mode & OTHERS_WRITE != 0 && !sticky {
+            let advice = if mode & SHARED == SHARED && mode & WORLD_WRITES == 0 {
+                "open the bus with the option group, if that group is to share it,"
+            } else if mode & STICKY != 0 {
+                "allow sticky directories"
+            } else {
+                "chmod go-w it"
+            };
+            return refuse(format!("others may write to it (mode {shown:o}); {advice} or choose another"));
+        }
+        Ok(())
+    }
 }
 
 fn refused_or(errno: Errno, path: &Path, hint: String) -> Error {
@@ -170,27 +267,6 @@ fn refused_or(errno: Errno, path: &Path, hint: String) -> Error {
         }
         _ => Error::os("open", errno, hint),
     }
-}
-
-fn verify(directory: &OwnedFd, path: &Path, allow_sticky: bool) -> Result<()> {
-    let FileStat { st_uid: owner, st_mode: mode, .. } = fstat(directory.as_fd())
-        .map_err(|errno| Error::os("fstat", errno, "cannot look at the bus directory"))?;
-    let uid = nix::unistd::geteuid().as_raw();
-    if owner != uid && owner != 0 {
-        return Err(refused(
-            path,
-            format!("it belongs to uid {owner}, neither to this user ({uid}) nor to root"),
-        ));
-    }
-    let sticky = allow_sticky && mode & STICKY != 0;
-    if mode & OTHERS_WRITE != 0 && !sticky {
-        let advice = if mode & STICKY != 0 { "allow sticky directories" } else { "chmod go-w it" };
-        return Err(refused(
-            path,
-            format!("others may write to it (mode {:o}); {advice} or choose another", mode & 0o7777),
-        ));
-    }
-    Ok(())
 }
 
 fn refused(path: &Path, reason: String) -> Error {
@@ -238,6 +314,33 @@ mod tests {
         Directory::open(&BusOptions { allow_sticky: true, ..options(real) }).unwrap();
         let orphan = folder.path().join("no/such/bus");
         assert_eq!(Directory::open(&options(orphan)).unwrap_err().errno(), Some(Errno::ENOENT as i32));
+    }
+
+    #[test]
+    fn a_shared_one_is_made_whole_and_never_taken_for_less() {
+        let folder = tempfile::tempdir().unwrap();
+        let gid = nix::unistd::getegid().as_raw();
+        let shared = |path: PathBuf| BusOptions { group: Some(Group::Id(gid)), ..options(path) };
+        let path = folder.path().join("bus");
+        let domain = BusOptions { domain: Some("lab".into()), ..shared(path.clone()) };
+        assert_eq!(Directory::open(&domain).unwrap().group(), Some(gid));
+        for made in [&path, &path.join("lab")] {
+            assert_eq!(fs::metadata(made).unwrap().permissions().mode() & 0o7777, 0o3770);
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
+        let reason = |options: &BusOptions| match Directory::open(options).unwrap_err() {
+            Error::BusDirectory { reason, .. } => reason,
+            other => panic!("{other}"),
+        };
+        assert!(reason(&options(path.clone())).contains("option group"));
+        for mode in [0o700, 0o2770, 0o1770, 0o3750, 0o3777, 0o3772] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            assert!(reason(&shared(path.clone())).contains("chmod 3770"), "{mode:o}");
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o3775)).unwrap();
+        Directory::open(&shared(path.clone())).unwrap();
+        let other = BusOptions { group: Some(Group::Id(gid + 1)), ..options(path) };
+        assert!(reason(&other).contains("chgrp"));
     }
 
     #[test]

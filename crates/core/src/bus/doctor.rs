@@ -83,6 +83,7 @@ impl Bus {
             inotify(),
             descriptors(),
             self.directory(),
+            self.access(),
             self.leftovers(),
             Check {
                 check: "acquisition",
@@ -132,6 +133,29 @@ impl Bus {
             }
             Err(error) => fail("directory", format!("{shown}: {error}"), "choose another with IPC_BUS_DIR"),
         }
+    }
+
+    /// Who else can come in here, and what is for them.
+    fn access(&self) -> Check {
+        let fd = self.dir().fd();
+        let (mut topics, mut open) = (0, 0);
+        for name in names(fd.as_fd()).unwrap_or_default() {
+            if RecordName::parse(&name).is_some()
+                && let Look::Alive(known) = look(self.dir(), fd.as_fd(), &name, None)
+                && let Some(record) = known.record
+                && record.topic.is_some()
+            {
+                topics += 1;
+                open += usize::from(record.access.is_some());
+            }
+        }
+        let mode = nix::sys::stat::fstat(fd.as_fd()).map_or(0, |stat| stat.st_mode & 0o7777);
+        let who = match self.dir().group() {
+            Some(group) => format!("shared with group {group}"),
+            None if mode & 0o011 != 0 => "others can enter, and announce nothing".to_owned(),
+            None => "private: no other user can enter".to_owned(),
+        };
+        ok("access", format!("{who}; {open} of {topics} topics serve other users"))
     }
 
     fn leftovers(&self) -> Check {
@@ -342,6 +366,10 @@ mod tests {
         let find = |name| doctor.checks.iter().find(|check| check.check == name).unwrap();
         assert_eq!(find("leftovers").status, Status::Ok);
         assert!(find("leftovers").detail.starts_with("1 live"));
+        assert_eq!(
+            find("access").detail,
+            "private: no other user can enter; 0 of 0 topics serve other users"
+        );
         assert_eq!(doctor.status, doctor.checks.iter().map(|check| check.status).max().unwrap());
         assert!(doctor.checks.iter().all(|check| check.status == Status::Ok || !check.advice.is_empty()));
         let json = serde_json::to_value(&doctor).unwrap();

@@ -4,6 +4,7 @@
 //! thread at the first watch, announcement or topic; the thread ends with the last value made from the bus. A forked child gets
 //! `ERR_RINGBELL_CLOSED` from everything and removes nothing of its parent's.
 
+mod access;
 mod death;
 pub(crate) mod directory;
 mod doctor;
@@ -25,6 +26,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+pub use access::{Access, AccessRecord, Group};
 pub use doctor::{Check, Doctor, Status};
 pub use filter::Filter;
 pub use gc::GcReport;
@@ -37,6 +39,7 @@ pub use record::{
 pub use registry::Watching;
 pub use watch::{ServiceEvent, Watch};
 
+pub(crate) use access::Granted;
 pub(crate) use directory::Directory;
 pub(crate) use publish::Serve;
 pub(crate) use registry::Sink;
@@ -196,6 +199,8 @@ impl Bus {
     pub fn announce(&self, announcement: Announcement) -> Result<Announced> {
         check_name("service name", &announcement.service)?;
         check_name("kind", &announcement.kind)?;
+        let granted =
+            announcement.access.as_ref().map(|access| access.grant(self.dir().group())).transpose()?;
         let handle = self.handle()?;
         let myself = proc::myself();
         let record = Record {
@@ -216,8 +221,9 @@ impl Bus {
             endpoints: announcement.endpoints,
             codec: announcement.codec,
             payload_schema: announcement.payload_schema,
+            access: granted.as_ref().map(Granted::to_record),
         };
-        let (own, served) = Own::publish(&self.inner.directory, record, announcement.server)?;
+        let (own, served) = Own::publish(&self.inner.directory, record, granted, announcement.server)?;
         let own = Arc::new(own);
         let announced = Announced::new(Arc::clone(&own), self.clone());
         if let Some(served) = served {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::access::{Access, Group};
 use super::publish::Serve;
 use super::record::{ChannelRecord, TopicRecord};
 use crate::acquire::Rung;
@@ -23,7 +24,10 @@ pub struct BusOptions {
     pub system: bool,
     /// Accept a directory that others may write to, if it is sticky.
     pub allow_sticky: bool,
-    /// Users whose records are believed, beside this one and root.
+    /// Share the directory with this group: it is setgid, sticky and writable by the group (mode 3770), made so if there is none
+    /// and refused if it is otherwise. What others may read and use in it is up to each announcement's [`Access`].
+    pub group: Option<Group>,
+    /// Users whose records are believed, and whose directory is used, beside this one and root.
     pub trusted_uids: Vec<u32>,
     /// Watch by inotify where the kernel lets us; `false`, or `IPC_BUS_WATCH=poll`, forces polling.
     pub inotify: bool,
@@ -40,6 +44,7 @@ impl Default for BusOptions {
             domain: None,
             system: false,
             allow_sticky: false,
+            group: None,
             trusted_uids: Vec::new(),
             inotify: true,
             poll_interval: Duration::from_millis(250),
@@ -68,6 +73,9 @@ pub struct Announcement {
     pub codec: Option<String>,
     /// The id of the payload's schema.
     pub payload_schema: Option<String>,
+    /// Which other users may read the record, and use what it announces. Default: the record's file is readable by whoever
+    /// can enter the directory, its socket is for this user and root.
+    pub access: Option<Access>,
     /// Serves the instance's socket; without it there is none.
     pub(crate) server: Option<Serve>,
 }
@@ -85,6 +93,7 @@ impl Announcement {
             endpoints: BTreeMap::new(),
             codec: None,
             payload_schema: None,
+            access: None,
             server: None,
         }
     }

@@ -14,6 +14,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use serde_json::{Map, Value};
 
 use super::Bus;
+use super::access::Granted;
 use super::directory::Directory;
 use super::record::Record;
 use super::scan::still_named;
@@ -29,6 +30,8 @@ pub(crate) type Serve = Box<dyn FnMut(OwnedFd) -> Result<Box<dyn Watched>> + Sen
 /// One announced instance of this process.
 pub(super) struct Own {
     directory: Arc<Directory>,
+    /// Which other users may read it; the same for every file that it is in.
+    granted: Option<Granted>,
     state: Mutex<State>,
     generation: u32,
 }
@@ -48,19 +51,24 @@ impl Own {
     pub(super) fn publish(
         directory: &Arc<Directory>,
         record: Record,
+        granted: Option<Granted>,
         mut serve: Option<Serve>,
     ) -> Result<(Own, Option<Box<dyn Watched>>)> {
         let mut place = directory.fd();
-        let mut appeared = appear(directory, place.as_fd(), &record, serve.as_mut());
+        let mut appeared = appear(directory, place.as_fd(), &record, granted.as_ref(), serve.as_mut());
         // Not by errno: a removed directory answers ENOENT, or EPERM (ext4 to O_TMPFILE).
         if appeared.is_err() && directory.is_gone() {
             place = directory.restore()?;
-            appeared = appear(directory, place.as_fd(), &record, serve.as_mut());
+            appeared = appear(directory, place.as_fd(), &record, granted.as_ref(), serve.as_mut());
         }
         let (file, watched) = appeared?;
         let state = State { record: Arc::new(record), file: Some(file), place, serve, server: None };
-        let own =
-            Own { directory: Arc::clone(directory), state: Mutex::new(state), generation: generation() };
+        let own = Own {
+            directory: Arc::clone(directory),
+            granted,
+            state: Mutex::new(state),
+            generation: generation(),
+        };
         Ok((own, watched))
     }
 
@@ -96,7 +104,9 @@ impl Own {
         let place = Arc::clone(&state.place);
         // Left by an attempt of ours that failed.
         let _ = unlinkat(place.as_fd(), hidden.as_str(), UnlinkatFlags::NoRemoveDir);
-        let replaced = tmpfile::create(place.as_fd(), &hidden, &bytes, self.directory.way).and_then(|file| {
+        let rights = self.granted.as_ref().map(Granted::of_record);
+        let made = tmpfile::create(place.as_fd(), &hidden, &bytes, rights, self.directory.way);
+        let replaced = made.and_then(|file| {
             tmpfile::rename(place.as_fd(), &hidden, &name).inspect_err(|_| {
                 let _ = unlinkat(place.as_fd(), hidden.as_str(), UnlinkatFlags::NoRemoveDir);
             })?;
@@ -124,7 +134,13 @@ impl Own {
         let Some(old) = state.file.as_ref() else { return Ok(()) };
         // An old socket, if the record alone was removed.
         let _ = unlinkat(place.as_fd(), state.record.socket_name().as_str(), UnlinkatFlags::NoRemoveDir);
-        let (file, watched) = appear(&self.directory, place.as_fd(), &state.record, state.serve.as_mut())?;
+        let (file, watched) = appear(
+            &self.directory,
+            place.as_fd(),
+            &state.record,
+            self.granted.as_ref(),
+            state.serve.as_mut(),
+        )?;
         if let Some(token) = state.server.take() {
             thread.remove(token);
         }
@@ -185,22 +201,25 @@ fn appear(
     directory: &Directory,
     place: BorrowedFd<'_>,
     record: &Record,
+    granted: Option<&Granted>,
     serve: Option<&mut Serve>,
 ) -> Result<(ForkGuarded, Option<Box<dyn Watched>>)> {
     record.check_own()?;
     let (name, bytes) = (record.file_name(), record.to_bytes()?);
+    let rights = granted.map(Granted::of_record);
     let Some(serve) = serve else {
-        return Ok((tmpfile::create(place, &name, &bytes, directory.way)?, None));
+        return Ok((tmpfile::create(place, &name, &bytes, rights, directory.way)?, None));
     };
     let hidden = format!(".{name}");
-    let file = tmpfile::create(place, &hidden, &bytes, directory.way)?;
+    let file = tmpfile::create(place, &hidden, &bytes, rights, directory.way)?;
     let socket = record.socket_name();
-    let served = seqpacket::listen_at(place, directory.path(), OsStr::new(&socket))
-        .map_err(|errno| {
-            Error::os("bind", errno, format!("cannot listen for subscribers of '{}'", record.service))
-        })
-        .and_then(serve)
-        .and_then(|watched| tmpfile::rename(place, &hidden, &name).map(|()| watched));
+    let served =
+        seqpacket::listen_at(place, directory.path(), OsStr::new(&socket), granted.map(Granted::of_socket))
+            .map_err(|errno| {
+                Error::os("bind", errno, format!("cannot listen for subscribers of '{}'", record.service))
+            })
+            .and_then(serve)
+            .and_then(|watched| tmpfile::rename(place, &hidden, &name).map(|()| watched));
     match served {
         Ok(watched) => Ok((file, Some(watched))),
         Err(error) => {

@@ -6,10 +6,12 @@
 
 use std::collections::BTreeMap;
 
+use ringbell_ring::MAX_GUESTS;
 use ringbell_ring::layout::{self, MAX_CAPACITY, MAX_SLOTS, MIN_CAPACITY};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
+use super::access::AccessRecord;
 use crate::acquire::Rung;
 use crate::error::{Error, Result};
 
@@ -72,6 +74,9 @@ pub struct Record {
     /// The id of the payload's schema (not of this record's form).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload_schema: Option<String>,
+    /// Which other users may use it; none: nobody but root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<AccessRecord>,
 }
 
 /// The topic part of a record.
@@ -87,6 +92,9 @@ pub struct TopicRecord {
     pub evict_after_ms: Option<u64>,
     /// Slots in the control segment.
     pub max_subscribers: u16,
+    /// Places for subscribers of other users, each with a control segment of its own; 0: none are let in.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub max_guests: u8,
     /// 128 random bits in hex that also stand in the segments' headers.
     pub nonce: String,
     /// The data segment.
@@ -234,6 +242,7 @@ impl TopicRecord {
         )?;
         let slots = usize::from(self.max_subscribers);
         ensure((1..=MAX_SLOTS).contains(&slots), "maxSubscribers is not between 1 and 1024")?;
+        ensure(usize::from(self.max_guests) <= MAX_GUESTS, "maxGuests is more than 64")?;
         ensure(valid_id(&self.nonce), "nonce is not 32 hex digits")?;
         ensure(self.doorbells.len() == layout::doorbells(slots), "there is not one doorbell per 16 slots")?;
         let fds = [self.data.fd, self.control.fd, self.room.fd];
@@ -246,6 +255,10 @@ impl TopicRecord {
             "a segment's size does not fit its capacity",
         )
     }
+}
+
+fn is_zero(number: &u8) -> bool {
+    *number == 0
 }
 
 fn unknown_schema(schema: u32) -> String {

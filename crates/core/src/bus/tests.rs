@@ -231,6 +231,7 @@ fn gc_finds_what_every_stage_of_a_crash_leaves() {
         bus.dir().fd().as_fd(),
         bus.path(),
         std::ffi::OsStr::new(&format!("{}.sock", id('4'))),
+        None,
     ));
     let report = bus.gc().unwrap();
     assert_eq!(report, GcReport { alive: 1, records: 1, sockets: 3, temporaries: 3, foreign: 0 });
@@ -240,6 +241,7 @@ fn gc_finds_what_every_stage_of_a_crash_leaves() {
         bus.dir().fd().as_fd(),
         bus.path(),
         std::ffi::OsStr::new(&format!("{}.sock", id('5'))),
+        None,
     );
     assert_eq!(bus.gc().unwrap().sockets, 0);
     drop(kept);

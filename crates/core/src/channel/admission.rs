@@ -14,9 +14,9 @@ use ringbell_ring::layout::VERSION;
 
 use super::link::{Link, Meeting, Wires};
 use crate::acquire::Rung;
-use crate::acquire::guest::{Fate, Guest};
 use crate::acquire::protocol::{Connect, Connected, Datagram, Fault, LENGTH, Refusal, SHARED_MEMORY};
 use crate::acquire::server::{Listening, instance_of};
+use crate::acquire::visitor::{Fate, Visitor};
 use crate::bus::Serve;
 use crate::bus::thread::{Step, Thread, Watched};
 use crate::error::{Error, Result};
@@ -25,6 +25,7 @@ use crate::segment::{Ends, PairFds, PairShape, check_capacity, create_pair};
 use crate::sys::eventfd::EventFd;
 use crate::sys::fork::ForkGuarded;
 use crate::sys::scm::{self, ReceiveError};
+use crate::sys::seqpacket::Peer;
 use crate::sys::{random, seqpacket};
 
 /// How long a client may take for all of it.
@@ -176,17 +177,20 @@ enum Stage {
 /// One accepted connection on its way to be one.
 pub(super) struct Admission {
     socket: ForkGuarded,
-    peer: nix::Result<seqpacket::Peer>,
+    peer: Peer,
     stage: Stage,
     accepted: Instant,
 }
 
-impl Guest for Admission {
+impl Visitor for Admission {
     type Terms = Terms;
 
-    fn new(socket: OwnedFd, _terms: &Terms, now: Instant) -> Admission {
-        let peer = seqpacket::peer(&socket);
+    fn new(socket: OwnedFd, peer: Peer, _terms: &Terms, now: Instant) -> Admission {
         Admission { socket: ForkGuarded::new(socket), peer, stage: Stage::Connect, accepted: now }
+    }
+
+    fn uid(&self) -> u32 {
+        self.peer.uid
     }
 
     fn silent_since(&self) -> Option<Instant> {
@@ -228,7 +232,8 @@ impl Guest for Admission {
     }
 
     fn admit(self, terms: &Terms) {
-        let (Stage::Done(made), Ok(peer)) = (self.stage, self.peer) else { return };
+        let Stage::Done(made) = self.stage else { return };
+        let peer = self.peer;
         let Made { place, ends, own_bell, peer_bell, .. } = *made;
         let meeting = Meeting { peer, rung: Rung::Handshake, step_downs: Vec::new(), record: None };
         let wires = Wires { socket: self.socket, own_bell, peer_bell };
@@ -246,7 +251,7 @@ impl Admission {
         if matches!(self.stage, Stage::Farewell) {
             return false;
         }
-        let permitted = self.peer.is_ok_and(|peer| peer.uid == terms.uid || peer.uid == 0);
+        let permitted = self.peer.uid == terms.uid || self.peer.uid == 0;
         if !permitted {
             return self.refuse(Refusal::NotPermitted, "this server is for processes of its own user");
         }

@@ -329,7 +329,7 @@ fn connect_to(reply: impl Fn(&OwnedFd) + Sync) -> Error {
     let name = stage.record.socket_name();
     std::fs::remove_file(stage.bus.path().join(&name)).unwrap();
     let dir = stage.bus.dir().fd();
-    let listener = seqpacket::listen_at(dir.as_fd(), stage.bus.path(), OsStr::new(&name)).unwrap();
+    let listener = seqpacket::listen_at(dir.as_fd(), stage.bus.path(), OsStr::new(&name), None).unwrap();
     let mut client = stage.bus.channel(ChannelOptions::default()).unwrap();
     let options = ConnectOptions { timeout: Duration::from_secs(2), ..ConnectOptions::default() };
     let done = EventFd::new().unwrap();

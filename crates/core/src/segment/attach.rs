@@ -25,8 +25,9 @@ pub struct PeerSegments {
     pub data: Arc<MappedData>,
     /// Writable: the slots are in it.
     pub control: Arc<MappedControl>,
-    /// The control segment through a description of one's own, for the locks.
-    pub control_own: ForkGuarded,
+    /// The control segment through a description of one's own, for the locks. None where the control segment is one's own:
+    /// then the connection is what proves that either side lives.
+    pub control_own: Option<ForkGuarded>,
 }
 
 /// Checks and maps what came from the peer that announced `topic`.
@@ -35,21 +36,49 @@ pub struct PeerSegments {
 /// `ERR_RINGBELL_CORRUPT_PEER` names the rule that was broken, `ERR_RINGBELL_PROTOCOL_VERSION` both versions.
 pub(crate) fn attach(data_fd: OwnedFd, control_fd: OwnedFd, topic: &TopicRecord) -> Result<PeerSegments> {
     let identity = identity(topic)?;
+    let mut segments = map(data_fd, &control_fd, topic, identity, Some(topic.control))?;
+    // Not what is mapped: a mapping keeps its open file, and with that the slot's lock, for as long as it lives.
+    segments.control_own = Some(ForkGuarded::new(memfd::reopen(&control_fd)?));
+    Ok(segments)
+}
+
+/// The same for a control segment of one's own, of one slot, which no record announces.
+///
+/// # Errors
+/// As [`attach`].
+pub(crate) fn attach_as_guest(
+    data_fd: OwnedFd,
+    control_fd: OwnedFd,
+    topic: &TopicRecord,
+) -> Result<PeerSegments> {
+    let control = Identity { max_slots: 1, ..identity(topic)? };
+    // Whose it is says the connection that it came by; which topic's, its nonce.
+    map(data_fd, &control_fd, topic, control, None)
+}
+
+/// `control` is what the control segment's header says, `reference` its file, where a record announces it.
+fn map(
+    data_fd: OwnedFd,
+    control_fd: &OwnedFd,
+    topic: &TopicRecord,
+    control: Identity,
+    reference: Option<MemfdRef>,
+) -> Result<PeerSegments> {
+    let identity = identity(topic)?;
     let page = page_size();
-    let (data_len, control_len) =
-        (layout::data_len(identity.capacity, page), layout::control_len(identity.max_slots, page));
+    let data_len = layout::data_len(identity.capacity, page);
+    let control_len = layout::control_len(control.max_slots, page);
     announced("data", data_fd.as_fd(), topic.data, data_len)?;
     inspect("data", data_fd.as_fd(), data_len, DATA_SEALS)?;
-    announced("control", control_fd.as_fd(), topic.control, control_len)?;
+    if let Some(reference) = reference {
+        announced("control", control_fd.as_fd(), reference, control_len)?;
+    }
     inspect("control", control_fd.as_fd(), control_len, CONTROL_SEALS)?;
-
-    let control_own = ForkGuarded::new(memfd::reopen(&control_fd)?);
     let data = MappedData::map(data_fd.as_fd(), identity.capacity, Access::Read)?;
-    // Not through `control_own`: a mapping keeps its open file, and with that the slot's lock, for as long as it lives.
-    let control = MappedControl::map(control_fd.as_fd(), identity.max_slots)?;
+    let mapped = MappedControl::map(control_fd.as_fd(), control.max_slots)?;
     data.memory().check(&identity).map_err(|error| refused("data", error))?;
-    control.memory().check(&identity).map_err(|error| refused("control", error))?;
-    Ok(PeerSegments { data: Arc::new(data), control: Arc::new(control), control_own })
+    mapped.memory().check(&control).map_err(|error| refused("control", error))?;
+    Ok(PeerSegments { data: Arc::new(data), control: Arc::new(mapped), control_own: None })
 }
 
 /// What both headers must say, by the peer's record.

@@ -1,4 +1,4 @@
-//! Segments: the two memfds of a topic, made by the publisher and attached to by subscribers.
+//! Segments: the two memfds of a topic, made by the publisher and attached to by subscribers; and those of its guests.
 //!
 //! Invariants: what `create` gives is sealed, sized and exactly as announced; what `attach` gives was
 //! checked against the record and can neither shrink nor be replaced. A slot belongs to whoever holds the
@@ -8,6 +8,7 @@
 mod attach;
 mod buffer;
 mod create;
+mod guests;
 mod map;
 mod name;
 mod pair;
@@ -16,9 +17,10 @@ mod slot;
 pub(crate) use attach::PeerSegments;
 #[cfg(test)]
 pub(crate) use attach::identity;
-pub(crate) use attach::{attach, nonce_words};
+pub(crate) use attach::{attach, attach_as_guest, nonce_words};
 pub use buffer::PrivateBuffer;
 pub(crate) use create::{OwnSegments, check_capacity, create};
+pub(crate) use guests::GuestPlaces;
 pub use map::MappedData;
 #[cfg(test)]
 pub(crate) use map::page_size;

@@ -7,7 +7,7 @@ use nix::fcntl::SealFlag;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap};
 use ringbell_ring::{Config, Producer};
 
-use super::{OwnSegments, SlotLock, attach, create, identity};
+use super::{GuestPlaces, OwnSegments, SlotLock, attach, attach_as_guest, create, identity};
 use crate::bus::{EventfdRef, MemfdRef, Overflow, TopicRecord};
 use crate::sys::eventfd::EventFd;
 use crate::sys::memfd;
@@ -31,6 +31,7 @@ fn topic() -> Topic {
         overflow: Overflow::Block,
         evict_after_ms: None,
         max_subscribers: 32,
+        max_guests: 0,
         nonce: "000102030405060708090a0b0c0d0e0f".into(),
         data: announced(&own.data_fd),
         control: announced(&own.control_fd),
@@ -281,10 +282,34 @@ fn the_publishers_lock_lives_as_long_as_its_own_description() {
 fn a_mapping_that_is_kept_keeps_no_lock() {
     let topic = topic();
     let peer = attach(dup(&topic.own.data_fd), dup(&topic.own.control_fd), &topic.record).unwrap();
-    let slot = SlotLock::claim(&peer.control.memory(), &peer.control_own).unwrap();
+    let slot = SlotLock::claim(&peer.control.memory(), peer.control_own.as_ref().unwrap()).unwrap();
     assert!(SlotLock::is_held(&topic.own.control_own, slot).unwrap());
     let kept = peer.control;
     drop(peer.control_own);
     assert!(!SlotLock::is_held(&topic.own.control_own, slot).unwrap());
     drop(kept);
+}
+
+#[test]
+fn a_guest_attaches_to_memory_of_its_own_and_to_no_other() {
+    let topic = topic();
+    let places = GuestPlaces::reserve(2, identity(&topic.record).unwrap()).unwrap();
+    let (one, other) = (places.furnish(0, 1 << 20).unwrap(), places.furnish(1, 2 << 20).unwrap());
+    let inode = |fd: &OwnedFd| memfd::identity(fd).unwrap().unwrap().inode;
+    assert_ne!(inode(&one), inode(&other));
+    assert!(memfd::seals(&one).unwrap().contains(CONTROL));
+    let data = || dup(&topic.own.data_fd);
+    let peer = attach_as_guest(data(), dup(&one), &topic.record).unwrap();
+    assert_eq!((peer.control.slots(), peer.control_own.is_none()), (1, true));
+    // Neither what all share nor what is too large or unsealed passes for it.
+    for wrong in [dup(&topic.own.control_fd), sealed(8192, CONTROL), memfd::create(c"x", 4096).unwrap()] {
+        assert!(attach_as_guest(data(), wrong, &topic.record).is_err());
+    }
+    let mut another = topic.record.clone();
+    another.nonce = "ffffffffffffffffffffffffffffffff".into();
+    assert!(reason(attach_as_guest(data(), dup(&one), &another).map(drop)).contains("differs"));
+    // The next one there gets other memory, and the first keeps what it had without reaching anybody by it.
+    places.empty(0);
+    let next = places.furnish(0, 3 << 20).unwrap();
+    assert_ne!(inode(&one), inode(&next));
 }

@@ -166,6 +166,98 @@ pub(crate) fn map_control(fd: impl AsFd, offset: usize, length: usize) -> Result
     Ok(map)
 }
 
+/// Pieces of one length at fixed addresses, each of which is now private zeroes and now some small file. Readable and writable
+/// all the time: whoever looks at a piece while it is exchanged sees the one or the other.
+#[derive(Debug)]
+pub(crate) struct Pieces {
+    base: NonNull<c_void>,
+    piece: NonZeroUsize,
+    count: usize,
+    home: Home,
+}
+
+// SAFETY: a mapping belongs to the process and not to a thread; this type only holds its address.
+unsafe impl Send for Pieces {}
+// SAFETY: as above; what lies there is touched through atomics alone.
+unsafe impl Sync for Pieces {}
+
+impl Pieces {
+    /// Reserves `count` pieces of `piece` bytes, a multiple of the page size; all of them zeroes.
+    ///
+    /// # References
+    /// `mmap(2)`, `madvise(2)` MADV_DONTFORK.
+    ///
+    /// # Errors
+    /// ENOMEM.
+    pub(crate) fn reserve(count: usize, piece: usize) -> Result<Pieces> {
+        let piece = NonZeroUsize::new(piece).ok_or_else(|| failed("mmap", Errno::EINVAL))?;
+        let length = piece.get().checked_mul(count).and_then(NonZeroUsize::new);
+        let length = length.ok_or_else(|| failed("mmap", Errno::EINVAL))?;
+        // SAFETY: new anonymous memory, at an address that the kernel chooses.
+        let base = unsafe { mmap_anonymous(None, length, READ_WRITE, MapFlags::MAP_PRIVATE) }
+            .map_err(|errno| failed("mmap", errno))?;
+        let pieces = Pieces { base, piece, count, home: Home::here() };
+        pieces.keep_from_children(base, length.get())?;
+        Ok(pieces)
+    }
+
+    /// Where a piece lies, for as long as `self` lives.
+    pub(crate) fn address(&self, index: usize) -> NonNull<u8> {
+        assert!(index < self.count);
+        // SAFETY: inside the mapping, which is `count` pieces long.
+        unsafe { self.base.cast::<u8>().add(index * self.piece.get()) }
+    }
+
+    /// Puts a file of the pieces' length in a piece's place.
+    ///
+    /// # References
+    /// `mmap(2)` MAP_FIXED: for other threads the exchange is one step.
+    ///
+    /// # Errors
+    /// ENOMEM for `vm.max_map_count`.
+    pub(crate) fn place(&self, index: usize, fd: BorrowedFd<'_>) -> Result<()> {
+        let address = self.address(index);
+        let flags = MapFlags::MAP_SHARED | MapFlags::MAP_FIXED;
+        // SAFETY: exactly one piece of ours; whoever has its address reads and writes atomics there, before and after.
+        let placed = unsafe { mmap(Some(address.addr()), self.piece, READ_WRITE, flags, fd, 0) }
+            .map_err(|errno| failed("mmap", errno))?;
+        self.keep_from_children(placed, self.piece.get())
+    }
+
+    /// Puts zeroes in a piece's place.
+    ///
+    /// # References
+    /// `mmap(2)` MAP_FIXED, as above.
+    ///
+    /// # Errors
+    /// ENOMEM; then the piece is what it was.
+    pub(crate) fn clear(&self, index: usize) -> Result<()> {
+        let address = self.address(index);
+        let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_FIXED;
+        // SAFETY: as in `place`.
+        let cleared = unsafe { mmap_anonymous(Some(address.addr()), self.piece, READ_WRITE, flags) }
+            .map_err(|errno| failed("mmap", errno))?;
+        self.keep_from_children(cleared, self.piece.get())
+    }
+
+    fn keep_from_children(&self, at: NonNull<c_void>, length: usize) -> Result<()> {
+        // SAFETY: pages of this mapping; their contents stay.
+        unsafe { madvise(at, length, MmapAdvise::MADV_DONTFORK) }.map_err(|errno| failed("madvise", errno))
+    }
+}
+
+impl Drop for Pieces {
+    fn drop(&mut self) {
+        if self.home.is_foreign() {
+            return;
+        }
+        // SAFETY: exactly the mapping made in `reserve`; whoever holds a view of it holds its owner.
+        let _ = unsafe { munmap(self.base, self.piece.get() * self.count) };
+    }
+}
+
+const READ_WRITE: ProtFlags = ProtFlags::PROT_READ.union(ProtFlags::PROT_WRITE);
+
 fn failed(syscall: &'static str, errno: Errno) -> Error {
     Error::os(syscall, errno, "cannot map a segment")
 }
@@ -196,6 +288,28 @@ mod tests {
         let mirror = Mirror::map(fd.as_fd(), 4096, 4096, Access::Read).unwrap();
         assert_eq!(count(), 2);
         drop(mirror);
+        assert_eq!(count(), 0);
+    }
+
+    #[test]
+    fn pieces_are_exchanged_in_place_and_one_by_one() {
+        let count = || std::fs::read_to_string("/proc/self/maps").unwrap().matches("ringbell-piece").count();
+        let pieces = Pieces::reserve(3, 4096).unwrap();
+        let fd = memfd::create(c"ringbell-piece", 4096).unwrap();
+        // SAFETY: addresses inside the mapping; nobody else has them.
+        let read = |index| unsafe { pieces.address(index).read_volatile() };
+        assert_eq!((read(0), read(1), read(2)), (0, 0, 0));
+        pieces.place(1, fd.as_fd()).unwrap();
+        // SAFETY: as above.
+        unsafe { pieces.address(1).write_volatile(7) };
+        let mut byte = [0];
+        nix::sys::uio::pread(&fd, &mut byte, 0).unwrap();
+        assert_eq!((byte, read(0), read(1), read(2), count()), ([7], 0, 7, 0, 1));
+        pieces.clear(1).unwrap();
+        assert_eq!((read(1), count()), (0, 0));
+        pieces.place(2, fd.as_fd()).unwrap();
+        assert_eq!((read(1), read(2)), (0, 7), "another place, the same file");
+        drop(pieces);
         assert_eq!(count(), 0);
     }
 

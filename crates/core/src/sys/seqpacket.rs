@@ -13,13 +13,17 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::AtFlags;
-use nix::sys::socket::sockopt::PeerCredentials;
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::sockopt::{PeerCredentials, SndBuf};
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, connect, getsockname, getsockopt,
-    listen, socket,
+    AddressFamily, Backlog, Shutdown, SockFlag, SockType, UnixAddr, accept4, bind, connect, getsockname,
+    getsockopt, listen, setsockopt, shutdown, socket,
 };
-use nix::sys::stat::{Mode, fchmod};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmod, fchmodat};
+use nix::unistd::{Gid, fchownat};
+
+use super::tmpfile::Rights;
 
 /// 1,000 processes may connect at once; `net.core.somaxconn` has been 4096 since Linux 5.4.
 const BACKLOG: i32 = 4096;
@@ -27,28 +31,57 @@ const BACKLOG: i32 = 4096;
 /// `SO_PASSRIGHTS`, Linux 6.16.
 const SO_PASSRIGHTS: libc::c_int = 83;
 
+/// `SO_PEERGROUPS`, Linux 4.13.
+const SO_PEERGROUPS: libc::c_int = 59;
+
 /// Who is at the other end, as the kernel knows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Peer {
     pub(crate) uid: u32,
     /// 0 for a process in a pid namespace that this one does not see.
     pub(crate) pid: i32,
+    /// All its groups, the effective one first.
+    pub(crate) gids: Vec<u32>,
 }
 
-/// Binds and listens on `name` in the directory; mode 0600, never replacing what is there.
+/// Binds and listens on `name` in the directory; mode 0600 unless there are `rights`, never replacing what is there.
 ///
 /// # References
 /// `unix(7)`; the mode of a socket file is that of the socket at `bind`, less the umask.
 ///
 /// # Errors
-/// EADDRINUSE when the name is taken, EACCES, ENOSPC, ENAMETOOLONG, EMFILE, ENFILE.
-pub(crate) fn listen_at(dir: BorrowedFd<'_>, dir_path: &Path, name: &OsStr) -> nix::Result<OwnedFd> {
+/// EADDRINUSE when the name is taken, EPERM when the group is none of this process's, EACCES, ENOSPC, ENAMETOOLONG,
+/// EMFILE, ENFILE.
+pub(crate) fn listen_at(
+    dir: BorrowedFd<'_>,
+    dir_path: &Path,
+    name: &OsStr,
+    rights: Option<Rights>,
+) -> nix::Result<OwnedFd> {
     let socket = endpoint()?;
     fchmod(&socket, Mode::S_IRUSR | Mode::S_IWUSR)?;
     refuse_rights(socket.as_fd());
     reach(dir, dir_path, name, |address| bind(socket.as_raw_fd(), address))?;
+    if let Some(rights) = rights {
+        // Before it listens: nobody is connected by then.
+        open_up(dir, name, rights)?;
+    }
     listen(&socket, Backlog::new(BACKLOG)?)?;
     Ok(socket)
+}
+
+/// Gives a socket file its group and mode. Through a descriptor of the file itself: a name may lead elsewhere by then.
+fn open_up(dir: BorrowedFd<'_>, name: &OsStr, rights: Rights) -> nix::Result<()> {
+    let file = openat(dir, name, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
+    if rights.group.is_some() {
+        fchownat(&file, "", None, rights.group, AtFlags::AT_EMPTY_PATH)?;
+    }
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    match fchmodat(AT_FDCWD, path.as_str(), rights.mode, FchmodatFlags::FollowSymlink) {
+        // No /proc: by name, which is ours as long as the directory is private or sticky.
+        Err(Errno::ENOENT | Errno::ENOTDIR) => fchmodat(dir, name, rights.mode, FchmodatFlags::FollowSymlink),
+        result => result,
+    }
 }
 
 /// Makes a socket to connect with.
@@ -107,13 +140,72 @@ pub(crate) fn accept(listener: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
 /// Who connected, by the kernel's word at the time of `connect`.
 ///
 /// # References
-/// `unix(7)` SO_PEERCRED.
+/// `unix(7)` SO_PEERCRED, SO_PEERGROUPS.
 ///
 /// # Errors
 /// ENOTCONN.
 pub(crate) fn peer(socket: impl AsFd) -> nix::Result<Peer> {
     let credentials = getsockopt(&socket, PeerCredentials)?;
-    Ok(Peer { uid: credentials.uid(), pid: credentials.pid() })
+    let mut gids = vec![credentials.gid()];
+    gids.extend(groups(socket.as_fd())?);
+    Ok(Peer { uid: credentials.uid(), pid: credentials.pid(), gids })
+}
+
+fn groups(socket: BorrowedFd<'_>) -> nix::Result<Vec<u32>> {
+    let mut groups = vec![0u32; 32];
+    loop {
+        let mut length = size_of_val(groups.as_slice()) as libc::socklen_t;
+        // SAFETY: the kernel writes at most `length` bytes of group numbers to a vector of that size.
+        let result = unsafe {
+            libc::getsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                SO_PEERGROUPS,
+                groups.as_mut_ptr().cast(),
+                &raw mut length,
+            )
+        };
+        let count = length as usize / size_of::<Gid>();
+        match Errno::result(result) {
+            Ok(_) => {
+                groups.truncate(count);
+                return Ok(groups);
+            }
+            // The length is now what it takes; NGROUPS_MAX is 65536.
+            Err(Errno::ERANGE) if count > groups.len() => groups.resize(count, 0),
+            Err(Errno::ENODATA) => return Ok(Vec::new()),
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// Keeps what waits for a peer that does not read small: as little as the kernel allows.
+///
+/// # References
+/// `socket(7)` SO_SNDBUF.
+pub(crate) fn keep_small(socket: impl AsFd) {
+    // It stays as large as it is at worst.
+    let _ = setsockopt(&socket, SndBuf, &1);
+}
+
+/// Whether the other end is still there.
+///
+/// # References
+/// `poll(2)` POLLRDHUP.
+pub(crate) fn is_connected(socket: impl AsFd) -> bool {
+    let mut fds = [PollFd::new(socket.as_fd(), PollFlags::from_bits_retain(libc::POLLRDHUP))];
+    // What cannot be told proves nothing.
+    poll(&mut fds, PollTimeout::ZERO) != Ok(1)
+}
+
+/// Ends the connection for every holder of this end: the peer sees its end at once, also while another thread still
+/// has a descriptor of it.
+///
+/// # References
+/// `shutdown(2)`.
+pub(crate) fn hang_up(socket: impl AsFd) {
+    // ENOTCONN: the peer was faster.
+    let _ = shutdown(socket.as_fd().as_raw_fd(), Shutdown::Both);
 }
 
 /// The file name that a listening socket is bound to.
@@ -195,7 +287,7 @@ mod tests {
         let deep = top.path().join("d".repeat(120));
         std::fs::create_dir(&deep).unwrap();
         let dir = open(&deep);
-        let listener = listen_at(dir.as_fd(), &deep, "x.sock".as_ref()).unwrap();
+        let listener = listen_at(dir.as_fd(), &deep, "x.sock".as_ref(), None).unwrap();
         assert_eq!(std::fs::metadata(deep.join("x.sock")).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(accept(listener.as_fd()).unwrap_err(), Errno::EAGAIN);
         let client = endpoint().unwrap();
@@ -210,16 +302,48 @@ mod tests {
     fn a_name_that_is_taken_is_not_replaced() {
         let top = tempfile::tempdir().unwrap();
         let dir = open(top.path());
-        let _first = listen_at(dir.as_fd(), top.path(), "x.sock".as_ref()).unwrap();
-        let second = listen_at(dir.as_fd(), top.path(), "x.sock".as_ref());
+        let _first = listen_at(dir.as_fd(), top.path(), "x.sock".as_ref(), None).unwrap();
+        let second = listen_at(dir.as_fd(), top.path(), "x.sock".as_ref(), None);
         assert_eq!(second.map(drop), Err(Errno::EADDRINUSE));
+    }
+
+    #[test]
+    fn a_socket_gets_exactly_the_rights_that_it_is_given() {
+        use std::os::unix::fs::MetadataExt;
+        let top = tempfile::tempdir().unwrap();
+        let dir = open(top.path());
+        let rights = Rights { mode: Mode::from_bits_truncate(0o666), group: Some(nix::unistd::getgid()) };
+        let _listener = listen_at(dir.as_fd(), top.path(), "x.sock".as_ref(), Some(rights)).unwrap();
+        let found = std::fs::symlink_metadata(top.path().join("x.sock")).unwrap();
+        assert_eq!((found.mode() & 0o777, found.gid()), (0o666, nix::unistd::getgid().as_raw()));
+        let client = endpoint().unwrap();
+        connect_at(client.as_fd(), dir.as_fd(), top.path(), "x.sock".as_ref()).unwrap();
+        let mine = peer(&client).unwrap();
+        let mut groups: Vec<u32> = nix::unistd::getgroups().unwrap().iter().map(|gid| gid.as_raw()).collect();
+        groups.insert(0, nix::unistd::getegid().as_raw());
+        assert_eq!((mine.uid, mine.gids), (nix::unistd::geteuid().as_raw(), groups));
+    }
+
+    #[test]
+    fn both_holders_of_an_end_are_hung_up() {
+        let (one, other) = nix::sys::socket::socketpair(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            None,
+            SockFlag::SOCK_CLOEXEC,
+        )
+        .unwrap();
+        let second = one.try_clone().unwrap();
+        assert!(is_connected(&one) && is_connected(&other));
+        hang_up(&one);
+        assert!(!is_connected(&second) && !is_connected(&other));
     }
 
     #[test]
     fn a_dead_listener_refuses() {
         let top = tempfile::tempdir().unwrap();
         let dir = open(top.path());
-        drop(listen_at(dir.as_fd(), top.path(), "x.sock".as_ref()).unwrap());
+        drop(listen_at(dir.as_fd(), top.path(), "x.sock".as_ref(), None).unwrap());
         let client = endpoint().unwrap();
         let connected = connect_at(client.as_fd(), dir.as_fd(), top.path(), "x.sock".as_ref());
         assert_eq!(connected, Err(Errno::ECONNREFUSED));

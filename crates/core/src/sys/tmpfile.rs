@@ -5,13 +5,16 @@
 //! a temporary name moved with `RENAME_NOREPLACE` (no `O_TMPFILE`: overlayfs before 6.3). Never `O_EXCL` with `O_TMPFILE`,
 //! which could not be linked; always the same directory descriptor, because two mounts of one file system give EXDEV.
 
+use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
 use nix::sys::resource::{Resource, getrlimit};
-use nix::sys::stat::Mode;
-use nix::unistd::{UnlinkatFlags, linkat, unlinkat, write};
+use nix::sys::stat::{Mode, fchmod};
+use nix::unistd::{Gid, UnlinkatFlags, fchown, linkat, unlinkat, write};
 
 use super::fork::ForkGuarded;
 use super::{lock, random};
@@ -40,6 +43,14 @@ impl Way {
     }
 }
 
+/// Exactly who may do what with a file, whatever the umask and the directory say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rights {
+    pub(crate) mode: Mode,
+    /// None: the one that the kernel gives it.
+    pub(crate) group: Option<Gid>,
+}
+
 /// Names of temporary files begin like this; what nobody has locked may be removed.
 pub(crate) const TEMPORARY: &str = ".tmp-";
 
@@ -51,22 +62,27 @@ const ATTEMPTS: usize = 16;
 ///
 /// References: open(2) O_TMPFILE, linkat(2), renameat2(2). With `forced`, only that way is tried.
 ///
-/// Errors: [`Error::Os`] with EEXIST when the name is taken (never replaced), [`Error::Resource`] when the
-/// disk, its inodes, the quota or descriptors ran out: then nothing is left behind.
+/// Without `rights` it is readable by all, less the umask.
+///
+/// Errors: [`Error::Os`] with EEXIST when the name is taken (never replaced), with EPERM when the group is none of
+/// this process's, [`Error::Resource`] when the disk, its inodes, the quota or descriptors ran out: then nothing is left behind.
 pub(crate) fn create(
     directory: BorrowedFd<'_>,
     name: &str,
     bytes: &[u8],
+    rights: Option<Rights>,
     forced: Option<Way>,
 ) -> Result<ForkGuarded> {
     fits_file_size_limit(bytes.len())?;
+    let new = New { directory, name, bytes, rights };
     if forced != Some(Way::Rename) {
-        match unnamed(directory, name, bytes, forced) {
-            Err(Error::Os { errno, .. }) if forced.is_none() && errno != Errno::EEXIST => {}
+        match new.unnamed(forced) {
+            Err(Error::Os { errno, syscall, .. })
+                if forced.is_none() && errno != Errno::EEXIST && syscall != "fchown" => {}
             result => return result,
         }
     }
-    renamed(directory, name, bytes)
+    new.renamed()
 }
 
 /// # Moves `from` to `to` in one directory, replacing what is there in one step
@@ -77,68 +93,100 @@ pub(crate) fn rename(directory: BorrowedFd<'_>, from: &str, to: &str) -> Result<
         .map_err(|errno| Error::os("renameat", errno, format!("cannot publish {to}")))
 }
 
-fn unnamed(directory: BorrowedFd<'_>, name: &str, bytes: &[u8], forced: Option<Way>) -> Result<ForkGuarded> {
-    let file = openat(directory, ".", OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC, MODE).map_err(
-        |errno| Error::os("openat", errno, format!("cannot create {name} in the bus directory (O_TMPFILE)")),
-    )?;
-    // At once: a child that forks away while the file is filled must not inherit its lock.
-    let file = ForkGuarded::new(file);
-    fill(&file, name, bytes)?;
-    let by_path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let mut result = Err(Errno::ENOENT);
-    if forced != Some(Way::EmptyPath) {
-        result = linkat(AT_FDCWD, by_path.as_str(), directory, name, AtFlags::AT_SYMLINK_FOLLOW);
-    }
-    if forced != Some(Way::Proc) && matches!(result, Err(errno) if errno != Errno::EEXIST) {
-        result = linkat(file.as_fd(), "", directory, name, AtFlags::AT_EMPTY_PATH);
-    }
-    result.map_err(|errno| Error::os("linkat", errno, format!("cannot publish {name}")))?;
-    Ok(file)
+/// What is to appear.
+struct New<'a> {
+    directory: BorrowedFd<'a>,
+    name: &'a str,
+    bytes: &'a [u8],
+    rights: Option<Rights>,
 }
 
-fn renamed(directory: BorrowedFd<'_>, name: &str, bytes: &[u8]) -> Result<ForkGuarded> {
-    let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let mut last = Errno::ENOENT;
-    for _ in 0..ATTEMPTS {
-        let temporary = format!("{TEMPORARY}{}", random::hex128()?);
-        let file = openat(directory, temporary.as_str(), flags, MODE).map_err(|errno| {
-            Error::os("openat", errno, format!("cannot create {name} in the bus directory"))
-        })?;
+impl New<'_> {
+    fn unnamed(&self, forced: Option<Way>) -> Result<ForkGuarded> {
+        let New { directory, name, .. } = *self;
+        let file = openat(directory, ".", OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC, MODE)
+            .map_err(|errno| {
+                Error::os("openat", errno, format!("cannot create {name} in the bus directory (O_TMPFILE)"))
+            })?;
+        // At once: a child that forks away while the file is filled must not inherit its lock.
         let file = ForkGuarded::new(file);
-        let result = fill(&file, name, bytes).and_then(|()| {
-            rename_new(directory, &temporary, name)
-                .map_err(|errno| Error::os("renameat2", errno, format!("cannot publish {name}")))
-        });
-        match result {
-            Ok(()) => return Ok(file),
-            // The temporary file was taken for an orphan before it was locked.
-            Err(Error::Os { errno: Errno::ENOENT, .. }) => last = Errno::ENOENT,
-            Err(error) => {
-                let _ = unlinkat(directory, temporary.as_str(), UnlinkatFlags::NoRemoveDir);
-                return Err(error);
+        self.fill(&file)?;
+        let by_path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let mut result = Err(Errno::ENOENT);
+        if forced != Some(Way::EmptyPath) {
+            result = linkat(AT_FDCWD, by_path.as_str(), directory, name, AtFlags::AT_SYMLINK_FOLLOW);
+        }
+        if forced != Some(Way::Proc) && matches!(result, Err(errno) if errno != Errno::EEXIST) {
+            result = linkat(file.as_fd(), "", directory, name, AtFlags::AT_EMPTY_PATH);
+        }
+        result.map_err(|errno| Error::os("linkat", errno, format!("cannot publish {name}")))?;
+        Ok(file)
+    }
+
+    fn renamed(&self) -> Result<ForkGuarded> {
+        let New { directory, name, .. } = *self;
+        let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let mut last = Errno::ENOENT;
+        for _ in 0..ATTEMPTS {
+            let temporary = format!("{TEMPORARY}{}", random::hex128()?);
+            let file = openat(directory, temporary.as_str(), flags, MODE).map_err(|errno| {
+                Error::os("openat", errno, format!("cannot create {name} in the bus directory"))
+            })?;
+            let file = ForkGuarded::new(file);
+            let result = self.fill(&file).and_then(|()| {
+                rename_new(directory, &temporary, name)
+                    .map_err(|errno| Error::os("renameat2", errno, format!("cannot publish {name}")))
+            });
+            match result {
+                Ok(()) => return Ok(file),
+                // The temporary file was taken for an orphan before it was locked.
+                Err(Error::Os { errno: Errno::ENOENT, .. }) => last = Errno::ENOENT,
+                Err(error) => {
+                    let _ = unlinkat(directory, temporary.as_str(), UnlinkatFlags::NoRemoveDir);
+                    return Err(error);
+                }
             }
         }
+        Err(Error::os(
+            "renameat2",
+            last,
+            format!("cannot publish {name}; does the bus directory still exist?"),
+        ))
     }
-    Err(Error::os("renameat2", last, format!("cannot publish {name}; does the bus directory still exist?")))
-}
 
-fn fill(file: &ForkGuarded, name: &str, bytes: &[u8]) -> Result<()> {
-    if !lock::take(file, 0)? {
-        return Err(Error::Record {
-            file: name.to_owned(),
-            reason: "somebody else locked the new file".to_owned(),
-        });
-    }
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        // A full tmpfs gives a short write first and ENOSPC only then.
-        match write(file.as_fd(), rest) {
-            Ok(count) => rest = &rest[count..],
-            Err(Errno::EINTR) => {}
-            Err(errno) => return Err(Error::os("write", errno, format!("cannot write {name}"))),
+    fn fill(&self, file: &ForkGuarded) -> Result<()> {
+        let New { name, bytes, .. } = *self;
+        if !lock::take(file, 0)? {
+            return Err(Error::Record {
+                file: name.to_owned(),
+                reason: "somebody else locked the new file".to_owned(),
+            });
         }
+        if let Some(Rights { mode, group }) = self.rights {
+            // The group first: the mode lets the right one in.
+            if group.is_some() {
+                fchown(file.as_fd(), None, group).map_err(|errno| {
+                    Error::os(
+                        "fchown",
+                        errno,
+                        format!("cannot give {name} to group {group:?}; is this user a member of it?"),
+                    )
+                })?;
+            }
+            fchmod(file.as_fd(), mode)
+                .map_err(|errno| Error::os("fchmod", errno, format!("cannot set the mode of {name}")))?;
+        }
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            // A full tmpfs gives a short write first and ENOSPC only then.
+            match write(file.as_fd(), rest) {
+                Ok(count) => rest = &rest[count..],
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(Error::os("write", errno, format!("cannot write {name}"))),
+            }
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Without this check the kernel answers with SIGXFSZ, which kills.
@@ -150,9 +198,16 @@ fn fits_file_size_limit(size: usize) -> Result<()> {
     Ok(())
 }
 
-fn rename_new(directory: BorrowedFd<'_>, from: &str, to: &str) -> nix::Result<()> {
-    let from = std::ffi::CString::new(from).map_err(|_| Errno::EINVAL)?;
-    let to = std::ffi::CString::new(to).map_err(|_| Errno::EINVAL)?;
+/// # Moves `from` to `to`, unless there is something
+///
+/// References: renameat2(2) RENAME_NOREPLACE. Errors: EEXIST, ENOENT, EINVAL where the file system cannot.
+pub(crate) fn rename_new(
+    directory: BorrowedFd<'_>,
+    from: impl AsRef<Path>,
+    to: impl AsRef<Path>,
+) -> nix::Result<()> {
+    let text = |path: &Path| CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL);
+    let (from, to) = (text(from.as_ref())?, text(to.as_ref())?);
     let fd = directory.as_raw_fd();
     // By number: musl has no wrapper. SAFETY: both are NUL-terminated strings that outlive the call.
     let result = unsafe {
@@ -172,7 +227,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let directory = File::open(folder.path()).unwrap();
             let bytes = vec![b'x'; 40_000];
-            let owner = match create(directory.as_fd(), "name", &bytes, way) {
+            let owner = match create(directory.as_fd(), "name", &bytes, None, way) {
                 // Needs privileges before 6.10.
                 Err(Error::Os { errno: Errno::ENOENT, .. }) if way == Some(Way::EmptyPath) => continue,
                 result => result.unwrap(),
@@ -180,11 +235,28 @@ mod tests {
             assert_eq!(fs::read(folder.path().join("name")).unwrap(), bytes);
             let reader = File::open(folder.path().join("name")).unwrap();
             assert!(lock::is_held(&reader, 0).unwrap());
-            let again = create(directory.as_fd(), "name", b"other", way).unwrap_err();
+            let again = create(directory.as_fd(), "name", b"other", None, way).unwrap_err();
             assert_eq!(again.errno(), Some(Errno::EEXIST as i32), "{again}");
             assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing left behind");
             drop(owner);
             assert!(!lock::is_held(&reader, 0).unwrap());
+        }
+    }
+
+    #[test]
+    fn rights_are_exact_whatever_the_way() {
+        use std::os::unix::fs::MetadataExt;
+        for way in [Way::Proc, Way::Rename] {
+            let folder = tempfile::tempdir().unwrap();
+            let directory = File::open(folder.path()).unwrap();
+            for mode in [0o640, 0o666] {
+                let name = format!("{mode:o}");
+                let rights =
+                    Rights { mode: Mode::from_bits_truncate(mode), group: Some(nix::unistd::getgid()) };
+                create(directory.as_fd(), &name, b"x", Some(rights), Some(way)).unwrap();
+                let found = fs::metadata(folder.path().join(name)).unwrap();
+                assert_eq!((found.mode() & 0o7777, found.gid()), (mode, nix::unistd::getgid().as_raw()));
+            }
         }
     }
 
@@ -194,7 +266,7 @@ mod tests {
         let directory = File::open(folder.path()).unwrap();
         fs::remove_dir(folder.path()).unwrap();
         for way in [None, Some(Way::Proc), Some(Way::Rename)] {
-            let errno = create(directory.as_fd(), "name", b"x", way).unwrap_err().errno();
+            let errno = create(directory.as_fd(), "name", b"x", None, way).unwrap_err().errno();
             // ext4 answers EPERM to O_TMPFILE there.
             assert!(matches!(errno.map(Errno::from_raw), Some(Errno::ENOENT | Errno::EPERM)), "{errno:?}");
         }

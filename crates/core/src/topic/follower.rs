@@ -1,17 +1,17 @@
 //! What a subscriber has on the bus thread: it hears of publishers, acquires and joins them, and tells the [`Inbox`].
 //!
 //! Invariant: an instance is joined at most once, however often its record vanishes and comes back. That a record is
-//! gone is no proof that its publisher is: the lock in the control segment is, and while that is held the source
+//! gone is no proof that its publisher is: the lock in the control segment is (a guest's connection), and while that is held the source
 //! stays, probed now and then until the record is back (a bus directory that was removed takes all records with it).
 //! The `Follower` alone keeps all of it: what waits on the bus thread for a publisher ends when the subscriber has gone.
 
 use std::collections::HashMap;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::options::SubscriberOptions;
-use super::source::{Joined, publisher_lives};
+use super::source::{Joined, Probe};
 use crate::acquire::{self, Acquirer, Attachment};
 use crate::bus::thread::{Step, Thread, Watched};
 use crate::bus::{Record, ServiceEvent, Sink};
@@ -54,7 +54,7 @@ struct Known {
     record: Arc<Record>,
     listed: bool,
     /// There once it is joined: its publisher's lock can be probed through it.
-    probe: Option<OwnedFd>,
+    probe: Option<Probe>,
 }
 
 impl Follower {
@@ -182,7 +182,7 @@ impl Shared {
         let Some(entry) = known.get_mut(&record.id) else { return };
         entry.listed = false;
         match &entry.probe {
-            Some(probe) if publisher_lives(probe) => {
+            Some(probe) if probe.publisher_lives() => {
                 drop(known);
                 let unlisted = Unlisted { shared: Arc::downgrade(&self), id: record.id.clone() };
                 thread.add(Box::new(unlisted), Some(Instant::now() + UNLISTED));
@@ -255,7 +255,7 @@ impl Watched for Unlisted {
         let mut known = shared.known();
         match known.get(&self.id) {
             Some(entry) if !entry.listed => {
-                if entry.probe.as_ref().is_some_and(publisher_lives) {
+                if entry.probe.as_ref().is_some_and(Probe::publisher_lives) {
                     return Step::Again(Some(Instant::now() + UNLISTED));
                 }
                 if let Some(entry) = known.remove(&self.id) {

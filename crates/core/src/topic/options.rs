@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::acks::AckMode;
 use crate::acquire::Rung;
-use crate::bus::Overflow;
+use crate::bus::{Access, Overflow};
 use crate::error::{Error, Result};
 use crate::segment::{self, DurableName};
 
@@ -38,6 +38,8 @@ pub struct PublisherOptions {
     pub allow_direct: bool,
     /// The rungs that are offered. Default: direct and handshake.
     pub offers: Vec<Rung>,
+    /// Which other users may subscribe, as guests. Default: none.
+    pub access: Option<Access>,
 }
 
 impl Default for PublisherOptions {
@@ -53,6 +55,7 @@ impl Default for PublisherOptions {
             schema: None,
             allow_direct: false,
             offers: vec![Rung::Direct, Rung::Handshake],
+            access: None,
         }
     }
 }
@@ -75,6 +78,10 @@ impl PublisherOptions {
         }
         if self.offers.is_empty() {
             return Err(wrong("offers", "[]", "at least one of direct and handshake".to_owned()));
+        }
+        if self.access.is_some() && !self.offers.contains(&Rung::Handshake) {
+            let rule = "with access the handshake among them: guests come by no other way".to_owned();
+            return Err(wrong("offers", format!("{:?}", self.offers), rule));
         }
         Ok(())
     }

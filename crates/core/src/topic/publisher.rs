@@ -7,14 +7,16 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ringbell_ring::{Config, Identity, Peers, Producer, Sent, padded};
+use ringbell_ring::{Config, Identity, Peers, Producer, Sent, SlotView, padded};
 use serde_json::{Map, Value};
 
 use super::options::PublisherOptions;
 use super::stats::{PublisherStats, SlotStats, TopicCounters};
 use super::window::WindowSpan;
-use crate::acquire::Server;
-use crate::bus::{Announced, Announcement, Bus, EventfdRef, MemfdRef, Overflow, Record, TopicRecord, new_id};
+use crate::acquire::{Guests, Server};
+use crate::bus::{
+    Announced, Announcement, Bus, EventfdRef, Handle, MemfdRef, Overflow, Record, Token, TopicRecord, new_id,
+};
 use crate::error::{Error, Result};
 use crate::segment::{self, ForkGuarded, MappedData, OwnSegments, PrivateBuffer, SlotLock};
 use crate::sys::clock::monotonic_ns;
@@ -36,6 +38,8 @@ pub struct Publisher {
     /// Announced and watched; it only has to stay open.
     _room: Arc<EventFd>,
     doorbells: Arc<[EventFd]>,
+    /// Subscribers of other users, if any are let in.
+    guests: Option<Hosting>,
     epoll: Epoll,
     /// Where the segments are mapped: in a forked child they are not.
     home: Home,
@@ -46,13 +50,37 @@ pub struct Publisher {
     waits: u64,
 }
 
+/// Guests, and what serves them on the bus thread for as long as the publisher is there.
+struct Hosting {
+    guests: Arc<Guests>,
+    thread: Handle,
+    keeper: Token,
+}
+
+impl Drop for Hosting {
+    fn drop(&mut self) {
+        self.guests.end();
+        self.thread.remove(self.keeper);
+    }
+}
+
 /// Asks the kernel which slots' owners live.
-pub(super) struct SlotLocks<'a>(&'a ForkGuarded);
+pub(super) struct SlotLocks<'a> {
+    control: &'a ForkGuarded,
+    slots: usize,
+}
 
 impl Peers for SlotLocks<'_> {
     fn alive(&mut self, slot: usize) -> bool {
-        // A probe that fails proves nothing, and only a proof of death may free a slot.
-        SlotLock::is_held(self.0, slot).unwrap_or(true)
+        // A guest that is gone is not asked about: its connection's end has told. A probe that fails proves nothing, and
+        // only a proof of death may free a slot.
+        slot >= self.slots || SlotLock::is_held(self.control, slot).unwrap_or(true)
+    }
+}
+
+impl<'a> SlotLocks<'a> {
+    fn of(segments: &'a OwnSegments) -> Self {
+        Self { control: &segments.control_own, slots: segments.control.slots() }
     }
 }
 
@@ -76,7 +104,7 @@ impl Bus {
         };
         let evict_after =
             options.evict_after.map_or(0, |after| u64::try_from(after.as_nanos()).unwrap_or(u64::MAX));
-        let producer = Producer::create(
+        let mut producer = Producer::create(
             segments.data.memory(),
             segments.control.memory(),
             Config { identity, evict_after },
@@ -93,6 +121,7 @@ impl Bus {
                 .evict_after
                 .map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
             max_subscribers: options.max_subscribers,
+            max_guests: options.access.as_ref().map_or(0, |access| access.max_guests),
             nonce,
             data: memfd_ref(&segments.data_fd)?,
             control: memfd_ref(&segments.control_fd)?,
@@ -104,7 +133,19 @@ impl Bus {
         if options.allow_direct {
             prctl::allow_any_tracer();
         }
-        let server = Server::new(&segments, room.clone(), doorbells.clone())?;
+        let mut server = Server::new(&segments, room.clone(), doorbells.clone())?;
+        let mut hosting = None;
+        if let Some(access) = &options.access {
+            let granted = access.grant(self.dir().group())?;
+            let guests = Guests::new(access.max_guests.into(), identity, room.clone())?;
+            let (places, admitted) = guests.for_producer();
+            let patience = u64::try_from(access.evict_after.as_nanos()).unwrap_or(u64::MAX);
+            producer = producer.with_guests(places, admitted, patience);
+            server = server.with_guests(granted, guests.clone());
+            let thread = self.handle()?;
+            let keeper = thread.add(guests.keeper(), None);
+            hosting = Some(Hosting { guests, thread, keeper });
+        }
         let announced = self.announce(Announcement {
             kind: "topic".into(),
             offers: options.offers,
@@ -113,6 +154,7 @@ impl Bus {
             endpoints: options.endpoints,
             codec: options.codec,
             payload_schema: options.schema,
+            access: options.access,
             server: Some(server.serve()),
             ..Announcement::new(service)
         })?;
@@ -122,6 +164,7 @@ impl Bus {
             segments,
             _room: room,
             doorbells,
+            guests: hosting,
             epoll,
             home: Home::here(),
             overflow: options.overflow,
@@ -155,13 +198,16 @@ impl Publisher {
     pub fn send(&mut self, payload: &[u8]) -> Result<bool> {
         self.ensure_ready()?;
         self.ensure_fits(payload.len())?;
-        let sent = self.producer.send(payload, monotonic_ns(), &mut SlotLocks(&self.segments.control_own));
+        let sent = self.producer.send(payload, monotonic_ns(), &mut SlotLocks::of(&self.segments));
         match sent {
             Sent::Committed { ring } => {
                 self.ring(ring);
                 Ok(true)
             }
-            Sent::Full => Ok(false),
+            Sent::Full => {
+                self.show_out();
+                Ok(false)
+            }
         }
     }
 
@@ -218,7 +264,19 @@ impl Publisher {
     /// call [`sweep`](Self::sweep) every 50 ms.
     pub fn arm_room(&mut self, bytes: usize) -> bool {
         self.waits += 1;
-        !self.is_foreign() && self.producer.arm(padded(bytes.min(self.max_message())), monotonic_ns())
+        if self.is_foreign() {
+            return false;
+        }
+        if let Some(Hosting { guests, .. }) = &self.guests {
+            guests.wait();
+        }
+        let waits = self.producer.arm(padded(bytes.min(self.max_message())), monotonic_ns());
+        if let Some(Hosting { guests, .. }) = &self.guests
+            && !waits
+        {
+            guests.wait_no_more();
+        }
+        waits
     }
 
     /// Frees the slots of dead subscribers, and evicts those that have left no room for longer than `evict_after`.
@@ -228,6 +286,7 @@ impl Publisher {
         }
         let (producer, mut locks) = self.parts();
         producer.sweep(monotonic_ns(), &mut locks);
+        self.show_out();
     }
 
     /// Takes what woke the sleeper on `as_fd`, so that it can sleep again.
@@ -275,7 +334,7 @@ impl Publisher {
         if self.is_foreign() {
             return 0;
         }
-        let mut locks = SlotLocks(&self.segments.control_own);
+        let mut locks = SlotLocks::of(&self.segments);
         self.producer.slots().filter(|slot| locks.alive(slot.index)).count()
     }
 
@@ -289,13 +348,20 @@ impl Publisher {
             subscribers: Vec::new(),
         };
         if !self.is_foreign() {
-            let mut locks = SlotLocks(&self.segments.control_own);
+            let mut locks = SlotLocks::of(&self.segments);
             let slots = self.producer.slots();
             stats.subscribers =
-                slots.filter_map(|slot| SlotStats::of(slot, locks.alive(slot.index))).collect();
+                slots.filter_map(|slot| self.slot_stats(slot, locks.alive(slot.index))).collect();
             stats.counters = self.producer.data().counters().into();
         }
         stats
+    }
+
+    fn slot_stats(&self, slot: SlotView, alive: bool) -> Option<SlotStats> {
+        let place = slot.index.checked_sub(self.segments.control.slots());
+        let guests = self.guests.as_ref().map(|hosting| &hosting.guests);
+        let uid = place.and_then(|place| guests?.uid(place));
+        Some(SlotStats { uid, ..SlotStats::of(slot, alive)? })
     }
 
     /// Closes the topic; the same as dropping it.
@@ -332,11 +398,35 @@ impl Publisher {
     }
 
     pub(super) fn parts(&mut self) -> (&mut Producer, SlotLocks<'_>) {
-        (&mut self.producer, SlotLocks(&self.segments.control_own))
+        (&mut self.producer, SlotLocks::of(&self.segments))
     }
 
-    /// Rings the doorbells whose bits are set.
-    pub(super) fn ring(&self, mut bells: u64) {
+    /// Guests that the ring gave up are to leave.
+    #[cold]
+    fn show_out(&mut self) {
+        if let Some(Hosting { guests, .. }) = &self.guests
+            && self.producer.take_dismissed()
+        {
+            guests.dismissed();
+        }
+    }
+
+    /// Rings the doorbells whose bits are set, and those guests' that are to be woken.
+    #[inline]
+    pub(super) fn ring(&mut self, bells: u64) {
+        if let Some(Hosting { guests, .. }) = &self.guests {
+            let sleepers = self.producer.take_guest_bells();
+            if sleepers != 0 {
+                guests.ring(sleepers);
+            }
+            if self.producer.take_dismissed() {
+                guests.dismissed();
+            }
+        }
+        self.ring_shared(bells);
+    }
+
+    fn ring_shared(&self, mut bells: u64) {
         while bells != 0 {
             // A peer may have set bits for doorbells that there are none of.
             if let Some(bell) = self.doorbells.get(bells.trailing_zeros() as usize) {

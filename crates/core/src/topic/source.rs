@@ -2,9 +2,9 @@
 //!
 //! The slot's lock belongs to `control_own`, an open file of this source alone; dropping the source gives the slot
 //! back first and closes the lock's descriptor after. Dying does the second without the first, which is why the next
-//! owner of the slot takes it in any state.
+//! owner of the slot takes it in any state. A guest's slot has no lock: its connection is the proof, and is ended last.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use ringbell_ring::{Consumer, Entry, Fault, Position, Read};
@@ -12,11 +12,10 @@ use ringbell_ring::{Consumer, Entry, Fault, Position, Read};
 use super::acks::AckMode;
 use super::options::SubscriberOptions;
 use super::stats::{AckStats, SlotStats, SourceStats};
-use crate::acquire::{Attachment, Rung, StepDown};
+use crate::acquire::{Attachment, Bell, Cord, Rung, StepDown};
 use crate::bus::{Overflow, Record, TopicRecord};
 use crate::error::{Error, Result};
 use crate::segment::{DurableName, MappedData, PeerSegments, SlotLock};
-use crate::sys::eventfd::EventFd;
 use crate::sys::generation::Home;
 use crate::sys::memfd;
 
@@ -25,11 +24,11 @@ pub(super) struct Joined {
     pub(super) record: Arc<Record>,
     pub(super) rung: Rung,
     pub(super) step_downs: Vec<StepDown>,
-    pub(super) doorbell: EventFd,
+    pub(super) doorbell: Bell,
     /// Where the segments are mapped: in a forked child they are not.
     home: Home,
     segments: PeerSegments,
-    room: EventFd,
+    room: Bell,
     consumer: Consumer,
     leasable: bool,
     ack: AckMode,
@@ -82,8 +81,14 @@ impl Joined {
 
 impl Drop for Joined {
     fn drop(&mut self) {
-        if !self.home.is_foreign() && self.consumer.leave() {
+        if self.home.is_foreign() {
+            return;
+        }
+        if self.consumer.leave() {
             self.room.ring();
+        }
+        if let Some(cord) = self.doorbell.cord() {
+            cord.hang_up();
         }
     }
 }
@@ -128,7 +133,7 @@ impl Source {
         &self.joined.record
     }
 
-    pub(super) fn doorbell(&self) -> &EventFd {
+    pub(super) fn doorbell(&self) -> &Bell {
         &self.joined.doorbell
     }
 
@@ -241,6 +246,10 @@ impl Source {
     }
 
     pub(super) fn arm(&mut self) -> bool {
+        // Before it is announced: what is rung from then on must not be taken for what was rung before.
+        if !self.joined.doorbell.settle() {
+            self.ending = true;
+        }
         self.joined.consumer.arm()
     }
 
@@ -287,7 +296,10 @@ impl Source {
         let counters = segments.data.memory().counters();
         let own = consumer.slot_index();
         // One's own lock is no obstacle to oneself, so the kernel is only asked about the others.
-        let alive = |slot| slot == own || SlotLock::is_held(&segments.control_own, slot).unwrap_or(true);
+        let alive = |slot| {
+            let held = segments.control_own.as_ref().map(|control| SlotLock::is_held(control, slot));
+            slot == own || held.is_none_or(|held| held.unwrap_or(true))
+        };
         let slots = segments.control.memory();
         SourceStats {
             source: self.number,
@@ -296,6 +308,7 @@ impl Source {
             pid: self.joined.record.pid,
             rung: self.joined.rung,
             step_downs: self.joined.step_downs.clone(),
+            guest: segments.control_own.is_none(),
             slot: own,
             received: consumer.received(),
             missed: consumer.missed(),
@@ -310,17 +323,34 @@ impl Source {
     }
 }
 
-/// Whether the publisher behind these segments still holds its lock: right for zombies, other pid namespaces, and for
-/// an instance whose record was lost with the directory.
-pub(super) fn publisher_lives(control_own: impl AsFd) -> bool {
-    // A probe that fails proves nothing; the next one will tell.
-    SlotLock::publisher_lives(control_own).unwrap_or(true)
+/// What tells on another thread whether a publisher lives: right for zombies, other pid namespaces, and for an instance whose
+/// record was lost with the directory.
+pub(super) enum Probe {
+    /// The lock in its control segment, through an open file of the probe's own: a mere duplicate would hold on to the slot's lock
+    /// when the source is long gone.
+    Lock(OwnedFd),
+    /// A guest's connection.
+    Cord(Arc<Cord>),
+}
+
+impl Probe {
+    pub(super) fn publisher_lives(&self) -> bool {
+        match self {
+            // A probe that fails proves nothing; the next one will tell.
+            Probe::Lock(control) => SlotLock::publisher_lives(control).unwrap_or(true),
+            Probe::Cord(cord) => cord.lives(),
+        }
+    }
 }
 
 impl Joined {
-    /// A descriptor through which the publisher's lock can be probed on another thread. An open file of its own: a
-    /// mere duplicate would hold on to the slot's lock when the source is long gone.
-    pub(super) fn probe(&self) -> Result<OwnedFd> {
-        memfd::reopen(&self.segments.control_own)
+    pub(super) fn probe(&self) -> Result<Probe> {
+        match (&self.segments.control_own, self.doorbell.cord()) {
+            (_, Some(cord)) => Ok(Probe::Cord(cord.clone())),
+            (Some(control), None) => memfd::reopen(control).map(Probe::Lock),
+            (None, None) => {
+                Err(Error::CorruptPeer { what: "it gave neither a lock nor a connection".into() })
+            }
+        }
     }
 }

@@ -74,6 +74,9 @@ pub struct SlotStats {
     pub durable: bool,
     /// What it has to acknowledge. Kept up to date by those with a durable name, at each acknowledgement by others.
     pub acks: AckStats,
+    /// Of a guest: its user, by the kernel's word. Only the publisher knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
 }
 
 /// How far acknowledgements lag behind, and what was delivered more than once.
@@ -134,6 +137,8 @@ pub struct SourceStats {
     pub rung: Rung,
     /// Why not by a better rung.
     pub step_downs: Vec<StepDown>,
+    /// As a guest: the publisher is another user's, and the control segment is this subscriber's own.
+    pub guest: bool,
     /// Index of the slot there.
     pub slot: usize,
     /// Messages received from it.
@@ -215,6 +220,7 @@ impl From<SlotView> for SlotStats {
             pid: view.pid,
             durable: view.name_hash != 0,
             acks: AckStats { pending: view.pending, flushed: view.flushed, redelivered: view.redelivered },
+            uid: None,
         }
     }
 }

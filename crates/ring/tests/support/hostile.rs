@@ -10,7 +10,9 @@ use ringbell_ring::{
     Consumer, Entry, Fault, Large, MAX_LARGE, Overflow, Piece, Producer, Read, Start, max_message,
 };
 
-use super::{Everybody, Gathering, Memory, committed, drain, drain_into, join, topic};
+use super::{
+    Everybody, Gathering, Memory, admit, committed, drain, drain_into, join, topic, topic_for_guests,
+};
 
 const CAPACITY: usize = 4096;
 const PAGE: usize = 4096;
@@ -336,4 +338,93 @@ pub fn control(bytes: &[u8]) {
     let counted = honest.received() + honest.missed();
     assert_eq!(counted, sent);
     assert!(large || honest.missed() == 0 || overflow == Overflow::DropOldest);
+}
+
+/// An honest publisher with an honest subscriber and an honest guest, and a guest that writes anything into its own
+/// control segment. It never stops, and the others never notice.
+pub fn guest(bytes: &[u8]) {
+    let mut input = Input(bytes);
+    let Some(policy) = input.byte() else { return };
+    let (overflow, patience) = (overflow(policy), 10 * MS);
+    let (memory, places, admitted, mut producer) = topic_for_guests(CAPACITY, 2, overflow, patience);
+    let mut honest = [
+        join(&memory, 0, overflow, Start::Latest).expect("an honest publisher"),
+        admit(&memory, (0, &places[0]), &admitted, overflow, Start::Latest).expect("an honest publisher"),
+    ];
+    let mut next = [0; 2];
+    let enter = || drop(admit(&memory, (1, &places[1]), &admitted, overflow, Start::Latest));
+    enter();
+    let mut now = MS;
+    let mut sent = 0;
+    let write = |input: &mut Input<'_>, head: u64| {
+        let offset = [128, 256, SLOTS_OFFSET, SLOTS_OFFSET, SLOTS_OFFSET + 8, SLOTS_OFFSET + 8, 0, 16];
+        let word = match input.byte()? % 3 {
+            // States and generations, more often than chance would have it.
+            0 => u64::from(input.byte()?) << 8 | u64::from(input.byte()? % 6),
+            _ => input.word(head)?,
+        };
+        let offset = offset[usize::from(input.byte()?) % offset.len()];
+        places[1].control_word(offset).store(word, Ordering::Release);
+        Some(())
+    };
+    while let Some(op) = input.byte() {
+        now += MS;
+        let Some(()) = (match op % 6 {
+            0..3 => write(&mut input, producer.data().counters().head),
+            3 => {
+                producer.sweep(now, &mut Everybody);
+                let _ = (producer.slots().count(), producer.has_room(64, now), producer.arm(64, now));
+                Some(())
+            }
+            // Whoever was dismissed comes again.
+            4 if op > 200 => {
+                enter();
+                Some(())
+            }
+            _ => (|| {
+                let length = usize::from(input.byte()?) * 4;
+                sent += u64::from(committed(producer.send(&vec![1; length], now, &mut Everybody)));
+                Some(())
+            })(),
+        }) else {
+            break;
+        };
+        for (honest, next) in honest.iter_mut().zip(&mut next) {
+            *next = honest_reads(honest, *next);
+        }
+        assert_eq!(producer.take_guest_bells() & !3, 0, "a place that there is none of is rung");
+        let counters = producer.data().counters();
+        assert!(counters.floor <= counters.head && counters.head - counters.floor <= CAPACITY as u64);
+    }
+    // However it goes on, one and the same message waits for it for no longer than the topic's patience with guests.
+    let mut rest = Input(bytes);
+    for _ in 0..8 {
+        let mut begun = None;
+        while !committed(producer.send(&[1; 1000], now, &mut Everybody)) {
+            let begun = *begun.get_or_insert(now);
+            assert!(now <= begun + patience + 2 * MS, "a guest is in the way for ever");
+            now += MS;
+            if write(&mut rest, producer.data().counters().head).is_none() {
+                rest = Input(bytes);
+            }
+        }
+        sent += 1;
+        for (honest, next) in honest.iter_mut().zip(&mut next) {
+            *next = honest_reads(honest, *next);
+        }
+    }
+    assert!(admitted.contains(0), "an honest guest was dismissed");
+    for (honest, next) in honest.iter().zip(next) {
+        assert_eq!(next, sent);
+        assert_eq!(honest.received() + honest.missed(), sent);
+        assert!(honest.missed() == 0 || overflow == Overflow::DropOldest);
+    }
+}
+
+fn honest_reads(honest: &mut Consumer, mut next: u64) -> u64 {
+    for message in drain(honest).expect("an honest subscriber of an honest publisher") {
+        assert!(message.sequence >= next);
+        next = message.sequence + 1;
+    }
+    next
 }

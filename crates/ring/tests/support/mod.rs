@@ -16,8 +16,8 @@ mod mapping;
 #[cfg(not(any(loom, miri)))]
 pub use mapping::Memory;
 use ringbell_ring::{
-    Config, Consumer, Entry, Fault, Identity, Large, Overflow, Peers, Piece, Producer, Read, Sent, Start,
-    Vacancy,
+    Admitted, Config, Consumer, Entry, Fault, Identity, Large, Overflow, Peers, Piece, Producer, Read, Sent,
+    Start, Vacancy,
 };
 #[cfg(any(loom, miri))]
 use ringbell_ring::{ControlMemory, DataMemory};
@@ -80,6 +80,35 @@ pub fn join_as(memory: &Memory, name: u64, start: Start) -> Result<Consumer, Fau
         (0..memory.control.max_slots()).find(free).expect("a slot")
     });
     Consumer::join(memory.view, memory.control, slot, Overflow::Block, start, (slot as u32, name))
+}
+
+/// A topic with places for guests: its publisher, its memory, and the control segment of each place.
+pub fn topic_for_guests(
+    capacity: usize,
+    guests: usize,
+    overflow: Overflow,
+    patience: u64,
+) -> (Memory, Vec<Memory>, Admitted, Producer) {
+    let (memory, producer) = topic(capacity, 1, overflow, 0);
+    let places: Vec<_> = (0..guests).map(|_| Memory::new(capacity, 1)).collect();
+    let admitted = Admitted::new();
+    let controls = places.iter().map(|place| place.control).collect();
+    let producer = producer.with_guests(controls, admitted.clone(), patience);
+    (memory, places, admitted, producer)
+}
+
+/// Admits a guest and joins as one, in the order in which a publisher and its guest do.
+pub fn admit(
+    memory: &Memory,
+    place: (usize, &Memory),
+    admitted: &Admitted,
+    overflow: Overflow,
+    start: Start,
+) -> Result<Consumer, Fault> {
+    let (index, own) = place;
+    own.control.prepare_for_guest(&identity(own.data.capacity(), 1, overflow), 1 << 20);
+    admitted.admit(index);
+    Consumer::join(memory.view, own.control, 0, overflow, start, (7, 0))
 }
 
 pub fn committed(sent: Sent) -> bool {

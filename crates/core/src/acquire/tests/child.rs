@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use super::{Fake, Rung, crowd, exhaustion, forced, open, watchdog};
+use super::{Fake, Rung, crowd, exhaustion, forced, guest_roles, open, watchdog};
 use crate::bus::Bus;
 
 const SCENARIO: &str = "RINGBELL_TEST_SCENARIO";
@@ -101,6 +101,9 @@ fn play() {
     let (Ok(scenario), Some(folder)) = (std::env::var(SCENARIO), std::env::var_os(FOLDER)) else { return };
     let _dog = watchdog(90);
     let folder = Path::new(&folder);
+    if let Some(scenario) = scenario.strip_prefix("as ") {
+        return guest_roles::play(scenario, folder);
+    }
     let bus = open(folder);
     match scenario.as_str() {
         "publisher" => publisher(&bus),

@@ -31,7 +31,7 @@ fn attach_to(answer: impl Fn(&OwnedFd, &Own<'_>, &Record, usize) -> bool + Sync)
     let record = fake.announced.record();
     let name = record.socket_name();
     std::fs::remove_file(bus.path().join(&name)).unwrap();
-    let listener = seqpacket::listen_at(bus.dir().fd().as_fd(), bus.path(), OsStr::new(&name)).unwrap();
+    let listener = seqpacket::listen_at(bus.dir().fd().as_fd(), bus.path(), OsStr::new(&name), None).unwrap();
     let done = EventFd::new().unwrap();
     let own = Own { segments: &fake.segments, room: &fake.room, doorbells: &fake.doorbells };
     std::thread::scope(|scope| {

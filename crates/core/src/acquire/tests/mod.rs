@@ -8,6 +8,8 @@ mod crowd;
 mod end_to_end;
 mod exhaustion;
 mod forced;
+mod guest_roles;
+mod guests;
 mod hostile_clients;
 mod hostile_servers;
 
@@ -50,6 +52,7 @@ impl Fake {
             overflow: Overflow::Block,
             evict_after_ms: None,
             max_subscribers: slots,
+            max_guests: 0,
             nonce: new_id()?,
             data: memfd_ref(&segments.data_fd),
             control: memfd_ref(&segments.control_fd),

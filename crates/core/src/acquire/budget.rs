@@ -1,0 +1,65 @@
+//! How often a guest may cost its publisher something: a doorbell rung for it, or a byte of its own taken in.
+//!
+//! A guest that says that it sleeps is rung, whether or not it does; so what it can ask for is rationed. A budget allows a burst,
+//! then one in each interval. All guests of a topic together share a rate of rings, so the interval grows with their number.
+
+/// Between two rings of one guest that is alone, in nanoseconds.
+const RINGS: u64 = 100_000;
+/// Between two admissions of one user, in nanoseconds: each makes a segment and maps it.
+pub(super) const ADMISSIONS: u64 = 10_000_000;
+/// How many at once, after a quiet time.
+const BURST: u64 = 32;
+
+/// One guest's.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Budget {
+    /// When all that was allowed so far is paid for, in nanoseconds of the monotonic clock.
+    paid: u64,
+}
+
+impl Budget {
+    /// Whether one more is allowed now, at a rate of one in each interval; then it is taken from the budget.
+    pub(super) fn take(&mut self, now: u64, interval: u64) -> bool {
+        let paid = self.paid.max(now);
+        let allowed = paid - now <= interval * BURST;
+        if allowed {
+            self.paid = paid + interval;
+        }
+        allowed
+    }
+}
+
+impl Budget {
+    /// Whether nothing is owed: it is as good as a new one.
+    pub(super) fn is_paid(&self, now: u64) -> bool {
+        self.paid <= now
+    }
+}
+
+/// How long a guest has to wait for its next ring once the burst is used up, in nanoseconds, when there are so many guests.
+pub(super) fn ring_interval(guests: u32) -> u64 {
+    RINGS * u64::from(guests.max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_and_then_a_rate_that_all_share() {
+        for guests in [1, 64] {
+            let (mut budget, second) = (Budget::default(), 1_000_000_000u64);
+            let taken = (0..second)
+                .step_by(1000)
+                .filter(|now| budget.take(second + now, ring_interval(guests)))
+                .count();
+            let rate = 10_000 / guests as usize;
+            assert!((rate..=rate + 34).contains(&taken), "{taken} in a second, with {guests} guests");
+            assert!(!budget.is_paid(second) && budget.is_paid(second * 60));
+            assert!(
+                (0..BURST).all(|_| budget.take(second * 60, ring_interval(guests))),
+                "quiet times are made up for"
+            );
+        }
+    }
+}

@@ -1,0 +1,439 @@
+//! Two real users, and more: who is let in, what a guest gets, and that nothing it does holds up its publisher or anybody else.
+//!
+//! Children become other users with `setresuid`, which takes root: without it these tests say so and do nothing. CI runs as root.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::child::Process;
+use super::watchdog;
+use crate::acquire::Rung;
+use crate::bus::{Access, Bus, BusOptions, Group, Overflow};
+use crate::error::Error;
+use crate::topic::{EndReason, Notice, Publisher, PublisherOptions, SubscriberOptions};
+
+pub(super) const HOST: u32 = 40_001;
+pub(super) const GUEST_USER: u32 = 40_002;
+const OTHER_GUEST: u32 = 40_003;
+const STRANGER: u32 = 40_004;
+pub(super) const CLUB: u32 = 40_100;
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Whether children can become other users; says so when not.
+fn can_change_user() -> bool {
+    let root = nix::unistd::geteuid().is_root();
+    if !root {
+        eprintln!(
+            "\n*** NOT TESTED: access for other users, because only root can become them. CI must run as root. ***\n"
+        );
+    }
+    root
+}
+
+/// A folder that everybody can enter, with a bus of root's that everybody can read.
+fn open_house() -> (tempfile::TempDir, Bus) {
+    let folder = tempfile::tempdir().unwrap();
+    let bus = super::open(folder.path());
+    for path in [folder.path(), bus.path()] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    (folder, bus)
+}
+
+fn for_users(uids: &[u32]) -> Access {
+    Access { uids: uids.to_vec(), ..Access::default() }
+}
+
+pub(super) fn topic(bus: &Bus, overflow: Overflow, access: Access) -> Publisher {
+    let options = PublisherOptions {
+        capacity: 64 << 10,
+        overflow,
+        access: Some(access),
+        ..PublisherOptions::default()
+    };
+    bus.publisher("topic", options).unwrap()
+}
+
+pub(super) fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "never happened: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Sends the number of each message in it, waiting for room.
+pub(super) fn send_all(publisher: &mut Publisher, count: u64) {
+    let first = publisher.stats().counters.messages;
+    for number in first..first + count {
+        let mut message = [0; 40];
+        message[..8].copy_from_slice(&number.to_le_bytes());
+        while !publisher.send(&message).unwrap() {
+            assert!(publisher.wait_room(40, Some(PATIENCE)).unwrap(), "nobody makes room");
+        }
+    }
+}
+
+fn child(folder: &tempfile::TempDir, uid: u32, what: &str) -> Process {
+    Process::start(&format!("as {uid} 0 {what}"), folder.path())
+}
+
+#[test]
+fn who_is_not_let_in_is_sent_a_refusal_and_nothing_else() {
+    let _dog = watchdog(120);
+    if !can_change_user() {
+        return;
+    }
+    let (folder, bus) = open_house();
+    let publisher = topic(&bus, Overflow::Block, for_users(&[GUEST_USER]));
+    let record = publisher.record();
+    let mode = |name: String| std::fs::symlink_metadata(bus.path().join(name)).unwrap().mode() & 0o777;
+    assert_eq!((mode(record.file_name()), mode(record.socket_name())), (0o644, 0o666));
+    assert_eq!(record.access.as_ref().unwrap().uids, [GUEST_USER]);
+    for (uid, how) in [(STRANGER, "full"), (GUEST_USER, "plain")] {
+        let mut stranger = child(&folder, uid, &format!("refused {how}"));
+        assert_eq!(stranger.line(), "refused");
+        stranger.succeed();
+    }
+    assert_eq!(publisher.subscribers(), 0);
+}
+
+#[test]
+fn a_guest_gets_every_message_and_is_waited_for() {
+    let _dog = watchdog(120);
+    if !can_change_user() {
+        return;
+    }
+    let (folder, bus) = open_house();
+    let mut publisher = topic(&bus, Overflow::Block, for_users(&[GUEST_USER]));
+    let mut own = bus.subscriber("topic", SubscriberOptions::default()).unwrap();
+    assert!(own.wait_attached(1, Some(PATIENCE)).unwrap());
+    let mut dark = child(&folder, GUEST_USER, "read undumpable");
+    assert_eq!(dark.line(), "attached handshake true 0");
+    let reader = std::thread::spawn(move || {
+        let mut count = 0;
+        while count < 30_000 {
+            assert_eq!(own.recv().unwrap().sequence, count);
+            count += 1;
+        }
+        own
+    });
+    let mut guest = child(&folder, GUEST_USER, "read");
+    assert_eq!(guest.line(), "attached handshake true 0");
+    let subscribers = publisher.stats().subscribers;
+    let uids: Vec<_> = subscribers.iter().map(|slot| (slot.slot, slot.uid)).collect();
+    assert_eq!(uids, [(0, None), (64, Some(GUEST_USER)), (65, Some(GUEST_USER))]);
+    // Many more than the ring holds, one by one at first, so that it sleeps in between.
+    for _ in 0..200 {
+        send_all(&mut publisher, 1);
+        until("it was read", || publisher.stats().subscribers.iter().all(|slot| slot.backlog == 0));
+    }
+    send_all(&mut publisher, 29_800);
+    drop(reader.join().unwrap());
+    publisher.close();
+    for mut guest in [guest, dark] {
+        assert_eq!(guest.line(), "30000 closed");
+        guest.succeed();
+    }
+}
+
+#[test]
+fn a_guest_holds_nothing_that_it_could_turn_against_its_publisher() {
+    let _dog = watchdog(120);
+    if !can_change_user() {
+        return;
+    }
+    let (folder, bus) = open_house();
+    let publisher = topic(&bus, Overflow::Block, for_users(&[GUEST_USER]));
+    let mut guest = child(&folder, GUEST_USER, "holdings");
+    assert_eq!(guest.line(), "harmless");
+    guest.succeed();
+    until("it is forgotten", || publisher.subscribers() == 0);
+}
+
+#[test]
+fn who_floods_the_doorbell_is_put_out() {
+    let _dog = watchdog(120);
+    if !can_change_user() {
+        return;
+    }
+    let (folder, bus) = open_house();
+    let mut publisher = topic(&bus, Overflow::Block, for_users(&[GUEST_USER, OTHER_GUEST]));
+    let mut honest = child(&folder, OTHER_GUEST, "read");
+    assert!(honest.line().starts_with("attached"));
+    let mut hostile = child(&folder, GUEST_USER, "flood");
+    assert_eq!(hostile.line(), "seated");
+    hostile.tell("now");
+    assert_eq!(hostile.line(), "put out true");
+    hostile.succeed();
+    send_all(&mut publisher, 10_000);
+    publisher.close();
+    assert_eq!(honest.line(), "10000 closed");
+    honest.succeed();
+}
+
+#[test]
+fn hostile_words_and_a_deaf_socket_are_nobody_elses_business() {
+    let _dog = watchdog(240);
+    if !can_change_user() {
+        return;
+    }
+    for overflow in [Overflow::Block, Overflow::DropOldest, Overflow::DropNewest] {
+        let (folder, bus) = open_house();
+        let access =
+            Access { evict_after: Duration::from_millis(20), ..for_users(&[GUEST_USER, OTHER_GUEST]) };
+        let mut publisher = topic(&bus, overflow, access);
+        let mut hostile = child(&folder, GUEST_USER, "scribble");
+        assert_eq!(hostile.line(), "seated");
+        let mut honest = child(&folder, OTHER_GUEST, "read");
+        assert!(honest.line().starts_with("attached"));
+        // In steps that the ring holds, so that the honest one loses nothing under any policy.
+        for step in 1..=50u64 {
+            let mut tries = 0;
+            while publisher.stats().counters.messages < step * 200 {
+                if !publisher.send(&number(&publisher)).unwrap() {
+                    publisher.wait_room(40, Some(Duration::from_millis(5))).unwrap();
+                    tries += 1;
+                    assert!(tries < 1000, "{overflow:?}: a guest is in the way for ever");
+                }
+            }
+            until("the honest guest has read", || {
+                let slots = publisher.stats().subscribers;
+                slots.iter().any(|slot| slot.uid == Some(OTHER_GUEST) && slot.backlog == 0)
+            });
+        }
+        publisher.close();
+        assert_eq!(honest.line(), "10000 closed");
+        honest.succeed();
+        drop(hostile);
+    }
+}
+
+fn number(publisher: &Publisher) -> [u8; 40] {
+    let mut message = [0; 40];
+    message[..8].copy_from_slice(&publisher.stats().counters.messages.to_le_bytes());
+    message
+}
+
+#[test]
+fn a_guest_that_is_killed_gives_way_to_a_publisher_that_waits() {
+    let _dog = watchdog(120);
+    if !can_change_user() {
+        return;
+    }
+    let (folder, bus) = open_house();
+    let access = Access { evict_after: Duration::from_secs(3600), ..for_users(&[GUEST_USER]) };
+    let mut publisher = topic(&bus, Overflow::Block, access);
+    for _ in 0..20 {
+        let mut guest = child(&folder, GUEST_USER, "stall");
+        assert_eq!(guest.line(), "attached");
+        while publisher.send(&[1; 1000]).unwrap() {}
+        let waits = publisher.stats().waits;
+        let waiting = std::thread::spawn(move || {
+            assert!(publisher.wait_room(1000, Some(PATIENCE)).unwrap(), "nobody told it");
+            publisher
+        });
+        guest.kill();
+        publisher = waiting.join().unwrap();
+        assert!(publisher.stats().waits > waits);
+        assert!(publisher.send(&[1; 1000]).unwrap());
+        assert_eq!(publisher.subscribers(), 0);
+    }
+}
+
+#[test]
+fn a_guest_that_makes_no_room_is_evicted_and_told_so() {
+    let _dog = watchdog(120);
+    if !can_change_user() {
+        return;
+    }
+    let (folder, bus) = open_house();
+    let access = Access { evict_after: Duration::from_millis(50), ..for_users(&[GUEST_USER]) };
+    let mut publisher = topic(&bus, Overflow::Block, access);
+    let mut guest = child(&folder, GUEST_USER, "stall");
+    assert_eq!(guest.line(), "attached");
+    send_all(&mut publisher, 5_000);
+    assert_eq!((publisher.subscribers(), publisher.stats().counters.evicted), (0, 1));
+    guest.tell("look");
+    assert_eq!(guest.line(), "ERR_RINGBELL_EVICTED");
+    guest.succeed();
+}
+
+#[test]
+fn guests_of_a_bus_that_is_closed_are_told_that_nobody_waits_for_them() {
+    let _dog = watchdog(120);
+    if !can_change_user() {
+        return;
+    }
+    let (folder, bus) = open_house();
+    let mut publisher = topic(&bus, Overflow::Block, for_users(&[GUEST_USER]));
+    let mut guest = child(&folder, GUEST_USER, "read");
+    assert!(guest.line().starts_with("attached"));
+    bus.close();
+    assert_eq!(guest.line(), "0 ERR_RINGBELL_EVICTED");
+    guest.succeed();
+    // Nor does the publisher: nobody serves guests any more.
+    for _ in 0..1000 {
+        assert!(publisher.send(&[1; 1000]).unwrap());
+    }
+}
+
+#[test]
+fn one_user_cannot_take_all_places() {
+    let _dog = watchdog(120);
+    if !can_change_user() {
+        return;
+    }
+    let (folder, bus) = open_house();
+    let access = Access { max_guests: 4, ..for_users(&[GUEST_USER, OTHER_GUEST]) };
+    let publisher = topic(&bus, Overflow::Block, access);
+    let users = || {
+        let mut uids: Vec<_> = publisher.stats().subscribers.iter().filter_map(|slot| slot.uid).collect();
+        uids.sort_unstable();
+        uids
+    };
+    let mut greedy = child(&folder, GUEST_USER, "crowd 7");
+    assert_eq!(greedy.line(), "4 ERR_RINGBELL_NO_SLOT");
+    assert_eq!(users(), [GUEST_USER; 4]);
+    let mut modest = child(&folder, OTHER_GUEST, "crowd 3");
+    assert_eq!(modest.line(), "2 ERR_RINGBELL_NO_SLOT");
+    until("both have their share", || users() == [GUEST_USER, GUEST_USER, OTHER_GUEST, OTHER_GUEST]);
+    drop(greedy);
+    drop(modest);
+    until("all are gone", || publisher.subscribers() == 0);
+    // Their own user never paid for any of it.
+    let mut own = bus.subscriber("topic", SubscriberOptions::default()).unwrap();
+    assert!(own.wait_attached(1, Some(PATIENCE)).unwrap());
+}
+
+#[test]
+fn who_knocks_without_end_keeps_nobody_out() {
+    let _dog = watchdog(120);
+    if !can_change_user() {
+        return;
+    }
+    let (folder, bus) = open_house();
+    let mut publisher = topic(&bus, Overflow::Block, for_users(&[GUEST_USER]));
+    let mut hostile: Vec<_> = [STRANGER, GUEST_USER].map(|uid| child(&folder, uid, "knock")).into();
+    for knocker in &mut hostile {
+        assert_eq!(knocker.line(), "knocking");
+    }
+    let mut guest = child(&folder, GUEST_USER, "read");
+    assert!(guest.line().starts_with("attached"));
+    send_all(&mut publisher, 1000);
+    publisher.close();
+    assert_eq!(guest.line(), "1000 closed");
+    guest.succeed();
+}
+
+#[test]
+fn a_guest_outlives_the_directory_and_hears_of_its_publishers_end() {
+    let _dog = watchdog(120);
+    if !can_change_user() {
+        return;
+    }
+    let (folder, bus) = open_house();
+    let mut publisher = topic(&bus, Overflow::Block, for_users(&[GUEST_USER]));
+    let mut guest = child(&folder, GUEST_USER, "read");
+    assert!(guest.line().starts_with("attached"));
+    std::fs::remove_dir_all(bus.path()).unwrap();
+    until("the record is back", || bus.path().join(publisher.record().file_name()).exists());
+    std::fs::set_permissions(bus.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    send_all(&mut publisher, 5_000);
+    publisher.close();
+    assert_eq!(guest.line(), "5000 closed");
+    guest.succeed();
+}
+
+/// Neither of them root, in a directory that their group shares.
+#[test]
+fn a_group_shares_a_directory() {
+    let _dog = watchdog(120);
+    if !can_change_user() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let member = |uid: u32, what: &str| Process::start(&format!("as {uid} {CLUB} {what}"), folder.path());
+    let mut host = member(HOST, "publish shared");
+    assert_eq!(host.line(), "ready");
+    let path = folder.path().join("bus");
+    let shown = |path: &Path| {
+        let found = std::fs::symlink_metadata(path).unwrap();
+        (found.mode() & 0o7777, found.uid(), found.gid())
+    };
+    assert_eq!(shown(&path), (0o3770, HOST, CLUB));
+    for entry in std::fs::read_dir(&path).unwrap() {
+        let entry = entry.unwrap().path();
+        let mode = if entry.extension().unwrap() == "sock" { 0o660 } else { 0o640 };
+        assert_eq!(shown(&entry), (mode, HOST, CLUB), "{entry:?}");
+    }
+    // A user of another group does not even get in.
+    let mut stranger = Process::start(&format!("as {STRANGER} 0 enter shared"), folder.path());
+    assert_eq!(stranger.line(), "ERR_RINGBELL_SYSTEM Some(EACCES)");
+    stranger.succeed();
+
+    let mut watcher = member(GUEST_USER, "watch shared");
+    assert_eq!(watcher.line(), "added");
+    let mut guest = member(GUEST_USER, "read shared");
+    assert_eq!(guest.line(), "attached handshake true 0");
+    // Root takes a guest's place as well: the doorbells of a user that it does not know are not for it.
+    let root = BusOptions {
+        path: Some(path.clone()),
+        group: Some(Group::Id(CLUB)),
+        trusted_uids: vec![HOST],
+        ..BusOptions::default()
+    };
+    let bus = Bus::open(root).unwrap();
+    let mut by_root = bus.subscriber("topic", SubscriberOptions::default()).unwrap();
+    assert!(by_root.wait_attached(1, Some(PATIENCE)).unwrap());
+    let source = by_root.stats().sources.remove(0);
+    assert_eq!((source.rung, source.guest), (Rung::Handshake, true));
+    assert_eq!(source.step_downs[0].code, "OTHER_USER");
+
+    host.tell("send 300");
+    assert_eq!(host.line(), "done");
+    host.kill();
+    assert_eq!(guest.line(), "300 died");
+    guest.succeed();
+    for number in 0..300 {
+        assert_eq!(by_root.recv().unwrap().sequence, number);
+    }
+    // Everybody sees that it is gone; what it left, its own user or root removes.
+    assert_eq!(watcher.line(), "removed");
+    let told = watcher.line();
+    assert!(["0 1", "0 0"].contains(&told.as_str()), "{told}");
+    watcher.succeed();
+    until("nothing is left", || {
+        bus.gc().unwrap();
+        std::fs::read_dir(&path).unwrap().count() == 0
+    });
+    until("root's source has ended", || {
+        let _ = by_root.wait(Some(Instant::now() + Duration::from_millis(10)));
+        by_root.notices().iter().any(|notice| matches!(notice, Notice::Ended { reason: EndReason::Died, .. }))
+    });
+}
+
+#[test]
+fn a_right_that_cannot_be_given_is_an_error() {
+    let (_folder, bus) = open_house();
+    let publish = |access| {
+        let options = PublisherOptions { access: Some(access), ..PublisherOptions::default() };
+        bus.publisher("topic", options).map(drop)
+    };
+    assert!(matches!(publish(Access::default()), Err(Error::InvalidOption { option: "access", .. })));
+    let options = PublisherOptions {
+        access: Some(for_users(&[1])),
+        offers: vec![Rung::Direct],
+        ..PublisherOptions::default()
+    };
+    let refused = bus.publisher("topic", options).map(drop);
+    assert!(matches!(refused, Err(Error::InvalidOption { option: "offers", .. })), "{refused:?}");
+    assert_eq!(std::fs::read_dir(bus.path()).unwrap().count(), 0);
+    if !nix::unistd::geteuid().is_root() {
+        let foreign = Access { group: Some(Group::Id(0)), ..Access::default() };
+        assert_eq!(publish(foreign).unwrap_err().syscall(), Some("fchown"));
+        assert_eq!(std::fs::read_dir(bus.path()).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,242 @@
+//! Who may use what this process announces: by default its own user and root, and nobody else.
+//!
+//! Invariant: file modes only keep strangers from knocking; who is let in is decided by the kernel's word on the peer, before a
+//! single byte or descriptor is sent to it ([`Granted::permits`]). A right that cannot be given exactly as asked for is an error,
+//! never a weaker or a wider one. Used by records, sockets and servers alike; knows nothing of topics or channels.
+
+use std::fmt;
+use std::time::Duration;
+
+use nix::sys::stat::Mode;
+use nix::unistd::Gid;
+use ringbell_ring::MAX_GUESTS;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::sys::seqpacket::Peer;
+use crate::sys::tmpfile::Rights;
+
+/// What the kernel shows in place of a user or group that has no number here. It is nobody in particular.
+const OVERFLOW_ID: u32 = 65534;
+
+/// A group of users, by number or by name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Group {
+    /// Its number.
+    Id(u32),
+    /// Its name, as in `/etc/group`.
+    Name(String),
+}
+
+impl Group {
+    /// Its number.
+    ///
+    /// # Errors
+    /// `ERR_RINGBELL_INVALID_OPTION` when there is no such group, or the number stands for nobody.
+    pub fn id(&self) -> Result<u32> {
+        let wrong = |rule: &str| {
+            Err(Error::InvalidOption { option: "group", value: self.to_string(), rule: rule.to_owned() })
+        };
+        match self {
+            Group::Id(id) if named(*id) => Ok(*id),
+            Group::Id(_) => wrong(NAMED),
+            Group::Name(name) => match nix::unistd::Group::from_name(name) {
+                Ok(Some(group)) => Ok(group.gid.as_raw()),
+                _ => wrong("the name of a group of this machine, or its number"),
+            },
+        }
+    }
+}
+
+impl fmt::Display for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Group::Id(id) => write!(f, "{id}"),
+            Group::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+/// Which other users may use what is announced. The publisher's own user and root always may.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Access {
+    /// Who can reach the socket at all: 0o660 (the file's group) or 0o666 (whoever can enter the directory). Default: 0o660 if
+    /// there is a group, else 0o666. The record gets the same right to read.
+    pub mode: Option<u32>,
+    /// The group that record and socket belong to, whose members may. Default: the bus's own, if it has one.
+    pub group: Option<Group>,
+    /// Users who may.
+    pub uids: Vec<u32>,
+    /// More groups whose members may.
+    pub gids: Vec<u32>,
+    /// How many subscribers of other users (*guests*) a topic takes at a time, 1 to 64. Default: 16.
+    pub max_guests: u8,
+    /// How long a guest may leave no room for one and the same message before it is evicted. Default: 1 s.
+    pub evict_after: Duration,
+}
+
+impl Default for Access {
+    fn default() -> Access {
+        Access {
+            mode: None,
+            group: None,
+            uids: Vec::new(),
+            gids: Vec::new(),
+            max_guests: 16,
+            evict_after: Duration::from_secs(1),
+        }
+    }
+}
+
+const NAMED: &str = "numbers that name somebody: not 65534, which stands for whoever has no number here";
+
+fn named(id: u32) -> bool {
+    id != OVERFLOW_ID && id != u32::MAX
+}
+
+impl Access {
+    /// Checks the wish, and fills in what it leaves to the bus, whose directory belongs to `bus_group`.
+    ///
+    /// # Errors
+    /// `ERR_RINGBELL_INVALID_OPTION` with the rule.
+    pub(crate) fn grant(&self, bus_group: Option<u32>) -> Result<Granted> {
+        let wrong = |option, value: String, rule: String| Err(Error::InvalidOption { option, value, rule });
+        for (option, ids) in [("access.uids", &self.uids), ("access.gids", &self.gids)] {
+            if !ids.iter().copied().all(named) {
+                return wrong(option, format!("{ids:?}"), NAMED.into());
+            }
+        }
+        if !(1..=MAX_GUESTS).contains(&usize::from(self.max_guests)) {
+            return wrong("access.maxGuests", self.max_guests.to_string(), format!("from 1 to {MAX_GUESTS}"));
+        }
+        if self.evict_after < Duration::from_millis(1) {
+            let rule = "at least 1 ms".to_owned();
+            return wrong("access.evictAfter", format!("{:?}", self.evict_after), rule);
+        }
+        let group = match &self.group {
+            Some(group) => Some(group.id()?),
+            None => bus_group,
+        };
+        if group.is_none() && self.uids.is_empty() && self.gids.is_empty() {
+            let rule = "name a group, uids or gids, or open the bus with a group: so it permits nobody";
+            return wrong("access", "{}".into(), rule.into());
+        }
+        let mode = self.mode.unwrap_or(if group.is_some() { 0o660 } else { 0o666 });
+        if ![0o660, 0o666].contains(&mode) {
+            let rule = "0o660 (the group) or 0o666 (everybody who can enter the directory)".to_owned();
+            return wrong("access.mode", format!("{mode:#o}"), rule);
+        }
+        Ok(Granted { mode, group, uids: self.uids.clone(), gids: self.gids.clone() })
+    }
+}
+
+/// A right that was checked, with numbers for all names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Granted {
+    mode: u32,
+    group: Option<u32>,
+    uids: Vec<u32>,
+    gids: Vec<u32>,
+}
+
+impl Granted {
+    /// Whether this peer may, besides the owner and root.
+    pub(crate) fn permits(&self, peer: &Peer) -> bool {
+        let of_group = |gid: u32| named(gid) && (self.group == Some(gid) || self.gids.contains(&gid));
+        named(peer.uid) && (self.uids.contains(&peer.uid) || peer.gids.iter().copied().any(of_group))
+    }
+
+    /// Of a record: readable where the socket can be reached, writable for nobody else.
+    pub(crate) fn of_record(&self) -> Rights {
+        self.rights(self.mode & 0o444 | 0o200)
+    }
+
+    /// Of a socket.
+    pub(crate) fn of_socket(&self) -> Rights {
+        self.rights(self.mode)
+    }
+
+    fn rights(&self, mode: u32) -> Rights {
+        Rights { mode: Mode::from_bits_truncate(mode as _), group: self.group.map(Gid::from_raw) }
+    }
+
+    /// What the record says of it.
+    pub(crate) fn to_record(&self) -> AccessRecord {
+        AccessRecord {
+            mode: format!("{:04o}", self.mode),
+            group: self.group,
+            uids: self.uids.clone(),
+            gids: self.gids.clone(),
+        }
+    }
+}
+
+/// What a record says of who may use the instance, for people. The publisher decides by its own, not by this.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessRecord {
+    /// Mode of the socket, octal.
+    pub mode: String,
+    /// The group that record and socket belong to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<u32>,
+    /// Users who may.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uids: Vec<u32>,
+    /// More groups whose members may.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gids: Vec<u32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(uid: u32, gids: &[u32]) -> Peer {
+        Peer { uid, pid: 1, gids: gids.to_vec() }
+    }
+
+    #[test]
+    fn who_may_is_exactly_who_was_named() {
+        let access = Access { uids: vec![1001], gids: vec![50], ..Access::default() };
+        let granted = access.grant(Some(40)).unwrap();
+        for may in [peer(1001, &[]), peer(7, &[50]), peer(7, &[1, 40])] {
+            assert!(granted.permits(&may), "{may:?}");
+        }
+        for may_not in [peer(1002, &[]), peer(0, &[0]), peer(50, &[1001]), peer(7, &[OVERFLOW_ID])] {
+            assert!(!granted.permits(&may_not), "{may_not:?}");
+        }
+        assert_eq!((granted.of_socket().mode.bits(), granted.of_record().mode.bits()), (0o660, 0o640));
+    }
+
+    #[test]
+    fn modes_follow_from_the_group_and_are_never_guessed() {
+        let by_uid = Access { uids: vec![1], ..Access::default() };
+        assert_eq!(by_uid.grant(None).unwrap().of_record().mode.bits(), 0o644);
+        assert_eq!(by_uid.grant(None).unwrap().of_socket().mode.bits(), 0o666);
+        assert_eq!(by_uid.grant(Some(3)).unwrap().to_record().mode, "0660");
+        let wide = Access { mode: Some(0o666), ..by_uid };
+        assert_eq!(wide.grant(Some(3)).unwrap().of_socket().mode.bits(), 0o666);
+        let root = Access { group: Some(Group::Name("root".into())), ..Access::default() };
+        assert_eq!(root.grant(None).unwrap().of_socket().group, Some(Gid::from_raw(0)));
+    }
+
+    #[test]
+    fn wishes_that_cannot_be_granted_are_named() {
+        let wrong = [
+            ("access", Access::default()),
+            ("access.mode", Access { mode: Some(0o600), uids: vec![1], ..Access::default() }),
+            ("access.mode", Access { mode: Some(0o777), uids: vec![1], ..Access::default() }),
+            ("access.uids", Access { uids: vec![1, OVERFLOW_ID], ..Access::default() }),
+            ("access.gids", Access { gids: vec![u32::MAX], ..Access::default() }),
+            ("group", Access { group: Some(Group::Name("no such group".into())), ..Access::default() }),
+            ("access.maxGuests", Access { uids: vec![1], max_guests: 65, ..Access::default() }),
+            ("access.evictAfter", Access { uids: vec![1], evict_after: Duration::ZERO, ..Access::default() }),
+        ];
+        for (named, access) in wrong {
+            let error = access.grant(None).unwrap_err();
+            assert!(matches!(error, Error::InvalidOption { option, .. } if option == named), "{error}");
+        }
+    }
+}
