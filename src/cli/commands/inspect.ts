@@ -24,7 +24,7 @@ interface InspectOptions {
 }
 
 /** How the attaching went. */
-interface Attachment {
+export interface Attachment {
   source?: SourceStats
   /** Why there is no source. */
   error?: { code: RingbellErrorCode; message: string }
@@ -75,7 +75,7 @@ async function show({ bus, out, signal }: Session, name: string, options: Inspec
 }
 
 /** Fills in how attaching to each instance went; those that take longer than the timeout are left out. */
-async function attachAll(
+export async function attachAll(
   subscriber: Subscriber,
   topics: readonly Service[],
   timeout: number,
@@ -129,7 +129,7 @@ function text(service: Service, attachment: Attachment | undefined, paint: Paint
 }
 
 /** What shared memory tells. */
-function live({ rung, stepDowns, publisher }: SourceStats): [string, string][] {
+export function live({ rung, stepDowns, publisher }: SourceStats): [string, string][] {
   const { messages, bytes, full, dropped, rings, evicted, reaped, highWater, fragments, head, floor } = publisher
   const lines: [string, string][] = [
     ['sent', `${counted(messages, 'message')}, ${size(bytes)}; the ring holds ${size(head - floor)}`],
