@@ -3,11 +3,35 @@
  * directory if need be and refuses one that others could tamper with; nothing runs until the first endpoint needs it.
  */
 import { Announced } from './announced.js'
+import { Client } from './channel/client.js'
+import type { AnyHandler } from './channel/handling.js'
+import {
+  checkConnect,
+  checkWorker,
+  connectionJson,
+  DEFAULT_ATTEMPTS,
+  DEFAULT_LIMIT,
+  DEFAULT_MAX_MESSAGE,
+  DEFAULT_MAX_REQUESTS,
+  QUEUE_KIND,
+  queueJson,
+  SERVER_KIND,
+  serveJson,
+  type ConnectOptions,
+  type QueueOptions,
+  type ServeOptions,
+  type WorkerOptions,
+} from './channel/options.js'
+import { Queue } from './channel/queue.js'
+import { Server, type Handler } from './channel/server.js'
+import { Speech } from './channel/speech.js'
+import { Worker, type WorkHandler } from './channel/worker.js'
+import { invalid } from './check.js'
 import { resolveCodec, type Codec } from './codec/index.js'
 import { channels, debug } from './diagnostics.js'
 import { closedError, fromNative, translated } from './errors.js'
 import { checkName } from './names.js'
-import { binding, type NativeBus } from './native.js'
+import { binding, type NativeBus, type NativeChannel, type NativeWatch } from './native.js'
 import {
   ackPolicy,
   announceJson,
@@ -111,6 +135,158 @@ export class Bus implements AsyncDisposable {
     )
   }
 
+  /**
+   * Offers a service that others call, answered by one handler; without a handler it takes messages alone. `bus.connect()` is
+   * the other side.
+   *
+   * Rejects with `ERR_RINGBELL_INVALID_NAME`, `ERR_RINGBELL_INVALID_OPTION`, `ERR_RINGBELL_RESOURCE`, `ERR_RINGBELL_CLOSED`.
+   */
+  serve(service: string, handler: Handler<Uint8Array, Uint8Array>): Promise<Server>
+  serve(
+    service: string,
+    options?: ServeOptions & { codec?: 'bytes' | undefined },
+    handler?: Handler<Uint8Array, Uint8Array>,
+  ): Promise<Server>
+  serve<Q = unknown, R = unknown>(
+    service: string,
+    options: ServeOptions<Q, R> & { codec: 'json' | 'structured' },
+    handler?: Handler<Q, R, unknown>,
+  ): Promise<Server<unknown>>
+  serve<Q, R = Q>(
+    service: string,
+    options: ServeOptions<Q, R> & { codec: Codec<Q | R> },
+    handler?: Handler<Q, R, Q | R>,
+  ): Promise<Server<Q | R>>
+  async serve(service: string, first: object = {}, second?: unknown): Promise<object> {
+    this.#assertOpen()
+    checkName(service, 'service name')
+    const [options, handler] = optionsAndHandler<ServeOptions<unknown, unknown>>(first, second)
+    const codec = resolveCodec(codecOf(options))
+    const json = serveJson(options, codec.id)
+    const { maxMessage = DEFAULT_MAX_MESSAGE, maxRequests = DEFAULT_MAX_REQUESTS, wait, requests, replies } = options
+    const speech = new Speech(codec, requests, replies)
+    return this.#opened(
+      translated(() => this.#native.serve(service, json)),
+      (native, closed) => new Server<unknown>({ native, speech, handler, maxMessage, maxRequests, wait, closed }),
+    )
+  }
+
+  /**
+   * A client of a service by name, wherever its instances are, and whenever they come. Resolves at once, whether or not
+   * anybody serves: see `connected()`.
+   *
+   * Rejects with `ERR_RINGBELL_INVALID_NAME`, `ERR_RINGBELL_INVALID_OPTION`, `ERR_RINGBELL_RESOURCE`, `ERR_RINGBELL_CLOSED`.
+   */
+  connect<Q = unknown, R = unknown>(
+    service: string,
+    options: ConnectOptions<Q, R> & { codec: 'json' | 'structured' },
+  ): Promise<Client<Q, R, unknown>>
+  connect<Q, R = Q>(
+    service: string,
+    options: ConnectOptions<Q, R> & { codec: Codec<Q | R> },
+  ): Promise<Client<Q, R, Q | R>>
+  connect(service: string, options?: ConnectOptions & { codec?: 'bytes' | undefined }): Promise<Client>
+  async connect(service: string, options: ConnectOptions<unknown, unknown> = {}): Promise<object> {
+    this.#assertOpen()
+    checkName(service, 'service name')
+    checkConnect(options)
+    const codec = resolveCodec(codecOf(options))
+    const { route = 'first', timeout = 0, maxMessage = DEFAULT_MAX_MESSAGE, wait, reconnect, schema } = options
+    return this.#following(
+      service,
+      (native, watch, closed) =>
+        new Client<unknown, unknown, unknown>({
+          name: service,
+          native,
+          watch,
+          speech: new Speech(codec, options.requests, options.replies),
+          expected: { kind: SERVER_KIND, codec: codec.id, schema },
+          connectJson: connectionJson(options),
+          route,
+          timeout,
+          maxMessage,
+          wait,
+          reconnect,
+          closed,
+        }),
+    )
+  }
+
+  /**
+   * A work queue: each message goes to one of the workers, until one acknowledges it. `bus.worker()` is the other side.
+   *
+   * Rejects as `serve` does.
+   */
+  queue<T = unknown>(service: string, options: QueueOptions<T> & { codec: 'json' | 'structured' }): Promise<Queue<T>>
+  queue<T>(service: string, options: QueueOptions<T> & { codec: Codec<T> }): Promise<Queue<T>>
+  queue(service: string, options?: QueueOptions & { codec?: 'bytes' | undefined }): Promise<Queue>
+  async queue(service: string, options: QueueOptions<unknown> = {}): Promise<object> {
+    this.#assertOpen()
+    checkName(service, 'service name')
+    const codec = resolveCodec(codecOf(options))
+    const json = queueJson(options, codec.id)
+    const {
+      maxMessage = DEFAULT_MAX_MESSAGE,
+      limit = DEFAULT_LIMIT,
+      attempts = DEFAULT_ATTEMPTS,
+      timeout = 0,
+      wait,
+    } = options
+    const speech = new Speech(codec)
+    return this.#opened(
+      translated(() => this.#native.serve(service, json)),
+      (native, closed) => new Queue<unknown>({ native, speech, maxMessage, wait, limit, attempts, timeout, closed }),
+    )
+  }
+
+  /**
+   * Works for every queue of that name: `handler` is called with each message, and acknowledges it by returning. Resolves at
+   * once, whether or not there is a queue. Rejects as `connect` does.
+   */
+  worker(service: string, handler: WorkHandler<Uint8Array>): Promise<Worker>
+  worker(
+    service: string,
+    options: WorkerOptions & { codec?: 'bytes' | undefined },
+    handler: WorkHandler<Uint8Array>,
+  ): Promise<Worker>
+  worker<T = unknown>(
+    service: string,
+    options: WorkerOptions<T> & { codec: 'json' | 'structured' },
+    handler: WorkHandler<T>,
+  ): Promise<Worker<T>>
+  worker<T>(
+    service: string,
+    options: WorkerOptions<T> & { codec: Codec<T> },
+    handler: WorkHandler<T>,
+  ): Promise<Worker<T>>
+  async worker(service: string, first: object, second?: unknown): Promise<object> {
+    this.#assertOpen()
+    checkName(service, 'service name')
+    const [options, handler] = optionsAndHandler<WorkerOptions<unknown>>(first, second)
+    checkWorker(options)
+    if (handler === undefined) throw invalid('handler', handler, 'must be a function')
+    const codec = resolveCodec(codecOf(options))
+    const { concurrency = 1, maxMessage = DEFAULT_MAX_MESSAGE, wait, reconnect } = options
+    return this.#following(
+      service,
+      (native, watch, closed) =>
+        new Worker<unknown>({
+          name: service,
+          native,
+          watch,
+          speech: new Speech(codec),
+          expected: { kind: QUEUE_KIND, codec: codec.id, schema: undefined },
+          connectJson: connectionJson(options),
+          handler,
+          concurrency,
+          maxMessage,
+          wait,
+          reconnect,
+          closed,
+        }),
+    )
+  }
+
   /** Announces anything that is no topic: a name, addresses, metadata. Rejects as `publisher` does. */
   async announce(service: string, options: AnnounceOptions = {}): Promise<Announced> {
     this.#assertOpen()
@@ -157,6 +333,23 @@ export class Bus implements AsyncDisposable {
     await this.close()
   }
 
+  /** What connects to the instances of a service needs an endpoint, and a watch of its own. */
+  #following<C extends Closable>(
+    service: string,
+    make: (native: NativeChannel, watch: NativeWatch, closed: (one: Closable) => void) => C,
+  ): C {
+    const watch = translated(() => this.#native.watch(service))
+    try {
+      return this.#opened(
+        translated(() => this.#native.channel('{}')),
+        (native, closed) => make(native, watch, closed),
+      )
+    } catch (error) {
+      watch.close()
+      throw error
+    }
+  }
+
   /** What fails to become an endpoint must not stay open, or announced. */
   #opened<N extends { close(): void }, C extends Closable>(
     native: N,
@@ -175,4 +368,11 @@ export class Bus implements AsyncDisposable {
   #assertOpen(): void {
     if (this.#closed) throw closedError('bus')
   }
+}
+
+/** `(handler)`, `(options)` or `(options, handler)`. */
+function optionsAndHandler<O extends object>(first: object, second: unknown): [options: O, handler?: AnyHandler] {
+  if (typeof first === 'function') return [{} as O, first as AnyHandler]
+  if (second !== undefined && typeof second !== 'function') throw invalid('handler', second, 'must be a function')
+  return [first as O, second as AnyHandler]
 }

@@ -8,9 +8,24 @@
  * - `ringbell:subscriber:opened`, `ringbell:subscriber:closed`: `{ subscriber }`
  * - `ringbell:subscriber:attached`, `…:ended`, `…:missed`, `…:evicted`, `…:failed`: `{ subscriber, details }`, where
  *   `details` is the list of arguments of the event of that name
+ * - `ringbell:server:opened`, `ringbell:server:closed`: `{ server }`; `…:connected`, `…:disconnected`, `…:failed`: `{ server, details }`
+ * - `ringbell:client:opened`, `ringbell:client:closed`: `{ client }`; `…:connected`, `…:disconnected`, `…:failed`, `…:gaveUp`:
+ *   `{ client, details }`
+ * - `ringbell:queue:…`: `{ queue }` and `ringbell:worker:…`: `{ worker }` likewise; of a queue `…:failed` is a message given up
  */
-import { channel } from 'node:diagnostics_channel'
+import { channel, type Channel } from 'node:diagnostics_channel'
 import { debuglog } from 'node:util'
+
+function ofEndpoint<E extends string>(
+  name: string,
+  ...events: E[]
+): Readonly<Record<E | 'opened' | 'closed', Channel>> {
+  const names = ['opened', 'closed', ...events] as const
+  return Object.fromEntries(names.map((event) => [event, channel(`ringbell:${name}:${event}`)])) as Record<
+    E | 'opened' | 'closed',
+    Channel
+  >
+}
 
 export const channels = {
   bus: { opened: channel('ringbell:bus:opened'), closed: channel('ringbell:bus:closed') },
@@ -28,6 +43,10 @@ export const channels = {
     evicted: channel('ringbell:subscriber:evicted'),
     failed: channel('ringbell:subscriber:failed'),
   },
+  server: ofEndpoint('server', 'connected', 'disconnected', 'failed'),
+  client: ofEndpoint('client', 'connected', 'disconnected', 'failed', 'gaveUp'),
+  queue: ofEndpoint('queue', 'connected', 'disconnected', 'failed', 'trouble'),
+  worker: ofEndpoint('worker', 'connected', 'disconnected', 'failed', 'gaveUp'),
 } as const
 
 /** Prints only with `NODE_DEBUG=ringbell`. */

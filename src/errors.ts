@@ -42,6 +42,14 @@ export const LOCAL_CODES = [
   'ERR_RINGBELL_RELEASED',
   /** A codec could not encode or decode a value; `cause` has its error. */
   'ERR_RINGBELL_CODEC',
+  /** A value is not what its schema asks for; `cause` has the validator's issues. */
+  'ERR_RINGBELL_SCHEMA',
+  /** A call failed before any part of it could reach a handler: calling again is safe. */
+  'ERR_RINGBELL_NOT_SENT',
+  /** A call failed after it was sent, and nobody can say whether its handler ran. */
+  'ERR_RINGBELL_OUTCOME_UNKNOWN',
+  /** The handler answers with a stream: use `client.stream()`. */
+  'ERR_RINGBELL_STREAM',
   /** A mistake inside ringbell (a Rust panic, caught at the binding); please report it. */
   'ERR_RINGBELL_INTERNAL',
 ] as const
@@ -134,9 +142,6 @@ export function closedError(what: string): RingbellError {
 }
 
 /** The error of a second reader, or of reading while a batch is lent out. */
-export function busy(why: string): RingbellError {
-  return new RingbellError(
-    'ERR_RINGBELL_BUSY',
-    `This subscriber ${why}. Leave that first, or open a second subscriber.`,
-  )
+export function busy(why: string, what = 'subscriber'): RingbellError {
+  return new RingbellError('ERR_RINGBELL_BUSY', `This ${what} ${why}. Leave that first, or open a second ${what}.`)
 }

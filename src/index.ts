@@ -6,6 +6,27 @@ export type { Announced } from './announced.js'
 export type { Batch, Lifetime } from './batch.js'
 export type { BatchWriter } from './batch-writer.js'
 export { Bus } from './bus.js'
+export type { Client, ClientEvents, ServerStatsOptions } from './channel/client.js'
+export type { Connection } from './channel/connection.js'
+export type { ReceivedFds } from './channel/fds.js'
+export type { CallContext } from './channel/handling.js'
+export type { EndReason, PeerInfo } from './channel/link.js'
+export type {
+  CallOptions,
+  ChannelOptions,
+  ConnectOptions,
+  QueueOptions,
+  ReconnectOptions,
+  ServeOptions,
+  WorkerOptions,
+} from './channel/options.js'
+export type { Queue, QueueEvents } from './channel/queue.js'
+export { RemoteError } from './channel/remote-error.js'
+export type { Route } from './channel/routing.js'
+export type { Schema, SchemaIssue, SchemaResult, StandardSchema } from './channel/schema.js'
+export type { CloseOptions, Handler, Server, ServerEvents } from './channel/server.js'
+export type { ClientStats, CoreChannelStats, QueueStats, ServerStats, WorkerStats } from './channel/stats.js'
+export type { WorkHandler, Worker, WorkerEvents } from './channel/worker.js'
 export { bytes, json, structured, type Codec, type CodecName, type CodecOption } from './codec/index.js'
 export type { Listening } from './listening.js'
 export type { Loan } from './loan.js'

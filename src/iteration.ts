@@ -6,7 +6,7 @@
 import { onAbort, throwIfAborted } from './abort.js'
 import { fromNative } from './errors.js'
 import type { Inflow } from './inflow/inflow.js'
-import type { Holder, Reception, Waiting } from './reception.js'
+import type { Holder, Receiving, Waiting } from './reception.js'
 import { Turn } from './turn.js'
 
 interface Asked<V> {
@@ -16,7 +16,7 @@ interface Asked<V> {
 
 export class Iteration<V> implements AsyncIterableIterator<V, undefined>, Waiting, Holder {
   readonly inflow: Inflow<V>
-  readonly #reception: Reception
+  readonly #reception: Receiving
   readonly #turn = new Turn()
   readonly #forget: () => void
   #asked: Asked<V>[] = []
@@ -26,7 +26,7 @@ export class Iteration<V> implements AsyncIterableIterator<V, undefined>, Waitin
   #error: unknown = undefined
 
   /** @throws {RingbellError} `ERR_RINGBELL_BUSY` while there is another one. */
-  constructor(inflow: Inflow<V>, reception: Reception, signal: AbortSignal | undefined) {
+  constructor(inflow: Inflow<V>, reception: Receiving, signal: AbortSignal | undefined) {
     throwIfAborted(signal)
     this.inflow = inflow
     this.#reception = reception

@@ -17,8 +17,13 @@ export const BATCH_BEFORE = 0xffff_ffff
 
 export const DRAIN_NEEDS_SLAB = -1
 export const DRAIN_NOTICE = -2
-/** A message that came in pieces: `takeLarge` has it, the table's first entry and the scratch words describe it. */
+/**
+ * A message that came in pieces. Of a subscriber: `takeLarge` has it, the table's first entry and the scratch words describe
+ * it. Of a channel: it is arriving, and the scratch words say whose.
+ */
 export const DRAIN_LARGE = -3
+/** In place of the bytes of a channel's large message: it will never be whole. */
+export const LARGE_GONE = -1
 
 /** A pollable object of the binding. */
 export interface NativeEndpoint {
@@ -94,6 +99,59 @@ export interface NativeSubscriber extends NativeEndpoint {
   forget(): void
 }
 
+/** Of one endpoint with any number of connections. `kind` has the flags in its second byte (docs/protocol.md). */
+export interface NativeChannelHot {
+  /** 1 sent, 0 no room. Throws `PEER_GONE` for a connection that has ended, `MESSAGE_TOO_LARGE` beyond half of the ring. */
+  readonly send: (connection: number, kind: number, id: number, aux: number, data: Uint8Array) => number
+  /** Begins (`done` 0) or goes on with a message of any size; how many bytes of it are in by now. */
+  readonly sendLarge: (
+    connection: number,
+    kind: number,
+    id: number,
+    aux: number,
+    data: Uint8Array,
+    done: number,
+  ) => number
+  /** Gives up the large message that is on its way out; the peer drops what it has of it. */
+  readonly abandonLarge: (connection: number) => void
+  /** Messages of one connection, 0 when there are none, or one of the `DRAIN_…` values. */
+  readonly drain: (slab: Uint8Array, fill: number) => number
+  /** Goes on with a large message; how many bytes of it are in `target` by now, `LARGE_GONE` when its sender gave it up. */
+  readonly drainLarge: (connection: number, target: Uint8Array) => number
+  readonly skipLarge: (connection: number) => void
+  readonly spin: (iterations: number) => boolean
+  /** `true`: nothing is there, the doorbell will ring. */
+  readonly arm: () => boolean
+  /** For a message with so many bytes of data, and its header. */
+  readonly hasRoom: (connection: number, bytes: number) => boolean
+  /** `true`: announced that room is awaited, and there still is none. */
+  readonly armRoom: (connection: number, bytes: number) => boolean
+}
+
+export interface NativeChannel extends NativeEndpoint {
+  hot(): NativeChannelHot
+  /** After a drain: connection, bytes of the slab that were used; of a large message connection, bytes, kind, id, aux. */
+  readonly scratch: Float64Array
+  readonly table: Uint32Array
+  /** JSON array; `''` when nothing happened. */
+  notices(): string
+  /** The number of the connection to be; `opened` or `failed` follows. */
+  connect(recordJson: string, optionsJson: string): number
+  /** In good order: what was sent is still read. Nothing is told of it afterwards. */
+  disconnect(connection: number): void
+  /** The largest data of one message that goes at once. */
+  maxMessage(connection: number): number
+  /** `false`: not at the moment, and nothing tells when. */
+  sendFds(connection: number, data: Uint8Array, fds: number[]): boolean
+  /** The descriptors are the caller's own, close-on-exec. */
+  receiveFds(connection: number): { data: Uint8Array; fds: number[] } | null
+  /** Takes no new clients any more; those that are connected stay. */
+  withdraw(): void
+  stats(): string
+  record(): string
+  update(json: string): void
+}
+
 export interface NativeBus {
   readonly path: string
   list(): string
@@ -103,6 +161,8 @@ export interface NativeBus {
   announce(json: string): NativeAnnounced
   publisher(service: string, optionsJson: string): NativePublisher
   subscriber(pattern: string, optionsJson: string): NativeSubscriber
+  serve(service: string, optionsJson: string): NativeChannel
+  channel(optionsJson: string): NativeChannel
   close(): void
 }
 

@@ -2,12 +2,12 @@
 import { onAbort } from './abort.js'
 import { closedError } from './errors.js'
 import type { Inflow } from './inflow/inflow.js'
-import type { Reception } from './reception.js'
+import type { Receiving } from './reception.js'
 import type { Turn } from './turn.js'
 
 export function once<V>(
   inflow: Inflow<V>,
-  reception: Reception,
+  reception: Receiving,
   turn: Turn,
   signal: AbortSignal | undefined,
 ): Promise<V> {
@@ -25,7 +25,7 @@ export function once<V>(
       },
       closed(): void {
         forget()
-        reject(closedError('subscriber'))
+        reject(closedError(reception.what))
       },
     }
     const forget = onAbort(signal, (error) => {

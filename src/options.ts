@@ -143,11 +143,11 @@ export interface AnnounceOptions extends Description {
 }
 
 const LONGEST_WAIT_MS = 2 ** 31 - 1
-const LABEL = text(256)
-const rung: Rule = oneOf('direct', 'handshake', 'stream')
-const rungOrAuto: Rule = oneOf('auto', 'direct', 'handshake', 'stream')
+export const LABEL = text(256)
+export const rung: Rule = oneOf('direct', 'handshake', 'stream')
+export const rungOrAuto: Rule = oneOf('auto', 'direct', 'handshake', 'stream')
 /** Judged by `resolveCodec`, which has better words. */
-const anything: Rule = () => undefined
+export const anything: Rule = () => undefined
 
 /** Not 65534, which the kernel shows in place of whoever has no number here. */
 const id: Rule = (value) =>
@@ -178,7 +178,7 @@ const BUS: Rules = {
   acquire: rungOrAuto,
 }
 
-const DESCRIPTION: Rules = { metadata: plainObject, endpoints: stringMap, schema: LABEL }
+export const DESCRIPTION: Rules = { metadata: plainObject, endpoints: stringMap, schema: LABEL }
 
 const PUBLISHER: Rules = {
   ...DESCRIPTION,
@@ -288,7 +288,7 @@ export function codecOf(options: unknown): CodecOption | undefined {
 }
 
 /** Of all that is checked before, metadata alone can be beyond JSON. */
-function jsonOf(value: unknown): string {
+export function jsonOf(value: unknown): string {
   try {
     return JSON.stringify(value)
   } catch (cause) {
@@ -304,6 +304,6 @@ function patience(evictAfter: number | undefined): { evictAfterMs?: number } {
   return evictAfter === undefined ? {} : { evictAfterMs: Math.ceil(evictAfter) }
 }
 
-function forced(acquire: Rung | 'auto' | undefined): { acquire?: Rung } {
+export function forced(acquire: Rung | 'auto' | undefined): { acquire?: Rung } {
   return acquire === undefined || acquire === 'auto' ? {} : { acquire }
 }

@@ -26,7 +26,23 @@ export interface Holder {
   closed(): void
 }
 
-export class Reception implements Awaited {
+/** What a reader needs of that which it reads from. */
+export interface Receiving {
+  /** What users know it as. */
+  readonly what: string
+  hold(holder: Holder): void
+  letGo(holder: Holder): void
+  assertFree(): void
+  /** A short look, if the endpoint is lively. */
+  glance(): boolean
+  wait(waiting: Waiting): void
+  /** The same, looking on a fresh macrotask first: others are to run before what may be there already. */
+  waitFresh(waiting: Waiting): void
+  callOff(waiting: Waiting): void
+}
+
+export class Reception implements Awaited, Receiving {
+  readonly what = 'subscriber'
   readonly #hot: NativeSubscriberHot
   readonly #waiter: Waiter
   #waiting: Waiting | undefined
@@ -69,7 +85,6 @@ export class Reception implements Awaited {
     if (this.#waiting !== undefined) throw busy('already has somebody waiting for its next message')
   }
 
-  /** A short look, if the endpoint is lively. */
   glance(): boolean {
     return this.#waiter.glance()
   }
@@ -79,7 +94,6 @@ export class Reception implements Awaited {
     this.#waiter.start()
   }
 
-  /** The same, looking on a fresh macrotask first: others are to run before what may be there already. */
   waitFresh(waiting: Waiting): void {
     this.#waiting = waiting
     this.#fresh = setImmediate(() => this.#begin())

@@ -66,10 +66,26 @@ test.serial('quickstart: two processes that know only a name', async (t) => {
   t.is(publisher.output, '')
 })
 
+test.serial('calls: two processes, many calls, a stream and an error', async (t) => {
+  const folder = folderFor(t)
+  const server = new Example(t, 'calls/server.mjs', folder)
+  const { code, output } = await new Example(t, 'calls/client.mjs', folder).end
+  t.is(code, 0, output)
+  t.regex(
+    output,
+    /^the sum is 42\n1000 calls at once, the last one says 1998\n(counting down: [321]\n){3}an error keeps its code: ERR_UNKNOWN_QUESTION, .*\nand again 1\n$/,
+  )
+  t.regex(server.output, /^serving example.maths as process \d+\n$/)
+})
+
 const PRINTED: Readonly<Record<string, RegExp>> = {
   'json.mjs': /^reading 0: cpu has 61.5 °C\nreading 1: disk has 38 °C\n.*: ERR_RINGBELL_REFUSED\n$/,
   'back-pressure.mjs':
     /^publisher: {2}sent 1000 messages, waited [1-9]\d* times for room\nsubscriber: received 1000 messages, missed 0\n$/,
+  'pass-socket.mjs':
+    /^receiver: got 'the web socket' and serves on it\nsender: {3}we closed it, and the other process answers\n$/,
+  'work-queue.mjs':
+    /^a worker died \(the clumsy one\)\njob \d+ was somebody else's before, and is done now\n30 jobs done, 1 of them delivered twice, none lost\n$/,
   'lease.mjs': /^200 frames of 1 MiB, \d+\.\d GB\/s, none copied\n$/,
   'watch-services.mjs':
     /^example.api is to be found at unix:.*\nadded .*: starting\nupdated .*: ready\nremoved .*: ready\n$/,

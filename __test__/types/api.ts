@@ -1,17 +1,22 @@
 // Compiled, never run: what users may write, and with @ts-expect-error what they may not.
-import { bytes, RingbellError } from 'ringbell'
+import { bytes, RemoteError, RingbellError } from 'ringbell'
 import type {
   Batch,
   Bus,
+  Client,
   Codec,
+  Connection,
   Message,
   Publisher,
   PublisherOptions,
+  Schema,
+  Server,
   Service,
   ServiceEvent,
   Subscriber,
   SubscriberOptions,
   WaitOptions,
+  Worker,
 } from 'ringbell'
 
 /** Equal, and `any` equals nothing but itself. */
@@ -126,6 +131,71 @@ export async function making(bus: Bus): Promise<void> {
   const publisher = await bus.publisher('ticks')
   using batch = publisher.batch()
   batch.push(new Uint8Array(1))
+}
+
+interface Question {
+  n: number
+}
+
+export async function calling(bus: Bus, schema: Schema<Question>): Promise<void> {
+  await using plain = await bus.serve('echo', (request, { signal, connection, timeout, redelivered }) => {
+    same<typeof request, Uint8Array>(true)
+    same<typeof signal, AbortSignal>(true)
+    same<typeof connection, Connection>(true)
+    same<typeof timeout, number | undefined>(true)
+    return redelivered ? request : Promise.resolve(request)
+  })
+  same<typeof plain, Server>(true)
+  // @ts-expect-error bytes are answered with bytes
+  await bus.serve('echo', async () => 'text')
+  const client = await bus.connect('echo', { route: 'least-busy', timeout: 10, reconnect: { tries: 3 } })
+  same<typeof client, Client>(true)
+  same<Awaited<ReturnType<typeof client.call>>, Uint8Array>(true)
+  // @ts-expect-error text is no bytes
+  await client.call('text')
+  // @ts-expect-error no such route
+  await bus.connect('echo', { route: 'random' })
+
+  await bus.serve<Question, string>('typed', { codec: 'json' }, async ({ n }) => String(n))
+  await bus.serve<Question, number>('typed', { codec: 'json' }, async function* ({ n }) {
+    yield n
+  })
+  // @ts-expect-error that is no answer to a Question
+  await bus.serve<Question, string>('typed', { codec: 'json' }, async ({ n }) => n)
+  const typed = await bus.connect<Question, string>('typed', { codec: 'json' })
+  same<Awaited<ReturnType<typeof typed.call>>, string>(true)
+  for await (const piece of typed.stream({ n: 1 })) same<typeof piece, string>(true)
+  // @ts-expect-error not a Question
+  await typed.call({ m: 1 })
+  // @ts-expect-error no such option
+  await typed.call({ n: 1 }, { retries: 3 })
+
+  await bus.serve('checked', { codec: 'json', requests: schema }, (request) => {
+    same<typeof request, Question>(true)
+  })
+  const coded = await bus.connect('ticks', { codec: own })
+  same<Awaited<ReturnType<typeof coded.call>>, Tick>(true)
+
+  const connection = await client.connected({ signal: AbortSignal.timeout(1) })
+  same<typeof connection, Connection>(true)
+  for await (const message of connection) same<typeof message, Uint8Array>(true)
+  const { data, fds } = await connection.receiveFds()
+  await connection.sendFds(data, fds)
+  plain.on('connected', (one) => same<typeof one, Connection>(true))
+  client.on('disconnected', (_one, reason) => same<typeof reason, 'closed' | 'died' | 'failed'>(true))
+  await plain.close({ grace: 1000 })
+
+  const queue = await bus.queue<Tick>('jobs', { codec: 'json', attempts: 2 })
+  if (!queue.push({ n: 1 })) await queue.ready()
+  // @ts-expect-error not a Tick
+  queue.push({ m: 1 })
+  const worker = await bus.worker<Tick>('jobs', { codec: 'json', concurrency: 4 }, async ({ n }) => n)
+  same<typeof worker, Worker<Tick>>(true)
+  await bus.worker('jobs', (value) => same<typeof value, Uint8Array>(true))
+}
+
+export function remote(error: unknown): string | undefined {
+  return error instanceof RemoteError ? error.code : undefined
 }
 
 export async function finding(bus: Bus): Promise<void> {

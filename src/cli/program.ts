@@ -2,12 +2,15 @@
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import { bench } from './commands/bench.js'
+import { call } from './commands/call.js'
 import { doctor } from './commands/doctor.js'
 import { gc } from './commands/gc.js'
 import { hz } from './commands/hz.js'
 import { inspect } from './commands/inspect.js'
 import { ls } from './commands/ls.js'
 import { pub } from './commands/pub.js'
+import { serve } from './commands/serve.js'
+import { stats } from './commands/stats.js'
 import { sub } from './commands/sub.js'
 import { watch } from './commands/watch.js'
 import { EXIT, EXIT_CODES_HELP } from './exit-codes.js'
@@ -15,6 +18,8 @@ import { EXIT, EXIT_CODES_HELP } from './exit-codes.js'
 const EXAMPLES = `Examples:
   some-command | ringbell pub logs         in one terminal
   ringbell sub logs                        in another
+  ringbell serve upper -- tr a-z A-Z       a command a call
+  ringbell call upper hello                and its reply
   ringbell hz 'sensors.*'                  rates and latencies
   ringbell doctor                          what this machine allows`
 
@@ -31,7 +36,20 @@ export async function runProgram(argv: readonly string[]): Promise<void> {
     .option('--json', 'results as JSON, one object a line where they keep coming')
     .configureHelp({ showGlobalOptions: true, sortSubcommands: false })
     .addHelpText('after', `\n${EXAMPLES}\n\n${EXIT_CODES_HELP}`)
-  for (const command of [pub(), sub(), hz(), ls(), inspect(), watch(), gc(), doctor(), bench()])
+  for (const command of [
+    pub(),
+    sub(),
+    call(),
+    serve(),
+    hz(),
+    stats(),
+    ls(),
+    inspect(),
+    watch(),
+    gc(),
+    doctor(),
+    bench(),
+  ])
     program.addCommand(command)
   for (const command of [program, ...program.commands]) {
     command.exitOverride().configureOutput({ outputError: (text, write) => write(usageError(text)) })

@@ -73,7 +73,8 @@ function jsonRenderer(subscriber: Subscriber): Render {
   }
 }
 
-function payload(data: Buffer, isJson: boolean): { value: unknown } | { text: string } | { base64: string } {
+/** Text where it is some, the value where it is JSON, base64 otherwise. */
+export function payload(data: Buffer, isJson: boolean): { value: unknown } | { text: string } | { base64: string } {
   if (!isUtf8(data)) return { base64: data.toString('base64') }
   const text = data.toString('utf8')
   if (!isJson) return { text }

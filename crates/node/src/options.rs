@@ -99,6 +99,7 @@ pub fn subscriber(json: &str) -> Result<SubscriberOptions> {
 pub fn server(json: &str) -> Result<ServerOptions> {
     let mut fields = Fields::parse(json)?;
     let mut options = ServerOptions::default();
+    fields.text("kind", &mut options.kind)?;
     fields.number("capacity", &mut options.capacity)?;
     fields.number("maxConnections", &mut options.max_connections)?;
     fields.object("metadata", &mut options.metadata)?;

@@ -25,7 +25,7 @@ interface InspectOptions {
 }
 
 /** How the attaching went. */
-interface Attachment {
+export interface Attachment {
   source?: SourceStats
   /** Why there is no source. */
   error?: { code: RingbellErrorCode; message: string }
@@ -76,7 +76,7 @@ async function show({ bus, out, signal }: Session, name: string, options: Inspec
 }
 
 /** Fills in how attaching to each instance went; those that take longer than the timeout are left out. */
-async function attachAll(
+export async function attachAll(
   subscriber: Subscriber,
   topics: readonly Service[],
   timeout: number,
@@ -140,7 +140,7 @@ function accessOf({ mode, group, uids, gids }: AccessInfo, guests: number): stri
 }
 
 /** What shared memory tells. */
-function live({ rung, guest, stepDowns, publisher }: SourceStats): [string, string][] {
+export function live({ rung, guest, stepDowns, publisher }: SourceStats): [string, string][] {
   const { messages, bytes, full, dropped, rings, evicted, reaped, highWater, fragments, head, floor } = publisher
   const lines: [string, string][] = [
     ['sent', `${counted(messages, 'message')}, ${size(bytes)}; the ring holds ${size(head - floor)}`],

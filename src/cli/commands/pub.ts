@@ -8,7 +8,7 @@ import type { Readable } from 'node:stream'
 import { addAbortSignal } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Command, Option } from 'commander'
-import type { Codec, Overflow, Publisher } from '../../index.js'
+import type { Overflow, Publisher } from '../../index.js'
 import {
   DURATIONS,
   counted,
@@ -21,6 +21,7 @@ import {
   size,
 } from '../figures.js'
 import { withSubscriber } from '../meeting.js'
+import { rawCodec } from '../raw-codec.js'
 import { FrameSplitter, LineSplitter } from '../splitter.js'
 import { Sender } from '../sender.js'
 import { runSession, type Session } from '../session.js'
@@ -83,7 +84,7 @@ async function publish({ bus, out, signal }: Session, topic: string, options: Pu
     overflow,
     evictAfter,
     maxSubscribers,
-    codec: announced(codec),
+    codec: rawCodec(codec),
   })
   const sender = new Sender(publisher, overflow ?? 'block', options.rate, signal)
   let begin = performance.now()
@@ -127,9 +128,4 @@ async function drained(publisher: Publisher, out: Session['out'], signal: AbortS
 
 function isBehind({ state, backlog }: { state: string; backlog: number }): boolean {
   return (state === 'active' || state === 'joining') && backlog > 0
-}
-
-/** Announces a codec by its id alone: what is piped in is encoded already. */
-function announced(id: string): Codec<Uint8Array> {
-  return { id, encode: (bytes) => bytes, decode: (bytes) => bytes }
 }

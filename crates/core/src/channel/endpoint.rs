@@ -76,7 +76,7 @@ impl Bus {
         let record =
             ChannelRecord { capacity: options.capacity as u64, max_connections: options.max_connections };
         let announced = self.announce(Announcement {
-            kind: "server".into(),
+            kind: options.kind.unwrap_or_else(|| "server".into()),
             offers: vec![Rung::Handshake],
             channel: Some(record),
             metadata: options.metadata,

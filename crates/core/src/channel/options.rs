@@ -19,6 +19,8 @@ const MOST_CONNECTIONS: u32 = 65_535;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ServerOptions {
+    /// The record's kind, where what is served is not for everybody's calls (a work queue). Default: `server`.
+    pub kind: Option<String>,
     /// Bytes of each of a connection's two rings where the client does not ask for less: a power of two from 4 KiB to
     /// 1 GiB, and the most that a client gets. Default: 64 KiB.
     pub capacity: usize,
@@ -37,6 +39,7 @@ pub struct ServerOptions {
 impl Default for ServerOptions {
     fn default() -> Self {
         Self {
+            kind: None,
             capacity: CAPACITY,
             max_connections: 1024,
             metadata: Map::new(),

@@ -1,0 +1,176 @@
+/** Calls, messages, descriptors and queues over the real core, between this process and others. */
+import { once } from 'node:events'
+import { closeSync, fstatSync, openSync, readSync, readFileSync, writeSync } from 'node:fs'
+import test from 'ava'
+import type { Connection } from 'ringbell'
+import { peer } from '../helpers/peer.js'
+import { codeOf, place, until } from '../helpers/place.js'
+
+interface Echo {
+  value: number
+  pid: number
+}
+
+test('calls to another process: replies, errors, streams, counters', async (t) => {
+  const at = place(t)
+  const child = peer(at, 'call-server.mjs')
+  const bus = await at.bus()
+  const client = await bus.connect<object, unknown>('calls', { codec: 'json' })
+  t.deepEqual(await client.call({ op: 'echo', value: 1 }), { value: 1, pid: child.pid })
+  const many = (await Promise.all(
+    Array.from({ length: 5000 }, (_, value) => client.call({ op: 'echo', value })),
+  )) as Echo[]
+  t.true(many.every(({ value }, n) => value === n))
+  const error = await t.throwsAsync(client.call({ op: 'throw', code: 'E_TOLD' }))
+  t.like(error, { name: 'RemoteError', code: 'E_TOLD', message: 'as it was told', remoteName: 'RangeError' })
+  let n = 0
+  for await (const one of client.stream({ op: 'count', to: 1000 })) t.is(one, n++)
+  t.is(n, 1000)
+  for await (const one of client.stream({ op: 'count', to: 1e9 })) if (one === 100) break
+  t.is(await codeOf(() => client.call({ op: 'never' }, { timeout: 20 })), 'ERR_RINGBELL_TIMEOUT')
+  while ((await client.call({ op: 'aborted' })) !== 1) await new Promise(setImmediate)
+  const [connection] = client.connections as [Connection<unknown>]
+  t.is(connection.peer.pid, child.pid)
+  t.is(connection.service?.kind, 'server')
+  const stats = await client.serverStats()
+  t.is(stats.connections, 1)
+  t.true(stats.requests > 5000 && stats.errors === 1 && stats.cancelled >= 1)
+  t.is(client.stats().inFlight, 0)
+  child.ask('close', { grace: 1000 })
+  await child.tells('closed')
+  t.is((await child.end).code, 0)
+})
+
+for (const wait of ['sleep', 'spin', 'adaptive'] as const) {
+  test(`calls one at a time, both sides ${wait}`, async (t) => {
+    const at = place(t)
+    const bus = await at.bus()
+    await bus.serve('echo', { wait }, async (request) => request)
+    const client = await bus.connect('echo', { wait })
+    for (let n = 0; n < 500; n++) t.is((await client.call(Uint8Array.of(n & 0xff)))[0], n & 0xff)
+  })
+}
+
+test('a ring that is full holds back calls and replies, and loses none', async (t) => {
+  const at = place(t)
+  const bus = await at.bus()
+  await bus.serve('narrow', { capacity: 4096 }, async (request) => request)
+  const client = await bus.connect('narrow')
+  const replies = await Promise.all(
+    Array.from({ length: 2000 }, (_, n) => client.call(new Uint8Array(1000).fill(n & 0xff))),
+  )
+  t.true(replies.every((reply, n) => reply.byteLength === 1000 && reply[999] === (n & 0xff)))
+})
+
+test('plain messages both ways, and back-pressure', async (t) => {
+  const at = place(t)
+  const bus = await at.bus()
+  const server = await bus.serve('talk', { codec: 'json' })
+  server.on('connected', (connection) => {
+    void (async () => {
+      for await (const message of connection) while (!connection.send({ back: message })) await connection.ready()
+    })()
+  })
+  const client = await bus.connect('talk', { codec: 'json' })
+  const connection = await client.connected()
+  const sending = (async () => {
+    for (let n = 0; n < 20_000; n++) while (!connection.send(n)) await connection.ready()
+  })()
+  for (let n = 0; n < 20_000; n++) t.deepEqual(await connection.receive(), { back: n })
+  await sending
+  await connection.close()
+  await until(() => server.connections.length === 0)
+})
+
+test('descriptors arrive open, close-on-exec, with their bytes', async (t) => {
+  const at = place(t)
+  const bus = await at.bus()
+  const server = await bus.serve('files')
+  const connected = once(server, 'connected') as Promise<[Connection]>
+  const client = await bus.connect('files')
+  const mine = await client.connected()
+  const [theirs] = await connected
+  const path = `${at.path}/.file`
+  const fd = openSync(path, 'w+')
+  writeSync(fd, 'content')
+  await mine.sendFds(Buffer.from('a file'), [fd, fd])
+  const { data, fds } = await theirs.receiveFds()
+  t.is(Buffer.from(data).toString(), 'a file')
+  t.is(fds.length, 2)
+  const bytes = Buffer.alloc(7)
+  readSync(fds[0] as number, bytes, 0, 7, 0)
+  t.is(bytes.toString(), 'content')
+  for (const one of fds) {
+    t.is(fstatSync(one).ino, fstatSync(fd).ino)
+    t.true(
+      (Number.parseInt(/flags:\s*(\d+)/.exec(readFileSync(`/proc/self/fdinfo/${one}`, 'utf8'))?.[1] ?? '', 8) &
+        0o2000000) >
+        0,
+    )
+    closeSync(one)
+  }
+  closeSync(fd)
+  t.is(await codeOf(() => mine.sendFds(new Uint8Array(0), [9999])), 'ERR_RINGBELL_SYSTEM')
+  const many = Array.from({ length: 200 }, () => mine.sendFds(new Uint8Array(0), [0]))
+  for (let n = 0; n < 200; n++) for (const one of (await theirs.receiveFds()).fds) closeSync(one)
+  await Promise.all(many)
+  const { unlinkSync } = await import('node:fs')
+  unlinkSync(path)
+})
+
+test('another codec is refused on sight; a queue is no server', async (t) => {
+  const at = place(t)
+  const bus = await at.bus()
+  await bus.serve('typed', { codec: 'json' })
+  const client = await bus.connect('typed')
+  const [, error] = await once(client, 'failed')
+  t.like(error, { code: 'ERR_RINGBELL_REFUSED' })
+  const queue = await bus.queue('jobs')
+  t.is(queue.service.kind, 'queue')
+  const caller = await bus.connect('jobs')
+  t.is(await codeOf(() => caller.call(new Uint8Array(1), { timeout: 50 })), 'ERR_RINGBELL_TIMEOUT')
+})
+
+test('bus.close ends servers, clients, queues and workers, and nothing that was awaited hangs', async (t) => {
+  const at = place(t)
+  const bus = await at.bus()
+  await bus.serve('calls', () => new Promise<never>(() => {}))
+  const client = await bus.connect('calls')
+  const connection = await client.connected()
+  const queue = await bus.queue('jobs')
+  await bus.worker('jobs', () => new Promise(() => {}))
+  queue.push(new Uint8Array(1))
+  const pending = [
+    client.call(new Uint8Array(1)),
+    client.stream(new Uint8Array(1)).next(),
+    connection.receive(),
+    connection.receiveFds(),
+    queue.drained(),
+    (await bus.connect('nobody')).connected(),
+  ]
+  const codes = Promise.all(pending.map((promise) => codeOf(() => promise)))
+  await bus.close()
+  t.true((await codes).every((code) => code === 'ERR_RINGBELL_CLOSED'))
+})
+
+test('requests and replies of many megabytes, into a given buffer too, beside small ones; limits on both sides', async (t) => {
+  const at = place(t)
+  const bus = await at.bus()
+  await bus.serve('large', { maxMessage: 2 ** 25 }, (request) => request)
+  const client = await bus.connect('large')
+  const request = new Uint8Array(2 ** 24)
+  for (let n = 0; n < request.length; n += 4096) request[n] = n >>> 12
+  const [reply, small] = await Promise.all([client.call(request), client.call(Uint8Array.of(1))])
+  t.is(Buffer.compare(reply, request), 0)
+  t.is(small[0], 1)
+  const into = new Uint8Array(request.length)
+  const given = await client.call(request, { into })
+  t.is(given.buffer, into.buffer)
+  t.is(Buffer.compare(into, request), 0)
+  t.is(await codeOf(() => client.call(new Uint8Array(2 ** 25 + 1))), 'ERR_RINGBELL_MESSAGE_TOO_LARGE')
+  const control = new AbortController()
+  const aborted = codeOf(() => client.call(request, { signal: control.signal }))
+  setImmediate(() => control.abort())
+  t.is(await aborted, 'ABORT_ERR')
+  t.is((await client.call(Uint8Array.of(2)))[0], 2)
+})

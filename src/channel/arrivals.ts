@@ -1,0 +1,101 @@
+/**
+ * Large messages on their way in: pieces go from the ring straight to the memory that the whole message is to have, the
+ * caller's own where a call was given some. What is larger than we take is dropped, and whoever waits for it is told.
+ */
+import { RingbellError } from '../errors.js'
+import { LARGE_GONE, type NativeChannelHot } from '../native.js'
+import type { Link } from './link.js'
+import { KIND } from './wire.js'
+
+export class Arrivals {
+  readonly #hot: NativeChannelHot
+  readonly #maxMessage: number
+  /** Told of what is dropped where nobody waits for it. */
+  readonly #dropped: (error: RingbellError, link: Link) => void
+  readonly #arriving = new Set<Link>()
+  #ripe: Link | undefined
+
+  constructor(hot: NativeChannelHot, maxMessage: number, dropped: (error: RingbellError, link: Link) => void) {
+    this.#hot = hot
+    this.#maxMessage = maxMessage
+    this.#dropped = dropped
+  }
+
+  /** One begins, says the core; `true` when something came of that. */
+  begin(connection: number, link: Link | undefined, bytes: number, head: number, id: number, aux: number): boolean {
+    if (link === undefined) {
+      this.#hot.skipLarge(connection)
+      return true
+    }
+    if (link.arrival === undefined) {
+      const target = this.#targetFor(link, head, id, bytes)
+      if (target === undefined) {
+        this.#hot.skipLarge(connection)
+        return true
+      }
+      link.arrival = { head, id, aux, target, filled: 0 }
+      this.#arriving.add(link)
+    }
+    return this.#goOn(link)
+  }
+
+  /** Goes on with those under way; `true` when one moved, or ended. */
+  goOn(): boolean {
+    for (const link of this.#arriving) if (this.#goOn(link)) return true
+    return false
+  }
+
+  /** Hands on the one that is whole; `false` when there is none. */
+  handOn(): boolean {
+    const link = this.#ripe
+    if (link === undefined) return false
+    this.#ripe = undefined
+    const { arrival } = link
+    link.arrival = undefined
+    if (arrival !== undefined) link.receive(arrival.head, arrival.id, arrival.aux, arrival.target)
+    return true
+  }
+
+  forget(link: Link): void {
+    this.#arriving.delete(link)
+    if (this.#ripe === link) this.#ripe = undefined
+  }
+
+  #goOn(link: Link): boolean {
+    const { arrival } = link
+    if (arrival === undefined) {
+      this.#arriving.delete(link)
+      return false
+    }
+    const filled = this.#hot.drainLarge(link.number, arrival.target)
+    if (filled === LARGE_GONE) {
+      link.arrival = undefined
+      this.#arriving.delete(link)
+      return true
+    }
+    const moved = filled > arrival.filled
+    arrival.filled = filled
+    if (filled < arrival.target.byteLength) return moved
+    this.#arriving.delete(link)
+    this.#ripe = link
+    return true
+  }
+
+  #targetFor(link: Link, head: number, id: number, bytes: number): Uint8Array | undefined {
+    const kind = head & 0xff
+    const asked = kind === KIND.reply || kind === KIND.chunk ? link.calls.get(id) : undefined
+    const limit = this.#maxMessage
+    if (bytes <= limit) return (kind === KIND.reply ? asked?.target(bytes) : undefined) ?? new Uint8Array(bytes)
+    if (asked !== undefined) asked.tooLarge(bytes, limit)
+    else if (kind === KIND.request) link.refuse(id, bytes, limit)
+    else
+      this.#dropped(
+        new RingbellError(
+          'ERR_RINGBELL_MESSAGE_TOO_LARGE',
+          `Process ${link.peer.pid} sent a message of ${bytes} bytes; more than ${limit} are not taken (option maxMessage).`,
+        ),
+        link,
+      )
+    return undefined
+  }
+}

@@ -1,0 +1,223 @@
+/**
+ * One call in flight, from the caller's side: a promise that is settled exactly once, by the reply, an error, the timeout, the
+ * signal, or the end of the connection or the client. It knows whether the other side can have seen it, which is the
+ * difference between `ERR_RINGBELL_NOT_SENT` and `ERR_RINGBELL_OUTCOME_UNKNOWN`.
+ */
+import { onAbort } from '../abort.js'
+import { RingbellError } from '../errors.js'
+import { Deadline } from './deadlines.js'
+import type { Link, Pending } from './link.js'
+import { decodeError } from './remote-error.js'
+import type { Speech } from './speech.js'
+import type { Placed, Switchboard } from './switchboard.js'
+import { NOT_BEGUN, RETRIED, VOID } from './wire.js'
+
+/** Tries of a call that may be made again. */
+const MOST_TRIES = 4
+
+type Resolve = (value: unknown) => void
+type Reject = (error: unknown) => void
+
+let resolveOf: Resolve
+let rejectOf: Reject
+
+/** Shared: a closure a call would be the dearest part of it. */
+function grab(resolve: Resolve, reject: Reject): void {
+  resolveOf = resolve
+  rejectOf = reject
+}
+
+export class Call implements Pending, Placed {
+  readonly promise: Promise<unknown>
+  id = 0
+  ordinal = 0
+  readonly #board: Switchboard
+  readonly #speech: Speech
+  /** As given: it is encoded again if the call must be made again. */
+  #request: unknown
+  readonly #resolve: Resolve
+  readonly #reject: Reject
+  #link: Link | undefined = undefined
+  #settled = false
+  #timeout = 0
+  #idempotent = false
+  #flags: number
+  #tries = 0
+  #into: Uint8Array | undefined = undefined
+  #deadline: Deadline | undefined = undefined
+  #forget: (() => void) | undefined = undefined
+
+  constructor(board: Switchboard, speech: Speech, request: unknown, flags = 0) {
+    this.promise = new Promise(grab)
+    this.#resolve = resolveOf
+    this.#reject = rejectOf
+    this.#board = board
+    this.#speech = speech
+    this.#request = request
+    this.#flags = flags
+  }
+
+  /** Milliseconds from now; 0: for ever. */
+  limit(timeout: number, signal: AbortSignal | undefined): void {
+    if (timeout > 0) {
+      this.#timeout = Math.min(2 ** 31, Math.ceil(timeout))
+      this.#deadline = new Deadline(timeout, () => this.#expire())
+    }
+    if (signal !== undefined) this.#forget = onAbort(signal, (error) => this.#giveUp(error))
+  }
+
+  /** Where a reply is to be put. */
+  into(target: Uint8Array): void {
+    this.#into = target
+  }
+
+  /** It may be made again if nobody knows whether it was handled. */
+  repeatable(): void {
+    this.#idempotent = true
+  }
+
+  /** What validation made of the request. */
+  set request(request: unknown) {
+    this.#request = request
+  }
+
+  get settled(): boolean {
+    return this.#settled
+  }
+
+  place(link: Link): boolean {
+    try {
+      const data = this.#speech.encode(this.#request)
+      if (!link.ask(this, this.#flags, this.#timeout, data, this.#speech.own)) return false
+    } catch (error) {
+      this.#fail(error)
+      return true
+    }
+    this.#link = link
+    this.#tries++
+    return true
+  }
+
+  fail(error: unknown): void {
+    this.#fail(error)
+  }
+
+  sent(ordinal: number): void {
+    this.ordinal = ordinal
+  }
+
+  reply(flags: number, data: Uint8Array): void {
+    if (this.#settled) return
+    const speech = this.#speech
+    try {
+      if ((flags & VOID) !== 0) {
+        this.#succeed(speech.nothing)
+        return
+      }
+      const value = speech.decode(this.#into === undefined ? data : this.#put(this.#into, data))
+      // A promise that the schema answers with is followed by ours.
+      this.#succeed(speech.replies === undefined ? value : speech.reply(value))
+    } catch (error) {
+      this.#fail(error)
+    }
+  }
+
+  error(flags: number, data: Uint8Array): void {
+    // The handler was not called, and somebody else may take it.
+    if ((flags & NOT_BEGUN) !== 0 && this.#again()) return
+    this.#fail(decodeError(data))
+  }
+
+  chunk(): void {
+    if (this.#settled) return
+    this.#link?.callOff(this, this.#flags)
+    this.#fail(new RingbellError('ERR_RINGBELL_STREAM', 'The handler answers with a stream; ask with client.stream().'))
+  }
+
+  end(): void {
+    this.#fail(
+      new RingbellError('ERR_RINGBELL_STREAM', 'The handler answered with a stream; ask with client.stream().'),
+    )
+  }
+
+  lost(reached: boolean, why: string): void {
+    if (this.#settled) return
+    if (this.#idempotent && this.#tries < MOST_TRIES) {
+      if (reached) this.#flags |= RETRIED
+      if (this.#again()) return
+    }
+    this.#fail(this.#board.closedError() ?? outcome(reached, why))
+  }
+
+  target(bytes: number): Uint8Array | undefined {
+    const into = this.#into
+    return into !== undefined && into.byteLength >= bytes ? into.subarray(0, bytes) : undefined
+  }
+
+  tooLarge(bytes: number, limit: number): void {
+    this.#fail(replyTooLarge(bytes, limit))
+  }
+
+  #put(into: Uint8Array, data: Uint8Array): Uint8Array {
+    if (data.byteLength > into.byteLength) throw replyTooLarge(data.byteLength, into.byteLength)
+    // A large reply was received right there.
+    if (data.buffer !== into.buffer || data.byteOffset !== into.byteOffset) into.set(data)
+    return into.subarray(0, data.byteLength)
+  }
+
+  #again(): boolean {
+    if (this.#settled) return true
+    this.#link = undefined
+    this.ordinal = 0
+    return this.#board.placeAgain(this)
+  }
+
+  #expire(): void {
+    this.#giveUp(
+      new RingbellError('ERR_RINGBELL_TIMEOUT', `No reply within ${this.#timeout} ms${this.#where()}.`, {
+        cause: outcome(this.ordinal > 0, 'its time was up'),
+      }),
+    )
+  }
+
+  #where(): string {
+    return this.#link === undefined ? ': no server is connected' : this.ordinal === 0 ? ': it was not even sent' : ''
+  }
+
+  #giveUp(error: unknown): void {
+    if (this.#settled) return
+    this.#link?.callOff(this, this.#flags)
+    this.#fail(error)
+  }
+
+  #succeed(value: unknown): void {
+    this.#settle()
+    this.#resolve(value)
+  }
+
+  #fail(error: unknown): void {
+    if (this.#settled) return
+    this.#settle()
+    this.#reject(error)
+  }
+
+  #settle(): void {
+    this.#settled = true
+    this.#deadline?.cancel()
+    this.#forget?.()
+    this.#board.done(this)
+  }
+}
+
+export function outcome(reached: boolean, why: string): RingbellError {
+  return reached
+    ? new RingbellError('ERR_RINGBELL_OUTCOME_UNKNOWN', `Nobody can say whether the call was handled: ${why}`)
+    : new RingbellError('ERR_RINGBELL_NOT_SENT', `The call reached no handler: ${why}`)
+}
+
+export function replyTooLarge(bytes: number, limit: number): RingbellError {
+  return new RingbellError(
+    'ERR_RINGBELL_MESSAGE_TOO_LARGE',
+    `A reply of ${bytes} bytes is larger than the ${limit} bytes that are taken (maxMessage, or the buffer given as "into").`,
+  )
+}

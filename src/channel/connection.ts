@@ -1,0 +1,244 @@
+/**
+ * One connection, as users hold it: plain messages both ways, file descriptors, and who is at the other end. Calls belong to
+ * clients and servers; they share the connection's rings with these messages, in one order. A reader that is slow holds
+ * up its sender (256 KiB of messages may be under way), never the calls beside it.
+ */
+import { onAbort, throwIfAborted, type SignalOptions } from '../abort.js'
+import { closedError, RingbellError, tooLarge } from '../errors.js'
+import { Iteration } from '../iteration.js'
+import { once } from '../once.js'
+import type { Rung, Service } from '../service.js'
+import type { StepDown } from '../sources.js'
+import { Turn } from '../turn.js'
+import type { Endpoint } from './endpoint.js'
+import { Descriptors, type ReceivedFds } from './fds.js'
+import { Inbox } from './inbox.js'
+import { copied, type Link, type PeerInfo, type RoomSeeker } from './link.js'
+import { checkFds, checkSignal } from './options.js'
+import type { Speech } from './speech.js'
+
+/** @internal What a connection is made of. */
+export interface ConnectionParts {
+  readonly endpoint: Endpoint
+  readonly link: Link
+  readonly speech: Speech
+  readonly rung: Rung
+  readonly stepDowns: readonly StepDown[]
+  readonly service: Service | undefined
+}
+
+export class Connection<M = Uint8Array> implements AsyncIterable<M>, AsyncDisposable {
+  /** Who is at the other end, as the kernel says. */
+  readonly peer: PeerInfo
+  /** The server's instance; `undefined` at the server itself. */
+  readonly service: Service | undefined
+  /** How its memory was acquired. */
+  readonly rung: Rung
+  /** The rungs above that were tried, and why they did not do. */
+  readonly stepDowns: readonly StepDown[]
+  /** Whatever you want to keep with it. */
+  data: unknown = undefined
+  readonly #endpoint: Endpoint
+  readonly #link: Link
+  readonly #speech: Speech
+  readonly #inbox: Inbox<M>
+  readonly #descriptors: Descriptors
+  readonly #turn = new Turn()
+  /** Bytes of the message that was refused last. */
+  #refused = 0
+
+  /** @internal */
+  constructor({ endpoint, link, speech, rung, stepDowns, service }: ConnectionParts) {
+    this.peer = link.peer
+    this.service = service
+    this.rung = rung
+    this.stepDowns = stepDowns
+    this.#endpoint = endpoint
+    this.#link = link
+    this.#speech = speech
+    this.#descriptors = new Descriptors(endpoint, link)
+    this.#inbox = new Inbox<M>({
+      what: 'connection',
+      decode: (data) => speech.decode(data) as M,
+      waiting: (waits) => (waits ? endpoint.want() : endpoint.unwant()),
+      taken: (bytes) => link.tookMessage(bytes),
+      left: () => {},
+    })
+  }
+
+  /** It has ended, at whichever side. */
+  get closed(): boolean {
+    return this.#link.gone !== undefined
+  }
+
+  /**
+   * Sends one message, at once. `false`: not accepted: there is no room, or the other side's reader is behind. Wait for
+   * `ready()` and send it again.
+   *
+   * @throws {RingbellError} `ERR_RINGBELL_PEER_GONE`, `ERR_RINGBELL_CLOSED`, `ERR_RINGBELL_CODEC`, and
+   * `ERR_RINGBELL_MESSAGE_TOO_LARGE` for what takes more than half of the ring: `write()` sends that.
+   */
+  send(value: M): boolean {
+    const link = this.#link
+    if (link.gone !== undefined) throw link.gone
+    const data = this.#speech.encode(value)
+    if (link.message(data)) return true
+    if (link.gone !== undefined) throw link.gone
+    if (link.isLarge(data.byteLength))
+      throw new RingbellError(
+        'ERR_RINGBELL_MESSAGE_TOO_LARGE',
+        `A message of ${data.byteLength} bytes does not fit into the connection's ring at once; send it with write().`,
+      )
+    this.#refused = data.byteLength
+    return false
+  }
+
+  /** Resolves when there is room for the message that was refused last. Rejects with what `send` throws, or an `AbortError`. */
+  async ready(options: SignalOptions = {}): Promise<void> {
+    checkSignal(options)
+    await this.#ready(this.#refused, options.signal)
+  }
+
+  /**
+   * Sends a message of any size, waiting for room as long as it takes; resolves when all of it is on its way. Its bytes must
+   * not change until then. The signal ends the wait for room, not a message that has begun.
+   *
+   * Rejects with what `send` throws, or an `AbortError`.
+   */
+  async write(value: M, options: SignalOptions = {}): Promise<void> {
+    checkSignal(options)
+    const { signal } = options
+    throwIfAborted(signal)
+    const link = this.#link
+    let data = this.#speech.encode(value)
+    if (data.byteLength > LARGEST) throw tooLarge(data.byteLength, LARGEST)
+    // A codec's scratch buffer is not ours any more once we wait.
+    if (!this.#speech.own) data = copied(data)
+    for (;;) {
+      if (link.gone !== undefined) throw link.gone
+      if (link.message(data)) return
+      await this.#ready(data.byteLength, signal)
+      if (link.isLarge(data.byteLength)) break
+    }
+    await this.#written(data)
+  }
+
+  /** `for await (const message of connection)`: what the other side sends, until the connection ends. */
+  [Symbol.asyncIterator](): AsyncIterableIterator<M, undefined> {
+    return this.messages()
+  }
+
+  /**
+   * The same with a signal: when it fires, the iteration rejects with an `AbortError`.
+   *
+   * @throws {RingbellError} `ERR_RINGBELL_BUSY` while there is another iteration.
+   */
+  messages(options: SignalOptions = {}): AsyncIterableIterator<M, undefined> {
+    checkSignal(options)
+    return new Iteration(this.#inbox, this.#inbox, options.signal)
+  }
+
+  /** The next message. Rejects with `ERR_RINGBELL_CLOSED` once the connection has ended and all was received, `ERR_RINGBELL_BUSY`, or an `AbortError`. */
+  async receive(options: SignalOptions = {}): Promise<M> {
+    checkSignal(options)
+    throwIfAborted(options.signal)
+    const inbox = this.#inbox
+    inbox.assertFree()
+    if (!this.#turn.due() && inbox.refill()) return inbox.take()
+    inbox.assertGoesOn()
+    return once(inbox, inbox, this.#turn, options.signal)
+  }
+
+  /**
+   * Passes up to 16 open file descriptors to the other process, with some bytes (at most 32 KiB) that say what they are. They are
+   * duplicated: the caller's own stay open, to be closed whenever it likes.
+   *
+   * Rejects with `ERR_RINGBELL_PEER_GONE`, `ERR_RINGBELL_INVALID_OPTION`, `ERR_RINGBELL_RESOURCE`, or an `AbortError`.
+   */
+  async sendFds(data: Uint8Array, fds: readonly number[], options: SignalOptions = {}): Promise<void> {
+    checkSignal(options)
+    checkFds(data, fds)
+    await this.#descriptors.send(data, fds, options.signal)
+  }
+
+  /**
+   * The next descriptors that the other side has passed. They belong to the caller, who must see to it that they are closed.
+   *
+   * Rejects with `ERR_RINGBELL_PEER_GONE`, `ERR_RINGBELL_RESOURCE` (the limit of open files: those descriptors are lost),
+   * `ERR_RINGBELL_BUSY`, or an `AbortError`.
+   */
+  async receiveFds(options: SignalOptions = {}): Promise<ReceivedFds> {
+    checkSignal(options)
+    return this.#descriptors.receive(options.signal)
+  }
+
+  /** Ends it in good order: what was sent is still read at the other side. A client connects anew. Idempotent. */
+  async close(): Promise<void> {
+    if (this.#link.gone !== undefined) return
+    this.#link.gone = closedError('connection')
+    this.#endpoint.disconnect(this.#link)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+
+  /** @internal */
+  arrived(data: Uint8Array): void {
+    this.#inbox.push(data)
+  }
+
+  /** @internal */
+  get descriptors(): Descriptors {
+    return this.#descriptors
+  }
+
+  /** @internal The core says so. */
+  ended(error: RingbellError): void {
+    this.#inbox.end()
+    this.#descriptors.end(error)
+  }
+
+  #ready(bytes: number, signal: AbortSignal | undefined): Promise<void> {
+    return new Promise((resolve, reject) => {
+      throwIfAborted(signal)
+      const link = this.#link
+      if (link.gone !== undefined) throw link.gone
+      const seeker: RoomSeeker = {
+        bytes,
+        settle: (error) => {
+          forget()
+          this.#endpoint.unwant()
+          if (error === undefined) resolve()
+          else reject(error)
+        },
+      }
+      this.#endpoint.want()
+      let forget = (): void => {}
+      forget = onAbort(signal, (error) => {
+        link.giveUpRoom(seeker)
+        seeker.settle(error)
+      })
+      link.seekRoom(seeker)
+    })
+  }
+
+  #written(data: Uint8Array): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const link = this.#link
+      this.#endpoint.want()
+      const over = (settled: () => void): void => {
+        this.#endpoint.unwant()
+        link.writers.delete(fail)
+        settled()
+      }
+      const fail = (error: unknown): void => over(() => reject(error))
+      link.writers.add(fail)
+      link.postMessage(data, this.#speech.own, () => over(resolve))
+      if (link.gone !== undefined) fail(link.gone)
+    })
+  }
+}
+
+/** What one message may have at most. */
+const LARGEST = 2 ** 30

@@ -1,0 +1,439 @@
+/**
+ * One endpoint of the core with all of its connections: drains, hands what arrived to the link it belongs to, and waits. One
+ * wait serves them all, so a thousand connections cost a turn of the event loop no more than one; only those that wait
+ * for room are walked. After something came it looks again in a promise job, behind those who were answered: a reply is
+ * delivered where it is found, without a turn of the event loop in between, until the turn's time is used up.
+ */
+import { debug } from '../diagnostics.js'
+import { closedError, fromNative, RingbellError, translated, type RingbellErrorCode } from '../errors.js'
+import { DRAIN_LARGE, DRAIN_NEEDS_SLAB, TABLE_WORDS, type NativeChannel, type NativeChannelHot } from '../native.js'
+import { poller, type Poller } from '../poller.js'
+import type { RecordJson, Rung } from '../service.js'
+import { Slabs } from '../slabs.js'
+import type { StepDown } from '../sources.js'
+import { Turn } from '../turn.js'
+import { Waiter, type Awaited } from '../waiter.js'
+import { WaitPolicy, type WaitOption } from '../waiting.js'
+import { Arrivals } from './arrivals.js'
+import { Link, type EndReason, type LinkHost } from './link.js'
+import { ShortOfRoom } from './short-of-room.js'
+import { HEADER_BYTES } from './wire.js'
+
+/** A connection came into being. */
+export interface OpenedNotice {
+  type: 'opened'
+  connection: number
+  pid: number
+  uid: number
+  rung: Rung
+  stepDowns?: StepDown[]
+  record?: RecordJson
+  /** What the peer speaks, where it said so. */
+  codec?: string
+}
+
+interface CoreError {
+  code: RingbellErrorCode
+  message: string
+  syscall?: string
+  errno?: string
+}
+
+type Notice =
+  | OpenedNotice
+  | {
+      type: 'closed'
+      connection: number
+      reason: EndReason
+      error?: CoreError
+      /** How many of our messages the peer has taken, where that is known. */
+      delivered?: number
+    }
+  | { type: 'failed'; connection: number; error: CoreError }
+  | { type: 'fds'; connection: number }
+
+/** Whose endpoint it is. But for `request`, none of these may run code of users. */
+export interface EndpointHost {
+  /** What users know it as. */
+  readonly what: string
+  /** The largest message that is taken; a larger one is dropped, and fails whoever waits for it. */
+  readonly maxMessage: number
+  opened(link: Link, notice: OpenedNotice): void
+  ended(link: Link, reason: EndReason, error: RingbellError): void
+  /** A connection could not be made. */
+  failed(connection: number, error: RingbellError): void
+  request(link: Link, flags: number, id: number, aux: number, data: Uint8Array): void
+  message(link: Link, data: Uint8Array): void
+  credit(link: Link, amount: number): void
+  goodbye(link: Link): void
+  /** Descriptors can be received. */
+  fds(link: Link): void
+  /** Something went wrong that ends no call. */
+  trouble(error: RingbellError, link: Link | undefined): void
+}
+
+const HIGH_WORD = 2 ** 32
+
+export class Endpoint implements Awaited, LinkHost {
+  readonly native: NativeChannel
+  readonly hot: NativeChannelHot
+  readonly maxMessage: number
+  readonly #host: EndpointHost
+  readonly #drain: NativeChannelHot['drain']
+  readonly #scratch: Float64Array
+  readonly #table: Uint32Array
+  readonly #poller: Poller
+  readonly #id: number
+  readonly #policy: WaitPolicy
+  readonly #waiter: Waiter
+  readonly #turn = new Turn()
+  readonly #slabs = new Slabs()
+  readonly #links = new Map<number, Link>()
+  readonly #look = (): void => this.#lookAgain()
+  #words: Uint32Array = new Uint32Array(0)
+  #wordsOf: Uint8Array | undefined
+  #lastLink: Link | undefined
+  /** What is drained and not handed on. */
+  #drained = 0
+  #of: Link | undefined
+  readonly #arrivals: Arrivals
+  readonly #short = new ShortOfRoom()
+  #wants = 0
+  /** Requests that are being handled. */
+  #inHand = 0
+  #soon = false
+  /** Woken while nobody waits: everything is taken in. */
+  #sweeping = false
+  #fresh: NodeJS.Immediate | undefined
+  #closed = false
+
+  constructor(native: NativeChannel, host: EndpointHost, wait: WaitOption | undefined) {
+    this.native = native
+    this.hot = native.hot()
+    this.maxMessage = host.maxMessage
+    this.#host = host
+    this.#drain = this.hot.drain
+    this.#scratch = native.scratch
+    this.#table = native.table
+    this.#arrivals = new Arrivals(this.hot, host.maxMessage, (error, link) => host.trouble(error, link))
+    this.#poller = poller()
+    this.#policy = new WaitPolicy(wait)
+    this.#waiter = new Waiter(this, this.#policy, this.#poller)
+    this.#id = translated(() => this.#poller.add(native, { wake: () => this.#wake() }))
+    this.#turn.begin()
+  }
+
+  get closed(): boolean {
+    return this.#closed
+  }
+
+  get links(): ReadonlyMap<number, Link> {
+    return this.#links
+  }
+
+  /** Whether waiting keeps the process alive. */
+  set referenced(referenced: boolean) {
+    this.#waiter.referenced = referenced
+  }
+
+  /** Somebody waits for something to arrive, until as many calls of `unwant`. */
+  want(): void {
+    this.#wants++
+    this.#lookSoon()
+  }
+
+  unwant(): void {
+    if (--this.#wants > 0) return
+    this.#waiter.stop()
+    // A last look: what a drain took in beside a message (the end of a connection) wakes nobody any more.
+    this.#sweeping = true
+    this.#lookSoon()
+  }
+
+  /** A request is being handled: until it is answered there is no hurry to look for the next. */
+  taken(): void {
+    this.#inHand++
+  }
+
+  answered(): void {
+    if (--this.#inHand === 0 && this.#wants > 0) this.#lookSoon()
+  }
+
+  disconnect(link: Link): void {
+    if (this.#closed || link.over) return
+    translated(() => this.native.disconnect(link.number))
+    this.#forget(link, 'closed', link.gone ?? closedError('connection'), Infinity)
+  }
+
+  /** Ends every connection, and the endpoint. */
+  close(error: RingbellError): void {
+    if (this.#closed) return
+    this.#closed = true
+    this.#waiter.stop()
+    clearImmediate(this.#fresh)
+    this.#short.clear()
+    try {
+      this.#poller.remove(this.#id)
+      for (const link of this.#links.values()) this.#ended(link, 'closed', error, Infinity)
+    } finally {
+      this.#links.clear()
+      translated(() => this.native.close())
+    }
+  }
+
+  // What links say.
+
+  request(link: Link, flags: number, id: number, aux: number, data: Uint8Array): void {
+    this.#host.request(link, flags, id, aux, data)
+  }
+
+  message(link: Link, data: Uint8Array): void {
+    this.#host.message(link, data)
+  }
+
+  credit(link: Link, amount: number): void {
+    this.#host.credit(link, amount)
+  }
+
+  goodbye(link: Link): void {
+    this.#host.goodbye(link)
+  }
+
+  blocked(link: Link): void {
+    this.#short.add(link)
+    if (this.#wants === 0 && !this.#sweeping) this.#short.arm()
+    else this.#lookSoon()
+  }
+
+  breach(link: Link, rule: string): void {
+    const error = new RingbellError(
+      'ERR_RINGBELL_CORRUPT_PEER',
+      `Process ${link.peer.pid} broke the protocol (${rule}) and was disconnected.`,
+    )
+    link.gone ??= error
+    this.#host.trouble(error, link)
+    this.disconnect(link)
+  }
+
+  // What the waiter asks.
+
+  poll(): boolean {
+    return this.#fetch() || this.#short.flush()
+  }
+
+  spin(iterations: number): boolean {
+    return this.hot.spin(iterations)
+  }
+
+  arm(): boolean {
+    if (this.#short.arm() && this.hot.arm()) return true
+    this.#short.hopeAgain()
+    return false
+  }
+
+  ready(): void {
+    this.#turn.begin()
+    this.#handOn()
+    this.#lookSoon()
+  }
+
+  failed(error: unknown): void {
+    const failure = fromNative(error)
+    const told =
+      failure instanceof RingbellError
+        ? failure
+        : new RingbellError('ERR_RINGBELL_INTERNAL', `This ${this.#host.what} failed: ${String(failure)}`, {
+            cause: failure,
+          })
+    this.#host.trouble(told, undefined)
+    this.close(told)
+  }
+
+  #wake(): void {
+    if (this.#closed) return
+    this.#turn.begin()
+    this.#short.hopeAgain()
+    if (this.#wants > 0) {
+      this.#waiter.wake()
+      return
+    }
+    this.#sweeping = true
+    this.#lookSoon()
+  }
+
+  #lookSoon(): void {
+    if (this.#soon || this.#closed || (this.#wants === 0 && !this.#sweeping)) return
+    this.#soon = true
+    queueMicrotask(this.#look)
+  }
+
+  #lookAgain(): void {
+    this.#soon = false
+    if (this.#closed || this.#fresh !== undefined) return
+    if (this.#wants === 0 && !this.#sweeping) return
+    if (this.#turn.due()) {
+      this.#fresh = setImmediate(() => this.#begin())
+      return
+    }
+    try {
+      if (this.#inHand === 0 && this.#wants > 0) this.#waiter.glance()
+      if (this.#fetch()) {
+        this.#handOn()
+        this.#lookSoon()
+        return
+      }
+      this.#short.flush()
+    } catch (error) {
+      this.failed(error)
+      return
+    }
+    this.#rest()
+  }
+
+  /** A fresh macrotask, after the turn was used up. */
+  #begin(): void {
+    this.#fresh = undefined
+    this.#turn.begin()
+    this.#lookAgain()
+  }
+
+  /** Nothing is there. */
+  #rest(): void {
+    this.#sweeping = false
+    if (this.#wants === 0) {
+      this.#short.hopeAgain()
+      this.#short.arm()
+      return
+    }
+    const waiter = this.#waiter
+    if (!waiter.waiting) {
+      waiter.start()
+    } else if (this.#policy.lively || this.#short.hopeful) {
+      // A wait that sleeps was not as lively as this, or did not know of those who wait for room.
+      waiter.stop()
+      waiter.start()
+    } else {
+      // Draining may have taken the very ring that was to wake it: it has to arm anew.
+      waiter.wake()
+    }
+  }
+
+  /** Drains once; `true` when there is something to hand on, or more to fetch. */
+  #fetch(): boolean {
+    if (this.#arrivals.goOn()) return true
+    const slabs = this.#slabs
+    const scratch = this.#scratch
+    for (;;) {
+      slabs.prepare()
+      const count = this.#drain(slabs.bytes, slabs.fill)
+      if (count > 0) {
+        this.#of = this.#link(scratch[0] as number)
+        this.#drained = count
+        slabs.used(scratch[1] as number)
+        return true
+      }
+      if (count === 0) return false
+      if (count === DRAIN_NEEDS_SLAB) slabs.renew(scratch[0] as number)
+      else if (count === DRAIN_LARGE) return this.#largeOne()
+      else this.#notices()
+    }
+  }
+
+  /** Gives what is drained to its link. Handlers run in here. */
+  #handOn(): void {
+    if (this.#arrivals.handOn()) return
+    const count = this.#drained
+    const link = this.#of
+    this.#drained = 0
+    if (count === 0 || link === undefined) return
+    const { bytes } = this.#slabs
+    const { buffer, byteOffset } = bytes
+    const words = this.#wordsOf === bytes ? this.#words : this.#view(bytes)
+    const table = this.#table
+    const end = count * TABLE_WORDS
+    for (let at = 0; at < end && !link.over; at += TABLE_WORDS) {
+      const offset = table[at] as number
+      const length = table[at + 1] as number
+      const word = offset >>> 2
+      link.receive(
+        (words[word] as number) & 0xffff,
+        (words[word + 2] as number) + (words[word + 3] as number) * HIGH_WORD,
+        words[word + 1] as number,
+        new Uint8Array(buffer, byteOffset + offset + HEADER_BYTES, length - HEADER_BYTES),
+      )
+    }
+  }
+
+  #view(bytes: Uint8Array): Uint32Array {
+    this.#wordsOf = bytes
+    return (this.#words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength >>> 2))
+  }
+
+  /** Hot: nearly always asked for the same one again. */
+  #link(number: number): Link | undefined {
+    const last = this.#lastLink
+    if (last !== undefined && last.number === number) return last
+    return (this.#lastLink = this.#links.get(number))
+  }
+
+  #largeOne(): boolean {
+    const [connection = 0, bytes = 0, head = 0, id = 0, aux = 0] = this.#scratch
+    return this.#arrivals.begin(connection, this.#links.get(connection), bytes, head, id, aux)
+  }
+
+  #notices(): void {
+    const json = this.native.notices()
+    if (json === '') return
+    for (const notice of JSON.parse(json) as Notice[]) this.#note(notice)
+  }
+
+  #note(notice: Notice): void {
+    if (debug.enabled) debug('%s: %o', this.#host.what, { ...notice, record: undefined })
+    const { type, connection } = notice
+    if (type === 'opened') {
+      const largest = this.native.maxMessage(connection)
+      const link = new Link(this, connection, { pid: notice.pid, uid: notice.uid }, largest)
+      this.#links.set(connection, link)
+      this.#host.opened(link, notice)
+      return
+    }
+    if (type === 'failed') {
+      this.#host.failed(connection, errorOf(notice.error))
+      return
+    }
+    const link = this.#links.get(connection)
+    if (link === undefined) return
+    if (type === 'fds') this.#host.fds(link)
+    else {
+      const { reason, error, delivered } = notice
+      this.#forget(link, reason, error === undefined ? endOf(link, reason) : errorOf(error), delivered ?? Infinity)
+    }
+  }
+
+  #forget(link: Link, reason: EndReason, error: RingbellError, delivered: number): void {
+    this.#links.delete(link.number)
+    if (this.#lastLink === link) this.#lastLink = undefined
+    this.#ended(link, reason, error, delivered)
+  }
+
+  #ended(link: Link, reason: EndReason, error: RingbellError, delivered: number): void {
+    this.#short.forget(link)
+    this.#arrivals.forget(link)
+    link.end(error, delivered)
+    this.#host.ended(link, reason, link.gone ?? error)
+  }
+}
+
+function errorOf({ code, message, ...details }: CoreError): RingbellError {
+  return new RingbellError(code, message, details)
+}
+
+function endOf(link: Link, reason: EndReason): RingbellError {
+  const { pid } = link.peer
+  const words = {
+    closed: `Process ${pid} closed the connection.`,
+    died: `Process ${pid}, at the other end of the connection, died.`,
+    failed: `The connection to process ${pid} failed.`,
+  }
+  return new RingbellError('ERR_RINGBELL_PEER_GONE', words[reason])
+}

@@ -1,0 +1,352 @@
+/**
+ * Requests in hand: calls the handler, and sends what comes of it, once. Whatever a handler does (throw anything, never answer,
+ * answer when nobody listens any more) harms neither this process nor another request. `signal` is made only if the handler
+ * looks at it, and fires when the caller gives up or is gone.
+ */
+import { RingbellError } from '../errors.js'
+import type { Endpoint } from './endpoint.js'
+import type { InHand, Link } from './link.js'
+import { encodeError } from './remote-error.js'
+import { isThenable } from './schema.js'
+import type { Speech } from './speech.js'
+import { EMPTY, FLAGS_AT, KIND, NOT_BEGUN, RETRIED, STREAM, VOID } from './wire.js'
+
+/** What a handler is told besides the request. */
+export interface CallContext<C> {
+  /** Fires when the caller has given up (timeout, signal), or is gone. What the handler returns then goes nowhere. */
+  readonly signal: AbortSignal
+  /** Whose request it is. */
+  readonly connection: C
+  /** Milliseconds that the caller waits, counted from when it called; `undefined`: for ever. */
+  readonly timeout: number | undefined
+  /** The caller made this call before, and does not know whether it was handled. Of a work queue: delivered before. */
+  readonly redelivered: boolean
+}
+
+/** Answers a request: with a value, a promise of one, or many by an async iterable (an async generator, for one). */
+export type AnyHandler = (request: unknown, context: CallContext<unknown>) => unknown
+
+export interface HandlingHost {
+  readonly endpoint: Endpoint
+  readonly speech: Speech
+  /** Nothing is taken on any more. */
+  leaving(): boolean
+  /** Unanswered requests that one connection may have. */
+  readonly maxRequests: number
+  /** What a handler sees of a link. */
+  connectionOf(link: Link): unknown
+  /** The handler has settled a promise that it returned. */
+  handled?(link: Link): void
+}
+
+/** Totals since the beginning. */
+export interface HandlingCounters {
+  /** Requests that came. */
+  requests: number
+  /** Answered, with a value or a whole stream. */
+  replies: number
+  /** Answered with an error. */
+  errors: number
+  /** Given up by their callers before they were answered. */
+  cancelled: number
+}
+
+export class Handling {
+  readonly counters: HandlingCounters = { requests: 0, replies: 0, errors: 0, cancelled: 0 }
+  readonly host: HandlingHost
+  readonly #handler: AnyHandler
+  #inHand = 0
+  #idle: (() => void)[] = []
+
+  constructor(host: HandlingHost, handler: AnyHandler) {
+    this.host = host
+    this.#handler = handler
+  }
+
+  /** Requests that are being handled. */
+  get inHand(): number {
+    return this.#inHand
+  }
+
+  /** Resolves when nothing is in hand. */
+  idle(): Promise<void> {
+    return this.#inHand === 0 ? Promise.resolve() : new Promise((resolve) => this.#idle.push(resolve))
+  }
+
+  /** Never throws. */
+  take(link: Link, flags: number, id: number, aux: number, data: Uint8Array): void {
+    const { host } = this
+    this.counters.requests++
+    if (host.leaving()) {
+      refuse(link, id, new RingbellError('ERR_RINGBELL_CLOSED', 'The server is closing.'))
+      return
+    }
+    if (link.requests.size >= host.maxRequests) {
+      this.counters.errors++
+      const most = new RingbellError(
+        'ERR_RINGBELL_BUSY',
+        `This connection has ${host.maxRequests} requests without an answer already (option maxRequests).`,
+      )
+      link.post(KIND.error, id, 0, encodeError(most), true)
+      return
+    }
+    if (link.requests.has(id)) {
+      host.endpoint.breach(link, `request ${id} came twice`)
+      return
+    }
+    const request = new Request(this, link, flags, id, aux)
+    let result: unknown
+    try {
+      const value = host.speech.decode(data)
+      result =
+        host.speech.requests === undefined
+          ? this.#handler(value, request)
+          : this.#validated(host.speech.request(value), request)
+    } catch (error) {
+      request.fail(error)
+      return
+    }
+    // An answer at hand is sent at once, and never enters a table.
+    if (isThenable(result)) {
+      request.hold()
+      const handled = (how: () => void): void => {
+        how()
+        host.handled?.(link)
+      }
+      result.then(
+        (value) => handled(() => request.answer(value)),
+        (error) => handled(() => request.fail(error)),
+      )
+    } else {
+      if (isAsyncIterable(result)) request.hold()
+      request.answer(result)
+    }
+  }
+
+  /** @internal A request's answer takes its time. */
+  began(): void {
+    this.#inHand++
+    this.host.endpoint.taken()
+  }
+
+  /** @internal Nothing more is to be done about one that began. */
+  done(): void {
+    this.host.endpoint.answered()
+    if (--this.#inHand > 0) return
+    const idle = this.#idle
+    this.#idle = []
+    for (const resolve of idle) resolve()
+  }
+
+  #validated(value: unknown, request: Request): unknown {
+    return isThenable(value) ? value.then((later) => this.#handler(later, request)) : this.#handler(value, request)
+  }
+}
+
+class Request implements InHand, CallContext<unknown> {
+  readonly #handling: Handling
+  readonly #link: Link
+  readonly #flags: number
+  readonly #id: number
+  readonly #aux: number
+  #abort: AbortController | undefined = undefined
+  /** Nobody waits for the answer any more, and why. */
+  #over: RingbellError | undefined = undefined
+  #held = false
+  #answered = false
+  #credit = 0
+  /** A stream that waits for credit, or for room. */
+  #more: (() => void) | undefined = undefined
+
+  constructor(handling: Handling, link: Link, flags: number, id: number, aux: number) {
+    this.#handling = handling
+    this.#link = link
+    this.#flags = flags
+    this.#id = id
+    this.#aux = aux
+  }
+
+  get signal(): AbortSignal {
+    if (this.#abort === undefined) {
+      this.#abort = new AbortController()
+      if (this.#over !== undefined) this.#abort.abort(this.#over)
+    }
+    return this.#abort.signal
+  }
+
+  get connection(): unknown {
+    return this.#handling.host.connectionOf(this.#link)
+  }
+
+  get timeout(): number | undefined {
+    return this.#aux === 0 ? undefined : this.#aux
+  }
+
+  get redelivered(): boolean {
+    return (this.#flags & RETRIED) !== 0
+  }
+
+  /** The answer takes its time: cancelling must find it. */
+  hold(): void {
+    if (this.#held || this.#over !== undefined) return
+    this.#held = true
+    this.#link.requests.set(this.#id, this)
+    this.#handling.began()
+  }
+
+  answer(value: unknown): void {
+    if (isAsyncIterable(value)) {
+      void this.#stream(value)
+      return
+    }
+    if (this.#over !== undefined) return
+    const { speech } = this.#handling.host
+    try {
+      if (value === undefined) this.#reply(VOID, EMPTY, true)
+      else if (speech.replies === undefined) this.#reply(0, speech.encode(value), speech.own)
+      else this.#answerChecked(speech.reply(value))
+    } catch (error) {
+      this.fail(error)
+    }
+  }
+
+  fail(error: unknown): void {
+    if (this.#over !== undefined || this.#answered) return
+    this.#finish()
+    this.#handling.counters.errors++
+    this.#link.post(KIND.error, this.#id, 0, encodeError(error), true)
+  }
+
+  cancel(): void {
+    this.#end(new RingbellError('ERR_RINGBELL_ABORTED', 'The caller has given up.'))
+  }
+
+  lost(): void {
+    this.#end(this.#link.gone ?? new RingbellError('ERR_RINGBELL_PEER_GONE', 'The caller is gone.'))
+  }
+
+  credit(chunks: number): void {
+    this.#credit = Math.min(MOST_CREDIT, this.#credit + chunks)
+    this.#resume()
+  }
+
+  #answerChecked(checked: unknown): void {
+    const { speech } = this.#handling.host
+    if (!isThenable(checked)) {
+      this.#reply(0, speech.encode(checked), speech.own)
+      return
+    }
+    this.hold()
+    checked
+      .then((value) => this.#reply(0, speech.encode(value), speech.own))
+      .then(undefined, (error: unknown) => this.fail(error))
+  }
+
+  #reply(flags: number, data: Uint8Array, own: boolean): void {
+    if (this.#over !== undefined || this.#answered) return
+    this.#link.post(KIND.reply | (flags << FLAGS_AT), this.#id, 0, data, own)
+    this.#handling.counters.replies++
+    this.#finish()
+  }
+
+  /** Nobody waits any more. The handler may go on for as long as it likes: nobody waits for that, either. */
+  #end(reason: RingbellError): void {
+    this.#over = reason
+    this.#handling.counters.cancelled++
+    this.#letGo()
+    this.#resume()
+    // Its listeners are the handler's own code; what they throw is an uncaught exception, here as everywhere.
+    this.#abort?.abort(reason)
+  }
+
+  #finish(): void {
+    this.#answered = true
+    this.#letGo()
+  }
+
+  #letGo(): void {
+    if (!this.#held) return
+    this.#held = false
+    if (this.#link.requests.get(this.#id) === this) this.#link.requests.delete(this.#id)
+    this.#handling.done()
+  }
+
+  async #stream(values: AsyncIterable<unknown>): Promise<void> {
+    const { speech } = this.#handling.host
+    if ((this.#flags & STREAM) === 0) {
+      this.fail(
+        new RingbellError('ERR_RINGBELL_STREAM', 'The handler answers with a stream; ask with client.stream().'),
+      )
+      await endOf(values)
+      return
+    }
+    try {
+      for await (const value of this.#paced(values)) {
+        if (this.#over !== undefined) break
+        this.#credit--
+        const data = speech.encode(speech.replyNow(value))
+        if (!this.#link.post(KIND.chunk, this.#id, 0, data, speech.own, () => this.#resume())) await this.#until()
+      }
+      if (this.#over !== undefined) return
+      this.#link.post(KIND.end, this.#id, 0, EMPTY, true)
+      this.#handling.counters.replies++
+      this.#finish()
+    } catch (error) {
+      this.fail(error)
+    }
+  }
+
+  /** The handler is asked for the next value only when that may be sent, and told when nobody wants more. */
+  async *#paced(values: AsyncIterable<unknown>): AsyncGenerator<unknown, void> {
+    const iterator = values[Symbol.asyncIterator]()
+    let ended = false
+    try {
+      for (;;) {
+        while (this.#credit <= 0 && this.#over === undefined) await this.#until()
+        if (this.#over !== undefined) return
+        // What throws by itself is over; only who is broken off is told to return.
+        ended = true
+        const { value, done } = await iterator.next()
+        if (done === true) return
+        ended = false
+        yield value
+      }
+    } finally {
+      if (!ended) await iterator.return?.()
+    }
+  }
+
+  /** Until there is credit, or room, or nobody waits any more. */
+  #until(): Promise<void> {
+    return new Promise((more) => (this.#more = more))
+  }
+
+  #resume(): void {
+    const more = this.#more
+    this.#more = undefined
+    more?.()
+  }
+}
+
+const MOST_CREDIT = 2 ** 20
+
+/** The handler was not and will not be called. */
+function refuse(link: Link, id: number, error: RingbellError): void {
+  link.post(KIND.error | (NOT_BEGUN << FLAGS_AT), id, 0, encodeError(error), true)
+}
+
+export function isAsyncIterable(value: unknown): value is AsyncIterable<unknown> {
+  return (
+    typeof value === 'object' &&
+    value !== null &&
+    typeof (value as AsyncIterable<unknown>)[Symbol.asyncIterator] === 'function'
+  )
+}
+
+async function endOf(values: AsyncIterable<unknown>): Promise<void> {
+  try {
+    await values[Symbol.asyncIterator]().return?.()
+  } catch {
+    // Nobody asked for it, so nobody is told how it ended.
+  }
+}

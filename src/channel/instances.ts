@@ -1,0 +1,249 @@
+/**
+ * The instances of a service, kept connected: follows the records of one name, connects to those that the route needs, and
+ * tries again when that fails, for as long as the record says that the instance lives. An instance that has died is not
+ * tried again; its successor has another id and is connected to at once.
+ */
+import { debug } from '../diagnostics.js'
+import { fromNative, RingbellError, translated } from '../errors.js'
+import type { NativeChannel, NativeWatch } from '../native.js'
+import { poller, type Poller } from '../poller.js'
+import type { Service } from '../service.js'
+import { serviceEvent, type RawServiceEvent } from '../services-view.js'
+import { Backoff } from './backoff.js'
+import type { ReconnectOptions } from './options.js'
+
+/** What a connection must find in the record. */
+export interface Expectation {
+  readonly kind: string
+  readonly codec: string
+  readonly schema: string | undefined
+}
+
+export interface InstancesParts {
+  readonly native: NativeChannel
+  /** Of this service alone. */
+  readonly watch: NativeWatch
+  readonly expected: Expectation
+  /** To all of them, or to one at a time. */
+  readonly all: boolean
+  readonly connectJson: string
+  readonly reconnect: ReconnectOptions | undefined
+}
+
+export interface InstancesHost {
+  /** No connection could be made; more tries may follow. */
+  failed(service: Service, error: RingbellError): void
+  /** No more tries. */
+  gaveUp(service: Service, error: RingbellError): void
+  /** The watch is broken. */
+  broken(error: unknown): void
+}
+
+/** Failures that another try does not mend. */
+const FINAL = new Set<string>([
+  'ERR_RINGBELL_PROTOCOL_VERSION',
+  'ERR_RINGBELL_NO_PERMISSION',
+  'ERR_RINGBELL_CORRUPT_PEER',
+  'ERR_RINGBELL_NOT_BUILT',
+])
+
+interface Instance {
+  service: Service
+  readonly backoff: Backoff
+  /** The connection that is made or being made. */
+  connection: number | undefined
+  timer: NodeJS.Timeout | undefined
+  /** Not tried any more until its record changes. */
+  hopeless: boolean
+  /** It takes no new requests, so it does not count. */
+  leaving: boolean
+}
+
+export class Instances {
+  readonly #parts: InstancesParts
+  readonly #host: InstancesHost
+  readonly #poller: Poller
+  readonly #id: number
+  readonly #byId = new Map<string, Instance>()
+  readonly #byConnection = new Map<number, Instance>()
+  #closed = false
+
+  constructor(parts: InstancesParts, host: InstancesHost) {
+    this.#parts = parts
+    this.#host = host
+    this.#poller = poller()
+    this.#id = translated(() => this.#poller.add(parts.watch, { wake: () => this.#wake() }))
+  }
+
+  /** All that announce the name and are what is expected. */
+  get services(): Service[] {
+    return [...this.#byId.values()].map(({ service }) => service)
+  }
+
+  /** Takes in who is there. */
+  look(): void {
+    this.#wake()
+  }
+
+  /** The service that a connection leads to. */
+  serviceOf(connection: number): Service | undefined {
+    return this.#byConnection.get(connection)?.service
+  }
+
+  opened(connection: number): void {
+    this.#byConnection.get(connection)?.backoff.succeeded()
+  }
+
+  /** Its server takes no new requests. */
+  leaving(connection: number): void {
+    const instance = this.#byConnection.get(connection)
+    if (instance !== undefined) instance.leaving = true
+    this.#connectMore()
+  }
+
+  /** It could not be made. */
+  failed(connection: number, error: RingbellError): void {
+    const instance = this.#let(connection)
+    if (instance === undefined) return
+    this.#host.failed(instance.service, error)
+    if (FINAL.has(error.code)) this.#giveUp(instance, error)
+    else this.#later(instance, error)
+    this.#connectMore()
+  }
+
+  /** It has ended, though the instance may live: that shows soon. */
+  ended(connection: number, error: RingbellError): void {
+    const instance = this.#let(connection)
+    if (instance !== undefined && this.#byId.has(instance.service.id)) this.#later(instance, error)
+    this.#connectMore()
+  }
+
+  close(): void {
+    if (this.#closed) return
+    this.#closed = true
+    for (const { timer } of this.#byId.values()) clearTimeout(timer)
+    this.#byId.clear()
+    this.#byConnection.clear()
+    try {
+      this.#poller.remove(this.#id)
+    } finally {
+      this.#parts.watch.close()
+    }
+  }
+
+  #wake(): void {
+    if (this.#closed) return
+    try {
+      const json = translated(() => this.#parts.watch.take())
+      if (json !== '') for (const event of JSON.parse(json) as RawServiceEvent[]) this.#apply(event)
+    } catch (error) {
+      this.#host.broken(fromNative(error))
+      return
+    }
+    this.#connectMore()
+  }
+
+  #apply(raw: RawServiceEvent): void {
+    const { type, service } = serviceEvent(raw)
+    const known = this.#byId.get(service.id)
+    if (type === 'removed') {
+      clearTimeout(known?.timer)
+      this.#byId.delete(service.id)
+      return
+    }
+    if (known !== undefined) {
+      known.service = service
+      if (known.hopeless) {
+        known.hopeless = false
+        known.backoff.succeeded()
+      }
+      return
+    }
+    if (service.kind !== this.#parts.expected.kind) {
+      debug('%s %s is a %s, no %s', service.name, service.id, service.kind, this.#parts.expected.kind)
+      return
+    }
+    const instance: Instance = {
+      service,
+      backoff: new Backoff(this.#parts.reconnect),
+      connection: undefined,
+      timer: undefined,
+      hopeless: false,
+      leaving: false,
+    }
+    this.#byId.set(service.id, instance)
+    const error = mismatch(service, this.#parts.expected)
+    if (error === undefined) return
+    this.#host.failed(service, error)
+    instance.hopeless = true
+  }
+
+  /** Connects to as many as the route needs; one that is being waited for does not count. */
+  #connectMore(): void {
+    if (this.#closed) return
+    let connected = 0
+    for (const { leaving } of this.#byConnection.values()) if (!leaving) connected++
+    for (const instance of this.#byId.values()) {
+      if (!this.#parts.all && connected > 0) return
+      if (instance.connection === undefined && instance.timer === undefined && !instance.hopeless)
+        if (this.#connect(instance)) connected++
+    }
+  }
+
+  #connect(instance: Instance): boolean {
+    const { native, connectJson } = this.#parts
+    try {
+      const record = JSON.stringify(instance.service.record)
+      const connection = translated(() => native.connect(record, connectJson))
+      instance.connection = connection
+      this.#byConnection.set(connection, instance)
+      return true
+    } catch (error) {
+      const told =
+        error instanceof RingbellError
+          ? error
+          : new RingbellError('ERR_RINGBELL_ACQUIRE', `Connecting failed: ${String(error)}`, { cause: error })
+      this.#host.failed(instance.service, told)
+      this.#later(instance, told)
+      return false
+    }
+  }
+
+  #let(connection: number): Instance | undefined {
+    const instance = this.#byConnection.get(connection)
+    this.#byConnection.delete(connection)
+    if (instance !== undefined) {
+      instance.connection = undefined
+      instance.leaving = false
+    }
+    return instance
+  }
+
+  #later(instance: Instance, error: RingbellError): void {
+    const pause = instance.backoff.failed()
+    if (pause === undefined) {
+      this.#giveUp(instance, error)
+      return
+    }
+    instance.timer = setTimeout(() => {
+      instance.timer = undefined
+      this.#connectMore()
+    }, pause).unref()
+  }
+
+  #giveUp(instance: Instance, error: RingbellError): void {
+    instance.hopeless = true
+    this.#host.gaveUp(instance.service, error)
+  }
+}
+
+function mismatch({ name, codec, schema, pid }: Service, expected: Expectation): RingbellError | undefined {
+  const told = (what: string, theirs: string | undefined, ours: string): RingbellError =>
+    new RingbellError(
+      'ERR_RINGBELL_REFUSED',
+      `'${name}' of process ${pid} has the ${what} ${theirs ?? '(none)'}, and ${ours} is expected; both sides must name the same.`,
+    )
+  if (codec !== expected.codec) return told('codec', codec, expected.codec)
+  if (expected.schema !== undefined && schema !== expected.schema) return told('schema', schema, expected.schema)
+  return undefined
+}

@@ -1,0 +1,393 @@
+/**
+ * One connection, seen from inside: what is sent goes out here, what arrives is told apart by kind. Both sides are alike; a
+ * server's link mostly holds requests in hand, a client's calls in flight, and a work queue turns that around. A peer that
+ * breaks the rules of docs/protocol.md is disconnected. Code of users runs from here only in request handlers.
+ */
+import { fromNative, RingbellError } from '../errors.js'
+import type { NativeChannelHot } from '../native.js'
+import { encodeError } from './remote-error.js'
+import { Outbox } from './outbox.js'
+import { EMPTY, FLAGS_AT, HEADER_BYTES, KIND, MESSAGE_WINDOW } from './wire.js'
+
+/** Who is at the other end. */
+export interface PeerInfo {
+  readonly pid: number
+  readonly uid: number
+}
+
+/** Why a connection has ended. */
+export type EndReason = 'closed' | 'died' | 'failed'
+
+/** Somebody who asked something, and what comes back. None of these may throw. */
+export interface Pending {
+  id: number
+  /** How many messages had been sent when this one was; 0 while it waits for room. */
+  ordinal: number
+  /** It left the outbox as message number `ordinal`. */
+  sent(ordinal: number): void
+  reply(flags: number, data: Uint8Array): void
+  error(flags: number, data: Uint8Array): void
+  chunk(data: Uint8Array): void
+  end(): void
+  /** The connection is gone; `reached`: the other side may have seen it. */
+  lost(reached: boolean, why: string): void
+  /** Memory for a large answer, if there is some at hand. */
+  target(bytes: number): Uint8Array | undefined
+  /** The answer is larger than we take. */
+  tooLarge(bytes: number, limit: number): void
+}
+
+/** A request that is being handled here. */
+export interface InHand {
+  cancel(): void
+  credit(chunks: number): void
+  /** Who asked is gone. */
+  lost(): void
+}
+
+/** What a link needs of its endpoint. */
+export interface LinkHost {
+  readonly hot: NativeChannelHot
+  /** Largest message that is taken. */
+  readonly maxMessage: number
+  request(link: Link, flags: number, id: number, aux: number, data: Uint8Array): void
+  message(link: Link, data: Uint8Array): void
+  /** Jobs or bytes of messages. */
+  credit(link: Link, amount: number): void
+  goodbye(link: Link): void
+  /** The outbox is not empty, or somebody waits for room. */
+  blocked(link: Link): void
+  /** The peer broke a rule. */
+  breach(link: Link, rule: string): void
+}
+
+/** A large message on its way in. */
+export interface Arrival {
+  readonly head: number
+  readonly id: number
+  readonly aux: number
+  readonly target: Uint8Array
+  filled: number
+}
+
+/** Somebody who waits for room for a plain message or for credit. */
+export interface RoomSeeker {
+  readonly bytes: number
+  settle(error?: unknown): void
+}
+
+const HIGHEST_ID = 2 ** 30 - 1
+
+export class Link {
+  readonly number: number
+  readonly peer: PeerInfo
+  readonly calls = new Map<number, Pending>()
+  readonly requests = new Map<number, InHand>()
+  /** Set when it has ended; nothing is sent any more. */
+  gone: RingbellError | undefined = undefined
+  /** The other side takes no new requests. */
+  leaving = false
+  arrival: Arrival | undefined = undefined
+  /** Its end was told: what may still be at hand of it is nobody's any more. */
+  over = false
+  /** What the owner keeps with it. */
+  owner: unknown = undefined
+  /** Those who wait until a large message is on its way; told if it never will be. */
+  readonly writers = new Set<(error: unknown) => void>()
+  readonly #host: LinkHost
+  readonly #hot: NativeChannelHot
+  readonly #outbox: Outbox
+  #seekers: RoomSeeker[] = []
+  #clear: (() => void)[] = []
+  #nextId = 1
+  #ordinal = 0
+  /** The largest that goes at once; what is larger goes in pieces. */
+  readonly #largest: number
+  #credit = MESSAGE_WINDOW
+  #unread = 0
+  #taken = 0
+
+  constructor(host: LinkHost, number: number, peer: PeerInfo, largest: number) {
+    this.#host = host
+    this.#hot = host.hot
+    this.number = number
+    this.peer = peer
+    this.#largest = largest
+    this.#outbox = new Outbox(host.hot, number)
+  }
+
+  /** Resolves when nothing waits for room any more, or never will. */
+  whenClear(): Promise<void> {
+    if (this.#outbox.empty || this.gone !== undefined) return Promise.resolve()
+    return new Promise((resolve) => this.#clear.push(resolve))
+  }
+
+  /** Asks; `false`: the link is gone. `own`: nobody changes the bytes while they are sent. */
+  ask(pending: Pending, flags: number, aux: number, data: Uint8Array, own: boolean): boolean {
+    let id = this.#nextId
+    while (this.calls.has(id)) id = id === HIGHEST_ID ? 1 : id + 1
+    this.#nextId = id === HIGHEST_ID ? 1 : id + 1
+    pending.id = id
+    const head = KIND.request | (flags << FLAGS_AT)
+    if (this.#now(head, id, aux, data)) pending.ordinal = this.#ordinal
+    else if (this.gone !== undefined) return false
+    else {
+      pending.ordinal = 0
+      this.#queue(head, id, aux, data, own, () => pending.sent(this.#ordinal))
+    }
+    this.calls.set(id, pending)
+    return true
+  }
+
+  /** Who asked is not interested any more. `flags` are those of the request. */
+  callOff(pending: Pending, flags: number): void {
+    if (!this.calls.delete(pending.id) || this.gone !== undefined) return
+    if (pending.ordinal === 0 && this.#takeBack(KIND.request | (flags << FLAGS_AT), pending.id)) return
+    this.post(KIND.cancel, pending.id, 0, EMPTY, true)
+  }
+
+  /**
+   * Sends now (`true`), or as soon as there is room, and then `sent` is called; to a link that is gone, never.
+   *
+   * @throws {RingbellError} when the binding does not take the bytes.
+   */
+  post(head: number, id: number, aux: number, data: Uint8Array, own: boolean, sent?: () => void): boolean {
+    if (this.#now(head, id, aux, data)) return true
+    if (this.gone === undefined) this.#queue(head, id, aux, data, own, sent)
+    return false
+  }
+
+  /** Answers a request that is larger than we take; it is not read. */
+  refuse(id: number, bytes: number, limit: number): void {
+    const error = new RingbellError(
+      'ERR_RINGBELL_MESSAGE_TOO_LARGE',
+      `A request of ${bytes} bytes is larger than the ${limit} bytes that the other side takes (its option maxMessage).`,
+    )
+    this.post(KIND.error, id, 0, encodeError(error), true)
+  }
+
+  /** A plain message, if there is room and credit for it right now. */
+  message(data: Uint8Array): boolean {
+    if (this.#credit <= 0 || !this.#now(KIND.message, 0, 0, data)) return false
+    this.#credit -= data.byteLength + HEADER_BYTES
+    return true
+  }
+
+  /** The same for one of any size, once there is credit; `sent` when all of it is on its way. */
+  postMessage(data: Uint8Array, own: boolean, sent: () => void): void {
+    this.#credit -= data.byteLength + HEADER_BYTES
+    if (this.post(KIND.message, 0, 0, data, own, sent)) sent()
+  }
+
+  /** Whether a plain message of so many bytes must go in pieces. */
+  isLarge(bytes: number): boolean {
+    return bytes > this.#largest
+  }
+
+  /** Waits for room and credit; in order. */
+  seekRoom(seeker: RoomSeeker): void {
+    this.#seekers.push(seeker)
+    if (!this.#serve() && this.gone === undefined) this.#host.blocked(this)
+  }
+
+  giveUpRoom(seeker: RoomSeeker): void {
+    this.#seekers = this.#seekers.filter((one) => one !== seeker)
+  }
+
+  /** A reader took bytes of a message. */
+  tookMessage(bytes: number): void {
+    const cost = bytes + HEADER_BYTES
+    this.#unread -= cost
+    this.#taken += cost
+    if (this.#taken < MESSAGE_WINDOW / 2) return
+    this.post(KIND.credit, 0, this.#taken, EMPTY, true)
+    this.#taken = 0
+  }
+
+  receive(head: number, id: number, aux: number, data: Uint8Array): void {
+    const kind = head & 0xff
+    switch (kind) {
+      case KIND.reply: {
+        const call = this.calls.get(id)
+        if (call === undefined) return
+        this.calls.delete(id)
+        call.reply(head >>> FLAGS_AT, data)
+        return
+      }
+      case KIND.request:
+        this.#host.request(this, head >>> FLAGS_AT, id, aux, data)
+        return
+      case KIND.chunk:
+        this.calls.get(id)?.chunk(data)
+        return
+      case KIND.error:
+      case KIND.end: {
+        const call = this.calls.get(id)
+        this.calls.delete(id)
+        if (kind === KIND.end) call?.end()
+        else call?.error(head >>> FLAGS_AT, data)
+        return
+      }
+      case KIND.cancel: {
+        const request = this.requests.get(id)
+        this.requests.delete(id)
+        request?.cancel()
+        return
+      }
+      case KIND.credit:
+        if (id === 0) this.#host.credit(this, aux)
+        else this.requests.get(id)?.credit(aux)
+        return
+      case KIND.message:
+        this.#messageArrived(data)
+        return
+      case KIND.goodbye:
+        this.leaving = true
+        this.#host.goodbye(this)
+        return
+      default:
+      // A later version's: of a kind that may be ignored, or it would have been negotiated.
+    }
+  }
+
+  /** More plain messages may be sent. */
+  addCredit(bytes: number): void {
+    this.#credit = Math.min(MESSAGE_WINDOW, this.#credit + bytes)
+    if (!this.#serve() && this.gone === undefined) this.#host.blocked(this)
+  }
+
+  /** Tries what waits for room; `true` when nothing does any more. */
+  flush(): boolean {
+    if (this.gone !== undefined) return true
+    try {
+      if (!this.#outbox.flush()) return false
+      if (this.#clear.length > 0) this.#isClear()
+      return this.#serve()
+    } catch (error) {
+      this.#spoilt(error)
+      return true
+    }
+  }
+
+  /** Asks to be woken when there is room; `false` when there is some by now. */
+  armRoom(): boolean {
+    if (this.gone !== undefined) return true
+    const bytes = this.#outbox.empty ? (this.#seekers[0]?.bytes ?? 0) : this.#outbox.wanted
+    try {
+      return this.#hot.armRoom(this.number, bytes)
+    } catch (error) {
+      this.#spoilt(error)
+      return true
+    }
+  }
+
+  /** It has ended; the peer has taken `delivered` of our messages, as far as is known. */
+  end(error: RingbellError, delivered: number): void {
+    this.gone ??= error
+    this.over = true
+    this.#outbox.clear()
+    this.arrival = undefined
+    const calls = [...this.calls.values()]
+    this.calls.clear()
+    const why = this.gone.message
+    for (const call of calls) call.lost(call.ordinal > 0 && call.ordinal <= delivered, why)
+    const requests = [...this.requests.values()]
+    this.requests.clear()
+    for (const request of requests) request.lost()
+    const seekers = this.#seekers
+    this.#seekers = []
+    for (const seeker of seekers) seeker.settle(this.gone)
+    for (const fail of this.writers) fail(this.gone)
+    this.#isClear()
+  }
+
+  #takeBack(head: number, id: number): boolean {
+    try {
+      return this.#outbox.remove(head, id)
+    } catch (error) {
+      this.#spoilt(error)
+      return true
+    }
+  }
+
+  #isClear(): void {
+    const clear = this.#clear
+    this.#clear = []
+    for (const resolve of clear) resolve()
+  }
+
+  /** Sends if nothing is ahead and there is room. */
+  #now(head: number, id: number, aux: number, data: Uint8Array): boolean {
+    if (this.gone !== undefined || data.byteLength > this.#largest || !this.#outbox.empty) return false
+    try {
+      if (this.#hot.send(this.number, head, id, aux, data) !== 1) return false
+      this.#ordinal++
+      return true
+    } catch (error) {
+      this.#refused(error)
+      return false
+    }
+  }
+
+  #queue(head: number, id: number, aux: number, data: Uint8Array, own: boolean, sent?: () => void): void {
+    const large = data.byteLength > this.#largest
+    const frame = {
+      head,
+      id,
+      aux,
+      data: own && large ? data : copied(data),
+      done: large ? 0 : -1,
+      sent: (): void => {
+        this.#ordinal++
+        sent?.()
+      },
+    }
+    this.#outbox.push(frame)
+    // A large one is begun at once; whatever waits for room already is ahead of it.
+    if (!this.flush()) this.#host.blocked(this)
+  }
+
+  /** What the binding threw at something that was to be sent. */
+  #refused(error: unknown): void {
+    const { code } = error as { code?: unknown }
+    // The core tells more about its end in a notice.
+    if (code === 'ERR_RINGBELL_PEER_GONE' || code === 'ERR_RINGBELL_CLOSED')
+      this.gone ??= fromNative(error) as RingbellError
+    else throw fromNative(error)
+  }
+
+  /** Nothing can be sent any more, whatever the reason: half a message may be out. */
+  #spoilt(error: unknown): void {
+    const { code } = error as { code?: unknown }
+    if (code === 'ERR_RINGBELL_PEER_GONE' || code === 'ERR_RINGBELL_CLOSED')
+      this.gone ??= fromNative(error) as RingbellError
+    else this.#host.breach(this, String(error))
+  }
+
+  /** Those who wait for room and credit, in order; `true` when nobody waits for room. */
+  #serve(): boolean {
+    for (let seeker = this.#seekers[0]; seeker !== undefined; seeker = this.#seekers[0]) {
+      // Credit comes by a message, not by room.
+      if (this.#credit <= 0) return true
+      if (!this.#outbox.empty) return false
+      if (seeker.bytes <= this.#largest && !this.#hot.hasRoom(this.number, seeker.bytes)) return false
+      this.#seekers.shift()
+      seeker.settle()
+    }
+    return true
+  }
+
+  #messageArrived(data: Uint8Array): void {
+    if (this.#unread + this.#taken >= MESSAGE_WINDOW) {
+      this.#host.breach(this, 'it sent more messages than it had credit for')
+      return
+    }
+    this.#unread += data.byteLength + HEADER_BYTES
+    this.#host.message(this, data)
+  }
+}
+
+/** `slice()` would not do: a Buffer's makes a view. */
+export function copied(data: Uint8Array): Uint8Array {
+  return new Uint8Array(data)
+}

@@ -1,0 +1,201 @@
+/** The options of channels and work queues: types, rules, and their translation into the JSON that the binding takes. */
+import type { SignalOptions } from '../abort.js'
+import {
+  check,
+  duration,
+  flag,
+  integer,
+  invalid,
+  listOf,
+  oneOf,
+  plainObject,
+  powerOfTwo,
+  signal,
+  type Rule,
+  type Rules,
+} from '../check.js'
+import type { CodecOption } from '../codec/index.js'
+import { anything, DESCRIPTION, forced, jsonOf, LABEL, rungOrAuto, type Description } from '../options.js'
+import type { Rung } from '../service.js'
+import { checkWait, type WaitOption } from '../waiting.js'
+import { LONGEST_MS } from './deadlines.js'
+import type { Route } from './routing.js'
+import { standardSchema, type Schema } from './schema.js'
+
+/** What both sides of a channel choose for themselves. */
+export interface ChannelOptions {
+  /** How to wait, `'adaptive'` by default. */
+  wait?: WaitOption | undefined
+  /** Bytes that a message may have, 64 MiB by default, at most 1 GiB. A larger one is not taken, and its sender is told. */
+  maxMessage?: number | undefined
+}
+
+export interface ServeOptions<Q = Uint8Array, R = Uint8Array> extends Description, ChannelOptions {
+  /** How requests and replies become bytes; its id stands in the record, and a client with another one does not connect. */
+  codec?: CodecOption<Q | R> | undefined
+  /** What requests must be: any Standard Schema. What it gives back is what the handler gets. */
+  requests?: Schema<Q> | undefined
+  /** What replies must be, streamed ones each. */
+  replies?: Schema<R> | undefined
+  /** Bytes of each ring, two a connection: a power of two, 64 KiB by default. What is larger than half of it goes in pieces. */
+  capacity?: number | undefined
+  /** Connections at once, 1 to 65,535, 1,024 by default. Who comes when all are taken waits. */
+  maxConnections?: number | undefined
+  /** Requests without an answer that one connection may have, 65,536 by default; further ones fail with `ERR_RINGBELL_BUSY`. */
+  maxRequests?: number | undefined
+}
+
+/** When connecting fails, or a connection fails though its server lives. */
+export interface ReconnectOptions {
+  /** Tries in a row before an instance is given up (`'gaveUp'`), 5 by default; 0: for ever. */
+  tries?: number | undefined
+  /** Milliseconds before the first, 1,000 by default; doubled each time, and up to a quarter off either way. */
+  delay?: number | undefined
+  /** The longest of them, 30,000 by default. */
+  maxDelay?: number | undefined
+}
+
+export interface ConnectOptions<Q = Uint8Array, R = Uint8Array> extends ChannelOptions {
+  /** Expect this codec: a server with another one is not connected to (`'failed'`). `'bytes'` by default. */
+  codec?: CodecOption<Q | R> | undefined
+  /** Expect this schema id in the record. */
+  schema?: string | undefined
+  /** What requests must be: any Standard Schema; checked before they are sent. */
+  requests?: Schema<Q> | undefined
+  /** What replies must be, streamed ones each. */
+  replies?: Schema<R> | undefined
+  /** To which of several instances a call goes, `'first'` by default. */
+  route?: Route | undefined
+  /** Milliseconds that every call may take, where it does not say so itself; by default for ever. */
+  timeout?: number | undefined
+  reconnect?: ReconnectOptions | undefined
+  /** Forces a rung of the acquisition ladder. */
+  acquire?: Rung | 'auto' | undefined
+}
+
+export interface CallOptions extends SignalOptions {
+  /** Milliseconds until the call fails with `ERR_RINGBELL_TIMEOUT`, and the handler's signal fires. */
+  timeout?: number | undefined
+  /** Handling it twice does no harm: it is made again, up to 3 times, when its server is gone and nobody knows the outcome. */
+  idempotent?: boolean | undefined
+  /** Memory for the bytes of the reply, with the codec `bytes`: what is returned is a part of it. */
+  into?: Uint8Array | undefined
+}
+
+export interface QueueOptions<T = Uint8Array> extends Description, ChannelOptions {
+  codec?: CodecOption<T> | undefined
+  /** Bytes of each ring, two a worker: a power of two, 64 KiB by default. */
+  capacity?: number | undefined
+  maxConnections?: number | undefined
+  /** Messages without an acknowledgement at once, 65,536 by default; then `push` says `false`. */
+  limit?: number | undefined
+  /** Deliveries of one message before it counts as failed, 5 by default. */
+  attempts?: number | undefined
+  /** Milliseconds that a worker may take for one; then it goes to another one. By default for ever. */
+  timeout?: number | undefined
+}
+
+export interface WorkerOptions<T = Uint8Array> extends ChannelOptions {
+  codec?: CodecOption<T> | undefined
+  /** Messages at once, 1 by default; so many are assigned before the first is acknowledged. */
+  concurrency?: number | undefined
+  reconnect?: ReconnectOptions | undefined
+  acquire?: Rung | 'auto' | undefined
+}
+
+/** What stands in the records. */
+export const SERVER_KIND = 'server'
+export const QUEUE_KIND = 'queue'
+
+export const DEFAULT_MAX_MESSAGE = 64 * 2 ** 20
+export const DEFAULT_MAX_REQUESTS = 65_536
+export const DEFAULT_LIMIT = 65_536
+export const DEFAULT_ATTEMPTS = 5
+
+const COUNT = integer(1, 2 ** 24)
+const TIME = duration(0, LONGEST_MS, 'milliseconds')
+const RECONNECT: Rules = { tries: integer(0, 2 ** 20), delay: TIME, maxDelay: TIME }
+const CHANNEL: Rules = { wait: checkWait, maxMessage: integer(1, 2 ** 30), codec: anything }
+
+const SHARED_BY_SERVERS: Rules = {
+  ...DESCRIPTION,
+  ...CHANNEL,
+  capacity: powerOfTwo(4096, 2 ** 30),
+  maxConnections: integer(1, 65_535),
+}
+const SERVE: Rules = {
+  ...SHARED_BY_SERVERS,
+  requests: standardSchema,
+  replies: standardSchema,
+  maxRequests: COUNT,
+}
+const QUEUE: Rules = { ...SHARED_BY_SERVERS, limit: COUNT, attempts: integer(1, 2 ** 20), timeout: TIME }
+
+const reconnect: Rule = (value) => {
+  const broken = plainObject(value)
+  if (broken !== undefined) return 'must be {tries, delay, maxDelay}'
+  check(value, RECONNECT)
+  return undefined
+}
+const SHARED_BY_CLIENTS: Rules = { ...CHANNEL, reconnect, acquire: rungOrAuto }
+const CONNECT: Rules = {
+  ...SHARED_BY_CLIENTS,
+  schema: LABEL,
+  requests: standardSchema,
+  replies: standardSchema,
+  route: oneOf('first', 'round-robin', 'least-busy'),
+  timeout: TIME,
+}
+const WORKER: Rules = { ...SHARED_BY_CLIENTS, concurrency: integer(1, 65_536) }
+const bytesToFill: Rule = (value) => (value instanceof Uint8Array ? undefined : 'must be a Uint8Array')
+const CALL: Rules = { signal, timeout: TIME, idempotent: flag, into: bytesToFill }
+const SIGNAL: Rules = { signal }
+const CLOSE: Rules = { grace: TIME }
+const MOST_FDS = 16
+const MOST_FD_DATA = 32_768
+
+export function serveJson(options: ServeOptions<unknown, unknown>, codecId: string): string {
+  check(options, SERVE)
+  const { metadata, endpoints, schema, capacity, maxConnections } = options
+  return jsonOf({ metadata, endpoints, schema, capacity, maxConnections, codec: codecId })
+}
+
+export function queueJson(options: QueueOptions<unknown>, codecId: string): string {
+  check(options, QUEUE)
+  const { metadata, endpoints, schema, capacity, maxConnections } = options
+  return jsonOf({ metadata, endpoints, schema, capacity, maxConnections, kind: QUEUE_KIND, codec: codecId })
+}
+
+export function checkConnect(options: ConnectOptions<unknown, unknown>): void {
+  check(options, CONNECT)
+}
+
+export function checkWorker(options: WorkerOptions<unknown>): void {
+  check(options, WORKER)
+}
+
+/** What each connection is asked for with. */
+export function connectionJson(options: { acquire?: Rung | 'auto' | undefined }): string {
+  return JSON.stringify(forced(options.acquire))
+}
+
+export function checkCall(options: CallOptions): void {
+  check(options, CALL)
+}
+
+export function checkSignal(options: SignalOptions): void {
+  check(options, SIGNAL)
+}
+
+export function checkClose(options: object): void {
+  check(options, CLOSE)
+}
+
+export function checkFds(data: unknown, fds: unknown): void {
+  if (!(data instanceof Uint8Array) || data.byteLength > MOST_FD_DATA)
+    throw invalid('data', data, `must be a Uint8Array of at most ${MOST_FD_DATA} bytes`)
+  const broken = listOf(integer(0, 2 ** 31 - 1), 'file descriptors')(fds)
+  if (broken !== undefined) throw invalid('fds', fds, broken)
+  const { length } = fds as unknown[]
+  if (length === 0 || length > MOST_FDS) throw invalid('fds', fds, `must be 1 to ${MOST_FDS} file descriptors`)
+}

@@ -1,0 +1,418 @@
+/**
+ * A work queue: each message goes to one of its workers, is kept until that one acknowledges it, and goes to another one,
+ * marked as redelivered, when that one dies, leaves, fails or takes too long. The queue assigns, so no two workers ever hold one
+ * message at the same time while both are known to live. It lives in this process: what it holds ends with it.
+ */
+import { EventEmitter } from 'node:events'
+import { onAbort, throwIfAborted, type SignalOptions } from '../abort.js'
+import { channels } from '../diagnostics.js'
+import { closedError, RingbellError, translated } from '../errors.js'
+import type { NativeChannel } from '../native.js'
+import { metadataJson } from '../options.js'
+import { serviceOf, type RecordJson, type Service } from '../service.js'
+import type { WaitOption } from '../waiting.js'
+import type { Connection } from './connection.js'
+import { Deadline } from './deadlines.js'
+import { Endpoint, type EndpointHost } from './endpoint.js'
+import { copied, type EndReason, type Link, type Pending } from './link.js'
+import { checkSignal } from './options.js'
+import { connectionOf, Peers } from './peers.js'
+import { decodeError, type RemoteError } from './remote-error.js'
+import type { Speech } from './speech.js'
+import { coreStats, type QueueStats } from './stats.js'
+import { Telling } from './telling.js'
+import { NOT_BEGUN, RETRIED } from './wire.js'
+
+/** The events of a queue. None after `close()`. */
+export interface QueueEvents<T> {
+  /** A worker has come. */
+  connected: [worker: Connection<T>]
+  /** It has gone; what it had not acknowledged goes to others. */
+  disconnected: [worker: Connection<T>, reason: EndReason]
+  /** A message was given up after its last attempt; `error` is what the last worker said, or why nobody knows. */
+  failed: [value: T, error: RingbellError | RemoteError]
+  /** A worker broke the protocol, and was disconnected. */
+  trouble: [error: RingbellError, worker: Connection<T> | undefined]
+}
+
+/** @internal What a bus makes a queue of. */
+export interface QueueParts {
+  readonly native: NativeChannel
+  readonly speech: Speech
+  readonly maxMessage: number
+  readonly wait: WaitOption | undefined
+  readonly limit: number
+  readonly attempts: number
+  readonly timeout: number
+  readonly closed: (queue: { closeNow(): void }) => void
+}
+
+export class Queue<T = Uint8Array> extends EventEmitter<QueueEvents<T>> implements AsyncDisposable {
+  readonly #native: NativeChannel
+  readonly #speech: Speech
+  readonly #limit: number
+  readonly #attempts: number
+  readonly #timeout: number
+  readonly #telling: Telling
+  readonly #peers: Peers
+  readonly #endpoint: Endpoint
+  readonly #onClose: QueueParts['closed']
+  /** Messages that no worker has; those to be delivered again come first. */
+  #fresh: Job[] = []
+  #at = 0
+  #again: Job[] = []
+  readonly #assigned = new Set<Job>()
+  /** Workers that take more, and how many; in the order in which they are served. */
+  readonly #ready = new Map<Link, number>()
+  #seekers = new Set<Seeker>()
+  #pushed = 0
+  #acknowledged = 0
+  #redelivered = 0
+  #failed = 0
+  #referenced = false
+  #closed = false
+
+  /** @internal Use `bus.queue()`. */
+  constructor(parts: QueueParts) {
+    super()
+    this.#native = parts.native
+    this.#speech = parts.speech
+    this.#limit = parts.limit
+    this.#attempts = parts.attempts
+    this.#timeout = parts.timeout
+    this.#onClose = parts.closed
+    this.#telling = new Telling(this, 'queue', channels.queue)
+    this.#peers = new Peers(parts.speech, this.#telling)
+    this.#endpoint = new Endpoint(parts.native, this.#hostOf(parts.maxMessage), parts.wait)
+    // Workers come and acknowledge at any time; only messages keep the process alive.
+    this.#endpoint.referenced = false
+    this.#endpoint.want()
+    if (channels.queue['opened'].hasSubscribers) channels.queue['opened'].publish({ queue: this })
+  }
+
+  /** This queue as others see it. */
+  get service(): Service {
+    return serviceOf(JSON.parse(translated(() => this.#native.record())) as RecordJson)
+  }
+
+  /** The workers that are connected. */
+  get workers(): Connection<T>[] {
+    return this.#peers.all as Connection<T>[]
+  }
+
+  /** Messages that are not acknowledged yet. */
+  get size(): number {
+    return this.#waiting + this.#assigned.size
+  }
+
+  get closed(): boolean {
+    return this.#closed
+  }
+
+  /**
+   * Takes a message, which is copied. `false`: not accepted: as many as `limit` are without an acknowledgement; wait for
+   * `ready()` and push it again. Messages that are not acknowledged keep the process alive.
+   *
+   * @throws {RingbellError} `ERR_RINGBELL_CODEC`, `ERR_RINGBELL_CLOSED`.
+   */
+  push(value: T): boolean {
+    if (this.#closed) throw closedError('queue')
+    if (this.size >= this.#limit) return false
+    const data = copied(this.#speech.encode(value))
+    this.#pushed++
+    this.#fresh.push(new Job(this.#jobHost, data))
+    this.#keepAlive()
+    this.#assign()
+    return true
+  }
+
+  /** Resolves when another message would be accepted. Rejects with `ERR_RINGBELL_CLOSED` or an `AbortError`. */
+  async ready(options: SignalOptions = {}): Promise<void> {
+    await this.#until(() => this.size < this.#limit, options)
+  }
+
+  /** Resolves when every message has been acknowledged, or given up. Rejects as `ready` does. */
+  async drained(options: SignalOptions = {}): Promise<void> {
+    await this.#until(() => this.size === 0, options)
+  }
+
+  /** Replaces the record's metadata; others see `updated`. */
+  update(metadata: Record<string, unknown>): void {
+    const json = metadataJson(metadata)
+    translated(() => this.#native.update(json))
+  }
+
+  stats(): QueueStats {
+    return {
+      workers: this.#peers.size,
+      waiting: this.#waiting,
+      assigned: this.#assigned.size,
+      pushed: this.#pushed,
+      acknowledged: this.#acknowledged,
+      redelivered: this.#redelivered,
+      failed: this.#failed,
+      core: coreStats(translated(() => this.#native.stats())),
+    }
+  }
+
+  /** Drops what is not acknowledged, and leaves its workers: `drained()` first where that matters. Idempotent. */
+  async close(): Promise<void> {
+    this.closeNow()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.closeNow()
+  }
+
+  /** @internal */
+  closeNow(): void {
+    this.#end(closedError('queue'))
+  }
+
+  get #waiting(): number {
+    return this.#fresh.length - this.#at + this.#again.length
+  }
+
+  #until(condition: () => boolean, options: SignalOptions): Promise<void> {
+    checkSignal(options)
+    throwIfAborted(options.signal)
+    if (this.#closed) throw closedError('queue')
+    if (condition()) return Promise.resolve()
+    return new Promise((resolve, reject) => {
+      const settle = (error?: unknown): void => {
+        this.#seekers.delete(seeker)
+        forget()
+        if (error === undefined) resolve()
+        else reject(error)
+      }
+      const seeker: Seeker = { condition, settle }
+      this.#seekers.add(seeker)
+      const forget = onAbort(options.signal, settle)
+    })
+  }
+
+  /** Gives what waits to those who are ready, each in turn. */
+  #assign(): void {
+    while (this.#waiting > 0) {
+      const next = this.#ready.entries().next()
+      if (next.done === true) return
+      const [link, credit] = next.value
+      this.#ready.delete(link)
+      if (link.gone !== undefined || link.leaving) continue
+      const job = this.#next()
+      this.#assigned.add(job)
+      if (!job.place(link)) {
+        this.#assigned.delete(job)
+        this.#again.push(job)
+        continue
+      }
+      if (job.attempts > 1) this.#redelivered++
+      if (credit > 1) this.#ready.set(link, credit - 1)
+    }
+  }
+
+  #next(): Job {
+    const again = this.#again.shift()
+    if (again !== undefined) return again
+    const job = this.#fresh[this.#at++] as Job
+    if (this.#at > MOST_TAKEN && this.#at * 2 > this.#fresh.length) {
+      this.#fresh = this.#fresh.slice(this.#at)
+      this.#at = 0
+    }
+    return job
+  }
+
+  readonly #jobHost: JobHost = {
+    timeout: () => this.#timeout,
+    acknowledged: (job) => {
+      this.#assigned.delete(job)
+      this.#acknowledged++
+      this.#changed()
+    },
+    refused: (job, error) => {
+      this.#assigned.delete(job)
+      if (this.#closed) return
+      if (job.attempts >= this.#attempts) this.#giveUp(job, error)
+      else this.#again.push(job)
+      this.#changed()
+      this.#assign()
+    },
+    returned: (job) => {
+      this.#assigned.delete(job)
+      if (this.#closed) return
+      this.#again.push(job)
+      this.#assign()
+    },
+  }
+
+  #giveUp(job: Job, error: RingbellError | RemoteError): void {
+    this.#failed++
+    let value: unknown = job.data
+    try {
+      value = this.#speech.decode(job.data)
+    } catch {
+      // What its own codec cannot read is told as bytes.
+    }
+    this.#telling.tell('failed', value, error)
+  }
+
+  /** There are fewer messages than before. */
+  #changed(): void {
+    for (const seeker of this.#seekers) if (seeker.condition()) seeker.settle()
+    this.#keepAlive()
+  }
+
+  #keepAlive(): void {
+    const wanted = this.size > 0
+    if (wanted === this.#referenced) return
+    this.#referenced = wanted
+    this.#endpoint.referenced = wanted
+  }
+
+  #end(error: RingbellError): void {
+    if (this.#closed) return
+    this.#closed = true
+    try {
+      this.#endpoint.close(error)
+      this.#telling.clear()
+    } finally {
+      for (const seeker of this.#seekers) seeker.settle(error)
+      this.#fresh = []
+      this.#again = []
+      this.#at = 0
+      this.#assigned.clear()
+      this.#onClose(this)
+    }
+    if (channels.queue['closed'].hasSubscribers) channels.queue['closed'].publish({ queue: this })
+  }
+
+  #hostOf(maxMessage: number): EndpointHost {
+    return {
+      what: 'queue',
+      maxMessage,
+      opened: (link, notice) => void this.#peers.open(this.#endpoint, link, notice),
+      ended: (link, reason, error) => {
+        this.#ready.delete(link)
+        this.#peers.ended(link, reason, error)
+      },
+      failed: (_connection, error) => this.#telling.tell('trouble', error, undefined),
+      request: (link) => this.#endpoint.breach(link, 'it sent a request to a queue'),
+      message: (link) => this.#endpoint.breach(link, 'it sent a message to a queue'),
+      credit: (link, amount) => {
+        this.#ready.set(link, Math.min(MOST_CREDIT, (this.#ready.get(link) ?? 0) + amount))
+        this.#assign()
+      },
+      goodbye: (link) => void this.#ready.delete(link),
+      fds: () => {},
+      trouble: (error, link) => {
+        this.#telling.tell('trouble', error, link && connectionOf(link))
+        if (link === undefined) this.#end(error)
+      },
+    }
+  }
+}
+
+interface Seeker {
+  readonly condition: () => boolean
+  settle(error?: unknown): void
+}
+
+/** Taken messages at the front of the list before it is cut. */
+const MOST_TAKEN = 1024
+const MOST_CREDIT = 65_536
+
+interface JobHost {
+  timeout(): number
+  acknowledged(job: Job): void
+  /** The worker failed, or is gone with it: that was an attempt. */
+  refused(job: Job, error: RingbellError | RemoteError): void
+  /** No worker has seen it. */
+  returned(job: Job): void
+}
+
+/** One message, until it is acknowledged. */
+class Job implements Pending {
+  id = 0
+  ordinal = 0
+  attempts = 0
+  readonly data: Uint8Array
+  readonly #host: JobHost
+  #link: Link | undefined
+  #flags = 0
+  #deadline: Deadline | undefined
+
+  constructor(host: JobHost, data: Uint8Array) {
+    this.#host = host
+    this.data = data
+  }
+
+  place(link: Link): boolean {
+    const timeout = this.#host.timeout()
+    this.#flags = this.attempts > 0 ? RETRIED : 0
+    if (!link.ask(this, this.#flags, Math.ceil(timeout), this.data, true)) return false
+    this.attempts++
+    this.#link = link
+    if (timeout > 0) this.#deadline = new Deadline(timeout, () => this.#late(timeout))
+    return true
+  }
+
+  sent(ordinal: number): void {
+    this.ordinal = ordinal
+  }
+
+  reply(): void {
+    this.#over()
+    this.#host.acknowledged(this)
+  }
+
+  error(flags: number, data: Uint8Array): void {
+    this.#over()
+    if ((flags & NOT_BEGUN) === 0) this.#host.refused(this, decodeError(data))
+    else this.#back()
+  }
+
+  chunk(): void {}
+
+  end(): void {
+    this.reply()
+  }
+
+  lost(reached: boolean, why: string): void {
+    this.#over()
+    if (reached)
+      this.#host.refused(
+        this,
+        new RingbellError('ERR_RINGBELL_OUTCOME_UNKNOWN', `The worker was lost before it acknowledged: ${why}`),
+      )
+    else this.#back()
+  }
+
+  target(): undefined {
+    return undefined
+  }
+
+  tooLarge(): void {
+    this.reply()
+  }
+
+  /** Nobody has seen it, so this was no attempt. */
+  #back(): void {
+    this.attempts--
+    this.#host.returned(this)
+  }
+
+  #late(timeout: number): void {
+    this.#link?.callOff(this, this.#flags)
+    this.#over()
+    this.#host.refused(
+      this,
+      new RingbellError('ERR_RINGBELL_TIMEOUT', `The worker did not acknowledge it within ${timeout} ms.`),
+    )
+  }
+
+  #over(): void {
+    this.#deadline?.cancel()
+    this.#deadline = undefined
+    this.#link = undefined
+  }
+}

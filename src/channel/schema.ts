@@ -1,0 +1,76 @@
+/**
+ * Validation by any library that speaks Standard Schema (https://standardschema.dev): Zod, Valibot, ArkType, a hand-written
+ * object. What a validator gives back is what is used, so defaults and coercions count.
+ */
+import { inspect } from 'node:util'
+import type { Rule } from '../check.js'
+import { RingbellError } from '../errors.js'
+
+/** The part of the Standard Schema interface (version 1) that is used here. */
+export interface StandardSchema<Input = unknown, Output = Input> {
+  readonly '~standard': {
+    readonly version: 1
+    readonly vendor: string
+    readonly validate: (value: unknown) => SchemaResult<Output> | Promise<SchemaResult<Output>>
+    readonly types?: { readonly input: Input; readonly output: Output } | undefined
+  }
+}
+
+export type SchemaResult<Output> =
+  { readonly value: Output; readonly issues?: undefined } | { readonly issues: readonly SchemaIssue[] }
+
+export interface SchemaIssue {
+  readonly message: string
+  readonly path?: readonly (PropertyKey | { readonly key: PropertyKey })[] | undefined
+}
+
+export type Schema<T> = StandardSchema<unknown, T>
+
+export const standardSchema: Rule = (value) => {
+  const standard = (value as { '~standard'?: { version?: unknown; validate?: unknown } } | null | undefined)?.[
+    '~standard'
+  ]
+  return standard?.version === 1 && typeof standard.validate === 'function'
+    ? undefined
+    : 'must be a Standard Schema, version 1 (an object with "~standard")'
+}
+
+/**
+ * The value as the schema gives it back; a promise only if the validator returns one.
+ *
+ * @throws {RingbellError} `ERR_RINGBELL_SCHEMA`, also as a rejection.
+ */
+export function validated<T>(schema: Schema<T>, value: unknown, what: string): T | Promise<T> {
+  const result = schema['~standard'].validate(value)
+  return isThenable(result) ? result.then((later) => accepted(later, what)) : accepted(result, what)
+}
+
+/** The same where nobody can wait: an asynchronous validator is an error. */
+export function validatedNow<T>(schema: Schema<T>, value: unknown, what: string): T {
+  const result = validated(schema, value, what)
+  if (!isThenable(result)) return result
+  result.catch(() => {})
+  throw new RingbellError('ERR_RINGBELL_SCHEMA', `The schema of a ${what} must answer at once, not with a promise.`)
+}
+
+export function isThenable<T>(value: T | PromiseLike<T>): value is PromiseLike<T> & Promise<T> {
+  return typeof value === 'object' && value !== null && typeof (value as PromiseLike<T>).then === 'function'
+}
+
+function accepted<T>(result: SchemaResult<T>, what: string): T {
+  if (result.issues === undefined) return result.value
+  throw new RingbellError('ERR_RINGBELL_SCHEMA', `A ${what} is not what its schema asks for: ${told(result.issues)}`, {
+    cause: result.issues,
+  })
+}
+
+const ISSUES_TOLD = 3
+
+function told(issues: readonly SchemaIssue[]): string {
+  const some = issues.slice(0, ISSUES_TOLD).map(({ message, path = [] }) => {
+    const keys = path.map((one) => String(typeof one === 'object' ? one.key : one))
+    return keys.length === 0 ? message : `${keys.join('.')}: ${message}`
+  })
+  const more = issues.length - some.length
+  return some.length === 0 ? inspect(issues) : some.join('; ') + (more > 0 ? `; and ${more} more` : '')
+}

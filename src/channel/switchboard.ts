@@ -1,0 +1,103 @@
+/**
+ * Puts calls through: to the connection that the route names, or, while there is none, into a line that is served as soon as
+ * there is one. Every call is in exactly one place, and on close none is forgotten.
+ */
+import type { RingbellError } from '../errors.js'
+import type { Endpoint } from './endpoint.js'
+import type { Link } from './link.js'
+import { Routing, type Route } from './routing.js'
+
+/** A call, or a stream that has not begun. */
+export interface Placed {
+  readonly settled: boolean
+  /** Goes out by this link; `false`: the link is gone. */
+  place(link: Link): boolean
+  fail(error: unknown): void
+}
+
+export class Switchboard {
+  /** Calls that were made. */
+  made = 0
+  /** Those that were made again on another connection. */
+  repeated = 0
+  readonly #endpoint: Endpoint
+  readonly #routing: Routing<Link>
+  #links: Link[] = []
+  readonly #waiting = new Set<Placed>()
+  #inFlight = 0
+  #closed: RingbellError | undefined
+
+  constructor(endpoint: Endpoint, route: Route) {
+    this.#endpoint = endpoint
+    this.#routing = new Routing(route)
+  }
+
+  get links(): readonly Link[] {
+    return this.#links
+  }
+
+  /** Calls without an answer. */
+  get inFlight(): number {
+    return this.#inFlight
+  }
+
+  /** Those of them that wait for a connection. */
+  get waiting(): number {
+    return this.#waiting.size
+  }
+
+  /** The client's own end, if that is why. */
+  closedError(): RingbellError | undefined {
+    return this.#closed
+  }
+
+  /** There is a new one; `done` must follow, whatever happens. */
+  begin(): void {
+    this.made++
+    this.#inFlight++
+    this.#endpoint.want()
+  }
+
+  /** Puts it through, now or later. */
+  place(one: Placed): void {
+    if (this.#closed === undefined) this.#put(one)
+    else one.fail(this.#closed)
+  }
+
+  /** One whose link is gone; `false`: there will be no other. */
+  placeAgain(one: Placed): boolean {
+    if (this.#closed !== undefined) return false
+    this.repeated++
+    this.#put(one)
+    return true
+  }
+
+  /** It is settled. */
+  done(one: Placed): void {
+    this.#inFlight--
+    if (this.#waiting.size > 0) this.#waiting.delete(one)
+    this.#endpoint.unwant()
+  }
+
+  join(link: Link): void {
+    this.#links = [...this.#links, link]
+    const waiting = [...this.#waiting]
+    this.#waiting.clear()
+    for (const one of waiting) if (!one.settled) this.#put(one)
+  }
+
+  leave(link: Link): void {
+    this.#links = this.#links.filter((one) => one !== link)
+  }
+
+  close(error: RingbellError): void {
+    this.#closed = error
+    for (const one of this.#waiting) one.fail(error)
+  }
+
+  #put(one: Placed): void {
+    for (let link = this.#routing.pick(this.#links); link !== undefined; link = this.#routing.pick(this.#links))
+      if (one.place(link)) return
+    this.#waiting.add(one)
+  }
+}

@@ -1,0 +1,51 @@
+/** `ringbell serve <service> -- <command>`: a service in any language, a process a request. Ends when it is interrupted. */
+import { once } from 'node:events'
+import { Command } from 'commander'
+import { CommandHandler } from '../command-handler.js'
+import { counted, parseCount, parseSize } from '../figures.js'
+import { rawCodec } from '../raw-codec.js'
+import { runSession, type Session } from '../session.js'
+
+interface CommandOptions {
+  codec: string
+  capacity?: number
+  jobs: number
+  stream?: boolean
+}
+
+/** Milliseconds for what is in hand when it is interrupted. */
+const GRACE_MS = 3000
+
+export function serve(): Command {
+  return new Command('serve')
+    .summary('answer calls by running a command')
+    .description(
+      'Answers every call by running a command: the request is its stdin, its stdout the reply. If it ends with another exit code\n' +
+        'than 0, the caller gets an error (ERR_COMMAND_FAILED); its stderr is ours. Who gives up has it killed (SIGTERM).\n' +
+        'It finds RINGBELL_SERVICE, RINGBELL_PEER_PID, RINGBELL_PEER_UID and RINGBELL_REDELIVERED in its environment.',
+    )
+    .argument('<service>', 'service name to serve under')
+    .argument('<command...>', "the command and its arguments; after '--' they may begin with '-'")
+    .option('--codec <id>', 'codec to announce, such as json; the bytes are handed on as they come', 'bytes')
+    .option('--capacity <size>', "bytes of each connection's rings, a power of two (default: 64K)", parseSize)
+    .option('-j, --jobs <n>', 'commands at once; further calls wait', parseCount, 16)
+    .option('-s, --stream', 'send what the command writes as it comes, to `call --stream`')
+    .addHelpText('after', '\nExample:\n  ringbell serve upper -- tr a-z A-Z')
+    .action((name: string, words: string[], options: CommandOptions, command: Command) =>
+      runSession(command, (session) => run(session, name, words, options)),
+    )
+}
+
+async function run({ bus, out, signal }: Session, name: string, words: string[], options: CommandOptions) {
+  const { codec, capacity, jobs, stream = false } = options
+  const commands = new CommandHandler(name, words, jobs)
+  const server = await bus.serve(name, { codec: rawCodec(codec), capacity }, (request, context) =>
+    stream ? commands.stream(request, context) : commands.reply(request, context),
+  )
+  server.on('failed', ({ code, message }) => out.report(`${message} (${code})`, { event: 'failed', code, message }))
+  out.note(`${name}: serving on ${bus.path}, Ctrl-C ends`)
+  if (!signal.aborted) await once(signal, 'abort')
+  await server.close({ grace: GRACE_MS })
+  const { requests, errors } = server.stats()
+  out.note(`${name}: ${counted(requests, 'request')}, ${counted(errors, 'error')}`)
+}

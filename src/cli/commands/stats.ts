@@ -1,0 +1,146 @@
+/** `ringbell stats <service>`: the counters of every instance of a service, by its own account. */
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Command, Option } from 'commander'
+import { RingbellError, type RingbellErrorCode, type ServerStats, type Service, type SourceStats } from '../../index.js'
+import { DURATIONS, count, counted, parseDuration } from '../figures.js'
+import type { Paint } from '../output.js'
+import { rawCodec } from '../raw-codec.js'
+import { runSession, type Session } from '../session.js'
+import { columns } from '../table.js'
+import { attachAll, live, type Attachment } from './inspect.js'
+
+interface CommandOptions {
+  timeout: number
+}
+
+interface Found {
+  service: Service
+  topic?: SourceStats
+  server?: ServerStats
+  error?: { code: RingbellErrorCode; message: string }
+}
+
+export function stats(): Command {
+  return new Command('stats')
+    .summary('show the counters of a service')
+    .description(
+      'Shows what every instance of a service has counted: servers are asked, topics are joined for a moment, as any subscriber would.',
+    )
+    .argument('<service>', 'service name')
+    .addOption(
+      new Option('-t, --timeout <duration>', `to reach them ${DURATIONS}`).argParser(parseDuration).default(2000, '2s'),
+    )
+    .action((name: string, options: CommandOptions, command: Command) =>
+      runSession(command, (session) => show(session, name, options)),
+    )
+}
+
+async function show(session: Session, name: string, { timeout }: CommandOptions): Promise<void> {
+  const { bus, out } = session
+  const instances = bus.services.list().filter((service) => service.name === name)
+  if (instances.length === 0)
+    throw new RingbellError('ERR_RINGBELL_NOT_FOUND', `Nobody announces '${name}' on ${bus.path}`)
+  const topics = instances.filter(({ topic }) => topic !== undefined)
+  const servers = instances.filter(({ kind }) => kind === 'server')
+  const [ofTopics, ofServers] = await Promise.all([
+    countersOfTopics(session, name, topics, timeout),
+    countersOfServers(session, name, servers, timeout),
+  ])
+  const all = instances.map((service): Found => {
+    const { source, error } = ofTopics.get(service.id) ?? {}
+    const server = ofServers.get(service.id)
+    if (source !== undefined) return { service, topic: source }
+    if (server !== undefined) return { service, server }
+    const unknown = { code: 'ERR_RINGBELL_NOT_FOUND', message: `a ${service.kind} tells no counters` } as const
+    const late = { code: 'ERR_RINGBELL_TIMEOUT', message: `not reached within ${timeout} ms` } as const
+    return { service, error: error ?? (service.kind === 'server' ? late : unknown) }
+  })
+  if (out.json) {
+    const values = all.map(({ service: { id, kind, pid }, ...counters }) => ({
+      service: name,
+      id,
+      kind,
+      pid,
+      ...counters,
+    }))
+    await out.write(`${JSON.stringify(values, undefined, 2)}\n`)
+  } else await out.write(`${all.map((found) => text(found, out.paint)).join('\n\n')}\n`)
+}
+
+async function countersOfTopics(
+  { bus, signal }: Session,
+  name: string,
+  topics: readonly Service[],
+  timeout: number,
+): Promise<Map<string, Attachment>> {
+  const attachments = new Map<string, Attachment>()
+  if (topics.length === 0) return attachments
+  const subscriber = await bus.subscriber(name)
+  try {
+    await attachAll(subscriber, topics, timeout, attachments, signal)
+  } finally {
+    await subscriber.close()
+  }
+  return attachments
+}
+
+async function countersOfServers(
+  { bus, signal }: Session,
+  name: string,
+  servers: readonly Service[],
+  timeout: number,
+): Promise<Map<string, ServerStats>> {
+  const counters = new Map<string, ServerStats>()
+  const ask = async (codec: string, wanted: number): Promise<void> => {
+    const client = await bus.connect(name, { codec: rawCodec(codec), route: 'round-robin' })
+    const over = new AbortController()
+    client.on('connected', (connection) => void note(client, connection))
+    const note = async (of: typeof client, connection: (typeof client.connections)[number]): Promise<void> => {
+      try {
+        counters.set(connection.service?.id ?? '', await of.serverStats({ connection, timeout }))
+      } catch {
+        // It has gone meanwhile: what is not there is told as that.
+        return
+      }
+      if (--wanted === 0) over.abort()
+    }
+    await sleep(timeout, undefined, { signal: AbortSignal.any([signal, over.signal]) }).catch(() => {})
+    await client.close()
+  }
+  const codecs = new Map<string, number>()
+  for (const { codec = 'bytes' } of servers) codecs.set(codec, (codecs.get(codec) ?? 0) + 1)
+  await Promise.all([...codecs].map(([codec, wanted]) => ask(codec, wanted)))
+  signal.throwIfAborted()
+  return counters
+}
+
+function text({ service, topic, server, error }: Found, paint: Paint): string {
+  const { name, id, kind, pid } = service
+  const lines: [string, string][] = [['process', `pid ${pid}, ${kind}`]]
+  if (topic !== undefined) lines.push(...live(topic))
+  if (server !== undefined) lines.push(...countersOf(server))
+  if (error !== undefined) lines.push(['unknown', `${error.message} (${error.code})`])
+  return [
+    `${paint('bold', name)}@${id}`,
+    ...columns(lines.map(([label, value]) => [`  ${paint('dim', label)}`, value])),
+  ].join('\n')
+}
+
+function countersOf({
+  connections,
+  accepted,
+  requests,
+  replies,
+  errors,
+  cancelled,
+  inHand,
+}: ServerStats): [string, string][] {
+  return [
+    ['connections', `${count(connections)} now, ${count(accepted)} so far`],
+    ['requests', `${counted(requests, 'request')}, ${count(inHand)} in hand`],
+    [
+      'answered',
+      `${counted(replies, 'reply', 'replies')}, ${counted(errors, 'error')}, ${count(cancelled)} given up by the caller`,
+    ],
+  ]
+}
