@@ -152,6 +152,30 @@ for (const rung of rungs) {
     }
   })
 
+  test(`${rung}: messages larger than the ring go through, and are acknowledged like others`, async (t) => {
+    const { publisher, open } = await stage(t, rung)
+    for (const ack of ['batch', 'deferred'] as const) {
+      const subscriber = await open({ ack, durable: ack })
+      const first = publisher.stats().messages
+      const flow = (async () => {
+        for (let n = 0; n < 6; n++) {
+          await publisher.write(Buffer.alloc(100_000, n))
+          while (!publisher.send(Buffer.alloc(10, n))) await publisher.ready()
+        }
+      })()
+      let n = 0
+      for await (const message of subscriber) {
+        t.is(message.sequence, first + n)
+        t.true(message.data.every((byte) => byte === n >> 1))
+        if (ack === 'deferred') t.true(subscriber.ack(message))
+        if (++n === 12) break
+      }
+      await flow
+      t.is(subscriber.stats().missed, 0)
+      await subscriber.forget()
+    }
+  })
+
   test(`${rung}: in batches, a lent batch is done when the next one is asked for`, async (t) => {
     const { publisher, open } = await stage(t, rung)
     const subscriber = await open({ ack: 'batch', durable: 'lent' })

@@ -444,3 +444,44 @@ fn topics_that_lose_messages_have_nothing_to_acknowledge() {
         }
     }
 }
+
+/// What the ring cannot hold goes through in pieces under every mode; what it can hold comes again like anything else.
+#[test]
+fn large_messages_are_acknowledged_like_others() {
+    let place = Place::new();
+    let bus = place.bus();
+    let body = |number: u8, len: usize| vec![number; len];
+    for ack in [AckMode::Immediate, AckMode::Batch, AckMode::Deferred] {
+        let mut publisher = publisher(&bus, |_| {});
+        let (mut subscriber, _) = attach(&bus, durable(ack));
+        let sender = std::thread::spawn(move || {
+            for number in 0..20 {
+                // Half of them are larger than the ring.
+                let len = if number % 2 == 0 { 100_000 } else { 9_000 };
+                assert!(publisher.write(&body(number, len), Some(PATIENCE)).unwrap(), "{ack:?}: never rung");
+                assert!(publisher.wait_room(8, Some(PATIENCE)).unwrap());
+                assert!(publisher.send(&[number]).unwrap());
+            }
+            publisher
+        });
+        for expected in 0..40 {
+            let message = subscriber.recv_timeout(PATIENCE).unwrap().expect("a message in time");
+            assert_eq!(message.sequence, expected);
+            assert!(message.data.iter().all(|&byte| u64::from(byte) == expected / 2));
+            let source = message.source;
+            if ack == AckMode::Deferred {
+                assert!(subscriber.ack(source, expected).unwrap());
+            }
+        }
+        assert_eq!(subscriber.stats().missed, 0);
+        let mut publisher = sender.join().unwrap();
+        assert!(subscriber.recv_timeout(Duration::from_millis(1)).unwrap().is_none());
+        assert!(publisher.write(&body(7, 8_180), Some(PATIENCE)).unwrap());
+        assert_eq!(subscriber.recv().unwrap().data, body(7, 8_180));
+        drop(subscriber);
+        let (mut subscriber, _) = attach(&bus, durable(ack));
+        let again = take(&mut subscriber, 9);
+        let expected = if ack == AckMode::Immediate { vec![] } else { vec![(40, true)] };
+        assert_eq!(again, expected, "{ack:?}");
+    }
+}
