@@ -1,6 +1,6 @@
 /**
  * Topics and records for other users, with real ones: children become them, which takes root. Elsewhere the tests say that they
- * did not; CI runs as root. What hostile ones can do is tried in crates/core/src/acquire/tests/guests.rs.
+ * did not; CI runs as root. What hostile ones can do is tried in crates/core/src/topic/tests/guests.rs.
  */
 import { chmodSync, rmdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'

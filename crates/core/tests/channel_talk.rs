@@ -202,7 +202,8 @@ fn what_was_sent_before_a_close_is_read_and_then_the_end_is_told() {
     for id in 0..10 {
         assert_eq!(server.recv_timeout(PATIENCE).unwrap().unwrap().header.id, id);
     }
-    assert_eq!(notice(&mut server), Notice::Closed { connection: here, reason: CloseReason::Closed });
+    let ended = Notice::Closed { connection: here, reason: CloseReason::Closed, delivered: None };
+    assert_eq!(notice(&mut server), ended);
     assert_eq!(server.connections().count(), 0);
     assert_eq!(server.stats().received, 10);
 }
@@ -224,8 +225,8 @@ fn a_killed_peer_is_told_from_one_that_closed() {
         while server.try_recv().unwrap().is_some() {}
         loop {
             match notice_or_message(&mut server) {
-                Some(Notice::Closed { connection, reason }) => {
-                    assert_eq!((connection, reason), (here, CloseReason::Died));
+                Some(Notice::Closed { connection, reason, delivered }) => {
+                    assert_eq!((connection, reason, delivered), (here, CloseReason::Died, Some(1)));
                     break;
                 }
                 Some(other) => panic!("{other:?}"),
@@ -364,7 +365,11 @@ fn a_server_that_is_full_lets_nobody_in_until_somebody_leaves() {
     assert_eq!(third.wait_open(refused, PATIENCE).unwrap_err().code(), "ERR_RINGBELL_TIMEOUT");
     let patient = third.connect(&record, &ConnectOptions::default()).unwrap();
     one.disconnect(first);
-    assert_eq!(notice(&mut server), Notice::Closed { connection: first_here, reason: CloseReason::Closed });
+    let ended = notice(&mut server);
+    assert!(
+        matches!(ended, Notice::Closed { connection, reason: CloseReason::Closed, .. } if connection == first_here),
+        "{ended:?}"
+    );
     third.wait_open(patient, PATIENCE).unwrap();
 }
 

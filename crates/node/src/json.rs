@@ -76,7 +76,7 @@ pub fn connection_notice(notice: &channel::Notice) -> Option<Value> {
             }
             Some(value)
         }
-        Notice::Closed { connection, reason } => {
+        Notice::Closed { connection, reason, delivered } => {
             let (reason, problem) = match reason {
                 CloseReason::Failed(problem) => ("failed", Some(error(problem))),
                 CloseReason::Died => ("died", None),
@@ -85,6 +85,9 @@ pub fn connection_notice(notice: &channel::Notice) -> Option<Value> {
             let mut value = json!({ "type": "closed", "connection": connection, "reason": reason });
             if let Some(problem) = problem {
                 value["error"] = problem;
+            }
+            if let Some(delivered) = delivered {
+                value["delivered"] = json!(delivered);
             }
             Some(value)
         }

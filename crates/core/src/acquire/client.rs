@@ -27,6 +27,9 @@ use crate::sys::scm::{self, ReceiveError, Received};
 /// How long a whole handshake may take, its repetitions included.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// A guest's position would be lost with its segment.
+pub(crate) const NO_DURABLE_GUESTS: &str = "a publisher of another user keeps no durable positions";
+
 /// A handshake in flight.
 pub(super) struct Client {
     reach: Reach,
@@ -148,13 +151,12 @@ impl Client {
             other => return Err(unexpected(other)),
         };
         let joined = if as_guest {
-            if self.durable.is_some() {
-                let reason = "positions are kept for the publisher's own user; other users have none".into();
-                return Err(Verdict::Fail(Error::Refused { reason }));
-            }
             let Ok([data, control]) = <[OwnedFd; 2]>::try_from(received.fds) else {
                 return Err(corrupt("a guest's segments came without their two descriptors".into()));
             };
+            if self.durable.is_some() {
+                return Err(Verdict::Fail(Error::Refused { reason: NO_DURABLE_GUESTS.into() }));
+            }
             Joined::as_guest(data, control, topic)?
         } else {
             let Ok([data, control, room]) = <[OwnedFd; 3]>::try_from(received.fds) else {

@@ -21,7 +21,7 @@ mod rung;
 pub(crate) mod server;
 mod session;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub(crate) mod verdict;
 pub(crate) mod visitor;
 

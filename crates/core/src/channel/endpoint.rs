@@ -415,7 +415,8 @@ impl Channel {
 
     fn end(&mut self, index: usize, reason: CloseReason) {
         let link = self.take(index);
-        self.tell(Notice::Closed { connection: link.number, reason });
+        let delivered = link.delivered();
+        self.tell(Notice::Closed { connection: link.number, reason, delivered });
     }
 
     /// Takes a connection out of everything, and gives its place to the next client.

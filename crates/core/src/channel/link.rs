@@ -483,6 +483,11 @@ impl Link {
         self.ends.incoming.ended()
     }
 
+    /// How many of our messages the peer has taken out of its ring, by its own account; `None` once it has given its slot back.
+    pub(super) fn delivered(&self) -> Option<u64> {
+        self.ends.outgoing.slots().next().map(|slot| slot.received)
+    }
+
     pub(super) fn stats(&self) -> ConnectionStats {
         let counters = self.ends.outgoing.data().counters();
         let unread = self.ends.outgoing.slots().next().map_or(0, |slot| slot.backlog);

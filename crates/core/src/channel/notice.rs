@@ -74,6 +74,9 @@ pub enum Notice {
         connection: u32,
         /// Why.
         reason: CloseReason,
+        /// How many of the messages that were sent the peer has taken, by its own account: what was sent after those, it has
+        /// never seen. `None`: it left in good order and did not say.
+        delivered: Option<u64>,
     },
     /// A connection that was asked for could not be had.
     Failed {

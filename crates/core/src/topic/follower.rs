@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::options::SubscriberOptions;
 use super::source::{Joined, Probe};
+use crate::acquire::client::NO_DURABLE_GUESTS;
 use crate::acquire::{self, Acquirer, Attachment};
 use crate::bus::thread::{Step, Thread, Watched};
 use crate::bus::{Record, ServiceEvent, Sink};
@@ -94,7 +95,11 @@ impl Shared {
             known.listed = true;
             return;
         }
-        if let Some(error) = self.other_codec(record).or_else(|| self.other_overflow(record)) {
+        if let Some(error) = self
+            .other_codec(record)
+            .or_else(|| self.other_overflow(record))
+            .or_else(|| self.durable_guest(record))
+        {
             self.inbox.put(Arrival::Failed(record.clone(), error));
             return;
         }
@@ -116,6 +121,13 @@ impl Shared {
     fn other_overflow(&self, record: &Record) -> Option<Error> {
         let why = self.options.refuses(record.topic.as_ref()?.overflow)?;
         Some(Error::Refused { reason: format!("'{}' is no block topic: {why}", record.service) })
+    }
+
+    fn durable_guest(&self, record: &Record) -> Option<Error> {
+        let guests = record.topic.as_ref()?.max_guests > 0;
+        let guest = guests && record.uid != nix::unistd::geteuid().as_raw();
+        let refused = || Error::Refused { reason: NO_DURABLE_GUESTS.into() };
+        (guest && self.options.durable.is_some()).then(refused)
     }
 
     /// `retried`: how long the last pause was, if this is not the first try.

@@ -16,6 +16,8 @@ mod receive;
 mod source;
 mod stats;
 mod subscriber;
+#[cfg(test)]
+mod tests;
 mod window;
 mod write;
 

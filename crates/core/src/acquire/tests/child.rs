@@ -1,17 +1,17 @@
 //! This test binary once more, as another process.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use super::{Fake, Rung, crowd, exhaustion, forced, guest_roles, open, watchdog};
+use super::{Fake, Rung, crowd, exhaustion, forced, open, watchdog};
 use crate::bus::Bus;
 
 const SCENARIO: &str = "RINGBELL_TEST_SCENARIO";
 const FOLDER: &str = "RINGBELL_TEST_FOLDER";
 
 /// A running child; killed when dropped.
-pub(super) struct Process {
+pub(crate) struct Process {
     child: Child,
     stdin: Option<ChildStdin>,
     stdout: BufReader<ChildStdout>,
@@ -20,8 +20,13 @@ pub(super) struct Process {
 impl Process {
     /// Starts a scenario that uses the bus in `folder`.
     pub(super) fn start(scenario: &str, folder: &Path) -> Process {
+        Process::of("acquire::tests::child::play", scenario, folder)
+    }
+
+    /// Starts a scenario of the test named `play`, which asks [`scenario`] for it.
+    pub(crate) fn of(play: &str, scenario: &str, folder: &Path) -> Process {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["acquire::tests::child::play", "--exact", "--ignored", "--nocapture", "--test-threads=1"])
+            .args([play, "--exact", "--ignored", "--nocapture", "--test-threads=1"])
             .env(SCENARIO, scenario)
             .env(FOLDER, folder)
             .stdin(Stdio::piped())
@@ -40,7 +45,7 @@ impl Process {
     }
 
     /// The next line that the child has to say; empty when it has ended.
-    pub(super) fn line(&mut self) -> String {
+    pub(crate) fn line(&mut self) -> String {
         let mut line = String::new();
         while self.stdout.read_line(&mut line).unwrap() > 0 {
             // The harness does not end its own line before the test writes.
@@ -52,7 +57,7 @@ impl Process {
         String::new()
     }
 
-    pub(super) fn tell(&mut self, line: &str) {
+    pub(crate) fn tell(&mut self, line: &str) {
         writeln!(self.stdin.as_mut().unwrap(), "{line}").unwrap();
     }
 
@@ -61,7 +66,7 @@ impl Process {
     }
 
     /// Kills it; it stays a zombie until it is dropped.
-    pub(super) fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         let pidfd = crate::sys::pidfd::PidFd::open(self.child.id()).unwrap();
         self.child.kill().unwrap();
         let mut fds =
@@ -70,7 +75,7 @@ impl Process {
     }
 
     /// Waits for the child's end, which must be a good one.
-    pub(super) fn succeed(mut self) {
+    pub(crate) fn succeed(mut self) {
         self.stdin.take();
         while !self.line().is_empty() {}
         assert!(self.child.wait().unwrap().success(), "the child failed");
@@ -84,13 +89,18 @@ impl Drop for Process {
     }
 }
 
+/// In a child: which scenario, and the bus's folder.
+pub(crate) fn scenario() -> Option<(String, PathBuf)> {
+    Some((std::env::var(SCENARIO).ok()?, PathBuf::from(std::env::var_os(FOLDER)?)))
+}
+
 /// Says a line to the parent.
-pub(super) fn say(line: &str) {
+pub(crate) fn say(line: &str) {
     println!("@{line}");
 }
 
 /// Waits for the parent's next line; false when it has no more.
-pub(super) fn hear(line: &mut String) -> bool {
+pub(crate) fn hear(line: &mut String) -> bool {
     line.clear();
     std::io::stdin().lock().read_line(line).unwrap() > 0
 }
@@ -98,13 +108,9 @@ pub(super) fn hear(line: &mut String) -> bool {
 #[test]
 #[ignore = "a child of the other tests"]
 fn play() {
-    let (Ok(scenario), Some(folder)) = (std::env::var(SCENARIO), std::env::var_os(FOLDER)) else { return };
+    let Some((scenario, folder)) = scenario() else { return };
     let _dog = watchdog(90);
-    let folder = Path::new(&folder);
-    if let Some(scenario) = scenario.strip_prefix("as ") {
-        return guest_roles::play(scenario, folder);
-    }
-    let bus = open(folder);
+    let bus = open(&folder);
     match scenario.as_str() {
         "publisher" => publisher(&bus),
         "crowd" => crowd::attach_a_thousand(&bus),

@@ -3,13 +3,11 @@
 //! A child is this test binary again, told by the environment which scenario to play (`child`); it says what it has
 //! to say in lines that begin with `@`. Every test has a watchdog; what kills or starves a process runs in a child.
 
-mod child;
+pub(crate) mod child;
 mod crowd;
 mod end_to_end;
 mod exhaustion;
 mod forced;
-mod guest_roles;
-mod guests;
 mod hostile_clients;
 mod hostile_servers;
 
@@ -86,7 +84,7 @@ fn eventfd_ref(bell: &EventFd) -> Result<EventfdRef> {
     Ok(EventfdRef { fd: bell.as_fd().as_raw_fd(), id: bell.id()? })
 }
 
-fn open(path: &Path) -> Bus {
+pub(crate) fn open(path: &Path) -> Bus {
     Bus::open(BusOptions { path: Some(path.join("bus")), ..BusOptions::default() }).unwrap()
 }
 
@@ -108,9 +106,9 @@ fn climb(bus: &Bus, record: &Arc<Record>, forced: Option<Rung>) -> Result<Box<At
 }
 
 /// Ends the process when a test hangs.
-struct Watchdog(Option<std::sync::mpsc::Sender<()>>);
+pub(crate) struct Watchdog(Option<std::sync::mpsc::Sender<()>>);
 
-fn watchdog(seconds: u64) -> Watchdog {
+pub(crate) fn watchdog(seconds: u64) -> Watchdog {
     let (alive, gone) = std::sync::mpsc::channel::<()>();
     let name = std::thread::current().name().unwrap_or_default().to_owned();
     std::thread::spawn(move || {

@@ -11,16 +11,16 @@ use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::unistd::{Gid, Uid};
 
-use super::child::{hear, say};
 use super::guests::{CLUB, GUEST_USER, HOST, PATIENCE, send_all, topic, until};
 use crate::acquire::protocol::{Datagram, GUEST, LONGEST, Refusal, SHARED_MEMORY, id_bytes};
+use crate::acquire::tests::child::{hear, say};
 use crate::bus::{Access, Bus, BusOptions, Group, Overflow, Record, ServiceEvent};
 use crate::sys::scm::{self, ReceiveError, Received};
 use crate::sys::{memfd, seqpacket};
 use crate::topic::{EndReason, Notice, Start, Subscriber, SubscriberOptions};
 
-/// `as <uid> <groups> <what…>`
-pub(super) fn play(scenario: &str, folder: &Path) {
+/// `<uid> <groups> <what…>`
+pub(super) fn become_and_play(scenario: &str, folder: &Path) {
     let mut words = scenario.split(' ');
     let uid: u32 = words.next().unwrap().parse().unwrap();
     let groups = words.next().unwrap();
@@ -47,6 +47,7 @@ pub(super) fn play(scenario: &str, folder: &Path) {
     match what[..] {
         ["read"] | ["read", "undumpable"] => read(&Bus::open(options).unwrap(), 0),
         ["read", "shared"] => read(&Bus::open(shared()).unwrap(), 0),
+        ["durable"] => durable(&Bus::open(options).unwrap()),
         ["stall"] => stall(&Bus::open(options).unwrap()),
         ["crowd", count] => crowd(&Bus::open(options).unwrap(), count.parse().unwrap()),
         ["refused", how] => refused(&Bus::open(options).unwrap(), how),
@@ -105,6 +106,20 @@ fn word(reason: &EndReason) -> &'static str {
         EndReason::Died => "died",
         EndReason::Failed(error) => error.code(),
     }
+}
+
+/// Wants its place kept, and says what it is told.
+fn durable(bus: &Bus) {
+    let options = SubscriberOptions { durable: Some("me".into()), ..SubscriberOptions::default() };
+    let mut subscriber = bus.subscriber("topic", options).unwrap();
+    until("it is told", || {
+        subscriber.wait(Some(Instant::now() + Duration::from_millis(10))).unwrap();
+        subscriber.notices().into_iter().any(|notice| {
+            let Notice::Failed { error, .. } = notice else { panic!("{notice:?}") };
+            say(&error.to_string());
+            true
+        })
+    });
 }
 
 /// Attaches, reads nothing until it is told to, and says what became of it.

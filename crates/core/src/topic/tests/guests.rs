@@ -6,9 +6,10 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::child::Process;
-use super::watchdog;
+use super::guest_roles::become_and_play;
 use crate::acquire::Rung;
+use crate::acquire::tests::child::{Process, scenario};
+use crate::acquire::tests::{open, watchdog};
 use crate::bus::{Access, Bus, BusOptions, Group, Overflow};
 use crate::error::Error;
 use crate::topic::{EndReason, Notice, Publisher, PublisherOptions, SubscriberOptions};
@@ -18,7 +19,16 @@ pub(super) const GUEST_USER: u32 = 40_002;
 const OTHER_GUEST: u32 = 40_003;
 const STRANGER: u32 = 40_004;
 pub(super) const CLUB: u32 = 40_100;
+const PLAY: &str = "topic::tests::guests::play";
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+
+#[test]
+#[ignore = "a child of the other tests"]
+fn play() {
+    let Some((scenario, folder)) = scenario() else { return };
+    let _dog = watchdog(120);
+    become_and_play(&scenario, &folder);
+}
 
 /// Whether children can become other users; says so when not.
 fn can_change_user() -> bool {
@@ -34,7 +44,7 @@ fn can_change_user() -> bool {
 /// A folder that everybody can enter, with a bus of root's that everybody can read.
 fn open_house() -> (tempfile::TempDir, Bus) {
     let folder = tempfile::tempdir().unwrap();
-    let bus = super::open(folder.path());
+    let bus = open(folder.path());
     for path in [folder.path(), bus.path()] {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
@@ -76,7 +86,7 @@ pub(super) fn send_all(publisher: &mut Publisher, count: u64) {
 }
 
 fn child(folder: &tempfile::TempDir, uid: u32, what: &str) -> Process {
-    Process::start(&format!("as {uid} 0 {what}"), folder.path())
+    Process::of(PLAY, &format!("{uid} 0 {what}"), folder.path())
 }
 
 #[test]
@@ -280,6 +290,37 @@ fn guests_of_a_bus_that_is_closed_are_told_that_nobody_waits_for_them() {
 }
 
 #[test]
+fn no_position_is_kept_for_a_guest() {
+    let _dog = watchdog(120);
+    if !can_change_user() {
+        return;
+    }
+    let (folder, bus) = open_house();
+    let _publisher = topic(&bus, Overflow::Block, for_users(&[GUEST_USER]));
+    let mut guest = child(&folder, GUEST_USER, "durable");
+    assert!(guest.line().contains("keeps no durable positions"));
+    guest.succeed();
+}
+
+#[test]
+fn a_message_of_any_size_reaches_a_guest() {
+    let _dog = watchdog(120);
+    if !can_change_user() {
+        return;
+    }
+    let (folder, bus) = open_house();
+    let mut publisher = topic(&bus, Overflow::Block, for_users(&[GUEST_USER]));
+    let mut guest = child(&folder, GUEST_USER, "read");
+    assert!(guest.line().starts_with("attached"));
+    let mut message = vec![7; 3 << 20];
+    message[..8].copy_from_slice(&0u64.to_le_bytes());
+    assert!(publisher.write(&message, Some(PATIENCE)).unwrap());
+    publisher.close();
+    assert_eq!(guest.line(), "1 closed");
+    guest.succeed();
+}
+
+#[test]
 fn one_user_cannot_take_all_places() {
     let _dog = watchdog(120);
     if !can_change_user() {
@@ -355,7 +396,7 @@ fn a_group_shares_a_directory() {
     }
     let folder = tempfile::tempdir().unwrap();
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
-    let member = |uid: u32, what: &str| Process::start(&format!("as {uid} {CLUB} {what}"), folder.path());
+    let member = |uid: u32, what: &str| Process::of(PLAY, &format!("{uid} {CLUB} {what}"), folder.path());
     let mut host = member(HOST, "publish shared");
     assert_eq!(host.line(), "ready");
     let path = folder.path().join("bus");
@@ -370,7 +411,7 @@ fn a_group_shares_a_directory() {
         assert_eq!(shown(&entry), (mode, HOST, CLUB), "{entry:?}");
     }
     // A user of another group does not even get in.
-    let mut stranger = Process::start(&format!("as {STRANGER} 0 enter shared"), folder.path());
+    let mut stranger = Process::of(PLAY, &format!("{STRANGER} 0 enter shared"), folder.path());
     assert_eq!(stranger.line(), "ERR_RINGBELL_SYSTEM Some(EACCES)");
     stranger.succeed();
 
