@@ -18,9 +18,10 @@ test.serial('a killed server: no call hangs, and the outcome is unknown', async 
     const gone = once(client, 'disconnected')
     if (kill % 2 === 0) child.kill()
     else void client.call({ op: 'die' }).catch(() => {})
+    // Which of the two depends on how many requests it had taken when it died: the last ones, perhaps, or all, or none.
     const codes = new Set(await Promise.all(never))
-    codes.delete('ERR_RINGBELL_NOT_SENT')
-    t.deepEqual([...codes], ['ERR_RINGBELL_OUTCOME_UNKNOWN'])
+    for (const code of codes)
+      t.true(code === 'ERR_RINGBELL_OUTCOME_UNKNOWN' || code === 'ERR_RINGBELL_NOT_SENT', code ?? 'answered')
     t.is((await gone)[1], 'died')
     await child.end
   }

@@ -354,6 +354,10 @@ export class Endpoint implements Awaited, LinkHost {
     for (let at = 0; at < end && !link.over; at += TABLE_WORDS) {
       const offset = table[at] as number
       const length = table[at + 1] as number
+      if (length < HEADER_BYTES) {
+        this.breach(link, 'it sent a message without a header')
+        return
+      }
       const word = offset >>> 2
       link.receive(
         (words[word] as number) & 0xffff,

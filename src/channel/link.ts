@@ -142,6 +142,12 @@ export class Link {
   /** Who asked is not interested any more. `flags` are those of the request. */
   callOff(pending: Pending, flags: number): void {
     if (!this.calls.delete(pending.id) || this.gone !== undefined) return
+    const { arrival } = this
+    if (arrival?.id === pending.id && isAnswer(arrival.head & 0xff)) {
+      // Its memory is the caller's again.
+      this.arrival = undefined
+      this.#hot.skipLarge(this.number)
+    }
     if (pending.ordinal === 0 && this.#takeBack(KIND.request | (flags << FLAGS_AT), pending.id)) return
     this.post(KIND.cancel, pending.id, 0, EMPTY, true)
   }
@@ -385,6 +391,10 @@ export class Link {
     this.#unread += data.byteLength + HEADER_BYTES
     this.#host.message(this, data)
   }
+}
+
+function isAnswer(kind: number): boolean {
+  return kind === KIND.reply || kind === KIND.chunk
 }
 
 /** `slice()` would not do: a Buffer's makes a view. */

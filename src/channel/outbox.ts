@@ -51,7 +51,8 @@ export class Outbox {
     for (let at = this.#at; at < this.#frames.length; at++) {
       const frame = this.#frames[at] as Frame
       if (frame.id !== id || frame.head !== head) continue
-      if (frame.done > 0) this.#hot.abandonLarge(this.#connection)
+      // Begun, though perhaps no byte of it found room.
+      if (frame.done >= 0 && at === this.#at) this.#hot.abandonLarge(this.#connection)
       this.#frames.splice(at, 1)
       return true
     }

@@ -24,6 +24,11 @@ fn role() {
         "echo" => echo_role(&bus),
         "caller" => caller_role(&bus),
         "cycles" => cycles_role(&path),
+        "mute" => {
+            let _server = bus.serve("mute", ServerOptions::default()).unwrap();
+            say("ready");
+            listen();
+        }
         other => panic!("no role {other}"),
     }
 }
@@ -343,6 +348,78 @@ fn messages_larger_than_the_ring_go_both_ways() {
     assert!(one.send_large(first, Header::new(Kind::Message, 5), &data, 0).unwrap() < data.len());
     drop(server);
     assert!(matches!(notice(&mut one), Notice::Closed { reason: CloseReason::Closed, .. }));
+}
+
+#[test]
+fn who_gives_up_a_large_message_or_waits_in_vain_leaves_nothing_that_stalls() {
+    let _dog = watchdog(60);
+    let place = Place::new();
+    let bus = place.bus();
+    let mut options = ServerOptions::default();
+    options.capacity = 4096;
+    let mut server = bus.serve("stalls", options).unwrap();
+    let (mut client, there) = connect(&bus, &server.record().unwrap());
+    let here = opened(&mut server);
+    while client.send(there, Header::new(Kind::Message, 0), &[1; 100]).unwrap() {}
+    // The ring is full: not a byte of it finds room in time, and it must not be in the way of what comes later.
+    let soon = Some(Instant::now() + Duration::from_millis(20));
+    assert!(!client.send_whole(there, Header::new(Kind::Message, 1), &[2; 100_000], soon).unwrap());
+    while server.try_recv().unwrap().is_some() {}
+    assert!(client.send(there, Header::new(Kind::Message, 2), b"later").unwrap());
+    assert_eq!(server.recv_timeout(PATIENCE).unwrap().unwrap().data, b"later");
+    // Room that nobody takes any more is told once, and then there is nothing to do.
+    while client.send(there, Header::new(Kind::Message, 0), &[1; 100]).unwrap() {}
+    assert!(client.arm_room(there, 100));
+    while server.try_recv().unwrap().is_some() {}
+    assert!((0..5).any(|_| client.arm()), "it finds something to do for ever");
+}
+
+#[test]
+fn who_waits_for_room_hears_of_the_death_of_whoever_could_make_some() {
+    let _dog = watchdog(60);
+    let place = Place::new();
+    let bus = place.bus();
+    let mut mute = Role::start("mute", &place.path, &[]);
+    assert_eq!(mute.heard(), "ready");
+    let (mut client, there) = connect(&bus, &bus.wait_for("mute", Some(PATIENCE)).unwrap());
+    while client.send(there, Header::new(Kind::Message, 0), &[1; 1000]).unwrap() {}
+    let waiting = std::thread::spawn(move || {
+        client.send_whole(there, Header::new(Kind::Message, 3), &[1; 1000], None).unwrap_err()
+    });
+    mute.kill();
+    assert_eq!(waiting.join().unwrap().code(), "ERR_RINGBELL_PEER_GONE");
+}
+
+#[test]
+fn descriptors_outlive_who_sent_them_and_hide_nobodys_end() {
+    let _dog = watchdog(60);
+    let place = Place::new();
+    let bus = place.bus();
+    let mut server = bus.serve("left", ServerOptions::default()).unwrap();
+    let (mut client, there) = connect(&bus, &server.record().unwrap());
+    let here = opened(&mut server);
+    let null = std::fs::File::open("/dev/null").unwrap();
+    let mut sent = 0;
+    while sent < 40 && client.send_fds(there, &[sent], &[null.as_fd()]).unwrap() {
+        sent += 1;
+    }
+    client.disconnect(there);
+    // Nobody has taken one, and the end is told all the same.
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        assert!(server.try_recv().unwrap().is_none());
+        if server.notices().iter().any(|notice| matches!(notice, Notice::Closed { .. })) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "its end was never told");
+        server.wait(Some(deadline)).unwrap();
+    }
+    let mut came = 0;
+    while let Ok(Some(parcel)) = server.receive_fds(here) {
+        assert_eq!(parcel.data, [came]);
+        came += 1;
+    }
+    assert!(came >= 16, "{came} of {sent} descriptors");
 }
 
 #[test]

@@ -159,20 +159,34 @@ impl Producer {
     /// [large](Self::begin_large) one is on its way, there is no room for others.
     ///
     /// The caller has checked that the payload is at most [`max_message`](Self::max_message) long.
-    #[allow(unsafe_code)]
+    #[inline]
     pub fn send(&mut self, payload: &[u8], now: u64, peers: &mut dyn Peers) -> Sent {
-        debug_assert!(payload.len() <= self.max_message());
-        let frame = padded(payload.len());
+        self.send_parts([payload, &[]], now, peers)
+    }
+
+    /// As [`send`](Self::send), of a payload that lies in two places.
+    #[allow(unsafe_code)]
+    #[inline]
+    pub fn send_parts(&mut self, [first, second]: [&[u8]; 2], now: u64, peers: &mut dyn Peers) -> Sent {
+        let length = first.len() + second.len();
+        debug_assert!(length <= self.max_message());
+        let frame = padded(length);
         if self.sending.is_some() || !self.make_room(BATCH_OVERHEAD + frame, now, Some(peers)) {
             self.note_full();
             return Sent::Full;
         }
         let at = self.head + BATCH_OVERHEAD as u64;
-        self.data.frames.store(at, Header::Message { payload: payload.len() }.encode());
+        self.data.frames.store(at, Header::Message { payload: length }.encode());
+        let at = at + MESSAGE_OVERHEAD as u64;
         // SAFETY: `make_room` moved `floor` past all that is overwritten here (I4); a producer's mapping is writable
         // and the payload is at most half of the capacity.
-        unsafe { self.data.frames.write(at + MESSAGE_OVERHEAD as u64, payload) };
-        self.commit(frame, 1, payload.len() as u64, now)
+        unsafe {
+            self.data.frames.write(at, first);
+            if !second.is_empty() {
+                self.data.frames.write(at + first.len() as u64, second);
+            }
+        }
+        self.commit(frame, 1, length as u64, now)
     }
 
     /// Makes room for a batch whose messages take `bytes` (see [`padded`]) and says where they go; more than that
@@ -527,6 +541,11 @@ impl Producer {
     /// Bytes that may be written before the slots are looked at again.
     pub fn free(&self) -> u64 {
         self.limit - self.head
+    }
+
+    /// Subscribers evicted or expelled so far.
+    pub fn evicted(&self) -> u64 {
+        self.data.header().counters.evicted.load(Ordering::Relaxed)
     }
 
     /// The data segment's view.

@@ -22,6 +22,9 @@ use crate::bus::record::Record;
 use crate::sys::fork::ForkGuarded;
 use crate::sys::seqpacket;
 
+/// Longer than anybody waits.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// One peer's socket, and how long it may take to reach it.
 pub(crate) struct Reach {
     directory: Arc<Directory>,
@@ -46,7 +49,13 @@ impl Reach {
         now: Instant,
         patience: Duration,
     ) -> Reach {
-        Reach { directory, record, patience, give_up: now + patience, backoff: Backoff::new() }
+        Reach {
+            directory,
+            record,
+            patience,
+            give_up: now.checked_add(patience).unwrap_or(now + LONGEST),
+            backoff: Backoff::new(),
+        }
     }
 
     pub(crate) fn record(&self) -> &Arc<Record> {

@@ -26,7 +26,7 @@ use crate::sys::fork::ForkGuarded;
 use crate::sys::seqpacket::{self, Peer};
 use crate::{Error, Result};
 
-/// Most handshakes at once. Each may have three descriptors in flight, and a user may have RLIMIT_NOFILE of them.
+/// Most handshakes at once. Each may have three descriptors in flight, or five for a channel, and a user may have RLIMIT_NOFILE of them.
 pub(super) const MOST: usize = 64;
 /// Most handshakes at once of one user other than one's own and root.
 const SHARE: usize = 16;

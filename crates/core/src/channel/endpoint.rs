@@ -31,6 +31,8 @@ use crate::sys::generation::Home;
 const IDLE_LOOKS: u32 = 256;
 /// Turns between two looks at doorbells and sockets, while the endpoint is too busy to sleep.
 const BUSY: u32 = 64;
+/// Ended connections whose descriptors are kept until somebody takes them.
+const LEFTOVERS: usize = 64;
 
 /// An endpoint of two-way connections.
 pub struct Channel {
@@ -48,6 +50,8 @@ pub struct Channel {
     /// What is being connected, on the bus thread.
     dialing: HashMap<u32, Token>,
     notices: VecDeque<Notice>,
+    /// What ended connections have left to be taken.
+    leftovers: VecDeque<(u32, VecDeque<Parcel>)>,
     /// Notices so far, so that a wait knows of new ones though nobody takes them.
     pub(super) told: u64,
     /// The bus was closed: what is connected can be used, nothing else will come.
@@ -113,6 +117,7 @@ impl Channel {
             sentinel,
             dialing: HashMap::new(),
             notices: VecDeque::new(),
+            leftovers: VecDeque::new(),
             told: 0,
             closed: false,
             home: Home::here(),
@@ -179,6 +184,7 @@ impl Channel {
         if let Ok(index) = self.find(connection) {
             drop(self.take(index));
         }
+        self.leftovers.retain(|(of, _)| *of != connection);
         self.forget_descriptors(connection);
     }
 
@@ -196,10 +202,10 @@ impl Channel {
     /// `ERR_RINGBELL_CORRUPT_PEER`, `ERR_RINGBELL_CLOSED` in a forked child.
     #[inline]
     pub fn send(&mut self, connection: u32, header: Header, data: &[u8]) -> Result<bool> {
-        let sent = self.link(connection)?.send(header, data)?;
-        // An answer is likely.
+        let sent = self.link(connection)?.send(header, data);
+        // An answer is likely, or a fault is to be told.
         self.wake(connection);
-        Ok(sent)
+        sent
     }
 
     /// Largest data of one message to this connection, in bytes.
@@ -234,9 +240,9 @@ impl Channel {
     ///
     /// As [`send`](Self::send).
     pub fn send_large(&mut self, connection: u32, header: Header, data: &[u8], done: usize) -> Result<usize> {
-        let sent = self.link(connection)?.send_large(header, data, done)?;
+        let sent = self.link(connection)?.send_large(header, data, done);
         self.wake(connection);
-        Ok(sent)
+        sent
     }
 
     /// Gives up the large message that is on its way out; the peer drops what it has of it.
@@ -306,12 +312,34 @@ impl Channel {
     ///
     /// As [`send`](Self::send).
     pub fn receive_fds(&mut self, connection: u32) -> Result<Option<Parcel>> {
+        if let Some(at) = self.leftovers.iter().position(|(of, _)| *of == connection) {
+            let parcel = self.leftovers[at].1.pop_front();
+            if self.leftovers[at].1.is_empty() {
+                self.leftovers.remove(at);
+                self.forget_descriptors(connection);
+            }
+            return Ok(parcel);
+        }
         let link = self.link(connection)?;
         let parcel = link.take_parcel();
         if !link.has_parcels() {
             self.forget_descriptors(connection);
         }
+        // Its end may have been seen behind the last of them.
+        self.wake(connection);
         Ok(parcel)
+    }
+
+    /// Descriptors that a peer sent before its end can still be taken, of so many peers.
+    fn keep(&mut self, connection: u32, parcels: VecDeque<Parcel>) {
+        if parcels.is_empty() {
+            return;
+        }
+        if self.leftovers.len() == LEFTOVERS {
+            self.leftovers.pop_front();
+        }
+        self.leftovers.push_back((connection, parcels));
+        self.tell(Notice::Descriptors { connection });
     }
 
     /// Copies one batch of one connection to `slab[fill..]`; `table` says where its messages lie. Each begins with a
@@ -414,8 +442,10 @@ impl Channel {
     }
 
     fn end(&mut self, index: usize, reason: CloseReason) {
-        let link = self.take(index);
-        let delivered = link.delivered();
+        let mut link = self.take(index);
+        self.keep(link.number, link.leftovers());
+        // A peer that broke the rules lives, and may go on reading.
+        let delivered = if matches!(reason, CloseReason::Failed(_)) { None } else { link.delivered() };
         self.tell(Notice::Closed { connection: link.number, reason, delivered });
     }
 
@@ -626,6 +656,11 @@ impl Channel {
                     .binary_search_by_key(number, |link| link.number)
                     .is_ok_and(|index| self.links[index].pending())
             })
+    }
+
+    /// Whether a connection is being made.
+    pub(super) fn is_dialing(&self, connection: u32) -> bool {
+        self.dialing.contains_key(&connection)
     }
 
     /// The numbers of the open connections.

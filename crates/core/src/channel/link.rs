@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use nix::errno::Errno;
-use ringbell_ring::{Entry, Fault, MAX_LARGE, MESSAGE_OVERHEAD, Peers, Piece, Read, Sent, padded};
+use ringbell_ring::{Entry, Fault, MAX_LARGE, Peers, Piece, Read, Sent, padded};
 
 use super::header::{HEADER, Header};
 use super::parcel::{self, Parcel};
@@ -26,7 +26,7 @@ use crate::sys::eventfd::EventFd;
 use crate::sys::fork::ForkGuarded;
 use crate::sys::generation::Home;
 use crate::sys::scm::{self, ReceiveError};
-use crate::sys::seqpacket::Peer;
+use crate::sys::seqpacket::{self, Peer};
 
 /// Most parcels that wait to be taken; the others stay in the socket.
 const PARCELS: usize = 16;
@@ -68,6 +68,8 @@ pub(super) struct Link {
     /// Something may be in the socket still.
     readable: bool,
     parcels: VecDeque<Parcel>,
+    /// The large message that is going out: its header, and the length of its data.
+    sending: Option<(Header, usize)>,
     /// The large message that is coming in.
     arriving: Option<Arriving>,
     fault: Option<Error>,
@@ -146,6 +148,7 @@ impl Link {
             // Watched by edges, and what came before was none.
             readable: true,
             parcels: VecDeque::new(),
+            sending: None,
             arriving: None,
             fault: None,
             rings: 0,
@@ -165,21 +168,19 @@ impl Link {
         if size > limit {
             return Err(Error::MessageTooLarge { size: data.len(), limit: limit - HEADER });
         }
-        let (now, bytes) = (monotonic_ns(), padded(size));
-        if self.ends.outgoing.reserve(bytes, bytes, now, &mut SocketTells).is_none() {
-            self.ends.outgoing.note_full();
-            return self.judge_reader().map(|()| false);
+        self.ensure_there()?;
+        let sent = self.ends.outgoing.send_parts([&header.encode(), data], monotonic_ns(), &mut SocketTells);
+        match sent {
+            Sent::Committed { ring } => {
+                if ring != 0 {
+                    self.ring();
+                }
+                self.judge_reader()?;
+                self.wanted = None;
+                Ok(true)
+            }
+            Sent::Full => self.judge_reader().map(|()| false),
         }
-        let room = &mut self.ends.outgoing.reserved_bytes()[MESSAGE_OVERHEAD..];
-        room[..HEADER].copy_from_slice(&header.encode());
-        room[HEADER..size].copy_from_slice(data);
-        if let Some(Sent::Committed { ring }) = self.ends.outgoing.commit_span(&[size as u32], now)
-            && ring != 0
-        {
-            self.ring();
-        }
-        self.wanted = None;
-        Ok(true)
     }
 
     /// Begins (`done` 0) or goes on with a message of any size: as much of it as there is room for. Answers how many bytes of
@@ -187,17 +188,19 @@ impl Link {
     pub(super) fn send_large(&mut self, header: Header, data: &[u8], done: usize) -> Result<usize> {
         let total = HEADER.saturating_add(data.len());
         let mut done = done.min(data.len());
-        let left = self.ends.outgoing.large_left();
-        if left.is_none() && done == 0 && !self.ends.outgoing.begin_large(total) {
-            return Err(Error::MessageTooLarge { size: data.len(), limit: MAX_LARGE - HEADER });
+        self.ensure_there()?;
+        match self.sending {
+            Some(sending) if sending == (header, data.len()) => {}
+            // Another one's turn.
+            Some(_) => return Ok(done),
+            None if self.ends.outgoing.begin_large(total) => self.sending = Some((header, data.len())),
+            None => return Err(Error::MessageTooLarge { size: data.len(), limit: MAX_LARGE - HEADER }),
         }
-        let mut left = left.unwrap_or(total);
-        if left != data.len() - done && (done > 0 || left != total) {
-            return Ok(done);
-        }
+        let mut left = self.ends.outgoing.large_left().unwrap_or(0);
         let head = header.encode();
         while left > 0 {
-            let rest = if left == total { &head[..] } else { &data[done..] };
+            let sent = total - left;
+            let rest = if sent < HEADER { &head[sent..] } else { &data[sent - HEADER..] };
             let pushed = self.ends.outgoing.push_large(rest, monotonic_ns(), &mut SocketTells);
             if pushed.ring != 0 {
                 self.ring();
@@ -208,16 +211,19 @@ impl Link {
                 break;
             }
             left -= pushed.bytes;
-            done = data.len() - left.min(data.len());
         }
+        done = data.len() - left.min(data.len());
         if left == 0 {
+            self.judge_reader()?;
             self.wanted = None;
+            self.sending = None;
         }
         Ok(done)
     }
 
     /// Gives up the large message that is on its way out; the peer drops what it has of it.
     pub(super) fn abandon_large(&mut self) {
+        self.sending = None;
         self.ends.outgoing.abandon_large();
     }
 
@@ -258,6 +264,8 @@ impl Link {
     /// `ERR_RINGBELL_INVALID_OPTION` when `target` has another length.
     pub(super) fn read_large(&mut self, target: &mut [u8]) -> Result<std::result::Result<Progress, Fault>> {
         match &self.arriving {
+            // Another one has begun in the place of that which the caller has memory for.
+            Some(arriving) if arriving.done < HEADER => Ok(Ok(Progress::Gone)),
             Some(arriving) if arriving.bytes != target.len() => Err(Error::InvalidOption {
                 option: "target",
                 value: target.len().to_string(),
@@ -322,9 +330,15 @@ impl Link {
         }
     }
 
+    /// Nobody reads what is sent to a peer that has gone, or makes room for it.
+    #[inline]
+    fn ensure_there(&self) -> Result<()> {
+        if self.hung_up { Err(Error::PeerGone { service: self.peer_name() }) } else { Ok(()) }
+    }
+
     /// A peer whose cursor broke the rules no longer holds anything back, and must not be sent to for ever.
     fn judge_reader(&mut self) -> Result<()> {
-        if self.ends.outgoing.data().counters().evicted == 0 {
+        if self.ends.outgoing.evicted() == 0 {
             return Ok(());
         }
         let error = Error::CorruptPeer { what: "its cursor cannot be one".into() };
@@ -385,7 +399,12 @@ impl Link {
     /// Announces that nobody looks any more. False: there is something to do now.
     pub(super) fn arm(&mut self) -> bool {
         let quiet = self.ends.incoming.arm();
-        quiet && !self.hung_up && !self.room_came()
+        let room = self.room_came();
+        if room {
+            // Told once: whoever waited may have given up meanwhile, and nobody would ever take it.
+            self.wanted = None;
+        }
+        quiet && !self.hung_up && !room
     }
 
     /// Takes from the socket what is in it.
@@ -423,6 +442,16 @@ impl Link {
             self.fault.get_or_insert(broken);
             self.hang_up();
         }
+        // What nobody takes must not hide the peer's end.
+        if self.readable && seqpacket::has_ended(&self.wires.socket) {
+            self.hung_up = true;
+        }
+    }
+
+    /// What came before the end, and was not taken.
+    pub(super) fn leftovers(&mut self) -> VecDeque<Parcel> {
+        self.look_at_socket();
+        std::mem::take(&mut self.parcels)
     }
 
     fn hang_up(&mut self) {
@@ -485,7 +514,9 @@ impl Link {
 
     /// How many of our messages the peer has taken out of its ring, by its own account; `None` once it has given its slot back.
     pub(super) fn delivered(&self) -> Option<u64> {
-        self.ends.outgoing.slots().next().map(|slot| slot.received)
+        // Large messages that it passed over were taken as well; those that were given up on the way make it too many, which
+        // is the safe side.
+        self.ends.outgoing.slots().next().map(|slot| slot.received.saturating_add(slot.missed))
     }
 
     pub(super) fn stats(&self) -> ConnectionStats {

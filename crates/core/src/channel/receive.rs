@@ -89,20 +89,16 @@ impl Channel {
     ///
     /// As [`drain`](Self::drain).
     pub fn try_recv(&mut self) -> Result<Option<Incoming<'_>>> {
-        loop {
-            if !self.peek()? {
-                return Ok(None);
-            }
-            if let Some((connection, header, data)) = self.received.whole.take() {
-                self.received.given = data;
-                return Ok(Some(Incoming { connection, header, data: &self.received.given }));
-            }
-            let index = self.received.next;
-            self.received.next += 1;
-            if self.received.message(index).is_some() {
-                return Ok(self.received.message(index));
-            }
+        if !self.peek()? {
+            return Ok(None);
         }
+        if let Some((connection, header, data)) = self.received.whole.take() {
+            self.received.given = data;
+            return Ok(Some(Incoming { connection, header, data: &self.received.given }));
+        }
+        let index = self.received.next;
+        self.received.next += 1;
+        Ok(self.received.message(index))
     }
 
     /// The next message; waits for it, for good if need be.
@@ -189,6 +185,10 @@ impl Channel {
             if let Some(error) = self.take_failure(connection) {
                 return Err(error);
             }
+            if !self.is_dialing(connection) {
+                // It was there, and has ended since.
+                return Err(Error::PeerGone { service: format!("connection {connection}") });
+            }
             if !self.wait_news(deadline)? {
                 let milliseconds = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
                 return Err(Error::Timeout { what: format!("connection {connection}"), milliseconds });
@@ -225,7 +225,7 @@ impl Channel {
                 self.sleep(deadline)?;
             }
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                if large && done > 0 {
+                if large {
                     self.abandon_large(connection)?;
                 }
                 return Ok(false);
@@ -270,10 +270,21 @@ impl Channel {
         }
     }
 
-    /// Whether a message is at hand.
+    /// Whether a message is at hand. One that is too short to have a header is none.
     fn peek(&mut self) -> Result<bool> {
-        let Received { next, count, whole, .. } = &self.received;
-        Ok(next < count || whole.is_some() || self.fill()?)
+        loop {
+            let Received { next, count, whole, .. } = &self.received;
+            if whole.is_some() {
+                return Ok(true);
+            }
+            if next == count && !self.fill()? {
+                return Ok(false);
+            }
+            if self.received.whole.is_some() || self.received.message(self.received.next).is_some() {
+                return Ok(true);
+            }
+            self.received.next += 1;
+        }
     }
 
     fn take_failure(&mut self, connection: u32) -> Option<Error> {

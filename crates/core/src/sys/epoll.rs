@@ -13,7 +13,8 @@ use nix::sys::epoll::{Epoll as NixEpoll, EpollCreateFlags, EpollEvent, EpollFlag
 use crate::error::{Error, Result};
 
 const INTEREST: EpollFlags = EpollFlags::EPOLLIN.union(EpollFlags::EPOLLRDHUP);
-const BATCH: usize = 64;
+/// Most that one look brings.
+pub(crate) const BATCH: usize = 64;
 
 /// # An epoll instance
 ///

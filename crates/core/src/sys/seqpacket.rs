@@ -191,7 +191,7 @@ pub(crate) fn keep_small(socket: impl AsFd) {
 /// Whether the other end is still there.
 ///
 /// # References
-/// `poll(2)` POLLRDHUP.
+/// `poll(2)` POLLHUP, which is told without being asked for.
 pub(crate) fn is_connected(socket: impl AsFd) -> bool {
     let mut fds = [PollFd::new(socket.as_fd(), PollFlags::from_bits_retain(libc::POLLRDHUP))];
     // What cannot be told proves nothing.
@@ -206,6 +206,15 @@ pub(crate) fn is_connected(socket: impl AsFd) -> bool {
 pub(crate) fn hang_up(socket: impl AsFd) {
     // ENOTCONN: the peer was faster.
     let _ = shutdown(socket.as_fd().as_raw_fd(), Shutdown::Both);
+}
+
+/// Whether the other end is closed, though there may still be something to be received.
+///
+/// # References
+/// `poll(2)` POLLHUP, which is told without being asked for.
+pub(crate) fn has_ended(socket: impl AsFd) -> bool {
+    let mut fds = [PollFd::new(socket.as_fd(), PollFlags::empty())];
+    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
 
 /// The file name that a listening socket is bound to.
