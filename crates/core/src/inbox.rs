@@ -57,7 +57,7 @@ impl<A> Inbox<A> {
         // All of it: what stays behind makes no new edge in the epoll that this one is in, and would be slept through.
         let mut more = Vec::new();
         for _ in 0..MOST_LOOKS {
-            if ready.len() % BATCH != 0 || ready.is_empty() {
+            if ready.is_empty() || !ready.len().is_multiple_of(BATCH) {
                 break;
             }
             self.epoll.wait(Some(Instant::now()), &mut more)?;
