@@ -359,7 +359,7 @@ fn who_gives_up_a_large_message_or_waits_in_vain_leaves_nothing_that_stalls() {
     options.capacity = 4096;
     let mut server = bus.serve("stalls", options).unwrap();
     let (mut client, there) = connect(&bus, &server.record().unwrap());
-    let here = opened(&mut server);
+    opened(&mut server);
     while client.send(there, Header::new(Kind::Message, 0), &[1; 100]).unwrap() {}
     // The ring is full: not a byte of it finds room in time, and it must not be in the way of what comes later.
     let soon = Some(Instant::now() + Duration::from_millis(20));
