@@ -75,7 +75,7 @@ impl Consumer {
         }
     }
 
-    fn publish(&mut self, cursor: u64) -> bool {
+    pub(super) fn publish(&mut self, cursor: u64) -> bool {
         if cursor == self.published {
             return false;
         }
