@@ -127,7 +127,7 @@ fn sixteen_megabytes_go_through_sixty_four_kilobytes_to_subscribers_of_every_spe
     let counters = publisher.stats().counters;
     assert_eq!((counters.messages, counters.bytes), (3, LARGE as u64 + 11));
     assert_eq!(counters.fragments, LARGE.div_ceil(CAPACITY / 4 - 48) as u64);
-    for subscriber in subscribers {
+    for mut subscriber in subscribers {
         let stats = subscriber.stats();
         assert_eq!((stats.received, stats.missed), (3, 0));
         assert_eq!(stats.sources[0].publisher.fragments, counters.fragments);

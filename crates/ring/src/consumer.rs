@@ -19,7 +19,7 @@ use crate::wake;
 use crate::walk::{Current, Step, Walk};
 use acknowledging::Acknowledged;
 pub use forwarding::{Report, Stretch};
-use large::Partial;
+pub(crate) use large::{Found, Partial, Pieces};
 pub use large::{Large, Piece};
 
 /// Where a subscriber starts.

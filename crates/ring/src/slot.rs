@@ -28,8 +28,8 @@ pub enum SlotState {
 }
 
 impl SlotState {
-    /// A peer may have written any byte: what is no state is a broken rule.
-    fn of(word: u64) -> Self {
+    /// The state in the lowest 8 bits. A peer may have written any: what is no state is a broken rule.
+    pub fn of(word: u64) -> Self {
         match word & 0xff {
             0 => Self::Free,
             1 => Self::Joining,

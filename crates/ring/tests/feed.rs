@@ -7,7 +7,7 @@ mod support;
 
 use proptest::prelude::*;
 use ringbell_ring::{
-    Consumer, Entry, Fault, Feed, Overflow, Producer, Read, Report, Start, max_message, padded,
+    Consumer, Entry, Fault, Feed, Overflow, Piece, Producer, Read, Report, Start, max_message, padded,
 };
 use support::{Everybody, Got, Memory, committed, got, join, read, topic};
 
@@ -54,10 +54,12 @@ impl Stream {
 
     fn report(&mut self) -> Result<bool, Fault> {
         self.consumer.report(Report {
-            cursor: self.feed.position(),
+            cursor: self.feed.cursor(),
             received: self.feed.received(),
             missed: self.feed.missed(),
             wakeups: 7,
+            unacknowledged: self.feed.unacknowledged(),
+            flushed: self.feed.flushed(),
         })
     }
 }
@@ -253,4 +255,145 @@ fn an_evicted_one_is_told_by_the_ring() {
     producer.sweep(10_000_000, &mut Everybody);
     producer.sweep(20_000_000, &mut Everybody);
     assert_eq!(stream.consumer.forward(&mut [0; 64]), Err(Fault::Evicted));
+}
+
+fn larger_than_the_ring(apart: bool) {
+    let (memory, mut producer) = topic(CAPACITY, 1, Overflow::Block, 0);
+    let mut stream = Stream::open(&memory, 0, Overflow::Block, Start::Latest);
+    if apart {
+        stream.feed.acknowledge_apart();
+    }
+    for (round, wanted) in [true, false, true].into_iter().enumerate() {
+        let message = payload(round as u64, 3 * CAPACITY + round);
+        assert!(producer.begin_large(message.len()));
+        let (mut sent, mut got) = (0, vec![0; message.len()]);
+        let mut read = 0;
+        let mut table = [Entry::default(); 4];
+        while sent < message.len() || stream.feed.position() < memory.view.counters().head {
+            sent += producer.push_large(&message[sent..], 1, &mut Everybody).bytes;
+            match stream.feed.read(&mut [0; 64], 0, &mut table).unwrap() {
+                Read::Large(large) if wanted => {
+                    assert_eq!((large.total, large.done), (message.len(), read));
+                    // In lengths that fit neither the pieces nor the stretches.
+                    let end = message.len().min(read + 333);
+                    if let Piece::Copied { bytes, left } =
+                        stream.feed.read_large(&mut got[read..end]).unwrap()
+                    {
+                        read += bytes;
+                        assert_eq!(left, message.len() - read);
+                    }
+                }
+                Read::Large(_) => stream.feed.skip_large(),
+                Read::Empty => drop(stream.pass(200)),
+                other => panic!("{other:?}"),
+            }
+            stream.feed.give_back();
+            let _ = stream.report().unwrap();
+        }
+        assert_eq!(read, if wanted { message.len() } else { 0 });
+        assert!(!wanted || got == message);
+        assert_eq!(stream.feed.acknowledge_below(u64::MAX), apart && wanted, "{round}");
+        let _ = stream.report().unwrap();
+        // What comes next is a message again.
+        assert!(send(&mut producer, &[9]));
+        let (_, messages) = stream.read(512, CAPACITY, 4);
+        assert_eq!((messages.len(), messages[0].sequence), (1, 2 * round as u64 + 1));
+        assert_eq!(stream.feed.acknowledge_below(u64::MAX), apart);
+    }
+    assert_eq!((stream.feed.received(), stream.feed.missed()), (5, 1));
+    assert_eq!((stream.feed.cursor(), stream.feed.unacknowledged()), (stream.feed.position(), 0));
+}
+
+#[test]
+fn a_message_larger_than_the_ring_goes_through_whole_and_one_that_nobody_wants_is_missed() {
+    larger_than_the_ring(false);
+}
+
+#[test]
+fn so_it_does_where_everything_is_acknowledged_apart() {
+    larger_than_the_ring(true);
+}
+
+#[test]
+fn a_large_message_that_is_given_up_is_gone() {
+    let (memory, mut producer) = topic(CAPACITY, 1, Overflow::Block, 0);
+    let mut stream = Stream::open(&memory, 0, Overflow::Block, Start::Latest);
+    assert!(producer.begin_large(CAPACITY));
+    assert!(producer.push_large(&[7; 500], 1, &mut Everybody).bytes > 0);
+    while stream.pass(100) {}
+    let Read::Large(_) = stream.feed.read(&mut [0; 64], 0, &mut [Entry::default(); 4]).unwrap() else {
+        panic!()
+    };
+    assert!(matches!(stream.feed.read_large(&mut [0; CAPACITY]).unwrap(), Piece::Copied { .. }));
+    assert_eq!(stream.feed.read_large(&mut [0; CAPACITY]).unwrap(), Piece::Nothing);
+    producer.abandon_large();
+    assert!(send(&mut producer, &[9]));
+    while stream.pass(100) {}
+    assert_eq!(stream.feed.read_large(&mut [0; CAPACITY]).unwrap(), Piece::Gone);
+    let (_, messages) = stream.read(512, CAPACITY, 4);
+    assert_eq!((messages.len(), stream.feed.received(), stream.feed.missed()), (1, 1, 1));
+}
+
+#[test]
+fn what_is_not_acknowledged_is_waited_for_and_the_cursor_follows_the_acknowledgements() {
+    // A few at a time, and all in one read.
+    for at_once in [3, 4096] {
+        let (memory, mut producer) = topic(CAPACITY, 1, Overflow::Block, 0);
+        let mut stream = Stream::open(&memory, 0, Overflow::Block, Start::Latest);
+        stream.feed.acknowledge_apart();
+        let mut sent = 0;
+        while send(&mut producer, &[100]) {
+            sent += 1;
+        }
+        let mut got = 0;
+        while got < sent {
+            got += stream.read(CAPACITY, CAPACITY, at_once).1.len() as u64;
+        }
+        let slot = producer.slots().next().unwrap();
+        assert_eq!(
+            (slot.received, slot.pending, slot.flushed, stream.feed.unacknowledged()),
+            (sent, sent, 0, sent)
+        );
+        assert!(!send(&mut producer, &[100]), "all of it is read, and none acknowledged");
+        assert!(stream.feed.acknowledge_below(1));
+        assert_eq!(stream.feed.cursor(), stream.feed.position() / sent, "the end of the first");
+        assert!(stream.feed.acknowledge_below(sent / 2));
+        assert!(!stream.feed.acknowledge_below(sent / 2) && !stream.feed.acknowledge_below(1), "no news");
+        let _ = stream.report().unwrap();
+        assert!(send(&mut producer, &[100]));
+        let slot = producer.slots().next().unwrap();
+        assert_eq!((slot.pending, slot.flushed), (sent - sent / 2, 2));
+        assert!(stream.feed.acknowledge_below(u64::MAX));
+        let _ = stream.report().unwrap();
+        assert_eq!(stream.read(CAPACITY, CAPACITY, at_once).1.len(), 1);
+        assert!(stream.feed.acknowledge_below(u64::MAX));
+        let _ = stream.report().unwrap();
+        let slot = producer.slots().next().unwrap();
+        assert_eq!((slot.backlog, slot.pending, slot.flushed), (0, 0, 4));
+    }
+}
+
+#[test]
+fn who_goes_on_somewhere_gets_nothing_twice_and_knows_what_is_missing() {
+    for (from, missed) in [(0, 0), (7, 0), (30, 0)] {
+        let (memory, mut producer) = topic(CAPACITY, 2, Overflow::Block, 0);
+        for _ in 0..15 {
+            assert!(send(&mut producer, &[1, 1]));
+        }
+        let mut stream = Stream::open(&memory, 0, Overflow::Block, Start::Earliest);
+        let mut near = join(&memory, 1, Overflow::Block, Start::Earliest).unwrap();
+        stream.feed.go_on_at(from);
+        near.go_on_at(from);
+        assert!(send(&mut producer, &[1]));
+        let (mut far, mut here) = (Vec::new(), Vec::new());
+        while far.last() != Some(&30) {
+            far.extend(stream.read(64, CAPACITY, 5).1.iter().map(|message| message.sequence));
+        }
+        while here.last() != Some(&30) {
+            here.extend(read(&mut near, CAPACITY, 5).unwrap().1.iter().map(|message| message.sequence));
+        }
+        assert_eq!(far, (from..31).collect::<Vec<_>>());
+        assert_eq!(far, here);
+        assert_eq!((stream.feed.missed(), near.missed()), (missed, missed));
+    }
 }

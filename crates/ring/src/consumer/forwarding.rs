@@ -29,6 +29,10 @@ pub struct Report {
     pub missed: u64,
     /// Times that it was woken.
     pub wakeups: u64,
+    /// Messages received and not acknowledged.
+    pub unacknowledged: u64,
+    /// Times that it acknowledged some, where it does so apart from reading.
+    pub flushed: u64,
 }
 
 impl Consumer {
@@ -79,13 +83,25 @@ impl Consumer {
         if self.fault.is_some() {
             return Ok(false);
         }
-        self.slot().wakeups.store(report.wakeups, Ordering::Relaxed);
+        let slot = self.slot();
+        slot.wakeups.store(report.wakeups, Ordering::Relaxed);
+        slot.flushed.store(report.flushed, Ordering::Relaxed);
+        // Without a name nobody reads the sequences themselves, only how far they lie apart.
+        slot.delivered.store(report.unacknowledged, Ordering::Relaxed);
+        slot.acknowledged.store(0, Ordering::Relaxed);
         Ok(self.publish_read(report.cursor))
     }
 
     /// Position of the first byte that is still to be forwarded; at first, where this subscriber begins to read.
     pub fn forwarded_to(&self) -> u64 {
         self.tail
+    }
+
+    /// Goes on at the message `sequence`, which another reader of the same publisher had come to: what comes before it is passed
+    /// over, what lies in between was missed. Before anything is read.
+    pub fn go_on_at(&mut self, sequence: u64) {
+        self.resume = self.resume.max(sequence);
+        self.next_sequence = self.next_sequence.map(|next| next.min(sequence));
     }
 
     /// Where the publisher began to wait for this subscriber.
