@@ -102,26 +102,29 @@ test('stream: both sides know, and say so; leases are refused with the reason', 
   t.regex(error.message, /shared memory.*borrowed/)
 })
 
-when(withoutMemory)('without memfd a publisher offers its stream alone, and stats() and doctor() say why', async (t) => {
-  const at = place(t)
-  const bus = await at.bus()
-  const publisher = await bus.publisher('ticks')
-  t.deepEqual(publisher.service.offers, ['stream'])
-  const { offers, stepDowns } = publisher.stats()
-  t.deepEqual(offers, ['stream'])
-  t.deepEqual(
-    stepDowns.map(({ rung, code }) => [rung, code]),
-    [
-      ['direct', 'ERR_RINGBELL_SYSTEM'],
-      ['handshake', 'ERR_RINGBELL_SYSTEM'],
-    ],
-  )
-  t.regex(stepDowns[0]?.reason ?? '', /memfd_create/)
-  t.is(await codeOf(() => bus.publisher('other', { offers: ['direct', 'handshake'] })), 'ERR_RINGBELL_SYSTEM')
-  const doctor = await bus.doctor()
-  t.is(doctor.checks.find(({ check }) => check === 'shared-memory')?.status, 'warn')
-  if (!forcedByEnvironment) t.is(doctor.rung, 'stream')
-})
+when(withoutMemory)(
+  'without memfd a publisher offers its stream alone, and stats() and doctor() say why',
+  async (t) => {
+    const at = place(t)
+    const bus = await at.bus()
+    const publisher = await bus.publisher('ticks')
+    t.deepEqual(publisher.service.offers, ['stream'])
+    const { offers, stepDowns } = publisher.stats()
+    t.deepEqual(offers, ['stream'])
+    t.deepEqual(
+      stepDowns.map(({ rung, code }) => [rung, code]),
+      [
+        ['direct', 'ERR_RINGBELL_SYSTEM'],
+        ['handshake', 'ERR_RINGBELL_SYSTEM'],
+      ],
+    )
+    t.regex(stepDowns[0]?.reason ?? '', /memfd_create/)
+    t.is(await codeOf(() => bus.publisher('other', { offers: ['direct', 'handshake'] })), 'ERR_RINGBELL_SYSTEM')
+    const doctor = await bus.doctor()
+    t.is(doctor.checks.find(({ check }) => check === 'shared-memory')?.status, 'warn')
+    if (!forcedByEnvironment) t.is(doctor.rung, 'stream')
+  },
+)
 
 test('a wrong way to reconnect is refused at once', async (t) => {
   const bus = await place(t).bus()

@@ -78,7 +78,7 @@ for (const rung of rungs) {
       let last: Batch | undefined
       // Ten times round the ring.
       const sending = (async () => {
-        for (let sent = 0; sent < 80_000; )
+        for (let sent = 0; sent < 80_000;)
           if (publisher.send(payload(sent))) sent++
           else await publisher.ready({ bytes: 300 })
       })()

@@ -8,7 +8,6 @@ import {
   invalid,
   listOf,
   oneOf,
-  plainObject,
   powerOfTwo,
   signal,
   type Rule,

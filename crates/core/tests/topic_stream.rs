@@ -8,7 +8,7 @@ use std::time::Duration;
 use ringbell::acquire::Rung;
 use ringbell::bus::{Bus, BusOptions, Overflow};
 use ringbell::topic::{
-    Drained, EndReason, Message, Notice, PublisherOptions, Start, Subscriber, SubscriberOptions,
+    AckMode, Drained, EndReason, Message, Notice, PublisherOptions, Start, Subscriber, SubscriberOptions,
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -529,5 +529,83 @@ fn a_look_that_takes_no_message_does_not_let_a_sleeper_sleep_on() {
         assert!(readable(&subscriber), "it sleeps on");
         subscriber.harvest().unwrap();
         assert_eq!(subscriber.try_recv().unwrap().unwrap().data, b"x");
+    }
+}
+
+#[test]
+fn large_messages_arrive_whole_or_are_missed_however_they_are_acknowledged() {
+    const WANTED: usize = 300 << 10;
+    for rung in rungs() {
+        for ack in [AckMode::Immediate, AckMode::Batch, AckMode::Deferred] {
+            let (bus, _folder) = bus();
+            let mut publisher = bus.publisher("blobs", options(Overflow::Block, 64 << 10)).unwrap();
+            let mut wish = SubscriberOptions::default();
+            (wish.acquire, wish.ack, wish.max_message) = (Some(rung), ack, WANTED);
+            let mut subscriber = bus.subscriber("blobs", wish).unwrap();
+            attached(&mut subscriber, 1);
+            let sender = std::thread::spawn(move || {
+                for (number, length) in
+                    [(0, 8), (1, WANTED), (2, WANTED + 1), (3, 20 << 10), (4, WANTED), (5, 8)]
+                {
+                    assert!(
+                        publisher.write(&vec![number; length], Some(PATIENCE)).unwrap(),
+                        "{rung} {ack:?} {number}"
+                    );
+                }
+                publisher
+            });
+            for (number, length) in [(0, 8), (1, WANTED), (3, 20 << 10), (4, WANTED), (5, 8)] {
+                let message = next(&mut subscriber);
+                assert_eq!((message.sequence, message.data.len()), (number, length), "{rung} {ack:?}");
+                assert!(message.data.iter().all(|byte| u64::from(*byte) == number), "torn");
+                let source = message.source;
+                if ack == AckMode::Deferred {
+                    assert!(subscriber.ack(source, number).unwrap());
+                }
+            }
+            // Who sleeps owes nothing.
+            assert_eq!(subscriber.recv_timeout(Duration::from_millis(1)).unwrap(), None);
+            let stats = subscriber.stats();
+            assert_eq!((stats.received, stats.missed, stats.acks.pending), (5, 1, 0), "{rung} {ack:?}");
+            let slot = sender.join().unwrap().stats().subscribers[0].clone();
+            assert_eq!((slot.received, slot.missed), (5, 1), "{rung} {ack:?}");
+        }
+    }
+}
+
+#[test]
+fn what_is_acknowledged_later_is_waited_for_to_the_byte() {
+    let mut seen = Vec::new();
+    for rung in rungs() {
+        let (bus, _folder) = bus();
+        let mut publisher = bus.publisher("ticks", options(Overflow::Block, 16 << 10)).unwrap();
+        let mut wish = SubscriberOptions::default();
+        (wish.acquire, wish.ack) = (Some(rung), AckMode::Deferred);
+        let mut subscriber = bus.subscriber("ticks", wish).unwrap();
+        attached(&mut subscriber, 1);
+        let mut sent = 0;
+        while publisher.send(&[7; 100]).unwrap() {
+            sent += 1;
+        }
+        for number in 0..sent {
+            assert_eq!(next(&mut subscriber).sequence, number);
+        }
+        assert!(!publisher.send(&[7; 100]).unwrap(), "{rung}: all was read, and nothing acknowledged");
+        assert_eq!(subscriber.stats().acks.pending, sent);
+        let mut fitting = Vec::new();
+        for acknowledged in [0, 1, 10, 11, sent - 2, sent - 1] {
+            assert!(subscriber.ack(0, acknowledged).unwrap());
+            assert!(publisher.wait_room(104, Some(PATIENCE)).unwrap(), "{rung}: never told");
+            let mut fit = 0;
+            while publisher.send(&[7; 100]).unwrap() {
+                fit += 1;
+            }
+            fitting.push(fit);
+        }
+        assert!(!subscriber.ack(0, 5).unwrap(), "no news");
+        seen.push((rung, sent, fitting));
+    }
+    for (rung, sent, fitting) in &seen {
+        assert_eq!((*sent, fitting), (seen[0].1, &seen[0].2), "{rung} is not like {}", seen[0].0);
     }
 }

@@ -199,6 +199,9 @@ impl Source {
                 let read = ring.consumer.read(slab, fill, table)?;
                 if self.joined.ack == AckMode::Immediate {
                     ring.acknowledge();
+                } else {
+                    // Of what was passed over.
+                    ring.give_back();
                 }
                 read
             }
@@ -235,7 +238,17 @@ impl Source {
     /// Only where [`not_leasable`](Self::not_leasable) has no objection.
     pub(super) fn lease(&mut self, table: &mut [Entry]) -> Result<Read, Fault> {
         let read = match &mut self.joined.reader {
-            Reader::Ring(ring) => ring.consumer.lease(table)?,
+            Reader::Ring(ring) => {
+                let read = ring.consumer.lease(table)?;
+                // Nothing is leased; something may have been passed over.
+                if !matches!(read, Read::Messages { .. }) {
+                    match self.joined.ack {
+                        AckMode::Immediate => ring.acknowledge(),
+                        _ => ring.give_back(),
+                    }
+                }
+                read
+            }
             Reader::Stream(_) => Read::Empty,
         };
         self.forget_gathered(read);
@@ -248,8 +261,7 @@ impl Source {
             if self.joined.ack == AckMode::Immediate {
                 ring.acknowledge();
             } else {
-                let bell = ring.consumer.give_back();
-                ring.ring_if(bell);
+                ring.give_back();
             }
         }
     }

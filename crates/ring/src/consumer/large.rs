@@ -297,6 +297,9 @@ impl Consumer {
                 return Ok(Some(large));
             }
             self.tail += found.batch;
+            if let Some(next) = self.next_sequence {
+                self.acknowledged.pass_over(next);
+            }
         }
         Ok(None)
     }

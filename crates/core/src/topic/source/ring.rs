@@ -60,6 +60,12 @@ impl Ring {
         self.ring_if(ring);
     }
 
+    /// As [`Consumer::give_back`], where `acknowledge` is not used.
+    pub(super) fn give_back(&mut self) {
+        let ring = self.consumer.give_back();
+        self.ring_if(ring);
+    }
+
     pub(super) fn ring_if(&mut self, ring: bool) {
         if ring {
             self.room.ring();
