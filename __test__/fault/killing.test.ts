@@ -19,7 +19,8 @@ test.serial(
     const bus = await at.bus()
     for (let kill = 0; kill < KILLS; kill++) {
       const acquire = kill % 2 === 0 ? 'auto' : 'handshake'
-      const subscriber = await bus.subscriber('ticks', { acquire, from: kill % 4 < 2 ? 'latest' : 'earliest' })
+      const from = kill % 4 < 2 ? 'latest' : 'earliest'
+      const subscriber = await bus.subscriber('ticks', { acquire, from })
       const child = peer(at, 'publish.mjs', ['ticks', '{"capacity":32768}'])
       const ended = new Promise<[AttachedPublisher, string]>((resolve) =>
         subscriber.on('ended', (...args) => resolve(args)),
@@ -45,7 +46,8 @@ test.serial(
         t.is(publisher.service.pid, child.pid)
         t.regex(reason, /died/)
         t.true(got >= after)
-        t.is(subscriber.stats().missed, 0)
+        // History may be overwritten before it is read, and is counted then; what comes after the join may not.
+        if (from === 'latest') t.is(subscriber.stats().missed, 0)
       }
       await until(() => at.files().length === 0)
       listening.stop()
