@@ -50,12 +50,16 @@ function rungs() {
   const registry = ['cargo', 'test', '-p', 'ringbell', '--no-fail-fast', '--test', 'bus_watch', '--test', 'bus_publish']
   // This one compares both ways by itself, which a forced one does not allow.
   registry.push('--', '--skip', 'inotify_and_polling_see_the_same')
-  // None of the tables has pidfd_getfd, so none has the direct rung.
-  const tables = ['5.4', 'docker', 'docker-strict'].map((table) => ({
+  // These tables have no pidfd_getfd, so no direct rung; without memfd_create (319) there is nothing to hand over either.
+  const handing = ['5.4', 'docker', 'docker-strict'].map((table) => ({ table, rung: 'handshake' }))
+  const tables = [...handing, { table: '319=1', rung: 'stream' }].map(({ table, rung }) => ({
     table,
-    env: { RINGBELL_TEST_SYSCALLS: table, RINGBELL_TEST_RUNG: 'handshake' },
+    env: { RINGBELL_TEST_SYSCALLS: table, RINGBELL_TEST_RUNG: rung },
   }))
-  const handshake = { IPC_BUS_ACQUIRE: 'handshake', RINGBELL_TEST_RUNG: 'handshake' }
+  const forced = ['handshake', 'stream'].map((rung) => ({
+    rung,
+    env: { IPC_BUS_ACQUIRE: rung, RINGBELL_TEST_RUNG: rung },
+  }))
   const polling = { IPC_BUS_WATCH: 'poll' }
   return [
     check('oldsys', ['cargo', 'build', '-p', 'oldsys']),
@@ -63,8 +67,10 @@ function rungs() {
       { name: `${table}: Rust`, command: [oldsys, table, ...topics], env, read: cargoOutcome },
       { name: `${table}: Node`, command: [oldsys, table, ...ava(ACQUISITION)], env, read: tapOutcome },
     ]),
-    { name: 'handshake forced: Rust', command: topics, env: handshake, read: cargoOutcome },
-    { name: 'handshake forced: Node', command: ava(ACQUISITION), env: handshake, read: tapOutcome },
+    ...forced.flatMap(({ rung, env }) => [
+      { name: `${rung} forced: Rust`, command: topics, env, read: cargoOutcome },
+      { name: `${rung} forced: Node`, command: ava(ACQUISITION), env, read: tapOutcome },
+    ]),
     { name: 'polling forced: Rust', command: registry, env: polling, read: cargoOutcome },
     { name: 'polling forced: Node', command: ava(ACQUISITION), env: polling, read: tapOutcome },
   ]

@@ -6,8 +6,8 @@
  * - `ringbell:publisher:opened`, `ringbell:publisher:closed`: `{ publisher }`
  * - `ringbell:publisher:full`: `{ publisher, bytes }`, when somebody begins to wait for room
  * - `ringbell:subscriber:opened`, `ringbell:subscriber:closed`: `{ subscriber }`
- * - `ringbell:subscriber:attached`, `…:ended`, `…:missed`, `…:evicted`, `…:failed`: `{ subscriber, details }`, where
- *   `details` is the list of arguments of the event of that name
+ * - `ringbell:subscriber:attached`, `…:ended`, `…:missed`, `…:evicted`, `…:failed`, `…:gaveUp`: `{ subscriber, details }`,
+ *   where `details` is the list of arguments of the event of that name
  * - `ringbell:server:opened`, `ringbell:server:closed`: `{ server }`; `…:connected`, `…:disconnected`, `…:failed`: `{ server, details }`
  * - `ringbell:client:opened`, `ringbell:client:closed`: `{ client }`; `…:connected`, `…:disconnected`, `…:failed`, `…:gaveUp`:
  *   `{ client, details }`
@@ -42,6 +42,7 @@ export const channels = {
     missed: channel('ringbell:subscriber:missed'),
     evicted: channel('ringbell:subscriber:evicted'),
     failed: channel('ringbell:subscriber:failed'),
+    gaveUp: channel('ringbell:subscriber:gaveUp'),
   },
   server: ofEndpoint('server', 'connected', 'disconnected', 'failed'),
   client: ofEndpoint('client', 'connected', 'disconnected', 'failed', 'gaveUp'),

@@ -30,6 +30,7 @@ export const CORE_CODES = [
   'ERR_RINGBELL_PEER_GONE',
   'ERR_RINGBELL_NO_PERMISSION',
   'ERR_RINGBELL_NAME_TAKEN',
+  'ERR_RINGBELL_DISCONNECTED',
 ] as const
 
 /** Codes that only the TypeScript side knows. */

@@ -16,7 +16,6 @@ export type {
   ChannelOptions,
   ConnectOptions,
   QueueOptions,
-  ReconnectOptions,
   ServeOptions,
   WorkerOptions,
 } from './channel/options.js'
@@ -39,6 +38,7 @@ export type {
   BusOptions,
   Description,
   PublisherOptions,
+  ReconnectOptions,
   SubscriberOptions,
   TopicAccess,
 } from './options.js'

@@ -25,6 +25,11 @@ export interface SubscriberEvents {
   missed: [publisher: AttachedPublisher, messages: number]
   /** The publisher gave our slot away because we stalled it for longer than `evictAfter`. */
   evicted: [publisher: AttachedPublisher]
+  /**
+   * The connection of a stream ended while its publisher lives, and was not to be had again in so many tries (the option
+   * `reconnect`); `error` is what the last one came to. Nothing more is tried.
+   */
+  gaveUp: [service: Service, error: RingbellError, tries: number]
   /** A publisher could not be joined, or broke the protocol; `error.code` says why. Others are not affected. */
   failed: [service: Service, error: RingbellError]
 }
@@ -42,11 +47,15 @@ type Notice =
   | { type: 'ended'; source: number; reason: string }
   | { type: 'missed'; source: number; messages: number }
   | { type: 'evicted'; source: number }
-  | {
-      type: 'failed'
-      record: RecordJson
-      error: { code: RingbellErrorCode; message: string; syscall?: string; errno?: string }
-    }
+  | { type: 'failed'; record: RecordJson; error: ErrorJson }
+  | { type: 'gaveUp'; record: RecordJson; error: ErrorJson; tries: number }
+
+interface ErrorJson {
+  code: RingbellErrorCode
+  message: string
+  syscall?: string
+  errno?: string
+}
 
 /** What notices need of their subscriber. */
 export interface NoticesHost {
@@ -141,8 +150,11 @@ export class Notices implements NoticeBoard {
       return
     }
     if (notice.type === 'failed') {
-      const { code, message, ...details } = notice.error
-      this.#tell('failed', serviceOf(notice.record), new RingbellError(code, message, details))
+      this.#tell('failed', serviceOf(notice.record), errorOf(notice.error))
+      return
+    }
+    if (notice.type === 'gaveUp') {
+      this.#tell('gaveUp', serviceOf(notice.record), errorOf(notice.error), notice.tries)
       return
     }
     const publisher =
@@ -177,6 +189,10 @@ export class Notices implements NoticeBoard {
   }
 }
 
+function errorOf({ code, message, ...details }: ErrorJson): RingbellError {
+  return new RingbellError(code, message, details)
+}
+
 /** For `NODE_DEBUG=ringbell`. */
 function describe(notice: Notice): string {
   switch (notice.type) {
@@ -184,6 +200,8 @@ function describe(notice: Notice): string {
       return `attached to ${notice.record.service} ${notice.record.id} by ${notice.rung}, source ${notice.source}`
     case 'failed':
       return `cannot attach to ${notice.record.service} ${notice.record.id}: ${notice.error.message}`
+    case 'gaveUp':
+      return `gave up ${notice.record.service} ${notice.record.id} after ${notice.tries} tries: ${notice.error.message}`
     case 'ended':
       return `source ${notice.source} ended: ${notice.reason}`
     case 'missed':

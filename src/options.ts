@@ -131,6 +131,18 @@ export interface SubscriberOptions<T = Uint8Array> {
    * behind the last acknowledged message, whatever `from` says. One holder at a time; `block` topics only.
    */
   durable?: string | undefined
+  /** What to do when the connection of a stream fails though its publisher lives. */
+  reconnect?: ReconnectOptions | undefined
+}
+
+/** When connecting fails, or a connection fails though its other end lives. */
+export interface ReconnectOptions {
+  /** Tries in a row before it is given up (`'gaveUp'`), 5 by default; 0: for ever. */
+  tries?: number | undefined
+  /** Milliseconds before the first, 1,000 by default; doubled each time, and up to a quarter off either way. */
+  delay?: number | undefined
+  /** The longest of them, 30,000 by default. */
+  maxDelay?: number | undefined
 }
 
 export interface AnnounceOptions extends Description {
@@ -193,6 +205,13 @@ const PUBLISHER: Rules = {
   access: nested('access', TOPIC_ACCESS),
 }
 
+const RECONNECT: Rules = {
+  tries: integer(0, 2 ** 20),
+  delay: duration(1, LONGEST_WAIT_MS, 'milliseconds'),
+  maxDelay: duration(1, LONGEST_WAIT_MS, 'milliseconds'),
+}
+export const reconnect: Rule = nested('reconnect', RECONNECT)
+
 const SUBSCRIBER: Rules = {
   from: oneOf('latest', 'earliest'),
   codec: anything,
@@ -203,6 +222,7 @@ const SUBSCRIBER: Rules = {
   ackBatch: integer(8, 256),
   ackInterval: duration(1, 50, 'milliseconds'),
   durable: text(64),
+  reconnect,
 }
 const ANNOUNCE: Rules = { ...DESCRIPTION, kind: text(64), codec: LABEL, access: nested('access', ACCESS) }
 const SIGNAL: Rules = { signal }
@@ -236,10 +256,16 @@ export function publisherJson(options: PublisherOptions<unknown>, codecId: strin
 
 export function subscriberJson(options: SubscriberOptions<unknown>, codecId: string | undefined): string {
   check(options, SUBSCRIBER)
-  const { codec: _codec, wait: _wait, acquire, ackInterval, ...same } = options
+  const { codec: _codec, wait: _wait, acquire, ackInterval, reconnect, ...same } = options
   for (const name of ['ackBatch', 'ackInterval'] as const)
     if (options[name] !== undefined && options.ack !== 'batch') throw invalid(name, options[name], "needs ack: 'batch'")
-  return JSON.stringify({ ...same, codec: codecId, ackIntervalMs: ackInterval, ...forced(acquire) })
+  return JSON.stringify({
+    ...same,
+    codec: codecId,
+    ackIntervalMs: ackInterval,
+    ...forced(acquire),
+    ...reconnecting(reconnect),
+  })
 }
 
 /** Of options that were checked. */
@@ -306,4 +332,10 @@ function patience(evictAfter: number | undefined): { evictAfterMs?: number } {
 
 export function forced(acquire: Rung | 'auto' | undefined): { acquire?: Rung } {
   return acquire === undefined || acquire === 'auto' ? {} : { acquire }
+}
+
+function reconnecting(options: ReconnectOptions | undefined): Record<string, number> {
+  if (options === undefined) return {}
+  const { tries = 5, delay = 1000, maxDelay = 30_000 } = options
+  return { reconnectTries: tries, reconnectFirstMs: Math.min(delay, maxDelay), reconnectLongestMs: maxDelay }
 }

@@ -49,6 +49,10 @@ export interface PublisherStats extends TopicCounters {
   readonly free: number
   /** Times that it went to sleep for want of room. */
   readonly waits: number
+  /** The rungs that it offers. */
+  readonly offers: readonly Rung[]
+  /** Why not those that it was to offer besides. */
+  readonly stepDowns: readonly StepDown[]
   /** The attached subscribers that are alive, and the durable positions that are kept for those who are not. */
   readonly subscribers: readonly SlotStats[]
 }
@@ -70,6 +74,8 @@ export interface SlotStats {
   readonly acks: AckStats
   /** Of a guest: its user, by the kernel's word. Only its publisher knows. */
   readonly uid?: number
+  /** By which rung it reads; `null` until it has said so. */
+  readonly rung: Rung | null
 }
 
 export interface SubscriberStats {
@@ -79,7 +85,7 @@ export interface SubscriberStats {
   readonly missed: number
   /** Times that it was woken from sleep. */
   readonly wakeups: number
-  /** Times that it rang a publisher that waited for room. */
+  /** Times that it rang a publisher that waited for room, and reports sent over streams. */
   readonly rings: number
   /** Acknowledgements; what is pending, of the publishers that it is attached to now. */
   readonly acks: AckStats
@@ -105,6 +111,7 @@ export interface SourceStats {
   /** Bytes that are still to be read. */
   readonly backlog: number
   readonly acks: AckStats
+  /** Over a stream, as the publisher told it last. */
   readonly publisher: TopicCounters
   /** All subscribers of that publisher, this one among them, and the positions that it keeps. */
   readonly subscribers: readonly SlotStats[]

@@ -51,6 +51,14 @@ export async function until(condition: () => boolean): Promise<void> {
   while (!condition()) await new Promise((done) => setTimeout(done, 2))
 }
 
+/** What a call gives once it gives anything: at once where memory is shared, soon after where it is streamed. */
+export async function arrival<T>(look: () => T | undefined): Promise<T> {
+  for (let got = look(); ; got = look()) {
+    if (got !== undefined) return got
+    await new Promise((done) => setImmediate(done))
+  }
+}
+
 /** The `code` of what a call throws or rejects with; `undefined` when it does neither. */
 export async function codeOf(call: () => unknown): Promise<string | undefined> {
   try {

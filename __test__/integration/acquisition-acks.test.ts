@@ -2,7 +2,7 @@
 import { once } from 'node:events'
 import test from 'ava'
 import type { ExecutionContext } from 'ava'
-import type { Bus, Message, Publisher, Subscriber, SubscriberOptions } from 'ringbell'
+import type { Bus, Message, Publisher, Rung, Subscriber, SubscriberOptions } from 'ringbell'
 import { isPayload, payload } from '../fixtures/payload.mjs'
 import { codeOf, place, until } from '../helpers/place.js'
 import { rungs } from '../helpers/rungs.js'
@@ -13,7 +13,7 @@ interface Stage {
   readonly open: (options?: SubscriberOptions) => Promise<Subscriber>
 }
 
-async function stage(t: ExecutionContext, acquire: 'direct' | 'handshake', publisherOptions = {}): Promise<Stage> {
+async function stage(t: ExecutionContext, acquire: Rung, publisherOptions = {}): Promise<Stage> {
   const at = place(t)
   const bus = await at.bus()
   const publisher = await bus.publisher('ticks', { capacity: 32_768, ...publisherOptions })
@@ -51,6 +51,56 @@ const marked = (messages: Message[]): [number, boolean][] =>
   messages.map(({ sequence, redelivered }) => [sequence, redelivered])
 
 for (const rung of rungs) {
+  test(`${rung}: each mode keeps the publisher waiting, and rings it`, async (t) => {
+    const { publisher, open } = await stage(t, rung)
+    for (const ack of ['immediate', 'batch', 'deferred'] as const) {
+      const subscriber = await open({ ack })
+      const first = publisher.stats().messages
+      const flow = (async () => {
+        for (let n = first; n < first + 5000; n++) while (!publisher.send(payload(n))) await publisher.ready()
+      })()
+      let next = first
+      for await (const message of subscriber) {
+        if (message.sequence !== next++) throw new Error(`${ack}: got ${message.sequence}`)
+        if (ack === 'deferred' && next % 50 === 0) t.true(subscriber.ack(message))
+        if (next === first + 5000) break
+      }
+      await flow
+      const { acks, missed } = subscriber.stats()
+      t.is(missed, 0)
+      if (ack === 'immediate') t.deepEqual(acks, { pending: 0, flushed: 0, redelivered: 0 })
+      else if (ack === 'deferred') t.like(acks, { pending: 0, flushed: 100 })
+      else t.true(acks.flushed >= 5000 / 256)
+      await subscriber.close()
+    }
+  })
+
+  test(`${rung}: messages larger than the ring go through, and are acknowledged like others`, async (t) => {
+    const { publisher, open } = await stage(t, rung)
+    for (const ack of ['batch', 'deferred'] as const) {
+      const subscriber = await open(rung === 'stream' ? { ack } : { ack, durable: ack })
+      const first = publisher.stats().messages
+      const flow = (async () => {
+        for (let n = 0; n < 6; n++) {
+          await publisher.write(Buffer.alloc(100_000, n))
+          while (!publisher.send(Buffer.alloc(10, n))) await publisher.ready()
+        }
+      })()
+      let n = 0
+      for await (const message of subscriber) {
+        t.is(message.sequence, first + n)
+        t.true(message.data.every((byte) => byte === n >> 1))
+        if (ack === 'deferred') t.true(subscriber.ack(message))
+        if (++n === 12) break
+      }
+      await flow
+      t.is(subscriber.stats().missed, 0)
+      await subscriber.forget()
+    }
+  })
+}
+
+for (const rung of rungs.filter((rung) => rung !== 'stream')) {
   test(`${rung}: what a durable subscriber did not acknowledge comes again, marked`, async (t) => {
     const { publisher, open } = await stage(t, rung)
     const first = await open({ durable: 'billing' })
@@ -84,30 +134,6 @@ for (const rung of rungs) {
     await third.forget()
     t.deepEqual(publisher.stats().subscribers, [])
     t.is((await open({ durable: 'billing' })).publishers[0]?.position, 'new')
-  })
-
-  test(`${rung}: each mode keeps the publisher waiting, and rings it`, async (t) => {
-    const { publisher, open } = await stage(t, rung)
-    for (const ack of ['immediate', 'batch', 'deferred'] as const) {
-      const subscriber = await open({ ack })
-      const first = publisher.stats().messages
-      const flow = (async () => {
-        for (let n = first; n < first + 5000; n++) while (!publisher.send(payload(n))) await publisher.ready()
-      })()
-      let next = first
-      for await (const message of subscriber) {
-        if (message.sequence !== next++) throw new Error(`${ack}: got ${message.sequence}`)
-        if (ack === 'deferred' && next % 50 === 0) t.true(subscriber.ack(message))
-        if (next === first + 5000) break
-      }
-      await flow
-      const { acks, missed } = subscriber.stats()
-      t.is(missed, 0)
-      if (ack === 'immediate') t.deepEqual(acks, { pending: 0, flushed: 0, redelivered: 0 })
-      else if (ack === 'deferred') t.like(acks, { pending: 0, flushed: 100 })
-      else t.true(acks.flushed >= 5000 / 256)
-      await subscriber.close()
-    }
   })
 
   test(`${rung}: a batch is told before its reader sleeps, and by the clock while it works`, async (t) => {
@@ -149,30 +175,6 @@ for (const rung of rungs) {
         Array.from({ length: sent - last }, (_, n) => last + 1 + n),
       )
       await again.forget()
-    }
-  })
-
-  test(`${rung}: messages larger than the ring go through, and are acknowledged like others`, async (t) => {
-    const { publisher, open } = await stage(t, rung)
-    for (const ack of ['batch', 'deferred'] as const) {
-      const subscriber = await open({ ack, durable: ack })
-      const first = publisher.stats().messages
-      const flow = (async () => {
-        for (let n = 0; n < 6; n++) {
-          await publisher.write(Buffer.alloc(100_000, n))
-          while (!publisher.send(Buffer.alloc(10, n))) await publisher.ready()
-        }
-      })()
-      let n = 0
-      for await (const message of subscriber) {
-        t.is(message.sequence, first + n)
-        t.true(message.data.every((byte) => byte === n >> 1))
-        if (ack === 'deferred') t.true(subscriber.ack(message))
-        if (++n === 12) break
-      }
-      await flow
-      t.is(subscriber.stats().missed, 0)
-      await subscriber.forget()
     }
   })
 
@@ -249,6 +251,11 @@ for (const rung of rungs) {
     t.deepEqual(marked([await subscriber.receive()]), [[0, false]])
   })
 }
+
+test('a stream keeps no positions, and says so', async (t) => {
+  const bus = await place(t).bus()
+  t.is(await codeOf(() => bus.subscriber('ticks', { acquire: 'stream', durable: 'billing' })), 'ERR_RINGBELL_NOT_BUILT')
+})
 
 test('misuse is said at once', async (t) => {
   const bus = await place(t).bus()

@@ -3,8 +3,8 @@ import { once } from 'node:events'
 import test from 'ava'
 import type { RingbellError, Rung, Service } from 'ringbell'
 import { peer } from '../helpers/peer.js'
-import { codeOf, place } from '../helpers/place.js'
-import { forcedByEnvironment, rungs, withoutDirect } from '../helpers/rungs.js'
+import { codeOf, place, until } from '../helpers/place.js'
+import { forcedByEnvironment, rungs, withoutDirect, withoutMemory } from '../helpers/rungs.js'
 
 const when = (condition: boolean): typeof test | typeof test.skip => (condition ? test : test.skip)
 
@@ -30,7 +30,16 @@ when(!forcedByEnvironment)('auto takes the best that there is, and stats() say w
   t.is(source?.rung, attached?.rung)
   t.is(source?.pid, child.pid)
   t.deepEqual(source?.stepDowns, attached?.stepDowns)
-  if (withoutDirect) {
+  if (withoutMemory) {
+    t.is(source?.rung, 'stream')
+    t.deepEqual(
+      source?.stepDowns.map(({ rung, code }) => [rung, code]),
+      [
+        ['direct', 'NOT_OFFERED'],
+        ['handshake', 'NOT_OFFERED'],
+      ],
+    )
+  } else if (withoutDirect) {
     t.is(source?.rung, 'handshake')
     t.deepEqual(
       source?.stepDowns.map(({ rung }) => rung),
@@ -62,7 +71,7 @@ for (const rung of rungs) {
     t.deepEqual(attached?.stepDowns, [])
   })
 
-  test(`${rung}: of a publisher that offers another one only`, async (t) => {
+  when(!withoutMemory)(`${rung}: of a publisher that offers another one only`, async (t) => {
     const at = place(t)
     const other = rung === 'direct' ? 'handshake' : 'direct'
     const bus = await at.bus()
@@ -74,13 +83,57 @@ for (const rung of rungs) {
   })
 }
 
-test('stream is not built yet, and says so', async (t) => {
+test('stream: both sides know, and say so; leases are refused with the reason', async (t) => {
   const at = place(t)
   const bus = await at.bus()
-  await bus.publisher('ticks')
-  const code = await codeOf(async () => {
-    const subscriber = await bus.subscriber('ticks', { acquire: 'stream' })
-    throw ((await once(subscriber, 'failed')) as [Service, RingbellError])[1]
-  })
-  t.is(code, 'ERR_RINGBELL_NOT_BUILT')
+  const publisher = await bus.publisher('ticks')
+  const subscriber = await bus.subscriber('ticks', { acquire: 'stream' })
+  await subscriber.attached()
+  publisher.send(new Uint8Array(8))
+  await subscriber.receive()
+  await until(() => publisher.stats().subscribers[0]?.received === 1)
+  const [far] = subscriber.stats().sources
+  const [near] = publisher.stats().subscribers
+  t.deepEqual([far?.rung, near?.rung, near?.slot, near?.backlog], ['stream', 'stream', far?.slot, 0])
+  t.deepEqual(far?.subscribers, publisher.stats().subscribers)
+  t.is(far?.publisher.messages, 1)
+  const error = t.throws<RingbellError>(() => subscriber.tryReceiveBatch({ lifetime: 'lease' }))
+  t.is(error?.code, 'ERR_RINGBELL_INVALID_OPTION')
+  t.regex(error?.message ?? '', /shared memory.*borrowed/)
+})
+
+when(withoutMemory)(
+  'without memfd a publisher offers its stream alone, and stats() and doctor() say why',
+  async (t) => {
+    const at = place(t)
+    const bus = await at.bus()
+    const publisher = await bus.publisher('ticks')
+    t.deepEqual(publisher.service.offers, ['stream'])
+    const { offers, stepDowns } = publisher.stats()
+    t.deepEqual(offers, ['stream'])
+    t.deepEqual(
+      stepDowns.map(({ rung, code }) => [rung, code]),
+      [
+        ['direct', 'ERR_RINGBELL_SYSTEM'],
+        ['handshake', 'ERR_RINGBELL_SYSTEM'],
+      ],
+    )
+    t.regex(stepDowns[0]?.reason ?? '', /memfd_create/)
+    t.is(await codeOf(() => bus.publisher('other', { offers: ['direct', 'handshake'] })), 'ERR_RINGBELL_SYSTEM')
+    const doctor = await bus.doctor()
+    t.is(doctor.checks.find(({ check }) => check === 'shared-memory')?.status, 'warn')
+    if (!forcedByEnvironment) t.is(doctor.rung, 'stream')
+  },
+)
+
+test('a wrong way to reconnect is refused at once', async (t) => {
+  const bus = await place(t).bus()
+  for (const reconnect of [true, { tries: -1 }, { delay: 0 }, { maxDelay: 1.5e10 }, { often: 3 }])
+    t.is(
+      await codeOf(() => bus.subscriber('ticks', { reconnect: reconnect as never })),
+      'ERR_RINGBELL_INVALID_OPTION',
+      JSON.stringify(reconnect),
+    )
+  for (const reconnect of [{}, { tries: 0 }, { delay: 60_000 }, { delay: 100, maxDelay: 50 }] as const)
+    await t.notThrowsAsync(async () => bus.subscriber('ticks', { reconnect }))
 })

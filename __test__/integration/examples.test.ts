@@ -1,11 +1,13 @@
 /** The examples run as they stand and print what they say; the demo loses nothing, ends by itself, and leaves nothing behind. */
-import { spawn, type ChildProcess } from 'node:child_process'
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import test, { type ExecutionContext } from 'ava'
+import { Bus } from 'ringbell'
+import { until } from '../helpers/place.js'
 
 const EXAMPLES = fileURLToPath(new URL('../../examples', import.meta.url))
 const PATIENCE_MS = 60_000
@@ -21,10 +23,11 @@ class Example {
   readonly end: Promise<Ended>
   output = ''
 
-  constructor(t: ExecutionContext, name: string, folder: string) {
+  constructor(t: ExecutionContext, name: string, folder: string, args: readonly string[] = []) {
     t.timeout(PATIENCE_MS + 10_000)
     const env = { ...process.env, IPC_BUS_DIR: join(folder, 'bus'), TMPDIR: folder }
-    this.process = spawn(process.execPath, [join(EXAMPLES, name)], { env, stdio: ['ignore', 'pipe', 'pipe'] })
+    const command = name.endsWith('.py') ? 'python3' : process.execPath
+    this.process = spawn(command, [join(EXAMPLES, name), ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] })
     const watchdog = setTimeout(() => this.process.kill('SIGKILL'), PATIENCE_MS)
     for (const stream of [this.process.stdout, this.process.stderr]) {
       stream?.setEncoding('utf8').on('data', (text: string) => (this.output += text))
@@ -76,6 +79,26 @@ test.serial('calls: two processes, many calls, a stream and an error', async (t)
     /^the sum is 42\n1000 calls at once, the last one says 1998\n(counting down: [321]\n){3}an error keeps its code: ERR_UNKNOWN_QUESTION, .*\nand again 1\n$/,
   )
   t.regex(server.output, /^serving example.maths as process \d+\n$/)
+})
+
+/** Where there is no Python the test is skipped, and the summary says so. */
+const python = spawnSync('python3', ['--version']).status === 0 ? test.serial : test.serial.skip
+
+python('python/subscriber.py: a topic from another language, over a stream', async (t) => {
+  const folder = folderFor(t)
+  const bus = await Bus.open({ path: join(folder, 'bus') })
+  t.teardown(() => bus.close())
+  const publisher = await bus.publisher('example.ticks', { capacity: 4096 })
+  publisher.send(Buffer.from('before anybody came'))
+  const subscriber = new Example(t, 'python/subscriber.py', folder, ['example.ticks'])
+  await until(() => publisher.subscribers === 1 || subscriber.process.exitCode !== null)
+  const texts = Array.from({ length: 2000 }, (_, number) => `tick ${number} ${'.'.repeat(number % 50)}`)
+  for (const text of texts) while (!publisher.send(Buffer.from(text))) await publisher.ready({ bytes: 100 })
+  t.like(publisher.stats().subscribers[0], { rung: 'stream', pid: subscriber.process.pid })
+  await publisher.close()
+  const { code, output } = await subscriber.end
+  t.is(code, 0, output)
+  t.is(output, ['before anybody came', ...texts].map((text, sequence) => `${sequence} ${text}\n`).join(''))
 })
 
 const PRINTED: Readonly<Record<string, RegExp>> = {

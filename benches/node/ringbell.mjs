@@ -1,5 +1,6 @@
 // ringbell, Node to Node. A variant says how is sent and how is received: `send` or `batch` (the batch writer),
 // then `for-await` (a message at a time), `owned` (batches), `listen` (a callback a message), `borrowed`, `lease`.
+// `stream+` before both forces the stream rung: the same bytes over a Unix socket, for where memory cannot be shared.
 // Round trips: `adaptive`, `spin` or `sleep` waiting, by callback, or `for-await`.
 
 import { Bus } from '../../index.js'
@@ -11,12 +12,16 @@ const BATCH_BYTES = 65536
 const TURN_BYTES = 1 << 20
 
 const open = (job) => Bus.open({ path: job.address })
+const parts = ({ variant }) => {
+  const [receive, send, rung] = variant.split('+').reverse()
+  return { receive, send, acquire: rung ?? 'auto' }
+}
 const publisherOptions = (job) => ({ overflow: 'block', capacity: job.capacity, maxSubscribers: 4, allowDirect: true })
 
 export async function sender(job) {
   const bus = await open(job)
   const publisher = await bus.publisher('bench.stream', publisherOptions(job))
-  const pump = job.variant.startsWith('batch') ? pumpBatches : pumpEach
+  const pump = parts(job).send === 'batch' ? pumpBatches : pumpEach
   return { pump: (flow) => pump(job, publisher, flow) }
 }
 
@@ -91,9 +96,10 @@ async function walk(subscriber, check, lifetime) {
 
 export async function receiver(job, check) {
   const bus = await open(job)
-  const subscriber = await bus.subscriber('bench.stream', job.subscriber)
+  const { receive, acquire } = parts(job)
+  const subscriber = await bus.subscriber('bench.stream', { acquire, ...job.subscriber })
   await subscriber.attached({ count: 1 })
-  crash(receivers[job.variant.split('+')[1]](subscriber, check))
+  crash(receivers[receive](subscriber, check))
   return {
     tally() {
       const { rings, acks } = subscriber.stats()

@@ -22,13 +22,19 @@ const variants = {
   256: everyVariant,
   64: ['send+owned', 'send+borrowed', 'batch+for-await', 'batch+owned', 'batch+borrowed', 'batch+lease'],
 }
+/** Beside the hand-batched socket: what the stream rung costs where memory cannot be shared. */
+const streamed = {
+  256: ['stream+batch+owned', 'stream+batch+borrowed'],
+  65536: ['stream+send+owned', 'stream+batch+borrowed'],
+}
 const largeVariants = ['send+for-await', 'send+owned', 'send+borrowed', 'send+lease', 'batch+owned', 'batch+lease']
 
 export async function run(context) {
   const runs = []
   for (const [label, size] of Object.entries(sizes)) {
     if (context.sizes && !context.sizes.includes(label)) continue
-    const entries = [...ringbellStreams(context, size, variants[size] ?? largeVariants), ...streams(context, size)]
+    const chosen = [...(variants[size] ?? largeVariants), ...(streamed[size] ?? [])]
+    const entries = [...ringbellStreams(context, size, chosen), ...streams(context, size)]
     if (context.has.floors) {
       entries.push(entry(context, 'memcpy, one core, hot', 'floor', 'floor', 'memcpy', { size }))
       const ring = { size, capacity: capacity(size) }

@@ -1,5 +1,5 @@
 /** How long to wait before the next try: doubled each time up to a limit, and spread, so that a thousand clients do not come at once. */
-import type { ReconnectOptions } from './options.js'
+import type { ReconnectOptions } from '../options.js'
 
 const SPREAD = 0.25
 

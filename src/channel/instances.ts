@@ -7,10 +7,10 @@ import { debug } from '../diagnostics.js'
 import { fromNative, RingbellError, translated } from '../errors.js'
 import type { NativeChannel, NativeWatch } from '../native.js'
 import { poller, type Poller } from '../poller.js'
+import type { ReconnectOptions } from '../options.js'
 import type { Service } from '../service.js'
 import { serviceEvent, type RawServiceEvent } from '../services-view.js'
 import { Backoff } from './backoff.js'
-import type { ReconnectOptions } from './options.js'
 
 /** What a connection must find in the record. */
 export interface Expectation {

@@ -8,14 +8,23 @@ import {
   invalid,
   listOf,
   oneOf,
-  plainObject,
   powerOfTwo,
   signal,
   type Rule,
   type Rules,
 } from '../check.js'
 import type { CodecOption } from '../codec/index.js'
-import { anything, DESCRIPTION, forced, jsonOf, LABEL, rungOrAuto, type Description } from '../options.js'
+import {
+  anything,
+  DESCRIPTION,
+  forced,
+  jsonOf,
+  LABEL,
+  reconnect,
+  rungOrAuto,
+  type Description,
+  type ReconnectOptions,
+} from '../options.js'
 import type { Rung } from '../service.js'
 import { checkWait, type WaitOption } from '../waiting.js'
 import { LONGEST_MS } from './deadlines.js'
@@ -43,16 +52,6 @@ export interface ServeOptions<Q = Uint8Array, R = Uint8Array> extends Descriptio
   maxConnections?: number | undefined
   /** Requests without an answer that one connection may have, 65,536 by default; further ones fail with `ERR_RINGBELL_BUSY`. */
   maxRequests?: number | undefined
-}
-
-/** When connecting fails, or a connection fails though its server lives. */
-export interface ReconnectOptions {
-  /** Tries in a row before an instance is given up (`'gaveUp'`), 5 by default; 0: for ever. */
-  tries?: number | undefined
-  /** Milliseconds before the first, 1,000 by default; doubled each time, and up to a quarter off either way. */
-  delay?: number | undefined
-  /** The longest of them, 30,000 by default. */
-  maxDelay?: number | undefined
 }
 
 export interface ConnectOptions<Q = Uint8Array, R = Uint8Array> extends ChannelOptions {
@@ -114,7 +113,6 @@ export const DEFAULT_ATTEMPTS = 5
 
 const COUNT = integer(1, 2 ** 24)
 const TIME = duration(0, LONGEST_MS, 'milliseconds')
-const RECONNECT: Rules = { tries: integer(0, 2 ** 20), delay: TIME, maxDelay: TIME }
 const CHANNEL: Rules = { wait: checkWait, maxMessage: integer(1, 2 ** 30), codec: anything }
 
 const SHARED_BY_SERVERS: Rules = {
@@ -131,12 +129,6 @@ const SERVE: Rules = {
 }
 const QUEUE: Rules = { ...SHARED_BY_SERVERS, limit: COUNT, attempts: integer(1, 2 ** 20), timeout: TIME }
 
-const reconnect: Rule = (value) => {
-  const broken = plainObject(value)
-  if (broken !== undefined) return 'must be {tries, delay, maxDelay}'
-  check(value, RECONNECT)
-  return undefined
-}
 const SHARED_BY_CLIENTS: Rules = { ...CHANNEL, reconnect, acquire: rungOrAuto }
 const CONNECT: Rules = {
   ...SHARED_BY_CLIENTS,

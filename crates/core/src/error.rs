@@ -170,6 +170,12 @@ pub enum Error {
         /// The service.
         service: String,
     },
+    /// The connection that a stream came over has ended while its publisher lives.
+    #[error("the stream from '{service}' was cut off; its publisher lives")]
+    Disconnected {
+        /// The topic.
+        service: String,
+    },
     /// The peer exists and may not be reached by this user.
     #[error("not permitted: {what}")]
     NoPermission {
@@ -211,6 +217,7 @@ pub const CODES: &[&str] = &[
     "ERR_RINGBELL_PEER_GONE",
     "ERR_RINGBELL_NO_PERMISSION",
     "ERR_RINGBELL_NAME_TAKEN",
+    "ERR_RINGBELL_DISCONNECTED",
 ];
 
 impl Error {
@@ -270,6 +277,7 @@ impl Error {
             Error::PeerGone { .. } => 20,
             Error::NoPermission { .. } => 21,
             Error::NameTaken { .. } => 22,
+            Error::Disconnected { .. } => 23,
         }
     }
 }
@@ -328,6 +336,7 @@ mod tests {
             Error::PeerGone { service: s() },
             Error::NoPermission { what: s() },
             Error::NameTaken { name: s() },
+            Error::Disconnected { service: s() },
         ]
     }
 

@@ -45,6 +45,12 @@ impl<A> Inbox<A> {
         self.epoll.watch_edges(fd.as_fd(), number)
     }
 
+    /// The same for a socket, which is always read until it is empty; `writable`: also when it takes something again.
+    /// Changing that for one that is watched cannot fail.
+    pub(crate) fn watch_socket(&self, fd: impl AsFd, writable: bool, number: u64) -> Result<()> {
+        self.epoll.watch_arrivals(fd.as_fd(), writable, number)
+    }
+
     /// Must be called before the descriptor is closed where somebody else has a copy of it: that would keep the
     /// registration alive.
     pub(crate) fn forget(&self, fd: impl AsFd) {

@@ -46,8 +46,10 @@ fn bell() -> Value {
 fn topic() -> Value {
     json!({
         "capacity": 65536, "overflow": "block", "maxSubscribers": 20, "nonce": ID,
-        "data": {"fd": 3, "inode": 1, "size": 69632}, "control": {"fd": 4, "inode": 2, "size": 8192},
-        "room": bell(), "doorbells": [bell(), bell()],
+        "memory": {
+            "data": {"fd": 3, "inode": 1, "size": 69632}, "control": {"fd": 4, "inode": 2, "size": 8192},
+            "room": bell(), "doorbells": [bell(), bell()],
+        },
     })
 }
 
@@ -141,11 +143,21 @@ fn contents_that_break_the_rules() {
         ("maxSubscribers", json!(2000)),
         ("maxSubscribers", json!(100)),
         ("nonce", json!("short")),
+        ("memory", json!({})),
+    ];
+    let in_memory = [
         ("data", json!({"fd": -1, "inode": 1, "size": 69632})),
         ("data", json!({"fd": 1, "inode": 1, "size": 64})),
         ("room", json!({"fd": -5, "id": 1})),
         ("doorbells", json!([])),
     ];
+    for (key, value) in in_memory {
+        let mut record = good("evil");
+        record["topic"] = topic();
+        record["topic"]["memory"][key] = value;
+        let what = format!("topic.memory.{key}: {}", record["topic"]["memory"][key]);
+        cases.push((what, record.to_string().into_bytes()));
+    }
     for (key, value) in in_topic {
         let mut record = good("evil");
         record["topic"] = topic();

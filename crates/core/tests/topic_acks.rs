@@ -224,18 +224,22 @@ fn batches_are_acknowledged_when_they_are_full_and_before_sleep() {
     options.ack_interval = Duration::from_millis(50);
     let (mut subscriber, _) = attach(&bus, options);
     send(&mut publisher, 20);
-    let acks = |subscriber: &Subscriber| subscriber.stats().acks;
+    let acks = |subscriber: &mut Subscriber| subscriber.stats().acks;
     assert_eq!(take(&mut subscriber, 8).len(), 8);
-    assert_eq!((acks(&subscriber).flushed, acks(&subscriber).pending), (0, 20), "the eighth is in hand");
+    assert_eq!(
+        (acks(&mut subscriber).flushed, acks(&mut subscriber).pending),
+        (0, 20),
+        "the eighth is in hand"
+    );
     assert_eq!(take(&mut subscriber, 1), [(8, false)]);
-    assert_eq!((acks(&subscriber).flushed, acks(&subscriber).pending), (1, 12));
+    assert_eq!((acks(&mut subscriber).flushed, acks(&mut subscriber).pending), (1, 12));
     assert_eq!(take(&mut subscriber, 20).len(), 11);
     // Nothing is left: it sleeps, and whoever sleeps owes nothing.
     assert!(subscriber.recv_timeout(Duration::from_millis(1)).unwrap().is_none());
-    assert_eq!(acks(&subscriber).pending, 0);
+    assert_eq!(acks(&mut subscriber).pending, 0);
     let slot = publisher.stats().subscribers[0].clone();
     assert_eq!((slot.acks.pending, slot.durable, slot.state), (0, false, "active"));
-    assert_eq!(slot.acks.flushed, acks(&subscriber).flushed);
+    assert_eq!(slot.acks.flushed, acks(&mut subscriber).flushed);
 }
 
 #[test]

@@ -27,9 +27,12 @@ fn role() {
         "crowd" => crowd_role(&bus),
         "poor" => poor_role(&bus),
         "fork-use" => fork_role(&bus),
+        "idle" => idle_role(&bus),
         other => panic!("no role {other}"),
     }
 }
+
+const RUNGS: [Rung; 3] = [Rung::Direct, Rung::Handshake, Rung::Stream];
 
 fn kills() -> usize {
     std::env::var("TOPIC_KILLS").map_or(60, |count| count.parse().unwrap())
@@ -116,7 +119,7 @@ fn a_killed_publisher_leaves_nothing_torn_and_nothing_behind() {
     let place = Place::new();
     let bus = place.bus();
     for round in 0..kills() {
-        let rung = if round % 2 == 0 { Rung::Direct } else { Rung::Handshake };
+        let rung = RUNGS[round % RUNGS.len()];
         let mut subscriber = subscribe(&bus, Start::Latest, Some(rung));
         let mut child = Role::start("publisher", &place.path, &[]);
         if round % 8 != 0 {
@@ -178,8 +181,9 @@ fn a_killed_subscriber_leaves_room_and_its_slot() {
             }
         }
     };
-    for _ in 0..kills() {
-        let mut child = Role::start("subscriber", &place.path, &[]);
+    for round in 0..kills() {
+        let rung = RUNGS[round % RUNGS.len()].name();
+        let mut child = Role::start("subscriber", &place.path, &[("IPC_BUS_ACQUIRE", rung)]);
         let (heard, receiving) = std::sync::mpsc::channel();
         std::thread::scope(|scope| {
             let child = &mut child;
@@ -203,68 +207,109 @@ fn a_killed_subscriber_leaves_room_and_its_slot() {
 
 #[test]
 fn a_stopped_subscriber_blocks_loses_nothing_and_goes_on() {
-    let place = Place::new();
-    let bus = place.bus();
-    let mut options = PublisherOptions::default();
-    options.capacity = 16 << 10;
-    let mut publisher = bus.publisher("ticks", options).unwrap();
-    let mut child = Role::start("subscriber", &place.path, &[]);
-    until("attached", || publisher.subscribers() == 1);
-    let mut number = 0u64;
-    for _ in 0..3 {
-        child.stop();
-        while publisher.send(&payload(number)).unwrap() {
-            number += 1;
+    for rung in RUNGS {
+        let place = Place::new();
+        let bus = place.bus();
+        let mut options = PublisherOptions::default();
+        options.capacity = 16 << 10;
+        let mut publisher = bus.publisher("ticks", options).unwrap();
+        let mut child = Role::start("subscriber", &place.path, &[("IPC_BUS_ACQUIRE", rung.name())]);
+        until("attached", || publisher.subscribers() == 1);
+        let mut number = 0u64;
+        for _ in 0..3 {
+            child.stop();
+            until("it is stopped, not dead", || {
+                while publisher.send(&payload(number)).unwrap() {
+                    number += 1;
+                }
+                // What it had read before may be on its way, where it tells so over a connection.
+                !publisher.wait_room(300, Some(Duration::from_millis(200))).unwrap()
+            });
+            assert_eq!(publisher.subscribers(), 1);
+            child.signal(Signal::SIGCONT);
+            assert!(publisher.wait_room(300, Some(PATIENCE)).unwrap());
         }
-        assert!(
-            !publisher.wait_room(300, Some(Duration::from_millis(200))).unwrap(),
-            "it is stopped, not dead: {:?}",
-            publisher.stats()
-        );
-        assert_eq!(publisher.subscribers(), 1);
-        child.signal(Signal::SIGCONT);
-        assert!(publisher.wait_room(300, Some(PATIENCE)).unwrap());
+        until("it has read everything", || {
+            publisher.stats().subscribers.iter().all(|slot| slot.received == number)
+        });
+        assert!(child.child.try_wait().unwrap().is_none(), "the subscriber found something wrong");
     }
-    until("it has read everything", || {
-        publisher.stats().subscribers.iter().all(|slot| slot.received == number)
-    });
-    assert!(child.child.try_wait().unwrap().is_none(), "the subscriber found something wrong");
 }
 
 #[test]
 fn a_stopped_subscriber_is_evicted_where_the_topic_says_so() {
-    let place = Place::new();
-    let bus = place.bus();
-    let mut options = PublisherOptions::default();
-    options.capacity = 16 << 10;
-    options.evict_after = Some(Duration::from_millis(100));
-    let mut publisher = bus.publisher("ticks", options).unwrap();
-    let child = Role::start("subscriber", &place.path, &[]);
-    let mut other = subscribe(&bus, Start::Latest, None);
-    until("attached", || publisher.subscribers() == 2);
-    child.signal(Signal::SIGSTOP);
-    let mut next = 0u64;
-    for number in 0..2_000u64 {
-        let deadline = Instant::now() + PATIENCE;
-        while !publisher.send(&payload(number)).unwrap() {
-            assert!(Instant::now() < deadline);
-            publisher.wait_room(300, Some(Duration::from_millis(10))).unwrap();
-            while let Some(message) = other.try_recv().unwrap() {
-                check(message.data, next);
-                next += 1;
+    for rung in RUNGS {
+        let place = Place::new();
+        let bus = place.bus();
+        let mut options = PublisherOptions::default();
+        options.capacity = 16 << 10;
+        // Long enough for the other one, which is awake, on a busy machine.
+        options.evict_after = Some(Duration::from_secs(1));
+        let mut publisher = bus.publisher("ticks", options).unwrap();
+        let child = Role::start("subscriber", &place.path, &[("IPC_BUS_ACQUIRE", rung.name())]);
+        let mut other = subscribe(&bus, Start::Latest, Some(rung));
+        until("attached", || publisher.subscribers() == 2);
+        child.signal(Signal::SIGSTOP);
+        let mut next = 0u64;
+        for number in 0..2_000u64 {
+            let deadline = Instant::now() + PATIENCE;
+            while !publisher.send(&payload(number)).unwrap() {
+                assert!(Instant::now() < deadline);
+                publisher.wait_room(300, Some(Duration::from_millis(10))).unwrap();
+                while let Some(message) = other.try_recv().unwrap() {
+                    check(message.data, next);
+                    next += 1;
+                }
             }
         }
+        assert_eq!(publisher.stats().counters.evicted, 1);
+        while next < 2_000 {
+            check(other.recv_timeout(PATIENCE).unwrap().expect("the other one lost something").data, next);
+            next += 1;
+        }
+        // Its slot stays taken for as long as it holds the lock.
+        assert_eq!(publisher.subscribers(), 2);
+        drop(child);
+        until("the slot is free", || publisher.subscribers() == 1);
     }
-    assert_eq!(publisher.stats().counters.evicted, 1);
-    while let Some(message) = other.try_recv().unwrap() {
-        check(message.data, next);
-        next += 1;
-    }
-    assert_eq!(next, 2_000, "the other one lost nothing");
-    // Its slot stays taken for as long as it holds the lock.
-    assert_eq!(publisher.subscribers(), 2);
-    drop(child);
-    until("the slot is free", || publisher.subscribers() == 1);
+}
+
+/// A publisher and its stream, with nothing to do: no thread of the process may stir.
+fn idle_role(bus: &Bus) {
+    let mut publisher = bus.publisher("ticks", PublisherOptions::default()).unwrap();
+    let mut subscriber = subscribe(bus, Start::Latest, Some(Rung::Stream));
+    until("attached", || subscriber.wait_attached(1, Some(PATIENCE)).unwrap());
+    assert!(publisher.send(b"x").unwrap());
+    assert_eq!(subscriber.recv_timeout(PATIENCE).unwrap().unwrap().data, b"x");
+    until("the publisher knows", || publisher.stats().subscribers[0].backlog == 0);
+    subscriber.notices();
+    until("it sleeps", || {
+        subscriber.try_recv().unwrap();
+        subscriber.arm()
+    });
+    let switches = || -> Vec<String> {
+        let threads = std::fs::read_dir("/proc/self/task").unwrap();
+        let status =
+            threads.map(|thread| std::fs::read_to_string(thread.unwrap().path().join("status")).unwrap());
+        let of_bus = status.filter(|status| status.starts_with("Name:\tringbell-bus\n"));
+        let field =
+            |status: String| status.lines().find(|line| line.starts_with("voluntary")).unwrap().to_owned();
+        of_bus.map(field).collect()
+    };
+    // Whoever makes a system call was awake, and whoever was awake has been switched to.
+    until("nobody stirs", || {
+        let before = switches();
+        std::thread::sleep(Duration::from_millis(400));
+        !before.is_empty() && switches() == before
+    });
+    assert!(subscriber.arm());
+    say("fine");
+}
+
+#[test]
+fn an_idle_stream_makes_no_system_call() {
+    let place = Place::new();
+    assert_eq!(Role::start("idle", &place.path, &[]).heard(), "fine");
 }
 
 /// Attaches when it is told to, takes one message, says which rung.
@@ -281,7 +326,7 @@ fn crowd_role(bus: &Bus) {
 #[test]
 fn a_thousand_processes_attach_at_once() {
     let crowd = std::env::var("TOPIC_CROWD").map_or(1_000, |count| count.parse().unwrap());
-    for rung in ["direct", "handshake"] {
+    for rung in ["direct", "handshake", "stream"] {
         let place = Place::new();
         let bus = place.bus();
         let mut options = PublisherOptions::default();
@@ -378,7 +423,7 @@ fn endpoints_leak_neither_descriptors_nor_mappings_nor_threads() {
     for round in 0..30 {
         let bus = place.bus();
         let mut options = SubscriberOptions::default();
-        options.acquire = Some(if round % 2 == 0 { Rung::Direct } else { Rung::Handshake });
+        options.acquire = Some(RUNGS[round % RUNGS.len()]);
         let mut subscriber = bus.subscriber("ticks", options).unwrap();
         let mut own = bus.publisher("own", PublisherOptions::default()).unwrap();
         assert!(own.send(b"x").unwrap());

@@ -10,7 +10,8 @@ use bus_helpers::*;
 use ringbell::Error;
 use ringbell::bus::{Bus, Overflow};
 use ringbell::topic::{
-    AckMode, EndReason, Notice, Publisher, PublisherOptions, Start, Subscriber, SubscriberOptions,
+    AckMode, Drained, EndReason, Entry, Notice, Publisher, PublisherOptions, Start, Subscriber,
+    SubscriberOptions,
 };
 
 const CAPACITY: usize = 64 << 10;
@@ -127,7 +128,7 @@ fn sixteen_megabytes_go_through_sixty_four_kilobytes_to_subscribers_of_every_spe
     let counters = publisher.stats().counters;
     assert_eq!((counters.messages, counters.bytes), (3, LARGE as u64 + 11));
     assert_eq!(counters.fragments, LARGE.div_ceil(CAPACITY / 4 - 48) as u64);
-    for subscriber in subscribers {
+    for mut subscriber in subscribers {
         let stats = subscriber.stats();
         assert_eq!((stats.received, stats.missed), (3, 0));
         assert_eq!(stats.sources[0].publisher.fragments, counters.fragments);
@@ -469,4 +470,43 @@ fn where_messages_may_be_dropped_they_are_not_sent_in_pieces() {
     let limit = publisher.max_message();
     let text = publisher.send(&vec![0; limit + 1]).unwrap_err().to_string();
     assert!(text.contains("write"), "{text}");
+}
+
+#[test]
+fn who_leases_holds_nobody_up_with_what_is_too_large_for_it() {
+    for ack in [AckMode::Immediate, AckMode::Batch, AckMode::Deferred] {
+        let place = Place::new();
+        let bus = place.bus();
+        let mut publisher = publisher(&bus, None);
+        let mut options = SubscriberOptions::default();
+        (options.ack, options.max_message) = (ack, CAPACITY);
+        let mut subscriber = bus.subscriber("blobs", options).unwrap();
+        assert!(subscriber.wait_attached(1, Some(PATIENCE)).unwrap());
+        let large = pattern(1, LARGE);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for message in [b"before", &large[..], b"after"] {
+                    assert!(publisher.write(message, Some(PATIENCE)).unwrap(), "{ack:?}");
+                }
+            });
+            let mut table = vec![Entry::default(); 4];
+            let mut leased = 0;
+            while leased < 2 {
+                match subscriber.lease_batch(&mut table).unwrap() {
+                    Drained::Batch { source, count, .. } => {
+                        assert_eq!(count, 1);
+                        leased += 1;
+                        subscriber.release(source);
+                        if ack != AckMode::Immediate {
+                            assert!(subscriber.ack(source, 2 * leased - 2).unwrap());
+                        }
+                    }
+                    Drained::Notice => drop(subscriber.notices()),
+                    Drained::Empty => thread::yield_now(),
+                    other => panic!("{other:?}"),
+                }
+            }
+        });
+        assert_eq!(subscriber.stats().missed, 1);
+    }
 }

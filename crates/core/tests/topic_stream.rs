@@ -7,14 +7,16 @@ use std::time::Duration;
 
 use ringbell::acquire::Rung;
 use ringbell::bus::{Bus, BusOptions, Overflow};
-use ringbell::topic::{EndReason, Notice, PublisherOptions, Start, Subscriber, SubscriberOptions};
+use ringbell::topic::{
+    AckMode, Drained, EndReason, Message, Notice, PublisherOptions, Start, Subscriber, SubscriberOptions,
+};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn rungs() -> Vec<Rung> {
     match std::env::var("RINGBELL_TEST_RUNG") {
         Ok(rung) => vec![rung.parse().unwrap()],
-        Err(_) => vec![Rung::Direct, Rung::Handshake],
+        Err(_) => vec![Rung::Direct, Rung::Handshake, Rung::Stream],
     }
 }
 
@@ -51,6 +53,10 @@ fn attached(subscriber: &mut Subscriber, count: usize) {
     }
 }
 
+fn next(subscriber: &mut Subscriber) -> Message<'_> {
+    subscriber.recv_timeout(PATIENCE).unwrap().expect("no message")
+}
+
 #[test]
 fn messages_arrive_whole_in_order_and_with_their_sequence() {
     for rung in rungs() {
@@ -62,7 +68,11 @@ fn messages_arrive_whole_in_order_and_with_their_sequence() {
         for sent in 0..5_000u64 {
             let payload = vec![sent as u8; (sent % 300) as usize + 8];
             while !publisher.send(&payload).unwrap() {
-                let message = subscriber.recv_timeout(PATIENCE).unwrap().unwrap();
+                let Some(message) = subscriber.try_recv().unwrap() else {
+                    // A stream has yet to bring it, or to tell the publisher that it was read.
+                    publisher.wait_room(payload.len(), Some(Duration::from_millis(1))).unwrap();
+                    continue;
+                };
                 assert_eq!(message.sequence, next);
                 assert_eq!(message.data, vec![next as u8; (next % 300) as usize + 8]);
                 next += 1;
@@ -118,11 +128,12 @@ fn earliest_gets_what_the_ring_still_holds() {
         let mut subscriber = subscribe(&bus, "ticks", rung, Start::Earliest);
         attached(&mut subscriber, 1);
         let mut numbers = Vec::new();
-        while let Some(message) = subscriber.try_recv().unwrap() {
+        while numbers.last() != Some(&999) {
+            let message = next(&mut subscriber);
             assert_eq!(message.data, message.sequence.to_le_bytes());
             numbers.push(message.sequence);
         }
-        assert_eq!(numbers.last(), Some(&999));
+        assert_eq!(subscriber.try_recv().unwrap(), None);
         assert!(numbers.len() > 50, "a ring of 4 KiB holds more than {} of these", numbers.len());
         assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1));
     }
@@ -137,17 +148,23 @@ fn dropping_the_oldest_counts_what_was_missed() {
         attached(&mut subscriber, 1);
         assert!(publisher.send(b"first").unwrap());
         assert_eq!(subscriber.recv_timeout(PATIENCE).unwrap().unwrap().sequence, 0);
-        for _ in 0..1_000 {
+        // More than a connection holds, where there is one.
+        let last = if rung == Rung::Stream { 100_000 } else { 1_000 };
+        for _ in 0..last {
             assert!(publisher.send(b"lost or not").unwrap());
         }
         let mut got = 1;
-        while let Some(message) = subscriber.try_recv().unwrap() {
-            assert!(message.sequence > 1);
+        loop {
+            let message = next(&mut subscriber);
             got += 1;
+            if message.sequence == last {
+                break;
+            }
         }
         let stats = subscriber.stats();
         assert_eq!(stats.received, got);
-        assert_eq!(stats.missed, 1_001 - got);
+        assert!(stats.missed > 0);
+        assert_eq!(stats.missed, last + 1 - got);
         let told: u64 = subscriber
             .notices()
             .iter()
@@ -170,12 +187,10 @@ fn dropping_the_newest_counts_and_loses_nothing_that_was_accepted() {
         let accepted =
             (0..500u64).filter(|number| publisher.send(&number.to_le_bytes()).unwrap()).count() as u64;
         assert!(accepted < 500);
-        let mut got = 0;
-        while let Some(message) = subscriber.try_recv().unwrap() {
-            assert_eq!(message.sequence, got);
-            got += 1;
+        for number in 0..accepted {
+            assert_eq!(next(&mut subscriber).sequence, number);
         }
-        assert_eq!(got, accepted);
+        assert_eq!(subscriber.try_recv().unwrap(), None);
         assert_eq!(publisher.stats().counters.dropped, 500 - accepted);
     }
 }
@@ -216,7 +231,8 @@ fn publishers_of_one_pattern_are_merged_and_followed() {
             assert!(left.send(b"left").unwrap() && right.send(b"right").unwrap());
         }
         let mut counts = std::collections::HashMap::new();
-        while let Some(message) = subscriber.try_recv().unwrap() {
+        for _ in 0..200 {
+            let message = next(&mut subscriber);
             let count: &mut u64 = counts.entry(message.data.to_vec()).or_default();
             assert_eq!(message.sequence, *count);
             *count += 1;
@@ -254,6 +270,7 @@ fn loans_and_batches_are_sent_in_place() {
         );
         let limit = publisher.max_message();
         assert_eq!(publisher.send(&vec![0; limit + 1]).unwrap_err().code(), "ERR_RINGBELL_MESSAGE_TOO_LARGE");
+        assert!(publisher.wait_room(limit, Some(PATIENCE)).unwrap());
         assert!(publisher.send(&vec![1; limit]).unwrap());
         assert_eq!(subscriber.recv_timeout(PATIENCE).unwrap().unwrap().data.len(), limit);
     }
@@ -274,8 +291,7 @@ fn a_stalled_subscriber_is_evicted_and_told() {
             }
         }
         assert_eq!(publisher.stats().counters.evicted, 1);
-        while stalled.try_recv().unwrap().is_some() {}
-        let notices = stalled.notices();
+        let notices = ended(&mut stalled);
         let told = notices.iter().any(|notice| {
             matches!(notice, Notice::Ended { reason: EndReason::Failed(error), .. } if error.code() == "ERR_RINGBELL_EVICTED")
         });
@@ -284,7 +300,7 @@ fn a_stalled_subscriber_is_evicted_and_told() {
 }
 
 #[test]
-fn another_codec_and_what_is_not_built_are_refused_with_their_codes() {
+fn another_codec_and_wrong_options_are_refused_with_their_codes() {
     let (bus, _folder) = bus();
     let mut wanted = PublisherOptions::default();
     wanted.codec = Some("json".into());
@@ -301,9 +317,12 @@ fn another_codec_and_what_is_not_built_are_refused_with_their_codes() {
         }
     };
     assert_eq!(error.code(), "ERR_RINGBELL_REFUSED");
-    let mut stream = SubscriberOptions::default();
-    stream.acquire = Some(Rung::Stream);
-    assert_eq!(bus.subscriber("ticks", stream).unwrap_err().code(), "ERR_RINGBELL_NOT_BUILT");
+    let mut hasty = SubscriberOptions::default();
+    hasty.reconnect.first = Duration::ZERO;
+    assert_eq!(bus.subscriber("ticks", hasty).unwrap_err().code(), "ERR_RINGBELL_INVALID_OPTION");
+    let mut nothing = PublisherOptions::default();
+    nothing.offers.clear();
+    assert_eq!(bus.publisher("ticks", nothing).unwrap_err().code(), "ERR_RINGBELL_INVALID_OPTION");
     for capacity in [0, 4095, 5000, 2 << 30] {
         let error = bus.publisher("ticks", options(Overflow::Block, capacity)).unwrap_err();
         assert_eq!(error.code(), "ERR_RINGBELL_INVALID_OPTION", "{capacity}");
@@ -323,6 +342,11 @@ fn who_waits_hears_that_the_bus_was_closed_and_reads_the_rest_first() {
     let mut subscriber = subscribe(&other, "ticks", rungs()[0], Start::Latest);
     attached(&mut subscriber, 1);
     assert!(publisher.send(b"last").unwrap());
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while rungs()[0] == Rung::Stream && !readable(&subscriber) {
+        assert!(std::time::Instant::now() < deadline);
+        std::thread::yield_now();
+    }
     let waiting = std::thread::spawn(move || {
         let first = subscriber.recv().unwrap().data.to_vec();
         let second = subscriber.recv().map(drop);
@@ -349,7 +373,7 @@ fn a_source_that_has_ended_wakes_nobody_any_more() {
                 publisher.wait_room(64, Some(PATIENCE)).unwrap();
             }
         }
-        while evicted.try_recv().unwrap().is_some() {}
+        ended(&mut evicted);
         assert_eq!(evicted.publishers(), 0);
         evicted.harvest().unwrap();
         let mut other = subscribe(&bus, "ticks", rung, Start::Latest);
@@ -358,10 +382,27 @@ fn a_source_that_has_ended_wakes_nobody_any_more() {
         assert!(other.arm(), "it sleeps behind the same doorbell");
         let before = publisher.stats().counters.rings;
         assert!(publisher.send(b"ring").unwrap());
-        assert_eq!(publisher.stats().counters.rings, before + 1);
-        assert!(readable(&other));
+        if rung == Rung::Stream {
+            assert_eq!(next(&mut other).data, b"ring");
+        } else {
+            assert_eq!(publisher.stats().counters.rings, before + 1);
+            assert!(readable(&other));
+        }
         assert!(!readable(&evicted), "a doorbell of a source that has ended");
     }
+}
+
+/// Reads until a source has ended, and gives all that was told until then.
+fn ended(subscriber: &mut Subscriber) -> Vec<Notice> {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    let mut all = Vec::new();
+    while !all.iter().any(|notice| matches!(notice, Notice::Ended { .. })) {
+        assert!(std::time::Instant::now() < deadline, "{all:?}");
+        let soon = Duration::from_millis(1);
+        while subscriber.recv_timeout(soon).unwrap().is_some() {}
+        all.extend(subscriber.notices());
+    }
+    all
 }
 
 fn readable(subscriber: &Subscriber) -> bool {
@@ -396,5 +437,175 @@ fn a_dropped_subscriber_leaves_also_where_it_had_not_yet_taken_notice() {
             assert!(publisher.send(&[1; 64]).unwrap());
         }
         drop(taken);
+    }
+}
+
+#[test]
+fn what_is_slot_by_slot_known_to_the_publisher_is_known_to_a_stream() {
+    let (bus, _folder) = bus();
+    let mut publisher = bus.publisher("ticks", options(Overflow::Block, 4096)).unwrap();
+    let mut subscriber = subscribe(&bus, "ticks", Rung::Stream, Start::Latest);
+    attached(&mut subscriber, 1);
+    let mut sent = 0;
+    while publisher.send(&[7; 64]).unwrap() {
+        sent += 1;
+    }
+    let backlog = publisher.stats().subscribers[0].backlog;
+    assert!(backlog > 2048, "what is on its way is not read: {backlog}");
+    for _ in 0..sent {
+        assert_eq!(next(&mut subscriber).data, [7; 64]);
+    }
+    assert!(publisher.wait_room(64, Some(PATIENCE)).unwrap());
+    let deadline = std::time::Instant::now() + PATIENCE;
+    loop {
+        assert!(std::time::Instant::now() < deadline);
+        let (near, far) = (publisher.stats(), subscriber.stats());
+        let (slot, source) = (&near.subscribers[0], &far.sources[0]);
+        assert_eq!(slot.rung, Some(Rung::Stream));
+        assert_eq!((slot.pid, slot.slot), (std::process::id(), source.slot));
+        let known =
+            (source.publisher.full, source.publisher.bytes, source.publisher.head, &source.subscribers);
+        if known == (near.counters.full, sent * 64, near.counters.head, &near.subscribers)
+            && (slot.received, slot.backlog) == (sent, 0)
+        {
+            assert!(source.publisher.full > 0 && far.rings > 0);
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_stream_gives_way_to_shared_memory_at_the_next_attach() {
+    if std::env::var("RINGBELL_TEST_SYSCALLS").is_ok() || std::env::var("RINGBELL_TEST_RUNG").is_ok() {
+        // Shared memory is not to be had, or not to be taken.
+        return;
+    }
+    let (bus, _folder) = bus();
+    let mut subscriber = bus.subscriber("ticks", SubscriberOptions::default()).unwrap();
+    for (offers, rung) in [
+        (vec![Rung::Stream], Rung::Stream),
+        (vec![Rung::Direct, Rung::Handshake, Rung::Stream], Rung::Direct),
+        (vec![Rung::Handshake, Rung::Stream], Rung::Handshake),
+    ] {
+        let mut wanted = options(Overflow::Block, 4096);
+        wanted.offers = offers;
+        let mut publisher = bus.publisher("ticks", wanted).unwrap();
+        assert_eq!(publisher.record().topic.as_ref().unwrap().memory.is_none(), rung == Rung::Stream);
+        assert!(subscriber.wait_attached(1, Some(PATIENCE)).unwrap());
+        assert!(publisher.send(b"x").unwrap());
+        assert_eq!(next(&mut subscriber).data, b"x");
+        let stats = subscriber.stats();
+        let downs: Vec<&str> = stats.sources[0].step_downs.iter().map(|step| step.code.as_str()).collect();
+        assert_eq!(stats.sources[0].rung, rung);
+        assert!(downs.iter().all(|code| *code == "NOT_OFFERED"), "{downs:?}");
+        assert_eq!(publisher.stats().subscribers[0].rung, Some(rung));
+        drop(publisher);
+        ended(&mut subscriber);
+    }
+}
+
+#[test]
+fn a_look_that_takes_no_message_does_not_let_a_sleeper_sleep_on() {
+    for look in 0..2 {
+        let (bus, _folder) = bus();
+        let mut publisher = bus.publisher("ticks", PublisherOptions::default()).unwrap();
+        let mut subscriber = subscribe(&bus, "ticks", Rung::Stream, Start::Latest);
+        attached(&mut subscriber, 1);
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while !subscriber.arm() {
+            assert_eq!(subscriber.try_recv().unwrap(), None);
+        }
+        assert!(publisher.send(b"x").unwrap());
+        // As one who waits would find it out: by the descriptor alone.
+        while !readable(&subscriber) {
+            assert!(std::time::Instant::now() < deadline);
+        }
+        if look == 0 {
+            let drained = subscriber.drain(&mut [0; 8], 8, &mut [Default::default()]).unwrap();
+            assert!(matches!(drained, Drained::NeedSlab(_)));
+        } else {
+            assert_eq!(subscriber.stats().sources[0].received, 0);
+        }
+        assert!(readable(&subscriber), "it sleeps on");
+        subscriber.harvest().unwrap();
+        assert_eq!(subscriber.try_recv().unwrap().unwrap().data, b"x");
+    }
+}
+
+#[test]
+fn large_messages_arrive_whole_or_are_missed_however_they_are_acknowledged() {
+    const WANTED: usize = 300 << 10;
+    for rung in rungs() {
+        for ack in [AckMode::Immediate, AckMode::Batch, AckMode::Deferred] {
+            let (bus, _folder) = bus();
+            let mut publisher = bus.publisher("blobs", options(Overflow::Block, 64 << 10)).unwrap();
+            let mut wish = SubscriberOptions::default();
+            (wish.acquire, wish.ack, wish.max_message) = (Some(rung), ack, WANTED);
+            let mut subscriber = bus.subscriber("blobs", wish).unwrap();
+            attached(&mut subscriber, 1);
+            let sender = std::thread::spawn(move || {
+                for (number, length) in
+                    [(0, 8), (1, WANTED), (2, WANTED + 1), (3, 20 << 10), (4, WANTED), (5, 8)]
+                {
+                    assert!(
+                        publisher.write(&vec![number; length], Some(PATIENCE)).unwrap(),
+                        "{rung} {ack:?} {number}"
+                    );
+                }
+                publisher
+            });
+            for (number, length) in [(0, 8), (1, WANTED), (3, 20 << 10), (4, WANTED), (5, 8)] {
+                let message = next(&mut subscriber);
+                assert_eq!((message.sequence, message.data.len()), (number, length), "{rung} {ack:?}");
+                assert!(message.data.iter().all(|byte| u64::from(*byte) == number), "torn");
+                let source = message.source;
+                if ack == AckMode::Deferred {
+                    assert!(subscriber.ack(source, number).unwrap());
+                }
+            }
+            // Who sleeps owes nothing.
+            assert_eq!(subscriber.recv_timeout(Duration::from_millis(1)).unwrap(), None);
+            let stats = subscriber.stats();
+            assert_eq!((stats.received, stats.missed, stats.acks.pending), (5, 1, 0), "{rung} {ack:?}");
+            let slot = sender.join().unwrap().stats().subscribers[0].clone();
+            assert_eq!((slot.received, slot.missed), (5, 1), "{rung} {ack:?}");
+        }
+    }
+}
+
+#[test]
+fn what_is_acknowledged_later_is_waited_for_to_the_byte() {
+    let mut seen = Vec::new();
+    for rung in rungs() {
+        let (bus, _folder) = bus();
+        let mut publisher = bus.publisher("ticks", options(Overflow::Block, 16 << 10)).unwrap();
+        let mut wish = SubscriberOptions::default();
+        (wish.acquire, wish.ack) = (Some(rung), AckMode::Deferred);
+        let mut subscriber = bus.subscriber("ticks", wish).unwrap();
+        attached(&mut subscriber, 1);
+        let mut sent = 0;
+        while publisher.send(&[7; 100]).unwrap() {
+            sent += 1;
+        }
+        for number in 0..sent {
+            assert_eq!(next(&mut subscriber).sequence, number);
+        }
+        assert!(!publisher.send(&[7; 100]).unwrap(), "{rung}: all was read, and nothing acknowledged");
+        assert_eq!(subscriber.stats().acks.pending, sent);
+        let mut fitting = Vec::new();
+        for acknowledged in [0, 1, 10, 11, sent - 2, sent - 1] {
+            assert!(subscriber.ack(0, acknowledged).unwrap());
+            assert!(publisher.wait_room(104, Some(PATIENCE)).unwrap(), "{rung}: never told");
+            let mut fit = 0;
+            while publisher.send(&[7; 100]).unwrap() {
+                fit += 1;
+            }
+            fitting.push(fit);
+        }
+        assert!(!subscriber.ack(0, 5).unwrap(), "no news");
+        seen.push((rung, sent, fitting));
+    }
+    for (rung, sent, fitting) in &seen {
+        assert_eq!((*sent, fitting), (seen[0].1, &seen[0].2), "{rung} is not like {}", seen[0].0);
     }
 }

@@ -46,6 +46,9 @@ pub fn notice(notice: &Notice) -> Vec<Value> {
         Notice::Missed { source, messages } => {
             vec![json!({ "type": "missed", "source": source, "messages": messages })]
         }
+        Notice::GivenUp { record, tries, error: problem } => {
+            vec![json!({ "type": "gaveUp", "record": record, "tries": tries, "error": error(problem) })]
+        }
         Notice::Failed { record, error: problem } => {
             vec![json!({ "type": "failed", "record": record, "error": error(problem) })]
         }

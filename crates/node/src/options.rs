@@ -91,6 +91,9 @@ pub fn subscriber(json: &str) -> Result<SubscriberOptions> {
     fields.number("ackBatch", &mut options.ack_batch)?;
     fields.time("ackIntervalMs", &mut options.ack_interval)?;
     fields.text("durable", &mut options.durable)?;
+    fields.number("reconnectTries", &mut options.reconnect.tries)?;
+    fields.time("reconnectFirstMs", &mut options.reconnect.first)?;
+    fields.time("reconnectLongestMs", &mut options.reconnect.longest)?;
     fields.done()?;
     Ok(options)
 }

@@ -6,6 +6,7 @@
 //! happens.
 
 mod acknowledging;
+mod forwarding;
 mod joining;
 mod large;
 
@@ -17,7 +18,8 @@ use crate::sync::{Ordering, fence, spin_loop};
 use crate::wake;
 use crate::walk::{Current, Step, Walk};
 use acknowledging::Acknowledged;
-use large::Partial;
+pub use forwarding::{Report, Stretch};
+pub(crate) use large::{Found, Partial, Pieces};
 pub use large::{Large, Piece};
 
 /// Where a subscriber starts.
@@ -112,6 +114,8 @@ pub struct Consumer {
     head: u64,
     /// What the slot's cursor says.
     published: u64,
+    /// What a subscriber to whom this one forwards has reported last.
+    reported: u64,
     /// Where the publisher began to wait for this subscriber; before that, history is read without protection.
     joined: u64,
     current: Current,
@@ -408,17 +412,7 @@ impl Consumer {
             // The slot may be somebody else's by now.
             return false;
         }
-        let cursor = self.tail.max(self.joined);
-        let slot = self.slot();
-        slot.received.store(self.received, Ordering::Relaxed);
-        slot.missed.store(self.missed, Ordering::Relaxed);
-        if cursor == self.published {
-            return false;
-        }
-        // SYNC: pairs with the acquire in `Producer::slowest`: all reads below are done (I4).
-        slot.cursor.store(cursor, Ordering::Release);
-        self.published = cursor;
-        wake::take_waiting(&self.control)
+        self.publish_read(self.tail)
     }
 
     /// Whether there is something to be read, or a fault to be told.
@@ -490,6 +484,11 @@ impl Consumer {
         self.slot
     }
 
+    /// Says in the slot by which way its owner reads, for the statistics that the publisher can see.
+    pub fn note_way(&self, way: u32) {
+        self.slot().way.store(way, Ordering::Relaxed);
+    }
+
     /// Gives the slot back, or leaves it to the next holder of its durable name, and says whether the publisher is to be
     /// rung. The caller still holds the slot's lock.
     pub fn leave(&mut self) -> bool {
@@ -508,13 +507,13 @@ impl Consumer {
 }
 
 /// Whether a peer's word can be a position in the stream of frames.
-fn is_position(word: u64) -> bool {
+pub(crate) fn is_position(word: u64) -> bool {
     word.is_multiple_of(8) && word < END_OF_TIME
 }
 
 /// The word at `at` in private memory; 0, which is no header, past its end.
 #[inline]
-fn private_word(slab: &[u8], at: usize) -> u64 {
+pub(crate) fn private_word(slab: &[u8], at: usize) -> u64 {
     match slab.get(at..).and_then(<[u8]>::first_chunk) {
         Some(bytes) => u64::from_le_bytes(*bytes),
         None => 0,

@@ -32,6 +32,7 @@ extern crate alloc;
 
 mod consumer;
 mod error;
+mod feed;
 mod frame;
 mod guests;
 pub mod layout;
@@ -42,8 +43,9 @@ mod sync;
 mod wake;
 mod walk;
 
-pub use consumer::{Consumer, Entry, Fault, Large, Piece, Position, Read, Start};
+pub use consumer::{Consumer, Entry, Fault, Large, Piece, Position, Read, Report, Start, Stretch};
 pub use error::Error;
+pub use feed::Feed;
 pub use frame::{BATCH_OVERHEAD, MAX_LARGE, MESSAGE_OVERHEAD, max_message, padded};
 pub use guests::{Admitted, MAX_GUESTS};
 pub use layout::Overflow;

@@ -272,6 +272,7 @@ impl ControlMemory {
             flushed: slot.flushed.load(Ordering::Relaxed),
             redelivered: slot.redelivered.load(Ordering::Relaxed),
             pid: slot.pid.load(Ordering::Relaxed),
+            way: slot.way.load(Ordering::Relaxed),
         })
     }
 

@@ -28,8 +28,8 @@ pub enum SlotState {
 }
 
 impl SlotState {
-    /// A peer may have written any byte: what is no state is a broken rule.
-    fn of(word: u64) -> Self {
+    /// The state in the lowest 8 bits. A peer may have written any: what is no state is a broken rule.
+    pub fn of(word: u64) -> Self {
         match word & 0xff {
             0 => Self::Free,
             1 => Self::Joining,
@@ -66,6 +66,8 @@ pub struct SlotView {
     pub redelivered: u64,
     /// Its owner's process id, by its own account.
     pub pid: u32,
+    /// By which way its owner reads, by its own account; 0 where it did not say.
+    pub way: u32,
 }
 
 /// What a slot holds for whoever seeks one to lock. A hint until its lock is held, and true from then on: only who holds
@@ -121,7 +123,7 @@ pub(crate) struct Slot {
     pub(crate) missed: AtomicU64,
     pub(crate) wakeups: AtomicU64,
     pub(crate) pid: AtomicU32,
-    pub(crate) reserved: AtomicU32,
+    pub(crate) way: AtomicU32,
     /// Sequence after the last message handed out by any holder of the name.
     pub(crate) delivered: AtomicU64,
     /// Sequence of the first message that is not acknowledged, or [`UNKNOWN`]. Stored before the cursor that goes with it.

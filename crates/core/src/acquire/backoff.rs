@@ -8,25 +8,30 @@ const FIRST: Duration = Duration::from_millis(1);
 const LONGEST: Duration = Duration::from_millis(64);
 
 /// The pauses of one acquisition.
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     next: Duration,
+    longest: Duration,
     random: RandomState,
     count: u64,
 }
 
 impl Backoff {
+    /// From 1 ms to 64 ms.
     pub(super) fn new() -> Backoff {
-        Backoff { next: FIRST, random: RandomState::new(), count: 0 }
+        Backoff::between(FIRST, LONGEST)
     }
 
-    /// The next pause: doubled each time up to 64 ms, half of it certain and half of it by chance.
-    pub(super) fn next(&mut self) -> Duration {
+    pub(crate) fn between(first: Duration, longest: Duration) -> Backoff {
+        Backoff { next: first, longest, random: RandomState::new(), count: 0 }
+    }
+
+    /// The next pause: doubled each time up to the longest, and up to a quarter off either way.
+    pub(crate) fn next(&mut self) -> Duration {
         let full = self.next;
-        self.next = (full * 2).min(LONGEST);
+        self.next = full.saturating_mul(2).min(self.longest);
         self.count += 1;
-        let half = full / 2;
         let chance = (self.random.hash_one(self.count) % 1024) as u32;
-        half + half * chance / 1024
+        full * 3 / 4 + full / 2 * chance / 1024
     }
 }
 
@@ -38,8 +43,8 @@ mod tests {
     fn pauses_grow_to_a_bound_and_differ() {
         let (mut one, mut other) = (Backoff::new(), Backoff::new());
         let pauses: Vec<_> = (0..20).map(|_| one.next()).collect();
-        assert!(pauses[0] < Duration::from_millis(1) && pauses[19] >= LONGEST / 2);
-        assert!(pauses.iter().all(|pause| *pause <= LONGEST && !pause.is_zero()));
+        assert!(pauses[0] <= FIRST * 5 / 4 && pauses[19] >= LONGEST * 3 / 4);
+        assert!(pauses.iter().all(|pause| *pause <= LONGEST * 5 / 4 && !pause.is_zero()));
         assert_ne!(pauses, (0..20).map(|_| other.next()).collect::<Vec<_>>());
     }
 }

@@ -10,16 +10,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use ringbell_ring::{Feed, Start};
 
 use super::bell::{Bell, Cord};
 use super::joined::{Joined, topic_of};
-use super::protocol::{Datagram, Fault, GUEST, LONGEST, Refusal, SHARED_MEMORY};
+use super::protocol::{Begin, Datagram, Fault, GUEST, LONGEST, Refusal, SHARED_MEMORY, STREAM};
 use super::reach::{Reach, Reached};
+use super::stream::Link;
 use super::verdict::Verdict;
 use crate::Error;
 use crate::bus::directory::Directory;
 use crate::bus::record::Record;
-use crate::segment::DurableName;
+use crate::segment::{self, DurableName};
 use crate::sys::eventfd::EventFd;
 use crate::sys::fork::ForkGuarded;
 use crate::sys::scm::{self, ReceiveError, Received};
@@ -34,7 +36,17 @@ pub(crate) const NO_DURABLE_GUESTS: &str = "a publisher of another user keeps no
 pub(super) struct Client {
     reach: Reach,
     durable: Option<DurableName>,
+    wanted: Wanted,
     stage: Stage,
+}
+
+/// What the publisher is asked for.
+#[derive(Clone, Copy)]
+pub(super) enum Wanted {
+    /// Its descriptors.
+    Memory,
+    /// The ring's bytes, from here on.
+    Stream(Start),
 }
 
 enum Stage {
@@ -42,6 +54,8 @@ enum Stage {
     Connect { socket: Option<ForkGuarded>, until: Instant },
     /// HELLO is sent.
     Segments { socket: ForkGuarded },
+    /// HELLO is sent, that asks for a stream.
+    Stream { socket: ForkGuarded },
     /// CLAIMED is sent.
     Doorbell { socket: ForkGuarded, joined: Joined },
     /// It has ended.
@@ -54,6 +68,8 @@ pub(super) enum Progress {
     Pending(Instant),
     /// Everything is there.
     Acquired(Joined, Bell),
+    /// The bytes will come.
+    Streams(Box<Link>),
     /// It ended in another way.
     Left(Verdict),
 }
@@ -64,23 +80,27 @@ enum Turn {
     /// Nothing has come yet.
     Wait(Stage),
     Acquired(Joined, Bell),
+    Streams(Box<Link>),
 }
 
 impl Client {
     pub(super) fn new(
         directory: Arc<Directory>,
         record: Arc<Record>,
+        wanted: Wanted,
         durable: Option<DurableName>,
         now: Instant,
     ) -> Client {
         let stage = Stage::Connect { socket: None, until: now };
-        Client { reach: Reach::new(directory, record, now, PATIENCE), durable, stage }
+        Client { reach: Reach::new(directory, record, now, PATIENCE), durable, wanted, stage }
     }
 
     /// What to wait for. A socket that is not connected is not given: epoll calls it hung up, for ever.
     pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
         match &self.stage {
-            Stage::Segments { socket } | Stage::Doorbell { socket, .. } => Some(socket.as_fd()),
+            Stage::Segments { socket } | Stage::Stream { socket } | Stage::Doorbell { socket, .. } => {
+                Some(socket.as_fd())
+            }
             Stage::Connect { .. } | Stage::Over => None,
         }
     }
@@ -91,6 +111,7 @@ impl Client {
             let turn = match std::mem::replace(&mut self.stage, Stage::Over) {
                 Stage::Connect { socket, until } if until <= now => self.connect(socket, now),
                 Stage::Segments { socket } => self.segments(socket, now),
+                Stage::Stream { socket } => self.stream(socket, now),
                 Stage::Doorbell { socket, joined } => self.doorbell(socket, joined),
                 stage @ (Stage::Connect { .. } | Stage::Over) => Ok(Turn::Wait(stage)),
             };
@@ -106,6 +127,7 @@ impl Client {
                     return Progress::Pending(until);
                 }
                 Ok(Turn::Acquired(joined, doorbell)) => return Progress::Acquired(joined, doorbell),
+                Ok(Turn::Streams(link)) => return Progress::Streams(link),
                 Err(verdict) => return Progress::Left(verdict),
             }
         }
@@ -118,15 +140,49 @@ impl Client {
         };
         // The doorbells that a user's processes share are not taken from another one, by root neither.
         let own = self.reach.record().uid == nix::unistd::geteuid().as_raw();
-        let hello = Datagram::Hello {
-            id: self.reach.instance()?,
-            capabilities: SHARED_MEMORY | if own { 0 } else { GUEST },
-            pid: std::process::id(),
+        let (capabilities, start) = match self.wanted {
+            Wanted::Memory => (SHARED_MEMORY | if own { 0 } else { GUEST }, 0),
+            Wanted::Stream(start) => (STREAM, u32::from(start == Start::Earliest)),
         };
+        let (id, pid) = (self.reach.instance()?, std::process::id());
+        let hello = Datagram::Hello { id, capabilities, pid, start };
         match scm::send(&socket, &hello.encode(), &[]) {
+            Ok(()) if capabilities == STREAM => Ok(Turn::To(Stage::Stream { socket })),
             Ok(()) => Ok(Turn::To(Stage::Segments { socket })),
             Err(_) => self.again(now),
         }
+    }
+
+    fn stream(&mut self, socket: ForkGuarded, now: Instant) -> Result<Turn, Verdict> {
+        let mut buffer = [0; LONGEST];
+        let (received, datagram) = match receive(&socket, &mut buffer)? {
+            Came::Nothing => return Ok(Turn::Wait(Stage::Stream { socket })),
+            Came::End => return self.again(now),
+            Came::Datagram(_, Datagram::Refused { refusal: Refusal::Busy, .. }) => {
+                return self.again(now);
+            }
+            Came::Datagram(received, datagram) => (received, datagram),
+        };
+        let topic = topic_of(self.reach.record())?;
+        let begin = match datagram {
+            Datagram::Stream { id, capabilities, begin }
+                if id == self.reach.instance()? && capabilities & STREAM != 0 =>
+            {
+                begin
+            }
+            Datagram::Refused { refusal: Refusal::NoSlot, .. } => {
+                return Err(Verdict::Fail(Error::NoSlot { max: topic.max_subscribers.into() }));
+            }
+            other => return Err(unexpected(other)),
+        };
+        if !received.fds.is_empty() {
+            return Err(corrupt("descriptors came with a stream".into()));
+        }
+        let Begin { slot, position, joined, next_sequence } = begin;
+        let identity = segment::identity(topic)?;
+        let feed = Feed::new(identity.capacity, identity.overflow, position, joined, next_sequence);
+        let feed = feed.map_err(|fault| corrupt(format!("{fault:?}")))?;
+        Ok(Turn::Streams(Box::new(Link::new(socket, slot as usize, identity.capacity, feed))))
     }
 
     fn segments(&mut self, socket: ForkGuarded, now: Instant) -> Result<Turn, Verdict> {
@@ -157,12 +213,12 @@ impl Client {
             if self.durable.is_some() {
                 return Err(Verdict::Fail(Error::Refused { reason: NO_DURABLE_GUESTS.into() }));
             }
-            Joined::as_guest(data, control, topic)?
+            Joined::as_guest(data, control, topic).map_err(Verdict::of)?
         } else {
             let Ok([data, control, room]) = <[OwnedFd; 3]>::try_from(received.fds) else {
                 return Err(corrupt("its segments came without their three descriptors".into()));
             };
-            Joined::new(data, control, room, topic, self.durable.as_ref())?
+            Joined::new(data, control, room, topic, self.durable.as_ref()).map_err(Verdict::of)?
         };
         let claimed = Datagram::Claimed { slot: joined.slot as u32 };
         match scm::send(&socket, &claimed.encode(), &[]) {
@@ -250,9 +306,12 @@ pub(crate) fn unexpected(datagram: Datagram) -> Verdict {
         Refusal::Version => version(theirs),
         Refusal::NotPermitted => Verdict::Next { code: "ERR_RINGBELL_NO_PERMISSION".into(), reason: text },
         Refusal::NothingInCommon => Verdict::Next { code: "ERR_RINGBELL_REFUSED".into(), reason: text },
-        Refusal::Busy | Refusal::WrongInstance | Refusal::Breach | Refusal::Full | Refusal::Other => {
-            Verdict::Fail(Error::Refused { reason: text })
-        }
+        Refusal::Busy
+        | Refusal::WrongInstance
+        | Refusal::Breach
+        | Refusal::Full
+        | Refusal::NoSlot
+        | Refusal::Other => Verdict::Fail(Error::Refused { reason: text }),
     }
 }
 

@@ -8,7 +8,7 @@
 use nix::errno::Errno;
 
 use super::bell::Bell;
-use super::joined::{Joined, topic_of};
+use super::joined::{Joined, memory_of, topic_of};
 use super::proof;
 use super::verdict::Verdict;
 use crate::Error;
@@ -26,13 +26,14 @@ pub(super) fn acquire(
     durable: Option<&DurableName>,
 ) -> Result<(Joined, Bell), Verdict> {
     let topic = topic_of(record)?;
+    let memory = memory_of(topic)?;
     same_world(record)?;
     let process = PidFd::open(record.pid).map_err(|errno| judge("pidfd_open", errno))?;
     proof::check(directory, record)?;
     let copy = |number| process.getfd(number).map_err(|errno| judge("pidfd_getfd", errno));
-    let (data, control, room) = (copy(topic.data.fd)?, copy(topic.control.fd)?, copy(topic.room.fd)?);
+    let (data, control, room) = (copy(memory.data.fd)?, copy(memory.control.fd)?, copy(memory.room.fd)?);
     let joined = Joined::new(data, control, room, topic, durable);
-    let acquired = joined.map_err(Verdict::Fail).and_then(|joined| {
+    let acquired = joined.map_err(Verdict::of).and_then(|joined| {
         let announced = joined.doorbell(topic)?;
         let doorbell = EventFd::from_peer(copy(announced.fd)?, announced.id)?;
         joined.publisher_lives()?;

@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use ringbell_ring::layout::SLOTS_PER_DOORBELL;
 
 use super::verdict::Verdict;
-use crate::bus::record::{EventfdRef, Record, TopicRecord};
+use crate::bus::record::{EventfdRef, Record, TopicMemory, TopicRecord};
 use crate::segment::{self, DurableName, PeerSegments, SlotLock};
 use crate::sys::eventfd::EventFd;
 use crate::{Error, Result};
@@ -31,7 +31,7 @@ impl Joined {
         topic: &TopicRecord,
         durable: Option<&DurableName>,
     ) -> Result<Joined> {
-        let room = EventFd::from_peer(room, topic.room.id)?;
+        let room = EventFd::from_peer(room, memory_of(topic)?.room.id)?;
         let segments = segment::attach(data, control, topic)?;
         let slots = segments.control.memory();
         let slot = match (&segments.control_own, durable) {
@@ -49,8 +49,8 @@ impl Joined {
 
     /// The doorbell that the slot belongs to, by the record.
     pub(super) fn doorbell(&self, topic: &TopicRecord) -> Result<EventfdRef> {
-        topic.doorbells.get(self.slot / SLOTS_PER_DOORBELL).copied().ok_or_else(|| Error::CorruptPeer {
-            what: format!("its record announces no doorbell for slot {}", self.slot),
+        memory_of(topic)?.doorbells.get(self.slot / SLOTS_PER_DOORBELL).copied().ok_or_else(|| {
+            Error::CorruptPeer { what: format!("its record announces no doorbell for slot {}", self.slot) }
         })
     }
 
@@ -61,6 +61,11 @@ impl Joined {
             _ => Ok(()),
         }
     }
+}
+
+/// The memory that a topic's record announces.
+pub(super) fn memory_of(topic: &TopicRecord) -> Result<&TopicMemory> {
+    topic.memory.as_ref().ok_or_else(|| Error::CorruptPeer { what: "its record announces no memory".into() })
 }
 
 /// The topic that a record announces.

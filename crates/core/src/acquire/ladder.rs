@@ -8,11 +8,14 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
+use ringbell_ring::Start;
+
 use super::bell::Bell;
-use super::client::{Client, Progress};
+use super::client::{Client, Progress, Wanted};
 use super::direct;
 use super::joined::{Joined, topic_of};
 use super::proof;
+use super::stream::Link;
 use super::verdict::Verdict;
 use super::{Rung, StepDown};
 use crate::bus::thread::{Handle, Step, Thread, Token, Watched};
@@ -25,6 +28,24 @@ use crate::{Error, Result};
 pub(crate) struct Attachment {
     /// The record that was used; newer than the one given if that was stale.
     pub(crate) record: Arc<Record>,
+    /// What it is read through.
+    pub(crate) way: Way,
+    /// How it was acquired.
+    pub(crate) rung: Rung,
+    /// What was tried before.
+    pub(crate) step_downs: Vec<StepDown>,
+}
+
+/// What a topic is read through.
+#[derive(Debug)]
+pub(crate) enum Way {
+    Memory(Memory),
+    Stream(Box<Link>),
+}
+
+/// The memory of a topic, and a slot in it.
+#[derive(Debug)]
+pub(crate) struct Memory {
     /// Both segments, checked and mapped.
     pub(crate) segments: PeerSegments,
     /// Locked through `segments.control_own`, where there is one.
@@ -33,10 +54,6 @@ pub(crate) struct Attachment {
     pub(crate) room: Bell,
     /// The slot's doorbell.
     pub(crate) doorbell: Bell,
-    /// How it was acquired.
-    pub(crate) rung: Rung,
-    /// What was tried before.
-    pub(crate) step_downs: Vec<StepDown>,
 }
 
 /// Called with the result, on the bus thread.
@@ -74,21 +91,40 @@ impl Acquirer {
         &self.directory
     }
 
+    /// Whether the record is still there and its owner lives; none where that cannot be told.
+    pub(crate) fn is_alive(&self, record: &Record) -> Option<bool> {
+        match proof::check(&self.directory, record) {
+            Ok(()) => Some(true),
+            Err(Verdict::Gone) => Some(false),
+            Err(_) => None,
+        }
+    }
+
     /// The rung that the bus or the environment forces.
     pub(crate) fn forced(&self) -> Option<Rung> {
         self.forced
     }
 }
 
+/// What a subscriber wants of an acquisition.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wish {
+    /// This rung and no other.
+    pub(crate) forced: Option<Rung>,
+    /// Where to start; a publisher that streams joins the ring for its subscriber.
+    pub(crate) start: Start,
+}
+
 /// Begins to attach to a topic's publisher. The result may be cancelled by removing the token.
 pub(crate) fn attach(
     acquirer: &Acquirer,
     record: Arc<Record>,
-    forced: Option<Rung>,
+    wish: Wish,
     thread: &mut Thread<'_>,
     done: Done,
 ) -> Token {
-    let mut ladder = Ladder::new(acquirer.directory.clone(), record, forced.or(acquirer.forced));
+    let wish = Wish { forced: wish.forced.or(acquirer.forced), ..wish };
+    let mut ladder = Ladder::new(acquirer.directory.clone(), record, wish);
     ladder.durable = acquirer.durable.clone();
     let acquisition = Acquisition { ladder, done: Some(done), handle: thread.handle() };
     thread.add(Box::new(acquisition), Some(Instant::now()))
@@ -98,6 +134,7 @@ pub(crate) fn attach(
 pub(super) struct Ladder {
     directory: Arc<Directory>,
     record: Arc<Record>,
+    start: Start,
     /// What is still to be tried, the next one last.
     rungs: Vec<Rung>,
     forced: bool,
@@ -115,15 +152,16 @@ pub(super) enum Climb {
 }
 
 impl Ladder {
-    pub(super) fn new(directory: Arc<Directory>, record: Arc<Record>, forced: Option<Rung>) -> Ladder {
-        let is_forced = forced.is_some();
+    pub(super) fn new(directory: Arc<Directory>, record: Arc<Record>, wish: Wish) -> Ladder {
+        let Wish { forced, start } = wish;
         let rungs =
             forced.map_or_else(|| vec![Rung::Stream, Rung::Handshake, Rung::Direct], |rung| vec![rung]);
         Ladder {
             directory,
             record,
+            start,
             rungs,
-            forced: is_forced,
+            forced: forced.is_some(),
             step_downs: Vec::new(),
             reread: false,
             durable: None,
@@ -143,7 +181,8 @@ impl Ladder {
             let Some(rung) = self.rungs.last().copied() else { return Climb::Ended(Err(self.exhausted())) };
             let verdict = match self.attempt(rung, now) {
                 Progress::Pending(until) => return Climb::Pending(until),
-                Progress::Acquired(joined, doorbell) => return self.arrived(rung, joined, doorbell),
+                Progress::Acquired(joined, doorbell) => return self.acquired(rung, joined, doorbell),
+                Progress::Streams(link) => return Climb::Ended(Ok(self.arrived(rung, Way::Stream(link)))),
                 Progress::Left(verdict) => verdict,
             };
             self.client = None;
@@ -179,7 +218,7 @@ impl Ladder {
     }
 
     fn attempt(&mut self, rung: Rung, now: Instant) -> Progress {
-        if rung != Rung::Stream && !self.record.offers.contains(&rung) {
+        if !self.record.offers.contains(&rung) {
             let reason = "the publisher does not offer it".into();
             return Progress::Left(Verdict::Next { code: "NOT_OFFERED".into(), reason });
         }
@@ -188,46 +227,41 @@ impl Ladder {
                 "the publisher is another user's: its own doorbells could be turned against this process";
             return Progress::Left(Verdict::Next { code: "OTHER_USER".into(), reason: reason.into() });
         }
-        match rung {
-            Rung::Direct => match direct::acquire(&self.directory, &self.record, self.durable.as_ref()) {
-                Ok((joined, doorbell)) => Progress::Acquired(joined, doorbell),
-                Err(verdict) => Progress::Left(verdict),
-            },
-            Rung::Handshake => {
-                let (directory, record, durable) = (&self.directory, &self.record, &self.durable);
-                let client = || Client::new(Arc::clone(directory), Arc::clone(record), durable.clone(), now);
-                self.client.get_or_insert_with(client).advance(now)
-            }
-            Rung::Stream => {
-                let error = Error::NotBuilt { feature: "the stream rung" };
-                // Asked for by name it is its own error; at the end of the ladder, one reason among others.
-                Progress::Left(if self.step_downs.is_empty() {
-                    Verdict::Fail(error)
-                } else {
-                    Verdict::next(&error)
-                })
-            }
+        if rung == Rung::Stream && self.durable.is_some() {
+            return Progress::Left(Verdict::next(&Error::NotBuilt {
+                feature: "a durable position over a stream",
+            }));
         }
+        let wanted = match rung {
+            Rung::Direct => {
+                return match direct::acquire(&self.directory, &self.record, self.durable.as_ref()) {
+                    Ok((joined, doorbell)) => Progress::Acquired(joined, doorbell),
+                    Err(verdict) => Progress::Left(verdict),
+                };
+            }
+            Rung::Handshake => Wanted::Memory,
+            Rung::Stream => Wanted::Stream(self.start),
+        };
+        let (directory, record) = (&self.directory, &self.record);
+        let durable = &self.durable;
+        let client = || Client::new(Arc::clone(directory), Arc::clone(record), wanted, durable.clone(), now);
+        self.client.get_or_insert_with(client).advance(now)
     }
 
-    fn arrived(&mut self, rung: Rung, joined: Joined, doorbell: Bell) -> Climb {
+    fn acquired(&mut self, rung: Rung, joined: Joined, doorbell: Bell) -> Climb {
         let Joined { segments, slot, room } = joined;
         let room = match (room, &doorbell) {
             (Some(room), _) => Bell::Shared(room),
             (None, Bell::Cord(cord)) => Bell::Cord(Arc::clone(cord)),
             (None, Bell::Shared(_)) => return Climb::Ended(Err(self.gone())),
         };
+        Climb::Ended(Ok(self.arrived(rung, Way::Memory(Memory { segments, slot, room, doorbell }))))
+    }
+
+    fn arrived(&mut self, rung: Rung, way: Way) -> Box<Attachment> {
         let step_downs = std::mem::take(&mut self.step_downs);
         self.client = None;
-        Climb::Ended(Ok(Box::new(Attachment {
-            record: Arc::clone(&self.record),
-            segments,
-            slot,
-            room,
-            doorbell,
-            rung,
-            step_downs,
-        })))
+        Box::new(Attachment { record: Arc::clone(&self.record), way, rung, step_downs })
     }
 
     fn exhausted(&self) -> Error {
@@ -257,6 +291,12 @@ impl Watched for Acquisition {
         match self.ladder.climb(Instant::now()) {
             Climb::Pending(until) => Step::Again(Some(until)),
             Climb::Ended(result) => {
+                // The socket of a stream lives on, and is the subscriber's to wait for.
+                if let Ok(attachment) = &result
+                    && let Way::Stream(link) = &attachment.way
+                {
+                    thread.forget(&**link);
+                }
                 if let Some(done) = self.done.take() {
                     done(result.map(|attachment| *attachment), thread);
                 }

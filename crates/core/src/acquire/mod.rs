@@ -20,15 +20,18 @@ pub(crate) mod reach;
 mod rung;
 pub(crate) mod server;
 mod session;
+mod stream;
 #[cfg(test)]
 pub(crate) mod tests;
 pub(crate) mod verdict;
 pub(crate) mod visitor;
 
+pub(crate) use backoff::Backoff;
 pub(crate) use bell::{Bell, Cord};
 pub(crate) use guests::Guests;
-pub(crate) use ladder::{Acquirer, Attachment, attach};
+pub(crate) use ladder::{Acquirer, Attachment, Memory, Way, Wish, attach};
 pub use rung::{Rung, StepDown};
 pub(crate) use server::Server;
+pub(crate) use stream::{Link, Station, Tap};
 
 pub use crate::sys::eventfd::EventFd;

@@ -9,6 +9,10 @@
 //!                  ◀────────────────────────────────  DOORBELL + 1 descriptor: the slot's doorbell
 //!  ACK, closes     ────────────────────────────────▶  closes
 //!  any time        ◀────────────────────────────────  REFUSED: code and text, then closes
+//!
+//!  without shared memory:
+//!  connect, HELLO  ────────────────────────────────▶  claims a slot and joins the ring in the client's stead
+//!                  ◀────────────────────────────────  STREAM, then the ring's bytes (see `stream::wire`)
 //! ```
 //!
 //! A channel's connection begins with CONNECT in the place of HELLO; its socket stays open after ACK.
@@ -27,14 +31,18 @@
 //! ```text
 //! all       0  u32  magic, "RBHS"            REFUSED   8  u32  code (see `Refusal`)
 //!           4  u16  version                           12  u32  length of the text, at most 240
-//!           6  u16  kind, 1 to 8 as above             16  text, UTF-8
+//!           6  u16  kind, 1 to 8 as above, 10 STREAM  16  text, UTF-8
 //! HELLO     8  [16] id of the instance wanted          24  u64  capabilities   32  u32  pid, for logs only
+//!           36 u32  where a stream starts: 0 latest, 1 earliest
 //! SEGMENTS  8  [16] id of the instance                 24  u64  capabilities
 //! CLAIMED   8  u32  slot      DOORBELL  8  u32  slot   ACK  nothing more
 //! CONNECT   8  [16] id of the instance wanted          24  u64  capabilities   32  u32  pid, for logs only
 //!          40  u64  bytes wanted of the client's ring  48  u64  bytes wanted of the server's ring; 0: the server's choice
 //! CONNECTED 8  [16] nonce of both rings                24  u64  bytes of the client's ring   32  u64  of the server's
 //!          40  u64  eventfd-id of the server's doorbell   48  u64  of the client's
+//! STREAM    8  [16] id of the instance                 24  u64  capabilities   32  u64  position of the first byte
+//!           40 u64  position from which on the publisher waits for this client   48  u64  sequence of the first message,
+//!                   2^64 - 1 if unknown                56  u32  slot
 //! ```
 //!
 //! A datagram of another length, magic or kind, or one that is out of turn, ends the connection.
@@ -47,6 +55,8 @@ pub(crate) const LENGTH: usize = 64;
 pub(crate) const LONGEST: usize = 256;
 /// Capability: segments and doorbells by descriptor.
 pub(crate) const SHARED_MEMORY: u64 = 1;
+/// Capability: the ring's bytes over the connection. Who asks for both gets shared memory.
+pub(crate) const STREAM: u64 = 2;
 /// Capability: a guest's terms. The control segment is the client's own, and this connection stays, as doorbell of both.
 /// A client asks for them when the publisher is another user's; a publisher says so when these are what it gives.
 pub(crate) const GUEST: u64 = 4;
@@ -72,6 +82,8 @@ pub(crate) enum Refusal {
     NothingInCommon = 6,
     /// All places for guests are taken.
     Full = 7,
+    /// All slots are taken.
+    NoSlot = 8,
     /// A code that this version does not know.
     Other = 0,
 }
@@ -79,7 +91,7 @@ pub(crate) enum Refusal {
 /// A datagram, understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Datagram {
-    Hello { id: [u8; 16], capabilities: u64, pid: u32 },
+    Hello { id: [u8; 16], capabilities: u64, pid: u32, start: u32 },
     Segments { id: [u8; 16], capabilities: u64 },
     Claimed { slot: u32 },
     Doorbell { slot: u32 },
@@ -87,6 +99,7 @@ pub(crate) enum Datagram {
     Refused { refusal: Refusal, version: u32, text: String },
     Connect(Connect),
     Connected(Connected),
+    Stream { id: [u8; 16], capabilities: u64, begin: Begin },
 }
 
 /// What a client asks of a server.
@@ -111,6 +124,15 @@ pub(crate) struct Connected {
     pub(crate) client_bell: u64,
 }
 
+/// Where a stream begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Begin {
+    pub(crate) slot: u32,
+    pub(crate) position: u64,
+    pub(crate) joined: u64,
+    pub(crate) next_sequence: Option<u64>,
+}
+
 /// Why a datagram was not understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -128,10 +150,19 @@ impl Datagram {
         put(&mut bytes, 4, &(VERSION as u16).to_le_bytes());
         put(&mut bytes, 6, &self.kind().to_le_bytes());
         match self {
-            Datagram::Hello { id, capabilities, pid } => {
+            Datagram::Hello { id, capabilities, pid, start } => {
                 put(&mut bytes, 8, id);
                 put(&mut bytes, 24, &capabilities.to_le_bytes());
                 put(&mut bytes, 32, &pid.to_le_bytes());
+                put(&mut bytes, 36, &start.to_le_bytes());
+            }
+            Datagram::Stream { id, capabilities, begin } => {
+                put(&mut bytes, 8, id);
+                put(&mut bytes, 24, &capabilities.to_le_bytes());
+                put(&mut bytes, 32, &begin.position.to_le_bytes());
+                put(&mut bytes, 40, &begin.joined.to_le_bytes());
+                put(&mut bytes, 48, &begin.next_sequence.unwrap_or(u64::MAX).to_le_bytes());
+                put(&mut bytes, 56, &begin.slot.to_le_bytes());
             }
             Datagram::Segments { id, capabilities } => {
                 put(&mut bytes, 8, id);
@@ -191,7 +222,10 @@ impl Datagram {
         id.copy_from_slice(&bytes[8..24]);
         let (capabilities, slot) = (number::<8>(bytes, 24), number::<4>(bytes, 8) as u32);
         match kind {
-            1 => Ok(Datagram::Hello { id, capabilities, pid: number::<4>(bytes, 32) as u32 }),
+            1 => {
+                let (pid, start) = (number::<4>(bytes, 32) as u32, number::<4>(bytes, 36) as u32);
+                Ok(Datagram::Hello { id, capabilities, pid, start })
+            }
             2 => Ok(Datagram::Segments { id, capabilities }),
             3 => Ok(Datagram::Claimed { slot }),
             4 => Ok(Datagram::Doorbell { slot }),
@@ -210,6 +244,13 @@ impl Datagram {
                 server_bell: number::<8>(bytes, 40),
                 client_bell: number::<8>(bytes, 48),
             })),
+            10 => {
+                let next_sequence = Some(number::<8>(bytes, 48)).filter(|sequence| *sequence != u64::MAX);
+                let (position, joined) = (number::<8>(bytes, 32), number::<8>(bytes, 40));
+                let slot = number::<4>(bytes, 56) as u32;
+                let begin = Begin { slot, position, joined, next_sequence };
+                Ok(Datagram::Stream { id, capabilities, begin })
+            }
             _ => Err(Fault::Garbage),
         }
     }
@@ -224,14 +265,17 @@ impl Datagram {
             Datagram::Refused { .. } => 6,
             Datagram::Connect(_) => 7,
             Datagram::Connected(_) => 8,
+            Datagram::Stream { .. } => 10,
         }
     }
 }
 
 impl Refusal {
     fn of(code: u32) -> Refusal {
-        use Refusal::{Breach, Busy, Full, NotPermitted, NothingInCommon, Other, Version, WrongInstance};
-        [Version, NotPermitted, Busy, WrongInstance, Breach, NothingInCommon, Full]
+        use Refusal::{
+            Breach, Busy, Full, NoSlot, NotPermitted, NothingInCommon, Other, Version, WrongInstance,
+        };
+        [Version, NotPermitted, Busy, WrongInstance, Breach, NothingInCommon, Full, NoSlot]
             .into_iter()
             .find(|refusal| *refusal as u32 == code)
             .unwrap_or(Other)
@@ -264,7 +308,7 @@ mod tests {
 
     fn all() -> Vec<Datagram> {
         vec![
-            Datagram::Hello { id: [7; 16], capabilities: SHARED_MEMORY, pid: 42 },
+            Datagram::Hello { id: [7; 16], capabilities: SHARED_MEMORY, pid: 42, start: 1 },
             Datagram::Segments { id: [9; 16], capabilities: u64::MAX },
             Datagram::Claimed { slot: 3 },
             Datagram::Doorbell { slot: 1023 },
@@ -284,6 +328,16 @@ mod tests {
                 server_bell: 3,
                 client_bell: u64::MAX,
             }),
+            Datagram::Stream {
+                id: [9; 16],
+                capabilities: STREAM,
+                begin: Begin { slot: 7, position: 8, joined: 1 << 40, next_sequence: Some(3) },
+            },
+            Datagram::Stream {
+                id: [9; 16],
+                capabilities: STREAM,
+                begin: Begin { slot: 0, position: 0, joined: 0, next_sequence: None },
+            },
         ]
     }
 
@@ -296,9 +350,10 @@ mod tests {
 
     #[test]
     fn the_bytes_are_those_of_the_page() {
-        let bytes = Datagram::Hello { id: [0xab; 16], capabilities: 1, pid: 0x0102 }.encode();
+        let bytes = Datagram::Hello { id: [0xab; 16], capabilities: 1, pid: 0x0102, start: 1 }.encode();
         assert_eq!(&bytes[..8], b"RBHS\x01\0\x01\0");
         assert_eq!((&bytes[8..24], bytes[24], &bytes[32..34]), (&[0xab; 16][..], 1, &[2, 1][..]));
+        assert_eq!(bytes[36], 1);
         assert_eq!(bytes.len(), 64);
     }
 
@@ -335,7 +390,7 @@ mod tests {
         }
 
         #[test]
-        fn no_body_is_too_strange(kind in 0u8..11, long: bool, body in proptest::collection::vec(any::<u8>(), 248)) {
+        fn no_body_is_too_strange(kind in 0u8..12, long: bool, body in proptest::collection::vec(any::<u8>(), 248)) {
             let mut bytes = b"RBHS\x01\0".to_vec();
             bytes.extend([kind, 0]);
             bytes.extend(&body);

@@ -29,6 +29,20 @@ impl Rung {
         }
     }
 
+    /// The number by which a slot tells how its owner reads; 0 there: it did not say.
+    pub(crate) fn way(self) -> u32 {
+        match self {
+            Rung::Direct => 1,
+            Rung::Handshake => 2,
+            Rung::Stream => 3,
+        }
+    }
+
+    /// The rung that a slot tells of; none for any number that is none.
+    pub(crate) fn of_way(way: u32) -> Option<Rung> {
+        [Rung::Direct, Rung::Handshake, Rung::Stream].into_iter().find(|rung| rung.way() == way)
+    }
+
     /// Reads an option's value: a rung to force, or `auto` for the ladder.
     ///
     /// # Errors
@@ -90,6 +104,7 @@ mod tests {
         for rung in [Rung::Direct, Rung::Handshake, Rung::Stream] {
             assert_eq!(rung.name().parse::<Rung>().unwrap(), rung);
             assert_eq!(serde_json::to_string(&rung).unwrap(), format!("\"{rung}\""));
+            assert_eq!(Rung::of_way(rung.way()), Some(rung));
         }
         assert_eq!(Rung::parse_option("auto").unwrap(), None);
         assert_eq!(Rung::parse_option("Direct").unwrap_err().code(), "ERR_RINGBELL_INVALID_OPTION");

@@ -1,4 +1,5 @@
-//! What a publisher serves: its descriptors, to processes of its own user and to whom it let in, over the socket of its record.
+//! What a publisher serves: its descriptors, or a stream, to processes of its own user and to whom it let in, over the socket
+//! of its record.
 //!
 //! Invariants: at most 64 handshakes at once, each with a deadline; more wait in the backlog. When this process
 //! is out of descriptors, a reserved one still serves one client at a time, and the listener rests instead
@@ -12,10 +13,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use ringbell_ring::Start;
 
 use super::guests::Guests;
-use super::protocol::id_bytes;
+use super::protocol::{SHARED_MEMORY, STREAM, id_bytes};
 use super::session::Session;
+use super::stream::{Seat, Station};
 use super::visitor::{Fate, Visitor};
 use crate::bus::thread::{Step, Thread, Watched};
 use crate::bus::{Granted, Serve};
@@ -39,8 +42,8 @@ const LISTENER: u64 = 0;
 
 /// What is handed out. Kept open as long as the record is announced.
 struct Offer {
-    data: OwnedFd,
-    control: OwnedFd,
+    memory: Option<Memory>,
+    station: Option<Station>,
     room: Arc<EventFd>,
     doorbells: Arc<[EventFd]>,
     slots: usize,
@@ -49,31 +52,35 @@ struct Offer {
     others: Option<(Granted, Arc<Guests>)>,
 }
 
+/// Both segments.
+struct Memory {
+    data: OwnedFd,
+    control: OwnedFd,
+}
+
 /// A publisher's offer, to be served on whatever socket its record has.
 pub(crate) struct Server {
     offer: Offer,
 }
 
 impl Server {
-    /// Copies the descriptors of a topic's segments, and shares its doorbells.
+    /// Offers the topic's memory, if peers can have it, and to stream it from the station, if there is one.
     ///
     /// # Errors
     /// `ERR_RINGBELL_RESOURCE` when descriptors ran out.
     pub(crate) fn new(
-        segments: &OwnSegments,
+        segments: Option<&OwnSegments>,
+        slots: usize,
         room: Arc<EventFd>,
         doorbells: Arc<[EventFd]>,
+        station: Option<Station>,
     ) -> Result<Server> {
-        let offer = Offer {
-            data: copy(segments.data_fd.as_fd())?,
-            control: copy(segments.control_fd.as_fd())?,
-            room,
-            doorbells,
-            slots: segments.control.slots(),
-            uid: nix::unistd::geteuid().as_raw(),
-            others: None,
+        let copied = |own: &OwnSegments| {
+            Ok(Memory { data: copy(own.data_fd.as_fd())?, control: copy(own.control_fd.as_fd())? })
         };
-        Ok(Server { offer })
+        let memory = segments.map(copied).transpose()?;
+        let uid = nix::unistd::geteuid().as_raw();
+        Ok(Server { offer: Offer { memory, station, room, doorbells, slots, uid, others: None } })
     }
 
     /// Lets in whom `granted` permits, as guests.
@@ -128,16 +135,56 @@ impl Terms {
         self.offer.others.as_ref().map(|(_, guests)| guests)
     }
 
-    pub(super) fn data(&self) -> BorrowedFd<'_> {
-        self.offer.data.as_fd()
+    /// What a guest maps, if there is memory to share.
+    pub(super) fn data(&self) -> Option<BorrowedFd<'_>> {
+        self.offer.memory.as_ref().map(|memory| memory.data.as_fd())
     }
 
     pub(super) fn is_instance(&self, id: [u8; 16]) -> bool {
         self.id.is_none_or(|ours| ours == id)
     }
 
+    pub(super) fn has_memory(&self) -> bool {
+        self.offer.memory.is_some()
+    }
+
+    pub(super) fn streams(&self) -> bool {
+        self.offer.station.is_some()
+    }
+
+    pub(super) fn capabilities(&self) -> u64 {
+        (if self.has_memory() { SHARED_MEMORY } else { 0 }) | if self.streams() { STREAM } else { 0 }
+    }
+
+    /// In words, for who wants something else.
+    pub(super) fn on_offer(&self) -> &'static str {
+        match (self.has_memory(), self.streams()) {
+            (true, false) => "this publisher only has shared memory to offer",
+            (false, true) => "this publisher has no shared memory to offer, only a stream",
+            _ => "this publisher has shared memory and a stream to offer",
+        }
+    }
+
+    /// A slot for a subscriber that is streamed to.
+    pub(super) fn admit(&self, pid: u32, start: Start) -> Result<Seat> {
+        match &self.offer.station {
+            Some(station) => station.admit(pid, start),
+            None => Err(Error::Refused { reason: self.on_offer().into() }),
+        }
+    }
+
+    /// Streams to the subscriber that has the seat, from now on.
+    pub(super) fn stream(&self, socket: ForkGuarded, seat: Seat) {
+        if let Some(station) = &self.offer.station {
+            // Where it fails the client sees its connection end, and comes again.
+            let _ = station.adopt(socket, seat);
+        }
+    }
+
     pub(super) fn segments(&self) -> Vec<BorrowedFd<'_>> {
-        vec![self.offer.data.as_fd(), self.offer.control.as_fd(), self.offer.room.as_fd()]
+        let memory =
+            self.offer.memory.iter().flat_map(|memory| [memory.data.as_fd(), memory.control.as_fd()]);
+        memory.chain([self.offer.room.as_fd()]).collect()
     }
 
     pub(super) fn doorbell(&self, index: usize) -> Option<BorrowedFd<'_>> {
@@ -147,7 +194,8 @@ impl Terms {
     /// Whether a slot's lock is held by somebody, as whoever claims it says.
     pub(super) fn is_claimed(&self, slot: u32) -> bool {
         let slot = slot as usize;
-        slot < self.offer.slots && SlotLock::is_held(&self.offer.control, slot).unwrap_or(false)
+        let held = |memory: &Memory| SlotLock::is_held(&memory.control, slot).unwrap_or(false);
+        slot < self.offer.slots && self.offer.memory.as_ref().is_some_and(held)
     }
 }
 

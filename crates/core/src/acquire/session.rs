@@ -9,12 +9,15 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use ringbell_ring::Start;
 use ringbell_ring::layout::{SLOTS_PER_DOORBELL, VERSION};
 
 use super::guests::{Outside, Ticket};
-use super::protocol::{Datagram, Fault, GUEST, LENGTH, Refusal, SHARED_MEMORY};
+use super::protocol::{Begin, Datagram, Fault, GUEST, LENGTH, Refusal, SHARED_MEMORY, STREAM};
 use super::server::{Standing, Terms};
+use super::stream::Seat;
 use super::visitor::{Fate, Visitor};
+use crate::Error;
 use crate::sys::fork::ForkGuarded;
 use crate::sys::scm::{self, ReceiveError};
 use crate::sys::seqpacket::{self, Peer};
@@ -43,6 +46,8 @@ enum Stage {
     Claimed,
     /// A reply that could not be sent yet, for want of room for descriptors in flight.
     Owing { reply: Reply, next: Instant },
+    /// STREAM is sent: the rest is no longer this session's.
+    Streams(Box<Seat>),
     /// The last reply is sent: waits for ACK, or for the client to close.
     Farewell,
     /// The last reply to a guest is sent: the connection stays.
@@ -99,8 +104,8 @@ impl Visitor for Session {
             match scm::receive_plain(&self.socket, &mut buffer) {
                 Err(ReceiveError::Os(Errno::EAGAIN)) => return Fate::Open,
                 Ok(length) if length > 0 && self.hear(&buffer[..length], terms, now) => {
-                    if matches!(self.stage, Stage::Seated) {
-                        // What follows in the socket is the guest's.
+                    if matches!(self.stage, Stage::Seated | Stage::Streams(_)) {
+                        // What follows in the socket is the guest's, or the stream's.
                         return Fate::Admitted;
                     }
                 }
@@ -119,9 +124,11 @@ impl Visitor for Session {
         self.socket.as_fd()
     }
 
-    /// A guest takes its seat, and its connection with it.
-    fn admit(self, _terms: &Terms) {
-        if let Some(ticket) = self.ticket {
+    /// A guest takes its seat, and its connection with it; whoever is to be streamed to takes its own.
+    fn admit(self, terms: &Terms) {
+        if let Stage::Streams(seat) = self.stage {
+            terms.stream(self.socket, *seat);
+        } else if let Some(ticket) = self.ticket {
             ticket.seat(self.socket);
         }
     }
@@ -140,11 +147,18 @@ impl Session {
             (Stage::Hello, Ok(Datagram::Hello { id, .. })) if !terms.is_instance(id) => {
                 self.refuse(Refusal::WrongInstance, "another instance listens here")
             }
-            (Stage::Hello, Ok(Datagram::Hello { capabilities, .. })) if capabilities & SHARED_MEMORY == 0 => {
-                self.refuse(Refusal::NothingInCommon, "this publisher only has shared memory to offer")
-            }
-            (Stage::Hello, Ok(Datagram::Hello { id, capabilities, .. })) => {
-                self.welcome(id, capabilities, terms, now)
+            (Stage::Hello, Ok(Datagram::Hello { id, capabilities, pid, start })) => {
+                if capabilities & SHARED_MEMORY != 0 && terms.has_memory() {
+                    self.welcome(id, capabilities, terms, now)
+                } else if capabilities & STREAM != 0 && terms.streams() {
+                    if self.standing == Standing::Guest {
+                        // A slot among those of the publisher's own user is no place for another one.
+                        return self.refuse(Refusal::NothingInCommon, "other users are not streamed to");
+                    }
+                    self.stream(id, pid, start, terms)
+                } else {
+                    self.refuse(Refusal::NothingInCommon, terms.on_offer())
+                }
             }
             (Stage::Hello, Err(Fault::Version(theirs))) => self
                 .refuse(Refusal::Version, &format!("this publisher speaks version {VERSION}, not {theirs}")),
@@ -190,12 +204,12 @@ impl Session {
     fn reply(&mut self, reply: Reply, terms: &Terms, now: Instant) -> bool {
         let (datagram, fds, stage) = match (reply, &self.ticket) {
             (Reply::Segments(id), None) => {
-                let datagram = Datagram::Segments { id, capabilities: SHARED_MEMORY };
+                let datagram = Datagram::Segments { id, capabilities: terms.capabilities() };
                 (datagram, terms.segments(), Stage::Claimed)
             }
             (Reply::Segments(id), Some(ticket)) => {
                 let datagram = Datagram::Segments { id, capabilities: SHARED_MEMORY | GUEST };
-                (datagram, vec![terms.data(), ticket.control()], Stage::Claimed)
+                (datagram, terms.data().into_iter().chain([ticket.control()]).collect(), Stage::Claimed)
             }
             (Reply::Doorbell(slot), Some(_)) => (Datagram::Doorbell { slot }, Vec::new(), Stage::Seated),
             (Reply::Doorbell(slot), None) => {
@@ -212,6 +226,25 @@ impl Session {
             Err(_) => return false,
         }
         true
+    }
+
+    fn stream(&mut self, id: [u8; 16], pid: u32, start: u32, terms: &Terms) -> bool {
+        let start = match start {
+            0 => Start::Latest,
+            1 => Start::Earliest,
+            _ => return self.refuse(Refusal::Breach, "a stream starts at the latest or at the earliest"),
+        };
+        let seat = match terms.admit(pid, start) {
+            Ok(seat) => seat,
+            Err(Error::NoSlot { .. }) => return self.refuse(Refusal::NoSlot, "all slots are taken"),
+            Err(error) => return self.refuse(Refusal::Busy, &error.to_string()),
+        };
+        let (position, joined, next_sequence) = seat.begin();
+        let begin = Begin { slot: seat.slot() as u32, position, joined, next_sequence };
+        let datagram = Datagram::Stream { id, capabilities: STREAM, begin };
+        self.stage = Stage::Streams(Box::new(seat));
+        // Nothing was sent before: there is room, or the client is gone.
+        scm::send(&self.socket, &datagram.encode(), &[]).is_ok()
     }
 
     fn refuse(&mut self, refusal: Refusal, text: &str) -> bool {

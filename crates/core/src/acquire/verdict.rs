@@ -24,6 +24,14 @@ impl Verdict {
         Verdict::Next { code: format!("{errno:?}"), reason: reason.into() }
     }
 
+    /// What became of an attempt to use what came: this process may not map it, or not so much, but can still be streamed to.
+    pub(super) fn of(error: Error) -> Verdict {
+        match error.syscall() {
+            Some("mmap" | "madvise") => Verdict::next(&error),
+            _ => Verdict::Fail(error),
+        }
+    }
+
     /// A rung that an error closes.
     pub(crate) fn next(error: &Error) -> Verdict {
         Verdict::Next { code: error.code().into(), reason: error.to_string() }
@@ -39,5 +47,10 @@ impl From<Error> for Verdict {
 impl StepDown {
     pub(crate) fn new(rung: Rung, code: impl Into<String>, reason: impl Into<String>) -> StepDown {
         StepDown { rung, code: code.into(), reason: reason.into() }
+    }
+
+    /// A rung that could not be offered.
+    pub(crate) fn by(rung: Rung, error: &Error) -> StepDown {
+        StepDown::new(rung, error.code(), error.to_string())
     }
 }

@@ -69,8 +69,8 @@ pub struct Doctor {
 impl Bus {
     /// Looks at what this machine, this process and this bus allow.
     pub fn doctor(&self) -> Doctor {
-        let getfd = pidfd_getfd();
-        let (rung, reason) = self.expected_rung(getfd);
+        let (getfd, memory) = (pidfd_getfd(), memory());
+        let (rung, reason) = self.expected_rung(getfd, &memory);
         let checks = vec![
             kernel(),
             proc_mounted(),
@@ -78,7 +78,7 @@ impl Bus {
             seccomp(),
             dumpable(),
             pidfd(getfd),
-            shared_memory(),
+            shared_memory(&memory),
             doorbells(),
             inotify(),
             descriptors(),
@@ -96,7 +96,7 @@ impl Bus {
         Doctor { status, rung, reason, checks }
     }
 
-    fn expected_rung(&self, getfd: Result<(), Errno>) -> (Rung, String) {
+    fn expected_rung(&self, getfd: Result<(), Errno>, memory: &crate::Result<()>) -> (Rung, String) {
         if let Some(rung) = self.options().acquire {
             return (rung, "forced by the option acquire".into());
         }
@@ -104,6 +104,11 @@ impl Bus {
             Ok(Some(rung)) => return (rung, "forced by IPC_BUS_ACQUIRE".into()),
             Err(error) => return (Rung::Handshake, error.to_string()),
             Ok(None) => {}
+        }
+        if let Err(error) = memory
+            && error.code() != "ERR_RINGBELL_RESOURCE"
+        {
+            return (Rung::Stream, format!("memory cannot be shared here: {error}"));
         }
         let privileged = nix::unistd::geteuid().is_root();
         match (getfd, scope()) {
@@ -288,15 +293,23 @@ fn pidfd(getfd: Result<(), Errno>) -> Check {
     }
 }
 
-fn shared_memory() -> Check {
+fn memory() -> crate::Result<()> {
+    segment::create(64 << 10, 1).and_then(|own| memfd::reopen(&own.data_fd).map(drop))
+}
+
+fn shared_memory(made: &crate::Result<()>) -> Check {
     let policy = number("/proc/sys/vm/memfd_noexec").map_or("not there".into(), |policy| policy.to_string());
-    let made = segment::create(64 << 10, 1).and_then(|own| memfd::reopen(&own.data_fd).map(drop));
+    let detail = |error: &crate::Error| format!("{error}; vm.memfd_noexec is {policy}");
     match made {
         Ok(()) => ok("shared-memory", format!("a sealed segment can be made; vm.memfd_noexec is {policy}")),
-        Err(error) => fail(
+        // What ran out is no reason to stream.
+        Err(error) if error.code() == "ERR_RINGBELL_RESOURCE" => {
+            fail("shared-memory", detail(error), "topics cannot be published here")
+        }
+        Err(error) => warn(
             "shared-memory",
-            format!("{error}; vm.memfd_noexec is {policy}"),
-            "topics cannot be published here",
+            detail(error),
+            "topics are streamed from here, at a copy through the kernel for each message; allow memfd_create",
         ),
     }
 }

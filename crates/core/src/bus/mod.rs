@@ -33,8 +33,8 @@ pub use gc::GcReport;
 pub use options::{Announcement, BusOptions};
 pub use publish::Announced;
 pub use record::{
-    ChannelRecord, EventfdRef, MAX_NAME, MAX_RECORD, MemfdRef, Overflow, Record, SCHEMA, TopicRecord,
-    check_name, valid_name,
+    ChannelRecord, EventfdRef, MAX_NAME, MAX_RECORD, MemfdRef, Overflow, Record, SCHEMA, TopicMemory,
+    TopicRecord, check_name, valid_name,
 };
 pub use registry::Watching;
 pub use watch::{ServiceEvent, Watch};

@@ -97,6 +97,14 @@ pub struct TopicRecord {
     pub max_guests: u8,
     /// 128 random bits in hex that also stand in the segments' headers.
     pub nonce: String,
+    /// Where its memory is; none where it is only streamed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<TopicMemory>,
+}
+
+/// The memory of a topic, and its doorbells.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TopicMemory {
     /// The data segment.
     pub data: MemfdRef,
     /// The control segment.
@@ -244,6 +252,12 @@ impl TopicRecord {
         ensure((1..=MAX_SLOTS).contains(&slots), "maxSubscribers is not between 1 and 1024")?;
         ensure(usize::from(self.max_guests) <= MAX_GUESTS, "maxGuests is more than 64")?;
         ensure(valid_id(&self.nonce), "nonce is not 32 hex digits")?;
+        self.memory.as_ref().map_or(Ok(()), |memory| memory.check(self.capacity, slots))
+    }
+}
+
+impl TopicMemory {
+    fn check(&self, capacity: u64, slots: usize) -> std::result::Result<(), &'static str> {
         ensure(self.doorbells.len() == layout::doorbells(slots), "there is not one doorbell per 16 slots")?;
         let fds = [self.data.fd, self.control.fd, self.room.fd];
         ensure(
@@ -251,7 +265,7 @@ impl TopicRecord {
             "a descriptor number is negative",
         )?;
         ensure(
-            self.data.size > self.capacity && self.control.size > 0,
+            self.data.size > capacity && self.control.size > 0,
             "a segment's size does not fit its capacity",
         )
     }

@@ -14,6 +14,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
 use super::registry::Registry;
 use crate::error::{Error, Result};
 use crate::sys::epoll::Epoll;
@@ -21,6 +23,8 @@ use crate::sys::eventfd::EventFd;
 use crate::sys::generation::generation;
 
 const STACK: usize = 512 * 1024;
+/// How long the thread's end may be held up by what is still to be handed over.
+const LINGER: Duration = Duration::from_secs(1);
 const WAKE: u64 = 0;
 const FIRST_TOKEN: u64 = 1;
 /// Numbers from here on belong to the registry's own descriptors.
@@ -39,6 +43,12 @@ pub(crate) trait Watched: Send {
     /// pause and try again; `None`: it has `failed`.
     fn retry(&self) -> Option<Duration> {
         None
+    }
+
+    /// Asked when the thread is about to end, again and again: whether something is still to be handed over that somebody was
+    /// promised. As long as it is, and for a second at most, its `ready` is called as before.
+    fn linger(&mut self) -> bool {
+        false
     }
 
     /// It could not be waited for, or the thread has ended; it is dropped next.
@@ -242,6 +252,11 @@ impl Thread<'_> {
         self.core.remove(token);
     }
 
+    /// Stops waiting for a descriptor whose owner gives it away and is about to finish.
+    pub(crate) fn forget(&mut self, fd: impl AsFd) {
+        self.core.epoll.forget(fd.as_fd());
+    }
+
     /// A handle for other threads.
     pub(crate) fn handle(&self) -> Handle {
         self.core.handle.clone()
@@ -402,10 +417,38 @@ fn serve(mut core: Core, mut registry: Registry) {
         }
     }
     registry.stop(&mut Thread { core: &mut core });
+    linger(&mut core);
     for (_, slot) in core.slots.drain() {
         let Some(mut watched) = slot.watched else { continue };
         contained(|| watched.failed(&Error::Closed { what: "bus" }));
         discard(watched);
+    }
+}
+
+/// Lets those finish that have something to hand over, and waits for nothing else.
+fn linger(core: &mut Core) {
+    let deadline = Instant::now() + LINGER;
+    loop {
+        let mut lingering = Vec::new();
+        for (number, slot) in &mut core.slots {
+            if let Some(watched) = slot.watched.as_mut()
+                && contained(|| watched.linger()) == Some(true)
+            {
+                lingering.push(*number);
+            }
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if lingering.is_empty() || left.is_zero() {
+            return;
+        }
+        let watched = lingering.iter().filter_map(|number| core.slots.get(number)?.watched.as_ref()?.fd());
+        let mut fds: Vec<PollFd<'_>> = watched.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+        // Whatever it answers, all are called; a signal is blocked on this thread.
+        let _ = poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO));
+        drop(fds);
+        for number in lingering {
+            core.call(number);
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use ringbell_ring::{Identity, Overflow, layout};
 
 use super::create::{CONTROL_SEALS, DATA_SEALS, check_capacity};
 use super::map::{MappedControl, MappedData, page_size};
-use crate::bus::record::{self, MemfdRef, TopicRecord};
+use crate::bus::record::{self, MemfdRef, TopicMemory, TopicRecord};
 use crate::sys::fork::ForkGuarded;
 use crate::sys::memfd;
 use crate::sys::mmap::Access;
@@ -36,10 +36,17 @@ pub struct PeerSegments {
 /// `ERR_RINGBELL_CORRUPT_PEER` names the rule that was broken, `ERR_RINGBELL_PROTOCOL_VERSION` both versions.
 pub(crate) fn attach(data_fd: OwnedFd, control_fd: OwnedFd, topic: &TopicRecord) -> Result<PeerSegments> {
     let identity = identity(topic)?;
-    let mut segments = map(data_fd, &control_fd, topic, identity, Some(topic.control))?;
+    let mut segments = map(data_fd, &control_fd, topic, identity, Some(memory_of(topic)?.control))?;
     // Not what is mapped: a mapping keeps its open file, and with that the slot's lock, for as long as it lives.
     segments.control_own = Some(ForkGuarded::new(memfd::reopen(&control_fd)?));
     Ok(segments)
+}
+
+fn memory_of(topic: &TopicRecord) -> Result<&TopicMemory> {
+    topic
+        .memory
+        .as_ref()
+        .ok_or_else(|| Error::CorruptPeer { what: "its record announces no segments".into() })
 }
 
 /// The same for a control segment of one's own, of one slot, which no record announces.
@@ -68,7 +75,7 @@ fn map(
     let page = page_size();
     let data_len = layout::data_len(identity.capacity, page);
     let control_len = layout::control_len(control.max_slots, page);
-    announced("data", data_fd.as_fd(), topic.data, data_len)?;
+    announced("data", data_fd.as_fd(), memory_of(topic)?.data, data_len)?;
     inspect("data", data_fd.as_fd(), data_len, DATA_SEALS)?;
     if let Some(reference) = reference {
         announced("control", control_fd.as_fd(), reference, control_len)?;

@@ -1,7 +1,7 @@
 //! The two mappings, kept alive by `Arc` for as long as anybody has a view of them.
 //!
 //! Invariant (M1): a mapping has the length that the layout gives for its capacity or slots, checked
-//! before it was made, of a file sealed against shrinking; so every view is within mapped memory until the
+//! before it was made, of a file sealed against shrinking or of no file at all; so every view is within mapped memory until the
 //! `Arc` is dropped. Views are addresses without a lifetime: `memory` is for this crate alone, and
 //! whoever calls it keeps the `Arc` beside what it made of the view. Never gives a reference into a segment.
 
@@ -15,7 +15,7 @@ use memmap2::MmapRaw;
 use ringbell_ring::{ControlMemory, DataMemory, layout};
 
 use crate::sys::generation::Home;
-use crate::sys::mmap::{Access, Mirror, map_control};
+use crate::sys::mmap::{Access, Mirror, anonymous_control, map_control};
 use crate::{Error, Result};
 
 /// The data segment: a header page, then the frames twice in a row.
@@ -33,6 +33,12 @@ impl MappedData {
         let header = layout::data_len(capacity, page) - capacity;
         let mirror = Mirror::map(fd, header, capacity, access)?;
         Ok(MappedData { mirror, header, capacity })
+    }
+
+    /// Memory of this process alone, laid out in the same way.
+    pub(super) fn anonymous(capacity: usize) -> Result<MappedData> {
+        let header = layout::data_len(capacity, page_size()) - capacity;
+        Ok(MappedData { mirror: Mirror::anonymous(header, capacity)?, header, capacity })
     }
 
     /// Address of the header page.
@@ -83,7 +89,15 @@ impl MappedControl {
 
     /// Maps one of several that lie in one file, each on pages of its own.
     pub(super) fn map_at(fd: BorrowedFd<'_>, offset: usize, slots: usize) -> Result<MappedControl> {
-        let map = map_control(fd, offset, layout::control_len(slots, page_size()))?;
+        MappedControl::of(map_control(fd, offset, layout::control_len(slots, page_size()))?, slots)
+    }
+
+    /// Memory of this process alone, laid out in the same way.
+    pub(super) fn anonymous(slots: usize) -> Result<MappedControl> {
+        MappedControl::of(anonymous_control(layout::control_len(slots, page_size()))?, slots)
+    }
+
+    fn of(map: MmapRaw, slots: usize) -> Result<MappedControl> {
         let base = NonNull::new(map.as_mut_ptr())
             .ok_or_else(|| Error::os("mmap", nix::errno::Errno::EFAULT, "cannot map a segment"))?;
         Ok(MappedControl { map: ManuallyDrop::new(map), home: Home::here(), base, slots })

@@ -9,23 +9,26 @@ mod attach;
 mod buffer;
 mod create;
 mod guests;
+mod local;
 mod map;
 mod name;
 mod pair;
+mod proxy;
 mod slot;
 
 pub(crate) use attach::PeerSegments;
-#[cfg(test)]
-pub(crate) use attach::identity;
-pub(crate) use attach::{attach, attach_as_guest, nonce_words};
+pub(crate) use attach::{attach, attach_as_guest, identity, nonce_words};
 pub use buffer::PrivateBuffer;
 pub(crate) use create::{OwnSegments, check_capacity, create};
 pub(crate) use guests::GuestPlaces;
+pub(crate) use local::Segments;
+pub(crate) use map::MappedControl;
 pub use map::MappedData;
 #[cfg(test)]
 pub(crate) use map::page_size;
 pub(crate) use name::DurableName;
 pub(crate) use pair::{Ends, PairFds, PairShape, attach_pair, create_pair};
+pub(crate) use proxy::ProxySlots;
 pub(crate) use slot::SlotLock;
 
 pub(crate) use crate::sys::fork::ForkGuarded;

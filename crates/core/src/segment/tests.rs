@@ -8,7 +8,7 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap};
 use ringbell_ring::{Config, Producer};
 
 use super::{GuestPlaces, OwnSegments, SlotLock, attach, attach_as_guest, create, identity};
-use crate::bus::{EventfdRef, MemfdRef, Overflow, TopicRecord};
+use crate::bus::{EventfdRef, MemfdRef, Overflow, TopicMemory, TopicRecord};
 use crate::sys::eventfd::EventFd;
 use crate::sys::memfd;
 use crate::{Error, Result};
@@ -33,14 +33,26 @@ fn topic() -> Topic {
         max_subscribers: 32,
         max_guests: 0,
         nonce: "000102030405060708090a0b0c0d0e0f".into(),
-        data: announced(&own.data_fd),
-        control: announced(&own.control_fd),
-        room: eventfd,
-        doorbells: vec![eventfd; 2],
+        memory: Some(TopicMemory {
+            data: announced(&own.data_fd),
+            control: announced(&own.control_fd),
+            room: eventfd,
+            doorbells: vec![eventfd; 2],
+        }),
     };
     let config = Config { identity: identity(&record).unwrap(), evict_after: 0 };
     let producer = Producer::create(own.data.memory(), own.control.memory(), config);
     Topic { own, record, _producer: producer }
+}
+
+impl Topic {
+    fn memory(&self) -> &TopicMemory {
+        self.record.memory.as_ref().unwrap()
+    }
+}
+
+fn memory_of(record: &mut TopicRecord) -> &mut TopicMemory {
+    record.memory.as_mut().unwrap()
 }
 
 fn announced(fd: &OwnedFd) -> MemfdRef {
@@ -56,7 +68,7 @@ fn dup(fd: impl AsFd) -> OwnedFd {
 fn with_data(topic: &Topic, fd: impl AsFd) -> Result<()> {
     let mut record = topic.record.clone();
     if let Ok(Some(identity)) = memfd::identity(&fd) {
-        record.data.inode = identity.inode;
+        memory_of(&mut record).data.inode = identity.inode;
     }
     attach(dup(fd), dup(&topic.own.control_fd), &record).map(drop)
 }
@@ -64,7 +76,7 @@ fn with_data(topic: &Topic, fd: impl AsFd) -> Result<()> {
 fn with_control(topic: &Topic, fd: impl AsFd) -> Result<()> {
     let mut record = topic.record.clone();
     if let Ok(Some(identity)) = memfd::identity(&fd) {
-        record.control.inode = identity.inode;
+        memory_of(&mut record).control.inode = identity.inode;
     }
     attach(dup(&topic.own.data_fd), dup(fd), &record).map(drop)
 }
@@ -93,7 +105,7 @@ fn capacities_and_slots_follow_the_rule() {
     }
     for (capacity, slots) in [(4096, 1), (1 << 16, 1024)] {
         let own = create(capacity, slots).unwrap();
-        assert_eq!((own.data.capacity(), own.control.slots()), (capacity, slots));
+        assert_eq!((own.data.capacity(), own.control.memory().max_slots()), (capacity, slots));
     }
 }
 
@@ -123,7 +135,7 @@ fn what_was_made_is_sealed_for_good() {
 fn an_honest_peer_is_attached_to_for_reading() {
     let topic = topic();
     let peer = attach(dup(&topic.own.data_fd), dup(&topic.own.control_fd), &topic.record).unwrap();
-    assert_eq!((peer.data.capacity(), peer.control.slots()), (CAPACITY, 32));
+    assert_eq!((peer.data.capacity(), peer.control.memory().max_slots()), (CAPACITY, 32));
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
     let address = format!("{:x}-", peer.data.header_ptr().addr());
     let line = maps.lines().find(|line| line.starts_with(&address)).unwrap();
@@ -151,7 +163,7 @@ fn what_is_no_sealed_memory_is_refused() {
         assert!(reason(with_control(&topic, fd)).contains("not shared memory"), "{what}");
     }
     let file = tempfile::tempfile().unwrap();
-    file.set_len(topic.record.data.size).unwrap();
+    file.set_len(topic.memory().data.size).unwrap();
     for fd in [path.as_fd(), file.as_fd()] {
         assert_eq!(with_data(&topic, fd).unwrap_err().code(), "ERR_RINGBELL_CORRUPT_PEER");
     }
@@ -160,9 +172,9 @@ fn what_is_no_sealed_memory_is_refused() {
 #[test]
 fn wrong_inode_size_or_seals_are_refused() {
     let topic = topic();
-    let (data, control) = (topic.record.data.size, topic.record.control.size);
+    let (data, control) = (topic.memory().data.size, topic.memory().control.size);
     let mut other = topic.record.clone();
-    other.data.inode += 1;
+    memory_of(&mut other).data.inode += 1;
     assert!(
         reason(attach(dup(&topic.own.data_fd), dup(&topic.own.control_fd), &other).map(drop))
             .contains("inode")
@@ -173,7 +185,7 @@ fn wrong_inode_size_or_seals_are_refused() {
     assert!(reason(with_data(&topic, sealed(0, DATA))).contains("bytes"));
     assert!(reason(with_control(&topic, sealed(control * 2, CONTROL))).contains("bytes"));
     let mut too_small = topic.record.clone();
-    too_small.data.size = 4096;
+    memory_of(&mut too_small).data.size = 4096;
     assert!(
         reason(attach(dup(&topic.own.data_fd), dup(&topic.own.control_fd), &too_small).map(drop))
             .contains("layout")

@@ -1,6 +1,6 @@
 //! epoll: one descriptor that waits for many.
 //!
-//! Reading interest only; the number given with a descriptor comes back with its readiness.
+//! Reading interest, but for sockets that were full; the number given with a descriptor comes back with its readiness.
 //! Called by the bus thread and by endpoints. Never closes what it watches: whoever closes a descriptor deletes it here first, because a
 //! registration lives as long as the open file does, not as long as the number.
 
@@ -58,6 +58,23 @@ impl Epoll {
     /// Errors: as [`Epoll::watch`].
     pub(crate) fn watch_edges(&self, fd: BorrowedFd<'_>, data: u64) -> Result<()> {
         self.register(fd, EpollFlags::EPOLLIN | EpollFlags::EPOLLET, data)
+    }
+
+    /// # Watches a socket that could take no more: as [`Epoll::watch`], and when it is writable
+    ///
+    /// Errors: as [`Epoll::watch`].
+    pub(crate) fn watch_writable(&self, fd: BorrowedFd<'_>, data: u64) -> Result<()> {
+        self.register(fd, INTEREST.union(EpollFlags::EPOLLOUT), data)
+    }
+
+    /// # Watches a socket that is always read until it is empty: one readiness per datagram, and at the end
+    ///
+    /// References: epoll(7) on `EPOLLET`. With `writable`, also when it can take more again.
+    ///
+    /// Errors: as [`Epoll::watch`].
+    pub(crate) fn watch_arrivals(&self, fd: BorrowedFd<'_>, writable: bool, data: u64) -> Result<()> {
+        let writable = if writable { EpollFlags::EPOLLOUT } else { EpollFlags::empty() };
+        self.register(fd, INTEREST.union(EpollFlags::EPOLLET).union(writable), data)
     }
 
     /// # Stops watching `fd`; not an error when it was not watched

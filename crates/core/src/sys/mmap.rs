@@ -15,7 +15,9 @@ use std::ptr::NonNull;
 
 use memmap2::{MmapOptions, MmapRaw};
 use nix::errno::Errno;
-use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
+use nix::sys::mman::{
+    MRemapFlags, MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, mremap, munmap,
+};
 
 use super::generation::Home;
 use crate::{Error, Result};
@@ -54,6 +56,60 @@ impl Mirror {
     /// # Errors
     /// ENOMEM for address space, `vm.max_map_count` or memory, EPERM for writing what is sealed.
     pub(crate) fn map(fd: BorrowedFd<'_>, header: usize, frames: usize, access: Access) -> Result<Mirror> {
+        let mirror = Mirror::reserve(header, frames)?;
+        mirror.place(fd, 0, header + frames, 0, access)?;
+        mirror.place(fd, header + frames, frames, header, access)?;
+        mirror.keep_from_children()?;
+        if access == Access::WritePopulated {
+            mirror.populate(fd, header, frames)?;
+        }
+        Ok(mirror)
+    }
+
+    /// The same without a file, where none can be had: memory of this process alone, writable.
+    ///
+    /// # References
+    /// `mmap(2)` MAP_SHARED | MAP_ANONYMOUS; `mremap(2)`: an old size of 0 maps a shared mapping once more.
+    ///
+    /// # Errors
+    /// ENOMEM for address space, `vm.max_map_count` or memory.
+    pub(crate) fn anonymous(header: usize, frames: usize) -> Result<Mirror> {
+        let mirror = Mirror::reserve(header, frames)?;
+        let once = NonZeroUsize::new(header + frames).ok_or_else(|| failed("mmap", Errno::EINVAL))?;
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: the first part of the reservation, which nobody else knows of.
+        unsafe {
+            mmap_anonymous(
+                mirror.base.addr().into(),
+                once,
+                protection,
+                MapFlags::MAP_SHARED | MapFlags::MAP_FIXED,
+            )
+        }
+        .map_err(|errno| failed("mmap", errno))?;
+        // SAFETY: from the frames just mapped to the rest of the reservation, which is as long.
+        unsafe {
+            mremap(
+                mirror.base.byte_add(header),
+                0,
+                frames,
+                MRemapFlags::MREMAP_MAYMOVE | MRemapFlags::MREMAP_FIXED,
+                Some(mirror.base.byte_add(header + frames)),
+            )
+        }
+        .map_err(|errno| failed("mremap", errno))?;
+        mirror.keep_from_children()?;
+        // SAFETY: exactly this mapping; populating changes no contents. Before Linux 5.14 the pages come when touched.
+        let populated = unsafe { libc::madvise(mirror.base.as_ptr(), mirror.length, MADV_POPULATE_WRITE) };
+        match Errno::result(populated) {
+            Ok(_) | Err(Errno::EINVAL) => Ok(mirror),
+            Err(Errno::EFAULT) => Err(failed("madvise", Errno::ENOMEM)),
+            Err(errno) => Err(failed("madvise", errno)),
+        }
+    }
+
+    /// Address space for all of it, in which nothing can be touched yet.
+    fn reserve(header: usize, frames: usize) -> Result<Mirror> {
         let length = frames.checked_mul(2).and_then(|both| both.checked_add(header));
         let length = length.and_then(NonZeroUsize::new).ok_or_else(|| failed("mmap", Errno::EINVAL))?;
         // SAFETY: a new anonymous reservation, at an address that the kernel chooses.
@@ -67,16 +123,13 @@ impl Mirror {
         }
         .map_err(|errno| failed("mmap", errno))?;
         // From here on a failure unmaps everything.
-        let mirror = Mirror { base, length: length.get(), home: Home::here() };
-        mirror.place(fd, 0, header + frames, 0, access)?;
-        mirror.place(fd, header + frames, frames, header, access)?;
-        // SAFETY: exactly the mapping made above.
-        unsafe { madvise(base, mirror.length, MmapAdvise::MADV_DONTFORK) }
-            .map_err(|errno| failed("madvise", errno))?;
-        if access == Access::WritePopulated {
-            mirror.populate(fd, header, frames)?;
-        }
-        Ok(mirror)
+        Ok(Mirror { base, length: length.get(), home: Home::here() })
+    }
+
+    fn keep_from_children(&self) -> Result<()> {
+        // SAFETY: exactly the mapping made in `reserve`.
+        unsafe { madvise(self.base, self.length, MmapAdvise::MADV_DONTFORK) }
+            .map_err(|errno| failed("madvise", errno))
     }
 
     /// Address of the header.
@@ -129,9 +182,8 @@ impl Mirror {
                 let flags = MapFlags::MAP_SHARED | MapFlags::MAP_POPULATE;
                 self.place_with(fd, 0, header + frames, 0, protection, flags)?;
                 self.place_with(fd, header + frames, frames, header, protection, flags)?;
-                // SAFETY: exactly this mapping; what was advised before went with the first pages.
-                unsafe { madvise(self.base, self.length, MmapAdvise::MADV_DONTFORK) }
-                    .map_err(|errno| failed("madvise", errno))
+                // What was advised before went with the first pages.
+                self.keep_from_children()
             }
             // A page could not be had (memory cgroup, hardware): the kernel says EFAULT or EHWPOISON.
             Err(Errno::EFAULT) => Err(failed("madvise", Errno::ENOMEM)),
@@ -258,6 +310,21 @@ impl Drop for Pieces {
 
 const READ_WRITE: ProtFlags = ProtFlags::PROT_READ.union(ProtFlags::PROT_WRITE);
 
+/// Memory of this process alone in place of a small file.
+///
+/// # References
+/// As for [`map_control`]; `mmap(2)` MAP_ANONYMOUS.
+///
+/// # Errors
+/// ENOMEM.
+pub(crate) fn anonymous_control(length: usize) -> Result<MmapRaw> {
+    let io =
+        |error: std::io::Error| failed("mmap", Errno::from_raw(error.raw_os_error().unwrap_or(libc::ENOMEM)));
+    let map = MmapRaw::from(MmapOptions::new().len(length).map_anon().map_err(io)?);
+    map.advise(memmap2::Advice::DontFork).map_err(io)?;
+    Ok(map)
+}
+
 fn failed(syscall: &'static str, errno: Errno) -> Error {
     Error::os(syscall, errno, "cannot map a segment")
 }
@@ -278,6 +345,20 @@ mod tests {
             writer.base().add(4096 + 8192 + 1).write_volatile(9);
             assert_eq!(reader.base().add(4096 + 8192 + 8191).read_volatile(), 7);
             assert_eq!(reader.base().add(4096 + 1).read_volatile(), 9);
+        }
+    }
+
+    #[test]
+    fn without_a_file_the_second_half_is_the_first_too() {
+        let mirror = Mirror::anonymous(4096, 8192).unwrap();
+        // SAFETY: offsets inside the mapping; nobody else has it.
+        unsafe {
+            mirror.base().write_volatile(5);
+            mirror.base().add(4096 + 8191).write_volatile(7);
+            mirror.base().add(4096 + 8192 + 1).write_volatile(9);
+            assert_eq!(mirror.base().add(4096 + 8192 + 8191).read_volatile(), 7);
+            assert_eq!(mirror.base().add(4096 + 1).read_volatile(), 9);
+            assert_eq!(mirror.base().read_volatile(), 5, "the header is there once");
         }
     }
 

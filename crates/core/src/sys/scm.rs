@@ -100,7 +100,11 @@ pub(crate) fn receive(socket: impl AsFd, buffer: &mut [u8]) -> Result<Received, 
 /// # Errors
 /// [`ReceiveError::DescriptorsLost`] when some had been sent: a breach of the protocol.
 pub(crate) fn receive_plain(socket: impl AsFd, buffer: &mut [u8]) -> Result<usize, ReceiveError> {
-    let (length, flags, _none) = call(socket.as_fd(), buffer, &mut [0u64; CONTROL_WORDS], 0)?;
+    whole(call(socket.as_fd(), buffer, &mut [0u64; CONTROL_WORDS], 0)?)
+}
+
+/// The length of a datagram that came whole and with no descriptors.
+fn whole((length, flags, _none): Raw) -> Result<usize, ReceiveError> {
     if flags & libc::MSG_CTRUNC != 0 {
         return Err(ReceiveError::DescriptorsLost);
     }
@@ -108,6 +112,41 @@ pub(crate) fn receive_plain(socket: impl AsFd, buffer: &mut [u8]) -> Result<usiz
         return Err(ReceiveError::Truncated);
     }
     Ok(length)
+}
+
+/// Sends one datagram that begins with `head` and goes on with `body`, without waiting and without SIGPIPE.
+///
+/// # References
+/// `sendmsg(2)`.
+///
+/// # Errors
+/// EAGAIN when the peer does not read, EPIPE and ECONNRESET when it is gone.
+pub(crate) fn send_parts(socket: impl AsFd, head: &[u8], body: &[u8]) -> nix::Result<()> {
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+    let parts = [IoSlice::new(head), IoSlice::new(body)];
+    loop {
+        match sendmsg::<()>(socket.as_fd().as_raw_fd(), &parts, &[], flags, None) {
+            Err(Errno::EINTR) => {}
+            Ok(sent) if sent != head.len() + body.len() => return Err(Errno::EMSGSIZE),
+            other => return other.map(drop),
+        }
+    }
+}
+
+/// As [`receive_plain`], the first bytes into `head` and the rest into `body`. The datagram's length, both together.
+///
+/// # References
+/// `recvmsg(2)`, as for [`receive_plain`].
+///
+/// # Errors
+/// As [`receive_plain`].
+pub(crate) fn receive_parts(
+    socket: impl AsFd,
+    head: &mut [u8],
+    body: &mut [u8],
+) -> Result<usize, ReceiveError> {
+    let slices = &mut [IoSliceMut::new(head), IoSliceMut::new(body)];
+    whole(call_parts(socket.as_fd(), slices, &mut [0u64; CONTROL_WORDS], 0)?)
 }
 
 type Raw = (usize, libc::c_int, Vec<OwnedFd>);
@@ -118,18 +157,26 @@ fn call(
     control: &mut [u64; CONTROL_WORDS],
     room: usize,
 ) -> Result<Raw, ReceiveError> {
-    let mut slices = [IoSliceMut::new(buffer)];
+    call_parts(socket, &mut [IoSliceMut::new(buffer)], control, room)
+}
+
+fn call_parts(
+    socket: BorrowedFd<'_>,
+    slices: &mut [IoSliceMut<'_>],
+    control: &mut [u64; CONTROL_WORDS],
+    room: usize,
+) -> Result<Raw, ReceiveError> {
     // SAFETY: a msghdr of zeroes is valid: no name, no vector, no control.
     let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
     header.msg_iov = slices.as_mut_ptr().cast();
-    header.msg_iovlen = 1;
+    header.msg_iovlen = slices.len() as _;
     if room > 0 {
         header.msg_control = control.as_mut_ptr().cast();
         header.msg_controllen = room as _;
     }
     let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
     let length = loop {
-        // SAFETY: `header` points at one vector (IoSliceMut has iovec's layout) and at `room` bytes of
+        // SAFETY: `header` points at vectors (IoSliceMut has iovec's layout) and at `room` bytes of
         // `control` (or none), all of which outlive the call.
         match Errno::result(unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) }) {
             Ok(length) => break length as usize,
@@ -226,6 +273,19 @@ mod tests {
         drop(write);
         assert_eq!(receive(&b, &mut [0; 16]).unwrap_err(), ReceiveError::DescriptorsLost);
         assert_eq!(nix::unistd::read(&read, &mut [0; 1]), Ok(0), "every copy of the write end is closed");
+    }
+
+    #[test]
+    fn a_datagram_goes_and_comes_in_two_parts() {
+        let (a, b) = pair();
+        send_parts(&a, b"head", b"body of it").unwrap();
+        let (mut head, mut body) = ([0; 4], [0; 16]);
+        assert_eq!(receive_parts(&b, &mut head, &mut body), Ok(14));
+        assert_eq!((&head, &body[..10]), (b"head", &b"body of it"[..]));
+        send_parts(&a, b"he", b"").unwrap();
+        assert_eq!(receive_parts(&b, &mut head, &mut body), Ok(2));
+        send_parts(&a, b"head", &[7; 17]).unwrap();
+        assert_eq!(receive_parts(&b, &mut head, &mut body), Err(ReceiveError::Truncated));
     }
 
     #[test]

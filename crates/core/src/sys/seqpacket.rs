@@ -256,6 +256,24 @@ fn pass_rights(socket: BorrowedFd<'_>, whether: libc::c_int) {
     }
 }
 
+/// Lets more be on its way: as much as `net.core.wmem_max` allows an unprivileged process.
+///
+/// # References
+/// `socket(7)` SO_SNDBUF; the kernel takes the smaller of the two, and doubles it.
+pub(crate) fn widen(socket: impl AsFd, bytes: usize) {
+    // What is refused leaves the default, which does too.
+    let _ = setsockopt(&socket, SndBuf, &bytes);
+}
+
+/// Whether there is something to receive, or the end.
+///
+/// # References
+/// `poll(2)`.
+pub(crate) fn is_readable(socket: impl AsFd) -> bool {
+    let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+    matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1))
+}
+
 fn reach<T>(
     dir: BorrowedFd<'_>,
     dir_path: &Path,
@@ -346,6 +364,26 @@ mod tests {
         assert!(is_connected(&one) && is_connected(&other));
         hang_up(&one);
         assert!(!is_connected(&second) && !is_connected(&other));
+    }
+
+    #[test]
+    fn an_end_is_seen_from_the_other_side_and_what_came_before_is_read() {
+        let top = tempfile::tempdir().unwrap();
+        let dir = open(top.path());
+        let listener = listen_at(dir.as_fd(), top.path(), "x.sock".as_ref(), None).unwrap();
+        let client = endpoint().unwrap();
+        connect_at(client.as_fd(), dir.as_fd(), top.path(), "x.sock".as_ref()).unwrap();
+        let server = accept(listener.as_fd()).unwrap();
+        let other = server.try_clone().unwrap();
+        assert!(is_connected(&client) && !is_readable(&client));
+        scm::send(&server, b"last", &[]).unwrap();
+        assert!(is_connected(&client) && is_readable(&client));
+        hang_up(&server);
+        assert!(!is_connected(&client));
+        assert_eq!(scm::receive_plain(&client, &mut [0; 8]), Ok(4));
+        assert_eq!(scm::receive_plain(&client, &mut [0; 8]), Ok(0));
+        assert!(is_readable(&client));
+        drop(other);
     }
 
     #[test]

@@ -10,12 +10,14 @@ use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use ringbell_ring::Start;
+
 use super::options::SubscriberOptions;
 use super::source::{Joined, Probe};
 use crate::acquire::client::NO_DURABLE_GUESTS;
-use crate::acquire::{self, Acquirer, Attachment};
+use crate::acquire::{self, Acquirer, Attachment, Backoff, Wish};
 use crate::bus::thread::{Step, Thread, Watched};
-use crate::bus::{Record, ServiceEvent, Sink};
+use crate::bus::{Bus, Record, ServiceEvent, Sink};
 use crate::error::{Error, Result};
 use crate::inbox::Inbox;
 
@@ -25,18 +27,23 @@ pub(super) enum Arrival {
     Joined(Box<Joined>),
     /// The instance with this id has died or closed: drain it, nothing will follow.
     Gone(String),
+    /// The instance with this id lives, and its stream is lost.
+    Lost(String),
+    /// A lost stream could not be taken up again in so many tries; this is what the last one came to.
+    GivenUp(Arc<Record>, u32, Error),
     /// A publisher could not be attached.
     Failed(Arc<Record>, Error),
     /// The bus was closed: nobody will arrive any more, and nobody's end will be heard of.
     Closed,
 }
 
-/// Number under which every source's doorbell is watched: which one rang does not matter.
-const DOORBELL: u64 = 1;
 /// How often the lock of a publisher without a record is probed.
 const UNLISTED: Duration = Duration::from_millis(200);
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LAST_RETRY: Duration = Duration::from_secs(2);
+/// A process that dies closes its sockets a little before its locks are free: so long a stream's end says nothing.
+const DYING: Duration = Duration::from_millis(300);
+const DYING_LOOK: Duration = Duration::from_millis(20);
 
 /// Follows the publishers of one subscription.
 pub(super) struct Follower {
@@ -54,13 +61,34 @@ struct Shared {
 struct Known {
     record: Arc<Record>,
     listed: bool,
-    /// There once it is joined: its publisher's lock can be probed through it.
+    /// There once it is joined: tells whether its publisher lives.
     probe: Option<Probe>,
+}
+
+/// What came before an attempt to attach.
+enum Attempt {
+    First,
+    /// Another attempt, and a pause of this length.
+    Retry(Duration),
+    /// A stream that was lost.
+    Reconnect(Reconnecting),
+}
+
+struct Reconnecting {
+    tries: u32,
+    backoff: Backoff,
+    /// Sequence of the first message that it had not brought.
+    resume: Option<u64>,
 }
 
 impl Follower {
     pub(super) fn new(acquirer: Acquirer, inbox: Arc<Inbox<Arrival>>, options: SubscriberOptions) -> Self {
         Self { shared: Arc::new(Shared { acquirer, inbox, options, known: Mutex::default() }) }
+    }
+
+    /// For the subscriber, to tell of streams that were cut off.
+    pub(super) fn severed(&self) -> Severed {
+        Severed { shared: Arc::downgrade(&self.shared) }
     }
 }
 
@@ -104,7 +132,7 @@ impl Shared {
             return;
         }
         self.known().insert(record.id.clone(), Known { record: record.clone(), listed: true, probe: None });
-        self.attach(record.clone(), None, thread);
+        self.attach(record.clone(), Attempt::First, thread);
     }
 
     fn other_codec(&self, record: &Record) -> Option<Error> {
@@ -130,63 +158,113 @@ impl Shared {
         (guest && self.options.durable.is_some()).then(refused)
     }
 
-    /// `retried`: how long the last pause was, if this is not the first try.
-    fn attach(self: Arc<Self>, record: Arc<Record>, retried: Option<Duration>, thread: &mut Thread<'_>) {
+    fn attach(self: Arc<Self>, record: Arc<Record>, before: Attempt, thread: &mut Thread<'_>) {
         let shared = Arc::downgrade(&self);
         let attempt = record.clone();
+        let wish = Wish { forced: self.options.acquire, start: self.start(&before) };
         let done = Box::new(move |result: Result<Attachment>, thread: &mut Thread<'_>| {
             if let Some(shared) = shared.upgrade() {
-                shared.attached(attempt, result, retried, thread);
+                shared.attached(attempt, result, before, thread);
             }
         });
-        acquire::attach(&self.acquirer, record, self.options.acquire, thread, done);
+        acquire::attach(&self.acquirer, record, wish, thread, done);
+    }
+
+    /// A lost stream is taken up where it was, as far as the ring still holds that.
+    fn start(&self, before: &Attempt) -> Start {
+        match before {
+            Attempt::Reconnect(Reconnecting { resume: Some(_), .. }) => Start::Earliest,
+            _ => self.options.from,
+        }
     }
 
     fn attached(
         self: Arc<Self>,
         record: Arc<Record>,
         result: Result<Attachment>,
-        retried: Option<Duration>,
+        before: Attempt,
         thread: &mut Thread<'_>,
     ) {
-        let joined =
-            result.and_then(|attachment| Joined::join(attachment, &self.options)).and_then(|joined| {
+        let start = self.start(&before);
+        let resume = if let Attempt::Reconnect(lost) = &before { lost.resume } else { None };
+        let joined = result
+            .and_then(|attachment| Joined::join(attachment, &self.options, start, resume))
+            .and_then(|joined| {
                 let probe = joined.probe()?;
-                self.inbox.watch(&joined.doorbell, DOORBELL)?;
+                joined.watch(&self.inbox)?;
                 Ok((joined, probe))
             });
-        match joined {
-            Ok((joined, probe)) => {
-                let mut known = self.known();
-                let Some(known) = known.get_mut(&record.id) else {
-                    self.inbox.forget(&joined.doorbell);
-                    return;
-                };
-                known.probe = Some(probe);
-                let listed = known.listed;
-                self.inbox.put(Arrival::Joined(Box::new(joined)));
-                if !listed {
-                    thread.add(
-                        Box::new(Unlisted { shared: Arc::downgrade(&self), id: record.id.clone() }),
-                        Some(Instant::now()),
-                    );
-                }
-            }
-            Err(error) => {
-                let listed = self.known().get(&record.id).is_some_and(|known| known.listed);
-                if listed && worth_a_retry(&error) {
-                    let pause = retried.map_or(FIRST_RETRY, |pause| (pause * 2).min(LAST_RETRY));
-                    let retry = Retry { shared: Arc::downgrade(&self), record: record.clone(), pause };
-                    thread.add(Box::new(retry), Some(Instant::now() + pause));
-                } else {
-                    self.known().remove(&record.id);
-                }
-                // A publisher that died under our hands is no failure: it is just not there.
-                if retried.is_none() && !matches!(error, Error::PeerGone { .. }) {
-                    self.inbox.put(Arrival::Failed(record, error));
-                }
-            }
+        let error = match joined {
+            Ok((joined, probe)) => return self.joined(&record, joined, probe, thread),
+            Err(error) => error,
+        };
+        if let Attempt::Reconnect(lost) = before {
+            return self.reconnect(record, lost, error, thread);
         }
+        let listed = self.known().get(&record.id).is_some_and(|known| known.listed);
+        let first = matches!(before, Attempt::First);
+        if listed && worth_a_retry(&error) {
+            let pause = match before {
+                Attempt::Retry(pause) => (pause * 2).min(LAST_RETRY),
+                _ => FIRST_RETRY,
+            };
+            self.clone().later(record.clone(), pause, Attempt::Retry(pause), thread);
+        } else {
+            self.known().remove(&record.id);
+        }
+        // A publisher that died under our hands is no failure: it is just not there.
+        if first && !matches!(error, Error::PeerGone { .. }) {
+            self.inbox.put(Arrival::Failed(record, error));
+        }
+    }
+
+    fn joined(self: Arc<Self>, record: &Record, joined: Joined, probe: Probe, thread: &mut Thread<'_>) {
+        let mut known = self.known();
+        let Some(known) = known.get_mut(&record.id) else {
+            joined.forget(&self.inbox);
+            return;
+        };
+        known.probe = Some(probe);
+        let listed = known.listed;
+        self.inbox.put(Arrival::Joined(Box::new(joined)));
+        if !listed {
+            thread.add(
+                Box::new(Unlisted { shared: Arc::downgrade(&self), id: record.id.clone() }),
+                Some(Instant::now()),
+            );
+        }
+    }
+
+    /// Tries once more after a pause, as often as the options say. `error`: what the last try came to.
+    fn reconnect(
+        self: Arc<Self>,
+        record: Arc<Record>,
+        mut lost: Reconnecting,
+        error: Error,
+        thread: &mut Thread<'_>,
+    ) {
+        if matches!(error, Error::PeerGone { .. }) {
+            self.known().remove(&record.id);
+        } else if self.options.reconnect.more(lost.tries) {
+            let pause = lost.backoff.next();
+            lost.tries += 1;
+            self.later(record, pause, Attempt::Reconnect(lost), thread);
+        } else {
+            // Listed anew, it would be attached to anew.
+            self.known().remove(&record.id);
+            self.inbox.put(Arrival::GivenUp(record, lost.tries, error));
+        }
+    }
+
+    fn later(
+        self: Arc<Self>,
+        record: Arc<Record>,
+        pause: Duration,
+        before: Attempt,
+        thread: &mut Thread<'_>,
+    ) {
+        let retry = Retry { shared: Arc::downgrade(&self), record, before: Some(before) };
+        thread.add(Box::new(retry), Some(Instant::now() + pause));
     }
 
     fn removed(self: Arc<Self>, record: &Arc<Record>, thread: &mut Thread<'_>) {
@@ -221,6 +299,7 @@ fn worth_a_retry(error: &Error) -> bool {
             | Error::Evicted { .. }
             | Error::Acquire { .. }
             | Error::Refused { .. }
+            | Error::Disconnected { .. }
     )
 }
 
@@ -228,7 +307,7 @@ fn worth_a_retry(error: &Error) -> bool {
 struct Retry {
     shared: Weak<Shared>,
     record: Arc<Record>,
-    pause: Duration,
+    before: Option<Attempt>,
 }
 
 impl Watched for Retry {
@@ -242,11 +321,71 @@ impl Watched for Retry {
         match known.get(&self.record.id) {
             Some(entry) if entry.listed => {
                 drop(known);
-                shared.attach(self.record.clone(), Some(self.pause), thread);
+                if let Some(before) = self.before.take() {
+                    shared.attach(self.record.clone(), before, thread);
+                }
             }
             Some(_) => drop(known.remove(&self.record.id)),
             None => {}
         }
+        Step::Finished
+    }
+}
+
+/// How a subscriber tells the bus thread of streams that were cut off.
+pub(super) struct Severed {
+    shared: Weak<Shared>,
+}
+
+impl Severed {
+    /// Has the bus thread find out whether the instance lives, and take the stream up again if so. `resume`: sequence of the
+    /// first message that has not come, if that is known.
+    pub(super) fn ask(&self, bus: &Bus, id: &str, resume: Option<u64>) {
+        // Without a thread nobody is told of anything any more.
+        let Ok(handle) = bus.handle() else { return };
+        let shared = self.shared.clone();
+        let now = Instant::now();
+        let inquiry = Inquiry { shared, id: id.to_owned(), resume, until: now + DYING };
+        handle.add(Box::new(inquiry), Some(now));
+    }
+}
+
+/// What became of the publisher of a stream that was cut off.
+struct Inquiry {
+    shared: Weak<Shared>,
+    id: String,
+    resume: Option<u64>,
+    until: Instant,
+}
+
+impl Watched for Inquiry {
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    fn ready(&mut self, thread: &mut Thread<'_>) -> Step {
+        let Some(shared) = self.shared.upgrade() else { return Step::Finished };
+        let mut known = shared.known();
+        // Gone meanwhile: whoever removed it has told so.
+        let Some(entry) = known.get_mut(&self.id) else { return Step::Finished };
+        let record = entry.record.clone();
+        if shared.acquirer.is_alive(&record) == Some(false) {
+            known.remove(&self.id);
+            shared.inbox.put(Arrival::Gone(self.id.clone()));
+            return Step::Finished;
+        }
+        let now = Instant::now();
+        if now < self.until {
+            return Step::Again(Some(now + DYING_LOOK));
+        }
+        entry.probe = None;
+        drop(known);
+        shared.inbox.put(Arrival::Lost(self.id.clone()));
+        let policy = shared.options.reconnect;
+        let backoff = Backoff::between(policy.first, policy.longest);
+        let lost = Reconnecting { tries: 0, backoff, resume: self.resume };
+        let error = Error::Disconnected { service: record.service.clone() };
+        shared.clone().reconnect(record, lost, error, thread);
         Step::Finished
     }
 }

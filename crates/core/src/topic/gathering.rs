@@ -24,7 +24,7 @@ impl Source {
     /// Takes what there is of the large message that [`read`](Self::read) or [`lease`](Self::lease) found.
     pub(super) fn gather(&mut self, large: Large, limit: usize) -> Result<Gathered, Fault> {
         if large.total > limit {
-            self.consumer().skip_large();
+            self.skip_large();
             return Ok(Gathered::Gone);
         }
         let mut message = std::mem::take(&mut self.gathered);
@@ -33,7 +33,7 @@ impl Source {
         }
         let mut done = large.done;
         while done < large.total && done - large.done < LOOK {
-            match self.consumer().read_large(&mut message[done..])? {
+            match self.read_large(&mut message[done..])? {
                 Piece::Copied { bytes, .. } => done += bytes,
                 Piece::Nothing => break,
                 Piece::Gone => return Ok(Gathered::Gone),

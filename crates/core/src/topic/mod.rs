@@ -24,7 +24,7 @@ mod write;
 pub use acks::AckMode;
 pub use batch::{Batch, Loan};
 pub use notice::{Drained, EndReason, Notice};
-pub use options::{PublisherOptions, SubscriberOptions};
+pub use options::{PublisherOptions, Reconnect, SubscriberOptions};
 pub use publisher::Publisher;
 pub use receive::Message;
 pub use ringbell_ring::{Entry, Position, Start};

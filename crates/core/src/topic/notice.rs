@@ -54,7 +54,7 @@ pub enum EndReason {
     Closed,
     /// The publisher's process died; everything it had committed was read.
     Died,
-    /// This subscriber was evicted, or the publisher broke the protocol.
+    /// This subscriber was evicted, the publisher broke the protocol, or a stream was lost.
     Failed(Error),
 }
 
@@ -93,6 +93,16 @@ pub enum Notice {
         source: u32,
         /// How many.
         messages: u64,
+    },
+    /// A stream was lost while its publisher lives, and could not be taken up again in as many tries as
+    /// [`SubscriberOptions::reconnect`](super::SubscriberOptions::reconnect) allows. Nothing more is tried.
+    GivenUp {
+        /// The publisher's record.
+        record: Arc<Record>,
+        /// How often it was tried.
+        tries: u32,
+        /// What the last try came to.
+        error: Error,
     },
     /// A publisher could not be attached. It is tried again where waiting can help.
     Failed {

@@ -36,7 +36,7 @@ pub struct PublisherOptions {
     /// Lets any process of this user trace this one, so that *direct* works under Yama's scope 1. Off by default: it
     /// switches that protection off for the whole process.
     pub allow_direct: bool,
-    /// The rungs that are offered. Default: direct and handshake.
+    /// The rungs that are offered. Default: all. Where memory cannot be shared, the stream alone is.
     pub offers: Vec<Rung>,
     /// Which other users may subscribe, as guests. Default: none.
     pub access: Option<Access>,
@@ -54,7 +54,7 @@ impl Default for PublisherOptions {
             codec: None,
             schema: None,
             allow_direct: false,
-            offers: vec![Rung::Direct, Rung::Handshake],
+            offers: vec![Rung::Direct, Rung::Handshake, Rung::Stream],
             access: None,
         }
     }
@@ -73,11 +73,8 @@ impl PublisherOptions {
                 "longer than zero, and only where overflow is block: nobody stalls another topic".to_owned();
             return Err(wrong("evictAfter", format!("{after:?}"), rule));
         }
-        if self.offers.contains(&Rung::Stream) {
-            return Err(Error::NotBuilt { feature: "the stream rung" });
-        }
         if self.offers.is_empty() {
-            return Err(wrong("offers", "[]", "at least one of direct and handshake".to_owned()));
+            return Err(wrong("offers", "[]", "at least one of direct, handshake and stream".to_owned()));
         }
         if self.access.is_some() && !self.offers.contains(&Rung::Handshake) {
             let rule = "with access the handshake among them: guests come by no other way".to_owned();
@@ -109,6 +106,8 @@ pub struct SubscriberOptions {
     /// Keeps this subscriber's place at each publisher under a name, as long as that publisher lives: who comes back under
     /// it goes on behind the last acknowledged message, whatever `from` says. One holder at a time; `block` topics only.
     pub durable: Option<String>,
+    /// What to do when the connection of a stream ends while its publisher lives.
+    pub reconnect: Reconnect,
 }
 
 impl Default for SubscriberOptions {
@@ -122,7 +121,32 @@ impl Default for SubscriberOptions {
             ack_batch: 32,
             ack_interval: Duration::from_millis(5),
             durable: None,
+            reconnect: Reconnect::default(),
         }
+    }
+}
+
+/// How a lost stream is taken up again: after pauses that double, each up to a quarter off either way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reconnect {
+    /// How often it is tried before it is given up; 0: for ever. Default: 5.
+    pub tries: u32,
+    /// The pause before the first try. Default: 1 s.
+    pub first: Duration,
+    /// The longest pause. Default: 30 s.
+    pub longest: Duration,
+}
+
+impl Default for Reconnect {
+    fn default() -> Self {
+        Self { tries: 5, first: Duration::from_secs(1), longest: Duration::from_secs(30) }
+    }
+}
+
+impl Reconnect {
+    /// Whether it is tried once more after so many tries.
+    pub(super) fn more(&self, tries: u32) -> bool {
+        self.tries == 0 || tries < self.tries
     }
 }
 
@@ -142,10 +166,15 @@ impl SubscriberOptions {
             ));
         }
         self.durable_name()?;
-        match self.acquire {
-            Some(Rung::Stream) => Err(Error::NotBuilt { feature: "the stream rung" }),
-            _ => Ok(()),
+        if self.durable.is_some() && self.acquire == Some(Rung::Stream) {
+            return Err(Error::NotBuilt { feature: "a durable position over a stream" });
         }
+        let Reconnect { first, longest, .. } = self.reconnect;
+        if first.is_zero() || longest < first {
+            let rule = "a first pause longer than zero, and a longest that is not shorter".to_owned();
+            return Err(wrong("reconnect", format!("{first:?} to {longest:?}"), rule));
+        }
+        Ok(())
     }
 
     pub(super) fn durable_name(&self) -> Result<Option<DurableName>> {

@@ -1,4 +1,4 @@
-//! The publisher: both segments, the doorbells, the record, and the ring's writing side.
+//! The publisher: the topic's memory, the doorbells, the record, and the ring's writing side.
 //!
 //! It alone decides nothing about other processes but by their locks. `send` makes no system call while every
 //! subscriber is awake. Dropping it closes the topic: subscribers drain, then see it end; the record is withdrawn.
@@ -7,18 +7,20 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use ringbell_ring::{Config, Identity, Peers, Producer, Sent, SlotView, padded};
 use serde_json::{Map, Value};
 
 use super::options::PublisherOptions;
 use super::stats::{PublisherStats, SlotStats, TopicCounters};
 use super::window::WindowSpan;
-use crate::acquire::{Guests, Server};
+use crate::acquire::{Guests, Rung, Server, Station, StepDown, Tap};
 use crate::bus::{
-    Announced, Announcement, Bus, EventfdRef, Handle, MemfdRef, Overflow, Record, Token, TopicRecord, new_id,
+    Announced, Announcement, Bus, EventfdRef, Handle, MemfdRef, Overflow, Record, Token, TopicMemory,
+    TopicRecord, new_id,
 };
 use crate::error::{Error, Result};
-use crate::segment::{self, ForkGuarded, MappedData, OwnSegments, PrivateBuffer, SlotLock};
+use crate::segment::{self, MappedData, PrivateBuffer, ProxySlots, Segments, SlotLock};
 use crate::sys::clock::monotonic_ns;
 use crate::sys::epoll::Epoll;
 use crate::sys::eventfd::EventFd;
@@ -34,7 +36,11 @@ pub struct Publisher {
     /// First, so that it is withdrawn first: what a record announces stays open as long as the record is locked.
     announced: Announced,
     producer: Producer,
-    segments: OwnSegments,
+    segments: Segments,
+    /// The slots of those that are streamed to.
+    proxies: Arc<ProxySlots>,
+    /// Why the memory is not shared, where it was meant to be.
+    step_downs: Vec<StepDown>,
     /// Announced and watched; it only has to stay open.
     _room: Arc<EventFd>,
     doorbells: Arc<[EventFd]>,
@@ -66,21 +72,19 @@ impl Drop for Hosting {
 
 /// Asks the kernel which slots' owners live.
 pub(super) struct SlotLocks<'a> {
-    control: &'a ForkGuarded,
-    slots: usize,
+    segments: &'a Segments,
+    proxies: &'a ProxySlots,
 }
 
 impl Peers for SlotLocks<'_> {
     fn alive(&mut self, slot: usize) -> bool {
-        // A guest that is gone is not asked about: its connection's end has told. A probe that fails proves nothing, and
-        // only a proof of death may free a slot.
-        slot >= self.slots || SlotLock::is_held(self.control, slot).unwrap_or(true)
-    }
-}
-
-impl<'a> SlotLocks<'a> {
-    fn of(segments: &'a OwnSegments) -> Self {
-        Self { control: &segments.control_own, slots: segments.control.slots() }
+        match self.segments.own() {
+            // A guest that is gone is not asked about: its connection's end has told. A probe that fails proves nothing, and
+            // only a proof of death may free a slot.
+            _ if slot >= self.segments.control().memory().max_slots() => true,
+            Some(own) => SlotLock::is_held(&own.control_own, slot).unwrap_or(true),
+            None => self.proxies.holds(slot),
+        }
     }
 }
 
@@ -89,12 +93,11 @@ impl Bus {
     ///
     /// # Errors
     ///
-    /// `ERR_RINGBELL_INVALID_NAME`, `ERR_RINGBELL_INVALID_OPTION`, `ERR_RINGBELL_NOT_BUILT` (the stream rung),
-    /// `ERR_RINGBELL_RESOURCE`, and what announcing can answer.
-    pub fn publisher(&self, service: &str, options: PublisherOptions) -> Result<Publisher> {
+    /// `ERR_RINGBELL_INVALID_NAME`, `ERR_RINGBELL_INVALID_OPTION`, `ERR_RINGBELL_RESOURCE`, and what announcing can answer.
+    pub fn publisher(&self, service: &str, mut options: PublisherOptions) -> Result<Publisher> {
         options.check()?;
         let slots = usize::from(options.max_subscribers);
-        let segments = segment::create(options.capacity, slots)?;
+        let (segments, step_downs) = memory(&mut options, slots)?;
         let nonce = new_id()?;
         let identity = Identity {
             capacity: options.capacity,
@@ -105,8 +108,8 @@ impl Bus {
         let evict_after =
             options.evict_after.map_or(0, |after| u64::try_from(after.as_nanos()).unwrap_or(u64::MAX));
         let mut producer = Producer::create(
-            segments.data.memory(),
-            segments.control.memory(),
+            segments.data().memory(),
+            segments.control().memory(),
             Config { identity, evict_after },
         );
         let room = Arc::new(EventFd::new()?.guarded());
@@ -123,17 +126,38 @@ impl Bus {
             max_subscribers: options.max_subscribers,
             max_guests: options.access.as_ref().map_or(0, |access| access.max_guests),
             nonce,
-            data: memfd_ref(&segments.data_fd)?,
-            control: memfd_ref(&segments.control_fd)?,
-            room: eventfd_ref(&room)?,
-            doorbells: doorbells.iter().map(eventfd_ref).collect::<Result<_>>()?,
+            memory: match segments.own() {
+                Some(own) => Some(TopicMemory {
+                    data: memfd_ref(&own.data_fd)?,
+                    control: memfd_ref(&own.control_fd)?,
+                    room: eventfd_ref(&room)?,
+                    doorbells: doorbells.iter().map(eventfd_ref).collect::<Result<_>>()?,
+                }),
+                None => None,
+            },
         };
         let epoll = Epoll::new()?;
         epoll.watch_edges(room.as_fd(), 0)?;
         if options.allow_direct {
             prctl::allow_any_tracer();
         }
-        let mut server = Server::new(&segments, room.clone(), doorbells.clone())?;
+        let proxies = Arc::new(ProxySlots::new(slots));
+        let station = match options.offers.contains(&Rung::Stream) {
+            true => Some(Station::new(
+                Tap {
+                    data: segments.data().clone(),
+                    control: segments.control().clone(),
+                    control_fd: segments.own().map(|own| copy(&own.control_fd)).transpose()?,
+                    proxies: proxies.clone(),
+                    room: room.clone(),
+                    doorbells: doorbells.clone(),
+                    overflow: options.overflow.into(),
+                },
+                self.handle()?,
+            )),
+            false => None,
+        };
+        let mut server = Server::new(segments.own(), slots, room.clone(), doorbells.clone(), station)?;
         let mut hosting = None;
         if let Some(access) = &options.access {
             let granted = access.grant(self.dir().group())?;
@@ -162,6 +186,8 @@ impl Bus {
             announced,
             producer,
             segments,
+            proxies,
+            step_downs,
             _room: room,
             doorbells,
             guests: hosting,
@@ -174,6 +200,35 @@ impl Bus {
             waits: 0,
         })
     }
+}
+
+/// The topic's memory: shared if anybody is to share it and it can be had. What cannot is no longer offered.
+fn memory(options: &mut PublisherOptions, slots: usize) -> Result<(Segments, Vec<StepDown>)> {
+    // Guests have no other way than the handshake.
+    let streams = options.offers.contains(&Rung::Stream) && options.access.is_none();
+    if options.offers.iter().all(|rung| *rung == Rung::Stream) {
+        return Ok((Segments::local(options.capacity, slots)?, Vec::new()));
+    }
+    let (segments, refused) = Segments::shared(options.capacity, slots, streams)?;
+    let mut step_downs = Vec::new();
+    if let Some(error) = refused {
+        step_downs.extend(
+            options
+                .offers
+                .iter()
+                .filter(|rung| **rung != Rung::Stream)
+                .map(|rung| StepDown::by(*rung, &error)),
+        );
+        options.offers.retain(|rung| *rung == Rung::Stream);
+    }
+    Ok((segments, step_downs))
+}
+
+fn copy(fd: &OwnedFd) -> Result<OwnedFd> {
+    fd.try_clone().map_err(|error| {
+        let errno = Errno::from_raw(error.raw_os_error().unwrap_or(libc::EMFILE));
+        Error::os("fcntl", errno, "cannot copy a segment's descriptor")
+    })
 }
 
 fn memfd_ref(fd: &OwnedFd) -> Result<MemfdRef> {
@@ -198,8 +253,9 @@ impl Publisher {
     pub fn send(&mut self, payload: &[u8]) -> Result<bool> {
         self.ensure_ready()?;
         self.ensure_fits(payload.len())?;
-        let sent = self.producer.send(payload, monotonic_ns(), &mut SlotLocks::of(&self.segments));
-        match sent {
+        let now = monotonic_ns();
+        let (producer, mut locks) = self.parts();
+        match producer.send(payload, now, &mut locks) {
             Sent::Committed { ring } => {
                 self.ring(ring);
                 Ok(true)
@@ -326,7 +382,7 @@ impl Publisher {
 
     /// The frames area, mapped twice in a row, for a binding that fills windows in place.
     pub fn frames_memory(&self) -> Arc<MappedData> {
-        self.segments.data.clone()
+        self.segments.data().clone()
     }
 
     /// How many subscribers are attached and alive; durable positions that nobody holds just now are not among them.
@@ -334,7 +390,7 @@ impl Publisher {
         if self.is_foreign() {
             return 0;
         }
-        let mut locks = SlotLocks::of(&self.segments);
+        let mut locks = self.locks();
         self.producer.slots().filter(|slot| locks.alive(slot.index)).count()
     }
 
@@ -345,10 +401,12 @@ impl Publisher {
             capacity: self.capacity() as u64,
             free: self.producer.free(),
             waits: self.waits,
+            offers: self.record().offers.clone(),
+            step_downs: self.step_downs.clone(),
             subscribers: Vec::new(),
         };
         if !self.is_foreign() {
-            let mut locks = SlotLocks::of(&self.segments);
+            let mut locks = self.locks();
             let slots = self.producer.slots();
             stats.subscribers =
                 slots.filter_map(|slot| self.slot_stats(slot, locks.alive(slot.index))).collect();
@@ -358,7 +416,7 @@ impl Publisher {
     }
 
     fn slot_stats(&self, slot: SlotView, alive: bool) -> Option<SlotStats> {
-        let place = slot.index.checked_sub(self.segments.control.slots());
+        let place = slot.index.checked_sub(self.segments.control().slots());
         let guests = self.guests.as_ref().map(|hosting| &hosting.guests);
         let uid = place.and_then(|place| guests?.uid(place));
         Some(SlotStats { uid, ..SlotStats::of(slot, alive)? })
@@ -398,7 +456,11 @@ impl Publisher {
     }
 
     pub(super) fn parts(&mut self) -> (&mut Producer, SlotLocks<'_>) {
-        (&mut self.producer, SlotLocks::of(&self.segments))
+        (&mut self.producer, SlotLocks { segments: &self.segments, proxies: &self.proxies })
+    }
+
+    fn locks(&self) -> SlotLocks<'_> {
+        SlotLocks { segments: &self.segments, proxies: &self.proxies }
     }
 
     /// Guests that the ring gave up are to leave.

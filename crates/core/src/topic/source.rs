@@ -1,94 +1,139 @@
-//! One publisher that a subscriber is attached to: its segments, the slot there, and the ring's reading side.
+//! One publisher that a subscriber is attached to, by its ring or by a stream of it.
 //!
-//! The slot's lock belongs to `control_own`, an open file of this source alone; dropping the source gives the slot
-//! back first and closes the lock's descriptor after. Dying does the second without the first, which is why the next
-//! owner of the slot takes it in any state. A guest's slot has no lock: its connection is the proof, and is ended last.
+//! Everything above asks in the same way and hears the same: what differs is whether a look costs a system call, whether
+//! what is read can be lent in place, and how an end is learnt. A ring ends when its publisher has closed it or is
+//! dead; a stream says that it is closed, or is cut off, and then the bus thread finds out what became of the publisher.
 
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
+mod ring;
 
-use ringbell_ring::{Consumer, Entry, Fault, Position, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Weak};
 
+use ringbell_ring::{Entry, Fault, Piece, Position, Read, Start};
+
+use self::ring::Ring;
 use super::acks::AckMode;
 use super::options::SubscriberOptions;
 use super::stats::{AckStats, SlotStats, SourceStats};
-use crate::acquire::{Attachment, Bell, Cord, Rung, StepDown};
-use crate::bus::{Overflow, Record, TopicRecord};
+use crate::acquire::{Attachment, Cord, Link, Rung, StepDown, Way};
+use crate::bus::{Record, TopicRecord};
 use crate::error::{Error, Result};
-use crate::segment::{DurableName, MappedData, PeerSegments, SlotLock};
-use crate::sys::generation::Home;
-use crate::sys::memfd;
+use crate::inbox::Inbox;
+use crate::segment::{ForkGuarded, MappedData, SlotLock};
+use crate::sys::seqpacket;
 
 /// A publisher that was acquired and joined, on its way from the bus thread to the subscriber.
 pub(super) struct Joined {
     pub(super) record: Arc<Record>,
     pub(super) rung: Rung,
     pub(super) step_downs: Vec<StepDown>,
-    pub(super) doorbell: Bell,
-    /// Where the segments are mapped: in a forked child they are not.
-    home: Home,
-    segments: PeerSegments,
-    room: Bell,
-    consumer: Consumer,
-    leasable: bool,
+    reader: Reader,
     ack: AckMode,
     durable: bool,
 }
 
+enum Reader {
+    Ring(Box<Ring>),
+    Stream(Box<Link>),
+}
+
 impl Joined {
-    /// Joins the ring in the slot that the attachment holds the lock of.
-    pub(super) fn join(attachment: Attachment, options: &SubscriberOptions) -> Result<Self> {
-        let Attachment { record, segments, slot, room, doorbell, rung, step_downs } = attachment;
-        let topic = topic_of(&record)?;
-        let leasable = topic.overflow == Overflow::Block && topic.evict_after_ms.is_none();
+    /// Joins the ring in the slot that the attachment holds, or takes the stream as it is. `resume`: sequence of the first message
+    /// that a stream of the same publisher, lost before, had not brought.
+    pub(super) fn join(
+        attachment: Attachment,
+        options: &SubscriberOptions,
+        start: Start,
+        resume: Option<u64>,
+    ) -> Result<Self> {
+        let Attachment { record, way, rung, step_downs } = attachment;
         let durable = options.durable_name()?;
-        let consumer = Consumer::join(
-            segments.data.memory(),
-            segments.control.memory(),
-            slot,
-            topic.overflow.into(),
-            options.from,
-            (std::process::id(), durable.as_ref().map_or(0, DurableName::hash)),
-        )
-        .map_err(|fault| fault_error(fault, &record.service))?;
-        let home = Home::here();
+        let mut reader = match way {
+            Way::Memory(memory) => {
+                Reader::Ring(Box::new(Ring::join(memory, &record, rung, start, durable.as_ref())?))
+            }
+            Way::Stream(mut link) => {
+                if options.ack != AckMode::Immediate {
+                    link.acknowledge_apart();
+                }
+                Reader::Stream(link)
+            }
+        };
+        if let Some(sequence) = resume {
+            match &mut reader {
+                Reader::Ring(ring) => ring.consumer.go_on_at(sequence),
+                Reader::Stream(link) => link.go_on_at(sequence),
+            }
+        }
         let (ack, durable) = (options.ack, durable.is_some());
-        Ok(Self {
-            record,
-            rung,
-            step_downs,
-            doorbell,
-            home,
-            segments,
-            room,
-            consumer,
-            leasable,
-            ack,
-            durable,
-        })
+        Ok(Self { record, rung, step_downs, reader, ack, durable })
     }
 
     /// What there was under the durable name, if there is one.
     pub(super) fn position(&self) -> Option<Position> {
-        self.durable.then(|| self.consumer.position())
+        match &self.reader {
+            Reader::Ring(ring) => self.durable.then(|| ring.consumer.position()),
+            Reader::Stream(_) => None,
+        }
     }
 
     /// Messages before this sequence may have been delivered to an earlier holder of the name.
     pub(super) fn redelivered_below(&self) -> u64 {
-        self.consumer.redelivered_below()
+        match &self.reader {
+            Reader::Ring(ring) => ring.consumer.redelivered_below(),
+            Reader::Stream(_) => 0,
+        }
+    }
+
+    /// A way to learn on another thread whether the publisher lives.
+    pub(super) fn probe(&self) -> Result<Probe> {
+        match &self.reader {
+            Reader::Ring(ring) => ring.probe(),
+            Reader::Stream(link) => Ok(Probe::Socket(link.socket())),
+        }
     }
 }
 
-impl Drop for Joined {
-    fn drop(&mut self) {
-        if self.home.is_foreign() {
-            return;
+/// Number under which every source's doorbell is watched: which one rang does not matter.
+const DOORBELL: u64 = 1;
+
+impl Joined {
+    /// Has what the publisher rings wake the subscriber.
+    pub(super) fn watch<A>(&self, inbox: &Inbox<A>) -> Result<()> {
+        match &self.reader {
+            Reader::Ring(ring) => inbox.watch(ring.doorbell.as_fd(), DOORBELL),
+            Reader::Stream(link) => inbox.watch_socket(link, false, DOORBELL),
         }
-        if self.consumer.leave() {
-            self.room.ring();
+    }
+
+    /// The publisher's copies of a doorbell would keep it watched.
+    pub(super) fn forget<A>(&self, inbox: &Inbox<A>) {
+        match &self.reader {
+            Reader::Ring(ring) => inbox.forget(ring.doorbell.as_fd()),
+            Reader::Stream(link) => inbox.forget(link),
         }
-        if let Some(cord) = self.doorbell.cord() {
-            cord.hang_up();
+    }
+}
+
+/// Tells whether a publisher lives.
+pub(super) enum Probe {
+    /// By the lock on its control segment: right for zombies, other pid namespaces, and for an instance whose record was lost
+    /// with the directory. Through an open file of the probe's own: a mere duplicate would hold on to the slot's lock when the
+    /// source is long gone.
+    Lock(OwnedFd),
+    /// By a guest's connection.
+    Cord(Arc<Cord>),
+    /// By a stream's connection, as long as the subscriber has it.
+    Socket(Weak<ForkGuarded>),
+}
+
+impl Probe {
+    pub(super) fn publisher_lives(&self) -> bool {
+        match self {
+            // A probe that fails proves nothing; the next one will tell.
+            Probe::Lock(fd) => SlotLock::publisher_lives(fd).unwrap_or(true),
+            Probe::Cord(cord) => cord.lives(),
+            Probe::Socket(socket) => socket.upgrade().is_some_and(|socket| seqpacket::is_connected(&*socket)),
         }
     }
 }
@@ -118,37 +163,50 @@ pub(super) struct Source {
     pub(super) number: u32,
     /// Its process has died or closed: what is committed is still read, then it ends.
     pub(super) ending: bool,
+    /// The bus thread was asked what became of the publisher of a stream that was cut off.
+    pub(super) asked: bool,
+    /// It lives: the stream alone was lost.
+    pub(super) lost: bool,
+    /// Its socket is watched for room.
+    watched_for_room: bool,
     /// What there is of a large message.
     pub(super) gathered: Vec<u8>,
     reported_missed: u64,
-    rings: u64,
 }
 
 impl Source {
     pub(super) fn new(joined: Box<Joined>, number: u32) -> Self {
-        Self { joined, number, ending: false, gathered: Vec::new(), reported_missed: 0, rings: 0 }
+        Self {
+            joined,
+            number,
+            ending: false,
+            asked: false,
+            lost: false,
+            watched_for_room: false,
+            gathered: Vec::new(),
+            reported_missed: 0,
+        }
     }
 
     pub(super) fn record(&self) -> &Arc<Record> {
         &self.joined.record
     }
 
-    pub(super) fn doorbell(&self) -> &Bell {
-        &self.joined.doorbell
-    }
-
     #[inline]
     pub(super) fn read(&mut self, slab: &mut [u8], fill: usize, table: &mut [Entry]) -> Result<Read, Fault> {
-        let read = self.joined.consumer.read(slab, fill, table)?;
-        if self.joined.ack == AckMode::Immediate {
-            self.acknowledge();
-        }
-        self.forget_gathered(read);
-        Ok(read)
-    }
-
-    pub(super) fn lease(&mut self, table: &mut [Entry]) -> Result<Read, Fault> {
-        let read = self.joined.consumer.lease(table)?;
+        let read = match &mut self.joined.reader {
+            Reader::Ring(ring) => {
+                let read = ring.consumer.read(slab, fill, table)?;
+                if self.joined.ack == AckMode::Immediate {
+                    ring.acknowledge();
+                } else {
+                    // Of what was passed over.
+                    ring.give_back();
+                }
+                read
+            }
+            Reader::Stream(link) => link.read(slab, fill, table)?,
+        };
         self.forget_gathered(read);
         Ok(read)
     }
@@ -161,146 +219,285 @@ impl Source {
         }
     }
 
-    pub(super) fn consumer(&mut self) -> &mut Consumer {
-        &mut self.joined.consumer
+    /// Takes what comes next of the large message that a read has found.
+    pub(super) fn read_large(&mut self, target: &mut [u8]) -> Result<Piece, Fault> {
+        match &mut self.joined.reader {
+            Reader::Ring(ring) => ring.consumer.read_large(target),
+            Reader::Stream(link) => link.read_large(target),
+        }
     }
 
-    /// Publishes how far this source was read, and rings the publisher if it waits for room.
-    pub(super) fn acknowledge(&mut self) {
-        let ring = self.joined.consumer.acknowledge();
-        self.ring_if(ring);
+    /// Drops the large message that a read has found.
+    pub(super) fn skip_large(&mut self) {
+        match &mut self.joined.reader {
+            Reader::Ring(ring) => ring.consumer.skip_large(),
+            Reader::Stream(link) => link.skip_large(),
+        }
     }
 
-    /// Pieces of a large message were read. What came before them may have to be acknowledged first.
+    /// Only where [`not_leasable`](Self::not_leasable) has no objection.
+    pub(super) fn lease(&mut self, table: &mut [Entry]) -> Result<Read, Fault> {
+        let read = match &mut self.joined.reader {
+            Reader::Ring(ring) => {
+                let read = ring.consumer.lease(table)?;
+                // Nothing is leased; something may have been passed over.
+                if !matches!(read, Read::Messages { .. }) {
+                    match self.joined.ack {
+                        AckMode::Immediate => ring.acknowledge(),
+                        _ => ring.give_back(),
+                    }
+                }
+                read
+            }
+            Reader::Stream(_) => Read::Empty,
+        };
+        self.forget_gathered(read);
+        Ok(read)
+    }
+
+    /// Pieces of a large message were read. What came before them may have to be acknowledged first. A stream sees to it itself.
     pub(super) fn give_back(&mut self) {
-        if self.joined.ack == AckMode::Immediate {
-            self.acknowledge();
-        } else {
-            let ring = self.joined.consumer.give_back();
-            self.ring_if(ring);
+        if let Reader::Ring(ring) = &mut self.joined.reader {
+            if self.joined.ack == AckMode::Immediate {
+                ring.acknowledge();
+            } else {
+                ring.give_back();
+            }
         }
     }
 
     /// A leased batch was given back. That it is done is said apart, unless every read says so.
     pub(super) fn release(&mut self) {
-        if self.joined.ack == AckMode::Immediate {
-            self.acknowledge();
+        if let Reader::Ring(ring) = &mut self.joined.reader
+            && self.joined.ack == AckMode::Immediate
+        {
+            ring.acknowledge();
         }
     }
 
     /// Publishes that all messages up to this one are done, and rings the publisher if it waits for room. Says whether that
     /// was news; the error has the last sequence that was read.
     pub(super) fn acknowledge_through(&mut self, sequence: u64) -> Result<bool, Option<u64>> {
-        let consumer = &mut self.joined.consumer;
-        let delivered = consumer.delivered().unwrap_or(0);
+        let delivered = match &self.joined.reader {
+            Reader::Ring(ring) => ring.consumer.delivered(),
+            Reader::Stream(link) => link.delivered(),
+        };
+        let delivered = delivered.unwrap_or(0);
         if sequence >= delivered {
             return Err(delivered.checked_sub(1));
         }
-        let flushed = consumer.flushed();
-        let ring = consumer.acknowledge_below(sequence + 1);
-        self.ring_if(ring);
-        Ok(self.joined.consumer.flushed() != flushed)
-    }
-
-    fn ring_if(&mut self, ring: bool) {
-        if ring {
-            self.joined.room.ring();
-            self.rings += 1;
+        match &mut self.joined.reader {
+            Reader::Ring(ring) => {
+                let flushed = ring.consumer.flushed();
+                let bell = ring.consumer.acknowledge_below(sequence + 1);
+                ring.ring_if(bell);
+                Ok(ring.consumer.flushed() != flushed)
+            }
+            Reader::Stream(link) => Ok(link.acknowledge_below(sequence + 1)),
         }
     }
 
     /// Gives the slot back with the position in it, instead of leaving it to the next holder of the name.
     pub(super) fn forget(&mut self) {
-        let ring = self.joined.consumer.forget();
-        self.ring_if(ring);
-    }
-
-    pub(super) fn acks(&self) -> AckStats {
-        let consumer = &self.joined.consumer;
-        let tracked = self.joined.ack != AckMode::Immediate || self.joined.durable;
-        AckStats {
-            pending: if tracked { consumer.unacknowledged() } else { 0 },
-            flushed: consumer.flushed(),
-            redelivered: consumer.redelivered(),
+        if let Reader::Ring(ring) = &mut self.joined.reader {
+            let bell = ring.consumer.forget();
+            ring.ring_if(bell);
         }
     }
 
-    pub(super) fn leasable(&self) -> bool {
-        self.joined.leasable
+    pub(super) fn acks(&self) -> AckStats {
+        let tracked = self.joined.ack != AckMode::Immediate || self.joined.durable;
+        match &self.joined.reader {
+            Reader::Ring(ring) => AckStats {
+                pending: if tracked { ring.consumer.unacknowledged() } else { 0 },
+                flushed: ring.consumer.flushed(),
+                redelivered: ring.consumer.redelivered(),
+            },
+            Reader::Stream(link) => {
+                AckStats { pending: link.unacknowledged(), flushed: link.flushed(), redelivered: 0 }
+            }
+        }
     }
 
     pub(super) fn redelivered_below(&self) -> u64 {
         self.joined.redelivered_below()
     }
 
-    pub(super) fn memory(&self) -> Arc<MappedData> {
-        self.joined.segments.data.clone()
+    /// Why nothing can be lent of it, if so.
+    pub(super) fn not_leasable(&self) -> Option<&'static str> {
+        match &self.joined.reader {
+            Reader::Ring(ring) if ring.leasable => None,
+            Reader::Ring(_) => Some("leases need a block topic without evictAfter"),
+            Reader::Stream(_) => Some("leases need shared memory, and this is a stream"),
+        }
+    }
+
+    pub(super) fn memory(&self) -> Option<Arc<MappedData>> {
+        match &self.joined.reader {
+            Reader::Ring(ring) => Some(ring.memory()),
+            Reader::Stream(_) => None,
+        }
     }
 
     pub(super) fn pending(&self) -> bool {
-        self.joined.consumer.pending()
+        match &self.joined.reader {
+            Reader::Ring(ring) => ring.consumer.pending(),
+            // Cut off, there is nothing to do but to wait for the bus thread's word.
+            Reader::Stream(link) => (!self.asked || self.lost || self.ending) && link.pending(),
+        }
     }
 
     pub(super) fn spin(&self, turns: u32) -> bool {
-        self.joined.consumer.spin(turns)
+        match &self.joined.reader {
+            Reader::Ring(ring) => ring.consumer.spin(turns),
+            Reader::Stream(_) => self.spin_socket(turns),
+        }
+    }
+
+    /// A look at a socket is a system call, as dear as many at memory.
+    fn spin_socket(&self, turns: u32) -> bool {
+        const TURNS_PER_LOOK: u32 = 64;
+        for _ in 0..turns.div_ceil(TURNS_PER_LOOK) {
+            if self.pending() {
+                return true;
+            }
+            for _ in 0..TURNS_PER_LOOK {
+                std::hint::spin_loop();
+            }
+        }
+        false
     }
 
     pub(super) fn arm(&mut self) -> bool {
-        // Before it is announced: what is rung from then on must not be taken for what was rung before.
-        if !self.joined.doorbell.settle() {
-            self.ending = true;
+        match &mut self.joined.reader {
+            Reader::Ring(ring) => {
+                // Before it is announced: what is rung from then on must not be taken for what was rung before.
+                if !ring.doorbell.settle() {
+                    self.ending = true;
+                }
+                ring.consumer.arm()
+            }
+            Reader::Stream(link) if link.severed() => self.asked && !self.lost && !self.ending,
+            Reader::Stream(link) => link.arm(),
         }
-        self.joined.consumer.arm()
+    }
+
+    /// Whether who sleeps must be woken, because what would have done so was taken from the socket without being read.
+    pub(super) fn unnoticed(&mut self) -> bool {
+        match &mut self.joined.reader {
+            Reader::Ring(_) => false,
+            Reader::Stream(link) => link.unnoticed(),
+        }
+    }
+
+    /// Has the socket wake the subscriber also when it takes something, while a report is owed.
+    pub(super) fn watch_room<A>(&mut self, inbox: &Inbox<A>) {
+        if let Reader::Stream(link) = &self.joined.reader
+            && link.owes() != self.watched_for_room
+        {
+            self.watched_for_room = link.owes();
+            let _ = inbox.watch_socket(link, self.watched_for_room, DOORBELL);
+        }
+    }
+
+    pub(super) fn forget_bell<A>(&self, inbox: &Inbox<A>) {
+        self.joined.forget(inbox);
     }
 
     pub(super) fn note_wakeup(&mut self) {
-        self.joined.consumer.note_wakeup();
+        match &mut self.joined.reader {
+            Reader::Ring(ring) => ring.consumer.note_wakeup(),
+            Reader::Stream(link) => link.note_wakeup(),
+        }
     }
 
     /// Messages missed since this was last asked.
     pub(super) fn newly_missed(&mut self) -> u64 {
-        let missed = self.joined.consumer.missed();
+        let missed = self.missed();
         missed - std::mem::replace(&mut self.reported_missed, missed)
     }
 
     /// Whether everything was read and nothing can follow.
     pub(super) fn over(&self) -> bool {
-        self.joined.consumer.ended() || (self.ending && self.joined.consumer.drained())
+        match &self.joined.reader {
+            Reader::Ring(ring) => ring.consumer.ended() || (self.ending && ring.consumer.drained()),
+            Reader::Stream(link) => link.closed() || (link.severed() && (self.ending || self.lost)),
+        }
     }
 
     /// Whether it can never be over: its process has gone, and what it left behind cannot be read.
     pub(super) fn stuck(&self) -> bool {
-        self.ending && !self.joined.consumer.drained()
+        match &self.joined.reader {
+            Reader::Ring(ring) => self.ending && !ring.consumer.drained(),
+            // What is not whole of a stream that was cut off never will be: it is over.
+            Reader::Stream(_) => false,
+        }
     }
 
     /// Whether it ended in good order.
     pub(super) fn closed(&self) -> bool {
-        self.joined.segments.data.memory().closed()
+        match &self.joined.reader {
+            Reader::Ring(ring) => ring.closed(),
+            Reader::Stream(link) => link.closed(),
+        }
+    }
+
+    /// Whether a stream was cut off and nobody has asked why.
+    pub(super) fn severed(&self) -> bool {
+        match &self.joined.reader {
+            Reader::Ring(_) => false,
+            Reader::Stream(link) => !self.asked && link.severed(),
+        }
+    }
+
+    /// Sequence of the message that would come next, if that is known.
+    pub(super) fn next_sequence(&self) -> Option<u64> {
+        match &self.joined.reader {
+            Reader::Ring(ring) => ring.consumer.delivered(),
+            Reader::Stream(link) => link.delivered(),
+        }
     }
 
     pub(super) fn received(&self) -> u64 {
-        self.joined.consumer.received()
+        match &self.joined.reader {
+            Reader::Ring(ring) => ring.consumer.received(),
+            Reader::Stream(link) => link.received(),
+        }
     }
 
     pub(super) fn missed(&self) -> u64 {
-        self.joined.consumer.missed()
+        match &self.joined.reader {
+            Reader::Ring(ring) => ring.consumer.missed(),
+            Reader::Stream(link) => link.missed(),
+        }
     }
 
     pub(super) fn rings(&self) -> u64 {
-        self.rings
+        match &self.joined.reader {
+            Reader::Ring(ring) => ring.rings(),
+            Reader::Stream(link) => link.reports(),
+        }
     }
 
-    pub(super) fn stats(&self) -> SourceStats {
-        let consumer = &self.joined.consumer;
-        let segments = &self.joined.segments;
-        let counters = segments.data.memory().counters();
-        let own = consumer.slot_index();
-        // One's own lock is no obstacle to oneself, so the kernel is only asked about the others.
-        let alive = |slot| {
-            let held = segments.control_own.as_ref().map(|control| SlotLock::is_held(control, slot));
-            slot == own || held.is_none_or(|held| held.unwrap_or(true))
+    pub(super) fn stats(&mut self) -> SourceStats {
+        let (guest, slot, backlog, counters, subscribers) = match &mut self.joined.reader {
+            Reader::Ring(ring) => {
+                let counters = ring.counters();
+                let consumer = &ring.consumer;
+                (
+                    ring.is_guest(),
+                    consumer.slot_index(),
+                    consumer.backlog(),
+                    counters,
+                    ring.slots(counters.head),
+                )
+            }
+            Reader::Stream(link) => {
+                link.refresh();
+                let subscribers = link.slots().iter().copied().map(SlotStats::from).collect();
+                (false, link.slot(), link.backlog(), link.counters(), subscribers)
+            }
         };
-        let slots = segments.control.memory();
         SourceStats {
             source: self.number,
             service: self.joined.record.service.clone(),
@@ -308,49 +505,14 @@ impl Source {
             pid: self.joined.record.pid,
             rung: self.joined.rung,
             step_downs: self.joined.step_downs.clone(),
-            guest: segments.control_own.is_none(),
-            slot: own,
-            received: consumer.received(),
-            missed: consumer.missed(),
-            backlog: consumer.backlog(),
+            guest,
+            slot,
+            received: self.received(),
+            missed: self.missed(),
+            backlog,
             acks: self.acks(),
-            subscribers: slots
-                .slots(counters.head)
-                .filter_map(|slot| SlotStats::of(slot, alive(slot.index)))
-                .collect(),
             publisher: counters.into(),
-        }
-    }
-}
-
-/// What tells on another thread whether a publisher lives: right for zombies, other pid namespaces, and for an instance whose
-/// record was lost with the directory.
-pub(super) enum Probe {
-    /// The lock in its control segment, through an open file of the probe's own: a mere duplicate would hold on to the slot's lock
-    /// when the source is long gone.
-    Lock(OwnedFd),
-    /// A guest's connection.
-    Cord(Arc<Cord>),
-}
-
-impl Probe {
-    pub(super) fn publisher_lives(&self) -> bool {
-        match self {
-            // A probe that fails proves nothing; the next one will tell.
-            Probe::Lock(control) => SlotLock::publisher_lives(control).unwrap_or(true),
-            Probe::Cord(cord) => cord.lives(),
-        }
-    }
-}
-
-impl Joined {
-    pub(super) fn probe(&self) -> Result<Probe> {
-        match (&self.segments.control_own, self.doorbell.cord()) {
-            (_, Some(cord)) => Ok(Probe::Cord(cord.clone())),
-            (Some(control), None) => memfd::reopen(control).map(Probe::Lock),
-            (None, None) => {
-                Err(Error::CorruptPeer { what: "it gave neither a lock nor a connection".into() })
-            }
+            subscribers,
         }
     }
 }

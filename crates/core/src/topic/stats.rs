@@ -48,6 +48,10 @@ pub struct PublisherStats {
     pub free: u64,
     /// Times that this publisher went to sleep for want of room.
     pub waits: u64,
+    /// The rungs that it offers.
+    pub offers: Vec<Rung>,
+    /// Why not those that it was to offer besides.
+    pub step_downs: Vec<StepDown>,
     /// The attached subscribers that are alive, and the durable positions that are kept for those who are not.
     pub subscribers: Vec<SlotStats>,
 }
@@ -70,6 +74,8 @@ pub struct SlotStats {
     pub wakeups: u64,
     /// Its process, in its own pid namespace.
     pub pid: u32,
+    /// By which rung it reads; none until it has said so.
+    pub rung: Option<Rung>,
     /// Whether its position is kept under a name.
     pub durable: bool,
     /// What it has to acknowledge. Kept up to date by those with a durable name, at each acknowledgement by others.
@@ -113,7 +119,7 @@ pub struct SubscriberStats {
     pub missed: u64,
     /// Times that it was woken from sleep.
     pub wakeups: u64,
-    /// Times that it rang a publisher that waited for room.
+    /// Times that it rang a publisher that waited for room, and reports sent over streams.
     pub rings: u64,
     /// Acknowledgements; what is pending, of the publishers that there are now.
     pub acks: AckStats,
@@ -149,7 +155,7 @@ pub struct SourceStats {
     pub backlog: u64,
     /// Acknowledgements.
     pub acks: AckStats,
-    /// The publisher's counters.
+    /// The publisher's counters; over a stream, as it told them last.
     pub publisher: TopicCounters,
     /// All subscribers of that publisher, this one among them, and the positions that it keeps.
     pub subscribers: Vec<SlotStats>,
@@ -221,6 +227,7 @@ impl From<SlotView> for SlotStats {
             durable: view.name_hash != 0,
             acks: AckStats { pending: view.pending, flushed: view.flushed, redelivered: view.redelivered },
             uid: None,
+            rung: Rung::of_way(view.way),
         }
     }
 }

@@ -13,7 +13,7 @@ use std::time::Instant;
 use ringbell_ring::{Entry, Fault, Read};
 
 use super::acks::{AckMode, Pending};
-use super::follower::{Arrival, Follower};
+use super::follower::{Arrival, Follower, Severed};
 use super::gathering::Gathered;
 use super::notice::{Drained, EndReason, Notice};
 use super::options::SubscriberOptions;
@@ -54,8 +54,9 @@ pub struct Subscriber {
     pub(super) received: Received,
     /// Of what `recv` and its kin hand out, under [`AckMode::Batch`].
     pub(super) pending: Pending,
+    severed: Severed,
     _sink: SinkGuard,
-    _bus: Bus,
+    bus: Bus,
 }
 
 #[derive(Default)]
@@ -73,8 +74,7 @@ impl Bus {
     ///
     /// # Errors
     ///
-    /// `ERR_RINGBELL_INVALID_NAME`, `ERR_RINGBELL_INVALID_OPTION`, `ERR_RINGBELL_NOT_BUILT` (the stream rung),
-    /// `ERR_RINGBELL_RESOURCE`.
+    /// `ERR_RINGBELL_INVALID_NAME`, `ERR_RINGBELL_INVALID_OPTION`, `ERR_RINGBELL_RESOURCE`.
     pub fn subscriber(&self, pattern: &str, options: SubscriberOptions) -> Result<Subscriber> {
         options.check()?;
         let max_message = options.max_message;
@@ -82,7 +82,9 @@ impl Bus {
         let inbox = Inbox::new()?;
         let pending = Pending::new(&options);
         let acquirer = Acquirer::new(self)?.under(options.durable_name()?);
-        let sink = self.subscribe(filter, Box::new(Follower::new(acquirer, inbox.clone(), options)))?;
+        let follower = Follower::new(acquirer, inbox.clone(), options);
+        let severed = follower.severed();
+        let sink = self.subscribe(filter, Box::new(follower))?;
         Ok(Subscriber {
             sources: Vec::new(),
             turn: 0,
@@ -98,8 +100,9 @@ impl Bus {
             ready: Vec::new(),
             received: Received::default(),
             pending,
+            severed,
             _sink: sink,
-            _bus: self.clone(),
+            bus: self.clone(),
         })
     }
 }
@@ -125,17 +128,12 @@ impl Subscriber {
     /// # Errors
     ///
     /// As [`drain`](Self::drain); `ERR_RINGBELL_INVALID_OPTION` when a source may overwrite what is leased: leases are
-    /// for `block` topics without `evict_after`.
+    /// for `block` topics without `evict_after`, in shared memory.
     pub fn lease_batch(&mut self, table: &mut [Entry]) -> Result<Drained> {
-        if let Some(source) = self.sources.iter().find(|source| !source.leasable()) {
-            return Err(Error::InvalidOption {
-                option: "lifetime",
-                value: "lease".into(),
-                rule: format!(
-                    "leases need a block topic without evictAfter, and '{}' is none",
-                    source.record().service
-                ),
-            });
+        let refused = |source: &Source| Some((source.not_leasable()?, source.record().service.clone()));
+        if let Some((why, service)) = self.sources.iter().find_map(refused) {
+            let rule = format!("{why} ('{service}'); borrowed batches do without");
+            return Err(Error::InvalidOption { option: "lifetime", value: "lease".into(), rule });
         }
         self.next_batch(true, |source| source.lease(table))
     }
@@ -204,12 +202,13 @@ impl Subscriber {
         }
     }
 
-    /// The memory that leased messages of this source lie in. `None` once the source has ended, and in a forked child.
+    /// The memory that leased messages of this source lie in. `None` once the source has ended, of a stream, and in a
+    /// forked child.
     pub fn source_memory(&self, source: u32) -> Option<Arc<MappedData>> {
         if self.home.is_foreign() {
             return None;
         }
-        self.sources.iter().find(|candidate| candidate.number == source).map(Source::memory)
+        self.sources.iter().find(|candidate| candidate.number == source).and_then(Source::memory)
     }
 
     #[inline]
@@ -252,6 +251,9 @@ impl Subscriber {
                 }
                 Ok(Read::Large(large)) if !gather => {
                     self.turn = index;
+                    if source.unnoticed() {
+                        self.inbox.nudge();
+                    }
                     return Ok(Drained::NeedSlab(large.total));
                 }
                 Ok(Read::Large(large)) => match source.gather(large, self.max_message) {
@@ -280,10 +282,20 @@ impl Subscriber {
                 },
                 Ok(Read::Needs(bytes)) => {
                     self.turn = index;
+                    if source.unnoticed() {
+                        self.inbox.nudge();
+                    }
                     return Ok(Drained::NeedSlab(bytes));
                 }
                 Ok(Read::Empty) if source.over() => {
-                    let reason = if source.closed() { EndReason::Closed } else { EndReason::Died };
+                    let reason = match (source.closed(), source.lost) {
+                        (true, _) => EndReason::Closed,
+                        (false, true) => {
+                            let service = source.record().service.clone();
+                            EndReason::Failed(Error::Disconnected { service })
+                        }
+                        (false, false) => EndReason::Died,
+                    };
                     self.end(index, reason);
                 }
                 Ok(Read::Empty) if source.stuck() => {
@@ -291,6 +303,10 @@ impl Subscriber {
                     self.end(index, EndReason::Failed(error));
                 }
                 Ok(Read::Empty) => {
+                    if source.severed() {
+                        source.asked = true;
+                        self.severed.ask(&self.bus, &source.record().id, source.next_sequence());
+                    }
                     self.turn = index + 1;
                     looked += 1;
                 }
@@ -333,7 +349,7 @@ impl Subscriber {
         self.tell_missed(index);
         let source = self.sources.remove(index);
         // The publisher has the same doorbell open: closing this descriptor of it would leave the registration there.
-        self.inbox.forget(source.doorbell());
+        source.forget_bell(&self.inbox);
         self.past.received += source.received();
         self.past.missed += source.missed();
         self.past.rings += source.rings();
@@ -378,6 +394,14 @@ impl Subscriber {
                     if let Some(source) = self.sources.iter_mut().find(|source| source.record().id == id) {
                         source.ending = true;
                     }
+                }
+                Arrival::Lost(id) => {
+                    if let Some(source) = self.sources.iter_mut().find(|source| source.record().id == id) {
+                        source.lost = true;
+                    }
+                }
+                Arrival::GivenUp(record, tries, error) => {
+                    self.notices.push_back(Notice::GivenUp { record, tries, error });
                 }
                 Arrival::Failed(record, error) => self.notices.push_back(Notice::Failed { record, error }),
                 Arrival::Closed => self.closed = true,
@@ -436,6 +460,7 @@ impl Subscriber {
         for source in &mut self.sources {
             // Every source is armed, whatever the first ones answer: the caller may sleep after the next call only.
             quiet &= source.arm() && !source.ending;
+            source.watch_room(&self.inbox);
         }
         quiet && !self.inbox.has_news()
     }
@@ -472,16 +497,28 @@ impl Subscriber {
         self.sources.len()
     }
 
-    /// Counters, and what it knows of each publisher; in a forked child of none.
-    pub fn stats(&self) -> SubscriberStats {
-        let sources = if self.home.is_foreign() { &[] } else { self.sources.as_slice() };
+    /// Counters, and what it knows of each publisher; in a forked child of none. Publishers of streams are asked, and given
+    /// a moment to answer.
+    pub fn stats(&mut self) -> SubscriberStats {
+        let sources = if self.home.is_foreign() { &mut [] } else { self.sources.as_mut_slice() };
+        let mut unnoticed = false;
+        let asked = |source: &mut Source| {
+            let stats = source.stats();
+            unnoticed |= source.unnoticed();
+            stats
+        };
+        let sources = sources.iter_mut().map(asked).collect();
+        if unnoticed {
+            self.inbox.nudge();
+        }
+        let acks = self.sources.iter().map(Source::acks).fold(self.past.acks, AckStats::add);
         SubscriberStats {
             received: self.past.received + self.sources.iter().map(Source::received).sum::<u64>(),
             missed: self.past.missed + self.sources.iter().map(Source::missed).sum::<u64>(),
             rings: self.past.rings + self.sources.iter().map(Source::rings).sum::<u64>(),
             wakeups: self.wakeups,
-            acks: sources.iter().map(Source::acks).fold(self.past.acks, AckStats::add),
-            sources: sources.iter().map(Source::stats).collect(),
+            acks,
+            sources,
         }
     }
 

@@ -23,11 +23,29 @@ pub(super) struct Acknowledged {
     /// Sequence of that message, where it is known.
     pub(super) sequence: Option<u64>,
     pub(super) flushed: u64,
+    /// The large messages that were passed over last: nobody will acknowledge them, so they go with what comes before.
+    passed: Option<Passed>,
+}
+
+/// Messages from one sequence up to, and not with, the other one.
+#[derive(Clone, Copy)]
+struct Passed {
+    from: u64,
+    to: u64,
 }
 
 impl Acknowledged {
     pub(super) fn new(batch: u64, sequence: Option<u64>) -> Self {
-        Self { batch, sequence, flushed: 0 }
+        Self { batch, sequence, flushed: 0, passed: None }
+    }
+
+    /// A piece of the large message before `next` was passed over.
+    pub(super) fn pass_over(&mut self, next: u64) {
+        let from = match self.passed {
+            Some(Passed { from, to }) if to.wrapping_add(1) >= next => from,
+            _ => next.saturating_sub(1),
+        };
+        self.passed = Some(Passed { from, to: next });
     }
 }
 
@@ -37,13 +55,18 @@ impl Consumer {
     /// [`acknowledge`](Self::acknowledge), not beside it.
     pub fn acknowledge_below(&mut self, sequence: u64) -> bool {
         let Some(next) = self.delivered().filter(|_| self.fault.is_none()) else { return false };
+        let sequence = match self.acknowledged.passed {
+            Some(Passed { from, to }) if from <= sequence && sequence < to => to,
+            _ => sequence,
+        };
         let sequence = sequence.min(next);
         if self.acknowledged.sequence.is_some_and(|before| sequence <= before) {
             return self.give_back_pieces();
         }
         let batch = self.batch_of(sequence, next);
-        self.acknowledged =
-            Acknowledged { batch, sequence: Some(sequence), flushed: self.acknowledged.flushed + 1 };
+        self.acknowledged.batch = batch;
+        self.acknowledged.sequence = Some(sequence);
+        self.acknowledged.flushed += 1;
         let slot = self.slot();
         slot.received.store(self.received, Ordering::Relaxed);
         slot.missed.store(self.missed, Ordering::Relaxed);
@@ -54,15 +77,17 @@ impl Consumer {
         self.give_back_pieces() || ring
     }
 
-    /// After pieces of a large message were read, in the place of [`acknowledge`](Self::acknowledge): gives back those of one that
-    /// is too large to be kept, unless something before it is still to be acknowledged. True: ring the publisher's doorbell.
+    /// After pieces of a large message were read or passed over, in the place of [`acknowledge`](Self::acknowledge): gives back
+    /// those of one that is too large to be kept, or that nobody wants, unless something before it is still to be
+    /// acknowledged. True: ring the publisher's doorbell.
     pub fn give_back(&mut self) -> bool {
         self.fault.is_none() && self.give_back_pieces()
     }
 
-    /// Of a message that is being read, and too large to be kept.
+    /// Of a message that is being read and too large to be kept, or that was passed over.
     fn give_back_pieces(&mut self) -> bool {
         match self.partial {
+            None => self.give_back_passed(),
             Some(Partial { large, .. })
                 if self.acknowledged.sequence == Some(large.sequence)
                     && large.total > self.data.capacity() / 2
@@ -75,7 +100,30 @@ impl Consumer {
         }
     }
 
-    fn publish(&mut self, cursor: u64) -> bool {
+    #[inline]
+    fn give_back_passed(&mut self) -> bool {
+        match self.acknowledged.passed {
+            Some(Passed { from, to }) if self.next_sequence == Some(to) && self.current.remaining == 0 => {
+                let all_before = match self.acknowledged.sequence {
+                    Some(sequence) => from <= sequence,
+                    None => self.received == 0,
+                };
+                if !all_before || self.tail <= self.joined {
+                    return false;
+                }
+                self.acknowledged.batch = self.tail;
+                self.acknowledged.sequence = Some(to);
+                let slot = self.slot();
+                slot.missed.store(self.missed, Ordering::Relaxed);
+                slot.delivered.store(to.max(self.redelivered_below), Ordering::Relaxed);
+                slot.acknowledged.store(to, Ordering::Relaxed);
+                self.publish(self.tail)
+            }
+            _ => false,
+        }
+    }
+
+    pub(super) fn publish(&mut self, cursor: u64) -> bool {
         if cursor == self.published {
             return false;
         }

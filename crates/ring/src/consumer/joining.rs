@@ -99,6 +99,7 @@ impl Consumer {
             tail,
             head: joined,
             published: joined,
+            reported: tail,
             joined,
             current: Current::default(),
             next_sequence,
@@ -158,6 +159,7 @@ impl Consumer {
             tail,
             head: cursor,
             published: cursor,
+            reported: tail,
             joined: cursor,
             current: Current::default(),
             next_sequence,
@@ -180,6 +182,7 @@ impl Consumer {
 /// Begins the account of a new owner.
 fn introduce(owned: &Slot, pid: u32) {
     owned.pid.store(pid, Ordering::Relaxed);
+    owned.way.store(0, Ordering::Relaxed);
     for counter in [&owned.received, &owned.missed, &owned.wakeups, &owned.flushed, &owned.redelivered] {
         counter.store(0, Ordering::Relaxed);
     }

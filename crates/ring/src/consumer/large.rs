@@ -41,10 +41,20 @@ pub enum Piece {
 
 /// A large message that was begun.
 #[derive(Clone, Copy)]
-pub(super) struct Partial {
+pub(crate) struct Partial {
     pub(super) large: Large,
     /// Offset in the message of the piece at `tail`.
     at: usize,
+}
+
+impl Partial {
+    pub(crate) fn sequence(&self) -> u64 {
+        self.large.sequence
+    }
+
+    pub(crate) fn total(&self) -> usize {
+        self.large.total
+    }
 }
 
 /// The batch at `tail`, if it is a piece.
@@ -55,8 +65,9 @@ enum Ahead {
     Lapped,
 }
 
+/// A piece, by the headers of its batch.
 #[derive(Clone, Copy)]
-struct Found {
+pub(crate) struct Found {
     sequence: u64,
     time: u64,
     total: usize,
@@ -64,7 +75,141 @@ struct Found {
     /// Bytes of the piece.
     length: usize,
     /// Bytes of the batch.
-    batch: u64,
+    pub(crate) batch: u64,
+}
+
+impl Found {
+    /// Words that its headers have.
+    pub(crate) const WORDS: usize = 6;
+    /// Where the piece itself lies in its batch.
+    pub(crate) const OFFSET: usize = BATCH_OVERHEAD + FRAGMENT_OVERHEAD;
+
+    /// Sequence of the message that it is a piece of.
+    pub(crate) fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// Understands the headers, of which `available` bytes follow with what belongs to them. `None`: it is no piece.
+    pub(crate) fn decode(
+        words: [u64; Self::WORDS],
+        capacity: usize,
+        overflow: Overflow,
+        available: u64,
+    ) -> Result<Option<Self>, &'static str> {
+        let [batch, sequence, time, fragment, total, offset] = words;
+        if !Header::is_fragment(fragment) {
+            return Ok(None);
+        }
+        if overflow != Overflow::Block {
+            return Err("a fragment on a topic that may lose some");
+        }
+        let Some(Header::Fragment { body }) = Header::decode(fragment, capacity) else {
+            return Err("a fragment of an impossible length");
+        };
+        let inside = MESSAGE_OVERHEAD + body.next_multiple_of(8);
+        if Header::decode(batch, capacity) != Some(Header::Batch { body: BATCH_OVERHEAD - 8 + inside }) {
+            return Err("a fragment does not fill its batch");
+        }
+        if (BATCH_OVERHEAD + inside) as u64 > available {
+            return Err("a batch reaches beyond head");
+        }
+        let length = body - FRAGMENT_FIELDS;
+        if total > MAX_LARGE as u64 || offset >= total || length as u64 > total - offset {
+            return Err("a fragment lies outside of its message");
+        }
+        Ok(Some(Self {
+            sequence,
+            time,
+            total: total as usize,
+            offset: offset as usize,
+            length,
+            batch: (BATCH_OVERHEAD + inside) as u64,
+        }))
+    }
+}
+
+/// What a reader knows of sequences, and of the large message that it is in the middle of.
+pub(crate) struct Pieces<'a> {
+    pub(crate) partial: &'a mut Option<Partial>,
+    pub(crate) next_sequence: &'a mut Option<u64>,
+    pub(crate) missed: &'a mut u64,
+    /// Messages before this sequence are passed over.
+    pub(crate) resume: u64,
+}
+
+impl Pieces<'_> {
+    /// The message that this piece is to be read as part of; `None`: it is nobody's to read, pass over it.
+    pub(crate) fn meet(&mut self, found: Found) -> Result<Option<Large>, &'static str> {
+        match *self.partial {
+            Some(Partial { large, .. }) if found.sequence == large.sequence => {
+                self.fits(found)?;
+                return Ok(Some(large));
+            }
+            _ => self.give_up(),
+        }
+        // A sequence that is used up already is that of a message that was skipped, or had begun before the join.
+        let after = found.sequence.wrapping_add(1);
+        let begins = found.offset == 0 && *self.next_sequence != Some(after) && found.sequence >= self.resume;
+        let first = if begins { found.sequence } else { after };
+        let expected = self.next_sequence.unwrap_or(first);
+        let missed = first.wrapping_sub(expected);
+        if missed > i64::MAX as u64 {
+            return Err("a sequence went backwards");
+        }
+        let unwanted = self.resume.saturating_sub(expected).min(missed);
+        *self.missed = self.missed.saturating_add(missed - unwanted);
+        *self.next_sequence = Some(after);
+        let Found { sequence, time, total, .. } = found;
+        let large = Large { sequence, time, total, done: 0 };
+        if begins {
+            *self.partial = Some(Partial { large, at: 0 });
+        }
+        Ok(begins.then_some(large))
+    }
+
+    /// From where on, and how much of, the piece is to be copied to `room` bytes; `None`: the message is not gone on with.
+    pub(crate) fn next(&self, found: Found, room: usize) -> Result<Option<(usize, usize)>, &'static str> {
+        match *self.partial {
+            Some(Partial { large, at }) if found.sequence == large.sequence => {
+                self.fits(found)?;
+                let from = large.done - at;
+                Ok(Some((from, room.min(found.length - from))))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// So many bytes of the piece were copied. Whether that was all of it, and how much of the message is still to come.
+    pub(crate) fn copied(&mut self, found: Found, bytes: usize) -> (bool, usize) {
+        let Some(Partial { mut large, mut at }) = *self.partial else { return (false, 0) };
+        let all = large.done - at + bytes == found.length;
+        large.done += bytes;
+        if all {
+            at = large.done;
+        }
+        let left = large.total - large.done;
+        *self.partial = (left > 0).then_some(Partial { large, at });
+        (all, left)
+    }
+
+    /// The message that was being read will not be whole.
+    pub(crate) fn give_up(&mut self) {
+        if self.partial.take().is_some() {
+            *self.missed = self.missed.saturating_add(1);
+        }
+    }
+
+    /// Whether this piece goes on where the last one ended.
+    fn fits(&self, found: Found) -> Result<(), &'static str> {
+        match *self.partial {
+            Some(Partial { large, at })
+                if found.total == large.total && found.offset == at && large.done - at < found.length =>
+            {
+                Ok(())
+            }
+            _ => Err("the pieces of a message don't fit together"),
+        }
+    }
 }
 
 impl Consumer {
@@ -77,7 +222,9 @@ impl Consumer {
     /// A [`Fault`], from then on at every call.
     pub fn read_large(&mut self, target: &mut [u8]) -> Result<Piece, Fault> {
         self.check()?;
-        let Some(Partial { mut large, at }) = self.partial else { return Ok(Piece::Gone) };
+        if self.partial.is_none() {
+            return Ok(Piece::Gone);
+        }
         let available = self.available()?;
         if available == 0 || target.is_empty() {
             return Ok(Piece::Nothing);
@@ -87,19 +234,24 @@ impl Consumer {
             return Ok(Piece::Gone);
         }
         let found = match self.piece_ahead()? {
-            Ahead::Piece(found) if found.sequence == large.sequence => found,
+            Ahead::Piece(found) => Some(found),
             Ahead::Lapped => {
                 self.skip_to_floor()?;
                 return Ok(Piece::Gone);
             }
-            _ => {
-                self.give_up_partial();
-                return Ok(Piece::Gone);
-            }
+            Ahead::Other => None,
         };
-        self.fits(found)?;
-        let from = large.done - at;
-        let bytes = target.len().min(found.length - from);
+        let next = match found {
+            Some(found) => {
+                let next = self.pieces().next(found, target.len());
+                next.map_err(|what| self.corrupt(what))?.map(|(from, bytes)| (found, from, bytes))
+            }
+            None => None,
+        };
+        let Some((found, from, bytes)) = next else {
+            self.give_up_partial();
+            return Ok(Piece::Gone);
+        };
         self.copy_piece(from, &mut target[..bytes]);
         // SYNC: as below the copy in `read` (I5).
         fence(Ordering::Acquire);
@@ -107,15 +259,11 @@ impl Consumer {
             self.skip_to_floor()?;
             return Ok(Piece::Gone);
         }
-        large.done += bytes;
-        let mut at = at;
-        if from + bytes == found.length {
+        let (all, left) = self.pieces().copied(found, bytes);
+        if all {
             self.tail += found.batch;
-            at = large.done;
         }
-        let left = large.total - large.done;
         self.received += u64::from(left == 0);
-        self.partial = (left > 0).then_some(Partial { large, at });
         if left == 0 && self.name != 0 {
             self.note_delivered(1);
         }
@@ -144,100 +292,49 @@ impl Consumer {
                     return Ok(None);
                 }
             };
-            match self.partial {
-                Some(Partial { large, .. }) if found.sequence == large.sequence => {
-                    self.fits(found)?;
-                    return Ok(Some(large));
-                }
-                _ => self.give_up_partial(),
-            }
-            // A sequence that is used up already is that of a message that was skipped, or had begun before the join.
-            let after = found.sequence.wrapping_add(1);
-            let begins =
-                found.offset == 0 && self.next_sequence != Some(after) && found.sequence >= self.resume;
-            let first = if begins { found.sequence } else { after };
-            let expected = self.next_sequence.unwrap_or(first);
-            let missed = first.wrapping_sub(expected);
-            if missed > i64::MAX as u64 {
-                return Err(self.corrupt("a sequence went backwards"));
-            }
-            let unwanted = self.resume.saturating_sub(expected).min(missed);
-            self.missed = self.missed.saturating_add(missed - unwanted);
-            self.next_sequence = Some(after);
-            if begins {
-                let Found { sequence, time, total, .. } = found;
-                let large = Large { sequence, time, total, done: 0 };
-                self.partial = Some(Partial { large, at: 0 });
+            let met = self.pieces().meet(found);
+            if let Some(large) = met.map_err(|what| self.corrupt(what))? {
                 return Ok(Some(large));
             }
             self.tail += found.batch;
+            if let Some(next) = self.next_sequence {
+                self.acknowledged.pass_over(next);
+            }
         }
         Ok(None)
     }
 
     /// The message that was being read will not be whole.
     pub(super) fn give_up_partial(&mut self) {
-        if self.partial.take().is_some() {
-            self.missed = self.missed.saturating_add(1);
+        self.pieces().give_up();
+    }
+
+    fn pieces(&mut self) -> Pieces<'_> {
+        Pieces {
+            partial: &mut self.partial,
+            next_sequence: &mut self.next_sequence,
+            missed: &mut self.missed,
+            resume: self.resume,
         }
     }
 
     /// Reads the headers of the batch at `tail`, each word once.
     fn piece_ahead(&mut self) -> Result<Ahead, Fault> {
         let frames = self.data.frames;
-        let [batch, sequence, time, fragment, total, offset] =
+        let words: [u64; Found::WORDS] =
             core::array::from_fn(|word| frames.load(self.tail + 8 * word as u64));
         // SYNC: as below the copy in `read`: what was overwritten while it was read is not looked at (I5).
         fence(Ordering::Acquire);
         if self.data.header().floor.load(Ordering::Acquire) > self.tail {
             return Ok(Ahead::Lapped);
         }
-        let capacity = self.data.capacity();
-        if !Header::is_fragment(fragment) {
-            return Ok(Ahead::Other);
-        }
-        if self.overflow != Overflow::Block {
-            return Err(self.corrupt("a fragment on a topic that may lose some"));
-        }
-        let Some(Header::Fragment { body }) = Header::decode(fragment, capacity) else {
-            return Err(self.corrupt("a fragment of an impossible length"));
-        };
-        let inside = MESSAGE_OVERHEAD + body.next_multiple_of(8);
-        if Header::decode(batch, capacity) != Some(Header::Batch { body: BATCH_OVERHEAD - 8 + inside }) {
-            return Err(self.corrupt("a fragment does not fill its batch"));
-        }
-        if (BATCH_OVERHEAD + inside) as u64 > self.head - self.tail {
-            return Err(self.corrupt("a batch reaches beyond head"));
-        }
-        let length = body - FRAGMENT_FIELDS;
-        if total > MAX_LARGE as u64 || offset >= total || length as u64 > total - offset {
-            return Err(self.corrupt("a fragment lies outside of its message"));
-        }
-        Ok(Ahead::Piece(Found {
-            sequence,
-            time,
-            total: total as usize,
-            offset: offset as usize,
-            length,
-            batch: (BATCH_OVERHEAD + inside) as u64,
-        }))
-    }
-
-    /// Whether this piece goes on where the last one ended.
-    fn fits(&mut self, found: Found) -> Result<(), Fault> {
-        match self.partial {
-            Some(Partial { large, at })
-                if found.total == large.total && found.offset == at && large.done - at < found.length =>
-            {
-                Ok(())
-            }
-            _ => Err(self.corrupt("the pieces of a message don't fit together")),
-        }
+        let found = Found::decode(words, self.data.capacity(), self.overflow, self.head - self.tail);
+        Ok(found.map_err(|what| self.corrupt(what))?.map_or(Ahead::Other, Ahead::Piece))
     }
 
     #[allow(unsafe_code)]
     fn copy_piece(&self, from: usize, target: &mut [u8]) {
-        let position = self.tail + (BATCH_OVERHEAD + FRAGMENT_OVERHEAD + from) as u64;
+        let position = self.tail + (Found::OFFSET + from) as u64;
         // SAFETY: `target` is private memory of that length, at most that of a piece, so less than the capacity. What
         // it holds counts only above the floor that is read next (I5).
         unsafe { self.data.frames.read(position, target.as_mut_ptr(), target.len()) }

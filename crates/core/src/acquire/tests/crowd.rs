@@ -66,7 +66,7 @@ pub(super) fn attach_a_thousand(bus: &Bus) {
                     eprintln!("{error}");
                     -1
                 },
-                |attachment| attachment.slot as i64,
+                |attachment| attachment.memory().slot as i64,
             )
         };
         crowd(PROCESSES, &start, &stay, attach)
@@ -108,7 +108,7 @@ pub(super) fn claim_all(bus: &Bus) {
     let attach = || {
         let attachment = climb(bus, &record, Some(Rung::Direct)).map(Box::leak);
         match attachment {
-            Ok(attachment) => attachment.slot as i64,
+            Ok(attachment) => attachment.memory().slot as i64,
             Err(crate::Error::NoSlot { max: 16 }) => -1,
             Err(error) => panic!("{error}"),
         }

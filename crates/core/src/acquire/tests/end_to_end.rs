@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 
 use super::child::Process;
 use super::{Fake, Rung, climb, open, watchdog};
-use crate::bus::Record;
+use crate::bus::{Record, TopicMemory};
 use crate::segment::SlotLock;
 
 const BOTH: [Rung; 2] = [Rung::Direct, Rung::Handshake];
@@ -23,14 +23,14 @@ fn each_rung_brings_memory_slot_and_doorbells() {
     let record = bus.find("topic").unwrap().unwrap();
     for (turn, rung) in BOTH.into_iter().enumerate() {
         let attachment = climb(&bus, &record, Some(rung)).unwrap();
-        assert_eq!((attachment.rung, attachment.slot, attachment.step_downs.len()), (rung, 0, 0));
+        assert_eq!((attachment.rung, attachment.memory().slot, attachment.step_downs.len()), (rung, 0, 0));
         publisher.tell("send");
         assert_eq!(publisher.line(), "done");
-        let mut bell = [PollFd::new(attachment.doorbell.as_fd(), PollFlags::POLLIN)];
+        let mut bell = [PollFd::new(attachment.memory().doorbell.as_fd(), PollFlags::POLLIN)];
         assert_eq!(poll(&mut bell, 20_000u16), Ok(1), "{rung}: the doorbell is the publisher's");
-        assert_eq!(attachment.segments.data.memory().counters().messages, turn as u64 + 1);
+        assert_eq!(attachment.memory().segments.data.memory().counters().messages, turn as u64 + 1);
         publisher.tell("room");
-        attachment.room.ring();
+        attachment.memory().room.ring();
         assert_eq!(publisher.line(), "done", "{rung}: the room doorbell is the publisher's");
     }
 }
@@ -44,7 +44,7 @@ fn a_slot_is_exclusive_and_free_again_when_dropped() {
     let record = fake.announced.record();
     let first = climb(&bus, &record, Some(Rung::Direct)).unwrap();
     let second = climb(&bus, &record, Some(Rung::Handshake)).unwrap();
-    assert_eq!((first.slot, second.slot), (0, 1));
+    assert_eq!((first.memory().slot, second.memory().slot), (0, 1));
     for rung in BOTH {
         let error = climb(&bus, &record, Some(rung)).unwrap_err();
         assert_eq!(error.code(), "ERR_RINGBELL_NO_SLOT", "{error}");
@@ -52,7 +52,7 @@ fn a_slot_is_exclusive_and_free_again_when_dropped() {
     assert!(SlotLock::is_held(&fake.segments.control_own, 0).unwrap());
     drop(first);
     assert!(!SlotLock::is_held(&fake.segments.control_own, 0).unwrap());
-    assert_eq!(climb(&bus, &record, Some(Rung::Handshake)).unwrap().slot, 0);
+    assert_eq!(climb(&bus, &record, Some(Rung::Handshake)).unwrap().memory().slot, 0);
 }
 
 #[test]
@@ -118,6 +118,10 @@ fn stop(process: &Process) {
     }
 }
 
+fn memory_of(record: &mut Record) -> &mut TopicMemory {
+    record.topic.as_mut().unwrap().memory.as_mut().unwrap()
+}
+
 fn changed(record: &Record, change: impl FnOnce(&mut Record)) -> Arc<Record> {
     let mut record = record.clone();
     change(&mut record);
@@ -151,7 +155,7 @@ fn a_stale_record_is_read_again_once() {
     let folder = tempfile::tempdir().unwrap();
     let bus = open(folder.path());
     let fake = Fake::publish(&bus, "topic", 4, &BOTH).unwrap();
-    let stale = changed(&fake.announced.record(), |record| record.topic.as_mut().unwrap().data.fd = 1 << 20);
+    let stale = changed(&fake.announced.record(), |record| memory_of(record).data.fd = 1 << 20);
     let attachment = climb(&bus, &stale, Some(Rung::Direct)).unwrap();
     assert_eq!(attachment.record, fake.announced.record());
 }
@@ -165,10 +169,10 @@ fn a_number_that_now_is_another_file_is_refused() {
     let (pipe, _write) = nix::unistd::pipe().unwrap();
     let number = pipe.as_raw_fd();
     let record = fake.announced.record();
-    let data = changed(&record, |record| record.topic.as_mut().unwrap().data.fd = number);
-    let control = changed(&record, |record| record.topic.as_mut().unwrap().control.fd = number);
-    let room = changed(&record, |record| record.topic.as_mut().unwrap().room.fd = number);
-    let bell = changed(&record, |record| record.topic.as_mut().unwrap().doorbells[0].fd = number);
+    let data = changed(&record, |record| memory_of(record).data.fd = number);
+    let control = changed(&record, |record| memory_of(record).control.fd = number);
+    let room = changed(&record, |record| memory_of(record).room.fd = number);
+    let bell = changed(&record, |record| memory_of(record).doorbells[0].fd = number);
     for wrong in [data, control, room, bell] {
         let error = climb(&bus, &wrong, Some(Rung::Direct)).unwrap_err();
         assert_eq!(error.code(), "ERR_RINGBELL_CORRUPT_PEER", "{error}");
@@ -183,7 +187,7 @@ fn announced_descriptors_stay_open_as_long_as_the_record_is_locked() {
     let mut publisher = Process::publisher(folder.path());
     let bus = open(folder.path());
     let looked = |record: &Record| {
-        let topic = record.topic.as_ref().unwrap();
+        let topic = record.topic.as_ref().unwrap().memory.as_ref().unwrap();
         let place = |fd: i32| std::fs::metadata(format!("/proc/{}/fd/{fd}", record.pid));
         use std::os::unix::fs::MetadataExt;
         assert_eq!(place(topic.data.fd).unwrap().ino(), topic.data.inode);
@@ -213,13 +217,12 @@ fn what_is_not_offered_is_not_tried() {
 }
 
 #[test]
-fn the_stream_is_not_built_and_says_so() {
+fn where_no_rung_leads_every_reason_is_told() {
     let _dog = watchdog(60);
     let folder = tempfile::tempdir().unwrap();
     let bus = open(folder.path());
     let fake = Fake::publish(&bus, "topic", 4, &[]).unwrap();
     let record = fake.announced.record();
-    assert_eq!(climb(&bus, &record, Some(Rung::Stream)).unwrap_err().code(), "ERR_RINGBELL_NOT_BUILT");
     let error = climb(&bus, &record, None).unwrap_err();
     let crate::Error::Acquire { reasons, .. } = &error else { panic!("{error}") };
     assert_eq!(reasons.len(), 3, "{error}");

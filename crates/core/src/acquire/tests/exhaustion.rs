@@ -104,7 +104,9 @@ fn a_publisher_without_descriptors_still_serves() {
     std::thread::scope(|scope| {
         let clients: Vec<_> = (0..6)
             .map(|_| {
-                scope.spawn(|| climb(&bus, &record, Some(Rung::Handshake)).map(|attachment| attachment.slot))
+                scope.spawn(|| {
+                    climb(&bus, &record, Some(Rung::Handshake)).map(|attachment| attachment.memory().slot)
+                })
             })
             .collect();
         for client in clients {

@@ -17,15 +17,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, poll};
-use ringbell_ring::{Config, Producer};
+use ringbell_ring::{Config, Producer, Start};
 
-use super::ladder::{Attachment, Climb, Ladder};
+use super::ladder::{Attachment, Climb, Ladder, Memory, Way, Wish};
+use super::stream::{Station, Tap};
 use super::{Rung, Server};
 use crate::Result;
 use crate::bus::{
-    Announced, Announcement, Bus, BusOptions, EventfdRef, MemfdRef, Overflow, Record, TopicRecord, new_id,
+    Announced, Announcement, Bus, BusOptions, EventfdRef, MemfdRef, Overflow, Record, TopicMemory,
+    TopicRecord, new_id,
 };
-use crate::segment::{self, OwnSegments};
+use crate::segment::{self, OwnSegments, ProxySlots};
 use crate::sys::eventfd::EventFd;
 use crate::sys::memfd;
 
@@ -52,10 +54,12 @@ impl Fake {
             max_subscribers: slots,
             max_guests: 0,
             nonce: new_id()?,
-            data: memfd_ref(&segments.data_fd),
-            control: memfd_ref(&segments.control_fd),
-            room: eventfd_ref(&room)?,
-            doorbells: doorbells.iter().map(eventfd_ref).collect::<Result<_>>()?,
+            memory: Some(TopicMemory {
+                data: memfd_ref(&segments.data_fd),
+                control: memfd_ref(&segments.control_fd),
+                room: eventfd_ref(&room)?,
+                doorbells: doorbells.iter().map(eventfd_ref).collect::<Result<_>>()?,
+            }),
         };
         let identity = segment::identity(&topic)?;
         let producer = Producer::create(
@@ -63,7 +67,19 @@ impl Fake {
             segments.control.memory(),
             Config { identity, evict_after: 0 },
         );
-        let server = Server::new(&segments, room.clone(), doorbells.clone())?;
+        let tap = Tap {
+            data: segments.data.clone(),
+            control: segments.control.clone(),
+            control_fd: Some(segments.control_fd.try_clone().unwrap()),
+            proxies: Arc::new(ProxySlots::new(usize::from(slots))),
+            room: room.clone(),
+            doorbells: doorbells.clone(),
+            overflow: ringbell_ring::Overflow::Block,
+        };
+        let station = Station::new(tap, bus.handle()?);
+        let station = offers.contains(&Rung::Stream).then_some(station);
+        let (own, slots) = (Some(&segments), usize::from(slots));
+        let server = Server::new(own, slots, room.clone(), doorbells.clone(), station)?;
         let announced = bus.announce(Announcement {
             kind: "topic".into(),
             offers: offers.to_vec(),
@@ -90,7 +106,8 @@ pub(crate) fn open(path: &Path) -> Bus {
 
 /// Climbs the ladder on this thread.
 fn climb(bus: &Bus, record: &Arc<Record>, forced: Option<Rung>) -> Result<Box<Attachment>> {
-    let mut ladder = Ladder::new(Arc::clone(bus.dir()), Arc::clone(record), forced);
+    let wish = Wish { forced, start: Start::Latest };
+    let mut ladder = Ladder::new(Arc::clone(bus.dir()), Arc::clone(record), wish);
     loop {
         match ladder.climb(Instant::now()) {
             Climb::Ended(result) => return result,
@@ -101,6 +118,16 @@ fn climb(bus: &Bus, record: &Arc<Record>, forced: Option<Rung>) -> Result<Box<At
                     None => std::thread::park_timeout(Duration::from_millis(left.into())),
                 }
             }
+        }
+    }
+}
+
+impl Attachment {
+    /// The memory that it is to have brought.
+    fn memory(&self) -> &Memory {
+        match &self.way {
+            Way::Memory(memory) => memory,
+            Way::Stream(link) => panic!("{link:?}"),
         }
     }
 }

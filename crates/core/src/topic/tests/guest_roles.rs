@@ -185,7 +185,8 @@ impl Raw {
 
     fn hello(&self, capabilities: u64) {
         let id = id_bytes(&self.record.id).unwrap();
-        scm::send(&self.socket, &Datagram::Hello { id, capabilities, pid: 1 }.encode(), &[]).unwrap();
+        scm::send(&self.socket, &Datagram::Hello { id, capabilities, pid: 1, start: 0 }.encode(), &[])
+            .unwrap();
     }
 
     fn receive(&self) -> (Received, Option<Datagram>) {
@@ -248,10 +249,10 @@ fn refused(bus: &Bus, how: &str) {
 fn holdings(bus: &Bus) {
     let raw = Raw::connect(bus);
     let [data, control] = raw.seat();
-    let topic = raw.record.topic.as_ref().unwrap();
-    assert_eq!(memfd::identity(&data).unwrap().unwrap().inode, topic.data.inode);
+    let memory = raw.record.topic.as_ref().unwrap().memory.as_ref().unwrap();
+    assert_eq!(memfd::identity(&data).unwrap().unwrap().inode, memory.data.inode);
     let own = memfd::identity(&control).unwrap().unwrap();
-    assert_ne!(own.inode, topic.control.inode, "the control segment that others share");
+    assert_ne!(own.inode, memory.control.inode, "the control segment that others share");
     assert_eq!(own.size, 4096);
 
     let page = std::num::NonZeroUsize::new(4096).unwrap();
@@ -286,7 +287,7 @@ fn holdings(bus: &Bus) {
 
     // Nor can it get at the rest by itself.
     let pid = raw.record.pid;
-    let getfd = crate::sys::pidfd::PidFd::open(pid).and_then(|publisher| publisher.getfd(topic.room.fd));
+    let getfd = crate::sys::pidfd::PidFd::open(pid).and_then(|publisher| publisher.getfd(memory.room.fd));
     assert!(matches!(getfd, Err(Errno::EPERM | Errno::ENOSYS)));
     assert!(std::fs::read_dir(format!("/proc/{pid}/fd")).is_err());
     for name in [raw.record.file_name(), raw.record.socket_name()] {

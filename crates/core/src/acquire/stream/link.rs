@@ -1,0 +1,369 @@
+//! The subscriber's end of a stream: what comes is fed to the ring's own walk, what was read is reported.
+//!
+//! Invariants: nothing is received while a whole message is unread, so the memory is bounded by the largest message of the
+//! topic; everything read is reported before the subscriber can sleep, or the socket is watched until it is; descriptors
+//! that the publisher sends never arrive. Belongs to the subscriber's thread, but for the socket, which the bus thread
+//! only asks whether it is connected.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use ringbell_ring::{Entry, Fault, Feed, Piece, PublisherCounters, Read, Report, SlotView};
+
+use super::counters;
+use super::wire::{BYTES, COUNTERS, END, Ending, HEAD, Head, PIECE, encode_report};
+use crate::sys::fork::ForkGuarded;
+use crate::sys::scm::{self, ReceiveError};
+use crate::sys::seqpacket;
+
+/// Datagrams that a read takes in before it gives its turn back, whatever they bring.
+const TURN: usize = 64;
+/// How long statistics wait for the publisher's own. A bus thread answers at once, a stopped one never.
+const ANSWER: Duration = Duration::from_millis(20);
+
+/// A stream that is read.
+pub(crate) struct Link {
+    socket: Arc<ForkGuarded>,
+    slot: usize,
+    feed: Feed,
+    /// What the publisher knows of `feed.cursor()`.
+    reported: u64,
+    /// Unreported bytes at which it is told at once.
+    threshold: u64,
+    /// A report is due that the socket did not take.
+    owed: bool,
+    /// The socket had nothing more when it was last looked at, and has not woken anybody since.
+    dry: bool,
+    /// The subscriber may be asleep, relying on the socket to wake it.
+    armed: bool,
+    /// The publisher has closed the topic.
+    closed: bool,
+    /// The connection has ended.
+    ended: bool,
+    wakeups: u64,
+    reports: u64,
+    counters: PublisherCounters,
+    slots: Vec<SlotView>,
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link").field("slot", &self.slot).finish_non_exhaustive()
+    }
+}
+
+enum Came {
+    /// Bytes of the ring.
+    Bytes,
+    /// The publisher's counters.
+    Counters,
+    /// Nothing yet.
+    Nothing,
+    /// Nothing will.
+    End,
+}
+
+impl Link {
+    /// What begins behind the publisher's STREAM.
+    pub(crate) fn new(socket: ForkGuarded, slot: usize, capacity: usize, feed: Feed) -> Link {
+        seqpacket::refuse_rights(socket.as_fd());
+        Link {
+            socket: Arc::new(socket),
+            slot,
+            reported: feed.cursor(),
+            feed,
+            threshold: capacity as u64 / 8,
+            owed: false,
+            dry: false,
+            armed: false,
+            closed: false,
+            ended: false,
+            wakeups: 0,
+            reports: 0,
+            counters: PublisherCounters::default(),
+            slots: Vec::new(),
+        }
+    }
+
+    /// As [`ringbell_ring::Consumer::read`].
+    pub(crate) fn read(&mut self, slab: &mut [u8], fill: usize, table: &mut [Entry]) -> Result<Read, Fault> {
+        for _ in 0..TURN {
+            match self.feed.read(slab, fill, table)? {
+                Read::Empty => {}
+                read => {
+                    self.report(false);
+                    return Ok(read);
+                }
+            }
+            match self.receive()? {
+                Came::Bytes | Came::Counters => {}
+                Came::Nothing | Came::End => {
+                    self.report(false);
+                    return Ok(Read::Empty);
+                }
+            }
+        }
+        Ok(Read::Empty)
+    }
+
+    /// As [`ringbell_ring::Consumer::read_large`].
+    pub(crate) fn read_large(&mut self, target: &mut [u8]) -> Result<Piece, Fault> {
+        for _ in 0..TURN {
+            match self.feed.read_large(target)? {
+                Piece::Nothing => {}
+                piece => {
+                    self.feed.give_back();
+                    self.report(false);
+                    return Ok(piece);
+                }
+            }
+            match self.receive()? {
+                Came::Bytes | Came::Counters => {}
+                Came::Nothing | Came::End => {
+                    self.report(false);
+                    return Ok(Piece::Nothing);
+                }
+            }
+        }
+        Ok(Piece::Nothing)
+    }
+
+    /// As [`ringbell_ring::Consumer::skip_large`].
+    pub(crate) fn skip_large(&mut self) {
+        self.feed.skip_large();
+    }
+
+    fn receive(&mut self) -> Result<Came, Fault> {
+        if self.ended {
+            return Ok(Came::End);
+        }
+        let mut head = [0; HEAD];
+        let space = self.feed.space(PIECE);
+        let length = loop {
+            match scm::receive_parts(&*self.socket, &mut head, space) {
+                Ok(length) => break length,
+                Err(ReceiveError::Os(Errno::EAGAIN)) => {
+                    self.dry = true;
+                    return Ok(Came::Nothing);
+                }
+                // The publisher went without having read all reports; what it had sent before is still to come.
+                Err(ReceiveError::Os(Errno::ECONNRESET)) => {}
+                Err(ReceiveError::Os(_)) => break 0,
+                Err(ReceiveError::Truncated) => return Err(Fault::Corrupt("a datagram is too long")),
+                Err(ReceiveError::DescriptorsLost) => {
+                    return Err(Fault::Corrupt("descriptors came with a stream"));
+                }
+            }
+        };
+        self.dry = false;
+        if length == 0 {
+            self.ended = true;
+            return Ok(Came::End);
+        }
+        let Some(length) = length.checked_sub(HEAD) else {
+            return Err(Fault::Corrupt("a datagram is too short"));
+        };
+        let Head { kind, detail, position } = Head::decode(&head);
+        match kind {
+            BYTES if detail == 0 => {
+                self.feed.fed(position, length)?;
+                Ok(Came::Bytes)
+            }
+            COUNTERS => match counters::decode(position, detail, &space[..length]) {
+                Some((counters, slots)) => {
+                    (self.counters, self.slots) = (counters, slots);
+                    Ok(Came::Counters)
+                }
+                None => Err(Fault::Corrupt("counters of the wrong length")),
+            },
+            END if length == 0 => match Ending::of(detail) {
+                Some(Ending::Closed) if position == self.feed.fed_to() => {
+                    (self.closed, self.ended) = (true, true);
+                    Ok(Came::End)
+                }
+                Some(Ending::Evicted) => Err(Fault::Evicted),
+                Some(Ending::Expelled) => Err(Fault::Expelled),
+                _ => Err(Fault::Corrupt("a stream ended elsewhere than it was")),
+            },
+            _ => Err(Fault::Corrupt("a datagram is of no kind of the protocol")),
+        }
+    }
+
+    /// Tells the publisher how far everything was read: as soon as nothing whole is left, or much is new.
+    fn report(&mut self, asks: bool) {
+        let read = self.feed.cursor() - self.reported;
+        let due = read > 0 && (read >= self.threshold || !self.feed.pending());
+        if self.ended || !(due || self.owed || asks) {
+            return;
+        }
+        let report = Report {
+            cursor: self.feed.cursor(),
+            received: self.feed.received(),
+            missed: self.feed.missed(),
+            wakeups: self.wakeups,
+            unacknowledged: self.feed.unacknowledged(),
+            flushed: self.feed.flushed(),
+        };
+        match scm::send(&*self.socket, &encode_report(&report, asks), &[]) {
+            Ok(()) => {
+                (self.reported, self.owed) = (report.cursor, false);
+                self.reports += 1;
+            }
+            Err(Errno::EAGAIN | Errno::ENOBUFS | Errno::ENOMEM) => self.owed = true,
+            // It has ended: the next receive finds out how.
+            Err(_) => {}
+        }
+    }
+
+    /// Goes on at this message, as [`Feed::go_on_at`].
+    pub(crate) fn go_on_at(&mut self, sequence: u64) {
+        self.feed.go_on_at(sequence);
+    }
+
+    /// From now on the publisher keeps what is not acknowledged.
+    pub(crate) fn acknowledge_apart(&mut self) {
+        self.feed.acknowledge_apart();
+    }
+
+    /// All messages before `sequence` are done. Whether that is news, and was told to the publisher.
+    pub(crate) fn acknowledge_below(&mut self, sequence: u64) -> bool {
+        let news = self.feed.acknowledge_below(sequence);
+        // Also where the cursor has not moved: the figures have.
+        self.owed |= news;
+        self.report(false);
+        news
+    }
+
+    /// Sequence after the last message that was handed out as a whole, where it is known.
+    pub(crate) fn delivered(&self) -> Option<u64> {
+        self.feed.delivered()
+    }
+
+    pub(crate) fn unacknowledged(&self) -> u64 {
+        self.feed.unacknowledged()
+    }
+
+    pub(crate) fn flushed(&self) -> u64 {
+        self.feed.flushed()
+    }
+
+    /// Whether there is something to read, or an end to tell. A system call if nothing is held.
+    pub(crate) fn pending(&self) -> bool {
+        self.feed.pending() || self.ended || seqpacket::is_readable(&*self.socket)
+    }
+
+    /// Whether the subscriber may sleep until the socket wakes it. No system call, but when a report is due.
+    pub(crate) fn arm(&mut self) -> bool {
+        if self.owed {
+            self.report(false);
+        }
+        self.armed = self.dry && !self.ended && !self.feed.pending();
+        self.armed
+    }
+
+    /// Whether something was taken from the socket, by a look that was not a reader's, that would have woken the one who
+    /// sleeps: what is taken wakes nobody any more.
+    pub(crate) fn unnoticed(&mut self) -> bool {
+        let unnoticed = self.armed && (self.feed.pending() || self.ended);
+        self.armed &= !unnoticed;
+        unnoticed
+    }
+
+    /// Whether it must be woken when the socket takes something again.
+    pub(crate) fn owes(&self) -> bool {
+        self.owed
+    }
+
+    /// Something woke the subscriber: the socket is to be looked at again.
+    pub(crate) fn note_wakeup(&mut self) {
+        self.wakeups += 1;
+        self.dry = false;
+        self.armed = false;
+    }
+
+    /// Everything was read, and the publisher has said that nothing follows.
+    pub(crate) fn closed(&self) -> bool {
+        self.closed && !self.feed.pending()
+    }
+
+    /// Everything whole was read, and the connection has ended without a word.
+    pub(crate) fn severed(&self) -> bool {
+        self.ended && !self.closed && !self.feed.pending()
+    }
+
+    /// Has the publisher tell its counters, if it does at once and no message is in the way.
+    pub(crate) fn refresh(&mut self) {
+        if self.feed.pending() || self.ended {
+            return;
+        }
+        self.report(true);
+        let deadline = Instant::now() + ANSWER;
+        while !self.feed.pending() {
+            match self.receive() {
+                Ok(Came::Bytes) => {}
+                Ok(Came::Nothing) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+                    let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
+                    if left.is_zero() || !matches!(poll(&mut fds, timeout), Ok(1) | Err(Errno::EINTR)) {
+                        return;
+                    }
+                }
+                // A fault is told again by the next read, but for an end that was taken from the socket just now.
+                Ok(Came::Counters | Came::End) => return,
+                Err(fault) => return self.feed.fail(fault),
+            }
+        }
+    }
+
+    /// The publisher's counters, as it told them last, and what the stream itself shows.
+    pub(crate) fn counters(&self) -> PublisherCounters {
+        let mut counters = self.counters;
+        counters.messages = counters.messages.max(self.feed.next_sequence().unwrap_or(0));
+        counters.head = counters.head.max(self.feed.fed_to());
+        counters.closed = self.closed;
+        counters
+    }
+
+    /// All subscribers of the publisher, as it told them last.
+    pub(crate) fn slots(&self) -> &[SlotView] {
+        &self.slots
+    }
+
+    /// Index of the slot that the publisher holds for this subscriber.
+    pub(crate) fn slot(&self) -> usize {
+        self.slot
+    }
+
+    /// Bytes that are still to be read, as far as is known here.
+    pub(crate) fn backlog(&self) -> u64 {
+        self.counters().head - self.feed.position()
+    }
+
+    pub(crate) fn received(&self) -> u64 {
+        self.feed.received()
+    }
+
+    pub(crate) fn missed(&self) -> u64 {
+        self.feed.missed()
+    }
+
+    /// Reports sent.
+    pub(crate) fn reports(&self) -> u64 {
+        self.reports
+    }
+
+    /// For the bus thread, to ask whether it is connected.
+    pub(crate) fn socket(&self) -> Weak<ForkGuarded> {
+        Arc::downgrade(&self.socket)
+    }
+}
+
+impl AsFd for Link {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}

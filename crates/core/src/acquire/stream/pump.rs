@@ -1,0 +1,163 @@
+//! One subscriber that is streamed to: from its slot in the ring to its socket.
+//!
+//! Invariants: what leaves here was whole above the `floor` when it was copied; a socket that takes no more stops the pump and
+//! nothing else; a subscriber that breaks the protocol costs itself its connection. The end is always said, and
+//! always waited for, so that nobody sees a reset who reads to the end. Driven by `station`, which waits for
+//! the socket and for the ring's doorbell; never blocks.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use ringbell_ring::Fault;
+
+use super::counters;
+use super::seat::Seat;
+use super::wire::{BYTES, COUNTERS, END, Ending, HEAD, Head, REPORT, decode_report};
+use crate::sys::fork::ForkGuarded;
+use crate::sys::scm::{self, ReceiveError};
+
+/// Datagrams of a turn, so that one subscriber does not keep the bus thread from the others.
+const TURN: usize = 16;
+/// Reports of a turn.
+const REPORTS: usize = 64;
+/// How long a subscriber may take to go once it was told that the topic is closed.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// A subscriber elsewhere.
+pub(super) struct Pump {
+    socket: ForkGuarded,
+    seat: Seat,
+    phase: Phase,
+    /// COUNTERS are owed.
+    asked: bool,
+}
+
+enum Phase {
+    Open,
+    /// END is to be sent.
+    Ending(Ending),
+    /// END was sent; at this time, if any, it is enough.
+    Over(Option<Instant>),
+}
+
+/// What a turn leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Wait for the socket to bring something, and for the doorbell.
+    Idle,
+    /// Wait for the socket to take something, too.
+    Full,
+    /// The subscriber is gone.
+    Gone,
+}
+
+impl Pump {
+    pub(super) fn new(socket: ForkGuarded, seat: Seat) -> Pump {
+        // COUNTERS come first, so that statistics are there from the start.
+        Pump { socket, seat, phase: Phase::Open, asked: true }
+    }
+
+    pub(super) fn slot(&self) -> usize {
+        self.seat.slot()
+    }
+
+    /// When it is to be called at the latest.
+    pub(super) fn until(&self) -> Option<Instant> {
+        if let Phase::Over(until) = self.phase { until } else { None }
+    }
+
+    /// Whether everything that it will ever get is on its way.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Over(_))
+    }
+
+    /// Does what can be done without waiting. `last`: nothing will follow, whatever the topic says.
+    pub(super) fn turn(&mut self, scratch: &mut [u8], last: bool, now: Instant) -> Turn {
+        if !self.hear() || self.until().is_some_and(|until| until <= now) {
+            return Turn::Gone;
+        }
+        let sent = self.answer().and_then(|()| self.flow(scratch, last, now));
+        match sent {
+            Ok(turn) => turn,
+            Err(Errno::EAGAIN | Errno::ENOBUFS | Errno::ENOMEM) => Turn::Full,
+            Err(_) => Turn::Gone,
+        }
+    }
+
+    /// Takes the reports that have come. False: the subscriber has gone, or is to.
+    fn hear(&mut self) -> bool {
+        for _ in 0..REPORTS {
+            let mut buffer = [0; REPORT];
+            match scm::receive_plain(&self.socket, &mut buffer) {
+                Err(ReceiveError::Os(Errno::EAGAIN)) => return true,
+                Ok(length) if length > 0 => {
+                    let Some((report, asks)) = decode_report(&buffer[..length]) else { return false };
+                    self.asked |= asks;
+                    match self.seat.consumer.report(report) {
+                        Ok(true) => self.seat.tap.room.ring(),
+                        Ok(false) => {}
+                        Err(_) => return false,
+                    }
+                }
+                // The end, an error, a datagram that is too long, or descriptors that nobody asked for.
+                _ => return false,
+            }
+        }
+        true
+    }
+
+    fn answer(&mut self) -> nix::Result<()> {
+        if self.asked && !self.is_over() {
+            let counters = self.seat.tap.data.memory().counters();
+            let slots = self.seat.tap.slots(counters.head);
+            let head = Head { kind: COUNTERS, detail: slots.len() as u32, position: counters.head };
+            scm::send_parts(&self.socket, &head.encode(), &counters::encode(&counters, &slots))?;
+        }
+        self.asked = false;
+        Ok(())
+    }
+
+    fn flow(&mut self, scratch: &mut [u8], last: bool, now: Instant) -> nix::Result<Turn> {
+        for _ in 0..TURN {
+            match self.phase {
+                Phase::Open => {}
+                Phase::Ending(ending) => {
+                    let position = self.seat.consumer.forwarded_to();
+                    let head = Head { kind: END, detail: ending as u32, position };
+                    scm::send_parts(&self.socket, &head.encode(), &[])?;
+                    // An evicted one may be stopped: it keeps its slot for as long as it keeps its connection.
+                    self.phase = Phase::Over((ending == Ending::Closed).then(|| now + FAREWELL));
+                }
+                Phase::Over(_) => return Ok(Turn::Idle),
+            }
+            if self.is_over() {
+                return Ok(Turn::Idle);
+            }
+            match self.seat.consumer.forward(scratch) {
+                Ok(piece) if piece.length > 0 => {
+                    let head = Head { kind: BYTES, detail: 0, position: piece.position };
+                    scm::send_parts(&self.socket, &head.encode(), &scratch[..piece.length])?;
+                    self.seat.consumer.forwarded(piece);
+                }
+                Ok(_) if self.seat.consumer.ended() || (last && self.seat.consumer.drained()) => {
+                    self.phase = Phase::Ending(Ending::Closed);
+                }
+                Ok(_) if self.seat.consumer.arm() => return Ok(Turn::Idle),
+                Ok(_) => {}
+                Err(Fault::Evicted) => self.phase = Phase::Ending(Ending::Evicted),
+                Err(_) => self.phase = Phase::Ending(Ending::Expelled),
+            }
+        }
+        // The others' turn; this one is called again as soon as its socket takes something.
+        Ok(Turn::Full)
+    }
+}
+
+impl AsFd for Pump {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+const _: () = assert!(counters::LONGEST + HEAD <= super::wire::LONGEST);

@@ -1,0 +1,147 @@
+//! What travels over a stream, byte by byte, once STREAM was received: every number little endian.
+//!
+//! ```text
+//! all       0  u32  kind     4  u32  detail     8  u64  position
+//! BYTES     1  from the publisher; detail 0; the ring's bytes from the position on follow, a multiple of 8, at most 65,520
+//! END       2  from the publisher; detail: 0 closed, 1 evicted, 2 expelled; the position is where the stream ends
+//! COUNTERS  3  from the publisher; detail: how many slots follow; the position is `head` (see `counters`)
+//! REPORT    4  from the subscriber; detail: 1 asks for COUNTERS; the position is its cursor
+//!              16  u64  messages received     24  u64  messages missed     32  u64  wake-ups
+//!              40  u64  messages not acknowledged     48  u64  times that it acknowledged apart from reading
+//! ```
+//!
+//! The position of BYTES is the end of the BYTES before, or more: then what lies between was overwritten, and a batch
+//! begins there. A datagram of another kind or length ends the connection.
+
+use ringbell_ring::Report;
+
+/// Bytes before what follows.
+pub(super) const HEAD: usize = 16;
+/// The longest datagram.
+pub(super) const LONGEST: usize = 64 << 10;
+/// Most bytes of the ring in one datagram.
+pub(super) const PIECE: usize = LONGEST - HEAD;
+/// Bytes of REPORT.
+pub(super) const REPORT: usize = 56;
+
+pub(super) const BYTES: u32 = 1;
+pub(super) const END: u32 = 2;
+pub(super) const COUNTERS: u32 = 3;
+const KIND_REPORT: u32 = 4;
+const ASKS: u32 = 1;
+
+/// Why a stream ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(super) enum Ending {
+    Closed = 0,
+    Evicted = 1,
+    Expelled = 2,
+}
+
+impl Ending {
+    pub(super) fn of(detail: u32) -> Option<Ending> {
+        [Ending::Closed, Ending::Evicted, Ending::Expelled]
+            .into_iter()
+            .find(|ending| *ending as u32 == detail)
+    }
+}
+
+/// The first bytes of every datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    pub(super) kind: u32,
+    pub(super) detail: u32,
+    pub(super) position: u64,
+}
+
+impl Head {
+    pub(super) fn encode(self) -> [u8; HEAD] {
+        let mut bytes = [0; HEAD];
+        bytes[..4].copy_from_slice(&self.kind.to_le_bytes());
+        bytes[4..8].copy_from_slice(&self.detail.to_le_bytes());
+        bytes[8..].copy_from_slice(&self.position.to_le_bytes());
+        bytes
+    }
+
+    pub(super) fn decode(bytes: &[u8; HEAD]) -> Head {
+        let first = number(bytes, 0);
+        Head { kind: first as u32, detail: (first >> 32) as u32, position: number(bytes, 8) }
+    }
+}
+
+/// A REPORT, and whether it asks for COUNTERS.
+pub(super) fn encode_report(report: &Report, asks: bool) -> [u8; REPORT] {
+    let mut bytes = [0; REPORT];
+    let head =
+        Head { kind: KIND_REPORT, detail: if asks { ASKS } else { 0 }, position: report.cursor }.encode();
+    bytes[..HEAD].copy_from_slice(&head);
+    let figures = [report.received, report.missed, report.wakeups, report.unacknowledged, report.flushed];
+    for (at, figure) in figures.into_iter().enumerate() {
+        bytes[HEAD + 8 * at..HEAD + 8 * at + 8].copy_from_slice(&figure.to_le_bytes());
+    }
+    bytes
+}
+
+/// `None` for anything but a REPORT.
+pub(super) fn decode_report(bytes: &[u8]) -> Option<(Report, bool)> {
+    let bytes: &[u8; REPORT] = bytes.try_into().ok()?;
+    let head = Head::decode(bytes.first_chunk()?);
+    if head.kind != KIND_REPORT || head.detail > ASKS {
+        return None;
+    }
+    let report = Report {
+        cursor: head.position,
+        received: number(bytes, 16),
+        missed: number(bytes, 24),
+        wakeups: number(bytes, 32),
+        unacknowledged: number(bytes, 40),
+        flushed: number(bytes, 48),
+    };
+    Some((report, head.detail == ASKS))
+}
+
+/// The word at `at`; 0 past the end.
+pub(super) fn number(bytes: &[u8], at: usize) -> u64 {
+    bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |word| u64::from_le_bytes(*word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let head = Head { kind: BYTES, detail: 7, position: 1 << 40 };
+        assert_eq!(Head::decode(&head.encode()), head);
+        let report = Report { cursor: 8, received: 1, missed: 2, wakeups: 3, unacknowledged: 4, flushed: 5 };
+        for asks in [false, true] {
+            assert_eq!(decode_report(&encode_report(&report, asks)), Some((report, asks)));
+        }
+        assert_eq!(Ending::of(1), Some(Ending::Evicted));
+        assert_eq!(Ending::of(3), None);
+    }
+
+    #[test]
+    fn the_bytes_are_those_of_the_page() {
+        let report =
+            Report { cursor: 0x0102, received: 3, missed: 4, wakeups: 5, unacknowledged: 6, flushed: 7 };
+        let bytes = encode_report(&report, true);
+        assert_eq!(&bytes[..10], &[4, 0, 0, 0, 1, 0, 0, 0, 2, 1]);
+        assert_eq!((bytes[16], bytes[24], bytes[32]), (3, 4, 5));
+        assert_eq!((bytes[40], bytes[48], bytes.len()), (6, 7, 56));
+    }
+
+    #[test]
+    fn what_is_no_report_is_none() {
+        let report = encode_report(&Report::default(), false);
+        assert_eq!(decode_report(&report[..REPORT - 1]), None);
+        assert_eq!(decode_report(&[&report[..], &[0]].concat()), None);
+        let mut other = report;
+        other[0] = 1;
+        assert_eq!(decode_report(&other), None);
+        other = report;
+        other[4] = 2;
+        assert_eq!(decode_report(&other), None);
+    }
+}

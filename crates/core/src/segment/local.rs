@@ -1,0 +1,75 @@
+//! A topic's memory where none can be shared, or nobody is meant to: anonymous memory of the publisher's own process.
+//!
+//! The layout is that of the segments, so that the ring is the same; nobody else can map it, and all subscribers are
+//! streamed to. Invariant: what is refused (memfd, its seals, /proc) leads here, what ran out does not.
+
+use std::sync::Arc;
+
+use super::create::{OwnSegments, check_capacity, create};
+use super::map::{MappedControl, MappedData};
+use crate::{Error, Result};
+
+/// What a publisher holds of a topic that it only streams.
+#[derive(Debug)]
+pub(crate) struct LocalSegments {
+    data: Arc<MappedData>,
+    control: Arc<MappedControl>,
+}
+
+/// The memory of a publisher's topic.
+#[derive(Debug)]
+pub(crate) enum Segments {
+    Shared(OwnSegments),
+    Local(LocalSegments),
+}
+
+impl Segments {
+    /// Shared memory; and where it is refused, and `local` allowed, the other, with the reason.
+    ///
+    /// # Errors
+    /// As [`create`].
+    pub(crate) fn shared(capacity: usize, slots: usize, local: bool) -> Result<(Segments, Option<Error>)> {
+        match create(capacity, slots) {
+            Ok(own) => Ok((Segments::Shared(own), None)),
+            Err(reason @ (Error::Os { .. } | Error::UnsupportedPlatform { .. })) if local => {
+                Ok((Segments::local(capacity, slots)?, Some(reason)))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Memory of this process alone.
+    ///
+    /// # Errors
+    /// `ERR_RINGBELL_INVALID_OPTION` for a capacity that breaks the rule, `ERR_RINGBELL_RESOURCE`.
+    pub(crate) fn local(capacity: usize, slots: usize) -> Result<Segments> {
+        check_capacity(capacity)?;
+        let data = Arc::new(MappedData::anonymous(capacity)?);
+        let control = Arc::new(MappedControl::anonymous(slots)?);
+        Ok(Segments::Local(LocalSegments { data, control }))
+    }
+
+    /// The frames, writable.
+    pub(crate) fn data(&self) -> &Arc<MappedData> {
+        match self {
+            Segments::Shared(own) => &own.data,
+            Segments::Local(local) => &local.data,
+        }
+    }
+
+    /// The slots.
+    pub(crate) fn control(&self) -> &Arc<MappedControl> {
+        match self {
+            Segments::Shared(own) => &own.control,
+            Segments::Local(local) => &local.control,
+        }
+    }
+
+    /// What peers can have of it.
+    pub(crate) fn own(&self) -> Option<&OwnSegments> {
+        match self {
+            Segments::Shared(own) => Some(own),
+            Segments::Local(_) => None,
+        }
+    }
+}

@@ -1,0 +1,517 @@
+//! Streams with a rogue at the other end: publishers and subscribers that break the protocol in every way, or say nothing.
+//! Written from `docs/protocol.md` alone, with no line of the library on the rogue's side.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod bus_helpers;
+
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bus_helpers::*;
+use nix::sys::socket::{
+    AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, accept4, bind, connect,
+    listen, recvmsg, sendmsg, socket,
+};
+use ringbell::acquire::Rung;
+use ringbell::bus::{Announced, Announcement, Bus, Overflow, TopicRecord};
+use ringbell::topic::{EndReason, Notice, PublisherOptions, Reconnect, Start, Subscriber, SubscriberOptions};
+
+const MAGIC: &[u8] = b"RBHS\x01\0";
+const STREAM: u64 = 2;
+
+fn endpoint(flags: SockFlag) -> OwnedFd {
+    socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC | flags, None).unwrap()
+}
+
+fn send(socket: &OwnedFd, bytes: &[u8]) -> bool {
+    send_with(socket, bytes, &[])
+}
+
+fn send_with(socket: &OwnedFd, bytes: &[u8], fds: &[RawFd]) -> bool {
+    let rights = [ControlMessage::ScmRights(fds)];
+    let control = if fds.is_empty() { &rights[..0] } else { &rights[..] };
+    sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(bytes)], control, MsgFlags::MSG_NOSIGNAL, None).is_ok()
+}
+
+/// The next datagram; empty at the end of the connection.
+fn receive(socket: &OwnedFd) -> Vec<u8> {
+    let mut buffer = vec![0; 64 << 10];
+    let mut parts = [IoSliceMut::new(&mut buffer)];
+    let got = recvmsg::<()>(socket.as_raw_fd(), &mut parts, None, MsgFlags::empty());
+    let length = got.map_or(0, |got| got.bytes);
+    buffer.truncate(length);
+    buffer
+}
+
+fn datagram(kind: u16, fields: &[(usize, &[u8])]) -> Vec<u8> {
+    let mut bytes = vec![0; if kind == 6 { 256 } else { 64 }];
+    bytes[..6].copy_from_slice(MAGIC);
+    bytes[6..8].copy_from_slice(&kind.to_le_bytes());
+    for (at, field) in fields {
+        bytes[*at..at + field.len()].copy_from_slice(field);
+    }
+    bytes
+}
+
+fn id(text: &str) -> [u8; 16] {
+    u128::from_str_radix(text, 16).unwrap().to_be_bytes()
+}
+
+fn part(kind: u32, detail: u32, position: u64, body: &[u8]) -> Vec<u8> {
+    let head = [kind.to_le_bytes(), detail.to_le_bytes()].concat();
+    [&head[..], &position.to_le_bytes(), body].concat()
+}
+
+/// A batch of messages of 8 bytes that say their sequence.
+fn batch(first: u64, count: u64) -> Vec<u8> {
+    let word = |length: u64, kind: u64| (length | kind << 32).to_le_bytes();
+    let mut bytes = word(16 + 16 * count, 2).to_vec();
+    bytes.extend(first.to_le_bytes());
+    bytes.extend(7u64.to_le_bytes());
+    for sequence in first..first + count {
+        bytes.extend(word(8, 1));
+        bytes.extend(sequence.to_le_bytes());
+    }
+    bytes
+}
+
+/// A publisher that announces a stream and answers as a test pleases.
+struct Rogue {
+    announced: Announced,
+    listener: Arc<OwnedFd>,
+    _path: PathBuf,
+}
+
+impl Rogue {
+    fn new(place: &Place, bus: &Bus, overflow: Overflow) -> Self {
+        let topic = TopicRecord {
+            capacity: 4096,
+            overflow,
+            evict_after_ms: None,
+            max_subscribers: 4,
+            nonce: "0".repeat(32),
+            max_guests: 0,
+            memory: None,
+        };
+        let mut announcement = Announcement::new("ticks");
+        announcement.kind = "topic".into();
+        announcement.offers = vec![Rung::Stream];
+        announcement.topic = Some(topic);
+        // Bound before anybody can have heard of the record, or tried again if not.
+        let announced = bus.announce(announcement).unwrap();
+        let path = place.path.join(announced.record().socket_name());
+        let listener = endpoint(SockFlag::empty());
+        bind(listener.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
+        listen(&listener, Backlog::new(16).unwrap()).unwrap();
+        Self { announced, listener: Arc::new(listener), _path: path }
+    }
+
+    fn stream(&self, position: u64, joined: u64, sequence: u64) -> Vec<u8> {
+        let id = id(&self.announced.record().id);
+        let fields: [(usize, &[u8]); 5] = [
+            (8, &id),
+            (24, &STREAM.to_le_bytes()),
+            (32, &position.to_le_bytes()),
+            (40, &joined.to_le_bytes()),
+            (48, &sequence.to_le_bytes()),
+        ];
+        datagram(10, &fields)
+    }
+
+    /// Takes the next connection and its HELLO.
+    fn accept(&self) -> (OwnedFd, Vec<u8>) {
+        let raw = accept4(self.listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC).unwrap();
+        #[allow(unsafe_code)]
+        // SAFETY: the kernel has just made this descriptor for us; nobody else knows its number.
+        let socket = unsafe { OwnedFd::from_raw_fd(raw) };
+        let hello = receive(&socket);
+        (socket, hello)
+    }
+}
+
+fn subscribe(bus: &Bus, reconnect: Reconnect) -> Subscriber {
+    let mut options = SubscriberOptions::default();
+    options.reconnect = reconnect;
+    bus.subscriber("ticks", options).unwrap()
+}
+
+/// Not within a test.
+fn late() -> Reconnect {
+    Reconnect { tries: 1, first: Duration::from_secs(3600), longest: Duration::from_secs(3600) }
+}
+
+/// Reads until `enough` notices have come, and gives what was received, with all notices.
+fn told(subscriber: &mut Subscriber, enough: impl Fn(&Notice) -> bool) -> (Vec<u64>, Vec<Notice>) {
+    let (mut numbers, mut notices) = (Vec::new(), Vec::new());
+    let deadline = Instant::now() + PATIENCE;
+    while !notices.iter().any(&enough) {
+        assert!(Instant::now() < deadline, "{numbers:?} {notices:?}");
+        while let Some(message) = subscriber.recv_timeout(Duration::from_millis(1)).unwrap() {
+            assert_eq!(message.data, message.sequence.to_le_bytes());
+            numbers.push(message.sequence);
+        }
+        notices.extend(subscriber.notices());
+    }
+    (numbers, notices)
+}
+
+fn ended(notice: &Notice) -> bool {
+    matches!(notice, Notice::Ended { .. })
+}
+
+/// Streams `datagrams` behind an honest STREAM, and gives how that ended for the subscriber.
+fn after(overflow: Overflow, datagrams: &[(Vec<u8>, bool)]) -> (Vec<u64>, EndReason) {
+    let place = Place::new();
+    let bus = place.bus();
+    let rogue = Rogue::new(&place, &bus, overflow);
+    let gift = std::fs::File::open("/dev/null").unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (socket, _) = rogue.accept();
+            send(&socket, &rogue.stream(0, 0, 0));
+            for (bytes, with_fds) in datagrams {
+                // Linux 6.16 lets nobody send what is refused. Then that was all.
+                if !send_with(&socket, bytes, &[gift.as_raw_fd()][..usize::from(*with_fds)]) {
+                    return;
+                }
+            }
+            // Until the subscriber has gone.
+            while !receive(&socket).is_empty() {}
+        });
+        let mut subscriber = subscribe(&bus, late());
+        let (numbers, notices) = told(&mut subscriber, ended);
+        drop(subscriber);
+        let reason = notices.into_iter().find_map(|notice| match notice {
+            Notice::Ended { reason, .. } => Some(reason),
+            _ => None,
+        });
+        (numbers, reason.unwrap())
+    })
+}
+
+#[test]
+fn an_honest_one_is_received_and_closed() {
+    let (numbers, reason) = after(
+        Overflow::Block,
+        &[
+            (part(1, 0, 0, &batch(0, 3)), false),
+            (part(1, 0, 72, &batch(3, 2)[..40]), false),
+            (part(1, 0, 112, &batch(3, 2)[40..]), false),
+            (part(2, 0, 128, &[]), false),
+        ],
+    );
+    assert_eq!((numbers, reason), (vec![0, 1, 2, 3, 4], EndReason::Closed), "the harness itself");
+}
+
+#[test]
+fn a_stream_that_breaks_a_rule_is_left_and_what_came_before_is_kept() {
+    let good = batch(0, 2);
+    let after_good = good.len() as u64;
+    let breaches: Vec<(&str, Vec<u8>, bool)> = vec![
+        ("a kind of no meaning", part(9, 0, after_good, &[]), false),
+        ("a report", part(4, 0, after_good, &[0; 40]), false),
+        ("half a head", part(1, 0, after_good, &[])[..9].to_vec(), false),
+        ("no bytes", part(1, 0, after_good, &[]), false),
+        ("not aligned", part(1, 0, after_good, &[0; 12]), false),
+        ("a detail", part(1, 1, after_good, &batch(2, 1)), false),
+        ("backwards", part(1, 0, 0, &batch(2, 1)), false),
+        ("forwards, where nothing may be left out", part(1, 0, after_good + 8, &batch(2, 1)), false),
+        ("beyond the end of time", part(1, 0, 1 << 62, &batch(2, 1)), false),
+        ("no batch", part(1, 0, after_good, &[0xff; 64]), false),
+        ("an empty batch", part(1, 0, after_good, &[batch(2, 0), batch(2, 1)].concat()), false),
+        ("a sequence that goes backwards", part(1, 0, after_good, &batch(1, 1)), false),
+        ("too long", part(1, 0, after_good, &vec![0; 64 << 10]), false),
+        ("descriptors", part(1, 0, after_good, &batch(2, 1)), true),
+        ("an end elsewhere", part(2, 0, after_good + 8, &[]), false),
+        ("an end with a body", part(2, 0, after_good, &[0; 8]), false),
+        ("an end of no meaning", part(2, 7, after_good, &[]), false),
+        ("counters that are too short", part(3, 0, after_good, &[0; 72]), false),
+        ("more slots than there are", part(3, u32::MAX, after_good, &[0; 80]), false),
+    ];
+    for (what, breach, with_fds) in breaches {
+        let (numbers, reason) =
+            after(Overflow::Block, &[(part(1, 0, 0, &good), false), (breach.clone(), with_fds)]);
+        assert_eq!(numbers, [0, 1], "{what}");
+        match reason {
+            EndReason::Failed(error) if with_fds && error.code() == "ERR_RINGBELL_DISCONNECTED" => {}
+            EndReason::Failed(error) => {
+                assert_eq!(error.code(), "ERR_RINGBELL_CORRUPT_PEER", "{what}: {error}")
+            }
+            other => panic!("{what}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn an_end_says_why() {
+    for (detail, code) in [(1, "ERR_RINGBELL_EVICTED"), (2, "ERR_RINGBELL_REFUSED")] {
+        let (numbers, reason) = after(
+            Overflow::Block,
+            &[(part(1, 0, 0, &batch(0, 1)), false), (part(2, detail, 40, &[]), false)],
+        );
+        let EndReason::Failed(error) = reason else { panic!("{reason:?}") };
+        assert_eq!((numbers, error.code()), (vec![0], code));
+    }
+}
+
+#[test]
+fn what_was_overwritten_on_the_way_is_counted() {
+    let cut = batch(1, 4);
+    let (numbers, reason) = after(
+        Overflow::DropOldest,
+        &[
+            (part(1, 0, 0, &batch(0, 1)), false),
+            // A whole message of a batch, half of the next, and the rest was overwritten.
+            (part(1, 0, 40, &cut[..48]), false),
+            (part(1, 0, 4096, &batch(9, 2)), false),
+            (part(2, 0, 4152, &[]), false),
+        ],
+    );
+    assert_eq!((numbers, reason), (vec![0, 1, 9, 10], EndReason::Closed));
+}
+
+/// What a publisher that breaks a rule says to HELLO.
+type Answer = dyn Fn(&Rogue) -> Vec<u8> + Sync;
+
+#[test]
+fn an_answer_to_hello_that_breaks_a_rule_is_refused() {
+    let place = Place::new();
+    let bus = place.bus();
+    let answers: Vec<(&str, Box<Answer>, &str)> = vec![
+        ("garbage", Box::new(|_| b"HTTP/1.1 200 OK".to_vec()), "ERR_RINGBELL_CORRUPT_PEER"),
+        ("half", Box::new(|rogue| rogue.stream(0, 0, 0)[..63].to_vec()), "ERR_RINGBELL_CORRUPT_PEER"),
+        ("segments", Box::new(|_| datagram(2, &[])), "ERR_RINGBELL_CORRUPT_PEER"),
+        ("another instance", Box::new(|_| datagram(10, &[(24, &[2])])), "ERR_RINGBELL_CORRUPT_PEER"),
+        ("no position", Box::new(|rogue| rogue.stream(4, 4, 0)), "ERR_RINGBELL_CORRUPT_PEER"),
+        ("joined before it begins", Box::new(|rogue| rogue.stream(16, 8, 0)), "ERR_RINGBELL_CORRUPT_PEER"),
+        ("no slot", Box::new(|_| datagram(6, &[(8, &[8])])), "ERR_RINGBELL_NO_SLOT"),
+        ("nothing in common", Box::new(|_| datagram(6, &[(8, &[6])])), "ERR_RINGBELL_ACQUIRE"),
+        (
+            "another version",
+            Box::new(|_| datagram(6, &[(4, &[9]), (8, &[1])])),
+            "ERR_RINGBELL_PROTOCOL_VERSION",
+        ),
+    ];
+    for (what, answer, code) in &answers {
+        let rogue = Rogue::new(&place, &bus, Overflow::Block);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let (socket, hello) = rogue.accept();
+                assert_eq!((&hello[..6], hello[6], hello.len(), hello[24]), (MAGIC, 1, 64, 2));
+                send(&socket, &answer(&rogue));
+                while !receive(&socket).is_empty() {}
+            });
+            let mut subscriber = subscribe(&bus, late());
+            let (_, notices) = told(&mut subscriber, |notice| matches!(notice, Notice::Failed { .. }));
+            let Some(Notice::Failed { error, .. }) = notices.last() else { panic!("{notices:?}") };
+            assert_eq!(error.code(), *code, "{what}: {error}");
+        });
+    }
+}
+
+#[test]
+fn a_silent_publisher_keeps_nobody_from_the_others() {
+    let place = Place::new();
+    let bus = place.bus();
+    let rogue = Rogue::new(&place, &bus, Overflow::Block);
+    let mut honest = bus.publisher("ticks", PublisherOptions::default()).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (socket, _) = rogue.accept();
+            send(&socket, &rogue.stream(0, 0, 0));
+            while !receive(&socket).is_empty() {}
+        });
+        let mut subscriber = subscribe(&bus, late());
+        assert!(subscriber.wait_attached(2, Some(PATIENCE)).unwrap());
+        assert!(honest.send(&0u64.to_le_bytes()).unwrap());
+        assert_eq!(subscriber.recv_timeout(PATIENCE).unwrap().unwrap().data, 0u64.to_le_bytes());
+        // Its counters are asked for, in vain.
+        assert_eq!(subscriber.stats().sources.len(), 2);
+        drop(subscriber);
+    });
+}
+
+fn soon(tries: u32) -> Reconnect {
+    Reconnect { tries, first: Duration::from_millis(1), longest: Duration::from_millis(4) }
+}
+
+#[test]
+fn a_lost_stream_is_taken_up_again_where_it_was() {
+    // Behind what was received already; with some of it lost in between.
+    for (again, missed) in [(2, 0), (9, 4)] {
+        let place = Place::new();
+        let bus = place.bus();
+        let rogue = Rogue::new(&place, &bus, Overflow::Block);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let (socket, hello) = rogue.accept();
+                assert_eq!(hello[36], 0, "the latest");
+                send(&socket, &rogue.stream(0, 0, 0));
+                send(&socket, &part(1, 0, 0, &batch(0, 5)));
+                drop(socket);
+                let (socket, hello) = rogue.accept();
+                assert_eq!(hello[36], 1, "the earliest");
+                send(&socket, &rogue.stream(4096, 8192, again));
+                send(&socket, &part(1, 0, 4096, &batch(again, 8)));
+                send(&socket, &part(2, 0, 4096 + 24 + 8 * 16, &[]));
+                while !receive(&socket).is_empty() {}
+            });
+            let mut subscriber = subscribe(&bus, soon(3));
+            let closed = |notice: &Notice| matches!(notice, Notice::Ended { reason: EndReason::Closed, .. });
+            let (numbers, notices) = told(&mut subscriber, closed);
+            let expected: Vec<u64> = (0..5).chain((again..again + 8).filter(|number| *number >= 5)).collect();
+            assert_eq!(numbers, expected);
+            let stats = subscriber.stats();
+            assert_eq!((stats.received, stats.missed), (expected.len() as u64, missed));
+            let lost = notices.iter().find_map(|notice| match notice {
+                Notice::Ended { reason: EndReason::Failed(error), .. } => Some(error.code()),
+                _ => None,
+            });
+            assert_eq!(lost, Some("ERR_RINGBELL_DISCONNECTED"));
+            let attached = notices.iter().filter(|notice| matches!(notice, Notice::Attached { .. })).count();
+            assert_eq!(attached, 2);
+        });
+    }
+}
+
+#[test]
+fn a_lost_stream_is_given_up_after_as_many_tries_as_allowed() {
+    for tries in [1, 3] {
+        let place = Place::new();
+        let bus = place.bus();
+        let rogue = Rogue::new(&place, &bus, Overflow::Block);
+        let connections = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let (socket, _) = rogue.accept();
+                send(&socket, &rogue.stream(0, 0, 0));
+                drop(socket);
+                for _ in 0..tries {
+                    let (socket, _) = rogue.accept();
+                    connections.fetch_add(1, Ordering::Relaxed);
+                    send(&socket, &datagram(6, &[(8, &[5])]));
+                    while !receive(&socket).is_empty() {}
+                }
+            });
+            let mut subscriber = subscribe(&bus, soon(tries));
+            let given_up = |notice: &Notice| matches!(notice, Notice::GivenUp { .. });
+            let (_, notices) = told(&mut subscriber, given_up);
+            let Some(Notice::GivenUp { record, tries: tried, error }) = notices.iter().find(|n| given_up(n))
+            else {
+                panic!("{notices:?}");
+            };
+            let refused = ("ticks", tries, "ERR_RINGBELL_REFUSED");
+            assert_eq!((record.service.as_str(), *tried, error.code()), refused);
+            assert_eq!(subscriber.publishers(), 0);
+        });
+        assert_eq!(connections.load(Ordering::Relaxed), tries as usize, "and not once more");
+    }
+}
+
+/// A connection to a real publisher, with HELLO sent.
+fn guest(place: &Place, bus: &Bus, start: u32) -> OwnedFd {
+    let record = bus.find("ticks").unwrap().unwrap();
+    let socket = endpoint(SockFlag::empty());
+    connect(socket.as_raw_fd(), &UnixAddr::new(&place.path.join(record.socket_name())).unwrap()).unwrap();
+    let fields: [(usize, &[u8]); 4] = [
+        (8, &id(&record.id)),
+        (24, &STREAM.to_le_bytes()),
+        (32, &42u32.to_le_bytes()),
+        (36, &start.to_le_bytes()),
+    ];
+    assert!(send(&socket, &datagram(1, &fields)));
+    socket
+}
+
+fn report(cursor: u64, detail: u32) -> Vec<u8> {
+    part(4, detail, cursor, &[0; 40])
+}
+
+#[test]
+fn a_subscriber_that_breaks_a_rule_loses_its_connection_and_its_slot_and_nobody_else_anything() {
+    let place = Place::new();
+    let bus = place.bus();
+    let mut options = PublisherOptions::default();
+    options.capacity = 4096;
+    let mut publisher = bus.publisher("ticks", options).unwrap();
+    let mut wish = SubscriberOptions::default();
+    wish.acquire = Some(Rung::Stream);
+    wish.from = Start::Latest;
+    let mut good = bus.subscriber("ticks", wish).unwrap();
+    assert!(good.wait_attached(1, Some(PATIENCE)).unwrap());
+    let gift = std::fs::File::open("/dev/null").unwrap();
+    let breaches: Vec<(&str, Vec<u8>, bool)> = vec![
+        ("garbage", b"GET / HTTP/1.1\r\n\r\n".to_vec(), false),
+        ("half a report", report(0, 0)[..55].to_vec(), false),
+        ("a report and more", [report(0, 0), vec![0; 64]].concat(), false),
+        ("bytes", part(1, 0, 0, &[0; 24]), false),
+        ("hello again", datagram(1, &[]), false),
+        ("a cursor that is none", report(4, 0), false),
+        ("a cursor ahead of what was sent", report(1 << 20, 0), false),
+        ("a detail of no meaning", report(0, 2), false),
+        ("descriptors", report(0, 0), true),
+    ];
+    let mut number = 0u64;
+    let mut pass = |publisher: &mut ringbell::topic::Publisher| {
+        while !publisher.send(&number.to_le_bytes()).unwrap() {
+            assert!(publisher.wait_room(8, Some(PATIENCE)).unwrap());
+        }
+        assert_eq!(good.recv_timeout(PATIENCE).unwrap().unwrap().data, number.to_le_bytes());
+        number += 1;
+    };
+    for (what, breach, with_fds) in &breaches {
+        let rogue = guest(&place, &bus, 0);
+        let stream = receive(&rogue);
+        assert_eq!((&stream[..6], stream[6], stream.len()), (MAGIC, 10, 64), "{what}");
+        assert_eq!(publisher.subscribers(), 2, "{what}");
+        pass(&mut publisher);
+        if send_with(&rogue, breach, &[gift.as_raw_fd()][..usize::from(*with_fds)]) {
+            while !receive(&rogue).is_empty() {}
+        }
+        drop(rogue);
+        until("its slot is free", || publisher.subscribers() == 1);
+        pass(&mut publisher);
+    }
+    for start in [2, u32::MAX] {
+        let refused = receive(&guest(&place, &bus, start));
+        assert_eq!((refused[6], refused[8], refused.len()), (6, 5, 256), "{start}");
+    }
+    // Those that vanish at any step, and one that neither reads nor reports.
+    drop(guest(&place, &bus, 1));
+    let silent = guest(&place, &bus, 1);
+    receive(&silent);
+    until("it has its slot, the other has not", || publisher.subscribers() == 2);
+    let mut sent = 0;
+    while publisher.send(&[1; 64]).unwrap() {
+        sent += 1;
+    }
+    assert!(sent < 64, "it is waited for, as for any that does not read");
+    drop(silent);
+    for _ in 0..sent {
+        assert_eq!(good.recv_timeout(PATIENCE).unwrap().unwrap().data, [1; 64]);
+    }
+    assert!(publisher.wait_room(64, Some(PATIENCE)).unwrap());
+    assert_eq!(publisher.stats().counters.evicted, 0);
+}
+
+#[test]
+fn slots_run_out_for_streams_too_and_who_left_makes_room() {
+    let place = Place::new();
+    let bus = place.bus();
+    let mut options = PublisherOptions::default();
+    options.max_subscribers = 2;
+    let publisher = bus.publisher("ticks", options).unwrap();
+    let guests = [guest(&place, &bus, 0), guest(&place, &bus, 0)];
+    for guest in &guests {
+        assert_eq!(receive(guest)[6], 10);
+    }
+    let refused = receive(&guest(&place, &bus, 0));
+    assert_eq!((refused[6], refused[8]), (6, 8));
+    drop(guests);
+    until("they have left", || publisher.subscribers() == 0);
+    assert_eq!(receive(&guest(&place, &bus, 0))[6], 10);
+}

@@ -1,0 +1,445 @@
+//! The reading side without the memory: the bytes of a ring that come by another way, walked as `Consumer` walks its copy.
+//!
+//! What comes is put behind what is held, by whoever receives it ([`Feed::space`], [`Feed::fed`]), and only while no whole
+//! message is held: so the buffer grows to the largest message and a piece, as far as bytes have really come, and a gap
+//! only ever cuts off a message of which the rest was overwritten. All of it is hostile until the walk has passed.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use crate::consumer::{Entry, Fault, Found, Partial, Piece, Pieces, Read, is_position, private_word};
+use crate::frame::{BATCH_OVERHEAD, Header, MESSAGE_OVERHEAD, padded};
+use crate::layout::Overflow;
+use crate::walk::{Current, Step, Walk};
+
+/// The reading side of a topic whose bytes are fed to it.
+pub struct Feed {
+    capacity: usize,
+    overflow: Overflow,
+    /// Where the publisher began to wait for this subscriber; what lies before may be missing.
+    joined: u64,
+    buffer: Vec<u8>,
+    /// What is held lies in `buffer[start..end]`; both are multiples of 8.
+    start: usize,
+    end: usize,
+    /// Position of what lies at `start`: up to here everything was handed out.
+    position: u64,
+    current: Current,
+    /// Sequence of the message that begins next.
+    next_sequence: Option<u64>,
+    /// The large message that is being read; what comes next is a batch then.
+    partial: Option<Partial>,
+    received: u64,
+    missed: u64,
+    /// Messages before this sequence are passed over: they came by another way.
+    resume: u64,
+    /// How far was acknowledged, where that is not as far as was read.
+    acknowledged: Option<Acknowledged>,
+    fault: Option<Fault>,
+}
+
+/// How far a subscriber has acknowledged, apart from what it has read.
+struct Acknowledged {
+    /// Sequence of the first message that is not acknowledged, where it is known.
+    sequence: Option<u64>,
+    /// What lies before was acknowledged, all of it.
+    position: u64,
+    flushed: u64,
+    /// Where each message begins that was handed out and is not acknowledged, and where the next one will: sequence and
+    /// position. No more of them than a ring has room for messages.
+    marks: VecDeque<(u64, u64)>,
+}
+
+impl Acknowledged {
+    /// The message `sequence` will be found at `position`, or what follows it.
+    fn mark(&mut self, sequence: u64, position: u64) {
+        // What was not known before the first message is known now.
+        self.sequence.get_or_insert(sequence);
+        if self.marks.back().is_none_or(|(last, _)| *last < sequence) {
+            self.marks.push_back((sequence, position));
+        }
+    }
+
+    /// Up to `position` there is nothing that anybody will acknowledge; the message after it is `sequence`.
+    fn pass_over(&mut self, sequence: u64, position: u64) {
+        match self.marks.back_mut() {
+            Some(last) => last.1 = position,
+            None => (self.sequence, self.position) = (Some(sequence), position),
+        }
+    }
+}
+
+/// What lies at the start of what is held.
+enum Ahead {
+    /// Nothing, or the beginning of something.
+    Part,
+    /// A message, or something that is none, of so many bytes with the header of its batch.
+    Message(usize),
+    /// A batch that is a piece of a large message.
+    Piece(Found),
+}
+
+impl Feed {
+    /// A reader of a topic with this capacity and policy, that begins at `position` with the message that has
+    /// `next_sequence`, if that is known.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault::Corrupt`] when the positions are none.
+    pub fn new(
+        capacity: usize,
+        overflow: Overflow,
+        position: u64,
+        joined: u64,
+        next_sequence: Option<u64>,
+    ) -> Result<Self, Fault> {
+        if !is_position(position) || !is_position(joined) || position > joined {
+            return Err(Fault::Corrupt("a stream begins at a position that is none"));
+        }
+        Ok(Self {
+            capacity,
+            overflow,
+            joined,
+            buffer: Vec::new(),
+            start: 0,
+            end: 0,
+            position,
+            current: Current::default(),
+            next_sequence,
+            partial: None,
+            received: 0,
+            missed: 0,
+            resume: 0,
+            acknowledged: None,
+            fault: None,
+        })
+    }
+
+    /// Goes on at the message `sequence`: what comes before it is passed over, what lies in between was missed.
+    pub fn go_on_at(&mut self, sequence: u64) {
+        self.resume = sequence;
+        self.next_sequence = self.next_sequence.map(|next| next.min(sequence));
+    }
+
+    /// From now on [`cursor`](Self::cursor) is what was acknowledged, not what was read.
+    pub fn acknowledge_apart(&mut self) {
+        let (sequence, position) = (self.next_sequence, self.position);
+        self.acknowledged = Some(Acknowledged { sequence, position, flushed: 0, marks: VecDeque::new() });
+    }
+
+    /// Room for the next piece, of `most` bytes.
+    pub fn space(&mut self, most: usize) -> &mut [u8] {
+        if self.start > 0 {
+            self.buffer.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        if self.buffer.len() < self.end + most {
+            self.buffer.resize(self.end + most, 0);
+        }
+        &mut self.buffer[self.end..self.end + most]
+    }
+
+    /// The first `length` bytes of the last [`space`](Self::space) are those of the ring from `position` on.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault::Corrupt`] when they cannot be, from then on at every call.
+    pub fn fed(&mut self, position: u64, length: usize) -> Result<(), Fault> {
+        if length == 0 || !length.is_multiple_of(8) || length > self.buffer.len() - self.end {
+            return Err(self.corrupt("a piece of a stream is empty, too long or not aligned"));
+        }
+        let expected = self.fed_to();
+        if !is_position(position) || position < expected {
+            return Err(self.corrupt("a stream went backwards or to a position that is none"));
+        }
+        if position > expected {
+            if self.overflow != Overflow::DropOldest && position > self.joined {
+                return Err(self.corrupt("a stream left out what should have waited"));
+            }
+            // What is held is the beginning of a message whose rest was overwritten; the walk counts it as missed.
+            self.buffer.copy_within(self.end..self.end + length, 0);
+            (self.start, self.end) = (0, 0);
+            self.position = position;
+            self.current = Current::default();
+            self.pieces().give_up();
+        }
+        self.end += length;
+        Ok(())
+    }
+
+    /// As [`Consumer::read`](crate::Consumer::read), of what was fed. [`Read::Empty`]: no whole message is held, more is
+    /// to be fed.
+    ///
+    /// # Errors
+    ///
+    /// A [`Fault`], from then on at every call.
+    pub fn read(&mut self, slab: &mut [u8], fill: usize, table: &mut [Entry]) -> Result<Read, Fault> {
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
+        loop {
+            let first = match self.ahead()? {
+                Ahead::Part => return Ok(Read::Empty),
+                Ahead::Message(first) => first,
+                Ahead::Piece(found) => {
+                    let met = self.pieces().meet(found);
+                    if let Some(large) = met.map_err(|what| self.corrupt(what))? {
+                        if let Some(acknowledged) = &mut self.acknowledged {
+                            acknowledged.sequence.get_or_insert(large.sequence);
+                        }
+                        return Ok(Read::Large(large));
+                    }
+                    self.pass(found.batch as usize);
+                    if let (Some(sequence), Some(acknowledged)) = (self.next_sequence, &mut self.acknowledged)
+                    {
+                        acknowledged.pass_over(sequence, self.position);
+                    }
+                    continue;
+                }
+            };
+            // Another kind of batch came instead of the next piece.
+            self.pieces().give_up();
+            let room = slab.len().min(u32::MAX as usize).saturating_sub(fill) & !7;
+            if first > room {
+                return Ok(Read::Needs(first));
+            }
+            let read = self.walk(slab, fill, room, table)?;
+            // None, where all of it was passed over.
+            if table.is_empty() || !matches!(read, Read::Messages { count: 0, .. }) {
+                return Ok(read);
+            }
+        }
+    }
+
+    fn walk(
+        &mut self,
+        slab: &mut [u8],
+        fill: usize,
+        room: usize,
+        table: &mut [Entry],
+    ) -> Result<Read, Fault> {
+        let held = &self.buffer[self.start..self.end];
+        let present = held.len().min(room);
+        let mut walk = Walk::new(self.current, self.next_sequence, self.resume);
+        let mut at = 0;
+        while walk.count < table.len() && present - at >= MESSAGE_OVERHEAD {
+            let word = |offset| private_word(held, at + offset as usize);
+            // The end of a batch may be still to come.
+            match walk.step(word, present - at, usize::MAX, fill + at, table, self.capacity) {
+                Step::Taken(bytes) => at += bytes,
+                Step::Short | Step::Piece => break,
+                Step::Wrong(what) => return Err(self.corrupt(what)),
+            }
+            if let (Some(acknowledged), Some(sequence)) = (&mut self.acknowledged, walk.next_sequence) {
+                acknowledged.mark(sequence, self.position + at as u64);
+            }
+        }
+        slab[fill..fill + at].copy_from_slice(&held[..at]);
+        let read = walk.result(at);
+        self.current = walk.current;
+        self.next_sequence = walk.next_sequence;
+        self.received += walk.count as u64;
+        self.missed = self.missed.saturating_add(walk.missed);
+        self.pass(at);
+        Ok(read)
+    }
+
+    /// As [`Consumer::read_large`](crate::Consumer::read_large). [`Piece::Nothing`]: more is to be fed.
+    ///
+    /// # Errors
+    ///
+    /// A [`Fault`], from then on at every call.
+    pub fn read_large(&mut self, target: &mut [u8]) -> Result<Piece, Fault> {
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
+        if self.partial.is_none() {
+            return Ok(Piece::Gone);
+        }
+        let found = match self.ahead()? {
+            Ahead::Part => return Ok(Piece::Nothing),
+            _ if target.is_empty() => return Ok(Piece::Nothing),
+            Ahead::Piece(found) => found,
+            Ahead::Message(_) => {
+                self.pieces().give_up();
+                return Ok(Piece::Gone);
+            }
+        };
+        let next = self.pieces().next(found, target.len());
+        let Some((from, bytes)) = next.map_err(|what| self.corrupt(what))? else {
+            self.pieces().give_up();
+            return Ok(Piece::Gone);
+        };
+        let at = self.start + Found::OFFSET + from;
+        target[..bytes].copy_from_slice(&self.buffer[at..at + bytes]);
+        let (all, left) = self.pieces().copied(found, bytes);
+        if all {
+            self.pass(found.batch as usize);
+        }
+        if left == 0 {
+            self.received += 1;
+            let (sequence, position) = (found.sequence().wrapping_add(1), self.position);
+            if let Some(acknowledged) = &mut self.acknowledged {
+                acknowledged.mark(sequence, position);
+            }
+        }
+        Ok(Piece::Copied { bytes, left })
+    }
+
+    /// Drops the large message that [`read`](Self::read) found.
+    pub fn skip_large(&mut self) {
+        self.pieces().give_up();
+    }
+
+    fn pieces(&mut self) -> Pieces<'_> {
+        Pieces {
+            partial: &mut self.partial,
+            next_sequence: &mut self.next_sequence,
+            missed: &mut self.missed,
+            resume: self.resume,
+        }
+    }
+
+    fn pass(&mut self, bytes: usize) {
+        self.start += bytes;
+        self.position += bytes as u64;
+    }
+
+    /// Sequence after the last message that was handed out as a whole, where it is known.
+    pub fn delivered(&self) -> Option<u64> {
+        match self.partial {
+            Some(partial) => Some(partial.sequence()),
+            None => self.next_sequence,
+        }
+    }
+
+    /// All messages before `sequence` are done, as far as they were handed out. False: as much was acknowledged before.
+    pub fn acknowledge_below(&mut self, sequence: u64) -> bool {
+        let (Some(delivered), Some(acknowledged)) = (self.delivered(), &mut self.acknowledged) else {
+            return false;
+        };
+        let sequence = sequence.min(delivered);
+        if acknowledged.sequence.is_some_and(|before| sequence <= before) {
+            return false;
+        }
+        acknowledged.sequence = Some(sequence);
+        acknowledged.flushed += 1;
+        while let Some((after, position)) = acknowledged.marks.front().copied()
+            && after <= sequence
+        {
+            acknowledged.position = position;
+            acknowledged.marks.pop_front();
+        }
+        self.give_back();
+        true
+    }
+
+    /// Pieces of a large message were read: one that is too large to be kept gives its room back as it is read, once everything
+    /// before it is acknowledged.
+    pub fn give_back(&mut self) {
+        if let (Some(acknowledged), Some(partial)) = (&mut self.acknowledged, &self.partial)
+            && acknowledged.sequence == Some(partial.sequence())
+            && partial.total() > self.capacity / 2
+        {
+            acknowledged.position = self.position;
+            acknowledged.marks.clear();
+        }
+    }
+
+    /// Up to where the publisher need not keep anything.
+    pub fn cursor(&self) -> u64 {
+        self.acknowledged.as_ref().map_or(self.position, |acknowledged| acknowledged.position)
+    }
+
+    /// Messages handed out and not acknowledged.
+    pub fn unacknowledged(&self) -> u64 {
+        match (self.delivered(), self.acknowledged.as_ref().and_then(|acknowledged| acknowledged.sequence)) {
+            (Some(delivered), Some(acknowledged)) => delivered.saturating_sub(acknowledged),
+            _ => 0,
+        }
+    }
+
+    /// Times that [`acknowledge_below`](Self::acknowledge_below) was news.
+    pub fn flushed(&self) -> u64 {
+        self.acknowledged.as_ref().map_or(0, |acknowledged| acknowledged.flushed)
+    }
+
+    /// Looks at the start of what is held; only what is whole counts.
+    fn ahead(&mut self) -> Result<Ahead, Fault> {
+        let held = &self.buffer[self.start..self.end];
+        let before = if self.current.remaining == 0 { BATCH_OVERHEAD } else { 0 };
+        if held.len() < before + MESSAGE_OVERHEAD {
+            return Ok(Ahead::Part);
+        }
+        let word = private_word(held, before);
+        if before > 0 && Header::is_fragment(word) {
+            if held.len() < Found::OFFSET {
+                return Ok(Ahead::Part);
+            }
+            let words = core::array::from_fn(|index| private_word(held, 8 * index));
+            // The end of the piece may be still to come.
+            let found = Found::decode(words, self.capacity, self.overflow, u64::MAX);
+            return match found.map_err(|what| self.corrupt(what))? {
+                Some(found) if found.batch > (self.end - self.start) as u64 => Ok(Ahead::Part),
+                Some(found) => Ok(Ahead::Piece(found)),
+                None => Err(self.corrupt("a fragment was expected")),
+            };
+        }
+        let whole = match Header::decode(word, self.capacity) {
+            Some(Header::Message { payload }) => before + padded(payload),
+            // The walk finds out what is wrong.
+            _ => before + MESSAGE_OVERHEAD,
+        };
+        Ok(if whole <= held.len() { Ahead::Message(whole) } else { Ahead::Part })
+    }
+
+    /// Whether a whole message or piece is held, or a fault is to be told.
+    pub fn pending(&self) -> bool {
+        if self.fault.is_some() {
+            return true;
+        }
+        let held = &self.buffer[self.start..self.end];
+        let before = if self.current.remaining == 0 { BATCH_OVERHEAD } else { 0 };
+        let whole = match Header::decode(private_word(held, before), self.capacity) {
+            Some(Header::Message { payload }) => before + padded(payload),
+            Some(Header::Fragment { body }) => before + MESSAGE_OVERHEAD + body.next_multiple_of(8),
+            _ => before + MESSAGE_OVERHEAD,
+        };
+        whole <= held.len()
+    }
+
+    /// Up to where everything was handed out.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Up to where the ring was fed.
+    pub fn fed_to(&self) -> u64 {
+        self.position + (self.end - self.start) as u64
+    }
+
+    /// Sequence of the message that is handed out next, if that is known.
+    pub fn next_sequence(&self) -> Option<u64> {
+        self.next_sequence
+    }
+
+    /// Messages handed out so far.
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Messages missed so far.
+    pub fn missed(&self) -> u64 {
+        self.missed
+    }
+
+    /// What came besides the ring's bytes broke a rule, or ended it: told by the next read.
+    pub fn fail(&mut self, fault: Fault) {
+        self.fault.get_or_insert(fault);
+    }
+
+    fn corrupt(&mut self, what: &'static str) -> Fault {
+        *self.fault.insert(Fault::Corrupt(what))
+    }
+}
