@@ -38,6 +38,8 @@ const oldsys = join(TARGET, 'debug/oldsys')
 
 /** The suite that every way of acquiring must pass, on Node's side. ava fails when the pattern finds no file. */
 const ACQUISITION = ['__test__/integration/acquisition*.test.ts']
+/** And that of channels, which choose for themselves between shared memory and streams. */
+const CHANNELS = ['__test__/integration/channel.test.ts']
 
 /**
  * The shared suites again, where the kernel answers differently, and with each fallback forced. They learn what to
@@ -47,6 +49,7 @@ const ACQUISITION = ['__test__/integration/acquisition*.test.ts']
  */
 function rungs() {
   const topics = ['cargo', 'test', '-p', 'ringbell', '--no-fail-fast', '--test', 'topic_stream']
+  const both = [...topics, '--test', 'channel_talk']
   const registry = ['cargo', 'test', '-p', 'ringbell', '--no-fail-fast', '--test', 'bus_watch', '--test', 'bus_publish']
   // This one compares both ways by itself, which a forced one does not allow.
   registry.push('--', '--skip', 'inotify_and_polling_see_the_same')
@@ -64,12 +67,17 @@ function rungs() {
   return [
     check('oldsys', ['cargo', 'build', '-p', 'oldsys']),
     ...tables.flatMap(({ table, env }) => [
-      { name: `${table}: Rust`, command: [oldsys, table, ...topics], env, read: cargoOutcome },
-      { name: `${table}: Node`, command: [oldsys, table, ...ava(ACQUISITION)], env, read: tapOutcome },
+      { name: `${table}: Rust`, command: [oldsys, table, ...both], env, read: cargoOutcome },
+      {
+        name: `${table}: Node`,
+        command: [oldsys, table, ...ava([...ACQUISITION, ...CHANNELS])],
+        env,
+        read: tapOutcome,
+      },
     ]),
     ...forced.flatMap(({ rung, env }) => [
-      { name: `${rung} forced: Rust`, command: topics, env, read: cargoOutcome },
-      { name: `${rung} forced: Node`, command: ava(ACQUISITION), env, read: tapOutcome },
+      { name: `${rung} forced: Rust`, command: both, env, read: cargoOutcome },
+      { name: `${rung} forced: Node`, command: ava([...ACQUISITION, ...CHANNELS]), env, read: tapOutcome },
     ]),
     { name: 'polling forced: Rust', command: registry, env: polling, read: cargoOutcome },
     { name: 'polling forced: Node', command: ava(ACQUISITION), env: polling, read: tapOutcome },

@@ -192,6 +192,9 @@ const BUS: Rules = {
 
 export const DESCRIPTION: Rules = { metadata: plainObject, endpoints: stringMap, schema: LABEL }
 
+/** Of which rungs a publisher or server has something to offer. */
+export const offers: Rule = listOf(rung, "'direct', 'handshake' and 'stream'")
+
 const PUBLISHER: Rules = {
   ...DESCRIPTION,
   capacity: powerOfTwo(4096, 2 ** 30),
@@ -201,7 +204,7 @@ const PUBLISHER: Rules = {
   codec: anything,
   wait: checkWait,
   allowDirect: flag,
-  offers: listOf(rung, "'direct', 'handshake' and 'stream'"),
+  offers,
   access: nested('access', TOPIC_ACCESS),
 }
 

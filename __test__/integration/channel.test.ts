@@ -2,9 +2,10 @@
 import { once } from 'node:events'
 import { closeSync, fstatSync, openSync, readSync, readFileSync, writeSync } from 'node:fs'
 import test from 'ava'
-import type { Connection } from 'ringbell'
+import type { Connection, RingbellError, Rung, Service } from 'ringbell'
 import { peer } from '../helpers/peer.js'
 import { codeOf, place, until } from '../helpers/place.js'
+import { forcedByEnvironment, rungs, withoutMemory } from '../helpers/rungs.js'
 
 interface Echo {
   value: number
@@ -39,6 +40,39 @@ test('calls to another process: replies, errors, streams, counters', async (t) =
   child.ask('close', { grace: 1000 })
   await child.tells('closed')
   t.is((await child.end).code, 0)
+})
+
+for (const rung of rungs.filter((rung) => rung !== 'direct')) {
+  test(`${rung}: both sides know how they are connected, and it is chosen anew each time`, async (t) => {
+    const bus = await place(t).bus()
+    const server = await bus.serve('echo', {}, async (request) => request)
+    for (const acquire of [rung, 'auto'] as const) {
+      const client = await bus.connect('echo', { acquire })
+      t.is((await client.call(Uint8Array.of(1)))[0], 1)
+      const expected = acquire === 'auto' && !forcedByEnvironment && !withoutMemory ? 'handshake' : rung
+      t.deepEqual(
+        [client, server].map(({ connections: [connection] }) => connection?.rung),
+        [expected, expected],
+      )
+      await client.close()
+      await until(() => server.connections.length === 0)
+    }
+  })
+}
+
+test('what a server does not offer is refused with the reason', async (t) => {
+  const bus = await place(t).bus()
+  for (const offers of [[], ['direct'], ['post']])
+    t.is(
+      await codeOf(() => bus.serve('odd', { offers: offers as Rung[] }, async () => Uint8Array.of())),
+      'ERR_RINGBELL_INVALID_OPTION',
+    )
+  const server = await bus.serve('echo', { offers: ['stream'] }, async (request) => request)
+  t.deepEqual(server.service.offers, ['stream'])
+  const client = await bus.connect('echo', { acquire: 'handshake', reconnect: { tries: 1 } })
+  const [, error] = (await once(client, 'failed')) as [Service, RingbellError]
+  t.is(error.code, 'ERR_RINGBELL_ACQUIRE')
+  t.regex(error.message, /handshake: the server does not offer it \(NOT_OFFERED\)/)
 })
 
 for (const wait of ['sleep', 'spin', 'adaptive'] as const) {

@@ -20,6 +20,7 @@ import {
   forced,
   jsonOf,
   LABEL,
+  offers,
   reconnect,
   rungOrAuto,
   type Description,
@@ -48,6 +49,8 @@ export interface ServeOptions<Q = Uint8Array, R = Uint8Array> extends Descriptio
   replies?: Schema<R> | undefined
   /** Bytes of each ring, two a connection: a power of two, 64 KiB by default. What is larger than half of it goes in pieces. */
   capacity?: number | undefined
+  /** The rungs that clients may use: `'handshake'`, `'stream'` or, by default, both. Where no memory can be shared, `'stream'`. */
+  offers?: Rung[] | undefined
   /** Connections at once, 1 to 65,535, 1,024 by default. Who comes when all are taken waits. */
   maxConnections?: number | undefined
   /** Requests without an answer that one connection may have, 65,536 by default; further ones fail with `ERR_RINGBELL_BUSY`. */
@@ -83,6 +86,8 @@ export interface CallOptions extends SignalOptions {
 
 export interface QueueOptions<T = Uint8Array> extends Description, ChannelOptions {
   codec?: CodecOption<T> | undefined
+  /** The rungs that workers may use: `'handshake'`, `'stream'` or, by default, both. */
+  offers?: Rung[] | undefined
   /** Bytes of each ring, two a worker: a power of two, 64 KiB by default. */
   capacity?: number | undefined
   maxConnections?: number | undefined
@@ -119,6 +124,7 @@ const SHARED_BY_SERVERS: Rules = {
   ...DESCRIPTION,
   ...CHANNEL,
   capacity: powerOfTwo(4096, 2 ** 30),
+  offers,
   maxConnections: integer(1, 65_535),
 }
 const SERVE: Rules = {
@@ -148,14 +154,14 @@ const MOST_FD_DATA = 32_768
 
 export function serveJson(options: ServeOptions<unknown, unknown>, codecId: string): string {
   check(options, SERVE)
-  const { metadata, endpoints, schema, capacity, maxConnections } = options
-  return jsonOf({ metadata, endpoints, schema, capacity, maxConnections, codec: codecId })
+  const { metadata, endpoints, schema, capacity, offers, maxConnections } = options
+  return jsonOf({ metadata, endpoints, schema, capacity, offers, maxConnections, codec: codecId })
 }
 
 export function queueJson(options: QueueOptions<unknown>, codecId: string): string {
   check(options, QUEUE)
-  const { metadata, endpoints, schema, capacity, maxConnections } = options
-  return jsonOf({ metadata, endpoints, schema, capacity, maxConnections, kind: QUEUE_KIND, codec: codecId })
+  const { metadata, endpoints, schema, capacity, offers, maxConnections } = options
+  return jsonOf({ metadata, endpoints, schema, capacity, offers, maxConnections, kind: QUEUE_KIND, codec: codecId })
 }
 
 export function checkConnect(options: ConnectOptions<unknown, unknown>): void {

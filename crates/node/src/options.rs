@@ -104,6 +104,7 @@ pub fn server(json: &str) -> Result<ServerOptions> {
     let mut options = ServerOptions::default();
     fields.text("kind", &mut options.kind)?;
     fields.number("capacity", &mut options.capacity)?;
+    fields.value("offers", RUNGS, &mut options.offers)?;
     fields.number("maxConnections", &mut options.max_connections)?;
     fields.object("metadata", &mut options.metadata)?;
     fields.addresses("endpoints", &mut options.endpoints)?;

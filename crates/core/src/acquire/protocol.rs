@@ -15,13 +15,20 @@
 //!                  ◀────────────────────────────────  STREAM, then the ring's bytes (see `stream::wire`)
 //! ```
 //!
-//! A channel's connection begins with CONNECT in the place of HELLO; its socket stays open after ACK.
+//! A channel's connection begins with CONNECT in the place of HELLO, and is answered by CONNECTED or, without shared memory,
+//! by STREAMED; its socket stays open after ACK.
 //!
 //! ```text
 //!  client                                             server (its bus thread)
 //!  CONNECT         ────────────────────────────────▶  makes both rings
 //!                  ◀────────────────────────────────  CONNECTED + 5 descriptors: the client's ring, the server's
 //!  checks, maps                                       ring, control, the server's doorbell, the client's doorbell
+//!  ACK             ────────────────────────────────▶  the connection is there
+//!
+//!  without shared memory:
+//!  CONNECT         ────────────────────────────────▶  makes the ring that it writes
+//!                  ◀────────────────────────────────  STREAMED + 2 descriptors: the socket that the server's ring is
+//!  makes its own                                      forwarded over (see `stream::wire`), that of the client's
 //!  ACK             ────────────────────────────────▶  the connection is there
 //! ```
 //!
@@ -31,7 +38,8 @@
 //! ```text
 //! all       0  u32  magic, "RBHS"            REFUSED   8  u32  code (see `Refusal`)
 //!           4  u16  version                           12  u32  length of the text, at most 240
-//!           6  u16  kind, 1 to 8 as above, 10 STREAM  16  text, UTF-8
+//!           6  u16  kind, 1 to 8 as above, 10 STREAM,   16  text, UTF-8
+//!                   11 STREAMED
 //! HELLO     8  [16] id of the instance wanted          24  u64  capabilities   32  u32  pid, for logs only
 //!           36 u32  where a stream starts: 0 latest, 1 earliest
 //! SEGMENTS  8  [16] id of the instance                 24  u64  capabilities
@@ -44,6 +52,7 @@
 //!           40 u64  position from which on the publisher waits for this client   48  u64  sequence of the first message,
 //!                   2^64 - 1 if unknown                56  u32  slot
 //! ```
+//! STREAMED 24  u64  bytes of the client's ring         32  u64  of the server's
 //!
 //! A datagram of another length, magic or kind, or one that is out of turn, ends the connection.
 
@@ -99,6 +108,7 @@ pub(crate) enum Datagram {
     Refused { refusal: Refusal, version: u32, text: String },
     Connect(Connect),
     Connected(Connected),
+    Streamed { client_ring: u64, server_ring: u64 },
     Stream { id: [u8; 16], capabilities: u64, begin: Begin },
 }
 
@@ -186,6 +196,10 @@ impl Datagram {
                 put(&mut bytes, 40, &connected.server_bell.to_le_bytes());
                 put(&mut bytes, 48, &connected.client_bell.to_le_bytes());
             }
+            Datagram::Streamed { client_ring, server_ring } => {
+                put(&mut bytes, 24, &client_ring.to_le_bytes());
+                put(&mut bytes, 32, &server_ring.to_le_bytes());
+            }
             Datagram::Refused { refusal, text, .. } => {
                 let end = (0..=text.len().min(LONGEST - TEXT))
                     .rev()
@@ -251,6 +265,10 @@ impl Datagram {
                 let begin = Begin { slot, position, joined, next_sequence };
                 Ok(Datagram::Stream { id, capabilities, begin })
             }
+            11 => Ok(Datagram::Streamed {
+                client_ring: number::<8>(bytes, 24),
+                server_ring: number::<8>(bytes, 32),
+            }),
             _ => Err(Fault::Garbage),
         }
     }
@@ -266,6 +284,7 @@ impl Datagram {
             Datagram::Connect(_) => 7,
             Datagram::Connected(_) => 8,
             Datagram::Stream { .. } => 10,
+            Datagram::Streamed { .. } => 11,
         }
     }
 }
@@ -333,6 +352,7 @@ mod tests {
                 capabilities: STREAM,
                 begin: Begin { slot: 7, position: 8, joined: 1 << 40, next_sequence: Some(3) },
             },
+            Datagram::Streamed { client_ring: 4096, server_ring: 1 << 30 },
             Datagram::Stream {
                 id: [9; 16],
                 capabilities: STREAM,
@@ -390,7 +410,7 @@ mod tests {
         }
 
         #[test]
-        fn no_body_is_too_strange(kind in 0u8..12, long: bool, body in proptest::collection::vec(any::<u8>(), 248)) {
+        fn no_body_is_too_strange(kind in 0u8..13, long: bool, body in proptest::collection::vec(any::<u8>(), 248)) {
             let mut bytes = b"RBHS\x01\0".to_vec();
             bytes.extend([kind, 0]);
             bytes.extend(&body);

@@ -25,7 +25,7 @@ impl Verdict {
     }
 
     /// What became of an attempt to use what came: this process may not map it, or not so much, but can still be streamed to.
-    pub(super) fn of(error: Error) -> Verdict {
+    pub(crate) fn of(error: Error) -> Verdict {
         match error.syscall() {
             Some("mmap" | "madvise") => Verdict::next(&error),
             _ => Verdict::Fail(error),

@@ -12,16 +12,17 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use ringbell_ring::layout::VERSION;
 
-use super::link::{Link, Meeting, Wires};
+use super::ends::{Ends, Flow, Sizes, Sockets, Streamed};
+use super::link::{Link, Meeting, PeerBell, Wires};
 use crate::acquire::Rung;
-use crate::acquire::protocol::{Connect, Connected, Datagram, Fault, LENGTH, Refusal, SHARED_MEMORY};
+use crate::acquire::protocol::{Connect, Connected, Datagram, Fault, LENGTH, Refusal, SHARED_MEMORY, STREAM};
 use crate::acquire::server::{Listening, instance_of};
 use crate::acquire::visitor::{Fate, Visitor};
-use crate::bus::Serve;
 use crate::bus::thread::{Step, Thread, Watched};
+use crate::bus::{Handle, Serve};
 use crate::error::{Error, Result};
 use crate::inbox::Inbox;
-use crate::segment::{Ends, PairFds, PairShape, check_capacity, create_pair};
+use crate::segment::{PairFds, PairShape, check_capacity, create_pair};
 use crate::sys::eventfd::EventFd;
 use crate::sys::fork::ForkGuarded;
 use crate::sys::scm::{self, ReceiveError};
@@ -94,12 +95,13 @@ impl Reception {
     }
 
     /// What the bus calls with each listening socket of the record.
-    pub(super) fn serve(self: Arc<Self>, capacity: usize) -> Serve {
+    pub(super) fn serve(self: Arc<Self>, capacity: usize, offers: Vec<Rung>, handle: Handle) -> Serve {
         let uid = nix::unistd::geteuid().as_raw();
         Box::new(move |listener| {
             seqpacket::allow_rights(listener.as_fd());
             let id = instance_of(listener.as_fd());
-            let terms = Terms { reception: Arc::clone(&self), id, uid, capacity };
+            let (reception, offers, handle) = (Arc::clone(&self), offers.clone(), handle.clone());
+            let terms = Terms { reception, id, uid, capacity, offers, handle };
             Ok(Box::new(Listening::<Admission>::new(listener, terms)?) as Box<dyn Watched>)
         })
     }
@@ -149,16 +151,31 @@ pub(super) struct Terms {
     id: Option<[u8; 16]>,
     uid: u32,
     capacity: usize,
+    offers: Vec<Rung>,
+    handle: Handle,
 }
 
 /// A connection that was made for a client and is not entered yet.
 struct Made {
     place: Place,
     ends: Ends,
-    fds: PairFds,
-    own_bell: EventFd,
-    peer_bell: EventFd,
-    reply: Connected,
+    own_bell: Arc<EventFd>,
+    peer_bell: PeerBell,
+    /// Over streams: what begins once the connection is there.
+    flow: Option<Flow>,
+    /// Goes with the reply, before the bells.
+    fds: Vec<OwnedFd>,
+    reply: Datagram,
+}
+
+impl Made {
+    fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        let mut fds: Vec<_> = self.fds.iter().map(AsFd::as_fd).collect();
+        if let PeerBell::Shared(bell) = &self.peer_bell {
+            fds.extend([self.own_bell.as_fd(), bell.as_fd()]);
+        }
+        fds
+    }
 }
 
 enum Stage {
@@ -234,12 +251,15 @@ impl Visitor for Admission {
     fn admit(self, terms: &Terms) {
         let Stage::Done(made) = self.stage else { return };
         let peer = self.peer;
-        let Made { place, ends, own_bell, peer_bell, .. } = *made;
-        let meeting = Meeting { peer, rung: Rung::Handshake, step_downs: Vec::new(), record: None };
+        let Made { place, ends, own_bell, peer_bell, flow, .. } = *made;
+        let rung = if flow.is_some() { Rung::Stream } else { Rung::Handshake };
+        let meeting = Meeting { peer, rung, step_downs: Vec::new(), record: None };
         let wires = Wires { socket: self.socket, own_bell, peer_bell };
         let number = terms.reception.number();
         // Else the client sees its connection end, and finds another server or tries again.
-        if terms.reception.open(number, meeting, ends, wires).is_ok() {
+        if flow.is_none_or(|flow| flow.begin().is_ok())
+            && terms.reception.open(number, meeting, ends, wires).is_ok()
+        {
             place.keep();
         }
     }
@@ -275,28 +295,29 @@ impl Admission {
         if terms.id.is_some_and(|ours| ours != connect.id) {
             return self.refuse(Refusal::WrongInstance, "another instance listens here");
         }
-        if connect.capabilities & SHARED_MEMORY == 0 {
-            return self.refuse(Refusal::NothingInCommon, "this server only has shared memory to offer");
+        let common =
+            |capability, rung| connect.capabilities & capability != 0 && terms.offers.contains(&rung);
+        let shared = common(SHARED_MEMORY, Rung::Handshake);
+        if !shared && !common(STREAM, Rung::Stream) {
+            let text = match terms.offers.contains(&Rung::Stream) {
+                true => "this server only has streams to offer",
+                false => "this server only has shared memory to offer",
+            };
+            return self.refuse(Refusal::NothingInCommon, text);
         }
         let Some(place) = terms.reception.enter() else {
             return self
                 .refuse(Refusal::Busy, "all of this server's connections are taken; raise maxConnections");
         };
-        match make(connect, terms.capacity, place) {
+        let made = if shared { make(connect, terms, place) } else { make_streams(connect, terms, place) };
+        match made {
             Ok(made) => self.offer(Box::new(made), now),
             Err(error) => self.refuse(Refusal::Busy, &error.to_string()),
         }
     }
 
     fn offer(&mut self, made: Box<Made>, now: Instant) -> bool {
-        let fds = [
-            made.fds.client_data.as_fd(),
-            made.fds.server_data.as_fd(),
-            made.fds.control.as_fd(),
-            made.own_bell.as_fd(),
-            made.peer_bell.as_fd(),
-        ];
-        match scm::send(&self.socket, &Datagram::Connected(made.reply).encode(), &fds) {
+        match scm::send(&self.socket, &made.reply.encode(), &made.fds()) {
             Ok(()) => self.stage = Stage::Offered(made),
             // This user has too many descriptors in flight, or the kernel is short of memory: others will finish.
             Err(Errno::ETOOMANYREFS | Errno::EAGAIN | Errno::ENOMEM | Errno::ENOBUFS) => {
@@ -315,21 +336,56 @@ impl Admission {
 }
 
 /// Makes both rings and both doorbells.
-fn make(connect: Connect, capacity: usize, place: Place) -> Result<Made> {
-    let client_ring = size_for(connect.client_ring, capacity);
-    let server_ring = size_for(connect.server_ring, capacity);
+fn make(connect: Connect, terms: &Terms, place: Place) -> Result<Made> {
+    let Sizes { outgoing, incoming } = sizes(connect, terms);
     let nonce = random::bytes128()?;
-    let shape = PairShape { client_ring, server_ring, nonce: nonce_words(nonce) };
-    let (ends, fds) = create_pair(shape)?;
+    let shape = PairShape { client_ring: incoming, server_ring: outgoing, nonce: nonce_words(nonce) };
+    let (pair, fds) = create_pair(shape)?;
     let (own_bell, peer_bell) = (EventFd::new()?.guarded(), EventFd::new()?.guarded());
     let reply = Connected {
         nonce,
-        client_ring: client_ring as u64,
-        server_ring: server_ring as u64,
+        client_ring: incoming as u64,
+        server_ring: outgoing as u64,
         server_bell: own_bell.id()?,
         client_bell: peer_bell.id()?,
     };
-    Ok(Made { place, ends, fds, own_bell, peer_bell, reply })
+    let PairFds { client_data, server_data, control } = fds;
+    Ok(Made {
+        place,
+        ends: pair.into(),
+        own_bell: Arc::new(own_bell),
+        peer_bell: PeerBell::Shared(peer_bell),
+        flow: None,
+        fds: vec![client_data, server_data, control],
+        reply: Datagram::Connected(reply),
+    })
+}
+
+/// Makes the ring that this side writes, and the sockets that both are forwarded over.
+fn make_streams(connect: Connect, terms: &Terms, place: Place) -> Result<Made> {
+    let sizes = sizes(connect, terms);
+    let pair = || seqpacket::pair().map_err(|errno| Error::os("socketpair", errno, "cannot make a stream"));
+    let ((outgoing, down), (incoming, up)) = (pair()?, pair()?);
+    let reply = Datagram::Streamed { client_ring: sizes.incoming as u64, server_ring: sizes.outgoing as u64 };
+    let sockets = Sockets { outgoing, incoming };
+    let Streamed { ends, flow, room, tap } =
+        Ends::streamed(&sizes, sockets, connect.pid, terms.handle.clone())?;
+    Ok(Made {
+        place,
+        ends,
+        own_bell: room,
+        peer_bell: PeerBell::Pump(tap),
+        flow: Some(flow),
+        fds: vec![down, up],
+        reply,
+    })
+}
+
+fn sizes(connect: Connect, terms: &Terms) -> Sizes {
+    Sizes {
+        outgoing: size_for(connect.server_ring, terms.capacity),
+        incoming: size_for(connect.client_ring, terms.capacity),
+    }
 }
 
 /// The nonce as both headers hold it: the upper 64 bits first.

@@ -21,10 +21,11 @@ use super::options::{ChannelOptions, ConnectOptions, ServerOptions};
 use super::parcel::Parcel;
 use super::receive::Received;
 use super::stats::{ChannelStats, ConnectionStats};
-use crate::acquire::{Acquirer, Rung};
+use crate::acquire::{Acquirer, Rung, StepDown};
 use crate::bus::{Announced, Announcement, Bus, ChannelRecord, Record, Token};
 use crate::error::{Error, Result};
 use crate::inbox::{Inbox, NEWS};
+use crate::segment::try_pair;
 use crate::sys::generation::Home;
 
 /// Looks in a row that may find nothing before a connection dozes off while others are talking.
@@ -76,18 +77,20 @@ impl Bus {
     /// `ERR_RINGBELL_INVALID_NAME`, `ERR_RINGBELL_INVALID_OPTION`, `ERR_RINGBELL_RESOURCE`, and what announcing can answer.
     pub fn serve(&self, service: &str, options: ServerOptions) -> Result<Channel> {
         options.check()?;
+        let (offers, step_downs) = on_offer(options.offers)?;
         let mut channel = Channel::new(self, options.codec.clone(), options.max_connections)?;
+        (channel.past.offers, channel.past.step_downs) = (offers.clone(), step_downs);
         let record =
             ChannelRecord { capacity: options.capacity as u64, max_connections: options.max_connections };
         let announced = self.announce(Announcement {
             kind: options.kind.unwrap_or_else(|| "server".into()),
-            offers: vec![Rung::Handshake],
+            offers: offers.clone(),
             channel: Some(record),
             metadata: options.metadata,
             endpoints: options.endpoints,
             codec: options.codec,
             payload_schema: options.schema,
-            server: Some(channel.reception.clone().serve(options.capacity)),
+            server: Some(channel.reception.clone().serve(options.capacity, offers, self.handle()?)),
             ..Announcement::new(service)
         })?;
         channel.announced = Some(announced);
@@ -102,6 +105,24 @@ impl Bus {
     pub fn channel(&self, options: ChannelOptions) -> Result<Channel> {
         Channel::new(self, options.codec, u32::MAX)
     }
+}
+
+/// What a server can offer of what it is to, and why not the rest.
+fn on_offer(mut offers: Vec<Rung>) -> Result<(Vec<Rung>, Vec<StepDown>)> {
+    let mut step_downs = Vec::new();
+    if offers.contains(&Rung::Handshake) {
+        match try_pair() {
+            Ok(()) => {}
+            Err(reason @ (Error::Os { .. } | Error::UnsupportedPlatform { .. }))
+                if offers.contains(&Rung::Stream) =>
+            {
+                step_downs.push(StepDown::by(Rung::Handshake, &reason));
+                offers.retain(|rung| *rung == Rung::Stream);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((offers, step_downs))
 }
 
 impl Channel {
@@ -163,6 +184,7 @@ impl Channel {
             server_ring: options.receive_capacity.unwrap_or(0) as u64,
             forced: options.acquire.or(self.acquirer.forced()),
             timeout: options.timeout,
+            handle: handle.clone(),
         };
         let dial = Dial::new(self.acquirer.directory().clone(), record.clone(), wish, self.reception.clone());
         let token = handle.add(Box::new(dial), Some(Instant::now()));
@@ -415,7 +437,7 @@ impl Channel {
                     looked += 1;
                     self.turn = at + 1;
                     link.idle += 1;
-                    if link.idle > IDLE_LOOKS && self.awake.len() > 1 && link.arm() {
+                    if link.idle > IDLE_LOOKS && self.awake.len() > 1 && link.arm(self.reception.inbox()) {
                         link.awake = false;
                         self.awake.swap_remove(at);
                         looked -= 1;
@@ -600,11 +622,11 @@ impl Channel {
         if self.home.is_foreign() {
             return false;
         }
-        let links = &mut self.links;
+        let (links, inbox) = (&mut self.links, self.reception.inbox());
         self.awake.retain(|number| {
             let Ok(index) = links.binary_search_by_key(number, |link| link.number) else { return false };
             let link = &mut links[index];
-            link.awake = !link.arm();
+            link.awake = !link.arm(inbox);
             link.awake
         });
         self.awake.is_empty() && !self.reception.inbox().has_news() && !(self.closed && self.links.is_empty())
@@ -632,13 +654,15 @@ impl Channel {
         let slept = self.reception.inbox().sleep(deadline, &mut ready);
         for number in ready.iter().filter(|number| **number != NEWS) {
             let (connection, socket) = rang(*number);
-            if let Ok(index) = self.find(connection)
-                && socket
-            {
+            if let Ok(index) = self.find(connection) {
                 let link = &mut self.links[index];
-                link.look_at_socket();
-                if link.has_parcels() {
-                    self.tell(Notice::Descriptors { connection });
+                if !socket {
+                    link.note_rung();
+                } else {
+                    link.look_at_socket();
+                    if link.has_parcels() {
+                        self.tell(Notice::Descriptors { connection });
+                    }
                 }
             }
             self.wake(connection);

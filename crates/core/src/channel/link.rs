@@ -9,18 +9,19 @@
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use nix::errno::Errno;
 use ringbell_ring::{Entry, Fault, MAX_LARGE, Peers, Piece, Read, Sent, padded};
 
+use super::ends::Ends;
 use super::header::{HEADER, Header};
 use super::parcel::{self, Parcel};
 use super::stats::ConnectionStats;
-use crate::acquire::{Rung, StepDown};
+use crate::acquire::{Rung, StepDown, Tap};
 use crate::bus::Record;
 use crate::error::{Error, Result};
 use crate::inbox::Inbox;
-use crate::segment::Ends;
 use crate::sys::clock::monotonic_ns;
 use crate::sys::eventfd::EventFd;
 use crate::sys::fork::ForkGuarded;
@@ -43,10 +44,31 @@ pub(super) struct Meeting {
 /// The descriptors that stay open with a connection.
 pub(super) struct Wires {
     pub(super) socket: ForkGuarded,
-    /// Rung by the peer, watched here.
-    pub(super) own_bell: EventFd,
-    /// Rung here.
-    pub(super) peer_bell: EventFd,
+    /// Rung by the peer, watched here; over a stream, by this process's bus thread, for room alone.
+    pub(super) own_bell: Arc<EventFd>,
+    pub(super) peer_bell: PeerBell,
+}
+
+/// What is rung here.
+pub(super) enum PeerBell {
+    /// The peer's own.
+    Shared(EventFd),
+    /// That of this process's bus thread, which forwards what was written.
+    Pump(Arc<Tap>),
+}
+
+impl PeerBell {
+    fn ring(&self) {
+        match self {
+            PeerBell::Shared(bell) => bell.ring(),
+            PeerBell::Pump(tap) => tap.doorbells.iter().for_each(EventFd::ring),
+        }
+    }
+
+    /// Whether the bus thread has found that the peer breaks the rules.
+    fn is_breached(&self) -> bool {
+        matches!(self, PeerBell::Pump(tap) if tap.breached.load(Ordering::Relaxed))
+    }
 }
 
 /// A connection.
@@ -130,9 +152,14 @@ impl Link {
         inbox: &Inbox<A>,
     ) -> Result<Link> {
         let [bell, socket] = watched(number);
-        inbox.watch(&wires.own_bell, bell)?;
-        if let Err(error) = inbox.watch(&wires.socket, socket) {
-            inbox.forget(&wires.own_bell);
+        let watched = inbox
+            .watch(wires.own_bell.as_fd(), bell)
+            .and_then(|()| inbox.watch(&wires.socket, socket))
+            .and_then(|()| ends.incoming.watch(inbox, bell));
+        if let Err(error) = watched {
+            // Others hold copies of both.
+            inbox.forget(wires.own_bell.as_fd());
+            inbox.forget(&wires.socket);
             return Err(error);
         }
         Ok(Link {
@@ -157,8 +184,9 @@ impl Link {
 
     /// Must be called before it is dropped, unless the inbox goes as well.
     pub(super) fn unwatch<A>(&self, inbox: &Inbox<A>) {
-        inbox.forget(&self.wires.own_bell);
+        inbox.forget(self.wires.own_bell.as_fd());
         inbox.forget(&self.wires.socket);
+        self.ends.incoming.forget(inbox);
     }
 
     /// Sends one message. False: there is no room.
@@ -332,7 +360,10 @@ impl Link {
 
     /// Nobody reads what is sent to a peer that has gone, or makes room for it.
     #[inline]
-    fn ensure_there(&self) -> Result<()> {
+    fn ensure_there(&mut self) -> Result<()> {
+        if self.ends.unread() {
+            self.cut();
+        }
         if self.hung_up { Err(Error::PeerGone { service: self.peer_name() }) } else { Ok(()) }
     }
 
@@ -378,13 +409,19 @@ impl Link {
     ) -> std::result::Result<Read, Fault> {
         let read = self.ends.incoming.read(slab, fill, table)?;
         self.acknowledge();
+        if read == Read::Empty && self.wires.peer_bell.is_breached() {
+            self.fault.get_or_insert(Error::CorruptPeer { what: "it reported what cannot be".into() });
+        }
+        if read == Read::Empty && self.ends.broken() {
+            self.cut();
+        }
         Ok(read)
     }
 
     /// Whether there may be something to do: to be read, to be told, or room that was waited for.
     #[inline]
     pub(super) fn pending(&mut self) -> bool {
-        self.ends.incoming.pending() || self.hung_up || self.room_came()
+        self.ends.incoming.pending() || self.at_end() || self.room_came()
     }
 
     fn room_came(&mut self) -> bool {
@@ -397,14 +434,14 @@ impl Link {
     }
 
     /// Announces that nobody looks any more. False: there is something to do now.
-    pub(super) fn arm(&mut self) -> bool {
-        let quiet = self.ends.incoming.arm();
+    pub(super) fn arm<A>(&mut self, inbox: &Inbox<A>) -> bool {
+        let quiet = self.ends.incoming.arm(inbox, watched(self.number)[0]);
         let room = self.room_came();
         if room {
             // Told once: whoever waited may have given up meanwhile, and nobody would ever take it.
             self.wanted = None;
         }
-        quiet && !self.hung_up && !room
+        quiet && !self.at_end() && !room
     }
 
     /// Takes from the socket what is in it.
@@ -454,6 +491,18 @@ impl Link {
         std::mem::take(&mut self.parcels)
     }
 
+    /// Something else than the socket has rung.
+    pub(super) fn note_rung(&mut self) {
+        self.ends.incoming.note_wakeup();
+    }
+
+    /// One direction has ended without a word: so that the other does not outlive it, on neither side.
+    fn cut(&mut self) {
+        if !std::mem::replace(&mut self.hung_up, true) {
+            seqpacket::hang_up(&self.wires.socket);
+        }
+    }
+
     fn hang_up(&mut self) {
         self.hung_up = true;
         self.readable = false;
@@ -497,6 +546,12 @@ impl Link {
         self.fault.as_ref()
     }
 
+    /// Whether its end can be told, one way or the other. What a peer had sent before it closed may still be on its way over a
+    /// stream when its socket has ended.
+    fn at_end(&self) -> bool {
+        self.fault.is_some() || (self.hung_up && (self.ends.incoming.drained() || self.ends.incoming.stuck()))
+    }
+
     /// Whether everything was read and nothing can follow.
     pub(super) fn over(&self) -> bool {
         self.ends.incoming.ended() || (self.hung_up && self.ends.incoming.drained())
@@ -504,7 +559,7 @@ impl Link {
 
     /// Whether it can never be over: nobody writes any more, and what lies there cannot be read.
     pub(super) fn stuck(&self) -> bool {
-        self.hung_up && !self.ends.incoming.drained()
+        self.hung_up && self.ends.incoming.stuck()
     }
 
     /// Whether the peer closed in good order.
@@ -512,8 +567,12 @@ impl Link {
         self.ends.incoming.ended()
     }
 
-    /// How many of our messages the peer has taken out of its ring, by its own account; `None` once it has given its slot back.
+    /// How many of our messages the peer has taken out of its ring, by its own account; `None` once it has given its slot back,
+    /// and over a stream, where it may have taken more than it had time to report.
     pub(super) fn delivered(&self) -> Option<u64> {
+        if self.meeting.rung == Rung::Stream {
+            return None;
+        }
         // Large messages that it passed over were taken as well; those that were given up on the way make it too many, which
         // is the safe side.
         self.ends.outgoing.slots().next().map(|slot| slot.received.saturating_add(slot.missed))

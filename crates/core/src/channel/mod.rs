@@ -8,6 +8,7 @@
 mod admission;
 mod dial;
 mod endpoint;
+mod ends;
 mod header;
 mod link;
 mod notice;

@@ -24,6 +24,8 @@ pub struct ServerOptions {
     /// Bytes of each of a connection's two rings where the client does not ask for less: a power of two from 4 KiB to
     /// 1 GiB, and the most that a client gets. Default: 64 KiB.
     pub capacity: usize,
+    /// The rungs that clients may use, *handshake* and *stream*. Default: both; where no memory can be shared, *stream* alone.
+    pub offers: Vec<Rung>,
     /// Connections at a time, 1 to 65,535. Who comes when all are taken waits. Default: 1,024.
     pub max_connections: u32,
     /// What the record shall say besides.
@@ -41,6 +43,7 @@ impl Default for ServerOptions {
         Self {
             kind: None,
             capacity: CAPACITY,
+            offers: vec![Rung::Handshake, Rung::Stream],
             max_connections: 1024,
             metadata: Map::new(),
             endpoints: BTreeMap::new(),
@@ -53,6 +56,13 @@ impl Default for ServerOptions {
 impl ServerOptions {
     pub(super) fn check(&self) -> Result<()> {
         segment::check_capacity(self.capacity)?;
+        if self.offers.is_empty() || self.offers.contains(&Rung::Direct) {
+            return Err(Error::InvalidOption {
+                option: "offers",
+                value: format!("{:?}", self.offers),
+                rule: "handshake, stream or both: a channel's rings are made at the handshake".into(),
+            });
+        }
         if !(1..=MOST_CONNECTIONS).contains(&self.max_connections) {
             return Err(Error::InvalidOption {
                 option: "maxConnections",

@@ -8,6 +8,10 @@ use crate::acquire::{Rung, StepDown};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ChannelStats {
+    /// The rungs that a server offers; none of an endpoint that connects.
+    pub offers: Vec<Rung>,
+    /// Why not those that it was to offer besides.
+    pub step_downs: Vec<StepDown>,
     /// Connections that were opened so far.
     pub opened: u64,
     /// Messages sent, over all connections that there ever were.

@@ -2,6 +2,8 @@
 //! good one nothing. The raw peer here speaks the handshake datagram by datagram and writes to whatever it was handed.
 #![allow(unsafe_code)] // the reason: a hostile peer writes over shared words
 
+mod streams;
+
 use std::ffi::OsStr;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,6 +16,7 @@ use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::{Channel, ChannelOptions, CloseReason, ConnectOptions, Header, Kind, Notice, ServerOptions};
+use crate::acquire::Rung;
 use crate::acquire::protocol::{
     Connect, Connected, Datagram, LENGTH, LONGEST, Refusal, SHARED_MEMORY, id_bytes,
 };
@@ -134,7 +137,7 @@ fn garbage_at_the_handshake_is_dropped_and_refusals_say_why() {
     for (bytes, expected) in [
         (version, Refusal::Version),
         (Datagram::Connect(Connect { id: [0; 16], ..good }).encode(), Refusal::WrongInstance),
-        (Datagram::Connect(Connect { capabilities: 2, ..good }).encode(), Refusal::NothingInCommon),
+        (Datagram::Connect(Connect { capabilities: 4, ..good }).encode(), Refusal::NothingInCommon),
         (hello.encode(), Refusal::NothingInCommon),
     ] {
         let socket = socket_to(&stage.bus, &stage.record);
@@ -325,13 +328,17 @@ fn datagrams_that_are_no_parcels_end_the_connection() {
 
 /// Connects to a server at whose socket `reply` speaks instead.
 fn connect_to(reply: impl Fn(&OwnedFd) + Sync) -> Error {
+    connect_by(None, reply)
+}
+
+fn connect_by(acquire: Option<Rung>, reply: impl Fn(&OwnedFd) + Sync) -> Error {
     let stage = stage(ServerOptions::default());
     let name = stage.record.socket_name();
     std::fs::remove_file(stage.bus.path().join(&name)).unwrap();
     let dir = stage.bus.dir().fd();
     let listener = seqpacket::listen_at(dir.as_fd(), stage.bus.path(), OsStr::new(&name), None).unwrap();
     let mut client = stage.bus.channel(ChannelOptions::default()).unwrap();
-    let options = ConnectOptions { timeout: Duration::from_secs(2), ..ConnectOptions::default() };
+    let options = ConnectOptions { timeout: Duration::from_secs(2), acquire, ..ConnectOptions::default() };
     let done = EventFd::new().unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -388,7 +395,7 @@ fn a_server_that_answers_wrongly_is_not_believed() {
         ("a size that cannot be", Connected { client_ring: 5000, ..connected }),
         ("another size", Connected { server_ring: 8192, ..connected }),
         ("another nonce", Connected { nonce: [7; 16], ..connected }),
-        ("another doorbell", Connected { server_bell: 1, ..connected }),
+        ("another doorbell", Connected { server_bell: connected.client_bell, ..connected }),
     ] {
         corrupt(what, wrong, &honest);
     }

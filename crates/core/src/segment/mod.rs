@@ -27,7 +27,7 @@ pub use map::MappedData;
 #[cfg(test)]
 pub(crate) use map::page_size;
 pub(crate) use name::DurableName;
-pub(crate) use pair::{Ends, PairFds, PairShape, attach_pair, create_pair};
+pub(crate) use pair::{Pair, PairFds, PairMemory, PairShape, attach_pair, create_pair, try_pair};
 pub(crate) use proxy::ProxySlots;
 pub(crate) use slot::SlotLock;
 

@@ -6,7 +6,6 @@
 //! joins the ring that it reads before the other can write to it, so nothing is ever written past a missing reader.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 
 use ringbell_ring::{Config, Consumer, Identity, Overflow, Producer, Start, layout};
 
@@ -34,13 +33,18 @@ pub(crate) struct PairShape {
 }
 
 /// One side's ends of both rings, with what they lie in.
-pub(crate) struct Ends {
+pub(crate) struct Pair {
     /// The ring that this side writes.
     pub(crate) outgoing: Producer,
     /// The ring that it reads.
     pub(crate) incoming: Consumer,
-    /// What both lie in. Dropped after them.
-    _memory: [Arc<MappedData>; 2],
+    /// Must be dropped after them.
+    pub(crate) memory: PairMemory,
+}
+
+/// What both rings lie in.
+pub(crate) struct PairMemory {
+    _data: [MappedData; 2],
     _control: [MappedControl; 2],
 }
 
@@ -71,7 +75,7 @@ fn control_len() -> usize {
 ///
 /// # Errors
 /// What the kernel answered, resources above all.
-pub(crate) fn create_pair(shape: PairShape) -> Result<(Ends, PairFds)> {
+pub(crate) fn create_pair(shape: PairShape) -> Result<(Pair, PairFds)> {
     let [client, server] = shape.identities();
     let page = page_size();
     let server_data = memfd::create(c"ringbell-server", layout::data_len(server.capacity, page) as u64)?;
@@ -88,20 +92,24 @@ pub(crate) fn create_pair(shape: PairShape) -> Result<(Ends, PairFds)> {
     // Only for the headers: from now on the client is the one producer of this ring.
     drop(Producer::create(client_map.memory(), client_control.memory(), config(client)));
     let incoming = join(&client_map, client_control)?;
-    let ends = Ends {
-        outgoing,
-        incoming,
-        _memory: [Arc::new(client_map), Arc::new(server_map)],
-        _control: controls,
-    };
-    Ok((ends, PairFds { client_data, server_data, control }))
+    let memory = PairMemory { _data: [client_map, server_map], _control: controls };
+    Ok((Pair { outgoing, incoming, memory }, PairFds { client_data, server_data, control }))
+}
+
+/// Whether rings can be shared at all: makes the smallest, and drops them.
+///
+/// # Errors
+/// As [`create_pair`].
+pub(crate) fn try_pair() -> Result<()> {
+    let smallest = page_size().max(layout::MIN_CAPACITY);
+    create_pair(PairShape { client_ring: smallest, server_ring: smallest, nonce: [0; 2] }).map(drop)
 }
 
 /// Checks and maps what a server sent, and joins its ring.
 ///
 /// # Errors
 /// `ERR_RINGBELL_CORRUPT_PEER` names the rule that was broken, `ERR_RINGBELL_PROTOCOL_VERSION` both versions.
-pub(crate) fn attach_pair(shape: PairShape, fds: &PairFds) -> Result<Ends> {
+pub(crate) fn attach_pair(shape: PairShape, fds: &PairFds) -> Result<Pair> {
     let [client, server] = shape.identities();
     let page = page_size();
     let length = |identity: Identity| layout::data_len(identity.capacity, page);
@@ -118,7 +126,8 @@ pub(crate) fn attach_pair(shape: PairShape, fds: &PairFds) -> Result<Ends> {
     // Writes the same header once more: what a producer relies on is its own.
     let outgoing = Producer::create(client_map.memory(), client_control.memory(), config(client));
     let incoming = join(&server_map, server_control)?;
-    Ok(Ends { outgoing, incoming, _memory: [Arc::new(client_map), Arc::new(server_map)], _control: controls })
+    let memory = PairMemory { _data: [client_map, server_map], _control: controls };
+    Ok(Pair { outgoing, incoming, memory })
 }
 
 fn map_controls(fd: BorrowedFd<'_>) -> Result<[MappedControl; 2]> {

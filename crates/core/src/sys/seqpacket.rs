@@ -18,7 +18,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::sockopt::{PeerCredentials, SndBuf};
 use nix::sys::socket::{
     AddressFamily, Backlog, Shutdown, SockFlag, SockType, UnixAddr, accept4, bind, connect, getsockname,
-    getsockopt, listen, setsockopt, shutdown, socket,
+    getsockopt, listen, setsockopt, shutdown, socket, socketpair,
 };
 use nix::sys::stat::{FchmodatFlags, Mode, fchmod, fchmodat};
 use nix::unistd::{Gid, fchownat};
@@ -93,6 +93,18 @@ fn open_up(dir: BorrowedFd<'_>, name: &OsStr, rights: Rights) -> nix::Result<()>
 /// EMFILE, ENFILE, ENOMEM.
 pub(crate) fn endpoint() -> nix::Result<OwnedFd> {
     socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)
+}
+
+/// Makes two connected sockets.
+///
+/// # References
+/// `socketpair(2)`.
+///
+/// # Errors
+/// EMFILE, ENFILE, ENOMEM.
+pub(crate) fn pair() -> nix::Result<(OwnedFd, OwnedFd)> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)
 }
 
 /// Connects to `name` in the directory, without waiting.
@@ -231,8 +243,8 @@ pub(crate) fn bound_name(listener: BorrowedFd<'_>) -> Option<String> {
 ///
 /// # References
 /// `SO_PASSRIGHTS` in `unix(7)`; accepted sockets inherit it.
-pub(crate) fn refuse_rights(socket: BorrowedFd<'_>) {
-    pass_rights(socket, 0);
+pub(crate) fn refuse_rights(socket: impl AsFd) {
+    pass_rights(socket.as_fd(), 0);
 }
 
 /// Takes that back, for a socket on which descriptors are expected.

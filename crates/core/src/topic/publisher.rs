@@ -5,6 +5,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -144,7 +145,7 @@ impl Bus {
         let proxies = Arc::new(ProxySlots::new(slots));
         let station = match options.offers.contains(&Rung::Stream) {
             true => Some(Station::new(
-                Tap {
+                Arc::new(Tap {
                     data: segments.data().clone(),
                     control: segments.control().clone(),
                     control_fd: segments.own().map(|own| copy(&own.control_fd)).transpose()?,
@@ -152,7 +153,8 @@ impl Bus {
                     room: room.clone(),
                     doorbells: doorbells.clone(),
                     overflow: options.overflow.into(),
-                },
+                    breached: AtomicBool::new(false),
+                }),
                 self.handle()?,
             )),
             false => None,

@@ -15,7 +15,7 @@ use self::ring::Ring;
 use super::acks::AckMode;
 use super::options::SubscriberOptions;
 use super::stats::{AckStats, SlotStats, SourceStats};
-use crate::acquire::{Attachment, Cord, Link, Rung, StepDown, Way};
+use crate::acquire::{Attachment, Cord, Link, Rung, StepDown, Way, spin_socket};
 use crate::bus::{Record, TopicRecord};
 use crate::error::{Error, Result};
 use crate::inbox::Inbox;
@@ -350,22 +350,8 @@ impl Source {
     pub(super) fn spin(&self, turns: u32) -> bool {
         match &self.joined.reader {
             Reader::Ring(ring) => ring.consumer.spin(turns),
-            Reader::Stream(_) => self.spin_socket(turns),
+            Reader::Stream(_) => spin_socket(turns, || self.pending()),
         }
-    }
-
-    /// A look at a socket is a system call, as dear as many at memory.
-    fn spin_socket(&self, turns: u32) -> bool {
-        const TURNS_PER_LOOK: u32 = 64;
-        for _ in 0..turns.div_ceil(TURNS_PER_LOOK) {
-            if self.pending() {
-                return true;
-            }
-            for _ in 0..TURNS_PER_LOOK {
-                std::hint::spin_loop();
-            }
-        }
-        false
     }
 
     pub(super) fn arm(&mut self) -> bool {

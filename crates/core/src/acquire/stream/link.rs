@@ -362,6 +362,20 @@ impl Link {
     }
 }
 
+/// Looks about `turns` times whether something is pending. A look at a socket is a system call, as dear as many at memory.
+pub(crate) fn spin_socket(turns: u32, pending: impl Fn() -> bool) -> bool {
+    const TURNS_PER_LOOK: u32 = 64;
+    for _ in 0..turns.div_ceil(TURNS_PER_LOOK) {
+        if pending() {
+            return true;
+        }
+        for _ in 0..TURNS_PER_LOOK {
+            std::hint::spin_loop();
+        }
+    }
+    false
+}
+
 impl AsFd for Link {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()

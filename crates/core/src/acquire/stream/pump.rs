@@ -6,6 +6,7 @@
 //! the socket and for the ring's doorbell; never blocks.
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -74,7 +75,10 @@ impl Pump {
 
     /// Does what can be done without waiting. `last`: nothing will follow, whatever the topic says.
     pub(super) fn turn(&mut self, scratch: &mut [u8], last: bool, now: Instant) -> Turn {
-        if !self.hear() || self.until().is_some_and(|until| until <= now) {
+        if !self.hear() {
+            return Turn::Gone;
+        }
+        if self.until().is_some_and(|until| until <= now) {
             return Turn::Gone;
         }
         let sent = self.answer().and_then(|()| self.flow(scratch, last, now));
@@ -91,18 +95,25 @@ impl Pump {
             let mut buffer = [0; REPORT];
             match scm::receive_plain(&self.socket, &mut buffer) {
                 Err(ReceiveError::Os(Errno::EAGAIN)) => return true,
-                Ok(length) if length > 0 => {
-                    let Some((report, asks)) = decode_report(&buffer[..length]) else { return false };
-                    self.asked |= asks;
-                    match self.seat.consumer.report(report) {
-                        Ok(true) => self.seat.tap.room.ring(),
-                        Ok(false) => {}
-                        Err(_) => return false,
-                    }
+                Ok(0) | Err(ReceiveError::Os(_)) => return false,
+                Ok(length) if self.take(&buffer[..length]) => {}
+                // No report, a datagram that is too long, or descriptors that nobody asked for.
+                _ => {
+                    self.seat.tap.breached.store(true, Ordering::Relaxed);
+                    return false;
                 }
-                // The end, an error, a datagram that is too long, or descriptors that nobody asked for.
-                _ => return false,
             }
+        }
+        true
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> bool {
+        let Some((report, asks)) = decode_report(bytes) else { return false };
+        self.asked |= asks;
+        match self.seat.consumer.report(report) {
+            Ok(true) => self.seat.tap.room.ring(),
+            Ok(false) => {}
+            Err(_) => return false,
         }
         true
     }

@@ -6,6 +6,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use ringbell_ring::{Consumer, Fault, Overflow, SlotView, Start};
 
@@ -25,6 +26,8 @@ pub(crate) struct Tap {
     pub(crate) room: Arc<EventFd>,
     pub(crate) doorbells: Arc<[EventFd]>,
     pub(crate) overflow: Overflow,
+    /// A subscriber was put out because it broke the protocol. Relaxed: it carries nothing.
+    pub(crate) breached: AtomicBool,
 }
 
 impl Tap {
@@ -87,10 +90,9 @@ impl Drop for Seat {
         if self.home.is_foreign() {
             return;
         }
-        let waiting = self.consumer.leave();
+        self.consumer.leave();
         self.tap.proxies.release(self.consumer.slot_index());
-        if waiting {
-            self.tap.room.ring();
-        }
+        // Whether or not it waits for room: a channel's connection learns by it that nobody reads any more.
+        self.tap.room.ring();
     }
 }

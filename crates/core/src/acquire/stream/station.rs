@@ -37,8 +37,8 @@ pub(crate) struct Station {
 }
 
 impl Station {
-    pub(crate) fn new(tap: Tap, handle: Handle) -> Station {
-        Station { tap: Arc::new(tap), handle, pumps: Arc::default() }
+    pub(crate) fn new(tap: Arc<Tap>, handle: Handle) -> Station {
+        Station { tap, handle, pumps: Arc::default() }
     }
 
     /// A slot for a subscriber, joined.

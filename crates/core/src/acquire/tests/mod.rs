@@ -14,6 +14,7 @@ mod hostile_servers;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, poll};
@@ -75,8 +76,9 @@ impl Fake {
             room: room.clone(),
             doorbells: doorbells.clone(),
             overflow: ringbell_ring::Overflow::Block,
+            breached: AtomicBool::new(false),
         };
-        let station = Station::new(tap, bus.handle()?);
+        let station = Station::new(Arc::new(tap), bus.handle()?);
         let station = offers.contains(&Rung::Stream).then_some(station);
         let (own, slots) = (Some(&segments), usize::from(slots));
         let server = Server::new(own, slots, room.clone(), doorbells.clone(), station)?;
