@@ -26,6 +26,7 @@ pub(crate) mod verdict;
 pub(crate) mod visitor;
 
 pub(crate) use bell::{Bell, Cord};
+pub(crate) use budget::Admissions;
 pub(crate) use guests::Guests;
 pub(crate) use ladder::{Acquirer, Attachment, attach};
 pub use rung::{Rung, StepDown};

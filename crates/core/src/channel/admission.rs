@@ -1,6 +1,7 @@
 //! The server's side of a channel's handshake, and the book in which both sides enter their connections.
 //!
-//! Invariants: nothing is made for a client before its uid was checked and its request understood; a request is always read
+//! Invariants: nothing is made for a client before its uid was checked and its request understood; no client of another user
+//! gets a doorbell that could be turned against who rings it; a request is always read
 //! before the connection is closed in order, so that no honest client sees a reset; one deadline bounds it all. What was
 //! made is the client's once it has said ACK: then the connection is entered, and never before. On the bus thread.
 
@@ -13,12 +14,14 @@ use nix::errno::Errno;
 use ringbell_ring::layout::VERSION;
 
 use super::link::{Link, Meeting, Wires};
-use crate::acquire::Rung;
-use crate::acquire::protocol::{Connect, Connected, Datagram, Fault, LENGTH, Refusal, SHARED_MEMORY};
+use super::mailbox::Mailbox;
+use super::places::{Place, Places};
+use crate::acquire::protocol::{Connect, Connected, Datagram, Fault, GUEST, LENGTH, Refusal, SHARED_MEMORY};
 use crate::acquire::server::{Listening, instance_of};
 use crate::acquire::visitor::{Fate, Visitor};
-use crate::bus::Serve;
+use crate::acquire::{Bell, Cord, Rung};
 use crate::bus::thread::{Step, Thread, Watched};
+use crate::bus::{Granted, Serve};
 use crate::error::{Error, Result};
 use crate::inbox::Inbox;
 use crate::segment::{Ends, PairFds, PairShape, check_capacity, create_pair};
@@ -43,17 +46,15 @@ pub(super) enum Arrival {
     Closed,
 }
 
-/// Where new connections are entered: their numbers, their count, and the way to the endpoint.
+/// Where new connections are entered: their numbers, and the way to the endpoint.
 pub(super) struct Reception {
     inbox: Arc<Inbox<Arrival>>,
     next: AtomicU32,
-    open: AtomicU32,
-    most: u32,
 }
 
 impl Reception {
-    pub(super) fn new(inbox: Arc<Inbox<Arrival>>, most: u32) -> Arc<Reception> {
-        Arc::new(Reception { inbox, next: AtomicU32::new(1), open: AtomicU32::new(0), most })
+    pub(super) fn new(inbox: Arc<Inbox<Arrival>>) -> Arc<Reception> {
+        Arc::new(Reception { inbox, next: AtomicU32::new(1) })
     }
 
     pub(super) fn inbox(&self) -> &Inbox<Arrival> {
@@ -63,19 +64,6 @@ impl Reception {
     /// A number that no connection of this endpoint has had. Relaxed: it carries nothing.
     pub(super) fn number(&self) -> u32 {
         self.next.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// Takes a place, if there is one. Relaxed, as all of the count: it carries nothing.
-    fn enter(self: &Arc<Self>) -> Option<Place> {
-        self.open
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| (open < self.most).then(|| open + 1))
-            .is_ok()
-            .then(|| Place { reception: Some(Arc::clone(self)) })
-    }
-
-    /// Gives a place back.
-    pub(super) fn left(&self) {
-        self.open.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Enters a connection under its number.
@@ -88,41 +76,53 @@ impl Reception {
         Ok(())
     }
 
-    /// Takes the place of a connection that its own side has made.
-    pub(super) fn enter_own(&self) {
-        self.open.fetch_add(1, Ordering::Relaxed);
-    }
-
     /// What the bus calls with each listening socket of the record.
-    pub(super) fn serve(self: Arc<Self>, capacity: usize) -> Serve {
-        let uid = nix::unistd::geteuid().as_raw();
+    pub(super) fn serve(self: Arc<Self>, offer: Offer) -> Serve {
+        let offer = Arc::new(offer);
         Box::new(move |listener| {
             seqpacket::allow_rights(listener.as_fd());
             let id = instance_of(listener.as_fd());
-            let terms = Terms { reception: Arc::clone(&self), id, uid, capacity };
+            let terms = Terms { reception: Arc::clone(&self), id, offer: Arc::clone(&offer) };
             Ok(Box::new(Listening::<Admission>::new(listener, terms)?) as Box<dyn Watched>)
         })
     }
 }
 
-/// A place among a server's connections, given back when dropped.
-struct Place {
-    /// `None` once it is the connection's, which gives it back when it ends.
-    reception: Option<Arc<Reception>>,
+/// What a server has for its clients, and who they may be.
+pub(super) struct Offer {
+    uid: u32,
+    capacity: usize,
+    places: Arc<Places>,
+    /// Which other users may connect.
+    granted: Option<Granted>,
 }
 
-impl Place {
-    fn keep(mut self) {
-        self.reception = None;
+impl Offer {
+    pub(super) fn new(capacity: usize, max_connections: u32, granted: Option<Granted>) -> Offer {
+        let uid = nix::unistd::geteuid().as_raw();
+        Offer { uid, capacity, places: Places::new(max_connections), granted }
     }
-}
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        if let Some(reception) = &self.reception {
-            reception.left();
+    /// What a peer is to this server, by the kernel's word.
+    fn standing(&self, peer: &Peer) -> Standing {
+        match &self.granted {
+            // Root could take everything anyway.
+            _ if peer.uid == self.uid || peer.uid == 0 => Standing::Own,
+            Some(granted) if granted.permits(peer) => Standing::Other,
+            _ => Standing::Stranger,
         }
     }
+}
+
+/// What a peer is to a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// Its own user, or root.
+    Own,
+    /// Another user that is let in.
+    Other,
+    /// Another user.
+    Stranger,
 }
 
 /// Tells the endpoint that the bus thread has ended.
@@ -147,8 +147,7 @@ pub(super) struct Terms {
     reception: Arc<Reception>,
     /// The instance that the socket is named after.
     id: Option<[u8; 16]>,
-    uid: u32,
-    capacity: usize,
+    offer: Arc<Offer>,
 }
 
 /// A connection that was made for a client and is not entered yet.
@@ -156,8 +155,10 @@ struct Made {
     place: Place,
     ends: Ends,
     fds: PairFds,
-    own_bell: EventFd,
-    peer_bell: EventFd,
+    own_bell: Bell,
+    peer_bell: Bell,
+    /// The client's end of what is the doorbell of both, on a guest's terms.
+    end: Option<ForkGuarded>,
     reply: Connected,
 }
 
@@ -233,15 +234,18 @@ impl Visitor for Admission {
 
     fn admit(self, terms: &Terms) {
         let Stage::Done(made) = self.stage else { return };
-        let peer = self.peer;
-        let Made { place, ends, own_bell, peer_bell, .. } = *made;
-        let meeting = Meeting { peer, rung: Rung::Handshake, step_downs: Vec::new(), record: None };
-        let wires = Wires { socket: self.socket, own_bell, peer_bell };
+        let Made { place, ends, own_bell, peer_bell, end, .. } = *made;
+        let meeting = Meeting {
+            peer: self.peer,
+            rung: Rung::Handshake,
+            step_downs: Vec::new(),
+            record: None,
+            _place: Some(place),
+        };
+        let wires = Wires { mailbox: Mailbox::new(self.socket, end.is_none()), own_bell, peer_bell };
         let number = terms.reception.number();
-        // Else the client sees its connection end, and finds another server or tries again.
-        if terms.reception.open(number, meeting, ends, wires).is_ok() {
-            place.keep();
-        }
+        // If it cannot be entered, the client sees its connection end, and finds another server or tries again.
+        let _ = terms.reception.open(number, meeting, ends, wires);
     }
 }
 
@@ -251,12 +255,12 @@ impl Admission {
         if matches!(self.stage, Stage::Farewell) {
             return false;
         }
-        let permitted = self.peer.uid == terms.uid || self.peer.uid == 0;
-        if !permitted {
-            return self.refuse(Refusal::NotPermitted, "this server is for processes of its own user");
+        let standing = terms.offer.standing(&self.peer);
+        if standing == Standing::Stranger {
+            return self.refuse(Refusal::NotPermitted, "this server is not for processes of this user");
         }
         match (std::mem::replace(&mut self.stage, Stage::Farewell), Datagram::decode(bytes)) {
-            (Stage::Connect, Ok(Datagram::Connect(connect))) => self.consider(connect, terms, now),
+            (Stage::Connect, Ok(Datagram::Connect(connect))) => self.consider(connect, standing, terms, now),
             (Stage::Connect, Err(Fault::Version(theirs))) => {
                 self.refuse(Refusal::Version, &format!("this server speaks version {VERSION}, not {theirs}"))
             }
@@ -271,31 +275,38 @@ impl Admission {
         }
     }
 
-    fn consider(&mut self, connect: Connect, terms: &Terms, now: Instant) -> bool {
+    fn consider(&mut self, connect: Connect, standing: Standing, terms: &Terms, now: Instant) -> bool {
         if terms.id.is_some_and(|ours| ours != connect.id) {
             return self.refuse(Refusal::WrongInstance, "another instance listens here");
         }
         if connect.capabilities & SHARED_MEMORY == 0 {
             return self.refuse(Refusal::NothingInCommon, "this server only has shared memory to offer");
         }
-        let Some(place) = terms.reception.enter() else {
-            return self
-                .refuse(Refusal::Busy, "all of this server's connections are taken; raise maxConnections");
+        let other = (standing == Standing::Other).then_some(self.peer.uid);
+        if other.is_some() && connect.capabilities & GUEST == 0 {
+            let text = "to other users this server offers a guest's terms alone";
+            return self.refuse(Refusal::NothingInCommon, text);
+        }
+        let Some(place) = terms.offer.places.enter(other) else {
+            let text = match other {
+                None => "all of this server's connections are taken; raise maxConnections",
+                Some(_) => "this user has its share of the server's connections, or comes too often",
+            };
+            return self.refuse(Refusal::Busy, text);
         };
-        match make(connect, terms.capacity, place) {
+        match make(connect, terms.offer.capacity, place) {
             Ok(made) => self.offer(Box::new(made), now),
             Err(error) => self.refuse(Refusal::Busy, &error.to_string()),
         }
     }
 
     fn offer(&mut self, made: Box<Made>, now: Instant) -> bool {
-        let fds = [
-            made.fds.client_data.as_fd(),
-            made.fds.server_data.as_fd(),
-            made.fds.control.as_fd(),
-            made.own_bell.as_fd(),
-            made.peer_bell.as_fd(),
-        ];
+        let PairFds { client_data, server_data, control } = &made.fds;
+        let mut fds = vec![client_data.as_fd(), server_data.as_fd(), control.as_fd()];
+        match &made.end {
+            None => fds.extend([made.own_bell.as_fd(), made.peer_bell.as_fd()]),
+            Some(end) => fds.push(end.as_fd()),
+        }
         match scm::send(&self.socket, &Datagram::Connected(made.reply).encode(), &fds) {
             Ok(()) => self.stage = Stage::Offered(made),
             // This user has too many descriptors in flight, or the kernel is short of memory: others will finish.
@@ -314,22 +325,34 @@ impl Admission {
     }
 }
 
-/// Makes both rings and both doorbells.
+/// Makes both rings and the doorbells, on the terms that the client asks for: whoever does not trust this server may ask for a
+/// guest's.
 fn make(connect: Connect, capacity: usize, place: Place) -> Result<Made> {
     let client_ring = size_for(connect.client_ring, capacity);
     let server_ring = size_for(connect.server_ring, capacity);
     let nonce = random::bytes128()?;
     let shape = PairShape { client_ring, server_ring, nonce: nonce_words(nonce) };
     let (ends, fds) = create_pair(shape)?;
-    let (own_bell, peer_bell) = (EventFd::new()?.guarded(), EventFd::new()?.guarded());
-    let reply = Connected {
+    let mut reply = Connected {
         nonce,
         client_ring: client_ring as u64,
         server_ring: server_ring as u64,
-        server_bell: own_bell.id()?,
-        client_bell: peer_bell.id()?,
+        server_bell: 0,
+        client_bell: 0,
+        capabilities: SHARED_MEMORY,
     };
-    Ok(Made { place, ends, fds, own_bell, peer_bell, reply })
+    let (own_bell, peer_bell, end);
+    if connect.capabilities & GUEST != 0 {
+        let (cord, theirs) = Cord::pair()?;
+        let cord = Arc::new(cord);
+        (own_bell, peer_bell, end) = (Bell::Cord(Arc::clone(&cord)), Bell::Cord(cord), Some(theirs));
+        reply.capabilities |= GUEST;
+    } else {
+        let (own, peer) = (EventFd::new()?.guarded(), EventFd::new()?.guarded());
+        (reply.server_bell, reply.client_bell) = (own.id()?, peer.id()?);
+        (own_bell, peer_bell, end) = (Bell::Shared(own), Bell::Shared(peer), None);
+    }
+    Ok(Made { place, ends, fds, own_bell, peer_bell, end, reply })
 }
 
 /// The nonce as both headers hold it: the upper 64 bits first.

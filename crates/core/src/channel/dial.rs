@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use super::admission::{Arrival, Reception, nonce_words};
 use super::link::{Meeting, Wires};
+use super::mailbox::Mailbox;
 use crate::acquire::client::{Came, corrupt, receive, unexpected};
-use crate::acquire::protocol::{Connect, Connected, Datagram, LONGEST, Refusal, SHARED_MEMORY};
+use crate::acquire::protocol::{Connect, Connected, Datagram, GUEST, LONGEST, Refusal, SHARED_MEMORY};
 use crate::acquire::reach::{Reach, Reached};
 use crate::acquire::verdict::Verdict;
-use crate::acquire::{Rung, StepDown};
+use crate::acquire::{Bell, Cord, Rung, StepDown};
 use crate::bus::thread::{Step, Thread, Watched};
 use crate::bus::{Directory, Record};
 use crate::error::Error;
@@ -30,12 +31,15 @@ pub(super) struct Wish {
     pub(super) server_ring: u64,
     pub(super) forced: Option<Rung>,
     pub(super) timeout: Duration,
+    pub(super) as_guest: bool,
 }
 
 /// A connection in the making.
 pub(super) struct Dial {
     reach: Reach,
     wish: Wish,
+    /// What is asked for, and must be given.
+    capabilities: u64,
     reception: Arc<Reception>,
     stage: Stage,
     told: bool,
@@ -58,8 +62,12 @@ impl Dial {
         reception: Arc<Reception>,
     ) -> Dial {
         let now = Instant::now();
+        // The doorbells that a user's processes share are not taken from another one, by root neither.
+        let as_guest = wish.as_guest || record.uid != nix::unistd::geteuid().as_raw();
+        let capabilities = SHARED_MEMORY | if as_guest { GUEST } else { 0 };
         let reach = Reach::new(directory, record, now, wish.timeout);
-        Dial { reach, wish, reception, stage: Stage::Connect { socket: None, until: now }, told: false }
+        let stage = Stage::Connect { socket: None, until: now };
+        Dial { reach, wish, capabilities, reception, stage, told: false }
     }
 
     /// Does what can be done without waiting. `None`: the connection is entered.
@@ -106,7 +114,7 @@ impl Dial {
         };
         let connect = Connect {
             id: self.reach.instance()?,
-            capabilities: SHARED_MEMORY,
+            capabilities: self.capabilities,
             pid: std::process::id(),
             client_ring: self.wish.client_ring,
             server_ring: self.wish.server_ring,
@@ -131,10 +139,13 @@ impl Dial {
         }
     }
 
-    fn enter(&self, socket: ForkGuarded, connected: Connected, fds: Vec<OwnedFd>) -> Result<(), Verdict> {
-        let Ok([client_data, server_data, control, server_bell, client_bell]) = <[OwnedFd; 5]>::try_from(fds)
-        else {
-            return Err(corrupt("its rings came without their five descriptors".into()));
+    fn enter(&self, socket: ForkGuarded, connected: Connected, mut fds: Vec<OwnedFd>) -> Result<(), Verdict> {
+        if connected.capabilities & GUEST != self.capabilities & GUEST {
+            return Err(corrupt("it answers on other terms than those that it was asked for".into()));
+        }
+        let bells = fds.split_off(fds.len().min(3));
+        let Ok([client_data, server_data, control]) = <[OwnedFd; 3]>::try_from(fds) else {
+            return Err(corrupt("its rings came without their three descriptors".into()));
         };
         let capacity = |bytes: u64| {
             usize::try_from(bytes)
@@ -148,8 +159,7 @@ impl Dial {
             nonce: nonce_words(connected.nonce),
         };
         let ends = attach_pair(shape, &PairFds { client_data, server_data, control })?;
-        let peer_bell = EventFd::from_peer(server_bell, connected.server_bell)?;
-        let own_bell = EventFd::from_peer(client_bell, connected.client_bell)?.guarded();
+        let (own_bell, peer_bell) = self.bells(&connected, bells)?;
         let peer = seqpacket::peer(&socket)
             .map_err(|errno| Error::os("getsockopt", errno, "cannot see who is at the other end"))?;
         if scm::send(&socket, &Datagram::Ack.encode(), &[]).is_err() {
@@ -164,12 +174,28 @@ impl Dial {
             )],
             _ => Vec::new(),
         };
-        let meeting = Meeting { peer, rung: Rung::Handshake, step_downs, record: Some(record) };
-        self.reception.enter_own();
-        self.reception
-            .open(self.wish.number, meeting, ends, Wires { socket, own_bell, peer_bell })
-            .inspect_err(|_| self.reception.left())?;
+        let meeting = Meeting { peer, rung: Rung::Handshake, step_downs, record: Some(record), _place: None };
+        let wires =
+            Wires { mailbox: Mailbox::new(socket, self.capabilities & GUEST == 0), own_bell, peer_bell };
+        self.reception.open(self.wish.number, meeting, ends, wires)?;
         Ok(())
+    }
+
+    /// The doorbells that came: this side's own, and the server's.
+    fn bells(&self, connected: &Connected, fds: Vec<OwnedFd>) -> Result<(Bell, Bell), Verdict> {
+        if self.capabilities & GUEST != 0 {
+            let Ok([end]) = <[OwnedFd; 1]>::try_from(fds) else {
+                return Err(corrupt("its rings came without the doorbell of both sides".into()));
+            };
+            let cord = Arc::new(Cord::from_peer(end)?);
+            return Ok((Bell::Cord(Arc::clone(&cord)), Bell::Cord(cord)));
+        }
+        let Ok([server_bell, client_bell]) = <[OwnedFd; 2]>::try_from(fds) else {
+            return Err(corrupt("its rings came without their two doorbells".into()));
+        };
+        let own_bell = EventFd::from_peer(client_bell, connected.client_bell)?.guarded();
+        let peer_bell = EventFd::from_peer(server_bell, connected.server_bell)?;
+        Ok((Bell::Shared(own_bell), Bell::Shared(peer_bell)))
     }
 
     fn tell(&mut self, error: Error) {

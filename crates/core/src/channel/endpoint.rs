@@ -12,10 +12,11 @@ use std::time::Instant;
 use ringbell_ring::{Entry, Fault, Read};
 use serde_json::{Map, Value};
 
-use super::admission::{Arrival, Reception, Sentinel};
+use super::admission::{Arrival, Offer, Reception, Sentinel};
 use super::dial::{Dial, Wish};
 use super::header::Header;
 use super::link::{Link, Progress, rang};
+use super::mailbox::Mailbox;
 use super::notice::{CloseReason, Drained, Notice};
 use super::options::{ChannelOptions, ConnectOptions, ServerOptions};
 use super::parcel::Parcel;
@@ -31,7 +32,7 @@ use crate::sys::generation::Home;
 const IDLE_LOOKS: u32 = 256;
 /// Turns between two looks at doorbells and sockets, while the endpoint is too busy to sleep.
 const BUSY: u32 = 64;
-/// Ended connections whose descriptors are kept until somebody takes them.
+/// Ended connections of which what came over the socket is kept until somebody takes it.
 const LEFTOVERS: usize = 64;
 
 /// An endpoint of two-way connections.
@@ -51,7 +52,7 @@ pub struct Channel {
     dialing: HashMap<u32, Token>,
     notices: VecDeque<Notice>,
     /// What ended connections have left to be taken.
-    leftovers: VecDeque<(u32, VecDeque<Parcel>)>,
+    leftovers: VecDeque<(u32, Mailbox)>,
     /// Notices so far, so that a wait knows of new ones though nobody takes them.
     pub(super) told: u64,
     /// The bus was closed: what is connected can be used, nothing else will come.
@@ -76,7 +77,9 @@ impl Bus {
     /// `ERR_RINGBELL_INVALID_NAME`, `ERR_RINGBELL_INVALID_OPTION`, `ERR_RINGBELL_RESOURCE`, and what announcing can answer.
     pub fn serve(&self, service: &str, options: ServerOptions) -> Result<Channel> {
         options.check()?;
-        let mut channel = Channel::new(self, options.codec.clone(), options.max_connections)?;
+        let granted = options.access.as_ref().map(|access| access.grant(self.dir().group())).transpose()?;
+        let mut channel = Channel::new(self, options.codec.clone())?;
+        let offer = Offer::new(options.capacity, options.max_connections, granted);
         let record =
             ChannelRecord { capacity: options.capacity as u64, max_connections: options.max_connections };
         let announced = self.announce(Announcement {
@@ -87,7 +90,8 @@ impl Bus {
             endpoints: options.endpoints,
             codec: options.codec,
             payload_schema: options.schema,
-            server: Some(channel.reception.clone().serve(options.capacity)),
+            server: Some(channel.reception.clone().serve(offer)),
+            access: options.access,
             ..Announcement::new(service)
         })?;
         channel.announced = Some(announced);
@@ -100,13 +104,13 @@ impl Bus {
     ///
     /// `ERR_RINGBELL_RESOURCE`, `ERR_RINGBELL_CLOSED`.
     pub fn channel(&self, options: ChannelOptions) -> Result<Channel> {
-        Channel::new(self, options.codec, u32::MAX)
+        Channel::new(self, options.codec)
     }
 }
 
 impl Channel {
-    fn new(bus: &Bus, codec: Option<String>, most: u32) -> Result<Channel> {
-        let reception = Reception::new(Inbox::new()?, most);
+    fn new(bus: &Bus, codec: Option<String>) -> Result<Channel> {
+        let reception = Reception::new(Inbox::new()?);
         let sentinel = bus.handle()?.add(Box::new(Sentinel(reception.clone())), None);
         Ok(Channel {
             announced: None,
@@ -163,6 +167,7 @@ impl Channel {
             server_ring: options.receive_capacity.unwrap_or(0) as u64,
             forced: options.acquire.or(self.acquirer.forced()),
             timeout: options.timeout,
+            as_guest: options.as_guest,
         };
         let dial = Dial::new(self.acquirer.directory().clone(), record.clone(), wish, self.reception.clone());
         let token = handle.add(Box::new(dial), Some(Instant::now()));
@@ -313,8 +318,9 @@ impl Channel {
     /// As [`send`](Self::send).
     pub fn receive_fds(&mut self, connection: u32) -> Result<Option<Parcel>> {
         if let Some(at) = self.leftovers.iter().position(|(of, _)| *of == connection) {
-            let parcel = self.leftovers[at].1.pop_front();
-            if self.leftovers[at].1.is_empty() {
+            let mailbox = &mut self.leftovers[at].1;
+            let parcel = mailbox.take();
+            if !mailbox.has_parcels() {
                 self.leftovers.remove(at);
                 self.forget_descriptors(connection);
             }
@@ -331,14 +337,13 @@ impl Channel {
     }
 
     /// Descriptors that a peer sent before its end can still be taken, of so many peers.
-    fn keep(&mut self, connection: u32, parcels: VecDeque<Parcel>) {
-        if parcels.is_empty() {
-            return;
-        }
+    fn keep(&mut self, connection: u32, mailbox: Mailbox) {
         if self.leftovers.len() == LEFTOVERS {
-            self.leftovers.pop_front();
+            // Who only comes to leave something behind is not to cost one's own user what is kept of it.
+            let of_others = self.leftovers.iter().position(|(_, kept)| kept.is_of_another_user());
+            self.leftovers.remove(of_others.unwrap_or(0));
         }
-        self.leftovers.push_back((connection, parcels));
+        self.leftovers.push_back((connection, mailbox));
         self.tell(Notice::Descriptors { connection });
     }
 
@@ -443,7 +448,9 @@ impl Channel {
 
     fn end(&mut self, index: usize, reason: CloseReason) {
         let mut link = self.take(index);
-        self.keep(link.number, link.leftovers());
+        if let Some(mailbox) = link.leftovers() {
+            self.keep(link.number, mailbox);
+        }
         // A peer that broke the rules lives, and may go on reading.
         let delivered = if matches!(reason, CloseReason::Failed(_)) { None } else { link.delivered() };
         self.tell(Notice::Closed { connection: link.number, reason, delivered });
@@ -460,7 +467,6 @@ impl Channel {
         self.past.received += received;
         self.past.full += full;
         self.past.rings += rings;
-        self.reception.left();
         link
     }
 
@@ -529,7 +535,8 @@ impl Channel {
                     step_downs: meeting.step_downs.clone(),
                 });
                 self.past.opened += 1;
-                // An edge of its socket may have been taken when nobody knew its number.
+                // Edges may have been taken when nobody knew its number.
+                link.hear();
                 link.look_at_socket();
                 if link.has_parcels() {
                     self.tell(Notice::Descriptors { connection: number });
@@ -538,10 +545,7 @@ impl Channel {
                 self.awake.push(number);
             }
             // Given up meanwhile.
-            _ => {
-                link.unwatch(self.reception.inbox());
-                self.reception.left();
-            }
+            _ => link.unwatch(self.reception.inbox()),
         }
     }
 
@@ -632,13 +636,15 @@ impl Channel {
         let slept = self.reception.inbox().sleep(deadline, &mut ready);
         for number in ready.iter().filter(|number| **number != NEWS) {
             let (connection, socket) = rang(*number);
-            if let Ok(index) = self.find(connection)
-                && socket
-            {
+            if let Ok(index) = self.find(connection) {
                 let link = &mut self.links[index];
-                link.look_at_socket();
-                if link.has_parcels() {
-                    self.tell(Notice::Descriptors { connection });
+                if !socket {
+                    link.hear();
+                } else {
+                    link.look_at_socket();
+                    if link.has_parcels() {
+                        self.tell(Notice::Descriptors { connection });
+                    }
                 }
             }
             self.wake(connection);

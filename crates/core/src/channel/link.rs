@@ -1,4 +1,4 @@
-//! One connection: both rings, both doorbells, and the socket that tells of the peer's end.
+//! One connection: both rings, both doorbells, and the socket that tells of the peer's end (`mailbox`).
 //!
 //! Made on the bus thread by whoever shook hands, used by the endpoint alone. Dropping it closes it in good order: the peer
 //! reads what was sent and then knows that nothing will follow. Dying does not, and the socket's end says the rest.
@@ -6,30 +6,25 @@
 //! A link is *awake* while it is looked at whether or not its doorbell rang. A link that is not is announced as asleep in its
 //! ring: the peer rings, which wakes it.
 
-use std::collections::VecDeque;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use nix::errno::Errno;
 use ringbell_ring::{Entry, Fault, MAX_LARGE, Peers, Piece, Read, Sent, padded};
 
 use super::header::{HEADER, Header};
+use super::mailbox::Mailbox;
 use super::parcel::{self, Parcel};
+use super::places::Place;
 use super::stats::ConnectionStats;
-use crate::acquire::{Rung, StepDown};
+use crate::acquire::{Bell, Rung, StepDown};
 use crate::bus::Record;
 use crate::error::{Error, Result};
 use crate::inbox::Inbox;
 use crate::segment::Ends;
 use crate::sys::clock::monotonic_ns;
-use crate::sys::eventfd::EventFd;
-use crate::sys::fork::ForkGuarded;
 use crate::sys::generation::Home;
-use crate::sys::scm::{self, ReceiveError};
-use crate::sys::seqpacket::{self, Peer};
-
-/// Most parcels that wait to be taken; the others stay in the socket.
-const PARCELS: usize = 16;
+use crate::sys::seqpacket::Peer;
 
 /// Who is at the other end, and how it was reached.
 pub(super) struct Meeting {
@@ -38,15 +33,17 @@ pub(super) struct Meeting {
     pub(super) step_downs: Vec<StepDown>,
     /// The server's, on the client's side.
     pub(super) record: Option<Arc<Record>>,
+    /// On the server's side, until the connection is gone.
+    pub(super) _place: Option<Place>,
 }
 
 /// The descriptors that stay open with a connection.
 pub(super) struct Wires {
-    pub(super) socket: ForkGuarded,
+    pub(super) mailbox: Mailbox,
     /// Rung by the peer, watched here.
-    pub(super) own_bell: EventFd,
-    /// Rung here.
-    pub(super) peer_bell: EventFd,
+    pub(super) own_bell: Bell,
+    /// Rung here. To another user it is the same as the other.
+    pub(super) peer_bell: Bell,
 }
 
 /// A connection.
@@ -63,11 +60,8 @@ pub(super) struct Link {
     pub(super) idle: u32,
     /// Bytes that somebody waits for room for.
     wanted: Option<usize>,
-    /// The socket has ended.
-    hung_up: bool,
-    /// Something may be in the socket still.
-    readable: bool,
-    parcels: VecDeque<Parcel>,
+    /// Nobody will ring any more: the peer has let go of the doorbell, or sent what is no ring.
+    silent: bool,
     /// The large message that is going out: its header, and the length of its data.
     sending: Option<(Header, usize)>,
     /// The large message that is coming in.
@@ -131,7 +125,7 @@ impl Link {
     ) -> Result<Link> {
         let [bell, socket] = watched(number);
         inbox.watch(&wires.own_bell, bell)?;
-        if let Err(error) = inbox.watch(&wires.socket, socket) {
+        if let Err(error) = inbox.watch(&wires.mailbox, socket) {
             inbox.forget(&wires.own_bell);
             return Err(error);
         }
@@ -144,10 +138,7 @@ impl Link {
             awake: true,
             idle: 0,
             wanted: None,
-            hung_up: false,
-            // Watched by edges, and what came before was none.
-            readable: true,
-            parcels: VecDeque::new(),
+            silent: false,
             sending: None,
             arriving: None,
             fault: None,
@@ -158,7 +149,7 @@ impl Link {
     /// Must be called before it is dropped, unless the inbox goes as well.
     pub(super) fn unwatch<A>(&self, inbox: &Inbox<A>) {
         inbox.forget(&self.wires.own_bell);
-        inbox.forget(&self.wires.socket);
+        inbox.forget(&self.wires.mailbox);
     }
 
     /// Sends one message. False: there is no room.
@@ -333,7 +324,7 @@ impl Link {
     /// Nobody reads what is sent to a peer that has gone, or makes room for it.
     #[inline]
     fn ensure_there(&self) -> Result<()> {
-        if self.hung_up { Err(Error::PeerGone { service: self.peer_name() }) } else { Ok(()) }
+        if self.hung_up() { Err(Error::PeerGone { service: self.peer_name() }) } else { Ok(()) }
     }
 
     /// A peer whose cursor broke the rules no longer holds anything back, and must not be sent to for ever.
@@ -384,7 +375,7 @@ impl Link {
     /// Whether there may be something to do: to be read, to be told, or room that was waited for.
     #[inline]
     pub(super) fn pending(&mut self) -> bool {
-        self.ends.incoming.pending() || self.hung_up || self.room_came()
+        self.ends.incoming.pending() || self.hung_up() || self.room_came()
     }
 
     fn room_came(&mut self) -> bool {
@@ -404,77 +395,43 @@ impl Link {
             // Told once: whoever waited may have given up meanwhile, and nobody would ever take it.
             self.wanted = None;
         }
-        quiet && !self.hung_up && !room
+        quiet && !self.hung_up() && !room
+    }
+
+    /// Takes what was rung, where it has to be taken: room for further rings.
+    pub(super) fn hear(&mut self) {
+        self.silent |= !self.wires.own_bell.settle();
     }
 
     /// Takes from the socket what is in it.
     pub(super) fn look_at_socket(&mut self) {
-        self.readable = true;
-        while self.readable && self.parcels.len() < PARCELS {
-            let mut buffer = [0; parcel::LONGEST];
-            let broken = match scm::receive(&self.wires.socket, &mut buffer) {
-                Ok(received) if received.length == 0 => {
-                    self.hang_up();
-                    continue;
-                }
-                Ok(received) => match parcel::understand(&buffer[..received.length], received.fds) {
-                    Ok(parcel) => {
-                        self.parcels.push_back(parcel);
-                        continue;
-                    }
-                    Err(what) => Error::CorruptPeer { what: what.into() },
-                },
-                Err(ReceiveError::Os(Errno::EAGAIN)) => {
-                    self.readable = false;
-                    continue;
-                }
-                Err(ReceiveError::Os(errno @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM))) => {
-                    Error::os("recvmsg", errno, "descriptors that a peer sent could not be received")
-                }
-                Err(ReceiveError::Os(_)) => {
-                    self.hang_up();
-                    continue;
-                }
-                Err(ReceiveError::Truncated | ReceiveError::DescriptorsLost) => {
-                    Error::CorruptPeer { what: "a parcel did not arrive as it was sent".into() }
-                }
-            };
-            self.fault.get_or_insert(broken);
-            self.hang_up();
-        }
-        // What nobody takes must not hide the peer's end.
-        if self.readable && seqpacket::has_ended(&self.wires.socket) {
-            self.hung_up = true;
-        }
+        self.wires.mailbox.look();
     }
 
     /// What came before the end, and was not taken.
-    pub(super) fn leftovers(&mut self) -> VecDeque<Parcel> {
-        self.look_at_socket();
-        std::mem::take(&mut self.parcels)
+    pub(super) fn leftovers(&mut self) -> Option<Mailbox> {
+        self.wires.mailbox.left()
     }
 
-    fn hang_up(&mut self) {
-        self.hung_up = true;
-        self.readable = false;
+    /// The peer has gone, or what it does counts no more.
+    #[inline]
+    fn hung_up(&self) -> bool {
+        self.silent || self.wires.mailbox.ended()
     }
 
     /// The oldest parcel that has come.
     pub(super) fn take_parcel(&mut self) -> Option<Parcel> {
-        if self.parcels.is_empty() && self.readable {
-            self.look_at_socket();
-        }
-        self.parcels.pop_front()
+        self.wires.mailbox.take()
     }
 
     pub(super) fn has_parcels(&self) -> bool {
-        !self.parcels.is_empty()
+        self.wires.mailbox.has_parcels()
     }
 
     /// Sends descriptors. False: the socket is full, or too many descriptors of this user are in flight.
     pub(super) fn send_fds(&mut self, data: &[u8], fds: &[BorrowedFd<'_>]) -> Result<bool> {
         parcel::check(data, fds)?;
-        match parcel::send(self.wires.socket.as_fd(), data, fds) {
+        match self.wires.mailbox.send(data, fds) {
             Ok(()) => Ok(true),
             Err(Errno::EAGAIN | Errno::ETOOMANYREFS | Errno::ENOBUFS) => Ok(false),
             Err(Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN) => {
@@ -494,17 +451,17 @@ impl Link {
 
     /// What broke the protocol, if anything did.
     pub(super) fn fault(&self) -> Option<&Error> {
-        self.fault.as_ref()
+        self.fault.as_ref().or(self.wires.mailbox.fault())
     }
 
     /// Whether everything was read and nothing can follow.
     pub(super) fn over(&self) -> bool {
-        self.ends.incoming.ended() || (self.hung_up && self.ends.incoming.drained())
+        self.ends.incoming.ended() || (self.hung_up() && self.ends.incoming.drained())
     }
 
     /// Whether it can never be over: nobody writes any more, and what lies there cannot be read.
     pub(super) fn stuck(&self) -> bool {
-        self.hung_up && !self.ends.incoming.drained()
+        self.hung_up() && !self.ends.incoming.drained()
     }
 
     /// Whether the peer closed in good order.

@@ -10,9 +10,11 @@ mod dial;
 mod endpoint;
 mod header;
 mod link;
+mod mailbox;
 mod notice;
 mod options;
 mod parcel;
+mod places;
 mod receive;
 mod stats;
 #[cfg(test)]

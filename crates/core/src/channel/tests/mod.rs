@@ -369,6 +369,7 @@ fn a_server_that_answers_wrongly_is_not_believed() {
         server_ring: 4096,
         server_bell: bells[0].id().unwrap(),
         client_bell: bells[1].id().unwrap(),
+        capabilities: SHARED_MEMORY,
     };
     let honest = [
         fds.client_data.as_fd(),
