@@ -17,6 +17,7 @@ export type {
   ConnectOptions,
   QueueOptions,
   ReconnectOptions,
+  RingOptions,
   ServeOptions,
   WorkerOptions,
 } from './channel/options.js'

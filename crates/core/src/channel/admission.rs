@@ -82,7 +82,7 @@ impl Reception {
         Box::new(move |listener| {
             seqpacket::allow_rights(listener.as_fd());
             let id = instance_of(listener.as_fd());
-            let terms = Terms { reception: Arc::clone(&self), id, offer: Arc::clone(&offer) };
+            let terms = Terms::new(Arc::clone(&self), id, Arc::clone(&offer));
             Ok(Box::new(Listening::<Admission>::new(listener, terms)?) as Box<dyn Watched>)
         })
     }
@@ -148,6 +148,12 @@ pub(super) struct Terms {
     /// The instance that the socket is named after.
     id: Option<[u8; 16]>,
     offer: Arc<Offer>,
+}
+
+impl Terms {
+    pub(super) fn new(reception: Arc<Reception>, id: Option<[u8; 16]>, offer: Arc<Offer>) -> Terms {
+        Terms { reception, id, offer }
+    }
 }
 
 /// A connection that was made for a client and is not entered yet.

@@ -147,15 +147,18 @@ impl Dial {
         let Ok([client_data, server_data, control]) = <[OwnedFd; 3]>::try_from(fds) else {
             return Err(corrupt("its rings came without their three descriptors".into()));
         };
-        let capacity = |bytes: u64| {
+        // This process pays for what it maps: not more than was announced, or asked for.
+        let announced = self.reach.record().channel.as_ref().map_or(0, |channel| channel.capacity);
+        let capacity = |bytes: u64, wanted: u64| {
             usize::try_from(bytes)
                 .ok()
                 .filter(|bytes| check_capacity(*bytes).is_ok())
+                .filter(|_| bytes <= announced && (wanted == 0 || wanted > announced || bytes <= wanted))
                 .ok_or_else(|| corrupt("it offers a ring of a size that cannot be".into()))
         };
         let shape = PairShape {
-            client_ring: capacity(connected.client_ring)?,
-            server_ring: capacity(connected.server_ring)?,
+            client_ring: capacity(connected.client_ring, self.wish.client_ring)?,
+            server_ring: capacity(connected.server_ring, self.wish.server_ring)?,
             nonce: nonce_words(connected.nonce),
         };
         let ends = attach_pair(shape, &PairFds { client_data, server_data, control })?;
