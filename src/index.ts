@@ -16,6 +16,7 @@ export type {
   ChannelOptions,
   ConnectOptions,
   QueueOptions,
+  RingOptions,
   ServeOptions,
   WorkerOptions,
 } from './channel/options.js'

@@ -52,7 +52,7 @@ export interface BusOptions {
   acquire?: Rung | 'auto' | undefined
 }
 
-/** Which other users may read a record and use what it announces; one's own user and root always may. */
+/** Which other users may read a record and use what it announces: a server, say. One's own user and root always may. */
 export interface Access {
   /** `0o660`: the group can reach the socket (the default where there is a group); `0o666`: whoever can enter the directory. */
   mode?: number | undefined
@@ -166,7 +166,7 @@ const id: Rule = (value) =>
   value === 65534 ? 'must name somebody, which 65534 does not' : integer(0, 2 ** 32 - 2)(value)
 const group: Rule = either('must be the name of a group, or its number', text(32), id)
 
-const ACCESS: Rules = {
+export const ACCESS: Rules = {
   mode: (value) => (value === 0o660 || value === 0o666 ? undefined : 'must be 0o660 or 0o666'),
   group,
   uids: listOf(id, 'user ids'),

@@ -4,22 +4,12 @@
  */
 import { chmodSync, rmdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import test, { type ExecutionContext } from 'ava'
+import test from 'ava'
 import { payload } from '../fixtures/payload.mjs'
+import { asRoot, GUEST, STRANGER } from '../helpers/as-root.js'
 import { Cli } from '../helpers/cli-process.js'
 import { peer } from '../helpers/peer.js'
 import { codeOf, place, until } from '../helpers/place.js'
-
-function asRoot(title: string, body: (t: ExecutionContext) => Promise<void>): void {
-  test(title, async (t) => {
-    if (process.getuid?.() === 0) return body(t)
-    console.error(`*** NOT TESTED, because only root can become another user: ${title} ***`)
-    t.pass()
-  })
-}
-
-const GUEST = 40_002
-const STRANGER = 40_003
 
 asRoot('a guest reads everything, is waited for, and is known by its user', async (t) => {
   const at = place(t)
@@ -128,6 +118,6 @@ test('inspect and doctor show it', async (t) => {
   const { checks } = await bus.doctor()
   t.is(
     checks.find(({ check }) => check === 'access')?.detail,
-    'private: no other user can enter; 1 of 1 topics serve other users',
+    'private: no other user can enter; 1 of 1 topics and servers are for other users',
   )
 })

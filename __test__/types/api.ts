@@ -157,6 +157,10 @@ export async function calling(bus: Bus, schema: Schema<Question>): Promise<void>
   await bus.connect('echo', { route: 'random' })
 
   await bus.serve<Question, string>('typed', { codec: 'json' }, async ({ n }) => String(n))
+  await bus.serve('shared', { access: { mode: 0o660, group: 'staff', uids: [7], gids: [8] } }, (request) => request)
+  // @ts-expect-error a topic's alone
+  await bus.serve('shared', { access: { uids: [7], maxGuests: 2 } }, (request) => request)
+  await bus.connect('shared', { sendCapacity: 4096, receiveCapacity: 2 ** 20 })
   await bus.serve<Question, number>('typed', { codec: 'json' }, async function* ({ n }) {
     yield n
   })
@@ -185,7 +189,7 @@ export async function calling(bus: Bus, schema: Schema<Question>): Promise<void>
   client.on('disconnected', (_one, reason) => same<typeof reason, 'closed' | 'died' | 'failed'>(true))
   await plain.close({ grace: 1000 })
 
-  const queue = await bus.queue<Tick>('jobs', { codec: 'json', attempts: 2 })
+  const queue = await bus.queue<Tick>('jobs', { codec: 'json', attempts: 2, access: { gids: [8] } })
   if (!queue.push({ n: 1 })) await queue.ready()
   // @ts-expect-error not a Tick
   queue.push({ m: 1 })

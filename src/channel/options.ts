@@ -7,6 +7,7 @@ import {
   integer,
   invalid,
   listOf,
+  nested,
   oneOf,
   powerOfTwo,
   signal,
@@ -15,6 +16,7 @@ import {
 } from '../check.js'
 import type { CodecOption } from '../codec/index.js'
 import {
+  ACCESS,
   anything,
   DESCRIPTION,
   forced,
@@ -23,6 +25,7 @@ import {
   offers,
   reconnect,
   rungOrAuto,
+  type Access,
   type Description,
   type ReconnectOptions,
 } from '../options.js'
@@ -53,11 +56,26 @@ export interface ServeOptions<Q = Uint8Array, R = Uint8Array> extends Descriptio
   offers?: Rung[] | undefined
   /** Connections at once, 1 to 65,535, 1,024 by default. Who comes when all are taken waits. */
   maxConnections?: number | undefined
+  /**
+   * Let other users connect; by default nobody but root may. A user of theirs gets no more connections than it leaves free.
+   * Choose `maxRequests` and `maxMessage` by how far you trust them.
+   */
+  access?: Access | undefined
   /** Requests without an answer that one connection may have, 65,536 by default; further ones fail with `ERR_RINGBELL_BUSY`. */
   maxRequests?: number | undefined
 }
 
-export interface ConnectOptions<Q = Uint8Array, R = Uint8Array> extends ChannelOptions {
+/** How large a client's rings shall be. */
+export interface RingOptions {
+  /**
+   * Bytes of the ring that this side sends through: a power of two. By default, and at most, what the server has (`capacity`).
+   */
+  sendCapacity?: number | undefined
+  /** The same of the ring that this side receives through. */
+  receiveCapacity?: number | undefined
+}
+
+export interface ConnectOptions<Q = Uint8Array, R = Uint8Array> extends ChannelOptions, RingOptions {
   /** Expect this codec: a server with another one is not connected to (`'failed'`). `'bytes'` by default. */
   codec?: CodecOption<Q | R> | undefined
   /** Expect this schema id in the record. */
@@ -91,6 +109,8 @@ export interface QueueOptions<T = Uint8Array> extends Description, ChannelOption
   /** Bytes of each ring, two a worker: a power of two, 64 KiB by default. */
   capacity?: number | undefined
   maxConnections?: number | undefined
+  /** Let workers of other users connect; by default nobody's but root's may. */
+  access?: Access | undefined
   /** Messages without an acknowledgement at once, 65,536 by default; then `push` says `false`. */
   limit?: number | undefined
   /** Deliveries of one message before it counts as failed, 5 by default. */
@@ -99,7 +119,7 @@ export interface QueueOptions<T = Uint8Array> extends Description, ChannelOption
   timeout?: number | undefined
 }
 
-export interface WorkerOptions<T = Uint8Array> extends ChannelOptions {
+export interface WorkerOptions<T = Uint8Array> extends ChannelOptions, RingOptions {
   codec?: CodecOption<T> | undefined
   /** Messages at once, 1 by default; so many are assigned before the first is acknowledged. */
   concurrency?: number | undefined
@@ -120,10 +140,13 @@ const COUNT = integer(1, 2 ** 24)
 const TIME = duration(0, LONGEST_MS, 'milliseconds')
 const CHANNEL: Rules = { wait: checkWait, maxMessage: integer(1, 2 ** 30), codec: anything }
 
+const CAPACITY = powerOfTwo(4096, 2 ** 30)
+
 const SHARED_BY_SERVERS: Rules = {
   ...DESCRIPTION,
   ...CHANNEL,
-  capacity: powerOfTwo(4096, 2 ** 30),
+  access: nested('access', ACCESS),
+  capacity: CAPACITY,
   offers,
   maxConnections: integer(1, 65_535),
 }
@@ -135,7 +158,13 @@ const SERVE: Rules = {
 }
 const QUEUE: Rules = { ...SHARED_BY_SERVERS, limit: COUNT, attempts: integer(1, 2 ** 20), timeout: TIME }
 
-const SHARED_BY_CLIENTS: Rules = { ...CHANNEL, reconnect, acquire: rungOrAuto }
+const SHARED_BY_CLIENTS: Rules = {
+  ...CHANNEL,
+  reconnect,
+  acquire: rungOrAuto,
+  sendCapacity: CAPACITY,
+  receiveCapacity: CAPACITY,
+}
 const CONNECT: Rules = {
   ...SHARED_BY_CLIENTS,
   schema: LABEL,
@@ -154,14 +183,18 @@ const MOST_FD_DATA = 32_768
 
 export function serveJson(options: ServeOptions<unknown, unknown>, codecId: string): string {
   check(options, SERVE)
-  const { metadata, endpoints, schema, capacity, offers, maxConnections } = options
-  return jsonOf({ metadata, endpoints, schema, capacity, offers, maxConnections, codec: codecId })
+  return jsonOf({ ...announced(options), codec: codecId })
 }
 
 export function queueJson(options: QueueOptions<unknown>, codecId: string): string {
   check(options, QUEUE)
-  const { metadata, endpoints, schema, capacity, offers, maxConnections } = options
-  return jsonOf({ metadata, endpoints, schema, capacity, offers, maxConnections, kind: QUEUE_KIND, codec: codecId })
+  return jsonOf({ ...announced(options), kind: QUEUE_KIND, codec: codecId })
+}
+
+/** What the core has to know of those who serve. */
+function announced(options: ServeOptions<unknown, unknown> | QueueOptions<unknown>): object {
+  const { metadata, endpoints, schema, capacity, offers, maxConnections, access } = options
+  return { metadata, endpoints, schema, capacity, offers, maxConnections, access }
 }
 
 export function checkConnect(options: ConnectOptions<unknown, unknown>): void {
@@ -173,8 +206,9 @@ export function checkWorker(options: WorkerOptions<unknown>): void {
 }
 
 /** What each connection is asked for with. */
-export function connectionJson(options: { acquire?: Rung | 'auto' | undefined }): string {
-  return JSON.stringify(forced(options.acquire))
+export function connectionJson(options: RingOptions & { acquire?: Rung | 'auto' | undefined }): string {
+  const { sendCapacity, receiveCapacity, acquire } = options
+  return JSON.stringify({ sendCapacity, receiveCapacity, ...forced(acquire) })
 }
 
 export function checkCall(options: CallOptions): void {

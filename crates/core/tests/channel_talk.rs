@@ -23,7 +23,8 @@ fn role() {
     let bus = open(&path);
     match role.as_str() {
         "echo" => echo_role(&bus),
-        "caller" => caller_role(&bus),
+        "caller" => caller_role(&bus, OWN),
+        "caller-as-guest" => caller_role(&bus, GUEST),
         "cycles" => cycles_role(&path),
         "mute" => {
             let _server = bus.serve("mute", ServerOptions::default()).unwrap();
@@ -66,8 +67,8 @@ fn echo_role(bus: &Bus) {
     echo(&mut server);
 }
 
-fn caller_role(bus: &Bus) {
-    let (mut client, connection) = connect(bus, &bus.wait_for("echo", Some(PATIENCE)).unwrap());
+fn caller_role(bus: &Bus, terms: Terms) {
+    let (mut client, connection) = connect_on(terms, bus, &bus.wait_for("echo", Some(PATIENCE)).unwrap());
     let mut id = 0u64;
     loop {
         id += 1;
@@ -80,8 +81,43 @@ fn caller_role(bus: &Bus) {
 }
 
 fn connect(bus: &Bus, record: &Arc<Record>) -> (Channel, u32) {
+    connect_on(OWN, bus, record)
+}
+
+/// Whether a client asks for a guest's terms: a socket for doorbell, as between users.
+type Terms = bool;
+const OWN: Terms = false;
+const GUEST: Terms = true;
+
+/// Runs tests on both terms.
+macro_rules! on_both_terms {
+    ($($test:ident),+ $(,)?) => {
+        mod own {
+            $(#[test] fn $test() { super::$test(super::OWN) })+
+        }
+        mod guest {
+            $(#[test] fn $test() { super::$test(super::GUEST) })+
+        }
+    };
+}
+
+on_both_terms! {
+    messages_go_both_ways_in_order_and_whole,
+    a_full_ring_refuses_and_room_is_told,
+    what_was_sent_before_a_close_is_read_and_then_the_end_is_told,
+    a_killed_peer_is_told_from_one_that_closed,
+    descriptors_arrive_with_their_data_and_belong_to_the_receiver,
+    descriptors_that_nobody_takes_do_not_keep_messages_from_waking,
+    messages_larger_than_the_ring_go_both_ways,
+    who_waits_for_room_hears_of_the_death_of_whoever_could_make_some,
+    descriptors_outlive_who_sent_them_and_hide_nobodys_end,
+}
+
+fn connect_on(terms: Terms, bus: &Bus, record: &Arc<Record>) -> (Channel, u32) {
     let mut client = bus.channel(ChannelOptions::default()).unwrap();
-    let connection = client.connect(record, &ConnectOptions::default()).unwrap();
+    let mut options = ConnectOptions::default();
+    options.as_guest = terms;
+    let connection = client.connect(record, &options).unwrap();
     client.wait_open(connection, PATIENCE).unwrap();
     assert!(matches!(client.notices()[..], [Notice::Opened { .. }]));
     (client, connection)
@@ -116,13 +152,12 @@ fn opened_by(server: &mut Channel) -> (u32, Rung) {
     }
 }
 
-#[test]
-fn messages_go_both_ways_in_order_and_whole() {
+fn messages_go_both_ways_in_order_and_whole(terms: Terms) {
     let _dog = watchdog(60);
     let place = Place::new();
     let bus = place.bus();
     let mut server = bus.serve("echo", ServerOptions::default()).unwrap();
-    let (mut client, there) = connect(&bus, &server.record().unwrap());
+    let (mut client, there) = connect_on(terms, &bus, &server.record().unwrap());
     let here = opened(&mut server);
     for round in 0..200u64 {
         let data = vec![round as u8; (round * 97 % 5000) as usize];
@@ -160,15 +195,14 @@ fn a_call_is_answered_by_another_process_and_many_share_a_server() {
     }
 }
 
-#[test]
-fn a_full_ring_refuses_and_room_is_told() {
+fn a_full_ring_refuses_and_room_is_told(terms: Terms) {
     let _dog = watchdog(60);
     let place = Place::new();
     let bus = place.bus();
     let mut options = ServerOptions::default();
     options.capacity = 4096;
     let mut server = bus.serve("slow", options).unwrap();
-    let (mut client, there) = connect(&bus, &server.record().unwrap());
+    let (mut client, there) = connect_on(terms, &bus, &server.record().unwrap());
     opened(&mut server);
     let mut sent = 0u64;
     while client.send(there, Header::new(Kind::Message, sent), &[1; 100]).unwrap() {
@@ -196,13 +230,12 @@ fn a_full_ring_refuses_and_room_is_told() {
     assert_eq!(client.stats().full, 1);
 }
 
-#[test]
-fn what_was_sent_before_a_close_is_read_and_then_the_end_is_told() {
+fn what_was_sent_before_a_close_is_read_and_then_the_end_is_told(terms: Terms) {
     let _dog = watchdog(60);
     let place = Place::new();
     let bus = place.bus();
     let mut server = bus.serve("end", ServerOptions::default()).unwrap();
-    let (mut client, there) = connect(&bus, &server.record().unwrap());
+    let (mut client, there) = connect_on(terms, &bus, &server.record().unwrap());
     let here = opened(&mut server);
     for id in 0..10 {
         client.send(there, Header::new(Kind::Message, id), b"bye").unwrap();
@@ -218,14 +251,14 @@ fn what_was_sent_before_a_close_is_read_and_then_the_end_is_told() {
     assert_eq!(server.stats().received, 10);
 }
 
-#[test]
-fn a_killed_peer_is_told_from_one_that_closed() {
+fn a_killed_peer_is_told_from_one_that_closed(terms: Terms) {
     let _dog = watchdog(90);
     let place = Place::new();
     let bus = place.bus();
     let mut server = bus.serve("echo", ServerOptions::default()).unwrap();
     for _ in 0..10 {
-        let mut caller = Role::start("caller", &place.path, &[]);
+        let mut caller =
+            Role::start(if terms == GUEST { "caller-as-guest" } else { "caller" }, &place.path, &[]);
         let (here, rung) = opened_by(&mut server);
         let incoming = server.recv_timeout(PATIENCE).unwrap().unwrap();
         let (id, data) = (incoming.header.id, incoming.data.to_vec());
@@ -263,13 +296,12 @@ fn notice_or_message(channel: &mut Channel) -> Option<Notice> {
     }
 }
 
-#[test]
-fn descriptors_arrive_with_their_data_and_belong_to_the_receiver() {
+fn descriptors_arrive_with_their_data_and_belong_to_the_receiver(terms: Terms) {
     let _dog = watchdog(60);
     let place = Place::new();
     let bus = place.bus();
     let mut server = bus.serve("fds", ServerOptions::default()).unwrap();
-    let (mut client, there) = connect(&bus, &server.record().unwrap());
+    let (mut client, there) = connect_on(terms, &bus, &server.record().unwrap());
     let here = opened(&mut server);
     for round in 0..40u8 {
         let (mut read, write) = std::io::pipe().unwrap();
@@ -306,8 +338,40 @@ fn descriptors_arrive_with_their_data_and_belong_to_the_receiver() {
     assert_eq!(server.recv_timeout(PATIENCE).unwrap().unwrap().data, b"still here");
 }
 
-#[test]
-fn messages_larger_than_the_ring_go_both_ways() {
+fn descriptors_that_nobody_takes_do_not_keep_messages_from_waking(terms: Terms) {
+    let _dog = watchdog(60);
+    let place = Place::new();
+    let bus = place.bus();
+    let mut server = bus.serve("deaf", ServerOptions::default()).unwrap();
+    let (mut client, there) = connect_on(terms, &bus, &server.record().unwrap());
+    let here = opened(&mut server);
+    let null = std::fs::File::open("/dev/null").unwrap();
+    // Both sockets full, the server having taken in what it takes in by itself.
+    for _ in 0..3 {
+        while client.send_fds(there, &[0; 10_000], &[null.as_fd()]).unwrap() {}
+        while server.send_fds(here, &[0; 10_000], &[null.as_fd()]).unwrap() {}
+        server.harvest().unwrap();
+        client.harvest().unwrap();
+    }
+    assert!(!client.send_fds(there, &[0; 10_000], &[null.as_fd()]).unwrap());
+    // Nobody looks: every message has to wake somebody.
+    server.set_spin(Duration::ZERO);
+    client.set_spin(Duration::ZERO);
+    let serving = std::thread::spawn(move || {
+        for round in 0..500 {
+            let incoming = server.recv_timeout(PATIENCE).unwrap().expect("woken in time");
+            assert_eq!(incoming.header.id, round);
+            assert!(server.send(here, Header::new(Kind::Reply, round), b"here").unwrap());
+        }
+        server
+    });
+    for round in 0..500 {
+        assert_eq!(client.call(there, round, b"there?", PATIENCE).unwrap(), b"here");
+    }
+    drop(serving.join().unwrap());
+}
+
+fn messages_larger_than_the_ring_go_both_ways(terms: Terms) {
     let _dog = watchdog(110);
     let place = Place::new();
     let bus = place.bus();
@@ -323,8 +387,8 @@ fn messages_larger_than_the_ring_go_both_ways() {
         }
         server
     });
-    let (mut one, first) = connect(&bus, &record);
-    let (mut two, second) = connect(&bus, &record);
+    let (mut one, first) = connect_on(terms, &bus, &record);
+    let (mut two, second) = connect_on(terms, &bus, &record);
     for (id, size) in (0..).zip(sizes) {
         let data: Vec<u8> = (0..size).map(|at: usize| (at * 31 % 251) as u8).collect();
         assert!(one.call(first, id, &data, PATIENCE).unwrap() == data, "{size}");
@@ -385,14 +449,13 @@ fn who_gives_up_a_large_message_or_waits_in_vain_leaves_nothing_that_stalls() {
     );
 }
 
-#[test]
-fn who_waits_for_room_hears_of_the_death_of_whoever_could_make_some() {
+fn who_waits_for_room_hears_of_the_death_of_whoever_could_make_some(terms: Terms) {
     let _dog = watchdog(60);
     let place = Place::new();
     let bus = place.bus();
     let mut mute = Role::start("mute", &place.path, &[]);
     assert_eq!(mute.heard(), "ready");
-    let (mut client, there) = connect(&bus, &bus.wait_for("mute", Some(PATIENCE)).unwrap());
+    let (mut client, there) = connect_on(terms, &bus, &bus.wait_for("mute", Some(PATIENCE)).unwrap());
     while client.send(there, Header::new(Kind::Message, 0), &[1; 1000]).unwrap() {}
     let waiting = std::thread::spawn(move || {
         client.send_whole(there, Header::new(Kind::Message, 3), &[1; 1000], None).unwrap_err()
@@ -401,13 +464,12 @@ fn who_waits_for_room_hears_of_the_death_of_whoever_could_make_some() {
     assert_eq!(waiting.join().unwrap().code(), "ERR_RINGBELL_PEER_GONE");
 }
 
-#[test]
-fn descriptors_outlive_who_sent_them_and_hide_nobodys_end() {
+fn descriptors_outlive_who_sent_them_and_hide_nobodys_end(terms: Terms) {
     let _dog = watchdog(60);
     let place = Place::new();
     let bus = place.bus();
     let mut server = bus.serve("left", ServerOptions::default()).unwrap();
-    let (mut client, there) = connect(&bus, &server.record().unwrap());
+    let (mut client, there) = connect_on(terms, &bus, &server.record().unwrap());
     let here = opened(&mut server);
     let null = std::fs::File::open("/dev/null").unwrap();
     let mut sent = 0;
@@ -528,7 +590,7 @@ fn a_server_under_a_storm_of_callers_that_are_killed_serves_the_others() {
     let record = bus.wait_for("echo", Some(PATIENCE)).unwrap();
     let (mut good, connection) = connect(&bus, &record);
     for round in 0..30u64 {
-        let mut callers: Vec<_> = (0..2).map(|_| Role::start("caller", &place.path, &[])).collect();
+        let mut callers = ["caller", "caller-as-guest"].map(|role| Role::start(role, &place.path, &[]));
         for caller in &mut callers {
             assert_eq!(caller.heard(), "calling");
         }

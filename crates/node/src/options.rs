@@ -110,6 +110,7 @@ pub fn server(json: &str) -> Result<ServerOptions> {
     fields.addresses("endpoints", &mut options.endpoints)?;
     fields.text("codec", &mut options.codec)?;
     fields.text("schema", &mut options.schema)?;
+    options.access = fields.access()?;
     fields.done()?;
     Ok(options)
 }

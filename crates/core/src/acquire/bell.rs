@@ -1,15 +1,18 @@
 //! Doorbells of both kinds: the eventfd that peers of one user share, and the connection to a peer that is not trusted.
 //!
 //! A shared eventfd can be turned against whoever rings it (its holder may make it block, fill it, or read what was rung), so it
-//! is for one's own user. To another user a doorbell is the socket that the handshake was made over: a byte either way,
-//! never waiting. It is its holders' proof of life as well, because the kernel ends it with either of them. Invariant: ringing
+//! is for one's own user. To another user a doorbell is a socket: a byte either way, never waiting. For a topic's guest it is
+//! the one that the handshake was made over; for a channel's connection, whose own carries descriptors, a pair made for it: what
+//! nobody takes there would stand in the way of the rings behind it. It is its holders' proof of life as well, because the
+//! kernel ends it with either of them. Invariant: ringing
 //! never waits and never fails loudly; a peer that does not read costs nothing but a byte that is not sent.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use nix::errno::Errno;
 
+use crate::error::{Error, Result};
 use crate::sys::eventfd::EventFd;
 use crate::sys::fork::ForkGuarded;
 use crate::sys::scm::{self, ReceiveError};
@@ -41,6 +44,29 @@ impl Cord {
     pub(crate) fn new(socket: ForkGuarded) -> Cord {
         seqpacket::keep_small(&socket);
         Cord { socket }
+    }
+
+    /// A new one, and the end that its peer is to have.
+    ///
+    /// # Errors
+    /// `ERR_RINGBELL_RESOURCE`.
+    pub(crate) fn pair() -> Result<(Cord, ForkGuarded)> {
+        let (ours, theirs) =
+            seqpacket::pair().map_err(|errno| Error::os("socketpair", errno, "cannot make a doorbell"))?;
+        Ok((Cord::new(ForkGuarded::new(ours)), ForkGuarded::new(theirs)))
+    }
+
+    /// Takes over the end that a peer gave, after checking that it is one.
+    ///
+    /// # Errors
+    /// `ERR_RINGBELL_CORRUPT_PEER` when it is something else; the descriptor is closed then.
+    pub(crate) fn from_peer(fd: OwnedFd) -> Result<Cord> {
+        match seqpacket::is_one(&fd) {
+            true => Ok(Cord::new(ForkGuarded::new(fd))),
+            false => {
+                Err(Error::CorruptPeer { what: "what it gave as a doorbell is no socket of the kind".into() })
+            }
+        }
     }
 
     /// Rings. A peer that has not read what was rung before needs no more.
@@ -82,7 +108,7 @@ impl AsFd for Cord {
 #[derive(Debug)]
 pub(crate) enum Bell {
     /// Shared with others of this user. Never read by who listens: others listen, too.
-    Shared(EventFd),
+    Shared(Arc<EventFd>),
     /// One peer's alone.
     Cord(Arc<Cord>),
 }
@@ -126,7 +152,6 @@ impl AsFd for Bell {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::fd::OwnedFd;
 
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 

@@ -3,10 +3,14 @@
 //! A guest that says that it sleeps is rung, whether or not it does; so what it can ask for is rationed. A budget allows a burst,
 //! then one in each interval. All guests of a topic together share a rate of rings, so the interval grows with their number.
 
+use std::collections::HashMap;
+
+use crate::sys::clock::monotonic_ns;
+
 /// Between two rings of one guest that is alone, in nanoseconds.
 const RINGS: u64 = 100_000;
-/// Between two admissions of one user, in nanoseconds: each makes a segment and maps it.
-pub(super) const ADMISSIONS: u64 = 10_000_000;
+/// Between two admissions of one user, in nanoseconds: each makes segments and maps them.
+const ADMISSIONS: u64 = 10_000_000;
 /// How many at once, after a quiet time.
 const BURST: u64 = 32;
 
@@ -33,6 +37,19 @@ impl Budget {
     /// Whether nothing is owed: it is as good as a new one.
     pub(super) fn is_paid(&self, now: u64) -> bool {
         self.paid <= now
+    }
+}
+
+/// How often other users came lately, each by itself.
+#[derive(Debug, Default)]
+pub(crate) struct Admissions(HashMap<u32, Budget>);
+
+impl Admissions {
+    /// Whether one more of this user may come now; then it is counted.
+    pub(crate) fn take(&mut self, uid: u32) -> bool {
+        let now = monotonic_ns();
+        self.0.retain(|_, budget| !budget.is_paid(now));
+        self.0.entry(uid).or_default().take(now, ADMISSIONS)
     }
 }
 

@@ -252,7 +252,7 @@ impl Client {
         joined.publisher_lives()?;
         // If it does not arrive, the end of the connection says the same.
         let _ = scm::send(&socket, &Datagram::Ack.encode(), &[]);
-        Ok(Turn::Acquired(joined, Bell::Shared(doorbell)))
+        Ok(Turn::Acquired(joined, Bell::Shared(Arc::new(doorbell))))
     }
 
     fn again(&mut self, now: Instant) -> Result<Turn, Verdict> {

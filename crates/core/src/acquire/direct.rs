@@ -5,6 +5,8 @@
 //! the numbers were still the announced ones); what came is checked like a stranger's. Which errno means
 //! what is decided in `judge` alone. Called on the bus thread; never blocks.
 
+use std::sync::Arc;
+
 use nix::errno::Errno;
 
 use super::bell::Bell;
@@ -37,7 +39,7 @@ pub(super) fn acquire(
         let announced = joined.doorbell(topic)?;
         let doorbell = EventFd::from_peer(copy(announced.fd)?, announced.id)?;
         joined.publisher_lives()?;
-        Ok((joined, Bell::Shared(doorbell)))
+        Ok((joined, Bell::Shared(Arc::new(doorbell))))
     });
     // What came from a process that has meanwhile gone, or closed the topic, proves nothing against it.
     if !process.is_alive() {

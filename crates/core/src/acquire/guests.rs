@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use ringbell_ring::{Admitted, ControlMemory, Identity};
 
 use super::bell::{Cord, Heard};
-use super::budget::{ADMISSIONS, Budget, ring_interval};
+use super::budget::{Admissions, Budget, ring_interval};
 use crate::bus::thread::{Step, Thread, Watched};
 use crate::error::Result;
 use crate::segment::GuestPlaces;
@@ -66,7 +66,7 @@ struct Desk {
     count: u64,
     penalties: HashMap<u32, Penalty>,
     /// How often each user came lately.
-    admissions: HashMap<u32, Budget>,
+    admissions: Admissions,
     /// When the guests that are owed a ring get it.
     tick: Option<Instant>,
     closed: bool,
@@ -212,9 +212,7 @@ impl Guests {
         {
             return Err(Outside::Penalty((penalty.until - now).as_secs() + 1));
         }
-        let moment = monotonic_ns();
-        desk.admissions.retain(|_, budget| !budget.is_paid(moment));
-        if !desk.admissions.entry(uid).or_default().take(moment, ADMISSIONS) {
+        if !desk.admissions.take(uid) {
             return Err(Outside::Busy);
         }
         let place = self.free_place(&mut desk, uid).ok_or(Outside::Full)?;

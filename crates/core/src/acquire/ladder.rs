@@ -251,7 +251,7 @@ impl Ladder {
     fn acquired(&mut self, rung: Rung, joined: Joined, doorbell: Bell) -> Climb {
         let Joined { segments, slot, room } = joined;
         let room = match (room, &doorbell) {
-            (Some(room), _) => Bell::Shared(room),
+            (Some(room), _) => Bell::Shared(Arc::new(room)),
             (None, Bell::Cord(cord)) => Bell::Cord(Arc::clone(cord)),
             (None, Bell::Shared(_)) => return Climb::Ended(Err(self.gone())),
         };

@@ -28,6 +28,7 @@ pub(crate) mod visitor;
 
 pub(crate) use backoff::Backoff;
 pub(crate) use bell::{Bell, Cord};
+pub(crate) use budget::Admissions;
 pub(crate) use guests::Guests;
 pub(crate) use ladder::{Acquirer, Attachment, Memory, Way, Wish, attach};
 pub use rung::{Rung, StepDown};

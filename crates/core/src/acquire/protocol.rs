@@ -32,6 +32,8 @@
 //!  ACK             ────────────────────────────────▶  the connection is there
 //! ```
 //!
+//! A client of another user asks for a guest's terms, and in the place of both doorbells gets one end of a socket pair.
+//!
 //! Every datagram has 64 bytes, REFUSED has 256; the rest of each is zero. The first 8 bytes of every
 //! datagram, and all of REFUSED, are the same in every version, so that two versions can tell each other so.
 //!
@@ -47,12 +49,12 @@
 //! CONNECT   8  [16] id of the instance wanted          24  u64  capabilities   32  u32  pid, for logs only
 //!          40  u64  bytes wanted of the client's ring  48  u64  bytes wanted of the server's ring; 0: the server's choice
 //! CONNECTED 8  [16] nonce of both rings                24  u64  bytes of the client's ring   32  u64  of the server's
-//!          40  u64  eventfd-id of the server's doorbell   48  u64  of the client's
+//!          40  u64  eventfd-id of the server's doorbell   48  u64  of the client's   56  u64  capabilities
 //! STREAM    8  [16] id of the instance                 24  u64  capabilities   32  u64  position of the first byte
 //!           40 u64  position from which on the publisher waits for this client   48  u64  sequence of the first message,
 //!                   2^64 - 1 if unknown                56  u32  slot
-//! ```
 //! STREAMED 24  u64  bytes of the client's ring         32  u64  of the server's
+//! ```
 //!
 //! A datagram of another length, magic or kind, or one that is out of turn, ends the connection.
 
@@ -66,8 +68,9 @@ pub(crate) const LONGEST: usize = 256;
 pub(crate) const SHARED_MEMORY: u64 = 1;
 /// Capability: the ring's bytes over the connection. Who asks for both gets shared memory.
 pub(crate) const STREAM: u64 = 2;
-/// Capability: a guest's terms. The control segment is the client's own, and this connection stays, as doorbell of both.
-/// A client asks for them when the publisher is another user's; a publisher says so when these are what it gives.
+/// Capability: a guest's terms. The control segment is the client's own, and this connection stays, as doorbell of both; a
+/// channel's connection has a socket pair for that. A client asks for them when the other side is another user's, which
+/// says so when these are what it gives.
 pub(crate) const GUEST: u64 = 4;
 
 pub(crate) const MAGIC: u32 = u32::from_le_bytes(*b"RBHS");
@@ -130,8 +133,11 @@ pub(crate) struct Connected {
     pub(crate) nonce: [u8; 16],
     pub(crate) client_ring: u64,
     pub(crate) server_ring: u64,
+    /// 0 on a guest's terms, as the next.
     pub(crate) server_bell: u64,
     pub(crate) client_bell: u64,
+    /// The terms that it was made on.
+    pub(crate) capabilities: u64,
 }
 
 /// Where a stream begins.
@@ -195,6 +201,7 @@ impl Datagram {
                 put(&mut bytes, 32, &connected.server_ring.to_le_bytes());
                 put(&mut bytes, 40, &connected.server_bell.to_le_bytes());
                 put(&mut bytes, 48, &connected.client_bell.to_le_bytes());
+                put(&mut bytes, 56, &connected.capabilities.to_le_bytes());
             }
             Datagram::Streamed { client_ring, server_ring } => {
                 put(&mut bytes, 24, &client_ring.to_le_bytes());
@@ -257,6 +264,7 @@ impl Datagram {
                 server_ring: number::<8>(bytes, 32),
                 server_bell: number::<8>(bytes, 40),
                 client_bell: number::<8>(bytes, 48),
+                capabilities: number::<8>(bytes, 56),
             })),
             10 => {
                 let next_sequence = Some(number::<8>(bytes, 48)).filter(|sequence| *sequence != u64::MAX);
@@ -346,6 +354,7 @@ mod tests {
                 server_ring: 4096,
                 server_bell: 3,
                 client_bell: u64::MAX,
+                capabilities: SHARED_MEMORY | GUEST,
             }),
             Datagram::Stream {
                 id: [9; 16],

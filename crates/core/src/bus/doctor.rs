@@ -143,14 +143,14 @@ impl Bus {
     /// Who else can come in here, and what is for them.
     fn access(&self) -> Check {
         let fd = self.dir().fd();
-        let (mut topics, mut open) = (0, 0);
+        let (mut all, mut open) = (0, 0);
         for name in names(fd.as_fd()).unwrap_or_default() {
             if RecordName::parse(&name).is_some()
                 && let Look::Alive(known) = look(self.dir(), fd.as_fd(), &name, None)
                 && let Some(record) = known.record
-                && record.topic.is_some()
+                && (record.topic.is_some() || record.channel.is_some())
             {
-                topics += 1;
+                all += 1;
                 open += usize::from(record.access.is_some());
             }
         }
@@ -160,7 +160,7 @@ impl Bus {
             None if mode & 0o011 != 0 => "others can enter, and announce nothing".to_owned(),
             None => "private: no other user can enter".to_owned(),
         };
-        ok("access", format!("{who}; {open} of {topics} topics serve other users"))
+        ok("access", format!("{who}; {open} of {all} topics and servers are for other users"))
     }
 
     fn leftovers(&self) -> Check {
@@ -381,7 +381,7 @@ mod tests {
         assert!(find("leftovers").detail.starts_with("1 live"));
         assert_eq!(
             find("access").detail,
-            "private: no other user can enter; 0 of 0 topics serve other users"
+            "private: no other user can enter; 0 of 0 topics and servers are for other users"
         );
         assert_eq!(doctor.status, doctor.checks.iter().map(|check| check.status).max().unwrap());
         assert!(doctor.checks.iter().all(|check| check.status == Status::Ok || !check.advice.is_empty()));

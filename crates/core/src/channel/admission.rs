@@ -1,6 +1,7 @@
 //! The server's side of a channel's handshake, and the book in which both sides enter their connections.
 //!
-//! Invariants: nothing is made for a client before its uid was checked and its request understood; a request is always read
+//! Invariants: nothing is made for a client before its uid was checked and its request understood; no client of another user
+//! gets a doorbell that could be turned against who rings it; a request is always read
 //! before the connection is closed in order, so that no honest client sees a reset; one deadline bounds it all. What was
 //! made is the client's once it has said ACK: then the connection is entered, and never before. On the bus thread.
 
@@ -14,12 +15,16 @@ use ringbell_ring::layout::VERSION;
 
 use super::ends::{Ends, Flow, Sizes, Sockets, Streamed};
 use super::link::{Link, Meeting, PeerBell, Wires};
-use crate::acquire::Rung;
-use crate::acquire::protocol::{Connect, Connected, Datagram, Fault, LENGTH, Refusal, SHARED_MEMORY, STREAM};
+use super::mailbox::Mailbox;
+use super::places::{Place, Places};
+use crate::acquire::protocol::{
+    Connect, Connected, Datagram, Fault, GUEST, LENGTH, Refusal, SHARED_MEMORY, STREAM,
+};
 use crate::acquire::server::{Listening, instance_of};
 use crate::acquire::visitor::{Fate, Visitor};
+use crate::acquire::{Bell, Cord, Rung};
 use crate::bus::thread::{Step, Thread, Watched};
-use crate::bus::{Handle, Serve};
+use crate::bus::{Granted, Handle, Serve};
 use crate::error::{Error, Result};
 use crate::inbox::Inbox;
 use crate::segment::{PairFds, PairShape, check_capacity, create_pair};
@@ -44,17 +49,15 @@ pub(super) enum Arrival {
     Closed,
 }
 
-/// Where new connections are entered: their numbers, their count, and the way to the endpoint.
+/// Where new connections are entered: their numbers, and the way to the endpoint.
 pub(super) struct Reception {
     inbox: Arc<Inbox<Arrival>>,
     next: AtomicU32,
-    open: AtomicU32,
-    most: u32,
 }
 
 impl Reception {
-    pub(super) fn new(inbox: Arc<Inbox<Arrival>>, most: u32) -> Arc<Reception> {
-        Arc::new(Reception { inbox, next: AtomicU32::new(1), open: AtomicU32::new(0), most })
+    pub(super) fn new(inbox: Arc<Inbox<Arrival>>) -> Arc<Reception> {
+        Arc::new(Reception { inbox, next: AtomicU32::new(1) })
     }
 
     pub(super) fn inbox(&self) -> &Inbox<Arrival> {
@@ -64,19 +67,6 @@ impl Reception {
     /// A number that no connection of this endpoint has had. Relaxed: it carries nothing.
     pub(super) fn number(&self) -> u32 {
         self.next.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// Takes a place, if there is one. Relaxed, as all of the count: it carries nothing.
-    fn enter(self: &Arc<Self>) -> Option<Place> {
-        self.open
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| (open < self.most).then(|| open + 1))
-            .is_ok()
-            .then(|| Place { reception: Some(Arc::clone(self)) })
-    }
-
-    /// Gives a place back.
-    pub(super) fn left(&self) {
-        self.open.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Enters a connection under its number.
@@ -89,42 +79,62 @@ impl Reception {
         Ok(())
     }
 
-    /// Takes the place of a connection that its own side has made.
-    pub(super) fn enter_own(&self) {
-        self.open.fetch_add(1, Ordering::Relaxed);
-    }
-
     /// What the bus calls with each listening socket of the record.
-    pub(super) fn serve(self: Arc<Self>, capacity: usize, offers: Vec<Rung>, handle: Handle) -> Serve {
-        let uid = nix::unistd::geteuid().as_raw();
+    pub(super) fn serve(self: Arc<Self>, offer: Offer) -> Serve {
+        let offer = Arc::new(offer);
         Box::new(move |listener| {
             seqpacket::allow_rights(listener.as_fd());
             let id = instance_of(listener.as_fd());
-            let (reception, offers, handle) = (Arc::clone(&self), offers.clone(), handle.clone());
-            let terms = Terms { reception, id, uid, capacity, offers, handle };
+            let terms = Terms::new(Arc::clone(&self), id, Arc::clone(&offer));
             Ok(Box::new(Listening::<Admission>::new(listener, terms)?) as Box<dyn Watched>)
         })
     }
 }
 
-/// A place among a server's connections, given back when dropped.
-struct Place {
-    /// `None` once it is the connection's, which gives it back when it ends.
-    reception: Option<Arc<Reception>>,
+/// What a server has for its clients, and who they may be.
+pub(super) struct Offer {
+    uid: u32,
+    rungs: Vec<Rung>,
+    capacity: usize,
+    places: Arc<Places>,
+    /// Which other users may connect.
+    granted: Option<Granted>,
+    /// Of the bus thread, which forwards what is streamed.
+    handle: Handle,
 }
 
-impl Place {
-    fn keep(mut self) {
-        self.reception = None;
+impl Offer {
+    pub(super) fn new(
+        rungs: Vec<Rung>,
+        capacity: usize,
+        max_connections: u32,
+        granted: Option<Granted>,
+        handle: Handle,
+    ) -> Offer {
+        let uid = nix::unistd::geteuid().as_raw();
+        Offer { uid, rungs, capacity, places: Places::new(max_connections), granted, handle }
     }
-}
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        if let Some(reception) = &self.reception {
-            reception.left();
+    /// What a peer is to this server, by the kernel's word.
+    fn standing(&self, peer: &Peer) -> Standing {
+        match &self.granted {
+            // Root could take everything anyway.
+            _ if peer.uid == self.uid || peer.uid == 0 => Standing::Own,
+            Some(granted) if granted.permits(peer) => Standing::Other,
+            _ => Standing::Stranger,
         }
     }
+}
+
+/// What a peer is to a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// Its own user, or root.
+    Own,
+    /// Another user that is let in.
+    Other,
+    /// Another user.
+    Stranger,
 }
 
 /// Tells the endpoint that the bus thread has ended.
@@ -149,33 +159,30 @@ pub(super) struct Terms {
     reception: Arc<Reception>,
     /// The instance that the socket is named after.
     id: Option<[u8; 16]>,
-    uid: u32,
-    capacity: usize,
-    offers: Vec<Rung>,
-    handle: Handle,
+    offer: Arc<Offer>,
+}
+
+impl Terms {
+    pub(super) fn new(reception: Arc<Reception>, id: Option<[u8; 16]>, offer: Arc<Offer>) -> Terms {
+        Terms { reception, id, offer }
+    }
 }
 
 /// A connection that was made for a client and is not entered yet.
 struct Made {
     place: Place,
     ends: Ends,
-    own_bell: Arc<EventFd>,
+    own_bell: Bell,
     peer_bell: PeerBell,
     /// Over streams: what begins once the connection is there.
     flow: Option<Flow>,
-    /// Goes with the reply, before the bells.
-    fds: Vec<OwnedFd>,
+    /// The client is another user's, or does not trust this one.
+    guest: bool,
+    /// Goes with the reply.
+    fds: Vec<ForkGuarded>,
+    /// And these, of which this side keeps its own.
+    bells: Vec<Arc<EventFd>>,
     reply: Datagram,
-}
-
-impl Made {
-    fn fds(&self) -> Vec<BorrowedFd<'_>> {
-        let mut fds: Vec<_> = self.fds.iter().map(AsFd::as_fd).collect();
-        if let PeerBell::Shared(bell) = &self.peer_bell {
-            fds.extend([self.own_bell.as_fd(), bell.as_fd()]);
-        }
-        fds
-    }
 }
 
 enum Stage {
@@ -250,17 +257,19 @@ impl Visitor for Admission {
 
     fn admit(self, terms: &Terms) {
         let Stage::Done(made) = self.stage else { return };
-        let peer = self.peer;
-        let Made { place, ends, own_bell, peer_bell, flow, .. } = *made;
-        let rung = if flow.is_some() { Rung::Stream } else { Rung::Handshake };
-        let meeting = Meeting { peer, rung, step_downs: Vec::new(), record: None };
-        let wires = Wires { socket: self.socket, own_bell, peer_bell };
+        let Made { place, ends, own_bell, peer_bell, flow, guest, .. } = *made;
+        let meeting = Meeting {
+            peer: self.peer,
+            rung: if flow.is_some() { Rung::Stream } else { Rung::Handshake },
+            step_downs: Vec::new(),
+            record: None,
+            _place: Some(place),
+        };
+        let wires = Wires { mailbox: Mailbox::new(self.socket, !guest), own_bell, peer_bell };
         let number = terms.reception.number();
-        // Else the client sees its connection end, and finds another server or tries again.
-        if flow.is_none_or(|flow| flow.begin().is_ok())
-            && terms.reception.open(number, meeting, ends, wires).is_ok()
-        {
-            place.keep();
+        // If it cannot be entered, the client sees its connection end, and finds another server or tries again.
+        if flow.is_none_or(|flow| flow.begin().is_ok()) {
+            let _ = terms.reception.open(number, meeting, ends, wires);
         }
     }
 }
@@ -271,12 +280,12 @@ impl Admission {
         if matches!(self.stage, Stage::Farewell) {
             return false;
         }
-        let permitted = self.peer.uid == terms.uid || self.peer.uid == 0;
-        if !permitted {
-            return self.refuse(Refusal::NotPermitted, "this server is for processes of its own user");
+        let standing = terms.offer.standing(&self.peer);
+        if standing == Standing::Stranger {
+            return self.refuse(Refusal::NotPermitted, "this server is not for processes of this user");
         }
         match (std::mem::replace(&mut self.stage, Stage::Farewell), Datagram::decode(bytes)) {
-            (Stage::Connect, Ok(Datagram::Connect(connect))) => self.consider(connect, terms, now),
+            (Stage::Connect, Ok(Datagram::Connect(connect))) => self.consider(connect, standing, terms, now),
             (Stage::Connect, Err(Fault::Version(theirs))) => {
                 self.refuse(Refusal::Version, &format!("this server speaks version {VERSION}, not {theirs}"))
             }
@@ -291,25 +300,36 @@ impl Admission {
         }
     }
 
-    fn consider(&mut self, connect: Connect, terms: &Terms, now: Instant) -> bool {
+    fn consider(&mut self, connect: Connect, standing: Standing, terms: &Terms, now: Instant) -> bool {
         if terms.id.is_some_and(|ours| ours != connect.id) {
             return self.refuse(Refusal::WrongInstance, "another instance listens here");
         }
         let common =
-            |capability, rung| connect.capabilities & capability != 0 && terms.offers.contains(&rung);
+            |capability, rung| connect.capabilities & capability != 0 && terms.offer.rungs.contains(&rung);
         let shared = common(SHARED_MEMORY, Rung::Handshake);
         if !shared && !common(STREAM, Rung::Stream) {
-            let text = match terms.offers.contains(&Rung::Stream) {
+            let text = match terms.offer.rungs.contains(&Rung::Stream) {
                 true => "this server only has streams to offer",
                 false => "this server only has shared memory to offer",
             };
             return self.refuse(Refusal::NothingInCommon, text);
         }
-        let Some(place) = terms.reception.enter() else {
-            return self
-                .refuse(Refusal::Busy, "all of this server's connections are taken; raise maxConnections");
+        let other = (standing == Standing::Other).then_some(self.peer.uid);
+        if shared && other.is_some() && connect.capabilities & GUEST == 0 {
+            let text = "to other users this server offers a guest's terms alone";
+            return self.refuse(Refusal::NothingInCommon, text);
+        }
+        let Some(place) = terms.offer.places.enter(other) else {
+            let text = match other {
+                None => "all of this server's connections are taken; raise maxConnections",
+                Some(_) => "this user has its share of the server's connections, or comes too often",
+            };
+            return self.refuse(Refusal::Busy, text);
         };
-        let made = if shared { make(connect, terms, place) } else { make_streams(connect, terms, place) };
+        let made = match shared {
+            true => make(connect, &terms.offer, place),
+            false => make_streams(connect, other.is_some(), &terms.offer, place),
+        };
         match made {
             Ok(made) => self.offer(Box::new(made), now),
             Err(error) => self.refuse(Refusal::Busy, &error.to_string()),
@@ -317,7 +337,9 @@ impl Admission {
     }
 
     fn offer(&mut self, made: Box<Made>, now: Instant) -> bool {
-        match scm::send(&self.socket, &made.reply.encode(), &made.fds()) {
+        let bells = made.bells.iter().map(|bell| bell.as_fd());
+        let fds: Vec<_> = made.fds.iter().map(AsFd::as_fd).chain(bells).collect();
+        match scm::send(&self.socket, &made.reply.encode(), &fds) {
             Ok(()) => self.stage = Stage::Offered(made),
             // This user has too many descriptors in flight, or the kernel is short of memory: others will finish.
             Err(Errno::ETOOMANYREFS | Errno::EAGAIN | Errno::ENOMEM | Errno::ENOBUFS) => {
@@ -335,56 +357,66 @@ impl Admission {
     }
 }
 
-/// Makes both rings and both doorbells.
-fn make(connect: Connect, terms: &Terms, place: Place) -> Result<Made> {
-    let Sizes { outgoing, incoming } = sizes(connect, terms);
+/// Makes both rings and the doorbells, on the terms that the client asks for: whoever does not trust this server may ask for a
+/// guest's.
+fn make(connect: Connect, offer: &Offer, place: Place) -> Result<Made> {
+    let Sizes { outgoing, incoming } = sizes(connect, offer);
     let nonce = random::bytes128()?;
     let shape = PairShape { client_ring: incoming, server_ring: outgoing, nonce: nonce_words(nonce) };
-    let (pair, fds) = create_pair(shape)?;
-    let (own_bell, peer_bell) = (EventFd::new()?.guarded(), EventFd::new()?.guarded());
-    let reply = Connected {
+    let (pair, PairFds { client_data, server_data, control }) = create_pair(shape)?;
+    let mut fds: Vec<_> = [client_data, server_data, control].into_iter().map(ForkGuarded::new).collect();
+    let mut reply = Connected {
         nonce,
         client_ring: incoming as u64,
         server_ring: outgoing as u64,
-        server_bell: own_bell.id()?,
-        client_bell: peer_bell.id()?,
+        server_bell: 0,
+        client_bell: 0,
+        capabilities: SHARED_MEMORY,
     };
-    let PairFds { client_data, server_data, control } = fds;
-    Ok(Made {
-        place,
-        ends: pair.into(),
-        own_bell: Arc::new(own_bell),
-        peer_bell: PeerBell::Shared(peer_bell),
-        flow: None,
-        fds: vec![client_data, server_data, control],
-        reply: Datagram::Connected(reply),
-    })
+    let guest = connect.capabilities & GUEST != 0;
+    let (own_bell, peer_bell, bells);
+    if guest {
+        let (cord, theirs) = Cord::pair()?;
+        let cord = Arc::new(cord);
+        (own_bell, peer_bell, bells) = (Bell::Cord(Arc::clone(&cord)), Bell::Cord(cord), Vec::new());
+        fds.push(theirs);
+        reply.capabilities |= GUEST;
+    } else {
+        let (own, peer) = (Arc::new(EventFd::new()?.guarded()), Arc::new(EventFd::new()?.guarded()));
+        (reply.server_bell, reply.client_bell) = (own.id()?, peer.id()?);
+        bells = vec![Arc::clone(&own), Arc::clone(&peer)];
+        (own_bell, peer_bell) = (Bell::Shared(own), Bell::Shared(peer));
+    }
+    let (peer_bell, reply) = (PeerBell::Peer(peer_bell), Datagram::Connected(reply));
+    Ok(Made { place, ends: pair.into(), own_bell, peer_bell, flow: None, guest, fds, bells, reply })
 }
 
 /// Makes the ring that this side writes, and the sockets that both are forwarded over.
-fn make_streams(connect: Connect, terms: &Terms, place: Place) -> Result<Made> {
-    let sizes = sizes(connect, terms);
+fn make_streams(connect: Connect, other_user: bool, offer: &Offer, place: Place) -> Result<Made> {
+    let sizes = sizes(connect, offer);
     let pair = || seqpacket::pair().map_err(|errno| Error::os("socketpair", errno, "cannot make a stream"));
     let ((outgoing, down), (incoming, up)) = (pair()?, pair()?);
     let reply = Datagram::Streamed { client_ring: sizes.incoming as u64, server_ring: sizes.outgoing as u64 };
     let sockets = Sockets { outgoing, incoming };
     let Streamed { ends, flow, room, tap } =
-        Ends::streamed(&sizes, sockets, connect.pid, terms.handle.clone())?;
+        Ends::streamed(&sizes, sockets, connect.pid, offer.handle.clone())?;
     Ok(Made {
         place,
         ends,
-        own_bell: room,
+        own_bell: Bell::Shared(room),
         peer_bell: PeerBell::Pump(tap),
         flow: Some(flow),
-        fds: vec![down, up],
+        guest: other_user || connect.capabilities & GUEST != 0,
+        fds: [down, up].into_iter().map(ForkGuarded::new).collect(),
+        bells: Vec::new(),
         reply,
     })
 }
 
-fn sizes(connect: Connect, terms: &Terms) -> Sizes {
+fn sizes(connect: Connect, offer: &Offer) -> Sizes {
     Sizes {
-        outgoing: size_for(connect.server_ring, terms.capacity),
-        incoming: size_for(connect.client_ring, terms.capacity),
+        outgoing: size_for(connect.server_ring, offer.capacity),
+        incoming: size_for(connect.client_ring, offer.capacity),
     }
 }
 

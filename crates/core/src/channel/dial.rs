@@ -10,11 +10,14 @@ use std::time::{Duration, Instant};
 use super::admission::{Arrival, Reception, nonce_words};
 use super::ends::{Ends, Sizes, Sockets, Streamed};
 use super::link::{Meeting, PeerBell, Wires};
+use super::mailbox::Mailbox;
 use crate::acquire::client::{Came, corrupt, receive, unexpected};
-use crate::acquire::protocol::{Connect, Connected, Datagram, LONGEST, Refusal, SHARED_MEMORY, STREAM};
+use crate::acquire::protocol::{
+    Connect, Connected, Datagram, GUEST, LONGEST, Refusal, SHARED_MEMORY, STREAM,
+};
 use crate::acquire::reach::{Reach, Reached};
 use crate::acquire::verdict::Verdict;
-use crate::acquire::{Rung, StepDown};
+use crate::acquire::{Bell, Cord, Rung, StepDown};
 use crate::bus::thread::{Step, Thread, Watched};
 use crate::bus::{Directory, Handle, Record};
 use crate::error::Error;
@@ -31,6 +34,7 @@ pub(super) struct Wish {
     pub(super) server_ring: u64,
     pub(super) forced: Option<Rung>,
     pub(super) timeout: Duration,
+    pub(super) as_guest: bool,
     /// Of the bus thread, which forwards what is streamed.
     pub(super) handle: Handle,
 }
@@ -39,6 +43,8 @@ pub(super) struct Wish {
 pub(super) struct Dial {
     reach: Reach,
     wish: Wish,
+    /// Asks for a guest's terms, and insists on them.
+    as_guest: bool,
     reception: Arc<Reception>,
     /// What is still to be tried, the next one last.
     rungs: Vec<Rung>,
@@ -64,6 +70,8 @@ impl Dial {
         reception: Arc<Reception>,
     ) -> Dial {
         let now = Instant::now();
+        // The doorbells that a user's processes share are not taken from another one, by root neither.
+        let as_guest = wish.as_guest || record.uid != nix::unistd::geteuid().as_raw();
         let reach = Reach::new(directory, record, now, wish.timeout);
         let mut step_downs = Vec::new();
         let rungs = match wish.forced {
@@ -76,7 +84,7 @@ impl Dial {
             Some(rung) => vec![rung],
         };
         let stage = Stage::Connect { socket: None, until: now };
-        Dial { reach, wish, reception, rungs, step_downs, stage, told: false }
+        Dial { reach, wish, as_guest, reception, rungs, step_downs, stage, told: false }
     }
 
     /// Climbs down until a rung works.
@@ -86,10 +94,8 @@ impl Dial {
             let answer = if self.reach.record().offers.contains(&rung) {
                 self.advance(rung, now)
             } else {
-                Err(Verdict::Next {
-                    code: "NOT_OFFERED".into(),
-                    reason: "the server does not offer it".into(),
-                })
+                let reason = "the server does not offer it".into();
+                Err(Verdict::Next { code: "NOT_OFFERED".into(), reason })
             };
             match answer {
                 Err(Verdict::Next { code, reason }) => {
@@ -129,7 +135,7 @@ impl Dial {
                     }
                     Answer::Again => Stage::Connect { socket: None, until: self.reach.again(now)? },
                     Answer::Connected(connected, fds) => {
-                        self.share(socket, connected, fds)?;
+                        self.share(socket, &connected, fds)?;
                         return Ok(None);
                     }
                     Answer::Streamed(sizes, fds) => {
@@ -151,9 +157,10 @@ impl Dial {
             Reached::Connected(socket) => socket,
             Reached::Later { socket, until } => return Ok(Stage::Connect { socket, until }),
         };
+        let way = if rung == Rung::Stream { STREAM } else { SHARED_MEMORY };
         let connect = Connect {
             id: self.reach.instance()?,
-            capabilities: if rung == Rung::Stream { STREAM } else { SHARED_MEMORY },
+            capabilities: way | if self.as_guest { GUEST } else { 0 },
             pid: std::process::id(),
             client_ring: self.wish.client_ring,
             server_ring: self.wish.server_ring,
@@ -177,30 +184,50 @@ impl Dial {
             Came::Datagram(received, Datagram::Streamed { client_ring, server_ring })
                 if rung == Rung::Stream =>
             {
-                let sizes = Sizes { outgoing: capacity(client_ring)?, incoming: capacity(server_ring)? };
-                Ok(Answer::Streamed(sizes, received.fds))
+                Ok(Answer::Streamed(self.sizes(client_ring, server_ring)?, received.fds))
             }
             Came::Datagram(_, other) => Err(unexpected(other)),
         }
     }
 
+    /// This process pays for what it maps or makes: not more than was announced, or asked for.
+    fn sizes(&self, client_ring: u64, server_ring: u64) -> Result<Sizes, Verdict> {
+        let announced = self.reach.record().channel.as_ref().map_or(0, |channel| channel.capacity);
+        let capacity = |bytes: u64, wanted: u64| {
+            usize::try_from(bytes)
+                .ok()
+                .filter(|bytes| check_capacity(*bytes).is_ok())
+                .filter(|_| bytes <= announced && (wanted == 0 || wanted > announced || bytes <= wanted))
+                .ok_or_else(|| corrupt("it offers a ring of a size that cannot be".into()))
+        };
+        Ok(Sizes {
+            outgoing: capacity(client_ring, self.wish.client_ring)?,
+            incoming: capacity(server_ring, self.wish.server_ring)?,
+        })
+    }
+
     /// The connection is in shared memory.
-    fn share(&mut self, socket: ForkGuarded, connected: Connected, fds: Vec<OwnedFd>) -> Result<(), Verdict> {
-        let Ok([client_data, server_data, control, server_bell, client_bell]) = <[OwnedFd; 5]>::try_from(fds)
-        else {
-            return Err(corrupt("its rings came without their five descriptors".into()));
+    fn share(
+        &mut self,
+        socket: ForkGuarded,
+        connected: &Connected,
+        mut fds: Vec<OwnedFd>,
+    ) -> Result<(), Verdict> {
+        if (connected.capabilities & GUEST != 0) != self.as_guest {
+            return Err(corrupt("it answers on other terms than those that it was asked for".into()));
+        }
+        let bells = fds.split_off(fds.len().min(3));
+        let Ok([client_data, server_data, control]) = <[OwnedFd; 3]>::try_from(fds) else {
+            return Err(corrupt("its rings came without their three descriptors".into()));
         };
-        let shape = PairShape {
-            client_ring: capacity(connected.client_ring)?,
-            server_ring: capacity(connected.server_ring)?,
-            nonce: nonce_words(connected.nonce),
-        };
+        let Sizes { outgoing, incoming } = self.sizes(connected.client_ring, connected.server_ring)?;
+        let nonce = nonce_words(connected.nonce);
+        let shape = PairShape { client_ring: outgoing, server_ring: incoming, nonce };
         let fds = PairFds { client_data, server_data, control };
         let ends = attach_pair(shape, &fds).map_err(Verdict::of)?.into();
-        let peer_bell = PeerBell::Shared(EventFd::from_peer(server_bell, connected.server_bell)?);
-        let own_bell = Arc::new(EventFd::from_peer(client_bell, connected.client_bell)?.guarded());
+        let (own_bell, peer_bell) = self.bells(connected, bells)?;
         acknowledge(&socket)?;
-        self.enter(Rung::Handshake, ends, Wires { socket, own_bell, peer_bell })
+        self.enter(Rung::Handshake, socket, ends, own_bell, PeerBell::Peer(peer_bell))
     }
 
     /// The connection is over streams.
@@ -214,18 +241,42 @@ impl Dial {
             Ends::streamed(sizes, sockets, server, self.wish.handle.clone())?;
         acknowledge(&socket)?;
         flow.begin()?;
-        let wires = Wires { socket, own_bell: room, peer_bell: PeerBell::Pump(tap) };
-        self.enter(Rung::Stream, ends, wires)
+        self.enter(Rung::Stream, socket, ends, Bell::Shared(room), PeerBell::Pump(tap))
     }
 
-    fn enter(&mut self, rung: Rung, ends: Ends, wires: Wires) -> Result<(), Verdict> {
-        let peer = seqpacket::peer(&wires.socket)
+    fn enter(
+        &mut self,
+        rung: Rung,
+        socket: ForkGuarded,
+        ends: Ends,
+        own_bell: Bell,
+        peer_bell: PeerBell,
+    ) -> Result<(), Verdict> {
+        let peer = seqpacket::peer(&socket)
             .map_err(|errno| Error::os("getsockopt", errno, "cannot see who is at the other end"))?;
         let step_downs = std::mem::take(&mut self.step_downs);
-        let meeting = Meeting { peer, rung, step_downs, record: Some(self.reach.record().clone()) };
-        self.reception.enter_own();
-        self.reception.open(self.wish.number, meeting, ends, wires).inspect_err(|_| self.reception.left())?;
+        let record = Some(self.reach.record().clone());
+        let meeting = Meeting { peer, rung, step_downs, record, _place: None };
+        let wires = Wires { mailbox: Mailbox::new(socket, !self.as_guest), own_bell, peer_bell };
+        self.reception.open(self.wish.number, meeting, ends, wires)?;
         Ok(())
+    }
+
+    /// The doorbells that came: this side's own, and the server's.
+    fn bells(&self, connected: &Connected, fds: Vec<OwnedFd>) -> Result<(Bell, Bell), Verdict> {
+        if self.as_guest {
+            let Ok([end]) = <[OwnedFd; 1]>::try_from(fds) else {
+                return Err(corrupt("its rings came without the doorbell of both sides".into()));
+            };
+            let cord = Arc::new(Cord::from_peer(end)?);
+            return Ok((Bell::Cord(Arc::clone(&cord)), Bell::Cord(cord)));
+        }
+        let Ok([server_bell, client_bell]) = <[OwnedFd; 2]>::try_from(fds) else {
+            return Err(corrupt("its rings came without their two doorbells".into()));
+        };
+        let own_bell = EventFd::from_peer(client_bell, connected.client_bell)?.guarded();
+        let peer_bell = EventFd::from_peer(server_bell, connected.server_bell)?;
+        Ok((Bell::Shared(Arc::new(own_bell)), Bell::Shared(Arc::new(peer_bell))))
     }
 
     fn tell(&mut self, error: Error) {
@@ -241,13 +292,6 @@ enum Answer {
     Again,
     Connected(Connected, Vec<OwnedFd>),
     Streamed(Sizes, Vec<OwnedFd>),
-}
-
-fn capacity(bytes: u64) -> Result<usize, Verdict> {
-    usize::try_from(bytes)
-        .ok()
-        .filter(|bytes| check_capacity(*bytes).is_ok())
-        .ok_or_else(|| corrupt("it offers a ring of a size that cannot be".into()))
 }
 
 fn acknowledge(socket: &ForkGuarded) -> Result<(), Verdict> {

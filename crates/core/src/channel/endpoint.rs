@@ -12,10 +12,11 @@ use std::time::Instant;
 use ringbell_ring::{Entry, Fault, Read};
 use serde_json::{Map, Value};
 
-use super::admission::{Arrival, Reception, Sentinel};
+use super::admission::{Arrival, Offer, Reception, Sentinel};
 use super::dial::{Dial, Wish};
 use super::header::Header;
 use super::link::{Link, Progress, rang};
+use super::mailbox::Mailbox;
 use super::notice::{CloseReason, Drained, Notice};
 use super::options::{ChannelOptions, ConnectOptions, ServerOptions};
 use super::parcel::Parcel;
@@ -32,7 +33,7 @@ use crate::sys::generation::Home;
 const IDLE_LOOKS: u32 = 256;
 /// Turns between two looks at doorbells and sockets, while the endpoint is too busy to sleep.
 const BUSY: u32 = 64;
-/// Ended connections whose descriptors are kept until somebody takes them.
+/// Ended connections of which what came over the socket is kept until somebody takes it.
 const LEFTOVERS: usize = 64;
 
 /// An endpoint of two-way connections.
@@ -52,7 +53,7 @@ pub struct Channel {
     dialing: HashMap<u32, Token>,
     notices: VecDeque<Notice>,
     /// What ended connections have left to be taken.
-    leftovers: VecDeque<(u32, VecDeque<Parcel>)>,
+    leftovers: VecDeque<(u32, Mailbox)>,
     /// Notices so far, so that a wait knows of new ones though nobody takes them.
     pub(super) told: u64,
     /// The bus was closed: what is connected can be used, nothing else will come.
@@ -77,20 +78,24 @@ impl Bus {
     /// `ERR_RINGBELL_INVALID_NAME`, `ERR_RINGBELL_INVALID_OPTION`, `ERR_RINGBELL_RESOURCE`, and what announcing can answer.
     pub fn serve(&self, service: &str, options: ServerOptions) -> Result<Channel> {
         options.check()?;
+        let granted = options.access.as_ref().map(|access| access.grant(self.dir().group())).transpose()?;
         let (offers, step_downs) = on_offer(options.offers)?;
-        let mut channel = Channel::new(self, options.codec.clone(), options.max_connections)?;
+        let mut channel = Channel::new(self, options.codec.clone())?;
+        let offer =
+            Offer::new(offers.clone(), options.capacity, options.max_connections, granted, self.handle()?);
         (channel.past.offers, channel.past.step_downs) = (offers.clone(), step_downs);
         let record =
             ChannelRecord { capacity: options.capacity as u64, max_connections: options.max_connections };
         let announced = self.announce(Announcement {
             kind: options.kind.unwrap_or_else(|| "server".into()),
-            offers: offers.clone(),
+            offers,
             channel: Some(record),
             metadata: options.metadata,
             endpoints: options.endpoints,
             codec: options.codec,
             payload_schema: options.schema,
-            server: Some(channel.reception.clone().serve(options.capacity, offers, self.handle()?)),
+            server: Some(channel.reception.clone().serve(offer)),
+            access: options.access,
             ..Announcement::new(service)
         })?;
         channel.announced = Some(announced);
@@ -103,7 +108,7 @@ impl Bus {
     ///
     /// `ERR_RINGBELL_RESOURCE`, `ERR_RINGBELL_CLOSED`.
     pub fn channel(&self, options: ChannelOptions) -> Result<Channel> {
-        Channel::new(self, options.codec, u32::MAX)
+        Channel::new(self, options.codec)
     }
 }
 
@@ -126,8 +131,8 @@ fn on_offer(mut offers: Vec<Rung>) -> Result<(Vec<Rung>, Vec<StepDown>)> {
 }
 
 impl Channel {
-    fn new(bus: &Bus, codec: Option<String>, most: u32) -> Result<Channel> {
-        let reception = Reception::new(Inbox::new()?, most);
+    fn new(bus: &Bus, codec: Option<String>) -> Result<Channel> {
+        let reception = Reception::new(Inbox::new()?);
         let sentinel = bus.handle()?.add(Box::new(Sentinel(reception.clone())), None);
         Ok(Channel {
             announced: None,
@@ -184,6 +189,7 @@ impl Channel {
             server_ring: options.receive_capacity.unwrap_or(0) as u64,
             forced: options.acquire.or(self.acquirer.forced()),
             timeout: options.timeout,
+            as_guest: options.as_guest,
             handle: handle.clone(),
         };
         let dial = Dial::new(self.acquirer.directory().clone(), record.clone(), wish, self.reception.clone());
@@ -335,8 +341,9 @@ impl Channel {
     /// As [`send`](Self::send).
     pub fn receive_fds(&mut self, connection: u32) -> Result<Option<Parcel>> {
         if let Some(at) = self.leftovers.iter().position(|(of, _)| *of == connection) {
-            let parcel = self.leftovers[at].1.pop_front();
-            if self.leftovers[at].1.is_empty() {
+            let mailbox = &mut self.leftovers[at].1;
+            let parcel = mailbox.take();
+            if !mailbox.has_parcels() {
                 self.leftovers.remove(at);
                 self.forget_descriptors(connection);
             }
@@ -353,14 +360,13 @@ impl Channel {
     }
 
     /// Descriptors that a peer sent before its end can still be taken, of so many peers.
-    fn keep(&mut self, connection: u32, parcels: VecDeque<Parcel>) {
-        if parcels.is_empty() {
-            return;
-        }
+    fn keep(&mut self, connection: u32, mailbox: Mailbox) {
         if self.leftovers.len() == LEFTOVERS {
-            self.leftovers.pop_front();
+            // Who only comes to leave something behind is not to cost one's own user what is kept of it.
+            let of_others = self.leftovers.iter().position(|(_, kept)| kept.is_of_another_user());
+            self.leftovers.remove(of_others.unwrap_or(0));
         }
-        self.leftovers.push_back((connection, parcels));
+        self.leftovers.push_back((connection, mailbox));
         self.tell(Notice::Descriptors { connection });
     }
 
@@ -465,7 +471,9 @@ impl Channel {
 
     fn end(&mut self, index: usize, reason: CloseReason) {
         let mut link = self.take(index);
-        self.keep(link.number, link.leftovers());
+        if let Some(mailbox) = link.leftovers() {
+            self.keep(link.number, mailbox);
+        }
         // A peer that broke the rules lives, and may go on reading.
         let delivered = if matches!(reason, CloseReason::Failed(_)) { None } else { link.delivered() };
         self.tell(Notice::Closed { connection: link.number, reason, delivered });
@@ -482,7 +490,6 @@ impl Channel {
         self.past.received += received;
         self.past.full += full;
         self.past.rings += rings;
-        self.reception.left();
         link
     }
 
@@ -551,7 +558,8 @@ impl Channel {
                     step_downs: meeting.step_downs.clone(),
                 });
                 self.past.opened += 1;
-                // An edge of its socket may have been taken when nobody knew its number.
+                // Edges may have been taken when nobody knew its number.
+                link.hear();
                 link.look_at_socket();
                 if link.has_parcels() {
                     self.tell(Notice::Descriptors { connection: number });
@@ -560,10 +568,7 @@ impl Channel {
                 self.awake.push(number);
             }
             // Given up meanwhile.
-            _ => {
-                link.unwatch(self.reception.inbox());
-                self.reception.left();
-            }
+            _ => link.unwatch(self.reception.inbox()),
         }
     }
 
@@ -657,7 +662,7 @@ impl Channel {
             if let Ok(index) = self.find(connection) {
                 let link = &mut self.links[index];
                 if !socket {
-                    link.note_rung();
+                    link.hear();
                 } else {
                     link.look_at_socket();
                     if link.has_parcels() {

@@ -18,7 +18,6 @@ use crate::inbox::Inbox;
 use crate::segment::{self, ProxySlots, Segments};
 use crate::sys::eventfd::EventFd;
 use crate::sys::fork::ForkGuarded;
-use crate::sys::seqpacket;
 
 /// A connection has one reader a ring.
 const SLOTS: usize = 1;
@@ -109,9 +108,6 @@ impl Ends {
         });
         let station = Station::new(Arc::clone(&tap), handle);
         let seat = station.admit(pid, Start::Latest)?;
-        for socket in [&sockets.outgoing, &sockets.incoming] {
-            seqpacket::refuse_rights(socket);
-        }
         let corrupt = |fault| Error::CorruptPeer { what: format!("{fault:?}") };
         // Nothing was written yet: both streams begin at the beginning.
         let feed = Feed::new(sizes.incoming, Overflow::Block, 0, 0, Some(0)).map_err(corrupt)?;

@@ -1,4 +1,4 @@
-//! One connection: both rings, both doorbells, and the socket that tells of the peer's end.
+//! One connection: both rings, both doorbells, and the socket that tells of the peer's end (`mailbox`).
 //!
 //! Made on the bus thread by whoever shook hands, used by the endpoint alone. Dropping it closes it in good order: the peer
 //! reads what was sent and then knows that nothing will follow. Dying does not, and the socket's end says the rest.
@@ -6,8 +6,7 @@
 //! A link is *awake* while it is looked at whether or not its doorbell rang. A link that is not is announced as asleep in its
 //! ring: the peer rings, which wakes it.
 
-use std::collections::VecDeque;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -16,21 +15,17 @@ use ringbell_ring::{Entry, Fault, MAX_LARGE, Peers, Piece, Read, Sent, padded};
 
 use super::ends::Ends;
 use super::header::{HEADER, Header};
+use super::mailbox::Mailbox;
 use super::parcel::{self, Parcel};
+use super::places::Place;
 use super::stats::ConnectionStats;
-use crate::acquire::{Rung, StepDown, Tap};
+use crate::acquire::{Bell, EventFd, Rung, StepDown, Tap};
 use crate::bus::Record;
 use crate::error::{Error, Result};
 use crate::inbox::Inbox;
 use crate::sys::clock::monotonic_ns;
-use crate::sys::eventfd::EventFd;
-use crate::sys::fork::ForkGuarded;
 use crate::sys::generation::Home;
-use crate::sys::scm::{self, ReceiveError};
-use crate::sys::seqpacket::{self, Peer};
-
-/// Most parcels that wait to be taken; the others stay in the socket.
-const PARCELS: usize = 16;
+use crate::sys::seqpacket::Peer;
 
 /// Who is at the other end, and how it was reached.
 pub(super) struct Meeting {
@@ -39,20 +34,22 @@ pub(super) struct Meeting {
     pub(super) step_downs: Vec<StepDown>,
     /// The server's, on the client's side.
     pub(super) record: Option<Arc<Record>>,
+    /// On the server's side, until the connection is gone.
+    pub(super) _place: Option<Place>,
 }
 
 /// The descriptors that stay open with a connection.
 pub(super) struct Wires {
-    pub(super) socket: ForkGuarded,
+    pub(super) mailbox: Mailbox,
     /// Rung by the peer, watched here; over a stream, by this process's bus thread, for room alone.
-    pub(super) own_bell: Arc<EventFd>,
+    pub(super) own_bell: Bell,
     pub(super) peer_bell: PeerBell,
 }
 
 /// What is rung here.
 pub(super) enum PeerBell {
-    /// The peer's own.
-    Shared(EventFd),
+    /// The peer's. To another user it is the same as this side's own.
+    Peer(Bell),
     /// That of this process's bus thread, which forwards what was written.
     Pump(Arc<Tap>),
 }
@@ -60,7 +57,7 @@ pub(super) enum PeerBell {
 impl PeerBell {
     fn ring(&self) {
         match self {
-            PeerBell::Shared(bell) => bell.ring(),
+            PeerBell::Peer(bell) => bell.ring(),
             PeerBell::Pump(tap) => tap.doorbells.iter().for_each(EventFd::ring),
         }
     }
@@ -85,11 +82,8 @@ pub(super) struct Link {
     pub(super) idle: u32,
     /// Bytes that somebody waits for room for.
     wanted: Option<usize>,
-    /// The socket has ended.
-    hung_up: bool,
-    /// Something may be in the socket still.
-    readable: bool,
-    parcels: VecDeque<Parcel>,
+    /// Nobody will ring any more: the peer has let go of the doorbell or of one of two streams, or sent what is no ring.
+    silent: bool,
     /// The large message that is going out: its header, and the length of its data.
     sending: Option<(Header, usize)>,
     /// The large message that is coming in.
@@ -153,13 +147,13 @@ impl Link {
     ) -> Result<Link> {
         let [bell, socket] = watched(number);
         let watched = inbox
-            .watch(wires.own_bell.as_fd(), bell)
-            .and_then(|()| inbox.watch(&wires.socket, socket))
+            .watch(&wires.own_bell, bell)
+            .and_then(|()| inbox.watch(&wires.mailbox, socket))
             .and_then(|()| ends.incoming.watch(inbox, bell));
         if let Err(error) = watched {
             // Others hold copies of both.
-            inbox.forget(wires.own_bell.as_fd());
-            inbox.forget(&wires.socket);
+            inbox.forget(&wires.own_bell);
+            inbox.forget(&wires.mailbox);
             return Err(error);
         }
         Ok(Link {
@@ -171,10 +165,7 @@ impl Link {
             awake: true,
             idle: 0,
             wanted: None,
-            hung_up: false,
-            // Watched by edges, and what came before was none.
-            readable: true,
-            parcels: VecDeque::new(),
+            silent: false,
             sending: None,
             arriving: None,
             fault: None,
@@ -184,8 +175,8 @@ impl Link {
 
     /// Must be called before it is dropped, unless the inbox goes as well.
     pub(super) fn unwatch<A>(&self, inbox: &Inbox<A>) {
-        inbox.forget(self.wires.own_bell.as_fd());
-        inbox.forget(&self.wires.socket);
+        inbox.forget(&self.wires.own_bell);
+        inbox.forget(&self.wires.mailbox);
         self.ends.incoming.forget(inbox);
     }
 
@@ -364,7 +355,7 @@ impl Link {
         if self.ends.unread() {
             self.cut();
         }
-        if self.hung_up { Err(Error::PeerGone { service: self.peer_name() }) } else { Ok(()) }
+        if self.hung_up() { Err(Error::PeerGone { service: self.peer_name() }) } else { Ok(()) }
     }
 
     /// A peer whose cursor broke the rules no longer holds anything back, and must not be sent to for ever.
@@ -444,86 +435,48 @@ impl Link {
         quiet && !self.at_end() && !room
     }
 
-    /// Takes from the socket what is in it.
-    pub(super) fn look_at_socket(&mut self) {
-        self.readable = true;
-        while self.readable && self.parcels.len() < PARCELS {
-            let mut buffer = [0; parcel::LONGEST];
-            let broken = match scm::receive(&self.wires.socket, &mut buffer) {
-                Ok(received) if received.length == 0 => {
-                    self.hang_up();
-                    continue;
-                }
-                Ok(received) => match parcel::understand(&buffer[..received.length], received.fds) {
-                    Ok(parcel) => {
-                        self.parcels.push_back(parcel);
-                        continue;
-                    }
-                    Err(what) => Error::CorruptPeer { what: what.into() },
-                },
-                Err(ReceiveError::Os(Errno::EAGAIN)) => {
-                    self.readable = false;
-                    continue;
-                }
-                Err(ReceiveError::Os(errno @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM))) => {
-                    Error::os("recvmsg", errno, "descriptors that a peer sent could not be received")
-                }
-                Err(ReceiveError::Os(_)) => {
-                    self.hang_up();
-                    continue;
-                }
-                Err(ReceiveError::Truncated | ReceiveError::DescriptorsLost) => {
-                    Error::CorruptPeer { what: "a parcel did not arrive as it was sent".into() }
-                }
-            };
-            self.fault.get_or_insert(broken);
-            self.hang_up();
-        }
-        // What nobody takes must not hide the peer's end.
-        if self.readable && seqpacket::has_ended(&self.wires.socket) {
-            self.hung_up = true;
-        }
-    }
-
-    /// What came before the end, and was not taken.
-    pub(super) fn leftovers(&mut self) -> VecDeque<Parcel> {
-        self.look_at_socket();
-        std::mem::take(&mut self.parcels)
-    }
-
-    /// Something else than the socket has rung.
-    pub(super) fn note_rung(&mut self) {
+    /// Takes what was rung, where it has to be taken: room for further rings.
+    pub(super) fn hear(&mut self) {
+        self.silent |= !self.wires.own_bell.settle();
         self.ends.incoming.note_wakeup();
     }
 
     /// One direction has ended without a word: so that the other does not outlive it, on neither side.
     fn cut(&mut self) {
-        if !std::mem::replace(&mut self.hung_up, true) {
-            seqpacket::hang_up(&self.wires.socket);
+        if !std::mem::replace(&mut self.silent, true) {
+            self.wires.mailbox.hang_up();
         }
     }
 
-    fn hang_up(&mut self) {
-        self.hung_up = true;
-        self.readable = false;
+    /// Takes from the socket what is in it.
+    pub(super) fn look_at_socket(&mut self) {
+        self.wires.mailbox.look();
+    }
+
+    /// What came before the end, and was not taken.
+    pub(super) fn leftovers(&mut self) -> Option<Mailbox> {
+        self.wires.mailbox.left()
+    }
+
+    /// The peer has gone, or what it does counts no more.
+    #[inline]
+    fn hung_up(&self) -> bool {
+        self.silent || self.wires.mailbox.ended()
     }
 
     /// The oldest parcel that has come.
     pub(super) fn take_parcel(&mut self) -> Option<Parcel> {
-        if self.parcels.is_empty() && self.readable {
-            self.look_at_socket();
-        }
-        self.parcels.pop_front()
+        self.wires.mailbox.take()
     }
 
     pub(super) fn has_parcels(&self) -> bool {
-        !self.parcels.is_empty()
+        self.wires.mailbox.has_parcels()
     }
 
     /// Sends descriptors. False: the socket is full, or too many descriptors of this user are in flight.
     pub(super) fn send_fds(&mut self, data: &[u8], fds: &[BorrowedFd<'_>]) -> Result<bool> {
         parcel::check(data, fds)?;
-        match parcel::send(self.wires.socket.as_fd(), data, fds) {
+        match self.wires.mailbox.send(data, fds) {
             Ok(()) => Ok(true),
             Err(Errno::EAGAIN | Errno::ETOOMANYREFS | Errno::ENOBUFS) => Ok(false),
             Err(Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN) => {
@@ -543,23 +496,24 @@ impl Link {
 
     /// What broke the protocol, if anything did.
     pub(super) fn fault(&self) -> Option<&Error> {
-        self.fault.as_ref()
+        self.fault.as_ref().or(self.wires.mailbox.fault())
     }
 
     /// Whether its end can be told, one way or the other. What a peer had sent before it closed may still be on its way over a
     /// stream when its socket has ended.
     fn at_end(&self) -> bool {
-        self.fault.is_some() || (self.hung_up && (self.ends.incoming.drained() || self.ends.incoming.stuck()))
+        self.fault().is_some()
+            || (self.hung_up() && (self.ends.incoming.drained() || self.ends.incoming.stuck()))
     }
 
     /// Whether everything was read and nothing can follow.
     pub(super) fn over(&self) -> bool {
-        self.ends.incoming.ended() || (self.hung_up && self.ends.incoming.drained())
+        self.ends.incoming.ended() || (self.hung_up() && self.ends.incoming.drained())
     }
 
     /// Whether it can never be over: nobody writes any more, and what lies there cannot be read.
     pub(super) fn stuck(&self) -> bool {
-        self.hung_up && self.ends.incoming.stuck()
+        self.hung_up() && self.ends.incoming.stuck()
     }
 
     /// Whether the peer closed in good order.

@@ -3,7 +3,8 @@
 //! A [`Channel`] is an endpoint with any number of *connections*: one that serves, or one that connects. Each connection has
 //! two rings, one for each direction, which are the topics' ring with one slot, and one doorbell a side, rung for messages
 //! and for room alike. A Unix socket carries the handshake, descriptors sent as messages, and, by its end, the news of a
-//! death. What a message is for (a request, its reply) stands in its [`Header`]; what follows from that is up to the caller.
+//! death. Between two users the doorbell is a pair of sockets, and descriptors stay outside until they are asked for. What a
+//! message is for (a request, its reply) stands in its [`Header`]; what follows from that is up to the caller.
 
 mod admission;
 mod dial;
@@ -11,9 +12,11 @@ mod endpoint;
 mod ends;
 mod header;
 mod link;
+mod mailbox;
 mod notice;
 mod options;
 mod parcel;
+mod places;
 mod receive;
 mod stats;
 #[cfg(test)]

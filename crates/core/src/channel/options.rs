@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::acquire::Rung;
+use crate::bus::Access;
 use crate::error::{Error, Result};
 use crate::segment;
 
@@ -36,6 +37,9 @@ pub struct ServerOptions {
     pub codec: Option<String>,
     /// Id of the payload's schema.
     pub schema: Option<String>,
+    /// Which other users may connect. Default: none. Each connection has memory and doorbells of its own anyway, so there are no
+    /// guests' places to be counted: [`Access::max_guests`] and [`Access::evict_after`] are a topic's alone.
+    pub access: Option<Access>,
 }
 
 impl Default for ServerOptions {
@@ -49,6 +53,7 @@ impl Default for ServerOptions {
             endpoints: BTreeMap::new(),
             codec: None,
             schema: None,
+            access: None,
         }
     }
 }
@@ -70,8 +75,22 @@ impl ServerOptions {
                 rule: format!("from 1 to {MOST_CONNECTIONS}"),
             });
         }
-        Ok(())
+        self.access.as_ref().map_or(Ok(()), check_access)
     }
+}
+
+/// What a topic alone has is not ignored in silence.
+fn check_access(access: &Access) -> Result<()> {
+    let (topics, rule) =
+        (Access::default(), "a topic's alone; a server's connections count under maxConnections");
+    let wrong = |option, value: String| Err(Error::InvalidOption { option, value, rule: rule.to_owned() });
+    if access.max_guests != topics.max_guests {
+        return wrong("access.maxGuests", access.max_guests.to_string());
+    }
+    if access.evict_after != topics.evict_after {
+        return wrong("access.evictAfter", format!("{:?}", access.evict_after));
+    }
+    Ok(())
 }
 
 /// How an endpoint that connects behaves.
@@ -94,11 +113,20 @@ pub struct ConnectOptions {
     pub acquire: Option<Rung>,
     /// How long the handshake may take, its repetitions included. Default: 30 s.
     pub timeout: Duration,
+    /// Asks a server of this user, too, for the terms that are asked of another user's: no doorbell is shared with it, and
+    /// descriptors that it sends stay outside of this process until they are received. Default: no.
+    pub as_guest: bool,
 }
 
 impl Default for ConnectOptions {
     fn default() -> Self {
-        Self { send_capacity: None, receive_capacity: None, acquire: None, timeout: PATIENCE }
+        Self {
+            send_capacity: None,
+            receive_capacity: None,
+            acquire: None,
+            timeout: PATIENCE,
+            as_guest: false,
+        }
     }
 }
 

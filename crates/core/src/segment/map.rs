@@ -41,6 +41,13 @@ impl MappedData {
         Ok(MappedData { mirror: Mirror::anonymous(header, capacity)?, header, capacity })
     }
 
+    /// Gives up the right to write, for a ring whose headers were written here and whose writer is another. No view of it may be
+    /// written to afterwards.
+    pub(super) fn into_read_only(self) -> Result<MappedData> {
+        self.mirror.make_read_only()?;
+        Ok(self)
+    }
+
     /// Address of the header page.
     pub fn header_ptr(&self) -> NonNull<u8> {
         self.mirror.base()

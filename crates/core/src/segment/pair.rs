@@ -2,7 +2,8 @@
 //!
 //! The server makes all of it, because the client may be about to die, or hostile: what it is handed is sized, sealed and
 //! charged to the server before it learns a descriptor. Both control segments lie in one memfd, a page or more each. The
-//! ring that the client writes is sealed like a control segment: it was mapped by the client after the seals. Each side
+//! ring that the client writes is sealed like a control segment: it was mapped by the client after the seals. Each side maps
+//! the ring that it reads for reading alone, the server once it has written the headers there. Each side
 //! joins the ring that it reads before the other can write to it, so nothing is ever written past a missing reader.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -91,6 +92,7 @@ pub(crate) fn create_pair(shape: PairShape) -> Result<(Pair, PairFds)> {
     let outgoing = Producer::create(server_map.memory(), server_control.memory(), config(server));
     // Only for the headers: from now on the client is the one producer of this ring.
     drop(Producer::create(client_map.memory(), client_control.memory(), config(client)));
+    let client_map = client_map.into_read_only()?;
     let incoming = join(&client_map, client_control)?;
     let memory = PairMemory { _data: [client_map, server_map], _control: controls };
     Ok((Pair { outgoing, incoming, memory }, PairFds { client_data, server_data, control }))

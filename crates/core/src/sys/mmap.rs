@@ -16,7 +16,7 @@ use std::ptr::NonNull;
 use memmap2::{MmapOptions, MmapRaw};
 use nix::errno::Errno;
 use nix::sys::mman::{
-    MRemapFlags, MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, mremap, munmap,
+    MRemapFlags, MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, mprotect, mremap, munmap,
 };
 
 use super::generation::Home;
@@ -130,6 +130,19 @@ impl Mirror {
         // SAFETY: exactly the mapping made in `reserve`.
         unsafe { madvise(self.base, self.length, MmapAdvise::MADV_DONTFORK) }
             .map_err(|errno| failed("madvise", errno))
+    }
+
+    /// Takes away the right to write. What is in place stays there, so nothing has to be faulted in again.
+    ///
+    /// # References
+    /// `mprotect(2)`.
+    ///
+    /// # Errors
+    /// ENOMEM.
+    pub(crate) fn make_read_only(&self) -> Result<()> {
+        // SAFETY: exactly this mapping; the owner sees to it that nobody writes there any more.
+        unsafe { mprotect(self.base, self.length, ProtFlags::PROT_READ) }
+            .map_err(|errno| failed("mprotect", errno))
     }
 
     /// Address of the header.
@@ -370,6 +383,24 @@ mod tests {
         assert_eq!(count(), 2);
         drop(mirror);
         assert_eq!(count(), 0);
+    }
+
+    #[test]
+    fn the_right_to_write_can_be_given_up() {
+        let fd = memfd::create(c"ringbell-given-up", 4096 * 3).unwrap();
+        let rights = || {
+            let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+            let ours = maps.lines().filter(|line| line.contains("ringbell-given-up"));
+            ours.map(|line| line.split(' ').nth(1).unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        let mirror = Mirror::map(fd.as_fd(), 4096, 8192, Access::WritePopulated).unwrap();
+        assert_eq!(rights(), ["rw-s", "rw-s"]);
+        // SAFETY: an offset inside of the mapping; nobody else has it.
+        unsafe { mirror.base().add(4096).write_volatile(7) };
+        mirror.make_read_only().unwrap();
+        assert_eq!(rights(), ["r--s", "r--s"]);
+        // SAFETY: as above, in the second half.
+        assert_eq!(unsafe { mirror.base().add(4096 + 8192).read_volatile() }, 7);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::sockopt::{PeerCredentials, SndBuf};
+use nix::sys::socket::sockopt::{self, PeerCredentials, SndBuf};
 use nix::sys::socket::{
     AddressFamily, Backlog, Shutdown, SockFlag, SockType, UnixAddr, accept4, bind, connect, getsockname,
     getsockopt, listen, setsockopt, shutdown, socket, socketpair,
@@ -95,7 +95,7 @@ pub(crate) fn endpoint() -> nix::Result<OwnedFd> {
     socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)
 }
 
-/// Makes two connected sockets.
+/// Makes two ends that are connected with each other. Neither takes descriptors where the kernel can refuse them.
 ///
 /// # References
 /// `socketpair(2)`.
@@ -104,7 +104,19 @@ pub(crate) fn endpoint() -> nix::Result<OwnedFd> {
 /// EMFILE, ENFILE, ENOMEM.
 pub(crate) fn pair() -> nix::Result<(OwnedFd, OwnedFd)> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)
+    let (one, other) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
+    refuse_rights(one.as_fd());
+    refuse_rights(other.as_fd());
+    Ok((one, other))
+}
+
+/// Whether a descriptor that a peer gave is a socket of this kind.
+///
+/// # References
+/// `getsockopt(2)` SO_TYPE; `getsockname(2)`, which names the family.
+pub(crate) fn is_one(fd: impl AsFd) -> bool {
+    getsockopt(&fd, sockopt::SockType) == Ok(SockType::SeqPacket)
+        && getsockname::<UnixAddr>(fd.as_fd().as_raw_fd()).is_ok()
 }
 
 /// Connects to `name` in the directory, without waiting.
@@ -227,6 +239,17 @@ pub(crate) fn hang_up(socket: impl AsFd) {
 pub(crate) fn has_ended(socket: impl AsFd) -> bool {
     let mut fds = [PollFd::new(socket.as_fd(), PollFlags::empty())];
     poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+}
+
+/// Whether a datagram with any bytes waits to be received.
+///
+/// # References
+/// `unix(7)` SIOCINQ, which is FIONREAD.
+pub(crate) fn has_unread(socket: impl AsFd) -> bool {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the kernel writes one int to an int that outlives the call.
+    let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::FIONREAD, &raw mut bytes) };
+    result == 0 && bytes > 0
 }
 
 /// The file name that a listening socket is bound to.
@@ -396,6 +419,23 @@ mod tests {
         assert_eq!(scm::receive_plain(&client, &mut [0; 8]), Ok(0));
         assert!(is_readable(&client));
         drop(other);
+    }
+
+    #[test]
+    fn a_pair_is_told_from_what_it_is_not() {
+        let (one, other) = pair().unwrap();
+        assert!(is_one(&one) && is_one(&other));
+        assert!(!has_unread(&other));
+        scm::send(&one, b"x", &[]).unwrap();
+        assert!(has_unread(&other));
+        // What was sent before the end is received after it, also by who hung up.
+        hang_up(&other);
+        assert_eq!(scm::receive_plain(&other, &mut [0; 8]), Ok(1));
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let (stream, _other) = socketpair(AddressFamily::Unix, SockType::Stream, None, flags).unwrap();
+        let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let file = tempfile::tempfile().unwrap();
+        assert!(!is_one(&stream) && !is_one(&tcp) && !is_one(&file));
     }
 
     #[test]

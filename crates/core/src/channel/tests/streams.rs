@@ -150,7 +150,7 @@ fn who_never_reads_is_sent_to_until_it_is_full_and_costs_nothing_else() {
 
 /// What becomes of a client that asks by `acquire`, and is answered so.
 fn answered(acquire: Rung, reply: &Datagram, fds: &[BorrowedFd<'_>]) -> Error {
-    connect_by(Some(acquire), |socket| {
+    connect_with(&ConnectOptions { acquire: Some(acquire), ..hasty() }, |socket| {
         if scm::send(socket, &reply.encode(), fds).is_ok() {
             // Until it has acknowledged, or gone.
             poll(&mut [PollFd::new(socket.as_fd(), PollFlags::POLLIN)], 20_000u16).unwrap();

@@ -2,6 +2,7 @@
 //! good one nothing. The raw peer here speaks the handshake datagram by datagram and writes to whatever it was handed.
 #![allow(unsafe_code)] // the reason: a hostile peer writes over shared words
 
+mod others;
 mod streams;
 
 use std::ffi::OsStr;
@@ -18,7 +19,7 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use super::{Channel, ChannelOptions, CloseReason, ConnectOptions, Header, Kind, Notice, ServerOptions};
 use crate::acquire::Rung;
 use crate::acquire::protocol::{
-    Connect, Connected, Datagram, LENGTH, LONGEST, Refusal, SHARED_MEMORY, id_bytes,
+    Connect, Connected, Datagram, GUEST, LENGTH, LONGEST, Refusal, SHARED_MEMORY, id_bytes,
 };
 use crate::bus::{Bus, BusOptions, Record};
 use crate::error::Error;
@@ -58,8 +59,12 @@ fn socket_to(bus: &Bus, record: &Record) -> OwnedFd {
 }
 
 fn connect_datagram(record: &Record) -> Connect {
+    connect_on(SHARED_MEMORY, record)
+}
+
+fn connect_on(capabilities: u64, record: &Record) -> Connect {
     let id = id_bytes(&record.id).unwrap();
-    Connect { id, capabilities: SHARED_MEMORY, pid: 1, client_ring: 4096, server_ring: 4096 }
+    Connect { id, capabilities, pid: 1, client_ring: 4096, server_ring: 4096 }
 }
 
 fn say(socket: &OwnedFd, datagram: &Datagram) {
@@ -87,11 +92,53 @@ struct Raw {
 }
 
 fn raw(stage: &Stage) -> Raw {
+    raw_on(SHARED_MEMORY, stage)
+}
+
+fn raw_on(capabilities: u64, stage: &Stage) -> Raw {
     let socket = socket_to(&stage.bus, &stage.record);
-    say(&socket, &Datagram::Connect(connect_datagram(&stage.record)));
+    say(&socket, &Datagram::Connect(connect_on(capabilities, &stage.record)));
     let Some((Datagram::Connected(connected), received)) = answer(&socket) else { panic!("not connected") };
     say(&socket, &Datagram::Ack);
     Raw { socket, connected, fds: received.fds }
+}
+
+fn shape_of(raw: &Raw) -> PairShape {
+    let nonce = super::admission::nonce_words(raw.connected.nonce);
+    PairShape { client_ring: 4096, server_ring: 4096, nonce }
+}
+
+fn pair_of(raw: &Raw) -> PairFds {
+    let [client_data, server_data, control] = [0, 1, 2].map(|at: usize| raw.fds[at].try_clone().unwrap());
+    PairFds { client_data, server_data, control }
+}
+
+/// The number of the connection that has come, waited for.
+fn opened(server: &mut Channel) -> u32 {
+    loop {
+        server.try_recv().unwrap();
+        match server.notices().into_iter().next() {
+            Some(Notice::Opened { connection, .. }) => break connection,
+            _ => drop(server.wait(Some(Instant::now() + PATIENCE)).unwrap()),
+        }
+    }
+}
+
+/// How the connection ended, waited for; messages before that are dropped.
+fn closed(server: &mut Channel, of: u32) -> CloseReason {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        while server.try_recv().unwrap().is_some() {}
+        let ended = server.notices().into_iter().find_map(|notice| match notice {
+            Notice::Closed { connection, reason, .. } if connection == of => Some(reason),
+            _ => None,
+        });
+        if let Some(reason) = ended {
+            return reason;
+        }
+        assert!(Instant::now() < deadline, "connection {of} never ended");
+        server.wait(Some(deadline)).unwrap();
+    }
 }
 
 /// A good client calls, and is answered by this thread's server.
@@ -229,29 +276,15 @@ fn a_client_that_writes_over_its_words_loses_its_connection_and_no_more() {
     };
     let mut ended = 0;
     for round in 0..300u64 {
-        let raw = raw(&stage);
-        let shape = PairShape {
-            client_ring: 4096,
-            server_ring: 4096,
-            nonce: super::admission::nonce_words(raw.connected.nonce),
-        };
+        let terms = if round % 4 < 2 { SHARED_MEMORY } else { SHARED_MEMORY | GUEST };
+        let raw = raw_on(terms, &stage);
+        let shape = shape_of(&raw);
         let [client_data, _server_data, control] = [0, 1, 2].map(|at| raw.fds[at].as_fd());
         let data = Words::map(client_data, page + 4096);
         let slots = Words::map(control, 2 * page);
-        let number = loop {
-            stage.server.try_recv().unwrap();
-            match stage.server.notices().into_iter().next() {
-                Some(Notice::Opened { connection, .. }) => break connection,
-                _ => drop(stage.server.wait(Some(Instant::now() + PATIENCE)).unwrap()),
-            }
-        };
-        let fds = PairFds {
-            client_data: client_data.try_clone_to_owned().unwrap(),
-            server_data: raw.fds[1].try_clone().unwrap(),
-            control: control.try_clone_to_owned().unwrap(),
-        };
+        let number = opened(&mut stage.server);
         // Half of them behave at first, so that there is something to be spoilt.
-        let ends = (round % 2 == 0).then(|| attach_pair(shape, &fds).unwrap());
+        let ends = (round % 2 == 0).then(|| attach_pair(shape, &pair_of(&raw)).unwrap());
         for _ in 0..40 {
             let target = if random().is_multiple_of(2) { data.words() } else { slots.words() };
             let hot = [16, 17, 18, 32, 48, 64, 65, 66, 512, 513, 514, 576, 577];
@@ -273,21 +306,8 @@ fn a_client_that_writes_over_its_words_loses_its_connection_and_no_more() {
         drop(ends);
         drop(raw);
         // Whatever it did, its end is told, once.
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            while stage.server.try_recv().unwrap().is_some() {}
-            if stage
-                .server
-                .notices()
-                .iter()
-                .any(|notice| matches!(notice, Notice::Closed { connection, .. } if *connection == number))
-            {
-                ended += 1;
-                break;
-            }
-            assert!(Instant::now() < deadline, "round {round} never ended");
-            stage.server.wait(Some(deadline)).unwrap();
-        }
+        closed(&mut stage.server, number);
+        ended += 1;
     }
     assert_eq!((ended, stage.server.connections().count()), (300, 0));
     a_good_client_is_served(&mut stage);
@@ -328,17 +348,20 @@ fn datagrams_that_are_no_parcels_end_the_connection() {
 
 /// Connects to a server at whose socket `reply` speaks instead.
 fn connect_to(reply: impl Fn(&OwnedFd) + Sync) -> Error {
-    connect_by(None, reply)
+    connect_with(&hasty(), reply)
 }
 
-fn connect_by(acquire: Option<Rung>, reply: impl Fn(&OwnedFd) + Sync) -> Error {
+fn hasty() -> ConnectOptions {
+    ConnectOptions { timeout: Duration::from_secs(2), ..ConnectOptions::default() }
+}
+
+fn connect_with(options: &ConnectOptions, reply: impl Fn(&OwnedFd) + Sync) -> Error {
     let stage = stage(ServerOptions::default());
     let name = stage.record.socket_name();
     std::fs::remove_file(stage.bus.path().join(&name)).unwrap();
     let dir = stage.bus.dir().fd();
     let listener = seqpacket::listen_at(dir.as_fd(), stage.bus.path(), OsStr::new(&name), None).unwrap();
     let mut client = stage.bus.channel(ChannelOptions::default()).unwrap();
-    let options = ConnectOptions { timeout: Duration::from_secs(2), acquire, ..ConnectOptions::default() };
     let done = EventFd::new().unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -356,7 +379,7 @@ fn connect_by(acquire: Option<Rung>, reply: impl Fn(&OwnedFd) + Sync) -> Error {
                 }
             }
         });
-        let connection = client.connect(&stage.record, &options).unwrap();
+        let connection = client.connect(&stage.record, options).unwrap();
         let error = client.wait_open(connection, PATIENCE).unwrap_err();
         done.ring();
         error
@@ -376,6 +399,7 @@ fn a_server_that_answers_wrongly_is_not_believed() {
         server_ring: 4096,
         server_bell: bells[0].id().unwrap(),
         client_bell: bells[1].id().unwrap(),
+        capabilities: SHARED_MEMORY,
     };
     let honest = [
         fds.client_data.as_fd(),
@@ -393,6 +417,7 @@ fn a_server_that_answers_wrongly_is_not_believed() {
     };
     for (what, wrong) in [
         ("a size that cannot be", Connected { client_ring: 5000, ..connected }),
+        ("more than it announces", Connected { server_ring: 1 << 30, ..connected }),
         ("another size", Connected { server_ring: 8192, ..connected }),
         ("another nonce", Connected { nonce: [7; 16], ..connected }),
         ("another doorbell", Connected { server_bell: connected.client_bell, ..connected }),
