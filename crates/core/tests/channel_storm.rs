@@ -5,14 +5,20 @@
 mod bus_helpers;
 
 use std::collections::BTreeMap;
+use std::io::IoSlice;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bus_helpers::*;
+use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, sendmsg, socket,
+};
 use ringbell::acquire::Rung;
-use ringbell::bus::Bus;
+use ringbell::bus::{Bus, Record};
 use ringbell::channel::{Channel, ChannelOptions, ConnectOptions, Header, Kind, Notice, ServerOptions};
 
 /// Connections of the crowd that comes at once.
@@ -32,6 +38,10 @@ fn role() {
         // Of three that come at once, one is told to wait.
         "refusing" => serve(&bus, 2),
         "roomy" => serve(&bus, 2 * CROWD as u32),
+        "besieged" => {
+            setrlimit(Resource::RLIMIT_NOFILE, 1024, 1024).unwrap();
+            answer(&bus, 256);
+        }
         other => panic!("no role {other}"),
     }
 }
@@ -41,9 +51,13 @@ fn more_descriptors() {
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
 }
 
-/// Answers every request until it is killed.
 fn serve(bus: &Bus, connections: u32) {
     more_descriptors();
+    answer(bus, connections);
+}
+
+/// Answers every request until it is killed.
+fn answer(bus: &Bus, connections: u32) {
     let mut options = ServerOptions::default();
     options.capacity = 4096;
     options.max_connections = connections;
@@ -144,6 +158,95 @@ fn nobody_sees_a_reset_whatever_servers_do() {
     let known = ["served", "ERR_RINGBELL_PEER_GONE", "ERR_RINGBELL_TIMEOUT"];
     assert!(outcomes.keys().all(|outcome| known.contains(outcome)), "{outcomes:?}");
     assert!(outcomes["served"] > handshakes() / 2, "{outcomes:?}");
+}
+
+/// Comes to a server's socket as a client of the worst kind, and stays until it is dropped.
+struct Besieger {
+    address: UnixAddr,
+    /// As a good client would say it.
+    connect: [u8; 64],
+    null: OwnedFd,
+}
+
+impl Besieger {
+    fn new(bus: &Bus, record: &Record) -> Besieger {
+        let mut connect = [0; 64];
+        connect[..8].copy_from_slice(b"RBHS\x01\0\x07\0");
+        let id = u128::from_str_radix(&record.id, 16).unwrap();
+        connect[8..24].copy_from_slice(&id.to_be_bytes());
+        connect[24] = 1;
+        let address = UnixAddr::new(&bus.path().join(format!("{}.sock", record.id))).unwrap();
+        Besieger { address, connect, null: std::fs::File::open("/dev/null").unwrap().into() }
+    }
+
+    /// Connects; `None` while the backlog is full.
+    fn come(&self, kind: usize) -> Option<OwnedFd> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let socket = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).unwrap();
+        match connect(socket.as_raw_fd(), &self.address) {
+            Ok(()) => {}
+            Err(Errno::EAGAIN) => return None,
+            Err(errno) => panic!("{errno}"),
+        }
+        let fds = [self.null.as_raw_fd()];
+        let (bytes, rights): (&[u8], _) = match kind % 5 {
+            // Says nothing.
+            0 => return Some(socket),
+            // Half.
+            1 => (&self.connect[..10], &[][..]),
+            2 => (b"GET / HTTP/1.1\r\n\r\n", &[][..]),
+            3 => (&self.connect, &[ControlMessage::ScmRights(&fds)][..]),
+            // All of it, and never reads the answer.
+            _ => (&self.connect, &[][..]),
+        };
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        // EPIPE for whoever was shed before it came to speak, EPERM where the kernel keeps descriptors out.
+        let _ = sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(bytes)], rights, flags, None);
+        Some(socket)
+    }
+}
+
+#[test]
+fn ten_thousand_hostile_clients_keep_no_good_one_out() {
+    const BESIEGERS: usize = 10_000;
+    let _dog = watchdog(100);
+    more_descriptors();
+    let place = Place::new();
+    let bus = place.bus();
+    let mut server = Role::start("besieged", &place.path, &[]);
+    assert_eq!(server.heard(), "ready");
+    let besieger = Besieger::new(&bus, &bus.wait_for("storm", Some(PATIENCE)).unwrap());
+    let over = AtomicBool::new(false);
+    let (came, times) = std::thread::scope(|scope| {
+        let siege = scope.spawn(|| {
+            let mut inside = Vec::new();
+            let mut came = 0;
+            while came < BESIEGERS && !over.load(Ordering::Relaxed) {
+                match besieger.come(came) {
+                    Some(socket) => {
+                        inside.push(socket);
+                        came += 1;
+                    }
+                    None => std::thread::yield_now(),
+                }
+            }
+            came
+        });
+        let mut client = bus.channel(ChannelOptions::default()).unwrap();
+        let mut times = Vec::new();
+        while !siege.is_finished() || times.is_empty() {
+            let begun = Instant::now();
+            assert_eq!(visit(&bus, &mut client, times.len() as u64), "served");
+            times.push(begun.elapsed());
+        }
+        over.store(true, Ordering::Relaxed);
+        (siege.join().unwrap(), times)
+    });
+    println!("{came} hostile ones, good ones waited for at most {:?}", times.iter().max().unwrap());
+    let open = std::fs::read_dir(format!("/proc/{}/fd", server.child.id())).unwrap().count();
+    assert!(open <= 1024);
+    let mut client = bus.channel(ChannelOptions::default()).unwrap();
+    assert_eq!(visit(&bus, &mut client, 0), "served");
 }
 
 #[test]

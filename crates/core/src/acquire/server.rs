@@ -35,8 +35,6 @@ pub(super) const MOST: usize = 64;
 const SHARE: usize = 16;
 /// How long the listener rests when no descriptor was to be had, or a tenth of it when too many came that had no share left.
 const REST: Duration = Duration::from_millis(100);
-/// After this, a client that has said nothing gives way when all places are taken.
-const SILENCE: Duration = Duration::from_millis(100);
 
 const LISTENER: u64 = 0;
 
@@ -318,17 +316,19 @@ impl<V: Visitor> Listening<V> {
             .collect()
     }
 
-    /// When all places are taken, whoever has been silent for longest goes; an honest client tries again.
+    /// When all places are taken, whoever has kept the others waiting for too long goes; an honest client tries again.
     fn make_way(&mut self, now: Instant) {
         if self.visitors.len() < MOST {
             return;
         }
-        let silent =
-            self.visitors.iter().filter_map(|(number, visitor)| Some((visitor.silent_since()?, *number)));
-        let overdue: Vec<u64> =
-            silent.filter(|(since, _)| *since + SILENCE <= now).map(|(_, number)| number).collect();
-        for number in overdue {
-            self.visitors.remove(&number);
+        let keeps = |visitor: &V| visitor.gives_way().is_none_or(|when| when > now);
+        let late = self.visitors.iter().filter(|(_, visitor)| !keeps(visitor));
+        for number in late.map(|(number, _)| *number).collect::<Vec<_>>() {
+            // Its word may have come just now.
+            self.advance(number, now);
+            if self.visitors.get(&number).is_some_and(|visitor| !keeps(visitor)) {
+                self.visitors.remove(&number);
+            }
         }
     }
 
@@ -356,7 +356,7 @@ impl<V: Visitor> Listening<V> {
     fn deadline(&self) -> Option<Instant> {
         let full = self.visitors.len() >= MOST;
         let visitors = self.visitors.values().map(|visitor| {
-            let way = visitor.silent_since().filter(|_| full).map(|since| since + SILENCE);
+            let way = visitor.gives_way().filter(|_| full);
             way.map_or(visitor.until(), |way| way.min(visitor.until()))
         });
         visitors.chain(self.rest).min()

@@ -16,7 +16,7 @@ use super::guests::{Outside, Ticket};
 use super::protocol::{Begin, Datagram, Fault, GUEST, LENGTH, Refusal, SHARED_MEMORY, STREAM};
 use super::server::{Standing, Terms};
 use super::stream::Seat;
-use super::visitor::{Fate, Visitor};
+use super::visitor::{Fate, SILENCE, STALL, Visitor};
 use crate::Error;
 use crate::sys::fork::ForkGuarded;
 use crate::sys::scm::{self, ReceiveError};
@@ -37,6 +37,8 @@ pub(super) struct Session {
     /// A guest's place, until it takes its seat.
     ticket: Option<Ticket>,
     accepted: Instant,
+    /// When SEGMENTS were sent.
+    answered: Instant,
 }
 
 enum Stage {
@@ -74,6 +76,7 @@ impl Visitor for Session {
             standing: terms.standing(&peer),
             ticket: None,
             accepted: now,
+            answered: now,
         }
     }
 
@@ -81,8 +84,12 @@ impl Visitor for Session {
         self.uid
     }
 
-    fn silent_since(&self) -> Option<Instant> {
-        matches!(self.stage, Stage::Hello).then_some(self.accepted)
+    fn gives_way(&self) -> Option<Instant> {
+        match self.stage {
+            Stage::Hello => Some(self.accepted + SILENCE),
+            Stage::Claimed => Some(self.answered + STALL),
+            _ => None,
+        }
     }
 
     fn advance(&mut self, terms: &Terms, now: Instant) -> Fate {
@@ -218,7 +225,7 @@ impl Session {
             }
         };
         match scm::send(&self.socket, &datagram.encode(), &fds) {
-            Ok(()) => self.stage = stage,
+            Ok(()) => (self.stage, self.answered) = (stage, now),
             // This user has too many descriptors in flight, or the kernel is short of memory: others will finish.
             Err(Errno::ETOOMANYREFS | Errno::EAGAIN | Errno::ENOMEM | Errno::ENOBUFS) => {
                 self.stage = Stage::Owing { reply, next: now + RETRY };

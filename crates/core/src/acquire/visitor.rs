@@ -4,9 +4,14 @@
 //! happens when descriptors run out. Nothing here blocks, and no visitor outlives its deadline.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::sys::seqpacket::Peer;
+
+/// After this, a client that has said nothing gives way. An honest one says it with the next system call after `connect`.
+pub(crate) const SILENCE: Duration = Duration::from_millis(25);
+/// After this, one that was answered and owes the next word. It may have to wait for a processor.
+pub(crate) const STALL: Duration = Duration::from_millis(50);
 
 /// A handshake on the serving side. What is on offer, and to whom, stands in its terms.
 pub(crate) trait Visitor: Send + Sized + 'static {
@@ -19,8 +24,8 @@ pub(crate) trait Visitor: Send + Sized + 'static {
     /// Its user, by the kernel's word.
     fn uid(&self) -> u32;
 
-    /// Since when it has said nothing at all, if it has not.
-    fn silent_since(&self) -> Option<Instant>;
+    /// When it gives way to others, if all places are taken and it is its turn to speak: [`SILENCE`] or [`STALL`] from then on.
+    fn gives_way(&self) -> Option<Instant>;
 
     /// When it is to be advanced at the latest.
     fn until(&self) -> Instant;

@@ -21,7 +21,7 @@ use crate::acquire::protocol::{
     Connect, Connected, Datagram, Fault, GUEST, LENGTH, Refusal, SHARED_MEMORY, STREAM,
 };
 use crate::acquire::server::{Listening, instance_of};
-use crate::acquire::visitor::{Fate, Visitor};
+use crate::acquire::visitor::{Fate, SILENCE, STALL, Visitor};
 use crate::acquire::{Bell, Cord, Rung};
 use crate::bus::thread::{Step, Thread, Watched};
 use crate::bus::{Granted, Handle, Serve};
@@ -191,7 +191,7 @@ enum Stage {
     /// CONNECTED could not be sent yet, for want of room for descriptors in flight.
     Owing { made: Box<Made>, next: Instant },
     /// CONNECTED is sent.
-    Offered(Box<Made>),
+    Offered(Box<Made>, Instant),
     /// ACK has come.
     Done(Box<Made>),
     /// REFUSED is sent: waits for the client to close.
@@ -217,8 +217,12 @@ impl Visitor for Admission {
         self.peer.uid
     }
 
-    fn silent_since(&self) -> Option<Instant> {
-        matches!(self.stage, Stage::Connect).then_some(self.accepted)
+    fn gives_way(&self) -> Option<Instant> {
+        match self.stage {
+            Stage::Connect => Some(self.accepted + SILENCE),
+            Stage::Offered(_, when) => Some(when + STALL),
+            _ => None,
+        }
     }
 
     fn until(&self) -> Instant {
@@ -292,7 +296,7 @@ impl Admission {
             (Stage::Connect, Ok(Datagram::Hello { .. })) => {
                 self.refuse(Refusal::NothingInCommon, "this is a server, not a topic")
             }
-            (Stage::Offered(made), Ok(Datagram::Ack)) => {
+            (Stage::Offered(made, _), Ok(Datagram::Ack)) => {
                 self.stage = Stage::Done(made);
                 true
             }
@@ -340,7 +344,7 @@ impl Admission {
         let bells = made.bells.iter().map(|bell| bell.as_fd());
         let fds: Vec<_> = made.fds.iter().map(AsFd::as_fd).chain(bells).collect();
         match scm::send(&self.socket, &made.reply.encode(), &fds) {
-            Ok(()) => self.stage = Stage::Offered(made),
+            Ok(()) => self.stage = Stage::Offered(made, now),
             // This user has too many descriptors in flight, or the kernel is short of memory: others will finish.
             Err(Errno::ETOOMANYREFS | Errno::EAGAIN | Errno::ENOMEM | Errno::ENOBUFS) => {
                 self.stage = Stage::Owing { made, next: now + RETRY };

@@ -134,14 +134,14 @@ impl Dial {
                         return self.wait(self.reach.give_up(), now);
                     }
                     Answer::Again => Stage::Connect { socket: None, until: self.reach.again(now)? },
-                    Answer::Connected(connected, fds) => {
-                        self.share(socket, &connected, fds)?;
-                        return Ok(None);
-                    }
-                    Answer::Streamed(sizes, fds) => {
-                        self.stream(socket, &sizes, fds)?;
-                        return Ok(None);
-                    }
+                    Answer::Connected(connected, fds) => match self.share(socket, &connected, fds)? {
+                        true => return Ok(None),
+                        false => Stage::Connect { socket: None, until: self.reach.again(now)? },
+                    },
+                    Answer::Streamed(sizes, fds) => match self.stream(socket, &sizes, fds)? {
+                        true => return Ok(None),
+                        false => Stage::Connect { socket: None, until: self.reach.again(now)? },
+                    },
                 },
                 Stage::Over => return Ok(None),
             };
@@ -206,13 +206,13 @@ impl Dial {
         })
     }
 
-    /// The connection is in shared memory.
+    /// The connection is in shared memory. False: it took too long, and has to be begun anew.
     fn share(
         &mut self,
         socket: ForkGuarded,
         connected: &Connected,
         mut fds: Vec<OwnedFd>,
-    ) -> Result<(), Verdict> {
+    ) -> Result<bool, Verdict> {
         if (connected.capabilities & GUEST != 0) != self.as_guest {
             return Err(corrupt("it answers on other terms than those that it was asked for".into()));
         }
@@ -226,12 +226,14 @@ impl Dial {
         let fds = PairFds { client_data, server_data, control };
         let ends = attach_pair(shape, &fds).map_err(Verdict::of)?.into();
         let (own_bell, peer_bell) = self.bells(connected, bells)?;
-        acknowledge(&socket)?;
-        self.enter(Rung::Handshake, socket, ends, own_bell, PeerBell::Peer(peer_bell))
+        if !acknowledge(&socket) {
+            return Ok(false);
+        }
+        self.enter(Rung::Handshake, socket, ends, own_bell, PeerBell::Peer(peer_bell)).map(|()| true)
     }
 
-    /// The connection is over streams.
-    fn stream(&mut self, socket: ForkGuarded, sizes: &Sizes, fds: Vec<OwnedFd>) -> Result<(), Verdict> {
+    /// The same over streams.
+    fn stream(&mut self, socket: ForkGuarded, sizes: &Sizes, fds: Vec<OwnedFd>) -> Result<bool, Verdict> {
         let Ok([incoming, outgoing]) = <[OwnedFd; 2]>::try_from(fds) else {
             return Err(corrupt("its streams came without their two descriptors".into()));
         };
@@ -239,9 +241,11 @@ impl Dial {
         let server = self.reach.record().pid;
         let Streamed { ends, flow, room, tap } =
             Ends::streamed(sizes, sockets, server, self.wish.handle.clone())?;
-        acknowledge(&socket)?;
+        if !acknowledge(&socket) {
+            return Ok(false);
+        }
         flow.begin()?;
-        self.enter(Rung::Stream, socket, ends, Bell::Shared(room), PeerBell::Pump(tap))
+        self.enter(Rung::Stream, socket, ends, Bell::Shared(room), PeerBell::Pump(tap)).map(|()| true)
     }
 
     fn enter(
@@ -294,8 +298,9 @@ enum Answer {
     Streamed(Sizes, Vec<OwnedFd>),
 }
 
-fn acknowledge(socket: &ForkGuarded) -> Result<(), Verdict> {
-    scm::send(socket, &Datagram::Ack.encode(), &[]).map_err(|_| Verdict::Gone)
+/// False: a server with others at its door has not waited for it.
+fn acknowledge(socket: &ForkGuarded) -> bool {
+    scm::send(socket, &Datagram::Ack.encode(), &[]).is_ok()
 }
 
 impl Watched for Dial {
