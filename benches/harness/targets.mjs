@@ -30,6 +30,21 @@ class Results {
   }
 }
 
+/** The stream rung's best entry beside the hand-batched socket, and beside shared memory. */
+function streamed(results, label) {
+  const rate = (entry) => median(series(entry, 'perSecond'))
+  const fastest = (entries) => entries.sort((a, b) => rate(b) - rate(a))[0]
+  const all = results.entries('throughput', label).filter((entry) => entry.kind === 'ringbell')
+  const mine = fastest(all.filter((entry) => entry.name.startsWith('ringbell stream+')))
+  const shared = fastest(all.filter((entry) => !entry.name.startsWith('ringbell stream+')))
+  const [socket] = results.named('throughput', label, 'socket batched')
+  const against = (other) => (mine && other ? ratio(mine, other, 'perSecond') : undefined)
+  return [
+    atLeast('× hand-batched socket', 0.8, against(socket), mine?.name),
+    beside(atLeast(`× shared memory (${shared?.name})`, 0, against(shared), mine?.name)),
+  ]
+}
+
 const OWNED = ['+owned', '+listen']
 const PRIVATE = ['+borrowed', '+lease']
 
@@ -206,6 +221,7 @@ const targets = [
       throughput(r, label, PRIVATE, 'memcpy, one core, hot', 0.25, 'borrowed or lease × memcpy'),
     ],
   ]),
+  ...['256 B', '64 KiB'].map((label) => [`stream rung, ${label}`, (r) => streamed(r, label)]),
   [
     'round trip, adaptive',
     (r) => [
