@@ -56,7 +56,7 @@ impl Seat {
     /// # Errors
     /// `ERR_RINGBELL_NO_SLOT`, `ERR_RINGBELL_RESOURCE`, `ERR_RINGBELL_EVICTED` by a publisher in a hurry.
     pub(super) fn take(tap: &Arc<Tap>, pid: u32, start: Start) -> Result<Seat> {
-        let slot = tap.proxies.claim(&tap.control.memory(), tap.control_fd.as_ref())?;
+        let slot = tap.proxies.claim(&tap.control.memory(), tap.control_fd.as_ref(), 0)?;
         let joined =
             Consumer::join(tap.data.memory(), tap.control.memory(), slot, tap.overflow, start, (pid, 0));
         match joined {
