@@ -48,7 +48,7 @@ const CHANNELS = ['__test__/integration/channel.test.ts']
  * @returns {Step[]}
  */
 function rungs() {
-  const topics = ['cargo', 'test', '-p', 'ringbell', '--no-fail-fast', '--test', 'topic_stream']
+  const topics = ['cargo', 'test', '-p', 'ringbell', '--no-fail-fast', '--test', 'topic_stream', '--test', 'topic_acks']
   const both = [...topics, '--test', 'channel_talk']
   const registry = ['cargo', 'test', '-p', 'ringbell', '--no-fail-fast', '--test', 'bus_watch', '--test', 'bus_publish']
   // This one compares both ways by itself, which a forced one does not allow.

@@ -44,7 +44,7 @@ test.serial('every message is seen at least once, and those that are seen again 
     const options = {
       ...name,
       ack: kill % 2 === 0 ? 'batch' : 'deferred',
-      acquire: kill % 4 < 2 ? 'auto' : 'handshake',
+      acquire: ['auto', 'handshake', 'stream'][kill % 3],
     }
     const child = spawn(process.execPath, [PROGRAM, 'ticks', JSON.stringify(options)], {
       env: { ...process.env, IPC_BUS_DIR: at.path, NODE_OPTIONS: '' },

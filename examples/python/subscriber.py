@@ -33,4 +33,4 @@ while received != wanted and (datagram := connection.recv(65536)):
             print(sequence, held[8 : 8 + length].decode())
             sequence, received = sequence + 1, received + 1
         held = held[size:]
-    connection.send(struct.pack("<IIQQ32x", 4, 0, position - len(held), received))  # makes room
+    connection.send(struct.pack("<IIQQ48x", 4, 0, position - len(held), received))  # makes room

@@ -5,20 +5,24 @@
 mod bus_helpers;
 
 use std::io::{IoSlice, IoSliceMut};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bus_helpers::*;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, accept4, bind, connect,
-    listen, recvmsg, sendmsg, socket,
+    AddressFamily, Backlog, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, UnixAddr, accept4, bind,
+    connect, listen, recvmsg, sendmsg, shutdown, socket,
 };
 use ringbell::acquire::Rung;
 use ringbell::bus::{Announced, Announcement, Bus, Overflow, TopicRecord};
-use ringbell::topic::{EndReason, Notice, PublisherOptions, Reconnect, Start, Subscriber, SubscriberOptions};
+use ringbell::topic::{
+    AckMode, EndReason, Notice, PublisherOptions, Reconnect, Start, Subscriber, SubscriberOptions,
+};
 
 const MAGIC: &[u8] = b"RBHS\x01\0";
 const STREAM: u64 = 2;
@@ -48,7 +52,12 @@ fn receive(socket: &OwnedFd) -> Vec<u8> {
 }
 
 fn datagram(kind: u16, fields: &[(usize, &[u8])]) -> Vec<u8> {
-    let mut bytes = vec![0; if kind == 6 { 256 } else { 64 }];
+    let length = match kind {
+        6 => 256,
+        10 => 80,
+        _ => 64,
+    };
+    let mut bytes = vec![0; length];
     bytes[..6].copy_from_slice(MAGIC);
     bytes[6..8].copy_from_slice(&kind.to_le_bytes());
     for (at, field) in fields {
@@ -108,6 +117,15 @@ impl Rogue {
         bind(listener.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
         listen(&listener, Backlog::new(16).unwrap()).unwrap();
         Self { announced, listener: Arc::new(listener), _path: path }
+    }
+
+    /// STREAM under a durable name: what was found, and the sequences that go with it.
+    fn kept(&self, position: u64, sequence: u64, found: u32, from: u64, below: u64) -> Vec<u8> {
+        let mut stream = self.stream(position, position, sequence);
+        stream[60..64].copy_from_slice(&found.to_le_bytes());
+        stream[64..72].copy_from_slice(&from.to_le_bytes());
+        stream[72..80].copy_from_slice(&below.to_le_bytes());
+        stream
     }
 
     fn stream(&self, position: u64, joined: u64, sequence: u64) -> Vec<u8> {
@@ -213,7 +231,7 @@ fn a_stream_that_breaks_a_rule_is_left_and_what_came_before_is_kept() {
     let after_good = good.len() as u64;
     let breaches: Vec<(&str, Vec<u8>, bool)> = vec![
         ("a kind of no meaning", part(9, 0, after_good, &[]), false),
-        ("a report", part(4, 0, after_good, &[0; 40]), false),
+        ("a report", part(4, 0, after_good, &[0; 56]), false),
         ("half a head", part(1, 0, after_good, &[])[..9].to_vec(), false),
         ("no bytes", part(1, 0, after_good, &[]), false),
         ("not aligned", part(1, 0, after_good, &[0; 12]), false),
@@ -283,7 +301,7 @@ fn an_answer_to_hello_that_breaks_a_rule_is_refused() {
     let bus = place.bus();
     let answers: Vec<(&str, Box<Answer>, &str)> = vec![
         ("garbage", Box::new(|_| b"HTTP/1.1 200 OK".to_vec()), "ERR_RINGBELL_CORRUPT_PEER"),
-        ("half", Box::new(|rogue| rogue.stream(0, 0, 0)[..63].to_vec()), "ERR_RINGBELL_CORRUPT_PEER"),
+        ("half", Box::new(|rogue| rogue.stream(0, 0, 0)[..64].to_vec()), "ERR_RINGBELL_CORRUPT_PEER"),
         ("segments", Box::new(|_| datagram(2, &[])), "ERR_RINGBELL_CORRUPT_PEER"),
         ("another instance", Box::new(|_| datagram(10, &[(24, &[2])])), "ERR_RINGBELL_CORRUPT_PEER"),
         ("no position", Box::new(|rogue| rogue.stream(4, 4, 0)), "ERR_RINGBELL_CORRUPT_PEER"),
@@ -414,21 +432,40 @@ fn a_lost_stream_is_given_up_after_as_many_tries_as_allowed() {
 
 /// A connection to a real publisher, with HELLO sent.
 fn guest(place: &Place, bus: &Bus, start: u32) -> OwnedFd {
+    guest_as(place, bus, start, 0)
+}
+
+/// The same under a durable name.
+fn guest_as(place: &Place, bus: &Bus, start: u32, name: u64) -> OwnedFd {
     let record = bus.find("ticks").unwrap().unwrap();
     let socket = endpoint(SockFlag::empty());
     connect(socket.as_raw_fd(), &UnixAddr::new(&place.path.join(record.socket_name())).unwrap()).unwrap();
-    let fields: [(usize, &[u8]); 4] = [
+    let fields: [(usize, &[u8]); 5] = [
         (8, &id(&record.id)),
         (24, &STREAM.to_le_bytes()),
         (32, &42u32.to_le_bytes()),
         (36, &start.to_le_bytes()),
+        (40, &name.to_le_bytes()),
     ];
     assert!(send(&socket, &datagram(1, &fields)));
     socket
 }
 
+fn word(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
+}
+
+/// FNV-1a of "a", as the page and the draft give it.
+const NAME_A: u64 = 0xaf63_dc4c_8601_ec8c;
+
+/// What somebody says under a durable name.
+fn claim(detail: u32, cursor: u64, delivered: u64, acknowledged: u64) -> Vec<u8> {
+    let figures = [delivered, 0, 0, delivered, acknowledged, 1, 0];
+    part(4, detail, cursor, &figures.map(u64::to_le_bytes).concat())
+}
+
 fn report(cursor: u64, detail: u32) -> Vec<u8> {
-    part(4, detail, cursor, &[0; 40])
+    part(4, detail, cursor, &[0; 56])
 }
 
 #[test]
@@ -446,13 +483,13 @@ fn a_subscriber_that_breaks_a_rule_loses_its_connection_and_its_slot_and_nobody_
     let gift = std::fs::File::open("/dev/null").unwrap();
     let breaches: Vec<(&str, Vec<u8>, bool)> = vec![
         ("garbage", b"GET / HTTP/1.1\r\n\r\n".to_vec(), false),
-        ("half a report", report(0, 0)[..55].to_vec(), false),
+        ("half a report", report(0, 0)[..71].to_vec(), false),
         ("a report and more", [report(0, 0), vec![0; 64]].concat(), false),
         ("bytes", part(1, 0, 0, &[0; 24]), false),
         ("hello again", datagram(1, &[]), false),
         ("a cursor that is none", report(4, 0), false),
         ("a cursor ahead of what was sent", report(1 << 20, 0), false),
-        ("a detail of no meaning", report(0, 2), false),
+        ("a detail of no meaning", report(0, 3), false),
         ("descriptors", report(0, 0), true),
     ];
     let mut number = 0u64;
@@ -466,7 +503,7 @@ fn a_subscriber_that_breaks_a_rule_loses_its_connection_and_its_slot_and_nobody_
     for (what, breach, with_fds) in &breaches {
         let rogue = guest(&place, &bus, 0);
         let stream = receive(&rogue);
-        assert_eq!((&stream[..6], stream[6], stream.len()), (MAGIC, 10, 64), "{what}");
+        assert_eq!((&stream[..6], stream[6], stream.len()), (MAGIC, 10, 80), "{what}");
         assert_eq!(publisher.subscribers(), 2, "{what}");
         pass(&mut publisher);
         if send_with(&rogue, breach, &[gift.as_raw_fd()][..usize::from(*with_fds)]) {
@@ -514,4 +551,233 @@ fn slots_run_out_for_streams_too_and_who_left_makes_room() {
     drop(guests);
     until("they have left", || publisher.subscribers() == 0);
     assert_eq!(receive(&guest(&place, &bus, 0))[6], 10);
+}
+
+#[test]
+fn a_durable_subscriber_that_lies_loses_its_connection_and_its_position_is_as_it_was() {
+    let lies: [(&str, Vec<u8>); 9] = [
+        ("acknowledged goes back", claim(0, 80, 4, 1)),
+        ("acknowledged is not known any more", claim(0, 80, 4, u64::MAX)),
+        ("acknowledged before it was delivered", claim(0, 80, 4, 5)),
+        ("delivered goes back", claim(0, 80, 3, 2)),
+        ("delivered before it was sent", claim(0, 80, 6, 2)),
+        ("delivered at the end of time", claim(0, 80, u64::MAX, 2)),
+        ("a cursor that goes back", claim(0, 40, 4, 2)),
+        ("a cursor that is none", claim(0, 84, 4, 2)),
+        ("a lie, and gives up", claim(2, 1 << 20, 4, 2)),
+    ];
+    let place = Place::new();
+    let bus = place.bus();
+    for (what, lie) in lies {
+        let mut publisher = bus.publisher("ticks", PublisherOptions::default()).unwrap();
+        let rogue = guest_as(&place, &bus, 0, NAME_A);
+        let stream = receive(&rogue);
+        assert_eq!((stream[60], word(&stream, 64), word(&stream, 72)), (1, 0, 0), "nothing was kept");
+        // Batches of 40 bytes.
+        for number in 0..5u64 {
+            assert!(publisher.send(&number.to_le_bytes()).unwrap());
+        }
+        let mut came = 0;
+        while came < 5 * 40 {
+            let datagram = receive(&rogue);
+            came += if datagram[0] == 1 { datagram.len() - 16 } else { 0 };
+        }
+        // One name, one holder.
+        let refused = receive(&guest_as(&place, &bus, 0, NAME_A));
+        assert_eq!((refused[6], refused[8], refused.len()), (6, 9, 256));
+        assert!(send(&rogue, &claim(0, 80, 4, 2)) && send(&rogue, &lie));
+        while !receive(&rogue).is_empty() {}
+        until("its slot is left", || publisher.subscribers() == 0);
+        let slot = publisher.stats().subscribers[0].clone();
+        assert_eq!(
+            (slot.state, slot.acks.pending, slot.acks.flushed, slot.durable),
+            ("parked", 2, 1, true),
+            "{what}"
+        );
+        let next = guest_as(&place, &bus, 1, NAME_A);
+        let stream = receive(&next);
+        assert_eq!((stream[60], word(&stream, 32), word(&stream, 48)), (2, 80, 2), "{what}");
+        assert_eq!((word(&stream, 64), word(&stream, 72)), (2, 4), "{what}");
+        // An honest word, and it is given up.
+        assert!(send(&next, &claim(2, 80, 4, 2)));
+        while !receive(&next).is_empty() {}
+        until("it is given up", || publisher.stats().subscribers.is_empty());
+    }
+}
+
+/// A subscriber under a durable name.
+fn durable_subscriber(bus: &Bus, reconnect: Reconnect) -> Subscriber {
+    let mut options = SubscriberOptions::default();
+    (options.durable, options.ack, options.reconnect) = (Some("a".into()), AckMode::Deferred, reconnect);
+    bus.subscriber("ticks", options).unwrap()
+}
+
+#[test]
+fn an_answer_that_breaks_a_rule_of_durable_positions_is_refused() {
+    let place = Place::new();
+    let bus = place.bus();
+    let answers: Vec<(&str, Box<Answer>, &str)> = vec![
+        ("no word of a position", Box::new(|rogue| rogue.stream(0, 0, 0)), "ERR_RINGBELL_CORRUPT_PEER"),
+        ("of no meaning", Box::new(|rogue| rogue.kept(0, 0, 4, 0, 0)), "ERR_RINGBELL_CORRUPT_PEER"),
+        ("the name is taken", Box::new(|_| datagram(6, &[(8, &[9])])), "ERR_RINGBELL_NAME_TAKEN"),
+    ];
+    for (what, answer, code) in &answers {
+        let rogue = Rogue::new(&place, &bus, Overflow::Block);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let (socket, hello) = rogue.accept();
+                assert_eq!(word(&hello, 40), NAME_A, "{what}");
+                send(&socket, &answer(&rogue));
+                while !receive(&socket).is_empty() {}
+            });
+            let mut subscriber = durable_subscriber(&bus, late());
+            let (_, notices) = told(&mut subscriber, |notice| matches!(notice, Notice::Failed { .. }));
+            let Some(Notice::Failed { error, .. }) = notices.last() else { panic!("{notices:?}") };
+            assert_eq!(error.code(), *code, "{what}: {error}");
+        });
+    }
+}
+
+/// A publisher may say that anything was acknowledged, or seen: then that is so, and nothing else happens.
+#[test]
+fn any_sequences_may_be_kept() {
+    let all = [0, 1, 3, 100, 1 << 62, u64::MAX];
+    for from in all {
+        for below in all {
+            let place = Place::new();
+            let bus = place.bus();
+            let rogue = Rogue::new(&place, &bus, Overflow::Block);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    let (socket, _) = rogue.accept();
+                    send(&socket, &rogue.kept(0, 0, 3, from, below));
+                    send(&socket, &part(1, 0, 0, &batch(0, 5)));
+                    send(&socket, &part(2, 0, 24 + 5 * 16, &[]));
+                    while !receive(&socket).is_empty() {}
+                });
+                let mut subscriber = durable_subscriber(&bus, late());
+                let mut got = Vec::new();
+                while subscriber.publishers() > 0 || got.is_empty() {
+                    let message = subscriber.recv_timeout(Duration::from_millis(1)).unwrap();
+                    got.extend(message.map(|message| (message.sequence, message.redelivered)));
+                    let notices = subscriber.notices();
+                    if notices.iter().any(ended) {
+                        break;
+                    }
+                }
+                let expected: Vec<_> =
+                    (from.min(5)..5).map(|sequence| (sequence, sequence < below)).collect();
+                assert_eq!(got, expected, "{from} {below}");
+                assert_eq!(subscriber.stats().missed, 0);
+            });
+        }
+    }
+}
+
+/// What was handed out is known to the publisher, however little it reads: what it could not be told of waits.
+#[test]
+fn under_a_durable_name_nothing_is_handed_out_that_is_not_reported() {
+    let place = Place::new();
+    let bus = place.bus();
+    let rogue = Rogue::new(&place, &bus, Overflow::Block);
+    let mut subscriber = durable_subscriber(&bus, late());
+    let (socket, _) = rogue.accept();
+    send(&socket, &rogue.kept(0, 0, 1, 0, 0));
+    assert!(subscriber.wait_attached(1, Some(PATIENCE)).unwrap());
+    // As many as there is room for, each by itself: it takes a report each to read them.
+    fcntl(&socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+    let mut sent = 0;
+    while send(&socket, &part(1, 0, 40 * sent, &batch(sent, 1))) {
+        sent += 1;
+    }
+    let take = |subscriber: &mut Subscriber, patience: Duration| {
+        let message = subscriber.recv_timeout(patience).unwrap();
+        message.map(|message| message.sequence)
+    };
+    let mut next = 0;
+    while let Some(sequence) = take(&mut subscriber, Duration::from_millis(100)) {
+        assert_eq!(sequence, next);
+        next += 1;
+    }
+    let handed_out = subscriber.stats().received;
+    assert!(handed_out > 0 && handed_out < sent, "{handed_out} of {sent}");
+    let mut told = 0;
+    loop {
+        let report = receive(&socket);
+        let Some(bytes) = report.get(40..48) else { break };
+        told = u64::from_le_bytes(bytes.try_into().unwrap());
+    }
+    assert!(told >= handed_out, "{told} of {handed_out}");
+    while next < sent {
+        assert_eq!(take(&mut subscriber, PATIENCE), Some(next));
+        next += 1;
+        // Only so long as it hears of it.
+        while !receive(&socket).is_empty() {}
+    }
+}
+
+#[test]
+fn a_lost_durable_stream_is_taken_up_at_its_position_and_what_was_seen_is_marked() {
+    let place = Place::new();
+    let bus = place.bus();
+    let rogue = Rogue::new(&place, &bus, Overflow::Block);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (socket, hello) = rogue.accept();
+            assert_eq!(word(&hello, 40), NAME_A);
+            send(&socket, &rogue.kept(0, 0, 1, 0, 0));
+            send(&socket, &part(1, 0, 0, &batch(0, 5)));
+            // All that it reports is lost with the connection.
+            while word(&receive(&socket), 40) < 5 {}
+            drop(socket);
+            let (socket, hello) = rogue.accept();
+            assert_eq!(word(&hello, 40), NAME_A);
+            send(&socket, &rogue.kept(0, 0, 2, 2, 0));
+            send(&socket, &part(1, 0, 0, &batch(0, 6)));
+            send(&socket, &part(2, 0, 24 + 6 * 16, &[]));
+            while !receive(&socket).is_empty() {}
+        });
+        let mut subscriber = durable_subscriber(&bus, soon(3));
+        let mut got = Vec::new();
+        while got.len() < 9 {
+            let message = subscriber.recv_timeout(PATIENCE).unwrap().expect("a message in time");
+            got.push((message.sequence, message.redelivered));
+        }
+        let first = (0..5).map(|sequence| (sequence, false));
+        let again = (2..6).map(|sequence| (sequence, sequence < 5));
+        assert_eq!(got, first.chain(again).collect::<Vec<_>>());
+    });
+}
+
+/// However its subscriber goes: with more unread at both ends than is looked at in one turn, and with nobody to answer to.
+#[test]
+fn what_was_reported_before_a_durable_subscriber_went_counts() {
+    let place = Place::new();
+    let bus = place.bus();
+    let mut publisher = bus.publisher("ticks", PublisherOptions::default()).unwrap();
+    for sequence in 0..60u64 {
+        let position = 40 * sequence;
+        let rogue = guest_as(&place, &bus, 0, NAME_A);
+        let stream = receive(&rogue);
+        assert_eq!((word(&stream, 32), word(&stream, 48)), (position, sequence));
+        assert_eq!(receive(&rogue)[0], 3, "the counters");
+        assert!(publisher.send(&sequence.to_le_bytes()).unwrap());
+        let mut ready = [PollFd::new(rogue.as_fd(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut ready, PollTimeout::NONE), Ok(1), "its bytes are there, and stay unread");
+        let asks = u32::from(sequence % 3 != 1);
+        for _ in 0..100 {
+            assert!(send(&rogue, &claim(asks, position, sequence + 1, sequence)));
+        }
+        assert!(send(&rogue, &claim(asks, position + 40, sequence + 1, sequence + 1)));
+        if sequence % 3 == 0 {
+            // In order: who sees the end finds the slot left.
+            shutdown(rogue.as_raw_fd(), Shutdown::Write).unwrap();
+            while !receive(&rogue).is_empty() {}
+            assert_eq!(publisher.subscribers(), 0);
+        }
+        drop(rogue);
+        until("its slot is left", || publisher.subscribers() == 0);
+        let slot = publisher.stats().subscribers[0].clone();
+        assert_eq!((slot.state, slot.acks.pending, slot.backlog), ("parked", 0, 0), "{sequence}");
+    }
 }

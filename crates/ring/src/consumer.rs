@@ -18,6 +18,7 @@ use crate::sync::{Ordering, fence, spin_loop};
 use crate::wake;
 use crate::walk::{Current, Step, Walk};
 use acknowledging::Acknowledged;
+use forwarding::Reported;
 pub use forwarding::{Report, Stretch};
 pub(crate) use large::{Found, Partial, Pieces};
 pub use large::{Large, Piece};
@@ -114,8 +115,8 @@ pub struct Consumer {
     head: u64,
     /// What the slot's cursor says.
     published: u64,
-    /// What a subscriber to whom this one forwards has reported last.
-    reported: u64,
+    /// Of a subscriber to whom this one forwards.
+    reported: Reported,
     /// Where the publisher began to wait for this subscriber; before that, history is read without protection.
     joined: u64,
     current: Current,

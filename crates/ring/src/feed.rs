@@ -7,7 +7,7 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use crate::consumer::{Entry, Fault, Found, Partial, Piece, Pieces, Read, is_position, private_word};
+use crate::consumer::{Entry, Fault, Found, Partial, Piece, Pieces, Read, Report, is_position, private_word};
 use crate::frame::{BATCH_OVERHEAD, Header, MESSAGE_OVERHEAD, padded};
 use crate::layout::Overflow;
 use crate::walk::{Current, Step, Walk};
@@ -31,8 +31,11 @@ pub struct Feed {
     partial: Option<Partial>,
     received: u64,
     missed: u64,
-    /// Messages before this sequence are passed over: they came by another way.
+    /// Messages before this sequence are passed over: they came by another way, or were acknowledged under the durable name.
     resume: u64,
+    /// Messages before this sequence may have been seen by an earlier holder of the durable name.
+    redelivered_below: u64,
+    redelivered: u64,
     /// How far was acknowledged, where that is not as far as was read.
     acknowledged: Option<Acknowledged>,
     fault: Option<Fault>,
@@ -45,9 +48,18 @@ struct Acknowledged {
     /// What lies before was acknowledged, all of it.
     position: u64,
     flushed: u64,
-    /// Where each message begins that was handed out and is not acknowledged, and where the next one will: sequence and
-    /// position. No more of them than a ring has room for messages.
-    marks: VecDeque<(u64, u64)>,
+    /// Where each message ends that was handed out and is not acknowledged. No more of them than a ring has room for messages.
+    marks: VecDeque<Mark>,
+}
+
+/// Where one message ends.
+#[derive(Clone, Copy)]
+struct Mark {
+    /// Its sequence, and one more.
+    after: u64,
+    position: u64,
+    /// Sequence of the message that begins there, or will: a later one where some were passed over.
+    next: u64,
 }
 
 impl Acknowledged {
@@ -55,16 +67,22 @@ impl Acknowledged {
     fn mark(&mut self, sequence: u64, position: u64) {
         // What was not known before the first message is known now.
         self.sequence.get_or_insert(sequence);
-        if self.marks.back().is_none_or(|(last, _)| *last < sequence) {
-            self.marks.push_back((sequence, position));
+        if self.marks.back().is_none_or(|last| last.next < sequence) {
+            self.marks.push_back(Mark { after: sequence, position, next: sequence });
         }
     }
 
     /// Up to `position` there is nothing that anybody will acknowledge; the message after it is `sequence`.
     fn pass_over(&mut self, sequence: u64, position: u64) {
         match self.marks.back_mut() {
-            Some(last) => last.1 = position,
-            None => (self.sequence, self.position) = (Some(sequence), position),
+            Some(last) if Some(last.after) > self.sequence => {
+                (last.position, last.next) = (position, sequence);
+            }
+            // All before it is done, or was never handed out.
+            _ => {
+                self.marks.clear();
+                (self.sequence, self.position) = (Some(sequence), position);
+            }
         }
     }
 }
@@ -110,6 +128,8 @@ impl Feed {
             received: 0,
             missed: 0,
             resume: 0,
+            redelivered_below: 0,
+            redelivered: 0,
             acknowledged: None,
             fault: None,
         })
@@ -117,14 +137,31 @@ impl Feed {
 
     /// Goes on at the message `sequence`: what comes before it is passed over, what lies in between was missed.
     pub fn go_on_at(&mut self, sequence: u64) {
-        self.resume = sequence;
+        self.resume = self.resume.max(sequence);
         self.next_sequence = self.next_sequence.map(|next| next.min(sequence));
     }
 
     /// From now on [`cursor`](Self::cursor) is what was acknowledged, not what was read.
     pub fn acknowledge_apart(&mut self) {
-        let (sequence, position) = (self.next_sequence, self.position);
+        // What is passed over was acknowledged before.
+        let sequence = self.next_sequence.max((self.resume > 0).then_some(self.resume));
+        let position = self.position;
         self.acknowledged = Some(Acknowledged { sequence, position, flushed: 0, marks: VecDeque::new() });
+    }
+
+    /// Reads under a durable name, of which the publisher said this: messages before `wanted_from` are not wanted, those before
+    /// `redelivered_below` may have been seen. Everything is acknowledged apart.
+    pub fn keep(&mut self, wanted_from: u64, redelivered_below: u64) {
+        if wanted_from > 0 {
+            self.go_on_at(wanted_from);
+        }
+        self.redelivered_below = redelivered_below;
+        self.acknowledge_apart();
+    }
+
+    /// As [`Consumer::note_seen`](crate::Consumer::note_seen).
+    pub fn note_seen(&mut self, sequence: u64) {
+        self.redelivered_below = self.redelivered_below.max(sequence);
     }
 
     /// Room for the next piece, of `most` bytes.
@@ -241,8 +278,15 @@ impl Feed {
         self.next_sequence = walk.next_sequence;
         self.received += walk.count as u64;
         self.missed = self.missed.saturating_add(walk.missed);
+        self.count_redelivered(walk.count as u64);
         self.pass(at);
         Ok(read)
+    }
+
+    /// So many messages before the next one are handed out.
+    fn count_redelivered(&mut self, count: u64) {
+        let first = self.next_sequence.map_or(u64::MAX, |next| next.saturating_sub(count));
+        self.redelivered += self.redelivered_below.saturating_sub(first).min(count);
     }
 
     /// As [`Consumer::read_large`](crate::Consumer::read_large). [`Piece::Nothing`]: more is to be fed.
@@ -279,6 +323,7 @@ impl Feed {
         }
         if left == 0 {
             self.received += 1;
+            self.count_redelivered(1);
             let (sequence, position) = (found.sequence().wrapping_add(1), self.position);
             if let Some(acknowledged) = &mut self.acknowledged {
                 acknowledged.mark(sequence, position);
@@ -325,10 +370,10 @@ impl Feed {
         }
         acknowledged.sequence = Some(sequence);
         acknowledged.flushed += 1;
-        while let Some((after, position)) = acknowledged.marks.front().copied()
+        while let Some(Mark { after, position, next }) = acknowledged.marks.front().copied()
             && after <= sequence
         {
-            acknowledged.position = position;
+            (acknowledged.position, acknowledged.sequence) = (position, Some(sequence.max(next)));
             acknowledged.marks.pop_front();
         }
         self.give_back();
@@ -363,6 +408,36 @@ impl Feed {
     /// Times that [`acknowledge_below`](Self::acknowledge_below) was news.
     pub fn flushed(&self) -> u64 {
         self.acknowledged.as_ref().map_or(0, |acknowledged| acknowledged.flushed)
+    }
+
+    /// What the publisher is to be told, but for what is not known here.
+    pub fn report(&self) -> Report {
+        let delivered = self.delivered().unwrap_or(0);
+        let acknowledged = match &self.acknowledged {
+            Some(acknowledged) => acknowledged.sequence,
+            None => Some(delivered),
+        };
+        Report {
+            cursor: self.cursor(),
+            received: self.received,
+            missed: self.missed,
+            wakeups: 0,
+            // What is marked was delivered once, by whomever; so was what is acknowledged.
+            delivered: delivered.max(self.redelivered_below).max(acknowledged.unwrap_or(0)),
+            acknowledged,
+            flushed: self.flushed(),
+            redelivered: self.redelivered,
+        }
+    }
+
+    /// Messages before this sequence may have been seen by an earlier holder of the durable name. 0: none.
+    pub fn redelivered_below(&self) -> u64 {
+        self.redelivered_below
+    }
+
+    /// How many of those were handed out.
+    pub fn redelivered(&self) -> u64 {
+        self.redelivered
     }
 
     /// Looks at the start of what is held; only what is whole counts.

@@ -1,5 +1,6 @@
 //! Durable positions and deferred acknowledgements against a model that is too simple to be wrong: what was sent, and for
-//! each name what is acknowledged and what was ever handed out. One thread, any interleaving; owners die at any point.
+//! each name what is acknowledged and what was ever handed out. One thread, any interleaving; owners die at any point, and read
+//! in place or over a stream.
 #![cfg(not(loom))]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -10,6 +11,7 @@ use ringbell_ring::{
     BATCH_OVERHEAD, Consumer, Fault, Large, Overflow, Piece, Position, Producer, Read, SlotState, Start,
     Vacancy, max_message, padded,
 };
+use support::stream::Stream;
 use support::{
     Alive, Everybody, Gathering, Memory, committed, drain, fill, join, join_as, read, send_large, topic,
 };
@@ -31,7 +33,10 @@ enum Op {
         who: usize,
         part: u64,
     },
-    Join(usize),
+    Join {
+        who: usize,
+        far: bool,
+    },
     Leave(usize),
     Die(usize),
     Forget(usize),
@@ -49,10 +54,73 @@ struct Name {
 
 /// Somebody who reads under a name.
 struct Holder {
-    consumer: Consumer,
+    reader: Reader,
     next: u64,
     /// What had been handed out when it came.
     delivered_before: u64,
+}
+
+enum Reader {
+    Near(Box<Consumer>),
+    Far(Box<Stream>),
+}
+
+impl Reader {
+    /// Whoever acts on the slot.
+    fn owner(&self) -> &Consumer {
+        match self {
+            Reader::Near(consumer) => consumer,
+            Reader::Far(stream) => &stream.consumer,
+        }
+    }
+
+    fn into_owner(self) -> Consumer {
+        match self {
+            Reader::Near(consumer) => *consumer,
+            Reader::Far(stream) => stream.consumer,
+        }
+    }
+
+    fn read(&mut self, room: usize, entries: usize) -> (Read, Vec<support::Got>) {
+        match self {
+            Reader::Near(consumer) => read(consumer, room, entries).expect("an honest publisher"),
+            Reader::Far(stream) => stream.read(room, room + 8, entries),
+        }
+    }
+
+    fn acknowledge_below(&mut self, sequence: u64) -> bool {
+        match self {
+            Reader::Near(consumer) => consumer.acknowledge_below(sequence),
+            Reader::Far(stream) => stream.acknowledge_below(sequence),
+        }
+    }
+
+    fn pending(&self) -> bool {
+        match self {
+            Reader::Near(consumer) => consumer.pending(),
+            Reader::Far(stream) => stream.feed.pending(),
+        }
+    }
+
+    /// How many are not acknowledged, how often some were, how many came again, and how many were missed.
+    fn figures(&self) -> [u64; 4] {
+        match self {
+            Reader::Near(consumer) => {
+                [consumer.unacknowledged(), consumer.flushed(), consumer.redelivered(), consumer.missed()]
+            }
+            Reader::Far(stream) => {
+                let feed = &stream.feed;
+                [feed.unacknowledged(), feed.flushed(), feed.redelivered(), feed.missed()]
+            }
+        }
+    }
+
+    fn redelivered_below(&self) -> u64 {
+        match self {
+            Reader::Near(consumer) => consumer.redelivered_below(),
+            Reader::Far(stream) => stream.feed.redelivered_below(),
+        }
+    }
 }
 
 struct World {
@@ -88,7 +156,7 @@ impl World {
     fn alive(&self) -> Alive {
         let mut alive = vec![false; NAMES];
         for holder in self.holders.iter().flatten() {
-            alive[holder.consumer.slot_index()] = true;
+            alive[holder.reader.owner().slot_index()] = true;
         }
         Alive(alive)
     }
@@ -150,49 +218,53 @@ impl World {
 
     fn read(&mut self, who: usize, room: usize, entries: usize) {
         let (Some(holder), Some(name)) = (&mut self.holders[who], &mut self.names[who]) else { return };
-        let before = holder.consumer.redelivered();
-        let (outcome, messages) = read(&mut holder.consumer, room, entries).expect("an honest publisher");
+        let [_, _, before, _] = holder.reader.figures();
+        let (outcome, messages) = holder.reader.read(room, entries);
         assert!(!matches!(outcome, Read::Messages { count: 0, .. }));
         // Whoever reads on gets on: what is passed over may need a few turns.
-        assert!(outcome != Read::Empty || holder.consumer.pending() || holder.next == self.messages);
+        assert!(outcome != Read::Empty || holder.reader.pending() || holder.next == self.messages);
         let mut again = 0;
         for message in messages {
             assert_eq!(message.sequence, holder.next, "name {who} got another message than the next");
             assert!(message.payload.iter().all(|&byte| byte == message.sequence as u8));
-            let marked = message.sequence < holder.consumer.redelivered_below();
+            let marked = message.sequence < holder.reader.redelivered_below();
             assert_eq!(marked, message.sequence < holder.delivered_before);
             again += u64::from(marked);
             holder.next += 1;
         }
         name.delivered = name.delivered.max(holder.next);
-        assert_eq!(holder.consumer.redelivered() - before, again);
-        assert_eq!(holder.consumer.unacknowledged(), holder.next - name.acknowledged);
-        assert_eq!(holder.consumer.missed(), 0);
+        let [unacknowledged, _, redelivered, missed] = holder.reader.figures();
+        assert_eq!(redelivered - before, again);
+        assert_eq!((unacknowledged, missed), (holder.next - name.acknowledged, 0));
     }
 
     fn acknowledge(&mut self, who: usize, part: u64) {
         let (Some(holder), Some(name)) = (&mut self.holders[who], &mut self.names[who]) else { return };
         let upto = name.acknowledged + (holder.next - name.acknowledged) * part / 16;
-        let flushed = holder.consumer.flushed();
-        let _ = holder.consumer.acknowledge_below(upto);
-        assert_eq!(holder.consumer.flushed(), flushed + u64::from(upto > name.acknowledged));
+        let [_, flushed, ..] = holder.reader.figures();
+        let _ = holder.reader.acknowledge_below(upto);
+        let expected = flushed + u64::from(upto > name.acknowledged);
         name.acknowledged = upto;
-        assert_eq!(holder.consumer.unacknowledged(), holder.next - upto);
+        assert_eq!(holder.reader.figures()[..2], [holder.next - upto, expected]);
         // Backwards is no step at all.
-        assert!(!holder.consumer.acknowledge_below(upto.saturating_sub(1)));
+        assert!(!holder.reader.acknowledge_below(upto.saturating_sub(1)));
     }
 
-    fn join(&mut self, who: usize) {
+    fn join(&mut self, who: usize, far: bool) {
         if self.holders[who].is_some() {
             return;
         }
-        let consumer = join_as(&self.memory, 0xa000 + who as u64, Start::Latest).unwrap();
+        let name = 0xa000 + who as u64;
+        let reader = match far {
+            false => Reader::Near(Box::new(join_as(&self.memory, name, Start::Latest).unwrap())),
+            true => Reader::Far(Box::new(Stream::open_as(&self.memory, name, Start::Latest))),
+        };
         let known = self.names[who];
         let expected = if known.is_some() { Position::Resumed } else { Position::New };
-        assert_eq!(consumer.position(), expected);
+        assert_eq!(reader.owner().position(), expected);
         let name = *self.names[who].get_or_insert(Name { acknowledged: self.messages, delivered: 0 });
         self.holders[who] =
-            Some(Holder { consumer, next: name.acknowledged, delivered_before: name.delivered });
+            Some(Holder { reader, next: name.acknowledged, delivered_before: name.delivered });
     }
 
     fn run(&mut self, op: Op) {
@@ -202,16 +274,16 @@ impl World {
             Op::Batch(lengths) => self.batch(&lengths),
             Op::Read { who, room, entries } => self.read(who, room, entries),
             Op::Acknowledge { who, part } => self.acknowledge(who, part),
-            Op::Join(who) => self.join(who),
+            Op::Join { who, far } => self.join(who, far),
             Op::Leave(who) => {
-                if let Some(mut holder) = self.holders[who].take() {
-                    assert!(!holder.consumer.leave(), "nobody gets room by that");
+                if let Some(holder) = self.holders[who].take() {
+                    assert!(!holder.reader.into_owner().leave(), "nobody gets room by that");
                 }
             }
             Op::Die(who) => self.holders[who] = None,
             Op::Forget(who) => {
-                if let Some(mut holder) = self.holders[who].take() {
-                    let _ = holder.consumer.forget();
+                if let Some(holder) = self.holders[who].take() {
+                    let _ = holder.reader.into_owner().forget();
                     self.names[who] = None;
                 }
             }
@@ -238,7 +310,7 @@ fn ops() -> impl Strategy<Value = Op> {
         6 => (who.clone(), prop_oneof![64usize..400, Just(4096)], prop_oneof![1usize..5, Just(64)])
             .prop_map(|(who, room, entries)| Op::Read { who, room, entries }),
         5 => (who.clone(), 0u64..17).prop_map(|(who, part)| Op::Acknowledge { who, part }),
-        4 => who.clone().prop_map(Op::Join),
+        4 => (who.clone(), prop::bool::ANY).prop_map(|(who, far)| Op::Join { who, far }),
         1 => who.clone().prop_map(Op::Leave),
         2 => who.clone().prop_map(Op::Die),
         1 => who.prop_map(Op::Forget),

@@ -7,62 +7,12 @@ mod support;
 
 use proptest::prelude::*;
 use ringbell_ring::{
-    Consumer, Entry, Fault, Feed, Overflow, Piece, Producer, Read, Report, Start, max_message, padded,
+    Entry, Fault, Feed, Overflow, Piece, Position, Producer, Read, Report, Start, max_message, padded,
 };
-use support::{Everybody, Got, Memory, committed, got, join, read, topic};
+use support::stream::Stream;
+use support::{Everybody, Got, committed, join, join_as, read, topic};
 
 const CAPACITY: usize = 4096;
-
-/// A forwarding consumer and the feed at the other end.
-struct Stream {
-    consumer: Consumer,
-    feed: Feed,
-}
-
-impl Stream {
-    fn open(memory: &Memory, slot: usize, overflow: Overflow, start: Start) -> Self {
-        let consumer = join(memory, slot, overflow, start).unwrap();
-        let (position, joined) = (consumer.forwarded_to(), consumer.joined());
-        let feed = Feed::new(CAPACITY, overflow, position, joined, consumer.next_sequence()).unwrap();
-        Self { consumer, feed }
-    }
-
-    /// Forwards one piece of at most `most` bytes. False: there is none.
-    fn pass(&mut self, most: usize) -> bool {
-        let piece = self.consumer.forward(self.feed.space(most)).unwrap();
-        if piece.length > 0 {
-            self.feed.fed(piece.position, piece.length).unwrap();
-            self.consumer.forwarded(piece);
-        }
-        piece.length > 0
-    }
-
-    /// One read, with pieces passed as long as no message is whole; reports as a subscriber does.
-    fn read(&mut self, most: usize, room: usize, entries: usize) -> (Read, Vec<Got>) {
-        let mut slab = vec![0xa5; room];
-        let mut table = vec![Entry::default(); entries];
-        loop {
-            let read = self.feed.read(&mut slab, 8, &mut table).unwrap();
-            let none = matches!(read, Read::Empty | Read::Messages { count: 0, .. });
-            if none && self.pass(most) {
-                continue;
-            }
-            self.report().unwrap();
-            return (read, got(read, &table, |at, len| slab[at..at + len].to_vec()));
-        }
-    }
-
-    fn report(&mut self) -> Result<bool, Fault> {
-        self.consumer.report(Report {
-            cursor: self.feed.cursor(),
-            received: self.feed.received(),
-            missed: self.feed.missed(),
-            wakeups: 7,
-            unacknowledged: self.feed.unacknowledged(),
-            flushed: self.feed.flushed(),
-        })
-    }
-}
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -395,5 +345,216 @@ fn who_goes_on_somewhere_gets_nothing_twice_and_knows_what_is_missing() {
         assert_eq!(far, (from..31).collect::<Vec<_>>());
         assert_eq!(far, here);
         assert_eq!((stream.feed.missed(), near.missed()), (missed, missed));
+    }
+}
+
+const NAME: u64 = 7;
+
+fn sequences(messages: &[Got]) -> Vec<u64> {
+    messages.iter().map(|message| message.sequence).collect()
+}
+
+/// Whichever way the holders of a name read, each goes on where the last one stopped, and knows what that one may have seen.
+#[test]
+fn a_durable_position_is_the_same_by_either_way() {
+    let (memory, mut producer) = topic(CAPACITY, 1, Overflow::Block, 0);
+    let mut first = Stream::open_as(&memory, NAME, Start::Latest);
+    assert_eq!(first.consumer.position(), Position::New);
+    assert!(send(&mut producer, &[10, 20, 30]) && send(&mut producer, &[40, 50]));
+    assert_eq!(sequences(&first.read(CAPACITY, CAPACITY, 4).1), [0, 1, 2, 3]);
+    // In the middle of the first batch, which therefore stays.
+    let _ = first.acknowledge_below(2);
+    assert_eq!((first.feed.unacknowledged(), first.feed.flushed()), (2, 1));
+    let slot = producer.slots().next().unwrap();
+    assert_eq!((slot.pending, slot.flushed, slot.backlog), (2, 1, memory.view.counters().head));
+    assert!(!first.consumer.leave());
+
+    let mut second = join_as(&memory, NAME, Start::Latest).unwrap();
+    assert_eq!((second.position(), second.redelivered_below()), (Position::Resumed, 4));
+    assert_eq!(sequences(&read(&mut second, CAPACITY, 1).unwrap().1), [2]);
+    let _ = second.acknowledge_below(3);
+    assert!(!second.leave());
+
+    let mut third = Stream::open_as(&memory, NAME, Start::Latest);
+    assert_eq!((third.consumer.position(), third.feed.redelivered_below()), (Position::Resumed, 4));
+    assert_eq!(sequences(&third.read(64, CAPACITY, 64).1), [3]);
+    assert_eq!(sequences(&third.read(64, CAPACITY, 64).1), [4]);
+    assert_eq!((third.feed.redelivered(), third.feed.missed()), (1, 0));
+    let _ = third.acknowledge_below(u64::MAX);
+    let slot = producer.slots().next().unwrap();
+    assert_eq!((slot.pending, slot.redelivered, slot.backlog), (0, 1, 0));
+    let _ = third.consumer.forget();
+    assert!(producer.slots().next().is_none());
+}
+
+#[test]
+fn what_was_lost_to_an_eviction_is_told_over_a_stream_too() {
+    let (memory, mut producer) = topic(CAPACITY, 1, Overflow::Block, 10);
+    let mut first = Stream::open_as(&memory, NAME, Start::Latest);
+    assert!(send(&mut producer, &[100, 100]));
+    assert_eq!(first.read(CAPACITY, CAPACITY, 9).1.len(), 2);
+    let _ = first.acknowledge_below(1);
+    let _ = first.consumer.leave();
+    while send(&mut producer, &[100]) {}
+    producer.sweep(10_000_000, &mut Everybody);
+    producer.sweep(20_000_000, &mut Everybody);
+    let sent = producer.next_sequence();
+    let mut second = Stream::open_as(&memory, NAME, Start::Latest);
+    assert_eq!((second.consumer.position(), second.feed.redelivered_below()), (Position::Lost, 2));
+    assert!(send(&mut producer, &[100]));
+    assert_eq!(sequences(&second.read(CAPACITY, CAPACITY, 9).1), [sent]);
+    assert_eq!(second.feed.missed(), sent - 1, "all that was not acknowledged");
+}
+
+/// Nobody will acknowledge it, so it goes with what comes before it, and is not waited for.
+#[test]
+fn a_large_message_that_nobody_wants_is_no_part_of_a_position() {
+    // Before anything is in hand, and behind something that is.
+    for kept in [false, true] {
+        let (memory, mut producer) = topic(CAPACITY, 1, Overflow::Block, 0);
+        let mut stream = Stream::open_as(&memory, NAME, Start::Latest);
+        assert!(send(&mut producer, &[1, 2]));
+        assert_eq!(stream.read(CAPACITY, CAPACITY, 9).1.len(), 2);
+        let done = if kept { 1 } else { 2 };
+        let _ = stream.acknowledge_below(done);
+        // As much as the ring holds, in pieces, where that much is free; else a little.
+        let message = vec![7; if kept { CAPACITY / 4 } else { 3 * CAPACITY }];
+        assert!(producer.begin_large(message.len()));
+        let mut sent = 0;
+        while sent < message.len() || stream.feed.position() < memory.view.counters().head {
+            sent += producer.push_large(&message[sent..], 1, &mut Everybody).bytes;
+            if let (Read::Large(_), _) = stream.read(CAPACITY, CAPACITY, 9) {
+                stream.feed.skip_large();
+            }
+        }
+        if kept {
+            let _ = stream.acknowledge_below(2);
+        }
+        let slot = producer.slots().next().unwrap();
+        assert_eq!((slot.pending, slot.missed, slot.backlog), (0, 1, 0), "{kept}");
+        assert_eq!(stream.feed.unacknowledged(), 0);
+        let _ = stream.consumer.leave();
+        assert!(send(&mut producer, &[3]));
+        let mut next = join_as(&memory, NAME, Start::Latest).unwrap();
+        assert_eq!(sequences(&read(&mut next, CAPACITY, 9).unwrap().1), [3]);
+        assert_eq!((next.missed(), next.redelivered()), (0, 0));
+    }
+}
+
+/// What nobody could keep is given back as it is read; whoever takes over in the middle has missed it.
+#[test]
+fn a_message_larger_than_the_ring_goes_through_under_a_name() {
+    let (memory, mut producer) = topic(CAPACITY, 1, Overflow::Block, 0);
+    let mut stream = Stream::open_as(&memory, NAME, Start::Latest);
+    let message = payload(0, 3 * CAPACITY);
+    assert!(producer.begin_large(message.len()));
+    let (mut sent, mut got, mut read_so_far) = (0, vec![0; message.len()], 0);
+    while read_so_far < message.len() {
+        sent += producer.push_large(&message[sent..], 1, &mut Everybody).bytes;
+        if let (Read::Large(_), _) = stream.read(CAPACITY, CAPACITY, 9) {
+            let piece = stream.feed.read_large(&mut got[read_so_far..]).unwrap();
+            if let Piece::Copied { bytes, .. } = piece {
+                read_so_far += bytes;
+            }
+            stream.feed.give_back();
+            let _ = stream.report().unwrap();
+        }
+        if sent == message.len() && read_so_far < message.len() / 2 {
+            panic!("all of it is in a ring that is smaller");
+        }
+    }
+    assert_eq!((got == message, stream.feed.unacknowledged()), (true, 1));
+    let _ = stream.acknowledge_below(1);
+    assert_eq!(producer.slots().next().unwrap().backlog, 0);
+
+    assert!(producer.begin_large(message.len()));
+    let mut sent = producer.push_large(&message, 1, &mut Everybody).bytes;
+    assert!(matches!(stream.read(CAPACITY, CAPACITY, 9).0, Read::Large(_)));
+    assert!(matches!(stream.feed.read_large(&mut got).unwrap(), Piece::Copied { .. }));
+    stream.feed.give_back();
+    let _ = stream.report().unwrap();
+    let _ = stream.consumer.leave();
+    sent += producer.push_large(&message[sent..], 1, &mut Everybody).bytes;
+    let mut next = Stream::open_as(&memory, NAME, Start::Latest);
+    assert_eq!(next.consumer.forwarded_to(), memory.view.counters().head - 1024, "its second piece");
+    while sent < message.len() {
+        assert_eq!(next.read(CAPACITY, CAPACITY, 9), (Read::Empty, Vec::new()));
+        sent += producer.push_large(&message[sent..], 1, &mut Everybody).bytes;
+    }
+    assert!(send(&mut producer, &[9]));
+    assert_eq!(sequences(&next.read(CAPACITY, CAPACITY, 9).1), [2]);
+    assert_eq!(next.feed.missed(), 1);
+}
+
+type Lie = fn(&mut Report);
+
+/// Each is what a subscriber says after it has read four messages and acknowledged two.
+#[test]
+fn sequences_that_cannot_be_are_a_fault_and_the_position_stays_as_it_was() {
+    let wrong: [(&str, Lie); 7] = [
+        ("acknowledged goes back", |report| report.acknowledged = Some(1)),
+        ("acknowledged is not known any more", |report| report.acknowledged = None),
+        ("acknowledged before it was delivered", |report| report.acknowledged = Some(5)),
+        ("delivered goes back", |report| (report.delivered, report.acknowledged) = (3, Some(2))),
+        ("delivered before it was sent", |report| report.delivered = 6),
+        ("delivered at the end of time", |report| report.delivered = u64::MAX),
+        ("a cursor ahead of what was forwarded", |report| report.cursor = 1 << 20),
+    ];
+    for (what, wrong) in wrong {
+        let (memory, mut producer) = topic(CAPACITY, 1, Overflow::Block, 0);
+        let mut stream = Stream::open_as(&memory, NAME, Start::Latest);
+        assert!(send(&mut producer, &[8, 8, 8, 8]) && send(&mut producer, &[8]));
+        assert_eq!(stream.read(CAPACITY, CAPACITY, 4).1.len(), 4);
+        let _ = stream.acknowledge_below(2);
+        let mut report = stream.feed.report();
+        wrong(&mut report);
+        assert!(matches!(stream.consumer.report(report), Err(Fault::Corrupt(_))), "{what}");
+        let _ = stream.consumer.leave();
+        let mut next = Stream::open_as(&memory, NAME, Start::Latest);
+        assert_eq!(sequences(&next.read(CAPACITY, CAPACITY, 9).1), [2, 3, 4], "{what}");
+        assert_eq!(next.feed.redelivered(), 2, "{what}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// Whatever a subscriber says, the next one finds a position, and the publisher goes on.
+    #[test]
+    fn no_report_breaks_a_position(
+        reports in proptest::collection::vec((0u64..200, 0u64..40, 0u64..40, any::<bool>()), 1..20),
+    ) {
+        let (memory, mut producer) = topic(CAPACITY, 1, Overflow::Block, 0);
+        let mut stream = Stream::open_as(&memory, NAME, Start::Latest);
+        for _ in 0..10 {
+            assert!(send(&mut producer, &[8, 8, 8]));
+        }
+        while stream.pass(333) {}
+        for (words, delivered, acknowledged, known) in reports {
+            let report = Report {
+                cursor: 8 * words,
+                delivered,
+                acknowledged: known.then_some(acknowledged),
+                ..Report::default()
+            };
+            if stream.consumer.report(report).is_err() {
+                break;
+            }
+        }
+        let _ = stream.consumer.leave();
+        let mut next = join_as(&memory, NAME, Start::Latest).unwrap();
+        prop_assert_eq!(next.position(), Position::Resumed);
+        let mut got = Vec::new();
+        while next.pending() {
+            got.extend(sequences(&read(&mut next, CAPACITY, 64).unwrap().1));
+        }
+        prop_assert!(got.windows(2).all(|pair| pair[0] + 1 == pair[1]));
+        prop_assert!(got.last().is_none_or(|last| *last == 29));
+        let _ = next.acknowledge_below(u64::MAX);
+        for _ in 0..60 {
+            prop_assert!(send(&mut producer, &[100]));
+            let _ = read(&mut next, CAPACITY, 64).unwrap();
+            let _ = next.acknowledge_below(u64::MAX);
+        }
     }
 }

@@ -14,7 +14,7 @@ use ringbell_ring::{Feed, Start};
 
 use super::bell::{Bell, Cord};
 use super::joined::{Joined, topic_of};
-use super::protocol::{Begin, Datagram, Fault, GUEST, LONGEST, Refusal, SHARED_MEMORY, STREAM};
+use super::protocol::{Begin, Datagram, Fault, GUEST, Kept, LONGEST, Refusal, SHARED_MEMORY, STREAM};
 use super::reach::{Reach, Reached};
 use super::stream::Link;
 use super::verdict::Verdict;
@@ -145,7 +145,10 @@ impl Client {
             Wanted::Stream(start) => (STREAM, u32::from(start == Start::Earliest)),
         };
         let (id, pid) = (self.reach.instance()?, std::process::id());
-        let hello = Datagram::Hello { id, capabilities, pid, start };
+        // In shared memory the client claims its name itself.
+        let named = self.durable.as_ref().filter(|_| capabilities == STREAM);
+        let name = named.map_or(0, DurableName::hash);
+        let hello = Datagram::Hello { id, capabilities, pid, start, name };
         match scm::send(&socket, &hello.encode(), &[]) {
             Ok(()) if capabilities == STREAM => Ok(Turn::To(Stage::Stream { socket })),
             Ok(()) => Ok(Turn::To(Stage::Segments { socket })),
@@ -173,16 +176,27 @@ impl Client {
             Datagram::Refused { refusal: Refusal::NoSlot, .. } => {
                 return Err(Verdict::Fail(Error::NoSlot { max: topic.max_subscribers.into() }));
             }
+            Datagram::Refused { refusal: Refusal::NameTaken, text, .. } => {
+                let taken = self.durable.as_ref().map(DurableName::taken);
+                return Err(Verdict::Fail(taken.unwrap_or(Error::Refused { reason: text })));
+            }
             other => return Err(unexpected(other)),
         };
         if !received.fds.is_empty() {
             return Err(corrupt("descriptors came with a stream".into()));
         }
-        let Begin { slot, position, joined, next_sequence } = begin;
+        let Begin { slot, position, joined, next_sequence, kept } = begin;
+        if kept.is_some() != self.durable.is_some() {
+            return Err(corrupt("a stream under another name than was asked for".into()));
+        }
         let identity = segment::identity(topic)?;
         let feed = Feed::new(identity.capacity, identity.overflow, position, joined, next_sequence);
-        let feed = feed.map_err(|fault| corrupt(format!("{fault:?}")))?;
-        Ok(Turn::Streams(Box::new(Link::new(socket, slot as usize, identity.capacity, feed))))
+        let mut feed = feed.map_err(|fault| corrupt(format!("{fault:?}")))?;
+        if let Some(Kept { wanted_from, redelivered_below, .. }) = kept {
+            feed.keep(wanted_from, redelivered_below);
+        }
+        let link = Link::new(socket, slot as usize, identity.capacity, feed);
+        Ok(Turn::Streams(Box::new(link.under(kept.map(|kept| kept.found)))))
     }
 
     fn segments(&mut self, socket: ForkGuarded, now: Instant) -> Result<Turn, Verdict> {
@@ -311,6 +325,7 @@ pub(crate) fn unexpected(datagram: Datagram) -> Verdict {
         | Refusal::Breach
         | Refusal::Full
         | Refusal::NoSlot
+        | Refusal::NameTaken
         | Refusal::Other => Verdict::Fail(Error::Refused { reason: text }),
     }
 }

@@ -227,11 +227,6 @@ impl Ladder {
                 "the publisher is another user's: its own doorbells could be turned against this process";
             return Progress::Left(Verdict::Next { code: "OTHER_USER".into(), reason: reason.into() });
         }
-        if rung == Rung::Stream && self.durable.is_some() {
-            return Progress::Left(Verdict::next(&Error::NotBuilt {
-                feature: "a durable position over a stream",
-            }));
-        }
         let wanted = match rung {
             Rung::Direct => {
                 return match direct::acquire(&self.directory, &self.record, self.durable.as_ref()) {

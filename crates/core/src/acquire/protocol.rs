@@ -34,7 +34,7 @@
 //!
 //! A client of another user asks for a guest's terms, and in the place of both doorbells gets one end of a socket pair.
 //!
-//! Every datagram has 64 bytes, REFUSED has 256; the rest of each is zero. The first 8 bytes of every
+//! Every datagram has 64 bytes, STREAM has 80, REFUSED 256; the rest of each is zero. The first 8 bytes of every
 //! datagram, and all of REFUSED, are the same in every version, so that two versions can tell each other so.
 //!
 //! ```text
@@ -43,7 +43,7 @@
 //!           6  u16  kind, 1 to 8 as above, 10 STREAM,   16  text, UTF-8
 //!                   11 STREAMED
 //! HELLO     8  [16] id of the instance wanted          24  u64  capabilities   32  u32  pid, for logs only
-//!           36 u32  where a stream starts: 0 latest, 1 earliest
+//!           36 u32  where a stream starts: 0 latest, 1 earliest   40  u64  hash of a stream's durable name, 0 for none
 //! SEGMENTS  8  [16] id of the instance                 24  u64  capabilities
 //! CLAIMED   8  u32  slot      DOORBELL  8  u32  slot   ACK  nothing more
 //! CONNECT   8  [16] id of the instance wanted          24  u64  capabilities   32  u32  pid, for logs only
@@ -53,15 +53,20 @@
 //! STREAM    8  [16] id of the instance                 24  u64  capabilities   32  u64  position of the first byte
 //!           40 u64  position from which on the publisher waits for this client   48  u64  sequence of the first message,
 //!                   2^64 - 1 if unknown                56  u32  slot
+//!           60 u32  what was found under the durable name: 0 no name came, 1 nothing, 2 a position, 3 that it was lost
+//!           64 u64  sequence of the first message wanted under it   72  u64  those before this one may have been seen
 //! STREAMED 24  u64  bytes of the client's ring         32  u64  of the server's
 //! ```
 //!
 //! A datagram of another length, magic or kind, or one that is out of turn, ends the connection.
 
+use ringbell_ring::Position;
 use ringbell_ring::layout::VERSION;
 
-/// Bytes of every datagram but REFUSED.
+/// Bytes of every datagram but STREAM and REFUSED.
 pub(crate) const LENGTH: usize = 64;
+/// Bytes of STREAM.
+const STREAM_LENGTH: usize = 80;
 /// Bytes of REFUSED, and of the buffer that a client needs.
 pub(crate) const LONGEST: usize = 256;
 /// Capability: segments and doorbells by descriptor.
@@ -96,6 +101,8 @@ pub(crate) enum Refusal {
     Full = 7,
     /// All slots are taken.
     NoSlot = 8,
+    /// Somebody holds the durable name.
+    NameTaken = 9,
     /// A code that this version does not know.
     Other = 0,
 }
@@ -103,7 +110,7 @@ pub(crate) enum Refusal {
 /// A datagram, understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Datagram {
-    Hello { id: [u8; 16], capabilities: u64, pid: u32, start: u32 },
+    Hello { id: [u8; 16], capabilities: u64, pid: u32, start: u32, name: u64 },
     Segments { id: [u8; 16], capabilities: u64 },
     Claimed { slot: u32 },
     Doorbell { slot: u32 },
@@ -147,6 +154,28 @@ pub(crate) struct Begin {
     pub(crate) position: u64,
     pub(crate) joined: u64,
     pub(crate) next_sequence: Option<u64>,
+    /// There if a durable name came.
+    pub(crate) kept: Option<Kept>,
+}
+
+/// What a publisher has kept under a durable name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kept {
+    pub(crate) found: Position,
+    /// Messages before this sequence are not wanted.
+    pub(crate) wanted_from: u64,
+    /// Messages before this sequence may have been seen.
+    pub(crate) redelivered_below: u64,
+}
+
+impl Kept {
+    fn code(self) -> u32 {
+        match self.found {
+            Position::New => 1,
+            Position::Resumed => 2,
+            Position::Lost => 3,
+        }
+    }
 }
 
 /// Why a datagram was not understood.
@@ -161,16 +190,22 @@ pub(crate) enum Fault {
 impl Datagram {
     /// The bytes to send.
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut bytes = vec![0; if matches!(self, Datagram::Refused { .. }) { LONGEST } else { LENGTH }];
+        let length = match self {
+            Datagram::Refused { .. } => LONGEST,
+            Datagram::Stream { .. } => STREAM_LENGTH,
+            _ => LENGTH,
+        };
+        let mut bytes = vec![0; length];
         put(&mut bytes, 0, &MAGIC.to_le_bytes());
         put(&mut bytes, 4, &(VERSION as u16).to_le_bytes());
         put(&mut bytes, 6, &self.kind().to_le_bytes());
         match self {
-            Datagram::Hello { id, capabilities, pid, start } => {
+            Datagram::Hello { id, capabilities, pid, start, name } => {
                 put(&mut bytes, 8, id);
                 put(&mut bytes, 24, &capabilities.to_le_bytes());
                 put(&mut bytes, 32, &pid.to_le_bytes());
                 put(&mut bytes, 36, &start.to_le_bytes());
+                put(&mut bytes, 40, &name.to_le_bytes());
             }
             Datagram::Stream { id, capabilities, begin } => {
                 put(&mut bytes, 8, id);
@@ -179,6 +214,11 @@ impl Datagram {
                 put(&mut bytes, 40, &begin.joined.to_le_bytes());
                 put(&mut bytes, 48, &begin.next_sequence.unwrap_or(u64::MAX).to_le_bytes());
                 put(&mut bytes, 56, &begin.slot.to_le_bytes());
+                if let Some(kept) = begin.kept {
+                    put(&mut bytes, 60, &kept.code().to_le_bytes());
+                    put(&mut bytes, 64, &kept.wanted_from.to_le_bytes());
+                    put(&mut bytes, 72, &kept.redelivered_below.to_le_bytes());
+                }
             }
             Datagram::Segments { id, capabilities } => {
                 put(&mut bytes, 8, id);
@@ -236,7 +276,7 @@ impl Datagram {
         if version != VERSION {
             return Err(Fault::Version(version));
         }
-        if bytes.len() != LENGTH {
+        if bytes.len() != if kind == 10 { STREAM_LENGTH } else { LENGTH } {
             return Err(Fault::Garbage);
         }
         let mut id = [0; 16];
@@ -245,7 +285,8 @@ impl Datagram {
         match kind {
             1 => {
                 let (pid, start) = (number::<4>(bytes, 32) as u32, number::<4>(bytes, 36) as u32);
-                Ok(Datagram::Hello { id, capabilities, pid, start })
+                let name = number::<8>(bytes, 40);
+                Ok(Datagram::Hello { id, capabilities, pid, start, name })
             }
             2 => Ok(Datagram::Segments { id, capabilities }),
             3 => Ok(Datagram::Claimed { slot }),
@@ -270,7 +311,16 @@ impl Datagram {
                 let next_sequence = Some(number::<8>(bytes, 48)).filter(|sequence| *sequence != u64::MAX);
                 let (position, joined) = (number::<8>(bytes, 32), number::<8>(bytes, 40));
                 let slot = number::<4>(bytes, 56) as u32;
-                let begin = Begin { slot, position, joined, next_sequence };
+                let (wanted_from, redelivered_below) = (number::<8>(bytes, 64), number::<8>(bytes, 72));
+                let kept = |found| Some(Kept { found, wanted_from, redelivered_below });
+                let kept = match number::<4>(bytes, 60) {
+                    0 => None,
+                    1 => kept(Position::New),
+                    2 => kept(Position::Resumed),
+                    3 => kept(Position::Lost),
+                    _ => return Err(Fault::Garbage),
+                };
+                let begin = Begin { slot, position, joined, next_sequence, kept };
                 Ok(Datagram::Stream { id, capabilities, begin })
             }
             11 => Ok(Datagram::Streamed {
@@ -300,9 +350,10 @@ impl Datagram {
 impl Refusal {
     fn of(code: u32) -> Refusal {
         use Refusal::{
-            Breach, Busy, Full, NoSlot, NotPermitted, NothingInCommon, Other, Version, WrongInstance,
+            Breach, Busy, Full, NameTaken, NoSlot, NotPermitted, NothingInCommon, Other, Version,
+            WrongInstance,
         };
-        [Version, NotPermitted, Busy, WrongInstance, Breach, NothingInCommon, Full, NoSlot]
+        [Version, NotPermitted, Busy, WrongInstance, Breach, NothingInCommon, Full, NoSlot, NameTaken]
             .into_iter()
             .find(|refusal| *refusal as u32 == code)
             .unwrap_or(Other)
@@ -335,7 +386,7 @@ mod tests {
 
     fn all() -> Vec<Datagram> {
         vec![
-            Datagram::Hello { id: [7; 16], capabilities: SHARED_MEMORY, pid: 42, start: 1 },
+            Datagram::Hello { id: [7; 16], capabilities: SHARED_MEMORY, pid: 42, start: 1, name: u64::MAX },
             Datagram::Segments { id: [9; 16], capabilities: u64::MAX },
             Datagram::Claimed { slot: 3 },
             Datagram::Doorbell { slot: 1023 },
@@ -359,13 +410,19 @@ mod tests {
             Datagram::Stream {
                 id: [9; 16],
                 capabilities: STREAM,
-                begin: Begin { slot: 7, position: 8, joined: 1 << 40, next_sequence: Some(3) },
+                begin: Begin {
+                    slot: 7,
+                    position: 8,
+                    joined: 1 << 40,
+                    next_sequence: Some(3),
+                    kept: Some(Kept { found: Position::Lost, wanted_from: 5, redelivered_below: 1 << 50 }),
+                },
             },
             Datagram::Streamed { client_ring: 4096, server_ring: 1 << 30 },
             Datagram::Stream {
                 id: [9; 16],
                 capabilities: STREAM,
-                begin: Begin { slot: 0, position: 0, joined: 0, next_sequence: None },
+                begin: Begin { slot: 0, position: 0, joined: 0, next_sequence: None, kept: None },
             },
         ]
     }
@@ -379,10 +436,11 @@ mod tests {
 
     #[test]
     fn the_bytes_are_those_of_the_page() {
-        let bytes = Datagram::Hello { id: [0xab; 16], capabilities: 1, pid: 0x0102, start: 1 }.encode();
+        let hello = Datagram::Hello { id: [0xab; 16], capabilities: 1, pid: 0x0102, start: 1, name: 0x0304 };
+        let bytes = hello.encode();
         assert_eq!(&bytes[..8], b"RBHS\x01\0\x01\0");
         assert_eq!((&bytes[8..24], bytes[24], &bytes[32..34]), (&[0xab; 16][..], 1, &[2, 1][..]));
-        assert_eq!(bytes[36], 1);
+        assert_eq!((bytes[36], &bytes[40..42]), (1, &[4, 3][..]));
         assert_eq!(bytes.len(), 64);
     }
 
@@ -419,11 +477,11 @@ mod tests {
         }
 
         #[test]
-        fn no_body_is_too_strange(kind in 0u8..13, long: bool, body in proptest::collection::vec(any::<u8>(), 248)) {
+        fn no_body_is_too_strange(kind in 0u8..13, length in 0usize..3, body in proptest::collection::vec(any::<u8>(), 248)) {
             let mut bytes = b"RBHS\x01\0".to_vec();
             bytes.extend([kind, 0]);
             bytes.extend(&body);
-            bytes.truncate(if long { LONGEST } else { LENGTH });
+            bytes.truncate([LENGTH, STREAM_LENGTH, LONGEST][length]);
             if let Ok(Datagram::Refused { text, .. }) = Datagram::decode(&bytes) {
                 prop_assert!(text.chars().all(|c| !c.is_control()));
             }

@@ -163,10 +163,10 @@ impl Terms {
         }
     }
 
-    /// A slot for a subscriber that is streamed to.
-    pub(super) fn admit(&self, pid: u32, start: Start) -> Result<Seat> {
+    /// A slot for a subscriber that is streamed to: a process id, and the hash of a durable name, 0 for none.
+    pub(super) fn admit(&self, who: (u32, u64), start: Start) -> Result<Seat> {
         match &self.offer.station {
-            Some(station) => station.admit(pid, start),
+            Some(station) => station.admit(who, start),
             None => Err(Error::Refused { reason: self.on_offer().into() }),
         }
     }

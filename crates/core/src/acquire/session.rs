@@ -13,7 +13,7 @@ use ringbell_ring::Start;
 use ringbell_ring::layout::{SLOTS_PER_DOORBELL, VERSION};
 
 use super::guests::{Outside, Ticket};
-use super::protocol::{Begin, Datagram, Fault, GUEST, LENGTH, Refusal, SHARED_MEMORY, STREAM};
+use super::protocol::{Datagram, Fault, GUEST, LENGTH, Refusal, SHARED_MEMORY, STREAM};
 use super::server::{Standing, Terms};
 use super::stream::Seat;
 use super::visitor::{Fate, SILENCE, STALL, Visitor};
@@ -154,7 +154,7 @@ impl Session {
             (Stage::Hello, Ok(Datagram::Hello { id, .. })) if !terms.is_instance(id) => {
                 self.refuse(Refusal::WrongInstance, "another instance listens here")
             }
-            (Stage::Hello, Ok(Datagram::Hello { id, capabilities, pid, start })) => {
+            (Stage::Hello, Ok(Datagram::Hello { id, capabilities, pid, start, name })) => {
                 if capabilities & SHARED_MEMORY != 0 && terms.has_memory() {
                     self.welcome(id, capabilities, terms, now)
                 } else if capabilities & STREAM != 0 && terms.streams() {
@@ -162,7 +162,7 @@ impl Session {
                         // A slot among those of the publisher's own user is no place for another one.
                         return self.refuse(Refusal::NothingInCommon, "other users are not streamed to");
                     }
-                    self.stream(id, pid, start, terms)
+                    self.stream(id, (pid, name), start, terms)
                 } else {
                     self.refuse(Refusal::NothingInCommon, terms.on_offer())
                 }
@@ -235,20 +235,22 @@ impl Session {
         true
     }
 
-    fn stream(&mut self, id: [u8; 16], pid: u32, start: u32, terms: &Terms) -> bool {
+    /// `who`: a process id and the hash of a durable name, 0 for none.
+    fn stream(&mut self, id: [u8; 16], who: (u32, u64), start: u32, terms: &Terms) -> bool {
         let start = match start {
             0 => Start::Latest,
             1 => Start::Earliest,
             _ => return self.refuse(Refusal::Breach, "a stream starts at the latest or at the earliest"),
         };
-        let seat = match terms.admit(pid, start) {
+        let seat = match terms.admit(who, start) {
             Ok(seat) => seat,
             Err(Error::NoSlot { .. }) => return self.refuse(Refusal::NoSlot, "all slots are taken"),
+            Err(Error::NameTaken { .. }) => {
+                return self.refuse(Refusal::NameTaken, "somebody holds this durable name");
+            }
             Err(error) => return self.refuse(Refusal::Busy, &error.to_string()),
         };
-        let (position, joined, next_sequence) = seat.begin();
-        let begin = Begin { slot: seat.slot() as u32, position, joined, next_sequence };
-        let datagram = Datagram::Stream { id, capabilities: STREAM, begin };
+        let datagram = Datagram::Stream { id, capabilities: STREAM, begin: seat.begin() };
         self.stage = Stage::Streams(Box::new(seat));
         // Nothing was sent before: there is room, or the client is gone.
         scm::send(&self.socket, &datagram.encode(), &[]).is_ok()

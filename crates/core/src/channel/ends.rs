@@ -107,7 +107,7 @@ impl Ends {
             breached: AtomicBool::new(false),
         });
         let station = Station::new(Arc::clone(&tap), handle);
-        let seat = station.admit(pid, Start::Latest)?;
+        let seat = station.admit((pid, 0), Start::Latest)?;
         let corrupt = |fault| Error::CorruptPeer { what: format!("{fault:?}") };
         // Nothing was written yet: both streams begin at the beginning.
         let feed = Feed::new(sizes.incoming, Overflow::Block, 0, 0, Some(0)).map_err(corrupt)?;

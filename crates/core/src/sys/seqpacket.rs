@@ -232,6 +232,15 @@ pub(crate) fn hang_up(socket: impl AsFd) {
     let _ = shutdown(socket.as_fd().as_raw_fd(), Shutdown::Both);
 }
 
+/// Says that nothing more will be sent; what the peer sends is still received.
+///
+/// # References
+/// `shutdown(2)` SHUT_WR.
+pub(crate) fn end_sending(socket: impl AsFd) {
+    // ENOTCONN: the peer was faster.
+    let _ = shutdown(socket.as_fd().as_raw_fd(), Shutdown::Write);
+}
+
 /// Whether the other end is closed, though there may still be something to be received.
 ///
 /// # References
@@ -306,6 +315,15 @@ pub(crate) fn widen(socket: impl AsFd, bytes: usize) {
 /// `poll(2)`.
 pub(crate) fn is_readable(socket: impl AsFd) -> bool {
     let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+    matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1))
+}
+
+/// Whether it takes a small datagram; said too of a connection that has ended.
+///
+/// # References
+/// `poll(2)`; a Unix socket is writable while less than a quarter of SO_SNDBUF is on its way.
+pub(crate) fn is_writable(socket: impl AsFd) -> bool {
+    let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
     matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1))
 }
 

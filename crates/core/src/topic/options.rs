@@ -166,9 +166,6 @@ impl SubscriberOptions {
             ));
         }
         self.durable_name()?;
-        if self.durable.is_some() && self.acquire == Some(Rung::Stream) {
-            return Err(Error::NotBuilt { feature: "a durable position over a stream" });
-        }
         let Reconnect { first, longest, .. } = self.reconnect;
         if first.is_zero() || longest < first {
             let rule = "a first pause longer than zero, and a longest that is not shorter".to_owned();

@@ -8,6 +8,7 @@ mod ring;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Weak};
+use std::time::Instant;
 
 use ringbell_ring::{Entry, Fault, Piece, Position, Read, Start};
 
@@ -53,14 +54,19 @@ impl Joined {
                 Reader::Ring(Box::new(Ring::join(memory, &record, rung, start, durable.as_ref())?))
             }
             Way::Stream(mut link) => {
-                if options.ack != AckMode::Immediate {
-                    link.acknowledge_apart();
+                match options.ack {
+                    AckMode::Immediate => link.acknowledge_at_once(),
+                    AckMode::Batch | AckMode::Deferred => link.acknowledge_apart(),
                 }
                 Reader::Stream(link)
             }
         };
         if let Some(sequence) = resume {
+            // What nobody has acknowledged under a durable name comes again, whoever has it.
+            let again = durable.is_some() && options.ack != AckMode::Immediate;
             match &mut reader {
+                Reader::Ring(ring) if again => ring.consumer.note_seen(sequence),
+                Reader::Stream(link) if again => link.note_seen(sequence),
                 Reader::Ring(ring) => ring.consumer.go_on_at(sequence),
                 Reader::Stream(link) => link.go_on_at(sequence),
             }
@@ -73,7 +79,7 @@ impl Joined {
     pub(super) fn position(&self) -> Option<Position> {
         match &self.reader {
             Reader::Ring(ring) => self.durable.then(|| ring.consumer.position()),
-            Reader::Stream(_) => None,
+            Reader::Stream(link) => link.position(),
         }
     }
 
@@ -81,7 +87,7 @@ impl Joined {
     pub(super) fn redelivered_below(&self) -> u64 {
         match &self.reader {
             Reader::Ring(ring) => ring.consumer.redelivered_below(),
-            Reader::Stream(_) => 0,
+            Reader::Stream(link) => link.redelivered_below(),
         }
     }
 
@@ -298,10 +304,27 @@ impl Source {
     }
 
     /// Gives the slot back with the position in it, instead of leaving it to the next holder of the name.
-    pub(super) fn forget(&mut self) {
-        if let Reader::Ring(ring) = &mut self.joined.reader {
-            let bell = ring.consumer.forget();
-            ring.ring_if(bell);
+    pub(super) fn forget(&mut self, deadline: Instant) {
+        match &mut self.joined.reader {
+            Reader::Ring(ring) => {
+                let bell = ring.consumer.forget();
+                ring.ring_if(bell);
+            }
+            Reader::Stream(link) => link.leave(true, deadline),
+        }
+    }
+
+    /// Leaves the position of a stream to the next holder of the name, in order: a ring's is left by dropping it.
+    pub(super) fn leave(&mut self, deadline: Instant) {
+        if let Reader::Stream(link) = &mut self.joined.reader {
+            link.leave(false, deadline);
+        }
+    }
+
+    /// Waits until a publisher that was left has put that down.
+    pub(super) fn see_off(&mut self, deadline: Instant) {
+        if let Reader::Stream(link) = &mut self.joined.reader {
+            link.see_off(deadline);
         }
     }
 
@@ -313,9 +336,11 @@ impl Source {
                 flushed: ring.consumer.flushed(),
                 redelivered: ring.consumer.redelivered(),
             },
-            Reader::Stream(link) => {
-                AckStats { pending: link.unacknowledged(), flushed: link.flushed(), redelivered: 0 }
-            }
+            Reader::Stream(link) => AckStats {
+                pending: if tracked { link.unacknowledged() } else { 0 },
+                flushed: link.flushed(),
+                redelivered: link.redelivered(),
+            },
         }
     }
 

@@ -20,7 +20,7 @@ use super::options::SubscriberOptions;
 use super::receive::Received;
 use super::source::{Source, fault_error};
 use super::stats::{AckStats, SubscriberStats};
-use crate::acquire::Acquirer;
+use crate::acquire::{ANSWER, Acquirer};
 use crate::bus::{Bus, Filter, SinkGuard};
 use crate::error::{Error, Result};
 use crate::inbox::Inbox;
@@ -522,14 +522,16 @@ impl Subscriber {
         }
     }
 
-    /// Leaves every topic; the same as dropping it. Durable positions are kept.
+    /// Leaves every topic; the same as dropping it. Durable positions are kept; publishers of streams are given a moment to put
+    /// them down.
     pub fn close(self) {}
 
     /// Leaves every topic, and gives its durable positions up: the publishers that it is attached to no longer wait for anybody
     /// under this name.
     pub fn forget(mut self) {
         if !self.home.is_foreign() {
-            self.sources.iter_mut().for_each(Source::forget);
+            let deadline = Instant::now() + ANSWER;
+            self.sources.iter_mut().for_each(|source| source.forget(deadline));
         }
     }
 }
@@ -547,6 +549,10 @@ impl Drop for Subscriber {
         if !self.home.is_foreign() {
             let due = self.pending.take();
             self.tell_done(due);
+            // So that whoever comes next under a durable name finds what this one has left, whichever way either came.
+            let deadline = Instant::now() + ANSWER;
+            self.sources.iter_mut().for_each(|source| source.leave(deadline));
+            self.sources.iter_mut().for_each(|source| source.see_off(deadline));
             self.inbox.close();
         }
     }

@@ -3,8 +3,14 @@
 //! Whoever forwards owns the slot in the subscriber's stead. What is copied counts only above the `floor` read after the
 //! copy (I5), as in `read`, but nothing is parsed here: that is the [`Feed`](crate::Feed)'s work at the other end. The slot's
 //! cursor and figures are those that the subscriber reports, so that room, drops and eviction are the ring's own.
+//!
+//! Under a durable name the cursor has to be the start of a batch, which a subscriber's need not be: it is found in the ring's own
+//! headers, between the last one and what was reported. So whatever a subscriber says, the next holder begins at a batch (I12).
 
+use super::joining::latest;
 use super::{Consumer, Fault, LAPS, is_position};
+use crate::frame::{BATCH_OVERHEAD, Header};
+use crate::slot::UNKNOWN;
 use crate::sync::{Ordering, fence};
 
 /// Bytes that were copied as they lie in the ring.
@@ -29,10 +35,21 @@ pub struct Report {
     pub missed: u64,
     /// Times that it was woken.
     pub wakeups: u64,
-    /// Messages received and not acknowledged.
-    pub unacknowledged: u64,
+    /// Sequence after the last message that was handed out, by this subscriber or an earlier holder of its durable name.
+    pub delivered: u64,
+    /// Sequence of the first message that is not acknowledged, where it is known.
+    pub acknowledged: Option<u64>,
     /// Times that it acknowledged some, where it does so apart from reading.
     pub flushed: u64,
+    /// Messages received that an earlier holder of the name may have seen.
+    pub redelivered: u64,
+}
+
+/// What a subscriber has reported last.
+#[derive(Clone, Copy)]
+pub(super) struct Reported {
+    pub(super) cursor: u64,
+    pub(super) delivered: u64,
 }
 
 impl Consumer {
@@ -73,23 +90,82 @@ impl Consumer {
     ///
     /// # Errors
     ///
-    /// [`Fault::Corrupt`] when the cursor is none: not aligned, behind the last one, or ahead of what was forwarded.
+    /// [`Fault::Corrupt`] when the cursor is none: not aligned, behind the last one, or ahead of what was forwarded. Under a durable
+    /// name also when a sequence goes back, or one of them is beyond what it is to be found in.
     pub fn report(&mut self, report: Report) -> Result<bool, Fault> {
-        if !is_position(report.cursor) || report.cursor > self.tail || report.cursor < self.reported {
+        if !is_position(report.cursor) || report.cursor > self.tail || report.cursor < self.reported.cursor {
             return Err(self.corrupt("a subscriber reported a cursor that cannot be"));
         }
-        self.reported = report.cursor;
+        // Without a name nobody reads the sequences themselves, only how far they lie apart.
+        let end = if self.name == 0 { self.reported.cursor } else { self.settled(&report)? };
+        self.reported = Reported { cursor: report.cursor, delivered: report.delivered };
         (self.received, self.missed) = (report.received, report.missed);
         if self.fault.is_some() {
             return Ok(false);
         }
         let slot = self.slot();
+        slot.received.store(self.received, Ordering::Relaxed);
+        slot.missed.store(self.missed, Ordering::Relaxed);
         slot.wakeups.store(report.wakeups, Ordering::Relaxed);
         slot.flushed.store(report.flushed, Ordering::Relaxed);
-        // Without a name nobody reads the sequences themselves, only how far they lie apart.
-        slot.delivered.store(report.unacknowledged, Ordering::Relaxed);
-        slot.acknowledged.store(0, Ordering::Relaxed);
-        Ok(self.publish_read(report.cursor))
+        slot.redelivered.store(report.redelivered, Ordering::Relaxed);
+        slot.delivered.store(report.delivered, Ordering::Relaxed);
+        slot.acknowledged.store(report.acknowledged.unwrap_or(UNKNOWN), Ordering::Relaxed);
+        if self.name == 0 {
+            return Ok(self.publish(report.cursor.max(self.joined)));
+        }
+        self.acknowledged.sequence = report.acknowledged;
+        self.acknowledged.batch = end;
+        Ok(self.publish(end))
+    }
+
+    /// Checks what a subscriber with a durable name reports. Up to where nobody will want anything again: as far as it says so by
+    /// both its cursor and its sequence, and the start of a batch.
+    fn settled(&mut self, report: &Report) -> Result<u64, Fault> {
+        let (head, next) = latest(&self.data);
+        let Report { delivered, acknowledged, .. } = *report;
+        // What was found in the slot may be anything, and is reported again.
+        let too_far = next.is_some_and(|next| delivered > next.max(self.redelivered_below));
+        let backwards = delivered < self.reported.delivered || acknowledged < self.acknowledged.sequence;
+        if too_far || backwards || acknowledged.is_some_and(|sequence| sequence > delivered) {
+            return Err(self.corrupt("a subscriber reported sequences that cannot be"));
+        }
+        let frames = self.data.frames;
+        let mut batch = self.acknowledged.batch;
+        while batch < report.cursor {
+            // From the slot's cursor on nothing is overwritten, unless it was evicted; then its word is of no use any more.
+            let Some(Header::Batch { body }) = Header::decode(frames.load(batch), self.data.capacity())
+            else {
+                break;
+            };
+            let end = batch + 8 + body as u64;
+            let first = if end < head {
+                Some(frames.load(end + 8))
+            } else if Header::is_fragment(frames.load(batch + BATCH_OVERHEAD as u64)) {
+                // More of that message may come.
+                Some(frames.load(batch + 8))
+            } else {
+                // Not known in the middle of a commit alone; there the cursor will do.
+                next
+            };
+            if end > report.cursor || first > acknowledged {
+                break;
+            }
+            batch = end;
+        }
+        Ok(batch)
+    }
+
+    /// Under a durable name: the messages before `sequence` were handed out by the same subscriber, before it lost a stream of this
+    /// publisher. They may come again, and are marked. Before anything is read.
+    pub fn note_seen(&mut self, sequence: u64) {
+        self.redelivered_below = self.redelivered_below.max(sequence);
+        self.slot().delivered.store(self.redelivered_below, Ordering::Relaxed);
+    }
+
+    /// Messages before this sequence are not wanted: an earlier holder of the name acknowledged them. 0: none.
+    pub fn wanted_from(&self) -> u64 {
+        self.resume
     }
 
     /// Position of the first byte that is still to be forwarded; at first, where this subscriber begins to read.

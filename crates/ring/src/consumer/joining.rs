@@ -7,6 +7,7 @@
 //! Who comes back for a durable position needs none of that: its cursor has never ceased to count, and it begins there.
 
 use super::acknowledging::{Acknowledged, known};
+use super::forwarding::Reported;
 use super::{Consumer, Fault, Position, Start, is_position};
 use crate::frame::{BATCH_OVERHEAD, Header, MESSAGE_OVERHEAD};
 use crate::layout::Overflow;
@@ -51,10 +52,11 @@ impl Consumer {
             }
             Inheritance::Nothing => None,
         };
+        let redelivered_below = lost.map_or(0, |(_, delivered)| delivered);
         let free = owned.take().ok_or(unsteady)?;
         introduce(owned, pid);
         owned.name_hash.store(name, Ordering::Relaxed);
-        owned.delivered.store(lost.map_or(0, |(_, delivered)| delivered), Ordering::Relaxed);
+        owned.delivered.store(redelivered_below, Ordering::Relaxed);
         owned.acknowledged.store(UNKNOWN, Ordering::Relaxed);
         // SYNC: a first guess, which the publisher clamps; the release in `joining` publishes it with the state.
         owned.cursor.store(data.header().head.end.load(Ordering::Acquire), Ordering::Relaxed);
@@ -99,7 +101,7 @@ impl Consumer {
             tail,
             head: joined,
             published: joined,
-            reported: tail,
+            reported: Reported { cursor: tail, delivered: redelivered_below },
             joined,
             current: Current::default(),
             next_sequence,
@@ -110,7 +112,7 @@ impl Consumer {
             position: if lost.is_some() { Position::Lost } else { Position::New },
             name,
             resume,
-            redelivered_below: lost.map_or(0, |(_, delivered)| delivered),
+            redelivered_below,
             redelivered: 0,
             acknowledged: Acknowledged::new(joined, next_sequence),
             frame_hint: 64,
@@ -159,7 +161,7 @@ impl Consumer {
             tail,
             head: cursor,
             published: cursor,
-            reported: tail,
+            reported: Reported { cursor: tail, delivered },
             joined: cursor,
             current: Current::default(),
             next_sequence,
@@ -189,7 +191,7 @@ fn introduce(owned: &Slot, pid: u32) {
 }
 
 /// `head`, and the sequence of the message after it unless the two would not hold still together.
-fn latest(data: &DataMemory) -> (u64, Option<u64>) {
+pub(super) fn latest(data: &DataMemory) -> (u64, Option<u64>) {
     let head = &data.header().head;
     for _ in 0..LOOKS {
         // SYNC: each pairs with its release in `Producer::commit`. The first brings a `head` that is not older than

@@ -12,6 +12,8 @@ pub mod hostile;
 pub mod hunt;
 #[cfg(not(any(loom, miri)))]
 mod mapping;
+#[cfg(not(loom))]
+pub mod stream;
 
 #[cfg(not(any(loom, miri)))]
 pub use mapping::Memory;

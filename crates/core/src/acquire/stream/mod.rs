@@ -12,6 +12,6 @@ mod seat;
 mod station;
 mod wire;
 
-pub(crate) use link::{Link, spin_socket};
+pub(crate) use link::{ANSWER, Link, spin_socket};
 pub(crate) use seat::{Seat, Tap};
 pub(crate) use station::Station;

@@ -14,7 +14,7 @@ use ringbell_ring::Fault;
 
 use super::counters;
 use super::seat::Seat;
-use super::wire::{BYTES, COUNTERS, END, Ending, HEAD, Head, REPORT, decode_report};
+use super::wire::{BYTES, COUNTERS, END, Ending, HEAD, Head, REPORT, Request, decode_report};
 use crate::sys::fork::ForkGuarded;
 use crate::sys::scm::{self, ReceiveError};
 
@@ -27,8 +27,9 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// A subscriber elsewhere.
 pub(super) struct Pump {
-    socket: ForkGuarded,
+    // Before `socket`: who sees that end finds the slot left.
     seat: Seat,
+    socket: ForkGuarded,
     phase: Phase,
     /// COUNTERS are owed.
     asked: bool,
@@ -56,7 +57,7 @@ pub(super) enum Turn {
 impl Pump {
     pub(super) fn new(socket: ForkGuarded, seat: Seat) -> Pump {
         // COUNTERS come first, so that statistics are there from the start.
-        Pump { socket, seat, phase: Phase::Open, asked: true }
+        Pump { seat, socket, phase: Phase::Open, asked: true }
     }
 
     pub(super) fn slot(&self) -> usize {
@@ -85,7 +86,11 @@ impl Pump {
         match sent {
             Ok(turn) => turn,
             Err(Errno::EAGAIN | Errno::ENOBUFS | Errno::ENOMEM) => Turn::Full,
-            Err(_) => Turn::Gone,
+            Err(_) => {
+                // What it had reported before it went counts. There is no more of that than a socket holds.
+                let _ = (0..REPORTS).all(|_| self.hear());
+                Turn::Gone
+            }
         }
     }
 
@@ -93,12 +98,23 @@ impl Pump {
     fn hear(&mut self) -> bool {
         for _ in 0..REPORTS {
             let mut buffer = [0; REPORT];
-            match scm::receive_plain(&self.socket, &mut buffer) {
+            let request = match scm::receive_plain(&self.socket, &mut buffer) {
                 Err(ReceiveError::Os(Errno::EAGAIN)) => return true,
+                // It went without having read everything; what it had reported before is still to come.
+                Err(ReceiveError::Os(Errno::ECONNRESET)) => continue,
                 Ok(0) | Err(ReceiveError::Os(_)) => return false,
-                Ok(length) if self.take(&buffer[..length]) => {}
-                // No report, a datagram that is too long, or descriptors that nobody asked for.
-                _ => {
+                Ok(length) => self.take(&buffer[..length]),
+                // A datagram that is too long, or descriptors that nobody asked for.
+                Err(_) => None,
+            };
+            match request {
+                Some(Request::Nothing) => {}
+                Some(Request::Counters) => self.asked = true,
+                Some(Request::Forget) => {
+                    self.seat.forget();
+                    return false;
+                }
+                None => {
                     self.seat.tap.breached.store(true, Ordering::Relaxed);
                     return false;
                 }
@@ -107,15 +123,13 @@ impl Pump {
         true
     }
 
-    fn take(&mut self, bytes: &[u8]) -> bool {
-        let Some((report, asks)) = decode_report(bytes) else { return false };
-        self.asked |= asks;
-        match self.seat.consumer.report(report) {
-            Ok(true) => self.seat.tap.room.ring(),
-            Ok(false) => {}
-            Err(_) => return false,
+    /// Puts a report down. None: it is none, or cannot be.
+    fn take(&mut self, bytes: &[u8]) -> Option<Request> {
+        let (report, request) = decode_report(bytes)?;
+        if self.seat.consumer.report(report).ok()? {
+            self.seat.tap.room.ring();
         }
-        true
+        Some(request)
     }
 
     fn answer(&mut self) -> nix::Result<()> {

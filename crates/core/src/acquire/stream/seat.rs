@@ -11,6 +11,7 @@ use std::sync::atomic::AtomicBool;
 use ringbell_ring::{Consumer, Fault, Overflow, SlotView, Start};
 
 use crate::acquire::Rung;
+use crate::acquire::protocol::{Begin, Kept};
 use crate::segment::{MappedControl, MappedData, ProxySlots, SlotLock};
 use crate::sys::eventfd::EventFd;
 use crate::sys::generation::Home;
@@ -46,23 +47,25 @@ impl Tap {
 pub(crate) struct Seat {
     pub(super) tap: Arc<Tap>,
     pub(super) consumer: Consumer,
+    /// A durable name came.
+    named: bool,
     /// Where the memory is mapped: in a forked child it is not.
     home: Home,
 }
 
 impl Seat {
-    /// Claims a slot and joins the ring there.
+    /// Claims a slot and joins the ring there. `who`: a process id and the hash of a durable name, 0 for none.
     ///
     /// # Errors
-    /// `ERR_RINGBELL_NO_SLOT`, `ERR_RINGBELL_RESOURCE`, `ERR_RINGBELL_EVICTED` by a publisher in a hurry.
-    pub(super) fn take(tap: &Arc<Tap>, pid: u32, start: Start) -> Result<Seat> {
-        let slot = tap.proxies.claim(&tap.control.memory(), tap.control_fd.as_ref())?;
-        let joined =
-            Consumer::join(tap.data.memory(), tap.control.memory(), slot, tap.overflow, start, (pid, 0));
+    /// `ERR_RINGBELL_NO_SLOT`, `ERR_RINGBELL_NAME_TAKEN`, `ERR_RINGBELL_RESOURCE`, `ERR_RINGBELL_EVICTED` by a publisher in a
+    /// hurry.
+    pub(super) fn take(tap: &Arc<Tap>, who: (u32, u64), start: Start) -> Result<Seat> {
+        let slot = tap.proxies.claim(&tap.control.memory(), tap.control_fd.as_ref(), who.1)?;
+        let joined = Consumer::join(tap.data.memory(), tap.control.memory(), slot, tap.overflow, start, who);
         match joined {
             Ok(consumer) => {
                 consumer.note_way(Rung::Stream.way());
-                Ok(Seat { tap: Arc::clone(tap), consumer, home: Home::here() })
+                Ok(Seat { tap: Arc::clone(tap), consumer, named: who.1 != 0, home: Home::here() })
             }
             Err(fault) => {
                 tap.proxies.release(slot);
@@ -79,9 +82,28 @@ impl Seat {
         self.consumer.slot_index()
     }
 
-    /// Where the stream begins, where the publisher began to wait for it, and the sequence of the first message if known.
-    pub(crate) fn begin(&self) -> (u64, u64, Option<u64>) {
-        (self.consumer.forwarded_to(), self.consumer.joined(), self.consumer.next_sequence())
+    /// Where the stream begins.
+    pub(crate) fn begin(&self) -> Begin {
+        let consumer = &self.consumer;
+        let kept = || Kept {
+            found: consumer.position(),
+            wanted_from: consumer.wanted_from(),
+            redelivered_below: consumer.redelivered_below(),
+        };
+        Begin {
+            slot: consumer.slot_index() as u32,
+            position: consumer.forwarded_to(),
+            joined: consumer.joined(),
+            next_sequence: consumer.next_sequence(),
+            kept: self.named.then(kept),
+        }
+    }
+
+    /// Gives the durable position up, if there is one.
+    pub(super) fn forget(&mut self) {
+        if self.consumer.forget() {
+            self.tap.room.ring();
+        }
     }
 }
 

@@ -44,9 +44,9 @@ impl Station {
     /// A slot for a subscriber, joined.
     ///
     /// # Errors
-    /// `ERR_RINGBELL_NO_SLOT`, `ERR_RINGBELL_RESOURCE`.
-    pub(crate) fn admit(&self, pid: u32, start: Start) -> Result<Seat> {
-        Seat::take(&self.tap, pid, start)
+    /// As [`Seat::take`].
+    pub(crate) fn admit(&self, who: (u32, u64), start: Start) -> Result<Seat> {
+        Seat::take(&self.tap, who, start)
     }
 
     /// Streams from the seat to the socket from now on, until either end goes.

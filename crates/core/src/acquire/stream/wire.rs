@@ -5,9 +5,11 @@
 //! BYTES     1  from the publisher; detail 0; the ring's bytes from the position on follow, a multiple of 8, at most 65,520
 //! END       2  from the publisher; detail: 0 closed, 1 evicted, 2 expelled; the position is where the stream ends
 //! COUNTERS  3  from the publisher; detail: how many slots follow; the position is `head` (see `counters`)
-//! REPORT    4  from the subscriber; detail: 1 asks for COUNTERS; the position is its cursor
+//! REPORT    4  from the subscriber; detail: 1 asks for COUNTERS, 2 gives the durable position up; the position is its cursor
 //!              16  u64  messages received     24  u64  messages missed     32  u64  wake-ups
-//!              40  u64  messages not acknowledged     48  u64  times that it acknowledged apart from reading
+//!              40  u64  sequence after the last message delivered
+//!              48  u64  sequence of the first message not acknowledged, 2^64 - 1 if unknown
+//!              56  u64  times that it acknowledged apart from reading     64  u64  messages delivered again
 //! ```
 //!
 //! The position of BYTES is the end of the BYTES before, or more: then what lies between was overwritten, and a batch
@@ -22,13 +24,31 @@ pub(super) const LONGEST: usize = 64 << 10;
 /// Most bytes of the ring in one datagram.
 pub(super) const PIECE: usize = LONGEST - HEAD;
 /// Bytes of REPORT.
-pub(super) const REPORT: usize = 56;
+pub(super) const REPORT: usize = 72;
 
 pub(super) const BYTES: u32 = 1;
 pub(super) const END: u32 = 2;
 pub(super) const COUNTERS: u32 = 3;
 const KIND_REPORT: u32 = 4;
-const ASKS: u32 = 1;
+const UNKNOWN: u64 = u64::MAX;
+
+/// What a REPORT asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(super) enum Request {
+    Nothing = 0,
+    Counters = 1,
+    /// That the durable position is given up; the subscriber leaves.
+    Forget = 2,
+}
+
+impl Request {
+    fn of(detail: u32) -> Option<Request> {
+        [Request::Nothing, Request::Counters, Request::Forget]
+            .into_iter()
+            .find(|request| *request as u32 == detail)
+    }
+}
 
 /// Why a stream ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,13 +90,20 @@ impl Head {
     }
 }
 
-/// A REPORT, and whether it asks for COUNTERS.
-pub(super) fn encode_report(report: &Report, asks: bool) -> [u8; REPORT] {
+/// A REPORT.
+pub(super) fn encode_report(report: &Report, request: Request) -> [u8; REPORT] {
     let mut bytes = [0; REPORT];
-    let head =
-        Head { kind: KIND_REPORT, detail: if asks { ASKS } else { 0 }, position: report.cursor }.encode();
+    let head = Head { kind: KIND_REPORT, detail: request as u32, position: report.cursor }.encode();
     bytes[..HEAD].copy_from_slice(&head);
-    let figures = [report.received, report.missed, report.wakeups, report.unacknowledged, report.flushed];
+    let figures = [
+        report.received,
+        report.missed,
+        report.wakeups,
+        report.delivered,
+        report.acknowledged.unwrap_or(UNKNOWN),
+        report.flushed,
+        report.redelivered,
+    ];
     for (at, figure) in figures.into_iter().enumerate() {
         bytes[HEAD + 8 * at..HEAD + 8 * at + 8].copy_from_slice(&figure.to_le_bytes());
     }
@@ -84,21 +111,21 @@ pub(super) fn encode_report(report: &Report, asks: bool) -> [u8; REPORT] {
 }
 
 /// `None` for anything but a REPORT.
-pub(super) fn decode_report(bytes: &[u8]) -> Option<(Report, bool)> {
+pub(super) fn decode_report(bytes: &[u8]) -> Option<(Report, Request)> {
     let bytes: &[u8; REPORT] = bytes.try_into().ok()?;
     let head = Head::decode(bytes.first_chunk()?);
-    if head.kind != KIND_REPORT || head.detail > ASKS {
-        return None;
-    }
+    let request = Request::of(head.detail).filter(|_| head.kind == KIND_REPORT)?;
     let report = Report {
         cursor: head.position,
         received: number(bytes, 16),
         missed: number(bytes, 24),
         wakeups: number(bytes, 32),
-        unacknowledged: number(bytes, 40),
-        flushed: number(bytes, 48),
+        delivered: number(bytes, 40),
+        acknowledged: Some(number(bytes, 48)).filter(|sequence| *sequence != UNKNOWN),
+        flushed: number(bytes, 56),
+        redelivered: number(bytes, 64),
     };
-    Some((report, head.detail == ASKS))
+    Some((report, request))
 }
 
 /// The word at `at`; 0 past the end.
@@ -110,13 +137,28 @@ pub(super) fn number(bytes: &[u8], at: usize) -> u64 {
 mod tests {
     use super::*;
 
+    fn report() -> Report {
+        Report {
+            cursor: 0x0102,
+            received: 3,
+            missed: 4,
+            wakeups: 5,
+            delivered: 9,
+            acknowledged: Some(6),
+            flushed: 7,
+            redelivered: 8,
+        }
+    }
+
     #[test]
     fn what_is_written_is_read_back() {
         let head = Head { kind: BYTES, detail: 7, position: 1 << 40 };
         assert_eq!(Head::decode(&head.encode()), head);
-        let report = Report { cursor: 8, received: 1, missed: 2, wakeups: 3, unacknowledged: 4, flushed: 5 };
-        for asks in [false, true] {
-            assert_eq!(decode_report(&encode_report(&report, asks)), Some((report, asks)));
+        for request in [Request::Nothing, Request::Counters, Request::Forget] {
+            for acknowledged in [None, Some(4)] {
+                let report = Report { acknowledged, ..report() };
+                assert_eq!(decode_report(&encode_report(&report, request)), Some((report, request)));
+            }
         }
         assert_eq!(Ending::of(1), Some(Ending::Evicted));
         assert_eq!(Ending::of(3), None);
@@ -124,24 +166,24 @@ mod tests {
 
     #[test]
     fn the_bytes_are_those_of_the_page() {
-        let report =
-            Report { cursor: 0x0102, received: 3, missed: 4, wakeups: 5, unacknowledged: 6, flushed: 7 };
-        let bytes = encode_report(&report, true);
+        let bytes = encode_report(&report(), Request::Counters);
         assert_eq!(&bytes[..10], &[4, 0, 0, 0, 1, 0, 0, 0, 2, 1]);
         assert_eq!((bytes[16], bytes[24], bytes[32]), (3, 4, 5));
-        assert_eq!((bytes[40], bytes[48], bytes.len()), (6, 7, 56));
+        assert_eq!((bytes[40], bytes[48], bytes[56], bytes[64], bytes.len()), (9, 6, 7, 8, 72));
+        let unknown = encode_report(&Report { acknowledged: None, ..report() }, Request::Forget);
+        assert_eq!((unknown[4], &unknown[48..56]), (2, &[0xff; 8][..]));
     }
 
     #[test]
     fn what_is_no_report_is_none() {
-        let report = encode_report(&Report::default(), false);
+        let report = encode_report(&Report::default(), Request::Nothing);
         assert_eq!(decode_report(&report[..REPORT - 1]), None);
         assert_eq!(decode_report(&[&report[..], &[0]].concat()), None);
         let mut other = report;
         other[0] = 1;
         assert_eq!(decode_report(&other), None);
         other = report;
-        other[4] = 2;
+        other[4] = 3;
         assert_eq!(decode_report(&other), None);
     }
 }

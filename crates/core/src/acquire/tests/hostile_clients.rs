@@ -27,8 +27,14 @@ fn connect(bus: &Bus, record: &Record) -> OwnedFd {
 }
 
 fn hello(record: &Record) -> Vec<u8> {
-    Datagram::Hello { id: id_bytes(&record.id).unwrap(), capabilities: SHARED_MEMORY, pid: 1, start: 0 }
-        .encode()
+    Datagram::Hello {
+        id: id_bytes(&record.id).unwrap(),
+        capabilities: SHARED_MEMORY,
+        pid: 1,
+        start: 0,
+        name: 0,
+    }
+    .encode()
 }
 
 fn send(socket: &OwnedFd, bytes: &[u8]) {
@@ -111,9 +117,10 @@ fn refusals_say_why() {
         let mut other_version = hello(record);
         other_version[4] = 9;
         let other_instance =
-            Datagram::Hello { id: [0; 16], capabilities: SHARED_MEMORY, pid: 1, start: 0 }.encode();
+            Datagram::Hello { id: [0; 16], capabilities: SHARED_MEMORY, pid: 1, start: 0, name: 0 }.encode();
         let no_memory =
-            Datagram::Hello { id: id_bytes(&record.id).unwrap(), capabilities: 2, pid: 1, start: 0 }.encode();
+            Datagram::Hello { id: id_bytes(&record.id).unwrap(), capabilities: 2, pid: 1, start: 0, name: 0 }
+                .encode();
         for (bytes, expected) in [
             (other_version, Refusal::Version),
             (other_instance, Refusal::WrongInstance),

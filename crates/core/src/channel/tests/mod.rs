@@ -180,7 +180,7 @@ fn garbage_at_the_handshake_is_dropped_and_refusals_say_why() {
     let good = connect_datagram(&stage.record);
     let mut version = connect.clone();
     version[4] = 9;
-    let hello = Datagram::Hello { id: good.id, capabilities: SHARED_MEMORY, pid: 1, start: 0 };
+    let hello = Datagram::Hello { id: good.id, capabilities: SHARED_MEMORY, pid: 1, start: 0, name: 0 };
     for (bytes, expected) in [
         (version, Refusal::Version),
         (Datagram::Connect(Connect { id: [0; 16], ..good }).encode(), Refusal::WrongInstance),

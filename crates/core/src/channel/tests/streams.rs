@@ -69,7 +69,7 @@ fn part(kind: u32, detail: u32, position: u64, rest: &[u8]) -> Vec<u8> {
 #[test]
 fn who_breaks_a_rule_of_either_stream_loses_both() {
     let mut stage = stage_of_streams();
-    let report = |cursor: u64| part(4, 0, cursor, &[0; 40]);
+    let report = |cursor: u64| part(4, 0, cursor, &[0; 56]);
     let (down, up) = (true, false);
     let cases: Vec<(&str, bool, Vec<u8>)> = vec![
         ("garbage as a report", down, b"nonsense".to_vec()),
@@ -123,7 +123,7 @@ fn neither_stream_outlives_the_other() {
         let raw = raw_streams(&stage);
         let number = opened(&mut stage.server);
         let socket = if is_down { &raw.down } else { &raw.up };
-        match scm::send(socket.as_ref().unwrap(), &part(4, 0, 0, &[0; 40]), &[null.as_fd()]) {
+        match scm::send(socket.as_ref().unwrap(), &part(4, 0, 0, &[0; 56]), &[null.as_fd()]) {
             Ok(()) => assert_ne!(end_of(&mut stage.server, number), CloseReason::Closed),
             // Since 6.16 the kernel keeps descriptors out of a socket that wants none.
             Err(errno) => assert_eq!(errno, Errno::EPERM),

@@ -185,8 +185,12 @@ impl Raw {
 
     fn hello(&self, capabilities: u64) {
         let id = id_bytes(&self.record.id).unwrap();
-        scm::send(&self.socket, &Datagram::Hello { id, capabilities, pid: 1, start: 0 }.encode(), &[])
-            .unwrap();
+        scm::send(
+            &self.socket,
+            &Datagram::Hello { id, capabilities, pid: 1, start: 0, name: 0 }.encode(),
+            &[],
+        )
+        .unwrap();
     }
 
     fn receive(&self) -> (Received, Option<Datagram>) {
