@@ -44,7 +44,6 @@ const FINAL = new Set<string>([
   'ERR_RINGBELL_PROTOCOL_VERSION',
   'ERR_RINGBELL_NO_PERMISSION',
   'ERR_RINGBELL_CORRUPT_PEER',
-  'ERR_RINGBELL_NOT_BUILT',
 ])
 
 interface Instance {

@@ -146,12 +146,6 @@ pub enum Error {
         /// One line a rung: which, and why not.
         reasons: Vec<String>,
     },
-    /// Designed, and not built yet.
-    #[error("{feature} is not built yet")]
-    NotBuilt {
-        /// What was asked for.
-        feature: &'static str,
-    },
     /// The publisher gave this subscriber's slot away, because it stalled a `block` topic for too long.
     #[error("evicted from '{service}': it did not read for longer than evictAfter allows")]
     Evicted {
@@ -211,7 +205,6 @@ pub const CODES: &[&str] = &[
     "ERR_RINGBELL_NO_SLOT",
     "ERR_RINGBELL_REFUSED",
     "ERR_RINGBELL_ACQUIRE",
-    "ERR_RINGBELL_NOT_BUILT",
     "ERR_RINGBELL_EVICTED",
     "ERR_RINGBELL_UNSUPPORTED_PLATFORM",
     "ERR_RINGBELL_PEER_GONE",
@@ -271,13 +264,12 @@ impl Error {
             Error::NoSlot { .. } => 14,
             Error::Refused { .. } => 15,
             Error::Acquire { .. } => 16,
-            Error::NotBuilt { .. } => 17,
-            Error::Evicted { .. } => 18,
-            Error::UnsupportedPlatform { .. } => 19,
-            Error::PeerGone { .. } => 20,
-            Error::NoPermission { .. } => 21,
-            Error::NameTaken { .. } => 22,
-            Error::Disconnected { .. } => 23,
+            Error::Evicted { .. } => 17,
+            Error::UnsupportedPlatform { .. } => 18,
+            Error::PeerGone { .. } => 19,
+            Error::NoPermission { .. } => 20,
+            Error::NameTaken { .. } => 21,
+            Error::Disconnected { .. } => 22,
         }
     }
 }
@@ -330,7 +322,6 @@ mod tests {
             Error::NoSlot { max: 1 },
             Error::Refused { reason: s() },
             Error::Acquire { service: s(), reasons: vec![] },
-            Error::NotBuilt { feature: "x" },
             Error::Evicted { service: s() },
             Error::UnsupportedPlatform { what: s() },
             Error::PeerGone { service: s() },

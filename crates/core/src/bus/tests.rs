@@ -206,9 +206,9 @@ fn a_socket_lives_as_long_as_its_record_and_comes_back_with_it() {
 fn a_server_that_cannot_be_made_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let bus = open(&folder);
-    let serve: Serve = Box::new(|_| Err(Error::NotBuilt { feature: "this" }));
+    let serve: Serve = Box::new(|_| Err(Error::NoSlot { max: 0 }));
     let announcement = Announcement { server: Some(serve), ..Announcement::new("x") };
-    assert_eq!(bus.announce(announcement).unwrap_err().code(), "ERR_RINGBELL_NOT_BUILT");
+    assert_eq!(bus.announce(announcement).unwrap_err().code(), "ERR_RINGBELL_NO_SLOT");
     assert!(names(bus.path()).is_empty());
 }
 
