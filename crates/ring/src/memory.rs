@@ -248,9 +248,11 @@ impl ControlMemory {
         holding(Vacancy::Kept).or_else(|| holding(Vacancy::Lost))
     }
 
-    /// The slots in use, for statistics; backlogs count from `head`. Allocates nothing.
+    /// The slots in use, for statistics; backlogs count from `head`. Not those that are still being joined: whoever waits for a
+    /// subscriber would send what that one passes over. Allocates nothing.
     pub fn slots(&self, head: u64) -> impl Iterator<Item = SlotView> + '_ {
-        (0..self.max_slots).filter_map(move |index| self.view(index, head))
+        let views = (0..self.max_slots).filter_map(move |index| self.view(index, head));
+        views.filter(|view| view.state != SlotState::Joining)
     }
 
     /// One slot, unless it is free.
