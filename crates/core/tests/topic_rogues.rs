@@ -781,3 +781,82 @@ fn what_was_reported_before_a_durable_subscriber_went_counts() {
         assert_eq!((slot.state, slot.acks.pending, slot.backlog), ("parked", 0, 0), "{sequence}");
     }
 }
+
+#[test]
+fn the_end_of_a_publisher_is_that_of_the_stream_that_came_back() {
+    let place = Place::new();
+    let bus = place.bus();
+    let rogue = Rogue::new(&place, &bus, Overflow::Block);
+    let mut subscriber = subscribe(&bus, soon(3));
+    let (socket, _) = rogue.accept();
+    send(&socket, &rogue.stream(0, 0, 0));
+    assert!(subscriber.wait_attached(1, Some(PATIENCE)).unwrap());
+    drop(socket);
+    let (socket, _) = std::thread::scope(|scope| {
+        let back = scope.spawn(|| rogue.accept());
+        // It notices the end, and asks what became of the publisher.
+        while !back.is_finished() {
+            assert!(subscriber.recv_timeout(Duration::from_millis(5)).unwrap().is_none());
+        }
+        back.join().unwrap()
+    });
+    // From here on its thread is busy: the stream comes back, and the publisher goes for good.
+    send(&socket, &rogue.stream(0, 0, 0));
+    drop((socket, rogue));
+    until("the record is gone", || bus.find("ticks").unwrap().is_none());
+    let mut ends = 0;
+    let deadline = Instant::now() + PATIENCE;
+    while ends < 2 || subscriber.publishers() > 0 {
+        assert!(Instant::now() < deadline, "{ends} ends, {} publishers", subscriber.publishers());
+        assert!(subscriber.recv_timeout(Duration::from_millis(5)).unwrap().is_none());
+        ends += subscriber.notices().iter().filter(|notice| ended(notice)).count();
+    }
+}
+
+#[test]
+fn an_acknowledgement_by_who_sleeps_is_reported_in_the_end() {
+    let place = Place::new();
+    let bus = place.bus();
+    let rogue = Rogue::new(&place, &bus, Overflow::Block);
+    let mut options = SubscriberOptions::default();
+    options.reconnect = late();
+    options.ack = AckMode::Deferred;
+    let mut subscriber = bus.subscriber("ticks", options).unwrap();
+    let (socket, _) = rogue.accept();
+    send(&socket, &rogue.stream(0, 0, 0));
+    let mut position = 0;
+    for first in 0..10 {
+        let bytes = batch(first * 200, 200);
+        send(&socket, &part(1, 0, position, &bytes));
+        position += bytes.len() as u64;
+    }
+    for _ in 0..2000 {
+        assert!(subscriber.recv_timeout(PATIENCE).unwrap().is_some());
+    }
+    subscriber.notices();
+    while !subscriber.arm() {
+        assert!(subscriber.try_recv().unwrap().is_none());
+    }
+    // Asleep, as a JS iterator is between two messages, while the publisher is slow to take reports.
+    for sequence in 0..2000 {
+        assert!(subscriber.ack(0, sequence).unwrap());
+    }
+    let flags = OFlag::from_bits_retain(fcntl(&socket, FcntlArg::F_GETFL).unwrap());
+    fcntl(&socket, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK)).unwrap();
+    let mut last = 0;
+    let deadline = Instant::now() + PATIENCE;
+    while last < position {
+        assert!(Instant::now() < deadline, "the publisher waits for room, the subscriber for messages");
+        let bytes = receive(&socket);
+        if !bytes.is_empty() {
+            last = word(&bytes, 8);
+            continue;
+        }
+        let mut rung = [PollFd::new(subscriber.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut rung, 50u16).unwrap() > 0 {
+            subscriber.harvest().unwrap();
+            assert!(subscriber.try_recv().unwrap().is_none());
+            subscriber.arm();
+        }
+    }
+}

@@ -440,8 +440,12 @@ impl Feed {
         self.redelivered
     }
 
-    /// Looks at the start of what is held; only what is whole counts.
     fn ahead(&mut self) -> Result<Ahead, Fault> {
+        self.look().map_err(|what| self.corrupt(what))
+    }
+
+    /// Looks at the start of what is held; only what is whole counts.
+    fn look(&self) -> Result<Ahead, &'static str> {
         let held = &self.buffer[self.start..self.end];
         let before = if self.current.remaining == 0 { BATCH_OVERHEAD } else { 0 };
         if held.len() < before + MESSAGE_OVERHEAD {
@@ -454,11 +458,10 @@ impl Feed {
             }
             let words = core::array::from_fn(|index| private_word(held, 8 * index));
             // The end of the piece may be still to come.
-            let found = Found::decode(words, self.capacity, self.overflow, u64::MAX);
-            return match found.map_err(|what| self.corrupt(what))? {
-                Some(found) if found.batch > (self.end - self.start) as u64 => Ok(Ahead::Part),
+            return match Found::decode(words, self.capacity, self.overflow, u64::MAX)? {
+                Some(found) if found.batch > held.len() as u64 => Ok(Ahead::Part),
                 Some(found) => Ok(Ahead::Piece(found)),
-                None => Err(self.corrupt("a fragment was expected")),
+                None => Err("a fragment was expected"),
             };
         }
         let whole = match Header::decode(word, self.capacity) {
@@ -469,19 +472,9 @@ impl Feed {
         Ok(if whole <= held.len() { Ahead::Message(whole) } else { Ahead::Part })
     }
 
-    /// Whether a whole message or piece is held, or a fault is to be told.
+    /// Whether a whole message or piece is held, or a fault is to be told: whether a read has something to say.
     pub fn pending(&self) -> bool {
-        if self.fault.is_some() {
-            return true;
-        }
-        let held = &self.buffer[self.start..self.end];
-        let before = if self.current.remaining == 0 { BATCH_OVERHEAD } else { 0 };
-        let whole = match Header::decode(private_word(held, before), self.capacity) {
-            Some(Header::Message { payload }) => before + padded(payload),
-            Some(Header::Fragment { body }) => before + MESSAGE_OVERHEAD + body.next_multiple_of(8),
-            _ => before + MESSAGE_OVERHEAD,
-        };
-        whole <= held.len()
+        self.fault.is_some() || !matches!(self.look(), Ok(Ahead::Part))
     }
 
     /// Up to where everything was handed out.

@@ -37,7 +37,7 @@ pub(super) struct Session {
     /// A guest's place, until it takes its seat.
     ticket: Option<Ticket>,
     accepted: Instant,
-    /// When SEGMENTS were sent.
+    /// When it was answered last.
     answered: Instant,
 }
 
@@ -87,7 +87,7 @@ impl Visitor for Session {
     fn gives_way(&self) -> Option<Instant> {
         match self.stage {
             Stage::Hello => Some(self.accepted + SILENCE),
-            Stage::Claimed => Some(self.answered + STALL),
+            Stage::Claimed | Stage::Farewell => Some(self.answered + STALL),
             _ => None,
         }
     }
@@ -257,7 +257,7 @@ impl Session {
     }
 
     fn refuse(&mut self, refusal: Refusal, text: &str) -> bool {
-        self.stage = Stage::Farewell;
+        (self.stage, self.answered) = (Stage::Farewell, Instant::now());
         let refused = Datagram::Refused { refusal, version: VERSION, text: text.to_owned() };
         scm::send(&self.socket, &refused.encode(), &[]).is_ok()
     }

@@ -191,7 +191,7 @@ enum Stage {
     /// CONNECTED could not be sent yet, for want of room for descriptors in flight.
     Owing { made: Box<Made>, next: Instant },
     /// CONNECTED is sent.
-    Offered(Box<Made>, Instant),
+    Offered(Box<Made>),
     /// ACK has come.
     Done(Box<Made>),
     /// REFUSED is sent: waits for the client to close.
@@ -204,13 +204,21 @@ pub(super) struct Admission {
     peer: Peer,
     stage: Stage,
     accepted: Instant,
+    /// When it was answered last.
+    answered: Instant,
 }
 
 impl Visitor for Admission {
     type Terms = Terms;
 
     fn new(socket: OwnedFd, peer: Peer, _terms: &Terms, now: Instant) -> Admission {
-        Admission { socket: ForkGuarded::new(socket), peer, stage: Stage::Connect, accepted: now }
+        Admission {
+            socket: ForkGuarded::new(socket),
+            peer,
+            stage: Stage::Connect,
+            accepted: now,
+            answered: now,
+        }
     }
 
     fn uid(&self) -> u32 {
@@ -220,7 +228,7 @@ impl Visitor for Admission {
     fn gives_way(&self) -> Option<Instant> {
         match self.stage {
             Stage::Connect => Some(self.accepted + SILENCE),
-            Stage::Offered(_, when) => Some(when + STALL),
+            Stage::Offered(_) | Stage::Farewell => Some(self.answered + STALL),
             _ => None,
         }
     }
@@ -271,9 +279,12 @@ impl Visitor for Admission {
         };
         let wires = Wires { mailbox: Mailbox::new(self.socket, !guest), own_bell, peer_bell };
         let number = terms.reception.number();
-        // If it cannot be entered, the client sees its connection end, and finds another server or tries again.
-        if flow.is_none_or(|flow| flow.begin().is_ok()) {
-            let _ = terms.reception.open(number, meeting, ends, wires);
+        // If it cannot be entered, the client sees its connection end, and finds another server or tries again; what cannot
+        // flow ends it as well, because its seat is given back. In this order: a flow whose ring nobody closes never ends.
+        if terms.reception.open(number, meeting, ends, wires).is_ok()
+            && let Some(flow) = flow
+        {
+            let _ = flow.begin();
         }
     }
 }
@@ -296,7 +307,7 @@ impl Admission {
             (Stage::Connect, Ok(Datagram::Hello { .. })) => {
                 self.refuse(Refusal::NothingInCommon, "this is a server, not a topic")
             }
-            (Stage::Offered(made, _), Ok(Datagram::Ack)) => {
+            (Stage::Offered(made), Ok(Datagram::Ack)) => {
                 self.stage = Stage::Done(made);
                 true
             }
@@ -344,7 +355,7 @@ impl Admission {
         let bells = made.bells.iter().map(|bell| bell.as_fd());
         let fds: Vec<_> = made.fds.iter().map(AsFd::as_fd).chain(bells).collect();
         match scm::send(&self.socket, &made.reply.encode(), &fds) {
-            Ok(()) => self.stage = Stage::Offered(made, now),
+            Ok(()) => (self.stage, self.answered) = (Stage::Offered(made), now),
             // This user has too many descriptors in flight, or the kernel is short of memory: others will finish.
             Err(Errno::ETOOMANYREFS | Errno::EAGAIN | Errno::ENOMEM | Errno::ENOBUFS) => {
                 self.stage = Stage::Owing { made, next: now + RETRY };
@@ -355,7 +366,7 @@ impl Admission {
     }
 
     fn refuse(&mut self, refusal: Refusal, text: &str) -> bool {
-        self.stage = Stage::Farewell;
+        (self.stage, self.answered) = (Stage::Farewell, Instant::now());
         let refused = Datagram::Refused { refusal, version: VERSION, text: text.to_owned() };
         scm::send(&self.socket, &refused.encode(), &[]).is_ok()
     }

@@ -237,6 +237,9 @@ impl Dial {
         let Ok([incoming, outgoing]) = <[OwnedFd; 2]>::try_from(fds) else {
             return Err(corrupt("its streams came without their two descriptors".into()));
         };
+        if !seqpacket::is_one(&incoming) || !seqpacket::is_one(&outgoing) {
+            return Err(corrupt("what it gave as streams are no sockets of the kind".into()));
+        }
         let sockets = Sockets { outgoing, incoming };
         let server = self.reach.record().pid;
         let Streamed { ends, flow, room, tap } =
@@ -244,8 +247,11 @@ impl Dial {
         if !acknowledge(&socket) {
             return Ok(false);
         }
-        flow.begin()?;
-        self.enter(Rung::Stream, socket, ends, Bell::Shared(room), PeerBell::Pump(tap)).map(|()| true)
+        self.enter(Rung::Stream, socket, ends, Bell::Shared(room), PeerBell::Pump(tap))?;
+        // Where it fails the connection ends, because its seat is given back. In this order: a flow whose ring nobody closes
+        // never ends.
+        let _ = flow.begin();
+        Ok(true)
     }
 
     fn enter(

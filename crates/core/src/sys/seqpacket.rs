@@ -305,7 +305,7 @@ fn pass_rights(socket: BorrowedFd<'_>, whether: libc::c_int) {
 /// # References
 /// `socket(7)` SO_SNDBUF; the kernel takes the smaller of the two, and doubles it.
 pub(crate) fn widen(socket: impl AsFd, bytes: usize) {
-    // What is refused leaves the default, which does too.
+    // It is clipped, never refused; what was there before does too.
     let _ = setsockopt(&socket, SndBuf, &bytes);
 }
 

@@ -490,7 +490,8 @@ impl Source {
         }
     }
 
-    pub(super) fn stats(&mut self) -> SourceStats {
+    /// A stream's publisher is asked, and waited for until the deadline.
+    pub(super) fn stats(&mut self, deadline: Instant) -> SourceStats {
         let (guest, slot, backlog, counters, subscribers) = match &mut self.joined.reader {
             Reader::Ring(ring) => {
                 let counters = ring.counters();
@@ -504,7 +505,7 @@ impl Source {
                 )
             }
             Reader::Stream(link) => {
-                link.refresh();
+                link.refresh(deadline);
                 let subscribers = link.slots().iter().copied().map(SlotStats::from).collect();
                 (false, link.slot(), link.backlog(), link.counters(), subscribers)
             }

@@ -178,14 +178,17 @@ impl Subscriber {
         let Some(source) = self.sources.iter_mut().find(|candidate| candidate.number == source) else {
             return Ok(false);
         };
-        source.acknowledge_through(sequence).map_err(|last| Error::InvalidOption {
+        let news = source.acknowledge_through(sequence).map_err(|last| Error::InvalidOption {
             option: "upTo",
             value: sequence.to_string(),
             rule: match last {
                 Some(last) => format!("a message that was delivered; the last one has sequence {last}"),
                 None => "a message that was delivered; none was".to_owned(),
             },
-        })
+        })?;
+        // Whoever sleeps already is to wake, and tell it, when the socket takes something again.
+        source.watch_room(&self.inbox);
+        Ok(news)
     }
 
     /// Messages of a source before this sequence may have been delivered to an earlier holder of the durable name.
@@ -391,12 +394,15 @@ impl Subscriber {
                     self.sources.push(Source::new(joined, number));
                 }
                 Arrival::Gone(id) => {
-                    if let Some(source) = self.sources.iter_mut().find(|source| source.record().id == id) {
+                    // A stream that was lost and not yet told may be there beside the one that took its place.
+                    let last = self.sources.iter_mut().rfind(|source| source.record().id == id);
+                    if let Some(source) = last {
                         source.ending = true;
                     }
                 }
                 Arrival::Lost(id) => {
-                    if let Some(source) = self.sources.iter_mut().find(|source| source.record().id == id) {
+                    let last = self.sources.iter_mut().rfind(|source| source.record().id == id);
+                    if let Some(source) = last {
                         source.lost = true;
                     }
                 }
@@ -502,8 +508,10 @@ impl Subscriber {
     pub fn stats(&mut self) -> SubscriberStats {
         let sources = if self.home.is_foreign() { &mut [] } else { self.sources.as_mut_slice() };
         let mut unnoticed = false;
+        // One for all of them: a hundred stopped publishers cost no more than one.
+        let deadline = Instant::now() + ANSWER;
         let asked = |source: &mut Source| {
-            let stats = source.stats();
+            let stats = source.stats(deadline);
             unnoticed |= source.unnoticed();
             stats
         };

@@ -407,13 +407,15 @@ impl Link {
     }
 
     /// Has the publisher tell its counters, if it does at once and no message is in the way.
-    pub(crate) fn refresh(&mut self) {
+    pub(crate) fn refresh(&mut self, deadline: Instant) {
         if self.feed.pending() || self.ended {
             return;
         }
         self.report(Request::Counters);
-        let deadline = Instant::now() + ANSWER;
-        while !self.feed.pending() {
+        // At least one look, and not for ever at a publisher that sends without end.
+        let mut looks = 0;
+        while !self.feed.pending() && (looks == 0 || Instant::now() < deadline) {
+            looks += 1;
             match self.receive() {
                 Ok(Came::Bytes) => {}
                 Ok(Came::Nothing) => {

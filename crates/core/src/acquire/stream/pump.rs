@@ -24,6 +24,10 @@ const TURN: usize = 16;
 const REPORTS: usize = 64;
 /// How long a subscriber may take to go once it was told that the topic is closed.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// How long what a closed topic has left is kept for a subscriber that takes nothing of it.
+const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
+/// When to try again what the kernel had no memory for.
+const REST: Duration = Duration::from_millis(20);
 
 /// A subscriber elsewhere.
 pub(super) struct Pump {
@@ -33,6 +37,10 @@ pub(super) struct Pump {
     phase: Phase,
     /// COUNTERS are owed.
     asked: bool,
+    /// The socket takes nothing: when that is looked at again.
+    patience: Option<Instant>,
+    /// It has taken something, or reported, since `patience` was set.
+    moved: bool,
 }
 
 enum Phase {
@@ -57,7 +65,7 @@ pub(super) enum Turn {
 impl Pump {
     pub(super) fn new(socket: ForkGuarded, seat: Seat) -> Pump {
         // COUNTERS come first, so that statistics are there from the start.
-        Pump { seat, socket, phase: Phase::Open, asked: true }
+        Pump { seat, socket, phase: Phase::Open, asked: true, patience: None, moved: false }
     }
 
     pub(super) fn slot(&self) -> usize {
@@ -66,7 +74,7 @@ impl Pump {
 
     /// When it is to be called at the latest.
     pub(super) fn until(&self) -> Option<Instant> {
-        if let Phase::Over(until) = self.phase { until } else { None }
+        if let Phase::Over(until) = self.phase { until } else { self.patience }
     }
 
     /// Whether everything that it will ever get is on its way.
@@ -79,13 +87,31 @@ impl Pump {
         if !self.hear() {
             return Turn::Gone;
         }
-        if self.until().is_some_and(|until| until <= now) {
+        if matches!(self.phase, Phase::Over(Some(until)) if until <= now) {
             return Turn::Gone;
+        }
+        if self.patience.is_some_and(|until| until <= now) {
+            if !self.moved && self.seat.is_closed() {
+                return Turn::Gone;
+            }
+            (self.patience, self.moved) = (None, false);
         }
         let sent = self.answer().and_then(|()| self.flow(scratch, last, now));
         match sent {
+            Ok(Turn::Idle) => {
+                self.patience = None;
+                Turn::Idle
+            }
             Ok(turn) => turn,
-            Err(Errno::EAGAIN | Errno::ENOBUFS | Errno::ENOMEM) => Turn::Full,
+            Err(Errno::EAGAIN) => {
+                self.patience.get_or_insert(now + PATIENCE);
+                Turn::Full
+            }
+            // The socket has room, so it would wake at once, and for ever.
+            Err(Errno::ENOBUFS | Errno::ENOMEM) => {
+                self.patience = Some(now + REST);
+                Turn::Idle
+            }
             Err(_) => {
                 // What it had reported before it went counts. There is no more of that than a socket holds.
                 let _ = (0..REPORTS).all(|_| self.hear());
@@ -126,6 +152,7 @@ impl Pump {
     /// Puts a report down. None: it is none, or cannot be.
     fn take(&mut self, bytes: &[u8]) -> Option<Request> {
         let (report, request) = decode_report(bytes)?;
+        self.moved = true;
         if self.seat.consumer.report(report).ok()? {
             self.seat.tap.room.ring();
         }
@@ -164,6 +191,7 @@ impl Pump {
                     let head = Head { kind: BYTES, detail: 0, position: piece.position };
                     scm::send_parts(&self.socket, &head.encode(), &scratch[..piece.length])?;
                     self.seat.consumer.forwarded(piece);
+                    self.moved = true;
                 }
                 Ok(_) if self.seat.consumer.ended() || (last && self.seat.consumer.drained()) => {
                     self.phase = Phase::Ending(Ending::Closed);

@@ -77,6 +77,11 @@ impl Seat {
         }
     }
 
+    /// Whether nothing will be written any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.tap.data.memory().closed()
+    }
+
     /// Index of the slot.
     pub(crate) fn slot(&self) -> usize {
         self.consumer.slot_index()

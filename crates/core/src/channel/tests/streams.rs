@@ -174,9 +174,11 @@ fn a_server_that_answers_wrongly_with_streams_is_not_believed() {
     }
     let error = answered(Rung::Handshake, &streamed(4096, 4096), &honest);
     assert_eq!(error.code(), "ERR_RINGBELL_CORRUPT_PEER", "streams that nobody asked for: {error}");
-    let file = tempfile::tempfile().unwrap();
-    let error = answered(Rung::Stream, &streamed(4096, 4096), &[file.as_fd(), file.as_fd()]);
-    assert!(error.to_string().contains("epoll_ctl"), "files as streams: {error}");
+    let (file, tcp) = (tempfile::tempfile().unwrap(), std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    for fds in [[file.as_fd(), one.as_fd()], [one.as_fd(), tcp.as_fd()]] {
+        let error = answered(Rung::Stream, &streamed(4096, 4096), &fds);
+        assert_eq!(error.code(), "ERR_RINGBELL_CORRUPT_PEER", "other things as streams: {error}");
+    }
 }
 
 #[test]
@@ -205,4 +207,46 @@ fn what_is_not_offered_is_refused_with_the_reason() {
             stage.bus.serve("other", ServerOptions { offers, ..ServerOptions::default() }).unwrap_err();
         assert_eq!(error.code(), "ERR_RINGBELL_INVALID_OPTION");
     }
+}
+
+#[test]
+fn what_nobody_takes_of_a_closed_stream_is_given_up() {
+    let mut stage =
+        stage(ServerOptions { offers: vec![Rung::Stream], capacity: 1 << 20, ..ServerOptions::default() });
+    let socket = socket_to(&stage.bus, &stage.record);
+    let connect = Connect { server_ring: 0, ..connect_on(STREAM, &stage.record) };
+    say(&socket, &Datagram::Connect(connect));
+    let Some((Datagram::Streamed { server_ring: 0x10_0000, .. }, received)) = answer(&socket) else {
+        panic!("no streams")
+    };
+    let [down, up] = <[OwnedFd; 2]>::try_from(received.fds).unwrap();
+    say(&socket, &Datagram::Ack);
+    let number = opened(&mut stage.server);
+    // More than a socket takes.
+    while stage.server.send(number, Header::new(Kind::Message, 1), &[7; 10_000]).unwrap() {}
+    // A rule is broken, so the connection is over; what it was sent is still there for who reads to the end.
+    scm::send(&up, b"nonsense", &[]).unwrap();
+    end_of(&mut stage.server, number);
+    assert!(seqpacket::is_connected(&down));
+    let mut hung_up = [PollFd::new(down.as_fd(), PollFlags::empty())];
+    assert_eq!(poll(&mut hung_up, 20_000u16), Ok(1), "it is kept for ever");
+}
+
+#[test]
+fn half_of_what_cannot_be_keeps_nobody_awake_and_does_not_hide_an_end() {
+    let mut stage = stage_of_streams();
+    let raw = raw_streams(&stage);
+    let number = opened(&mut stage.server);
+    // The header of a batch, and that of a fragment that is too short to be one.
+    let words = [40u64 | 2 << 32, 0, 7, 3 << 32];
+    let bytes: Vec<u8> = words.into_iter().flat_map(u64::to_le_bytes).collect();
+    scm::send(raw.up.as_ref().unwrap(), &part(1, 0, 0, &bytes), &[]).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while !stage.server.arm() {
+        assert!(stage.server.try_recv().unwrap().is_none());
+        stage.server.notices();
+        assert!(Instant::now() < deadline, "it finds something to do for ever");
+    }
+    drop(raw);
+    assert_eq!(end_of(&mut stage.server, number), CloseReason::Died);
 }
