@@ -208,3 +208,36 @@ test('requests and replies of many megabytes, into a given buffer too, beside sm
   t.is(await aborted, 'ABORT_ERR')
   t.is((await client.call(Uint8Array.of(2)))[0], 2)
 })
+
+test('what is larger than maxMessage is told to whoever made it, also where it fits into the ring', async (t) => {
+  const bus = await place(t).bus()
+  const server = await bus.serve(
+    'small',
+    { maxMessage: 1000 },
+    async (request) => new Uint8Array(2 * request.byteLength),
+  )
+  const client = await bus.connect('small', { maxMessage: 500 })
+  t.is((await client.call(new Uint8Array(250))).byteLength, 500)
+  t.is(await codeOf(() => client.call(new Uint8Array(251))), 'ERR_RINGBELL_MESSAGE_TOO_LARGE')
+  t.is(await codeOf(() => client.call(new Uint8Array(1001))), 'ERR_RINGBELL_MESSAGE_TOO_LARGE')
+  const told = once(server, 'failed')
+  const connection = await client.connected()
+  t.true(connection.send(new Uint8Array(1001)))
+  const [error] = (await told) as [RingbellError]
+  t.is(error.code, 'ERR_RINGBELL_MESSAGE_TOO_LARGE')
+  t.is((await client.call(new Uint8Array(1))).byteLength, 2)
+})
+
+test('a call that a closed server never took was not sent; a timeout says why nobody was connected', async (t) => {
+  const bus = await place(t).bus()
+  const server = await bus.serve('gone', {}, async (request) => request)
+  const client = await bus.connect('gone', { acquire: withoutMemory ? 'stream' : 'handshake' })
+  await client.call(new Uint8Array(1))
+  await server.close()
+  const code = await codeOf(() => client.call(new Uint8Array(1)))
+  t.is(code, withoutMemory ? 'ERR_RINGBELL_OUTCOME_UNKNOWN' : 'ERR_RINGBELL_NOT_SENT')
+  await bus.serve('other', { codec: 'json' }, async (request) => request)
+  const stranger = await bus.connect('other', { timeout: 300 })
+  const error = await t.throwsAsync(stranger.call(new Uint8Array(1)), { code: 'ERR_RINGBELL_TIMEOUT' })
+  t.regex(error.message, /no server is connected \(.*codec.*json/)
+})

@@ -99,10 +99,19 @@ export class Arrivals {
   }
 
   #targetFor(link: Link, head: number, id: number, bytes: number): Uint8Array | undefined {
+    if (bytes > this.#maxMessage) {
+      this.refuse(link, head, id, bytes)
+      return undefined
+    }
+    const target = (head & 0xff) === KIND.reply ? link.calls.get(id)?.target(bytes) : undefined
+    return target ?? new Uint8Array(bytes)
+  }
+
+  /** One has more bytes than are taken: whoever waits for it, or for its answer, is told. */
+  refuse(link: Link, head: number, id: number, bytes: number): void {
     const kind = head & 0xff
     const asked = kind === KIND.reply || kind === KIND.chunk ? link.calls.get(id) : undefined
     const limit = this.#maxMessage
-    if (bytes <= limit) return (kind === KIND.reply ? asked?.target(bytes) : undefined) ?? new Uint8Array(bytes)
     if (asked !== undefined) asked.tooLarge(bytes, limit)
     else if (kind === KIND.request) link.refuse(id, bytes, limit)
     else
@@ -113,6 +122,5 @@ export class Arrivals {
         ),
         link,
       )
-    return undefined
   }
 }

@@ -181,7 +181,9 @@ export class Call implements Pending, Placed {
   }
 
   #where(): string {
-    return this.#link === undefined ? ': no server is connected' : this.ordinal === 0 ? ': it was not even sent' : ''
+    if (this.#link !== undefined) return this.ordinal === 0 ? ': it was not even sent' : ''
+    const { trouble } = this.#board
+    return `: no server is connected${trouble === undefined ? '' : ` (${trouble.message})`}`
   }
 
   #giveUp(error: unknown): void {

@@ -99,7 +99,10 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array>
         reconnect: parts.reconnect,
       },
       {
-        failed: (service, error) => this.#telling.tell('failed', service, error),
+        failed: (service, error) => {
+          this.#board.trouble = error
+          this.#telling.tell('failed', service, error)
+        },
         gaveUp: (service, error) => this.#telling.tell('gaveUp', service, error),
         broken: (error) => this.#broken(error),
       },
@@ -143,7 +146,8 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array>
 
   /**
    * Calls a handler that answers with a stream (an async generator, for one). The call is made with the first step of the
-   * iteration, the handler runs at the reader's pace, and leaving the loop cancels it.
+   * iteration, the handler runs at the reader's pace, and leaving the loop cancels it. There is no timeout but the `signal`
+   * (`AbortSignal.timeout`).
    *
    * @throws {RingbellError} and rejects, as `call` does.
    */

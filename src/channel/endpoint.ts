@@ -359,9 +359,15 @@ export class Endpoint implements Awaited, LinkHost {
         return
       }
       const word = offset >>> 2
+      const head = (words[word] as number) & 0xffff
+      const id = (words[word + 2] as number) + (words[word + 3] as number) * HIGH_WORD
+      if (length - HEADER_BYTES > this.maxMessage) {
+        this.#arrivals.refuse(link, head, id, length - HEADER_BYTES)
+        continue
+      }
       link.receive(
-        (words[word] as number) & 0xffff,
-        (words[word + 2] as number) + (words[word + 3] as number) * HIGH_WORD,
+        head,
+        id,
         words[word + 1] as number,
         new Uint8Array(buffer, byteOffset + offset + HEADER_BYTES, length - HEADER_BYTES),
       )

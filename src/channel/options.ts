@@ -39,7 +39,10 @@ import { standardSchema, type Schema } from './schema.js'
 export interface ChannelOptions {
   /** How to wait, `'adaptive'` by default. */
   wait?: WaitOption | undefined
-  /** Bytes that a message may have, 64 MiB by default, at most 1 GiB. A larger one is not taken, and its sender is told. */
+  /**
+   * Bytes that a message may have, 64 MiB by default, at most 1 GiB. A larger one is not taken: whoever made the request or
+   * waits for the reply is told; a plain message is dropped, and its receiver is told (`'failed'`).
+   */
   maxMessage?: number | undefined
 }
 
@@ -86,15 +89,15 @@ export interface ConnectOptions<Q = Uint8Array, R = Uint8Array> extends ChannelO
   replies?: Schema<R> | undefined
   /** To which of several instances a call goes, `'first'` by default. */
   route?: Route | undefined
-  /** Milliseconds that every call may take, where it does not say so itself; by default for ever. */
+  /** Milliseconds that every call may take, where it does not say so itself; by default, and with 0, for ever. Not streams. */
   timeout?: number | undefined
   reconnect?: ReconnectOptions | undefined
-  /** Forces a rung of the acquisition ladder. */
+  /** Forces a rung of the acquisition ladder. `'direct'` is the handshake here, in which a channel's rings are made. */
   acquire?: Rung | 'auto' | undefined
 }
 
 export interface CallOptions extends SignalOptions {
-  /** Milliseconds until the call fails with `ERR_RINGBELL_TIMEOUT`, and the handler's signal fires. */
+  /** Milliseconds until the call fails with `ERR_RINGBELL_TIMEOUT`, and the handler's signal fires; 0: never. */
   timeout?: number | undefined
   /** Handling it twice does no harm: it is made again, up to 3 times, when its server is gone and nobody knows the outcome. */
   idempotent?: boolean | undefined

@@ -20,6 +20,8 @@ export class Switchboard {
   made = 0
   /** Those that were made again on another connection. */
   repeated = 0
+  /** Why the last server that was tried was not connected to; none while one is connected. */
+  trouble: RingbellError | undefined
   readonly #endpoint: Endpoint
   readonly #routing: Routing<Link>
   #links: Link[] = []
@@ -81,6 +83,7 @@ export class Switchboard {
 
   join(link: Link): void {
     this.#links = [...this.#links, link]
+    this.trouble = undefined
     const waiting = [...this.#waiting]
     this.#waiting.clear()
     for (const one of waiting) if (!one.settled) this.#put(one)

@@ -255,6 +255,13 @@ impl ControlMemory {
         views.filter(|view| view.state != SlotState::Joining)
     }
 
+    /// How many messages whoever holds the slot, or held it last, has received or missed, by its own account.
+    pub fn taken(&self, index: usize) -> Option<u64> {
+        let slot = self.slot(index)?;
+        let (received, missed) = (slot.received.load(Ordering::Relaxed), slot.missed.load(Ordering::Relaxed));
+        Some(received.saturating_add(missed))
+    }
+
     /// One slot, unless it is free.
     pub(crate) fn view(&self, index: usize, head: u64) -> Option<SlotView> {
         let slot = self.slot(index)?;

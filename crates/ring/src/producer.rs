@@ -538,6 +538,11 @@ impl Producer {
         self.control.slots(self.head).chain(guests)
     }
 
+    /// How many messages the reader in this slot has taken, or had taken when it left: [`ControlMemory::taken`].
+    pub fn taken(&self, slot: usize) -> Option<u64> {
+        self.control.taken(slot)
+    }
+
     /// Bytes that may be written before the slots are looked at again.
     pub fn free(&self) -> u64 {
         self.limit - self.head

@@ -521,15 +521,15 @@ impl Link {
         self.ends.incoming.ended()
     }
 
-    /// How many of our messages the peer has taken out of its ring, by its own account; `None` once it has given its slot back,
-    /// and over a stream, where it may have taken more than it had time to report.
+    /// How many of our messages the peer has taken out of its ring, by its own account, though it be gone; `None` over a stream,
+    /// where it may have taken more than it had time to report.
     pub(super) fn delivered(&self) -> Option<u64> {
         if self.meeting.rung == Rung::Stream {
             return None;
         }
         // Large messages that it passed over were taken as well; those that were given up on the way make it too many, which
         // is the safe side.
-        self.ends.outgoing.slots().next().map(|slot| slot.received.saturating_add(slot.missed))
+        self.ends.outgoing.taken(0)
     }
 
     pub(super) fn stats(&self) -> ConnectionStats {

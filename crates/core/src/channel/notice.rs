@@ -75,7 +75,7 @@ pub enum Notice {
         /// Why.
         reason: CloseReason,
         /// How many of the messages that were sent the peer has taken, by its own account: what was sent after those, it has
-        /// never seen. `None`: it left in good order and did not say.
+        /// never seen. `None`: nobody can say, because it came over a stream or its peer broke the rules.
         delivered: Option<u64>,
     },
     /// A connection that was asked for could not be had.
