@@ -226,6 +226,20 @@ test('what is larger than maxMessage is told to whoever made it, also where it f
   const [error] = (await told) as [RingbellError]
   t.is(error.code, 'ERR_RINGBELL_MESSAGE_TOO_LARGE')
   t.is((await client.call(new Uint8Array(1))).byteLength, 2)
+  // Dropping them costs their sender no credit, whichever way they come: this is several times the window.
+  const heard = (server.connections[0] as Connection).receive()
+  for (let n = 0; n < 40; n++) await connection.write(new Uint8Array(n % 2 === 0 ? 20_000 : 50_000))
+  await connection.write(Uint8Array.of(7))
+  t.deepEqual([...(await heard)], [7])
+})
+
+test('an error is told whatever the limit', async (t) => {
+  const bus = await place(t).bus()
+  await bus.serve('curt', {}, async () => {
+    throw new Error('much longer than the eight bytes that are taken')
+  })
+  const client = await bus.connect('curt', { maxMessage: 8, timeout: 10_000 })
+  t.is((await t.throwsAsync(client.call(new Uint8Array(1)))).name, 'RemoteError')
 })
 
 test('a call that a closed server never took was not sent; a timeout says why nobody was connected', async (t) => {

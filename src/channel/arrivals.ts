@@ -4,7 +4,7 @@
  */
 import { RingbellError } from '../errors.js'
 import { LARGE_GONE, type NativeChannelHot } from '../native.js'
-import type { Arrival, Link } from './link.js'
+import { isAnswer, type Arrival, type Link } from './link.js'
 import { KIND } from './wire.js'
 
 export class Arrivals {
@@ -110,17 +110,25 @@ export class Arrivals {
   /** One has more bytes than are taken: whoever waits for it, or for its answer, is told. */
   refuse(link: Link, head: number, id: number, bytes: number): void {
     const kind = head & 0xff
-    const asked = kind === KIND.reply || kind === KIND.chunk ? link.calls.get(id) : undefined
     const limit = this.#maxMessage
-    if (asked !== undefined) asked.tooLarge(bytes, limit)
-    else if (kind === KIND.request) link.refuse(id, bytes, limit)
-    else
-      this.#dropped(
-        new RingbellError(
-          'ERR_RINGBELL_MESSAGE_TOO_LARGE',
-          `Process ${link.peer.pid} sent a message of ${bytes} bytes; more than ${limit} are not taken (option maxMessage).`,
-        ),
-        link,
-      )
+    if (kind === KIND.request) {
+      link.refuse(id, bytes, limit)
+      return
+    }
+    const asked = isAnswer(kind) || kind === KIND.error ? link.calls.get(id) : undefined
+    if (asked !== undefined) {
+      // A stream goes on without us, and calls that off itself.
+      if (kind !== KIND.chunk) link.calls.delete(id)
+      asked.tooLarge(bytes, limit)
+      return
+    }
+    if (kind === KIND.message) link.passOver(bytes)
+    this.#dropped(
+      new RingbellError(
+        'ERR_RINGBELL_MESSAGE_TOO_LARGE',
+        `Process ${link.peer.pid} sent a message of ${bytes} bytes; more than ${limit} are not taken (option maxMessage).`,
+      ),
+      link,
+    )
   }
 }

@@ -17,7 +17,7 @@ import { WaitPolicy, type WaitOption } from '../waiting.js'
 import { Arrivals } from './arrivals.js'
 import { Link, type EndReason, type LinkHost } from './link.js'
 import { ShortOfRoom } from './short-of-room.js'
-import { HEADER_BYTES } from './wire.js'
+import { HEADER_BYTES, KIND } from './wire.js'
 
 /** A connection came into being. */
 export interface OpenedNotice {
@@ -361,7 +361,8 @@ export class Endpoint implements Awaited, LinkHost {
       const word = offset >>> 2
       const head = (words[word] as number) & 0xffff
       const id = (words[word + 2] as number) + (words[word + 3] as number) * HIGH_WORD
-      if (length - HEADER_BYTES > this.maxMessage) {
+      // Why something failed is told whatever its length: else its caller would wait for ever.
+      if (length - HEADER_BYTES > this.maxMessage && (head & 0xff) !== KIND.error) {
         this.#arrivals.refuse(link, head, id, length - HEADER_BYTES)
         continue
       }

@@ -210,6 +210,12 @@ export class Link {
     this.#taken = 0
   }
 
+  /** A plain message was not taken in: its sender's credit comes back all the same. */
+  passOver(bytes: number): void {
+    this.#unread += bytes + HEADER_BYTES
+    this.tookMessage(bytes)
+  }
+
   receive(head: number, id: number, aux: number, data: Uint8Array): void {
     const kind = head & 0xff
     switch (kind) {
@@ -393,7 +399,7 @@ export class Link {
   }
 }
 
-function isAnswer(kind: number): boolean {
+export function isAnswer(kind: number): boolean {
   return kind === KIND.reply || kind === KIND.chunk
 }
 

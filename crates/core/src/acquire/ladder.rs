@@ -260,9 +260,7 @@ impl Ladder {
     }
 
     fn exhausted(&self) -> Error {
-        let reasons =
-            self.step_downs.iter().map(|step| format!("{}: {} ({})", step.rung, step.reason, step.code));
-        Error::Acquire { service: self.record.service.clone(), reasons: reasons.collect() }
+        StepDown::exhausted(&self.record.service, &self.step_downs)
     }
 
     fn gone(&self) -> Error {

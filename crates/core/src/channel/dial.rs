@@ -109,9 +109,7 @@ impl Dial {
     }
 
     fn exhausted(&self) -> Error {
-        let reasons = self.step_downs.iter();
-        let reasons = reasons.map(|StepDown { rung, code, reason }| format!("{rung}: {reason} ({code})"));
-        Error::Acquire { service: self.reach.record().service.clone(), reasons: reasons.collect() }
+        StepDown::exhausted(&self.reach.record().service, &self.step_downs)
     }
 
     /// Does what can be done without waiting. `None`: the connection is entered.

@@ -26,7 +26,7 @@ use crate::acquire::{Acquirer, Rung, StepDown};
 use crate::bus::{Announced, Announcement, Bus, ChannelRecord, Record, Token};
 use crate::error::{Error, Result};
 use crate::inbox::{Inbox, NEWS};
-use crate::segment::try_pair;
+use crate::segment::{refused, try_pair};
 use crate::sys::generation::Home;
 
 /// Looks in a row that may find nothing before a connection dozes off while others are talking.
@@ -118,9 +118,7 @@ fn on_offer(mut offers: Vec<Rung>) -> Result<(Vec<Rung>, Vec<StepDown>)> {
     if offers.contains(&Rung::Handshake) {
         match try_pair() {
             Ok(()) => {}
-            Err(reason @ (Error::Os { .. } | Error::UnsupportedPlatform { .. }))
-                if offers.contains(&Rung::Stream) =>
-            {
+            Err(reason) if offers.contains(&Rung::Stream) && refused(&reason) => {
                 step_downs.push(StepDown::by(Rung::Handshake, &reason));
                 offers.retain(|rung| *rung == Rung::Stream);
             }

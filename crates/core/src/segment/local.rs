@@ -9,6 +9,11 @@ use super::create::{OwnSegments, check_capacity, create};
 use super::map::{MappedControl, MappedData};
 use crate::{Error, Result};
 
+/// Whether an error says that memory may not be shared here, and not that something ran out.
+pub(crate) fn refused(error: &Error) -> bool {
+    matches!(error, Error::Os { .. } | Error::UnsupportedPlatform { .. })
+}
+
 /// What a publisher holds of a topic that it only streams.
 #[derive(Debug)]
 pub(crate) struct LocalSegments {
@@ -31,9 +36,7 @@ impl Segments {
     pub(crate) fn shared(capacity: usize, slots: usize, local: bool) -> Result<(Segments, Option<Error>)> {
         match create(capacity, slots) {
             Ok(own) => Ok((Segments::Shared(own), None)),
-            Err(reason @ (Error::Os { .. } | Error::UnsupportedPlatform { .. })) if local => {
-                Ok((Segments::local(capacity, slots)?, Some(reason)))
-            }
+            Err(reason) if local && refused(&reason) => Ok((Segments::local(capacity, slots)?, Some(reason))),
             Err(error) => Err(error),
         }
     }

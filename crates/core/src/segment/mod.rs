@@ -21,7 +21,7 @@ pub(crate) use attach::{attach, attach_as_guest, identity, nonce_words};
 pub use buffer::PrivateBuffer;
 pub(crate) use create::{OwnSegments, check_capacity, create};
 pub(crate) use guests::GuestPlaces;
-pub(crate) use local::Segments;
+pub(crate) use local::{Segments, refused};
 pub(crate) use map::MappedControl;
 pub use map::MappedData;
 #[cfg(test)]
