@@ -295,10 +295,34 @@ fn what_was_overwritten_on_the_way_is_counted() {
 /// What a publisher that breaks a rule says to HELLO.
 type Answer = dyn Fn(&Rogue) -> Vec<u8> + Sync;
 
+/// Each of the answers to HELLO fails the attachment with its code.
+fn refused_as(
+    place: &Place,
+    answers: &[(&str, Box<Answer>, &str)],
+    heard: impl Fn(&[u8]) + Sync,
+    subscribe: impl Fn(&Bus) -> Subscriber,
+) {
+    let bus = place.bus();
+    for (what, answer, code) in answers {
+        let rogue = Rogue::new(place, &bus, Overflow::Block);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let (socket, hello) = rogue.accept();
+                heard(&hello);
+                send(&socket, &answer(&rogue));
+                while !receive(&socket).is_empty() {}
+            });
+            let mut subscriber = subscribe(&bus);
+            let (_, notices) = told(&mut subscriber, |notice| matches!(notice, Notice::Failed { .. }));
+            let Some(Notice::Failed { error, .. }) = notices.last() else { panic!("{notices:?}") };
+            assert_eq!(error.code(), *code, "{what}: {error}");
+        });
+    }
+}
+
 #[test]
 fn an_answer_to_hello_that_breaks_a_rule_is_refused() {
     let place = Place::new();
-    let bus = place.bus();
     let answers: Vec<(&str, Box<Answer>, &str)> = vec![
         ("garbage", Box::new(|_| b"HTTP/1.1 200 OK".to_vec()), "ERR_RINGBELL_CORRUPT_PEER"),
         ("half", Box::new(|rogue| rogue.stream(0, 0, 0)[..64].to_vec()), "ERR_RINGBELL_CORRUPT_PEER"),
@@ -314,21 +338,14 @@ fn an_answer_to_hello_that_breaks_a_rule_is_refused() {
             "ERR_RINGBELL_PROTOCOL_VERSION",
         ),
     ];
-    for (what, answer, code) in &answers {
-        let rogue = Rogue::new(&place, &bus, Overflow::Block);
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                let (socket, hello) = rogue.accept();
-                assert_eq!((&hello[..6], hello[6], hello.len(), hello[24]), (MAGIC, 1, 64, 2));
-                send(&socket, &answer(&rogue));
-                while !receive(&socket).is_empty() {}
-            });
-            let mut subscriber = subscribe(&bus, late());
-            let (_, notices) = told(&mut subscriber, |notice| matches!(notice, Notice::Failed { .. }));
-            let Some(Notice::Failed { error, .. }) = notices.last() else { panic!("{notices:?}") };
-            assert_eq!(error.code(), *code, "{what}: {error}");
-        });
-    }
+    refused_as(
+        &place,
+        &answers,
+        |hello| {
+            assert_eq!((&hello[..6], hello[6], hello.len(), hello[24]), (MAGIC, 1, 64, 2));
+        },
+        |bus| subscribe(bus, late()),
+    );
 }
 
 #[test]
@@ -615,27 +632,17 @@ fn durable_subscriber(bus: &Bus, reconnect: Reconnect) -> Subscriber {
 #[test]
 fn an_answer_that_breaks_a_rule_of_durable_positions_is_refused() {
     let place = Place::new();
-    let bus = place.bus();
     let answers: Vec<(&str, Box<Answer>, &str)> = vec![
         ("no word of a position", Box::new(|rogue| rogue.stream(0, 0, 0)), "ERR_RINGBELL_CORRUPT_PEER"),
         ("of no meaning", Box::new(|rogue| rogue.kept(0, 0, 4, 0, 0)), "ERR_RINGBELL_CORRUPT_PEER"),
         ("the name is taken", Box::new(|_| datagram(6, &[(8, &[9])])), "ERR_RINGBELL_NAME_TAKEN"),
     ];
-    for (what, answer, code) in &answers {
-        let rogue = Rogue::new(&place, &bus, Overflow::Block);
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                let (socket, hello) = rogue.accept();
-                assert_eq!(word(&hello, 40), NAME_A, "{what}");
-                send(&socket, &answer(&rogue));
-                while !receive(&socket).is_empty() {}
-            });
-            let mut subscriber = durable_subscriber(&bus, late());
-            let (_, notices) = told(&mut subscriber, |notice| matches!(notice, Notice::Failed { .. }));
-            let Some(Notice::Failed { error, .. }) = notices.last() else { panic!("{notices:?}") };
-            assert_eq!(error.code(), *code, "{what}: {error}");
-        });
-    }
+    refused_as(
+        &place,
+        &answers,
+        |hello| assert_eq!(word(hello, 40), NAME_A),
+        |bus| durable_subscriber(bus, late()),
+    );
 }
 
 /// A publisher may say that anything was acknowledged, or seen: then that is so, and nothing else happens.

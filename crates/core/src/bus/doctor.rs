@@ -106,7 +106,7 @@ impl Bus {
             Ok(None) => {}
         }
         if let Err(error) = memory
-            && error.code() != "ERR_RINGBELL_RESOURCE"
+            && segment::refused(error)
         {
             return (Rung::Stream, format!("memory cannot be shared here: {error}"));
         }
@@ -303,7 +303,7 @@ fn shared_memory(made: &crate::Result<()>) -> Check {
     match made {
         Ok(()) => ok("shared-memory", format!("a sealed segment can be made; vm.memfd_noexec is {policy}")),
         // What ran out is no reason to stream.
-        Err(error) if error.code() == "ERR_RINGBELL_RESOURCE" => {
+        Err(error) if !segment::refused(error) => {
             fail("shared-memory", detail(error), "topics cannot be published here")
         }
         Err(error) => warn(
