@@ -402,7 +402,7 @@ fn a_lost_directory_does_not_end_a_topic() {
     });
     subscriber.notices();
     for round in 0..3u64 {
-        std::fs::remove_dir_all(&place.path).unwrap();
+        lose(&place.path);
         assert!(publisher.send(&payload(round)).unwrap());
         check(subscriber.recv_timeout(PATIENCE).unwrap().unwrap().data, round);
         until("the record is back", || place.path.exists() && !place.names().is_empty());

@@ -28,6 +28,13 @@ fn names(path: &Path) -> Vec<String> {
     names
 }
 
+/// Removes the directory, again if what was in it came back before its end.
+fn lose(path: &Path) {
+    while let Err(error) = fs::remove_dir_all(path) {
+        assert_eq!(error.kind(), std::io::ErrorKind::DirectoryNotEmpty);
+    }
+}
+
 /// Says what happens to it.
 struct Probe {
     bell: Option<Arc<EventFd>>,
@@ -188,7 +195,7 @@ fn a_socket_lives_as_long_as_its_record_and_comes_back_with_it() {
     let mut watch = bus.watch(Filter::All).unwrap();
     for round in 2..4 {
         assert!(matches!(watch.next(Some(PATIENCE)), Ok(Some(ServiceEvent::Added(_)))));
-        fs::remove_dir_all(bus.path()).unwrap();
+        lose(bus.path());
         assert!(matches!(watch.next(Some(PATIENCE)), Ok(Some(ServiceEvent::Removed(_)))));
         let deadline = Instant::now() + PATIENCE;
         while served.load(Ordering::SeqCst) < round {
@@ -361,5 +368,27 @@ fn an_announcement_beside_a_close_is_withdrawn_or_refused() {
             assert_eq!(error.code(), "ERR_RINGBELL_CLOSED");
         }
         assert!(names(bus.path()).is_empty(), "{announced:?}");
+    }
+}
+
+/// Between the view's look at the directory and its first use something may go, and somebody else be told so by a scan.
+#[test]
+fn a_view_is_brought_up_to_date_before_it_is_first_used() {
+    for inotify in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let other = open(&folder);
+        let options = BusOptions {
+            path: Some(folder.path().join("bus")),
+            inotify,
+            poll_interval: LONGEST_POLL,
+            ..BusOptions::default()
+        };
+        let bus = Bus::open(options).unwrap();
+        let announced = other.announce(Announcement::new("gone")).unwrap();
+        bus.handle().unwrap().ask(|registry, thread| {
+            registry.keep_view(thread);
+            drop(announced);
+        });
+        assert_eq!(bus.find("gone").unwrap(), None);
     }
 }

@@ -56,6 +56,21 @@ pub fn names(path: &Path) -> Vec<String> {
     names
 }
 
+/// Removes a directory with records of the living in it. Whoever is slow finds them there again, published anew after a while:
+/// false if that has happened, so that more came and went than this.
+pub fn lose(path: &Path) -> bool {
+    let mut tries = 0;
+    until("the directory is gone", || {
+        tries += 1;
+        match std::fs::remove_dir_all(path) {
+            Ok(()) => true,
+            Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => false,
+            Err(error) => panic!("{error}"),
+        }
+    });
+    tries == 1
+}
+
 /// Waits until `condition` holds, and fails loudly when it never does.
 pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
