@@ -49,8 +49,11 @@ export declare class NativeBus {
 
 /** An endpoint of two-way connections: a server's, or one that connects. */
 export declare class NativeChannel {
-  /** The hot calls, as functions that need no `this`. Ask once. `kind` is the kind in its lowest 8 bits, then the flags. */
-  hot(): { send(connection: number, kind: number, id: number, aux: number, data: Uint8Array): number; sendLarge(connection: number, kind: number, id: number, aux: number, data: Uint8Array, done: number): number; abandonLarge(connection: number): void; drain(slab: Uint8Array, fill: number): number; drainLarge(connection: number, target: Uint8Array): number; skipLarge(connection: number): void; spin(turns: number): boolean; arm(): boolean; hasRoom(connection: number, bytes: number): boolean; armRoom(connection: number, bytes: number): boolean }
+  /**
+   * The hot calls, as functions that need no `this`. Ask once. `kind` is the kind in its lowest 8 bits, then the flags.
+   * `drain` spins for so many turns first if there is nothing.
+   */
+  hot(): { send(connection: number, kind: number, id: number, aux: number, data: Uint8Array): number; sendLarge(connection: number, kind: number, id: number, aux: number, data: Uint8Array, done: number): number; abandonLarge(connection: number): void; drain(slab: Uint8Array, fill: number, turns: number): number; drainLarge(connection: number, target: Uint8Array): number; skipLarge(connection: number): void; arm(): boolean; hasRoom(connection: number, bytes: number): boolean; armRoom(connection: number, bytes: number): boolean }
   /**
    * After `drain`: the connection, the bytes of the slab that were used (or needed); for a large message that arrives the
    * connection, the bytes of its data, its kind with its flags, its id and its `aux`.

@@ -114,12 +114,11 @@ export interface NativeChannelHot {
   ) => number
   /** Gives up the large message that is on its way out; the peer drops what it has of it. */
   readonly abandonLarge: (connection: number) => void
-  /** Messages of one connection, 0 when there are none, or one of the `DRAIN_…` values. */
-  readonly drain: (slab: Uint8Array, fill: number) => number
+  /** Messages of one connection, 0 when none came within so many pause instructions, or one of the `DRAIN_…` values. */
+  readonly drain: (slab: Uint8Array, fill: number, iterations: number) => number
   /** Goes on with a large message; how many bytes of it are in `target` by now, `LARGE_GONE` when its sender gave it up. */
   readonly drainLarge: (connection: number, target: Uint8Array) => number
   readonly skipLarge: (connection: number) => void
-  readonly spin: (iterations: number) => boolean
   /** `true`: nothing is there, the doorbell will ring. */
   readonly arm: () => boolean
   /** For a message with so many bytes of data, and its header. */

@@ -19,13 +19,20 @@ interface Loop {
 
 /** Ids that one call of the binding can report; what does not fit comes with the next. */
 const READY_IDS = 256
+const SETTLED = Promise.resolve()
 
 export class Poller {
   readonly #targets = new Map<number, Wakeable>()
   readonly #ready = new Uint32Array(READY_IDS)
   readonly #native
   readonly #loop: Loop
+  readonly #loosen = (): void => {
+    this.#loosening = false
+    if (this.#held === 0) this.#loop.unref()
+  }
   #held = 0
+  /** Nobody held it any more: whether that is still so is looked at in a promise job. */
+  #loosening = false
 
   /** @throws {RingbellError} `ERR_RINGBELL_RESOURCE`; what loading the binding throws. */
   constructor(onLoop: boolean) {
@@ -47,11 +54,14 @@ export class Poller {
 
   /** Keeps the process alive until as many calls of `drop`. */
   hold(): void {
-    if (this.#held++ === 0) this.#loop.ref()
+    if (this.#held++ === 0 && !this.#loosening) this.#loop.ref()
   }
 
+  /** Most who let go wait again in the same turn: the loop need not hear of that. */
   drop(): void {
-    if (--this.#held === 0) this.#loop.unref()
+    if (--this.#held > 0 || this.#loosening) return
+    this.#loosening = true
+    void SETTLED.then(this.#loosen)
   }
 
   #dispatch(count: number): void {

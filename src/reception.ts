@@ -86,7 +86,8 @@ export class Reception implements Awaited, Receiving {
   }
 
   glance(): boolean {
-    return this.#waiter.glance()
+    const iterations = this.#waiter.glance
+    return iterations > 0 && this.#hot.spin(iterations)
   }
 
   wait(waiting: Waiting): void {
@@ -125,12 +126,9 @@ export class Reception implements Awaited, Receiving {
     holder?.closed()
   }
 
-  poll(): boolean {
+  poll(iterations: number): boolean {
+    if (iterations > 0) this.#hot.spin(iterations)
     return this.#waiting !== undefined && this.#waiting.inflow.refill()
-  }
-
-  spin(iterations: number): boolean {
-    return this.#hot.spin(iterations)
   }
 
   arm(): boolean {
@@ -152,7 +150,7 @@ export class Reception implements Awaited, Receiving {
   #begin(): void {
     this.#fresh = undefined
     try {
-      if (this.poll()) this.ready()
+      if (this.poll(0)) this.ready()
       else this.#waiter.start()
     } catch (error) {
       this.failed(error)

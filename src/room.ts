@@ -39,8 +39,6 @@ export class Room implements Awaited {
   readonly #full: (bytes: number) => void
   readonly #turn = new Turn()
   #line: Waiting[] = []
-  /** Bytes of the one who asks without waiting. */
-  #asked = 0
   #sweeper: NodeJS.Timeout | undefined
   /** Others are to run first. */
   #pause: NodeJS.Immediate | undefined
@@ -59,8 +57,7 @@ export class Room implements Awaited {
   /** There is room right now, and nobody is ahead. */
   now(bytes: number): boolean {
     if (this.#line.length > 0 || this.#turn.due()) return false
-    this.#asked = bytes
-    return this.#hot.hasRoom(bytes) || (this.#waiter.glance() && this.#hot.hasRoom(bytes))
+    return this.#hot.hasRoom(bytes) || (this.#spin(bytes, this.#waiter.glance) && this.#hot.hasRoom(bytes))
   }
 
   /** After `now` has said no. */
@@ -84,13 +81,11 @@ export class Room implements Awaited {
     this.#fail(closedError('publisher'))
   }
 
-  poll(): boolean {
+  poll(iterations: number): boolean {
     const first = this.#line[0]
-    return first !== undefined && this.#hot.hasRoom(first.least)
-  }
-
-  spin(iterations: number): boolean {
-    return this.#hot.spinRoom(this.#line[0]?.least ?? this.#asked, Math.ceil(iterations / PAUSES_A_LOOK))
+    if (first === undefined) return false
+    this.#spin(first.least, iterations)
+    return this.#hot.hasRoom(first.least)
   }
 
   arm(): boolean {
@@ -134,6 +129,10 @@ export class Room implements Awaited {
       }
       this.#tell()
     })
+  }
+
+  #spin(bytes: number, iterations: number): boolean {
+    return iterations > 0 && this.#hot.spinRoom(bytes, Math.ceil(iterations / PAUSES_A_LOOK))
   }
 
   /** Gives everybody his turn for whom there is room, until the turn of the event loop is used up. */

@@ -9,12 +9,10 @@ import type { WaitPolicy } from './waiting.js'
 
 /** What is waited on. */
 export interface Awaited {
-  /** Whether what is awaited is there; may take it in, delivers nothing. */
-  poll(): boolean
+  /** Whether what is awaited is there, or comes within so many pause instructions; may take it in, delivers nothing. */
+  poll(iterations: number): boolean
   /** `poll` said yes, and the wait is over: deliver. May start the next wait. */
   ready(): void
-  /** Looks for as many pause instructions; `true` when something is there. */
-  spin(iterations: number): boolean
   /** Asks for the doorbell; `false` when there is something after all. */
   arm(): boolean
   /** An error of the above: the wait is over, whoever waits is told. */
@@ -48,9 +46,9 @@ export class Waiter {
     return this.#state !== 'idle'
   }
 
-  /** A short look right now, if the endpoint is lively; `true` when something came. */
-  glance(): boolean {
-    return this.#policy.lively && this.#awaited.spin(this.#policy.slice)
+  /** How many pause instructions a short look right now may take; 0: it is not worth while. */
+  get glance(): number {
+    return this.#policy.lively ? this.#policy.slice : 0
   }
 
   /** Begins to wait; `poll` has just found nothing. */
@@ -92,7 +90,7 @@ export class Waiter {
 
   #look(): void {
     this.#immediate = undefined
-    if (this.#poll(true)) this.#found()
+    if (this.#poll(this.#policy.slice)) this.#found()
     else if (!this.waiting) return
     else if (!this.#referenced) this.#sleep()
     else if (now() < this.#until) this.#again()
@@ -103,10 +101,9 @@ export class Waiter {
   }
 
   /** An error ends the wait: then this is `false`, and nothing is waiting any more. */
-  #poll(spin = false): boolean {
+  #poll(iterations = 0): boolean {
     try {
-      if (spin) this.#awaited.spin(this.#policy.slice)
-      return this.#awaited.poll()
+      return this.#awaited.poll(iterations)
     } catch (error) {
       this.#fail(error)
       return false

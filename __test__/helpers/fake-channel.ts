@@ -176,7 +176,10 @@ export class FakeChannel extends Fake implements NativeChannel {
         else item.abandoned = true
         peer.arrived()
       },
-      drain: (slab, fill) => this.#drain(slab, fill),
+      drain: (slab, fill, iterations) => {
+        if (iterations > 0) this.calls.spin++
+        return this.#drain(slab, fill)
+      },
       drainLarge: (connection, target) => {
         const side = this.#side(connection)
         const [item] = side.in.items
@@ -197,10 +200,6 @@ export class FakeChannel extends Fake implements NativeChannel {
         item.taken = item.done
         if (item.done === item.data.byteLength) this.#took(side, true)
         else this.#skipping.add(item)
-      },
-      spin: () => {
-        this.calls.spin++
-        return this.#something()
       },
       arm: () => {
         this.calls.arm++

@@ -8,16 +8,12 @@ function scene(option: WaitOption) {
   const calls: string[] = []
   const state = { there: false, armed: true, held: 0, error: undefined as unknown, failed: undefined as unknown }
   const awaited: Awaited = {
-    poll() {
-      calls.push('poll')
+    poll(iterations) {
+      calls.push(iterations > 0 ? 'spin' : 'poll')
       if (state.error !== undefined) throw state.error
       return state.there
     },
     ready: () => void calls.push('ready'),
-    spin() {
-      calls.push('spin')
-      return state.there
-    },
     arm() {
       calls.push('arm')
       return state.armed

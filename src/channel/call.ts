@@ -192,9 +192,11 @@ export class Call implements Pending, Placed {
     this.#fail(error)
   }
 
+  /** Whoever waits is told first, and runs before the endpoint looks again. */
   #succeed(value: unknown): void {
-    this.#settle()
+    this.#settled = true
     this.#resolve(value)
+    this.#settle()
   }
 
   #fail(error: unknown): void {

@@ -64,13 +64,19 @@ impl Cell {
         Ok(there.map_or(GONE, |bytes| bytes as i32))
     }
 
-    fn drain(&self, slab: &mut [u8], fill: u32) -> Result<i32> {
+    fn drain(&self, slab: &mut [u8], fill: u32, turns: u32) -> Result<i32> {
         let fill = fill as usize;
         if fill > slab.len() {
             return Err(Failure::argument("fill lies behind the slab's end"));
         }
-        let drained =
-            self.table.with(|table| self.core.with(|channel| Ok(channel.drain(slab, fill, table)?)))?;
+        let drained = self.table.with(|table| {
+            self.core.with(|channel| {
+                if turns > 0 {
+                    channel.spin(turns);
+                }
+                Ok(channel.drain(slab, fill, table)?)
+            })
+        })?;
         match drained {
             Drained::Empty => Ok(0),
             Drained::Batch { connection, count, bytes } => {
@@ -105,9 +111,9 @@ impl Pollable for Cell {
         self.core.if_open(|channel| body(channel.as_fd())).unwrap_or(Ok(()))
     }
 
-    fn woken(&self) {
+    fn harvest(&self) -> bool {
         // Should it fail, the endpoint is reported once more at worst.
-        self.core.if_open(|channel| drop(channel.harvest()));
+        self.core.if_open(|channel| channel.harvest().unwrap_or(false)).unwrap_or(false)
     }
 }
 
@@ -147,16 +153,17 @@ impl NativeChannel {
 #[napi]
 impl NativeChannel {
     /// The hot calls, as functions that need no `this`. Ask once. `kind` is the kind in its lowest 8 bits, then the flags.
+    /// `drain` spins for so many turns first if there is nothing.
     #[napi(
-        ts_return_type = "{ send(connection: number, kind: number, id: number, aux: number, data: Uint8Array): number; sendLarge(connection: number, kind: number, id: number, aux: number, data: Uint8Array, done: number): number; abandonLarge(connection: number): void; drain(slab: Uint8Array, fill: number): number; drainLarge(connection: number, target: Uint8Array): number; skipLarge(connection: number): void; spin(turns: number): boolean; arm(): boolean; hasRoom(connection: number, bytes: number): boolean; armRoom(connection: number, bytes: number): boolean }"
+        ts_return_type = "{ send(connection: number, kind: number, id: number, aux: number, data: Uint8Array): number; sendLarge(connection: number, kind: number, id: number, aux: number, data: Uint8Array, done: number): number; abandonLarge(connection: number): void; drain(slab: Uint8Array, fill: number, turns: number): number; drainLarge(connection: number, target: Uint8Array): number; skipLarge(connection: number): void; arm(): boolean; hasRoom(connection: number, bytes: number): boolean; armRoom(connection: number, bytes: number): boolean }"
     )]
     pub fn hot(&self, env: Env) -> napi::Result<Unknown<'static>> {
         cold(env, || {
             let object = HotObject::new(env, &self.cell)?
                 .function(c"send", |cell: &Cell, call: &mut Call<'_, 5>| cell.send(call))?
-                .function(c"drain", |cell: &Cell, call: &mut Call<'_, 2>| {
-                    let fill = call.number(1)?;
-                    cell.drain(call.bytes_mut(0)?, fill)
+                .function(c"drain", |cell: &Cell, call: &mut Call<'_, 3>| {
+                    let (fill, turns) = (call.number(1)?, call.number(2)?);
+                    cell.drain(call.bytes_mut(0)?, fill, turns)
                 })?
                 .function(c"sendLarge", |cell: &Cell, call: &mut Call<'_, 6>| cell.send_large(call))?
                 .function(c"abandonLarge", |cell: &Cell, call: &mut Call<'_, 1>| {
@@ -170,10 +177,6 @@ impl NativeChannel {
                 .function(c"skipLarge", |cell: &Cell, call: &mut Call<'_, 1>| {
                     let connection = call.number(0)?;
                     cell.core.with(|channel| Ok(channel.skip_large(connection)?))
-                })?
-                .function(c"spin", |cell: &Cell, call: &mut Call<'_, 1>| {
-                    let turns = call.number(0)?;
-                    cell.core.with(|channel| Ok(channel.spin(turns)))
                 })?
                 .function(c"arm", |cell: &Cell, _: &mut Call<'_, 0>| {
                     cell.core.with(|channel| Ok(channel.arm()))

@@ -22,13 +22,17 @@ use crate::uv::{self, Uv};
 
 /// Ready endpoints reported by one wake; the rest follow in the next turn of the loop.
 const AT_ONCE: usize = 256;
+/// Wakes in a row for which the endpoint of the last one is asked first; then it is the others' turn.
+const GUESSES: u32 = 8;
 
 /// An endpoint that the poller can watch.
 pub trait Pollable {
     /// Runs `body` with the fd that becomes readable; not at all once the endpoint is closed.
     fn with_fd(&self, body: &mut dyn FnMut(BorrowedFd<'_>) -> Result<()>) -> Result<()>;
-    /// It was reported: counts it, and makes the fd quiet until the next ring if it is an epoll.
-    fn woken(&self) {}
+    /// If the fd is an epoll: takes what is ready in it, which makes it quiet until the next ring. Whether there was anything.
+    fn harvest(&self) -> bool {
+        false
+    }
 }
 
 /// The state behind a `NativePoller`; the uv handle holds a count of it until its close callback.
@@ -39,6 +43,8 @@ pub struct Poller {
     ready: Reference,
     context: Cell<sys::napi_async_context>,
     watched: RefCell<Vec<Option<Rc<dyn Pollable>>>>,
+    /// The endpoint that was woken last, and how many more wakes it may be asked first.
+    last: Cell<(u32, u32)>,
     waiting: Cell<u32>,
     handle: Cell<*mut uv::Handle>,
     hook: Cell<sys::napi_async_cleanup_hook_handle>,
@@ -55,6 +61,7 @@ impl Poller {
             ready: Reference::new(env, ready)?,
             context: Cell::new(context(env)?),
             watched: RefCell::default(),
+            last: Cell::default(),
             waiting: Cell::new(0),
             handle: Cell::new(ptr::null_mut()),
             hook: Cell::new(ptr::null_mut()),
@@ -175,7 +182,9 @@ impl Poller {
         for event in &events[..count] {
             let id = event.data() as u32;
             let Some(endpoint) = self.watched.borrow().get(id as usize).cloned().flatten() else { continue };
-            endpoint.woken();
+            if endpoint.harvest() {
+                self.last.set((id, GUESSES));
+            }
             // SAFETY: `ready` is below `room`, and the array was just seen to have that many words; JS is not
             // entered in between (N4 of raw.rs).
             unsafe { start.add(ready).write(id) };
@@ -204,9 +213,26 @@ impl Poller {
         Ok((data.cast(), length))
     }
 
+    /// Asks the endpoint that was woken last, which saves asking the epoll who it was. That need not hear of it: an epoll that
+    /// holds another one looks whether that is still ready whenever it is asked itself.
+    fn guess(&self) -> Result<bool> {
+        let (id, guesses) = self.last.get();
+        let Some(guesses) = guesses.checked_sub(1) else { return Ok(false) };
+        self.last.set((id, guesses));
+        let endpoint = self.watched.borrow().get(id as usize).cloned().flatten();
+        if !endpoint.is_some_and(|endpoint| endpoint.harvest()) {
+            self.last.set((id, 0));
+            return Ok(false);
+        }
+        let (start, _) = self.ready_words()?;
+        // SAFETY: the array was just seen to have room for one; JS is not entered in between (N4 of raw.rs).
+        unsafe { start.write(id) };
+        Ok(true)
+    }
+
     /// One wake: harvest, then one call into JS.
     fn wake(&self) -> Result<()> {
-        let count = self.harvest()?;
+        let count = if self.guess()? { 1 } else { self.harvest()? };
         if count == 0 {
             return Ok(());
         }

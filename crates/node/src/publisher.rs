@@ -85,9 +85,9 @@ impl Pollable for Cell {
         self.core.if_open(|publisher| body(publisher.as_fd())).unwrap_or(Ok(()))
     }
 
-    fn woken(&self) {
+    fn harvest(&self) -> bool {
         // Should it fail, the endpoint is reported once more at worst.
-        self.core.if_open(|publisher| drop(publisher.harvest()));
+        self.core.if_open(|publisher| publisher.harvest().unwrap_or(false)).unwrap_or(false)
     }
 }
 

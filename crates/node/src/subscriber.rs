@@ -90,9 +90,9 @@ impl Pollable for Cell {
         self.core.if_open(|subscriber| body(subscriber.as_fd())).unwrap_or(Ok(()))
     }
 
-    fn woken(&self) {
+    fn harvest(&self) -> bool {
         // Should it fail, the endpoint is reported once more at worst.
-        self.core.if_open(|subscriber| drop(subscriber.harvest()));
+        self.core.if_open(|subscriber| subscriber.harvest().unwrap_or(false)).unwrap_or(false)
     }
 }
 

@@ -635,20 +635,22 @@ impl Channel {
         self.awake.is_empty() && !self.reception.inbox().has_news() && !(self.closed && self.links.is_empty())
     }
 
-    /// Takes what woke the sleeper on `as_fd`, so that it can sleep again, and counts the wake-up.
+    /// Takes what woke the sleeper on `as_fd`, so that it can sleep again, and counts the wake-up. False:
+    /// there was nothing.
     ///
     /// # Errors
     ///
     /// `ERR_RINGBELL_CLOSED` in a forked child; else none in practice: what `epoll_wait` can answer.
-    pub fn harvest(&mut self) -> Result<()> {
-        self.sleep(Some(Instant::now()))
+    pub fn harvest(&mut self) -> Result<bool> {
+        self.sleep(Some(Instant::now()))?;
+        Ok(!self.ready.is_empty())
     }
 
     /// Sleeps until something happens, or until `deadline`.
     pub(super) fn sleep(&mut self, deadline: Option<Instant>) -> Result<()> {
         self.ensure_home()?;
         self.take_rings(deadline)?;
-        self.past.wakeups += 1;
+        self.past.wakeups += u64::from(!self.ready.is_empty());
         Ok(())
     }
 

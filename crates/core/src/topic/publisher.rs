@@ -347,14 +347,16 @@ impl Publisher {
         self.show_out();
     }
 
-    /// Takes what woke the sleeper on `as_fd`, so that it can sleep again.
+    /// Takes what woke the sleeper on `as_fd`, so that it can sleep again. False: there was nothing.
     ///
     /// # Errors
     ///
     /// `ERR_RINGBELL_CLOSED` in a forked child; else none in practice: what `epoll_wait` can answer.
-    pub fn harvest(&mut self) -> Result<()> {
+    pub fn harvest(&mut self) -> Result<bool> {
         self.ensure_home()?;
-        self.epoll.wait(Some(Instant::now()), &mut Vec::new())
+        let mut ready = Vec::new();
+        self.epoll.wait(Some(Instant::now()), &mut ready)?;
+        Ok(!ready.is_empty())
     }
 
     /// Sleeps until a message of `bytes` finds room, or `timeout` passes. Says whether there is room.

@@ -471,13 +471,15 @@ impl Subscriber {
         quiet && !self.inbox.has_news()
     }
 
-    /// Takes what woke the sleeper on `as_fd`, so that it can sleep again, and counts the wake-up.
+    /// Takes what woke the sleeper on `as_fd`, so that it can sleep again, and counts the wake-up. False:
+    /// there was nothing.
     ///
     /// # Errors
     ///
     /// `ERR_RINGBELL_CLOSED` in a forked child; else none in practice: what `epoll_wait` can answer.
-    pub fn harvest(&mut self) -> Result<()> {
-        self.sleep(Some(Instant::now()))
+    pub fn harvest(&mut self) -> Result<bool> {
+        self.sleep(Some(Instant::now()))?;
+        Ok(!self.ready.is_empty())
     }
 
     fn note_wakeup(&mut self) {
@@ -494,7 +496,9 @@ impl Subscriber {
             return Err(Error::Closed { what: "subscriber" });
         }
         self.inbox.sleep(deadline, &mut self.ready)?;
-        self.note_wakeup();
+        if !self.ready.is_empty() {
+            self.note_wakeup();
+        }
         Ok(())
     }
 
