@@ -40,6 +40,8 @@ const oldsys = join(TARGET, 'debug/oldsys')
 const ACQUISITION = ['__test__/integration/acquisition*.test.ts']
 /** And that of channels, which choose for themselves between shared memory and streams. */
 const CHANNELS = ['__test__/integration/channel.test.ts']
+/** What other users are given, topics and channels. */
+const ACCESS = ['__test__/integration/access.test.ts', '__test__/integration/access-channels.test.ts']
 
 /**
  * The shared suites again, where the kernel answers differently, and with each fallback forced. They learn what to
@@ -52,7 +54,7 @@ function rungs() {
   // Where there is another way for all of it, all of it; where only the way there differs, what goes that way.
   const everything = {
     rust: [...topics, '--test', 'topic_acks', '--test', 'channel_talk'],
-    node: ava([...ACQUISITION, ...CHANNELS]),
+    node: ava([...ACQUISITION, ...CHANNELS, ...ACCESS]),
   }
   const acquisition = { rust: topics, node: ava(ACQUISITION) }
   const registry = ['cargo', 'test', '-p', 'ringbell', '--no-fail-fast', '--test', 'bus_watch', '--test', 'bus_publish']

@@ -64,7 +64,7 @@ export interface Access {
   gids?: number[] | undefined
 }
 
-/** Access to a topic: subscribers of other users are *guests*, each with a control segment and a socket of its own. */
+/** Access to a topic: subscribers of other users are *guests*, each with a control segment and a socket of its own, or streamed to. */
 export interface TopicAccess extends Access {
   /** How many guests at a time, 1 to 64, 16 by default. */
   maxGuests?: number | undefined

@@ -5,37 +5,45 @@
 import { chmodSync, rmdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
+import type { Rung } from 'ringbell'
 import { payload } from '../fixtures/payload.mjs'
 import { asRoot, GUEST, STRANGER } from '../helpers/as-root.js'
 import { Cli } from '../helpers/cli-process.js'
 import { peer } from '../helpers/peer.js'
 import { codeOf, place, until } from '../helpers/place.js'
+import { forcedByEnvironment, rungs, withoutMemory } from '../helpers/rungs.js'
 
-asRoot('a guest reads everything, is waited for, and is known by its user', async (t) => {
-  const at = place(t)
-  chmodSync(at.path, 0o755)
-  const bus = await at.bus()
-  const publisher = await bus.publisher('ticks', { capacity: 65_536, access: { uids: [GUEST], maxGuests: 2 } })
-  t.deepEqual(publisher.service.access, { mode: '0666', uids: [GUEST], gids: [] })
-  t.is(publisher.service.topic?.maxGuests, 2)
-  const guest = peer(at, 'guest.mjs', [GUEST, 'ticks', 5000])
-  const attached = await guest.tells('attached')
-  t.is(attached['rung'], 'handshake')
-  t.is(attached['guest'], true)
-  t.is((attached['stepDowns'] as { code: string }[])[0]?.code, 'OTHER_USER')
-  t.deepEqual(
-    publisher.stats().subscribers.map(({ slot, uid }) => [slot, uid]),
-    [[64, GUEST]],
-  )
-  for (let number = 0; number < 5000; number++) {
-    while (!publisher.send(payload(number))) await publisher.ready()
-    // Now and then it has time to fall asleep.
-    if (number % 500 === 0) await until(() => publisher.stats().subscribers[0]?.backlog === 0)
-  }
-  t.is((await guest.tells('received'))['received'], 5000)
-  await publisher.close()
-  t.is((await guest.tells('ended'))['reason'], 'closed')
-})
+for (const rung of rungs.filter((one) => one !== 'direct')) {
+  asRoot(`${rung}: a guest reads everything, is waited for, and is known by its user`, async (t) => {
+    const at = place(t)
+    chmodSync(at.path, 0o755)
+    const bus = await at.bus()
+    const access = { uids: [GUEST], maxGuests: 2 }
+    // Where no memory can be shared the stream is what is left of all that is offered.
+    const offers: Rung[] | undefined = rung === 'stream' && !withoutMemory ? ['stream'] : undefined
+    const publisher = await bus.publisher('ticks', { capacity: 65_536, access, offers })
+    t.deepEqual(publisher.service.access, { mode: '0666', uids: [GUEST], gids: [] })
+    t.is(publisher.service.topic?.maxGuests, 2)
+    const guest = peer(at, 'guest.mjs', [GUEST, 'ticks', 5000])
+    const attached = await guest.tells('attached')
+    t.is(attached['rung'], rung)
+    t.is(attached['guest'], true)
+    if (!forcedByEnvironment)
+      t.is((attached['stepDowns'] as { code: string }[])[0]?.code, rung === 'stream' ? 'NOT_OFFERED' : 'OTHER_USER')
+    t.deepEqual(
+      publisher.stats().subscribers.map((one) => [one.slot, one.uid, one.rung]),
+      [[64, GUEST, rung]],
+    )
+    for (let number = 0; number < 5000; number++) {
+      while (!publisher.send(payload(number))) await publisher.ready()
+      // Now and then it has time to fall asleep.
+      if (number % 500 === 0) await until(() => publisher.stats().subscribers[0]?.backlog === 0)
+    }
+    t.is((await guest.tells('received'))['received'], 5000)
+    await publisher.close()
+    t.is((await guest.tells('ended'))['reason'], 'closed')
+  })
+}
 
 asRoot('a user who was not named is refused, and so is everybody without access', async (t) => {
   const at = place(t)

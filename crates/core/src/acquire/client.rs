@@ -167,14 +167,17 @@ impl Client {
             Came::Datagram(received, datagram) => (received, datagram),
         };
         let topic = topic_of(self.reach.record())?;
-        let begin = match datagram {
+        let (begin, as_guest) = match datagram {
             Datagram::Stream { id, capabilities, begin }
                 if id == self.reach.instance()? && capabilities & STREAM != 0 =>
             {
-                begin
+                (begin, capabilities & GUEST != 0)
             }
             Datagram::Refused { refusal: Refusal::NoSlot, .. } => {
                 return Err(Verdict::Fail(Error::NoSlot { max: topic.max_subscribers.into() }));
+            }
+            Datagram::Refused { refusal: Refusal::Full, .. } => {
+                return Err(Verdict::Fail(Error::NoSlot { max: topic.max_guests.into() }));
             }
             Datagram::Refused { refusal: Refusal::NameTaken, text, .. } => {
                 let taken = self.durable.as_ref().map(DurableName::taken);
@@ -195,7 +198,7 @@ impl Client {
         if let Some(Kept { wanted_from, redelivered_below, .. }) = kept {
             feed.keep(wanted_from, redelivered_below);
         }
-        let link = Link::new(socket, slot as usize, identity.capacity, feed);
+        let link = Link::new(socket, slot as usize, identity.capacity, feed).of_guest(as_guest);
         Ok(Turn::Streams(Box::new(link.under(kept.map(|kept| kept.found)))))
     }
 

@@ -1,6 +1,7 @@
 //! A publisher's guests: the subscribers of other users that it let in.
 //!
 //! Each has a control segment and a connection of its own; the connection is its doorbell, the publisher's, and its proof of life.
+//! One that is streamed to never sees its segment: that stays memory of this process, where a pump reads in its stead (`stream`).
 //! Invariants: the bit in `admitted` alone decides whether a guest counts, it is set before the guest can have its segment, and
 //! cleared when its connection ends, when the publisher gave it up, or when it broke a rule; whatever a guest does
 //! costs the publisher's thread at most a rationed `send` that never waits, and the bus thread a rationed `recv` or admission. Who was
@@ -24,6 +25,7 @@ use crate::sys::clock::monotonic_ns;
 use crate::sys::epoll::Epoll;
 use crate::sys::eventfd::EventFd;
 use crate::sys::fork::ForkGuarded;
+use crate::sys::generation::Home;
 
 /// Number of the nudge in the epoll; the others are places.
 const NUDGE: u64 = u64::MAX;
@@ -46,6 +48,8 @@ pub(crate) struct Guests {
     nudge: EventFd,
     /// The publisher's own room doorbell.
     room: Arc<EventFd>,
+    /// Rung for the guests that are streamed to; the station's.
+    pumps: Arc<EventFd>,
     /// The publisher is about to wait for room, or waits.
     waiting: AtomicBool,
     /// How often it has.
@@ -82,8 +86,7 @@ struct Guest {
     number: u64,
     uid: u32,
     since: Instant,
-    /// There once the handshake is done.
-    cord: Option<Arc<Cord>>,
+    line: Line,
     /// Rings from it, and how many waits there had been when it came.
     heard: u64,
     waits_before: u64,
@@ -92,6 +95,20 @@ struct Guest {
     ringing: Budget,
     /// Its connection is not watched until then.
     rest: Option<Instant>,
+}
+
+/// How a guest is rung, and learns that it is to go.
+enum Line {
+    /// By its connection, which is there once the handshake is done.
+    Cord(Option<Arc<Cord>>),
+    /// By way of its pump, which gives the place back when it has told it; `leaving`: it is to.
+    Pump { leaving: bool },
+}
+
+impl Line {
+    fn cord(&self) -> Option<&Arc<Cord>> {
+        if let Line::Cord(cord) = self { cord.as_ref() } else { None }
+    }
 }
 
 /// Why a guest is not let in.
@@ -114,6 +131,13 @@ pub(super) struct Ticket {
     seated: bool,
 }
 
+/// The place of a guest that is streamed to. Given back when it is dropped, on the bus thread.
+pub(crate) struct GuestPlace {
+    guests: Arc<Guests>,
+    place: usize,
+    home: Home,
+}
+
 impl Guests {
     /// Prepares places for so many.
     ///
@@ -130,6 +154,7 @@ impl Guests {
             epoll,
             nudge,
             room,
+            pumps: Arc::new(EventFd::new()?.guarded()),
             waiting: AtomicBool::new(false),
             waits: AtomicU64::new(0),
             ended: AtomicBool::new(false),
@@ -160,18 +185,30 @@ impl Guests {
         let (now, interval) = (monotonic_ns(), ring_interval(self.admitted.bits().count_ones()));
         let mut owed = 0;
         for place in bits(bells) {
-            if let Some(guest) = self.seat(place).as_mut()
-                && let Some(cord) = &guest.cord
-            {
-                match guest.rung.take(now, interval) {
-                    true => cord.ring(),
-                    false => owed |= 1 << place,
-                }
+            let mut seat = self.seat(place);
+            let Some(guest) = seat.as_mut() else { continue };
+            if matches!(guest.line, Line::Cord(None)) {
+                continue;
+            }
+            match guest.rung.take(now, interval) {
+                true => self.ring_one(guest),
+                false => owed |= 1 << place,
             }
         }
         // SYNC: pairs with the swap in `pay`.
         if owed != 0 && self.owed.fetch_or(owed, Ordering::AcqRel) == 0 {
             self.nudge.ring();
+        }
+    }
+
+    fn ring_one(&self, guest: &Guest) {
+        match &guest.line {
+            Line::Cord(cord) => {
+                if let Some(cord) = cord {
+                    cord.ring();
+                }
+            }
+            Line::Pump { .. } => self.pumps.ring(),
         }
     }
 
@@ -202,6 +239,30 @@ impl Guests {
 
     /// Lets a guest of this user in, if there is a place for it. It counts from now on.
     pub(super) fn admit(self: &Arc<Guests>, uid: u32, now: Instant) -> std::result::Result<Ticket, Outside> {
+        let (place, number, control) = self
+            .let_in(uid, Line::Cord(None), now, |place, generation| self.places.furnish(place, generation))?;
+        Ok(Ticket { guests: Arc::clone(self), place, number, control, seated: false })
+    }
+
+    /// Lets in a guest that is to be streamed to.
+    pub(super) fn admit_to_stream(
+        self: &Arc<Guests>,
+        uid: u32,
+        now: Instant,
+    ) -> std::result::Result<GuestPlace, Outside> {
+        let line = Line::Pump { leaving: false };
+        let (place, ..) =
+            self.let_in(uid, line, now, |place, generation| self.places.furnish_here(place, generation))?;
+        Ok(GuestPlace { guests: Arc::clone(self), place, home: Home::here() })
+    }
+
+    fn let_in<T>(
+        &self,
+        uid: u32,
+        line: Line,
+        now: Instant,
+        furnish: impl FnOnce(usize, u64) -> Result<T>,
+    ) -> std::result::Result<(usize, u64, T), Outside> {
         let mut desk = self.desk();
         if desk.closed {
             return Err(Outside::Busy);
@@ -215,16 +276,16 @@ impl Guests {
         if !desk.admissions.take(uid) {
             return Err(Outside::Busy);
         }
-        let place = self.free_place(&mut desk, uid).ok_or(Outside::Full)?;
+        let place = self.free_place(&mut desk, uid)?;
         desk.count += 1;
         // Apart from what any guest can count to, or guess.
-        let control = self.places.furnish(place, desk.count << 32).map_err(|_| Outside::Busy)?;
+        let furnished = furnish(place, desk.count << 32).map_err(|_| Outside::Busy)?;
         let number = desk.count;
         *self.seat(place) = Some(Guest {
             number,
             uid,
             since: now,
-            cord: None,
+            line,
             heard: 0,
             waits_before: self.waits.load(Ordering::Relaxed),
             rung: Budget::default(),
@@ -232,12 +293,12 @@ impl Guests {
             rest: None,
         });
         self.admitted.admit(place);
-        Ok(Ticket { guests: Arc::clone(self), place, number, control, seated: false })
+        Ok((place, number, furnished))
     }
 
     /// A place that is free, or that the youngest guest of the user with the most of them gives up to a user with at least two
     /// fewer: no user can keep all others out.
-    fn free_place(&self, desk: &mut Desk, uid: u32) -> Option<usize> {
+    fn free_place(&self, desk: &mut Desk, uid: u32) -> std::result::Result<usize, Outside> {
         let count = self.seats.len();
         let order = (0..count).map(|step| (desk.next + step) % count);
         let mut place = order.clone().find(|place| self.seat(*place).is_none());
@@ -253,15 +314,17 @@ impl Guests {
                 }
             }
             let own = users.get(&uid).map_or(0, |user| user.0);
-            let (most, youngest, _) = users.into_values().max_by_key(|user| user.0)?;
+            let (most, youngest, _) = users.into_values().max_by_key(|user| user.0).ok_or(Outside::Full)?;
             if most < own + 2 {
-                return None;
+                return Err(Outside::Full);
             }
             self.show_out(youngest);
-            place = Some(youngest);
+            // One that is streamed to goes with its pump, in a moment.
+            place = self.seat(youngest).is_none().then_some(youngest);
         }
-        desk.next = place? + 1;
-        place
+        let place = place.ok_or(Outside::Busy)?;
+        desk.next = place + 1;
+        Ok(place)
     }
 
     /// Does what can be done without waiting. When it wants to be called again at the latest.
@@ -288,7 +351,7 @@ impl Guests {
 
     /// Takes what a guest has sent.
     fn hear(&self, place: usize, now: Instant) {
-        let cord = self.seats.get(place).and_then(|seat| lock(seat).as_ref()?.cord.clone());
+        let cord = self.seats.get(place).and_then(|seat| lock(seat).as_ref()?.line.cord().cloned());
         let Some(cord) = cord else { return };
         // Outside of the lock, for which the publisher's thread would have to wait.
         let heard = cord.hear();
@@ -323,7 +386,7 @@ impl Guests {
             return Some(until);
         }
         let watched =
-            guest.cord.as_ref().is_none_or(|cord| self.epoll.watch(cord.as_fd(), place as u64).is_ok());
+            guest.line.cord().is_none_or(|cord| self.epoll.watch(cord.as_fd(), place as u64).is_ok());
         guest.rest = (!watched).then(|| now + TICK);
         guest.rest
     }
@@ -339,8 +402,8 @@ impl Guests {
         // SYNC: pairs with the update in `ring`.
         let owed = self.owed.swap(0, Ordering::AcqRel);
         for place in bits(owed) {
-            if let Some(cord) = self.seat(place).as_ref().and_then(|guest| guest.cord.as_ref()) {
-                cord.ring();
+            if let Some(guest) = self.seat(place).as_ref() {
+                self.ring_one(guest);
             }
         }
         // Also after a tick without anything to pay: what comes right now is not to be paid at once.
@@ -359,21 +422,48 @@ impl Guests {
         }
     }
 
-    /// A guest goes, and nothing of it stays. Its user, if it was there.
+    /// A guest goes, and nothing of it stays; one that is streamed to goes with its pump, which hears of it by this. Its user,
+    /// if it was there.
     fn show_out(&self, place: usize) -> Option<u32> {
         self.admitted.dismiss(place);
-        let guest = self.seat(place).take()?;
+        let mut seat = self.seat(place);
+        let guest = seat.as_mut()?;
+        let (uid, cord) = match &mut guest.line {
+            Line::Pump { leaving: true } => return None,
+            Line::Pump { leaving } => {
+                *leaving = true;
+                (guest.uid, None)
+            }
+            Line::Cord(cord) => (guest.uid, cord.take()),
+        };
+        let streamed = matches!(guest.line, Line::Pump { .. });
+        if !streamed {
+            *seat = None;
+        }
+        drop(seat);
         // At the end of the topic it still reads what it has not, and then sees the end.
         if !self.ended.load(Ordering::Relaxed) {
             self.places.evict(place);
         }
-        self.places.empty(place);
-        if let Some(cord) = &guest.cord {
+        if streamed {
+            self.pumps.ring();
+        } else {
+            self.places.empty(place);
+        }
+        if let Some(cord) = cord {
             self.epoll.forget(cord.as_fd());
             cord.hang_up();
         }
         self.ring_room();
-        Some(guest.uid)
+        Some(uid)
+    }
+
+    /// A pump has done with its guest's place.
+    fn give_back(&self, place: usize) {
+        self.admitted.dismiss(place);
+        *self.seat(place) = None;
+        self.places.empty(place);
+        self.ring_room();
     }
 
     fn ring_room(&self) {
@@ -421,7 +511,7 @@ impl Ticket {
             if self.guests.epoll.watch(cord.as_fd(), self.place as u64).is_err() {
                 return false;
             }
-            guest.cord = Some(cord);
+            guest.line = Line::Cord(Some(cord));
         }
         self.seated = true;
         // What was rung for it while it had no doorbell. It looks again anyway before it first sleeps, but a guest
@@ -436,6 +526,48 @@ impl Drop for Ticket {
         let there = self.guests.seat(self.place).as_ref().is_some_and(|guest| guest.number == self.number);
         if there && !self.seated {
             self.guests.show_out(self.place);
+        }
+    }
+}
+
+impl GuestPlace {
+    /// The slot that the guest is to have there.
+    pub(super) fn memory(&self) -> ControlMemory {
+        self.guests.places.memory(self.place)
+    }
+
+    /// Counted from 0, behind all slots of the topic.
+    pub(super) fn number(&self) -> usize {
+        self.place
+    }
+
+    /// Rung for all guests that are streamed to.
+    pub(super) fn bell(&self) -> &EventFd {
+        &self.guests.pumps
+    }
+
+    /// Whether the guest is to be told that it was evicted, and then to go.
+    pub(super) fn is_lost(&self) -> bool {
+        let leaving = |guest: &Guest| matches!(guest.line, Line::Pump { leaving: true });
+        self.guests.seat(self.place).as_ref().is_none_or(leaving)
+    }
+
+    /// The guest broke a rule.
+    pub(super) fn put_out(&self, now: Instant) {
+        self.guests.put_out(self.place, now);
+    }
+
+    /// How often, in nanoseconds, it may cost this process something.
+    pub(super) fn interval(&self) -> u64 {
+        ring_interval(self.guests.admitted.bits().count_ones())
+    }
+}
+
+impl Drop for GuestPlace {
+    fn drop(&mut self) {
+        // In a forked child nothing lies there.
+        if !self.home.is_foreign() {
+            self.guests.give_back(self.place);
         }
     }
 }
@@ -465,8 +597,14 @@ impl Drop for Keeper {
     fn drop(&mut self) {
         self.guests.desk().closed = true;
         for place in 0..self.guests.seats.len() {
-            self.guests.show_out(place);
+            let streamed =
+                self.guests.seat(place).as_ref().is_some_and(|guest| matches!(guest.line, Line::Pump { .. }));
+            if !streamed {
+                self.guests.show_out(place);
+            }
         }
+        // Who is streamed to is told by its pump, after what is left for it.
+        self.guests.pumps.ring();
     }
 }
 

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use ringbell_ring::Start;
 
-use super::guests::Guests;
+use super::guests::{GuestPlace, Guests, Outside};
 use super::protocol::{SHARED_MEMORY, STREAM, id_bytes};
 use super::session::Session;
 use super::stream::{Seat, Station};
@@ -167,6 +167,19 @@ impl Terms {
     pub(super) fn admit(&self, who: (u32, u64), start: Start) -> Result<Seat> {
         match &self.offer.station {
             Some(station) => station.admit(who, start),
+            None => Err(Error::Refused { reason: self.on_offer().into() }),
+        }
+    }
+
+    /// A place for another user's subscriber that is to be streamed to.
+    pub(super) fn let_in(&self, uid: u32, now: Instant) -> std::result::Result<GuestPlace, Outside> {
+        self.guests().ok_or(Outside::Full)?.admit_to_stream(uid, now)
+    }
+
+    /// The same as `admit` there.
+    pub(super) fn admit_guest(&self, place: GuestPlace, pid: u32, start: Start) -> Result<Seat> {
+        match &self.offer.station {
+            Some(station) => station.admit_guest(place, pid, start),
             None => Err(Error::Refused { reason: self.on_offer().into() }),
         }
     }

@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use ringbell_ring::Start;
 use ringbell_ring::layout::{SLOTS_PER_DOORBELL, VERSION};
 
+use super::client::NO_DURABLE_GUESTS;
 use super::guests::{Outside, Ticket};
 use super::protocol::{Datagram, Fault, GUEST, LENGTH, Refusal, SHARED_MEMORY, STREAM};
 use super::server::{Standing, Terms};
@@ -158,11 +159,7 @@ impl Session {
                 if capabilities & SHARED_MEMORY != 0 && terms.has_memory() {
                     self.welcome(id, capabilities, terms, now)
                 } else if capabilities & STREAM != 0 && terms.streams() {
-                    if self.standing == Standing::Guest {
-                        // A slot among those of the publisher's own user is no place for another one.
-                        return self.refuse(Refusal::NothingInCommon, "other users are not streamed to");
-                    }
-                    self.stream(id, (pid, name), start, terms)
+                    self.stream(id, (pid, name), start, terms, now)
                 } else {
                     self.refuse(Refusal::NothingInCommon, terms.on_offer())
                 }
@@ -198,9 +195,15 @@ impl Session {
                 self.ticket = ticket;
                 self.reply(Reply::Segments(id), terms, now)
             }
-            Err(Outside::Full) => self.refuse(Refusal::Full, "all places for other users are taken"),
-            Err(Outside::Busy) => self.refuse(Refusal::Busy, "no place can be made at the moment"),
-            Err(Outside::Penalty(seconds)) => {
+            Err(outside) => self.leave_outside(outside),
+        }
+    }
+
+    fn leave_outside(&mut self, outside: Outside) -> bool {
+        match outside {
+            Outside::Full => self.refuse(Refusal::Full, "all places for other users are taken"),
+            Outside::Busy => self.refuse(Refusal::Busy, "no place can be made at the moment"),
+            Outside::Penalty(seconds) => {
                 let text = format!("a subscriber of this user was put out; it may come again in {seconds} s");
                 self.refuse(Refusal::NotPermitted, &text)
             }
@@ -236,13 +239,24 @@ impl Session {
     }
 
     /// `who`: a process id and the hash of a durable name, 0 for none.
-    fn stream(&mut self, id: [u8; 16], who: (u32, u64), start: u32, terms: &Terms) -> bool {
+    fn stream(&mut self, id: [u8; 16], who: (u32, u64), start: u32, terms: &Terms, now: Instant) -> bool {
         let start = match start {
             0 => Start::Latest,
             1 => Start::Earliest,
             _ => return self.refuse(Refusal::Breach, "a stream starts at the latest or at the earliest"),
         };
-        let seat = match terms.admit(who, start) {
+        let guest = self.standing == Standing::Guest;
+        if guest && who.1 != 0 {
+            return self.refuse(Refusal::Other, NO_DURABLE_GUESTS);
+        }
+        let admitted = match guest {
+            true => match terms.let_in(self.uid, now) {
+                Ok(place) => terms.admit_guest(place, who.0, start),
+                Err(outside) => return self.leave_outside(outside),
+            },
+            false => terms.admit(who, start),
+        };
+        let seat = match admitted {
             Ok(seat) => seat,
             Err(Error::NoSlot { .. }) => return self.refuse(Refusal::NoSlot, "all slots are taken"),
             Err(Error::NameTaken { .. }) => {
@@ -250,7 +264,8 @@ impl Session {
             }
             Err(error) => return self.refuse(Refusal::Busy, &error.to_string()),
         };
-        let datagram = Datagram::Stream { id, capabilities: STREAM, begin: seat.begin() };
+        let capabilities = STREAM | if guest { GUEST } else { 0 };
+        let datagram = Datagram::Stream { id, capabilities, begin: seat.begin() };
         self.stage = Stage::Streams(Box::new(seat));
         // Nothing was sent before: there is room, or the client is gone.
         scm::send(&self.socket, &datagram.encode(), &[]).is_ok()

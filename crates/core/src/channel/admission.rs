@@ -414,7 +414,7 @@ fn make_streams(connect: Connect, other_user: bool, offer: &Offer, place: Place)
     let reply = Datagram::Streamed { client_ring: sizes.incoming as u64, server_ring: sizes.outgoing as u64 };
     let sockets = Sockets { outgoing, incoming };
     let Streamed { ends, flow, room, tap } =
-        Ends::streamed(&sizes, sockets, connect.pid, offer.handle.clone())?;
+        Ends::streamed(&sizes, sockets, (connect.pid, other_user), offer.handle.clone())?;
     Ok(Made {
         place,
         ends,

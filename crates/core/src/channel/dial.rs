@@ -239,7 +239,8 @@ impl Dial {
             return Err(corrupt("what it gave as streams are no sockets of the kind".into()));
         }
         let sockets = Sockets { outgoing, incoming };
-        let server = self.reach.record().pid;
+        let record = self.reach.record();
+        let server = (record.pid, record.uid != nix::unistd::geteuid().as_raw());
         let Streamed { ends, flow, room, tap } =
             Ends::streamed(sizes, sockets, server, self.wish.handle.clone())?;
         if !acknowledge(&socket) {

@@ -84,11 +84,17 @@ pub(super) struct Streamed {
 }
 
 impl Ends {
-    /// Makes the ring that this side writes, and what reads the other one.
+    /// Makes the ring that this side writes, and what reads the other one. The peer is told by its process id, and by whether
+    /// it is another user's.
     ///
     /// # Errors
     /// `ERR_RINGBELL_RESOURCE`.
-    pub(super) fn streamed(sizes: &Sizes, sockets: Sockets, pid: u32, handle: Handle) -> Result<Streamed> {
+    pub(super) fn streamed(
+        sizes: &Sizes,
+        sockets: Sockets,
+        (pid, other_user): (u32, bool),
+        handle: Handle,
+    ) -> Result<Streamed> {
         let segments = Segments::local(sizes.outgoing, SLOTS)?;
         // Nobody recognises memory that nobody else can map: the nonce is nobody's.
         let identity =
@@ -107,7 +113,7 @@ impl Ends {
             breached: AtomicBool::new(false),
         });
         let station = Station::new(Arc::clone(&tap), handle);
-        let seat = station.admit((pid, 0), Start::Latest)?;
+        let seat = station.admit((pid, 0), Start::Latest)?.rationed(other_user);
         let corrupt = |fault| Error::CorruptPeer { what: format!("{fault:?}") };
         // Nothing was written yet: both streams begin at the beginning.
         let feed = Feed::new(sizes.incoming, Overflow::Block, 0, 0, Some(0)).map_err(corrupt)?;

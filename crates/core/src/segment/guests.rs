@@ -1,4 +1,5 @@
-//! The control segments of guests: one memfd of one slot for each guest, in places of fixed address.
+//! The control segments of guests: one memfd of one slot for each guest, in places of fixed address; for one that is streamed to
+//! memory of this process.
 //!
 //! Invariant: a guest gets memory that nobody had before and nobody gets after it: what it has mapped, or has given to others,
 //! reaches no other guest. The ring's producer has the addresses of all places from the start; a place that nobody has is
@@ -39,7 +40,8 @@ impl GuestPlaces {
         (0..self.count).map(|place| self.memory(place)).collect()
     }
 
-    fn memory(&self, place: usize) -> ControlMemory {
+    /// The slot in a place, valid while `self` lives.
+    pub(crate) fn memory(&self, place: usize) -> ControlMemory {
         // SAFETY: `control_len(1)` bytes are mapped there for reading and writing for as long as `self` lives (M1); every
         // caller in this crate keeps `self` beside the views.
         unsafe { ControlMemory::from_raw(self.pieces.address(place), 1) }
@@ -56,6 +58,17 @@ impl GuestPlaces {
         memfd::add_seals(&fd, CONTROL_SEALS)?;
         self.pieces.place(place, fd.as_fd())?;
         Ok(fd)
+    }
+
+    /// Makes a segment that stays here.
+    ///
+    /// # Errors
+    /// What the kernel answered; then the place is as it was.
+    pub(crate) fn furnish_here(&self, place: usize, generation: u64) -> Result<()> {
+        // What a forked child, or a clearing that failed, has left there. Whoever looks at it meanwhile sees a slot that is free.
+        self.pieces.clear(place)?;
+        self.memory(place).prepare_for_guest(&self.identity, generation);
+        Ok(())
     }
 
     /// Tells the guest in a place, in its own segment, that it was evicted.

@@ -76,8 +76,10 @@ impl PublisherOptions {
         if self.offers.is_empty() {
             return Err(wrong("offers", "[]", "at least one of direct, handshake and stream".to_owned()));
         }
-        if self.access.is_some() && !self.offers.contains(&Rung::Handshake) {
-            let rule = "with access the handshake among them: guests come by no other way".to_owned();
+        let for_guests = |rung: &Rung| *rung != Rung::Direct;
+        if self.access.is_some() && !self.offers.iter().any(for_guests) {
+            let rule =
+                "with access the handshake or the stream among them: guests come by no other way".to_owned();
             return Err(wrong("offers", format!("{:?}", self.offers), rule));
         }
         Ok(())

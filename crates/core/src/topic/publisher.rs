@@ -206,8 +206,7 @@ impl Bus {
 
 /// The topic's memory: shared if anybody is to share it and it can be had. What cannot is no longer offered.
 fn memory(options: &mut PublisherOptions, slots: usize) -> Result<(Segments, Vec<StepDown>)> {
-    // Guests have no other way than the handshake.
-    let streams = options.offers.contains(&Rung::Stream) && options.access.is_none();
+    let streams = options.offers.contains(&Rung::Stream);
     if options.offers.iter().all(|rung| *rung == Rung::Stream) {
         return Ok((Segments::local(options.capacity, slots)?, Vec::new()));
     }

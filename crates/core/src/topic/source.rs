@@ -507,7 +507,7 @@ impl Source {
             Reader::Stream(link) => {
                 link.refresh(deadline);
                 let subscribers = link.slots().iter().copied().map(SlotStats::from).collect();
-                (false, link.slot(), link.backlog(), link.counters(), subscribers)
+                (link.is_guest(), link.slot(), link.backlog(), link.counters(), subscribers)
             }
         };
         SourceStats {

@@ -143,7 +143,7 @@ pub struct SourceStats {
     pub rung: Rung,
     /// Why not by a better rung.
     pub step_downs: Vec<StepDown>,
-    /// As a guest: the publisher is another user's, and the control segment is this subscriber's own.
+    /// As a guest: the publisher is another user's, and the control segment, if there is one, this subscriber's own.
     pub guest: bool,
     /// Index of the slot there.
     pub slot: usize,

@@ -30,6 +30,8 @@ pub(crate) const ANSWER: Duration = Duration::from_millis(20);
 pub(crate) struct Link {
     socket: Arc<ForkGuarded>,
     slot: usize,
+    /// The publisher is another user's, and says that this one is its guest.
+    guest: bool,
     feed: Feed,
     /// What there was under the durable name, if there is one.
     found: Option<Position>,
@@ -85,6 +87,7 @@ impl Link {
         Link {
             socket: Arc::new(socket),
             slot,
+            guest: false,
             reported: feed.cursor(),
             told: 0,
             feed,
@@ -109,6 +112,16 @@ impl Link {
     pub(crate) fn under(mut self, found: Option<Position>) -> Link {
         self.found = found;
         self
+    }
+
+    /// Whether the publisher took it in as a guest.
+    pub(crate) fn of_guest(mut self, guest: bool) -> Link {
+        self.guest = guest;
+        self
+    }
+
+    pub(crate) fn is_guest(&self) -> bool {
+        self.guest
     }
 
     /// As [`ringbell_ring::Consumer::read`].

@@ -1,12 +1,11 @@
 //! One subscriber that is streamed to: from its slot in the ring to its socket.
 //!
 //! Invariants: what leaves here was whole above the `floor` when it was copied; a socket that takes no more stops the pump and
-//! nothing else; a subscriber that breaks the protocol costs itself its connection. The end is always said, and
+//! nothing else; a subscriber that breaks the protocol costs itself its connection, and what another user's sends is rationed. The end is always said, and
 //! always waited for, so that nobody sees a reset who reads to the end. Driven by `station`, which waits for
 //! the socket and for the ring's doorbell; never blocks.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -15,6 +14,8 @@ use ringbell_ring::Fault;
 use super::counters;
 use super::seat::Seat;
 use super::wire::{BYTES, COUNTERS, END, Ending, HEAD, Head, REPORT, Request, decode_report};
+use crate::acquire::budget::Budget;
+use crate::sys::clock::monotonic_ns;
 use crate::sys::fork::ForkGuarded;
 use crate::sys::scm::{self, ReceiveError};
 
@@ -26,6 +27,8 @@ const REPORTS: usize = 64;
 const FAREWELL: Duration = Duration::from_secs(2);
 /// How long what a closed topic has left is kept for a subscriber that takes nothing of it.
 const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
+/// The shortest time for which another user's reports are left where they are.
+const TICK: Duration = Duration::from_millis(1);
 /// When to try again what the kernel had no memory for.
 const REST: Duration = Duration::from_millis(20);
 
@@ -41,6 +44,9 @@ pub(super) struct Pump {
     patience: Option<Instant>,
     /// It has taken something, or reported, since `patience` was set.
     moved: bool,
+    /// Of another user's: what its reports may cost, and until when no more are taken.
+    ration: Budget,
+    rest: Option<Instant>,
 }
 
 enum Phase {
@@ -58,6 +64,8 @@ pub(super) enum Turn {
     Idle,
     /// Wait for the socket to take something, too.
     Full,
+    /// Wait for the time, and for the doorbell.
+    Rest,
     /// The subscriber is gone.
     Gone,
 }
@@ -65,16 +73,27 @@ pub(super) enum Turn {
 impl Pump {
     pub(super) fn new(socket: ForkGuarded, seat: Seat) -> Pump {
         // COUNTERS come first, so that statistics are there from the start.
-        Pump { seat, socket, phase: Phase::Open, asked: true, patience: None, moved: false }
+        Pump {
+            seat,
+            socket,
+            phase: Phase::Open,
+            asked: true,
+            patience: None,
+            moved: false,
+            ration: Budget::default(),
+            rest: None,
+        }
     }
 
-    pub(super) fn slot(&self) -> usize {
-        self.seat.slot()
+    /// Number of the doorbell that wakes it.
+    pub(super) fn bell(&self) -> usize {
+        self.seat.bell().0
     }
 
     /// When it is to be called at the latest.
     pub(super) fn until(&self) -> Option<Instant> {
-        if let Phase::Over(until) = self.phase { until } else { self.patience }
+        let phase = if let Phase::Over(until) = self.phase { until } else { self.patience };
+        [phase, self.rest].into_iter().flatten().min()
     }
 
     /// Whether everything that it will ever get is on its way.
@@ -84,8 +103,11 @@ impl Pump {
 
     /// Does what can be done without waiting. `last`: nothing will follow, whatever the topic says.
     pub(super) fn turn(&mut self, scratch: &mut [u8], last: bool, now: Instant) -> Turn {
-        if !self.hear() {
+        if !self.hear(now) {
             return Turn::Gone;
+        }
+        if self.seat.is_lost() && matches!(self.phase, Phase::Open) {
+            (self.phase, self.asked) = (Phase::Ending(Ending::Evicted), false);
         }
         if matches!(self.phase, Phase::Over(Some(until)) if until <= now) {
             return Turn::Gone;
@@ -97,12 +119,23 @@ impl Pump {
             (self.patience, self.moved) = (None, false);
         }
         let sent = self.answer().and_then(|()| self.flow(scratch, last, now));
+        match self.settle(sent, now) {
+            // Its socket has reports that are not taken yet, and would wake for them at once.
+            Turn::Idle | Turn::Full if self.rest.is_some() => Turn::Rest,
+            turn => turn,
+        }
+    }
+
+    /// What became of a turn.
+    fn settle(&mut self, sent: nix::Result<Turn>, now: Instant) -> Turn {
         match sent {
             Ok(Turn::Idle) => {
                 self.patience = None;
                 Turn::Idle
             }
             Ok(turn) => turn,
+            // A guest that takes nothing is not told, either.
+            Err(Errno::EAGAIN) if self.seat.is_lost() => Turn::Gone,
             Err(Errno::EAGAIN) => {
                 self.patience.get_or_insert(now + PATIENCE);
                 Turn::Full
@@ -114,14 +147,18 @@ impl Pump {
             }
             Err(_) => {
                 // What it had reported before it went counts. There is no more of that than a socket holds.
-                let _ = (0..REPORTS).all(|_| self.hear());
+                let _ = (0..REPORTS).all(|_| self.hear(now));
                 Turn::Gone
             }
         }
     }
 
     /// Takes the reports that have come. False: the subscriber has gone, or is to.
-    fn hear(&mut self) -> bool {
+    fn hear(&mut self, now: Instant) -> bool {
+        if self.rest.is_some_and(|until| until > now) {
+            return true;
+        }
+        self.rest = None;
         for _ in 0..REPORTS {
             let mut buffer = [0; REPORT];
             let request = match scm::receive_plain(&self.socket, &mut buffer) {
@@ -141,9 +178,15 @@ impl Pump {
                     return false;
                 }
                 None => {
-                    self.seat.tap.breached.store(true, Ordering::Relaxed);
+                    self.seat.breach(now);
                     return false;
                 }
+            }
+            if let Some(interval) = self.seat.interval()
+                && !self.ration.take(monotonic_ns(), interval)
+            {
+                self.rest = Some(now + TICK.max(Duration::from_nanos(interval)));
+                return true;
             }
         }
         true
@@ -162,7 +205,7 @@ impl Pump {
     fn answer(&mut self) -> nix::Result<()> {
         if self.asked && !self.is_over() {
             let counters = self.seat.tap.data.memory().counters();
-            let slots = self.seat.tap.slots(counters.head);
+            let slots = self.seat.slots(counters.head);
             let head = Head { kind: COUNTERS, detail: slots.len() as u32, position: counters.head };
             scm::send_parts(&self.socket, &head.encode(), &counters::encode(&counters, &slots))?;
         }
@@ -178,8 +221,11 @@ impl Pump {
                     let position = self.seat.consumer.forwarded_to();
                     let head = Head { kind: END, detail: ending as u32, position };
                     scm::send_parts(&self.socket, &head.encode(), &[])?;
-                    // An evicted one may be stopped: it keeps its slot for as long as it keeps its connection.
-                    self.phase = Phase::Over((ending == Ending::Closed).then(|| now + FAREWELL));
+                    // An evicted one may be stopped: it keeps its slot for as long as it keeps its connection; a guest does not.
+                    self.phase = Phase::Over(match ending {
+                        Ending::Closed => Some(now + FAREWELL),
+                        _ => self.seat.is_guest().then_some(now),
+                    });
                 }
                 Phase::Over(_) => return Ok(Turn::Idle),
             }
@@ -214,3 +260,60 @@ impl AsFd for Pump {
 }
 
 const _: () = assert!(counters::LONGEST + HEAD <= super::wire::LONGEST);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+
+    use ringbell_ring::{Config, Identity, Overflow, Producer, Report, Start};
+
+    use super::*;
+    use crate::acquire::stream::seat::Tap;
+    use crate::acquire::stream::wire::{PIECE, encode_report};
+    use crate::segment::{ProxySlots, Segments};
+    use crate::sys::eventfd::EventFd;
+    use crate::sys::seqpacket;
+
+    /// However much has come: what one turn takes, and when the next one is.
+    #[test]
+    fn what_another_user_reports_is_rationed() {
+        for (rationed, taken) in [(false, REPORTS as u64..=REPORTS as u64), (true, 33..=40)] {
+            let segments = Segments::local(4096, 1).unwrap();
+            let (data, control) = (segments.data().clone(), segments.control().clone());
+            let identity =
+                Identity { capacity: 4096, max_slots: 1, overflow: Overflow::Block, nonce: [1, 2] };
+            let config = Config { identity, evict_after: 0 };
+            let producer = Producer::create(data.memory(), control.memory(), config);
+            let tap = Arc::new(Tap {
+                data,
+                control,
+                control_fd: None,
+                proxies: Arc::new(ProxySlots::new(1)),
+                room: Arc::new(EventFd::new().unwrap()),
+                doorbells: [EventFd::new().unwrap()].into(),
+                overflow: Overflow::Block,
+                breached: AtomicBool::new(false),
+            });
+            let seat = Seat::take(&tap, (1, 0), Start::Latest).unwrap().rationed(rationed);
+            let (ours, theirs) = seqpacket::pair().unwrap();
+            let mut pump = Pump::new(ForkGuarded::new(ours), seat);
+            for received in 1..=100 {
+                let report = Report { received, ..Report::default() };
+                scm::send(&theirs, &encode_report(&report, Request::Nothing), &[]).unwrap();
+            }
+            let (mut scratch, now) = (vec![0; PIECE], Instant::now());
+            let turn = pump.turn(&mut scratch, false, now);
+            assert_eq!(turn, if rationed { Turn::Rest } else { Turn::Idle });
+            let received = || producer.slots().next().unwrap().received;
+            assert!(taken.contains(&received()), "{}", received());
+            if rationed {
+                let before = received();
+                assert_eq!((pump.turn(&mut scratch, false, now), received()), (Turn::Rest, before));
+                let until = pump.until().unwrap();
+                pump.turn(&mut scratch, false, until);
+                assert!(received() > before, "never again");
+            }
+        }
+    }
+}

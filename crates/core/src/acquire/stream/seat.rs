@@ -1,16 +1,20 @@
 //! A slot that the publisher's process holds in a subscriber's stead.
 //!
 //! Invariant: the slot is claimed before the ring is joined, left before it is released, and both at every end of a
-//! [`Seat`]. What it is made from, the [`Tap`], keeps the memory for as long as anybody streams from it, also when the
+//! [`Seat`]. A subscriber of another user sits in a place of its own (`guests`). What it is made from, the [`Tap`], keeps the memory for as long as anybody streams from it, also when the
 //! publisher has closed the topic and is gone.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
+use ringbell_ring::layout::SLOTS_PER_DOORBELL;
 use ringbell_ring::{Consumer, Fault, Overflow, SlotView, Start};
 
 use crate::acquire::Rung;
+use crate::acquire::budget::ring_interval;
+use crate::acquire::guests::GuestPlace;
 use crate::acquire::protocol::{Begin, Kept};
 use crate::segment::{MappedControl, MappedData, ProxySlots, SlotLock};
 use crate::sys::eventfd::EventFd;
@@ -47,6 +51,10 @@ impl Tap {
 pub(crate) struct Seat {
     pub(super) tap: Arc<Tap>,
     pub(super) consumer: Consumer,
+    /// Another user's: its slot is none of the topic's own, which its neighbours need.
+    guest: Option<GuestPlace>,
+    /// What it sends is rationed.
+    rationed: bool,
     /// A durable name came.
     named: bool,
     /// Where the memory is mapped: in a forked child it is not.
@@ -65,7 +73,14 @@ impl Seat {
         match joined {
             Ok(consumer) => {
                 consumer.note_way(Rung::Stream.way());
-                Ok(Seat { tap: Arc::clone(tap), consumer, named: who.1 != 0, home: Home::here() })
+                Ok(Seat {
+                    tap: Arc::clone(tap),
+                    consumer,
+                    guest: None,
+                    rationed: false,
+                    named: who.1 != 0,
+                    home: Home::here(),
+                })
             }
             Err(fault) => {
                 tap.proxies.release(slot);
@@ -77,14 +92,88 @@ impl Seat {
         }
     }
 
+    /// Joins the ring in a guest's place.
+    ///
+    /// # Errors
+    /// `ERR_RINGBELL_EVICTED` by a publisher in a hurry.
+    pub(super) fn take_place(tap: &Arc<Tap>, place: GuestPlace, pid: u32, start: Start) -> Result<Seat> {
+        let (data, control) = (tap.data.memory(), place.memory());
+        match Consumer::join(data, control, 0, tap.overflow, start, (pid, 0)) {
+            Ok(consumer) => {
+                consumer.note_way(Rung::Stream.way());
+                Ok(Seat {
+                    tap: Arc::clone(tap),
+                    consumer,
+                    guest: Some(place),
+                    rationed: true,
+                    named: false,
+                    home: Home::here(),
+                })
+            }
+            Err(Fault::Evicted) => Err(Error::Evicted { service: String::new() }),
+            Err(fault) => Err(Error::CorruptPeer { what: format!("{fault:?}") }),
+        }
+    }
+
+    /// What comes from there is another user's, and rationed.
+    pub(crate) fn rationed(mut self, rationed: bool) -> Seat {
+        self.rationed = rationed;
+        self
+    }
+
+    /// How often it may report, in nanoseconds; none if that is its own affair.
+    pub(super) fn interval(&self) -> Option<u64> {
+        let alone = self.rationed.then(|| ring_interval(1));
+        self.guest.as_ref().map(GuestPlace::interval).or(alone)
+    }
+
+    /// Whether it is another user's that was put out.
+    pub(super) fn is_lost(&self) -> bool {
+        self.guest.as_ref().is_some_and(GuestPlace::is_lost)
+    }
+
+    /// Whether it is to go as soon as it was told so, and keeps nothing for as long as its connection.
+    pub(super) fn is_guest(&self) -> bool {
+        self.guest.is_some()
+    }
+
+    /// Its subscriber broke the protocol.
+    pub(super) fn breach(&self, now: Instant) {
+        match &self.guest {
+            Some(place) => place.put_out(now),
+            None => self.tap.breached.store(true, Ordering::Relaxed),
+        }
+    }
+
+    /// All slots that it may know of, its own alone if it is another user's.
+    pub(super) fn slots(&self, head: u64) -> Vec<SlotView> {
+        let Some(place) = &self.guest else { return self.tap.slots(head) };
+        place.memory().slots(head).map(|slot| SlotView { index: self.slot(), ..slot }).collect()
+    }
+
+    /// Number and doorbell by which the ring wakes it. Shared with others.
+    pub(super) fn bell(&self) -> (usize, &EventFd) {
+        let bells = &self.tap.doorbells;
+        match &self.guest {
+            Some(place) => (bells.len(), place.bell()),
+            None => {
+                let bell = self.slot() / SLOTS_PER_DOORBELL;
+                (bell, &bells[bell])
+            }
+        }
+    }
+
     /// Whether nothing will be written any more.
     pub(super) fn is_closed(&self) -> bool {
         self.tap.data.memory().closed()
     }
 
-    /// Index of the slot.
+    /// Index of the slot; guests' are numbered behind the topic's own.
     pub(crate) fn slot(&self) -> usize {
-        self.consumer.slot_index()
+        match &self.guest {
+            Some(place) => self.tap.control.memory().max_slots() + place.number(),
+            None => self.consumer.slot_index(),
+        }
     }
 
     /// Where the stream begins.
@@ -96,7 +185,7 @@ impl Seat {
             redelivered_below: consumer.redelivered_below(),
         };
         Begin {
-            slot: consumer.slot_index() as u32,
+            slot: self.slot() as u32,
             position: consumer.forwarded_to(),
             joined: consumer.joined(),
             next_sequence: consumer.next_sequence(),
@@ -118,7 +207,9 @@ impl Drop for Seat {
             return;
         }
         self.consumer.leave();
-        self.tap.proxies.release(self.consumer.slot_index());
+        if self.guest.is_none() {
+            self.tap.proxies.release(self.consumer.slot_index());
+        }
         // Whether or not it waits for room: a channel's connection learns by it that nobody reads any more.
         self.tap.room.ring();
     }

@@ -10,12 +10,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ringbell_ring::Start;
-use ringbell_ring::layout::SLOTS_PER_DOORBELL;
 
 use super::pump::{Pump, Turn};
 use super::seat::{Seat, Tap};
 use super::wire::PIECE;
 use crate::Result;
+use crate::acquire::guests::GuestPlace;
 use crate::bus::thread::{Handle, Step, Thread, Watched};
 use crate::sys::epoll::Epoll;
 use crate::sys::fork::ForkGuarded;
@@ -49,6 +49,14 @@ impl Station {
         Seat::take(&self.tap, who, start)
     }
 
+    /// The same for another user, in the place that it was let into.
+    ///
+    /// # Errors
+    /// As [`Seat::take_place`].
+    pub(crate) fn admit_guest(&self, place: GuestPlace, pid: u32, start: Start) -> Result<Seat> {
+        Seat::take_place(&self.tap, place, pid, start)
+    }
+
     /// Streams from the seat to the socket from now on, until either end goes.
     ///
     /// # Errors
@@ -58,7 +66,7 @@ impl Station {
         if let Some(pumps) = place.as_mut() {
             return pumps.add(socket, seat);
         }
-        let mut pumps = Pumps::new(Arc::clone(&self.tap))?;
+        let mut pumps = Pumps::new()?;
         pumps.add(socket, seat)?;
         let driver = Driver { epoll: Arc::clone(&pumps.epoll), station: self.clone() };
         *place = Some(pumps);
@@ -73,7 +81,6 @@ impl Station {
 }
 
 struct Pumps {
-    tap: Arc<Tap>,
     epoll: Arc<Epoll>,
     pumps: HashMap<u64, Place>,
     next: u64,
@@ -84,25 +91,23 @@ struct Pumps {
 
 struct Place {
     pump: Pump,
-    /// Its socket is watched for room, too.
-    full: bool,
+    /// What its socket is watched for.
+    watched: Turn,
 }
 
 impl Pumps {
-    fn new(tap: Arc<Tap>) -> Result<Pumps> {
+    fn new() -> Result<Pumps> {
         let (epoll, scratch) = (Arc::new(Epoll::new()?), vec![0; PIECE]);
-        Ok(Pumps { tap, epoll, pumps: HashMap::new(), next: 0, scratch, last: false })
+        Ok(Pumps { epoll, pumps: HashMap::new(), next: 0, scratch, last: false })
     }
 
     fn add(&mut self, socket: ForkGuarded, seat: Seat) -> Result<()> {
-        let bell = seat.slot() / SLOTS_PER_DOORBELL;
-        if let Some(doorbell) = self.tap.doorbells.get(bell) {
-            self.epoll.watch_edges(doorbell.as_fd(), BELLS + bell as u64)?;
-        }
+        let (bell, doorbell) = seat.bell();
+        self.epoll.watch_edges(doorbell.as_fd(), BELLS + bell as u64)?;
         seqpacket::widen(&socket, ON_THE_WAY);
         // It is writable, so its first turn comes at once.
         self.epoll.watch_writable(socket.as_fd(), self.next)?;
-        self.pumps.insert(self.next, Place { pump: Pump::new(socket, seat), full: true });
+        self.pumps.insert(self.next, Place { pump: Pump::new(socket, seat), watched: Turn::Full });
         self.next = (self.next + 1) % BELLS;
         Ok(())
     }
@@ -116,7 +121,7 @@ impl Pumps {
             match number.checked_sub(BELLS) {
                 None => self.advance(number, now),
                 Some(bell) => {
-                    self.advance_all(now, |pump| (pump.slot() / SLOTS_PER_DOORBELL) as u64 == bell);
+                    self.advance_all(now, |pump| pump.bell() as u64 == bell);
                 }
             }
         }
@@ -134,19 +139,21 @@ impl Pumps {
 
     fn advance(&mut self, number: u64, now: Instant) {
         let Some(place) = self.pumps.get_mut(&number) else { return };
-        let full = match place.pump.turn(&mut self.scratch, self.last, now) {
-            Turn::Idle => false,
-            Turn::Full => true,
+        let turn = place.pump.turn(&mut self.scratch, self.last, now);
+        if std::mem::replace(&mut place.watched, turn) == turn {
+            return;
+        }
+        let socket = place.pump.as_fd();
+        let watched = match turn {
+            Turn::Idle => self.epoll.watch(socket, number),
+            Turn::Full => self.epoll.watch_writable(socket, number),
+            Turn::Rest => {
+                self.epoll.forget(socket);
+                Ok(())
+            }
             // Closing its socket takes it out of the epoll.
             Turn::Gone => return drop(self.pumps.remove(&number)),
         };
-        if full == place.full {
-            return;
-        }
-        place.full = full;
-        let socket = place.pump.as_fd();
-        let watched =
-            if full { self.epoll.watch_writable(socket, number) } else { self.epoll.watch(socket, number) };
         if watched.is_err() {
             self.pumps.remove(&number);
         }

@@ -1,4 +1,5 @@
-//! What the children of `guests` play, each as the user that its scenario names: honest guests, and every kind of other.
+//! What the children of `guests` play, each as the user that its scenario names: honest guests, and every kind of other. With
+//! `streamed` in front they ask for a stream.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -12,7 +13,8 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::unistd::{Gid, Uid};
 
 use super::guests::{CLUB, GUEST_USER, HOST, PATIENCE, send_all, topic, until};
-use crate::acquire::protocol::{Datagram, GUEST, LONGEST, Refusal, SHARED_MEMORY, id_bytes};
+use crate::acquire::Rung;
+use crate::acquire::protocol::{Datagram, GUEST, LONGEST, Refusal, SHARED_MEMORY, STREAM, id_bytes};
 use crate::acquire::tests::child::{hear, say};
 use crate::bus::{Access, Bus, BusOptions, Group, Overflow, Record, ServiceEvent};
 use crate::sys::scm::{self, ReceiveError, Received};
@@ -30,7 +32,11 @@ pub(super) fn become_and_play(scenario: &str, folder: &Path) {
         .filter(|gid| *gid != 0)
         .map(Gid::from_raw)
         .collect();
-    let what: Vec<&str> = words.collect();
+    let mut what: Vec<&str> = words.collect();
+    let streamed = what.first() == Some(&"streamed");
+    if streamed {
+        what.remove(0);
+    }
     nix::unistd::setgroups(&groups).unwrap();
     nix::unistd::setresgid(Gid::from_raw(uid), Gid::from_raw(uid), Gid::from_raw(uid)).unwrap();
     nix::unistd::setresuid(Uid::from_raw(uid), Uid::from_raw(uid), Uid::from_raw(uid)).unwrap();
@@ -38,7 +44,8 @@ pub(super) fn become_and_play(scenario: &str, folder: &Path) {
     if what != ["read", "undumpable"] {
         nix::sys::prctl::set_dumpable(true).unwrap();
     }
-    let options = BusOptions { path: Some(folder.join("bus")), ..BusOptions::default() };
+    let acquire = streamed.then_some(Rung::Stream);
+    let options = BusOptions { path: Some(folder.join("bus")), acquire, ..BusOptions::default() };
     let shared = || BusOptions {
         group: Some(Group::Id(CLUB)),
         trusted_uids: vec![HOST, GUEST_USER],
@@ -52,6 +59,8 @@ pub(super) fn become_and_play(scenario: &str, folder: &Path) {
         ["crowd", count] => crowd(&Bus::open(options).unwrap(), count.parse().unwrap()),
         ["refused", how] => refused(&Bus::open(options).unwrap(), how),
         ["holdings"] => holdings(&Bus::open(options).unwrap()),
+        ["reports"] => reports(&Bus::open(options).unwrap()),
+        ["nonsense"] => nonsense(&Bus::open(options).unwrap()),
         ["flood"] => flood(&Bus::open(options).unwrap()),
         ["scribble"] => scribble(&Bus::open(options).unwrap()),
         ["knock"] => knock(&Bus::open(options).unwrap()),
@@ -207,6 +216,16 @@ impl Raw {
         }
     }
 
+    /// As a guest that is streamed to: where that begins.
+    fn stream(&self) -> crate::acquire::protocol::Begin {
+        self.hello(STREAM);
+        let (received, datagram) = self.receive();
+        assert_eq!(received.fds.len(), 0, "descriptors came with a stream");
+        let Some(Datagram::Stream { capabilities, begin, .. }) = datagram else { panic!("{datagram:?}") };
+        assert_eq!(capabilities, STREAM | GUEST);
+        begin
+    }
+
     /// As a guest: both descriptors.
     fn seat(&self) -> [OwnedFd; 2] {
         self.hello(SHARED_MEMORY | GUEST);
@@ -323,6 +342,48 @@ fn flood(bus: &Bus) {
     };
     assert!(matches!(ended, Errno::EPIPE | Errno::ECONNRESET), "{ended}");
     say(&format!("put out {}", sent > 16));
+}
+
+/// Is streamed to, and answers with bytes that are no report; then comes again.
+fn nonsense(bus: &Bus) {
+    let raw = Raw::connect(bus);
+    raw.stream();
+    scm::send(&raw.socket, &[0xff; 30], &[]).unwrap();
+    until("it is put out", || !seqpacket::is_connected(&raw.socket));
+    let again = Raw::connect(bus);
+    again.hello(STREAM);
+    let Some(Datagram::Refused { refusal, text, .. }) = again.receive().1 else { panic!("let in again") };
+    say(&format!("{refusal:?} {text}"));
+}
+
+/// Is streamed to, and reports without end, whatever there is.
+fn reports(bus: &Bus) {
+    let raw = Raw::connect(bus);
+    let position = raw.stream().position;
+    let mut report = [0; 72];
+    report[0] = 4;
+    report[8..16].copy_from_slice(&position.to_le_bytes());
+    let ended = Arc::new(AtomicBool::new(false));
+    std::thread::spawn({
+        let ended = ended.clone();
+        move || {
+            while hear(&mut String::new()) {}
+            ended.store(true, Ordering::SeqCst);
+        }
+    });
+    say("reporting");
+    let (mut sent, mut full) = (0u64, 0u64);
+    while !ended.load(Ordering::Relaxed) {
+        match scm::send(&raw.socket, &report, &[]) {
+            Ok(()) => sent += 1,
+            Err(Errno::EAGAIN) => {
+                full += 1;
+                std::thread::yield_now();
+            }
+            Err(errno) => panic!("{errno} after {sent} reports"),
+        }
+    }
+    say(&format!("{}", full > 0));
 }
 
 /// Writes nonsense over all of its control segment, says that it sleeps all the time, and never reads its socket.

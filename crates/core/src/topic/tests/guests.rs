@@ -19,6 +19,8 @@ pub(super) const GUEST_USER: u32 = 40_002;
 const OTHER_GUEST: u32 = 40_003;
 const STRANGER: u32 = 40_004;
 pub(super) const CLUB: u32 = 40_100;
+/// How a guest reads: in shared memory, and over a stream.
+const WAYS: [&str; 2] = ["", "streamed "];
 const PLAY: &str = "topic::tests::guests::play";
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -121,6 +123,8 @@ fn a_guest_gets_every_message_and_is_waited_for() {
     assert!(own.wait_attached(1, Some(PATIENCE)).unwrap());
     let mut dark = child(&folder, GUEST_USER, "read undumpable");
     assert_eq!(dark.line(), "attached handshake true 0");
+    let mut streamed = child(&folder, GUEST_USER, "streamed read");
+    assert_eq!(streamed.line(), "attached stream true 65");
     let reader = std::thread::spawn(move || {
         let mut count = 0;
         while count < 30_000 {
@@ -133,7 +137,8 @@ fn a_guest_gets_every_message_and_is_waited_for() {
     assert_eq!(guest.line(), "attached handshake true 0");
     let subscribers = publisher.stats().subscribers;
     let uids: Vec<_> = subscribers.iter().map(|slot| (slot.slot, slot.uid)).collect();
-    assert_eq!(uids, [(0, None), (64, Some(GUEST_USER)), (65, Some(GUEST_USER))]);
+    assert_eq!(uids, [(0, None), (64, Some(GUEST_USER)), (65, Some(GUEST_USER)), (66, Some(GUEST_USER))]);
+    assert_eq!(subscribers[2].rung, Some(Rung::Stream));
     // Many more than the ring holds, one by one at first, so that it sleeps in between.
     for _ in 0..200 {
         send_all(&mut publisher, 1);
@@ -142,7 +147,7 @@ fn a_guest_gets_every_message_and_is_waited_for() {
     send_all(&mut publisher, 29_800);
     drop(reader.join().unwrap());
     publisher.close();
-    for mut guest in [guest, dark] {
+    for mut guest in [guest, dark, streamed] {
         assert_eq!(guest.line(), "30000 closed");
         guest.succeed();
     }
@@ -235,8 +240,8 @@ fn a_guest_that_is_killed_gives_way_to_a_publisher_that_waits() {
     let (folder, bus) = open_house();
     let access = Access { evict_after: Duration::from_secs(3600), ..for_users(&[GUEST_USER]) };
     let mut publisher = topic(&bus, Overflow::Block, access);
-    for _ in 0..20 {
-        let mut guest = child(&folder, GUEST_USER, "stall");
+    for round in 0..20 {
+        let mut guest = child(&folder, GUEST_USER, &format!("{}stall", WAYS[round % 2]));
         assert_eq!(guest.line(), "attached");
         while publisher.send(&[1; 1000]).unwrap() {}
         let waits = publisher.stats().waits;
@@ -259,15 +264,20 @@ fn a_guest_that_makes_no_room_is_evicted_and_told_so() {
         return;
     }
     let (folder, bus) = open_house();
-    let access = Access { evict_after: Duration::from_millis(50), ..for_users(&[GUEST_USER]) };
+    let users = [GUEST_USER, OTHER_GUEST];
+    let access = Access { evict_after: Duration::from_millis(50), ..for_users(&users) };
     let mut publisher = topic(&bus, Overflow::Block, access);
-    let mut guest = child(&folder, GUEST_USER, "stall");
-    assert_eq!(guest.line(), "attached");
+    let mut guests = [0, 1].map(|which| child(&folder, users[which], &format!("{}stall", WAYS[which])));
+    for guest in &mut guests {
+        assert_eq!(guest.line(), "attached");
+    }
     send_all(&mut publisher, 5_000);
-    assert_eq!((publisher.subscribers(), publisher.stats().counters.evicted), (0, 1));
-    guest.tell("look");
-    assert_eq!(guest.line(), "ERR_RINGBELL_EVICTED");
-    guest.succeed();
+    assert_eq!((publisher.subscribers(), publisher.stats().counters.evicted), (0, 2));
+    for mut guest in guests {
+        guest.tell("look");
+        assert_eq!(guest.line(), "ERR_RINGBELL_EVICTED");
+        guest.succeed();
+    }
 }
 
 #[test]
@@ -278,11 +288,16 @@ fn guests_of_a_bus_that_is_closed_are_told_that_nobody_waits_for_them() {
     }
     let (folder, bus) = open_house();
     let mut publisher = topic(&bus, Overflow::Block, for_users(&[GUEST_USER]));
-    let mut guest = child(&folder, GUEST_USER, "read");
-    assert!(guest.line().starts_with("attached"));
+    let mut guests = WAYS.map(|way| child(&folder, GUEST_USER, &format!("{way}read")));
+    for guest in &mut guests {
+        assert!(guest.line().starts_with("attached"));
+    }
     bus.close();
-    assert_eq!(guest.line(), "0 ERR_RINGBELL_EVICTED");
-    guest.succeed();
+    // Who is streamed to has had all there was.
+    for (mut guest, told) in guests.into_iter().zip(["0 ERR_RINGBELL_EVICTED", "0 closed"]) {
+        assert_eq!(guest.line(), told);
+        guest.succeed();
+    }
     // Nor does the publisher: nobody serves guests any more.
     for _ in 0..1000 {
         assert!(publisher.send(&[1; 1000]).unwrap());
@@ -297,9 +312,11 @@ fn no_position_is_kept_for_a_guest() {
     }
     let (folder, bus) = open_house();
     let _publisher = topic(&bus, Overflow::Block, for_users(&[GUEST_USER]));
-    let mut guest = child(&folder, GUEST_USER, "durable");
-    assert!(guest.line().contains("keeps no durable positions"));
-    guest.succeed();
+    for way in WAYS {
+        let mut guest = child(&folder, GUEST_USER, &format!("{way}durable"));
+        assert!(guest.line().contains("keeps no durable positions"));
+        guest.succeed();
+    }
 }
 
 #[test]
@@ -310,14 +327,18 @@ fn a_message_of_any_size_reaches_a_guest() {
     }
     let (folder, bus) = open_house();
     let mut publisher = topic(&bus, Overflow::Block, for_users(&[GUEST_USER]));
-    let mut guest = child(&folder, GUEST_USER, "read");
-    assert!(guest.line().starts_with("attached"));
+    let mut guests = WAYS.map(|way| child(&folder, GUEST_USER, &format!("{way}read")));
+    for guest in &mut guests {
+        assert!(guest.line().starts_with("attached"));
+    }
     let mut message = vec![7; 3 << 20];
     message[..8].copy_from_slice(&0u64.to_le_bytes());
     assert!(publisher.write(&message, Some(PATIENCE)).unwrap());
     publisher.close();
-    assert_eq!(guest.line(), "1 closed");
-    guest.succeed();
+    for mut guest in guests {
+        assert_eq!(guest.line(), "1 closed");
+        guest.succeed();
+    }
 }
 
 #[test]
@@ -326,6 +347,14 @@ fn one_user_cannot_take_all_places() {
     if !can_change_user() {
         return;
     }
+    for greedy in WAYS {
+        for modest in WAYS {
+            shares(greedy, modest);
+        }
+    }
+}
+
+fn shares(greedy: &str, modest: &str) {
     let (folder, bus) = open_house();
     let access = Access { max_guests: 4, ..for_users(&[GUEST_USER, OTHER_GUEST]) };
     let publisher = topic(&bus, Overflow::Block, access);
@@ -334,10 +363,10 @@ fn one_user_cannot_take_all_places() {
         uids.sort_unstable();
         uids
     };
-    let mut greedy = child(&folder, GUEST_USER, "crowd 7");
+    let mut greedy = child(&folder, GUEST_USER, &format!("{greedy}crowd 7"));
     assert_eq!(greedy.line(), "4 ERR_RINGBELL_NO_SLOT");
     assert_eq!(users(), [GUEST_USER; 4]);
-    let mut modest = child(&folder, OTHER_GUEST, "crowd 3");
+    let mut modest = child(&folder, OTHER_GUEST, &format!("{modest}crowd 3"));
     assert_eq!(modest.line(), "2 ERR_RINGBELL_NO_SLOT");
     until("both have their share", || users() == [GUEST_USER, GUEST_USER, OTHER_GUEST, OTHER_GUEST]);
     drop(greedy);
@@ -376,16 +405,81 @@ fn a_guest_outlives_the_directory_and_hears_of_its_publishers_end() {
     }
     let (folder, bus) = open_house();
     let mut publisher = topic(&bus, Overflow::Block, for_users(&[GUEST_USER]));
-    let mut guest = child(&folder, GUEST_USER, "read");
-    assert!(guest.line().starts_with("attached"));
+    let mut guests = WAYS.map(|way| child(&folder, GUEST_USER, &format!("{way}read")));
+    for guest in &mut guests {
+        assert!(guest.line().starts_with("attached"));
+    }
     // Who is slow finds the record there again before the directory is empty.
     until("the directory is gone", || std::fs::remove_dir_all(bus.path()).is_ok());
     until("the record is back", || bus.path().join(publisher.record().file_name()).exists());
     std::fs::set_permissions(bus.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     send_all(&mut publisher, 5_000);
     publisher.close();
-    assert_eq!(guest.line(), "5000 closed");
-    guest.succeed();
+    for mut guest in guests {
+        assert_eq!(guest.line(), "5000 closed");
+        guest.succeed();
+    }
+}
+
+/// Memory that cannot be shared, or is not meant to be, keeps nobody out.
+#[test]
+fn guests_of_a_topic_without_shared_memory_are_streamed_to() {
+    let _dog = watchdog(120);
+    if !can_change_user() {
+        return;
+    }
+    let (folder, bus) = open_house();
+    let options = PublisherOptions {
+        capacity: 64 << 10,
+        overflow: Overflow::Block,
+        offers: vec![Rung::Stream],
+        access: Some(for_users(&[GUEST_USER])),
+        ..PublisherOptions::default()
+    };
+    let mut publisher = bus.publisher("topic", options).unwrap();
+    // Comes and goes, and the place is another's.
+    for round in 0..70 {
+        let mut guest = child(&folder, GUEST_USER, if round == 0 { "read" } else { "streamed stall" });
+        assert!(guest.line().starts_with("attached"));
+        if round > 0 {
+            continue;
+        }
+        send_all(&mut publisher, 10_000);
+        until("it was read", || publisher.stats().subscribers.iter().all(|slot| slot.backlog == 0));
+        guest.kill();
+    }
+    until("all are forgotten", || publisher.subscribers() == 0);
+}
+
+#[test]
+fn who_reports_nonsense_is_put_out_and_who_reports_without_end_is_rationed() {
+    let _dog = watchdog(120);
+    if !can_change_user() {
+        return;
+    }
+    let (folder, bus) = open_house();
+    let users = [GUEST_USER, OTHER_GUEST];
+    let mut publisher = topic(&bus, Overflow::Block, for_users(&users));
+    let mut hostile = child(&folder, GUEST_USER, "nonsense");
+    let told = hostile.line();
+    assert!(told.starts_with("NotPermitted a subscriber of this user was put out"), "{told}");
+    hostile.succeed();
+    until("it is forgotten", || publisher.subscribers() == 0);
+    let mut hostile = child(&folder, OTHER_GUEST, "reports");
+    assert_eq!(hostile.line(), "reporting");
+    let mut own = bus.subscriber("topic", SubscriberOptions::default()).unwrap();
+    assert!(own.wait_attached(1, Some(PATIENCE)).unwrap());
+    let options = SubscriberOptions { acquire: Some(Rung::Stream), ..SubscriberOptions::default() };
+    let mut streamed = bus.subscriber("topic", options).unwrap();
+    assert!(streamed.wait_attached(1, Some(PATIENCE)).unwrap());
+    for number in 0..300 {
+        assert!(publisher.send(&[1; 40]).unwrap());
+        for subscriber in [&mut own, &mut streamed] {
+            assert_eq!(subscriber.recv().unwrap().sequence, number);
+        }
+    }
+    drop(hostile);
+    until("it is forgotten", || publisher.subscribers() == 2);
 }
 
 /// Neither of them root, in a directory that their group shares.
