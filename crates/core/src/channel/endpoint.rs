@@ -4,37 +4,31 @@
 //! are asleep at any time, and those cost nothing: only the awake ones are looked at, a doorbell or a message that is sent
 //! wakes one, and one that stays silent while others talk dozes off by itself. Nothing here waits, but `recv` and its kin.
 
+mod traffic;
+mod turns;
+
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
-use ringbell_ring::{Entry, Fault, Read};
+use ringbell_ring::Fault;
 use serde_json::{Map, Value};
 
 use super::admission::{Arrival, Offer, Reception, Sentinel};
 use super::dial::{Dial, Wish};
-use super::header::Header;
-use super::link::{Link, Progress, rang};
+use super::link::Link;
 use super::mailbox::Mailbox;
-use super::notice::{CloseReason, Drained, Notice};
+use super::notice::{CloseReason, Notice};
 use super::options::{ChannelOptions, ConnectOptions, ServerOptions};
-use super::parcel::Parcel;
 use super::receive::Received;
 use super::stats::{ChannelStats, ConnectionStats};
 use crate::acquire::{Acquirer, Rung, StepDown};
 use crate::bus::{Announced, Announcement, Bus, ChannelRecord, Record, Token};
 use crate::error::{Error, Result};
-use crate::inbox::{Inbox, NEWS};
+use crate::inbox::Inbox;
 use crate::segment::{refused, try_pair};
 use crate::sys::generation::Home;
-
-/// Looks in a row that may find nothing before a connection dozes off while others are talking.
-const IDLE_LOOKS: u32 = 256;
-/// Turns between two looks at doorbells and sockets, while the endpoint is too busy to sleep.
-const BUSY: u32 = 64;
-/// Ended connections of which what came over the socket is kept until somebody takes it.
-const LEFTOVERS: usize = 64;
 
 /// An endpoint of two-way connections.
 pub struct Channel {
@@ -214,259 +208,6 @@ impl Channel {
         self.forget_descriptors(connection);
     }
 
-    /// There are none to be told of any more.
-    fn forget_descriptors(&mut self, connection: u32) {
-        self.notices
-            .retain(|notice| !matches!(notice, Notice::Descriptors { connection: of } if *of == connection));
-    }
-
-    /// Sends one message. `false`: there is no room, nothing happened; wait for room and send it again.
-    ///
-    /// # Errors
-    ///
-    /// `ERR_RINGBELL_MESSAGE_TOO_LARGE`, `ERR_RINGBELL_PEER_GONE` when there is no such connection any more,
-    /// `ERR_RINGBELL_CORRUPT_PEER`, `ERR_RINGBELL_CLOSED` in a forked child.
-    #[inline]
-    pub fn send(&mut self, connection: u32, header: Header, data: &[u8]) -> Result<bool> {
-        let sent = self.link(connection)?.send(header, data);
-        // An answer is likely, or a fault is to be told.
-        self.wake(connection);
-        sent
-    }
-
-    /// Largest data of one message to this connection, in bytes.
-    ///
-    /// # Errors
-    ///
-    /// As [`send`](Self::send).
-    pub fn max_message(&mut self, connection: u32) -> Result<usize> {
-        Ok(self.link(connection)?.max_message())
-    }
-
-    /// Whether a message with `data` bytes would find room; also when there is no such connection, so that nobody waits.
-    pub fn has_room(&mut self, connection: u32, data: usize) -> bool {
-        self.link(connection).map_or(true, |link| link.has_room(data))
-    }
-
-    /// Announces that somebody waits for room for a message with `data` bytes. True: there is none; sleep on `as_fd`.
-    pub fn arm_room(&mut self, connection: u32, data: usize) -> bool {
-        let none = self.link(connection).is_ok_and(|link| link.arm_room(data));
-        if none {
-            self.wake(connection);
-        }
-        none
-    }
-
-    /// Begins (`done` 0) or goes on with a message of any size up to 1 GiB, in pieces: as much of it as there is room for.
-    /// Answers how many bytes of `data` have been sent; the message is sent when that is all of them. Nothing else can be
-    /// sent on this connection in between: [`send`](Self::send) answers that there is no room, and so does this for another
-    /// message. Wait for room with any number of bytes.
-    ///
-    /// # Errors
-    ///
-    /// As [`send`](Self::send).
-    pub fn send_large(&mut self, connection: u32, header: Header, data: &[u8], done: usize) -> Result<usize> {
-        let sent = self.link(connection)?.send_large(header, data, done);
-        self.wake(connection);
-        sent
-    }
-
-    /// Gives up the large message that is on its way out; the peer drops what it has of it.
-    ///
-    /// # Errors
-    ///
-    /// As [`send`](Self::send).
-    pub fn abandon_large(&mut self, connection: u32) -> Result<()> {
-        self.link(connection)?.abandon_large();
-        Ok(())
-    }
-
-    /// Goes on with the large message that [`Drained::Large`] told of: copies what has come of its data to `target`, which
-    /// has exactly as many bytes, and answers how many are there by now. `None`: its sender gave it up, or it is not there.
-    ///
-    /// # Errors
-    ///
-    /// As [`send`](Self::send); `ERR_RINGBELL_INVALID_OPTION` when `target` has another length.
-    pub fn read_large(&mut self, connection: u32, target: &mut [u8]) -> Result<Option<usize>> {
-        match self.link(connection)?.read_large(target)? {
-            Ok(Progress::Bytes(bytes)) => Ok(Some(bytes)),
-            Ok(Progress::Gone) => Ok(None),
-            Err(fault) => {
-                if let Ok(index) = self.find(connection) {
-                    self.end(index, CloseReason::Failed(fault_error(fault)));
-                }
-                Ok(None)
-            }
-        }
-    }
-
-    /// Drops the large message that [`Drained::Large`] told of, and what comes of it.
-    ///
-    /// # Errors
-    ///
-    /// As [`send`](Self::send).
-    pub fn skip_large(&mut self, connection: u32) -> Result<()> {
-        self.link(connection)?.skip_large();
-        Ok(())
-    }
-
-    /// As `read_large`, but the link keeps what has come until all of it has.
-    pub(super) fn collect_large(&mut self, connection: u32) -> Result<Option<(Header, Vec<u8>)>> {
-        match self.link(connection)?.collect_large() {
-            Ok(whole) => Ok(whole),
-            Err(fault) => {
-                if let Ok(index) = self.find(connection) {
-                    self.end(index, CloseReason::Failed(fault_error(fault)));
-                }
-                Ok(None)
-            }
-        }
-    }
-
-    /// Sends descriptors, with at most 32 KiB of data. `false`: not at the moment; try again a little later.
-    ///
-    /// # Errors
-    ///
-    /// `ERR_RINGBELL_INVALID_OPTION`, and as [`send`](Self::send).
-    pub fn send_fds(&mut self, connection: u32, data: &[u8], fds: &[BorrowedFd<'_>]) -> Result<bool> {
-        self.link(connection)?.send_fds(data, fds)
-    }
-
-    /// The oldest descriptors that this connection's peer has sent, if there are any.
-    ///
-    /// # Errors
-    ///
-    /// As [`send`](Self::send).
-    pub fn receive_fds(&mut self, connection: u32) -> Result<Option<Parcel>> {
-        if let Some(at) = self.leftovers.iter().position(|(of, _)| *of == connection) {
-            let mailbox = &mut self.leftovers[at].1;
-            let parcel = mailbox.take();
-            if !mailbox.has_parcels() {
-                self.leftovers.remove(at);
-                self.forget_descriptors(connection);
-            }
-            return Ok(parcel);
-        }
-        let link = self.link(connection)?;
-        let parcel = link.take_parcel();
-        if !link.has_parcels() {
-            self.forget_descriptors(connection);
-        }
-        // Its end may have been seen behind the last of them.
-        self.wake(connection);
-        Ok(parcel)
-    }
-
-    /// Descriptors that a peer sent before its end can still be taken, of so many peers.
-    fn keep(&mut self, connection: u32, mailbox: Mailbox) {
-        if self.leftovers.len() == LEFTOVERS {
-            // Who only comes to leave something behind is not to cost one's own user what is kept of it.
-            let of_others = self.leftovers.iter().position(|(_, kept)| kept.is_of_another_user());
-            self.leftovers.remove(of_others.unwrap_or(0));
-        }
-        self.leftovers.push_back((connection, mailbox));
-        self.tell(Notice::Descriptors { connection });
-    }
-
-    /// Copies one batch of one connection to `slab[fill..]`; `table` says where its messages lie. Each begins with a
-    /// [`Header`].
-    ///
-    /// # Errors
-    ///
-    /// `ERR_RINGBELL_CLOSED` when the bus was closed and everything was read, and in a forked child. What befalls a
-    /// connection is a [`Notice`], the others go on.
-    #[inline]
-    pub fn drain(&mut self, slab: &mut [u8], fill: usize, table: &mut [Entry]) -> Result<Drained> {
-        self.take_news()?;
-        if !self.notices.is_empty() {
-            return Ok(Drained::Notice);
-        }
-        self.next_messages(slab, fill, table)
-    }
-
-    #[inline]
-    pub(super) fn next_messages(
-        &mut self,
-        slab: &mut [u8],
-        fill: usize,
-        table: &mut [Entry],
-    ) -> Result<Drained> {
-        self.look_at_sleepers()?;
-        let mut looked = 0;
-        while looked < self.awake.len() {
-            let at = if self.turn < self.awake.len() { self.turn } else { 0 };
-            let Ok(index) = self.find(self.awake[at]) else {
-                self.awake.swap_remove(at);
-                continue;
-            };
-            let link = &mut self.links[index];
-            if let Some(error) = link.fault().cloned() {
-                self.end(index, CloseReason::Failed(error));
-                continue;
-            }
-            match link.read(slab, fill, table) {
-                Ok(Read::Messages { count, bytes, .. }) => {
-                    link.idle = 0;
-                    self.turn = at + 1;
-                    return Ok(Drained::Batch { connection: link.number, count, bytes });
-                }
-                Ok(Read::Needs(bytes)) => {
-                    self.turn = at;
-                    return Ok(Drained::NeedSlab(bytes));
-                }
-                Ok(Read::Large(large)) => {
-                    let connection = link.number;
-                    match link.arriving(large) {
-                        Ok(Some((header, bytes))) => {
-                            link.idle = 0;
-                            self.turn = at + 1;
-                            return Ok(Drained::Large { connection, header, bytes });
-                        }
-                        Ok(None) => {
-                            looked += 1;
-                            self.turn = at + 1;
-                        }
-                        Err(fault) => self.end(index, CloseReason::Failed(fault_error(fault))),
-                    }
-                }
-                Ok(Read::Empty) if link.over() => {
-                    let reason = if link.closed() { CloseReason::Closed } else { CloseReason::Died };
-                    self.end(index, reason);
-                }
-                Ok(Read::Empty) if link.stuck() => {
-                    let error = Error::CorruptPeer { what: "what it left behind cannot be read".into() };
-                    self.end(index, CloseReason::Failed(error));
-                }
-                Ok(Read::Empty) => {
-                    looked += 1;
-                    self.turn = at + 1;
-                    link.idle += 1;
-                    if link.idle > IDLE_LOOKS && self.awake.len() > 1 && link.arm(self.reception.inbox()) {
-                        link.awake = false;
-                        self.awake.swap_remove(at);
-                        looked -= 1;
-                    }
-                }
-                Err(fault) => self.end(index, CloseReason::Failed(fault_error(fault))),
-            }
-        }
-        match self.notices.is_empty() {
-            false => Ok(Drained::Notice),
-            true if self.closed && self.links.is_empty() => Err(Error::Closed { what: "bus" }),
-            true => Ok(Drained::Empty),
-        }
-    }
-
-    /// Whoever sleeps rings, and a peer that dies ends its socket: that is heard by whoever sleeps on `as_fd`. An endpoint that
-    /// never does, because there is always something to do or to look for, looks now and then.
-    fn look_at_sleepers(&mut self) -> Result<()> {
-        self.batches = self.batches.wrapping_add(1);
-        if self.batches.is_multiple_of(BUSY) {
-            self.take_rings(Some(Instant::now()))?;
-        }
-        Ok(())
-    }
-
     fn end(&mut self, index: usize, reason: CloseReason) {
         let mut link = self.take(index);
         if let Some(mailbox) = link.leftovers() {
@@ -501,19 +242,6 @@ impl Channel {
         match self.find(connection) {
             Ok(index) => Ok(&mut self.links[index]),
             Err(_) => Err(Error::PeerGone { service: format!("connection {connection}") }),
-        }
-    }
-
-    /// Has a connection looked at from now on.
-    #[inline]
-    fn wake(&mut self, connection: u32) {
-        if let Ok(index) = self.find(connection) {
-            let link = &mut self.links[index];
-            link.idle = 0;
-            if !link.awake {
-                link.awake = true;
-                self.awake.push(connection);
-            }
         }
     }
 
@@ -589,102 +317,6 @@ impl Channel {
     pub(super) fn take_notice(&mut self, which: impl Fn(&Notice) -> bool) -> Option<Notice> {
         let at = self.notices.iter().position(which)?;
         self.notices.remove(at)
-    }
-
-    /// Looks for something to do, about `turns` times, with pause instructions in between.
-    pub fn spin(&mut self, turns: u32) -> bool {
-        !self.notices.is_empty() || self.spin_links(turns)
-    }
-
-    pub(super) fn spin_links(&mut self, turns: u32) -> bool {
-        if self.home.is_foreign() || self.reception.inbox().has_news() {
-            return true;
-        }
-        if let [only] = self.awake[..] {
-            return self.find(only).is_ok_and(|index| self.links[index].spin(turns));
-        }
-        for _ in 0..turns / self.awake.len().max(1) as u32 {
-            for at in 0..self.awake.len() {
-                if self.find(self.awake[at]).is_ok_and(|index| self.links[index].pending()) {
-                    return true;
-                }
-            }
-            std::hint::spin_loop();
-        }
-        self.reception.inbox().has_news()
-    }
-
-    /// Announces to every awake peer that this endpoint is about to sleep. True: there is nothing to do, sleep on `as_fd`
-    /// and call [`harvest`](Self::harvest) when it is readable. False: look again.
-    pub fn arm(&mut self) -> bool {
-        self.arm_links() && self.notices.is_empty()
-    }
-
-    /// As `arm`; notices that nobody has asked for don't keep it from sleeping.
-    pub(super) fn arm_links(&mut self) -> bool {
-        if self.home.is_foreign() {
-            return false;
-        }
-        let (links, inbox) = (&mut self.links, self.reception.inbox());
-        self.awake.retain(|number| {
-            let Ok(index) = links.binary_search_by_key(number, |link| link.number) else { return false };
-            let link = &mut links[index];
-            link.awake = !link.arm(inbox);
-            link.awake
-        });
-        self.awake.is_empty() && !self.reception.inbox().has_news() && !(self.closed && self.links.is_empty())
-    }
-
-    /// Takes what woke the sleeper on `as_fd`, so that it can sleep again, and counts the wake-up. False:
-    /// there was nothing.
-    ///
-    /// # Errors
-    ///
-    /// `ERR_RINGBELL_CLOSED` in a forked child; else none in practice: what `epoll_wait` can answer.
-    pub fn harvest(&mut self) -> Result<bool> {
-        self.sleep(Some(Instant::now()))?;
-        Ok(!self.ready.is_empty())
-    }
-
-    /// Sleeps until something happens, or until `deadline`.
-    pub(super) fn sleep(&mut self, deadline: Option<Instant>) -> Result<()> {
-        self.ensure_home()?;
-        self.take_rings(deadline)?;
-        self.past.wakeups += u64::from(!self.ready.is_empty());
-        Ok(())
-    }
-
-    fn take_rings(&mut self, deadline: Option<Instant>) -> Result<()> {
-        let mut ready = std::mem::take(&mut self.ready);
-        let slept = self.reception.inbox().sleep(deadline, &mut ready);
-        for number in ready.iter().filter(|number| **number != NEWS) {
-            let (connection, socket) = rang(*number);
-            if let Ok(index) = self.find(connection) {
-                let link = &mut self.links[index];
-                if !socket {
-                    link.hear();
-                } else {
-                    link.look_at_socket();
-                    if link.has_parcels() {
-                        self.tell(Notice::Descriptors { connection });
-                    }
-                }
-            }
-            self.wake(connection);
-        }
-        self.ready = ready;
-        slept
-    }
-
-    /// Whether there may be messages, or news of connections.
-    pub(super) fn pending(&mut self) -> bool {
-        self.home.is_foreign()
-            || self.reception.inbox().has_news()
-            || self.awake.iter().any(|number| {
-                self.links
-                    .binary_search_by_key(number, |link| link.number)
-                    .is_ok_and(|index| self.links[index].pending())
-            })
     }
 
     /// Whether a connection is being made.

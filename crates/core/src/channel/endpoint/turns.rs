@@ -1,0 +1,230 @@
+//! Whose turn it is: which connection is looked at next, which of them doze, and how the endpoint sleeps and is woken.
+//!
+//! Invariants: `awake` holds the numbers of exactly those links that say so themselves. Whoever is not among them was announced as
+//! asleep in its ring, so a doorbell tells of it. One turn takes one batch of one connection, and the next turn is another's.
+//! Nothing here waits but `sleep`, which is for whoever found by `arm_links` that there is nothing to do.
+
+use std::time::Instant;
+
+use ringbell_ring::{Entry, Read};
+
+use super::{Channel, fault_error};
+use crate::channel::link::rang;
+use crate::channel::notice::{CloseReason, Drained, Notice};
+use crate::error::{Error, Result};
+use crate::inbox::NEWS;
+
+/// Looks in a row that may find nothing before a connection dozes off while others are talking.
+const IDLE_LOOKS: u32 = 256;
+/// Turns between two looks at doorbells and sockets, while the endpoint is too busy to sleep.
+const BUSY: u32 = 64;
+
+impl Channel {
+    /// Copies one batch of one connection to `slab[fill..]`; `table` says where its messages lie. Each begins with a
+    /// [`Header`](crate::channel::Header).
+    ///
+    /// # Errors
+    ///
+    /// `ERR_RINGBELL_CLOSED` when the bus was closed and everything was read, and in a forked child. What befalls a
+    /// connection is a [`Notice`], the others go on.
+    #[inline]
+    pub fn drain(&mut self, slab: &mut [u8], fill: usize, table: &mut [Entry]) -> Result<Drained> {
+        self.take_news()?;
+        if !self.notices.is_empty() {
+            return Ok(Drained::Notice);
+        }
+        self.next_messages(slab, fill, table)
+    }
+
+    #[inline]
+    pub(in crate::channel) fn next_messages(
+        &mut self,
+        slab: &mut [u8],
+        fill: usize,
+        table: &mut [Entry],
+    ) -> Result<Drained> {
+        self.look_at_sleepers()?;
+        let mut looked = 0;
+        while looked < self.awake.len() {
+            let at = if self.turn < self.awake.len() { self.turn } else { 0 };
+            let Ok(index) = self.find(self.awake[at]) else {
+                self.awake.swap_remove(at);
+                continue;
+            };
+            let link = &mut self.links[index];
+            if let Some(error) = link.fault().cloned() {
+                self.end(index, CloseReason::Failed(error));
+                continue;
+            }
+            match link.read(slab, fill, table) {
+                Ok(Read::Messages { count, bytes, .. }) => {
+                    link.idle = 0;
+                    self.turn = at + 1;
+                    return Ok(Drained::Batch { connection: link.number, count, bytes });
+                }
+                Ok(Read::Needs(bytes)) => {
+                    self.turn = at;
+                    return Ok(Drained::NeedSlab(bytes));
+                }
+                Ok(Read::Large(large)) => {
+                    let connection = link.number;
+                    match link.arriving(large) {
+                        Ok(Some((header, bytes))) => {
+                            link.idle = 0;
+                            self.turn = at + 1;
+                            return Ok(Drained::Large { connection, header, bytes });
+                        }
+                        Ok(None) => {
+                            looked += 1;
+                            self.turn = at + 1;
+                        }
+                        Err(fault) => self.end(index, CloseReason::Failed(fault_error(fault))),
+                    }
+                }
+                Ok(Read::Empty) if link.over() => {
+                    let reason = if link.closed() { CloseReason::Closed } else { CloseReason::Died };
+                    self.end(index, reason);
+                }
+                Ok(Read::Empty) if link.stuck() => {
+                    let error = Error::CorruptPeer { what: "what it left behind cannot be read".into() };
+                    self.end(index, CloseReason::Failed(error));
+                }
+                Ok(Read::Empty) => {
+                    looked += 1;
+                    self.turn = at + 1;
+                    link.idle += 1;
+                    if link.idle > IDLE_LOOKS && self.awake.len() > 1 && link.arm(self.reception.inbox()) {
+                        link.awake = false;
+                        self.awake.swap_remove(at);
+                        looked -= 1;
+                    }
+                }
+                Err(fault) => self.end(index, CloseReason::Failed(fault_error(fault))),
+            }
+        }
+        match self.notices.is_empty() {
+            false => Ok(Drained::Notice),
+            true if self.closed && self.links.is_empty() => Err(Error::Closed { what: "bus" }),
+            true => Ok(Drained::Empty),
+        }
+    }
+
+    /// Whoever sleeps rings, and a peer that dies ends its socket: that is heard by whoever sleeps on `as_fd`. An endpoint that
+    /// never does, because there is always something to do or to look for, looks now and then.
+    fn look_at_sleepers(&mut self) -> Result<()> {
+        self.batches = self.batches.wrapping_add(1);
+        if self.batches.is_multiple_of(BUSY) {
+            self.take_rings(Some(Instant::now()))?;
+        }
+        Ok(())
+    }
+
+    /// Has a connection looked at from now on.
+    #[inline]
+    pub(super) fn wake(&mut self, connection: u32) {
+        if let Ok(index) = self.find(connection) {
+            let link = &mut self.links[index];
+            link.idle = 0;
+            if !link.awake {
+                link.awake = true;
+                self.awake.push(connection);
+            }
+        }
+    }
+
+    /// Looks for something to do, about `turns` times, with pause instructions in between.
+    pub fn spin(&mut self, turns: u32) -> bool {
+        !self.notices.is_empty() || self.spin_links(turns)
+    }
+
+    pub(in crate::channel) fn spin_links(&mut self, turns: u32) -> bool {
+        if self.home.is_foreign() || self.reception.inbox().has_news() {
+            return true;
+        }
+        if let [only] = self.awake[..] {
+            return self.find(only).is_ok_and(|index| self.links[index].spin(turns));
+        }
+        for _ in 0..turns / self.awake.len().max(1) as u32 {
+            for at in 0..self.awake.len() {
+                if self.find(self.awake[at]).is_ok_and(|index| self.links[index].pending()) {
+                    return true;
+                }
+            }
+            std::hint::spin_loop();
+        }
+        self.reception.inbox().has_news()
+    }
+
+    /// Announces to every awake peer that this endpoint is about to sleep. True: there is nothing to do, sleep on `as_fd`
+    /// and call [`harvest`](Self::harvest) when it is readable. False: look again.
+    pub fn arm(&mut self) -> bool {
+        self.arm_links() && self.notices.is_empty()
+    }
+
+    /// As `arm`; notices that nobody has asked for don't keep it from sleeping.
+    pub(in crate::channel) fn arm_links(&mut self) -> bool {
+        if self.home.is_foreign() {
+            return false;
+        }
+        let (links, inbox) = (&mut self.links, self.reception.inbox());
+        self.awake.retain(|number| {
+            let Ok(index) = links.binary_search_by_key(number, |link| link.number) else { return false };
+            let link = &mut links[index];
+            link.awake = !link.arm(inbox);
+            link.awake
+        });
+        self.awake.is_empty() && !self.reception.inbox().has_news() && !(self.closed && self.links.is_empty())
+    }
+
+    /// Takes what woke the sleeper on `as_fd`, so that it can sleep again, and counts the wake-up. False:
+    /// there was nothing.
+    ///
+    /// # Errors
+    ///
+    /// `ERR_RINGBELL_CLOSED` in a forked child; else none in practice: what `epoll_wait` can answer.
+    pub fn harvest(&mut self) -> Result<bool> {
+        self.sleep(Some(Instant::now()))?;
+        Ok(!self.ready.is_empty())
+    }
+
+    /// Sleeps until something happens, or until `deadline`.
+    pub(in crate::channel) fn sleep(&mut self, deadline: Option<Instant>) -> Result<()> {
+        self.ensure_home()?;
+        self.take_rings(deadline)?;
+        self.past.wakeups += u64::from(!self.ready.is_empty());
+        Ok(())
+    }
+
+    fn take_rings(&mut self, deadline: Option<Instant>) -> Result<()> {
+        let mut ready = std::mem::take(&mut self.ready);
+        let slept = self.reception.inbox().sleep(deadline, &mut ready);
+        for number in ready.iter().filter(|number| **number != NEWS) {
+            let (connection, socket) = rang(*number);
+            if let Ok(index) = self.find(connection) {
+                let link = &mut self.links[index];
+                if !socket {
+                    link.hear();
+                } else {
+                    link.look_at_socket();
+                    if link.has_parcels() {
+                        self.tell(Notice::Descriptors { connection });
+                    }
+                }
+            }
+            self.wake(connection);
+        }
+        self.ready = ready;
+        slept
+    }
+
+    /// Whether there may be messages, or news of connections.
+    pub(in crate::channel) fn pending(&mut self) -> bool {
+        self.home.is_foreign()
+            || self.reception.inbox().has_news()
+            || self.awake.iter().any(|number| {
+                self.links
+                    .binary_search_by_key(number, |link| link.number)
+                    .is_ok_and(|index| self.links[index].pending())
+            })
+    }
+}
