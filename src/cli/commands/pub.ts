@@ -68,7 +68,10 @@ export function pub(): Command {
     )
     .option('--max-subscribers <n>', 'slots (default: 64)', parseCount)
     .option('-r, --rate <n>', 'at most so many messages a second', parseRate)
-    .option('-w, --wait-subscriber', 'send nothing before the first subscriber is attached')
+    .option(
+      '-w, --wait-subscriber',
+      'send nothing before the first subscriber is attached, `stats` and `inspect` included',
+    )
     .option('--no-drain', 'at the end, do not wait until subscribers have read everything')
     .addHelpText('after', '\nExample:\n  journalctl -f | ringbell pub logs')
     .action((topic: string, options: PubOptions, command: Command) =>

@@ -1,4 +1,7 @@
-/** `ringbell stats <service>`: the counters of every instance of a service, by its own account. */
+/**
+ * `ringbell stats <service>`: the counters of every instance of a service, by its own account. A topic's lie in shared memory,
+ * which nobody gets but who takes a slot: so whoever looks at them is a subscriber for as long, and the help says so.
+ */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Command, Option } from 'commander'
 import { RingbellError, type RingbellErrorCode, type ServerStats, type Service, type SourceStats } from '../../index.js'
@@ -24,7 +27,8 @@ export function stats(): Command {
   return new Command('stats')
     .summary('show the counters of a service')
     .description(
-      'Shows what every instance of a service has counted: servers are asked, topics are joined for a moment, as any subscriber would.',
+      'Shows what every instance of a service has counted. Servers are asked; topics are joined for a moment, which others take\n' +
+        'for a subscriber: it takes a slot, and `pub --wait-subscriber` begins. `inspect --no-attach` shows the record without.',
     )
     .argument('<service>', 'service name')
     .addOption(
