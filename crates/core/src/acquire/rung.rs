@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
+const VARIABLE: &str = "IPC_BUS_ACQUIRE";
+
 /// A way to get a peer's descriptors, or to do without them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -48,7 +50,20 @@ impl Rung {
     /// # Errors
     /// `ERR_RINGBELL_INVALID_OPTION` for any other word.
     pub fn parse_option(value: &str) -> Result<Option<Rung>> {
-        if value == "auto" { Ok(None) } else { value.parse().map(Some) }
+        Rung::parse("acquire", value)
+    }
+
+    /// Whoever wrote a wrong word is told where they wrote it.
+    fn parse(option: &'static str, value: &str) -> Result<Option<Rung>> {
+        match Rung::of_name(value) {
+            _ if value == "auto" => Ok(None),
+            Some(rung) => Ok(Some(rung)),
+            None => Err(no_rung(option, value)),
+        }
+    }
+
+    fn of_name(name: &str) -> Option<Rung> {
+        [Rung::Direct, Rung::Handshake, Rung::Stream].into_iter().find(|rung| rung.name() == name)
     }
 
     /// The rung that `IPC_BUS_ACQUIRE` forces; none when it is unset, empty or `auto`.
@@ -56,11 +71,16 @@ impl Rung {
     /// # Errors
     /// `ERR_RINGBELL_INVALID_OPTION` for a word that is no rung.
     pub fn from_env() -> Result<Option<Rung>> {
-        match std::env::var("IPC_BUS_ACQUIRE") {
-            Ok(value) if !value.is_empty() => Rung::parse_option(&value),
+        match std::env::var(VARIABLE) {
+            Ok(value) if !value.is_empty() => Rung::parse(VARIABLE, &value),
             _ => Ok(None),
         }
     }
+}
+
+fn no_rung(option: &'static str, value: &str) -> Error {
+    let rule = "'auto', 'direct', 'handshake' or 'stream'".into();
+    Error::InvalidOption { option, value: value.to_owned(), rule }
 }
 
 impl fmt::Display for Rung {
@@ -73,13 +93,7 @@ impl FromStr for Rung {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Rung> {
-        [Rung::Direct, Rung::Handshake, Rung::Stream].into_iter().find(|rung| rung.name() == text).ok_or_else(
-            || Error::InvalidOption {
-                option: "acquire",
-                value: text.to_owned(),
-                rule: "'auto', 'direct', 'handshake' or 'stream'".into(),
-            },
-        )
+        Rung::of_name(text).ok_or_else(|| no_rung("acquire", text))
     }
 }
 

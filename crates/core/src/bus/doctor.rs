@@ -85,12 +85,7 @@ impl Bus {
             self.directory(),
             self.access(),
             self.leftovers(),
-            Check {
-                check: "acquisition",
-                status: Status::Ok,
-                detail: format!("{rung}: {reason}"),
-                advice: String::new(),
-            },
+            self.acquisition(rung, &reason),
         ];
         let status = checks.iter().map(|check| check.status).max().unwrap_or(Status::Ok);
         Doctor { status, rung, reason, checks }
@@ -123,6 +118,15 @@ impl Bus {
                 "pidfd_getfd works here; publishers of other users or pid namespaces are shaken hands with"
                     .into(),
             ),
+        }
+    }
+
+    fn acquisition(&self, rung: Rung, reason: &str) -> Check {
+        match Rung::from_env() {
+            Err(error) if self.options().acquire.is_none() => {
+                fail("acquisition", error.to_string(), "correct the variable: nothing is acquired before")
+            }
+            _ => ok("acquisition", format!("{rung}: {reason}")),
         }
     }
 

@@ -204,7 +204,10 @@ pub(super) fn by_environment(bus: &Bus) {
         );
     }
     set("telepathy");
-    assert_eq!(forced(bus).unwrap_err().code(), "ERR_RINGBELL_INVALID_OPTION");
+    let error = forced(bus).unwrap_err();
+    assert_eq!(error.code(), "ERR_RINGBELL_INVALID_OPTION");
+    assert!(error.to_string().contains("IPC_BUS_ACQUIRE"), "it names what is wrong: {error}");
+    assert_eq!(bus.doctor().status, crate::bus::Status::Fail);
 }
 
 #[allow(unsafe_code)]
