@@ -191,10 +191,13 @@ test('doctor looks at the machine and tries a message across, and leaves nothing
     'leftovers',
     'acquisition',
     'try-direct',
+    'sockets',
     'try-handshake',
+    'try-stream',
   ])
     t.true(names.includes(name), name)
   t.is(checks.find(({ check }) => check === 'try-handshake')?.status, 'ok')
+  t.is(checks.find(({ check }) => check === 'try-stream')?.status, 'ok')
   t.true(checks.every((check) => check.status === 'ok' || check.advice !== ''))
   t.deepEqual(readdirSync(stage.bus), [])
   t.regex((await stage.run(['doctor'])).stdout.toString(), /^[✓!✗] {2}node {2}/)

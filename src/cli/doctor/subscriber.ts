@@ -2,7 +2,7 @@
 import { Bus, type Rung } from '../../index.js'
 import { TOPIC, type Attempt } from './try-out.js'
 
-const RUNGS: readonly Rung[] = ['direct', 'handshake']
+const RUNGS: readonly Rung[] = ['direct', 'handshake', 'stream']
 const PATIENCE_MS = 3000
 
 async function attempt(path: string, rung: Rung): Promise<Attempt> {

@@ -33,6 +33,6 @@ pub(crate) use guests::Guests;
 pub(crate) use ladder::{Acquirer, Attachment, Memory, Way, Wish, attach};
 pub use rung::{Rung, StepDown};
 pub(crate) use server::Server;
-pub(crate) use stream::{ANSWER, Link, Seat, Station, Tap, spin_socket};
+pub(crate) use stream::{ANSWER, Link, Seat, Station, Tap, carries_a_stream, spin_socket};
 
 pub use crate::sys::eventfd::EventFd;

@@ -3,6 +3,8 @@
 //! Invariant: it looks and tries, and changes nothing: what it makes to try something out is gone when it returns. A check that
 //! cannot be made is a warning that says so, never an error. Called by `Bus::doctor`, for people and for the CLI.
 
+mod sockets;
+
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
@@ -80,6 +82,7 @@ impl Bus {
             pidfd(getfd),
             shared_memory(&memory),
             doorbells(),
+            sockets::sockets(self.dir(), memory.as_ref().is_err_and(segment::refused)),
             inotify(),
             descriptors(),
             self.directory(),
@@ -382,6 +385,7 @@ mod tests {
         assert_eq!(fs::read_dir(bus.path()).unwrap().count(), before);
         let find = |name| doctor.checks.iter().find(|check| check.check == name).unwrap();
         assert_eq!(find("leftovers").status, Status::Ok);
+        assert_eq!(find("sockets").status, Status::Ok, "{:?}", find("sockets"));
         assert!(find("leftovers").detail.starts_with("1 live"));
         assert_eq!(
             find("access").detail,

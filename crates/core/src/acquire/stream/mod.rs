@@ -10,8 +10,10 @@ mod link;
 mod pump;
 mod seat;
 mod station;
+mod trial;
 mod wire;
 
 pub(crate) use link::{ANSWER, Link, spin_socket};
 pub(crate) use seat::{Seat, Tap};
 pub(crate) use station::Station;
+pub(crate) use trial::carries_a_stream;

@@ -26,7 +26,7 @@ const BELLS: u64 = 1 << 32;
 /// How long before it is looked at again when it cannot be waited for.
 const REST: Duration = Duration::from_millis(20);
 /// What may be on its way to a subscriber: a few datagrams, so that neither side waits for the other.
-const ON_THE_WAY: usize = 256 << 10;
+pub(super) const ON_THE_WAY: usize = 256 << 10;
 
 /// The pumps of one publisher.
 #[derive(Clone)]

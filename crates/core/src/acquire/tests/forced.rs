@@ -12,7 +12,7 @@ use seccompiler::{
 use super::child::{Process, hear, say};
 use super::{Fake, Rung, climb, open, watchdog};
 use crate::acquire::Acquirer;
-use crate::bus::{Bus, BusOptions};
+use crate::bus::{Bus, BusOptions, Status};
 use crate::segment;
 use crate::sys::seqpacket;
 
@@ -106,8 +106,27 @@ pub(super) fn by_seccomp(scenario: &str, bus: &Bus) {
             // Answered by the thread that cannot accept.
             assert_ne!(bus.watching().mode, "off");
         }
+        "bind EPERM" => {
+            forbid(libc::SYS_bind, None, Errno::EPERM);
+            assert_eq!(sockets(bus).0, Status::Fail, "{:?}", sockets(bus));
+            assert!(sockets(bus).1.contains("bind"));
+        }
+        "sendmsg EMSGSIZE" => {
+            forbid(libc::SYS_sendmsg, None, Errno::EMSGSIZE);
+            let (status, detail) = sockets(bus);
+            assert!(status == Status::Warn && detail.contains("EMSGSIZE"), "{detail}");
+            forbid(libc::SYS_memfd_create, None, Errno::ENOSYS);
+            assert_eq!(sockets(bus).0, Status::Fail, "there is nothing else to receive by");
+        }
         other => panic!("no scenario {other}"),
     }
+}
+
+/// What the doctor finds, who leaves nothing behind.
+fn sockets(bus: &Bus) -> (Status, String) {
+    let check = bus.doctor().checks.into_iter().find(|check| check.check == "sockets").unwrap();
+    assert_eq!(std::fs::read_dir(bus.path()).unwrap().count(), 0);
+    (check.status, check.detail)
 }
 
 fn resident_kib(mapping: &str) -> u64 {
@@ -164,6 +183,16 @@ fn a_publisher_that_may_not_accept_does_not_spin() {
 }
 
 #[test]
+fn the_doctor_tells_where_no_socket_can_listen() {
+    alone("bind EPERM");
+}
+
+#[test]
+fn the_doctor_tells_where_no_stream_gets_across() {
+    alone("sendmsg EMSGSIZE");
+}
+
+#[test]
 fn without_memfd_there_is_a_typed_error() {
     alone("memfd_create ENOSYS");
 }
@@ -207,7 +236,7 @@ pub(super) fn by_environment(bus: &Bus) {
     let error = forced(bus).unwrap_err();
     assert_eq!(error.code(), "ERR_RINGBELL_INVALID_OPTION");
     assert!(error.to_string().contains("IPC_BUS_ACQUIRE"), "it names what is wrong: {error}");
-    assert_eq!(bus.doctor().status, crate::bus::Status::Fail);
+    assert_eq!(bus.doctor().status, Status::Fail);
 }
 
 #[allow(unsafe_code)]

@@ -1,0 +1,26 @@
+//! Whether a connection can be a stream at all. For the doctor, who has both ends.
+
+use std::os::fd::AsFd;
+
+use nix::errno::Errno;
+
+use super::station::ON_THE_WAY;
+use super::wire::{HEAD, LONGEST, PIECE};
+use crate::error::{Error, Result};
+use crate::sys::{scm, seqpacket};
+
+/// Sends a stream's longest datagram from the publisher's end to the subscriber's.
+///
+/// # Errors
+/// What `sendmsg` and `recvmsg` answer: EMSGSIZE where `net.core.wmem_max` is too small for one.
+pub(crate) fn carries_a_stream(publisher: impl AsFd, subscriber: impl AsFd) -> Result<()> {
+    seqpacket::widen(&publisher, ON_THE_WAY);
+    scm::send_parts(&publisher, &[0; HEAD], &[0; PIECE])
+        .map_err(|errno| Error::os("sendmsg", errno, "cannot send a stream's longest datagram"))?;
+    let received = match scm::receive_plain(&subscriber, &mut [0; LONGEST]) {
+        Ok(LONGEST) => return Ok(()),
+        Err(scm::ReceiveError::Os(errno)) => errno,
+        Ok(_) | Err(_) => Errno::EMSGSIZE,
+    };
+    Err(Error::os("recvmsg", received, "a stream's longest datagram does not come whole"))
+}
