@@ -4,6 +4,7 @@
  */
 import { onAbort } from './abort.js'
 import type { Poller } from './poller.js'
+import { withStrangers } from './strangers.js'
 
 interface Waiting {
   check(): void
@@ -13,13 +14,16 @@ interface Waiting {
 export class Attaching {
   readonly #attached: () => number
   readonly #poller: Poller
+  readonly #strangers: () => string | undefined
   readonly #waiting = new Set<Waiting>()
   #referenced = true
   #held = false
 
-  constructor(attached: () => number, poller: Poller) {
+  /** `strangers`: who has the name and is no topic, in words. */
+  constructor(attached: () => number, poller: Poller, strangers: () => string | undefined) {
     this.#attached = attached
     this.#poller = poller
+    this.#strangers = strangers
   }
 
   set referenced(referenced: boolean) {
@@ -44,7 +48,9 @@ export class Attaching {
       }
       this.#waiting.add(waiting)
       this.#keepAlive()
-      const forget = onAbort(signal, (error) => waiting.fail(error))
+      const forget = onAbort(signal, (error) => {
+        waiting.fail(this.#attached() === 0 ? withStrangers(error, this.#strangers()) : error)
+      })
     })
   }
 

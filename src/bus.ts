@@ -131,7 +131,15 @@ export class Bus implements AsyncDisposable {
     return this.#opened(
       translated(() => this.#native.subscriber(pattern, json)),
       (native, closed) =>
-        new Subscriber<unknown>({ native, pattern, codec, wait: options.wait, acks: ackPolicy(options), closed }),
+        new Subscriber<unknown>({
+          native,
+          pattern,
+          codec,
+          wait: options.wait,
+          acks: ackPolicy(options),
+          strangers: () => this.services.strangers(pattern, 'topic'),
+          closed,
+        }),
     )
   }
 

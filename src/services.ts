@@ -4,6 +4,7 @@
  * whom a fresh scan finds, answers come from scans: never wrong, only slower.
  */
 import { onAbort, throwIfAborted, type SignalOptions } from './abort.js'
+import { debug } from './diagnostics.js'
 import { closedError, fromNative, RingbellError, translated } from './errors.js'
 import { checkName } from './names.js'
 import type { NativeBus, NativeWatch } from './native.js'
@@ -12,6 +13,7 @@ import { poller, type Poller } from './poller.js'
 import { serviceOf, type RecordJson, type Service } from './service.js'
 import { inGroup, serviceEvent, ServicesView, type RawServiceEvent, type ServiceEvent } from './services-view.js'
 import { ServiceWatch } from './service-watch.js'
+import { strangersAmong } from './strangers.js'
 
 export interface WaitForOptions extends SignalOptions {
   /** Milliseconds; by default for ever. */
@@ -107,6 +109,20 @@ export class Services {
     } catch (error) {
       native.close()
       throw fromNative(error)
+    }
+  }
+
+  /** @internal Who has a name and is of another kind, in words; of a pattern nobody, and nobody where it cannot be told. */
+  strangers(name: string, kind: string): string | undefined {
+    try {
+      return strangersAmong(
+        this.list().filter((service) => service.name === name),
+        kind,
+      )
+    } catch (error) {
+      // It is asked for to say more of a wait that has ended: that error is the one to be told.
+      debug('looking for %s: %s', name, error)
+      return undefined
     }
   }
 

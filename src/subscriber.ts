@@ -52,6 +52,8 @@ export interface SubscriberParts {
   wait: WaitOption | undefined
   /** Not with `ack: 'immediate'`. */
   acks?: AckPolicy | undefined
+  /** Who has the name and is no topic, in words. */
+  readonly strangers: () => string | undefined
   readonly closed: (subscriber: Subscriber<unknown>) => void
 }
 
@@ -92,7 +94,7 @@ export class Subscriber<T = Uint8Array>
     this.#acks = acks
     const waited = acks === undefined ? hot : acks.beforeSleep(hot)
     this.#reception = new Reception(waited, new WaitPolicy(parts.wait), this.#poller)
-    this.#attaching = new Attaching(() => this.#sources.size, this.#poller)
+    this.#attaching = new Attaching(() => this.#sources.size, this.#poller, parts.strangers)
     this.#notices = new Notices(native, this.#sources, {
       emitter: this,
       holding: () => this.#owned.holding,
@@ -205,8 +207,8 @@ export class Subscriber<T = Uint8Array>
   }
 
   /**
-   * Resolves when at least `count` publishers are attached, at once if they are; rejects with `ERR_RINGBELL_CLOSED` or an
-   * `AbortError`. Waiting keeps the process alive, unless the subscriber is `unref`ed.
+   * Resolves when at least `count` publishers are attached, at once if they are; rejects with `ERR_RINGBELL_CLOSED`, or an
+   * `AbortError`, whose message says so when the name is announced by what is no topic. Waiting keeps the process alive, unless the subscriber is `unref`ed.
    */
   async attached(options: AttachedOptions = {}): Promise<AttachedPublisher[]> {
     checkAttached(options)

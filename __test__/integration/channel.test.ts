@@ -257,3 +257,27 @@ test('a call that a closed server never took was not sent; a timeout says why no
   const error = await t.throwsAsync(stranger.call(new Uint8Array(1)), { code: 'ERR_RINGBELL_TIMEOUT' })
   t.regex(error.message, /no server is connected \(.*codec.*json/)
 })
+
+test('who waits for a server where there is a topic, or for a topic where there is a server, is told in the end', async (t) => {
+  const bus = await place(t).bus()
+  await bus.publisher('ticks')
+  const server = await bus.serve('echo', {}, async (request) => request)
+  const client = await bus.connect('ticks')
+  const isTopic = new RegExp(`process ${process.pid} announces 'ticks' as a topic, and not as a server`)
+  const failure = async (wait: Promise<unknown>): Promise<string> => wait.then(String, (error: Error) => error.message)
+  const told = async (): Promise<string[]> => [
+    await failure(client.call(new Uint8Array(1), { timeout: 10 })),
+    await failure(client.connected({ signal: AbortSignal.timeout(10) })),
+  ]
+  // The client hears of others a moment after it was made.
+  let messages = await told()
+  while (!messages.every((message) => isTopic.test(message))) messages = await told()
+  const subscriber = await bus.subscriber('echo')
+  const attached = (): Promise<unknown> => subscriber.attached({ signal: AbortSignal.timeout(10) })
+  t.regex(
+    (await t.throwsAsync(attached(), { name: 'AbortError' })).message,
+    new RegExp(`process ${process.pid} announces 'echo' as a server, and not as a topic`),
+  )
+  await server.close()
+  t.is((await t.throwsAsync(attached())).message, 'The operation was aborted')
+})

@@ -55,6 +55,18 @@ test('a caller that gives up has the command killed; nobody there is exit code 3
   t.is(nobody.code, 3)
   t.regex(nobody.stderr, /Nobody serves 'nobody'.*ERR_RINGBELL_NOT_FOUND/)
   t.is((await at.run(['stats', 'nobody'])).code, 3)
+  const deaf = await at.run(['sub', 'slow', '-t', '50ms'])
+  t.is(deaf.code, 3)
+  t.regex(
+    deaf.stderr,
+    new RegExp(`Nothing came from 'slow' .*; process ${server.process.pid} announces it as a server`),
+  )
+  const bus = await Bus.open({ path: at.bus })
+  await bus.publisher('ticks')
+  const dumb = await at.run(['call', 'ticks', 'x', '-t', '50ms'])
+  await bus.close()
+  t.is(dumb.code, 3)
+  t.regex(dumb.stderr, new RegExp(`Nobody serves 'ticks' .*; process ${process.pid} announces it as a topic`))
 })
 
 test('streams, peers in the environment, and as many commands at once as are allowed', async (t) => {

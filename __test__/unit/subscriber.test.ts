@@ -27,7 +27,14 @@ test('what goes wrong while nobody reads fails attached(), and is told to the ne
     }),
     close: () => undefined,
   } as unknown as NativeSubscriber
-  const subscriber = new Subscriber({ native, pattern: 'x', codec: json, wait: 'sleep', closed: () => undefined })
+  const subscriber = new Subscriber({
+    native,
+    pattern: 'x',
+    codec: json,
+    wait: 'sleep',
+    strangers: () => undefined,
+    closed: () => undefined,
+  })
   t.true(subscriber instanceof EventEmitter)
   const failure = { name: 'RingbellError', code: 'ERR_RINGBELL_RESOURCE' }
   const attached = subscriber.attached()

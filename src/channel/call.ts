@@ -182,8 +182,8 @@ export class Call implements Pending, Placed {
 
   #where(): string {
     if (this.#link !== undefined) return this.ordinal === 0 ? ': it was not even sent' : ''
-    const { trouble } = this.#board
-    return `: no server is connected${trouble === undefined ? '' : ` (${trouble.message})`}`
+    const { reason } = this.#board
+    return `: no server is connected${reason === undefined ? '' : ` (${reason})`}`
   }
 
   #giveUp(error: unknown): void {

@@ -11,6 +11,7 @@ import { closedError, fromNative, RingbellError, translated } from '../errors.js
 import type { NativeChannel, NativeWatch } from '../native.js'
 import type { ReconnectOptions } from '../options.js'
 import type { Service } from '../service.js'
+import { withStrangers } from '../strangers.js'
 import type { WaitOption } from '../waiting.js'
 import { Call, outcome } from './call.js'
 import type { Connection } from './connection.js'
@@ -88,7 +89,7 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array>
     this.#telling = new Telling(this, 'client', channels.client)
     this.#peers = new Peers(parts.speech, this.#telling)
     this.#endpoint = new Endpoint(parts.native, this.#hostOf(parts.maxMessage), parts.wait)
-    this.#board = new Switchboard(this.#endpoint, parts.route)
+    this.#board = new Switchboard(this.#endpoint, parts.route, () => this.#instances.strangers)
     this.#instances = new Instances(
       {
         native: parts.native,
@@ -161,7 +162,10 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array>
     >
   }
 
-  /** A connection, as soon as there is one. Rejects with `ERR_RINGBELL_CLOSED` or an `AbortError`. */
+  /**
+   * A connection, as soon as there is one. Rejects with `ERR_RINGBELL_CLOSED`, or an `AbortError`, whose message says so when the
+   * name is announced by what is no server.
+   */
   async connected(options: SignalOptions = {}): Promise<Connection<M>> {
     checkSignal(options)
     const { signal } = options
@@ -182,7 +186,7 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array>
       }
       this.#waiting.add(waiting)
       this.#endpoint.want()
-      const forget = onAbort(signal, (error) => waiting.fail(error))
+      const forget = onAbort(signal, (error) => waiting.fail(withStrangers(error, this.#instances.strangers)))
     })
   }
 

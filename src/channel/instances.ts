@@ -10,6 +10,7 @@ import { poller, type Poller } from '../poller.js'
 import type { ReconnectOptions } from '../options.js'
 import type { Service } from '../service.js'
 import { serviceEvent, type RawServiceEvent } from '../services-view.js'
+import { strangersAmong } from '../strangers.js'
 import { Backoff } from './backoff.js'
 
 /** What a connection must find in the record. */
@@ -64,6 +65,8 @@ export class Instances {
   readonly #poller: Poller
   readonly #id: number
   readonly #byId = new Map<string, Instance>()
+  /** Of the same name, and of another kind. */
+  readonly #strangers = new Map<string, Service>()
   readonly #byConnection = new Map<number, Instance>()
   #closed = false
 
@@ -77,6 +80,11 @@ export class Instances {
   /** All that announce the name and are what is expected. */
   get services(): Service[] {
     return [...this.#byId.values()].map(({ service }) => service)
+  }
+
+  /** Who has the name and is not what is expected, in words. */
+  get strangers(): string | undefined {
+    return strangersAmong([...this.services, ...this.#strangers.values()], this.#parts.expected.kind)
   }
 
   /** Takes in who is there. */
@@ -148,6 +156,7 @@ export class Instances {
     if (type === 'removed') {
       clearTimeout(known?.timer)
       this.#byId.delete(service.id)
+      this.#strangers.delete(service.id)
       return
     }
     if (known !== undefined) {
@@ -160,6 +169,7 @@ export class Instances {
     }
     if (service.kind !== this.#parts.expected.kind) {
       debug('%s %s is a %s, no %s', service.name, service.id, service.kind, this.#parts.expected.kind)
+      this.#strangers.set(service.id, service)
       return
     }
     const instance: Instance = {

@@ -24,18 +24,26 @@ export class Switchboard {
   trouble: RingbellError | undefined
   readonly #endpoint: Endpoint
   readonly #routing: Routing<Link>
+  readonly #strangers: () => string | undefined
   #links: Link[] = []
   readonly #waiting = new Set<Placed>()
   #inFlight = 0
   #closed: RingbellError | undefined
 
-  constructor(endpoint: Endpoint, route: Route) {
+  /** `strangers`: who has the name and is no server, in words. */
+  constructor(endpoint: Endpoint, route: Route, strangers: () => string | undefined) {
     this.#endpoint = endpoint
+    this.#strangers = strangers
     this.#routing = new Routing(route)
   }
 
   get links(): readonly Link[] {
     return this.#links
+  }
+
+  /** Why there may be no connection, as far as that is known. */
+  get reason(): string | undefined {
+    return this.trouble?.message ?? this.#strangers()
   }
 
   /** Calls without an answer. */

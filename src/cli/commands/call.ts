@@ -8,6 +8,7 @@ import { DURATIONS, duration, parseDuration } from '../figures.js'
 import { rawCodec } from '../raw-codec.js'
 import { payload } from '../rendering.js'
 import { runSession, type Session } from '../session.js'
+import { strangers } from '../strangers.js'
 
 interface CommandOptions {
   timeout: number
@@ -81,7 +82,7 @@ async function server({ bus, signal }: Pick<Session, 'bus' | 'signal'>, name: st
   }
   throw new RingbellError(
     'ERR_RINGBELL_NOT_FOUND',
-    `Nobody serves '${name}' on ${bus.path} (waited ${duration(timeout * 1e6)})`,
+    `Nobody serves '${name}' on ${bus.path} (waited ${duration(timeout * 1e6)})${strangers(bus, name, 'server')}`,
   )
 }
 

@@ -10,6 +10,7 @@ import { IdleTimer } from '../idle-timer.js'
 import { LiveBlock } from '../live-block.js'
 import { tellOf } from '../publisher-notes.js'
 import { runSession, type Session } from '../session.js'
+import { strangers } from '../strangers.js'
 import { columns } from '../table.js'
 
 interface HzOptions {
@@ -82,7 +83,7 @@ async function measure({ bus, out, signal }: Session, topic: string, options: Hz
   if (idle.elapsed)
     throw new RingbellError(
       'ERR_RINGBELL_TIMEOUT',
-      `Nothing came from '${topic}' for ${duration((options.timeout ?? 0) * 1e6)}`,
+      `Nothing came from '${topic}' for ${duration((options.timeout ?? 0) * 1e6)}${strangers(bus, topic, 'topic')}`,
     )
 }
 

@@ -11,6 +11,7 @@ import { IdleTimer } from '../idle-timer.js'
 import { tellOf } from '../publisher-notes.js'
 import { renderer } from '../rendering.js'
 import { runSession, type Session } from '../session.js'
+import { strangers } from '../strangers.js'
 
 interface SubOptions {
   binary?: boolean
@@ -79,7 +80,7 @@ async function print({ bus, out, signal }: Session, topic: string, options: SubO
     idle.start()
   }
   idle.stop()
-  if (idle.elapsed) throw late(topic, timeout ?? 0, options.count, left)
+  if (idle.elapsed) throw late(topic, timeout ?? 0, options.count, left, strangers(bus, topic, 'topic'))
   return ending.cutShort ? EXIT.failure : EXIT.ok
 }
 
@@ -97,8 +98,8 @@ class Ending {
   }
 }
 
-function late(topic: string, timeout: number, wanted: number | undefined, left: number): RingbellError {
+function late(topic: string, timeout: number, wanted: number | undefined, left: number, who: string): RingbellError {
   const waited = duration(timeout * 1e6)
   const got = wanted === undefined ? '' : `; ${counted(wanted - left, 'message')} of ${wanted} came`
-  return new RingbellError('ERR_RINGBELL_TIMEOUT', `Nothing came from '${topic}' for ${waited}${got}`)
+  return new RingbellError('ERR_RINGBELL_TIMEOUT', `Nothing came from '${topic}' for ${waited}${got}${who}`)
 }

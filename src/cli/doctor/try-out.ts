@@ -77,7 +77,12 @@ function finding({ rung, took, error }: Attempt, works: (rung: Rung) => boolean)
   if (rung === 'stream' && works('handshake'))
     return { check, status: 'warn', detail, advice: 'none needed as long as memory can be shared' }
   if (rung === 'handshake' && works('stream'))
-    return { check, status: 'warn', detail, advice: 'topics are streamed, at a copy through the kernel for each message' }
+    return {
+      check,
+      status: 'warn',
+      detail,
+      advice: 'topics are streamed, at a copy through the kernel for each message',
+    }
   return {
     check,
     status: 'fail',
