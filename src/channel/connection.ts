@@ -153,7 +153,8 @@ export class Connection<M = Uint8Array> implements AsyncIterable<M>, AsyncDispos
    * Passes up to 16 open file descriptors to the other process, with some bytes (at most 32 KiB) that say what they are. They are
    * duplicated: the caller's own stay open, to be closed whenever it likes.
    *
-   * Rejects with `ERR_RINGBELL_PEER_GONE`, `ERR_RINGBELL_INVALID_OPTION`, `ERR_RINGBELL_RESOURCE`, or an `AbortError`.
+   * Rejects with `ERR_RINGBELL_PEER_GONE`, `ERR_RINGBELL_INVALID_OPTION` (which names the descriptor that is not open),
+   * `ERR_RINGBELL_RESOURCE`, or an `AbortError`.
    */
   async sendFds(data: Uint8Array, fds: readonly number[], options: SignalOptions = {}): Promise<void> {
     checkSignal(options)

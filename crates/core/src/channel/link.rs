@@ -482,6 +482,7 @@ impl Link {
             Err(Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN) => {
                 Err(Error::PeerGone { service: self.peer_name() })
             }
+            Err(Errno::EBADF) => Err(parcel::not_open(fds)),
             Err(errno) => Err(Error::os("sendmsg", errno, "cannot send descriptors")),
         }
     }

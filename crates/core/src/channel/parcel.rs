@@ -7,7 +7,9 @@
 //! Invariant: a parcel arrives whole or not at all. What was sent and what came are compared, because a receiver that is
 //! out of descriptors is told so by nothing but a flag, and a security module may take some out.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::fcntl::{FcntlArg, fcntl};
 
 use ringbell_ring::layout::VERSION;
 
@@ -47,6 +49,15 @@ pub(super) fn check(data: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
         return Err(Error::MessageTooLarge { size: data.len(), limit: MOST_PARCEL_BYTES });
     }
     Ok(())
+}
+
+/// What a caller that handed over numbers got wrong: the kernel says EBADF, and not of which.
+pub(super) fn not_open(fds: &[BorrowedFd<'_>]) -> Error {
+    // All of them where it was opened again meanwhile.
+    let closed =
+        fds.iter().find(|fd| fcntl(fd, FcntlArg::F_GETFD).is_err()).map_or(fds, std::slice::from_ref);
+    let numbers: Vec<_> = closed.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
+    Error::InvalidOption { option: "fds", value: numbers.join(", "), rule: "open file descriptors".into() }
 }
 
 /// Sends it without waiting.
