@@ -33,7 +33,7 @@ export interface BusOptions {
   path?: string | undefined
   /** A name space of its own: a sub-directory. */
   domain?: string | undefined
-  /** The system's bus, `/run/ipc-bus`. */
+  /** The system's bus, `/run/ipc-bus`, whatever `IPC_BUS_DIR` says; not together with `path`. */
   system?: boolean | undefined
   /** Accept a sticky directory that others can write to. */
   allowSticky?: boolean | undefined

@@ -35,6 +35,7 @@ test('what is wrong with an option is said, with the option and the value, and n
     ['path', () => Bus.open({ path: 5 as never })],
     ['pollInterval', () => Bus.open({ pollInterval: 0 })],
     ['domain', () => Bus.open({ path: at.path, domain: '../x' })],
+    ['system', () => Bus.open({ path: at.path, system: true })],
   ]
   for (const [option, call] of wrong) {
     const error = await t.throwsAsync<RingbellError>(async () => call(), { instanceOf: RingbellError }, option)

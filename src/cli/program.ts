@@ -32,7 +32,7 @@ export async function runProgram(argv: readonly string[]): Promise<void> {
     .version(version(), '-V, --version')
     .option('--bus <dir>', 'bus directory (default: $IPC_BUS_DIR, then the first usable place)')
     .option('--domain <name>', 'name space of its own on that bus')
-    .option('--system', "the system's bus, /run/ipc-bus")
+    .option('--system', "the system's bus, /run/ipc-bus, instead of --bus")
     .option('--json', 'results as JSON, one object a line where they keep coming')
     .configureHelp({ showGlobalOptions: true, sortSubcommands: false })
     .addHelpText('after', `\n${EXAMPLES}\n\n${EXIT_CODES_HELP}`)

@@ -123,6 +123,13 @@ impl Directory {
 fn choose(options: &BusOptions) -> Result<PathBuf> {
     let uid = nix::unistd::geteuid();
     let path = if let Some(path) = &options.path {
+        if options.system {
+            return Err(Error::InvalidOption {
+                option: "system",
+                value: "true".into(),
+                rule: format!("it names {SYSTEM}, and path another directory: give one of them"),
+            });
+        }
         path.clone()
     } else if options.system {
         PathBuf::from(SYSTEM)
@@ -294,6 +301,15 @@ mod tests {
         assert_eq!(Directory::open(&domain).unwrap().path(), path.join("lab"));
         let wrong = BusOptions { domain: Some("../x".into()), ..options(path) };
         assert_eq!(Directory::open(&wrong).unwrap_err().code(), "ERR_RINGBELL_INVALID_NAME");
+    }
+
+    #[test]
+    fn the_systems_bus_is_at_no_other_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bus");
+        let error = Directory::open(&BusOptions { system: true, ..options(path.clone()) }).unwrap_err();
+        assert!(matches!(error, Error::InvalidOption { option: "system", .. }), "{error}");
+        assert!(!path.exists(), "nothing is made of it");
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub struct BusOptions {
     pub path: Option<PathBuf>,
     /// A name space of its own on this bus: a sub-directory.
     pub domain: Option<String>,
-    /// The machine's bus, `/run/ipc-bus`, whoever asks.
+    /// The machine's bus, `/run/ipc-bus`, whoever asks and whatever `IPC_BUS_DIR` says; not together with `path`.
     pub system: bool,
     /// Accept a directory that others may write to, if it is sticky.
     pub allow_sticky: bool,
