@@ -74,7 +74,7 @@ export interface TopicAccess extends Access {
 
 /** What any announcement may say about itself. */
 export interface Description {
-  /** Whatever others should know; JSON, all in all at most about 60 KiB. */
+  /** Whatever others should know; what JSON can carry, all in all at most about 60 KiB. */
   metadata?: Record<string, unknown> | undefined
   /** Addresses by name, such as `{ http: 'unix:/run/api.sock' }`. */
   endpoints?: Record<string, string> | undefined
@@ -308,7 +308,7 @@ export function checkWatch(options: object): void {
 
 export function metadataJson(metadata: Record<string, unknown>): string {
   check({ metadata }, DESCRIPTION)
-  return jsonOf(metadata)
+  return jsonOf(metadata, 'metadata')
 }
 
 /** The codec of options that were not looked at yet, and may be anything. */
@@ -316,16 +316,34 @@ export function codecOf(options: unknown): CodecOption | undefined {
   return (options as { codec?: CodecOption } | null | undefined)?.codec
 }
 
-/** Of all that is checked before, metadata alone can be beyond JSON. */
-export function jsonOf(value: unknown): string {
+/** Of all that is checked before, metadata alone can be beyond JSON. `path`: what the value is called, if it is no options. */
+export function jsonOf(value: unknown, path = ''): string {
   try {
-    return JSON.stringify(value)
+    return JSON.stringify(value, carried(path))
   } catch (cause) {
+    if (cause instanceof RingbellError) throw cause
     throw new RingbellError(
       'ERR_RINGBELL_INVALID_OPTION',
       `Option metadata must be an object that JSON can carry: ${(cause as Error).message}`,
       { cause },
     )
+  }
+}
+
+/**
+ * JSON drops functions and symbols without a word. What is `undefined` it drops as well, which is what optional properties
+ * are for. Called with what `toJSON` has made of each value.
+ */
+function carried(root: string): (this: unknown, key: string, value: unknown) => unknown {
+  const paths = new Map<unknown, string>()
+  return function (key, value) {
+    const above = paths.get(this)
+    const path =
+      above === undefined ? root : Array.isArray(this) ? `${above}[${key}]` : above === '' ? key : `${above}.${key}`
+    if (typeof value === 'function' || typeof value === 'symbol' || typeof value === 'bigint')
+      throw invalid(path, value, `is a ${typeof value}, which JSON cannot carry`)
+    if (typeof value === 'object') paths.set(value, path)
+    return value
   }
 }
 

@@ -1,5 +1,6 @@
 import test from 'ava'
 import { announceJson, busJson, checkLifetime, metadataJson, publisherJson, subscriberJson } from '../../src/options.js'
+import { queueJson, serveJson } from '../../src/channel/options.js'
 import { checkName } from '../../src/names.js'
 
 const INVALID = 'ERR_RINGBELL_INVALID_OPTION'
@@ -66,16 +67,36 @@ test('what the binding does not know stays here', (t) => {
 test('metadata that JSON cannot carry', (t) => {
   const cyclic: Record<string, unknown> = {}
   cyclic['self'] = cyclic
-  for (const metadata of [{ a: 1n }, cyclic]) {
-    for (const json of [
-      () => publisherJson({ metadata }, 'bytes'),
-      () => announceJson('api', { metadata }),
-      () => metadataJson(metadata),
-    ]) {
-      const error = t.throws(json, { code: INVALID, message: /metadata/ })
-      t.true(error?.cause instanceof TypeError)
-    }
+  const inEveryWay = (metadata: Record<string, unknown>): (() => string)[] => [
+    () => publisherJson({ metadata }, 'bytes'),
+    () => announceJson('api', { metadata }),
+    () => serveJson({ metadata }, 'bytes'),
+    () => queueJson({ metadata }, 'bytes'),
+    () => metadataJson(metadata),
+  ]
+  for (const json of inEveryWay(cyclic)) {
+    const error = t.throws(json, { code: INVALID, message: /metadata/ })
+    t.true(error?.cause instanceof TypeError)
   }
+  const dropped: [metadata: Record<string, unknown>, rule: RegExp][] = [
+    [{ a: 1n }, /Option metadata\.a \(1n\) is a bigint, which JSON cannot carry/],
+    [{ f() {} }, /metadata\.f .* is a function/],
+    [{ deep: { list: [0, { s: Symbol('s') }] } }, /metadata\.deep\.list\[1\]\.s .* is a symbol/],
+    [{ list: [() => 1] }, /metadata\.list\[0\] .* is a function/],
+  ]
+  for (const [metadata, message] of dropped)
+    for (const json of inEveryWay(metadata)) t.throws(json, { code: INVALID, message })
+})
+
+test('metadata as JSON has it: what is undefined is not there, what knows better says so itself', (t) => {
+  const shared = { b: 1 }
+  const metadata = { a: undefined, at: new Date(0), shared, again: shared, own: { toJSON: () => 'own' } }
+  t.deepEqual(JSON.parse(metadataJson(metadata)), {
+    at: '1970-01-01T00:00:00.000Z',
+    shared: { b: 1 },
+    again: { b: 1 },
+    own: 'own',
+  })
 })
 
 test('options must be an object', (t) => {
