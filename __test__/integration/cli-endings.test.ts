@@ -41,6 +41,28 @@ test('help and version are no errors, and every command has help', async (t) => 
   }
 })
 
+test('access that is none is a wrong command line', async (t) => {
+  const { run } = scene(t)
+  for (const access of [
+    ['--mode', '777'],
+    ['--mode', 'rw'],
+    ['--mode', '660'],
+    ['--uids', 'root'],
+    ['--uids', '1000,'],
+    ['--gids', ''],
+    ['--group', 'no-such-group'],
+    ['--group', '65534'],
+  ])
+    for (const command of [
+      ['pub', 'x'],
+      ['serve', 'x', 'cat'],
+    ]) {
+      const { code, stderr } = await run([...command, ...access], '')
+      t.is(code, 2, access.join(' '))
+      t.regex(stderr, /\(ERR_RINGBELL_INVALID_OPTION\)\n$/)
+    }
+})
+
 test('what is not there, or not in time, is exit code 3', async (t) => {
   const { run } = scene(t)
   for (const args of [

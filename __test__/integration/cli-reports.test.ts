@@ -164,6 +164,31 @@ test('gc removes what a killed publisher left, and nothing of the living', async
   t.true(alive.running)
 })
 
+test('pub and serve let others in as they are told, and nobody else', async (t) => {
+  const stage = scene(t)
+  const group = process.getgid?.() ?? 0
+  const flags = ['--uids', '7,8', '--gids', '9', '--group', String(group), '--mode', '666']
+  stage.start(['pub', 'open', ...flags])
+  stage.start(['serve', 'server', ...flags, '--', 'cat'])
+  stage.start(['pub', 'grouped', '--group', String(group)])
+  stage.start(['pub', 'closed'])
+  const all = await stage.until<{ name: string }[]>(['ls'], (found) => found.length === 4)
+  const access: Record<string, unknown> = {}
+  for (const { name } of all) {
+    const [shown] = JSON.parse((await stage.run(['inspect', name, '--no-attach', '--json'])).stdout.toString()) as [
+      { record: { access?: unknown } },
+    ]
+    access[name] = shown.record.access ?? 'none'
+  }
+  const asTold = { mode: '0666', group, uids: [7, 8], gids: [9] }
+  t.deepEqual(access, {
+    open: asTold,
+    server: asTold,
+    grouped: { mode: '0660', group },
+    closed: 'none',
+  })
+})
+
 test('domains are apart', async (t) => {
   const stage = scene(t)
   stage.start(['pub', 'here', '--domain', 'one'])

@@ -9,6 +9,7 @@ import { addAbortSignal } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Command, Option } from 'commander'
 import type { Overflow, Publisher } from '../../index.js'
+import { accessOf, withAccess, type AccessFlags } from '../access.js'
 import {
   DURATIONS,
   counted,
@@ -26,7 +27,7 @@ import { FrameSplitter, LineSplitter } from '../splitter.js'
 import { Sender } from '../sender.js'
 import { runSession, type Session } from '../session.js'
 
-interface PubOptions {
+interface PubOptions extends AccessFlags {
   file?: string
   binary?: boolean
   codec?: string
@@ -43,7 +44,7 @@ interface PubOptions {
 const LOOK_MS = 5
 
 export function pub(): Command {
-  return new Command('pub')
+  const command = new Command('pub')
     .summary('publish stdin, a message a line')
     .description(
       'Publishes what comes in on stdin, a message a line. Slows down to the slowest subscriber, so nothing is lost.\n' +
@@ -73,7 +74,11 @@ export function pub(): Command {
       'send nothing before the first subscriber is attached, `stats` and `inspect` included',
     )
     .option('--no-drain', 'at the end, do not wait until subscribers have read everything')
-    .addHelpText('after', '\nExample:\n  journalctl -f | ringbell pub logs')
+  return withAccess(command)
+    .addHelpText(
+      'after',
+      '\nExamples:\n  journalctl -f | ringbell pub logs\n  journalctl -f | ringbell pub logs --group adm --mode 660',
+    )
     .action((topic: string, options: PubOptions, command: Command) =>
       runSession(command, (session) => publish(session, topic, options)),
     )
@@ -88,6 +93,7 @@ async function publish({ bus, out, signal }: Session, topic: string, options: Pu
     evictAfter,
     maxSubscribers,
     codec: rawCodec(codec),
+    access: accessOf(options),
   })
   const sender = new Sender(publisher, overflow ?? 'block', options.rate, signal)
   let begin = performance.now()

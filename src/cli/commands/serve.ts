@@ -1,12 +1,13 @@
 /** `ringbell serve <service> -- <command>`: a service in any language, a process a request. Ends when it is interrupted. */
 import { once } from 'node:events'
 import { Command } from 'commander'
+import { accessOf, withAccess, type AccessFlags } from '../access.js'
 import { CommandHandler } from '../command-handler.js'
 import { counted, parseCount, parseSize } from '../figures.js'
 import { rawCodec } from '../raw-codec.js'
 import { runSession, type Session } from '../session.js'
 
-interface CommandOptions {
+interface CommandOptions extends AccessFlags {
   codec: string
   capacity?: number
   jobs: number
@@ -17,7 +18,7 @@ interface CommandOptions {
 const GRACE_MS = 3000
 
 export function serve(): Command {
-  return new Command('serve')
+  const command = new Command('serve')
     .summary('answer calls by running a command')
     .description(
       'Answers every call by running a command: the request is its stdin, its stdout the reply. If it ends with another exit code\n' +
@@ -30,7 +31,11 @@ export function serve(): Command {
     .option('--capacity <size>', "bytes of each connection's rings, a power of two (default: 64K)", parseSize)
     .option('-j, --jobs <n>', 'commands at once; further calls wait', parseCount, 16)
     .option('-s, --stream', 'send what the command writes as it comes, to `call --stream`')
-    .addHelpText('after', '\nExample:\n  ringbell serve upper -- tr a-z A-Z')
+  return withAccess(command)
+    .addHelpText(
+      'after',
+      '\nExamples:\n  ringbell serve upper -- tr a-z A-Z\n  ringbell serve upper --uids 1000,1001 -- tr a-z A-Z',
+    )
     .action((name: string, words: string[], options: CommandOptions, command: Command) =>
       runSession(command, (session) => run(session, name, words, options)),
     )
@@ -39,8 +44,10 @@ export function serve(): Command {
 async function run({ bus, out, signal }: Session, name: string, words: string[], options: CommandOptions) {
   const { codec, capacity, jobs, stream = false } = options
   const commands = new CommandHandler(name, words, jobs)
-  const server = await bus.serve(name, { codec: rawCodec(codec), capacity }, (request, context) =>
-    stream ? commands.stream(request, context) : commands.reply(request, context),
+  const server = await bus.serve(
+    name,
+    { codec: rawCodec(codec), capacity, access: accessOf(options) },
+    (request, context) => (stream ? commands.stream(request, context) : commands.reply(request, context)),
   )
   server.on('failed', ({ code, message }) => out.report(`${message} (${code})`, { event: 'failed', code, message }))
   out.note(`${name}: serving on ${bus.path}, Ctrl-C ends`)
