@@ -6,12 +6,14 @@
 //! A link is *awake* while it is looked at whether or not its doorbell rang. A link that is not is announced as asleep in its
 //! ring: the peer rings, which wakes it.
 
+mod large;
+
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use nix::errno::Errno;
-use ringbell_ring::{Entry, Fault, MAX_LARGE, Peers, Piece, Read, Sent, padded};
+use ringbell_ring::{Entry, Fault, Peers, Read, Sent, padded};
 
 use super::ends::Ends;
 use super::header::{HEADER, Header};
@@ -26,6 +28,9 @@ use crate::inbox::Inbox;
 use crate::sys::clock::monotonic_ns;
 use crate::sys::generation::Home;
 use crate::sys::seqpacket::Peer;
+use large::Arriving;
+
+pub(super) use large::Progress;
 
 /// Who is at the other end, and how it was reached.
 pub(super) struct Meeting {
@@ -91,28 +96,6 @@ pub(super) struct Link {
     fault: Option<Error>,
     rings: u64,
 }
-
-/// A message that is larger than the ring, on its way in.
-struct Arriving {
-    head: [u8; HEADER],
-    /// Bytes of header and data that were read.
-    done: usize,
-    /// Bytes of data in all.
-    bytes: usize,
-    /// What was collected for whoever receives in Rust.
-    collected: Vec<u8>,
-}
-
-/// What became of a large message in one turn.
-pub(super) enum Progress {
-    /// So many bytes of its data are there.
-    Bytes(usize),
-    /// It will never be whole: its sender gave it up.
-    Gone,
-}
-
-/// Most bytes of a large message that one turn takes, so that others get theirs.
-const TURN: usize = 4 << 20;
 
 /// The socket tells of a peer's death, so nobody has to be asked.
 struct SocketTells;
@@ -200,147 +183,6 @@ impl Link {
             }
             Sent::Full => self.judge_reader().map(|()| false),
         }
-    }
-
-    /// Begins (`done` 0) or goes on with a message of any size: as much of it as there is room for. Answers how many bytes of
-    /// the data have been sent; without progress also while another large message is on its way.
-    pub(super) fn send_large(&mut self, header: Header, data: &[u8], done: usize) -> Result<usize> {
-        let total = HEADER.saturating_add(data.len());
-        let mut done = done.min(data.len());
-        self.ensure_there()?;
-        match self.sending {
-            Some(sending) if sending == (header, data.len()) => {}
-            // Another one's turn.
-            Some(_) => return Ok(done),
-            None if self.ends.outgoing.begin_large(total) => self.sending = Some((header, data.len())),
-            None => return Err(Error::MessageTooLarge { size: data.len(), limit: MAX_LARGE - HEADER }),
-        }
-        let mut left = self.ends.outgoing.large_left().unwrap_or(0);
-        let head = header.encode();
-        while left > 0 {
-            let sent = total - left;
-            let rest = if sent < HEADER { &head[sent..] } else { &data[sent - HEADER..] };
-            let pushed = self.ends.outgoing.push_large(rest, monotonic_ns(), &mut SocketTells);
-            if pushed.ring != 0 {
-                self.ring();
-            }
-            if pushed.bytes == 0 {
-                self.ends.outgoing.note_full();
-                self.judge_reader()?;
-                break;
-            }
-            left -= pushed.bytes;
-        }
-        done = data.len() - left.min(data.len());
-        if left == 0 {
-            self.judge_reader()?;
-            self.wanted = None;
-            self.sending = None;
-        }
-        Ok(done)
-    }
-
-    /// Gives up the large message that is on its way out; the peer drops what it has of it.
-    pub(super) fn abandon_large(&mut self) {
-        self.sending = None;
-        self.ends.outgoing.abandon_large();
-    }
-
-    /// Takes the header of the large message that is next. `None`: it is not there yet, or none will be.
-    pub(super) fn arriving(
-        &mut self,
-        large: ringbell_ring::Large,
-    ) -> std::result::Result<Option<(Header, usize)>, Fault> {
-        if large.done == 0 {
-            let Some(bytes) = large.total.checked_sub(HEADER) else {
-                // Too short to have a header, as a small one may be: nobody's.
-                self.ends.incoming.skip_large();
-                return Ok(None);
-            };
-            self.arriving = Some(Arriving { head: [0; HEADER], done: 0, bytes, collected: Vec::new() });
-        }
-        let Some(arriving) = &mut self.arriving else {
-            self.ends.incoming.skip_large();
-            return Ok(None);
-        };
-        while arriving.done < HEADER {
-            match self.ends.incoming.read_large(&mut arriving.head[arriving.done..])? {
-                Piece::Copied { bytes, .. } => arriving.done += bytes,
-                Piece::Nothing => return Ok(None),
-                Piece::Gone => {
-                    self.arriving = None;
-                    return Ok(None);
-                }
-            }
-        }
-        Ok(Header::decode(&arriving.head).map(|(header, _)| (header, arriving.bytes)))
-    }
-
-    /// Goes on with the large message whose header was taken: copies to `target`, which has room for all of its data.
-    ///
-    /// # Errors
-    ///
-    /// `ERR_RINGBELL_INVALID_OPTION` when `target` has another length.
-    pub(super) fn read_large(&mut self, target: &mut [u8]) -> Result<std::result::Result<Progress, Fault>> {
-        match &self.arriving {
-            // Another one has begun in the place of that which the caller has memory for.
-            Some(arriving) if arriving.done < HEADER => Ok(Ok(Progress::Gone)),
-            Some(arriving) if arriving.bytes != target.len() => Err(Error::InvalidOption {
-                option: "target",
-                value: target.len().to_string(),
-                rule: format!("exactly the {} bytes that come", arriving.bytes),
-            }),
-            _ => Ok(self.read_pieces(target)),
-        }
-    }
-
-    fn read_pieces(&mut self, target: &mut [u8]) -> std::result::Result<Progress, Fault> {
-        let Some(mut arriving) = self.arriving.take() else { return Ok(Progress::Gone) };
-        let begun = arriving.done;
-        while arriving.done < HEADER + target.len() && arriving.done - begun < TURN {
-            let at = arriving.done - HEADER;
-            match self.ends.incoming.read_large(&mut target[at..])? {
-                Piece::Copied { bytes, .. } => arriving.done += bytes,
-                Piece::Nothing => break,
-                Piece::Gone => return Ok(Progress::Gone),
-            }
-            self.acknowledge();
-        }
-        self.acknowledge();
-        let bytes = arriving.done - HEADER;
-        if bytes < arriving.bytes {
-            self.arriving = Some(arriving);
-        }
-        Ok(Progress::Bytes(bytes))
-    }
-
-    /// As `read_large`, into memory of the link's own, which grows with what has come and not with what was announced. The
-    /// message, once it is whole.
-    pub(super) fn collect_large(&mut self) -> std::result::Result<Option<(Header, Vec<u8>)>, Fault> {
-        let Some(arriving) = &mut self.arriving else { return Ok(None) };
-        let header = Header::decode(&arriving.head).map(|(header, _)| header);
-        let (bytes, mut there) = (arriving.bytes, arriving.done - HEADER);
-        let mut data = std::mem::take(&mut arriving.collected);
-        loop {
-            data.resize(bytes.min((there * 2).max(self.ends.incoming.capacity())), 0);
-            there = match self.read_pieces(&mut data)? {
-                Progress::Bytes(there) if there == bytes => return Ok(header.map(|header| (header, data))),
-                Progress::Bytes(there) => there,
-                Progress::Gone => return Ok(None),
-            };
-            if there < data.len() {
-                if let Some(arriving) = &mut self.arriving {
-                    arriving.collected = data;
-                }
-                return Ok(None);
-            }
-        }
-    }
-
-    /// Drops the large message that is coming in.
-    pub(super) fn skip_large(&mut self) {
-        self.arriving = None;
-        self.ends.incoming.skip_large();
     }
 
     fn acknowledge(&mut self) {
