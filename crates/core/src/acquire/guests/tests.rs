@@ -1,0 +1,164 @@
+//! Who is let in and put out, and what a guest can cost its publisher, without a ring.
+
+use std::time::Duration;
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use ringbell_ring::Overflow;
+
+use super::admission::{FIRST_PENALTY, LONGEST_PENALTY};
+use super::keeper::SURPLUS;
+use super::*;
+use crate::acquire::bell::Heard;
+use crate::sys::fork::ForkGuarded;
+
+fn guests(count: usize) -> Arc<Guests> {
+    let identity = Identity { capacity: 4096, max_slots: 1, overflow: Overflow::Block, nonce: [1, 2] };
+    Guests::new(count, identity, Arc::new(EventFd::new().unwrap())).unwrap()
+}
+
+/// Seats a guest, and gives its end of the connection.
+fn seat(guests: &Arc<Guests>, uid: u32) -> Cord {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap();
+    assert!(guests.admit(uid, Instant::now()).unwrap().seat(ForkGuarded::new(ours)));
+    let guest = Cord::new(ForkGuarded::new(theirs));
+    guest.hear();
+    guest
+}
+
+fn rings(guest: &Cord) -> usize {
+    match guest.hear() {
+        Heard::Rings(count) => count,
+        Heard::End => panic!("it was put out"),
+    }
+}
+
+#[test]
+fn whose_guest_was_put_out_waits_longer_each_time() {
+    let guests = guests(2);
+    let mut now = Instant::now();
+    let outside = |uid, now| guests.admit(uid, now).err();
+    for seconds in [1, 2, 4, 8, 16, 32, 64, 64] {
+        let ticket = guests.admit(7, now).unwrap();
+        guests.put_out(ticket.place, now);
+        now += Duration::from_millis(100);
+        assert_eq!(outside(7, now), Some(Outside::Penalty(seconds)));
+        assert_eq!(outside(8, now), None, "another user has nothing to do with it");
+        now += Duration::from_secs(seconds);
+    }
+    now += LONGEST_PENALTY;
+    let ticket = guests.admit(7, now).unwrap();
+    guests.put_out(ticket.place, now);
+    assert_eq!(outside(7, now), Some(Outside::Penalty(2)), "forgotten: a second, begun");
+    assert_eq!(outside(7, now + FIRST_PENALTY), None);
+}
+
+#[test]
+fn the_user_with_the_most_gives_way_and_by_its_youngest() {
+    let guests = guests(3);
+    let begin = Instant::now();
+    let at = |seconds| begin + Duration::from_secs(seconds);
+    let greedy: Vec<_> = (0..3).map(|n| guests.admit(7, at(n)).unwrap()).collect();
+    assert_eq!(guests.admit(7, at(4)).err(), Some(Outside::Full));
+    let modest = guests.admit(8, at(5)).unwrap();
+    assert_eq!(modest.place, greedy[2].place);
+    assert_eq!(guests.admit(8, at(6)).err(), Some(Outside::Full), "one against two is fair");
+    // Who was shown out is told so by its ticket, and takes nobody's seat with it.
+    let (socket, _other) = nix::unistd::pipe().unwrap();
+    let mut greedy = greedy.into_iter();
+    assert!(!greedy.next_back().unwrap().seat(ForkGuarded::new(socket)));
+    assert_eq!((0..3).filter(|place| guests.uid(*place) == Some(8)).count(), 1);
+    drop((greedy, modest));
+    assert_eq!(guests.admitted.bits(), 0);
+}
+
+#[test]
+fn each_guest_has_generations_of_its_own_wherever_it_sits() {
+    let guests = guests(1);
+    for _ in 0..3 {
+        let ticket = guests.admit(7, Instant::now()).unwrap();
+        assert!(guests.admitted.contains(0));
+        drop(ticket);
+        assert!(!guests.admitted.contains(0), "given back");
+    }
+    assert_eq!(guests.desk().count, 3);
+}
+
+#[test]
+fn who_comes_again_and_again_is_rationed() {
+    let guests = guests(1);
+    let now = Instant::now();
+    let admitted = (0..200).filter(|_| guests.admit(7, now).is_ok()).count();
+    assert!((32..200).contains(&admitted), "{admitted} at once");
+    assert!(guests.admit(8, now).is_ok(), "another user is not");
+}
+
+/// Whatever it says about sleeping, and however often: what is beyond its ration comes later, in one.
+#[test]
+fn rings_beyond_the_ration_are_owed_and_paid_together() {
+    let guests = guests(1);
+    let guest = seat(&guests, 7);
+    let mut sent = 0;
+    let rounds = (0..100_000).take_while(|_| guests.owed.load(Ordering::Relaxed) == 0).inspect(|_| {
+        guests.ring(1);
+        sent += rings(&guest);
+    });
+    let rounds = rounds.count();
+    assert!(rounds < 100_000, "nothing is ever owed");
+    assert_eq!(sent, rounds - 1, "each but the last was rung at once");
+    assert!(guests.nudge.drain() > 0, "the bus thread hears of it");
+    for _ in 0..10 {
+        guests.owed.fetch_or(1, Ordering::Relaxed);
+    }
+    let now = Instant::now();
+    let tick = guests.pay(now).expect("there may be more");
+    assert_eq!((rings(&guest), guests.owed.load(Ordering::Relaxed)), (1, 0));
+    guests.owed.store(1, Ordering::Relaxed);
+    assert_eq!((guests.pay(now), rings(&guest)), (Some(tick), 0), "not before the tick");
+    guests.pay(tick);
+    assert_eq!(rings(&guest), 1);
+}
+
+#[test]
+fn a_publisher_that_does_not_wait_is_never_rung_and_one_that_waits_once_for_all() {
+    let guests = guests(2);
+    let (one, other) = (seat(&guests, 7), seat(&guests, 8));
+    let now = Instant::now();
+    one.ring();
+    guests.turn(now);
+    assert_eq!(guests.room.drain(), 0);
+    guests.wait();
+    one.ring();
+    other.ring();
+    guests.turn(now);
+    assert_eq!(guests.room.drain(), 1);
+    guests.wait();
+    // Not by dropping it: a child that another test starts just now holds its end for a moment, too.
+    other.hang_up();
+    guests.turn(now);
+    assert_eq!((guests.room.drain(), guests.admitted.bits()), (1, 1), "who goes makes room, too");
+}
+
+#[test]
+fn more_rings_than_there_were_waits_are_a_breach() {
+    let guests = guests(1);
+    let guest = seat(&guests, 7);
+    let mut now = Instant::now();
+    for _ in 0..1000 {
+        guests.wait();
+        guest.ring();
+        now += Duration::from_secs(1);
+        guests.turn(now);
+    }
+    assert!(guests.admitted.contains(0), "one for each wait is what it may");
+    // Some find no room in the socket, some it has to rest for.
+    let rounds = (0..10 * SURPLUS).take_while(|_| {
+        guest.ring();
+        now += Duration::from_secs(1);
+        guests.turn(now);
+        guests.admitted.contains(0)
+    });
+    assert!((SURPLUS..9 * SURPLUS).contains(&(rounds.count() as u64)));
+    assert_eq!(guest.hear(), Heard::End);
+    assert!(matches!(guests.admit(7, now), Err(Outside::Penalty(_))));
+}
