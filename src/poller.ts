@@ -15,6 +15,8 @@ export interface Wakeable {
 interface Loop {
   ref(): void
   unref(): void
+  /** Somebody has begun to wait again. */
+  hurry?(): void
 }
 
 /** Ids that one call of the binding can report; what does not fit comes with the next. */
@@ -54,7 +56,9 @@ export class Poller {
 
   /** Keeps the process alive until as many calls of `drop`. */
   hold(): void {
-    if (this.#held++ === 0 && !this.#loosening) this.#loop.ref()
+    if (this.#held++ > 0) return
+    if (this.#loosening) this.#loop.hurry?.()
+    else this.#loop.ref()
   }
 
   /** Most who let go wait again in the same turn: the loop need not hear of that. */

@@ -22,8 +22,12 @@ export class Ticker {
 
   ref(): void {
     this.#referenced = true
-    this.#looks = 0
+    this.hurry()
     this.#timer.ref()
+  }
+
+  hurry(): void {
+    this.#looks = 0
   }
 
   unref(): void {

@@ -280,11 +280,10 @@ export class Endpoint implements Awaited, LinkHost {
         return
       }
       this.#short.flush()
+      this.#rest()
     } catch (error) {
       this.failed(error)
-      return
     }
-    this.#rest()
   }
 
   /** A fresh macrotask, after the turn was used up. */

@@ -1,9 +1,15 @@
 /** For commands that waited in vain: who announces the name, though as something else. */
-import type { Bus } from '../index.js'
+import type { Bus, Service } from '../index.js'
 
 /** `; process 12 announces it as a topic`, to end a sentence with; nothing if somebody is what is wanted, or nobody is there. */
 export function strangers({ services }: Bus, name: string, kind: string): string {
-  const all = services.list().filter((service) => service.name === name)
+  let all: Service[]
+  try {
+    all = services.list().filter((service) => service.name === name)
+  } catch {
+    // It is asked for to say more of a wait that has ended: that error is the one to be told.
+    return ''
+  }
   const [first] = all
   if (first === undefined || all.some((one) => one.kind === kind)) return ''
   return `; process ${first.pid} announces it as a ${first.kind}`

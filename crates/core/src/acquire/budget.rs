@@ -9,6 +9,8 @@ use crate::sys::clock::monotonic_ns;
 
 /// Between two rings of one guest that is alone, in nanoseconds.
 const RINGS: u64 = 100_000;
+/// Between two looks at what a guest that is streamed to has reported, each of which takes many in.
+const LOOKS: u64 = 250_000;
 /// Between two admissions of one user, in nanoseconds: each makes segments and maps them.
 const ADMISSIONS: u64 = 10_000_000;
 /// How many at once, after a quiet time.
@@ -56,6 +58,11 @@ impl Admissions {
 /// How long a guest has to wait for its next ring once the burst is used up, in nanoseconds, when there are so many guests.
 pub(super) fn ring_interval(guests: u32) -> u64 {
     RINGS * u64::from(guests.max(1))
+}
+
+/// The same for a look at what it has reported.
+pub(super) fn look_interval(guests: u32) -> u64 {
+    LOOKS * u64::from(guests.max(1))
 }
 
 #[cfg(test)]

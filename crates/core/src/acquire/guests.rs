@@ -6,7 +6,7 @@
 //! cleared when its connection ends, when the publisher gave it up, or when it broke a rule; whatever a guest does
 //! costs the publisher's thread at most a rationed `send` that never waits, and the bus thread a rationed `recv` or admission. Who was
 //! put out has to wait, longer each time, before it is let in again. `admission` and `keeper` run on the bus
-//! thread, `ring` and the rest on the publisher's.
+//! thread, as do `show_out` and `give_back`; `ring` and the rest on the publisher's.
 
 mod admission;
 mod keeper;
@@ -73,12 +73,20 @@ struct Desk {
     admissions: Admissions,
     /// When the guests that are owed a ring get it.
     tick: Option<Instant>,
+    promise: Option<Promise>,
     closed: bool,
 }
 
 struct Penalty {
     until: Instant,
     next: Duration,
+}
+
+/// A place that was made for a user, and is not free yet.
+struct Promise {
+    place: usize,
+    uid: u32,
+    until: Instant,
 }
 
 struct Guest {
@@ -156,7 +164,7 @@ impl Guests {
     /// Rings the guests whose bits are set; those that were rung too often, a little later.
     pub(crate) fn ring(&self, bells: u64) {
         let (now, interval) = (monotonic_ns(), ring_interval(self.admitted.bits().count_ones()));
-        let mut owed = 0;
+        let (mut owed, mut pumps) = (0, false);
         for place in bits(bells) {
             let mut seat = self.seat(place);
             let Some(guest) = seat.as_mut() else { continue };
@@ -164,9 +172,12 @@ impl Guests {
                 continue;
             }
             match guest.rung.take(now, interval) {
-                true => self.ring_one(guest),
+                true => pumps |= Guests::ring_one(guest),
                 false => owed |= 1 << place,
             }
+        }
+        if pumps {
+            self.pumps.ring();
         }
         // SYNC: pairs with the swap in `Guests::pay`.
         if owed != 0 && self.owed.fetch_or(owed, Ordering::AcqRel) == 0 {
@@ -174,15 +185,12 @@ impl Guests {
         }
     }
 
-    fn ring_one(&self, guest: &Guest) {
-        match &guest.line {
-            Line::Cord(cord) => {
-                if let Some(cord) = cord {
-                    cord.ring();
-                }
-            }
-            Line::Pump { .. } => self.pumps.ring(),
+    /// Rings a guest by its connection. True: it has a pump, and all pumps are rung together.
+    fn ring_one(guest: &Guest) -> bool {
+        if let Line::Cord(Some(cord)) = &guest.line {
+            cord.ring();
         }
+        matches!(guest.line, Line::Pump { .. })
     }
 
     /// The publisher is about to announce that it waits for room: whoever makes some, or goes, has it rung.

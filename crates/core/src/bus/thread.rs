@@ -25,6 +25,8 @@ use crate::sys::generation::generation;
 const STACK: usize = 512 * 1024;
 /// How long the thread's end may be held up by what is still to be handed over.
 const LINGER: Duration = Duration::from_secs(1);
+/// How long it waits at most before it asks again.
+const LOOK: Duration = Duration::from_millis(20);
 const WAKE: u64 = 0;
 const FIRST_TOKEN: u64 = 1;
 /// Numbers from here on belong to the registry's own descriptors.
@@ -443,8 +445,8 @@ fn linger(core: &mut Core) {
         }
         let watched = lingering.iter().filter_map(|number| core.slots.get(number)?.watched.as_ref()?.fd());
         let mut fds: Vec<PollFd<'_>> = watched.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
-        // Whatever it answers, all are called; a signal is blocked on this thread.
-        let _ = poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO));
+        // Whatever it answers, all are called, since one may be waiting for a time; a signal is blocked on this thread.
+        let _ = poll(&mut fds, PollTimeout::try_from(left.min(LOOK)).unwrap_or(PollTimeout::ZERO));
         drop(fds);
         for number in lingering {
             core.call(number);

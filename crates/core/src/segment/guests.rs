@@ -65,7 +65,7 @@ impl GuestPlaces {
     /// # Errors
     /// What the kernel answered; then the place is as it was.
     pub(crate) fn furnish_here(&self, place: usize, generation: u64) -> Result<()> {
-        // What a forked child, or a clearing that failed, has left there. Whoever looks at it meanwhile sees a slot that is free.
+        // A clearing may have failed before. Whoever looks at it meanwhile sees a slot that is free.
         self.pieces.clear(place)?;
         self.memory(place).prepare_for_guest(&self.identity, generation);
         Ok(())

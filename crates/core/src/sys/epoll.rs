@@ -67,6 +67,13 @@ impl Epoll {
         self.register(fd, INTEREST.union(EpollFlags::EPOLLOUT), data)
     }
 
+    /// # Watches a socket for being writable alone, and for its end
+    ///
+    /// Errors: as [`Epoll::watch`].
+    pub(crate) fn watch_room(&self, fd: BorrowedFd<'_>, data: u64) -> Result<()> {
+        self.register(fd, EpollFlags::EPOLLOUT, data)
+    }
+
     /// # Watches a socket that is always read until it is empty: one readiness per datagram, and at the end
     ///
     /// References: epoll(7) on `EPOLLET`. With `writable`, also when it can take more again.

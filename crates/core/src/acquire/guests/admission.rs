@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use ringbell_ring::ControlMemory;
 
-use super::{Desk, Guest, Guests, Line, Penalty};
+use super::{Desk, Guest, Guests, Line, Penalty, Promise};
 use crate::acquire::bell::Cord;
-use crate::acquire::budget::{Budget, ring_interval};
+use crate::acquire::budget::{Budget, look_interval};
 use crate::error::Result;
 use crate::sys::eventfd::EventFd;
 use crate::sys::fork::ForkGuarded;
@@ -23,6 +23,9 @@ use crate::sys::generation::Home;
 /// For how long a user stays outside after its guest was put out: doubled each time, forgotten after the longest.
 pub(super) const FIRST_PENALTY: Duration = Duration::from_secs(1);
 pub(super) const LONGEST_PENALTY: Duration = Duration::from_secs(64);
+
+/// For how long a place is kept for whom it was made: longer than a client pauses between two tries.
+const PROMISE: Duration = Duration::from_millis(200);
 
 /// Why a guest is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +98,7 @@ impl Guests {
         if !desk.admissions.take(uid) {
             return Err(Outside::Busy);
         }
-        let place = self.free_place(&mut desk, uid)?;
+        let place = self.free_place(&mut desk, uid, now)?;
         desk.count += 1;
         // Apart from what any guest can count to, or guess.
         let furnished = furnish(place, desk.count << 32).map_err(|_| Outside::Busy)?;
@@ -117,11 +120,17 @@ impl Guests {
 
     /// A place that is free, or that the youngest guest of the user with the most of them gives up to a user with at least two
     /// fewer: no user can keep all others out.
-    fn free_place(&self, desk: &mut Desk, uid: u32) -> std::result::Result<usize, Outside> {
+    fn free_place(&self, desk: &mut Desk, uid: u32, now: Instant) -> std::result::Result<usize, Outside> {
         let count = self.seats.len();
         let order = (0..count).map(|step| (desk.next + step) % count);
-        let mut place = order.clone().find(|place| self.seat(*place).is_none());
+        desk.promise = desk.promise.take().filter(|promise| promise.until > now);
+        let promised = desk.promise.as_ref().map(|promise| (promise.place, promise.uid));
+        let anothers = |place| promised.is_some_and(|(kept, whose)| kept == place && whose != uid);
+        let mut place = order.clone().find(|place| self.seat(*place).is_none() && !anothers(*place));
         if place.is_none() {
+            if promised.is_some_and(|(_, whose)| whose == uid) {
+                return Err(Outside::Busy);
+            }
             let mut users: HashMap<u32, (usize, usize, Instant)> = HashMap::new();
             for place in order {
                 if let Some(guest) = self.seat(place).as_ref() {
@@ -137,11 +146,23 @@ impl Guests {
             if most < own + 2 {
                 return Err(Outside::Full);
             }
+            if promised.is_some() {
+                // One at a time.
+                return Err(Outside::Busy);
+            }
             self.show_out(youngest);
-            // One that is streamed to goes with its pump, in a moment.
-            place = self.seat(youngest).is_none().then_some(youngest);
+            if self.seat(youngest).is_some() {
+                // One that is streamed to goes with its pump, in a moment; whoever it was shown out for comes again by then, and
+                // must find the place, however quickly others come.
+                desk.promise = Some(Promise { place: youngest, uid, until: now + PROMISE });
+                return Err(Outside::Busy);
+            }
+            place = Some(youngest);
         }
-        let place = place.ok_or(Outside::Busy)?;
+        let place = place.ok_or(Outside::Full)?;
+        if promised.is_some_and(|(_, whose)| whose == uid) {
+            desk.promise = None;
+        }
         desk.next = place + 1;
         Ok(place)
     }
@@ -220,17 +241,22 @@ impl GuestPlace {
         self.guests.put_out(self.place, now);
     }
 
-    /// How often, in nanoseconds, it may cost this process something.
+    /// How often, in nanoseconds, what it has sent is looked at.
     pub(in crate::acquire) fn interval(&self) -> u64 {
-        ring_interval(self.guests.admitted.bits().count_ones())
+        look_interval(self.guests.admitted.bits().count_ones())
     }
 }
 
 impl Drop for GuestPlace {
     fn drop(&mut self) {
         // In a forked child nothing lies there.
-        if !self.home.is_foreign() {
-            self.guests.give_back(self.place);
+        if self.home.is_foreign() {
+            return;
         }
+        // The publisher has given it up, and its pump has heard of that before the keeper.
+        if !self.guests.admitted.contains(self.place) {
+            self.guests.put_out(self.place, Instant::now());
+        }
+        self.guests.give_back(self.place);
     }
 }

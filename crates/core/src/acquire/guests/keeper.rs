@@ -129,10 +129,9 @@ impl Guests {
         }
         // SYNC: pairs with the update in `Guests::ring`.
         let owed = self.owed.swap(0, Ordering::AcqRel);
-        for place in bits(owed) {
-            if let Some(guest) = self.seat(place).as_ref() {
-                self.ring_one(guest);
-            }
+        let ring = |place| self.seat(place).as_ref().is_some_and(Guests::ring_one);
+        if bits(owed).filter(|place| ring(*place)).count() > 0 {
+            self.pumps.ring();
         }
         // Also after a tick without anything to pay: what comes right now is not to be paid at once.
         let pause = TICK.max(Duration::from_nanos(ring_interval(self.admitted.bits().count_ones())));

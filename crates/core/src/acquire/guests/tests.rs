@@ -72,6 +72,42 @@ fn the_user_with_the_most_gives_way_and_by_its_youngest() {
     assert_eq!(guests.admitted.bits(), 0);
 }
 
+/// One that is streamed to goes a moment later than it is told to, and whoever comes quickly must not have its place.
+#[test]
+fn a_place_that_is_made_is_kept_for_whom_it_is_made() {
+    let guests = guests(3);
+    let begin = Instant::now();
+    let at = |milliseconds| begin + Duration::from_millis(milliseconds);
+    let stream = |uid, now| guests.admit_to_stream(uid, now);
+    let mut greedy: Vec<_> = (0..3).map(|n| stream(7, at(n)).ok().unwrap()).collect();
+    assert_eq!(stream(8, at(10)).err(), Some(Outside::Busy));
+    let youngest = greedy.pop().unwrap();
+    assert!(youngest.is_lost() && greedy.iter().all(|one| !one.is_lost()));
+    assert_eq!(stream(8, at(11)).err(), Some(Outside::Busy), "and nobody else has to go for it");
+    assert_eq!(guests.admit(9, at(11)).err(), Some(Outside::Busy), "one at a time");
+    let place = youngest.number();
+    drop(youngest);
+    assert_eq!(stream(7, at(12)).err(), Some(Outside::Full));
+    assert_eq!(stream(8, at(13)).ok().map(|one| one.number()), Some(place));
+    // Whoever does not come for it loses it.
+    let back = stream(7, at(14)).ok().unwrap();
+    assert_eq!(stream(8, at(15)).err(), Some(Outside::Busy));
+    drop(back);
+    assert!(stream(7, at(16)).is_err());
+    assert!(stream(7, at(15) + Duration::from_millis(200)).is_ok());
+}
+
+#[test]
+fn whom_the_publisher_gave_up_has_to_wait_whoever_hears_of_it_first() {
+    let guests = guests(1);
+    let now = Instant::now();
+    let guest = guests.admit_to_stream(7, now).ok().unwrap();
+    guests.admitted.dismiss(guest.number());
+    drop(guest);
+    assert!(matches!(guests.admit(7, now), Err(Outside::Penalty(_))));
+    assert!(guests.admit(8, now).is_ok());
+}
+
 #[test]
 fn each_guest_has_generations_of_its_own_wherever_it_sits() {
     let guests = guests(1);

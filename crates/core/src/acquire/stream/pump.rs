@@ -15,7 +15,6 @@ use super::counters;
 use super::seat::Seat;
 use super::wire::{BYTES, COUNTERS, END, Ending, HEAD, Head, REPORT, Request, decode_report};
 use crate::acquire::budget::Budget;
-use crate::sys::clock::monotonic_ns;
 use crate::sys::fork::ForkGuarded;
 use crate::sys::scm::{self, ReceiveError};
 
@@ -27,7 +26,7 @@ const REPORTS: usize = 64;
 const FAREWELL: Duration = Duration::from_secs(2);
 /// How long what a closed topic has left is kept for a subscriber that takes nothing of it.
 const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
-/// The shortest time for which another user's reports are left where they are.
+/// The shortest time for which another user's reports are not looked at.
 const TICK: Duration = Duration::from_millis(1);
 /// When to try again what the kernel had no memory for.
 const REST: Duration = Duration::from_millis(20);
@@ -44,9 +43,12 @@ pub(super) struct Pump {
     patience: Option<Instant>,
     /// It has taken something, or reported, since `patience` was set.
     moved: bool,
-    /// Of another user's: what its reports may cost, and until when no more are taken.
+    born: Instant,
+    /// Of another user's: how often its reports are looked at, and until when they are not.
     ration: Budget,
     rest: Option<Instant>,
+    /// The same of a closed topic: until when it may take what is left.
+    last_call: Option<Instant>,
 }
 
 enum Phase {
@@ -64,8 +66,10 @@ pub(super) enum Turn {
     Idle,
     /// Wait for the socket to take something, too.
     Full,
-    /// Wait for the time, and for the doorbell.
+    /// Wait for the time, and for the doorbell; whatever the socket brings is left there.
     Rest,
+    /// The same, and wait for the socket to take something.
+    RestFull,
     /// The subscriber is gone.
     Gone,
 }
@@ -80,8 +84,10 @@ impl Pump {
             asked: true,
             patience: None,
             moved: false,
+            born: Instant::now(),
             ration: Budget::default(),
             rest: None,
+            last_call: None,
         }
     }
 
@@ -93,7 +99,7 @@ impl Pump {
     /// When it is to be called at the latest.
     pub(super) fn until(&self) -> Option<Instant> {
         let phase = if let Phase::Over(until) = self.phase { until } else { self.patience };
-        [phase, self.rest].into_iter().flatten().min()
+        [phase, self.rest, self.last_call].into_iter().flatten().min()
     }
 
     /// Whether everything that it will ever get is on its way.
@@ -112,6 +118,13 @@ impl Pump {
         if matches!(self.phase, Phase::Over(Some(until)) if until <= now) {
             return Turn::Gone;
         }
+        // Nobody else gives up a guest whose publisher has gone.
+        if self.seat.is_guest() && self.seat.is_closed() {
+            let until = *self.last_call.get_or_insert(now + PATIENCE);
+            if until <= now {
+                return Turn::Gone;
+            }
+        }
         if self.patience.is_some_and(|until| until <= now) {
             if !self.moved && self.seat.is_closed() {
                 return Turn::Gone;
@@ -120,8 +133,9 @@ impl Pump {
         }
         let sent = self.answer().and_then(|()| self.flow(scratch, last, now));
         match self.settle(sent, now) {
-            // Its socket has reports that are not taken yet, and would wake for them at once.
-            Turn::Idle | Turn::Full if self.rest.is_some() => Turn::Rest,
+            // Its socket may have reports that are not taken yet, and would wake for them at once.
+            Turn::Idle if self.rest.is_some() => Turn::Rest,
+            Turn::Full if self.rest.is_some() => Turn::RestFull,
             turn => turn,
         }
     }
@@ -146,7 +160,7 @@ impl Pump {
                 Turn::Idle
             }
             Err(_) => {
-                // What it had reported before it went counts. There is no more of that than a socket holds.
+                // What one of the own user's had reported before it went counts. There is no more of that than a socket holds.
                 let _ = (0..REPORTS).all(|_| self.hear(now));
                 Turn::Gone
             }
@@ -159,13 +173,26 @@ impl Pump {
             return true;
         }
         self.rest = None;
-        for _ in 0..REPORTS {
+        let Some(heard) = self.listen(now) else { return false };
+        let age = now.saturating_duration_since(self.born).as_nanos() as u64;
+        if heard > 0
+            && let Some(interval) = self.seat.interval()
+            && !self.ration.take(age, interval)
+        {
+            self.rest = Some(now + TICK.max(Duration::from_nanos(interval)));
+        }
+        true
+    }
+
+    /// How many have come, and were taken; none: it has gone, or is to.
+    fn listen(&mut self, now: Instant) -> Option<usize> {
+        for count in 0..REPORTS {
             let mut buffer = [0; REPORT];
             let request = match scm::receive_plain(&self.socket, &mut buffer) {
-                Err(ReceiveError::Os(Errno::EAGAIN)) => return true,
+                Err(ReceiveError::Os(Errno::EAGAIN)) => return Some(count),
                 // It went without having read everything; what it had reported before is still to come.
                 Err(ReceiveError::Os(Errno::ECONNRESET)) => continue,
-                Ok(0) | Err(ReceiveError::Os(_)) => return false,
+                Ok(0) | Err(ReceiveError::Os(_)) => return None,
                 Ok(length) => self.take(&buffer[..length]),
                 // A datagram that is too long, or descriptors that nobody asked for.
                 Err(_) => None,
@@ -175,21 +202,15 @@ impl Pump {
                 Some(Request::Counters) => self.asked = true,
                 Some(Request::Forget) => {
                     self.seat.forget();
-                    return false;
+                    return None;
                 }
                 None => {
                     self.seat.breach(now);
-                    return false;
+                    return None;
                 }
             }
-            if let Some(interval) = self.seat.interval()
-                && !self.ration.take(monotonic_ns(), interval)
-            {
-                self.rest = Some(now + TICK.max(Duration::from_nanos(interval)));
-                return true;
-            }
         }
-        true
+        Some(REPORTS)
     }
 
     /// Puts a report down. None: it is none, or cannot be.
@@ -266,54 +287,104 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::AtomicBool;
 
-    use ringbell_ring::{Config, Identity, Overflow, Producer, Report, Start};
+    use ringbell_ring::{Config, Identity, Overflow, Peers, Producer, Report, Sent, Start};
 
     use super::*;
+    use crate::acquire::guests::Guests;
     use crate::acquire::stream::seat::Tap;
     use crate::acquire::stream::wire::{PIECE, encode_report};
     use crate::segment::{ProxySlots, Segments};
     use crate::sys::eventfd::EventFd;
     use crate::sys::seqpacket;
 
-    /// However much has come: what one turn takes, and when the next one is.
+    /// A topic of this process alone.
+    fn topic(capacity: usize) -> (Arc<Tap>, Producer, Identity) {
+        let segments = Segments::local(capacity, 1).unwrap();
+        let (data, control) = (segments.data().clone(), segments.control().clone());
+        let identity = Identity { capacity, max_slots: 1, overflow: Overflow::Block, nonce: [1, 2] };
+        let producer = Producer::create(data.memory(), control.memory(), Config { identity, evict_after: 0 });
+        let tap = Tap {
+            data,
+            control,
+            control_fd: None,
+            proxies: Arc::new(ProxySlots::new(1)),
+            room: Arc::new(EventFd::new().unwrap()),
+            doorbells: [EventFd::new().unwrap()].into(),
+            overflow: Overflow::Block,
+            breached: AtomicBool::new(false),
+        };
+        (Arc::new(tap), producer, identity)
+    }
+
+    struct Everybody;
+
+    impl Peers for Everybody {
+        fn alive(&mut self, _slot: usize) -> bool {
+            true
+        }
+    }
+
+    /// Nobody is left who would evict it.
+    #[test]
+    fn a_guest_does_not_hold_what_a_closed_topic_has_left_for_ever() {
+        let (tap, producer, identity) = topic(1 << 20);
+        let guests = Guests::new(1, identity, Arc::clone(&tap.room)).unwrap();
+        let (places, admitted) = guests.for_producer();
+        let mut producer = producer.with_guests(places, admitted, 0);
+        let mut now = Instant::now();
+        let place = guests.admit_to_stream(7, now).ok().unwrap();
+        let seat = Seat::take_place(&tap, place, 1, Start::Latest).unwrap();
+        let (ours, theirs) = seqpacket::pair().unwrap();
+        let mut pump = Pump::new(ForkGuarded::new(ours), seat);
+        // More than the socket takes.
+        for _ in 0..7 {
+            assert!(matches!(producer.send(&[1; 100_000], 1, &mut Everybody), Sent::Committed { .. }));
+        }
+        producer.close();
+        let mut scratch = vec![0; PIECE];
+        let report = encode_report(&Report::default(), Request::Nothing);
+        let end = now + PATIENCE;
+        while now < end {
+            scm::send(&theirs, &report, &[]).unwrap();
+            assert_eq!(pump.turn(&mut scratch, false, now), Turn::Full);
+            now += PATIENCE / 10;
+        }
+        assert_eq!(pump.turn(&mut scratch, false, now), Turn::Gone);
+        drop(pump);
+        assert_eq!(guests.uid(0), None, "it has left its place");
+    }
+
+    /// However often it reports: how often that is looked at, and when the next time is.
     #[test]
     fn what_another_user_reports_is_rationed() {
-        for (rationed, taken) in [(false, REPORTS as u64..=REPORTS as u64), (true, 33..=40)] {
-            let segments = Segments::local(4096, 1).unwrap();
-            let (data, control) = (segments.data().clone(), segments.control().clone());
-            let identity =
-                Identity { capacity: 4096, max_slots: 1, overflow: Overflow::Block, nonce: [1, 2] };
-            let config = Config { identity, evict_after: 0 };
-            let producer = Producer::create(data.memory(), control.memory(), config);
-            let tap = Arc::new(Tap {
-                data,
-                control,
-                control_fd: None,
-                proxies: Arc::new(ProxySlots::new(1)),
-                room: Arc::new(EventFd::new().unwrap()),
-                doorbells: [EventFd::new().unwrap()].into(),
-                overflow: Overflow::Block,
-                breached: AtomicBool::new(false),
-            });
+        for rationed in [false, true] {
+            let (tap, producer, _) = topic(4096);
             let seat = Seat::take(&tap, (1, 0), Start::Latest).unwrap().rationed(rationed);
             let (ours, theirs) = seqpacket::pair().unwrap();
             let mut pump = Pump::new(ForkGuarded::new(ours), seat);
-            for received in 1..=100 {
+            let (mut scratch, now) = (vec![0; PIECE], Instant::now());
+            let report = |received| {
                 let report = Report { received, ..Report::default() };
                 scm::send(&theirs, &encode_report(&report, Request::Nothing), &[]).unwrap();
-            }
-            let (mut scratch, now) = (vec![0; PIECE], Instant::now());
-            let turn = pump.turn(&mut scratch, false, now);
-            assert_eq!(turn, if rationed { Turn::Rest } else { Turn::Idle });
+            };
             let received = || producer.slots().next().unwrap().received;
-            assert!(taken.contains(&received()), "{}", received());
-            if rationed {
-                let before = received();
-                assert_eq!((pump.turn(&mut scratch, false, now), received()), (Turn::Rest, before));
-                let until = pump.until().unwrap();
-                pump.turn(&mut scratch, false, until);
-                assert!(received() > before, "never again");
+            for number in 1..=100 {
+                report(number);
+                let turn = pump.turn(&mut scratch, false, now);
+                assert_eq!(received(), number);
+                if turn == Turn::Rest {
+                    break;
+                }
             }
+            // What comes at once, and one that is one too many.
+            assert_eq!(received(), if rationed { 34 } else { 100 });
+            report(200);
+            let turn = pump.turn(&mut scratch, false, now);
+            assert_eq!((turn, received()), if rationed { (Turn::Rest, 34) } else { (Turn::Idle, 200) });
+            if let Some(until) = pump.until() {
+                pump.turn(&mut scratch, false, until);
+            }
+            assert_eq!(received(), 200);
         }
     }
 }

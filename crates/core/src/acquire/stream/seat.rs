@@ -1,8 +1,8 @@
 //! A slot that the publisher's process holds in a subscriber's stead.
 //!
 //! Invariant: the slot is claimed before the ring is joined, left before it is released, and both at every end of a
-//! [`Seat`]. A subscriber of another user sits in a place of its own (`guests`). What it is made from, the [`Tap`], keeps the memory for as long as anybody streams from it, also when the
-//! publisher has closed the topic and is gone.
+//! [`Seat`]. What that is made from, the [`Tap`], keeps the memory for as long as anybody streams from it, also when the
+//! publisher has closed the topic and is gone. A subscriber of another user has no slot of the topic's own, but a place (`guests`).
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use ringbell_ring::layout::SLOTS_PER_DOORBELL;
 use ringbell_ring::{Consumer, Fault, Overflow, SlotView, Start};
 
 use crate::acquire::Rung;
-use crate::acquire::budget::ring_interval;
+use crate::acquire::budget::look_interval;
 use crate::acquire::guests::GuestPlace;
 use crate::acquire::protocol::{Begin, Kept};
 use crate::segment::{MappedControl, MappedData, ProxySlots, SlotLock};
@@ -121,9 +121,9 @@ impl Seat {
         self
     }
 
-    /// How often it may report, in nanoseconds; none if that is its own affair.
+    /// How often its reports are looked at, in nanoseconds; none if as soon as there are any.
     pub(super) fn interval(&self) -> Option<u64> {
-        let alone = self.rationed.then(|| ring_interval(1));
+        let alone = self.rationed.then(|| look_interval(1));
         self.guest.as_ref().map(GuestPlace::interval).or(alone)
     }
 

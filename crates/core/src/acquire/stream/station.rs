@@ -151,6 +151,7 @@ impl Pumps {
                 self.epoll.forget(socket);
                 Ok(())
             }
+            Turn::RestFull => self.epoll.watch_room(socket, number),
             // Closing its socket takes it out of the epoll.
             Turn::Gone => return drop(self.pumps.remove(&number)),
         };
