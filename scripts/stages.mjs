@@ -130,7 +130,7 @@ export const STAGES = [
     steps: () => [
       {
         name: 'models',
-        command: ['cargo', 'test', '-p', 'ringbell-ring', '--release', '--no-fail-fast', '--test', 'loom_*'],
+        command: ['cargo', 'test', '-p', 'ringbell-ring', '--profile', 'model', '--no-fail-fast', '--test', 'loom_*'],
         env: { RUSTFLAGS: '--cfg loom', CARGO_TARGET_DIR: join(TARGET, 'loom') },
         read: cargoOutcome,
       },
