@@ -11,6 +11,28 @@ for (const how of ['messages', 'listen', 'receive', 'owned', 'borrowed', 'lease'
   })
 }
 
+test('who sleeps is woken, whoever was woken before and however often', async (t) => {
+  const bus = await place(t).bus()
+  const topics = await Promise.all(
+    ['one', 'other', 'third'].map(async (name) => {
+      const publisher = await bus.publisher(name)
+      const subscriber = await bus.subscriber(name, { wait: 'sleep' })
+      await subscriber.attached()
+      return { publisher, subscriber }
+    }),
+  )
+  // Runs of every length up to more than the poller guesses in a row that it is the same one again.
+  for (let run = 1; run <= 12; run++) {
+    for (const { publisher, subscriber } of topics) {
+      for (let number = 0; number < run; number++) {
+        const message = subscriber.receive()
+        publisher.send(Buffer.from([run, number]))
+        t.deepEqual([...(await message).data], [run, number])
+      }
+    }
+  }
+})
+
 /** Each opens something and waits in some way; then whether the process is still alive is asked. */
 const WAITS: Record<string, boolean> = {
   nothing: false,
