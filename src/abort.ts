@@ -2,7 +2,11 @@
  * AbortSignals, in Node's own manner: what is aborted rejects with an `AbortError` (`code` `'ABORT_ERR'`) whose `cause`
  * is the signal's reason. A listener is always removed again, since one long-lived signal may serve millions of waits.
  */
+import { setMaxListeners } from 'node:events'
 import { AbortError } from './errors.js'
+
+/** Signals that any number of waits may hang on without a warning: each takes its listener away again. */
+const shared = new WeakSet<AbortSignal>()
 
 /** Options of every wait. */
 export interface SignalOptions {
@@ -23,6 +27,10 @@ export function onAbort(signal: AbortSignal | undefined, aborted: (error: AbortE
   if (signal === undefined) return nothing
   const listener = (): void => aborted(new AbortError(signal.reason))
   if (signal.aborted) return soon(listener)
+  if (!shared.has(signal)) {
+    shared.add(signal)
+    setMaxListeners(0, signal)
+  }
   signal.addEventListener('abort', listener, { once: true })
   return () => signal.removeEventListener('abort', listener)
 }

@@ -30,7 +30,7 @@ import { invalid } from './check.js'
 import { resolveCodec, type Codec } from './codec/index.js'
 import { channels, debug } from './diagnostics.js'
 import { closedError, fromNative, translated } from './errors.js'
-import { checkName } from './names.js'
+import { checkName, checkPattern } from './names.js'
 import { binding, type NativeBus, type NativeChannel, type NativeWatch } from './native.js'
 import {
   ackPolicy,
@@ -125,6 +125,7 @@ export class Bus implements AsyncDisposable {
   subscriber<T>(pattern: string, options: SubscriberOptions<T>): Promise<Subscriber<T>>
   async subscriber(pattern: string, options: SubscriberOptions<unknown> = {}): Promise<Subscriber<unknown>> {
     this.#assertOpen()
+    checkPattern(pattern)
     const option = codecOf(options)
     const codec = resolveCodec(option)
     const json = subscriberJson(options, option === undefined ? undefined : codec.id)
@@ -380,7 +381,10 @@ export class Bus implements AsyncDisposable {
 
 /** `(handler)`, `(options)` or `(options, handler)`. */
 function optionsAndHandler<O extends object>(first: object, second: unknown): [options: O, handler?: AnyHandler] {
-  if (typeof first === 'function') return [{} as O, first as AnyHandler]
+  if (typeof first === 'function') {
+    if (second !== undefined) throw invalid('handler', second, 'must be last, after the options')
+    return [{} as O, first as AnyHandler]
+  }
   if (second !== undefined && typeof second !== 'function') throw invalid('handler', second, 'must be a function')
   return [first as O, second as AnyHandler]
 }

@@ -54,7 +54,10 @@ export interface BusOptions {
 
 /** Which other users may read a record and use what it announces: a server, say. One's own user and root always may. */
 export interface Access {
-  /** `0o660`: the group can reach the socket (the default where there is a group); `0o666`: whoever can enter the directory. */
+  /**
+   * `0o660`: the group can reach the socket (the default where there is a group), and nobody else, whoever is listed;
+   * `0o666`: whoever can enter the directory (the default otherwise), and those who may are let in.
+   */
   mode?: number | undefined
   /** The group that record and socket belong to, whose members may; by default the bus's own. */
   group?: string | number | undefined

@@ -179,7 +179,11 @@ export class Publisher<T = Uint8Array> implements AsyncDisposable {
     return writable(this, options)
   }
 
-  /** Counters of this publisher and of each attached subscriber. */
+  /**
+   * Counters of this publisher and of each attached subscriber.
+   *
+   * @throws {RingbellError} `ERR_RINGBELL_CLOSED`, as `service` does.
+   */
   stats(): PublisherStats {
     return JSON.parse(translated(() => this.#native.stats())) as PublisherStats
   }

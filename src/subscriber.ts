@@ -249,7 +249,11 @@ export class Subscriber<T = Uint8Array>
     return source !== undefined && translated(() => acks.upTo(source, sequence))
   }
 
-  /** Counters of this subscriber and of each publisher that it reads from. */
+  /**
+   * Counters of this subscriber and of each publisher that it reads from.
+   *
+   * @throws {RingbellError} `ERR_RINGBELL_CLOSED`.
+   */
   stats(): SubscriberStats {
     return JSON.parse(translated(() => this.#native.stats())) as SubscriberStats
   }

@@ -55,6 +55,8 @@ test('a name of the wrong form is shown', async (t) => {
       t.is(await codeOf(call), 'ERR_RINGBELL_INVALID_NAME', name)
   }
   t.is(await codeOf(() => bus.subscriber('a b*')), 'ERR_RINGBELL_INVALID_NAME')
+  for (const name of [undefined, null, 5, {}])
+    t.is(await codeOf(() => bus.subscriber(name as string)), 'ERR_RINGBELL_INVALID_NAME')
 })
 
 test('directories that others could tamper with are refused', async (t) => {

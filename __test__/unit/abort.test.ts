@@ -24,6 +24,20 @@ test('a signal is told once, and its listener goes', (t) => {
   t.notThrows(onAbort(undefined, () => t.fail()))
 })
 
+test('any number of waits may hang on one signal', async (t) => {
+  const warnings: Error[] = []
+  const listener = (warning: Error): void => void warnings.push(warning)
+  process.on('warning', listener)
+  t.teardown(() => process.off('warning', listener))
+  const { signal } = new AbortController()
+  const forgets = Array.from({ length: 1000 }, () => onAbort(signal, () => t.fail()))
+  t.is(getEventListeners(signal, 'abort').length, 1000)
+  for (const forget of forgets) forget()
+  // Warnings are told in a turn of their own.
+  await new Promise((resolve) => setImmediate(resolve))
+  t.deepEqual(warnings, [])
+})
+
 test('a signal that has fired tells soon, not at once, unless nobody wants to know any more', async (t) => {
   const errors: unknown[] = []
   const signal = AbortSignal.abort()

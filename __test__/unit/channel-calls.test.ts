@@ -339,6 +339,8 @@ test('an error of options names the option', async (t) => {
   await t.throwsAsync(bus.connect('x', { route: 'random' as never }), { code: 'ERR_RINGBELL_INVALID_OPTION' })
   await t.throwsAsync(bus.serve('x', { reconnect: {} } as object), { code: 'ERR_RINGBELL_INVALID_OPTION' })
   await t.throwsAsync(bus.serve('x', {}, 'handler' as never), { code: 'ERR_RINGBELL_INVALID_OPTION' })
+  const swapped = [() => undefined, { codec: 'json' }] as never[]
+  await t.throwsAsync(bus.serve('x', ...(swapped as [never, never])), { message: /last, after the options/ })
   await t.throwsAsync(bus.connect('no name'), { code: 'ERR_RINGBELL_INVALID_NAME' })
   t.is(client.stats().inFlight, 0)
 })

@@ -73,7 +73,7 @@ fn judge(call: &'static str, errno: Errno) -> Verdict {
         Errno::EPERM | Errno::EACCES => Verdict::closed(
             errno,
             format!(
-                "{call} is not permitted: Yama, a seccomp filter, or a peer of another user; the publisher may set allowDirect"
+                "{call} is not permitted: Yama or a seccomp filter (the publisher may set allowDirect), or it is another user's"
             ),
         ),
         Errno::EINVAL => Verdict::closed(errno, format!("{call} does not know that pid here")),

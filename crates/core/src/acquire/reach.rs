@@ -85,9 +85,10 @@ impl Reach {
             Err(Errno::EAGAIN) => Ok(Reached::Later { until: self.again(now)?, socket: Some(socket) }),
             // Nobody listens at the moment: dead, or about to announce itself once more.
             Err(Errno::ECONNREFUSED | Errno::ENOENT | Errno::ECONNRESET) => self.later(now),
-            Err(errno @ (Errno::EACCES | Errno::EPERM)) => {
-                Err(Verdict::closed(errno, "its socket is not open to this user"))
-            }
+            Err(errno @ (Errno::EACCES | Errno::EPERM)) => Err(Verdict::closed(
+                errno,
+                "its socket is not open to this user: it names who else may by its option access",
+            )),
             Err(errno @ (Errno::ENAMETOOLONG | Errno::EPROTOTYPE)) => {
                 Err(Verdict::closed(errno, "its socket cannot be reached"))
             }

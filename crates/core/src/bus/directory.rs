@@ -272,6 +272,11 @@ fn refused_or(errno: Errno, path: &Path, hint: String) -> Error {
         Errno::ELOOP | Errno::ENOTDIR => {
             refused(path, "it is a symlink or no directory; remove it or choose another".into())
         }
+        Errno::EACCES => Error::os(
+            "open",
+            errno,
+            format!("{hint}: another user's; one that users share is opened with a group"),
+        ),
         _ => Error::os("open", errno, hint),
     }
 }
