@@ -59,14 +59,14 @@ test('a caller that gives up has the command killed; nobody there is exit code 3
   t.is(deaf.code, 3)
   t.regex(
     deaf.stderr,
-    new RegExp(`Nothing came from 'slow' .*; process ${server.process.pid} announces it as a server`),
+    new RegExp(`Nothing came from 'slow' .*; process ${server.process.pid} announces 'slow' as a server, and`),
   )
   const bus = await Bus.open({ path: at.bus })
   await bus.publisher('ticks')
   const dumb = await at.run(['call', 'ticks', 'x', '-t', '50ms'])
   await bus.close()
   t.is(dumb.code, 3)
-  t.regex(dumb.stderr, new RegExp(`Nobody serves 'ticks' .*; process ${process.pid} announces it as a topic`))
+  t.regex(dumb.stderr, new RegExp(`Nobody serves 'ticks' .*; process ${process.pid} announces 'ticks' as a topic, and`))
 })
 
 test('streams, peers in the environment, and as many commands at once as are allowed', async (t) => {

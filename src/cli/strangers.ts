@@ -1,7 +1,8 @@
 /** For commands that waited in vain: who announces the name, though as something else. */
 import type { Bus, Service } from '../index.js'
+import { strangersAmong } from '../strangers.js'
 
-/** `; process 12 announces it as a topic`, to end a sentence with; nothing if somebody is what is wanted, or nobody is there. */
+/** `; process 12 announces …`, to end a sentence with; nothing if somebody is what is wanted, or nobody is there. */
 export function strangers({ services }: Bus, name: string, kind: string): string {
   let all: Service[]
   try {
@@ -10,7 +11,6 @@ export function strangers({ services }: Bus, name: string, kind: string): string
     // It is asked for to say more of a wait that has ended: that error is the one to be told.
     return ''
   }
-  const [first] = all
-  if (first === undefined || all.some((one) => one.kind === kind)) return ''
-  return `; process ${first.pid} announces it as a ${first.kind}`
+  const found = strangersAmong(all, kind)
+  return found === undefined ? '' : `; ${found}`
 }

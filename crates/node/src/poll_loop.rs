@@ -219,12 +219,12 @@ impl Poller {
         let (id, guesses) = self.last.get();
         let Some(guesses) = guesses.checked_sub(1) else { return Ok(false) };
         self.last.set((id, guesses));
+        let (start, _) = self.ready_words()?;
         let endpoint = self.watched.borrow().get(id as usize).cloned().flatten();
         if !endpoint.is_some_and(|endpoint| endpoint.harvest()) {
             self.last.set((id, 0));
             return Ok(false);
         }
-        let (start, _) = self.ready_words()?;
         // SAFETY: the array was just seen to have room for one; JS is not entered in between (N4 of raw.rs).
         unsafe { start.write(id) };
         Ok(true)

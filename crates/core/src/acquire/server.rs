@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use ringbell_ring::Start;
 
-use super::guests::{GuestPlace, Guests, Outside};
+use super::guests::{Guests, Outside};
 use super::protocol::{SHARED_MEMORY, STREAM, id_bytes};
 use super::session::Session;
 use super::stream::{Seat, Station};
@@ -171,17 +171,19 @@ impl Terms {
         }
     }
 
-    /// A place for another user's subscriber that is to be streamed to.
-    pub(super) fn let_in(&self, uid: u32, now: Instant) -> std::result::Result<GuestPlace, Outside> {
-        self.guests().ok_or(Outside::Full)?.admit_to_stream(uid, now)
-    }
-
-    /// The same as `admit` there.
-    pub(super) fn admit_guest(&self, place: GuestPlace, pid: u32, start: Start) -> Result<Seat> {
-        match &self.offer.station {
-            Some(station) => station.admit_guest(place, pid, start),
-            None => Err(Error::Refused { reason: self.on_offer().into() }),
-        }
+    /// A place for a subscriber of another user that is streamed to.
+    pub(super) fn admit_guest(
+        &self,
+        (uid, pid): (u32, u32),
+        start: Start,
+        now: Instant,
+    ) -> std::result::Result<Seat, Outside> {
+        let (Some(guests), Some(station)) = (self.guests(), &self.offer.station) else {
+            return Err(Outside::Full);
+        };
+        let place = guests.admit_to_stream(uid, now)?;
+        // What fails here may work the next time.
+        station.admit_guest(place, pid, start).map_err(|_| Outside::Busy)
     }
 
     /// Streams to the subscriber that has the seat, from now on.

@@ -246,23 +246,23 @@ impl Session {
             _ => return self.refuse(Refusal::Breach, "a stream starts at the latest or at the earliest"),
         };
         let guest = self.standing == Standing::Guest;
-        if guest && who.1 != 0 {
-            return self.refuse(Refusal::Other, NO_DURABLE_GUESTS);
-        }
-        let admitted = match guest {
-            true => match terms.let_in(self.uid, now) {
-                Ok(place) => terms.admit_guest(place, who.0, start),
-                Err(outside) => return self.leave_outside(outside),
-            },
-            false => terms.admit(who, start),
-        };
-        let seat = match admitted {
-            Ok(seat) => seat,
-            Err(Error::NoSlot { .. }) => return self.refuse(Refusal::NoSlot, "all slots are taken"),
-            Err(Error::NameTaken { .. }) => {
-                return self.refuse(Refusal::NameTaken, "somebody holds this durable name");
+        let seat = if guest {
+            if who.1 != 0 {
+                return self.refuse(Refusal::Other, NO_DURABLE_GUESTS);
             }
-            Err(error) => return self.refuse(Refusal::Busy, &error.to_string()),
+            match terms.admit_guest((self.uid, who.0), start, now) {
+                Ok(seat) => seat,
+                Err(outside) => return self.leave_outside(outside),
+            }
+        } else {
+            match terms.admit(who, start) {
+                Ok(seat) => seat,
+                Err(Error::NoSlot { .. }) => return self.refuse(Refusal::NoSlot, "all slots are taken"),
+                Err(Error::NameTaken { .. }) => {
+                    return self.refuse(Refusal::NameTaken, "somebody holds this durable name");
+                }
+                Err(error) => return self.refuse(Refusal::Busy, &error.to_string()),
+            }
         };
         let capabilities = STREAM | if guest { GUEST } else { 0 };
         let datagram = Datagram::Stream { id, capabilities, begin: seat.begin() };

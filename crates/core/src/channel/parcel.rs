@@ -9,8 +9,6 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use nix::fcntl::{FcntlArg, fcntl};
-
 use ringbell_ring::layout::VERSION;
 
 use crate::acquire::protocol::MAGIC;
@@ -54,8 +52,7 @@ pub(super) fn check(data: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
 /// What a caller that handed over numbers got wrong: the kernel says EBADF, and not of which.
 pub(super) fn not_open(fds: &[BorrowedFd<'_>]) -> Error {
     // All of them where it was opened again meanwhile.
-    let closed =
-        fds.iter().find(|fd| fcntl(fd, FcntlArg::F_GETFD).is_err()).map_or(fds, std::slice::from_ref);
+    let closed = fds.iter().find(|fd| !scm::is_open(**fd)).map_or(fds, std::slice::from_ref);
     let numbers: Vec<_> = closed.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
     Error::InvalidOption { option: "fds", value: numbers.join(", "), rule: "open file descriptors".into() }
 }

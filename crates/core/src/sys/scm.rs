@@ -41,6 +41,13 @@ pub(crate) enum ReceiveError {
     DescriptorsLost,
 }
 
+/// # Whether a number that a caller handed over is a descriptor
+///
+/// References: fcntl(2) F_GETFD. Errors: none; EBADF is the answer.
+pub(crate) fn is_open(fd: BorrowedFd<'_>) -> bool {
+    nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_GETFD).is_ok()
+}
+
 /// Sends one datagram with at most [`MAX_FDS`] descriptors, without waiting and without SIGPIPE.
 ///
 /// # References

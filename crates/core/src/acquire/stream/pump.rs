@@ -1,9 +1,10 @@
 //! One subscriber that is streamed to: from its slot in the ring to its socket.
 //!
 //! Invariants: what leaves here was whole above the `floor` when it was copied; a socket that takes no more stops the pump and
-//! nothing else; a subscriber that breaks the protocol costs itself its connection, and what another user's sends is rationed. The end is always said, and
-//! always waited for, so that nobody sees a reset who reads to the end. Driven by `station`, which waits for
-//! the socket and for the ring's doorbell; never blocks.
+//! nothing else; a subscriber that breaks the protocol costs itself its connection, and what another user's sends is
+//! rationed. The end is always said, and always waited for, so that nobody sees a reset who reads to the end; but for a guest
+//! that was put out, which is told if its socket takes it. Driven by `station`, which waits for the socket and for the ring's
+//! doorbell; never blocks.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -43,11 +44,12 @@ pub(super) struct Pump {
     patience: Option<Instant>,
     /// It has taken something, or reported, since `patience` was set.
     moved: bool,
+    /// From where the ration counts its time.
     born: Instant,
     /// Of another user's: how often its reports are looked at, and until when they are not.
     ration: Budget,
     rest: Option<Instant>,
-    /// The same of a closed topic: until when it may take what is left.
+    /// Of a guest, once the topic is closed: until when it may take what is left.
     last_call: Option<Instant>,
 }
 

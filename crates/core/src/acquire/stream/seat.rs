@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use ringbell_ring::layout::SLOTS_PER_DOORBELL;
-use ringbell_ring::{Consumer, Fault, Overflow, SlotView, Start};
+use ringbell_ring::{Consumer, ControlMemory, Fault, Overflow, SlotView, Start};
 
 use crate::acquire::Rung;
 use crate::acquire::budget::look_interval;
@@ -69,27 +69,8 @@ impl Seat {
     /// hurry.
     pub(super) fn take(tap: &Arc<Tap>, who: (u32, u64), start: Start) -> Result<Seat> {
         let slot = tap.proxies.claim(&tap.control.memory(), tap.control_fd.as_ref(), who.1)?;
-        let joined = Consumer::join(tap.data.memory(), tap.control.memory(), slot, tap.overflow, start, who);
-        match joined {
-            Ok(consumer) => {
-                consumer.note_way(Rung::Stream.way());
-                Ok(Seat {
-                    tap: Arc::clone(tap),
-                    consumer,
-                    guest: None,
-                    rationed: false,
-                    named: who.1 != 0,
-                    home: Home::here(),
-                })
-            }
-            Err(fault) => {
-                tap.proxies.release(slot);
-                Err(match fault {
-                    Fault::Evicted => Error::Evicted { service: String::new() },
-                    fault => Error::CorruptPeer { what: format!("{fault:?}") },
-                })
-            }
-        }
+        Seat::join(tap, (tap.control.memory(), slot), who, start, None)
+            .inspect_err(|_| tap.proxies.release(slot))
     }
 
     /// Joins the ring in a guest's place.
@@ -97,22 +78,30 @@ impl Seat {
     /// # Errors
     /// `ERR_RINGBELL_EVICTED` by a publisher in a hurry.
     pub(super) fn take_place(tap: &Arc<Tap>, place: GuestPlace, pid: u32, start: Start) -> Result<Seat> {
-        let (data, control) = (tap.data.memory(), place.memory());
-        match Consumer::join(data, control, 0, tap.overflow, start, (pid, 0)) {
-            Ok(consumer) => {
-                consumer.note_way(Rung::Stream.way());
-                Ok(Seat {
-                    tap: Arc::clone(tap),
-                    consumer,
-                    guest: Some(place),
-                    rationed: true,
-                    named: false,
-                    home: Home::here(),
-                })
-            }
-            Err(Fault::Evicted) => Err(Error::Evicted { service: String::new() }),
-            Err(fault) => Err(Error::CorruptPeer { what: format!("{fault:?}") }),
-        }
+        Seat::join(tap, (place.memory(), 0), (pid, 0), start, Some(place))
+    }
+
+    fn join(
+        tap: &Arc<Tap>,
+        (control, slot): (ControlMemory, usize),
+        who: (u32, u64),
+        start: Start,
+        guest: Option<GuestPlace>,
+    ) -> Result<Seat> {
+        let joined = Consumer::join(tap.data.memory(), control, slot, tap.overflow, start, who);
+        let consumer = joined.map_err(|fault| match fault {
+            Fault::Evicted => Error::Evicted { service: String::new() },
+            fault => Error::CorruptPeer { what: format!("{fault:?}") },
+        })?;
+        consumer.note_way(Rung::Stream.way());
+        Ok(Seat {
+            tap: Arc::clone(tap),
+            consumer,
+            rationed: guest.is_some(),
+            guest,
+            named: who.1 != 0,
+            home: Home::here(),
+        })
     }
 
     /// What comes from there is another user's, and rationed.

@@ -478,6 +478,7 @@ fn who_reports_nonsense_is_put_out_and_who_reports_without_end_is_rationed() {
             assert_eq!(subscriber.recv().unwrap().sequence, number);
         }
     }
+    assert_eq!(publisher.subscribers(), 3, "reports are no breach, however many");
     drop(hostile);
     until("it is forgotten", || publisher.subscribers() == 2);
 }
