@@ -10,7 +10,7 @@ import { RingbellError, type RingbellErrorCode } from './errors.js'
 import type { NoticeBoard } from './inflow/inflow.js'
 import type { NativeSubscriber } from './native.js'
 import { serviceOf, type RecordJson, type Rung, type Service } from './service.js'
-import type { AttachedPublisher, DurablePosition, Sources, StepDown } from './sources.js'
+import type { AttachedPublisher, DurablePosition, Sources, Fallback } from './sources.js'
 
 /**
  * The events of a subscriber. Messages are never among them. They are emitted as soon as the code that runs has ended: before
@@ -40,7 +40,7 @@ type Notice =
       source: number
       record: RecordJson
       rung: Rung
-      stepDowns?: StepDown[]
+      fallbacks?: Fallback[]
       position?: DurablePosition | null
       redeliveredBelow?: number
     }
@@ -143,8 +143,8 @@ export class Notices implements NoticeBoard {
   #note(notice: Notice): void {
     if (debug.enabled) debug('%s', describe(notice))
     if (notice.type === 'attached') {
-      const { record, rung, stepDowns = [], position } = notice
-      const publisher = { service: serviceOf(record), rung, stepDowns, ...(position == null ? {} : { position }) }
+      const { record, rung, fallbacks = [], position } = notice
+      const publisher = { service: serviceOf(record), rung, fallbacks, ...(position == null ? {} : { position }) }
       this.#sources.add(notice.source, publisher, notice.redeliveredBelow)
       this.#tell('attached', publisher)
       return

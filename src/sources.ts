@@ -2,7 +2,7 @@
 import type { Rung, Service } from './service.js'
 
 /** Why a rung of the ladder was not taken. */
-export interface StepDown {
+export interface Fallback {
   readonly rung: Rung
   readonly code: string
   readonly reason: string
@@ -20,7 +20,7 @@ export interface AttachedPublisher {
   /** How its memory was acquired. */
   readonly rung: Rung
   /** The rungs above that were tried, and why they did not do. */
-  readonly stepDowns: readonly StepDown[]
+  readonly fallbacks: readonly Fallback[]
   /** Of a subscriber with a durable name. */
   readonly position?: DurablePosition
 }

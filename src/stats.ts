@@ -3,7 +3,7 @@
  * (crates/core/src/topic/stats.rs). All counters are totals since the beginning, sizes are bytes.
  */
 import type { Rung } from './service.js'
-import type { StepDown } from './sources.js'
+import type { Fallback } from './sources.js'
 
 /** What a publisher counts in its data segment, for every subscriber to read. */
 export interface TopicCounters {
@@ -52,7 +52,7 @@ export interface PublisherStats extends TopicCounters {
   /** The rungs that it offers. */
   readonly offers: readonly Rung[]
   /** Why not those that it was to offer besides. */
-  readonly stepDowns: readonly StepDown[]
+  readonly fallbacks: readonly Fallback[]
   /** The attached subscribers that are alive, and the durable positions that are kept for those who are not. */
   readonly subscribers: readonly SlotStats[]
 }
@@ -102,7 +102,7 @@ export interface SourceStats {
   /** How its memory was acquired. */
   readonly rung: Rung
   /** Why not by a better rung. */
-  readonly stepDowns: readonly StepDown[]
+  readonly fallbacks: readonly Fallback[]
   /** As a guest: the publisher is another user's. */
   readonly guest: boolean
   readonly slot: number

@@ -10,7 +10,7 @@ import { DRAIN_LARGE, DRAIN_NEEDS_SLAB, TABLE_WORDS, type NativeChannel, type Na
 import { poller, type Poller } from '../poller.js'
 import type { RecordJson, Rung } from '../service.js'
 import { Slabs } from '../slabs.js'
-import type { StepDown } from '../sources.js'
+import type { Fallback } from '../sources.js'
 import { Turn } from '../turn.js'
 import { Waiter, type Awaited } from '../waiter.js'
 import { WaitPolicy, type WaitOption } from '../waiting.js'
@@ -26,7 +26,7 @@ export interface OpenedNotice {
   pid: number
   uid: number
   rung: Rung
-  stepDowns?: StepDown[]
+  fallbacks?: Fallback[]
   record?: RecordJson
   /** What the peer speaks, where it said so. */
   codec?: string

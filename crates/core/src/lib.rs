@@ -3,8 +3,10 @@
 pub mod acquire;
 pub mod bus;
 pub mod channel;
+pub mod doctor;
 mod error;
 mod inbox;
+mod record;
 pub mod segment;
 mod sys;
 pub mod topic;

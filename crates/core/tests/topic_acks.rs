@@ -34,7 +34,7 @@ fn role() {
 fn rungs() -> Vec<Rung> {
     match std::env::var("RINGBELL_TEST_RUNG") {
         Ok(rung) => vec![rung.parse().unwrap()],
-        Err(_) => vec![Rung::Direct, Rung::Handshake, Rung::Stream],
+        Err(_) => Rung::LADDER.to_vec(),
     }
 }
 

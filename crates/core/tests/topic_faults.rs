@@ -32,7 +32,7 @@ fn role() {
     }
 }
 
-const RUNGS: [Rung; 3] = [Rung::Direct, Rung::Handshake, Rung::Stream];
+const RUNGS: [Rung; 3] = Rung::LADDER;
 
 fn kills() -> usize {
     std::env::var("TOPIC_KILLS").map_or(60, |count| count.parse().unwrap())

@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 fn rungs() -> Vec<Rung> {
     match std::env::var("RINGBELL_TEST_RUNG") {
         Ok(rung) => vec![rung.parse().unwrap()],
-        Err(_) => vec![Rung::Direct, Rung::Handshake, Rung::Stream],
+        Err(_) => Rung::LADDER.to_vec(),
     }
 }
 
@@ -484,7 +484,7 @@ fn a_stream_gives_way_to_shared_memory_at_the_next_attach() {
     let mut subscriber = bus.subscriber("ticks", SubscriberOptions::default()).unwrap();
     for (offers, rung) in [
         (vec![Rung::Stream], Rung::Stream),
-        (vec![Rung::Direct, Rung::Handshake, Rung::Stream], Rung::Direct),
+        (Rung::LADDER.to_vec(), Rung::Direct),
         (vec![Rung::Handshake, Rung::Stream], Rung::Handshake),
     ] {
         let mut wanted = options(Overflow::Block, 4096);
@@ -495,7 +495,7 @@ fn a_stream_gives_way_to_shared_memory_at_the_next_attach() {
         assert!(publisher.send(b"x").unwrap());
         assert_eq!(next(&mut subscriber).data, b"x");
         let stats = subscriber.stats();
-        let downs: Vec<&str> = stats.sources[0].step_downs.iter().map(|step| step.code.as_str()).collect();
+        let downs: Vec<&str> = stats.sources[0].fallbacks.iter().map(|step| step.code.as_str()).collect();
         assert_eq!(stats.sources[0].rung, rung);
         assert!(downs.iter().all(|code| *code == "NOT_OFFERED"), "{downs:?}");
         assert_eq!(publisher.stats().subscribers[0].rung, Some(rung));

@@ -27,7 +27,7 @@ pub fn object(text: &str) -> Result<Map<String, Value>> {
 /// A notice. A source that ended by its own fault is first told of as such.
 pub fn notice(notice: &Notice) -> Vec<Value> {
     match notice {
-        Notice::Attached { source, record, rung, step_downs, position, redelivered_below } => {
+        Notice::Attached { source, record, rung, fallbacks, position, redelivered_below } => {
             let position = position.map(|position| match position {
                 Position::New => "new",
                 Position::Resumed => "resumed",
@@ -38,7 +38,7 @@ pub fn notice(notice: &Notice) -> Vec<Value> {
                 "source": source,
                 "record": record,
                 "rung": rung,
-                "stepDowns": step_downs,
+                "fallbacks": fallbacks,
                 "position": position,
                 "redeliveredBelow": redelivered_below,
             })]
@@ -72,8 +72,8 @@ pub fn notice(notice: &Notice) -> Vec<Value> {
 pub fn connection_notice(notice: &channel::Notice) -> Option<Value> {
     use channel::{CloseReason, Notice};
     match notice {
-        Notice::Opened { connection, pid, uid, record, rung, step_downs } => {
-            let mut value = json!({ "type": "opened", "connection": connection, "pid": pid, "uid": uid, "rung": rung, "stepDowns": step_downs });
+        Notice::Opened { connection, pid, uid, record, rung, fallbacks } => {
+            let mut value = json!({ "type": "opened", "connection": connection, "pid": pid, "uid": uid, "rung": rung, "fallbacks": fallbacks });
             if let Some(record) = record {
                 value["record"] = json!(record);
             }

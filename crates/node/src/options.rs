@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ringbell::Error;
 use ringbell::acquire::Rung;
-use ringbell::bus::{Access, Announcement, BusOptions, Group};
+use ringbell::bus::{Access, Announcement, BusOptions, Group, parse_overflow};
 use ringbell::channel::{ChannelOptions, ConnectOptions, ServerOptions};
 use ringbell::topic::{AckMode, PublisherOptions, Start, SubscriberOptions};
 use serde_json::{Map, Value};
@@ -54,7 +54,9 @@ pub fn publisher(json: &str) -> Result<PublisherOptions> {
     let mut fields = Fields::parse(json)?;
     let mut options = PublisherOptions::default();
     fields.number("capacity", &mut options.capacity)?;
-    fields.value("overflow", "'block', 'drop-oldest' or 'drop-newest'", &mut options.overflow)?;
+    fields.put("overflow", "'block', 'drop-oldest' or 'drop-newest'", &mut options.overflow, |value| {
+        parse_overflow(value.as_str()?).ok()
+    })?;
     fields.number("maxSubscribers", &mut options.max_subscribers)?;
     fields.optional_time("evictAfterMs", &mut options.evict_after)?;
     fields.object("metadata", &mut options.metadata)?;

@@ -20,7 +20,7 @@ use super::stream::Link;
 use super::verdict::Verdict;
 use crate::Error;
 use crate::bus::directory::Directory;
-use crate::bus::record::Record;
+use crate::record::Record;
 use crate::segment::{self, DurableName};
 use crate::sys::eventfd::EventFd;
 use crate::sys::fork::ForkGuarded;

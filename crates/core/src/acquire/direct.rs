@@ -15,7 +15,7 @@ use super::proof;
 use super::verdict::Verdict;
 use crate::Error;
 use crate::bus::directory::Directory;
-use crate::bus::record::Record;
+use crate::record::Record;
 use crate::segment::DurableName;
 use crate::sys::eventfd::EventFd;
 use crate::sys::pidfd::PidFd;

@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use ringbell_ring::layout::SLOTS_PER_DOORBELL;
 
 use super::verdict::Verdict;
-use crate::bus::record::{EventfdRef, Record, TopicMemory, TopicRecord};
+use crate::record::{EventfdRef, Record, TopicMemory, TopicRecord};
 use crate::segment::{self, DurableName, PeerSegments, SlotLock};
 use crate::sys::eventfd::EventFd;
 use crate::{Error, Result};

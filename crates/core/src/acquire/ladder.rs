@@ -17,9 +17,9 @@ use super::joined::{Joined, topic_of};
 use super::proof;
 use super::stream::Link;
 use super::verdict::Verdict;
-use super::{Rung, StepDown};
 use crate::bus::thread::{Handle, Step, Thread, Token, Watched};
-use crate::bus::{Bus, Directory, Record};
+use crate::bus::{Bus, Directory};
+use crate::record::{Fallback, Record, Rung};
 use crate::segment::{DurableName, PeerSegments};
 use crate::{Error, Result};
 
@@ -33,7 +33,7 @@ pub(crate) struct Attachment {
     /// How it was acquired.
     pub(crate) rung: Rung,
     /// What was tried before.
-    pub(crate) step_downs: Vec<StepDown>,
+    pub(crate) fallbacks: Vec<Fallback>,
 }
 
 /// What a topic is read through.
@@ -138,7 +138,7 @@ pub(super) struct Ladder {
     /// What is still to be tried, the next one last.
     rungs: Vec<Rung>,
     forced: bool,
-    step_downs: Vec<StepDown>,
+    fallbacks: Vec<Fallback>,
     reread: bool,
     durable: Option<DurableName>,
     client: Option<Client>,
@@ -162,7 +162,7 @@ impl Ladder {
             start,
             rungs,
             forced: forced.is_some(),
-            step_downs: Vec::new(),
+            fallbacks: Vec::new(),
             reread: false,
             durable: None,
             client: None,
@@ -188,7 +188,7 @@ impl Ladder {
             self.client = None;
             match verdict {
                 Verdict::Next { code, reason } => {
-                    self.step_downs.push(StepDown::new(rung, code, reason));
+                    self.fallbacks.push(Fallback::new(rung, code, reason));
                     self.rungs.pop();
                 }
                 Verdict::Stale if !self.reread => {
@@ -254,13 +254,13 @@ impl Ladder {
     }
 
     fn arrived(&mut self, rung: Rung, way: Way) -> Box<Attachment> {
-        let step_downs = std::mem::take(&mut self.step_downs);
+        let fallbacks = std::mem::take(&mut self.fallbacks);
         self.client = None;
-        Box::new(Attachment { record: Arc::clone(&self.record), way, rung, step_downs })
+        Box::new(Attachment { record: Arc::clone(&self.record), way, rung, fallbacks })
     }
 
     fn exhausted(&self) -> Error {
-        StepDown::exhausted(&self.record.service, &self.step_downs)
+        Fallback::exhausted(&self.record.service, &self.fallbacks)
     }
 
     fn gone(&self) -> Error {

@@ -17,7 +17,6 @@ mod ladder;
 mod proof;
 pub(crate) mod protocol;
 pub(crate) mod reach;
-mod rung;
 pub(crate) mod server;
 mod session;
 mod stream;
@@ -31,8 +30,8 @@ pub(crate) use bell::{Bell, Cord};
 pub(crate) use budget::Admissions;
 pub(crate) use guests::Guests;
 pub(crate) use ladder::{Acquirer, Attachment, Memory, Way, Wish, attach};
-pub use rung::{Rung, StepDown};
 pub(crate) use server::Server;
 pub(crate) use stream::{ANSWER, Link, Seat, Station, Tap, carries_a_stream, spin_socket};
 
+pub use crate::record::{Fallback, Rung};
 pub use crate::sys::eventfd::EventFd;

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use super::verdict::Verdict;
 use crate::Result;
 use crate::bus::directory::Directory;
-use crate::bus::record::Record;
 use crate::bus::scan::{Look, look};
+use crate::record::Record;
 
 /// The record as it is on the bus now; `None` when its owner is dead or has withdrawn it.
 ///

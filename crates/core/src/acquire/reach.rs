@@ -18,7 +18,7 @@ use super::protocol::id_bytes;
 use super::verdict::Verdict;
 use crate::Error;
 use crate::bus::directory::Directory;
-use crate::bus::record::Record;
+use crate::record::Record;
 use crate::sys::fork::ForkGuarded;
 use crate::sys::seqpacket;
 

@@ -2,7 +2,6 @@
 
 use nix::errno::Errno;
 
-use super::{Rung, StepDown};
 use crate::Error;
 
 /// Why a rung was left.
@@ -41,23 +40,5 @@ impl Verdict {
 impl From<Error> for Verdict {
     fn from(error: Error) -> Verdict {
         Verdict::Fail(error)
-    }
-}
-
-impl StepDown {
-    pub(crate) fn new(rung: Rung, code: impl Into<String>, reason: impl Into<String>) -> StepDown {
-        StepDown { rung, code: code.into(), reason: reason.into() }
-    }
-
-    /// No rung has led to the service.
-    pub(crate) fn exhausted(service: &str, step_downs: &[StepDown]) -> Error {
-        let reasons = step_downs.iter();
-        let reasons = reasons.map(|StepDown { rung, code, reason }| format!("{rung}: {reason} ({code})"));
-        Error::Acquire { service: service.to_owned(), reasons: reasons.collect() }
-    }
-
-    /// A rung that could not be offered.
-    pub(crate) fn by(rung: Rung, error: &Error) -> StepDown {
-        StepDown::new(rung, error.code(), error.to_string())
     }
 }

@@ -7,8 +7,8 @@ use std::collections::{HashMap, HashSet};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use super::record::Record;
 use super::thread::{REGISTRY_BASE, Thread};
+use crate::record::Record;
 use crate::sys::pidfd::PidFd;
 use crate::sys::proc;
 

@@ -15,9 +15,9 @@ use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::{FileStat, Mode, fchmod, fstat, mkdirat};
 use nix::unistd::{Gid, UnlinkatFlags, fchown, unlinkat};
 
-use super::record::check_name;
 use super::{BusOptions, Group};
 use crate::error::{Error, Result};
+use crate::record::check_name;
 use crate::sys::random;
 use crate::sys::tmpfile::{self, Way};
 
@@ -49,7 +49,7 @@ pub(crate) struct Directory {
     root: PathBuf,
     domain: Option<String>,
     rules: Rules,
-    pub(super) way: Option<Way>,
+    pub(crate) way: Option<Way>,
     fd: RwLock<Arc<OwnedFd>>,
     reopening: Mutex<()>,
 }
@@ -102,7 +102,7 @@ impl Directory {
     }
 
     /// Whether the path no longer leads to the open directory.
-    pub(super) fn is_gone(&self) -> bool {
+    pub(crate) fn is_gone(&self) -> bool {
         let Ok(ours) = fstat(self.fd().as_fd()) else { return true };
         std::fs::symlink_metadata(&self.path)
             .map_or(true, |there| there.ino() != ours.st_ino || there.dev() != ours.st_dev)

@@ -2,8 +2,8 @@
 //!
 //! Invariant: matching is linear in the name's length; a group is exact (`audio` has `audio` and `audio.left`, not `audio2`).
 
-use super::record::check_name;
 use crate::error::{Error, Result};
+use crate::record::check_name;
 
 const RULE: &str = "a service name in which '*' stands for any characters, at most 64 bytes";
 
@@ -41,7 +41,7 @@ impl Filter {
         let plain = text
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'*'));
-        if !plain || text.len() > super::record::MAX_NAME {
+        if !plain || text.len() > crate::record::MAX_NAME {
             return Err(Error::InvalidName {
                 what: "service pattern",
                 name: text.chars().take(128).collect(),

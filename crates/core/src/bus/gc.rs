@@ -15,9 +15,9 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use serde::Serialize;
 
 use super::directory::Directory;
-use super::record::{RecordName, socket_name, valid_id};
 use super::scan::{Opened, names, still_named, unbelievable};
 use crate::error::Result;
+use crate::record::{RecordName, socket_name, valid_id};
 use crate::sys::tmpfile::TEMPORARY;
 use crate::sys::{lock, seqpacket};
 

@@ -4,15 +4,12 @@
 //! thread at the first watch, announcement or topic; the thread ends with the last value made from the bus. A forked child gets
 //! `ERR_RINGBELL_CLOSED` from everything and removes nothing of its parent's.
 
-mod access;
 mod death;
 pub(crate) mod directory;
-mod doctor;
 mod filter;
 mod gc;
 mod options;
 pub(crate) mod publish;
-pub(crate) mod record;
 pub(crate) mod registry;
 pub(crate) mod scan;
 #[cfg(test)]
@@ -26,20 +23,19 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-pub use access::{Access, AccessRecord, Group};
-pub use doctor::{Check, Doctor, Status};
 pub use filter::Filter;
 pub use gc::GcReport;
 pub use options::{Announcement, BusOptions};
 pub use publish::Announced;
-pub use record::{
-    ChannelRecord, EventfdRef, MAX_NAME, MAX_RECORD, MemfdRef, Overflow, Record, SCHEMA, TopicMemory,
-    TopicRecord, check_name, valid_name,
-};
 pub use registry::Watching;
 pub use watch::{ServiceEvent, Watch};
 
-pub(crate) use access::Granted;
+pub use crate::record::{
+    Access, AccessRecord, ChannelRecord, EventfdRef, Group, MAX_NAME, MAX_RECORD, MemfdRef, Overflow, Record,
+    SCHEMA, TopicMemory, TopicRecord, check_name, parse_overflow, valid_name,
+};
+
+pub(crate) use crate::record::Granted;
 pub(crate) use directory::Directory;
 pub(crate) use publish::Serve;
 pub(crate) use registry::Sink;

@@ -8,10 +8,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::access::{Access, Group};
 use super::publish::Serve;
-use super::record::{ChannelRecord, TopicRecord};
-use crate::acquire::Rung;
+use crate::record::{Access, ChannelRecord, Group, Rung, TopicRecord};
 
 /// Which bus, and how to use it.
 #[derive(Debug, Clone)]

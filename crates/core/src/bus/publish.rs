@@ -14,12 +14,11 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use serde_json::{Map, Value};
 
 use super::Bus;
-use super::access::Granted;
 use super::directory::Directory;
-use super::record::Record;
 use super::scan::still_named;
 use super::thread::{Thread, Token, Watched};
 use crate::error::{Error, Result};
+use crate::record::{Granted, Record};
 use crate::sys::fork::ForkGuarded;
 use crate::sys::generation::generation;
 use crate::sys::{seqpacket, tmpfile};

@@ -14,8 +14,8 @@ use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 
 use super::directory::Directory;
-use super::record::{MAX_RECORD, Record, RecordName};
 use crate::error::{Error, Result};
+use crate::record::{MAX_RECORD, Record, RecordName};
 use crate::sys::{clock, lock};
 
 const OPEN: OFlag = OFlag::O_RDONLY.union(OFlag::O_NOFOLLOW).union(OFlag::O_NONBLOCK).union(OFlag::O_CLOEXEC);
@@ -213,7 +213,7 @@ impl DirectoryStamp {
 }
 
 /// All names in the directory that are UTF-8; others can belong to nobody here.
-pub(super) fn names(directory: BorrowedFd<'_>) -> Result<Vec<String>> {
+pub(crate) fn names(directory: BorrowedFd<'_>) -> Result<Vec<String>> {
     let failed = |errno| Error::os("getdents64", errno, "cannot list the bus directory");
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let mut opened = Dir::openat(directory, ".", flags, Mode::empty())

@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::record::Record;
+use crate::record::Record;
 use crate::sys::inotify::Inotify;
 
 type Records = HashMap<String, BTreeMap<String, Arc<Record>>>;

@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::record::Record;
 use super::registry::Sink;
 use super::thread::Thread;
 use super::{Bus, SinkGuard};
 use crate::error::{Error, Result};
+use crate::record::Record;
 use crate::sys::eventfd::EventFd;
 
 /// A queue longer than this is folded; twice as long again before the next time.

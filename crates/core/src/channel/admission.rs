@@ -22,11 +22,12 @@ use crate::acquire::protocol::{
 };
 use crate::acquire::server::{Listening, instance_of};
 use crate::acquire::visitor::{Fate, SILENCE, STALL, Visitor};
-use crate::acquire::{Bell, Cord, Rung};
+use crate::acquire::{Bell, Cord};
 use crate::bus::thread::{Step, Thread, Watched};
-use crate::bus::{Granted, Handle, Serve};
+use crate::bus::{Handle, Serve};
 use crate::error::{Error, Result};
 use crate::inbox::Inbox;
+use crate::record::{Granted, Rung};
 use crate::segment::{PairFds, PairShape, check_capacity, create_pair};
 use crate::sys::eventfd::EventFd;
 use crate::sys::fork::ForkGuarded;
@@ -273,7 +274,7 @@ impl Visitor for Admission {
         let meeting = Meeting {
             peer: self.peer,
             rung: if flow.is_some() { Rung::Stream } else { Rung::Handshake },
-            step_downs: Vec::new(),
+            fallbacks: Vec::new(),
             record: None,
             _place: Some(place),
         };

@@ -17,10 +17,11 @@ use crate::acquire::protocol::{
 };
 use crate::acquire::reach::{Reach, Reached};
 use crate::acquire::verdict::Verdict;
-use crate::acquire::{Bell, Cord, Rung, StepDown};
+use crate::acquire::{Bell, Cord};
 use crate::bus::thread::{Step, Thread, Watched};
-use crate::bus::{Directory, Handle, Record};
+use crate::bus::{Directory, Handle};
 use crate::error::Error;
+use crate::record::{Fallback, Record, Rung};
 use crate::segment::{PairFds, PairShape, attach_pair, check_capacity};
 use crate::sys::eventfd::EventFd;
 use crate::sys::fork::ForkGuarded;
@@ -48,7 +49,7 @@ pub(super) struct Dial {
     reception: Arc<Reception>,
     /// What is still to be tried, the next one last.
     rungs: Vec<Rung>,
-    step_downs: Vec<StepDown>,
+    fallbacks: Vec<Fallback>,
     stage: Stage,
     told: bool,
 }
@@ -73,18 +74,18 @@ impl Dial {
         // The doorbells that a user's processes share are not taken from another one, by root neither.
         let as_guest = wish.as_guest || record.uid != nix::unistd::geteuid().as_raw();
         let reach = Reach::new(directory, record, now, wish.timeout);
-        let mut step_downs = Vec::new();
+        let mut fallbacks = Vec::new();
         let rungs = match wish.forced {
             None => vec![Rung::Stream, Rung::Handshake],
             Some(Rung::Direct) => {
                 let reason = "a channel's rings are made at the handshake";
-                step_downs.push(StepDown::new(Rung::Direct, "NOT_OFFERED", reason));
+                fallbacks.push(Fallback::new(Rung::Direct, "NOT_OFFERED", reason));
                 vec![Rung::Handshake]
             }
             Some(rung) => vec![rung],
         };
         let stage = Stage::Connect { socket: None, until: now };
-        Dial { reach, wish, as_guest, reception, rungs, step_downs, stage, told: false }
+        Dial { reach, wish, as_guest, reception, rungs, fallbacks, stage, told: false }
     }
 
     /// Climbs down until a rung works.
@@ -99,7 +100,7 @@ impl Dial {
             };
             match answer {
                 Err(Verdict::Next { code, reason }) => {
-                    self.step_downs.push(StepDown::new(rung, code, reason));
+                    self.fallbacks.push(Fallback::new(rung, code, reason));
                     self.rungs.pop();
                     self.stage = Stage::Connect { socket: None, until: now };
                 }
@@ -109,7 +110,7 @@ impl Dial {
     }
 
     fn exhausted(&self) -> Error {
-        StepDown::exhausted(&self.reach.record().service, &self.step_downs)
+        Fallback::exhausted(&self.reach.record().service, &self.fallbacks)
     }
 
     /// Does what can be done without waiting. `None`: the connection is entered.
@@ -263,9 +264,9 @@ impl Dial {
     ) -> Result<(), Verdict> {
         let peer = seqpacket::peer(&socket)
             .map_err(|errno| Error::os("getsockopt", errno, "cannot see who is at the other end"))?;
-        let step_downs = std::mem::take(&mut self.step_downs);
+        let fallbacks = std::mem::take(&mut self.fallbacks);
         let record = Some(self.reach.record().clone());
-        let meeting = Meeting { peer, rung, step_downs, record, _place: None };
+        let meeting = Meeting { peer, rung, fallbacks, record, _place: None };
         let wires = Wires { mailbox: Mailbox::new(socket, !self.as_guest), own_bell, peer_bell };
         self.reception.open(self.wish.number, meeting, ends, wires)?;
         Ok(())

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use super::header::Header;
-use crate::acquire::{Rung, StepDown};
-use crate::bus::Record;
 use crate::error::Error;
+use crate::record::{Fallback, Record, Rung};
 
 /// What one turn of [`Channel::drain`](super::Channel::drain) brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +65,7 @@ pub enum Notice {
         /// How it was had.
         rung: Rung,
         /// Why not by a better rung.
-        step_downs: Vec<StepDown>,
+        fallbacks: Vec<Fallback>,
     },
     /// Nothing more will come.
     Closed {

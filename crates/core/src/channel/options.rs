@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::acquire::Rung;
-use crate::bus::Access;
 use crate::error::{Error, Result};
+use crate::record::{Access, Rung};
 use crate::segment;
 
 /// Bytes of a connection's rings unless somebody wants it otherwise.

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::acquire::{Rung, StepDown};
+use crate::record::{Fallback, Rung};
 
 /// A channel's own view.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -11,7 +11,7 @@ pub struct ChannelStats {
     /// The rungs that a server offers; none of an endpoint that connects.
     pub offers: Vec<Rung>,
     /// Why not those that it was to offer besides.
-    pub step_downs: Vec<StepDown>,
+    pub fallbacks: Vec<Fallback>,
     /// Connections that were opened so far.
     pub opened: u64,
     /// Messages sent, over all connections that there ever were.
@@ -43,7 +43,7 @@ pub struct ConnectionStats {
     /// How it was had.
     pub rung: Rung,
     /// Why not by a better rung.
-    pub step_downs: Vec<StepDown>,
+    pub fallbacks: Vec<Fallback>,
     /// Bytes of the ring that this side writes.
     pub send_capacity: u64,
     /// Bytes of the ring that this side reads.

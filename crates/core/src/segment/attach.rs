@@ -8,11 +8,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use nix::fcntl::SealFlag;
-use ringbell_ring::{Identity, Overflow, layout};
+use ringbell_ring::{Identity, layout};
 
 use super::create::{CONTROL_SEALS, DATA_SEALS, check_capacity};
 use super::map::{MappedControl, MappedData, page_size};
-use crate::bus::record::{self, MemfdRef, TopicMemory, TopicRecord};
+use crate::record::{MemfdRef, TopicMemory, TopicRecord};
 use crate::sys::fork::ForkGuarded;
 use crate::sys::memfd;
 use crate::sys::mmap::Access;
@@ -96,16 +96,9 @@ pub(crate) fn identity(topic: &TopicRecord) -> Result<Identity> {
     let capacity = usize::try_from(topic.capacity).ok().filter(|capacity| check_capacity(*capacity).is_ok());
     let max_slots = usize::from(topic.max_subscribers);
     match (capacity, nonce_words(&topic.nonce)) {
-        (Some(capacity), Ok(nonce)) if (1..=layout::MAX_SLOTS).contains(&max_slots) => Ok(Identity {
-            capacity,
-            max_slots,
-            overflow: match topic.overflow {
-                record::Overflow::Block => Overflow::Block,
-                record::Overflow::DropOldest => Overflow::DropOldest,
-                record::Overflow::DropNewest => Overflow::DropNewest,
-            },
-            nonce,
-        }),
+        (Some(capacity), Ok(nonce)) if (1..=layout::MAX_SLOTS).contains(&max_slots) => {
+            Ok(Identity { capacity, max_slots, overflow: topic.overflow, nonce })
+        }
         _ => Err(Error::CorruptPeer {
             what: "its record announces a capacity, a number of slots or a nonce that cannot be".into(),
         }),

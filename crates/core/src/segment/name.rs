@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::bus::record::check_name;
+use crate::record::check_name;
 use crate::{Error, Result};
 
 /// A name that was checked, and its hash, which is never 0.

@@ -8,7 +8,7 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap};
 use ringbell_ring::{Config, Producer};
 
 use super::{GuestPlaces, OwnSegments, SlotLock, attach, attach_as_guest, create, identity};
-use crate::bus::{EventfdRef, MemfdRef, Overflow, TopicMemory, TopicRecord};
+use crate::record::{EventfdRef, MemfdRef, Overflow, TopicMemory, TopicRecord};
 use crate::sys::eventfd::EventFd;
 use crate::sys::memfd;
 use crate::{Error, Result};

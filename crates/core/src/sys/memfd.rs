@@ -2,7 +2,7 @@
 //!
 //! Invariant: what leaves `create` has exactly the size asked for; what is handed to a peer carries
 //! the seals of its kind. Seals are the only protection that holds: a read-only descriptor can be
-//! re-opened for writing by whoever holds it. Callers: `segment`, and `bus::doctor` to try it out.
+//! re-opened for writing by whoever holds it. Callers: `segment`, and `doctor` to try it out.
 //! Never maps anything and never decides which seals a segment needs.
 
 use std::ffi::CStr;

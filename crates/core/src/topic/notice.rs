@@ -6,9 +6,8 @@ use std::sync::Arc;
 
 use ringbell_ring::Position;
 
-use crate::acquire::{Rung, StepDown};
-use crate::bus::Record;
 use crate::error::Error;
+use crate::record::{Fallback, Record, Rung};
 
 /// What one turn of [`Subscriber::drain`](super::Subscriber::drain) brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +70,7 @@ pub enum Notice {
         /// How its segments were acquired.
         rung: Rung,
         /// Why not by a better rung.
-        step_downs: Vec<StepDown>,
+        fallbacks: Vec<Fallback>,
         /// What there was under the durable name, if this subscriber has one.
         position: Option<Position>,
         /// Messages before this sequence may have been delivered to an earlier holder of the name; 0 for none.

@@ -8,9 +8,8 @@ use ringbell_ring::{MAX_LARGE, Start};
 use serde_json::{Map, Value};
 
 use super::acks::AckMode;
-use crate::acquire::Rung;
-use crate::bus::{Access, Overflow};
 use crate::error::{Error, Result};
+use crate::record::{Access, Overflow, Rung};
 use crate::segment::{self, DurableName};
 
 /// How a topic behaves.
@@ -54,7 +53,7 @@ impl Default for PublisherOptions {
             codec: None,
             schema: None,
             allow_direct: false,
-            offers: vec![Rung::Direct, Rung::Handshake, Rung::Stream],
+            offers: Rung::LADDER.to_vec(),
             access: None,
         }
     }
@@ -192,14 +191,4 @@ impl SubscriberOptions {
 
 fn wrong(option: &'static str, value: impl ToString, rule: String) -> Error {
     Error::InvalidOption { option, value: value.to_string(), rule }
-}
-
-impl From<Overflow> for ringbell_ring::Overflow {
-    fn from(overflow: Overflow) -> Self {
-        match overflow {
-            Overflow::Block => Self::Block,
-            Overflow::DropOldest => Self::DropOldest,
-            Overflow::DropNewest => Self::DropNewest,
-        }
-    }
 }

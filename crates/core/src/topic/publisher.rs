@@ -15,12 +15,10 @@ use serde_json::{Map, Value};
 use super::options::PublisherOptions;
 use super::stats::{PublisherStats, SlotStats, TopicCounters};
 use super::window::WindowSpan;
-use crate::acquire::{Guests, Rung, Server, Station, StepDown, Tap};
-use crate::bus::{
-    Announced, Announcement, Bus, EventfdRef, Handle, MemfdRef, Overflow, Record, Token, TopicMemory,
-    TopicRecord, new_id,
-};
+use crate::acquire::{Guests, Server, Station, Tap};
+use crate::bus::{Announced, Announcement, Bus, Handle, Token, new_id};
 use crate::error::{Error, Result};
+use crate::record::{EventfdRef, Fallback, MemfdRef, Overflow, Record, Rung, TopicMemory, TopicRecord};
 use crate::segment::{self, MappedData, PrivateBuffer, ProxySlots, Segments, SlotLock};
 use crate::sys::clock::monotonic_ns;
 use crate::sys::epoll::Epoll;
@@ -41,7 +39,7 @@ pub struct Publisher {
     /// The slots of those that are streamed to.
     proxies: Arc<ProxySlots>,
     /// Why the memory is not shared, where it was meant to be.
-    step_downs: Vec<StepDown>,
+    fallbacks: Vec<Fallback>,
     /// Announced and watched; it only has to stay open.
     _room: Arc<EventFd>,
     doorbells: Arc<[EventFd]>,
@@ -98,12 +96,12 @@ impl Bus {
     pub fn publisher(&self, service: &str, mut options: PublisherOptions) -> Result<Publisher> {
         options.check()?;
         let slots = usize::from(options.max_subscribers);
-        let (segments, step_downs) = memory(&mut options, slots)?;
+        let (segments, fallbacks) = memory(&mut options, slots)?;
         let nonce = new_id()?;
         let identity = Identity {
             capacity: options.capacity,
             max_slots: slots,
-            overflow: options.overflow.into(),
+            overflow: options.overflow,
             nonce: segment::nonce_words(&nonce)?,
         };
         let evict_after =
@@ -152,7 +150,7 @@ impl Bus {
                     proxies: proxies.clone(),
                     room: room.clone(),
                     doorbells: doorbells.clone(),
-                    overflow: options.overflow.into(),
+                    overflow: options.overflow,
                     breached: AtomicBool::new(false),
                 }),
                 self.handle()?,
@@ -189,7 +187,7 @@ impl Bus {
             producer,
             segments,
             proxies,
-            step_downs,
+            fallbacks,
             _room: room,
             doorbells,
             guests: hosting,
@@ -205,24 +203,24 @@ impl Bus {
 }
 
 /// The topic's memory: shared if anybody is to share it and it can be had. What cannot is no longer offered.
-fn memory(options: &mut PublisherOptions, slots: usize) -> Result<(Segments, Vec<StepDown>)> {
+fn memory(options: &mut PublisherOptions, slots: usize) -> Result<(Segments, Vec<Fallback>)> {
     let streams = options.offers.contains(&Rung::Stream);
     if options.offers.iter().all(|rung| *rung == Rung::Stream) {
         return Ok((Segments::local(options.capacity, slots)?, Vec::new()));
     }
     let (segments, refused) = Segments::shared(options.capacity, slots, streams)?;
-    let mut step_downs = Vec::new();
+    let mut fallbacks = Vec::new();
     if let Some(error) = refused {
-        step_downs.extend(
+        fallbacks.extend(
             options
                 .offers
                 .iter()
                 .filter(|rung| **rung != Rung::Stream)
-                .map(|rung| StepDown::by(*rung, &error)),
+                .map(|rung| Fallback::by(*rung, &error)),
         );
         options.offers.retain(|rung| *rung == Rung::Stream);
     }
-    Ok((segments, step_downs))
+    Ok((segments, fallbacks))
 }
 
 fn copy(fd: &OwnedFd) -> Result<OwnedFd> {
@@ -405,7 +403,7 @@ impl Publisher {
             free: self.producer.free(),
             waits: self.waits,
             offers: self.record().offers.clone(),
-            step_downs: self.step_downs.clone(),
+            fallbacks: self.fallbacks.clone(),
             subscribers: Vec::new(),
         };
         if !self.is_foreign() {

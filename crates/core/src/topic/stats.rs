@@ -1,9 +1,8 @@
 //! What endpoints count, in plain numbers that can be printed as JSON. All counters are totals since the beginning.
 
+use crate::record::{Fallback, Rung};
 use ringbell_ring::{PublisherCounters, SlotState, SlotView};
 use serde::Serialize;
-
-use crate::acquire::{Rung, StepDown};
 
 /// Counters that the publisher keeps in the data segment, where every subscriber can read them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -51,7 +50,7 @@ pub struct PublisherStats {
     /// The rungs that it offers.
     pub offers: Vec<Rung>,
     /// Why not those that it was to offer besides.
-    pub step_downs: Vec<StepDown>,
+    pub fallbacks: Vec<Fallback>,
     /// The attached subscribers that are alive, and the durable positions that are kept for those who are not.
     pub subscribers: Vec<SlotStats>,
 }
@@ -142,7 +141,7 @@ pub struct SourceStats {
     /// How the segments were acquired.
     pub rung: Rung,
     /// Why not by a better rung.
-    pub step_downs: Vec<StepDown>,
+    pub fallbacks: Vec<Fallback>,
     /// As a guest: the publisher is another user's, and the control segment, if there is one, this subscriber's own.
     pub guest: bool,
     /// Index of the slot there.

@@ -387,7 +387,7 @@ impl Subscriber {
                         source: number,
                         record: joined.record.clone(),
                         rung: joined.rung,
-                        step_downs: joined.step_downs.clone(),
+                        fallbacks: joined.fallbacks.clone(),
                         position: joined.position(),
                         redelivered_below: joined.redelivered_below(),
                     });

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use ringbell_ring::{BATCH_OVERHEAD, Sent, padded};
 
 use super::publisher::Publisher;
-use crate::bus::Overflow;
 use crate::error::{Error, Result};
+use crate::record::Overflow;
 use crate::segment::PrivateBuffer;
 use crate::sys::clock::monotonic_ns;
 

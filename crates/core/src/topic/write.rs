@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use ringbell_ring::MAX_LARGE;
 
 use super::publisher::Publisher;
-use crate::bus::Overflow;
 use crate::error::{Error, Result};
+use crate::record::Overflow;
 use crate::sys::clock::monotonic_ns;
 
 /// Looks for room before a writer sleeps, each of about a third of a microsecond: a subscriber that is awake makes some

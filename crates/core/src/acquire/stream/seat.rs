@@ -12,10 +12,10 @@ use std::time::Instant;
 use ringbell_ring::layout::SLOTS_PER_DOORBELL;
 use ringbell_ring::{Consumer, ControlMemory, Fault, Overflow, SlotView, Start};
 
-use crate::acquire::Rung;
 use crate::acquire::budget::look_interval;
 use crate::acquire::guests::GuestPlace;
 use crate::acquire::protocol::{Begin, Kept};
+use crate::record::Rung;
 use crate::segment::{MappedControl, MappedData, ProxySlots, SlotLock};
 use crate::sys::eventfd::EventFd;
 use crate::sys::generation::Home;

@@ -4,8 +4,9 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use super::{Fake, Rung, crowd, exhaustion, forced, open, watchdog};
+use super::{Fake, crowd, exhaustion, forced, open, watchdog};
 use crate::bus::Bus;
+use crate::record::Rung;
 
 const SCENARIO: &str = "RINGBELL_TEST_SCENARIO";
 const FOLDER: &str = "RINGBELL_TEST_FOLDER";

@@ -9,8 +9,9 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, pipe, read, write};
 
 use super::child::{Process, hear, say};
-use super::{Fake, Rung, climb, open, watchdog};
-use crate::bus::{Bus, Record};
+use super::{Fake, climb, open, watchdog};
+use crate::bus::Bus;
+use crate::record::{Record, Rung};
 use crate::segment::SlotLock;
 
 const PROCESSES: usize = 1000;

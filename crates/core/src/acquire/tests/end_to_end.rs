@@ -8,8 +8,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::child::Process;
-use super::{Fake, Rung, climb, open, watchdog};
-use crate::bus::{Record, TopicMemory};
+use super::{Fake, climb, open, watchdog};
+use crate::record::{Record, Rung, TopicMemory};
 use crate::segment::SlotLock;
 
 const BOTH: [Rung; 2] = [Rung::Direct, Rung::Handshake];
@@ -23,7 +23,7 @@ fn each_rung_brings_memory_slot_and_doorbells() {
     let record = bus.find("topic").unwrap().unwrap();
     for (turn, rung) in BOTH.into_iter().enumerate() {
         let attachment = climb(&bus, &record, Some(rung)).unwrap();
-        assert_eq!((attachment.rung, attachment.memory().slot, attachment.step_downs.len()), (rung, 0, 0));
+        assert_eq!((attachment.rung, attachment.memory().slot, attachment.fallbacks.len()), (rung, 0, 0));
         publisher.tell("send");
         assert_eq!(publisher.line(), "done");
         let mut bell = [PollFd::new(attachment.memory().doorbell.as_fd(), PollFlags::POLLIN)];
@@ -141,7 +141,7 @@ fn a_pid_of_elsewhere_is_not_used() {
         let attachment = climb(&bus, &strange, None).unwrap();
         assert_eq!(attachment.rung, Rung::Handshake);
         assert_eq!(
-            (attachment.step_downs[0].rung, attachment.step_downs[0].code.as_str()),
+            (attachment.fallbacks[0].rung, attachment.fallbacks[0].code.as_str()),
             (Rung::Direct, code)
         );
         let error = climb(&bus, &strange, Some(Rung::Direct)).unwrap_err();
@@ -212,7 +212,7 @@ fn what_is_not_offered_is_not_tried() {
     let fake = Fake::publish(&bus, "topic", 4, &[Rung::Handshake]).unwrap();
     let record = fake.announced.record();
     let attachment = climb(&bus, &record, None).unwrap();
-    assert_eq!((attachment.rung, attachment.step_downs[0].code.as_str()), (Rung::Handshake, "NOT_OFFERED"));
+    assert_eq!((attachment.rung, attachment.fallbacks[0].code.as_str()), (Rung::Handshake, "NOT_OFFERED"));
     assert_eq!(climb(&bus, &record, Some(Rung::Direct)).unwrap_err().code(), "ERR_RINGBELL_ACQUIRE");
 }
 

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::child::{Process, hear, say};
-use super::{Fake, Rung, climb, open, watchdog};
+use super::{Fake, climb, open, watchdog};
 use crate::bus::Bus;
+use crate::record::Rung;
 
 fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()

@@ -10,9 +10,11 @@ use seccompiler::{
 };
 
 use super::child::{Process, hear, say};
-use super::{Fake, Rung, climb, open, watchdog};
+use super::{Fake, climb, open, watchdog};
 use crate::acquire::Acquirer;
-use crate::bus::{Bus, BusOptions, Status};
+use crate::bus::{Bus, BusOptions};
+use crate::doctor::Status;
+use crate::record::Rung;
 use crate::segment;
 use crate::sys::seqpacket;
 
@@ -36,7 +38,7 @@ pub(super) fn by_seccomp(scenario: &str, bus: &Bus) {
         let attachment = climb(bus, &record(), None).unwrap();
         assert_eq!(attachment.rung, Rung::Handshake);
         assert_eq!(
-            (attachment.step_downs[0].rung, attachment.step_downs[0].code.as_str()),
+            (attachment.fallbacks[0].rung, attachment.fallbacks[0].code.as_str()),
             (Rung::Direct, code)
         );
         let error = climb(bus, &record(), Some(Rung::Direct)).unwrap_err();
@@ -279,7 +281,7 @@ fn another_user_is_refused_by_its_credentials() {
 }
 
 #[test]
-fn a_forced_rung_has_no_step_downs() {
+fn a_forced_rung_has_no_fallbacks() {
     let _dog = watchdog(60);
     let folder = tempfile::tempdir().unwrap();
     let _publisher = Process::publisher(folder.path());
@@ -287,6 +289,6 @@ fn a_forced_rung_has_no_step_downs() {
     let record = bus.find("topic").unwrap().unwrap();
     for rung in [Rung::Direct, Rung::Handshake] {
         let attachment = climb(&bus, &record, Some(rung)).unwrap();
-        assert_eq!((attachment.rung, attachment.step_downs), (rung, vec![]));
+        assert_eq!((attachment.rung, attachment.fallbacks), (rung, vec![]));
     }
 }

@@ -9,8 +9,9 @@ use nix::poll::{PollFd, PollFlags, poll};
 
 use super::super::protocol::{Datagram, LENGTH, LONGEST, Refusal, SHARED_MEMORY, id_bytes};
 use super::super::server::MOST;
-use super::{Fake, Rung, climb, open, watchdog};
-use crate::bus::{Bus, Record};
+use super::{Fake, climb, open, watchdog};
+use crate::bus::Bus;
+use crate::record::{Record, Rung};
 use crate::sys::scm::{self, ReceiveError, Received};
 use crate::sys::{memfd, seqpacket};
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use nix::poll::{PollFd, PollFlags, poll};
 
 use super::super::protocol::{Datagram, LENGTH, Refusal, SHARED_MEMORY, id_bytes};
-use super::{Fake, Rung, climb, open, watchdog};
-use crate::bus::Record;
+use super::{Fake, climb, open, watchdog};
+use crate::record::{Record, Rung};
 use crate::segment::OwnSegments;
 use crate::sys::eventfd::EventFd;
 use crate::sys::{memfd, scm, seqpacket};

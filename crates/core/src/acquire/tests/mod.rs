@@ -20,14 +20,12 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, poll};
 use ringbell_ring::{Config, Producer, Start};
 
+use super::Server;
 use super::ladder::{Attachment, Climb, Ladder, Memory, Way, Wish};
 use super::stream::{Station, Tap};
-use super::{Rung, Server};
 use crate::Result;
-use crate::bus::{
-    Announced, Announcement, Bus, BusOptions, EventfdRef, MemfdRef, Overflow, Record, TopicMemory,
-    TopicRecord, new_id,
-};
+use crate::bus::{Announced, Announcement, Bus, BusOptions, new_id};
+use crate::record::{EventfdRef, MemfdRef, Overflow, Record, Rung, TopicMemory, TopicRecord};
 use crate::segment::{self, OwnSegments, ProxySlots};
 use crate::sys::eventfd::EventFd;
 use crate::sys::memfd;

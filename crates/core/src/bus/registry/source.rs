@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Registry, SOON};
-use crate::bus::record::RecordName;
 use crate::bus::scan::{DirectoryStamp, names, unchanged};
 use crate::bus::thread::{REGISTRY_BASE, Thread};
 use crate::error::{Error, Result};
+use crate::record::RecordName;
 use crate::sys::inotify::{Changes, Inotify};
 
 const LATEST: Duration = Duration::from_secs(5);

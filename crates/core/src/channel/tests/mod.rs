@@ -17,12 +17,12 @@ use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::{Channel, ChannelOptions, CloseReason, ConnectOptions, Header, Kind, Notice, ServerOptions};
-use crate::acquire::Rung;
 use crate::acquire::protocol::{
     Connect, Connected, Datagram, GUEST, LENGTH, LONGEST, Refusal, SHARED_MEMORY, id_bytes,
 };
-use crate::bus::{Bus, BusOptions, Record};
+use crate::bus::{Bus, BusOptions};
 use crate::error::Error;
+use crate::record::{Record, Rung};
 use crate::segment::{PairFds, PairShape, attach_pair, create_pair};
 use crate::sys::eventfd::EventFd;
 use crate::sys::scm::{self, ReceiveError, Received};

@@ -12,8 +12,8 @@ use super::super::admission::{Admission, Offer, Reception, Terms};
 use super::*;
 use crate::acquire::protocol::STREAM;
 use crate::acquire::visitor::{Fate, Visitor};
-use crate::bus::{Access, Granted};
 use crate::inbox::Inbox;
+use crate::record::{Access, Granted};
 use crate::sys::seqpacket::Peer;
 
 const TERMS: u64 = SHARED_MEMORY | GUEST;

@@ -194,8 +194,8 @@ fn what_is_not_offered_is_refused_with_the_reason() {
     assert_eq!(error.code(), "ERR_RINGBELL_ACQUIRE");
     assert!(error.to_string().contains("handshake: the server does not offer it (NOT_OFFERED)"), "{error}");
     let notices = connect(&stage, None).unwrap();
-    let [Notice::Opened { rung: Rung::Stream, step_downs, .. }] = &notices[..] else { panic!("{notices:?}") };
-    assert_eq!((step_downs.len(), step_downs[0].rung), (1, Rung::Handshake));
+    let [Notice::Opened { rung: Rung::Stream, fallbacks, .. }] = &notices[..] else { panic!("{notices:?}") };
+    assert_eq!((fallbacks.len(), fallbacks[0].rung), (1, Rung::Handshake));
     // A record that is out of date: the server itself says no.
     let socket = socket_to(&stage.bus, &stage.record);
     say(&socket, &Datagram::Connect(connect_datagram(&stage.record)));

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use ringbell_ring::{Consumer, PublisherCounters, Start};
 
 use super::{Probe, fault_error, topic_of};
-use crate::acquire::{Bell, Memory, Rung};
-use crate::bus::{Overflow, Record};
+use crate::acquire::{Bell, Memory};
 use crate::error::{Error, Result};
+use crate::record::{Overflow, Record, Rung};
 use crate::segment::{DurableName, MappedData, PeerSegments, SlotLock};
 use crate::sys::generation::Home;
 use crate::sys::memfd;
@@ -45,7 +45,7 @@ impl Ring {
             segments.data.memory(),
             segments.control.memory(),
             slot,
-            topic.overflow.into(),
+            topic.overflow,
             start,
             (std::process::id(), durable.map_or(0, DurableName::hash)),
         )

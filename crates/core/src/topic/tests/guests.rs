@@ -7,11 +7,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::guest_roles::become_and_play;
-use crate::acquire::Rung;
 use crate::acquire::tests::child::{Process, scenario};
 use crate::acquire::tests::{open, watchdog};
-use crate::bus::{Access, Bus, BusOptions, Group, Overflow};
+use crate::bus::{Bus, BusOptions};
 use crate::error::Error;
+use crate::record::{Access, Group, Overflow, Rung};
 use crate::topic::{EndReason, Notice, Publisher, PublisherOptions, SubscriberOptions};
 
 pub(super) const HOST: u32 = 40_001;
@@ -527,7 +527,7 @@ fn a_group_shares_a_directory() {
     assert!(by_root.wait_attached(1, Some(PATIENCE)).unwrap());
     let source = by_root.stats().sources.remove(0);
     assert_eq!((source.rung, source.guest), (Rung::Handshake, true));
-    assert_eq!(source.step_downs[0].code, "OTHER_USER");
+    assert_eq!(source.fallbacks[0].code, "OTHER_USER");
 
     host.tell("send 300");
     assert_eq!(host.line(), "done");

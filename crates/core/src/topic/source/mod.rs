@@ -16,10 +16,10 @@ use self::ring::Ring;
 use super::acks::AckMode;
 use super::options::SubscriberOptions;
 use super::stats::{AckStats, SlotStats, SourceStats};
-use crate::acquire::{Attachment, Cord, Link, Rung, StepDown, Way, spin_socket};
-use crate::bus::{Record, TopicRecord};
+use crate::acquire::{Attachment, Cord, Link, Way, spin_socket};
 use crate::error::{Error, Result};
 use crate::inbox::Inbox;
+use crate::record::{Fallback, Record, Rung, TopicRecord};
 use crate::segment::{ForkGuarded, MappedData, SlotLock};
 use crate::sys::seqpacket;
 
@@ -27,7 +27,7 @@ use crate::sys::seqpacket;
 pub(super) struct Joined {
     pub(super) record: Arc<Record>,
     pub(super) rung: Rung,
-    pub(super) step_downs: Vec<StepDown>,
+    pub(super) fallbacks: Vec<Fallback>,
     reader: Reader,
     ack: AckMode,
     durable: bool,
@@ -47,7 +47,7 @@ impl Joined {
         start: Start,
         resume: Option<u64>,
     ) -> Result<Self> {
-        let Attachment { record, way, rung, step_downs } = attachment;
+        let Attachment { record, way, rung, fallbacks } = attachment;
         let durable = options.durable_name()?;
         let mut reader = match way {
             Way::Memory(memory) => {
@@ -72,7 +72,7 @@ impl Joined {
             }
         }
         let (ack, durable) = (options.ack, durable.is_some());
-        Ok(Self { record, rung, step_downs, reader, ack, durable })
+        Ok(Self { record, rung, fallbacks, reader, ack, durable })
     }
 
     /// What there was under the durable name, if there is one.
@@ -516,7 +516,7 @@ impl Source {
             id: self.joined.record.id.clone(),
             pid: self.joined.record.pid,
             rung: self.joined.rung,
-            step_downs: self.joined.step_downs.clone(),
+            fallbacks: self.joined.fallbacks.clone(),
             guest,
             slot,
             received: self.received(),

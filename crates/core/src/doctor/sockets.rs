@@ -13,8 +13,8 @@ use super::{Check, fail, ok, warn};
 use crate::acquire::carries_a_stream;
 use crate::bus::directory::Directory;
 use crate::bus::new_id;
-use crate::bus::record::socket_name;
 use crate::error::{Error, Result};
+use crate::record::socket_name;
 use crate::sys::{seqpacket, tmpfile};
 
 /// `memory_refused`: here streams are all that there is.

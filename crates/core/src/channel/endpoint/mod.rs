@@ -23,10 +23,11 @@ use super::notice::{CloseReason, Notice};
 use super::options::{ChannelOptions, ConnectOptions, ServerOptions};
 use super::receive::Received;
 use super::stats::{ChannelStats, ConnectionStats};
-use crate::acquire::{Acquirer, Rung, StepDown};
-use crate::bus::{Announced, Announcement, Bus, ChannelRecord, Record, Token};
+use crate::acquire::Acquirer;
+use crate::bus::{Announced, Announcement, Bus, Token};
 use crate::error::{Error, Result};
 use crate::inbox::Inbox;
+use crate::record::{ChannelRecord, Fallback, Record, Rung};
 use crate::segment::{refused, try_pair};
 use crate::sys::generation::Home;
 
@@ -73,11 +74,11 @@ impl Bus {
     pub fn serve(&self, service: &str, options: ServerOptions) -> Result<Channel> {
         options.check()?;
         let granted = options.access.as_ref().map(|access| access.grant(self.dir().group())).transpose()?;
-        let (offers, step_downs) = on_offer(options.offers)?;
+        let (offers, fallbacks) = on_offer(options.offers)?;
         let mut channel = Channel::new(self, options.codec.clone())?;
         let offer =
             Offer::new(offers.clone(), options.capacity, options.max_connections, granted, self.handle()?);
-        (channel.past.offers, channel.past.step_downs) = (offers.clone(), step_downs);
+        (channel.past.offers, channel.past.fallbacks) = (offers.clone(), fallbacks);
         let record =
             ChannelRecord { capacity: options.capacity as u64, max_connections: options.max_connections };
         let announced = self.announce(Announcement {
@@ -107,19 +108,19 @@ impl Bus {
 }
 
 /// What a server can offer of what it is to, and why not the rest.
-fn on_offer(mut offers: Vec<Rung>) -> Result<(Vec<Rung>, Vec<StepDown>)> {
-    let mut step_downs = Vec::new();
+fn on_offer(mut offers: Vec<Rung>) -> Result<(Vec<Rung>, Vec<Fallback>)> {
+    let mut fallbacks = Vec::new();
     if offers.contains(&Rung::Handshake) {
         match try_pair() {
             Ok(()) => {}
             Err(reason) if offers.contains(&Rung::Stream) && refused(&reason) => {
-                step_downs.push(StepDown::by(Rung::Handshake, &reason));
+                fallbacks.push(Fallback::by(Rung::Handshake, &reason));
                 offers.retain(|rung| *rung == Rung::Stream);
             }
             Err(error) => return Err(error),
         }
     }
-    Ok((offers, step_downs))
+    Ok((offers, fallbacks))
 }
 
 impl Channel {
@@ -281,7 +282,7 @@ impl Channel {
                     uid: meeting.peer.uid,
                     record: meeting.record.clone(),
                     rung: meeting.rung,
-                    step_downs: meeting.step_downs.clone(),
+                    fallbacks: meeting.fallbacks.clone(),
                 });
                 self.past.opened += 1;
                 // Edges may have been taken when nobody knew its number.

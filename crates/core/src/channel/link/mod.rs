@@ -21,10 +21,10 @@ use super::mailbox::Mailbox;
 use super::parcel::{self, Parcel};
 use super::places::Place;
 use super::stats::ConnectionStats;
-use crate::acquire::{Bell, EventFd, Rung, StepDown, Tap};
-use crate::bus::Record;
+use crate::acquire::{Bell, EventFd, Tap};
 use crate::error::{Error, Result};
 use crate::inbox::Inbox;
+use crate::record::{Fallback, Record, Rung};
 use crate::sys::clock::monotonic_ns;
 use crate::sys::generation::Home;
 use crate::sys::seqpacket::Peer;
@@ -36,7 +36,7 @@ pub(super) use large::Progress;
 pub(super) struct Meeting {
     pub(super) peer: Peer,
     pub(super) rung: Rung,
-    pub(super) step_downs: Vec<StepDown>,
+    pub(super) fallbacks: Vec<Fallback>,
     /// The server's, on the client's side.
     pub(super) record: Option<Arc<Record>>,
     /// On the server's side, until the connection is gone.
@@ -383,7 +383,7 @@ impl Link {
             pid: self.meeting.peer.pid,
             uid: self.meeting.peer.uid,
             rung: self.meeting.rung,
-            step_downs: self.meeting.step_downs.clone(),
+            fallbacks: self.meeting.fallbacks.clone(),
             send_capacity: self.ends.outgoing.data().capacity() as u64,
             receive_capacity: self.ends.incoming.capacity() as u64,
             sent: counters.messages,

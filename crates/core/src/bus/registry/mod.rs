@@ -19,11 +19,11 @@ use super::directory::Directory;
 use super::filter::Filter;
 use super::gc;
 use super::publish::Own;
-use super::record::RecordName;
 use super::scan::{Known, Look, look};
 use super::thread::{Thread, contained, discard};
 use super::view::View;
 use super::watch::ServiceEvent;
+use crate::record::RecordName;
 use source::{FIRST_CHECK, Source, Want};
 
 /// How soon a name is looked at again that could not be told, and how soon a lost directory is tried first.

@@ -1,8 +1,14 @@
-//! The record: the JSON file that announces one instance. Its shape, its names, and the rules that a hostile one breaks.
+//! What is announced, as plain data: the record and the words in it. The vocabulary that all folders above share.
 //!
-//! Invariant: a [`Record`] that came out of [`Record::parse`] obeys every rule of `docs/protocol.md`: names in their grammar,
-//! numbers in range, its service, id and uid equal to what the file's name and owner say. Called by `scan` (which
-//! opens files) and `publish` (which writes them); touches no file itself.
+//! A record is the JSON file that announces one instance. Invariant: a [`Record`] that came out of [`Record::parse`] obeys every
+//! rule of `docs/protocol.md`: each name keeps its grammar, each number its range, and service, id and uid equal what the file's
+//! name and owner say. Called by `bus::scan` (which opens files) and `bus::publish` (which writes them). This folder touches no
+//! file, and knows no thread, no socket and no memory.
+
+mod access;
+mod names;
+mod overflow;
+mod rung;
 
 use std::collections::BTreeMap;
 
@@ -11,19 +17,20 @@ use ringbell_ring::layout::{self, MAX_CAPACITY, MAX_SLOTS, MIN_CAPACITY};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
-use super::access::AccessRecord;
-use crate::acquire::Rung;
+pub(crate) use access::Granted;
+pub use access::{Access, AccessRecord, Group};
+pub use names::{MAX_NAME, check_name, valid_name};
+pub(crate) use names::{RecordName, socket_name, valid_id};
+pub use overflow::{Overflow, parse_overflow};
+pub use rung::{Fallback, Rung};
+
 use crate::error::{Error, Result};
 
 /// The version of the record's own form.
 pub const SCHEMA: u32 = 1;
 /// The largest record in bytes.
 pub const MAX_RECORD: usize = 64 * 1024;
-/// The longest service name in bytes.
-pub const MAX_NAME: usize = 64;
-
 const MAX_LABEL: usize = 256;
-const NAME_RULE: &str = "letters, digits, '.', '_' and '-', 1 to 64 of them, the first a letter or digit ([A-Za-z0-9][A-Za-z0-9._-]{0,63})";
 
 /// What one instance of a service tells the others. Field names in the file are in camelCase.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -86,6 +93,7 @@ pub struct TopicRecord {
     /// Bytes of the ring, a power of two.
     pub capacity: u64,
     /// What happens when the ring is full.
+    #[serde(with = "overflow")]
     pub overflow: Overflow,
     /// A subscriber that stalls a `block` topic for longer is evicted; none: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -123,18 +131,6 @@ pub struct ChannelRecord {
     pub capacity: u64,
     /// Connections at a time.
     pub max_connections: u32,
-}
-
-/// What happens to a message that finds the ring full.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Overflow {
-    /// `send` returns `false`; nothing is lost.
-    Block,
-    /// The oldest messages give way.
-    DropOldest,
-    /// The new message is dropped for all.
-    DropNewest,
 }
 
 /// A memfd of the announcing process, and what identifies it.
@@ -296,43 +292,4 @@ fn ensure(holds: bool, reason: &'static str) -> std::result::Result<(), &'static
 
 fn valid_label(label: &str) -> bool {
     !label.is_empty() && label.len() <= MAX_LABEL && !label.contains('\0')
-}
-
-/// Whether `name` may name a service.
-pub fn valid_name(name: &str) -> bool {
-    let bytes = name.as_bytes();
-    (1..=MAX_NAME).contains(&bytes.len())
-        && bytes[0].is_ascii_alphanumeric()
-        && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
-}
-
-/// An error that shows the name and the rule, unless `name` may name a service.
-pub fn check_name(what: &'static str, name: &str) -> Result<()> {
-    if valid_name(name) {
-        return Ok(());
-    }
-    Err(Error::InvalidName { what, name: name.chars().take(2 * MAX_NAME).collect(), rule: NAME_RULE })
-}
-
-pub(crate) fn valid_id(id: &str) -> bool {
-    id.len() == 32 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-}
-
-pub(crate) fn socket_name(id: &str) -> String {
-    format!("{id}.sock")
-}
-
-/// The two parts of a record's file name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct RecordName<'a> {
-    pub service: &'a str,
-    pub id: &'a str,
-}
-
-impl<'a> RecordName<'a> {
-    /// `<service>@<id>.json`, and nothing else.
-    pub fn parse(file_name: &'a str) -> Option<RecordName<'a>> {
-        let (service, id) = file_name.strip_suffix(".json")?.rsplit_once('@')?;
-        (valid_name(service) && valid_id(id)).then_some(RecordName { service, id })
-    }
 }

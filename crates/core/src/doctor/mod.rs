@@ -14,10 +14,9 @@ use nix::sys::inotify::{InitFlags, Inotify};
 use nix::sys::resource::{Resource, getrlimit};
 use serde::Serialize;
 
-use super::Bus;
-use super::record::RecordName;
-use super::scan::{Look, look, names};
-use crate::acquire::Rung;
+use crate::bus::Bus;
+use crate::bus::scan::{Look, look, names};
+use crate::record::{RecordName, Rung};
 use crate::segment;
 use crate::sys::eventfd::EventFd;
 use crate::sys::pidfd::PidFd;

@@ -22,6 +22,9 @@ pub enum Rung {
 }
 
 impl Rung {
+    /// All of them, in the order in which they are tried.
+    pub const LADDER: [Rung; 3] = [Rung::Direct, Rung::Handshake, Rung::Stream];
+
     /// The name in options, records and `IPC_BUS_ACQUIRE`.
     pub fn name(self) -> &'static str {
         match self {
@@ -42,7 +45,7 @@ impl Rung {
 
     /// The rung that a slot tells of; none for any number that is none.
     pub(crate) fn of_way(way: u32) -> Option<Rung> {
-        [Rung::Direct, Rung::Handshake, Rung::Stream].into_iter().find(|rung| rung.way() == way)
+        Rung::LADDER.into_iter().find(|rung| rung.way() == way)
     }
 
     /// Reads an option's value: a rung to force, or `auto` for the ladder.
@@ -63,7 +66,7 @@ impl Rung {
     }
 
     fn of_name(name: &str) -> Option<Rung> {
-        [Rung::Direct, Rung::Handshake, Rung::Stream].into_iter().find(|rung| rung.name() == name)
+        Rung::LADDER.into_iter().find(|rung| rung.name() == name)
     }
 
     /// The rung that `IPC_BUS_ACQUIRE` forces; none when it is unset, empty or `auto`.
@@ -100,7 +103,7 @@ impl FromStr for Rung {
 /// A rung that was tried before the one that was taken, and why it was left.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
-pub struct StepDown {
+pub struct Fallback {
     /// The rung.
     pub rung: Rung,
     /// The error's code, or the errno's name where the kernel said no.
@@ -109,13 +112,31 @@ pub struct StepDown {
     pub reason: String,
 }
 
+impl Fallback {
+    pub(crate) fn new(rung: Rung, code: impl Into<String>, reason: impl Into<String>) -> Fallback {
+        Fallback { rung, code: code.into(), reason: reason.into() }
+    }
+
+    /// No rung has led to the service.
+    pub(crate) fn exhausted(service: &str, fallbacks: &[Fallback]) -> Error {
+        let reasons = fallbacks.iter();
+        let reasons = reasons.map(|Fallback { rung, code, reason }| format!("{rung}: {reason} ({code})"));
+        Error::Acquire { service: service.to_owned(), reasons: reasons.collect() }
+    }
+
+    /// A rung that could not be offered.
+    pub(crate) fn by(rung: Rung, error: &Error) -> Fallback {
+        Fallback::new(rung, error.code(), error.to_string())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn names_are_read_back() {
-        for rung in [Rung::Direct, Rung::Handshake, Rung::Stream] {
+        for rung in Rung::LADDER {
             assert_eq!(rung.name().parse::<Rung>().unwrap(), rung);
             assert_eq!(serde_json::to_string(&rung).unwrap(), format!("\"{rung}\""));
             assert_eq!(Rung::of_way(rung.way()), Some(rung));
