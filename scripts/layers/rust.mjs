@@ -1,5 +1,6 @@
 // @ts-check
 /** The rules of the Rust side: what each crate may depend on, and where `unsafe` and atomics may stand (STYLE 2, 4). */
+import { edgesOf, modulesOf } from './modules.mjs'
 import { places } from './tree.mjs'
 
 /** @typedef {import('./tree.mjs').Tree} Tree */
@@ -9,6 +10,38 @@ const UNSAFE_IN_BINDING = /^crates\/node\/src\/(buffer|errors|lifecycle|poller|p
 const UNSAFE_IN_CORE = /^crates\/core\/src\/(sys|segment)\//
 /** Tests fork and break things on purpose; rustc still wants each place to say so (`unsafe_code` is denied). */
 const IN_TESTS = /^crates\/\w+\/src\/(.*\/)?tests(\/|\.rs$)/
+
+const CORE = 'crates/core/src'
+/** The core's folders and root files (DESIGN 8). Each imports only what stands before it. */
+const ORDER = [
+  'error',
+  'sys',
+  'record',
+  'reactor',
+  'bus',
+  'segment',
+  'inbox',
+  'handshake',
+  'port',
+  'acquire',
+  'topic',
+  'channel',
+  'state',
+  'sync',
+  'doctor',
+]
+/** Imports that break the order or close a circle and are still to be dissolved: `from → to`, below the core's folder. */
+const KNOWN = new Set([
+  'acquire/reach.rs → acquire/client.rs',
+  'acquire/session.rs → acquire/server.rs',
+  'bus/options.rs → bus/publish.rs',
+  'bus/thread.rs → bus/registry/mod.rs',
+  'bus/watch.rs → bus/registry/mod.rs',
+  'channel/endpoint/mod.rs → channel/receive.rs',
+  'topic/acks.rs → topic/options.rs',
+  'topic/receive.rs → topic/subscriber.rs',
+  'topic/window.rs → topic/publisher.rs',
+])
 
 /** The names in a manifest's dependency tables. @param {string} manifest @returns {{ table: string, name: string }[]} */
 export function dependencies(manifest) {
@@ -43,7 +76,7 @@ export function ringStandsAlone(tree) {
 export function cratesPointDown(tree) {
   /** @param {string} crate */
   const names = (crate) => dependencies(tree.read(`crates/${crate}/Cargo.toml`)).map(({ name }) => name)
-  const up = [
+  return [
     ...names('core')
       .filter((name) => name === 'ringbell-node')
       .map((name) => `crates/core/Cargo.toml: depends upwards on ${name}`),
@@ -51,21 +84,78 @@ export function cratesPointDown(tree) {
       .filter((name) => /^ringbell(-node)?$/.test(name))
       .map((name) => `crates/ring/Cargo.toml: depends upwards on ${name}`),
   ]
-  const order = ['sys', 'segment', 'bus', 'acquire', 'topic']
-  const above = /** @type {Record<string, string[]>} */ ({
-    sys: order.slice(1),
-    segment: ['acquire', 'topic'],
-    bus: ['topic'],
-    acquire: ['topic'],
+}
+
+/** @param {Tree} tree */
+export function foldersPointDown(tree) {
+  /** @param {string | undefined} name */
+  const rank = (name = 'lib') => (name === 'lib' ? ORDER.length : ORDER.indexOf(name))
+  const modules = modulesOf(tree, CORE)
+  const unlisted = [...modules.values()]
+    .filter(({ name }) => rank(name[0]) < 0)
+    .map(({ path, name }) => `${path}: ${name[0]} has no place in the order of the core's folders (rust.mjs)`)
+  const up = edgesOf(modules).flatMap((edge) => {
+    const from = folderOf(edge.from)
+    // A name may be re-exported by a folder that stands above the one that defines it.
+    const through = edge.named.length > 1 ? edge.named[0] : undefined
+    const upper = [folderOf(edge.to), through].find((name) => name !== undefined && rank(name) > rank(from))
+    if (upper === undefined || KNOWN.has(known(edge))) return []
+    return [`${edge.from}:${edge.line}: ${from} uses ${upper}, which stands above it (${known(edge)})`]
   })
-  for (const path of tree.files.filter((name) => name.startsWith('crates/core/src/') && name.endsWith('.rs'))) {
-    const room = /^crates\/core\/src\/(\w+)/.exec(path)?.[1] ?? ''
-    for (const upper of above[room] ?? []) {
-      const where = places(path, tree.code(path), new RegExp(`\\bcrate::(?:\\{[^}]*\\b)?${upper}::`, 'g'))
-      up.push(...where.map((place) => `${place}: ${room} uses ${upper}, which stands above it`))
+  return [...unlisted, ...up]
+}
+
+/** A file may use its parents and they may use it; any other circle of files is two ideas that cannot be told apart. @param {Tree} tree */
+export function filesFormNoCircle(tree) {
+  const modules = modulesOf(tree, CORE)
+  const names = new Map([...modules.values()].map(({ path, name }) => [path, name.join('::')]))
+  /** @param {string} one @param {string} other */
+  const below = (one, other) => `${names.get(one)}::`.startsWith(`${names.get(other)}::`) || names.get(other) === ''
+  const next = /** @type {Map<string, Set<string>>} */ (new Map())
+  for (const edge of edgesOf(modules)) {
+    if (below(edge.from, edge.to) || below(edge.to, edge.from) || KNOWN.has(known(edge))) continue
+    next.set(edge.from, (next.get(edge.from) ?? new Set()).add(edge.to))
+  }
+  const reach = new Map([...next.keys()].map((from) => [from, reachable(from, next)]))
+  const circles = new Set()
+  for (const [from, there] of reach) {
+    if (!there.has(from)) continue
+    const circle = [...there].filter((to) => reach.get(to)?.has(from)).sort()
+    circles.add(circle.map((path) => path.slice(CORE.length + 1)).join(', '))
+  }
+  return [...circles].map((circle) => `${CORE}: these files import each other in a circle: ${circle}`)
+}
+
+/** @param {string} path */
+function folderOf(path) {
+  return /^crates\/core\/src\/(\w+)/.exec(path)?.[1] ?? ''
+}
+
+/** @param {import('./modules.mjs').Edge} edge */
+function known({ from, to }) {
+  return `${from.slice(CORE.length + 1)} → ${to.slice(CORE.length + 1)}`
+}
+
+/** @param {string} from @param {Map<string, Set<string>>} next */
+function reachable(from, next) {
+  const found = /** @type {Set<string>} */ (new Set())
+  const open = [from]
+  for (let path = open.pop(); path !== undefined; path = open.pop()) {
+    for (const to of next.get(path) ?? []) {
+      if (found.has(to)) continue
+      found.add(to)
+      open.push(to)
     }
   }
-  return up
+  return found
+}
+
+/** One style of modules in the core. @param {Tree} tree */
+export function foldersHaveModFiles(tree) {
+  return tree.files
+    .filter((path) => path.startsWith(`${CORE}/`) && path.endsWith('.rs'))
+    .filter((path) => tree.files.some((other) => other.startsWith(`${path.slice(0, -'.rs'.length)}/`)))
+    .map((path) => `${path}: a module that has a folder is that folder's mod.rs`)
 }
 
 /** @param {Tree} tree */
