@@ -20,7 +20,6 @@ const ORDER = [
   'reactor',
   'bus',
   'segment',
-  'inbox',
   'handshake',
   'port',
   'acquire',
@@ -34,9 +33,6 @@ const ORDER = [
 const KNOWN = new Set([
   'acquire/reach.rs → acquire/client.rs',
   'acquire/session.rs → acquire/server.rs',
-  'bus/options.rs → bus/publish.rs',
-  'bus/thread.rs → bus/registry/mod.rs',
-  'bus/watch.rs → bus/registry/mod.rs',
   'channel/endpoint/mod.rs → channel/receive.rs',
   'topic/acks.rs → topic/options.rs',
   'topic/receive.rs → topic/subscriber.rs',

@@ -5,7 +5,7 @@ pub mod bus;
 pub mod channel;
 pub mod doctor;
 mod error;
-mod inbox;
+mod reactor;
 mod record;
 pub mod segment;
 mod sys;

@@ -21,7 +21,7 @@ use super::session::Session;
 use super::stream::{Seat, Station};
 use super::visitor::{Fate, Visitor};
 use crate::bus::Serve;
-use crate::bus::thread::{Step, Thread, Watched};
+use crate::reactor::{Step, Thread, Watched};
 use crate::record::Granted;
 use crate::segment::{OwnSegments, SlotLock};
 use crate::sys::epoll::Epoll;

@@ -1,19 +1,18 @@
 //! Hearing of deaths: a pidfd for each announcing process, and a slow pass over the locks of those that cannot have one.
 //!
 //! Invariant: a pidfd only says when to look; the lock alone says who is dead. A pid is used only if the record comes from this
-//! boot and this pid namespace. At most a quarter of the descriptor limit goes into pidfds. Called by the registry.
+//! boot and this pid namespace. At most a quarter of the descriptor limit goes into pidfds. Called by the registry, in whose epoll a
+//! pidfd has its pid as number.
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use super::thread::{REGISTRY_BASE, Thread};
 use crate::record::Record;
+use crate::sys::epoll::Epoll;
 use crate::sys::pidfd::PidFd;
 use crate::sys::proc;
 
-/// Readiness numbers of pidfds: this and the pid.
-pub(super) const PIDFD_BASE: u64 = REGISTRY_BASE + (1 << 40);
 /// How often locks are probed when there is no better way to hear of a death.
 const PASS: Duration = Duration::from_secs(1);
 /// A pass over very many locks happens less often, so that it takes at most a hundredth of the time.
@@ -38,11 +37,11 @@ pub(super) struct Deaths {
 impl Deaths {
     /// Cares for a record that was just found alive. True: its lock is to be probed again, because its process may have died
     /// after the first probe and before its pidfd was opened, and its pid may be another's.
-    pub(super) fn watch(&mut self, name: &str, record: &Record, thread: &Thread<'_>) -> bool {
+    pub(super) fn watch(&mut self, name: &str, record: &Record, epoll: &Epoll) -> bool {
         if self.probed.contains(name) || self.pids.get(name) == Some(&record.pid) {
             return false;
         }
-        self.forget(name, thread);
+        self.forget(name, epoll);
         let myself = proc::myself();
         if same_pids(record, &myself) {
             if record.pid == myself.pid {
@@ -50,7 +49,7 @@ impl Deaths {
                 return false;
             }
             let before = self.processes.contains_key(&record.pid);
-            if before || self.watch_process(record.pid, thread) {
+            if before || self.watch_process(record.pid, epoll) {
                 self.pids.insert(name.to_owned(), record.pid);
                 if let Some(watched) = self.processes.get_mut(&record.pid) {
                     watched.names.insert(name.to_owned());
@@ -68,24 +67,23 @@ impl Deaths {
         self.next_pass.get_or_insert_with(|| Instant::now() + PASS);
     }
 
-    fn watch_process(&mut self, pid: u32, thread: &Thread<'_>) -> bool {
+    fn watch_process(&mut self, pid: u32, epoll: &Epoll) -> bool {
         if self.processes.len() as u64 >= proc::descriptor_limit() / 4 {
             return false;
         }
         // Any errno means the same here: no such call, not allowed, no descriptors, or gone (which the lock will tell).
         let Ok(pidfd) = PidFd::open(pid) else { return false };
-        if thread.epoll().watch(pidfd.as_fd(), PIDFD_BASE + u64::from(pid)).is_err() {
+        if epoll.watch(pidfd.as_fd(), u64::from(pid)).is_err() {
             return false;
         }
         self.processes.insert(pid, Watched { pidfd, names: HashSet::new() });
         true
     }
 
-    /// The pidfd of this number is readable: the records of that process, which are no longer watched.
-    pub(super) fn died(&mut self, number: u64, thread: &Thread<'_>) -> Vec<String> {
-        let pid = u32::try_from(number - PIDFD_BASE).unwrap_or(0);
+    /// The pidfd of this process is readable: its records, which are no longer watched.
+    pub(super) fn died(&mut self, pid: u32, epoll: &Epoll) -> Vec<String> {
         let Some(watched) = self.processes.remove(&pid) else { return Vec::new() };
-        thread.epoll().forget(watched.pidfd.as_fd());
+        epoll.forget(watched.pidfd.as_fd());
         let mut names: Vec<String> = watched.names.into_iter().collect();
         names.sort_unstable();
         for name in &names {
@@ -106,7 +104,7 @@ impl Deaths {
     }
 
     /// The record is gone.
-    pub(super) fn forget(&mut self, name: &str, thread: &Thread<'_>) {
+    pub(super) fn forget(&mut self, name: &str, epoll: &Epoll) {
         self.probed.remove(name);
         if self.probed.is_empty() {
             self.next_pass = None;
@@ -115,16 +113,16 @@ impl Deaths {
         if let Some(watched) = self.processes.get_mut(&pid) {
             watched.names.remove(name);
             if watched.names.is_empty() {
-                thread.epoll().forget(watched.pidfd.as_fd());
+                epoll.forget(watched.pidfd.as_fd());
                 self.processes.remove(&pid);
             }
         }
     }
 
     /// Nothing is watched any more.
-    pub(super) fn clear(&mut self, thread: &Thread<'_>) {
+    pub(super) fn clear(&mut self, epoll: &Epoll) {
         for (_, watched) in self.processes.drain() {
-            thread.epoll().forget(watched.pidfd.as_fd());
+            epoll.forget(watched.pidfd.as_fd());
         }
         *self = Deaths::default();
     }

@@ -6,15 +6,15 @@
 
 mod death;
 pub(crate) mod directory;
+mod event;
 mod filter;
 mod gc;
 mod options;
-pub(crate) mod publish;
-pub(crate) mod registry;
+mod publish;
+mod registry;
 pub(crate) mod scan;
 #[cfg(test)]
 mod tests;
-pub(crate) mod thread;
 mod view;
 mod watch;
 
@@ -23,12 +23,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+pub use event::ServiceEvent;
 pub use filter::Filter;
 pub use gc::GcReport;
 pub use options::{Announcement, BusOptions};
 pub use publish::Announced;
 pub use registry::Watching;
-pub use watch::{ServiceEvent, Watch};
+pub use watch::Watch;
 
 pub use crate::record::{
     Access, AccessRecord, ChannelRecord, EventfdRef, Group, MAX_NAME, MAX_RECORD, MemfdRef, Overflow, Record,
@@ -37,9 +38,9 @@ pub use crate::record::{
 
 pub(crate) use crate::record::Granted;
 pub(crate) use directory::Directory;
-pub(crate) use publish::Serve;
-pub(crate) use registry::Sink;
-pub(crate) use thread::{Handle, Token};
+pub(crate) use event::Sink;
+pub(crate) use options::Serve;
+pub(crate) use registry::SinkGuard;
 
 const SHORTEST_POLL: Duration = Duration::from_millis(1);
 /// Longer than anybody polls, and short enough to be added to any moment.
@@ -51,12 +52,12 @@ pub(crate) fn new_id() -> Result<String> {
 }
 
 use crate::error::{Error, Result};
+use crate::reactor::{Handle, Owner, Token};
 use crate::sys::generation::generation;
 use crate::sys::{proc, random};
 use publish::Own;
-use registry::Registry;
+use registry::{Registry, RegistryHandle};
 use scan::Cache;
-use thread::Owner;
 use view::View;
 
 /// A bus: the directory, and what this process knows of it. Clones share everything.
@@ -80,7 +81,7 @@ struct Inner {
     directory: Arc<Directory>,
     options: BusOptions,
     view: Arc<View>,
-    thread: Mutex<Option<Owner>>,
+    running: Mutex<Option<Running>>,
     cache: Mutex<Cache>,
     closed: AtomicBool,
     /// Look-ups by scanning so far: the second one begins to keep a view.
@@ -89,10 +90,18 @@ struct Inner {
     generation: u32,
 }
 
-/// Removes its sink when dropped. Returns when the thread has dropped the sink.
-pub(crate) struct SinkGuard {
-    handle: Handle,
-    id: u64,
+/// The bus thread, and the registry on it.
+struct Running {
+    registry: RegistryHandle,
+    // Ends the thread when dropped.
+    _owner: Owner,
+}
+
+impl Drop for Running {
+    /// Before the thread ends, so that nothing of ours is found while it hands over what it promised.
+    fn drop(&mut self) {
+        self.registry.tell(|registry, thread| registry.stop(thread));
+    }
 }
 
 impl Bus {
@@ -120,7 +129,7 @@ impl Bus {
             directory: Arc::new(Directory::open(&options)?),
             options,
             view: Arc::default(),
-            thread: Mutex::new(None),
+            running: Mutex::new(None),
             cache: Mutex::default(),
             closed: AtomicBool::new(false),
             scans: AtomicU64::new(0),
@@ -197,7 +206,7 @@ impl Bus {
         check_name("kind", &announcement.kind)?;
         let granted =
             announcement.access.as_ref().map(|access| access.grant(self.dir().group())).transpose()?;
-        let handle = self.handle()?;
+        let registry = self.registry()?;
         let myself = proc::myself();
         let record = Record {
             schema: SCHEMA,
@@ -223,12 +232,12 @@ impl Bus {
         let own = Arc::new(own);
         let announced = Announced::new(Arc::clone(&own), self.clone());
         if let Some(served) = served {
-            let token = handle.add(served, None);
+            let token = registry.thread().add(served, None);
             if !own.serving(token) {
-                handle.remove(token);
+                registry.thread().remove(token);
             }
         }
-        let taken = handle.registry(move |registry, thread| registry.add_own(own, thread));
+        let taken = registry.tell(move |registry, thread| registry.add_own(own, thread));
         self.own_changed();
         // `close` says that it is closed before it stops the thread. So either that is seen here, or the thread has taken
         // the record up first, and withdraws it when it stops.
@@ -248,7 +257,7 @@ impl Bus {
 
     /// How this bus learns of changes at the moment.
     pub fn watching(&self) -> Watching {
-        let asked = self.running().and_then(|handle| handle.ask(|registry, _| registry.watching()));
+        let asked = self.running().and_then(|registry| registry.ask(|registry, _| registry.watching()));
         asked.unwrap_or(Watching { mode: "off", ..Watching::default() })
     }
 
@@ -258,21 +267,21 @@ impl Bus {
             return;
         }
         self.inner.closed.store(true, Ordering::SeqCst);
-        let owner = self.inner.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let running = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner).take();
         // Outside of the lock: it waits for the thread.
-        drop(owner);
+        drop(running);
     }
 
     // For the rest of the crate.
 
     /// Registry events, on the bus thread, until the guard is dropped. Returns before the present ones are delivered.
     pub(crate) fn subscribe(&self, filter: Filter, sink: Box<dyn Sink>) -> Result<SinkGuard> {
-        let handle = self.handle()?;
+        let registry = self.registry()?;
         let id = self.inner.next_sink.fetch_add(1, Ordering::Relaxed);
-        if !handle.registry(move |registry, thread| registry.add_sink(id, filter, sink, thread)) {
+        if !registry.tell(move |registry, thread| registry.add_sink(id, filter, sink, thread)) {
             return Err(Error::Closed { what: "bus" });
         }
-        Ok(SinkGuard { handle, id })
+        Ok(registry.guard(id))
     }
 
     /// The directory.
@@ -282,21 +291,26 @@ impl Bus {
 
     /// The bus thread, started if need be.
     pub(crate) fn handle(&self) -> Result<Handle> {
+        Ok(self.registry()?.thread().clone())
+    }
+
+    /// The registry on the bus thread, which is started if need be.
+    fn registry(&self) -> Result<RegistryHandle> {
         self.check_open()?;
-        let mut thread = self.inner.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner);
         if self.inner.closed.load(Ordering::SeqCst) {
             return Err(Error::Closed { what: "bus" });
         }
-        if let Some(owner) = thread.as_ref() {
-            return Ok(owner.handle().clone());
+        if let Some(running) = running.as_ref() {
+            return Ok(running.registry.clone());
         }
         let Inner { directory, view, options, .. } = &*self.inner;
         let registry =
-            Registry::new(Arc::clone(directory), Arc::clone(view), options.inotify, options.poll_interval);
-        let owner = Owner::start(registry)?;
-        let handle = owner.handle().clone();
-        *thread = Some(owner);
-        Ok(handle)
+            Registry::new(Arc::clone(directory), Arc::clone(view), options.inotify, options.poll_interval)?;
+        let owner = Owner::start()?;
+        let registry = RegistryHandle::add(owner.handle(), registry);
+        *running = Some(Running { registry: registry.clone(), _owner: owner });
+        Ok(registry)
     }
 
     /// This process changed the directory: the view is to catch up before it is used again.
@@ -306,20 +320,20 @@ impl Bus {
 
     fn forget(&self, own: &Arc<Own>, server: Option<Token>) {
         self.own_changed();
-        let Some(handle) = self.running() else { return };
+        let Some(registry) = self.running() else { return };
         if let Some(token) = server {
-            handle.remove(token);
+            registry.thread().remove(token);
         }
         let own = Arc::clone(own);
-        handle.registry(move |registry, thread| registry.remove_own(&own, thread));
+        registry.tell(move |registry, thread| registry.remove_own(&own, thread));
     }
 
-    fn running(&self) -> Option<Handle> {
+    fn running(&self) -> Option<RegistryHandle> {
         if self.inner.generation != generation() {
             return None;
         }
-        let thread = self.inner.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        thread.as_ref().map(|owner| owner.handle().clone())
+        let running = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.as_ref().map(|running| running.registry.clone())
     }
 
     fn check_open(&self) -> Result<()> {
@@ -344,10 +358,9 @@ impl Bus {
             return false;
         }
         if view.behind()
-            && let Some(handle) = self.running()
-            && !handle.is_here()
+            && let Some(registry) = self.running()
         {
-            handle.ask(|registry, thread| registry.settle(thread));
+            registry.ask(|registry, thread| registry.settle(thread));
         }
         view.is_live()
     }
@@ -359,8 +372,8 @@ impl Bus {
         }
         if self.inner.scans.fetch_add(1, Ordering::Relaxed) > 0 {
             // Only to be faster: where no thread can be had, every look-up scans.
-            if let Ok(handle) = self.handle() {
-                handle.registry(|registry, thread| registry.keep_view(thread));
+            if let Ok(registry) = self.registry() {
+                registry.tell(|registry, thread| registry.keep_view(thread));
             }
         }
         self.inner.cache.lock().unwrap_or_else(PoisonError::into_inner).scan(directory, chosen)
@@ -370,16 +383,5 @@ impl Bus {
 impl std::fmt::Debug for Bus {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Bus").field("path", &self.path()).finish_non_exhaustive()
-    }
-}
-
-impl Drop for SinkGuard {
-    fn drop(&mut self) {
-        let id = self.id;
-        if self.handle.is_here() {
-            self.handle.registry(move |registry, thread| registry.remove_sink(id, thread));
-        } else {
-            self.handle.ask(move |registry, thread| registry.remove_sink(id, thread));
-        }
     }
 }

@@ -3,13 +3,18 @@
 //! Plain values: they are checked where they are used, by `directory`, `publish` and `record`.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::publish::Serve;
+use crate::error::Result;
+use crate::reactor::Watched;
 use crate::record::{Access, ChannelRecord, Group, Rung, TopicRecord};
+
+/// Makes what serves a new listening socket. Called once for each socket: again when the directory was lost.
+pub(crate) type Serve = Box<dyn FnMut(OwnedFd) -> Result<Box<dyn Watched>> + Send>;
 
 /// Which bus, and how to use it.
 #[derive(Debug, Clone)]

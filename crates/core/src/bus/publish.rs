@@ -15,16 +15,14 @@ use serde_json::{Map, Value};
 
 use super::Bus;
 use super::directory::Directory;
+use super::options::Serve;
 use super::scan::still_named;
-use super::thread::{Thread, Token, Watched};
 use crate::error::{Error, Result};
+use crate::reactor::{Thread, Token, Watched};
 use crate::record::{Granted, Record};
 use crate::sys::fork::ForkGuarded;
 use crate::sys::generation::generation;
 use crate::sys::{seqpacket, tmpfile};
-
-/// Makes what serves a new listening socket. Called once for each socket: again when the directory was lost.
-pub(crate) type Serve = Box<dyn FnMut(OwnedFd) -> Result<Box<dyn Watched>> + Send>;
 
 /// One announced instance of this process.
 pub(super) struct Own {

@@ -1,19 +1,19 @@
-//! What only the crate itself can try: the bus thread, and sockets beside records.
+//! What only the crate itself can try: sinks on the bus thread, and sockets beside records.
 
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::thread::{Step, Thread, Watched};
+use crate::reactor::tests::{Probe, heard};
+use crate::reactor::{Step, Thread, Watched};
 use serde_json::Map;
 
 use super::*;
-use crate::sys::eventfd::EventFd;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -35,79 +35,10 @@ fn lose(path: &Path) {
     }
 }
 
-/// Says what happens to it.
-struct Probe {
-    bell: Option<Arc<EventFd>>,
-    say: Sender<&'static str>,
-    answer: Box<dyn FnMut(&mut Thread<'_>) -> Step + Send>,
-}
-
-impl Probe {
-    fn new(
-        bell: Option<Arc<EventFd>>,
-        answer: impl FnMut(&mut Thread<'_>) -> Step + Send + 'static,
-    ) -> (Box<Probe>, Receiver<&'static str>) {
-        let (say, hear) = channel();
-        (Box::new(Probe { bell, say, answer: Box::new(answer) }), hear)
-    }
-}
-
-impl Watched for Probe {
-    fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.bell.as_ref().map(|bell| bell.as_fd())
-    }
-
-    fn ready(&mut self, thread: &mut Thread<'_>) -> Step {
-        if let Some(bell) = &self.bell {
-            bell.drain();
-        }
-        // Afterwards: whoever hears it may ring again.
-        let _ = self.say.send("ready");
-        (self.answer)(thread)
-    }
-
-    fn failed(&mut self, error: &Error) {
-        let _ = self.say.send(error.code());
-    }
-}
-
-impl Drop for Probe {
-    fn drop(&mut self) {
-        let _ = self.say.send("dropped");
-    }
-}
-
-fn heard(hear: &Receiver<&'static str>) -> &'static str {
-    hear.recv_timeout(PATIENCE).unwrap()
-}
-
 #[test]
-fn a_watched_one_is_called_for_its_descriptor_and_its_deadline_until_removed() {
+fn a_sink_that_panics_is_dropped_and_the_others_go_on() {
     let folder = tempfile::tempdir().unwrap();
     let bus = open(&folder);
-    let handle = bus.handle().unwrap();
-    let bell = Arc::new(EventFd::new().unwrap());
-    let (probe, hear) = Probe::new(Some(Arc::clone(&bell)), |_| Step::Again(None));
-    let token = handle.add(probe, Some(Instant::now()));
-    assert_eq!(heard(&hear), "ready");
-    bell.ring();
-    assert_eq!(heard(&hear), "ready");
-    handle.remove(token);
-    assert_eq!(hear.try_recv(), Ok("dropped"), "removed means dropped");
-    handle.remove(token);
-    let (once, hear) = Probe::new(None, |_| Step::Finished);
-    handle.add(once, Some(Instant::now()));
-    assert_eq!((heard(&hear), heard(&hear)), ("ready", "dropped"));
-}
-
-#[test]
-fn who_panics_is_dropped_and_the_others_go_on() {
-    let folder = tempfile::tempdir().unwrap();
-    let bus = open(&folder);
-    let handle = bus.handle().unwrap();
-    let (bad, hear_bad) = Probe::new(None, |_| panic!("on purpose"));
-    handle.add(bad, Some(Instant::now()));
-    assert_eq!((heard(&hear_bad), heard(&hear_bad)), ("ready", "dropped"));
     struct Bad(Sender<&'static str>);
     impl Sink for Bad {
         fn event(&mut self, _event: &ServiceEvent, _thread: &mut Thread<'_>) {
@@ -307,48 +238,12 @@ fn watching_anew_changes_nothing() {
     let mut watch = bus.watch(Filter::All).unwrap();
     assert!(matches!(watch.next(Some(PATIENCE)), Ok(Some(ServiceEvent::Added(_)))));
     // As when inotify is to be had again after polling.
-    let handle = bus.handle().unwrap();
-    handle.ask(|registry, thread| registry.attach(thread)).unwrap();
+    let registry = bus.registry().unwrap();
+    registry.ask(|registry, thread| registry.attach(thread)).unwrap();
     assert_eq!(bus.list().unwrap(), [announced.record()]);
     assert_eq!(watch.try_next(), None);
     bus.close();
     assert!(bus.inner.view.list(|_| true).is_empty());
-}
-
-#[test]
-fn what_cannot_be_waited_for_now_is_tried_again() {
-    struct Late {
-        /// A regular file: no epoll takes it.
-        file: Option<fs::File>,
-        bell: Arc<EventFd>,
-        say: Sender<&'static str>,
-    }
-    impl Watched for Late {
-        fn fd(&self) -> Option<BorrowedFd<'_>> {
-            Some(self.file.as_ref().map_or(self.bell.as_fd(), |file| file.as_fd()))
-        }
-
-        fn ready(&mut self, _thread: &mut Thread<'_>) -> Step {
-            self.bell.drain();
-            let _ = self.say.send(if self.file.take().is_some() { "again" } else { "ready" });
-            Step::Again(None)
-        }
-
-        fn retry(&self) -> Option<Duration> {
-            Some(Duration::from_millis(1))
-        }
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let bus = open(&folder);
-    let handle = bus.handle().unwrap();
-    let bell = Arc::new(EventFd::new().unwrap());
-    let (say, hear) = channel();
-    let file = Some(tempfile::tempfile_in(&folder).unwrap());
-    let token = handle.add(Box::new(Late { file, bell: Arc::clone(&bell), say }), None);
-    assert_eq!(heard(&hear), "again");
-    bell.ring();
-    assert_eq!(heard(&hear), "ready");
-    handle.remove(token);
 }
 
 #[test]
@@ -385,7 +280,7 @@ fn a_view_is_brought_up_to_date_before_it_is_first_used() {
         };
         let bus = Bus::open(options).unwrap();
         let announced = other.announce(Announcement::new("gone")).unwrap();
-        bus.handle().unwrap().ask(|registry, thread| {
+        bus.registry().unwrap().ask(|registry, thread| {
             registry.keep_view(thread);
             drop(announced);
         });

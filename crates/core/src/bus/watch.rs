@@ -11,37 +11,15 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::registry::Sink;
-use super::thread::Thread;
-use super::{Bus, SinkGuard};
+use super::Bus;
+use super::event::{ServiceEvent, Sink};
+use super::registry::SinkGuard;
 use crate::error::{Error, Result};
-use crate::record::Record;
+use crate::reactor::Thread;
 use crate::sys::eventfd::EventFd;
 
 /// A queue longer than this is folded; twice as long again before the next time.
 const LONG: usize = 16 * 1024;
-
-/// What happened to one instance of a service.
-#[derive(Debug, Clone, PartialEq)]
-pub enum ServiceEvent {
-    /// It is there: whole, believed, its owner alive.
-    Added(Arc<Record>),
-    /// It says something else now.
-    Updated(Arc<Record>),
-    /// It is gone: withdrawn, dead, or the bus directory vanished. The last record that was known.
-    Removed(Arc<Record>),
-}
-
-impl ServiceEvent {
-    /// The record that the event is about.
-    pub fn record(&self) -> &Arc<Record> {
-        match self {
-            ServiceEvent::Added(record) | ServiceEvent::Updated(record) | ServiceEvent::Removed(record) => {
-                record
-            }
-        }
-    }
-}
 
 /// Services that come, change and go. First every present one as `Added`, then what changes.
 ///
@@ -213,6 +191,7 @@ fn wait_readable(fd: BorrowedFd<'_>, timeout: Option<Duration>) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::Record;
     use proptest::prelude::*;
 
     fn record(instance: u8, version: u32) -> Arc<Record> {

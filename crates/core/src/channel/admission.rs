@@ -23,10 +23,9 @@ use crate::acquire::protocol::{
 use crate::acquire::server::{Listening, instance_of};
 use crate::acquire::visitor::{Fate, SILENCE, STALL, Visitor};
 use crate::acquire::{Bell, Cord};
-use crate::bus::thread::{Step, Thread, Watched};
-use crate::bus::{Handle, Serve};
+use crate::bus::Serve;
 use crate::error::{Error, Result};
-use crate::inbox::Inbox;
+use crate::reactor::{Handle, Inbox, Step, Thread, Watched};
 use crate::record::{Granted, Rung};
 use crate::segment::{PairFds, PairShape, check_capacity, create_pair};
 use crate::sys::eventfd::EventFd;

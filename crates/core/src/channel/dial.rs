@@ -18,9 +18,9 @@ use crate::acquire::protocol::{
 use crate::acquire::reach::{Reach, Reached};
 use crate::acquire::verdict::Verdict;
 use crate::acquire::{Bell, Cord};
-use crate::bus::thread::{Step, Thread, Watched};
-use crate::bus::{Directory, Handle};
+use crate::bus::Directory;
 use crate::error::Error;
+use crate::reactor::{Handle, Step, Thread, Watched};
 use crate::record::{Fallback, Record, Rung};
 use crate::segment::{PairFds, PairShape, attach_pair, check_capacity};
 use crate::sys::eventfd::EventFd;

@@ -12,9 +12,8 @@ use std::sync::atomic::AtomicBool;
 use ringbell_ring::{Config, Consumer, Entry, Fault, Feed, Identity, Overflow, Piece, Producer, Read, Start};
 
 use crate::acquire::{Link as Stream, Seat, Station, Tap, spin_socket};
-use crate::bus::Handle;
 use crate::error::{Error, Result};
-use crate::inbox::Inbox;
+use crate::reactor::{Handle, Inbox};
 use crate::segment::{self, ProxySlots, Segments};
 use crate::sys::eventfd::EventFd;
 use crate::sys::fork::ForkGuarded;

@@ -16,10 +16,9 @@ use super::options::SubscriberOptions;
 use super::source::{Joined, Probe};
 use crate::acquire::client::NO_DURABLE_GUESTS;
 use crate::acquire::{self, Acquirer, Attachment, Backoff, Wish};
-use crate::bus::thread::{Step, Thread, Watched};
 use crate::bus::{Bus, ServiceEvent, Sink};
 use crate::error::{Error, Result};
-use crate::inbox::Inbox;
+use crate::reactor::{Inbox, Step, Thread, Watched};
 use crate::record::Record;
 
 /// News from the bus thread.

@@ -23,7 +23,7 @@ use super::stats::{AckStats, SubscriberStats};
 use crate::acquire::{ANSWER, Acquirer};
 use crate::bus::{Bus, Filter, SinkGuard};
 use crate::error::{Error, Result};
-use crate::inbox::Inbox;
+use crate::reactor::Inbox;
 use crate::segment::MappedData;
 use crate::sys::generation::Home;
 

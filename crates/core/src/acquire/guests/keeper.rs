@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::{Guests, Line, NUDGE, bits, lock};
 use crate::acquire::bell::Heard;
 use crate::acquire::budget::ring_interval;
-use crate::bus::thread::{Step, Thread, Watched};
+use crate::reactor::{Step, Thread, Watched};
 use crate::sys::clock::monotonic_ns;
 
 /// Rings that a guest may send beyond the waits that there were: it cannot know better than it is told.

@@ -23,8 +23,8 @@ use ringbell_ring::{Admitted, ControlMemory, Identity};
 
 use super::bell::Cord;
 use super::budget::{Admissions, Budget, ring_interval};
-use crate::bus::thread::Watched;
 use crate::error::Result;
+use crate::reactor::Watched;
 use crate::segment::GuestPlaces;
 use crate::sys::clock::monotonic_ns;
 use crate::sys::epoll::Epoll;

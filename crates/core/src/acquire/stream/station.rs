@@ -16,7 +16,7 @@ use super::seat::{Seat, Tap};
 use super::wire::PIECE;
 use crate::Result;
 use crate::acquire::guests::GuestPlace;
-use crate::bus::thread::{Handle, Step, Thread, Watched};
+use crate::reactor::{Handle, Step, Thread, Watched};
 use crate::sys::epoll::Epoll;
 use crate::sys::fork::ForkGuarded;
 use crate::sys::seqpacket;

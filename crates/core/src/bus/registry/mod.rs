@@ -1,39 +1,42 @@
-//! The registry: the directory as a stream of events. Lives on the bus thread and nowhere else.
+//! The registry: the directory as a stream of events. Lives on the bus thread and nowhere else; others reach it by its
+//! [`RegistryHandle`].
 //!
 //! Invariants: it watches first and scans afterwards, so nothing falls between. An event is the difference between what a look at a
-//! name finds and what the last look found, never a translation of what inotify said: hence no duplicates, no record that
-//! cannot be read yet, and none whose owner is dead. Whoever finds a dead one removes it by the rule of gc. When the directory
+//! name finds and what the last look found, never a translation of what inotify said: so there are no duplicates, no record that
+//! cannot be read yet, and none whose owner is dead. A record of a dead owner is removed by the rule of gc. When the directory
 //! vanishes everything is `Removed`; it is made again, and this process's own records with it.
 
+mod handle;
 mod source;
 
 use std::collections::HashMap;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::death::{Deaths, PIDFD_BASE};
+use super::death::Deaths;
 use super::directory::Directory;
+use super::event::{ServiceEvent, Sink};
 use super::filter::Filter;
 use super::gc;
 use super::publish::Own;
 use super::scan::{Known, Look, look};
-use super::thread::{Thread, contained, discard};
 use super::view::View;
-use super::watch::ServiceEvent;
+use crate::error::{Error, Result};
+use crate::reactor::{Step, Thread, Token, Watched, contained, discard};
 use crate::record::RecordName;
-use source::{FIRST_CHECK, Source, Want};
+use crate::sys::epoll::Epoll;
+use source::{FIRST_CHECK, INOTIFY, Source, Want};
+
+pub(super) use handle::RegistryHandle;
+pub(crate) use handle::SinkGuard;
 
 /// How soon a name is looked at again that could not be told, and how soon a lost directory is tried first.
 const SOON: Duration = Duration::from_millis(20);
-
-/// Takes registry events, on the bus thread: first the present records as `Added`. Must not block.
-pub(crate) trait Sink: Send {
-    /// One event that the filter lets through.
-    fn event(&mut self, event: &ServiceEvent, thread: &mut Thread<'_>);
-}
+/// How soon it is tried again when the bus thread cannot wait for it.
+const RETRY: Duration = Duration::from_millis(100);
 
 /// How the registry learns of changes, for doctors.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -65,6 +68,10 @@ pub(super) struct Registry {
     view: Arc<View>,
     use_inotify: bool,
     interval: Duration,
+    /// What it waits for: inotify, and a pidfd for each announcing process. The bus thread waits for this one.
+    epoll: Epoll,
+    /// What the epoll answered, kept for its memory.
+    ready: Vec<u64>,
     listeners: Vec<Listener>,
     /// By the name of the record's file.
     own: HashMap<String, Arc<Own>>,
@@ -93,12 +100,14 @@ impl Registry {
         view: Arc<View>,
         use_inotify: bool,
         interval: Duration,
-    ) -> Registry {
-        Registry {
+    ) -> Result<Registry> {
+        Ok(Registry {
             directory,
             view,
             use_inotify,
             interval,
+            epoll: Epoll::new()?,
+            ready: Vec::new(),
             listeners: Vec::new(),
             own: HashMap::new(),
             keep_view: false,
@@ -114,7 +123,7 @@ impl Registry {
             check_at: None,
             check_pause: FIRST_CHECK,
             grace_ends: None,
-        }
+        })
     }
 
     // What the bus asks for, on the thread.
@@ -185,28 +194,33 @@ impl Registry {
 
     /// Withdraws what is announced and tells nobody anything more.
     pub(super) fn stop(&mut self, thread: &mut Thread<'_>) {
-        for (_, own) in std::mem::take(&mut self.own) {
-            if let Some(token) = own.withdraw() {
-                thread.remove(token);
-            }
+        for token in self.withdraw() {
+            thread.remove(token);
         }
+        self.attend(thread);
+    }
+
+    /// Gives what served the withdrawn records' sockets.
+    fn withdraw(&mut self) -> Vec<Token> {
+        let own = std::mem::take(&mut self.own);
+        let servers = own.into_values().filter_map(|own| own.withdraw()).collect();
         for listener in std::mem::take(&mut self.listeners) {
             discard(listener);
         }
         self.keep_view = false;
-        self.attend(thread);
+        servers
     }
 
-    // What the thread's loop calls.
+    // Time, and deaths.
 
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    fn deadline(&self) -> Option<Instant> {
         [self.again_at, self.poll_at, self.restore_at, self.check_at, self.deaths.next_pass]
             .into_iter()
             .flatten()
             .min()
     }
 
-    pub(super) fn due(&mut self, thread: &mut Thread<'_>) {
+    fn due(&mut self, thread: &mut Thread<'_>) {
         let now = Instant::now();
         let is_due = |time: Option<Instant>| time.is_some_and(|time| time <= now);
         if is_due(self.restore_at) {
@@ -234,16 +248,13 @@ impl Registry {
         }
     }
 
-    pub(super) fn ready(&mut self, number: u64, thread: &mut Thread<'_>) {
-        if number < PIDFD_BASE {
-            self.read_changes(thread);
-            return;
-        }
-        for name in self.deaths.died(number, thread) {
+    /// The process of this pid is dead.
+    fn died(&mut self, pid: u32, thread: &mut Thread<'_>) {
+        for name in self.deaths.died(pid, &self.epoll) {
             self.examine(&name, thread);
             if self.known.get(&name).is_some_and(|known| known.record.is_some()) {
-                // Its process is dead and its lock is held: by a fork, or by another who has the same pid now.
-                self.deaths.forget(&name, thread);
+                // Its process is dead and its lock is held: by a fork, or by another process that has the same pid now.
+                self.deaths.forget(&name, &self.epoll);
                 self.deaths.probe_later(&name);
             }
         }
@@ -266,7 +277,7 @@ impl Registry {
         let directory = self.directory.fd();
         let mut found = look(&self.directory, directory.as_fd(), name, self.known.get(name));
         if let Look::Alive(known @ Known { record: Some(record), .. }) = &found
-            && self.deaths.watch(name, record, thread)
+            && self.deaths.watch(name, record, &self.epoll)
         {
             found = look(&self.directory, directory.as_fd(), name, Some(known));
         }
@@ -298,7 +309,7 @@ impl Registry {
     }
 
     fn absent(&mut self, name: &str, thread: &mut Thread<'_>) {
-        self.deaths.forget(name, thread);
+        self.deaths.forget(name, &self.epoll);
         let Some(Known { record: Some(record), .. }) = self.known.remove(name) else { return };
         self.view.remove(&record);
         self.tell_all(&ServiceEvent::Removed(record), thread);
@@ -324,7 +335,7 @@ impl Registry {
             self.view.remove(&record);
             self.tell_all(&ServiceEvent::Removed(record), thread);
         }
-        self.deaths.clear(thread);
+        self.deaths.clear(&self.epoll);
         self.again.clear();
         self.again_at = None;
     }
@@ -341,6 +352,39 @@ impl Registry {
             }
         }
         self.listeners = listeners;
+    }
+}
+
+impl Watched for Registry {
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.epoll.as_fd())
+    }
+
+    fn ready(&mut self, thread: &mut Thread<'_>) -> Step {
+        let mut ready = std::mem::take(&mut self.ready);
+        // Cannot be, by `Epoll::wait`. If it is, the registry must not go on without hearing anything.
+        if self.epoll.wait(Some(Instant::now()), &mut ready).is_err() {
+            return Step::Finished;
+        }
+        for number in ready.drain(..) {
+            match u32::try_from(number) {
+                Ok(INOTIFY) => self.read_changes(thread),
+                Ok(pid) => self.died(pid, thread),
+                Err(_) => {}
+            }
+        }
+        self.ready = ready;
+        self.due(thread);
+        Step::Again(self.deadline())
+    }
+
+    /// Nothing else would withdraw our records and tell the listeners.
+    fn retry(&self) -> Option<Duration> {
+        Some(RETRY)
+    }
+
+    fn failed(&mut self, _error: &Error) {
+        self.withdraw();
     }
 }
 

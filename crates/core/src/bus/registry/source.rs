@@ -10,12 +10,14 @@ use std::time::{Duration, Instant};
 
 use super::{Registry, SOON};
 use crate::bus::scan::{DirectoryStamp, names, unchanged};
-use crate::bus::thread::{REGISTRY_BASE, Thread};
 use crate::error::{Error, Result};
+use crate::reactor::Thread;
 use crate::record::RecordName;
 use crate::sys::inotify::{Changes, Inotify};
 
 const LATEST: Duration = Duration::from_secs(5);
+/// The number of inotify in the registry's epoll; a pidfd has its pid, which is never 0.
+pub(super) const INOTIFY: u32 = 0;
 /// How soon, and how seldom, the directory is looked for while it may have been removed.
 pub(super) const FIRST_CHECK: Duration = Duration::from_millis(1);
 const LAST_CHECK: Duration = Duration::from_secs(1);
@@ -59,7 +61,7 @@ impl Registry {
             return;
         }
         if wanted == Want::Nothing {
-            self.detach(thread);
+            self.detach();
             self.restore_at = None;
             self.check_at = None;
             self.grace_ends = None;
@@ -75,8 +77,8 @@ impl Registry {
 
     /// Begins to watch the directory as it is now, and only then looks at what is in it.
     pub(in crate::bus) fn attach(&mut self, thread: &mut Thread<'_>) {
-        self.detach(thread);
-        if let Err(error) = self.open_inotify(thread) {
+        self.detach();
+        if let Err(error) = self.open_inotify() {
             let retry = self.use_inotify.then(|| Instant::now() + RETRY_INOTIFY);
             self.source = Source::Polling { reason: error.to_string(), stamp: None, retry };
             self.poll_at = Some(Instant::now() + self.interval);
@@ -100,7 +102,7 @@ impl Registry {
         }
     }
 
-    pub(super) fn open_inotify(&mut self, thread: &Thread<'_>) -> Result<()> {
+    pub(super) fn open_inotify(&mut self) -> Result<()> {
         if !self.use_inotify {
             return Err(Error::InvalidOption {
                 option: "inotify",
@@ -109,17 +111,17 @@ impl Registry {
             });
         }
         let inotify = Inotify::open(self.directory.fd().as_fd(), self.has == Want::Names)?;
-        thread.epoll().watch(inotify.as_fd(), REGISTRY_BASE)?;
+        self.epoll.watch(inotify.as_fd(), u64::from(INOTIFY))?;
         self.source = Source::Inotify(Arc::new(inotify));
         self.poll_at = None;
         Ok(())
     }
 
-    pub(super) fn detach(&mut self, thread: &Thread<'_>) {
+    pub(super) fn detach(&mut self) {
         self.view.end();
         self.poll_at = None;
         if let Source::Inotify(inotify) = std::mem::replace(&mut self.source, Source::Off) {
-            thread.epoll().forget(inotify.as_fd());
+            self.epoll.forget(inotify.as_fd());
         }
     }
 
@@ -205,7 +207,7 @@ impl Registry {
     /// The directory is not there any more, and nothing in it counts.
     pub(super) fn lost(&mut self, thread: &mut Thread<'_>) {
         self.forget_all(thread);
-        self.detach(thread);
+        self.detach();
         self.check_at = None;
         self.grace_ends = None;
         self.backoff = SOON;

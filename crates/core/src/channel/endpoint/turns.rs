@@ -12,7 +12,7 @@ use super::{Channel, fault_error};
 use crate::channel::link::rang;
 use crate::channel::notice::{CloseReason, Drained, Notice};
 use crate::error::{Error, Result};
-use crate::inbox::NEWS;
+use crate::reactor::NEWS;
 
 /// Looks in a row that may find nothing before a connection dozes off while others are talking.
 const IDLE_LOOKS: u32 = 256;

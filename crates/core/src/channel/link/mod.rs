@@ -23,7 +23,7 @@ use super::places::Place;
 use super::stats::ConnectionStats;
 use crate::acquire::{Bell, EventFd, Tap};
 use crate::error::{Error, Result};
-use crate::inbox::Inbox;
+use crate::reactor::Inbox;
 use crate::record::{Fallback, Record, Rung};
 use crate::sys::clock::monotonic_ns;
 use crate::sys::generation::Home;

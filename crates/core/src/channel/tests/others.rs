@@ -12,7 +12,7 @@ use super::super::admission::{Admission, Offer, Reception, Terms};
 use super::*;
 use crate::acquire::protocol::STREAM;
 use crate::acquire::visitor::{Fate, Visitor};
-use crate::inbox::Inbox;
+use crate::reactor::Inbox;
 use crate::record::{Access, Granted};
 use crate::sys::seqpacket::Peer;
 

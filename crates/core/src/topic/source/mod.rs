@@ -18,7 +18,7 @@ use super::options::SubscriberOptions;
 use super::stats::{AckStats, SlotStats, SourceStats};
 use crate::acquire::{Attachment, Cord, Link, Way, spin_socket};
 use crate::error::{Error, Result};
-use crate::inbox::Inbox;
+use crate::reactor::Inbox;
 use crate::record::{Fallback, Record, Rung, TopicRecord};
 use crate::segment::{ForkGuarded, MappedData, SlotLock};
 use crate::sys::seqpacket;
