@@ -5,6 +5,7 @@ pub mod bus;
 pub mod channel;
 pub mod doctor;
 mod error;
+mod handshake;
 mod reactor;
 mod record;
 pub mod segment;

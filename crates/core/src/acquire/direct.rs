@@ -2,19 +2,15 @@
 //!
 //! Invariants: pid numbers are only used in the pid namespace and boot that the record names; the record's
 //! lock is probed after the pidfd was opened (so the pidfd is its owner) and after everything was copied (so
-//! the numbers were still the announced ones); what came is checked like a stranger's. Which errno means
-//! what is decided in `judge` alone. Called on the bus thread; never blocks.
-
-use std::sync::Arc;
+//! the numbers were still the announced ones); what came is checked as any peer's memory is (`joined`). Which errno means
+//! what is decided in `judge` alone. Called by `want`, on the bus thread; never blocks.
 
 use nix::errno::Errno;
 
-use super::bell::Bell;
 use super::joined::{Joined, memory_of, topic_of};
-use super::proof;
-use super::verdict::Verdict;
 use crate::Error;
-use crate::bus::directory::Directory;
+use crate::bus::Directory;
+use crate::handshake::{Verdict, check_alive};
 use crate::record::Record;
 use crate::segment::DurableName;
 use crate::sys::eventfd::EventFd;
@@ -26,12 +22,12 @@ pub(super) fn acquire(
     directory: &Directory,
     record: &Record,
     durable: Option<&DurableName>,
-) -> Result<(Joined, Bell), Verdict> {
+) -> Result<(Joined, EventFd), Verdict> {
     let topic = topic_of(record)?;
     let memory = memory_of(topic)?;
     same_world(record)?;
     let process = PidFd::open(record.pid).map_err(|errno| judge("pidfd_open", errno))?;
-    proof::check(directory, record)?;
+    check_alive(directory, record)?;
     let copy = |number| process.getfd(number).map_err(|errno| judge("pidfd_getfd", errno));
     let (data, control, room) = (copy(memory.data.fd)?, copy(memory.control.fd)?, copy(memory.room.fd)?);
     let joined = Joined::new(data, control, room, topic, durable);
@@ -39,13 +35,13 @@ pub(super) fn acquire(
         let announced = joined.doorbell(topic)?;
         let doorbell = EventFd::from_peer(copy(announced.fd)?, announced.id)?;
         joined.publisher_lives()?;
-        Ok((joined, Bell::Shared(Arc::new(doorbell))))
+        Ok((joined, doorbell))
     });
     // What came from a process that has meanwhile gone, or closed the topic, proves nothing against it.
     if !process.is_alive() {
         return Err(Verdict::Gone);
     }
-    proof::check(directory, record)?;
+    check_alive(directory, record)?;
     acquired
 }
 

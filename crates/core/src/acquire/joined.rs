@@ -1,13 +1,14 @@
-//! The part of an acquisition that every rung shares: from descriptors that came to a place in the topic.
+//! The part of an acquisition that all rungs with memory share: from descriptors that came to a slot in the topic.
 //!
-//! Invariant: whatever a rung brings passes through here, so that all rungs refuse the same things. The slot's
-//! lock is held from `Joined::new` on, through a description of our own: dropping a `Joined` gives it back.
+//! Invariant: the descriptors of each rung pass through here, so that all rungs refuse the same things. The slot's lock is held from
+//! `Joined::new` on, through a file description of this process's own: dropping a `Joined` gives it back. Called by `direct` and by
+//! `want`.
 
 use std::os::fd::OwnedFd;
 
 use ringbell_ring::layout::SLOTS_PER_DOORBELL;
 
-use super::verdict::Verdict;
+use crate::handshake::Verdict;
 use crate::record::{EventfdRef, Record, TopicMemory, TopicRecord};
 use crate::segment::{self, DurableName, PeerSegments, SlotLock};
 use crate::sys::eventfd::EventFd;
@@ -15,7 +16,7 @@ use crate::{Error, Result};
 
 /// Segments that were checked, with a slot of them; only the slot's doorbell is missing.
 #[derive(Debug)]
-pub(super) struct Joined {
+pub(crate) struct Joined {
     pub(super) segments: PeerSegments,
     pub(super) slot: usize,
     /// None for a guest, whose connection is its doorbell both ways.

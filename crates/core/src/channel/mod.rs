@@ -6,8 +6,6 @@
 //! death. Between two users the doorbell is a pair of sockets, and descriptors stay outside until they are asked for. What a
 //! message is for (a request, its reply) stands in its [`Header`]; what follows from that is up to the caller.
 
-mod admission;
-mod dial;
 mod endpoint;
 mod ends;
 mod header;
@@ -16,11 +14,14 @@ mod mailbox;
 mod notice;
 mod options;
 mod parcel;
-mod places;
+mod quota;
 mod receive;
+mod registrar;
+mod server;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod want;
 
 pub use endpoint::Channel;
 pub use header::{HEADER, Header, Kind};

@@ -11,8 +11,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use ringbell_ring::layout::VERSION;
 
-use crate::acquire::protocol::MAGIC;
 use crate::error::{Error, Result};
+use crate::handshake::wire::MAGIC;
 use crate::sys::scm;
 
 /// Most bytes of data that can go with descriptors.

@@ -14,12 +14,13 @@ use ringbell_ring::Start;
 
 use super::options::SubscriberOptions;
 use super::source::{Joined, Probe};
-use crate::acquire::client::NO_DURABLE_GUESTS;
-use crate::acquire::{self, Acquirer, Attachment, Backoff, Wish};
+use crate::acquire::{Attachment, NO_DURABLE_GUESTS, PATIENCE, Ring, Way};
 use crate::bus::{Bus, ServiceEvent, Sink};
 use crate::error::{Error, Result};
+use crate::handshake::{Acquirer, Acquisition, Ask, Backoff, Done};
 use crate::reactor::{Inbox, Step, Thread, Watched};
 use crate::record::Record;
+use crate::segment::DurableName;
 
 /// News from the bus thread.
 pub(super) enum Arrival {
@@ -52,6 +53,8 @@ pub(super) struct Follower {
 
 struct Shared {
     acquirer: Acquirer,
+    /// The name under which slots are claimed.
+    durable: Option<DurableName>,
     inbox: Arc<Inbox<Arrival>>,
     options: SubscriberOptions,
     known: Mutex<HashMap<String, Known>>,
@@ -82,8 +85,13 @@ struct Reconnecting {
 }
 
 impl Follower {
-    pub(super) fn new(acquirer: Acquirer, inbox: Arc<Inbox<Arrival>>, options: SubscriberOptions) -> Self {
-        Self { shared: Arc::new(Shared { acquirer, inbox, options, known: Mutex::default() }) }
+    pub(super) fn new(
+        acquirer: Acquirer,
+        durable: Option<DurableName>,
+        inbox: Arc<Inbox<Arrival>>,
+        options: SubscriberOptions,
+    ) -> Self {
+        Self { shared: Arc::new(Shared { acquirer, durable, inbox, options, known: Mutex::default() }) }
     }
 
     /// For the subscriber, to tell of streams that were cut off.
@@ -161,13 +169,15 @@ impl Shared {
     fn attach(self: Arc<Self>, record: Arc<Record>, before: Attempt, thread: &mut Thread<'_>) {
         let shared = Arc::downgrade(&self);
         let attempt = record.clone();
-        let wish = Wish { forced: self.options.acquire, start: self.start(&before) };
-        let done = Box::new(move |result: Result<Attachment>, thread: &mut Thread<'_>| {
+        let ring = Ring { start: self.start(&before), durable: self.durable.clone() };
+        let ask = Ask { record, forced: self.options.acquire, patience: PATIENCE };
+        let done: Done<Way> = Box::new(move |result: Result<Attachment>, thread: &mut Thread<'_>| {
             if let Some(shared) = shared.upgrade() {
                 shared.attached(attempt, result, before, thread);
             }
         });
-        acquire::attach(&self.acquirer, record, wish, thread, done);
+        let acquisition = Acquisition::new(self.acquirer.ladder(ring, ask), thread.handle(), done);
+        thread.add(acquisition, Some(Instant::now()));
     }
 
     /// A lost stream is taken up where it was, as far as the ring still holds that.

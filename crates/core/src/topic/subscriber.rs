@@ -20,9 +20,10 @@ use super::options::SubscriberOptions;
 use super::receive::Received;
 use super::source::{Source, fault_error};
 use super::stats::{AckStats, SubscriberStats};
-use crate::acquire::{ANSWER, Acquirer};
+use crate::acquire::ANSWER;
 use crate::bus::{Bus, Filter, SinkGuard};
 use crate::error::{Error, Result};
+use crate::handshake::Acquirer;
 use crate::reactor::Inbox;
 use crate::segment::MappedData;
 use crate::sys::generation::Home;
@@ -81,8 +82,8 @@ impl Bus {
         let filter = Filter::parse(pattern)?;
         let inbox = Inbox::new()?;
         let pending = Pending::new(&options);
-        let acquirer = Acquirer::new(self)?.under(options.durable_name()?);
-        let follower = Follower::new(acquirer, inbox.clone(), options);
+        let (acquirer, durable) = (Acquirer::new(self)?, options.durable_name()?);
+        let follower = Follower::new(acquirer, durable, inbox.clone(), options);
         let severed = follower.severed();
         let sink = self.subscribe(filter, Box::new(follower))?;
         Ok(Subscriber {

@@ -39,7 +39,7 @@ pub(in crate::acquire) enum Outside {
 }
 
 /// A place in the handshake. Given back when it is dropped, unless the guest has taken its seat.
-pub(in crate::acquire) struct Ticket {
+pub(crate) struct Ticket {
     guests: Arc<Guests>,
     pub(super) place: usize,
     number: u64,

@@ -14,7 +14,7 @@ use ringbell_ring::{Consumer, ControlMemory, Fault, Overflow, SlotView, Start};
 
 use crate::acquire::budget::look_interval;
 use crate::acquire::guests::GuestPlace;
-use crate::acquire::protocol::{Begin, Kept};
+use crate::handshake::wire::{Begin, Kept};
 use crate::record::Rung;
 use crate::segment::{MappedControl, MappedData, ProxySlots, SlotLock};
 use crate::sys::eventfd::EventFd;

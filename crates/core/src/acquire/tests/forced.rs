@@ -11,9 +11,9 @@ use seccompiler::{
 
 use super::child::{Process, hear, say};
 use super::{Fake, climb, open, watchdog};
-use crate::acquire::Acquirer;
 use crate::bus::{Bus, BusOptions};
 use crate::doctor::Status;
+use crate::handshake::Acquirer;
 use crate::record::Rung;
 use crate::segment;
 use crate::sys::seqpacket;

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 
-use super::super::protocol::{Datagram, LENGTH, LONGEST, Refusal, SHARED_MEMORY, id_bytes};
-use super::super::server::MOST;
 use super::{Fake, climb, open, watchdog};
 use crate::bus::Bus;
+use crate::handshake::MOST;
+use crate::handshake::wire::{Datagram, LENGTH, LONGEST, Refusal, SHARED_MEMORY, id_bytes};
 use crate::record::{Record, Rung};
 use crate::sys::scm::{self, ReceiveError, Received};
 use crate::sys::{memfd, seqpacket};

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use nix::poll::{PollFd, PollFlags, poll};
 
-use super::super::protocol::{Datagram, LENGTH, Refusal, SHARED_MEMORY, id_bytes};
 use super::{Fake, climb, open, watchdog};
+use crate::handshake::wire::{Datagram, LENGTH, Refusal, SHARED_MEMORY, id_bytes};
 use crate::record::{Record, Rung};
 use crate::segment::OwnSegments;
 use crate::sys::eventfd::EventFd;

@@ -21,10 +21,11 @@ use nix::poll::{PollFd, PollFlags, poll};
 use ringbell_ring::{Config, Producer, Start};
 
 use super::Server;
-use super::ladder::{Attachment, Climb, Ladder, Memory, Way, Wish};
 use super::stream::{Station, Tap};
+use super::{Attachment, Memory, PATIENCE, Ring, Way};
 use crate::Result;
 use crate::bus::{Announced, Announcement, Bus, BusOptions, new_id};
+use crate::handshake::{Acquirer, Ask, Climb};
 use crate::record::{EventfdRef, MemfdRef, Overflow, Record, Rung, TopicMemory, TopicRecord};
 use crate::segment::{self, OwnSegments, ProxySlots};
 use crate::sys::eventfd::EventFd;
@@ -106,10 +107,11 @@ pub(crate) fn open(path: &Path) -> Bus {
 
 /// Climbs the ladder on this thread.
 fn climb(bus: &Bus, record: &Arc<Record>, forced: Option<Rung>) -> Result<Box<Attachment>> {
-    let wish = Wish { forced, start: Start::Latest };
-    let mut ladder = Ladder::new(Arc::clone(bus.dir()), Arc::clone(record), wish);
+    let ring = Ring { start: Start::Latest, durable: None };
+    let ask = Ask { record: Arc::clone(record), forced, patience: PATIENCE };
+    let mut ladder = Acquirer::new(bus)?.ladder(ring, ask);
     loop {
-        match ladder.climb(Instant::now()) {
+        match ladder.climb(Instant::now(), &mut |_| {}) {
             Climb::Ended(result) => return result,
             Climb::Pending(until) => {
                 let left = until.saturating_duration_since(Instant::now()).as_millis() as u16 + 1;
@@ -125,7 +127,7 @@ fn climb(bus: &Bus, record: &Arc<Record>, forced: Option<Rung>) -> Result<Box<At
 impl Attachment {
     /// The memory that it is to have brought.
     fn memory(&self) -> &Memory {
-        match &self.way {
+        match &self.port {
             Way::Memory(memory) => memory,
             Way::Stream(link) => panic!("{link:?}"),
         }

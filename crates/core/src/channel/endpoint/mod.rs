@@ -15,17 +15,18 @@ use std::time::Instant;
 use ringbell_ring::Fault;
 use serde_json::{Map, Value};
 
-use super::admission::{Arrival, Offer, Reception, Sentinel};
-use super::dial::{Dial, Wish};
 use super::link::Link;
 use super::mailbox::Mailbox;
 use super::notice::{CloseReason, Notice};
 use super::options::{ChannelOptions, ConnectOptions, ServerOptions};
 use super::receive::Received;
+use super::registrar::{Arrival, ConnectionRegistrar, Sentinel};
+use super::server::Server;
 use super::stats::{ChannelStats, ConnectionStats};
-use crate::acquire::Acquirer;
+use super::want::{Connecting, Pair};
 use crate::bus::{Announced, Announcement, Bus};
 use crate::error::{Error, Result};
+use crate::handshake::{self, Acquirer, Acquisition, Ask, Done, Want};
 use crate::reactor::{Inbox, Token};
 use crate::record::{ChannelRecord, Fallback, Record, Rung};
 use crate::segment::{refused, try_pair};
@@ -42,7 +43,7 @@ pub struct Channel {
     awake: Vec<u32>,
     /// Index into `awake` of whose turn it is.
     turn: usize,
-    reception: Arc<Reception>,
+    registrar: Arc<ConnectionRegistrar>,
     sentinel: Token,
     /// What is being connected, on the bus thread.
     dialing: HashMap<u32, Token>,
@@ -76,8 +77,14 @@ impl Bus {
         let granted = options.access.as_ref().map(|access| access.grant(self.dir().group())).transpose()?;
         let (offers, fallbacks) = on_offer(options.offers)?;
         let mut channel = Channel::new(self, options.codec.clone())?;
-        let offer =
-            Offer::new(offers.clone(), options.capacity, options.max_connections, granted, self.handle()?);
+        let server = Server::new(
+            channel.registrar.clone(),
+            offers.clone(),
+            options.capacity,
+            options.max_connections,
+            granted,
+            self.handle()?,
+        );
         (channel.past.offers, channel.past.fallbacks) = (offers.clone(), fallbacks);
         let record =
             ChannelRecord { capacity: options.capacity as u64, max_connections: options.max_connections };
@@ -89,7 +96,7 @@ impl Bus {
             endpoints: options.endpoints,
             codec: options.codec,
             payload_schema: options.schema,
-            server: Some(channel.reception.clone().serve(offer)),
+            server: Some(handshake::serve(server)),
             access: options.access,
             ..Announcement::new(service)
         })?;
@@ -125,14 +132,14 @@ fn on_offer(mut offers: Vec<Rung>) -> Result<(Vec<Rung>, Vec<Fallback>)> {
 
 impl Channel {
     fn new(bus: &Bus, codec: Option<String>) -> Result<Channel> {
-        let reception = Reception::new(Inbox::new()?);
-        let sentinel = bus.handle()?.add(Box::new(Sentinel(reception.clone())), None);
+        let registrar = ConnectionRegistrar::new(Inbox::new()?);
+        let sentinel = bus.handle()?.add(Box::new(Sentinel(registrar.clone())), None);
         Ok(Channel {
             announced: None,
             links: Vec::new(),
             awake: Vec::new(),
             turn: 0,
-            reception,
+            registrar,
             sentinel,
             dialing: HashMap::new(),
             notices: VecDeque::new(),
@@ -159,12 +166,14 @@ impl Channel {
     pub fn connect(&mut self, record: &Arc<Record>, options: &ConnectOptions) -> Result<u32> {
         self.ensure_home()?;
         options.check()?;
-        if record.channel.is_none() {
-            return Err(Error::Record {
-                file: record.file_name(),
-                reason: "it announces no server, so there is nothing to connect to".into(),
-            });
-        }
+        let handle = self.bus.handle()?;
+        let pair = Pair {
+            client_ring: options.send_capacity.unwrap_or(0) as u64,
+            server_ring: options.receive_capacity.unwrap_or(0) as u64,
+            as_guest: options.as_guest,
+            handle: handle.clone(),
+        };
+        pair.check(record)?;
         let announced = record.codec.as_deref().unwrap_or("bytes");
         if let Some(expected) = self.codec.as_deref().filter(|expected| *expected != announced) {
             return Err(Error::Refused {
@@ -174,19 +183,12 @@ impl Channel {
                 ),
             });
         }
-        let handle = self.bus.handle()?;
-        let number = self.reception.number();
-        let wish = Wish {
-            number,
-            client_ring: options.send_capacity.unwrap_or(0) as u64,
-            server_ring: options.receive_capacity.unwrap_or(0) as u64,
-            forced: options.acquire.or(self.acquirer.forced()),
-            timeout: options.timeout,
-            as_guest: options.as_guest,
-            handle: handle.clone(),
-        };
-        let dial = Dial::new(self.acquirer.directory().clone(), record.clone(), wish, self.reception.clone());
-        let token = handle.add(Box::new(dial), Some(Instant::now()));
+        let number = self.registrar.number();
+        let ask = Ask { record: Arc::clone(record), forced: options.acquire, patience: options.timeout };
+        let connecting = Connecting::new(self.registrar.clone(), number);
+        let done: Done<_> = Box::new(move |result, _| connecting.done(result));
+        let acquisition = Acquisition::new(self.acquirer.ladder(pair, ask), handle.clone(), done);
+        let token = handle.add(acquisition, Some(Instant::now()));
         self.dialing.insert(number, token);
         Ok(number)
     }
@@ -223,7 +225,7 @@ impl Channel {
     fn take(&mut self, index: usize) -> Box<Link> {
         let link = self.links.remove(index);
         self.awake.retain(|number| *number != link.number);
-        link.unwatch(self.reception.inbox());
+        link.unwatch(self.registrar.inbox());
         let ConnectionStats { sent, sent_bytes, received, full, rings, .. } = link.stats();
         self.past.sent += sent;
         self.past.sent_bytes += sent_bytes;
@@ -249,7 +251,7 @@ impl Channel {
     #[inline]
     pub(super) fn take_news(&mut self) -> Result<()> {
         self.ensure_home()?;
-        if self.reception.inbox().has_news() {
+        if self.registrar.inbox().has_news() {
             self.take_arrivals();
         }
         Ok(())
@@ -257,7 +259,7 @@ impl Channel {
 
     #[cold]
     fn take_arrivals(&mut self) {
-        for arrival in self.reception.inbox().take() {
+        for arrival in self.registrar.inbox().take() {
             match arrival {
                 Arrival::Opened(link) => self.opened(link),
                 Arrival::Failed(connection, error) => {
@@ -295,7 +297,7 @@ impl Channel {
                 self.awake.push(number);
             }
             // Given up meanwhile.
-            _ => link.unwatch(self.reception.inbox()),
+            _ => link.unwatch(self.registrar.inbox()),
         }
     }
 
@@ -387,7 +389,7 @@ fn fault_error(fault: Fault) -> Error {
 impl AsFd for Channel {
     /// Readable when something happened after [`Channel::arm`]. Level-triggered until [`Channel::harvest`].
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.reception.inbox().as_fd()
+        self.registrar.inbox().as_fd()
     }
 }
 
@@ -403,7 +405,7 @@ impl Drop for Channel {
                 handle.remove(token);
             }
         }
-        self.reception.inbox().close();
+        self.registrar.inbox().close();
     }
 }
 

@@ -93,7 +93,7 @@ impl Channel {
                     looked += 1;
                     self.turn = at + 1;
                     link.idle += 1;
-                    if link.idle > IDLE_LOOKS && self.awake.len() > 1 && link.arm(self.reception.inbox()) {
+                    if link.idle > IDLE_LOOKS && self.awake.len() > 1 && link.arm(self.registrar.inbox()) {
                         link.awake = false;
                         self.awake.swap_remove(at);
                         looked -= 1;
@@ -138,7 +138,7 @@ impl Channel {
     }
 
     pub(in crate::channel) fn spin_links(&mut self, turns: u32) -> bool {
-        if self.home.is_foreign() || self.reception.inbox().has_news() {
+        if self.home.is_foreign() || self.registrar.inbox().has_news() {
             return true;
         }
         if let [only] = self.awake[..] {
@@ -152,7 +152,7 @@ impl Channel {
             }
             std::hint::spin_loop();
         }
-        self.reception.inbox().has_news()
+        self.registrar.inbox().has_news()
     }
 
     /// Announces to every awake peer that this endpoint is about to sleep. True: there is nothing to do, sleep on `as_fd`
@@ -166,14 +166,14 @@ impl Channel {
         if self.home.is_foreign() {
             return false;
         }
-        let (links, inbox) = (&mut self.links, self.reception.inbox());
+        let (links, inbox) = (&mut self.links, self.registrar.inbox());
         self.awake.retain(|number| {
             let Ok(index) = links.binary_search_by_key(number, |link| link.number) else { return false };
             let link = &mut links[index];
             link.awake = !link.arm(inbox);
             link.awake
         });
-        self.awake.is_empty() && !self.reception.inbox().has_news() && !(self.closed && self.links.is_empty())
+        self.awake.is_empty() && !self.registrar.inbox().has_news() && !(self.closed && self.links.is_empty())
     }
 
     /// Takes what woke the sleeper on `as_fd`, so that it can sleep again, and counts the wake-up. False:
@@ -197,7 +197,7 @@ impl Channel {
 
     fn take_rings(&mut self, deadline: Option<Instant>) -> Result<()> {
         let mut ready = std::mem::take(&mut self.ready);
-        let slept = self.reception.inbox().sleep(deadline, &mut ready);
+        let slept = self.registrar.inbox().sleep(deadline, &mut ready);
         for number in ready.iter().filter(|number| **number != NEWS) {
             let (connection, socket) = rang(*number);
             if let Ok(index) = self.find(connection) {
@@ -220,7 +220,7 @@ impl Channel {
     /// Whether there may be messages, or news of connections.
     pub(in crate::channel) fn pending(&mut self) -> bool {
         self.home.is_foreign()
-            || self.reception.inbox().has_news()
+            || self.registrar.inbox().has_news()
             || self.awake.iter().any(|number| {
                 self.links
                     .binary_search_by_key(number, |link| link.number)

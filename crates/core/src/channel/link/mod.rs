@@ -19,7 +19,7 @@ use super::ends::Ends;
 use super::header::{HEADER, Header};
 use super::mailbox::Mailbox;
 use super::parcel::{self, Parcel};
-use super::places::Place;
+use super::quota::Permit;
 use super::stats::ConnectionStats;
 use crate::acquire::{Bell, EventFd, Tap};
 use crate::error::{Error, Result};
@@ -40,7 +40,7 @@ pub(super) struct Meeting {
     /// The server's, on the client's side.
     pub(super) record: Option<Arc<Record>>,
     /// On the server's side, until the connection is gone.
-    pub(super) _place: Option<Place>,
+    pub(super) _permit: Option<Permit>,
 }
 
 /// The descriptors that stay open with a connection.

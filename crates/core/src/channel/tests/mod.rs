@@ -17,11 +17,11 @@ use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::{Channel, ChannelOptions, CloseReason, ConnectOptions, Header, Kind, Notice, ServerOptions};
-use crate::acquire::protocol::{
-    Connect, Connected, Datagram, GUEST, LENGTH, LONGEST, Refusal, SHARED_MEMORY, id_bytes,
-};
 use crate::bus::{Bus, BusOptions};
 use crate::error::Error;
+use crate::handshake::wire::{
+    Connect, Connected, Datagram, GUEST, LENGTH, LONGEST, Refusal, SHARED_MEMORY, id_bytes,
+};
 use crate::record::{Record, Rung};
 use crate::segment::{PairFds, PairShape, attach_pair, create_pair};
 use crate::sys::eventfd::EventFd;
@@ -104,7 +104,7 @@ fn raw_on(capabilities: u64, stage: &Stage) -> Raw {
 }
 
 fn shape_of(raw: &Raw) -> PairShape {
-    let nonce = super::admission::nonce_words(raw.connected.nonce);
+    let nonce = super::server::nonce_words(raw.connected.nonce);
     PairShape { client_ring: 4096, server_ring: 4096, nonce }
 }
 

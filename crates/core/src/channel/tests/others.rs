@@ -8,10 +8,11 @@ use nix::fcntl::SealFlag;
 use nix::sys::socket::sockopt::SndBuf;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair};
 
-use super::super::admission::{Admission, Offer, Reception, Terms};
+use super::super::registrar::ConnectionRegistrar;
+use super::super::server::Server;
 use super::*;
-use crate::acquire::protocol::STREAM;
-use crate::acquire::visitor::{Fate, Visitor};
+use crate::handshake::wire::STREAM;
+use crate::handshake::{HandshakeStatus, ServerHandshake, Terms};
 use crate::reactor::Inbox;
 use crate::record::{Access, Granted};
 use crate::sys::seqpacket::Peer;
@@ -23,25 +24,22 @@ const CLUB: u32 = 40_100;
 
 /// A handshake with a client of which the kernel says this.
 struct Knock {
-    terms: Terms,
+    terms: Terms<Server>,
     socket: OwnedFd,
-    admission: Admission,
+    handshake: ServerHandshake<Server>,
 }
 
-fn terms(offer: Offer) -> Terms {
-    Terms::new(Reception::new(Inbox::new().unwrap()), Some([7; 16]), Arc::new(offer))
-}
-
-fn offer(rungs: &[Rung], places: u32, granted: Option<Granted>) -> Offer {
+fn server(rungs: &[Rung], connections: u32, granted: Option<Granted>) -> Arc<Server> {
     // Whose thread ends with it; nothing is streamed here.
     let folder = tempfile::tempdir().unwrap();
     let path = Some(folder.path().join("bus"));
     let bus = Bus::open(BusOptions { path, ..BusOptions::default() }).unwrap();
-    Offer::new(rungs.to_vec(), 4096, places, granted, bus.handle().unwrap())
+    let registrar = ConnectionRegistrar::new(Inbox::new().unwrap());
+    Arc::new(Server::new(registrar, rungs.to_vec(), 4096, connections, granted, bus.handle().unwrap()))
 }
 
-fn members_only(places: u32) -> Offer {
-    offer(&[Rung::Handshake, Rung::Stream], places, Some(members()))
+fn members_only(connections: u32) -> Arc<Server> {
+    server(&[Rung::Handshake, Rung::Stream], connections, Some(members()))
 }
 
 fn members() -> Granted {
@@ -49,19 +47,23 @@ fn members() -> Granted {
     access.grant(None).unwrap()
 }
 
-fn knock(terms: Terms, uid: u32, gids: &[u32]) -> Knock {
+fn knock(server: &Arc<Server>, uid: u32, gids: &[u32]) -> Knock {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let (ours, socket) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap();
     let peer = Peer { uid, pid: 1, gids: gids.to_vec() };
-    let admission = Admission::new(ours, peer, &terms, Instant::now());
-    Knock { terms, socket, admission }
+    let terms = Terms::new(Arc::clone(server), ours.as_fd());
+    Knock { terms, socket, handshake: ServerHandshake::new(ours, peer, Instant::now()) }
 }
 
 impl Knock {
+    fn advance(&mut self) -> HandshakeStatus {
+        self.handshake.advance(&self.terms, Instant::now())
+    }
+
     fn ask(&mut self, capabilities: u64) -> (Datagram, Received) {
         let connect = Connect { id: [7; 16], capabilities, pid: 1, client_ring: 0, server_ring: 0 };
         say(&self.socket, &Datagram::Connect(connect));
-        assert!(matches!(self.admission.advance(&self.terms, Instant::now()), Fate::Open));
+        assert_eq!(self.advance(), HandshakeStatus::Open);
         answer(&self.socket).unwrap()
     }
 }
@@ -72,16 +74,16 @@ fn who_is_let_in_and_what_it_is_given_follows_from_the_kernels_word() {
     for (uid, gids, capabilities) in
         [(MEMBER, &[][..], TERMS), (STRANGER, &[CLUB], TERMS), (0, &[], TERMS), (own, &[], TERMS)]
     {
-        let mut knock = knock(terms(members_only(8)), uid, gids);
+        let mut knock = knock(&members_only(8), uid, gids);
         let (Datagram::Connected(connected), received) = knock.ask(capabilities) else { panic!("{uid}") };
         let Connected { server_bell, client_bell, capabilities, .. } = connected;
         assert_eq!((server_bell, client_bell, capabilities, received.fds.len()), (0, 0, TERMS, 4), "{uid}");
         assert!(seqpacket::is_one(&received.fds[3]), "no doorbell that others could turn against it");
         say(&knock.socket, &Datagram::Ack);
-        assert!(matches!(knock.admission.advance(&knock.terms, Instant::now()), Fate::Admitted));
+        assert_eq!(knock.advance(), HandshakeStatus::Admitted);
     }
     for uid in [0, own] {
-        let mut knock = knock(terms(members_only(8)), uid, &[]);
+        let mut knock = knock(&members_only(8), uid, &[]);
         let (Datagram::Connected(connected), received) = knock.ask(SHARED_MEMORY) else { panic!("{uid}") };
         assert_eq!((connected.capabilities, received.fds.len()), (SHARED_MEMORY, 5));
     }
@@ -92,31 +94,29 @@ fn who_is_let_in_and_what_it_is_given_follows_from_the_kernels_word() {
         (MEMBER, &[], SHARED_MEMORY, Refusal::NothingInCommon),
         (STRANGER, &[], STREAM, Refusal::NotPermitted),
     ] {
-        let mut knock = knock(terms(members_only(8)), uid, gids);
+        let mut knock = knock(&members_only(8), uid, gids);
         let (Datagram::Refused { refusal, .. }, received) = knock.ask(capabilities) else { panic!("{uid}") };
         assert_eq!((refusal, received.fds.len()), (expected, 0), "{uid}");
     }
     // What is streamed is shared with nobody, whatever the user.
     for (uid, capabilities) in [(MEMBER, STREAM), (MEMBER, STREAM | GUEST), (own, STREAM | GUEST)] {
-        let mut knock = knock(terms(offer(&[Rung::Stream], 8, Some(members()))), uid, &[]);
+        let mut knock = knock(&server(&[Rung::Stream], 8, Some(members())), uid, &[]);
         let (Datagram::Streamed { .. }, received) = knock.ask(capabilities) else { panic!("{uid}") };
         assert!(received.fds.len() == 2 && received.fds.iter().all(seqpacket::is_one));
     }
-    let closed = terms(offer(&[Rung::Handshake], 8, None));
-    let (refused, _) = knock(closed, MEMBER, &[]).ask(TERMS);
+    let (refused, _) = knock(&server(&[Rung::Handshake], 8, None), MEMBER, &[]).ask(TERMS);
     assert!(matches!(refused, Datagram::Refused { refusal: Refusal::NotPermitted, .. }));
 }
 
 #[test]
 fn another_user_that_has_its_share_is_told_to_come_again() {
-    let (reception, offer) = (Reception::new(Inbox::new().unwrap()), Arc::new(members_only(4)));
-    let again = || Terms::new(Arc::clone(&reception), Some([7; 16]), Arc::clone(&offer));
-    let mut inside: Vec<_> = (0..2).map(|_| knock(again(), MEMBER, &[])).collect();
+    let server = members_only(4);
+    let mut inside: Vec<_> = (0..2).map(|_| knock(&server, MEMBER, &[])).collect();
     for one in &mut inside {
         assert!(matches!(one.ask(TERMS).0, Datagram::Connected(_)));
     }
     let busy = |uid, gids: &[u32]| {
-        matches!(knock(again(), uid, gids).ask(TERMS).0, Datagram::Refused { refusal: Refusal::Busy, .. })
+        matches!(knock(&server, uid, gids).ask(TERMS).0, Datagram::Refused { refusal: Refusal::Busy, .. })
     };
     assert!(busy(MEMBER, &[]) && !busy(STRANGER, &[CLUB]) && !busy(0, &[]));
     drop(inside);

@@ -1,7 +1,7 @@
 //! The same over streams: peers that break the rules of the handshake, of what is streamed, or of what is reported.
 
 use super::*;
-use crate::acquire::protocol::STREAM;
+use crate::handshake::wire::STREAM;
 
 fn stage_of_streams() -> Stage {
     stage(ServerOptions { offers: vec![Rung::Stream], ..ServerOptions::default() })

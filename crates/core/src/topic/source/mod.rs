@@ -47,7 +47,7 @@ impl Joined {
         start: Start,
         resume: Option<u64>,
     ) -> Result<Self> {
-        let Attachment { record, way, rung, fallbacks } = attachment;
+        let Attachment { record, port: way, rung, fallbacks } = attachment;
         let durable = options.durable_name()?;
         let mut reader = match way {
             Way::Memory(memory) => {

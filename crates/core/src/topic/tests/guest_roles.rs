@@ -13,9 +13,9 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::unistd::{Gid, Uid};
 
 use super::guests::{CLUB, GUEST_USER, HOST, PATIENCE, send_all, topic, until};
-use crate::acquire::protocol::{Datagram, GUEST, LONGEST, Refusal, SHARED_MEMORY, STREAM, id_bytes};
 use crate::acquire::tests::child::{hear, say};
 use crate::bus::{Bus, BusOptions, ServiceEvent};
+use crate::handshake::wire::{Datagram, GUEST, LONGEST, Refusal, SHARED_MEMORY, STREAM, id_bytes};
 use crate::record::{Access, Group, Overflow, Record, Rung};
 use crate::sys::scm::{self, ReceiveError, Received};
 use crate::sys::{memfd, seqpacket};
@@ -217,7 +217,7 @@ impl Raw {
     }
 
     /// As a guest that is streamed to: where that begins.
-    fn stream(&self) -> crate::acquire::protocol::Begin {
+    fn stream(&self) -> crate::handshake::wire::Begin {
         self.hello(STREAM);
         let (received, datagram) = self.receive();
         assert_eq!(received.fds.len(), 0, "descriptors came with a stream");

@@ -1,5 +1,8 @@
 //! The handshake, byte by byte: one `SOCK_SEQPACKET` connection, two steps, every number little endian.
 //!
+//! Invariant: [`Datagram::decode`] takes any bytes, believes no length, and what it gives is in range; a change here is a change of
+//! the protocol (`docs/protocol.md`). Called by both sides of the handshake; knows no socket.
+//!
 //! ```text
 //!  client                                             publisher (its bus thread)
 //!  connect, HELLO  ────────────────────────────────▶  peer's uid is checked before anything is sent
@@ -11,7 +14,7 @@
 //!  any time        ◀────────────────────────────────  REFUSED: code and text, then closes
 //!
 //!  without shared memory:
-//!  connect, HELLO  ────────────────────────────────▶  claims a slot and joins the ring in the client's stead
+//!  connect, HELLO  ────────────────────────────────▶  claims a slot and joins the ring for the client
 //!                  ◀────────────────────────────────  STREAM, then the ring's bytes (see `stream::wire`)
 //! ```
 //!
@@ -71,7 +74,7 @@ const STREAM_LENGTH: usize = 80;
 pub(crate) const LONGEST: usize = 256;
 /// Capability: segments and doorbells by descriptor.
 pub(crate) const SHARED_MEMORY: u64 = 1;
-/// Capability: the ring's bytes over the connection. Who asks for both gets shared memory.
+/// Capability: the ring's bytes over the connection. A client that asks for both gets shared memory.
 pub(crate) const STREAM: u64 = 2;
 /// Capability: a guest's terms. The control segment is the client's own, and this connection stays, as doorbell of both; a
 /// channel's connection has a socket pair for that. A client asks for them when the other side is another user's, which
@@ -101,7 +104,7 @@ pub(crate) enum Refusal {
     Full = 7,
     /// All slots are taken.
     NoSlot = 8,
-    /// Somebody holds the durable name.
+    /// Another subscriber holds the durable name.
     NameTaken = 9,
     /// A code that this version does not know.
     Other = 0,
@@ -328,6 +331,16 @@ impl Datagram {
                 server_ring: number::<8>(bytes, 32),
             }),
             _ => Err(Fault::Garbage),
+        }
+    }
+
+    /// Whether it asks for another instance than this one. A socket without an instance in its name is whatever is asked for.
+    pub(super) fn wants_another(&self, instance: Option<[u8; 16]>) -> bool {
+        match self {
+            Datagram::Hello { id, .. } | Datagram::Connect(Connect { id, .. }) => {
+                instance.is_some_and(|instance| instance != *id)
+            }
+            _ => false,
         }
     }
 

@@ -1,7 +1,7 @@
-//! Whether the process behind a record lives: asked before and after every step that relies on it.
+//! Whether the process behind a record lives. It is asked before and after each step that relies on it.
 //!
-//! Invariant: only the lock on the record's own file answers that; a pid never does. "No" is final for the
-//! record in hand. "Yes" is true for the moment of asking, which is why it is asked again afterwards.
+//! Invariant: only the lock on the record's own file answers that; a pid never does. "No" is final for the record in hand. "Yes" is
+//! true for the moment of asking, so it is asked again afterwards. Called by the ladder, by `reach`, and by what acquires directly.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub(super) fn reread(directory: &Directory, record: &Record) -> Result<Option<Ar
 }
 
 /// Goes on only if the record is still there and its owner lives.
-pub(super) fn check(directory: &Directory, record: &Record) -> Result<(), Verdict> {
+pub(crate) fn check_alive(directory: &Directory, record: &Record) -> Result<(), Verdict> {
     match reread(directory, record)? {
         Some(now) if now.pid == record.pid => Ok(()),
         _ => Err(Verdict::Gone),

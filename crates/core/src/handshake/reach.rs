@@ -1,8 +1,8 @@
 //! Reaching a peer's socket: connecting without blocking, again and again until it answers or the time has run out.
 //!
-//! Invariants: who listens has the uid that announced; a connection that cannot be had yet is tried again after a
-//! growing pause, because a full backlog (EAGAIN), a peer that is short of descriptors and one that has shed us all look
-//! alike, unless the record's lock says that it is dead. Handshakes of topics and channels both begin here.
+//! Invariants: the process that listens has the uid that announced; a connection that cannot be had yet is tried again after a
+//! growing pause, because a full backlog (EAGAIN), a peer that is short of descriptors and one that has shed this client all look
+//! alike, unless the record's lock says that the peer is dead. Called by `client`; says nothing over the connection itself.
 
 use std::ffi::OsStr;
 use std::os::fd::AsFd;
@@ -12,21 +12,20 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use super::backoff::Backoff;
-use super::client::corrupt;
 use super::proof;
-use super::protocol::id_bytes;
 use super::verdict::Verdict;
+use super::wire::id_bytes;
 use crate::Error;
 use crate::bus::directory::Directory;
 use crate::record::Record;
 use crate::sys::fork::ForkGuarded;
 use crate::sys::seqpacket;
 
-/// Longer than anybody waits.
+/// In the place of a patience that no clock can hold.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// One peer's socket, and how long it may take to reach it.
-pub(crate) struct Reach {
+pub(super) struct Reach {
     directory: Arc<Directory>,
     record: Arc<Record>,
     patience: Duration,
@@ -35,7 +34,7 @@ pub(crate) struct Reach {
 }
 
 /// How a try ended.
-pub(crate) enum Reached {
+pub(super) enum Reached {
     /// The other end has the right uid.
     Connected(ForkGuarded),
     /// To be tried again at that time, with the same socket if there is one.
@@ -43,7 +42,7 @@ pub(crate) enum Reached {
 }
 
 impl Reach {
-    pub(crate) fn new(
+    pub(super) fn new(
         directory: Arc<Directory>,
         record: Arc<Record>,
         now: Instant,
@@ -58,21 +57,26 @@ impl Reach {
         }
     }
 
-    pub(crate) fn record(&self) -> &Arc<Record> {
+    pub(super) fn record(&self) -> &Arc<Record> {
         &self.record
     }
 
-    /// The instance, as datagrams name it.
-    pub(crate) fn instance(&self) -> Result<[u8; 16], Verdict> {
-        id_bytes(&self.record.id).ok_or_else(|| corrupt("its record has an id that is none".into()))
+    /// Goes on with a newer record of the same instance, if there is one.
+    pub(super) fn follow(&mut self, record: Option<Arc<Record>>) {
+        self.record = record.unwrap_or_else(|| Arc::clone(&self.record));
     }
 
-    pub(crate) fn give_up(&self) -> Instant {
+    /// The instance, as datagrams name it.
+    pub(super) fn instance(&self) -> Result<[u8; 16], Verdict> {
+        id_bytes(&self.record.id).ok_or_else(|| Verdict::corrupt("its record has an id that is none"))
+    }
+
+    pub(super) fn give_up(&self) -> Instant {
         self.give_up
     }
 
     /// Tries once.
-    pub(crate) fn connect(&mut self, socket: Option<ForkGuarded>, now: Instant) -> Result<Reached, Verdict> {
+    pub(super) fn connect(&mut self, socket: Option<ForkGuarded>, now: Instant) -> Result<Reached, Verdict> {
         let failed = |call, errno| Verdict::Fail(Error::os(call, errno, "cannot reach a peer's socket"));
         let socket = match socket {
             Some(socket) => socket,
@@ -99,9 +103,10 @@ impl Reach {
     fn recognise(&mut self, socket: ForkGuarded, now: Instant) -> Result<Reached, Verdict> {
         match seqpacket::peer(&socket) {
             Ok(peer) if peer.uid == self.record.uid => Ok(Reached::Connected(socket)),
-            Ok(peer) => {
-                Err(corrupt(format!("uid {} listens where uid {} announced", peer.uid, self.record.uid)))
-            }
+            Ok(peer) => Err(Verdict::corrupt(format!(
+                "uid {} listens where uid {} announced",
+                peer.uid, self.record.uid
+            ))),
             Err(_) => self.later(now),
         }
     }
@@ -111,17 +116,17 @@ impl Reach {
     }
 
     /// When to try once more; unless the peer is dead.
-    pub(crate) fn again(&mut self, now: Instant) -> Result<Instant, Verdict> {
-        proof::check(&self.directory, &self.record)?;
+    pub(super) fn again(&mut self, now: Instant) -> Result<Instant, Verdict> {
+        proof::check_alive(&self.directory, &self.record)?;
         Ok(now + self.backoff.next())
     }
 
     /// Why it has taken too long.
-    pub(crate) fn late(&self) -> Verdict {
+    pub(super) fn late(&self) -> Verdict {
         let timeout = || Error::Timeout {
             what: format!("the handshake with '{}' (process {})", self.record.service, self.record.pid),
             milliseconds: self.patience.as_millis() as u64,
         };
-        proof::check(&self.directory, &self.record).err().unwrap_or_else(|| Verdict::Fail(timeout()))
+        proof::check_alive(&self.directory, &self.record).err().unwrap_or_else(|| Verdict::Fail(timeout()))
     }
 }

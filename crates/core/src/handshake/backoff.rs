@@ -1,4 +1,6 @@
 //! Growing pauses with jitter, so that a thousand processes that were turned away together do not come back together.
+//!
+//! Called by `reach` between two tries, and by a topic's follower between two reconnections; waits for nothing itself.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;

@@ -1,0 +1,262 @@
+//! What a publisher gives to a subscriber at the handshake: descriptors of its ring, or a stream.
+//!
+//! Invariants: a process of the publisher's own user, or root, may have everything; another user gets a guest's terms alone, a control
+//! segment of its own and no doorbell that others share; a slot counts as claimed only while its lock is held. What was made for a
+//! client is given back when its handshake ends early. Made by the publisher; called by `handshake`, on the bus thread.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Instant;
+
+use ringbell_ring::Start;
+use ringbell_ring::layout::SLOTS_PER_DOORBELL;
+
+use super::guests::{Guests, Outside, Ticket};
+use super::stream::{Seat, Station};
+use crate::bus::Serve;
+use crate::handshake::wire::{Datagram, GUEST, Refusal, SHARED_MEMORY, STREAM};
+use crate::handshake::{self, Answer, PeerClass, Service, Then};
+use crate::record::Granted;
+use crate::segment::{OwnSegments, SlotLock};
+use crate::sys::eventfd::EventFd;
+use crate::sys::fork::ForkGuarded;
+use crate::sys::seqpacket::Peer;
+use crate::{Error, Result};
+
+/// A guest's position would be lost with its segment.
+pub(crate) const NO_DURABLE_GUESTS: &str = "a publisher of another user keeps no durable positions";
+
+/// A publisher's ring, to be served on whatever socket its record has.
+pub(crate) struct Server {
+    memory: Option<Memory>,
+    station: Option<Station>,
+    room: Arc<EventFd>,
+    doorbells: Arc<[EventFd]>,
+    slots: usize,
+    /// Who else may have it, and where they sit.
+    others: Option<(Granted, Arc<Guests>)>,
+}
+
+/// Both segments. Kept open as long as the record is announced.
+struct Memory {
+    data: OwnedFd,
+    control: OwnedFd,
+}
+
+/// What was sent to a subscriber, or is to be.
+pub(crate) enum Offer {
+    /// SEGMENTS; the ticket is a guest's place, until it takes its seat.
+    Segments { id: [u8; 16], ticket: Option<Ticket> },
+    /// DOORBELL, for the slot that was claimed.
+    Doorbell { slot: u32, ticket: Option<Ticket> },
+    /// STREAM, with the seat that reads the ring in the subscriber's stead.
+    Stream { id: [u8; 16], capabilities: u64, seat: Box<Seat> },
+}
+
+impl Server {
+    /// Offers the ring's memory, if peers can have it, and to stream it from the station, if there is one.
+    ///
+    /// # Errors
+    /// `ERR_RINGBELL_RESOURCE` when descriptors ran out.
+    pub(crate) fn new(
+        segments: Option<&OwnSegments>,
+        slots: usize,
+        room: Arc<EventFd>,
+        doorbells: Arc<[EventFd]>,
+        station: Option<Station>,
+    ) -> Result<Server> {
+        let copied = |own: &OwnSegments| {
+            Ok(Memory {
+                data: handshake::duplicate(own.data_fd.as_fd())?,
+                control: handshake::duplicate(own.control_fd.as_fd())?,
+            })
+        };
+        let memory = segments.map(copied).transpose()?;
+        Ok(Server { memory, station, room, doorbells, slots, others: None })
+    }
+
+    /// Lets in whom `granted` permits, as guests.
+    pub(crate) fn with_guests(mut self, granted: Granted, guests: Arc<Guests>) -> Server {
+        self.others = Some((granted, guests));
+        self
+    }
+
+    /// What the bus calls with each listening socket of the record.
+    pub(crate) fn serve(self) -> Serve {
+        handshake::serve(self)
+    }
+
+    fn guests(&self) -> Option<&Arc<Guests>> {
+        self.others.as_ref().map(|(_, guests)| guests)
+    }
+
+    fn capabilities(&self) -> u64 {
+        (if self.memory.is_some() { SHARED_MEMORY } else { 0 })
+            | if self.station.is_some() { STREAM } else { 0 }
+    }
+
+    /// In words, for a subscriber that wants something else.
+    fn on_offer(&self) -> &'static str {
+        match (self.memory.is_some(), self.station.is_some()) {
+            (true, false) => "this publisher only has shared memory to offer",
+            (false, true) => "this publisher has no shared memory to offer, only a stream",
+            _ => "this publisher has shared memory and a stream to offer",
+        }
+    }
+
+    /// Whether a slot's lock is held, as the client that claims it says.
+    fn is_claimed(&self, slot: u32) -> bool {
+        let slot = slot as usize;
+        let held = |memory: &Memory| SlotLock::is_held(&memory.control, slot).unwrap_or(false);
+        slot < self.slots && self.memory.as_ref().is_some_and(held)
+    }
+
+    /// Decides on which terms a subscriber shares the memory.
+    fn share(
+        &self,
+        (uid, class): (u32, PeerClass),
+        id: [u8; 16],
+        as_guest: bool,
+        now: Instant,
+    ) -> Answer<Offer> {
+        match (class, self.guests()) {
+            // Root may have everything; but it may not want the doorbells of a user that it does not trust.
+            (PeerClass::Root | PeerClass::Other, Some(guests)) if as_guest => match guests.admit(uid, now) {
+                Ok(ticket) => Answer::Offer(Offer::Segments { id, ticket: Some(ticket) }),
+                Err(outside) => leave_outside(outside),
+            },
+            (PeerClass::Own | PeerClass::Root, _) => Answer::Offer(Offer::Segments { id, ticket: None }),
+            _ => {
+                let text = "to other users this publisher offers a guest's terms alone";
+                Answer::Refuse(Refusal::NothingInCommon, text.into())
+            }
+        }
+    }
+
+    /// `who`: a process id and the hash of a durable name, 0 for none.
+    fn stream(
+        &self,
+        (uid, class): (u32, PeerClass),
+        id: [u8; 16],
+        who: (u32, u64),
+        start: u32,
+        now: Instant,
+    ) -> Answer<Offer> {
+        let refuse = |refusal, text: &str| Answer::Refuse(refusal, text.to_owned());
+        let start = match start {
+            0 => Start::Latest,
+            1 => Start::Earliest,
+            _ => return refuse(Refusal::Breach, "a stream starts at the latest or at the earliest"),
+        };
+        let Some(station) = &self.station else { return refuse(Refusal::NothingInCommon, self.on_offer()) };
+        let seat = match (class, self.guests()) {
+            (PeerClass::Other, _) if who.1 != 0 => return refuse(Refusal::Other, NO_DURABLE_GUESTS),
+            (PeerClass::Other, None) => return leave_outside(Outside::Full),
+            (PeerClass::Other, Some(guests)) => match guests.admit_to_stream(uid, now) {
+                // What fails here may work the next time.
+                Ok(place) => station.admit_guest(place, who.0, start).map_err(|_| Outside::Busy),
+                Err(outside) => Err(outside),
+            }
+            .map_err(leave_outside),
+            _ => station.admit(who, start).map_err(|error| match error {
+                Error::NoSlot { .. } => refuse(Refusal::NoSlot, "all slots are taken"),
+                Error::NameTaken { .. } => refuse(Refusal::NameTaken, "somebody holds this durable name"),
+                error => refuse(Refusal::Busy, &error.to_string()),
+            }),
+        };
+        let capabilities = STREAM | if class == PeerClass::Other { GUEST } else { 0 };
+        match seat {
+            Ok(seat) => Answer::Offer(Offer::Stream { id, capabilities, seat: Box::new(seat) }),
+            Err(refused) => refused,
+        }
+    }
+}
+
+impl Service for Server {
+    type Offer = Offer;
+
+    const ROLE: &'static str = "publisher";
+
+    fn granted(&self) -> Option<&Granted> {
+        self.others.as_ref().map(|(granted, _)| granted)
+    }
+
+    fn open(&self, peer: &Peer, class: PeerClass, request: Datagram, now: Instant) -> Answer<Offer> {
+        let Datagram::Hello { id, capabilities, pid, start, name } = request else { return Answer::HangUp };
+        let client = (peer.uid, class);
+        if capabilities & SHARED_MEMORY != 0 && self.memory.is_some() {
+            self.share(client, id, capabilities & GUEST != 0, now)
+        } else if capabilities & STREAM != 0 && self.station.is_some() {
+            self.stream(client, id, (pid, name), start, now)
+        } else {
+            Answer::Refuse(Refusal::NothingInCommon, self.on_offer().into())
+        }
+    }
+
+    fn proceed(&self, offer: Offer, datagram: Datagram) -> Answer<Offer> {
+        let (Offer::Segments { ticket, .. }, Datagram::Claimed { slot }) = (offer, datagram) else {
+            return Answer::HangUp;
+        };
+        let claimed = if ticket.is_some() { slot == 0 } else { self.is_claimed(slot) };
+        if claimed {
+            Answer::Offer(Offer::Doorbell { slot, ticket })
+        } else {
+            Answer::Refuse(Refusal::Breach, "a slot was claimed without its lock".into())
+        }
+    }
+
+    fn message<'a>(&'a self, offer: &'a Offer) -> (Datagram, Vec<BorrowedFd<'a>>, Then) {
+        match offer {
+            Offer::Segments { id, ticket: None } => {
+                let memory =
+                    self.memory.iter().flat_map(|memory| [memory.data.as_fd(), memory.control.as_fd()]);
+                let fds = memory.chain([self.room.as_fd()]).collect();
+                (Datagram::Segments { id: *id, capabilities: self.capabilities() }, fds, Then::Expect)
+            }
+            Offer::Segments { id, ticket: Some(ticket) } => {
+                let data = self.memory.as_ref().map(|memory| memory.data.as_fd());
+                let fds = data.into_iter().chain([ticket.control()]).collect();
+                (Datagram::Segments { id: *id, capabilities: SHARED_MEMORY | GUEST }, fds, Then::Expect)
+            }
+            // A guest's connection is its doorbell.
+            Offer::Doorbell { slot, ticket: Some(_) } => {
+                (Datagram::Doorbell { slot: *slot }, Vec::new(), Then::Admit)
+            }
+            Offer::Doorbell { slot, ticket: None } => {
+                let doorbell = self.doorbells.get(*slot as usize / SLOTS_PER_DOORBELL);
+                let fds = doorbell.map(AsFd::as_fd).into_iter().collect();
+                (Datagram::Doorbell { slot: *slot }, fds, Then::Close)
+            }
+            // What follows in the socket is the stream's.
+            Offer::Stream { id, capabilities, seat } => {
+                let begin = seat.begin();
+                (Datagram::Stream { id: *id, capabilities: *capabilities, begin }, Vec::new(), Then::Admit)
+            }
+        }
+    }
+
+    fn admit(&self, socket: ForkGuarded, _peer: Peer, offer: Offer) {
+        match (offer, &self.station) {
+            (Offer::Stream { seat, .. }, Some(station)) => {
+                // Where it fails the subscriber sees its connection end, and comes again.
+                let _ = station.adopt(socket, *seat);
+            }
+            (Offer::Doorbell { ticket: Some(ticket), .. }, _) => {
+                ticket.seat(socket);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn leave_outside(outside: Outside) -> Answer<Offer> {
+    let (refusal, text) = match outside {
+        Outside::Full => (Refusal::Full, "all places for other users are taken".to_owned()),
+        Outside::Busy => (Refusal::Busy, "no place can be made at the moment".to_owned()),
+        Outside::Penalty(seconds) => (
+            Refusal::NotPermitted,
+            format!("a subscriber of this user was put out; it may come again in {seconds} s"),
+        ),
+    };
+    Answer::Refuse(refusal, text)
+}

@@ -1,0 +1,71 @@
+//! Where an endpoint's new connections are registered: their numbers, and the way to the endpoint.
+//!
+//! Invariants: a number is never used again; a connection is registered once its handshake is done, and never before. Called by both
+//! sides of the handshake, on the bus thread.
+
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::ends::Ends;
+use super::link::{Link, Meeting, Wires};
+use crate::error::{Error, Result};
+use crate::reactor::{Inbox, Step, Thread, Watched};
+
+/// News from the bus thread.
+pub(super) enum Arrival {
+    /// A connection is there, and its descriptors are watched.
+    Opened(Box<Link>),
+    /// A connection could not be had.
+    Failed(u32, Error),
+    /// The bus was closed: nobody will arrive any more.
+    Closed,
+}
+
+/// One endpoint's.
+pub(super) struct ConnectionRegistrar {
+    inbox: Arc<Inbox<Arrival>>,
+    next: AtomicU32,
+}
+
+impl ConnectionRegistrar {
+    pub(super) fn new(inbox: Arc<Inbox<Arrival>>) -> Arc<ConnectionRegistrar> {
+        Arc::new(ConnectionRegistrar { inbox, next: AtomicU32::new(1) })
+    }
+
+    pub(super) fn inbox(&self) -> &Inbox<Arrival> {
+        &self.inbox
+    }
+
+    /// A number that no connection of this endpoint has had. Relaxed: it carries nothing.
+    pub(super) fn number(&self) -> u32 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Registers a connection under its number.
+    ///
+    /// # Errors
+    /// `ERR_RINGBELL_RESOURCE` when its descriptors cannot be watched.
+    pub(super) fn open(&self, number: u32, meeting: Meeting, ends: Ends, wires: Wires) -> Result<()> {
+        let link = Link::new(number, meeting, ends, wires, &self.inbox)?;
+        self.inbox.put(Arrival::Opened(Box::new(link)));
+        Ok(())
+    }
+}
+
+/// Tells the endpoint that the bus thread has ended.
+pub(super) struct Sentinel(pub(super) Arc<ConnectionRegistrar>);
+
+impl Watched for Sentinel {
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    fn ready(&mut self, _thread: &mut Thread<'_>) -> Step {
+        Step::Again(None)
+    }
+
+    fn failed(&mut self, _error: &Error) {
+        self.0.inbox.put(Arrival::Closed);
+    }
+}

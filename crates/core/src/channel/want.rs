@@ -1,0 +1,233 @@
+//! A connection to a server, as a client wants it: a pair of rings in shared memory, or the same over streams.
+//!
+//! Invariants: nothing that came is used before it was checked; this process maps or makes no more than was announced, or asked for;
+//! no doorbell that others could turn against it is taken from another user. Called by `handshake`, on the bus thread. The endpoint
+//! hears exactly once what became of it, unless it gave it up ([`Connecting`]).
+
+use std::convert::Infallible;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use super::ends::{Ends, Flow, Sizes, Sockets, Streamed};
+use super::link::{Meeting, PeerBell, Wires};
+use super::mailbox::Mailbox;
+use super::registrar::{Arrival, ConnectionRegistrar};
+use super::server::nonce_words;
+use crate::acquire::{Bell, Cord};
+use crate::error::{Error, Result};
+use crate::handshake::wire::{Connect, Connected, Datagram, GUEST, SHARED_MEMORY, STREAM};
+use crate::handshake::{Acquired, Attempt, Next, Verdict, Want};
+use crate::reactor::Handle;
+use crate::record::{Record, Rung};
+use crate::segment::{PairFds, PairShape, attach_pair, check_capacity};
+use crate::sys::eventfd::EventFd;
+use crate::sys::fork::ForkGuarded;
+use crate::sys::seqpacket::{self, Peer};
+
+/// What a client wants of a connection.
+pub(super) struct Pair {
+    /// 0: what the server has.
+    pub(super) client_ring: u64,
+    pub(super) server_ring: u64,
+    /// Asks for a guest's terms, and insists on them. They are asked of another user's server in any case.
+    pub(super) as_guest: bool,
+    /// Of the bus thread, which forwards what is streamed.
+    pub(super) handle: Handle,
+}
+
+/// What a connection is made of.
+pub(super) struct Parts {
+    ends: Ends,
+    own_bell: Bell,
+    peer_bell: PeerBell,
+    /// Over streams: what begins once the connection is registered.
+    flow: Option<Flow>,
+}
+
+/// A connection that is not registered yet.
+pub(super) struct Connection {
+    parts: Parts,
+    peer: Peer,
+    mailbox: Mailbox,
+}
+
+impl Want for Pair {
+    /// One answer brings everything.
+    type Partial = Infallible;
+    type Parts = Parts;
+    type Port = Connection;
+
+    const ROLE: &'static str = "server";
+    const RUNGS: &'static [Rung] = &[Rung::Handshake, Rung::Stream];
+
+    fn check(&self, record: &Record) -> Result<()> {
+        if record.channel.is_some() {
+            return Ok(());
+        }
+        Err(Error::Record {
+            file: record.file_name(),
+            reason: "it announces no server, so there is nothing to connect to".into(),
+        })
+    }
+
+    fn request(&self, attempt: &Attempt) -> Datagram {
+        let way = if attempt.rung == Rung::Stream { STREAM } else { SHARED_MEMORY };
+        Datagram::Connect(Connect {
+            id: attempt.id,
+            capabilities: way | if self.is_guest(&attempt.record) { GUEST } else { 0 },
+            pid: std::process::id(),
+            client_ring: self.client_ring,
+            server_ring: self.server_ring,
+        })
+    }
+
+    fn hear(
+        &mut self,
+        attempt: &Attempt,
+        _partial: Option<Infallible>,
+        datagram: Datagram,
+        fds: Vec<OwnedFd>,
+    ) -> Result<Next<Infallible, Parts>, Verdict> {
+        let streamed = attempt.rung == Rung::Stream;
+        match datagram {
+            Datagram::Connected(connected) if !streamed => self.share(&attempt.record, &connected, fds),
+            Datagram::Streamed { client_ring, server_ring } if streamed => {
+                let sizes = self.sizes(&attempt.record, client_ring, server_ring)?;
+                self.stream(&attempt.record, &sizes, fds)
+            }
+            other => Err(Verdict::unexpected(other)),
+        }
+        .map(Next::Confirm)
+    }
+
+    fn finish(
+        &mut self,
+        attempt: &Attempt,
+        parts: Parts,
+        socket: ForkGuarded,
+    ) -> Result<Connection, Verdict> {
+        let peer = seqpacket::peer(&socket)
+            .map_err(|errno| Error::os("getsockopt", errno, "cannot see who is at the other end"))?;
+        Ok(Connection { parts, peer, mailbox: Mailbox::new(socket, !self.is_guest(&attempt.record)) })
+    }
+}
+
+impl Pair {
+    /// The doorbells that a user's processes share are not taken from another one, by root neither.
+    fn is_guest(&self, server: &Record) -> bool {
+        self.as_guest || is_anothers(server)
+    }
+
+    /// This process pays for what it maps or makes: not more than was announced, or asked for.
+    fn sizes(&self, server: &Record, client_ring: u64, server_ring: u64) -> Result<Sizes, Verdict> {
+        let announced = server.channel.as_ref().map_or(0, |channel| channel.capacity);
+        let capacity = |bytes: u64, wanted: u64| {
+            usize::try_from(bytes)
+                .ok()
+                .filter(|bytes| check_capacity(*bytes).is_ok())
+                .filter(|_| bytes <= announced && (wanted == 0 || wanted > announced || bytes <= wanted))
+                .ok_or_else(|| Verdict::corrupt("it offers a ring of a size that cannot be"))
+        };
+        Ok(Sizes {
+            outgoing: capacity(client_ring, self.client_ring)?,
+            incoming: capacity(server_ring, self.server_ring)?,
+        })
+    }
+
+    /// The connection is in shared memory.
+    fn share(&self, server: &Record, connected: &Connected, mut fds: Vec<OwnedFd>) -> Result<Parts, Verdict> {
+        let as_guest = self.is_guest(server);
+        if (connected.capabilities & GUEST != 0) != as_guest {
+            return Err(Verdict::corrupt("it answers on other terms than those that it was asked for"));
+        }
+        let bells = fds.split_off(fds.len().min(3));
+        let Ok([client_data, server_data, control]) = <[OwnedFd; 3]>::try_from(fds) else {
+            return Err(Verdict::corrupt("its rings came without their three descriptors"));
+        };
+        let Sizes { outgoing, incoming } =
+            self.sizes(server, connected.client_ring, connected.server_ring)?;
+        let nonce = nonce_words(connected.nonce);
+        let shape = PairShape { client_ring: outgoing, server_ring: incoming, nonce };
+        let fds = PairFds { client_data, server_data, control };
+        let ends = attach_pair(shape, &fds).map_err(Verdict::of)?.into();
+        let (own_bell, peer_bell) = bells_of(connected, as_guest, bells)?;
+        Ok(Parts { ends, own_bell, peer_bell: PeerBell::Peer(peer_bell), flow: None })
+    }
+
+    /// The same over streams.
+    fn stream(&self, server: &Record, sizes: &Sizes, fds: Vec<OwnedFd>) -> Result<Parts, Verdict> {
+        let Ok([incoming, outgoing]) = <[OwnedFd; 2]>::try_from(fds) else {
+            return Err(Verdict::corrupt("its streams came without their two descriptors"));
+        };
+        if !seqpacket::is_one(&incoming) || !seqpacket::is_one(&outgoing) {
+            return Err(Verdict::corrupt("its streams are not SOCK_SEQPACKET sockets"));
+        }
+        let sockets = Sockets { outgoing, incoming };
+        let peer = (server.pid, is_anothers(server));
+        let Streamed { ends, flow, room, tap } = Ends::streamed(sizes, sockets, peer, self.handle.clone())?;
+        let (own_bell, peer_bell) = (Bell::Shared(room), PeerBell::Pump(tap));
+        Ok(Parts { ends, own_bell, peer_bell, flow: Some(flow) })
+    }
+}
+
+fn is_anothers(server: &Record) -> bool {
+    server.uid != nix::unistd::geteuid().as_raw()
+}
+
+/// The doorbells that came: this side's own, and the server's.
+fn bells_of(connected: &Connected, as_guest: bool, fds: Vec<OwnedFd>) -> Result<(Bell, Bell), Verdict> {
+    if as_guest {
+        let Ok([end]) = <[OwnedFd; 1]>::try_from(fds) else {
+            return Err(Verdict::corrupt("its rings came without the doorbell of both sides"));
+        };
+        let cord = Arc::new(Cord::from_peer(end)?);
+        return Ok((Bell::Cord(Arc::clone(&cord)), Bell::Cord(cord)));
+    }
+    let Ok([server_bell, client_bell]) = <[OwnedFd; 2]>::try_from(fds) else {
+        return Err(Verdict::corrupt("its rings came without their two doorbells"));
+    };
+    let own_bell = EventFd::from_peer(client_bell, connected.client_bell)?.guarded();
+    let peer_bell = EventFd::from_peer(server_bell, connected.server_bell)?;
+    Ok((Bell::Shared(Arc::new(own_bell)), Bell::Shared(Arc::new(peer_bell))))
+}
+
+/// A number that a connection is being made for. Dropped before that, it says that the bus has closed.
+pub(super) struct Connecting {
+    registrar: Arc<ConnectionRegistrar>,
+    number: u32,
+    told: bool,
+}
+
+impl Connecting {
+    pub(super) fn new(registrar: Arc<ConnectionRegistrar>, number: u32) -> Connecting {
+        Connecting { registrar, number, told: false }
+    }
+
+    /// Tells the endpoint what it came to.
+    pub(super) fn done(mut self, result: Result<Acquired<Connection>>) {
+        let opened = result.and_then(|Acquired { record, port, rung, fallbacks }| {
+            let Connection { parts: Parts { ends, own_bell, peer_bell, flow }, peer, mailbox } = port;
+            let meeting = Meeting { peer, rung, fallbacks, record: Some(record), _permit: None };
+            self.registrar.open(self.number, meeting, ends, Wires { mailbox, own_bell, peer_bell })?;
+            if let Some(flow) = flow {
+                // Where it fails the connection ends, because its seat is given back. In this order: a flow whose ring nobody
+                // closes never ends.
+                let _ = flow.begin();
+            }
+            Ok(())
+        });
+        self.told = true;
+        if let Err(error) = opened {
+            self.registrar.inbox().put(Arrival::Failed(self.number, error));
+        }
+    }
+}
+
+impl Drop for Connecting {
+    fn drop(&mut self) {
+        if !self.told {
+            let closed = Error::Closed { what: "bus" };
+            self.registrar.inbox().put(Arrival::Failed(self.number, closed));
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! The ladder: the rungs on which something can be had from one peer, tried from the best on, or one rung by force.
+//!
+//! Invariants: `done` is called exactly once, on the bus thread, unless the bus closes first; then it is dropped. Every rung that
+//! was left is remembered with its reason. A stale record is read again once. Never blocks: a direct acquisition is a handful of
+//! system calls, the handshake a state machine behind one descriptor. Knows nothing of what is wanted: that is in the [`Want`].
+
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::client::{ClientHandshake, Progress, Want};
+use super::proof;
+use super::verdict::Verdict;
+use crate::bus::{Bus, Directory};
+use crate::reactor::{Handle, Step, Thread, Watched};
+use crate::record::{Fallback, Record, Rung};
+use crate::{Error, Result};
+
+/// What was acquired of a peer.
+#[derive(Debug)]
+pub(crate) struct Acquired<P> {
+    /// The record that was used; newer than the one given if that was stale.
+    pub(crate) record: Arc<Record>,
+    pub(crate) port: P,
+    /// How it was acquired.
+    pub(crate) rung: Rung,
+    /// What was tried before.
+    pub(crate) fallbacks: Vec<Fallback>,
+}
+
+/// Called with the result, on the bus thread.
+pub(crate) type Done<P> = Box<dyn FnOnce(Result<Acquired<P>>, &mut Thread<'_>) + Send>;
+
+/// What an acquisition needs of a bus, without keeping the bus alive.
+#[derive(Clone)]
+pub(crate) struct Acquirer {
+    directory: Arc<Directory>,
+    forced: Option<Rung>,
+}
+
+/// Which peer, and how.
+pub(crate) struct Ask {
+    pub(crate) record: Arc<Record>,
+    /// This rung and no other; else what the bus or the environment forces.
+    pub(crate) forced: Option<Rung>,
+    /// How long it may take, all repetitions included.
+    pub(crate) patience: Duration,
+}
+
+impl Acquirer {
+    /// Takes the bus's own wish for a rung, or that of `IPC_BUS_ACQUIRE`.
+    ///
+    /// # Errors
+    /// `ERR_RINGBELL_INVALID_OPTION` when the variable holds no rung.
+    pub(crate) fn new(bus: &Bus) -> Result<Acquirer> {
+        let forced = match bus.options().acquire {
+            Some(rung) => Some(rung),
+            None => Rung::from_env()?,
+        };
+        Ok(Acquirer { directory: Arc::clone(bus.dir()), forced })
+    }
+
+    /// Whether the record is still there and its owner lives; none where that cannot be told.
+    pub(crate) fn is_alive(&self, record: &Record) -> Option<bool> {
+        match proof::check_alive(&self.directory, record) {
+            Ok(()) => Some(true),
+            Err(Verdict::Gone) => Some(false),
+            Err(_) => None,
+        }
+    }
+
+    /// The rung that the bus or the environment forces.
+    #[cfg(test)]
+    pub(crate) fn forced(&self) -> Option<Rung> {
+        self.forced
+    }
+
+    /// The ladder to what is wanted, without the thread that climbs it.
+    pub(crate) fn ladder<W: Want>(&self, want: W, ask: Ask) -> Ladder<W> {
+        let Ask { record, forced, patience } = ask;
+        let forced = forced.or(self.forced);
+        let mut rungs: Vec<Rung> = match forced {
+            None => W::RUNGS.to_vec(),
+            Some(rung) if W::RUNGS.contains(&rung) => vec![rung],
+            // It is said why this one cannot be had, and what can be had is.
+            Some(rung) => [rung].into_iter().chain(W::RUNGS.first().copied()).collect(),
+        };
+        rungs.reverse();
+        let directory = Arc::clone(&self.directory);
+        let client = ClientHandshake::new(Arc::clone(&directory), record, patience, Instant::now());
+        Ladder {
+            want,
+            directory,
+            client,
+            rungs,
+            forced: forced.is_some(),
+            fallbacks: Vec::new(),
+            reread: false,
+        }
+    }
+}
+
+/// The ladder as a state machine, without the thread that drives it.
+pub(crate) struct Ladder<W: Want> {
+    want: W,
+    directory: Arc<Directory>,
+    client: ClientHandshake<W::Partial>,
+    /// What is still to be tried, the next one last.
+    rungs: Vec<Rung>,
+    forced: bool,
+    fallbacks: Vec<Fallback>,
+    reread: bool,
+}
+
+/// What `Ladder::climb` leads to.
+pub(crate) enum Climb<P> {
+    /// Wait for `fd`, at most until this time.
+    Pending(Instant),
+    Ended(Result<Box<Acquired<P>>>),
+}
+
+impl<W: Want> Ladder<W> {
+    pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.client.fd()
+    }
+
+    /// Does what can be done without waiting. `forget` is told of a connection that lives on, before it is handed over.
+    pub(crate) fn climb(&mut self, now: Instant, forget: &mut dyn FnMut(BorrowedFd<'_>)) -> Climb<W::Port> {
+        if let Err(error) = self.admissible() {
+            return Climb::Ended(Err(error));
+        }
+        loop {
+            let Some(rung) = self.rungs.last().copied() else { return Climb::Ended(Err(self.exhausted())) };
+            let verdict = match self.attempt(rung, now, forget) {
+                Progress::Pending(until) => return Climb::Pending(until),
+                Progress::Done(port) => return Climb::Ended(Ok(self.arrived(rung, port))),
+                Progress::Left(verdict) => verdict,
+            };
+            let mut newer = None;
+            match verdict {
+                Verdict::Next { code, reason } => {
+                    self.fallbacks.push(Fallback::new(rung, code, reason));
+                    self.rungs.pop();
+                }
+                Verdict::Stale if !self.reread => {
+                    self.reread = true;
+                    match proof::reread(&self.directory, self.client.record()) {
+                        Ok(Some(record)) => newer = Some(record),
+                        Ok(None) => return Climb::Ended(Err(self.gone())),
+                        Err(error) => return Climb::Ended(Err(error)),
+                    }
+                }
+                Verdict::Stale | Verdict::Gone => return Climb::Ended(Err(self.gone())),
+                Verdict::Fail(error) => return Climb::Ended(Err(error)),
+            }
+            self.client.restart(newer, now);
+        }
+    }
+
+    fn admissible(&self) -> Result<()> {
+        let record = self.client.record();
+        self.want.check(record)?;
+        let (ours, theirs) = (ringbell_ring::layout::VERSION, record.protocol);
+        if ours == theirs { Ok(()) } else { Err(Error::ProtocolVersion { ours, theirs }) }
+    }
+
+    fn attempt(
+        &mut self,
+        rung: Rung,
+        now: Instant,
+        forget: &mut dyn FnMut(BorrowedFd<'_>),
+    ) -> Progress<W::Port> {
+        let record = self.client.record();
+        if !record.offers.contains(&rung) {
+            let reason = format!("the {} does not offer it", W::ROLE);
+            return Progress::Left(Verdict::Next { code: "NOT_OFFERED".into(), reason });
+        }
+        if rung == Rung::Direct {
+            return match self.want.direct(&self.directory, record, self.forced) {
+                Ok(port) => Progress::Done(port),
+                Err(verdict) => Progress::Left(verdict),
+            };
+        }
+        self.client.advance(&mut self.want, rung, now, forget)
+    }
+
+    fn arrived(&mut self, rung: Rung, port: W::Port) -> Box<Acquired<W::Port>> {
+        let fallbacks = std::mem::take(&mut self.fallbacks);
+        Box::new(Acquired { record: Arc::clone(self.client.record()), port, rung, fallbacks })
+    }
+
+    fn exhausted(&self) -> Error {
+        Fallback::exhausted(&self.client.record().service, &self.fallbacks)
+    }
+
+    fn gone(&self) -> Error {
+        Error::PeerGone { service: self.client.record().service.clone() }
+    }
+}
+
+/// A ladder on the bus thread. It is cancelled by removing its token.
+pub(crate) struct Acquisition<W: Want> {
+    ladder: Ladder<W>,
+    done: Option<Done<W::Port>>,
+    handle: Handle,
+}
+
+impl<W: Want> Acquisition<W> {
+    /// To be added to the thread of this handle, and called at once.
+    pub(crate) fn new(ladder: Ladder<W>, handle: Handle, done: Done<W::Port>) -> Box<Acquisition<W>> {
+        Box::new(Acquisition { ladder, done: Some(done), handle })
+    }
+}
+
+impl<W: Want> Watched for Acquisition<W> {
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.ladder.fd()
+    }
+
+    fn ready(&mut self, thread: &mut Thread<'_>) -> Step {
+        match self.ladder.climb(Instant::now(), &mut |socket| thread.forget(socket)) {
+            Climb::Pending(until) => Step::Again(Some(until)),
+            Climb::Ended(result) => {
+                if let Some(done) = self.done.take() {
+                    done(result.map(|acquired| *acquired), thread);
+                }
+                Step::Finished
+            }
+        }
+    }
+
+    fn failed(&mut self, error: &Error) {
+        if let Some(done) = self.done.take() {
+            // There is no `Thread` here to give; a turn of the thread's has one. When the thread has ended, it is dropped.
+            let deferred = DeferredError { told: Some((done, error.clone())) };
+            self.handle.add(Box::new(deferred), Some(Instant::now()));
+        }
+    }
+}
+
+/// Tells on the bus thread that a socket could not be waited for.
+struct DeferredError<P> {
+    told: Option<(Done<P>, Error)>,
+}
+
+impl<P: Send + 'static> Watched for DeferredError<P> {
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    fn ready(&mut self, thread: &mut Thread<'_>) -> Step {
+        if let Some((done, error)) = self.told.take() {
+            done(Err(error), thread);
+        }
+        Step::Finished
+    }
+}

@@ -1,0 +1,31 @@
+//! The handshake: how two processes that share a bus directory meet over the socket of a record, whatever they want of each other.
+//!
+//! One machine on each side, the same for topics and channels. The server's side ([`Listener`], `server`) answers for a
+//! [`Service`], which says what is given to a client. The client's side (`client`, `ladder`) acts for a [`Want`], which says what
+//! is asked for and what is made of the answers. Everything here lives on the bus thread, never blocks, and gives each wait a time.
+
+mod backoff;
+mod client;
+mod ladder;
+mod listener;
+mod proof;
+mod reach;
+mod server;
+#[cfg(test)]
+mod tests;
+mod verdict;
+pub(crate) mod wire;
+
+pub(crate) use backoff::Backoff;
+pub(crate) use client::{Attempt, Next, Want};
+#[cfg(test)]
+pub(crate) use ladder::Climb;
+pub(crate) use ladder::{Acquired, Acquirer, Acquisition, Ask, Done};
+#[cfg(test)]
+pub(crate) use listener::MOST;
+pub(crate) use listener::{duplicate, serve};
+pub(crate) use proof::check_alive;
+pub(crate) use server::{Answer, PeerClass, Service, Then};
+#[cfg(test)]
+pub(crate) use server::{HandshakeStatus, ServerHandshake, Terms};
+pub(crate) use verdict::Verdict;

@@ -1,0 +1,155 @@
+//! The handshake alone: a service and a want of the tests' own are all that a third kind of thing needs.
+
+use std::convert::Infallible;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, poll};
+
+use super::wire::{Connect, Datagram, Refusal};
+use super::{Acquired, Acquirer, Answer, Ask, Attempt, Climb, Next, PeerClass, Service, Then, Verdict, Want};
+use crate::bus::{Announcement, Bus, BusOptions};
+use crate::record::{Granted, Record, Rung};
+use crate::sys::eventfd::EventFd;
+use crate::sys::fork::ForkGuarded;
+use crate::sys::seqpacket::Peer;
+use crate::{Error, Result};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Gives each client the same eventfd, and keeps its connection.
+struct Lender {
+    eventfd: EventFd,
+    /// So many clients are told to come again.
+    busy: AtomicU32,
+    kept: Sender<ForkGuarded>,
+}
+
+impl Service for Lender {
+    type Offer = ();
+
+    const ROLE: &'static str = "lender";
+
+    fn granted(&self) -> Option<&Granted> {
+        None
+    }
+
+    fn open(&self, _peer: &Peer, class: PeerClass, request: Datagram, _now: Instant) -> Answer<()> {
+        let count = |busy: u32| busy.checked_sub(1);
+        match request {
+            _ if self.busy.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count).is_ok() => {
+                Answer::Refuse(Refusal::Busy, "later".into())
+            }
+            Datagram::Connect(_) if class == PeerClass::Own => Answer::Offer(()),
+            _ => Answer::HangUp,
+        }
+    }
+
+    fn proceed(&self, (): (), datagram: Datagram) -> Answer<()> {
+        if datagram == Datagram::Ack { Answer::Admit(()) } else { Answer::HangUp }
+    }
+
+    fn message<'a>(&'a self, (): &'a ()) -> (Datagram, Vec<BorrowedFd<'a>>, Then) {
+        (Datagram::Doorbell { slot: 0 }, vec![self.eventfd.as_fd()], Then::Expect)
+    }
+
+    fn admit(&self, socket: ForkGuarded, _peer: Peer, (): ()) {
+        let _ = self.kept.send(socket);
+    }
+}
+
+/// Wants the eventfd, and the connection.
+struct Loan;
+
+impl Want for Loan {
+    type Partial = Infallible;
+    type Parts = OwnedFd;
+    type Port = (OwnedFd, ForkGuarded);
+
+    const ROLE: &'static str = "lender";
+    const RUNGS: &'static [Rung] = &[Rung::Handshake];
+
+    fn check(&self, _record: &Record) -> Result<()> {
+        Ok(())
+    }
+
+    fn request(&self, attempt: &Attempt) -> Datagram {
+        let (id, pid) = (attempt.id, std::process::id());
+        Datagram::Connect(Connect { id, capabilities: 0, pid, client_ring: 0, server_ring: 0 })
+    }
+
+    fn hear(
+        &mut self,
+        _attempt: &Attempt,
+        _partial: Option<Infallible>,
+        datagram: Datagram,
+        mut fds: Vec<OwnedFd>,
+    ) -> Result<Next<Infallible, OwnedFd>, Verdict> {
+        match (datagram, fds.pop()) {
+            (Datagram::Doorbell { .. }, Some(fd)) => Ok(Next::Confirm(fd)),
+            (other, _) => Err(Verdict::unexpected(other)),
+        }
+    }
+
+    fn finish(
+        &mut self,
+        _attempt: &Attempt,
+        fd: OwnedFd,
+        socket: ForkGuarded,
+    ) -> Result<(OwnedFd, ForkGuarded), Verdict> {
+        Ok((fd, socket))
+    }
+}
+
+type Borrowed = Acquired<(OwnedFd, ForkGuarded)>;
+
+/// Climbs the ladder on this thread; also the descriptors that are not to be waited for any more.
+fn borrow(bus: &Bus, record: Arc<Record>, forced: Option<Rung>) -> (Result<Box<Borrowed>>, Vec<RawFd>) {
+    let mut ladder = Acquirer::new(bus).unwrap().ladder(Loan, Ask { record, forced, patience: PATIENCE });
+    let mut forgotten = Vec::new();
+    loop {
+        let climb = ladder.climb(Instant::now(), &mut |fd| forgotten.push(fd.as_raw_fd()));
+        match climb {
+            Climb::Ended(result) => return (result, forgotten),
+            Climb::Pending(until) => {
+                let left = until.saturating_duration_since(Instant::now()).as_millis() as u16 + 1;
+                match ladder.fd() {
+                    Some(fd) => drop(poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], left)),
+                    None => std::thread::park_timeout(Duration::from_millis(left.into())),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_third_kind_of_thing_needs_a_service_and_a_want_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = Some(folder.path().join("bus"));
+    let bus = Bus::open(BusOptions { path, ..BusOptions::default() }).unwrap();
+    let (kept, connections) = channel();
+    let eventfd = EventFd::new().unwrap();
+    let id = eventfd.id().unwrap();
+    let lender = Lender { eventfd, busy: AtomicU32::new(2), kept };
+    let announcement = Announcement {
+        offers: vec![Rung::Handshake],
+        server: Some(super::serve(lender)),
+        ..Announcement::new("lender")
+    };
+    let announced = bus.announce(announcement).unwrap();
+    for (forced, fallbacks) in [(None, vec![]), (Some(Rung::Direct), vec![Rung::Direct])] {
+        let (acquired, forgotten) = borrow(&bus, announced.record(), forced);
+        let Acquired { port: (eventfd, socket), rung, fallbacks: left, .. } = *acquired.unwrap();
+        assert_eq!(EventFd::from_peer(eventfd, id).unwrap().id().unwrap(), id);
+        assert_eq!((rung, left.iter().map(|left| left.rung).collect()), (Rung::Handshake, fallbacks));
+        // The bus thread lets go of a connection before the port has it: else it would be woken by what is the port's to read.
+        assert_eq!(forgotten, [socket.as_raw_fd()]);
+        assert!(connections.recv_timeout(PATIENCE).is_ok(), "the connection stays");
+    }
+    let record = announced.record();
+    drop(announced);
+    assert!(matches!(borrow(&bus, record, None).0, Err(Error::PeerGone { .. })));
+}
