@@ -3,29 +3,20 @@
 //! Invariant: it looks and tries, and changes nothing: what it makes to try something out is gone when it returns. A check that
 //! cannot be made is a warning that says so, never an error. Called by `Bus::doctor`, for people and for the CLI.
 
+mod machine;
 mod sockets;
 
 use std::fs;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 
 use nix::errno::Errno;
-use nix::sys::inotify::{InitFlags, Inotify};
-use nix::sys::resource::{Resource, getrlimit};
 use serde::Serialize;
 
 use crate::bus::Bus;
 use crate::bus::scan::{Look, look, names};
 use crate::record::{RecordName, Rung};
 use crate::segment;
-use crate::sys::eventfd::EventFd;
-use crate::sys::pidfd::PidFd;
-use crate::sys::{memfd, prctl};
-
-/// Descriptors that a process with many peers needs at least: a subscriber has three for each publisher.
-const DESCRIPTORS: u64 = 4096;
-/// inotify instances that a user has by default; one more process than that polls.
-const INSTANCES: u64 = 1024;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -70,20 +61,20 @@ pub struct Doctor {
 impl Bus {
     /// Looks at what this machine, this process and this bus allow.
     pub fn doctor(&self) -> Doctor {
-        let (getfd, memory) = (pidfd_getfd(), memory());
+        let (getfd, memory) = (machine::pidfd_getfd(), machine::memory());
         let (rung, reason) = self.expected_rung(getfd, &memory);
         let checks = vec![
-            kernel(),
-            proc_mounted(),
-            yama(),
-            seccomp(),
-            dumpable(),
-            pidfd(getfd),
-            shared_memory(&memory),
-            doorbells(),
+            machine::kernel(),
+            machine::proc_mounted(),
+            machine::yama(),
+            machine::seccomp(),
+            machine::dumpable(),
+            machine::pidfd(getfd),
+            machine::shared_memory(&memory),
+            machine::doorbells(),
             sockets::sockets(self.dir(), memory.as_ref().is_err_and(segment::refused)),
-            inotify(),
-            descriptors(),
+            machine::inotify(),
+            machine::descriptors(),
             self.directory(),
             self.access(),
             self.leftovers(),
@@ -108,7 +99,7 @@ impl Bus {
             return (Rung::Stream, format!("memory cannot be shared here: {error}"));
         }
         let privileged = nix::unistd::geteuid().is_root();
-        match (getfd, scope()) {
+        match (getfd, machine::scope()) {
             (Err(errno), _) => (Rung::Handshake, format!("pidfd_getfd answers {errno:?}")),
             (Ok(()), Some(3)) => (Rung::Handshake, "Yama scope 3 forbids pidfd_getfd to everybody".into()),
             (Ok(()), Some(1 | 2)) if !privileged => (
@@ -146,7 +137,7 @@ impl Bus {
         }
     }
 
-    /// Who else can come in here, and what is for them.
+    /// Which other users can come in here, and what is for them.
     fn access(&self) -> Check {
         let fd = self.dir().fd();
         let (mut all, mut open) = (0, 0);
@@ -210,164 +201,6 @@ fn fail(check: &'static str, detail: impl Into<String>, advice: impl Into<String
     Check { check, status: Status::Fail, detail: detail.into(), advice: advice.into() }
 }
 
-fn number(path: &str) -> Option<u64> {
-    fs::read_to_string(path).ok()?.trim().parse().ok()
-}
-
-fn scope() -> Option<u64> {
-    number("/proc/sys/kernel/yama/ptrace_scope")
-}
-
-fn kernel() -> Check {
-    let Ok(name) = nix::sys::utsname::uname() else {
-        return warn("kernel", "uname does not answer", "allow uname");
-    };
-    let release = name.release().to_string_lossy().into_owned();
-    match version(&release) {
-        Some(version) if version >= (5, 6) => ok("kernel", release),
-        Some(version) if version >= (5, 4) => {
-            warn("kernel", release, "pidfd_getfd is Linux 5.6; the handshake serves instead")
-        }
-        Some(_) => fail("kernel", release, "Linux 5.4 is the oldest that is supported"),
-        None => warn("kernel", release, "its version could not be read"),
-    }
-}
-
-fn version(release: &str) -> Option<(u32, u32)> {
-    let mut parts = release.split(|c: char| !c.is_ascii_digit());
-    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
-}
-
-fn proc_mounted() -> Check {
-    match fs::metadata("/proc/self/fd") {
-        Ok(_) => ok("proc", "/proc is mounted"),
-        Err(error) => fail(
-            "proc",
-            format!("/proc/self/fd: {error}"),
-            "mount /proc: segments and doorbells are recognised through it",
-        ),
-    }
-}
-
-fn yama() -> Check {
-    match scope() {
-        None => ok("yama", "not there"),
-        Some(0) => ok("yama", "scope 0"),
-        Some(scope) => warn(
-            "yama",
-            format!("scope {scope}"),
-            "direct acquisition is for descendants only; a publisher may set allowDirect, and the handshake needs nothing",
-        ),
-    }
-}
-
-fn seccomp() -> Check {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    match status.lines().find_map(|line| line.strip_prefix("Seccomp:")).map(str::trim) {
-        Some("0") => ok("seccomp", "no filter"),
-        Some(mode) => ok(
-            "seccomp",
-            format!("mode {mode}: a filter is at work; what it forbids shows in the other checks"),
-        ),
-        None => warn("seccomp", "cannot be told", "mount /proc"),
-    }
-}
-
-fn dumpable() -> Check {
-    if prctl::is_dumpable() {
-        return ok("dumpable", "others of this user may acquire directly from this process");
-    }
-    let advice = "it changed its user without exec, or asked for it; its topics are reached by the handshake";
-    warn("dumpable", "nobody but root may acquire directly from this process", advice)
-}
-
-/// On this very process, which Yama never forbids: tells whether the calls are there.
-fn pidfd_getfd() -> Result<(), Errno> {
-    let bell = EventFd::new().map_err(|error| Errno::from_raw(error.errno().unwrap_or(libc::EIO)))?;
-    PidFd::open(std::process::id())?.getfd(bell.as_fd().as_raw_fd()).map(drop)
-}
-
-fn pidfd(getfd: Result<(), Errno>) -> Check {
-    match getfd {
-        Ok(()) => ok("pidfd-getfd", "works"),
-        Err(errno @ (Errno::ENOSYS | Errno::EPERM | Errno::EACCES)) => warn(
-            "pidfd-getfd",
-            format!("{errno:?}: an old kernel, or a filter such as Docker's"),
-            "none needed: the handshake serves",
-        ),
-        Err(errno) => fail("pidfd-getfd", format!("{errno:?}"), "see the limit of open files (ulimit -n)"),
-    }
-}
-
-fn memory() -> crate::Result<()> {
-    segment::create(64 << 10, 1).and_then(|own| memfd::reopen(&own.data_fd).map(drop))
-}
-
-fn shared_memory(made: &crate::Result<()>) -> Check {
-    let policy = number("/proc/sys/vm/memfd_noexec").map_or("not there".into(), |policy| policy.to_string());
-    let detail = |error: &crate::Error| format!("{error}; vm.memfd_noexec is {policy}");
-    match made {
-        Ok(()) => ok("shared-memory", format!("a sealed segment can be made; vm.memfd_noexec is {policy}")),
-        // What ran out is no reason to stream.
-        Err(error) if !segment::refused(error) => {
-            fail("shared-memory", detail(error), "topics cannot be published here")
-        }
-        Err(error) => warn(
-            "shared-memory",
-            detail(error),
-            "topics are streamed from here, at a copy through the kernel for each message; allow memfd_create",
-        ),
-    }
-}
-
-fn doorbells() -> Check {
-    match EventFd::new().and_then(|bell| bell.id()) {
-        Ok(_) => ok("doorbells", "eventfds can be made and recognised"),
-        Err(error) => fail("doorbells", error.to_string(), "topics cannot be published here"),
-    }
-}
-
-fn inotify() -> Check {
-    let limit = |name: &str| number(&format!("/proc/sys/fs/inotify/{name}"));
-    let (instances, watches) =
-        (limit("max_user_instances").unwrap_or(0), limit("max_user_watches").unwrap_or(0));
-    let detail = format!("{instances} instances and {watches} watches a user");
-    match Inotify::init(InitFlags::IN_CLOEXEC) {
-        Err(errno) => warn(
-            "inotify",
-            format!("{errno:?}; {detail}"),
-            "this process polls; raise fs.inotify.max_user_instances",
-        ),
-        Ok(_) if instances < INSTANCES => warn(
-            "inotify",
-            detail,
-            "more processes of this user than instances poll; raise fs.inotify.max_user_instances",
-        ),
-        Ok(_) => ok("inotify", detail),
-    }
-}
-
-fn descriptors() -> Check {
-    let used = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
-    match getrlimit(Resource::RLIMIT_NOFILE) {
-        Ok((soft, hard)) => {
-            let detail = format!("{used} in use, limit {soft}, at most {hard}");
-            if soft.saturating_sub(used as u64) < 64 {
-                fail("descriptors", detail, "raise ulimit -n: hardly any are left")
-            } else if soft < DESCRIPTORS {
-                warn(
-                    "descriptors",
-                    detail,
-                    "raise ulimit -n for a thousand peers: a subscriber needs three for each publisher",
-                )
-            } else {
-                ok("descriptors", detail)
-            }
-        }
-        Err(errno) => warn("descriptors", format!("{errno:?}"), "allow getrlimit"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -418,8 +251,5 @@ mod tests {
         let bus =
             Bus::open(BusOptions { path, acquire: Some(Rung::Handshake), ..BusOptions::default() }).unwrap();
         assert_eq!(bus.doctor().rung, Rung::Handshake);
-        assert_eq!(version("5.15.0-91-generic"), Some((5, 15)));
-        assert_eq!(version("6.18.44-fc-v669"), Some((6, 18)));
-        assert_eq!(version("x"), None);
     }
 }
