@@ -63,7 +63,7 @@ pub enum Error {
         /// Why, and what to do.
         reason: String,
     },
-    /// A record breaks the rules; whoever announced it is ignored.
+    /// A record breaks the rules; it is ignored.
     #[error("record {file} ignored: {reason}")]
     Record {
         /// The record's file name.
@@ -71,7 +71,7 @@ pub enum Error {
         /// Which rule it breaks.
         reason: String,
     },
-    /// Nobody announces such a service.
+    /// No such service is announced.
     #[error("no service '{service}' on this bus; is its process running, on the same bus and domain?")]
     NotFound {
         /// The name that was looked for.

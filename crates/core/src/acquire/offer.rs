@@ -33,7 +33,7 @@ pub(crate) struct Server {
     room: Arc<EventFd>,
     doorbells: Arc<[EventFd]>,
     slots: usize,
-    /// Who else may have it, and where they sit.
+    /// Which other users may have it, and where their guests sit.
     others: Option<(Granted, Arc<Guests>)>,
 }
 
@@ -75,7 +75,7 @@ impl Server {
         Ok(Server { memory, station, room, doorbells, slots, others: None })
     }
 
-    /// Lets in whom `granted` permits, as guests.
+    /// Lets in the users that `granted` permits, as guests.
     pub(crate) fn with_guests(mut self, granted: Granted, guests: Arc<Guests>) -> Server {
         self.others = Some((granted, guests));
         self

@@ -1,6 +1,6 @@
 //! Hearing of deaths: a pidfd for each announcing process, and a slow pass over the locks of those that cannot have one.
 //!
-//! Invariant: a pidfd only says when to look; the lock alone says who is dead. A pid is used only if the record comes from this
+//! Invariant: a pidfd only says when to look; the lock alone says whether an owner is dead. A pid is used only if the record comes from this
 //! boot and this pid namespace. At most a quarter of the descriptor limit goes into pidfds. Called by the registry, in whose epoll a
 //! pidfd has its pid as number.
 
@@ -23,7 +23,7 @@ struct Watched {
     names: HashSet<String>,
 }
 
-/// Who would tell us of which record's death.
+/// Which pidfd tells of the death of which records, and which records have none.
 #[derive(Default)]
 pub(super) struct Deaths {
     processes: HashMap<u32, Watched>,
@@ -45,7 +45,7 @@ impl Deaths {
         let myself = proc::myself();
         if same_pids(record, &myself) {
             if record.pid == myself.pid {
-                // Nobody who could hear of it survives.
+                // If this process dies, there is nothing left to tell.
                 return false;
             }
             let before = self.processes.contains_key(&record.pid);

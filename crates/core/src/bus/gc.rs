@@ -1,7 +1,7 @@
-//! gc: removing what dead processes left. Anybody may call it, any number at once, at any time.
+//! gc: removing what dead processes left. Any number of processes may call it at once, at any time.
 //!
 //! Invariant: a name is removed only if the file it led to has no owner's lock, and it still leads to that very file: a file that
-//! was replaced is another one, and alive. The lock is probed, never taken, so a stranger who holds a read lock hinders nobody. A
+//! was replaced is another one, and alive. The lock is probed, never taken, so a stranger's read lock hinders no gc. A
 //! socket goes before its record, so that a gc that dies half-way leaves a record that names the rest.
 
 use std::collections::HashSet;
@@ -93,7 +93,7 @@ pub(super) fn collect(directory: &Directory, fd: BorrowedFd<'_>, name: &str) -> 
             Ok(true) => return Verdict::Alive,
             Err(_) => return Verdict::Foreign,
         }
-        // Free, but of this file only: whoever replaced it renamed first and closed the old one afterwards.
+        // Free, but of this file only: the process that replaced it renamed first and closed the old one afterwards.
         if !still_named(fd, name, &stat) {
             continue;
         }
@@ -112,7 +112,7 @@ fn id_of(name: &str) -> Option<&str> {
     RecordName::parse(name.strip_prefix('.').unwrap_or(name)).map(|parts| parts.id)
 }
 
-/// Whether `name` is a dot-record whose finished record is somebody's: then the socket is in use.
+/// Whether `name` is a dot-record whose finished record has a living owner: then the socket is in use.
 fn finished_and_alive(fd: BorrowedFd<'_>, name: &str) -> bool {
     let Some(finished) = name.strip_prefix('.') else { return false };
     match Opened::open(fd, finished) {
@@ -131,11 +131,11 @@ fn unlink_socket(directory: &Directory, fd: BorrowedFd<'_>, id: &str) -> bool {
     ours && unlinkat(fd, name.as_str(), UnlinkatFlags::NoRemoveDir).is_ok()
 }
 
-/// Sockets without a record: somebody removed the record by hand, and then their owner died.
+/// Sockets without a record: the record was removed by hand, and then its owner died.
 ///
 /// A listing may miss a name that is renamed meanwhile, so one listing proves nothing. But an owner links its dot-record before
 /// it binds and renames it only after it listens. So when a second listing, begun after the socket was seen, has no record of that
-/// id either, and *then* nobody listens, there is no owner. An owner whose record was removed by hand announces itself once more
+/// id either, and *then* no process listens, there is no owner. An owner whose record was removed by hand announces itself once more
 /// under the same id, though: so its names are looked for a last time, right before the socket goes.
 fn orphaned_sockets(directory: &Directory, fd: BorrowedFd<'_>, listed: &[String]) -> Result<usize> {
     let orphans = |listed: &[String]| {

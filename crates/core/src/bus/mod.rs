@@ -43,7 +43,7 @@ pub(crate) use options::Serve;
 pub(crate) use registry::SinkGuard;
 
 const SHORTEST_POLL: Duration = Duration::from_millis(1);
-/// Longer than anybody polls, and short enough to be added to any moment.
+/// Longer than any use has for it, and short enough to be added to any moment.
 const LONGEST_POLL: Duration = Duration::from_secs(3600);
 
 /// 128 random bits in hex: an id or a nonce.

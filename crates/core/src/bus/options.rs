@@ -23,7 +23,7 @@ pub struct BusOptions {
     pub path: Option<PathBuf>,
     /// A name space of its own on this bus: a sub-directory.
     pub domain: Option<String>,
-    /// The machine's bus, `/run/ipc-bus`, whoever asks and whatever `IPC_BUS_DIR` says; not together with `path`.
+    /// The machine's bus, `/run/ipc-bus`, for every user and whatever `IPC_BUS_DIR` says; not together with `path`.
     pub system: bool,
     /// Accept a directory that others may write to, if it is sticky.
     pub allow_sticky: bool,
@@ -76,8 +76,8 @@ pub struct Announcement {
     pub codec: Option<String>,
     /// The id of the payload's schema.
     pub payload_schema: Option<String>,
-    /// Which other users may read the record, and use what it announces. Default: the record's file is readable by whoever
-    /// can enter the directory, its socket is for this user and root.
+    /// Which other users may read the record, and use what it announces. Default: the record's file is readable by every
+    /// user that can enter the directory, its socket is for this user and root.
     pub access: Option<Access>,
     /// Serves the instance's socket; without it there is none.
     pub(crate) server: Option<Serve>,

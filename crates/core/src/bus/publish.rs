@@ -85,7 +85,7 @@ impl Own {
 
     /// Replaces the record by a changed one, without a moment in which it is missing.
     pub(super) fn replace(&self, change: impl FnOnce(&mut Record)) -> Result<()> {
-        // First: in a forked child nobody may be left to unlock it.
+        // First: in a forked child the thread that holds the lock may not exist.
         if self.is_foreign() {
             return Err(Error::Closed { what: "announcement" });
         }

@@ -50,7 +50,7 @@ impl View {
     /// Begins to be kept; `inotify` is where changes will show, if anywhere.
     pub(super) fn begin(&self, inotify: Option<Arc<Inotify>>) {
         *self.inotify.write().unwrap_or_else(PoisonError::into_inner) = inotify;
-        // What it holds was looked at before now, and somebody may have scanned since: whoever is first brings it up to date, so
+        // What it holds was looked at before now, and another call may have scanned since. The first use brings it up to date, so
         // that nothing comes back that was told to be gone.
         self.set_dirty(true);
         self.live.store(true, Ordering::SeqCst);

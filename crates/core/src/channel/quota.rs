@@ -47,7 +47,7 @@ impl ConnectionQuota {
         }
         if let Some(uid) = other {
             let held = book.of_others.get(&uid).copied().unwrap_or(0);
-            // What it holds makes it wait, not those who come after it.
+            // What a user holds makes that user wait, and no other.
             if held >= free || !book.admissions.take(uid) {
                 return None;
             }
@@ -64,7 +64,7 @@ impl ConnectionQuota {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        // Nobody may be left to unlock the book there.
+        // The thread that holds the lock may not exist there.
         if self.home.is_foreign() {
             return;
         }

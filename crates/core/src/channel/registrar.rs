@@ -18,7 +18,7 @@ pub(super) enum Arrival {
     Opened(Box<Link>),
     /// A connection could not be had.
     Failed(u32, Error),
-    /// The bus was closed: nobody will arrive any more.
+    /// The bus was closed: no connection will arrive any more.
     Closed,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Invariants: at most 64 handshakes at once, each with a deadline; more wait in the backlog. When this process is out of
 //! descriptors, a reserved one still serves one client at a time, and the listener rests instead of spinning. A client that breaks
-//! the protocol costs itself its connection and nobody else anything; another user can take but a share of the handshakes. Lives on
+//! the protocol costs itself its connection, and costs others nothing; another user can take but a share of the handshakes. Lives on
 //! the bus thread behind one epoll of its own; never calls into JS, never blocks.
 
 use std::collections::HashMap;
@@ -210,7 +210,7 @@ impl<S: Service> Watched for Listener<S> {
         Step::Again(self.turn(Instant::now()))
     }
 
-    /// Without it nobody could attach by the handshake any more: until it can be waited for, it is looked at.
+    /// Without it no peer could attach by the handshake any more: until it can be waited for, it is looked at.
     fn retry(&self) -> Option<Duration> {
         Some(REST)
     }

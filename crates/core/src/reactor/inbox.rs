@@ -1,8 +1,8 @@
 //! What the bus thread tells an endpoint: a queue, a flag that costs nothing to look at, and the epoll that it sleeps on.
 //!
 //! The endpoint looks at the flag before every batch, so news are taken up while messages flow; the bell is in the
-//! epoll, so they wake it when it sleeps. The bus thread never waits for the endpoint. What nobody will take any more
-//! is dropped at once: a publisher would wait for ever for a subscriber that sits in a queue.
+//! epoll, so they wake it when it sleeps. The bus thread never waits for the endpoint. What will not be taken any
+//! more is dropped at once: a publisher would wait for ever for a subscriber that sits in a queue.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -51,7 +51,7 @@ impl<A> Inbox<A> {
         self.epoll.watch_arrivals(fd.as_fd(), writable, number)
     }
 
-    /// Must be called before the descriptor is closed where somebody else has a copy of it: that would keep the
+    /// Must be called before the descriptor is closed where another process has a copy of it: that would keep the
     /// registration alive.
     pub(crate) fn forget(&self, fd: impl AsFd) {
         self.epoll.forget(fd.as_fd());

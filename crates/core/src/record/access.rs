@@ -1,7 +1,7 @@
 //! Who may use what this process announces: by default its own user and root, and nobody else.
 //!
-//! Invariant: file modes only keep strangers from knocking; who is let in is decided by the kernel's word on the peer, before a
-//! single byte or descriptor is sent to it ([`Granted::permits`]). A right that cannot be given exactly as asked for is an error,
+//! Invariant: file modes only keep strangers away from the socket; which peer is let in is decided by the kernel's word on it, before
+//! a single byte or descriptor is sent to it ([`Granted::permits`]). A right that cannot be given exactly as asked for is an error,
 //! never a weaker or a wider one. Used by records, sockets and servers alike; knows nothing of topics or channels.
 
 use std::fmt;
@@ -62,7 +62,7 @@ impl fmt::Display for Group {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Access {
-    /// Who can reach the socket at all: 0o660 (the file's group) or 0o666 (whoever can enter the directory). Default: 0o660 if
+    /// Who can reach the socket at all: 0o660 (the file's group) or 0o666 (every user that can enter the directory). Default: 0o660 if
     /// there is a group, else 0o666. The record gets the same right to read.
     pub mode: Option<u32>,
     /// The group that record and socket belong to, whose members may. Default: the bus's own, if it has one.
@@ -90,7 +90,8 @@ impl Default for Access {
     }
 }
 
-const NAMED: &str = "numbers that name somebody: not 65534, which stands for whoever has no number here";
+const NAMED: &str =
+    "numbers that name somebody: not 65534, which stands for every user that has no number here";
 
 fn named(id: u32) -> bool {
     id != OVERFLOW_ID && id != u32::MAX

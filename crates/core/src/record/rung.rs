@@ -1,4 +1,6 @@
 //! The rungs of the ladder, by name, and why one was not taken.
+//!
+//! [`Rung::LADDER`] is the only list of them. Called by options, records, the ladder, and by slots, which tell how their owners read.
 
 use std::fmt;
 use std::str::FromStr;
@@ -56,7 +58,7 @@ impl Rung {
         Rung::parse("acquire", value)
     }
 
-    /// Whoever wrote a wrong word is told where they wrote it.
+    /// The error names where a wrong word was written: the option or the variable.
     fn parse(option: &'static str, value: &str) -> Result<Option<Rung>> {
         match Rung::of_name(value) {
             _ if value == "auto" => Ok(None),

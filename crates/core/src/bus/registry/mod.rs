@@ -75,7 +75,7 @@ pub(super) struct Registry {
     listeners: Vec<Listener>,
     /// By the name of the record's file.
     own: HashMap<String, Arc<Own>>,
-    /// Somebody looks services up often.
+    /// This process looks services up often.
     keep_view: bool,
     has: Want,
     source: Source,
@@ -192,7 +192,7 @@ impl Registry {
         }
     }
 
-    /// Withdraws what is announced and tells nobody anything more.
+    /// Withdraws what is announced, and tells no listener anything more.
     pub(super) fn stop(&mut self, thread: &mut Thread<'_>) {
         for token in self.withdraw() {
             thread.remove(token);
@@ -389,7 +389,7 @@ impl Watched for Registry {
 }
 
 impl Drop for Registry {
-    /// However the thread ends, nobody goes on trusting the view.
+    /// However the thread ends, the view is not trusted any more.
     fn drop(&mut self) {
         self.view.end();
     }

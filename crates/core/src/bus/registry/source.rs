@@ -1,8 +1,8 @@
 //! The registry's source of changes: inotify or polling, and the directory itself, which may vanish and come back.
 //!
-//! Invariant: what is watched is always begun before the directory is looked at. Traps: the kernel says `IN_DELETE_SELF` only when
-//! nobody has the directory, or anything in it, open any more, which every peer has. But a directory can only be removed when it is
-//! empty: so it is looked for whenever a record of ours vanishes, and, once a second at most, while there is no record at all.
+//! Invariant: a watch is always begun before the directory is looked at. A trap: the kernel says `IN_DELETE_SELF` only when no
+//! process has the directory, or anything in it, open any more, and every peer has. But a directory can only be removed when it is
+//! empty. So it is looked for when a record of ours vanishes, and, once a second at most, while there is no record at all.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -21,8 +21,8 @@ pub(super) const INOTIFY: u32 = 0;
 /// How soon, and how seldom, the directory is looked for while it may have been removed.
 pub(super) const FIRST_CHECK: Duration = Duration::from_millis(1);
 const LAST_CHECK: Duration = Duration::from_secs(1);
-/// How long a removed record of ours stays away while the directory is still there: whoever removes a whole directory must not
-/// find it filled again half-way.
+/// How long a removed record of ours stays away while the directory is still there: a program that removes a whole directory must
+/// not find it filled again half-way.
 const GRACE: Duration = Duration::from_millis(250);
 /// How often inotify is tried again where it was refused.
 const RETRY_INOTIFY: Duration = Duration::from_secs(10);
@@ -143,7 +143,7 @@ impl Registry {
             Ok(Changes { directory_gone: true, .. }) => self.lost(thread),
             Ok(Changes { overflowed: true, .. }) | Err(_) => self.rescan(thread),
             Ok(changes) if self.has == Want::Directory => {
-                // Only removals are watched, so that other people's coming wakes nobody.
+                // Only removals are watched, so that this process is not woken by new records.
                 if changes.names.iter().any(|name| self.own_vanished(name)) {
                     self.vanished();
                 }
@@ -167,7 +167,7 @@ impl Registry {
         if self.has == Want::Names && !stamp.is_some_and(|stamp| stamp.still(self.directory.fd().as_fd())) {
             self.rescan(thread);
         }
-        // Nobody else tells while only the directory is watched.
+        // Nothing else tells while only the directory is watched.
         if self.grace_ends.is_none() && !self.own.values().all(|own| own.is_in_place()) {
             self.vanished();
         }
@@ -190,7 +190,7 @@ impl Registry {
         listed.retain(|name| RecordName::parse(name).is_some());
         listed.sort_unstable();
         // A listing may miss what is being replaced, so what is missing is looked at as well, and first: names are never
-        // used again, so nobody minds the order.
+        // used again, so the order does not matter.
         let mut missing: Vec<String> =
             self.known.keys().filter(|name| listed.binary_search(name).is_err()).cloned().collect();
         missing.sort_unstable();
@@ -225,7 +225,7 @@ impl Registry {
         self.own.get(name).is_some_and(|own| !own.is_in_place())
     }
 
-    /// Someone removed a record of ours: the directory is next, or it was an over-eager cleaner of /tmp.
+    /// A record of ours was removed: the directory is next, or it was an over-eager cleaner of /tmp.
     pub(super) fn vanished(&mut self) {
         self.grace_ends = Some(Instant::now() + GRACE);
         self.suspect();
