@@ -28,7 +28,7 @@ use crate::error::{Error, Result};
 use crate::reactor::{Step, Thread, Token, Watched, contained, discard};
 use crate::record::RecordName;
 use crate::sys::epoll::Epoll;
-use source::{FIRST_CHECK, INOTIFY, Source, Want};
+use source::{FIRST_CHECK, INOTIFY, Scope, Source};
 
 pub(super) use handle::RegistryHandle;
 pub(crate) use handle::SinkGuard;
@@ -77,7 +77,7 @@ pub(super) struct Registry {
     own: HashMap<String, Arc<Own>>,
     /// This process looks services up often.
     keep_view: bool,
-    has: Want,
+    has: Scope,
     source: Source,
     known: HashMap<String, Known>,
     deaths: Deaths,
@@ -111,7 +111,7 @@ impl Registry {
             listeners: Vec::new(),
             own: HashMap::new(),
             keep_view: false,
-            has: Want::Nothing,
+            has: Scope::Nothing,
             source: Source::Off,
             known: HashMap::new(),
             deaths: Deaths::default(),
@@ -129,7 +129,7 @@ impl Registry {
     // What the bus asks for, on the thread.
 
     pub(super) fn add_sink(&mut self, id: u64, filter: Filter, sink: Box<dyn Sink>, thread: &mut Thread<'_>) {
-        if self.has == Want::Names {
+        if self.has == Scope::Names {
             self.settle(thread);
         }
         let mut listener = Listener { id, filter, sink };
@@ -264,7 +264,7 @@ impl Registry {
 
     /// Looks at a name, and tells the difference.
     fn examine(&mut self, name: &str, thread: &mut Thread<'_>) {
-        if self.has != Want::Names {
+        if self.has != Scope::Names {
             return;
         }
         if name.is_empty() {

@@ -27,9 +27,9 @@ const GRACE: Duration = Duration::from_millis(250);
 /// How often inotify is tried again where it was refused.
 const RETRY_INOTIFY: Duration = Duration::from_secs(10);
 
-/// How much is asked for.
+/// How much of the directory is to be followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Want {
+pub(super) enum Scope {
     Nothing,
     /// Only whether the directory itself stays, for our own records.
     Directory,
@@ -44,13 +44,13 @@ pub(super) enum Source {
 }
 
 impl Registry {
-    pub(super) fn wanted(&self) -> Want {
+    pub(super) fn wanted(&self) -> Scope {
         if self.keep_view || !self.listeners.is_empty() {
-            Want::Names
+            Scope::Names
         } else if self.own.is_empty() {
-            Want::Nothing
+            Scope::Nothing
         } else {
-            Want::Directory
+            Scope::Directory
         }
     }
 
@@ -60,17 +60,17 @@ impl Registry {
         if wanted == self.has {
             return;
         }
-        if wanted == Want::Nothing {
+        if wanted == Scope::Nothing {
             self.detach();
             self.restore_at = None;
             self.check_at = None;
             self.grace_ends = None;
         }
-        if wanted != Want::Names {
+        if wanted != Scope::Names {
             self.forget_all(thread);
         }
         self.has = wanted;
-        if wanted != Want::Nothing {
+        if wanted != Scope::Nothing {
             self.attach(thread);
         }
     }
@@ -87,7 +87,7 @@ impl Registry {
             self.lost(thread);
             return;
         }
-        if self.has == Want::Names {
+        if self.has == Scope::Names {
             self.rescan(thread);
             let inotify =
                 if let Source::Inotify(inotify) = &self.source { Some(Arc::clone(inotify)) } else { None };
@@ -110,7 +110,7 @@ impl Registry {
                 rule: "polling was asked for (option or IPC_BUS_WATCH=poll)".to_owned(),
             });
         }
-        let inotify = Inotify::open(self.directory.fd().as_fd(), self.has == Want::Names)?;
+        let inotify = Inotify::open(self.directory.fd().as_fd(), self.has == Scope::Names)?;
         self.epoll.watch(inotify.as_fd(), u64::from(INOTIFY))?;
         self.source = Source::Inotify(Arc::new(inotify));
         self.poll_at = None;
@@ -142,7 +142,7 @@ impl Registry {
         match inotify.read() {
             Ok(Changes { directory_gone: true, .. }) => self.lost(thread),
             Ok(Changes { overflowed: true, .. }) | Err(_) => self.rescan(thread),
-            Ok(changes) if self.has == Want::Directory => {
+            Ok(changes) if self.has == Scope::Directory => {
                 // Only removals are watched, so that this process is not woken by new records.
                 if changes.names.iter().any(|name| self.own_vanished(name)) {
                     self.vanished();
@@ -164,7 +164,7 @@ impl Registry {
             self.lost(thread);
             return;
         }
-        if self.has == Want::Names && !stamp.is_some_and(|stamp| stamp.still(self.directory.fd().as_fd())) {
+        if self.has == Scope::Names && !stamp.is_some_and(|stamp| stamp.still(self.directory.fd().as_fd())) {
             self.rescan(thread);
         }
         // Nothing else tells while only the directory is watched.
@@ -242,7 +242,7 @@ impl Registry {
             self.restore(thread);
         }
         let empty =
-            self.has == Want::Names && self.known.is_empty() && matches!(self.source, Source::Inotify(_));
+            self.has == Scope::Names && self.known.is_empty() && matches!(self.source, Source::Inotify(_));
         if empty || self.grace_ends.is_some() {
             self.check_pause = (self.check_pause * 2).min(LAST_CHECK);
             self.check_at = Some(Instant::now() + self.check_pause);
@@ -251,7 +251,7 @@ impl Registry {
 
     pub(super) fn restore(&mut self, thread: &mut Thread<'_>) {
         self.restore_at = None;
-        if self.has == Want::Nothing {
+        if self.has == Scope::Nothing {
             return;
         }
         let restored = self.directory.restore().and_then(|_| {
