@@ -35,7 +35,6 @@ const KNOWN = new Set([
   'crates/core/src/topic/acks.rs → crates/core/src/topic/options.rs',
   'crates/core/src/topic/receive.rs → crates/core/src/topic/subscriber.rs',
   'crates/core/src/topic/window.rs → crates/core/src/topic/publisher.rs',
-  'crates/node/src/errors.rs → crates/node/src/raw.rs',
   'crates/ring/src/consumer/joining.rs → crates/ring/src/consumer/forwarding.rs',
   'crates/ring/src/walk.rs → crates/ring/src/consumer.rs',
 ])

@@ -12,8 +12,6 @@ use napi::{Env, Status, sys};
 use nix::errno::Errno;
 use ringbell::Error;
 
-use crate::raw::Value;
-
 /// The code of a failure that is a bug of this library.
 pub const INTERNAL: &str = "ERR_RINGBELL_INTERNAL";
 
@@ -97,7 +95,7 @@ impl Failure {
         }
     }
 
-    fn error(&self, env: Env) -> Option<Value> {
+    fn error(&self, env: Env) -> Option<sys::napi_value> {
         let (code, message) = (string(env, self.code())?, string(env, &self.message())?);
         let mut error = ptr::null_mut();
         // SAFETY: N1 and N3 of raw.rs.
@@ -129,7 +127,7 @@ pub fn errno_name(error: &Error) -> Option<String> {
     error.errno().map(|errno| format!("{:?}", Errno::from_raw(errno)))
 }
 
-fn string(env: Env, text: &str) -> Option<Value> {
+fn string(env: Env, text: &str) -> Option<sys::napi_value> {
     let mut value = ptr::null_mut();
     // SAFETY: N1 and N3 of raw.rs; pointer and length are those of a live `str`.
     let status = unsafe {
