@@ -10,7 +10,7 @@ use ringbell_ring::layout::SLOTS_PER_DOORBELL;
 
 use crate::handshake::Verdict;
 use crate::record::{EventfdRef, Record, TopicMemory, TopicRecord};
-use crate::segment::{self, DurableName, PeerSegments, SlotLock};
+use crate::segment::{self, DurableName, PeerSegments, slots};
 use crate::sys::eventfd::EventFd;
 use crate::{Error, Result};
 
@@ -34,11 +34,9 @@ impl Joined {
     ) -> Result<Joined> {
         let room = EventFd::from_peer(room, memory_of(topic)?.room.id)?;
         let segments = segment::attach(data, control, topic)?;
-        let slots = segments.control.memory();
-        let slot = match (&segments.control_own, durable) {
-            (Some(own), Some(durable)) => SlotLock::claim_named(&slots, own, durable)?,
-            (Some(own), None) => SlotLock::claim(&slots, own)?,
-            (None, _) => 0,
+        let slot = match &segments.control_own {
+            Some(own) => slots::claim(&segments.control.memory(), &mut slots::FileLocks(own), durable)?,
+            None => 0,
         };
         Ok(Joined { segments, slot, room: Some(room) })
     }
@@ -58,7 +56,7 @@ impl Joined {
     /// The last look: whether the publisher still holds the lock in its own control segment. A guest's connection tells it.
     pub(super) fn publisher_lives(&self) -> std::result::Result<(), Verdict> {
         match &self.segments.control_own {
-            Some(own) if !SlotLock::publisher_lives(own)? => Err(Verdict::Gone),
+            Some(own) if !slots::publisher_lives(own)? => Err(Verdict::Gone),
             _ => Ok(()),
         }
     }

@@ -17,7 +17,7 @@ use crate::bus::Serve;
 use crate::handshake::wire::{Datagram, GUEST, Refusal, SHARED_MEMORY, STREAM};
 use crate::handshake::{self, Answer, PeerClass, Service, Then};
 use crate::record::Granted;
-use crate::segment::{OwnSegments, SlotLock};
+use crate::segment::{OwnSegments, slots};
 use crate::sys::eventfd::EventFd;
 use crate::sys::fork::ForkGuarded;
 use crate::sys::seqpacket::Peer;
@@ -107,7 +107,7 @@ impl Server {
     /// Whether a slot's lock is held, as the client that claims it says.
     fn is_claimed(&self, slot: u32) -> bool {
         let slot = slot as usize;
-        let held = |memory: &Memory| SlotLock::is_held(&memory.control, slot).unwrap_or(false);
+        let held = |memory: &Memory| slots::is_held(&memory.control, slot).unwrap_or(false);
         slot < self.slots && self.memory.as_ref().is_some_and(held)
     }
 

@@ -14,7 +14,7 @@ use ringbell_ring::{Config, Consumer, Entry, Fault, Feed, Identity, Overflow, Pi
 use crate::acquire::{Link as Stream, Seat, Station, Tap, spin_socket};
 use crate::error::{Error, Result};
 use crate::reactor::{Handle, Inbox};
-use crate::segment::{self, ProxySlots, Segments};
+use crate::segment::{self, Segments};
 use crate::sys::eventfd::EventFd;
 use crate::sys::fork::ForkGuarded;
 
@@ -105,7 +105,7 @@ impl Ends {
             data,
             control,
             control_fd: None,
-            proxies: Arc::new(ProxySlots::new(SLOTS)),
+            proxies: Arc::default(),
             room: Arc::clone(&room),
             doorbells: [EventFd::new()?.guarded()].into(),
             overflow: Overflow::Block,

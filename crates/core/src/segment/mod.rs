@@ -1,9 +1,8 @@
-//! Segments: the two memfds of a topic, made by the publisher and attached to by subscribers; and those of its guests.
+//! Shared memory: the two segments of a topic, the pair of a channel's connection, and a control segment for each guest.
 //!
-//! Invariants: what `create` gives is sealed, sized and exactly as announced; what `attach` gives was
-//! checked against the record and can neither shrink nor be replaced. A slot belongs to whoever holds the
-//! write lock on its byte. Who may have the descriptors is decided in `acquire`; what the words in them
-//! mean, in `ringbell_ring`. Nothing here trusts a peer.
+//! `create` makes segments that are sealed, sized and exactly as announced; `attach` checks what came from a peer against its
+//! record, after which it can neither shrink nor be replaced. `slots` is the one slot table. Called by acquisition, publishers and
+//! subscribers. Never trusts a peer, never decides who may have a descriptor, never interprets frames (`ringbell_ring` does).
 
 mod attach;
 mod buffer;
@@ -13,8 +12,8 @@ mod local;
 mod map;
 mod name;
 mod pair;
-mod proxy;
-mod slot;
+mod proxy_slots;
+pub(crate) mod slots;
 
 pub(crate) use attach::PeerSegments;
 pub(crate) use attach::{attach, attach_as_guest, identity, nonce_words};
@@ -28,8 +27,7 @@ pub use map::MappedData;
 pub(crate) use map::page_size;
 pub(crate) use name::DurableName;
 pub(crate) use pair::{Pair, PairFds, PairMemory, PairShape, attach_pair, create_pair, try_pair};
-pub(crate) use proxy::ProxySlots;
-pub(crate) use slot::SlotLock;
+pub(crate) use proxy_slots::ProxySlots;
 
 pub(crate) use crate::sys::fork::ForkGuarded;
 

@@ -1,7 +1,7 @@
 //! Durable names: what a subscriber calls its position, so that it finds it again.
 //!
-//! Invariant: one holder of a name at a time, by an OFD write lock on a byte that the name's hash stands for, far behind the
-//! segment's end. Slots hold the hash alone; two names of one topic with the same 64 bits would share a position.
+//! A name has one holder at a time, by a lock on a byte that its hash stands for (`slots`). A slot holds the hash alone: two
+//! names of one topic with the same 64 bits would share a position. Called by subscribers, and by a publisher that streams.
 
 use std::sync::Arc;
 
@@ -25,11 +25,16 @@ impl DurableName {
         Ok(DurableName { name: name.into(), hash: hash(name) })
     }
 
+    /// A name of which only the hash is known here; its holder knows the name itself. `None` for 0, which is none.
+    pub(crate) fn from_hash(hash: u64) -> Option<DurableName> {
+        (hash != 0).then(|| DurableName { name: format!("{hash:016x}").into(), hash })
+    }
+
     pub(crate) fn hash(&self) -> u64 {
         self.hash
     }
 
-    /// What whoever comes second is told.
+    /// The error for the second subscriber under the name.
     pub(crate) fn taken(&self) -> Error {
         Error::NameTaken { name: self.name.to_string() }
     }

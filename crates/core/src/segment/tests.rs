@@ -7,7 +7,8 @@ use nix::fcntl::SealFlag;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap};
 use ringbell_ring::{Config, Producer};
 
-use super::{GuestPlaces, OwnSegments, SlotLock, attach, attach_as_guest, create, identity};
+use super::slots::{self, FileLocks};
+use super::{GuestPlaces, OwnSegments, attach, attach_as_guest, create, identity};
 use crate::record::{EventfdRef, MemfdRef, Overflow, TopicMemory, TopicRecord};
 use crate::sys::eventfd::EventFd;
 use crate::sys::memfd;
@@ -266,27 +267,31 @@ fn slots_are_claimed_by_lock_alone_and_the_first_doorbells_first() {
     let topic = topic();
     let control = topic.own.control.memory();
     let peers: Vec<_> = (0..33).map(|_| memfd::reopen(&topic.own.control_fd).unwrap()).collect();
-    let claimed: Vec<_> = peers.iter().take(32).map(|own| SlotLock::claim(&control, own).unwrap()).collect();
+    let claimed: Vec<_> =
+        peers.iter().take(32).map(|own| slots::claim(&control, &mut FileLocks(own), None).unwrap()).collect();
     assert_eq!(claimed[..16], (0..16).collect::<Vec<_>>());
     let mut all = claimed.clone();
     all.sort_unstable();
     assert_eq!(all, (0..32).collect::<Vec<_>>(), "each once");
-    assert!(all.iter().all(|slot| SlotLock::is_held(&topic.own.control_own, *slot).unwrap()));
-    assert_eq!(SlotLock::claim(&control, &peers[32]).unwrap_err(), Error::NoSlot { max: 32 });
+    assert!(all.iter().all(|slot| slots::is_held(&topic.own.control_own, *slot).unwrap()));
+    assert_eq!(
+        slots::claim(&control, &mut FileLocks(&peers[32]), None).unwrap_err(),
+        Error::NoSlot { max: 32 }
+    );
     let mut peers = peers;
     drop(peers.remove(5));
-    assert!(!SlotLock::is_held(&topic.own.control_own, 5).unwrap());
-    assert_eq!(SlotLock::claim(&control, &peers[31]).unwrap(), 5);
+    assert!(!slots::is_held(&topic.own.control_own, 5).unwrap());
+    assert_eq!(slots::claim(&control, &mut FileLocks(&peers[31]), None).unwrap(), 5);
 }
 
 #[test]
 fn the_publishers_lock_lives_as_long_as_its_own_description() {
     let topic = topic();
     let own = memfd::reopen(&topic.own.control_fd).unwrap();
-    assert!(SlotLock::publisher_lives(&own).unwrap());
+    assert!(slots::publisher_lives(&own).unwrap());
     let handed_out = dup(&topic.own.control_fd);
     drop(topic);
-    assert!(!SlotLock::publisher_lives(&own).unwrap(), "a copy of what is handed out proves nothing");
+    assert!(!slots::publisher_lives(&own).unwrap(), "a copy of what is handed out proves nothing");
     drop(handed_out);
 }
 
@@ -294,11 +299,12 @@ fn the_publishers_lock_lives_as_long_as_its_own_description() {
 fn a_mapping_that_is_kept_keeps_no_lock() {
     let topic = topic();
     let peer = attach(dup(&topic.own.data_fd), dup(&topic.own.control_fd), &topic.record).unwrap();
-    let slot = SlotLock::claim(&peer.control.memory(), peer.control_own.as_ref().unwrap()).unwrap();
-    assert!(SlotLock::is_held(&topic.own.control_own, slot).unwrap());
+    let slot = slots::claim(&peer.control.memory(), &mut FileLocks(peer.control_own.as_ref().unwrap()), None)
+        .unwrap();
+    assert!(slots::is_held(&topic.own.control_own, slot).unwrap());
     let kept = peer.control;
     drop(peer.control_own);
-    assert!(!SlotLock::is_held(&topic.own.control_own, slot).unwrap());
+    assert!(!slots::is_held(&topic.own.control_own, slot).unwrap());
     drop(kept);
 }
 

@@ -20,7 +20,7 @@ use crate::bus::{Announced, Announcement, Bus, new_id};
 use crate::error::{Error, Result};
 use crate::reactor::{Handle, Token};
 use crate::record::{EventfdRef, Fallback, MemfdRef, Overflow, Record, Rung, TopicMemory, TopicRecord};
-use crate::segment::{self, MappedData, PrivateBuffer, ProxySlots, Segments, SlotLock};
+use crate::segment::{self, MappedData, PrivateBuffer, ProxySlots, Segments};
 use crate::sys::clock::monotonic_ns;
 use crate::sys::epoll::Epoll;
 use crate::sys::eventfd::EventFd;
@@ -78,13 +78,9 @@ pub(super) struct SlotLocks<'a> {
 
 impl Peers for SlotLocks<'_> {
     fn alive(&mut self, slot: usize) -> bool {
-        match self.segments.own() {
-            // A guest that is gone is not asked about: its connection's end has told. A probe that fails proves nothing, and
-            // only a proof of death may free a slot.
-            _ if slot >= self.segments.control().memory().max_slots() => true,
-            Some(own) => SlotLock::is_held(&own.control_own, slot).unwrap_or(true),
-            None => self.proxies.holds(slot),
-        }
+        // A guest that is gone is not asked about: its connection's end has told.
+        slot >= self.segments.control().slots()
+            || self.proxies.is_alive(self.segments.own().map(|own| &own.control_own), slot)
     }
 }
 
@@ -141,7 +137,7 @@ impl Bus {
         if options.allow_direct {
             prctl::allow_any_tracer();
         }
-        let proxies = Arc::new(ProxySlots::new(slots));
+        let proxies = Arc::new(ProxySlots::default());
         let station = match options.offers.contains(&Rung::Stream) {
             true => Some(Station::new(
                 Arc::new(Tap {

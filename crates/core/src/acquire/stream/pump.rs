@@ -295,7 +295,7 @@ mod tests {
     use crate::acquire::guests::Guests;
     use crate::acquire::stream::seat::Tap;
     use crate::acquire::stream::wire::{PIECE, encode_report};
-    use crate::segment::{ProxySlots, Segments};
+    use crate::segment::Segments;
     use crate::sys::eventfd::EventFd;
     use crate::sys::seqpacket;
 
@@ -309,7 +309,7 @@ mod tests {
             data,
             control,
             control_fd: None,
-            proxies: Arc::new(ProxySlots::new(1)),
+            proxies: Arc::default(),
             room: Arc::new(EventFd::new().unwrap()),
             doorbells: [EventFd::new().unwrap()].into(),
             overflow: Overflow::Block,

@@ -16,7 +16,7 @@ use crate::acquire::budget::look_interval;
 use crate::acquire::guests::GuestPlace;
 use crate::handshake::wire::{Begin, Kept};
 use crate::record::Rung;
-use crate::segment::{MappedControl, MappedData, ProxySlots, SlotLock};
+use crate::segment::{MappedControl, MappedData, ProxySlots};
 use crate::sys::eventfd::EventFd;
 use crate::sys::generation::Home;
 use crate::{Error, Result};
@@ -38,11 +38,7 @@ pub(crate) struct Tap {
 impl Tap {
     /// The slots whose owners live.
     pub(super) fn slots(&self, head: u64) -> Vec<SlotView> {
-        let alive = |slot: usize| match &self.control_fd {
-            // A probe that fails proves nothing.
-            Some(fd) => SlotLock::is_held(fd, slot).unwrap_or(true),
-            None => self.proxies.holds(slot),
-        };
+        let alive = |slot: usize| self.proxies.is_alive(self.control_fd.as_ref(), slot);
         self.control.memory().slots(head).filter(|slot| alive(slot.index)).collect()
     }
 }

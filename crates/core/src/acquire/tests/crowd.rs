@@ -12,7 +12,7 @@ use super::child::{Process, hear, say};
 use super::{Fake, climb, open, watchdog};
 use crate::bus::Bus;
 use crate::record::{Record, Rung};
-use crate::segment::SlotLock;
+use crate::segment::slots;
 
 const PROCESSES: usize = 1000;
 
@@ -128,7 +128,7 @@ pub(super) fn claim_all(bus: &Bus) {
         }
         // They are zombies now, or about to be: nobody has waited for them yet.
         let deadline = Instant::now() + Duration::from_secs(20);
-        while (0..16).any(|slot| SlotLock::is_held(&fake.segments.control_own, slot).unwrap()) {
+        while (0..16).any(|slot| slots::is_held(&fake.segments.control_own, slot).unwrap()) {
             assert!(Instant::now() < deadline, "a lock outlived its owner");
             std::thread::yield_now();
         }

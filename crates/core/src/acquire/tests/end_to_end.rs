@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use super::child::Process;
 use super::{Fake, climb, open, watchdog};
 use crate::record::{Record, Rung, TopicMemory};
-use crate::segment::SlotLock;
+use crate::segment::slots;
 
 const BOTH: [Rung; 2] = [Rung::Direct, Rung::Handshake];
 
@@ -49,9 +49,9 @@ fn a_slot_is_exclusive_and_free_again_when_dropped() {
         let error = climb(&bus, &record, Some(rung)).unwrap_err();
         assert_eq!(error.code(), "ERR_RINGBELL_NO_SLOT", "{error}");
     }
-    assert!(SlotLock::is_held(&fake.segments.control_own, 0).unwrap());
+    assert!(slots::is_held(&fake.segments.control_own, 0).unwrap());
     drop(first);
-    assert!(!SlotLock::is_held(&fake.segments.control_own, 0).unwrap());
+    assert!(!slots::is_held(&fake.segments.control_own, 0).unwrap());
     assert_eq!(climb(&bus, &record, Some(Rung::Handshake)).unwrap().memory().slot, 0);
 }
 
@@ -177,7 +177,7 @@ fn a_number_that_now_is_another_file_is_refused() {
         let error = climb(&bus, &wrong, Some(Rung::Direct)).unwrap_err();
         assert_eq!(error.code(), "ERR_RINGBELL_CORRUPT_PEER", "{error}");
     }
-    assert!(!SlotLock::is_held(&fake.segments.control_own, 0).unwrap(), "the slot was given back");
+    assert!(!slots::is_held(&fake.segments.control_own, 0).unwrap(), "the slot was given back");
 }
 
 #[test]

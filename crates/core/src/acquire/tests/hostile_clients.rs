@@ -163,7 +163,7 @@ fn who_disconnects_at_any_step_leaves_nothing() {
         drop(after_segments);
         let attachment = climb(bus, record, Some(Rung::Handshake)).unwrap();
         drop(attachment);
-        assert!(!crate::segment::SlotLock::is_held(&fake.segments.control_own, 0).unwrap());
+        assert!(!crate::segment::slots::is_held(&fake.segments.control_own, 0).unwrap());
     });
 }
 

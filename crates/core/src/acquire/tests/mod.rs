@@ -71,7 +71,7 @@ impl Fake {
             data: segments.data.clone(),
             control: segments.control.clone(),
             control_fd: Some(segments.control_fd.try_clone().unwrap()),
-            proxies: Arc::new(ProxySlots::new(usize::from(slots))),
+            proxies: Arc::new(ProxySlots::default()),
             room: room.clone(),
             doorbells: doorbells.clone(),
             overflow: ringbell_ring::Overflow::Block,

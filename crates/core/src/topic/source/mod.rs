@@ -20,7 +20,7 @@ use crate::acquire::{Attachment, Cord, Link, Way, spin_socket};
 use crate::error::{Error, Result};
 use crate::reactor::Inbox;
 use crate::record::{Fallback, Record, Rung, TopicRecord};
-use crate::segment::{ForkGuarded, MappedData, SlotLock};
+use crate::segment::{ForkGuarded, MappedData, slots};
 use crate::sys::seqpacket;
 
 /// A publisher that was acquired and joined, on its way from the bus thread to the subscriber.
@@ -137,7 +137,7 @@ impl Probe {
     pub(super) fn publisher_lives(&self) -> bool {
         match self {
             // A probe that fails proves nothing; the next one will tell.
-            Probe::Lock(fd) => SlotLock::publisher_lives(fd).unwrap_or(true),
+            Probe::Lock(fd) => slots::publisher_lives(fd).unwrap_or(true),
             Probe::Cord(cord) => cord.lives(),
             Probe::Socket(socket) => socket.upgrade().is_some_and(|socket| seqpacket::is_connected(&*socket)),
         }

@@ -12,7 +12,7 @@ use super::{Probe, fault_error, topic_of};
 use crate::acquire::{Bell, Memory};
 use crate::error::{Error, Result};
 use crate::record::{Overflow, Record, Rung};
-use crate::segment::{DurableName, MappedData, PeerSegments, SlotLock};
+use crate::segment::{DurableName, MappedData, PeerSegments, slots};
 use crate::sys::generation::Home;
 use crate::sys::memfd;
 use crate::topic::stats::SlotStats;
@@ -99,7 +99,7 @@ impl Ring {
         let own = self.consumer.slot_index();
         // One's own lock is no obstacle to oneself, so the kernel is only asked about the others.
         let alive = |slot| {
-            let held = self.segments.control_own.as_ref().map(|control| SlotLock::is_held(control, slot));
+            let held = self.segments.control_own.as_ref().map(|control| slots::is_held(control, slot));
             slot == own || held.is_none_or(|held| held.unwrap_or(true))
         };
         let slots = self.segments.control.memory();
