@@ -35,8 +35,6 @@ const KNOWN = new Set([
   'crates/core/src/topic/acks.rs → crates/core/src/topic/options.rs',
   'crates/core/src/topic/receive.rs → crates/core/src/topic/subscriber.rs',
   'crates/core/src/topic/window.rs → crates/core/src/topic/publisher.rs',
-  'crates/ring/src/consumer/joining.rs → crates/ring/src/consumer/forwarding.rs',
-  'crates/ring/src/walk.rs → crates/ring/src/consumer.rs',
 ])
 
 /** The names in a manifest's dependency tables. @param {string} manifest @returns {{ table: string, name: string }[]} */

@@ -10,18 +10,18 @@ mod forwarding;
 mod joining;
 mod large;
 
+use crate::account::Account;
 use crate::frame::{BATCH_OVERHEAD, Header, MESSAGE_OVERHEAD, padded};
-use crate::layout::{END_OF_TIME, Overflow};
+use crate::layout::{Overflow, is_position};
 use crate::memory::{ControlMemory, DataMemory};
+use crate::pieces::Partial;
+use crate::read::{Entry, Fault, Read};
 use crate::slot::{Slot, SlotState};
 use crate::sync::{Ordering, fence, spin_loop};
 use crate::wake;
-use crate::walk::{Current, Step, Walk};
-use acknowledging::Acknowledged;
-use forwarding::Reported;
-pub use forwarding::{Report, Stretch};
-pub(crate) use large::{Found, Partial, Pieces};
-pub use large::{Large, Piece};
+use crate::walk::{Current, Step, Walk, private_word};
+use acknowledging::Passed;
+pub use forwarding::Stretch;
 
 /// Where a subscriber starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,60 +43,11 @@ pub enum Position {
     Lost,
 }
 
-/// Where a message lies after [`Consumer::read`] or [`Consumer::lease`]: four words that JS reads as a `Uint32Array`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
-pub struct Entry {
-    /// Offset of the payload, in bytes.
-    pub offset: u32,
-    /// Length of the payload, in bytes.
-    pub length: u32,
-    /// Offset of the header of the batch that the message is in; its first sequence and its time follow 8 and 16
-    /// bytes behind. [`Entry::CONTINUED`]: the batch began in an earlier read, see [`Read::Messages`].
-    pub batch: u32,
-    /// Which message of its batch this is, from 0.
-    pub index: u32,
-}
-
-impl Entry {
-    /// Value of `batch` for messages whose batch began in an earlier read.
-    pub const CONTINUED: u32 = u32::MAX;
-}
-
-/// What a read brought.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub enum Read {
-    /// Nothing new.
-    Empty,
-    /// The first message needs this many bytes of room.
-    Needs(usize),
-    /// Messages.
-    Messages {
-        /// How many entries of the table are filled.
-        count: usize,
-        /// How many bytes of the slab are used, a multiple of 8 (for a lease: how many bytes of the ring).
-        bytes: usize,
-        /// First sequence of the batch that was under way when the read began.
-        batch_sequence: u64,
-        /// Monotonic time of that batch, in nanoseconds.
-        batch_time: u64,
-    },
-    /// A piece of a large message comes next: take it with [`Consumer::read_large`], or drop the message with
-    /// [`Consumer::skip_large`]. What was there of another one is gone for good.
-    Large(Large),
-}
-
-/// Why nothing more is to be had from this publisher.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Fault {
-    /// The publisher went on without this subscriber: it left no room for longer than the topic allows.
-    Evicted,
-    /// The publisher took this subscriber's cursor for invalid.
-    Expelled,
-    /// The publisher broke the protocol.
-    Corrupt(&'static str),
+/// What a subscriber has reported last.
+#[derive(Clone, Copy)]
+struct Reported {
+    cursor: u64,
+    delivered: u64,
 }
 
 /// How often a reader that is lapped while it copies starts again at the floor before it gives the turn back.
@@ -132,10 +83,8 @@ pub struct Consumer {
     name: u64,
     /// Messages before this sequence are not wanted: an earlier holder of the name acknowledged them.
     resume: u64,
-    /// Messages before this sequence may have been seen by an earlier holder of the name.
-    redelivered_below: u64,
-    redelivered: u64,
-    acknowledged: Acknowledged,
+    account: Account,
+    passed: Option<Passed>,
     /// Bytes that a message took lately, so that no more is copied than the table has entries for.
     frame_hint: usize,
     fault: Option<Fault>,
@@ -504,19 +453,5 @@ impl Consumer {
     pub fn forget(&mut self) -> bool {
         self.slot().leave(self.generation);
         wake::take_waiting(&self.control)
-    }
-}
-
-/// Whether a peer's word can be a position in the stream of frames.
-pub(crate) fn is_position(word: u64) -> bool {
-    word.is_multiple_of(8) && word < END_OF_TIME
-}
-
-/// The word at `at` in private memory; 0, which is no header, past its end.
-#[inline]
-pub(crate) fn private_word(slab: &[u8], at: usize) -> u64 {
-    match slab.get(at..).and_then(<[u8]>::first_chunk) {
-        Some(bytes) => u64::from_le_bytes(*bytes),
-        None => 0,
     }
 }

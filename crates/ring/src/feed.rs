@@ -7,10 +7,12 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use crate::consumer::{Entry, Fault, Found, Partial, Piece, Pieces, Read, Report, is_position, private_word};
+use crate::account::{Account, Report};
 use crate::frame::{BATCH_OVERHEAD, Header, MESSAGE_OVERHEAD, padded};
-use crate::layout::Overflow;
-use crate::walk::{Current, Step, Walk};
+use crate::layout::{Overflow, is_position};
+use crate::pieces::{Found, Partial, Pieces};
+use crate::read::{Entry, Fault, Piece, Read};
+use crate::walk::{Current, Step, Walk, private_word};
 
 /// The reading side of a topic whose bytes are fed to it.
 pub struct Feed {
@@ -33,24 +35,15 @@ pub struct Feed {
     missed: u64,
     /// Messages before this sequence are passed over: they came by another way, or were acknowledged under the durable name.
     resume: u64,
-    /// Messages before this sequence may have been seen by an earlier holder of the durable name.
-    redelivered_below: u64,
-    redelivered: u64,
-    /// How far was acknowledged, where that is not as far as was read.
-    acknowledged: Option<Acknowledged>,
+    account: Account,
+    /// What was handed out and is not acknowledged; `None` where everything that was read is.
+    marks: Option<Marks>,
     fault: Option<Fault>,
 }
 
-/// How far a subscriber has acknowledged, apart from what it has read.
-struct Acknowledged {
-    /// Sequence of the first message that is not acknowledged, where it is known.
-    sequence: Option<u64>,
-    /// What lies before was acknowledged, all of it.
-    position: u64,
-    flushed: u64,
-    /// Where each message ends that was handed out and is not acknowledged. No more of them than a ring has room for messages.
-    marks: VecDeque<Mark>,
-}
+/// Where each message ends that was handed out and is not acknowledged. No more of them than a ring has room for messages.
+#[derive(Default)]
+struct Marks(VecDeque<Mark>);
 
 /// Where one message ends.
 #[derive(Clone, Copy)]
@@ -62,28 +55,40 @@ struct Mark {
     next: u64,
 }
 
-impl Acknowledged {
+impl Marks {
     /// The message `sequence` will be found at `position`, or what follows it.
-    fn mark(&mut self, sequence: u64, position: u64) {
+    fn mark(&mut self, account: &mut Account, sequence: u64, position: u64) {
         // What was not known before the first message is known now.
-        self.sequence.get_or_insert(sequence);
-        if self.marks.back().is_none_or(|last| last.next < sequence) {
-            self.marks.push_back(Mark { after: sequence, position, next: sequence });
+        account.sequence.get_or_insert(sequence);
+        if self.0.back().is_none_or(|last| last.next < sequence) {
+            self.0.push_back(Mark { after: sequence, position, next: sequence });
         }
     }
 
     /// Up to `position` there is nothing that anybody will acknowledge; the message after it is `sequence`.
-    fn pass_over(&mut self, sequence: u64, position: u64) {
-        match self.marks.back_mut() {
-            Some(last) if Some(last.after) > self.sequence => {
+    fn pass_over(&mut self, account: &mut Account, sequence: u64, position: u64) {
+        match self.0.back_mut() {
+            Some(last) if Some(last.after) > account.sequence => {
                 (last.position, last.next) = (position, sequence);
             }
             // All before it is done, or was never handed out.
             _ => {
-                self.marks.clear();
-                (self.sequence, self.position) = (Some(sequence), position);
+                self.0.clear();
+                account.settle(sequence, position);
             }
         }
+    }
+
+    /// All messages before `sequence` are done.
+    fn acknowledge(&mut self, account: &mut Account, sequence: u64) {
+        let mut done = (sequence, account.position);
+        while let Some(Mark { after, position, next }) = self.0.front().copied()
+            && after <= sequence
+        {
+            done = (sequence.max(next), position);
+            self.0.pop_front();
+        }
+        account.acknowledge(done.0, done.1);
     }
 }
 
@@ -128,9 +133,8 @@ impl Feed {
             received: 0,
             missed: 0,
             resume: 0,
-            redelivered_below: 0,
-            redelivered: 0,
-            acknowledged: None,
+            account: Account::new(position, None, 0),
+            marks: None,
             fault: None,
         })
     }
@@ -145,8 +149,8 @@ impl Feed {
     pub fn acknowledge_apart(&mut self) {
         // What is passed over was acknowledged before.
         let sequence = self.next_sequence.max((self.resume > 0).then_some(self.resume));
-        let position = self.position;
-        self.acknowledged = Some(Acknowledged { sequence, position, flushed: 0, marks: VecDeque::new() });
+        (self.account.sequence, self.account.position) = (sequence, self.position);
+        self.marks = Some(Marks::default());
     }
 
     /// Reads under a durable name, of which the publisher said this: messages before `wanted_from` are not wanted, those before
@@ -155,13 +159,13 @@ impl Feed {
         if wanted_from > 0 {
             self.go_on_at(wanted_from);
         }
-        self.redelivered_below = redelivered_below;
+        self.account.redelivered_below = redelivered_below;
         self.acknowledge_apart();
     }
 
     /// As [`Consumer::note_seen`](crate::Consumer::note_seen).
     pub fn note_seen(&mut self, sequence: u64) {
-        self.redelivered_below = self.redelivered_below.max(sequence);
+        self.account.note_seen(sequence);
     }
 
     /// Room for the next piece, of `most` bytes.
@@ -222,15 +226,14 @@ impl Feed {
                 Ahead::Piece(found) => {
                     let met = self.pieces().meet(found);
                     if let Some(large) = met.map_err(|what| self.corrupt(what))? {
-                        if let Some(acknowledged) = &mut self.acknowledged {
-                            acknowledged.sequence.get_or_insert(large.sequence);
+                        if self.marks.is_some() {
+                            self.account.sequence.get_or_insert(large.sequence);
                         }
                         return Ok(Read::Large(large));
                     }
                     self.pass(found.batch as usize);
-                    if let (Some(sequence), Some(acknowledged)) = (self.next_sequence, &mut self.acknowledged)
-                    {
-                        acknowledged.pass_over(sequence, self.position);
+                    if let (Some(sequence), Some(marks)) = (self.next_sequence, &mut self.marks) {
+                        marks.pass_over(&mut self.account, sequence, self.position);
                     }
                     continue;
                 }
@@ -268,8 +271,8 @@ impl Feed {
                 Step::Short | Step::Piece => break,
                 Step::Wrong(what) => return Err(self.corrupt(what)),
             }
-            if let (Some(acknowledged), Some(sequence)) = (&mut self.acknowledged, walk.next_sequence) {
-                acknowledged.mark(sequence, self.position + at as u64);
+            if let (Some(marks), Some(sequence)) = (&mut self.marks, walk.next_sequence) {
+                marks.mark(&mut self.account, sequence, self.position + at as u64);
             }
         }
         slab[fill..fill + at].copy_from_slice(&held[..at]);
@@ -286,7 +289,7 @@ impl Feed {
     /// So many messages before the next one are handed out.
     fn count_redelivered(&mut self, count: u64) {
         let first = self.next_sequence.map_or(u64::MAX, |next| next.saturating_sub(count));
-        self.redelivered += self.redelivered_below.saturating_sub(first).min(count);
+        self.account.hand_out(first, count);
     }
 
     /// As [`Consumer::read_large`](crate::Consumer::read_large). [`Piece::Nothing`]: more is to be fed.
@@ -325,8 +328,8 @@ impl Feed {
             self.received += 1;
             self.count_redelivered(1);
             let (sequence, position) = (found.sequence().wrapping_add(1), self.position);
-            if let Some(acknowledged) = &mut self.acknowledged {
-                acknowledged.mark(sequence, position);
+            if let Some(marks) = &mut self.marks {
+                marks.mark(&mut self.account, sequence, position);
             }
         }
         Ok(Piece::Copied { bytes, left })
@@ -361,21 +364,9 @@ impl Feed {
 
     /// All messages before `sequence` are done, as far as they were handed out. False: as much was acknowledged before.
     pub fn acknowledge_below(&mut self, sequence: u64) -> bool {
-        let (Some(delivered), Some(acknowledged)) = (self.delivered(), &mut self.acknowledged) else {
-            return false;
-        };
-        let sequence = sequence.min(delivered);
-        if acknowledged.sequence.is_some_and(|before| sequence <= before) {
-            return false;
-        }
-        acknowledged.sequence = Some(sequence);
-        acknowledged.flushed += 1;
-        while let Some(Mark { after, position, next }) = acknowledged.marks.front().copied()
-            && after <= sequence
-        {
-            (acknowledged.position, acknowledged.sequence) = (position, Some(sequence.max(next)));
-            acknowledged.marks.pop_front();
-        }
+        let (Some(delivered), Some(marks)) = (self.delivered(), &mut self.marks) else { return false };
+        let Some(sequence) = self.account.news(sequence, delivered) else { return false };
+        marks.acknowledge(&mut self.account, sequence);
         self.give_back();
         true
     }
@@ -383,61 +374,54 @@ impl Feed {
     /// Pieces of a large message were read: one that is too large to be kept gives its room back as it is read, once everything
     /// before it is acknowledged.
     pub fn give_back(&mut self) {
-        if let (Some(acknowledged), Some(partial)) = (&mut self.acknowledged, &self.partial)
-            && acknowledged.sequence == Some(partial.sequence())
-            && partial.total() > self.capacity / 2
+        if let (Some(marks), Some(partial)) = (&mut self.marks, &self.partial)
+            && self.account.releases(partial, self.capacity)
         {
-            acknowledged.position = self.position;
-            acknowledged.marks.clear();
+            self.account.position = self.position;
+            marks.0.clear();
         }
     }
 
     /// Up to where the publisher need not keep anything.
     pub fn cursor(&self) -> u64 {
-        self.acknowledged.as_ref().map_or(self.position, |acknowledged| acknowledged.position)
+        if self.marks.is_some() { self.account.position } else { self.position }
     }
 
     /// Messages handed out and not acknowledged.
     pub fn unacknowledged(&self) -> u64 {
-        match (self.delivered(), self.acknowledged.as_ref().and_then(|acknowledged| acknowledged.sequence)) {
-            (Some(delivered), Some(acknowledged)) => delivered.saturating_sub(acknowledged),
-            _ => 0,
-        }
+        self.account.unacknowledged(self.delivered())
     }
 
     /// Times that [`acknowledge_below`](Self::acknowledge_below) was news.
     pub fn flushed(&self) -> u64 {
-        self.acknowledged.as_ref().map_or(0, |acknowledged| acknowledged.flushed)
+        self.account.flushed
     }
 
     /// What the publisher is to be told, but for what is not known here.
     pub fn report(&self) -> Report {
         let delivered = self.delivered().unwrap_or(0);
-        let acknowledged = match &self.acknowledged {
-            Some(acknowledged) => acknowledged.sequence,
-            None => Some(delivered),
-        };
+        let acknowledged = if self.marks.is_some() { self.account.sequence } else { Some(delivered) };
         Report {
             cursor: self.cursor(),
             received: self.received,
             missed: self.missed,
             wakeups: 0,
             // What is marked was delivered once, by whomever; so was what is acknowledged.
-            delivered: delivered.max(self.redelivered_below).max(acknowledged.unwrap_or(0)),
+            delivered: delivered.max(self.account.redelivered_below).max(acknowledged.unwrap_or(0)),
             acknowledged,
             flushed: self.flushed(),
-            redelivered: self.redelivered,
+            redelivered: self.account.redelivered,
         }
     }
 
     /// Messages before this sequence may have been seen by an earlier holder of the durable name. 0: none.
     pub fn redelivered_below(&self) -> u64 {
-        self.redelivered_below
+        self.account.redelivered_below
     }
 
     /// How many of those were handed out.
     pub fn redelivered(&self) -> u64 {
-        self.redelivered
+        self.account.redelivered
     }
 
     fn ahead(&mut self) -> Result<Ahead, Fault> {

@@ -177,3 +177,8 @@ const _: () = {
     assert!(size_of::<ControlHeader>() == SLOTS_OFFSET);
     assert!(size_of::<Slot>() == SLOT_LEN);
 };
+
+/// Whether a peer's word can be a position in the stream of frames.
+pub(crate) fn is_position(word: u64) -> bool {
+    word.is_multiple_of(8) && word < END_OF_TIME
+}

@@ -30,6 +30,7 @@
 
 extern crate alloc;
 
+mod account;
 mod consumer;
 mod error;
 mod feed;
@@ -37,13 +38,16 @@ mod frame;
 mod guests;
 pub mod layout;
 mod memory;
+mod pieces;
 mod producer;
+mod read;
 mod slot;
 mod sync;
 mod wake;
 mod walk;
 
-pub use consumer::{Consumer, Entry, Fault, Large, Piece, Position, Read, Report, Start, Stretch};
+pub use account::Report;
+pub use consumer::{Consumer, Position, Start, Stretch};
 pub use error::Error;
 pub use feed::Feed;
 pub use frame::{BATCH_OVERHEAD, MAX_LARGE, MESSAGE_OVERHEAD, max_message, padded};
@@ -51,4 +55,5 @@ pub use guests::{Admitted, MAX_GUESTS};
 pub use layout::Overflow;
 pub use memory::{ControlMemory, DataMemory, Identity, PublisherCounters};
 pub use producer::{Config, Peers, Producer, Pushed, Sent, Span};
+pub use read::{Entry, Fault, Large, Piece, Read};
 pub use slot::{SlotState, SlotView, Vacancy};

@@ -1,10 +1,11 @@
 //! One pass over batches and the messages in them: the only place that gives meaning to bytes of a ring.
 //!
 //! The caller hands in words one by one, from a private copy or from the ring itself, and each is looked at once. What
-//! the pass learns is kept only when the caller settles it, so that a pass over a torn copy leaves no trace.
+//! the pass learns is kept only when the caller takes it over, so that a pass over a torn copy leaves no trace. Called by
+//! `Consumer` and `Feed`.
 
-use crate::consumer::{Entry, Read};
 use crate::frame::{BATCH_FIELDS, BATCH_OVERHEAD, Header, MESSAGE_OVERHEAD, padded};
+use crate::read::{Entry, Read};
 
 /// The batch that the next message belongs to.
 #[derive(Clone, Copy, Default)]
@@ -119,5 +120,14 @@ impl Walk {
             batch_sequence: self.began.sequence,
             batch_time: self.began.time,
         }
+    }
+}
+
+/// The word at `at` in private memory; 0, which is no header, past its end.
+#[inline]
+pub(crate) fn private_word(slab: &[u8], at: usize) -> u64 {
+    match slab.get(at..).and_then(<[u8]>::first_chunk) {
+        Some(bytes) => u64::from_le_bytes(*bytes),
+        None => 0,
     }
 }

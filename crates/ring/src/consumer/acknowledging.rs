@@ -1,44 +1,25 @@
 //! Acknowledging less than was read: the slot's cursor then lags behind what was handed out.
 //!
-//! The cursor is only ever the start of a batch here, which leaves the publisher as much room as a position within it would,
-//! and from which the next holder of a durable name can read on. Which messages of that batch are done says `acknowledged`, a
-//! sequence: it is stored first, so whoever dies in between leaves a cursor that is too low, never one that is too high (I12).
-//! What is acknowledged is found in the ring itself: everything from the cursor on is still there.
-//!
-//! A large message is kept like any other, unless it takes more than half of the ring: then its pieces are given back as they are
-//! read, once everything before it is acknowledged, and whoever takes over in the middle of it has missed it.
+//! The account itself is in `account`; here is how the ring finds the position of a sequence, and how it is published. The cursor
+//! is only ever the start of a batch, which leaves the publisher as much room as a position within it would, and from which the
+//! next holder of a durable name can read on. The sequence is stored before the cursor, so a subscriber that dies in between leaves
+//! a cursor that is too low, never one that is too high (I12).
 
-use super::large::Partial;
 use super::{Consumer, Position};
 use crate::frame::Header;
 use crate::slot::UNKNOWN;
 use crate::sync::Ordering;
 use crate::wake;
 
-/// How far a subscriber has acknowledged, apart from what it has read.
+/// The large messages that were passed over last, from one sequence up to, and not with, the other one: nobody will acknowledge
+/// them, so they go with what comes before.
 #[derive(Clone, Copy)]
-pub(super) struct Acknowledged {
-    /// Start of the batch that the first message not acknowledged is in; not below `joined`.
-    pub(super) batch: u64,
-    /// Sequence of that message, where it is known.
-    pub(super) sequence: Option<u64>,
-    pub(super) flushed: u64,
-    /// The large messages that were passed over last: nobody will acknowledge them, so they go with what comes before.
-    passed: Option<Passed>,
-}
-
-/// Messages from one sequence up to, and not with, the other one.
-#[derive(Clone, Copy)]
-struct Passed {
+pub(super) struct Passed {
     from: u64,
     to: u64,
 }
 
-impl Acknowledged {
-    pub(super) fn new(batch: u64, sequence: Option<u64>) -> Self {
-        Self { batch, sequence, flushed: 0, passed: None }
-    }
-
+impl Consumer {
     /// A piece of the large message before `next` was passed over.
     pub(super) fn pass_over(&mut self, next: u64) {
         let from = match self.passed {
@@ -47,31 +28,24 @@ impl Acknowledged {
         };
         self.passed = Some(Passed { from, to: next });
     }
-}
 
-impl Consumer {
     /// Publishes that all messages before `sequence` are done, as far as they were read. True: the publisher waits for room,
     /// ring its doorbell. Nothing happens when as much was acknowledged before. Instead of
     /// [`acknowledge`](Self::acknowledge), not beside it.
     pub fn acknowledge_below(&mut self, sequence: u64) -> bool {
         let Some(next) = self.delivered().filter(|_| self.fault.is_none()) else { return false };
-        let sequence = match self.acknowledged.passed {
+        let sequence = match self.passed {
             Some(Passed { from, to }) if from <= sequence && sequence < to => to,
             _ => sequence,
         };
-        let sequence = sequence.min(next);
-        if self.acknowledged.sequence.is_some_and(|before| sequence <= before) {
-            return self.give_back_pieces();
-        }
+        let Some(sequence) = self.account.news(sequence, next) else { return self.give_back_pieces() };
         let batch = self.batch_of(sequence, next);
-        self.acknowledged.batch = batch;
-        self.acknowledged.sequence = Some(sequence);
-        self.acknowledged.flushed += 1;
+        self.account.acknowledge(sequence, batch);
         let slot = self.slot();
         slot.received.store(self.received, Ordering::Relaxed);
         slot.missed.store(self.missed, Ordering::Relaxed);
-        slot.flushed.store(self.acknowledged.flushed, Ordering::Relaxed);
-        slot.delivered.store(next.max(self.redelivered_below), Ordering::Relaxed);
+        slot.flushed.store(self.account.flushed, Ordering::Relaxed);
+        slot.delivered.store(next.max(self.account.redelivered_below), Ordering::Relaxed);
         slot.acknowledged.store(sequence, Ordering::Relaxed);
         let ring = self.publish(batch);
         self.give_back_pieces() || ring
@@ -88,12 +62,10 @@ impl Consumer {
     fn give_back_pieces(&mut self) -> bool {
         match self.partial {
             None => self.give_back_passed(),
-            Some(Partial { large, .. })
-                if self.acknowledged.sequence == Some(large.sequence)
-                    && large.total > self.data.capacity() / 2
-                    && self.tail > self.joined =>
+            Some(partial)
+                if self.account.releases(&partial, self.data.capacity()) && self.tail > self.joined =>
             {
-                self.acknowledged.batch = self.tail;
+                self.account.position = self.tail;
                 self.publish(self.tail)
             }
             _ => false,
@@ -102,20 +74,19 @@ impl Consumer {
 
     #[inline]
     fn give_back_passed(&mut self) -> bool {
-        match self.acknowledged.passed {
+        match self.passed {
             Some(Passed { from, to }) if self.next_sequence == Some(to) && self.current.remaining == 0 => {
-                let all_before = match self.acknowledged.sequence {
+                let all_before = match self.account.sequence {
                     Some(sequence) => from <= sequence,
                     None => self.received == 0,
                 };
                 if !all_before || self.tail <= self.joined {
                     return false;
                 }
-                self.acknowledged.batch = self.tail;
-                self.acknowledged.sequence = Some(to);
+                self.account.settle(to, self.tail);
                 let slot = self.slot();
                 slot.missed.store(self.missed, Ordering::Relaxed);
-                slot.delivered.store(to.max(self.redelivered_below), Ordering::Relaxed);
+                slot.delivered.store(to.max(self.account.redelivered_below), Ordering::Relaxed);
                 slot.acknowledged.store(to, Ordering::Relaxed);
                 self.publish(self.tail)
             }
@@ -141,7 +112,7 @@ impl Consumer {
             return self.tail.max(self.joined);
         }
         let frames = self.data.frames;
-        let mut batch = self.acknowledged.batch;
+        let mut batch = self.account.position;
         while batch < self.tail {
             let Some(Header::Batch { body }) = Header::decode(frames.load(batch), self.data.capacity())
             else {
@@ -166,40 +137,35 @@ impl Consumer {
     pub(super) fn note_delivered(&mut self, count: u64) {
         let Some(next) = self.next_sequence else { return };
         let first = next.saturating_sub(count);
-        if next > self.redelivered_below {
+        if next > self.account.redelivered_below {
             self.slot().delivered.store(next, Ordering::Relaxed);
         }
-        if self.acknowledged.sequence.is_none() {
+        if self.account.sequence.is_none() {
             // Only now it is known which was the first.
             self.slot().acknowledged.store(first, Ordering::Relaxed);
-            self.acknowledged.sequence = Some(first);
+            self.account.sequence = Some(first);
         }
-        let again = self.redelivered_below.saturating_sub(first).min(count);
-        if again > 0 {
-            self.redelivered += again;
-            self.slot().redelivered.store(self.redelivered, Ordering::Relaxed);
+        if self.account.hand_out(first, count) > 0 {
+            self.slot().redelivered.store(self.account.redelivered, Ordering::Relaxed);
         }
     }
 
     /// Sequence after the last message that was read as a whole, where it is known.
     pub fn delivered(&self) -> Option<u64> {
         match self.partial {
-            Some(Partial { large, .. }) => Some(large.sequence),
+            Some(partial) => Some(partial.sequence()),
             None => self.next_sequence,
         }
     }
 
     /// Messages read and not acknowledged.
     pub fn unacknowledged(&self) -> u64 {
-        match (self.delivered(), self.acknowledged.sequence) {
-            (Some(next), Some(acknowledged)) => next.saturating_sub(acknowledged),
-            _ => 0,
-        }
+        self.account.unacknowledged(self.delivered())
     }
 
     /// Times that [`acknowledge_below`](Self::acknowledge_below) published something.
     pub fn flushed(&self) -> u64 {
-        self.acknowledged.flushed
+        self.account.flushed
     }
 
     /// What there was under the durable name; [`Position::New`] without one.
@@ -209,12 +175,12 @@ impl Consumer {
 
     /// Messages before this sequence may have been seen by an earlier holder of the name. 0: none.
     pub fn redelivered_below(&self) -> u64 {
-        self.redelivered_below
+        self.account.redelivered_below
     }
 
     /// How many of those were read.
     pub fn redelivered(&self) -> u64 {
-        self.redelivered
+        self.account.redelivered
     }
 }
 

@@ -8,8 +8,11 @@
 //! headers, between the last one and what was reported. So whatever a subscriber says, the next holder begins at a batch (I12).
 
 use super::joining::latest;
-use super::{Consumer, Fault, LAPS, is_position};
+use super::{Consumer, LAPS, Reported};
+use crate::account::Report;
 use crate::frame::{BATCH_OVERHEAD, Header};
+use crate::layout::is_position;
+use crate::read::Fault;
 use crate::slot::UNKNOWN;
 use crate::sync::{Ordering, fence};
 
@@ -22,34 +25,6 @@ pub struct Stretch {
     pub position: u64,
     /// How many, a multiple of 8. None: nothing new.
     pub length: usize,
-}
-
-/// What a subscriber reports of itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Report {
-    /// Up to where it has read.
-    pub cursor: u64,
-    /// Messages received.
-    pub received: u64,
-    /// Messages missed.
-    pub missed: u64,
-    /// Times that it was woken.
-    pub wakeups: u64,
-    /// Sequence after the last message that was handed out, by this subscriber or an earlier holder of its durable name.
-    pub delivered: u64,
-    /// Sequence of the first message that is not acknowledged, where it is known.
-    pub acknowledged: Option<u64>,
-    /// Times that it acknowledged some, where it does so apart from reading.
-    pub flushed: u64,
-    /// Messages received that an earlier holder of the name may have seen.
-    pub redelivered: u64,
-}
-
-/// What a subscriber has reported last.
-#[derive(Clone, Copy)]
-pub(super) struct Reported {
-    pub(super) cursor: u64,
-    pub(super) delivered: u64,
 }
 
 impl Consumer {
@@ -114,8 +89,7 @@ impl Consumer {
         if self.name == 0 {
             return Ok(self.publish(report.cursor.max(self.joined)));
         }
-        self.acknowledged.sequence = report.acknowledged;
-        self.acknowledged.batch = end;
+        (self.account.sequence, self.account.position) = (report.acknowledged, end);
         Ok(self.publish(end))
     }
 
@@ -125,13 +99,13 @@ impl Consumer {
         let (head, next) = latest(&self.data);
         let Report { delivered, acknowledged, .. } = *report;
         // What was found in the slot may be anything, and is reported again.
-        let too_far = next.is_some_and(|next| delivered > next.max(self.redelivered_below));
-        let backwards = delivered < self.reported.delivered || acknowledged < self.acknowledged.sequence;
+        let too_far = next.is_some_and(|next| delivered > next.max(self.account.redelivered_below));
+        let backwards = delivered < self.reported.delivered || acknowledged < self.account.sequence;
         if too_far || backwards || acknowledged.is_some_and(|sequence| sequence > delivered) {
             return Err(self.corrupt("a subscriber reported sequences that cannot be"));
         }
         let frames = self.data.frames;
-        let mut batch = self.acknowledged.batch;
+        let mut batch = self.account.position;
         while batch < report.cursor {
             // From the slot's cursor on nothing is overwritten, unless it was evicted; then its word is of no use any more.
             let Some(Header::Batch { body }) = Header::decode(frames.load(batch), self.data.capacity())
@@ -159,8 +133,8 @@ impl Consumer {
     /// Under a durable name: the messages before `sequence` were handed out by the same subscriber, before it lost a stream of this
     /// publisher. They may come again, and are marked. Before anything is read.
     pub fn note_seen(&mut self, sequence: u64) {
-        self.redelivered_below = self.redelivered_below.max(sequence);
-        self.slot().delivered.store(self.redelivered_below, Ordering::Relaxed);
+        self.account.note_seen(sequence);
+        self.slot().delivered.store(self.account.redelivered_below, Ordering::Relaxed);
     }
 
     /// Messages before this sequence are not wanted: an earlier holder of the name acknowledged them. 0: none.

@@ -6,12 +6,13 @@
 //!
 //! Who comes back for a durable position needs none of that: its cursor has never ceased to count, and it begins there.
 
-use super::acknowledging::{Acknowledged, known};
-use super::forwarding::Reported;
-use super::{Consumer, Fault, Position, Start, is_position};
+use super::acknowledging::known;
+use super::{Consumer, Position, Reported, Start};
+use crate::account::Account;
 use crate::frame::{BATCH_OVERHEAD, Header, MESSAGE_OVERHEAD};
-use crate::layout::Overflow;
+use crate::layout::{Overflow, is_position};
 use crate::memory::{ControlMemory, DataMemory};
+use crate::read::Fault;
 use crate::slot::{Inheritance, Slot, UNKNOWN, Word};
 use crate::sync::{Ordering, fence, spin_loop};
 use crate::walk::Current;
@@ -112,9 +113,8 @@ impl Consumer {
             position: if lost.is_some() { Position::Lost } else { Position::New },
             name,
             resume,
-            redelivered_below,
-            redelivered: 0,
-            acknowledged: Acknowledged::new(joined, next_sequence),
+            account: Account::new(joined, next_sequence, redelivered_below),
+            passed: None,
             frame_hint: 64,
             fault: None,
         })
@@ -172,9 +172,8 @@ impl Consumer {
             position: Position::Resumed,
             name,
             resume: acknowledged.unwrap_or(0),
-            redelivered_below: delivered,
-            redelivered: 0,
-            acknowledged: Acknowledged::new(cursor, acknowledged.or(first)),
+            account: Account::new(cursor, acknowledged.or(first), delivered),
+            passed: None,
             frame_hint: 64,
             fault: None,
         })

@@ -1,61 +1,12 @@
-//! Reading messages that come in pieces, straight into the caller's memory.
+//! Reading messages that come in pieces from the ring, straight into the caller's memory.
 //!
 //! A piece is a batch of its own, and `tail` stays at its start until all of it was read: the cursor moves from piece to
-//! piece, so a message can be larger than the ring. A message whose sequence is not followed to its end (given up by the
-//! publisher, overwritten as history, or skipped) was missed; one that had begun before this subscriber joined was not.
+//! piece, so a message can be larger than the ring. What the pieces mean is decided in `pieces`.
 
-use super::{Consumer, Fault};
-use crate::frame::{BATCH_OVERHEAD, FRAGMENT_FIELDS, FRAGMENT_OVERHEAD, Header, MAX_LARGE, MESSAGE_OVERHEAD};
-use crate::layout::Overflow;
+use super::Consumer;
+use crate::pieces::{Found, Pieces};
+use crate::read::{Fault, Large, Piece};
 use crate::sync::{Ordering, fence};
-
-/// A large message that can be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Large {
-    /// Its sequence.
-    pub sequence: u64,
-    /// When its first piece was committed, in nanoseconds of the monotonic clock.
-    pub time: u64,
-    /// Bytes of the message, at most [`MAX_LARGE`].
-    pub total: usize,
-    /// Bytes of it that were read. 0: it begins.
-    pub done: usize,
-}
-
-/// What became of a call for the next piece.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub enum Piece {
-    /// Nothing new.
-    Nothing,
-    /// So many bytes were copied to the start of the caller's memory.
-    Copied {
-        /// How many, at least one.
-        bytes: usize,
-        /// Bytes of the message that are still to come; 0: it is whole.
-        left: usize,
-    },
-    /// The message will never be whole, forget what was copied. Go on with [`Consumer::read`].
-    Gone,
-}
-
-/// A large message that was begun.
-#[derive(Clone, Copy)]
-pub(crate) struct Partial {
-    pub(super) large: Large,
-    /// Offset in the message of the piece at `tail`.
-    at: usize,
-}
-
-impl Partial {
-    pub(crate) fn sequence(&self) -> u64 {
-        self.large.sequence
-    }
-
-    pub(crate) fn total(&self) -> usize {
-        self.large.total
-    }
-}
 
 /// The batch at `tail`, if it is a piece.
 enum Ahead {
@@ -63,153 +14,6 @@ enum Ahead {
     Other,
     /// It was overwritten.
     Lapped,
-}
-
-/// A piece, by the headers of its batch.
-#[derive(Clone, Copy)]
-pub(crate) struct Found {
-    sequence: u64,
-    time: u64,
-    total: usize,
-    offset: usize,
-    /// Bytes of the piece.
-    length: usize,
-    /// Bytes of the batch.
-    pub(crate) batch: u64,
-}
-
-impl Found {
-    /// Words that its headers have.
-    pub(crate) const WORDS: usize = 6;
-    /// Where the piece itself lies in its batch.
-    pub(crate) const OFFSET: usize = BATCH_OVERHEAD + FRAGMENT_OVERHEAD;
-
-    /// Sequence of the message that it is a piece of.
-    pub(crate) fn sequence(&self) -> u64 {
-        self.sequence
-    }
-
-    /// Understands the headers, of which `available` bytes follow with what belongs to them. `None`: it is no piece.
-    pub(crate) fn decode(
-        words: [u64; Self::WORDS],
-        capacity: usize,
-        overflow: Overflow,
-        available: u64,
-    ) -> Result<Option<Self>, &'static str> {
-        let [batch, sequence, time, fragment, total, offset] = words;
-        if !Header::is_fragment(fragment) {
-            return Ok(None);
-        }
-        if overflow != Overflow::Block {
-            return Err("a fragment on a topic that may lose some");
-        }
-        let Some(Header::Fragment { body }) = Header::decode(fragment, capacity) else {
-            return Err("a fragment of an impossible length");
-        };
-        let inside = MESSAGE_OVERHEAD + body.next_multiple_of(8);
-        if Header::decode(batch, capacity) != Some(Header::Batch { body: BATCH_OVERHEAD - 8 + inside }) {
-            return Err("a fragment does not fill its batch");
-        }
-        if (BATCH_OVERHEAD + inside) as u64 > available {
-            return Err("a batch reaches beyond head");
-        }
-        let length = body - FRAGMENT_FIELDS;
-        if total > MAX_LARGE as u64 || offset >= total || length as u64 > total - offset {
-            return Err("a fragment lies outside of its message");
-        }
-        Ok(Some(Self {
-            sequence,
-            time,
-            total: total as usize,
-            offset: offset as usize,
-            length,
-            batch: (BATCH_OVERHEAD + inside) as u64,
-        }))
-    }
-}
-
-/// What a reader knows of sequences, and of the large message that it is in the middle of.
-pub(crate) struct Pieces<'a> {
-    pub(crate) partial: &'a mut Option<Partial>,
-    pub(crate) next_sequence: &'a mut Option<u64>,
-    pub(crate) missed: &'a mut u64,
-    /// Messages before this sequence are passed over.
-    pub(crate) resume: u64,
-}
-
-impl Pieces<'_> {
-    /// The message that this piece is to be read as part of; `None`: it is nobody's to read, pass over it.
-    pub(crate) fn meet(&mut self, found: Found) -> Result<Option<Large>, &'static str> {
-        match *self.partial {
-            Some(Partial { large, .. }) if found.sequence == large.sequence => {
-                self.fits(found)?;
-                return Ok(Some(large));
-            }
-            _ => self.give_up(),
-        }
-        // A sequence that is used up already is that of a message that was skipped, or had begun before the join.
-        let after = found.sequence.wrapping_add(1);
-        let begins = found.offset == 0 && *self.next_sequence != Some(after) && found.sequence >= self.resume;
-        let first = if begins { found.sequence } else { after };
-        let expected = self.next_sequence.unwrap_or(first);
-        let missed = first.wrapping_sub(expected);
-        if missed > i64::MAX as u64 {
-            return Err("a sequence went backwards");
-        }
-        let unwanted = self.resume.saturating_sub(expected).min(missed);
-        *self.missed = self.missed.saturating_add(missed - unwanted);
-        *self.next_sequence = Some(after);
-        let Found { sequence, time, total, .. } = found;
-        let large = Large { sequence, time, total, done: 0 };
-        if begins {
-            *self.partial = Some(Partial { large, at: 0 });
-        }
-        Ok(begins.then_some(large))
-    }
-
-    /// From where on, and how much of, the piece is to be copied to `room` bytes; `None`: the message is not gone on with.
-    pub(crate) fn next(&self, found: Found, room: usize) -> Result<Option<(usize, usize)>, &'static str> {
-        match *self.partial {
-            Some(Partial { large, at }) if found.sequence == large.sequence => {
-                self.fits(found)?;
-                let from = large.done - at;
-                Ok(Some((from, room.min(found.length - from))))
-            }
-            _ => Ok(None),
-        }
-    }
-
-    /// So many bytes of the piece were copied. Whether that was all of it, and how much of the message is still to come.
-    pub(crate) fn copied(&mut self, found: Found, bytes: usize) -> (bool, usize) {
-        let Some(Partial { mut large, mut at }) = *self.partial else { return (false, 0) };
-        let all = large.done - at + bytes == found.length;
-        large.done += bytes;
-        if all {
-            at = large.done;
-        }
-        let left = large.total - large.done;
-        *self.partial = (left > 0).then_some(Partial { large, at });
-        (all, left)
-    }
-
-    /// The message that was being read will not be whole.
-    pub(crate) fn give_up(&mut self) {
-        if self.partial.take().is_some() {
-            *self.missed = self.missed.saturating_add(1);
-        }
-    }
-
-    /// Whether this piece goes on where the last one ended.
-    fn fits(&self, found: Found) -> Result<(), &'static str> {
-        match *self.partial {
-            Some(Partial { large, at })
-                if found.total == large.total && found.offset == at && large.done - at < found.length =>
-            {
-                Ok(())
-            }
-            _ => Err("the pieces of a message don't fit together"),
-        }
-    }
 }
 
 impl Consumer {
@@ -298,7 +102,7 @@ impl Consumer {
             }
             self.tail += found.batch;
             if let Some(next) = self.next_sequence {
-                self.acknowledged.pass_over(next);
+                self.pass_over(next);
             }
         }
         Ok(None)
