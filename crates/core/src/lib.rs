@@ -6,6 +6,7 @@ pub mod channel;
 pub mod doctor;
 mod error;
 mod handshake;
+mod port;
 mod reactor;
 mod record;
 pub mod segment;

@@ -11,11 +11,12 @@ use std::time::Instant;
 use ringbell_ring::Start;
 use ringbell_ring::layout::SLOTS_PER_DOORBELL;
 
-use super::guests::{Guests, Outside, Ticket};
-use super::stream::{Seat, Station};
 use crate::bus::Serve;
 use crate::handshake::wire::{Datagram, GUEST, Refusal, SHARED_MEMORY, STREAM};
 use crate::handshake::{self, Answer, PeerClass, Service, Then};
+use crate::port::Guests;
+use crate::port::guests::{Outside, Reservation};
+use crate::port::stream::{ProxyReader, StreamServer};
 use crate::record::Granted;
 use crate::segment::{OwnSegments, slots};
 use crate::sys::eventfd::EventFd;
@@ -29,11 +30,11 @@ pub(crate) const NO_DURABLE_GUESTS: &str = "a publisher of another user keeps no
 /// A publisher's ring, to be served on whatever socket its record has.
 pub(crate) struct Server {
     memory: Option<Memory>,
-    station: Option<Station>,
+    streams: Option<StreamServer>,
     room: Arc<EventFd>,
     doorbells: Arc<[EventFd]>,
     slots: usize,
-    /// Which other users may have it, and where their guests sit.
+    /// Which other users may have it, and their slots.
     others: Option<(Granted, Arc<Guests>)>,
 }
 
@@ -45,16 +46,16 @@ struct Memory {
 
 /// What was sent to a subscriber, or is to be.
 pub(crate) enum Offer {
-    /// SEGMENTS; the ticket is a guest's place, until it takes its seat.
-    Segments { id: [u8; 16], ticket: Option<Ticket> },
+    /// SEGMENTS; a guest has a reservation, until it has connected.
+    Segments { id: [u8; 16], reservation: Option<Reservation> },
     /// DOORBELL, for the slot that was claimed.
-    Doorbell { slot: u32, ticket: Option<Ticket> },
-    /// STREAM, with the seat that reads the ring in the subscriber's stead.
-    Stream { id: [u8; 16], capabilities: u64, seat: Box<Seat> },
+    Doorbell { slot: u32, reservation: Option<Reservation> },
+    /// STREAM, with what reads the ring for the subscriber.
+    Stream { id: [u8; 16], capabilities: u64, proxy: Box<ProxyReader> },
 }
 
 impl Server {
-    /// Offers the ring's memory, if peers can have it, and to stream it from the station, if there is one.
+    /// Offers the ring's memory, if peers can have it, and to stream it, if there is a server for that.
     ///
     /// # Errors
     /// `ERR_RINGBELL_RESOURCE` when descriptors ran out.
@@ -63,7 +64,7 @@ impl Server {
         slots: usize,
         room: Arc<EventFd>,
         doorbells: Arc<[EventFd]>,
-        station: Option<Station>,
+        streams: Option<StreamServer>,
     ) -> Result<Server> {
         let copied = |own: &OwnSegments| {
             Ok(Memory {
@@ -72,7 +73,7 @@ impl Server {
             })
         };
         let memory = segments.map(copied).transpose()?;
-        Ok(Server { memory, station, room, doorbells, slots, others: None })
+        Ok(Server { memory, streams, room, doorbells, slots, others: None })
     }
 
     /// Lets in the users that `granted` permits, as guests.
@@ -92,12 +93,12 @@ impl Server {
 
     fn capabilities(&self) -> u64 {
         (if self.memory.is_some() { SHARED_MEMORY } else { 0 })
-            | if self.station.is_some() { STREAM } else { 0 }
+            | if self.streams.is_some() { STREAM } else { 0 }
     }
 
     /// In words, for a subscriber that wants something else.
     fn on_offer(&self) -> &'static str {
-        match (self.memory.is_some(), self.station.is_some()) {
+        match (self.memory.is_some(), self.streams.is_some()) {
             (true, false) => "this publisher only has shared memory to offer",
             (false, true) => "this publisher has no shared memory to offer, only a stream",
             _ => "this publisher has shared memory and a stream to offer",
@@ -122,10 +123,10 @@ impl Server {
         match (class, self.guests()) {
             // Root may have everything; but it may not want the doorbells of a user that it does not trust.
             (PeerClass::Root | PeerClass::Other, Some(guests)) if as_guest => match guests.admit(uid, now) {
-                Ok(ticket) => Answer::Offer(Offer::Segments { id, ticket: Some(ticket) }),
+                Ok(reservation) => Answer::Offer(Offer::Segments { id, reservation: Some(reservation) }),
                 Err(outside) => leave_outside(outside),
             },
-            (PeerClass::Own | PeerClass::Root, _) => Answer::Offer(Offer::Segments { id, ticket: None }),
+            (PeerClass::Own | PeerClass::Root, _) => Answer::Offer(Offer::Segments { id, reservation: None }),
             _ => {
                 let text = "to other users this publisher offers a guest's terms alone";
                 Answer::Refuse(Refusal::NothingInCommon, text.into())
@@ -148,25 +149,25 @@ impl Server {
             1 => Start::Earliest,
             _ => return refuse(Refusal::Breach, "a stream starts at the latest or at the earliest"),
         };
-        let Some(station) = &self.station else { return refuse(Refusal::NothingInCommon, self.on_offer()) };
-        let seat = match (class, self.guests()) {
+        let Some(streams) = &self.streams else { return refuse(Refusal::NothingInCommon, self.on_offer()) };
+        let proxy = match (class, self.guests()) {
             (PeerClass::Other, _) if who.1 != 0 => return refuse(Refusal::Other, NO_DURABLE_GUESTS),
             (PeerClass::Other, None) => return leave_outside(Outside::Full),
             (PeerClass::Other, Some(guests)) => match guests.admit_to_stream(uid, now) {
                 // What fails here may work the next time.
-                Ok(place) => station.admit_guest(place, who.0, start).map_err(|_| Outside::Busy),
+                Ok(slot) => streams.admit_guest(slot, who.0, start).map_err(|_| Outside::Busy),
                 Err(outside) => Err(outside),
             }
             .map_err(leave_outside),
-            _ => station.admit(who, start).map_err(|error| match error {
+            _ => streams.admit(who, start).map_err(|error| match error {
                 Error::NoSlot { .. } => refuse(Refusal::NoSlot, "all slots are taken"),
                 Error::NameTaken { .. } => refuse(Refusal::NameTaken, "somebody holds this durable name"),
                 error => refuse(Refusal::Busy, &error.to_string()),
             }),
         };
         let capabilities = STREAM | if class == PeerClass::Other { GUEST } else { 0 };
-        match seat {
-            Ok(seat) => Answer::Offer(Offer::Stream { id, capabilities, seat: Box::new(seat) }),
+        match proxy {
+            Ok(proxy) => Answer::Offer(Offer::Stream { id, capabilities, proxy: Box::new(proxy) }),
             Err(refused) => refused,
         }
     }
@@ -186,7 +187,7 @@ impl Service for Server {
         let client = (peer.uid, class);
         if capabilities & SHARED_MEMORY != 0 && self.memory.is_some() {
             self.share(client, id, capabilities & GUEST != 0, now)
-        } else if capabilities & STREAM != 0 && self.station.is_some() {
+        } else if capabilities & STREAM != 0 && self.streams.is_some() {
             self.stream(client, id, (pid, name), start, now)
         } else {
             Answer::Refuse(Refusal::NothingInCommon, self.on_offer().into())
@@ -194,12 +195,12 @@ impl Service for Server {
     }
 
     fn proceed(&self, offer: Offer, datagram: Datagram) -> Answer<Offer> {
-        let (Offer::Segments { ticket, .. }, Datagram::Claimed { slot }) = (offer, datagram) else {
+        let (Offer::Segments { reservation, .. }, Datagram::Claimed { slot }) = (offer, datagram) else {
             return Answer::HangUp;
         };
-        let claimed = if ticket.is_some() { slot == 0 } else { self.is_claimed(slot) };
+        let claimed = if reservation.is_some() { slot == 0 } else { self.is_claimed(slot) };
         if claimed {
-            Answer::Offer(Offer::Doorbell { slot, ticket })
+            Answer::Offer(Offer::Doorbell { slot, reservation })
         } else {
             Answer::Refuse(Refusal::Breach, "a slot was claimed without its lock".into())
         }
@@ -207,42 +208,42 @@ impl Service for Server {
 
     fn message<'a>(&'a self, offer: &'a Offer) -> (Datagram, Vec<BorrowedFd<'a>>, Then) {
         match offer {
-            Offer::Segments { id, ticket: None } => {
+            Offer::Segments { id, reservation: None } => {
                 let memory =
                     self.memory.iter().flat_map(|memory| [memory.data.as_fd(), memory.control.as_fd()]);
                 let fds = memory.chain([self.room.as_fd()]).collect();
                 (Datagram::Segments { id: *id, capabilities: self.capabilities() }, fds, Then::Expect)
             }
-            Offer::Segments { id, ticket: Some(ticket) } => {
+            Offer::Segments { id, reservation: Some(reservation) } => {
                 let data = self.memory.as_ref().map(|memory| memory.data.as_fd());
-                let fds = data.into_iter().chain([ticket.control()]).collect();
+                let fds = data.into_iter().chain([reservation.control()]).collect();
                 (Datagram::Segments { id: *id, capabilities: SHARED_MEMORY | GUEST }, fds, Then::Expect)
             }
             // A guest's connection is its doorbell.
-            Offer::Doorbell { slot, ticket: Some(_) } => {
+            Offer::Doorbell { slot, reservation: Some(_) } => {
                 (Datagram::Doorbell { slot: *slot }, Vec::new(), Then::Admit)
             }
-            Offer::Doorbell { slot, ticket: None } => {
+            Offer::Doorbell { slot, reservation: None } => {
                 let doorbell = self.doorbells.get(*slot as usize / SLOTS_PER_DOORBELL);
                 let fds = doorbell.map(AsFd::as_fd).into_iter().collect();
                 (Datagram::Doorbell { slot: *slot }, fds, Then::Close)
             }
             // What follows in the socket is the stream's.
-            Offer::Stream { id, capabilities, seat } => {
-                let begin = seat.begin();
+            Offer::Stream { id, capabilities, proxy } => {
+                let begin = proxy.begin();
                 (Datagram::Stream { id: *id, capabilities: *capabilities, begin }, Vec::new(), Then::Admit)
             }
         }
     }
 
     fn admit(&self, socket: ForkGuarded, _peer: Peer, offer: Offer) {
-        match (offer, &self.station) {
-            (Offer::Stream { seat, .. }, Some(station)) => {
+        match (offer, &self.streams) {
+            (Offer::Stream { proxy, .. }, Some(streams)) => {
                 // Where it fails the subscriber sees its connection end, and comes again.
-                let _ = station.adopt(socket, *seat);
+                let _ = streams.adopt(socket, *proxy);
             }
-            (Offer::Doorbell { ticket: Some(ticket), .. }, _) => {
-                ticket.seat(socket);
+            (Offer::Doorbell { reservation: Some(reservation), .. }, _) => {
+                reservation.connect(socket);
             }
             _ => {}
         }

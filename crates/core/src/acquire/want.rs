@@ -10,16 +10,16 @@ use std::time::Duration;
 
 use ringbell_ring::{Feed, Start};
 
-use super::bell::{Bell, Cord};
 use super::direct;
 use super::joined::{Joined, topic_of};
 use super::offer::NO_DURABLE_GUESTS;
-use super::stream::Link;
 use crate::bus::Directory;
 use crate::handshake::wire::{Begin, Datagram, GUEST, Kept, Refusal, SHARED_MEMORY, STREAM};
 use crate::handshake::{Acquired, Attempt, Next, Verdict, Want};
+use crate::port::stream::StreamReader;
+use crate::port::{Doorbell, Memory, SocketDoorbell};
 use crate::record::{Record, Rung};
-use crate::segment::{self, DurableName, PeerSegments};
+use crate::segment::{self, DurableName};
 use crate::sys::eventfd::EventFd;
 use crate::sys::fork::ForkGuarded;
 use crate::{Error, Result};
@@ -34,20 +34,7 @@ pub(crate) type Attachment = Acquired<Way>;
 #[derive(Debug)]
 pub(crate) enum Way {
     Memory(Memory),
-    Stream(Box<Link>),
-}
-
-/// The memory of a topic, and a slot in it.
-#[derive(Debug)]
-pub(crate) struct Memory {
-    /// Both segments, checked and mapped.
-    pub(crate) segments: PeerSegments,
-    /// Locked through `segments.control_own`, where there is one.
-    pub(crate) slot: usize,
-    /// To be rung when there is room and the publisher waits for it.
-    pub(crate) room: Bell,
-    /// The slot's doorbell.
-    pub(crate) doorbell: Bell,
+    Stream(Box<StreamReader>),
 }
 
 /// A ring to read from.
@@ -139,14 +126,14 @@ impl Want for Ring {
         match parts {
             Parts::Shared(joined, doorbell) => shared(joined, doorbell),
             Parts::Guest(Joined { segments, slot, .. }) => {
-                let cord = Arc::new(Cord::new(socket));
-                let (room, doorbell) = (Bell::Cord(Arc::clone(&cord)), Bell::Cord(cord));
+                let socket = Arc::new(SocketDoorbell::new(socket));
+                let (room, doorbell) = (Doorbell::Socket(Arc::clone(&socket)), Doorbell::Socket(socket));
                 Ok(Way::Memory(Memory { segments, slot, room, doorbell }))
             }
             Parts::Stream(granted) => {
                 let StreamGrant { slot, capacity, feed, as_guest, kept } = *granted;
-                let link = Link::new(socket, slot, capacity, feed).of_guest(as_guest);
-                Ok(Way::Stream(Box::new(link.under(kept.map(|kept| kept.found)))))
+                let stream = StreamReader::new(socket, slot, capacity, feed).of_guest(as_guest);
+                Ok(Way::Stream(Box::new(stream.under(kept.map(|kept| kept.found)))))
             }
         }
     }
@@ -246,8 +233,8 @@ fn doorbell(
 /// Memory with the doorbells that a user's processes share.
 fn shared(joined: Joined, doorbell: EventFd) -> Result<Way, Verdict> {
     let Joined { segments, slot, room } = joined;
-    let room = Bell::Shared(Arc::new(room.ok_or(Verdict::Gone)?));
-    Ok(Way::Memory(Memory { segments, slot, room, doorbell: Bell::Shared(Arc::new(doorbell)) }))
+    let room = Doorbell::Shared(Arc::new(room.ok_or(Verdict::Gone)?));
+    Ok(Way::Memory(Memory { segments, slot, room, doorbell: Doorbell::Shared(Arc::new(doorbell)) }))
 }
 
 /// Whether it is another user's that lets others in as guests.

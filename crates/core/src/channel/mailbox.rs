@@ -127,7 +127,7 @@ impl Mailbox {
     }
 
     /// Has the peer see the end. What it has sent before can still be taken.
-    pub(super) fn hang_up(&self) {
+    pub(super) fn shutdown(&self) {
         seqpacket::hang_up(&*self.socket);
     }
 

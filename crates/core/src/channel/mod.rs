@@ -6,8 +6,8 @@
 //! death. Between two users the doorbell is a pair of sockets, and descriptors stay outside until they are asked for. What a
 //! message is for (a request, its reply) stands in its [`Header`]; what follows from that is up to the caller.
 
+mod duplex;
 mod endpoint;
-mod ends;
 mod header;
 mod link;
 mod mailbox;

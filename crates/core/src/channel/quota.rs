@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::acquire::Admissions;
+use crate::port::Admissions;
 use crate::sys::generation::Home;
 
 /// All permits of one server.

@@ -7,8 +7,9 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::ends::Ends;
-use super::link::{Link, Meeting, Wires};
+use super::duplex::Duplex;
+use super::link::{Link, Meeting};
+use super::mailbox::Mailbox;
 use crate::error::{Error, Result};
 use crate::reactor::{Inbox, Step, Thread, Watched};
 
@@ -46,8 +47,8 @@ impl ConnectionRegistrar {
     ///
     /// # Errors
     /// `ERR_RINGBELL_RESOURCE` when its descriptors cannot be watched.
-    pub(super) fn open(&self, number: u32, meeting: Meeting, ends: Ends, wires: Wires) -> Result<()> {
-        let link = Link::new(number, meeting, ends, wires, &self.inbox)?;
+    pub(super) fn open(&self, number: u32, meeting: Meeting, duplex: Duplex, mailbox: Mailbox) -> Result<()> {
+        let link = Link::new(number, meeting, duplex, mailbox, &self.inbox)?;
         self.inbox.put(Arrival::Opened(Box::new(link)));
         Ok(())
     }

@@ -8,15 +8,15 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::ends::{Ends, Flow, Sizes, Sockets, Streamed};
-use super::link::{Meeting, PeerBell, Wires};
+use super::duplex::{Duplex, Forwarding, Sizes, Sockets};
+use super::link::Meeting;
 use super::mailbox::Mailbox;
 use super::quota::{ConnectionQuota, Permit};
 use super::registrar::ConnectionRegistrar;
-use crate::acquire::{Bell, Cord};
 use crate::error::{Error, Result};
 use crate::handshake::wire::{Connect, Connected, Datagram, GUEST, Refusal, SHARED_MEMORY, STREAM};
 use crate::handshake::{Answer, PeerClass, Service, Then};
+use crate::port::{Doorbell, SocketDoorbell};
 use crate::reactor::Handle;
 use crate::record::{Granted, Rung};
 use crate::segment::{PairFds, PairShape, check_capacity, create_pair};
@@ -78,19 +78,20 @@ impl Server {
         let guest = connect.capabilities & GUEST != 0;
         let (own_bell, peer_bell, bells);
         if guest {
-            let (cord, theirs) = Cord::pair()?;
-            let cord = Arc::new(cord);
-            (own_bell, peer_bell, bells) = (Bell::Cord(Arc::clone(&cord)), Bell::Cord(cord), Vec::new());
+            let (socket, theirs) = SocketDoorbell::pair()?;
+            let socket = Arc::new(socket);
+            (own_bell, peer_bell, bells) =
+                (Doorbell::Socket(Arc::clone(&socket)), Doorbell::Socket(socket), Vec::new());
             fds.push(theirs);
             reply.capabilities |= GUEST;
         } else {
             let (own, peer) = (Arc::new(EventFd::new()?.guarded()), Arc::new(EventFd::new()?.guarded()));
             (reply.server_bell, reply.client_bell) = (own.id()?, peer.id()?);
             bells = vec![Arc::clone(&own), Arc::clone(&peer)];
-            (own_bell, peer_bell) = (Bell::Shared(own), Bell::Shared(peer));
+            (own_bell, peer_bell) = (Doorbell::Shared(own), Doorbell::Shared(peer));
         }
-        let (peer_bell, reply) = (PeerBell::Peer(peer_bell), Datagram::Connected(reply));
-        Ok(Made { permit, ends: pair.into(), own_bell, peer_bell, flow: None, guest, fds, bells, reply })
+        let (duplex, reply) = (Duplex::shared(pair, own_bell, peer_bell), Datagram::Connected(reply));
+        Ok(Made { permit, duplex, forwarding: None, guest, fds, bells, reply })
     }
 
     /// Makes the ring that this side writes, and the sockets that both are forwarded over.
@@ -102,14 +103,12 @@ impl Server {
         let reply =
             Datagram::Streamed { client_ring: sizes.incoming as u64, server_ring: sizes.outgoing as u64 };
         let sockets = Sockets { outgoing, incoming };
-        let Streamed { ends, flow, room, tap } =
-            Ends::streamed(&sizes, sockets, (connect.pid, other_user), self.handle.clone())?;
+        let (duplex, forwarding) =
+            Duplex::streamed(&sizes, sockets, (connect.pid, other_user), self.handle.clone())?;
         Ok(Made {
             permit,
-            ends,
-            own_bell: Bell::Shared(room),
-            peer_bell: PeerBell::Pump(tap),
-            flow: Some(flow),
+            duplex,
+            forwarding: Some(forwarding),
             guest: other_user || connect.capabilities & GUEST != 0,
             fds: [down, up].into_iter().map(ForkGuarded::new).collect(),
             bells: Vec::new(),
@@ -121,11 +120,9 @@ impl Server {
 /// A connection that was made for a client and is not registered yet.
 pub(super) struct Made {
     permit: Permit,
-    ends: Ends,
-    own_bell: Bell,
-    peer_bell: PeerBell,
+    duplex: Duplex,
     /// Over streams: what begins once the connection is there.
-    flow: Option<Flow>,
+    forwarding: Option<Forwarding>,
     /// The client is another user's, or does not trust this one.
     guest: bool,
     /// Goes with the reply.
@@ -200,22 +197,22 @@ impl Service for Server {
     }
 
     fn admit(&self, socket: ForkGuarded, peer: Peer, made: Box<Made>) {
-        let Made { permit, ends, own_bell, peer_bell, flow, guest, .. } = *made;
+        let Made { permit, duplex, forwarding, guest, .. } = *made;
         let meeting = Meeting {
             peer,
-            rung: if flow.is_some() { Rung::Stream } else { Rung::Handshake },
+            rung: if forwarding.is_some() { Rung::Stream } else { Rung::Handshake },
             fallbacks: Vec::new(),
             record: None,
             _permit: Some(permit),
         };
-        let wires = Wires { mailbox: Mailbox::new(socket, !guest), own_bell, peer_bell };
+        let mailbox = Mailbox::new(socket, !guest);
         let number = self.registrar.number();
         // If it cannot be registered, the client sees its connection end, and finds another server or tries again; what cannot
-        // flow ends it as well, because its seat is given back. In this order: a flow whose ring nobody closes never ends.
-        if self.registrar.open(number, meeting, ends, wires).is_ok()
-            && let Some(flow) = flow
+        // flow ends it as well, because its slot is given back. In this order: a stream whose ring nobody closes never ends.
+        if self.registrar.open(number, meeting, duplex, mailbox).is_ok()
+            && let Some(forwarding) = forwarding
         {
-            let _ = flow.begin();
+            let _ = forwarding.begin();
         }
     }
 }

@@ -8,15 +8,15 @@ use std::convert::Infallible;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use super::ends::{Ends, Flow, Sizes, Sockets, Streamed};
-use super::link::{Meeting, PeerBell, Wires};
+use super::duplex::{Duplex, Forwarding, Sizes, Sockets};
+use super::link::Meeting;
 use super::mailbox::Mailbox;
 use super::registrar::{Arrival, ConnectionRegistrar};
 use super::server::nonce_words;
-use crate::acquire::{Bell, Cord};
 use crate::error::{Error, Result};
 use crate::handshake::wire::{Connect, Connected, Datagram, GUEST, SHARED_MEMORY, STREAM};
 use crate::handshake::{Acquired, Attempt, Next, Verdict, Want};
+use crate::port::{Doorbell, SocketDoorbell};
 use crate::reactor::Handle;
 use crate::record::{Record, Rung};
 use crate::segment::{PairFds, PairShape, attach_pair, check_capacity};
@@ -37,11 +37,9 @@ pub(super) struct Pair {
 
 /// What a connection is made of.
 pub(super) struct Parts {
-    ends: Ends,
-    own_bell: Bell,
-    peer_bell: PeerBell,
+    duplex: Duplex,
     /// Over streams: what begins once the connection is registered.
-    flow: Option<Flow>,
+    forwarding: Option<Forwarding>,
 }
 
 /// A connection that is not registered yet.
@@ -149,9 +147,9 @@ impl Pair {
         let nonce = nonce_words(connected.nonce);
         let shape = PairShape { client_ring: outgoing, server_ring: incoming, nonce };
         let fds = PairFds { client_data, server_data, control };
-        let ends = attach_pair(shape, &fds).map_err(Verdict::of)?.into();
+        let pair = attach_pair(shape, &fds).map_err(Verdict::of)?;
         let (own_bell, peer_bell) = bells_of(connected, as_guest, bells)?;
-        Ok(Parts { ends, own_bell, peer_bell: PeerBell::Peer(peer_bell), flow: None })
+        Ok(Parts { duplex: Duplex::shared(pair, own_bell, peer_bell), forwarding: None })
     }
 
     /// The same over streams.
@@ -164,9 +162,8 @@ impl Pair {
         }
         let sockets = Sockets { outgoing, incoming };
         let peer = (server.pid, is_anothers(server));
-        let Streamed { ends, flow, room, tap } = Ends::streamed(sizes, sockets, peer, self.handle.clone())?;
-        let (own_bell, peer_bell) = (Bell::Shared(room), PeerBell::Pump(tap));
-        Ok(Parts { ends, own_bell, peer_bell, flow: Some(flow) })
+        let (duplex, forwarding) = Duplex::streamed(sizes, sockets, peer, self.handle.clone())?;
+        Ok(Parts { duplex, forwarding: Some(forwarding) })
     }
 }
 
@@ -175,20 +172,24 @@ fn is_anothers(server: &Record) -> bool {
 }
 
 /// The doorbells that came: this side's own, and the server's.
-fn bells_of(connected: &Connected, as_guest: bool, fds: Vec<OwnedFd>) -> Result<(Bell, Bell), Verdict> {
+fn bells_of(
+    connected: &Connected,
+    as_guest: bool,
+    fds: Vec<OwnedFd>,
+) -> Result<(Doorbell, Doorbell), Verdict> {
     if as_guest {
         let Ok([end]) = <[OwnedFd; 1]>::try_from(fds) else {
             return Err(Verdict::corrupt("its rings came without the doorbell of both sides"));
         };
-        let cord = Arc::new(Cord::from_peer(end)?);
-        return Ok((Bell::Cord(Arc::clone(&cord)), Bell::Cord(cord)));
+        let socket = Arc::new(SocketDoorbell::from_peer(end)?);
+        return Ok((Doorbell::Socket(Arc::clone(&socket)), Doorbell::Socket(socket)));
     }
     let Ok([server_bell, client_bell]) = <[OwnedFd; 2]>::try_from(fds) else {
         return Err(Verdict::corrupt("its rings came without their two doorbells"));
     };
     let own_bell = EventFd::from_peer(client_bell, connected.client_bell)?.guarded();
     let peer_bell = EventFd::from_peer(server_bell, connected.server_bell)?;
-    Ok((Bell::Shared(Arc::new(own_bell)), Bell::Shared(Arc::new(peer_bell))))
+    Ok((Doorbell::Shared(Arc::new(own_bell)), Doorbell::Shared(Arc::new(peer_bell))))
 }
 
 /// A number that a connection is being made for. Dropped before that, it says that the bus has closed.
@@ -206,13 +207,13 @@ impl Connecting {
     /// Tells the endpoint what it came to.
     pub(super) fn done(mut self, result: Result<Acquired<Connection>>) {
         let opened = result.and_then(|Acquired { record, port, rung, fallbacks }| {
-            let Connection { parts: Parts { ends, own_bell, peer_bell, flow }, peer, mailbox } = port;
+            let Connection { parts: Parts { duplex, forwarding }, peer, mailbox } = port;
             let meeting = Meeting { peer, rung, fallbacks, record: Some(record), _permit: None };
-            self.registrar.open(self.number, meeting, ends, Wires { mailbox, own_bell, peer_bell })?;
-            if let Some(flow) = flow {
-                // Where it fails the connection ends, because its seat is given back. In this order: a flow whose ring nobody
-                // closes never ends.
-                let _ = flow.begin();
+            self.registrar.open(self.number, meeting, duplex, mailbox)?;
+            if let Some(forwarding) = forwarding {
+                // Where it fails the connection ends, because its slot is given back. In this order: a stream whose ring
+                // nobody closes never ends.
+                let _ = forwarding.begin();
             }
             Ok(())
         });

@@ -10,10 +10,10 @@ use nix::errno::Errno;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::{Check, fail, ok, warn};
-use crate::acquire::carries_a_stream;
 use crate::bus::directory::Directory;
 use crate::bus::new_id;
 use crate::error::{Error, Result};
+use crate::port::stream::carries_a_stream;
 use crate::record::socket_name;
 use crate::sys::{seqpacket, tmpfile};
 

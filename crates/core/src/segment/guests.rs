@@ -1,9 +1,9 @@
-//! The control segments of guests: one memfd of one slot for each guest, in places of fixed address; for one that is streamed to
-//! memory of this process.
+//! The control segments of guests: one memfd of one slot for each, at fixed addresses; for a guest that is streamed to, memory of
+//! this process.
 //!
-//! Invariant: a guest gets memory that nobody had before and nobody gets after it: what it has mapped, or has given to others,
-//! reaches no other guest. The ring's producer has the addresses of all places from the start; a place that nobody has is
-//! zeroes. Who is admitted is decided in `acquire`; what the words mean, in `ringbell_ring`.
+//! A guest gets memory that nobody had before and nobody gets after it: what it has mapped, or has given to others, reaches no other
+//! guest. The ring's producer has all addresses from the start; a slot without a guest is zeroes. Called by `port::guests`. Never
+//! decides who is admitted.
 
 #![allow(unsafe_code)]
 
@@ -19,20 +19,20 @@ use crate::sys::mmap::Pieces;
 
 /// The places of a topic's guests.
 #[derive(Debug)]
-pub(crate) struct GuestPlaces {
+pub(crate) struct GuestSegments {
     pieces: Pieces,
     count: usize,
     identity: Identity,
 }
 
-impl GuestPlaces {
+impl GuestSegments {
     /// Reserves them; nobody is there yet.
     ///
     /// # Errors
     /// `ERR_RINGBELL_RESOURCE` when memory ran out.
-    pub(crate) fn reserve(count: usize, identity: Identity) -> Result<GuestPlaces> {
+    pub(crate) fn reserve(count: usize, identity: Identity) -> Result<GuestSegments> {
         let pieces = Pieces::reserve(count, layout::control_len(1, page_size()))?;
-        Ok(GuestPlaces { pieces, count, identity })
+        Ok(GuestSegments { pieces, count, identity })
     }
 
     /// The views for `ringbell_ring`, valid while `self` lives.

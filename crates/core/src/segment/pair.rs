@@ -7,6 +7,7 @@
 //! joins the ring that it reads before the other can write to it, so nothing is ever written past a missing reader.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use ringbell_ring::{Config, Consumer, Identity, Overflow, Producer, Start, layout};
 
@@ -40,7 +41,7 @@ pub(crate) struct Pair {
     /// The ring that it reads.
     pub(crate) incoming: Consumer,
     /// Must be dropped after them.
-    pub(crate) memory: PairMemory,
+    pub(crate) memory: Arc<PairMemory>,
 }
 
 /// What both rings lie in.
@@ -94,7 +95,7 @@ pub(crate) fn create_pair(shape: PairShape) -> Result<(Pair, PairFds)> {
     drop(Producer::create(client_map.memory(), client_control.memory(), config(client)));
     let client_map = client_map.into_read_only()?;
     let incoming = join(&client_map, client_control)?;
-    let memory = PairMemory { _data: [client_map, server_map], _control: controls };
+    let memory = Arc::new(PairMemory { _data: [client_map, server_map], _control: controls });
     Ok((Pair { outgoing, incoming, memory }, PairFds { client_data, server_data, control }))
 }
 
@@ -128,7 +129,7 @@ pub(crate) fn attach_pair(shape: PairShape, fds: &PairFds) -> Result<Pair> {
     // Writes the same header once more: what a producer relies on is its own.
     let outgoing = Producer::create(client_map.memory(), client_control.memory(), config(client));
     let incoming = join(&server_map, server_control)?;
-    let memory = PairMemory { _data: [client_map, server_map], _control: controls };
+    let memory = Arc::new(PairMemory { _data: [client_map, server_map], _control: controls });
     Ok(Pair { outgoing, incoming, memory })
 }
 

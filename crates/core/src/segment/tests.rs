@@ -8,7 +8,7 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap};
 use ringbell_ring::{Config, Producer};
 
 use super::slots::{self, FileLocks};
-use super::{GuestPlaces, OwnSegments, attach, attach_as_guest, create, identity};
+use super::{GuestSegments, OwnSegments, attach, attach_as_guest, create, identity};
 use crate::record::{EventfdRef, MemfdRef, Overflow, TopicMemory, TopicRecord};
 use crate::sys::eventfd::EventFd;
 use crate::sys::memfd;
@@ -311,7 +311,7 @@ fn a_mapping_that_is_kept_keeps_no_lock() {
 #[test]
 fn a_guest_attaches_to_memory_of_its_own_and_to_no_other() {
     let topic = topic();
-    let places = GuestPlaces::reserve(2, identity(&topic.record).unwrap()).unwrap();
+    let places = GuestSegments::reserve(2, identity(&topic.record).unwrap()).unwrap();
     let (one, other) = (places.furnish(0, 1 << 20).unwrap(), places.furnish(1, 2 << 20).unwrap());
     let inode = |fd: &OwnedFd| memfd::identity(fd).unwrap().unwrap().inode;
     assert_ne!(inode(&one), inode(&other));

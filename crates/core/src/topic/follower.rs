@@ -13,11 +13,12 @@ use std::time::{Duration, Instant};
 use ringbell_ring::Start;
 
 use super::options::SubscriberOptions;
-use super::source::{Joined, Probe};
+use super::source::Joined;
 use crate::acquire::{Attachment, NO_DURABLE_GUESTS, PATIENCE, Ring, Way};
 use crate::bus::{Bus, ServiceEvent, Sink};
 use crate::error::{Error, Result};
 use crate::handshake::{Acquirer, Acquisition, Ask, Backoff, Done};
+use crate::port::Probe;
 use crate::reactor::{Inbox, Step, Thread, Watched};
 use crate::record::Record;
 use crate::segment::DurableName;
@@ -231,7 +232,7 @@ impl Shared {
     fn joined(self: Arc<Self>, record: &Record, joined: Joined, probe: Probe, thread: &mut Thread<'_>) {
         let mut known = self.known();
         let Some(known) = known.get_mut(&record.id) else {
-            joined.forget(&self.inbox);
+            joined.unwatch(&self.inbox);
             return;
         };
         known.probe = Some(probe);
@@ -282,7 +283,7 @@ impl Shared {
         let Some(entry) = known.get_mut(&record.id) else { return };
         entry.listed = false;
         match &entry.probe {
-            Some(probe) if probe.publisher_lives() => {
+            Some(probe) if probe.writer_lives() => {
                 drop(known);
                 let unlisted = Unlisted { shared: Arc::downgrade(&self), id: record.id.clone() };
                 thread.add(Box::new(unlisted), Some(Instant::now() + UNLISTED));
@@ -416,7 +417,7 @@ impl Watched for Unlisted {
         let mut known = shared.known();
         match known.get(&self.id) {
             Some(entry) if !entry.listed => {
-                if entry.probe.as_ref().is_some_and(Probe::publisher_lives) {
+                if entry.probe.as_ref().is_some_and(Probe::writer_lives) {
                     return Step::Again(Some(Instant::now() + UNLISTED));
                 }
                 if let Some(entry) = known.remove(&self.id) {

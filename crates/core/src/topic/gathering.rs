@@ -1,7 +1,7 @@
 //! Putting together what comes in pieces: one message per source at a time, in memory of its own.
 //!
-//! A publisher's word decides how much memory is reserved, so a message above the subscriber's limit is passed over. Each
-//! piece is given back by itself, or a message larger than the ring would never end.
+//! A publisher's word decides how much memory is reserved, so a message above the subscriber's limit is passed over. Called by the
+//! subscriber when a read has found a large message. Never waits for the rest of one.
 
 use ringbell_ring::{Fault, Large, Piece};
 
@@ -24,7 +24,7 @@ impl Source {
     /// Takes what there is of the large message that [`read`](Self::read) or [`lease`](Self::lease) found.
     pub(super) fn gather(&mut self, large: Large, limit: usize) -> Result<Gathered, Fault> {
         if large.total > limit {
-            self.skip_large();
+            self.reader_mut().skip_large();
             return Ok(Gathered::Gone);
         }
         let mut message = std::mem::take(&mut self.gathered);
@@ -38,7 +38,6 @@ impl Source {
                 Piece::Nothing => break,
                 Piece::Gone => return Ok(Gathered::Gone),
             }
-            self.give_back();
         }
         if done == large.total {
             return Ok(Gathered::Whole(message));

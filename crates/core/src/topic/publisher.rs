@@ -15,9 +15,11 @@ use serde_json::{Map, Value};
 use super::options::PublisherOptions;
 use super::stats::{PublisherStats, SlotStats, TopicCounters};
 use super::window::WindowSpan;
-use crate::acquire::{Guests, Server, Station, Tap};
+use crate::acquire::Server;
 use crate::bus::{Announced, Announcement, Bus, new_id};
 use crate::error::{Error, Result};
+use crate::port::Guests;
+use crate::port::stream::{StreamServer, StreamSource};
 use crate::reactor::{Handle, Token};
 use crate::record::{EventfdRef, Fallback, MemfdRef, Overflow, Record, Rung, TopicMemory, TopicRecord};
 use crate::segment::{self, MappedData, PrivateBuffer, ProxySlots, Segments};
@@ -139,8 +141,8 @@ impl Bus {
         }
         let proxies = Arc::new(ProxySlots::default());
         let station = match options.offers.contains(&Rung::Stream) {
-            true => Some(Station::new(
-                Arc::new(Tap {
+            true => Some(StreamServer::new(
+                Arc::new(StreamSource {
                     data: segments.data().clone(),
                     control: segments.control().clone(),
                     control_fd: segments.own().map(|own| copy(&own.control_fd)).transpose()?,
@@ -320,13 +322,13 @@ impl Publisher {
             return false;
         }
         if let Some(Hosting { guests, .. }) = &self.guests {
-            guests.wait();
+            guests.announce_wait();
         }
         let waits = self.producer.arm(padded(bytes.min(self.max_message())), monotonic_ns());
         if let Some(Hosting { guests, .. }) = &self.guests
             && !waits
         {
-            guests.wait_no_more();
+            guests.cancel_wait();
         }
         waits
     }

@@ -20,10 +20,11 @@ use super::options::SubscriberOptions;
 use super::receive::Received;
 use super::source::{Source, fault_error};
 use super::stats::{AckStats, SubscriberStats};
-use crate::acquire::ANSWER;
 use crate::bus::{Bus, Filter, SinkGuard};
 use crate::error::{Error, Result};
 use crate::handshake::Acquirer;
+use crate::port::stream::ANSWER;
+use crate::port::{End, WriterState};
 use crate::reactor::Inbox;
 use crate::segment::MappedData;
 use crate::sys::generation::Home;
@@ -146,8 +147,8 @@ impl Subscriber {
             return;
         }
         if let Some(source) = self.sources.iter_mut().find(|candidate| candidate.number == source) {
-            source.release();
-            if source.ending {
+            source.reader_mut().release();
+            if source.writer == WriterState::Gone {
                 self.inbox.nudge();
             }
         }
@@ -179,17 +180,14 @@ impl Subscriber {
         let Some(source) = self.sources.iter_mut().find(|candidate| candidate.number == source) else {
             return Ok(false);
         };
-        let news = source.acknowledge_through(sequence).map_err(|last| Error::InvalidOption {
+        source.acknowledge_through(sequence, &self.inbox).map_err(|last| Error::InvalidOption {
             option: "upTo",
             value: sequence.to_string(),
             rule: match last {
                 Some(last) => format!("a message that was delivered; the last one has sequence {last}"),
                 None => "a message that was delivered; none was".to_owned(),
             },
-        })?;
-        // Whoever sleeps already is to wake, and tell it, when the socket takes something again.
-        source.watch_room(&self.inbox);
-        Ok(news)
+        })
     }
 
     /// Messages of a source before this sequence may have been delivered to an earlier holder of the durable name.
@@ -255,7 +253,7 @@ impl Subscriber {
                 }
                 Ok(Read::Large(large)) if !gather => {
                     self.turn = index;
-                    if source.unnoticed() {
+                    if source.reader_mut().unnoticed() {
                         self.inbox.nudge();
                     }
                     return Ok(Drained::NeedSlab(large.total));
@@ -286,34 +284,32 @@ impl Subscriber {
                 },
                 Ok(Read::Needs(bytes)) => {
                     self.turn = index;
-                    if source.unnoticed() {
+                    if source.reader_mut().unnoticed() {
                         self.inbox.nudge();
                     }
                     return Ok(Drained::NeedSlab(bytes));
                 }
-                Ok(Read::Empty) if source.over() => {
-                    let reason = match (source.closed(), source.lost) {
-                        (true, _) => EndReason::Closed,
-                        (false, true) => {
-                            let service = source.record().service.clone();
-                            EndReason::Failed(Error::Disconnected { service })
-                        }
-                        (false, false) => EndReason::Died,
-                    };
-                    self.end(index, reason);
-                }
-                Ok(Read::Empty) if source.stuck() => {
-                    let error = Error::CorruptPeer { what: "what it left behind cannot be read".into() };
-                    self.end(index, EndReason::Failed(error));
-                }
-                Ok(Read::Empty) => {
-                    if source.severed() {
-                        source.asked = true;
-                        self.severed.ask(&self.bus, &source.record().id, source.next_sequence());
+                Ok(Read::Empty) => match source.end() {
+                    Some(End::Closed) => self.end(index, EndReason::Closed),
+                    Some(End::Died) => self.end(index, EndReason::Died),
+                    Some(End::Disconnected) => {
+                        let service = source.record().service.clone();
+                        self.end(index, EndReason::Failed(Error::Disconnected { service }));
                     }
-                    self.turn = index + 1;
-                    looked += 1;
-                }
+                    Some(End::Unreadable) => {
+                        let error = Error::CorruptPeer { what: "what it left behind cannot be read".into() };
+                        self.end(index, EndReason::Failed(error));
+                    }
+                    end @ (Some(End::Severed) | None) => {
+                        if end.is_some() && source.writer == WriterState::Present {
+                            source.writer = WriterState::Asked;
+                            let next = source.reader().delivered();
+                            self.severed.ask(&self.bus, &source.record().id, next);
+                        }
+                        self.turn = index + 1;
+                        looked += 1;
+                    }
+                },
                 Err(fault) => {
                     let error = fault_error(fault, &source.record().service);
                     self.end(index, EndReason::Failed(error));
@@ -333,7 +329,7 @@ impl Subscriber {
         self.turn = index + 1;
         // Its end was told while these messages were unread. Whoever reads may never come back, and would not hear of it:
         // the bell is rung again.
-        if self.sources[index].ending {
+        if self.sources[index].writer == WriterState::Gone {
             self.inbox.nudge();
         }
         self.tell_missed(index);
@@ -353,10 +349,11 @@ impl Subscriber {
         self.tell_missed(index);
         let source = self.sources.remove(index);
         // The publisher has the same doorbell open: closing this descriptor of it would leave the registration there.
-        source.forget_bell(&self.inbox);
-        self.past.received += source.received();
-        self.past.missed += source.missed();
-        self.past.rings += source.rings();
+        source.unwatch(&self.inbox);
+        let counters = source.reader().counters();
+        self.past.received += counters.received;
+        self.past.missed += counters.missed;
+        self.past.rings += counters.rings;
         self.past.acks = self.past.acks + AckStats { pending: 0, ..source.acks() };
         self.notices.push_back(Notice::Ended {
             source: source.number,
@@ -397,14 +394,14 @@ impl Subscriber {
                 Arrival::Gone(id) => {
                     // A stream that was lost and not yet told may be there beside the one that took its place.
                     let last = self.sources.iter_mut().rfind(|source| source.record().id == id);
-                    if let Some(source) = last {
-                        source.ending = true;
+                    if let Some(source) = last.filter(|source| source.writer != WriterState::Unreachable) {
+                        source.writer = WriterState::Gone;
                     }
                 }
                 Arrival::Lost(id) => {
                     let last = self.sources.iter_mut().rfind(|source| source.record().id == id);
                     if let Some(source) = last {
-                        source.lost = true;
+                        source.writer = WriterState::Unreachable;
                     }
                 }
                 Arrival::GivenUp(record, tries, error) => {
@@ -466,8 +463,7 @@ impl Subscriber {
         let mut quiet = !self.closed;
         for source in &mut self.sources {
             // Every source is armed, whatever the first ones answer: the caller may sleep after the next call only.
-            quiet &= source.arm() && !source.ending;
-            source.watch_room(&self.inbox);
+            quiet &= source.arm(&self.inbox);
         }
         quiet && !self.inbox.has_news()
     }
@@ -486,7 +482,7 @@ impl Subscriber {
     fn note_wakeup(&mut self) {
         self.wakeups += 1;
         for source in &mut self.sources {
-            source.note_wakeup();
+            source.reader_mut().note_wakeup();
         }
     }
 
@@ -517,18 +513,19 @@ impl Subscriber {
         let deadline = Instant::now() + ANSWER;
         let asked = |source: &mut Source| {
             let stats = source.stats(deadline);
-            unnoticed |= source.unnoticed();
+            unnoticed |= source.reader_mut().unnoticed();
             stats
         };
         let sources = sources.iter_mut().map(asked).collect();
         if unnoticed {
             self.inbox.nudge();
         }
+        let counters = || self.sources.iter().map(|source| source.reader().counters());
         let acks = self.sources.iter().map(Source::acks).fold(self.past.acks, AckStats::add);
         SubscriberStats {
-            received: self.past.received + self.sources.iter().map(Source::received).sum::<u64>(),
-            missed: self.past.missed + self.sources.iter().map(Source::missed).sum::<u64>(),
-            rings: self.past.rings + self.sources.iter().map(Source::rings).sum::<u64>(),
+            received: self.past.received + counters().map(|counters| counters.received).sum::<u64>(),
+            missed: self.past.missed + counters().map(|counters| counters.missed).sum::<u64>(),
+            rings: self.past.rings + counters().map(|counters| counters.rings).sum::<u64>(),
             wakeups: self.wakeups,
             acks,
             sources,
@@ -544,7 +541,7 @@ impl Subscriber {
     pub fn forget(mut self) {
         if !self.home.is_foreign() {
             let deadline = Instant::now() + ANSWER;
-            self.sources.iter_mut().for_each(|source| source.forget(deadline));
+            self.sources.iter_mut().for_each(|source| source.reader_mut().leave(true, deadline));
         }
     }
 }
@@ -564,8 +561,8 @@ impl Drop for Subscriber {
             self.tell_done(due);
             // So that whoever comes next under a durable name finds what this one has left, whichever way either came.
             let deadline = Instant::now() + ANSWER;
-            self.sources.iter_mut().for_each(|source| source.leave(deadline));
-            self.sources.iter_mut().for_each(|source| source.see_off(deadline));
+            self.sources.iter_mut().for_each(|source| source.reader_mut().leave(false, deadline));
+            self.sources.iter_mut().for_each(|source| source.reader_mut().wait_for_park(deadline));
             self.inbox.close();
         }
     }

@@ -21,11 +21,12 @@ use nix::poll::{PollFd, PollFlags, poll};
 use ringbell_ring::{Config, Producer, Start};
 
 use super::Server;
-use super::stream::{Station, Tap};
-use super::{Attachment, Memory, PATIENCE, Ring, Way};
+use super::{Attachment, PATIENCE, Ring, Way};
 use crate::Result;
 use crate::bus::{Announced, Announcement, Bus, BusOptions, new_id};
 use crate::handshake::{Acquirer, Ask, Climb};
+use crate::port::Memory;
+use crate::port::stream::{StreamServer, StreamSource};
 use crate::record::{EventfdRef, MemfdRef, Overflow, Record, Rung, TopicMemory, TopicRecord};
 use crate::segment::{self, OwnSegments, ProxySlots};
 use crate::sys::eventfd::EventFd;
@@ -67,7 +68,7 @@ impl Fake {
             segments.control.memory(),
             Config { identity, evict_after: 0 },
         );
-        let tap = Tap {
+        let tap = StreamSource {
             data: segments.data.clone(),
             control: segments.control.clone(),
             control_fd: Some(segments.control_fd.try_clone().unwrap()),
@@ -77,7 +78,7 @@ impl Fake {
             overflow: ringbell_ring::Overflow::Block,
             breached: AtomicBool::new(false),
         };
-        let station = Station::new(Arc::new(tap), bus.handle()?);
+        let station = StreamServer::new(Arc::new(tap), bus.handle()?);
         let station = offers.contains(&Rung::Stream).then_some(station);
         let (own, slots) = (Some(&segments), usize::from(slots));
         let server = Server::new(own, slots, room.clone(), doorbells.clone(), station)?;

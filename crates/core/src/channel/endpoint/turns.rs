@@ -12,6 +12,7 @@ use super::{Channel, fault_error};
 use crate::channel::link::rang;
 use crate::channel::notice::{CloseReason, Drained, Notice};
 use crate::error::{Error, Result};
+use crate::port::End;
 use crate::reactor::NEWS;
 
 /// Looks in a row that may find nothing before a connection dozes off while others are talking.
@@ -81,24 +82,25 @@ impl Channel {
                         Err(fault) => self.end(index, CloseReason::Failed(fault_error(fault))),
                     }
                 }
-                Ok(Read::Empty) if link.over() => {
-                    let reason = if link.closed() { CloseReason::Closed } else { CloseReason::Died };
-                    self.end(index, reason);
-                }
-                Ok(Read::Empty) if link.stuck() => {
-                    let error = Error::CorruptPeer { what: "what it left behind cannot be read".into() };
-                    self.end(index, CloseReason::Failed(error));
-                }
-                Ok(Read::Empty) => {
-                    looked += 1;
-                    self.turn = at + 1;
-                    link.idle += 1;
-                    if link.idle > IDLE_LOOKS && self.awake.len() > 1 && link.arm(self.registrar.inbox()) {
-                        link.awake = false;
-                        self.awake.swap_remove(at);
-                        looked -= 1;
+                Ok(Read::Empty) => match link.end() {
+                    Some(End::Closed) => self.end(index, CloseReason::Closed),
+                    Some(End::Died | End::Disconnected) => self.end(index, CloseReason::Died),
+                    Some(End::Unreadable) => {
+                        let error = Error::CorruptPeer { what: "what it left behind cannot be read".into() };
+                        self.end(index, CloseReason::Failed(error));
                     }
-                }
+                    Some(End::Severed) | None => {
+                        looked += 1;
+                        self.turn = at + 1;
+                        link.idle += 1;
+                        if link.idle > IDLE_LOOKS && self.awake.len() > 1 && link.arm(self.registrar.inbox())
+                        {
+                            link.awake = false;
+                            self.awake.swap_remove(at);
+                            looked -= 1;
+                        }
+                    }
+                },
                 Err(fault) => self.end(index, CloseReason::Failed(fault_error(fault))),
             }
         }

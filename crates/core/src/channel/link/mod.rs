@@ -1,7 +1,7 @@
-//! One connection: both rings, both doorbells, and the socket that tells of the peer's end (`mailbox`).
+//! One connection: its two ports, and the socket that tells of the peer's end (`mailbox`).
 //!
-//! Made on the bus thread by whoever shook hands, used by the endpoint alone. Dropping it closes it in good order: the peer
-//! reads what was sent and then knows that nothing will follow. Dying does not, and the socket's end says the rest.
+//! Made on the bus thread once a handshake is done, used by the endpoint alone. Dropping it closes it in good order: the peer reads what
+//! was sent and then knows that nothing will follow. Dying does not, and the socket's end says the rest.
 //!
 //! A link is *awake* while it is looked at whether or not its doorbell rang. A link that is not is announced as asleep in its
 //! ring: the peer rings, which wakes it.
@@ -10,19 +10,18 @@ mod large;
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use nix::errno::Errno;
 use ringbell_ring::{Entry, Fault, Peers, Read, Sent, padded};
 
-use super::ends::Ends;
+use super::duplex::Duplex;
 use super::header::{HEADER, Header};
 use super::mailbox::Mailbox;
 use super::parcel::{self, Parcel};
 use super::quota::Permit;
 use super::stats::ConnectionStats;
-use crate::acquire::{Bell, EventFd, Tap};
 use crate::error::{Error, Result};
+use crate::port::{End, WriterState};
 use crate::reactor::Inbox;
 use crate::record::{Fallback, Record, Rung};
 use crate::sys::clock::monotonic_ns;
@@ -43,42 +42,12 @@ pub(super) struct Meeting {
     pub(super) _permit: Option<Permit>,
 }
 
-/// The descriptors that stay open with a connection.
-pub(super) struct Wires {
-    pub(super) mailbox: Mailbox,
-    /// Rung by the peer, watched here; over a stream, by this process's bus thread, for room alone.
-    pub(super) own_bell: Bell,
-    pub(super) peer_bell: PeerBell,
-}
-
-/// What is rung here.
-pub(super) enum PeerBell {
-    /// The peer's. To another user it is the same as this side's own.
-    Peer(Bell),
-    /// That of this process's bus thread, which forwards what was written.
-    Pump(Arc<Tap>),
-}
-
-impl PeerBell {
-    fn ring(&self) {
-        match self {
-            PeerBell::Peer(bell) => bell.ring(),
-            PeerBell::Pump(tap) => tap.doorbells.iter().for_each(EventFd::ring),
-        }
-    }
-
-    /// Whether the bus thread has found that the peer breaks the rules.
-    fn is_breached(&self) -> bool {
-        matches!(self, PeerBell::Pump(tap) if tap.breached.load(Ordering::Relaxed))
-    }
-}
-
 /// A connection.
 pub(super) struct Link {
     pub(super) number: u32,
     pub(super) meeting: Meeting,
-    ends: Ends,
-    wires: Wires,
+    duplex: Duplex,
+    mailbox: Mailbox,
     /// Where the rings are mapped: in a forked child they are not.
     home: Home,
     /// Whether it is among those that are looked at.
@@ -117,33 +86,30 @@ pub(super) fn rang(number: u64) -> (u32, bool) {
 }
 
 impl Link {
-    /// Has both descriptors wake the endpoint, and makes a connection of what the handshake brought.
+    /// Makes a connection of what the handshake brought, and has it wake the endpoint.
     ///
     /// # Errors
     /// `ERR_RINGBELL_RESOURCE` when `fs.epoll.max_user_watches` or memory ran out.
     pub(super) fn new<A>(
         number: u32,
         meeting: Meeting,
-        ends: Ends,
-        wires: Wires,
+        duplex: Duplex,
+        mailbox: Mailbox,
         inbox: &Inbox<A>,
     ) -> Result<Link> {
         let [bell, socket] = watched(number);
-        let watched = inbox
-            .watch(&wires.own_bell, bell)
-            .and_then(|()| inbox.watch(&wires.mailbox, socket))
-            .and_then(|()| ends.incoming.watch(inbox, bell));
+        let watched = inbox.watch(&mailbox, socket).and_then(|()| duplex.watch(inbox, bell));
         if let Err(error) = watched {
             // Others hold copies of both.
-            inbox.forget(&wires.own_bell);
-            inbox.forget(&wires.mailbox);
+            inbox.forget(&mailbox);
+            duplex.unwatch(inbox);
             return Err(error);
         }
         Ok(Link {
             number,
             meeting,
-            ends,
-            wires,
+            duplex,
+            mailbox,
             home: Home::here(),
             awake: true,
             idle: 0,
@@ -158,20 +124,20 @@ impl Link {
 
     /// Must be called before it is dropped, unless the inbox goes as well.
     pub(super) fn unwatch<A>(&self, inbox: &Inbox<A>) {
-        inbox.forget(&self.wires.own_bell);
-        inbox.forget(&self.wires.mailbox);
-        self.ends.incoming.forget(inbox);
+        inbox.forget(&self.mailbox);
+        self.duplex.unwatch(inbox);
     }
 
     /// Sends one message. False: there is no room.
     #[inline]
     pub(super) fn send(&mut self, header: Header, data: &[u8]) -> Result<bool> {
-        let (size, limit) = (HEADER.saturating_add(data.len()), self.ends.outgoing.max_message());
+        let (size, limit) = (HEADER.saturating_add(data.len()), self.duplex.outgoing.max_message());
         if size > limit {
             return Err(Error::MessageTooLarge { size: data.len(), limit: limit - HEADER });
         }
         self.ensure_there()?;
-        let sent = self.ends.outgoing.send_parts([&header.encode(), data], monotonic_ns(), &mut SocketTells);
+        let sent =
+            self.duplex.outgoing.send_parts([&header.encode(), data], monotonic_ns(), &mut SocketTells);
         match sent {
             Sent::Committed { ring } => {
                 if ring != 0 {
@@ -185,16 +151,10 @@ impl Link {
         }
     }
 
-    fn acknowledge(&mut self) {
-        if self.ends.incoming.acknowledge() {
-            self.ring();
-        }
-    }
-
     /// Nobody reads what is sent to a peer that has gone, or makes room for it.
     #[inline]
     fn ensure_there(&mut self) -> Result<()> {
-        if self.ends.unread() {
+        if self.duplex.is_unread() {
             self.cut();
         }
         if self.hung_up() { Err(Error::PeerGone { service: self.peer_name() }) } else { Ok(()) }
@@ -202,7 +162,7 @@ impl Link {
 
     /// A peer whose cursor broke the rules no longer holds anything back, and must not be sent to for ever.
     fn judge_reader(&mut self) -> Result<()> {
-        if self.ends.outgoing.evicted() == 0 {
+        if self.duplex.outgoing.evicted() == 0 {
             return Ok(());
         }
         let error = Error::CorruptPeer { what: "its cursor cannot be one".into() };
@@ -211,24 +171,24 @@ impl Link {
     }
 
     fn ring(&mut self) {
-        self.wires.peer_bell.ring();
+        self.duplex.ring();
         self.rings += 1;
     }
 
     /// Largest data of one message.
     pub(super) fn max_message(&self) -> usize {
-        self.ends.outgoing.max_message() - HEADER
+        self.duplex.outgoing.max_message() - HEADER
     }
 
     pub(super) fn has_room(&mut self, data: usize) -> bool {
         let size = HEADER + data.min(self.max_message());
-        self.ends.outgoing.has_room(padded(size), monotonic_ns())
+        self.duplex.outgoing.has_room(padded(size), monotonic_ns())
     }
 
     /// Announces that somebody waits for room. False: there is some now.
     pub(super) fn arm_room(&mut self, data: usize) -> bool {
         let size = HEADER + data.min(self.max_message());
-        let none = self.ends.outgoing.arm(padded(size), monotonic_ns());
+        let none = self.duplex.outgoing.arm(padded(size), monotonic_ns());
         self.wanted = none.then_some(data);
         none
     }
@@ -240,12 +200,11 @@ impl Link {
         fill: usize,
         table: &mut [Entry],
     ) -> std::result::Result<Read, Fault> {
-        let read = self.ends.incoming.read(slab, fill, table)?;
-        self.acknowledge();
-        if read == Read::Empty && self.wires.peer_bell.is_breached() {
+        let read = self.duplex.incoming.read(slab, fill, table)?;
+        if read == Read::Empty && self.duplex.is_breached() {
             self.fault.get_or_insert(Error::CorruptPeer { what: "it reported what cannot be".into() });
         }
-        if read == Read::Empty && self.ends.broken() {
+        if read == Read::Empty && self.duplex.is_severed() {
             self.cut();
         }
         Ok(read)
@@ -254,7 +213,7 @@ impl Link {
     /// Whether there may be something to do: to be read, to be told, or room that was waited for.
     #[inline]
     pub(super) fn pending(&mut self) -> bool {
-        self.ends.incoming.pending() || self.at_end() || self.room_came()
+        self.duplex.incoming.pending() || self.at_end() || self.room_came()
     }
 
     fn room_came(&mut self) -> bool {
@@ -263,12 +222,13 @@ impl Link {
 
     #[inline]
     pub(super) fn spin(&mut self, turns: u32) -> bool {
-        self.ends.incoming.spin(turns) || self.pending()
+        self.duplex.incoming.spin(turns) || self.pending()
     }
 
     /// Announces that nobody looks any more. False: there is something to do now.
     pub(super) fn arm<A>(&mut self, inbox: &Inbox<A>) -> bool {
-        let quiet = self.ends.incoming.arm(inbox, watched(self.number)[0]);
+        let quiet = self.duplex.incoming.arm();
+        self.duplex.incoming.watch_room(inbox, watched(self.number)[0]);
         let room = self.room_came();
         if room {
             // Told once: whoever waited may have given up meanwhile, and nobody would ever take it.
@@ -279,46 +239,46 @@ impl Link {
 
     /// Takes what was rung, where it has to be taken: room for further rings.
     pub(super) fn hear(&mut self) {
-        self.silent |= !self.wires.own_bell.settle();
-        self.ends.incoming.note_wakeup();
+        self.silent |= !self.duplex.incoming.drain_doorbell();
+        self.duplex.incoming.note_wakeup();
     }
 
     /// One direction has ended without a word: so that the other does not outlive it, on neither side.
     fn cut(&mut self) {
         if !std::mem::replace(&mut self.silent, true) {
-            self.wires.mailbox.hang_up();
+            self.mailbox.shutdown();
         }
     }
 
     /// Takes from the socket what is in it.
     pub(super) fn look_at_socket(&mut self) {
-        self.wires.mailbox.look();
+        self.mailbox.look();
     }
 
     /// What came before the end, and was not taken.
     pub(super) fn leftovers(&mut self) -> Option<Mailbox> {
-        self.wires.mailbox.left()
+        self.mailbox.left()
     }
 
     /// The peer has gone, or what it does counts no more.
     #[inline]
     fn hung_up(&self) -> bool {
-        self.silent || self.wires.mailbox.ended()
+        self.silent || self.mailbox.ended()
     }
 
     /// The oldest parcel that has come.
     pub(super) fn take_parcel(&mut self) -> Option<Parcel> {
-        self.wires.mailbox.take()
+        self.mailbox.take()
     }
 
     pub(super) fn has_parcels(&self) -> bool {
-        self.wires.mailbox.has_parcels()
+        self.mailbox.has_parcels()
     }
 
     /// Sends descriptors. False: the socket is full, or too many descriptors of this user are in flight.
     pub(super) fn send_fds(&mut self, data: &[u8], fds: &[BorrowedFd<'_>]) -> Result<bool> {
         parcel::check(data, fds)?;
-        match self.wires.mailbox.send(data, fds) {
+        match self.mailbox.send(data, fds) {
             Ok(()) => Ok(true),
             Err(Errno::EAGAIN | Errno::ETOOMANYREFS | Errno::ENOBUFS) => Ok(false),
             Err(Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN) => {
@@ -339,29 +299,19 @@ impl Link {
 
     /// What broke the protocol, if anything did.
     pub(super) fn fault(&self) -> Option<&Error> {
-        self.fault.as_ref().or(self.wires.mailbox.fault())
+        self.fault.as_ref().or(self.mailbox.fault())
     }
 
     /// Whether its end can be told, one way or the other. What a peer had sent before it closed may still be on its way over a
     /// stream when its socket has ended.
     fn at_end(&self) -> bool {
-        self.fault().is_some()
-            || (self.hung_up() && (self.ends.incoming.drained() || self.ends.incoming.stuck()))
+        self.fault().is_some() || (self.hung_up() && self.end().is_some())
     }
 
-    /// Whether everything was read and nothing can follow.
-    pub(super) fn over(&self) -> bool {
-        self.ends.incoming.ended() || (self.hung_up() && self.ends.incoming.drained())
-    }
-
-    /// Whether it can never be over: nobody writes any more, and what lies there cannot be read.
-    pub(super) fn stuck(&self) -> bool {
-        self.hung_up() && self.ends.incoming.stuck()
-    }
-
-    /// Whether the peer closed in good order.
-    pub(super) fn closed(&self) -> bool {
-        self.ends.incoming.ended()
+    /// How it ends, once everything was read; `None` while something can still come.
+    pub(super) fn end(&self) -> Option<End> {
+        let writer = if self.hung_up() { WriterState::Gone } else { WriterState::Present };
+        self.duplex.incoming.end(writer)
     }
 
     /// How many of our messages the peer has taken out of its ring, by its own account, though it be gone; `None` over a stream,
@@ -372,28 +322,31 @@ impl Link {
         }
         // Large messages that it passed over were taken as well; those that were given up on the way make it too many, which
         // is the safe side.
-        self.ends.outgoing.taken(0)
+        self.duplex.outgoing.taken(0)
     }
 
     pub(super) fn stats(&self) -> ConnectionStats {
-        let counters = self.ends.outgoing.data().counters();
-        let unread = self.ends.outgoing.slots().next().map_or(0, |slot| slot.backlog);
+        let counters = self.duplex.outgoing.data().counters();
+        let read = self.duplex.incoming.counters();
+        // Over a stream those are reports.
+        let rings = if self.meeting.rung == Rung::Stream { 0 } else { read.rings };
+        let unread = self.duplex.outgoing.slots().next().map_or(0, |slot| slot.backlog);
         ConnectionStats {
             connection: self.number,
             pid: self.meeting.peer.pid,
             uid: self.meeting.peer.uid,
             rung: self.meeting.rung,
             fallbacks: self.meeting.fallbacks.clone(),
-            send_capacity: self.ends.outgoing.data().capacity() as u64,
-            receive_capacity: self.ends.incoming.capacity() as u64,
+            send_capacity: self.duplex.outgoing.data().capacity() as u64,
+            receive_capacity: self.duplex.incoming.capacity() as u64,
             sent: counters.messages,
             sent_bytes: counters.bytes,
             unread,
-            received: self.ends.incoming.received(),
-            backlog: self.ends.incoming.backlog(),
+            received: read.received,
+            backlog: self.duplex.incoming.backlog(),
             high_water: counters.high_water,
             full: counters.full,
-            rings: self.rings,
+            rings: self.rings + rings,
         }
     }
 }
@@ -403,11 +356,7 @@ impl Drop for Link {
         if self.home.is_foreign() {
             return;
         }
-        if self.ends.outgoing.close() != 0 {
-            self.ring();
-        }
-        // A peer that waits for room waits for nothing now.
-        if self.ends.incoming.leave() {
+        if self.duplex.outgoing.close() != 0 {
             self.ring();
         }
     }

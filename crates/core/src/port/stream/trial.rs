@@ -1,10 +1,10 @@
-//! Whether a connection can be a stream at all. For the doctor, who has both ends.
+//! Whether a connection can be a stream at all. Called by the doctor, which has both ends; never by an endpoint.
 
 use std::os::fd::AsFd;
 
 use nix::errno::Errno;
 
-use super::station::ON_THE_WAY;
+use super::server::ON_THE_WAY;
 use super::wire::{HEAD, LONGEST, PIECE};
 use crate::error::{Error, Result};
 use crate::sys::{scm, seqpacket};

@@ -1,7 +1,8 @@
-//! How often a guest may cost its publisher something: a doorbell rung for it, or a byte of its own taken in.
+//! How often a guest may cost its publisher something: a ring, a look at what it has sent, an admission.
 //!
-//! A guest that says that it sleeps is rung, whether or not it does; so what it can ask for is rationed. A budget allows a burst,
-//! then one in each interval. All guests of a topic together share a rate of rings, so the interval grows with their number.
+//! A guest that says that it sleeps is rung, whether or not it does, so what it can ask for is rationed. A budget allows a burst,
+//! then one in each interval. All guests of a topic share a rate, so the interval grows with their number. Called by `guests`,
+//! forwarders and a server's quota of connections. Never waits, and never judges one's own user.
 
 use std::collections::HashMap;
 
@@ -18,14 +19,14 @@ const BURST: u64 = 32;
 
 /// One guest's.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Budget {
+pub(crate) struct Budget {
     /// When all that was allowed so far is paid for, in nanoseconds of the monotonic clock.
     paid: u64,
 }
 
 impl Budget {
     /// Whether one more is allowed now, at a rate of one in each interval; then it is taken from the budget.
-    pub(super) fn take(&mut self, now: u64, interval: u64) -> bool {
+    pub(crate) fn take(&mut self, now: u64, interval: u64) -> bool {
         let paid = self.paid.max(now);
         let allowed = paid - now <= interval * BURST;
         if allowed {
@@ -37,7 +38,7 @@ impl Budget {
 
 impl Budget {
     /// Whether nothing is owed: it is as good as a new one.
-    pub(super) fn is_paid(&self, now: u64) -> bool {
+    pub(crate) fn is_paid(&self, now: u64) -> bool {
         self.paid <= now
     }
 }
@@ -56,12 +57,12 @@ impl Admissions {
 }
 
 /// How long a guest has to wait for its next ring once the burst is used up, in nanoseconds, when there are so many guests.
-pub(super) fn ring_interval(guests: u32) -> u64 {
+pub(crate) fn ring_interval(guests: u32) -> u64 {
     RINGS * u64::from(guests.max(1))
 }
 
 /// The same for a look at what it has reported.
-pub(super) fn look_interval(guests: u32) -> u64 {
+pub(crate) fn look_interval(guests: u32) -> u64 {
     LOOKS * u64::from(guests.max(1))
 }
 

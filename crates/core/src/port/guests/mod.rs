@@ -1,12 +1,11 @@
 //! A publisher's guests: the subscribers of other users that it let in.
 //!
 //! Each has a control segment and a connection of its own; the connection is its doorbell, the publisher's, and its proof of life.
-//! One that is streamed to never sees its segment: that stays memory of this process, where a pump reads in its stead (`stream`).
-//! Invariants: the bit in `admitted` alone decides whether a guest counts, it is set before the guest can have its segment, and
-//! cleared when its connection ends, when the publisher gave it up, or when it broke a rule; whatever a guest does
-//! costs the publisher's thread at most a rationed `send` that never waits, and the bus thread a rationed `recv` or admission. Who was
-//! put out has to wait, longer each time, before it is let in again. `admission` and `keeper` run on the bus
-//! thread, as do `show_out` and `give_back`; `ring` and the rest on the publisher's.
+//! A guest that is streamed to never sees its segment: that stays memory of this process, where a forwarder reads for it.
+//! The bit in `admitted` alone decides whether a guest counts. It is set before the guest can have its segment, and cleared when its
+//! connection ends, when the publisher gave it up, or when it broke a rule. A guest never costs the publisher's thread more than a
+//! rationed `send`, and the bus thread more than a rationed `recv` or admission; neither ever waits for it. A banned user has to wait,
+//! longer each time. `admission` and `keeper` run on the bus thread, as do `evict` and `give_back`; the rest on the publisher's.
 
 mod admission;
 mod keeper;
@@ -21,35 +20,35 @@ use std::time::{Duration, Instant};
 
 use ringbell_ring::{Admitted, ControlMemory, Identity};
 
-use super::bell::Cord;
 use super::budget::{Admissions, Budget, ring_interval};
+use super::doorbell::SocketDoorbell;
 use crate::error::Result;
 use crate::reactor::Watched;
-use crate::segment::GuestPlaces;
+use crate::segment::GuestSegments;
 use crate::sys::clock::monotonic_ns;
 use crate::sys::epoll::Epoll;
 use crate::sys::eventfd::EventFd;
 use keeper::Keeper;
 
-pub(crate) use admission::GuestPlace;
-pub(super) use admission::{Outside, Ticket};
+pub(crate) use admission::GuestSlot;
+pub(crate) use admission::{Outside, Reservation};
 
-/// Number of the nudge in the epoll; the others are places.
+/// Number of the nudge in the epoll; the others are those of slots.
 const NUDGE: u64 = u64::MAX;
 
 /// All guests of one publisher.
 pub(crate) struct Guests {
-    places: GuestPlaces,
+    segments: GuestSegments,
     admitted: Admitted,
-    seats: Box<[Mutex<Option<Guest>>]>,
+    guests: Box<[Mutex<Option<Guest>>]>,
     /// Connections, level-triggered, and the nudge.
     epoll: Epoll,
-    /// The publisher's thread has something for the bus thread.
+    /// Rung when the publisher's thread has something for the bus thread.
     nudge: EventFd,
     /// The publisher's own room doorbell.
     room: Arc<EventFd>,
-    /// Rung for the guests that are streamed to; the station's.
-    pumps: Arc<EventFd>,
+    /// Rung for the guests that are streamed to: wakes the stream server.
+    forwarders: Arc<EventFd>,
     /// The publisher is about to wait for room, or waits.
     waiting: AtomicBool,
     /// How often it has.
@@ -58,13 +57,13 @@ pub(crate) struct Guests {
     ended: AtomicBool,
     /// Guests that are to be rung later, because they have been rung too often.
     owed: AtomicU64,
-    desk: Mutex<Desk>,
+    admission: Mutex<AdmissionState>,
 }
 
 /// What the bus thread alone decides by.
 #[derive(Default)]
-struct Desk {
-    /// Where to look for a free place first: one is used again as late as can be.
+struct AdmissionState {
+    /// Where to look for a free slot first: a slot is used again as late as possible.
     next: usize,
     /// How many were admitted; each gets generations of its own.
     count: u64,
@@ -73,7 +72,7 @@ struct Desk {
     admissions: Admissions,
     /// When the guests that are owed a ring get it.
     tick: Option<Instant>,
-    promise: Option<Promise>,
+    held: Option<HeldSlot>,
     closed: bool,
 }
 
@@ -82,9 +81,9 @@ struct Penalty {
     next: Duration,
 }
 
-/// A place that was made for a user, and is not free yet.
-struct Promise {
-    place: usize,
+/// A slot that is kept for a user until it is free.
+struct HeldSlot {
+    slot: usize,
     uid: u32,
     until: Instant,
 }
@@ -108,19 +107,19 @@ struct Guest {
 /// How a guest is rung, and learns that it is to go.
 enum Line {
     /// By its connection, which is there once the handshake is done.
-    Cord(Option<Arc<Cord>>),
-    /// By way of its pump, which gives the place back when it has told it; `leaving`: it is to.
-    Pump { leaving: bool },
+    Socket(Option<Arc<SocketDoorbell>>),
+    /// By its forwarder, which gives the slot back when it has told the guest. `leaving`: the guest is to go.
+    Forwarder { leaving: bool },
 }
 
 impl Line {
-    fn cord(&self) -> Option<&Arc<Cord>> {
-        if let Line::Cord(cord) = self { cord.as_ref() } else { None }
+    fn socket(&self) -> Option<&Arc<SocketDoorbell>> {
+        if let Line::Socket(socket) = self { socket.as_ref() } else { None }
     }
 }
 
 impl Guests {
-    /// Prepares places for so many.
+    /// Prepares slots for `count` guests.
     ///
     /// # Errors
     /// `ERR_RINGBELL_RESOURCE`.
@@ -129,24 +128,24 @@ impl Guests {
         let nudge = EventFd::new()?.guarded();
         epoll.watch(nudge.as_fd(), NUDGE)?;
         Ok(Arc::new(Guests {
-            places: GuestPlaces::reserve(count, identity)?,
+            segments: GuestSegments::reserve(count, identity)?,
             admitted: Admitted::new(),
-            seats: (0..count).map(|_| Mutex::new(None)).collect(),
+            guests: (0..count).map(|_| Mutex::new(None)).collect(),
             epoll,
             nudge,
             room,
-            pumps: Arc::new(EventFd::new()?.guarded()),
+            forwarders: Arc::new(EventFd::new()?.guarded()),
             waiting: AtomicBool::new(false),
             waits: AtomicU64::new(0),
             ended: AtomicBool::new(false),
             owed: AtomicU64::new(0),
-            desk: Mutex::default(),
+            admission: Mutex::default(),
         }))
     }
 
     /// What the ring's producer needs. The views are valid for as long as `self`.
     pub(crate) fn for_producer(&self) -> (Box<[ControlMemory]>, Admitted) {
-        (self.places.memories(), self.admitted.clone())
+        (self.segments.memories(), self.admitted.clone())
     }
 
     /// What serves the guests on the bus thread.
@@ -154,30 +153,30 @@ impl Guests {
         Box::new(Keeper { guests: Arc::clone(self) })
     }
 
-    /// The user of the guest in a place, by the kernel's word.
-    pub(crate) fn uid(&self, place: usize) -> Option<u32> {
-        self.seat(place).as_ref().map(|guest| guest.uid)
+    /// The user of the guest in a slot, by the kernel's word.
+    pub(crate) fn uid(&self, slot: usize) -> Option<u32> {
+        self.guest_in(slot).as_ref().map(|guest| guest.uid)
     }
 
     // The publisher's thread.
 
-    /// Rings the guests whose bits are set; those that were rung too often, a little later.
+    /// Rings the guests whose bits are set. A guest that was rung too often is rung a little later.
     pub(crate) fn ring(&self, bells: u64) {
         let (now, interval) = (monotonic_ns(), ring_interval(self.admitted.bits().count_ones()));
-        let (mut owed, mut pumps) = (0, false);
-        for place in bits(bells) {
-            let mut seat = self.seat(place);
-            let Some(guest) = seat.as_mut() else { continue };
-            if matches!(guest.line, Line::Cord(None)) {
+        let (mut owed, mut forwarders) = (0, false);
+        for slot in bits(bells) {
+            let mut entry = self.guest_in(slot);
+            let Some(guest) = entry.as_mut() else { continue };
+            if matches!(guest.line, Line::Socket(None)) {
                 continue;
             }
             match guest.rung.take(now, interval) {
-                true => pumps |= Guests::ring_one(guest),
-                false => owed |= 1 << place,
+                true => forwarders |= Guests::ring_one(guest),
+                false => owed |= 1 << slot,
             }
         }
-        if pumps {
-            self.pumps.ring();
+        if forwarders {
+            self.forwarders.ring();
         }
         // SYNC: pairs with the swap in `Guests::pay`.
         if owed != 0 && self.owed.fetch_or(owed, Ordering::AcqRel) == 0 {
@@ -185,16 +184,16 @@ impl Guests {
         }
     }
 
-    /// Rings a guest by its connection. True: it has a pump, and all pumps are rung together.
+    /// Rings a guest by its connection. True: it has a forwarder, and all forwarders are rung together.
     fn ring_one(guest: &Guest) -> bool {
-        if let Line::Cord(Some(cord)) = &guest.line {
-            cord.ring();
+        if let Line::Socket(Some(socket)) = &guest.line {
+            socket.ring();
         }
-        matches!(guest.line, Line::Pump { .. })
+        matches!(guest.line, Line::Forwarder { .. })
     }
 
-    /// The publisher is about to announce that it waits for room: whoever makes some, or goes, has it rung.
-    pub(crate) fn wait(&self) {
+    /// The publisher is about to announce that it waits for room: a guest that makes some, or goes, rings it.
+    pub(crate) fn announce_wait(&self) {
         self.waits.fetch_add(1, Ordering::Relaxed);
         // Relaxed: the full fence of `Producer::arm`, which follows, orders it before the look at the slots, and pairs with
         // those of `Consumer::acknowledge` and `Admitted::dismiss`.
@@ -202,7 +201,7 @@ impl Guests {
     }
 
     /// It does not wait after all.
-    pub(crate) fn wait_no_more(&self) {
+    pub(crate) fn cancel_wait(&self) {
         self.waiting.store(false, Ordering::Relaxed);
     }
 
@@ -211,70 +210,70 @@ impl Guests {
         self.ended.store(true, Ordering::Relaxed);
     }
 
-    /// The publisher has dismissed somebody: the bus thread is to show them out.
+    /// The publisher has dismissed a guest: the bus thread is to evict it.
     pub(crate) fn dismissed(&self) {
         self.nudge.ring();
     }
 
     // The bus thread.
 
-    /// A guest goes, and nothing of it stays; one that is streamed to goes with its pump, which hears of it by this. Its user,
-    /// if it was there.
-    fn show_out(&self, place: usize) -> Option<u32> {
-        self.admitted.dismiss(place);
-        let mut seat = self.seat(place);
-        let guest = seat.as_mut()?;
-        let (uid, cord) = match &mut guest.line {
-            Line::Pump { leaving: true } => return None,
-            Line::Pump { leaving } => {
+    /// Makes a guest go, so that nothing of it stays. A guest that is streamed to goes with its forwarder, which is rung. The guest's
+    /// user, if there was a guest.
+    fn evict(&self, slot: usize) -> Option<u32> {
+        self.admitted.dismiss(slot);
+        let mut entry = self.guest_in(slot);
+        let guest = entry.as_mut()?;
+        let (uid, socket) = match &mut guest.line {
+            Line::Forwarder { leaving: true } => return None,
+            Line::Forwarder { leaving } => {
                 *leaving = true;
                 (guest.uid, None)
             }
-            Line::Cord(cord) => (guest.uid, cord.take()),
+            Line::Socket(socket) => (guest.uid, socket.take()),
         };
-        let streamed = matches!(guest.line, Line::Pump { .. });
+        let streamed = matches!(guest.line, Line::Forwarder { .. });
         if !streamed {
-            *seat = None;
+            *entry = None;
         }
-        drop(seat);
+        drop(entry);
         // At the end of the topic it still reads what it has not, and then sees the end.
         if !self.ended.load(Ordering::Relaxed) {
-            self.places.evict(place);
+            self.segments.evict(slot);
         }
         if streamed {
-            self.pumps.ring();
+            self.forwarders.ring();
         } else {
-            self.places.empty(place);
+            self.segments.empty(slot);
         }
-        if let Some(cord) = cord {
-            self.epoll.forget(cord.as_fd());
-            cord.hang_up();
+        if let Some(socket) = socket {
+            self.epoll.forget(socket.as_fd());
+            socket.shutdown();
         }
         self.ring_room();
         Some(uid)
     }
 
-    /// A pump has done with its guest's place.
-    fn give_back(&self, place: usize) {
-        self.admitted.dismiss(place);
-        *self.seat(place) = None;
-        self.places.empty(place);
+    /// A forwarder no longer needs its guest's slot.
+    fn give_back(&self, slot: usize) {
+        self.admitted.dismiss(slot);
+        *self.guest_in(slot) = None;
+        self.segments.empty(slot);
         self.ring_room();
     }
 
     fn ring_room(&self) {
-        // Relaxed: see `wait`. Only a publisher that waits is rung, however often its guests ring.
+        // Relaxed: see `announce_wait`. Only a publisher that waits is rung, however often its guests ring.
         if self.waiting.load(Ordering::Relaxed) && self.waiting.swap(false, Ordering::Relaxed) {
             self.room.ring();
         }
     }
 
-    fn seat(&self, place: usize) -> MutexGuard<'_, Option<Guest>> {
-        lock(&self.seats[place])
+    fn guest_in(&self, slot: usize) -> MutexGuard<'_, Option<Guest>> {
+        lock(&self.guests[slot])
     }
 
-    fn desk(&self) -> MutexGuard<'_, Desk> {
-        lock(&self.desk)
+    fn admission(&self) -> MutexGuard<'_, AdmissionState> {
+        lock(&self.admission)
     }
 }
 
@@ -284,8 +283,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 fn bits(mut bits: u64) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
-        let place = (bits != 0).then(|| bits.trailing_zeros() as usize)?;
+        let slot = (bits != 0).then(|| bits.trailing_zeros() as usize)?;
         bits &= bits - 1;
-        Some(place)
+        Some(slot)
     })
 }

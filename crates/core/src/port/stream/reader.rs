@@ -1,10 +1,9 @@
-//! The subscriber's end of a stream: what comes is fed to the ring's own walk, what was read is reported.
+//! The reading end of a stream: what comes is fed to the ring's own walk, and what was read is reported.
 //!
-//! Invariants: nothing is received while a whole message is unread, so the memory is bounded by the largest message of the
-//! topic; everything read is reported before the subscriber can sleep, or the socket is watched until it is; under a durable
-//! name the report is on its way before anything is handed out, so that whoever gets it again is told so; descriptors
-//! that the publisher sends never arrive. Belongs to the subscriber's thread, but for the socket, which the bus thread
-//! only asks whether it is connected.
+//! Called through [`port::Reader`](crate::port::Reader) by the thread that reads; the bus thread only asks whether the socket is
+//! connected. Nothing is received while a whole message is unread, so the memory is bounded by the topic's largest message. What was
+//! read is reported before the reader can sleep, or the socket is watched until it is. Under a durable name the report is on its way
+//! before anything is handed out, so that the next holder of the name is told of it. Never takes descriptors from the other end.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Weak};
@@ -16,91 +15,115 @@ use ringbell_ring::{Entry, Fault, Feed, Piece, Position, PublisherCounters, Read
 
 use super::counters;
 use super::wire::{BYTES, COUNTERS, END, Ending, HEAD, Head, PIECE, Request, encode_report};
+
+use crate::port::{Acknowledging, End, WriterState};
+use crate::reactor::Inbox;
 use crate::sys::fork::ForkGuarded;
 use crate::sys::scm::{self, ReceiveError};
 use crate::sys::seqpacket;
 
-/// Datagrams that a read takes in before it gives its turn back, whatever they bring.
+/// Datagrams that a read takes in before it returns, whatever they bring.
 const TURN: usize = 64;
-/// How long statistics wait for the publisher's own, and whoever leaves a durable position until the publisher has parked it. A
-/// bus thread answers at once, a stopped one never.
+/// A look at a socket is a system call, which takes as long as so many looks at memory.
+const TURNS_PER_LOOK: u32 = 64;
+/// How long statistics wait for the publisher's own, and a subscriber that leaves a durable position until the publisher has parked
+/// it. A bus thread answers at once, a stopped one never.
 pub(crate) const ANSWER: Duration = Duration::from_millis(20);
 
 /// A stream that is read.
-pub(crate) struct Link {
+pub(crate) struct StreamReader {
     socket: Arc<ForkGuarded>,
     slot: usize,
+    /// Bytes of the ring at the other end.
+    capacity: usize,
     /// The publisher is another user's, and says that this one is its guest.
     guest: bool,
     feed: Feed,
     /// What there was under the durable name, if there is one.
-    found: Option<Position>,
-    /// Under a durable name: everything is acknowledged as it is handed out.
-    immediate: bool,
-    /// What the publisher knows of `feed.cursor()`.
-    reported: u64,
-    /// What it knows of `feed.received()`.
-    told: u64,
-    /// Unreported bytes at which it is told at once.
-    threshold: u64,
+    position: Option<Position>,
+    acknowledging: Acknowledging,
+    state: State,
+    look: Look,
+    /// The reader may be asleep, relying on the socket to wake it.
+    asleep: bool,
     /// A report is due that the socket did not take.
     owed: bool,
-    /// Something is held that may not be handed out until the socket takes more.
-    held: bool,
-    /// The socket had nothing more when it was last looked at, and has not woken anybody since.
-    dry: bool,
-    /// The subscriber may be asleep, relying on the socket to wake it.
-    armed: bool,
-    /// The publisher has closed the topic.
-    closed: bool,
-    /// The connection has ended.
-    ended: bool,
-    /// It was this end's doing.
-    left: bool,
+    /// The socket also wakes the reader when it takes something.
+    watched_for_room: bool,
+    /// What the publisher knows of `feed.cursor()`, and of `feed.received()`.
+    reported: u64,
+    reported_received: u64,
     wakeups: u64,
     reports: u64,
     counters: PublisherCounters,
     slots: Vec<SlotView>,
 }
 
-impl std::fmt::Debug for Link {
+/// Whether more can come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Open,
+    /// The publisher has said that nothing follows.
+    Closed,
+    /// The connection has ended without a word.
+    Cut,
+    /// This end has left a durable position, which the publisher has yet to park.
+    Leaving,
+    /// The publisher has parked it, or is gone.
+    Left,
+}
+
+/// What the last look found. It decides whether the socket is sure to wake a sleeper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    /// There may be something in the socket.
+    Stale,
+    /// The socket was empty, and has woken nobody since.
+    Empty,
+    /// A message is held that may not be handed out until the socket takes a report.
+    Withheld,
+}
+
+impl std::fmt::Debug for StreamReader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Link").field("slot", &self.slot).finish_non_exhaustive()
+        f.debug_struct("StreamReader")
+            .field("slot", &self.slot)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
     }
 }
 
-enum Came {
+/// What was received.
+enum Received {
     /// Bytes of the ring.
     Bytes,
     /// The publisher's counters.
     Counters,
     /// Nothing yet.
     Nothing,
-    /// Nothing will.
+    /// Nothing, for ever.
     End,
 }
 
-impl Link {
+impl StreamReader {
     /// What begins behind the publisher's STREAM.
-    pub(crate) fn new(socket: ForkGuarded, slot: usize, capacity: usize, feed: Feed) -> Link {
+    pub(crate) fn new(socket: ForkGuarded, slot: usize, capacity: usize, feed: Feed) -> StreamReader {
         seqpacket::refuse_rights(socket.as_fd());
-        Link {
+        StreamReader {
             socket: Arc::new(socket),
             slot,
+            capacity,
             guest: false,
             reported: feed.cursor(),
-            told: 0,
+            reported_received: 0,
             feed,
-            found: None,
-            immediate: false,
-            threshold: capacity as u64 / 8,
+            position: None,
+            acknowledging: Acknowledging::AtOnce,
+            state: State::Open,
+            look: Look::Stale,
+            asleep: false,
             owed: false,
-            held: false,
-            dry: false,
-            armed: false,
-            closed: false,
-            ended: false,
-            left: false,
+            watched_for_room: false,
             wakeups: 0,
             reports: 0,
             counters: PublisherCounters::default(),
@@ -109,19 +132,27 @@ impl Link {
     }
 
     /// What there was under the durable name, if there is one.
-    pub(crate) fn under(mut self, found: Option<Position>) -> Link {
-        self.found = found;
+    pub(crate) fn under(mut self, position: Option<Position>) -> StreamReader {
+        self.position = position;
         self
     }
 
     /// Whether the publisher took it in as a guest.
-    pub(crate) fn of_guest(mut self, guest: bool) -> Link {
+    pub(crate) fn of_guest(mut self, guest: bool) -> StreamReader {
         self.guest = guest;
         self
     }
 
     pub(crate) fn is_guest(&self) -> bool {
         self.guest
+    }
+
+    /// When what is read counts as acknowledged. Under a durable name the publisher keeps what is not, from the start.
+    pub(crate) fn acknowledge(&mut self, when: Acknowledging) {
+        self.acknowledging = when;
+        if when == Acknowledging::Apart && self.position.is_none() {
+            self.feed.acknowledge_apart();
+        }
     }
 
     /// As [`ringbell_ring::Consumer::read`].
@@ -138,8 +169,8 @@ impl Link {
                 }
             }
             match self.receive()? {
-                Came::Bytes | Came::Counters => {}
-                Came::Nothing | Came::End => {
+                Received::Bytes | Received::Counters => {}
+                Received::Nothing | Received::End => {
                     self.report(Request::Nothing);
                     return Ok(Read::Empty);
                 }
@@ -163,8 +194,8 @@ impl Link {
                 }
             }
             match self.receive()? {
-                Came::Bytes | Came::Counters => {}
-                Came::Nothing | Came::End => {
+                Received::Bytes | Received::Counters => {}
+                Received::Nothing | Received::End => {
                     self.report(Request::Nothing);
                     return Ok(Piece::Nothing);
                 }
@@ -173,17 +204,22 @@ impl Link {
         Ok(Piece::Nothing)
     }
 
-    /// Whether what there is may not be handed out yet, because the publisher cannot be told of it.
+    /// Whether what is held may not be handed out yet, because the publisher cannot be told of it.
     fn withholds(&mut self) -> bool {
-        self.held = self.found.is_some()
-            && !self.ended
+        let withheld = self.position.is_some()
+            && self.state == State::Open
             && self.feed.pending()
             && !seqpacket::is_writable(&*self.socket);
-        self.held
+        if withheld {
+            self.look = Look::Withheld;
+        } else if self.look == Look::Withheld {
+            self.look = Look::Stale;
+        }
+        withheld
     }
 
     fn hand_out(&mut self) {
-        if self.immediate {
+        if self.position.is_some() && self.acknowledging == Acknowledging::AtOnce {
             self.feed.acknowledge_below(u64::MAX);
         }
         self.report(Request::Nothing);
@@ -194,9 +230,9 @@ impl Link {
         self.feed.skip_large();
     }
 
-    fn receive(&mut self) -> Result<Came, Fault> {
-        if self.ended {
-            return Ok(Came::End);
+    fn receive(&mut self) -> Result<Received, Fault> {
+        if self.state != State::Open {
+            return Ok(Received::End);
         }
         let mut head = [0; HEAD];
         let space = self.feed.space(PIECE);
@@ -204,8 +240,8 @@ impl Link {
             match scm::receive_parts(&*self.socket, &mut head, space) {
                 Ok(length) => break length,
                 Err(ReceiveError::Os(Errno::EAGAIN)) => {
-                    self.dry = true;
-                    return Ok(Came::Nothing);
+                    self.look = Look::Empty;
+                    return Ok(Received::Nothing);
                 }
                 // The publisher went without having read all reports; what it had sent before is still to come.
                 Err(ReceiveError::Os(Errno::ECONNRESET)) => {}
@@ -216,10 +252,10 @@ impl Link {
                 }
             }
         };
-        self.dry = false;
+        self.look = Look::Stale;
         if length == 0 {
-            self.ended = true;
-            return Ok(Came::End);
+            self.state = State::Cut;
+            return Ok(Received::End);
         }
         let Some(length) = length.checked_sub(HEAD) else {
             return Err(Fault::Corrupt("a datagram is too short"));
@@ -228,19 +264,19 @@ impl Link {
         match kind {
             BYTES if detail == 0 => {
                 self.feed.fed(position, length)?;
-                Ok(Came::Bytes)
+                Ok(Received::Bytes)
             }
             COUNTERS => match counters::decode(position, detail, &space[..length]) {
                 Some((counters, slots)) => {
                     (self.counters, self.slots) = (counters, slots);
-                    Ok(Came::Counters)
+                    Ok(Received::Counters)
                 }
                 None => Err(Fault::Corrupt("counters of the wrong length")),
             },
             END if length == 0 => match Ending::of(detail) {
                 Some(Ending::Closed) if position == self.feed.fed_to() => {
-                    (self.closed, self.ended) = (true, true);
-                    Ok(Came::End)
+                    self.state = State::Closed;
+                    Ok(Received::End)
                 }
                 Some(Ending::Evicted) => Err(Fault::Evicted),
                 Some(Ending::Expelled) => Err(Fault::Expelled),
@@ -253,9 +289,9 @@ impl Link {
     /// Tells the publisher how far everything was read: as soon as nothing whole is left, or much is new.
     fn report(&mut self, request: Request) {
         let read = self.feed.cursor() - self.reported;
-        let due = read > 0 && (read >= self.threshold || !self.feed.pending());
-        let news = self.found.is_some() && self.feed.received() != self.told;
-        if self.ended || !(due || news || self.owed || request != Request::Nothing) {
+        let due = read > 0 && (read >= self.capacity as u64 / 8 || !self.feed.pending());
+        let news = self.position.is_some() && self.feed.received() != self.reported_received;
+        if self.state != State::Open || !(due || news || self.owed || request != Request::Nothing) {
             return;
         }
         // Any other error means that it has ended: the next receive finds out how.
@@ -267,15 +303,15 @@ impl Link {
     fn send(&mut self, request: Request) -> nix::Result<()> {
         let report = Report { wakeups: self.wakeups, ..self.feed.report() };
         scm::send(&*self.socket, &encode_report(&report, request), &[])?;
-        (self.reported, self.told, self.owed) = (report.cursor, report.received, false);
+        (self.reported, self.reported_received, self.owed) = (report.cursor, report.received, false);
         self.reports += 1;
         Ok(())
     }
 
     /// Leaves a durable position to the next holder of its name, or gives it up (`forget`). Without one the end of the connection
-    /// says it all. What can be told until the deadline is.
+    /// says enough. Waits until the deadline for a socket that is full.
     pub(crate) fn leave(&mut self, forget: bool, deadline: Instant) {
-        if self.found.is_none() || self.ended {
+        if self.position.is_none() || self.state != State::Open {
             return;
         }
         let request = if forget { Request::Forget } else { Request::Nothing };
@@ -284,22 +320,26 @@ impl Link {
                 break;
             }
         }
-        (self.left, self.ended) = (true, true);
+        self.state = State::Leaving;
         seqpacket::end_sending(&*self.socket);
     }
 
-    /// After `leave`, waits until the publisher has put the position down, at most until then.
-    pub(crate) fn see_off(&mut self, deadline: Instant) {
-        while self.left && Instant::now() < deadline {
+    /// After `leave`, waits until the publisher has parked the position, at most until the deadline.
+    pub(crate) fn wait_for_park(&mut self, deadline: Instant) {
+        while self.state == State::Leaving && Instant::now() < deadline {
             match scm::receive_plain(&*self.socket, &mut []) {
-                Err(ReceiveError::Os(Errno::EAGAIN)) => self.left = self.wait(PollFlags::POLLIN, deadline),
-                // Whatever it had sent before it heard.
+                Err(ReceiveError::Os(Errno::EAGAIN)) => {
+                    if !self.wait(PollFlags::POLLIN, deadline) {
+                        self.state = State::Left;
+                    }
+                }
+                // What it had sent before it read that this end leaves.
                 Err(
                     ReceiveError::Truncated
                     | ReceiveError::DescriptorsLost
                     | ReceiveError::Os(Errno::ECONNRESET),
                 ) => {}
-                Ok(_) | Err(ReceiveError::Os(_)) => self.left = false,
+                Ok(_) | Err(ReceiveError::Os(_)) => self.state = State::Left,
             }
         }
     }
@@ -312,36 +352,19 @@ impl Link {
         !left.is_zero() && matches!(poll(&mut fds, timeout), Ok(1) | Err(Errno::EINTR))
     }
 
-    /// Goes on at this message, as [`Feed::go_on_at`].
-    pub(crate) fn go_on_at(&mut self, sequence: u64) {
-        self.feed.go_on_at(sequence);
+    /// What was read of the stream, and how far it was acknowledged.
+    pub(crate) fn feed(&self) -> &Feed {
+        &self.feed
     }
 
-    /// From now on the publisher keeps what is not acknowledged. Under a durable name it does so from the start.
-    pub(crate) fn acknowledge_apart(&mut self) {
-        if self.found.is_none() {
-            self.feed.acknowledge_apart();
-        }
-    }
-
-    /// Under a durable name: from now on what is handed out is acknowledged.
-    pub(crate) fn acknowledge_at_once(&mut self) {
-        self.immediate = self.found.is_some();
-    }
-
-    /// As [`Feed::note_seen`].
-    pub(crate) fn note_seen(&mut self, sequence: u64) {
-        self.feed.note_seen(sequence);
+    /// The same, to be told what another reader has seen of it.
+    pub(crate) fn feed_mut(&mut self) -> &mut Feed {
+        &mut self.feed
     }
 
     /// What there was under the durable name, if there is one.
     pub(crate) fn position(&self) -> Option<Position> {
-        self.found
-    }
-
-    /// Messages before this sequence may have been delivered to an earlier holder of the name.
-    pub(crate) fn redelivered_below(&self) -> u64 {
-        self.feed.redelivered_below()
+        self.position
     }
 
     /// All messages before `sequence` are done. Whether that is news, and was told to the publisher.
@@ -353,75 +376,92 @@ impl Link {
         news
     }
 
-    /// Sequence after the last message that was handed out as a whole, where it is known.
-    pub(crate) fn delivered(&self) -> Option<u64> {
-        self.feed.delivered()
-    }
-
-    pub(crate) fn unacknowledged(&self) -> u64 {
-        self.feed.unacknowledged()
-    }
-
-    pub(crate) fn flushed(&self) -> u64 {
-        self.feed.flushed()
-    }
-
-    pub(crate) fn redelivered(&self) -> u64 {
-        self.feed.redelivered()
-    }
-
     /// Whether there is something to read, or an end to tell. A system call if nothing is held.
     pub(crate) fn pending(&self) -> bool {
-        if self.held {
+        if self.look == Look::Withheld {
             return seqpacket::is_writable(&*self.socket);
         }
-        self.feed.pending() || self.ended || seqpacket::is_readable(&*self.socket)
+        self.feed.pending() || self.state != State::Open || seqpacket::is_readable(&*self.socket)
     }
 
-    /// Whether the subscriber may sleep until the socket wakes it. No system call, but when a report is due.
+    /// As [`pending`](Self::pending), for about `turns` looks at memory.
+    pub(crate) fn spin(&self, turns: u32) -> bool {
+        for _ in 0..turns.div_ceil(TURNS_PER_LOOK) {
+            if self.pending() {
+                return true;
+            }
+            for _ in 0..TURNS_PER_LOOK {
+                std::hint::spin_loop();
+            }
+        }
+        false
+    }
+
+    /// Whether the reader may sleep until the socket wakes it. No system call, unless a report is due.
     pub(crate) fn arm(&mut self) -> bool {
-        self.held = self.held && !seqpacket::is_writable(&*self.socket);
-        if self.owed && !self.held {
+        if self.look == Look::Withheld && seqpacket::is_writable(&*self.socket) {
+            self.look = Look::Stale;
+        }
+        if self.owed && self.look != Look::Withheld {
             self.report(Request::Nothing);
         }
-        self.armed = !self.ended && (self.held || (self.dry && !self.feed.pending()));
-        self.armed
+        self.asleep = self.state == State::Open
+            && match self.look {
+                Look::Stale => false,
+                Look::Empty => !self.feed.pending(),
+                Look::Withheld => true,
+            };
+        self.asleep
     }
 
-    /// Whether something was taken from the socket, by a look that was not a reader's, that would have woken the one who
-    /// sleeps: what is taken wakes nobody any more.
+    /// Whether a sleeper must be woken, because a look that was not a read took from the socket what would have woken it.
     pub(crate) fn unnoticed(&mut self) -> bool {
-        let unnoticed = self.armed && ((self.feed.pending() && !self.held) || self.ended);
-        self.armed &= !unnoticed;
+        let held = self.feed.pending() && self.look != Look::Withheld;
+        let unnoticed = self.asleep && (held || self.state != State::Open);
+        self.asleep &= !unnoticed;
         unnoticed
     }
 
-    /// Whether it must be woken when the socket takes something again.
-    pub(crate) fn owes(&self) -> bool {
-        self.owed || self.held
+    /// Has what comes wake a sleeper.
+    pub(crate) fn watch<A>(&self, inbox: &Inbox<A>, number: u64) -> crate::Result<()> {
+        inbox.watch_socket(self, false, number)
     }
 
-    /// Something woke the subscriber: the socket is to be looked at again.
+    /// Has the socket wake a sleeper also when it takes something, while it has not taken a report.
+    pub(crate) fn watch_room<A>(&mut self, inbox: &Inbox<A>, number: u64) {
+        let wanted = self.owed || self.look == Look::Withheld;
+        if wanted != self.watched_for_room {
+            self.watched_for_room = wanted;
+            // Cannot fail for a socket that is watched.
+            let _ = inbox.watch_socket(&*self, wanted, number);
+        }
+    }
+
+    /// Something woke the reader: the socket is to be looked at again.
     pub(crate) fn note_wakeup(&mut self) {
         self.wakeups += 1;
-        self.dry = false;
-        self.held = false;
-        self.armed = false;
+        self.look = Look::Stale;
+        self.asleep = false;
     }
 
-    /// Everything was read, and the publisher has said that nothing follows.
-    pub(crate) fn closed(&self) -> bool {
-        self.closed && !self.feed.pending()
-    }
-
-    /// Everything whole was read, and the connection has ended without a word.
-    pub(crate) fn severed(&self) -> bool {
-        self.ended && !self.closed && !self.feed.pending()
+    /// How the flow ends, once everything whole was read.
+    pub(crate) fn end(&self, writer: WriterState) -> Option<End> {
+        if self.feed.pending() {
+            return None;
+        }
+        match (self.state, writer) {
+            (State::Closed, _) => Some(End::Closed),
+            // What is not whole of a stream that was cut off never will be.
+            (State::Cut, WriterState::Gone) => Some(End::Died),
+            (State::Cut, WriterState::Unreachable) => Some(End::Disconnected),
+            (State::Cut, _) => Some(End::Severed),
+            (State::Open | State::Leaving | State::Left, _) => None,
+        }
     }
 
     /// Has the publisher tell its counters, if it does at once and no message is in the way.
     pub(crate) fn refresh(&mut self, deadline: Instant) {
-        if self.feed.pending() || self.ended {
+        if self.feed.pending() || self.state != State::Open {
             return;
         }
         self.report(Request::Counters);
@@ -430,14 +470,14 @@ impl Link {
         while !self.feed.pending() && (looks == 0 || Instant::now() < deadline) {
             looks += 1;
             match self.receive() {
-                Ok(Came::Bytes) => {}
-                Ok(Came::Nothing) => {
+                Ok(Received::Bytes) => {}
+                Ok(Received::Nothing) => {
                     if !self.wait(PollFlags::POLLIN, deadline) {
                         return;
                     }
                 }
                 // A fault is told again by the next read, but for an end that was taken from the socket just now.
-                Ok(Came::Counters | Came::End) => return,
+                Ok(Received::Counters | Received::End) => return,
                 Err(fault) => return self.feed.fail(fault),
             }
         }
@@ -448,7 +488,7 @@ impl Link {
         let mut counters = self.counters;
         counters.messages = counters.messages.max(self.feed.next_sequence().unwrap_or(0));
         counters.head = counters.head.max(self.feed.fed_to());
-        counters.closed = self.closed;
+        counters.closed = self.state == State::Closed;
         counters
     }
 
@@ -462,17 +502,14 @@ impl Link {
         self.slot
     }
 
+    /// Bytes of the ring at the other end.
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
     /// Bytes that are still to be read, as far as is known here.
     pub(crate) fn backlog(&self) -> u64 {
         self.counters().head - self.feed.position()
-    }
-
-    pub(crate) fn received(&self) -> u64 {
-        self.feed.received()
-    }
-
-    pub(crate) fn missed(&self) -> u64 {
-        self.feed.missed()
     }
 
     /// Reports sent.
@@ -486,21 +523,7 @@ impl Link {
     }
 }
 
-/// Looks about `turns` times whether something is pending. A look at a socket is a system call, as dear as many at memory.
-pub(crate) fn spin_socket(turns: u32, pending: impl Fn() -> bool) -> bool {
-    const TURNS_PER_LOOK: u32 = 64;
-    for _ in 0..turns.div_ceil(TURNS_PER_LOOK) {
-        if pending() {
-            return true;
-        }
-        for _ in 0..TURNS_PER_LOOK {
-            std::hint::spin_loop();
-        }
-    }
-    false
-}
-
-impl AsFd for Link {
+impl AsFd for StreamReader {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }

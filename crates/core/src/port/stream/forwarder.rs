@@ -1,10 +1,9 @@
 //! One subscriber that is streamed to: from its slot in the ring to its socket.
 //!
-//! Invariants: what leaves here was whole above the `floor` when it was copied; a socket that takes no more stops the pump and
-//! nothing else; a subscriber that breaks the protocol costs itself its connection, and what another user's sends is
-//! rationed. The end is always said, and always waited for, so that nobody sees a reset who reads to the end; but for a guest
-//! that was put out, which is told if its socket takes it. Driven by `station`, which waits for the socket and for the ring's
-//! doorbell; never blocks.
+//! Driven by `server`, which waits for the socket and for the ring's doorbell; never blocks. What leaves here was whole above the
+//! `floor` when it was copied. A socket that takes no more stops this forwarder and nothing else. A subscriber that breaks the
+//! protocol costs itself its connection, and what another user's sends is rationed. The end is always said, and always waited for, so
+//! that no subscriber that reads to the end sees a reset; a banned guest is told only if its socket takes it.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -13,9 +12,9 @@ use nix::errno::Errno;
 use ringbell_ring::Fault;
 
 use super::counters;
-use super::seat::Seat;
+use super::proxy::ProxyReader;
 use super::wire::{BYTES, COUNTERS, END, Ending, HEAD, Head, REPORT, Request, decode_report};
-use crate::acquire::budget::Budget;
+use crate::port::budget::Budget;
 use crate::sys::fork::ForkGuarded;
 use crate::sys::scm::{self, ReceiveError};
 
@@ -33,9 +32,9 @@ const TICK: Duration = Duration::from_millis(1);
 const REST: Duration = Duration::from_millis(20);
 
 /// A subscriber elsewhere.
-pub(super) struct Pump {
-    // Before `socket`: who sees that end finds the slot left.
-    seat: Seat,
+pub(super) struct Forwarder {
+    // Before `socket`: a peer that sees that end finds the slot left.
+    proxy: ProxyReader,
     socket: ForkGuarded,
     phase: Phase,
     /// COUNTERS are owed.
@@ -76,11 +75,11 @@ pub(super) enum Turn {
     Gone,
 }
 
-impl Pump {
-    pub(super) fn new(socket: ForkGuarded, seat: Seat) -> Pump {
+impl Forwarder {
+    pub(super) fn new(socket: ForkGuarded, proxy: ProxyReader) -> Forwarder {
         // COUNTERS come first, so that statistics are there from the start.
-        Pump {
-            seat,
+        Forwarder {
+            proxy,
             socket,
             phase: Phase::Open,
             asked: true,
@@ -95,7 +94,7 @@ impl Pump {
 
     /// Number of the doorbell that wakes it.
     pub(super) fn bell(&self) -> usize {
-        self.seat.bell().0
+        self.proxy.bell().0
     }
 
     /// When it is to be called at the latest.
@@ -111,30 +110,30 @@ impl Pump {
 
     /// Does what can be done without waiting. `last`: nothing will follow, whatever the topic says.
     pub(super) fn turn(&mut self, scratch: &mut [u8], last: bool, now: Instant) -> Turn {
-        if !self.hear(now) {
+        if !self.take_reports(now) {
             return Turn::Gone;
         }
-        if self.seat.is_lost() && matches!(self.phase, Phase::Open) {
+        if self.proxy.is_lost() && matches!(self.phase, Phase::Open) {
             (self.phase, self.asked) = (Phase::Ending(Ending::Evicted), false);
         }
         if matches!(self.phase, Phase::Over(Some(until)) if until <= now) {
             return Turn::Gone;
         }
         // Nobody else gives up a guest whose publisher has gone.
-        if self.seat.is_guest() && self.seat.is_closed() {
+        if self.proxy.is_guest() && self.proxy.is_closed() {
             let until = *self.last_call.get_or_insert(now + PATIENCE);
             if until <= now {
                 return Turn::Gone;
             }
         }
         if self.patience.is_some_and(|until| until <= now) {
-            if !self.moved && self.seat.is_closed() {
+            if !self.moved && self.proxy.is_closed() {
                 return Turn::Gone;
             }
             (self.patience, self.moved) = (None, false);
         }
         let sent = self.answer().and_then(|()| self.flow(scratch, last, now));
-        match self.settle(sent, now) {
+        match self.outcome(sent, now) {
             // Its socket may have reports that are not taken yet, and would wake for them at once.
             Turn::Idle if self.rest.is_some() => Turn::Rest,
             Turn::Full if self.rest.is_some() => Turn::RestFull,
@@ -143,7 +142,7 @@ impl Pump {
     }
 
     /// What became of a turn.
-    fn settle(&mut self, sent: nix::Result<Turn>, now: Instant) -> Turn {
+    fn outcome(&mut self, sent: nix::Result<Turn>, now: Instant) -> Turn {
         match sent {
             Ok(Turn::Idle) => {
                 self.patience = None;
@@ -151,7 +150,7 @@ impl Pump {
             }
             Ok(turn) => turn,
             // A guest that takes nothing is not told, either.
-            Err(Errno::EAGAIN) if self.seat.is_lost() => Turn::Gone,
+            Err(Errno::EAGAIN) if self.proxy.is_lost() => Turn::Gone,
             Err(Errno::EAGAIN) => {
                 self.patience.get_or_insert(now + PATIENCE);
                 Turn::Full
@@ -163,22 +162,22 @@ impl Pump {
             }
             Err(_) => {
                 // What one of the own user's had reported before it went counts. There is no more of that than a socket holds.
-                let _ = (0..REPORTS).all(|_| self.hear(now));
+                let _ = (0..REPORTS).all(|_| self.take_reports(now));
                 Turn::Gone
             }
         }
     }
 
     /// Takes the reports that have come. False: the subscriber has gone, or is to.
-    fn hear(&mut self, now: Instant) -> bool {
+    fn take_reports(&mut self, now: Instant) -> bool {
         if self.rest.is_some_and(|until| until > now) {
             return true;
         }
         self.rest = None;
-        let Some(heard) = self.listen(now) else { return false };
+        let Some(taken) = self.receive(now) else { return false };
         let age = now.saturating_duration_since(self.born).as_nanos() as u64;
-        if heard > 0
-            && let Some(interval) = self.seat.interval()
+        if taken > 0
+            && let Some(interval) = self.proxy.interval()
             && !self.ration.take(age, interval)
         {
             self.rest = Some(now + TICK.max(Duration::from_nanos(interval)));
@@ -187,7 +186,7 @@ impl Pump {
     }
 
     /// How many have come, and were taken; none: it has gone, or is to.
-    fn listen(&mut self, now: Instant) -> Option<usize> {
+    fn receive(&mut self, now: Instant) -> Option<usize> {
         for count in 0..REPORTS {
             let mut buffer = [0; REPORT];
             let request = match scm::receive_plain(&self.socket, &mut buffer) {
@@ -203,11 +202,11 @@ impl Pump {
                 Some(Request::Nothing) => {}
                 Some(Request::Counters) => self.asked = true,
                 Some(Request::Forget) => {
-                    self.seat.forget();
+                    self.proxy.forget();
                     return None;
                 }
                 None => {
-                    self.seat.breach(now);
+                    self.proxy.breach(now);
                     return None;
                 }
             }
@@ -219,16 +218,16 @@ impl Pump {
     fn take(&mut self, bytes: &[u8]) -> Option<Request> {
         let (report, request) = decode_report(bytes)?;
         self.moved = true;
-        if self.seat.consumer.report(report).ok()? {
-            self.seat.tap.room.ring();
+        if self.proxy.consumer.report(report).ok()? {
+            self.proxy.source.room.ring();
         }
         Some(request)
     }
 
     fn answer(&mut self) -> nix::Result<()> {
         if self.asked && !self.is_over() {
-            let counters = self.seat.tap.data.memory().counters();
-            let slots = self.seat.slots(counters.head);
+            let counters = self.proxy.source.data.memory().counters();
+            let slots = self.proxy.slots(counters.head);
             let head = Head { kind: COUNTERS, detail: slots.len() as u32, position: counters.head };
             scm::send_parts(&self.socket, &head.encode(), &counters::encode(&counters, &slots))?;
         }
@@ -241,13 +240,13 @@ impl Pump {
             match self.phase {
                 Phase::Open => {}
                 Phase::Ending(ending) => {
-                    let position = self.seat.consumer.forwarded_to();
+                    let position = self.proxy.consumer.forwarded_to();
                     let head = Head { kind: END, detail: ending as u32, position };
                     scm::send_parts(&self.socket, &head.encode(), &[])?;
                     // An evicted one may be stopped: it keeps its slot for as long as it keeps its connection; a guest does not.
                     self.phase = Phase::Over(match ending {
                         Ending::Closed => Some(now + FAREWELL),
-                        _ => self.seat.is_guest().then_some(now),
+                        _ => self.proxy.is_guest().then_some(now),
                     });
                 }
                 Phase::Over(_) => return Ok(Turn::Idle),
@@ -255,17 +254,17 @@ impl Pump {
             if self.is_over() {
                 return Ok(Turn::Idle);
             }
-            match self.seat.consumer.forward(scratch) {
+            match self.proxy.consumer.forward(scratch) {
                 Ok(piece) if piece.length > 0 => {
                     let head = Head { kind: BYTES, detail: 0, position: piece.position };
                     scm::send_parts(&self.socket, &head.encode(), &scratch[..piece.length])?;
-                    self.seat.consumer.forwarded(piece);
+                    self.proxy.consumer.forwarded(piece);
                     self.moved = true;
                 }
-                Ok(_) if self.seat.consumer.ended() || (last && self.seat.consumer.drained()) => {
+                Ok(_) if self.proxy.consumer.ended() || (last && self.proxy.consumer.drained()) => {
                     self.phase = Phase::Ending(Ending::Closed);
                 }
-                Ok(_) if self.seat.consumer.arm() => return Ok(Turn::Idle),
+                Ok(_) if self.proxy.consumer.arm() => return Ok(Turn::Idle),
                 Ok(_) => {}
                 Err(Fault::Evicted) => self.phase = Phase::Ending(Ending::Evicted),
                 Err(_) => self.phase = Phase::Ending(Ending::Expelled),
@@ -276,7 +275,7 @@ impl Pump {
     }
 }
 
-impl AsFd for Pump {
+impl AsFd for Forwarder {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
@@ -292,20 +291,20 @@ mod tests {
     use ringbell_ring::{Config, Identity, Overflow, Peers, Producer, Report, Sent, Start};
 
     use super::*;
-    use crate::acquire::guests::Guests;
-    use crate::acquire::stream::seat::Tap;
-    use crate::acquire::stream::wire::{PIECE, encode_report};
+    use crate::port::guests::Guests;
+    use crate::port::stream::proxy::StreamSource;
+    use crate::port::stream::wire::{PIECE, encode_report};
     use crate::segment::Segments;
     use crate::sys::eventfd::EventFd;
     use crate::sys::seqpacket;
 
     /// A topic of this process alone.
-    fn topic(capacity: usize) -> (Arc<Tap>, Producer, Identity) {
+    fn topic(capacity: usize) -> (Arc<StreamSource>, Producer, Identity) {
         let segments = Segments::local(capacity, 1).unwrap();
         let (data, control) = (segments.data().clone(), segments.control().clone());
         let identity = Identity { capacity, max_slots: 1, overflow: Overflow::Block, nonce: [1, 2] };
         let producer = Producer::create(data.memory(), control.memory(), Config { identity, evict_after: 0 });
-        let tap = Tap {
+        let source = StreamSource {
             data,
             control,
             control_fd: None,
@@ -315,7 +314,7 @@ mod tests {
             overflow: Overflow::Block,
             breached: AtomicBool::new(false),
         };
-        (Arc::new(tap), producer, identity)
+        (Arc::new(source), producer, identity)
     }
 
     struct Everybody;
@@ -329,15 +328,15 @@ mod tests {
     /// Nobody is left who would evict it.
     #[test]
     fn a_guest_does_not_hold_what_a_closed_topic_has_left_for_ever() {
-        let (tap, producer, identity) = topic(1 << 20);
-        let guests = Guests::new(1, identity, Arc::clone(&tap.room)).unwrap();
+        let (source, producer, identity) = topic(1 << 20);
+        let guests = Guests::new(1, identity, Arc::clone(&source.room)).unwrap();
         let (places, admitted) = guests.for_producer();
         let mut producer = producer.with_guests(places, admitted, 0);
         let mut now = Instant::now();
-        let place = guests.admit_to_stream(7, now).ok().unwrap();
-        let seat = Seat::take_place(&tap, place, 1, Start::Latest).unwrap();
+        let slot = guests.admit_to_stream(7, now).ok().unwrap();
+        let proxy = ProxyReader::claim_guest(&source, slot, 1, Start::Latest).unwrap();
         let (ours, theirs) = seqpacket::pair().unwrap();
-        let mut pump = Pump::new(ForkGuarded::new(ours), seat);
+        let mut forwarder = Forwarder::new(ForkGuarded::new(ours), proxy);
         // More than the socket takes.
         for _ in 0..7 {
             assert!(matches!(producer.send(&[1; 100_000], 1, &mut Everybody), Sent::Committed { .. }));
@@ -348,22 +347,22 @@ mod tests {
         let end = now + PATIENCE;
         while now < end {
             scm::send(&theirs, &report, &[]).unwrap();
-            assert_eq!(pump.turn(&mut scratch, false, now), Turn::Full);
+            assert_eq!(forwarder.turn(&mut scratch, false, now), Turn::Full);
             now += PATIENCE / 10;
         }
-        assert_eq!(pump.turn(&mut scratch, false, now), Turn::Gone);
-        drop(pump);
-        assert_eq!(guests.uid(0), None, "it has left its place");
+        assert_eq!(forwarder.turn(&mut scratch, false, now), Turn::Gone);
+        drop(forwarder);
+        assert_eq!(guests.uid(0), None, "it has left its slot");
     }
 
     /// However often it reports: how often that is looked at, and when the next time is.
     #[test]
     fn what_another_user_reports_is_rationed() {
         for rationed in [false, true] {
-            let (tap, producer, _) = topic(4096);
-            let seat = Seat::take(&tap, (1, 0), Start::Latest).unwrap().rationed(rationed);
+            let (source, producer, _) = topic(4096);
+            let proxy = ProxyReader::claim(&source, (1, 0), Start::Latest).unwrap().rationed(rationed);
             let (ours, theirs) = seqpacket::pair().unwrap();
-            let mut pump = Pump::new(ForkGuarded::new(ours), seat);
+            let mut forwarder = Forwarder::new(ForkGuarded::new(ours), proxy);
             let (mut scratch, now) = (vec![0; PIECE], Instant::now());
             let report = |received| {
                 let report = Report { received, ..Report::default() };
@@ -372,7 +371,7 @@ mod tests {
             let received = || producer.slots().next().unwrap().received;
             for number in 1..=100 {
                 report(number);
-                let turn = pump.turn(&mut scratch, false, now);
+                let turn = forwarder.turn(&mut scratch, false, now);
                 assert_eq!(received(), number);
                 if turn == Turn::Rest {
                     break;
@@ -381,10 +380,10 @@ mod tests {
             // What comes at once, and one that is one too many.
             assert_eq!(received(), if rationed { 34 } else { 100 });
             report(200);
-            let turn = pump.turn(&mut scratch, false, now);
+            let turn = forwarder.turn(&mut scratch, false, now);
             assert_eq!((turn, received()), if rationed { (Turn::Rest, 34) } else { (Turn::Idle, 200) });
-            if let Some(until) = pump.until() {
-                pump.turn(&mut scratch, false, until);
+            if let Some(until) = forwarder.until() {
+                forwarder.turn(&mut scratch, false, until);
             }
             assert_eq!(received(), 200);
         }

@@ -1,8 +1,9 @@
-//! A slot that the publisher's process holds in a subscriber's stead.
+//! A slot of the ring that the publisher's process holds for a subscriber that it streams to.
 //!
-//! Invariant: the slot is claimed before the ring is joined, left before it is released, and both at every end of a
-//! [`Seat`]. What that is made from, the [`Tap`], keeps the memory for as long as anybody streams from it, also when the
-//! publisher has closed the topic and is gone. A subscriber of another user has no slot of the topic's own, but a place (`guests`).
+//! The slot is claimed before the ring is joined, left before it is released, and both at every end of a [`ProxyReader`]. A
+//! [`StreamSource`] keeps the memory for as long as a subscriber is streamed to, also when the publisher has closed the topic and is
+//! gone. A subscriber of another user gets none of the topic's own slots, but a guest's. Called by the handshake, which makes it, and
+//! by the forwarder, which reads through it. Never parses what it forwards.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -12,17 +13,17 @@ use std::time::Instant;
 use ringbell_ring::layout::SLOTS_PER_DOORBELL;
 use ringbell_ring::{Consumer, ControlMemory, Fault, Overflow, SlotView, Start};
 
-use crate::acquire::budget::look_interval;
-use crate::acquire::guests::GuestPlace;
 use crate::handshake::wire::{Begin, Kept};
+use crate::port::budget::look_interval;
+use crate::port::guests::GuestSlot;
 use crate::record::Rung;
 use crate::segment::{MappedControl, MappedData, ProxySlots};
 use crate::sys::eventfd::EventFd;
 use crate::sys::generation::Home;
 use crate::{Error, Result};
 
-/// What a topic is streamed from.
-pub(crate) struct Tap {
+/// What a stream is forwarded from.
+pub(crate) struct StreamSource {
     pub(crate) data: Arc<MappedData>,
     pub(crate) control: Arc<MappedControl>,
     /// The control segment, where there is one.
@@ -31,11 +32,11 @@ pub(crate) struct Tap {
     pub(crate) room: Arc<EventFd>,
     pub(crate) doorbells: Arc<[EventFd]>,
     pub(crate) overflow: Overflow,
-    /// A subscriber was put out because it broke the protocol. Relaxed: it carries nothing.
+    /// A subscriber of this user broke the protocol. Relaxed: it carries nothing.
     pub(crate) breached: AtomicBool,
 }
 
-impl Tap {
+impl StreamSource {
     /// The slots whose owners live.
     pub(super) fn slots(&self, head: u64) -> Vec<SlotView> {
         let alive = |slot: usize| self.proxies.is_alive(self.control_fd.as_ref(), slot);
@@ -43,55 +44,60 @@ impl Tap {
     }
 }
 
-/// A place in the topic for a subscriber elsewhere.
-pub(crate) struct Seat {
-    pub(super) tap: Arc<Tap>,
+/// The reading end of a ring for a subscriber elsewhere.
+pub(crate) struct ProxyReader {
+    pub(super) source: Arc<StreamSource>,
     pub(super) consumer: Consumer,
-    /// Another user's: its slot is none of the topic's own, which its neighbours need.
-    guest: Option<GuestPlace>,
+    /// The slot of another user's subscriber.
+    guest: Option<GuestSlot>,
     /// What it sends is rationed.
     rationed: bool,
-    /// A durable name came.
+    /// It has a durable name.
     named: bool,
     /// Where the memory is mapped: in a forked child it is not.
     home: Home,
 }
 
-impl Seat {
+impl ProxyReader {
     /// Claims a slot and joins the ring there. `who`: a process id and the hash of a durable name, 0 for none.
     ///
     /// # Errors
     /// `ERR_RINGBELL_NO_SLOT`, `ERR_RINGBELL_NAME_TAKEN`, `ERR_RINGBELL_RESOURCE`, `ERR_RINGBELL_EVICTED` by a publisher in a
     /// hurry.
-    pub(super) fn take(tap: &Arc<Tap>, who: (u32, u64), start: Start) -> Result<Seat> {
-        let slot = tap.proxies.claim(&tap.control.memory(), tap.control_fd.as_ref(), who.1)?;
-        Seat::join(tap, (tap.control.memory(), slot), who, start, None)
-            .inspect_err(|_| tap.proxies.release(slot))
+    pub(super) fn claim(source: &Arc<StreamSource>, who: (u32, u64), start: Start) -> Result<ProxyReader> {
+        let slot = source.proxies.claim(&source.control.memory(), source.control_fd.as_ref(), who.1)?;
+        ProxyReader::join(source, (source.control.memory(), slot), who, start, None)
+            .inspect_err(|_| source.proxies.release(slot))
     }
 
-    /// Joins the ring in a guest's place.
+    /// Joins the ring in a guest's slot.
     ///
     /// # Errors
     /// `ERR_RINGBELL_EVICTED` by a publisher in a hurry.
-    pub(super) fn take_place(tap: &Arc<Tap>, place: GuestPlace, pid: u32, start: Start) -> Result<Seat> {
-        Seat::join(tap, (place.memory(), 0), (pid, 0), start, Some(place))
+    pub(super) fn claim_guest(
+        source: &Arc<StreamSource>,
+        slot: GuestSlot,
+        pid: u32,
+        start: Start,
+    ) -> Result<ProxyReader> {
+        ProxyReader::join(source, (slot.memory(), 0), (pid, 0), start, Some(slot))
     }
 
     fn join(
-        tap: &Arc<Tap>,
+        source: &Arc<StreamSource>,
         (control, slot): (ControlMemory, usize),
         who: (u32, u64),
         start: Start,
-        guest: Option<GuestPlace>,
-    ) -> Result<Seat> {
-        let joined = Consumer::join(tap.data.memory(), control, slot, tap.overflow, start, who);
+        guest: Option<GuestSlot>,
+    ) -> Result<ProxyReader> {
+        let joined = Consumer::join(source.data.memory(), control, slot, source.overflow, start, who);
         let consumer = joined.map_err(|fault| match fault {
             Fault::Evicted => Error::Evicted { service: String::new() },
             fault => Error::CorruptPeer { what: format!("{fault:?}") },
         })?;
         consumer.note_way(Rung::Stream.way());
-        Ok(Seat {
-            tap: Arc::clone(tap),
+        Ok(ProxyReader {
+            source: Arc::clone(source),
             consumer,
             rationed: guest.is_some(),
             guest,
@@ -100,8 +106,8 @@ impl Seat {
         })
     }
 
-    /// What comes from there is another user's, and rationed.
-    pub(crate) fn rationed(mut self, rationed: bool) -> Seat {
+    /// The subscriber is another user's, so what it sends is rationed.
+    pub(crate) fn rationed(mut self, rationed: bool) -> ProxyReader {
         self.rationed = rationed;
         self
     }
@@ -109,15 +115,15 @@ impl Seat {
     /// How often its reports are looked at, in nanoseconds; none if as soon as there are any.
     pub(super) fn interval(&self) -> Option<u64> {
         let alone = self.rationed.then(|| look_interval(1));
-        self.guest.as_ref().map(GuestPlace::interval).or(alone)
+        self.guest.as_ref().map(GuestSlot::interval).or(alone)
     }
 
-    /// Whether it is another user's that was put out.
+    /// Whether it is a guest that was evicted.
     pub(super) fn is_lost(&self) -> bool {
-        self.guest.as_ref().is_some_and(GuestPlace::is_lost)
+        self.guest.as_ref().is_some_and(GuestSlot::is_lost)
     }
 
-    /// Whether it is to go as soon as it was told so, and keeps nothing for as long as its connection.
+    /// Whether it is a guest: it goes as soon as it was told to, whether or not it keeps its connection.
     pub(super) fn is_guest(&self) -> bool {
         self.guest.is_some()
     }
@@ -125,22 +131,22 @@ impl Seat {
     /// Its subscriber broke the protocol.
     pub(super) fn breach(&self, now: Instant) {
         match &self.guest {
-            Some(place) => place.put_out(now),
-            None => self.tap.breached.store(true, Ordering::Relaxed),
+            Some(slot) => slot.ban(now),
+            None => self.source.breached.store(true, Ordering::Relaxed),
         }
     }
 
-    /// All slots that it may know of, its own alone if it is another user's.
+    /// All slots that it may know of: a guest its own alone.
     pub(super) fn slots(&self, head: u64) -> Vec<SlotView> {
-        let Some(place) = &self.guest else { return self.tap.slots(head) };
-        place.memory().slots(head).map(|slot| SlotView { index: self.slot(), ..slot }).collect()
+        let Some(guest) = &self.guest else { return self.source.slots(head) };
+        guest.memory().slots(head).map(|view| SlotView { index: self.slot(), ..view }).collect()
     }
 
     /// Number and doorbell by which the ring wakes it. Shared with others.
     pub(super) fn bell(&self) -> (usize, &EventFd) {
-        let bells = &self.tap.doorbells;
+        let bells = &self.source.doorbells;
         match &self.guest {
-            Some(place) => (bells.len(), place.bell()),
+            Some(slot) => (bells.len(), slot.bell()),
             None => {
                 let bell = self.slot() / SLOTS_PER_DOORBELL;
                 (bell, &bells[bell])
@@ -150,18 +156,18 @@ impl Seat {
 
     /// Whether nothing will be written any more.
     pub(super) fn is_closed(&self) -> bool {
-        self.tap.data.memory().closed()
+        self.source.data.memory().closed()
     }
 
     /// Index of the slot; guests' are numbered behind the topic's own.
     pub(crate) fn slot(&self) -> usize {
         match &self.guest {
-            Some(place) => self.tap.control.memory().max_slots() + place.number(),
+            Some(slot) => self.source.control.memory().max_slots() + slot.number(),
             None => self.consumer.slot_index(),
         }
     }
 
-    /// Where the stream begins.
+    /// Where the stream begins, and what there was under its durable name.
     pub(crate) fn begin(&self) -> Begin {
         let consumer = &self.consumer;
         let kept = || Kept {
@@ -181,21 +187,21 @@ impl Seat {
     /// Gives the durable position up, if there is one.
     pub(super) fn forget(&mut self) {
         if self.consumer.forget() {
-            self.tap.room.ring();
+            self.source.room.ring();
         }
     }
 }
 
-impl Drop for Seat {
+impl Drop for ProxyReader {
     fn drop(&mut self) {
         if self.home.is_foreign() {
             return;
         }
         self.consumer.leave();
         if self.guest.is_none() {
-            self.tap.proxies.release(self.consumer.slot_index());
+            self.source.proxies.release(self.consumer.slot_index());
         }
-        // Whether or not it waits for room: a channel's connection learns by it that nobody reads any more.
-        self.tap.room.ring();
+        // Also if it does not wait for room: a channel's connection learns by this ring that nobody reads any more.
+        self.source.room.ring();
     }
 }

@@ -1,6 +1,7 @@
-//! What the bus thread does for the guests that are in: hears what they send, and rings those that are owed it.
+//! What the bus thread does for admitted guests: takes what they send, and rings those that are owed a ring.
 //!
-//! Invariant: a turn never waits, and no guest has more than its ration of it, whatever it sends and however often.
+//! Driven by the bus thread through [`Watched`]. A turn never waits, and no guest gets more than its ration of it, whatever it sends
+//! and however often.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -8,12 +9,12 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::{Guests, Line, NUDGE, bits, lock};
-use crate::acquire::bell::Heard;
-use crate::acquire::budget::ring_interval;
+use crate::port::budget::ring_interval;
+use crate::port::doorbell::Drained;
 use crate::reactor::{Step, Thread, Watched};
 use crate::sys::clock::monotonic_ns;
 
-/// Rings that a guest may send beyond the waits that there were: it cannot know better than it is told.
+/// Rings that a guest may send beyond the waits that there were: it may be a little late.
 pub(super) const SURPLUS: u64 = 16;
 /// The shortest time that anything is put off.
 const TICK: Duration = Duration::from_millis(1);
@@ -41,16 +42,19 @@ impl Watched for Keeper {
 impl Drop for Keeper {
     /// The publisher closes, or the bus: every guest sees the end of its connection, and why in its slot or in the topic.
     fn drop(&mut self) {
-        self.guests.desk().closed = true;
-        for place in 0..self.guests.seats.len() {
-            let streamed =
-                self.guests.seat(place).as_ref().is_some_and(|guest| matches!(guest.line, Line::Pump { .. }));
+        self.guests.admission().closed = true;
+        for slot in 0..self.guests.guests.len() {
+            let streamed = self
+                .guests
+                .guest_in(slot)
+                .as_ref()
+                .is_some_and(|guest| matches!(guest.line, Line::Forwarder { .. }));
             if !streamed {
-                self.guests.show_out(place);
+                self.guests.evict(slot);
             }
         }
-        // Who is streamed to is told by its pump, after what is left for it.
-        self.guests.pumps.ring();
+        // Who is streamed to is told by its forwarder, after what is left for it.
+        self.guests.forwarders.ring();
     }
 }
 
@@ -63,79 +67,78 @@ impl Guests {
         for number in ready {
             match number {
                 NUDGE => drop(self.nudge.drain()),
-                place => self.hear(place as usize, now),
+                slot => self.take_rings(slot as usize, now),
             }
         }
-        for place in 0..self.seats.len() {
-            let dismissed = self.seat(place).is_some() && !self.admitted.contains(place);
+        for slot in 0..self.guests.len() {
+            let dismissed = self.guest_in(slot).is_some() && !self.admitted.contains(slot);
             if dismissed {
-                self.put_out(place, now);
+                self.ban(slot, now);
             }
         }
         let paid = self.pay(now);
-        let rested = (0..self.seats.len()).filter_map(|place| self.rest(place, now)).min();
+        let rested = (0..self.guests.len()).filter_map(|slot| self.rest(slot, now)).min();
         [paid, rested].into_iter().flatten().min()
     }
 
     /// Takes what a guest has sent.
-    fn hear(&self, place: usize, now: Instant) {
-        let cord = self.seats.get(place).and_then(|seat| lock(seat).as_ref()?.line.cord().cloned());
-        let Some(cord) = cord else { return };
+    fn take_rings(&self, slot: usize, now: Instant) {
+        let socket = self.guests.get(slot).and_then(|entry| lock(entry).as_ref()?.line.socket().cloned());
+        let Some(socket) = socket else { return };
         // Outside of the lock, for which the publisher's thread would have to wait.
-        let heard = cord.hear();
-        let Heard::Rings(count) = heard else {
-            self.show_out(place);
+        let Drained::Rings(count) = socket.drain() else {
+            self.evict(slot);
             return;
         };
-        let mut seat = self.seat(place);
-        let Some(guest) = seat.as_mut() else { return };
+        let mut entry = self.guest_in(slot);
+        let Some(guest) = entry.as_mut() else { return };
         guest.heard += count as u64;
         let waits = self.waits.load(Ordering::Relaxed) - guest.waits_before;
         let breach = guest.heard > waits + SURPLUS;
         let guests = self.admitted.bits().count_ones();
         if count > 0 && !guest.ringing.take(monotonic_ns(), ring_interval(guests)) {
-            self.epoll.forget(cord.as_fd());
+            self.epoll.forget(socket.as_fd());
             guest.rest = Some(now + TICK.max(Duration::from_nanos(ring_interval(guests))));
         }
-        drop(seat);
+        drop(entry);
         if breach {
-            self.put_out(place, now);
+            self.ban(slot, now);
         } else if count > 0 {
             self.ring_room();
         }
     }
 
-    /// Watches a connection again that has rested long enough; until when it rests, if it does.
-    fn rest(&self, place: usize, now: Instant) -> Option<Instant> {
-        let mut seat = self.seat(place);
-        let guest = seat.as_mut()?;
+    /// Watches a connection again that has rested long enough. Until when it rests, if it does.
+    fn rest(&self, slot: usize, now: Instant) -> Option<Instant> {
+        let mut entry = self.guest_in(slot);
+        let guest = entry.as_mut()?;
         let until = guest.rest?;
         if until > now {
             return Some(until);
         }
         let watched =
-            guest.line.cord().is_none_or(|cord| self.epoll.watch(cord.as_fd(), place as u64).is_ok());
+            guest.line.socket().is_none_or(|socket| self.epoll.watch(socket.as_fd(), slot as u64).is_ok());
         guest.rest = (!watched).then(|| now + TICK);
         guest.rest
     }
 
     /// Rings the guests that are owed it, once in a tick. When the next ones get it.
     pub(super) fn pay(&self, now: Instant) -> Option<Instant> {
-        let mut desk = self.desk();
-        if let Some(tick) = desk.tick
+        let mut admission = self.admission();
+        if let Some(tick) = admission.tick
             && tick > now
         {
             return Some(tick);
         }
         // SYNC: pairs with the update in `Guests::ring`.
         let owed = self.owed.swap(0, Ordering::AcqRel);
-        let ring = |place| self.seat(place).as_ref().is_some_and(Guests::ring_one);
-        if bits(owed).filter(|place| ring(*place)).count() > 0 {
-            self.pumps.ring();
+        let ring = |slot| self.guest_in(slot).as_ref().is_some_and(Guests::ring_one);
+        if bits(owed).filter(|slot| ring(*slot)).count() > 0 {
+            self.forwarders.ring();
         }
         // Also after a tick without anything to pay: what comes right now is not to be paid at once.
         let pause = TICK.max(Duration::from_nanos(ring_interval(self.admitted.bits().count_ones())));
-        desk.tick = (owed != 0).then(|| now + pause);
-        desk.tick
+        admission.tick = (owed != 0).then(|| now + pause);
+        admission.tick
     }
 }

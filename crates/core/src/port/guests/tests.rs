@@ -8,7 +8,7 @@ use ringbell_ring::Overflow;
 use super::admission::{FIRST_PENALTY, LONGEST_PENALTY};
 use super::keeper::SURPLUS;
 use super::*;
-use crate::acquire::bell::Heard;
+use crate::port::doorbell::Drained;
 use crate::sys::fork::ForkGuarded;
 
 fn guests(count: usize) -> Arc<Guests> {
@@ -17,19 +17,19 @@ fn guests(count: usize) -> Arc<Guests> {
 }
 
 /// Seats a guest, and gives its end of the connection.
-fn seat(guests: &Arc<Guests>, uid: u32) -> Cord {
+fn entry(guests: &Arc<Guests>, uid: u32) -> SocketDoorbell {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap();
-    assert!(guests.admit(uid, Instant::now()).unwrap().seat(ForkGuarded::new(ours)));
-    let guest = Cord::new(ForkGuarded::new(theirs));
-    guest.hear();
+    assert!(guests.admit(uid, Instant::now()).unwrap().connect(ForkGuarded::new(ours)));
+    let guest = SocketDoorbell::new(ForkGuarded::new(theirs));
+    guest.drain();
     guest
 }
 
-fn rings(guest: &Cord) -> usize {
-    match guest.hear() {
-        Heard::Rings(count) => count,
-        Heard::End => panic!("it was put out"),
+fn rings(guest: &SocketDoorbell) -> usize {
+    match guest.drain() {
+        Drained::Rings(count) => count,
+        Drained::End => panic!("it was put out"),
     }
 }
 
@@ -40,7 +40,7 @@ fn whose_guest_was_put_out_waits_longer_each_time() {
     let outside = |uid, now| guests.admit(uid, now).err();
     for seconds in [1, 2, 4, 8, 16, 32, 64, 64] {
         let ticket = guests.admit(7, now).unwrap();
-        guests.put_out(ticket.place, now);
+        guests.ban(ticket.slot, now);
         now += Duration::from_millis(100);
         assert_eq!(outside(7, now), Some(Outside::Penalty(seconds)));
         assert_eq!(outside(8, now), None, "another user has nothing to do with it");
@@ -48,7 +48,7 @@ fn whose_guest_was_put_out_waits_longer_each_time() {
     }
     now += LONGEST_PENALTY;
     let ticket = guests.admit(7, now).unwrap();
-    guests.put_out(ticket.place, now);
+    guests.ban(ticket.slot, now);
     assert_eq!(outside(7, now), Some(Outside::Penalty(2)), "forgotten: a second, begun");
     assert_eq!(outside(7, now + FIRST_PENALTY), None);
 }
@@ -61,18 +61,18 @@ fn the_user_with_the_most_gives_way_and_by_its_youngest() {
     let greedy: Vec<_> = (0..3).map(|n| guests.admit(7, at(n)).unwrap()).collect();
     assert_eq!(guests.admit(7, at(4)).err(), Some(Outside::Full));
     let modest = guests.admit(8, at(5)).unwrap();
-    assert_eq!(modest.place, greedy[2].place);
+    assert_eq!(modest.slot, greedy[2].slot);
     assert_eq!(guests.admit(8, at(6)).err(), Some(Outside::Full), "one against two is fair");
-    // Who was shown out is told so by its ticket, and takes nobody's seat with it.
+    // Who was shown out is told so by its ticket, and takes nobody's entry with it.
     let (socket, _other) = nix::unistd::pipe().unwrap();
     let mut greedy = greedy.into_iter();
-    assert!(!greedy.next_back().unwrap().seat(ForkGuarded::new(socket)));
-    assert_eq!((0..3).filter(|place| guests.uid(*place) == Some(8)).count(), 1);
+    assert!(!greedy.next_back().unwrap().connect(ForkGuarded::new(socket)));
+    assert_eq!((0..3).filter(|slot| guests.uid(*slot) == Some(8)).count(), 1);
     drop((greedy, modest));
     assert_eq!(guests.admitted.bits(), 0);
 }
 
-/// One that is streamed to goes a moment later than it is told to, and whoever comes quickly must not have its place.
+/// One that is streamed to goes a moment later than it is told to, and whoever comes quickly must not have its slot.
 #[test]
 fn a_place_that_is_made_is_kept_for_whom_it_is_made() {
     let guests = guests(3);
@@ -85,10 +85,10 @@ fn a_place_that_is_made_is_kept_for_whom_it_is_made() {
     assert!(youngest.is_lost() && greedy.iter().all(|one| !one.is_lost()));
     assert_eq!(stream(8, at(11)).err(), Some(Outside::Busy), "and nobody else has to go for it");
     assert_eq!(guests.admit(9, at(11)).err(), Some(Outside::Busy), "one at a time");
-    let place = youngest.number();
+    let slot = youngest.number();
     drop(youngest);
     assert_eq!(stream(7, at(12)).err(), Some(Outside::Full));
-    assert_eq!(stream(8, at(13)).ok().map(|one| one.number()), Some(place));
+    assert_eq!(stream(8, at(13)).ok().map(|one| one.number()), Some(slot));
     // Whoever does not come for it loses it.
     let back = stream(7, at(14)).ok().unwrap();
     assert_eq!(stream(8, at(15)).err(), Some(Outside::Busy));
@@ -117,7 +117,7 @@ fn each_guest_has_generations_of_its_own_wherever_it_sits() {
         drop(ticket);
         assert!(!guests.admitted.contains(0), "given back");
     }
-    assert_eq!(guests.desk().count, 3);
+    assert_eq!(guests.admission().count, 3);
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn who_comes_again_and_again_is_rationed() {
 #[test]
 fn rings_beyond_the_ration_are_owed_and_paid_together() {
     let guests = guests(1);
-    let guest = seat(&guests, 7);
+    let guest = entry(&guests, 7);
     let mut sent = 0;
     let rounds = (0..100_000).take_while(|_| guests.owed.load(Ordering::Relaxed) == 0).inspect(|_| {
         guests.ring(1);
@@ -158,19 +158,19 @@ fn rings_beyond_the_ration_are_owed_and_paid_together() {
 #[test]
 fn a_publisher_that_does_not_wait_is_never_rung_and_one_that_waits_once_for_all() {
     let guests = guests(2);
-    let (one, other) = (seat(&guests, 7), seat(&guests, 8));
+    let (one, other) = (entry(&guests, 7), entry(&guests, 8));
     let now = Instant::now();
     one.ring();
     guests.turn(now);
     assert_eq!(guests.room.drain(), 0);
-    guests.wait();
+    guests.announce_wait();
     one.ring();
     other.ring();
     guests.turn(now);
     assert_eq!(guests.room.drain(), 1);
-    guests.wait();
+    guests.announce_wait();
     // Not by dropping it: a child that another test starts just now holds its end for a moment, too.
-    other.hang_up();
+    other.shutdown();
     guests.turn(now);
     assert_eq!((guests.room.drain(), guests.admitted.bits()), (1, 1), "who goes makes room, too");
 }
@@ -178,10 +178,10 @@ fn a_publisher_that_does_not_wait_is_never_rung_and_one_that_waits_once_for_all(
 #[test]
 fn more_rings_than_there_were_waits_are_a_breach() {
     let guests = guests(1);
-    let guest = seat(&guests, 7);
+    let guest = entry(&guests, 7);
     let mut now = Instant::now();
     for _ in 0..1000 {
-        guests.wait();
+        guests.announce_wait();
         guest.ring();
         now += Duration::from_secs(1);
         guests.turn(now);
@@ -195,6 +195,6 @@ fn more_rings_than_there_were_waits_are_a_breach() {
         guests.admitted.contains(0)
     });
     assert!((SURPLUS..9 * SURPLUS).contains(&(rounds.count() as u64)));
-    assert_eq!(guest.hear(), Heard::End);
+    assert_eq!(guest.drain(), Drained::End);
     assert!(matches!(guests.admit(7, now), Err(Outside::Penalty(_))));
 }

@@ -1,0 +1,219 @@
+//! Doorbells of both kinds: the eventfd that peers of one user share, and the socket to a peer of another user.
+//!
+//! The holder of a shared eventfd can turn it against the ringer (make it block, fill it, read what was rung), so an eventfd is
+//! for one's own user. To another user a doorbell is a socket: a byte either way. For a topic's guest it is the connection of the
+//! handshake; for a channel's connection a pair made for it, because what nobody takes on the connection itself would stand in the
+//! way of rings. The kernel ends it with either holder, so it is the proof of life, too. Ringing never waits and never fails
+//! loudly: to a peer that does not read, the byte is not sent.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use nix::errno::Errno;
+
+use crate::error::{Error, Result};
+use crate::sys::eventfd::EventFd;
+use crate::sys::fork::ForkGuarded;
+use crate::sys::scm::{self, ReceiveError};
+use crate::sys::seqpacket;
+
+/// What is sent to ring.
+const RING: [u8; 1] = [1];
+/// Most bytes that are taken in one go, so that a peer that sends without end does not hold up this side.
+const MOST: usize = 64;
+
+/// A socket as doorbell and proof of life, both ways.
+#[derive(Debug)]
+pub(crate) struct SocketDoorbell {
+    /// Not in a forked child, which would keep the connection alive.
+    socket: ForkGuarded,
+}
+
+/// What was taken from a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Drained {
+    /// So many rings, perhaps none, and there may be more.
+    Rings(usize),
+    /// The end, or what is no ring. Nothing counts after it.
+    End,
+}
+
+impl SocketDoorbell {
+    /// Takes over a connection whose handshake is done.
+    pub(crate) fn new(socket: ForkGuarded) -> SocketDoorbell {
+        seqpacket::keep_small(&socket);
+        SocketDoorbell { socket }
+    }
+
+    /// A new socket, and the end for its peer.
+    ///
+    /// # Errors
+    /// `ERR_RINGBELL_RESOURCE`.
+    pub(crate) fn pair() -> Result<(SocketDoorbell, ForkGuarded)> {
+        let (ours, theirs) =
+            seqpacket::pair().map_err(|errno| Error::os("socketpair", errno, "cannot make a doorbell"))?;
+        Ok((SocketDoorbell::new(ForkGuarded::new(ours)), ForkGuarded::new(theirs)))
+    }
+
+    /// Takes over the end that a peer gave, after checking that it is a socket of the right kind.
+    ///
+    /// # Errors
+    /// `ERR_RINGBELL_CORRUPT_PEER` when it is something else; the descriptor is closed then.
+    pub(crate) fn from_peer(fd: OwnedFd) -> Result<SocketDoorbell> {
+        match seqpacket::is_one(&fd) {
+            true => Ok(SocketDoorbell::new(ForkGuarded::new(fd))),
+            false => Err(Error::CorruptPeer { what: "the doorbell is not a SOCK_SEQPACKET socket".into() }),
+        }
+    }
+
+    /// Rings. A peer that has not read earlier rings needs no more.
+    pub(crate) fn ring(&self) {
+        let _ = scm::send(&self.socket, &RING, &[]);
+    }
+
+    /// Takes what was rung, without waiting.
+    pub(crate) fn drain(&self) -> Drained {
+        for count in 0..MOST {
+            let mut byte = [0; RING.len()];
+            match scm::receive_plain(&self.socket, &mut byte) {
+                Ok(1) if byte == RING => {}
+                Err(ReceiveError::Os(Errno::EAGAIN)) => return Drained::Rings(count),
+                _ => return Drained::End,
+            }
+        }
+        Drained::Rings(MOST)
+    }
+
+    /// Whether the peer holds its end.
+    pub(crate) fn lives(&self) -> bool {
+        seqpacket::is_connected(&self.socket)
+    }
+
+    /// Ends it, also for other holders of this end.
+    pub(crate) fn shutdown(&self) {
+        seqpacket::hang_up(&self.socket);
+    }
+}
+
+impl AsFd for SocketDoorbell {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// A doorbell, whatever it is made of.
+#[derive(Clone, Debug)]
+pub(crate) enum Doorbell {
+    /// Shared with other processes of this user, which all listen, so a listener never reads it.
+    Shared(Arc<EventFd>),
+    /// Of one peer.
+    Socket(Arc<SocketDoorbell>),
+}
+
+impl Doorbell {
+    /// Rings it.
+    pub(crate) fn ring(&self) {
+        match self {
+            Doorbell::Shared(bell) => bell.ring(),
+            Doorbell::Socket(socket) => socket.ring(),
+        }
+    }
+
+    /// Takes earlier rings before the caller goes to sleep, where they have to be taken. False: the peer is gone, and will never
+    /// ring.
+    pub(crate) fn drain(&self) -> bool {
+        match self {
+            Doorbell::Shared(_) => true,
+            Doorbell::Socket(socket) => !matches!(socket.drain(), Drained::End),
+        }
+    }
+
+    /// The socket, if it is one.
+    pub(crate) fn socket(&self) -> Option<&Arc<SocketDoorbell>> {
+        match self {
+            Doorbell::Shared(_) => None,
+            Doorbell::Socket(socket) => Some(socket),
+        }
+    }
+}
+
+impl AsFd for Doorbell {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Doorbell::Shared(bell) => bell.as_fd(),
+            Doorbell::Socket(socket) => socket.as_fd(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+
+    fn pair() -> (SocketDoorbell, OwnedFd) {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let (one, other) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap();
+        (SocketDoorbell::new(ForkGuarded::new(one)), other)
+    }
+
+    #[test]
+    fn rings_cross_and_are_taken_all_at_once() {
+        let (socket, other) = pair();
+        let other = SocketDoorbell::new(ForkGuarded::new(other));
+        assert_eq!(socket.drain(), Drained::Rings(0));
+        other.ring();
+        other.ring();
+        assert_eq!((socket.drain(), socket.drain()), (Drained::Rings(2), Drained::Rings(0)));
+        assert!(socket.lives());
+        drop(other);
+        assert!(!socket.lives());
+        assert_eq!(socket.drain(), Drained::End);
+        socket.ring();
+    }
+
+    #[test]
+    fn who_never_reads_is_not_waited_for_and_holds_little() {
+        let (socket, _other) = pair();
+        for _ in 0..10_000 {
+            socket.ring();
+        }
+        let (deaf, other) = pair();
+        assert_eq!(deaf.drain(), Drained::Rings(0));
+        let sent = (0..10_000).take_while(|_| scm::send(&socket, &RING, &[]).is_ok()).count();
+        assert_eq!(sent, 0, "it is full, and stays so");
+        drop(other);
+    }
+
+    #[test]
+    fn what_is_no_ring_ends_it() {
+        for bytes in [&[1, 2][..], &[], &[7]] {
+            let (socket, other) = pair();
+            scm::send(&other, bytes, &[]).unwrap();
+            assert_eq!(socket.drain(), Drained::End, "{bytes:?}");
+        }
+        let (socket, other) = pair();
+        let file = tempfile::tempfile().unwrap();
+        scm::send(&other, &RING, &[file.as_fd()]).unwrap();
+        assert_eq!(socket.drain(), Drained::End, "descriptors that nobody asked for");
+    }
+
+    #[test]
+    fn a_flood_is_heard_in_portions() {
+        let (socket, other) = pair();
+        let sent = (0..1000).take_while(|_| scm::send(&other, &RING, &[]).is_ok()).count();
+        let mut heard = 0;
+        loop {
+            match socket.drain() {
+                Drained::Rings(0) => break,
+                Drained::Rings(count) => {
+                    assert!(count <= MOST);
+                    heard += count;
+                }
+                Drained::End => panic!("the peer is there"),
+            }
+        }
+        assert_eq!(heard, sent);
+    }
+}

@@ -1,0 +1,269 @@
+//! Which guests are let in, and into which slot. On the bus thread.
+//!
+//! No user can keep all others out: not by coming often, not by many guests, not by breaking rules again and again. A guest
+//! counts from the moment when it is admitted. Called by the publisher's side of the handshake. A [`Reservation`] that is dropped
+//! before its guest has connected gives the slot back; a [`GuestSlot`] does so with its forwarder.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use ringbell_ring::ControlMemory;
+
+use super::{AdmissionState, Guest, Guests, HeldSlot, Line, Penalty};
+use crate::error::Result;
+use crate::port::budget::{Budget, look_interval};
+use crate::port::doorbell::SocketDoorbell;
+use crate::sys::eventfd::EventFd;
+use crate::sys::fork::ForkGuarded;
+use crate::sys::generation::Home;
+
+/// For how long a user is banned: doubled each time, forgotten after the longest.
+pub(super) const FIRST_PENALTY: Duration = Duration::from_secs(1);
+pub(super) const LONGEST_PENALTY: Duration = Duration::from_secs(64);
+
+/// For how long a slot is held for a user: longer than a client pauses between two tries.
+const HOLD: Duration = Duration::from_millis(200);
+
+/// Why a guest is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outside {
+    /// All slots are taken by users who have no more of them than this one.
+    Full,
+    /// Its user has to wait for so many seconds.
+    Penalty(u64),
+    /// Its user comes too often, no memory or descriptors are to be had at the moment, or the publisher is closing.
+    Busy,
+}
+
+/// The slot of a guest whose handshake is not done. Given back when it is dropped, unless the guest has connected.
+pub(crate) struct Reservation {
+    guests: Arc<Guests>,
+    pub(super) slot: usize,
+    number: u64,
+    control: OwnedFd,
+    connected: bool,
+}
+
+/// The slot of a guest that is streamed to. Given back when it is dropped, on the bus thread.
+pub(crate) struct GuestSlot {
+    guests: Arc<Guests>,
+    slot: usize,
+    home: Home,
+}
+
+impl Guests {
+    /// Lets a guest of this user in, if there is a slot for it. The guest counts from now on.
+    pub(crate) fn admit(
+        self: &Arc<Guests>,
+        uid: u32,
+        now: Instant,
+    ) -> std::result::Result<Reservation, Outside> {
+        let (slot, number, control) = self.let_in(uid, Line::Socket(None), now, |slot, generation| {
+            self.segments.furnish(slot, generation)
+        })?;
+        Ok(Reservation { guests: Arc::clone(self), slot, number, control, connected: false })
+    }
+
+    /// Lets in a guest that is to be streamed to.
+    pub(crate) fn admit_to_stream(
+        self: &Arc<Guests>,
+        uid: u32,
+        now: Instant,
+    ) -> std::result::Result<GuestSlot, Outside> {
+        let line = Line::Forwarder { leaving: false };
+        let (slot, ..) =
+            self.let_in(uid, line, now, |slot, generation| self.segments.furnish_here(slot, generation))?;
+        Ok(GuestSlot { guests: Arc::clone(self), slot, home: Home::here() })
+    }
+
+    fn let_in<T>(
+        &self,
+        uid: u32,
+        line: Line,
+        now: Instant,
+        furnish: impl FnOnce(usize, u64) -> Result<T>,
+    ) -> std::result::Result<(usize, u64, T), Outside> {
+        let mut admission = self.admission();
+        if admission.closed {
+            return Err(Outside::Busy);
+        }
+        admission.penalties.retain(|_, penalty| penalty.until + LONGEST_PENALTY > now);
+        if let Some(penalty) = admission.penalties.get(&uid)
+            && penalty.until > now
+        {
+            return Err(Outside::Penalty((penalty.until - now).as_secs() + 1));
+        }
+        if !admission.admissions.take(uid) {
+            return Err(Outside::Busy);
+        }
+        let slot = self.free_slot(&mut admission, uid, now)?;
+        admission.count += 1;
+        // Apart from what any guest can count to, or guess.
+        let furnished = furnish(slot, admission.count << 32).map_err(|_| Outside::Busy)?;
+        let number = admission.count;
+        *self.guest_in(slot) = Some(Guest {
+            number,
+            uid,
+            since: now,
+            line,
+            heard: 0,
+            waits_before: self.waits.load(Ordering::Relaxed),
+            rung: Budget::default(),
+            ringing: Budget::default(),
+            rest: None,
+        });
+        self.admitted.admit(slot);
+        Ok((slot, number, furnished))
+    }
+
+    /// A slot that is free, or that the youngest guest of the user with the most of them gives up to a user with at least two
+    /// fewer: no user can keep all others out.
+    fn free_slot(
+        &self,
+        admission: &mut AdmissionState,
+        uid: u32,
+        now: Instant,
+    ) -> std::result::Result<usize, Outside> {
+        let count = self.guests.len();
+        let order = (0..count).map(|step| (admission.next + step) % count);
+        admission.held = admission.held.take().filter(|held| held.until > now);
+        let held = admission.held.as_ref().map(|held| (held.slot, held.uid));
+        let anothers = |slot| held.is_some_and(|(kept, whose)| kept == slot && whose != uid);
+        let mut slot = order.clone().find(|slot| self.guest_in(*slot).is_none() && !anothers(*slot));
+        if slot.is_none() {
+            if held.is_some_and(|(_, whose)| whose == uid) {
+                return Err(Outside::Busy);
+            }
+            let mut users: HashMap<u32, (usize, usize, Instant)> = HashMap::new();
+            for slot in order {
+                if let Some(guest) = self.guest_in(slot).as_ref() {
+                    let user = users.entry(guest.uid).or_insert((0, slot, guest.since));
+                    user.0 += 1;
+                    if guest.since >= user.2 {
+                        (user.1, user.2) = (slot, guest.since);
+                    }
+                }
+            }
+            let own = users.get(&uid).map_or(0, |user| user.0);
+            let (most, youngest, _) = users.into_values().max_by_key(|user| user.0).ok_or(Outside::Full)?;
+            if most < own + 2 {
+                return Err(Outside::Full);
+            }
+            if held.is_some() {
+                // One at a time.
+                return Err(Outside::Busy);
+            }
+            self.evict(youngest);
+            if self.guest_in(youngest).is_some() {
+                // A guest that is streamed to goes with its forwarder, in a moment. The user that it was evicted for comes again by
+                // then, and must find the slot, however quickly others come.
+                admission.held = Some(HeldSlot { slot: youngest, uid, until: now + HOLD });
+                return Err(Outside::Busy);
+            }
+            slot = Some(youngest);
+        }
+        let slot = slot.ok_or(Outside::Full)?;
+        if held.is_some_and(|(_, whose)| whose == uid) {
+            admission.held = None;
+        }
+        admission.next = slot + 1;
+        Ok(slot)
+    }
+
+    /// A guest broke a rule, or left no room for too long: it goes, and its user is banned for a while.
+    pub(super) fn ban(&self, slot: usize, now: Instant) {
+        if let Some(uid) = self.evict(slot) {
+            let mut admission = self.admission();
+            let penalty =
+                admission.penalties.entry(uid).or_insert(Penalty { until: now, next: FIRST_PENALTY });
+            penalty.until = now + penalty.next;
+            penalty.next = (penalty.next * 2).min(LONGEST_PENALTY);
+        }
+    }
+}
+
+impl Reservation {
+    /// The segment to hand out.
+    pub(crate) fn control(&self) -> BorrowedFd<'_> {
+        self.control.as_fd()
+    }
+
+    /// The guest has its segment and has said so: its connection is its doorbell from now on. False: it was evicted meanwhile.
+    pub(crate) fn connect(mut self, socket: ForkGuarded) -> bool {
+        let socket = Arc::new(SocketDoorbell::new(socket));
+        {
+            let mut entry = self.guests.guest_in(self.slot);
+            let still =
+                |guest: &&mut Guest| guest.number == self.number && self.guests.admitted.contains(self.slot);
+            let Some(guest) = entry.as_mut().filter(still) else { return false };
+            if self.guests.epoll.watch(socket.as_fd(), self.slot as u64).is_err() {
+                return false;
+            }
+            guest.line = Line::Socket(Some(socket));
+        }
+        self.connected = true;
+        // What was rung for it while it had no doorbell. It looks again anyway before it first sleeps, but a guest
+        // that was quick may sleep already.
+        self.guests.ring(1 << self.slot);
+        true
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        let there = self.guests.guest_in(self.slot).as_ref().is_some_and(|guest| guest.number == self.number);
+        if there && !self.connected {
+            self.guests.evict(self.slot);
+        }
+    }
+}
+
+impl GuestSlot {
+    /// The slot that the guest is to have there.
+    pub(crate) fn memory(&self) -> ControlMemory {
+        self.guests.segments.memory(self.slot)
+    }
+
+    /// Counted from 0, behind all slots of the topic.
+    pub(crate) fn number(&self) -> usize {
+        self.slot
+    }
+
+    /// Rung for all guests that are streamed to.
+    pub(crate) fn bell(&self) -> &EventFd {
+        &self.guests.forwarders
+    }
+
+    /// Whether the guest is to be told that it was evicted, and then to go.
+    pub(crate) fn is_lost(&self) -> bool {
+        let leaving = |guest: &Guest| matches!(guest.line, Line::Forwarder { leaving: true });
+        self.guests.guest_in(self.slot).as_ref().is_none_or(leaving)
+    }
+
+    /// The guest broke a rule.
+    pub(crate) fn ban(&self, now: Instant) {
+        self.guests.ban(self.slot, now);
+    }
+
+    /// How often, in nanoseconds, what it has sent is looked at.
+    pub(crate) fn interval(&self) -> u64 {
+        look_interval(self.guests.admitted.bits().count_ones())
+    }
+}
+
+impl Drop for GuestSlot {
+    fn drop(&mut self) {
+        // In a forked child nothing lies there.
+        if self.home.is_foreign() {
+            return;
+        }
+        // The publisher has given it up, and its forwarder has heard of that before the keeper.
+        if !self.guests.admitted.contains(self.slot) {
+            self.guests.ban(self.slot, Instant::now());
+        }
+        self.guests.give_back(self.slot);
+    }
+}

@@ -1,0 +1,29 @@
+//! Ports: one directed flow on any rung, with one writer and one or more readers.
+//!
+//! A topic is one writer and many readers, a channel is two ports back to back. `Reader` reads a ring in shared memory or a stream of
+//! it; `stream` forwards a ring to readers that cannot map it; `guests` are the readers of other users; `Doorbell` wakes a
+//! sleeper. Called by topics, channels and acquisition. Never decides who may have a port, or what happens over time.
+
+mod budget;
+mod doorbell;
+mod end;
+pub(crate) mod guests;
+mod probe;
+mod reader;
+pub(crate) mod stream;
+
+pub(crate) use budget::Admissions;
+pub(crate) use doorbell::{Doorbell, SocketDoorbell};
+pub(crate) use end::{End, WriterState};
+pub(crate) use guests::Guests;
+pub(crate) use probe::Probe;
+pub(crate) use reader::{Memory, Reader};
+
+/// When what was read counts as acknowledged, so that the writer need not keep it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Acknowledging {
+    /// As it is read.
+    AtOnce,
+    /// When [`Reader::acknowledge_below`] says so.
+    Apart,
+}

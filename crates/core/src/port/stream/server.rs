@@ -1,0 +1,213 @@
+//! All subscribers that one publisher streams to, on the bus thread, behind one epoll.
+//!
+//! The handshake hands a [`ProxyReader`] and its socket over; a [`Forwarder`] then serves it. The forwarders outlive the listener that
+//! admitted them (it is replaced when the directory was lost) and the publisher (what it had committed is still handed over). The
+//! server is on the bus thread while there is a forwarder, and only then. The ring's doorbells are watched edge-triggered and never
+//! read: subscribers that share memory sleep behind them, too.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use ringbell_ring::Start;
+
+use super::forwarder::{Forwarder, Turn};
+use super::proxy::{ProxyReader, StreamSource};
+use super::wire::PIECE;
+use crate::Result;
+use crate::port::guests::GuestSlot;
+use crate::reactor::{Handle, Step, Thread, Watched};
+use crate::sys::epoll::Epoll;
+use crate::sys::fork::ForkGuarded;
+use crate::sys::seqpacket;
+
+/// Numbers from here on are doorbells; below, forwarders.
+const BELLS: u64 = 1 << 32;
+/// How long before it is looked at again when it cannot be waited for.
+const REST: Duration = Duration::from_millis(20);
+/// What may be on its way to a subscriber: a few datagrams, so that neither side waits for the other.
+pub(super) const ON_THE_WAY: usize = 256 << 10;
+
+/// Streams one publisher's ring.
+#[derive(Clone)]
+pub(crate) struct StreamServer {
+    source: Arc<StreamSource>,
+    handle: Handle,
+    forwarders: Arc<Mutex<Option<Forwarders>>>,
+}
+
+impl StreamServer {
+    pub(crate) fn new(source: Arc<StreamSource>, handle: Handle) -> StreamServer {
+        StreamServer { source, handle, forwarders: Arc::default() }
+    }
+
+    /// A slot for a subscriber, joined.
+    ///
+    /// # Errors
+    /// As [`ProxyReader::claim`].
+    pub(crate) fn admit(&self, who: (u32, u64), start: Start) -> Result<ProxyReader> {
+        ProxyReader::claim(&self.source, who, start)
+    }
+
+    /// The same for a guest, in the slot that it was let into.
+    ///
+    /// # Errors
+    /// As [`ProxyReader::claim_guest`].
+    pub(crate) fn admit_guest(&self, slot: GuestSlot, pid: u32, start: Start) -> Result<ProxyReader> {
+        ProxyReader::claim_guest(&self.source, slot, pid, start)
+    }
+
+    /// Streams from the proxy to the socket from now on, until either end goes.
+    ///
+    /// # Errors
+    /// `ERR_RINGBELL_RESOURCE` when descriptors or watches ran out.
+    pub(crate) fn adopt(&self, socket: ForkGuarded, proxy: ProxyReader) -> Result<()> {
+        let mut forwarders = self.forwarders();
+        if let Some(forwarders) = forwarders.as_mut() {
+            return forwarders.add(socket, proxy);
+        }
+        let mut first = Forwarders::new()?;
+        first.add(socket, proxy)?;
+        let driver = Driver { epoll: Arc::clone(&first.epoll), server: self.clone() };
+        *forwarders = Some(first);
+        drop(forwarders);
+        self.handle.add(Box::new(driver), None);
+        Ok(())
+    }
+
+    fn forwarders(&self) -> MutexGuard<'_, Option<Forwarders>> {
+        self.forwarders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Forwarders {
+    epoll: Arc<Epoll>,
+    forwarders: HashMap<u64, Served>,
+    next: u64,
+    scratch: Vec<u8>,
+    /// The thread is about to end.
+    last: bool,
+}
+
+struct Served {
+    forwarder: Forwarder,
+    /// What its socket is watched for.
+    watched: Turn,
+}
+
+impl Forwarders {
+    fn new() -> Result<Forwarders> {
+        let (epoll, scratch) = (Arc::new(Epoll::new()?), vec![0; PIECE]);
+        Ok(Forwarders { epoll, forwarders: HashMap::new(), next: 0, scratch, last: false })
+    }
+
+    fn add(&mut self, socket: ForkGuarded, proxy: ProxyReader) -> Result<()> {
+        let (bell, doorbell) = proxy.bell();
+        self.epoll.watch_edges(doorbell.as_fd(), BELLS + bell as u64)?;
+        seqpacket::widen(&socket, ON_THE_WAY);
+        // It is writable, so its first turn comes at once.
+        self.epoll.watch_writable(socket.as_fd(), self.next)?;
+        self.forwarders
+            .insert(self.next, Served { forwarder: Forwarder::new(socket, proxy), watched: Turn::Full });
+        self.next = (self.next + 1) % BELLS;
+        Ok(())
+    }
+
+    /// Does what can be done without waiting. The time at which it wants to be called again at the latest.
+    fn turn(&mut self, now: Instant) -> Option<Instant> {
+        let mut ready = Vec::new();
+        // Cannot fail: see `Epoll::wait`. What is still ready then wakes the bus thread again.
+        let _ = self.epoll.wait(Some(now), &mut ready);
+        for number in ready {
+            match number.checked_sub(BELLS) {
+                None => self.advance(number, now),
+                Some(bell) => {
+                    self.advance_all(now, |forwarder| forwarder.bell() as u64 == bell);
+                }
+            }
+        }
+        self.advance_all(now, |forwarder| forwarder.until().is_some_and(|until| until <= now));
+        self.forwarders.values().filter_map(|served| served.forwarder.until()).min()
+    }
+
+    fn advance_all(&mut self, now: Instant, chosen: impl Fn(&Forwarder) -> bool) {
+        let chosen = self.forwarders.iter().filter(|(_, served)| chosen(&served.forwarder));
+        let numbers: Vec<u64> = chosen.map(|(number, _)| *number).collect();
+        for number in numbers {
+            self.advance(number, now);
+        }
+    }
+
+    fn advance(&mut self, number: u64, now: Instant) {
+        let Some(served) = self.forwarders.get_mut(&number) else { return };
+        let turn = served.forwarder.turn(&mut self.scratch, self.last, now);
+        if std::mem::replace(&mut served.watched, turn) == turn {
+            return;
+        }
+        let socket = served.forwarder.as_fd();
+        let watched = match turn {
+            Turn::Idle => self.epoll.watch(socket, number),
+            Turn::Full => self.epoll.watch_writable(socket, number),
+            Turn::Rest => {
+                self.epoll.forget(socket);
+                Ok(())
+            }
+            Turn::RestFull => self.epoll.watch_room(socket, number),
+            // Closing its socket takes it out of the epoll.
+            Turn::Gone => return drop(self.forwarders.remove(&number)),
+        };
+        if watched.is_err() {
+            self.forwarders.remove(&number);
+        }
+    }
+
+    /// Nothing will follow, whatever the topic says: hands over the rest. False when that is done.
+    fn finish(&mut self, now: Instant) -> bool {
+        if !std::mem::replace(&mut self.last, true) {
+            self.advance_all(now, |_| true);
+        }
+        self.forwarders.values().any(|served| !served.forwarder.is_over())
+    }
+}
+
+/// A stream server on its bus thread.
+struct Driver {
+    epoll: Arc<Epoll>,
+    server: StreamServer,
+}
+
+impl Watched for Driver {
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.epoll.as_fd())
+    }
+
+    fn ready(&mut self, _thread: &mut Thread<'_>) -> Step {
+        let mut driven = self.server.forwarders();
+        let Some(forwarders) = driven.as_mut() else { return Step::Finished };
+        let again = forwarders.turn(Instant::now());
+        if forwarders.forwarders.is_empty() {
+            *driven = None;
+            return Step::Finished;
+        }
+        Step::Again(again)
+    }
+
+    /// Without it nobody would get anything any more: until it can be waited for, it is looked at.
+    fn retry(&self) -> Option<Duration> {
+        Some(REST)
+    }
+
+    fn linger(&mut self) -> bool {
+        self.server.forwarders().as_mut().is_some_and(|forwarders| forwarders.finish(Instant::now()))
+    }
+}
+
+impl Drop for Driver {
+    /// Whatever ended it: the next subscriber is to find a server that is not driven.
+    fn drop(&mut self) {
+        let forwarders = self.server.forwarders().take();
+        // Outside of the lock: it leaves topics, which rings.
+        drop(forwarders);
+    }
+}

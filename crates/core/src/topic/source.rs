@@ -1,0 +1,284 @@
+//! One publisher that a subscriber is attached to: the reading end of its topic, and what is known of it.
+//!
+//! Joined on the bus thread, read by the subscriber. A ring ends when its publisher has closed it or is dead; a stream says that it
+//! is closed, or is cut off, and then the bus thread finds out what became of the publisher. How a ring differs from a stream is
+//! `port::Reader`'s business, not this file's.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use ringbell_ring::{Entry, Fault, Piece, Position, Read, Start};
+
+use super::acks::AckMode;
+use super::options::SubscriberOptions;
+use super::stats::{AckStats, SlotStats, SourceStats};
+use crate::acquire::{Attachment, Way};
+use crate::error::{Error, Result};
+use crate::port::{Acknowledging, End, Probe, Reader, WriterState};
+use crate::reactor::Inbox;
+use crate::record::{Fallback, Overflow, Record, Rung, TopicRecord};
+use crate::segment::{DurableName, MappedData};
+
+/// Number under which every source's doorbell is watched: which one rang does not matter.
+const DOORBELL: u64 = 1;
+
+/// A publisher that was acquired and joined, on its way from the bus thread to the subscriber.
+pub(super) struct Joined {
+    pub(super) record: Arc<Record>,
+    pub(super) rung: Rung,
+    pub(super) fallbacks: Vec<Fallback>,
+    reader: Reader,
+    ack: AckMode,
+    durable: bool,
+    /// Why nothing can be lent of it, if so.
+    not_leasable: Option<&'static str>,
+}
+
+impl Joined {
+    /// Joins the ring in the slot that the attachment holds, or takes the stream as it is. `resume`: sequence of the first message
+    /// that a stream of the same publisher, lost before, had not brought.
+    pub(super) fn join(
+        attachment: Attachment,
+        options: &SubscriberOptions,
+        start: Start,
+        resume: Option<u64>,
+    ) -> Result<Self> {
+        let Attachment { record, port: way, rung, fallbacks } = attachment;
+        let durable = options.durable_name()?;
+        let acknowledging = match options.ack {
+            AckMode::Immediate => Acknowledging::AtOnce,
+            AckMode::Batch | AckMode::Deferred => Acknowledging::Apart,
+        };
+        let (mut reader, not_leasable) = match way {
+            Way::Memory(memory) => {
+                let topic = topic_of(&record)?;
+                let name = durable.as_ref().map_or(0, DurableName::hash);
+                let reader = Reader::join(memory, topic.overflow, start, name, rung, acknowledging)
+                    .map_err(|fault| fault_error(fault, &record.service))?;
+                let leasable = topic.overflow == Overflow::Block && topic.evict_after_ms.is_none();
+                (reader, (!leasable).then_some("leases need a block topic without evictAfter"))
+            }
+            Way::Stream(mut stream) => {
+                stream.acknowledge(acknowledging);
+                (Reader::Stream(stream), Some("leases need shared memory, and this is a stream"))
+            }
+        };
+        if let Some(sequence) = resume {
+            // What was not acknowledged under a durable name comes again, also to the same subscriber.
+            match durable.is_some() && options.ack != AckMode::Immediate {
+                true => reader.note_seen(sequence),
+                false => reader.go_on_at(sequence),
+            }
+        }
+        let (ack, durable) = (options.ack, durable.is_some());
+        Ok(Self { record, rung, fallbacks, reader, ack, durable, not_leasable })
+    }
+
+    /// What there was under the durable name, if there is one.
+    pub(super) fn position(&self) -> Option<Position> {
+        self.reader.position().filter(|_| self.durable)
+    }
+
+    /// Messages before this sequence may have been delivered to an earlier holder of the name.
+    pub(super) fn redelivered_below(&self) -> u64 {
+        self.reader.redelivered_below()
+    }
+
+    /// A way to learn on another thread whether the publisher lives.
+    pub(super) fn probe(&self) -> Result<Probe> {
+        self.reader.probe()
+    }
+
+    /// Has what the publisher rings wake the subscriber.
+    pub(super) fn watch<A>(&self, inbox: &Inbox<A>) -> Result<()> {
+        self.reader.watch(inbox, DOORBELL)
+    }
+
+    /// The publisher's copies of a doorbell would keep it watched.
+    pub(super) fn unwatch<A>(&self, inbox: &Inbox<A>) {
+        self.reader.unwatch(inbox);
+    }
+}
+
+fn topic_of(record: &Record) -> Result<&TopicRecord> {
+    record.topic.as_ref().ok_or_else(|| Error::Record {
+        file: record.file_name(),
+        reason: "it announces a topic without saying where its segments are".into(),
+    })
+}
+
+/// The error that a broken protocol is reported with.
+pub(super) fn fault_error(fault: Fault, service: &str) -> Error {
+    match fault {
+        Fault::Evicted => Error::Evicted { service: service.to_owned() },
+        Fault::Expelled => {
+            Error::Refused { reason: "the publisher took this subscriber's cursor for invalid".into() }
+        }
+        Fault::Corrupt(what) => Error::CorruptPeer { what: what.into() },
+        _ => Error::CorruptPeer { what: format!("{fault:?}") },
+    }
+}
+
+/// An attached publisher.
+pub(super) struct Source {
+    joined: Box<Joined>,
+    pub(super) number: u32,
+    /// What the bus thread has told of it.
+    pub(super) writer: WriterState,
+    /// What there is of a large message.
+    pub(super) gathered: Vec<u8>,
+    reported_missed: u64,
+}
+
+impl Source {
+    pub(super) fn new(joined: Box<Joined>, number: u32) -> Self {
+        Self { joined, number, writer: WriterState::Present, gathered: Vec::new(), reported_missed: 0 }
+    }
+
+    pub(super) fn record(&self) -> &Arc<Record> {
+        &self.joined.record
+    }
+
+    pub(super) fn reader(&self) -> &Reader {
+        &self.joined.reader
+    }
+
+    pub(super) fn reader_mut(&mut self) -> &mut Reader {
+        &mut self.joined.reader
+    }
+
+    #[inline]
+    pub(super) fn read(&mut self, slab: &mut [u8], fill: usize, table: &mut [Entry]) -> Result<Read, Fault> {
+        let read = self.joined.reader.read(slab, fill, table)?;
+        self.forget_gathered(read);
+        Ok(read)
+    }
+
+    /// Only where [`not_leasable`](Self::not_leasable) has no objection.
+    pub(super) fn lease(&mut self, table: &mut [Entry]) -> Result<Read, Fault> {
+        let read = self.joined.reader.lease(table)?;
+        self.forget_gathered(read);
+        Ok(read)
+    }
+
+    /// Messages come after a large one, or in its place.
+    #[inline]
+    fn forget_gathered(&mut self, read: Read) {
+        if matches!(read, Read::Messages { .. }) && !self.gathered.is_empty() {
+            self.gathered = Vec::new();
+        }
+    }
+
+    /// Takes what comes next of the large message that a read has found.
+    pub(super) fn read_large(&mut self, target: &mut [u8]) -> Result<Piece, Fault> {
+        self.joined.reader.read_large(target)
+    }
+
+    /// Why nothing can be lent of it, if so.
+    pub(super) fn not_leasable(&self) -> Option<&'static str> {
+        self.joined.not_leasable
+    }
+
+    pub(super) fn memory(&self) -> Option<Arc<MappedData>> {
+        self.joined.reader.memory()
+    }
+
+    /// Publishes that all messages up to this one are done, and rings the publisher if it waits for room. Says whether that
+    /// was news; the error has the last sequence that was read.
+    pub(super) fn acknowledge_through<A>(
+        &mut self,
+        sequence: u64,
+        inbox: &Inbox<A>,
+    ) -> Result<bool, Option<u64>> {
+        let reader = &mut self.joined.reader;
+        let delivered = reader.delivered().unwrap_or(0);
+        if sequence >= delivered {
+            return Err(delivered.checked_sub(1));
+        }
+        let news = reader.acknowledge_below(sequence + 1);
+        // A subscriber that sleeps already is to wake, and tell it, when the socket takes something again.
+        reader.watch_room(inbox, DOORBELL);
+        Ok(news)
+    }
+
+    pub(super) fn redelivered_below(&self) -> u64 {
+        self.joined.redelivered_below()
+    }
+
+    #[inline]
+    pub(super) fn pending(&self) -> bool {
+        // Cut off, there is nothing to do but to wait for the bus thread's word.
+        self.writer != WriterState::Asked && self.joined.reader.pending()
+    }
+
+    #[inline]
+    pub(super) fn spin(&self, turns: u32) -> bool {
+        self.writer != WriterState::Asked && self.joined.reader.spin(turns)
+    }
+
+    /// Announces that the subscriber is about to sleep. False: look again.
+    pub(super) fn arm<A>(&mut self, inbox: &Inbox<A>) -> bool {
+        if !self.joined.reader.drain_doorbell() {
+            self.writer = WriterState::Gone;
+        }
+        let quiet = match self.writer {
+            WriterState::Asked => true,
+            WriterState::Gone => false,
+            _ => self.joined.reader.arm(),
+        };
+        self.joined.reader.watch_room(inbox, DOORBELL);
+        quiet
+    }
+
+    pub(super) fn unwatch<A>(&self, inbox: &Inbox<A>) {
+        self.joined.unwatch(inbox);
+    }
+
+    /// Messages missed since this was last asked.
+    #[inline]
+    pub(super) fn newly_missed(&mut self) -> u64 {
+        let missed = self.joined.reader.missed();
+        missed - std::mem::replace(&mut self.reported_missed, missed)
+    }
+
+    /// How it ends, once everything was read; `None` while something can still come.
+    pub(super) fn end(&self) -> Option<End> {
+        self.joined.reader.end(self.writer)
+    }
+
+    pub(super) fn acks(&self) -> AckStats {
+        let counters = self.joined.reader.counters();
+        let tracked = self.joined.ack != AckMode::Immediate || self.joined.durable;
+        AckStats {
+            pending: if tracked { counters.unacknowledged } else { 0 },
+            flushed: counters.flushed,
+            redelivered: counters.redelivered,
+        }
+    }
+
+    /// A stream's publisher is asked, and waited for until the deadline.
+    pub(super) fn stats(&mut self, deadline: Instant) -> SourceStats {
+        let view = self.joined.reader.view(deadline);
+        let counters = self.joined.reader.counters();
+        SourceStats {
+            source: self.number,
+            service: self.joined.record.service.clone(),
+            id: self.joined.record.id.clone(),
+            pid: self.joined.record.pid,
+            rung: self.joined.rung,
+            fallbacks: self.joined.fallbacks.clone(),
+            guest: view.guest,
+            slot: view.slot,
+            received: counters.received,
+            missed: counters.missed,
+            backlog: self.joined.reader.backlog(),
+            acks: self.acks(),
+            publisher: view.counters.into(),
+            subscribers: view
+                .slots
+                .into_iter()
+                .filter_map(|(slot, alive)| SlotStats::of(slot, alive))
+                .collect(),
+        }
+    }
+}
