@@ -7,16 +7,15 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
-use ringbell_ring::{Config, Feed, Identity, Overflow, Producer, Start};
+use ringbell_ring::{Feed, Identity, Overflow, Start};
 
 use crate::error::{Error, Result};
 use crate::port::stream::{ProxyReader, StreamReader, StreamServer, StreamSource};
-use crate::port::{Doorbell, End, Reader, WriterState};
+use crate::port::{Doorbell, Doorbells, End, Reader, Writer, WriterState};
 use crate::reactor::{Handle, Inbox};
-use crate::segment::{Pair, PairMemory, Segments};
-use crate::sys::eventfd::EventFd;
+use crate::segment::{Pair, Segments};
 use crate::sys::fork::ForkGuarded;
 
 /// A connection has one reader a ring.
@@ -24,28 +23,10 @@ const SLOTS: usize = 1;
 
 /// One side's ends of both directions.
 pub(super) struct Duplex {
-    pub(super) outgoing: Producer,
-    pub(super) incoming: Reader,
-    /// What is rung when something was written.
-    peer: PeerDoorbell,
-    /// Rung when there is room again. In shared memory the reader's own doorbell is.
-    room: Option<Arc<EventFd>>,
-    /// Dropped after them.
-    _memory: Memory,
-}
-
-/// What the rings lie in.
-enum Memory {
-    Shared { _pair: Arc<PairMemory> },
-    Local { _segments: Segments },
-}
-
-/// What is rung when something was written.
-enum PeerDoorbell {
-    /// The peer's. To another user it is the same as this side's own.
-    Peer(Doorbell),
-    /// That of this process's bus thread, which forwards what was written.
-    Forwarder(Arc<StreamSource>),
+    pub(super) writer: Writer,
+    pub(super) reader: Reader,
+    /// Over streams, what the bus thread forwards from.
+    source: Option<Arc<StreamSource>>,
 }
 
 /// What this side writes, on its way to the peer.
@@ -81,9 +62,8 @@ impl Duplex {
     /// Both directions in shared memory, with this side's doorbell and the peer's.
     pub(super) fn shared(pair: Pair, own: Doorbell, peer: Doorbell) -> Duplex {
         let Pair { outgoing, incoming, memory } = pair;
-        let incoming = Reader::of_pair(incoming, Arc::clone(&memory), own, peer.clone());
-        let peer = PeerDoorbell::Peer(peer);
-        Duplex { outgoing, incoming, peer, room: None, _memory: Memory::Shared { _pair: memory } }
+        let reader = Reader::of_pair(incoming, Arc::clone(&memory), own, peer.clone());
+        Duplex { writer: Writer::of_pair(outgoing, memory, peer), reader, source: None }
     }
 
     /// Makes the ring that this side writes, and what reads the other one. The peer is told by its process id, and by whether
@@ -101,19 +81,10 @@ impl Duplex {
         // Nobody recognises memory that nobody else can map: the nonce is nobody's.
         let identity =
             Identity { capacity: sizes.outgoing, max_slots: SLOTS, overflow: Overflow::Block, nonce: [0; 2] };
-        let (data, control) = (segments.data().clone(), segments.control().clone());
-        let outgoing = Producer::create(data.memory(), control.memory(), Config { identity, evict_after: 0 });
-        let room = Arc::new(EventFd::new()?.guarded());
-        let source = Arc::new(StreamSource {
-            data,
-            control,
-            control_fd: None,
-            proxies: Arc::default(),
-            room: Arc::clone(&room),
-            doorbells: [EventFd::new()?.guarded()].into(),
-            overflow: Overflow::Block,
-            breached: AtomicBool::new(false),
-        });
+        let writer = Writer::create(segments, Doorbells::new(SLOTS)?, identity, 0);
+        let Some(source) = writer.stream_source(Overflow::Block)? else {
+            return Err(Error::CorruptPeer { what: "a ring of this process cannot be streamed".into() });
+        };
         let server = StreamServer::new(Arc::clone(&source), handle);
         let proxy = server.admit((pid, 0), Start::Latest)?.rationed(other_user);
         let corrupt = |fault| Error::CorruptPeer { what: format!("{fault:?}") };
@@ -121,13 +92,7 @@ impl Duplex {
         let feed = Feed::new(sizes.incoming, Overflow::Block, 0, 0, Some(0)).map_err(corrupt)?;
         let stream = StreamReader::new(ForkGuarded::new(sockets.incoming), 0, sizes.incoming, feed);
         let forwarding = Forwarding { server, proxy, socket: ForkGuarded::new(sockets.outgoing) };
-        let duplex = Duplex {
-            outgoing,
-            incoming: Reader::Stream(Box::new(stream)),
-            peer: PeerDoorbell::Forwarder(source),
-            room: Some(room),
-            _memory: Memory::Local { _segments: segments },
-        };
+        let duplex = Duplex { writer, reader: Reader::Stream(Box::new(stream)), source: Some(source) };
         Ok((duplex, forwarding))
     }
 
@@ -136,35 +101,31 @@ impl Duplex {
     /// # Errors
     /// `ERR_RINGBELL_RESOURCE` when `fs.epoll.max_user_watches` or memory ran out.
     pub(super) fn watch<A>(&self, inbox: &Inbox<A>, number: u64) -> Result<()> {
-        self.room.iter().try_for_each(|room| inbox.watch(&**room, number))?;
-        self.incoming.watch(inbox, number)
+        if let Some(room) = self.writer.room() {
+            inbox.watch(&**room, number)?;
+        }
+        self.reader.watch(inbox, number)
     }
 
     pub(super) fn unwatch<A>(&self, inbox: &Inbox<A>) {
-        self.room.iter().for_each(|room| inbox.forget(&**room));
-        self.incoming.unwatch(inbox);
-    }
-
-    /// Something was written.
-    pub(super) fn ring(&self) {
-        match &self.peer {
-            PeerDoorbell::Peer(doorbell) => doorbell.ring(),
-            PeerDoorbell::Forwarder(source) => source.doorbells.iter().for_each(EventFd::ring),
+        if let Some(room) = self.writer.room() {
+            inbox.forget(&**room);
         }
+        self.reader.unwatch(inbox);
     }
 
     /// Whether the bus thread has found that the peer breaks the rules of a stream.
     pub(super) fn is_breached(&self) -> bool {
-        matches!(&self.peer, PeerDoorbell::Forwarder(source) if source.breached.load(Ordering::Relaxed))
+        self.source.as_ref().is_some_and(|source| source.breached.load(Ordering::Relaxed))
     }
 
     /// Whether one of two streams has ended without a word, after everything that came was read.
     pub(super) fn is_severed(&self) -> bool {
-        self.incoming.end(WriterState::Present) == Some(End::Severed) || self.is_unread()
+        self.reader.end(WriterState::Present) == Some(End::Severed) || self.is_unread()
     }
 
     /// Whether what is written is forwarded to nobody: the peer has closed its end of the stream, or broken its rules.
     pub(super) fn is_unread(&self) -> bool {
-        matches!(self.incoming, Reader::Stream(_)) && self.outgoing.slots().next().is_none()
+        self.source.is_some() && self.writer.is_unread()
     }
 }

@@ -1,7 +1,7 @@
 //! Ports: one directed flow on any rung, with one writer and one or more readers.
 //!
-//! A topic is one writer and many readers, a channel is two ports back to back. `Reader` reads a ring in shared memory or a stream of
-//! it; `stream` forwards a ring to readers that cannot map it; `guests` are the readers of other users; `Doorbell` wakes a
+//! A topic is one writer and many readers, a channel is two ports back to back. `Writer` writes a ring, `Reader` reads one in shared
+//! memory or a stream of it; `stream` forwards a ring to readers that cannot map it; `guests` are the readers of other users; `Doorbell` wakes a
 //! sleeper. Called by topics, channels and acquisition. Never decides who may have a port, or what happens over time.
 
 mod budget;
@@ -11,6 +11,7 @@ pub(crate) mod guests;
 mod probe;
 mod reader;
 pub(crate) mod stream;
+mod writer;
 
 pub(crate) use budget::Admissions;
 pub(crate) use doorbell::{Doorbell, SocketDoorbell};
@@ -18,6 +19,7 @@ pub(crate) use end::{End, WriterState};
 pub(crate) use guests::Guests;
 pub(crate) use probe::Probe;
 pub(crate) use reader::{Memory, Reader};
+pub(crate) use writer::{Doorbells, Writer};
 
 /// When what was read counts as acknowledged, so that the writer need not keep it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -109,7 +109,7 @@ pub(crate) fn identity(topic: &TopicRecord) -> Result<Identity> {
 ///
 /// # Errors
 /// `ERR_RINGBELL_CORRUPT_PEER` when it is no such nonce.
-pub(crate) fn nonce_words(nonce: &str) -> Result<[u64; 2]> {
+fn nonce_words(nonce: &str) -> Result<[u64; 2]> {
     let digits = nonce.len() == 32 && nonce.bytes().all(|byte| byte.is_ascii_hexdigit());
     match u128::from_str_radix(nonce, 16) {
         Ok(number) if digits => Ok([(number >> 64) as u64, number as u64]),

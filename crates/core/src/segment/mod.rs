@@ -16,7 +16,7 @@ mod proxy_slots;
 pub(crate) mod slots;
 
 pub(crate) use attach::PeerSegments;
-pub(crate) use attach::{attach, attach_as_guest, identity, nonce_words};
+pub(crate) use attach::{attach, attach_as_guest, identity};
 pub use buffer::PrivateBuffer;
 pub(crate) use create::{OwnSegments, check_capacity, create};
 pub(crate) use guests::GuestSegments;

@@ -1,10 +1,9 @@
 //! Sending in place, for Rust: a [`Loan`] is one message, a [`Batch`] many, written straight into the ring.
 
-use ringbell_ring::{MESSAGE_OVERHEAD, Sent, padded};
+use ringbell_ring::{MESSAGE_OVERHEAD, padded};
 
 use super::publisher::Publisher;
 use crate::error::Result;
-use crate::sys::clock::monotonic_ns;
 
 /// Most bytes that a batch collects before it commits by itself.
 const BATCH: usize = 64 << 10;
@@ -26,9 +25,8 @@ impl Publisher {
     pub fn loan(&mut self, len: usize) -> Result<Option<Loan<'_>>> {
         self.ensure_ready()?;
         self.ensure_fits(len)?;
-        let (producer, mut locks) = self.parts();
-        if producer.reserve(padded(len), padded(len), monotonic_ns(), &mut locks).is_none() {
-            producer.note_full();
+        if self.writer().reserve(padded(len), padded(len)).is_none() {
+            self.writer().note_full();
             return Ok(None);
         }
         Ok(Some(Loan { publisher: self, len }))
@@ -53,8 +51,7 @@ impl Loan<'_> {
             return &mut [];
         }
         let len = self.len;
-        let (producer, _) = self.publisher.parts();
-        &mut producer.reserved_bytes()[MESSAGE_OVERHEAD..MESSAGE_OVERHEAD + len]
+        &mut self.publisher.writer().reserved_bytes()[MESSAGE_OVERHEAD..MESSAGE_OVERHEAD + len]
     }
 
     /// Sends the first `len` bytes, at most as many as were lent.
@@ -63,10 +60,7 @@ impl Loan<'_> {
             return;
         }
         let length = len.min(self.len) as u32;
-        let (producer, _) = self.publisher.parts();
-        if let Some(Sent::Committed { ring }) = producer.commit_span(&[length], monotonic_ns()) {
-            self.publisher.ring(ring);
-        }
+        self.publisher.writer().commit(&[length]);
     }
 }
 
@@ -92,9 +86,8 @@ impl Batch<'_> {
         if self.used + frame > self.reserved && !self.begin(frame) {
             return Ok(false);
         }
-        let (producer, _) = self.publisher.parts();
         let start = self.used + MESSAGE_OVERHEAD;
-        producer.reserved_bytes()[start..start + payload.len()].copy_from_slice(payload);
+        self.publisher.writer().reserved_bytes()[start..start + payload.len()].copy_from_slice(payload);
         self.used += frame;
         self.publisher.lengths.push(payload.len() as u32);
         Ok(true)
@@ -108,10 +101,7 @@ impl Batch<'_> {
         self.used = 0;
         self.reserved = 0;
         let lengths = std::mem::take(&mut self.publisher.lengths);
-        let (producer, _) = self.publisher.parts();
-        if let Some(Sent::Committed { ring }) = producer.commit_span(&lengths, monotonic_ns()) {
-            self.publisher.ring(ring);
-        }
+        self.publisher.writer().commit(&lengths);
         self.publisher.lengths = lengths;
         self.publisher.lengths.clear();
     }
@@ -119,14 +109,13 @@ impl Batch<'_> {
     fn begin(&mut self, frame: usize) -> bool {
         self.commit();
         let most = BATCH.min(self.publisher.capacity() / 8);
-        let (producer, mut locks) = self.publisher.parts();
-        match producer.reserve(frame, most, monotonic_ns(), &mut locks) {
+        match self.publisher.writer().reserve(frame, most) {
             Some(span) => {
                 self.reserved = span.length;
                 true
             }
             None => {
-                producer.note_full();
+                self.publisher.writer().note_full();
                 false
             }
         }

@@ -1,15 +1,13 @@
-//! The publisher: the topic's memory, the doorbells, the record, and the ring's writing side.
+//! The publisher: the writing end of a topic, and its record.
 //!
-//! It alone decides nothing about other processes but by their locks. `send` makes no system call while every
-//! subscriber is awake. Dropping it closes the topic: subscribers drain, then see it end; the record is withdrawn.
+//! Made by [`Bus::publisher`] in five steps; used by one thread. `send` makes no system call while every subscriber is awake. Dropping it
+//! closes the topic: subscribers drain, then see it end; the record is withdrawn. What writing means is `port::Writer`'s business.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-use ringbell_ring::{Config, Identity, Peers, Producer, Sent, SlotView, padded};
+use ringbell_ring::{Identity, SlotView};
 use serde_json::{Map, Value};
 
 use super::options::PublisherOptions;
@@ -18,15 +16,14 @@ use super::window::WindowSpan;
 use crate::acquire::Server;
 use crate::bus::{Announced, Announcement, Bus, new_id};
 use crate::error::{Error, Result};
-use crate::port::Guests;
-use crate::port::stream::{StreamServer, StreamSource};
-use crate::reactor::{Handle, Token};
-use crate::record::{EventfdRef, Fallback, MemfdRef, Overflow, Record, Rung, TopicMemory, TopicRecord};
-use crate::segment::{self, MappedData, PrivateBuffer, ProxySlots, Segments};
-use crate::sys::clock::monotonic_ns;
+use crate::port::stream::StreamServer;
+use crate::port::{Doorbells, Guests, Writer};
+use crate::record::{
+    EventfdRef, Fallback, Granted, MemfdRef, Overflow, Record, Rung, TopicMemory, TopicRecord,
+};
+use crate::segment::{self, MappedData, PrivateBuffer, Segments};
 use crate::sys::epoll::Epoll;
 use crate::sys::eventfd::EventFd;
-use crate::sys::generation::Home;
 use crate::sys::prctl;
 
 /// How long a publisher that waits for room sleeps before it looks for dead and stalled subscribers again: a death
@@ -37,53 +34,18 @@ pub(super) const SWEEP: Duration = Duration::from_millis(50);
 pub struct Publisher {
     /// First, so that it is withdrawn first: what a record announces stays open as long as the record is locked.
     announced: Announced,
-    producer: Producer,
-    segments: Segments,
-    /// The slots of those that are streamed to.
-    proxies: Arc<ProxySlots>,
+    writer: Writer,
+    /// The frames area, mapped twice in a row.
+    frames: Arc<MappedData>,
     /// Why the memory is not shared, where it was meant to be.
     fallbacks: Vec<Fallback>,
-    /// Announced and watched; it only has to stay open.
-    _room: Arc<EventFd>,
-    doorbells: Arc<[EventFd]>,
-    /// Subscribers of other users, if any are let in.
-    guests: Option<Hosting>,
+    /// Wakes a publisher that waits for room.
     epoll: Epoll,
-    /// Where the segments are mapped: in a forked child they are not.
-    home: Home,
     overflow: Overflow,
     window: Option<WindowSpan>,
     pub(super) buffer: Option<Arc<PrivateBuffer>>,
     pub(super) lengths: Vec<u32>,
     waits: u64,
-}
-
-/// Guests, and what serves them on the bus thread for as long as the publisher is there.
-struct Hosting {
-    guests: Arc<Guests>,
-    thread: Handle,
-    keeper: Token,
-}
-
-impl Drop for Hosting {
-    fn drop(&mut self) {
-        self.guests.end();
-        self.thread.remove(self.keeper);
-    }
-}
-
-/// Asks the kernel which slots' owners live.
-pub(super) struct SlotLocks<'a> {
-    segments: &'a Segments,
-    proxies: &'a ProxySlots,
-}
-
-impl Peers for SlotLocks<'_> {
-    fn alive(&mut self, slot: usize) -> bool {
-        // A guest that is gone is not asked about: its connection's end has told.
-        slot >= self.segments.control().slots()
-            || self.proxies.is_alive(self.segments.own().map(|own| &own.control_own), slot)
-    }
 }
 
 impl Bus {
@@ -94,81 +56,21 @@ impl Bus {
     /// `ERR_RINGBELL_INVALID_NAME`, `ERR_RINGBELL_INVALID_OPTION`, `ERR_RINGBELL_RESOURCE`, and what announcing can answer.
     pub fn publisher(&self, service: &str, mut options: PublisherOptions) -> Result<Publisher> {
         options.check()?;
-        let slots = usize::from(options.max_subscribers);
-        let (segments, fallbacks) = memory(&mut options, slots)?;
         let nonce = new_id()?;
-        let identity = Identity {
-            capacity: options.capacity,
-            max_slots: slots,
-            overflow: options.overflow,
-            nonce: segment::nonce_words(&nonce)?,
-        };
-        let evict_after =
-            options.evict_after.map_or(0, |after| u64::try_from(after.as_nanos()).unwrap_or(u64::MAX));
-        let mut producer = Producer::create(
-            segments.data().memory(),
-            segments.control().memory(),
-            Config { identity, evict_after },
-        );
-        let room = Arc::new(EventFd::new()?.guarded());
-        let doorbells: Arc<[EventFd]> = (0..ringbell_ring::layout::doorbells(slots))
-            .map(|_| EventFd::new().map(EventFd::guarded))
-            .collect::<Result<Vec<_>>>()?
-            .into();
-        let topic = TopicRecord {
-            capacity: options.capacity as u64,
-            overflow: options.overflow,
-            evict_after_ms: options
-                .evict_after
-                .map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
-            max_subscribers: options.max_subscribers,
-            max_guests: options.access.as_ref().map_or(0, |access| access.max_guests),
-            nonce,
-            memory: match segments.own() {
-                Some(own) => Some(TopicMemory {
-                    data: memfd_ref(&own.data_fd)?,
-                    control: memfd_ref(&own.control_fd)?,
-                    room: eventfd_ref(&room)?,
-                    doorbells: doorbells.iter().map(eventfd_ref).collect::<Result<_>>()?,
-                }),
-                None => None,
-            },
-        };
+        let (segments, fallbacks) = memory(&mut options)?;
+        let doorbells = Doorbells::new(options.max_subscribers.into())?;
+        let topic = describe(&options, nonce, &segments, &doorbells)?;
+        let identity = segment::identity(&topic)?;
+        let frames = segments.data().clone();
+        let guests = self.guests(&options, identity, &doorbells)?;
+        let mut writer =
+            Writer::create(segments, doorbells.clone(), identity, nanoseconds(options.evict_after));
+        if let Some(Hosts { guests, patience, .. }) = &guests {
+            writer = writer.with_guests(guests.clone(), *patience, self.handle()?);
+        }
+        let server = self.topic_server(&options, &writer, &doorbells, guests)?;
         let epoll = Epoll::new()?;
-        epoll.watch_edges(room.as_fd(), 0)?;
-        if options.allow_direct {
-            prctl::allow_any_tracer();
-        }
-        let proxies = Arc::new(ProxySlots::default());
-        let station = match options.offers.contains(&Rung::Stream) {
-            true => Some(StreamServer::new(
-                Arc::new(StreamSource {
-                    data: segments.data().clone(),
-                    control: segments.control().clone(),
-                    control_fd: segments.own().map(|own| copy(&own.control_fd)).transpose()?,
-                    proxies: proxies.clone(),
-                    room: room.clone(),
-                    doorbells: doorbells.clone(),
-                    overflow: options.overflow,
-                    breached: AtomicBool::new(false),
-                }),
-                self.handle()?,
-            )),
-            false => None,
-        };
-        let mut server = Server::new(segments.own(), slots, room.clone(), doorbells.clone(), station)?;
-        let mut hosting = None;
-        if let Some(access) = &options.access {
-            let granted = access.grant(self.dir().group())?;
-            let guests = Guests::new(access.max_guests.into(), identity, room.clone())?;
-            let (places, admitted) = guests.for_producer();
-            let patience = u64::try_from(access.evict_after.as_nanos()).unwrap_or(u64::MAX);
-            producer = producer.with_guests(places, admitted, patience);
-            server = server.with_guests(granted, guests.clone());
-            let thread = self.handle()?;
-            let keeper = thread.add(guests.keeper(), None);
-            hosting = Some(Hosting { guests, thread, keeper });
-        }
+        epoll.watch_edges(doorbells.room.as_fd(), 0)?;
         let announced = self.announce(Announcement {
             kind: "topic".into(),
             offers: options.offers,
@@ -183,15 +85,10 @@ impl Bus {
         })?;
         Ok(Publisher {
             announced,
-            producer,
-            segments,
-            proxies,
+            writer,
+            frames,
             fallbacks,
-            _room: room,
-            doorbells,
-            guests: hosting,
             epoll,
-            home: Home::here(),
             overflow: options.overflow,
             window: None,
             buffer: None,
@@ -199,10 +96,62 @@ impl Bus {
             waits: 0,
         })
     }
+
+    /// Room for subscribers of other users, if any are let in.
+    fn guests(
+        &self,
+        options: &PublisherOptions,
+        identity: Identity,
+        doorbells: &Doorbells,
+    ) -> Result<Option<Hosts>> {
+        let Some(access) = &options.access else { return Ok(None) };
+        Ok(Some(Hosts {
+            granted: access.grant(self.dir().group())?,
+            guests: Guests::new(access.max_guests.into(), identity, doorbells.room.clone())?,
+            patience: nanoseconds(Some(access.evict_after)),
+        }))
+    }
+
+    /// What hands out the topic's memory, streams it, and lets guests in, as far as each is offered.
+    fn topic_server(
+        &self,
+        options: &PublisherOptions,
+        writer: &Writer,
+        doorbells: &Doorbells,
+        guests: Option<Hosts>,
+    ) -> Result<Server> {
+        if options.allow_direct {
+            prctl::allow_any_tracer();
+        }
+        let source = match options.offers.contains(&Rung::Stream) {
+            true => writer.stream_source(options.overflow)?,
+            false => None,
+        };
+        let streams = match source {
+            Some(source) => Some(StreamServer::new(source, self.handle()?)),
+            None => None,
+        };
+        let Doorbells { room, readers } = doorbells.clone();
+        let own = writer.segments().and_then(Segments::own);
+        let server = Server::new(own, options.max_subscribers.into(), room, readers, streams)?;
+        Ok(match guests {
+            Some(Hosts { granted, guests, .. }) => server.with_guests(granted, guests),
+            None => server,
+        })
+    }
+}
+
+/// Which other users are let in, and where.
+struct Hosts {
+    granted: Granted,
+    guests: Arc<Guests>,
+    /// For how long one may leave no room, in nanoseconds.
+    patience: u64,
 }
 
 /// The topic's memory: shared if anybody is to share it and it can be had. What cannot is no longer offered.
-fn memory(options: &mut PublisherOptions, slots: usize) -> Result<(Segments, Vec<Fallback>)> {
+fn memory(options: &mut PublisherOptions) -> Result<(Segments, Vec<Fallback>)> {
+    let slots = options.max_subscribers.into();
     let streams = options.offers.contains(&Rung::Stream);
     if options.offers.iter().all(|rung| *rung == Rung::Stream) {
         return Ok((Segments::local(options.capacity, slots)?, Vec::new()));
@@ -210,23 +159,44 @@ fn memory(options: &mut PublisherOptions, slots: usize) -> Result<(Segments, Vec
     let (segments, refused) = Segments::shared(options.capacity, slots, streams)?;
     let mut fallbacks = Vec::new();
     if let Some(error) = refused {
-        fallbacks.extend(
-            options
-                .offers
-                .iter()
-                .filter(|rung| **rung != Rung::Stream)
-                .map(|rung| Fallback::by(*rung, &error)),
-        );
+        let lost = options.offers.iter().filter(|rung| **rung != Rung::Stream);
+        fallbacks.extend(lost.map(|rung| Fallback::by(*rung, &error)));
         options.offers.retain(|rung| *rung == Rung::Stream);
     }
     Ok((segments, fallbacks))
 }
 
-fn copy(fd: &OwnedFd) -> Result<OwnedFd> {
-    fd.try_clone().map_err(|error| {
-        let errno = Errno::from_raw(error.raw_os_error().unwrap_or(libc::EMFILE));
-        Error::os("fcntl", errno, "cannot copy a segment's descriptor")
+/// The topic as its record announces it.
+fn describe(
+    options: &PublisherOptions,
+    nonce: String,
+    segments: &Segments,
+    doorbells: &Doorbells,
+) -> Result<TopicRecord> {
+    let memory = match segments.own() {
+        Some(own) => Some(TopicMemory {
+            data: memfd_ref(&own.data_fd)?,
+            control: memfd_ref(&own.control_fd)?,
+            room: eventfd_ref(&doorbells.room)?,
+            doorbells: doorbells.readers.iter().map(eventfd_ref).collect::<Result<_>>()?,
+        }),
+        None => None,
+    };
+    let milliseconds = |after: Duration| u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+    Ok(TopicRecord {
+        capacity: options.capacity as u64,
+        overflow: options.overflow,
+        evict_after_ms: options.evict_after.map(milliseconds),
+        max_subscribers: options.max_subscribers,
+        max_guests: options.access.as_ref().map_or(0, |access| access.max_guests),
+        nonce,
+        memory,
     })
+}
+
+/// As the ring counts it; 0 for ever.
+fn nanoseconds(after: Option<Duration>) -> u64 {
+    after.map_or(0, |after| u64::try_from(after.as_nanos()).unwrap_or(u64::MAX))
 }
 
 fn memfd_ref(fd: &OwnedFd) -> Result<MemfdRef> {
@@ -251,28 +221,17 @@ impl Publisher {
     pub fn send(&mut self, payload: &[u8]) -> Result<bool> {
         self.ensure_ready()?;
         self.ensure_fits(payload.len())?;
-        let now = monotonic_ns();
-        let (producer, mut locks) = self.parts();
-        match producer.send(payload, now, &mut locks) {
-            Sent::Committed { ring } => {
-                self.ring(ring);
-                Ok(true)
-            }
-            Sent::Full => {
-                self.show_out();
-                Ok(false)
-            }
-        }
+        Ok(self.writer.send(payload))
     }
 
     /// Largest payload of one message, in bytes: half of the ring less the headers.
     pub fn max_message(&self) -> usize {
-        self.producer.max_message()
+        self.writer.max_message()
     }
 
     /// Bytes of the ring.
     pub fn capacity(&self) -> usize {
-        self.producer.data().capacity()
+        self.writer.capacity()
     }
 
     /// What happens when there is no room.
@@ -298,7 +257,7 @@ impl Publisher {
     /// system call.
     pub fn has_room(&mut self, bytes: usize) -> bool {
         // There is nothing to wait for in a forked child: whatever is tried next tells why.
-        self.is_foreign() || self.producer.has_room(padded(bytes.min(self.max_message())), monotonic_ns())
+        self.is_foreign() || self.writer.has_room(bytes)
     }
 
     /// Looks for room for a message of `bytes`, at most `turns` times, with pause instructions in between.
@@ -318,29 +277,14 @@ impl Publisher {
     /// call [`sweep`](Self::sweep) every 50 ms.
     pub fn arm_room(&mut self, bytes: usize) -> bool {
         self.waits += 1;
-        if self.is_foreign() {
-            return false;
-        }
-        if let Some(Hosting { guests, .. }) = &self.guests {
-            guests.announce_wait();
-        }
-        let waits = self.producer.arm(padded(bytes.min(self.max_message())), monotonic_ns());
-        if let Some(Hosting { guests, .. }) = &self.guests
-            && !waits
-        {
-            guests.cancel_wait();
-        }
-        waits
+        !self.is_foreign() && self.writer.arm(bytes)
     }
 
     /// Frees the slots of dead subscribers, and evicts those that have left no room for longer than `evict_after`.
     pub fn sweep(&mut self) {
-        if self.is_foreign() {
-            return;
+        if !self.is_foreign() {
+            self.writer.sweep();
         }
-        let (producer, mut locks) = self.parts();
-        producer.sweep(monotonic_ns(), &mut locks);
-        self.show_out();
     }
 
     /// Takes what woke the sleeper on `as_fd`, so that it can sleep again. False: there was nothing.
@@ -382,7 +326,7 @@ impl Publisher {
 
     /// The frames area, mapped twice in a row, for a binding that fills windows in place.
     pub fn frames_memory(&self) -> Arc<MappedData> {
-        self.segments.data().clone()
+        self.frames.clone()
     }
 
     /// How many subscribers are attached and alive; durable positions that nobody holds just now are not among them.
@@ -390,8 +334,7 @@ impl Publisher {
         if self.is_foreign() {
             return 0;
         }
-        let mut locks = self.locks();
-        self.producer.slots().filter(|slot| locks.alive(slot.index)).count()
+        self.writer.slots().filter(|(_, alive)| *alive).count()
     }
 
     /// Counters, and what each attached subscriber has still to read. In a forked child nothing is counted.
@@ -399,26 +342,22 @@ impl Publisher {
         let mut stats = PublisherStats {
             counters: TopicCounters::default(),
             capacity: self.capacity() as u64,
-            free: self.producer.free(),
+            free: self.writer.free(),
             waits: self.waits,
             offers: self.record().offers.clone(),
             fallbacks: self.fallbacks.clone(),
             subscribers: Vec::new(),
         };
         if !self.is_foreign() {
-            let mut locks = self.locks();
-            let slots = self.producer.slots();
-            stats.subscribers =
-                slots.filter_map(|slot| self.slot_stats(slot, locks.alive(slot.index))).collect();
-            stats.counters = self.producer.data().counters().into();
+            let slots = self.writer.slots();
+            stats.subscribers = slots.filter_map(|(slot, alive)| self.slot_stats(slot, alive)).collect();
+            stats.counters = self.writer.counters().into();
         }
         stats
     }
 
     fn slot_stats(&self, slot: SlotView, alive: bool) -> Option<SlotStats> {
-        let place = slot.index.checked_sub(self.segments.control().slots());
-        let guests = self.guests.as_ref().map(|hosting| &hosting.guests);
-        let uid = place.and_then(|place| guests?.uid(place));
+        let uid = self.writer.guest_uid(slot.index);
         Some(SlotStats { uid, ..SlotStats::of(slot, alive)? })
     }
 
@@ -428,7 +367,7 @@ impl Publisher {
     /// Whether this is a forked child, where the segments are not mapped and nothing is this publisher's to do.
     #[inline]
     pub(super) fn is_foreign(&self) -> bool {
-        self.home.is_foreign()
+        self.writer.is_foreign()
     }
 
     #[inline]
@@ -455,47 +394,8 @@ impl Publisher {
         self.window = window;
     }
 
-    pub(super) fn parts(&mut self) -> (&mut Producer, SlotLocks<'_>) {
-        (&mut self.producer, SlotLocks { segments: &self.segments, proxies: &self.proxies })
-    }
-
-    fn locks(&self) -> SlotLocks<'_> {
-        SlotLocks { segments: &self.segments, proxies: &self.proxies }
-    }
-
-    /// Guests that the ring gave up are to leave.
-    #[cold]
-    fn show_out(&mut self) {
-        if let Some(Hosting { guests, .. }) = &self.guests
-            && self.producer.take_dismissed()
-        {
-            guests.dismissed();
-        }
-    }
-
-    /// Rings the doorbells whose bits are set, and those guests' that are to be woken.
-    #[inline]
-    pub(super) fn ring(&mut self, bells: u64) {
-        if let Some(Hosting { guests, .. }) = &self.guests {
-            let sleepers = self.producer.take_guest_bells();
-            if sleepers != 0 {
-                guests.ring(sleepers);
-            }
-            if self.producer.take_dismissed() {
-                guests.dismissed();
-            }
-        }
-        self.ring_shared(bells);
-    }
-
-    fn ring_shared(&self, mut bells: u64) {
-        while bells != 0 {
-            // A peer may have set bits for doorbells that there are none of.
-            if let Some(bell) = self.doorbells.get(bells.trailing_zeros() as usize) {
-                bell.ring();
-            }
-            bells &= bells - 1;
-        }
+    pub(super) fn writer(&mut self) -> &mut Writer {
+        &mut self.writer
     }
 }
 
@@ -508,11 +408,9 @@ impl AsFd for Publisher {
 
 impl Drop for Publisher {
     fn drop(&mut self) {
-        if self.is_foreign() {
-            return;
+        if !self.is_foreign() {
+            self.writer.close();
         }
-        let bells = self.producer.close();
-        self.ring(bells);
     }
 }
 

@@ -5,13 +5,12 @@
 
 use std::sync::Arc;
 
-use ringbell_ring::{BATCH_OVERHEAD, Sent, padded};
+use ringbell_ring::{BATCH_OVERHEAD, padded};
 
 use super::publisher::Publisher;
 use crate::error::{Error, Result};
 use crate::record::Overflow;
 use crate::segment::PrivateBuffer;
-use crate::sys::clock::monotonic_ns;
 
 /// Most bytes of a window that nobody asked to be larger. It bounds how long a subscriber waits for the first message
 /// of a batch, and leaves it work to do while the next batch is filled.
@@ -55,10 +54,9 @@ impl Publisher {
             let length = self.buffer()?.len().min(most);
             Some(WindowSpan { memory: WindowMemory::Buffer, offset: 0, length })
         } else {
-            let (producer, mut locks) = self.parts();
-            let span = producer.reserve(bytes, most, monotonic_ns(), &mut locks);
+            let span = self.writer().reserve(bytes, most);
             if span.is_none() {
-                producer.note_full();
+                self.writer().note_full();
             }
             span.map(|span| WindowSpan {
                 memory: WindowMemory::Ring,
@@ -93,16 +91,12 @@ impl Publisher {
         if used > 0 {
             if window.memory == WindowMemory::Buffer {
                 let buffer = self.buffer()?;
-                let (producer, mut locks) = self.parts();
                 // A topic that drops the oldest has room for whatever fits into half of its ring.
-                if producer.reserve(used, used, monotonic_ns(), &mut locks).is_some() {
-                    buffer.copy_to(producer.reserved_bytes());
+                if self.writer().reserve(used, used).is_some() {
+                    buffer.copy_to(self.writer().reserved_bytes());
                 }
             }
-            let (producer, _) = self.parts();
-            if let Some(Sent::Committed { ring }) = producer.commit_span(lengths, monotonic_ns()) {
-                self.ring(ring);
-            }
+            self.writer().commit(lengths);
         }
         self.set_window(None);
         Ok(())

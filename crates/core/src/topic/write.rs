@@ -10,7 +10,6 @@ use ringbell_ring::MAX_LARGE;
 use super::publisher::Publisher;
 use crate::error::{Error, Result};
 use crate::record::Overflow;
-use crate::sys::clock::monotonic_ns;
 
 /// Looks for room before a writer sleeps, each of about a third of a microsecond: a subscriber that is awake makes some
 /// with every piece that it takes.
@@ -61,7 +60,7 @@ impl Publisher {
     /// As [`write`](Self::write); `ERR_RINGBELL_INVALID_OPTION` when it is not what was begun.
     pub fn push_large(&mut self, message: &[u8], done: usize) -> Result<usize> {
         self.ensure_ready()?;
-        match self.parts().0.large_left() {
+        match self.writer().large_left() {
             Some(left) if message.len().checked_sub(left) == Some(done) => {}
             None if done == 0 => self.begin_large(message.len())?,
             left => {
@@ -75,17 +74,14 @@ impl Publisher {
                 });
             }
         }
-        let (producer, mut locks) = self.parts();
-        let pushed = producer.push_large(&message[done..], monotonic_ns(), &mut locks);
-        self.ring(pushed.ring);
-        Ok(done + pushed.bytes)
+        Ok(done + self.writer().push_large(&message[done..]))
     }
 
     /// Gives up the message that [`push_large`](Self::push_large) began. If a piece of it was sent, subscribers drop it when
     /// the next message comes, and count it as missed.
     pub fn abandon_large(&mut self) {
         if !self.is_foreign() {
-            self.parts().0.abandon_large();
+            self.writer().abandon_large();
         }
     }
 
@@ -94,7 +90,7 @@ impl Publisher {
         if size > limit {
             return Err(Error::MessageTooLarge { size, limit });
         }
-        if !self.parts().0.begin_large(size) {
+        if !self.writer().begin_large(size) {
             let rule = "from 1 byte, on a block topic; smaller ones can be sent at once".to_owned();
             return Err(Error::InvalidOption { option: "message", value: format!("{size} bytes"), rule });
         }

@@ -5,10 +5,9 @@
 
 use ringbell_ring::{Fault, Large, MAX_LARGE, Piece};
 
-use super::{Link, SocketTells};
+use super::Link;
 use crate::channel::header::{HEADER, Header};
 use crate::error::{Error, Result};
-use crate::sys::clock::monotonic_ns;
 
 /// Most bytes of a large message that one turn takes, so that others get theirs.
 const TURN: usize = 4 << 20;
@@ -48,24 +47,21 @@ impl Link {
             Some(sending) if sending == (header, data.len()) => {}
             // Another one's turn.
             Some(_) => return Ok(done),
-            None if self.duplex.outgoing.begin_large(total) => self.sending = Some((header, data.len())),
+            None if self.duplex.writer.begin_large(total) => self.sending = Some((header, data.len())),
             None => return Err(Error::MessageTooLarge { size: data.len(), limit: MAX_LARGE - HEADER }),
         }
-        let mut left = self.duplex.outgoing.large_left().unwrap_or(0);
+        let mut left = self.duplex.writer.large_left().unwrap_or(0);
         let head = header.encode();
         while left > 0 {
             let sent = total - left;
             let rest = if sent < HEADER { &head[sent..] } else { &data[sent - HEADER..] };
-            let pushed = self.duplex.outgoing.push_large(rest, monotonic_ns(), &mut SocketTells);
-            if pushed.ring != 0 {
-                self.ring();
-            }
-            if pushed.bytes == 0 {
-                self.duplex.outgoing.note_full();
+            let pushed = self.duplex.writer.push_large(rest);
+            if pushed == 0 {
+                self.duplex.writer.note_full();
                 self.judge_reader()?;
                 break;
             }
-            left -= pushed.bytes;
+            left -= pushed;
         }
         done = data.len() - left.min(data.len());
         if left == 0 {
@@ -79,7 +75,7 @@ impl Link {
     /// Gives up the large message that is on its way out; the peer drops what it has of it.
     pub(in crate::channel) fn abandon_large(&mut self) {
         self.sending = None;
-        self.duplex.outgoing.abandon_large();
+        self.duplex.writer.abandon_large();
     }
 
     /// Takes the header of the large message that is next. `None`: it is not there yet, or none will be.
@@ -90,17 +86,17 @@ impl Link {
         if large.done == 0 {
             let Some(bytes) = large.total.checked_sub(HEADER) else {
                 // Too short to have a header, as a small one may be: nobody's.
-                self.duplex.incoming.skip_large();
+                self.duplex.reader.skip_large();
                 return Ok(None);
             };
             self.arriving = Some(Arriving { head: [0; HEADER], done: 0, bytes, collected: Vec::new() });
         }
         let Some(arriving) = &mut self.arriving else {
-            self.duplex.incoming.skip_large();
+            self.duplex.reader.skip_large();
             return Ok(None);
         };
         while arriving.done < HEADER {
-            match self.duplex.incoming.read_large(&mut arriving.head[arriving.done..])? {
+            match self.duplex.reader.read_large(&mut arriving.head[arriving.done..])? {
                 Piece::Copied { bytes, .. } => arriving.done += bytes,
                 Piece::Nothing => return Ok(None),
                 Piece::Gone => {
@@ -138,7 +134,7 @@ impl Link {
         let begun = arriving.done;
         while arriving.done < HEADER + target.len() && arriving.done - begun < TURN {
             let at = arriving.done - HEADER;
-            match self.duplex.incoming.read_large(&mut target[at..])? {
+            match self.duplex.reader.read_large(&mut target[at..])? {
                 Piece::Copied { bytes, .. } => arriving.done += bytes,
                 Piece::Nothing => break,
                 Piece::Gone => return Ok(Progress::Gone),
@@ -161,7 +157,7 @@ impl Link {
         let (bytes, mut there) = (arriving.bytes, arriving.done - HEADER);
         let mut data = std::mem::take(&mut arriving.collected);
         loop {
-            data.resize(bytes.min((there * 2).max(self.duplex.incoming.capacity())), 0);
+            data.resize(bytes.min((there * 2).max(self.duplex.reader.capacity())), 0);
             there = match self.read_pieces(&mut data)? {
                 Progress::Bytes(there) if there == bytes => return Ok(header.map(|header| (header, data))),
                 Progress::Bytes(there) => there,
@@ -179,6 +175,6 @@ impl Link {
     /// Drops the large message that is coming in.
     pub(in crate::channel) fn skip_large(&mut self) {
         self.arriving = None;
-        self.duplex.incoming.skip_large();
+        self.duplex.reader.skip_large();
     }
 }

@@ -12,7 +12,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use nix::errno::Errno;
-use ringbell_ring::{Entry, Fault, Peers, Read, Sent, padded};
+use ringbell_ring::{Entry, Fault, Read};
 
 use super::duplex::Duplex;
 use super::header::{HEADER, Header};
@@ -24,7 +24,6 @@ use crate::error::{Error, Result};
 use crate::port::{End, WriterState};
 use crate::reactor::Inbox;
 use crate::record::{Fallback, Record, Rung};
-use crate::sys::clock::monotonic_ns;
 use crate::sys::generation::Home;
 use crate::sys::seqpacket::Peer;
 use large::Arriving;
@@ -63,16 +62,6 @@ pub(super) struct Link {
     /// The large message that is coming in.
     arriving: Option<Arriving>,
     fault: Option<Error>,
-    rings: u64,
-}
-
-/// The socket tells of a peer's death, so nobody has to be asked.
-struct SocketTells;
-
-impl Peers for SocketTells {
-    fn alive(&mut self, _slot: usize) -> bool {
-        true
-    }
 }
 
 /// Numbers under which a connection's descriptors are watched; 0 and 1 are the inbox's.
@@ -118,7 +107,6 @@ impl Link {
             sending: None,
             arriving: None,
             fault: None,
-            rings: 0,
         })
     }
 
@@ -131,24 +119,17 @@ impl Link {
     /// Sends one message. False: there is no room.
     #[inline]
     pub(super) fn send(&mut self, header: Header, data: &[u8]) -> Result<bool> {
-        let (size, limit) = (HEADER.saturating_add(data.len()), self.duplex.outgoing.max_message());
+        let (size, limit) = (HEADER.saturating_add(data.len()), self.duplex.writer.max_message());
         if size > limit {
             return Err(Error::MessageTooLarge { size: data.len(), limit: limit - HEADER });
         }
         self.ensure_there()?;
-        let sent =
-            self.duplex.outgoing.send_parts([&header.encode(), data], monotonic_ns(), &mut SocketTells);
-        match sent {
-            Sent::Committed { ring } => {
-                if ring != 0 {
-                    self.ring();
-                }
-                self.judge_reader()?;
-                self.wanted = None;
-                Ok(true)
-            }
-            Sent::Full => self.judge_reader().map(|()| false),
+        let sent = self.duplex.writer.send_parts([&header.encode(), data]);
+        self.judge_reader()?;
+        if sent {
+            self.wanted = None;
         }
+        Ok(sent)
     }
 
     /// Nobody reads what is sent to a peer that has gone, or makes room for it.
@@ -162,33 +143,26 @@ impl Link {
 
     /// A peer whose cursor broke the rules no longer holds anything back, and must not be sent to for ever.
     fn judge_reader(&mut self) -> Result<()> {
-        if self.duplex.outgoing.evicted() == 0 {
+        if self.duplex.writer.evicted() == 0 {
             return Ok(());
         }
-        let error = Error::CorruptPeer { what: "its cursor cannot be one".into() };
+        let error = Error::CorruptPeer { what: "invalid cursor: unaligned or ahead of head".into() };
         self.fault = Some(error.clone());
         Err(error)
     }
 
-    fn ring(&mut self) {
-        self.duplex.ring();
-        self.rings += 1;
-    }
-
     /// Largest data of one message.
     pub(super) fn max_message(&self) -> usize {
-        self.duplex.outgoing.max_message() - HEADER
+        self.duplex.writer.max_message() - HEADER
     }
 
     pub(super) fn has_room(&mut self, data: usize) -> bool {
-        let size = HEADER + data.min(self.max_message());
-        self.duplex.outgoing.has_room(padded(size), monotonic_ns())
+        self.duplex.writer.has_room(HEADER.saturating_add(data))
     }
 
     /// Announces that somebody waits for room. False: there is some now.
     pub(super) fn arm_room(&mut self, data: usize) -> bool {
-        let size = HEADER + data.min(self.max_message());
-        let none = self.duplex.outgoing.arm(padded(size), monotonic_ns());
+        let none = self.duplex.writer.arm(HEADER.saturating_add(data));
         self.wanted = none.then_some(data);
         none
     }
@@ -200,7 +174,7 @@ impl Link {
         fill: usize,
         table: &mut [Entry],
     ) -> std::result::Result<Read, Fault> {
-        let read = self.duplex.incoming.read(slab, fill, table)?;
+        let read = self.duplex.reader.read(slab, fill, table)?;
         if read == Read::Empty && self.duplex.is_breached() {
             self.fault.get_or_insert(Error::CorruptPeer { what: "it reported what cannot be".into() });
         }
@@ -213,7 +187,7 @@ impl Link {
     /// Whether there may be something to do: to be read, to be told, or room that was waited for.
     #[inline]
     pub(super) fn pending(&mut self) -> bool {
-        self.duplex.incoming.pending() || self.at_end() || self.room_came()
+        self.duplex.reader.pending() || self.at_end() || self.room_came()
     }
 
     fn room_came(&mut self) -> bool {
@@ -222,13 +196,13 @@ impl Link {
 
     #[inline]
     pub(super) fn spin(&mut self, turns: u32) -> bool {
-        self.duplex.incoming.spin(turns) || self.pending()
+        self.duplex.reader.spin(turns) || self.pending()
     }
 
     /// Announces that nobody looks any more. False: there is something to do now.
     pub(super) fn arm<A>(&mut self, inbox: &Inbox<A>) -> bool {
-        let quiet = self.duplex.incoming.arm();
-        self.duplex.incoming.watch_room(inbox, watched(self.number)[0]);
+        let quiet = self.duplex.reader.arm();
+        self.duplex.reader.watch_room(inbox, watched(self.number)[0]);
         let room = self.room_came();
         if room {
             // Told once: whoever waited may have given up meanwhile, and nobody would ever take it.
@@ -239,8 +213,8 @@ impl Link {
 
     /// Takes what was rung, where it has to be taken: room for further rings.
     pub(super) fn hear(&mut self) {
-        self.silent |= !self.duplex.incoming.drain_doorbell();
-        self.duplex.incoming.note_wakeup();
+        self.silent |= !self.duplex.reader.drain_doorbell();
+        self.duplex.reader.note_wakeup();
     }
 
     /// One direction has ended without a word: so that the other does not outlive it, on neither side.
@@ -311,7 +285,7 @@ impl Link {
     /// How it ends, once everything was read; `None` while something can still come.
     pub(super) fn end(&self) -> Option<End> {
         let writer = if self.hung_up() { WriterState::Gone } else { WriterState::Present };
-        self.duplex.incoming.end(writer)
+        self.duplex.reader.end(writer)
     }
 
     /// How many of our messages the peer has taken out of its ring, by its own account, though it be gone; `None` over a stream,
@@ -322,31 +296,31 @@ impl Link {
         }
         // Large messages that it passed over were taken as well; those that were given up on the way make it too many, which
         // is the safe side.
-        self.duplex.outgoing.taken(0)
+        self.duplex.writer.taken(0)
     }
 
     pub(super) fn stats(&self) -> ConnectionStats {
-        let counters = self.duplex.outgoing.data().counters();
-        let read = self.duplex.incoming.counters();
+        let counters = self.duplex.writer.counters();
+        let read = self.duplex.reader.counters();
         // Over a stream those are reports.
         let rings = if self.meeting.rung == Rung::Stream { 0 } else { read.rings };
-        let unread = self.duplex.outgoing.slots().next().map_or(0, |slot| slot.backlog);
+        let unread = self.duplex.writer.slots().next().map_or(0, |(slot, _)| slot.backlog);
         ConnectionStats {
             connection: self.number,
             pid: self.meeting.peer.pid,
             uid: self.meeting.peer.uid,
             rung: self.meeting.rung,
             fallbacks: self.meeting.fallbacks.clone(),
-            send_capacity: self.duplex.outgoing.data().capacity() as u64,
-            receive_capacity: self.duplex.incoming.capacity() as u64,
+            send_capacity: self.duplex.writer.capacity() as u64,
+            receive_capacity: self.duplex.reader.capacity() as u64,
             sent: counters.messages,
             sent_bytes: counters.bytes,
             unread,
             received: read.received,
-            backlog: self.duplex.incoming.backlog(),
+            backlog: self.duplex.reader.backlog(),
             high_water: counters.high_water,
             full: counters.full,
-            rings: self.rings + rings,
+            rings: self.duplex.writer.rings() + rings,
         }
     }
 }
@@ -356,8 +330,6 @@ impl Drop for Link {
         if self.home.is_foreign() {
             return;
         }
-        if self.duplex.outgoing.close() != 0 {
-            self.ring();
-        }
+        self.duplex.writer.close();
     }
 }

@@ -1,0 +1,394 @@
+//! The writing end of a port: the ring, the doorbells of both sides, and the readers that room is made for.
+//!
+//! A topic's publisher and each side of a channel write through it. It alone decides nothing about other processes but by their locks.
+//! A send makes no system call while every reader is awake. What was written is announced to the readers here, so no caller rings.
+//! Never touches the memory in a forked child, where it is not mapped: callers ask [`Writer::is_foreign`] first.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use nix::errno::Errno;
+use ringbell_ring::{
+    Config, Identity, Overflow, Peers, Producer, PublisherCounters, Sent, SlotView, Span, layout, padded,
+};
+
+use super::stream::StreamSource;
+use super::{Doorbell, Guests};
+use crate::error::{Error, Result};
+use crate::reactor::{Handle, Token};
+use crate::segment::{PairMemory, ProxySlots, Segments};
+use crate::sys::clock::monotonic_ns;
+use crate::sys::eventfd::EventFd;
+use crate::sys::generation::Home;
+
+/// The doorbells of a ring that its writer made: all that it announces.
+#[derive(Clone)]
+pub(crate) struct Doorbells {
+    /// Rung by readers when there is room again.
+    pub(crate) room: Arc<EventFd>,
+    /// Rung by the writer; each is shared by some slots.
+    pub(crate) readers: Arc<[EventFd]>,
+}
+
+impl Doorbells {
+    /// Makes those for so many slots.
+    ///
+    /// # Errors
+    /// `ERR_RINGBELL_RESOURCE`.
+    pub(crate) fn new(slots: usize) -> Result<Doorbells> {
+        let doorbell = || EventFd::new().map(EventFd::guarded);
+        let readers = (0..layout::doorbells(slots)).map(|_| doorbell()).collect::<Result<Vec<_>>>()?;
+        Ok(Doorbells { room: Arc::new(doorbell()?), readers: readers.into() })
+    }
+}
+
+/// The writing end of a port.
+pub(crate) struct Writer {
+    producer: Producer,
+    readers: Readers,
+    doorbells: ReaderDoorbells,
+    guests: Option<Hosting>,
+    rings: u64,
+    /// Where the memory is mapped: in a forked child it is not.
+    home: Home,
+}
+
+/// What is rung when something was written.
+enum ReaderDoorbells {
+    /// The doorbells that this process made.
+    Own(Doorbells),
+    /// The one reader's.
+    Peer(Doorbell),
+}
+
+/// What the ring lies in, and which of its readers live.
+struct Readers {
+    mapped: Mapped,
+    /// The slots of those that are streamed to.
+    proxies: Arc<ProxySlots>,
+}
+
+enum Mapped {
+    Own(Segments),
+    Pair { _memory: Arc<PairMemory> },
+}
+
+impl Readers {
+    fn segments(&self) -> Option<&Segments> {
+        match &self.mapped {
+            Mapped::Own(segments) => Some(segments),
+            Mapped::Pair { .. } => None,
+        }
+    }
+
+    /// Whether the owner of a slot lives. A guest or the other side of a channel is not asked about: the end of its connection tells.
+    fn is_alive(&self, slot: usize) -> bool {
+        let Some(segments) = self.segments() else { return true };
+        slot >= segments.control().slots()
+            || self.proxies.is_alive(segments.own().map(|own| &own.control_own), slot)
+    }
+}
+
+impl Peers for Readers {
+    fn alive(&mut self, slot: usize) -> bool {
+        self.is_alive(slot)
+    }
+}
+
+/// Guests, and what serves them on the bus thread for as long as the writer is there.
+struct Hosting {
+    guests: Arc<Guests>,
+    thread: Handle,
+    keeper: Token,
+}
+
+impl Drop for Hosting {
+    fn drop(&mut self) {
+        self.guests.end();
+        self.thread.remove(self.keeper);
+    }
+}
+
+impl Writer {
+    /// A ring in memory that this process made. `evict_after`: for how long a reader may leave no room, in nanoseconds; 0: for ever.
+    pub(crate) fn create(
+        segments: Segments,
+        doorbells: Doorbells,
+        identity: Identity,
+        evict_after: u64,
+    ) -> Writer {
+        let (data, control) = (segments.data().memory(), segments.control().memory());
+        let producer = Producer::create(data, control, Config { identity, evict_after });
+        Writer::new(producer, Mapped::Own(segments), ReaderDoorbells::Own(doorbells))
+    }
+
+    /// A channel's ring in shared memory, whose reader has a doorbell of its own.
+    pub(crate) fn of_pair(producer: Producer, memory: Arc<PairMemory>, peer: Doorbell) -> Writer {
+        Writer::new(producer, Mapped::Pair { _memory: memory }, ReaderDoorbells::Peer(peer))
+    }
+
+    fn new(producer: Producer, mapped: Mapped, doorbells: ReaderDoorbells) -> Writer {
+        let readers = Readers { mapped, proxies: Arc::default() };
+        Writer { producer, readers, doorbells, guests: None, rings: 0, home: Home::here() }
+    }
+
+    /// Lets guests in. `patience`: for how long one may leave no room, in nanoseconds.
+    pub(crate) fn with_guests(mut self, guests: Arc<Guests>, patience: u64, thread: Handle) -> Writer {
+        let (segments, admitted) = guests.for_producer();
+        self.producer = self.producer.with_guests(segments, admitted, patience);
+        let keeper = thread.add(guests.keeper(), None);
+        self.guests = Some(Hosting { guests, thread, keeper });
+        self
+    }
+
+    /// What the ring is streamed from; `None` for one whose memory is not this writer's own.
+    ///
+    /// # Errors
+    /// `ERR_RINGBELL_RESOURCE` when descriptors ran out.
+    pub(crate) fn stream_source(&self, overflow: Overflow) -> Result<Option<Arc<StreamSource>>> {
+        let (Some(segments), ReaderDoorbells::Own(doorbells)) = (self.readers.segments(), &self.doorbells)
+        else {
+            return Ok(None);
+        };
+        Ok(Some(Arc::new(StreamSource {
+            data: segments.data().clone(),
+            control: segments.control().clone(),
+            control_fd: segments.own().map(|own| copy(&own.control_fd)).transpose()?,
+            proxies: self.readers.proxies.clone(),
+            room: doorbells.room.clone(),
+            doorbells: doorbells.readers.clone(),
+            overflow,
+            breached: AtomicBool::new(false),
+        })))
+    }
+
+    /// Whether this is a forked child, where nothing is this writer's to do.
+    #[inline]
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.home.is_foreign()
+    }
+
+    /// Sends one message of two parts. False: there is no room.
+    #[inline]
+    pub(crate) fn send_parts(&mut self, parts: [&[u8]; 2]) -> bool {
+        let sent = self.producer.send_parts(parts, monotonic_ns(), &mut self.readers);
+        self.committed(sent)
+    }
+
+    /// Sends one message. False: there is no room.
+    #[inline]
+    pub(crate) fn send(&mut self, payload: &[u8]) -> bool {
+        let sent = self.producer.send(payload, monotonic_ns(), &mut self.readers);
+        self.committed(sent)
+    }
+
+    #[inline]
+    fn committed(&mut self, sent: Sent) -> bool {
+        match sent {
+            Sent::Committed { ring } => {
+                self.ring(ring);
+                true
+            }
+            Sent::Full => {
+                self.evict_dismissed();
+                false
+            }
+        }
+    }
+
+    /// Room in the ring for messages that take `bytes`, and up to `most`. What is filled in is sent by `commit`.
+    pub(crate) fn reserve(&mut self, bytes: usize, most: usize) -> Option<Span> {
+        self.producer.reserve(bytes, most, monotonic_ns(), &mut self.readers)
+    }
+
+    /// The bytes that were reserved.
+    #[inline]
+    pub(crate) fn reserved_bytes(&mut self) -> &mut [u8] {
+        self.producer.reserved_bytes()
+    }
+
+    /// Counts that there was no room.
+    pub(crate) fn note_full(&mut self) {
+        self.producer.note_full();
+    }
+
+    /// Sends what was filled into the reserved bytes: one length per message.
+    pub(crate) fn commit(&mut self, lengths: &[u32]) {
+        if let Some(Sent::Committed { ring }) = self.producer.commit_span(lengths, monotonic_ns()) {
+            self.ring(ring);
+        }
+    }
+
+    /// Begins a message of any size, to be sent in pieces. False: there cannot be one.
+    pub(crate) fn begin_large(&mut self, total: usize) -> bool {
+        self.producer.begin_large(total)
+    }
+
+    /// Bytes of the message in pieces that are left; `None`: there is none.
+    pub(crate) fn large_left(&self) -> Option<usize> {
+        self.producer.large_left()
+    }
+
+    /// Sends the next piece of what is left. How many bytes of it; 0: there is no room.
+    pub(crate) fn push_large(&mut self, rest: &[u8]) -> usize {
+        let pushed = self.producer.push_large(rest, monotonic_ns(), &mut self.readers);
+        self.ring(pushed.ring);
+        pushed.bytes
+    }
+
+    /// Gives up the message in pieces.
+    pub(crate) fn abandon_large(&mut self) {
+        self.producer.abandon_large();
+    }
+
+    /// Whether a message of `bytes` would find room. Makes no system call.
+    pub(crate) fn has_room(&mut self, bytes: usize) -> bool {
+        self.producer.has_room(padded(bytes.min(self.max_message())), monotonic_ns())
+    }
+
+    /// Announces that the writer waits for room for a message of `bytes`. False: there is some now.
+    pub(crate) fn arm(&mut self, bytes: usize) -> bool {
+        if let Some(Hosting { guests, .. }) = &self.guests {
+            guests.announce_wait();
+        }
+        let waits = self.producer.arm(padded(bytes.min(self.max_message())), monotonic_ns());
+        if let Some(Hosting { guests, .. }) = &self.guests
+            && !waits
+        {
+            guests.cancel_wait();
+        }
+        waits
+    }
+
+    /// Frees the slots of dead readers, and evicts those that have left no room for too long.
+    pub(crate) fn sweep(&mut self) {
+        self.producer.sweep(monotonic_ns(), &mut self.readers);
+        self.evict_dismissed();
+    }
+
+    /// Says that nothing will follow, and wakes every reader.
+    pub(crate) fn close(&mut self) {
+        let bells = self.producer.close();
+        self.ring(bells);
+    }
+
+    /// Guests that the ring gave up are to leave.
+    #[cold]
+    fn evict_dismissed(&mut self) {
+        if let Some(Hosting { guests, .. }) = &self.guests
+            && self.producer.take_dismissed()
+        {
+            guests.dismissed();
+        }
+    }
+
+    /// Rings the doorbells whose bits are set, and those guests' that are to be woken.
+    #[inline]
+    fn ring(&mut self, bells: u64) {
+        if self.guests.is_some() {
+            self.ring_guests();
+        }
+        if bells != 0 {
+            self.ring_readers(bells);
+        }
+    }
+
+    fn ring_guests(&mut self) {
+        let sleepers = self.producer.take_guest_bells();
+        if let Some(Hosting { guests, .. }) = &self.guests
+            && sleepers != 0
+        {
+            guests.ring(sleepers);
+        }
+        self.evict_dismissed();
+    }
+
+    fn ring_readers(&mut self, mut bells: u64) {
+        self.rings += 1;
+        match &self.doorbells {
+            ReaderDoorbells::Peer(doorbell) => doorbell.ring(),
+            ReaderDoorbells::Own(doorbells) => {
+                while bells != 0 {
+                    // A peer may have set bits for doorbells that there are none of.
+                    if let Some(doorbell) = doorbells.readers.get(bells.trailing_zeros() as usize) {
+                        doorbell.ring();
+                    }
+                    bells &= bells - 1;
+                }
+            }
+        }
+    }
+
+    /// Largest payload of one message, in bytes.
+    #[inline]
+    pub(crate) fn max_message(&self) -> usize {
+        self.producer.max_message()
+    }
+
+    /// Bytes of the ring.
+    pub(crate) fn capacity(&self) -> usize {
+        self.producer.data().capacity()
+    }
+
+    /// Bytes that can be written now.
+    pub(crate) fn free(&self) -> u64 {
+        self.producer.free()
+    }
+
+    /// Times that readers were rung.
+    pub(crate) fn rings(&self) -> u64 {
+        self.rings
+    }
+
+    pub(crate) fn counters(&self) -> PublisherCounters {
+        self.producer.data().counters()
+    }
+
+    /// Readers that were evicted or expelled.
+    pub(crate) fn evicted(&self) -> u64 {
+        self.producer.evicted()
+    }
+
+    /// How many messages the owner of a slot, or its last one, has taken, by its own account.
+    pub(crate) fn taken(&self, slot: usize) -> Option<u64> {
+        self.producer.taken(slot)
+    }
+
+    /// The slots in use, and whether their owners live.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = (SlotView, bool)> + '_ {
+        self.producer.slots().map(|slot| (slot, self.readers.is_alive(slot.index)))
+    }
+
+    /// Whether no slot is in use: nobody reads.
+    #[inline]
+    pub(crate) fn is_unread(&self) -> bool {
+        self.producer.slots().next().is_none()
+    }
+
+    /// The user of the guest in a slot, by the kernel's word.
+    pub(crate) fn guest_uid(&self, slot: usize) -> Option<u32> {
+        let guest = slot.checked_sub(self.readers.segments()?.control().slots())?;
+        self.guests.as_ref()?.guests.uid(guest)
+    }
+
+    /// The memory that this writer made.
+    pub(crate) fn segments(&self) -> Option<&Segments> {
+        self.readers.segments()
+    }
+
+    /// Rung when there is room again, where the writer has a doorbell for that alone.
+    pub(crate) fn room(&self) -> Option<&Arc<EventFd>> {
+        match &self.doorbells {
+            ReaderDoorbells::Own(doorbells) => Some(&doorbells.room),
+            ReaderDoorbells::Peer(_) => None,
+        }
+    }
+}
+
+fn copy(fd: &OwnedFd) -> Result<OwnedFd> {
+    fd.try_clone().map_err(|error| {
+        let errno = Errno::from_raw(error.raw_os_error().unwrap_or(libc::EMFILE));
+        Error::os("fcntl", errno, "cannot copy a segment's descriptor")
+    })
+}
