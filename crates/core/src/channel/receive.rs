@@ -1,16 +1,15 @@
 //! Receiving and calling for Rust programs: message by message, without waiting, with a deadline, or for good.
 //!
-//! Messages are copied into one slab that the channel reuses, so an [`Incoming`] borrows the channel and is gone when the
-//! next one is received. Waiting looks at the rings for a while before it sleeps; how long is up to the caller.
+//! Called by users of [`Channel`]; the binding drains by itself. An [`Incoming`] borrows the channel and is gone when the next one is
+//! received. Waiting looks at the rings for a while before it sleeps; how long is up to the caller.
 
 use std::time::{Duration, Instant};
-
-use ringbell_ring::Entry;
 
 use super::endpoint::Channel;
 use super::header::{Header, Kind};
 use super::notice::{Drained, Notice};
 use crate::error::{Error, Result};
+use crate::port::receive::{Batch, Looked, TURNS, look_for};
 
 /// A received message. Its bytes were copied out of the ring; no other process can change them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,19 +22,14 @@ pub struct Incoming<'a> {
     pub data: &'a [u8],
 }
 
-const SLAB: usize = 128 << 10;
-const TABLE: usize = 1024;
 /// Largest message that is received unless the caller says otherwise.
 const MOST: usize = 64 << 20;
-/// Looks between two glances at the clock while spinning.
-const TURNS: u32 = 256;
+/// Looks between two at doorbells and sockets, in a wait that never sleeps.
+const LOOKS: u32 = 64;
 
-/// A batch that was received and not yet handed out.
+/// What was received and not yet handed out.
 pub(super) struct Received {
-    slab: Vec<u8>,
-    table: Vec<Entry>,
-    count: usize,
-    next: usize,
+    batch: Batch,
     connection: u32,
     /// A large message that is whole, and was not handed out yet.
     whole: Option<(u32, Header, Vec<u8>)>,
@@ -48,10 +42,7 @@ pub(super) struct Received {
 impl Default for Received {
     fn default() -> Self {
         Self {
-            slab: Vec::new(),
-            table: Vec::new(),
-            count: 0,
-            next: 0,
+            batch: Batch::default(),
             connection: 0,
             whole: None,
             given: Vec::new(),
@@ -64,8 +55,8 @@ impl Default for Received {
 impl Received {
     /// `None` for one that is too short to have a header.
     fn message(&self, index: usize) -> Option<Incoming<'_>> {
-        let entry = self.table[..self.count].get(index)?;
-        let message = self.slab.get(entry.offset as usize..)?.get(..entry.length as usize)?;
+        let entry = self.batch.entry(index)?;
+        let message = self.batch.slab().get(entry.offset as usize..)?.get(..entry.length as usize)?;
         let (header, data) = Header::decode(message)?;
         Some(Incoming { connection: self.connection, header, data })
     }
@@ -96,8 +87,8 @@ impl Channel {
             self.received.given = data;
             return Ok(Some(Incoming { connection, header, data: &self.received.given }));
         }
-        let index = self.received.next;
-        self.received.next += 1;
+        let index = self.received.batch.next();
+        self.received.batch.advance_to(index + 1);
         Ok(self.received.message(index))
     }
 
@@ -149,23 +140,23 @@ impl Channel {
         if self.peek()? || self.told != told {
             return Ok(true);
         }
-        let begun = Instant::now();
-        let mut looks = 0u32;
-        while self.received.spin == Duration::MAX || begun.elapsed() < self.received.spin {
-            if self.spin_links(TURNS) {
-                return Ok(true);
-            }
-            // Those who sleep ring; a wait that never sleeps has to look.
+        let (begun, mut looks) = (Instant::now(), 0u32);
+        let looked = look_for(self.received.spin, deadline, || {
             looks = looks.wrapping_add(1);
-            if looks.is_multiple_of(64) {
+            // A sleeper is woken by what rings; a wait that never sleeps has to look.
+            if looks.is_multiple_of(LOOKS) {
                 self.sleep(Some(begun))?;
             }
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                return Ok(false);
+            Ok(self.spin_links(TURNS))
+        })?;
+        match looked {
+            Looked::Found => return Ok(true),
+            Looked::Late => return Ok(false),
+            Looked::Enough => {
+                if self.arm_links() {
+                    self.sleep(deadline)?;
+                }
             }
-        }
-        if self.arm_links() {
-            self.sleep(deadline)?;
         }
         Ok(self.pending() || deadline.is_none_or(|deadline| Instant::now() < deadline))
     }
@@ -273,17 +264,17 @@ impl Channel {
     /// Whether a message is at hand. One that is too short to have a header is none.
     fn peek(&mut self) -> Result<bool> {
         loop {
-            let Received { next, count, whole, .. } = &self.received;
-            if whole.is_some() {
+            if self.received.whole.is_some() {
                 return Ok(true);
             }
-            if next == count && !self.fill()? {
+            if !self.received.batch.has_next() && !self.fill()? {
                 return Ok(false);
             }
-            if self.received.whole.is_some() || self.received.message(self.received.next).is_some() {
+            let next = self.received.batch.next();
+            if self.received.whole.is_some() || self.received.message(next).is_some() {
                 return Ok(true);
             }
-            self.received.next += 1;
+            self.received.batch.advance_to(next + 1);
         }
     }
 
@@ -298,22 +289,17 @@ impl Channel {
 
     /// Gets the next batch; false when there is none.
     fn fill(&mut self) -> Result<bool> {
-        let mut slab = std::mem::take(&mut self.received.slab);
-        let mut table = std::mem::take(&mut self.received.table);
-        if slab.is_empty() {
-            slab.resize(SLAB, 0);
-            table.resize(TABLE, Entry::default());
-        }
+        let mut buffers = self.received.batch.begin();
         let drained = loop {
-            let drained = self.take_news().and_then(|()| self.next_messages(&mut slab, 0, &mut table));
+            let drained =
+                self.take_news().and_then(|()| self.next_messages(&mut buffers.slab, 0, &mut buffers.table));
             match drained {
-                Ok(Drained::NeedSlab(bytes)) => slab.resize(bytes.next_power_of_two(), 0),
+                Ok(Drained::NeedSlab(bytes)) => buffers.grow(bytes),
                 other => break other,
             }
         };
-        self.received.slab = slab;
-        self.received.table = table;
-        (self.received.count, self.received.next) = (0, 0);
+        let count = if let Ok(Drained::Batch { count, .. }) = drained { count } else { 0 };
+        self.received.batch.end(buffers, count);
         match drained? {
             Drained::Large { connection, bytes, .. } if bytes > self.received.most => {
                 self.skip_large(connection)?;
@@ -324,9 +310,8 @@ impl Channel {
                 self.received.whole = whole.map(|(header, data)| (connection, header, data));
                 Ok(self.received.whole.is_some())
             }
-            Drained::Batch { connection, count, .. } => {
+            Drained::Batch { connection, .. } => {
                 self.received.connection = connection;
-                self.received.count = count;
                 Ok(true)
             }
             _ => Ok(false),

@@ -10,6 +10,7 @@ mod end;
 pub(crate) mod guests;
 mod probe;
 mod reader;
+pub(crate) mod receive;
 pub(crate) mod stream;
 mod writer;
 

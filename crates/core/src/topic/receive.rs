@@ -1,7 +1,7 @@
 //! Receiving for Rust programs: message by message or batch by batch, without waiting, with a deadline, or for good.
 //!
-//! Messages are copied into one slab that the subscriber reuses, so a [`Message`] borrows the subscriber and is gone
-//! when the next one is received. Waiting looks at the ring for a while before it sleeps; how long is up to the caller.
+//! Called by users of [`Subscriber`]; the binding drains by itself. A [`Message`] borrows the subscriber and is gone when the next one
+//! is received. Waiting looks at the ring for a while before it sleeps; how long is up to the caller.
 
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use super::acks::AckMode;
 use super::notice::Drained;
 use super::subscriber::Subscriber;
 use crate::error::{Error, Result};
+use crate::port::receive::{Batch, Looked, TURNS, look_for};
 
 /// A received message. Its bytes were copied out of the ring; no other process can change them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,19 +28,11 @@ pub struct Message<'a> {
     pub redelivered: bool,
 }
 
-const SLAB: usize = 128 << 10;
-const TABLE: usize = 1024;
-/// Looks between two glances at the clock while spinning.
-const TURNS: u32 = 256;
-
-/// A batch that was received and not yet handed out.
+/// What was received and not yet handed out.
 pub(super) struct Received {
-    slab: Vec<u8>,
-    /// In place of the slab: a message that came in pieces.
+    batch: Batch,
+    /// In place of the batch's slab: a message that came in pieces.
     large: Option<Vec<u8>>,
-    table: Vec<Entry>,
-    count: usize,
-    next: usize,
     /// Messages before this one are done.
     done: usize,
     source: u32,
@@ -52,11 +45,8 @@ pub(super) struct Received {
 impl Default for Received {
     fn default() -> Self {
         Self {
-            slab: Vec::new(),
+            batch: Batch::default(),
             large: None,
-            table: Vec::new(),
-            count: 0,
-            next: 0,
             done: 0,
             source: 0,
             redelivered_below: 0,
@@ -70,13 +60,13 @@ impl Default for Received {
 impl Received {
     #[inline]
     fn message(&self, index: usize) -> Option<Message<'_>> {
-        let entry = self.table[..self.count].get(index)?;
-        let bytes = self.large.as_ref().unwrap_or(&self.slab);
+        let entry = self.batch.entry(index)?;
+        let bytes = self.large.as_deref().unwrap_or(self.batch.slab());
         let data = bytes.get(entry.offset as usize..)?.get(..entry.length as usize)?;
         let (first, time) = match entry.batch {
             Entry::CONTINUED => (self.batch_sequence, self.batch_time),
             batch => {
-                let header = self.slab.get(batch as usize..)?.first_chunk::<BATCH_OVERHEAD>()?;
+                let header = self.batch.slab().get(batch as usize..)?.first_chunk::<BATCH_OVERHEAD>()?;
                 (word(header, 8), word(header, 16))
             }
         };
@@ -106,12 +96,12 @@ impl Subscriber {
     /// publisher is a [`Notice`](super::Notice).
     #[inline]
     pub fn try_recv(&mut self) -> Result<Option<Message<'_>>> {
-        self.settle();
-        if self.received.next >= self.received.count && !self.fill()? {
+        self.finish_handed_out();
+        if !self.received.batch.has_next() && !self.fill()? {
             return Ok(None);
         }
-        let index = self.received.next;
-        self.received.next += 1;
+        let index = self.received.batch.next();
+        self.received.batch.advance_to(index + 1);
         Ok(self.received.message(index))
     }
 
@@ -140,17 +130,17 @@ impl Subscriber {
     ///
     /// As [`try_recv`](Self::try_recv).
     pub fn recv_batch(&mut self, mut each: impl FnMut(Message<'_>)) -> Result<usize> {
-        self.settle();
-        if self.received.next >= self.received.count && !self.fill()? {
+        self.finish_handed_out();
+        if !self.received.batch.has_next() && !self.fill()? {
             return Ok(0);
         }
-        let (first, count) = (self.received.next, self.received.count);
+        let (first, count) = (self.received.batch.next(), self.received.batch.count());
         for index in first..count {
             if let Some(message) = self.received.message(index) {
                 each(message);
             }
         }
-        self.received.next = count;
+        self.received.batch.advance_to(count);
         Ok(count - first)
     }
 
@@ -160,33 +150,36 @@ impl Subscriber {
     ///
     /// As [`try_recv`](Self::try_recv).
     pub fn wait(&mut self, deadline: Option<Instant>) -> Result<bool> {
-        self.settle();
+        self.finish_handed_out();
         loop {
-            if self.received.next < self.received.count || self.fill()? {
+            if self.received.batch.has_next() || self.fill()? {
                 return Ok(true);
             }
-            if self.spin_for(deadline) {
+            if self.pending() {
                 continue;
             }
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                return Ok(false);
-            }
-            if self.arm_sources() {
-                self.sleep(deadline)?;
+            match look_for(self.received.spin, deadline, || Ok(self.spin_sources(TURNS)))? {
+                Looked::Found => {}
+                Looked::Late => return Ok(false),
+                Looked::Enough => {
+                    if self.arm_sources() {
+                        self.sleep(deadline)?;
+                    }
+                }
             }
         }
     }
 
     /// Under [`AckMode::Batch`]: the next message is asked for, so all that were handed out are done.
     #[inline]
-    fn settle(&mut self) {
-        if self.pending.mode() == AckMode::Batch && self.received.done < self.received.next {
-            self.settle_batch();
+    fn finish_handed_out(&mut self) {
+        if self.pending.mode() == AckMode::Batch && self.received.done < self.received.batch.next() {
+            self.acknowledge_handed_out();
         }
     }
 
-    fn settle_batch(&mut self) {
-        while self.received.done < self.received.next {
+    fn acknowledge_handed_out(&mut self) {
+        while self.received.done < self.received.batch.next() {
             let message =
                 self.received.message(self.received.done).map(|message| (message.source, message.sequence));
             self.received.done += 1;
@@ -222,66 +215,42 @@ impl Subscriber {
         }
     }
 
-    fn spin_for(&self, deadline: Option<Instant>) -> bool {
-        let start = Instant::now();
-        loop {
-            if self.pending() {
-                return true;
-            }
-            let now = Instant::now();
-            if now.duration_since(start) >= self.received.spin
-                || deadline.is_some_and(|deadline| now >= deadline)
-            {
-                return false;
-            }
-            if self.spin_sources(TURNS) {
-                return true;
-            }
-        }
-    }
-
     /// Takes the next batch into the slab. False: there is none.
     fn fill(&mut self) -> Result<bool> {
-        let mut received = std::mem::take(&mut self.received);
-        if received.table.is_empty() {
-            received.slab = vec![0; SLAB];
-            received.table = vec![Entry::default(); TABLE];
-        }
-        received.count = 0;
-        received.next = 0;
-        received.large = None;
-        received.done = 0;
+        let mut buffers = self.received.batch.begin();
+        (self.received.large, self.received.done) = (None, 0);
         let due = self.pending.late();
         self.tell_done(due);
-        let result = loop {
-            match self.drain_messages(&mut received.slab, &mut received.table) {
-                Ok(Drained::Batch { source, count, batch_sequence, batch_time, .. }) => {
-                    received.source = source;
-                    received.redelivered_below = self.redelivered_below(source);
-                    received.count = count;
-                    received.batch_sequence = batch_sequence;
-                    received.batch_time = batch_time;
-                    break Ok(true);
-                }
-                Ok(Drained::Large { source, bytes, sequence, time }) => {
-                    received.large = self.take_large();
-                    received.table[0] = Entry { length: bytes as u32, ..Entry::default() };
-                    received.table[0].batch = Entry::CONTINUED;
-                    received.source = source;
-                    received.redelivered_below = self.redelivered_below(source);
-                    received.count = 1;
-                    received.batch_sequence = sequence;
-                    received.batch_time = time;
-                    break Ok(true);
-                }
-                Ok(Drained::NeedSlab(bytes)) => received.slab = vec![0; bytes.max(SLAB).next_multiple_of(8)],
-                // Notices wait for whoever asks; the end of the bus does not.
-                Ok(Drained::Notice) if self.closed => break Err(Error::Closed { what: "bus" }),
-                Ok(Drained::Empty | Drained::Notice) => break Ok(false),
-                Err(error) => break Err(error),
+        let drained = loop {
+            match self.drain_messages(&mut buffers.slab, &mut buffers.table) {
+                Ok(Drained::NeedSlab(bytes)) => buffers.grow(bytes),
+                other => break other,
             }
         };
-        self.received = received;
-        result
+        let (source, count, sequence, time) = match drained {
+            Ok(Drained::Batch { source, count, batch_sequence, batch_time, .. }) => {
+                (source, count, batch_sequence, batch_time)
+            }
+            Ok(Drained::Large { source, bytes, sequence, time }) => {
+                self.received.large = self.take_large();
+                let whole = Entry { length: bytes as u32, batch: Entry::CONTINUED, ..Entry::default() };
+                buffers.table[0] = whole;
+                (source, 1, sequence, time)
+            }
+            other => {
+                self.received.batch.end(buffers, 0);
+                return match other {
+                    // Notices wait until they are asked for; the end of the bus does not.
+                    Ok(Drained::Notice) if self.closed => Err(Error::Closed { what: "bus" }),
+                    Ok(_) => Ok(false),
+                    Err(error) => Err(error),
+                };
+            }
+        };
+        self.received.batch.end(buffers, count);
+        self.received.source = source;
+        self.received.redelivered_below = self.redelivered_below(source);
+        (self.received.batch_sequence, self.received.batch_time) = (sequence, time);
+        Ok(true)
     }
 }

@@ -1,0 +1,163 @@
+//! Receiving for Rust callers: a batch that is handed out message by message, and looking for a while before sleeping.
+//!
+//! Topics and channels receive through it (`recv` and its kin). Messages are copied into one slab that is reused, so what is handed out
+//! borrows the receiver. Never sleeps by itself.
+
+use std::time::{Duration, Instant};
+
+use ringbell_ring::Entry;
+
+use crate::error::Result;
+
+const SLAB: usize = 128 << 10;
+const TABLE: usize = 1024;
+/// Looks between two glances at the clock.
+pub(crate) const TURNS: u32 = 256;
+
+/// A batch that was copied and not yet handed out.
+#[derive(Default)]
+pub(crate) struct Batch {
+    buffers: Buffers,
+    count: usize,
+    next: usize,
+}
+
+/// What a batch is copied to.
+#[derive(Default)]
+pub(crate) struct Buffers {
+    pub(crate) slab: Vec<u8>,
+    pub(crate) table: Vec<Entry>,
+}
+
+impl Buffers {
+    /// Makes room for a message of so many bytes, headers included.
+    pub(crate) fn grow(&mut self, bytes: usize) {
+        self.slab = vec![0; bytes.max(SLAB).next_multiple_of(8)];
+    }
+}
+
+impl Batch {
+    /// Forgets the batch, and lends its buffers for the next one.
+    pub(crate) fn begin(&mut self) -> Buffers {
+        (self.count, self.next) = (0, 0);
+        let mut buffers = std::mem::take(&mut self.buffers);
+        if buffers.table.is_empty() {
+            buffers.grow(SLAB);
+            buffers.table = vec![Entry::default(); TABLE];
+        }
+        buffers
+    }
+
+    /// Takes the buffers back, with so many messages in them.
+    pub(crate) fn end(&mut self, buffers: Buffers, count: usize) {
+        (self.buffers, self.count) = (buffers, count);
+    }
+
+    /// Messages in the batch.
+    #[inline]
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Index of the message that is handed out next.
+    #[inline]
+    pub(crate) fn next(&self) -> usize {
+        self.next
+    }
+
+    /// Whether a message is left.
+    #[inline]
+    pub(crate) fn has_next(&self) -> bool {
+        self.next < self.count
+    }
+
+    /// The messages before this one were handed out.
+    #[inline]
+    pub(crate) fn advance_to(&mut self, next: usize) {
+        self.next = next;
+    }
+
+    /// Where a message of the batch lies.
+    #[inline]
+    pub(crate) fn entry(&self, index: usize) -> Option<Entry> {
+        self.buffers.table[..self.count].get(index).copied()
+    }
+
+    /// What the messages lie in.
+    #[inline]
+    pub(crate) fn slab(&self) -> &[u8] {
+        &self.buffers.slab
+    }
+}
+
+/// What looking before sleeping came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Looked {
+    /// Something was found.
+    Found,
+    /// Long enough: sleep now.
+    Enough,
+    /// The deadline has passed.
+    Late,
+}
+
+/// Looks until something is found, `spin` has passed, or the deadline has. [`Duration::MAX`] never ends in a sleep.
+///
+/// # Errors
+/// What `look` answers.
+pub(crate) fn look_for(
+    spin: Duration,
+    deadline: Option<Instant>,
+    mut look: impl FnMut() -> Result<bool>,
+) -> Result<Looked> {
+    let begun = Instant::now();
+    loop {
+        let now = Instant::now();
+        if deadline.is_some_and(|deadline| now >= deadline) {
+            return Ok(Looked::Late);
+        }
+        if now.duration_since(begun) >= spin {
+            return Ok(Looked::Enough);
+        }
+        if look()? {
+            return Ok(Looked::Found);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looking_ends_when_something_is_found_or_after_the_time_that_it_may_take() {
+        let now = Instant::now();
+        let mut looks = 0;
+        let mut third = || {
+            looks += 1;
+            Ok(looks == 3)
+        };
+        assert_eq!(look_for(Duration::MAX, None, &mut third), Ok(Looked::Found));
+        assert_eq!(look_for(Duration::ZERO, None, || unreachable!()), Ok(Looked::Enough));
+        assert_eq!(look_for(Duration::MAX, Some(now), || unreachable!()), Ok(Looked::Late));
+        let until = now + Duration::from_millis(1);
+        assert_eq!(look_for(Duration::MAX, Some(until), || Ok(false)), Ok(Looked::Late));
+        assert_eq!(look_for(Duration::from_millis(1), None, || Ok(false)), Ok(Looked::Enough));
+        assert!(Instant::now() >= until);
+    }
+
+    #[test]
+    fn a_batch_is_handed_out_once_and_its_buffers_are_used_again() {
+        let mut batch = Batch::default();
+        let mut buffers = batch.begin();
+        buffers.grow(SLAB + 1);
+        let (length, address) = (buffers.slab.len(), buffers.slab.as_ptr());
+        assert_eq!(length, SLAB + 8);
+        batch.end(buffers, 2);
+        assert!(batch.has_next() && batch.entry(1).is_some() && batch.entry(2).is_none());
+        batch.advance_to(2);
+        assert!(!batch.has_next());
+        let buffers = batch.begin();
+        assert_eq!((buffers.slab.as_ptr(), batch.count(), batch.next()), (address, 0, 0));
+    }
+}
