@@ -66,7 +66,7 @@ pub struct Consumer {
     head: u64,
     /// What the slot's cursor says.
     published: u64,
-    /// Of a subscriber to whom this one forwards.
+    /// What the subscriber that this one forwards to has reported.
     reported: Reported,
     /// Where the publisher began to wait for this subscriber; before that, history is read without protection.
     joined: u64,

@@ -1,6 +1,6 @@
 //! The reading side without the memory: the bytes of a ring that come by another way, walked as `Consumer` walks its copy.
 //!
-//! What comes is put behind what is held, by whoever receives it ([`Feed::space`], [`Feed::fed`]), and only while no whole
+//! What comes is put behind what is held, by the receiver ([`Feed::space`], [`Feed::fed`]), and only while no whole
 //! message is held: so the buffer grows to the largest message and a piece, as far as bytes have really come, and a gap
 //! only ever cuts off a message of which the rest was overwritten. All of it is hostile until the walk has passed.
 

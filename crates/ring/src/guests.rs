@@ -1,6 +1,6 @@
 //! Guests: subscribers of other users, each with a control segment of its own that has one slot.
 //!
-//! Whoever shares a control segment can stop its neighbours, so a guest shares it with nobody. The publisher knows the
+//! A subscriber that shares a control segment can stop its neighbours, so a guest shares it with nobody. The publisher knows the
 //! memory of all places from the start; which of them are taken says [`Admitted`], a word of the publisher's own process
 //! that no peer sees. A topic without places never looks at it, and nobody pays for a place that is free.
 //!
@@ -18,7 +18,7 @@ use crate::sync::{AtomicU64, Ordering, fence};
 /// Most guests of a topic: one bit each.
 pub const MAX_GUESTS: usize = 64;
 
-/// Which places are taken. Shared between the publisher and whoever admits guests in its process.
+/// Which places are taken. Shared between the publisher and the bus thread, which admits guests.
 #[derive(Clone, Debug, Default)]
 pub struct Admitted(Arc<AtomicU64>);
 

@@ -225,18 +225,18 @@ impl ControlMemory {
         self.max_slots
     }
 
-    /// Whether the slot looks free. A hint for whoever seeks one to lock: only the lock decides.
+    /// Whether the slot looks free. A hint for a claimer: only the lock decides.
     pub fn looks_free(&self, index: usize) -> bool {
         self.slot(index).is_some_and(|slot| slot.word().state() == SlotState::Free)
     }
 
-    /// What a slot holds, for whoever seeks one to lock.
+    /// What a slot holds, for a claimer that seeks one to lock.
     pub fn vacancy(&self, index: usize) -> Option<Vacancy> {
         self.slot(index).map(Slot::vacancy)
     }
 
     /// The slot that holds the position of a durable name, or the news that it was lost. The position first: there is one
-    /// at most while whoever joins under a name excludes everybody else who would.
+    /// at most while a holder of a name excludes all others.
     pub fn slot_of(&self, name_hash: u64) -> Option<usize> {
         let holding = |kind| {
             (0..self.max_slots).find(|&index| {

@@ -4,7 +4,7 @@
 //! joining and active; the publisher may free it once the lock is seen to be free, or evict it. Every move is a
 //! compare-and-swap on one word that also holds a generation, so that of two who act at once only one succeeds.
 //!
-//! A slot with a durable name outlives its owner: whoever goes leaves it parked, the publisher parks what the dead left
+//! A slot with a durable name outlives its owner: an owner that goes leaves it parked, the publisher parks what the dead left
 //! active, and the next holder of the name goes on at its cursor, which has counted all the while (I12).
 
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
@@ -70,7 +70,7 @@ pub struct SlotView {
     pub way: u32,
 }
 
-/// What a slot holds for whoever seeks one to lock. A hint until its lock is held, and true from then on: only who holds
+/// What a slot holds, for a claimer that seeks one to lock. A hint until its lock is held, and true from then on: only who holds
 /// the lock can put a name there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Vacancy {
@@ -78,7 +78,7 @@ pub enum Vacancy {
     Free,
     /// Somebody without a durable name, who is dead if the lock is free.
     Anonymous,
-    /// That a durable position was lost: to be told to whoever comes back for it, if there is another slot.
+    /// That a durable position was lost: to be told to the next holder of its name, if there is another slot.
     Lost,
     /// A durable position: only for the next holder of its name.
     Kept,

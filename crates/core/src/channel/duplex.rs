@@ -7,7 +7,6 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use ringbell_ring::{Feed, Identity, Overflow, Start};
 
@@ -81,10 +80,9 @@ impl Duplex {
         // Nobody recognises memory that nobody else can map: the nonce is nobody's.
         let identity =
             Identity { capacity: sizes.outgoing, max_slots: SLOTS, overflow: Overflow::Block, nonce: [0; 2] };
-        let writer = Writer::create(segments, Doorbells::new(SLOTS)?, identity, 0);
-        let Some(source) = writer.stream_source(Overflow::Block)? else {
-            return Err(Error::CorruptPeer { what: "a ring of this process cannot be streamed".into() });
-        };
+        let (doorbells, proxies) = (Doorbells::new(SLOTS)?, Arc::default());
+        let source = StreamSource::new(&segments, &doorbells, &proxies, Overflow::Block)?;
+        let writer = Writer::create(segments, doorbells, proxies, identity, 0);
         let server = StreamServer::new(Arc::clone(&source), handle);
         let proxy = server.admit((pid, 0), Start::Latest)?.rationed(other_user);
         let corrupt = |fault| Error::CorruptPeer { what: format!("{fault:?}") };
@@ -116,7 +114,7 @@ impl Duplex {
 
     /// Whether the bus thread has found that the peer breaks the rules of a stream.
     pub(super) fn is_breached(&self) -> bool {
-        self.source.as_ref().is_some_and(|source| source.breached.load(Ordering::Relaxed))
+        self.source.as_ref().is_some_and(|source| source.is_breached())
     }
 
     /// Whether one of two streams has ended without a word, after everything that came was read.

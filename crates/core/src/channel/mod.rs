@@ -8,9 +8,9 @@
 
 mod duplex;
 mod endpoint;
+mod fd_socket;
 mod header;
 mod link;
-mod mailbox;
 mod notice;
 mod options;
 mod parcel;

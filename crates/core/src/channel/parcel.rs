@@ -4,8 +4,8 @@
 //! 0  u32 magic "RBHS"   4  u16 version   6  u16 kind = 9   8  u32 number of descriptors   12  u32 bytes of data   16  data
 //! ```
 //!
-//! Invariant: a parcel arrives whole or not at all. What was sent and what came are compared, because a receiver that is
-//! out of descriptors is told so by nothing but a flag, and a security module may take some out.
+//! Called by `fd_socket`. A parcel arrives whole or not at all: what was sent and what came are compared, because a receiver that has no
+//! descriptors left is told so by nothing but a flag, and a security module may remove some.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::duplex::Duplex;
-use super::link::{Link, Meeting};
-use super::mailbox::Mailbox;
+use super::fd_socket::FdSocket;
+use super::link::{Link, PeerInfo};
 use crate::error::{Error, Result};
 use crate::reactor::{Inbox, Step, Thread, Watched};
 
@@ -47,8 +47,14 @@ impl ConnectionRegistrar {
     ///
     /// # Errors
     /// `ERR_RINGBELL_RESOURCE` when its descriptors cannot be watched.
-    pub(super) fn open(&self, number: u32, meeting: Meeting, duplex: Duplex, mailbox: Mailbox) -> Result<()> {
-        let link = Link::new(number, meeting, duplex, mailbox, &self.inbox)?;
+    pub(super) fn open(
+        &self,
+        number: u32,
+        peer_info: PeerInfo,
+        duplex: Duplex,
+        fd_socket: FdSocket,
+    ) -> Result<()> {
+        let link = Link::new(number, peer_info, duplex, fd_socket, &self.inbox)?;
         self.inbox.put(Arrival::Opened(Box::new(link)));
         Ok(())
     }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::duplex::{Duplex, Forwarding, Sizes, Sockets};
-use super::link::Meeting;
-use super::mailbox::Mailbox;
+use super::fd_socket::FdSocket;
+use super::link::PeerInfo;
 use super::quota::{ConnectionQuota, Permit};
 use super::registrar::ConnectionRegistrar;
 use crate::error::{Error, Result};
@@ -198,18 +198,18 @@ impl Service for Server {
 
     fn admit(&self, socket: ForkGuarded, peer: Peer, made: Box<Made>) {
         let Made { permit, duplex, forwarding, guest, .. } = *made;
-        let meeting = Meeting {
+        let peer_info = PeerInfo {
             peer,
             rung: if forwarding.is_some() { Rung::Stream } else { Rung::Handshake },
             fallbacks: Vec::new(),
             record: None,
             _permit: Some(permit),
         };
-        let mailbox = Mailbox::new(socket, !guest);
+        let fd_socket = FdSocket::new(socket, !guest);
         let number = self.registrar.number();
         // If it cannot be registered, the client sees its connection end, and finds another server or tries again; what cannot
         // flow ends it as well, because its slot is given back. In this order: a stream whose ring nobody closes never ends.
-        if self.registrar.open(number, meeting, duplex, mailbox).is_ok()
+        if self.registrar.open(number, peer_info, duplex, fd_socket).is_ok()
             && let Some(forwarding) = forwarding
         {
             let _ = forwarding.begin();

@@ -9,8 +9,8 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::duplex::{Duplex, Forwarding, Sizes, Sockets};
-use super::link::Meeting;
-use super::mailbox::Mailbox;
+use super::fd_socket::FdSocket;
+use super::link::PeerInfo;
 use super::registrar::{Arrival, ConnectionRegistrar};
 use super::server::nonce_words;
 use crate::error::{Error, Result};
@@ -46,7 +46,7 @@ pub(super) struct Parts {
 pub(super) struct Connection {
     parts: Parts,
     peer: Peer,
-    mailbox: Mailbox,
+    fd_socket: FdSocket,
 }
 
 impl Want for Pair {
@@ -106,7 +106,7 @@ impl Want for Pair {
     ) -> Result<Connection, Verdict> {
         let peer = seqpacket::peer(&socket)
             .map_err(|errno| Error::os("getsockopt", errno, "cannot see who is at the other end"))?;
-        Ok(Connection { parts, peer, mailbox: Mailbox::new(socket, !self.is_guest(&attempt.record)) })
+        Ok(Connection { parts, peer, fd_socket: FdSocket::new(socket, !self.is_guest(&attempt.record)) })
     }
 }
 
@@ -207,9 +207,9 @@ impl Connecting {
     /// Tells the endpoint what it came to.
     pub(super) fn done(mut self, result: Result<Acquired<Connection>>) {
         let opened = result.and_then(|Acquired { record, port, rung, fallbacks }| {
-            let Connection { parts: Parts { duplex, forwarding }, peer, mailbox } = port;
-            let meeting = Meeting { peer, rung, fallbacks, record: Some(record), _permit: None };
-            self.registrar.open(self.number, meeting, duplex, mailbox)?;
+            let Connection { parts: Parts { duplex, forwarding }, peer, fd_socket } = port;
+            let peer_info = PeerInfo { peer, rung, fallbacks, record: Some(record), _permit: None };
+            self.registrar.open(self.number, peer_info, duplex, fd_socket)?;
             if let Some(forwarding) = forwarding {
                 // Where it fails the connection ends, because its slot is given back. In this order: a stream whose ring
                 // nobody closes never ends.

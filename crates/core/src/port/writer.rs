@@ -4,18 +4,14 @@
 //! A send makes no system call while every reader is awake. What was written is announced to the readers here, so no caller rings.
 //! Never touches the memory in a forked child, where it is not mapped: callers ask [`Writer::is_foreign`] first.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
-use nix::errno::Errno;
 use ringbell_ring::{
-    Config, Identity, Overflow, Peers, Producer, PublisherCounters, Sent, SlotView, Span, layout, padded,
+    Config, Identity, Peers, Producer, PublisherCounters, Sent, SlotView, Span, layout, padded,
 };
 
-use super::stream::StreamSource;
 use super::{Doorbell, Guests};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::reactor::{Handle, Token};
 use crate::segment::{PairMemory, ProxySlots, Segments};
 use crate::sys::clock::monotonic_ns;
@@ -111,25 +107,28 @@ impl Drop for Hosting {
 }
 
 impl Writer {
-    /// A ring in memory that this process made. `evict_after`: for how long a reader may leave no room, in nanoseconds; 0: for ever.
+    /// A ring in memory that this process made. `proxies`: the slots of readers that are streamed to. `evict_after`: for how long a
+    /// reader may leave no room, in nanoseconds; 0: for ever.
     pub(crate) fn create(
         segments: Segments,
         doorbells: Doorbells,
+        proxies: Arc<ProxySlots>,
         identity: Identity,
         evict_after: u64,
     ) -> Writer {
         let (data, control) = (segments.data().memory(), segments.control().memory());
         let producer = Producer::create(data, control, Config { identity, evict_after });
-        Writer::new(producer, Mapped::Own(segments), ReaderDoorbells::Own(doorbells))
+        let readers = Readers { mapped: Mapped::Own(segments), proxies };
+        Writer::new(producer, readers, ReaderDoorbells::Own(doorbells))
     }
 
     /// A channel's ring in shared memory, whose reader has a doorbell of its own.
     pub(crate) fn of_pair(producer: Producer, memory: Arc<PairMemory>, peer: Doorbell) -> Writer {
-        Writer::new(producer, Mapped::Pair { _memory: memory }, ReaderDoorbells::Peer(peer))
+        let readers = Readers { mapped: Mapped::Pair { _memory: memory }, proxies: Arc::default() };
+        Writer::new(producer, readers, ReaderDoorbells::Peer(peer))
     }
 
-    fn new(producer: Producer, mapped: Mapped, doorbells: ReaderDoorbells) -> Writer {
-        let readers = Readers { mapped, proxies: Arc::default() };
+    fn new(producer: Producer, readers: Readers, doorbells: ReaderDoorbells) -> Writer {
         Writer { producer, readers, doorbells, guests: None, rings: 0, home: Home::here() }
     }
 
@@ -140,27 +139,6 @@ impl Writer {
         let keeper = thread.add(guests.keeper(), None);
         self.guests = Some(Hosting { guests, thread, keeper });
         self
-    }
-
-    /// What the ring is streamed from; `None` for one whose memory is not this writer's own.
-    ///
-    /// # Errors
-    /// `ERR_RINGBELL_RESOURCE` when descriptors ran out.
-    pub(crate) fn stream_source(&self, overflow: Overflow) -> Result<Option<Arc<StreamSource>>> {
-        let (Some(segments), ReaderDoorbells::Own(doorbells)) = (self.readers.segments(), &self.doorbells)
-        else {
-            return Ok(None);
-        };
-        Ok(Some(Arc::new(StreamSource {
-            data: segments.data().clone(),
-            control: segments.control().clone(),
-            control_fd: segments.own().map(|own| copy(&own.control_fd)).transpose()?,
-            proxies: self.readers.proxies.clone(),
-            room: doorbells.room.clone(),
-            doorbells: doorbells.readers.clone(),
-            overflow,
-            breached: AtomicBool::new(false),
-        })))
     }
 
     /// Whether this is a forked child, where nothing is this writer's to do.
@@ -372,11 +350,6 @@ impl Writer {
         self.guests.as_ref()?.guests.uid(guest)
     }
 
-    /// The memory that this writer made.
-    pub(crate) fn segments(&self) -> Option<&Segments> {
-        self.readers.segments()
-    }
-
     /// Rung when there is room again, where the writer has a doorbell for that alone.
     pub(crate) fn room(&self) -> Option<&Arc<EventFd>> {
         match &self.doorbells {
@@ -384,11 +357,4 @@ impl Writer {
             ReaderDoorbells::Peer(_) => None,
         }
     }
-}
-
-fn copy(fd: &OwnedFd) -> Result<OwnedFd> {
-    fd.try_clone().map_err(|error| {
-        let errno = Errno::from_raw(error.raw_os_error().unwrap_or(libc::EMFILE));
-        Error::os("fcntl", errno, "cannot copy a segment's descriptor")
-    })
 }

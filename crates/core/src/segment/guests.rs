@@ -65,7 +65,7 @@ impl GuestSegments {
     /// # Errors
     /// What the kernel answered; then the place is as it was.
     pub(crate) fn furnish_here(&self, place: usize, generation: u64) -> Result<()> {
-        // A clearing may have failed before. Whoever looks at it meanwhile sees a slot that is free.
+        // A clearing may have failed before. A look at it meanwhile sees a slot that is free.
         self.pieces.clear(place)?;
         self.memory(place).prepare_for_guest(&self.identity, generation);
         Ok(())

@@ -3,7 +3,7 @@
 //! Invariant (M1): a mapping has the length that the layout gives for its capacity or slots, checked
 //! before it was made, of a file sealed against shrinking or of no file at all; so every view is within mapped memory until the
 //! `Arc` is dropped. Views are addresses without a lifetime: `memory` is for this crate alone, and
-//! whoever calls it keeps the `Arc` beside what it made of the view. Never gives a reference into a segment.
+//! the caller keeps the `Arc` beside what it made of the view. Never gives a reference into a segment.
 
 #![allow(unsafe_code)]
 

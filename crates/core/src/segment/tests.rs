@@ -122,7 +122,7 @@ fn what_was_made_is_sealed_for_good() {
         assert!(memfd::add_seals(fd, SealFlag::F_SEAL_WRITE).is_err());
     }
     assert_eq!(nix::unistd::write(&own.data_fd, b"x"), Err(Errno::EPERM));
-    // Whoever re-opens it for writing cannot map it so.
+    // Re-opened for writing, it still cannot be mapped for writing.
     let again = memfd::reopen(&own.data_fd).unwrap();
     let (length, writable) =
         (std::num::NonZeroUsize::new(4096).unwrap(), ProtFlags::PROT_READ | ProtFlags::PROT_WRITE);

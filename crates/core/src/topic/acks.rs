@@ -1,8 +1,8 @@
 //! When messages count as done, and when that is told to their publishers.
 //!
-//! *Immediate*: with every read, for all that was copied. *Batch*: a message is done when the next one is asked for, and what
-//! is done is told in one go: after so many, after so long, and before the subscriber sleeps, so that nobody waits for
-//! room that is there. *Deferred*: when the user says so. Nothing here has a timer: `Pending` is asked while messages flow.
+//! *Immediate*: with every read, for all that was copied. *Batch*: a message is done when the next one is asked for; what is done is told
+//! many at a time: after so many, after so long, and before the subscriber sleeps, so that no publisher waits for room that is there.
+//! *Deferred*: when the user says so. Nothing here has a timer: `Pending` is asked while messages flow.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,7 @@
 //! Sending in place, for Rust: a [`Loan`] is one message, a [`Batch`] many, written straight into the ring.
+//!
+//! Both borrow the publisher, so nothing else can be sent while one is open. What is dropped without a commit was never sent, but for the
+//! messages of a batch.
 
 use ringbell_ring::{MESSAGE_OVERHEAD, padded};
 

@@ -1,9 +1,9 @@
 //! What a subscriber has on the bus thread: it hears of publishers, acquires and joins them, and tells the [`Inbox`].
 //!
-//! Invariant: an instance is joined at most once, however often its record vanishes and comes back. That a record is
-//! gone is no proof that its publisher is: the lock in the control segment is (a guest's connection), and while that is held the source
-//! stays, probed now and then until the record is back (a bus directory that was removed takes all records with it).
-//! The `Follower` alone keeps all of it: what waits on the bus thread for a publisher ends when the subscriber has gone.
+//! An instance is joined at most once, however often its record vanishes and comes back. That a record is gone is no proof that its
+//! publisher is: the lock in the control segment is (for a guest, its connection). While that is held the source stays, and is probed now
+//! and then until the record is back (a bus directory that was removed takes all records with it). Everything that waits on the
+//! bus thread for a publisher is kept here, and ends when the subscriber is gone.
 
 use std::collections::HashMap;
 use std::os::fd::BorrowedFd;
@@ -102,7 +102,7 @@ impl Follower {
 }
 
 impl Drop for Follower {
-    /// The subscriber has gone, or the bus: then whoever waits for messages is not to wait for ever.
+    /// The subscriber has gone, or the bus: then a caller that waits for messages is not to wait for ever.
     fn drop(&mut self) {
         self.shared.inbox.put(Arrival::Closed);
     }
@@ -292,7 +292,7 @@ impl Shared {
                 known.remove(&record.id);
                 self.inbox.put(Arrival::Gone(record.id.clone()));
             }
-            // Still being attached: whoever finishes that sees that it is no longer listed.
+            // Still being attached: when that is done, it is seen that the record is no longer listed.
             None => {}
         }
     }
@@ -377,7 +377,7 @@ impl Watched for Inquiry {
     fn ready(&mut self, thread: &mut Thread<'_>) -> Step {
         let Some(shared) = self.shared.upgrade() else { return Step::Finished };
         let mut known = shared.known();
-        // Gone meanwhile: whoever removed it has told so.
+        // Gone meanwhile, and told where it was removed.
         let Some(entry) = known.get_mut(&self.id) else { return Step::Finished };
         let record = entry.record.clone();
         if shared.acquirer.is_alive(&record) == Some(false) {

@@ -7,7 +7,7 @@ use ringbell_ring::{Fault, Large, Piece};
 
 use super::source::Source;
 
-/// Most bytes that are copied in one look, so that the other sources, and whoever called, get their turn.
+/// Most bytes that are copied in one look, so that the other sources and the caller get their turn.
 const LOOK: usize = 1 << 20;
 
 /// What became of a look for pieces.

@@ -16,12 +16,12 @@ use super::window::WindowSpan;
 use crate::acquire::Server;
 use crate::bus::{Announced, Announcement, Bus, new_id};
 use crate::error::{Error, Result};
-use crate::port::stream::StreamServer;
+use crate::port::stream::{StreamServer, StreamSource};
 use crate::port::{Doorbells, Guests, Writer};
 use crate::record::{
     EventfdRef, Fallback, Granted, MemfdRef, Overflow, Record, Rung, TopicMemory, TopicRecord,
 };
-use crate::segment::{self, MappedData, PrivateBuffer, Segments};
+use crate::segment::{self, MappedData, PrivateBuffer, ProxySlots, Segments};
 use crate::sys::epoll::Epoll;
 use crate::sys::eventfd::EventFd;
 use crate::sys::prctl;
@@ -61,14 +61,15 @@ impl Bus {
         let doorbells = Doorbells::new(options.max_subscribers.into())?;
         let topic = describe(&options, nonce, &segments, &doorbells)?;
         let identity = segment::identity(&topic)?;
-        let frames = segments.data().clone();
         let guests = self.guests(&options, identity, &doorbells)?;
-        let mut writer =
-            Writer::create(segments, doorbells.clone(), identity, nanoseconds(options.evict_after));
-        if let Some(Hosts { guests, patience, .. }) = &guests {
-            writer = writer.with_guests(guests.clone(), *patience, self.handle()?);
+        let proxies = Arc::default();
+        let server = self.topic_server(&options, &segments, &doorbells, &proxies, guests.as_ref())?;
+        let frames = segments.data().clone();
+        let evict_after = nanoseconds(options.evict_after);
+        let mut writer = Writer::create(segments, doorbells.clone(), proxies, identity, evict_after);
+        if let Some(Hosts { guests, patience, .. }) = guests {
+            writer = writer.with_guests(guests, patience, self.handle()?);
         }
-        let server = self.topic_server(&options, &writer, &doorbells, guests)?;
         let epoll = Epoll::new()?;
         epoll.watch_edges(doorbells.room.as_fd(), 0)?;
         let announced = self.announce(Announcement {
@@ -116,26 +117,25 @@ impl Bus {
     fn topic_server(
         &self,
         options: &PublisherOptions,
-        writer: &Writer,
+        segments: &Segments,
         doorbells: &Doorbells,
-        guests: Option<Hosts>,
+        proxies: &Arc<ProxySlots>,
+        guests: Option<&Hosts>,
     ) -> Result<Server> {
         if options.allow_direct {
             prctl::allow_any_tracer();
         }
-        let source = match options.offers.contains(&Rung::Stream) {
-            true => writer.stream_source(options.overflow)?,
+        let streams = match options.offers.contains(&Rung::Stream) {
+            true => {
+                let source = StreamSource::new(segments, doorbells, proxies, options.overflow)?;
+                Some(StreamServer::new(source, self.handle()?))
+            }
             false => None,
         };
-        let streams = match source {
-            Some(source) => Some(StreamServer::new(source, self.handle()?)),
-            None => None,
-        };
         let Doorbells { room, readers } = doorbells.clone();
-        let own = writer.segments().and_then(Segments::own);
-        let server = Server::new(own, options.max_subscribers.into(), room, readers, streams)?;
+        let server = Server::new(segments.own(), options.max_subscribers.into(), room, readers, streams)?;
         Ok(match guests {
-            Some(Hosts { granted, guests, .. }) => server.with_guests(granted, guests),
+            Some(Hosts { granted, guests, .. }) => server.with_guests(granted.clone(), guests.clone()),
             None => server,
         })
     }

@@ -1,8 +1,8 @@
 //! The subscriber: every publisher of a topic, merged.
 //!
-//! It looks at its sources in turn and takes one batch of one source at a time; order is per publisher. Publishers that
-//! come and go arrive through the [`Inbox`] as [`Notice`]s, between batches. Nothing here waits, but `recv` and its
-//! kin, which are for Rust programs without an event loop of their own.
+//! It looks at its sources in turn and takes one batch of one source at a time; order is per publisher. Publishers that come and go arrive
+//! through the [`Inbox`] as [`Notice`]s, between batches. Used by one thread. Nothing here waits, but `recv` and its kin, which are for
+//! Rust programs without an event loop of their own.
 
 use std::collections::VecDeque;
 use std::ops::Add;
@@ -29,7 +29,7 @@ use crate::reactor::Inbox;
 use crate::segment::MappedData;
 use crate::sys::generation::Home;
 
-/// After so many messages that were passed over, whoever called gets his turn.
+/// So many messages are passed over in one call, then the caller gets its turn.
 const MOST_GONE: usize = 64;
 
 /// The reading side of the topics that match a name or pattern.
@@ -111,7 +111,7 @@ impl Bus {
 
 impl Subscriber {
     /// Copies one batch of one source, headers included, to `slab[fill..]`; `table` says where its messages lie. Where that
-    /// has no room at all nothing is taken of any source, and whoever only wants to know of notices passes that.
+    /// has no room at all nothing is taken of any source: for a caller that only wants to know of notices.
     ///
     /// # Errors
     ///
@@ -327,7 +327,7 @@ impl Subscriber {
     #[inline]
     fn received_from(&mut self, index: usize) -> u32 {
         self.turn = index + 1;
-        // Its end was told while these messages were unread. Whoever reads may never come back, and would not hear of it:
+        // Its end was told while these messages were unread. The caller may never come back, and would not hear of it:
         // the bell is rung again.
         if self.sources[index].writer == WriterState::Gone {
             self.inbox.nudge();
@@ -457,7 +457,7 @@ impl Subscriber {
         if self.home.is_foreign() {
             return false;
         }
-        // Whoever sleeps keeps nobody waiting for room.
+        // A sleeper must not keep a publisher waiting for room.
         let due = self.pending.take();
         self.tell_done(due);
         let mut quiet = !self.closed;
@@ -559,7 +559,7 @@ impl Drop for Subscriber {
         if !self.home.is_foreign() {
             let due = self.pending.take();
             self.tell_done(due);
-            // So that whoever comes next under a durable name finds what this one has left, whichever way either came.
+            // So that the next holder of a durable name finds what this one has left, on any rung.
             let deadline = Instant::now() + ANSWER;
             self.sources.iter_mut().for_each(|source| source.reader_mut().leave(false, deadline));
             self.sources.iter_mut().for_each(|source| source.reader_mut().wait_for_park(deadline));

@@ -1,7 +1,7 @@
 //! Batch windows for the binding: JS fills payloads in memory that it sees, one call writes the headers and commits.
 //!
-//! Under `block` and `drop-newest` the memory is the publisher's own ring. Under `drop-oldest` it is a private buffer:
-//! a window in the ring would give up the oldest messages when it is opened, perhaps long before it is committed.
+//! Under `block` and `drop-newest` the memory is the publisher's own ring. Under `drop-oldest` it is a private buffer: a window in the
+//! ring would give up the oldest messages when it is opened, perhaps long before it is committed. Never reads what JS has written.
 
 use std::sync::Arc;
 

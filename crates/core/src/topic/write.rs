@@ -1,7 +1,7 @@
 //! Sending messages of any size: at once where they fit, else piece by piece while subscribers take away what came before.
 //!
-//! Only a `block` topic has room for what is larger than [`Publisher::max_message`]: everywhere else a piece could be lost.
-//! Until the last piece is in the ring the message does not exist for anybody who receives.
+//! Only a `block` topic has room for what is larger than [`Publisher::max_message`]: everywhere else a piece could be lost. Until the
+//! last piece is in the ring the message does not exist for any subscriber. [`Publisher::write`] is the only sender that waits.
 
 use std::time::{Duration, Instant};
 

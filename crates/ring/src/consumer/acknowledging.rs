@@ -133,7 +133,7 @@ impl Consumer {
         batch
     }
 
-    /// Before messages are handed out under a durable name: whoever gets them again shall know.
+    /// Before messages are handed out under a durable name: the next holder is to know that they may come again.
     pub(super) fn note_delivered(&mut self, count: u64) {
         let Some(next) = self.next_sequence else { return };
         let first = next.saturating_sub(count);

@@ -1,6 +1,6 @@
 //! Forwarding: the bytes of the ring as they lie, for a subscriber that cannot map it and gets them by another way.
 //!
-//! Whoever forwards owns the slot in the subscriber's stead. What is copied counts only above the `floor` read after the
+//! The forwarding side owns the slot for the subscriber. What is copied counts only above the `floor` read after the
 //! copy (I5), as in `read`, but nothing is parsed here: that is the [`Feed`](crate::Feed)'s work at the other end. The slot's
 //! cursor and figures are those that the subscriber reports, so that room, drops and eviction are the ring's own.
 //!

@@ -2,7 +2,7 @@
 //!
 //! The order is the promise: a first cursor, the state, a full fence, `head` again. Either the publisher's next scan sees
 //! the slot, or the joiner begins at a `head` behind everything that the scan let be overwritten (I3). Called once, before
-//! anything is read; whoever calls holds the slot's lock.
+//! anything is read; the caller holds the slot's lock.
 //!
 //! Who comes back for a durable position needs none of that: its cursor has never ceased to count, and it begins there.
 
@@ -23,7 +23,7 @@ const LOOKS: usize = 64;
 impl Consumer {
     /// Joins the topic in a slot whose lock the caller holds, through an open file description of its own.
     ///
-    /// `who`: a process id and the hash of a durable name, 0 for none. Whoever joins under a name has excluded everybody else
+    /// `who`: a process id and the hash of a durable name, 0 for none. A caller that joins under a name has excluded everybody else
     /// who would, and chosen the slot that [`ControlMemory::slot_of`] named, if it named one. Positions are kept under
     /// [`Overflow::Block`] only; elsewhere the name is as good as none.
     ///

@@ -1,8 +1,8 @@
 //! The endpoint: any number of connections, looked at in turn, one batch of one connection at a time.
 //!
-//! Connections that open and end arrive through the [`Inbox`] as [`Notice`]s, between batches. Most of a thousand connections
-//! are asleep at any time, and those cost nothing: only the awake ones are looked at, a doorbell or a message that is sent
-//! wakes one, and one that stays silent while others talk dozes off by itself. Nothing here waits, but `recv` and its kin.
+//! Connections that open and end arrive through the [`Inbox`] as [`Notice`]s, between batches. Most of a thousand connections are asleep
+//! at any time, and those cost nothing: only the awake ones are looked at. A doorbell or a message that is sent wakes one; one that stays
+//! silent while others talk falls asleep by itself. Nothing here waits, but `recv` and its kin.
 
 mod traffic;
 mod turns;
@@ -15,8 +15,8 @@ use std::time::Instant;
 use ringbell_ring::Fault;
 use serde_json::{Map, Value};
 
+use super::fd_socket::FdSocket;
 use super::link::Link;
-use super::mailbox::Mailbox;
 use super::notice::{CloseReason, Notice};
 use super::options::{ChannelOptions, ConnectOptions, ServerOptions};
 use super::receive::Received;
@@ -49,7 +49,7 @@ pub struct Channel {
     dialing: HashMap<u32, Token>,
     notices: VecDeque<Notice>,
     /// What ended connections have left to be taken.
-    leftovers: VecDeque<(u32, Mailbox)>,
+    leftovers: VecDeque<(u32, FdSocket)>,
     /// Notices so far, so that a wait knows of new ones though nobody takes them.
     pub(super) told: u64,
     /// The bus was closed: what is connected can be used, nothing else will come.
@@ -213,8 +213,8 @@ impl Channel {
 
     fn end(&mut self, index: usize, reason: CloseReason) {
         let mut link = self.take(index);
-        if let Some(mailbox) = link.leftovers() {
-            self.keep(link.number, mailbox);
+        if let Some(fd_socket) = link.leftovers() {
+            self.keep(link.number, fd_socket);
         }
         // A peer that broke the rules lives, and may go on reading.
         let delivered = if matches!(reason, CloseReason::Failed(_)) { None } else { link.delivered() };
@@ -274,17 +274,17 @@ impl Channel {
 
     fn opened(&mut self, mut link: Box<Link>) {
         let number = link.number;
-        let wanted = link.meeting.record.is_none() || self.dialing.remove(&number).is_some();
+        let wanted = link.peer_info.record.is_none() || self.dialing.remove(&number).is_some();
         match self.find(number) {
             Err(place) if wanted => {
-                let meeting = &link.meeting;
+                let peer_info = &link.peer_info;
                 self.tell(Notice::Opened {
                     connection: number,
-                    pid: meeting.peer.pid,
-                    uid: meeting.peer.uid,
-                    record: meeting.record.clone(),
-                    rung: meeting.rung,
-                    fallbacks: meeting.fallbacks.clone(),
+                    pid: peer_info.peer.pid,
+                    uid: peer_info.peer.uid,
+                    record: peer_info.record.clone(),
+                    rung: peer_info.rung,
+                    fallbacks: peer_info.fallbacks.clone(),
                 });
                 self.past.opened += 1;
                 // Edges may have been taken when nobody knew its number.

@@ -1,14 +1,14 @@
 //! What passes over one connection of an endpoint: messages, room for them, large ones in pieces, and descriptors.
 //!
-//! Invariants: what is sent, or waited for, wakes its link, so that the answer, the room or the end that follows is seen. A fault
-//! ends its connection and no other. Descriptors outlive the connection over which they came, those of so many peers.
+//! Whatever is sent, or waited for, wakes its connection, so that the answer, the room or the end that follows is seen. A fault ends its
+//! connection and no other. Descriptors outlive the connection over which they came, those of a limited number of peers.
 
 use std::os::fd::BorrowedFd;
 
 use super::{Channel, fault_error};
+use crate::channel::fd_socket::FdSocket;
 use crate::channel::header::Header;
 use crate::channel::link::Progress;
-use crate::channel::mailbox::Mailbox;
 use crate::channel::notice::{CloseReason, Notice};
 use crate::channel::parcel::Parcel;
 use crate::error::Result;
@@ -137,9 +137,9 @@ impl Channel {
     /// As [`send`](Self::send).
     pub fn receive_fds(&mut self, connection: u32) -> Result<Option<Parcel>> {
         if let Some(at) = self.leftovers.iter().position(|(of, _)| *of == connection) {
-            let mailbox = &mut self.leftovers[at].1;
-            let parcel = mailbox.take();
-            if !mailbox.has_parcels() {
+            let fd_socket = &mut self.leftovers[at].1;
+            let parcel = fd_socket.take();
+            if !fd_socket.has_parcels() {
                 self.leftovers.remove(at);
                 self.forget_descriptors(connection);
             }
@@ -156,13 +156,13 @@ impl Channel {
     }
 
     /// Descriptors that a peer sent before its end can still be taken, of so many peers.
-    pub(super) fn keep(&mut self, connection: u32, mailbox: Mailbox) {
+    pub(super) fn keep(&mut self, connection: u32, fd_socket: FdSocket) {
         if self.leftovers.len() == LEFTOVERS {
             // Who only comes to leave something behind is not to cost one's own user what is kept of it.
             let of_others = self.leftovers.iter().position(|(_, kept)| kept.is_of_another_user());
             self.leftovers.remove(of_others.unwrap_or(0));
         }
-        self.leftovers.push_back((connection, mailbox));
+        self.leftovers.push_back((connection, fd_socket));
         self.tell(Notice::Descriptors { connection });
     }
 

@@ -1,8 +1,8 @@
-//! Whose turn it is: which connection is looked at next, which of them doze, and how the endpoint sleeps and is woken.
+//! Which connection is looked at next, which of them sleep, and how the endpoint sleeps and is woken.
 //!
-//! Invariants: `awake` holds the numbers of exactly those links that say so themselves. Whoever is not among them was announced as
-//! asleep in its ring, so a doorbell tells of it. One turn takes one batch of one connection, and the next turn is another's.
-//! Nothing here waits but `sleep`, which is for whoever found by `arm_links` that there is nothing to do.
+//! `awake` holds the numbers of exactly those links that say so themselves. Any other was announced as asleep in its ring, so a doorbell
+//! tells of it. One turn takes one batch of one connection, and the next turn is another's. Only `sleep` waits: it is for a caller that
+//! found by `arm_links` that there is nothing to do.
 
 use std::time::Instant;
 
@@ -111,7 +111,7 @@ impl Channel {
         }
     }
 
-    /// Whoever sleeps rings, and a peer that dies ends its socket: that is heard by whoever sleeps on `as_fd`. An endpoint that
+    /// A peer rings a sleeping connection, and a peer that dies ends its socket: both wake a caller that sleeps on `as_fd`. An endpoint that
     /// never does, because there is always something to do or to look for, looks now and then.
     fn look_at_sleepers(&mut self) -> Result<()> {
         self.batches = self.batches.wrapping_add(1);

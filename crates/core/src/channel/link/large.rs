@@ -1,7 +1,7 @@
-//! Messages that are larger than the ring, in pieces: out of whoever sends them, and into whoever takes them.
+//! Messages that are larger than the ring, in pieces, out and in.
 //!
-//! Invariants: one is on its way in each direction at most; whoever has another one to send is told that nothing was sent. No memory
-//! is taken for what was only announced, but by the caller. What was given up on either side is dropped, and nothing waits for it.
+//! At most one is on its way in each direction; a caller that has another one to send is told that nothing was sent. No memory is taken
+//! for what was only announced, unless the caller takes it. What either side gave up is dropped, and nothing waits for it.
 
 use ringbell_ring::{Fault, Large, MAX_LARGE, Piece};
 
@@ -19,7 +19,7 @@ pub(super) struct Arriving {
     done: usize,
     /// Bytes of data in all.
     bytes: usize,
-    /// What was collected for whoever receives in Rust.
+    /// What was collected for a receiver in Rust.
     collected: Vec<u8>,
 }
 

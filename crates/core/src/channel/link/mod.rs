@@ -1,4 +1,4 @@
-//! One connection: its two ports, and the socket that tells of the peer's end (`mailbox`).
+//! One connection: its two ports, and the socket that tells of the peer's end (`fd_socket`).
 //!
 //! Made on the bus thread once a handshake is done, used by the endpoint alone. Dropping it closes it in good order: the peer reads what
 //! was sent and then knows that nothing will follow. Dying does not, and the socket's end says the rest.
@@ -15,8 +15,8 @@ use nix::errno::Errno;
 use ringbell_ring::{Entry, Fault, Read};
 
 use super::duplex::Duplex;
+use super::fd_socket::FdSocket;
 use super::header::{HEADER, Header};
-use super::mailbox::Mailbox;
 use super::parcel::{self, Parcel};
 use super::quota::Permit;
 use super::stats::ConnectionStats;
@@ -31,7 +31,7 @@ use large::Arriving;
 pub(super) use large::Progress;
 
 /// Who is at the other end, and how it was reached.
-pub(super) struct Meeting {
+pub(super) struct PeerInfo {
     pub(super) peer: Peer,
     pub(super) rung: Rung,
     pub(super) fallbacks: Vec<Fallback>,
@@ -44,9 +44,9 @@ pub(super) struct Meeting {
 /// A connection.
 pub(super) struct Link {
     pub(super) number: u32,
-    pub(super) meeting: Meeting,
+    pub(super) peer_info: PeerInfo,
     duplex: Duplex,
-    mailbox: Mailbox,
+    fd_socket: FdSocket,
     /// Where the rings are mapped: in a forked child they are not.
     home: Home,
     /// Whether it is among those that are looked at.
@@ -81,24 +81,24 @@ impl Link {
     /// `ERR_RINGBELL_RESOURCE` when `fs.epoll.max_user_watches` or memory ran out.
     pub(super) fn new<A>(
         number: u32,
-        meeting: Meeting,
+        peer_info: PeerInfo,
         duplex: Duplex,
-        mailbox: Mailbox,
+        fd_socket: FdSocket,
         inbox: &Inbox<A>,
     ) -> Result<Link> {
         let [bell, socket] = watched(number);
-        let watched = inbox.watch(&mailbox, socket).and_then(|()| duplex.watch(inbox, bell));
+        let watched = inbox.watch(&fd_socket, socket).and_then(|()| duplex.watch(inbox, bell));
         if let Err(error) = watched {
             // Others hold copies of both.
-            inbox.forget(&mailbox);
+            inbox.forget(&fd_socket);
             duplex.unwatch(inbox);
             return Err(error);
         }
         Ok(Link {
             number,
-            meeting,
+            peer_info,
             duplex,
-            mailbox,
+            fd_socket,
             home: Home::here(),
             awake: true,
             idle: 0,
@@ -112,7 +112,7 @@ impl Link {
 
     /// Must be called before it is dropped, unless the inbox goes as well.
     pub(super) fn unwatch<A>(&self, inbox: &Inbox<A>) {
-        inbox.forget(&self.mailbox);
+        inbox.forget(&self.fd_socket);
         self.duplex.unwatch(inbox);
     }
 
@@ -205,7 +205,7 @@ impl Link {
         self.duplex.reader.watch_room(inbox, watched(self.number)[0]);
         let room = self.room_came();
         if room {
-            // Told once: whoever waited may have given up meanwhile, and nobody would ever take it.
+            // Told once: the caller that waited may have given up meanwhile, and would never take it.
             self.wanted = None;
         }
         quiet && !self.at_end() && !room
@@ -220,39 +220,39 @@ impl Link {
     /// One direction has ended without a word: so that the other does not outlive it, on neither side.
     fn cut(&mut self) {
         if !std::mem::replace(&mut self.silent, true) {
-            self.mailbox.shutdown();
+            self.fd_socket.shutdown();
         }
     }
 
     /// Takes from the socket what is in it.
     pub(super) fn look_at_socket(&mut self) {
-        self.mailbox.look();
+        self.fd_socket.look();
     }
 
     /// What came before the end, and was not taken.
-    pub(super) fn leftovers(&mut self) -> Option<Mailbox> {
-        self.mailbox.left()
+    pub(super) fn leftovers(&mut self) -> Option<FdSocket> {
+        self.fd_socket.left()
     }
 
     /// The peer has gone, or what it does counts no more.
     #[inline]
     fn hung_up(&self) -> bool {
-        self.silent || self.mailbox.ended()
+        self.silent || self.fd_socket.ended()
     }
 
     /// The oldest parcel that has come.
     pub(super) fn take_parcel(&mut self) -> Option<Parcel> {
-        self.mailbox.take()
+        self.fd_socket.take()
     }
 
     pub(super) fn has_parcels(&self) -> bool {
-        self.mailbox.has_parcels()
+        self.fd_socket.has_parcels()
     }
 
     /// Sends descriptors. False: the socket is full, or too many descriptors of this user are in flight.
     pub(super) fn send_fds(&mut self, data: &[u8], fds: &[BorrowedFd<'_>]) -> Result<bool> {
         parcel::check(data, fds)?;
-        match self.mailbox.send(data, fds) {
+        match self.fd_socket.send(data, fds) {
             Ok(()) => Ok(true),
             Err(Errno::EAGAIN | Errno::ETOOMANYREFS | Errno::ENOBUFS) => Ok(false),
             Err(Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN) => {
@@ -265,15 +265,15 @@ impl Link {
 
     /// How errors call the peer.
     pub(super) fn peer_name(&self) -> String {
-        match &self.meeting.record {
+        match &self.peer_info.record {
             Some(record) => record.service.clone(),
-            None => format!("process {}", self.meeting.peer.pid),
+            None => format!("process {}", self.peer_info.peer.pid),
         }
     }
 
     /// What broke the protocol, if anything did.
     pub(super) fn fault(&self) -> Option<&Error> {
-        self.fault.as_ref().or(self.mailbox.fault())
+        self.fault.as_ref().or(self.fd_socket.fault())
     }
 
     /// Whether its end can be told, one way or the other. What a peer had sent before it closed may still be on its way over a
@@ -291,7 +291,7 @@ impl Link {
     /// How many of our messages the peer has taken out of its ring, by its own account, though it be gone; `None` over a stream,
     /// where it may have taken more than it had time to report.
     pub(super) fn delivered(&self) -> Option<u64> {
-        if self.meeting.rung == Rung::Stream {
+        if self.peer_info.rung == Rung::Stream {
             return None;
         }
         // Large messages that it passed over were taken as well; those that were given up on the way make it too many, which
@@ -303,14 +303,14 @@ impl Link {
         let counters = self.duplex.writer.counters();
         let read = self.duplex.reader.counters();
         // Over a stream those are reports.
-        let rings = if self.meeting.rung == Rung::Stream { 0 } else { read.rings };
+        let rings = if self.peer_info.rung == Rung::Stream { 0 } else { read.rings };
         let unread = self.duplex.writer.slots().next().map_or(0, |(slot, _)| slot.backlog);
         ConnectionStats {
             connection: self.number,
-            pid: self.meeting.peer.pid,
-            uid: self.meeting.peer.uid,
-            rung: self.meeting.rung,
-            fallbacks: self.meeting.fallbacks.clone(),
+            pid: self.peer_info.peer.pid,
+            uid: self.peer_info.peer.uid,
+            rung: self.peer_info.rung,
+            fallbacks: self.peer_info.fallbacks.clone(),
             send_capacity: self.duplex.writer.capacity() as u64,
             receive_capacity: self.duplex.reader.capacity() as u64,
             sent: counters.messages,

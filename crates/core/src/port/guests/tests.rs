@@ -72,7 +72,7 @@ fn the_user_with_the_most_gives_way_and_by_its_youngest() {
     assert_eq!(guests.admitted.bits(), 0);
 }
 
-/// One that is streamed to goes a moment later than it is told to, and whoever comes quickly must not have its slot.
+/// A guest that is streamed to goes a moment later than it is told to, and one that comes quickly must not get its slot.
 #[test]
 fn a_place_that_is_made_is_kept_for_whom_it_is_made() {
     let guests = guests(3);
@@ -89,7 +89,7 @@ fn a_place_that_is_made_is_kept_for_whom_it_is_made() {
     drop(youngest);
     assert_eq!(stream(7, at(12)).err(), Some(Outside::Full));
     assert_eq!(stream(8, at(13)).ok().map(|one| one.number()), Some(slot));
-    // Whoever does not come for it loses it.
+    // A user that does not come for it loses it.
     let back = stream(7, at(14)).ok().unwrap();
     assert_eq!(stream(8, at(15)).err(), Some(Outside::Busy));
     drop(back);
@@ -98,7 +98,7 @@ fn a_place_that_is_made_is_kept_for_whom_it_is_made() {
 }
 
 #[test]
-fn whom_the_publisher_gave_up_has_to_wait_whoever_hears_of_it_first() {
+fn a_user_is_banned_when_the_publisher_gives_its_guest_up() {
     let guests = guests(1);
     let now = Instant::now();
     let guest = guests.admit_to_stream(7, now).ok().unwrap();

@@ -10,14 +10,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use nix::errno::Errno;
 use ringbell_ring::layout::SLOTS_PER_DOORBELL;
 use ringbell_ring::{Consumer, ControlMemory, Fault, Overflow, SlotView, Start};
 
 use crate::handshake::wire::{Begin, Kept};
+use crate::port::Doorbells;
 use crate::port::budget::look_interval;
 use crate::port::guests::GuestSlot;
 use crate::record::Rung;
-use crate::segment::{MappedControl, MappedData, ProxySlots};
+use crate::segment::{MappedControl, MappedData, ProxySlots, Segments};
 use crate::sys::eventfd::EventFd;
 use crate::sys::generation::Home;
 use crate::{Error, Result};
@@ -37,6 +39,33 @@ pub(crate) struct StreamSource {
 }
 
 impl StreamSource {
+    /// Of a ring in memory that this process made. `proxies` is shared with the ring's writer.
+    ///
+    /// # Errors
+    /// `ERR_RINGBELL_RESOURCE` when descriptors ran out.
+    pub(crate) fn new(
+        segments: &Segments,
+        doorbells: &Doorbells,
+        proxies: &Arc<ProxySlots>,
+        overflow: Overflow,
+    ) -> Result<Arc<StreamSource>> {
+        Ok(Arc::new(StreamSource {
+            data: segments.data().clone(),
+            control: segments.control().clone(),
+            control_fd: segments.own().map(|own| copy(&own.control_fd)).transpose()?,
+            proxies: proxies.clone(),
+            room: doorbells.room.clone(),
+            doorbells: doorbells.readers.clone(),
+            overflow,
+            breached: AtomicBool::new(false),
+        }))
+    }
+
+    /// Whether a subscriber of this user broke the protocol.
+    pub(crate) fn is_breached(&self) -> bool {
+        self.breached.load(Ordering::Relaxed)
+    }
+
     /// The slots whose owners live.
     pub(super) fn slots(&self, head: u64) -> Vec<SlotView> {
         let alive = |slot: usize| self.proxies.is_alive(self.control_fd.as_ref(), slot);
@@ -204,4 +233,11 @@ impl Drop for ProxyReader {
         // Also if it does not wait for room: a channel's connection learns by this ring that nobody reads any more.
         self.source.room.ring();
     }
+}
+
+fn copy(fd: &OwnedFd) -> Result<OwnedFd> {
+    fd.try_clone().map_err(|error| {
+        let errno = Errno::from_raw(error.raw_os_error().unwrap_or(libc::EMFILE));
+        Error::os("fcntl", errno, "cannot copy a segment's descriptor")
+    })
 }

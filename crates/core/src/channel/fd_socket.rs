@@ -1,8 +1,8 @@
 //! A connection's socket after the handshake: the descriptors that the peer sends, and the news of its end.
 //!
-//! Invariants: no descriptor of a peer of another user is in this process before somebody has asked for it; it waits in the
-//! socket, at the sender's expense. Of one's own user's a few are taken in at once. What nobody takes never hides the peer's end.
-//! Never waits. What is left when the connection has ended can still be taken.
+//! Called by the connection. No descriptor of a peer of another user is in this process before the caller asks for it: it waits in the
+//! socket, at the sender's expense. Of one's own user's a few are taken in at once. What nobody takes never hides the peer's end, and
+//! can still be taken after it. Never waits.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -20,7 +20,7 @@ use crate::sys::seqpacket;
 const AHEAD: usize = 16;
 
 /// What comes over the socket.
-pub(super) struct Mailbox {
+pub(super) struct FdSocket {
     socket: Arc<ForkGuarded>,
     /// How many parcels are taken out of the socket before somebody asks.
     ahead: usize,
@@ -31,10 +31,10 @@ pub(super) struct Mailbox {
     fault: Option<Error>,
 }
 
-impl Mailbox {
+impl FdSocket {
     /// Takes over a socket whose handshake is done.
-    pub(super) fn new(socket: ForkGuarded, own_user: bool) -> Mailbox {
-        Mailbox {
+    pub(super) fn new(socket: ForkGuarded, own_user: bool) -> FdSocket {
+        FdSocket {
             socket: Arc::new(socket),
             ahead: if own_user { AHEAD } else { 0 },
             parcels: VecDeque::new(),
@@ -115,15 +115,15 @@ impl Mailbox {
     }
 
     /// What came before the end of the connection and was not taken, to be taken without it; `None` when there is nothing.
-    pub(super) fn left(&mut self) -> Option<Mailbox> {
+    pub(super) fn left(&mut self) -> Option<FdSocket> {
         self.look();
         if !self.has_parcels() {
             return None;
         }
-        // The peer is to see the end, whoever keeps this.
+        // The peer is to see the end, also while this is kept.
         seqpacket::hang_up(&*self.socket);
         let parcels = std::mem::take(&mut self.parcels);
-        Some(Mailbox { socket: Arc::clone(&self.socket), parcels, fault: None, ..*self })
+        Some(FdSocket { socket: Arc::clone(&self.socket), parcels, fault: None, ..*self })
     }
 
     /// Has the peer see the end. What it has sent before can still be taken.
@@ -155,7 +155,7 @@ impl Mailbox {
     }
 }
 
-impl AsFd for Mailbox {
+impl AsFd for FdSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         (*self.socket).as_fd()
     }
@@ -165,30 +165,30 @@ impl AsFd for Mailbox {
 mod tests {
     use super::*;
 
-    fn mailbox(own_user: bool) -> (Mailbox, Mailbox) {
+    fn fd_socket(own_user: bool) -> (FdSocket, FdSocket) {
         let (one, other) = seqpacket::pair().unwrap();
         for end in [&one, &other] {
             seqpacket::allow_rights(end.as_fd());
         }
-        (Mailbox::new(ForkGuarded::new(one), own_user), Mailbox::new(ForkGuarded::new(other), own_user))
+        (FdSocket::new(ForkGuarded::new(one), own_user), FdSocket::new(ForkGuarded::new(other), own_user))
     }
 
     /// Sends so many parcels, numbered, each with all the descriptors that one can have.
-    fn send(from: &Mailbox, count: u8) {
+    fn send(from: &FdSocket, count: u8) {
         let null = std::fs::File::open("/dev/null").unwrap();
         for number in 0..count {
             from.send(&[number], &[null.as_fd(); parcel::MOST_DESCRIPTORS]).unwrap();
         }
     }
 
-    fn numbers(mailbox: &mut Mailbox) -> Vec<u8> {
-        std::iter::from_fn(|| mailbox.take()).map(|parcel| parcel.data[0]).collect()
+    fn numbers(fd_socket: &mut FdSocket) -> Vec<u8> {
+        std::iter::from_fn(|| fd_socket.take()).map(|parcel| parcel.data[0]).collect()
     }
 
     #[test]
     fn what_another_user_sends_waits_outside_until_it_is_asked_for() {
         for (own_user, inside) in [(true, 3), (false, 0)] {
-            let (mut mine, theirs) = mailbox(own_user);
+            let (mut mine, theirs) = fd_socket(own_user);
             send(&theirs, 3);
             mine.look();
             assert_eq!((mine.parcels.len(), mine.has_parcels(), mine.ended()), (inside, true, false));
@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn the_end_is_seen_behind_what_nobody_takes_and_what_came_before_it_is_kept() {
         for own_user in [true, false] {
-            let (mut mine, theirs) = mailbox(own_user);
+            let (mut mine, theirs) = fd_socket(own_user);
             send(&theirs, 20);
             // It goes without having read this: a reset, which comes before everything else.
             send(&mine, 1);
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn keeping_what_is_left_does_not_keep_the_connection() {
-        let (mut mine, mut theirs) = mailbox(false);
+        let (mut mine, mut theirs) = fd_socket(false);
         send(&theirs, 1);
         let mut left = mine.left().unwrap();
         drop(mine);
