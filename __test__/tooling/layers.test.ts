@@ -110,11 +110,6 @@ const BROKEN: [rule: string, changes: Record<string, string>, place: string][] =
     { 'crates/node/src/a.rs': 'use crate::b::B;\n', 'crates/node/src/b.rs': 'use super::a;\n' },
     'crates/node/src/a.rs, crates/node/src/b.rs',
   ],
-  [
-    'filesFormNoCircle',
-    { [`${CORE}/topic/window.rs`]: '\n' },
-    'window.rs → crates/core/src/topic/publisher.rs is dissolved',
-  ],
   ['foldersHaveModFiles', { [`${CORE}/bus/a.rs`]: '\n', [`${CORE}/bus/a/b.rs`]: '\n' }, 'bus/a.rs'],
   ['onlyNodeKnowsNapi', { 'crates/core/Cargo.toml': '[dependencies]\nnapi = "3"\n' }, 'crates/core/Cargo.toml'],
   ['onlyNodeKnowsNapi', { 'crates/core/src/lib.rs': 'use napi::Env;\n' }, 'crates/core/src/lib.rs:1'],

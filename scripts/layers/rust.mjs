@@ -29,14 +29,6 @@ const ORDER = [
   'sync',
   'doctor',
 ]
-/** Imports that close a circle of files and are still to be dissolved. */
-const KNOWN = new Set([
-  'crates/core/src/channel/endpoint/mod.rs → crates/core/src/channel/receive.rs',
-  'crates/core/src/topic/acks.rs → crates/core/src/topic/options.rs',
-  'crates/core/src/topic/receive.rs → crates/core/src/topic/subscriber.rs',
-  'crates/core/src/topic/window.rs → crates/core/src/topic/publisher.rs',
-])
-
 /** The names in a manifest's dependency tables. @param {string} manifest @returns {{ table: string, name: string }[]} */
 export function dependencies(manifest) {
   const found = []
@@ -103,7 +95,7 @@ export function filesFormNoCircle(tree) {
   const edges = ['core', 'node', 'ring'].flatMap((crate) => sideways(modulesOf(tree, `crates/${crate}/src`)))
   const next = /** @type {Map<string, Set<string>>} */ (new Map())
   for (const { from, to } of edges) {
-    if (!KNOWN.has(`${from} → ${to}`)) next.set(from, (next.get(from) ?? new Set()).add(to))
+    next.set(from, (next.get(from) ?? new Set()).add(to))
   }
   const reach = new Map([...next.keys()].map((from) => [from, reachable(from, next)]))
   const circles = new Set()
@@ -116,14 +108,7 @@ export function filesFormNoCircle(tree) {
           .join(', '),
       )
   }
-  const seen = new Set(edges.map(({ from, to }) => `${from} → ${to}`))
-  const gone = [...KNOWN].filter(
-    (pair) => !seen.has(pair) && pair.split(' → ').some((path) => tree.files.includes(path)),
-  )
-  return [
-    ...[...circles].map((circle) => `these files import each other in a circle: ${circle}`),
-    ...gone.map((pair) => `scripts/layers/rust.mjs: ${pair} is dissolved: remove it from KNOWN`),
-  ]
+  return [...circles].map((circle) => `these files import each other in a circle: ${circle}`)
 }
 
 /** The edges that are not between a module and one below it. @param {Map<string, import('./modules.mjs').Module>} modules */

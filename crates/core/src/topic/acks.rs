@@ -6,8 +6,6 @@
 
 use std::time::{Duration, Instant};
 
-use super::options::SubscriberOptions;
-
 /// Who says that a message is done, and when its publisher hears of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AckMode {
@@ -33,16 +31,9 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    pub(super) fn new(options: &SubscriberOptions) -> Self {
-        Self {
-            mode: options.ack,
-            most: options.ack_batch.into(),
-            longest: options.ack_interval,
-            source: 0,
-            sequence: 0,
-            count: 0,
-            since: None,
-        }
+    /// What is done is told after `most` messages, or after `longest`.
+    pub(super) fn new(mode: AckMode, most: usize, longest: Duration) -> Self {
+        Self { mode, most, longest, source: 0, sequence: 0, count: 0, since: None }
     }
 
     pub(super) fn mode(&self) -> AckMode {
@@ -87,10 +78,8 @@ impl Pending {
 mod tests {
     use super::*;
 
-    fn pending(most: u16) -> Pending {
-        let mut options = SubscriberOptions::default();
-        (options.ack, options.ack_batch) = (AckMode::Batch, most);
-        Pending::new(&options)
+    fn pending(most: usize) -> Pending {
+        Pending::new(AckMode::Batch, most, Duration::from_millis(5))
     }
 
     #[test]

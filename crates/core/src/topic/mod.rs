@@ -6,28 +6,21 @@
 //! are added here.
 
 mod acks;
-mod batch;
 mod follower;
 mod gathering;
 mod notice;
 mod options;
 mod publisher;
-mod receive;
 mod source;
 mod stats;
 mod subscriber;
 #[cfg(test)]
 mod tests;
-mod window;
-mod write;
 
 pub use acks::AckMode;
-pub use batch::{Batch, Loan};
 pub use notice::{Drained, EndReason, Notice};
 pub use options::{PublisherOptions, Reconnect, SubscriberOptions};
-pub use publisher::Publisher;
-pub use receive::Message;
+pub use publisher::{Batch, Loan, Publisher, WindowMemory, WindowSpan};
 pub use ringbell_ring::{Entry, Position, Start};
 pub use stats::{AckStats, PublisherStats, SlotStats, SourceStats, SubscriberStats, TopicCounters};
-pub use subscriber::Subscriber;
-pub use window::{WindowMemory, WindowSpan};
+pub use subscriber::{Message, Subscriber};

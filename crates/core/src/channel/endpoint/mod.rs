@@ -4,6 +4,7 @@
 //! at any time, and those cost nothing: only the awake ones are looked at. A doorbell or a message that is sent wakes one; one that stays
 //! silent while others talk falls asleep by itself. Nothing here waits, but `recv` and its kin.
 
+mod receive;
 mod traffic;
 mod turns;
 
@@ -19,7 +20,6 @@ use super::fd_socket::FdSocket;
 use super::link::Link;
 use super::notice::{CloseReason, Notice};
 use super::options::{ChannelOptions, ConnectOptions, ServerOptions};
-use super::receive::Received;
 use super::registrar::{Arrival, ConnectionRegistrar, Sentinel};
 use super::server::Server;
 use super::stats::{ChannelStats, ConnectionStats};
@@ -31,6 +31,10 @@ use crate::reactor::{Inbox, Token};
 use crate::record::{ChannelRecord, Fallback, Record, Rung};
 use crate::segment::{refused, try_pair};
 use crate::sys::generation::Home;
+
+use receive::Received;
+
+pub use receive::Incoming;
 
 /// An endpoint of two-way connections.
 pub struct Channel {
@@ -51,7 +55,7 @@ pub struct Channel {
     /// What ended connections have left to be taken.
     leftovers: VecDeque<(u32, FdSocket)>,
     /// Notices so far, so that a wait knows of new ones though nobody takes them.
-    pub(super) told: u64,
+    told: u64,
     /// The bus was closed: what is connected can be used, nothing else will come.
     closed: bool,
     /// Where the rings are mapped: in a forked child they are not.
@@ -61,7 +65,7 @@ pub struct Channel {
     batches: u32,
     /// Kept only so that waiting allocates nothing.
     ready: Vec<u64>,
-    pub(super) received: Received,
+    received: Received,
     acquirer: Acquirer,
     bus: Bus,
 }
@@ -249,7 +253,7 @@ impl Channel {
     }
 
     #[inline]
-    pub(super) fn take_news(&mut self) -> Result<()> {
+    fn take_news(&mut self) -> Result<()> {
         self.ensure_home()?;
         if self.registrar.inbox().has_news() {
             self.take_arrivals();
@@ -307,7 +311,7 @@ impl Channel {
     }
 
     /// Whether there is something that nobody has asked for yet.
-    pub(super) fn has_notices(&self) -> bool {
+    fn has_notices(&self) -> bool {
         !self.notices.is_empty()
     }
 
@@ -317,13 +321,13 @@ impl Channel {
     }
 
     /// Takes one notice out of turn.
-    pub(super) fn take_notice(&mut self, which: impl Fn(&Notice) -> bool) -> Option<Notice> {
+    fn take_notice(&mut self, which: impl Fn(&Notice) -> bool) -> Option<Notice> {
         let at = self.notices.iter().position(which)?;
         self.notices.remove(at)
     }
 
     /// Whether a connection is being made.
-    pub(super) fn is_dialing(&self, connection: u32) -> bool {
+    fn is_dialing(&self, connection: u32) -> bool {
         self.dialing.contains_key(&connection)
     }
 

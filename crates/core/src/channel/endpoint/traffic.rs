@@ -109,7 +109,7 @@ impl Channel {
     }
 
     /// As `read_large`, but the link keeps what has come until all of it has.
-    pub(in crate::channel) fn collect_large(&mut self, connection: u32) -> Result<Option<(Header, Vec<u8>)>> {
+    pub(super) fn collect_large(&mut self, connection: u32) -> Result<Option<(Header, Vec<u8>)>> {
         match self.link(connection)?.collect_large() {
             Ok(whole) => Ok(whole),
             Err(fault) => {

@@ -38,7 +38,7 @@ impl Channel {
     }
 
     #[inline]
-    pub(in crate::channel) fn next_messages(
+    pub(super) fn next_messages(
         &mut self,
         slab: &mut [u8],
         fill: usize,
@@ -139,7 +139,7 @@ impl Channel {
         !self.notices.is_empty() || self.spin_links(turns)
     }
 
-    pub(in crate::channel) fn spin_links(&mut self, turns: u32) -> bool {
+    pub(super) fn spin_links(&mut self, turns: u32) -> bool {
         if self.home.is_foreign() || self.registrar.inbox().has_news() {
             return true;
         }
@@ -164,7 +164,7 @@ impl Channel {
     }
 
     /// As `arm`; notices that nobody has asked for don't keep it from sleeping.
-    pub(in crate::channel) fn arm_links(&mut self) -> bool {
+    pub(super) fn arm_links(&mut self) -> bool {
         if self.home.is_foreign() {
             return false;
         }
@@ -190,7 +190,7 @@ impl Channel {
     }
 
     /// Sleeps until something happens, or until `deadline`.
-    pub(in crate::channel) fn sleep(&mut self, deadline: Option<Instant>) -> Result<()> {
+    pub(super) fn sleep(&mut self, deadline: Option<Instant>) -> Result<()> {
         self.ensure_home()?;
         self.take_rings(deadline)?;
         self.past.wakeups += u64::from(!self.ready.is_empty());
@@ -220,7 +220,7 @@ impl Channel {
     }
 
     /// Whether there may be messages, or news of connections.
-    pub(in crate::channel) fn pending(&mut self) -> bool {
+    pub(super) fn pending(&mut self) -> bool {
         self.home.is_foreign()
             || self.registrar.inbox().has_news()
             || self.awake.iter().any(|number| {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use ringbell_ring::MAX_LARGE;
 
-use super::publisher::Publisher;
+use super::Publisher;
 use crate::error::{Error, Result};
 use crate::record::Overflow;
 

@@ -4,6 +4,8 @@
 //! through the [`Inbox`] as [`Notice`]s, between batches. Used by one thread. Nothing here waits, but `recv` and its kin, which are for
 //! Rust programs without an event loop of their own.
 
+mod receive;
+
 use std::collections::VecDeque;
 use std::ops::Add;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -17,7 +19,6 @@ use super::follower::{Arrival, Follower, Severed};
 use super::gathering::Gathered;
 use super::notice::{Drained, EndReason, Notice};
 use super::options::SubscriberOptions;
-use super::receive::Received;
 use super::source::{Source, fault_error};
 use super::stats::{AckStats, SubscriberStats};
 use crate::bus::{Bus, Filter, SinkGuard};
@@ -29,19 +30,23 @@ use crate::reactor::Inbox;
 use crate::segment::MappedData;
 use crate::sys::generation::Home;
 
+use receive::Received;
+
+pub use receive::Message;
+
 /// So many messages are passed over in one call, then the caller gets its turn.
 const MOST_GONE: usize = 64;
 
 /// The reading side of the topics that match a name or pattern.
 pub struct Subscriber {
-    pub(super) sources: Vec<Source>,
+    sources: Vec<Source>,
     /// Index of the source whose turn it is.
     turn: usize,
     next_number: u32,
     inbox: Arc<Inbox<Arrival>>,
     notices: VecDeque<Notice>,
     /// The bus was closed: what is attached can be drained, nothing else will come.
-    pub(super) closed: bool,
+    closed: bool,
     /// Where the segments are mapped: in a forked child they are not.
     home: Home,
     /// Totals of sources that have ended.
@@ -53,9 +58,9 @@ pub struct Subscriber {
     wakeups: u64,
     /// Kept only so that waiting allocates nothing.
     ready: Vec<u64>,
-    pub(super) received: Received,
+    received: Received,
     /// Of what `recv` and its kin hand out, under [`AckMode::Batch`].
-    pub(super) pending: Pending,
+    pending: Pending,
     severed: Severed,
     _sink: SinkGuard,
     bus: Bus,
@@ -82,7 +87,7 @@ impl Bus {
         let max_message = options.max_message;
         let filter = Filter::parse(pattern)?;
         let inbox = Inbox::new()?;
-        let pending = Pending::new(&options);
+        let pending = Pending::new(options.ack, options.ack_batch.into(), options.ack_interval);
         let (acquirer, durable) = (Acquirer::new(self)?, options.durable_name()?);
         let follower = Follower::new(acquirer, durable, inbox.clone(), options);
         let severed = follower.severed();
@@ -191,13 +196,13 @@ impl Subscriber {
     }
 
     /// Messages of a source before this sequence may have been delivered to an earlier holder of the durable name.
-    pub(super) fn redelivered_below(&self, source: u32) -> u64 {
+    fn redelivered_below(&self, source: u32) -> u64 {
         let source = self.sources.iter().find(|candidate| candidate.number == source);
         source.map_or(0, Source::redelivered_below)
     }
 
     /// Acknowledges what `Pending` found due.
-    pub(super) fn tell_done(&mut self, due: Option<(u32, u64)>) {
+    fn tell_done(&mut self, due: Option<(u32, u64)>) {
         if let Some((source, sequence)) = due {
             // Of a source that has ended, nobody needs to know.
             let _ = self.ack(source, sequence);
@@ -228,7 +233,7 @@ impl Subscriber {
 
     /// As `drain`, but notices don't come first: they wait until somebody asks for them.
     #[inline]
-    pub(super) fn drain_messages(&mut self, slab: &mut [u8], table: &mut [Entry]) -> Result<Drained> {
+    fn drain_messages(&mut self, slab: &mut [u8], table: &mut [Entry]) -> Result<Drained> {
         self.take_news()?;
         self.next_messages(true, |source| source.read(slab, 0, table))
     }
@@ -364,7 +369,7 @@ impl Subscriber {
 
     /// Takes up what the bus thread has told.
     #[inline]
-    pub(super) fn take_news(&mut self) -> Result<()> {
+    fn take_news(&mut self) -> Result<()> {
         if self.home.is_foreign() {
             return Err(Error::Closed { what: "subscriber" });
         }
@@ -424,11 +429,11 @@ impl Subscriber {
     }
 
     /// Whether there may be messages, or news of publishers.
-    pub(super) fn pending(&self) -> bool {
+    fn pending(&self) -> bool {
         self.home.is_foreign() || self.inbox.has_news() || self.sources.iter().any(Source::pending)
     }
 
-    pub(super) fn spin_sources(&self, turns: u32) -> bool {
+    fn spin_sources(&self, turns: u32) -> bool {
         if self.home.is_foreign() || self.inbox.has_news() {
             return true;
         }
@@ -453,7 +458,7 @@ impl Subscriber {
     }
 
     /// As `arm`; notices that nobody has asked for don't keep it from sleeping.
-    pub(super) fn arm_sources(&mut self) -> bool {
+    fn arm_sources(&mut self) -> bool {
         if self.home.is_foreign() {
             return false;
         }
@@ -487,7 +492,7 @@ impl Subscriber {
     }
 
     /// Sleeps until something happens, or until `deadline`.
-    pub(super) fn sleep(&mut self, deadline: Option<Instant>) -> Result<()> {
+    fn sleep(&mut self, deadline: Option<Instant>) -> Result<()> {
         if self.home.is_foreign() {
             // The epoll is the parent's too: what is taken from it here, the parent would sleep through.
             return Err(Error::Closed { what: "subscriber" });

@@ -5,7 +5,7 @@
 
 use ringbell_ring::{MESSAGE_OVERHEAD, padded};
 
-use super::publisher::Publisher;
+use super::Publisher;
 use crate::error::Result;
 
 /// Most bytes that a batch collects before it commits by itself.

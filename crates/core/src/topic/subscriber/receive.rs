@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use ringbell_ring::{BATCH_OVERHEAD, Entry};
 
-use super::acks::AckMode;
-use super::notice::Drained;
-use super::subscriber::Subscriber;
+use super::Subscriber;
 use crate::error::{Error, Result};
 use crate::port::receive::{Batch, Looked, TURNS, look_for};
+use crate::topic::acks::AckMode;
+use crate::topic::notice::Drained;
 
 /// A received message. Its bytes were copied out of the ring; no other process can change them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub struct Message<'a> {
     pub sequence: u64,
     /// When its batch was committed, in nanoseconds of `CLOCK_MONOTONIC`.
     pub time: u64,
-    /// Number of the publisher, as in [`Notice::Attached`](super::Notice::Attached).
+    /// Number of the publisher, as in [`Notice::Attached`](crate::topic::Notice::Attached).
     pub source: u32,
     /// Whether an earlier holder of the durable name may have seen it.
     pub redelivered: bool,
@@ -93,7 +93,7 @@ impl Subscriber {
     /// # Errors
     ///
     /// `ERR_RINGBELL_CLOSED` when the bus was closed and everything was read, and in a forked child. What befalls a
-    /// publisher is a [`Notice`](super::Notice).
+    /// publisher is a [`Notice`](crate::topic::Notice).
     #[inline]
     pub fn try_recv(&mut self) -> Result<Option<Message<'_>>> {
         self.finish_handed_out();

@@ -3,6 +3,10 @@
 //! Made by [`Bus::publisher`] in five steps; used by one thread. `send` makes no system call while every subscriber is awake. Dropping it
 //! closes the topic: subscribers drain, then see it end; the record is withdrawn. What writing means is `port::Writer`'s business.
 
+mod batch;
+mod window;
+mod write;
+
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +16,6 @@ use serde_json::{Map, Value};
 
 use super::options::PublisherOptions;
 use super::stats::{PublisherStats, SlotStats, TopicCounters};
-use super::window::WindowSpan;
 use crate::acquire::Server;
 use crate::bus::{Announced, Announcement, Bus, new_id};
 use crate::error::{Error, Result};
@@ -26,9 +29,12 @@ use crate::sys::epoll::Epoll;
 use crate::sys::eventfd::EventFd;
 use crate::sys::prctl;
 
+pub use batch::{Batch, Loan};
+pub use window::{WindowMemory, WindowSpan};
+
 /// How long a publisher that waits for room sleeps before it looks for dead and stalled subscribers again: a death
 /// wakes nobody, and an eviction needs a clock.
-pub(super) const SWEEP: Duration = Duration::from_millis(50);
+const SWEEP: Duration = Duration::from_millis(50);
 
 /// The writing side of one topic instance.
 pub struct Publisher {
@@ -43,8 +49,8 @@ pub struct Publisher {
     epoll: Epoll,
     overflow: Overflow,
     window: Option<WindowSpan>,
-    pub(super) buffer: Option<Arc<PrivateBuffer>>,
-    pub(super) lengths: Vec<u32>,
+    buffer: Option<Arc<PrivateBuffer>>,
+    lengths: Vec<u32>,
     waits: u64,
 }
 
@@ -310,7 +316,7 @@ impl Publisher {
         self.wait_until(bytes, timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
     }
 
-    pub(super) fn wait_until(&mut self, bytes: usize, deadline: Option<Instant>) -> Result<bool> {
+    fn wait_until(&mut self, bytes: usize, deadline: Option<Instant>) -> Result<bool> {
         let mut ready = Vec::new();
         while self.arm_room(bytes) {
             let now = Instant::now();
@@ -366,35 +372,35 @@ impl Publisher {
 
     /// Whether this is a forked child, where the segments are not mapped and nothing is this publisher's to do.
     #[inline]
-    pub(super) fn is_foreign(&self) -> bool {
+    fn is_foreign(&self) -> bool {
         self.writer.is_foreign()
     }
 
     #[inline]
-    pub(super) fn ensure_home(&self) -> Result<()> {
+    fn ensure_home(&self) -> Result<()> {
         if self.is_foreign() { Err(Error::Closed { what: "publisher" }) } else { Ok(()) }
     }
 
     #[inline]
-    pub(super) fn ensure_ready(&self) -> Result<()> {
+    fn ensure_ready(&self) -> Result<()> {
         self.ensure_home()?;
         if self.window.is_some() { Err(Error::WindowOpen) } else { Ok(()) }
     }
 
-    pub(super) fn ensure_fits(&self, size: usize) -> Result<()> {
+    fn ensure_fits(&self, size: usize) -> Result<()> {
         let limit = self.max_message();
         if size > limit { Err(Error::MessageTooLarge { size, limit }) } else { Ok(()) }
     }
 
-    pub(super) fn window(&self) -> Option<WindowSpan> {
+    fn window(&self) -> Option<WindowSpan> {
         self.window
     }
 
-    pub(super) fn set_window(&mut self, window: Option<WindowSpan>) {
+    fn set_window(&mut self, window: Option<WindowSpan>) {
         self.window = window;
     }
 
-    pub(super) fn writer(&mut self) -> &mut Writer {
+    fn writer(&mut self) -> &mut Writer {
         &mut self.writer
     }
 }

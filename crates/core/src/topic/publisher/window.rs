@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ringbell_ring::{BATCH_OVERHEAD, padded};
 
-use super::publisher::Publisher;
+use super::Publisher;
 use crate::error::{Error, Result};
 use crate::record::Overflow;
 use crate::segment::PrivateBuffer;

@@ -5,9 +5,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::endpoint::Channel;
-use super::header::{Header, Kind};
-use super::notice::{Drained, Notice};
+use super::Channel;
+use crate::channel::header::{Header, Kind};
+use crate::channel::notice::{Drained, Notice};
 use crate::error::{Error, Result};
 use crate::port::receive::{Batch, Looked, TURNS, look_for};
 
