@@ -108,8 +108,11 @@ pub(super) fn by_seccomp(scenario: &str, bus: &Bus) {
         }
         "bind EPERM" => {
             forbid(libc::SYS_bind, None, Errno::EPERM);
-            assert_eq!(sockets(bus).0, Status::Fail, "{:?}", sockets(bus));
-            assert!(sockets(bus).1.contains("bind"));
+            cannot_listen(bus, "bind");
+        }
+        "listen EINVAL" => {
+            forbid(libc::SYS_listen, None, Errno::EINVAL);
+            cannot_listen(bus, "listen");
         }
         "sendmsg EMSGSIZE" => {
             forbid(libc::SYS_sendmsg, None, Errno::EMSGSIZE);
@@ -127,6 +130,14 @@ fn sockets(bus: &Bus) -> (Status, String) {
     let check = bus.doctor().checks.into_iter().find(|check| check.check == "sockets").unwrap();
     assert_eq!(std::fs::read_dir(bus.path()).unwrap().count(), 0);
     (check.status, check.detail)
+}
+
+/// Neither the doctor nor a publisher can, and both name the call that failed.
+fn cannot_listen(bus: &Bus, call: &str) {
+    let (status, detail) = sockets(bus);
+    assert!(status == Status::Fail && detail.contains(&format!("({call}: ")), "{detail}");
+    let error = Fake::publish(bus, "topic", 8, &[Rung::Handshake]).err().unwrap();
+    assert_eq!(error.syscall(), Some(call), "{error}");
 }
 
 fn resident_kib(mapping: &str) -> u64 {
@@ -185,6 +196,7 @@ fn a_publisher_that_may_not_accept_does_not_spin() {
 #[test]
 fn the_doctor_tells_where_no_socket_can_listen() {
     alone("bind EPERM");
+    alone("listen EINVAL");
 }
 
 #[test]
