@@ -55,7 +55,8 @@ fn docker() -> Vec<Rule> {
     ]
 }
 
-/// What older profiles, or those without `CAP_SYS_PTRACE`, take away besides.
+/// What older profiles, or those without `CAP_SYS_PTRACE`, take away besides, and both kinds of asynchronous input and output,
+/// which hardened ones do.
 fn strict() -> Vec<Rule> {
     let calls = [
         libc::SYS_ptrace,
@@ -64,6 +65,7 @@ fn strict() -> Vec<Rule> {
         libc::SYS_io_uring_setup,
         libc::SYS_io_uring_enter,
         libc::SYS_io_uring_register,
+        libc::SYS_io_setup,
     ];
     calls.into_iter().map(|call| fails(call, EPERM)).collect()
 }

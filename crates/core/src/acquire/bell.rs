@@ -1,7 +1,7 @@
 //! Doorbells of both kinds: the eventfd that peers of one user share, and the connection to a peer that is not trusted.
 //!
-//! A shared eventfd can be turned against whoever rings it (its holder may make it block, fill it, or read what was rung), so it
-//! is for one's own user. To another user a doorbell is a socket: a byte either way, never waiting. For a topic's guest it is
+//! A shared eventfd can be turned against those who sleep on it (a holder may read what was rung, or ring without end), so it
+//! is for one's own user; ringing it waits for nobody (`sys/eventfd.rs`). To another user a doorbell is a socket: a byte either way, never waiting. For a topic's guest it is
 //! the one that the handshake was made over; for a channel's connection, whose own carries descriptors, a pair made for it: what
 //! nobody takes there would stand in the way of the rings behind it. It is its holders' proof of life as well, because the
 //! kernel ends it with either of them. Invariant: ringing

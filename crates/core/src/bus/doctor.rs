@@ -21,7 +21,7 @@ use crate::acquire::Rung;
 use crate::segment;
 use crate::sys::eventfd::EventFd;
 use crate::sys::pidfd::PidFd;
-use crate::sys::{memfd, prctl};
+use crate::sys::{aio, memfd, prctl};
 
 /// Descriptors that a process with many peers needs at least: a subscriber has three for each publisher.
 const DESCRIPTORS: u64 = 4096;
@@ -322,9 +322,22 @@ fn shared_memory(made: &crate::Result<()>) -> Check {
 }
 
 fn doorbells() -> Check {
-    match EventFd::new().and_then(|bell| bell.id()) {
-        Ok(_) => ok("doorbells", "eventfds can be made and recognised"),
-        Err(error) => fail("doorbells", error.to_string(), "topics cannot be published here"),
+    if let Err(error) = EventFd::new().and_then(|bell| bell.id()) {
+        return fail("doorbells", error.to_string(), "topics cannot be published here");
+    }
+    // If this process has not rung yet, this makes the queue that its first ring would make.
+    match aio::available() {
+        Ok(()) => ok(
+            "doorbells",
+            "eventfds can be made and recognised, and are rung by io_submit, which nobody can block",
+        ),
+        Err((call, errno)) => warn(
+            "doorbells",
+            format!(
+                "eventfds are rung by write, which a hostile process of this user can block ({call}: {errno:?})"
+            ),
+            "allow io_setup, io_submit and io_getevents, or raise fs.aio-max-nr if it was EAGAIN",
+        ),
     }
 }
 

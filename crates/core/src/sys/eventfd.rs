@@ -5,6 +5,8 @@
 //! its one owner (`drain`, `wait`), in semaphore mode one ring at a time. Descriptors that come from a
 //! peer enter through `from_peer`, which checks that they are eventfds and the announced ones: all
 //! eventfds share one inode, so the `eventfd-id` of fdinfo (Linux 5.2) is what tells them apart.
+//! Every holder can clear `O_NONBLOCK` for all of them and fill the counter, and `write` waits then. So a doorbell that
+//! other processes hold is rung through `aio`, and `read` and `write` are for those that no other process has.
 
 #![allow(unsafe_code)]
 
@@ -12,10 +14,12 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::eventfd::{EfdFlags, EventFd as Counter};
 use nix::sys::time::TimeSpec;
 
+use super::aio;
 use super::fork::Entry;
 use crate::{Error, Result};
 
@@ -25,6 +29,8 @@ pub struct EventFd {
     // Before `counter`: an entry must be gone before its number can be reused.
     guard: Option<Entry>,
     counter: Counter,
+    /// Whether other processes hold it.
+    shared: bool,
 }
 
 impl EventFd {
@@ -54,7 +60,7 @@ impl EventFd {
         let counter =
             Counter::from_value_and_flags(0, flags | EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
                 .map_err(|errno| Error::os("eventfd2", errno, "cannot make a doorbell"))?;
-        Ok(EventFd { guard: None, counter })
+        Ok(EventFd { guard: None, counter, shared: false })
     }
 
     /// The same doorbell, but in a forked child it is none: ringing it there does nothing, and the child keeps
@@ -65,6 +71,11 @@ impl EventFd {
     pub(crate) fn guarded(mut self) -> EventFd {
         self.guard = Some(Entry::new(self.counter.as_fd()));
         self
+    }
+
+    /// The same doorbell, for other processes to hold as well: [guarded](EventFd::guarded), and rung without ever waiting.
+    pub(crate) fn shared(self) -> EventFd {
+        EventFd { shared: true, ..self.guarded() }
     }
 
     /// Takes over a descriptor that a peer gave, after checking that it is the eventfd that `id` names.
@@ -92,15 +103,36 @@ impl EventFd {
             ));
         }
         // SAFETY: fdinfo has just shown that this descriptor is an eventfd, and `fd` owns it.
-        Ok(EventFd { guard: None, counter: unsafe { Counter::from_owned_fd(fd) } })
+        Ok(EventFd { guard: None, counter: unsafe { Counter::from_owned_fd(fd) }, shared: true })
     }
 
-    /// Rings. A full counter (somebody filled it) would swallow every further ring: then it is read
-    /// once, which makes room, and written again.
+    /// Rings, and never waits. What other processes hold is rung through [`aio`], which nobody can block. Where that cannot be
+    /// had, `O_NONBLOCK` is put back before `write`: only a holder that clears it between these two calls blocks this thread.
     ///
     /// # References
-    /// `write(2)` on an eventfd; libevent does the same (its commit 6074d558).
+    /// `io_submit(2)`, `fcntl(2)` F_SETFL, `write(2)` on an eventfd.
     pub fn ring(&self) {
+        if self.shared {
+            if aio::signal(self.as_fd()).is_ok() {
+                return;
+            }
+            self.unblock();
+        }
+        self.write();
+    }
+
+    /// Has reads and writes fail where they would wait.
+    fn unblock(&self) {
+        let flags = fcntl(&self.counter, FcntlArg::F_GETFL).map_or(OFlag::empty(), OFlag::from_bits_retain);
+        if !flags.contains(OFlag::O_NONBLOCK) {
+            // F_SETFL cannot fail for a descriptor that is open.
+            let _ = fcntl(&self.counter, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK));
+        }
+    }
+
+    /// A full counter (somebody filled it) would swallow every further ring: then it is read once, which makes room, and
+    /// written again. libevent does the same (its commit 6074d558).
+    fn write(&self) {
         if self.counter.write(1) == Err(Errno::EAGAIN) {
             let _ = self.counter.read();
             let _ = self.counter.write(1);
@@ -239,6 +271,65 @@ mod tests {
         assert_eq!(bell.counter.write(1), Err(Errno::EAGAIN));
         bell.ring();
         assert_eq!(bell.drain(), 1);
+    }
+
+    /// What a holder of another process can do to it: every `write` of 1 waits.
+    fn spoil(bell: &EventFd) {
+        bell.counter.write(u64::MAX - 1).unwrap();
+        fcntl(&bell.counter, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
+    }
+
+    #[test]
+    fn what_others_hold_is_rung_whatever_they_do_to_it() {
+        use crate::sys::epoll::Epoll;
+        let bell = EventFd::new().unwrap().shared();
+        let sleeper = Epoll::new().unwrap();
+        sleeper.watch_edges(bell.as_fd(), 7).unwrap();
+        spoil(&bell);
+        let mut ready = Vec::new();
+        sleeper.wait(Some(Instant::now()), &mut ready).unwrap();
+        // The first ring fills the last place of the counter, if it is rung through the kernel's own signal.
+        for round in 0..300 {
+            bell.ring();
+            sleeper.wait(Some(Instant::now()), &mut ready).unwrap();
+            assert_eq!(ready, [7], "ring {round} wakes whoever sleeps");
+        }
+    }
+
+    #[test]
+    fn many_threads_lose_no_ring() {
+        let bell = EventFd::new().unwrap().shared();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| (0..1000).for_each(|_| bell.ring()));
+            }
+        });
+        assert_eq!(bell.drain(), 8000);
+    }
+
+    #[test]
+    fn a_forked_child_rings_its_own_and_not_its_parents() {
+        use nix::sys::wait::{WaitStatus, waitpid};
+        use nix::unistd::{ForkResult, fork};
+        let bell = EventFd::new().unwrap().shared();
+        bell.ring();
+        // SAFETY: the child makes an eventfd and rings it, which allocates and takes no lock of this crate, then `_exit`.
+        match unsafe { fork() }.unwrap() {
+            ForkResult::Child => {
+                bell.ring();
+                let own = EventFd::new().map(EventFd::shared);
+                let rung = own.is_ok_and(|own| {
+                    own.ring();
+                    own.drain() == 1
+                });
+                // SAFETY: ends the child without running anything of its parent's.
+                unsafe { libc::_exit(i32::from(!rung)) }
+            }
+            ForkResult::Parent { child } => {
+                assert_eq!(waitpid(child, None), Ok(WaitStatus::Exited(child, 0)));
+                assert_eq!(bell.drain(), 1);
+            }
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 #![allow(unsafe_code)]
 
+pub(crate) mod aio;
 pub(crate) mod clock;
 pub(crate) mod epoll;
 pub(crate) mod eventfd;

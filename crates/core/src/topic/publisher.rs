@@ -113,9 +113,9 @@ impl Bus {
             segments.control().memory(),
             Config { identity, evict_after },
         );
-        let room = Arc::new(EventFd::new()?.guarded());
+        let room = Arc::new(EventFd::new()?.shared());
         let doorbells: Arc<[EventFd]> = (0..ringbell_ring::layout::doorbells(slots))
-            .map(|_| EventFd::new().map(EventFd::guarded))
+            .map(|_| EventFd::new().map(EventFd::shared))
             .collect::<Result<Vec<_>>>()?
             .into();
         let topic = TopicRecord {

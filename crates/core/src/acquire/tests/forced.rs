@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
     apply_filter,
@@ -14,6 +15,7 @@ use super::{Fake, Rung, climb, open, watchdog};
 use crate::acquire::Acquirer;
 use crate::bus::{Bus, BusOptions, Status};
 use crate::segment;
+use crate::sys::eventfd::EventFd;
 use crate::sys::seqpacket;
 
 /// From here on this thread gets `errno` from `call` (where `condition` holds).
@@ -114,6 +116,18 @@ pub(super) fn by_seccomp(scenario: &str, bus: &Bus) {
             forbid(libc::SYS_listen, None, Errno::EINVAL);
             cannot_listen(bus, "listen");
         }
+        "io_setup EPERM" => {
+            forbid(libc::SYS_io_setup, None, Errno::EPERM);
+            let bell = EventFd::new().unwrap().shared();
+            for _ in 0..3 {
+                nix::unistd::write(&bell, &(u64::MAX - 1).to_ne_bytes()).unwrap();
+                fcntl(&bell, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
+                bell.ring();
+                assert_eq!(bell.drain(), 1);
+            }
+            let check = bus.doctor().checks.into_iter().find(|check| check.check == "doorbells").unwrap();
+            assert!(check.status == Status::Warn && check.detail.contains("io_setup"), "{}", check.detail);
+        }
         "sendmsg EMSGSIZE" => {
             forbid(libc::SYS_sendmsg, None, Errno::EMSGSIZE);
             let (status, detail) = sockets(bus);
@@ -202,6 +216,11 @@ fn the_doctor_tells_where_no_socket_can_listen() {
 #[test]
 fn the_doctor_tells_where_no_stream_gets_across() {
     alone("sendmsg EMSGSIZE");
+}
+
+#[test]
+fn without_asynchronous_io_a_doorbell_is_made_fit_for_write() {
+    alone("io_setup EPERM");
 }
 
 #[test]
