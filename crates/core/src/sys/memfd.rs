@@ -96,14 +96,19 @@ pub(crate) fn identity(fd: impl AsFd) -> nix::Result<Option<Identity>> {
 /// Opens a memfd again: an open file description of one's own, the holder of OFD locks that no peer shares.
 ///
 /// # References
-/// `proc(5)` /proc/PID/fd; `fcntl(2)`, open file description locks.
+/// `proc(5)` /proc/PID/fd; `fcntl(2)`, open file description locks and leases.
 ///
 /// # Errors
-/// ENOENT without /proc, EMFILE and ENFILE, EACCES where a security module forbids it.
+/// ENOENT without /proc, EMFILE and ENFILE, EACCES where a security module forbids it. `ERR_RINGBELL_CORRUPT_PEER` when its maker
+/// holds a lease on it: without `O_NONBLOCK` the call would wait for that one, 45 s by default.
 pub(crate) fn reopen(fd: impl AsFd) -> Result<OwnedFd> {
     let path = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
-    open(path.as_str(), OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()).map_err(|errno| {
-        Error::os("open", errno, "cannot open a segment again through /proc/self/fd; is /proc mounted?")
+    let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    open(path.as_str(), flags, Mode::empty()).map_err(|errno| match errno {
+        Errno::EAGAIN => Error::CorruptPeer { what: "somebody holds a lease on its segment".into() },
+        errno => {
+            Error::os("open", errno, "cannot open a segment again through /proc/self/fd; is /proc mounted?")
+        }
     })
 }
 
@@ -123,6 +128,25 @@ fn too_large(size: u64) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// `asm-generic/fcntl.h`; libc does not have it.
+    const F_SETSIG: libc::c_int = 10;
+
+    #[test]
+    fn one_that_is_leased_is_refused_without_waiting() {
+        let made = create(c"ringbell-test", 8192).unwrap();
+        let path = format!("/proc/self/fd/{}", made.as_raw_fd());
+        let kept: OwnedFd = std::fs::File::open(path).unwrap().into();
+        // A lease on reading is given while nobody has it open for writing.
+        drop(made);
+        // SAFETY: both calls take numbers. The holder is told by SIGURG, which is ignored by default, and not by SIGIO.
+        let leased = unsafe {
+            libc::fcntl(kept.as_raw_fd(), F_SETSIG, libc::SIGURG);
+            libc::fcntl(kept.as_raw_fd(), libc::F_SETLEASE, libc::F_RDLCK)
+        };
+        assert_eq!(leased, 0);
+        assert_eq!(reopen(&kept).unwrap_err().code(), "ERR_RINGBELL_CORRUPT_PEER");
+    }
 
     #[test]
     fn a_new_memfd_has_its_size_and_takes_seals_once() {
