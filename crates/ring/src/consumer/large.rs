@@ -1,8 +1,9 @@
-//! Reading messages that come in pieces, straight into the caller's memory.
+//! Reading messages that come in pieces, directly into the caller's memory.
 //!
-//! A piece is a batch of its own, and `tail` stays at its start until all of it was read: the cursor moves from piece to
-//! piece, so a message can be larger than the ring. A message whose sequence is not followed to its end (given up by the
-//! publisher, overwritten as history, or skipped) was missed; one that had begun before this subscriber joined was not.
+//! Invariant: a piece is a batch of its own, and `tail` stays at its start until all of it was read. So the cursor
+//! moves from piece to piece, and a message can be larger than the ring. A message that does not come to its end was
+//! missed: the publisher gave it up, history was overwritten, or the reader skipped it. A message that had begun before
+//! this subscriber joined was not missed. `Consumer` and [`Feed`](crate::Feed) use this.
 
 use super::{Consumer, Fault};
 use crate::frame::{BATCH_OVERHEAD, FRAGMENT_FIELDS, FRAGMENT_OVERHEAD, Header, MAX_LARGE, MESSAGE_OVERHEAD};
@@ -18,28 +19,28 @@ pub struct Large {
     pub time: u64,
     /// Bytes of the message, at most [`MAX_LARGE`].
     pub total: usize,
-    /// Bytes of it that were read. 0: it begins.
+    /// Bytes of it that were read. 0: none yet.
     pub done: usize,
 }
 
-/// What became of a call for the next piece.
+/// The result of a call for the next piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Piece {
     /// Nothing new.
     Nothing,
-    /// So many bytes were copied to the start of the caller's memory.
+    /// Bytes were copied to the start of the caller's memory.
     Copied {
         /// How many, at least one.
         bytes: usize,
-        /// Bytes of the message that are still to come; 0: it is whole.
+        /// Bytes of the message that are still missing; 0: it is whole.
         left: usize,
     },
-    /// The message will never be whole, forget what was copied. Go on with [`Consumer::read`].
+    /// The message will never be whole. Drop what was copied, and continue with [`Consumer::read`].
     Gone,
 }
 
-/// A large message that was begun.
+/// A large message of which some pieces may have been read.
 #[derive(Clone, Copy)]
 pub(crate) struct Partial {
     pub(super) large: Large,
@@ -65,7 +66,7 @@ enum Ahead {
     Lapped,
 }
 
-/// A piece, by the headers of its batch.
+/// A piece, as the headers of its batch describe it.
 #[derive(Clone, Copy)]
 pub(crate) struct Found {
     sequence: u64,
@@ -79,9 +80,9 @@ pub(crate) struct Found {
 }
 
 impl Found {
-    /// Words that its headers have.
+    /// Number of words in its headers.
     pub(crate) const WORDS: usize = 6;
-    /// Where the piece itself lies in its batch.
+    /// Offset of the piece itself in its batch.
     pub(crate) const OFFSET: usize = BATCH_OVERHEAD + FRAGMENT_OVERHEAD;
 
     /// Sequence of the message that it is a piece of.
@@ -89,7 +90,7 @@ impl Found {
         self.sequence
     }
 
-    /// Understands the headers, of which `available` bytes follow with what belongs to them. `None`: it is no piece.
+    /// Decodes the headers. `available`: bytes from the start of the batch to `head`. `None`: the batch is not a piece.
     pub(crate) fn decode(
         words: [u64; Self::WORDS],
         capacity: usize,
@@ -128,7 +129,7 @@ impl Found {
     }
 }
 
-/// What a reader knows of sequences, and of the large message that it is in the middle of.
+/// What a reader knows about sequences, and about the large message that it has begun.
 pub(crate) struct Pieces<'a> {
     pub(crate) partial: &'a mut Option<Partial>,
     pub(crate) next_sequence: &'a mut Option<u64>,
@@ -138,7 +139,7 @@ pub(crate) struct Pieces<'a> {
 }
 
 impl Pieces<'_> {
-    /// The message that this piece is to be read as part of; `None`: it is nobody's to read, pass over it.
+    /// The message that this piece belongs to. `None`: nobody reads that message, so the piece is passed over.
     pub(crate) fn meet(&mut self, found: Found) -> Result<Option<Large>, &'static str> {
         match *self.partial {
             Some(Partial { large, .. }) if found.sequence == large.sequence => {
@@ -147,7 +148,7 @@ impl Pieces<'_> {
             }
             _ => self.give_up(),
         }
-        // A sequence that is used up already is that of a message that was skipped, or had begun before the join.
+        // A sequence that is used up already belongs to a message that was skipped, or had begun before the join.
         let after = found.sequence.wrapping_add(1);
         let begins = found.offset == 0 && *self.next_sequence != Some(after) && found.sequence >= self.resume;
         let first = if begins { found.sequence } else { after };
@@ -167,7 +168,8 @@ impl Pieces<'_> {
         Ok(begins.then_some(large))
     }
 
-    /// From where on, and how much of, the piece is to be copied to `room` bytes; `None`: the message is not gone on with.
+    /// From which offset, and how many bytes, of the piece fit into `room` bytes. `None`: the piece is not part of the
+    /// message that is being read.
     pub(crate) fn next(&self, found: Found, room: usize) -> Result<Option<(usize, usize)>, &'static str> {
         match *self.partial {
             Some(Partial { large, at }) if found.sequence == large.sequence => {
@@ -179,7 +181,8 @@ impl Pieces<'_> {
         }
     }
 
-    /// So many bytes of the piece were copied. Whether that was all of it, and how much of the message is still to come.
+    /// Notes that `bytes` of the piece were copied. Returns whether the piece is done, and how many bytes of the
+    /// message are still missing.
     pub(crate) fn copied(&mut self, found: Found, bytes: usize) -> (bool, usize) {
         let Some(Partial { mut large, mut at }) = *self.partial else { return (false, 0) };
         let all = large.done - at + bytes == found.length;
@@ -192,14 +195,14 @@ impl Pieces<'_> {
         (all, left)
     }
 
-    /// The message that was being read will not be whole.
+    /// Gives up the message that was being read: it was missed.
     pub(crate) fn give_up(&mut self) {
         if self.partial.take().is_some() {
             *self.missed = self.missed.saturating_add(1);
         }
     }
 
-    /// Whether this piece goes on where the last one ended.
+    /// Fails unless this piece begins where the last one ended.
     fn fits(&self, found: Found) -> Result<(), &'static str> {
         match *self.partial {
             Some(Partial { large, at })
@@ -213,13 +216,13 @@ impl Pieces<'_> {
 }
 
 impl Consumer {
-    /// Copies what follows of the large message that [`read`](Self::read) found to the start of `target`: one piece a
-    /// call at most, so that the publisher gets its room back, by [`acknowledge`](Self::acknowledge), while the next
-    /// is read. `target` may be the rest of a buffer, or less than that.
+    /// Copies the next bytes of the large message that [`read`](Self::read) found to the start of `target`. It copies
+    /// at most one piece in each call, so that the publisher gets its room back, by [`acknowledge`](Self::acknowledge),
+    /// while the next piece is read. `target` may be the rest of a buffer, or less than that.
     ///
     /// # Errors
     ///
-    /// A [`Fault`], from then on at every call.
+    /// A [`Fault`]; every later call then returns it, too.
     pub fn read_large(&mut self, target: &mut [u8]) -> Result<Piece, Fault> {
         self.check()?;
         if self.partial.is_none() {
@@ -253,7 +256,7 @@ impl Consumer {
             return Ok(Piece::Gone);
         };
         self.copy_piece(from, &mut target[..bytes]);
-        // SYNC: as below the copy in `read` (I5).
+        // SYNC: as after the copy in `read` (I5).
         fence(Ordering::Acquire);
         if self.data.header().floor.load(Ordering::Acquire) > self.tail {
             self.skip_to_floor()?;
@@ -270,16 +273,16 @@ impl Consumer {
         Ok(Piece::Copied { bytes, left })
     }
 
-    /// Drops the large message that [`read`](Self::read) found: what comes of it is passed over, and it was missed.
+    /// Drops the large message that [`read`](Self::read) found. Its other pieces are passed over, and it was missed.
     pub fn skip_large(&mut self) {
         self.give_up_partial();
     }
 
-    /// The large message that the batch at `tail` is a piece of, once the pieces that are nobody's to read were passed
-    /// over. `None`: it is another kind of batch, or all that was known of was passed over.
+    /// The large message that the batch at `tail` is a piece of. It first passes over the pieces that nobody reads.
+    /// `None`: the batch is of another kind, or everything up to the known `head` was passed over.
     #[cold]
     pub(super) fn large_ahead(&mut self) -> Result<Option<Large>, Fault> {
-        // Bounded by what is known to be committed, at most a capacity.
+        // Bounded (I11): up to the known `head`, at most a capacity.
         while self.tail < self.head {
             let found = match self.piece_ahead()? {
                 Ahead::Piece(found) => found,
@@ -304,7 +307,7 @@ impl Consumer {
         Ok(None)
     }
 
-    /// The message that was being read will not be whole.
+    /// Gives up the message that was being read: it was missed.
     pub(super) fn give_up_partial(&mut self) {
         self.pieces().give_up();
     }
@@ -318,12 +321,12 @@ impl Consumer {
         }
     }
 
-    /// Reads the headers of the batch at `tail`, each word once.
+    /// Reads the headers of the batch at `tail`, each word once (I11).
     fn piece_ahead(&mut self) -> Result<Ahead, Fault> {
         let frames = self.data.frames;
         let words: [u64; Found::WORDS] =
             core::array::from_fn(|word| frames.load(self.tail + 8 * word as u64));
-        // SYNC: as below the copy in `read`: what was overwritten while it was read is not looked at (I5).
+        // SYNC: as after the copy in `read`: what was overwritten during the copy is not used (I5).
         fence(Ordering::Acquire);
         if self.data.header().floor.load(Ordering::Acquire) > self.tail {
             return Ok(Ahead::Lapped);
@@ -335,8 +338,8 @@ impl Consumer {
     #[allow(unsafe_code)]
     fn copy_piece(&self, from: usize, target: &mut [u8]) {
         let position = self.tail + (Found::OFFSET + from) as u64;
-        // SAFETY: `target` is private memory of that length, at most that of a piece, so less than the capacity. What
-        // it holds counts only above the floor that is read next (I5).
+        // SAFETY: `target` is private memory of that length. It is at most as long as a piece, so shorter than the
+        // capacity. The copy counts only above the `floor` that is loaded next (I5).
         unsafe { self.data.frames.read(position, target.as_mut_ptr(), target.len()) }
     }
 }
