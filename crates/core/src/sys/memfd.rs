@@ -1,8 +1,8 @@
-//! memfd: anonymous shared memory whose size can be fixed for good by seals.
+//! memfd: anonymous shared memory. Seals can fix its size for good.
 //!
-//! Invariant: what leaves `create` has exactly the size asked for; what is handed to a peer carries
-//! the seals of its kind. Seals are the only protection that holds: a read-only descriptor can be
-//! re-opened for writing by whoever holds it. Callers: `segment`, and `bus::doctor` to try it out.
+//! Invariant: a memfd that `create` returns has exactly the size asked for. One that is handed to a peer has
+//! the seals of its kind. Only seals protect it: a holder of a read-only descriptor can
+//! re-open it for writing. Callers: `segment`, and `bus::doctor` to try it out.
 //! Never maps anything and never decides which seals a segment needs.
 
 use std::ffi::CStr;
@@ -19,7 +19,7 @@ use crate::{Error, Result};
 /// `MFD_NOEXEC_SEAL`, Linux 6.3; older kernels answer EINVAL.
 const NOEXEC_SEAL: MFdFlags = MFdFlags::from_bits_retain(0x8);
 
-/// What a memfd is recognised by.
+/// The facts by which a memfd is recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) inode: u64,
@@ -32,8 +32,8 @@ pub(crate) struct Identity {
 /// `memfd_create(2)`, `ftruncate(2)`, `vm.memfd_noexec` in `sysctl/vm`.
 ///
 /// # Errors
-/// ENOSYS where a filter forbids it, EMFILE and ENFILE, ENOMEM, and EFBIG when `RLIMIT_FSIZE` is
-/// smaller than `size` (looked at first, because the kernel answers with a fatal SIGXFSZ).
+/// ENOSYS if a filter forbids it, EMFILE and ENFILE, ENOMEM, and EFBIG if `RLIMIT_FSIZE` is
+/// smaller than `size` (checked first, because the kernel answers with a fatal SIGXFSZ).
 pub(crate) fn create(name: &CStr, size: u64) -> Result<OwnedFd> {
     let plain = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     let fd = match memfd_create(name, plain | NOEXEC_SEAL) {
@@ -59,7 +59,7 @@ pub(crate) fn create(name: &CStr, size: u64) -> Result<OwnedFd> {
 /// `fcntl(2)` F_ADD_SEALS; `F_SEAL_FUTURE_WRITE` is Linux 5.1.
 ///
 /// # Errors
-/// EPERM when `F_SEAL_SEAL` is set already, EINVAL when the kernel does not know a seal.
+/// EPERM if `F_SEAL_SEAL` is set already, EINVAL if the kernel does not know a seal.
 pub(crate) fn add_seals(fd: impl AsFd, seals: SealFlag) -> Result<()> {
     fcntl(fd, FcntlArg::F_ADD_SEALS(seals)).map(drop).map_err(|errno| match errno {
         Errno::EINVAL => {
@@ -75,12 +75,12 @@ pub(crate) fn add_seals(fd: impl AsFd, seals: SealFlag) -> Result<()> {
 /// `fcntl(2)` F_GET_SEALS. Files on tmpfs report `F_SEAL_SEAL` alone.
 ///
 /// # Errors
-/// EINVAL when the descriptor is not of a file that knows seals; EBADF for an `O_PATH` descriptor.
+/// EINVAL if the file cannot have seals; EBADF for an `O_PATH` descriptor.
 pub(crate) fn seals(fd: impl AsFd) -> nix::Result<SealFlag> {
     fcntl(fd, FcntlArg::F_GET_SEALS).map(SealFlag::from_bits_retain)
 }
 
-/// Reads what a memfd is recognised by; `None` when it is no regular file.
+/// Reads the facts by which a memfd is recognised. `None`: it is not a regular file.
 ///
 /// # References
 /// `fstat(2)`. All memfds share one device, so the inode number is enough.
