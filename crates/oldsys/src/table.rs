@@ -1,4 +1,4 @@
-//! What is missing where: one rule for each system call that a table takes away.
+//! The tables: one rule for each system call that is missing.
 //!
 //! Numbers above 424 are the same on every architecture; the others come from libc. Sources: the kernel's
 //! `arch/x86/entry/syscalls/syscall_64.tbl` of 5.4, and Docker's default seccomp profile (moby/profiles).
@@ -19,7 +19,7 @@ pub enum Rule {
     FailsWithFlags(u32, u32, i32),
 }
 
-/// The rules of a table's name, or of a list `NUMBER=ERRNO,…`; nothing for any other word.
+/// The rules of a table's name, or of a list `NUMBER=ERRNO,…`; `None` for any other word.
 pub fn parse(name: &str) -> Option<Vec<Rule>> {
     match name {
         "5.4" => Some(linux_5_4()),
