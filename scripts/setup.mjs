@@ -1,8 +1,8 @@
 // @ts-check
 /**
- * Brings a clone to the point where it runs: npm packages, the native binding, dist/. Each is made only if it is missing
- * or older than its sources, so that `npm start` twice costs nothing twice. Called by start, test, bench and build.
- * Needs Node, cargo and a C linker; says which one is missing.
+ * Makes what a clone needs to run: npm packages, the native binding, dist/. Each is made only if it is missing or older
+ * than its sources, so a second `npm start` has nothing to do. Called by start, test, bench and build.
+ * Needs Node, cargo and a C linker, and says which one is missing.
  */
 import { rmSync } from 'node:fs'
 import { join } from 'node:path'
