@@ -138,6 +138,8 @@ pub mod acquire;
 pub mod bus;
 pub mod channel;
 mod error;
+#[cfg(doctest)]
+mod guide;
 mod inbox;
 pub mod segment;
 mod sys;
