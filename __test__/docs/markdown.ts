@@ -80,7 +80,7 @@ export class Expectation {
       const pattern = this.#lines.map((line) => (line === '…' ? '(?:.*\\n)*?' : `${this.#pattern(line)} *\\n`)).join('')
       return new RegExp(`^${pattern}${this.goesOn ? '' : '\\s*$'}`).test(output)
     }
-    const left = output.trimEnd().split('\n')
+    const left = output.trimEnd().split(/ *\n/)
     const all = this.#lines.every((line) => {
       const found = left.findIndex((candidate) => new RegExp(`^${this.#pattern(line)}$`).test(candidate))
       if (found >= 0) left.splice(found, 1)
