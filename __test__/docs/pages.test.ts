@@ -28,6 +28,8 @@ const GUIDE = join(ROOT, 'docs/guide')
 const LANES = 4
 
 const scratch = mkdtempSync(join(tmpdir(), 'ringbell-docs-'))
+// Pages about several users become them.
+chmodSync(scratch, 0o755)
 const bin = join(scratch, 'node_modules/.bin')
 
 const files = readdirSync(GUIDE, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.md'))
@@ -72,13 +74,20 @@ function inLane(action: () => Promise<void>): Promise<void> {
   return result
 }
 
+function canBecomeOthers(): boolean {
+  const command = ['--reuid', '1001', '--clear-groups', 'test', '-r', join(ROOT, 'index.js')]
+  return process.getuid?.() === 0 && spawnSync('setpriv', command).status === 0
+}
+
 for (const { name, sections } of pages) {
-  for (const [n, { title }] of sections.entries()) {
+  for (const [n, { title, blocks }] of sections.entries()) {
     test(`${name}: ${title}`, async (t) => {
       t.timeout(600_000)
       const folder = join(scratch, `${name.replace(/\W/g, '-')}-${n}`)
       mkdirSync(folder)
-      await inLane(() => runSection(sections.slice(0, n + 1), folder, bin))
+      if (blocks.some(({ options }) => options.get('needs') === 'users') && !canBecomeOthers())
+        console.error(`*** NOT TESTED, for lack of root, or of the right of others to read here: ${name}: ${title} ***`)
+      else await inLane(() => runSection(sections.slice(0, n + 1), folder, bin))
       t.pass()
     })
   }
