@@ -21,6 +21,7 @@ export interface Lender {
   takeBack(): void
 }
 
+/** Messages of one publisher that were taken out of its ring together. */
 export class Batch<T = Uint8Array> implements Iterable<Message<T>> {
   /** Messages in it, at least one. */
   readonly length: number
@@ -134,6 +135,7 @@ export class Batch<T = Uint8Array> implements Iterable<Message<T>> {
     lender?.takeBack()
   }
 
+  /** `using`: as `release()`. */
   [Symbol.dispose](): void {
     this.release()
   }

@@ -42,6 +42,7 @@ export interface AckStats {
   readonly redelivered: number
 }
 
+/** The counters of a publisher, and of each of its subscribers. */
 export interface PublisherStats extends TopicCounters {
   /** Bytes of the ring. */
   readonly capacity: number
@@ -78,6 +79,7 @@ export interface SlotStats {
   readonly rung: Rung | null
 }
 
+/** The counters of a subscriber, and of each publisher that it reads from. */
 export interface SubscriberStats {
   /** Messages received, from all publishers there ever were. */
   readonly received: number

@@ -18,6 +18,7 @@ export interface WaitOptions {
   slice?: number | undefined
 }
 
+/** What an option `wait` takes. */
 export type WaitOption = WaitMode | WaitOptions
 
 export const DEFAULT_BUDGET_US = 200

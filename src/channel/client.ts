@@ -40,6 +40,7 @@ export interface ClientEvents<M> {
   gaveUp: [service: Service, error: RingbellError]
 }
 
+/** Whose counters, and how long to wait for them. */
 export interface ServerStatsOptions<M = Uint8Array> extends SignalOptions {
   timeout?: number | undefined
   /** One of the client's `connections`. */
@@ -62,6 +63,7 @@ export interface ClientParts {
   readonly closed: (client: { closeNow(): void }) => void
 }
 
+/** Calls a service by name and follows its instances; `bus.connect()` makes it. */
 export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array>
   extends EventEmitter<ClientEvents<M>>
   implements AsyncDisposable
@@ -206,6 +208,7 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array>
     return (await call.promise) as ServerStats
   }
 
+  /** Counters of this client. */
   stats(): ClientStats {
     const board = this.#board
     return {
@@ -235,6 +238,7 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array>
     this.closeNow()
   }
 
+  /** `await using`: as `close()`. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.closeNow()
   }

@@ -47,6 +47,7 @@ export interface QueueParts {
   readonly closed: (queue: { closeNow(): void }) => void
 }
 
+/** A work queue: each message goes to one worker until it is acknowledged; `bus.queue()` makes it. */
 export class Queue<T = Uint8Array> extends EventEmitter<QueueEvents<T>> implements AsyncDisposable {
   readonly #native: NativeChannel
   readonly #speech: Speech
@@ -142,6 +143,7 @@ export class Queue<T = Uint8Array> extends EventEmitter<QueueEvents<T>> implemen
     translated(() => this.#native.update(json))
   }
 
+  /** Counters of this queue. */
   stats(): QueueStats {
     return {
       workers: this.#peers.size,
@@ -160,6 +162,7 @@ export class Queue<T = Uint8Array> extends EventEmitter<QueueEvents<T>> implemen
     this.closeNow()
   }
 
+  /** `await using`: as `close()`. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.closeNow()
   }

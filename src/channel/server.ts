@@ -41,6 +41,7 @@ export interface ServerEvents<M> {
   failed: [error: RingbellError, connection: Connection<M> | undefined]
 }
 
+/** How to close a server. */
 export interface CloseOptions {
   /** Milliseconds in which the requests in hand may be answered yet, 0 by default. New ones go to other instances meanwhile. */
   grace?: number | undefined
@@ -57,6 +58,7 @@ export interface ServerParts {
   readonly closed: (server: { closeNow(): void }) => void
 }
 
+/** Answers calls under a name; `bus.serve()` makes it. */
 export class Server<M = Uint8Array> extends EventEmitter<ServerEvents<M>> implements AsyncDisposable {
   readonly #native: NativeChannel
   readonly #speech: Speech
@@ -102,6 +104,7 @@ export class Server<M = Uint8Array> extends EventEmitter<ServerEvents<M>> implem
     translated(() => this.#native.update(json))
   }
 
+  /** Counters of this server. */
   stats(): ServerStats {
     return {
       connections: this.#peers.size,
@@ -135,6 +138,7 @@ export class Server<M = Uint8Array> extends EventEmitter<ServerEvents<M>> implem
     this.closeNow()
   }
 
+  /** `await using`: as `close()`. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.closeNow()
   }

@@ -4,6 +4,7 @@ import type { HandlingCounters } from './handling.js'
 /** What the core counts: an object by its own words (docs/protocol.md and crates/core/src/channel). */
 export type CoreChannelStats = Readonly<Record<string, unknown>>
 
+/** The counters of a server. */
 export interface ServerStats extends Readonly<HandlingCounters> {
   /** Connections right now. */
   readonly connections: number
@@ -14,6 +15,7 @@ export interface ServerStats extends Readonly<HandlingCounters> {
   readonly core: CoreChannelStats
 }
 
+/** The counters of a client. */
 export interface ClientStats {
   readonly connections: number
   /** Calls and streams that were begun. */
@@ -27,6 +29,7 @@ export interface ClientStats {
   readonly core: CoreChannelStats
 }
 
+/** The counters of a work queue. */
 export interface QueueStats {
   /** Connected workers. */
   readonly workers: number
@@ -43,6 +46,7 @@ export interface QueueStats {
   readonly core: CoreChannelStats
 }
 
+/** The counters of a worker. */
 export interface WorkerStats extends Readonly<HandlingCounters> {
   /** Queues that it works for. */
   readonly connections: number

@@ -52,6 +52,7 @@ export interface WorkerParts {
   readonly closed: (worker: { closeNow(): void }) => void
 }
 
+/** Takes messages of the work queues of one name; `bus.worker()` makes it. */
 export class Worker<T = Uint8Array> extends EventEmitter<WorkerEvents<T>> implements AsyncDisposable {
   /** The queues that it works for. */
   readonly name: string
@@ -102,6 +103,7 @@ export class Worker<T = Uint8Array> extends EventEmitter<WorkerEvents<T>> implem
     return this.#closed
   }
 
+  /** Counters of this worker. */
   stats(): WorkerStats {
     return {
       connections: this.#peers.size,
@@ -117,6 +119,7 @@ export class Worker<T = Uint8Array> extends EventEmitter<WorkerEvents<T>> implem
     return this
   }
 
+  /** An open worker does not keep the process alive. */
   unref(): this {
     this.#endpoint.referenced = false
     return this
@@ -130,6 +133,7 @@ export class Worker<T = Uint8Array> extends EventEmitter<WorkerEvents<T>> implem
     this.closeNow()
   }
 
+  /** `await using`: as `close()`. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.closeNow()
   }

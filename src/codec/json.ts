@@ -9,6 +9,7 @@ const MOST_BYTES_A_UNIT = 3
 
 let scratch: Buffer | undefined
 
+/** The codec `json`: what `JSON.stringify` can carry, as UTF-8. */
 export const json: Codec<unknown> = {
   id: 'json',
   encode(value) {
