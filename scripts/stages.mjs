@@ -107,6 +107,7 @@ export const STAGES = [
       check('clippy', ['cargo', 'clippy', '--workspace', '--all-targets', '--', '-D', 'warnings']),
       { ...check('rustdoc', ['cargo', 'doc', '--workspace', '--no-deps']), env: { RUSTDOCFLAGS: '-D warnings' } },
       check('oxlint', [NODE, tool('oxlint/bin/oxlint'), '--type-aware', '--deny-warnings']),
+      check('API reference', [NODE, 'scripts/docs.mjs']),
       check('prettier', [NODE, tool('prettier/bin/prettier.cjs'), '--check', '--log-level', 'warn', '.']),
     ],
   },
