@@ -21,6 +21,7 @@ export class Announced implements AsyncDisposable {
     return serviceOf(JSON.parse(translated(() => this.#native.record())) as RecordJson)
   }
 
+  /** Whether it was withdrawn. */
   get closed(): boolean {
     return this.#closed
   }

@@ -25,6 +25,7 @@ export interface Lender {
 export class Batch<T = Uint8Array> implements Iterable<Message<T>> {
   /** Messages in it, at least one. */
   readonly length: number
+  /** Whose memory the messages lie in. */
   readonly lifetime: Lifetime
   readonly #delivery: Delivery
   readonly #table: Uint32Array

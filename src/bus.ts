@@ -82,6 +82,7 @@ export class Bus implements AsyncDisposable {
     if (channels.bus.opened.hasSubscribers) channels.bus.opened.publish({ bus: this })
   }
 
+  /** Whether it is closed. */
   get closed(): boolean {
     return this.#closed
   }

@@ -75,9 +75,13 @@ export interface RingbellErrorDetails {
  * kernel said no. Waits that a signal ended reject with an {@link AbortError} instead, as everywhere in Node.
  */
 export class RingbellError extends Error {
+  /** Always `'RingbellError'`. */
   override name = 'RingbellError'
+  /** Which error it is; stable. */
   readonly code: RingbellErrorCode
+  /** The system call that failed, where there is one. */
   declare readonly syscall?: string
+  /** The name of its errno, such as `'EACCES'`. */
   declare readonly errno?: string
 
   constructor(code: RingbellErrorCode, message: string, details: RingbellErrorDetails = {}) {
@@ -93,7 +97,9 @@ export class RingbellError extends Error {
  * `'AbortError'`, `code` is `'ABORT_ERR'`, and `cause` is the signal's reason.
  */
 export class AbortError extends Error {
+  /** Always `'AbortError'`. */
   override name = 'AbortError'
+  /** As Node's own. */
   readonly code = 'ABORT_ERR'
 
   constructor(reason?: unknown) {

@@ -11,6 +11,7 @@ import type { Subscriber } from './subscriber.js'
 export interface WritableOptions {
   /** Chunks are values for the publisher's codec, not bytes. Set by itself when that codec is not `bytes`. */
   objectMode?: boolean | undefined
+  /** As of any Node stream. */
   highWaterMark?: number | undefined
   /** Destroys the stream; a wait for room ends. */
   signal?: AbortSignal | undefined

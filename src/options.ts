@@ -96,6 +96,7 @@ export interface PublisherOptions<T = Uint8Array> extends Description {
   maxSubscribers?: number | undefined
   /** Milliseconds that a subscriber may stall a `block` topic before it is evicted; by default for ever. */
   evictAfter?: number | undefined
+  /** How values become bytes, `'bytes'` by default; its id stands in the record. */
   codec?: CodecOption<T> | undefined
   /** How `ready()` waits, `'adaptive'` by default. */
   wait?: WaitOption | undefined

@@ -84,6 +84,7 @@ export class Publisher<T = Uint8Array> implements AsyncDisposable {
     return this.#closed ? 0 : translated(() => this.#native.subscribers)
   }
 
+  /** Whether it is closed. */
   get closed(): boolean {
     return this.#closed
   }

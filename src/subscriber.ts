@@ -125,6 +125,7 @@ export class Subscriber<T = Uint8Array>
     return this.#sources.publishers()
   }
 
+  /** Whether it is closed. */
   get closed(): boolean {
     return this.#reception.closed
   }

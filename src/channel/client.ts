@@ -42,6 +42,7 @@ export interface ClientEvents<M> {
 
 /** Whose counters, and how long to wait for them. */
 export interface ServerStatsOptions<M = Uint8Array> extends SignalOptions {
+  /** Milliseconds; by default those of the client. */
   timeout?: number | undefined
   /** One of the client's `connections`. */
   connection?: Connection<M> | undefined
@@ -120,6 +121,7 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array>
     return this.#peers.all as Connection<M>[]
   }
 
+  /** Whether it is closed. */
   get closed(): boolean {
     return this.#closed
   }

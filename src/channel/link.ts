@@ -14,7 +14,9 @@ import { EMPTY, FLAGS_AT, HEADER_BYTES, KIND, MESSAGE_WINDOW } from './wire.js'
 
 /** Who is at the other end. */
 export interface PeerInfo {
+  /** The process, in our pid namespace; 0 when it is in another one. */
   readonly pid: number
+  /** Its user. */
   readonly uid: number
 }
 

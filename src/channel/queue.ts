@@ -106,6 +106,7 @@ export class Queue<T = Uint8Array> extends EventEmitter<QueueEvents<T>> implemen
     return this.#waiting + this.#assigned.size
   }
 
+  /** Whether it is closed. */
   get closed(): boolean {
     return this.#closed
   }

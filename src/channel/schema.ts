@@ -8,11 +8,15 @@ import { RingbellError } from '../errors.js'
 
 /** The part of the Standard Schema interface (version 1) that is used here. */
 export interface StandardSchema<Input = unknown, Output = Input> {
+  /** What every Standard Schema has under this name. */
   readonly '~standard': {
+    /** Of the interface. */
     readonly version: 1
+    /** The library that made it. */
     readonly vendor: string
     /** Judges a value, at once or later. */
     readonly validate: (value: unknown) => SchemaResult<Output> | Promise<SchemaResult<Output>>
+    /** For the compiler alone. */
     readonly types?: { readonly input: Input; readonly output: Output } | undefined
   }
 }
@@ -23,7 +27,9 @@ export type SchemaResult<Output> =
 
 /** One thing that is wrong with a value, and where. */
 export interface SchemaIssue {
+  /** What is wrong. */
   readonly message: string
+  /** Where: the keys that lead there. */
   readonly path?: readonly (PropertyKey | { readonly key: PropertyKey })[] | undefined
 }
 

@@ -94,6 +94,7 @@ export class Server<M = Uint8Array> extends EventEmitter<ServerEvents<M>> implem
     return this.#peers.all as Connection<M>[]
   }
 
+  /** Whether it is closed. */
   get closed(): boolean {
     return this.#closed
   }

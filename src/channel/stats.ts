@@ -12,11 +12,13 @@ export interface ServerStats extends Readonly<HandlingCounters> {
   readonly accepted: number
   /** Requests that are being handled. */
   readonly inHand: number
+  /** What the core counts of its rings. */
   readonly core: CoreChannelStats
 }
 
 /** The counters of a client. */
 export interface ClientStats {
+  /** Connected servers. */
   readonly connections: number
   /** Calls and streams that were begun. */
   readonly calls: number
@@ -26,6 +28,7 @@ export interface ClientStats {
   readonly waiting: number
   /** Put through once more, because their first connection was gone or its server closing. */
   readonly repeated: number
+  /** What the core counts of its rings. */
   readonly core: CoreChannelStats
 }
 
@@ -37,12 +40,15 @@ export interface QueueStats {
   readonly waiting: number
   /** With a worker, and not acknowledged. */
   readonly assigned: number
+  /** Messages that were accepted. */
   readonly pushed: number
+  /** Messages that workers have done. */
   readonly acknowledged: number
   /** Given to a worker for another time. */
   readonly redelivered: number
   /** Given up after as many attempts as are allowed. */
   readonly failed: number
+  /** What the core counts of its rings. */
   readonly core: CoreChannelStats
 }
 
@@ -50,7 +56,9 @@ export interface QueueStats {
 export interface WorkerStats extends Readonly<HandlingCounters> {
   /** Queues that it works for. */
   readonly connections: number
+  /** Messages that are being worked on. */
   readonly inHand: number
+  /** What the core counts of its rings. */
   readonly core: CoreChannelStats
 }
 

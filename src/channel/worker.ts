@@ -31,8 +31,11 @@ export type WorkHandler<T> = (value: T, context: CallContext<Connection<T>>) => 
 export interface WorkerEvents<T> {
   /** A queue was connected to. */
   connected: [queue: Connection<T>]
+  /** It has gone: `'closed'`, `'died'` or `'failed'`. */
   disconnected: [queue: Connection<T>, reason: EndReason]
+  /** A queue could not be connected to; `error.code` says why. Tries may follow. */
   failed: [service: Service | undefined, error: RingbellError]
+  /** No more tries with this instance, until its record changes. */
   gaveUp: [service: Service, error: RingbellError]
 }
 
@@ -99,6 +102,7 @@ export class Worker<T = Uint8Array> extends EventEmitter<WorkerEvents<T>> implem
     return this.#peers.all as Connection<T>[]
   }
 
+  /** Whether it is closed. */
   get closed(): boolean {
     return this.#closed
   }
