@@ -75,11 +75,16 @@ function inLane(action: () => Promise<void>): Promise<void> {
   return result
 }
 
-/** Whether this machine has what a block's `needs=` names: a program, or the right to become other users. */
+const NAMESPACES = ['--mount', '--pid', '--ipc', '--net', '--fork', '--kill-child']
+/** What a block's `needs=` can name besides a program: the command that succeeds where it is to be had. */
+const RIGHTS: Record<string, string[]> = {
+  users: ['setpriv', '--reuid', '1001', '--clear-groups', 'test', '-r', join(ROOT, 'index.js')],
+  namespaces: ['unshare', ...NAMESPACES, 'mount', '-t', 'tmpfs', 'tmpfs', '/mnt'],
+}
+
 function has(need: string): boolean {
-  if (need !== 'users') return onPath(need)
-  const command = ['--reuid', '1001', '--clear-groups', 'test', '-r', join(ROOT, 'index.js')]
-  return process.getuid?.() === 0 && spawnSync('setpriv', command).status === 0
+  const [command, ...args] = RIGHTS[need] ?? []
+  return command === undefined ? onPath(need) : spawnSync(command, args).status === 0
 }
 
 for (const { name, sections } of pages) {
