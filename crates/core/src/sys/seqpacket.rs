@@ -53,7 +53,7 @@ pub(crate) struct Peer {
 ///
 /// # Errors
 /// The call that failed is named: `bind` with EADDRINUSE when the name is taken, EACCES, ENOSPC, ENAMETOOLONG; `fchownat`
-/// with EPERM when the group is none of this process's; `socket` with EMFILE, ENFILE.
+/// with EPERM when the group is none of this process's; `openat` and `fchmodat`; `socket` with EMFILE, ENFILE.
 pub(crate) fn listen_at(
     dir: BorrowedFd<'_>,
     dir_path: &Path,
@@ -69,7 +69,7 @@ pub(crate) fn listen_at(
     reach(dir, dir_path, name, |address| bind(socket.as_raw_fd(), address)).map_err(failed("bind"))?;
     if let Some(rights) = rights {
         // Before it listens: nobody is connected by then.
-        open_up(dir, name, rights).map_err(failed("fchownat"))?;
+        open_up(dir, name, rights).map_err(|(syscall, errno)| failed(syscall)(errno))?;
     }
     // SAFETY: listen takes a descriptor and a number; it reads and writes no memory of ours.
     Errno::result(unsafe { libc::listen(socket.as_raw_fd(), BACKLOG) }).map_err(failed("listen"))?;
@@ -77,17 +77,21 @@ pub(crate) fn listen_at(
 }
 
 /// Gives a socket file its group and mode. Through a descriptor of the file itself: a name may lead elsewhere by then.
-fn open_up(dir: BorrowedFd<'_>, name: &OsStr, rights: Rights) -> nix::Result<()> {
-    let file = openat(dir, name, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
+/// What failed is named.
+fn open_up(dir: BorrowedFd<'_>, name: &OsStr, rights: Rights) -> Result<(), (&'static str, Errno)> {
+    let file = openat(dir, name, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())
+        .map_err(|errno| ("openat", errno))?;
     if rights.group.is_some() {
-        fchownat(&file, "", None, rights.group, AtFlags::AT_EMPTY_PATH)?;
+        fchownat(&file, "", None, rights.group, AtFlags::AT_EMPTY_PATH)
+            .map_err(|errno| ("fchownat", errno))?;
     }
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    match fchmodat(AT_FDCWD, path.as_str(), rights.mode, FchmodatFlags::FollowSymlink) {
+    let changed = match fchmodat(AT_FDCWD, path.as_str(), rights.mode, FchmodatFlags::FollowSymlink) {
         // No /proc: by name, which is ours as long as the directory is private or sticky.
         Err(Errno::ENOENT | Errno::ENOTDIR) => fchmodat(dir, name, rights.mode, FchmodatFlags::FollowSymlink),
         result => result,
-    }
+    };
+    changed.map_err(|errno| ("fchmodat", errno))
 }
 
 /// Makes a socket to connect with.
@@ -425,6 +429,15 @@ mod tests {
         let mut groups: Vec<u32> = nix::unistd::getgroups().unwrap().iter().map(|gid| gid.as_raw()).collect();
         groups.insert(0, nix::unistd::getegid().as_raw());
         assert_eq!((mine.uid, mine.gids), (nix::unistd::geteuid().as_raw(), groups));
+    }
+
+    #[test]
+    fn the_call_that_could_not_open_a_socket_up_is_named() {
+        let top = tempfile::tempdir().unwrap();
+        let dir = open(top.path());
+        let rights = Rights { mode: Mode::from_bits_truncate(0o666), group: None };
+        let result = open_up(dir.as_fd(), "none".as_ref(), rights);
+        assert_eq!(result, Err(("openat", Errno::ENOENT)));
     }
 
     #[test]
