@@ -1,6 +1,7 @@
 //! A peer of the same user that came by handshake, and turns the doorbells that it was given against those who ring them: it
 //! clears `O_NONBLOCK`, which belongs to the open file that all holders share, and fills the counter, so that `write` waits for
-//! ever. Written from `docs/protocol.md` alone, with no line of the library on its side.
+//! ever. By default nothing that it did before a ring blocks the ringer, which then goes over to Linux AIO; with safe doorbells
+//! nothing that it does at any time does. Written from `docs/protocol.md` alone, with no line of the library on its side.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod bus_helpers;
@@ -9,6 +10,7 @@ use std::fs::File;
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bus_helpers::*;
@@ -29,6 +31,8 @@ const SLOTS: u64 = 512;
 const SLOT: u32 = 15;
 /// More rings than requests fit into the queue that they are rung through.
 const RINGS: u64 = 300;
+/// Rings against a peer that does what it can all the time.
+const STORM: u64 = 10_000;
 
 /// What the hostile peer holds.
 struct Hostile {
@@ -85,6 +89,12 @@ fn spoil(bell: impl AsFd) {
     fcntl(&bell, FcntlArg::F_SETFL(flags - OFlag::O_NONBLOCK)).unwrap();
 }
 
+/// Whether a process has a queue for Linux AIO, which the kernel maps into it.
+fn has_queue(role: &Role) -> bool {
+    let maps = std::fs::read_to_string(format!("/proc/{}/maps", role.child.id())).unwrap();
+    maps.contains("/[aio]")
+}
+
 fn send(connection: &OwnedFd, kind: u16, fields: &[u8]) {
     let mut bytes = [0; 64];
     bytes[..6].copy_from_slice(b"RBHS\x01\0");
@@ -129,10 +139,19 @@ fn role() {
         "publisher" => {
             let mut publisher = publish(&bus);
             say("there");
-            while listen().is_some() {
+            while let Some(order) = listen() {
                 publisher.send(b"tick").unwrap();
+                while order == "storm" && publisher.stats().counters.rings < STORM {
+                    publisher.send(b"tick").unwrap();
+                }
                 say("sent");
             }
+        }
+        "doctor" => {
+            let checks = bus.doctor().checks;
+            let check = checks.into_iter().find(|check| check.check == "doorbells").unwrap();
+            say(&check.detail);
+            listen();
         }
         _ => {
             let mut subscriber = subscribe(&bus);
@@ -154,17 +173,79 @@ fn a_publisher_rings_a_bell_that_would_block_it_and_all_who_sleep_wake_up() {
     assert_eq!(publisher.heard(), "there");
     let mut subscriber = subscribe(&bus);
     let hostile = Hostile::attach(&place, &bus.find("ticks").unwrap().unwrap());
-    spoil(&hostile.doorbell);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            (0..RINGS).for_each(|sequence| assert_eq!(subscriber.recv().unwrap().sequence, sequence))
+            (0..=RINGS).for_each(|sequence| assert_eq!(subscriber.recv().unwrap().sequence, sequence))
         });
-        for _ in 0..RINGS {
+        let mut send = || {
             until("the subscriber sleeps", || hostile.word(SLEEPERS) != 0);
             publisher.tell("send");
             assert_eq!(publisher.heard(), "sent");
-        }
+        };
+        send();
+        until("the subscriber sleeps", || hostile.word(SLEEPERS) != 0);
+        spoil(&hostile.doorbell);
+        (0..RINGS).for_each(|_| send());
     });
+    assert!(has_queue(&publisher));
+}
+
+#[test]
+fn a_process_that_nobody_attacks_has_no_queue() {
+    let _dog = watchdog(60);
+    let place = Place::new();
+    let bus = place.bus();
+    let mut publisher = Role::start("publisher", &place.path, &[]);
+    assert_eq!(publisher.heard(), "there");
+    let mut subscriber = subscribe(&bus);
+    let hostile = Hostile::attach(&place, &bus.find("ticks").unwrap().unwrap());
+    for sequence in 0..3 {
+        hostile.set(SLEEPERS);
+        publisher.tell("send");
+        assert_eq!(publisher.heard(), "sent");
+        assert_eq!(hostile.word(SLEEPERS), 0, "it has rung");
+        assert_eq!(subscriber.recv().unwrap().sequence, sequence);
+    }
+    assert!(!has_queue(&publisher));
+    let mut doctor = Role::start("doctor", &place.path, &[]);
+    assert!(doctor.heard().contains("rung by write"));
+    assert!(!has_queue(&doctor), "what the doctor tries is gone");
+}
+
+#[test]
+fn with_safe_doorbells_nobody_blocks_whatever_a_peer_does_meanwhile() {
+    let _dog = watchdog(60);
+    let place = Place::new();
+    let bus = place.bus();
+    let safe = [("IPC_BUS_SAFE_DOORBELLS", "1")];
+    let mut publisher = Role::start("publisher", &place.path, &safe);
+    assert_eq!(publisher.heard(), "there");
+    let hostile = Hostile::attach(&place, &bus.find("ticks").unwrap().unwrap());
+    hostile.set(SLEEPERS);
+    publisher.tell("send");
+    assert_eq!(publisher.heard(), "sent");
+    assert!(has_queue(&publisher), "before anybody attacks it");
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                hostile.set(SLEEPERS);
+                // It does not read, which would free a thread that waits. So the counter is 0 or 1, or full.
+                for amount in [u64::MAX - 1, u64::MAX - 2] {
+                    let _ = nix::unistd::write(&hostile.doorbell, &amount.to_ne_bytes());
+                }
+                for flags in [OFlag::empty(), OFlag::O_NONBLOCK] {
+                    fcntl(&hostile.doorbell, FcntlArg::F_SETFL(flags)).unwrap();
+                }
+            }
+        });
+        publisher.tell("storm");
+        let said = publisher.heard();
+        over.store(true, Ordering::Relaxed);
+        assert_eq!(said, "sent");
+    });
+    let mut doctor = Role::start("doctor", &place.path, &safe);
+    assert!(doctor.heard().contains("rung by io_submit"));
 }
 
 #[test]

@@ -19,7 +19,7 @@ use super::record::RecordName;
 use super::scan::{Look, look, names};
 use crate::acquire::Rung;
 use crate::segment;
-use crate::sys::eventfd::EventFd;
+use crate::sys::eventfd::{self, EventFd};
 use crate::sys::pidfd::PidFd;
 use crate::sys::{aio, memfd, prctl};
 
@@ -322,19 +322,23 @@ fn shared_memory(made: &crate::Result<()>) -> Check {
 }
 
 fn doorbells() -> Check {
-    if let Err(error) = EventFd::new().and_then(|bell| bell.id()) {
-        return fail("doorbells", error.to_string(), "topics cannot be published here");
-    }
-    // If this process has not rung yet, this makes the queue that its first ring would make.
-    match aio::available() {
+    let bell = match EventFd::new().and_then(|bell| bell.id().map(|_| bell)) {
+        Ok(bell) => bell,
+        Err(error) => return fail("doorbells", error.to_string(), "topics cannot be published here"),
+    };
+    match aio::available(bell.as_fd()) {
         Ok(()) => ok(
             "doorbells",
-            "eventfds can be made and recognised, and are rung by io_submit, which nobody can block",
+            format!(
+                "eventfds can be made and recognised, and are rung {}; Linux AIO is there",
+                eventfd::way()
+            ),
         ),
         Err((call, errno)) => warn(
             "doorbells",
             format!(
-                "eventfds are rung by write, which a hostile process of this user can block ({call}: {errno:?})"
+                "eventfds are rung by write, which a quick hostile process of this user can block: there is no Linux AIO ({call}: \
+                 {errno:?})"
             ),
             "allow io_setup, io_submit and io_getevents, or raise fs.aio-max-nr if it was EAGAIN",
         ),

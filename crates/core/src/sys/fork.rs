@@ -121,7 +121,9 @@ unsafe extern "C" fn replace_all() {
     // SAFETY: open, dup3 and close are async-signal-safe; the path is a literal; the table holds
     // numbers that this process owned when it forked.
     unsafe {
-        let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
+        // O_NONBLOCK: a doorbell without it would look as if another process had tampered with it.
+        let flags = libc::O_RDWR | libc::O_CLOEXEC | libc::O_NONBLOCK;
+        let null = libc::open(c"/dev/null".as_ptr(), flags);
         let mut block: *const Block = &raw const FIRST;
         while !block.is_null() {
             for place in &(*block).fds {
