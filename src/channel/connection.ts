@@ -237,7 +237,10 @@ export class Connection<M = Uint8Array> implements AsyncIterable<M>, AsyncDispos
       }
       const fail = (error: unknown): void => over(() => reject(error))
       link.writers.add(fail)
-      link.postMessage(data, this.#speech.own, () => over(resolve))
+      link.postMessage(data, this.#speech.own, (error) => {
+        if (error === undefined) over(resolve)
+        else fail(error)
+      })
       if (link.gone !== undefined) fail(link.gone)
     })
   }
