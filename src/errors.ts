@@ -136,6 +136,15 @@ function translation(error: unknown): unknown {
   return new RingbellError(code as RingbellErrorCode, message, details)
 }
 
+/** In words. Code of users (`toJSON`, getters, callbacks) may throw anything. */
+export function reason(cause: unknown): string {
+  try {
+    return String(cause instanceof Error ? cause.message : cause)
+  } catch {
+    return 'what it threw cannot be described'
+  }
+}
+
 /** Runs a cold call of the binding and translates what it throws. */
 export function translated<R>(call: () => R): R {
   try {

@@ -7,7 +7,7 @@ import { EventEmitter } from 'node:events'
 import { onAbort, throwIfAborted, type SignalOptions } from '../abort.js'
 import { invalid } from '../check.js'
 import { channels } from '../diagnostics.js'
-import { closedError, fromNative, RingbellError, translated } from '../errors.js'
+import { closedError, fromNative, reason, RingbellError, translated } from '../errors.js'
 import type { NativeChannel, NativeWatch } from '../native.js'
 import type { ReconnectOptions } from '../options.js'
 import type { Service } from '../service.js'
@@ -294,7 +294,7 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array>
     this.#end(
       told instanceof RingbellError
         ? told
-        : new RingbellError('ERR_RINGBELL_INTERNAL', `This client failed: ${String(told)}`, { cause: told }),
+        : new RingbellError('ERR_RINGBELL_INTERNAL', `This client failed: ${reason(told)}`, { cause: told }),
     )
   }
 

@@ -5,7 +5,7 @@
  * delivered where it is found, without a turn of the event loop in between, until the turn's time is used up.
  */
 import { debug } from '../diagnostics.js'
-import { closedError, fromNative, RingbellError, translated, type RingbellErrorCode } from '../errors.js'
+import { closedError, fromNative, reason, RingbellError, translated, type RingbellErrorCode } from '../errors.js'
 import { DRAIN_LARGE, DRAIN_NEEDS_SLAB, TABLE_WORDS, type NativeChannel, type NativeChannelHot } from '../native.js'
 import { poller, type Poller } from '../poller.js'
 import type { RecordJson, Rung } from '../service.js'
@@ -262,7 +262,7 @@ export class Endpoint implements Awaited, LinkHost {
     const failure = fromNative(error)
     return failure instanceof RingbellError
       ? failure
-      : new RingbellError('ERR_RINGBELL_INTERNAL', `This ${this.#host.what} failed: ${String(failure)}`, {
+      : new RingbellError('ERR_RINGBELL_INTERNAL', `This ${this.#host.what} failed: ${reason(failure)}`, {
           cause: failure,
         })
   }

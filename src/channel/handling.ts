@@ -7,7 +7,7 @@ import { RingbellError } from '../errors.js'
 import type { Endpoint } from './endpoint.js'
 import type { InHand, Link } from './link.js'
 import { encodeError } from './remote-error.js'
-import { isThenable } from './schema.js'
+import { followed, isThenable } from './schema.js'
 import type { Speech } from './speech.js'
 import { EMPTY, FLAGS_AT, KIND, NOT_BEGUN, RETRIED, STREAM, VOID } from './wire.js'
 
@@ -134,13 +134,13 @@ export class Handling {
     for (const resolve of idle) resolve()
   }
 
-  /** A promise of this realm's, whatever it was: what a stranger's `then` throws, or calls twice, is dealt with there. */
+  /** Answers when it settles, or fails. */
   #follow(result: PromiseLike<unknown>, link: Link, request: Request): void {
     const handled = (how: () => void): void => {
       how()
       this.host.handled?.(link)
     }
-    void Promise.resolve(result).then(
+    void followed(result).then(
       (value) => handled(() => request.answer(value)),
       (error) => handled(() => request.fail(error)),
     )
@@ -148,7 +148,7 @@ export class Handling {
 
   #validated(value: unknown, request: Request): unknown {
     return isThenable(value)
-      ? Promise.resolve(value).then((later) => this.#handler(later, request))
+      ? followed(value).then((later) => this.#handler(later, request))
       : this.#handler(value, request)
   }
 }
@@ -244,7 +244,7 @@ class Request implements InHand, CallContext<unknown> {
       return
     }
     this.hold()
-    Promise.resolve(checked)
+    followed(checked)
       .then((value) => this.#reply(0, speech.encode(value), speech.own))
       .then(undefined, (error: unknown) => this.fail(error))
   }

@@ -6,7 +6,7 @@
  * Every call of the binding about one connection is made here (and in its outbox). What the binding says of the peer ends
  * the link, whichever call found it: `#fault` sees to that. It is never thrown into a handler, a queue, a timer or a loop.
  */
-import { fromNative, RingbellError } from '../errors.js'
+import { fromNative, reason, RingbellError } from '../errors.js'
 import { LARGE_GONE, type NativeChannelHot } from '../native.js'
 import { encodeError } from './remote-error.js'
 import { isOfBytes, Outbox, type Frame } from './outbox.js'
@@ -260,7 +260,7 @@ export class Link {
       // A caller's own memory, which may have been transferred meanwhile.
       this.skipLarge()
       this.calls.delete(id)
-      call.lost(true, `the memory that its reply was to be received into cannot be used: ${String(error)}`)
+      call.lost(true, `the memory that its reply was to be received into cannot be used: ${reason(error)}`)
       return LARGE_GONE
     }
   }

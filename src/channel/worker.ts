@@ -6,7 +6,7 @@
 import { EventEmitter } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { channels } from '../diagnostics.js'
-import { closedError, fromNative, RingbellError, translated } from '../errors.js'
+import { closedError, fromNative, reason, RingbellError, translated } from '../errors.js'
 import type { NativeChannel, NativeWatch } from '../native.js'
 import type { ReconnectOptions } from '../options.js'
 import type { Service } from '../service.js'
@@ -175,7 +175,7 @@ export class Worker<T = Uint8Array> extends EventEmitter<WorkerEvents<T>> implem
     this.#end(
       told instanceof RingbellError
         ? told
-        : new RingbellError('ERR_RINGBELL_INTERNAL', `This worker failed: ${String(told)}`, { cause: told }),
+        : new RingbellError('ERR_RINGBELL_INTERNAL', `This worker failed: ${reason(told)}`, { cause: told }),
     )
   }
 
