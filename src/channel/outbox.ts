@@ -40,6 +40,10 @@ export class Outbox {
     return this.#at === this.#frames.length
   }
 
+  get size(): number {
+    return this.#frames.length - this.#at
+  }
+
   /** Bytes of data that the next step needs room for. */
   get wanted(): number {
     const frame = this.#frames[this.#at]

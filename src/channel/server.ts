@@ -195,6 +195,7 @@ export class Server<M = Uint8Array> extends EventEmitter<ServerEvents<M>> implem
       message: (link, data) => connectionOf(link)?.arrived(data),
       credit: (link, amount) => link.addCredit(amount),
       goodbye: () => {},
+      refused: (link) => void this.#handling.checkReader(link),
       fds: (link) => connectionOf(link)?.descriptors.arrived(),
       trouble: (error, link) => {
         this.#telling.tell('failed', error, link && connectionOf(link))
