@@ -1,6 +1,6 @@
 /**
  * Large messages on their way in: pieces go from the ring straight to the memory that the whole message is to have, the
- * caller's own where a call was given some. What is larger than we take is dropped, and whoever waits for it is told.
+ * caller's own where a call was given some. What is larger than we take is dropped, and those who wait for it are told.
  */
 import { reason, RingbellError } from '../errors.js'
 import { LARGE_GONE, type NativeChannelHot } from '../native.js'

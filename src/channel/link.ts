@@ -3,8 +3,8 @@
  * server's link mostly holds requests in hand, a client's calls in flight, and a work queue turns that around. A peer that
  * breaks the rules of docs/protocol.md is disconnected. Code of users runs from here only in request handlers.
  *
- * Every call of the binding about one connection is made here (and in its outbox). What the binding says of the peer ends
- * the link, whichever call found it: `#fault` sees to that. It is never thrown into a handler, a queue, a timer or a loop.
+ * Every call of the binding about one connection is made here (and in its outbox). Any of them can find that the peer broke a
+ * rule, or is gone. `#fault` then ends the link. Such an error is never thrown into a handler, a queue, a timer or a loop.
  */
 import { fromNative, reason, type RingbellError } from '../errors.js'
 import { LARGE_GONE, type NativeChannelHot } from '../native.js'

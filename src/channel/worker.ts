@@ -220,7 +220,7 @@ export class Worker<T = Uint8Array> extends EventEmitter<WorkerEvents<T>> implem
     }
   }
 
-  /** Each job that came gives its credit back once, whoever answered it. */
+  /** Each job that came gives its credit back once: its handler has ended, or no handler will be called for it. */
   #takesOneMore(link: Link): void {
     if (!this.#leaving) link.post(KIND.credit, 0, 1, EMPTY, true)
   }
