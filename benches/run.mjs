@@ -1,11 +1,13 @@
 // npm run bench -- [scenario …] [--quick] [--rivals-only] [--sizes "256 B,4 KiB"] [--rounds n] [--ms n] [--name x]
 // Runs the scenarios, prints tables and targets, writes raw data and charts to benches/results/.
+// `--against COMMIT` measures this tree beside that of another commit, without rivals, and gives ratios.
 // `--draw file.json` only draws the charts of a result that is there, `--targets file.json` only judges it.
 
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { parseArgs } from 'node:util'
+import { checkOut, prepareOther, printRatios, runAgainst } from './harness/against.mjs'
 import { charts } from './harness/chart.mjs'
 import { commit, machine, versions } from './harness/machine.mjs'
 import { prepare } from './harness/prepare.mjs'
@@ -33,6 +35,7 @@ const { values: options, positionals } = parseArgs({
   options: {
     quick: { type: 'boolean', default: false },
     'rivals-only': { type: 'boolean', default: false },
+    against: { type: 'string' },
     sizes: { type: 'string' },
     rounds: { type: 'string' },
     ms: { type: 'string' },
@@ -47,7 +50,7 @@ const unknown = positionals.filter((name) => !scenarios.includes(name))
 if (options.help || unknown.length) {
   if (unknown.length) console.error(`no scenario ${unknown.join(', ')}`)
   console.log(
-    `scenarios: ${scenarios.join(', ')}\noptions: --quick --rivals-only --sizes "256 B,4 KiB" --rounds n --ms n --name x --draw file --targets file`,
+    `scenarios: ${scenarios.join(', ')}\noptions: --quick --rivals-only --against commit --sizes "256 B,4 KiB" --rounds n --ms n --name x --draw file --targets file`,
   )
   process.exit(unknown.length ? 2 : 0)
 }
@@ -67,7 +70,10 @@ async function measure() {
     if (!passing) console.error(`${process.stderr.isTTY ? '\r\x1b[K' : ''}${text}`)
     else if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${text.slice(0, 100)}`)
   }
-  const prepared = await prepare({ say, rivalsOnly: options['rivals-only'] })
+  const other = options.against && checkOut(options.against, say)
+  const only = other ? 'ringbell' : options['rivals-only'] ? 'rivals' : undefined
+  const prepared = await prepare({ say, only })
+  const others = other && (await prepareOther(other.folder, say))
   const context = {
     ...prepared,
     say,
@@ -82,21 +88,23 @@ async function measure() {
   try {
     for (const name of positionals.length ? positionals : scenarios) {
       const { run } = await import(`./scenarios/${name}.mjs`)
-      for (const result of await run(context)) {
+      for (const result of other ? await runAgainst(run, context, others, other.commit) : await run(context)) {
         say('', true)
         printRun(result)
+        if (other) printRatios(result, other.commit)
         runs.push(result)
       }
     }
   } finally {
-    rmSync(prepared.scratch, { recursive: true, force: true })
+    for (const { scratch } of [prepared, others].filter(Boolean)) rmSync(scratch, { recursive: true, force: true })
   }
-  const targets = evaluate(runs)
+  const targets = other ? [] : evaluate(runs)
   const now = new Date()
   const result = {
     date: now.toISOString().slice(0, 10),
     finished: now.toISOString(),
     commit: commit(),
+    ...(other && { against: other.commit }),
     machine: before,
     loadAverageAfter: machine().loadAverage,
     versions: versions(),
@@ -107,12 +115,14 @@ async function measure() {
     targets,
     runs,
   }
-  printTargets(targets)
+  if (!other) printTargets(targets)
   mkdirSync(results, { recursive: true })
-  const name = options.name ?? `${positionals.join('-') || 'all'}${options.quick ? '-quick' : ''}`
+  const name =
+    options.name ??
+    `${positionals.join('-') || 'all'}${other ? `-against-${other.commit}` : ''}${options.quick ? '-quick' : ''}`
   const file = path.join(results, `${result.date}-${name}.json`)
   writeFileSync(file, `${JSON.stringify(result, undefined, 1)}\n`)
-  // A quick run never replaces the charts that readers see.
-  if (!options.quick) draw(result)
+  // A quick run, or one without rivals, never replaces the charts that readers see.
+  if (!options.quick && !other) draw(result)
   console.log(`\nraw data: ${path.relative(process.cwd(), file)}`)
 }

@@ -1,5 +1,5 @@
 // @ts-check
-/** npm run bench: sets up what is missing, then hands over to benches/run.mjs, which installs its rivals by itself. */
+/** npm run bench: sets up what is missing, then runs benches/run.mjs, which installs its rivals by itself. */
 import { run, script } from './project.mjs'
 import { setup } from './setup.mjs'
 

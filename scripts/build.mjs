@@ -1,7 +1,7 @@
 // @ts-check
 /**
- * npm run build [-- --portable]: packages, binding and dist, whatever of it is stale.
- * --portable builds the binary that is published (glibc 2.31); without it the machine's own linker is used.
+ * npm run build [-- --portable]: builds those of packages, binding and dist that are stale.
+ * --portable builds the binary that is published (glibc 2.31). Without it the machine's own linker is used.
  */
 import { script } from './project.mjs'
 import { setup } from './setup.mjs'

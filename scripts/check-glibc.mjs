@@ -1,8 +1,8 @@
 // @ts-check
 /**
- * check-glibc FILE...: fails when a .node file would not load where glibc is 2.31 (Ubuntu 20.04).
- * Two ways to need more: a symbol's version above it, and a strong symbol without a version, which is what a link
- * against an older C library leaves for a call that it does not know. Of the latter only the listed ones pass.
+ * check-glibc FILE...: fails if a .node file would not load with glibc 2.31 (Ubuntu 20.04).
+ * A file can need more in two ways: by a symbol with a later version, and by a strong symbol without a version. A link
+ * against an older C library leaves such a symbol for a call that the library does not know. Only the listed ones pass.
  */
 import { readFileSync } from 'node:fs'
 import { isMain, script } from './project.mjs'
@@ -10,7 +10,7 @@ import { readElf } from './elf.mjs'
 
 export const NEWEST = '2.31'
 
-/** Calls newer than the toolchain's glibc 2.17 that glibc 2.31 has, with the version that brought them. */
+/** Calls that glibc 2.31 has and the toolchain's glibc 2.17 has not, with the version that added them. */
 const SINCE = /** @type {Record<string, string>} */ ({
   copy_file_range: '2.27',
   getentropy: '2.25',
@@ -26,7 +26,7 @@ const SINCE = /** @type {Record<string, string>} */ ({
   tgkill: '2.30',
 })
 
-/** What Node itself offers to an addon. */
+/** Symbols that Node itself provides to an addon. */
 const OF_NODE = /^(napi|node_api|uv)_/
 
 /** @param {string} left @param {string} right dotted numbers */
@@ -39,7 +39,10 @@ function isNewer(left, right) {
   return false
 }
 
-/** What in `elf` an old glibc does not have, a sentence each. @param {import('./elf.mjs').Elf} elf @param {string} [newest] */
+/**
+ * What `elf` needs that an old glibc does not have: one sentence each.
+ * @param {import('./elf.mjs').Elf} elf @param {string} [newest]
+ */
 export function glibcProblems(elf, newest = NEWEST) {
   const problems = []
   for (const { library, version } of elf.versions) {

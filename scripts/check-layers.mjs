@@ -1,8 +1,8 @@
 // @ts-check
 /**
- * npm run check: the rules of ARCHITECTURE and STYLE that a machine can judge, one function each. Every rule has a test
- * that breaks it (__test__/tooling/layers.test.ts). That the generated binding is current is checked where it is built
- * (native.mjs), since that takes a build.
+ * npm run check: the rules of ARCHITECTURE and STYLE that a machine can check, one function each. Every rule has a test
+ * that breaks it (__test__/tooling/layers.test.ts). native.mjs checks that the generated binding is current, because that
+ * needs a build.
  */
 import { resolve } from 'node:path'
 import { isMain, ROOT, script } from './project.mjs'
@@ -11,7 +11,7 @@ import * as names from './layers/names.mjs'
 import * as rust from './layers/rust.mjs'
 import * as typescript from './layers/typescript.mjs'
 
-/** Rule → its problems, a sentence each. @param {string} root @returns {Record<string, string[]>} */
+/** Rule → its problems, one sentence each. @param {string} root @returns {Record<string, string[]>} */
 export function checkLayers(root) {
   const tree = readTree(root)
   const rules = Object.entries({ ...rust, ...typescript, ...names }).filter(([name]) => name !== 'dependencies')

@@ -1,7 +1,7 @@
 // @ts-check
 /**
- * Reads from a 64-bit little-endian ELF shared object what the dynamic loader will ask of a machine: the libraries,
- * the version of each imported symbol, and its own minimum. Enough for check-glibc.mjs, so that no objdump is needed.
+ * Reads a 64-bit little-endian ELF shared object: what the dynamic loader will need on a machine. These are the libraries,
+ * the version of each imported symbol, and the file's own minimum. check-glibc.mjs uses this, so objdump is not needed.
  * References: elf(5); "ELF Symbol Versioning" (Drepper).
  */
 

@@ -1,8 +1,8 @@
 // @ts-check
 /**
  * Builds the binding: native/ringbell.<platform>.node (ignored by git) and its loader and types (tracked).
- * It is built aside and then moved in, so that a change of the tracked files is noticed and never half written.
- * A *portable* build is the one that is published: on x64 with glibc it is linked against an old glibc.
+ * It builds into another folder and then moves the files in. So it notices a change of the tracked files and never leaves
+ * them half written. A *portable* build is the one that is published. On x64 with glibc it is linked against an old glibc.
  */
 import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
@@ -51,7 +51,7 @@ export async function buildNative(options) {
   const changed = staleFiles(aside, join(ROOT, 'native'))
   mkdirSync(join(ROOT, 'native'), { recursive: true })
   for (const file of [...GENERATED, `ringbell.${name}.node`]) {
-    // Copy and rename: a process that has the old binary mapped must keep it whole.
+    // Copy and rename: a process that has mapped the old binary must keep it whole.
     const temporary = join(ROOT, 'native', `.${file}.new.node`)
     copyFileSync(join(aside, file), temporary)
     renameSync(temporary, join(ROOT, 'native', file))
@@ -87,7 +87,7 @@ function buildCommand(folder, triple) {
 
 /** @param {string} triple @param {string | undefined} linker @returns {Record<string, string>} */
 function buildEnvironment(triple, linker) {
-  // Line tables are two thirds of the file; the names of functions stay, for backtraces.
+  // Line tables are two thirds of the file, so they go. The names of functions stay, for backtraces.
   const strip = { CARGO_PROFILE_RELEASE_STRIP: 'debuginfo' }
   // Rust links musl statically by default, which cannot make a shared object.
   if (triple.endsWith('musl')) return { ...strip, RUSTFLAGS: '-C target-feature=-crt-static' }

@@ -1,7 +1,7 @@
 // @ts-check
 /**
- * What a tool's output says about its tests, as numbers. A tool that ended badly without naming a failed test counts as
- * one failure; one that was to run tests and ran none, too: a suite that silently disappears must not pass.
+ * Reads a tool's output: how many of its tests passed, failed and were skipped. A tool that failed without naming a failed
+ * test counts as one failure. So does a tool that ran no tests: a suite that silently disappears must not pass.
  */
 
 /** @typedef {{ passed: number, failed: number, skipped: number }} Outcome */
@@ -33,7 +33,7 @@ export function tapOutcome(text, code) {
   return judged({ passed, failed, skipped }, code)
 }
 
-/** A check: it holds or not. @param {string} _text @param {number} code @returns {Outcome} */
+/** A check: it passes or fails. @param {string} _text @param {number} code @returns {Outcome} */
 export function checkOutcome(_text, code) {
   return code === 0 ? { passed: 1, failed: 0, skipped: 0 } : { passed: 0, failed: 1, skipped: 0 }
 }

@@ -1,8 +1,8 @@
 // @ts-check
 /**
- * Makes the tarballs that are published: the root package and one for each binary that is there. They are staged aside,
- * because the published root manifest differs from ours: it names the binaries' packages (which do not exist when a
- * clone is installed), and has neither scripts nor development tools. What is tested is what is published.
+ * Makes the tarballs that are published: the root package, and one for each binary that exists. They are made in another
+ * folder, because the published root manifest differs from ours. It names the binaries' packages (which do not exist when
+ * a clone is installed), and has no scripts and no development tools. The tests use exactly what is published.
  * `pack [--binaries DIR] [--all]`: --all fails unless all four binaries are there.
  */
 import { copyFileSync, cpSync, existsSync, mkdirSync, rmSync, statSync, writeFileSync } from 'node:fs'

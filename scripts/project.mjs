@@ -1,7 +1,7 @@
 // @ts-check
 /**
- * Where things are, what machine this is, and how a command is run. Every other script starts here.
- * Only Node's builtins: these scripts run on a fresh clone, before anything is installed.
+ * The paths of the project, the kind of this machine, and how to run a command. Every other script imports this.
+ * It uses only Node's builtins: the scripts run on a fresh clone, before anything is installed.
  */
 import { spawn } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url'
 
 export const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), '..')
 
-/** Cargo's target folder, wherever the caller moved it. */
+/** Cargo's target folder, also if the caller moved it. */
 export const TARGET = resolve(ROOT, process.env['CARGO_TARGET_DIR'] ?? 'target')
 
 /** The four machines with a prebuilt binary: napi's platform name → Rust's triple. */
@@ -50,12 +50,12 @@ export function npm(args) {
 /**
  * @typedef {object} RunOptions
  * @property {string} [cwd]
- * @property {Record<string, string | undefined>} [env] added to ours; undefined takes one away
- * @property {number} [timeout] ms; the whole process group is killed then
- * @property {(chunk: string) => void} [output] gets stdout and stderr; without it both are inherited
+ * @property {Record<string, string | undefined>} [env] added to ours; undefined removes a variable
+ * @property {number} [timeout] in ms; after it the whole process group is killed
+ * @property {(chunk: string) => void} [output] gets stdout and stderr. Without it both are inherited
  */
 
-/** Process groups that are running, so that Ctrl-C takes them along. */
+/** Process groups that are running, so that Ctrl-C can end them, too. */
 const groups = new Set()
 for (const signal of /** @type {const} */ (['SIGINT', 'SIGTERM'])) {
   process.once(signal, () => {
@@ -65,7 +65,7 @@ for (const signal of /** @type {const} */ (['SIGINT', 'SIGTERM'])) {
 }
 
 /**
- * Runs a command to its end and gives its exit code; 124 when its time was up, 127 when it could not start.
+ * Runs a command to its end and returns its exit code: 124 if its time was up, 127 if it could not start.
  * @param {readonly string[]} command @param {RunOptions} [options] @returns {Promise<number>}
  */
 export function run(command, options = {}) {

@@ -1,8 +1,8 @@
 // @ts-check
 /**
- * Brings a clone to the point where it runs: npm packages, the native binding, dist/. Each is made only if it is missing
- * or older than its sources, so that `npm start` twice costs nothing twice. Called by start, test, bench and build.
- * Needs Node, cargo and a C linker; says which one is missing.
+ * Makes what a clone needs to run: npm packages, the native binding, dist/. Each is made only if it is missing or older
+ * than its sources, so a second `npm start` has nothing to do. Called by start, test, bench and build.
+ * Needs Node, cargo and a C linker, and says which one is missing.
  */
 import { rmSync } from 'node:fs'
 import { join } from 'node:path'
@@ -10,7 +10,6 @@ import { npm, must, onPath, ROOT } from './project.mjs'
 import { buildNative } from './native.mjs'
 import { hashOf, isFresh, setStamp } from './stamp.mjs'
 
-const PACKAGES_STAMP = join(ROOT, 'node_modules/.cache/ringbell/packages')
 const DIST_STAMP = join(ROOT, 'node_modules/.cache/ringbell/dist')
 
 /** @param {string} version such as 20.19.0 */
@@ -19,13 +18,38 @@ export function isSupportedNode(version) {
   return (major === 20 && minor >= 19) || (major === 22 && minor >= 12) || major > 22
 }
 
+/**
+ * npm ci in a folder that has a lock file.
+ * @param {string} folder @param {import('./project.mjs').RunOptions} [options]
+ */
+async function ensureInstalled(folder, options) {
+  const stamp = join(ROOT, folder, 'node_modules/.cache/ringbell/packages')
+  const wanted = hashOf([join(folder, 'package.json'), join(folder, 'package-lock.json')])
+  if (isFresh(stamp, wanted)) return
+  // Nothing here needs install scripts; not running them keeps a clone's first command predictable.
+  const install = npm(['ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'])
+  await must(install, { ...options, cwd: join(ROOT, folder) })
+  setStamp(stamp, wanted)
+}
+
 /** @param {import('./project.mjs').RunOptions} [options] */
 export async function ensurePackages(options) {
-  const wanted = hashOf(['package.json', 'package-lock.json'])
-  if (isFresh(PACKAGES_STAMP, wanted)) return
-  // Nothing here needs install scripts; not running them keeps a clone's first command predictable.
-  await must(npm(['ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error']), options)
-  setStamp(PACKAGES_STAMP, wanted)
+  await ensureInstalled('.', options)
+}
+
+/** What the programs in docs/ use: their tests install it, nothing else needs it. */
+export async function ensureDocsPackages() {
+  let said = ''
+  try {
+    await ensureInstalled('docs', { output: (chunk) => (said += chunk) })
+  } catch (cause) {
+    throw new Error(`the packages of docs/ cannot be installed: ${said}`, { cause })
+  }
+}
+
+/** typedoc, for `npm run docs` alone. @param {import('./project.mjs').RunOptions} [options] */
+export async function ensureReferenceTool(options) {
+  await ensureInstalled('docs/reference-tool', options)
 }
 
 /** @param {import('./project.mjs').RunOptions} [options] */

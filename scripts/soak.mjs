@@ -1,15 +1,15 @@
 // @ts-check
 /**
- * npm run soak [-- SECONDS]: the hunts that are too long for `npm test`, which runs each of them briefly: kills of either side,
- * lost wake-ups, terminated workers, and the fuzz targets where cargo-fuzz and a nightly compiler are there. SECONDS (an
- * hour by default) is divided among them; whatever is found ends the run with exit code 1.
+ * npm run soak [-- SECONDS]: the hunts that are too long for `npm test`, which runs each of them for a short time. They are
+ * kills of either side, lost wake-ups, terminated workers, and the fuzz targets if cargo-fuzz and a nightly compiler are
+ * installed. SECONDS (an hour by default) is divided among them. Any failure ends the run with exit code 1.
  */
 import { script, run } from './project.mjs'
 
 const seconds = Number(process.argv[2] ?? 3600)
 const share = Math.max(10, Math.floor(seconds / 6))
 
-/** Rates on two cores of 2026, rounded down: they only turn a share of time into a count. */
+/** Rates on two cores of 2026, rounded down. They only convert a share of the time to a count. */
 const KILLS_A_SECOND = 10
 const WAKES_A_SECOND = 20_000
 const HANDSHAKES_A_SECOND = 500

@@ -1,8 +1,8 @@
 // @ts-check
 /**
- * What `npm test` runs, in order. A stage has a name that `--only` takes, and steps; a step is a command with a way to
- * read its outcome, or a function that throws. Stages share Cargo's target folder, so that nothing is built twice; loom
- * has one of its own, because its flags change every crate.
+ * The stages of `npm test`, in order. A stage has a name for `--only`, and steps. A step is a command with a way to
+ * read its outcome, or a function that throws. The stages share Cargo's target folder, so that nothing is built twice. loom
+ * has a folder of its own, because its flags change every crate.
  */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -36,31 +36,31 @@ const check = (name, command) => ({ name, command, read: checkOutcome })
 const ava = (files) => [NODE, tool('ava/entrypoints/cli.mjs'), '--tap', ...files]
 const oldsys = join(TARGET, 'debug/oldsys')
 
-/** The suite that every way of acquiring must pass, on Node's side. ava fails when the pattern finds no file. */
+/** The suite that every rung must pass, on Node's side. ava fails if the pattern finds no file. */
 const ACQUISITION = ['__test__/integration/acquisition*.test.ts']
-/** And that of channels, which choose for themselves between shared memory and streams. */
+/** The suite of channels, which choose between shared memory and streams by themselves. */
 const CHANNELS = ['__test__/integration/channel.test.ts']
-/** What other users are given, topics and channels. */
+/** What other users get from topics and channels. */
 const ACCESS = ['__test__/integration/access.test.ts', '__test__/integration/access-channels.test.ts']
 
 /**
- * The shared suites again, where the kernel answers differently, and with each fallback forced. They learn what to
- * expect from RINGBELL_TEST_SYSCALLS (the table), RINGBELL_TEST_RUNG (the one that can be had), IPC_BUS_ACQUIRE
+ * The shared suites again: where the kernel answers differently, and with each fallback forced. These variables tell them
+ * what to expect: RINGBELL_TEST_SYSCALLS (the table), RINGBELL_TEST_RUNG (the best possible rung), IPC_BUS_ACQUIRE
  * and IPC_BUS_WATCH.
  * @returns {Step[]}
  */
 function rungs() {
   const topics = ['cargo', 'test', '-p', 'ringbell', '--no-fail-fast', '--test', 'topic_stream']
-  // Where there is another way for all of it, all of it; where only the way there differs, what goes that way.
+  // Run everything where the rung of everything changes. Run only the acquisition suites where only acquisition changes.
   const everything = {
     rust: [...topics, '--test', 'topic_acks', '--test', 'channel_talk'],
     node: ava([...ACQUISITION, ...CHANNELS, ...ACCESS]),
   }
   const acquisition = { rust: topics, node: ava(ACQUISITION) }
   const registry = ['cargo', 'test', '-p', 'ringbell', '--no-fail-fast', '--test', 'bus_watch', '--test', 'bus_publish']
-  // This one compares both ways by itself, which a forced one does not allow.
+  // This test compares both ways by itself, so it cannot run with one of them forced.
   registry.push('--', '--skip', 'inotify_and_polling_see_the_same')
-  // These tables have no pidfd_getfd, so no direct rung; without memfd_create (319) there is nothing to hand over either.
+  // These tables have no pidfd_getfd, so no direct rung. Without memfd_create (319) there is no shared memory either.
   const tables = [
     { table: '5.4', rung: 'handshake', suites: everything },
     { table: 'docker', rung: 'handshake', suites: acquisition },
@@ -107,6 +107,7 @@ export const STAGES = [
       check('clippy', ['cargo', 'clippy', '--workspace', '--all-targets', '--', '-D', 'warnings']),
       { ...check('rustdoc', ['cargo', 'doc', '--workspace', '--no-deps']), env: { RUSTDOCFLAGS: '-D warnings' } },
       check('oxlint', [NODE, tool('oxlint/bin/oxlint'), '--type-aware', '--deny-warnings']),
+      check('API reference', [NODE, 'scripts/docs.mjs']),
       check('prettier', [NODE, tool('prettier/bin/prettier.cjs'), '--check', '--log-level', 'warn', '.']),
     ],
   },
@@ -119,7 +120,7 @@ export const STAGES = [
     steps: () => [
       {
         name: 'unit, property, integration, doc tests',
-        // The binding's tests would need Node's symbols: it is tested from Node.
+        // Tests of the binding would need Node's symbols, so it is tested from Node.
         command: ['cargo', 'test', '--workspace', '--exclude', 'ringbell-node', '--no-fail-fast'],
         read: cargoOutcome,
       },
@@ -171,7 +172,8 @@ async function build(say) {
 }
 
 /**
- * Only x64 has a linker for an old glibc here; elsewhere a developer's binary may need this machine's, a release's not.
+ * Only x64 has a linker for an old glibc here. On other machines a developer's binary may need this machine's glibc; a
+ * release's may not.
  * @param {(chunk: string) => void} say
  */
 async function portable(say) {

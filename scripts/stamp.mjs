@@ -1,7 +1,7 @@
 // @ts-check
 /**
- * Is a build product still what its sources say? A stamp is a hash over the contents of inputs and outputs, kept beside
- * the products: clocks and checkout order cannot fool it, and a product that was edited or removed is stale too.
+ * Stamps: whether a build product is up to date. A stamp is a hash over the contents of inputs and outputs, stored beside
+ * the products. So clocks and the order of a checkout have no effect, and a product that was edited or removed is stale.
  */
 import { createHash } from 'node:crypto'
 import { mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs'
@@ -10,7 +10,7 @@ import { ROOT } from './project.mjs'
 
 const SKIPPED = new Set(['node_modules', 'target', '.git'])
 
-/** All files at or below `path`, sorted; nothing when it does not exist. @param {string} path @returns {string[]} */
+/** All files at or below `path`, sorted; none if it does not exist. @param {string} path @returns {string[]} */
 export function filesBelow(path) {
   const found = statSync(path, { throwIfNoEntry: false })
   if (found === undefined) return []
@@ -19,7 +19,7 @@ export function filesBelow(path) {
   return names.sort().flatMap((name) => filesBelow(join(path, name)))
 }
 
-/** A hash of the files' names and contents; a missing one counts as missing. @param {readonly string[]} paths @param {string} root */
+/** A hash of the files' names and contents; a missing file counts. @param {readonly string[]} paths @param {string} root */
 export function hashOf(paths, root = ROOT) {
   const hash = createHash('sha256')
   for (const path of paths) {

@@ -1,7 +1,7 @@
 // @ts-check
 /**
- * npm start: sets up what is missing, then runs the demo. Its exit code is the demo's. The demo stays in our process group and
- * we wait blocked, so Ctrl-C is the demo's to handle: it has processes and a directory to clean up.
+ * npm start: sets up what is missing, then runs the demo. Its exit code is the demo's. The demo stays in our process group,
+ * and we wait blocked. So the demo handles Ctrl-C itself: it has processes and a directory to clean up.
  */
 import { spawnSync } from 'node:child_process'
 import { ROOT, script } from './project.mjs'

@@ -1,8 +1,8 @@
 // @ts-check
 /**
- * npm test [-- --only STAGE,…] [--verbose]: every stage of stages.mjs, on a fresh clone too. A failure does not stop the
- * others. Output goes to target/test-logs and is shown where something failed. The last line is the sum of everything;
- * the exit code is 1 if anything failed.
+ * npm test [-- --only STAGE,…] [--verbose]: runs every stage of stages.mjs, on a fresh clone, too. A failure does not stop
+ * the other stages. Output goes to target/test-logs; that of a failed step is shown. The last line is the sum of all
+ * stages. The exit code is 1 if anything failed.
  */
 import { createWriteStream, mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { finished } from 'node:stream/promises'
@@ -58,7 +58,7 @@ await script(async () => {
   const total = { passed: 0, failed: 0 }
   const broken = []
   for (const stage of STAGES) {
-    // Everything stands on the build, and it costs nothing when nothing has changed.
+    // All stages need the build, and it costs nothing if nothing has changed.
     if (stage.name !== 'build' && !only.includes(stage.name)) continue
     const begun = performance.now()
     say(`\n${stage.name}`)

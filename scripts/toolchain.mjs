@@ -1,9 +1,9 @@
 // @ts-check
 /**
- * A linker and C library from before glibc 2.31, from npm: what is linked with it loads on Ubuntu 20.04 and later.
- * It is 47 MB packed and x64 only, so it is no dependency of the package: its lock file stands in scripts/toolchain,
- * and it is unpacked into Cargo's target folder when a portable binary is built. On arm64 the release is built where
- * glibc is old already (see .github/workflows), and check-glibc.mjs judges every result.
+ * A linker and a C library older than glibc 2.31, from npm. A binary that is linked with them loads on Ubuntu 20.04 and
+ * later. They have 47 MB packed and are for x64 only, so they are not a dependency of the package. Their lock file is in
+ * scripts/toolchain, and they are unpacked into Cargo's target folder when a portable binary is built. On arm64 the release
+ * is built on a system with an old glibc (see .github/workflows). check-glibc.mjs checks every result.
  */
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -14,7 +14,7 @@ const TRIPLE = 'x86_64-unknown-linux-gnu'
 const FOLDER = join(ROOT, 'scripts/toolchain')
 
 /**
- * The linker for a portable build, or nothing where the machine's own is to be used.
+ * The linker for a portable build; undefined if the machine's own linker is used.
  * @param {string} triple @param {import('./project.mjs').RunOptions} [options] @returns {Promise<string | undefined>}
  */
 export async function oldGlibcLinker(triple, options) {

@@ -1,7 +1,7 @@
 // @ts-check
 /**
  * Installs the packed tarballs into an empty folder, as a user does, and uses them there: two processes and a topic,
- * then the CLI. No Rust is on the PATH, and no registry is asked, so nothing can come from anywhere but the tarballs.
+ * then the CLI. There is no Rust on the PATH, and no registry is used, so everything must come from the tarballs.
  */
 import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'

@@ -4,6 +4,7 @@ import type { NativeAnnounced } from './native.js'
 import { metadataJson } from './options.js'
 import { serviceOf, type RecordJson, type Service } from './service.js'
 
+/** An announcement of what is neither topic nor server; `bus.announce()` makes it, and closing it withdraws it. */
 export class Announced implements AsyncDisposable {
   readonly #native: NativeAnnounced
   readonly #onClose: (announced: Announced) => void
@@ -20,6 +21,7 @@ export class Announced implements AsyncDisposable {
     return serviceOf(JSON.parse(translated(() => this.#native.record())) as RecordJson)
   }
 
+  /** Whether it was withdrawn. */
   get closed(): boolean {
     return this.#closed
   }
@@ -35,6 +37,7 @@ export class Announced implements AsyncDisposable {
     this.closeNow()
   }
 
+  /** `await using`: as `close()`. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.closeNow()
   }

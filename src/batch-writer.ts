@@ -17,6 +17,7 @@ export interface BatchHost {
   refused(bytes: number): void
 }
 
+/** Writes many small messages in place and sends them together; `publisher.batch()` makes it. */
 export class BatchWriter {
   readonly #window: Window
   readonly #host: BatchHost
@@ -93,6 +94,7 @@ export class BatchWriter {
     if (this.#open) this.#close(() => this.#window.abandon())
   }
 
+  /** `using`: as `abandon()`. */
   [Symbol.dispose](): void {
     this.abandon()
   }

@@ -21,9 +21,11 @@ export interface Lender {
   takeBack(): void
 }
 
+/** Messages of one publisher that were taken out of its ring together. */
 export class Batch<T = Uint8Array> implements Iterable<Message<T>> {
   /** Messages in it, at least one. */
   readonly length: number
+  /** Whose memory the messages lie in. */
   readonly lifetime: Lifetime
   readonly #delivery: Delivery
   readonly #table: Uint32Array
@@ -134,6 +136,7 @@ export class Batch<T = Uint8Array> implements Iterable<Message<T>> {
     lender?.takeBack()
   }
 
+  /** `using`: as `release()`. */
   [Symbol.dispose](): void {
     this.release()
   }

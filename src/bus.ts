@@ -53,6 +53,7 @@ interface Closable {
   closeNow(): void
 }
 
+/** A directory that processes share, and everything that is opened through it. */
 export class Bus implements AsyncDisposable {
   /** Who is on the bus. */
   readonly services: Services
@@ -81,6 +82,7 @@ export class Bus implements AsyncDisposable {
     if (channels.bus.opened.hasSubscribers) channels.bus.opened.publish({ bus: this })
   }
 
+  /** Whether it is closed. */
   get closed(): boolean {
     return this.#closed
   }
@@ -338,6 +340,7 @@ export class Bus implements AsyncDisposable {
     if (errors.length > 0) throw errors.length === 1 ? errors[0] : new AggregateError(errors, 'Closing a bus failed')
   }
 
+  /** `await using`: as `close()`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close()
   }

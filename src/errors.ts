@@ -75,9 +75,13 @@ export interface RingbellErrorDetails {
  * kernel said no. Waits that a signal ended reject with an {@link AbortError} instead, as everywhere in Node.
  */
 export class RingbellError extends Error {
+  /** Always `'RingbellError'`. */
   override name = 'RingbellError'
+  /** Which error it is; stable. */
   readonly code: RingbellErrorCode
+  /** The system call that failed, where there is one. */
   declare readonly syscall?: string
+  /** The name of its errno, such as `'EACCES'`. */
   declare readonly errno?: string
 
   constructor(code: RingbellErrorCode, message: string, details: RingbellErrorDetails = {}) {
@@ -93,7 +97,9 @@ export class RingbellError extends Error {
  * `'AbortError'`, `code` is `'ABORT_ERR'`, and `cause` is the signal's reason.
  */
 export class AbortError extends Error {
+  /** Always `'AbortError'`. */
   override name = 'AbortError'
+  /** As Node's own. */
   readonly code = 'ABORT_ERR'
 
   constructor(reason?: unknown) {
@@ -107,8 +113,19 @@ interface NativeError extends Error {
   errno?: unknown
 }
 
-/** What the binding threw, as one of ours; anything that carries no code of ours is handed back as it is. */
+/**
+ * What the binding threw, as one of ours; anything that carries no code of ours is handed back as it is. Callbacks throw, too: what
+ * they throw may be a proxy or have getters of its own, and none of that harms who asks here.
+ */
 export function fromNative(error: unknown): unknown {
+  try {
+    return translation(error)
+  } catch {
+    return error
+  }
+}
+
+function translation(error: unknown): unknown {
   if (!(error instanceof Error) || error instanceof RingbellError) return error
   const { code, syscall, errno, message, cause } = error as NativeError
   if (typeof code !== 'string' || !code.startsWith('ERR_RINGBELL_')) return error
@@ -117,6 +134,15 @@ export function fromNative(error: unknown): unknown {
   if (typeof errno === 'string') details.errno = errno
   if (cause !== undefined) details.cause = cause
   return new RingbellError(code as RingbellErrorCode, message, details)
+}
+
+/** In words. Code of users (`toJSON`, getters, callbacks) may throw anything. */
+export function reason(cause: unknown): string {
+  try {
+    return String(cause instanceof Error ? cause.message : cause)
+  } catch {
+    return 'what it threw cannot be described'
+  }
 }
 
 /** Runs a cold call of the binding and translates what it throws. */

@@ -1,5 +1,9 @@
-/** The public face of the library: a table of contents. What is not here is not API. What only a bus can make is a type. */
-export { AbortError, errorCodes, RingbellError, type RingbellErrorCode } from './errors.js'
+/**
+ * The public face of the library: a table of contents. What is not here is not API. What only a bus can make is a type.
+ *
+ * @module ringbell
+ */
+export { AbortError, errorCodes, RingbellError, type RingbellErrorCode, type RingbellErrorDetails } from './errors.js'
 export type { SignalOptions } from './abort.js'
 export type { AckMode } from './acks.js'
 export type { Announced } from './announced.js'

@@ -3,6 +3,7 @@ import { check, integer } from './check.js'
 import { fromNative, RingbellError } from './errors.js'
 import { FRAME_HEADER, type Window } from './window.js'
 
+/** Memory of the ring for one message, to be written in place; `publisher.loan()` makes it. */
 export class Loan {
   readonly #window: Window
   readonly #length: number
@@ -42,6 +43,7 @@ export class Loan {
     if (this.#data !== undefined) this.#end(() => this.#window.abandon())
   }
 
+  /** `using`: gives it up, unless it was sent. */
   [Symbol.dispose](): void {
     this.abandon()
   }

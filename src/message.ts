@@ -8,6 +8,7 @@ import type { Delivery } from './inflow/delivery.js'
 
 const UNREAD = Symbol('unread')
 
+/** One message, its place in the order, and where it came from. */
 export class Message<T = Uint8Array> {
   readonly #delivery: Delivery
   readonly #offset: number

@@ -7,9 +7,11 @@ import type { Message } from './message.js'
 import type { Publisher } from './publisher.js'
 import type { Subscriber } from './subscriber.js'
 
+/** How `publisher.writable()` takes chunks. */
 export interface WritableOptions {
   /** Chunks are values for the publisher's codec, not bytes. Set by itself when that codec is not `bytes`. */
   objectMode?: boolean | undefined
+  /** As of any Node stream. */
   highWaterMark?: number | undefined
   /** Destroys the stream; a wait for room ends. */
   signal?: AbortSignal | undefined

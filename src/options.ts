@@ -28,6 +28,7 @@ import { RingbellError } from './errors.js'
 import type { Overflow, Rung } from './service.js'
 import { checkWait, type WaitOption } from './waiting.js'
 
+/** Which directory, and how to look at it. */
 export interface BusOptions {
   /** The directory; otherwise `IPC_BUS_DIR`, or the first usable default place. */
   path?: string | undefined
@@ -85,6 +86,7 @@ export interface Description {
   schema?: string | undefined
 }
 
+/** How a topic keeps and sends its messages, and who may read them. */
 export interface PublisherOptions<T = Uint8Array> extends Description {
   /** Bytes of the ring: a power of two from 4 KiB to 1 GiB, 1 MiB by default. The largest message that goes at once is just under half of it. */
   capacity?: number | undefined
@@ -94,6 +96,7 @@ export interface PublisherOptions<T = Uint8Array> extends Description {
   maxSubscribers?: number | undefined
   /** Milliseconds that a subscriber may stall a `block` topic before it is evicted; by default for ever. */
   evictAfter?: number | undefined
+  /** How values become bytes, `'bytes'` by default; its id stands in the record. */
   codec?: CodecOption<T> | undefined
   /** How `ready()` waits, `'adaptive'` by default. */
   wait?: WaitOption | undefined
@@ -105,6 +108,7 @@ export interface PublisherOptions<T = Uint8Array> extends Description {
   access?: TopicAccess | undefined
 }
 
+/** From where to read, how to wait, and when a message counts as read. */
 export interface SubscriberOptions<T = Uint8Array> {
   /** `'latest'` (default): what is sent from now on. `'earliest'`: first what the ring still holds. */
   from?: 'latest' | 'earliest' | undefined

@@ -21,6 +21,7 @@ import type { PublisherStats } from './stats.js'
 import { WaitPolicy, type WaitOption } from './waiting.js'
 import { Window } from './window.js'
 
+/** For how much room to wait. */
 export interface ReadyOptions extends SignalOptions {
   /** Bytes of payload that must fit; by default those of the message that was refused last. */
   bytes?: number | undefined
@@ -34,6 +35,7 @@ export interface PublisherParts {
   readonly closed: (publisher: Publisher<unknown>) => void
 }
 
+/** The one writer of a topic; `bus.publisher()` makes it. */
 export class Publisher<T = Uint8Array> implements AsyncDisposable {
   /** The largest message in bytes that `send` takes; a larger one throws `ERR_RINGBELL_MESSAGE_TOO_LARGE`, and can be sent by `write`. */
   readonly maxMessage: number
@@ -82,6 +84,7 @@ export class Publisher<T = Uint8Array> implements AsyncDisposable {
     return this.#closed ? 0 : translated(() => this.#native.subscribers)
   }
 
+  /** Whether it is closed. */
   get closed(): boolean {
     return this.#closed
   }
@@ -205,6 +208,7 @@ export class Publisher<T = Uint8Array> implements AsyncDisposable {
     this.closeNow()
   }
 
+  /** `await using`: as `close()`. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.closeNow()
   }

@@ -22,6 +22,7 @@ export type CheckStatus = 'ok' | 'warn' | 'fail'
 export interface Check {
   /** What was looked at, such as `'yama'`. */
   readonly check: string
+  /** How it ended. */
   readonly status: CheckStatus
   /** What was found. */
   readonly detail: string
@@ -37,5 +38,6 @@ export interface Doctor {
   readonly rung: Rung
   /** Why, and why not a better one. */
   readonly reason: string
+  /** One by one. */
   readonly checks: readonly Check[]
 }

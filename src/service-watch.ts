@@ -15,7 +15,7 @@ export class ServiceWatch implements AsyncIterableIterator<ServiceEvent, undefin
   readonly #id: number
   readonly #forget: () => void
   readonly #ended: (watch: ServiceWatch) => void
-  #events: RawServiceEvent[] = []
+  #events: ServiceEvent[] = []
   #at = 0
   #asked: Asked[] = []
   #done = false
@@ -60,7 +60,7 @@ export class ServiceWatch implements AsyncIterableIterator<ServiceEvent, undefin
   }
 
   #take(): IteratorResult<ServiceEvent, undefined> {
-    return { value: serviceEvent(this.#events[this.#at++] as RawServiceEvent), done: false }
+    return { value: this.#events[this.#at++] as ServiceEvent, done: false }
   }
 
   /** Whether there is an event to take. */
@@ -69,7 +69,8 @@ export class ServiceWatch implements AsyncIterableIterator<ServiceEvent, undefin
     if (this.#at < this.#events.length) return true
     try {
       const json = this.#native.take()
-      this.#events = json === '' ? [] : (JSON.parse(json) as RawServiceEvent[])
+      // A record that cannot be read ends the watch here, where those who asked are still in the list.
+      this.#events = json === '' ? [] : (JSON.parse(json) as RawServiceEvent[]).map(serviceEvent)
     } catch (error) {
       this.#end(fromNative(error))
       return false

@@ -10,9 +10,11 @@ export type Overflow = 'block' | 'drop-oldest' | 'drop-newest'
 export interface TopicInfo {
   /** Bytes of the ring, a power of two. */
   readonly capacity: number
+  /** What happens to a message that finds the ring full. */
   readonly overflow: Overflow
   /** Milliseconds that a subscriber may stall a `block` topic; absent: for ever. */
   readonly evictAfter?: number
+  /** Places for subscribers. */
   readonly maxSubscribers: number
   /** Places for subscribers of other users; 0: they are not let in. */
   readonly maxGuests: number
@@ -22,8 +24,11 @@ export interface TopicInfo {
 export interface AccessInfo {
   /** Of the socket, octal, such as `'0660'`. */
   readonly mode: string
+  /** The group that record and socket belong to. */
   readonly group?: number
+  /** Users who may. */
   readonly uids: readonly number[]
+  /** Groups whose members may. */
   readonly gids: readonly number[]
 }
 
@@ -37,17 +42,21 @@ export interface Service {
   readonly kind: string
   /** The process in its own pid namespace. */
   readonly pid: number
+  /** The process's user. */
   readonly uid: number
   /** The version of the shared-memory protocol. */
   readonly protocol: number
   /** The acquisitions on offer. */
   readonly offers: readonly Rung[]
+  /** What it says of itself. */
   readonly metadata: Readonly<Record<string, unknown>>
   /** Addresses by name, such as `unix:/run/api.sock`. */
   readonly endpoints: Readonly<Record<string, string>>
+  /** The id of the codec that it speaks. */
   readonly codec?: string
   /** The id of the payload's schema. */
   readonly schema?: string
+  /** Of a topic: its ring. */
   readonly topic?: TopicInfo
   /** Absent: nobody else. */
   readonly access?: AccessInfo

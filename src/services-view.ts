@@ -6,7 +6,9 @@ import { serviceOf, type RecordJson, type Service } from './service.js'
 
 /** What happened to a service instance. */
 export interface ServiceEvent {
+  /** What has happened. */
   readonly type: 'added' | 'updated' | 'removed'
+  /** To whom; of `removed`, as it was last. */
   readonly service: Service
 }
 

@@ -15,11 +15,13 @@ import { inGroup, serviceEvent, ServicesView, type RawServiceEvent, type Service
 import { ServiceWatch } from './service-watch.js'
 import { strangersAmong } from './strangers.js'
 
+/** How long to wait for a service. */
 export interface WaitForOptions extends SignalOptions {
   /** Milliseconds; by default for ever. */
   timeout?: number | undefined
 }
 
+/** Which services to watch. */
 export interface WatchOptions extends SignalOptions {
   /** A name, or a pattern such as `sensors.*`, in which a `*` stands for any characters; everything by default. */
   filter?: string | undefined
@@ -33,6 +35,7 @@ interface Waiting {
   fail(error: unknown): void
 }
 
+/** Who is on the bus; `bus.services` is one. */
 export class Services {
   readonly #native: NativeBus
   readonly #loop: () => Poller

@@ -3,8 +3,11 @@ import type { Rung, Service } from './service.js'
 
 /** Why a rung of the ladder was not taken. */
 export interface Fallback {
+  /** The rung that was passed over. */
   readonly rung: Rung
+  /** Why, as a code: of an error, or such as `NOT_OFFERED`. */
   readonly code: string
+  /** Why, in words. */
   readonly reason: string
 }
 
@@ -16,6 +19,7 @@ export type DurablePosition = 'new' | 'resumed' | 'lost'
 
 /** A publisher that a subscriber is attached to. */
 export interface AttachedPublisher {
+  /** The instance. */
   readonly service: Service
   /** How its memory was acquired. */
   readonly rung: Rung

@@ -29,6 +29,7 @@ export interface TopicCounters {
   readonly head: number
   /** Bytes given up to be overwritten. */
   readonly floor: number
+  /** Whether the publisher has closed. */
   readonly closed: boolean
 }
 
@@ -42,6 +43,7 @@ export interface AckStats {
   readonly redelivered: number
 }
 
+/** The counters of a publisher, and of each of its subscribers. */
 export interface PublisherStats extends TopicCounters {
   /** Bytes of the ring. */
   readonly capacity: number
@@ -59,18 +61,23 @@ export interface PublisherStats extends TopicCounters {
 
 /** One attached subscriber; all but `slot` and `backlog` by its own account. */
 export interface SlotStats {
+  /** Its place in the control segment. */
   readonly slot: number
   /** `'parked'`: nobody reads, and a durable position is kept. */
   readonly state: 'free' | 'joining' | 'active' | 'evicted' | 'expelled' | 'parked'
   /** Bytes that it has still to read. */
   readonly backlog: number
+  /** Messages that it has received. */
   readonly received: number
+  /** Messages that were overwritten before it read them. */
   readonly missed: number
   /** Times it was woken. */
   readonly wakeups: number
+  /** Its process. */
   readonly pid: number
   /** Whether its position is kept under a name. */
   readonly durable: boolean
+  /** Its acknowledgements. */
   readonly acks: AckStats
   /** Of a guest: its user, by the kernel's word. Only its publisher knows. */
   readonly uid?: number
@@ -78,6 +85,7 @@ export interface SlotStats {
   readonly rung: Rung | null
 }
 
+/** The counters of a subscriber, and of each publisher that it reads from. */
 export interface SubscriberStats {
   /** Messages received, from all publishers there ever were. */
   readonly received: number
@@ -95,9 +103,13 @@ export interface SubscriberStats {
 
 /** One publisher that a subscriber is attached to. */
 export interface SourceStats {
+  /** The subscriber's own number for it. */
   readonly source: number
+  /** The publisher's service name. */
   readonly service: string
+  /** Its instance. */
   readonly id: string
+  /** Its process. */
   readonly pid: number
   /** How its memory was acquired. */
   readonly rung: Rung
@@ -105,11 +117,15 @@ export interface SourceStats {
   readonly fallbacks: readonly Fallback[]
   /** As a guest: the publisher is another user's. */
   readonly guest: boolean
+  /** The place that is taken there. */
   readonly slot: number
+  /** Messages received from it. */
   readonly received: number
+  /** Messages of it that were overwritten before they were read. */
   readonly missed: number
   /** Bytes that are still to be read. */
   readonly backlog: number
+  /** Acknowledgements to it. */
   readonly acks: AckStats
   /** Over a stream, as the publisher told it last. */
   readonly publisher: TopicCounters

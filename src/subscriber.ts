@@ -34,11 +34,13 @@ import type { SubscriberStats } from './stats.js'
 import { Turn } from './turn.js'
 import { WaitPolicy, type WaitOption } from './waiting.js'
 
+/** How to read batches. */
 export interface BatchesOptions extends SignalOptions {
   /** Whose memory the batches lie in, `'owned'` by default. */
   lifetime?: Lifetime | undefined
 }
 
+/** For how many publishers to wait. */
 export interface AttachedOptions extends SignalOptions {
   /** Publishers to wait for, 1 by default. */
   count?: number | undefined
@@ -57,6 +59,7 @@ export interface SubscriberParts {
   readonly closed: (subscriber: Subscriber<unknown>) => void
 }
 
+/** Reads the merged messages of every publisher of a topic; `bus.subscriber()` makes it. */
 export class Subscriber<T = Uint8Array>
   extends EventEmitter<SubscriberEvents>
   implements AsyncIterable<Message<T>>, AsyncDisposable
@@ -122,6 +125,7 @@ export class Subscriber<T = Uint8Array>
     return this.#sources.publishers()
   }
 
+  /** Whether it is closed. */
   get closed(): boolean {
     return this.#reception.closed
   }
@@ -284,6 +288,7 @@ export class Subscriber<T = Uint8Array>
     this.closeNow(true)
   }
 
+  /** `await using`: as `close()`. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.closeNow()
   }

@@ -11,6 +11,7 @@ export type WaitMode = 'sleep' | 'spin' | 'adaptive'
 
 /** The long form of the option `wait`. */
 export interface WaitOptions {
+  /** Sleep, spin, or look for a while first. */
   mode: WaitMode
   /** `adaptive`: microseconds to keep looking after the last message, 200 by default, at most 100,000. */
   budget?: number | undefined
@@ -18,6 +19,7 @@ export interface WaitOptions {
   slice?: number | undefined
 }
 
+/** What an option `wait` takes. */
 export type WaitOption = WaitMode | WaitOptions
 
 export const DEFAULT_BUDGET_US = 200

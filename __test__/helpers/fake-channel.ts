@@ -60,6 +60,8 @@ interface Item {
   /** Bytes that the reader has taken. */
   taken: number
   large: boolean
+  /** The reader was told of it. */
+  announced?: boolean
   abandoned?: boolean
 }
 
@@ -90,7 +92,7 @@ export class Ring {
     return (
       !this.held &&
       first !== undefined &&
-      (!first.large || first.done > first.taken || first.taken === 0 || first.abandoned === true)
+      (!first.large || first.done > first.taken || first.announced !== true || first.abandoned === true)
     )
   }
 
@@ -108,6 +110,8 @@ class Side {
   readonly fds: { data: Uint8Array; fds: number[] }[] = []
   ending: object | undefined
   gone = false
+  /** Whatever is asked about this connection finds that its peer broke the rules. */
+  corrupt = false
 
   constructor(number: number, peer: FakeChannel, out: Ring, input: Ring) {
     this.number = number
@@ -158,10 +162,15 @@ export class FakeChannel extends Fake implements NativeChannel {
         const side = this.#side(connection)
         const { out } = side
         const piece = Math.min(out.capacity / 4, data.byteLength - done)
+        let item = out.items.at(-1)
+        // The header is a piece of its own.
+        if (item?.large !== true || item.id !== id || item.head !== head || item.done !== done) {
+          if (!out.room(0)) return done
+          item = { head, id, aux, data: new Uint8Array(data.byteLength), done: 0, taken: 0, large: true }
+          out.items.push(item)
+          side.peer.arrived()
+        }
         if (!out.room(piece)) return done
-        if (done === 0)
-          out.items.push({ head, id, aux, data: new Uint8Array(data.byteLength), done: 0, taken: 0, large: true })
-        const item = out.items.at(-1) as Item
         item.data.set(data.subarray(done, done + piece), done)
         item.done = done + piece
         out.roomWanted = Infinity
@@ -172,8 +181,7 @@ export class FakeChannel extends Fake implements NativeChannel {
         const { out, peer } = this.#side(connection)
         const item = out.items.at(-1)
         if (item?.large !== true || item.done === item.data.byteLength) return
-        if (item.taken === 0) out.items.pop()
-        else item.abandoned = true
+        item.abandoned = true
         peer.arrived()
       },
       drain: (slab, fill, iterations) => {
@@ -255,7 +263,8 @@ export class FakeChannel extends Fake implements NativeChannel {
   }
 
   disconnect(connection: number): void {
-    const side = this.#side(connection)
+    const side = this.sides.get(connection)
+    if (side === undefined) return
     side.gone = true
     this.sides.delete(connection)
     side.peer.#end(side.twin, { reason: 'closed' })
@@ -308,6 +317,11 @@ export class FakeChannel extends Fake implements NativeChannel {
     peer.arrived()
   }
 
+  /** As when the core finds a cursor that cannot be one: the next call about this connection says so, whichever it is. */
+  corrupt(connection: number): void {
+    this.#side(connection).corrupt = true
+  }
+
   arrived(): void {
     if (!this.#armed) return
     this.#armed = false
@@ -338,6 +352,7 @@ export class FakeChannel extends Fake implements NativeChannel {
   #side(connection: number): Side {
     const side = this.sides.get(connection)
     if (side === undefined || this.closed) throw failure('PEER_GONE', `connection ${connection} has ended`)
+    if (side.corrupt) throw failure('CORRUPT_PEER', 'its cursor cannot be one')
     if (side.gone && side.in.items.length === 0 && side.out.items.length === 0) return side
     return side
   }
@@ -386,10 +401,12 @@ export class FakeChannel extends Fake implements NativeChannel {
       if (first?.large === true) {
         if (this.#skipping.has(first)) {
           first.taken = first.done
-          if (first.done === first.data.byteLength) this.#skipping.delete(first)
-          this.#took(side, first.done === first.data.byteLength)
+          const over = first.done === first.data.byteLength || first.abandoned === true
+          if (over) this.#skipping.delete(first)
+          this.#took(side, over)
           continue
         }
+        first.announced = true
         this.scratch.set([side.number, first.data.byteLength, first.head, first.id, first.aux])
         return -3
       }

@@ -1,9 +1,27 @@
 /** Plain messages, descriptors and the rules of a connection, over the fake. */
 import test from 'ava'
+import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import type { Connection } from 'ringbell'
+import { Endpoint, type EndpointHost } from '../../src/channel/endpoint.js'
 import { KIND, MESSAGE_WINDOW } from '../../src/channel/wire.js'
+import { RingbellError } from '../../src/errors.js'
 import { fakeBus, turns } from '../helpers/fake-channel.js'
+
+const nothing = (): void => {}
+const nobody: EndpointHost = {
+  what: 'test',
+  maxMessage: 2 ** 20,
+  opened: nothing,
+  ended: nothing,
+  failed: nothing,
+  request: nothing,
+  message: nothing,
+  credit: nothing,
+  goodbye: nothing,
+  fds: nothing,
+  trouble: nothing,
+}
 
 async function pair(t: Parameters<typeof fakeBus>[0], capacity = 65_536) {
   const { bus, fake } = fakeBus(t)
@@ -56,6 +74,104 @@ test('a reader that is slow holds its sender up, not the calls beside it', async
   const waiting = mine.ready({ signal: aborted.signal })
   aborted.abort()
   await t.throwsAsync(waiting, { code: 'ABORT_ERR' } as object)
+})
+
+test('a loop that waits is told of a value that cannot be decoded, and holds its sender up no longer', async (t) => {
+  const { bus, fake } = fakeBus(t)
+  const server = await bus.serve('talk', { codec: 'json', capacity: 1 << 20 })
+  const connected = once(server, 'connected') as Promise<[Connection<unknown>]>
+  const client = await bus.connect('talk', { codec: 'json' })
+  const mine = (await client.connected()) as unknown as Connection<unknown>
+  const [theirs] = await connected
+  const iteration = theirs.messages()
+  const asked = [iteration.next(), iteration.next(), iteration.next()] as const
+  await turns(2)
+  mine.send('good')
+  t.deepEqual(await asked[0], { value: 'good', done: false })
+  fake.made[1]?.inject(0, KIND.message, 0, 0, Buffer.from('{"a":'))
+  await t.throwsAsync(asked[1], { code: 'ERR_RINGBELL_CODEC' })
+  t.true((await asked[2]).done)
+  const text = 'x'.repeat(1000)
+  for (let sent = 0; sent < 2 * MESSAGE_WINDOW; sent += text.length) {
+    while (!mine.send(text)) await mine.ready()
+    t.is(await theirs.receive(), text)
+  }
+})
+
+test('a wait is told of a value that cannot be decoded, and what came with it is delivered', async (t) => {
+  const { bus, fake } = fakeBus(t)
+  const server = await bus.serve('talk', { codec: 'json' }, (request) => request)
+  const connected = once(server, 'connected') as Promise<[Connection<unknown>]>
+  const client = await bus.connect('talk', { codec: 'json' })
+  const [theirs] = await connected
+  for (let round = 0; round < 3; round++) {
+    const waiting = theirs.receive()
+    await turns(2)
+    fake.made[1]?.inject(0, KIND.message, 0, 0, Buffer.from('{"a":'))
+    const call = client.call(round)
+    await t.throwsAsync(waiting, { code: 'ERR_RINGBELL_CODEC' })
+    t.is(await call, round)
+  }
+})
+
+test('a mistake in the middle of a batch is told, and costs neither what comes with it nor what comes later', async (t) => {
+  const { fake, client } = await pair(t)
+  const native = fake.channel()
+  const got: number[] = []
+  const troubles: unknown[] = []
+  const endpoint = new Endpoint(
+    native,
+    {
+      ...nobody,
+      request: (_link, _flags, id) => {
+        got.push(id)
+        if (id === 2) throw new Error('a mistake')
+        if (id === 3) throw Object.defineProperty(new Error('hidden'), 'message', { get: () => assert.fail() })
+      },
+      trouble: (error, link) => troubles.push([error, link?.number]),
+    },
+    'sleep',
+  )
+  t.teardown(() => endpoint.close(new RingbellError('ERR_RINGBELL_CLOSED', 'the test is over')))
+  endpoint.want()
+  native.connect(fake.made[0]?.recordJson ?? '', '{}')
+  await turns(2)
+  const inject = (id: number): void => fake.made[0]?.inject(1, KIND.request, id, 0, new Uint8Array(1))
+  for (const id of [1, 2, 3]) inject(id)
+  await turns(3)
+  inject(4)
+  await turns(3)
+  t.deepEqual(got, [1, 2, 3, 4])
+  t.like(troubles, [
+    [{ code: 'ERR_RINGBELL_INTERNAL', cause: { message: 'a mistake' } }, 0],
+    [{ code: 'ERR_RINGBELL_INTERNAL', message: 'This test failed: what it threw cannot be described' }, 0],
+  ])
+  t.is(client.connections.length, 1)
+})
+
+test('what throws where messages are handed on does not keep the endpoint from looking again', async (t) => {
+  const { fake } = await pair(t)
+  const native = fake.channel()
+  const got: number[] = []
+  const fail = (): never => {
+    throw new Error('a mistake')
+  }
+  const endpoint = new Endpoint(
+    native,
+    { ...nobody, request: (_link, _flags, id) => (id === 1 ? fail() : got.push(id)), trouble: fail },
+    'sleep',
+  )
+  t.teardown(() => endpoint.close(new RingbellError('ERR_RINGBELL_CLOSED', 'the test is over')))
+  endpoint.want()
+  native.connect(fake.made[0]?.recordJson ?? '', '{}')
+  await turns(2)
+  const inject = (id: number): void => fake.made[0]?.inject(1, KIND.request, id, 0, new Uint8Array(1))
+  inject(1)
+  t.true(endpoint.poll(0))
+  t.throws(() => endpoint.ready(), { message: 'a mistake' })
+  inject(2)
+  await turns(3)
+  t.deepEqual(got, [2])
 })
 
 test('write sends any size, and waits for room', async (t) => {

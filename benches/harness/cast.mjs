@@ -9,7 +9,10 @@ export async function cast(context, module, use) {
   const bus = mkdtempSync(path.join(context.scratch, 'bus-'))
   const processes = []
   const start = async (role, core, options = {}) => {
-    const endpoint = new Endpoint({ module, role, bus, title: role, cores: [0, 1], ...options }, core)
+    const endpoint = new Endpoint(
+      { benches: context.benches, module, role, bus, title: role, cores: [0, 1], ...options },
+      core,
+    )
     processes.push(endpoint)
     await endpoint.next('ready', 120_000)
     return endpoint

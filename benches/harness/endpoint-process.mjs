@@ -3,15 +3,20 @@
 
 import { spawn } from 'node:child_process'
 import path from 'node:path'
+import { pathToFileURL } from 'node:url'
 
-const endpoint = path.resolve(import.meta.dirname, '../node/endpoint.mjs')
+const HERE = path.resolve(import.meta.dirname, '..')
+const endpoint = path.join(HERE, 'node/endpoint.mjs')
 export const PATIENCE = 20_000
 
 export class Endpoint {
   #waiting = new Map()
   #failed
 
-  constructor(job, core) {
+  /** `benches` is the folder whose modules are loaded: those of another tree bring that tree's library along. */
+  constructor({ benches = HERE, ...options }, core) {
+    const module = pathToFileURL(path.join(benches, 'node', options.module)).href
+    const job = { ...options, module }
     const words = ['-c', String(core), process.execPath, ...(job.nodeOptions ?? []), endpoint, JSON.stringify(job)]
     this.process = spawn('taskset', words, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
     this.process.on('message', (message) => this.#arrived(message))

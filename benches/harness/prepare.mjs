@@ -5,13 +5,19 @@ import { execFileSync } from 'node:child_process'
 import { existsSync, mkdtempSync } from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
+import { pathToFileURL } from 'node:url'
 
-const benches = path.resolve(import.meta.dirname, '..')
+/** This tree. */
+const HERE = path.resolve(import.meta.dirname, '../..')
 
 const packages = { zeromq: 'zeromq', undici: 'undici', grpc: '@grpc/grpc-js' }
 
-/** Gives { has: { zeromq, undici, grpc, floors, iceoryx2, ringbell, ringbellRust }, programs, scratch, missing: […] }. */
-export async function prepare({ say, rivalsOnly = false }) {
+/**
+ * Gives { has: { zeromq, undici, grpc, floors, iceoryx2, ringbell, ringbellRust }, benches, programs, scratch, missing: […] }.
+ * `only` is `rivals` or `ringbell`; `root` is the tree whose library and programs are measured.
+ */
+export async function prepare({ say, only, root = HERE }) {
+  const benches = path.join(root, 'benches')
   const missing = []
   const attempt = (what, action) => {
     try {
@@ -30,20 +36,20 @@ export async function prepare({ say, rivalsOnly = false }) {
   attempt('pinning (taskset)', () => execFileSync('taskset', ['-c', '0,1', 'true'], quietly))
   const there = (name) => existsSync(path.join(benches, 'node_modules', name))
   attempt('the rivals from npm', () => {
-    if (Object.values(packages).every(there)) return
+    if (only === 'ringbell' || Object.values(packages).every(there)) return
     say('installing the rivals from npm …')
     execFileSync('npm', ['ci', '--no-audit', '--no-fund'], quietly)
   })
   for (const [rival, name] of Object.entries(packages)) has[rival] = there(name)
 
   const rust = path.join(benches, 'rust')
-  const target = process.env.CARGO_TARGET_DIR ?? path.join(rust, 'target')
+  const target = (root === HERE && process.env.CARGO_TARGET_DIR) || path.join(rust, 'target')
   const build = (features) => {
     const words = ['build', '--release', '--quiet', '--target-dir', target, '--no-default-features']
     execFileSync('cargo', [...words, '--features', features], { ...quietly, cwd: rust })
   }
   say('building the Rust programs …')
-  const wanted = rivalsOnly ? ['iceoryx2'] : ['iceoryx2', 'ringbell']
+  const wanted = only ? [{ rivals: 'iceoryx2', ringbell: 'ringbell' }[only]] : ['iceoryx2', 'ringbell']
   const built = []
   try {
     build(wanted.join())
@@ -62,9 +68,9 @@ export async function prepare({ say, rivalsOnly = false }) {
   // tmpfs where there is one: bus directories, sockets and floors' memory live here.
   const scratch = mkdtempSync(path.join(existsSync('/dev/shm') ? '/dev/shm' : os.tmpdir(), 'ringbell-bench-'))
   has.ringbell = false
-  if (!rivalsOnly) {
+  if (only !== 'rivals') {
     try {
-      const { Bus } = await import('../../index.js')
+      const { Bus } = await import(pathToFileURL(path.join(root, 'index.js')).href)
       const bus = await Bus.open({ path: path.join(scratch, 'probe') })
       await bus.close()
       has.ringbell = true
@@ -73,5 +79,5 @@ export async function prepare({ say, rivalsOnly = false }) {
       say(`left out: ringbell for Node, not built? (${error.message.split('\n')[0]})`)
     }
   }
-  return { has, programs: path.join(target, 'release'), scratch, missing }
+  return { has, benches, programs: path.join(target, 'release'), scratch, missing }
 }

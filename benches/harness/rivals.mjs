@@ -32,8 +32,8 @@ const callers = [
 /** 1 MiB, and 8 MiB for messages of 64 KiB and more. */
 export const capacity = (size) => (size >= 65536 ? 8 << 20 : 1 << 20)
 
-function entry(kind, Class, context, { name, ...options }) {
-  const pair = new Class({ title: name, scratch: context.scratch, ...options })
+function entry(kind, Class, { scratch, benches }, { name, ...options }) {
+  const pair = new Class({ title: name, scratch, benches, ...options })
   return { name, kind, open: () => pair.open(), window: (span) => pair.window(span), close: () => pair.close(), pair }
 }
 

@@ -6,7 +6,14 @@
  * An entry: { name, kind: 'ringbell' | 'rival' | 'floor', open?(), window({ warm, ms }), close?() }.
  * Gives the same entries as data: { name, kind, rounds: […], error? }.
  */
-export async function alternate(entries, { rounds, warm, ms, say, title }) {
+export async function alternate(entries, context) {
+  // Two trees are compared: what both have is measured in one case.
+  if (context.meet) return context.meet(entries, context)
+  return takeTurns(entries, context)
+}
+
+/** As `alternate`, whatever else is going on. */
+export async function takeTurns(entries, { rounds, warm, ms, say, title }) {
   const data = entries.map((entry) => ({ name: entry.name, kind: entry.kind, rounds: [], ...entry.facts }))
   const opened = new Set()
   const fail = (index, error) => {

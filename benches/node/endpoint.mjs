@@ -11,7 +11,7 @@ import { distribution } from '../harness/statistics.mjs'
 import { caller, crowd, server } from './calls.mjs'
 
 const job = isMainThread ? JSON.parse(process.argv[2]) : workerData
-const rival = await import(new URL(job.module, import.meta.url))
+const rival = await import(job.module)
 
 // The harness speaks over the process channel; a worker is spoken to over its port.
 const channel = isMainThread ? process : parentPort

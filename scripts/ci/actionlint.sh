@@ -1,5 +1,5 @@
 #!/bin/bash
-# Lints the workflows. Uses the actionlint that is there, else builds the pinned one with Go (hosted runners have it).
+# Lints the workflows. Uses an installed actionlint, else builds the pinned one with Go (hosted runners have Go).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 if command -v actionlint >/dev/null; then exec actionlint; fi

@@ -1,6 +1,6 @@
 #!/bin/sh
 # container.sh IMAGE COMMAND…: runs a command of this repository in a container that has a C linker, Rust and Node
-# NODE_VERSION. Docker's default profile applies, which is a condition that the tests are meant to meet.
+# NODE_VERSION. Docker's default profile applies, because the tests must pass under it.
 set -eu
 image=$1
 shift

@@ -1,9 +1,9 @@
 #!/bin/sh
 # provision.sh COMMAND…: installs what a clone needs (Node, Rust, a C linker) on a bare Ubuntu, Debian or Alpine, then
-# runs the command there. What is present already stays as it is.
+# runs the command there. Tools that are already installed stay as they are.
 set -eu
 if command -v apk >/dev/null; then
-  apk add --no-cache bash build-base coreutils curl
+  apk add --no-cache bash build-base coreutils curl redis
 elif ! command -v cc >/dev/null || ! command -v curl >/dev/null || ! command -v xz >/dev/null; then
   apt-get update
   DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends ca-certificates curl gcc libc6-dev xz-utils

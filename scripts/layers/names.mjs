@@ -1,10 +1,10 @@
 // @ts-check
-/** Names of files (STYLE 1), and the one version number that stands in several manifests. */
+/** The rules for file names (STYLE 1), and for the one version number that several manifests contain. */
 
 /** @typedef {import('./tree.mjs').Tree} Tree */
 
 const NOTHING_SAYING = /^(utils?|helpers?|common|misc|manager)$/
-/** Test helpers are excepted by the rule itself. */
+/** The rule itself excepts test helpers. */
 const EXCEPTED = /^__test__\/helpers\/|^crates\/\w+\/tests\/helpers\//
 
 /** @param {Tree} tree */
@@ -19,7 +19,7 @@ export function filesSayWhatTheyAre(tree) {
 export function filesAreSpelledAlike(tree) {
   const wrong = tree.files.filter((path) => {
     const name = path.split('/').at(-1) ?? ''
-    // Programs (src/bin) are named as they are called, with a hyphen.
+    // A program (src/bin) has the name of its command, with a hyphen.
     if (name.endsWith('.rs')) return !(path.includes('/src/bin/') ? /^[a-z0-9-]+\.rs$/ : /^[a-z0-9_]+\.rs$/).test(name)
     if (/\.[cm]?[jt]s$/.test(name)) return !/^[a-z0-9]+(-[a-z0-9]+)*(\.[a-z0-9]+)*$/.test(name)
     return false

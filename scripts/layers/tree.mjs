@@ -1,5 +1,5 @@
 // @ts-check
-/** The files that the layer rules look at, read once, relative to a root, so that a test can hand over a small tree of its own. */
+/** The files that the layer rules check, read once. Paths are relative to a root, so a test can use a small tree. */
 import { readFileSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import { filesBelow } from '../stamp.mjs'
@@ -41,14 +41,14 @@ export function readTree(root) {
 
 const RUST = /\/\/[^\n]*|\/\*[\s\S]*?\*\/|\br(#*)"[\s\S]*?"\1|"(?:\\[\s\S]|[^"\\])*"|'(?:\\.[^']*|[^'\\])'/g
 
-/** Rust without comments and the contents of literals; line numbers stay. @param {string} text */
+/** Rust text without comments and without the contents of literals. Line numbers stay. @param {string} text */
 export function bareRust(text) {
   return text.replace(RUST, (found) => (found.startsWith('/') ? '' : '""') + found.replace(/[^\n]/g, ''))
 }
 
 const SCRIPT = /("(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|`(?:\\[\s\S]|[^`\\])*`)|\/\/[^\n]*|\/\*[\s\S]*?\*\//g
 
-/** TypeScript without comments; strings stay, since imports are strings. @param {string} text */
+/** TypeScript text without comments. Strings stay, because imports are strings. @param {string} text */
 export function bareScript(text) {
   return text.replace(SCRIPT, (found, literal) => literal ?? found.replace(/[^\n]/g, ''))
 }
@@ -58,7 +58,7 @@ export function places(path, text, pattern) {
   return [...text.matchAll(pattern)].map((match) => `${path}:${text.slice(0, match.index).split('\n').length}`)
 }
 
-/** The specifiers that a TypeScript or JavaScript file imports, with where. @param {Tree} tree @param {string} path */
+/** The specifiers that a TypeScript or JavaScript file imports, with their lines. @param {Tree} tree @param {string} path */
 export function imports(tree, path) {
   const text = tree.code(path)
   const found = text.matchAll(/(?:\bfrom|\bimport|\brequire\w*|\bimport\s*\()\s*\(?\s*(['"`])([^'"`\n]+)\1/g)

@@ -1,11 +1,11 @@
 // @ts-check
-/** The rules of the TypeScript side: imports point down, one file loads the binding, both sides know the same codes. */
+/** The rules of the TypeScript side: imports point down, one file loads the binding, both sides have the same codes. */
 import { posix } from 'node:path'
 import { imports } from './tree.mjs'
 
 /** @typedef {import('./tree.mjs').Tree} Tree */
 
-/** Rooms above the API: they use it, it never uses them. */
+/** Folders above the API: they use it, and it never uses them. */
 const ABOVE = ['cli', 'supervise', 'bridge']
 
 /** @param {Tree} tree */

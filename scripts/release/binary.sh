@@ -1,5 +1,5 @@
 #!/bin/bash
-# Builds this machine's binary as it is published, and refuses it if it would not load where it is promised to.
+# Builds this machine's binary as it is published, and refuses it if it would not load on every system that we promise.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 node scripts/build.mjs --portable

@@ -1,8 +1,8 @@
 // @ts-check
 /**
- * Publishes the five packages, the binaries first, so that the root never names one that is not there. With provenance,
- * which needs a CI that npm trusts. A version that is published already is skipped: a run that broke off can be repeated.
- * `publish --binaries DIR [--dry-run]`: the dry run packs whatever binaries there are and asks no registry to keep anything.
+ * Publishes the five packages: the binaries first, so that the root never names one that does not exist. It publishes with
+ * provenance, which needs a CI that npm trusts. A version that is already published is skipped, so a run that broke off can
+ * be repeated. `publish --binaries DIR [--dry-run]`: the dry run packs the binaries that exist, and publishes nothing.
  */
 import { must, npm, readJson, run, script } from '../project.mjs'
 import { pack } from '../pack.mjs'

@@ -1,10 +1,11 @@
 /**
  * Large messages on their way in: pieces go from the ring straight to the memory that the whole message is to have, the
- * caller's own where a call was given some. What is larger than we take is dropped, and whoever waits for it is told.
+ * caller's own where a call was given some. What is larger than we take is dropped, and those who wait for it are told.
  */
-import { RingbellError } from '../errors.js'
+import { reason, RingbellError } from '../errors.js'
 import { LARGE_GONE, type NativeChannelHot } from '../native.js'
-import { isAnswer, type Arrival, type Link } from './link.js'
+import { replyTooLarge } from './call.js'
+import { isAnswer, type Link } from './link.js'
 import { KIND } from './wire.js'
 
 export class Arrivals {
@@ -30,10 +31,11 @@ export class Arrivals {
     const { arrival } = link
     // The one that was under way was given up, and another has begun in its place.
     if (arrival?.id !== id || arrival.head !== head || arrival.target.byteLength !== bytes) {
+      link.arrival = undefined
+      if (arrival !== undefined) link.givenUp(arrival)
       const target = this.#targetFor(link, head, id, bytes)
       if (target === undefined) {
-        link.arrival = undefined
-        this.#hot.skipLarge(connection)
+        link.skipLarge()
         return true
       }
       link.arrival = { head, id, aux, target, filled: 0 }
@@ -70,10 +72,11 @@ export class Arrivals {
       this.#arriving.delete(link)
       return false
     }
-    const filled = this.#drain(link, arrival)
+    const filled = link.readLarge(arrival)
     if (filled === LARGE_GONE) {
       link.arrival = undefined
       this.#arriving.delete(link)
+      link.givenUp(arrival)
       return true
     }
     const moved = filled > arrival.filled
@@ -84,51 +87,53 @@ export class Arrivals {
     return true
   }
 
-  /** A caller's own memory may have been transferred meanwhile. */
-  #drain(link: Link, { id, target }: Arrival): number {
-    try {
-      return this.#hot.drainLarge(link.number, target)
-    } catch (error) {
-      this.#hot.skipLarge(link.number)
-      const call = link.calls.get(id)
-      if (call === undefined) throw error
-      link.calls.delete(id)
-      call.lost(true, `the memory that its reply was to be received into cannot be used: ${String(error)}`)
-      return LARGE_GONE
-    }
-  }
-
   #targetFor(link: Link, head: number, id: number, bytes: number): Uint8Array | undefined {
     if (bytes > this.#maxMessage) {
       this.refuse(link, head, id, bytes)
       return undefined
     }
-    const target = (head & 0xff) === KIND.reply ? link.calls.get(id)?.target(bytes) : undefined
-    return target ?? new Uint8Array(bytes)
+    try {
+      const target = (head & 0xff) === KIND.reply ? link.calls.get(id)?.target(bytes) : undefined
+      return target ?? new Uint8Array(bytes)
+    } catch (cause) {
+      const lack = `There is no memory for a message of ${bytes} bytes: ${reason(cause)}`
+      this.refuse(link, head, id, bytes, new RingbellError('ERR_RINGBELL_RESOURCE', lack, { cause }))
+      return undefined
+    }
   }
 
-  /** One has more bytes than are taken: whoever waits for it, or for its answer, is told. */
-  refuse(link: Link, head: number, id: number, bytes: number): void {
+  /** One has more bytes than are taken, or than there is memory for: it is told to those who wait for it, or for its answer. */
+  refuse(link: Link, head: number, id: number, bytes: number, lack?: RingbellError): void {
     const kind = head & 0xff
     const limit = this.#maxMessage
     if (kind === KIND.request) {
-      link.refuse(id, bytes, limit)
+      link.refuse(id, lack ?? requestTooLarge(bytes, limit))
       return
     }
     const asked = isAnswer(kind) || kind === KIND.error ? link.calls.get(id) : undefined
     if (asked !== undefined) {
       // A stream goes on without us, and calls that off itself.
       if (kind !== KIND.chunk) link.calls.delete(id)
-      asked.tooLarge(bytes, limit)
+      const error = lack ?? replyTooLarge(bytes, limit)
+      if (kind === KIND.error) asked.fail(error)
+      else asked.tooLarge(error)
       return
     }
     if (kind === KIND.message) link.passOver(bytes)
-    this.#dropped(
-      new RingbellError(
-        'ERR_RINGBELL_MESSAGE_TOO_LARGE',
-        `Process ${link.peer.pid} sent a message of ${bytes} bytes; more than ${limit} are not taken (option maxMessage).`,
-      ),
-      link,
-    )
+    this.#dropped(lack ?? messageTooLarge(link, bytes, limit), link)
   }
+}
+
+function requestTooLarge(bytes: number, limit: number): RingbellError {
+  return new RingbellError(
+    'ERR_RINGBELL_MESSAGE_TOO_LARGE',
+    `A request of ${bytes} bytes is larger than the ${limit} bytes that the other side takes (its option maxMessage).`,
+  )
+}
+
+function messageTooLarge(link: Link, bytes: number, limit: number): RingbellError {
+  return new RingbellError(
+    'ERR_RINGBELL_MESSAGE_TOO_LARGE',
+    `Process ${link.peer.pid} sent a message of ${bytes} bytes; more than ${limit} are not taken (option maxMessage).`,
+  )
 }

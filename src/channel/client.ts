@@ -7,7 +7,7 @@ import { EventEmitter } from 'node:events'
 import { onAbort, throwIfAborted, type SignalOptions } from '../abort.js'
 import { invalid } from '../check.js'
 import { channels } from '../diagnostics.js'
-import { closedError, fromNative, RingbellError, translated } from '../errors.js'
+import { closedError, fromNative, reason, RingbellError, translated } from '../errors.js'
 import type { NativeChannel, NativeWatch } from '../native.js'
 import type { ReconnectOptions } from '../options.js'
 import type { Service } from '../service.js'
@@ -40,7 +40,9 @@ export interface ClientEvents<M> {
   gaveUp: [service: Service, error: RingbellError]
 }
 
+/** Whose counters, and how long to wait for them. */
 export interface ServerStatsOptions<M = Uint8Array> extends SignalOptions {
+  /** Milliseconds; by default those of the client. */
   timeout?: number | undefined
   /** One of the client's `connections`. */
   connection?: Connection<M> | undefined
@@ -62,6 +64,7 @@ export interface ClientParts {
   readonly closed: (client: { closeNow(): void }) => void
 }
 
+/** Calls a service by name and follows its instances; `bus.connect()` makes it. */
 export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array>
   extends EventEmitter<ClientEvents<M>>
   implements AsyncDisposable
@@ -118,6 +121,7 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array>
     return this.#peers.all as Connection<M>[]
   }
 
+  /** Whether it is closed. */
   get closed(): boolean {
     return this.#closed
   }
@@ -206,6 +210,7 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array>
     return (await call.promise) as ServerStats
   }
 
+  /** Counters of this client. */
   stats(): ClientStats {
     const board = this.#board
     return {
@@ -235,6 +240,7 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array>
     this.closeNow()
   }
 
+  /** `await using`: as `close()`. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.closeNow()
   }
@@ -288,7 +294,7 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array>
     this.#end(
       told instanceof RingbellError
         ? told
-        : new RingbellError('ERR_RINGBELL_INTERNAL', `This client failed: ${String(told)}`, { cause: told }),
+        : new RingbellError('ERR_RINGBELL_INTERNAL', `This client failed: ${reason(told)}`, { cause: told }),
     )
   }
 

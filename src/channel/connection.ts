@@ -27,6 +27,7 @@ export interface ConnectionParts {
   readonly service: Service | undefined
 }
 
+/** The connection of one client with one server: messages and file descriptors in both directions, besides calls. */
 export class Connection<M = Uint8Array> implements AsyncIterable<M>, AsyncDisposable {
   /** Who is at the other end, as the kernel says. */
   readonly peer: PeerInfo
@@ -180,6 +181,7 @@ export class Connection<M = Uint8Array> implements AsyncIterable<M>, AsyncDispos
     this.#endpoint.disconnect(this.#link)
   }
 
+  /** `await using`: as `close()`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close()
   }
@@ -235,7 +237,10 @@ export class Connection<M = Uint8Array> implements AsyncIterable<M>, AsyncDispos
       }
       const fail = (error: unknown): void => over(() => reject(error))
       link.writers.add(fail)
-      link.postMessage(data, this.#speech.own, () => over(resolve))
+      link.postMessage(data, this.#speech.own, (error) => {
+        if (error === undefined) over(resolve)
+        else fail(error)
+      })
       if (link.gone !== undefined) fail(link.gone)
     })
   }

@@ -5,7 +5,7 @@
  * delivered where it is found, without a turn of the event loop in between, until the turn's time is used up.
  */
 import { debug } from '../diagnostics.js'
-import { closedError, fromNative, RingbellError, translated, type RingbellErrorCode } from '../errors.js'
+import { closedError, fromNative, reason, RingbellError, translated, type RingbellErrorCode } from '../errors.js'
 import { DRAIN_LARGE, DRAIN_NEEDS_SLAB, TABLE_WORDS, type NativeChannel, type NativeChannelHot } from '../native.js'
 import { poller, type Poller } from '../poller.js'
 import type { RecordJson, Rung } from '../service.js'
@@ -66,6 +66,8 @@ export interface EndpointHost {
   message(link: Link, data: Uint8Array): void
   credit(link: Link, amount: number): void
   goodbye(link: Link): void
+  /** A request came, or began to, and no handler will be called for it. */
+  refused?(link: Link): void
   /** Descriptors can be received. */
   fds(link: Link): void
   /** Something went wrong that ends no call. */
@@ -73,6 +75,8 @@ export interface EndpointHost {
 }
 
 const HIGH_WORD = 2 ** 32
+/** Such an id could not be given back as it came. */
+const UNSAYABLE = 'it sent an id above 2^53 - 1'
 /** Its jobs cost a third of what Node's `queueMicrotask` does. */
 const SETTLED = Promise.resolve()
 
@@ -162,9 +166,7 @@ export class Endpoint implements Awaited, LinkHost {
   }
 
   disconnect(link: Link): void {
-    if (this.#closed || link.over) return
-    translated(() => this.native.disconnect(link.number))
-    this.#forget(link, 'closed', link.gone ?? closedError('connection'), Infinity)
+    this.#disconnect(link, 'closed')
   }
 
   /** Ends every connection, and the endpoint. */
@@ -201,6 +203,10 @@ export class Endpoint implements Awaited, LinkHost {
     this.#host.goodbye(link)
   }
 
+  refused(link: Link): void {
+    this.#host.refused?.(link)
+  }
+
   blocked(link: Link): void {
     this.#short.add(link)
     if (this.#wants === 0 && !this.#sweeping) this.#short.arm()
@@ -208,13 +214,25 @@ export class Endpoint implements Awaited, LinkHost {
   }
 
   breach(link: Link, rule: string): void {
-    const error = new RingbellError(
-      'ERR_RINGBELL_CORRUPT_PEER',
-      `Process ${link.peer.pid} broke the protocol (${rule}) and was disconnected.`,
+    this.fault(
+      link,
+      new RingbellError(
+        'ERR_RINGBELL_CORRUPT_PEER',
+        `Process ${link.peer.pid} broke the protocol (${rule}) and was disconnected.`,
+      ),
     )
-    link.gone ??= error
-    this.#host.trouble(error, link)
-    this.disconnect(link)
+  }
+
+  fault(link: Link, error: unknown): void {
+    if (link.over) return
+    const told = this.#toldAs(error)
+    link.gone ??= told
+    this.#host.trouble(told, link)
+    this.#disconnect(link, 'failed')
+  }
+
+  mistake(link: Link, error: unknown): void {
+    this.#host.trouble(this.#toldAs(error), link)
   }
 
   // What the waiter asks.
@@ -232,19 +250,27 @@ export class Endpoint implements Awaited, LinkHost {
   ready(): void {
     this.#turn.begin()
     this.#handOn()
-    this.#lookSoon()
   }
 
   failed(error: unknown): void {
-    const failure = fromNative(error)
-    const told =
-      failure instanceof RingbellError
-        ? failure
-        : new RingbellError('ERR_RINGBELL_INTERNAL', `This ${this.#host.what} failed: ${String(failure)}`, {
-            cause: failure,
-          })
+    const told = this.#toldAs(error)
     this.#host.trouble(told, undefined)
     this.close(told)
+  }
+
+  #toldAs(error: unknown): RingbellError {
+    const failure = fromNative(error)
+    return failure instanceof RingbellError
+      ? failure
+      : new RingbellError('ERR_RINGBELL_INTERNAL', `This ${this.#host.what} failed: ${reason(failure)}`, {
+          cause: failure,
+        })
+  }
+
+  #disconnect(link: Link, reason: EndReason): void {
+    if (this.#closed || link.over) return
+    translated(() => this.native.disconnect(link.number))
+    this.#forget(link, reason, link.gone ?? closedError('connection'), Infinity)
   }
 
   #wake(): void {
@@ -276,7 +302,6 @@ export class Endpoint implements Awaited, LinkHost {
     try {
       if (this.#fetch(this.#inHand === 0 && this.#wants > 0 ? this.#waiter.glance : 0)) {
         this.#handOn()
-        this.#lookSoon()
         return
       }
       this.#short.flush()
@@ -336,9 +361,17 @@ export class Endpoint implements Awaited, LinkHost {
     }
   }
 
-  /** Gives what is drained to its link. Handlers run in here. */
+  /** Hands on what is there, and looks for more soon, whatever became of it. */
   #handOn(): void {
-    if (this.#arrivals.handOn()) return
+    try {
+      if (!this.#arrivals.handOn()) this.#handOnDrained()
+    } finally {
+      this.#lookSoon()
+    }
+  }
+
+  /** Gives what is drained to its link. Handlers run in here. */
+  #handOnDrained(): void {
     const count = this.#drained
     const link = this.#of
     this.#drained = 0
@@ -358,6 +391,10 @@ export class Endpoint implements Awaited, LinkHost {
       const word = offset >>> 2
       const head = (words[word] as number) & 0xffff
       const id = (words[word + 2] as number) + (words[word + 3] as number) * HIGH_WORD
+      if (!Number.isSafeInteger(id)) {
+        this.breach(link, UNSAYABLE)
+        return
+      }
       // Why something failed is told whatever its length: else its caller would wait for ever.
       if (length - HEADER_BYTES > this.maxMessage && (head & 0xff) !== KIND.error) {
         this.#arrivals.refuse(link, head, id, length - HEADER_BYTES)
@@ -386,7 +423,11 @@ export class Endpoint implements Awaited, LinkHost {
 
   #largeOne(): boolean {
     const [connection = 0, bytes = 0, head = 0, id = 0, aux = 0] = this.#scratch
-    return this.#arrivals.begin(connection, this.#links.get(connection), bytes, head, id, aux)
+    const link = this.#links.get(connection)
+    if (link === undefined || Number.isSafeInteger(id))
+      return this.#arrivals.begin(connection, link, bytes, head, id, aux)
+    this.breach(link, UNSAYABLE)
+    return true
   }
 
   #notices(): void {

@@ -10,6 +10,7 @@ import type { Link } from './link.js'
 
 /** Descriptors, and the bytes that came with them. */
 export interface ReceivedFds {
+  /** What the sender says of them. */
   readonly data: Uint8Array
   /** The caller's own: to be closed, or given to something that closes them. */
   readonly fds: number[]

@@ -7,7 +7,7 @@ import { RingbellError } from '../errors.js'
 import type { Endpoint } from './endpoint.js'
 import type { InHand, Link } from './link.js'
 import { encodeError } from './remote-error.js'
-import { isThenable } from './schema.js'
+import { followed, isThenable } from './schema.js'
 import type { Speech } from './speech.js'
 import { EMPTY, FLAGS_AT, KIND, NOT_BEGUN, RETRIED, STREAM, VOID } from './wire.js'
 
@@ -31,11 +31,14 @@ export interface HandlingHost {
   readonly speech: Speech
   /** Nothing is taken on any more. */
   leaving(): boolean
-  /** Unanswered requests that one connection may have. */
+  /** Unanswered requests that one connection may have, and answers that it has not read. */
   readonly maxRequests: number
   /** What a handler sees of a link. */
   connectionOf(link: Link): unknown
-  /** The handler has settled a promise that it returned. */
+  /**
+   * One request is over, and another may come: its handler has ended, also where nobody waits for it any more, or was never
+   * called, because the request could not be decoded.
+   */
   handled?(link: Link): void
 }
 
@@ -77,15 +80,16 @@ export class Handling {
   take(link: Link, flags: number, id: number, aux: number, data: Uint8Array): void {
     const { host } = this
     this.counters.requests++
+    if (this.checkReader(link)) return
     if (host.leaving()) {
       refuse(link, id, new RingbellError('ERR_RINGBELL_CLOSED', 'The server is closing.'))
       return
     }
-    if (link.requests.size >= host.maxRequests) {
+    if (link.requests.size >= host.maxRequests || link.unsent >= host.maxRequests) {
       this.counters.errors++
       const most = new RingbellError(
         'ERR_RINGBELL_BUSY',
-        `This connection has ${host.maxRequests} requests without an answer already (option maxRequests).`,
+        `This connection has ${host.maxRequests} requests without an answer, or as many answers to read, already (option maxRequests).`,
       )
       link.post(KIND.error, id, 0, encodeError(most), true)
       return
@@ -95,32 +99,32 @@ export class Handling {
       return
     }
     const request = new Request(this, link, flags, id, aux)
-    let result: unknown
+    // Decoding, validating, the handler and everything that is asked of its result run code of users or of the peer.
     try {
       const value = host.speech.decode(data)
-      result =
+      const result =
         host.speech.requests === undefined
           ? this.#handler(value, request)
           : this.#validated(host.speech.request(value), request)
-    } catch (error) {
-      request.fail(error)
-      return
-    }
-    // An answer at hand is sent at once, and never enters a table.
-    if (isThenable(result)) {
-      request.hold()
-      const handled = (how: () => void): void => {
-        how()
-        host.handled?.(link)
+      // An answer at hand is sent at once, and never enters a table.
+      if (isThenable(result)) {
+        request.hold()
+        this.#follow(result, link, request)
+        return
       }
-      result.then(
-        (value) => handled(() => request.answer(value)),
-        (error) => handled(() => request.fail(error)),
-      )
-    } else {
       if (isAsyncIterable(result)) request.hold()
       request.answer(result)
+    } catch (error) {
+      request.fail(error)
     }
+    host.handled?.(link)
+  }
+
+  /** @internal A client that goes on asking and never reads its answers would fill our memory with refusals: `true`, and its link has ended. */
+  checkReader(link: Link): boolean {
+    if (link.unsent < this.host.maxRequests + MOST_REFUSALS) return false
+    this.host.endpoint.breach(link, 'it asks more and more, and reads no answers')
+    return true
   }
 
   /** @internal A request's answer takes its time. */
@@ -138,8 +142,22 @@ export class Handling {
     for (const resolve of idle) resolve()
   }
 
+  /** Answers when it settles, or fails. */
+  #follow(result: PromiseLike<unknown>, link: Link, request: Request): void {
+    const handled = (how: () => void): void => {
+      how()
+      this.host.handled?.(link)
+    }
+    void followed(result).then(
+      (value) => handled(() => request.answer(value)),
+      (error) => handled(() => request.fail(error)),
+    )
+  }
+
   #validated(value: unknown, request: Request): unknown {
-    return isThenable(value) ? value.then((later) => this.#handler(later, request)) : this.#handler(value, request)
+    return isThenable(value)
+      ? followed(value).then((later) => this.#handler(later, request))
+      : this.#handler(value, request)
   }
 }
 
@@ -189,20 +207,22 @@ class Request implements InHand, CallContext<unknown> {
   /** The answer takes its time: cancelling must find it. */
   hold(): void {
     if (this.#held || this.#over !== undefined) return
+    if (this.#link.over) {
+      // The handler itself has ended the connection, before the link knew of this request.
+      this.lost()
+      return
+    }
     this.#held = true
     this.#link.requests.set(this.#id, this)
     this.#handling.began()
   }
 
   answer(value: unknown): void {
-    if (isAsyncIterable(value)) {
-      void this.#stream(value)
-      return
-    }
-    if (this.#over !== undefined) return
     const { speech } = this.#handling.host
     try {
-      if (value === undefined) this.#reply(VOID, EMPTY, true)
+      if (isAsyncIterable(value)) void this.#stream(value)
+      else if (this.#over !== undefined) return
+      else if (value === undefined) this.#reply(VOID, EMPTY, true)
       else if (speech.replies === undefined) this.#reply(0, speech.encode(value), speech.own)
       else this.#answerChecked(speech.reply(value))
     } catch (error) {
@@ -237,7 +257,7 @@ class Request implements InHand, CallContext<unknown> {
       return
     }
     this.hold()
-    checked
+    followed(checked)
       .then((value) => this.#reply(0, speech.encode(value), speech.own))
       .then(undefined, (error: unknown) => this.fail(error))
   }
@@ -257,6 +277,14 @@ class Request implements InHand, CallContext<unknown> {
     this.#resume()
     // Its listeners are the handler's own code; what they throw is an uncaught exception, here as everywhere.
     this.#abort?.abort(reason)
+  }
+
+  /** A value of a stream cannot be sent: the caller is told, and the handler. */
+  #breakOff(error: RingbellError): void {
+    this.fail(error)
+    this.#over ??= error
+    this.#resume()
+    this.#abort?.abort(error)
   }
 
   #finish(): void {
@@ -280,12 +308,16 @@ class Request implements InHand, CallContext<unknown> {
       await endOf(values)
       return
     }
+    const sent = (error?: RingbellError): void => {
+      if (error === undefined) this.#resume()
+      else this.#breakOff(error)
+    }
     try {
       for await (const value of this.#paced(values)) {
         if (this.#over !== undefined) break
         this.#credit--
         const data = speech.encode(speech.replyNow(value))
-        if (!this.#link.post(KIND.chunk, this.#id, 0, data, speech.own, () => this.#resume())) await this.#until()
+        if (!this.#link.post(KIND.chunk, this.#id, 0, data, speech.own, sent)) await this.#until()
       }
       if (this.#over !== undefined) return
       this.#link.post(KIND.end, this.#id, 0, EMPTY, true)
@@ -318,6 +350,8 @@ class Request implements InHand, CallContext<unknown> {
 
   /** Until there is credit, or room, or nobody waits any more. */
   #until(): Promise<void> {
+    // What was posted last may have found the end of the link.
+    if (this.#over !== undefined) return Promise.resolve()
     return new Promise((more) => (this.#more = more))
   }
 
@@ -329,6 +363,8 @@ class Request implements InHand, CallContext<unknown> {
 }
 
 const MOST_CREDIT = 2 ** 20
+/** Answers that wait for room, besides those to requests that were taken on. */
+const MOST_REFUSALS = 16_384
 
 /** The handler was not and will not be called. */
 function refuse(link: Link, id: number, error: RingbellError): void {

@@ -4,7 +4,7 @@
  * tried again; its successor has another id and is connected to at once.
  */
 import { debug } from '../diagnostics.js'
-import { fromNative, RingbellError, translated } from '../errors.js'
+import { fromNative, reason, RingbellError, translated } from '../errors.js'
 import type { NativeChannel, NativeWatch } from '../native.js'
 import { poller, type Poller } from '../poller.js'
 import type { ReconnectOptions } from '../options.js'
@@ -211,7 +211,7 @@ export class Instances {
       const told =
         error instanceof RingbellError
           ? error
-          : new RingbellError('ERR_RINGBELL_ACQUIRE', `Connecting failed: ${String(error)}`, { cause: error })
+          : new RingbellError('ERR_RINGBELL_ACQUIRE', `Connecting failed: ${reason(error)}`, { cause: error })
       this.#host.failed(instance.service, told)
       this.#later(instance, told)
       return false

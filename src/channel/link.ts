@@ -2,16 +2,21 @@
  * One connection, seen from inside: what is sent goes out here, what arrives is told apart by kind. Both sides are alike; a
  * server's link mostly holds requests in hand, a client's calls in flight, and a work queue turns that around. A peer that
  * breaks the rules of docs/protocol.md is disconnected. Code of users runs from here only in request handlers.
+ *
+ * Every call of the binding about one connection is made here (and in its outbox). Any of them can find that the peer broke a
+ * rule, or is gone. `#fault` then ends the link. Such an error is never thrown into a handler, a queue, a timer or a loop.
  */
-import { fromNative, RingbellError } from '../errors.js'
-import type { NativeChannelHot } from '../native.js'
+import { fromNative, reason, type RingbellError } from '../errors.js'
+import { LARGE_GONE, type NativeChannelHot } from '../native.js'
 import { encodeError } from './remote-error.js'
-import { Outbox } from './outbox.js'
+import { isOfBytes, Outbox, type Frame } from './outbox.js'
 import { EMPTY, FLAGS_AT, HEADER_BYTES, KIND, MESSAGE_WINDOW } from './wire.js'
 
 /** Who is at the other end. */
 export interface PeerInfo {
+  /** The process, in our pid namespace; 0 when it is in another one. */
   readonly pid: number
+  /** Its user. */
   readonly uid: number
 }
 
@@ -33,8 +38,10 @@ export interface Pending {
   lost(reached: boolean, why: string): void
   /** Memory for a large answer, if there is some at hand. */
   target(bytes: number): Uint8Array | undefined
-  /** The answer is larger than we take. */
-  tooLarge(bytes: number, limit: number): void
+  /** It cannot be sent, or why it failed cannot be received. */
+  fail(error: RingbellError): void
+  /** The answer is larger than we take, or than there is memory for. */
+  tooLarge(error: RingbellError): void
 }
 
 /** A request that is being handled here. */
@@ -55,10 +62,16 @@ export interface LinkHost {
   /** Jobs or bytes of messages. */
   credit(link: Link, amount: number): void
   goodbye(link: Link): void
+  /** A request came, or began to, and no handler will be called for it: it is larger than we take, or was given up. */
+  refused(link: Link): void
   /** The outbox is not empty, or somebody waits for room. */
   blocked(link: Link): void
   /** The peer broke a rule. */
   breach(link: Link, rule: string): void
+  /** The binding found that it did, or that nothing can be sent to it any more. */
+  fault(link: Link, error: unknown): void
+  /** Something that arrived could not be dealt with, and nobody else is told. */
+  mistake(link: Link, error: unknown): void
 }
 
 /** A large message on its way in. */
@@ -75,6 +88,8 @@ export interface RoomSeeker {
   readonly bytes: number
   settle(error?: unknown): void
 }
+
+type Sent = (error?: RingbellError) => void
 
 const HIGHEST_ID = 2 ** 30 - 1
 
@@ -116,6 +131,11 @@ export class Link {
     this.#outbox = new Outbox(host.hot, number)
   }
 
+  /** What waits for room. */
+  get unsent(): number {
+    return this.#outbox.size
+  }
+
   /** Resolves when nothing waits for room any more, or never will. */
   whenClear(): Promise<void> {
     if (this.#outbox.empty || this.gone !== undefined) return Promise.resolve()
@@ -133,43 +153,54 @@ export class Link {
     else if (this.gone !== undefined) return false
     else {
       pending.ordinal = 0
-      this.#queue(head, id, aux, data, own, () => pending.sent(this.#ordinal))
+      let failed = false
+      this.#queue(head, id, aux, data, own, (error) => {
+        if (error === undefined) {
+          pending.sent(this.#ordinal)
+          return
+        }
+        failed = true
+        this.calls.delete(id)
+        pending.fail(error)
+      })
+      if (failed) return true
+      // The end was found on the way. Another server may take it.
+      if (this.gone !== undefined) return false
     }
     this.calls.set(id, pending)
     return true
   }
 
-  /** Who asked is not interested any more. `flags` are those of the request. */
-  callOff(pending: Pending, flags: number): void {
-    if (!this.calls.delete(pending.id) || this.gone !== undefined) return
+  /** Who asked is not interested any more. `flags` are those of the request. `true`: the other side has seen nothing of it, and never will. */
+  callOff(pending: Pending, flags: number): boolean {
+    if (!this.calls.delete(pending.id) || this.gone !== undefined) return false
     const { arrival } = this
     if (arrival?.id === pending.id && isAnswer(arrival.head & 0xff)) {
       // Its memory is the caller's again.
-      this.arrival = undefined
-      this.#hot.skipLarge(this.number)
+      this.skipLarge()
     }
-    if (pending.ordinal === 0 && this.#takeBack(KIND.request | (flags << FLAGS_AT), pending.id)) return
+    if (pending.ordinal === 0 && this.#takeBack(KIND.request | (flags << FLAGS_AT), pending.id)) return true
+    // Where it had begun, this is also how the other side finds out that no more of it comes.
     this.post(KIND.cancel, pending.id, 0, EMPTY, true)
+    return false
   }
 
   /**
-   * Sends now (`true`), or as soon as there is room, and then `sent` is called; to a link that is gone, never.
+   * Sends now (`true`), or as soon as there is room, and then `sent` is called; to a link that is gone, never. It is called with
+   * an error when the bytes of a large message were changed meanwhile; where that was a reply, its caller has been told.
    *
-   * @throws {RingbellError} when the binding does not take the bytes.
+   * @throws {RingbellError} `ERR_RINGBELL_INVALID_OPTION` when `data` is no memory that can be read. Nothing for what is our own.
    */
-  post(head: number, id: number, aux: number, data: Uint8Array, own: boolean, sent?: () => void): boolean {
+  post(head: number, id: number, aux: number, data: Uint8Array, own: boolean, sent?: Sent): boolean {
     if (this.#now(head, id, aux, data)) return true
     if (this.gone === undefined) this.#queue(head, id, aux, data, own, sent)
     return false
   }
 
-  /** Answers a request that is larger than we take; it is not read. */
-  refuse(id: number, bytes: number, limit: number): void {
-    const error = new RingbellError(
-      'ERR_RINGBELL_MESSAGE_TOO_LARGE',
-      `A request of ${bytes} bytes is larger than the ${limit} bytes that the other side takes (its option maxMessage).`,
-    )
+  /** Answers a request that is larger than we take, or than there is memory for; it is not read. */
+  refuse(id: number, error: RingbellError): void {
     this.post(KIND.error, id, 0, encodeError(error), true)
+    this.#host.refused(this)
   }
 
   /** A plain message, if there is room and credit for it right now. */
@@ -179,8 +210,8 @@ export class Link {
     return true
   }
 
-  /** The same for one of any size, once there is credit; `sent` when all of it is on its way. */
-  postMessage(data: Uint8Array, own: boolean, sent: () => void): void {
+  /** The same for one of any size, once there is credit; `sent` when all of it is on its way, or with an error. */
+  postMessage(data: Uint8Array, own: boolean, sent: Sent): void {
     this.#credit -= data.byteLength + HEADER_BYTES
     if (this.post(KIND.message, 0, 0, data, own, sent)) sent()
   }
@@ -216,7 +247,56 @@ export class Link {
     this.tookMessage(bytes)
   }
 
+  /** Goes on with the large message that arrives; how many of its bytes are in `target` by now, `LARGE_GONE` when no more will come. */
+  readLarge({ id, target }: Arrival): number {
+    if (this.gone !== undefined) return LARGE_GONE
+    try {
+      return this.#hot.drainLarge(this.number, target)
+    } catch (error) {
+      const call = this.calls.get(id)
+      if (call === undefined || !isOfBytes(error)) {
+        this.#fault(error)
+        return LARGE_GONE
+      }
+      // A caller's own memory, which may have been transferred meanwhile.
+      this.calls.delete(id)
+      this.skipLarge()
+      call.lost(true, `the memory that its reply was to be received into cannot be used: ${reason(error)}`)
+      return LARGE_GONE
+    }
+  }
+
+  /** The sender of a large message gave it up. It came, as far as credit is concerned. */
+  givenUp({ head, target }: Arrival): void {
+    const kind = head & 0xff
+    if (kind === KIND.request) this.#host.refused(this)
+    else if (kind === KIND.message) this.passOver(target.byteLength)
+  }
+
+  /** Drops the large message that arrives. */
+  skipLarge(): void {
+    this.arrival = undefined
+    if (this.gone !== undefined) return
+    try {
+      this.#hot.skipLarge(this.number)
+    } catch (error) {
+      this.#fault(error)
+    }
+  }
+
+  /**
+   * One message that arrived. Never throws: what users and peers can bring about is dealt with by those who are told of it, and
+   * should one of them throw after all, what came with it is delivered none the less.
+   */
   receive(head: number, id: number, aux: number, data: Uint8Array): void {
+    try {
+      this.#dispatch(head, id, aux, data)
+    } catch (error) {
+      this.#host.mistake(this, error)
+    }
+  }
+
+  #dispatch(head: number, id: number, aux: number, data: Uint8Array): void {
     const kind = head & 0xff
     switch (kind) {
       case KIND.reply: {
@@ -276,7 +356,7 @@ export class Link {
       if (this.#clear.length > 0) this.#isClear()
       return this.#serve()
     } catch (error) {
-      this.#spoilt(error)
+      this.#fault(error)
       return true
     }
   }
@@ -288,7 +368,7 @@ export class Link {
     try {
       return this.#hot.armRoom(this.number, bytes)
     } catch (error) {
-      this.#spoilt(error)
+      this.#fault(error)
       return true
     }
   }
@@ -317,7 +397,7 @@ export class Link {
     try {
       return this.#outbox.remove(head, id)
     } catch (error) {
-      this.#spoilt(error)
+      this.#fault(error)
       return true
     }
   }
@@ -336,22 +416,26 @@ export class Link {
       this.#ordinal++
       return true
     } catch (error) {
-      this.#refused(error)
+      if (isOfBytes(error)) throw fromNative(error)
+      this.#fault(error)
       return false
     }
   }
 
-  #queue(head: number, id: number, aux: number, data: Uint8Array, own: boolean, sent?: () => void): void {
+  #queue(head: number, id: number, aux: number, data: Uint8Array, own: boolean, sent?: Sent): void {
     const large = data.byteLength > this.#largest
-    const frame = {
+    const frame: Frame = {
       head,
       id,
       aux,
       data: own && large ? data : copied(data),
+      bytes: data.byteLength,
       done: large ? 0 : -1,
-      sent: (): void => {
-        this.#ordinal++
-        sent?.()
+      begun: false,
+      sent: (error?: RingbellError): void => {
+        if (error === undefined) this.#ordinal++
+        else this.#givenUp(frame, error)
+        sent?.(error)
       },
     }
     this.#outbox.push(frame)
@@ -359,21 +443,23 @@ export class Link {
     if (!this.flush()) this.#host.blocked(this)
   }
 
-  /** What the binding threw at something that was to be sent. */
-  #refused(error: unknown): void {
+  /** A frame whose bytes were changed. */
+  #givenUp({ head, id, bytes, begun }: Frame, error: RingbellError): void {
+    const kind = head & 0xff
+    // The other side gives the credit back for what it saw begin.
+    if (kind === KIND.message && !begun) this.#credit += bytes + HEADER_BYTES
+    // It finds out by the next message that no more comes of what had begun, so there must be a next one. For a chunk its owner sees to that.
+    if (kind === KIND.reply) this.post(KIND.error, id, 0, encodeError(error), true)
+    else if (kind !== KIND.chunk) this.post(KIND.cancel, id, 0, EMPTY, true)
+  }
+
+  /** What the binding says of the peer, or of the connection to it, ends this link and nothing else. */
+  #fault(error: unknown): void {
     const { code } = error as { code?: unknown }
     // The core tells more about its end in a notice.
     if (code === 'ERR_RINGBELL_PEER_GONE' || code === 'ERR_RINGBELL_CLOSED')
       this.gone ??= fromNative(error) as RingbellError
-    else throw fromNative(error)
-  }
-
-  /** Nothing can be sent any more, whatever the reason: half a message may be out. */
-  #spoilt(error: unknown): void {
-    const { code } = error as { code?: unknown }
-    if (code === 'ERR_RINGBELL_PEER_GONE' || code === 'ERR_RINGBELL_CLOSED')
-      this.gone ??= fromNative(error) as RingbellError
-    else this.#host.breach(this, String(error))
+    else this.#host.fault(this, error)
   }
 
   /** Those who wait for room and credit, in order; `true` when nobody waits for room. */
@@ -382,11 +468,22 @@ export class Link {
       // Credit comes by a message, not by room.
       if (this.#credit <= 0) return true
       if (!this.#outbox.empty) return false
-      if (seeker.bytes <= this.#largest && !this.#hot.hasRoom(this.number, seeker.bytes)) return false
+      if (seeker.bytes <= this.#largest && !this.#hasRoom(seeker.bytes)) return false
+      // A fault told them all.
+      if (this.over) return true
       this.#seekers.shift()
       seeker.settle()
     }
     return true
+  }
+
+  #hasRoom(bytes: number): boolean {
+    try {
+      return this.#hot.hasRoom(this.number, bytes)
+    } catch (error) {
+      this.#fault(error)
+      return true
+    }
   }
 
   #messageArrived(data: Uint8Array): void {

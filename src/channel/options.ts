@@ -91,6 +91,7 @@ export interface ConnectOptions<Q = Uint8Array, R = Uint8Array> extends ChannelO
   route?: Route | undefined
   /** Milliseconds that every call may take, where it does not say so itself; by default, and with 0, for ever. Not streams. */
   timeout?: number | undefined
+  /** What to do when connecting fails, or a connection fails though its server lives. */
   reconnect?: ReconnectOptions | undefined
   /** Forces a rung of the acquisition ladder. `'direct'` is the handshake here, in which a channel's rings are made. */
   acquire?: Rung | 'auto' | undefined
@@ -106,11 +107,13 @@ export interface CallOptions extends SignalOptions {
 }
 
 export interface QueueOptions<T = Uint8Array> extends Description, ChannelOptions {
+  /** How messages become bytes; workers must name the same. */
   codec?: CodecOption<T> | undefined
   /** The rungs that workers may use: `'handshake'`, `'stream'` or, by default, both. */
   offers?: Rung[] | undefined
   /** Bytes of each ring, two a worker: a power of two, 64 KiB by default. */
   capacity?: number | undefined
+  /** Workers at once, 1,024 by default. */
   maxConnections?: number | undefined
   /** Let workers of other users connect; by default nobody's but root's may. */
   access?: Access | undefined
@@ -123,10 +126,13 @@ export interface QueueOptions<T = Uint8Array> extends Description, ChannelOption
 }
 
 export interface WorkerOptions<T = Uint8Array> extends ChannelOptions, RingOptions {
+  /** Expect this codec: a queue with another one is not connected to (`'failed'`). */
   codec?: CodecOption<T> | undefined
   /** Messages at once, 1 by default; so many are assigned before the first is acknowledged. */
   concurrency?: number | undefined
+  /** What to do when connecting fails, or a connection fails though its queue lives. */
   reconnect?: ReconnectOptions | undefined
+  /** Forces a rung of the acquisition ladder. */
   acquire?: Rung | 'auto' | undefined
 }
 
@@ -177,7 +183,9 @@ const CONNECT: Rules = {
   timeout: TIME,
 }
 const WORKER: Rules = { ...SHARED_BY_CLIENTS, concurrency: integer(1, 65_536) }
-const bytesToFill: Rule = (value) => (value instanceof Uint8Array ? undefined : 'must be a Uint8Array')
+/** A proxy of one passes for an instance, and throws when its length is read. */
+const bytesToFill: Rule = (value) =>
+  ArrayBuffer.isView(value) && value instanceof Uint8Array ? undefined : 'must be a Uint8Array'
 const CALL: Rules = { signal, timeout: TIME, idempotent: flag, into: bytesToFill }
 const SIGNAL: Rules = { signal }
 const CLOSE: Rules = { grace: TIME }

@@ -6,6 +6,7 @@ import { Buffer } from 'node:buffer'
 
 /** An error that happened at the other end: `code` and `message` are those of what was thrown there. */
 export class RemoteError extends Error {
+  /** Always `'RemoteError'`; what was thrown had the `remoteName`. */
   override name = 'RemoteError'
   /** The `code` of what was thrown, if it had one. */
   readonly code: string | undefined

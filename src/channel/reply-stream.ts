@@ -4,8 +4,9 @@
  * was read already would come twice.
  */
 import { throwIfAborted } from '../abort.js'
+import type { RingbellError } from '../errors.js'
 import { Iteration } from '../iteration.js'
-import { outcome, replyTooLarge } from './call.js'
+import { outcome } from './call.js'
 import { Inbox } from './inbox.js'
 import type { Link, Pending } from './link.js'
 import { decodeError } from './remote-error.js'
@@ -121,22 +122,26 @@ export class ReplyStream implements Pending, Placed, AsyncIterableIterator<unkno
     return undefined
   }
 
-  tooLarge(bytes: number, limit: number): void {
+  tooLarge(error: RingbellError): void {
     this.#link?.callOff(this, STREAM)
-    this.#finish(replyTooLarge(bytes, limit))
+    this.#finish(error)
   }
 
   #begin(): void {
     this.#begun = true
     this.#board.begin()
-    whenThere(
-      this.#speech.request(this.#request),
-      (request) => {
-        this.#request = request
-        if (!this.settled) this.#board.place(this)
-      },
-      (error) => this.fail(error),
-    )
+    try {
+      whenThere(
+        this.#speech.request(this.#request),
+        (request) => {
+          this.#request = request
+          if (!this.settled) this.#board.place(this)
+        },
+        (error) => this.fail(error),
+      )
+    } catch (error) {
+      this.fail(error)
+    }
   }
 
   #took(): void {

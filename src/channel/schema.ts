@@ -8,22 +8,32 @@ import { RingbellError } from '../errors.js'
 
 /** The part of the Standard Schema interface (version 1) that is used here. */
 export interface StandardSchema<Input = unknown, Output = Input> {
+  /** What every Standard Schema has under this name. */
   readonly '~standard': {
+    /** Of the interface. */
     readonly version: 1
+    /** The library that made it. */
     readonly vendor: string
+    /** Judges a value, at once or later. */
     readonly validate: (value: unknown) => SchemaResult<Output> | Promise<SchemaResult<Output>>
+    /** For the compiler alone. */
     readonly types?: { readonly input: Input; readonly output: Output } | undefined
   }
 }
 
+/** What a validator answers: the value to use, or the issues. */
 export type SchemaResult<Output> =
   { readonly value: Output; readonly issues?: undefined } | { readonly issues: readonly SchemaIssue[] }
 
+/** One thing that is wrong with a value, and where. */
 export interface SchemaIssue {
+  /** What is wrong. */
   readonly message: string
+  /** Where: the keys that lead there. */
   readonly path?: readonly (PropertyKey | { readonly key: PropertyKey })[] | undefined
 }
 
+/** Any Standard Schema that gives back a `T`. */
 export type Schema<T> = StandardSchema<unknown, T>
 
 export const standardSchema: Rule = (value) => {
@@ -42,7 +52,7 @@ export const standardSchema: Rule = (value) => {
  */
 export function validated<T>(schema: Schema<T>, value: unknown, what: string): T | Promise<T> {
   const result = schema['~standard'].validate(value)
-  return isThenable(result) ? result.then((later) => accepted(later, what)) : accepted(result, what)
+  return isThenable(result) ? followed(result).then((later) => accepted(later, what)) : accepted(result, what)
 }
 
 /** The same where nobody can wait: an asynchronous validator is an error. */
@@ -53,8 +63,14 @@ export function validatedNow<T>(schema: Schema<T>, value: unknown, what: string)
   throw new RingbellError('ERR_RINGBELL_SCHEMA', `The schema of a ${what} must answer at once, not with a promise.`)
 }
 
-export function isThenable<T>(value: T | PromiseLike<T>): value is PromiseLike<T> & Promise<T> {
+/** Its `then` may be anybody's: use it only by `followed`. */
+export function isThenable<T>(value: T | PromiseLike<T>): value is PromiseLike<T> {
   return typeof value === 'object' && value !== null && typeof (value as PromiseLike<T>).then === 'function'
+}
+
+/** A promise that settles once, whatever this one does. `Promise.resolve` would not do: it hands a native one back as it is, with a `then` of its own. */
+export function followed<T>(value: PromiseLike<T>): Promise<T> {
+  return new Promise((resolve) => resolve(value))
 }
 
 function accepted<T>(result: SchemaResult<T>, what: string): T {

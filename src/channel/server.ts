@@ -41,6 +41,7 @@ export interface ServerEvents<M> {
   failed: [error: RingbellError, connection: Connection<M> | undefined]
 }
 
+/** How to close a server. */
 export interface CloseOptions {
   /** Milliseconds in which the requests in hand may be answered yet, 0 by default. New ones go to other instances meanwhile. */
   grace?: number | undefined
@@ -57,6 +58,7 @@ export interface ServerParts {
   readonly closed: (server: { closeNow(): void }) => void
 }
 
+/** Answers calls under a name; `bus.serve()` makes it. */
 export class Server<M = Uint8Array> extends EventEmitter<ServerEvents<M>> implements AsyncDisposable {
   readonly #native: NativeChannel
   readonly #speech: Speech
@@ -92,6 +94,7 @@ export class Server<M = Uint8Array> extends EventEmitter<ServerEvents<M>> implem
     return this.#peers.all as Connection<M>[]
   }
 
+  /** Whether it is closed. */
   get closed(): boolean {
     return this.#closed
   }
@@ -102,6 +105,7 @@ export class Server<M = Uint8Array> extends EventEmitter<ServerEvents<M>> implem
     translated(() => this.#native.update(json))
   }
 
+  /** Counters of this server. */
   stats(): ServerStats {
     return {
       connections: this.#peers.size,
@@ -135,6 +139,7 @@ export class Server<M = Uint8Array> extends EventEmitter<ServerEvents<M>> implem
     this.closeNow()
   }
 
+  /** `await using`: as `close()`. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.closeNow()
   }
@@ -190,6 +195,7 @@ export class Server<M = Uint8Array> extends EventEmitter<ServerEvents<M>> implem
       message: (link, data) => connectionOf(link)?.arrived(data),
       credit: (link, amount) => link.addCredit(amount),
       goodbye: () => {},
+      refused: (link) => void this.#handling.checkReader(link),
       fds: (link) => connectionOf(link)?.descriptors.arrived(),
       trouble: (error, link) => {
         this.#telling.tell('failed', error, link && connectionOf(link))

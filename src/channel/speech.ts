@@ -2,7 +2,7 @@
 import { inspect } from 'node:util'
 import { RingbellError } from '../errors.js'
 import { bytes as bytesCodec, decodeWith, encodeWith, json, type Codec } from '../codec/index.js'
-import { isThenable, validated, validatedNow, type Schema } from './schema.js'
+import { followed, isThenable, validated, validatedNow, type Schema } from './schema.js'
 import { EMPTY } from './wire.js'
 
 export class Speech {
@@ -58,12 +58,9 @@ export const INQUIRY = new Speech({ ...json, encode: () => EMPTY })
 
 /** Goes on with a value, at once or when it is there. What `then` throws becomes a call of `otherwise`. */
 export function whenThere(value: unknown, then: (value: unknown) => void, otherwise: (error: unknown) => void): void {
-  if (isThenable(value)) {
-    value.then(then).then(undefined, otherwise)
-    return
-  }
   try {
-    then(value)
+    if (isThenable(value)) void followed(value).then(then).then(undefined, otherwise)
+    else then(value)
   } catch (error) {
     otherwise(error)
   }

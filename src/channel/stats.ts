@@ -4,6 +4,7 @@ import type { HandlingCounters } from './handling.js'
 /** What the core counts: an object by its own words (docs/protocol.md and crates/core/src/channel). */
 export type CoreChannelStats = Readonly<Record<string, unknown>>
 
+/** The counters of a server. */
 export interface ServerStats extends Readonly<HandlingCounters> {
   /** Connections right now. */
   readonly connections: number
@@ -11,10 +12,13 @@ export interface ServerStats extends Readonly<HandlingCounters> {
   readonly accepted: number
   /** Requests that are being handled. */
   readonly inHand: number
+  /** What the core counts of its rings. */
   readonly core: CoreChannelStats
 }
 
+/** The counters of a client. */
 export interface ClientStats {
+  /** Connected servers. */
   readonly connections: number
   /** Calls and streams that were begun. */
   readonly calls: number
@@ -24,9 +28,11 @@ export interface ClientStats {
   readonly waiting: number
   /** Put through once more, because their first connection was gone or its server closing. */
   readonly repeated: number
+  /** What the core counts of its rings. */
   readonly core: CoreChannelStats
 }
 
+/** The counters of a work queue. */
 export interface QueueStats {
   /** Connected workers. */
   readonly workers: number
@@ -34,19 +40,25 @@ export interface QueueStats {
   readonly waiting: number
   /** With a worker, and not acknowledged. */
   readonly assigned: number
+  /** Messages that were accepted. */
   readonly pushed: number
+  /** Messages that workers have done. */
   readonly acknowledged: number
   /** Given to a worker for another time. */
   readonly redelivered: number
   /** Given up after as many attempts as are allowed. */
   readonly failed: number
+  /** What the core counts of its rings. */
   readonly core: CoreChannelStats
 }
 
+/** The counters of a worker. */
 export interface WorkerStats extends Readonly<HandlingCounters> {
   /** Queues that it works for. */
   readonly connections: number
+  /** Messages that are being worked on. */
   readonly inHand: number
+  /** What the core counts of its rings. */
   readonly core: CoreChannelStats
 }
 

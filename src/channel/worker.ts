@@ -6,7 +6,7 @@
 import { EventEmitter } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { channels } from '../diagnostics.js'
-import { closedError, fromNative, RingbellError, translated } from '../errors.js'
+import { closedError, fromNative, reason, RingbellError, translated } from '../errors.js'
 import type { NativeChannel, NativeWatch } from '../native.js'
 import type { ReconnectOptions } from '../options.js'
 import type { Service } from '../service.js'
@@ -31,8 +31,11 @@ export type WorkHandler<T> = (value: T, context: CallContext<Connection<T>>) => 
 export interface WorkerEvents<T> {
   /** A queue was connected to. */
   connected: [queue: Connection<T>]
+  /** It has gone: `'closed'`, `'died'` or `'failed'`. */
   disconnected: [queue: Connection<T>, reason: EndReason]
+  /** A queue could not be connected to; `error.code` says why. Tries may follow. */
   failed: [service: Service | undefined, error: RingbellError]
+  /** No more tries with this instance, until its record changes. */
   gaveUp: [service: Service, error: RingbellError]
 }
 
@@ -52,6 +55,7 @@ export interface WorkerParts {
   readonly closed: (worker: { closeNow(): void }) => void
 }
 
+/** Takes messages of the work queues of one name; `bus.worker()` makes it. */
 export class Worker<T = Uint8Array> extends EventEmitter<WorkerEvents<T>> implements AsyncDisposable {
   /** The queues that it works for. */
   readonly name: string
@@ -98,10 +102,12 @@ export class Worker<T = Uint8Array> extends EventEmitter<WorkerEvents<T>> implem
     return this.#peers.all as Connection<T>[]
   }
 
+  /** Whether it is closed. */
   get closed(): boolean {
     return this.#closed
   }
 
+  /** Counters of this worker. */
   stats(): WorkerStats {
     return {
       connections: this.#peers.size,
@@ -117,6 +123,7 @@ export class Worker<T = Uint8Array> extends EventEmitter<WorkerEvents<T>> implem
     return this
   }
 
+  /** An open worker does not keep the process alive. */
   unref(): this {
     this.#endpoint.referenced = false
     return this
@@ -130,6 +137,7 @@ export class Worker<T = Uint8Array> extends EventEmitter<WorkerEvents<T>> implem
     this.closeNow()
   }
 
+  /** `await using`: as `close()`. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.closeNow()
   }
@@ -167,7 +175,7 @@ export class Worker<T = Uint8Array> extends EventEmitter<WorkerEvents<T>> implem
     this.#end(
       told instanceof RingbellError
         ? told
-        : new RingbellError('ERR_RINGBELL_INTERNAL', `This worker failed: ${String(told)}`, { cause: told }),
+        : new RingbellError('ERR_RINGBELL_INTERNAL', `This worker failed: ${reason(told)}`, { cause: told }),
     )
   }
 
@@ -185,6 +193,7 @@ export class Worker<T = Uint8Array> extends EventEmitter<WorkerEvents<T>> implem
       message: (link) => this.#endpoint.breach(link, 'it sent a plain message to a worker'),
       credit: () => {},
       goodbye: (link) => this.#instances.leaving(link.number),
+      refused: (link) => this.#takesOneMore(link),
       fds: () => {},
       trouble: (error, link) => {
         if (link === undefined) this.#end(error)
@@ -207,9 +216,12 @@ export class Worker<T = Uint8Array> extends EventEmitter<WorkerEvents<T>> implem
       leaving: () => this.#leaving,
       connectionOf,
       // Only now: a handler that was given up on may still be busy.
-      handled: (link) => {
-        if (!this.#leaving) link.post(KIND.credit, 0, 1, EMPTY, true)
-      },
+      handled: (link) => this.#takesOneMore(link),
     }
+  }
+
+  /** Each job that came gives its credit back once: its handler has ended, or no handler will be called for it. */
+  #takesOneMore(link: Link): void {
+    if (!this.#leaving) link.post(KIND.credit, 0, 1, EMPTY, true)
   }
 }

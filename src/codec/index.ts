@@ -1,5 +1,5 @@
 /** Names of codecs to codecs, and the two guarded calls through which the rest of the library uses them. */
-import { RingbellError } from '../errors.js'
+import { reason, RingbellError } from '../errors.js'
 import { bytes } from './bytes.js'
 import type { Codec } from './codec.js'
 import { json } from './json.js'
@@ -66,8 +66,4 @@ export function decodeWith(codec: Codec<unknown>, data: Uint8Array): unknown {
       { cause },
     )
   }
-}
-
-function reason(cause: unknown): string {
-  return cause instanceof Error ? cause.message : String(cause)
 }

@@ -5,6 +5,7 @@
 import { deserialize, serialize } from 'node:v8'
 import type { Codec } from './codec.js'
 
+/** The codec `structured`: what the structured clone algorithm can carry, by `node:v8`. */
 export const structured: Codec<unknown> = {
   id: 'structured',
   encode: (value) => serialize(value),

@@ -1,8 +1,9 @@
 //! `oldsys TABLE COMMAND…`: runs a command that sees an older kernel, or Docker's default profile.
 //!
-//! A seccomp filter answers the calls that are missing there, so that a fallback is tested where it is never needed.
-//! Needs no privilege (it sets `no_new_privs`), is inherited by every child, and cannot be taken off again. What it
-//! cannot show: behaviour of a call that both kernels have. x86-64 and arm64; calls of a foreign ABI are killed.
+//! A seccomp filter answers the calls that are missing there. So a fallback can be tested on a machine that does not
+//! need it. The filter needs no privilege (it sets `no_new_privs`). Every child inherits it, and it cannot be removed.
+//! It cannot show a difference in the behaviour of a call that both kernels have. x86-64 and arm64; a call of a foreign
+//! ABI kills the process. The test runner (`scripts/stages.mjs`) starts it.
 
 mod program;
 mod table;
@@ -27,7 +28,7 @@ fn main() -> ExitCode {
         eprintln!("oldsys: the kernel refused the filter: {error}");
         return ExitCode::from(2);
     }
-    // Returns only when the command could not be started; 127 as a shell would say it.
+    // `exec` returns only if the command could not be started; 127 is what a shell would give.
     let error = Command::new(&program).args(arguments).exec();
     eprintln!("oldsys: {}: {error}", program.display());
     ExitCode::from(127)

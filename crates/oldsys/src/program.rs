@@ -1,6 +1,7 @@
-//! Rules as a classic BPF program for seccomp: the architecture is checked first, then rule after rule, then allow.
+//! Compiles rules to a classic BPF program for seccomp: it checks the architecture, then each rule, and then allows.
 //!
-//! Every rule is a short forward jump over its own answer and leaves the call's number in the accumulator for the next.
+//! Invariant: every rule is a short forward jump over its own answer, and leaves the call's number in the accumulator
+//! for the next rule.
 //! References: seccomp(2), `include/uapi/linux/filter.h`.
 
 use crate::table::Rule;
@@ -12,12 +13,12 @@ const ARCHITECTURE: u32 = 0xC000_003E;
 #[cfg(target_arch = "aarch64")]
 const ARCHITECTURE: u32 = 0xC000_00B7;
 
-/// Offsets in `struct seccomp_data`; the low half of an argument comes first on a little-endian machine.
+/// Offsets in `struct seccomp_data`. On a little-endian machine the low half of an argument comes first.
 const NUMBER: u32 = 0;
 const ARCH: u32 = 4;
 const SECOND_ARGUMENT: u32 = 24;
 
-/// The filter that gives each call the answer of the first rule that names it.
+/// The filter: each call gets the answer of the first rule that names it.
 pub fn compile(rules: &[Rule]) -> BpfProgram {
     let mut program = vec![
         load(ARCH),
@@ -61,7 +62,7 @@ fn answer(value: u32) -> sock_filter {
     instruction(BPF_RET | BPF_K, 0, 0, value)
 }
 
-/// Codes fit 16 bits by definition: the kernel's field has that size.
+/// A code fits into 16 bits: the kernel's field has that size.
 fn instruction(code: u32, jt: u8, jf: u8, k: u32) -> sock_filter {
     sock_filter { code: (code & 0xffff) as u16, jt, jf, k }
 }

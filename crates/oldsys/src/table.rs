@@ -1,4 +1,4 @@
-//! What is missing where: one rule for each system call that a table takes away.
+//! The tables: one rule for each system call that is missing.
 //!
 //! Numbers above 424 are the same on every architecture; the others come from libc. Sources: the kernel's
 //! `arch/x86/entry/syscalls/syscall_64.tbl` of 5.4, and Docker's default seccomp profile (moby/profiles).
@@ -19,7 +19,7 @@ pub enum Rule {
     FailsWithFlags(u32, u32, i32),
 }
 
-/// The rules of a table's name, or of a list `NUMBER=ERRNO,…`; nothing for any other word.
+/// The rules of a table's name, or of a list `NUMBER=ERRNO,…`; `None` for any other word.
 pub fn parse(name: &str) -> Option<Vec<Rule>> {
     match name {
         "5.4" => Some(linux_5_4()),
@@ -55,7 +55,8 @@ fn docker() -> Vec<Rule> {
     ]
 }
 
-/// What older profiles, or those without `CAP_SYS_PTRACE`, take away besides.
+/// What older profiles, or those without `CAP_SYS_PTRACE`, take away besides, and both kinds of asynchronous input and output,
+/// which hardened ones do.
 fn strict() -> Vec<Rule> {
     let calls = [
         libc::SYS_ptrace,
@@ -64,6 +65,7 @@ fn strict() -> Vec<Rule> {
         libc::SYS_io_uring_setup,
         libc::SYS_io_uring_enter,
         libc::SYS_io_uring_register,
+        libc::SYS_io_setup,
     ];
     calls.into_iter().map(|call| fails(call, EPERM)).collect()
 }

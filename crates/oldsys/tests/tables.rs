@@ -1,10 +1,10 @@
-//! Each table, seen from inside: the program runs this test binary again as its own probe.
+//! Each table, seen from inside: `oldsys` runs this test binary again, as the probe.
 
 #![allow(clippy::expect_used)] // a test's own set-up may end the test
 
 use std::process::{Command, Output};
 
-/// Runs `probe` below under a table. The probe prints one `name=result` a line.
+/// Runs `probe` below under a table. The probe prints one `name=result` on each line.
 fn under(table: &str) -> Output {
     let itself = std::env::current_exe().expect("the path of this test");
     Command::new(env!("CARGO_BIN_EXE_oldsys"))
@@ -32,11 +32,11 @@ fn result_of(call: libc::c_long, first: i64, second: i64) -> i32 {
 #[ignore = "run by the other tests, inside of oldsys"]
 fn probe() {
     let pid = i64::from(std::process::id());
-    // -1 is no pidfd: EBADF says that the call is there.
+    // -1 is not a pidfd: EBADF says that the call exists.
     println!("pidfd_getfd={}", result_of(libc::SYS_pidfd_getfd, -1, 0));
     println!("pidfd_open={}", result_of(libc::SYS_pidfd_open, pid, 0));
     println!("pidfd_open_nonblock={}", result_of(libc::SYS_pidfd_open, pid, i64::from(libc::O_NONBLOCK)));
-    // A null name is a fault, unless the flags are refused before it is read.
+    // A null name gives EFAULT, unless the flags are refused before it is read.
     println!("memfd_create={}", result_of(libc::SYS_memfd_create, 0, 1));
     println!("memfd_noexec={}", result_of(libc::SYS_memfd_create, 0, 0x9));
     println!("close_range={}", result_of(libc::SYS_close_range, 1 << 20, 1 << 20));

@@ -1,8 +1,8 @@
-//! What a segment can be refused for. The crate above turns these into its own typed errors.
+//! The reasons for which a segment is refused. The crate above turns them into its own typed errors.
 
 use core::fmt;
 
-/// Why a segment was refused when a subscriber attached to it.
+/// Why a subscriber refused a segment when it attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {

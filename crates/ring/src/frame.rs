@@ -1,4 +1,5 @@
-//! What stands between `floor` and `head`: batches, and in each batch messages, or one piece of a large message.
+//! Frames: what lies between `floor` and `head`. There are batches; a batch holds messages, or one piece of a large
+//! message.
 //!
 //! ```text
 //! batch    u32 length (16 + its messages, padded) | u32 kind = 2 | u64 first sequence | u64 monotonic ns | messages…
@@ -6,8 +7,9 @@
 //! fragment u32 length (16 + its piece)            | u32 kind = 3 | u64 length of the message | u64 offset of the piece in it | piece, padded to 8
 //! ```
 //!
-//! All little endian, all 8-byte aligned. A commit is a batch: `head`, `floor` and a joiner's first position are
-//! always at the start of one, so that every reader learns the sequence of what it reads first.
+//! All numbers are little endian, all frames 8-byte aligned. Invariant: a commit is one batch. `head`, `floor` and a
+//! joiner's first position are always the start of a batch, so every reader learns the sequence of its first message.
+//! Used by both sides. Only headers are encoded and decoded here; nothing here touches shared memory.
 
 /// Bytes that a batch adds to its messages.
 pub const BATCH_OVERHEAD: usize = 24;
@@ -26,7 +28,7 @@ const KIND_MESSAGE: u32 = 1;
 const KIND_BATCH: u32 = 2;
 const KIND_FRAGMENT: u32 = 3;
 
-/// Most bytes that a piece takes in the ring, so that its reader has begun before the next one is written.
+/// Most bytes that a piece takes in the ring. The limit lets the reader begin before the next piece is written.
 const PIECE: usize = 64 << 10;
 
 /// Bytes that a message with `payload` bytes takes in the ring.
@@ -39,7 +41,8 @@ pub const fn max_message(capacity: usize) -> usize {
     capacity / 2 - BATCH_OVERHEAD - MESSAGE_OVERHEAD
 }
 
-/// Most bytes of a large message that are sent at once: with their batch they take a quarter of the ring, or 64 KiB.
+/// Most bytes of a large message that are sent at once. With their batch they take a quarter of the ring, at most 64
+/// KiB.
 pub(crate) const fn max_piece(capacity: usize) -> usize {
     let most = if capacity / 4 < PIECE { capacity / 4 } else { PIECE };
     most.saturating_sub(BATCH_OVERHEAD + FRAGMENT_OVERHEAD)
@@ -63,7 +66,7 @@ impl Header {
         length as u64 | (kind as u64) << 32
     }
 
-    /// `None` for a word that is no header, or one whose frame could not be in a ring of this capacity.
+    /// `None` for a word that is not a header, or whose frame cannot be in a ring of this capacity.
     pub(crate) const fn decode(word: u64, capacity: usize) -> Option<Self> {
         let length = (word & 0xffff_ffff) as usize;
         match (word >> 32) as u32 {
@@ -78,7 +81,7 @@ impl Header {
         }
     }
 
-    /// Whether this word says that a large message's piece follows.
+    /// Whether this word is the header of a piece of a large message.
     pub(crate) const fn is_fragment(word: u64) -> bool {
         (word >> 32) as u32 == KIND_FRAGMENT
     }

@@ -1,12 +1,12 @@
-//! Guests: subscribers of other users, each with a control segment of its own that has one slot.
+//! Guests: subscribers of other users. Each has a control segment of its own with one slot.
 //!
-//! A subscriber that shares a control segment can stop its neighbours, so a guest shares it with nobody. The publisher knows the
-//! memory of all places from the start; which of them are taken says [`Admitted`], a word of the publisher's own process
-//! that no peer sees. A topic without places never looks at it, and nobody pays for a place that is free.
+//! A process that shares a control segment can stop its neighbours, so no other process shares a guest's. The publisher
+//! knows the memory of all guest slots (places) from the start. [`Admitted`], a word of the publisher's own process that
+//! no peer sees, says which of them are taken. A topic without guest slots never looks at it.
 //!
-//! A place's bit is set before its guest can have the segment, so it is set before the guest's slot is joining: either a
-//! scan of the publisher's sees the bit, or the guest sees the `head` before that scan (I3, as for any joiner). The bit
-//! alone decides whether a guest counts: what a guest writes into its slot after it was dismissed moves nobody.
+//! Invariants: the bit of a guest slot is set before its guest can have the segment, so before the guest's slot is
+//! joining. Either a scan of the publisher sees the bit, or the guest sees the `head` before that scan (I3, as for any
+//! joiner). The bit alone decides whether a guest counts: after a guest was dismissed, its slot has no effect.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -18,50 +18,51 @@ use crate::sync::{AtomicU64, Ordering, fence};
 /// Most guests of a topic: one bit each.
 pub const MAX_GUESTS: usize = 64;
 
-/// Which places are taken. Shared between the publisher and the bus thread, which admits guests.
+/// Which guest slots are taken. The publisher shares it with the code that admits guests in its process.
 #[derive(Clone, Debug, Default)]
 pub struct Admitted(Arc<AtomicU64>);
 
 impl Admitted {
-    /// Nobody is.
+    /// No guest slot is taken.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// From now on the guest in this place counts. Called before it is given the place's segment.
+    /// From now on the guest in this guest slot counts. Called before the guest gets the segment.
     pub fn admit(&self, place: usize) {
-        // SYNC: pairs with the load in `bits`: the segment in this place is the new guest's.
+        // SYNC: pairs with the load in `bits`: the segment that is mapped there is the new guest's.
         self.0.fetch_or(1 << place, Ordering::Release);
     }
 
-    /// From now on it does not. False: it did not before. A publisher that is about to wait for room either sees this,
-    /// or has announced so before this returns (SYNC: the fence pairs with the one in `announce_wait`).
+    /// From now on the guest does not count. False: it did not count before. A publisher that is about to wait for room
+    /// either sees this, or has announced its wait before this returns (SYNC: the fence pairs with the one in
+    /// `announce_wait`).
     pub fn dismiss(&self, place: usize) -> bool {
         let before = self.0.fetch_and(!(1 << place), Ordering::AcqRel);
         fence(Ordering::SeqCst);
         before >> place & 1 == 1
     }
 
-    /// Whether the guest in this place counts.
+    /// Whether the guest in this guest slot counts.
     pub fn contains(&self, place: usize) -> bool {
         self.bits() >> place & 1 == 1
     }
 
-    /// One bit for each place that is taken.
+    /// One bit for each guest slot that is taken.
     pub fn bits(&self) -> u64 {
         // SYNC: pairs with the release in `admit`.
         self.0.load(Ordering::Acquire)
     }
 }
 
-/// What a publisher has of its guests.
+/// The publisher's side of its guests.
 #[derive(Default)]
 pub(crate) struct Guests {
     places: Box<[ControlMemory]>,
     admitted: Admitted,
-    /// Guests to be woken that nobody has asked for yet.
+    /// Guests that must be woken, since `take_bells` was last called.
     bells: u64,
-    /// How long one may leave no room for one and the same message, in nanoseconds; 0: for ever.
+    /// How long a guest may block one message, in nanoseconds; 0: without limit.
     pub(crate) patience: u64,
 }
 
@@ -71,7 +72,7 @@ impl Guests {
         Self { places, admitted, bells: 0, patience }
     }
 
-    /// The places that are taken, as a list that does not change while it is walked.
+    /// The guest slots that are taken. The list does not change while it is walked.
     pub(crate) fn present(&self) -> Places {
         match self.places.len() {
             0 => Places(0),
@@ -79,7 +80,7 @@ impl Guests {
         }
     }
 
-    /// The one slot of a place that is taken.
+    /// The one slot of a guest slot that is taken; `None` if it is free.
     pub(crate) fn slot(&self, place: usize) -> Option<&Slot> {
         let memory = self.places.get(place)?;
         if self.admitted.contains(place) { memory.slot(0) } else { None }
@@ -93,7 +94,7 @@ impl Guests {
         self.admitted.dismiss(place)
     }
 
-    /// After `head` was stored and the full fence of `take_sleepers`: notes which guests are to be woken.
+    /// Notes which guests must be woken. Called after `head` was stored and after the full fence of `take_sleepers`.
     #[inline]
     pub(crate) fn note_sleepers(&mut self) {
         if !self.places.is_empty() {
@@ -115,17 +116,18 @@ impl Guests {
         core::mem::take(&mut self.bells)
     }
 
-    /// Says, or no longer says, to every guest that the publisher waits for room. A full fence follows where it is said.
+    /// Tells every guest that the publisher waits for room, or that it no longer does. The caller makes a full fence
+    /// after `true`.
     pub(crate) fn set_waiting(&self, waiting: bool) {
         for place in self.present() {
-            // SYNC: pairs with the acquire in `take_waiting`: a guest that takes the flag, and whoever it tells so, sees what
-            // the publisher did before.
+            // SYNC: pairs with the acquire in `take_waiting`: a guest that takes the flag sees what the publisher did
+            // before. So does a process that the guest then rings.
             self.places[place].header().publisher_waiting.store(waiting.into(), Ordering::Release);
         }
     }
 }
 
-/// The numbers of the bits that are set.
+/// The numbers of the set bits, in order.
 pub(crate) struct Places(u64);
 
 impl Iterator for Places {

@@ -1,7 +1,8 @@
-//! Where every word lies, in both segments. A change here is a change of [`VERSION`] and of `docs/protocol.md`.
+//! The offset of every word in both segments. A change here also changes [`VERSION`] and `docs/protocol.md`.
 //!
-//! Words that different processes write never share a 128-byte line: two adjacent 64-byte lines are fetched
-//! together by the prefetcher of most x86-64 parts, and 128 bytes is the line of some arm64 ones.
+//! Invariant: words that different processes write never share a 128-byte line. Most x86-64 processors prefetch two
+//! adjacent 64-byte lines together, and some arm64 processors have lines of 128 bytes. The assertions at the end
+//! check the offsets. Used by all of this crate; this file has no behaviour.
 
 #[cfg(not(loom))]
 use crate::slot::Slot;
@@ -11,7 +12,7 @@ use crate::sync::{AtomicU32, AtomicU64};
 pub const DATA_MAGIC: u64 = u64::from_le_bytes(*b"RINGBELL");
 /// First eight bytes of a control segment: `RINGCTRL` in ASCII.
 pub const CONTROL_MAGIC: u64 = u64::from_le_bytes(*b"RINGCTRL");
-/// Version of layout and protocol. Peers with another one are refused.
+/// Version of layout and protocol. A peer with another version is refused.
 pub const VERSION: u32 = 1;
 /// Smallest capacity of the frames area, in bytes.
 pub const MIN_CAPACITY: usize = 4 << 10;
@@ -21,7 +22,7 @@ pub const MAX_CAPACITY: usize = 1 << 30;
 pub const MAX_SLOTS: usize = 1024;
 /// How many slots share a doorbell. 1,024 slots then have 64 doorbells, one for each bit of the sleepers' word.
 pub const SLOTS_PER_DOORBELL: usize = 16;
-/// The byte of the control segment whose write lock proves that the publisher lives.
+/// The byte of the control segment whose write lock proves that the publisher is alive.
 pub const PUBLISHER_LOCK_BYTE: u64 = 0;
 /// Where the first slot begins in the control segment.
 pub const SLOTS_OFFSET: usize = 512;
@@ -32,8 +33,8 @@ pub const OPEN: u32 = 0;
 /// Value of `state` in the data segment once the publisher has closed the topic in good order.
 pub const CLOSED: u32 = 1;
 
-/// Positions at or above this are not believed: no publisher lives long enough to write so many bytes, and below it no
-/// sum of a position and a length overflows.
+/// Positions at or above this are not believed. No publisher lives long enough to write so many bytes. Below it, no sum
+/// of a position and a length overflows.
 pub(crate) const END_OF_TIME: u64 = 1 << 62;
 
 /// What happens when the slowest subscriber leaves no room.
@@ -42,7 +43,7 @@ pub(crate) const END_OF_TIME: u64 = 1 << 62;
 pub enum Overflow {
     /// The message is not accepted; nothing that was accepted is lost.
     Block = 0,
-    /// The oldest messages are overwritten; who still had to read them is told how many.
+    /// The oldest messages are overwritten. A subscriber that had not read them learns how many it missed.
     DropOldest = 1,
     /// The message is dropped for everybody and counted.
     DropNewest = 2,
@@ -61,8 +62,9 @@ pub(crate) struct DataHeader {
     pub(crate) counters: Line<Counters>,
 }
 
-/// `head`, between two copies of the sequence that goes with it: while the copies are equal, so is what lies between
-/// them. A joiner learns from it which message it will get first, and so what it missed should it be lapped before.
+/// `head`, between two copies of the sequence that belongs to it. If a reader finds both copies equal, they belong to the
+/// `head` between them (I7). So a joiner knows which message it will get first. If it is lapped before that message, it
+/// knows how many it missed.
 #[derive(Default)]
 #[repr(C)]
 pub(crate) struct Head {
@@ -74,7 +76,7 @@ pub(crate) struct Head {
     pub(crate) after: AtomicU64,
 }
 
-/// Written once, before anybody else can map the segment.
+/// Written once, before another process can map the segment.
 #[derive(Default)]
 #[repr(C)]
 pub(crate) struct DataFixed {
@@ -87,7 +89,7 @@ pub(crate) struct DataFixed {
     pub(crate) nonce: [AtomicU64; 2],
 }
 
-/// The publisher's running totals, for whoever inspects the topic.
+/// The publisher's running totals, for tools that inspect the topic.
 #[derive(Default)]
 #[repr(C)]
 pub(crate) struct Counters {
@@ -107,14 +109,14 @@ pub(crate) struct Counters {
 #[repr(C)]
 pub(crate) struct ControlHeader {
     pub(crate) fixed: Line<ControlFixed>,
-    /// One bit per doorbell behind which somebody may sleep.
+    /// One bit for each doorbell. A set bit means that a subscriber of that doorbell may be asleep.
     pub(crate) sleepers: Line<AtomicU64>,
     /// 1 while the publisher waits for room.
     pub(crate) publisher_waiting: Line<AtomicU32>,
     pub(crate) spare: Line<AtomicU64>,
 }
 
-/// Written once by the publisher, before anybody else can map the segment.
+/// Written once by the publisher, before another process can map the segment.
 #[derive(Default)]
 #[repr(C)]
 pub(crate) struct ControlFixed {
@@ -153,17 +155,18 @@ pub const fn doorbells(slots: usize) -> usize {
     slots.div_ceil(SLOTS_PER_DOORBELL)
 }
 
-/// The byte of the control segment whose write lock proves that the owner of `slot` lives.
+/// The byte of the control segment whose write lock proves that the owner of `slot` is alive.
 pub const fn slot_lock_byte(slot: usize) -> u64 {
     (SLOTS_OFFSET + slot * SLOT_LEN) as u64
 }
 
-/// The byte behind the control segment whose write lock makes its owner the one holder of a durable name, by its hash.
+/// The byte for a durable name, by its hash. It lies behind the end of the control segment. The process with the write
+/// lock on it is the only holder of that name.
 pub const fn name_lock_byte(name_hash: u64) -> u64 {
     1 << 62 | name_hash >> 2
 }
 
-// loom's atomics are larger than the processor's, and its models don't share memory with anybody.
+// loom's atomics are larger than the processor's, and its models share no memory with other processes.
 #[cfg(not(loom))]
 const _: () = {
     use core::mem::{offset_of, size_of};

@@ -1,30 +1,30 @@
 //! The shared-memory protocol of ringbell: one publisher, many subscribers, no operating system.
 //!
-//! This crate knows two pieces of memory and nothing else. The *data segment* is written by the publisher alone and
-//! holds the frames; the *control segment* is written by the subscribers too and holds a slot for each of them, the
-//! word that says who sleeps, and the flag that says whether the publisher waits for room. Who maps them, who is
-//! alive and how a sleeper is woken are questions for the crate above: [`Producer`] asks a [`Peers`] whether a slot's
-//! owner lives, and hands back a mask of the doorbells that are to be rung.
+//! This crate knows two pieces of memory and nothing else. Only the publisher writes the *data segment*, which holds the
+//! frames. Subscribers write the *control segment*, too. It holds a slot for each of them, the word that says which
+//! doorbells have sleepers, and the flag that says whether the publisher waits for room. The crate above maps the
+//! segments, knows which processes are alive, and wakes sleepers. [`Producer`] asks a [`Peers`] whether a slot's
+//! owner is alive, and returns a mask of the doorbells that must be rung.
 //!
 //! # What is guaranteed
 //!
-//! * A frame exists once `head` has moved past it, not before: a publisher that dies while it writes leaves nothing
-//!   torn, and what it had committed can still be read.
-//! * `floor` is stored before the first byte that it gives up is overwritten. A reader copies, then looks at `floor`
-//!   again, then parses its private copy: it never interprets bytes that may have changed under it.
-//! * Under [`Overflow::Block`] no frame that a live subscriber has still to read is overwritten. There a message can be
-//!   larger than the ring: it goes through in pieces, and whoever reads gets all of it or none.
-//! * No call waits for another process. There is no lock in shared memory, so none can be left behind.
-//! * Every word that a peer can write is read once, checked, then used; every loop is bounded by a local number.
+//! * A frame exists once `head` has moved past it, and not before. So a publisher that dies while it writes leaves
+//!   nothing torn, and what it had committed can still be read.
+//! * `floor` is stored before the first byte that it gives up is overwritten. A reader copies, then loads `floor`
+//!   again, then parses its private copy. So it never interprets bytes that may have changed in the meantime.
+//! * Under [`Overflow::Block`] no frame that a live subscriber must still read is overwritten. There a message can be
+//!   larger than the ring: it goes through in pieces, and a reader gets all of it or nothing.
+//! * No call waits for another process. There is no lock in shared memory, so a dead process cannot leave one behind.
+//! * Every word that a peer can write is read once, checked, then used. Every loop is bounded by a local number.
 //!
-//! # What is not
+//! # What is not guaranteed
 //!
-//! * A subscriber of [`Overflow::DropOldest`] that falls behind by almost the capacity misses messages. It is told
+//! * A subscriber of [`Overflow::DropOldest`] that falls behind by almost the capacity misses messages. It learns
 //!   exactly how many.
-//! * Subscribers that share a control segment trust each other: one of them can pretend to be another. Whoever is not
-//!   trusted is a guest, and has a control segment of its own.
+//! * Subscribers that share a control segment trust each other: one of them can pretend to be another. A subscriber that
+//!   is not trusted is a guest, and has a control segment of its own.
 //!
-//! The layout and the protocol, with numbered invariants that the `SAFETY` comments cite, are in `docs/protocol.md`.
+//! `docs/protocol.md` has the layout, the protocol, and the numbered invariants that the `SAFETY` comments cite.
 
 #![no_std]
 

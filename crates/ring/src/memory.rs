@@ -1,11 +1,12 @@
 //! Views of the two segments, and the only functions that copy bytes into or out of memory that another process maps.
 //!
-//! A view is a pointer and a capacity; whoever makes one promises that the mapping outlives it. No `&[u8]` and no
-//! `&T` other than an atomic ever refers to shared memory here.
+//! A view is a pointer and a capacity. Invariant (I1): the maker of a view promises that the mapping outlives it. No
+//! `&[u8]` and no `&T` other than an atomic ever refers to shared memory here. The crate above makes the views;
+//! `Producer` and `Consumer` use them.
 //!
-//! Under loom and Miri the frames are an array of atomic words and copies go word by word, so that a reader that
-//! races with the writer is defined behaviour and every stale value is explored. On a real machine the copies are
-//! plain: the bytes come from another process, and what they hold is decided only after `floor` was read again.
+//! Under loom and Miri the frames are an array of atomic words, and copies go word by word. So a race between reader
+//! and writer is defined behaviour, and every stale value is explored. On a real machine the copies are plain: the
+//! bytes come from another process, and a reader judges them only after it has loaded `floor` again (I5).
 
 #[cfg(any(loom, miri))]
 use alloc::boxed::Box;
@@ -20,7 +21,7 @@ use crate::slot::{Slot, SlotState, SlotView, Vacancy};
 use crate::sync::AtomicU64;
 use crate::sync::Ordering;
 
-/// What a topic's two segments must say of themselves.
+/// What the headers of a topic's two segments must contain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// Bytes of the frames area, a power of two.
@@ -36,11 +37,11 @@ pub struct Identity {
 /// The publisher's counters, read from the data segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PublisherCounters {
-    /// Messages committed. One that is sent in pieces counts with its last.
+    /// Messages committed. A message in pieces counts with its last piece.
     pub messages: u64,
-    /// Bytes of payload committed, those of single pieces among them.
+    /// Bytes of payload committed, including those of single pieces.
     pub bytes: u64,
-    /// Times that a message found no room.
+    /// How often a message found no room.
     pub full: u64,
     /// Messages dropped under [`Overflow::DropNewest`].
     pub dropped: u64,
@@ -77,8 +78,8 @@ pub struct ControlMemory {
     max_slots: usize,
 }
 
-// SAFETY: a view is an address. All access through it is by atomics, or by the copies of `Frames`, whose callers
-// answer for the races (I4 to I6 of docs/protocol.md).
+// SAFETY: a view is an address. All access through it is by atomics, or by the copies of `Frames`. The callers of those
+// copies are responsible for the races (I4 to I6 of docs/protocol.md).
 #[allow(unsafe_code)]
 unsafe impl Send for DataMemory {}
 // SAFETY: as for `DataMemory`; the control segment holds nothing but atomics.
@@ -88,8 +89,8 @@ unsafe impl Send for ControlMemory {}
 impl DataMemory {
     /// # Safety
     ///
-    /// `header` must point to a page, `frames` to `capacity` bytes that are mapped a second time right behind them;
-    /// `capacity` is a power of two of at least a page, and both are mapped (writable for a [`Producer`]) for as long
+    /// `header` must point to a page, and `frames` to `capacity` bytes that are mapped a second time directly behind
+    /// them. `capacity` is a power of two, at least a page. Both stay mapped (writable for a [`Producer`]) for as long
     /// as this view or anything made from it is used.
     ///
     /// [`Producer`]: crate::Producer
@@ -111,8 +112,8 @@ impl DataMemory {
 
     #[allow(unsafe_code)]
     pub(crate) fn header(&self) -> &DataHeader {
-        // SAFETY: the maker of this view promised a mapped header for as long as the view lives; the header holds
-        // only atomics, so a shared reference to it is sound whatever another process writes (I1).
+        // SAFETY: the maker of this view promised a mapped header for as long as the view lives. The header holds
+        // only atomics, so a shared reference to it is sound, whatever another process writes (I1).
         unsafe { self.header.as_ref() }
     }
 
@@ -157,11 +158,11 @@ impl DataMemory {
 
     /// Whether the publisher has closed the topic in good order.
     pub fn closed(&self) -> bool {
-        // SYNC: pairs with the release in `Producer::close`; whoever sees it closed sees the last `head`.
+        // SYNC: pairs with the release in `Producer::close`: a load that sees `CLOSED` also sees the last `head`.
         self.header().state.load(Ordering::Acquire) == CLOSED
     }
 
-    /// The publisher's running totals. They are read one after the other while it goes on counting.
+    /// The publisher's running totals. They are read one after the other, while the publisher goes on counting.
     pub fn counters(&self) -> PublisherCounters {
         let header = self.header();
         let counters = &header.counters;
@@ -191,7 +192,7 @@ impl ControlMemory {
     #[cfg(not(any(loom, miri)))]
     #[allow(unsafe_code)]
     pub unsafe fn from_raw(base: NonNull<u8>, max_slots: usize) -> Self {
-        // SAFETY: the caller promised `control_len` bytes, of which the slots begin at `SLOTS_OFFSET`.
+        // SAFETY: the caller promised `control_len` bytes; the slots begin at `SLOTS_OFFSET` of them.
         let slots = unsafe { base.add(SLOTS_OFFSET) };
         Self { header: base.cast(), slots: slots.cast(), max_slots }
     }
@@ -209,14 +210,15 @@ impl ControlMemory {
 
     #[allow(unsafe_code)]
     pub(crate) fn header(&self) -> &ControlHeader {
-        // SAFETY: mapped for as long as the view lives; nothing but atomics in it (I1).
+        // SAFETY: mapped for as long as the view lives; it contains only atomics (I1).
         unsafe { self.header.as_ref() }
     }
 
     /// `None` past the last slot.
     #[allow(unsafe_code)]
     pub(crate) fn slot(&self, index: usize) -> Option<&Slot> {
-        // SAFETY: `index` is below the number of slots that the maker of the view promised to be mapped (I1).
+        // SAFETY: `index` is below the number of slots, and the maker of the view promised that all slots are mapped
+        // (I1).
         (index < self.max_slots).then(|| unsafe { self.slots.add(index).as_ref() })
     }
 
@@ -225,18 +227,18 @@ impl ControlMemory {
         self.max_slots
     }
 
-    /// Whether the slot looks free. A hint for a claimer: only the lock decides.
+    /// Whether the slot looks free. A hint for a process that looks for one to lock: only the lock decides.
     pub fn looks_free(&self, index: usize) -> bool {
         self.slot(index).is_some_and(|slot| slot.word().state() == SlotState::Free)
     }
 
-    /// What a slot holds, for a claimer that seeks one to lock.
+    /// What a slot holds, for a process that looks for one to lock.
     pub fn vacancy(&self, index: usize) -> Option<Vacancy> {
         self.slot(index).map(Slot::vacancy)
     }
 
-    /// The slot that holds the position of a durable name, or the news that it was lost. The position first: there is one
-    /// at most while a holder of a name excludes all others.
+    /// The slot that holds the position of a durable name, or the record that it was lost. The position comes first.
+    /// There is at most one, because a process that joins under a name holds the lock on that name.
     pub fn slot_of(&self, name_hash: u64) -> Option<usize> {
         let holding = |kind| {
             (0..self.max_slots).find(|&index| {
@@ -248,14 +250,15 @@ impl ControlMemory {
         holding(Vacancy::Kept).or_else(|| holding(Vacancy::Lost))
     }
 
-    /// The slots in use, for statistics; backlogs count from `head`. Not those that are still being joined: whoever waits for a
-    /// subscriber would send what that one passes over. Allocates nothing.
+    /// The slots in use, for statistics; backlogs count from `head`. Slots in the state joining are left out: a caller
+    /// that waits for a subscriber would otherwise send messages before the subscriber's first position. Allocates
+    /// nothing.
     pub fn slots(&self, head: u64) -> impl Iterator<Item = SlotView> + '_ {
         let views = (0..self.max_slots).filter_map(move |index| self.view(index, head));
         views.filter(|view| view.state != SlotState::Joining)
     }
 
-    /// How many messages whoever holds the slot, or held it last, has received or missed, by its own account.
+    /// How many messages the present or last holder of the slot has received or missed, as it states.
     pub fn taken(&self, index: usize) -> Option<u64> {
         let slot = self.slot(index)?;
         let (received, missed) = (slot.received.load(Ordering::Relaxed), slot.missed.load(Ordering::Relaxed));
@@ -285,8 +288,8 @@ impl ControlMemory {
         })
     }
 
-    /// Writes the header of a guest's own segment, and where its slot's generations begin: no two guests of one place may
-    /// have the same. The segment is still private to the caller and zeroed.
+    /// Writes the header of a guest's own segment, and the first generation of its slot. No two guests of one guest
+    /// slot may have the same generation. The segment is still private to the caller and zeroed.
     pub fn prepare_for_guest(&self, identity: &Identity, generation: u64) {
         self.initialise(&Identity { max_slots: self.max_slots, ..*identity });
         if let Some(slot) = self.slot(0) {
@@ -294,7 +297,7 @@ impl ControlMemory {
         }
     }
 
-    /// Tells a guest in its own segment that the publisher goes on without it, unless it is not there any more.
+    /// Tells a guest in its own segment that the publisher goes on without it. Does nothing if the guest has left.
     pub fn evict_guest(&self) {
         if let Some(slot) = self.slot(0) {
             slot.evict();
@@ -346,7 +349,7 @@ pub(crate) struct Frames {
 }
 
 impl Frames {
-    /// Where a position lies, in bytes from the start of the area.
+    /// The offset of a position, in bytes from the start of the area.
     pub(crate) fn offset(self, position: u64) -> usize {
         position as usize & (self.capacity - 1)
     }
@@ -358,7 +361,7 @@ impl Frames {
     /// Reads the aligned word at `position`.
     pub(crate) fn load(self, position: u64) -> u64 {
         let offset = self.offset(position) & !7;
-        // SAFETY: `offset` is within the area and 8-byte aligned, and the area is mapped (I1). An atomic, because
+        // SAFETY: `offset` is within the area and 8-byte aligned, and the area is mapped (I1). It is an atomic, because
         // another process may be writing it.
         unsafe { self.base.add(offset).cast::<crate::sync::AtomicU64>().as_ref() }.load(Ordering::Relaxed)
     }
@@ -375,10 +378,10 @@ impl Frames {
     ///
     /// # Safety
     ///
-    /// The mapping is writable, `bytes` are at most the capacity, and no subscriber may still hope to read what lay
-    /// there: `floor` has passed it (I4).
+    /// The mapping is writable, and `bytes` are at most the capacity. No subscriber may still read what lay there:
+    /// `floor` has passed it (I4).
     pub(crate) unsafe fn write(self, position: u64, bytes: &[u8]) {
-        // SAFETY: the area is mapped twice in a row, so `capacity` bytes from any offset are there; the source is
+        // SAFETY: the area is mapped twice in a row, so `capacity` bytes from any offset are mapped. The source is
         // the caller's own.
         unsafe {
             self.base
@@ -392,20 +395,21 @@ impl Frames {
     ///
     /// # Safety
     ///
-    /// As for `write`, for `len` bytes; and nothing else in this process writes them while the borrow lives.
+    /// As for `write`, for `len` bytes. Nothing else in this process may write them while the borrow lives.
     pub(crate) unsafe fn slice_mut<'a>(self, position: u64, len: usize) -> &'a mut [u8] {
-        // SAFETY: mapped twice in a row, so `len` bytes from any offset are there; exclusive by the caller's promise.
+        // SAFETY: mapped twice in a row, so `len` bytes from any offset are mapped. The caller promises that the borrow
+        // is exclusive.
         unsafe { core::slice::from_raw_parts_mut(self.base.add(self.offset(position)).as_ptr(), len) }
     }
 
-    /// Copies `len` bytes from `position` to private memory. What arrives may be torn: the caller reads `floor`
-    /// after an acquire fence and uses only what lies above it (I5).
+    /// Copies `len` bytes from `position` to private memory. The copy may be torn. So the caller makes an acquire
+    /// fence, loads `floor`, and uses only what lies above it (I5).
     ///
     /// # Safety
     ///
     /// `to` is private memory of at least `len` bytes; `len` is at most the capacity.
     pub(crate) unsafe fn read(self, position: u64, to: *mut u8, len: usize) {
-        // SAFETY: mapped twice in a row, as in `write`; the target is the caller's promise.
+        // SAFETY: mapped twice in a row, as in `write`. The caller promises the target.
         unsafe { to.copy_from_nonoverlapping(self.base.add(self.offset(position)).as_ptr(), len) }
     }
 }
@@ -427,7 +431,7 @@ impl Frames {
 
     /// # Safety
     ///
-    /// None here; the signature is that of the real one.
+    /// No condition here. The signature is that of the function for a real machine.
     pub(crate) unsafe fn write(self, position: u64, bytes: &[u8]) {
         for (index, chunk) in bytes.chunks(8).enumerate() {
             let mut word = [0; 8];

@@ -1,13 +1,13 @@
-//! The writing side. One `Producer` per topic instance; it alone moves `head` and `floor`.
+//! The writing side. There is one `Producer` for each topic instance. It alone moves `head` and `floor` (I6, I10).
 //!
-//! A commit is one batch: room is made, the payloads are written behind a batch header, `head` is stored, and the
-//! sleepers' word is looked at. Room is a private number, `limit`, up to which may be written without asking anybody;
-//! only when it runs out are the slots scanned and `floor` moved on, a batch at a time.
+//! A commit is one batch: the producer makes room, writes the payloads behind a batch header, stores `head`, and loads
+//! the word of the sleepers. `limit` is a private number: up to there it may write without looking at a slot. Only when
+//! it reaches `limit` does it scan the slots and move `floor` on, one batch at a time (I4).
 //!
-//! Nothing here trusts the control segment: a cursor outside what the publisher knows to be possible expels its slot.
+//! Nothing here trusts the control segment: an invalid cursor expels its slot. No call waits.
 //!
-//! Slots are numbered through: first those of the control segment that subscribers of the publisher's own user share, then
-//! one for each guest's place. A guest that is evicted or expelled is dismissed with it, for its slot is its own to write.
+//! Slot numbers: first the slots of the control segment that subscribers of the publisher's own user share, then one
+//! for each guest slot. A guest that is evicted or expelled is dismissed as well, because it can write its own slot.
 
 mod large;
 
@@ -23,26 +23,26 @@ use crate::wake;
 pub use large::Pushed;
 use large::Sending;
 
-/// What the producer asks the layer that knows about processes.
+/// What the producer asks the crate above, which knows about processes.
 pub trait Peers {
-    /// Whether the owner of `slot` still holds the slot's lock. Numbers from `max_slots` on are guests' places.
+    /// Whether the owner of `slot` still holds the slot's lock. Numbers from `max_slots` on are guest slots.
     fn alive(&mut self, slot: usize) -> bool;
 }
 
 /// How a topic behaves.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
-    /// What both segments will say of themselves.
+    /// What the headers of both segments will contain.
     pub identity: Identity,
     /// Nanoseconds after which a subscriber that leaves no room is evicted; 0: never.
     pub evict_after: u64,
 }
 
-/// What became of a message.
+/// The result of a send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Sent {
-    /// It is in the ring; ring the doorbells whose bits are set.
+    /// The message is in the ring. Ring the doorbells whose bits are set.
     Committed {
         /// One bit per doorbell.
         ring: u64,
@@ -51,7 +51,7 @@ pub enum Sent {
     Full,
 }
 
-/// Where a batch may be written: positions relative to the frames area, whose second mapping makes it contiguous.
+/// Where a batch may be written. It is relative to the frames area, whose second mapping makes it contiguous.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
     /// Offset of the first message's header from the start of the frames area.
@@ -60,22 +60,22 @@ pub struct Span {
     pub length: usize,
 }
 
-/// What the publisher remembers of a slot between two looks.
+/// What the publisher remembers of a slot between two scans.
 #[derive(Clone, Copy, Default)]
 struct Seen {
     generation: u64,
     cursor: u64,
-    /// Since when it has been leaving no room, 0 for not at all.
+    /// Since when it has been in the way; 0: it is not in the way.
     stalled_since: u64,
-    /// `head` at that time. Something was committed since then if it has moved: that shortage was over.
+    /// `head` at that time. If `head` has moved, there was a commit since then, and that shortage is over.
     stalled_at: u64,
-    /// Of a guest: the cursor that the last scan counted, if it counted one. What follows from a scan is decided by this
-    /// alone: a guest may change its words between two looks.
+    /// Of a guest: the cursor that the last scan counted, if it counted one. Only this decides what follows from a
+    /// scan, because a guest may change its words between two looks.
     counted: Option<u64>,
 }
 
-/// How long a dead subscriber may go unnoticed by a publisher that is short of room, in nanoseconds. A probe is a
-/// system call of half a microsecond; a publisher that spins on a full ring shall not make one per turn.
+/// The shortest time between two probes of the locks, in nanoseconds, when a publisher is short of room. A probe is a
+/// system call of half a microsecond. A publisher that spins on a full ring must not make one in each turn.
 const PROBE_INTERVAL: u64 = 1_000_000;
 
 /// The writing side of a topic.
@@ -87,16 +87,16 @@ pub struct Producer {
     config: Config,
     head: u64,
     floor: u64,
-    /// May be written up to here: `floor` plus the capacity, and `floor` has passed no live cursor.
+    /// The producer may write up to here: `floor` plus the capacity. `floor` has passed no live cursor.
     limit: u64,
     next_sequence: u64,
-    /// Bytes that the last `reserve` gave and that nothing has been committed to since.
+    /// Bytes that the last `reserve` gave, while no commit has used them.
     reserved: usize,
     seen: Box<[Seen]>,
     next_probe: u64,
-    /// End of the batch that last found no room, 0 once one was accepted.
+    /// End of the batch that last found no room; 0 after a batch was accepted.
     wanted: u64,
-    /// The large message that is being sent.
+    /// The large message that is on its way.
     sending: Option<Sending>,
 }
 
@@ -125,9 +125,9 @@ impl Producer {
         }
     }
 
-    /// Gives the topic places for guests, at most [`MAX_GUESTS`](crate::MAX_GUESTS) of one slot each. Whoever is admitted
-    /// leaves no room for one and the same message for at most `patience` nanoseconds, however it moves its cursor; 0: for
-    /// ever. The views stay valid for as long as this producer is used, whatever file is mapped there.
+    /// Gives the topic guest slots, at most [`MAX_GUESTS`](crate::MAX_GUESTS). A guest may block one message for at
+    /// most `patience` nanoseconds, however it moves its cursor; 0: without limit. The views stay valid for as long as
+    /// this producer is used, whatever file is mapped there.
     #[must_use]
     pub fn with_guests(mut self, places: Box<[ControlMemory]>, admitted: Admitted, patience: u64) -> Self {
         self.seen = alloc::vec![Seen::default(); self.control.max_slots() + places.len()].into_boxed_slice();
@@ -135,12 +135,12 @@ impl Producer {
         self
     }
 
-    /// The guests that are to be woken since this was last asked, one bit each.
+    /// The guests that must be woken since the last call, one bit each.
     pub fn take_guest_bells(&mut self) -> u64 {
         self.guests.take_bells()
     }
 
-    /// Whether a guest was given up since this was last asked: evicted, or expelled.
+    /// Whether a guest was evicted or expelled since the last call.
     pub fn take_dismissed(&mut self) -> bool {
         core::mem::take(&mut self.dismissed)
     }
@@ -156,7 +156,7 @@ impl Producer {
     }
 
     /// Commits one message as a batch of its own. `now` is monotonic time in nanoseconds. While a
-    /// [large](Self::begin_large) one is on its way, there is no room for others.
+    /// [large](Self::begin_large) message is on its way, there is no room for others.
     ///
     /// The caller has checked that the payload is at most [`max_message`](Self::max_message) long.
     #[inline]
@@ -164,7 +164,7 @@ impl Producer {
         self.send_parts([payload, &[]], now, peers)
     }
 
-    /// As [`send`](Self::send), of a payload that lies in two places.
+    /// As [`send`](Self::send), for a payload that lies in two parts.
     #[allow(unsafe_code)]
     #[inline]
     pub fn send_parts(&mut self, [first, second]: [&[u8]; 2], now: u64, peers: &mut dyn Peers) -> Sent {
@@ -178,8 +178,8 @@ impl Producer {
         let at = self.head + BATCH_OVERHEAD as u64;
         self.data.frames.store(at, Header::Message { payload: length }.encode());
         let at = at + MESSAGE_OVERHEAD as u64;
-        // SAFETY: `make_room` moved `floor` past all that is overwritten here (I4); a producer's mapping is writable
-        // and the payload is at most half of the capacity.
+        // SAFETY: `make_room` moved `floor` past all bytes that are overwritten here (I4). A producer's mapping is
+        // writable, and the payload is at most half of the capacity.
         unsafe {
             self.data.frames.write(at, first);
             if !second.is_empty() {
@@ -189,10 +189,10 @@ impl Producer {
         self.commit(frame, 1, length as u64, now)
     }
 
-    /// Makes room for a batch whose messages take `bytes` (see [`padded`]) and says where they go; more than that
-    /// may be free, up to `most`. `None` when there is no room.
+    /// Makes room for a batch whose messages take `bytes` (see [`padded`]), and says where they go. The span may be
+    /// longer if more is free, up to `most`. `None`: there is no room.
     ///
-    /// The caller fills payloads behind 8 bytes that it leaves for each header, then calls
+    /// The caller leaves 8 bytes for each header and writes the payload behind them. Then it calls
     /// [`commit_span`](Self::commit_span), or does nothing. A [`send`](Self::send) in between takes the span back.
     pub fn reserve(&mut self, bytes: usize, most: usize, now: u64, peers: &mut dyn Peers) -> Option<Span> {
         self.reserved = 0;
@@ -209,16 +209,16 @@ impl Producer {
         })
     }
 
-    /// The bytes that the last [`reserve`](Self::reserve) gave, none after a commit.
+    /// The bytes that the last [`reserve`](Self::reserve) gave; none after a commit.
     #[cfg(not(any(loom, miri)))]
     #[allow(unsafe_code)]
     pub fn reserved_bytes(&mut self) -> &mut [u8] {
-        // SAFETY: `make_room` moved `floor` past these bytes and `head` does not reach them: no reader counts on them
-        // (I4). Only the publisher's process can write the segment (I1), and this borrow is its one writer.
+        // SAFETY: `make_room` moved `floor` past these bytes, and `head` does not reach them, so no reader relies on
+        // them (I4). Only the publisher's process can write the segment (I1), and this borrow is its only writer (I6).
         unsafe { self.data.frames.slice_mut(self.head + BATCH_OVERHEAD as u64, self.reserved) }
     }
 
-    /// Counts a refusal: the caller asked for room with [`reserve`](Self::reserve) and gives the message up.
+    /// Counts a refusal. The caller asked for room with [`reserve`](Self::reserve), and gives the message up.
     pub fn note_full(&mut self) {
         let counters = &self.data.header().counters;
         add(&counters.full, 1);
@@ -227,9 +227,9 @@ impl Producer {
         }
     }
 
-    /// Writes the headers for payloads that were filled in behind each other from the start of the last
-    /// [`reserve`](Self::reserve)d span, and commits them as one batch. `None`, with nothing committed, when the
-    /// lengths don't fit into that span or there are none.
+    /// Writes the headers for payloads that lie one behind the other, from the start of the last
+    /// [`reserve`](Self::reserve)d span, and commits them as one batch. `None`, and nothing is committed: the
+    /// lengths do not fit into that span, or there are none.
     pub fn commit_span(&mut self, lengths: &[u32], now: u64) -> Option<Sent> {
         let mut used = 0;
         let mut payloads = 0;
@@ -258,7 +258,7 @@ impl Producer {
         Sent::Committed { ring }
     }
 
-    /// Makes a batch of the frames that were written behind its header's place, and says whom to ring.
+    /// Makes a batch of the frames that were written behind the position of its header. Returns the doorbells to ring.
     fn publish(&mut self, sequence: u64, frames_len: usize, now: u64) -> u64 {
         let frames = self.data.frames;
         frames.store(self.head, Header::Batch { body: BATCH_FIELDS + frames_len }.encode());
@@ -268,10 +268,11 @@ impl Producer {
         self.reserved = 0;
         let header = self.data.header();
         header.head.before.store(self.next_sequence, Ordering::Relaxed);
-        // SYNC: pairs with the acquire of `head` in `Consumer::available`: whoever sees it sees the batch (I2), and
-        // in `latest` the sequence before it.
+        // SYNC: pairs with the acquire of `head` in `Consumer::available`: a load that sees this `head` also sees the
+        // batch (I2). In `latest` it also sees `before` (I7).
         header.head.end.store(self.head, Ordering::Release);
-        // SYNC: pairs with the acquire in `latest`: whoever sees it sees this `head`, or a later one.
+        // SYNC: pairs with the acquire in `latest`: a load that sees this `after` also sees this `head`, or a later one
+        // (I7).
         header.head.after.store(self.next_sequence, Ordering::Release);
         let ring = wake::take_sleepers(&self.control);
         self.guests.note_sleepers();
@@ -281,8 +282,8 @@ impl Producer {
         ring
     }
 
-    /// Whether a batch of `bytes`, its header included, fits; makes it fit if the policy and the slots allow it.
-    /// Without `peers` nobody is asked who is alive. What takes more than half of the ring never fits.
+    /// Whether a batch of `bytes`, including its header, fits. Makes it fit if the policy and the slots allow it.
+    /// Without `peers`, no lock is probed. A batch of more than half of the ring never fits.
     fn make_room(&mut self, bytes: usize, now: u64, peers: Option<&mut dyn Peers>) -> bool {
         if bytes > self.data.capacity() / 2 {
             return false;
@@ -311,25 +312,25 @@ impl Producer {
         self.wanted == 0
     }
 
-    /// Gives up the oldest batches until `end` is within reach, and a sixteenth of the ring more so that it need not
-    /// be done for every message, but nothing that ends above `keep`.
+    /// Gives up the oldest batches until `end` is within reach. Gives up a sixteenth of the ring more, so that this is
+    /// not needed for every message. Keeps all batches that end above `keep`.
     fn advance_floor(&mut self, end: u64, keep: u64) {
         let capacity = self.data.capacity() as u64;
         let floor = self.boundary((end + capacity / 16).saturating_sub(capacity), keep);
         if floor != self.floor {
             self.floor = floor;
             self.limit = floor + capacity;
-            // SYNC: pairs with the acquires of `floor` in the consumer: who was lapped because it was evicted sees
-            // the eviction, and the `head` that the floor is not above.
+            // SYNC: pairs with the acquires of `floor` in the consumer: a consumer that was lapped because it was
+            // evicted also sees the eviction, and a `head` that is not below this `floor`.
             self.data.header().floor.store(floor, Ordering::Release);
             // SYNC: pairs with the acquire fence in `Consumer::read`: a reader that saw any byte written after this
-            // sees this floor, or a later one (I4).
+            // also sees this `floor`, or a later one (I4).
             fence(Ordering::Release);
         }
     }
 
-    /// The first end of a batch that is not below `target`, or the last that is not above `keep`. `target` is at most
-    /// `head`.
+    /// The first end of a batch that is not below `target`. If that is above `keep`, the last one that is not above
+    /// `keep`. `target` is at most `head`.
     fn boundary(&self, target: u64, keep: u64) -> u64 {
         let mut at = self.floor;
         while at < target {
@@ -342,8 +343,8 @@ impl Producer {
         at
     }
 
-    /// Where the batch that starts at `start` ends. `head` when its header is none: JS can write all of the ring
-    /// through a window, and what it spoilt is given up as a whole.
+    /// The end of the batch that starts at `start`. `head` if there is no valid header: JS can write all of the ring
+    /// through a window, and the part that it spoilt is given up as a whole.
     fn batch_end(&self, start: u64) -> u64 {
         match Header::decode(self.data.frames.load(start), self.data.capacity()) {
             Some(Header::Batch { body }) => (start + 8 + body as u64).min(self.head),
@@ -351,10 +352,10 @@ impl Producer {
         }
     }
 
-    /// The slowest live cursor, `head` if there is none or nobody's counts; expels who breaks the rules.
+    /// The slowest live cursor, or `head` if no cursor counts. Expels slots that break the rules.
     ///
-    /// `take_sleepers` put a full fence between the last store of `head` and this: a joiner whose slot is not seen
-    /// here will see that `head` and start there (I3).
+    /// `take_sleepers` made a full fence between the last store of `head` and this scan. So a joiner whose slot is not
+    /// seen here will see that `head`, and start there (I3).
     fn slowest(&mut self) -> u64 {
         let mut slowest = self.head;
         if self.config.identity.overflow == Overflow::DropOldest {
@@ -367,7 +368,7 @@ impl Producer {
             if !counts(word) {
                 continue;
             }
-            // SYNC: pairs with the release of the cursor in `Consumer::acknowledge`: its reads are done.
+            // SYNC: pairs with the release of the cursor in `Consumer::acknowledge`: the reads below it are done (I4).
             let cursor = slot.cursor.load(Ordering::Acquire);
             match self.judge(index, word, cursor) {
                 Some(cursor) => {
@@ -384,8 +385,8 @@ impl Producer {
         slowest
     }
 
-    /// The cursor that counts for this slot, or `None` when it cannot be one: not aligned, not between `floor` and
-    /// `head`, or behind what the same owner had said before.
+    /// The cursor that counts for this slot. `None`: the cursor is invalid. It is not aligned, not between `floor` and
+    /// `head`, or below what the same owner stored before.
     fn judge(&mut self, index: usize, word: Word, cursor: u64) -> Option<u64> {
         let guest = self.place(index).is_some();
         let seen = &mut self.seen[index];
@@ -394,7 +395,7 @@ impl Producer {
             *seen = Seen { generation: word.generation(), cursor: self.floor, ..stalled };
         }
         if word.state() == SlotState::Joining {
-            // It may have read `head` long ago; where it will start is not below `floor`.
+            // It may have loaded `head` long ago. But it will not start below `floor`.
             return Some(self.floor.max(cursor.min(self.head)));
         }
         if !cursor.is_multiple_of(8) || cursor > self.head || cursor < seen.cursor {
@@ -402,7 +403,7 @@ impl Producer {
         }
         if cursor != seen.cursor {
             seen.cursor = cursor;
-            // A guest could move it by a word at a time for ever.
+            // A guest could move it by one word at a time, and so block a message without end.
             if !guest {
                 seen.stalled_since = 0;
             }
@@ -413,7 +414,7 @@ impl Producer {
     fn expel(&mut self, index: usize, word: Word, why: SlotState) {
         let mut done = self.slot(index).is_some_and(|slot| slot.expel(word, why));
         if let Some(place) = self.place(index) {
-            // Whether or not it told itself so: its slot is its own to write, this is not.
+            // The guest can write its own slot, but not the bit that decides whether it counts.
             done = self.guests.dismiss(place);
             self.dismissed |= done;
         }
@@ -422,7 +423,7 @@ impl Producer {
         }
     }
 
-    /// `None` for a place that nobody has.
+    /// `None` for a guest slot that is free.
     fn slot(&self, index: usize) -> Option<&Slot> {
         match self.place(index) {
             None => self.control.slot(index),
@@ -430,21 +431,22 @@ impl Producer {
         }
     }
 
-    /// The place of a guest's slot.
+    /// The guest slot of a slot number. `None`: the number is that of a shared slot.
     fn place(&self, index: usize) -> Option<usize> {
         index.checked_sub(self.control.max_slots())
     }
 
-    /// Frees the slots of the dead, or parks them, and, if the last message found no room, evicts who has left none for too long.
-    /// Call it every 50 ms while waiting for room: a death wakes nobody. An evicted subscriber learns of it when it next reads; one that sleeps has
-    /// read everything and is in nobody's way.
+    /// Frees or parks the slots of dead owners. If the last message found no room, it also evicts subscribers that have
+    /// been in the way for too long. Call it every 50 ms while waiting for room, because a death rings no doorbell. An
+    /// evicted subscriber learns of the eviction when it next reads. A subscriber that sleeps has read everything, so
+    /// it is not in the way.
     pub fn sweep(&mut self, now: u64, peers: &mut dyn Peers) {
         self.slowest();
         self.clear_the_way(now, peers);
     }
 
-    /// Looks at all who have still to read what the wanted batch would overwrite; at all slots in use when none is
-    /// wanted, and then evicts nobody. True when somebody no longer counts.
+    /// Looks at the slots that must still read what the wanted batch would overwrite. If no batch is wanted, it looks
+    /// at all slots in use, and evicts none. True: at least one slot no longer counts.
     fn clear_the_way(&mut self, now: u64, peers: &mut dyn Peers) -> bool {
         let short = self.wanted > self.limit;
         let boundary = match short {
@@ -464,8 +466,8 @@ impl Producer {
             if aside {
                 continue;
             }
-            // Whether somebody is about to take a parked one over makes no difference: it has not read on yet. A guest's word
-            // keeps nothing: its place goes with its connection.
+            // A parked slot stays as it is, even if a next holder is about to take it: that one has not read on yet.
+            // A guest's word cannot keep its slot: the guest slot is freed with its connection.
             if (guest || word.state() != SlotState::Parked) && !peers.alive(index) {
                 match slot.bury(word, !guest) {
                     Buried::Freed => {
@@ -479,7 +481,7 @@ impl Producer {
             }
             let patience = if guest { self.guests.patience } else { self.config.evict_after };
             let seen = &mut self.seen[index];
-            // Who came, or read on, since `judge` looked has not stalled.
+            // A slot with a new owner, or one that has read on since `judge` looked, has not stalled.
             let moved = seen.generation != word.generation()
                 || (word.state() != SlotState::Joining && cursor != seen.cursor);
             if !short || (moved && !guest) {
@@ -496,8 +498,8 @@ impl Producer {
         cleared
     }
 
-    /// Whether messages that take `bytes` would find room now; while a large message is on its way, whether its next
-    /// piece would. Asks nobody who is alive.
+    /// Whether messages that take `bytes` would find room now. While a large message is on its way: whether its next
+    /// piece would. Probes no lock.
     pub fn has_room(&mut self, bytes: usize, now: u64) -> bool {
         let bytes = match self.sending {
             Some(sending) => sending.next_batch(self.data.capacity()),
@@ -506,8 +508,8 @@ impl Producer {
         self.make_room(bytes, now, None)
     }
 
-    /// Announces that the publisher is about to sleep until there is room for `bytes`, or for the next piece, as
-    /// [`has_room`](Self::has_room) would see it. False: there is room now.
+    /// Announces that the publisher will sleep until there is room for `bytes`, or for the next piece, as
+    /// [`has_room`](Self::has_room) defines it. False: there is room now, and nothing is announced.
     pub fn arm(&mut self, bytes: usize, now: u64) -> bool {
         self.guests.set_waiting(true);
         wake::announce_wait(&self.control);
@@ -519,7 +521,8 @@ impl Producer {
         !room
     }
 
-    /// Closes the topic: subscribers drain it and then know that nothing will follow. Returns the doorbells to ring.
+    /// Closes the topic. Subscribers read what is left, and then know that nothing will follow. Returns the doorbells
+    /// to ring.
     pub fn close(&mut self) -> u64 {
         // SYNC: pairs with the acquire in `DataMemory::closed`.
         self.data.header().state.store(CLOSED, Ordering::Release);
@@ -528,7 +531,7 @@ impl Producer {
         ring
     }
 
-    /// The slots in use, guests' among them, for statistics. Allocates nothing.
+    /// The slots in use, including those of guests, for statistics. Allocates nothing.
     pub fn slots(&self) -> impl Iterator<Item = SlotView> + '_ {
         let shared = self.control.max_slots();
         let guests = self.guests.present().filter_map(move |place| {
@@ -538,12 +541,12 @@ impl Producer {
         self.control.slots(self.head).chain(guests)
     }
 
-    /// How many messages the reader in this slot has taken, or had taken when it left: [`ControlMemory::taken`].
+    /// How many messages the present or last reader of this slot has taken: [`ControlMemory::taken`].
     pub fn taken(&self, slot: usize) -> Option<u64> {
         self.control.taken(slot)
     }
 
-    /// Bytes that may be written before the slots are looked at again.
+    /// Bytes that may be written before the next scan of the slots.
     pub fn free(&self) -> u64 {
         self.limit - self.head
     }
@@ -569,7 +572,7 @@ fn counts(word: Word) -> bool {
     matches!(word.state(), SlotState::Joining | SlotState::Active | SlotState::Parked)
 }
 
-/// The publisher alone writes its counters, so a load and a store do.
+/// Only the publisher writes its counters, so a load and a store are enough.
 fn add(counter: &AtomicU64, count: u64) {
     counter.store(counter.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
 }

@@ -1,21 +1,23 @@
-//! A subscriber's place in the control segment.
+//! A slot: the 128 bytes of one subscriber in the control segment, and the changes of its state.
 //!
-//! Who holds the write lock on the slot's byte owns the slot. The owner moves it from any state to free and then to
-//! joining and active; the publisher may free it once the lock is seen to be free, or evict it. Every move is a
-//! compare-and-swap on one word that also holds a generation, so that of two who act at once only one succeeds.
+//! The process with the write lock on the slot's byte owns the slot. The owner changes it from any state to free, then
+//! to joining and active. The publisher may evict it, and may free it once it has seen the lock free. Every change is a
+//! compare-and-swap on one word that also holds a generation, so only one of two concurrent changes succeeds (I8).
 //!
-//! A slot with a durable name outlives its owner: an owner that goes leaves it parked, the publisher parks what the dead left
-//! active, and the next holder of the name goes on at its cursor, which has counted all the while (I12).
+//! A slot with a durable name outlives its owner. An owner that leaves parks it, and the publisher parks the slot of a
+//! dead owner. The next holder of the name continues at its cursor, which has counted all the time (I12).
+//!
+//! Called by `Consumer` (the owner) and `Producer` (the publisher). Nothing here looks at a lock: the callers do.
 
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
-/// What a slot is in the middle of.
+/// The state of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum SlotState {
-    /// Nobody uses it.
+    /// Not in use.
     Free = 0,
-    /// Its owner has stored a first cursor and is about to look at `head` again.
+    /// Its owner has stored a first cursor and will load `head` again.
     Joining = 1,
     /// Its owner reads; its cursor counts.
     Active = 2,
@@ -28,7 +30,7 @@ pub enum SlotState {
 }
 
 impl SlotState {
-    /// The state in the lowest 8 bits. A peer may have written any: what is no state is a broken rule.
+    /// The state in the lowest 8 bits. A peer may have written any value. An unknown value counts as `Expelled`.
     pub fn of(word: u64) -> Self {
         match word & 0xff {
             0 => Self::Free,
@@ -46,64 +48,65 @@ impl SlotState {
 pub struct SlotView {
     /// Index of the slot.
     pub index: usize,
-    /// What it is in the middle of.
+    /// Its state.
     pub state: SlotState,
     /// Bytes between its cursor and `head`.
     pub backlog: u64,
-    /// Messages received, by its owner's own account.
+    /// Messages received, as its owner states.
     pub received: u64,
-    /// Messages missed, by its owner's own account.
+    /// Messages missed, as its owner states.
     pub missed: u64,
-    /// Times that its owner was woken, by its own account.
+    /// How often its owner was woken, as the owner states.
     pub wakeups: u64,
     /// Hash of its owner's durable name, 0 for none.
     pub name_hash: u64,
-    /// Messages delivered whose acknowledgement is not published, by its owner's own account.
+    /// Messages delivered whose acknowledgement is not published, as its owner states.
     pub pending: u64,
-    /// Times that acknowledgements were published, by its owner's own account.
+    /// How often acknowledgements were published, as its owner states.
     pub flushed: u64,
-    /// Messages that an earlier holder of the name may have seen, by its owner's own account.
+    /// Messages that an earlier holder of the name may have seen, as its owner states.
     pub redelivered: u64,
-    /// Its owner's process id, by its own account.
+    /// Its owner's process id, as the owner states.
     pub pid: u32,
-    /// By which way its owner reads, by its own account; 0 where it did not say.
+    /// The rung over which its owner reads, as the owner states; 0 if it did not say.
     pub way: u32,
 }
 
-/// What a slot holds, for a claimer that seeks one to lock. A hint until its lock is held, and true from then on: only who holds
-/// the lock can put a name there.
+/// What a slot holds, for a process that looks for one to lock. It is a hint until the lock is held. After that it
+/// stays true, because only the holder of the lock can store a name there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Vacancy {
     /// Nothing.
     Free,
-    /// Somebody without a durable name, who is dead if the lock is free.
+    /// An owner without a durable name. It is dead if the lock is free.
     Anonymous,
-    /// That a durable position was lost: to be told to the next holder of its name, if there is another slot.
+    /// The record that a durable position was lost. The next holder of the name must learn of it, so another slot is
+    /// taken first if there is one.
     Lost,
     /// A durable position: only for the next holder of its name.
     Kept,
 }
 
-/// What became of the slot of a dead owner.
+/// The result of [`Slot::bury`] for the slot of a dead owner.
 pub(crate) enum Buried {
     Freed,
-    /// It counts on, under this word.
+    /// It is kept for the next holder, and its cursor counts, under this word.
     Parked(Word),
-    /// It is left as it is, or somebody else was faster.
+    /// It was left as it is, or another process changed it first.
     Left,
 }
 
-/// What a slot holds for somebody who has locked it under a durable name.
+/// What a slot holds for a process that has locked it under a durable name.
 pub(crate) enum Inheritance {
-    /// Nothing of that name.
+    /// Nothing under that name.
     Nothing,
     /// Its position; the slot is active under this word.
     Position(Word),
-    /// That there was a position, and that the publisher went on without it.
+    /// The record that there was a position, and that the publisher went on without it.
     Loss,
 }
 
-/// How often an owner tries to move its slot's word before it takes the control segment for broken.
+/// How often an owner tries to change its slot's word before it considers the control segment broken.
 pub(crate) const TRIES: usize = 16;
 
 /// Value of `acknowledged` while its owner does not know which message comes first.
@@ -115,18 +118,18 @@ pub(crate) const UNKNOWN: u64 = u64::MAX;
 pub(crate) struct Slot {
     /// Generation in the upper 56 bits, state in the lowest 8.
     word: AtomicU64,
-    /// Up to where the owner has read, in bytes since the topic began.
+    /// The position up to which the owner has read, in bytes since the topic began.
     pub(crate) cursor: AtomicU64,
-    /// The owner's own figures; nobody decides anything by them.
+    /// The owner's own figures. Nothing is decided by them.
     pub(crate) name_hash: AtomicU64,
     pub(crate) received: AtomicU64,
     pub(crate) missed: AtomicU64,
     pub(crate) wakeups: AtomicU64,
     pub(crate) pid: AtomicU32,
     pub(crate) way: AtomicU32,
-    /// Sequence after the last message handed out by any holder of the name.
+    /// Sequence after the last message that any holder of the name has handed out.
     pub(crate) delivered: AtomicU64,
-    /// Sequence of the first message that is not acknowledged, or [`UNKNOWN`]. Stored before the cursor that goes with it.
+    /// Sequence of the first message that is not acknowledged, or [`UNKNOWN`]. Stored before its cursor (I12).
     pub(crate) acknowledged: AtomicU64,
     pub(crate) flushed: AtomicU64,
     pub(crate) redelivered: AtomicU64,
@@ -156,7 +159,7 @@ impl Word {
 
 impl Slot {
     pub(crate) fn word(&self) -> Word {
-        // SYNC: pairs with the release in `change`; a state that is seen brings the cursor stored before it.
+        // SYNC: pairs with the release in `change`: a load that sees a state also sees the cursor stored before it.
         Word(self.word.load(Ordering::Acquire))
     }
 
@@ -165,13 +168,14 @@ impl Slot {
         self.word.compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
-    /// Publisher, before anybody else has the slot: free, with this generation.
+    /// Publisher, before another process has the slot: makes it free, with this generation.
     pub(crate) fn begin(&self, generation: u64) {
         self.word.store(generation << 8, Ordering::Relaxed);
     }
 
-    /// Owner: takes the slot in whatever state its last owner left it. The caller holds its lock, so the only honest
-    /// rival is a publisher that frees it after having seen the lock free, once. `None` when the word won't hold still.
+    /// Owner: takes the slot, in any state that its last owner left. The caller holds its lock. So the only honest
+    /// rival is a publisher that saw the lock free before, and that one frees the slot once. `None`: the word kept
+    /// changing.
     pub(crate) fn take(&self) -> Option<Word> {
         for _ in 0..TRIES {
             let word = self.word();
@@ -189,7 +193,7 @@ impl Slot {
         self.change(free, to).then_some(to)
     }
 
-    /// Owner: joining → active. `None` when the publisher has meanwhile evicted the slot.
+    /// Owner: joining → active. `None`: the publisher has evicted the slot in the meantime.
     pub(crate) fn activate(&self, joining: Word) -> Option<Word> {
         let to = joining.with(SlotState::Active);
         self.change(joining, to).then_some(to)
@@ -199,13 +203,13 @@ impl Slot {
     pub(crate) fn leave(&self, generation: u64) {
         let word = self.word();
         if word.generation() == generation {
-            // Lost only to a publisher that evicts: the next owner takes an evicted slot as well.
+            // It can fail only because the publisher evicts the slot. The next owner also takes an evicted slot.
             let _ = self.change(word, word.next(SlotState::Free));
         }
     }
 
-    /// Owner under a durable name: goes on where the last holder of the name stopped. At no time does the cursor not
-    /// count. `None` when the word won't hold still.
+    /// Owner under a durable name: continues where the last holder of the name stopped. The cursor counts at every
+    /// moment (I12). `None`: the word kept changing.
     pub(crate) fn inherit(&self, name: u64) -> Option<Inheritance> {
         if self.name_hash.load(Ordering::Relaxed) != name {
             return Some(Inheritance::Nothing);
@@ -230,7 +234,7 @@ impl Slot {
     pub(crate) fn park(&self, generation: u64) {
         let word = self.word();
         if word.generation() == generation && word.state() == SlotState::Active {
-            // Lost only to a publisher that evicts: the next holder is told.
+            // It can fail only because the publisher evicts the slot. The next holder learns of that.
             let _ = self.change(word, word.with(SlotState::Parked));
         }
     }
@@ -245,10 +249,10 @@ impl Slot {
         }
     }
 
-    /// Publisher: frees the slot of a dead owner, or parks it if it has a durable name. Does nothing when somebody has
-    /// taken it since `seen`. `keeps`: whether a name means anything here.
+    /// Publisher: reclaims the slot of a dead owner. Frees it, or parks it if it has a durable name. Does nothing if a
+    /// process has taken the slot since `seen`. `keeps`: whether durable names are kept for this slot.
     pub(crate) fn bury(&self, seen: Word, keeps: bool) -> Buried {
-        // It is the name of `seen`'s owner if the swap below succeeds: another owner stores its own after a swap.
+        // If the swap below succeeds, this is the name of `seen`'s owner: another owner stores its name after a swap.
         let durable = keeps && self.name_hash.load(Ordering::Relaxed) != 0;
         match seen.state() {
             SlotState::Active if durable => {
@@ -262,7 +266,7 @@ impl Slot {
         }
     }
 
-    /// Publisher: goes on without the owner, whatever that is in the middle of. It may be moving the word, so more than one try.
+    /// Publisher: goes on without the owner, in any state. Tries more than once: the owner may be changing the word.
     pub(crate) fn evict(&self) {
         for _ in 0..TRIES {
             let word = self.word();
@@ -273,7 +277,7 @@ impl Slot {
         }
     }
 
-    /// Publisher: goes on without the owner.
+    /// Publisher: goes on without the owner. False: the word has changed since `seen`.
     pub(crate) fn expel(&self, seen: Word, why: SlotState) -> bool {
         self.change(seen, seen.with(why))
     }

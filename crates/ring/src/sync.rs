@@ -1,6 +1,7 @@
-//! The only file that names atomics. Under `--cfg loom` they are loom's, so that the models in `tests/` explore every
-//! ordering that the memory model allows; elsewhere they are the processor's. Everything else in the crate takes
-//! them from here, and a check in CI keeps it so.
+//! The atomics of this crate. No other file names them: `scripts/check-layers.mjs` keeps it so.
+//!
+//! Under `--cfg loom` they are loom's, so that the models in `tests/` explore every ordering that the memory model
+//! allows. Otherwise they are the processor's.
 
 #[cfg(not(loom))]
 pub(crate) use core::hint::spin_loop;

@@ -1,4 +1,4 @@
-//! Who sleeps, and who is to be woken: the two store-then-look protocols of the ring, mirror images of each other.
+//! Sleeping and waking: the two store-then-look protocols of the ring. One is the mirror image of the other.
 //!
 //! ```text
 //! sleeper                                waker
@@ -7,9 +7,11 @@
 //!   looks again, sleeps if nothing         loads the flags, swaps them to zero if any, rings
 //! ```
 //!
-//! With a full fence on both sides at least one of the two sees the other's store, so no wake-up is lost. Only the
-//! waker clears, and by a swap: a sleeper that cleared a bit it shares would take its neighbour's with it, and a
-//! waker that loaded and stored would lose a flag set in between (model checking finds both).
+//! Invariant (I9): both sides have a full fence, so at least one of them sees the other's store, and no wake-up is lost.
+//! Only the waker clears a flag, and only by a swap. A sleeper shares its bit with neighbours, so it would clear theirs,
+//! too. A waker that loaded and stored would lose a flag set in between. Model checking finds both mistakes.
+//!
+//! Called by `Consumer` and `Producer`. Nothing here rings or sleeps: the crate above does.
 
 use crate::layout::{MAX_SLOTS, SLOTS_PER_DOORBELL};
 use crate::memory::ControlMemory;
@@ -17,7 +19,7 @@ use crate::sync::{Ordering, fence};
 
 const _: () = assert!(MAX_SLOTS / SLOTS_PER_DOORBELL == u64::BITS as usize);
 
-/// Subscriber: says that whoever listens to `slot`'s doorbell may be asleep. Look again before sleeping.
+/// Subscriber: announces that a listener of `slot`'s doorbell may be asleep. Look again before sleeping.
 pub(crate) fn announce_sleep(control: &ControlMemory, slot: usize) {
     let bit = 1u64 << (slot / SLOTS_PER_DOORBELL);
     // SYNC: the fence pairs with the one in `take_sleepers`.
@@ -25,30 +27,30 @@ pub(crate) fn announce_sleep(control: &ControlMemory, slot: usize) {
     fence(Ordering::SeqCst);
 }
 
-/// Publisher, after it stored `head`: the doorbells to ring, bit by bit.
+/// Publisher, after it stored `head`: the doorbells to ring, one bit each.
 ///
-/// The fence also orders that store before any later look at the slots, which `Producer::make_room` relies on.
+/// The fence also orders that store before any later look at the slots. `Producer::make_room` relies on this (I3).
 pub(crate) fn take_sleepers(control: &ControlMemory) -> u64 {
     // SYNC: pairs with the fence in `announce_sleep`, and with the one in `Consumer::join`.
     fence(Ordering::SeqCst);
     let sleepers = &control.header().sleepers;
-    // Looked at before it is swapped: the line stays shared while everybody is awake.
+    // Load before the swap: the cache line stays shared while all subscribers are awake.
     if sleepers.load(Ordering::Relaxed) == 0 { 0 } else { sleepers.swap(0, Ordering::Relaxed) }
 }
 
-/// Publisher: says that it waits for room. Look again before sleeping.
+/// Publisher: announces that it waits for room. Look again before sleeping.
 pub(crate) fn announce_wait(control: &ControlMemory) {
     control.header().publisher_waiting.store(1, Ordering::Relaxed);
     // SYNC: pairs with the fence in `take_waiting`.
     fence(Ordering::SeqCst);
 }
 
-/// Publisher: found room after all.
+/// Publisher: takes the announcement back, because it found room.
 pub(crate) fn retract_wait(control: &ControlMemory) {
     control.header().publisher_waiting.store(0, Ordering::Relaxed);
 }
 
-/// Subscriber, after it stored its cursor: whether the publisher's doorbell is to be rung.
+/// Subscriber, after it stored its cursor: true if the publisher's doorbell must be rung.
 pub(crate) fn take_waiting(control: &ControlMemory) -> bool {
     // SYNC: pairs with the fence in `announce_wait`.
     fence(Ordering::SeqCst);

@@ -1,6 +1,6 @@
-//! Durable positions and deferred acknowledgements against a model that is too simple to be wrong: what was sent, and for
-//! each name what is acknowledged and what was ever handed out. One thread, any interleaving; owners die at any point, and read
-//! in place or over a stream.
+//! Durable positions and deferred acknowledgements, against a model that is too simple to be wrong (I12). The model
+//! knows what was sent, and for each name what is acknowledged and what was ever handed out. One thread makes any
+//! interleaving. Owners die at any point. They read in place or over a stream.
 #![cfg(not(loom))]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -28,7 +28,7 @@ enum Op {
         room: usize,
         entries: usize,
     },
-    /// Of what was read and is not acknowledged, so many 16ths.
+    /// How much to acknowledge, in 16ths of what was read and is not acknowledged.
     Acknowledge {
         who: usize,
         part: u64,
@@ -43,7 +43,7 @@ enum Op {
     Sweep,
 }
 
-/// What a name stands for, whoever holds it.
+/// The state of a name, independent of its holder.
 #[derive(Clone, Copy)]
 struct Name {
     /// Sequence of the first message that is not acknowledged.
@@ -52,11 +52,11 @@ struct Name {
     delivered: u64,
 }
 
-/// Somebody who reads under a name.
+/// A holder of a name.
 struct Holder {
     reader: Reader,
     next: u64,
-    /// What had been handed out when it came.
+    /// What had been handed out when it joined.
     delivered_before: u64,
 }
 
@@ -66,7 +66,7 @@ enum Reader {
 }
 
 impl Reader {
-    /// Whoever acts on the slot.
+    /// The side that acts on the slot.
     fn owner(&self) -> &Consumer {
         match self {
             Reader::Near(consumer) => consumer,
@@ -102,7 +102,8 @@ impl Reader {
         }
     }
 
-    /// How many are not acknowledged, how often some were, how many came again, and how many were missed.
+    /// How many messages are not acknowledged, how often some were acknowledged, how many came again, how many were
+    /// missed.
     fn figures(&self) -> [u64; 4] {
         match self {
             Reader::Near(consumer) => {
@@ -152,7 +153,7 @@ impl World {
         }
     }
 
-    /// Nobody is seen alive but who holds a slot just now.
+    /// Only a holder that holds a slot at this moment counts as alive.
     fn alive(&self) -> Alive {
         let mut alive = vec![false; NAMES];
         for holder in self.holders.iter().flatten() {
@@ -221,7 +222,7 @@ impl World {
         let [_, _, before, _] = holder.reader.figures();
         let (outcome, messages) = holder.reader.read(room, entries);
         assert!(!matches!(outcome, Read::Messages { count: 0, .. }));
-        // Whoever reads on gets on: what is passed over may need a few turns.
+        // Reading on must make progress. It may take a few turns to pass over what is not wanted.
         assert!(outcome != Read::Empty || holder.reader.pending() || holder.next == self.messages);
         let mut again = 0;
         for message in messages {
@@ -246,7 +247,7 @@ impl World {
         let expected = flushed + u64::from(upto > name.acknowledged);
         name.acknowledged = upto;
         assert_eq!(holder.reader.figures()[..2], [holder.next - upto, expected]);
-        // Backwards is no step at all.
+        // A step backwards must change nothing.
         assert!(!holder.reader.acknowledge_below(upto.saturating_sub(1)));
     }
 
@@ -292,7 +293,7 @@ impl World {
                 self.producer.sweep(self.now, &mut alive);
                 let parked = self.producer.slots().filter(|slot| slot.state == SlotState::Parked).count();
                 let left = (0..NAMES).filter(|&who| self.names[who].is_some() && self.holders[who].is_none());
-                // Nobody is asked about who is in nobody's way while room is wanted.
+                // While room is wanted, the publisher probes only slots that are in the way.
                 assert!(parked <= left.count());
             }
         }
@@ -321,8 +322,8 @@ fn ops() -> impl Strategy<Value = Op> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 3 } else { 1500 }, ..ProptestConfig::default() })]
 
-    /// Nothing that is not acknowledged is lost, whoever dies; nothing that is comes again; every message that a name may
-    /// have seen before is marked, and no other.
+    /// A message that is not acknowledged is never lost, whichever process dies. A message that is acknowledged never
+    /// comes again. Every message that a name may have seen before is marked, and no other message is.
     #[test]
     fn a_name_goes_on_where_it_stopped(ops in prop::collection::vec(ops(), 1..if cfg!(miri) { 30 } else { 250 })) {
         let mut world = World::new(4096);
@@ -334,7 +335,7 @@ proptest! {
 
 const NAME: u64 = 7;
 
-/// Its slot stays as it is.
+/// Death of a holder: its slot stays as it is.
 fn die(_: Consumer) {}
 
 fn sequences(messages: &[support::Got]) -> Vec<u64> {
@@ -357,7 +358,8 @@ fn read_some(consumer: &mut Consumer, count: usize) -> Vec<u64> {
     some
 }
 
-/// A parked position stalls the topic like a subscriber that stands still: until it is evicted, and told on its return.
+/// A parked position stalls the topic like a subscriber that stands still. Then it is evicted, and its next holder
+/// learns of that.
 #[test]
 fn a_parked_position_counts_until_it_is_evicted_and_its_name_is_told() {
     for dies in [false, true] {
@@ -377,7 +379,7 @@ fn a_parked_position_counts_until_it_is_evicted_and_its_name_is_told() {
         assert!(!committed(producer.send(&[1; 100], 90 * MS, &mut alive)), "it still counts");
         assert!(committed(producer.send(&[1; 100], 102 * MS, &mut alive)), "it is evicted");
         assert_eq!(producer.data().counters().evicted, 1);
-        // Sweeps, and others who seek a slot, leave the news to whom it concerns.
+        // Sweeps, and other joiners that look for a slot, leave the record of the loss for the next holder of the name.
         producer.sweep(103 * MS, &mut alive);
         let mut other = join(&memory, 1, Overflow::Block, Start::Latest).unwrap();
         let mut second = join_as(&memory, NAME, Start::Latest).unwrap();
@@ -389,7 +391,8 @@ fn a_parked_position_counts_until_it_is_evicted_and_its_name_is_told() {
     }
 }
 
-/// Lost, but the ring still holds some of it: history starts behind what was acknowledged, and is marked.
+/// The position was lost, but the ring still holds some of its messages. History starts behind what was acknowledged,
+/// and is marked.
 #[test]
 fn a_lost_position_with_earliest_gets_what_is_left() {
     let (memory, mut producer) = topic(4096, 1, Overflow::Block, MS);
@@ -414,7 +417,7 @@ fn a_lost_position_with_earliest_gets_what_is_left() {
     assert_eq!(second.redelivered(), got.iter().filter(|&&sequence| sequence < 3).count() as u64);
 }
 
-/// Who began with history and died in it goes on in it, as far as it is still there.
+/// A holder began with history and died in the middle. The next holder continues in history, as far as the ring has it.
 #[test]
 fn history_is_resumed_as_far_as_it_is_there() {
     let (memory, mut producer) = topic(4096, 1, Overflow::Block, 0);
@@ -444,7 +447,7 @@ fn history_is_resumed_as_far_as_it_is_there() {
     assert_eq!(third.unacknowledged(), 0);
 }
 
-/// What somebody wrote into a parked slot harms its next holder only, and by a fault or by messages that come again.
+/// Garbage in a parked slot harms only its next holder, which gets a fault or messages that come again.
 #[test]
 fn nonsense_in_a_parked_slot_is_no_position() {
     let all = [0, 8, 12, 40, 64, 1 << 20, 1 << 62, u64::MAX - 7, u64::MAX];
@@ -473,7 +476,7 @@ fn nonsense_in_a_parked_slot_is_no_position() {
                 assert!(got.windows(2).all(|pair| pair[0] < pair[1]));
                 let _ = second.acknowledge_below(u64::MAX);
             }
-            // And the publisher goes on, whatever lies there.
+            // The publisher goes on, whatever lies in the slot.
             for now in 1..40 {
                 let _ = producer.send(&[0; 1000], now * MS, &mut Alive(vec![false]));
             }
@@ -543,11 +546,11 @@ fn a_large_message_comes_again_if_the_ring_can_keep_it() {
     assert_eq!((got.sequence, got.payload), (1, payload.clone()));
     assert_eq!((second.redelivered(), second.missed()), (0, 0), "nobody had it as a whole");
     die(second);
-    // `take` has acknowledged it. So nothing is left.
+    // `take` has acknowledged it, so nothing is left.
     let mut third = join_as(&memory, NAME, Start::Latest).unwrap();
     assert!(read_all(&mut third).is_empty());
     assert_eq!((third.unacknowledged(), third.missed()), (0, 0));
-    // Its holder dies between its two stores: acknowledged, but the cursor stands before it.
+    // Its holder dies between its two stores: the message is acknowledged, but the cursor is still before it.
     send_large(&mut producer, &payload, 0, || panic!("there is room"));
     memory.control_word(512 + 64).store(3, std::sync::atomic::Ordering::Relaxed);
     die(third);
@@ -556,7 +559,8 @@ fn a_large_message_comes_again_if_the_ring_can_keep_it() {
     assert_eq!(fourth.missed(), 0);
 }
 
-/// One that the ring cannot keep goes through in pieces, after what was before it; whoever dies in it has missed it.
+/// A message that the ring cannot keep goes through in pieces, after the messages before it. If its holder dies in the
+/// middle, it was missed.
 #[test]
 fn a_message_larger_than_the_ring_goes_through() {
     let (memory, mut producer) = topic(4096, 1, Overflow::Block, 0);

@@ -1,5 +1,5 @@
-//! What is forwarded and fed against what is read from the memory: whatever the pieces, the same messages, counts and
-//! sequences; and no bytes are too strange for a feed.
+//! Streams against the ring itself: what is forwarded and fed, compared with what is read from the memory. However the
+//! bytes are cut, both give the same messages, counts and sequences. A feed also survives any bytes.
 #![cfg(not(any(loom, miri)))]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -84,7 +84,7 @@ fn agree(ops: &[Op], overflow: Overflow, start: Start) {
                 check(&messages);
             }
             Op::Pass(most) => {
-                // Only what cannot be handed out yet may be followed by more.
+                // More may follow only while the feed cannot hand out a message yet.
                 if !stream.feed.pending() {
                     stream.pass(*most);
                 }
@@ -354,7 +354,8 @@ fn sequences(messages: &[Got]) -> Vec<u64> {
     messages.iter().map(|message| message.sequence).collect()
 }
 
-/// Whichever way the holders of a name read, each goes on where the last one stopped, and knows what that one may have seen.
+/// The holders of a name read in place or over a stream. Each continues where the last one stopped, and knows what that
+/// one may have seen.
 #[test]
 fn a_durable_position_is_the_same_by_either_way() {
     let (memory, mut producer) = topic(CAPACITY, 1, Overflow::Block, 0);
@@ -362,7 +363,7 @@ fn a_durable_position_is_the_same_by_either_way() {
     assert_eq!(first.consumer.position(), Position::New);
     assert!(send(&mut producer, &[10, 20, 30]) && send(&mut producer, &[40, 50]));
     assert_eq!(sequences(&first.read(CAPACITY, CAPACITY, 4).1), [0, 1, 2, 3]);
-    // In the middle of the first batch, which therefore stays.
+    // In the middle of the first batch, so that batch stays.
     let _ = first.acknowledge_below(2);
     assert_eq!((first.feed.unacknowledged(), first.feed.flushed()), (2, 1));
     let slot = producer.slots().next().unwrap();
@@ -406,10 +407,11 @@ fn what_was_lost_to_an_eviction_is_told_over_a_stream_too() {
     assert_eq!(second.feed.missed(), sent - 1, "all that was not acknowledged");
 }
 
-/// Nobody will acknowledge it, so it goes with what comes before it, and is not waited for.
+/// Nobody will acknowledge a message that was passed over. So it counts with what comes before it, and nothing waits
+/// for it.
 #[test]
 fn a_large_message_that_nobody_wants_is_no_part_of_a_position() {
-    // Before anything is in hand, and behind something that is.
+    // Once while no message is in hand, and once behind a message that is.
     for kept in [false, true] {
         let (memory, mut producer) = topic(CAPACITY, 1, Overflow::Block, 0);
         let mut stream = Stream::open_as(&memory, NAME, Start::Latest);
@@ -417,7 +419,7 @@ fn a_large_message_that_nobody_wants_is_no_part_of_a_position() {
         assert_eq!(stream.read(CAPACITY, CAPACITY, 9).1.len(), 2);
         let done = if kept { 1 } else { 2 };
         let _ = stream.acknowledge_below(done);
-        // As much as the ring holds, in pieces, where that much is free; else a little.
+        // As much as the ring holds, in pieces, if that much is free; otherwise a little.
         let message = vec![7; if kept { CAPACITY / 4 } else { 3 * CAPACITY }];
         assert!(producer.begin_large(message.len()));
         let mut sent = 0;
@@ -441,7 +443,8 @@ fn a_large_message_that_nobody_wants_is_no_part_of_a_position() {
     }
 }
 
-/// What nobody could keep is given back as it is read; whoever takes over in the middle has missed it.
+/// A message that the ring cannot keep is given back as it is read. A holder that takes over in the middle has missed
+/// it.
 #[test]
 fn a_message_larger_than_the_ring_goes_through_under_a_name() {
     let (memory, mut producer) = topic(CAPACITY, 1, Overflow::Block, 0);
@@ -488,7 +491,7 @@ fn a_message_larger_than_the_ring_goes_through_under_a_name() {
 
 type Lie = fn(&mut Report);
 
-/// Each is what a subscriber says after it has read four messages and acknowledged two.
+/// Each is a report of a subscriber that has read four messages and acknowledged two.
 #[test]
 fn sequences_that_cannot_be_are_a_fault_and_the_position_stays_as_it_was() {
     let wrong: [(&str, Lie); 7] = [
@@ -519,7 +522,7 @@ fn sequences_that_cannot_be_are_a_fault_and_the_position_stays_as_it_was() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
-    /// Whatever a subscriber says, the next one finds a position, and the publisher goes on.
+    /// Whatever a subscriber reports, the next holder finds a valid position, and the publisher goes on.
     #[test]
     fn no_report_breaks_a_position(
         reports in proptest::collection::vec((0u64..200, 0u64..40, 0u64..40, any::<bool>()), 1..20),

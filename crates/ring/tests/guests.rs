@@ -1,5 +1,5 @@
-//! Guests: subscribers of other users, in control segments of their own. What holds for every subscriber holds for them,
-//! and nothing that they write holds anybody else up for longer than the topic's patience with guests.
+//! Guests: subscribers of other users, in control segments of their own. The rules for every subscriber hold for them.
+//! Nothing that they write can delay others for longer than the topic's patience with guests.
 #![cfg(not(loom))]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -84,7 +84,7 @@ fn a_publisher_that_waits_for_room_is_to_be_rung_by_the_guest_that_makes_it() {
 fn a_guest_that_makes_no_room_for_a_message_is_dismissed_however_it_moves() {
     const WORD: usize = SLOTS_OFFSET;
     const CURSOR: usize = SLOTS_OFFSET + 8;
-    // What it writes before the n-th try, and nothing of that resets its clock.
+    // What it writes before the n-th try. None of it resets its clock.
     type Write = fn(u64) -> Vec<(usize, u64)>;
     let ways: [(&str, Write); 5] = [
         ("does nothing", |_| Vec::new()),
@@ -108,7 +108,7 @@ fn a_guest_that_makes_no_room_for_a_message_is_dismissed_however_it_moves() {
                     places[0].control_word(offset).store(word, std::sync::atomic::Ordering::Release);
                 }
             }
-            // The one that says at every other look that it does not count gives room at these.
+            // A guest whose slot claims at every other look that it does not count gives room at those looks.
             assert!(!admitted.contains(0) || what.starts_with("says"), "{what}");
             assert!(tries >= 8 || what.starts_with("says"), "{what}: dismissed after {tries} ms of 10");
         }
@@ -141,7 +141,7 @@ fn nobody_inherits_the_clock_of_who_was_in_a_place_before() {
     assert_eq!(drain(&mut next).unwrap().len(), 1);
 }
 
-/// A guest of the model: what it has, and which sequence it reads next.
+/// A guest of the model: its state, and the sequence that it reads next.
 struct Guest {
     consumer: Consumer,
     next: u64,
@@ -173,8 +173,8 @@ proptest! {
         ..ProptestConfig::default()
     })]
 
-    /// Guests come, go, are dismissed and replaced in any order: each that counts gets every message once, in order, and a
-    /// message is accepted if and only if it fits behind the slowest of those.
+    /// Guests come, go, are dismissed and replaced in any order. Each guest that counts gets every message once, in
+    /// order. A message is accepted if and only if it fits behind the slowest guest that counts.
     #[test]
     fn guests_are_subscribers(
         newest in any::<bool>(),
@@ -183,7 +183,7 @@ proptest! {
         let overflow = if newest { Overflow::DropNewest } else { Overflow::Block };
         let (memory, places, admitted, mut producer) = topic_for_guests(CAPACITY, 4, overflow, 0);
         let mut guests: [Option<Guest>; 4] = Default::default();
-        // Start of each batch, and where the next one will begin.
+        // The start of each batch, and the start of the next one.
         let mut starts: Vec<u64> = vec![0];
         for op in ops {
             match op {

@@ -1,4 +1,4 @@
-//! Peers that break the rules: short runs of what `fuzz/` does for longer, and two with real concurrency.
+//! Hostile peers (I11): short runs of the drivers that `fuzz/` runs for longer, and two tests with real concurrency.
 #![cfg(not(any(loom, miri)))]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -40,7 +40,7 @@ proptest! {
     }
 }
 
-/// The seeds of the fuzz targets, among them what once failed.
+/// The seeds of the fuzz targets. Some of them failed once.
 #[test]
 fn the_seeds_are_harmless() {
     let targets = [
@@ -56,7 +56,7 @@ fn the_seeds_are_harmless() {
     }
 }
 
-/// One wrong word each, at an offset of the data segment, after two honest messages of 16 bytes.
+/// Each case is one wrong word at an offset of the data segment, after two honest messages of 16 bytes.
 #[test]
 fn each_broken_rule_is_a_fault() {
     const FRAMES: usize = 4096;
@@ -91,7 +91,7 @@ fn each_broken_rule_is_a_fault() {
     }
 }
 
-/// The same for pieces: after a piece of 16 bytes of a message of 32 was read, in the second one.
+/// The same for pieces: a message of 32 bytes, whose first piece of 16 bytes was read. The wrong word is in the second.
 #[test]
 fn each_broken_rule_of_a_large_message_is_a_fault() {
     const SECOND: usize = 4096 + 64;
@@ -140,7 +140,7 @@ fn pieces_where_messages_may_be_dropped_are_a_fault() {
     }
 }
 
-/// Somebody scribbles over every word of the data segment, `head` and frames included, while it is read.
+/// A thread scribbles over every word of the data segment, including `head` and frames, while it is read.
 #[test]
 fn reading_survives_a_publisher_gone_mad() {
     let _watchdog = Watchdog::new(60);
@@ -184,7 +184,7 @@ fn reading_survives_a_publisher_gone_mad() {
             let mut random = Random(99);
             let end = Instant::now() + TIME / 2;
             while Instant::now() < end {
-                // Something honest, for the readers to get into, then something wrong anywhere.
+                // First something honest, so that the readers begin to read it, then something wrong anywhere.
                 for _ in 0..random.below(64) {
                     let length = random.below(512) as usize;
                     let _ = producer.send(&[7; 512][..length], 0, &mut Everybody);
@@ -216,7 +216,7 @@ fn reading_survives_a_publisher_gone_mad() {
     }
 }
 
-/// Somebody scribbles over all slots but one and over the words that all share, while the others work.
+/// A thread scribbles over all slots but one, and over the words that all share, while the others work.
 #[test]
 fn an_honest_pair_works_while_others_scribble() {
     let _watchdog = Watchdog::new(60);
@@ -244,8 +244,8 @@ fn an_honest_pair_works_while_others_scribble() {
                 let last = done.load(Ordering::Acquire);
                 let messages = match drain(&mut honest) {
                     Ok(messages) => messages,
-                    // On a busy machine this thread may itself stand still for `evict_after`. The model tests that
-                    // nobody is evicted earlier; here it comes again, and what it gets then has no gap either.
+                    // On a busy machine this thread may itself stand still for `evict_after`. The model tests that no
+                    // subscriber is evicted earlier. Here it joins again, and what it gets then has no gap either.
                     Err(Fault::Evicted) => {
                         let _ = honest.leave();
                         honest =
@@ -282,7 +282,7 @@ fn an_honest_pair_works_while_others_scribble() {
     assert!(read > 0);
 }
 
-/// What is needed is what somebody allocates.
+/// A caller allocates as much as `Read::Needs` says, so that number must be bounded.
 #[test]
 fn nobody_is_told_to_make_room_for_more_than_was_committed() {
     for overflow in [Overflow::Block, Overflow::DropOldest] {

@@ -1,4 +1,4 @@
-//! Messages in pieces, one case each. Runs on mapped memory, and under Miri on the heap.
+//! Messages in pieces: one case in each test. Runs on mapped memory, and under Miri on the heap.
 #![cfg(not(loom))]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -17,7 +17,7 @@ fn payload(length: usize) -> Vec<u8> {
     (0..length).map(|at| (at * 7 + (at >> 8)) as u8).collect()
 }
 
-/// Pushes as many pieces as there is room for; bytes that were taken.
+/// Pushes as many pieces as there is room for. Returns the bytes that were taken.
 fn push(producer: &mut Producer, payload: &[u8], now: u64) -> usize {
     let mut done = 0;
     while done < payload.len() {
@@ -110,7 +110,7 @@ fn nothing_else_is_sent_in_between() {
     assert!(consumer.acknowledge(), "the publisher waits, and a piece is enough for it");
     assert!(producer.has_room(0, 0));
     assert_eq!(push(&mut producer, &payload[done..], 0), PIECE);
-    // The rest, with a buffer that has the first piece already.
+    // The rest, with a buffer that already holds the first piece.
     gathering.restore(target, 6 * PIECE);
     assert_eq!(drain_into(&mut consumer, &mut gathering).unwrap().len(), 0);
     assert_eq!(push(&mut producer, &payload[done + PIECE..], 0), PIECE);

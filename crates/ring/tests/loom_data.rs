@@ -1,10 +1,10 @@
-//! Loom: what is committed is seen whole, and what is overwritten is never believed.
+//! Loom: a reader sees what is committed as a whole, and never believes what was overwritten (I2, I4, I5, I7).
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test -p ringbell-ring --release --test loom_data`
 //!
-//! Each of these, broken on purpose, makes the test that is named fail:
+//! Each row is a fault that was made on purpose, and the test that then fails:
 //!
-//! | broken | fails |
+//! | fault | test that fails |
 //! | --- | --- |
 //! | `head` stored relaxed, or loaded relaxed | `what_head_has_passed…` and most others |
 //! | release fence in `advance_floor` left out | `a_lapped_reader…`, `a_joiner…` |
@@ -13,7 +13,7 @@
 //! | `after` stored relaxed; `before` stored late; the two not compared | `a_joiner…` |
 //! | `floor` not loaded again in `oldest` | `a_joiner…` |
 //!
-//! Not seen by loom: the release and acquire of the cursor. They keep a reader's loads before its later store, and loom
+//! Loom cannot see the release and acquire of the cursor. They keep a reader's loads before its later store, and loom
 //! never lets a load see a store that comes after it.
 #![cfg(loom)]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -41,7 +41,7 @@ fn payload(n: u64) -> Vec<u8> {
     n.to_le_bytes().repeat(WORDS)
 }
 
-/// One read of whatever is there: the sequences, whose payloads must be whole and their own.
+/// One read. Returns the sequences. Each payload must be whole and belong to its sequence.
 fn take(consumer: &mut Consumer) -> Result<Vec<u64>, Fault> {
     let mut slab = [0; CAPACITY];
     let mut table = [Entry::default(); 4];
@@ -103,7 +103,7 @@ fn block_overwrites_nothing_that_is_still_to_be_read() {
     });
 }
 
-/// A lease looks at the frames themselves: that they stay until the cursor moves is all that protects it.
+/// A lease reads the frames themselves. Only one thing protects it: they stay until the cursor moves.
 #[test]
 fn what_is_leased_stays() {
     explore(3, || {
@@ -127,7 +127,7 @@ fn what_is_leased_stays() {
     });
 }
 
-/// Drop-oldest: the writer never waits, the reader never believes what was overwritten under it.
+/// Drop-oldest: the writer never waits, and the reader never believes what was overwritten during its copy.
 #[test]
 fn a_lapped_reader_gets_whole_messages_and_an_exact_count() {
     explore(2, || {
@@ -151,7 +151,7 @@ fn a_lapped_reader_gets_whole_messages_and_an_exact_count() {
     });
 }
 
-/// Whoever joins while the publisher overwrites starts with a sequence that goes with its position.
+/// A subscriber that joins while the publisher overwrites starts with a sequence that belongs to its position.
 #[test]
 fn a_joiner_knows_which_message_comes_first() {
     // Two empty messages fill it, so that positions tell sequences.

@@ -1,13 +1,13 @@
-//! Loom: a guest joins, sleeps and makes room in a control segment of its own, which begins to count with a word that it
-//! does not see.
+//! Loom: a guest joins, sleeps and makes room in a control segment of its own (I3, I9). A word that the guest does not
+//! see decides whether the segment counts.
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test -p ringbell-ring --release --test loom_guests`
 //!
-//! Each of these, broken on purpose, makes the test that is named fail:
+//! Each row is a fault that was made on purpose, and the test that then fails:
 //!
-//! | broken | fails |
+//! | fault | test that fails |
 //! | --- | --- |
-//! | a place is admitted after its guest has joined | `nothing_is_overwritten…` |
+//! | the bit of a guest slot is set after its guest has joined | `nothing_is_overwritten…` |
 //! | fence in `take_sleepers` or `Consumer::join` left out | `nothing_is_overwritten…` |
 //! | fence in `announce_sleep` left out; `note_sleepers` before the fence | `a_guest_that_sleeps…` |
 //! | `set_waiting` after `announce_wait` | `a_publisher_is_told…` |
@@ -31,7 +31,7 @@ fn explore(preemptions: usize, body: impl Fn() + Sync + Send + 'static) {
     builder.check(body);
 }
 
-/// Bytes that wait in a socket: counted, and taken by who waits.
+/// The bytes that wait in a socket. They are counted, and the side that waits takes them.
 #[derive(Clone)]
 struct Bell(Arc<(Mutex<u32>, Condvar)>);
 
@@ -68,7 +68,7 @@ fn take(consumer: &mut Consumer) -> u64 {
     }
 }
 
-/// I3, where the bit of the place is one more word to be seen.
+/// I3. The bit of the guest slot is one more word that the publisher must see.
 #[test]
 fn nothing_is_overwritten_that_a_guest_has_still_to_read() {
     explore(3, || {
@@ -79,7 +79,7 @@ fn nothing_is_overwritten_that_a_guest_has_still_to_read() {
         let guest = thread::spawn(move || {
             let place = (0, &places[0]);
             let mut consumer = admit(&memory, place, &admitted, Overflow::Block, Start::Latest).unwrap();
-            // Nothing is acknowledged: whatever the publisher sends from now on must stay.
+            // Nothing is acknowledged, so everything that the publisher sends from now on must stay.
             let mut table = [Entry::default(); 4];
             let read = consumer.read(&mut [0; CAPACITY], 0, &mut table).expect("an honest publisher");
             assert!(matches!(read, Read::Empty | Read::Messages { .. }));
@@ -144,7 +144,7 @@ fn send_all(
     }
 }
 
-/// A guest makes room, and tells so over its socket, behind which the publisher is only rung if it waits.
+/// A guest makes room and rings over its socket. The bus thread then rings the publisher only if it waits.
 #[test]
 fn a_publisher_is_told_of_the_room_that_a_guest_makes() {
     explore(2, || {
@@ -174,7 +174,7 @@ fn a_publisher_is_told_of_the_room_that_a_guest_makes() {
     });
 }
 
-/// A guest is gone: its bit is cleared, then the publisher is rung if it waits.
+/// A guest has gone: its bit is cleared, and then the publisher is rung if it waits.
 #[test]
 fn who_dismisses_a_guest_wakes_the_publisher_that_waits_for_it() {
     explore(3, || {

@@ -1,18 +1,19 @@
-//! Loom: joining, leaving, evicting, reaping, parking and taking over, each while the publisher looks at the slots.
+//! Loom: joining, leaving, evicting, reclaiming, parking and taking over, each while the publisher scans the slots (I3,
+//! I8, I12).
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test -p ringbell-ring --release --test loom_slots`
 //!
-//! Each of these, broken on purpose, makes the test that is named fail:
+//! Each row is a fault that was made on purpose, and the test that then fails:
 //!
-//! | broken | fails |
+//! | fault | test that fails |
 //! | --- | --- |
 //! | fence in `Consumer::join` left out | `nothing_is_overwritten…` |
 //! | fence in `take_sleepers` left out | `nothing_is_overwritten…` |
-//! | `floor` stored and loaded relaxed | `the_evicted…`: takes the publisher for corrupt |
+//! | `floor` stored and loaded relaxed | `the_evicted…`: considers the publisher corrupt |
 //! | slot's compare-and-swap relaxed, or the load of its word | `of_who_frees…` |
-//! | `reap` frees whatever is there instead of what was seen | `of_who_frees…` |
-//! | no second look at `head` after joining | `nothing_is_overwritten…` |
-//! | `inherit` by way of free and joining | `a_position_changes_hands…` |
+//! | `bury` frees the slot in any state, and not only the word that was seen | `of_who_frees…` |
+//! | no second load of `head` after joining | `nothing_is_overwritten…` |
+//! | `inherit` by the states free and joining | `a_position_changes_hands…` |
 //! | a parked slot does not count | `a_position_changes_hands…` |
 //! | `acknowledged` stored after the cursor | `what_is_acknowledged…` |
 #![cfg(loom)]
@@ -66,7 +67,7 @@ fn nobody_expelled(producer: &Producer) {
     );
 }
 
-/// I3. The joiner reads from where it joined, without a gap, however far the publisher gets meanwhile.
+/// I3. The joiner reads from where it joined, without a gap, however far the publisher goes in the meantime.
 #[test]
 fn nothing_is_overwritten_that_a_joiner_has_still_to_read() {
     explore(|| {
@@ -76,13 +77,13 @@ fn nothing_is_overwritten_that_a_joiner_has_still_to_read() {
         assert!(committed(producer.send(&payload, 0, &mut Everybody)));
         let reader = thread::spawn(move || {
             let mut consumer = join(&memory, 0, Overflow::Block, Start::Latest).unwrap();
-            // Nothing is acknowledged: whatever the publisher sends from now on must stay.
+            // Nothing is acknowledged, so everything that the publisher sends from now on must stay.
             let mut table = [Entry::default(); 4];
             let read = consumer.read(&mut [0; CAPACITY], 0, &mut table).expect("an honest publisher");
             assert!(matches!(read, Read::Empty | Read::Messages { .. }));
             assert_eq!(consumer.missed(), 0);
         });
-        // The third overwrites the first two, if nobody has still to read them.
+        // The third overwrites the first two, if no subscriber must still read them.
         for _ in 0..2 {
             let _ = producer.send(&payload, 0, &mut Everybody);
         }
@@ -91,7 +92,8 @@ fn nothing_is_overwritten_that_a_joiner_has_still_to_read() {
     });
 }
 
-/// The publisher evicts while the subscriber reads: it is told so, and never takes the publisher for corrupt.
+/// The publisher evicts while the subscriber reads. The subscriber learns of it, and never considers the publisher
+/// corrupt.
 #[test]
 fn the_evicted_are_told_and_nothing_else() {
     explore(|| {
@@ -123,7 +125,7 @@ fn the_evicted_are_told_and_nothing_else() {
 fn of_who_frees_and_who_takes_both_get_their_way() {
     explore(|| {
         let (memory, mut producer) = topic(CAPACITY, 1, Overflow::Block, 0);
-        // It dies at once: its slot stays as it is.
+        // The owner dies at once: its slot stays as it is.
         let _ = join(&memory, 0, Overflow::Block, Start::Latest).unwrap();
         for _ in 0..3 {
             assert!(send(&mut producer, 0));
@@ -134,14 +136,14 @@ fn of_who_frees_and_who_takes_both_get_their_way() {
             assert!(got.is_empty() || got[0] >= 3);
             assert_eq!(consumer.missed(), 0);
         });
-        // The publisher saw the lock free before the next owner took it: it may only free what it saw.
+        // The publisher saw the lock free before the next owner took it. So it may only free the word that it saw.
         let _ = committed(producer.send(&3u64.to_le_bytes(), 1_000_000, &mut Alive(vec![false])));
         next.join().unwrap();
         nobody_expelled(&producer);
     });
 }
 
-/// One leaves and the next one joins in the same slot while the publisher judges its cursor.
+/// One owner leaves and the next one joins in the same slot, while the publisher checks its cursor.
 #[test]
 fn a_slot_changes_hands_under_the_publishers_eyes() {
     explore(|| {
@@ -177,7 +179,7 @@ fn take_all(consumer: &mut Consumer) -> Result<Vec<u64>, Fault> {
     Ok(all)
 }
 
-/// The lock of the one slot: taken before its word changes, given back after.
+/// The lock of the one slot. It is taken before the word changes, and given back after.
 #[derive(Clone)]
 struct Lock(Arc<AtomicBool>);
 
@@ -187,13 +189,13 @@ impl Peers for Lock {
     }
 }
 
-/// I12. A dead holder's slot is taken over by the next one while the publisher parks it, or finds it in the way: the cursor
-/// counts all the while, so nothing that was not acknowledged is overwritten.
+/// I12. The next holder takes over a dead holder's slot while the publisher parks it, or finds it in the way. The
+/// cursor counts all the time, so nothing is overwritten before it was acknowledged.
 #[test]
 fn a_position_changes_hands_and_loses_nothing() {
     explore(|| {
         let (memory, mut producer) = topic(CAPACITY, 1, Overflow::Block, 0);
-        // It dies at once.
+        // The holder dies at once.
         let _ = join_as(&memory, NAME, Start::Latest).unwrap();
         for _ in 0..3 {
             assert!(send(&mut producer, 0));
@@ -210,7 +212,7 @@ fn a_position_changes_hands_and_loses_nothing() {
             taken.0.store(false, Ordering::Release);
             memory
         });
-        // Without it loom hardly ever lets the other one go first.
+        // Without this, loom hardly ever lets the other thread go first.
         thread::yield_now();
         let _ = producer.send(&3u64.to_le_bytes(), 1_000_000, &mut lock);
         let memory = next.join().unwrap();
@@ -224,7 +226,7 @@ fn a_position_changes_hands_and_loses_nothing() {
     });
 }
 
-/// I12. The publisher evicts a parked position while the next holder takes it over: one of the two gets its way, and the
+/// I12. The publisher evicts a parked position while the next holder takes it over. One of the two succeeds, and the
 /// holder knows which, at once or at its next read.
 #[test]
 fn a_parked_position_is_evicted_or_taken_over() {
@@ -265,7 +267,7 @@ fn what_is_acknowledged_is_never_behind_the_cursor() {
             assert!(send(&mut producer, 0));
         }
         assert_eq!(take_all(&mut first).unwrap(), [0, 1, 2]);
-        // The other thread goes on as if the first had died wherever it is.
+        // The other thread goes on as if the first had died at any point.
         let dying = thread::spawn(move || {
             let _ = first.acknowledge_below(1);
             let _ = first.acknowledge_below(3);

@@ -1,16 +1,16 @@
-//! Loom: nobody sleeps while there is something to be done. A doorbell is a counter here, as an eventfd is.
+//! Loom: no side sleeps while there is work for it (I9). A doorbell is a counter here, as an eventfd is.
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test -p ringbell-ring --release --test loom_wake`
 //!
-//! Each of these, broken on purpose, makes the tests that are named fail:
+//! Each row is a fault that was made on purpose, and the tests that then fail:
 //!
-//! | broken | fails |
+//! | fault | tests that fail |
 //! | --- | --- |
 //! | fence in `take_sleepers` left out, or in `announce_sleep` | all in which a subscriber sleeps |
 //! | fence in `take_waiting` left out, or in `announce_wait` | both in which the publisher waits |
 //! | `sleepers` loaded and stored instead of swapped | `sleepers_behind_different_doorbells…` |
-//! | no look after `announce_sleep` | all in which a subscriber sleeps |
-//! | no look at the state after `announce_sleep` | `a_sleeper_is_woken_by_the_end` |
+//! | no load of `head` after `announce_sleep` | all in which a subscriber sleeps |
+//! | no load of the state after `announce_sleep` | `a_sleeper_is_woken_by_the_end` |
 #![cfg(loom)]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -29,8 +29,8 @@ fn explore(preemptions: usize, body: impl Fn() + Sync + Send + 'static) {
     builder.check(body);
 }
 
-/// An eventfd that is never read, watched edge-triggered: each waiter has its own idea of what it has seen. Loom
-/// reports a waiter that nobody will ring as a deadlock.
+/// An eventfd that is never read, watched edge-triggered. Each waiter remembers the count that it has seen. If a waiter
+/// is never rung, loom reports a deadlock.
 #[derive(Clone)]
 struct Bell(Arc<(Mutex<u32>, Condvar)>);
 
@@ -62,7 +62,7 @@ fn take(consumer: &mut Consumer) -> u64 {
     }
 }
 
-/// Reads `count` messages, asleep whenever there are none.
+/// Reads `count` messages, and sleeps whenever there are none.
 fn receive(mut consumer: Consumer, bell: &Bell, room: Option<&Bell>, count: u64) {
     let mut seen = 0;
     while consumer.received() < count {
@@ -103,7 +103,7 @@ fn a_sleeper_is_woken() {
     });
 }
 
-/// Two behind one doorbell: the bit is set by both and cleared by the publisher alone.
+/// Two subscribers behind one doorbell. Both set the bit, and only the publisher clears it.
 #[test]
 fn all_sleepers_behind_a_doorbell_are_woken() {
     explore(2, || {
@@ -181,7 +181,7 @@ fn a_publisher_that_waits_for_room_is_woken() {
     });
 }
 
-/// Who leaves gives room, too.
+/// A subscriber that leaves makes room, too.
 #[test]
 fn a_publisher_that_waits_is_woken_by_who_leaves() {
     explore(3, || {

@@ -1,9 +1,10 @@
-//! Everything the ring does, against a model that is too simple to be wrong: a list of batches and, for each
-//! subscriber, the sequence that it reads next. One thread, any interleaving.
+//! Everything that the ring does, against a model that is too simple to be wrong (I4, I10). The model is a list of
+//! batches and, for each subscriber, the sequence that it reads next. One thread makes any interleaving.
 //!
-//! The model knows no `limit` and no lazy `floor`. It accepts a batch if, and only if, some end of a batch that nobody
-//! who counts has still to read lies far enough on; and a subscriber that was not lapped gets exactly what comes next.
-//! A large message is a row of batches, each with a piece; whoever does not get the first does not get any.
+//! The model knows no `limit` and no lazy `floor`. It accepts a batch if, and only if, `floor` could move far enough
+//! without passing a batch that a counting subscriber must still read. A subscriber that was not lapped gets exactly
+//! what comes next. A large message is a row of batches, each with a piece. A subscriber that misses the first piece
+//! gets none.
 #![cfg(not(loom))]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -83,12 +84,12 @@ struct Subscriber {
     partial: Option<Partial>,
     /// Position up to which it has acknowledged: what lies below may be overwritten.
     acknowledged: u64,
-    /// Position at which it joined, and the sequence that went with it: below it, history may be overwritten.
+    /// Position at which it joined, and the sequence that belongs to it. Below it, history may be overwritten.
     joined: (u64, u64),
     /// When it last acknowledged anything.
     moved: u64,
     received: u64,
-    /// What it was to get and did not. It is told with the next batch's header at the latest.
+    /// How many messages it should have got and did not. It learns this with the next batch's header at the latest.
     missed: u64,
 }
 
@@ -122,7 +123,7 @@ struct World {
     batches: Vec<Batch>,
     slots: Vec<Option<Subscriber>>,
     sending: Option<Sending>,
-    /// A large message was, at some time.
+    /// Whether a large message was abandoned at any time.
     abandoned: bool,
     full: u64,
     /// Sequence of the message that begins next.
@@ -173,7 +174,7 @@ impl World {
         self.batches.last().map_or(0, |batch| batch.end)
     }
 
-    /// Where a batch starts, `head` for what was not sent yet.
+    /// The start of a batch; `head` for one that was not sent yet.
     fn position(&self, index: usize) -> u64 {
         self.batches.get(index).map_or(self.head(), |batch| batch.start)
     }
@@ -192,7 +193,7 @@ impl World {
         }
     }
 
-    /// Whether a batch that takes `bytes` fits, as things stand.
+    /// Whether a batch that takes `bytes` fits now.
     fn fits(&self, bytes: usize) -> bool {
         let keep = self.counting().min().unwrap_or(self.head());
         let end = self.head() + bytes as u64;
@@ -200,7 +201,7 @@ impl World {
             && (end <= keep + self.capacity as u64 || self.overflow == Overflow::DropOldest)
     }
 
-    /// What those have acknowledged whom the publisher waits for.
+    /// The acknowledged positions of the subscribers that the publisher waits for.
     fn counting(&self) -> impl Iterator<Item = u64> + '_ {
         let blocks = self.overflow != Overflow::DropOldest;
         self.producer.slots().filter(move |slot| blocks && slot.state == SlotState::Active).map(|slot| {
@@ -232,7 +233,8 @@ impl World {
         let length = length % (max_message(self.capacity) + 1);
         let mut alive = self.alive();
         let sent = committed(self.producer.send(&payload(self.sequence, length), self.now, &mut alive));
-        // The model judges by who counts afterwards: whom the publisher may have cleared away is checked on its own.
+        // The model uses the subscribers that count afterwards. Which of them the publisher may evict or reclaim is
+        // checked separately.
         let bytes = BATCH_OVERHEAD + padded(length);
         let sending = self.sending.is_some();
         assert_eq!(sent, !sending && self.fits(bytes), "a message of {length} bytes");
@@ -284,7 +286,7 @@ impl World {
         assert_eq!(self.producer.large_left(), self.sending.map(|sending| sending.total - sending.done));
     }
 
-    /// Bytes of a batch with so many for messages, or of the next piece, which goes before them.
+    /// Bytes of a batch whose messages take `bytes`, or of the next piece of a large message, which goes first.
     fn wanted(&self, bytes: usize) -> usize {
         match self.sending {
             Some(Sending { total, done }) => self.piece(total - done).1,
@@ -334,7 +336,7 @@ impl World {
         self.send(lengths[0]);
     }
 
-    /// What a subscriber finds when it looks, after what may have been lost.
+    /// What a subscriber finds when it reads, after anything that was lost.
     fn look(&self, subscriber: &mut Subscriber) -> Next {
         loop {
             if self.position(subscriber.index) < self.floor {
@@ -390,7 +392,7 @@ impl World {
         }
         let (joined, sequence) = subscriber.joined;
         if room.is_none() && self.position(subscriber.index) < joined {
-            // A lease leaves history out, which is not missed: it was never promised.
+            // A lease leaves history out. That is not missed: it was never promised.
             subscriber.missed = subscriber.consumer.missed();
             subscriber.index = self.batches.partition_point(|batch| batch.start < joined);
             subscriber.next = sequence;
@@ -437,7 +439,7 @@ impl World {
             }
             Err(fault) => return self.evicted(subscriber, fault),
         }
-        // Lost is what is dropped, what is history, and what the publisher has given up.
+        // A message may be lost if it was dropped, if it is history, or if the publisher gave it up.
         assert!(
             subscriber.missed == missed
                 || self.overflow == Overflow::DropOldest
@@ -479,7 +481,7 @@ impl World {
             }
             Some(_) => {
                 assert_eq!(piece, Piece::Gone);
-                // The model looked further than the consumer did, which finds the rest by itself.
+                // The model looked further than the consumer. The consumer finds the rest with its next reads.
                 let read = subscriber.consumer.read(&mut [], 0, &mut []);
                 assert!(read.is_ok(), "{read:?}");
             }
@@ -544,7 +546,7 @@ impl World {
             Op::BeginLarge(total) => self.begin_large(total),
             Op::PushLarge { pieces, most } => {
                 for _ in 0..pieces {
-                    // Long enough for the next look at who is alive.
+                    // Long enough for the next probe of the locks.
                     self.now += 2 * MS;
                     self.push_large(most);
                 }
@@ -626,7 +628,7 @@ impl World {
             assert!(subscriber.evicted || stalled >= self.evict_after, "evicted after {stalled} ns");
             subscriber.evicted = true;
         }
-        // The slots of dead subscribers that the publisher freed can be taken again.
+        // The publisher freed the slots of dead subscribers. They can be taken again.
         let used: Vec<usize> = self.producer.slots().map(|slot| slot.index).collect();
         for (index, slot) in self.slots.iter_mut().enumerate() {
             let dead = slot.take_if(|subscriber| !subscriber.alive && !used.contains(&index)).is_some();

@@ -1,4 +1,4 @@
-//! The plain cases, one each. Runs on mapped memory, and under Miri on the heap.
+//! The basic cases: one in each test. Runs on mapped memory, and under Miri on the heap.
 #![cfg(not(loom))]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -225,7 +225,7 @@ fn the_dead_and_the_stalled_give_way() {
     assert!(!stalled.acknowledge());
     let counters = producer.data().counters();
     assert_eq!((counters.evicted, counters.reaped), (1, 1));
-    // Gone for good: its slot is used again.
+    // The subscriber has left: its slot is used again.
     let _ = stalled.leave();
     let mut next = join(&memory, 0, Overflow::Block, Start::Latest).unwrap();
     let _ = producer.send(&[2], now, &mut alive);

@@ -1,4 +1,4 @@
-//! Two threads, real hardware, a few seconds: what the models explore in the small, in the large.
+//! Two threads on real hardware, for a few seconds. The models explore the same with a few steps.
 #![cfg(not(any(loom, miri)))]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -18,7 +18,7 @@ fn pattern(sequence: u64) -> u8 {
     (sequence ^ sequence >> 8) as u8
 }
 
-/// One batch of one to eight messages. How many were sent.
+/// Sends one batch of one to eight messages. Returns how many.
 fn send(producer: &mut Producer, random: &mut Random) -> u64 {
     let lengths: Vec<u32> = (0..1 + random.below(8)).map(|_| random.below(300) as u32).collect();
     let bytes = lengths.iter().map(|&length| padded(length as usize)).sum();
@@ -40,7 +40,7 @@ fn send(producer: &mut Producer, random: &mut Random) -> u64 {
     lengths.len() as u64
 }
 
-/// Reads what there is, checks every byte, and says which sequence comes next.
+/// Reads everything, checks every byte, and returns the next sequence.
 fn receive(consumer: &mut Consumer, random: &mut Random, slab: &mut [u8], next: &mut u64) -> bool {
     let mut table = [Entry::default(); 64];
     let entries = 1 + random.below(64) as usize;
@@ -122,7 +122,7 @@ fn drop_newest_counts_what_it_refuses() {
     stress(Overflow::DropNewest);
 }
 
-/// Subscribers come and go all the time; what each of them gets has no gap.
+/// Subscribers come and go all the time. What each of them gets has no gap.
 #[test]
 fn joining_and_leaving_disturbs_nobody() {
     let _watchdog = Watchdog::new(60);

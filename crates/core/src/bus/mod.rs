@@ -54,7 +54,7 @@ pub(crate) fn new_id() -> Result<String> {
 use crate::error::{Error, Result};
 use crate::reactor::{Handle, Owner, Token};
 use crate::sys::generation::generation;
-use crate::sys::{proc, random};
+use crate::sys::{eventfd, proc, random};
 use publish::Own;
 use registry::{Registry, RegistryHandle};
 use scan::Cache;
@@ -117,6 +117,14 @@ impl Bus {
                 return Err(Error::InvalidOption { option: "IPC_BUS_WATCH", value: other.to_owned(), rule });
             }
         }
+        match std::env::var("IPC_BUS_SAFE_DOORBELLS").as_deref() {
+            Ok("1") => options.safe_doorbells = true,
+            Ok("" | "0") | Err(_) => {}
+            Ok(other) => {
+                let (option, value) = ("IPC_BUS_SAFE_DOORBELLS", other.to_owned());
+                return Err(Error::InvalidOption { option, value, rule: "1 or 0, or unset".to_owned() });
+            }
+        }
         if !(SHORTEST_POLL..=LONGEST_POLL).contains(&options.poll_interval) {
             let value = format!("{:?}", options.poll_interval);
             return Err(Error::InvalidOption {
@@ -136,6 +144,9 @@ impl Bus {
             next_sink: AtomicU64::new(0),
             generation: generation(),
         };
+        if inner.options.safe_doorbells {
+            eventfd::use_aio();
+        }
         Ok(Bus { inner: Arc::new(inner) })
     }
 

@@ -38,6 +38,10 @@ pub struct BusOptions {
     pub poll_interval: Duration,
     /// Forces one way of acquisition; else `IPC_BUS_ACQUIRE`.
     pub acquire: Option<Rung>,
+    /// No process of this user can block a thread of this process through a doorbell, not even for an instant that it has to hit.
+    /// Also `IPC_BUS_SAFE_DOORBELLS=1`. It is for the whole process from the first bus on that is opened with it, and needs Linux
+    /// AIO. Other processes then notice about 30 ms later that this one has died.
+    pub safe_doorbells: bool,
 }
 
 impl Default for BusOptions {
@@ -52,6 +56,7 @@ impl Default for BusOptions {
             inotify: true,
             poll_interval: Duration::from_millis(250),
             acquire: None,
+            safe_doorbells: false,
         }
     }
 }

@@ -212,9 +212,6 @@ fn appear(
     let socket = record.socket_name();
     let served =
         seqpacket::listen_at(place, directory.path(), OsStr::new(&socket), granted.map(Granted::of_socket))
-            .map_err(|errno| {
-                Error::os("bind", errno, format!("cannot listen for subscribers of '{}'", record.service))
-            })
             .and_then(serve)
             .and_then(|watched| tmpfile::rename(place, &hidden, &name).map(|()| watched));
     match served {

@@ -85,7 +85,7 @@ impl Server {
             fds.push(theirs);
             reply.capabilities |= GUEST;
         } else {
-            let (own, peer) = (Arc::new(EventFd::new()?.guarded()), Arc::new(EventFd::new()?.guarded()));
+            let (own, peer) = (Arc::new(EventFd::new()?.shared()), Arc::new(EventFd::new()?.shared()));
             (reply.server_bell, reply.client_bell) = (own.id()?, peer.id()?);
             bells = vec![Arc::clone(&own), Arc::clone(&peer)];
             (own_bell, peer_bell) = (Doorbell::Shared(own), Doorbell::Shared(peer));

@@ -12,9 +12,9 @@ use nix::sys::resource::{Resource, getrlimit};
 
 use super::{Check, fail, ok, warn};
 use crate::segment;
-use crate::sys::eventfd::EventFd;
+use crate::sys::eventfd::{self, EventFd};
 use crate::sys::pidfd::PidFd;
-use crate::sys::{memfd, prctl};
+use crate::sys::{aio, memfd, prctl};
 
 /// Descriptors that a process with many peers needs at least: a subscriber has three for each publisher.
 const DESCRIPTORS: u64 = 4096;
@@ -132,9 +132,26 @@ pub(super) fn shared_memory(made: &crate::Result<()>) -> Check {
 }
 
 pub(super) fn doorbells() -> Check {
-    match EventFd::new().and_then(|bell| bell.id()) {
-        Ok(_) => ok("doorbells", "eventfds can be made and recognised"),
-        Err(error) => fail("doorbells", error.to_string(), "topics cannot be published here"),
+    let bell = match EventFd::new().and_then(|bell| bell.id().map(|_| bell)) {
+        Ok(bell) => bell,
+        Err(error) => return fail("doorbells", error.to_string(), "topics cannot be published here"),
+    };
+    match aio::available(bell.as_fd()) {
+        Ok(()) => ok(
+            "doorbells",
+            format!(
+                "eventfds can be made and recognised, and are rung {}; Linux AIO is there",
+                eventfd::way()
+            ),
+        ),
+        Err((call, errno)) => warn(
+            "doorbells",
+            format!(
+                "eventfds are rung by write, which a quick hostile process of this user can block: there is no Linux AIO ({call}: \
+                 {errno:?})"
+            ),
+            "allow io_setup, io_submit and io_getevents, or raise fs.aio-max-nr if it was EAGAIN",
+        ),
     }
 }
 

@@ -62,8 +62,7 @@ fn connection(directory: &Directory) -> Result<(OwnedFd, OwnedFd)> {
 
 fn connect(directory: &Directory, name: &OsStr) -> Result<(OwnedFd, OwnedFd)> {
     let (place, path) = (directory.fd(), directory.path());
-    let listener = seqpacket::listen_at(place.as_fd(), path, name, None)
-        .map_err(|errno| Error::os("bind", errno, "cannot listen in the bus directory"))?;
+    let listener = seqpacket::listen_at(place.as_fd(), path, name, None)?;
     let client = seqpacket::endpoint()
         .map_err(|errno| Error::os("socket", errno, "cannot make a socket to connect with"))?;
     seqpacket::connect_at(client.as_fd(), place.as_fd(), path, name)

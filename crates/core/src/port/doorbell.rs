@@ -1,7 +1,7 @@
 //! Doorbells of both kinds: the eventfd that peers of one user share, and the socket to a peer of another user.
 //!
-//! The holder of a shared eventfd can turn it against the ringer (make it block, fill it, read what was rung), so an eventfd is
-//! for one's own user. To another user a doorbell is a socket: a byte either way. For a topic's guest it is the connection of the
+//! The holder of a shared eventfd can turn it against the others that hold it: it can read what was rung, ring without end, or try to
+//! block the ringer (`sys/eventfd.rs` says what is done about that). So an eventfd is for one's own user. To another user a doorbell is a socket: a byte either way. For a topic's guest it is the connection of the
 //! handshake; for a channel's connection a pair made for it, because what nobody takes on the connection itself would stand in the
 //! way of rings. The kernel ends it with either holder, so it is the proof of life, too. Ringing never waits and never fails
 //! loudly: to a peer that does not read, the byte is not sent.

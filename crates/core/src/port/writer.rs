@@ -33,7 +33,7 @@ impl Doorbells {
     /// # Errors
     /// `ERR_RINGBELL_RESOURCE`.
     pub(crate) fn new(slots: usize) -> Result<Doorbells> {
-        let doorbell = || EventFd::new().map(EventFd::guarded);
+        let doorbell = || EventFd::new().map(EventFd::shared);
         let readers = (0..layout::doorbells(slots)).map(|_| doorbell()).collect::<Result<Vec<_>>>()?;
         Ok(Doorbells { room: Arc::new(doorbell()?), readers: readers.into() })
     }

@@ -1,4 +1,4 @@
-//! The clocks. Time is `CLOCK_MONOTONIC` everywhere: what a wall clock says is never the reason for anything.
+//! The clocks. Time is `CLOCK_MONOTONIC` everywhere: no decision depends on a wall clock.
 
 use nix::time::{ClockId, clock_gettime};
 
@@ -11,7 +11,8 @@ pub(crate) fn monotonic_ns() -> u64 {
 
 /// # Nanoseconds of `CLOCK_REALTIME_COARSE`, the clock that file systems stamp files with
 ///
-/// Only ever compared with a file's own change time, to tell whether that may change again unnoticed within its tick.
+/// It is only compared with a file's own change time. The comparison says whether the file may change again within the
+/// same tick, which would go unnoticed.
 pub(crate) fn file_stamp_ns() -> i128 {
     i128::from(nanoseconds(ClockId::CLOCK_REALTIME_COARSE))
 }

@@ -1,8 +1,9 @@
 //! epoll: one descriptor that waits for many.
 //!
-//! Reading interest, but for sockets that were full; the number given with a descriptor comes back with its readiness.
-//! Called by the bus thread and by endpoints. Never closes what it watches: whoever closes a descriptor deletes it here first, because a
-//! registration lives as long as the open file does, not as long as the number.
+//! A descriptor is watched for reading, and a socket that was full also for writing. The number that is given with a
+//! descriptor comes back with its readiness. Called by the bus thread and by endpoints. Invariant: it never closes what
+//! it watches. Code that closes a descriptor must delete it here first, because a registration lives as long as the
+//! open file, not as long as the number.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use nix::sys::epoll::{Epoll as NixEpoll, EpollCreateFlags, EpollEvent, EpollFlag
 use crate::error::{Error, Result};
 
 const INTEREST: EpollFlags = EpollFlags::EPOLLIN.union(EpollFlags::EPOLLRDHUP);
-/// Most that one look brings.
+/// Most events that one wait brings.
 pub(crate) const BATCH: usize = 64;
 
 /// # An epoll instance
@@ -36,7 +37,7 @@ impl Epoll {
 
     /// # Watches `fd`; `data` comes back when it is readable or hung up
     ///
-    /// Also right when the descriptor is watched already, or when its number was watched for a file that is closed now.
+    /// It also works if the descriptor is watched already, or if its number was watched for a file that is closed now.
     ///
     /// Errors: [`Error::Resource`] when `fs.epoll.max_user_watches` or memory ran out.
     pub(crate) fn watch(&self, fd: BorrowedFd<'_>, data: u64) -> Result<()> {
@@ -51,7 +52,7 @@ impl Epoll {
         result.map_err(|errno| Error::os("epoll_ctl", errno, "cannot wait for a descriptor"))
     }
 
-    /// # Watches a broadcast doorbell: one readiness per ring, though nobody ever reads it
+    /// # Watches a broadcast doorbell: one readiness for each ring, although no process reads it
     ///
     /// References: epoll(7) on `EPOLLET`.
     ///
@@ -60,21 +61,21 @@ impl Epoll {
         self.register(fd, EpollFlags::EPOLLIN | EpollFlags::EPOLLET, data)
     }
 
-    /// # Watches a socket that could take no more: as [`Epoll::watch`], and when it is writable
+    /// # Watches a socket that was full: as [`Epoll::watch`], and also for being writable
     ///
     /// Errors: as [`Epoll::watch`].
     pub(crate) fn watch_writable(&self, fd: BorrowedFd<'_>, data: u64) -> Result<()> {
         self.register(fd, INTEREST.union(EpollFlags::EPOLLOUT), data)
     }
 
-    /// # Watches a socket for being writable alone, and for its end
+    /// # Watches a socket only for being writable, and for its end
     ///
     /// Errors: as [`Epoll::watch`].
     pub(crate) fn watch_room(&self, fd: BorrowedFd<'_>, data: u64) -> Result<()> {
         self.register(fd, EpollFlags::EPOLLOUT, data)
     }
 
-    /// # Watches a socket that is always read until it is empty: one readiness per datagram, and at the end
+    /// # Watches a socket that is always read until it is empty: one readiness for each datagram, and one at the end
     ///
     /// References: epoll(7) on `EPOLLET`. With `writable`, also when it can take more again.
     ///
@@ -84,18 +85,18 @@ impl Epoll {
         self.register(fd, INTEREST.union(EpollFlags::EPOLLET).union(writable), data)
     }
 
-    /// # Stops watching `fd`; not an error when it was not watched
+    /// # Stops watching `fd`; it is not an error if it was not watched
     pub(crate) fn forget(&self, fd: BorrowedFd<'_>) {
-        // ENOENT is the only answer that an open descriptor can give, and it means what was wanted.
+        // ENOENT is the only possible error for an open descriptor, and then it was not watched anyway.
         let _ = self.inner.delete(fd);
     }
 
     /// # Waits, and puts the `data` of what is ready into `ready`
     ///
-    /// Without a deadline until something happens, else at most until then (rounded up to a millisecond). An interrupting
-    /// signal ends the wait with nothing ready.
+    /// With a deadline it waits at most until then (rounded up to a millisecond), without one until something happens.
+    /// A signal ends the wait with nothing ready.
     ///
-    /// Errors: none in practice; EINVAL and EFAULT would be mistakes of this file.
+    /// Errors: none in practice; EINVAL and EFAULT would be faults of this file.
     pub(crate) fn wait(&self, deadline: Option<Instant>, ready: &mut Vec<u64>) -> Result<()> {
         ready.clear();
         let mut events = [EpollEvent::empty(); BATCH];

@@ -5,19 +5,44 @@
 //! its one owner (`drain`, `wait`), in semaphore mode one ring at a time. Descriptors that come from a
 //! peer enter through `from_peer`, which checks that they are eventfds and the announced ones: all
 //! eventfds share one inode, so the `eventfd-id` of fdinfo (Linux 5.2) is what tells them apart.
+//! Every holder can clear `O_NONBLOCK` for all of them and fill the counter, and `write` waits then. So a doorbell that
+//! other processes hold is looked at before each `write`. One that was tampered with is rung through `aio` from then on, and
+//! after [`use_aio`] all of them are. Only a doorbell that no other process holds is read.
 
 #![allow(unsafe_code)]
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::eventfd::{EfdFlags, EventFd as Counter};
 use nix::sys::time::TimeSpec;
 
+use super::aio;
 use super::fork::Entry;
 use crate::{Error, Result};
+
+/// Whether `aio` rings all shared doorbells of this process, and whether any of them was found tampered with. Relaxed, here and
+/// for each doorbell: these carry nothing else, and a ring that misses one is rung as it would have been just before.
+static AIO: AtomicBool = AtomicBool::new(false);
+static TAMPERED: AtomicBool = AtomicBool::new(false);
+
+/// Has this process ring the doorbells that others hold through `aio`, from now on and for good. It then dies late.
+pub(crate) fn use_aio() {
+    AIO.store(true, Ordering::Relaxed);
+}
+
+/// How this process rings the doorbells that others hold, in words.
+pub(crate) fn way() -> &'static str {
+    match (AIO.load(Ordering::Relaxed), TAMPERED.load(Ordering::Relaxed)) {
+        (true, _) => "by io_submit (safe doorbells)",
+        (false, false) => "by write",
+        (false, true) => "by write, and by io_submit since another process has tampered with them",
+    }
+}
 
 /// A doorbell: rung by one process, slept on by others.
 #[derive(Debug)]
@@ -25,6 +50,10 @@ pub struct EventFd {
     // Before `counter`: an entry must be gone before its number can be reused.
     guard: Option<Entry>,
     counter: Counter,
+    /// Whether other processes hold it.
+    shared: bool,
+    /// Whether it was found so that `write` would have waited.
+    tampered: AtomicBool,
 }
 
 impl EventFd {
@@ -54,7 +83,11 @@ impl EventFd {
         let counter =
             Counter::from_value_and_flags(0, flags | EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
                 .map_err(|errno| Error::os("eventfd2", errno, "cannot make a doorbell"))?;
-        Ok(EventFd { guard: None, counter })
+        Ok(EventFd::made_of(counter))
+    }
+
+    fn made_of(counter: Counter) -> EventFd {
+        EventFd { guard: None, counter, shared: false, tampered: AtomicBool::new(false) }
     }
 
     /// The same doorbell, but in a forked child it is none: ringing it there does nothing, and the child keeps
@@ -67,40 +100,81 @@ impl EventFd {
         self
     }
 
-    /// Takes over a descriptor that a peer gave, after checking that it is the eventfd that `id` names.
+    /// The same doorbell, for other processes to hold as well: [guarded](EventFd::guarded), and looked at before it is rung.
+    pub(crate) fn shared(self) -> EventFd {
+        EventFd { shared: true, ..self.guarded() }
+    }
+
+    /// Takes over a descriptor that a peer gave, after checking that it is the eventfd that `id` names. What its holders did to
+    /// it is no reason to refuse it: the process that gave it may not be the one that did so, and [`ring`](EventFd::ring) looks.
     ///
     /// # References
     /// `proc(5)` /proc/PID/fdinfo.
     ///
     /// # Errors
-    /// `ERR_RINGBELL_CORRUPT_PEER` when it is something else or would block when rung; the descriptor
-    /// is closed then. An operating system error when fdinfo cannot be read.
+    /// `ERR_RINGBELL_CORRUPT_PEER` when it is something else; the descriptor is closed then. An operating system error when
+    /// fdinfo cannot be read.
     pub fn from_peer(fd: OwnedFd, id: u64) -> Result<EventFd> {
-        let info = Info::read(fd.as_fd())?;
-        match info.id {
-            None => return Err(corrupt("a descriptor announced as a doorbell is no eventfd".into())),
+        match number_of(fd.as_fd())? {
+            None => Err(corrupt("a descriptor announced as a doorbell is no eventfd".into())),
             Some(found) if found != id => {
-                return Err(corrupt(format!(
-                    "the doorbell that came is eventfd {found}, announced was {id}"
-                )));
+                Err(corrupt(format!("the doorbell that came is eventfd {found}, announced was {id}")))
             }
-            Some(_) => {}
+            Some(_) => {
+                // SAFETY: fdinfo has just shown that this descriptor is an eventfd, and `fd` owns it.
+                let counter = unsafe { Counter::from_owned_fd(fd) };
+                Ok(EventFd { shared: true, ..EventFd::made_of(counter) })
+            }
         }
-        if info.flags & libc::O_NONBLOCK == 0 {
-            return Err(corrupt(
-                "the doorbell that came would block whoever rings it (no O_NONBLOCK)".into(),
-            ));
-        }
-        // SAFETY: fdinfo has just shown that this descriptor is an eventfd, and `fd` owns it.
-        Ok(EventFd { guard: None, counter: unsafe { Counter::from_owned_fd(fd) } })
     }
 
-    /// Rings. A full counter (somebody filled it) would swallow every further ring: then it is read
-    /// once, which makes room, and written again.
+    /// Rings. Nothing that other processes did to it before blocks this thread: if `write` would wait, it is rung through
+    /// [`aio`], now and from then on. Only a holder that clears `O_NONBLOCK` of a full counter between the look and the `write`
+    /// blocks it, and after [`use_aio`] not even that one. Where [`aio`] cannot be had, `O_NONBLOCK` is put back instead.
     ///
     /// # References
-    /// `write(2)` on an eventfd; libevent does the same (its commit 6074d558).
+    /// `fcntl(2)` F_GETFL and F_SETFL, `write(2)` on an eventfd, `io_submit(2)`.
     pub fn ring(&self) {
+        if !self.shared {
+            return self.write();
+        }
+        let trusted = !AIO.load(Ordering::Relaxed) && !self.tampered.load(Ordering::Relaxed);
+        if trusted && self.write_unless_tampered() {
+            return;
+        }
+        if aio::signal(self.as_fd()).is_err() {
+            self.unblock();
+            self.write();
+        }
+    }
+
+    /// Whether it was fit for `write`, and is rung by it. Only a hostile process fills the counter: rings alone take centuries.
+    fn write_unless_tampered(&self) -> bool {
+        let fit = self.flags().contains(OFlag::O_NONBLOCK) && self.counter.write(1) != Err(Errno::EAGAIN);
+        if !fit {
+            self.tampered.store(true, Ordering::Relaxed);
+            TAMPERED.store(true, Ordering::Relaxed);
+        }
+        fit
+    }
+
+    fn flags(&self) -> OFlag {
+        // F_GETFL cannot fail for a descriptor that is open.
+        fcntl(&self.counter, FcntlArg::F_GETFL).map_or(OFlag::empty(), OFlag::from_bits_retain)
+    }
+
+    /// Has reads and writes fail where they would wait.
+    fn unblock(&self) {
+        let flags = self.flags();
+        if !flags.contains(OFlag::O_NONBLOCK) {
+            // F_SETFL cannot fail for a descriptor that is open.
+            let _ = fcntl(&self.counter, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK));
+        }
+    }
+
+    /// A full counter (somebody filled it) would swallow every further ring: then it is read once, which makes room, and
+    /// written again. libevent does the same (its commit 6074d558).
+    fn write(&self) {
         if self.counter.write(1) == Err(Errno::EAGAIN) {
             let _ = self.counter.read();
             let _ = self.counter.write(1);
@@ -169,7 +243,7 @@ impl EventFd {
     /// # Errors
     /// An operating system error without /proc; `ERR_RINGBELL_UNSUPPORTED_PLATFORM` before Linux 5.2.
     pub fn id(&self) -> Result<u64> {
-        Info::read(self.as_fd())?.id.ok_or_else(|| Error::UnsupportedPlatform {
+        number_of(self.as_fd())?.ok_or_else(|| Error::UnsupportedPlatform {
             what: "/proc/self/fdinfo shows no eventfd-id, which needs Linux 5.2 or newer".into(),
         })
     }
@@ -181,29 +255,14 @@ impl AsFd for EventFd {
     }
 }
 
-/// The lines of fdinfo that matter here.
-struct Info {
-    id: Option<u64>,
-    flags: i32,
-}
-
-impl Info {
-    fn read(fd: BorrowedFd<'_>) -> Result<Info> {
-        let text =
-            std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).map_err(|error| {
-                let errno = Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
-                Error::os("read", errno, "cannot read /proc/self/fdinfo; is /proc mounted?")
-            })?;
-        Ok(Info::parse(&text))
-    }
-
-    fn parse(text: &str) -> Info {
-        let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
-        Info {
-            id: value("eventfd-id:").and_then(|id| id.parse().ok()),
-            flags: value("flags:").and_then(|flags| i32::from_str_radix(flags, 8).ok()).unwrap_or(0),
-        }
-    }
+/// The `eventfd-id` line of fdinfo; `None` when there is none.
+fn number_of(fd: BorrowedFd<'_>) -> Result<Option<u64>> {
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).map_err(|error| {
+        let errno = Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
+        Error::os("read", errno, "cannot read /proc/self/fdinfo; is /proc mounted?")
+    })?;
+    let id = text.lines().find_map(|line| line.strip_prefix("eventfd-id:"));
+    Ok(id.and_then(|id| id.trim().parse().ok()))
 }
 
 fn corrupt(what: String) -> Error {
@@ -241,6 +300,94 @@ mod tests {
         assert_eq!(bell.drain(), 1);
     }
 
+    /// What a holder of another process can do to it. Every `write` of 1 fails, or waits if it `clears` the flag as well.
+    fn spoil(bell: &EventFd, clears: bool) {
+        bell.counter.write(u64::MAX - 1).unwrap();
+        if clears {
+            fcntl(&bell.counter, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_others_hold_is_rung_whatever_they_do_to_it() {
+        use crate::sys::epoll::Epoll;
+        for clears in [true, false] {
+            let bell = EventFd::new().unwrap().shared();
+            let sleeper = Epoll::new().unwrap();
+            sleeper.watch_edges(bell.as_fd(), 7).unwrap();
+            spoil(&bell, clears);
+            let mut ready = Vec::new();
+            sleeper.wait(Some(Instant::now()), &mut ready).unwrap();
+            // More rings than the queue has room for. The first one fills the last place of the counter.
+            for round in 0..300 {
+                bell.ring();
+                sleeper.wait(Some(Instant::now()), &mut ready).unwrap();
+                assert_eq!(ready, [7], "ring {round} wakes the sleeper");
+            }
+            assert!(bell.tampered.load(Ordering::Relaxed));
+        }
+        assert!(way().contains("by io_submit"), "the doctor says so");
+    }
+
+    #[test]
+    fn many_threads_lose_no_ring() {
+        for by_aio in [false, true] {
+            let bell = EventFd::new().unwrap().shared();
+            bell.tampered.store(by_aio, Ordering::Relaxed);
+            std::thread::scope(|scope| {
+                for _ in 0..8 {
+                    scope.spawn(|| (0..1000).for_each(|_| bell.ring()));
+                }
+            });
+            assert_eq!(bell.drain(), 8000);
+            assert_eq!(bell.tampered.load(Ordering::Relaxed), by_aio);
+        }
+    }
+
+    /// Whether `act` says yes in a forked child, which allocates and takes no lock of this crate that its parent may hold.
+    fn in_a_child(act: impl FnOnce() -> bool) -> bool {
+        use nix::sys::wait::{WaitStatus, waitpid};
+        use nix::unistd::{ForkResult, fork};
+        // SAFETY: `act` does what is said above; then `_exit`, which runs nothing of the parent's.
+        match unsafe { fork() }.unwrap() {
+            ForkResult::Child => {
+                let yes = act();
+                // SAFETY: ends the child without running anything of its parent's.
+                unsafe { libc::_exit(i32::from(!yes)) }
+            }
+            ForkResult::Parent { child } => waitpid(child, None) == Ok(WaitStatus::Exited(child, 0)),
+        }
+    }
+
+    #[test]
+    fn a_forked_child_rings_its_own_and_not_its_parents() {
+        let bell = EventFd::new().unwrap().shared();
+        aio::signal(bell.as_fd()).unwrap();
+        assert!(in_a_child(|| {
+            bell.ring();
+            // It finds /dev/null in the place of its parent's, which is no reason to have a queue.
+            let quiet = !bell.tampered.load(Ordering::Relaxed);
+            let own = EventFd::new().map(EventFd::shared);
+            quiet && own.is_ok_and(|own| aio::signal(own.as_fd()).is_ok() && own.drain() == 1)
+        }));
+        assert_eq!(bell.drain(), 1);
+    }
+
+    #[test]
+    fn what_ran_out_once_is_asked_for_again() {
+        use nix::sys::resource::{Resource, getrlimit, setrlimit};
+        let bell = EventFd::new().unwrap();
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        let limit = |soft| setrlimit(Resource::RLIMIT_NOFILE, soft, hard).is_ok();
+        assert!(in_a_child(|| {
+            limit(0)
+                && aio::signal(bell.as_fd()) == Err(Errno::EMFILE)
+                && limit(soft)
+                && aio::signal(bell.as_fd()).is_ok()
+        }));
+        assert_eq!(bell.drain(), 1);
+    }
+
     #[test]
     fn a_waiter_is_woken_by_another_thread() {
         let bell = EventFd::new().unwrap();
@@ -265,10 +412,11 @@ mod tests {
     }
 
     #[test]
-    fn an_eventfd_that_blocks_is_refused() {
-        let blocking = Counter::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC).unwrap();
-        let id = Info::read(blocking.as_fd()).unwrap().id.unwrap();
+    fn an_eventfd_that_blocks_is_taken_over_and_rung() {
+        let blocking = EventFd::new().unwrap();
+        spoil(&blocking, true);
         let fd = blocking.as_fd().try_clone_to_owned().unwrap();
-        assert!(EventFd::from_peer(fd, id).is_err());
+        EventFd::from_peer(fd, blocking.id().unwrap()).unwrap().ring();
+        assert_eq!(blocking.drain(), u64::MAX);
     }
 }

@@ -1,9 +1,9 @@
 //! fork without exec: the child must not keep its parent's locks, listeners and doorbells alive.
 //!
-//! Invariant: every registered descriptor is replaced by /dev/null in a forked child, before any code
-//! of the child runs. Replaced and not closed, so that its number stays taken and a later drop in the
-//! child closes nothing of somebody else's. The table is lock-free and the hook only loads, because
-//! another thread may have been anywhere at the time of the fork. exec needs none of this (close-on-exec).
+//! Invariant: in a forked child, every registered descriptor is replaced by /dev/null before any other
+//! code of the child runs. It is replaced and not closed: so its number stays taken, and a later drop in
+//! the child cannot close a descriptor of other code. The table is lock-free and the hook only loads, because
+//! another thread may have been at any point at the time of the fork. exec needs none of this (close-on-exec).
 
 #![allow(unsafe_code)]
 
@@ -24,7 +24,7 @@ impl Block {
         Block { fds: [const { AtomicI32::new(FREE) }; BLOCK], next: AtomicPtr::new(std::ptr::null_mut()) }
     }
 
-    /// The block after this one, made when there is none; blocks live as long as the process.
+    /// The next block. It is made if there is none. Blocks live as long as the process.
     fn next_or_new(&self) -> &'static Block {
         // SYNC: pairs with the AcqRel exchange below, which publishes a block's contents.
         let mut next = self.next.load(Ordering::Acquire);
@@ -40,7 +40,7 @@ impl Block {
                 }
             }
         }
-        // SAFETY: a published block is never freed nor written but through atomics.
+        // SAFETY: a published block is never freed, and is written only through atomics.
         unsafe { &*next }
     }
 }
@@ -51,7 +51,7 @@ static HOOK: Once = Once::new();
 /// A descriptor that does not survive a fork.
 #[derive(Debug)]
 pub struct ForkGuarded {
-    // Before `fd`: an entry must be gone before its number can be reused.
+    // Before `fd` (order of drop): the entry must be gone before its number can be reused.
     _entry: Entry,
     fd: OwnedFd,
 }
@@ -80,7 +80,7 @@ impl AsFd for ForkGuarded {
     }
 }
 
-/// A place in the table, for a descriptor that something else owns; drop it before the owner.
+/// An entry in the table, for a descriptor that another value owns. Drop the entry before that value.
 #[derive(Debug)]
 pub(crate) struct Entry {
     place: &'static AtomicI32,
@@ -99,7 +99,7 @@ impl Entry {
         let mut block = &FIRST;
         loop {
             for place in &block.fds {
-                // Relaxed: the entry carries nothing but the number; fork itself orders it.
+                // Relaxed: the entry carries only the number, and the fork itself orders it.
                 if place.compare_exchange(FREE, fd.as_raw_fd(), Ordering::Relaxed, Ordering::Relaxed).is_ok()
                 {
                     return Entry { place };
@@ -121,7 +121,9 @@ unsafe extern "C" fn replace_all() {
     // SAFETY: open, dup3 and close are async-signal-safe; the path is a literal; the table holds
     // numbers that this process owned when it forked.
     unsafe {
-        let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
+        // O_NONBLOCK: a doorbell without it would look as if another process had tampered with it.
+        let flags = libc::O_RDWR | libc::O_CLOEXEC | libc::O_NONBLOCK;
+        let null = libc::open(c"/dev/null".as_ptr(), flags);
         let mut block: *const Block = &raw const FIRST;
         while !block.is_null() {
             for place in &(*block).fds {
@@ -166,7 +168,7 @@ mod tests {
             }
             ForkResult::Parent { child } => {
                 drop(guarded);
-                // Hung up once the last write end is closed; what was written before would be readable.
+                // POLLHUP comes once the last write end is closed. Data written before would be readable.
                 let mut fds = [PollFd::new(gone_read.as_fd(), PollFlags::POLLIN)];
                 let hung_up =
                     poll(&mut fds, 20_000u16) == Ok(1) && fds[0].revents() == Some(PollFlags::POLLHUP);

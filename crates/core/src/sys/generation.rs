@@ -1,7 +1,8 @@
-//! Which process of a chain of forks this is, without a system call.
+//! The generation: which process of a chain of forks this is, without a system call.
 //!
-//! Invariant: what was made in one generation belongs to another process in the next: its threads do not exist here, and its
-//! files are not this process's to remove. exec needs nothing of this.
+//! Invariant: what was made in one generation belongs to another process in the next generation. Its threads do not
+//! exist in the child, and the child must not remove its files. Every endpoint asks this before it acts. exec needs
+//! none of it.
 
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -33,12 +34,12 @@ impl Home {
         Home(generation())
     }
 
-    /// # Whether this process is a forked child of that one: its shared mappings are not here
+    /// # Whether this process is a forked child of that one, so that its shared mappings are missing
     ///
-    /// One relaxed load, for what is asked at every message.
+    /// One relaxed load, because this is asked at every message.
     #[inline]
     pub(crate) fn is_foreign(self) -> bool {
-        // Relaxed: as in `generation`; the hook is there since `here`.
+        // Relaxed: as in `generation`. `here` has set the hook.
         self.0 != GENERATION.load(Ordering::Relaxed)
     }
 }

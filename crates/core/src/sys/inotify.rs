@@ -1,8 +1,8 @@
-//! inotify: what happens to the names in one directory.
+//! inotify: the changes of the names in one directory.
 //!
-//! Invariant: watches names and the directory itself, never contents: an `O_TMPFILE` file that is being written shows up as
-//! a change of a name that does not exist. Bursts are reported once a name. Called by the bus thread; what a name stands for
-//! is for the caller to find out, because by the time an event is read it may be history.
+//! Invariant: it watches names and the directory itself, never contents. (A write to an `O_TMPFILE` file would show up
+//! as a change of a name that does not exist.) A burst of changes of one name is reported once. Called by the bus
+//! thread. An event may be out of date when it is read, so the caller must look at what the name stands for now.
 
 use std::collections::HashSet;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -18,12 +18,13 @@ const DIRECTORY: AddWatchFlags =
 const GOING: AddWatchFlags = AddWatchFlags::IN_MOVED_FROM.union(AddWatchFlags::IN_DELETE);
 const COMING: AddWatchFlags = AddWatchFlags::IN_CREATE.union(AddWatchFlags::IN_MOVED_TO);
 
-/// What one reading of the queue told. A removed directory that somebody still has open, or a file of it, does not show.
+/// What one reading of the queue brought. A removed directory does not show while a process has it, or a file of it,
+/// open.
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
-    /// Names that came, went or were replaced; each once, in the order of their first change.
+    /// Names that came, went or were replaced. Each stands here once, in the order of their first change.
     pub(crate) names: Vec<String>,
-    /// The queue was full, and something is missing.
+    /// The queue was full, and some events are missing.
     pub(crate) overflowed: bool,
     /// The directory itself was removed or moved away.
     pub(crate) directory_gone: bool,
@@ -38,10 +39,10 @@ pub(crate) struct Inotify {
 }
 
 impl Inotify {
-    /// # Watches a directory for names that go, and also for those that come if `coming`; non-blocking and close-on-exec
+    /// # Watches a directory for names that go and, if `coming`, names that come; non-blocking, close-on-exec
     ///
-    /// References: inotify_init1(2), inotify_add_watch(2). The directory is reached through its descriptor, so that another
-    /// one that took its path is not watched by mistake.
+    /// References: inotify_init1(2), inotify_add_watch(2). The directory is reached through its descriptor. So another
+    /// directory that took its path is not watched by mistake.
     ///
     /// Errors: [`Error::Resource`]: a user has 128 instances by default (`fs.inotify.max_user_instances`), and a number of
     /// watches; [`Error::Os`] (ENOENT without /proc).
@@ -62,7 +63,7 @@ impl Inotify {
     pub(crate) fn read(&self) -> Result<Changes> {
         let mut changes = Changes::default();
         let mut seen = HashSet::new();
-        // Bounded: a busy directory must not keep the reader here for ever. What is left stays readable.
+        // Bounded: a busy directory must not keep the reader here. What is left stays readable.
         for _ in 0..1024 {
             let events = match self.inner.read_events() {
                 Ok(events) => events,

@@ -1,8 +1,8 @@
-//! Open-file-description locks: the kernel's own proof that a process lives.
+//! Open-file-description locks: the kernel's proof that a process is alive.
 //!
-//! Invariant: a write lock belongs to the open file, not to the process: it goes when the last descriptor of that open file
-//! goes, whatever killed its owner. A probe asks whether a *read* lock would be refused, so that a stranger's read
-//! lock, which anybody who may read a file can take, never looks like an owner. Never a POSIX lock, never flock.
+//! Invariants: a write lock belongs to the open file, not to the process. It goes when the last descriptor of that open
+//! file goes, whatever killed its owner. A probe asks whether a *read* lock would be refused. Any process that may read
+//! a file can take a read lock, and such a lock must never look like an owner. Never a POSIX lock, never flock.
 
 use std::os::fd::AsFd;
 
@@ -11,7 +11,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 
 use crate::error::{Error, Result};
 
-/// # Takes the write lock on one byte. False when somebody else has it
+/// # Takes the write lock on one byte. False when another open file has it
 ///
 /// References: fcntl(2), F_OFD_SETLK. `fd` must be open for writing.
 ///
@@ -26,7 +26,7 @@ pub(crate) fn take(fd: impl AsFd, byte: u64) -> Result<bool> {
 
 /// # Gives the lock on one byte back
 ///
-/// References: fcntl(2), F_OFD_SETLK with F_UNLCK. What this open file does not hold stays as it is.
+/// References: fcntl(2), F_OFD_SETLK with F_UNLCK. A lock that this open file does not hold stays as it is.
 ///
 /// Errors: [`Error::Os`] when the file cannot be locked at all.
 pub(crate) fn release(fd: impl AsFd, byte: u64) -> Result<()> {

@@ -1,8 +1,8 @@
-//! memfd: anonymous shared memory whose size can be fixed for good by seals.
+//! memfd: anonymous shared memory. Seals can fix its size for good.
 //!
-//! Invariant: what leaves `create` has exactly the size asked for; what is handed to a peer carries
-//! the seals of its kind. Seals are the only protection that holds: a read-only descriptor can be
-//! re-opened for writing by whoever holds it. Callers: `segment`, and `doctor` to try it out.
+//! Invariant: a memfd that `create` returns has exactly the size asked for. One that is handed to a peer has
+//! the seals of its kind. Only seals protect it: a holder of a read-only descriptor can
+//! re-open it for writing. Callers: `segment`, and `doctor` to try it out.
 //! Never maps anything and never decides which seals a segment needs.
 
 use std::ffi::CStr;
@@ -19,7 +19,7 @@ use crate::{Error, Result};
 /// `MFD_NOEXEC_SEAL`, Linux 6.3; older kernels answer EINVAL.
 const NOEXEC_SEAL: MFdFlags = MFdFlags::from_bits_retain(0x8);
 
-/// What a memfd is recognised by.
+/// The facts by which a memfd is recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) inode: u64,
@@ -32,8 +32,8 @@ pub(crate) struct Identity {
 /// `memfd_create(2)`, `ftruncate(2)`, `vm.memfd_noexec` in `sysctl/vm`.
 ///
 /// # Errors
-/// ENOSYS where a filter forbids it, EMFILE and ENFILE, ENOMEM, and EFBIG when `RLIMIT_FSIZE` is
-/// smaller than `size` (looked at first, because the kernel answers with a fatal SIGXFSZ).
+/// ENOSYS if a filter forbids it, EMFILE and ENFILE, ENOMEM, and EFBIG if `RLIMIT_FSIZE` is
+/// smaller than `size` (checked first, because the kernel answers with a fatal SIGXFSZ).
 pub(crate) fn create(name: &CStr, size: u64) -> Result<OwnedFd> {
     let plain = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     let fd = match memfd_create(name, plain | NOEXEC_SEAL) {
@@ -59,7 +59,7 @@ pub(crate) fn create(name: &CStr, size: u64) -> Result<OwnedFd> {
 /// `fcntl(2)` F_ADD_SEALS; `F_SEAL_FUTURE_WRITE` is Linux 5.1.
 ///
 /// # Errors
-/// EPERM when `F_SEAL_SEAL` is set already, EINVAL when the kernel does not know a seal.
+/// EPERM if `F_SEAL_SEAL` is set already, EINVAL if the kernel does not know a seal.
 pub(crate) fn add_seals(fd: impl AsFd, seals: SealFlag) -> Result<()> {
     fcntl(fd, FcntlArg::F_ADD_SEALS(seals)).map(drop).map_err(|errno| match errno {
         Errno::EINVAL => {
@@ -75,12 +75,12 @@ pub(crate) fn add_seals(fd: impl AsFd, seals: SealFlag) -> Result<()> {
 /// `fcntl(2)` F_GET_SEALS. Files on tmpfs report `F_SEAL_SEAL` alone.
 ///
 /// # Errors
-/// EINVAL when the descriptor is not of a file that knows seals; EBADF for an `O_PATH` descriptor.
+/// EINVAL if the file cannot have seals; EBADF for an `O_PATH` descriptor.
 pub(crate) fn seals(fd: impl AsFd) -> nix::Result<SealFlag> {
     fcntl(fd, FcntlArg::F_GET_SEALS).map(SealFlag::from_bits_retain)
 }
 
-/// Reads what a memfd is recognised by; `None` when it is no regular file.
+/// Reads the facts by which a memfd is recognised. `None`: it is not a regular file.
 ///
 /// # References
 /// `fstat(2)`. All memfds share one device, so the inode number is enough.
@@ -96,14 +96,19 @@ pub(crate) fn identity(fd: impl AsFd) -> nix::Result<Option<Identity>> {
 /// Opens a memfd again: an open file description of one's own, the holder of OFD locks that no peer shares.
 ///
 /// # References
-/// `proc(5)` /proc/PID/fd; `fcntl(2)`, open file description locks.
+/// `proc(5)` /proc/PID/fd; `fcntl(2)`, open file description locks and leases.
 ///
 /// # Errors
-/// ENOENT without /proc, EMFILE and ENFILE, EACCES where a security module forbids it.
+/// ENOENT without /proc, EMFILE and ENFILE, EACCES where a security module forbids it. `ERR_RINGBELL_CORRUPT_PEER` when its maker
+/// holds a lease on it: without `O_NONBLOCK` the call would wait for that one, 45 s by default.
 pub(crate) fn reopen(fd: impl AsFd) -> Result<OwnedFd> {
     let path = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
-    open(path.as_str(), OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()).map_err(|errno| {
-        Error::os("open", errno, "cannot open a segment again through /proc/self/fd; is /proc mounted?")
+    let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    open(path.as_str(), flags, Mode::empty()).map_err(|errno| match errno {
+        Errno::EAGAIN => Error::CorruptPeer { what: "somebody holds a lease on its segment".into() },
+        errno => {
+            Error::os("open", errno, "cannot open a segment again through /proc/self/fd; is /proc mounted?")
+        }
     })
 }
 
@@ -123,6 +128,25 @@ fn too_large(size: u64) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// `asm-generic/fcntl.h`; libc does not have it.
+    const F_SETSIG: libc::c_int = 10;
+
+    #[test]
+    fn one_that_is_leased_is_refused_without_waiting() {
+        let made = create(c"ringbell-test", 8192).unwrap();
+        let path = format!("/proc/self/fd/{}", made.as_raw_fd());
+        let kept: OwnedFd = std::fs::File::open(path).unwrap().into();
+        // A lease on reading is given while nobody has it open for writing.
+        drop(made);
+        // SAFETY: both calls take numbers. The holder is told by SIGURG, which is ignored by default, and not by SIGIO.
+        let leased = unsafe {
+            libc::fcntl(kept.as_raw_fd(), F_SETSIG, libc::SIGURG);
+            libc::fcntl(kept.as_raw_fd(), libc::F_SETLEASE, libc::F_RDLCK)
+        };
+        assert_eq!(leased, 0);
+        assert_eq!(reopen(&kept).unwrap_err().code(), "ERR_RINGBELL_CORRUPT_PEER");
+    }
 
     #[test]
     fn a_new_memfd_has_its_size_and_takes_seals_once() {

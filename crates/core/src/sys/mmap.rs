@@ -1,10 +1,10 @@
-//! mmap: memory that several processes see.
+//! mmap: memory that several processes share.
 //!
 //! A `Mirror` maps a header and then the same frames twice in a row, so that a frame that crosses the end
-//! of the ring is contiguous. Invariants: a mapping is never left half made, is unmapped on drop and only
-//! then, is not inherited by a forked child (MADV_DONTFORK; whose drop must not unmap what has taken the place since),
-//! and never hands out a reference, only addresses.
-//! Called by `segment`, which has checked size and seals before: an unsealed file could shrink under it.
+//! of the ring is contiguous. Invariants: a mapping is never left half made. It is unmapped on drop and only
+//! then. A forked child does not inherit it (MADV_DONTFORK), and a drop in the child unmaps nothing, because other
+//! memory may lie there by then. It hands out addresses, never references.
+//! Called by `segment`, which has checked size and seals before: an unsealed file could shrink while it is mapped.
 
 #![allow(unsafe_code)]
 
@@ -29,11 +29,11 @@ const MADV_POPULATE_WRITE: libc::c_int = 23;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
     Read,
-    /// Writable, with every page in place: who runs out of memory learns it here and not by SIGBUS later.
+    /// Writable, with every page in place. So a lack of memory is an error here, and not a SIGBUS later.
     WritePopulated,
 }
 
-/// `header | frames | frames`, the two last being the same memory.
+/// `header | frames | frames`. The last two are the same memory.
 #[derive(Debug)]
 pub(crate) struct Mirror {
     base: NonNull<c_void>,
@@ -43,11 +43,11 @@ pub(crate) struct Mirror {
 
 // SAFETY: a mapping belongs to the process and not to a thread; this type only holds its address.
 unsafe impl Send for Mirror {}
-// SAFETY: as above; every access goes through ringbell-ring's views.
+// SAFETY: as above; every access goes through ringbell-ring's views (I1).
 unsafe impl Sync for Mirror {}
 
 impl Mirror {
-    /// Maps `header + frames` bytes of the file, and the `frames` part once more right behind. Both are
+    /// Maps `header + frames` bytes of the file, and the `frames` part once more directly behind. Both are
     /// multiples of the page size.
     ///
     /// # References
@@ -66,7 +66,7 @@ impl Mirror {
         Ok(mirror)
     }
 
-    /// The same without a file, where none can be had: memory of this process alone, writable.
+    /// The same without a file, for machines without memfd: writable memory of this process alone.
     ///
     /// # References
     /// `mmap(2)` MAP_SHARED | MAP_ANONYMOUS; `mremap(2)`: an old size of 0 maps a shared mapping once more.
@@ -77,7 +77,7 @@ impl Mirror {
         let mirror = Mirror::reserve(header, frames)?;
         let once = NonZeroUsize::new(header + frames).ok_or_else(|| failed("mmap", Errno::EINVAL))?;
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        // SAFETY: the first part of the reservation, which nobody else knows of.
+        // SAFETY: the first part of the reservation, which no other code knows of.
         unsafe {
             mmap_anonymous(
                 mirror.base.addr().into(),
@@ -99,7 +99,8 @@ impl Mirror {
         }
         .map_err(|errno| failed("mremap", errno))?;
         mirror.keep_from_children()?;
-        // SAFETY: exactly this mapping; populating changes no contents. Before Linux 5.14 the pages come when touched.
+        // SAFETY: exactly this mapping; populating changes no contents. Before Linux 5.14 a page comes when it is
+        // touched.
         let populated = unsafe { libc::madvise(mirror.base.as_ptr(), mirror.length, MADV_POPULATE_WRITE) };
         match Errno::result(populated) {
             Ok(_) | Err(Errno::EINVAL) => Ok(mirror),
@@ -108,7 +109,7 @@ impl Mirror {
         }
     }
 
-    /// Address space for all of it, in which nothing can be touched yet.
+    /// Reserves address space for all of it. Nothing in it can be accessed yet.
     fn reserve(header: usize, frames: usize) -> Result<Mirror> {
         let length = frames.checked_mul(2).and_then(|both| both.checked_add(header));
         let length = length.and_then(NonZeroUsize::new).ok_or_else(|| failed("mmap", Errno::EINVAL))?;
@@ -132,7 +133,7 @@ impl Mirror {
             .map_err(|errno| failed("madvise", errno))
     }
 
-    /// Takes away the right to write. What is in place stays there, so nothing has to be faulted in again.
+    /// Takes away the right to write. The pages stay in place, so none must be faulted in again.
     ///
     /// # References
     /// `mprotect(2)`.
@@ -140,7 +141,7 @@ impl Mirror {
     /// # Errors
     /// ENOMEM.
     pub(crate) fn make_read_only(&self) -> Result<()> {
-        // SAFETY: exactly this mapping; the owner sees to it that nobody writes there any more.
+        // SAFETY: exactly this mapping; the owner makes sure that no code writes there any more.
         unsafe { mprotect(self.base, self.length, ProtFlags::PROT_READ) }
             .map_err(|errno| failed("mprotect", errno))
     }
@@ -177,8 +178,8 @@ impl Mirror {
         let address = self.base.addr().checked_add(at);
         let length = NonZeroUsize::new(length).ok_or_else(|| failed("mmap", Errno::EINVAL))?;
         let offset = libc::off_t::try_from(offset).map_err(|_| failed("mmap", Errno::EINVAL))?;
-        // SAFETY: [at, at + length) is inside the reservation, which nobody else knows of: MAP_FIXED
-        // replaces nothing but pages of ours.
+        // SAFETY: [at, at + length) is inside the reservation, which no other code knows of. So MAP_FIXED
+        // replaces only pages of ours.
         unsafe { mmap(address, length, protection, flags | MapFlags::MAP_FIXED, fd, offset) }
             .map(drop)
             .map_err(|errno| failed("mmap", errno))
@@ -195,10 +196,10 @@ impl Mirror {
                 let flags = MapFlags::MAP_SHARED | MapFlags::MAP_POPULATE;
                 self.place_with(fd, 0, header + frames, 0, protection, flags)?;
                 self.place_with(fd, header + frames, frames, header, protection, flags)?;
-                // What was advised before went with the first pages.
+                // The earlier advice was lost with the first pages.
                 self.keep_from_children()
             }
-            // A page could not be had (memory cgroup, hardware): the kernel says EFAULT or EHWPOISON.
+            // The kernel had no page (memory cgroup, hardware): it answers EFAULT or EHWPOISON.
             Err(Errno::EFAULT) => Err(failed("madvise", Errno::ENOMEM)),
             Err(errno) => Err(failed("madvise", errno)),
         }
@@ -210,12 +211,12 @@ impl Drop for Mirror {
         if self.home.is_foreign() {
             return;
         }
-        // SAFETY: exactly the mapping made in `map`; whoever holds a view of it holds the `Arc` of its owner.
+        // SAFETY: exactly the mapping made in `map`. Every holder of a view also holds the `Arc` of its owner (I1).
         let _ = unsafe { munmap(self.base, self.length) };
     }
 }
 
-/// Maps `length` bytes of a small file from `offset` on, a multiple of the page size, for reading and writing, once.
+/// Maps `length` bytes of a small file once, for reading and writing. `offset` is a multiple of the page size.
 ///
 /// # References
 /// `mmap(2)`, `madvise(2)` MADV_DONTFORK; `memmap2::MmapRaw`.
@@ -231,8 +232,8 @@ pub(crate) fn map_control(fd: impl AsFd, offset: usize, length: usize) -> Result
     Ok(map)
 }
 
-/// Pieces of one length at fixed addresses, each of which is now private zeroes and now some small file. Readable and writable
-/// all the time: whoever looks at a piece while it is exchanged sees the one or the other.
+/// Pieces of one length at fixed addresses. Each piece is either private zeroes or a small file, and can be exchanged.
+/// It is readable and writable all the time: a reader sees either the old or the new memory during an exchange.
 #[derive(Debug)]
 pub(crate) struct Pieces {
     base: NonNull<c_void>,
@@ -243,11 +244,11 @@ pub(crate) struct Pieces {
 
 // SAFETY: a mapping belongs to the process and not to a thread; this type only holds its address.
 unsafe impl Send for Pieces {}
-// SAFETY: as above; what lies there is touched through atomics alone.
+// SAFETY: as above; the memory there is accessed through atomics alone (I1).
 unsafe impl Sync for Pieces {}
 
 impl Pieces {
-    /// Reserves `count` pieces of `piece` bytes, a multiple of the page size; all of them zeroes.
+    /// Reserves `count` pieces of `piece` bytes, all of them zeroes. `piece` is a multiple of the page size.
     ///
     /// # References
     /// `mmap(2)`, `madvise(2)` MADV_DONTFORK.
@@ -266,14 +267,14 @@ impl Pieces {
         Ok(pieces)
     }
 
-    /// Where a piece lies, for as long as `self` lives.
+    /// The address of a piece. It is valid for as long as `self` lives.
     pub(crate) fn address(&self, index: usize) -> NonNull<u8> {
         assert!(index < self.count);
         // SAFETY: inside the mapping, which is `count` pieces long.
         unsafe { self.base.cast::<u8>().add(index * self.piece.get()) }
     }
 
-    /// Puts a file of the pieces' length in a piece's place.
+    /// Maps a file of the pieces' length at the address of a piece (I13).
     ///
     /// # References
     /// `mmap(2)` MAP_FIXED: for other threads the exchange is one step.
@@ -283,19 +284,20 @@ impl Pieces {
     pub(crate) fn place(&self, index: usize, fd: BorrowedFd<'_>) -> Result<()> {
         let address = self.address(index);
         let flags = MapFlags::MAP_SHARED | MapFlags::MAP_FIXED;
-        // SAFETY: exactly one piece of ours; whoever has its address reads and writes atomics there, before and after.
+        // SAFETY: exactly one piece of ours. Code that has its address reads and writes atomics there, before and
+        // after.
         let placed = unsafe { mmap(Some(address.addr()), self.piece, READ_WRITE, flags, fd, 0) }
             .map_err(|errno| failed("mmap", errno))?;
         self.keep_from_children(placed, self.piece.get())
     }
 
-    /// Puts zeroes in a piece's place.
+    /// Maps zeroes at the address of a piece (I13).
     ///
     /// # References
     /// `mmap(2)` MAP_FIXED, as above.
     ///
     /// # Errors
-    /// ENOMEM; then the piece is what it was.
+    /// ENOMEM; then the piece is unchanged.
     pub(crate) fn clear(&self, index: usize) -> Result<()> {
         let address = self.address(index);
         let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_FIXED;
@@ -316,14 +318,14 @@ impl Drop for Pieces {
         if self.home.is_foreign() {
             return;
         }
-        // SAFETY: exactly the mapping made in `reserve`; whoever holds a view of it holds its owner.
+        // SAFETY: exactly the mapping made in `reserve`. Every holder of a view also holds its owner (I1).
         let _ = unsafe { munmap(self.base, self.piece.get() * self.count) };
     }
 }
 
 const READ_WRITE: ProtFlags = ProtFlags::PROT_READ.union(ProtFlags::PROT_WRITE);
 
-/// Memory of this process alone in place of a small file.
+/// Memory of this process alone, instead of a small file.
 ///
 /// # References
 /// As for [`map_control`]; `mmap(2)` MAP_ANONYMOUS.

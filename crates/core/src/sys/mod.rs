@@ -1,10 +1,11 @@
-//! The kernel objects, one a file: the only place in this crate, beside the mappings of `segment`, with `unsafe` in it.
+//! The kernel objects, one in each file. Only this folder and the mappings of `segment` contain `unsafe` in this crate.
 //!
-//! Every function here is safe to call and gives owned descriptors; every descriptor is close-on-exec. Nothing here knows
-//! what a record, a topic or a peer is.
+//! Every function here is safe to call, and returns owned descriptors. Every descriptor is close-on-exec. Nothing here
+//! knows what a record, a topic or a peer is.
 
 #![allow(unsafe_code)]
 
+pub(crate) mod aio;
 pub(crate) mod clock;
 pub(crate) mod epoll;
 pub(crate) mod eventfd;

@@ -1,9 +1,9 @@
-//! pidfd: a reference to one process that a reused pid can never redirect.
+//! pidfd: a reference to one process, which a reused pid can never redirect.
 //!
-//! Invariant: a number is only a process once the record's lock, probed after `PidFd::open`, is still
-//! held: pid and start time together are not unique. `getfd` takes a copy of a descriptor that the
-//! peer announced and has promised to keep open; what comes must be verified, because numbers are
-//! reused. Results are bare errnos: the ladder's policy is written in them.
+//! Invariant: a pid stands for the announced process only if the record's lock is still held when it is
+//! probed after `PidFd::open`. Pid and start time together are not unique. `getfd` copies a descriptor
+//! that the peer announced and promised to keep open. The caller must verify the copy, because numbers are
+//! reused. Results are bare errnos: the policy of the ladder decides by them. Called by `acquire`.
 
 #![allow(unsafe_code)]
 
@@ -25,7 +25,7 @@ impl PidFd {
     /// `pidfd_open(2)`, Linux 5.3; glibc has a wrapper only since 2.36. Close-on-exec by itself.
     ///
     /// # Errors
-    /// ESRCH when there is none, EINVAL for a number that is none, ENOSYS, EMFILE, ENFILE.
+    /// ESRCH if there is no such process, EINVAL for a number that is not a pid, ENOSYS, EMFILE, ENFILE.
     pub(crate) fn open(pid: u32) -> nix::Result<PidFd> {
         let pid = libc::pid_t::try_from(pid).map_err(|_| Errno::EINVAL)?;
         // SAFETY: the call takes two integers and touches no memory of ours.
@@ -39,7 +39,7 @@ impl PidFd {
     /// `pidfd_getfd(2)`, Linux 5.6; needs the right to ptrace the target (`PTRACE_MODE_ATTACH_REALCREDS`).
     ///
     /// # Errors
-    /// EPERM, ENOSYS, EBADF when that number is not open there, ESRCH for the dead, EMFILE, ENFILE.
+    /// EPERM, ENOSYS, EBADF if that number is not open there, ESRCH if the process is dead, EMFILE, ENFILE.
     pub(crate) fn getfd(&self, number: RawFd) -> nix::Result<OwnedFd> {
         // SAFETY: the call takes three integers and touches no memory of ours.
         let raw =
@@ -47,7 +47,7 @@ impl PidFd {
         own(raw)
     }
 
-    /// Whether the process lives; a zombie does not, a stopped one does.
+    /// Whether the process is alive. A zombie is not; a stopped process is.
     ///
     /// # References
     /// `pidfd_open(2)`: a pidfd polls readable when the process terminates.
@@ -70,7 +70,7 @@ impl AsFd for PidFd {
 
 fn own(raw: libc::c_long) -> nix::Result<OwnedFd> {
     let raw = RawFd::try_from(raw).map_err(|_| Errno::EBADF)?;
-    // SAFETY: the kernel has just made this descriptor for us; nobody else knows its number.
+    // SAFETY: the kernel has just made this descriptor for us; no other code knows its number.
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 

@@ -1,14 +1,14 @@
-//! prctl: what this process lets others do to it.
+//! prctl: what this process permits others to do to it.
 //!
-//! The one call that changes something is `allow_any_tracer`, and only a publisher whose owner asked
-//! for it (`allow_direct`) makes it: it switches Yama's protection off for the whole process. Never
-//! called by default.
+//! Only `allow_any_tracer` changes something: it switches Yama's protection off for the whole process.
+//! Invariant: it is never called by default. A publisher calls it only if its user asked for that
+//! (`allow_direct`).
 
 #![allow(unsafe_code)]
 
-/// Lets any process of this user copy descriptors out of this one, even under Yama scope 1. False when
-/// nothing changed: the kernel has no Yama, where nothing needs allowing, or a filter forbids the call. The
-/// handshake works in any case, so there is nothing to fail for.
+/// Permits any process of this user to copy descriptors out of this one, even under Yama scope 1. False: nothing
+/// changed, because the kernel has no Yama (then no permission is needed), or because a filter forbids the call. That
+/// is not an error, because the handshake works in any case.
 ///
 /// # References
 /// `PR_SET_PTRACER(2const)`, `Documentation/admin-guide/LSM/Yama.rst`.
@@ -17,7 +17,7 @@ pub(crate) fn allow_any_tracer() -> bool {
     unsafe { libc::prctl(libc::PR_SET_PTRACER, libc::PR_SET_PTRACER_ANY, 0, 0, 0) == 0 }
 }
 
-/// Whether others of this user may look into this process: false after a change of uid without exec.
+/// Whether other processes of this user may inspect this one. It is false after a change of uid without exec.
 ///
 /// # References
 /// `PR_GET_DUMPABLE(2const)`.

@@ -1,13 +1,14 @@
-//! What /proc tells about this process and this machine.
+//! What /proc says about this process and this machine.
 //!
-//! Facts that cannot change while a process lives are read once, and again in a forked child. /proc may be missing: then
-//! the answer is 0 or empty, which compares equal to nobody's, and pid numbers are not used.
+//! Facts that cannot change while a process lives are read once, and again in a forked child. Invariant: without /proc
+//! the answer is 0 or empty. That is equal to no other process's answer, so pid numbers are then not used. Called by
+//! the record and by acquisition.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Who this process is, in the words of a record.
+/// This process, as a record describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Myself {
     pub(crate) pid: u32,
@@ -47,7 +48,7 @@ pub(crate) fn myself() -> Arc<Myself> {
 /// References: proc_pid_stat(5). `None` when there is no such process, or no /proc.
 pub(crate) fn start_time(pid: u32) -> Option<u64> {
     let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is the command in parentheses, and may itself contain anything.
+    // The second field is the command in parentheses. The command may contain any byte, even a parenthesis.
     let after = stat.iter().rposition(|byte| *byte == b')')? + 1;
     let text = std::str::from_utf8(stat.get(after..)?).ok()?;
     text.split_ascii_whitespace().nth(19)?.parse().ok()
@@ -60,7 +61,7 @@ fn boot_id() -> String {
 
 /// # The soft limit of open descriptors
 ///
-/// References: getrlimit(2). 1024 when the kernel does not say.
+/// References: getrlimit(2). 1024 if the kernel does not say.
 pub(crate) fn descriptor_limit() -> u64 {
     nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).map_or(1024, |limits| limits.0)
 }

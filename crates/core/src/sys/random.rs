@@ -13,9 +13,9 @@ pub(crate) fn hex128() -> Result<String> {
 
 /// # 128 random bits
 ///
-/// References: getrandom(2). Waits, at boot, until the kernel's pool is ready.
+/// References: getrandom(2). At boot it waits until the kernel's pool is ready.
 ///
-/// Errors: [`Error::Os`] (ENOSYS under a filter that forbids it).
+/// Errors: [`Error::Os`] (ENOSYS if a filter forbids it).
 pub(crate) fn bytes128() -> Result<[u8; 16]> {
     let mut bytes = [0u8; 16];
     let mut filled = 0;

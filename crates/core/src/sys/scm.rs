@@ -1,9 +1,10 @@
-//! SCM_RIGHTS: descriptors travelling with a datagram over a Unix socket.
+//! SCM_RIGHTS: descriptors that travel with a datagram over a Unix socket.
 //!
-//! Invariants: what is received is close-on-exec and owned from the first moment; a truncated datagram
-//! or control message (MSG_TRUNC, MSG_CTRUNC) delivers nothing, and what came of it is closed. A receiver
-//! that is out of descriptors sees no EMFILE, only MSG_CTRUNC. Never MSG_PEEK: each peek installs one
-//! more set. `receive_plain` takes no control buffer, so that a hostile client cannot fill our table.
+//! Invariants: a received descriptor is close-on-exec and owned from the first moment. A truncated datagram
+//! or control message (MSG_TRUNC, MSG_CTRUNC) delivers nothing, and its descriptors are closed. A receiver
+//! that is out of descriptors gets no EMFILE, only MSG_CTRUNC. Never MSG_PEEK: each peek installs one
+//! more set. `receive_plain` has no control buffer, so that a hostile client cannot fill our table. Called by the
+//! handshake and by channels.
 
 #![allow(unsafe_code)]
 
@@ -14,13 +15,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
-/// Most descriptors in one datagram of ours.
+/// Most descriptors in one datagram of this library.
 pub(crate) const MAX_FDS: usize = 16;
 
-/// Room for one SCM_RIGHTS message of `MAX_FDS`, aligned for a `cmsghdr`.
+/// Space for one SCM_RIGHTS message of `MAX_FDS`, aligned for a `cmsghdr`.
 const CONTROL_WORDS: usize = 12;
 
-/// A datagram with what came along.
+/// A datagram with its descriptors.
 #[derive(Debug)]
 pub(crate) struct Received {
     /// Bytes of the datagram; 0 at the end of the connection.
@@ -32,16 +33,16 @@ pub(crate) struct Received {
 /// Why nothing was received.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum ReceiveError {
-    /// The call failed; EAGAIN when nothing is there yet.
+    /// The call failed; EAGAIN if nothing has arrived.
     Os(Errno),
     /// The datagram is longer than the buffer.
     Truncated,
-    /// Descriptors were lost: more were sent than agreed, or a security module took some. When this process
-    /// had no room for them, it is [`ReceiveError::Os`] with EMFILE.
+    /// Descriptors were lost: more were sent than agreed, or a security module removed some. If this process
+    /// had no room for them, the error is [`ReceiveError::Os`] with EMFILE.
     DescriptorsLost,
 }
 
-/// # Whether a number that a caller handed over is a descriptor
+/// # Whether a number that a caller passed is an open descriptor
 ///
 /// References: fcntl(2) F_GETFD. Errors: none; EBADF is the answer.
 pub(crate) fn is_open(fd: BorrowedFd<'_>) -> bool {
@@ -54,8 +55,8 @@ pub(crate) fn is_open(fd: BorrowedFd<'_>) -> bool {
 /// `sendmsg(2)`, `unix(7)` SCM_RIGHTS.
 ///
 /// # Errors
-/// EAGAIN when the peer does not read, EPIPE and ECONNRESET when it is gone, ETOOMANYREFS when this
-/// user has too many descriptors in flight, EPERM when the receiver refuses rights (Linux 6.16).
+/// EAGAIN if the peer does not read, EPIPE and ECONNRESET if it has gone, ETOOMANYREFS if this
+/// user has too many descriptors in flight, EPERM if the receiver refuses rights (Linux 6.16).
 pub(crate) fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> nix::Result<()> {
     let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
     if raw.len() > MAX_FDS {
@@ -79,7 +80,7 @@ pub(crate) fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> n
 /// `recvmsg(2)` with MSG_CMSG_CLOEXEC, `cmsg(3)`, `unix(7)`.
 ///
 /// # Errors
-/// See [`ReceiveError`]; whatever descriptors came with a failure are closed.
+/// See [`ReceiveError`]. Descriptors that came with a failure are closed.
 pub(crate) fn receive(socket: impl AsFd, buffer: &mut [u8]) -> Result<Received, ReceiveError> {
     let mut control = [0u64; CONTROL_WORDS];
     // SAFETY: CMSG_LEN only computes.
@@ -87,7 +88,7 @@ pub(crate) fn receive(socket: impl AsFd, buffer: &mut [u8]) -> Result<Received, 
     debug_assert!(room <= size_of::<[u64; CONTROL_WORDS]>());
     let (length, flags, fds) = call(socket.as_fd(), buffer, &mut control, room)?;
     if flags & libc::MSG_CTRUNC != 0 || fds.len() > MAX_FDS {
-        // Asked while what came is still open, since closing it would make room.
+        // Ask while the received descriptors are still open, because closing them would make room.
         return Err(match socket.as_fd().try_clone_to_owned().map_err(|error| error.raw_os_error()) {
             Err(Some(libc::EMFILE)) => ReceiveError::Os(Errno::EMFILE),
             _ => ReceiveError::DescriptorsLost,
@@ -99,18 +100,18 @@ pub(crate) fn receive(socket: impl AsFd, buffer: &mut [u8]) -> Result<Received, 
     Ok(Received { length, fds })
 }
 
-/// Receives one datagram and lets the kernel drop whatever descriptors came with it.
+/// Receives one datagram. The kernel drops any descriptors that came with it.
 ///
 /// # References
 /// `recvmsg(2)`: without a control buffer, rights are discarded and MSG_CTRUNC is set.
 ///
 /// # Errors
-/// [`ReceiveError::DescriptorsLost`] when some had been sent: a breach of the protocol.
+/// [`ReceiveError::DescriptorsLost`] if descriptors had been sent, which is a breach of the protocol.
 pub(crate) fn receive_plain(socket: impl AsFd, buffer: &mut [u8]) -> Result<usize, ReceiveError> {
     whole(call(socket.as_fd(), buffer, &mut [0u64; CONTROL_WORDS], 0)?)
 }
 
-/// The length of a datagram that came whole and with no descriptors.
+/// The length of a datagram that came whole and without descriptors.
 fn whole((length, flags, _none): Raw) -> Result<usize, ReceiveError> {
     if flags & libc::MSG_CTRUNC != 0 {
         return Err(ReceiveError::DescriptorsLost);
@@ -121,13 +122,13 @@ fn whole((length, flags, _none): Raw) -> Result<usize, ReceiveError> {
     Ok(length)
 }
 
-/// Sends one datagram that begins with `head` and goes on with `body`, without waiting and without SIGPIPE.
+/// Sends one datagram of `head` and then `body`, without waiting and without SIGPIPE.
 ///
 /// # References
 /// `sendmsg(2)`.
 ///
 /// # Errors
-/// EAGAIN when the peer does not read, EPIPE and ECONNRESET when it is gone.
+/// EAGAIN if the peer does not read, EPIPE and ECONNRESET if it has gone.
 pub(crate) fn send_parts(socket: impl AsFd, head: &[u8], body: &[u8]) -> nix::Result<()> {
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
     let parts = [IoSlice::new(head), IoSlice::new(body)];
@@ -140,7 +141,8 @@ pub(crate) fn send_parts(socket: impl AsFd, head: &[u8], body: &[u8]) -> nix::Re
     }
 }
 
-/// As [`receive_plain`], the first bytes into `head` and the rest into `body`. The datagram's length, both together.
+/// As [`receive_plain`], the first bytes into `head` and the rest into `body`. Returns the length of the whole
+/// datagram.
 ///
 /// # References
 /// `recvmsg(2)`, as for [`receive_plain`].
@@ -173,7 +175,7 @@ fn call_parts(
     control: &mut [u64; CONTROL_WORDS],
     room: usize,
 ) -> Result<Raw, ReceiveError> {
-    // SAFETY: a msghdr of zeroes is valid: no name, no vector, no control.
+    // SAFETY: a msghdr of zeroes is valid: it has no name, no vector, no control.
     let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
     header.msg_iov = slices.as_mut_ptr().cast();
     header.msg_iovlen = slices.len() as _;
@@ -199,7 +201,7 @@ fn collect(header: &libc::msghdr) -> Vec<OwnedFd> {
     if header.msg_control.is_null() {
         return fds;
     }
-    // SAFETY: `header` is as the kernel left it: msg_controllen bytes of well-formed control messages.
+    // SAFETY: `header` is unchanged since the kernel wrote it: msg_controllen bytes of well-formed control messages.
     let mut message = unsafe { libc::CMSG_FIRSTHDR(header) };
     while !message.is_null() {
         // SAFETY: CMSG_FIRSTHDR and CMSG_NXTHDR give null or a header inside the control buffer.
@@ -208,8 +210,8 @@ fn collect(header: &libc::msghdr) -> Vec<OwnedFd> {
             // SAFETY: CMSG_LEN(0) only computes the offset of the data.
             let bytes = (head.cmsg_len as usize).saturating_sub(unsafe { libc::CMSG_LEN(0) } as usize);
             for index in 0..bytes / size_of::<RawFd>() {
-                // SAFETY: index is inside the data of this message; the kernel has installed these
-                // descriptors for us and nobody else knows their numbers.
+                // SAFETY: index is inside the data of this message. The kernel has installed these
+                // descriptors for us, and no other code knows their numbers.
                 fds.push(unsafe {
                     let number = libc::CMSG_DATA(message).cast::<RawFd>().add(index).read_unaligned();
                     OwnedFd::from_raw_fd(number)

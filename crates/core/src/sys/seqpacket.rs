@@ -17,16 +17,18 @@ use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::sockopt::{self, PeerCredentials, SndBuf};
 use nix::sys::socket::{
-    AddressFamily, Backlog, Shutdown, SockFlag, SockType, UnixAddr, accept4, bind, connect, getsockname,
-    getsockopt, listen, setsockopt, shutdown, socket, socketpair,
+    AddressFamily, Shutdown, SockFlag, SockType, UnixAddr, accept4, bind, connect, getsockname, getsockopt,
+    setsockopt, shutdown, socket, socketpair,
 };
 use nix::sys::stat::{FchmodatFlags, Mode, fchmod, fchmodat};
 use nix::unistd::{Gid, fchownat};
 
 use super::tmpfile::Rights;
+use crate::{Error, Result};
 
-/// 1,000 processes may connect at once; `net.core.somaxconn` has been 4096 since Linux 5.4.
-const BACKLOG: i32 = 4096;
+/// 1,000 processes may connect at once; `net.core.somaxconn` has been 4096 since Linux 5.4, and the kernel takes the
+/// smaller of the two. nix refuses more than the C library's `SOMAXCONN`, which is 128 in musl.
+const BACKLOG: libc::c_int = 4096;
 
 /// `SO_PASSRIGHTS`, Linux 6.16.
 const SO_PASSRIGHTS: libc::c_int = 83;
@@ -47,41 +49,49 @@ pub(crate) struct Peer {
 /// Binds and listens on `name` in the directory; mode 0600 unless there are `rights`, never replacing what is there.
 ///
 /// # References
-/// `unix(7)`; the mode of a socket file is that of the socket at `bind`, less the umask.
+/// `unix(7)`, `listen(2)`; the mode of a socket file is that of the socket at `bind`, less the umask.
 ///
 /// # Errors
-/// EADDRINUSE when the name is taken, EPERM when the group is none of this process's, EACCES, ENOSPC, ENAMETOOLONG,
-/// EMFILE, ENFILE.
+/// The call that failed is named: `bind` with EADDRINUSE when the name is taken, EACCES, ENOSPC, ENAMETOOLONG; `fchownat`
+/// with EPERM when the group is none of this process's; `openat` and `fchmodat`; `socket` with EMFILE, ENFILE.
 pub(crate) fn listen_at(
     dir: BorrowedFd<'_>,
     dir_path: &Path,
     name: &OsStr,
     rights: Option<Rights>,
-) -> nix::Result<OwnedFd> {
-    let socket = endpoint()?;
-    fchmod(&socket, Mode::S_IRUSR | Mode::S_IWUSR)?;
+) -> Result<OwnedFd> {
+    let failed = |syscall| {
+        move |errno| Error::os(syscall, errno, format!("cannot listen on the socket {}", name.display()))
+    };
+    let socket = endpoint().map_err(failed("socket"))?;
+    fchmod(&socket, Mode::S_IRUSR | Mode::S_IWUSR).map_err(failed("fchmod"))?;
     refuse_rights(socket.as_fd());
-    reach(dir, dir_path, name, |address| bind(socket.as_raw_fd(), address))?;
+    reach(dir, dir_path, name, |address| bind(socket.as_raw_fd(), address)).map_err(failed("bind"))?;
     if let Some(rights) = rights {
         // Before it listens: nobody is connected by then.
-        open_up(dir, name, rights)?;
+        open_up(dir, name, rights).map_err(|(syscall, errno)| failed(syscall)(errno))?;
     }
-    listen(&socket, Backlog::new(BACKLOG)?)?;
+    // SAFETY: listen takes a descriptor and a number; it reads and writes no memory of ours.
+    Errno::result(unsafe { libc::listen(socket.as_raw_fd(), BACKLOG) }).map_err(failed("listen"))?;
     Ok(socket)
 }
 
 /// Gives a socket file its group and mode. Through a descriptor of the file itself: a name may lead elsewhere by then.
-fn open_up(dir: BorrowedFd<'_>, name: &OsStr, rights: Rights) -> nix::Result<()> {
-    let file = openat(dir, name, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
+/// What failed is named.
+fn open_up(dir: BorrowedFd<'_>, name: &OsStr, rights: Rights) -> Result<(), (&'static str, Errno)> {
+    let file = openat(dir, name, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())
+        .map_err(|errno| ("openat", errno))?;
     if rights.group.is_some() {
-        fchownat(&file, "", None, rights.group, AtFlags::AT_EMPTY_PATH)?;
+        fchownat(&file, "", None, rights.group, AtFlags::AT_EMPTY_PATH)
+            .map_err(|errno| ("fchownat", errno))?;
     }
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    match fchmodat(AT_FDCWD, path.as_str(), rights.mode, FchmodatFlags::FollowSymlink) {
+    let changed = match fchmodat(AT_FDCWD, path.as_str(), rights.mode, FchmodatFlags::FollowSymlink) {
         // No /proc: by name, which is ours as long as the directory is private or sticky.
         Err(Errno::ENOENT | Errno::ENOTDIR) => fchmodat(dir, name, rights.mode, FchmodatFlags::FollowSymlink),
         result => result,
-    }
+    };
+    changed.map_err(|errno| ("fchmodat", errno))
 }
 
 /// Makes a socket to connect with.
@@ -384,7 +394,24 @@ mod tests {
         let dir = open(top.path());
         let _first = listen_at(dir.as_fd(), top.path(), "x.sock".as_ref(), None).unwrap();
         let second = listen_at(dir.as_fd(), top.path(), "x.sock".as_ref(), None);
-        assert_eq!(second.map(drop), Err(Errno::EADDRINUSE));
+        let error = second.unwrap_err();
+        assert_eq!((error.syscall(), error.errno()), (Some("bind"), Some(libc::EADDRINUSE)));
+    }
+
+    #[test]
+    fn a_crowd_connects_before_anybody_is_accepted() {
+        let limit = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+        let expected = limit.trim().parse::<usize>().unwrap().min(200);
+        let top = tempfile::tempdir().unwrap();
+        let dir = open(top.path());
+        let _listener = listen_at(dir.as_fd(), top.path(), "x.sock".as_ref(), None).unwrap();
+        let connected: Vec<_> = (0..expected)
+            .map(|_| {
+                let client = endpoint().unwrap();
+                connect_at(client.as_fd(), dir.as_fd(), top.path(), "x.sock".as_ref()).map(|()| client)
+            })
+            .collect();
+        assert_eq!(connected.iter().filter(|client| client.is_ok()).count(), expected);
     }
 
     #[test]
@@ -402,6 +429,15 @@ mod tests {
         let mut groups: Vec<u32> = nix::unistd::getgroups().unwrap().iter().map(|gid| gid.as_raw()).collect();
         groups.insert(0, nix::unistd::getegid().as_raw());
         assert_eq!((mine.uid, mine.gids), (nix::unistd::geteuid().as_raw(), groups));
+    }
+
+    #[test]
+    fn the_call_that_could_not_open_a_socket_up_is_named() {
+        let top = tempfile::tempdir().unwrap();
+        let dir = open(top.path());
+        let rights = Rights { mode: Mode::from_bits_truncate(0o666), group: None };
+        let result = open_up(dir.as_fd(), "none".as_ref(), rights);
+        assert_eq!(result, Err(("openat", Errno::ENOENT)));
     }
 
     #[test]

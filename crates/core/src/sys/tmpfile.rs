@@ -1,9 +1,10 @@
-//! Files that appear in a directory whole, locked, or not at all.
+//! Files that appear in a directory whole and locked, or not at all.
 //!
-//! Invariant: from the first moment that a name leads to the file, it has its full content and its owner's write lock on byte 0.
-//! Three ways, tried in this order: `O_TMPFILE` linked through /proc/self/fd; linked with `AT_EMPTY_PATH` (no /proc);
-//! a temporary name moved with `RENAME_NOREPLACE` (no `O_TMPFILE`: overlayfs before 6.3). Never `O_EXCL` with `O_TMPFILE`,
-//! which could not be linked; always the same directory descriptor, because two mounts of one file system give EXDEV.
+//! Invariant: from the first moment that a name leads to the file, it has its full content and its owner's write lock
+//! on byte 0. There are three ways, tried in this order: `O_TMPFILE` linked through /proc/self/fd; `O_TMPFILE` linked
+//! with `AT_EMPTY_PATH` (no /proc); a temporary name moved with `RENAME_NOREPLACE` (no `O_TMPFILE`: overlayfs before
+//! 6.3). Never `O_EXCL` with `O_TMPFILE`, because such a file cannot be linked. Always the same directory descriptor,
+//! because two mounts of one file system give EXDEV. Called by `bus::publish`.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -25,7 +26,7 @@ use crate::error::{Error, Result};
 pub(crate) enum Way {
     /// `O_TMPFILE`, then `linkat` through /proc/self/fd.
     Proc,
-    /// `O_TMPFILE`, then `linkat` with `AT_EMPTY_PATH`: before Linux 6.10 only with CAP_DAC_READ_SEARCH.
+    /// `O_TMPFILE`, then `linkat` with `AT_EMPTY_PATH`. Before Linux 6.10 this needs CAP_DAC_READ_SEARCH.
     EmptyPath,
     /// A temporary name, then `renameat2` with `RENAME_NOREPLACE`.
     Rename,
@@ -43,29 +44,31 @@ impl Way {
     }
 }
 
-/// Exactly who may do what with a file, whatever the umask and the directory say.
+/// The exact rights of a file, whatever the umask and the directory say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Rights {
     pub(crate) mode: Mode,
-    /// None: the one that the kernel gives it.
+    /// None: the group that the kernel gives it.
     pub(crate) group: Option<Gid>,
 }
 
-/// Names of temporary files begin like this; what nobody has locked may be removed.
+/// The names of temporary files begin like this. A file that no process has locked may be removed.
 pub(crate) const TEMPORARY: &str = ".tmp-";
 
 const MODE: Mode = Mode::from_bits_truncate(0o644);
-/// A gc may remove a temporary name between its creation and its lock; more often than this is no accident.
+/// How often to try with a temporary name: a gc may remove it between its creation and its lock. More often is no
+/// accident.
 const ATTEMPTS: usize = 16;
 
-/// # Makes a file of these bytes appear as `name`, write-locked, and gives the descriptor that holds the lock
+/// # Makes a file of these bytes appear as `name`, write-locked, and returns the descriptor that holds the lock
 ///
 /// References: open(2) O_TMPFILE, linkat(2), renameat2(2). With `forced`, only that way is tried.
 ///
-/// Without `rights` it is readable by all, less the umask.
+/// Without `rights` all users may read it, except what the umask forbids.
 ///
-/// Errors: [`Error::Os`] with EEXIST when the name is taken (never replaced), with EPERM when the group is none of
-/// this process's, [`Error::Resource`] when the disk, its inodes, the quota or descriptors ran out: then nothing is left behind.
+/// Errors: [`Error::Os`] with EEXIST if the name is taken (it is never replaced), with EPERM if the group is not one of
+/// this process's. [`Error::Resource`] if the disk, its inodes, the quota or descriptors ran out. After an error
+/// nothing is left behind.
 pub(crate) fn create(
     directory: BorrowedFd<'_>,
     name: &str,
@@ -85,15 +88,15 @@ pub(crate) fn create(
     new.renamed()
 }
 
-/// # Moves `from` to `to` in one directory, replacing what is there in one step
+/// # Moves `from` to `to` in one directory, and replaces an existing file in the same step
 ///
-/// References: rename(2). Errors: [`Error::Os`] (ENOENT when `from` is gone).
+/// References: rename(2). Errors: [`Error::Os`] (ENOENT if `from` is gone).
 pub(crate) fn rename(directory: BorrowedFd<'_>, from: &str, to: &str) -> Result<()> {
     nix::fcntl::renameat(directory, from, directory, to)
         .map_err(|errno| Error::os("renameat", errno, format!("cannot publish {to}")))
 }
 
-/// What is to appear.
+/// The file that must appear.
 struct New<'a> {
     directory: BorrowedFd<'a>,
     name: &'a str,
@@ -108,7 +111,7 @@ impl New<'_> {
             .map_err(|errno| {
                 Error::os("openat", errno, format!("cannot create {name} in the bus directory (O_TMPFILE)"))
             })?;
-        // At once: a child that forks away while the file is filled must not inherit its lock.
+        // Register at once: a child that is forked while the file is written must not inherit its lock.
         let file = ForkGuarded::new(file);
         self.fill(&file)?;
         let by_path = format!("/proc/self/fd/{}", file.as_raw_fd());
@@ -139,7 +142,7 @@ impl New<'_> {
             });
             match result {
                 Ok(()) => return Ok(file),
-                // The temporary file was taken for an orphan before it was locked.
+                // A gc took the temporary file for an orphan before it was locked.
                 Err(Error::Os { errno: Errno::ENOENT, .. }) => last = Errno::ENOENT,
                 Err(error) => {
                     let _ = unlinkat(directory, temporary.as_str(), UnlinkatFlags::NoRemoveDir);
@@ -163,7 +166,7 @@ impl New<'_> {
             });
         }
         if let Some(Rights { mode, group }) = self.rights {
-            // The group first: the mode lets the right one in.
+            // The group first, so that the mode never opens the file to another group.
             if group.is_some() {
                 fchown(file.as_fd(), None, group).map_err(|errno| {
                     Error::os(
@@ -178,7 +181,7 @@ impl New<'_> {
         }
         let mut rest = bytes;
         while !rest.is_empty() {
-            // A full tmpfs gives a short write first and ENOSPC only then.
+            // A full tmpfs first makes a short write, and only then gives ENOSPC.
             match write(file.as_fd(), rest) {
                 Ok(count) => rest = &rest[count..],
                 Err(Errno::EINTR) => {}
@@ -198,9 +201,9 @@ fn fits_file_size_limit(size: usize) -> Result<()> {
     Ok(())
 }
 
-/// # Moves `from` to `to`, unless there is something
+/// # Moves `from` to `to`, unless `to` exists
 ///
-/// References: renameat2(2) RENAME_NOREPLACE. Errors: EEXIST, ENOENT, EINVAL where the file system cannot.
+/// References: renameat2(2) RENAME_NOREPLACE. Errors: EEXIST, ENOENT, EINVAL if the file system cannot do it.
 pub(crate) fn rename_new(
     directory: BorrowedFd<'_>,
     from: impl AsRef<Path>,
@@ -228,7 +231,7 @@ mod tests {
             let directory = File::open(folder.path()).unwrap();
             let bytes = vec![b'x'; 40_000];
             let owner = match create(directory.as_fd(), "name", &bytes, None, way) {
-                // Needs privileges before 6.10.
+                // This needs privileges before 6.10.
                 Err(Error::Os { errno: Errno::ENOENT, .. }) if way == Some(Way::EmptyPath) => continue,
                 result => result.unwrap(),
             };

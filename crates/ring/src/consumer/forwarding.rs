@@ -1,11 +1,13 @@
-//! Forwarding: the bytes of the ring as they lie, for a subscriber that cannot map it and gets them by another way.
+//! Forwarding: copying the bytes of the ring, unchanged, for a subscriber that cannot map it and gets them over a
+//! stream.
 //!
-//! The forwarding side owns the slot for the subscriber. What is copied counts only above the `floor` read after the
-//! copy (I5), as in `read`, but nothing is parsed here: that is the [`Feed`](crate::Feed)'s work at the other end. The slot's
-//! cursor and figures are those that the subscriber reports, so that room, drops and eviction are the ring's own.
+//! The forwarding side owns the slot in the subscriber's stead. Invariant (I5): a copy counts only above the `floor`
+//! that is loaded after it. Nothing is parsed here: the [`Feed`](crate::Feed) does that at the other end. The slot gets
+//! the cursor and figures that the subscriber reports, so room, drops and eviction work as for any reader.
 //!
-//! Under a durable name the cursor has to be the start of a batch, which a subscriber's need not be: it is found in the ring's own
-//! headers, between the last one and what was reported. So whatever a subscriber says, the next holder begins at a batch (I12).
+//! Under a durable name the cursor must be the start of a batch, and a reported cursor need not be one. So the start is
+//! found in the ring's own headers, between the last cursor and the reported one. Whatever a subscriber reports, the
+//! next holder begins at a batch (I12).
 
 use super::joining::latest;
 use super::{Consumer, LAPS, Reported};
@@ -16,24 +18,25 @@ use crate::read::Fault;
 use crate::slot::UNKNOWN;
 use crate::sync::{Ordering, fence};
 
-/// Bytes that were copied as they lie in the ring.
+/// Bytes that were copied from the ring, unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Stretch {
-    /// Position of the first one. Anything but the end of the stretch before: what lay between was overwritten, and here a
-    /// batch begins.
+    /// Position of the first byte. If it is not the end of the stretch before, what lay between was overwritten, and a
+    /// batch begins here.
     pub position: u64,
-    /// How many, a multiple of 8. None: nothing new.
+    /// How many bytes, a multiple of 8. 0: nothing new.
     pub length: usize,
 }
 
+/// The last report of a subscriber.
 impl Consumer {
-    /// Copies what was committed to `target`, as much as fits. The same again at the next call, unless
-    /// [`forwarded`](Self::forwarded) says that it is on its way.
+    /// Copies what was committed to `target`, as much as fits. The next call copies the same again, unless
+    /// [`forwarded`](Self::forwarded) was called in between.
     ///
     /// # Errors
     ///
-    /// A [`Fault`], from then on at every call.
+    /// A [`Fault`]; every later call then returns it, too.
     pub fn forward(&mut self, target: &mut [u8]) -> Result<Stretch, Fault> {
         self.check()?;
         for _ in 0..LAPS {
@@ -56,22 +59,23 @@ impl Consumer {
         Ok(Stretch { position: self.tail, length: 0 })
     }
 
-    /// The stretch is on its way: the next one begins behind it.
+    /// Notes that the stretch was sent: the next one begins behind it.
     pub fn forwarded(&mut self, stretch: Stretch) {
         self.tail = stretch.position + stretch.length as u64;
     }
 
-    /// Puts down what the subscriber reports. True: the publisher waits for room, ring its doorbell.
+    /// Stores what the subscriber reports. True: the publisher waits for room, ring its doorbell.
     ///
     /// # Errors
     ///
-    /// [`Fault::Corrupt`] when the cursor is none: not aligned, behind the last one, or ahead of what was forwarded. Under a durable
-    /// name also when a sequence goes back, or one of them is beyond what it is to be found in.
+    /// [`Fault::Corrupt`] if the cursor is invalid: not aligned, behind the last one, or ahead of what was forwarded.
+    /// Under a durable name also if a sequence goes back, if `acknowledged` is above `delivered`, or if `delivered` is
+    /// above what was sent.
     pub fn report(&mut self, report: Report) -> Result<bool, Fault> {
         if !is_position(report.cursor) || report.cursor > self.tail || report.cursor < self.reported.cursor {
             return Err(self.corrupt("a subscriber reported a cursor that cannot be"));
         }
-        // Without a name nobody reads the sequences themselves, only how far they lie apart.
+        // Without a name, only the difference of the sequences is used, for statistics.
         let end = if self.name == 0 { self.reported.cursor } else { self.settled(&report)? };
         self.reported = Reported { cursor: report.cursor, delivered: report.delivered };
         (self.received, self.missed) = (report.received, report.missed);
@@ -93,8 +97,8 @@ impl Consumer {
         Ok(self.publish(end))
     }
 
-    /// Checks what a subscriber with a durable name reports. Up to where nobody will want anything again: as far as it says so by
-    /// both its cursor and its sequence, and the start of a batch.
+    /// Checks what a subscriber with a durable name reports. Returns the start of a batch: nothing below it will be
+    /// wanted again. It lies neither above the reported cursor nor beyond the acknowledged sequence.
     fn settled(&mut self, report: &Report) -> Result<u64, Fault> {
         let (head, next) = latest(&self.data);
         let Report { delivered, acknowledged, .. } = *report;
@@ -107,7 +111,8 @@ impl Consumer {
         let frames = self.data.frames;
         let mut batch = self.account.position;
         while batch < report.cursor {
-            // From the slot's cursor on nothing is overwritten, unless it was evicted; then its word is of no use any more.
+            // From the slot's cursor on nothing is overwritten, unless the slot was evicted. Then the result is not
+            // used.
             let Some(Header::Batch { body }) = Header::decode(frames.load(batch), self.data.capacity())
             else {
                 break;
@@ -116,10 +121,10 @@ impl Consumer {
             let first = if end < head {
                 Some(frames.load(end + 8))
             } else if Header::is_fragment(frames.load(batch + BATCH_OVERHEAD as u64)) {
-                // More of that message may come.
+                // More pieces of that message may come.
                 Some(frames.load(batch + 8))
             } else {
-                // Not known in the middle of a commit alone; there the cursor will do.
+                // It is unknown only in the middle of a commit. Then the cursor alone decides.
                 next
             };
             if end > report.cursor || first > acknowledged {
@@ -130,41 +135,43 @@ impl Consumer {
         Ok(batch)
     }
 
-    /// Under a durable name: the messages before `sequence` were handed out by the same subscriber, before it lost a stream of this
-    /// publisher. They may come again, and are marked. Before anything is read.
+    /// Under a durable name: the same subscriber handed out the messages before `sequence`, before it lost a stream of
+    /// this publisher. They may come again, and are marked. Call it before anything is read.
     pub fn note_seen(&mut self, sequence: u64) {
         self.account.note_seen(sequence);
         self.slot().delivered.store(self.account.redelivered_below, Ordering::Relaxed);
     }
 
-    /// Messages before this sequence are not wanted: an earlier holder of the name acknowledged them. 0: none.
+    /// Messages before this sequence are not wanted, because an earlier holder of the name acknowledged them. 0: all
+    /// are wanted.
     pub fn wanted_from(&self) -> u64 {
         self.resume
     }
 
-    /// Position of the first byte that is still to be forwarded; at first, where this subscriber begins to read.
+    /// Position of the first byte that was not forwarded. At first, it is where this subscriber begins to read.
     pub fn forwarded_to(&self) -> u64 {
         self.tail
     }
 
-    /// Goes on at the message `sequence`, which another reader of the same publisher had come to: what comes before it is passed
-    /// over, what lies in between was missed. Before anything is read.
+    /// Continues at the message `sequence`, which another reader of the same publisher had reached. Messages before it
+    /// are passed over; messages that are gone in between were missed. Call it before anything is read.
     pub fn go_on_at(&mut self, sequence: u64) {
         self.resume = self.resume.max(sequence);
         self.next_sequence = self.next_sequence.map(|next| next.min(sequence));
     }
 
-    /// Where the publisher began to wait for this subscriber.
+    /// The position of the join: from here on the publisher waits for this subscriber.
     pub fn joined(&self) -> u64 {
         self.joined
     }
 
-    /// Sequence of the first message at [`forwarded_to`](Self::forwarded_to), before anything was forwarded; unknown where the publisher was too busy to tell.
+    /// Sequence of the first message at [`forwarded_to`](Self::forwarded_to), before anything was forwarded. `None`:
+    /// the publisher committed too fast for it to be known.
     pub fn next_sequence(&self) -> Option<u64> {
         self.next_sequence
     }
 
-    /// Puts down the figures of what was read up to `position`, and the cursor if it has moved.
+    /// Stores the figures of what was read up to `position`, and the cursor if it has moved.
     pub(super) fn publish_read(&mut self, position: u64) -> bool {
         let slot = self.slot();
         slot.received.store(self.received, Ordering::Relaxed);

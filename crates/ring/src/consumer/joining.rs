@@ -1,10 +1,11 @@
-//! Joining: how a subscriber takes its slot and finds where to begin.
+//! Joining: how a subscriber takes its slot and finds the position at which it begins.
 //!
-//! The order is the promise: a first cursor, the state, a full fence, `head` again. Either the publisher's next scan sees
-//! the slot, or the joiner begins at a `head` behind everything that the scan let be overwritten (I3). Called once, before
-//! anything is read; the caller holds the slot's lock.
+//! Invariant (I3): the order is a first cursor, the state, a full fence, `head` again. Either the publisher's next scan
+//! sees the slot, or the joiner begins at a `head` behind everything that the scan allows to be overwritten. Called
+//! once, before anything is read. The caller holds the slot's lock.
 //!
-//! Who comes back for a durable position needs none of that: its cursor has never ceased to count, and it begins there.
+//! The next holder of a durable position needs none of that: its cursor has counted all the time (I12), and it begins
+//! there.
 
 use super::acknowledging::known;
 use super::{Consumer, Position, Reported, Start};
@@ -17,19 +18,19 @@ use crate::slot::{Inheritance, Slot, UNKNOWN, Word};
 use crate::sync::{Ordering, fence, spin_loop};
 use crate::walk::Current;
 
-/// How often a joiner looks for a `head` and a sequence, or a `floor` and a sequence, that belong together.
+/// How often a joiner tries to load a `head` and a sequence, or a `floor` and a sequence, that belong together.
 const LOOKS: usize = 64;
 
 impl Consumer {
     /// Joins the topic in a slot whose lock the caller holds, through an open file description of its own.
     ///
-    /// `who`: a process id and the hash of a durable name, 0 for none. A caller that joins under a name has excluded everybody else
-    /// who would, and chosen the slot that [`ControlMemory::slot_of`] named, if it named one. Positions are kept under
-    /// [`Overflow::Block`] only; elsewhere the name is as good as none.
+    /// `who`: a process id and the hash of a durable name, 0 for none. A caller with a name holds the lock on that
+    /// name, and has chosen the slot that [`ControlMemory::slot_of`] named, if it named one. Positions are kept under
+    /// [`Overflow::Block`] only; under other policies the name has no effect.
     ///
     /// # Errors
     ///
-    /// [`Fault::Corrupt`] when the control segment or `head` don't hold what they should; [`Fault::Evicted`] when the
+    /// [`Fault::Corrupt`] if the control segment or `head` contain something invalid. [`Fault::Evicted`] if the
     /// publisher stopped waiting before the join was done.
     pub fn join(
         data: DataMemory,
@@ -59,11 +60,11 @@ impl Consumer {
         owned.name_hash.store(name, Ordering::Relaxed);
         owned.delivered.store(redelivered_below, Ordering::Relaxed);
         owned.acknowledged.store(UNKNOWN, Ordering::Relaxed);
-        // SYNC: a first guess, which the publisher clamps; the release in `joining` publishes it with the state.
+        // SYNC: a first guess, which the publisher clamps. The release in `joining` publishes it with the state.
         owned.cursor.store(data.header().head.end.load(Ordering::Acquire), Ordering::Relaxed);
         let joining = owned.joining(free).ok_or(unsteady)?;
-        // SYNC: pairs with the fence in `take_sleepers`. Either the publisher's next scan sees this slot, or this
-        // sees every `head` that was stored before that scan: what is read from here on is not overwritten (I3).
+        // SYNC: pairs with the fence in `take_sleepers`. Either the publisher's next scan sees this slot, or this load
+        // sees every `head` that was stored before that scan. So what is read from here on is not overwritten (I3).
         fence(Ordering::SeqCst);
         let (joined, mut next_sequence) = latest(&data);
         owned.acknowledged.store(next_sequence.unwrap_or(UNKNOWN), Ordering::Relaxed);
@@ -82,7 +83,7 @@ impl Consumer {
             }
         }
         if let Some(done) = done {
-            // What lies between was missed; what was acknowledged is not wanted again.
+            // The messages between were missed. What was acknowledged is not wanted again.
             resume = done;
             next_sequence = next_sequence.map(|next| next.min(done));
         }
@@ -90,7 +91,7 @@ impl Consumer {
             return Err(Fault::Corrupt("head or floor is no position"));
         }
         if name != 0 && tail != joined {
-            // History has to be acknowledged like everything else.
+            // History must be acknowledged like other messages.
             owned.acknowledged.store(next_sequence.unwrap_or(UNKNOWN), Ordering::Relaxed);
         }
         Ok(Self {
@@ -120,7 +121,7 @@ impl Consumer {
         })
     }
 
-    /// Goes on where the last holder of the name stopped. The slot is active already, under this holder's word.
+    /// Continues where the last holder of the name stopped. The slot is active already, under this holder's word.
     fn resume(
         data: DataMemory,
         control: ControlMemory,
@@ -129,7 +130,8 @@ impl Consumer {
         active: Word,
     ) -> Result<Self, Fault> {
         let owned = control.slot(slot).ok_or(Fault::Corrupt("there is no such slot"))?;
-        // SYNC: pairs with the release in `acknowledge_below`: the sequence is that of this cursor, or of a later one (I12).
+        // SYNC: pairs with the release in `acknowledge_below`: the sequence belongs to this cursor, or to a later one
+        // (I12).
         let cursor = owned.cursor.load(Ordering::Acquire);
         let acknowledged = owned.acknowledged.load(Ordering::Relaxed);
         let delivered = owned.delivered.load(Ordering::Relaxed);
@@ -137,15 +139,15 @@ impl Consumer {
         if !is_position(cursor) || !is_position(head) || cursor > head {
             return Err(Fault::Corrupt("the position that was kept is none"));
         }
-        // Nothing from the cursor on is overwritten, so the batch there can be looked at in place.
+        // Nothing from the cursor on is overwritten, so the batch there can be read in place.
         let first = if cursor == head { end } else { Some(data.frames.load(cursor + 8)) };
-        // No honest holder acknowledges what was not sent. Then everything that is left is delivered again.
+        // No honest holder acknowledges what was not sent. If one did, everything that is left is delivered again.
         let acknowledged = known(acknowledged).filter(|&sequence| end.is_none_or(|end| sequence <= end));
         let (mut tail, mut next_sequence) = (cursor, first);
         if let (Some(first), Some(acknowledged)) = (first, acknowledged)
             && acknowledged < first
         {
-            // It had begun with history, and not finished. What is gone of that was missed.
+            // The last holder had begun with history, and not finished it. What is gone of that was missed.
             let (floor, sequence) = oldest(&data);
             if floor < cursor && is_position(floor) {
                 tail = floor;
@@ -180,7 +182,7 @@ impl Consumer {
     }
 }
 
-/// Begins the account of a new owner.
+/// Resets the figures of the slot for a new owner.
 fn introduce(owned: &Slot, pid: u32) {
     owned.pid.store(pid, Ordering::Relaxed);
     owned.way.store(0, Ordering::Relaxed);
@@ -189,12 +191,13 @@ fn introduce(owned: &Slot, pid: u32) {
     }
 }
 
-/// `head`, and the sequence of the message after it unless the two would not hold still together.
+/// `head`, and the sequence of the message after it. `None` for the sequence: the two never agreed.
 pub(super) fn latest(data: &DataMemory) -> (u64, Option<u64>) {
     let head = &data.header().head;
     for _ in 0..LOOKS {
-        // SYNC: each pairs with its release in `Producer::commit`. The first brings a `head` that is not older than
-        // the sequence, the second a sequence that is not older than `head`: equal ones belong to the `head` between.
+        // SYNC: each pairs with its release in `Producer::publish`. After the first load, `head` is not older than that
+        // sequence. After the second, the other sequence is not older than `head`. If both are equal, they belong to
+        // the `head` between them (I7).
         let after = head.after.load(Ordering::Acquire);
         let end = head.end.load(Ordering::Acquire);
         if head.before.load(Ordering::Relaxed) == after {
@@ -202,14 +205,14 @@ pub(super) fn latest(data: &DataMemory) -> (u64, Option<u64>) {
         }
         spin_loop();
     }
-    // SYNC: pairs with the release of `head` in `Producer::commit`.
+    // SYNC: pairs with the release of `head` in `Producer::publish`.
     (head.end.load(Ordering::Acquire), None)
 }
 
-/// `floor`, and the sequence of the first message that begins above it unless the two would not hold still together.
+/// `floor`, and the sequence of the first message that begins there. `None` for the sequence: `floor` kept moving.
 fn oldest(data: &DataMemory) -> (u64, Option<u64>) {
     let floor = &data.header().floor;
-    // SYNC: pairs with the release of `floor` in `Producer::advance_floor`: the batch there is seen.
+    // SYNC: pairs with the release of `floor` in `Producer::advance_floor`: the batch there is visible.
     let mut at = floor.load(Ordering::Acquire);
     for _ in 0..LOOKS {
         let word = |offset: usize| data.frames.load(at.wrapping_add(offset as u64));

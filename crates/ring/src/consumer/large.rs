@@ -17,13 +17,13 @@ enum Ahead {
 }
 
 impl Consumer {
-    /// Copies what follows of the large message that [`read`](Self::read) found to the start of `target`: one piece a
-    /// call at most, so that the publisher gets its room back, by [`acknowledge`](Self::acknowledge), while the next
-    /// is read. `target` may be the rest of a buffer, or less than that.
+    /// Copies the next bytes of the large message that [`read`](Self::read) found to the start of `target`. It copies
+    /// at most one piece in each call, so that the publisher gets its room back, by [`acknowledge`](Self::acknowledge),
+    /// while the next piece is read. `target` may be the rest of a buffer, or less than that.
     ///
     /// # Errors
     ///
-    /// A [`Fault`], from then on at every call.
+    /// A [`Fault`]; every later call then returns it, too.
     pub fn read_large(&mut self, target: &mut [u8]) -> Result<Piece, Fault> {
         self.check()?;
         if self.partial.is_none() {
@@ -57,7 +57,7 @@ impl Consumer {
             return Ok(Piece::Gone);
         };
         self.copy_piece(from, &mut target[..bytes]);
-        // SYNC: as below the copy in `read` (I5).
+        // SYNC: as after the copy in `read` (I5).
         fence(Ordering::Acquire);
         if self.data.header().floor.load(Ordering::Acquire) > self.tail {
             self.skip_to_floor()?;
@@ -74,16 +74,16 @@ impl Consumer {
         Ok(Piece::Copied { bytes, left })
     }
 
-    /// Drops the large message that [`read`](Self::read) found: what comes of it is passed over, and it was missed.
+    /// Drops the large message that [`read`](Self::read) found. Its other pieces are passed over, and it was missed.
     pub fn skip_large(&mut self) {
         self.give_up_partial();
     }
 
-    /// The large message that the batch at `tail` is a piece of, once the pieces that are nobody's to read were passed
-    /// over. `None`: it is another kind of batch, or all that was known of was passed over.
+    /// The large message that the batch at `tail` is a piece of. It first passes over the pieces that nobody reads.
+    /// `None`: the batch is of another kind, or everything up to the known `head` was passed over.
     #[cold]
     pub(super) fn large_ahead(&mut self) -> Result<Option<Large>, Fault> {
-        // Bounded by what is known to be committed, at most a capacity.
+        // Bounded (I11): up to the known `head`, at most a capacity.
         while self.tail < self.head {
             let found = match self.piece_ahead()? {
                 Ahead::Piece(found) => found,
@@ -108,7 +108,7 @@ impl Consumer {
         Ok(None)
     }
 
-    /// The message that was being read will not be whole.
+    /// Gives up the message that was being read: it was missed.
     pub(super) fn give_up_partial(&mut self) {
         self.pieces().give_up();
     }
@@ -122,12 +122,12 @@ impl Consumer {
         }
     }
 
-    /// Reads the headers of the batch at `tail`, each word once.
+    /// Reads the headers of the batch at `tail`, each word once (I11).
     fn piece_ahead(&mut self) -> Result<Ahead, Fault> {
         let frames = self.data.frames;
         let words: [u64; Found::WORDS] =
             core::array::from_fn(|word| frames.load(self.tail + 8 * word as u64));
-        // SYNC: as below the copy in `read`: what was overwritten while it was read is not looked at (I5).
+        // SYNC: as after the copy in `read`: what was overwritten during the copy is not used (I5).
         fence(Ordering::Acquire);
         if self.data.header().floor.load(Ordering::Acquire) > self.tail {
             return Ok(Ahead::Lapped);
@@ -139,8 +139,8 @@ impl Consumer {
     #[allow(unsafe_code)]
     fn copy_piece(&self, from: usize, target: &mut [u8]) {
         let position = self.tail + (Found::OFFSET + from) as u64;
-        // SAFETY: `target` is private memory of that length, at most that of a piece, so less than the capacity. What
-        // it holds counts only above the floor that is read next (I5).
+        // SAFETY: `target` is private memory of that length. It is at most as long as a piece, so shorter than the
+        // capacity. The copy counts only above the `floor` that is loaded next (I5).
         unsafe { self.data.frames.read(position, target.as_mut_ptr(), target.len()) }
     }
 }

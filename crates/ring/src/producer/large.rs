@@ -1,8 +1,9 @@
-//! Messages that are too large for the ring: sent in pieces, each a batch of its own, while readers take away what came
-//! before.
+//! Sending a message that is too large for the ring. It goes in pieces, each a batch of its own, while readers make
+//! room by reading the earlier ones.
 //!
-//! All pieces carry the message's one sequence, and nothing else is sent between the first and the last. Whoever gives up
-//! in between tells nobody: the next batch has another sequence, and that is how readers learn of it.
+//! Invariant: all pieces carry the one sequence of the message, and nothing else is sent between the first and the
+//! last. A publisher that gives up in between announces nothing: readers learn of it from the sequence of the next
+//! batch. Called through `Producer` alone.
 
 use super::{Peers, Producer, add};
 use crate::frame::{
@@ -28,23 +29,23 @@ fn frame(piece: usize) -> usize {
     FRAGMENT_OVERHEAD + piece.next_multiple_of(8)
 }
 
-/// What became of a piece.
+/// The result of sending a piece.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[must_use]
 pub struct Pushed {
-    /// Bytes that were taken and are in the ring now; 0: there is no room.
+    /// Bytes that are in the ring now; 0: there is no room.
     pub bytes: usize,
     /// The doorbells to ring, one bit each.
     pub ring: u64,
 }
 
 impl Producer {
-    /// Begins a message of `total` bytes that is sent in pieces, for one that is larger than
-    /// [`max_message`](Self::max_message). Nothing else can be sent until its last piece was pushed, or it was
+    /// Begins a message of `total` bytes that is sent in pieces. It is meant for messages larger than
+    /// [`max_message`](Self::max_message). Nothing else can be sent until its last piece was pushed, or until it was
     /// [abandoned](Self::abandon_large). Writes nothing yet.
     ///
-    /// False, and nothing begins: another one is on its way, the policy is not [`Overflow::Block`], or `total` is 0 or
-    /// above [`MAX_LARGE`].
+    /// False, and nothing begins: another large message is on its way, the policy is not [`Overflow::Block`], or
+    /// `total` is 0 or above [`MAX_LARGE`].
     pub fn begin_large(&mut self, total: usize) -> bool {
         let can = self.sending.is_none()
             && self.config.identity.overflow == Overflow::Block
@@ -55,8 +56,8 @@ impl Producer {
         can
     }
 
-    /// Sends the first bytes of `rest`, which is what follows in the message, or as much of that as the caller has: one
-    /// piece a call, so that readers can be rung while the next is written. Ends the message with its last byte.
+    /// Sends the first bytes of `rest`. `rest` is what follows in the message, or as much of it as the caller has. Each
+    /// call sends one piece, so that readers can be rung while the next one is written. The last byte ends the message.
     #[allow(unsafe_code)]
     pub fn push_large(&mut self, rest: &[u8], now: u64, peers: &mut dyn Peers) -> Pushed {
         let Some(Sending { total, done }) = self.sending else { return Pushed::default() };
@@ -69,10 +70,10 @@ impl Producer {
         frames.store(at, Header::Fragment { body: FRAGMENT_FIELDS + length }.encode());
         frames.store(at + MESSAGE_OVERHEAD as u64, total as u64);
         frames.store(at + MESSAGE_OVERHEAD as u64 + 8, done as u64);
-        // SAFETY: `make_room` moved `floor` past all that is overwritten here (I4); a producer's mapping is writable
-        // and a piece is at most a quarter of the capacity.
+        // SAFETY: `make_room` moved `floor` past all bytes that are overwritten here (I4). A producer's mapping is
+        // writable, and a piece is at most a quarter of the capacity.
         unsafe { frames.write(at + FRAGMENT_OVERHEAD as u64, &rest[..length]) };
-        // The message that is on its way has a sequence already: who joins now begins after it.
+        // From the first piece on, the message has used its sequence: a subscriber that joins now begins after it.
         if done == 0 {
             self.next_sequence += 1;
         }
@@ -86,13 +87,13 @@ impl Producer {
         Pushed { bytes: length, ring }
     }
 
-    /// Gives up the large message that is on its way. If a piece of it is in the ring its sequence is used up: readers
-    /// drop what they have of it when something else is sent, and count it as missed.
+    /// Gives up the large message that is on its way. If a piece of it is in the ring, its sequence is used up. When
+    /// something else is sent, readers drop what they have of it, and count it as missed.
     pub fn abandon_large(&mut self) {
         self.sending = None;
     }
 
-    /// Bytes of the large message on its way that were not pushed yet.
+    /// Bytes of the large message that were not pushed yet; `None`: no large message is on its way.
     pub fn large_left(&self) -> Option<usize> {
         self.sending.map(|sending| sending.total - sending.done)
     }

@@ -1,7 +1,8 @@
-//! Peers that break every rule, driven by a string of bytes: the property tests and the fuzz targets share this.
+//! Hostile peers, driven by a string of bytes. The property tests and the fuzz targets share these drivers.
 //!
-//! What is checked: nothing panics, whatever is handed out lies within the caller's memory, only `Fault`s come back and
-//! then for good, and an honest subscriber of an honest publisher never notices what its neighbours write.
+//! They check four things (I11). Nothing panics. Everything that is handed out lies within the caller's memory. The
+//! only errors are `Fault`s, and they stay. An honest subscriber of an honest publisher never notices what its
+//! neighbours write.
 
 use std::sync::atomic::Ordering;
 
@@ -37,7 +38,7 @@ impl Input<'_> {
         Some(u64::from_le_bytes(*bytes))
     }
 
-    /// A word that is likely to mean something: near `around`, a small number, a header, an extreme, or anything.
+    /// A word that is likely to have an effect: near `around`, a small number, a header, an extreme, or anything.
     fn word(&mut self, around: u64) -> Option<u64> {
         let small = |input: &mut Self| Some(u64::from(input.byte()?) << 3);
         Some(match self.byte()? % 9 {
@@ -130,7 +131,7 @@ pub fn data(bytes: &[u8]) {
             break;
         }
     }
-    // Expelled it may be: it acknowledges what the publisher in this process never committed.
+    // The subscriber may be expelled: it acknowledges what the publisher in this process never committed.
     assert_ne!(fault, Some(Fault::Evicted), "nobody is evicted here");
 }
 
@@ -156,7 +157,7 @@ fn play(
             let at = (usize::from(input.byte()?) << 4 | usize::from(input.byte()?) & 8) % CAPACITY;
             store(PAGE + at, input.word(*head)?);
         }
-        // Something honest, so that there is something to spoil.
+        // First something honest, so that there is something to damage.
         5 | 6 => {
             let length = usize::from(input.byte()?) * 8;
             if *head == producer.data().counters().head {
@@ -220,7 +221,7 @@ fn play(
             let room = usize::from(input.byte()?) * 24;
             let mut slab = vec![0; fill + room];
             let mut table = vec![Entry::default(); usize::from(input.byte()?) + 1];
-            // A caller goes on while messages come; how long that can be is bounded by what is committed at once.
+            // A caller goes on while messages come. What is committed at once bounds how long that can be.
             for _ in 0..8 {
                 let outcome = reader.read(&mut slab, fill, &mut table);
                 if !judge(outcome, &table, room, fill, fault) {
@@ -232,8 +233,8 @@ fn play(
     Some(())
 }
 
-/// An honest publisher, an honest subscriber in slot 0, and somebody who writes anything into the other slots and the
-/// words that all share. The first byte decides the policy, and whether the messages are large ones.
+/// An honest publisher, an honest subscriber in slot 0, and a hostile peer that writes anything into the other slots
+/// and the words that all share. The first byte decides the policy, and whether the messages are large.
 pub fn control(bytes: &[u8]) {
     let mut input = Input(bytes);
     let Some(policy) = input.byte() else { return };
@@ -258,7 +259,7 @@ pub fn control(bytes: &[u8]) {
         now += MS;
         step += 1;
         if step % 5 == 0 {
-            // Often enough that nobody may evict it.
+            // It reads so often that the publisher may not evict it.
             next = honest_reads(&mut honest, next);
         }
         let Some(()) = (match op % 8 {
@@ -283,7 +284,7 @@ pub fn control(bytes: &[u8]) {
                 next = honest_reads(&mut honest, next);
                 Some(())
             }
-            // Another honest subscriber may or may not get on with what lies in its slot.
+            // Another honest subscriber may or may not be able to use what lies in its slot.
             5 => (|| {
                 let slot = 1 + usize::from(input.byte()?) % (slots - 1);
                 let who = (slot as u32, u64::from(op >> 4 & 1) * 8);
@@ -299,7 +300,7 @@ pub fn control(bytes: &[u8]) {
                 let payload = vec![1; 1 + usize::from(input.byte()?) * 32];
                 assert!(producer.begin_large(payload.len()));
                 let mut done = 0;
-                // Whoever finds no room three times in a row gives it up.
+                // A sender that finds no room three times in a row gives the message up.
                 let mut tries = 0;
                 while done < payload.len() && tries < 3 {
                     let bytes = producer.push_large(&payload[done..], now, &mut Everybody).bytes;
@@ -321,8 +322,8 @@ pub fn control(bytes: &[u8]) {
         let counters = producer.data().counters();
         assert!(counters.floor <= counters.head && counters.head - counters.floor <= CAPACITY as u64);
     }
-    // Once nobody writes nonsense any more, each slot is in the way once at most, from the first look that finds it there
-    // to the first one `evict_after` later. After that there is room whenever the honest one has read.
+    // Once the hostile peer has stopped, each slot is in the way at most once: from the first look that finds it there
+    // to the first look `evict_after` later. After that there is room whenever the honest subscriber has read.
     for _ in 0..2 * slots {
         now += evict_after;
         next = honest_reads(&mut honest, next);
@@ -340,8 +341,8 @@ pub fn control(bytes: &[u8]) {
     assert!(large || honest.missed() == 0 || overflow == Overflow::DropOldest);
 }
 
-/// An honest publisher with an honest subscriber and an honest guest, and a guest that writes anything into its own
-/// control segment. It never stops, and the others never notice.
+/// An honest publisher with an honest subscriber and an honest guest, and a hostile guest that writes anything into its
+/// own control segment. It never stops, and the others never notice.
 pub fn guest(bytes: &[u8]) {
     let mut input = Input(bytes);
     let Some(policy) = input.byte() else { return };
@@ -359,7 +360,7 @@ pub fn guest(bytes: &[u8]) {
     let write = |input: &mut Input<'_>, head: u64| {
         let offset = [128, 256, SLOTS_OFFSET, SLOTS_OFFSET, SLOTS_OFFSET + 8, SLOTS_OFFSET + 8, 0, 16];
         let word = match input.byte()? % 3 {
-            // States and generations, more often than chance would have it.
+            // States and generations, more often than by chance.
             0 => u64::from(input.byte()?) << 8 | u64::from(input.byte()? % 6),
             _ => input.word(head)?,
         };
@@ -376,7 +377,7 @@ pub fn guest(bytes: &[u8]) {
                 let _ = (producer.slots().count(), producer.has_room(64, now), producer.arm(64, now));
                 Some(())
             }
-            // Whoever was dismissed comes again.
+            // A guest that was dismissed comes again.
             4 if op > 200 => {
                 enter();
                 Some(())
@@ -396,7 +397,7 @@ pub fn guest(bytes: &[u8]) {
         let counters = producer.data().counters();
         assert!(counters.floor <= counters.head && counters.head - counters.floor <= CAPACITY as u64);
     }
-    // However it goes on, one and the same message waits for it for no longer than the topic's patience with guests.
+    // Whatever the hostile guest does, one message waits for it for no longer than the topic's patience with guests.
     let mut rest = Input(bytes);
     for _ in 0..8 {
         let mut begun = None;

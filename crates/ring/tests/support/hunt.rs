@@ -1,6 +1,6 @@
-//! The hunt for a lost wake-up: one publisher, some subscribers behind one doorbell, everybody asleep as often as
-//! possible. A doorbell is a counter with a condition variable; a sleeper that nobody rings within ten seconds although
-//! there is work for it has found one.
+//! The hunt for a lost wake-up (I9): one publisher, and some subscribers behind one doorbell. All of them sleep as
+//! often as possible. A doorbell is a counter with a condition variable. If a sleeper has work and is not rung within
+//! ten seconds, a wake-up was lost.
 
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
@@ -21,7 +21,7 @@ impl Bell {
         self.0.1.notify_all();
     }
 
-    /// False: nobody rang.
+    /// False: it was not rung.
     fn wait(&self, seen: &mut u64) -> bool {
         let count = self.0.0.lock().unwrap();
         let (count, late) = self.0.1.wait_timeout_while(count, PATIENCE, |count| *count == *seen).unwrap();
@@ -30,7 +30,7 @@ impl Bell {
     }
 }
 
-/// How often somebody slept.
+/// How often a side slept.
 #[derive(Debug)]
 pub struct Report {
     pub sleeps: u64,
@@ -63,7 +63,7 @@ fn consumer_turn(consumer: &mut Consumer, room: &Bell) -> bool {
     matches!(read, ringbell_ring::Read::Messages { .. })
 }
 
-/// Sends `rounds` messages to `subscribers` who sleep whenever they can, with pauses of varying length between.
+/// Sends `rounds` messages, with pauses of varying length between them, to `subscribers` that sleep whenever they can.
 pub fn hunt(rounds: u64, subscribers: usize) -> Report {
     let (memory, mut producer) = topic(4096, subscribers, Overflow::Block, 0);
     let (bell, room) = (Bell::default(), Bell::default());
@@ -76,7 +76,7 @@ pub fn hunt(rounds: u64, subscribers: usize) -> Report {
         .collect();
     let (mut seen, mut waits) = (0, 0);
     for round in 0..rounds {
-        // Bursts fill the ring, so that the publisher sleeps too; single messages find everybody asleep.
+        // Bursts fill the ring, so that the publisher sleeps, too. Single messages find all subscribers asleep.
         let payload = [0; 1000];
         let length = if round % 64 < 32 { 1000 } else { 8 };
         loop {

@@ -1,4 +1,4 @@
-//! The two segments as memfds. A third mapping, writable, plays whoever scribbles over them.
+//! The two segments as memfds. A third mapping, which is writable, plays the hostile peer that scribbles over them.
 
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
@@ -8,7 +8,7 @@ use ringbell_ring::{ControlMemory, DataMemory};
 
 const PAGE: usize = 4096;
 
-/// Both segments, as publisher (`data`) and as subscribers (`view`, read-only) see them.
+/// Both segments, as the publisher (`data`) and the subscribers (`view`, read-only) see them.
 pub struct Memory {
     pub data: DataMemory,
     pub view: DataMemory,
@@ -36,8 +36,8 @@ impl Memory {
             libc::close(data_fd);
             libc::close(control_fd);
         }
-        // SAFETY: both areas are a page, the frames and the frames again; they live as long as this value, which the
-        // tests keep beside every producer and consumer.
+        // SAFETY: both areas are a page, the frames, and the frames again (I1). They live as long as this value, and
+        // the tests keep it for as long as every producer and consumer.
         let (data, view) = unsafe {
             (
                 DataMemory::from_raw(owner.start, owner.start.add(PAGE), capacity),

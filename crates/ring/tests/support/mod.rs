@@ -1,8 +1,8 @@
-//! Memory for the tests, and what every one of them does with a topic.
+//! Memory for the tests, and what all of them do with a topic.
 //!
-//! On a real machine the two segments are memfds, mapped as the crate above maps them: the frames twice in a row, for
-//! the subscribers read-only. Under loom and Miri they lie on the heap. Nothing here decides whether the protocol is
-//! kept; the tests do.
+//! On a real machine the two segments are memfds, mapped as the crate above maps them: the frames twice in a row, and
+//! read-only for the subscribers. Under loom and Miri they lie on the heap. Nothing here checks the protocol; the tests
+//! do.
 
 #![allow(unsafe_code, dead_code, clippy::unwrap_used, clippy::expect_used)]
 
@@ -40,7 +40,7 @@ impl Memory {
     }
 }
 
-/// Who is alive, decided by the test.
+/// The test decides which owners are alive.
 #[derive(Clone, Default)]
 pub struct Alive(pub Vec<bool>);
 
@@ -50,7 +50,7 @@ impl Peers for Alive {
     }
 }
 
-/// Everybody is alive.
+/// Every owner is alive.
 pub struct Everybody;
 
 impl Peers for Everybody {
@@ -75,7 +75,8 @@ pub fn join(memory: &Memory, slot: usize, overflow: Overflow, start: Start) -> R
     Consumer::join(memory.view, memory.control, slot, overflow, start, (slot as u32, 0))
 }
 
-/// Joins a block topic under a durable name, in the slot that holds its position or in the first that may be taken.
+/// Joins a block topic under a durable name: in the slot that holds its position, or in the first one that may be
+/// taken.
 pub fn join_as(memory: &Memory, name: u64, start: Start) -> Result<Consumer, Fault> {
     let slot = memory.control.slot_of(name).unwrap_or_else(|| {
         let free = |slot: &usize| memory.control.vacancy(*slot) != Some(Vacancy::Kept);
@@ -84,7 +85,7 @@ pub fn join_as(memory: &Memory, name: u64, start: Start) -> Result<Consumer, Fau
     Consumer::join(memory.view, memory.control, slot, Overflow::Block, start, (slot as u32, name))
 }
 
-/// A topic with places for guests: its publisher, its memory, and the control segment of each place.
+/// A topic with guest slots: its publisher, its memory, and the control segment of each guest slot.
 pub fn topic_for_guests(
     capacity: usize,
     guests: usize,
@@ -117,14 +118,14 @@ pub fn committed(sent: Sent) -> bool {
     matches!(sent, Sent::Committed { .. })
 }
 
-/// Sends until there is no room, and says how often that went well.
+/// Sends until there is no room. Returns how many messages were accepted.
 pub fn fill(producer: &mut Producer, payload: &[u8], now: u64, peers: &mut dyn Peers) -> usize {
     let sent = (0..1000).take_while(|_| committed(producer.send(payload, now, peers))).count();
     assert!(sent < 1000, "the ring is never full");
     sent
 }
 
-/// Ends the process, and with it a test that hangs, after so many seconds unless it is dropped before.
+/// A watchdog: ends the process, and so a test that hangs, after so many seconds, unless it is dropped before.
 pub struct Watchdog(#[allow(dead_code)] std::sync::mpsc::Sender<()>);
 
 impl Watchdog {
@@ -141,7 +142,7 @@ impl Watchdog {
     }
 }
 
-/// Numbers that look random, the same ones each time.
+/// Numbers that look random and are the same in each run.
 pub struct Random(pub u64);
 
 impl Random {
@@ -174,7 +175,7 @@ pub fn read(consumer: &mut Consumer, room: usize, entries: usize) -> Result<(Rea
     Ok((read, got(read, &table, |at, len| slab[at..at + len].to_vec())))
 }
 
-/// What a read or a lease brought, by its table.
+/// The messages of a read or a lease, by its table.
 pub fn got(read: Read, table: &[Entry], bytes: impl Fn(usize, usize) -> Vec<u8>) -> Vec<Got> {
     let Read::Messages { count, batch_sequence, batch_time, .. } = read else { return Vec::new() };
     let word = |at: usize| u64::from_le_bytes(bytes(at, 8).try_into().unwrap());
@@ -195,18 +196,18 @@ pub fn got(read: Read, table: &[Entry], bytes: impl Fn(usize, usize) -> Vec<u8>)
         .collect()
 }
 
-/// What there is of a large message.
+/// The part of a large message that was read.
 #[derive(Default)]
 pub struct Gathering(Vec<u8>);
 
 impl Gathering {
-    /// Goes on with bytes that were read otherwise.
+    /// Adds bytes that were read in another way.
     pub fn restore(&mut self, mut bytes: Vec<u8>, total: usize) {
         bytes.resize(total, 0xa5);
         self.0 = bytes;
     }
 
-    /// Takes what can be had of it, and acknowledges piece by piece. The message, once it is whole.
+    /// Reads all that is available of it, and acknowledges piece by piece. Returns the message once it is whole.
     pub fn take(&mut self, consumer: &mut Consumer, large: Large) -> Result<Option<Got>, Fault> {
         if large.done == 0 {
             self.0 = vec![0xa5; large.total];
@@ -226,12 +227,12 @@ impl Gathering {
     }
 }
 
-/// Reads, with room for anything, until there is nothing more, and acknowledges.
+/// Reads, with room for any message, until there is nothing more, and acknowledges.
 pub fn drain(consumer: &mut Consumer) -> Result<Vec<Got>, Fault> {
     drain_into(consumer, &mut Gathering::default())
 }
 
-/// The same where a large message may be there in part.
+/// The same, where only a part of a large message may be in the ring.
 pub fn drain_into(consumer: &mut Consumer, gathering: &mut Gathering) -> Result<Vec<Got>, Fault> {
     let mut all = Vec::new();
     loop {
@@ -246,7 +247,7 @@ pub fn drain_into(consumer: &mut Consumer, gathering: &mut Gathering) -> Result<
     Ok(all)
 }
 
-/// Sends a large message in as many turns as it takes; in between, `read` makes room.
+/// Sends a large message in as many turns as needed. In between, `read` makes room.
 pub fn send_large(producer: &mut Producer, payload: &[u8], now: u64, mut read: impl FnMut()) {
     assert!(producer.begin_large(payload.len()));
     let mut done = 0;

@@ -1,4 +1,4 @@
-//! A stream without the socket: a consumer that forwards, and the feed at the other end.
+//! A stream without a socket: a consumer that forwards, and the feed at the other end.
 
 use ringbell_ring::{Consumer, Entry, Fault, Feed, Overflow, Read, Report, Start};
 
@@ -16,7 +16,7 @@ impl Stream {
         Self { consumer, feed }
     }
 
-    /// Under a durable name.
+    /// The subscriber has a durable name.
     pub fn open_as(memory: &Memory, name: u64, start: Start) -> Self {
         let consumer = join_as(memory, name, start).unwrap();
         let mut feed = feed(memory, &consumer, Overflow::Block);
@@ -24,7 +24,7 @@ impl Stream {
         Self { consumer, feed }
     }
 
-    /// Forwards one piece of at most `most` bytes. False: there is none.
+    /// Forwards one stretch of at most `most` bytes. False: there is nothing to forward.
     pub fn pass(&mut self, most: usize) -> bool {
         let piece = self.consumer.forward(self.feed.space(most)).unwrap();
         if piece.length > 0 {
@@ -34,7 +34,7 @@ impl Stream {
         piece.length > 0
     }
 
-    /// One read, with pieces passed as long as no message is whole; reports as a subscriber does.
+    /// One read. Forwards until a message is whole, and reports as a subscriber does.
     pub fn read(&mut self, most: usize, room: usize, entries: usize) -> (Read, Vec<Got>) {
         let mut slab = vec![0xa5; room];
         let mut table = vec![Entry::default(); entries];
@@ -53,7 +53,7 @@ impl Stream {
         self.consumer.report(Report { wakeups: 7, ..self.feed.report() })
     }
 
-    /// True: the publisher is to be rung.
+    /// True: the publisher must be rung.
     pub fn acknowledge_below(&mut self, sequence: u64) -> bool {
         self.feed.acknowledge_below(sequence);
         self.report().unwrap()

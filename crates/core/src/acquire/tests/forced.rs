@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
     apply_filter,
@@ -16,6 +17,7 @@ use crate::doctor::Status;
 use crate::handshake::Acquirer;
 use crate::record::Rung;
 use crate::segment;
+use crate::sys::eventfd::EventFd;
 use crate::sys::seqpacket;
 
 /// From here on this thread gets `errno` from `call` (where `condition` holds).
@@ -110,8 +112,23 @@ pub(super) fn by_seccomp(scenario: &str, bus: &Bus) {
         }
         "bind EPERM" => {
             forbid(libc::SYS_bind, None, Errno::EPERM);
-            assert_eq!(sockets(bus).0, Status::Fail, "{:?}", sockets(bus));
-            assert!(sockets(bus).1.contains("bind"));
+            cannot_listen(bus, "bind");
+        }
+        "listen EINVAL" => {
+            forbid(libc::SYS_listen, None, Errno::EINVAL);
+            cannot_listen(bus, "listen");
+        }
+        "io_setup EPERM" => {
+            forbid(libc::SYS_io_setup, None, Errno::EPERM);
+            let bell = EventFd::new().unwrap().shared();
+            for _ in 0..3 {
+                nix::unistd::write(&bell, &(u64::MAX - 1).to_ne_bytes()).unwrap();
+                fcntl(&bell, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
+                bell.ring();
+                assert_eq!(bell.drain(), 1);
+            }
+            let check = bus.doctor().checks.into_iter().find(|check| check.check == "doorbells").unwrap();
+            assert!(check.status == Status::Warn && check.detail.contains("io_setup"), "{}", check.detail);
         }
         "sendmsg EMSGSIZE" => {
             forbid(libc::SYS_sendmsg, None, Errno::EMSGSIZE);
@@ -129,6 +146,14 @@ fn sockets(bus: &Bus) -> (Status, String) {
     let check = bus.doctor().checks.into_iter().find(|check| check.check == "sockets").unwrap();
     assert_eq!(std::fs::read_dir(bus.path()).unwrap().count(), 0);
     (check.status, check.detail)
+}
+
+/// Neither the doctor nor a publisher can, and both name the call that failed.
+fn cannot_listen(bus: &Bus, call: &str) {
+    let (status, detail) = sockets(bus);
+    assert!(status == Status::Fail && detail.contains(&format!("({call}: ")), "{detail}");
+    let error = Fake::publish(bus, "topic", 8, &[Rung::Handshake]).err().unwrap();
+    assert_eq!(error.syscall(), Some(call), "{error}");
 }
 
 fn resident_kib(mapping: &str) -> u64 {
@@ -187,11 +212,17 @@ fn a_publisher_that_may_not_accept_does_not_spin() {
 #[test]
 fn the_doctor_tells_where_no_socket_can_listen() {
     alone("bind EPERM");
+    alone("listen EINVAL");
 }
 
 #[test]
 fn the_doctor_tells_where_no_stream_gets_across() {
     alone("sendmsg EMSGSIZE");
+}
+
+#[test]
+fn without_asynchronous_io_a_doorbell_is_made_fit_for_write() {
+    alone("io_setup EPERM");
 }
 
 #[test]

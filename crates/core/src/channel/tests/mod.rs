@@ -13,10 +13,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::{Channel, ChannelOptions, CloseReason, ConnectOptions, Header, Kind, Notice, ServerOptions};
+use crate::acquire::tests::watchdog;
 use crate::bus::{Bus, BusOptions};
 use crate::error::Error;
 use crate::handshake::wire::{
@@ -310,6 +312,30 @@ fn a_client_that_writes_over_its_words_loses_its_connection_and_no_more() {
         ended += 1;
     }
     assert_eq!((ended, stage.server.connections().count()), (300, 0));
+    a_good_client_is_served(&mut stage);
+}
+
+#[test]
+fn a_doorbell_that_would_block_is_rung_and_blocks_nobody() {
+    let _dog = watchdog(60);
+    let mut stage = stage(ServerOptions::default());
+    let raw = raw(&stage);
+    let _ends = attach_pair(shape_of(&raw), &pair_of(&raw)).unwrap();
+    let number = opened(&mut stage.server);
+    let page = crate::segment::page_size();
+    let slots = Words::map(raw.fds[2].as_fd(), 2 * page);
+    // Behind the client's ring's control segment, that of the server's ring.
+    let sleepers = &slots.words()[(page + 128) / 8];
+    // The flag belongs to the open file that both sides hold.
+    for bell in &raw.fds[3..] {
+        nix::unistd::write(bell, &(u64::MAX - 1).to_ne_bytes()).unwrap();
+        fcntl(bell, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
+    }
+    for round in 0..20 {
+        sleepers.store(1, Ordering::Relaxed);
+        assert!(stage.server.send(number, Header::new(Kind::Message, round), b"ring").unwrap());
+        assert_eq!(sleepers.load(Ordering::Relaxed), 0, "it has been rung");
+    }
     a_good_client_is_served(&mut stage);
 }
 

@@ -1,0 +1,88 @@
+// Two trees, one run: this one and that of another commit, through the same scenarios. Their windows alternate, so that a machine
+// that slows down slows both, and each round gives a ratio of its own.
+
+import { execFileSync } from 'node:child_process'
+import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs'
+import path from 'node:path'
+import { number } from './table.mjs'
+import { prepare } from './prepare.mjs'
+import { takeTurns } from './rounds.mjs'
+import { ratio } from './statistics.mjs'
+
+const ROOT = path.resolve(import.meta.dirname, '../..')
+
+/** Checks the commit out below target/, once, and builds it there. Gives its folder and its short name. */
+export function checkOut(revision, say) {
+  const git = (...words) => execFileSync('git', words, { cwd: ROOT, encoding: 'utf8' }).trim()
+  const commit = git('rev-parse', '--short', `${revision}^{commit}`)
+  const folder = path.join(ROOT, 'target', 'against', commit)
+  if (!existsSync(folder)) {
+    say(`building ${commit} …`)
+    const unfinished = `${folder}.unfinished`
+    rmSync(unfinished, { recursive: true, force: true })
+    mkdirSync(unfinished, { recursive: true })
+    const archive = execFileSync('git', ['archive', commit], { cwd: ROOT, maxBuffer: 1 << 30 })
+    execFileSync('tar', ['-x', '-C', unfinished], { input: archive })
+    execFileSync(process.execPath, ['scripts/build.mjs'], { cwd: unfinished, stdio: ['ignore', 'ignore', 'inherit'] })
+    renameSync(unfinished, folder)
+  }
+  return { folder, commit }
+}
+
+/** What `alternate` asks for: the two callers of each case meet here, and their entries are measured in turn. */
+function meeting() {
+  let first
+  return (entries, context) =>
+    new Promise((resolve, reject) => {
+      const mine = { entries: entries.filter(({ kind }) => kind === 'ringbell'), resolve, reject }
+      if (first === undefined) {
+        first = mine
+        return
+      }
+      const [other] = [first, (first = undefined)]
+      // Twins are measured next to each other, and each of them first in every second case.
+      const twins = mine.entries.flatMap((entry, index) => [other.entries[index], entry].filter(Boolean))
+      takeTurns(twins, context).then(
+        (data) => {
+          const of = (side) => side.entries.map((entry) => data[twins.indexOf(entry)])
+          mine.resolve(of(mine))
+          other.resolve(of(other))
+        },
+        (error) => [mine, other].forEach(({ reject: fail }) => fail(error)),
+      )
+    })
+}
+
+/** Runs one scenario in both trees at once. Gives its cases, each with the entries of both, and the ratios this ÷ other. */
+export async function runAgainst(run, context, other, commit) {
+  const meet = meeting()
+  const [mine, theirs] = await Promise.all([run({ ...context, meet }), run({ ...context, ...other, meet })])
+  return mine.map((result, index) => {
+    const before = theirs[index].entries
+    return {
+      ...result,
+      entries: result.entries.flatMap((entry, at) => [entry, { ...before[at], name: `${entry.name}, ${commit}` }]),
+      ratios: result.entries.map((entry, at) => ({
+        name: entry.name,
+        ratio: ratio(entry, before[at], result.metric),
+      })),
+    }
+  })
+}
+
+/** The other tree's share of a run's context. */
+export async function prepareOther(folder, say) {
+  const { has, benches, programs, scratch, missing } = await prepare({ say, only: 'ringbell', root: folder })
+  return { has, benches, programs, scratch, missing }
+}
+
+/** Figures of which more is better; of all others less is. */
+const MORE = new Set(['perSecond', 'bytesPerSecond'])
+
+export function printRatios(run, commit) {
+  console.log(`this tree ÷ ${commit}, ${run.metric}, ${MORE.has(run.metric) ? 'more' : 'less'} is better`)
+  for (const { name, ratio: value } of run.ratios) {
+    const text = value ? `${number(value.median)} (${number(value.low)} … ${number(value.high)})` : 'not measured'
+    console.log(`  ${name}: ${text}`)
+  }
+}
