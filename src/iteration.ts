@@ -122,8 +122,11 @@ export class Iteration<V> implements AsyncIterableIterator<V, undefined>, Waitin
   #resume(): void {
     const asked = this.#asked
     try {
-      do asked.shift()?.resolve({ value: this.inflow.take(), done: false })
-      while (asked.length > 0 && this.inflow.refill())
+      do {
+        // What cannot be taken rejects the one who asked for it, so that one stays in the list until then.
+        const value = this.inflow.take()
+        asked.shift()?.resolve({ value, done: false })
+      } while (asked.length > 0 && this.inflow.refill())
     } catch (error) {
       this.failed(fromNative(error))
       return

@@ -58,6 +58,28 @@ test('a reader that is slow holds its sender up, not the calls beside it', async
   await t.throwsAsync(waiting, { code: 'ABORT_ERR' } as object)
 })
 
+test('a loop that waits is told of a value that cannot be decoded, and holds its sender up no longer', async (t) => {
+  const { bus, fake } = fakeBus(t)
+  const server = await bus.serve('talk', { codec: 'json', capacity: 1 << 20 })
+  const connected = once(server, 'connected') as Promise<[Connection<unknown>]>
+  const client = await bus.connect('talk', { codec: 'json' })
+  const mine = (await client.connected()) as unknown as Connection<unknown>
+  const [theirs] = await connected
+  const iteration = theirs.messages()
+  const asked = [iteration.next(), iteration.next(), iteration.next()] as const
+  await turns(2)
+  mine.send('good')
+  t.deepEqual(await asked[0], { value: 'good', done: false })
+  fake.made[1]?.inject(0, KIND.message, 0, 0, Buffer.from('{"a":'))
+  await t.throwsAsync(asked[1], { code: 'ERR_RINGBELL_CODEC' })
+  t.true((await asked[2]).done)
+  const text = 'x'.repeat(1000)
+  for (let sent = 0; sent < 2 * MESSAGE_WINDOW; sent += text.length) {
+    while (!mine.send(text)) await mine.ready()
+    t.is(await theirs.receive(), text)
+  }
+})
+
 test('write sends any size, and waits for room', async (t) => {
   const { mine, theirs } = await pair(t, 4096)
   t.throws(() => mine.send(new Uint8Array(5000)), { code: 'ERR_RINGBELL_MESSAGE_TOO_LARGE' })
