@@ -108,6 +108,8 @@ class Side {
   readonly fds: { data: Uint8Array; fds: number[] }[] = []
   ending: object | undefined
   gone = false
+  /** Whatever is asked about this connection finds that its peer broke the rules. */
+  corrupt = false
 
   constructor(number: number, peer: FakeChannel, out: Ring, input: Ring) {
     this.number = number
@@ -255,7 +257,8 @@ export class FakeChannel extends Fake implements NativeChannel {
   }
 
   disconnect(connection: number): void {
-    const side = this.#side(connection)
+    const side = this.sides.get(connection)
+    if (side === undefined) return
     side.gone = true
     this.sides.delete(connection)
     side.peer.#end(side.twin, { reason: 'closed' })
@@ -308,6 +311,11 @@ export class FakeChannel extends Fake implements NativeChannel {
     peer.arrived()
   }
 
+  /** As when the core finds a cursor that cannot be one: the next call about this connection says so, whichever it is. */
+  corrupt(connection: number): void {
+    this.#side(connection).corrupt = true
+  }
+
   arrived(): void {
     if (!this.#armed) return
     this.#armed = false
@@ -338,6 +346,7 @@ export class FakeChannel extends Fake implements NativeChannel {
   #side(connection: number): Side {
     const side = this.sides.get(connection)
     if (side === undefined || this.closed) throw failure('PEER_GONE', `connection ${connection} has ended`)
+    if (side.corrupt) throw failure('CORRUPT_PEER', 'its cursor cannot be one')
     if (side.gone && side.in.items.length === 0 && side.out.items.length === 0) return side
     return side
   }

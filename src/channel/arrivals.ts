@@ -4,7 +4,7 @@
  */
 import { RingbellError } from '../errors.js'
 import { LARGE_GONE, type NativeChannelHot } from '../native.js'
-import { isAnswer, type Arrival, type Link } from './link.js'
+import { isAnswer, type Link } from './link.js'
 import { KIND } from './wire.js'
 
 export class Arrivals {
@@ -32,8 +32,7 @@ export class Arrivals {
     if (arrival?.id !== id || arrival.head !== head || arrival.target.byteLength !== bytes) {
       const target = this.#targetFor(link, head, id, bytes)
       if (target === undefined) {
-        link.arrival = undefined
-        this.#hot.skipLarge(connection)
+        link.skipLarge()
         return true
       }
       link.arrival = { head, id, aux, target, filled: 0 }
@@ -70,7 +69,7 @@ export class Arrivals {
       this.#arriving.delete(link)
       return false
     }
-    const filled = this.#drain(link, arrival)
+    const filled = link.readLarge(arrival)
     if (filled === LARGE_GONE) {
       link.arrival = undefined
       this.#arriving.delete(link)
@@ -82,20 +81,6 @@ export class Arrivals {
     this.#arriving.delete(link)
     this.#ripe = link
     return true
-  }
-
-  /** A caller's own memory may have been transferred meanwhile. */
-  #drain(link: Link, { id, target }: Arrival): number {
-    try {
-      return this.#hot.drainLarge(link.number, target)
-    } catch (error) {
-      this.#hot.skipLarge(link.number)
-      const call = link.calls.get(id)
-      if (call === undefined) throw error
-      link.calls.delete(id)
-      call.lost(true, `the memory that its reply was to be received into cannot be used: ${String(error)}`)
-      return LARGE_GONE
-    }
   }
 
   #targetFor(link: Link, head: number, id: number, bytes: number): Uint8Array | undefined {

@@ -73,6 +73,8 @@ export interface EndpointHost {
 }
 
 const HIGH_WORD = 2 ** 32
+/** Such an id could not be given back as it came. */
+const UNSAYABLE = 'it sent an id above 2^53 - 1'
 /** Its jobs cost a third of what Node's `queueMicrotask` does. */
 const SETTLED = Promise.resolve()
 
@@ -162,9 +164,7 @@ export class Endpoint implements Awaited, LinkHost {
   }
 
   disconnect(link: Link): void {
-    if (this.#closed || link.over) return
-    translated(() => this.native.disconnect(link.number))
-    this.#forget(link, 'closed', link.gone ?? closedError('connection'), Infinity)
+    this.#disconnect(link, 'closed')
   }
 
   /** Ends every connection, and the endpoint. */
@@ -208,13 +208,21 @@ export class Endpoint implements Awaited, LinkHost {
   }
 
   breach(link: Link, rule: string): void {
-    const error = new RingbellError(
-      'ERR_RINGBELL_CORRUPT_PEER',
-      `Process ${link.peer.pid} broke the protocol (${rule}) and was disconnected.`,
+    this.fault(
+      link,
+      new RingbellError(
+        'ERR_RINGBELL_CORRUPT_PEER',
+        `Process ${link.peer.pid} broke the protocol (${rule}) and was disconnected.`,
+      ),
     )
-    link.gone ??= error
-    this.#host.trouble(error, link)
-    this.disconnect(link)
+  }
+
+  fault(link: Link, error: unknown): void {
+    if (link.over) return
+    const told = this.#toldAs(error)
+    link.gone ??= told
+    this.#host.trouble(told, link)
+    this.#disconnect(link, 'failed')
   }
 
   // What the waiter asks.
@@ -236,15 +244,24 @@ export class Endpoint implements Awaited, LinkHost {
   }
 
   failed(error: unknown): void {
-    const failure = fromNative(error)
-    const told =
-      failure instanceof RingbellError
-        ? failure
-        : new RingbellError('ERR_RINGBELL_INTERNAL', `This ${this.#host.what} failed: ${String(failure)}`, {
-            cause: failure,
-          })
+    const told = this.#toldAs(error)
     this.#host.trouble(told, undefined)
     this.close(told)
+  }
+
+  #toldAs(error: unknown): RingbellError {
+    const failure = fromNative(error)
+    return failure instanceof RingbellError
+      ? failure
+      : new RingbellError('ERR_RINGBELL_INTERNAL', `This ${this.#host.what} failed: ${String(failure)}`, {
+          cause: failure,
+        })
+  }
+
+  #disconnect(link: Link, reason: EndReason): void {
+    if (this.#closed || link.over) return
+    translated(() => this.native.disconnect(link.number))
+    this.#forget(link, reason, link.gone ?? closedError('connection'), Infinity)
   }
 
   #wake(): void {
@@ -358,6 +375,10 @@ export class Endpoint implements Awaited, LinkHost {
       const word = offset >>> 2
       const head = (words[word] as number) & 0xffff
       const id = (words[word + 2] as number) + (words[word + 3] as number) * HIGH_WORD
+      if (!Number.isSafeInteger(id)) {
+        this.breach(link, UNSAYABLE)
+        return
+      }
       // Why something failed is told whatever its length: else its caller would wait for ever.
       if (length - HEADER_BYTES > this.maxMessage && (head & 0xff) !== KIND.error) {
         this.#arrivals.refuse(link, head, id, length - HEADER_BYTES)
@@ -386,7 +407,11 @@ export class Endpoint implements Awaited, LinkHost {
 
   #largeOne(): boolean {
     const [connection = 0, bytes = 0, head = 0, id = 0, aux = 0] = this.#scratch
-    return this.#arrivals.begin(connection, this.#links.get(connection), bytes, head, id, aux)
+    const link = this.#links.get(connection)
+    if (link === undefined || Number.isSafeInteger(id))
+      return this.#arrivals.begin(connection, link, bytes, head, id, aux)
+    this.breach(link, UNSAYABLE)
+    return true
   }
 
   #notices(): void {

@@ -318,6 +318,8 @@ class Request implements InHand, CallContext<unknown> {
 
   /** Until there is credit, or room, or nobody waits any more. */
   #until(): Promise<void> {
+    // What was posted last may have found the end of the link.
+    if (this.#over !== undefined) return Promise.resolve()
     return new Promise((more) => (this.#more = more))
   }
 

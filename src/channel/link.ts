@@ -2,9 +2,12 @@
  * One connection, seen from inside: what is sent goes out here, what arrives is told apart by kind. Both sides are alike; a
  * server's link mostly holds requests in hand, a client's calls in flight, and a work queue turns that around. A peer that
  * breaks the rules of docs/protocol.md is disconnected. Code of users runs from here only in request handlers.
+ *
+ * Every call of the binding about one connection is made here (and in its outbox). What the binding says of the peer ends
+ * the link, whichever call found it: `#fault` sees to that. It is never thrown into a handler, a queue, a timer or a loop.
  */
 import { fromNative, RingbellError } from '../errors.js'
-import type { NativeChannelHot } from '../native.js'
+import { LARGE_GONE, type NativeChannelHot } from '../native.js'
 import { encodeError } from './remote-error.js'
 import { Outbox } from './outbox.js'
 import { EMPTY, FLAGS_AT, HEADER_BYTES, KIND, MESSAGE_WINDOW } from './wire.js'
@@ -59,6 +62,8 @@ export interface LinkHost {
   blocked(link: Link): void
   /** The peer broke a rule. */
   breach(link: Link, rule: string): void
+  /** The binding found that it did, or that nothing can be sent to it any more. */
+  fault(link: Link, error: unknown): void
 }
 
 /** A large message on its way in. */
@@ -134,6 +139,8 @@ export class Link {
     else {
       pending.ordinal = 0
       this.#queue(head, id, aux, data, own, () => pending.sent(this.#ordinal))
+      // A fault was found on the way: everybody that the link knew has been told, and this one would wait for ever.
+      if (this.over) return false
     }
     this.calls.set(id, pending)
     return true
@@ -145,8 +152,7 @@ export class Link {
     const { arrival } = this
     if (arrival?.id === pending.id && isAnswer(arrival.head & 0xff)) {
       // Its memory is the caller's again.
-      this.arrival = undefined
-      this.#hot.skipLarge(this.number)
+      this.skipLarge()
     }
     if (pending.ordinal === 0 && this.#takeBack(KIND.request | (flags << FLAGS_AT), pending.id)) return
     this.post(KIND.cancel, pending.id, 0, EMPTY, true)
@@ -155,7 +161,7 @@ export class Link {
   /**
    * Sends now (`true`), or as soon as there is room, and then `sent` is called; to a link that is gone, never.
    *
-   * @throws {RingbellError} when the binding does not take the bytes.
+   * @throws {RingbellError} `ERR_RINGBELL_INVALID_OPTION` when `data` is no memory that can be read. Nothing for what is our own.
    */
   post(head: number, id: number, aux: number, data: Uint8Array, own: boolean, sent?: () => void): boolean {
     if (this.#now(head, id, aux, data)) return true
@@ -214,6 +220,36 @@ export class Link {
   passOver(bytes: number): void {
     this.#unread += bytes + HEADER_BYTES
     this.tookMessage(bytes)
+  }
+
+  /** Goes on with the large message that arrives; how many of its bytes are in `target` by now, `LARGE_GONE` when no more will come. */
+  readLarge({ id, target }: Arrival): number {
+    if (this.gone !== undefined) return LARGE_GONE
+    try {
+      return this.#hot.drainLarge(this.number, target)
+    } catch (error) {
+      const call = this.calls.get(id)
+      if (call === undefined || !isOfBytes(error)) {
+        this.#fault(error)
+        return LARGE_GONE
+      }
+      // A caller's own memory, which may have been transferred meanwhile.
+      this.skipLarge()
+      this.calls.delete(id)
+      call.lost(true, `the memory that its reply was to be received into cannot be used: ${String(error)}`)
+      return LARGE_GONE
+    }
+  }
+
+  /** Drops the large message that arrives. */
+  skipLarge(): void {
+    this.arrival = undefined
+    if (this.gone !== undefined) return
+    try {
+      this.#hot.skipLarge(this.number)
+    } catch (error) {
+      this.#fault(error)
+    }
   }
 
   receive(head: number, id: number, aux: number, data: Uint8Array): void {
@@ -276,7 +312,7 @@ export class Link {
       if (this.#clear.length > 0) this.#isClear()
       return this.#serve()
     } catch (error) {
-      this.#spoilt(error)
+      this.#fault(error)
       return true
     }
   }
@@ -288,7 +324,7 @@ export class Link {
     try {
       return this.#hot.armRoom(this.number, bytes)
     } catch (error) {
-      this.#spoilt(error)
+      this.#fault(error)
       return true
     }
   }
@@ -317,7 +353,7 @@ export class Link {
     try {
       return this.#outbox.remove(head, id)
     } catch (error) {
-      this.#spoilt(error)
+      this.#fault(error)
       return true
     }
   }
@@ -336,7 +372,8 @@ export class Link {
       this.#ordinal++
       return true
     } catch (error) {
-      this.#refused(error)
+      if (isOfBytes(error)) throw fromNative(error)
+      this.#fault(error)
       return false
     }
   }
@@ -359,21 +396,13 @@ export class Link {
     if (!this.flush()) this.#host.blocked(this)
   }
 
-  /** What the binding threw at something that was to be sent. */
-  #refused(error: unknown): void {
+  /** What the binding says of the peer, or of the connection to it, ends this link and nothing else. */
+  #fault(error: unknown): void {
     const { code } = error as { code?: unknown }
     // The core tells more about its end in a notice.
     if (code === 'ERR_RINGBELL_PEER_GONE' || code === 'ERR_RINGBELL_CLOSED')
       this.gone ??= fromNative(error) as RingbellError
-    else throw fromNative(error)
-  }
-
-  /** Nothing can be sent any more, whatever the reason: half a message may be out. */
-  #spoilt(error: unknown): void {
-    const { code } = error as { code?: unknown }
-    if (code === 'ERR_RINGBELL_PEER_GONE' || code === 'ERR_RINGBELL_CLOSED')
-      this.gone ??= fromNative(error) as RingbellError
-    else this.#host.breach(this, String(error))
+    else this.#host.fault(this, error)
   }
 
   /** Those who wait for room and credit, in order; `true` when nobody waits for room. */
@@ -382,11 +411,22 @@ export class Link {
       // Credit comes by a message, not by room.
       if (this.#credit <= 0) return true
       if (!this.#outbox.empty) return false
-      if (seeker.bytes <= this.#largest && !this.#hot.hasRoom(this.number, seeker.bytes)) return false
+      if (seeker.bytes <= this.#largest && !this.#hasRoom(seeker.bytes)) return false
+      // A fault told them all.
+      if (this.over) return true
       this.#seekers.shift()
       seeker.settle()
     }
     return true
+  }
+
+  #hasRoom(bytes: number): boolean {
+    try {
+      return this.#hot.hasRoom(this.number, bytes)
+    } catch (error) {
+      this.#fault(error)
+      return true
+    }
   }
 
   #messageArrived(data: Uint8Array): void {
@@ -397,6 +437,11 @@ export class Link {
     this.#unread += data.byteLength + HEADER_BYTES
     this.#host.message(this, data)
   }
+}
+
+/** Not about the peer: the bytes that somebody gave us are none, or were transferred. */
+function isOfBytes(error: unknown): boolean {
+  return (error as { code?: unknown }).code === 'ERR_RINGBELL_INVALID_OPTION'
 }
 
 export function isAnswer(kind: number): boolean {
