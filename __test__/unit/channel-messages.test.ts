@@ -2,8 +2,25 @@
 import test from 'ava'
 import { once } from 'node:events'
 import type { Connection } from 'ringbell'
+import { Endpoint, type EndpointHost } from '../../src/channel/endpoint.js'
 import { KIND, MESSAGE_WINDOW } from '../../src/channel/wire.js'
+import { RingbellError } from '../../src/errors.js'
 import { fakeBus, turns } from '../helpers/fake-channel.js'
+
+const nothing = (): void => {}
+const nobody: EndpointHost = {
+  what: 'test',
+  maxMessage: 2 ** 20,
+  opened: nothing,
+  ended: nothing,
+  failed: nothing,
+  request: nothing,
+  message: nothing,
+  credit: nothing,
+  goodbye: nothing,
+  fds: nothing,
+  trouble: nothing,
+}
 
 async function pair(t: Parameters<typeof fakeBus>[0], capacity = 65_536) {
   const { bus, fake } = fakeBus(t)
@@ -78,6 +95,37 @@ test('a loop that waits is told of a value that cannot be decoded, and holds its
     while (!mine.send(text)) await mine.ready()
     t.is(await theirs.receive(), text)
   }
+})
+
+test('a mistake in the middle of a batch is told, and costs neither what comes with it nor what comes later', async (t) => {
+  const { fake, client } = await pair(t)
+  const native = fake.channel()
+  const got: number[] = []
+  const troubles: unknown[] = []
+  const endpoint = new Endpoint(
+    native,
+    {
+      ...nobody,
+      request: (_link, _flags, id) => {
+        got.push(id)
+        if (id === 2) throw new Error('a mistake')
+      },
+      trouble: (error, link) => troubles.push([error, link?.number]),
+    },
+    'sleep',
+  )
+  t.teardown(() => endpoint.close(new RingbellError('ERR_RINGBELL_CLOSED', 'the test is over')))
+  endpoint.want()
+  native.connect(fake.made[0]?.recordJson ?? '', '{}')
+  await turns(2)
+  const inject = (id: number): void => fake.made[0]?.inject(1, KIND.request, id, 0, new Uint8Array(1))
+  for (const id of [1, 2, 3]) inject(id)
+  await turns(3)
+  inject(4)
+  await turns(3)
+  t.deepEqual(got, [1, 2, 3, 4])
+  t.like(troubles, [[{ code: 'ERR_RINGBELL_INTERNAL', cause: { message: 'a mistake' } }, 0]])
+  t.is(client.connections.length, 1)
 })
 
 test('write sends any size, and waits for room', async (t) => {

@@ -225,6 +225,10 @@ export class Endpoint implements Awaited, LinkHost {
     this.#disconnect(link, 'failed')
   }
 
+  mistake(link: Link, error: unknown): void {
+    this.#host.trouble(this.#toldAs(error), link)
+  }
+
   // What the waiter asks.
 
   poll(iterations: number): boolean {
@@ -240,7 +244,6 @@ export class Endpoint implements Awaited, LinkHost {
   ready(): void {
     this.#turn.begin()
     this.#handOn()
-    this.#lookSoon()
   }
 
   failed(error: unknown): void {
@@ -293,7 +296,6 @@ export class Endpoint implements Awaited, LinkHost {
     try {
       if (this.#fetch(this.#inHand === 0 && this.#wants > 0 ? this.#waiter.glance : 0)) {
         this.#handOn()
-        this.#lookSoon()
         return
       }
       this.#short.flush()
@@ -353,9 +355,17 @@ export class Endpoint implements Awaited, LinkHost {
     }
   }
 
-  /** Gives what is drained to its link. Handlers run in here. */
+  /** Hands on what is there, and looks for more soon, whatever became of it. */
   #handOn(): void {
-    if (this.#arrivals.handOn()) return
+    try {
+      if (!this.#arrivals.handOn()) this.#handOnDrained()
+    } finally {
+      this.#lookSoon()
+    }
+  }
+
+  /** Gives what is drained to its link. Handlers run in here. */
+  #handOnDrained(): void {
     const count = this.#drained
     const link = this.#of
     this.#drained = 0

@@ -95,31 +95,23 @@ export class Handling {
       return
     }
     const request = new Request(this, link, flags, id, aux)
-    let result: unknown
+    // Decoding, validating, the handler and everything that is asked of its result run code of users or of the peer.
     try {
       const value = host.speech.decode(data)
-      result =
+      const result =
         host.speech.requests === undefined
           ? this.#handler(value, request)
           : this.#validated(host.speech.request(value), request)
+      // An answer at hand is sent at once, and never enters a table.
+      if (isThenable(result)) {
+        request.hold()
+        this.#follow(result, link, request)
+      } else {
+        if (isAsyncIterable(result)) request.hold()
+        request.answer(result)
+      }
     } catch (error) {
       request.fail(error)
-      return
-    }
-    // An answer at hand is sent at once, and never enters a table.
-    if (isThenable(result)) {
-      request.hold()
-      const handled = (how: () => void): void => {
-        how()
-        host.handled?.(link)
-      }
-      result.then(
-        (value) => handled(() => request.answer(value)),
-        (error) => handled(() => request.fail(error)),
-      )
-    } else {
-      if (isAsyncIterable(result)) request.hold()
-      request.answer(result)
     }
   }
 
@@ -138,8 +130,22 @@ export class Handling {
     for (const resolve of idle) resolve()
   }
 
+  /** A promise of this realm's, whatever it was: what a stranger's `then` throws, or calls twice, is dealt with there. */
+  #follow(result: PromiseLike<unknown>, link: Link, request: Request): void {
+    const handled = (how: () => void): void => {
+      how()
+      this.host.handled?.(link)
+    }
+    void Promise.resolve(result).then(
+      (value) => handled(() => request.answer(value)),
+      (error) => handled(() => request.fail(error)),
+    )
+  }
+
   #validated(value: unknown, request: Request): unknown {
-    return isThenable(value) ? value.then((later) => this.#handler(later, request)) : this.#handler(value, request)
+    return isThenable(value)
+      ? Promise.resolve(value).then((later) => this.#handler(later, request))
+      : this.#handler(value, request)
   }
 }
 
@@ -195,14 +201,11 @@ class Request implements InHand, CallContext<unknown> {
   }
 
   answer(value: unknown): void {
-    if (isAsyncIterable(value)) {
-      void this.#stream(value)
-      return
-    }
-    if (this.#over !== undefined) return
     const { speech } = this.#handling.host
     try {
-      if (value === undefined) this.#reply(VOID, EMPTY, true)
+      if (isAsyncIterable(value)) void this.#stream(value)
+      else if (this.#over !== undefined) return
+      else if (value === undefined) this.#reply(VOID, EMPTY, true)
       else if (speech.replies === undefined) this.#reply(0, speech.encode(value), speech.own)
       else this.#answerChecked(speech.reply(value))
     } catch (error) {
@@ -237,7 +240,7 @@ class Request implements InHand, CallContext<unknown> {
       return
     }
     this.hold()
-    checked
+    Promise.resolve(checked)
       .then((value) => this.#reply(0, speech.encode(value), speech.own))
       .then(undefined, (error: unknown) => this.fail(error))
   }

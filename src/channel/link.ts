@@ -64,6 +64,8 @@ export interface LinkHost {
   breach(link: Link, rule: string): void
   /** The binding found that it did, or that nothing can be sent to it any more. */
   fault(link: Link, error: unknown): void
+  /** Something that arrived could not be dealt with, and nobody else is told. */
+  mistake(link: Link, error: unknown): void
 }
 
 /** A large message on its way in. */
@@ -252,7 +254,19 @@ export class Link {
     }
   }
 
+  /**
+   * One message that arrived. Never throws: what users and peers can bring about is dealt with by those who are told of it, and
+   * should one of them throw after all, what came with it is delivered none the less.
+   */
   receive(head: number, id: number, aux: number, data: Uint8Array): void {
+    try {
+      this.#dispatch(head, id, aux, data)
+    } catch (error) {
+      this.#host.mistake(this, error)
+    }
+  }
+
+  #dispatch(head: number, id: number, aux: number, data: Uint8Array): void {
     const kind = head & 0xff
     switch (kind) {
       case KIND.reply: {

@@ -177,7 +177,9 @@ const CONNECT: Rules = {
   timeout: TIME,
 }
 const WORKER: Rules = { ...SHARED_BY_CLIENTS, concurrency: integer(1, 65_536) }
-const bytesToFill: Rule = (value) => (value instanceof Uint8Array ? undefined : 'must be a Uint8Array')
+/** A proxy of one passes for an instance, and throws at whoever asks for its length. */
+const bytesToFill: Rule = (value) =>
+  ArrayBuffer.isView(value) && value instanceof Uint8Array ? undefined : 'must be a Uint8Array'
 const CALL: Rules = { signal, timeout: TIME, idempotent: flag, into: bytesToFill }
 const SIGNAL: Rules = { signal }
 const CLOSE: Rules = { grace: TIME }

@@ -129,14 +129,18 @@ export class ReplyStream implements Pending, Placed, AsyncIterableIterator<unkno
   #begin(): void {
     this.#begun = true
     this.#board.begin()
-    whenThere(
-      this.#speech.request(this.#request),
-      (request) => {
-        this.#request = request
-        if (!this.settled) this.#board.place(this)
-      },
-      (error) => this.fail(error),
-    )
+    try {
+      whenThere(
+        this.#speech.request(this.#request),
+        (request) => {
+          this.#request = request
+          if (!this.settled) this.#board.place(this)
+        },
+        (error) => this.fail(error),
+      )
+    } catch (error) {
+      this.fail(error)
+    }
   }
 
   #took(): void {

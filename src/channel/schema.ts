@@ -42,7 +42,7 @@ export const standardSchema: Rule = (value) => {
  */
 export function validated<T>(schema: Schema<T>, value: unknown, what: string): T | Promise<T> {
   const result = schema['~standard'].validate(value)
-  return isThenable(result) ? result.then((later) => accepted(later, what)) : accepted(result, what)
+  return isThenable(result) ? Promise.resolve(result).then((later) => accepted(later, what)) : accepted(result, what)
 }
 
 /** The same where nobody can wait: an asynchronous validator is an error. */
@@ -53,7 +53,8 @@ export function validatedNow<T>(schema: Schema<T>, value: unknown, what: string)
   throw new RingbellError('ERR_RINGBELL_SCHEMA', `The schema of a ${what} must answer at once, not with a promise.`)
 }
 
-export function isThenable<T>(value: T | PromiseLike<T>): value is PromiseLike<T> & Promise<T> {
+/** To be followed through `Promise.resolve`: its `then` may be anybody's. */
+export function isThenable<T>(value: T | PromiseLike<T>): value is PromiseLike<T> {
   return typeof value === 'object' && value !== null && typeof (value as PromiseLike<T>).then === 'function'
 }
 

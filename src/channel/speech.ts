@@ -58,12 +58,9 @@ export const INQUIRY = new Speech({ ...json, encode: () => EMPTY })
 
 /** Goes on with a value, at once or when it is there. What `then` throws becomes a call of `otherwise`. */
 export function whenThere(value: unknown, then: (value: unknown) => void, otherwise: (error: unknown) => void): void {
-  if (isThenable(value)) {
-    value.then(then).then(undefined, otherwise)
-    return
-  }
   try {
-    then(value)
+    if (isThenable(value)) void Promise.resolve(value).then(then).then(undefined, otherwise)
+    else then(value)
   } catch (error) {
     otherwise(error)
   }
