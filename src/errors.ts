@@ -107,8 +107,19 @@ interface NativeError extends Error {
   errno?: unknown
 }
 
-/** What the binding threw, as one of ours; anything that carries no code of ours is handed back as it is. */
+/**
+ * What the binding threw, as one of ours; anything that carries no code of ours is handed back as it is. Callbacks throw, too: what
+ * they throw may be a proxy or have getters of its own, and none of that harms who asks here.
+ */
 export function fromNative(error: unknown): unknown {
+  try {
+    return translation(error)
+  } catch {
+    return error
+  }
+}
+
+function translation(error: unknown): unknown {
   if (!(error instanceof Error) || error instanceof RingbellError) return error
   const { code, syscall, errno, message, cause } = error as NativeError
   if (typeof code !== 'string' || !code.startsWith('ERR_RINGBELL_')) return error

@@ -1,6 +1,6 @@
 /** Waiting for one thing out of an inflow, once: the wait behind `receive`. */
 import { onAbort } from './abort.js'
-import { closedError } from './errors.js'
+import { closedError, fromNative } from './errors.js'
 import type { Inflow } from './inflow/inflow.js'
 import type { Receiving } from './reception.js'
 import type { Turn } from './turn.js'
@@ -17,7 +17,12 @@ export function once<V>(
       ready(): void {
         turn.begin()
         forget()
-        resolve(inflow.take())
+        // What cannot be taken (decoded, for one) is for the one who waits, never for the loop that delivers.
+        try {
+          resolve(inflow.take())
+        } catch (error) {
+          reject(fromNative(error))
+        }
       },
       failed(error: unknown): void {
         forget()

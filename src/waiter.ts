@@ -145,9 +145,12 @@ export class Waiter {
   #found(): void {
     this.#policy.arrived(now() - this.#since, this.#slept)
     this.#state = 'idle'
-    this.#awaited.ready()
-    // Mostly the next wait has begun by now, and the poller need not hear of a pause in between.
-    if (this.#state === 'idle') this.#hold(false)
+    try {
+      this.#awaited.ready()
+    } finally {
+      // Mostly the next wait has begun by now, and the poller need not hear of a pause in between.
+      if (this.#state === 'idle') this.#hold(false)
+    }
   }
 
   #fail(error: unknown): void {

@@ -97,6 +97,22 @@ test('a loop that waits is told of a value that cannot be decoded, and holds its
   }
 })
 
+test('a wait is told of a value that cannot be decoded, and what came with it is delivered', async (t) => {
+  const { bus, fake } = fakeBus(t)
+  const server = await bus.serve('talk', { codec: 'json' }, (request) => request)
+  const connected = once(server, 'connected') as Promise<[Connection<unknown>]>
+  const client = await bus.connect('talk', { codec: 'json' })
+  const [theirs] = await connected
+  for (let round = 0; round < 3; round++) {
+    const waiting = theirs.receive()
+    await turns(2)
+    fake.made[1]?.inject(0, KIND.message, 0, 0, Buffer.from('{"a":'))
+    const call = client.call(round)
+    await t.throwsAsync(waiting, { code: 'ERR_RINGBELL_CODEC' })
+    t.is(await call, round)
+  }
+})
+
 test('a mistake in the middle of a batch is told, and costs neither what comes with it nor what comes later', async (t) => {
   const { fake, client } = await pair(t)
   const native = fake.channel()

@@ -430,3 +430,27 @@ test("a listener's exception ends it and rejects `finished`", async (t) => {
   await t.throwsAsync(listener.finished, { message: 'mine' })
   t.notThrows(() => reception.hold({ closed: () => undefined }))
 })
+
+test('what a callback throws ends it, also when that throws at whoever looks at it', async (t) => {
+  const { owned, reception, send, state } = scene()
+  const { proxy, revoke } = Proxy.revocable({}, {})
+  revoke()
+  const listener = new Listener(
+    owned,
+    reception,
+    () => {
+      throw proxy
+    },
+    undefined,
+  )
+  await turn()
+  send('1')
+  const thrown = await listener.finished.then(
+    () => undefined,
+    (error: unknown) => [error],
+  )
+  t.true(thrown?.[0] === proxy)
+  t.is(state.held, 0)
+  send('2')
+  t.is((await once(owned, reception, new Turn(), undefined)).value, 2)
+})

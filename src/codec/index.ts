@@ -68,6 +68,11 @@ export function decodeWith(codec: Codec<unknown>, data: Uint8Array): unknown {
   }
 }
 
+/** Codecs run code of users (`toJSON`, getters), which may throw anything. */
 function reason(cause: unknown): string {
-  return cause instanceof Error ? cause.message : String(cause)
+  try {
+    return String(cause instanceof Error ? cause.message : cause)
+  } catch {
+    return 'what it threw cannot be described'
+  }
 }
