@@ -1,6 +1,7 @@
 /** Work queues over the fake: every message once, unless somebody failed with it, and then it is marked. */
 import test from 'ava'
 import { once } from 'node:events'
+import type { Codec } from 'ringbell'
 import { fakeBus, turns } from '../helpers/fake-channel.js'
 
 test('each message goes to one worker, and is acknowledged once', async (t) => {
@@ -130,4 +131,62 @@ test('back-pressure: push says false at the limit, ready tells when', async (t) 
   await queue.close()
   await t.throwsAsync(waiting, { code: 'ERR_RINGBELL_CLOSED' })
   t.throws(() => queue.push(5), { code: 'ERR_RINGBELL_CLOSED' })
+})
+
+test('a job that the worker will not take is given up after its attempts, and the next one is done', async (t) => {
+  const { bus } = fakeBus(t)
+  const queue = await bus.queue('jobs', { attempts: 2 })
+  const done: number[] = []
+  await bus.worker('jobs', { maxMessage: 1000 }, (data) => void done.push(data.byteLength))
+  const failures: unknown[] = []
+  queue.on('failed', (data, { code }) => failures.push([data.byteLength, code]))
+  // In one piece, and in several.
+  for (const bytes of [2000, 1, 100_000, 2]) queue.push(new Uint8Array(bytes))
+  await queue.drained()
+  await turns()
+  t.deepEqual(done, [1, 2])
+  t.deepEqual(
+    failures,
+    [2000, 100_000].map((bytes) => [bytes, 'ERR_RINGBELL_MESSAGE_TOO_LARGE']),
+  )
+  t.like(queue.stats(), { acknowledged: 2, failed: 2, redelivered: 2, assigned: 0 })
+})
+
+test('a job that the worker cannot decode is given up after its attempts, and the next one is done', async (t) => {
+  const { bus } = fakeBus(t)
+  const codec = (refused: number): Codec<number> => ({
+    id: 'one-byte',
+    encode: (n) => Uint8Array.of(n),
+    decode: ([n = 0]) => {
+      if (n === refused) throw new Error('not mine')
+      return n
+    },
+  })
+  const queue = await bus.queue('jobs', { codec: codec(-1), attempts: 2 })
+  const done: number[] = []
+  await bus.worker('jobs', { codec: codec(7) }, (n) => void done.push(n))
+  const failed = once(queue, 'failed')
+  for (const n of [7, 1, 2]) queue.push(n)
+  await queue.drained()
+  t.deepEqual(done, [1, 2])
+  t.like(await failed, { 0: 7, 1: { code: 'ERR_RINGBELL_CODEC' } })
+  t.like(queue.stats(), { acknowledged: 2, failed: 1, redelivered: 1 })
+})
+
+test('a job whose time is up before any worker has seen it costs that worker nothing', async (t) => {
+  const { bus, fake } = fakeBus(t)
+  const queue = await bus.queue('jobs', { capacity: 4096, timeout: 300, attempts: 1 })
+  const done: number[] = []
+  await bus.worker('jobs', (data) => void done.push(data.byteLength))
+  while (queue.workers.length === 0) await turns()
+  await turns(2)
+  const side = fake.made[1]?.sides.get(0)
+  if (side !== undefined) side.in.held = true
+  const failed = once(queue, 'failed')
+  queue.push(new Uint8Array(50_000))
+  t.like((await failed)[1], { code: 'ERR_RINGBELL_TIMEOUT' })
+  if (side !== undefined) side.in.held = false
+  queue.push(new Uint8Array(1))
+  await queue.drained()
+  t.deepEqual(done, [1])
 })

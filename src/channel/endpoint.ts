@@ -66,6 +66,8 @@ export interface EndpointHost {
   message(link: Link, data: Uint8Array): void
   credit(link: Link, amount: number): void
   goodbye(link: Link): void
+  /** A request was larger than we take, and its caller is told so. */
+  refused?(link: Link): void
   /** Descriptors can be received. */
   fds(link: Link): void
   /** Something went wrong that ends no call. */
@@ -199,6 +201,10 @@ export class Endpoint implements Awaited, LinkHost {
 
   goodbye(link: Link): void {
     this.#host.goodbye(link)
+  }
+
+  refused(link: Link): void {
+    this.#host.refused?.(link)
   }
 
   blocked(link: Link): void {

@@ -35,7 +35,10 @@ export interface HandlingHost {
   readonly maxRequests: number
   /** What a handler sees of a link. */
   connectionOf(link: Link): unknown
-  /** The handler has settled a promise that it returned. */
+  /**
+   * One request is over, and another may come: its handler has ended, also where nobody waits for it any more, or was never
+   * called, because the request could not be decoded.
+   */
   handled?(link: Link): void
 }
 
@@ -106,13 +109,14 @@ export class Handling {
       if (isThenable(result)) {
         request.hold()
         this.#follow(result, link, request)
-      } else {
-        if (isAsyncIterable(result)) request.hold()
-        request.answer(result)
+        return
       }
+      if (isAsyncIterable(result)) request.hold()
+      request.answer(result)
     } catch (error) {
       request.fail(error)
     }
+    host.handled?.(link)
   }
 
   /** @internal A request's answer takes its time. */

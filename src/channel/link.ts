@@ -58,6 +58,8 @@ export interface LinkHost {
   /** Jobs or bytes of messages. */
   credit(link: Link, amount: number): void
   goodbye(link: Link): void
+  /** A request was larger than we take. */
+  refused(link: Link): void
   /** The outbox is not empty, or somebody waits for room. */
   blocked(link: Link): void
   /** The peer broke a rule. */
@@ -148,16 +150,17 @@ export class Link {
     return true
   }
 
-  /** Who asked is not interested any more. `flags` are those of the request. */
-  callOff(pending: Pending, flags: number): void {
-    if (!this.calls.delete(pending.id) || this.gone !== undefined) return
+  /** Who asked is not interested any more. `flags` are those of the request. `true`: the other side has not seen all of it, and never will. */
+  callOff(pending: Pending, flags: number): boolean {
+    if (!this.calls.delete(pending.id) || this.gone !== undefined) return false
     const { arrival } = this
     if (arrival?.id === pending.id && isAnswer(arrival.head & 0xff)) {
       // Its memory is the caller's again.
       this.skipLarge()
     }
-    if (pending.ordinal === 0 && this.#takeBack(KIND.request | (flags << FLAGS_AT), pending.id)) return
+    if (pending.ordinal === 0 && this.#takeBack(KIND.request | (flags << FLAGS_AT), pending.id)) return true
     this.post(KIND.cancel, pending.id, 0, EMPTY, true)
+    return false
   }
 
   /**
@@ -178,6 +181,7 @@ export class Link {
       `A request of ${bytes} bytes is larger than the ${limit} bytes that the other side takes (its option maxMessage).`,
     )
     this.post(KIND.error, id, 0, encodeError(error), true)
+    this.#host.refused(this)
   }
 
   /** A plain message, if there is room and credit for it right now. */

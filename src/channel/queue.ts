@@ -211,6 +211,12 @@ export class Queue<T = Uint8Array> extends EventEmitter<QueueEvents<T>> implemen
     }
   }
 
+  /** A worker takes so many more. */
+  #credit(link: Link, amount: number): void {
+    this.#ready.set(link, Math.min(MOST_CREDIT, (this.#ready.get(link) ?? 0) + amount))
+    this.#assign()
+  }
+
   #next(): Job {
     const again = this.#again.shift()
     if (again !== undefined) return again
@@ -236,6 +242,9 @@ export class Queue<T = Uint8Array> extends EventEmitter<QueueEvents<T>> implemen
       else this.#again.push(job)
       this.#changed()
       this.#assign()
+    },
+    unsent: (link) => {
+      if (link.gone === undefined) this.#credit(link, 1)
     },
     returned: (job) => {
       this.#assigned.delete(job)
@@ -298,10 +307,7 @@ export class Queue<T = Uint8Array> extends EventEmitter<QueueEvents<T>> implemen
       failed: (_connection, error) => this.#telling.tell('trouble', error, undefined),
       request: (link) => this.#endpoint.breach(link, 'it sent a request to a queue'),
       message: (link) => this.#endpoint.breach(link, 'it sent a message to a queue'),
-      credit: (link, amount) => {
-        this.#ready.set(link, Math.min(MOST_CREDIT, (this.#ready.get(link) ?? 0) + amount))
-        this.#assign()
-      },
+      credit: (link, amount) => this.#credit(link, amount),
       goodbye: (link) => void this.#ready.delete(link),
       fds: () => {},
       trouble: (error, link) => {
@@ -328,6 +334,8 @@ interface JobHost {
   refused(job: Job, error: RingbellError | RemoteError): void
   /** No worker has seen it. */
   returned(job: Job): void
+  /** This worker will not see one that it was given, and still takes it. */
+  unsent(link: Link): void
 }
 
 /** One message, until it is acknowledged. */
@@ -402,12 +410,14 @@ class Job implements Pending {
   }
 
   #late(timeout: number): void {
-    this.#link?.callOff(this, this.#flags)
+    const link = this.#link
+    const unsent = link?.callOff(this, this.#flags) === true
     this.#over()
     this.#host.refused(
       this,
       new RingbellError('ERR_RINGBELL_TIMEOUT', `The worker did not acknowledge it within ${timeout} ms.`),
     )
+    if (unsent && link !== undefined) this.#host.unsent(link)
   }
 
   #over(): void {

@@ -185,6 +185,7 @@ export class Worker<T = Uint8Array> extends EventEmitter<WorkerEvents<T>> implem
       message: (link) => this.#endpoint.breach(link, 'it sent a plain message to a worker'),
       credit: () => {},
       goodbye: (link) => this.#instances.leaving(link.number),
+      refused: (link) => this.#takesOneMore(link),
       fds: () => {},
       trouble: (error, link) => {
         if (link === undefined) this.#end(error)
@@ -207,9 +208,12 @@ export class Worker<T = Uint8Array> extends EventEmitter<WorkerEvents<T>> implem
       leaving: () => this.#leaving,
       connectionOf,
       // Only now: a handler that was given up on may still be busy.
-      handled: (link) => {
-        if (!this.#leaving) link.post(KIND.credit, 0, 1, EMPTY, true)
-      },
+      handled: (link) => this.#takesOneMore(link),
     }
+  }
+
+  /** Each job that came gives its credit back once, whoever answered it. */
+  #takesOneMore(link: Link): void {
+    if (!this.#leaving) link.post(KIND.credit, 0, 1, EMPTY, true)
   }
 }
