@@ -1,9 +1,10 @@
 /**
  * Where copies of messages land. A slab is filled from front to back by as many drains as fit, so that a slow stream of
  * small messages does not cost a slab each; the next one is as large as the last drain suggests. Nobody writes to a part
- * of a slab twice. Large slabs come from the binding's pool, which finalizers refill; small ones are plain memory.
+ * of a slab twice, and nobody can transfer it, since its messages share it. Large slabs come from the binding's pool, which finalizers refill; small ones are plain memory.
  */
 import { binding, type NativeSlabPool } from './native.js'
+import { untransferable } from './untransferable.js'
 
 export const SMALLEST_SLAB = 16 * 1024
 export const LARGEST_SLAB = 256 * 1024
@@ -18,7 +19,7 @@ let taken = 0
 let trimmer: NodeJS.Timeout | undefined
 
 export class Slabs {
-  bytes: Uint8Array = new Uint8Array(SMALLEST_SLAB)
+  bytes: Uint8Array = untransferable(new Uint8Array(SMALLEST_SLAB))
   /** Where the free part begins, a multiple of 8. */
   fill = 0
   #least = SMALLEST_SLAB / 8
@@ -32,7 +33,7 @@ export class Slabs {
   /** A fresh slab of at least so many bytes. */
   renew(needed: number): void {
     const size = Math.max(needed, this.#wanted)
-    this.bytes = size <= LARGEST_SLAB / 4 ? new Uint8Array(size) : fromPool(size)
+    this.bytes = untransferable(size <= LARGEST_SLAB / 4 ? new Uint8Array(size) : fromPool(size))
     this.fill = 0
     this.#least = Math.min(SMALLEST_SLAB, this.bytes.byteLength / 8)
   }

@@ -1,7 +1,9 @@
 /** Calls over the fake: what a caller and a handler see at every moment that something can go wrong. */
 import test from 'ava'
 import { once } from 'node:events'
+import { MessageChannel } from 'node:worker_threads'
 import type { RemoteError, RingbellError } from 'ringbell'
+import { transferTo } from '../helpers/transfer.js'
 import { fakeBus, turns, type FakeChannel } from '../helpers/fake-channel.js'
 
 const text = (value: string): Uint8Array => Buffer.from(value)
@@ -416,4 +418,30 @@ test('a stream whose request its schema refuses rejects, and leaves nothing behi
   const first = client.stream({}).next()
   t.is((await failure(first)).code, 'ERR_RINGBELL_SCHEMA')
   t.is(client.stats().inFlight, 0)
+})
+
+test('passing on the memory of a request or a reply takes it from nobody else', async (t) => {
+  const { bus } = fakeBus(t)
+  const { port1, port2 } = new MessageChannel()
+  t.teardown(() => port1.close())
+  port2.unref()
+  const transfer = transferTo(port1)
+  for (const codec of ['bytes', 'structured'] as const) {
+    await bus.serve<Uint8Array, Uint8Array>(codec, { codec: codec as 'structured' }, async (request) => {
+      const copy = Buffer.from(request)
+      transfer(request)
+      return copy
+    })
+    const client = await bus.connect<Uint8Array, Uint8Array>(codec, { codec: codec as 'structured' })
+    for (let round = 0; round < 3; round++) {
+      const replies = await Promise.all(Array.from({ length: 30 }, (_, n) => client.call(Uint8Array.of(n, round))))
+      for (const [n, reply] of replies.entries()) {
+        t.deepEqual([...reply], [n, round])
+        transfer(reply)
+      }
+    }
+  }
+  await bus.serve('void', () => {})
+  const client = await bus.connect('void')
+  for (let round = 0; round < 3; round++) transfer(await client.call(text('x')))
 })

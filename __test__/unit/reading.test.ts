@@ -1,5 +1,6 @@
 import test from 'ava'
 import { setImmediate as turn } from 'node:timers/promises'
+import { MessageChannel } from 'node:worker_threads'
 import { json, structured, type Codec } from '../../src/codec/index.js'
 import { BorrowedInflow } from '../../src/inflow/borrowed.js'
 import type { Supply } from '../../src/inflow/inflow.js'
@@ -18,6 +19,7 @@ import { serviceOf } from '../../src/service.js'
 import { Sources } from '../../src/sources.js'
 import { WaitPolicy } from '../../src/waiting.js'
 import { Turn } from '../../src/turn.js'
+import { transferTo } from '../helpers/transfer.js'
 
 const BATCH_FRAME = 24
 
@@ -453,4 +455,29 @@ test('what a callback throws ends it, also when that throws at whoever looks at 
   t.is(state.held, 0)
   send('2')
   t.is((await once(owned, reception, new Turn(), undefined)).value, 2)
+})
+
+test('passing on the memory of a message takes it from no other', (t) => {
+  const { port1 } = new MessageChannel()
+  t.teardown(() => port1.close())
+  const transfer = transferTo(port1)
+  const { owned, borrowed, send } = scene()
+  // A slab of each kind: the first one, later ones, one of its own for a long message.
+  for (let round = 0; round < 600; round++) {
+    send('1', '2', ...(round % 200 === 0 ? [JSON.stringify('x'.repeat(300_000))] : []))
+    t.true(owned.refill())
+    const first = owned.take()
+    transfer(first.data)
+    t.is(first.value, 1)
+    while (owned.refill()) transfer(owned.take().data)
+  }
+  for (const length of [1, 300_000]) {
+    send('1', JSON.stringify('x'.repeat(length)))
+    while (borrowed.refill()) {
+      const batch = borrowed.take()
+      transfer(batch.data(0))
+      t.true(batch.data(0).byteLength > 0)
+      batch.release()
+    }
+  }
 })

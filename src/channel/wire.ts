@@ -2,6 +2,7 @@
  * What travels over a channel: the kinds of messages and their flags, as docs/protocol.md lists them under "Channel
  * messages". The 16-byte header (kind, flags, aux, id) is written and cut off by the binding.
  */
+import { untransferable } from '../untransferable.js'
 
 export const KIND = {
   /** A plain message. */
@@ -46,4 +47,5 @@ export const MESSAGE_WINDOW = 256 * 1024
 /** Chunks that a streamed reply may be ahead of its reader. */
 export const STREAM_WINDOW = 32
 
-export const EMPTY = new Uint8Array(0)
+/** Also what users get for a reply of nothing. */
+export const EMPTY = untransferable(new Uint8Array(0))

@@ -1,5 +1,6 @@
 /** JSON text in UTF-8. Encoding writes into one scratch buffer, which `send` has copied before the next call. */
 import { Buffer } from 'node:buffer'
+import { untransferable } from '../untransferable.js'
 import type { Codec } from './codec.js'
 
 const SCRATCH_BYTES = 64 * 1024
@@ -14,7 +15,7 @@ export const json: Codec<unknown> = {
     const text = JSON.stringify(value) as string | undefined
     if (text === undefined) throw new TypeError(`JSON has no form for ${typeof value}`)
     if (text.length * MOST_BYTES_A_UNIT > SCRATCH_BYTES) return Buffer.from(text, 'utf8')
-    scratch ??= Buffer.allocUnsafeSlow(SCRATCH_BYTES)
+    scratch ??= untransferable(Buffer.allocUnsafeSlow(SCRATCH_BYTES))
     return scratch.subarray(0, scratch.write(text, 'utf8'))
   },
   decode(data) {

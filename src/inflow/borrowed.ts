@@ -6,6 +6,7 @@ import { Batch, type Lender } from '../batch.js'
 import { bytes, json } from '../codec/index.js'
 import { DRAIN_LARGE, DRAIN_NEEDS_SLAB } from '../native.js'
 import { LARGEST_SLAB } from '../slabs.js'
+import { untransferable } from '../untransferable.js'
 import { Delivery, largeDelivery } from './delivery.js'
 import type { Inflow, Supply } from './inflow.js'
 
@@ -18,7 +19,7 @@ export class BorrowedInflow<T> implements Inflow<Batch<T>>, Lender {
   readonly #table: Uint32Array
   readonly #scratch: Float64Array
   readonly #aliases: boolean
-  #slab: Uint8Array = new Uint8Array(LARGEST_SLAB)
+  #slab: Uint8Array = untransferable(new Uint8Array(LARGEST_SLAB))
   #oversized = 0
   #source = -1
   #next: Batch<T> | undefined = undefined
@@ -83,7 +84,7 @@ export class BorrowedInflow<T> implements Inflow<Batch<T>>, Lender {
   }
 
   #renew(bytes: number): void {
-    this.#slab = new Uint8Array(bytes)
+    this.#slab = untransferable(new Uint8Array(bytes))
     this.#oversized = 0
   }
 }

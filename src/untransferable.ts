@@ -1,0 +1,15 @@
+/**
+ * Memory that several messages share (a slab, a scratch buffer, the one empty array): whoever passed it to a thread would take it
+ * from all the others. Marked, it cannot be passed on: `postMessage` and `structuredClone` throw a `DataCloneError` at the one
+ * who tries, or copy it (Node before 21). Runtimes that know no such mark go without.
+ */
+import * as threads from 'node:worker_threads'
+
+// Not of every runtime, whatever the types say.
+const mark: ((memory: ArrayBufferLike) => void) | undefined = threads.markAsUntransferable
+
+/** The same bytes. Once for each piece of memory: it costs about a microsecond. */
+export function untransferable<B extends Uint8Array>(bytes: B): B {
+  mark?.(bytes.buffer)
+  return bytes
+}
