@@ -6,9 +6,7 @@ import { Announced } from './announced.js'
 import { Client } from './channel/client.js'
 import type { AnyHandler } from './channel/handling.js'
 import {
-  checkConnect,
-  checkWorker,
-  connectionJson,
+  connectJson,
   DEFAULT_ATTEMPTS,
   DEFAULT_LIMIT,
   DEFAULT_MAX_MESSAGE,
@@ -17,6 +15,7 @@ import {
   queueJson,
   SERVER_KIND,
   serveJson,
+  workerJson,
   type ConnectOptions,
   type QueueOptions,
   type ServeOptions,
@@ -30,7 +29,7 @@ import { invalid } from './check.js'
 import { resolveCodec, type Codec } from './codec/index.js'
 import { channels, debug } from './diagnostics.js'
 import { closedError, fromNative, translated } from './errors.js'
-import { checkName, checkPattern } from './names.js'
+import { checkName, checkText } from './names.js'
 import { binding, type NativeBus, type NativeChannel, type NativeWatch } from './native.js'
 import {
   ackPolicy,
@@ -100,7 +99,7 @@ export class Bus implements AsyncDisposable {
   publisher<T>(service: string, options: PublisherOptions<T>): Promise<Publisher<T>>
   async publisher(service: string, options: PublisherOptions<unknown> = {}): Promise<Publisher<unknown>> {
     this.#assertOpen()
-    checkName(service, 'service name')
+    checkText(service)
     const codec = resolveCodec(codecOf(options))
     const json = publisherJson(options, codec.id)
     return this.#opened(
@@ -125,7 +124,7 @@ export class Bus implements AsyncDisposable {
   subscriber<T>(pattern: string, options: SubscriberOptions<T>): Promise<Subscriber<T>>
   async subscriber(pattern: string, options: SubscriberOptions<unknown> = {}): Promise<Subscriber<unknown>> {
     this.#assertOpen()
-    checkPattern(pattern)
+    checkText(pattern)
     const option = codecOf(options)
     const codec = resolveCodec(option)
     const json = subscriberJson(options, option === undefined ? undefined : codec.id)
@@ -168,14 +167,14 @@ export class Bus implements AsyncDisposable {
   ): Promise<Server<Q | R>>
   async serve(service: string, first: object = {}, second?: unknown): Promise<object> {
     this.#assertOpen()
-    checkName(service, 'service name')
+    checkText(service)
     const [options, handler] = optionsAndHandler<ServeOptions<unknown, unknown>>(first, second)
     const codec = resolveCodec(codecOf(options))
     const json = serveJson(options, codec.id)
     const { maxMessage = DEFAULT_MAX_MESSAGE, maxRequests = DEFAULT_MAX_REQUESTS, wait, requests, replies } = options
     const speech = new Speech(codec, requests, replies)
     return this.#opened(
-      translated(() => this.#native.serve(service, json)),
+      translated(() => this.#native.serve(service, SERVER_KIND, json)),
       (native, closed) => new Server<unknown>({ native, speech, handler, maxMessage, maxRequests, wait, closed }),
     )
   }
@@ -197,12 +196,13 @@ export class Bus implements AsyncDisposable {
   connect(service: string, options?: ConnectOptions & { codec?: 'bytes' | undefined }): Promise<Client>
   async connect(service: string, options: ConnectOptions<unknown, unknown> = {}): Promise<object> {
     this.#assertOpen()
-    checkName(service, 'service name')
-    checkConnect(options)
+    checkName(service)
+    const json = connectJson(options)
     const codec = resolveCodec(codecOf(options))
     const { route = 'first', timeout = 0, maxMessage = DEFAULT_MAX_MESSAGE, wait, reconnect, schema } = options
     return this.#following(
       service,
+      json,
       (native, watch, closed) =>
         new Client<unknown, unknown, unknown>({
           name: service,
@@ -210,7 +210,6 @@ export class Bus implements AsyncDisposable {
           watch,
           speech: new Speech(codec, options.requests, options.replies),
           expected: { kind: SERVER_KIND, codec: codec.id, schema },
-          connectJson: connectionJson(options),
           route,
           timeout,
           maxMessage,
@@ -231,7 +230,7 @@ export class Bus implements AsyncDisposable {
   queue(service: string, options?: QueueOptions & { codec?: 'bytes' | undefined }): Promise<Queue>
   async queue(service: string, options: QueueOptions<unknown> = {}): Promise<object> {
     this.#assertOpen()
-    checkName(service, 'service name')
+    checkText(service)
     const codec = resolveCodec(codecOf(options))
     const json = queueJson(options, codec.id)
     const {
@@ -243,7 +242,7 @@ export class Bus implements AsyncDisposable {
     } = options
     const speech = new Speech(codec)
     return this.#opened(
-      translated(() => this.#native.serve(service, json)),
+      translated(() => this.#native.serve(service, QUEUE_KIND, json)),
       (native, closed) => new Queue<unknown>({ native, speech, maxMessage, wait, limit, attempts, timeout, closed }),
     )
   }
@@ -270,14 +269,15 @@ export class Bus implements AsyncDisposable {
   ): Promise<Worker<T>>
   async worker(service: string, first: object, second?: unknown): Promise<object> {
     this.#assertOpen()
-    checkName(service, 'service name')
+    checkName(service)
     const [options, handler] = optionsAndHandler<WorkerOptions<unknown>>(first, second)
-    checkWorker(options)
+    const json = workerJson(options)
     if (handler === undefined) throw invalid('handler', handler, 'must be a function')
     const codec = resolveCodec(codecOf(options))
     const { concurrency = 1, maxMessage = DEFAULT_MAX_MESSAGE, wait, reconnect } = options
     return this.#following(
       service,
+      json,
       (native, watch, closed) =>
         new Worker<unknown>({
           name: service,
@@ -285,7 +285,6 @@ export class Bus implements AsyncDisposable {
           watch,
           speech: new Speech(codec),
           expected: { kind: QUEUE_KIND, codec: codec.id, schema: undefined },
-          connectJson: connectionJson(options),
           handler,
           concurrency,
           maxMessage,
@@ -299,10 +298,10 @@ export class Bus implements AsyncDisposable {
   /** Announces anything that is no topic: a name, addresses, metadata. Rejects as `publisher` does. */
   async announce(service: string, options: AnnounceOptions = {}): Promise<Announced> {
     this.#assertOpen()
-    checkName(service, 'service name')
-    const json = announceJson(service, options)
+    checkText(service)
+    const json = announceJson(options)
     return this.#opened(
-      translated(() => this.#native.announce(json)),
+      translated(() => this.#native.announce(service, json)),
       (native, closed) => new Announced(native, closed),
     )
   }
@@ -345,12 +344,13 @@ export class Bus implements AsyncDisposable {
   /** What connects to the instances of a service needs an endpoint, and a watch of its own. */
   #following<C extends Closable>(
     service: string,
+    json: string,
     make: (native: NativeChannel, watch: NativeWatch, closed: (one: Closable) => void) => C,
   ): C {
     const watch = translated(() => this.#native.watch(service))
     try {
       return this.#opened(
-        translated(() => this.#native.channel('{}')),
+        translated(() => this.#native.channel(json)),
         (native, closed) => make(native, watch, closed),
       )
     } catch (error) {

@@ -1,30 +1,25 @@
 /**
- * The options of a bus and its endpoints: their types, their rules, and their translation into the JSON that the binding
- * takes. What is wrong is said here, before any file is touched; what only the core can judge (patterns, paths) it judges.
+ * The options of a bus and its endpoints. What only TypeScript knows (codec, wait, signals, how many acknowledgements go
+ * together) is checked here. Everything else goes to the core as the user wrote it, and the core checks it, before any file is touched.
  */
 import type { SignalOptions } from './abort.js'
 import type { AckMode, AckPolicy } from './acks.js'
 import type { Lifetime } from './batch.js'
 import {
   check,
+  coreJson,
   duration,
-  either,
-  flag,
   integer,
   invalid,
-  listOf,
+  jsonOf,
   nested,
   oneOf,
-  plainObject,
-  powerOfTwo,
   signal,
-  stringMap,
   text,
   type Rule,
   type Rules,
 } from './check.js'
 import type { CodecOption } from './codec/index.js'
-import { RingbellError } from './errors.js'
 import type { Overflow, Rung } from './service.js'
 import { checkWait, type WaitOption } from './waiting.js'
 
@@ -159,78 +154,17 @@ export interface AnnounceOptions extends Description {
 
 const LONGEST_WAIT_MS = 2 ** 31 - 1
 export const LABEL = text(256)
-export const rung: Rule = oneOf('direct', 'handshake', 'stream')
-export const rungOrAuto: Rule = oneOf('auto', 'direct', 'handshake', 'stream')
 /** Judged by `resolveCodec`, which has better words. */
 export const anything: Rule = () => undefined
 
-/** Not 65534, which the kernel shows in place of whoever has no number here. */
-const id: Rule = (value) =>
-  value === 65534 ? 'must name somebody, which 65534 does not' : integer(0, 2 ** 32 - 2)(value)
-const group: Rule = either('must be the name of a group, or its number', text(32), id)
-
-export const ACCESS: Rules = {
-  mode: (value) => (value === 0o660 || value === 0o666 ? undefined : 'must be 0o660 or 0o666'),
-  group,
-  uids: listOf(id, 'user ids'),
-  gids: listOf(id, 'group ids'),
-}
-const TOPIC_ACCESS: Rules = {
-  ...ACCESS,
-  maxGuests: integer(1, 64),
-  evictAfter: duration(1, LONGEST_WAIT_MS, 'milliseconds'),
-}
-
-const BUS: Rules = {
-  path: text(4096),
-  domain: text(64),
-  system: flag,
-  allowSticky: flag,
-  group,
-  trustedUids: listOf(integer(0, 2 ** 32 - 2), 'user ids'),
-  watch: oneOf('inotify', 'poll'),
-  pollInterval: duration(1, 3_600_000, 'milliseconds'),
-  acquire: rungOrAuto,
-}
-
-export const DESCRIPTION: Rules = { metadata: plainObject, endpoints: stringMap, schema: LABEL }
-
-/** Of which rungs a publisher or server has something to offer. */
-export const offers: Rule = listOf(rung, "'direct', 'handshake' and 'stream'")
-
-const PUBLISHER: Rules = {
-  ...DESCRIPTION,
-  capacity: powerOfTwo(4096, 2 ** 30),
-  overflow: oneOf('block', 'drop-oldest', 'drop-newest'),
-  maxSubscribers: integer(1, 1024),
-  evictAfter: duration(1, LONGEST_WAIT_MS, 'milliseconds'),
-  codec: anything,
-  wait: checkWait,
-  allowDirect: flag,
-  offers,
-  access: nested('access', TOPIC_ACCESS),
-}
-
-const RECONNECT: Rules = {
+/** Of a client's or worker's: it reconnects by itself. A subscriber's is the core's. */
+export const reconnect: Rule = nested('reconnect', {
   tries: integer(0, 2 ** 20),
   delay: duration(1, LONGEST_WAIT_MS, 'milliseconds'),
   maxDelay: duration(1, LONGEST_WAIT_MS, 'milliseconds'),
-}
-export const reconnect: Rule = nested('reconnect', RECONNECT)
+})
 
-const SUBSCRIBER: Rules = {
-  from: oneOf('latest', 'earliest'),
-  codec: anything,
-  wait: checkWait,
-  acquire: rungOrAuto,
-  maxMessage: integer(1, 2 ** 30),
-  ack: oneOf('immediate', 'batch', 'deferred'),
-  ackBatch: integer(8, 256),
-  ackInterval: duration(1, 50, 'milliseconds'),
-  durable: text(64),
-  reconnect,
-}
-const ANNOUNCE: Rules = { ...DESCRIPTION, kind: text(64), codec: LABEL, access: nested('access', ACCESS) }
+const ENDPOINT: Rules = { codec: anything, wait: checkWait }
 const SIGNAL: Rules = { signal }
 const BATCHES: Rules = { signal, lifetime: oneOf('owned', 'borrowed', 'lease') }
 const ATTACHED: Rules = { signal, count: integer(1, 2 ** 20) }
@@ -238,51 +172,33 @@ const READY: Rules = { signal, bytes: integer(0, 2 ** 30) }
 const WAIT_FOR: Rules = { signal, timeout: duration(0, LONGEST_WAIT_MS, 'milliseconds') }
 const WATCH: Rules = { signal, filter: text(256) }
 
-export function busJson(options: BusOptions = {}): string {
-  check(options, BUS)
-  const { watch, pollInterval, acquire, ...same } = options
-  return JSON.stringify({
-    ...same,
-    ...(watch === undefined ? {} : { inotify: watch === 'inotify' }),
-    ...(pollInterval === undefined ? {} : { pollIntervalMs: pollInterval }),
-    ...forced(acquire),
-  })
+export function busJson(options: BusOptions): string {
+  return coreJson(options, {})
 }
 
 export function publisherJson(options: PublisherOptions<unknown>, codecId: string): string {
-  check(options, PUBLISHER)
-  const { codec: _codec, wait: _wait, evictAfter, access, ...same } = options
-  return jsonOf({
-    ...same,
-    codec: codecId,
-    ...(access === undefined ? {} : { access: { ...access, ...patience(access.evictAfter), evictAfter: undefined } }),
-    ...patience(evictAfter),
-  })
+  return coreJson(options, ENDPOINT, { codec: codecId })
 }
 
 export function subscriberJson(options: SubscriberOptions<unknown>, codecId: string | undefined): string {
-  check(options, SUBSCRIBER)
-  const { codec: _codec, wait: _wait, acquire, ackInterval, reconnect, ...same } = options
+  const json = coreJson(options, ENDPOINT, { codec: codecId })
   for (const name of ['ackBatch', 'ackInterval'] as const)
     if (options[name] !== undefined && options.ack !== 'batch') throw invalid(name, options[name], "needs ack: 'batch'")
-  return JSON.stringify({
-    ...same,
-    codec: codecId,
-    ackIntervalMs: ackInterval,
-    ...forced(acquire),
-    ...reconnecting(reconnect),
-  })
+  return json
 }
 
-/** Of options that were checked. */
+/** Of options that the core has taken. */
 export function ackPolicy({ ack, ackBatch, ackInterval }: SubscriberOptions<unknown>): AckPolicy | undefined {
   if (ack === undefined || ack === 'immediate') return undefined
   return { mode: ack, batch: ackBatch ?? 32, interval: ackInterval ?? 5 }
 }
 
-export function announceJson(service: string, options: AnnounceOptions): string {
-  check(options, ANNOUNCE)
-  return jsonOf({ service, kind: 'service', ...options })
+export function announceJson(options: AnnounceOptions): string {
+  return coreJson(options, {})
+}
+
+export function metadataJson(metadata: Record<string, unknown>): string {
+  return jsonOf(metadata, 'metadata')
 }
 
 export function checkSignal(options: SignalOptions): void {
@@ -309,57 +225,7 @@ export function checkWatch(options: object): void {
   check(options, WATCH)
 }
 
-export function metadataJson(metadata: Record<string, unknown>): string {
-  check({ metadata }, DESCRIPTION)
-  return jsonOf(metadata, 'metadata')
-}
-
 /** The codec of options that were not looked at yet, and may be anything. */
 export function codecOf(options: unknown): CodecOption | undefined {
   return (options as { codec?: CodecOption } | null | undefined)?.codec
-}
-
-/** Of all that is checked before, metadata alone can be beyond JSON. `path`: what the value is called, if it is no options. */
-export function jsonOf(value: unknown, path = ''): string {
-  try {
-    return JSON.stringify(value, carried(path))
-  } catch (cause) {
-    if (cause instanceof RingbellError) throw cause
-    throw new RingbellError(
-      'ERR_RINGBELL_INVALID_OPTION',
-      `Option metadata must be an object that JSON can carry: ${(cause as Error).message}`,
-      { cause },
-    )
-  }
-}
-
-/**
- * JSON drops functions and symbols without a word. What is `undefined` it drops as well, which is what optional properties
- * are for. Called with what `toJSON` has made of each value.
- */
-function carried(root: string): (this: unknown, key: string, value: unknown) => unknown {
-  const paths = new Map<unknown, string>()
-  return function (key, value) {
-    const above = paths.get(this)
-    const path =
-      above === undefined ? root : Array.isArray(this) ? `${above}[${key}]` : above === '' ? key : `${above}.${key}`
-    if (typeof value === 'function' || typeof value === 'symbol' || typeof value === 'bigint')
-      throw invalid(path, value, `is a ${typeof value}, which JSON cannot carry`)
-    if (typeof value === 'object') paths.set(value, path)
-    return value
-  }
-}
-
-function patience(evictAfter: number | undefined): { evictAfterMs?: number } {
-  return evictAfter === undefined ? {} : { evictAfterMs: Math.ceil(evictAfter) }
-}
-
-export function forced(acquire: Rung | 'auto' | undefined): { acquire?: Rung } {
-  return acquire === undefined || acquire === 'auto' ? {} : { acquire }
-}
-
-function reconnecting(options: ReconnectOptions | undefined): Record<string, number> {
-  if (options === undefined) return {}
-  const { tries = 5, delay = 1000, maxDelay = 30_000 } = options
-  return { reconnectTries: tries, reconnectFirstMs: Math.min(delay, maxDelay), reconnectLongestMs: maxDelay }
 }

@@ -67,14 +67,14 @@ export class Services {
       const found = this.#view.find(name)
       if (found !== undefined) return found
     }
-    checkName(name, 'service name')
+    checkName(name)
     const scanned = this.#follow()
     return scanned === undefined ? this.#view.find(name) : scanned.find((service) => service.name === name)
   }
 
   /** The instances of a group: `audio` has `audio` and `audio.mic`, not `audio2`. */
   findAll(prefix: string): Service[] {
-    checkName(prefix, 'service name')
+    checkName(prefix)
     const scanned = this.#follow()
     return scanned === undefined
       ? this.#view.findAll(prefix)

@@ -6,7 +6,7 @@
 import { randomBytes } from 'node:crypto'
 import type { ExecutionContext } from 'ava'
 import { Bus } from '../../src/bus.js'
-import type { NativeBus, NativeChannel, NativeChannelHot, NativeEndpoint, NativeWatch } from '../../src/native.js'
+import type { NativeBus, NativeChannel, NativeChannelHot, NativeWatch } from '../../src/native.js'
 import { Poller, type Wakeable } from '../../src/poller.js'
 
 const TABLE_WORDS = 4
@@ -17,7 +17,7 @@ const HEADER = 16
 const addReal = Object.getOwnPropertyDescriptor(Poller.prototype, 'add')?.value as Poller['add']
 
 /** Something that the patched poller knows by name. */
-class Fake implements NativeEndpoint {
+class Fake {
   target: Wakeable | undefined
   #waking: NodeJS.Immediate | undefined
 
@@ -228,9 +228,8 @@ export class FakeChannel extends Fake implements NativeChannel {
     return notices.length === 0 ? '' : JSON.stringify(notices)
   }
 
-  connect(recordJson: string, optionsJson: string): number {
+  connect(recordJson: string): number {
     const record = JSON.parse(recordJson) as { id: string }
-    JSON.parse(optionsJson)
     const number = this.#next++
     const server = this.bus.channels.get(record.id)
     this.bus.connects++
@@ -460,16 +459,14 @@ export class FakeBus {
   refusing = false
   readonly #watches = new Set<FakeWatch>()
 
-  serve(service: string, optionsJson: string): NativeChannel {
+  serve(service: string, kind: string, optionsJson: string): NativeChannel {
     const {
       capacity = 65_536,
-      kind = 'server',
       codec,
       schema,
       metadata,
     } = JSON.parse(optionsJson) as {
       capacity?: number
-      kind?: string
       codec?: string
       schema?: string
       metadata?: object

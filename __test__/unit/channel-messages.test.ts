@@ -132,7 +132,7 @@ test('a mistake in the middle of a batch is told, and costs neither what comes w
   )
   t.teardown(() => endpoint.close(new RingbellError('ERR_RINGBELL_CLOSED', 'the test is over')))
   endpoint.want()
-  native.connect(fake.made[0]?.recordJson ?? '', '{}')
+  native.connect(fake.made[0]?.recordJson ?? '')
   await turns(2)
   const inject = (id: number): void => fake.made[0]?.inject(1, KIND.request, id, 0, new Uint8Array(1))
   for (const id of [1, 2, 3]) inject(id)

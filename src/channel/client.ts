@@ -53,7 +53,6 @@ export interface ClientParts {
   readonly watch: NativeWatch
   readonly speech: Speech
   readonly expected: Expectation
-  readonly connectJson: string
   readonly route: Route
   readonly timeout: number
   readonly maxMessage: number
@@ -96,7 +95,6 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array>
         watch: parts.watch,
         expected: parts.expected,
         all: parts.route !== 'first',
-        connectJson: parts.connectJson,
         reconnect: parts.reconnect,
       },
       {

@@ -27,7 +27,6 @@ export interface InstancesParts {
   readonly expected: Expectation
   /** To all of them, or to one at a time. */
   readonly all: boolean
-  readonly connectJson: string
   readonly reconnect: ReconnectOptions | undefined
 }
 
@@ -200,10 +199,10 @@ export class Instances {
   }
 
   #connect(instance: Instance): boolean {
-    const { native, connectJson } = this.#parts
+    const { native } = this.#parts
     try {
       const record = JSON.stringify(instance.service.record)
-      const connection = translated(() => native.connect(record, connectJson))
+      const connection = translated(() => native.connect(record))
       instance.connection = connection
       this.#byConnection.set(connection, instance)
       return true

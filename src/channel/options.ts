@@ -1,34 +1,23 @@
-/** The options of channels and work queues: types, rules, and their translation into the JSON that the binding takes. */
+/**
+ * The options of channels and work queues. What TypeScript alone knows (calls, retries, limits of its own) is checked here; the
+ * others go to the core as the user wrote them, and the core checks them.
+ */
 import type { SignalOptions } from '../abort.js'
 import {
   check,
+  coreJson,
   duration,
   flag,
   integer,
   invalid,
   listOf,
-  nested,
   oneOf,
-  powerOfTwo,
   signal,
   type Rule,
   type Rules,
 } from '../check.js'
 import type { CodecOption } from '../codec/index.js'
-import {
-  ACCESS,
-  anything,
-  DESCRIPTION,
-  forced,
-  jsonOf,
-  LABEL,
-  offers,
-  reconnect,
-  rungOrAuto,
-  type Access,
-  type Description,
-  type ReconnectOptions,
-} from '../options.js'
+import { anything, LABEL, reconnect, type Access, type Description, type ReconnectOptions } from '../options.js'
 import type { Rung } from '../service.js'
 import { checkWait, type WaitOption } from '../waiting.js'
 import { LONGEST_MS } from './deadlines.js'
@@ -142,41 +131,18 @@ export const DEFAULT_ATTEMPTS = 5
 const COUNT = integer(1, 2 ** 24)
 const TIME = duration(0, LONGEST_MS, 'milliseconds')
 const CHANNEL: Rules = { wait: checkWait, maxMessage: integer(1, 2 ** 30), codec: anything }
-
-const CAPACITY = powerOfTwo(4096, 2 ** 30)
-
-const SHARED_BY_SERVERS: Rules = {
-  ...DESCRIPTION,
-  ...CHANNEL,
-  access: nested('access', ACCESS),
-  capacity: CAPACITY,
-  offers,
-  maxConnections: integer(1, 65_535),
-}
-const SERVE: Rules = {
-  ...SHARED_BY_SERVERS,
-  requests: standardSchema,
-  replies: standardSchema,
-  maxRequests: COUNT,
-}
-const QUEUE: Rules = { ...SHARED_BY_SERVERS, limit: COUNT, attempts: integer(1, 2 ** 20), timeout: TIME }
-
-const SHARED_BY_CLIENTS: Rules = {
+const SERVE: Rules = { ...CHANNEL, requests: standardSchema, replies: standardSchema, maxRequests: COUNT }
+const QUEUE: Rules = { ...CHANNEL, limit: COUNT, attempts: integer(1, 2 ** 20), timeout: TIME }
+const CONNECT: Rules = {
   ...CHANNEL,
   reconnect,
-  acquire: rungOrAuto,
-  sendCapacity: CAPACITY,
-  receiveCapacity: CAPACITY,
-}
-const CONNECT: Rules = {
-  ...SHARED_BY_CLIENTS,
   schema: LABEL,
   requests: standardSchema,
   replies: standardSchema,
   route: oneOf('first', 'round-robin', 'least-busy'),
   timeout: TIME,
 }
-const WORKER: Rules = { ...SHARED_BY_CLIENTS, concurrency: integer(1, 65_536) }
+const WORKER: Rules = { ...CHANNEL, reconnect, concurrency: integer(1, 65_536) }
 /** A proxy of one passes for an instance, and throws at whoever asks for its length. */
 const bytesToFill: Rule = (value) =>
   ArrayBuffer.isView(value) && value instanceof Uint8Array ? undefined : 'must be a Uint8Array'
@@ -187,33 +153,19 @@ const MOST_FDS = 16
 const MOST_FD_DATA = 32_768
 
 export function serveJson(options: ServeOptions<unknown, unknown>, codecId: string): string {
-  check(options, SERVE)
-  return jsonOf({ ...announced(options), codec: codecId })
+  return coreJson(options, SERVE, { codec: codecId })
 }
 
 export function queueJson(options: QueueOptions<unknown>, codecId: string): string {
-  check(options, QUEUE)
-  return jsonOf({ ...announced(options), kind: QUEUE_KIND, codec: codecId })
+  return coreJson(options, QUEUE, { codec: codecId })
 }
 
-/** What the core has to know of those who serve. */
-function announced(options: ServeOptions<unknown, unknown> | QueueOptions<unknown>): object {
-  const { metadata, endpoints, schema, capacity, offers, maxConnections, access } = options
-  return { metadata, endpoints, schema, capacity, offers, maxConnections, access }
+export function connectJson(options: ConnectOptions<unknown, unknown>): string {
+  return coreJson(options, CONNECT)
 }
 
-export function checkConnect(options: ConnectOptions<unknown, unknown>): void {
-  check(options, CONNECT)
-}
-
-export function checkWorker(options: WorkerOptions<unknown>): void {
-  check(options, WORKER)
-}
-
-/** What each connection is asked for with. */
-export function connectionJson(options: RingOptions & { acquire?: Rung | 'auto' | undefined }): string {
-  const { sendCapacity, receiveCapacity, acquire } = options
-  return JSON.stringify({ sendCapacity, receiveCapacity, ...forced(acquire) })
+export function workerJson(options: WorkerOptions<unknown>): string {
+  return coreJson(options, WORKER)
 }
 
 export function checkCall(options: CallOptions): void {

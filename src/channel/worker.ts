@@ -43,7 +43,6 @@ export interface WorkerParts {
   readonly watch: NativeWatch
   readonly speech: Speech
   readonly expected: Expectation
-  readonly connectJson: string
   readonly handler: AnyHandler
   readonly concurrency: number
   readonly maxMessage: number

@@ -19,7 +19,7 @@ mod slot;
 pub(crate) use attach::PeerSegments;
 pub(crate) use attach::{attach, attach_as_guest, identity, nonce_words};
 pub use buffer::PrivateBuffer;
-pub(crate) use create::{OwnSegments, check_capacity, create};
+pub(crate) use create::{OwnSegments, check_capacity, check_capacity_of, create};
 pub(crate) use guests::GuestPlaces;
 pub(crate) use local::{Segments, refused};
 pub(crate) use map::MappedControl;
