@@ -8,6 +8,9 @@ import { RingbellError } from './errors.js'
 /** The rule in words when `value` breaks it, otherwise nothing. */
 export type Rule = (value: unknown) => string | undefined
 
+/** Milliseconds that a timer of Node's may last. */
+export const LONGEST_MS = 2 ** 31 - 1
+
 /** One rule for each option that is allowed. */
 export type Rules = Readonly<Record<string, Rule>>
 
@@ -124,6 +127,9 @@ export const plainObject: Rule = (value) =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
     ? undefined
     : 'must be an object that JSON can carry'
+
+/** For what another place judges, in better words. */
+export const anything: Rule = () => undefined
 
 export const signal: Rule = (value) => (value instanceof AbortSignal ? undefined : 'must be an AbortSignal')
 

@@ -5,9 +5,9 @@
  */
 import { randomBytes } from 'node:crypto'
 import type { ExecutionContext } from 'ava'
-import { Bus } from '../../src/bus.js'
+import { Bus } from '../../src/bus/bus.js'
 import type { NativeBus, NativeChannel, NativeChannelHot, NativeWatch } from '../../src/native.js'
-import { Poller, type Wakeable } from '../../src/poller.js'
+import { Poller, type Wakeable } from '../../src/wait/poller.js'
 
 const TABLE_WORDS = 4
 const ENTRIES = 64

@@ -1,5 +1,6 @@
 import test from 'ava'
-import { announceJson, busJson, checkLifetime, metadataJson, publisherJson, subscriberJson } from '../../src/options.js'
+import { checkLifetime, publisherJson, subscriberJson } from '../../src/topic/options.js'
+import { announceJson, busJson, metadataJson } from '../../src/bus/options.js'
 import { connectJson, queueJson, serveJson, workerJson } from '../../src/channel/options.js'
 
 const INVALID = 'ERR_RINGBELL_INVALID_OPTION'

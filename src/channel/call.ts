@@ -3,13 +3,13 @@
  * signal, or the end of the connection or the client. It knows whether the other side can have seen it, which is the
  * difference between `ERR_RINGBELL_NOT_SENT` and `ERR_RINGBELL_OUTCOME_UNKNOWN`.
  */
-import { onAbort } from '../abort.js'
+import { onAbort } from '../wait/abort.js'
 import { RingbellError } from '../errors.js'
-import { Deadline } from './deadlines.js'
+import { Deadline } from '../wait/deadlines.js'
 import type { Link, Pending } from './link.js'
 import { decodeError } from './remote-error.js'
-import type { Speech } from './speech.js'
-import type { Placed, Switchboard } from './switchboard.js'
+import type { Speech } from '../codec/payload-codec.js'
+import type { Placed, Switchboard } from './call-dispatcher.js'
 import { NOT_BEGUN, RETRIED, VOID } from './wire.js'
 
 /** Tries of a call that may be made again. */

@@ -3,19 +3,18 @@
  * clients and servers; they share the connection's rings with these messages, in one order. A reader that is slow holds
  * up its sender (256 KiB of messages may be under way), never the calls beside it.
  */
-import { onAbort, throwIfAborted, type SignalOptions } from '../abort.js'
+import { onAbort, throwIfAborted, type SignalOptions, checkSignal } from '../wait/abort.js'
 import { closedError, RingbellError, tooLarge } from '../errors.js'
-import { Iteration } from '../iteration.js'
-import { once } from '../once.js'
-import type { Rung, Service } from '../service.js'
-import type { StepDown } from '../sources.js'
-import { Turn } from '../turn.js'
+import { Iteration } from '../wait/iteration.js'
+import { once } from '../wait/once.js'
+import type { Rung, Service, StepDown } from '../bus/service.js'
+import { Turn } from '../wait/time-slice.js'
 import type { Endpoint } from './endpoint.js'
 import { Descriptors, type ReceivedFds } from './fds.js'
 import { Inbox } from './inbox.js'
 import { copied, type Link, type PeerInfo, type RoomSeeker } from './link.js'
-import { checkFds, checkSignal } from './options.js'
-import type { Speech } from './speech.js'
+import { checkFds } from './options.js'
+import type { Speech } from '../codec/payload-codec.js'
 
 /** @internal What a connection is made of. */
 export interface ConnectionParts {

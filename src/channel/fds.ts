@@ -3,7 +3,7 @@
  * socket, apart from its ring, so they keep their own order and none with other messages. Sent ones stay the sender's to
  * close; received ones belong to the receiver and are close-on-exec.
  */
-import { onAbort, throwIfAborted } from '../abort.js'
+import { onAbort, throwIfAborted } from '../wait/abort.js'
 import { busy, fromNative, translated } from '../errors.js'
 import type { Endpoint } from './endpoint.js'
 import type { Link } from './link.js'

@@ -7,9 +7,10 @@ import { RingbellError } from '../errors.js'
 import type { Endpoint } from './endpoint.js'
 import type { InHand, Link } from './link.js'
 import { encodeError } from './remote-error.js'
-import { isThenable } from './schema.js'
-import type { Speech } from './speech.js'
-import { EMPTY, FLAGS_AT, KIND, NOT_BEGUN, RETRIED, STREAM, VOID } from './wire.js'
+import { isThenable } from '../codec/schema.js'
+import type { Speech } from '../codec/payload-codec.js'
+import { FLAGS_AT, KIND, NOT_BEGUN, RETRIED, STREAM, VOID } from './wire.js'
+import { EMPTY } from '../codec/bytes.js'
 
 /** What a handler is told besides the request. */
 export interface CallContext<C> {

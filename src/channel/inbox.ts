@@ -4,8 +4,7 @@
  * file's; decoding happens when something is taken, so a value that cannot be decoded costs its reader alone.
  */
 import { busy, closedError } from '../errors.js'
-import type { Inflow } from '../inflow/inflow.js'
-import type { Holder, Receiving, Waiting } from '../reception.js'
+import type { Inflow, Holder, Receiving, Waiting } from '../wait/reader.js'
 
 /** What an inbox needs of its surroundings. */
 export interface InboxHost<V> {

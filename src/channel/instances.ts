@@ -6,12 +6,11 @@
 import { debug } from '../diagnostics.js'
 import { fromNative, RingbellError, translated } from '../errors.js'
 import type { NativeChannel, NativeWatch } from '../native.js'
-import { poller, type Poller } from '../poller.js'
-import type { ReconnectOptions } from '../options.js'
-import type { Service } from '../service.js'
-import { serviceEvent, type RawServiceEvent } from '../services-view.js'
-import { strangersAmong } from '../strangers.js'
-import { Backoff } from './backoff.js'
+import { poller, type Poller } from '../wait/poller.js'
+import { type ReconnectOptions, Backoff } from '../wait/backoff.js'
+import type { Service } from '../bus/service.js'
+import { serviceEvent, type RawServiceEvent } from '../bus/services-view.js'
+import { strangersAmong } from '../bus/kind-mismatch.js'
 
 /** What a connection must find in the record. */
 export interface Expectation {

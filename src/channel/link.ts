@@ -10,7 +10,8 @@ import { fromNative, RingbellError } from '../errors.js'
 import { LARGE_GONE, type NativeChannelHot } from '../native.js'
 import { encodeError } from './remote-error.js'
 import { Outbox } from './outbox.js'
-import { EMPTY, FLAGS_AT, HEADER_BYTES, KIND, MESSAGE_WINDOW } from './wire.js'
+import { FLAGS_AT, HEADER_BYTES, KIND, MESSAGE_WINDOW } from './wire.js'
+import { EMPTY } from '../codec/bytes.js'
 
 /** Who is at the other end. */
 export interface PeerInfo {

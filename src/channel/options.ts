@@ -2,27 +2,30 @@
  * The options of channels and work queues. What TypeScript alone knows (calls, retries, limits of its own) is checked here; the
  * others go to the core as the user wrote them, and the core checks them.
  */
-import type { SignalOptions } from '../abort.js'
 import {
+  type Rule,
+  LONGEST_MS,
+  type Rules,
   check,
   coreJson,
+  invalid,
+  oneOf,
+  integer,
   duration,
   flag,
-  integer,
-  invalid,
+  text,
   listOf,
-  oneOf,
+  anything,
   signal,
-  type Rule,
-  type Rules,
 } from '../check.js'
+import type { SignalOptions } from '../wait/abort.js'
 import type { CodecOption } from '../codec/index.js'
-import { anything, LABEL, reconnect, type Access, type Description, type ReconnectOptions } from '../options.js'
-import type { Rung } from '../service.js'
-import { checkWait, type WaitOption } from '../waiting.js'
-import { LONGEST_MS } from './deadlines.js'
+import type { Access, Description } from '../bus/options.js'
+import { reconnect, type ReconnectOptions } from '../wait/backoff.js'
+import type { Rung } from '../bus/service.js'
+import { checkWait, type WaitOption } from '../wait/policy.js'
 import type { Route } from './routing.js'
-import { standardSchema, type Schema } from './schema.js'
+import { standardSchema, type Schema } from '../codec/schema.js'
 
 /** What both sides of a channel choose for themselves. */
 export interface ChannelOptions {
@@ -136,7 +139,7 @@ const QUEUE: Rules = { ...CHANNEL, limit: COUNT, attempts: integer(1, 2 ** 20), 
 const CONNECT: Rules = {
   ...CHANNEL,
   reconnect,
-  schema: LABEL,
+  schema: text(256),
   requests: standardSchema,
   replies: standardSchema,
   route: oneOf('first', 'round-robin', 'least-busy'),
@@ -147,7 +150,6 @@ const WORKER: Rules = { ...CHANNEL, reconnect, concurrency: integer(1, 65_536) }
 const bytesToFill: Rule = (value) =>
   ArrayBuffer.isView(value) && value instanceof Uint8Array ? undefined : 'must be a Uint8Array'
 const CALL: Rules = { signal, timeout: TIME, idempotent: flag, into: bytesToFill }
-const SIGNAL: Rules = { signal }
 const CLOSE: Rules = { grace: TIME }
 const MOST_FDS = 16
 const MOST_FD_DATA = 32_768
@@ -170,10 +172,6 @@ export function workerJson(options: WorkerOptions<unknown>): string {
 
 export function checkCall(options: CallOptions): void {
   check(options, CALL)
-}
-
-export function checkSignal(options: SignalOptions): void {
-  check(options, SIGNAL)
 }
 
 export function checkClose(options: object): void {

@@ -3,11 +3,11 @@
  * fed with what is no call. Shared by servers and clients, queues and workers.
  */
 import type { RingbellError } from '../errors.js'
-import { serviceOf } from '../service.js'
+import { serviceOf } from '../bus/service.js'
 import { Connection } from './connection.js'
 import type { Endpoint, OpenedNotice } from './endpoint.js'
 import type { EndReason, Link } from './link.js'
-import type { Speech } from './speech.js'
+import type { Speech } from '../codec/payload-codec.js'
 import type { Telling } from './telling.js'
 
 export class Peers {

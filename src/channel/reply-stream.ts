@@ -3,15 +3,16 @@
  * send no more chunks than it has credit for. Leaving the loop cancels it. A stream is never begun again by itself: what
  * was read already would come twice.
  */
-import { throwIfAborted } from '../abort.js'
-import { Iteration } from '../iteration.js'
+import { throwIfAborted } from '../wait/abort.js'
+import { Iteration } from '../wait/iteration.js'
 import { outcome, replyTooLarge } from './call.js'
 import { Inbox } from './inbox.js'
 import type { Link, Pending } from './link.js'
 import { decodeError } from './remote-error.js'
-import { whenThere, type Speech } from './speech.js'
-import type { Placed, Switchboard } from './switchboard.js'
-import { EMPTY, KIND, NOT_BEGUN, STREAM, STREAM_WINDOW } from './wire.js'
+import { whenThere, type Speech } from '../codec/payload-codec.js'
+import type { Placed, Switchboard } from './call-dispatcher.js'
+import { KIND, NOT_BEGUN, STREAM, STREAM_WINDOW } from './wire.js'
+import { EMPTY } from '../codec/bytes.js'
 
 export class ReplyStream implements Pending, Placed, AsyncIterableIterator<unknown, undefined> {
   id = 0

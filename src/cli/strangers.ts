@@ -1,6 +1,6 @@
 /** For commands that waited in vain: who announces the name, though as something else. */
 import type { Bus, Service } from '../index.js'
-import { strangersAmong } from '../strangers.js'
+import { strangersAmong } from '../bus/kind-mismatch.js'
 
 /** `; process 12 announces …`, to end a sentence with; nothing if somebody is what is wanted, or nobody is there. */
 export function strangers({ services }: Bus, name: string, kind: string): string {

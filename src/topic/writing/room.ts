@@ -1,0 +1,224 @@
+/**
+ * Waiting for room in a ring: everybody who called `ready()` or `write()`, in line. While they sleep, the slots are swept
+ * every 50 ms, because a subscriber's death wakes nobody and `evictAfter` needs a clock; the timer exists for no longer than
+ * that. Once a write had its turn, nothing else is sent before it is done (`writing`).
+ */
+import { onAbort } from '../../wait/abort.js'
+import { closedError, fromNative } from '../../errors.js'
+import type { NativePublisherHot } from '../../native.js'
+import type { Poller } from '../../wait/poller.js'
+import { Turn } from '../../wait/time-slice.js'
+import { Waiter, type Awaited } from '../../wait/waiter.js'
+import type { WaitPolicy } from '../../wait/policy.js'
+import { Write } from './write.js'
+
+export const SWEEP_MS = 50
+/** Pause instructions between two looks of the core. */
+const PAUSES_A_LOOK = 16
+
+/** Somebody in line. */
+interface Waiting {
+  /** What it waits for room for, in bytes of payload. */
+  readonly bytes: number
+  /** What there must be room for before its turn. */
+  readonly least: number
+  /** What is to be sent; `undefined` for who only waits. */
+  readonly write: Write | undefined
+  told: boolean
+  /** No signal can end it any more. */
+  done(): void
+  settle(error?: unknown): void
+}
+
+export class Room implements Awaited {
+  /** A write has begun, or has found no room: whatever is sent now has to wait for it. */
+  writing = false
+  readonly #hot: NativePublisherHot
+  readonly #waiter: Waiter
+  /** Somebody really has to wait. */
+  readonly #full: (bytes: number) => void
+  readonly #turn = new Turn()
+  #line: Waiting[] = []
+  #sweeper: NodeJS.Timeout | undefined
+  /** Others are to run first. */
+  #pause: NodeJS.Immediate | undefined
+
+  constructor(hot: NativePublisherHot, policy: WaitPolicy, poller: Poller, full: (bytes: number) => void) {
+    this.#hot = hot
+    this.#full = full
+    this.#waiter = new Waiter(this, policy, poller)
+    this.#turn.begin()
+  }
+
+  set referenced(referenced: boolean) {
+    this.#waiter.referenced = referenced
+  }
+
+  /** There is room right now, and nobody is ahead. */
+  now(bytes: number): boolean {
+    if (this.#line.length > 0 || this.#turn.due()) return false
+    return this.#hot.hasRoom(bytes) || (this.#spin(bytes, this.#waiter.glance) && this.#hot.hasRoom(bytes))
+  }
+
+  /** After `now` has said no. */
+  wait(bytes: number, signal: AbortSignal | undefined): Promise<void> {
+    return this.#join(bytes, bytes, undefined, signal)
+  }
+
+  /** Sends a message of any size; one of more than `atOnce` bytes in pieces. It begins at once if nobody is ahead. */
+  write(data: Uint8Array, atOnce: number, signal: AbortSignal | undefined): Promise<void> {
+    const { byteLength } = data
+    // Whoever begins in a ring without any room keeps nobody from anything: nothing else would fit.
+    const least = byteLength > atOnce ? 0 : byteLength
+    return this.#join(byteLength, least, new Write(this.#hot, data, byteLength > atOnce), signal)
+  }
+
+  wake(): void {
+    this.#waiter.wake()
+  }
+
+  close(): void {
+    this.#fail(closedError('publisher'))
+  }
+
+  poll(iterations: number): boolean {
+    const first = this.#line[0]
+    if (first === undefined) return false
+    this.#spin(first.least, iterations)
+    return this.#hot.hasRoom(first.least)
+  }
+
+  arm(): boolean {
+    const asleep = this.#hot.armRoom(this.#line[0]?.least ?? 0)
+    if (asleep) this.#sweeper ??= setInterval(() => this.#sweep(), SWEEP_MS).unref()
+    return asleep
+  }
+
+  ready(): void {
+    this.#turn.begin()
+    this.#serve()
+  }
+
+  failed(error: unknown): void {
+    this.#fail(fromNative(error))
+  }
+
+  #join(bytes: number, least: number, write: Write | undefined, signal: AbortSignal | undefined): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const waiting: Waiting = {
+        bytes,
+        least,
+        write,
+        told: false,
+        done: () => forget(),
+        settle(error) {
+          forget()
+          if (error === undefined) resolve()
+          else reject(error)
+        },
+      }
+      const forget = onAbort(signal, (error) => {
+        this.#leave(waiting, error)
+        // Whoever is first now may need less.
+        if (this.#line.length > 0) this.#waiter.wake()
+      })
+      if (this.#line.push(waiting) === 1) {
+        if (write !== undefined) this.#serve()
+        else if (this.#turn.spent) this.#later()
+        else this.#waiter.start()
+      }
+      this.#tell()
+    })
+  }
+
+  #spin(bytes: number, iterations: number): boolean {
+    return iterations > 0 && this.#hot.spinRoom(bytes, Math.ceil(iterations / PAUSES_A_LOOK))
+  }
+
+  /** Gives everybody his turn for whom there is room, until the turn of the event loop is used up. */
+  #serve(): void {
+    let visited = false
+    for (let first = this.#line[0]; first !== undefined; first = this.#line[0]) {
+      const { write } = first
+      // Who was told of room shall find it: what he does next comes before a write behind him.
+      if (write !== undefined && visited) return this.#later()
+      this.writing = write !== undefined
+      try {
+        if (!this.#hot.hasRoom(first.least)) return this.#waiter.start()
+        const done = write?.proceed() ?? true
+        const spent = this.#turn.due()
+        if (done) this.#finish(first, spent)
+        if (spent) return this.#later()
+        visited = done && write === undefined
+      } catch (error) {
+        this.#leave(first, fromNative(error))
+      }
+    }
+    this.#stop()
+  }
+
+  /** Its turn is over. Whoever called may go on at once, or after others have run. */
+  #finish(first: Waiting, later: boolean): void {
+    this.#line.shift()
+    this.writing = false
+    first.done()
+    if (later) setImmediate(() => first.settle())
+    else first.settle()
+  }
+
+  #leave(waiting: Waiting, error: unknown): void {
+    if (this.#line[0] === waiting) {
+      this.writing = false
+      waiting.write?.abandon()
+    }
+    this.#line = this.#line.filter((one) => one !== waiting)
+    waiting.settle(error)
+    if (this.#line.length === 0) this.#stop()
+  }
+
+  /** Goes on with a fresh macrotask, after the turn was used up. */
+  #later(): void {
+    this.#waiter.stop()
+    this.#pause ??= setImmediate(() => {
+      this.#pause = undefined
+      this.ready()
+      this.#tell()
+    })
+  }
+
+  /** Of everybody who really waits. */
+  #tell(): void {
+    if (!this.#waiter.waiting) return
+    for (const one of this.#line.slice()) {
+      if (one.told) continue
+      one.told = true
+      this.#full(one.bytes)
+    }
+  }
+
+  #sweep(): void {
+    try {
+      this.#hot.sweep()
+    } catch (error) {
+      this.failed(error)
+      return
+    }
+    this.#waiter.wake()
+  }
+
+  #fail(error: unknown): void {
+    this.#stop()
+    const line = this.#line
+    this.#line = []
+    this.writing = false
+    for (const one of line) one.settle(error)
+  }
+
+  #stop(): void {
+    this.#waiter.stop()
+    clearImmediate(this.#pause)
+    this.#pause = undefined
+    clearInterval(this.#sweeper)
+    this.#sweeper = undefined
+  }
+}
