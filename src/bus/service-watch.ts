@@ -1,4 +1,5 @@
 /** One `for await` over what happens on the bus, with a watch of its own in the core. Waiting keeps the process alive. */
+import { Fifo } from '../wait/fifo.js'
 import { onAbort } from '../wait/abort.js'
 import { fromNative, translated } from '../errors.js'
 import type { NativeWatch } from '../native.js'
@@ -15,9 +16,8 @@ export class ServiceWatch implements AsyncIterableIterator<ServiceEvent, undefin
   readonly #id: number
   readonly #forget: () => void
   readonly #ended: (watch: ServiceWatch) => void
-  #events: RawServiceEvent[] = []
-  #at = 0
-  #asked: Asked[] = []
+  readonly #events = new Fifo<RawServiceEvent>()
+  readonly #asked = new Fifo<Asked>()
   #done = false
   #error: unknown = undefined
 
@@ -29,10 +29,11 @@ export class ServiceWatch implements AsyncIterableIterator<ServiceEvent, undefin
   }
 
   next(): Promise<IteratorResult<ServiceEvent, undefined>> {
-    if (this.#asked.length === 0 && this.#fill()) return Promise.resolve(this.#take())
+    if (this.#asked.size === 0 && this.#fill()) return Promise.resolve(this.#take())
     if (this.#done) return this.#last()
     return new Promise((resolve, reject) => {
-      if (this.#asked.push({ resolve, reject }) === 1) poller().hold()
+      if (this.#asked.size === 0) poller().hold()
+      this.#asked.push({ resolve, reject })
     })
   }
 
@@ -54,28 +55,27 @@ export class ServiceWatch implements AsyncIterableIterator<ServiceEvent, undefin
   }
 
   #wake(): void {
-    if (this.#asked.length === 0) return
-    while (this.#asked.length > 0 && this.#fill()) this.#asked.shift()?.resolve(this.#take())
-    if (this.#asked.length === 0 && !this.#done) poller().drop()
+    if (this.#asked.size === 0) return
+    while (this.#asked.size > 0 && this.#fill()) this.#asked.shift()?.resolve(this.#take())
+    if (this.#asked.size === 0 && !this.#done) poller().drop()
   }
 
   #take(): IteratorResult<ServiceEvent, undefined> {
-    return { value: serviceEvent(this.#events[this.#at++] as RawServiceEvent), done: false }
+    return { value: serviceEvent(this.#events.shift() as RawServiceEvent), done: false }
   }
 
   /** Whether there is an event to take. */
   #fill(): boolean {
     if (this.#done) return false
-    if (this.#at < this.#events.length) return true
+    if (this.#events.size > 0) return true
     try {
       const json = this.#native.take()
-      this.#events = json === '' ? [] : (JSON.parse(json) as RawServiceEvent[])
+      if (json !== '') for (const event of JSON.parse(json) as RawServiceEvent[]) this.#events.push(event)
     } catch (error) {
       this.#end(fromNative(error))
       return false
     }
-    this.#at = 0
-    return this.#events.length > 0
+    return this.#events.size > 0
   }
 
   #last(): Promise<IteratorResult<ServiceEvent, undefined>> {
@@ -92,14 +92,12 @@ export class ServiceWatch implements AsyncIterableIterator<ServiceEvent, undefin
     poller().remove(this.#id)
     this.#native.close()
     this.#ended(this)
-    const asked = this.#asked
-    this.#asked = []
-    if (asked.length > 0) poller().drop()
-    for (const { resolve, reject } of asked) {
+    if (this.#asked.size > 0) poller().drop()
+    for (let asked = this.#asked.shift(); asked !== undefined; asked = this.#asked.shift()) {
       const failure = this.#error
       this.#error = undefined
-      if (failure === undefined) resolve(DONE)
-      else reject(failure)
+      if (failure === undefined) asked.resolve(DONE)
+      else asked.reject(failure)
     }
   }
 }

@@ -3,7 +3,8 @@
  * cached view, without a system call, and the view is kept current by the core's events. Until those have told of everybody
  * whom a fresh scan finds, answers come from scans: never wrong, only slower.
  */
-import { onAbort, throwIfAborted, type SignalOptions } from '../wait/abort.js'
+import { Waiters } from '../wait/waiting.js'
+import { type SignalOptions, throwIfAborted } from '../wait/abort.js'
 import { debug } from '../diagnostics.js'
 import { closedError, fromNative, RingbellError, translated } from '../errors.js'
 import { checkName } from './names.js'
@@ -28,16 +29,11 @@ export interface WatchOptions extends SignalOptions {
 /** Everything; what the core's filter calls by that name. */
 const ALL = '*'
 
-interface Waiting {
-  check(): void
-  fail(error: unknown): void
-}
-
 export class Services {
   readonly #native: NativeBus
   readonly #loop: () => Poller
   readonly #view = new ServicesView()
-  readonly #waiting = new Set<Waiting>()
+  readonly #waiters = new Waiters<Service>({ began: () => this.#loop().hold(), ended: () => this.#loop().drop() })
   readonly #watches = new Set<ServiceWatch>()
   #watch: NativeWatch | undefined
   #id = -1
@@ -132,7 +128,7 @@ export class Services {
     this.#closed = true
     // What the view knew is not true for ever.
     this.#filled = false
-    this.#failAll(closedError('bus'))
+    this.#waiters.fail(closedError('bus'))
     for (const watch of this.#watches) watch.close()
     if (this.#watch === undefined) return
     try {
@@ -179,12 +175,8 @@ export class Services {
     try {
       this.#pump()
     } catch (error) {
-      this.#failAll(error)
+      this.#waiters.fail(error)
     }
-  }
-
-  #failAll(error: unknown): void {
-    for (const waiting of this.#waiting) waiting.fail(error)
   }
 
   /** Takes in what the core saw. */
@@ -194,36 +186,15 @@ export class Services {
     const events = JSON.parse(json) as RawServiceEvent[]
     if (events.length === 0) return
     for (const event of events) this.#view.apply(serviceEvent(event))
-    for (const waiting of this.#waiting) waiting.check()
+    this.#waiters.check()
   }
 
-  async #wait(name: string, timeout: number | undefined, signal: AbortSignal | undefined): Promise<Service> {
-    const loop = this.#loop()
-    loop.hold()
-    let timer: NodeJS.Timeout | undefined
-    let forget: (() => void) | undefined
-    let waiting: Waiting | undefined
-    try {
-      return await new Promise<Service>((resolve, reject) => {
-        waiting = {
-          check: () => {
-            const found = this.#view.find(name)
-            if (found !== undefined) resolve(found)
-          },
-          fail: reject,
-        }
-        this.#waiting.add(waiting)
-        // It may have come after the scan, and before anybody waited.
-        waiting.check()
-        forget = onAbort(signal, reject)
-        if (timeout !== undefined) timer = setTimeout(() => reject(lateError(name, timeout)), timeout)
-      })
-    } finally {
-      loop.drop()
-      clearTimeout(timer)
-      forget?.()
-      if (waiting !== undefined) this.#waiting.delete(waiting)
-    }
+  #wait(name: string, timeout: number | undefined, signal: AbortSignal | undefined): Promise<Service> {
+    const late = (): RingbellError => lateError(name, timeout ?? 0)
+    const found = this.#waiters.wait(() => this.#view.find(name), { signal, timeout, late })
+    // It may have come after the scan, and before anybody waited.
+    this.#waiters.check()
+    return found
   }
 }
 

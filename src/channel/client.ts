@@ -3,8 +3,9 @@
  * reply-stream.ts, their way in switchboard.ts, connecting in instances.ts. A call waits for a server if there is none:
  * give it a `timeout` where that must end.
  */
+import { Waiters } from '../wait/waiting.js'
 import { EventEmitter } from 'node:events'
-import { onAbort, throwIfAborted, type SignalOptions, checkSignal } from '../wait/abort.js'
+import { type SignalOptions, checkSignal, throwIfAborted } from '../wait/abort.js'
 import { invalid } from '../check.js'
 import { channels } from '../diagnostics.js'
 import { closedError, fromNative, RingbellError, translated } from '../errors.js'
@@ -74,7 +75,10 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array>
   readonly #endpoint: Endpoint
   readonly #board: Switchboard
   readonly #instances: Instances
-  readonly #waiting = new Set<{ joined(connection: Connection<M>): void; fail(error: unknown): void }>()
+  readonly #waiters = new Waiters<Connection<M>>({
+    began: () => this.#endpoint.want(),
+    ended: () => this.#endpoint.unwant(),
+  })
   readonly #onClose: ClientParts['closed']
   #closed = false
 
@@ -169,23 +173,12 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array>
     const { signal } = options
     throwIfAborted(signal)
     if (this.#closed) throw closedError('client')
-    const link = this.#board.links.find((one) => one.gone === undefined)
-    if (link !== undefined) return connectionOf(link) as Connection<M>
-    return new Promise((resolve, reject) => {
-      const over = (settled: () => void): void => {
-        this.#waiting.delete(waiting)
-        this.#endpoint.unwant()
-        forget()
-        settled()
-      }
-      const waiting = {
-        joined: (connection: Connection<M>): void => over(() => resolve(connection)),
-        fail: (error: unknown): void => over(() => reject(error)),
-      }
-      this.#waiting.add(waiting)
-      this.#endpoint.want()
-      const forget = onAbort(signal, (error) => waiting.fail(withStrangers(error, this.#instances.strangers)))
+    const connected = this.#waiters.wait(() => this.#connected(), {
+      signal,
+      explain: (error) => withStrangers(error, this.#instances.strangers),
     })
+    this.#waiters.check()
+    return connected
   }
 
   /** The counters of a server: of the one that a call would go to now, or at the other end of a `connection`. Rejects as `call` does. */
@@ -271,7 +264,7 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array>
     try {
       this.#telling.clear()
       this.#board.close(error)
-      for (const waiting of this.#waiting) waiting.fail(error)
+      this.#waiters.fail(error)
       this.#instances.close()
     } finally {
       this.#onClose(this)
@@ -314,10 +307,15 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array>
     }
   }
 
+  #connected(): Connection<M> | undefined {
+    const link = this.#board.links.find((one) => one.gone === undefined)
+    return link && (connectionOf(link) as Connection<M>)
+  }
+
   #opened(link: Link, notice: OpenedNotice): void {
-    const connection = this.#peers.open(this.#endpoint, link, notice) as Connection<M>
+    this.#peers.open(this.#endpoint, link, notice)
     this.#instances.opened(link.number)
-    for (const waiting of this.#waiting) waiting.joined(connection)
     this.#board.join(link)
+    this.#waiters.check()
   }
 }

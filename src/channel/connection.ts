@@ -3,7 +3,8 @@
  * clients and servers; they share the connection's rings with these messages, in one order. A reader that is slow holds
  * up its sender (256 KiB of messages may be under way), never the calls beside it.
  */
-import { onAbort, throwIfAborted, type SignalOptions, checkSignal } from '../wait/abort.js'
+import { waitFor } from '../wait/waiting.js'
+import { type SignalOptions, checkSignal, throwIfAborted } from '../wait/abort.js'
 import { closedError, RingbellError, tooLarge } from '../errors.js'
 import { Iteration } from '../wait/iteration.js'
 import { once } from '../wait/once.js'
@@ -199,43 +200,39 @@ export class Connection<M = Uint8Array> implements AsyncIterable<M>, AsyncDispos
     this.#descriptors.end(error)
   }
 
-  #ready(bytes: number, signal: AbortSignal | undefined): Promise<void> {
-    return new Promise((resolve, reject) => {
-      throwIfAborted(signal)
-      const link = this.#link
-      if (link.gone !== undefined) throw link.gone
-      const seeker: RoomSeeker = {
-        bytes,
-        settle: (error) => {
-          forget()
+  async #ready(bytes: number, signal: AbortSignal | undefined): Promise<void> {
+    throwIfAborted(signal)
+    const link = this.#link
+    if (link.gone !== undefined) throw link.gone
+    await waitFor(
+      (waiting) => {
+        const seeker: RoomSeeker = { bytes, ...waiting }
+        this.#endpoint.want()
+        link.seekRoom(seeker)
+        return () => {
+          link.giveUpRoom(seeker)
           this.#endpoint.unwant()
-          if (error === undefined) resolve()
-          else reject(error)
-        },
-      }
-      this.#endpoint.want()
-      let forget = (): void => {}
-      forget = onAbort(signal, (error) => {
-        link.giveUpRoom(seeker)
-        seeker.settle(error)
-      })
-      link.seekRoom(seeker)
-    })
+        }
+      },
+      { signal },
+    )
   }
 
   #written(data: Uint8Array): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const link = this.#link
+    const link = this.#link
+    return waitFor((waiting) => {
       this.#endpoint.want()
-      const over = (settled: () => void): void => {
-        this.#endpoint.unwant()
-        link.writers.delete(fail)
-        settled()
+      link.writers.add(waiting)
+      try {
+        link.postMessage(data, this.#speech.own, () => waiting.resolve())
+      } catch (error) {
+        waiting.reject(error)
       }
-      const fail = (error: unknown): void => over(() => reject(error))
-      link.writers.add(fail)
-      link.postMessage(data, this.#speech.own, () => over(resolve))
-      if (link.gone !== undefined) fail(link.gone)
+      if (link.gone !== undefined) waiting.reject(link.gone)
+      return () => {
+        link.writers.delete(waiting)
+        this.#endpoint.unwant()
+      }
     })
   }
 }

@@ -6,6 +6,8 @@
  * Every call of the binding about one connection is made here (and in its outbox). What the binding says of the peer ends
  * the link, whichever call found it: `#fault` sees to that. It is never thrown into a handler, a queue, a timer or a loop.
  */
+import { Fifo } from '../wait/fifo.js'
+import type { Waiting } from '../wait/waiting.js'
 import { fromNative, RingbellError } from '../errors.js'
 import { LARGE_GONE, type NativeChannelHot } from '../native.js'
 import { encodeError } from './remote-error.js'
@@ -81,9 +83,8 @@ export interface Arrival {
 }
 
 /** Somebody who waits for room for a plain message or for credit. */
-export interface RoomSeeker {
+export interface RoomSeeker extends Waiting {
   readonly bytes: number
-  settle(error?: unknown): void
 }
 
 const HIGHEST_ID = 2 ** 30 - 1
@@ -103,11 +104,11 @@ export class Link {
   /** What the owner keeps with it. */
   owner: unknown = undefined
   /** Those who wait until a large message is on its way; told if it never will be. */
-  readonly writers = new Set<(error: unknown) => void>()
+  readonly writers = new Set<Waiting>()
   readonly #host: LinkHost
   readonly #hot: NativeChannelHot
   readonly #outbox: Outbox
-  #seekers: RoomSeeker[] = []
+  readonly #seekers = new Fifo<RoomSeeker>()
   #clear: (() => void)[] = []
   #nextId = 1
   #ordinal = 0
@@ -210,7 +211,7 @@ export class Link {
   }
 
   giveUpRoom(seeker: RoomSeeker): void {
-    this.#seekers = this.#seekers.filter((one) => one !== seeker)
+    this.#seekers.take((one) => one === seeker)
   }
 
   /** A reader took bytes of a message. */
@@ -339,7 +340,7 @@ export class Link {
   /** Asks to be woken when there is room; `false` when there is some by now. */
   armRoom(): boolean {
     if (this.gone !== undefined) return true
-    const bytes = this.#outbox.empty ? (this.#seekers[0]?.bytes ?? 0) : this.#outbox.wanted
+    const bytes = this.#outbox.empty ? (this.#seekers.peek()?.bytes ?? 0) : this.#outbox.wanted
     try {
       return this.#hot.armRoom(this.number, bytes)
     } catch (error) {
@@ -361,10 +362,9 @@ export class Link {
     const requests = [...this.requests.values()]
     this.requests.clear()
     for (const request of requests) request.lost()
-    const seekers = this.#seekers
-    this.#seekers = []
-    for (const seeker of seekers) seeker.settle(this.gone)
-    for (const fail of this.writers) fail(this.gone)
+    for (let seeker = this.#seekers.shift(); seeker !== undefined; seeker = this.#seekers.shift())
+      seeker.reject(this.gone)
+    for (const writer of this.writers) writer.reject(this.gone)
     this.#isClear()
   }
 
@@ -426,7 +426,7 @@ export class Link {
 
   /** Those who wait for room and credit, in order; `true` when nobody waits for room. */
   #serve(): boolean {
-    for (let seeker = this.#seekers[0]; seeker !== undefined; seeker = this.#seekers[0]) {
+    for (let seeker = this.#seekers.peek(); seeker !== undefined; seeker = this.#seekers.peek()) {
       // Credit comes by a message, not by room.
       if (this.#credit <= 0) return true
       if (!this.#outbox.empty) return false
@@ -434,7 +434,7 @@ export class Link {
       // A fault told them all.
       if (this.over) return true
       this.#seekers.shift()
-      seeker.settle()
+      seeker.resolve()
     }
     return true
   }

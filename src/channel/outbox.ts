@@ -2,6 +2,7 @@
  * What one connection has to send and found no room for, in order; and everything that is larger than its ring takes at once.
  * Nothing overtakes it: while it is not empty, whatever is sent queues up here. Throws only what the binding throws.
  */
+import { Fifo } from '../wait/fifo.js'
 import type { NativeChannelHot } from '../native.js'
 
 export interface Frame {
@@ -22,8 +23,7 @@ const LARGE_STEP = 1024
 export class Outbox {
   readonly #hot: NativeChannelHot
   readonly #connection: number
-  #frames: Frame[] = []
-  #at = 0
+  readonly #frames = new Fifo<Frame>()
 
   constructor(hot: NativeChannelHot, connection: number) {
     this.#hot = hot
@@ -31,12 +31,12 @@ export class Outbox {
   }
 
   get empty(): boolean {
-    return this.#at === this.#frames.length
+    return this.#frames.size === 0
   }
 
   /** Bytes of data that the next step needs room for. */
   get wanted(): number {
-    const frame = this.#frames[this.#at]
+    const frame = this.#frames.peek()
     if (frame === undefined) return 0
     const { done, data } = frame
     return done < 0 ? data.byteLength : Math.min(LARGE_STEP, data.byteLength - done)
@@ -48,32 +48,26 @@ export class Outbox {
 
   /** Takes back what nobody has seen all of; `false` when there is no such frame any more. */
   remove(head: number, id: number): boolean {
-    for (let at = this.#at; at < this.#frames.length; at++) {
-      const frame = this.#frames[at] as Frame
-      if (frame.id !== id || frame.head !== head) continue
-      // Begun, though perhaps no byte of it found room.
-      if (frame.done >= 0 && at === this.#at) this.#hot.abandonLarge(this.#connection)
-      this.#frames.splice(at, 1)
-      return true
-    }
-    return false
+    const first = this.#frames.peek()
+    const frame = this.#frames.take((one) => one.id === id && one.head === head)
+    if (frame === undefined) return false
+    // Begun, though perhaps no byte of it found room.
+    if (frame === first && frame.done >= 0) this.#hot.abandonLarge(this.#connection)
+    return true
   }
 
   /** Sends as much as there is room for; `true` when that was all. */
   flush(): boolean {
-    const frames = this.#frames
-    for (let frame = frames[this.#at]; frame !== undefined; frame = frames[this.#at]) {
+    for (let frame = this.#frames.peek(); frame !== undefined; frame = this.#frames.peek()) {
       if (!this.#send(frame)) return false
-      this.#at++
+      this.#frames.shift()
       frame.sent?.()
     }
-    this.clear()
     return true
   }
 
   clear(): void {
-    this.#frames = []
-    this.#at = 0
+    this.#frames.clear()
   }
 
   #send(frame: Frame): boolean {

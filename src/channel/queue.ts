@@ -3,8 +3,10 @@
  * marked as redelivered, when that one dies, leaves, fails or takes too long. The queue assigns, so no two workers ever hold one
  * message at the same time while both are known to live. It lives in this process: what it holds ends with it.
  */
+import { Fifo } from '../wait/fifo.js'
+import { Waiters } from '../wait/waiting.js'
 import { EventEmitter } from 'node:events'
-import { onAbort, throwIfAborted, type SignalOptions, checkSignal } from '../wait/abort.js'
+import { type SignalOptions, checkSignal, throwIfAborted } from '../wait/abort.js'
 import { channels } from '../diagnostics.js'
 import { closedError, RingbellError, translated } from '../errors.js'
 import type { NativeChannel } from '../native.js'
@@ -57,13 +59,12 @@ export class Queue<T = Uint8Array> extends EventEmitter<QueueEvents<T>> implemen
   readonly #endpoint: Endpoint
   readonly #onClose: QueueParts['closed']
   /** Messages that no worker has; those to be delivered again come first. */
-  #fresh: Job[] = []
-  #at = 0
-  #again: Job[] = []
+  readonly #fresh = new Fifo<Job>()
+  readonly #again = new Fifo<Job>()
   readonly #assigned = new Set<Job>()
   /** Workers that take more, and how many; in the order in which they are served. */
   readonly #ready = new Map<Link, number>()
-  #seekers = new Set<Seeker>()
+  readonly #waiters = new Waiters<true>()
   #pushed = 0
   #acknowledged = 0
   #redelivered = 0
@@ -169,25 +170,14 @@ export class Queue<T = Uint8Array> extends EventEmitter<QueueEvents<T>> implemen
   }
 
   get #waiting(): number {
-    return this.#fresh.length - this.#at + this.#again.length
+    return this.#fresh.size + this.#again.size
   }
 
-  #until(condition: () => boolean, options: SignalOptions): Promise<void> {
+  async #until(condition: () => boolean, options: SignalOptions): Promise<void> {
     checkSignal(options)
     throwIfAborted(options.signal)
     if (this.#closed) throw closedError('queue')
-    if (condition()) return Promise.resolve()
-    return new Promise((resolve, reject) => {
-      const settle = (error?: unknown): void => {
-        this.#seekers.delete(seeker)
-        forget()
-        if (error === undefined) resolve()
-        else reject(error)
-      }
-      const seeker: Seeker = { condition, settle }
-      this.#seekers.add(seeker)
-      const forget = onAbort(options.signal, settle)
-    })
+    if (!condition()) await this.#waiters.wait(() => (condition() ? true : undefined), options)
   }
 
   /** Gives what waits to those who are ready, each in turn. */
@@ -198,7 +188,7 @@ export class Queue<T = Uint8Array> extends EventEmitter<QueueEvents<T>> implemen
       const [link, credit] = next.value
       this.#ready.delete(link)
       if (link.gone !== undefined || link.leaving) continue
-      const job = this.#next()
+      const job = (this.#again.shift() ?? this.#fresh.shift()) as Job
       this.#assigned.add(job)
       if (!job.place(link)) {
         this.#assigned.delete(job)
@@ -214,17 +204,6 @@ export class Queue<T = Uint8Array> extends EventEmitter<QueueEvents<T>> implemen
   #credit(link: Link, amount: number): void {
     this.#ready.set(link, Math.min(MOST_CREDIT, (this.#ready.get(link) ?? 0) + amount))
     this.#assign()
-  }
-
-  #next(): Job {
-    const again = this.#again.shift()
-    if (again !== undefined) return again
-    const job = this.#fresh[this.#at++] as Job
-    if (this.#at > MOST_TAKEN && this.#at * 2 > this.#fresh.length) {
-      this.#fresh = this.#fresh.slice(this.#at)
-      this.#at = 0
-    }
-    return job
   }
 
   readonly #jobHost: JobHost = {
@@ -266,7 +245,7 @@ export class Queue<T = Uint8Array> extends EventEmitter<QueueEvents<T>> implemen
 
   /** There are fewer messages than before. */
   #changed(): void {
-    for (const seeker of this.#seekers) if (seeker.condition()) seeker.settle()
+    this.#waiters.check()
     this.#keepAlive()
   }
 
@@ -284,10 +263,9 @@ export class Queue<T = Uint8Array> extends EventEmitter<QueueEvents<T>> implemen
       this.#endpoint.close(error)
       this.#telling.clear()
     } finally {
-      for (const seeker of this.#seekers) seeker.settle(error)
-      this.#fresh = []
-      this.#again = []
-      this.#at = 0
+      this.#waiters.fail(error)
+      this.#fresh.clear()
+      this.#again.clear()
       this.#assigned.clear()
       this.#onClose(this)
     }
@@ -317,13 +295,6 @@ export class Queue<T = Uint8Array> extends EventEmitter<QueueEvents<T>> implemen
   }
 }
 
-interface Seeker {
-  readonly condition: () => boolean
-  settle(error?: unknown): void
-}
-
-/** Taken messages at the front of the list before it is cut. */
-const MOST_TAKEN = 1024
 const MOST_CREDIT = 65_536
 
 interface JobHost {

@@ -5,7 +5,7 @@
  */
 import { onAbort, throwIfAborted } from './abort.js'
 import { fromNative } from '../errors.js'
-import type { Inflow, Holder, Receiving, Waiting } from './reader.js'
+import type { Inflow, Holder, Gate, Reader } from './reader.js'
 import { Turn } from './time-slice.js'
 
 interface Asked<V> {
@@ -13,9 +13,9 @@ interface Asked<V> {
   readonly reject: (error: unknown) => void
 }
 
-export class Iteration<V> implements AsyncIterableIterator<V, undefined>, Waiting, Holder {
+export class Iteration<V> implements AsyncIterableIterator<V, undefined>, Reader, Holder {
   readonly inflow: Inflow<V>
-  readonly #reception: Receiving
+  readonly #reception: Gate
   readonly #turn = new Turn()
   readonly #forget: () => void
   #asked: Asked<V>[] = []
@@ -25,7 +25,7 @@ export class Iteration<V> implements AsyncIterableIterator<V, undefined>, Waitin
   #error: unknown = undefined
 
   /** @throws {RingbellError} `ERR_RINGBELL_BUSY` while there is another one. */
-  constructor(inflow: Inflow<V>, reception: Receiving, signal: AbortSignal | undefined) {
+  constructor(inflow: Inflow<V>, reception: Gate, signal: AbortSignal | undefined) {
     throwIfAborted(signal)
     this.inflow = inflow
     this.#reception = reception

@@ -16,7 +16,7 @@ export interface Inflow<V> {
 }
 
 /** Somebody who waits for messages. */
-export interface Waiting {
+export interface Reader {
   /** What to look at. */
   readonly inflow: Inflow<unknown>
   /** Something is there to take. */
@@ -32,7 +32,7 @@ export interface Holder {
 }
 
 /** What a reader needs of that which it reads from. */
-export interface Receiving {
+export interface Gate {
   /** What users know it as. */
   readonly what: string
   hold(holder: Holder): void
@@ -40,8 +40,8 @@ export interface Receiving {
   assertFree(): void
   /** A short look, if the endpoint is lively. */
   glance(): boolean
-  wait(waiting: Waiting): void
+  wait(waiting: Reader): void
   /** The same, looking on a fresh macrotask first: others are to run before what may be there already. */
-  waitFresh(waiting: Waiting): void
-  callOff(waiting: Waiting): void
+  waitFresh(waiting: Reader): void
+  callOff(waiting: Reader): void
 }

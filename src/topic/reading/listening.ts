@@ -4,7 +4,7 @@
  */
 import { onAbort, throwIfAborted } from '../../wait/abort.js'
 import { fromNative } from '../../errors.js'
-import type { Inflow, Holder, Waiting } from '../../wait/reader.js'
+import type { Inflow, Holder, Reader } from '../../wait/reader.js'
 import type { Reception } from './reader-gate.js'
 import { Turn } from '../../wait/time-slice.js'
 
@@ -25,7 +25,7 @@ interface Telling<V> extends Inflow<V> {
   readonly telling: boolean
 }
 
-export class Listener<V> implements Listening, Waiting, Holder {
+export class Listener<V> implements Listening, Reader, Holder {
   readonly finished: Promise<void>
   readonly inflow: Telling<V>
   readonly #reception: Reception

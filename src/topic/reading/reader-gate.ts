@@ -4,17 +4,17 @@
  * goes through here, so closing needs to tell nobody else.
  */
 import { busy, closedError, fromNative } from '../../errors.js'
-import type { Holder, Receiving, Waiting } from '../../wait/reader.js'
+import type { Holder, Gate, Reader } from '../../wait/reader.js'
 import type { NativeSubscriberHot } from '../../native.js'
 import type { Poller } from '../../wait/poller.js'
 import { Waiter, type Awaited } from '../../wait/waiter.js'
 import type { WaitPolicy } from '../../wait/policy.js'
 
-export class Reception implements Awaited, Receiving {
+export class Reception implements Awaited, Gate {
   readonly what = 'subscriber'
   readonly #hot: NativeSubscriberHot
   readonly #waiter: Waiter
-  #waiting: Waiting | undefined
+  #waiting: Reader | undefined
   #holder: Holder | undefined
   #fresh: NodeJS.Immediate | undefined
   #closed = false
@@ -59,17 +59,17 @@ export class Reception implements Awaited, Receiving {
     return iterations > 0 && this.#hot.spin(iterations)
   }
 
-  wait(waiting: Waiting): void {
+  wait(waiting: Reader): void {
     this.#waiting = waiting
     this.#waiter.start()
   }
 
-  waitFresh(waiting: Waiting): void {
+  waitFresh(waiting: Reader): void {
     this.#waiting = waiting
     this.#fresh = setImmediate(() => this.#begin())
   }
 
-  callOff(waiting: Waiting): void {
+  callOff(waiting: Reader): void {
     if (this.#waiting !== waiting) return
     this.#waiting = undefined
     this.#calm()

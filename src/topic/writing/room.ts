@@ -3,11 +3,12 @@
  * every 50 ms, because a subscriber's death wakes nobody and `evictAfter` needs a clock; the timer exists for no longer than
  * that. Once a write had its turn, nothing else is sent before it is done (`writing`).
  */
-import { onAbort } from '../../wait/abort.js'
 import { closedError, fromNative } from '../../errors.js'
 import type { NativePublisherHot } from '../../native.js'
 import type { Poller } from '../../wait/poller.js'
 import { Turn } from '../../wait/time-slice.js'
+import { Fifo } from '../../wait/fifo.js'
+import { waitFor, type Waiting } from '../../wait/waiting.js'
 import { Waiter, type Awaited } from '../../wait/waiter.js'
 import type { WaitPolicy } from '../../wait/policy.js'
 import { Write } from './write.js'
@@ -17,7 +18,7 @@ export const SWEEP_MS = 50
 const PAUSES_A_LOOK = 16
 
 /** Somebody in line. */
-interface Waiting {
+interface InLine extends Waiting {
   /** What it waits for room for, in bytes of payload. */
   readonly bytes: number
   /** What there must be room for before its turn. */
@@ -25,9 +26,6 @@ interface Waiting {
   /** What is to be sent; `undefined` for who only waits. */
   readonly write: Write | undefined
   told: boolean
-  /** No signal can end it any more. */
-  done(): void
-  settle(error?: unknown): void
 }
 
 export class Room implements Awaited {
@@ -38,7 +36,7 @@ export class Room implements Awaited {
   /** Somebody really has to wait. */
   readonly #full: (bytes: number) => void
   readonly #turn = new Turn()
-  #line: Waiting[] = []
+  readonly #line = new Fifo<InLine>()
   #sweeper: NodeJS.Timeout | undefined
   /** Others are to run first. */
   #pause: NodeJS.Immediate | undefined
@@ -56,7 +54,7 @@ export class Room implements Awaited {
 
   /** There is room right now, and nobody is ahead. */
   now(bytes: number): boolean {
-    if (this.#line.length > 0 || this.#turn.due()) return false
+    if (this.#line.size > 0 || this.#turn.due()) return false
     return this.#hot.hasRoom(bytes) || (this.#spin(bytes, this.#waiter.glance) && this.#hot.hasRoom(bytes))
   }
 
@@ -82,14 +80,14 @@ export class Room implements Awaited {
   }
 
   poll(iterations: number): boolean {
-    const first = this.#line[0]
+    const first = this.#line.peek()
     if (first === undefined) return false
     this.#spin(first.least, iterations)
     return this.#hot.hasRoom(first.least)
   }
 
   arm(): boolean {
-    const asleep = this.#hot.armRoom(this.#line[0]?.least ?? 0)
+    const asleep = this.#hot.armRoom(this.#line.peek()?.least ?? 0)
     if (asleep) this.#sweeper ??= setInterval(() => this.#sweep(), SWEEP_MS).unref()
     return asleep
   }
@@ -104,31 +102,20 @@ export class Room implements Awaited {
   }
 
   #join(bytes: number, least: number, write: Write | undefined, signal: AbortSignal | undefined): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const waiting: Waiting = {
-        bytes,
-        least,
-        write,
-        told: false,
-        done: () => forget(),
-        settle(error) {
-          forget()
-          if (error === undefined) resolve()
-          else reject(error)
-        },
-      }
-      const forget = onAbort(signal, (error) => {
-        this.#leave(waiting, error)
-        // Whoever is first now may need less.
-        if (this.#line.length > 0) this.#waiter.wake()
-      })
-      if (this.#line.push(waiting) === 1) {
-        if (write !== undefined) this.#serve()
-        else if (this.#turn.spent) this.#later()
-        else this.#waiter.start()
-      }
-      this.#tell()
-    })
+    return waitFor(
+      (waiting) => {
+        const one: InLine = { bytes, least, write, told: false, ...waiting }
+        this.#line.push(one)
+        if (this.#line.size === 1) {
+          if (write !== undefined) this.#serve()
+          else if (this.#turn.spent) this.#later()
+          else this.#waiter.start()
+        }
+        this.#tell()
+        return () => this.#leave(one)
+      },
+      { signal },
+    )
   }
 
   #spin(bytes: number, iterations: number): boolean {
@@ -138,7 +125,7 @@ export class Room implements Awaited {
   /** Gives everybody his turn for whom there is room, until the turn of the event loop is used up. */
   #serve(): void {
     let visited = false
-    for (let first = this.#line[0]; first !== undefined; first = this.#line[0]) {
+    for (let first = this.#line.peek(); first !== undefined; first = this.#line.peek()) {
       const { write } = first
       // Who was told of room shall find it: what he does next comes before a write behind him.
       if (write !== undefined && visited) return this.#later()
@@ -151,29 +138,33 @@ export class Room implements Awaited {
         if (spent) return this.#later()
         visited = done && write === undefined
       } catch (error) {
-        this.#leave(first, fromNative(error))
+        this.#leave(first)
+        first.reject(fromNative(error))
       }
     }
     this.#stop()
   }
 
   /** Its turn is over. Whoever called may go on at once, or after others have run. */
-  #finish(first: Waiting, later: boolean): void {
+  #finish(first: InLine, later: boolean): void {
     this.#line.shift()
     this.writing = false
-    first.done()
-    if (later) setImmediate(() => first.settle())
-    else first.settle()
+    first.decide()
+    if (later) setImmediate(() => first.resolve())
+    else first.resolve()
   }
 
-  #leave(waiting: Waiting, error: unknown): void {
-    if (this.#line[0] === waiting) {
+  /** Nothing, if it was served. */
+  #leave(one: InLine): void {
+    const isFirst = this.#line.peek() === one
+    if (this.#line.take((other) => other === one) === undefined) return
+    if (isFirst) {
       this.writing = false
-      waiting.write?.abandon()
+      one.write?.abandon()
     }
-    this.#line = this.#line.filter((one) => one !== waiting)
-    waiting.settle(error)
-    if (this.#line.length === 0) this.#stop()
+    if (this.#line.size === 0) this.#stop()
+    // Whoever is first now may need less.
+    else this.#waiter.wake()
   }
 
   /** Goes on with a fresh macrotask, after the turn was used up. */
@@ -189,7 +180,7 @@ export class Room implements Awaited {
   /** Of everybody who really waits. */
   #tell(): void {
     if (!this.#waiter.waiting) return
-    for (const one of this.#line.slice()) {
+    for (const one of Array.from(this.#line)) {
       if (one.told) continue
       one.told = true
       this.#full(one.bytes)
@@ -208,10 +199,10 @@ export class Room implements Awaited {
 
   #fail(error: unknown): void {
     this.#stop()
-    const line = this.#line
-    this.#line = []
+    const line = [...this.#line]
+    this.#line.clear()
     this.writing = false
-    for (const one of line) one.settle(error)
+    for (const one of line) one.reject(error)
   }
 
   #stop(): void {
