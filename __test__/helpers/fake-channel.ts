@@ -133,6 +133,8 @@ export class FakeChannel extends Fake implements NativeChannel {
   #turn = 0
   #armed = false
   closed = false
+  /** What the core answers from now on. */
+  broken: Error | undefined
 
   constructor(bus: FakeBus, record: string, capacity: number) {
     super()
@@ -180,6 +182,7 @@ export class FakeChannel extends Fake implements NativeChannel {
       },
       drain: (slab, fill, iterations) => {
         if (iterations > 0) this.calls.spin++
+        if (this.broken !== undefined) throw this.broken
         return this.#drain(slab, fill)
       },
       drainLarge: (connection, target) => {

@@ -26,7 +26,7 @@ import type { Route } from './routing.js'
 import { INQUIRY, whenThere, type Speech } from '../codec/payload-codec.js'
 import { coreStats, type ClientStats, type ServerStats } from './stats.js'
 import { Switchboard } from './call-dispatcher.js'
-import { Telling } from './telling.js'
+import { EventQueue } from '../wait/event-queue.js'
 import { ABOUT } from './wire.js'
 
 /** The events of a client. None after `close()`. */
@@ -70,7 +70,7 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array>
   readonly name: string
   readonly #speech: Speech
   readonly #timeout: number
-  readonly #telling: Telling
+  readonly #events: EventQueue<ClientEvents<unknown>>
   readonly #peers: Peers
   readonly #endpoint: Endpoint
   readonly #board: Switchboard
@@ -89,8 +89,8 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array>
     this.#speech = parts.speech
     this.#timeout = parts.timeout
     this.#onClose = parts.closed
-    this.#telling = new Telling(this, 'client', channels.client)
-    this.#peers = new Peers(parts.speech, this.#telling)
+    this.#events = new EventQueue(this, 'client', channels.client)
+    this.#peers = new Peers(parts.speech, this.#events)
     this.#endpoint = new Endpoint(parts.native, this.#hostOf(parts.maxMessage), parts.wait)
     this.#board = new Switchboard(this.#endpoint, parts.route, () => this.#instances.strangers)
     this.#instances = new Instances(
@@ -104,9 +104,9 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array>
       {
         failed: (service, error) => {
           this.#board.trouble = error
-          this.#telling.tell('failed', service, error)
+          this.#events.add('failed', service, error)
         },
-        gaveUp: (service, error) => this.#telling.tell('gaveUp', service, error),
+        gaveUp: (service, error) => this.#events.add('gaveUp', service, error),
         broken: (error) => this.#broken(error),
       },
     )
@@ -262,14 +262,14 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array>
     if (this.#closed) return
     this.#closed = true
     try {
-      this.#telling.clear()
+      this.#events.clear()
       this.#board.close(error)
       this.#waiters.fail(error)
       this.#instances.close()
     } finally {
       this.#onClose(this)
       this.#endpoint.close(error)
-      this.#telling.clear()
+      this.#events.clear()
     }
     if (channels.client['closed'].hasSubscribers) channels.client['closed'].publish({ client: this })
   }
@@ -302,7 +302,7 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array>
       fds: (link) => connectionOf(link)?.descriptors.arrived(),
       trouble: (error, link) => {
         if (link === undefined) this.#end(error)
-        else this.#telling.tell('failed', this.#instances.serviceOf(link.number), error)
+        else this.#events.add('failed', this.#instances.serviceOf(link.number), error)
       },
     }
   }

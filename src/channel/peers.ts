@@ -8,18 +8,24 @@ import { Connection } from './connection.js'
 import type { Endpoint, OpenedNotice } from './endpoint.js'
 import type { EndReason, Link } from './link.js'
 import type { Speech } from '../codec/payload-codec.js'
-import type { Telling } from './telling.js'
+import type { EventQueue } from '../wait/event-queue.js'
+
+/** The events of connections, whichever side they are on. */
+export interface PeerEvents {
+  connected: [connection: Connection<unknown>]
+  disconnected: [connection: Connection<unknown>, reason: EndReason]
+}
 
 export class Peers {
   /** Connections that there ever were. */
   accepted = 0
   readonly #speech: Speech
-  readonly #telling: Telling
+  readonly #events: EventQueue<PeerEvents>
   readonly #connections = new Set<Connection<unknown>>()
 
-  constructor(speech: Speech, telling: Telling) {
+  constructor(speech: Speech, events: EventQueue<PeerEvents>) {
     this.#speech = speech
-    this.#telling = telling
+    this.#events = events
   }
 
   get all(): Connection<unknown>[] {
@@ -43,7 +49,7 @@ export class Peers {
     link.owner = connection
     this.accepted++
     this.#connections.add(connection)
-    this.#telling.tell('connected', connection)
+    this.#events.add('connected', connection)
     return connection
   }
 
@@ -51,7 +57,7 @@ export class Peers {
     const connection = connectionOf(link)
     if (connection === undefined || !this.#connections.delete(connection)) return
     connection.ended(error)
-    this.#telling.tell('disconnected', connection, reason)
+    this.#events.add('disconnected', connection, reason)
   }
 }
 

@@ -21,7 +21,7 @@ import { connectionOf, Peers } from './peers.js'
 import { decodeError, type RemoteError } from './remote-error.js'
 import type { Speech } from '../codec/payload-codec.js'
 import { coreStats, type QueueStats } from './stats.js'
-import { Telling } from './telling.js'
+import { EventQueue } from '../wait/event-queue.js'
 import { NOT_BEGUN, RETRIED } from './wire.js'
 
 /** The events of a queue. None after `close()`. */
@@ -54,7 +54,7 @@ export class Queue<T = Uint8Array> extends EventEmitter<QueueEvents<T>> implemen
   readonly #limit: number
   readonly #attempts: number
   readonly #timeout: number
-  readonly #telling: Telling
+  readonly #events: EventQueue<QueueEvents<unknown>>
   readonly #peers: Peers
   readonly #endpoint: Endpoint
   readonly #onClose: QueueParts['closed']
@@ -81,8 +81,8 @@ export class Queue<T = Uint8Array> extends EventEmitter<QueueEvents<T>> implemen
     this.#attempts = parts.attempts
     this.#timeout = parts.timeout
     this.#onClose = parts.closed
-    this.#telling = new Telling(this, 'queue', channels.queue)
-    this.#peers = new Peers(parts.speech, this.#telling)
+    this.#events = new EventQueue(this, 'queue', channels.queue)
+    this.#peers = new Peers(parts.speech, this.#events)
     this.#endpoint = new Endpoint(parts.native, this.#hostOf(parts.maxMessage), parts.wait)
     // Workers come and acknowledge at any time; only messages keep the process alive.
     this.#endpoint.referenced = false
@@ -240,7 +240,7 @@ export class Queue<T = Uint8Array> extends EventEmitter<QueueEvents<T>> implemen
     } catch {
       // What its own codec cannot read is told as bytes.
     }
-    this.#telling.tell('failed', value, error)
+    this.#events.add('failed', value, error)
   }
 
   /** There are fewer messages than before. */
@@ -261,7 +261,7 @@ export class Queue<T = Uint8Array> extends EventEmitter<QueueEvents<T>> implemen
     this.#closed = true
     try {
       this.#endpoint.close(error)
-      this.#telling.clear()
+      this.#events.clear()
     } finally {
       this.#waiters.fail(error)
       this.#fresh.clear()
@@ -281,14 +281,14 @@ export class Queue<T = Uint8Array> extends EventEmitter<QueueEvents<T>> implemen
         this.#ready.delete(link)
         this.#peers.ended(link, reason, error)
       },
-      failed: (_connection, error) => this.#telling.tell('trouble', error, undefined),
+      failed: (_connection, error) => this.#events.add('trouble', error, undefined),
       request: (link) => this.#endpoint.breach(link, 'it sent a request to a queue'),
       message: (link) => this.#endpoint.breach(link, 'it sent a message to a queue'),
       credit: (link, amount) => this.#credit(link, amount),
       goodbye: (link) => void this.#ready.delete(link),
       fds: () => {},
       trouble: (error, link) => {
-        this.#telling.tell('trouble', error, link && connectionOf(link))
+        this.#events.add('trouble', error, link && connectionOf(link))
         if (link === undefined) this.#end(error)
       },
     }

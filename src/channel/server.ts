@@ -19,7 +19,7 @@ import { checkClose } from './options.js'
 import { connectionOf, Peers } from './peers.js'
 import type { Speech } from '../codec/payload-codec.js'
 import { coreStats, type ServerStats } from './stats.js'
-import { Telling } from './telling.js'
+import { EventQueue } from '../wait/event-queue.js'
 import { ABOUT, KIND } from './wire.js'
 import { EMPTY } from '../codec/bytes.js'
 
@@ -61,7 +61,7 @@ export interface ServerParts {
 export class Server<M = Uint8Array> extends EventEmitter<ServerEvents<M>> implements AsyncDisposable {
   readonly #native: NativeChannel
   readonly #speech: Speech
-  readonly #telling: Telling
+  readonly #events: EventQueue<ServerEvents<unknown>>
   readonly #peers: Peers
   readonly #endpoint: Endpoint
   readonly #handling: Handling
@@ -75,8 +75,8 @@ export class Server<M = Uint8Array> extends EventEmitter<ServerEvents<M>> implem
     this.#native = parts.native
     this.#speech = parts.speech
     this.#onClose = parts.closed
-    this.#telling = new Telling(this, 'server', channels.server)
-    this.#peers = new Peers(parts.speech, this.#telling)
+    this.#events = new EventQueue(this, 'server', channels.server)
+    this.#peers = new Peers(parts.speech, this.#events)
     this.#endpoint = new Endpoint(parts.native, this.#hostOf(parts.maxMessage), parts.wait)
     this.#handling = new Handling(this.#handlingHostOf(parts.maxRequests), parts.handler ?? noHandler)
     this.#endpoint.want()
@@ -167,7 +167,7 @@ export class Server<M = Uint8Array> extends EventEmitter<ServerEvents<M>> implem
     this.#leaving = true
     try {
       this.#endpoint.close(error)
-      this.#telling.clear()
+      this.#events.clear()
     } finally {
       this.#onClose(this)
     }
@@ -183,7 +183,7 @@ export class Server<M = Uint8Array> extends EventEmitter<ServerEvents<M>> implem
         if (this.#leaving) link.post(KIND.goodbye, 0, 0, EMPTY, true)
       },
       ended: (link, reason, error) => this.#peers.ended(link, reason, error),
-      failed: (_connection, error) => this.#telling.tell('failed', error, undefined),
+      failed: (_connection, error) => this.#events.add('failed', error, undefined),
       request: (link, flags, id, aux, data) => {
         if ((flags & ABOUT) === 0) this.#handling.take(link, flags, id, aux, data)
         else link.post(KIND.reply, id, 0, Buffer.from(JSON.stringify(this.stats())), true)
@@ -193,7 +193,7 @@ export class Server<M = Uint8Array> extends EventEmitter<ServerEvents<M>> implem
       goodbye: () => {},
       fds: (link) => connectionOf(link)?.descriptors.arrived(),
       trouble: (error, link) => {
-        this.#telling.tell('failed', error, link && connectionOf(link))
+        this.#events.add('failed', error, link && connectionOf(link))
         // The endpoint itself is broken, and closes.
         if (link === undefined && !this.#closed) {
           this.#closed = true

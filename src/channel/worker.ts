@@ -21,7 +21,7 @@ import { connectionOf, Peers } from './peers.js'
 import type { CloseOptions } from './server.js'
 import type { Speech } from '../codec/payload-codec.js'
 import { coreStats, type WorkerStats } from './stats.js'
-import { Telling } from './telling.js'
+import { EventQueue } from '../wait/event-queue.js'
 import { KIND } from './wire.js'
 import { EMPTY } from '../codec/bytes.js'
 
@@ -56,7 +56,7 @@ export class Worker<T = Uint8Array> extends EventEmitter<WorkerEvents<T>> implem
   /** The queues that it works for. */
   readonly name: string
   readonly #concurrency: number
-  readonly #telling: Telling
+  readonly #events: EventQueue<WorkerEvents<unknown>>
   readonly #peers: Peers
   readonly #endpoint: Endpoint
   readonly #handling: Handling
@@ -71,8 +71,8 @@ export class Worker<T = Uint8Array> extends EventEmitter<WorkerEvents<T>> implem
     this.name = parts.name
     this.#concurrency = parts.concurrency
     this.#onClose = parts.closed
-    this.#telling = new Telling(this, 'worker', channels.worker)
-    this.#peers = new Peers(parts.speech, this.#telling)
+    this.#events = new EventQueue(this, 'worker', channels.worker)
+    this.#peers = new Peers(parts.speech, this.#events)
     this.#endpoint = new Endpoint(parts.native, this.#hostOf(parts.maxMessage), parts.wait)
     const { handler } = parts
     // The acknowledgement says nothing but that.
@@ -82,8 +82,8 @@ export class Worker<T = Uint8Array> extends EventEmitter<WorkerEvents<T>> implem
     this.#instances = new Instances(
       { ...parts, all: true },
       {
-        failed: (service, error) => this.#telling.tell('failed', service, error),
-        gaveUp: (service, error) => this.#telling.tell('gaveUp', service, error),
+        failed: (service, error) => this.#events.add('failed', service, error),
+        gaveUp: (service, error) => this.#events.add('gaveUp', service, error),
         broken: (error) => this.#broken(error),
       },
     )
@@ -155,7 +155,7 @@ export class Worker<T = Uint8Array> extends EventEmitter<WorkerEvents<T>> implem
     try {
       this.#instances.close()
       this.#endpoint.close(error)
-      this.#telling.clear()
+      this.#events.clear()
     } finally {
       this.#onClose(this)
     }
@@ -189,7 +189,7 @@ export class Worker<T = Uint8Array> extends EventEmitter<WorkerEvents<T>> implem
       fds: () => {},
       trouble: (error, link) => {
         if (link === undefined) this.#end(error)
-        else this.#telling.tell('failed', this.#instances.serviceOf(link.number), error)
+        else this.#events.add('failed', this.#instances.serviceOf(link.number), error)
       },
     }
   }

@@ -5,6 +5,7 @@
  * and close. A listener that throws becomes an uncaught exception and costs nobody else an event.
  */
 import type { EventEmitter } from 'node:events'
+import { EventQueue } from '../wait/event-queue.js'
 import { channels, debug } from '../diagnostics.js'
 import { RingbellError, type RingbellErrorCode } from '../errors.js'
 import type { NoticeBoard } from './reading/reader-context.js'
@@ -69,18 +70,12 @@ export interface NoticesHost {
   joined(): void
 }
 
-interface Event {
-  readonly name: keyof SubscriberEvents
-  readonly details: SubscriberEvents[keyof SubscriberEvents]
-}
-
 export class Notices implements NoticeBoard {
   readonly #native: NativeSubscriber
   readonly #sources: Sources
   readonly #host: NoticesHost
   #kept: Notice[] = []
-  /** To be emitted. */
-  #events: Event[] = []
+  readonly #events: EventQueue<SubscriberEvents>
   #postponed = false
   #closed = false
 
@@ -88,14 +83,15 @@ export class Notices implements NoticeBoard {
     this.#native = native
     this.#sources = sources
     this.#host = host
+    this.#events = new EventQueue(host.emitter, 'subscriber', channels.subscriber)
   }
 
   get keeping(): boolean {
     return this.#kept.length > 0 || this.#postponed
   }
 
-  get telling(): boolean {
-    return this.#events.length > 0
+  get untold(): boolean {
+    return this.#events.pending
   }
 
   /** Takes what the core has to tell, and what was kept back. */
@@ -124,7 +120,7 @@ export class Notices implements NoticeBoard {
   clear(): void {
     this.#closed = true
     this.#kept = []
-    this.#events = []
+    this.#events.clear()
   }
 
   #noteAll(fresh: readonly Notice[]): void {
@@ -146,46 +142,23 @@ export class Notices implements NoticeBoard {
       const { record, rung, stepDowns = [], position } = notice
       const publisher = { service: serviceOf(record), rung, stepDowns, ...(position == null ? {} : { position }) }
       this.#sources.add(notice.source, publisher, notice.redeliveredBelow)
-      this.#tell('attached', publisher)
+      this.#events.add('attached', publisher)
       return
     }
     if (notice.type === 'failed') {
-      this.#tell('failed', serviceOf(notice.record), errorOf(notice.error))
+      this.#events.add('failed', serviceOf(notice.record), errorOf(notice.error))
       return
     }
     if (notice.type === 'gaveUp') {
-      this.#tell('gaveUp', serviceOf(notice.record), errorOf(notice.error), notice.tries)
+      this.#events.add('gaveUp', serviceOf(notice.record), errorOf(notice.error), notice.tries)
       return
     }
     const publisher =
       notice.type === 'ended' ? this.#sources.remove(notice.source) : this.#sources.publisher(notice.source)
     if (publisher === undefined) return
-    if (notice.type === 'ended') this.#tell('ended', publisher, notice.reason)
-    else if (notice.type === 'missed') this.#tell('missed', publisher, notice.messages)
-    else this.#tell('evicted', publisher)
-  }
-
-  #tell<E extends keyof SubscriberEvents>(name: E, ...details: SubscriberEvents[E]): void {
-    if (this.#events.push({ name, details }) === 1) queueMicrotask(() => this.#emitAll())
-  }
-
-  /** Listeners may bring about further events, or close the subscriber. */
-  #emitAll(): void {
-    for (let event = this.#events.shift(); event !== undefined; event = this.#events.shift()) this.#emit(event)
-  }
-
-  #emit({ name, details }: Event): void {
-    const channel = channels.subscriber[name]
-    const { emitter } = this.#host
-    if (channel.hasSubscribers) channel.publish({ subscriber: emitter, details })
-    try {
-      // The emitter's own types cannot follow a generic event name.
-      ;(emitter as EventEmitter).emit(name, ...details)
-    } catch (error) {
-      process.nextTick(() => {
-        throw error
-      })
-    }
+    if (notice.type === 'ended') this.#events.add('ended', publisher, notice.reason)
+    else if (notice.type === 'missed') this.#events.add('missed', publisher, notice.messages)
+    else this.#events.add('evicted', publisher)
   }
 }
 

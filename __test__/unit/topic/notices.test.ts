@@ -37,9 +37,9 @@ test('sources are noted at once, all of them; events come when the code that run
   const seen: number[] = []
   emitter.on('attached', () => seen.push(sources.size))
   tell(attached(0), attached(1))
-  t.deepEqual([sources.size, state.joined, seen, notices.telling], [2, 1, [], true])
+  t.deepEqual([sources.size, state.joined, seen, notices.untold], [2, 1, [], true])
   await Promise.resolve()
-  t.deepEqual([seen, notices.telling], [[2, 2], false])
+  t.deepEqual([seen, notices.untold], [[2, 2], false])
 })
 
 test('events keep their order, also those that a listener brings about', async (t) => {

@@ -21,13 +21,13 @@ export interface Listening {
 }
 
 /** An inflow that says when events come first. */
-interface Telling<V> extends Inflow<V> {
-  readonly telling: boolean
+interface Ordered<V> extends Inflow<V> {
+  readonly untold: boolean
 }
 
 export class Listener<V> implements Listening, Reader, Holder {
   readonly finished: Promise<void>
-  readonly inflow: Telling<V>
+  readonly inflow: Ordered<V>
   readonly #reception: Reception
   readonly #deliver: (one: V) => void
   readonly #turn = new Turn()
@@ -39,7 +39,7 @@ export class Listener<V> implements Listening, Reader, Holder {
   #done = false
 
   /** @throws {RingbellError} `ERR_RINGBELL_BUSY` while somebody else reads. */
-  constructor(inflow: Telling<V>, reception: Reception, deliver: (one: V) => void, signal: AbortSignal | undefined) {
+  constructor(inflow: Ordered<V>, reception: Reception, deliver: (one: V) => void, signal: AbortSignal | undefined) {
     throwIfAborted(signal)
     this.inflow = inflow
     this.#reception = reception
@@ -84,7 +84,7 @@ export class Listener<V> implements Listening, Reader, Holder {
       do {
         while (inflow.refill()) {
           // Of a publisher whose `attached` is not told yet.
-          if (inflow.telling) {
+          if (inflow.untold) {
             this.#immediate = setImmediate(this.#run)
             return
           }

@@ -38,8 +38,8 @@ export class OwnedInflow<T> implements Inflow<Message<T>> {
   }
 
   /** Events are on their way that belong before what is delivered next. */
-  get telling(): boolean {
-    return this.#board.telling
+  get untold(): boolean {
+    return this.#board.untold
   }
 
   /** @throws {RingbellError} `ERR_RINGBELL_BUSY` when that needs a drain while a batch is lent out: its table would change. */

@@ -14,7 +14,7 @@ export interface NoticeBoard {
   /** Something was kept back until the last drained message is taken. */
   readonly keeping: boolean
   /** Events are on their way that belong before what is delivered next. */
-  readonly telling: boolean
+  readonly untold: boolean
   take(): void
   /** As soon as whoever took the last drained message has had it. */
   takeSoon(): void

@@ -84,7 +84,7 @@ function scene(codec: Codec<unknown> = json) {
   const sources = new Sources()
   const service = serviceOf({ service: 'ticks', id: 'abc', kind: 'topic', pid: 1, uid: 0, protocol: 1 })
   sources.add(3, { service, rung: 'direct', stepDowns: [] })
-  const board = { keeping: false, telling: false, take: (): void => undefined, takeSoon: (): void => undefined }
+  const board = { keeping: false, untold: false, take: (): void => undefined, takeSoon: (): void => undefined }
   const lending = new Lending()
   const supply: Supply = { native, hot, sources, board, codec, lending }
   const poller = { hold: () => state.held++, drop: () => state.held-- } as unknown as Poller
@@ -327,11 +327,11 @@ test('a listener delivers nothing of a publisher whose events are still to be to
   const values: unknown[] = []
   const listener = new Listener(owned, reception, ({ value }) => void values.push(value), undefined)
   await turn()
-  board.telling = true
+  board.untold = true
   send('1')
   await turn()
   t.deepEqual(values, [])
-  board.telling = false
+  board.untold = false
   while (values.length === 0) await turn()
   t.deepEqual(values, [1])
   listener.stop()
