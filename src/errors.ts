@@ -130,6 +130,13 @@ function translation(error: unknown): unknown {
   return new RingbellError(code as RingbellErrorCode, message, details)
 }
 
+/** Whatever went wrong with an endpoint of this kind, as an error of ours. */
+export function asRingbellError(error: unknown, kind: string): RingbellError {
+  const known = fromNative(error)
+  if (known instanceof RingbellError) return known
+  return new RingbellError('ERR_RINGBELL_INTERNAL', `This ${kind} failed: ${String(known)}`, { cause: known })
+}
+
 /** Runs a cold call of the binding and translates what it throws. */
 export function translated<R>(call: () => R): R {
   try {

@@ -2,6 +2,7 @@
  * Puts calls through: to the connection that the route names, or, while there is none, into a line that is served as soon as
  * there is one. Every call is in exactly one place, and on close none is forgotten.
  */
+import { Waiters } from '../wait/waiting.js'
 import type { RingbellError } from '../errors.js'
 import type { Endpoint } from './endpoint.js'
 import type { Link } from './link.js'
@@ -28,6 +29,9 @@ export class Switchboard {
   #links: Link[] = []
   readonly #waiting = new Set<Placed>()
   #inFlight = 0
+  readonly #idle = new Waiters<true>()
+  /** No new ones are taken on, and why. */
+  #leaving: RingbellError | undefined
   #closed: RingbellError | undefined
 
   /** `strangers`: who has the name and is no server, in words. */
@@ -70,8 +74,8 @@ export class Switchboard {
 
   /** Puts it through, now or later. */
   place(one: Placed): void {
-    if (this.#closed === undefined) this.#put(one)
-    else one.fail(this.#closed)
+    if (this.#leaving === undefined) this.#put(one)
+    else one.fail(this.#leaving)
   }
 
   /** One whose link is gone; `false`: there will be no other. */
@@ -84,7 +88,7 @@ export class Switchboard {
 
   /** It is settled. */
   done(one: Placed): void {
-    this.#inFlight--
+    if (--this.#inFlight === 0) this.#idle.check()
     if (this.#waiting.size > 0) this.#waiting.delete(one)
     this.#endpoint.unwant()
   }
@@ -97,12 +101,23 @@ export class Switchboard {
     for (const one of waiting) if (!one.settled) this.#put(one)
   }
 
-  leave(link: Link): void {
+  lose(link: Link): void {
     this.#links = this.#links.filter((one) => one !== link)
+  }
+
+  /** Takes on no new ones; those that it has go on. */
+  leave(error: RingbellError): void {
+    this.#leaving ??= error
+  }
+
+  /** Resolves when none is without an answer. */
+  async idle(): Promise<void> {
+    if (this.#inFlight > 0) await this.#idle.wait(() => (this.#inFlight === 0 ? true : undefined))
   }
 
   close(error: RingbellError): void {
     this.#closed = error
+    this.#leaving = error
     for (const one of this.#waiting) one.fail(error)
   }
 

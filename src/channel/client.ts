@@ -3,30 +3,28 @@
  * reply-stream.ts, their way in switchboard.ts, connecting in instances.ts. A call waits for a server if there is none:
  * give it a `timeout` where that must end.
  */
+import type { NativeWatch } from '../native.js'
+import type { Life } from './life.js'
+import { type LifeParts, type LifeHost, EndpointOwner } from './life.js'
 import { Waiters } from '../wait/waiting.js'
-import { EventEmitter } from 'node:events'
 import { type SignalOptions, checkSignal, throwIfAborted } from '../wait/abort.js'
 import { invalid } from '../check.js'
-import { channels } from '../diagnostics.js'
-import { closedError, fromNative, RingbellError, translated } from '../errors.js'
-import type { NativeChannel, NativeWatch } from '../native.js'
+import type { RingbellError } from '../errors.js'
+import { closedError } from '../errors.js'
 import type { ReconnectOptions } from '../wait/backoff.js'
 import type { Service } from '../bus/service.js'
 import { withStrangers } from '../bus/kind-mismatch.js'
-import type { WaitOption } from '../wait/policy.js'
 import { Call, outcome } from './call.js'
 import type { Connection } from './connection.js'
-import { Endpoint, type EndpointHost, type OpenedNotice } from './endpoint.js'
 import { Instances, type Expectation } from './instances.js'
-import type { EndReason, Link } from './link.js'
-import { checkCall, type CallOptions } from './options.js'
-import { connectionOf, Peers } from './peers.js'
+import type { EndReason } from './link.js'
+import { type CallOptions, checkCall } from './options.js'
+import { connectionOf } from './peers.js'
 import { ReplyStream } from './reply-stream.js'
 import type { Route } from './routing.js'
 import { INQUIRY, whenThere, type Speech } from '../codec/payload-codec.js'
-import { coreStats, type ClientStats, type ServerStats } from './stats.js'
+import type { ServerStats, ClientStats } from './stats.js'
 import { Switchboard } from './call-dispatcher.js'
-import { EventQueue } from '../wait/event-queue.js'
 import { ABOUT } from './wire.js'
 
 /** The events of a client. None after `close()`. */
@@ -48,39 +46,27 @@ export interface ServerStatsOptions<M = Uint8Array> extends SignalOptions {
 }
 
 /** @internal What a bus makes a client of. */
-export interface ClientParts {
+export interface ClientParts extends LifeParts {
   readonly name: string
-  readonly native: NativeChannel
   readonly watch: NativeWatch
-  readonly speech: Speech
   readonly expected: Expectation
   readonly route: Route
   readonly timeout: number
-  readonly maxMessage: number
-  readonly wait: WaitOption | undefined
   readonly reconnect: ReconnectOptions | undefined
-  readonly closed: (client: { closeNow(): void }) => void
 }
 
-export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array>
-  extends EventEmitter<ClientEvents<M>>
-  implements AsyncDisposable
-{
+export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array> extends EndpointOwner<ClientEvents<M>> {
   /** The service that it calls. */
   readonly name: string
   readonly #speech: Speech
   readonly #timeout: number
-  readonly #events: EventQueue<ClientEvents<unknown>>
-  readonly #peers: Peers
-  readonly #endpoint: Endpoint
+  readonly #life: Life
   readonly #board: Switchboard
   readonly #instances: Instances
   readonly #waiters = new Waiters<Connection<M>>({
-    began: () => this.#endpoint.want(),
-    ended: () => this.#endpoint.unwant(),
+    began: () => this.#life.endpoint.want(),
+    ended: () => this.#life.endpoint.unwant(),
   })
-  readonly #onClose: ClientParts['closed']
-  #closed = false
 
   /** @internal Use `bus.connect()`. */
   constructor(parts: ClientParts) {
@@ -88,11 +74,8 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array>
     this.name = parts.name
     this.#speech = parts.speech
     this.#timeout = parts.timeout
-    this.#onClose = parts.closed
-    this.#events = new EventQueue(this, 'client', channels.client)
-    this.#peers = new Peers(parts.speech, this.#events)
-    this.#endpoint = new Endpoint(parts.native, this.#hostOf(parts.maxMessage), parts.wait)
-    this.#board = new Switchboard(this.#endpoint, parts.route, () => this.#instances.strangers)
+    this.#life = this.live('client', parts, this.#host())
+    this.#board = new Switchboard(this.#life.endpoint, parts.route, () => this.#instances.strangers)
     this.#instances = new Instances(
       {
         native: parts.native,
@@ -104,24 +87,18 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array>
       {
         failed: (service, error) => {
           this.#board.trouble = error
-          this.#events.add('failed', service, error)
+          this.#life.events.add('failed', service, error)
         },
-        gaveUp: (service, error) => this.#events.add('gaveUp', service, error),
-        broken: (error) => this.#broken(error),
+        gaveUp: (service, error) => this.#life.events.add('gaveUp', service, error),
+        broken: (error) => this.#life.broken(error),
       },
     )
-    if (channels.client['opened'].hasSubscribers) channels.client['opened'].publish({ client: this })
-    // Whoever gets this object has not had time to listen yet.
-    setImmediate(() => this.#instances.look())
+    this.#life.begin()
   }
 
   /** The servers that it is connected to. */
   get connections(): Connection<M>[] {
-    return this.#peers.all as Connection<M>[]
-  }
-
-  get closed(): boolean {
-    return this.#closed
+    return this.#life.peers.all as Connection<M>[]
   }
 
   /**
@@ -156,8 +133,8 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array>
    */
   stream(request: Q, options: SignalOptions = {}): AsyncIterableIterator<R, undefined> {
     checkSignal(options)
-    if (this.#closed) throw closedError('client')
-    const want = (waits: boolean): void => (waits ? this.#endpoint.want() : this.#endpoint.unwant())
+    this.#life.assertOpen()
+    const want = (waits: boolean): void => (waits ? this.#life.endpoint.want() : this.#life.endpoint.unwant())
     return new ReplyStream(this.#board, this.#speech, request, want, options.signal) as AsyncIterableIterator<
       R,
       undefined
@@ -172,7 +149,7 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array>
     checkSignal(options)
     const { signal } = options
     throwIfAborted(signal)
-    if (this.#closed) throw closedError('client')
+    this.#life.assertOpen()
     const connected = this.#waiters.wait(() => this.#connected(), {
       signal,
       explain: (error) => withStrangers(error, this.#instances.strangers),
@@ -200,39 +177,13 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array>
   stats(): ClientStats {
     const board = this.#board
     return {
-      connections: this.#peers.size,
+      connections: this.#life.peers.size,
       calls: board.made,
       inFlight: board.inFlight,
       waiting: board.waiting,
       repeated: board.repeated,
-      core: coreStats(translated(() => this.#endpoint.native.stats())),
+      core: this.#life.coreStats,
     }
-  }
-
-  /** Waiting keeps the process alive (the default). */
-  ref(): this {
-    this.#endpoint.referenced = true
-    return this
-  }
-
-  /** Waiting does not keep the process alive. It sleeps, then, whatever the option `wait` says. */
-  unref(): this {
-    this.#endpoint.referenced = false
-    return this
-  }
-
-  /** Ends every connection; calls and streams that are under way reject with `ERR_RINGBELL_CLOSED`. Idempotent. */
-  async close(): Promise<void> {
-    this.closeNow()
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.closeNow()
-  }
-
-  /** @internal */
-  closeNow(): void {
-    this.#end(closedError('client'))
   }
 
   #adjust(call: Call, options: CallOptions): void {
@@ -258,64 +209,36 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array>
     )
   }
 
-  #end(error: RingbellError): void {
-    if (this.#closed) return
-    this.#closed = true
-    try {
-      this.#events.clear()
-      this.#board.close(error)
-      this.#waiters.fail(error)
-      this.#instances.close()
-    } finally {
-      this.#onClose(this)
-      this.#endpoint.close(error)
-      this.#events.clear()
-    }
-    if (channels.client['closed'].hasSubscribers) channels.client['closed'].publish({ client: this })
-  }
-
-  #broken(error: unknown): void {
-    const told = fromNative(error)
-    this.#end(
-      told instanceof RingbellError
-        ? told
-        : new RingbellError('ERR_RINGBELL_INTERNAL', `This client failed: ${String(told)}`, { cause: told }),
-    )
-  }
-
-  #hostOf(maxMessage: number): EndpointHost {
-    return {
-      what: 'client',
-      maxMessage,
-      opened: (link, notice) => this.#opened(link, notice),
-      ended: (link, reason, error) => {
-        this.#board.leave(link)
-        this.#peers.ended(link, reason, error)
-        this.#instances.ended(link.number, error)
-      },
-      failed: (connection, error) => this.#instances.failed(connection, error),
-      // A server has nothing to ask of its clients.
-      request: (link) => this.#endpoint.breach(link, 'it sent a request to a client'),
-      message: (link, data) => connectionOf(link)?.arrived(data),
-      credit: (link, amount) => link.addCredit(amount),
-      goodbye: (link) => this.#instances.leaving(link.number),
-      fds: (link) => connectionOf(link)?.descriptors.arrived(),
-      trouble: (error, link) => {
-        if (link === undefined) this.#end(error)
-        else this.#events.add('failed', this.#instances.serviceOf(link.number), error)
-      },
-    }
-  }
-
   #connected(): Connection<M> | undefined {
     const link = this.#board.links.find((one) => one.gone === undefined)
     return link && (connectionOf(link) as Connection<M>)
   }
 
-  #opened(link: Link, notice: OpenedNotice): void {
-    this.#peers.open(this.#endpoint, link, notice)
-    this.#instances.opened(link.number)
-    this.#board.join(link)
-    this.#waiters.check()
+  #host(): LifeHost {
+    return {
+      opened: (link) => {
+        this.#instances.opened(link.number)
+        this.#board.join(link)
+        this.#waiters.check()
+      },
+      ended: (link, error) => {
+        this.#board.lose(link)
+        this.#instances.ended(link.number, error)
+      },
+      unconnected: (connection, error) => this.#instances.failed(connection, error),
+      // A server has nothing to ask of its clients.
+      request: (link) => this.#life.endpoint.breach(link, 'it sent a request to a client'),
+      message: (link, data) => connectionOf(link)?.arrived(data),
+      credit: (link, amount) => link.addCredit(amount),
+      goodbye: (link) => this.#instances.leaving(link.number),
+      failure: (error, link) => [link && this.#instances.serviceOf(link.number), error],
+      leave: () => this.#board.leave(closedError('client')),
+      idle: () => this.#board.idle(),
+      end: (error) => {
+        this.#board.close(error)
+        this.#waiters.fail(error)
+        this.#instances.close()
+      },
+    }
   }
 }

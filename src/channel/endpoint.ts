@@ -5,7 +5,7 @@
  * delivered where it is found, without a turn of the event loop in between, until the turn's time is used up.
  */
 import { debug } from '../diagnostics.js'
-import { closedError, fromNative, RingbellError, translated, type RingbellErrorCode } from '../errors.js'
+import { type RingbellErrorCode, RingbellError, asRingbellError, translated, closedError } from '../errors.js'
 import { DRAIN_LARGE, DRAIN_NEEDS_SLAB, TABLE_WORDS, type NativeChannel, type NativeChannelHot } from '../native.js'
 import { poller, type Poller } from '../wait/poller.js'
 import type { RecordJson, Rung, StepDown } from '../bus/service.js'
@@ -60,7 +60,7 @@ export interface EndpointHost {
   opened(link: Link, notice: OpenedNotice): void
   ended(link: Link, reason: EndReason, error: RingbellError): void
   /** A connection could not be made. */
-  failed(connection: number, error: RingbellError): void
+  unconnected(connection: number, error: RingbellError): void
   request(link: Link, flags: number, id: number, aux: number, data: Uint8Array): void
   message(link: Link, data: Uint8Array): void
   credit(link: Link, amount: number): void
@@ -69,8 +69,10 @@ export interface EndpointHost {
   refused?(link: Link): void
   /** Descriptors can be received. */
   fds(link: Link): void
-  /** Something went wrong that ends no call. */
-  trouble(error: RingbellError, link: Link | undefined): void
+  /** Something went wrong with one connection, and no call is told of it. */
+  failed(error: RingbellError, link: Link): void
+  /** The endpoint itself fails, and closes. */
+  broken(error: RingbellError): void
 }
 
 const HIGH_WORD = 2 ** 32
@@ -120,7 +122,7 @@ export class Endpoint implements Awaited, LinkHost {
     this.#drain = this.hot.drain
     this.#scratch = native.scratch
     this.#table = native.table
-    this.#arrivals = new Arrivals(this.hot, host.maxMessage, (error, link) => host.trouble(error, link))
+    this.#arrivals = new Arrivals(this.hot, host.maxMessage, (error, link) => host.failed(error, link))
     this.#poller = poller()
     this.#policy = new WaitPolicy(wait)
     this.#waiter = new Waiter(this, this.#policy, this.#poller)
@@ -226,12 +228,12 @@ export class Endpoint implements Awaited, LinkHost {
     if (link.over) return
     const told = this.#toldAs(error)
     link.gone ??= told
-    this.#host.trouble(told, link)
+    this.#host.failed(told, link)
     this.#disconnect(link, 'failed')
   }
 
   mistake(link: Link, error: unknown): void {
-    this.#host.trouble(this.#toldAs(error), link)
+    this.#host.failed(this.#toldAs(error), link)
   }
 
   // What the waiter asks.
@@ -253,17 +255,12 @@ export class Endpoint implements Awaited, LinkHost {
 
   failed(error: unknown): void {
     const told = this.#toldAs(error)
-    this.#host.trouble(told, undefined)
+    this.#host.broken(told)
     this.close(told)
   }
 
   #toldAs(error: unknown): RingbellError {
-    const failure = fromNative(error)
-    return failure instanceof RingbellError
-      ? failure
-      : new RingbellError('ERR_RINGBELL_INTERNAL', `This ${this.#host.what} failed: ${String(failure)}`, {
-          cause: failure,
-        })
+    return asRingbellError(error, this.#host.what)
   }
 
   #disconnect(link: Link, reason: EndReason): void {
@@ -446,7 +443,7 @@ export class Endpoint implements Awaited, LinkHost {
       return
     }
     if (type === 'failed') {
-      this.#host.failed(connection, errorOf(notice.error))
+      this.#host.unconnected(connection, errorOf(notice.error))
       return
     }
     const link = this.#links.get(connection)

@@ -3,6 +3,7 @@
  * answer when nobody listens any more) harms neither this process nor another request. `signal` is made only if the handler
  * looks at it, and fires when the caller gives up or is gone.
  */
+import { Waiters } from '../wait/waiting.js'
 import { RingbellError } from '../errors.js'
 import type { Endpoint } from './endpoint.js'
 import type { InHand, Link } from './link.js'
@@ -60,7 +61,7 @@ export class Handling {
   readonly host: HandlingHost
   readonly #handler: AnyHandler
   #inHand = 0
-  #idle: (() => void)[] = []
+  readonly #idle = new Waiters<true>()
 
   constructor(host: HandlingHost, handler: AnyHandler) {
     this.host = host
@@ -73,8 +74,8 @@ export class Handling {
   }
 
   /** Resolves when nothing is in hand. */
-  idle(): Promise<void> {
-    return this.#inHand === 0 ? Promise.resolve() : new Promise((resolve) => this.#idle.push(resolve))
+  async idle(): Promise<void> {
+    if (this.#inHand > 0) await this.#idle.wait(() => (this.#inHand === 0 ? true : undefined))
   }
 
   /** Never throws. */
@@ -129,10 +130,7 @@ export class Handling {
   /** @internal Nothing more is to be done about one that began. */
   done(): void {
     this.host.endpoint.answered()
-    if (--this.#inHand > 0) return
-    const idle = this.#idle
-    this.#idle = []
-    for (const resolve of idle) resolve()
+    if (--this.#inHand === 0) this.#idle.check()
   }
 
   /** A promise of this realm's, whatever it was: what a stranger's `then` throws, or calls twice, is dealt with there. */

@@ -73,6 +73,8 @@ export class Instances {
     this.#host = host
     this.#poller = poller()
     this.#id = translated(() => this.#poller.add(parts.watch, { wake: () => this.#wake() }))
+    // Whoever gets the endpoint has not had time to listen yet.
+    setImmediate(() => this.#wake())
   }
 
   /** All that announce the name and are what is expected. */
@@ -83,11 +85,6 @@ export class Instances {
   /** Who has the name and is not what is expected, in words. */
   get strangers(): string | undefined {
     return strangersAmong([...this.services, ...this.#strangers.values()], this.#parts.expected.kind)
-  }
-
-  /** Takes in who is there. */
-  look(): void {
-    this.#wake()
   }
 
   /** The service that a connection leads to. */

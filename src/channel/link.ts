@@ -7,7 +7,7 @@
  * the link, whichever call found it: `#fault` sees to that. It is never thrown into a handler, a queue, a timer or a loop.
  */
 import { Fifo } from '../wait/fifo.js'
-import type { Waiting } from '../wait/waiting.js'
+import { type Waiting, Waiters } from '../wait/waiting.js'
 import { fromNative, RingbellError } from '../errors.js'
 import { LARGE_GONE, type NativeChannelHot } from '../native.js'
 import { encodeError } from './remote-error.js'
@@ -109,7 +109,7 @@ export class Link {
   readonly #hot: NativeChannelHot
   readonly #outbox: Outbox
   readonly #seekers = new Fifo<RoomSeeker>()
-  #clear: (() => void)[] = []
+  readonly #clear = new Waiters<true>()
   #nextId = 1
   #ordinal = 0
   /** The largest that goes at once; what is larger goes in pieces. */
@@ -128,9 +128,9 @@ export class Link {
   }
 
   /** Resolves when nothing waits for room any more, or never will. */
-  whenClear(): Promise<void> {
-    if (this.#outbox.empty || this.gone !== undefined) return Promise.resolve()
-    return new Promise((resolve) => this.#clear.push(resolve))
+  async whenClear(): Promise<void> {
+    const clear = (): true | undefined => (this.#outbox.empty || this.gone !== undefined ? true : undefined)
+    if (clear() === undefined) await this.#clear.wait(clear)
   }
 
   /** Asks; `false`: the link is gone. `own`: nobody changes the bytes while they are sent. */
@@ -329,7 +329,7 @@ export class Link {
     if (this.gone !== undefined) return true
     try {
       if (!this.#outbox.flush()) return false
-      if (this.#clear.length > 0) this.#isClear()
+      if (this.#clear.size > 0) this.#clear.check()
       return this.#serve()
     } catch (error) {
       this.#fault(error)
@@ -365,7 +365,7 @@ export class Link {
     for (let seeker = this.#seekers.shift(); seeker !== undefined; seeker = this.#seekers.shift())
       seeker.reject(this.gone)
     for (const writer of this.writers) writer.reject(this.gone)
-    this.#isClear()
+    this.#clear.check()
   }
 
   #takeBack(head: number, id: number): boolean {
@@ -375,12 +375,6 @@ export class Link {
       this.#fault(error)
       return true
     }
-  }
-
-  #isClear(): void {
-    const clear = this.#clear
-    this.#clear = []
-    for (const resolve of clear) resolve()
   }
 
   /** Sends if nothing is ahead and there is room. */

@@ -97,6 +97,11 @@ export interface CallOptions extends SignalOptions {
   into?: Uint8Array | undefined
 }
 
+export interface CloseOptions {
+  /** Milliseconds in which what is under way may be done yet, 0 by default. Nothing new is taken on meanwhile. */
+  grace?: number | undefined
+}
+
 export interface QueueOptions<T = Uint8Array> extends Description, ChannelOptions {
   codec?: CodecOption<T> | undefined
   /** The rungs that workers may use: `'handshake'`, `'stream'` or, by default, both. */

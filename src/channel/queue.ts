@@ -3,26 +3,22 @@
  * marked as redelivered, when that one dies, leaves, fails or takes too long. The queue assigns, so no two workers ever hold one
  * message at the same time while both are known to live. It lives in this process: what it holds ends with it.
  */
+import type { Life } from './life.js'
+import { type LifeParts, type LifeHost, EndpointOwner } from './life.js'
 import { Fifo } from '../wait/fifo.js'
 import { Waiters } from '../wait/waiting.js'
-import { EventEmitter } from 'node:events'
 import { type SignalOptions, checkSignal, throwIfAborted } from '../wait/abort.js'
-import { channels } from '../diagnostics.js'
-import { closedError, RingbellError, translated } from '../errors.js'
-import type { NativeChannel } from '../native.js'
-import { metadataJson } from '../bus/options.js'
-import { serviceOf, type RecordJson, type Service } from '../bus/service.js'
-import type { WaitOption } from '../wait/policy.js'
+import { RingbellError } from '../errors.js'
+import type { Service } from '../bus/service.js'
 import type { Connection } from './connection.js'
 import { Deadline } from '../wait/deadlines.js'
-import { Endpoint, type EndpointHost } from './endpoint.js'
-import { copied, type EndReason, type Link, type Pending } from './link.js'
-import { connectionOf, Peers } from './peers.js'
+import type { Link } from './link.js'
+import { type EndReason, type Pending, copied } from './link.js'
+import { connectionOf } from './peers.js'
 import { decodeError, type RemoteError } from './remote-error.js'
 import type { Speech } from '../codec/payload-codec.js'
-import { coreStats, type QueueStats } from './stats.js'
-import { EventQueue } from '../wait/event-queue.js'
-import { NOT_BEGUN, RETRIED } from './wire.js'
+import type { QueueStats } from './stats.js'
+import { RETRIED, NOT_BEGUN } from './wire.js'
 
 /** The events of a queue. None after `close()`. */
 export interface QueueEvents<T> {
@@ -31,33 +27,24 @@ export interface QueueEvents<T> {
   /** It has gone; what it had not acknowledged goes to others. */
   disconnected: [worker: Connection<T>, reason: EndReason]
   /** A message was given up after its last attempt; `error` is what the last worker said, or why nobody knows. */
-  failed: [value: T, error: RingbellError | RemoteError]
-  /** A worker broke the protocol, and was disconnected. */
-  trouble: [error: RingbellError, worker: Connection<T> | undefined]
+  deadLetter: [value: T, error: RingbellError | RemoteError]
+  /** A worker broke the protocol, and was disconnected; without a worker, the queue itself is broken, and closed. */
+  failed: [error: RingbellError, worker: Connection<T> | undefined]
 }
 
 /** @internal What a bus makes a queue of. */
-export interface QueueParts {
-  readonly native: NativeChannel
-  readonly speech: Speech
-  readonly maxMessage: number
-  readonly wait: WaitOption | undefined
+export interface QueueParts extends LifeParts {
   readonly limit: number
   readonly attempts: number
   readonly timeout: number
-  readonly closed: (queue: { closeNow(): void }) => void
 }
 
-export class Queue<T = Uint8Array> extends EventEmitter<QueueEvents<T>> implements AsyncDisposable {
-  readonly #native: NativeChannel
+export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
+  readonly #life: Life
   readonly #speech: Speech
   readonly #limit: number
   readonly #attempts: number
   readonly #timeout: number
-  readonly #events: EventQueue<QueueEvents<unknown>>
-  readonly #peers: Peers
-  readonly #endpoint: Endpoint
-  readonly #onClose: QueueParts['closed']
   /** Messages that no worker has; those to be delivered again come first. */
   readonly #fresh = new Fifo<Job>()
   readonly #again = new Fifo<Job>()
@@ -69,44 +56,34 @@ export class Queue<T = Uint8Array> extends EventEmitter<QueueEvents<T>> implemen
   #acknowledged = 0
   #redelivered = 0
   #failed = 0
-  #referenced = false
-  #closed = false
 
   /** @internal Use `bus.queue()`. */
   constructor(parts: QueueParts) {
     super()
-    this.#native = parts.native
     this.#speech = parts.speech
     this.#limit = parts.limit
     this.#attempts = parts.attempts
     this.#timeout = parts.timeout
-    this.#onClose = parts.closed
-    this.#events = new EventQueue(this, 'queue', channels.queue)
-    this.#peers = new Peers(parts.speech, this.#events)
-    this.#endpoint = new Endpoint(parts.native, this.#hostOf(parts.maxMessage), parts.wait)
+    this.#life = this.live('queue', parts, this.#host())
     // Workers come and acknowledge at any time; only messages keep the process alive.
-    this.#endpoint.referenced = false
-    this.#endpoint.want()
-    if (channels.queue['opened'].hasSubscribers) channels.queue['opened'].publish({ queue: this })
+    this.#life.needed = false
+    this.#life.endpoint.want()
+    this.#life.begin()
   }
 
   /** This queue as others see it. */
   get service(): Service {
-    return serviceOf(JSON.parse(translated(() => this.#native.record())) as RecordJson)
+    return this.#life.service
   }
 
   /** The workers that are connected. */
   get workers(): Connection<T>[] {
-    return this.#peers.all as Connection<T>[]
+    return this.#life.peers.all as Connection<T>[]
   }
 
   /** Messages that are not acknowledged yet. */
   get size(): number {
     return this.#waiting + this.#assigned.size
-  }
-
-  get closed(): boolean {
-    return this.#closed
   }
 
   /**
@@ -116,7 +93,7 @@ export class Queue<T = Uint8Array> extends EventEmitter<QueueEvents<T>> implemen
    * @throws {RingbellError} `ERR_RINGBELL_CODEC`, `ERR_RINGBELL_CLOSED`.
    */
   push(value: T): boolean {
-    if (this.#closed) throw closedError('queue')
+    this.#life.assertOpen()
     if (this.size >= this.#limit) return false
     const data = copied(this.#speech.encode(value))
     this.#pushed++
@@ -138,35 +115,20 @@ export class Queue<T = Uint8Array> extends EventEmitter<QueueEvents<T>> implemen
 
   /** Replaces the record's metadata; others see `updated`. */
   update(metadata: Record<string, unknown>): void {
-    const json = metadataJson(metadata)
-    translated(() => this.#native.update(json))
+    this.#life.update(metadata)
   }
 
   stats(): QueueStats {
     return {
-      workers: this.#peers.size,
+      workers: this.#life.peers.size,
       waiting: this.#waiting,
       assigned: this.#assigned.size,
       pushed: this.#pushed,
       acknowledged: this.#acknowledged,
       redelivered: this.#redelivered,
       failed: this.#failed,
-      core: coreStats(translated(() => this.#native.stats())),
+      core: this.#life.coreStats,
     }
-  }
-
-  /** Drops what is not acknowledged, and leaves its workers: `drained()` first where that matters. Idempotent. */
-  async close(): Promise<void> {
-    this.closeNow()
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.closeNow()
-  }
-
-  /** @internal */
-  closeNow(): void {
-    this.#end(closedError('queue'))
   }
 
   get #waiting(): number {
@@ -176,7 +138,7 @@ export class Queue<T = Uint8Array> extends EventEmitter<QueueEvents<T>> implemen
   async #until(condition: () => boolean, options: SignalOptions): Promise<void> {
     checkSignal(options)
     throwIfAborted(options.signal)
-    if (this.#closed) throw closedError('queue')
+    this.#life.assertOpen()
     if (!condition()) await this.#waiters.wait(() => (condition() ? true : undefined), options)
   }
 
@@ -215,7 +177,7 @@ export class Queue<T = Uint8Array> extends EventEmitter<QueueEvents<T>> implemen
     },
     refused: (job, error) => {
       this.#assigned.delete(job)
-      if (this.#closed) return
+      if (this.#life.closed) return
       if (job.attempts >= this.#attempts) this.#giveUp(job, error)
       else this.#again.push(job)
       this.#changed()
@@ -226,7 +188,7 @@ export class Queue<T = Uint8Array> extends EventEmitter<QueueEvents<T>> implemen
     },
     returned: (job) => {
       this.#assigned.delete(job)
-      if (this.#closed) return
+      if (this.#life.closed) return
       this.#again.push(job)
       this.#assign()
     },
@@ -240,7 +202,7 @@ export class Queue<T = Uint8Array> extends EventEmitter<QueueEvents<T>> implemen
     } catch {
       // What its own codec cannot read is told as bytes.
     }
-    this.#events.add('failed', value, error)
+    this.#life.events.add('deadLetter', value, error)
   }
 
   /** There are fewer messages than before. */
@@ -250,46 +212,27 @@ export class Queue<T = Uint8Array> extends EventEmitter<QueueEvents<T>> implemen
   }
 
   #keepAlive(): void {
-    const wanted = this.size > 0
-    if (wanted === this.#referenced) return
-    this.#referenced = wanted
-    this.#endpoint.referenced = wanted
+    this.#life.needed = this.size > 0
   }
 
-  #end(error: RingbellError): void {
-    if (this.#closed) return
-    this.#closed = true
-    try {
-      this.#endpoint.close(error)
-      this.#events.clear()
-    } finally {
-      this.#waiters.fail(error)
-      this.#fresh.clear()
-      this.#again.clear()
-      this.#assigned.clear()
-      this.#onClose(this)
-    }
-    if (channels.queue['closed'].hasSubscribers) channels.queue['closed'].publish({ queue: this })
-  }
-
-  #hostOf(maxMessage: number): EndpointHost {
+  #host(): LifeHost {
     return {
-      what: 'queue',
-      maxMessage,
-      opened: (link, notice) => void this.#peers.open(this.#endpoint, link, notice),
-      ended: (link, reason, error) => {
-        this.#ready.delete(link)
-        this.#peers.ended(link, reason, error)
-      },
-      failed: (_connection, error) => this.#events.add('trouble', error, undefined),
-      request: (link) => this.#endpoint.breach(link, 'it sent a request to a queue'),
-      message: (link) => this.#endpoint.breach(link, 'it sent a message to a queue'),
+      ended: (link) => void this.#ready.delete(link),
+      unconnected: (_connection, error) => this.#life.events.add('failed', error, undefined),
+      request: (link) => this.#life.endpoint.breach(link, 'it sent a request to a queue'),
+      message: (link) => this.#life.endpoint.breach(link, 'it sent a message to a queue'),
       credit: (link, amount) => this.#credit(link, amount),
       goodbye: (link) => void this.#ready.delete(link),
-      fds: () => {},
-      trouble: (error, link) => {
-        this.#events.add('trouble', error, link && connectionOf(link))
-        if (link === undefined) this.#end(error)
+      failure: (error, link) => [error, link && connectionOf(link)],
+      idle: async () => {
+        if (this.size > 0) await this.#waiters.wait(() => (this.size === 0 ? true : undefined))
+      },
+      end: (error) => {
+        this.#waiters.fail(error)
+        this.#fresh.clear()
+        this.#again.clear()
+        this.#assigned.clear()
+        this.#life.needed = false
       },
     }
   }

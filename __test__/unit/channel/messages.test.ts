@@ -13,13 +13,14 @@ const nobody: EndpointHost = {
   maxMessage: 2 ** 20,
   opened: nothing,
   ended: nothing,
+  unconnected: nothing,
   failed: nothing,
   request: nothing,
   message: nothing,
   credit: nothing,
   goodbye: nothing,
   fds: nothing,
-  trouble: nothing,
+  broken: nothing,
 }
 
 async function pair(t: Parameters<typeof fakeBus>[0], capacity = 65_536) {
@@ -117,7 +118,7 @@ test('a mistake in the middle of a batch is told, and costs neither what comes w
   const { fake, client } = await pair(t)
   const native = fake.channel()
   const got: number[] = []
-  const troubles: unknown[] = []
+  const failures: unknown[] = []
   const endpoint = new Endpoint(
     native,
     {
@@ -126,7 +127,7 @@ test('a mistake in the middle of a batch is told, and costs neither what comes w
         got.push(id)
         if (id === 2) throw new Error('a mistake')
       },
-      trouble: (error, link) => troubles.push([error, link?.number]),
+      failed: (error, link) => failures.push([error, link.number]),
     },
     'sleep',
   )
@@ -140,7 +141,7 @@ test('a mistake in the middle of a batch is told, and costs neither what comes w
   inject(4)
   await turns(3)
   t.deepEqual(got, [1, 2, 3, 4])
-  t.like(troubles, [[{ code: 'ERR_RINGBELL_INTERNAL', cause: { message: 'a mistake' } }, 0]])
+  t.like(failures, [[{ code: 'ERR_RINGBELL_INTERNAL', cause: { message: 'a mistake' } }, 0]])
   t.is(client.connections.length, 1)
 })
 

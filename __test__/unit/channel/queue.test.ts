@@ -76,7 +76,7 @@ test('what keeps failing is given up after its attempts, and told', async (t) =>
     tries++
     throw Object.assign(new Error('poison'), { code: 'E_POISON' })
   })
-  const failed = once(queue, 'failed')
+  const failed = once(queue, 'deadLetter')
   for (let n = 0; n < 10; n++) queue.push(n)
   const [value, error] = await failed
   t.is(value, 7)
@@ -139,7 +139,7 @@ test('a job that the worker will not take is given up after its attempts, and th
   const done: number[] = []
   await bus.worker('jobs', { maxMessage: 1000 }, (data) => void done.push(data.byteLength))
   const failures: unknown[] = []
-  queue.on('failed', (data, { code }) => failures.push([data.byteLength, code]))
+  queue.on('deadLetter', (data, { code }) => failures.push([data.byteLength, code]))
   // In one piece, and in several.
   for (const bytes of [2000, 1, 100_000, 2]) queue.push(new Uint8Array(bytes))
   await queue.drained()
@@ -165,7 +165,7 @@ test('a job that the worker cannot decode is given up after its attempts, and th
   const queue = await bus.queue('jobs', { codec: codec(-1), attempts: 2 })
   const done: number[] = []
   await bus.worker('jobs', { codec: codec(7) }, (n) => void done.push(n))
-  const failed = once(queue, 'failed')
+  const failed = once(queue, 'deadLetter')
   for (const n of [7, 1, 2]) queue.push(n)
   await queue.drained()
   t.deepEqual(done, [1, 2])
@@ -182,7 +182,7 @@ test('a job whose time is up before any worker has seen it costs that worker not
   await turns(2)
   const side = fake.made[1]?.sides.get(0)
   if (side !== undefined) side.in.held = true
-  const failed = once(queue, 'failed')
+  const failed = once(queue, 'deadLetter')
   queue.push(new Uint8Array(50_000))
   t.like((await failed)[1], { code: 'ERR_RINGBELL_TIMEOUT' })
   if (side !== undefined) side.in.held = false

@@ -1,8 +1,8 @@
 /** A peer that breaks the rules, found by whichever call of the binding: its connection ends, and nothing else does. */
 import test, { type ExecutionContext } from 'ava'
 import { once } from 'node:events'
-import { KIND } from '../../src/channel/wire.js'
-import { fakeBus, turns } from '../helpers/fake-channel.js'
+import { KIND } from '../../../src/channel/wire.js'
+import { fakeBus, turns } from '../../helpers/fake-channel.js'
 
 const CORRUPT = { code: 'ERR_RINGBELL_CORRUPT_PEER' }
 const byte = (n: number): Uint8Array => Uint8Array.of(n)
@@ -146,9 +146,9 @@ test('a queue gives what a hostile worker had to another one', async (t) => {
   queue.push(1)
   await turns(3)
   fake.made[0]?.corrupt(0)
-  const trouble = once(queue, 'trouble')
+  const failed = once(queue, 'failed')
   t.true(queue.push(2))
-  t.like((await trouble)[0], CORRUPT)
+  t.like((await failed)[0], CORRUPT)
   const done: number[] = []
   await bus.worker<number>('jobs', { codec: 'json' }, (n) => void done.push(n))
   await queue.drained()
