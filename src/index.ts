@@ -43,7 +43,7 @@ export type { AccessInfo, Overflow, Rung, Service, TopicInfo } from './bus/servi
 export type { Services, WaitForOptions, WatchOptions } from './bus/services.js'
 export type { ServiceEvent } from './bus/services-view.js'
 export type { AttachedPublisher, DurablePosition } from './topic/sources.js'
-export type { StepDown } from './bus/service.js'
+export type { Fallback } from './bus/service.js'
 export type { AckStats, PublisherStats, SlotStats, SourceStats, SubscriberStats, TopicCounters } from './topic/stats.js'
 export type { AttachedOptions, BatchesOptions, Subscriber } from './topic/subscriber.js'
 export type { WaitMode, WaitOption, WaitOptions } from './wait/policy.js'

@@ -252,7 +252,7 @@ export class FakeChannel extends Fake implements NativeChannel {
     theirs.twin = mine
     this.sides.set(number, mine)
     server.sides.set(there, theirs)
-    const common = { type: 'opened', pid: 1, uid: 0, rung: 'handshake', stepDowns: [] }
+    const common = { type: 'opened', pid: 1, uid: 0, rung: 'handshake', fallbacks: [] }
     server.#tell({ ...common, connection: there })
     this.#tell({ ...common, connection: number, record })
     return number

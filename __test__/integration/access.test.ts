@@ -29,7 +29,7 @@ for (const rung of rungs.filter((one) => one !== 'direct')) {
     t.is(attached['rung'], rung)
     t.is(attached['guest'], true)
     if (!forcedByEnvironment)
-      t.is((attached['stepDowns'] as { code: string }[])[0]?.code, rung === 'stream' ? 'NOT_OFFERED' : 'OTHER_USER')
+      t.is((attached['fallbacks'] as { code: string }[])[0]?.code, rung === 'stream' ? 'NOT_OFFERED' : 'OTHER_USER')
     t.deepEqual(
       publisher.stats().subscribers.map((one) => [one.slot, one.uid, one.rung]),
       [[64, GUEST, rung]],

@@ -29,11 +29,11 @@ when(!forcedByEnvironment)('auto takes the best that there is, and stats() say w
   const [source] = subscriber.stats().sources
   t.is(source?.rung, attached?.rung)
   t.is(source?.pid, child.pid)
-  t.deepEqual(source?.stepDowns, attached?.stepDowns)
+  t.deepEqual(source?.fallbacks, attached?.fallbacks)
   if (withoutMemory) {
     t.is(source?.rung, 'stream')
     t.deepEqual(
-      source?.stepDowns.map(({ rung, code }) => [rung, code]),
+      source?.fallbacks.map(({ rung, code }) => [rung, code]),
       [
         ['direct', 'NOT_OFFERED'],
         ['handshake', 'NOT_OFFERED'],
@@ -42,15 +42,15 @@ when(!forcedByEnvironment)('auto takes the best that there is, and stats() say w
   } else if (withoutDirect) {
     t.is(source?.rung, 'handshake')
     t.deepEqual(
-      source?.stepDowns.map(({ rung }) => rung),
+      source?.fallbacks.map(({ rung }) => rung),
       ['direct'],
     )
-    t.regex(source?.stepDowns[0]?.reason ?? '', /pidfd_getfd|ENOSYS|EPERM/)
+    t.regex(source?.fallbacks[0]?.reason ?? '', /pidfd_getfd|ENOSYS|EPERM/)
     // The errno's name where the kernel said no, one of our codes otherwise.
-    t.regex(source?.stepDowns[0]?.code ?? '', /^(ENOSYS|EPERM|EACCES|ERR_RINGBELL_\w+)$/)
+    t.regex(source?.fallbacks[0]?.code ?? '', /^(ENOSYS|EPERM|EACCES|ERR_RINGBELL_\w+)$/)
   } else {
     t.is(source?.rung, 'direct')
-    t.deepEqual(source?.stepDowns, [])
+    t.deepEqual(source?.fallbacks, [])
   }
 })
 
@@ -68,7 +68,7 @@ for (const rung of rungs) {
     await (await at.bus()).publisher('ticks')
     const [attached] = await (await (await at.bus({ acquire: rung })).subscriber('ticks')).attached()
     t.is(attached?.rung, rung)
-    t.deepEqual(attached?.stepDowns, [])
+    t.deepEqual(attached?.fallbacks, [])
   })
 
   when(!withoutMemory)(`${rung}: of a publisher that offers another one only`, async (t) => {
@@ -109,16 +109,16 @@ when(withoutMemory)(
     const bus = await at.bus()
     const publisher = await bus.publisher('ticks')
     t.deepEqual(publisher.service.offers, ['stream'])
-    const { offers, stepDowns } = publisher.stats()
+    const { offers, fallbacks } = publisher.stats()
     t.deepEqual(offers, ['stream'])
     t.deepEqual(
-      stepDowns.map(({ rung, code }) => [rung, code]),
+      fallbacks.map(({ rung, code }) => [rung, code]),
       [
         ['direct', 'ERR_RINGBELL_SYSTEM'],
         ['handshake', 'ERR_RINGBELL_SYSTEM'],
       ],
     )
-    t.regex(stepDowns[0]?.reason ?? '', /memfd_create/)
+    t.regex(fallbacks[0]?.reason ?? '', /memfd_create/)
     t.is(await codeOf(() => bus.publisher('other', { offers: ['direct', 'handshake'] })), 'ERR_RINGBELL_SYSTEM')
     const doctor = await bus.doctor()
     t.is(doctor.checks.find(({ check }) => check === 'shared-memory')?.status, 'warn')

@@ -4,7 +4,7 @@
 export type Rung = 'direct' | 'handshake' | 'stream'
 
 /** Why a rung of the ladder was not taken. */
-export interface StepDown {
+export interface Fallback {
   readonly rung: Rung
   readonly code: string
   readonly reason: string

@@ -8,7 +8,7 @@ import { type SignalOptions, checkSignal, throwIfAborted } from '../wait/abort.j
 import { closedError, RingbellError, tooLarge } from '../errors.js'
 import { Iteration } from '../wait/iteration.js'
 import { once } from '../wait/once.js'
-import type { Rung, Service, StepDown } from '../bus/service.js'
+import type { Rung, Service, Fallback } from '../bus/service.js'
 import { Turn } from '../wait/time-slice.js'
 import type { Endpoint } from './endpoint.js'
 import { Descriptors, type ReceivedFds } from './fds.js'
@@ -23,7 +23,7 @@ export interface ConnectionParts {
   readonly link: Link
   readonly speech: Speech
   readonly rung: Rung
-  readonly stepDowns: readonly StepDown[]
+  readonly fallbacks: readonly Fallback[]
   readonly service: Service | undefined
 }
 
@@ -35,7 +35,7 @@ export class Connection<M = Uint8Array> implements AsyncIterable<M>, AsyncDispos
   /** How its memory was acquired. */
   readonly rung: Rung
   /** The rungs above that were tried, and why they did not do. */
-  readonly stepDowns: readonly StepDown[]
+  readonly fallbacks: readonly Fallback[]
   /** Whatever you want to keep with it. */
   data: unknown = undefined
   readonly #endpoint: Endpoint
@@ -48,11 +48,11 @@ export class Connection<M = Uint8Array> implements AsyncIterable<M>, AsyncDispos
   #refused = 0
 
   /** @internal */
-  constructor({ endpoint, link, speech, rung, stepDowns, service }: ConnectionParts) {
+  constructor({ endpoint, link, speech, rung, fallbacks, service }: ConnectionParts) {
     this.peer = link.peer
     this.service = service
     this.rung = rung
-    this.stepDowns = stepDowns
+    this.fallbacks = fallbacks
     this.#endpoint = endpoint
     this.#link = link
     this.#speech = speech

@@ -8,7 +8,7 @@ import { debug } from '../diagnostics.js'
 import { type RingbellErrorCode, RingbellError, asRingbellError, translated, closedError } from '../errors.js'
 import { DRAIN_LARGE, DRAIN_NEEDS_SLAB, TABLE_WORDS, type NativeChannel, type NativeChannelHot } from '../native.js'
 import { poller, type Poller } from '../wait/poller.js'
-import type { RecordJson, Rung, StepDown } from '../bus/service.js'
+import type { RecordJson, Rung, Fallback } from '../bus/service.js'
 import { Slabs } from '../slabs.js'
 import { Turn } from '../wait/time-slice.js'
 import { Waiter, type Awaited } from '../wait/waiter.js'
@@ -25,7 +25,7 @@ export interface OpenedNotice {
   pid: number
   uid: number
   rung: Rung
-  stepDowns?: StepDown[]
+  fallbacks?: Fallback[]
   record?: RecordJson
   /** What the peer speaks, where it said so. */
   codec?: string

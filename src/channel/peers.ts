@@ -37,13 +37,13 @@ export class Peers {
   }
 
   open(endpoint: Endpoint, link: Link, notice: OpenedNotice): Connection<unknown> {
-    const { rung, stepDowns = [], record } = notice
+    const { rung, fallbacks = [], record } = notice
     const connection = new Connection<unknown>({
       endpoint,
       link,
       speech: this.#speech,
       rung,
-      stepDowns,
+      fallbacks,
       service: record === undefined ? undefined : serviceOf(record),
     })
     link.owner = connection

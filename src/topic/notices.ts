@@ -10,7 +10,7 @@ import { channels, debug } from '../diagnostics.js'
 import { RingbellError, type RingbellErrorCode } from '../errors.js'
 import type { NoticeBoard } from './reading/reader-context.js'
 import type { NativeSubscriber } from '../native.js'
-import { serviceOf, type RecordJson, type Rung, type Service, type StepDown } from '../bus/service.js'
+import { serviceOf, type RecordJson, type Rung, type Service, type Fallback } from '../bus/service.js'
 import type { AttachedPublisher, DurablePosition, Sources } from './sources.js'
 
 /**
@@ -41,7 +41,7 @@ type Notice =
       source: number
       record: RecordJson
       rung: Rung
-      stepDowns?: StepDown[]
+      fallbacks?: Fallback[]
       position?: DurablePosition | null
       redeliveredBelow?: number
     }
@@ -139,8 +139,8 @@ export class Notices implements NoticeBoard {
   #note(notice: Notice): void {
     if (debug.enabled) debug('%s', describe(notice))
     if (notice.type === 'attached') {
-      const { record, rung, stepDowns = [], position } = notice
-      const publisher = { service: serviceOf(record), rung, stepDowns, ...(position == null ? {} : { position }) }
+      const { record, rung, fallbacks = [], position } = notice
+      const publisher = { service: serviceOf(record), rung, fallbacks, ...(position == null ? {} : { position }) }
       this.#sources.add(notice.source, publisher, notice.redeliveredBelow)
       this.#events.add('attached', publisher)
       return

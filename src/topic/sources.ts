@@ -1,5 +1,5 @@
 /** The publishers that a subscriber reads from, by the core's number for each. Numbers are not used again. */
-import type { Rung, StepDown, Service } from '../bus/service.js'
+import type { Rung, Fallback, Service } from '../bus/service.js'
 
 /**
  * What a subscriber with a durable name found: no position under it, its position, or that the publisher has gone on without
@@ -13,7 +13,7 @@ export interface AttachedPublisher {
   /** How its memory was acquired. */
   readonly rung: Rung
   /** The rungs above that were tried, and why they did not do. */
-  readonly stepDowns: readonly StepDown[]
+  readonly fallbacks: readonly Fallback[]
   /** Of a subscriber with a durable name. */
   readonly position?: DurablePosition
 }

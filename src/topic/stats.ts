@@ -2,7 +2,7 @@
  * What `stats()` answers: plain objects of counters, read from shared memory when asked; names are the core's
  * (crates/core/src/topic/stats.rs). All counters are totals since the beginning, sizes are bytes.
  */
-import type { Rung, StepDown } from '../bus/service.js'
+import type { Rung, Fallback } from '../bus/service.js'
 
 /** What a publisher counts in its data segment, for every subscriber to read. */
 export interface TopicCounters {
@@ -51,7 +51,7 @@ export interface PublisherStats extends TopicCounters {
   /** The rungs that it offers. */
   readonly offers: readonly Rung[]
   /** Why not those that it was to offer besides. */
-  readonly stepDowns: readonly StepDown[]
+  readonly fallbacks: readonly Fallback[]
   /** The attached subscribers that are alive, and the durable positions that are kept for those who are not. */
   readonly subscribers: readonly SlotStats[]
 }
@@ -101,7 +101,7 @@ export interface SourceStats {
   /** How its memory was acquired. */
   readonly rung: Rung
   /** Why not by a better rung. */
-  readonly stepDowns: readonly StepDown[]
+  readonly fallbacks: readonly Fallback[]
   /** As a guest: the publisher is another user's. */
   readonly guest: boolean
   readonly slot: number

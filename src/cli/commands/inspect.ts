@@ -140,7 +140,7 @@ function accessOf({ mode, group, uids, gids }: AccessInfo, guests: number): stri
 }
 
 /** What shared memory tells. */
-export function live({ rung, guest, stepDowns, publisher }: SourceStats): [string, string][] {
+export function live({ rung, guest, fallbacks, publisher }: SourceStats): [string, string][] {
   const { messages, bytes, full, dropped, rings, evicted, reaped, highWater, fragments, head, floor } = publisher
   const lines: [string, string][] = [
     ['sent', `${counted(messages, 'message')}, ${size(bytes)}; the ring holds ${size(head - floor)}`],
@@ -154,7 +154,7 @@ export function live({ rung, guest, stepDowns, publisher }: SourceStats): [strin
   if (evicted + reaped > 0)
     lines.push(['slots', `${count(evicted)} evicted, ${count(reaped)} of dead subscribers freed`])
   lines.push(['acquired by', guest ? `${rung}, as a guest` : rung])
-  for (const step of stepDowns) lines.push([`not by ${step.rung}`, `${step.reason} (${step.code})`])
+  for (const step of fallbacks) lines.push([`not by ${step.rung}`, `${step.reason} (${step.code})`])
   return lines
 }
 

@@ -83,7 +83,7 @@ function scene(codec: Codec<unknown> = json) {
   const native = { table, scratch, takeLarge, sourceMemory: () => ring } as unknown as NativeSubscriber
   const sources = new Sources()
   const service = serviceOf({ service: 'ticks', id: 'abc', kind: 'topic', pid: 1, uid: 0, protocol: 1 })
-  sources.add(3, { service, rung: 'direct', stepDowns: [] })
+  sources.add(3, { service, rung: 'direct', fallbacks: [] })
   const board = { keeping: false, untold: false, take: (): void => undefined, takeSoon: (): void => undefined }
   const lending = new Lending()
   const supply: Supply = { native, hot, sources, board, codec, lending }
