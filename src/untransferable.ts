@@ -1,5 +1,5 @@
 /**
- * Memory that several messages share (a slab, a scratch buffer, the one empty array): whoever passed it to a thread would take it
+ * Memory that several messages share (a slab, a scratch buffer, the one empty array): one who passed it to a thread would take it
  * from all the others. Marked, it cannot be passed on: `postMessage` and `structuredClone` throw a `DataCloneError` at the one
  * who tries, or copy it (Node before 21). Runtimes that know no such mark go without.
  */

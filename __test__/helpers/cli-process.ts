@@ -1,5 +1,5 @@
 /** The CLI as a child process: what it wrote, how it ended, and a watchdog that kills it. Every test has a bus of its own. */
-import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process'
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'

@@ -2,7 +2,7 @@
  * A peer process: a program of fixtures/ with arguments, which tells what it does over IPC. Killed at the end of the
  * test whatever state it is in; the fixtures themselves end when their parent is gone.
  */
-import { fork, type ChildProcess } from 'node:child_process'
+import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import type { Place } from './place.js'

@@ -1,6 +1,6 @@
 /** Codecs end to end, on every rung: values, a codec of one's own, and publishers with the wrong one. */
 import test from 'ava'
-import { RingbellError, type Codec, type Service } from 'ringbell'
+import { type Codec, RingbellError, type Service } from 'ringbell'
 import { arrival, codeOf, place } from '../helpers/place.js'
 import { lifetimes, rungs } from '../helpers/rungs.js'
 

@@ -4,7 +4,7 @@ import type { ExecutionContext } from 'ava'
 import type { Message, Publisher, Rung, Subscriber } from 'ringbell'
 import { blob, isBlob, lengthOf } from '../fixtures/blob.mjs'
 import { peer } from '../helpers/peer.js'
-import { arrival, place, until, type Place } from '../helpers/place.js'
+import { arrival, place, type Place, until } from '../helpers/place.js'
 import { lifetimes, rungs } from '../helpers/rungs.js'
 
 const CAPACITY = 65_536

@@ -1,5 +1,5 @@
 /** The examples run as they stand and print what they say; the demo loses nothing, ends by itself, and leaves nothing behind. */
-import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'

@@ -1,7 +1,7 @@
 import test from 'ava'
-import { checkLifetime, publisherJson, subscriberJson } from '../../src/topic/options.js'
 import { announceJson, busJson, metadataJson } from '../../src/bus/options.js'
 import { connectJson, queueJson, serveJson, workerJson } from '../../src/channel/options.js'
+import { checkLifetime, publisherJson, subscriberJson } from '../../src/topic/options.js'
 
 const INVALID = 'ERR_RINGBELL_INVALID_OPTION'
 

@@ -2,7 +2,7 @@
 import { translated } from '../errors.js'
 import type { NativeAnnounced } from '../native.js'
 import { metadataJson } from './options.js'
-import { serviceOf, type RecordJson, type Service } from './service.js'
+import { type RecordJson, type Service, serviceOf } from './service.js'
 
 export class Announced implements AsyncDisposable {
   readonly #native: NativeAnnounced

@@ -2,47 +2,47 @@
  * A bus: the directory that processes share. Everything else is opened through it, and closed with it. `open` makes the
  * directory if need be and refuses one that others could tamper with; nothing runs until the first endpoint needs it.
  */
-import { Announced } from './announced.js'
 import { Client } from '../channel/client.js'
 import type { AnyHandler } from '../channel/handling.js'
 import {
   connectJson,
+  type ConnectOptions,
   DEFAULT_ATTEMPTS,
   DEFAULT_LIMIT,
   DEFAULT_MAX_MESSAGE,
   DEFAULT_MAX_REQUESTS,
   QUEUE_KIND,
   queueJson,
-  SERVER_KIND,
-  serveJson,
-  workerJson,
-  type ConnectOptions,
   type QueueOptions,
+  serveJson,
   type ServeOptions,
+  SERVER_KIND,
+  workerJson,
   type WorkerOptions,
 } from '../channel/options.js'
 import { Queue } from '../channel/queue.js'
-import { Server, type Handler } from '../channel/server.js'
-import { Speech } from '../codec/payload-codec.js'
+import { type Handler, Server } from '../channel/server.js'
 import { Worker, type WorkHandler } from '../channel/worker.js'
 import { invalid } from '../check.js'
-import { resolveCodec, type Codec, codecOf } from '../codec/index.js'
+import { type Codec, codecOf, resolveCodec } from '../codec/index.js'
+import { PayloadCodec } from '../codec/payload-codec.js'
 import { channels, debug } from '../diagnostics.js'
 import { closedError, fromNative, translated } from '../errors.js'
-import { checkName, checkText } from './names.js'
 import { binding, type NativeBus, type NativeChannel, type NativeWatch } from '../native.js'
 import {
   ackPolicy,
   publisherJson,
-  subscriberJson,
   type PublisherOptions,
+  subscriberJson,
   type SubscriberOptions,
 } from '../topic/options.js'
-import { announceJson, busJson, type AnnounceOptions, type BusOptions } from './options.js'
 import { Publisher } from '../topic/publisher.js'
-import { Services } from './services.js'
-import type { Doctor, GcReport } from './reports.js'
 import { Subscriber } from '../topic/subscriber.js'
+import { Announced } from './announced.js'
+import { checkName, checkText } from './names.js'
+import { announceJson, type AnnounceOptions, busJson, type BusOptions } from './options.js'
+import type { Doctor, GcReport } from './reports.js'
+import { Services } from './services.js'
 
 interface Closable {
   closeNow(): void
@@ -133,7 +133,7 @@ export class Bus implements AsyncDisposable {
           codec,
           wait: options.wait,
           acks: ackPolicy(options),
-          strangers: () => this.services.strangers(pattern, 'topic'),
+          mismatch: () => this.services.mismatch(pattern, 'topic'),
           closed,
         }),
     )
@@ -168,10 +168,10 @@ export class Bus implements AsyncDisposable {
     const codec = resolveCodec(codecOf(options))
     const json = serveJson(options, codec.id)
     const { maxMessage = DEFAULT_MAX_MESSAGE, maxRequests = DEFAULT_MAX_REQUESTS, wait, requests, replies } = options
-    const speech = new Speech(codec, requests, replies)
+    const payloads = new PayloadCodec(codec, requests, replies)
     return this.#opened(
       translated(() => this.#native.serve(service, SERVER_KIND, json)),
-      (native, closed) => new Server<unknown>({ native, speech, handler, maxMessage, maxRequests, wait, closed }),
+      (native, closed) => new Server<unknown>({ native, payloads, handler, maxMessage, maxRequests, wait, closed }),
     )
   }
 
@@ -204,7 +204,7 @@ export class Bus implements AsyncDisposable {
           name: service,
           native,
           watch,
-          speech: new Speech(codec, options.requests, options.replies),
+          payloads: new PayloadCodec(codec, options.requests, options.replies),
           expected: { kind: SERVER_KIND, codec: codec.id, schema },
           route,
           timeout,
@@ -236,10 +236,10 @@ export class Bus implements AsyncDisposable {
       timeout = 0,
       wait,
     } = options
-    const speech = new Speech(codec)
+    const payloads = new PayloadCodec(codec)
     return this.#opened(
       translated(() => this.#native.serve(service, QUEUE_KIND, json)),
-      (native, closed) => new Queue<unknown>({ native, speech, maxMessage, wait, limit, attempts, timeout, closed }),
+      (native, closed) => new Queue<unknown>({ native, payloads, maxMessage, wait, limit, attempts, timeout, closed }),
     )
   }
 
@@ -279,7 +279,7 @@ export class Bus implements AsyncDisposable {
           name: service,
           native,
           watch,
-          speech: new Speech(codec),
+          payloads: new PayloadCodec(codec),
           expected: { kind: QUEUE_KIND, codec: codec.id, schema: undefined },
           handler,
           concurrency,

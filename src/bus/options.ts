@@ -1,5 +1,5 @@
 /** The options of a bus and of announcements, which the core checks, and those of waiting on a bus, which are checked here. */
-import { LONGEST_MS, type Rules, check, coreJson, jsonOf, duration, text, signal } from '../check.js'
+import { check, coreJson, duration, jsonOf, LONGEST_MS, type Rules, signal, text } from '../check.js'
 import type { Rung } from './service.js'
 
 export interface BusOptions {
@@ -29,8 +29,8 @@ export interface BusOptions {
 /** Which other users may read a record and use what it announces: a server, say. One's own user and root always may. */
 export interface Access {
   /**
-   * `0o660`: the group can reach the socket (the default where there is a group), and nobody else, whoever is listed;
-   * `0o666`: whoever can enter the directory (the default otherwise), and those who may are let in.
+   * `0o660`: the group can reach the socket (the default where there is a group), and no other user, listed or not;
+   * `0o666`: every user who can enter the directory reaches it (the default otherwise), and the permitted ones are let in.
    */
   mode?: number | undefined
   /** The group that record and socket belong to, whose members may; by default the bus's own. */

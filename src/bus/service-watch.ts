@@ -1,10 +1,10 @@
 /** One `for await` over what happens on the bus, with a watch of its own in the core. Waiting keeps the process alive. */
-import { Fifo } from '../wait/fifo.js'
-import { onAbort } from '../wait/abort.js'
 import { fromNative, translated } from '../errors.js'
 import type { NativeWatch } from '../native.js'
+import { onAbort } from '../wait/abort.js'
+import { Fifo } from '../wait/fifo.js'
 import { poller } from '../wait/poller.js'
-import { serviceEvent, type RawServiceEvent, type ServiceEvent } from './services-view.js'
+import { type RawServiceEvent, serviceEvent, type ServiceEvent } from './services-view.js'
 
 interface Asked {
   readonly resolve: (result: IteratorResult<ServiceEvent, undefined>) => void

@@ -3,18 +3,18 @@
  * cached view, without a system call, and the view is kept current by the core's events. Until those have told of everybody
  * whom a fresh scan finds, answers come from scans: never wrong, only slower.
  */
-import { Waiters } from '../wait/waiting.js'
-import { type SignalOptions, throwIfAborted } from '../wait/abort.js'
 import { debug } from '../diagnostics.js'
 import { closedError, fromNative, RingbellError, translated } from '../errors.js'
-import { checkName } from './names.js'
 import type { NativeBus, NativeWatch } from '../native.js'
-import { checkWaitFor, checkWatch } from './options.js'
+import { type SignalOptions, throwIfAborted } from '../wait/abort.js'
 import { poller, type Poller } from '../wait/poller.js'
-import { serviceOf, type RecordJson, type Service } from './service.js'
-import { inGroup, serviceEvent, ServicesView, type RawServiceEvent, type ServiceEvent } from './services-view.js'
+import { Waiters } from '../wait/waiting.js'
+import { kindMismatch } from './kind-mismatch.js'
+import { checkName } from './names.js'
+import { checkWaitFor, checkWatch } from './options.js'
 import { ServiceWatch } from './service-watch.js'
-import { strangersAmong } from './kind-mismatch.js'
+import { type RecordJson, type Service, serviceOf } from './service.js'
+import { inGroup, type RawServiceEvent, serviceEvent, type ServiceEvent, ServicesView } from './services-view.js'
 
 export interface WaitForOptions extends SignalOptions {
   /** Milliseconds; by default for ever. */
@@ -109,9 +109,9 @@ export class Services {
   }
 
   /** @internal Who has a name and is of another kind, in words; of a pattern nobody, and nobody where it cannot be told. */
-  strangers(name: string, kind: string): string | undefined {
+  mismatch(name: string, kind: string): string | undefined {
     try {
-      return strangersAmong(
+      return kindMismatch(
         this.list().filter((service) => service.name === name),
         kind,
       )

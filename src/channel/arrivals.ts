@@ -1,6 +1,6 @@
 /**
- * Large messages on their way in: pieces go from the ring straight to the memory that the whole message is to have, the
- * caller's own where a call was given some. What is larger than we take is dropped, and whoever waits for it is told.
+ * Large messages that arrive. Their pieces go from the ring straight into the memory for the whole message; that is the caller's own if the
+ * call has given some. A message that is larger than the limit is dropped, and the one who waits for it is told.
  */
 import { RingbellError } from '../errors.js'
 import { LARGE_GONE, type NativeChannelHot } from '../native.js'
@@ -92,7 +92,7 @@ export class Arrivals {
     return target ?? new Uint8Array(bytes)
   }
 
-  /** One has more bytes than are taken: whoever waits for it, or for its answer, is told. */
+  /** One has more bytes than are taken: the one who waits for it, or for its answer, is told. */
   refuse(link: Link, head: number, id: number, bytes: number): void {
     const kind = head & 0xff
     const limit = this.#maxMessage

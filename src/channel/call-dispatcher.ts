@@ -1,43 +1,43 @@
 /**
- * Puts calls through: to the connection that the route names, or, while there is none, into a line that is served as soon as
- * there is one. Every call is in exactly one place, and on close none is forgotten.
+ * Gives each call to the connection that the route names. While there is no connection, the call waits in line, and is sent as soon as there
+ * is one. Each call is in exactly one place, so closing forgets none.
  */
-import { Waiters } from '../wait/waiting.js'
 import type { RingbellError } from '../errors.js'
+import { Waiters } from '../wait/waiting.js'
 import type { Endpoint } from './endpoint.js'
 import type { Link } from './link.js'
-import { Routing, type Route } from './routing.js'
+import { type Route, Routing } from './routing.js'
 
 /** A call, or a stream that has not begun. */
-export interface Placed {
+export interface Dispatchable {
   readonly settled: boolean
   /** Goes out by this link; `false`: the link is gone. */
-  place(link: Link): boolean
+  sendOn(link: Link): boolean
   fail(error: unknown): void
 }
 
-export class Switchboard {
+export class CallDispatcher {
   /** Calls that were made. */
   made = 0
   /** Those that were made again on another connection. */
   repeated = 0
   /** Why the last server that was tried was not connected to; none while one is connected. */
-  trouble: RingbellError | undefined
+  lastFailure: RingbellError | undefined
   readonly #endpoint: Endpoint
   readonly #routing: Routing<Link>
-  readonly #strangers: () => string | undefined
+  readonly #mismatch: () => string | undefined
   #links: Link[] = []
-  readonly #waiting = new Set<Placed>()
+  readonly #waiting = new Set<Dispatchable>()
   #inFlight = 0
   readonly #idle = new Waiters<true>()
   /** No new ones are taken on, and why. */
   #leaving: RingbellError | undefined
   #closed: RingbellError | undefined
 
-  /** `strangers`: who has the name and is no server, in words. */
-  constructor(endpoint: Endpoint, route: Route, strangers: () => string | undefined) {
+  /** `mismatch`: who has the name and is no server, in words. */
+  constructor(endpoint: Endpoint, route: Route, mismatch: () => string | undefined) {
     this.#endpoint = endpoint
-    this.#strangers = strangers
+    this.#mismatch = mismatch
     this.#routing = new Routing(route)
   }
 
@@ -47,7 +47,7 @@ export class Switchboard {
 
   /** Why there may be no connection, as far as that is known. */
   get reason(): string | undefined {
-    return this.trouble?.message ?? this.#strangers()
+    return this.lastFailure?.message ?? this.#mismatch()
   }
 
   /** Calls without an answer. */
@@ -73,13 +73,13 @@ export class Switchboard {
   }
 
   /** Puts it through, now or later. */
-  place(one: Placed): void {
+  dispatch(one: Dispatchable): void {
     if (this.#leaving === undefined) this.#put(one)
     else one.fail(this.#leaving)
   }
 
   /** One whose link is gone; `false`: there will be no other. */
-  placeAgain(one: Placed): boolean {
+  redispatch(one: Dispatchable): boolean {
     if (this.#closed !== undefined) return false
     this.repeated++
     this.#put(one)
@@ -87,7 +87,7 @@ export class Switchboard {
   }
 
   /** It is settled. */
-  done(one: Placed): void {
+  done(one: Dispatchable): void {
     if (--this.#inFlight === 0) this.#idle.check()
     if (this.#waiting.size > 0) this.#waiting.delete(one)
     this.#endpoint.unwant()
@@ -95,7 +95,7 @@ export class Switchboard {
 
   join(link: Link): void {
     this.#links = [...this.#links, link]
-    this.trouble = undefined
+    this.lastFailure = undefined
     const waiting = [...this.#waiting]
     this.#waiting.clear()
     for (const one of waiting) if (!one.settled) this.#put(one)
@@ -121,9 +121,9 @@ export class Switchboard {
     for (const one of this.#waiting) one.fail(error)
   }
 
-  #put(one: Placed): void {
+  #put(one: Dispatchable): void {
     for (let link = this.#routing.pick(this.#links); link !== undefined; link = this.#routing.pick(this.#links))
-      if (one.place(link)) return
+      if (one.sendOn(link)) return
     this.#waiting.add(one)
   }
 }

@@ -1,30 +1,28 @@
 /**
- * A client: calls to a service by name, wherever its instances are. This file is what users hold; calls live in call.ts and
- * reply-stream.ts, their way in switchboard.ts, connecting in instances.ts. A call waits for a server if there is none:
- * give it a `timeout` where that must end.
+ * A client: calls to a service by name, at whatever instances it has, and whenever they come. Users hold this object; calls are in call.ts and
+ * reply-stream.ts, the choice of a connection in call-dispatcher.ts, connecting in instances.ts. A call waits for a server if there is
+ * none: give it a `timeout` where that must end.
  */
-import type { NativeWatch } from '../native.js'
-import type { Life } from './life.js'
-import { type LifeParts, type LifeHost, EndpointOwner } from './life.js'
-import { Waiters } from '../wait/waiting.js'
-import { type SignalOptions, checkSignal, throwIfAborted } from '../wait/abort.js'
-import { invalid } from '../check.js'
-import type { RingbellError } from '../errors.js'
-import { closedError } from '../errors.js'
-import type { ReconnectOptions } from '../wait/backoff.js'
+import { withMismatch } from '../bus/kind-mismatch.js'
 import type { Service } from '../bus/service.js'
-import { withStrangers } from '../bus/kind-mismatch.js'
+import { invalid } from '../check.js'
+import { INQUIRY, type PayloadCodec, whenThere } from '../codec/payload-codec.js'
+import { closedError, type RingbellError } from '../errors.js'
+import type { NativeWatch } from '../native.js'
+import { checkSignal, type SignalOptions, throwIfAborted } from '../wait/abort.js'
+import type { ReconnectOptions } from '../wait/backoff.js'
+import { Waiters } from '../wait/waiting.js'
+import { CallDispatcher } from './call-dispatcher.js'
 import { Call, outcome } from './call.js'
 import type { Connection } from './connection.js'
-import { Instances, type Expectation } from './instances.js'
+import { type Expectation, Instances } from './instances.js'
+import { EndpointOwner, type Life, type LifeHost, type LifeParts } from './life.js'
 import type { EndReason } from './link.js'
 import { type CallOptions, checkCall } from './options.js'
 import { connectionOf } from './peers.js'
 import { ReplyStream } from './reply-stream.js'
 import type { Route } from './routing.js'
-import { INQUIRY, whenThere, type Speech } from '../codec/payload-codec.js'
-import type { ServerStats, ClientStats } from './stats.js'
-import { Switchboard } from './call-dispatcher.js'
+import type { ClientStats, ServerStats } from './stats.js'
 import { ABOUT } from './wire.js'
 
 /** The events of a client. None after `close()`. */
@@ -58,10 +56,10 @@ export interface ClientParts extends LifeParts {
 export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array> extends EndpointOwner<ClientEvents<M>> {
   /** The service that it calls. */
   readonly name: string
-  readonly #speech: Speech
+  readonly #payloads: PayloadCodec
   readonly #timeout: number
   readonly #life: Life
-  readonly #board: Switchboard
+  readonly #dispatcher: CallDispatcher
   readonly #instances: Instances
   readonly #waiters = new Waiters<Connection<M>>({
     began: () => this.#life.endpoint.want(),
@@ -72,10 +70,10 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array> extends Endp
   constructor(parts: ClientParts) {
     super()
     this.name = parts.name
-    this.#speech = parts.speech
+    this.#payloads = parts.payloads
     this.#timeout = parts.timeout
     this.#life = this.live('client', parts, this.#host())
-    this.#board = new Switchboard(this.#life.endpoint, parts.route, () => this.#instances.strangers)
+    this.#dispatcher = new CallDispatcher(this.#life.endpoint, parts.route, () => this.#instances.mismatch)
     this.#instances = new Instances(
       {
         native: parts.native,
@@ -86,7 +84,7 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array> extends Endp
       },
       {
         failed: (service, error) => {
-          this.#board.trouble = error
+          this.#dispatcher.lastFailure = error
           this.#life.events.add('failed', service, error)
         },
         gaveUp: (service, error) => this.#life.events.add('gaveUp', service, error),
@@ -110,14 +108,14 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array> extends Endp
    * those two; an `AbortError`; `ERR_RINGBELL_CODEC`, `ERR_RINGBELL_SCHEMA`, `ERR_RINGBELL_MESSAGE_TOO_LARGE`, `ERR_RINGBELL_CLOSED`.
    */
   call(request: Q, options?: CallOptions): Promise<R> {
-    const board = this.#board
-    const call = new Call(board, this.#speech, request)
-    board.begin()
+    const dispatcher = this.#dispatcher
+    const call = new Call(dispatcher, this.#payloads, request)
+    dispatcher.begin()
     try {
       if (options !== undefined) this.#adjust(call, options)
       else if (this.#timeout > 0) call.limit(this.#timeout, undefined)
-      if (this.#speech.requests === undefined) board.place(call)
-      else this.#placeChecked(call, request)
+      if (this.#payloads.requests === undefined) dispatcher.dispatch(call)
+      else this.#dispatchChecked(call, request)
     } catch (error) {
       call.fail(error)
     }
@@ -135,7 +133,7 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array> extends Endp
     checkSignal(options)
     this.#life.assertOpen()
     const want = (waits: boolean): void => (waits ? this.#life.endpoint.want() : this.#life.endpoint.unwant())
-    return new ReplyStream(this.#board, this.#speech, request, want, options.signal) as AsyncIterableIterator<
+    return new ReplyStream(this.#dispatcher, this.#payloads, request, want, options.signal) as AsyncIterableIterator<
       R,
       undefined
     >
@@ -152,7 +150,7 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array> extends Endp
     this.#life.assertOpen()
     const connected = this.#waiters.wait(() => this.#connected(), {
       signal,
-      explain: (error) => withStrangers(error, this.#instances.strangers),
+      explain: (error) => withMismatch(error, this.#instances.mismatch),
     })
     this.#waiters.check()
     return connected
@@ -163,25 +161,25 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array> extends Endp
     const { connection, ...rest } = options
     checkCall(rest)
     throwIfAborted(rest.signal)
-    const call = new Call(this.#board, INQUIRY, undefined, ABOUT)
-    this.#board.begin()
+    const call = new Call(this.#dispatcher, INQUIRY, undefined, ABOUT)
+    this.#dispatcher.begin()
     call.limit(rest.timeout ?? this.#timeout, rest.signal)
-    if (connection === undefined) this.#board.place(call)
+    if (connection === undefined) this.#dispatcher.dispatch(call)
     else {
-      const link = this.#board.links.find((one) => one.owner === connection)
-      if (link === undefined || !call.place(link)) call.fail(outcome(false, 'the connection has ended.'))
+      const link = this.#dispatcher.links.find((one) => one.owner === connection)
+      if (link === undefined || !call.sendOn(link)) call.fail(outcome(false, 'the connection has ended.'))
     }
     return (await call.promise) as ServerStats
   }
 
   stats(): ClientStats {
-    const board = this.#board
+    const dispatcher = this.#dispatcher
     return {
       connections: this.#life.peers.size,
-      calls: board.made,
-      inFlight: board.inFlight,
-      waiting: board.waiting,
-      repeated: board.repeated,
+      calls: dispatcher.made,
+      inFlight: dispatcher.inFlight,
+      waiting: dispatcher.waiting,
+      repeated: dispatcher.repeated,
       core: this.#life.coreStats,
     }
   }
@@ -191,26 +189,26 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array> extends Endp
     const { timeout = this.#timeout, signal, idempotent, into } = options
     throwIfAborted(signal)
     if (into !== undefined) {
-      if (!this.#speech.own) throw invalid('into', into, 'is for the codec bytes alone')
+      if (!this.#payloads.own) throw invalid('into', into, 'is for the codec bytes alone')
       call.into(into)
     }
     if (idempotent === true) call.repeatable()
     call.limit(timeout, signal)
   }
 
-  #placeChecked(call: Call, request: Q): void {
+  #dispatchChecked(call: Call, request: Q): void {
     whenThere(
-      this.#speech.request(request),
+      this.#payloads.request(request),
       (checked) => {
         call.request = checked
-        if (!call.settled) this.#board.place(call)
+        if (!call.settled) this.#dispatcher.dispatch(call)
       },
       (error) => call.fail(error),
     )
   }
 
   #connected(): Connection<M> | undefined {
-    const link = this.#board.links.find((one) => one.gone === undefined)
+    const link = this.#dispatcher.links.find((one) => one.gone === undefined)
     return link && (connectionOf(link) as Connection<M>)
   }
 
@@ -218,11 +216,11 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array> extends Endp
     return {
       opened: (link) => {
         this.#instances.opened(link.number)
-        this.#board.join(link)
+        this.#dispatcher.join(link)
         this.#waiters.check()
       },
       ended: (link, error) => {
-        this.#board.lose(link)
+        this.#dispatcher.lose(link)
         this.#instances.ended(link.number, error)
       },
       unconnected: (connection, error) => this.#instances.failed(connection, error),
@@ -232,10 +230,10 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array> extends Endp
       credit: (link, amount) => link.addCredit(amount),
       goodbye: (link) => this.#instances.leaving(link.number),
       failure: (error, link) => [link && this.#instances.serviceOf(link.number), error],
-      leave: () => this.#board.leave(closedError('client')),
-      idle: () => this.#board.idle(),
+      leave: () => this.#dispatcher.leave(closedError('client')),
+      idle: () => this.#dispatcher.idle(),
       end: (error) => {
-        this.#board.close(error)
+        this.#dispatcher.close(error)
         this.#waiters.fail(error)
         this.#instances.close()
       },

@@ -1,27 +1,27 @@
 /**
- * One connection, as users hold it: plain messages both ways, file descriptors, and who is at the other end. Calls belong to
- * clients and servers; they share the connection's rings with these messages, in one order. A reader that is slow holds
- * up its sender (256 KiB of messages may be under way), never the calls beside it.
+ * One connection, as users hold it: plain messages both ways, file descriptors, and who the peer is. Calls belong to clients and
+ * servers; they share the connection's rings with these messages, in one order. A slow reader holds up its sender (at most 256 KiB of messages
+ * are on their way), but not the calls beside it.
  */
-import { waitFor } from '../wait/waiting.js'
-import { type SignalOptions, checkSignal, throwIfAborted } from '../wait/abort.js'
+import type { Fallback, Rung, Service } from '../bus/service.js'
+import type { PayloadCodec } from '../codec/payload-codec.js'
 import { closedError, RingbellError, tooLarge } from '../errors.js'
+import { checkSignal, type SignalOptions, throwIfAborted } from '../wait/abort.js'
 import { Iteration } from '../wait/iteration.js'
 import { once } from '../wait/once.js'
-import type { Rung, Service, Fallback } from '../bus/service.js'
-import { Turn } from '../wait/time-slice.js'
+import { TimeSlice } from '../wait/time-slice.js'
+import { waitFor } from '../wait/waiting.js'
 import type { Endpoint } from './endpoint.js'
 import { Descriptors, type ReceivedFds } from './fds.js'
 import { Inbox } from './inbox.js'
 import { copied, type Link, type PeerInfo, type RoomSeeker } from './link.js'
 import { checkFds } from './options.js'
-import type { Speech } from '../codec/payload-codec.js'
 
 /** @internal What a connection is made of. */
 export interface ConnectionParts {
   readonly endpoint: Endpoint
   readonly link: Link
-  readonly speech: Speech
+  readonly payloads: PayloadCodec
   readonly rung: Rung
   readonly fallbacks: readonly Fallback[]
   readonly service: Service | undefined
@@ -40,26 +40,26 @@ export class Connection<M = Uint8Array> implements AsyncIterable<M>, AsyncDispos
   data: unknown = undefined
   readonly #endpoint: Endpoint
   readonly #link: Link
-  readonly #speech: Speech
+  readonly #payloads: PayloadCodec
   readonly #inbox: Inbox<M>
   readonly #descriptors: Descriptors
-  readonly #turn = new Turn()
+  readonly #timeSlice = new TimeSlice()
   /** Bytes of the message that was refused last. */
   #refused = 0
 
   /** @internal */
-  constructor({ endpoint, link, speech, rung, fallbacks, service }: ConnectionParts) {
+  constructor({ endpoint, link, payloads, rung, fallbacks, service }: ConnectionParts) {
     this.peer = link.peer
     this.service = service
     this.rung = rung
     this.fallbacks = fallbacks
     this.#endpoint = endpoint
     this.#link = link
-    this.#speech = speech
+    this.#payloads = payloads
     this.#descriptors = new Descriptors(endpoint, link)
     this.#inbox = new Inbox<M>({
       what: 'connection',
-      decode: (data) => speech.decode(data) as M,
+      decode: (data) => payloads.decode(data) as M,
       waiting: (waits) => (waits ? endpoint.want() : endpoint.unwant()),
       taken: (bytes) => link.tookMessage(bytes),
       left: () => {},
@@ -81,7 +81,7 @@ export class Connection<M = Uint8Array> implements AsyncIterable<M>, AsyncDispos
   send(value: M): boolean {
     const link = this.#link
     if (link.gone !== undefined) throw link.gone
-    const data = this.#speech.encode(value)
+    const data = this.#payloads.encode(value)
     if (link.message(data)) return true
     if (link.gone !== undefined) throw link.gone
     if (link.isLarge(data.byteLength))
@@ -110,10 +110,10 @@ export class Connection<M = Uint8Array> implements AsyncIterable<M>, AsyncDispos
     const { signal } = options
     throwIfAborted(signal)
     const link = this.#link
-    let data = this.#speech.encode(value)
+    let data = this.#payloads.encode(value)
     if (data.byteLength > LARGEST) throw tooLarge(data.byteLength, LARGEST)
     // A codec's scratch buffer is not ours any more once we wait.
-    if (!this.#speech.own) data = copied(data)
+    if (!this.#payloads.own) data = copied(data)
     for (;;) {
       if (link.gone !== undefined) throw link.gone
       if (link.message(data)) return
@@ -144,9 +144,9 @@ export class Connection<M = Uint8Array> implements AsyncIterable<M>, AsyncDispos
     throwIfAborted(options.signal)
     const inbox = this.#inbox
     inbox.assertFree()
-    if (!this.#turn.due() && inbox.refill()) return inbox.take()
+    if (!this.#timeSlice.due() && inbox.refill()) return inbox.take()
     inbox.assertGoesOn()
-    return once(inbox, inbox, this.#turn, options.signal)
+    return once(inbox, inbox, this.#timeSlice, options.signal)
   }
 
   /**
@@ -224,7 +224,7 @@ export class Connection<M = Uint8Array> implements AsyncIterable<M>, AsyncDispos
       this.#endpoint.want()
       link.writers.add(waiting)
       try {
-        link.postMessage(data, this.#speech.own, () => waiting.resolve())
+        link.postMessage(data, this.#payloads.own, () => waiting.resolve())
       } catch (error) {
         waiting.reject(error)
       }

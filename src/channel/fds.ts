@@ -1,12 +1,12 @@
 /**
- * File descriptors as messages: what Node itself cannot pass between unrelated processes. They travel over the connection's
- * socket, apart from its ring, so they keep their own order and none with other messages. Sent ones stay the sender's to
- * close; received ones belong to the receiver and are close-on-exec.
+ * File descriptors as messages, which Node itself cannot pass between unrelated processes. They travel over the connection's socket and not
+ * through its ring: they keep their own order, and have none with other messages. The sender keeps and closes its own. Received ones belong
+ * to the receiver and are close-on-exec.
  */
+import { busy, fromNative, translated } from '../errors.js'
+import { throwIfAborted } from '../wait/abort.js'
 import { Fifo } from '../wait/fifo.js'
 import { waitFor } from '../wait/waiting.js'
-import { throwIfAborted } from '../wait/abort.js'
-import { busy, fromNative, translated } from '../errors.js'
 import type { Endpoint } from './endpoint.js'
 import type { Link } from './link.js'
 

@@ -1,11 +1,11 @@
 /**
- * What has arrived for one reader and was not taken yet: plain messages of a connection, chunks of a streamed reply. Readers
- * are the same as a subscriber's (iteration.ts, once.ts). How far the sender may be ahead is credit's matter, not this
- * file's; decoding happens when something is taken, so a value that cannot be decoded costs its reader alone.
+ * What has arrived for one reader and was not taken yet: plain messages of a connection, or chunks of a streamed reply. Its readers are
+ * those of topics, too (wait/iteration.ts, wait/once.ts). Credit limits how far the sender may be ahead. Items are decoded when they are
+ * taken, so a value that cannot be decoded fails its reader alone.
  */
-import { Fifo } from '../wait/fifo.js'
 import { busy, closedError } from '../errors.js'
-import type { Inflow, Holder, Gate, Reader } from '../wait/reader.js'
+import { Fifo } from '../wait/fifo.js'
+import type { Gate, Holder, MessageSource, Reader } from '../wait/reader.js'
 
 /** What an inbox needs of its surroundings. */
 export interface InboxHost<V> {
@@ -20,7 +20,7 @@ export interface InboxHost<V> {
   left(): void
 }
 
-export class Inbox<V> implements Inflow<V>, Gate {
+export class Inbox<V> implements MessageSource<V>, Gate {
   readonly what: string
   readonly #host: InboxHost<V>
   readonly #items = new Fifo<Uint8Array>()
@@ -109,7 +109,7 @@ export class Inbox<V> implements Inflow<V>, Gate {
     if (this.#reader === reader) this.#release()
   }
 
-  /** Whoever waits is told what there is. */
+  /** Tells the waiting reader what there is. */
   #answer(): void {
     const reader = this.#reader
     if (reader === undefined) return

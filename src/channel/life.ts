@@ -1,24 +1,24 @@
 /**
- * The life of an endpoint with connections, the same for servers, clients, queues and workers: open, then perhaps leaving (nothing
- * new is taken on), then closed. One whose core fails is broken, and closes at once: what is under way is rejected, the bus forgets
- * it, and `'failed'` is its last event. `Life` is what the four are made with, `EndpointOwner` what users see of it.
+ * The life of an endpoint with connections, the same for servers, clients, queues and workers. It is open, then perhaps leaving (nothing new is
+ * taken on), then closed. If its core fails it is broken, and closes at once: what is under way is rejected, the bus forgets it, and
+ * `'failed'` is its last event. `Life` is what the four are built with; `EndpointOwner` is what users see of it.
  */
 import { EventEmitter } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { metadataJson } from '../bus/options.js'
-import { serviceOf, type RecordJson, type Service } from '../bus/service.js'
+import { type RecordJson, type Service, serviceOf } from '../bus/service.js'
 import { EMPTY } from '../codec/bytes.js'
-import type { Speech } from '../codec/payload-codec.js'
+import type { PayloadCodec } from '../codec/payload-codec.js'
 import { channels, debug } from '../diagnostics.js'
-import { asRingbellError, closedError, translated, type RingbellError } from '../errors.js'
+import { asRingbellError, closedError, type RingbellError, translated } from '../errors.js'
 import type { NativeChannel } from '../native.js'
 import { EventQueue } from '../wait/event-queue.js'
 import type { WaitOption } from '../wait/policy.js'
 import { Endpoint, type EndpointHost } from './endpoint.js'
 import type { Link } from './link.js'
 import { checkClose, type CloseOptions } from './options.js'
-import { connectionOf, Peers, type PeerEvents } from './peers.js'
-import { coreStats, type CoreChannelStats } from './stats.js'
+import { connectionOf, type PeerEvents, Peers } from './peers.js'
+import { type CoreChannelStats, coreStats } from './stats.js'
 import { KIND } from './wire.js'
 
 /** What a bus closes, and forgets once it is closed. */
@@ -29,7 +29,7 @@ export interface Closable {
 /** @internal What a bus makes any of the four of. */
 export interface LifeParts {
   readonly native: NativeChannel
-  readonly speech: Speech
+  readonly payloads: PayloadCodec
   readonly maxMessage: number
   readonly wait: WaitOption | undefined
   readonly closed: (endpoint: Closable) => void
@@ -81,7 +81,7 @@ export class Life {
     this.#host = host
     this.#forget = parts.closed
     this.events = new EventQueue(owner, kind, channels[kind])
-    this.peers = new Peers(parts.speech, this.events)
+    this.peers = new Peers(parts.payloads, this.events)
     this.endpoint = new Endpoint(parts.native, this.#endpointHost(parts.maxMessage), parts.wait)
   }
 

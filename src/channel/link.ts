@@ -1,19 +1,19 @@
 /**
- * One connection, seen from inside: what is sent goes out here, what arrives is told apart by kind. Both sides are alike; a
- * server's link mostly holds requests in hand, a client's calls in flight, and a work queue turns that around. A peer that
- * breaks the rules of docs/protocol.md is disconnected. Code of users runs from here only in request handlers.
+ * One connection, seen from inside. What is sent goes out here; what arrives is told apart by kind. Both sides are alike: a server's link mostly
+ * has requests in hand, a client's has calls in flight, and a work queue turns that around. A peer that breaks the rules of
+ * docs/protocol.md is disconnected. User code runs from here only in request handlers.
  *
- * Every call of the binding about one connection is made here (and in its outbox). What the binding says of the peer ends
- * the link, whichever call found it: `#fault` sees to that. It is never thrown into a handler, a queue, a timer or a loop.
+ * Every call of the binding about one connection is made here, or in its outbox. A fault of the peer ends the link, whichever call found
+ * it (`#fault`). It is never thrown into a handler, a queue, a timer or a loop.
  */
-import { Fifo } from '../wait/fifo.js'
-import { type Waiting, Waiters } from '../wait/waiting.js'
+import { EMPTY } from '../codec/bytes.js'
 import { fromNative, RingbellError } from '../errors.js'
 import { LARGE_GONE, type NativeChannelHot } from '../native.js'
-import { encodeError } from './remote-error.js'
+import { Fifo } from '../wait/fifo.js'
+import { Waiters, type Waiting } from '../wait/waiting.js'
 import { Outbox } from './outbox.js'
+import { encodeError } from './remote-error.js'
 import { FLAGS_AT, HEADER_BYTES, KIND, MESSAGE_WINDOW } from './wire.js'
-import { EMPTY } from '../codec/bytes.js'
 
 /** Who is at the other end. */
 export interface PeerInfo {

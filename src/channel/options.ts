@@ -1,38 +1,38 @@
 /**
- * The options of channels and work queues. What TypeScript alone knows (calls, retries, limits of its own) is checked here; the
- * others go to the core as the user wrote them, and the core checks them.
+ * The options of channels and work queues. What only TypeScript knows (calls, retries, limits of its own) is checked here. Everything else
+ * goes to the core as the user wrote it, and the core checks it.
  */
+import type { Access, Description } from '../bus/options.js'
+import type { Rung } from '../bus/service.js'
 import {
-  type Rule,
-  LONGEST_MS,
-  type Rules,
+  anything,
   check,
   coreJson,
-  invalid,
-  oneOf,
-  integer,
   duration,
   flag,
-  text,
+  integer,
+  invalid,
   listOf,
-  anything,
+  LONGEST_MS,
+  oneOf,
+  type Rule,
+  type Rules,
   signal,
+  text,
 } from '../check.js'
-import type { SignalOptions } from '../wait/abort.js'
 import type { CodecOption } from '../codec/index.js'
-import type { Access, Description } from '../bus/options.js'
+import { type Schema, standardSchema } from '../codec/schema.js'
+import type { SignalOptions } from '../wait/abort.js'
 import { reconnect, type ReconnectOptions } from '../wait/backoff.js'
-import type { Rung } from '../bus/service.js'
 import { checkWait, type WaitOption } from '../wait/policy.js'
 import type { Route } from './routing.js'
-import { standardSchema, type Schema } from '../codec/schema.js'
 
 /** What both sides of a channel choose for themselves. */
 export interface ChannelOptions {
   /** How to wait, `'adaptive'` by default. */
   wait?: WaitOption | undefined
   /**
-   * Bytes that a message may have, 64 MiB by default, at most 1 GiB. A larger one is not taken: whoever made the request or
+   * Bytes that a message may have, 64 MiB by default, at most 1 GiB. A larger one is not taken: the one who made the request or
    * waits for the reply is told; a plain message is dropped, and its receiver is told (`'failed'`).
    */
   maxMessage?: number | undefined
@@ -151,7 +151,7 @@ const CONNECT: Rules = {
   timeout: TIME,
 }
 const WORKER: Rules = { ...CHANNEL, reconnect, concurrency: integer(1, 65_536) }
-/** A proxy of one passes for an instance, and throws at whoever asks for its length. */
+/** A proxy of one passes for an instance, and throws when its length is asked for. */
 const bytesToFill: Rule = (value) =>
   ArrayBuffer.isView(value) && value instanceof Uint8Array ? undefined : 'must be a Uint8Array'
 const CALL: Rules = { signal, timeout: TIME, idempotent: flag, into: bytesToFill }

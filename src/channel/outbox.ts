@@ -1,9 +1,9 @@
 /**
- * What one connection has to send and found no room for, in order; and everything that is larger than its ring takes at once.
- * Nothing overtakes it: while it is not empty, whatever is sent queues up here. Throws only what the binding throws.
+ * What one connection has to send and found no room for, in order, and everything that is larger than its ring takes at once. Nothing overtakes
+ * it: while it is not empty, everything that is sent queues up here. It throws only what the binding throws.
  */
-import { Fifo } from '../wait/fifo.js'
 import type { NativeChannelHot } from '../native.js'
+import { Fifo } from '../wait/fifo.js'
 
 export interface Frame {
   /** Kind and flags. */

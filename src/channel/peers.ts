@@ -1,14 +1,14 @@
 /**
- * The connections of one endpoint, as users hold them: made when the core says that one is open, told about by events, and
- * fed with what is no call. Shared by servers and clients, queues and workers.
+ * The connections of one endpoint, as users hold them. They are made when the core reports them open; events tell of them. Servers, clients,
+ * queues and workers share this.
  */
-import type { RingbellError } from '../errors.js'
 import { serviceOf } from '../bus/service.js'
+import type { PayloadCodec } from '../codec/payload-codec.js'
+import type { RingbellError } from '../errors.js'
+import type { EventQueue } from '../wait/event-queue.js'
 import { Connection } from './connection.js'
 import type { Endpoint, OpenedNotice } from './endpoint.js'
 import type { EndReason, Link } from './link.js'
-import type { Speech } from '../codec/payload-codec.js'
-import type { EventQueue } from '../wait/event-queue.js'
 
 /** The events of connections, whichever side they are on. */
 export interface PeerEvents {
@@ -19,12 +19,12 @@ export interface PeerEvents {
 export class Peers {
   /** Connections that there ever were. */
   accepted = 0
-  readonly #speech: Speech
+  readonly #payloads: PayloadCodec
   readonly #events: EventQueue<PeerEvents>
   readonly #connections = new Set<Connection<unknown>>()
 
-  constructor(speech: Speech, events: EventQueue<PeerEvents>) {
-    this.#speech = speech
+  constructor(payloads: PayloadCodec, events: EventQueue<PeerEvents>) {
+    this.#payloads = payloads
     this.#events = events
   }
 
@@ -41,7 +41,7 @@ export class Peers {
     const connection = new Connection<unknown>({
       endpoint,
       link,
-      speech: this.#speech,
+      payloads: this.#payloads,
       rung,
       fallbacks,
       service: record === undefined ? undefined : serviceOf(record),

@@ -1,24 +1,22 @@
 /**
- * A work queue: each message goes to one of its workers, is kept until that one acknowledges it, and goes to another one,
- * marked as redelivered, when that one dies, leaves, fails or takes too long. The queue assigns, so no two workers ever hold one
- * message at the same time while both are known to live. It lives in this process: what it holds ends with it.
+ * A work queue. Each message goes to one worker and is kept until that worker acknowledges it. If the worker dies, leaves, fails or takes too
+ * long, the message goes to another one, marked as redelivered. The queue assigns, so no two workers hold one message at the same time
+ * while both are known to live. The queue lives in this process: its messages end with it.
  */
-import type { Life } from './life.js'
-import { type LifeParts, type LifeHost, EndpointOwner } from './life.js'
+import type { Service } from '../bus/service.js'
+import type { PayloadCodec } from '../codec/payload-codec.js'
+import { RingbellError } from '../errors.js'
+import { checkSignal, type SignalOptions, throwIfAborted } from '../wait/abort.js'
+import { Deadline } from '../wait/deadlines.js'
 import { Fifo } from '../wait/fifo.js'
 import { Waiters } from '../wait/waiting.js'
-import { type SignalOptions, checkSignal, throwIfAborted } from '../wait/abort.js'
-import { RingbellError } from '../errors.js'
-import type { Service } from '../bus/service.js'
 import type { Connection } from './connection.js'
-import { Deadline } from '../wait/deadlines.js'
-import type { Link } from './link.js'
-import { type EndReason, type Pending, copied } from './link.js'
+import { EndpointOwner, type Life, type LifeHost, type LifeParts } from './life.js'
+import { copied, type EndReason, type Link, type Pending } from './link.js'
 import { connectionOf } from './peers.js'
 import { decodeError, type RemoteError } from './remote-error.js'
-import type { Speech } from '../codec/payload-codec.js'
 import type { QueueStats } from './stats.js'
-import { RETRIED, NOT_BEGUN } from './wire.js'
+import { NOT_BEGUN, RETRIED } from './wire.js'
 
 /** The events of a queue. None after `close()`. */
 export interface QueueEvents<T> {
@@ -41,7 +39,7 @@ export interface QueueParts extends LifeParts {
 
 export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
   readonly #life: Life
-  readonly #speech: Speech
+  readonly #payloads: PayloadCodec
   readonly #limit: number
   readonly #attempts: number
   readonly #timeout: number
@@ -60,7 +58,7 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
   /** @internal Use `bus.queue()`. */
   constructor(parts: QueueParts) {
     super()
-    this.#speech = parts.speech
+    this.#payloads = parts.payloads
     this.#limit = parts.limit
     this.#attempts = parts.attempts
     this.#timeout = parts.timeout
@@ -95,7 +93,7 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
   push(value: T): boolean {
     this.#life.assertOpen()
     if (this.size >= this.#limit) return false
-    const data = copied(this.#speech.encode(value))
+    const data = copied(this.#payloads.encode(value))
     this.#pushed++
     this.#fresh.push(new Job(this.#jobHost, data))
     this.#keepAlive()
@@ -152,7 +150,7 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
       if (link.gone !== undefined || link.leaving) continue
       const job = (this.#again.shift() ?? this.#fresh.shift()) as Job
       this.#assigned.add(job)
-      if (!job.place(link)) {
+      if (!job.sendOn(link)) {
         this.#assigned.delete(job)
         this.#again.push(job)
         continue
@@ -198,7 +196,7 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
     this.#failed++
     let value: unknown = job.data
     try {
-      value = this.#speech.decode(job.data)
+      value = this.#payloads.decode(job.data)
     } catch {
       // What its own codec cannot read is told as bytes.
     }
@@ -267,7 +265,7 @@ class Job implements Pending {
     this.data = data
   }
 
-  place(link: Link): boolean {
+  sendOn(link: Link): boolean {
     const timeout = this.#host.timeout()
     this.#flags = this.attempts > 0 ? RETRIED : 0
     if (!link.ask(this, this.#flags, Math.ceil(timeout), this.data, true)) return false

@@ -1,20 +1,18 @@
 /**
- * A server: answers the calls of any number of clients with one handler, and talks to each of them by its connection. This
- * file is what users hold; requests in hand live in handling.ts. As a listening socket does, an open server keeps the
- * process alive, unless it is `unref`ed.
+ * A server: one handler answers the calls of any number of clients, and each client can be talked to by its connection. Users hold this object;
+ * requests in hand are in handling.ts. Like a listening socket, an open server keeps the process alive, unless it is `unref`ed.
  */
-import type { NativeChannel } from '../native.js'
-import type { Life } from './life.js'
-import { type LifeParts, type LifeHost, EndpointOwner } from './life.js'
-import { RingbellError, translated } from '../errors.js'
 import type { Service } from '../bus/service.js'
+import { EMPTY } from '../codec/bytes.js'
+import { RingbellError, translated } from '../errors.js'
+import type { NativeChannel } from '../native.js'
 import type { Connection } from './connection.js'
-import { type CallContext, type AnyHandler, Handling } from './handling.js'
+import { type AnyHandler, type CallContext, Handling } from './handling.js'
+import { EndpointOwner, type Life, type LifeHost, type LifeParts } from './life.js'
 import type { EndReason } from './link.js'
 import { connectionOf } from './peers.js'
 import type { ServerStats } from './stats.js'
-import { KIND, ABOUT } from './wire.js'
-import { EMPTY } from '../codec/bytes.js'
+import { ABOUT, KIND } from './wire.js'
 
 /**
  * Answers a request: returns the reply, a promise of it, or for `client.stream()` an async iterable. What it throws reaches
@@ -51,7 +49,7 @@ export class Server<M = Uint8Array> extends EndpointOwner<ServerEvents<M>> {
     this.#handling = new Handling(
       {
         endpoint: this.#life.endpoint,
-        speech: parts.speech,
+        payloads: parts.payloads,
         maxRequests: parts.maxRequests,
         leaving: () => this.#life.leaving,
         connectionOf,

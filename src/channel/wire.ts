@@ -1,6 +1,6 @@
 /**
- * What travels over a channel: the kinds of messages and their flags, as docs/protocol.md lists them under "Channel
- * messages". The 16-byte header (kind, flags, aux, id) is written and cut off by the binding.
+ * What travels over a channel: the kinds of messages and their flags, as in docs/protocol.md, "Channel messages". The binding writes the
+ * 16-byte header (kind, flags, aux, id) and cuts it off.
  */
 
 export const KIND = {

@@ -1,23 +1,21 @@
 /**
- * A worker: takes messages of the work queues of one name, as many at once as it was told, and acknowledges each when its
- * handler has done its work. What the handler throws goes back to the queue, which delivers the message again. An open
- * worker keeps the process alive, unless it is `unref`ed.
+ * A worker takes messages of all work queues of one name, as many at once as it was told. It acknowledges a message when its handler has
+ * done the work. An error of the handler goes back to the queue, which delivers the message again. An open worker keeps the process
+ * alive, unless it is `unref`ed.
  */
-import type { NativeWatch } from '../native.js'
-import type { Life } from './life.js'
-import { type LifeParts, type LifeHost, EndpointOwner } from './life.js'
-import type { RingbellError } from '../errors.js'
-import type { ReconnectOptions } from '../wait/backoff.js'
 import type { Service } from '../bus/service.js'
+import { EMPTY } from '../codec/bytes.js'
+import type { RingbellError } from '../errors.js'
+import type { NativeWatch } from '../native.js'
+import type { ReconnectOptions } from '../wait/backoff.js'
 import type { Connection } from './connection.js'
-import { type CallContext, type AnyHandler, Handling } from './handling.js'
-import { Instances, type Expectation } from './instances.js'
-import type { Link } from './link.js'
-import { type EndReason } from './link.js'
+import { type AnyHandler, type CallContext, Handling } from './handling.js'
+import { type Expectation, Instances } from './instances.js'
+import { EndpointOwner, type Life, type LifeHost, type LifeParts } from './life.js'
+import type { EndReason, Link } from './link.js'
 import { connectionOf } from './peers.js'
 import type { WorkerStats } from './stats.js'
 import { KIND } from './wire.js'
-import { EMPTY } from '../codec/bytes.js'
 
 /** Does the work of one message; that it returns acknowledges it, that it throws sends it back. */
 export type WorkHandler<T> = (value: T, context: CallContext<Connection<T>>) => unknown
@@ -59,7 +57,7 @@ export class Worker<T = Uint8Array> extends EndpointOwner<WorkerEvents<T>> {
     this.#handling = new Handling(
       {
         endpoint: this.#life.endpoint,
-        speech: parts.speech,
+        payloads: parts.payloads,
         maxRequests: Infinity,
         leaving: () => this.#life.leaving,
         connectionOf,
@@ -117,7 +115,7 @@ export class Worker<T = Uint8Array> extends EndpointOwner<WorkerEvents<T>> {
     }
   }
 
-  /** Each job that came gives its credit back once, whoever answered it. */
+  /** Each job that came gives its credit back once, whatever its answer was. */
   #takesOneMore(link: Link): void {
     if (!this.#life.leaving) link.post(KIND.credit, 0, 1, EMPTY, true)
   }

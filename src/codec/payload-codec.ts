@@ -1,11 +1,11 @@
 /** How one side of a channel turns values into bytes and back: its codec, and the schemas of requests and replies if it has any. */
 import { inspect } from 'node:util'
-import { EMPTY } from './bytes.js'
 import { RingbellError } from '../errors.js'
-import { bytes as bytesCodec, decodeWith, encodeWith, json, type Codec } from './index.js'
-import { isThenable, validated, validatedNow, type Schema } from './schema.js'
+import { EMPTY } from './bytes.js'
+import { bytes as bytesCodec, type Codec, decodeWith, encodeWith, json } from './index.js'
+import { isThenable, type Schema, validated, validatedNow } from './schema.js'
 
-export class Speech {
+export class PayloadCodec {
   readonly codec: Codec<unknown>
   /** The bytes that it makes are the user's own, not a scratch buffer of the codec. */
   readonly own: boolean
@@ -54,7 +54,7 @@ export class Speech {
 }
 
 /** For questions about the server itself: nothing, answered in JSON. */
-export const INQUIRY = new Speech({ ...json, encode: () => EMPTY })
+export const INQUIRY = new PayloadCodec({ ...json, encode: () => EMPTY })
 
 /** Goes on with a value, at once or when it is there. What `then` throws becomes a call of `otherwise`. */
 export function whenThere(value: unknown, then: (value: unknown) => void, otherwise: (error: unknown) => void): void {

@@ -1,24 +1,24 @@
 /**
- * Everybody who waits in `attached()`. Told when sources were noted, not by the event: nobody's listener can be taken away
- * by `removeAllListeners`, or come between. Keeps the process alive while somebody waits and the subscriber is referenced.
+ * All who wait in `attached()`. They are told when the sources are noted, and not by the event, so that `removeAllListeners` cannot
+ * break the wait. While somebody waits and the subscriber is referenced, the process is kept alive.
  */
-import { withStrangers } from '../bus/kind-mismatch.js'
+import { withMismatch } from '../bus/kind-mismatch.js'
 import type { Poller } from '../wait/poller.js'
 import { Waiters } from '../wait/waiting.js'
 
 export class Attaching {
   readonly #attached: () => number
   readonly #poller: Poller
-  readonly #strangers: () => string | undefined
+  readonly #mismatch: () => string | undefined
   readonly #waiters = new Waiters<true>({ began: () => this.#keepAlive(), ended: () => this.#keepAlive() })
   #referenced = true
   #held = false
 
-  /** `strangers`: who has the name and is no topic, in words. */
-  constructor(attached: () => number, poller: Poller, strangers: () => string | undefined) {
+  /** `mismatch`: who has the name and is no topic, in words. */
+  constructor(attached: () => number, poller: Poller, mismatch: () => string | undefined) {
     this.#attached = attached
     this.#poller = poller
-    this.#strangers = strangers
+    this.#mismatch = mismatch
   }
 
   set referenced(referenced: boolean) {
@@ -30,7 +30,7 @@ export class Attaching {
   async wait(count: number, signal: AbortSignal | undefined): Promise<void> {
     await this.#waiters.wait(() => (this.#attached() >= count ? true : undefined), {
       signal,
-      explain: (error) => (this.#attached() === 0 ? withStrangers(error, this.#strangers()) : error),
+      explain: (error) => (this.#attached() === 0 ? withMismatch(error, this.#mismatch()) : error),
     })
   }
 

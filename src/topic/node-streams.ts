@@ -1,8 +1,8 @@
 /**
- * Adapters to Node's streams. Both ends keep their back-pressure: a Readable stops receiving while its consumer is slow (on a
- * `block` topic that reaches the publisher), a Writable calls back only once the ring took the chunk.
+ * Adapters to Node's streams, with back-pressure at both ends. A Readable stops receiving while its consumer is slow; on a `block` topic
+ * the publisher feels it. A Writable calls back when the ring has taken the chunk.
  */
-import { Readable, Writable, type ReadableOptions } from 'node:stream'
+import { Readable, type ReadableOptions, Writable } from 'node:stream'
 import type { SignalOptions } from '../wait/abort.js'
 import type { Message } from './reading/message.js'
 

@@ -1,16 +1,14 @@
 /**
- * What happens to a subscriber besides messages: notices of the core become events of the subscriber, in the core's
- * order. `'ended'` waits until the last message of that publisher has been taken. Sources are noted at once, all of
- * them; events are emitted from a microtask of their own, never while somebody drains, since listeners may read, abort
- * and close. A listener that throws becomes an uncaught exception and costs nobody else an event.
+ * What happens to a subscriber besides messages. Notices of the core become events of the subscriber, in the core's order. `'ended'`
+ * waits until the last message of that publisher has been taken. Sources are noted at once, all of them; their events follow from the event queue.
  */
 import type { EventEmitter } from 'node:events'
-import { EventQueue } from '../wait/event-queue.js'
+import { type Fallback, type RecordJson, type Rung, type Service, serviceOf } from '../bus/service.js'
 import { channels, debug } from '../diagnostics.js'
 import { RingbellError, type RingbellErrorCode } from '../errors.js'
-import type { NoticeBoard } from './reading/reader-context.js'
 import type { NativeSubscriber } from '../native.js'
-import { serviceOf, type RecordJson, type Rung, type Service, type Fallback } from '../bus/service.js'
+import { EventQueue } from '../wait/event-queue.js'
+import type { PendingNotices } from './reading/reader-context.js'
 import type { AttachedPublisher, DurablePosition, Sources } from './sources.js'
 
 /**
@@ -65,12 +63,12 @@ export interface NoticesHost {
   /** The source of messages that are drained but not taken, or -1. */
   holding(): number
   /** Has the core tell what happened. */
-  look(): void
+  ask(): void
   /** There are new sources. Runs no code of users. */
   joined(): void
 }
 
-export class Notices implements NoticeBoard {
+export class Notices implements PendingNotices {
   readonly #native: NativeSubscriber
   readonly #sources: Sources
   readonly #host: NoticesHost
@@ -106,7 +104,7 @@ export class Notices implements NoticeBoard {
   takeSoon(): void {
     this.#postponed = false
     setImmediate(() => {
-      this.#host.look()
+      this.#host.ask()
       this.#noteAll([])
     })
   }

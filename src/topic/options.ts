@@ -2,14 +2,14 @@
  * The options of publishers and subscribers. What only TypeScript knows (codec, wait, signals, how many acknowledgements go
  * together) is checked here; everything else goes to the core as the user wrote it, and the core checks it.
  */
-import type { ReconnectOptions } from '../wait/backoff.js'
 import type { Access, Description } from '../bus/options.js'
+import type { Overflow, Rung } from '../bus/service.js'
+import { anything, check, coreJson, integer, invalid, oneOf, type Rules, signal } from '../check.js'
+import type { CodecOption } from '../codec/index.js'
+import type { ReconnectOptions } from '../wait/backoff.js'
+import { checkWait, type WaitOption } from '../wait/policy.js'
 import type { AckMode, AckPolicy } from './reading/acks.js'
 import type { Lifetime } from './reading/batch.js'
-import { type Rules, check, coreJson, invalid, oneOf, integer, anything, signal } from '../check.js'
-import type { CodecOption } from '../codec/index.js'
-import type { Rung, Overflow } from '../bus/service.js'
-import { checkWait, type WaitOption } from '../wait/policy.js'
 
 /** Access to a topic: subscribers of other users are *guests*, each with a control segment and a socket of its own, or streamed to. */
 export interface TopicAccess extends Access {
@@ -64,7 +64,7 @@ export interface SubscriberOptions<T = Uint8Array> {
   /** With `ack: 'batch'`, milliseconds that what is done may wait, 1 to 50, 5 by default. */
   ackInterval?: number | undefined
   /**
-   * A name under which each publisher keeps this subscriber's place for as long as it lives. Whoever comes back under it goes on
+   * A name under which each publisher keeps this subscriber's place for as long as it lives. A subscriber that comes back under it goes on
    * behind the last acknowledged message, whatever `from` says. One holder at a time; `block` topics only.
    */
   durable?: string | undefined

@@ -1,25 +1,25 @@
 /**
- * A publisher: the one writer of a ring, announced under a service name. `send` never waits and never allocates; waiting
- * for room is `ready()`, and `write()` does both, for messages of any size. Windows (batches and loans) write into the ring itself, one at a time. Holds the publisher's side
- * of the promises in docs/caveats.md: what `send` said `true` to is not lost while both ends live.
+ * A publisher: the one writer of a ring, announced under a service name. `send` never waits and never allocates. `ready()` waits for
+ * room. `write()` waits and sends, for messages of any size. Batches and loans write into the ring itself, one at a time. The promises
+ * of docs/caveats.md hold: a message for which `send` said `true` is not lost while both ends live.
  */
 import type { Writable } from 'node:stream'
-import { throwIfAborted, type SignalOptions, checkSignal } from '../wait/abort.js'
-import { BatchWriter, type BatchHost } from './writing/batch-writer.js'
+import { metadataJson } from '../bus/options.js'
+import { type RecordJson, type Service, serviceOf } from '../bus/service.js'
 import { check, checkBytes, integer } from '../check.js'
-import { bytes as bytesCodec, encodeWith, type Codec } from '../codec/index.js'
+import { bytes as bytesCodec, type Codec, encodeWith } from '../codec/index.js'
 import { channels } from '../diagnostics.js'
 import { closedError, fromNative, tooLarge, translated } from '../errors.js'
-import { Loan } from './writing/loan.js'
 import type { NativePublisher, NativePublisherHot } from '../native.js'
+import { checkSignal, type SignalOptions, throwIfAborted } from '../wait/abort.js'
+import { type WaitOption, WaitPolicy } from '../wait/policy.js'
+import { poller, type Poller } from '../wait/poller.js'
 import { writable, type WritableOptions } from './node-streams.js'
 import { checkReady } from './options.js'
-import { metadataJson } from '../bus/options.js'
-import { poller, type Poller } from '../wait/poller.js'
-import { Room } from './writing/room.js'
-import { serviceOf, type RecordJson, type Service } from '../bus/service.js'
 import type { PublisherStats } from './stats.js'
-import { WaitPolicy, type WaitOption } from '../wait/policy.js'
+import { type BatchHost, BatchWriter } from './writing/batch-writer.js'
+import { Loan } from './writing/loan.js'
+import { Room } from './writing/room.js'
 import { Window } from './writing/window.js'
 
 export interface ReadyOptions extends SignalOptions {

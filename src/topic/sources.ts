@@ -1,4 +1,4 @@
-/** The publishers that a subscriber reads from, by the core's number for each. Numbers are not used again. */
+/** The publishers that a subscriber reads from, by the core's numbers. A number is never used again. */
 import type { Rung, Fallback, Service } from '../bus/service.js'
 
 /**

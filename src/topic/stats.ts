@@ -1,6 +1,6 @@
 /**
- * What `stats()` answers: plain objects of counters, read from shared memory when asked; names are the core's
- * (crates/core/src/topic/stats.rs). All counters are totals since the beginning, sizes are bytes.
+ * What `stats()` of topics returns: plain objects of counters, read from shared memory at the call. The names are the core's
+ * (crates/core/src/topic/stats.rs). All counters are totals since the beginning; sizes are in bytes.
  */
 import type { Rung, Fallback } from '../bus/service.js'
 

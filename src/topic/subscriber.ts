@@ -1,39 +1,39 @@
 /**
- * A subscriber: the merged messages of every publisher of a topic, or of all topics that a pattern names; publishers that
- * come and go are followed without code. This file is what users hold; reading lives in inflow/, iteration.ts,
- * listening.ts, waiting in reception.ts. Events tell what happens besides messages; messages are never events.
+ * A subscriber: the merged messages of all publishers of a topic, or of all topics that match a pattern. It follows publishers that come
+ * and go by itself. Users hold this object; reading is in reading/ and wait/iteration.ts, waiting in reading/reader-gate.ts. Events tell
+ * what happens besides messages; a message is never an event.
  */
 import { EventEmitter } from 'node:events'
 import type { Readable, ReadableOptions } from 'node:stream'
-import { throwIfAborted, type SignalOptions, checkSignal } from '../wait/abort.js'
-import { Acks, type AckPolicy } from './reading/acks.js'
-import { Attaching } from './attaching.js'
-import { Batch, type Lifetime } from './reading/batch.js'
 import { invalid } from '../check.js'
 import type { Codec } from '../codec/index.js'
 import { channels } from '../diagnostics.js'
 import { closedError, fromNative, translated } from '../errors.js'
-import { BorrowedInflow } from './reading/borrowed.js'
-import type { Supply } from './reading/reader-context.js'
-import type { Inflow } from '../wait/reader.js'
-import { LeaseInflow } from './reading/lease.js'
-import { Lending } from './reading/loans.js'
-import { LentBatches } from './reading/borrowed-batches.js'
-import { OwnedBatches, OwnedInflow } from './reading/owned.js'
-import { Iteration } from '../wait/iteration.js'
-import { Listener, type Listening } from './reading/listening.js'
-import { Message } from './reading/message.js'
 import type { NativeSubscriber } from '../native.js'
+import { checkSignal, type SignalOptions, throwIfAborted } from '../wait/abort.js'
+import { Iteration } from '../wait/iteration.js'
+import { once } from '../wait/once.js'
+import { type WaitOption, WaitPolicy } from '../wait/policy.js'
+import { poller, type Poller } from '../wait/poller.js'
+import type { MessageSource } from '../wait/reader.js'
+import { TimeSlice } from '../wait/time-slice.js'
+import { Attaching } from './attaching.js'
 import { readable } from './node-streams.js'
 import { Notices, type SubscriberEvents } from './notices.js'
-import { once } from '../wait/once.js'
 import { checkAttached, checkLifetime } from './options.js'
-import { poller, type Poller } from '../wait/poller.js'
-import { Reception } from './reading/reader-gate.js'
-import { Sources, type AttachedPublisher } from './sources.js'
+import { type AckPolicy, Acks } from './reading/acks.js'
+import { Batch, type Lifetime } from './reading/batch.js'
+import { BorrowedBatches } from './reading/borrowed-batches.js'
+import { BorrowedSource } from './reading/borrowed.js'
+import { LeaseSource } from './reading/lease.js'
+import { Listener, type Listening } from './reading/listening.js'
+import { Loans } from './reading/loans.js'
+import { Message } from './reading/message.js'
+import { OwnedBatches, OwnedSource } from './reading/owned.js'
+import type { ReaderContext } from './reading/reader-context.js'
+import { ReaderGate } from './reading/reader-gate.js'
+import { type AttachedPublisher, Sources } from './sources.js'
 import type { SubscriberStats } from './stats.js'
-import { Turn } from '../wait/time-slice.js'
-import { WaitPolicy, type WaitOption } from '../wait/policy.js'
 
 export interface BatchesOptions extends SignalOptions {
   /** Whose memory the batches lie in, `'owned'` by default. */
@@ -54,7 +54,7 @@ export interface SubscriberParts {
   /** Not with `ack: 'immediate'`. */
   acks?: AckPolicy | undefined
   /** Who has the name and is no topic, in words. */
-  readonly strangers: () => string | undefined
+  readonly mismatch: () => string | undefined
   readonly closed: (subscriber: Subscriber<unknown>) => void
 }
 
@@ -67,18 +67,18 @@ export class Subscriber<T = Uint8Array>
   readonly #native: NativeSubscriber
   readonly #poller: Poller
   readonly #id: number
-  readonly #reception: Reception
+  readonly #gate: ReaderGate
   readonly #sources = new Sources()
   readonly #notices: Notices
   readonly #attaching: Attaching
-  readonly #lending = new Lending()
+  readonly #loans = new Loans()
   readonly #acks: Acks | undefined
-  readonly #owned: OwnedInflow<T>
-  readonly #borrowed: () => BorrowedInflow<T>
-  readonly #lease: () => LeaseInflow<T>
+  readonly #owned: OwnedSource<T>
+  readonly #borrowed: () => BorrowedSource<T>
+  readonly #lease: () => LeaseSource<T>
   readonly #onClose: SubscriberParts['closed']
   /** Of `receive()`, called in a loop. */
-  readonly #turn = new Turn()
+  readonly #timeSlice = new TimeSlice()
   /** What went wrong while nobody read; the next reader is told. */
   #error: unknown = undefined
 
@@ -94,26 +94,26 @@ export class Subscriber<T = Uint8Array>
     const acks = parts.acks === undefined ? undefined : new Acks(hot.ack, parts.acks)
     this.#acks = acks
     const waited = acks === undefined ? hot : acks.beforeSleep(hot)
-    this.#reception = new Reception(waited, new WaitPolicy(parts.wait), this.#poller)
-    this.#attaching = new Attaching(() => this.#sources.size, this.#poller, parts.strangers)
+    this.#gate = new ReaderGate(waited, new WaitPolicy(parts.wait), this.#poller)
+    this.#attaching = new Attaching(() => this.#sources.size, this.#poller, parts.mismatch)
     this.#notices = new Notices(native, this.#sources, {
       emitter: this,
       holding: () => this.#owned.holding,
-      look: () => this.#look(),
+      ask: () => this.#takeNotices(),
       joined: () => this.#attaching.check(),
     })
-    const supply: Supply = {
+    const context: ReaderContext = {
       native,
       hot,
       sources: this.#sources,
-      board: this.#notices,
+      notices: this.#notices,
       codec,
-      lending: this.#lending,
+      loans: this.#loans,
       acks,
     }
-    this.#owned = new OwnedInflow<T>(supply)
-    this.#borrowed = lazily(() => new BorrowedInflow<T>(supply))
-    this.#lease = lazily(() => new LeaseInflow<T>(supply))
+    this.#owned = new OwnedSource<T>(context)
+    this.#borrowed = lazily(() => new BorrowedSource<T>(context))
+    this.#lease = lazily(() => new LeaseSource<T>(context))
     this.#id = translated(() => this.#poller.add(native, { wake: () => this.#wake() }))
     if (channels.subscriber.opened.hasSubscribers) channels.subscriber.opened.publish({ subscriber: this })
   }
@@ -124,7 +124,7 @@ export class Subscriber<T = Uint8Array>
   }
 
   get closed(): boolean {
-    return this.#reception.closed
+    return this.#gate.closed
   }
 
   /**
@@ -140,7 +140,7 @@ export class Subscriber<T = Uint8Array>
   messages(options: SignalOptions = {}): AsyncIterableIterator<Message<T>, undefined> {
     checkSignal(options)
     this.#assertReadable()
-    return new Iteration(this.#owned, this.#reception, options.signal)
+    return new Iteration(this.#owned, this.#gate, options.signal)
   }
 
   /**
@@ -153,7 +153,7 @@ export class Subscriber<T = Uint8Array>
   batches(options: BatchesOptions = {}): AsyncIterableIterator<Batch<T>, undefined> {
     checkLifetime(options)
     this.#assertReadable()
-    return new Iteration(this.#batches(options.lifetime), this.#reception, options.signal)
+    return new Iteration(this.#batches(options.lifetime), this.#gate, options.signal)
   }
 
   /**
@@ -164,16 +164,16 @@ export class Subscriber<T = Uint8Array>
    */
   tryReceive(): Message<T> | undefined {
     this.#assertIdle()
-    const inflow = this.#owned
-    return this.#refill(inflow) ? inflow.take() : undefined
+    const messages = this.#owned
+    return this.#refill(messages) ? messages.take() : undefined
   }
 
   /** What is there, as a batch, at once. A borrowed or leased one must be released before anything else is received. */
   tryReceiveBatch(options: { lifetime?: Lifetime | undefined } = {}): Batch<T> | undefined {
     checkLifetime(options)
     this.#assertIdle()
-    const inflow = this.#batches(options.lifetime)
-    return this.#refill(inflow) ? inflow.take() : undefined
+    const messages = this.#batches(options.lifetime)
+    return this.#refill(messages) ? messages.take() : undefined
   }
 
   /**
@@ -186,11 +186,11 @@ export class Subscriber<T = Uint8Array>
     checkSignal(options)
     throwIfAborted(options.signal)
     this.#assertIdle()
-    const inflow = this.#owned
-    const turn = this.#turn
-    if (!turn.due() && (this.#refill(inflow) || (this.#reception.glance() && this.#refill(inflow))))
-      return inflow.take()
-    return once(inflow, this.#reception, turn, options.signal)
+    const messages = this.#owned
+    const timeSlice = this.#timeSlice
+    if (!timeSlice.due() && (this.#refill(messages) || (this.#gate.glance() && this.#refill(messages))))
+      return messages.take()
+    return once(messages, this.#gate, timeSlice, options.signal)
   }
 
   /**
@@ -204,7 +204,7 @@ export class Subscriber<T = Uint8Array>
     checkSignal(options)
     if (typeof deliver !== 'function') throw invalid('deliver', deliver, 'must be a function')
     this.#assertReadable()
-    return new Listener(this.#owned, this.#reception, deliver, options.signal)
+    return new Listener(this.#owned, this.#gate, deliver, options.signal)
   }
 
   /**
@@ -215,8 +215,8 @@ export class Subscriber<T = Uint8Array>
     checkAttached(options)
     const { count = 1, signal } = options
     throwIfAborted(signal)
-    this.#reception.assertOpen()
-    this.#look()
+    this.#gate.assertOpen()
+    this.#takeNotices()
     this.#assertSound()
     if (this.#sources.size < count) await this.#attaching.wait(count, signal)
     return this.publishers
@@ -240,10 +240,10 @@ export class Subscriber<T = Uint8Array>
    * `ERR_RINGBELL_CLOSED`; `ERR_RINGBELL_RELEASED` for a batch that was given back: acknowledge first, or keep its last sequence.
    */
   ack(upTo: Message<T> | Batch<T> | number, publisher?: string): boolean {
-    this.#reception.assertOpen()
+    this.#gate.assertOpen()
     const acks = this.#acks
     if (acks === undefined) throw invalid('ack', 'immediate', "must be 'deferred' or 'batch' where ack() is called")
-    const { id, sequence } = placeOf(upTo, publisher)
+    const { id, sequence } = positionOf(upTo, publisher)
     if (id === undefined && this.#sources.size > 1)
       throw invalid('publisher', id, `must say which of ${this.#sources.size} publishers sequence ${sequence} is of`)
     const source = this.#sources.find(id)
@@ -291,10 +291,10 @@ export class Subscriber<T = Uint8Array>
 
   /** @internal */
   closeNow(forget = false): void {
-    if (this.#reception.closed) return
+    if (this.#gate.closed) return
     try {
-      this.#reception.close()
-      this.#lending.batch?.release()
+      this.#gate.close()
+      this.#loans.batch?.release()
       this.#acks?.close()
       this.#owned.clear()
       this.#notices.clear()
@@ -308,14 +308,14 @@ export class Subscriber<T = Uint8Array>
   }
 
   #wake(): void {
-    if (!this.#reception.closed && !this.#reception.wake()) this.#look()
+    if (!this.#gate.closed && !this.#gate.wake()) this.#takeNotices()
   }
 
   /** Nobody reads: takes in what the core has to tell, and no message. A leased batch would be given back by that. */
-  #look(): void {
-    if (this.#reception.closed) return
+  #takeNotices(): void {
+    if (this.#gate.closed) return
     try {
-      if (this.#lending.batch !== undefined) this.#notices.postpone()
+      if (this.#loans.batch !== undefined) this.#notices.postpone()
       else if (this.#owned.peek()) this.#notices.take()
     } catch (error) {
       this.#error ??= fromNative(error)
@@ -323,32 +323,32 @@ export class Subscriber<T = Uint8Array>
     }
   }
 
-  #batches(lifetime: Lifetime = 'owned'): Inflow<Batch<T>> {
+  #batches(lifetime: Lifetime = 'owned'): MessageSource<Batch<T>> {
     if (lifetime === 'owned') return new OwnedBatches(this.#owned)
-    return new LentBatches(this.#owned, lifetime === 'borrowed' ? this.#borrowed() : this.#lease(), this.#lending)
+    return new BorrowedBatches(this.#owned, lifetime === 'borrowed' ? this.#borrowed() : this.#lease(), this.#loans)
   }
 
-  #refill(inflow: Inflow<unknown>): boolean {
+  #refill(messages: MessageSource<unknown>): boolean {
     try {
-      return inflow.refill()
+      return messages.refill()
     } catch (error) {
       throw fromNative(error)
     }
   }
 
   #reference(referenced: boolean): this {
-    this.#reception.referenced = referenced
+    this.#gate.referenced = referenced
     this.#attaching.referenced = referenced
     return this
   }
 
   #assertIdle(): void {
-    this.#reception.assertFree()
+    this.#gate.assertFree()
     this.#assertReadable()
   }
 
   #assertReadable(): void {
-    this.#lending.assertNothingLent()
+    this.#loans.assertNothingLent()
     this.#assertSound()
   }
 
@@ -361,7 +361,7 @@ export class Subscriber<T = Uint8Array>
 }
 
 /** Whose message it is, as far as that is said, and which. */
-function placeOf(upTo: unknown, publisher: unknown): { id: string | undefined; sequence: number } {
+function positionOf(upTo: unknown, publisher: unknown): { id: string | undefined; sequence: number } {
   if (upTo instanceof Message) return { id: upTo.publisher, sequence: upTo.sequence }
   if (upTo instanceof Batch) return { id: upTo.publisher, sequence: upTo.sequence(upTo.length - 1) }
   if (!Number.isSafeInteger(upTo) || (upTo as number) < 0)

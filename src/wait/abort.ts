@@ -1,9 +1,9 @@
 /**
- * AbortSignals, in Node's own manner: what is aborted rejects with an `AbortError` (`code` `'ABORT_ERR'`) whose `cause`
- * is the signal's reason. A listener is always removed again, since one long-lived signal may serve millions of waits.
+ * AbortSignals, in Node's manner. An aborted wait rejects with an `AbortError` (`code` `'ABORT_ERR'`); its `cause` is the signal's
+ * reason. Each wait removes its listener when it ends, because one long-lived signal may serve millions of waits.
  */
 import { setMaxListeners } from 'node:events'
-import { check, signal, type Rules } from '../check.js'
+import { check, type Rules, signal } from '../check.js'
 import { AbortError } from '../errors.js'
 
 /** Signals that any number of waits may hang on without a warning: each takes its listener away again. */

@@ -1,4 +1,4 @@
-/** How long to wait before the next try: doubled each time up to a limit, and spread, so that a thousand clients do not come at once. */
+/** How long to wait before the next try. The pause doubles up to a limit, and is spread at random, so that a thousand clients do not come at once. */
 import { duration, integer, LONGEST_MS, nested, type Rule } from '../check.js'
 
 /** When connecting fails, or a connection fails though its other end lives. */

@@ -1,6 +1,6 @@
 /**
- * Timeouts of calls. Those of one duration stand in one line, in the order in which they expire, so setting one and taking it
- * back are a few stores, and one timer serves them all. The timers keep no process alive: whoever waits does that.
+ * Timeouts of calls. Deadlines of one duration are in one list, in the order in which they expire. So setting one and cancelling
+ * it are a few stores, and one timer serves them all. The timers do not keep the process alive: the wait itself does.
  */
 
 const now = performance.now.bind(performance)

@@ -1,7 +1,7 @@
 /**
- * The events of one endpoint, emitted in order, from a microtask of their own: never while something is drained or handed on,
- * since listeners may read, send, close and throw. Each is published on the endpoint's diagnostics channel of that name first.
- * A listener that throws becomes an uncaught exception and costs nobody an event.
+ * The events of one endpoint. They are emitted in order, from a microtask of their own, and never while messages are drained or
+ * delivered: a listener may read, send, close and throw. Each event is first published on the endpoint's diagnostics channel of the
+ * same name. A listener that throws causes an uncaught exception, and no event is lost by it.
  */
 import type { Channel } from 'node:diagnostics_channel'
 import type { EventEmitter } from 'node:events'

@@ -1,4 +1,4 @@
-/** A queue whose both ends are cheap: taking from the front moves an index, and what was taken is cut off now and then. */
+/** A queue with two cheap ends. Taking from the front moves an index; taken items are cut off now and then. */
 
 /** Taken items at the front before they are cut off. */
 const MOST_TAKEN = 1024

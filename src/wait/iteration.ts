@@ -1,12 +1,12 @@
 /**
- * `for await` over an inflow: already-resolved promises while there is something, one wait when there is not, a fresh
- * macrotask when the turn is used up. Calls of `next` that overlap are answered in order. Leaving (`break`, an error in the
- * body, the signal, `close`) gives back what is lent; a closed subscriber ends the iteration, an aborted one rejects.
+ * `for await` over a message source. While there are messages, `next` answers with resolved promises. When there are none, it waits
+ * once. When the time slice is used up, it goes on in a fresh macrotask. Overlapping calls of `next` are answered in order. Leaving the loop
+ * (`break`, an error in the body, the signal, `close`) gives back what is lent. A closed subscriber ends the iteration; an abort rejects it.
  */
-import { onAbort, throwIfAborted } from './abort.js'
 import { fromNative } from '../errors.js'
-import type { Inflow, Holder, Gate, Reader } from './reader.js'
-import { Turn } from './time-slice.js'
+import { onAbort, throwIfAborted } from './abort.js'
+import type { Gate, Holder, MessageSource, Reader } from './reader.js'
+import { TimeSlice } from './time-slice.js'
 
 interface Asked<V> {
   readonly resolve: (result: IteratorResult<V, undefined>) => void
@@ -14,9 +14,9 @@ interface Asked<V> {
 }
 
 export class Iteration<V> implements AsyncIterableIterator<V, undefined>, Reader, Holder {
-  readonly inflow: Inflow<V>
-  readonly #reception: Gate
-  readonly #turn = new Turn()
+  readonly messages: MessageSource<V>
+  readonly #gate: Gate
+  readonly #timeSlice = new TimeSlice()
   readonly #forget: () => void
   #asked: Asked<V>[] = []
   /** Somebody waits, or the turn is being given up. */
@@ -25,21 +25,21 @@ export class Iteration<V> implements AsyncIterableIterator<V, undefined>, Reader
   #error: unknown = undefined
 
   /** @throws {RingbellError} `ERR_RINGBELL_BUSY` while there is another one. */
-  constructor(inflow: Inflow<V>, reception: Gate, signal: AbortSignal | undefined) {
+  constructor(messages: MessageSource<V>, gate: Gate, signal: AbortSignal | undefined) {
     throwIfAborted(signal)
-    this.inflow = inflow
-    this.#reception = reception
-    reception.hold(this)
+    this.messages = messages
+    this.#gate = gate
+    gate.hold(this)
     this.#forget = onAbort(signal, (error) => this.#abort(error))
-    this.#turn.begin()
+    this.#timeSlice.begin()
   }
 
   next(): Promise<IteratorResult<V, undefined>> {
-    if (!this.#paused && !this.#done && !this.#turn.due()) {
+    if (!this.#paused && !this.#done && !this.#timeSlice.due()) {
       try {
-        const inflow = this.inflow
-        if (inflow.refill() || (this.#reception.glance() && inflow.refill()))
-          return Promise.resolve({ value: inflow.take(), done: false })
+        const messages = this.messages
+        if (messages.refill() || (this.#gate.glance() && messages.refill()))
+          return Promise.resolve({ value: messages.take(), done: false })
       } catch (error) {
         return this.#broken(error)
       }
@@ -66,7 +66,7 @@ export class Iteration<V> implements AsyncIterableIterator<V, undefined>, Reader
   }
 
   ready(): void {
-    this.#turn.begin()
+    this.#timeSlice.begin()
     this.#resume()
   }
 
@@ -94,13 +94,13 @@ export class Iteration<V> implements AsyncIterableIterator<V, undefined>, Reader
   /** Nothing is there, or others are to run first. */
   #pause(): void {
     this.#paused = true
-    if (this.#turn.spent) {
+    if (this.#timeSlice.spent) {
       setImmediate(() => this.#fresh())
       return
     }
     try {
-      this.#reception.assertFree()
-      this.#reception.wait(this)
+      this.#gate.assertFree()
+      this.#gate.wait(this)
     } catch (error) {
       this.failed(error)
     }
@@ -108,24 +108,24 @@ export class Iteration<V> implements AsyncIterableIterator<V, undefined>, Reader
 
   #fresh(): void {
     if (this.#done) return
-    this.#turn.begin()
+    this.#timeSlice.begin()
     try {
-      if (this.inflow.refill()) this.#resume()
+      if (this.messages.refill()) this.#resume()
       else this.#pause()
     } catch (error) {
       this.failed(fromNative(error))
     }
   }
 
-  /** Something is there: answers whoever asked. */
+  /** Something is there: answers those who asked. */
   #resume(): void {
     const asked = this.#asked
     try {
       do {
         // What cannot be taken rejects the one who asked for it, so that one stays in the list until then.
-        const value = this.inflow.take()
+        const value = this.messages.take()
         asked.shift()?.resolve({ value, done: false })
-      } while (asked.length > 0 && this.inflow.refill())
+      } while (asked.length > 0 && this.messages.refill())
     } catch (error) {
       this.failed(fromNative(error))
       return
@@ -147,9 +147,9 @@ export class Iteration<V> implements AsyncIterableIterator<V, undefined>, Reader
     if (this.#done) return
     this.#done = true
     this.#forget()
-    this.#reception.callOff(this)
-    this.#reception.letGo(this)
-    this.inflow.leave()
+    this.#gate.callOff(this)
+    this.#gate.letGo(this)
+    this.messages.leave()
     const asked = this.#asked
     this.#asked = []
     for (const { resolve, reject } of asked) {

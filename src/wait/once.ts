@@ -1,19 +1,24 @@
-/** Waiting for one thing out of a source, once: the wait behind `receive`. */
+/** One wait for one item of a message source: what `receive` does when nothing is there. */
 import { closedError, fromNative } from '../errors.js'
-import type { Gate, Inflow, Reader } from './reader.js'
-import type { Turn } from './time-slice.js'
+import type { Gate, MessageSource, Reader } from './reader.js'
+import type { TimeSlice } from './time-slice.js'
 import { waitFor } from './waiting.js'
 
-export function once<V>(inflow: Inflow<V>, gate: Gate, turn: Turn, signal: AbortSignal | undefined): Promise<V> {
+export function once<V>(
+  messages: MessageSource<V>,
+  gate: Gate,
+  timeSlice: TimeSlice,
+  signal: AbortSignal | undefined,
+): Promise<V> {
   return waitFor<V>(
     (waiting) => {
       const reader: Reader = {
-        inflow,
+        messages,
         ready() {
-          turn.begin()
+          timeSlice.begin()
           // What cannot be taken (decoded, for one) is for the one who waits, never for the loop that delivers.
           try {
-            waiting.resolve(inflow.take())
+            waiting.resolve(messages.take())
           } catch (error) {
             waiting.reject(fromNative(error))
           }
@@ -21,7 +26,7 @@ export function once<V>(inflow: Inflow<V>, gate: Gate, turn: Turn, signal: Abort
         failed: (error) => waiting.reject(error),
         closed: () => waiting.reject(closedError(gate.what)),
       }
-      if (turn.spent) gate.waitFresh(reader)
+      if (timeSlice.spent) gate.waitFresh(reader)
       else gate.wait(reader)
       return () => gate.callOff(reader)
     },

@@ -1,8 +1,8 @@
 /**
- * How an endpoint waits: the policy alone, free of timers and of the binding, so that tests can drive it by hand.
- * `sleep` goes to sleep at once. `spin` never does. `adaptive` looks for a bounded time after the last message, if the
- * endpoint has been lively; a quiet one sleeps at once. Looking in vain (the peer runs on our own core, or has
- * stopped) doubles the number of quick arrivals that it takes to try again.
+ * How an endpoint waits. This is the policy alone, without timers and without the binding, so that tests can drive it by hand.
+ * `sleep` sleeps at once. `spin` never sleeps. `adaptive` spins for a bounded time after the last message, if the endpoint has been
+ * lively; a quiet one sleeps at once. If spinning was in vain (the peer runs on our own core, or has stopped), twice as many
+ * quick arrivals are needed before it spins again.
  */
 import { integer, duration, invalid, oneOf, plainObject } from '../check.js'
 

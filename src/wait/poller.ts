@@ -1,7 +1,7 @@
 /**
- * The one poller of a JavaScript environment: endpoints are added once, and `wake` is called when the kernel says that
- * something happened to them. It keeps the process alive only while somebody holds it. On Node it is one epoll under
- * one `uv_poll` of the binding; elsewhere a timer asks that epoll, see ticker.ts. Spurious calls of `wake` are normal.
+ * The poller of a JavaScript environment; there is one. Each endpoint is added once, and its `wake` is called when the kernel reports
+ * an event for it. `wake` may also be called without a reason. The poller keeps the process alive only while it is held. On Node it is one
+ * epoll under one `uv_poll` of the binding; elsewhere a timer polls that epoll (ticker.ts).
  */
 import { binding, type NativeEndpoint } from '../native.js'
 import { Ticker } from './ticker.js'
@@ -21,7 +21,7 @@ interface Loop {
 
 /** Ids that one call of the binding can report; what does not fit comes with the next. */
 const READY_IDS = 256
-const SETTLED = Promise.resolve()
+const RESOLVED = Promise.resolve()
 
 export class Poller {
   readonly #targets = new Map<number, Wakeable>()
@@ -65,7 +65,7 @@ export class Poller {
   drop(): void {
     if (--this.#held > 0 || this.#loosening) return
     this.#loosening = true
-    void SETTLED.then(this.#loosen)
+    void RESOLVED.then(this.#loosen)
   }
 
   #dispatch(count: number): void {

@@ -1,11 +1,11 @@
 /**
- * What a reader and what it reads from know of each other. A reader waits once (a receive), or holds its place for longer (an
- * iteration, a listener); sources and gates of topics and channels look alike to it.
+ * The interfaces between readers and what they read from. A reader waits once (`receive`), or holds its gate for longer (an
+ * iteration, a listener). Sources and gates of topics and of channels look the same to it.
  */
 
-export interface Inflow<V> {
+export interface MessageSource<V> {
   /**
-   * Whether there is something to take; drains the ring if need be. Gives back what was lent before: whoever asks for the next
+   * Whether there is something to take; drains the ring if need be. Gives back what was lent before: who asks for the next
    * is done with the last.
    */
   refill(): boolean
@@ -18,7 +18,7 @@ export interface Inflow<V> {
 /** Somebody who waits for messages. */
 export interface Reader {
   /** What to look at. */
-  readonly inflow: Inflow<unknown>
+  readonly messages: MessageSource<unknown>
   /** Something is there to take. */
   ready(): void
   failed(error: unknown): void

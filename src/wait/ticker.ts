@@ -1,7 +1,7 @@
 /**
- * The portable way to watch an epoll where no event loop can (Bun, Deno; forced on Node by `RINGBELL_POLLER=timer`): a timer
- * that looks, every millisecond while somebody has begun to wait, less often after that. Waking up takes up to `SLOWEST_MS`, and
- * idle is not free; docs/platform.md says so. Starts unreferenced.
+ * The portable way to watch an epoll where there is no event loop for it (Bun, Deno; on Node with `RINGBELL_POLLER=timer`): a timer that
+ * polls. It polls every millisecond after a wait has begun, and less often after some time. Waking up takes up to `SLOWEST_MS`, and an
+ * idle process uses some CPU time; docs/platform.md says so. The timer starts unreferenced.
  */
 
 const FASTEST_MS = 1
@@ -10,13 +10,13 @@ const SLOWEST_MS = 8
 const PATIENCE = 64
 
 export class Ticker {
-  readonly #look: () => void
+  readonly #poll: () => void
   #referenced = false
-  #looks = 0
+  #polls = 0
   #timer: NodeJS.Timeout
 
-  constructor(look: () => void) {
-    this.#look = look
+  constructor(poll: () => void) {
+    this.#poll = poll
     this.#timer = this.#schedule()
   }
 
@@ -27,7 +27,7 @@ export class Ticker {
   }
 
   hurry(): void {
-    this.#looks = 0
+    this.#polls = 0
   }
 
   unref(): void {
@@ -36,15 +36,15 @@ export class Ticker {
   }
 
   #schedule(): NodeJS.Timeout {
-    const pace = Math.min(SLOWEST_MS, FASTEST_MS << Math.floor(this.#looks / PATIENCE))
+    const pace = Math.min(SLOWEST_MS, FASTEST_MS << Math.floor(this.#polls / PATIENCE))
     const timer = setTimeout(() => this.#tick(), pace)
     return this.#referenced ? timer : timer.unref()
   }
 
   #tick(): void {
-    this.#looks = Math.min(this.#looks + 1, 4 * PATIENCE)
+    this.#polls = Math.min(this.#polls + 1, 4 * PATIENCE)
     try {
-      this.#look()
+      this.#poll()
     } finally {
       this.#timer = this.#schedule()
     }

@@ -1,11 +1,11 @@
 /**
- * One endpoint's wait, put into practice: looks between turns of the event loop as long as the policy has patience, then
- * arms and sleeps until the poller calls `wake`. At most one wait at a time. While it lasts (and the endpoint is
- * referenced) it keeps the process alive; nothing else here does. Unreferenced it sleeps at once: an immediate would keep
- * the process alive, and one that is unreferenced does not keep the loop from blocking, with nobody to wake it.
+ * The wait of one endpoint. It spins between iterations of the event loop as long as the policy allows, then arms the doorbell and
+ * sleeps until the poller calls `wake`. There is at most one wait at a time. While it lasts, and the endpoint is referenced, it keeps the
+ * process alive. An unreferenced endpoint sleeps at once: an immediate would keep the process alive, and an unreferenced immediate does
+ * not keep the loop from blocking, so nothing would wake it.
  */
-import type { Poller } from './poller.js'
 import type { WaitPolicy } from './policy.js'
+import type { Poller } from './poller.js'
 
 /** What is waited on. */
 export interface Awaited {
@@ -15,7 +15,7 @@ export interface Awaited {
   ready(): void
   /** Asks for the doorbell; `false` when there is something after all. */
   arm(): boolean
-  /** An error of the above: the wait is over, whoever waits is told. */
+  /** An error of the above: the wait is over, and the reader is told. */
   failed(error: unknown): void
 }
 
@@ -27,8 +27,8 @@ export class Waiter {
   readonly #awaited: Awaited
   readonly #policy: WaitPolicy
   readonly #poller: Poller
-  readonly #turn = (): void => this.#look()
-  #state: 'idle' | 'looking' | 'asleep' = 'idle'
+  readonly #onImmediate = (): void => this.#spin()
+  #state: 'idle' | 'spinning' | 'asleep' = 'idle'
   #immediate: NodeJS.Immediate | undefined
   #since = 0
   #until = 0
@@ -88,7 +88,7 @@ export class Waiter {
     if (this.#state === 'asleep') this.#hold(referenced)
   }
 
-  #look(): void {
+  #spin(): void {
     this.#immediate = undefined
     if (this.#poll(this.#policy.slice)) this.#found()
     else if (!this.waiting) return
@@ -111,8 +111,8 @@ export class Waiter {
   }
 
   #again(): void {
-    this.#state = 'looking'
-    this.#immediate = setImmediate(this.#turn)
+    this.#state = 'spinning'
+    this.#immediate = setImmediate(this.#onImmediate)
   }
 
   #sleep(): void {

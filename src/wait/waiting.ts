@@ -1,6 +1,6 @@
 /**
- * Waiting for what somebody else brings about: a promise that ends by its owner, a signal or a timeout, whichever comes first, and
- * everybody who waits at one place until there is something. Each wait ends once, and nothing of it is left behind then.
+ * Waiting for something that other code brings about. `waitFor` is one promise; it ends by its owner, by a signal or by a timeout,
+ * whichever comes first. `Waiters` are all who wait at one place until something is there. Each wait ends once, and leaves nothing behind.
  */
 import type { AbortError } from '../errors.js'
 import { onAbort } from './abort.js'
@@ -49,7 +49,7 @@ export function waitFor<V = void>(begin: (waiting: Waiting<V>) => () => void, li
       reject: (error) => settle(() => reject(error)),
       decide,
     }
-    // Never before this returns, so that whoever waits is in its place by then.
+    // It never fires before this returns, so the wait is in its place by then.
     const forget = onAbort(signal, (error) => waiting.reject(explain === undefined ? error : explain(error)))
     if (timeout !== undefined) timer = setTimeout(() => waiting.reject(late?.()), timeout)
     try {
@@ -80,10 +80,10 @@ export class Waiters<V> {
     return this.#waiting.size
   }
 
-  /** Resolves with what `look` finds, at the first `check` at which that is not `undefined`. */
-  wait(look: () => V | undefined, limits?: Limits): Promise<V> {
+  /** Resolves with what `find` finds, at the first `check` at which that is not `undefined`. */
+  wait(find: () => V | undefined, limits?: Limits): Promise<V> {
     return waitFor<V>((waiting) => {
-      this.#waiting.set(waiting, look)
+      this.#waiting.set(waiting, find)
       this.#host?.began()
       return () => {
         this.#waiting.delete(waiting)
@@ -94,8 +94,8 @@ export class Waiters<V> {
 
   /** Something may be there. */
   check(): void {
-    for (const [waiting, look] of this.#waiting) {
-      const found = look()
+    for (const [waiting, find] of this.#waiting) {
+      const found = find()
       if (found !== undefined) waiting.resolve(found)
     }
   }

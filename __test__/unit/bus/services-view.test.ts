@@ -1,5 +1,5 @@
 import test from 'ava'
-import { serviceOf, type Service } from '../../../src/bus/service.js'
+import { type Service, serviceOf } from '../../../src/bus/service.js'
 import { inGroup, ServicesView } from '../../../src/bus/services-view.js'
 
 function service(name: string, id: string, metadata: Record<string, unknown> = {}): Service {

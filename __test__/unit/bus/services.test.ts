@@ -1,7 +1,7 @@
 import test from 'ava'
+import { Services } from '../../../src/bus/services.js'
 import type { NativeBus, NativeWatch } from '../../../src/native.js'
 import type { Poller, Wakeable } from '../../../src/wait/poller.js'
-import { Services } from '../../../src/bus/services.js'
 
 /** A bus whose scans and events the test decides. */
 function scene() {

@@ -3,7 +3,7 @@ import { channel } from 'node:diagnostics_channel'
 import type { EventEmitter } from 'node:events'
 import test, { type ExecutionContext } from 'ava'
 import type { Bus } from '../../../src/bus/bus.js'
-import { fakeBus, turns, type FakeBus } from '../../helpers/fake-channel.js'
+import { fakeBus, type FakeBus, turns } from '../../helpers/fake-channel.js'
 
 type Endpoint = EventEmitter & { readonly closed: boolean; close(): Promise<void> }
 

@@ -1,10 +1,10 @@
 /** Calls over the fake: what a caller and a handler see at every moment that something can go wrong. */
-import test from 'ava'
 import { once } from 'node:events'
 import { MessageChannel } from 'node:worker_threads'
+import test from 'ava'
 import type { RemoteError, RingbellError } from 'ringbell'
+import { fakeBus, type FakeChannel, turns } from '../../helpers/fake-channel.js'
 import { transferTo } from '../../helpers/transfer.js'
-import { fakeBus, turns, type FakeChannel } from '../../helpers/fake-channel.js'
 
 const text = (value: string): Uint8Array => Buffer.from(value)
 const never = new Promise<never>(() => {})

@@ -1,6 +1,6 @@
 /** A peer that breaks the rules, found by whichever call of the binding: its connection ends, and nothing else does. */
-import test, { type ExecutionContext } from 'ava'
 import { once } from 'node:events'
+import test, { type ExecutionContext } from 'ava'
 import { KIND } from '../../../src/channel/wire.js'
 import { fakeBus, turns } from '../../helpers/fake-channel.js'
 

@@ -1,6 +1,6 @@
 /** Plain messages, descriptors and the rules of a connection, over the fake. */
-import test from 'ava'
 import { once } from 'node:events'
+import test from 'ava'
 import type { Connection } from 'ringbell'
 import { Endpoint, type EndpointHost } from '../../../src/channel/endpoint.js'
 import { KIND, MESSAGE_WINDOW } from '../../../src/channel/wire.js'

@@ -1,6 +1,6 @@
 /** Work queues over the fake: every message once, unless somebody failed with it, and then it is marked. */
-import test from 'ava'
 import { once } from 'node:events'
+import test from 'ava'
 import type { Codec } from 'ringbell'
 import { fakeBus, turns } from '../../helpers/fake-channel.js'
 

@@ -1,10 +1,10 @@
 /** Which server a call goes to, and what becomes of connections: routes, reconnecting, codecs and schemas. */
-import test from 'ava'
 import { once } from 'node:events'
+import test from 'ava'
 import type { Service } from 'ringbell'
-import { Backoff } from '../../../src/wait/backoff.js'
 import { Routing } from '../../../src/channel/routing.js'
-import { standardSchema, type Schema } from '../../../src/codec/schema.js'
+import { type Schema, standardSchema } from '../../../src/codec/schema.js'
+import { Backoff } from '../../../src/wait/backoff.js'
 import { fakeBus, turns } from '../../helpers/fake-channel.js'
 
 interface Choice {

@@ -1,6 +1,6 @@
 /** What the doctor makes of how its messages got across: bad is only what leaves no way. */
 import test from 'ava'
-import { findings, type Attempt } from '../../../src/cli/doctor/try-out.js'
+import { type Attempt, findings } from '../../../src/cli/doctor/try-out.js'
 
 const worked = (rung: Attempt['rung']): Attempt => ({ rung, took: 1 })
 const failed = (rung: Attempt['rung']): Attempt => ({ rung, error: 'it did not' })

@@ -1,7 +1,7 @@
-import test from 'ava'
 import { EventEmitter } from 'node:events'
-import { Notices, type SubscriberEvents } from '../../../src/topic/notices.js'
+import test from 'ava'
 import type { NativeSubscriber } from '../../../src/native.js'
+import { Notices, type SubscriberEvents } from '../../../src/topic/notices.js'
 import { Sources } from '../../../src/topic/sources.js'
 
 /** Notices of a core that tells what the test has it tell. */
@@ -16,7 +16,7 @@ function scene() {
   const notices = new Notices(native, sources, {
     emitter,
     holding: () => state.holding,
-    look: () => void state.looks++,
+    ask: () => void state.looks++,
     joined: () => void state.joined++,
   })
   const attached = (source: number): object => ({

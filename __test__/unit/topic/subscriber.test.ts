@@ -1,10 +1,10 @@
 /** A subscriber over a core that fails while nobody reads; the poller is real, what it watches is not. */
-import test from 'ava'
 import { EventEmitter } from 'node:events'
+import test from 'ava'
 import { json } from '../../../src/codec/index.js'
 import type { NativeSubscriber } from '../../../src/native.js'
-import { Poller, type Wakeable } from '../../../src/wait/poller.js'
 import { Subscriber } from '../../../src/topic/subscriber.js'
+import { Poller, type Wakeable } from '../../../src/wait/poller.js'
 
 const add = Object.getOwnPropertyDescriptor(Poller.prototype, 'add')?.value as Poller['add']
 
@@ -32,7 +32,7 @@ test('what goes wrong while nobody reads fails attached(), and is told to the ne
     pattern: 'x',
     codec: json,
     wait: 'sleep',
-    strangers: () => undefined,
+    mismatch: () => undefined,
     closed: () => undefined,
   })
   t.true(subscriber instanceof EventEmitter)

@@ -1,5 +1,5 @@
-import test from 'ava'
 import { getEventListeners } from 'node:events'
+import test from 'ava'
 import type { AbortError } from 'ringbell'
 import { onAbort, throwIfAborted } from '../../../src/wait/abort.js'
 

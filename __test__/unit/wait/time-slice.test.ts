@@ -1,5 +1,5 @@
 import test from 'ava'
-import { Turn, TURN_MS } from '../../../src/wait/time-slice.js'
+import { SLICE_MS, TimeSlice } from '../../../src/wait/time-slice.js'
 
 function busy(milliseconds: number): void {
   const until = performance.now() + milliseconds
@@ -7,12 +7,12 @@ function busy(milliseconds: number): void {
 }
 
 test('a turn is used up by time, not by messages', (t) => {
-  const turn = new Turn()
+  const turn = new TimeSlice()
   const start = performance.now()
   turn.begin()
   let messages = 0
   while (!turn.due()) messages++
-  t.true(performance.now() - start >= TURN_MS)
+  t.true(performance.now() - start >= SLICE_MS)
   t.true(turn.spent)
   t.true(messages > 1)
   turn.begin()
@@ -20,7 +20,7 @@ test('a turn is used up by time, not by messages', (t) => {
 })
 
 test('slow messages are noticed one by one', (t) => {
-  const turn = new Turn()
+  const turn = new TimeSlice()
   turn.begin()
   while (!turn.due());
   // It has learned to look seldom; now each message takes half a turn.
@@ -29,7 +29,7 @@ test('slow messages are noticed one by one', (t) => {
     turn.begin()
     let messages = 0
     do {
-      busy(TURN_MS / 2)
+      busy(SLICE_MS / 2)
       messages++
     } while (!turn.due())
     delivered.push(messages)

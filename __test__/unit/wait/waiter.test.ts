@@ -1,7 +1,7 @@
 import test from 'ava'
+import { type WaitOption, WaitPolicy } from '../../../src/wait/policy.js'
 import type { Poller } from '../../../src/wait/poller.js'
-import { Waiter, type Awaited } from '../../../src/wait/waiter.js'
-import { WaitPolicy, type WaitOption } from '../../../src/wait/policy.js'
+import { type Awaited, Waiter } from '../../../src/wait/waiter.js'
 
 /** Something to wait for, and everything that is done to it. */
 function scene(option: WaitOption) {

@@ -1,5 +1,5 @@
 import test from 'ava'
-import { waitFor, Waiters, type Waiting } from '../../../src/wait/waiting.js'
+import { Waiters, waitFor, type Waiting } from '../../../src/wait/waiting.js'
 
 test('a wait ends once, and is taken away before it is settled', async (t) => {
   const left: string[] = []

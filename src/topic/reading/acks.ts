@@ -1,8 +1,7 @@
 /**
- * When messages count as done, and when their publishers hear of it. `batch`: a message is done when its reader asks for the
- * next one (or the callback returned); what is done is told after so many, after so long, and before the subscriber sleeps,
- * so that an idle one owes nothing and nobody waits for room that is there. `deferred`: when the user says so.
- * The timer runs only while something is done and not told; it keeps no process alive.
+ * When a message is done, and when its publisher is told. With `batch`, a message is done when its reader asks for the next one, or the
+ * callback has returned. What is done is told after a number of messages, after a time, and before the subscriber sleeps: an idle
+ * subscriber owes nothing. With `deferred`, the user says when. The timer runs only while something is done and not told, and keeps no process alive.
  */
 import { invalid } from '../../check.js'
 import type { NativeSubscriberHot } from '../../native.js'
@@ -82,7 +81,7 @@ export class Acks {
     return this.#tell(source.number, sequence)
   }
 
-  /** The calls that a wait is made of; whoever is about to sleep tells first. */
+  /** The calls that a wait is made of. What is done is told before the wait sleeps. */
   beforeSleep(hot: NativeSubscriberHot): NativeSubscriberHot {
     const { arm } = hot
     return {

@@ -1,14 +1,14 @@
 /**
- * The messages of one drain, of one publisher, in order. Walk it by index: `data(i)` makes a view, `offset(i)` and
- * `byteLength(i)` make nothing. How long it may be used is its `lifetime`: `owned` for ever, `borrowed` and `lease`
- * until `release()` or the next turn of the iteration, after which the memory belongs to other messages.
+ * The messages of one drain, of one publisher, in order. Use it by index: `data(i)` makes a view; `offset(i)` and `byteLength(i)` make
+ * nothing. Its `lifetime` says how long it may be used: `owned` for ever, `borrowed` and `lease` until `release()` or the next step of the
+ * iteration. After that the memory belongs to other messages.
  */
 import { invalid } from '../../check.js'
 import { decodeWith } from '../../codec/index.js'
 import { RingbellError } from '../../errors.js'
+import { TABLE_WORDS } from '../../native.js'
 import type { Delivery } from './delivery.js'
 import { Message } from './message.js'
-import { TABLE_WORDS } from '../../native.js'
 
 /**
  * Whose memory a batch lies in. `owned`: yours. `borrowed`: a slab of the subscriber that is used again. `lease`: the

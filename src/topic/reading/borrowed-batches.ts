@@ -1,28 +1,28 @@
 /**
- * One reader's lent batches. What an owned drain left comes first, as an owned batch: it is older, and a lent drain would
- * overwrite the table that it needs. Gives back only the batch that this very reader took.
+ * The batches that one reader borrows. What an owned drain has left comes first, as an owned batch: it is older, and the next drain would
+ * overwrite the table that it needs. A reader gives back only the batch that it took itself.
  */
+import type { MessageSource } from '../../wait/reader.js'
 import type { Batch } from './batch.js'
-import type { Inflow } from '../../wait/reader.js'
-import type { Lending } from './loans.js'
-import type { OwnedInflow } from './owned.js'
+import type { Loans } from './loans.js'
+import type { OwnedSource } from './owned.js'
 
-export class LentBatches<T> implements Inflow<Batch<T>> {
-  readonly #owned: OwnedInflow<T>
-  readonly #lent: Inflow<Batch<T>>
-  readonly #lending: Lending
+export class BorrowedBatches<T> implements MessageSource<Batch<T>> {
+  readonly #owned: OwnedSource<T>
+  readonly #lent: MessageSource<Batch<T>>
+  readonly #loans: Loans
   #mine: Batch<T> | undefined = undefined
 
-  constructor(owned: OwnedInflow<T>, lent: Inflow<Batch<T>>, lending: Lending) {
+  constructor(owned: OwnedSource<T>, lent: MessageSource<Batch<T>>, loans: Loans) {
     this.#owned = owned
     this.#lent = lent
-    this.#lending = lending
+    this.#loans = loans
   }
 
   refill(): boolean {
     this.leave()
     if (this.#owned.holding !== -1) return this.#owned.refill()
-    this.#lending.assertNothingLent()
+    this.#loans.assertNothingLent()
     return this.#lent.refill()
   }
 

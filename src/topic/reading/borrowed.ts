@@ -1,22 +1,22 @@
 /**
- * Borrowed batches: one hot slab, filled again as soon as the batch over it has been given back. Private memory, so
- * nothing that a peer does can harm whoever reads it. The table is the binding's own, valid for as long.
+ * Borrowed batches: one slab, filled again as soon as its batch was given back. The slab is private memory, so a peer cannot change
+ * what is read. The table is the binding's own, and is valid for the same time.
  */
-import { Batch, type Lender } from './batch.js'
 import { bytes, json } from '../../codec/index.js'
 import { DRAIN_LARGE, DRAIN_NEEDS_SLAB } from '../../native.js'
 import { LARGEST_SLAB } from '../../slabs.js'
 import { untransferable } from '../../untransferable.js'
+import type { MessageSource } from '../../wait/reader.js'
+import { Batch, type Lender } from './batch.js'
 import { Delivery, largeDelivery } from './delivery.js'
-import type { Supply } from './reader-context.js'
-import type { Inflow } from '../../wait/reader.js'
+import type { ReaderContext } from './reader-context.js'
 
 /** Drains in a row that an ordinary slab would have held, before one that a huge message needed is given up. */
 const PATIENCE = 64
 
-export class BorrowedInflow<T> implements Inflow<Batch<T>>, Lender {
-  readonly #supply: Supply
-  readonly #drain: Supply['hot']['drain']
+export class BorrowedSource<T> implements MessageSource<Batch<T>>, Lender {
+  readonly #context: ReaderContext
+  readonly #drain: ReaderContext['hot']['drain']
   readonly #table: Uint32Array
   readonly #scratch: Float64Array
   readonly #aliases: boolean
@@ -25,9 +25,9 @@ export class BorrowedInflow<T> implements Inflow<Batch<T>>, Lender {
   #source = -1
   #next: Batch<T> | undefined = undefined
 
-  constructor(supply: Supply) {
-    const { native, hot, codec } = supply
-    this.#supply = supply
+  constructor(context: ReaderContext) {
+    const { native, hot, codec } = context
+    this.#context = context
     this.#drain = hot.drain
     this.#table = native.table
     this.#scratch = native.scratch
@@ -36,9 +36,9 @@ export class BorrowedInflow<T> implements Inflow<Batch<T>>, Lender {
   }
 
   refill(): boolean {
-    this.#supply.acks?.asked()
+    this.#context.acks?.asked()
     if (this.#next !== undefined) return true
-    const { sources, board, codec } = this.#supply
+    const { sources, notices, codec } = this.#context
     const scratch = this.#scratch
     if (this.#oversized > PATIENCE) this.#renew(LARGEST_SLAB)
     for (;;) {
@@ -54,19 +54,19 @@ export class BorrowedInflow<T> implements Inflow<Batch<T>>, Lender {
       }
       if (count === 0) return false
       if (count === DRAIN_LARGE) {
-        this.#next = new Batch<T>('borrowed', largeDelivery(this.#supply), this.#table, 0, 1, this)
+        this.#next = new Batch<T>('borrowed', largeDelivery(this.#context), this.#table, 0, 1, this)
         return true
       }
       if (count === DRAIN_NEEDS_SLAB) this.#renew(scratch[0] as number)
-      else board.take()
+      else notices.take()
     }
   }
 
   take(): Batch<T> {
     const batch = this.#next as Batch<T>
     this.#next = undefined
-    const { lending, acks, sources } = this.#supply
-    lending.batch = batch
+    const { loans, acks, sources } = this.#context
+    loans.batch = batch
     acks?.took(sources.get(this.#source), batch.sequence(batch.length - 1), batch.length)
     return batch
   }
@@ -75,9 +75,9 @@ export class BorrowedInflow<T> implements Inflow<Batch<T>>, Lender {
   leave(): void {}
 
   takeBack(): void {
-    const { lending, board } = this.#supply
-    lending.batch = undefined
-    if (board.keeping) board.takeSoon()
+    const { loans, notices } = this.#context
+    loans.batch = undefined
+    if (notices.keeping) notices.takeSoon()
   }
 
   #notePlenty(used: number): void {

@@ -1,12 +1,12 @@
 /**
- * What the messages of one drain have in common: the bytes they lie in, who sent them, and how to read sequence and time
- * out of the batch frames among those bytes (docs/protocol.md: 8-byte header, u64 first sequence, u64 time in ns).
- * Messages and batches hold on to it, so nothing here may change after the drain.
+ * What the messages of one drain share: their bytes, their source, and how to read sequence and time from the batch frames among those
+ * bytes (docs/protocol.md: 8-byte header, u64 first sequence, u64 time in ns). Messages and batches keep it, so nothing in it changes
+ * after the drain.
  */
 import type { Codec } from '../../codec/index.js'
 import { BATCH_BEFORE } from '../../native.js'
 import type { Source } from '../sources.js'
-import type { Supply } from './reader-context.js'
+import type { ReaderContext } from './reader-context.js'
 
 const SEQUENCE_AT = 8
 const TIME_AT = 16
@@ -66,7 +66,7 @@ export class Delivery {
 }
 
 /** After `DRAIN_LARGE`: a message that came in pieces, in memory of its own whatever the lifetime, and its reader's to keep. */
-export function largeDelivery({ native, sources, codec }: Supply): Delivery {
+export function largeDelivery({ native, sources, codec }: ReaderContext): Delivery {
   const { scratch } = native
   const source = sources.get(scratch[0] as number)
   return new Delivery(native.takeLarge(), source, codec, scratch[2] as number, scratch[3] as number, false)

@@ -1,31 +1,30 @@
 /**
- * Leased batches: views of the ring itself, until released; only then may the publisher overwrite what was read. The core
- * refuses a lease wherever something could pull the memory away. One Uint8Array per mapping, kept here, and
- * detached by the binding when the subscriber closes.
+ * Leased batches: views of the ring itself. The publisher may overwrite what was read only after they are released. The core refuses a lease
+ * where something could take the memory away. There is one Uint8Array per mapping; the binding detaches it when the subscriber closes.
  */
-import { Batch, type Lender } from './batch.js'
 import { DRAIN_LARGE } from '../../native.js'
+import type { MessageSource } from '../../wait/reader.js'
+import { Batch, type Lender } from './batch.js'
 import { Delivery, largeDelivery } from './delivery.js'
-import type { Supply } from './reader-context.js'
-import type { Inflow } from '../../wait/reader.js'
+import type { ReaderContext } from './reader-context.js'
 
-export class LeaseInflow<T> implements Inflow<Batch<T>>, Lender {
-  readonly #supply: Supply
+export class LeaseSource<T> implements MessageSource<Batch<T>>, Lender {
+  readonly #context: ReaderContext
   readonly #table: Uint32Array
   readonly #scratch: Float64Array
   #next: Batch<T> | undefined = undefined
   #source = -1
 
-  constructor(supply: Supply) {
-    this.#supply = supply
-    this.#table = supply.native.table
-    this.#scratch = supply.native.scratch
+  constructor(context: ReaderContext) {
+    this.#context = context
+    this.#table = context.native.table
+    this.#scratch = context.native.scratch
   }
 
   refill(): boolean {
-    this.#supply.acks?.asked()
+    this.#context.acks?.asked()
     if (this.#next !== undefined) return true
-    const { hot, board } = this.#supply
+    const { hot, notices } = this.#context
     for (;;) {
       const count = hot.lease()
       if (count > 0) {
@@ -35,18 +34,18 @@ export class LeaseInflow<T> implements Inflow<Batch<T>>, Lender {
       if (count === 0) return false
       if (count === DRAIN_LARGE) {
         this.#source = this.#scratch[0] as number
-        this.#next = new Batch<T>('lease', largeDelivery(this.#supply), this.#table, 0, 1, this)
+        this.#next = new Batch<T>('lease', largeDelivery(this.#context), this.#table, 0, 1, this)
         return true
       }
-      board.take()
+      notices.take()
     }
   }
 
   take(): Batch<T> {
     const batch = this.#next as Batch<T>
     this.#next = undefined
-    const { lending, acks, sources } = this.#supply
-    lending.batch = batch
+    const { loans, acks, sources } = this.#context
+    loans.batch = batch
     acks?.took(sources.get(this.#source), batch.sequence(batch.length - 1), batch.length)
     return batch
   }
@@ -55,14 +54,14 @@ export class LeaseInflow<T> implements Inflow<Batch<T>>, Lender {
   leave(): void {}
 
   takeBack(): void {
-    const { hot, lending, board } = this.#supply
-    lending.batch = undefined
-    if (board.keeping) board.takeSoon()
+    const { hot, loans, notices } = this.#context
+    loans.batch = undefined
+    if (notices.keeping) notices.takeSoon()
     hot.release(this.#source)
   }
 
   #batch(count: number): Batch<T> {
-    const { native, sources, codec } = this.#supply
+    const { native, sources, codec } = this.#context
     const scratch = this.#scratch
     this.#source = scratch[0] as number
     const source = sources.get(this.#source)

@@ -1,12 +1,12 @@
 /**
- * Delivery by callback: the fastest way for one message at a time, since nothing is allocated but the message. The
- * callback runs for as long as the turn lasts, then others get theirs. Its exception ends the listening and rejects `finished`.
+ * Delivery by callback: the fastest way for single messages, because only the message is allocated. The callback is called until the
+ * time slice is used up; then other code runs. An exception of the callback ends the listening and rejects `finished`.
  */
-import { onAbort, throwIfAborted } from '../../wait/abort.js'
 import { fromNative } from '../../errors.js'
-import type { Inflow, Holder, Reader } from '../../wait/reader.js'
-import type { Reception } from './reader-gate.js'
-import { Turn } from '../../wait/time-slice.js'
+import { onAbort, throwIfAborted } from '../../wait/abort.js'
+import type { Holder, MessageSource, Reader } from '../../wait/reader.js'
+import { TimeSlice } from '../../wait/time-slice.js'
+import type { ReaderGate } from './reader-gate.js'
 
 /** What `listen` returns. */
 export interface Listening {
@@ -20,17 +20,17 @@ export interface Listening {
   [Symbol.dispose](): void
 }
 
-/** An inflow that says when events come first. */
-interface Ordered<V> extends Inflow<V> {
+/** A source that says when events come first. */
+interface Ordered<V> extends MessageSource<V> {
   readonly untold: boolean
 }
 
 export class Listener<V> implements Listening, Reader, Holder {
   readonly finished: Promise<void>
-  readonly inflow: Ordered<V>
-  readonly #reception: Reception
+  readonly messages: Ordered<V>
+  readonly #gate: ReaderGate
   readonly #deliver: (one: V) => void
-  readonly #turn = new Turn()
+  readonly #timeSlice = new TimeSlice()
   readonly #forget: () => void
   readonly #run = (): void => this.#deliverAll()
   #immediate: NodeJS.Immediate | undefined
@@ -39,13 +39,13 @@ export class Listener<V> implements Listening, Reader, Holder {
   #done = false
 
   /** @throws {RingbellError} `ERR_RINGBELL_BUSY` while somebody else reads. */
-  constructor(inflow: Ordered<V>, reception: Reception, deliver: (one: V) => void, signal: AbortSignal | undefined) {
+  constructor(messages: Ordered<V>, gate: ReaderGate, deliver: (one: V) => void, signal: AbortSignal | undefined) {
     throwIfAborted(signal)
-    this.inflow = inflow
-    this.#reception = reception
+    this.messages = messages
+    this.#gate = gate
     this.#deliver = deliver
-    reception.assertFree()
-    reception.hold(this)
+    gate.assertFree()
+    gate.hold(this)
     this.finished = new Promise((resolve, reject) => {
       this.#resolve = resolve
       this.#reject = reject
@@ -76,33 +76,33 @@ export class Listener<V> implements Listening, Reader, Holder {
 
   #deliverAll(): void {
     this.#immediate = undefined
-    const { inflow } = this
-    const turn = this.#turn
+    const { messages } = this
+    const timeSlice = this.#timeSlice
     const deliver = this.#deliver
-    turn.begin()
+    timeSlice.begin()
     try {
       do {
-        while (inflow.refill()) {
+        while (messages.refill()) {
           // Of a publisher whose `attached` is not told yet.
-          if (inflow.untold) {
+          if (messages.untold) {
             this.#immediate = setImmediate(this.#run)
             return
           }
-          deliver(inflow.take())
+          deliver(messages.take())
           if (this.#done) return
-          if (turn.due()) {
+          if (timeSlice.due()) {
             this.#immediate = setImmediate(this.#run)
             return
           }
         }
         if (this.#done) return
-      } while (this.#reception.glance())
-      this.#reception.assertFree()
+      } while (this.#gate.glance())
+      this.#gate.assertFree()
     } catch (error) {
       this.failed(fromNative(error))
       return
     }
-    this.#reception.wait(this)
+    this.#gate.wait(this)
   }
 
   #end(): boolean {
@@ -110,9 +110,9 @@ export class Listener<V> implements Listening, Reader, Holder {
     this.#done = true
     clearImmediate(this.#immediate)
     this.#forget()
-    this.#reception.callOff(this)
-    this.#reception.letGo(this)
-    this.inflow.leave()
+    this.#gate.callOff(this)
+    this.#gate.letGo(this)
+    this.messages.leave()
     return true
   }
 }

@@ -1,6 +1,6 @@
 /**
- * What a subscriber has lent out: one batch at a time, whoever asked for it. All inflows share the binding's table, so
- * while a batch over it is out nothing may be drained; and only who borrowed it (or `release()`) gives it back.
+ * What a subscriber has lent out: one batch at a time. All its sources share the binding's table, so nothing may be drained while a batch
+ * over that table is out. Only the borrower, or `release()`, gives it back.
  */
 import { busy } from '../../errors.js'
 
@@ -9,7 +9,7 @@ export interface Lent {
   release(): void
 }
 
-export class Lending {
+export class Loans {
   /** The batch that is out. */
   batch: Lent | undefined = undefined
 

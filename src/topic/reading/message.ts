@@ -1,7 +1,7 @@
 /**
- * One message, yours to keep. Cheap to make: five words; the view of its bytes, its value and its time are made when
- * first asked for. It keeps the slab alive that it was copied into, with its neighbours: to keep few of many
- * small messages for long, keep `data.slice()` instead.
+ * One message, which belongs to its receiver. It is cheap to make: five words. The view of its bytes, its value and its time are made when
+ * they are first asked for. It keeps the whole slab alive that it was copied into: to keep few of many small messages for long, keep
+ * `data.slice()` instead.
  */
 import { decodeWith } from '../../codec/index.js'
 import type { Delivery } from './delivery.js'

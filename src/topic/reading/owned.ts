@@ -1,35 +1,35 @@
 /**
- * Owned messages: drained into slabs that nobody uses again, taken one by one or as batches. What was drained and not
- * taken stays here, whoever reads next, so nothing is lost when an iteration breaks off.
+ * Owned messages: drained into slabs that are not used again, and taken one by one or as batches. What was drained and not taken stays here
+ * for the next reader, so nothing is lost when an iteration is left.
  */
-import { Batch } from './batch.js'
-import { Message } from './message.js'
 import { DRAIN_LARGE, DRAIN_NEEDS_SLAB, DRAIN_NOTICE, TABLE_WORDS } from '../../native.js'
 import { Slabs } from '../../slabs.js'
+import type { MessageSource } from '../../wait/reader.js'
+import { Batch } from './batch.js'
 import { Delivery, largeDelivery } from './delivery.js'
-import type { NoticeBoard, Supply } from './reader-context.js'
-import type { Inflow } from '../../wait/reader.js'
+import { Message } from './message.js'
+import type { PendingNotices, ReaderContext } from './reader-context.js'
 
-export class OwnedInflow<T> implements Inflow<Message<T>> {
-  readonly #supply: Supply
-  readonly #drain: Supply['hot']['drain']
+export class OwnedSource<T> implements MessageSource<Message<T>> {
+  readonly #context: ReaderContext
+  readonly #drain: ReaderContext['hot']['drain']
   readonly #table: Uint32Array
   readonly #scratch: Float64Array
-  readonly #board: NoticeBoard
+  readonly #notices: PendingNotices
   readonly #slabs = new Slabs()
-  readonly #acks: Supply['acks']
+  readonly #acks: ReaderContext['acks']
   #delivery!: Delivery
   #at = 0
   #end = 0
 
-  constructor(supply: Supply) {
-    const { native, hot, board } = supply
-    this.#supply = supply
+  constructor(context: ReaderContext) {
+    const { native, hot, notices } = context
+    this.#context = context
     this.#drain = hot.drain
     this.#table = native.table
     this.#scratch = native.scratch
-    this.#board = board
-    this.#acks = supply.acks
+    this.#notices = notices
+    this.#acks = context.acks
   }
 
   /** The source of what is drained and not taken, -1 when there is nothing. */
@@ -39,7 +39,7 @@ export class OwnedInflow<T> implements Inflow<Message<T>> {
 
   /** Events are on their way that belong before what is delivered next. */
   get untold(): boolean {
-    return this.#board.untold
+    return this.#notices.untold
   }
 
   /** @throws {RingbellError} `ERR_RINGBELL_BUSY` when that needs a drain while a batch is lent out: its table would change. */
@@ -53,7 +53,7 @@ export class OwnedInflow<T> implements Inflow<Message<T>> {
     const at = this.#at
     this.#acks?.took(this.#delivery.source, this.#sequence(at), 1)
     this.#at = at + TABLE_WORDS
-    if (this.#at === this.#end && this.#board.keeping) this.#board.takeSoon()
+    if (this.#at === this.#end && this.#notices.keeping) this.#notices.takeSoon()
     return new Message<T>(
       this.#delivery,
       table[at] as number,
@@ -69,7 +69,7 @@ export class OwnedInflow<T> implements Inflow<Message<T>> {
     const length = table.length / TABLE_WORDS
     this.#acks?.took(this.#delivery.source, this.#sequence(this.#end - TABLE_WORDS), length)
     this.#at = this.#end
-    if (this.#board.keeping) this.#board.takeSoon()
+    if (this.#notices.keeping) this.#notices.takeSoon()
     return new Batch<T>('owned', this.#delivery, table, 0, length)
   }
 
@@ -91,9 +91,9 @@ export class OwnedInflow<T> implements Inflow<Message<T>> {
   }
 
   #fetch(): boolean {
-    const { sources, codec, lending } = this.#supply
-    lending.assertNothingLent()
-    if (this.#board.keeping) this.#board.take()
+    const { sources, codec, loans } = this.#context
+    loans.assertNothingLent()
+    if (this.#notices.keeping) this.#notices.take()
     const slabs = this.#slabs
     const scratch = this.#scratch
     for (;;) {
@@ -115,22 +115,22 @@ export class OwnedInflow<T> implements Inflow<Message<T>> {
       }
       if (count === 0) return false
       if (count === DRAIN_LARGE) {
-        this.#delivery = largeDelivery(this.#supply)
+        this.#delivery = largeDelivery(this.#context)
         this.#at = 0
         this.#end = TABLE_WORDS
         return true
       }
       if (count === DRAIN_NEEDS_SLAB) slabs.renew(scratch[0] as number)
-      else this.#board.take()
+      else this.#notices.take()
     }
   }
 }
 
 /** The same messages, a drain at a time. */
-export class OwnedBatches<T> implements Inflow<Batch<T>> {
-  readonly #owned: OwnedInflow<T>
+export class OwnedBatches<T> implements MessageSource<Batch<T>> {
+  readonly #owned: OwnedSource<T>
 
-  constructor(owned: OwnedInflow<T>) {
+  constructor(owned: OwnedSource<T>) {
     this.#owned = owned
   }
 

@@ -1,16 +1,15 @@
 /**
- * Who reads from a subscriber, and how a reader waits. One reader may iterate or listen, and one may wait, at a time; a
- * second is refused with `ERR_RINGBELL_BUSY`, because messages would go to either at random. Everything that reads
- * goes through here, so closing needs to tell nobody else.
+ * Which reader a subscriber has, and how it waits. At most one reader may iterate or listen, and at most one may wait. A second one is refused
+ * with `ERR_RINGBELL_BUSY`, because messages would go to either at random. Every read goes through here, so closing tells only the gate.
  */
 import { busy, closedError, fromNative } from '../../errors.js'
-import type { Holder, Gate, Reader } from '../../wait/reader.js'
 import type { NativeSubscriberHot } from '../../native.js'
-import type { Poller } from '../../wait/poller.js'
-import { Waiter, type Awaited } from '../../wait/waiter.js'
 import type { WaitPolicy } from '../../wait/policy.js'
+import type { Poller } from '../../wait/poller.js'
+import type { Gate, Holder, Reader } from '../../wait/reader.js'
+import { type Awaited, Waiter } from '../../wait/waiter.js'
 
-export class Reception implements Awaited, Gate {
+export class ReaderGate implements Awaited, Gate {
   readonly what = 'subscriber'
   readonly #hot: NativeSubscriberHot
   readonly #waiter: Waiter
@@ -97,7 +96,7 @@ export class Reception implements Awaited, Gate {
 
   poll(iterations: number): boolean {
     if (iterations > 0) this.#hot.spin(iterations)
-    return this.#waiting !== undefined && this.#waiting.inflow.refill()
+    return this.#waiting !== undefined && this.#waiting.messages.refill()
   }
 
   arm(): boolean {

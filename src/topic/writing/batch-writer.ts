@@ -1,7 +1,7 @@
 /**
- * Many small messages at a time: payloads are written straight into the ring, one call makes them visible. A batch is not a
- * transaction: when a window (64 KiB, or one message) is full it is committed and the next one opened. While one is open the publisher's `send` and
- * `loan` throw `ERR_RINGBELL_WINDOW_OPEN`, so commit before doing anything else, also when something throws in between:
+ * Many small messages at a time. Payloads are written straight into the ring, and one call makes them visible. A batch is not a transaction:
+ * when its window (64 KiB, or one message) is full, it is committed and the next one opened. While a window is open, the publisher's `send`
+ * and `loan` throw `ERR_RINGBELL_WINDOW_OPEN`. So commit before anything else, also when something throws in between:
  * `using batch = publisher.batch()`, or `try { … batch.commit() } finally { batch.abandon() }`.
  */
 import { checkBytes, invalid } from '../../check.js'
@@ -12,7 +12,7 @@ import { FRAME_HEADER, frameBytes, type Window } from './window.js'
 export interface BatchHost {
   readonly closed: boolean
   readonly maxMessage: number
-  /** Whoever opened a window last. */
+  /** The one that opened a window last. */
   writer: BatchWriter | undefined
   refused(bytes: number): void
 }

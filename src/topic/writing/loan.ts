@@ -1,4 +1,4 @@
-/** One message written in place, without a copy: memory of the ring, until `commit` or `abandon`. */
+/** One message that is written in place, without a copy: memory of the ring, until `commit` or `abandon`. */
 import { check, integer } from '../../check.js'
 import { fromNative, RingbellError } from '../../errors.js'
 import { FRAME_HEADER, type Window } from './window.js'

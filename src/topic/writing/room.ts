@@ -1,16 +1,16 @@
 /**
- * Waiting for room in a ring: everybody who called `ready()` or `write()`, in line. While they sleep, the slots are swept
- * every 50 ms, because a subscriber's death wakes nobody and `evictAfter` needs a clock; the timer exists for no longer than
- * that. Once a write had its turn, nothing else is sent before it is done (`writing`).
+ * Waiting for room in a ring: all calls of `ready()` and `write()`, in line. While they sleep, the slots are swept every 50 ms, because a
+ * subscriber's death wakes nobody and `evictAfter` needs a clock; the timer exists only for that time. Once a write is first in line,
+ * nothing else is sent before it is done (`writing`).
  */
 import { closedError, fromNative } from '../../errors.js'
 import type { NativePublisherHot } from '../../native.js'
-import type { Poller } from '../../wait/poller.js'
-import { Turn } from '../../wait/time-slice.js'
 import { Fifo } from '../../wait/fifo.js'
-import { waitFor, type Waiting } from '../../wait/waiting.js'
-import { Waiter, type Awaited } from '../../wait/waiter.js'
 import type { WaitPolicy } from '../../wait/policy.js'
+import type { Poller } from '../../wait/poller.js'
+import { TimeSlice } from '../../wait/time-slice.js'
+import { type Awaited, Waiter } from '../../wait/waiter.js'
+import { waitFor, type Waiting } from '../../wait/waiting.js'
 import { Write } from './write.js'
 
 export const SWEEP_MS = 50
@@ -35,7 +35,7 @@ export class Room implements Awaited {
   readonly #waiter: Waiter
   /** Somebody really has to wait. */
   readonly #full: (bytes: number) => void
-  readonly #turn = new Turn()
+  readonly #timeSlice = new TimeSlice()
   readonly #line = new Fifo<InLine>()
   #sweeper: NodeJS.Timeout | undefined
   /** Others are to run first. */
@@ -45,7 +45,7 @@ export class Room implements Awaited {
     this.#hot = hot
     this.#full = full
     this.#waiter = new Waiter(this, policy, poller)
-    this.#turn.begin()
+    this.#timeSlice.begin()
   }
 
   set referenced(referenced: boolean) {
@@ -54,7 +54,7 @@ export class Room implements Awaited {
 
   /** There is room right now, and nobody is ahead. */
   now(bytes: number): boolean {
-    if (this.#line.size > 0 || this.#turn.due()) return false
+    if (this.#line.size > 0 || this.#timeSlice.due()) return false
     return this.#hot.hasRoom(bytes) || (this.#spin(bytes, this.#waiter.glance) && this.#hot.hasRoom(bytes))
   }
 
@@ -66,7 +66,7 @@ export class Room implements Awaited {
   /** Sends a message of any size; one of more than `atOnce` bytes in pieces. It begins at once if nobody is ahead. */
   write(data: Uint8Array, atOnce: number, signal: AbortSignal | undefined): Promise<void> {
     const { byteLength } = data
-    // Whoever begins in a ring without any room keeps nobody from anything: nothing else would fit.
+    // It may begin in a ring without any room: nothing else would fit there, so it is in nobody's way.
     const least = byteLength > atOnce ? 0 : byteLength
     return this.#join(byteLength, least, new Write(this.#hot, data, byteLength > atOnce), signal)
   }
@@ -93,7 +93,7 @@ export class Room implements Awaited {
   }
 
   ready(): void {
-    this.#turn.begin()
+    this.#timeSlice.begin()
     this.#serve()
   }
 
@@ -108,7 +108,7 @@ export class Room implements Awaited {
         this.#line.push(one)
         if (this.#line.size === 1) {
           if (write !== undefined) this.#serve()
-          else if (this.#turn.spent) this.#later()
+          else if (this.#timeSlice.spent) this.#later()
           else this.#waiter.start()
         }
         this.#tell()
@@ -133,7 +133,7 @@ export class Room implements Awaited {
       try {
         if (!this.#hot.hasRoom(first.least)) return this.#waiter.start()
         const done = write?.proceed() ?? true
-        const spent = this.#turn.due()
+        const spent = this.#timeSlice.due()
         if (done) this.#finish(first, spent)
         if (spent) return this.#later()
         visited = done && write === undefined
@@ -145,7 +145,7 @@ export class Room implements Awaited {
     this.#stop()
   }
 
-  /** Its turn is over. Whoever called may go on at once, or after others have run. */
+  /** It was served. Its caller goes on at once, or after others have run. */
   #finish(first: InLine, later: boolean): void {
     this.#line.shift()
     this.writing = false
@@ -163,7 +163,7 @@ export class Room implements Awaited {
       one.write?.abandon()
     }
     if (this.#line.size === 0) this.#stop()
-    // Whoever is first now may need less.
+    // The one that is first now may need less.
     else this.#waiter.wake()
   }
 

@@ -1,7 +1,7 @@
 /**
- * The publisher's memory that JavaScript may write to: a window of its own ring, or under `drop-oldest` a buffer of its own.
- * The binding says where a window begins and how long it is; frames are an 8-byte header, the payload, padding to 8. One
- * Uint8Array per memory, detached by the binding when the publisher closes.
+ * The publisher's memory that JavaScript may write to: a window of its own ring, or, with `drop-oldest`, a private buffer. The binding says
+ * where a window begins and how long it is. A frame is an 8-byte header, the payload, and padding to 8. There is one Uint8Array per
+ * memory; the binding detaches it when the publisher closes.
  */
 import { tooLarge } from '../../errors.js'
 import type { NativePublisher, NativePublisherHot } from '../../native.js'

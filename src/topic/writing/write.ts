@@ -1,6 +1,6 @@
 /**
- * One message that somebody waits to have sent. A large one goes in pieces, as many as there is room for; once it has begun
- * the ring takes nothing else until its last piece is in, or it is given up.
+ * One message of a `write()`. A large one goes in pieces, as many as there is room for. Once it has begun, the ring takes nothing else until
+ * its last piece is in, or it is given up.
  */
 import type { NativePublisherHot } from '../../native.js'
 

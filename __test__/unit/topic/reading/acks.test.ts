@@ -1,7 +1,7 @@
 /** What is done, and when it is told: the policy of `ack: 'batch'` and `'deferred'`, over a core that only writes down. */
 import test from 'ava'
-import { Acks, type AckPolicy } from '../../../../src/topic/reading/acks.js'
 import type { NativeSubscriberHot } from '../../../../src/native.js'
+import { type AckPolicy, Acks } from '../../../../src/topic/reading/acks.js'
 import type { Source } from '../../../../src/topic/sources.js'
 
 function scene(policy: Partial<AckPolicy> = {}) {

@@ -1,24 +1,24 @@
-import test from 'ava'
 import { setImmediate as turn } from 'node:timers/promises'
 import { MessageChannel } from 'node:worker_threads'
-import { json, structured, type Codec } from '../../../../src/codec/index.js'
-import { BorrowedInflow } from '../../../../src/topic/reading/borrowed.js'
-import type { Supply } from '../../../../src/topic/reading/reader-context.js'
-import { LeaseInflow } from '../../../../src/topic/reading/lease.js'
-import { Lending } from '../../../../src/topic/reading/loans.js'
-import { LentBatches } from '../../../../src/topic/reading/borrowed-batches.js'
-import { OwnedInflow } from '../../../../src/topic/reading/owned.js'
-import { Iteration } from '../../../../src/wait/iteration.js'
-import { Listener } from '../../../../src/topic/reading/listening.js'
+import test from 'ava'
+import { serviceOf } from '../../../../src/bus/service.js'
+import { type Codec, json, structured } from '../../../../src/codec/index.js'
 import type { NativeSubscriber, NativeSubscriberHot } from '../../../../src/native.js'
 import { BATCH_BEFORE, DRAIN_LARGE, DRAIN_NEEDS_SLAB } from '../../../../src/native.js'
-import { once } from '../../../../src/wait/once.js'
-import type { Poller } from '../../../../src/wait/poller.js'
-import { Reception } from '../../../../src/topic/reading/reader-gate.js'
-import { serviceOf } from '../../../../src/bus/service.js'
+import { BorrowedBatches } from '../../../../src/topic/reading/borrowed-batches.js'
+import { BorrowedSource } from '../../../../src/topic/reading/borrowed.js'
+import { LeaseSource } from '../../../../src/topic/reading/lease.js'
+import { Listener } from '../../../../src/topic/reading/listening.js'
+import { Loans } from '../../../../src/topic/reading/loans.js'
+import { OwnedSource } from '../../../../src/topic/reading/owned.js'
+import type { ReaderContext } from '../../../../src/topic/reading/reader-context.js'
+import { ReaderGate } from '../../../../src/topic/reading/reader-gate.js'
 import { Sources } from '../../../../src/topic/sources.js'
+import { Iteration } from '../../../../src/wait/iteration.js'
+import { once } from '../../../../src/wait/once.js'
 import { WaitPolicy } from '../../../../src/wait/policy.js'
-import { Turn } from '../../../../src/wait/time-slice.js'
+import type { Poller } from '../../../../src/wait/poller.js'
+import { TimeSlice } from '../../../../src/wait/time-slice.js'
 import { transferTo } from '../../../helpers/transfer.js'
 
 const BATCH_FRAME = 24
@@ -84,28 +84,28 @@ function scene(codec: Codec<unknown> = json) {
   const sources = new Sources()
   const service = serviceOf({ service: 'ticks', id: 'abc', kind: 'topic', pid: 1, uid: 0, protocol: 1 })
   sources.add(3, { service, rung: 'direct', fallbacks: [] })
-  const board = { keeping: false, untold: false, take: (): void => undefined, takeSoon: (): void => undefined }
-  const lending = new Lending()
-  const supply: Supply = { native, hot, sources, board, codec, lending }
+  const notices = { keeping: false, untold: false, take: (): void => undefined, takeSoon: (): void => undefined }
+  const loans = new Loans()
+  const context: ReaderContext = { native, hot, sources, notices, codec, loans }
   const poller = { hold: () => state.held++, drop: () => state.held-- } as unknown as Poller
-  const reception = new Reception(hot, new WaitPolicy('sleep'), poller)
+  const gate = new ReaderGate(hot, new WaitPolicy('sleep'), poller)
   const send = (...texts: (string | Buffer)[]): void => {
     for (const text of texts) pending.push({ text, sequence: state.sent++ })
-    reception.wake()
+    gate.wake()
   }
-  const owned = new OwnedInflow<unknown>(supply)
+  const owned = new OwnedSource<unknown>(context)
   return {
     state,
     send,
-    reception,
+    gate,
     table,
     scratch,
-    board,
-    lending,
+    notices,
+    loans,
     owned,
-    borrowed: new LentBatches(owned, new BorrowedInflow<unknown>(supply), lending),
-    borrowedElsewhere: new LentBatches(owned, new BorrowedInflow<unknown>(supply), lending),
-    lease: new LentBatches(owned, new LeaseInflow<unknown>(supply), lending),
+    borrowed: new BorrowedBatches(owned, new BorrowedSource<unknown>(context), loans),
+    borrowedElsewhere: new BorrowedBatches(owned, new BorrowedSource<unknown>(context), loans),
+    lease: new BorrowedBatches(owned, new LeaseSource<unknown>(context), loans),
   }
 }
 
@@ -160,7 +160,7 @@ test('a message larger than any slab gets one of its size', (t) => {
 })
 
 test('a message that came in pieces is one of its own, in every lifetime', (t) => {
-  const { owned, borrowed, lease, lending, send, state } = scene()
+  const { owned, borrowed, lease, loans, send, state } = scene()
   const large = JSON.stringify('x'.repeat(600_000))
   send('1', large, '2', large, large)
   for (const sequence of [0, 1, 2]) {
@@ -170,15 +170,15 @@ test('a message that came in pieces is one of its own, in every lifetime', (t) =
     t.is(message.byteLength === large.length, sequence === 1)
     if (sequence === 1) t.deepEqual([message.value, message.time], [JSON.parse(large), 42n])
   }
-  for (const [inflow, lifetime] of [
+  for (const [messages, lifetime] of [
     [borrowed, 'borrowed'],
     [lease, 'lease'],
   ] as const) {
-    t.true(inflow.refill())
-    const batch = inflow.take()
+    t.true(messages.refill())
+    const batch = messages.take()
     const view = batch.data(0)
     t.deepEqual([batch.lifetime, batch.length, batch.byteLength(0)], [lifetime, 1, large.length])
-    t.is(lending.batch, batch)
+    t.is(loans.batch, batch)
     batch.release()
     t.throws(() => batch.data(0), { code: 'ERR_RINGBELL_RELEASED' })
     t.is(view[1], 120, 'nobody else writes there')
@@ -188,11 +188,11 @@ test('a message that came in pieces is one of its own, in every lifetime', (t) =
 })
 
 test('a borrowed batch is refused after release, and its index is checked', (t) => {
-  const { borrowed, lending, send } = scene()
+  const { borrowed, loans, send } = scene()
   send('1', '2')
   borrowed.refill()
   const batch = borrowed.take()
-  t.is(lending.batch, batch)
+  t.is(loans.batch, batch)
   t.deepEqual([batch.length, batch.value(1), batch.sequence(1), batch.offset(0)], [2, 2, 1, 32])
   t.deepEqual(
     [...batch].map(({ value }) => value),
@@ -202,7 +202,7 @@ test('a borrowed batch is refused after release, and its index is checked', (t) 
     t.throws(() => batch.data(i), { code: 'ERR_RINGBELL_INVALID_OPTION', message: /batch of 2/ }, String(i))
   batch.release()
   batch.release()
-  t.is(lending.batch, undefined)
+  t.is(loans.batch, undefined)
   for (const use of [() => batch.data(0), () => batch.bytes, () => batch.sequence(0), () => [...batch]]) {
     t.throws(use, { code: 'ERR_RINGBELL_RELEASED' })
   }
@@ -234,34 +234,34 @@ test('an owned batch stays when the table is written again', (t) => {
 })
 
 test('for await: break leaves the rest for the next reader', async (t) => {
-  const { owned, reception, send } = scene()
+  const { owned, gate, send } = scene()
   send('1', '2', '3')
-  for await (const message of new Iteration(owned, reception, undefined)) {
+  for await (const message of new Iteration(owned, gate, undefined)) {
     t.is(message.value, 1)
     break
   }
-  const rest = new Iteration(owned, reception, undefined)
+  const rest = new Iteration(owned, gate, undefined)
   t.is((await rest.next()).value?.value, 2)
-  t.throws(() => new Iteration(owned, reception, undefined), { code: 'ERR_RINGBELL_BUSY' })
+  t.throws(() => new Iteration(owned, gate, undefined), { code: 'ERR_RINGBELL_BUSY' })
   await rest.return()
-  await t.notThrowsAsync(new Iteration(owned, reception, undefined).return())
+  await t.notThrowsAsync(new Iteration(owned, gate, undefined).return())
 })
 
 test('leaving an iteration of leases gives the last one back', async (t) => {
-  const { lease, lending, reception, send, state } = scene()
+  const { lease, loans, gate, send, state } = scene()
   send('1')
-  for await (const batch of new Iteration(lease, reception, undefined)) {
+  for await (const batch of new Iteration(lease, gate, undefined)) {
     t.is(batch.value(0), 1)
     break
   }
   t.is(state.released, 1)
-  t.is(lending.batch, undefined)
+  t.is(loans.batch, undefined)
 })
 
 test('what an owned drain left is not overwritten by a reader of lent batches that was there before', (t) => {
   for (const lifetime of ['borrowed', 'lease'] as const) {
-    const { owned, send, ...inflows } = scene()
-    const lent = inflows[lifetime]
+    const { owned, send, ...sources } = scene()
+    const lent = sources[lifetime]
     t.false(lent.refill())
     send('1', '2', '3')
     t.true(owned.refill())
@@ -277,16 +277,16 @@ test('what an owned drain left is not overwritten by a reader of lent batches th
 
 test('nothing is drained over the table of a batch that is out, and nobody else gives it back', (t) => {
   for (const lifetime of ['borrowed', 'lease'] as const) {
-    const { owned, borrowedElsewhere, send, state, lending, ...inflows } = scene()
+    const { owned, borrowedElsewhere, send, state, loans, ...sources } = scene()
     send('10', '20')
-    t.true(inflows[lifetime].refill())
-    const batch = inflows[lifetime].take()
+    t.true(sources[lifetime].refill())
+    const batch = sources[lifetime].take()
     send('3')
     const { drains } = state
     t.throws(() => owned.refill(), { code: 'ERR_RINGBELL_BUSY' })
     t.throws(() => borrowedElsewhere.refill(), { code: 'ERR_RINGBELL_BUSY' })
     borrowedElsewhere.leave()
-    t.is(lending.batch, batch as never)
+    t.is(loans.batch, batch as never)
     t.deepEqual([batch.value(0), batch.value(1), state.drains], [10, 20, drains])
     batch.release()
     t.true(owned.refill())
@@ -323,23 +323,23 @@ test('the slab of a huge borrowed message is given up after a while', (t) => {
 })
 
 test('a listener delivers nothing of a publisher whose events are still to be told', async (t) => {
-  const { board, owned, reception, send } = scene()
+  const { notices, owned, gate, send } = scene()
   const values: unknown[] = []
-  const listener = new Listener(owned, reception, ({ value }) => void values.push(value), undefined)
+  const listener = new Listener(owned, gate, ({ value }) => void values.push(value), undefined)
   await turn()
-  board.untold = true
+  notices.untold = true
   send('1')
   await turn()
   t.deepEqual(values, [])
-  board.untold = false
+  notices.untold = false
   while (values.length === 0) await turn()
   t.deepEqual(values, [1])
   listener.stop()
 })
 
 test('overlapping calls of next are answered in order', async (t) => {
-  const { owned, reception, send } = scene()
-  const iteration = new Iteration(owned, reception, undefined)
+  const { owned, gate, send } = scene()
+  const iteration = new Iteration(owned, gate, undefined)
   const all = Promise.all([iteration.next(), iteration.next(), iteration.next()])
   send('1')
   send('2', '3')
@@ -350,47 +350,47 @@ test('overlapping calls of next are answered in order', async (t) => {
 })
 
 test('a signal rejects the wait, ends the iteration, and lets go of the subscriber', async (t) => {
-  const { owned, reception, state } = scene()
+  const { owned, gate, state } = scene()
   const controller = new AbortController()
-  const iteration = new Iteration(owned, reception, controller.signal)
+  const iteration = new Iteration(owned, gate, controller.signal)
   const next = iteration.next()
   t.is(state.held, 1)
   controller.abort('enough')
   await t.throwsAsync(next, { name: 'AbortError', code: 'ABORT_ERR' })
   t.true((await iteration.next()).done)
   t.is(state.held, 0)
-  t.notThrows(() => reception.assertFree())
-  t.throws(() => new Iteration(owned, reception, controller.signal), { name: 'AbortError' })
+  t.notThrows(() => gate.assertFree())
+  t.throws(() => new Iteration(owned, gate, controller.signal), { name: 'AbortError' })
 })
 
 test('closing ends iterations and listeners, and rejects a receive', async (t) => {
   const first = scene()
-  const iteration = new Iteration(first.owned, first.reception, undefined)
+  const iteration = new Iteration(first.owned, first.gate, undefined)
   const next = iteration.next()
-  first.reception.close()
+  first.gate.close()
   t.true((await next).done)
   t.true((await iteration.next()).done)
-  t.throws(() => new Iteration(first.owned, first.reception, undefined), { code: 'ERR_RINGBELL_CLOSED' })
+  t.throws(() => new Iteration(first.owned, first.gate, undefined), { code: 'ERR_RINGBELL_CLOSED' })
 
   const second = scene()
-  const received = once(second.owned, second.reception, new Turn(), undefined)
-  t.throws(() => second.reception.assertFree(), { code: 'ERR_RINGBELL_BUSY' })
-  second.reception.close()
+  const received = once(second.owned, second.gate, new TimeSlice(), undefined)
+  t.throws(() => second.gate.assertFree(), { code: 'ERR_RINGBELL_BUSY' })
+  second.gate.close()
   await t.throwsAsync(received, { code: 'ERR_RINGBELL_CLOSED' })
   t.is(second.state.held, 0)
 
   const third = scene()
-  const listener = new Listener(third.owned, third.reception, () => undefined, undefined)
-  third.reception.close()
+  const listener = new Listener(third.owned, third.gate, () => undefined, undefined)
+  third.gate.close()
   await t.notThrowsAsync(listener.finished)
 })
 
 test('a stream that never runs dry lets timers run', async (t) => {
-  const { owned, reception, send } = scene()
+  const { owned, gate, send } = scene()
   let ticks = 0
   const timer = setInterval(() => ticks++, 1)
   send('0')
-  for await (const message of new Iteration(owned, reception, undefined)) {
+  for await (const message of new Iteration(owned, gate, undefined)) {
     send('0')
     if (ticks >= 5 || message.sequence > 5_000_000) break
   }
@@ -399,11 +399,11 @@ test('a stream that never runs dry lets timers run', async (t) => {
 })
 
 test('a listener delivers, stops, and leaves the rest', async (t) => {
-  const { owned, reception, send } = scene()
+  const { owned, gate, send } = scene()
   const values: unknown[] = []
   const listener = new Listener(
     owned,
-    reception,
+    gate,
     ({ value }) => {
       values.push(value)
       if (value === 2) listener.stop()
@@ -419,10 +419,10 @@ test('a listener delivers, stops, and leaves the rest', async (t) => {
 })
 
 test("a listener's exception ends it and rejects `finished`", async (t) => {
-  const { owned, reception, send } = scene()
+  const { owned, gate, send } = scene()
   const listener = new Listener(
     owned,
-    reception,
+    gate,
     () => {
       throw new Error('mine')
     },
@@ -430,16 +430,16 @@ test("a listener's exception ends it and rejects `finished`", async (t) => {
   )
   send('1')
   await t.throwsAsync(listener.finished, { message: 'mine' })
-  t.notThrows(() => reception.hold({ closed: () => undefined }))
+  t.notThrows(() => gate.hold({ closed: () => undefined }))
 })
 
 test('what a callback throws ends it, also when that throws at whoever looks at it', async (t) => {
-  const { owned, reception, send, state } = scene()
+  const { owned, gate, send, state } = scene()
   const { proxy, revoke } = Proxy.revocable({}, {})
   revoke()
   const listener = new Listener(
     owned,
-    reception,
+    gate,
     () => {
       throw proxy
     },
@@ -454,7 +454,7 @@ test('what a callback throws ends it, also when that throws at whoever looks at 
   t.true(thrown?.[0] === proxy)
   t.is(state.held, 0)
   send('2')
-  t.is((await once(owned, reception, new Turn(), undefined)).value, 2)
+  t.is((await once(owned, gate, new TimeSlice(), undefined)).value, 2)
 })
 
 test('passing on the memory of a message takes it from no other', (t) => {

@@ -1,11 +1,11 @@
 import test from 'ava'
-import { BatchWriter, type BatchHost } from '../../../../src/topic/writing/batch-writer.js'
-import { Loan } from '../../../../src/topic/writing/loan.js'
 import type { NativePublisher, NativePublisherHot } from '../../../../src/native.js'
-import type { Poller } from '../../../../src/wait/poller.js'
+import { type BatchHost, BatchWriter } from '../../../../src/topic/writing/batch-writer.js'
+import { Loan } from '../../../../src/topic/writing/loan.js'
 import { Room } from '../../../../src/topic/writing/room.js'
-import { WaitPolicy } from '../../../../src/wait/policy.js'
 import { frameBytes, Window } from '../../../../src/topic/writing/window.js'
+import { WaitPolicy } from '../../../../src/wait/policy.js'
+import type { Poller } from '../../../../src/wait/poller.js'
 
 const LIMIT = 1000
 
