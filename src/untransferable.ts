@@ -5,8 +5,19 @@
  */
 import * as threads from 'node:worker_threads'
 
-// Not of every runtime, whatever the types say.
-const mark: ((memory: ArrayBufferLike) => void) | undefined = threads.markAsUntransferable
+type Mark = (memory: ArrayBufferLike) => void
+
+const mark = usable(threads.markAsUntransferable)
+
+/** Some runtimes have no such function, whatever the types say; in others (Bun, Deno) it throws "not implemented". */
+function usable(candidate: Mark | undefined): Mark | undefined {
+  try {
+    candidate?.(new ArrayBuffer(1))
+    return candidate
+  } catch {
+    return undefined
+  }
+}
 
 /** The same bytes. Once for each piece of memory: it costs about a microsecond. */
 export function untransferable<B extends Uint8Array>(bytes: B): B {
