@@ -60,6 +60,8 @@ interface Item {
   /** Bytes that the reader has taken. */
   taken: number
   large: boolean
+  /** The reader was told of it. */
+  announced?: boolean
   abandoned?: boolean
 }
 
@@ -90,7 +92,7 @@ export class Ring {
     return (
       !this.held &&
       first !== undefined &&
-      (!first.large || first.done > first.taken || first.taken === 0 || first.abandoned === true)
+      (!first.large || first.done > first.taken || first.announced !== true || first.abandoned === true)
     )
   }
 
@@ -162,10 +164,15 @@ export class FakeChannel extends Fake implements NativeChannel {
         const side = this.#side(connection)
         const { out } = side
         const piece = Math.min(out.capacity / 4, data.byteLength - done)
+        let item = out.items.at(-1)
+        // The header is a piece of its own.
+        if (item?.large !== true || item.id !== id || item.head !== head || item.done !== done) {
+          if (!out.room(0)) return done
+          item = { head, id, aux, data: new Uint8Array(data.byteLength), done: 0, taken: 0, large: true }
+          out.items.push(item)
+          side.peer.arrived()
+        }
         if (!out.room(piece)) return done
-        if (done === 0)
-          out.items.push({ head, id, aux, data: new Uint8Array(data.byteLength), done: 0, taken: 0, large: true })
-        const item = out.items.at(-1) as Item
         item.data.set(data.subarray(done, done + piece), done)
         item.done = done + piece
         out.roomWanted = Infinity
@@ -176,8 +183,7 @@ export class FakeChannel extends Fake implements NativeChannel {
         const { out, peer } = this.#side(connection)
         const item = out.items.at(-1)
         if (item?.large !== true || item.done === item.data.byteLength) return
-        if (item.taken === 0) out.items.pop()
-        else item.abandoned = true
+        item.abandoned = true
         peer.arrived()
       },
       drain: (slab, fill, iterations) => {
@@ -397,10 +403,12 @@ export class FakeChannel extends Fake implements NativeChannel {
       if (first?.large === true) {
         if (this.#skipping.has(first)) {
           first.taken = first.done
-          if (first.done === first.data.byteLength) this.#skipping.delete(first)
-          this.#took(side, first.done === first.data.byteLength)
+          const over = first.done === first.data.byteLength || first.abandoned === true
+          if (over) this.#skipping.delete(first)
+          this.#took(side, over)
           continue
         }
+        first.announced = true
         this.scratch.set([side.number, first.data.byteLength, first.head, first.id, first.aux])
         return -3
       }

@@ -4,6 +4,7 @@
  */
 import { RingbellError } from '../errors.js'
 import { LARGE_GONE, type NativeChannelHot } from '../native.js'
+import { replyTooLarge } from './call.js'
 import { isAnswer, type Link } from './link.js'
 import { KIND } from './wire.js'
 
@@ -30,6 +31,8 @@ export class Arrivals {
     const { arrival } = link
     // The one that was under way was given up, and another has begun in its place.
     if (arrival?.id !== id || arrival.head !== head || arrival.target.byteLength !== bytes) {
+      link.arrival = undefined
+      if (arrival !== undefined) link.givenUp(arrival)
       const target = this.#targetFor(link, head, id, bytes)
       if (target === undefined) {
         link.skipLarge()
@@ -73,6 +76,7 @@ export class Arrivals {
     if (filled === LARGE_GONE) {
       link.arrival = undefined
       this.#arriving.delete(link)
+      link.givenUp(arrival)
       return true
     }
     const moved = filled > arrival.filled
@@ -104,7 +108,8 @@ export class Arrivals {
     if (asked !== undefined) {
       // A stream goes on without us, and calls that off itself.
       if (kind !== KIND.chunk) link.calls.delete(id)
-      asked.tooLarge(bytes, limit)
+      if (kind === KIND.error) asked.fail(replyTooLarge(bytes, limit))
+      else asked.tooLarge(bytes, limit)
       return
     }
     if (kind === KIND.message) link.passOver(bytes)

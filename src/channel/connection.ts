@@ -223,8 +223,12 @@ export class Connection<M = Uint8Array> implements AsyncIterable<M>, AsyncDispos
     return waitFor((waiting) => {
       this.#endpoint.want()
       link.writers.add(waiting)
+      const written = (error?: RingbellError): void => {
+        if (error === undefined) waiting.resolve()
+        else waiting.reject(error)
+      }
       try {
-        link.postMessage(data, this.#payloads.own, () => waiting.resolve())
+        link.postMessage(data, this.#payloads.own, written)
       } catch (error) {
         waiting.reject(error)
       }

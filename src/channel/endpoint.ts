@@ -64,7 +64,7 @@ export interface EndpointHost {
   message(link: Link, data: Uint8Array): void
   credit(link: Link, amount: number): void
   goodbye(link: Link): void
-  /** A request was larger than we take, and its caller is told so. */
+  /** A request came, or began to, and no handler will be called for it. */
   refused?(link: Link): void
   /** Descriptors can be received. */
   fds(link: Link): void

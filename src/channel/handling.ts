@@ -265,6 +265,14 @@ class Request implements InHand, CallContext<unknown> {
     this.#abort?.abort(reason)
   }
 
+  /** A value of a stream cannot be sent: the caller is told, and the handler. */
+  #breakOff(error: RingbellError): void {
+    this.fail(error)
+    this.#over ??= error
+    this.#resume()
+    this.#abort?.abort(error)
+  }
+
   #finish(): void {
     this.#answered = true
     this.#letGo()
@@ -286,12 +294,16 @@ class Request implements InHand, CallContext<unknown> {
       await endOf(values)
       return
     }
+    const sent = (error?: RingbellError): void => {
+      if (error === undefined) this.#resume()
+      else this.#breakOff(error)
+    }
     try {
       for await (const value of this.#paced(values)) {
         if (this.#over !== undefined) break
         this.#credit--
         const data = payloads.encode(payloads.replyNow(value))
-        if (!this.#link.post(KIND.chunk, this.#id, 0, data, payloads.own, () => this.#resume())) await this.#until()
+        if (!this.#link.post(KIND.chunk, this.#id, 0, data, payloads.own, sent)) await this.#until()
       }
       if (this.#over !== undefined) return
       this.#link.post(KIND.end, this.#id, 0, EMPTY, true)

@@ -11,7 +11,7 @@ import { fromNative, RingbellError } from '../errors.js'
 import { LARGE_GONE, type NativeChannelHot } from '../native.js'
 import { Fifo } from '../wait/fifo.js'
 import { Waiters, type Waiting } from '../wait/waiting.js'
-import { Outbox } from './outbox.js'
+import { isOfBytes, Outbox, type Frame } from './outbox.js'
 import { encodeError } from './remote-error.js'
 import { FLAGS_AT, HEADER_BYTES, KIND, MESSAGE_WINDOW } from './wire.js'
 
@@ -39,6 +39,8 @@ export interface Pending {
   lost(reached: boolean, why: string): void
   /** Memory for a large answer, if there is some at hand. */
   target(bytes: number): Uint8Array | undefined
+  /** It cannot be sent, or why it failed cannot be received. */
+  fail(error: RingbellError): void
   /** The answer is larger than we take. */
   tooLarge(bytes: number, limit: number): void
 }
@@ -61,7 +63,7 @@ export interface LinkHost {
   /** Jobs or bytes of messages. */
   credit(link: Link, amount: number): void
   goodbye(link: Link): void
-  /** A request was larger than we take. */
+  /** A request came, or began to, and no handler will be called for it: it is larger than we take, or was given up. */
   refused(link: Link): void
   /** The outbox is not empty, or somebody waits for room. */
   blocked(link: Link): void
@@ -86,6 +88,8 @@ export interface Arrival {
 export interface RoomSeeker extends Waiting {
   readonly bytes: number
 }
+
+type Sent = (error?: RingbellError) => void
 
 const HIGHEST_ID = 2 ** 30 - 1
 
@@ -144,15 +148,25 @@ export class Link {
     else if (this.gone !== undefined) return false
     else {
       pending.ordinal = 0
-      this.#queue(head, id, aux, data, own, () => pending.sent(this.#ordinal))
+      let failed = false
+      this.#queue(head, id, aux, data, own, (error) => {
+        if (error === undefined) {
+          pending.sent(this.#ordinal)
+          return
+        }
+        failed = true
+        this.calls.delete(id)
+        pending.fail(error)
+      })
       // A fault was found on the way: everybody that the link knew has been told, and this one would wait for ever.
       if (this.over) return false
+      if (failed) return true
     }
     this.calls.set(id, pending)
     return true
   }
 
-  /** Who asked is not interested any more. `flags` are those of the request. `true`: the other side has not seen all of it, and never will. */
+  /** Who asked is not interested any more. `flags` are those of the request. `true`: the other side has seen nothing of it, and never will. */
   callOff(pending: Pending, flags: number): boolean {
     if (!this.calls.delete(pending.id) || this.gone !== undefined) return false
     const { arrival } = this
@@ -161,16 +175,18 @@ export class Link {
       this.skipLarge()
     }
     if (pending.ordinal === 0 && this.#takeBack(KIND.request | (flags << FLAGS_AT), pending.id)) return true
+    // Where it had begun, this is also how the other side finds out that no more of it comes.
     this.post(KIND.cancel, pending.id, 0, EMPTY, true)
     return false
   }
 
   /**
-   * Sends now (`true`), or as soon as there is room, and then `sent` is called; to a link that is gone, never.
+   * Sends now (`true`), or as soon as there is room, and then `sent` is called; to a link that is gone, never. It is called with
+   * an error when the bytes of a large message were changed meanwhile; where that was a reply, its caller has been told.
    *
    * @throws {RingbellError} `ERR_RINGBELL_INVALID_OPTION` when `data` is no memory that can be read. Nothing for what is our own.
    */
-  post(head: number, id: number, aux: number, data: Uint8Array, own: boolean, sent?: () => void): boolean {
+  post(head: number, id: number, aux: number, data: Uint8Array, own: boolean, sent?: Sent): boolean {
     if (this.#now(head, id, aux, data)) return true
     if (this.gone === undefined) this.#queue(head, id, aux, data, own, sent)
     return false
@@ -193,8 +209,8 @@ export class Link {
     return true
   }
 
-  /** The same for one of any size, once there is credit; `sent` when all of it is on its way. */
-  postMessage(data: Uint8Array, own: boolean, sent: () => void): void {
+  /** The same for one of any size, once there is credit; `sent` when all of it is on its way, or with an error. */
+  postMessage(data: Uint8Array, own: boolean, sent: Sent): void {
     this.#credit -= data.byteLength + HEADER_BYTES
     if (this.post(KIND.message, 0, 0, data, own, sent)) sent()
   }
@@ -247,6 +263,13 @@ export class Link {
       call.lost(true, `the memory that its reply was to be received into cannot be used: ${String(error)}`)
       return LARGE_GONE
     }
+  }
+
+  /** The sender of a large message gave it up. It came, as far as credit is concerned. */
+  givenUp({ head, target }: Arrival): void {
+    const kind = head & 0xff
+    if (kind === KIND.request) this.#host.refused(this)
+    else if (kind === KIND.message) this.passOver(target.byteLength)
   }
 
   /** Drops the large message that arrives. */
@@ -391,22 +414,35 @@ export class Link {
     }
   }
 
-  #queue(head: number, id: number, aux: number, data: Uint8Array, own: boolean, sent?: () => void): void {
+  #queue(head: number, id: number, aux: number, data: Uint8Array, own: boolean, sent?: Sent): void {
     const large = data.byteLength > this.#largest
-    const frame = {
+    const frame: Frame = {
       head,
       id,
       aux,
       data: own && large ? data : copied(data),
+      bytes: data.byteLength,
       done: large ? 0 : -1,
-      sent: (): void => {
-        this.#ordinal++
-        sent?.()
+      begun: false,
+      sent: (error?: RingbellError): void => {
+        if (error === undefined) this.#ordinal++
+        else this.#givenUp(frame, error)
+        sent?.(error)
       },
     }
     this.#outbox.push(frame)
     // A large one is begun at once; whatever waits for room already is ahead of it.
     if (!this.flush()) this.#host.blocked(this)
+  }
+
+  /** A frame whose bytes were changed. */
+  #givenUp({ head, id, bytes, begun }: Frame, error: RingbellError): void {
+    const kind = head & 0xff
+    // The other side gives the credit back for what it saw begin.
+    if (kind === KIND.message && !begun) this.#credit += bytes + HEADER_BYTES
+    // It finds out by the next message that no more comes of what had begun, so there must be a next one. For a chunk its owner sees to that.
+    if (kind === KIND.reply) this.post(KIND.error, id, 0, encodeError(error), true)
+    else if (kind !== KIND.chunk) this.post(KIND.cancel, id, 0, EMPTY, true)
   }
 
   /** What the binding says of the peer, or of the connection to it, ends this link and nothing else. */
@@ -450,11 +486,6 @@ export class Link {
     this.#unread += data.byteLength + HEADER_BYTES
     this.#host.message(this, data)
   }
-}
-
-/** Not about the peer: the bytes that somebody gave us are none, or were transferred. */
-function isOfBytes(error: unknown): boolean {
-  return (error as { code?: unknown }).code === 'ERR_RINGBELL_INVALID_OPTION'
 }
 
 export function isAnswer(kind: number): boolean {

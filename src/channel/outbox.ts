@@ -2,6 +2,7 @@
  * What one connection has to send and found no room for, in order, and everything that is larger than its ring takes at once. Nothing overtakes
  * it: while it is not empty, everything that is sent queues up here. It throws only what the binding throws.
  */
+import { RingbellError } from '../errors.js'
 import type { NativeChannelHot } from '../native.js'
 import { Fifo } from '../wait/fifo.js'
 
@@ -11,14 +12,19 @@ export interface Frame {
   readonly id: number
   readonly aux: number
   readonly data: Uint8Array
+  /** Of the data, when it was queued. */
+  readonly bytes: number
   /** Bytes of a large message that are in; -1 for one that goes in one piece. */
   done: number
-  /** It is on its way, all of it. */
-  readonly sent: (() => void) | undefined
+  /** The other side sees that a large message has begun, though perhaps none of its data. */
+  begun: boolean
+  /** All of it is on its way; or, with an error, it never will be. */
+  readonly sent: (error?: RingbellError) => void
 }
 
-/** Room that is worth going on with a large message. */
+/** Room that is worth going on with a large message; to begin one takes less. */
 const LARGE_STEP = 1024
+const NO_ROOM = Symbol('no room')
 
 export class Outbox {
   readonly #hot: NativeChannelHot
@@ -38,30 +44,30 @@ export class Outbox {
   get wanted(): number {
     const frame = this.#frames.peek()
     if (frame === undefined) return 0
-    const { done, data } = frame
-    return done < 0 ? data.byteLength : Math.min(LARGE_STEP, data.byteLength - done)
+    const { done, bytes } = frame
+    return done < 0 ? bytes : Math.min(LARGE_STEP, bytes - done)
   }
 
   push(frame: Frame): void {
     this.#frames.push(frame)
   }
 
-  /** Takes back what nobody has seen all of; `false` when there is no such frame any more. */
+  /** Takes back what is not sent yet; `true` when there was such a frame, and the other side has seen nothing of it. */
   remove(head: number, id: number): boolean {
-    const first = this.#frames.peek()
     const frame = this.#frames.take((one) => one.id === id && one.head === head)
     if (frame === undefined) return false
-    // Begun, though perhaps no byte of it found room.
-    if (frame === first && frame.done >= 0) this.#hot.abandonLarge(this.#connection)
-    return true
+    if (frame.begun) this.#hot.abandonLarge(this.#connection)
+    return !frame.begun
   }
 
   /** Sends as much as there is room for; `true` when that was all. */
   flush(): boolean {
+    // Who is told that a frame failed may send something, which comes back here.
     for (let frame = this.#frames.peek(); frame !== undefined; frame = this.#frames.peek()) {
-      if (!this.#send(frame)) return false
+      const error = this.#send(frame)
+      if (error === NO_ROOM) return false
       this.#frames.shift()
-      frame.sent?.()
+      frame.sent(error)
     }
     return true
   }
@@ -70,10 +76,32 @@ export class Outbox {
     this.#frames.clear()
   }
 
-  #send(frame: Frame): boolean {
-    const { head, id, aux, data } = frame
-    if (frame.done < 0) return this.#hot.send(this.#connection, head, id, aux, data) === 1
-    frame.done = this.#hot.sendLarge(this.#connection, head, id, aux, data, frame.done)
-    return frame.done === data.byteLength
+  /** An error is about the frame's own bytes: it is given up, and nothing else. */
+  #send(frame: Frame): RingbellError | typeof NO_ROOM | undefined {
+    const { head, id, aux, data, bytes } = frame
+    if (frame.done < 0) return this.#hot.send(this.#connection, head, id, aux, data) === 1 ? undefined : NO_ROOM
+    if (data.byteLength !== bytes) return this.#giveUp(frame, `they were ${bytes} and are ${data.byteLength} now`)
+    if (!frame.begun && !this.#hot.hasRoom(this.#connection, this.wanted)) return NO_ROOM
+    try {
+      frame.begun = true
+      frame.done = this.#hot.sendLarge(this.#connection, head, id, aux, data, frame.done)
+    } catch (error) {
+      if (!isOfBytes(error)) throw error
+      return this.#giveUp(frame, String(error))
+    }
+    return frame.done === bytes ? undefined : NO_ROOM
   }
+
+  #giveUp(frame: Frame, why: string): RingbellError {
+    if (frame.begun) this.#hot.abandonLarge(this.#connection)
+    return new RingbellError(
+      'ERR_RINGBELL_INVALID_OPTION',
+      `The bytes of a large message must stay as they are until all of them are sent: ${why}`,
+    )
+  }
+}
+
+/** Not about the peer: the bytes that somebody gave us are none, or were transferred. */
+export function isOfBytes(error: unknown): boolean {
+  return (error as { code?: unknown }).code === 'ERR_RINGBELL_INVALID_OPTION'
 }

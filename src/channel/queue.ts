@@ -310,6 +310,11 @@ class Job implements Pending {
     return undefined
   }
 
+  fail(error: RingbellError): void {
+    this.#over()
+    this.#host.refused(this, error)
+  }
+
   tooLarge(): void {
     this.reply()
   }
@@ -323,11 +328,7 @@ class Job implements Pending {
   #late(timeout: number): void {
     const link = this.#link
     const unsent = link?.callOff(this, this.#flags) === true
-    this.#over()
-    this.#host.refused(
-      this,
-      new RingbellError('ERR_RINGBELL_TIMEOUT', `The worker did not acknowledge it within ${timeout} ms.`),
-    )
+    this.fail(new RingbellError('ERR_RINGBELL_TIMEOUT', `The worker did not acknowledge it within ${timeout} ms.`))
     if (unsent && link !== undefined) this.#host.unsent(link)
   }
 

@@ -2,6 +2,7 @@
 import { once } from 'node:events'
 import test from 'ava'
 import type { Codec } from 'ringbell'
+import { KIND } from '../../../src/channel/wire.js'
 import { fakeBus, turns } from '../../helpers/fake-channel.js'
 
 test('each message goes to one worker, and is acknowledged once', async (t) => {
@@ -189,4 +190,52 @@ test('a job whose time is up before any worker has seen it costs that worker not
   queue.push(new Uint8Array(1))
   await queue.drained()
   t.deepEqual(done, [1])
+})
+
+test('a job in pieces whose time is up gives its credit back once, refused or not, begun or not', async (t) => {
+  for (const maxMessage of [1000, 2 ** 24]) {
+    const { bus, fake } = fakeBus(t)
+    const queue = await bus.queue('jobs', { capacity: 4096, timeout: 300, attempts: 1 })
+    let most = 0
+    let now = 0
+    await bus.worker('jobs', { maxMessage, concurrency: 2 }, async () => {
+      most = Math.max(most, ++now)
+      await turns(3)
+      now--
+    })
+    while (queue.workers.length === 0) await turns()
+    await turns(2)
+    const [there, here] = fake.made.map((one) => one.sides.get(0)?.in)
+    if (there === undefined || here === undefined) throw new Error('nobody is there')
+    const failures: unknown[] = []
+    queue.on('failed', (_, { code }) => failures.push(code))
+    // What the worker says arrives too late.
+    there.held = true
+    // The second one waits behind the first.
+    for (let n = 0; n < 2; n++) queue.push(new Uint8Array(2 ** 23))
+    while (maxMessage === 1000 ? there.items.length === 0 : here.items[0]?.announced !== true) await turns()
+    here.held = true
+    await queue.drained()
+    t.deepEqual(failures, ['ERR_RINGBELL_TIMEOUT', 'ERR_RINGBELL_TIMEOUT'])
+    there.held = here.held = false
+    for (let n = 0; n < 10; n++) queue.push(Uint8Array.of(n))
+    await queue.drained()
+    t.is(most, 2)
+    t.like(queue.stats(), { acknowledged: 10, failed: 2 })
+  }
+})
+
+test('a job whose error is larger than what is taken has failed', async (t) => {
+  const { bus, fake } = fakeBus(t)
+  const queue = await bus.queue('jobs', { maxMessage: 1000, attempts: 1 })
+  const worker = await bus.worker('jobs', () => new Promise<never>(() => {}))
+  queue.push(Uint8Array.of(1))
+  while (worker.stats().inHand === 0) await turns()
+  const failed = once(queue, 'failed')
+  const hot = fake.made[1]?.hot()
+  const error = new Uint8Array(2000)
+  let done = 0
+  while (done < error.byteLength) done = hot?.sendLarge(0, KIND.error, 1, 0, error, done) ?? Infinity
+  t.like((await failed)[1], { code: 'ERR_RINGBELL_MESSAGE_TOO_LARGE' })
+  t.like(queue.stats(), { acknowledged: 0, failed: 1 })
 })
