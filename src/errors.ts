@@ -134,7 +134,16 @@ function translation(error: unknown): unknown {
 export function asRingbellError(error: unknown, kind: string): RingbellError {
   const known = fromNative(error)
   if (known instanceof RingbellError) return known
-  return new RingbellError('ERR_RINGBELL_INTERNAL', `This ${kind} failed: ${String(known)}`, { cause: known })
+  return new RingbellError('ERR_RINGBELL_INTERNAL', `This ${kind} failed: ${reason(known)}`, { cause: known })
+}
+
+/** In words. Code of users (`toJSON`, getters, callbacks) may throw anything. */
+export function reason(cause: unknown): string {
+  try {
+    return String(cause instanceof Error ? cause.message : cause)
+  } catch {
+    return 'what it threw cannot be described'
+  }
 }
 
 /** Runs a cold call of the binding and translates what it throws. */

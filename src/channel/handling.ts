@@ -5,7 +5,7 @@
  */
 import { EMPTY } from '../codec/bytes.js'
 import type { PayloadCodec } from '../codec/payload-codec.js'
-import { isThenable } from '../codec/schema.js'
+import { followed, isThenable } from '../codec/schema.js'
 import { RingbellError } from '../errors.js'
 import { Waiters } from '../wait/waiting.js'
 import type { Endpoint } from './endpoint.js'
@@ -133,13 +133,13 @@ export class Handling {
     if (--this.#inHand === 0) this.#idle.check()
   }
 
-  /** Followed by a promise of this realm, which deals with a foreign `then` that throws, or calls back twice. */
+  /** Answers when it settles, or fails. */
   #follow(result: PromiseLike<unknown>, link: Link, request: Request): void {
     const handled = (how: () => void): void => {
       how()
       this.host.handled?.(link)
     }
-    void Promise.resolve(result).then(
+    void followed(result).then(
       (value) => handled(() => request.answer(value)),
       (error) => handled(() => request.fail(error)),
     )
@@ -147,7 +147,7 @@ export class Handling {
 
   #validated(value: unknown, request: Request): unknown {
     return isThenable(value)
-      ? Promise.resolve(value).then((later) => this.#handler(later, request))
+      ? followed(value).then((later) => this.#handler(later, request))
       : this.#handler(value, request)
   }
 }
@@ -243,7 +243,7 @@ class Request implements InHand, CallContext<unknown> {
       return
     }
     this.hold()
-    Promise.resolve(checked)
+    followed(checked)
       .then((value) => this.#reply(0, payloads.encode(value), payloads.own))
       .then(undefined, (error: unknown) => this.fail(error))
   }

@@ -7,7 +7,7 @@ import { kindMismatch } from '../bus/kind-mismatch.js'
 import type { Service } from '../bus/service.js'
 import { type RawServiceEvent, serviceEvent } from '../bus/services-view.js'
 import { debug } from '../diagnostics.js'
-import { fromNative, RingbellError, translated } from '../errors.js'
+import { fromNative, reason, RingbellError, translated } from '../errors.js'
 import type { NativeChannel, NativeWatch } from '../native.js'
 import { Backoff, type ReconnectOptions } from '../wait/backoff.js'
 import { poller, type Poller } from '../wait/poller.js'
@@ -206,7 +206,7 @@ export class Instances {
       const told =
         error instanceof RingbellError
           ? error
-          : new RingbellError('ERR_RINGBELL_ACQUIRE', `Connecting failed: ${String(error)}`, { cause: error })
+          : new RingbellError('ERR_RINGBELL_ACQUIRE', `Connecting failed: ${reason(error)}`, { cause: error })
       this.#host.failed(instance.service, told)
       this.#later(instance, told)
       return false

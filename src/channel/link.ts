@@ -7,7 +7,7 @@
  * it (`#fault`). It is never thrown into a handler, a queue, a timer or a loop.
  */
 import { EMPTY } from '../codec/bytes.js'
-import { fromNative, RingbellError } from '../errors.js'
+import { fromNative, reason, RingbellError } from '../errors.js'
 import { LARGE_GONE, type NativeChannelHot } from '../native.js'
 import { Fifo } from '../wait/fifo.js'
 import { Waiters, type Waiting } from '../wait/waiting.js'
@@ -260,7 +260,7 @@ export class Link {
       // A caller's own memory, which may have been transferred meanwhile.
       this.skipLarge()
       this.calls.delete(id)
-      call.lost(true, `the memory that its reply was to be received into cannot be used: ${String(error)}`)
+      call.lost(true, `the memory that its reply was to be received into cannot be used: ${reason(error)}`)
       return LARGE_GONE
     }
   }

@@ -2,7 +2,7 @@
  * What one connection has to send and found no room for, in order, and everything that is larger than its ring takes at once. Nothing overtakes
  * it: while it is not empty, everything that is sent queues up here. It throws only what the binding throws.
  */
-import { RingbellError } from '../errors.js'
+import { reason, RingbellError } from '../errors.js'
 import type { NativeChannelHot } from '../native.js'
 import { Fifo } from '../wait/fifo.js'
 
@@ -87,7 +87,7 @@ export class Outbox {
       frame.done = this.#hot.sendLarge(this.#connection, head, id, aux, data, frame.done)
     } catch (error) {
       if (!isOfBytes(error)) throw error
-      return this.#giveUp(frame, String(error))
+      return this.#giveUp(frame, reason(error))
     }
     return frame.done === bytes ? undefined : NO_ROOM
   }

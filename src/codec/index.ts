@@ -1,5 +1,5 @@
 /** Names of codecs to codecs, and the two guarded calls through which the rest of the library uses them. */
-import { RingbellError } from '../errors.js'
+import { reason, RingbellError } from '../errors.js'
 import { bytes } from './bytes.js'
 import type { Codec } from './codec.js'
 import { json } from './json.js'
@@ -70,14 +70,5 @@ export function decodeWith(codec: Codec<unknown>, data: Uint8Array): unknown {
       `Codec ${codec.id} could not decode ${data.byteLength} bytes: ${reason(cause)}`,
       { cause },
     )
-  }
-}
-
-/** Codecs run code of users (`toJSON`, getters), which may throw anything. */
-function reason(cause: unknown): string {
-  try {
-    return String(cause instanceof Error ? cause.message : cause)
-  } catch {
-    return 'what it threw cannot be described'
   }
 }

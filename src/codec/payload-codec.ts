@@ -3,7 +3,7 @@ import { inspect } from 'node:util'
 import { RingbellError } from '../errors.js'
 import { EMPTY } from './bytes.js'
 import { bytes as bytesCodec, type Codec, decodeWith, encodeWith, json } from './index.js'
-import { isThenable, type Schema, validated, validatedNow } from './schema.js'
+import { followed, isThenable, type Schema, validated, validatedNow } from './schema.js'
 
 export class PayloadCodec {
   readonly codec: Codec<unknown>
@@ -59,7 +59,7 @@ export const INQUIRY = new PayloadCodec({ ...json, encode: () => EMPTY })
 /** Goes on with a value, at once or when it is there. What `then` throws becomes a call of `otherwise`. */
 export function whenThere(value: unknown, then: (value: unknown) => void, otherwise: (error: unknown) => void): void {
   try {
-    if (isThenable(value)) void Promise.resolve(value).then(then).then(undefined, otherwise)
+    if (isThenable(value)) void followed(value).then(then).then(undefined, otherwise)
     else then(value)
   } catch (error) {
     otherwise(error)

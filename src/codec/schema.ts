@@ -42,7 +42,7 @@ export const standardSchema: Rule = (value) => {
  */
 export function validated<T>(schema: Schema<T>, value: unknown, what: string): T | Promise<T> {
   const result = schema['~standard'].validate(value)
-  return isThenable(result) ? Promise.resolve(result).then((later) => accepted(later, what)) : accepted(result, what)
+  return isThenable(result) ? followed(result).then((later) => accepted(later, what)) : accepted(result, what)
 }
 
 /** The same where nobody can wait: an asynchronous validator is an error. */
@@ -53,9 +53,14 @@ export function validatedNow<T>(schema: Schema<T>, value: unknown, what: string)
   throw new RingbellError('ERR_RINGBELL_SCHEMA', `The schema of a ${what} must answer at once, not with a promise.`)
 }
 
-/** To be followed through `Promise.resolve`: its `then` may be anybody's. */
+/** Its `then` may be anybody's: use it only by `followed`. */
 export function isThenable<T>(value: T | PromiseLike<T>): value is PromiseLike<T> {
   return typeof value === 'object' && value !== null && typeof (value as PromiseLike<T>).then === 'function'
+}
+
+/** A promise that settles once, whatever this one does. `Promise.resolve` would not do: it hands a native one back as it is, with a `then` of its own. */
+export function followed<T>(value: PromiseLike<T>): Promise<T> {
+  return new Promise((resolve) => resolve(value))
 }
 
 function accepted<T>(result: SchemaResult<T>, what: string): T {

@@ -1,4 +1,5 @@
 /** Plain messages, descriptors and the rules of a connection, over the fake. */
+import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import test from 'ava'
 import type { Connection } from 'ringbell'
@@ -126,6 +127,7 @@ test('a mistake in the middle of a batch is told, and costs neither what comes w
       request: (_link, _flags, id) => {
         got.push(id)
         if (id === 2) throw new Error('a mistake')
+        if (id === 3) throw Object.defineProperty(new Error('hidden'), 'message', { get: () => assert.fail() })
       },
       failed: (error, link) => failures.push([error, link.number]),
     },
@@ -141,7 +143,10 @@ test('a mistake in the middle of a batch is told, and costs neither what comes w
   inject(4)
   await turns(3)
   t.deepEqual(got, [1, 2, 3, 4])
-  t.like(failures, [[{ code: 'ERR_RINGBELL_INTERNAL', cause: { message: 'a mistake' } }, 0]])
+  t.like(failures, [
+    [{ code: 'ERR_RINGBELL_INTERNAL', cause: { message: 'a mistake' } }, 0],
+    [{ code: 'ERR_RINGBELL_INTERNAL', message: 'This test failed: what it threw cannot be described' }, 0],
+  ])
   t.is(client.connections.length, 1)
 })
 

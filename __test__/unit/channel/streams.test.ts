@@ -135,3 +135,23 @@ test('chunks larger than the ring, and a ring that is full', async (t) => {
     t.is(n, 20)
   }
 })
+
+test('a promise that settles twice begins one stream', async (t) => {
+  const { bus } = fakeBus(t)
+  let begun = 0
+  async function* values() {
+    begun++
+    yield Uint8Array.of(1)
+  }
+  const then = (settle: (value: unknown) => void): void => {
+    // By then there is credit.
+    for (let n = 0; n < 2; n++) setImmediate(() => settle(values()))
+  }
+  await bus.serve('twice', () => Object.assign(Promise.resolve(), { ['then' as string]: then }) as never)
+  const client = await bus.connect('twice')
+  const got: Uint8Array[] = []
+  for await (const one of client.stream(Uint8Array.of(0))) got.push(one)
+  await turns(3)
+  t.is(begun, 1)
+  t.deepEqual(got, [Uint8Array.of(1)])
+})
