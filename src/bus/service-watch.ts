@@ -16,7 +16,7 @@ export class ServiceWatch implements AsyncIterableIterator<ServiceEvent, undefin
   readonly #id: number
   readonly #forget: () => void
   readonly #ended: (watch: ServiceWatch) => void
-  readonly #events = new Fifo<RawServiceEvent>()
+  readonly #events = new Fifo<ServiceEvent>()
   readonly #asked = new Fifo<Asked>()
   #done = false
   #error: unknown = undefined
@@ -61,7 +61,7 @@ export class ServiceWatch implements AsyncIterableIterator<ServiceEvent, undefin
   }
 
   #take(): IteratorResult<ServiceEvent, undefined> {
-    return { value: serviceEvent(this.#events.shift() as RawServiceEvent), done: false }
+    return { value: this.#events.shift() as ServiceEvent, done: false }
   }
 
   /** Whether there is an event to take. */
@@ -70,7 +70,9 @@ export class ServiceWatch implements AsyncIterableIterator<ServiceEvent, undefin
     if (this.#events.size > 0) return true
     try {
       const json = this.#native.take()
-      if (json !== '') for (const event of JSON.parse(json) as RawServiceEvent[]) this.#events.push(event)
+      // A record that cannot be read ends the watch here, where those who asked are still in the list.
+      const events = json === '' ? [] : (JSON.parse(json) as RawServiceEvent[]).map(serviceEvent)
+      for (const event of events) this.#events.push(event)
     } catch (error) {
       this.#end(fromNative(error))
       return false

@@ -1,7 +1,9 @@
 import test from 'ava'
+import { ServiceWatch } from '../../../src/bus/service-watch.js'
 import { Services } from '../../../src/bus/services.js'
 import type { NativeBus, NativeWatch } from '../../../src/native.js'
 import type { Poller, Wakeable } from '../../../src/wait/poller.js'
+import { FakeBus } from '../../helpers/fake-channel.js'
 
 /** A bus whose scans and events the test decides. */
 function scene() {
@@ -70,4 +72,14 @@ test('a closed bus knows nobody', (t) => {
   services.close()
   for (const call of [() => services.find('x'), () => services.findAll('x'), () => services.list()])
     t.throws(call, { code: 'ERR_RINGBELL_CLOSED' })
+})
+
+test('whoever asked a watch is told when a record cannot be read', async (t) => {
+  const native = new FakeBus().watch('x')
+  const watch = new ServiceWatch(native, undefined, () => {})
+  const asked = [watch.next(), watch.next()]
+  native.take = () => JSON.stringify([{ type: 'added', record: null }])
+  ;(native as unknown as { wakeSoon(): void }).wakeSoon()
+  await t.throwsAsync(asked[0] as Promise<unknown>, { instanceOf: TypeError })
+  t.deepEqual(await asked[1], { value: undefined, done: true })
 })

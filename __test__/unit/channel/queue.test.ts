@@ -208,7 +208,7 @@ test('a job in pieces whose time is up gives its credit back once, refused or no
     const [there, here] = fake.made.map((one) => one.sides.get(0)?.in)
     if (there === undefined || here === undefined) throw new Error('nobody is there')
     const failures: unknown[] = []
-    queue.on('failed', (_, { code }) => failures.push(code))
+    queue.on('deadLetter', (_, { code }) => failures.push(code))
     // What the worker says arrives too late.
     there.held = true
     // The second one waits behind the first.
@@ -231,7 +231,7 @@ test('a job whose error is larger than what is taken has failed', async (t) => {
   const worker = await bus.worker('jobs', () => new Promise<never>(() => {}))
   queue.push(Uint8Array.of(1))
   while (worker.stats().inHand === 0) await turns()
-  const failed = once(queue, 'failed')
+  const failed = once(queue, 'deadLetter')
   const hot = fake.made[1]?.hot()
   const error = new Uint8Array(2000)
   let done = 0
