@@ -2,7 +2,7 @@
  * Large messages that arrive. Their pieces go from the ring straight into the memory for the whole message; that is the caller's own if the
  * call has given some. A message that is larger than the limit is dropped, and the one who waits for it is told.
  */
-import { RingbellError } from '../errors.js'
+import { reason, RingbellError } from '../errors.js'
 import { LARGE_GONE, type NativeChannelHot } from '../native.js'
 import { replyTooLarge } from './call.js'
 import { isAnswer, type Link } from './link.js'
@@ -92,33 +92,48 @@ export class Arrivals {
       this.refuse(link, head, id, bytes)
       return undefined
     }
-    const target = (head & 0xff) === KIND.reply ? link.calls.get(id)?.target(bytes) : undefined
-    return target ?? new Uint8Array(bytes)
+    try {
+      const target = (head & 0xff) === KIND.reply ? link.calls.get(id)?.target(bytes) : undefined
+      return target ?? new Uint8Array(bytes)
+    } catch (cause) {
+      const lack = `There is no memory for a message of ${bytes} bytes: ${reason(cause)}`
+      this.refuse(link, head, id, bytes, new RingbellError('ERR_RINGBELL_RESOURCE', lack, { cause }))
+      return undefined
+    }
   }
 
-  /** One has more bytes than are taken: the one who waits for it, or for its answer, is told. */
-  refuse(link: Link, head: number, id: number, bytes: number): void {
+  /** One has more bytes than are taken, or than there is memory for: the one who waits for it, or for its answer, is told. */
+  refuse(link: Link, head: number, id: number, bytes: number, lack?: RingbellError): void {
     const kind = head & 0xff
     const limit = this.#maxMessage
     if (kind === KIND.request) {
-      link.refuse(id, bytes, limit)
+      link.refuse(id, lack ?? requestTooLarge(bytes, limit))
       return
     }
     const asked = isAnswer(kind) || kind === KIND.error ? link.calls.get(id) : undefined
     if (asked !== undefined) {
       // A stream goes on without us, and calls that off itself.
       if (kind !== KIND.chunk) link.calls.delete(id)
-      if (kind === KIND.error) asked.fail(replyTooLarge(bytes, limit))
-      else asked.tooLarge(bytes, limit)
+      const error = lack ?? replyTooLarge(bytes, limit)
+      if (kind === KIND.error) asked.fail(error)
+      else asked.tooLarge(error)
       return
     }
     if (kind === KIND.message) link.passOver(bytes)
-    this.#dropped(
-      new RingbellError(
-        'ERR_RINGBELL_MESSAGE_TOO_LARGE',
-        `Process ${link.peer.pid} sent a message of ${bytes} bytes; more than ${limit} are not taken (option maxMessage).`,
-      ),
-      link,
-    )
+    this.#dropped(lack ?? messageTooLarge(link, bytes, limit), link)
   }
+}
+
+function requestTooLarge(bytes: number, limit: number): RingbellError {
+  return new RingbellError(
+    'ERR_RINGBELL_MESSAGE_TOO_LARGE',
+    `A request of ${bytes} bytes is larger than the ${limit} bytes that the other side takes (its option maxMessage).`,
+  )
+}
+
+function messageTooLarge(link: Link, bytes: number, limit: number): RingbellError {
+  return new RingbellError(
+    'ERR_RINGBELL_MESSAGE_TOO_LARGE',
+    `Process ${link.peer.pid} sent a message of ${bytes} bytes; more than ${limit} are not taken (option maxMessage).`,
+  )
 }

@@ -151,11 +151,13 @@ export class Call implements Pending, Dispatchable {
 
   target(bytes: number): Uint8Array | undefined {
     const into = this.#into
-    return into !== undefined && into.byteLength >= bytes ? into.subarray(0, bytes) : undefined
+    if (into === undefined || into.byteLength < bytes) return undefined
+    // `subarray` would run code of users where it is a subclass.
+    return new Uint8Array(into.buffer, into.byteOffset, bytes)
   }
 
-  tooLarge(bytes: number, limit: number): void {
-    this.#fail(replyTooLarge(bytes, limit))
+  tooLarge(error: RingbellError): void {
+    this.#fail(error)
   }
 
   #put(into: Uint8Array, data: Uint8Array): Uint8Array {

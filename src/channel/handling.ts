@@ -198,6 +198,11 @@ class Request implements InHand, CallContext<unknown> {
   /** The answer takes its time: cancelling must find it. */
   hold(): void {
     if (this.#held || this.#over !== undefined) return
+    if (this.#link.over) {
+      // The handler itself has ended the connection, and whoever was told of that did not know this request yet.
+      this.lost()
+      return
+    }
     this.#held = true
     this.#link.requests.set(this.#id, this)
     this.#handling.began()

@@ -7,7 +7,7 @@
  * it (`#fault`). It is never thrown into a handler, a queue, a timer or a loop.
  */
 import { EMPTY } from '../codec/bytes.js'
-import { fromNative, reason, RingbellError } from '../errors.js'
+import { fromNative, reason, type RingbellError } from '../errors.js'
 import { LARGE_GONE, type NativeChannelHot } from '../native.js'
 import { Fifo } from '../wait/fifo.js'
 import { Waiters, type Waiting } from '../wait/waiting.js'
@@ -41,8 +41,8 @@ export interface Pending {
   target(bytes: number): Uint8Array | undefined
   /** It cannot be sent, or why it failed cannot be received. */
   fail(error: RingbellError): void
-  /** The answer is larger than we take. */
-  tooLarge(bytes: number, limit: number): void
+  /** The answer is larger than we take, or than there is memory for. */
+  tooLarge(error: RingbellError): void
 }
 
 /** A request that is being handled here. */
@@ -158,9 +158,9 @@ export class Link {
         this.calls.delete(id)
         pending.fail(error)
       })
-      // A fault was found on the way: everybody that the link knew has been told, and this one would wait for ever.
-      if (this.over) return false
       if (failed) return true
+      // The end was found on the way. Another server may take it.
+      if (this.gone !== undefined) return false
     }
     this.calls.set(id, pending)
     return true
@@ -192,12 +192,8 @@ export class Link {
     return false
   }
 
-  /** Answers a request that is larger than we take; it is not read. */
-  refuse(id: number, bytes: number, limit: number): void {
-    const error = new RingbellError(
-      'ERR_RINGBELL_MESSAGE_TOO_LARGE',
-      `A request of ${bytes} bytes is larger than the ${limit} bytes that the other side takes (its option maxMessage).`,
-    )
+  /** Answers a request that is larger than we take, or than there is memory for; it is not read. */
+  refuse(id: number, error: RingbellError): void {
     this.post(KIND.error, id, 0, encodeError(error), true)
     this.#host.refused(this)
   }
@@ -258,8 +254,8 @@ export class Link {
         return LARGE_GONE
       }
       // A caller's own memory, which may have been transferred meanwhile.
-      this.skipLarge()
       this.calls.delete(id)
+      this.skipLarge()
       call.lost(true, `the memory that its reply was to be received into cannot be used: ${reason(error)}`)
       return LARGE_GONE
     }

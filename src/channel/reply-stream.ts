@@ -4,10 +4,11 @@
  */
 import { EMPTY } from '../codec/bytes.js'
 import { type PayloadCodec, whenThere } from '../codec/payload-codec.js'
+import type { RingbellError } from '../errors.js'
 import { throwIfAborted } from '../wait/abort.js'
 import { Iteration } from '../wait/iteration.js'
 import type { CallDispatcher, Dispatchable } from './call-dispatcher.js'
-import { outcome, replyTooLarge } from './call.js'
+import { outcome } from './call.js'
 import { Inbox } from './inbox.js'
 import type { Link, Pending } from './link.js'
 import { decodeError } from './remote-error.js'
@@ -121,9 +122,9 @@ export class ReplyStream implements Pending, Dispatchable, AsyncIterableIterator
     return undefined
   }
 
-  tooLarge(bytes: number, limit: number): void {
+  tooLarge(error: RingbellError): void {
     this.#link?.callOff(this, STREAM)
-    this.#finish(replyTooLarge(bytes, limit))
+    this.#finish(error)
   }
 
   #begin(): void {
