@@ -43,6 +43,7 @@ async function scene(t: ExecutionContext, answer: Uint8Array) {
   })
   const client = await bus.connect('calls')
   await client.connected()
+  while (server.connections.length === 0) await turns()
   const [there, here] = fake.made.map((one) => one.sides.get(0)?.in)
   if (there === undefined || here === undefined) throw new Error('nobody is there')
   /** Changes it while nothing of what was sent is read; all of it is read afterwards. */
