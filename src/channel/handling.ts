@@ -33,7 +33,7 @@ export interface HandlingHost {
   readonly payloads: PayloadCodec
   /** Nothing is taken on any more. */
   leaving(): boolean
-  /** Unanswered requests that one connection may have. */
+  /** Unanswered requests that one connection may have, and answers that it has not read. */
   readonly maxRequests: number
   /** What a handler sees of a link. */
   connectionOf(link: Link): unknown
@@ -82,15 +82,16 @@ export class Handling {
   take(link: Link, flags: number, id: number, aux: number, data: Uint8Array): void {
     const { host } = this
     this.counters.requests++
+    if (this.checkReader(link)) return
     if (host.leaving()) {
       refuse(link, id, new RingbellError('ERR_RINGBELL_CLOSED', 'The server is closing.'))
       return
     }
-    if (link.requests.size >= host.maxRequests) {
+    if (link.requests.size >= host.maxRequests || link.unsent >= host.maxRequests) {
       this.counters.errors++
       const most = new RingbellError(
         'ERR_RINGBELL_BUSY',
-        `This connection has ${host.maxRequests} requests without an answer already (option maxRequests).`,
+        `This connection has ${host.maxRequests} requests without an answer, or as many answers to read, already (option maxRequests).`,
       )
       link.post(KIND.error, id, 0, encodeError(most), true)
       return
@@ -119,6 +120,13 @@ export class Handling {
       request.fail(error)
     }
     host.handled?.(link)
+  }
+
+  /** @internal A client that goes on asking and never reads its answers would fill our memory with refusals: `true`, and its link has ended. */
+  checkReader(link: Link): boolean {
+    if (link.unsent < this.host.maxRequests + MOST_REFUSALS) return false
+    this.host.endpoint.breach(link, 'it asks more and more, and reads no answers')
+    return true
   }
 
   /** @internal A request's answer takes its time. */
@@ -354,6 +362,8 @@ class Request implements InHand, CallContext<unknown> {
 }
 
 const MOST_CREDIT = 2 ** 20
+/** Answers that wait for room, besides those to requests that were taken on. */
+const MOST_REFUSALS = 16_384
 
 /** The handler was not and will not be called. */
 function refuse(link: Link, id: number, error: RingbellError): void {

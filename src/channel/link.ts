@@ -131,6 +131,11 @@ export class Link {
     this.#outbox = new Outbox(host.hot, number)
   }
 
+  /** What waits for room. */
+  get unsent(): number {
+    return this.#outbox.size
+  }
+
   /** Resolves when nothing waits for room any more, or never will. */
   async whenClear(): Promise<void> {
     const clear = (): true | undefined => (this.#outbox.empty || this.gone !== undefined ? true : undefined)

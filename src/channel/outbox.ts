@@ -40,6 +40,10 @@ export class Outbox {
     return this.#frames.size === 0
   }
 
+  get size(): number {
+    return this.#frames.size
+  }
+
   /** Bytes of data that the next step needs room for. */
   get wanted(): number {
     const frame = this.#frames.peek()

@@ -98,6 +98,7 @@ export class Server<M = Uint8Array> extends EndpointOwner<ServerEvents<M>> {
       message: (link, data) => connectionOf(link)?.arrived(data),
       credit: (link, amount) => link.addCredit(amount),
       goodbye: () => {},
+      refused: (link) => void this.#handling.checkReader(link),
       failure: (error, link) => [error, link && connectionOf(link)],
       leave: () => {
         translated(() => native.withdraw())

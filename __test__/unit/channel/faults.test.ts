@@ -181,3 +181,25 @@ test('a worker goes on with its other queues', async (t) => {
   await queues[1]?.drained()
   t.is(worker.queues.length, 1)
 })
+
+test('a client that asks more and more, and never reads its answers', async (t) => {
+  const { bus, fake } = fakeBus(t)
+  let handled = 0
+  const server = await bus.serve('calls', { maxRequests: 5, maxMessage: 1000 }, () => {
+    handled++
+    return new Uint8Array(1000)
+  })
+  for (const bytes of [1, 1001]) {
+    await (await bus.connect('calls', { reconnect: { tries: 1, delay: 60_000 } })).connected()
+    const hostile = fake.made.at(-1)
+    const side = hostile?.sides.get(0)
+    if (side === undefined) throw new Error('nobody is there')
+    side.in.held = true
+    const failed = once(server, 'failed')
+    for (let id = 1; id < 18_000; id++) hostile?.inject(0, KIND.request, id, 0, new Uint8Array(bytes))
+    t.like((await failed)[0], CORRUPT)
+    // A ring of replies, and as many that wait for room.
+    t.true(handled > 0 && handled < 65 + 5)
+    t.is(server.connections.length, 0)
+  }
+})
