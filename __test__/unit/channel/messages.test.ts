@@ -150,6 +150,31 @@ test('a mistake in the middle of a batch is told, and costs neither what comes w
   t.is(client.connections.length, 1)
 })
 
+test('what throws where messages are handed on does not keep the endpoint from looking again', async (t) => {
+  const { fake } = await pair(t)
+  const native = fake.channel()
+  const got: number[] = []
+  const fail = (): never => {
+    throw new Error('a mistake')
+  }
+  const endpoint = new Endpoint(
+    native,
+    { ...nobody, request: (_link, _flags, id) => (id === 1 ? fail() : got.push(id)), trouble: fail },
+    'sleep',
+  )
+  t.teardown(() => endpoint.close(new RingbellError('ERR_RINGBELL_CLOSED', 'the test is over')))
+  endpoint.want()
+  native.connect(fake.made[0]?.recordJson ?? '', '{}')
+  await turns(2)
+  const inject = (id: number): void => fake.made[0]?.inject(1, KIND.request, id, 0, new Uint8Array(1))
+  inject(1)
+  t.true(endpoint.poll(0))
+  t.throws(() => endpoint.ready(), { message: 'a mistake' })
+  inject(2)
+  await turns(3)
+  t.deepEqual(got, [2])
+})
+
 test('write sends any size, and waits for room', async (t) => {
   const { mine, theirs } = await pair(t, 4096)
   t.throws(() => mine.send(new Uint8Array(5000)), { code: 'ERR_RINGBELL_MESSAGE_TOO_LARGE' })

@@ -6,14 +6,24 @@ import { type Awaited, Waiter } from '../../../src/wait/waiter.js'
 /** Something to wait for, and everything that is done to it. */
 function scene(option: WaitOption) {
   const calls: string[] = []
-  const state = { there: false, armed: true, held: 0, error: undefined as unknown, failed: undefined as unknown }
+  const state = {
+    there: false,
+    armed: true,
+    held: 0,
+    error: undefined as unknown,
+    failed: undefined as unknown,
+    fails: false,
+  }
   const awaited: Awaited = {
     poll(iterations) {
       calls.push(iterations > 0 ? 'spin' : 'poll')
       if (state.error !== undefined) throw state.error
       return state.there
     },
-    ready: () => void calls.push('ready'),
+    ready() {
+      calls.push('ready')
+      if (state.fails) throw new Error('not ready')
+    },
     arm() {
       calls.push('arm')
       return state.armed
@@ -148,4 +158,14 @@ test('unreferenced, it does not keep the process alive', (t) => {
   t.is(state.held, 1)
   waiter.stop()
   t.is(state.held, 0)
+})
+
+test('who throws when it is told does not keep the process alive', (t) => {
+  const { state, waiter } = scene('sleep')
+  waiter.start()
+  state.there = true
+  state.fails = true
+  t.throws(() => waiter.wake(), { message: 'not ready' })
+  t.is(state.held, 0)
+  t.false(waiter.waiting)
 })
