@@ -1,7 +1,8 @@
 /**
  * Where copies of messages land. A slab is filled from front to back by as many drains as fit, so that a slow stream of
- * small messages does not cost a slab each; the next one is as large as the last drain suggests. Nobody writes to a part
- * of a slab twice, and nobody can transfer it, since its messages share it. Large slabs come from the binding's pool, which finalizers refill; small ones are plain memory.
+ * small messages does not cost a slab each; the next one is as large as the last drain suggests. No part of a slab is written
+ * twice. A slab cannot be transferred to a thread, because its messages share it. Large slabs come from the binding's pool, which
+ * finalizers refill; small ones are plain memory.
  */
 import { binding, type NativeSlabPool } from './native.js'
 import { untransferable } from './untransferable.js'

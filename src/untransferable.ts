@@ -1,7 +1,7 @@
 /**
- * Memory that several messages share (a slab, a scratch buffer, the one empty array): one who passed it to a thread would take it
- * from all the others. Marked, it cannot be passed on: `postMessage` and `structuredClone` throw a `DataCloneError` at the one
- * who tries, or copy it (Node before 21). Runtimes that know no such mark go without.
+ * Memory that several messages share (a slab, a scratch buffer, the one empty array). If one of them passed it to a thread, all the
+ * others would lose it. Marked memory cannot be passed on: `postMessage` and `structuredClone` throw a `DataCloneError`, or copy it
+ * (Node before 21). Runtimes without such a mark leave the memory unmarked.
  */
 import * as threads from 'node:worker_threads'
 

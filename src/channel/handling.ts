@@ -207,7 +207,7 @@ class Request implements InHand, CallContext<unknown> {
   hold(): void {
     if (this.#held || this.#over !== undefined) return
     if (this.#link.over) {
-      // The handler itself has ended the connection, and whoever was told of that did not know this request yet.
+      // The handler itself has ended the connection, before the link knew of this request.
       this.lost()
       return
     }

@@ -3,8 +3,8 @@
  * has requests in hand, a client's has calls in flight, and a work queue turns that around. A peer that breaks the rules of
  * docs/protocol.md is disconnected. User code runs from here only in request handlers.
  *
- * Every call of the binding about one connection is made here, or in its outbox. A fault of the peer ends the link, whichever call found
- * it (`#fault`). It is never thrown into a handler, a queue, a timer or a loop.
+ * Every call of the binding about one connection is made here, or in its outbox. Any of them can find that the peer broke a rule, or is
+ * gone. `#fault` then ends the link. Such an error is never thrown into a handler, a queue, a timer or a loop.
  */
 import { EMPTY } from '../codec/bytes.js'
 import { fromNative, reason, type RingbellError } from '../errors.js'

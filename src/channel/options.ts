@@ -136,7 +136,7 @@ const CONNECT: Rules = {
   timeout: TIME,
 }
 const WORKER: Rules = { ...CHANNEL, reconnect, concurrency: integer(1, 65_536) }
-/** A proxy of one passes for an instance, and throws when its length is asked for. */
+/** A proxy of one passes for an instance, and throws when its length is read. */
 const bytesToFill: Rule = (value) =>
   ArrayBuffer.isView(value) && value instanceof Uint8Array ? undefined : 'must be a Uint8Array'
 const CALL: Rules = { signal, timeout: TIME, idempotent: flag, into: bytesToFill }

@@ -115,7 +115,7 @@ export class Worker<T = Uint8Array> extends EndpointOwner<WorkerEvents<T>> {
     }
   }
 
-  /** Each job that came gives its credit back once, whatever its answer was. */
+  /** Each job that came gives its credit back once: its handler has ended, or no handler will be called for it. */
   #takesOneMore(link: Link): void {
     if (!this.#life.leaving) link.post(KIND.credit, 0, 1, EMPTY, true)
   }

@@ -1,4 +1,4 @@
-/** A peer that breaks the rules, found by whichever call of the binding: its connection ends, and nothing else does. */
+/** A peer breaks the rules, and any call of the binding can find that: its connection ends, and nothing else does. */
 import { once } from 'node:events'
 import test, { type ExecutionContext } from 'ava'
 import { KIND } from '../../../src/channel/wire.js'
