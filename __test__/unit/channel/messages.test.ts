@@ -159,12 +159,12 @@ test('what throws where messages are handed on does not keep the endpoint from l
   }
   const endpoint = new Endpoint(
     native,
-    { ...nobody, request: (_link, _flags, id) => (id === 1 ? fail() : got.push(id)), trouble: fail },
+    { ...nobody, request: (_link, _flags, id) => (id === 1 ? fail() : got.push(id)), failed: fail },
     'sleep',
   )
   t.teardown(() => endpoint.close(new RingbellError('ERR_RINGBELL_CLOSED', 'the test is over')))
   endpoint.want()
-  native.connect(fake.made[0]?.recordJson ?? '', '{}')
+  native.connect(fake.made[0]?.recordJson ?? '')
   await turns(2)
   const inject = (id: number): void => fake.made[0]?.inject(1, KIND.request, id, 0, new Uint8Array(1))
   inject(1)
