@@ -843,6 +843,7 @@ module.exports.NativePublisher = nativeBinding.NativePublisher
 module.exports.NativeSlabPool = nativeBinding.NativeSlabPool
 module.exports.NativeSubscriber = nativeBinding.NativeSubscriber
 module.exports.NativeWatch = nativeBinding.NativeWatch
+module.exports.checkName = nativeBinding.checkName
 module.exports.errorCodes = nativeBinding.errorCodes
 module.exports.layoutVersion = nativeBinding.layoutVersion
 module.exports.version = nativeBinding.version

@@ -13,7 +13,7 @@ import { oldGlibcLinker } from './toolchain.mjs'
 export const GENERATED = ['binding.cjs', 'binding.d.cts']
 
 const CRATES = ['ring', 'core', 'node'].flatMap((name) => [`crates/${name}/src`, `crates/${name}/Cargo.toml`])
-const BESIDE = ['crates/node/build.rs', 'Cargo.toml', 'Cargo.lock', '.cargo', 'package.json']
+const BESIDE = ['crates/node/build.rs', 'crates/node/hot.d.ts', 'Cargo.toml', 'Cargo.lock', '.cargo', 'package.json']
 const INPUTS = [...CRATES, ...BESIDE, 'scripts/native.mjs', 'scripts/toolchain/package-lock.json']
 
 /** The binding's file for this machine. */

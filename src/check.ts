@@ -8,20 +8,80 @@ import { RingbellError } from './errors.js'
 /** The rule in words when `value` breaks it, otherwise nothing. */
 export type Rule = (value: unknown) => string | undefined
 
+/** Milliseconds that a timer of Node's may last. */
+export const LONGEST_MS = 2 ** 31 - 1
+
 /** One rule for each option that is allowed. */
 export type Rules = Readonly<Record<string, Rule>>
 
 /** @throws {RingbellError} `ERR_RINGBELL_INVALID_OPTION`. */
 export function check(options: unknown, rules: Rules): void {
-  if (options === undefined) return
-  if (typeof options !== 'object' || options === null || Array.isArray(options))
-    throw invalid('options', options, 'must be an object')
-  for (const [name, value] of Object.entries(options)) {
+  for (const [name, value] of entries(options)) {
     if (!Object.hasOwn(rules, name))
       throw invalid(name, value, `is not an option here; there are ${Object.keys(rules).join(', ')}`)
-    if (value === undefined) continue
-    const broken = rules[name]?.(value)
-    if (broken !== undefined) throw invalid(name, value, broken)
+    checkOne(rules, name, value)
+  }
+}
+
+/**
+ * Checks the options that `own` has rules for, and writes the others as JSON: those the core knows, and checks. `more` is what
+ * the core is told besides.
+ *
+ * @throws {RingbellError} `ERR_RINGBELL_INVALID_OPTION`.
+ */
+export function coreJson(options: unknown, own: Rules, more: object = {}): string {
+  const others = entries(options).filter(([name]) => !Object.hasOwn(own, name))
+  for (const [name, value] of entries(options)) if (Object.hasOwn(own, name)) checkOne(own, name, value)
+  return jsonOf({ ...Object.fromEntries(others), ...more })
+}
+
+function entries(options: unknown): [name: string, value: unknown][] {
+  if (options === undefined) return []
+  if (typeof options !== 'object' || options === null || Array.isArray(options))
+    throw invalid('options', options, 'must be an object')
+  return Object.entries(options)
+}
+
+function checkOne(rules: Rules, name: string, value: unknown): void {
+  const broken = value === undefined ? undefined : rules[name]?.(value)
+  if (broken !== undefined) throw invalid(name, value, broken)
+}
+
+/**
+ * A value as JSON. What JSON cannot carry is an error, and does not get lost. `path`: the name of the value, if it is not options.
+ *
+ * @throws {RingbellError} `ERR_RINGBELL_INVALID_OPTION` with the path.
+ */
+export function jsonOf(value: unknown, path = ''): string {
+  try {
+    const json: string | undefined = JSON.stringify(value, carried(path))
+    return json ?? 'null'
+  } catch (cause) {
+    if (cause instanceof RingbellError) throw cause
+    throw new RingbellError(
+      'ERR_RINGBELL_INVALID_OPTION',
+      `Option metadata must be an object that JSON can carry: ${(cause as Error).message}`,
+      { cause },
+    )
+  }
+}
+
+/**
+ * JSON drops functions and symbols without a word, and makes `null` of numbers that are not finite. What is `undefined` it drops as
+ * well, which is what optional properties are for. Called with what `toJSON` has made of each value.
+ */
+function carried(root: string): (this: unknown, key: string, value: unknown) => unknown {
+  const paths = new Map<unknown, string>()
+  return function (key, value) {
+    const above = paths.get(this)
+    const path =
+      above === undefined ? root : Array.isArray(this) ? `${above}[${key}]` : above === '' ? key : `${above}.${key}`
+    if (typeof value === 'function' || typeof value === 'symbol' || typeof value === 'bigint')
+      throw invalid(path, value, `is a ${typeof value}, which JSON cannot carry`)
+    if (typeof value === 'number' && !Number.isFinite(value))
+      throw invalid(path, value, 'is not a finite number, and JSON cannot carry it')
+    if (typeof value === 'object') paths.set(value, path)
+    return value
   }
 }
 
@@ -49,17 +109,6 @@ export function duration(least: number, most: number, unit: string): Rule {
       : `must be a number of ${unit} from ${least} to ${most}`
 }
 
-export function powerOfTwo(least: number, most: number): Rule {
-  return (value) => {
-    const fits =
-      Number.isInteger(value) &&
-      (value as number) >= least &&
-      (value as number) <= most &&
-      Number.isInteger(Math.log2(value as number))
-    return fits ? undefined : `must be a power of two from ${least} to ${most} bytes`
-  }
-}
-
 export const flag: Rule = (value) => (typeof value === 'boolean' ? undefined : 'must be true or false')
 
 export function text(most: number): Rule {
@@ -79,10 +128,8 @@ export const plainObject: Rule = (value) =>
     ? undefined
     : 'must be an object that JSON can carry'
 
-export const stringMap: Rule = (value) =>
-  plainObject(value) === undefined && Object.values(value as object).every((one) => typeof one === 'string')
-    ? undefined
-    : 'must be an object of strings'
+/** For what another place judges, in better words. */
+export const anything: Rule = () => undefined
 
 export const signal: Rule = (value) => (value instanceof AbortSignal ? undefined : 'must be an AbortSignal')
 
@@ -94,11 +141,6 @@ export const signal: Rule = (value) => (value instanceof AbortSignal ? undefined
 export function checkBytes(option: string, bytes: unknown): void {
   if (!ArrayBuffer.isView(bytes) || (bytes as Uint8Array).BYTES_PER_ELEMENT !== 1)
     throw invalid(option, bytes, 'must be a Uint8Array')
-}
-
-/** One of several rules has to hold; the words are for all of them together. */
-export function either(words: string, ...rules: readonly Rule[]): Rule {
-  return (value) => (rules.some((rule) => rule(value) === undefined) ? undefined : words)
 }
 
 /** An object of options of its own: a broken rule is told with the option's full name. */

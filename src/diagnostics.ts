@@ -11,7 +11,7 @@
  * - `ringbell:server:opened`, `ringbell:server:closed`: `{ server }`; `…:connected`, `…:disconnected`, `…:failed`: `{ server, details }`
  * - `ringbell:client:opened`, `ringbell:client:closed`: `{ client }`; `…:connected`, `…:disconnected`, `…:failed`, `…:gaveUp`:
  *   `{ client, details }`
- * - `ringbell:queue:…`: `{ queue }` and `ringbell:worker:…`: `{ worker }` likewise; of a queue `…:failed` is a message given up
+ * - `ringbell:queue:…`: `{ queue }` and `ringbell:worker:…`: `{ worker }` likewise; of a queue there is `…:deadLetter`, too, a message given up
  */
 import { channel, type Channel } from 'node:diagnostics_channel'
 import { debuglog } from 'node:util'
@@ -46,7 +46,7 @@ export const channels = {
   },
   server: ofEndpoint('server', 'connected', 'disconnected', 'failed'),
   client: ofEndpoint('client', 'connected', 'disconnected', 'failed', 'gaveUp'),
-  queue: ofEndpoint('queue', 'connected', 'disconnected', 'failed', 'trouble'),
+  queue: ofEndpoint('queue', 'connected', 'disconnected', 'failed', 'deadLetter'),
   worker: ofEndpoint('worker', 'connected', 'disconnected', 'failed', 'gaveUp'),
 } as const
 

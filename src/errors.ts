@@ -136,6 +136,13 @@ function translation(error: unknown): unknown {
   return new RingbellError(code as RingbellErrorCode, message, details)
 }
 
+/** Whatever went wrong with an endpoint of this kind, as an error of ours. */
+export function asRingbellError(error: unknown, kind: string): RingbellError {
+  const known = fromNative(error)
+  if (known instanceof RingbellError) return known
+  return new RingbellError('ERR_RINGBELL_INTERNAL', `This ${kind} failed: ${reason(known)}`, { cause: known })
+}
+
 /** In words. Code of users (`toJSON`, getters, callbacks) may throw anything. */
 export function reason(cause: unknown): string {
   try {

@@ -2,15 +2,12 @@
  * SIGKILL of a durable subscriber at random moments: whoever comes after it sees every message that it had not acknowledged,
  * and whatever comes again is marked. `RINGBELL_TEST_KILLS` makes a hunt of it.
  */
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { fileURLToPath } from 'node:url'
 import test from 'ava'
 import { payload } from '../fixtures/payload.mjs'
+import { peer } from '../helpers/peer.js'
 import { place } from '../helpers/place.js'
 
 const KILLS = Number(process.env['RINGBELL_TEST_KILLS'] ?? 16)
-const PROGRAM = fileURLToPath(new URL('../fixtures/durable.mjs', import.meta.url))
 
 test.serial('every message is seen at least once, and those that are seen again are marked', async (t) => {
   const at = place(t)
@@ -46,21 +43,18 @@ test.serial('every message is seen at least once, and those that are seen again 
       ack: kill % 2 === 0 ? 'batch' : 'deferred',
       acquire: ['auto', 'handshake', 'stream'][kill % 3],
     }
-    const child = spawn(process.execPath, [PROGRAM, 'ticks', JSON.stringify(options)], {
-      env: { ...process.env, IPC_BUS_DIR: at.path, NODE_OPTIONS: '' },
-      stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
-    })
+    const child = peer(at, 'durable.mjs', ['ticks', JSON.stringify(options)])
     // Some die before they have seen anything, most of them in full flow.
     const after = kill % 8 === 7 ? 0 : Math.floor(Math.random() * 3000)
-    let text = ''
     let lines = 0
-    child.stdout?.setEncoding('utf8').on('data', (some: string) => {
-      text += some
-      lines += some.split('\n').length - 1
-      if (lines > after) child.kill('SIGKILL')
+    child.process.stdout.on('data', (some: Buffer) => {
+      lines += some.toString().split('\n').length - 1
+      if (lines > after) child.kill()
     })
-    if (after === 0) child.kill('SIGKILL')
-    t.is((await once(child, 'close'))[1], 'SIGKILL')
+    if (after === 0) child.kill()
+    const { signal, stdout } = await child.end
+    t.is(signal, 'SIGKILL')
+    const text = stdout.toString()
     let next: number | undefined
     for (const line of text.split('\n').slice(0, -1)) {
       const [sequence, marked] = line.split(' ')

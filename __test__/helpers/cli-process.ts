@@ -1,54 +1,17 @@
-/** The CLI as a child process: what it wrote, how it ended, and a watchdog that kills it. Every test has a bus of its own. */
-import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process'
-import { once } from 'node:events'
+/** The command line as a child process. Every test has a bus of its own. */
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { ExecutionContext } from 'ava'
+import { Child, type ChildOptions, type End, PATIENCE_MS } from './child.js'
+import { until } from './place.js'
 
 const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
-const PATIENCE_MS = 60_000
 
-export interface End {
-  code: number | null
-  signal: NodeJS.Signals | null
-  stdout: Buffer
-  stderr: string
-}
-
-export class Cli {
-  readonly process: ChildProcessWithoutNullStreams
-  readonly end: Promise<End>
-  #stdout: Buffer[] = []
-  stderr = ''
-
-  constructor(bus: string, args: readonly string[], options: { paused?: boolean; env?: Record<string, string> } = {}) {
-    this.process = spawn(process.execPath, [MAIN, ...args], {
-      env: { ...process.env, IPC_BUS_DIR: bus, ...options.env },
-    })
-    const watchdog = setTimeout(() => this.process.kill('SIGKILL'), PATIENCE_MS)
-    if (options.paused !== true) this.read()
-    this.process.stderr.setEncoding('utf8').on('data', (text: string) => (this.stderr += text))
-    // A child that has had enough of its input is no failure of ours.
-    this.process.stdin.on('error', () => {})
-    this.end = once(this.process, 'close').then(([code, signal]) => {
-      clearTimeout(watchdog)
-      return { code, signal, stdout: this.stdout, stderr: this.stderr }
-    })
-  }
-
-  get stdout(): Buffer {
-    return Buffer.concat(this.#stdout)
-  }
-
-  get running(): boolean {
-    return this.process.exitCode === null && this.process.signalCode === null
-  }
-
-  /** Reads stdout; by itself unless it was started paused. */
-  read(): void {
-    this.process.stdout.on('data', (chunk: Buffer) => this.#stdout.push(chunk))
+export class Cli extends Child {
+  constructor(bus: string, args: readonly string[], options: ChildOptions = {}) {
+    super(process.execPath, [MAIN, ...args], { ...options, env: { IPC_BUS_DIR: bus, ...options.env } })
   }
 
   /** Writes all of stdin. */
@@ -56,24 +19,12 @@ export class Cli {
     this.process.stdin.end(input)
     return this
   }
-
-  /** Resolves once stdout shows this. */
-  shows(text: string): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const look = (): void => {
-        if (this.stdout.includes(text)) resolve()
-      }
-      this.process.stdout.on('data', look)
-      this.process.once('close', () => reject(new Error(`ended before it showed ${text}: ${this.stderr}`)))
-      look()
-    })
-  }
 }
 
 export interface Scene {
   /** The bus directory. */
   readonly bus: string
-  readonly start: (args: readonly string[], options?: ConstructorParameters<typeof Cli>[2]) => Cli
+  readonly start: (args: readonly string[], options?: ChildOptions) => Cli
   /** Runs a command to its end. */
   readonly run: (args: readonly string[], input?: string | Uint8Array) => Promise<End>
   /** Runs a command with --json, again and again until its results satisfy a condition. */
@@ -86,8 +37,7 @@ export function scene(t: ExecutionContext): Scene {
   const started: Cli[] = []
   t.timeout(PATIENCE_MS + 10_000)
   t.teardown(async () => {
-    for (const cli of started) cli.process.kill('SIGKILL')
-    await Promise.all(started.map((cli) => cli.end))
+    await Promise.all(started.map((cli) => cli.ended()))
     rmSync(bus, { recursive: true, force: true })
   })
   const start: Scene['start'] = (args, options) => {
@@ -100,18 +50,12 @@ export function scene(t: ExecutionContext): Scene {
     bus,
     start,
     run,
-    until: async <T>(args: readonly string[], condition: (results: T) => boolean): Promise<T> => {
-      const begin = Date.now()
-      for (;;) {
-        const { code, stdout, stderr } = await run([...args, '--json'])
-        if (code === 0) {
-          const results = JSON.parse(stdout.toString()) as T
-          if (condition(results)) return results
-        }
-        if (Date.now() - begin > PATIENCE_MS)
-          throw new Error(`${args.join(' ')} never came to it: ${stdout.toString()}${stderr}`)
-      }
-    },
+    until: <T>(args: readonly string[], condition: (results: T) => boolean): Promise<T> =>
+      until(async () => {
+        const { code, stdout } = await run([...args, '--json'])
+        const results = code === 0 ? (JSON.parse(stdout.toString()) as T) : undefined
+        return results !== undefined && condition(results) ? results : undefined
+      }),
   }
 }
 

@@ -5,9 +5,9 @@
  */
 import { randomBytes } from 'node:crypto'
 import type { ExecutionContext } from 'ava'
-import { Bus } from '../../src/bus.js'
-import type { NativeBus, NativeChannel, NativeChannelHot, NativeEndpoint, NativeWatch } from '../../src/native.js'
-import { Poller, type Wakeable } from '../../src/poller.js'
+import { Bus } from '../../src/bus/bus.js'
+import type { NativeBus, NativeChannel, NativeChannelHot, NativeWatch } from '../../src/native.js'
+import { Poller, type Wakeable } from '../../src/wait/poller.js'
 
 const TABLE_WORDS = 4
 const ENTRIES = 64
@@ -17,7 +17,7 @@ const HEADER = 16
 const addReal = Object.getOwnPropertyDescriptor(Poller.prototype, 'add')?.value as Poller['add']
 
 /** Something that the patched poller knows by name. */
-class Fake implements NativeEndpoint {
+class Fake {
   target: Wakeable | undefined
   #waking: NodeJS.Immediate | undefined
 
@@ -135,6 +135,8 @@ export class FakeChannel extends Fake implements NativeChannel {
   #turn = 0
   #armed = false
   closed = false
+  /** What the core answers from now on. */
+  broken: Error | undefined
 
   constructor(bus: FakeBus, record: string, capacity: number) {
     super()
@@ -186,6 +188,7 @@ export class FakeChannel extends Fake implements NativeChannel {
       },
       drain: (slab, fill, iterations) => {
         if (iterations > 0) this.calls.spin++
+        if (this.broken !== undefined) throw this.broken
         return this.#drain(slab, fill)
       },
       drainLarge: (connection, target) => {
@@ -234,9 +237,8 @@ export class FakeChannel extends Fake implements NativeChannel {
     return notices.length === 0 ? '' : JSON.stringify(notices)
   }
 
-  connect(recordJson: string, optionsJson: string): number {
+  connect(recordJson: string): number {
     const record = JSON.parse(recordJson) as { id: string }
-    JSON.parse(optionsJson)
     const number = this.#next++
     const server = this.bus.channels.get(record.id)
     this.bus.connects++
@@ -468,16 +470,14 @@ export class FakeBus {
   refusing = false
   readonly #watches = new Set<FakeWatch>()
 
-  serve(service: string, optionsJson: string): NativeChannel {
+  serve(service: string, kind: string, optionsJson: string): NativeChannel {
     const {
       capacity = 65_536,
-      kind = 'server',
       codec,
       schema,
       metadata,
     } = JSON.parse(optionsJson) as {
       capacity?: number
-      kind?: string
       codec?: string
       schema?: string
       metadata?: object

@@ -2,15 +2,10 @@
  * A peer process: a program of fixtures/ with arguments, which tells what it does over IPC. Killed at the end of the
  * test whatever state it is in; the fixtures themselves end when their parent is gone.
  */
-import { fork, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
+import { Child } from './child.js'
 import type { Place } from './place.js'
-
-export interface End {
-  code: number | null
-  signal: NodeJS.Signals | null
-}
 
 /** What fixtures tell: a word, and whatever belongs to it. */
 export interface Told {
@@ -18,30 +13,13 @@ export interface Told {
   [detail: string]: unknown
 }
 
-export class Peer {
-  readonly process: ChildProcess
-  readonly end: Promise<End>
-  stderr = ''
+export class Peer extends Child {
   #told: Told[] = []
 
   constructor(program: string, args: readonly string[], env: NodeJS.ProcessEnv, nodeArgs: string[]) {
     const path = fileURLToPath(new URL(`../fixtures/${program}`, import.meta.url))
-    this.process = fork(path, args, {
-      env: { ...process.env, NODE_OPTIONS: '', ...env },
-      execArgv: nodeArgs,
-      stdio: ['ignore', 'inherit', 'pipe', 'ipc'],
-    })
-    this.process.stderr?.setEncoding('utf8').on('data', (text: string) => (this.stderr += text))
+    super(process.execPath, [...nodeArgs, path, ...args], { env: { NODE_OPTIONS: '', ...env }, ipc: true })
     this.process.on('message', (told) => this.#told.push(told as Told))
-    this.end = once(this.process, 'close').then(([code, signal]) => ({ code, signal }))
-  }
-
-  get pid(): number {
-    return this.process.pid as number
-  }
-
-  get running(): boolean {
-    return this.process.exitCode === null && this.process.signalCode === null
   }
 
   /** The next thing of this kind that it tells; what it told before it is forgotten. */
@@ -62,10 +40,6 @@ export class Peer {
   ask(what: string, details: Record<string, unknown> = {}): void {
     this.process.send({ what, ...details })
   }
-
-  kill(signal: NodeJS.Signals = 'SIGKILL'): void {
-    this.process.kill(signal)
-  }
 }
 
 /** Starts one on the place's bus. */
@@ -76,9 +50,6 @@ export function peer(
   options: { env?: NodeJS.ProcessEnv; nodeArgs?: string[] } = {},
 ): Peer {
   const made = new Peer(program, args.map(String), { IPC_BUS_DIR: at.path, ...options.env }, options.nodeArgs ?? [])
-  at.onEnd(async () => {
-    if (made.running) made.kill('SIGKILL')
-    await made.end
-  })
+  at.onEnd(() => made.ended())
   return made
 }

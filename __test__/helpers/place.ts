@@ -46,16 +46,15 @@ export function place(t: ExecutionContext, options: { untidy?: boolean } = {}): 
   }
 }
 
-/** Resolves when the condition holds; it is looked at again and again, with the event loop free in between. */
-export async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((done) => setTimeout(done, 2))
-}
-
-/** What a call gives once it gives anything: at once where memory is shared, soon after where it is streamed. */
-export async function arrival<T>(look: () => T | undefined): Promise<T> {
-  for (let got = look(); ; got = look()) {
-    if (got !== undefined) return got
-    await new Promise((done) => setImmediate(done))
+/**
+ * What an attempt gives, as soon as that is neither `undefined` nor `false`. It is made again and again, with the event loop free in
+ * between.
+ */
+export async function until<T>(attempt: () => T | Promise<T>): Promise<Exclude<T, undefined | false>> {
+  for (;;) {
+    const got = await attempt()
+    if (got !== undefined && got !== false) return got as Exclude<T, undefined | false>
+    await new Promise((done) => setTimeout(done, 1))
   }
 }
 

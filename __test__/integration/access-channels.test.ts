@@ -9,7 +9,7 @@ import test, { type ExecutionContext } from 'ava'
 import type { Connection } from 'ringbell'
 import { asRoot, GUEST, STRANGER } from '../helpers/as-root.js'
 import { peer, type Peer } from '../helpers/peer.js'
-import { codeOf, place, until, type Place } from '../helpers/place.js'
+import { codeOf, place, type Place, until } from '../helpers/place.js'
 import { rungs } from '../helpers/rungs.js'
 
 /** How connections come about here. */

@@ -4,7 +4,7 @@ import test from 'ava'
 import type { ExecutionContext } from 'ava'
 import type { Bus, Message, Publisher, Rung, Subscriber, SubscriberOptions } from 'ringbell'
 import { isPayload, payload } from '../fixtures/payload.mjs'
-import { arrival, codeOf, place, until } from '../helpers/place.js'
+import { codeOf, place, until } from '../helpers/place.js'
 import { lifetimes, rungs } from '../helpers/rungs.js'
 
 interface Stage {
@@ -166,7 +166,7 @@ for (const rung of rungs) {
       const subscriber = await open({ durable: lifetime })
       while (publisher.send(Buffer.alloc(300)));
       const sent = publisher.stats().messages
-      const batch = await arrival(() => subscriber.tryReceiveBatch({ lifetime }))
+      const batch = await until(() => subscriber.tryReceiveBatch({ lifetime }))
       const last = batch.sequence(batch.length - 1)
       batch.release()
       t.throws(() => subscriber.ack(batch), { code: 'ERR_RINGBELL_RELEASED' })
@@ -293,10 +293,9 @@ test('misuse is said at once', async (t) => {
     { ack: 'batch', ackInterval: 0.5 },
     { ack: 'batch', ackInterval: 51 },
     { durable: 7 },
-    { durable: '' },
   ])
     t.is(await wrong(options), 'ERR_RINGBELL_INVALID_OPTION', JSON.stringify(options))
-  t.is(await wrong({ durable: 'no spaces' }), 'ERR_RINGBELL_INVALID_NAME')
+  for (const durable of ['', 'no spaces']) t.is(await wrong({ durable }), 'ERR_RINGBELL_INVALID_NAME')
 
   const publisher = await bus.publisher('ticks')
   const other = await bus.publisher('ticks')

@@ -1,7 +1,7 @@
 /** Codecs end to end, on every rung: values, a codec of one's own, and publishers with the wrong one. */
 import test from 'ava'
-import { RingbellError, type Codec, type Service } from 'ringbell'
-import { arrival, codeOf, place } from '../helpers/place.js'
+import { type Codec, RingbellError, type Service } from 'ringbell'
+import { codeOf, place, until } from '../helpers/place.js'
 import { lifetimes, rungs } from '../helpers/rungs.js'
 
 const upper: Codec<string> = {
@@ -27,7 +27,7 @@ for (const rung of rungs) {
     t.is(await codeOf(() => publisher.send(undefined as never)), 'ERR_RINGBELL_CODEC')
     publisher.send({ n: 3, text: '' })
     const lifetime = lifetimes(rung).at(-1)
-    const batch = await arrival(() => subscriber.tryReceiveBatch({ lifetime }))
+    const batch = await until(() => subscriber.tryReceiveBatch({ lifetime }))
     t.deepEqual(batch.value(0), { n: 3, text: '' })
     batch.release()
   })

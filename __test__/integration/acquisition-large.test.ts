@@ -4,7 +4,7 @@ import type { ExecutionContext } from 'ava'
 import type { Message, Publisher, Rung, Subscriber } from 'ringbell'
 import { blob, isBlob, lengthOf } from '../fixtures/blob.mjs'
 import { peer } from '../helpers/peer.js'
-import { arrival, place, until, type Place } from '../helpers/place.js'
+import { place, type Place, until } from '../helpers/place.js'
 import { lifetimes, rungs } from '../helpers/rungs.js'
 
 const CAPACITY = 65_536
@@ -79,7 +79,7 @@ for (const rung of rungs) {
       t.deepEqual(lengths, [10, LARGE, 20])
       t.true(isBlob(views[0] as Uint8Array, 1, LARGE), 'its memory is its own')
       t.true(publisher.send(blob(3, 5)))
-      t.is((await arrival(() => subscriber.tryReceive())).sequence, 3, 'everything was given back')
+      t.is((await until(() => subscriber.tryReceive())).sequence, 3, 'everything was given back')
       await until(() => publisher.stats().subscribers[0]?.backlog === 0)
     })
   }

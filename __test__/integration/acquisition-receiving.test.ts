@@ -3,7 +3,7 @@ import test from 'ava'
 import type { ExecutionContext } from 'ava'
 import type { Batch, Publisher, Rung, Subscriber } from 'ringbell'
 import { isPayload, payload } from '../fixtures/payload.mjs'
-import { arrival, place, until } from '../helpers/place.js'
+import { place, until } from '../helpers/place.js'
 import { lifetimes, rungs } from '../helpers/rungs.js'
 
 interface Pair {
@@ -66,7 +66,7 @@ for (const rung of rungs) {
     const waiting = subscriber.receive()
     send(publisher, 0, 3)
     t.true(isPayload((await waiting).data, 0))
-    t.is((await arrival(() => subscriber.tryReceive())).sequence, 1)
+    t.is((await until(() => subscriber.tryReceive())).sequence, 1)
     t.is((await subscriber.receive()).sequence, 2)
     t.is(subscriber.tryReceive(), undefined)
   })
@@ -103,7 +103,7 @@ for (const rung of rungs) {
       const writer = publisher.batch()
       for (let number = 0; number < 10; number++) writer.push(payload(number))
       writer.commit()
-      const batch = await arrival(() => subscriber.tryReceiveBatch({ lifetime }))
+      const batch = await until(() => subscriber.tryReceiveBatch({ lifetime }))
       t.is(walk(batch, 0), 10)
       t.deepEqual(
         [...batch].map((message) => message.sequence),
@@ -113,7 +113,7 @@ for (const rung of rungs) {
       if (lifetime !== 'owned') t.is((t.throws(receive) as { code?: string }).code, 'ERR_RINGBELL_BUSY')
       batch.release()
       send(publisher, 10, 11)
-      t.is((await arrival(() => subscriber.tryReceive())).sequence, 10)
+      t.is((await until(() => subscriber.tryReceive())).sequence, 10)
       t.throws(() => batch.data(10), { instanceOf: Error })
     })
   }
@@ -131,12 +131,12 @@ for (const rung of rungs) {
       got,
       Array.from({ length: 500 }, (_, i) => i),
     )
-    t.is((await arrival(() => subscriber.tryReceive())).sequence, 500)
+    t.is((await until(() => subscriber.tryReceive())).sequence, 500)
     for await (const message of subscriber) {
       t.is(message.sequence, 501)
       break
     }
-    const batch = await arrival(() => subscriber.tryReceiveBatch({ lifetime: 'borrowed' }))
+    const batch = await until(() => subscriber.tryReceiveBatch({ lifetime: 'borrowed' }))
     // What the reader before had drained. Over a stream that may not have been all.
     if (rung !== 'stream') t.deepEqual([batch.lifetime, batch.length], ['owned', 498])
     t.is(walk(batch, 502), 502 + batch.length)

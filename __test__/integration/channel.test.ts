@@ -1,6 +1,6 @@
 /** Calls, messages, descriptors and queues over the real core, between this process and others. */
 import { once } from 'node:events'
-import { closeSync, fstatSync, openSync, readSync, readFileSync, writeSync } from 'node:fs'
+import { closeSync, fstatSync, openSync, readFileSync, readSync, writeSync } from 'node:fs'
 import test from 'ava'
 import type { Connection, RingbellError, Rung, Service } from 'ringbell'
 import { peer } from '../helpers/peer.js'

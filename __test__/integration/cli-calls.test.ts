@@ -1,8 +1,8 @@
 /** `ringbell call`, `serve` and `stats`: a command a call, its exit code as an error, and who gives up. */
 import test from 'ava'
 import { Bus } from 'ringbell'
+import { type Cli, scene, type Scene, values } from '../helpers/cli-process.js'
 import { until } from '../helpers/place.js'
-import { scene, values, type Cli, type Scene } from '../helpers/cli-process.js'
 
 async function serving(at: Scene, args: readonly string[]): Promise<Cli> {
   const cli = at.start(['serve', ...args])

@@ -1,7 +1,7 @@
 /** How the CLI ends: documented exit codes, errors as one sentence with a code, clean closing on signals and closed pipes. */
 import { readdirSync } from 'node:fs'
 import test from 'ava'
-import { attached, scene, type Inspected } from '../helpers/cli-process.js'
+import { attached, type Inspected, scene } from '../helpers/cli-process.js'
 
 const ESCAPE = String.fromCharCode(27)
 

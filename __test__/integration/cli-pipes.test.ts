@@ -1,7 +1,7 @@
 /** `some-command | ringbell pub` and `ringbell sub | some-command`: nothing is lost, nothing is changed, and both end. */
 import { randomBytes } from 'node:crypto'
 import test from 'ava'
-import { attached, scene, type Inspected } from '../helpers/cli-process.js'
+import { attached, type Inspected, scene } from '../helpers/cli-process.js'
 
 function numbers(from: number, to: number): string {
   let text = ''

@@ -1,7 +1,7 @@
 /** What the CLI reports, for people and with --json: lists, records with counters, events, rates, findings, measurements. */
 import { readdirSync } from 'node:fs'
 import test from 'ava'
-import { attached, scene, values, type Inspected } from '../helpers/cli-process.js'
+import { attached, type Inspected, scene, values } from '../helpers/cli-process.js'
 
 interface Printed {
   topic: string

@@ -1,57 +1,29 @@
 /** The examples run as they stand and print what they say; the demo loses nothing, ends by itself, and leaves nothing behind. */
-import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
-import { once } from 'node:events'
+import { spawnSync } from 'node:child_process'
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import test, { type ExecutionContext } from 'ava'
 import { Bus } from 'ringbell'
+import { Child, PATIENCE_MS } from '../helpers/child.js'
 import { until } from '../helpers/place.js'
 
 const EXAMPLES = fileURLToPath(new URL('../../examples', import.meta.url))
-const PATIENCE_MS = 60_000
 
-interface Ended {
-  code: number | null
-  output: string
-}
-
-/** An example as a process, with temporary folders of its own; whatever happens, it does not outlive its test. */
-class Example {
-  readonly process: ChildProcess
-  readonly end: Promise<Ended>
-  output = ''
-
+/** An example as a process, with temporary folders of its own. */
+class Example extends Child {
   constructor(t: ExecutionContext, name: string, folder: string, args: readonly string[] = []) {
     t.timeout(PATIENCE_MS + 10_000)
-    const env = { ...process.env, IPC_BUS_DIR: join(folder, 'bus'), TMPDIR: folder }
     const command = name.endsWith('.py') ? 'python3' : process.execPath
-    this.process = spawn(command, [join(EXAMPLES, name), ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] })
-    const watchdog = setTimeout(() => this.process.kill('SIGKILL'), PATIENCE_MS)
-    for (const stream of [this.process.stdout, this.process.stderr]) {
-      stream?.setEncoding('utf8').on('data', (text: string) => (this.output += text))
-    }
-    this.end = once(this.process, 'close').then(([code]) => {
-      clearTimeout(watchdog)
-      return { code: code as number | null, output: this.output }
-    })
-    t.teardown(async () => {
-      this.process.kill('SIGKILL')
-      await this.end
-    })
+    super(command, [join(EXAMPLES, name), ...args], { env: { IPC_BUS_DIR: join(folder, 'bus'), TMPDIR: folder } })
+    this.process.stdin.end()
+    t.teardown(() => this.ended())
   }
 
-  /** Resolves once the output matches. */
-  shows(pattern: RegExp): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const look = (): void => {
-        if (pattern.test(this.output)) resolve()
-      }
-      this.process.stdout?.on('data', look)
-      this.process.once('close', () => reject(new Error(`ended too early: ${this.output}`)))
-      look()
-    })
+  /** What it printed, and its complaints. */
+  get output(): string {
+    return this.stdout.toString() + this.stderr
   }
 }
 
@@ -72,7 +44,9 @@ test.serial('quickstart: two processes that know only a name', async (t) => {
 test.serial('calls: two processes, many calls, a stream and an error', async (t) => {
   const folder = folderFor(t)
   const server = new Example(t, 'calls/server.mjs', folder)
-  const { code, output } = await new Example(t, 'calls/client.mjs', folder).end
+  const client = new Example(t, 'calls/client.mjs', folder)
+  const { code } = await client.end
+  const { output } = client
   t.is(code, 0, output)
   t.regex(
     output,
@@ -96,7 +70,8 @@ python('python/subscriber.py: a topic from another language, over a stream', asy
   for (const text of texts) while (!publisher.send(Buffer.from(text))) await publisher.ready({ bytes: 100 })
   t.like(publisher.stats().subscribers[0], { rung: 'stream', pid: subscriber.process.pid })
   await publisher.close()
-  const { code, output } = await subscriber.end
+  const { code } = await subscriber.end
+  const { output } = subscriber
   t.is(code, 0, output)
   t.is(output, ['before anybody came', ...texts].map((text, sequence) => `${sequence} ${text}\n`).join(''))
 })
@@ -116,7 +91,9 @@ const PRINTED: Readonly<Record<string, RegExp>> = {
 
 for (const [name, printed] of Object.entries(PRINTED)) {
   test.serial(`${name} prints what it promises`, async (t) => {
-    const { code, output } = await new Example(t, name, folderFor(t)).end
+    const example = new Example(t, name, folderFor(t))
+    const { code } = await example.end
+    const { output } = example
     t.is(code, 0, output)
     t.regex(output, printed)
   })
@@ -124,7 +101,9 @@ for (const [name, printed] of Object.entries(PRINTED)) {
 
 test.serial('demo: the publisher is killed, its successor taken up, and nothing is lost', async (t) => {
   const folder = folderFor(t)
-  const { code, output } = await new Example(t, 'demo/main.js', folder).end
+  const client = new Example(t, 'demo/main.js', folder)
+  const { code } = await client.end
+  const { output } = client
   t.is(code, 0, output)
   for (const part of [
     /SIGKILL/,
@@ -147,7 +126,8 @@ test.serial('demo: Ctrl-C in the middle leaves neither processes nor files', asy
   const pids = [...demo.output.matchAll(/publisher (\d+) appeared/g)].map(([, pid]) => Number(pid))
   t.is(pids.length, 1)
   demo.process.kill('SIGINT')
-  const { code, output } = await demo.end
+  const { code } = await demo.end
+  const { output } = demo
   t.is(code, 130, output)
   t.false(output.includes('failed'), output)
   t.deepEqual(readdirSync(folder), [])

@@ -1,13 +1,13 @@
 /** `write()`: what aborting, closing and dying in the middle of a large message do, and who is served in which order. */
+import { Readable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
+import { setImmediate as turn } from 'node:timers/promises'
 import test from 'ava'
 import type { ExecutionContext } from 'ava'
 import type { Loan, Publisher, PublisherOptions, Subscriber, SubscriberOptions } from 'ringbell'
-import { pipeline } from 'node:stream/promises'
-import { Readable } from 'node:stream'
-import { setImmediate as turn } from 'node:timers/promises'
 import { blob, isBlob, lengthOf } from '../fixtures/blob.mjs'
 import { peer } from '../helpers/peer.js'
-import { codeOf, place, until, type Place } from '../helpers/place.js'
+import { codeOf, place, type Place, until } from '../helpers/place.js'
 
 const CAPACITY = 16_384
 const LARGE = 200_000

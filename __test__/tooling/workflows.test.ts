@@ -1,5 +1,5 @@
 /** The CI files: they parse, every step is a script that is here, and actions are pinned to a commit. */
-import { accessSync, constants, readFileSync, readdirSync } from 'node:fs'
+import { accessSync, constants, readdirSync, readFileSync } from 'node:fs'
 import test from 'ava'
 import { parse } from 'yaml'
 

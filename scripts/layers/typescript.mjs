@@ -1,12 +1,17 @@
 // @ts-check
-/** The rules of the TypeScript side: imports point down, one file loads the binding, both sides have the same codes. */
+/** The rules of the TypeScript side: imports point down and not in circles, one file loads the binding, both sides have the same codes. */
 import { posix } from 'node:path'
 import { imports } from './tree.mjs'
 
 /** @typedef {import('./tree.mjs').Tree} Tree */
 
-/** Folders above the API: they use it, and it never uses them. */
-const ABOVE = ['cli', 'supervise', 'bridge']
+/**
+ * The levels of src, lowest first: what stands in one may use those below it, and its own folder. Files of src itself are the
+ * ground, except for the table of contents.
+ */
+const LEVELS = [['ground'], ['wait', 'codec'], ['bus', 'topic', 'channel'], ['index'], ['cli']]
+/** Topics and channels do not know of each other. The bus opens both, and both read its records. */
+const NEIGHBOURS = ['bus']
 
 /** @param {Tree} tree */
 function library(tree) {
@@ -23,22 +28,70 @@ export function onlyNativeLoadsTheBinding(tree) {
     .map(({ path, line, specifier }) => `${path}:${line}: imports ${specifier}; only src/native.ts loads the binding`)
 }
 
+/** The folder of a file of src, as LEVELS names it. @param {string} path */
+function folderOf(path) {
+  const [, first = '', second] = path.split('/')
+  if (second !== undefined) return first
+  return /^index\.[cm]?[jt]s$/.test(first) ? 'index' : 'ground'
+}
+
+/** @param {string} folder */
+function levelOf(folder) {
+  return LEVELS.findIndex((folders) => folders.includes(folder))
+}
+
+/** @param {string} from @param {string} to */
+function pointsDown(from, to) {
+  if (from === to || levelOf(to) < levelOf(from)) return true
+  return levelOf(to) === levelOf(from) && (NEIGHBOURS.includes(from) || NEIGHBOURS.includes(to))
+}
+
 /** @param {Tree} tree */
 export function importsPointDown(tree) {
   return library(tree).flatMap((path) => {
-    const room = path.split('/')[1] ?? ''
+    const folder = folderOf(path)
+    if (levelOf(folder) < 0) return [`${path}: its folder has no level in scripts/layers/typescript.mjs`]
     return imports(tree, path).flatMap(({ specifier, line }) => {
       if (specifier === 'ringbell') return [`${path}:${line}: the library imports itself by name`]
       if (!specifier.startsWith('.')) return []
       const target = posix.normalize(posix.join(posix.dirname(path), specifier))
       if (path === 'src/native.ts' && target.startsWith('native/')) return []
       if (!target.startsWith('src/')) return [`${path}:${line}: imports ${specifier}, outside of src`]
-      const upper = target.split('/')[1] ?? ''
-      if (ABOVE.includes(upper) && upper !== room)
-        return [`${path}:${line}: imports ${specifier}, which stands above it`]
-      return []
+      if (pointsDown(folder, folderOf(target))) return []
+      return [`${path}:${line}: imports ${specifier}, which is not below ${folder}`]
     })
   })
+}
+
+/** Files that import each other, types included, cannot be read one after the other. @param {Tree} tree */
+export function noCirclesOfFiles(tree) {
+  const files = new Set(library(tree))
+  /** @type {Map<string, string[]>} */
+  const targets = new Map(
+    [...files].map((path) => [
+      path,
+      imports(tree, path)
+        .filter(({ specifier }) => specifier.startsWith('.'))
+        .map(({ specifier }) =>
+          posix.normalize(posix.join(posix.dirname(path), specifier)).replace(/\.([cm]?)js$/, '.$1ts'),
+        )
+        .filter((target) => files.has(target)),
+    ]),
+  )
+  /** @type {string[]} */
+  const problems = []
+  /** @type {Set<string>} */
+  const done = new Set()
+  /** @param {string} path @param {string[]} way */
+  const walk = (path, way) => {
+    const begin = way.indexOf(path)
+    if (begin >= 0) problems.push(`${path}: imports itself: ${[...way.slice(begin), path].join(' → ')}`)
+    if (begin >= 0 || done.has(path)) return
+    for (const target of targets.get(path) ?? []) walk(target, [...way, path])
+    done.add(path)
+  }
+  for (const path of files) walk(path, [])
+  return problems
 }
 
 /** The string literals of an array that begins at `start`. @param {string} text @param {RegExp} start */

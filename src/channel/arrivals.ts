@@ -1,6 +1,6 @@
 /**
- * Large messages on their way in: pieces go from the ring straight to the memory that the whole message is to have, the
- * caller's own where a call was given some. What is larger than we take is dropped, and those who wait for it are told.
+ * Large messages that arrive. Their pieces go from the ring straight into the memory for the whole message; that is the caller's own if the
+ * call has given some. A message that is larger than the limit is dropped, and the one who waits for it is told.
  */
 import { reason, RingbellError } from '../errors.js'
 import { LARGE_GONE, type NativeChannelHot } from '../native.js'
@@ -102,7 +102,7 @@ export class Arrivals {
     }
   }
 
-  /** One has more bytes than are taken, or than there is memory for: it is told to those who wait for it, or for its answer. */
+  /** One has more bytes than are taken, or than there is memory for: the one who waits for it, or for its answer, is told. */
   refuse(link: Link, head: number, id: number, bytes: number, lack?: RingbellError): void {
     const kind = head & 0xff
     const limit = this.#maxMessage

@@ -1,15 +1,15 @@
 /**
- * One call in flight, from the caller's side: a promise that is settled exactly once, by the reply, an error, the timeout, the
- * signal, or the end of the connection or the client. It knows whether the other side can have seen it, which is the
- * difference between `ERR_RINGBELL_NOT_SENT` and `ERR_RINGBELL_OUTCOME_UNKNOWN`.
+ * One call in flight, on the caller's side: a promise that is settled once, by the reply, an error, the timeout, the signal, or the end of the
+ * connection or the client. It knows whether the other side can have seen it: that is the difference between `ERR_RINGBELL_NOT_SENT`
+ * and `ERR_RINGBELL_OUTCOME_UNKNOWN`.
  */
-import { onAbort } from '../abort.js'
+import type { PayloadCodec } from '../codec/payload-codec.js'
 import { RingbellError } from '../errors.js'
-import { Deadline } from './deadlines.js'
+import { onAbort } from '../wait/abort.js'
+import { Deadline } from '../wait/deadlines.js'
+import type { CallDispatcher, Dispatchable } from './call-dispatcher.js'
 import type { Link, Pending } from './link.js'
 import { decodeError } from './remote-error.js'
-import type { Speech } from './speech.js'
-import type { Placed, Switchboard } from './switchboard.js'
 import { NOT_BEGUN, RETRIED, VOID } from './wire.js'
 
 /** Tries of a call that may be made again. */
@@ -27,12 +27,12 @@ function grab(resolve: Resolve, reject: Reject): void {
   rejectOf = reject
 }
 
-export class Call implements Pending, Placed {
+export class Call implements Pending, Dispatchable {
   readonly promise: Promise<unknown>
   id = 0
   ordinal = 0
-  readonly #board: Switchboard
-  readonly #speech: Speech
+  readonly #dispatcher: CallDispatcher
+  readonly #payloads: PayloadCodec
   /** As given: it is encoded again if the call must be made again. */
   #request: unknown
   readonly #resolve: Resolve
@@ -47,12 +47,12 @@ export class Call implements Pending, Placed {
   #deadline: Deadline | undefined = undefined
   #forget: (() => void) | undefined = undefined
 
-  constructor(board: Switchboard, speech: Speech, request: unknown, flags = 0) {
+  constructor(dispatcher: CallDispatcher, payloads: PayloadCodec, request: unknown, flags = 0) {
     this.promise = new Promise(grab)
     this.#resolve = resolveOf
     this.#reject = rejectOf
-    this.#board = board
-    this.#speech = speech
+    this.#dispatcher = dispatcher
+    this.#payloads = payloads
     this.#request = request
     this.#flags = flags
   }
@@ -85,10 +85,10 @@ export class Call implements Pending, Placed {
     return this.#settled
   }
 
-  place(link: Link): boolean {
+  sendOn(link: Link): boolean {
     try {
-      const data = this.#speech.encode(this.#request)
-      if (!link.ask(this, this.#flags, this.#timeout, data, this.#speech.own)) return false
+      const data = this.#payloads.encode(this.#request)
+      if (!link.ask(this, this.#flags, this.#timeout, data, this.#payloads.own)) return false
     } catch (error) {
       this.#fail(error)
       return true
@@ -108,15 +108,15 @@ export class Call implements Pending, Placed {
 
   reply(flags: number, data: Uint8Array): void {
     if (this.#settled) return
-    const speech = this.#speech
+    const payloads = this.#payloads
     try {
       if ((flags & VOID) !== 0) {
-        this.#succeed(speech.nothing)
+        this.#succeed(payloads.nothing)
         return
       }
-      const value = speech.decode(this.#into === undefined ? data : this.#put(this.#into, data))
+      const value = payloads.decode(this.#into === undefined ? data : this.#put(this.#into, data))
       // A promise that the schema answers with is followed by ours.
-      this.#succeed(speech.replies === undefined ? value : speech.reply(value))
+      this.#succeed(payloads.replies === undefined ? value : payloads.reply(value))
     } catch (error) {
       this.#fail(error)
     }
@@ -146,7 +146,7 @@ export class Call implements Pending, Placed {
       if (reached) this.#flags |= RETRIED
       if (this.#again()) return
     }
-    this.#fail(this.#board.closedError() ?? outcome(reached, why))
+    this.#fail(this.#dispatcher.closedError() ?? outcome(reached, why))
   }
 
   target(bytes: number): Uint8Array | undefined {
@@ -171,7 +171,7 @@ export class Call implements Pending, Placed {
     if (this.#settled) return true
     this.#link = undefined
     this.ordinal = 0
-    return this.#board.placeAgain(this)
+    return this.#dispatcher.redispatch(this)
   }
 
   #expire(): void {
@@ -184,7 +184,7 @@ export class Call implements Pending, Placed {
 
   #where(): string {
     if (this.#link !== undefined) return this.ordinal === 0 ? ': it was not even sent' : ''
-    const { reason } = this.#board
+    const { reason } = this.#dispatcher
     return `: no server is connected${reason === undefined ? '' : ` (${reason})`}`
   }
 
@@ -194,7 +194,7 @@ export class Call implements Pending, Placed {
     this.#fail(error)
   }
 
-  /** Whoever waits is told first, and runs before the endpoint looks again. */
+  /** The caller is told first, and runs before the endpoint polls again. */
   #succeed(value: unknown): void {
     this.#settled = true
     this.#resolve(value)
@@ -211,7 +211,7 @@ export class Call implements Pending, Placed {
     this.#settled = true
     this.#deadline?.cancel()
     this.#forget?.()
-    this.#board.done(this)
+    this.#dispatcher.done(this)
   }
 }
 

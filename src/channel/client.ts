@@ -1,31 +1,28 @@
 /**
- * A client: calls to a service by name, wherever its instances are. This file is what users hold; calls live in call.ts and
- * reply-stream.ts, their way in switchboard.ts, connecting in instances.ts. A call waits for a server if there is none:
- * give it a `timeout` where that must end.
+ * A client: calls to a service by name, at whatever instances it has, and whenever they come. Users hold this object; calls are in call.ts and
+ * reply-stream.ts, the choice of a connection in call-dispatcher.ts, connecting in instances.ts. A call waits for a server if there is
+ * none: give it a `timeout` where that must end.
  */
-import { EventEmitter } from 'node:events'
-import { onAbort, throwIfAborted, type SignalOptions } from '../abort.js'
+import { withMismatch } from '../bus/kind-mismatch.js'
+import type { Service } from '../bus/service.js'
 import { invalid } from '../check.js'
-import { channels } from '../diagnostics.js'
-import { closedError, fromNative, reason, RingbellError, translated } from '../errors.js'
-import type { NativeChannel, NativeWatch } from '../native.js'
-import type { ReconnectOptions } from '../options.js'
-import type { Service } from '../service.js'
-import { withStrangers } from '../strangers.js'
-import type { WaitOption } from '../waiting.js'
+import { INQUIRY, type PayloadCodec, whenThere } from '../codec/payload-codec.js'
+import { closedError, type RingbellError } from '../errors.js'
+import type { NativeWatch } from '../native.js'
+import { checkSignal, type SignalOptions, throwIfAborted } from '../wait/abort.js'
+import type { ReconnectOptions } from '../wait/backoff.js'
+import { Waiters } from '../wait/waiting.js'
+import { CallDispatcher } from './call-dispatcher.js'
 import { Call, outcome } from './call.js'
 import type { Connection } from './connection.js'
-import { Endpoint, type EndpointHost, type OpenedNotice } from './endpoint.js'
-import { Instances, type Expectation } from './instances.js'
-import type { EndReason, Link } from './link.js'
-import { checkCall, checkSignal, type CallOptions } from './options.js'
-import { connectionOf, Peers } from './peers.js'
+import { type Expectation, Instances } from './instances.js'
+import { EndpointOwner, type Life, type LifeHost, type LifeParts } from './life.js'
+import type { EndReason } from './link.js'
+import { type CallOptions, checkCall } from './options.js'
+import { connectionOf } from './peers.js'
 import { ReplyStream } from './reply-stream.js'
 import type { Route } from './routing.js'
-import { INQUIRY, whenThere, type Speech } from './speech.js'
-import { coreStats, type ClientStats, type ServerStats } from './stats.js'
-import { Switchboard } from './switchboard.js'
-import { Telling } from './telling.js'
+import type { ClientStats, ServerStats } from './stats.js'
 import { ABOUT } from './wire.js'
 
 /** The events of a client. None after `close()`. */
@@ -49,81 +46,60 @@ export interface ServerStatsOptions<M = Uint8Array> extends SignalOptions {
 }
 
 /** @internal What a bus makes a client of. */
-export interface ClientParts {
+export interface ClientParts extends LifeParts {
   readonly name: string
-  readonly native: NativeChannel
   readonly watch: NativeWatch
-  readonly speech: Speech
   readonly expected: Expectation
-  readonly connectJson: string
   readonly route: Route
   readonly timeout: number
-  readonly maxMessage: number
-  readonly wait: WaitOption | undefined
   readonly reconnect: ReconnectOptions | undefined
-  readonly closed: (client: { closeNow(): void }) => void
 }
 
 /** Calls a service by name and follows its instances; `bus.connect()` makes it. */
-export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array>
-  extends EventEmitter<ClientEvents<M>>
-  implements AsyncDisposable
-{
+export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array> extends EndpointOwner<ClientEvents<M>> {
   /** The service that it calls. */
   readonly name: string
-  readonly #speech: Speech
+  readonly #payloads: PayloadCodec
   readonly #timeout: number
-  readonly #telling: Telling
-  readonly #peers: Peers
-  readonly #endpoint: Endpoint
-  readonly #board: Switchboard
+  readonly #life: Life
+  readonly #dispatcher: CallDispatcher
   readonly #instances: Instances
-  readonly #waiting = new Set<{ joined(connection: Connection<M>): void; fail(error: unknown): void }>()
-  readonly #onClose: ClientParts['closed']
-  #closed = false
+  readonly #waiters = new Waiters<Connection<M>>({
+    began: () => this.#life.endpoint.want(),
+    ended: () => this.#life.endpoint.unwant(),
+  })
 
   /** @internal Use `bus.connect()`. */
   constructor(parts: ClientParts) {
     super()
     this.name = parts.name
-    this.#speech = parts.speech
+    this.#payloads = parts.payloads
     this.#timeout = parts.timeout
-    this.#onClose = parts.closed
-    this.#telling = new Telling(this, 'client', channels.client)
-    this.#peers = new Peers(parts.speech, this.#telling)
-    this.#endpoint = new Endpoint(parts.native, this.#hostOf(parts.maxMessage), parts.wait)
-    this.#board = new Switchboard(this.#endpoint, parts.route, () => this.#instances.strangers)
+    this.#life = this.live('client', parts, this.#host())
+    this.#dispatcher = new CallDispatcher(this.#life.endpoint, parts.route, () => this.#instances.mismatch)
     this.#instances = new Instances(
       {
         native: parts.native,
         watch: parts.watch,
         expected: parts.expected,
         all: parts.route !== 'first',
-        connectJson: parts.connectJson,
         reconnect: parts.reconnect,
       },
       {
         failed: (service, error) => {
-          this.#board.trouble = error
-          this.#telling.tell('failed', service, error)
+          this.#dispatcher.lastFailure = error
+          this.#life.events.add('failed', service, error)
         },
-        gaveUp: (service, error) => this.#telling.tell('gaveUp', service, error),
-        broken: (error) => this.#broken(error),
+        gaveUp: (service, error) => this.#life.events.add('gaveUp', service, error),
+        broken: (error) => this.#life.broken(error),
       },
     )
-    if (channels.client['opened'].hasSubscribers) channels.client['opened'].publish({ client: this })
-    // Whoever gets this object has not had time to listen yet.
-    setImmediate(() => this.#instances.look())
+    this.#life.begin()
   }
 
   /** The servers that it is connected to. */
   get connections(): Connection<M>[] {
-    return this.#peers.all as Connection<M>[]
-  }
-
-  /** Whether it is closed. */
-  get closed(): boolean {
-    return this.#closed
+    return this.#life.peers.all as Connection<M>[]
   }
 
   /**
@@ -135,14 +111,14 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array>
    * those two; an `AbortError`; `ERR_RINGBELL_CODEC`, `ERR_RINGBELL_SCHEMA`, `ERR_RINGBELL_MESSAGE_TOO_LARGE`, `ERR_RINGBELL_CLOSED`.
    */
   call(request: Q, options?: CallOptions): Promise<R> {
-    const board = this.#board
-    const call = new Call(board, this.#speech, request)
-    board.begin()
+    const dispatcher = this.#dispatcher
+    const call = new Call(dispatcher, this.#payloads, request)
+    dispatcher.begin()
     try {
       if (options !== undefined) this.#adjust(call, options)
       else if (this.#timeout > 0) call.limit(this.#timeout, undefined)
-      if (this.#speech.requests === undefined) board.place(call)
-      else this.#placeChecked(call, request)
+      if (this.#payloads.requests === undefined) dispatcher.dispatch(call)
+      else this.#dispatchChecked(call, request)
     } catch (error) {
       call.fail(error)
     }
@@ -158,9 +134,9 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array>
    */
   stream(request: Q, options: SignalOptions = {}): AsyncIterableIterator<R, undefined> {
     checkSignal(options)
-    if (this.#closed) throw closedError('client')
-    const want = (waits: boolean): void => (waits ? this.#endpoint.want() : this.#endpoint.unwant())
-    return new ReplyStream(this.#board, this.#speech, request, want, options.signal) as AsyncIterableIterator<
+    this.#life.assertOpen()
+    const want = (waits: boolean): void => (waits ? this.#life.endpoint.want() : this.#life.endpoint.unwant())
+    return new ReplyStream(this.#dispatcher, this.#payloads, request, want, options.signal) as AsyncIterableIterator<
       R,
       undefined
     >
@@ -174,24 +150,13 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array>
     checkSignal(options)
     const { signal } = options
     throwIfAborted(signal)
-    if (this.#closed) throw closedError('client')
-    const link = this.#board.links.find((one) => one.gone === undefined)
-    if (link !== undefined) return connectionOf(link) as Connection<M>
-    return new Promise((resolve, reject) => {
-      const over = (settled: () => void): void => {
-        this.#waiting.delete(waiting)
-        this.#endpoint.unwant()
-        forget()
-        settled()
-      }
-      const waiting = {
-        joined: (connection: Connection<M>): void => over(() => resolve(connection)),
-        fail: (error: unknown): void => over(() => reject(error)),
-      }
-      this.#waiting.add(waiting)
-      this.#endpoint.want()
-      const forget = onAbort(signal, (error) => waiting.fail(withStrangers(error, this.#instances.strangers)))
+    this.#life.assertOpen()
+    const connected = this.#waiters.wait(() => this.#connected(), {
+      signal,
+      explain: (error) => withMismatch(error, this.#instances.mismatch),
     })
+    this.#waiters.check()
+    return connected
   }
 
   /** The counters of a server: of the one that a call would go to now, or at the other end of a `connection`. Rejects as `call` does. */
@@ -199,55 +164,27 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array>
     const { connection, ...rest } = options
     checkCall(rest)
     throwIfAborted(rest.signal)
-    const call = new Call(this.#board, INQUIRY, undefined, ABOUT)
-    this.#board.begin()
+    const call = new Call(this.#dispatcher, INQUIRY, undefined, ABOUT)
+    this.#dispatcher.begin()
     call.limit(rest.timeout ?? this.#timeout, rest.signal)
-    if (connection === undefined) this.#board.place(call)
+    if (connection === undefined) this.#dispatcher.dispatch(call)
     else {
-      const link = this.#board.links.find((one) => one.owner === connection)
-      if (link === undefined || !call.place(link)) call.fail(outcome(false, 'the connection has ended.'))
+      const link = this.#dispatcher.links.find((one) => one.owner === connection)
+      if (link === undefined || !call.sendOn(link)) call.fail(outcome(false, 'the connection has ended.'))
     }
     return (await call.promise) as ServerStats
   }
 
-  /** Counters of this client. */
   stats(): ClientStats {
-    const board = this.#board
+    const dispatcher = this.#dispatcher
     return {
-      connections: this.#peers.size,
-      calls: board.made,
-      inFlight: board.inFlight,
-      waiting: board.waiting,
-      repeated: board.repeated,
-      core: coreStats(translated(() => this.#endpoint.native.stats())),
+      connections: this.#life.peers.size,
+      calls: dispatcher.made,
+      inFlight: dispatcher.inFlight,
+      waiting: dispatcher.waiting,
+      repeated: dispatcher.repeated,
+      core: this.#life.coreStats,
     }
-  }
-
-  /** Waiting keeps the process alive (the default). */
-  ref(): this {
-    this.#endpoint.referenced = true
-    return this
-  }
-
-  /** Waiting does not keep the process alive. It sleeps, then, whatever the option `wait` says. */
-  unref(): this {
-    this.#endpoint.referenced = false
-    return this
-  }
-
-  /** Ends every connection; calls and streams that are under way reject with `ERR_RINGBELL_CLOSED`. Idempotent. */
-  async close(): Promise<void> {
-    this.closeNow()
-  }
-
-  /** `await using`: as `close()`. */
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.closeNow()
-  }
-
-  /** @internal */
-  closeNow(): void {
-    this.#end(closedError('client'))
   }
 
   #adjust(call: Call, options: CallOptions): void {
@@ -255,77 +192,54 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array>
     const { timeout = this.#timeout, signal, idempotent, into } = options
     throwIfAborted(signal)
     if (into !== undefined) {
-      if (!this.#speech.own) throw invalid('into', into, 'is for the codec bytes alone')
+      if (!this.#payloads.own) throw invalid('into', into, 'is for the codec bytes alone')
       call.into(into)
     }
     if (idempotent === true) call.repeatable()
     call.limit(timeout, signal)
   }
 
-  #placeChecked(call: Call, request: Q): void {
+  #dispatchChecked(call: Call, request: Q): void {
     whenThere(
-      this.#speech.request(request),
+      this.#payloads.request(request),
       (checked) => {
         call.request = checked
-        if (!call.settled) this.#board.place(call)
+        if (!call.settled) this.#dispatcher.dispatch(call)
       },
       (error) => call.fail(error),
     )
   }
 
-  #end(error: RingbellError): void {
-    if (this.#closed) return
-    this.#closed = true
-    try {
-      this.#telling.clear()
-      this.#board.close(error)
-      for (const waiting of this.#waiting) waiting.fail(error)
-      this.#instances.close()
-    } finally {
-      this.#onClose(this)
-      this.#endpoint.close(error)
-      this.#telling.clear()
-    }
-    if (channels.client['closed'].hasSubscribers) channels.client['closed'].publish({ client: this })
+  #connected(): Connection<M> | undefined {
+    const link = this.#dispatcher.links.find((one) => one.gone === undefined)
+    return link && (connectionOf(link) as Connection<M>)
   }
 
-  #broken(error: unknown): void {
-    const told = fromNative(error)
-    this.#end(
-      told instanceof RingbellError
-        ? told
-        : new RingbellError('ERR_RINGBELL_INTERNAL', `This client failed: ${reason(told)}`, { cause: told }),
-    )
-  }
-
-  #hostOf(maxMessage: number): EndpointHost {
+  #host(): LifeHost {
     return {
-      what: 'client',
-      maxMessage,
-      opened: (link, notice) => this.#opened(link, notice),
-      ended: (link, reason, error) => {
-        this.#board.leave(link)
-        this.#peers.ended(link, reason, error)
+      opened: (link) => {
+        this.#instances.opened(link.number)
+        this.#dispatcher.join(link)
+        this.#waiters.check()
+      },
+      ended: (link, error) => {
+        this.#dispatcher.lose(link)
         this.#instances.ended(link.number, error)
       },
-      failed: (connection, error) => this.#instances.failed(connection, error),
+      unconnected: (connection, error) => this.#instances.failed(connection, error),
       // A server has nothing to ask of its clients.
-      request: (link) => this.#endpoint.breach(link, 'it sent a request to a client'),
+      request: (link) => this.#life.endpoint.breach(link, 'it sent a request to a client'),
       message: (link, data) => connectionOf(link)?.arrived(data),
       credit: (link, amount) => link.addCredit(amount),
       goodbye: (link) => this.#instances.leaving(link.number),
-      fds: (link) => connectionOf(link)?.descriptors.arrived(),
-      trouble: (error, link) => {
-        if (link === undefined) this.#end(error)
-        else this.#telling.tell('failed', this.#instances.serviceOf(link.number), error)
+      failure: (error, link) => [link && this.#instances.serviceOf(link.number), error],
+      leave: () => this.#dispatcher.leave(closedError('client')),
+      idle: () => this.#dispatcher.idle(),
+      end: (error) => {
+        this.#dispatcher.close(error)
+        this.#waiters.fail(error)
+        this.#instances.close()
       },
     }
-  }
-
-  #opened(link: Link, notice: OpenedNotice): void {
-    const connection = this.#peers.open(this.#endpoint, link, notice) as Connection<M>
-    this.#instances.opened(link.number)
-    for (const waiting of this.#waiting) waiting.joined(connection)
-    this.#board.join(link)
   }
 }

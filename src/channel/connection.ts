@@ -1,27 +1,27 @@
 /**
- * One connection, as users hold it: plain messages both ways, file descriptors, and who is at the other end. Calls belong to
- * clients and servers; they share the connection's rings with these messages, in one order. A reader that is slow holds
- * up its sender (256 KiB of messages may be under way), never the calls beside it.
+ * One connection, as users hold it: plain messages both ways, file descriptors, and who the peer is. Calls belong to clients and
+ * servers; they share the connection's rings with these messages, in one order. A slow reader holds up its sender (at most 256 KiB of messages
+ * are on their way), but not the calls beside it.
  */
-import { onAbort, throwIfAborted, type SignalOptions } from '../abort.js'
+import type { Fallback, Rung, Service } from '../bus/service.js'
+import type { PayloadCodec } from '../codec/payload-codec.js'
 import { closedError, RingbellError, tooLarge } from '../errors.js'
-import { Iteration } from '../iteration.js'
-import { once } from '../once.js'
-import type { Rung, Service } from '../service.js'
-import type { Fallback } from '../sources.js'
-import { Turn } from '../turn.js'
+import { checkSignal, type SignalOptions, throwIfAborted } from '../wait/abort.js'
+import { Iteration } from '../wait/iteration.js'
+import { once } from '../wait/once.js'
+import { TimeSlice } from '../wait/time-slice.js'
+import { waitFor } from '../wait/waiting.js'
 import type { Endpoint } from './endpoint.js'
 import { Descriptors, type ReceivedFds } from './fds.js'
 import { Inbox } from './inbox.js'
 import { copied, type Link, type PeerInfo, type RoomSeeker } from './link.js'
-import { checkFds, checkSignal } from './options.js'
-import type { Speech } from './speech.js'
+import { checkFds } from './options.js'
 
 /** @internal What a connection is made of. */
 export interface ConnectionParts {
   readonly endpoint: Endpoint
   readonly link: Link
-  readonly speech: Speech
+  readonly payloads: PayloadCodec
   readonly rung: Rung
   readonly fallbacks: readonly Fallback[]
   readonly service: Service | undefined
@@ -41,26 +41,26 @@ export class Connection<M = Uint8Array> implements AsyncIterable<M>, AsyncDispos
   data: unknown = undefined
   readonly #endpoint: Endpoint
   readonly #link: Link
-  readonly #speech: Speech
+  readonly #payloads: PayloadCodec
   readonly #inbox: Inbox<M>
   readonly #descriptors: Descriptors
-  readonly #turn = new Turn()
+  readonly #timeSlice = new TimeSlice()
   /** Bytes of the message that was refused last. */
   #refused = 0
 
   /** @internal */
-  constructor({ endpoint, link, speech, rung, fallbacks, service }: ConnectionParts) {
+  constructor({ endpoint, link, payloads, rung, fallbacks, service }: ConnectionParts) {
     this.peer = link.peer
     this.service = service
     this.rung = rung
     this.fallbacks = fallbacks
     this.#endpoint = endpoint
     this.#link = link
-    this.#speech = speech
+    this.#payloads = payloads
     this.#descriptors = new Descriptors(endpoint, link)
     this.#inbox = new Inbox<M>({
       what: 'connection',
-      decode: (data) => speech.decode(data) as M,
+      decode: (data) => payloads.decode(data) as M,
       waiting: (waits) => (waits ? endpoint.want() : endpoint.unwant()),
       taken: (bytes) => link.tookMessage(bytes),
       left: () => {},
@@ -82,7 +82,7 @@ export class Connection<M = Uint8Array> implements AsyncIterable<M>, AsyncDispos
   send(value: M): boolean {
     const link = this.#link
     if (link.gone !== undefined) throw link.gone
-    const data = this.#speech.encode(value)
+    const data = this.#payloads.encode(value)
     if (link.message(data)) return true
     if (link.gone !== undefined) throw link.gone
     if (link.isLarge(data.byteLength))
@@ -111,10 +111,10 @@ export class Connection<M = Uint8Array> implements AsyncIterable<M>, AsyncDispos
     const { signal } = options
     throwIfAborted(signal)
     const link = this.#link
-    let data = this.#speech.encode(value)
+    let data = this.#payloads.encode(value)
     if (data.byteLength > LARGEST) throw tooLarge(data.byteLength, LARGEST)
     // A codec's scratch buffer is not ours any more once we wait.
-    if (!this.#speech.own) data = copied(data)
+    if (!this.#payloads.own) data = copied(data)
     for (;;) {
       if (link.gone !== undefined) throw link.gone
       if (link.message(data)) return
@@ -145,9 +145,9 @@ export class Connection<M = Uint8Array> implements AsyncIterable<M>, AsyncDispos
     throwIfAborted(options.signal)
     const inbox = this.#inbox
     inbox.assertFree()
-    if (!this.#turn.due() && inbox.refill()) return inbox.take()
+    if (!this.#timeSlice.due() && inbox.refill()) return inbox.take()
     inbox.assertGoesOn()
-    return once(inbox, inbox, this.#turn, options.signal)
+    return once(inbox, inbox, this.#timeSlice, options.signal)
   }
 
   /**
@@ -181,7 +181,6 @@ export class Connection<M = Uint8Array> implements AsyncIterable<M>, AsyncDispos
     this.#endpoint.disconnect(this.#link)
   }
 
-  /** `await using`: as `close()`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close()
   }
@@ -202,46 +201,43 @@ export class Connection<M = Uint8Array> implements AsyncIterable<M>, AsyncDispos
     this.#descriptors.end(error)
   }
 
-  #ready(bytes: number, signal: AbortSignal | undefined): Promise<void> {
-    return new Promise((resolve, reject) => {
-      throwIfAborted(signal)
-      const link = this.#link
-      if (link.gone !== undefined) throw link.gone
-      const seeker: RoomSeeker = {
-        bytes,
-        settle: (error) => {
-          forget()
+  async #ready(bytes: number, signal: AbortSignal | undefined): Promise<void> {
+    throwIfAborted(signal)
+    const link = this.#link
+    if (link.gone !== undefined) throw link.gone
+    await waitFor(
+      (waiting) => {
+        const seeker: RoomSeeker = { bytes, ...waiting }
+        this.#endpoint.want()
+        link.seekRoom(seeker)
+        return () => {
+          link.giveUpRoom(seeker)
           this.#endpoint.unwant()
-          if (error === undefined) resolve()
-          else reject(error)
-        },
-      }
-      this.#endpoint.want()
-      let forget = (): void => {}
-      forget = onAbort(signal, (error) => {
-        link.giveUpRoom(seeker)
-        seeker.settle(error)
-      })
-      link.seekRoom(seeker)
-    })
+        }
+      },
+      { signal },
+    )
   }
 
   #written(data: Uint8Array): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const link = this.#link
+    const link = this.#link
+    return waitFor((waiting) => {
       this.#endpoint.want()
-      const over = (settled: () => void): void => {
-        this.#endpoint.unwant()
-        link.writers.delete(fail)
-        settled()
+      link.writers.add(waiting)
+      const written = (error?: RingbellError): void => {
+        if (error === undefined) waiting.resolve()
+        else waiting.reject(error)
       }
-      const fail = (error: unknown): void => over(() => reject(error))
-      link.writers.add(fail)
-      link.postMessage(data, this.#speech.own, (error) => {
-        if (error === undefined) over(resolve)
-        else fail(error)
-      })
-      if (link.gone !== undefined) fail(link.gone)
+      try {
+        link.postMessage(data, this.#payloads.own, written)
+      } catch (error) {
+        waiting.reject(error)
+      }
+      if (link.gone !== undefined) waiting.reject(link.gone)
+      return () => {
+        link.writers.delete(waiting)
+        this.#endpoint.unwant()
+      }
     })
   }
 }

@@ -1,22 +1,20 @@
 /**
- * One endpoint of the core with all of its connections: drains, hands what arrived to the link it belongs to, and waits. One
- * wait serves them all, so a thousand connections cost a turn of the event loop no more than one; only those that wait
- * for room are walked. After something came it looks again in a promise job, behind those who were answered: a reply is
- * delivered where it is found, without a turn of the event loop in between, until the turn's time is used up.
+ * One endpoint of the core with all its connections. It drains, gives what arrived to its link, and waits. One wait serves all
+ * connections, so a thousand of them cost an iteration of the event loop no more than one; only links that wait for room are visited. After
+ * something came it polls again in a promise job, behind those who were answered. So a reply is delivered where it is found, until the time slice is used up.
  */
+import type { Fallback, RecordJson, Rung } from '../bus/service.js'
 import { debug } from '../diagnostics.js'
-import { closedError, fromNative, reason, RingbellError, translated, type RingbellErrorCode } from '../errors.js'
-import { DRAIN_LARGE, DRAIN_NEEDS_SLAB, TABLE_WORDS, type NativeChannel, type NativeChannelHot } from '../native.js'
-import { poller, type Poller } from '../poller.js'
-import type { RecordJson, Rung } from '../service.js'
+import { asRingbellError, closedError, RingbellError, type RingbellErrorCode, translated } from '../errors.js'
+import { DRAIN_LARGE, DRAIN_NEEDS_SLAB, type NativeChannel, type NativeChannelHot, TABLE_WORDS } from '../native.js'
 import { Slabs } from '../slabs.js'
-import type { Fallback } from '../sources.js'
-import { Turn } from '../turn.js'
-import { Waiter, type Awaited } from '../waiter.js'
-import { WaitPolicy, type WaitOption } from '../waiting.js'
+import { type WaitOption, WaitPolicy } from '../wait/policy.js'
+import { poller, type Poller } from '../wait/poller.js'
+import { TimeSlice } from '../wait/time-slice.js'
+import { type Awaited, Waiter } from '../wait/waiter.js'
 import { Arrivals } from './arrivals.js'
-import { Link, type EndReason, type LinkHost } from './link.js'
-import { ShortOfRoom } from './short-of-room.js'
+import { BlockedLinks } from './blocked-links.js'
+import { type EndReason, Link, type LinkHost } from './link.js'
 import { HEADER_BYTES, KIND } from './wire.js'
 
 /** A connection came into being. */
@@ -56,12 +54,12 @@ type Notice =
 export interface EndpointHost {
   /** What users know it as. */
   readonly what: string
-  /** The largest message that is taken; a larger one is dropped, and fails whoever waits for it. */
+  /** The largest message that is taken; a larger one is dropped, and the wait for it fails. */
   readonly maxMessage: number
   opened(link: Link, notice: OpenedNotice): void
   ended(link: Link, reason: EndReason, error: RingbellError): void
   /** A connection could not be made. */
-  failed(connection: number, error: RingbellError): void
+  unconnected(connection: number, error: RingbellError): void
   request(link: Link, flags: number, id: number, aux: number, data: Uint8Array): void
   message(link: Link, data: Uint8Array): void
   credit(link: Link, amount: number): void
@@ -70,15 +68,17 @@ export interface EndpointHost {
   refused?(link: Link): void
   /** Descriptors can be received. */
   fds(link: Link): void
-  /** Something went wrong that ends no call. */
-  trouble(error: RingbellError, link: Link | undefined): void
+  /** Something went wrong with one connection, and no call is told of it. */
+  failed(error: RingbellError, link: Link): void
+  /** The endpoint itself fails, and closes. */
+  broken(error: RingbellError): void
 }
 
 const HIGH_WORD = 2 ** 32
 /** Such an id could not be given back as it came. */
 const UNSAYABLE = 'it sent an id above 2^53 - 1'
 /** Its jobs cost a third of what Node's `queueMicrotask` does. */
-const SETTLED = Promise.resolve()
+const RESOLVED = Promise.resolve()
 
 export class Endpoint implements Awaited, LinkHost {
   readonly native: NativeChannel
@@ -92,10 +92,10 @@ export class Endpoint implements Awaited, LinkHost {
   readonly #id: number
   readonly #policy: WaitPolicy
   readonly #waiter: Waiter
-  readonly #turn = new Turn()
+  readonly #timeSlice = new TimeSlice()
   readonly #slabs = new Slabs()
   readonly #links = new Map<number, Link>()
-  readonly #look = (): void => this.#lookAgain()
+  readonly #pollJob = (): void => this.#pollAgain()
   #words: Uint32Array = new Uint32Array(0)
   #wordsOf: Uint8Array | undefined
   #lastLink: Link | undefined
@@ -103,7 +103,7 @@ export class Endpoint implements Awaited, LinkHost {
   #drained = 0
   #of: Link | undefined
   readonly #arrivals: Arrivals
-  readonly #short = new ShortOfRoom()
+  readonly #blocked = new BlockedLinks()
   #wants = 0
   /** Requests that are being handled. */
   #inHand = 0
@@ -121,12 +121,12 @@ export class Endpoint implements Awaited, LinkHost {
     this.#drain = this.hot.drain
     this.#scratch = native.scratch
     this.#table = native.table
-    this.#arrivals = new Arrivals(this.hot, host.maxMessage, (error, link) => host.trouble(error, link))
+    this.#arrivals = new Arrivals(this.hot, host.maxMessage, (error, link) => host.failed(error, link))
     this.#poller = poller()
     this.#policy = new WaitPolicy(wait)
     this.#waiter = new Waiter(this, this.#policy, this.#poller)
     this.#id = translated(() => this.#poller.add(native, { wake: () => this.#wake() }))
-    this.#turn.begin()
+    this.#timeSlice.begin()
   }
 
   get closed(): boolean {
@@ -145,15 +145,15 @@ export class Endpoint implements Awaited, LinkHost {
   /** Somebody waits for something to arrive, until as many calls of `unwant`. */
   want(): void {
     this.#wants++
-    this.#lookSoon()
+    this.#pollSoon()
   }
 
   unwant(): void {
     if (--this.#wants > 0) return
-    // A last look: what a drain took in beside a message (the end of a connection) wakes nobody any more. Whoever asks again
-    // until then finds the wait as it is.
+    // Poll once more: what a drain took in beside a message (the end of a connection) wakes nobody any more. A call that
+    // comes before that finds the wait as it is.
     this.#sweeping = true
-    this.#lookSoon()
+    this.#pollSoon()
   }
 
   /** A request is being handled: until it is answered there is no hurry to look for the next. */
@@ -162,7 +162,7 @@ export class Endpoint implements Awaited, LinkHost {
   }
 
   answered(): void {
-    if (--this.#inHand === 0 && this.#wants > 0) this.#lookSoon()
+    if (--this.#inHand === 0 && this.#wants > 0) this.#pollSoon()
   }
 
   disconnect(link: Link): void {
@@ -175,7 +175,7 @@ export class Endpoint implements Awaited, LinkHost {
     this.#closed = true
     this.#waiter.stop()
     clearImmediate(this.#fresh)
-    this.#short.clear()
+    this.#blocked.clear()
     try {
       this.#poller.remove(this.#id)
       for (const link of this.#links.values()) this.#ended(link, 'closed', error, Infinity)
@@ -208,9 +208,9 @@ export class Endpoint implements Awaited, LinkHost {
   }
 
   blocked(link: Link): void {
-    this.#short.add(link)
-    if (this.#wants === 0 && !this.#sweeping) this.#short.arm()
-    else this.#lookSoon()
+    this.#blocked.add(link)
+    if (this.#wants === 0 && !this.#sweeping) this.#blocked.arm()
+    else this.#pollSoon()
   }
 
   breach(link: Link, rule: string): void {
@@ -227,44 +227,39 @@ export class Endpoint implements Awaited, LinkHost {
     if (link.over) return
     const told = this.#toldAs(error)
     link.gone ??= told
-    this.#host.trouble(told, link)
+    this.#host.failed(told, link)
     this.#disconnect(link, 'failed')
   }
 
   mistake(link: Link, error: unknown): void {
-    this.#host.trouble(this.#toldAs(error), link)
+    this.#host.failed(this.#toldAs(error), link)
   }
 
   // What the waiter asks.
 
   poll(iterations: number): boolean {
-    return this.#fetch(iterations) || this.#short.flush()
+    return this.#fetch(iterations) || this.#blocked.flush()
   }
 
   arm(): boolean {
-    if (this.#short.arm() && this.hot.arm()) return true
-    this.#short.hopeAgain()
+    if (this.#blocked.arm() && this.hot.arm()) return true
+    this.#blocked.retryArmed()
     return false
   }
 
   ready(): void {
-    this.#turn.begin()
+    this.#timeSlice.begin()
     this.#handOn()
   }
 
   failed(error: unknown): void {
     const told = this.#toldAs(error)
-    this.#host.trouble(told, undefined)
+    this.#host.broken(told)
     this.close(told)
   }
 
   #toldAs(error: unknown): RingbellError {
-    const failure = fromNative(error)
-    return failure instanceof RingbellError
-      ? failure
-      : new RingbellError('ERR_RINGBELL_INTERNAL', `This ${this.#host.what} failed: ${reason(failure)}`, {
-          cause: failure,
-        })
+    return asRingbellError(error, this.#host.what)
   }
 
   #disconnect(link: Link, reason: EndReason): void {
@@ -275,27 +270,27 @@ export class Endpoint implements Awaited, LinkHost {
 
   #wake(): void {
     if (this.#closed) return
-    this.#turn.begin()
-    this.#short.hopeAgain()
+    this.#timeSlice.begin()
+    this.#blocked.retryArmed()
     if (this.#wants > 0) {
       this.#waiter.wake()
       return
     }
     this.#sweeping = true
-    this.#lookSoon()
+    this.#pollSoon()
   }
 
-  #lookSoon(): void {
+  #pollSoon(): void {
     if (this.#soon || this.#closed || (this.#wants === 0 && !this.#sweeping)) return
     this.#soon = true
-    void SETTLED.then(this.#look)
+    void RESOLVED.then(this.#pollJob)
   }
 
-  #lookAgain(): void {
+  #pollAgain(): void {
     this.#soon = false
     if (this.#closed || this.#fresh !== undefined) return
     if (this.#wants === 0 && !this.#sweeping) return
-    if (this.#turn.due()) {
+    if (this.#timeSlice.due()) {
       this.#fresh = setImmediate(() => this.#begin())
       return
     }
@@ -304,7 +299,7 @@ export class Endpoint implements Awaited, LinkHost {
         this.#handOn()
         return
       }
-      this.#short.flush()
+      this.#blocked.flush()
       this.#rest()
     } catch (error) {
       this.failed(error)
@@ -314,8 +309,8 @@ export class Endpoint implements Awaited, LinkHost {
   /** A fresh macrotask, after the turn was used up. */
   #begin(): void {
     this.#fresh = undefined
-    this.#turn.begin()
-    this.#lookAgain()
+    this.#timeSlice.begin()
+    this.#pollAgain()
   }
 
   /** Nothing is there. */
@@ -323,14 +318,14 @@ export class Endpoint implements Awaited, LinkHost {
     this.#sweeping = false
     if (this.#wants === 0) {
       this.#waiter.stop()
-      this.#short.hopeAgain()
-      this.#short.arm()
+      this.#blocked.retryArmed()
+      this.#blocked.arm()
       return
     }
     const waiter = this.#waiter
     if (!waiter.waiting) {
       waiter.start()
-    } else if (this.#policy.lively || this.#short.hopeful) {
+    } else if (this.#policy.lively || this.#blocked.retryable) {
       // A wait that sleeps was not as lively as this, or did not know of those who wait for room.
       waiter.stop()
       waiter.start()
@@ -366,7 +361,7 @@ export class Endpoint implements Awaited, LinkHost {
     try {
       if (!this.#arrivals.handOn()) this.#handOnDrained()
     } finally {
-      this.#lookSoon()
+      this.#pollSoon()
     }
   }
 
@@ -447,7 +442,7 @@ export class Endpoint implements Awaited, LinkHost {
       return
     }
     if (type === 'failed') {
-      this.#host.failed(connection, errorOf(notice.error))
+      this.#host.unconnected(connection, errorOf(notice.error))
       return
     }
     const link = this.#links.get(connection)
@@ -466,7 +461,7 @@ export class Endpoint implements Awaited, LinkHost {
   }
 
   #ended(link: Link, reason: EndReason, error: RingbellError, delivered: number): void {
-    this.#short.forget(link)
+    this.#blocked.forget(link)
     this.#arrivals.forget(link)
     link.end(error, delivered)
     this.#host.ended(link, reason, link.gone ?? error)

@@ -1,10 +1,12 @@
 /**
- * File descriptors as messages: what Node itself cannot pass between unrelated processes. They travel over the connection's
- * socket, apart from its ring, so they keep their own order and none with other messages. Sent ones stay the sender's to
- * close; received ones belong to the receiver and are close-on-exec.
+ * File descriptors as messages, which Node itself cannot pass between unrelated processes. They travel over the connection's socket and not
+ * through its ring: they keep their own order, and have none with other messages. The sender keeps and closes its own. Received ones belong
+ * to the receiver and are close-on-exec.
  */
-import { onAbort, throwIfAborted } from '../abort.js'
 import { busy, fromNative, translated } from '../errors.js'
+import { throwIfAborted } from '../wait/abort.js'
+import { Fifo } from '../wait/fifo.js'
+import { waitFor } from '../wait/waiting.js'
 import type { Endpoint } from './endpoint.js'
 import type { Link } from './link.js'
 
@@ -18,18 +20,19 @@ export interface ReceivedFds {
 
 const RETRY_MS = 2
 
-interface Waiting {
+/** Somebody who waits until something can be done. */
+interface Attempt {
   /** Tries; `true` when the wait is over. */
-  attempt(): boolean
-  fail(error: unknown): void
+  go(): boolean
+  reject(error: unknown): void
 }
 
 /** The traffic of descriptors of one connection. */
 export class Descriptors {
   readonly #endpoint: Endpoint
   readonly #link: Link
-  #senders: Waiting[] = []
-  #receiver: Waiting | undefined
+  readonly #senders = new Fifo<Attempt>()
+  #receiver: Attempt | undefined
   #retrying: NodeJS.Timeout | undefined
 
   constructor(endpoint: Endpoint, link: Link) {
@@ -44,7 +47,7 @@ export class Descriptors {
     const { number } = this.#link
     const list = [...fds]
     const attempt = (): boolean => translated(() => native.sendFds(number, data, list))
-    if (this.#senders.length === 0 && attempt()) return
+    if (this.#senders.size === 0 && attempt()) return
     await this.#wait(attempt, signal, this.#beginSender, this.#endSender)
   }
 
@@ -76,24 +79,24 @@ export class Descriptors {
 
   /** In order, as many as there is room for. */
   #retry(): void {
-    while (this.#senders.length > 0 && this.#try(this.#senders[0])) {
+    while (this.#try(this.#senders.peek())) {
       // The next one.
     }
   }
 
   end(error: unknown): void {
-    for (const waiting of [...this.#senders, this.#receiver]) waiting?.fail(error)
+    for (const waiting of [...this.#senders, this.#receiver]) waiting?.reject(error)
   }
 
   /** Nothing tells when a socket has room again: it is tried now and then. */
-  readonly #beginSender = (waiting: Waiting): void => {
+  readonly #beginSender = (waiting: Attempt): void => {
     this.#senders.push(waiting)
     this.#retrying ??= setInterval(() => this.#retry(), RETRY_MS).unref()
   }
 
-  readonly #endSender = (waiting: Waiting): void => {
-    this.#senders = this.#senders.filter((one) => one !== waiting)
-    if (this.#senders.length > 0) return
+  readonly #endSender = (waiting: Attempt): void => {
+    this.#senders.take((one) => one === waiting)
+    if (this.#senders.size > 0) return
     clearInterval(this.#retrying)
     this.#retrying = undefined
   }
@@ -103,12 +106,12 @@ export class Descriptors {
   }
 
   /** `true` when that wait is over. */
-  #try(waiting: Waiting | undefined): boolean {
+  #try(waiting: Attempt | undefined): boolean {
     if (waiting === undefined) return false
     try {
-      return waiting.attempt()
+      return waiting.go()
     } catch (error) {
-      waiting.fail(fromNative(error))
+      waiting.reject(fromNative(error))
       return true
     }
   }
@@ -116,27 +119,27 @@ export class Descriptors {
   #wait(
     attempt: () => boolean,
     signal: AbortSignal | undefined,
-    begin: (waiting: Waiting) => void,
-    end: (waiting: Waiting) => void,
+    begin: (waiting: Attempt) => void,
+    end: (waiting: Attempt) => void,
   ): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const settle = (settled: () => void): void => {
-        forget()
-        end(waiting)
-        this.#endpoint.unwant()
-        settled()
-      }
-      const waiting: Waiting = {
-        attempt: () => {
-          const done = attempt()
-          if (done) settle(resolve)
-          return done
-        },
-        fail: (error) => settle(() => reject(error)),
-      }
-      begin(waiting)
-      this.#endpoint.want()
-      const forget = onAbort(signal, (error) => waiting.fail(error))
-    })
+    return waitFor(
+      (promise) => {
+        const waiting: Attempt = {
+          go: () => {
+            const done = attempt()
+            if (done) promise.resolve()
+            return done
+          },
+          reject: (error) => promise.reject(error),
+        }
+        begin(waiting)
+        this.#endpoint.want()
+        return () => {
+          end(waiting)
+          this.#endpoint.unwant()
+        }
+      },
+      { signal },
+    )
   }
 }

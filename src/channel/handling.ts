@@ -1,15 +1,17 @@
 /**
- * Requests in hand: calls the handler, and sends what comes of it, once. Whatever a handler does (throw anything, never answer,
- * answer when nobody listens any more) harms neither this process nor another request. `signal` is made only if the handler
- * looks at it, and fires when the caller gives up or is gone.
+ * The requests that are being handled. It calls the handler and sends its result, once. Whatever a handler does (throw anything, never
+ * answer, answer too late) harms neither this process nor another request. `signal` is made only if the handler asks for it. It fires when
+ * the caller gives up or is gone.
  */
+import { EMPTY } from '../codec/bytes.js'
+import type { PayloadCodec } from '../codec/payload-codec.js'
+import { followed, isThenable } from '../codec/schema.js'
 import { RingbellError } from '../errors.js'
+import { Waiters } from '../wait/waiting.js'
 import type { Endpoint } from './endpoint.js'
 import type { InHand, Link } from './link.js'
 import { encodeError } from './remote-error.js'
-import { followed, isThenable } from './schema.js'
-import type { Speech } from './speech.js'
-import { EMPTY, FLAGS_AT, KIND, NOT_BEGUN, RETRIED, STREAM, VOID } from './wire.js'
+import { FLAGS_AT, KIND, NOT_BEGUN, RETRIED, STREAM, VOID } from './wire.js'
 
 /** What a handler is told besides the request. */
 export interface CallContext<C> {
@@ -28,7 +30,7 @@ export type AnyHandler = (request: unknown, context: CallContext<unknown>) => un
 
 export interface HandlingHost {
   readonly endpoint: Endpoint
-  readonly speech: Speech
+  readonly payloads: PayloadCodec
   /** Nothing is taken on any more. */
   leaving(): boolean
   /** Unanswered requests that one connection may have, and answers that it has not read. */
@@ -59,7 +61,7 @@ export class Handling {
   readonly host: HandlingHost
   readonly #handler: AnyHandler
   #inHand = 0
-  #idle: (() => void)[] = []
+  readonly #idle = new Waiters<true>()
 
   constructor(host: HandlingHost, handler: AnyHandler) {
     this.host = host
@@ -72,8 +74,8 @@ export class Handling {
   }
 
   /** Resolves when nothing is in hand. */
-  idle(): Promise<void> {
-    return this.#inHand === 0 ? Promise.resolve() : new Promise((resolve) => this.#idle.push(resolve))
+  async idle(): Promise<void> {
+    if (this.#inHand > 0) await this.#idle.wait(() => (this.#inHand === 0 ? true : undefined))
   }
 
   /** Never throws. */
@@ -101,11 +103,11 @@ export class Handling {
     const request = new Request(this, link, flags, id, aux)
     // Decoding, validating, the handler and everything that is asked of its result run code of users or of the peer.
     try {
-      const value = host.speech.decode(data)
+      const value = host.payloads.decode(data)
       const result =
-        host.speech.requests === undefined
+        host.payloads.requests === undefined
           ? this.#handler(value, request)
-          : this.#validated(host.speech.request(value), request)
+          : this.#validated(host.payloads.request(value), request)
       // An answer at hand is sent at once, and never enters a table.
       if (isThenable(result)) {
         request.hold()
@@ -136,10 +138,7 @@ export class Handling {
   /** @internal Nothing more is to be done about one that began. */
   done(): void {
     this.host.endpoint.answered()
-    if (--this.#inHand > 0) return
-    const idle = this.#idle
-    this.#idle = []
-    for (const resolve of idle) resolve()
+    if (--this.#inHand === 0) this.#idle.check()
   }
 
   /** Answers when it settles, or fails. */
@@ -218,13 +217,13 @@ class Request implements InHand, CallContext<unknown> {
   }
 
   answer(value: unknown): void {
-    const { speech } = this.#handling.host
+    const { payloads } = this.#handling.host
     try {
       if (isAsyncIterable(value)) void this.#stream(value)
       else if (this.#over !== undefined) return
       else if (value === undefined) this.#reply(VOID, EMPTY, true)
-      else if (speech.replies === undefined) this.#reply(0, speech.encode(value), speech.own)
-      else this.#answerChecked(speech.reply(value))
+      else if (payloads.replies === undefined) this.#reply(0, payloads.encode(value), payloads.own)
+      else this.#answerChecked(payloads.reply(value))
     } catch (error) {
       this.fail(error)
     }
@@ -251,14 +250,14 @@ class Request implements InHand, CallContext<unknown> {
   }
 
   #answerChecked(checked: unknown): void {
-    const { speech } = this.#handling.host
+    const { payloads } = this.#handling.host
     if (!isThenable(checked)) {
-      this.#reply(0, speech.encode(checked), speech.own)
+      this.#reply(0, payloads.encode(checked), payloads.own)
       return
     }
     this.hold()
     followed(checked)
-      .then((value) => this.#reply(0, speech.encode(value), speech.own))
+      .then((value) => this.#reply(0, payloads.encode(value), payloads.own))
       .then(undefined, (error: unknown) => this.fail(error))
   }
 
@@ -300,7 +299,7 @@ class Request implements InHand, CallContext<unknown> {
   }
 
   async #stream(values: AsyncIterable<unknown>): Promise<void> {
-    const { speech } = this.#handling.host
+    const { payloads } = this.#handling.host
     if ((this.#flags & STREAM) === 0) {
       this.fail(
         new RingbellError('ERR_RINGBELL_STREAM', 'The handler answers with a stream; ask with client.stream().'),
@@ -316,8 +315,8 @@ class Request implements InHand, CallContext<unknown> {
       for await (const value of this.#paced(values)) {
         if (this.#over !== undefined) break
         this.#credit--
-        const data = speech.encode(speech.replyNow(value))
-        if (!this.#link.post(KIND.chunk, this.#id, 0, data, speech.own, sent)) await this.#until()
+        const data = payloads.encode(payloads.replyNow(value))
+        if (!this.#link.post(KIND.chunk, this.#id, 0, data, payloads.own, sent)) await this.#until()
       }
       if (this.#over !== undefined) return
       this.#link.post(KIND.end, this.#id, 0, EMPTY, true)

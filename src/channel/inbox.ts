@@ -1,11 +1,11 @@
 /**
- * What has arrived for one reader and was not taken yet: plain messages of a connection, chunks of a streamed reply. Readers
- * are the same as a subscriber's (iteration.ts, once.ts). How far the sender may be ahead is credit's matter, not this
- * file's; decoding happens when something is taken, so a value that cannot be decoded costs its reader alone.
+ * What has arrived for one reader and was not taken yet: plain messages of a connection, or chunks of a streamed reply. Its readers are
+ * those of topics, too (wait/iteration.ts, wait/once.ts). Credit limits how far the sender may be ahead. Items are decoded when they are
+ * taken, so a value that cannot be decoded fails its reader alone.
  */
 import { busy, closedError } from '../errors.js'
-import type { Inflow } from '../inflow/inflow.js'
-import type { Holder, Receiving, Waiting } from '../reception.js'
+import { Fifo } from '../wait/fifo.js'
+import type { Gate, Holder, MessageSource, Reader } from '../wait/reader.js'
 
 /** What an inbox needs of its surroundings. */
 export interface InboxHost<V> {
@@ -20,12 +20,11 @@ export interface InboxHost<V> {
   left(): void
 }
 
-export class Inbox<V> implements Inflow<V>, Receiving {
+export class Inbox<V> implements MessageSource<V>, Gate {
   readonly what: string
   readonly #host: InboxHost<V>
-  #items: Uint8Array[] = []
-  #at = 0
-  #waiting: Waiting | undefined
+  readonly #items = new Fifo<Uint8Array>()
+  #reader: Reader | undefined
   #holder: Holder | undefined
   #fresh: NodeJS.Immediate | undefined
   #ended = false
@@ -55,15 +54,11 @@ export class Inbox<V> implements Inflow<V>, Receiving {
   }
 
   refill(): boolean {
-    return this.#at < this.#items.length
+    return this.#items.size > 0
   }
 
   take(): V {
-    const data = this.#items[this.#at++] as Uint8Array
-    if (this.#at === this.#items.length) {
-      this.#items = []
-      this.#at = 0
-    }
+    const data = this.#items.shift() as Uint8Array
     this.#host.taken(data.byteLength)
     return this.#host.decode(data)
   }
@@ -74,8 +69,7 @@ export class Inbox<V> implements Inflow<V>, Receiving {
 
   /** Forgets everything that was not taken. */
   clear(): void {
-    this.#items = []
-    this.#at = 0
+    this.#items.clear()
   }
 
   hold(holder: Holder): void {
@@ -88,7 +82,7 @@ export class Inbox<V> implements Inflow<V>, Receiving {
   }
 
   assertFree(): void {
-    if (this.#waiting !== undefined) throw busy('already has somebody waiting for what comes next', this.what)
+    if (this.#reader !== undefined) throw busy('already has somebody waiting for what comes next', this.what)
   }
 
   /** The endpoint looks by itself, for all of its connections. */
@@ -96,14 +90,14 @@ export class Inbox<V> implements Inflow<V>, Receiving {
     return false
   }
 
-  wait(waiting: Waiting): void {
-    this.#waiting = waiting
+  wait(reader: Reader): void {
+    this.#reader = reader
     this.#host.waiting(true)
     this.#answer()
   }
 
-  waitFresh(waiting: Waiting): void {
-    this.#waiting = waiting
+  waitFresh(reader: Reader): void {
+    this.#reader = reader
     this.#host.waiting(true)
     this.#fresh = setImmediate(() => {
       this.#fresh = undefined
@@ -111,26 +105,26 @@ export class Inbox<V> implements Inflow<V>, Receiving {
     })
   }
 
-  callOff(waiting: Waiting): void {
-    if (this.#waiting === waiting) this.#release()
+  callOff(reader: Reader): void {
+    if (this.#reader === reader) this.#release()
   }
 
-  /** Whoever waits is told what there is. */
+  /** Tells the waiting reader what there is. */
   #answer(): void {
-    const waiting = this.#waiting
-    if (waiting === undefined) return
+    const reader = this.#reader
+    if (reader === undefined) return
     if (this.refill()) {
       this.#release()
-      waiting.ready()
+      reader.ready()
     } else if (this.#ended) {
       this.#release()
-      if (this.#error === undefined) waiting.closed()
-      else waiting.failed(this.#error)
+      if (this.#error === undefined) reader.closed()
+      else reader.failed(this.#error)
     }
   }
 
   #release(): void {
-    this.#waiting = undefined
+    this.#reader = undefined
     clearImmediate(this.#fresh)
     this.#fresh = undefined
     this.#host.waiting(false)

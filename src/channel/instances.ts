@@ -1,17 +1,16 @@
 /**
- * The instances of a service, kept connected: follows the records of one name, connects to those that the route needs, and
- * tries again when that fails, for as long as the record says that the instance lives. An instance that has died is not
- * tried again; its successor has another id and is connected to at once.
+ * The instances of a service, kept connected. It follows the records of one name, connects to as many as the route needs, and tries again after
+ * a failure, as long as the record says that the instance lives. A dead instance is not tried again; its successor has another id, and is
+ * connected to at once.
  */
+import { kindMismatch } from '../bus/kind-mismatch.js'
+import type { Service } from '../bus/service.js'
+import { type RawServiceEvent, serviceEvent } from '../bus/services-view.js'
 import { debug } from '../diagnostics.js'
 import { fromNative, reason, RingbellError, translated } from '../errors.js'
 import type { NativeChannel, NativeWatch } from '../native.js'
-import { poller, type Poller } from '../poller.js'
-import type { ReconnectOptions } from '../options.js'
-import type { Service } from '../service.js'
-import { serviceEvent, type RawServiceEvent } from '../services-view.js'
-import { strangersAmong } from '../strangers.js'
-import { Backoff } from './backoff.js'
+import { Backoff, type ReconnectOptions } from '../wait/backoff.js'
+import { poller, type Poller } from '../wait/poller.js'
 
 /** What a connection must find in the record. */
 export interface Expectation {
@@ -27,7 +26,6 @@ export interface InstancesParts {
   readonly expected: Expectation
   /** To all of them, or to one at a time. */
   readonly all: boolean
-  readonly connectJson: string
   readonly reconnect: ReconnectOptions | undefined
 }
 
@@ -66,7 +64,7 @@ export class Instances {
   readonly #id: number
   readonly #byId = new Map<string, Instance>()
   /** Of the same name, and of another kind. */
-  readonly #strangers = new Map<string, Service>()
+  readonly #otherKinds = new Map<string, Service>()
   readonly #byConnection = new Map<number, Instance>()
   #closed = false
 
@@ -75,6 +73,8 @@ export class Instances {
     this.#host = host
     this.#poller = poller()
     this.#id = translated(() => this.#poller.add(parts.watch, { wake: () => this.#wake() }))
+    // The user has not had time to listen yet.
+    setImmediate(() => this.#wake())
   }
 
   /** All that announce the name and are what is expected. */
@@ -83,13 +83,8 @@ export class Instances {
   }
 
   /** Who has the name and is not what is expected, in words. */
-  get strangers(): string | undefined {
-    return strangersAmong([...this.services, ...this.#strangers.values()], this.#parts.expected.kind)
-  }
-
-  /** Takes in who is there. */
-  look(): void {
-    this.#wake()
+  get mismatch(): string | undefined {
+    return kindMismatch([...this.services, ...this.#otherKinds.values()], this.#parts.expected.kind)
   }
 
   /** The service that a connection leads to. */
@@ -156,7 +151,7 @@ export class Instances {
     if (type === 'removed') {
       clearTimeout(known?.timer)
       this.#byId.delete(service.id)
-      this.#strangers.delete(service.id)
+      this.#otherKinds.delete(service.id)
       return
     }
     if (known !== undefined) {
@@ -169,7 +164,7 @@ export class Instances {
     }
     if (service.kind !== this.#parts.expected.kind) {
       debug('%s %s is a %s, no %s', service.name, service.id, service.kind, this.#parts.expected.kind)
-      this.#strangers.set(service.id, service)
+      this.#otherKinds.set(service.id, service)
       return
     }
     const instance: Instance = {
@@ -200,10 +195,10 @@ export class Instances {
   }
 
   #connect(instance: Instance): boolean {
-    const { native, connectJson } = this.#parts
+    const { native } = this.#parts
     try {
       const record = JSON.stringify(instance.service.record)
-      const connection = translated(() => native.connect(record, connectJson))
+      const connection = translated(() => native.connect(record))
       instance.connection = connection
       this.#byConnection.set(connection, instance)
       return true

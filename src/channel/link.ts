@@ -1,16 +1,19 @@
 /**
- * One connection, seen from inside: what is sent goes out here, what arrives is told apart by kind. Both sides are alike; a
- * server's link mostly holds requests in hand, a client's calls in flight, and a work queue turns that around. A peer that
- * breaks the rules of docs/protocol.md is disconnected. Code of users runs from here only in request handlers.
+ * One connection, seen from inside. What is sent goes out here; what arrives is told apart by kind. Both sides are alike: a server's link mostly
+ * has requests in hand, a client's has calls in flight, and a work queue turns that around. A peer that breaks the rules of
+ * docs/protocol.md is disconnected. User code runs from here only in request handlers.
  *
- * Every call of the binding about one connection is made here (and in its outbox). Any of them can find that the peer broke a
- * rule, or is gone. `#fault` then ends the link. Such an error is never thrown into a handler, a queue, a timer or a loop.
+ * Every call of the binding about one connection is made here, or in its outbox. Any of them can find that the peer broke a rule, or is
+ * gone. `#fault` then ends the link. Such an error is never thrown into a handler, a queue, a timer or a loop.
  */
+import { EMPTY } from '../codec/bytes.js'
 import { fromNative, reason, type RingbellError } from '../errors.js'
 import { LARGE_GONE, type NativeChannelHot } from '../native.js'
-import { encodeError } from './remote-error.js'
+import { Fifo } from '../wait/fifo.js'
+import { Waiters, type Waiting } from '../wait/waiting.js'
 import { isOfBytes, Outbox, type Frame } from './outbox.js'
-import { EMPTY, FLAGS_AT, HEADER_BYTES, KIND, MESSAGE_WINDOW } from './wire.js'
+import { encodeError } from './remote-error.js'
+import { FLAGS_AT, HEADER_BYTES, KIND, MESSAGE_WINDOW } from './wire.js'
 
 /** Who is at the other end. */
 export interface PeerInfo {
@@ -84,9 +87,8 @@ export interface Arrival {
 }
 
 /** Somebody who waits for room for a plain message or for credit. */
-export interface RoomSeeker {
+export interface RoomSeeker extends Waiting {
   readonly bytes: number
-  settle(error?: unknown): void
 }
 
 type Sent = (error?: RingbellError) => void
@@ -108,12 +110,12 @@ export class Link {
   /** What the owner keeps with it. */
   owner: unknown = undefined
   /** Those who wait until a large message is on its way; told if it never will be. */
-  readonly writers = new Set<(error: unknown) => void>()
+  readonly writers = new Set<Waiting>()
   readonly #host: LinkHost
   readonly #hot: NativeChannelHot
   readonly #outbox: Outbox
-  #seekers: RoomSeeker[] = []
-  #clear: (() => void)[] = []
+  readonly #seekers = new Fifo<RoomSeeker>()
+  readonly #clear = new Waiters<true>()
   #nextId = 1
   #ordinal = 0
   /** The largest that goes at once; what is larger goes in pieces. */
@@ -137,9 +139,9 @@ export class Link {
   }
 
   /** Resolves when nothing waits for room any more, or never will. */
-  whenClear(): Promise<void> {
-    if (this.#outbox.empty || this.gone !== undefined) return Promise.resolve()
-    return new Promise((resolve) => this.#clear.push(resolve))
+  async whenClear(): Promise<void> {
+    const clear = (): true | undefined => (this.#outbox.empty || this.gone !== undefined ? true : undefined)
+    if (clear() === undefined) await this.#clear.wait(clear)
   }
 
   /** Asks; `false`: the link is gone. `own`: nobody changes the bytes while they are sent. */
@@ -228,7 +230,7 @@ export class Link {
   }
 
   giveUpRoom(seeker: RoomSeeker): void {
-    this.#seekers = this.#seekers.filter((one) => one !== seeker)
+    this.#seekers.take((one) => one === seeker)
   }
 
   /** A reader took bytes of a message. */
@@ -353,7 +355,7 @@ export class Link {
     if (this.gone !== undefined) return true
     try {
       if (!this.#outbox.flush()) return false
-      if (this.#clear.length > 0) this.#isClear()
+      if (this.#clear.size > 0) this.#clear.check()
       return this.#serve()
     } catch (error) {
       this.#fault(error)
@@ -364,7 +366,7 @@ export class Link {
   /** Asks to be woken when there is room; `false` when there is some by now. */
   armRoom(): boolean {
     if (this.gone !== undefined) return true
-    const bytes = this.#outbox.empty ? (this.#seekers[0]?.bytes ?? 0) : this.#outbox.wanted
+    const bytes = this.#outbox.empty ? (this.#seekers.peek()?.bytes ?? 0) : this.#outbox.wanted
     try {
       return this.#hot.armRoom(this.number, bytes)
     } catch (error) {
@@ -386,11 +388,10 @@ export class Link {
     const requests = [...this.requests.values()]
     this.requests.clear()
     for (const request of requests) request.lost()
-    const seekers = this.#seekers
-    this.#seekers = []
-    for (const seeker of seekers) seeker.settle(this.gone)
-    for (const fail of this.writers) fail(this.gone)
-    this.#isClear()
+    for (let seeker = this.#seekers.shift(); seeker !== undefined; seeker = this.#seekers.shift())
+      seeker.reject(this.gone)
+    for (const writer of this.writers) writer.reject(this.gone)
+    this.#clear.check()
   }
 
   #takeBack(head: number, id: number): boolean {
@@ -400,12 +401,6 @@ export class Link {
       this.#fault(error)
       return true
     }
-  }
-
-  #isClear(): void {
-    const clear = this.#clear
-    this.#clear = []
-    for (const resolve of clear) resolve()
   }
 
   /** Sends if nothing is ahead and there is room. */
@@ -464,7 +459,7 @@ export class Link {
 
   /** Those who wait for room and credit, in order; `true` when nobody waits for room. */
   #serve(): boolean {
-    for (let seeker = this.#seekers[0]; seeker !== undefined; seeker = this.#seekers[0]) {
+    for (let seeker = this.#seekers.peek(); seeker !== undefined; seeker = this.#seekers.peek()) {
       // Credit comes by a message, not by room.
       if (this.#credit <= 0) return true
       if (!this.#outbox.empty) return false
@@ -472,7 +467,7 @@ export class Link {
       // A fault told them all.
       if (this.over) return true
       this.#seekers.shift()
-      seeker.settle()
+      seeker.resolve()
     }
     return true
   }

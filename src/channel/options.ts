@@ -1,46 +1,23 @@
-/** The options of channels and work queues: types, rules, and their translation into the JSON that the binding takes. */
-import type { SignalOptions } from '../abort.js'
-import {
-  check,
-  duration,
-  flag,
-  integer,
-  invalid,
-  listOf,
-  nested,
-  oneOf,
-  powerOfTwo,
-  signal,
-  type Rule,
-  type Rules,
-} from '../check.js'
+/**
+ * The options of channels and work queues. What only TypeScript knows (calls, retries, limits of its own) is checked here. Everything else
+ * goes to the core as the user wrote it, and the core checks it.
+ */
+import type { Access, Description } from '../bus/options.js'
+import type { Rung } from '../bus/service.js'
+import { anything, check, coreJson, duration, flag, integer, invalid, listOf, LONGEST_MS, oneOf, type Rule, type Rules, signal, text } from '../check.js'
 import type { CodecOption } from '../codec/index.js'
-import {
-  ACCESS,
-  anything,
-  DESCRIPTION,
-  forced,
-  jsonOf,
-  LABEL,
-  offers,
-  reconnect,
-  rungOrAuto,
-  type Access,
-  type Description,
-  type ReconnectOptions,
-} from '../options.js'
-import type { Rung } from '../service.js'
-import { checkWait, type WaitOption } from '../waiting.js'
-import { LONGEST_MS } from './deadlines.js'
+import { type Schema, standardSchema } from '../codec/schema.js'
+import type { SignalOptions } from '../wait/abort.js'
+import { reconnect, type ReconnectOptions } from '../wait/backoff.js'
+import { checkWait, type WaitOption } from '../wait/policy.js'
 import type { Route } from './routing.js'
-import { standardSchema, type Schema } from './schema.js'
 
 /** What both sides of a channel choose for themselves. */
 export interface ChannelOptions {
   /** How to wait, `'adaptive'` by default. */
   wait?: WaitOption | undefined
   /**
-   * Bytes that a message may have, 64 MiB by default, at most 1 GiB. A larger one is not taken: whoever made the request or
+   * Bytes that a message may have, 64 MiB by default, at most 1 GiB. A larger one is not taken: the one who made the request or
    * waits for the reply is told; a plain message is dropped, and its receiver is told (`'failed'`).
    */
   maxMessage?: number | undefined
@@ -106,6 +83,12 @@ export interface CallOptions extends SignalOptions {
   into?: Uint8Array | undefined
 }
 
+/** How to close a server. */
+export interface CloseOptions {
+  /** Milliseconds in which what is under way may be done yet, 0 by default. Nothing new is taken on meanwhile. */
+  grace?: number | undefined
+}
+
 export interface QueueOptions<T = Uint8Array> extends Description, ChannelOptions {
   /** How messages become bytes; workers must name the same. */
   codec?: CodecOption<T> | undefined
@@ -148,86 +131,44 @@ export const DEFAULT_ATTEMPTS = 5
 const COUNT = integer(1, 2 ** 24)
 const TIME = duration(0, LONGEST_MS, 'milliseconds')
 const CHANNEL: Rules = { wait: checkWait, maxMessage: integer(1, 2 ** 30), codec: anything }
-
-const CAPACITY = powerOfTwo(4096, 2 ** 30)
-
-const SHARED_BY_SERVERS: Rules = {
-  ...DESCRIPTION,
-  ...CHANNEL,
-  access: nested('access', ACCESS),
-  capacity: CAPACITY,
-  offers,
-  maxConnections: integer(1, 65_535),
-}
-const SERVE: Rules = {
-  ...SHARED_BY_SERVERS,
-  requests: standardSchema,
-  replies: standardSchema,
-  maxRequests: COUNT,
-}
-const QUEUE: Rules = { ...SHARED_BY_SERVERS, limit: COUNT, attempts: integer(1, 2 ** 20), timeout: TIME }
-
-const SHARED_BY_CLIENTS: Rules = {
+const SERVE: Rules = { ...CHANNEL, requests: standardSchema, replies: standardSchema, maxRequests: COUNT }
+const QUEUE: Rules = { ...CHANNEL, limit: COUNT, attempts: integer(1, 2 ** 20), timeout: TIME }
+const CONNECT: Rules = {
   ...CHANNEL,
   reconnect,
-  acquire: rungOrAuto,
-  sendCapacity: CAPACITY,
-  receiveCapacity: CAPACITY,
-}
-const CONNECT: Rules = {
-  ...SHARED_BY_CLIENTS,
-  schema: LABEL,
+  schema: text(256),
   requests: standardSchema,
   replies: standardSchema,
   route: oneOf('first', 'round-robin', 'least-busy'),
   timeout: TIME,
 }
-const WORKER: Rules = { ...SHARED_BY_CLIENTS, concurrency: integer(1, 65_536) }
+const WORKER: Rules = { ...CHANNEL, reconnect, concurrency: integer(1, 65_536) }
 /** A proxy of one passes for an instance, and throws when its length is read. */
 const bytesToFill: Rule = (value) =>
   ArrayBuffer.isView(value) && value instanceof Uint8Array ? undefined : 'must be a Uint8Array'
 const CALL: Rules = { signal, timeout: TIME, idempotent: flag, into: bytesToFill }
-const SIGNAL: Rules = { signal }
 const CLOSE: Rules = { grace: TIME }
 const MOST_FDS = 16
 const MOST_FD_DATA = 32_768
 
 export function serveJson(options: ServeOptions<unknown, unknown>, codecId: string): string {
-  check(options, SERVE)
-  return jsonOf({ ...announced(options), codec: codecId })
+  return coreJson(options, SERVE, { codec: codecId })
 }
 
 export function queueJson(options: QueueOptions<unknown>, codecId: string): string {
-  check(options, QUEUE)
-  return jsonOf({ ...announced(options), kind: QUEUE_KIND, codec: codecId })
+  return coreJson(options, QUEUE, { codec: codecId })
 }
 
-/** What the core has to know of those who serve. */
-function announced(options: ServeOptions<unknown, unknown> | QueueOptions<unknown>): object {
-  const { metadata, endpoints, schema, capacity, offers, maxConnections, access } = options
-  return { metadata, endpoints, schema, capacity, offers, maxConnections, access }
+export function connectJson(options: ConnectOptions<unknown, unknown>): string {
+  return coreJson(options, CONNECT)
 }
 
-export function checkConnect(options: ConnectOptions<unknown, unknown>): void {
-  check(options, CONNECT)
-}
-
-export function checkWorker(options: WorkerOptions<unknown>): void {
-  check(options, WORKER)
-}
-
-/** What each connection is asked for with. */
-export function connectionJson(options: RingOptions & { acquire?: Rung | 'auto' | undefined }): string {
-  const { sendCapacity, receiveCapacity, acquire } = options
-  return JSON.stringify({ sendCapacity, receiveCapacity, ...forced(acquire) })
+export function workerJson(options: WorkerOptions<unknown>): string {
+  return coreJson(options, WORKER)
 }
 
 export function checkCall(options: CallOptions): void {
   check(options, CALL)
-}
-
-export function checkSignal(options: SignalOptions): void {
-  check(options, SIGNAL)
 }
 
 export function checkClose(options: object): void {

@@ -1,9 +1,10 @@
 /**
- * What one connection has to send and found no room for, in order; and everything that is larger than its ring takes at once.
- * Nothing overtakes it: while it is not empty, whatever is sent queues up here. Throws only what the binding throws.
+ * What one connection has to send and found no room for, in order, and everything that is larger than its ring takes at once. Nothing overtakes
+ * it: while it is not empty, everything that is sent queues up here. It throws only what the binding throws.
  */
 import { reason, RingbellError } from '../errors.js'
 import type { NativeChannelHot } from '../native.js'
+import { Fifo } from '../wait/fifo.js'
 
 export interface Frame {
   /** Kind and flags. */
@@ -28,8 +29,7 @@ const NO_ROOM = Symbol('no room')
 export class Outbox {
   readonly #hot: NativeChannelHot
   readonly #connection: number
-  #frames: Frame[] = []
-  #at = 0
+  readonly #frames = new Fifo<Frame>()
 
   constructor(hot: NativeChannelHot, connection: number) {
     this.#hot = hot
@@ -37,16 +37,16 @@ export class Outbox {
   }
 
   get empty(): boolean {
-    return this.#at === this.#frames.length
+    return this.#frames.size === 0
   }
 
   get size(): number {
-    return this.#frames.length - this.#at
+    return this.#frames.size
   }
 
   /** Bytes of data that the next step needs room for. */
   get wanted(): number {
-    const frame = this.#frames[this.#at]
+    const frame = this.#frames.peek()
     if (frame === undefined) return 0
     const { done, bytes } = frame
     return done < 0 ? bytes : Math.min(LARGE_STEP, bytes - done)
@@ -58,32 +58,26 @@ export class Outbox {
 
   /** Takes back what is not sent yet; `true` when there was such a frame, and the other side has seen nothing of it. */
   remove(head: number, id: number): boolean {
-    for (let at = this.#at; at < this.#frames.length; at++) {
-      const frame = this.#frames[at] as Frame
-      if (frame.id !== id || frame.head !== head) continue
-      if (frame.begun) this.#hot.abandonLarge(this.#connection)
-      this.#frames.splice(at, 1)
-      return !frame.begun
-    }
-    return false
+    const frame = this.#frames.take((one) => one.id === id && one.head === head)
+    if (frame === undefined) return false
+    if (frame.begun) this.#hot.abandonLarge(this.#connection)
+    return !frame.begun
   }
 
   /** Sends as much as there is room for; `true` when that was all. */
   flush(): boolean {
     // Who is told that a frame failed may send something, which comes back here.
-    for (let frame = this.#frames[this.#at]; frame !== undefined; frame = this.#frames[this.#at]) {
+    for (let frame = this.#frames.peek(); frame !== undefined; frame = this.#frames.peek()) {
       const error = this.#send(frame)
       if (error === NO_ROOM) return false
-      this.#at++
+      this.#frames.shift()
       frame.sent(error)
     }
-    this.clear()
     return true
   }
 
   clear(): void {
-    this.#frames = []
-    this.#at = 0
+    this.#frames.clear()
   }
 
   /** An error is about the frame's own bytes: it is given up, and nothing else. */

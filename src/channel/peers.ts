@@ -1,25 +1,31 @@
 /**
- * The connections of one endpoint, as users hold them: made when the core says that one is open, told about by events, and
- * fed with what is no call. Shared by servers and clients, queues and workers.
+ * The connections of one endpoint, as users hold them. They are made when the core reports them open; events tell of them. Servers, clients,
+ * queues and workers share this.
  */
+import { serviceOf } from '../bus/service.js'
+import type { PayloadCodec } from '../codec/payload-codec.js'
 import type { RingbellError } from '../errors.js'
-import { serviceOf } from '../service.js'
+import type { EventQueue } from '../wait/event-queue.js'
 import { Connection } from './connection.js'
 import type { Endpoint, OpenedNotice } from './endpoint.js'
 import type { EndReason, Link } from './link.js'
-import type { Speech } from './speech.js'
-import type { Telling } from './telling.js'
+
+/** The events of connections, whichever side they are on. */
+export interface PeerEvents {
+  connected: [connection: Connection<unknown>]
+  disconnected: [connection: Connection<unknown>, reason: EndReason]
+}
 
 export class Peers {
   /** Connections that there ever were. */
   accepted = 0
-  readonly #speech: Speech
-  readonly #telling: Telling
+  readonly #payloads: PayloadCodec
+  readonly #events: EventQueue<PeerEvents>
   readonly #connections = new Set<Connection<unknown>>()
 
-  constructor(speech: Speech, telling: Telling) {
-    this.#speech = speech
-    this.#telling = telling
+  constructor(payloads: PayloadCodec, events: EventQueue<PeerEvents>) {
+    this.#payloads = payloads
+    this.#events = events
   }
 
   get all(): Connection<unknown>[] {
@@ -35,7 +41,7 @@ export class Peers {
     const connection = new Connection<unknown>({
       endpoint,
       link,
-      speech: this.#speech,
+      payloads: this.#payloads,
       rung,
       fallbacks,
       service: record === undefined ? undefined : serviceOf(record),
@@ -43,7 +49,7 @@ export class Peers {
     link.owner = connection
     this.accepted++
     this.#connections.add(connection)
-    this.#telling.tell('connected', connection)
+    this.#events.add('connected', connection)
     return connection
   }
 
@@ -51,7 +57,7 @@ export class Peers {
     const connection = connectionOf(link)
     if (connection === undefined || !this.#connections.delete(connection)) return
     connection.ended(error)
-    this.#telling.tell('disconnected', connection, reason)
+    this.#events.add('disconnected', connection, reason)
   }
 }
 

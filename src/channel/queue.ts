@@ -1,26 +1,21 @@
 /**
- * A work queue: each message goes to one of its workers, is kept until that one acknowledges it, and goes to another one,
- * marked as redelivered, when that one dies, leaves, fails or takes too long. The queue assigns, so no two workers ever hold one
- * message at the same time while both are known to live. It lives in this process: what it holds ends with it.
+ * A work queue. Each message goes to one worker and is kept until that worker acknowledges it. If the worker dies, leaves, fails or takes too
+ * long, the message goes to another one, marked as redelivered. The queue assigns, so no two workers hold one message at the same time
+ * while both are known to live. The queue lives in this process: its messages end with it.
  */
-import { EventEmitter } from 'node:events'
-import { onAbort, throwIfAborted, type SignalOptions } from '../abort.js'
-import { channels } from '../diagnostics.js'
-import { closedError, RingbellError, translated } from '../errors.js'
-import type { NativeChannel } from '../native.js'
-import { metadataJson } from '../options.js'
-import { serviceOf, type RecordJson, type Service } from '../service.js'
-import type { WaitOption } from '../waiting.js'
+import type { Service } from '../bus/service.js'
+import type { PayloadCodec } from '../codec/payload-codec.js'
+import { RingbellError } from '../errors.js'
+import { checkSignal, type SignalOptions, throwIfAborted } from '../wait/abort.js'
+import { Deadline } from '../wait/deadlines.js'
+import { Fifo } from '../wait/fifo.js'
+import { Waiters } from '../wait/waiting.js'
 import type { Connection } from './connection.js'
-import { Deadline } from './deadlines.js'
-import { Endpoint, type EndpointHost } from './endpoint.js'
+import { EndpointOwner, type Life, type LifeHost, type LifeParts } from './life.js'
 import { copied, type EndReason, type Link, type Pending } from './link.js'
-import { checkSignal } from './options.js'
-import { connectionOf, Peers } from './peers.js'
+import { connectionOf } from './peers.js'
 import { decodeError, type RemoteError } from './remote-error.js'
-import type { Speech } from './speech.js'
-import { coreStats, type QueueStats } from './stats.js'
-import { Telling } from './telling.js'
+import type { QueueStats } from './stats.js'
 import { NOT_BEGUN, RETRIED } from './wire.js'
 
 /** The events of a queue. None after `close()`. */
@@ -30,85 +25,64 @@ export interface QueueEvents<T> {
   /** It has gone; what it had not acknowledged goes to others. */
   disconnected: [worker: Connection<T>, reason: EndReason]
   /** A message was given up after its last attempt; `error` is what the last worker said, or why nobody knows. */
-  failed: [value: T, error: RingbellError | RemoteError]
-  /** A worker broke the protocol, and was disconnected. */
-  trouble: [error: RingbellError, worker: Connection<T> | undefined]
+  deadLetter: [value: T, error: RingbellError | RemoteError]
+  /** A worker broke the protocol, and was disconnected; without a worker, the queue itself is broken, and closed. */
+  failed: [error: RingbellError, worker: Connection<T> | undefined]
 }
 
 /** @internal What a bus makes a queue of. */
-export interface QueueParts {
-  readonly native: NativeChannel
-  readonly speech: Speech
-  readonly maxMessage: number
-  readonly wait: WaitOption | undefined
+export interface QueueParts extends LifeParts {
   readonly limit: number
   readonly attempts: number
   readonly timeout: number
-  readonly closed: (queue: { closeNow(): void }) => void
 }
 
 /** A work queue: each message goes to one worker until it is acknowledged; `bus.queue()` makes it. */
-export class Queue<T = Uint8Array> extends EventEmitter<QueueEvents<T>> implements AsyncDisposable {
-  readonly #native: NativeChannel
-  readonly #speech: Speech
+export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
+  readonly #life: Life
+  readonly #payloads: PayloadCodec
   readonly #limit: number
   readonly #attempts: number
   readonly #timeout: number
-  readonly #telling: Telling
-  readonly #peers: Peers
-  readonly #endpoint: Endpoint
-  readonly #onClose: QueueParts['closed']
   /** Messages that no worker has; those to be delivered again come first. */
-  #fresh: Job[] = []
-  #at = 0
-  #again: Job[] = []
+  readonly #fresh = new Fifo<Job>()
+  readonly #again = new Fifo<Job>()
   readonly #assigned = new Set<Job>()
   /** Workers that take more, and how many; in the order in which they are served. */
   readonly #ready = new Map<Link, number>()
-  #seekers = new Set<Seeker>()
+  readonly #waiters = new Waiters<true>()
   #pushed = 0
   #acknowledged = 0
   #redelivered = 0
   #failed = 0
-  #referenced = false
-  #closed = false
 
   /** @internal Use `bus.queue()`. */
   constructor(parts: QueueParts) {
     super()
-    this.#native = parts.native
-    this.#speech = parts.speech
+    this.#payloads = parts.payloads
     this.#limit = parts.limit
     this.#attempts = parts.attempts
     this.#timeout = parts.timeout
-    this.#onClose = parts.closed
-    this.#telling = new Telling(this, 'queue', channels.queue)
-    this.#peers = new Peers(parts.speech, this.#telling)
-    this.#endpoint = new Endpoint(parts.native, this.#hostOf(parts.maxMessage), parts.wait)
+    this.#life = this.live('queue', parts, this.#host())
     // Workers come and acknowledge at any time; only messages keep the process alive.
-    this.#endpoint.referenced = false
-    this.#endpoint.want()
-    if (channels.queue['opened'].hasSubscribers) channels.queue['opened'].publish({ queue: this })
+    this.#life.needed = false
+    this.#life.endpoint.want()
+    this.#life.begin()
   }
 
   /** This queue as others see it. */
   get service(): Service {
-    return serviceOf(JSON.parse(translated(() => this.#native.record())) as RecordJson)
+    return this.#life.service
   }
 
   /** The workers that are connected. */
   get workers(): Connection<T>[] {
-    return this.#peers.all as Connection<T>[]
+    return this.#life.peers.all as Connection<T>[]
   }
 
   /** Messages that are not acknowledged yet. */
   get size(): number {
     return this.#waiting + this.#assigned.size
-  }
-
-  /** Whether it is closed. */
-  get closed(): boolean {
-    return this.#closed
   }
 
   /**
@@ -118,9 +92,9 @@ export class Queue<T = Uint8Array> extends EventEmitter<QueueEvents<T>> implemen
    * @throws {RingbellError} `ERR_RINGBELL_CODEC`, `ERR_RINGBELL_CLOSED`.
    */
   push(value: T): boolean {
-    if (this.#closed) throw closedError('queue')
+    this.#life.assertOpen()
     if (this.size >= this.#limit) return false
-    const data = copied(this.#speech.encode(value))
+    const data = copied(this.#payloads.encode(value))
     this.#pushed++
     this.#fresh.push(new Job(this.#jobHost, data))
     this.#keepAlive()
@@ -140,59 +114,31 @@ export class Queue<T = Uint8Array> extends EventEmitter<QueueEvents<T>> implemen
 
   /** Replaces the record's metadata; others see `updated`. */
   update(metadata: Record<string, unknown>): void {
-    const json = metadataJson(metadata)
-    translated(() => this.#native.update(json))
+    this.#life.update(metadata)
   }
 
-  /** Counters of this queue. */
   stats(): QueueStats {
     return {
-      workers: this.#peers.size,
+      workers: this.#life.peers.size,
       waiting: this.#waiting,
       assigned: this.#assigned.size,
       pushed: this.#pushed,
       acknowledged: this.#acknowledged,
       redelivered: this.#redelivered,
       failed: this.#failed,
-      core: coreStats(translated(() => this.#native.stats())),
+      core: this.#life.coreStats,
     }
   }
 
-  /** Drops what is not acknowledged, and leaves its workers: `drained()` first where that matters. Idempotent. */
-  async close(): Promise<void> {
-    this.closeNow()
-  }
-
-  /** `await using`: as `close()`. */
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.closeNow()
-  }
-
-  /** @internal */
-  closeNow(): void {
-    this.#end(closedError('queue'))
-  }
-
   get #waiting(): number {
-    return this.#fresh.length - this.#at + this.#again.length
+    return this.#fresh.size + this.#again.size
   }
 
-  #until(condition: () => boolean, options: SignalOptions): Promise<void> {
+  async #until(condition: () => boolean, options: SignalOptions): Promise<void> {
     checkSignal(options)
     throwIfAborted(options.signal)
-    if (this.#closed) throw closedError('queue')
-    if (condition()) return Promise.resolve()
-    return new Promise((resolve, reject) => {
-      const settle = (error?: unknown): void => {
-        this.#seekers.delete(seeker)
-        forget()
-        if (error === undefined) resolve()
-        else reject(error)
-      }
-      const seeker: Seeker = { condition, settle }
-      this.#seekers.add(seeker)
-      const forget = onAbort(options.signal, settle)
-    })
+    this.#life.assertOpen()
+    if (!condition()) await this.#waiters.wait(() => (condition() ? true : undefined), options)
   }
 
   /** Gives what waits to those who are ready, each in turn. */
@@ -203,9 +149,9 @@ export class Queue<T = Uint8Array> extends EventEmitter<QueueEvents<T>> implemen
       const [link, credit] = next.value
       this.#ready.delete(link)
       if (link.gone !== undefined || link.leaving) continue
-      const job = this.#next()
+      const job = (this.#again.shift() ?? this.#fresh.shift()) as Job
       this.#assigned.add(job)
-      if (!job.place(link)) {
+      if (!job.sendOn(link)) {
         this.#assigned.delete(job)
         this.#again.push(job)
         continue
@@ -221,17 +167,6 @@ export class Queue<T = Uint8Array> extends EventEmitter<QueueEvents<T>> implemen
     this.#assign()
   }
 
-  #next(): Job {
-    const again = this.#again.shift()
-    if (again !== undefined) return again
-    const job = this.#fresh[this.#at++] as Job
-    if (this.#at > MOST_TAKEN && this.#at * 2 > this.#fresh.length) {
-      this.#fresh = this.#fresh.slice(this.#at)
-      this.#at = 0
-    }
-    return job
-  }
-
   readonly #jobHost: JobHost = {
     timeout: () => this.#timeout,
     acknowledged: (job) => {
@@ -241,7 +176,7 @@ export class Queue<T = Uint8Array> extends EventEmitter<QueueEvents<T>> implemen
     },
     refused: (job, error) => {
       this.#assigned.delete(job)
-      if (this.#closed) return
+      if (this.#life.closed) return
       if (job.attempts >= this.#attempts) this.#giveUp(job, error)
       else this.#again.push(job)
       this.#changed()
@@ -252,7 +187,7 @@ export class Queue<T = Uint8Array> extends EventEmitter<QueueEvents<T>> implemen
     },
     returned: (job) => {
       this.#assigned.delete(job)
-      if (this.#closed) return
+      if (this.#life.closed) return
       this.#again.push(job)
       this.#assign()
     },
@@ -262,73 +197,46 @@ export class Queue<T = Uint8Array> extends EventEmitter<QueueEvents<T>> implemen
     this.#failed++
     let value: unknown = job.data
     try {
-      value = this.#speech.decode(job.data)
+      value = this.#payloads.decode(job.data)
     } catch {
       // What its own codec cannot read is told as bytes.
     }
-    this.#telling.tell('failed', value, error)
+    this.#life.events.add('deadLetter', value, error)
   }
 
   /** There are fewer messages than before. */
   #changed(): void {
-    for (const seeker of this.#seekers) if (seeker.condition()) seeker.settle()
+    this.#waiters.check()
     this.#keepAlive()
   }
 
   #keepAlive(): void {
-    const wanted = this.size > 0
-    if (wanted === this.#referenced) return
-    this.#referenced = wanted
-    this.#endpoint.referenced = wanted
+    this.#life.needed = this.size > 0
   }
 
-  #end(error: RingbellError): void {
-    if (this.#closed) return
-    this.#closed = true
-    try {
-      this.#endpoint.close(error)
-      this.#telling.clear()
-    } finally {
-      for (const seeker of this.#seekers) seeker.settle(error)
-      this.#fresh = []
-      this.#again = []
-      this.#at = 0
-      this.#assigned.clear()
-      this.#onClose(this)
-    }
-    if (channels.queue['closed'].hasSubscribers) channels.queue['closed'].publish({ queue: this })
-  }
-
-  #hostOf(maxMessage: number): EndpointHost {
+  #host(): LifeHost {
     return {
-      what: 'queue',
-      maxMessage,
-      opened: (link, notice) => void this.#peers.open(this.#endpoint, link, notice),
-      ended: (link, reason, error) => {
-        this.#ready.delete(link)
-        this.#peers.ended(link, reason, error)
-      },
-      failed: (_connection, error) => this.#telling.tell('trouble', error, undefined),
-      request: (link) => this.#endpoint.breach(link, 'it sent a request to a queue'),
-      message: (link) => this.#endpoint.breach(link, 'it sent a message to a queue'),
+      ended: (link) => void this.#ready.delete(link),
+      unconnected: (_connection, error) => this.#life.events.add('failed', error, undefined),
+      request: (link) => this.#life.endpoint.breach(link, 'it sent a request to a queue'),
+      message: (link) => this.#life.endpoint.breach(link, 'it sent a message to a queue'),
       credit: (link, amount) => this.#credit(link, amount),
       goodbye: (link) => void this.#ready.delete(link),
-      fds: () => {},
-      trouble: (error, link) => {
-        this.#telling.tell('trouble', error, link && connectionOf(link))
-        if (link === undefined) this.#end(error)
+      failure: (error, link) => [error, link && connectionOf(link)],
+      idle: async () => {
+        if (this.size > 0) await this.#waiters.wait(() => (this.size === 0 ? true : undefined))
+      },
+      end: (error) => {
+        this.#waiters.fail(error)
+        this.#fresh.clear()
+        this.#again.clear()
+        this.#assigned.clear()
+        this.#life.needed = false
       },
     }
   }
 }
 
-interface Seeker {
-  readonly condition: () => boolean
-  settle(error?: unknown): void
-}
-
-/** Taken messages at the front of the list before it is cut. */
-const MOST_TAKEN = 1024
 const MOST_CREDIT = 65_536
 
 interface JobHost {
@@ -358,7 +266,7 @@ class Job implements Pending {
     this.data = data
   }
 
-  place(link: Link): boolean {
+  sendOn(link: Link): boolean {
     const timeout = this.#host.timeout()
     this.#flags = this.attempts > 0 ? RETRIED : 0
     if (!link.ask(this, this.#flags, Math.ceil(timeout), this.data, true)) return false

@@ -1,6 +1,6 @@
 /**
- * Errors that cross a channel: what a handler threw, as the caller sees it. Code, name and message survive, whatever was
- * thrown; stacks stay at home. Neither a hostile thrown value nor hostile bytes can do worse than lose their text.
+ * Errors that cross a channel: what a handler threw, as the caller sees it. Code, name and message survive; the stack does not. A hostile
+ * thrown value, or hostile bytes, lose their text at worst.
  */
 import { Buffer } from 'node:buffer'
 
@@ -39,7 +39,7 @@ export function decodeError(data: Uint8Array): RemoteError {
   )
 }
 
-/** Getters and `toString` of what was thrown are a stranger's code. */
+/** Getters and `toString` of a thrown value are foreign code. */
 function described(thrown: unknown): [code: string | undefined, name: string, message: string] {
   try {
     if (typeof thrown !== 'object' || thrown === null)

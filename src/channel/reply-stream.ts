@@ -1,25 +1,25 @@
 /**
- * A streamed reply, from the caller's side: asked for with the first `next()`, read at the reader's pace, since the handler may
- * send no more chunks than it has credit for. Leaving the loop cancels it. A stream is never begun again by itself: what
- * was read already would come twice.
+ * A streamed reply, on the caller's side. The first `next()` asks for it. The reader sets the pace: the handler may send no more chunks than
+ * it has credit for. Leaving the loop cancels it. A stream is never repeated by itself, because what was already read would come twice.
  */
-import { throwIfAborted } from '../abort.js'
+import { EMPTY } from '../codec/bytes.js'
+import { type PayloadCodec, whenThere } from '../codec/payload-codec.js'
 import type { RingbellError } from '../errors.js'
-import { Iteration } from '../iteration.js'
+import { throwIfAborted } from '../wait/abort.js'
+import { Iteration } from '../wait/iteration.js'
+import type { CallDispatcher, Dispatchable } from './call-dispatcher.js'
 import { outcome } from './call.js'
 import { Inbox } from './inbox.js'
 import type { Link, Pending } from './link.js'
 import { decodeError } from './remote-error.js'
-import { whenThere, type Speech } from './speech.js'
-import type { Placed, Switchboard } from './switchboard.js'
-import { EMPTY, KIND, NOT_BEGUN, STREAM, STREAM_WINDOW } from './wire.js'
+import { KIND, NOT_BEGUN, STREAM, STREAM_WINDOW } from './wire.js'
 
-export class ReplyStream implements Pending, Placed, AsyncIterableIterator<unknown, undefined> {
+export class ReplyStream implements Pending, Dispatchable, AsyncIterableIterator<unknown, undefined> {
   id = 0
   ordinal = 0
   settled = false
-  readonly #board: Switchboard
-  readonly #speech: Speech
+  readonly #dispatcher: CallDispatcher
+  readonly #payloads: PayloadCodec
   readonly #inbox: Inbox<unknown>
   readonly #iteration: Iteration<unknown>
   #request: unknown
@@ -29,19 +29,19 @@ export class ReplyStream implements Pending, Placed, AsyncIterableIterator<unkno
   #taken = 0
 
   constructor(
-    board: Switchboard,
-    speech: Speech,
+    dispatcher: CallDispatcher,
+    payloads: PayloadCodec,
     request: unknown,
     want: (waits: boolean) => void,
     signal?: AbortSignal,
   ) {
     throwIfAborted(signal)
-    this.#board = board
-    this.#speech = speech
+    this.#dispatcher = dispatcher
+    this.#payloads = payloads
     this.#request = request
     this.#inbox = new Inbox({
       what: 'stream',
-      decode: (data) => speech.replyNow(speech.decode(data)),
+      decode: (data) => payloads.replyNow(payloads.decode(data)),
       waiting: want,
       taken: () => this.#took(),
       left: () => this.#leave(),
@@ -70,10 +70,10 @@ export class ReplyStream implements Pending, Placed, AsyncIterableIterator<unkno
     await this.return()
   }
 
-  place(link: Link): boolean {
-    const speech = this.#speech
+  sendOn(link: Link): boolean {
+    const payloads = this.#payloads
     try {
-      if (!link.ask(this, STREAM, 0, speech.encode(this.#request), speech.own)) return false
+      if (!link.ask(this, STREAM, 0, payloads.encode(this.#request), payloads.own)) return false
     } catch (error) {
       this.fail(error)
       return true
@@ -109,13 +109,13 @@ export class ReplyStream implements Pending, Placed, AsyncIterableIterator<unkno
     if ((flags & NOT_BEGUN) !== 0 && !this.settled) {
       this.#link = undefined
       this.ordinal = 0
-      if (this.#board.placeAgain(this)) return
+      if (this.#dispatcher.redispatch(this)) return
     }
     this.#finish(decodeError(data))
   }
 
   lost(reached: boolean, why: string): void {
-    this.#finish(this.#board.closedError() ?? outcome(reached, why))
+    this.#finish(this.#dispatcher.closedError() ?? outcome(reached, why))
   }
 
   target(): undefined {
@@ -129,13 +129,13 @@ export class ReplyStream implements Pending, Placed, AsyncIterableIterator<unkno
 
   #begin(): void {
     this.#begun = true
-    this.#board.begin()
+    this.#dispatcher.begin()
     try {
       whenThere(
-        this.#speech.request(this.#request),
+        this.#payloads.request(this.#request),
         (request) => {
           this.#request = request
-          if (!this.settled) this.#board.place(this)
+          if (!this.settled) this.#dispatcher.dispatch(this)
         },
         (error) => this.fail(error),
       )
@@ -166,7 +166,7 @@ export class ReplyStream implements Pending, Placed, AsyncIterableIterator<unkno
   #finish(error: unknown): void {
     if (this.settled) return
     this.settled = true
-    this.#board.done(this)
+    this.#dispatcher.done(this)
     this.#inbox.end(error)
   }
 }

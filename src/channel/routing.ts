@@ -1,4 +1,4 @@
-/** Which of several connections a call goes to. Policy alone, free of everything else. */
+/** Which of several connections a call goes to. Policy alone. */
 
 /**
  * `'first'`: the instance that has been there longest, and the next one once it has gone. `'round-robin'`: each in turn.

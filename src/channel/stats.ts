@@ -1,4 +1,4 @@
-/** What `stats()` of channels answers: counters of this side's calls beside those that the core keeps of its rings. */
+/** What `stats()` of channels returns: counters of the calls of this side, beside the core's counters of its rings. */
 import type { HandlingCounters } from './handling.js'
 
 /** What the core counts: an object by its own words (docs/protocol.md and crates/core/src/channel). */

@@ -1,8 +1,7 @@
 /**
- * What travels over a channel: the kinds of messages and their flags, as docs/protocol.md lists them under "Channel
- * messages". The 16-byte header (kind, flags, aux, id) is written and cut off by the binding.
+ * What travels over a channel: the kinds of messages and their flags, as in docs/protocol.md, "Channel messages". The binding writes the
+ * 16-byte header (kind, flags, aux, id) and cuts it off.
  */
-import { untransferable } from '../untransferable.js'
 
 export const KIND = {
   /** A plain message. */
@@ -48,4 +47,3 @@ export const MESSAGE_WINDOW = 256 * 1024
 export const STREAM_WINDOW = 32
 
 /** Also what users get for a reply of nothing. */
-export const EMPTY = untransferable(new Uint8Array(0))

@@ -18,7 +18,7 @@ export function withAccess(command: Command): Command {
     .option('--gids <list>', 'let the members of more groups in, by their numbers', parseIds)
     .option(
       '--mode <mode>',
-      'who of them can reach us at all: 660, the group (the default with --group), or 666, whoever can enter the directory',
+      'who of them can reach us at all: 660, the group (the default with --group), or 666, every user who can enter the directory',
       parseMode,
     )
 }

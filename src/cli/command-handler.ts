@@ -2,7 +2,7 @@
  * Requests answered by a command, as inetd does it: a process a request, which reads it from stdin, writes the reply to stdout
  * and says by its exit code whether that is one. Who gives up has the process killed. So many at once, the others wait.
  */
-import { spawn, type ChildProcessByStdio } from 'node:child_process'
+import { type ChildProcessByStdio, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import type { Readable, Writable } from 'node:stream'
 import type { CallContext, Connection } from '../index.js'

@@ -1,5 +1,5 @@
 /**
- * Where a command's words go. Results go to stdout, all of them, at the pace of whoever reads it; what a person at a
+ * Where a command's words go. Results go to stdout, all of them, at the reader's pace; what a person at a
  * terminal may like to know goes to stderr only if that is a terminal; what must be known (misses, failures) always.
  * Colours only on terminals, and never with NO_COLOR.
  */

@@ -4,7 +4,7 @@
  */
 import type { Command } from 'commander'
 import { Bus } from '../index.js'
-import { EXIT, exitCodeOf, sentenceOf, type ExitCode } from './exit-codes.js'
+import { EXIT, type ExitCode, exitCodeOf, sentenceOf } from './exit-codes.js'
 import { Interruption } from './interruption.js'
 import { Output } from './output.js'
 
@@ -53,7 +53,7 @@ export async function run(
   }
   interruption.dispose()
   process.exitCode = interruption.code ?? code
-  // Whoever was to read the rest has gone, or does not want it: nothing may hold the process.
+  // The reader of the rest has gone, or does not want it: nothing may hold the process.
   if (interruption.code !== undefined) process.exit()
 }
 

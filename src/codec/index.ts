@@ -18,6 +18,11 @@ const BUILT_IN: Readonly<Record<CodecName, Codec<unknown>>> = { bytes, json, str
 
 const ID = /^[\x21-\x7e]{1,64}$/
 
+/** The codec of options that were not looked at yet, and may be anything. */
+export function codecOf(options: unknown): CodecOption | undefined {
+  return (options as { codec?: CodecOption } | null | undefined)?.codec
+}
+
 /** @throws {RingbellError} `ERR_RINGBELL_INVALID_OPTION` for an unknown name or an object that is no codec. */
 export function resolveCodec(option: CodecOption | undefined): Codec<unknown> {
   if (option === undefined) return bytes

@@ -10,6 +10,7 @@ use crate::errors::{Result, cold};
 use crate::held::Held;
 use crate::json;
 use crate::lifecycle::{self, Closable};
+use crate::options;
 
 struct Cell {
     core: Held<Announced>,
@@ -48,7 +49,7 @@ impl NativeAnnounced {
     #[napi]
     pub fn update(&self, env: Env, metadata_json: String) -> napi::Result<()> {
         cold(env, || {
-            let metadata = json::object(&metadata_json)?;
+            let metadata = options::object("metadata", &metadata_json)?;
             self.cell.core.with(|announced| {
                 announced.update(metadata)?;
                 Ok(())

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use napi::Env;
 use napi_derive::napi;
 use ringbell::bus::{Bus, Filter};
+use ringbell::channel::{ChannelOptions, ConnectOptions};
 
 use crate::announced::NativeAnnounced;
 use crate::channel::NativeChannel;
@@ -83,9 +84,9 @@ impl NativeBus {
 
     /// Announces a general record.
     #[napi]
-    pub fn announce(&self, env: Env, json: String) -> napi::Result<NativeAnnounced> {
+    pub fn announce(&self, env: Env, service: String, options_json: String) -> napi::Result<NativeAnnounced> {
         cold(env, || {
-            let announcement = options::announcement(&json)?;
+            let announcement = options::announcement(service, &options_json)?;
             let announced = self.cell.core.with(|bus| Ok(bus.announce(announcement)?))?;
             NativeAnnounced::wrap(env, announced)
         })
@@ -121,23 +122,29 @@ impl NativeBus {
         })
     }
 
-    /// Announces a server, which clients connect to.
+    /// Announces a server, which clients connect to, by a record of this kind.
     #[napi]
-    pub fn serve(&self, env: Env, service: String, options_json: String) -> napi::Result<NativeChannel> {
+    pub fn serve(
+        &self,
+        env: Env,
+        service: String,
+        kind: String,
+        options_json: String,
+    ) -> napi::Result<NativeChannel> {
         cold(env, || {
-            let options = options::server(&options_json)?;
+            let options = options::server(kind, &options_json)?;
             let channel = self.cell.core.with(|bus| Ok(bus.serve(&service, options)?))?;
-            NativeChannel::wrap(env, channel)
+            NativeChannel::wrap(env, channel, ConnectOptions::default())
         })
     }
 
-    /// An endpoint that connects to servers.
+    /// An endpoint that connects to servers, each time with these options.
     #[napi]
     pub fn channel(&self, env: Env, options_json: String) -> napi::Result<NativeChannel> {
         cold(env, || {
-            let options = options::channel(&options_json)?;
-            let channel = self.cell.core.with(|bus| Ok(bus.channel(options)?))?;
-            NativeChannel::wrap(env, channel)
+            let connecting = options::connection(&options_json)?;
+            let channel = self.cell.core.with(|bus| Ok(bus.channel(ChannelOptions::default())?))?;
+            NativeChannel::wrap(env, channel, connecting)
         })
     }
 

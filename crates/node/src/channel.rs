@@ -11,7 +11,7 @@ use napi::Env;
 use napi::bindgen_prelude::{Uint8Array, Unknown};
 use napi_derive::napi;
 use ringbell::bus::Record;
-use ringbell::channel::{Channel, Drained, Header};
+use ringbell::channel::{Channel, ConnectOptions, Drained, Header};
 use ringbell::topic::Entry;
 
 use crate::buffer::{Table, unknown};
@@ -43,6 +43,8 @@ fn header<const N: usize>(call: &Call<'_, N>) -> Result<Header> {
 /// What the class and its hot functions share.
 pub struct Cell {
     core: Held<Channel>,
+    /// What it connects with.
+    connecting: ConnectOptions,
     scratch: Table<f64>,
     table: Table<Entry>,
 }
@@ -133,10 +135,11 @@ pub struct NativeChannel {
 }
 
 impl NativeChannel {
-    /// Wraps the core's channel.
-    pub fn wrap(env: Env, channel: Channel) -> Result<Self> {
+    /// Wraps the core's channel, which connects with these options.
+    pub fn wrap(env: Env, channel: Channel, connecting: ConnectOptions) -> Result<Self> {
         let cell = Rc::new(Cell {
             core: Held::new("channel", channel),
+            connecting,
             scratch: Table::new(env, SCRATCH)?,
             table: Table::new(env, ENTRIES)?,
         });
@@ -152,11 +155,8 @@ impl NativeChannel {
 
 #[napi]
 impl NativeChannel {
-    /// The hot calls, as functions that need no `this`. Ask once. `kind` is the kind in its lowest 8 bits, then the flags.
-    /// `drain` spins for so many turns first if there is nothing.
-    #[napi(
-        ts_return_type = "{ send(connection: number, kind: number, id: number, aux: number, data: Uint8Array): number; sendLarge(connection: number, kind: number, id: number, aux: number, data: Uint8Array, done: number): number; abandonLarge(connection: number): void; drain(slab: Uint8Array, fill: number, turns: number): number; drainLarge(connection: number, target: Uint8Array): number; skipLarge(connection: number): void; arm(): boolean; hasRoom(connection: number, bytes: number): boolean; armRoom(connection: number, bytes: number): boolean }"
-    )]
+    /// The hot calls, as functions that need no `this`. Ask once.
+    #[napi(ts_return_type = "NativeChannelHot")]
     pub fn hot(&self, env: Env) -> napi::Result<Unknown<'static>> {
         cold(env, || {
             let object = HotObject::new(env, &self.cell)?
@@ -208,11 +208,10 @@ impl NativeChannel {
 
     /// Begins to connect to the server that this record announces, and answers with the number of the connection to be.
     #[napi]
-    pub fn connect(&self, env: Env, record_json: String, options_json: String) -> napi::Result<u32> {
+    pub fn connect(&self, env: Env, record_json: String) -> napi::Result<u32> {
         cold(env, || {
             let record = record(&record_json)?;
-            let options = options::connect(&options_json)?;
-            self.cell.core.with(|channel| Ok(channel.connect(&record, &options)?))
+            self.cell.core.with(|channel| Ok(channel.connect(&record, &self.cell.connecting)?))
         })
     }
 
@@ -284,7 +283,7 @@ impl NativeChannel {
     #[napi]
     pub fn update(&self, env: Env, metadata_json: String) -> napi::Result<()> {
         cold(env, || {
-            let metadata = json::object(&metadata_json)?;
+            let metadata = options::object("metadata", &metadata_json)?;
             self.cell.core.with(|channel| Ok(channel.update(metadata)?))
         })
     }
@@ -298,7 +297,7 @@ impl NativeChannel {
 
 /// A record that JS had from the bus, by the same rules as one that is read there.
 fn record(json: &str) -> Result<Arc<Record>> {
-    let fields = json::object(json)?;
+    let fields = options::object("record", json)?;
     let text = |name| fields.get(name).and_then(|value| value.as_str()).unwrap_or_default();
     let owner = fields.get("uid").and_then(|uid| uid.as_u64()).and_then(|uid| u32::try_from(uid).ok());
     let name = format!("{}@{}.json", text("service"), text("id"));

@@ -15,15 +15,6 @@ pub fn write(value: &impl Serialize) -> Result<String> {
     serde_json::to_string(value).map_err(|error| Failure::Internal(format!("cannot write JSON: {error}")))
 }
 
-/// Reads an object.
-pub fn object(text: &str) -> Result<Map<String, Value>> {
-    match serde_json::from_str(text) {
-        Ok(Value::Object(object)) => Ok(object),
-        Ok(_) => Err(Failure::argument("a JSON object was expected")),
-        Err(error) => Err(Failure::argument(format!("not JSON: {error}"))),
-    }
-}
-
 /// A notice. A source that ended by its own fault is first told of as such.
 pub fn notice(notice: &Notice) -> Vec<Value> {
     match notice {

@@ -22,12 +22,20 @@ mod subscriber;
 mod uv;
 mod watch;
 
+use errors::cold;
+use napi::Env;
 use napi_derive::napi;
 
 /// Every code that an error of the binding can have.
 #[napi]
 pub fn error_codes() -> Vec<String> {
     ringbell::CODES.iter().copied().chain([errors::INTERNAL]).map(str::to_owned).collect()
+}
+
+/// Throws `ERR_RINGBELL_INVALID_NAME` unless this may name a service.
+#[napi]
+pub fn check_name(env: Env, name: String) -> napi::Result<()> {
+    cold(env, || Ok(ringbell::bus::check_name("service name", &name)?))
 }
 
 /// The version of the shared memory's layout.

@@ -1,282 +1,350 @@
-//! Reads the options that TypeScript sends as JSON. Every wrong value is named together with its rule.
+//! Reads the options that JavaScript hands over as JSON, as the user wrote them, into the core's own.
 //!
-//! Translation only: defaults are the core's, ranges too. A field that nobody reads is an error, so that the two
-//! sides cannot drift apart in silence. Times are milliseconds.
+//! Only the form is judged here: an unknown field or a value of the wrong type is an error that names the option's path and
+//! value. What a value may be, and what it is when it is not given, the core decides. Times are milliseconds, fractions included.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ringbell::Error;
 use ringbell::acquire::Rung;
-use ringbell::bus::{Access, Announcement, BusOptions, Group, parse_overflow};
-use ringbell::channel::{ChannelOptions, ConnectOptions, ServerOptions};
-use ringbell::topic::{AckMode, PublisherOptions, Start, SubscriberOptions};
+use ringbell::bus::{self, Announcement, BusOptions, parse_overflow};
+use ringbell::channel::{ConnectOptions, ServerOptions};
+use ringbell::topic::{self, PublisherOptions, Reconnect, SubscriberOptions};
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
+use serde_path_to_error::Segment;
 
 use crate::errors::{Failure, Result};
 
+/// Longest time that JavaScript's own timers know.
+const MOST_MILLISECONDS: f64 = 2_147_483_647.0;
+/// Characters of a wrong value that an error shows.
+const SHOWN: usize = 100;
+
+/// The fields of one JSON object, spelled in camelCase there, and `put`, which stores the given ones in the core's options, in the
+/// field of the same name, or in the one behind the arrow.
+macro_rules! options {
+    ($name:ident for $core:ty { $($field:ident $(=> $other:ident)?: $type:ty),* $(,)? }) => {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase", deny_unknown_fields)]
+        struct $name { $(#[serde(default, deserialize_with = "given")] $field: Option<$type>),* }
+
+        impl $name {
+            fn put(self, core: &mut $core) {
+                $(if let Some(value) = self.$field { options!(@target core $field $($other)?) = value.into(); })*
+            }
+        }
+    };
+    (@target $core:ident $field:ident) => { $core.$field };
+    (@target $core:ident $field:ident $other:ident) => { $core.$other };
+}
+
+options! { Bus for BusOptions {
+    path: PathBuf,
+    domain: String,
+    system: bool,
+    allow_sticky: bool,
+    group: Group,
+    trusted_uids: Vec<u32>,
+    watch => inotify: Watch,
+    poll_interval: Millis,
+    acquire: Acquire,
+    safe_doorbells: bool,
+} }
+
+options! { General for Announcement {
+    kind: String,
+    metadata: Map<String, Value>,
+    endpoints: BTreeMap<String, String>,
+    codec: String,
+    schema => payload_schema: String,
+    access: Access,
+} }
+
+options! { Publisher for PublisherOptions {
+    capacity: usize,
+    overflow: Overflow,
+    max_subscribers: u16,
+    evict_after: Millis,
+    metadata: Map<String, Value>,
+    endpoints: BTreeMap<String, String>,
+    codec: String,
+    schema: String,
+    allow_direct: bool,
+    offers: Vec<Rung>,
+    access: Access,
+} }
+
+options! { Subscriber for SubscriberOptions {
+    from: Start,
+    codec: String,
+    acquire: Acquire,
+    max_message: usize,
+    ack: AckMode,
+    ack_batch: u16,
+    ack_interval: Millis,
+    durable: String,
+    reconnect: Reconnecting,
+} }
+
+options! { Server for ServerOptions {
+    capacity: usize,
+    offers: Vec<Rung>,
+    max_connections: u32,
+    metadata: Map<String, Value>,
+    endpoints: BTreeMap<String, String>,
+    codec: String,
+    schema: String,
+    access: Access,
+} }
+
+options! { Connection for ConnectOptions {
+    send_capacity: usize,
+    receive_capacity: usize,
+    acquire: Acquire,
+} }
+
+options! { Access for bus::Access {
+    mode: u32,
+    group: Group,
+    uids: Vec<u32>,
+    gids: Vec<u32>,
+    max_guests: u8,
+    evict_after: Millis,
+} }
+
+options! { Reconnecting for Reconnect {
+    tries: u32,
+    delay => first: Millis,
+    max_delay => longest: Millis,
+} }
+
 /// Options of a bus.
 pub fn bus(json: &str) -> Result<BusOptions> {
-    let mut fields = Fields::parse(json)?;
     let mut options = BusOptions::default();
-    fields.text("path", &mut options.path)?;
-    fields.text("domain", &mut options.domain)?;
-    fields.flag("system", &mut options.system)?;
-    fields.flag("allowSticky", &mut options.allow_sticky)?;
-    fields.group(&mut options.group)?;
-    fields.numbers("trustedUids", &mut options.trusted_uids)?;
-    fields.flag("inotify", &mut options.inotify)?;
-    fields.time("pollIntervalMs", &mut options.poll_interval)?;
-    fields.rung("acquire", &mut options.acquire)?;
-    fields.done()?;
+    read::<Bus>(json)?.put(&mut options);
     Ok(options)
 }
 
 /// A general record.
-pub fn announcement(json: &str) -> Result<Announcement> {
-    let mut fields = Fields::parse(json)?;
-    let mut service = None::<String>;
-    fields.text("service", &mut service)?;
-    let mut announcement = Announcement::new(service.unwrap_or_default());
-    fields.value("kind", "a string", &mut announcement.kind)?;
-    fields.value("offers", RUNGS, &mut announcement.offers)?;
-    fields.object("metadata", &mut announcement.metadata)?;
-    fields.addresses("endpoints", &mut announcement.endpoints)?;
-    fields.text("codec", &mut announcement.codec)?;
-    fields.text("schema", &mut announcement.payload_schema)?;
-    announcement.access = fields.access()?;
-    fields.done()?;
+pub fn announcement(service: String, json: &str) -> Result<Announcement> {
+    let mut announcement = Announcement::new(service);
+    read::<General>(json)?.put(&mut announcement);
     Ok(announcement)
 }
 
 /// Options of a publisher.
 pub fn publisher(json: &str) -> Result<PublisherOptions> {
-    let mut fields = Fields::parse(json)?;
     let mut options = PublisherOptions::default();
-    fields.number("capacity", &mut options.capacity)?;
-    fields.put("overflow", "'block', 'drop-oldest' or 'drop-newest'", &mut options.overflow, |value| {
-        parse_overflow(value.as_str()?).ok()
-    })?;
-    fields.number("maxSubscribers", &mut options.max_subscribers)?;
-    fields.optional_time("evictAfterMs", &mut options.evict_after)?;
-    fields.object("metadata", &mut options.metadata)?;
-    fields.addresses("endpoints", &mut options.endpoints)?;
-    fields.text("codec", &mut options.codec)?;
-    fields.text("schema", &mut options.schema)?;
-    fields.flag("allowDirect", &mut options.allow_direct)?;
-    fields.value("offers", RUNGS, &mut options.offers)?;
-    options.access = fields.access()?;
-    fields.done()?;
+    read::<Publisher>(json)?.put(&mut options);
     Ok(options)
 }
 
 /// Options of a subscriber.
 pub fn subscriber(json: &str) -> Result<SubscriberOptions> {
-    let mut fields = Fields::parse(json)?;
     let mut options = SubscriberOptions::default();
-    fields.put("from", "'latest' or 'earliest'", &mut options.from, |value| match value.as_str()? {
-        "latest" => Some(Start::Latest),
-        "earliest" => Some(Start::Earliest),
-        _ => None,
-    })?;
-    fields.text("codec", &mut options.codec)?;
-    fields.rung("acquire", &mut options.acquire)?;
-    fields.number("maxMessage", &mut options.max_message)?;
-    fields.put("ack", "'immediate', 'batch' or 'deferred'", &mut options.ack, |value| {
-        match value.as_str()? {
-            "immediate" => Some(AckMode::Immediate),
-            "batch" => Some(AckMode::Batch),
-            "deferred" => Some(AckMode::Deferred),
-            _ => None,
-        }
-    })?;
-    fields.number("ackBatch", &mut options.ack_batch)?;
-    fields.time("ackIntervalMs", &mut options.ack_interval)?;
-    fields.text("durable", &mut options.durable)?;
-    fields.number("reconnectTries", &mut options.reconnect.tries)?;
-    fields.time("reconnectFirstMs", &mut options.reconnect.first)?;
-    fields.time("reconnectLongestMs", &mut options.reconnect.longest)?;
-    fields.done()?;
+    read::<Subscriber>(json)?.put(&mut options);
     Ok(options)
 }
 
-/// Options of a server.
-pub fn server(json: &str) -> Result<ServerOptions> {
-    let mut fields = Fields::parse(json)?;
+/// Options of a server whose record is of this kind.
+pub fn server(kind: String, json: &str) -> Result<ServerOptions> {
     let mut options = ServerOptions::default();
-    fields.text("kind", &mut options.kind)?;
-    fields.number("capacity", &mut options.capacity)?;
-    fields.value("offers", RUNGS, &mut options.offers)?;
-    fields.number("maxConnections", &mut options.max_connections)?;
-    fields.object("metadata", &mut options.metadata)?;
-    fields.addresses("endpoints", &mut options.endpoints)?;
-    fields.text("codec", &mut options.codec)?;
-    fields.text("schema", &mut options.schema)?;
-    options.access = fields.access()?;
-    fields.done()?;
+    options.kind = Some(kind);
+    read::<Server>(json)?.put(&mut options);
     Ok(options)
 }
 
-/// Options of an endpoint that connects.
-pub fn channel(json: &str) -> Result<ChannelOptions> {
-    let mut fields = Fields::parse(json)?;
-    let mut options = ChannelOptions::default();
-    fields.text("codec", &mut options.codec)?;
-    fields.done()?;
-    Ok(options)
-}
-
-/// Options of one connection.
-pub fn connect(json: &str) -> Result<ConnectOptions> {
-    let mut fields = Fields::parse(json)?;
+/// Options of every connection that an endpoint makes.
+pub fn connection(json: &str) -> Result<ConnectOptions> {
     let mut options = ConnectOptions::default();
-    fields.optional_number("sendCapacity", &mut options.send_capacity)?;
-    fields.optional_number("receiveCapacity", &mut options.receive_capacity)?;
-    fields.rung("acquire", &mut options.acquire)?;
-    fields.time("timeoutMs", &mut options.timeout)?;
-    fields.done()?;
+    read::<Connection>(json)?.put(&mut options);
+    options.check()?;
     Ok(options)
 }
 
-const RUNGS: &str = "a list of 'direct', 'handshake' and 'stream'";
+/// An object for the option of this name.
+pub fn object(option: &str, json: &str) -> Result<Map<String, Value>> {
+    match serde_json::from_str(json) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(value) => Err(wrong(option, &value, "an object was expected")),
+        Err(error) => Err(Failure::argument(format!("option {option} is not JSON: {error}"))),
+    }
+}
 
-/// The fields of one JSON object; each is taken once.
-struct Fields(Map<String, Value>);
+fn read<T: DeserializeOwned>(json: &str) -> Result<T> {
+    let options: Value = serde_json::from_str(json)
+        .map_err(|error| Failure::argument(format!("options are not JSON: {error}")))?;
+    serde_path_to_error::deserialize(&options).map_err(|error| {
+        let value = error.path().iter().try_fold(&options, |value, segment| match segment {
+            Segment::Seq { index } => value.get(index),
+            Segment::Map { key } => value.get(key),
+            _ => None,
+        });
+        let rule = error.inner().to_string();
+        let rule = match rule.split_once(", expected ") {
+            Some((unknown, known)) if unknown.starts_with("unknown field") => {
+                format!("it is not an option here; the core takes {known}")
+            }
+            _ => rule,
+        };
+        wrong(&error.path().to_string(), value.unwrap_or(&options), &rule)
+    })
+}
 
-impl Fields {
-    /// Reads a JSON object.
-    fn parse(json: &str) -> Result<Self> {
-        match serde_json::from_str(json) {
-            Ok(Value::Object(fields)) => Ok(Self(fields)),
-            Ok(_) => Err(Failure::argument("options must be a JSON object")),
-            Err(error) => Err(Failure::argument(format!("options are not JSON: {error}"))),
+/// An error in the words of the core's own.
+fn wrong(path: &str, value: &Value, rule: &str) -> Failure {
+    let value: String = value.to_string().chars().take(SHOWN).collect();
+    Failure::argument(format!("option {path} has the wrong value {value}: {rule}"))
+}
+
+/// What is not given is left out; `null` is a value, and mostly a wrong one.
+fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> std::result::Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+/// What the core says of a value, without the option and the value, which are added later.
+fn rule_of<E: serde::de::Error>(error: Error) -> E {
+    match error {
+        Error::InvalidOption { rule, .. } => E::custom(rule),
+        other => E::custom(other),
+    }
+}
+
+struct Millis(Duration);
+
+impl<'de> Deserialize<'de> for Millis {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let milliseconds = f64::deserialize(deserializer)?;
+        if (0.0..=MOST_MILLISECONDS).contains(&milliseconds) {
+            return Ok(Self(Duration::from_secs_f64(milliseconds / 1000.0)));
         }
+        Err(D::Error::custom(format_args!("milliseconds, at most {MOST_MILLISECONDS}, and not negative")))
     }
+}
 
-    /// The field `name`, unless it is missing or null.
-    fn take(&mut self, name: &'static str) -> Option<Value> {
-        self.0.shift_remove(name).filter(|value| !value.is_null())
+impl From<Millis> for Duration {
+    fn from(Millis(time): Millis) -> Self {
+        time
     }
+}
 
-    /// Stores what `read` makes of the field, if it is there.
-    fn put<T>(
-        &mut self,
-        name: &'static str,
-        rule: &str,
-        into: &mut T,
-        read: impl FnOnce(&Value) -> Option<T>,
-    ) -> Result<()> {
-        if let Some(value) = self.take(name) {
-            *into = read(&value).ok_or_else(|| wrong(name, &value, rule))?;
-        }
-        Ok(())
+impl From<Millis> for Option<Duration> {
+    fn from(Millis(time): Millis) -> Self {
+        Some(time)
     }
+}
 
-    /// A boolean.
-    fn flag(&mut self, name: &'static str, into: &mut bool) -> Result<()> {
-        self.put(name, "true or false", into, Value::as_bool)
+struct Overflow(bus::Overflow);
+
+impl<'de> Deserialize<'de> for Overflow {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        parse_overflow(&String::deserialize(deserializer)?).map(Self).map_err(rule_of)
     }
+}
 
-    /// A whole number that fits `T`.
-    fn number<T: TryFrom<u64>>(&mut self, name: &'static str, into: &mut T) -> Result<()> {
-        self.put(name, "a whole number that is not negative, and not too large", into, whole)
+impl From<Overflow> for bus::Overflow {
+    fn from(Overflow(overflow): Overflow) -> Self {
+        overflow
     }
+}
 
-    /// A whole number that fits `T` and may be absent.
-    fn optional_number<T: TryFrom<u64>>(&mut self, name: &'static str, into: &mut Option<T>) -> Result<()> {
-        self.put(name, "a whole number that is not negative, and not too large", into, |value| {
-            whole(value).map(Some)
-        })
+/// A rung to force; `auto` forces none.
+struct Acquire(Option<Rung>);
+
+impl<'de> Deserialize<'de> for Acquire {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        Rung::parse_option(&String::deserialize(deserializer)?).map(Self).map_err(rule_of)
     }
+}
 
-    /// A list of whole numbers.
-    fn numbers<T: TryFrom<u64>>(&mut self, name: &'static str, into: &mut Vec<T>) -> Result<()> {
-        self.put(name, "a list of whole numbers", into, |value| value.as_array()?.iter().map(whole).collect())
+impl From<Acquire> for Option<Rung> {
+    fn from(Acquire(rung): Acquire) -> Self {
+        rung
     }
+}
 
-    /// A string, or something made of one.
-    fn text<T: From<String>>(&mut self, name: &'static str, into: &mut Option<T>) -> Result<()> {
-        self.put(name, "a string", into, |value| Some(Some(T::from(value.as_str()?.to_owned()))))
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Watch {
+    Inotify,
+    Poll,
+}
+
+impl From<Watch> for bool {
+    fn from(watch: Watch) -> Self {
+        matches!(watch, Watch::Inotify)
     }
+}
 
-    /// A map of strings.
-    fn addresses(&mut self, name: &'static str, into: &mut BTreeMap<String, String>) -> Result<()> {
-        self.value(name, "an object whose values are strings", into)
-    }
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Start {
+    Latest,
+    Earliest,
+}
 
-    /// Anything that JSON can hold, by name.
-    fn object(&mut self, name: &'static str, into: &mut Map<String, Value>) -> Result<()> {
-        self.value(name, "an object", into)
-    }
-
-    /// A time in milliseconds; fractions count.
-    fn time(&mut self, name: &'static str, into: &mut Duration) -> Result<()> {
-        self.put(name, "a number of milliseconds", into, milliseconds)
-    }
-
-    /// A time in milliseconds that may be absent.
-    fn optional_time(&mut self, name: &'static str, into: &mut Option<Duration>) -> Result<()> {
-        self.put(name, "a number of milliseconds", into, |value| milliseconds(value).map(Some))
-    }
-
-    /// Anything that the core reads by itself.
-    fn value<T: serde::de::DeserializeOwned>(
-        &mut self,
-        name: &'static str,
-        rule: &str,
-        into: &mut T,
-    ) -> Result<()> {
-        self.put(name, rule, into, |value| serde_json::from_value(value.clone()).ok())
-    }
-
-    /// A group, by name or number.
-    fn group(&mut self, into: &mut Option<Group>) -> Result<()> {
-        self.put("group", "the name of a group, or its number", into, |value| {
-            serde_json::from_value(value.clone()).ok().map(Some)
-        })
-    }
-
-    /// Which other users may use what is announced.
-    fn access(&mut self) -> Result<Option<Access>> {
-        let Some(value) = self.take("access") else { return Ok(None) };
-        let Value::Object(fields) = value else { return Err(wrong("access", &value, "an object")) };
-        let mut fields = Self(fields);
-        let mut access = Access::default();
-        fields.put("mode", "0o660 or 0o666", &mut access.mode, |value| whole(value).map(Some))?;
-        fields.group(&mut access.group)?;
-        fields.numbers("uids", &mut access.uids)?;
-        fields.numbers("gids", &mut access.gids)?;
-        fields.number("maxGuests", &mut access.max_guests)?;
-        fields.time("evictAfterMs", &mut access.evict_after)?;
-        fields.done()?;
-        Ok(Some(access))
-    }
-
-    /// A rung to force; `auto` forces none.
-    fn rung(&mut self, name: &'static str, into: &mut Option<Rung>) -> Result<()> {
-        self.put(name, "'auto', 'direct', 'handshake' or 'stream'", into, |value| match value.as_str()? {
-            "auto" => Some(None),
-            _ => serde_json::from_value(value.clone()).ok().map(Some),
-        })
-    }
-
-    /// Fails if a field was left.
-    fn done(self) -> Result<()> {
-        match self.0.into_iter().next() {
-            None => Ok(()),
-            Some((name, _)) => Err(Failure::argument(format!("option {name} is unknown"))),
+impl From<Start> for topic::Start {
+    fn from(start: Start) -> Self {
+        match start {
+            Start::Latest => Self::Latest,
+            Start::Earliest => Self::Earliest,
         }
     }
 }
 
-fn whole<T: TryFrom<u64>>(value: &Value) -> Option<T> {
-    T::try_from(value.as_u64()?).ok()
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum AckMode {
+    Immediate,
+    Batch,
+    Deferred,
 }
 
-fn milliseconds(value: &Value) -> Option<Duration> {
-    Duration::try_from_secs_f64(value.as_f64()? / 1000.0).ok()
+impl From<AckMode> for topic::AckMode {
+    fn from(mode: AckMode) -> Self {
+        match mode {
+            AckMode::Immediate => Self::Immediate,
+            AckMode::Batch => Self::Batch,
+            AckMode::Deferred => Self::Deferred,
+        }
+    }
 }
 
-fn wrong(option: &'static str, value: &Value, rule: &str) -> Failure {
-    Failure::Core(Error::InvalidOption { option, value: value.to_string(), rule: rule.to_owned() })
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "the name of a group, or its number")]
+enum Group {
+    Id(u32),
+    Name(String),
+}
+
+impl From<Group> for Option<bus::Group> {
+    fn from(group: Group) -> Self {
+        Some(match group {
+            Group::Id(id) => bus::Group::Id(id),
+            Group::Name(name) => bus::Group::Name(name),
+        })
+    }
+}
+
+impl From<Access> for Option<bus::Access> {
+    fn from(access: Access) -> Self {
+        let mut core = bus::Access::default();
+        access.put(&mut core);
+        Some(core)
+    }
+}
+
+impl From<Reconnecting> for Reconnect {
+    fn from(reconnect: Reconnecting) -> Self {
+        let mut core = Self::default();
+        reconnect.put(&mut core);
+        core.first = core.first.min(core.longest);
+        core
+    }
 }

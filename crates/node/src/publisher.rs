@@ -18,6 +18,7 @@ use crate::errors::{Failure, Result, cold};
 use crate::held::Held;
 use crate::json;
 use crate::lifecycle::{self, Closable};
+use crate::options;
 use crate::poll_loop::Pollable;
 use crate::raw::{Call, HotObject};
 
@@ -122,9 +123,7 @@ impl NativePublisher {
 #[napi]
 impl NativePublisher {
     /// The hot calls, as functions that need no `this`. Ask once.
-    #[napi(
-        ts_return_type = "{ send(data: Uint8Array): number; sendLarge(data: Uint8Array, done: number): number; abandonLarge(): void; openWindow(minBytes: number): number; commit(count: number): void; abandon(): void; hasRoom(bytes: number): boolean; armRoom(bytes: number): boolean; spinRoom(bytes: number, turns: number): boolean; sweep(): void }"
-    )]
+    #[napi(ts_return_type = "NativePublisherHot")]
     pub fn hot(&self, env: Env) -> napi::Result<Unknown<'static>> {
         cold(env, || {
             let object = HotObject::new(env, &self.cell)?
@@ -225,7 +224,7 @@ impl NativePublisher {
     #[napi]
     pub fn update(&self, env: Env, metadata_json: String) -> napi::Result<()> {
         cold(env, || {
-            let metadata = json::object(&metadata_json)?;
+            let metadata = options::object("metadata", &metadata_json)?;
             self.cell.core.with(|publisher| Ok(publisher.update(metadata)?))
         })
     }

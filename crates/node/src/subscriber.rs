@@ -124,9 +124,7 @@ impl NativeSubscriber {
 #[napi]
 impl NativeSubscriber {
     /// The hot calls, as functions that need no `this`. Ask once.
-    #[napi(
-        ts_return_type = "{ drain(slab: Uint8Array, fill: number): number; spin(turns: number): boolean; arm(): boolean; lease(): number; release(source: number): void; ack(source: number, sequence: number): boolean }"
-    )]
+    #[napi(ts_return_type = "NativeSubscriberHot")]
     pub fn hot(&self, env: Env) -> napi::Result<Unknown<'static>> {
         cold(env, || {
             let object = HotObject::new(env, &self.cell)?

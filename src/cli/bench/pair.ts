@@ -1,11 +1,11 @@
 /** Runs a task in two child processes on a bus of their own, and takes care that nothing of it stays behind. */
-import { fork, type ChildProcess } from 'node:child_process'
+import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { CommandError } from '../exit-codes.js'
-import { pinned, type Cpus } from './pinning.js'
+import { type Cpus, pinned } from './pinning.js'
 import type { Part, RoundTrips, Task, Throughput } from './tasks.js'
 
 const ENDPOINT = new URL('./endpoint.js', import.meta.url)

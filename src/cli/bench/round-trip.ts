@@ -2,7 +2,7 @@
 import { createHistogram } from 'node:perf_hooks'
 import type { Bus, Publisher, Subscriber } from '../../index.js'
 import { withSubscriber } from '../meeting.js'
-import { TOPIC, type Part, type RoundTrips, type RoundTripTask } from './tasks.js'
+import { type Part, type RoundTrips, type RoundTripTask, TOPIC } from './tasks.js'
 
 /** The part of the time that is not counted: the code is not compiled yet, and waiting has not found its pace. */
 const WARM_UP = 0.25

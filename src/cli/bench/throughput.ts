@@ -3,8 +3,8 @@
  * first and last byte of each, and counts until everything has come. Time runs from the first message to the last.
  */
 import type { Bus, Publisher } from '../../index.js'
-import { CAPACITY, TOPIC, type Part, type Throughput, type ThroughputTask } from './tasks.js'
 import { withSubscriber } from '../meeting.js'
+import { CAPACITY, type Part, type Throughput, type ThroughputTask, TOPIC } from './tasks.js'
 
 /** Messages between two looks at the clock. */
 const ROUND = 256

@@ -5,10 +5,9 @@ import { runPair } from '../bench/pair.js'
 import { twoCpus } from '../bench/pinning.js'
 import { LEAST_SIZE, type RoundTrips, type Task, type Throughput } from '../bench/tasks.js'
 import { invalidArgument } from '../exit-codes.js'
-import { DURATIONS, bandwidth, count, duration, parseDuration, parseSize, perSecond, size } from '../figures.js'
-import { run } from '../session.js'
-import type { GlobalOptions } from '../session.js'
+import { bandwidth, count, duration, DURATIONS, parseDuration, parseSize, perSecond, size } from '../figures.js'
 import type { Output } from '../output.js'
+import { type GlobalOptions, run } from '../session.js'
 
 interface BenchOptions {
   size: number

@@ -4,11 +4,11 @@
  */
 import { Command, Option } from 'commander'
 import { AbortError, RingbellError } from '../../index.js'
-import { DURATIONS, duration, parseDuration } from '../figures.js'
+import { duration, DURATIONS, parseDuration } from '../figures.js'
+import { mismatch } from '../kind-mismatch.js'
 import { rawCodec } from '../raw-codec.js'
 import { payload } from '../rendering.js'
 import { runSession, type Session } from '../session.js'
-import { strangers } from '../strangers.js'
 
 interface CommandOptions {
   timeout: number
@@ -82,7 +82,7 @@ async function server({ bus, signal }: Pick<Session, 'bus' | 'signal'>, name: st
   }
   throw new RingbellError(
     'ERR_RINGBELL_NOT_FOUND',
-    `Nobody serves '${name}' on ${bus.path} (waited ${duration(timeout * 1e6)})${strangers(bus, name, 'server')}`,
+    `Nobody serves '${name}' on ${bus.path} (waited ${duration(timeout * 1e6)})${mismatch(bus, name, 'server')}`,
   )
 }
 

@@ -6,9 +6,9 @@ import { Command } from 'commander'
 import { Bus, type Check } from '../../index.js'
 import { worst } from '../doctor/check.js'
 import { tryOut } from '../doctor/try-out.js'
-import { EXIT, sentenceOf, type ExitCode } from '../exit-codes.js'
+import { EXIT, type ExitCode, sentenceOf } from '../exit-codes.js'
 import type { Output, Style } from '../output.js'
-import { run, type GlobalOptions } from '../session.js'
+import { type GlobalOptions, run } from '../session.js'
 import { columns } from '../table.js'
 
 const SIGNS: Readonly<Record<Check['status'], { sign: string; style: Style }>> = {

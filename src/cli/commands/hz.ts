@@ -4,13 +4,13 @@
  */
 import { createHistogram, type RecordableHistogram } from 'node:perf_hooks'
 import { Command, Option } from 'commander'
-import { RingbellError, type Batch } from '../../index.js'
-import { DURATIONS, bandwidth, count, duration, parseCount, parseDuration, perSecond } from '../figures.js'
+import { type Batch, RingbellError } from '../../index.js'
+import { bandwidth, count, duration, DURATIONS, parseCount, parseDuration, perSecond } from '../figures.js'
 import { IdleTimer } from '../idle-timer.js'
+import { mismatch } from '../kind-mismatch.js'
 import { LiveBlock } from '../live-block.js'
 import { tellOf } from '../publisher-notes.js'
 import { runSession, type Session } from '../session.js'
-import { strangers } from '../strangers.js'
 import { columns } from '../table.js'
 
 interface HzOptions {
@@ -83,7 +83,7 @@ async function measure({ bus, out, signal }: Session, topic: string, options: Hz
   if (idle.elapsed)
     throw new RingbellError(
       'ERR_RINGBELL_TIMEOUT',
-      `Nothing came from '${topic}' for ${duration((options.timeout ?? 0) * 1e6)}${strangers(bus, topic, 'topic')}`,
+      `Nothing came from '${topic}' for ${duration((options.timeout ?? 0) * 1e6)}${mismatch(bus, topic, 'topic')}`,
     )
 }
 

@@ -4,16 +4,8 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Command, Option } from 'commander'
-import {
-  RingbellError,
-  type AccessInfo,
-  type RingbellErrorCode,
-  type Service,
-  type SlotStats,
-  type SourceStats,
-  type Subscriber,
-} from '../../index.js'
-import { DURATIONS, count, counted, duration, parseDuration, size } from '../figures.js'
+import { type AccessInfo, RingbellError, type RingbellErrorCode, type Service, type SlotStats, type SourceStats, type Subscriber } from '../../index.js'
+import { count, counted, duration, DURATIONS, parseDuration, size } from '../figures.js'
 import type { Paint } from '../output.js'
 import { runSession, type Session } from '../session.js'
 import { columns } from '../table.js'

@@ -4,28 +4,17 @@
  * everybody who is attached has read everything.
  */
 import { createReadStream } from 'node:fs'
-import type { Readable } from 'node:stream'
-import { addAbortSignal } from 'node:stream'
+import { addAbortSignal, type Readable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Command, Option } from 'commander'
 import type { Overflow, Publisher } from '../../index.js'
-import { accessOf, withAccess, type AccessFlags } from '../access.js'
-import {
-  DURATIONS,
-  counted,
-  duration,
-  parseCount,
-  parseDuration,
-  parseRate,
-  parseSize,
-  perSecond,
-  size,
-} from '../figures.js'
+import { type AccessFlags, accessOf, withAccess } from '../access.js'
+import { counted, duration, DURATIONS, parseCount, parseDuration, parseRate, parseSize, perSecond, size } from '../figures.js'
 import { withSubscriber } from '../meeting.js'
 import { rawCodec } from '../raw-codec.js'
-import { FrameSplitter, LineSplitter } from '../splitter.js'
 import { Sender } from '../sender.js'
 import { runSession, type Session } from '../session.js'
+import { FrameSplitter, LineSplitter } from '../splitter.js'
 
 interface PubOptions extends AccessFlags {
   file?: string

@@ -1,7 +1,7 @@
 /** `ringbell serve <service> -- <command>`: a service in any language, a process a request. Ends when it is interrupted. */
 import { once } from 'node:events'
 import { Command } from 'commander'
-import { accessOf, withAccess, type AccessFlags } from '../access.js'
+import { type AccessFlags, accessOf, withAccess } from '../access.js'
 import { CommandHandler } from '../command-handler.js'
 import { counted, parseCount, parseSize } from '../figures.js'
 import { rawCodec } from '../raw-codec.js'

@@ -1,16 +1,16 @@
 /**
  * `ringbell stats <service>`: the counters of every instance of a service, by its own account. A topic's lie in shared memory,
- * which nobody gets but who takes a slot: so whoever looks at them is a subscriber for as long, and the help says so.
+ * and only a subscriber can read them: so this command is one for that time, and its help says so.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Command, Option } from 'commander'
 import { RingbellError, type RingbellErrorCode, type ServerStats, type Service, type SourceStats } from '../../index.js'
-import { DURATIONS, count, counted, parseDuration } from '../figures.js'
+import { count, counted, DURATIONS, parseDuration } from '../figures.js'
 import type { Paint } from '../output.js'
 import { rawCodec } from '../raw-codec.js'
 import { runSession, type Session } from '../session.js'
 import { columns } from '../table.js'
-import { attachAll, live, type Attachment } from './inspect.js'
+import { attachAll, type Attachment, live } from './inspect.js'
 
 interface CommandOptions {
   timeout: number

@@ -4,14 +4,14 @@
  * know (misses, evictions, publishers that died or cannot be joined) goes to stderr.
  */
 import { Command, Option } from 'commander'
-import { RingbellError, type AckMode, type Rung, type Subscriber } from '../../index.js'
+import { type AckMode, RingbellError, type Rung, type Subscriber } from '../../index.js'
 import { EXIT, type ExitCode } from '../exit-codes.js'
-import { DURATIONS, counted, duration, parseCount, parseDuration } from '../figures.js'
+import { counted, duration, DURATIONS, parseCount, parseDuration } from '../figures.js'
 import { IdleTimer } from '../idle-timer.js'
+import { mismatch } from '../kind-mismatch.js'
 import { tellOf } from '../publisher-notes.js'
 import { renderer } from '../rendering.js'
 import { runSession, type Session } from '../session.js'
-import { strangers } from '../strangers.js'
 
 interface SubOptions {
   binary?: boolean
@@ -47,7 +47,7 @@ export function sub(): Command {
     )
     .option(
       '-d, --durable <name>',
-      'keep our place under a name: whoever comes back under it goes on behind what was printed',
+      'keep our place under a name: the next subscriber of that name goes on behind what was printed',
     )
     .addOption(
       new Option(
@@ -80,7 +80,7 @@ async function print({ bus, out, signal }: Session, topic: string, options: SubO
     idle.start()
   }
   idle.stop()
-  if (idle.elapsed) throw late(topic, timeout ?? 0, options.count, left, strangers(bus, topic, 'topic'))
+  if (idle.elapsed) throw late(topic, timeout ?? 0, options.count, left, mismatch(bus, topic, 'topic'))
   return ending.cutShort ? EXIT.failure : EXIT.ok
 }
 

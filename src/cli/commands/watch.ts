@@ -1,11 +1,11 @@
 /** `ringbell watch`: services that come, change and go; first those that are there. */
 import { Command } from 'commander'
 import { AbortError, RingbellError, type ServiceEvent } from '../../index.js'
-import { DURATIONS, duration, parseCount, parseDuration } from '../figures.js'
+import { duration, DURATIONS, parseCount, parseDuration } from '../figures.js'
 import { IdleTimer } from '../idle-timer.js'
+import type { Paint, Style } from '../output.js'
 import { runSession, type Session } from '../session.js'
 import { description } from './ls.js'
-import type { Paint, Style } from '../output.js'
 
 interface WatchCommandOptions {
   count?: number

@@ -1,6 +1,6 @@
 /** The child process of the doctor: subscribes by each rung in turn, tells its parent how it went, and never outlives it. */
 import { Bus, type Rung } from '../../index.js'
-import { TOPIC, type Attempt } from './try-out.js'
+import { type Attempt, TOPIC } from './try-out.js'
 
 const RUNGS: readonly Rung[] = ['direct', 'handshake', 'stream']
 const PATIENCE_MS = 3000

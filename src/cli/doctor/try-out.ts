@@ -5,7 +5,7 @@
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { rm } from 'node:fs/promises'
-import { Bus, type Rung, type Check } from '../../index.js'
+import { Bus, type Check, type Rung } from '../../index.js'
 
 const SUBSCRIBER = new URL('./subscriber.js', import.meta.url)
 const PATIENCE_MS = 10_000

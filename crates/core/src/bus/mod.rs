@@ -53,6 +53,7 @@ pub(crate) fn new_id() -> Result<String> {
 
 use crate::error::{Error, Result};
 use crate::reactor::{Handle, Owner, Token};
+use crate::record::check_label;
 use crate::sys::generation::generation;
 use crate::sys::{eventfd, proc, random};
 use publish::Own;
@@ -128,7 +129,7 @@ impl Bus {
         if !(SHORTEST_POLL..=LONGEST_POLL).contains(&options.poll_interval) {
             let value = format!("{:?}", options.poll_interval);
             return Err(Error::InvalidOption {
-                option: "poll_interval",
+                option: "pollInterval",
                 value,
                 rule: "from 1 ms to 1 h".to_owned(),
             });
@@ -215,6 +216,11 @@ impl Bus {
     pub fn announce(&self, announcement: Announcement) -> Result<Announced> {
         check_name("service name", &announcement.service)?;
         check_name("kind", &announcement.kind)?;
+        check_label("codec", announcement.codec.as_deref())?;
+        check_label("schema", announcement.payload_schema.as_deref())?;
+        for name in announcement.endpoints.keys() {
+            check_label("endpoints", Some(name))?;
+        }
         let granted =
             announcement.access.as_ref().map(|access| access.grant(self.dir().group())).transpose()?;
         let registry = self.registry()?;

@@ -130,9 +130,14 @@ impl Default for ConnectOptions {
 }
 
 impl ConnectOptions {
-    pub(super) fn check(&self) -> Result<()> {
-        for capacity in [self.send_capacity, self.receive_capacity].into_iter().flatten() {
-            segment::check_capacity(capacity)?;
+    /// Whether they are refused whatever server they are meant for. `Channel::connect` checks them, too.
+    ///
+    /// # Errors
+    /// `ERR_RINGBELL_INVALID_OPTION` with the option, its value and the rule.
+    pub fn check(&self) -> Result<()> {
+        let capacities = [("sendCapacity", self.send_capacity), ("receiveCapacity", self.receive_capacity)];
+        for (option, capacity) in capacities {
+            capacity.map_or(Ok(()), |bytes| segment::check_capacity_of(option, bytes))?;
         }
         Ok(())
     }

@@ -35,9 +35,13 @@ impl Group {
     /// # Errors
     /// `ERR_RINGBELL_INVALID_OPTION` when there is no such group, or the number stands for nobody.
     pub fn id(&self) -> Result<u32> {
-        let wrong = |rule: &str| {
-            Err(Error::InvalidOption { option: "group", value: self.to_string(), rule: rule.to_owned() })
-        };
+        self.id_of("group")
+    }
+
+    /// The same where the group is the value of this option.
+    fn id_of(&self, option: &'static str) -> Result<u32> {
+        let wrong =
+            |rule: &str| Err(Error::InvalidOption { option, value: self.to_string(), rule: rule.to_owned() });
         match self {
             Group::Id(id) if named(*id) => Ok(*id),
             Group::Id(_) => wrong(NAMED),
@@ -116,8 +120,12 @@ impl Access {
             let rule = "at least 1 ms".to_owned();
             return wrong("access.evictAfter", format!("{:?}", self.evict_after), rule);
         }
+        if let Some(mode) = self.mode.filter(|mode| ![0o660, 0o666].contains(mode)) {
+            let rule = "0o660 (the group) or 0o666 (everybody who can enter the directory)".to_owned();
+            return wrong("access.mode", format!("{mode:#o}"), rule);
+        }
         let group = match &self.group {
-            Some(group) => Some(group.id()?),
+            Some(group) => Some(group.id_of("access.group")?),
             None => bus_group,
         };
         if group.is_none() && self.uids.is_empty() && self.gids.is_empty() {
@@ -125,10 +133,6 @@ impl Access {
             return wrong("access", "{}".into(), rule.into());
         }
         let mode = self.mode.unwrap_or(if group.is_some() { 0o660 } else { 0o666 });
-        if ![0o660, 0o666].contains(&mode) {
-            let rule = "0o660 (the group) or 0o666 (everybody who can enter the directory)".to_owned();
-            return wrong("access.mode", format!("{mode:#o}"), rule);
-        }
         Ok(Granted { mode, group, uids: self.uids.clone(), gids: self.gids.clone() })
     }
 }
@@ -231,7 +235,11 @@ mod tests {
             ("access.mode", Access { mode: Some(0o777), uids: vec![1], ..Access::default() }),
             ("access.uids", Access { uids: vec![1, OVERFLOW_ID], ..Access::default() }),
             ("access.gids", Access { gids: vec![u32::MAX], ..Access::default() }),
-            ("group", Access { group: Some(Group::Name("no such group".into())), ..Access::default() }),
+            ("access.mode", Access { mode: Some(0o777), ..Access::default() }),
+            (
+                "access.group",
+                Access { group: Some(Group::Name("no such group".into())), ..Access::default() },
+            ),
             ("access.maxGuests", Access { uids: vec![1], max_guests: 65, ..Access::default() }),
             ("access.evictAfter", Access { uids: vec![1], evict_after: Duration::ZERO, ..Access::default() }),
         ];

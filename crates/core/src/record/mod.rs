@@ -293,3 +293,15 @@ fn ensure(holds: bool, reason: &'static str) -> std::result::Result<(), &'static
 fn valid_label(label: &str) -> bool {
     !label.is_empty() && label.len() <= MAX_LABEL && !label.contains('\0')
 }
+
+/// An error that shows the label and the rule, unless it may stand in a record.
+pub(crate) fn check_label(option: &'static str, label: Option<&str>) -> Result<()> {
+    match label.filter(|label| !valid_label(label)) {
+        None => Ok(()),
+        Some(label) => Err(Error::InvalidOption {
+            option,
+            value: format!("{label:?}"),
+            rule: format!("text of 1 to {MAX_LABEL} bytes without NUL"),
+        }),
+    }
+}

@@ -79,12 +79,20 @@ pub(crate) fn create(capacity: usize, max_subscribers: usize) -> Result<OwnSegme
 /// # Errors
 /// `ERR_RINGBELL_INVALID_OPTION` with the value and the rule.
 pub(crate) fn check_capacity(capacity: usize) -> Result<()> {
+    check_capacity_of("capacity", capacity)
+}
+
+/// The same where another option than `capacity` says it.
+///
+/// # Errors
+/// `ERR_RINGBELL_INVALID_OPTION` with the value and the rule.
+pub(crate) fn check_capacity_of(option: &'static str, capacity: usize) -> Result<()> {
     let smallest = page_size().max(layout::MIN_CAPACITY);
     if capacity.is_power_of_two() && (smallest..=layout::MAX_CAPACITY).contains(&capacity) {
         return Ok(());
     }
     Err(Error::InvalidOption {
-        option: "capacity",
+        option,
         value: capacity.to_string(),
         rule: format!(
             "bytes, a power of two from {smallest} (4 KiB, at least a page) to {} (1 GiB)",

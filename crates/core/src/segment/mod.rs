@@ -18,7 +18,7 @@ pub(crate) mod slots;
 pub(crate) use attach::PeerSegments;
 pub(crate) use attach::{attach, attach_as_guest, identity};
 pub use buffer::PrivateBuffer;
-pub(crate) use create::{OwnSegments, check_capacity, create};
+pub(crate) use create::{OwnSegments, check_capacity, check_capacity_of, create};
 pub(crate) use guests::GuestSegments;
 pub(crate) use local::{Segments, refused};
 pub(crate) use map::MappedControl;

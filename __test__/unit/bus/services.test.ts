@@ -1,0 +1,85 @@
+import test from 'ava'
+import { ServiceWatch } from '../../../src/bus/service-watch.js'
+import { Services } from '../../../src/bus/services.js'
+import type { NativeBus, NativeWatch } from '../../../src/native.js'
+import type { Poller, Wakeable } from '../../../src/wait/poller.js'
+import { FakeBus } from '../../helpers/fake-channel.js'
+
+/** A bus whose scans and events the test decides. */
+function scene() {
+  const record = (service: string): object => ({ service, id: `id-${service}`, kind: 'x', pid: 1, uid: 0, protocol: 1 })
+  const state = { scans: [] as object[][], events: [] as object[][], watches: 0, closed: 0, held: 0, error: '' }
+  let target: Wakeable | undefined
+  const watch: NativeWatch = {
+    take() {
+      if (state.error === 'take') throw Object.assign(new Error('no'), { code: 'ERR_RINGBELL_SYSTEM' })
+      const events = state.events.shift() ?? []
+      return events.length === 0 ? '' : JSON.stringify(events)
+    },
+    close: () => void state.closed++,
+  }
+  const native = {
+    list: () => JSON.stringify(state.scans.shift() ?? []),
+    watch: () => (state.watches++, watch),
+  } as unknown as NativeBus
+  const poller = {
+    add(_: unknown, wakeable: Wakeable) {
+      if (state.error === 'add') throw Object.assign(new Error('no'), { code: 'ERR_RINGBELL_RESOURCE' })
+      target = wakeable
+      return 1
+    },
+    remove: () => undefined,
+    hold: () => state.held++,
+    drop: () => state.held--,
+  } as unknown as Poller
+  const added = (service: string): object => ({ type: 'added', record: record(service) })
+  return { state, record, added, services: new Services(native, () => poller), wake: () => target?.wake() }
+}
+
+test('waitFor sees who comes between the scan and the wait', async (t) => {
+  const { state, added, services } = scene()
+  // Nobody before the scan, nobody in it, and then it is there.
+  state.events = [[], [added('late')]]
+  t.is((await services.waitFor('late', { timeout: 1000 })).name, 'late')
+  t.is(state.held, 0)
+})
+
+test('a bus that cannot be followed leaves no watch behind, and the next call tries again', (t) => {
+  const { state, services } = scene()
+  state.error = 'add'
+  t.throws(() => services.find('x'), { name: 'RingbellError', code: 'ERR_RINGBELL_RESOURCE' })
+  t.deepEqual([state.watches, state.closed], [1, 1])
+  state.error = ''
+  t.is(services.find('x'), undefined)
+  t.deepEqual([state.watches, state.closed], [2, 1])
+})
+
+test('whoever waits is told when the events cannot be read', async (t) => {
+  const { state, services, wake } = scene()
+  const waiting = services.waitFor('x')
+  state.error = 'take'
+  t.notThrows(wake)
+  await t.throwsAsync(waiting, { name: 'RingbellError', code: 'ERR_RINGBELL_SYSTEM' })
+  t.throws(() => services.list(), { name: 'RingbellError', code: 'ERR_RINGBELL_SYSTEM' })
+  t.is(state.held, 0)
+})
+
+test('a closed bus knows nobody', (t) => {
+  const { state, record, added, services } = scene()
+  state.scans = [[record('x')]]
+  state.events = [[added('x')]]
+  t.is(services.find('x')?.name, 'x')
+  services.close()
+  for (const call of [() => services.find('x'), () => services.findAll('x'), () => services.list()])
+    t.throws(call, { code: 'ERR_RINGBELL_CLOSED' })
+})
+
+test('whoever asked a watch is told when a record cannot be read', async (t) => {
+  const native = new FakeBus().watch('x')
+  const watch = new ServiceWatch(native, undefined, () => {})
+  const asked = [watch.next(), watch.next()]
+  native.take = () => JSON.stringify([{ type: 'added', record: null }])
+  ;(native as unknown as { wakeSoon(): void }).wakeSoon()
+  await t.throwsAsync(asked[0] as Promise<unknown>, { instanceOf: TypeError })
+  t.deepEqual(await asked[1], { value: undefined, done: true })
+})

@@ -1,0 +1,115 @@
+/** Bytes that their owner transfers or resizes while they wait to be sent in pieces: that one message fails, and nothing else. */
+import test, { type ExecutionContext } from 'ava'
+import { fakeBus, turns } from '../../helpers/fake-channel.js'
+
+const LARGE = 100_000
+const CHANGED = { code: 'ERR_RINGBELL_INVALID_OPTION', message: /must stay as they are/ }
+const byte = (n: number): Uint8Array => Uint8Array.of(n)
+
+function resizable(bytes: number): [Uint8Array, () => void] {
+  // Not yet in the types that this is compiled with.
+  const Resizable = ArrayBuffer as unknown as new (
+    bytes: number,
+    options: object,
+  ) => ArrayBuffer & { resize(to: number): void }
+  const buffer = new Resizable(LARGE, { maxByteLength: 2 * LARGE })
+  return [new Uint8Array(buffer), () => buffer.resize(bytes)]
+}
+
+/** Memory, and what becomes of it. */
+const CHANGES: (() => [data: Uint8Array, change: () => void])[] = [
+  () => {
+    const data = new Uint8Array(LARGE)
+    return [data, () => void structuredClone(data, { transfer: [data.buffer] })]
+  },
+  ...[0, 10, 2 * LARGE].map((bytes) => () => resizable(bytes)),
+]
+
+/** `request` 1 is answered with `answer`, 2 with a stream of it that never ends by itself; what else comes is sent back. */
+async function scene(t: ExecutionContext, answer: Uint8Array) {
+  const { bus, fake } = fakeBus(t)
+  const ended: string[] = []
+  async function* values() {
+    try {
+      yield answer
+      for (;;) yield byte(9)
+    } finally {
+      ended.push('stream')
+    }
+  }
+  const server = await bus.serve('calls', (request) => {
+    if (request.byteLength > 1 || request[0] === 0) return byte(request[0] ?? 0)
+    return request[0] === 1 ? answer : values()
+  })
+  const client = await bus.connect('calls')
+  await client.connected()
+  while (server.connections.length === 0) await turns()
+  const [there, here] = fake.made.map((one) => one.sides.get(0)?.in)
+  if (there === undefined || here === undefined) throw new Error('nobody is there')
+  /** Changes it while nothing of what was sent is read; all of it is read afterwards. */
+  const changing = async (change: () => void): Promise<void> => {
+    await turns(3)
+    change()
+    there.held = here.held = false
+    for (const one of fake.made) one.wakeSoon()
+  }
+  const check = async (): Promise<void> => {
+    t.deepEqual(await client.call(byte(0)), byte(0))
+    t.like(server.stats(), { connections: 1, inHand: 0 })
+    t.is(client.stats().inFlight, 0)
+  }
+  return { server, client, there, here, ended, changing, check }
+}
+
+test('a request, whether it has begun or waits behind another one', async (t) => {
+  for (const make of CHANGES)
+    for (const begun of [true, false]) {
+      const [data, change] = make()
+      const { client, there, changing, check } = await scene(t, data)
+      there.held = true
+      const before = begun ? undefined : client.call(new Uint8Array(LARGE))
+      const call = client.call(data)
+      const after = client.call(byte(0))
+      await changing(change)
+      await t.throwsAsync(call, CHANGED)
+      t.deepEqual([await before, await after], [begun ? undefined : byte(0), byte(0)])
+      await check()
+    }
+})
+
+test('a reply, and a value of a stream, of which the handler is told', async (t) => {
+  for (const make of CHANGES)
+    for (const what of [1, 2]) {
+      const [data, change] = make()
+      const { client, here, ended, changing, check } = await scene(t, data)
+      here.held = true
+      const answer = what === 1 ? client.call(byte(1)) : client.stream(byte(2)).next()
+      await changing(change)
+      await t.throwsAsync(answer, { ...CHANGED, name: 'RemoteError' })
+      await check()
+      t.deepEqual(ended, what === 1 ? [] : ['stream'])
+    }
+})
+
+test('a message, whose credit comes back', async (t) => {
+  for (const make of CHANGES) {
+    const { server, client, there, changing, check } = await scene(t, byte(0))
+    const [connection] = client.connections
+    const [inbox] = server.connections
+    for (let n = 0; n < 8; n++) {
+      const [data, change] = make()
+      there.held = true
+      const before: Promise<unknown>[] = []
+      // Where the ring is full, it does not even begin.
+      while (n % 2 === 1 && there.room(1024)) before.push(client.call(new Uint8Array(900)))
+      const writing = connection?.write(data)
+      await changing(change)
+      await t.throwsAsync(writing as Promise<void>, CHANGED)
+      await Promise.all(before)
+      await check()
+    }
+    await connection?.write(byte(3))
+    t.deepEqual(await inbox?.receive(), byte(3))
+    await check()
+  }
+})

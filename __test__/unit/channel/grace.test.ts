@@ -1,0 +1,46 @@
+/** Closing with a grace: what is under way may be done yet, and nothing new is taken on. */
+import test from 'ava'
+import { fakeBus, turns } from '../../helpers/fake-channel.js'
+
+const LONG = 60_000
+
+test('a client ends its calls, and makes no new ones', async (t) => {
+  const { bus } = fakeBus(t)
+  let answer = (_reply: number): void => {}
+  await bus.serve('slow', { codec: 'json' }, () => new Promise<number>((resolve) => (answer = resolve)))
+  const client = await bus.connect('slow', { codec: 'json' })
+  const call = client.call(1)
+  await turns(10)
+  const closed = client.close({ grace: LONG })
+  await t.throwsAsync(client.call(2), { code: 'ERR_RINGBELL_CLOSED' })
+  t.false(client.closed)
+  answer(7)
+  t.is(await call, 7)
+  await closed
+  t.true(client.closed)
+})
+
+test('a queue waits for what it has, and takes nothing', async (t) => {
+  const { bus } = fakeBus(t)
+  const queue = await bus.queue('jobs')
+  const done: number[] = []
+  for (const n of [1, 2, 3]) queue.push(new Uint8Array(n))
+  const closed = queue.close({ grace: LONG })
+  t.throws(() => queue.push(new Uint8Array(4)), { code: 'ERR_RINGBELL_CLOSED' })
+  await bus.worker('jobs', (data) => void done.push(data.byteLength))
+  await closed
+  t.deepEqual(done, [1, 2, 3])
+  t.true(queue.closed)
+})
+
+test('when the grace is over, what is left is rejected', async (t) => {
+  const { bus } = fakeBus(t)
+  const client = await bus.connect('nobody')
+  const call = client.call(new Uint8Array(1))
+  const queue = await bus.queue('idle')
+  queue.push(new Uint8Array(1))
+  const drained = queue.drained()
+  await Promise.all([client.close({ grace: 1 }), queue.close({ grace: 1 })])
+  await t.throwsAsync(call, { code: 'ERR_RINGBELL_CLOSED' })
+  await t.throwsAsync(drained, { code: 'ERR_RINGBELL_CLOSED' })
+})

@@ -1,0 +1,367 @@
+/**
+ * A bus: the directory that processes share. Everything else is opened through it, and closed with it. `open` makes the
+ * directory if need be and refuses one that others could tamper with; nothing runs until the first endpoint needs it.
+ */
+import { Client } from '../channel/client.js'
+import type { AnyHandler } from '../channel/handling.js'
+import { connectJson, type ConnectOptions, DEFAULT_ATTEMPTS, DEFAULT_LIMIT, DEFAULT_MAX_MESSAGE, DEFAULT_MAX_REQUESTS, QUEUE_KIND, queueJson, type QueueOptions, serveJson, type ServeOptions, SERVER_KIND, workerJson, type WorkerOptions } from '../channel/options.js'
+import { Queue } from '../channel/queue.js'
+import { type Handler, Server } from '../channel/server.js'
+import { Worker, type WorkHandler } from '../channel/worker.js'
+import { invalid } from '../check.js'
+import { type Codec, codecOf, resolveCodec } from '../codec/index.js'
+import { PayloadCodec } from '../codec/payload-codec.js'
+import { channels, debug } from '../diagnostics.js'
+import { closedError, fromNative, translated } from '../errors.js'
+import { binding, type NativeBus, type NativeChannel, type NativeWatch } from '../native.js'
+import { ackPolicy, publisherJson, type PublisherOptions, subscriberJson, type SubscriberOptions } from '../topic/options.js'
+import { Publisher } from '../topic/publisher.js'
+import { Subscriber } from '../topic/subscriber.js'
+import { Announced } from './announced.js'
+import { checkName, checkText } from './names.js'
+import { announceJson, type AnnounceOptions, busJson, type BusOptions } from './options.js'
+import type { Doctor, GcReport } from './reports.js'
+import { Services } from './services.js'
+
+interface Closable {
+  closeNow(): void
+}
+
+/** A directory that processes share, and everything that is opened through it. */
+export class Bus implements AsyncDisposable {
+  /** Who is on the bus. */
+  readonly services: Services
+  /** The directory, with the domain. */
+  readonly path: string
+  readonly #native: NativeBus
+  readonly #open = new Set<Closable>()
+  #closed = false
+
+  /**
+   * Opens a bus.
+   *
+   * Rejects with `ERR_RINGBELL_INVALID_OPTION`, `ERR_RINGBELL_BUS_DIRECTORY` (refused, and why),
+   * `ERR_RINGBELL_UNSUPPORTED_PLATFORM`, `ERR_RINGBELL_BINDING`.
+   */
+  static async open(options: BusOptions = {}): Promise<Bus> {
+    const json = busJson(options)
+    return new Bus(translated(() => binding().NativeBus.open(json)))
+  }
+
+  private constructor(native: NativeBus) {
+    this.path = native.path
+    this.#native = native
+    this.services = new Services(native)
+    debug('bus opened at %s', this.path)
+    if (channels.bus.opened.hasSubscribers) channels.bus.opened.publish({ bus: this })
+  }
+
+  /** Whether it is closed. */
+  get closed(): boolean {
+    return this.#closed
+  }
+
+  /**
+   * Announces a topic and returns its one writer.
+   *
+   * Rejects with `ERR_RINGBELL_INVALID_NAME`, `ERR_RINGBELL_INVALID_OPTION`, `ERR_RINGBELL_RESOURCE` (names the limit), `ERR_RINGBELL_CLOSED`.
+   */
+  publisher<T = unknown>(
+    service: string,
+    options: PublisherOptions<T> & { codec: 'json' | 'structured' },
+  ): Promise<Publisher<T>>
+  publisher<T>(service: string, options: PublisherOptions<T> & { codec: Codec<T> }): Promise<Publisher<T>>
+  publisher(service: string, options?: PublisherOptions & { codec?: 'bytes' | undefined }): Promise<Publisher>
+  /** Options from a variable: the type of values is the variable's own word for it. */
+  publisher<T>(service: string, options: PublisherOptions<T>): Promise<Publisher<T>>
+  async publisher(service: string, options: PublisherOptions<unknown> = {}): Promise<Publisher<unknown>> {
+    this.#assertOpen()
+    checkText(service)
+    const codec = resolveCodec(codecOf(options))
+    const json = publisherJson(options, codec.id)
+    return this.#opened(
+      translated(() => this.#native.publisher(service, json)),
+      (native, closed) => new Publisher<unknown>({ native, codec, wait: options.wait, closed }),
+    )
+  }
+
+  /**
+   * Subscribes to a topic by name, or to several by a pattern such as `sensors.*`. Resolves at once, whether or not anybody
+   * publishes: see `attached()`.
+   *
+   * Rejects with `ERR_RINGBELL_INVALID_NAME`, `ERR_RINGBELL_INVALID_OPTION`, `ERR_RINGBELL_RESOURCE`, `ERR_RINGBELL_CLOSED`.
+   */
+  subscriber<T = unknown>(
+    pattern: string,
+    options: SubscriberOptions<T> & { codec: 'json' | 'structured' },
+  ): Promise<Subscriber<T>>
+  subscriber<T>(pattern: string, options: SubscriberOptions<T> & { codec: Codec<T> }): Promise<Subscriber<T>>
+  subscriber(pattern: string, options?: SubscriberOptions & { codec?: 'bytes' | undefined }): Promise<Subscriber>
+  /** Options from a variable: the type of values is the variable's own word for it. */
+  subscriber<T>(pattern: string, options: SubscriberOptions<T>): Promise<Subscriber<T>>
+  async subscriber(pattern: string, options: SubscriberOptions<unknown> = {}): Promise<Subscriber<unknown>> {
+    this.#assertOpen()
+    checkText(pattern)
+    const option = codecOf(options)
+    const codec = resolveCodec(option)
+    const json = subscriberJson(options, option === undefined ? undefined : codec.id)
+    return this.#opened(
+      translated(() => this.#native.subscriber(pattern, json)),
+      (native, closed) =>
+        new Subscriber<unknown>({
+          native,
+          pattern,
+          codec,
+          wait: options.wait,
+          acks: ackPolicy(options),
+          mismatch: () => this.services.mismatch(pattern, 'topic'),
+          closed,
+        }),
+    )
+  }
+
+  /**
+   * Offers a service that others call, answered by one handler; without a handler it takes messages alone. `bus.connect()` is
+   * the other side.
+   *
+   * Rejects with `ERR_RINGBELL_INVALID_NAME`, `ERR_RINGBELL_INVALID_OPTION`, `ERR_RINGBELL_RESOURCE`, `ERR_RINGBELL_CLOSED`.
+   */
+  serve(service: string, handler: Handler<Uint8Array, Uint8Array>): Promise<Server>
+  serve(
+    service: string,
+    options?: ServeOptions & { codec?: 'bytes' | undefined },
+    handler?: Handler<Uint8Array, Uint8Array>,
+  ): Promise<Server>
+  serve<Q = unknown, R = unknown>(
+    service: string,
+    options: ServeOptions<Q, R> & { codec: 'json' | 'structured' },
+    handler?: Handler<Q, R, unknown>,
+  ): Promise<Server<unknown>>
+  serve<Q, R = Q>(
+    service: string,
+    options: ServeOptions<Q, R> & { codec: Codec<Q | R> },
+    handler?: Handler<Q, R, Q | R>,
+  ): Promise<Server<Q | R>>
+  async serve(service: string, first: object = {}, second?: unknown): Promise<object> {
+    this.#assertOpen()
+    checkText(service)
+    const [options, handler] = optionsAndHandler<ServeOptions<unknown, unknown>>(first, second)
+    const codec = resolveCodec(codecOf(options))
+    const json = serveJson(options, codec.id)
+    const { maxMessage = DEFAULT_MAX_MESSAGE, maxRequests = DEFAULT_MAX_REQUESTS, wait, requests, replies } = options
+    const payloads = new PayloadCodec(codec, requests, replies)
+    return this.#opened(
+      translated(() => this.#native.serve(service, SERVER_KIND, json)),
+      (native, closed) => new Server<unknown>({ native, payloads, handler, maxMessage, maxRequests, wait, closed }),
+    )
+  }
+
+  /**
+   * A client of a service by name, wherever its instances are, and whenever they come. Resolves at once, whether or not
+   * anybody serves: see `connected()`.
+   *
+   * Rejects with `ERR_RINGBELL_INVALID_NAME`, `ERR_RINGBELL_INVALID_OPTION`, `ERR_RINGBELL_RESOURCE`, `ERR_RINGBELL_CLOSED`.
+   */
+  connect<Q = unknown, R = unknown>(
+    service: string,
+    options: ConnectOptions<Q, R> & { codec: 'json' | 'structured' },
+  ): Promise<Client<Q, R, unknown>>
+  connect<Q, R = Q>(
+    service: string,
+    options: ConnectOptions<Q, R> & { codec: Codec<Q | R> },
+  ): Promise<Client<Q, R, Q | R>>
+  connect(service: string, options?: ConnectOptions & { codec?: 'bytes' | undefined }): Promise<Client>
+  async connect(service: string, options: ConnectOptions<unknown, unknown> = {}): Promise<object> {
+    this.#assertOpen()
+    checkName(service)
+    const json = connectJson(options)
+    const codec = resolveCodec(codecOf(options))
+    const { route = 'first', timeout = 0, maxMessage = DEFAULT_MAX_MESSAGE, wait, reconnect, schema } = options
+    return this.#following(
+      service,
+      json,
+      (native, watch, closed) =>
+        new Client<unknown, unknown, unknown>({
+          name: service,
+          native,
+          watch,
+          payloads: new PayloadCodec(codec, options.requests, options.replies),
+          expected: { kind: SERVER_KIND, codec: codec.id, schema },
+          route,
+          timeout,
+          maxMessage,
+          wait,
+          reconnect,
+          closed,
+        }),
+    )
+  }
+
+  /**
+   * A work queue: each message goes to one of the workers, until one acknowledges it. `bus.worker()` is the other side.
+   *
+   * Rejects as `serve` does.
+   */
+  queue<T = unknown>(service: string, options: QueueOptions<T> & { codec: 'json' | 'structured' }): Promise<Queue<T>>
+  queue<T>(service: string, options: QueueOptions<T> & { codec: Codec<T> }): Promise<Queue<T>>
+  queue(service: string, options?: QueueOptions & { codec?: 'bytes' | undefined }): Promise<Queue>
+  async queue(service: string, options: QueueOptions<unknown> = {}): Promise<object> {
+    this.#assertOpen()
+    checkText(service)
+    const codec = resolveCodec(codecOf(options))
+    const json = queueJson(options, codec.id)
+    const {
+      maxMessage = DEFAULT_MAX_MESSAGE,
+      limit = DEFAULT_LIMIT,
+      attempts = DEFAULT_ATTEMPTS,
+      timeout = 0,
+      wait,
+    } = options
+    const payloads = new PayloadCodec(codec)
+    return this.#opened(
+      translated(() => this.#native.serve(service, QUEUE_KIND, json)),
+      (native, closed) => new Queue<unknown>({ native, payloads, maxMessage, wait, limit, attempts, timeout, closed }),
+    )
+  }
+
+  /**
+   * Works for every queue of that name: `handler` is called with each message, and acknowledges it by returning. Resolves at
+   * once, whether or not there is a queue. Rejects as `connect` does.
+   */
+  worker(service: string, handler: WorkHandler<Uint8Array>): Promise<Worker>
+  worker(
+    service: string,
+    options: WorkerOptions & { codec?: 'bytes' | undefined },
+    handler: WorkHandler<Uint8Array>,
+  ): Promise<Worker>
+  worker<T = unknown>(
+    service: string,
+    options: WorkerOptions<T> & { codec: 'json' | 'structured' },
+    handler: WorkHandler<T>,
+  ): Promise<Worker<T>>
+  worker<T>(
+    service: string,
+    options: WorkerOptions<T> & { codec: Codec<T> },
+    handler: WorkHandler<T>,
+  ): Promise<Worker<T>>
+  async worker(service: string, first: object, second?: unknown): Promise<object> {
+    this.#assertOpen()
+    checkName(service)
+    const [options, handler] = optionsAndHandler<WorkerOptions<unknown>>(first, second)
+    const json = workerJson(options)
+    if (handler === undefined) throw invalid('handler', handler, 'must be a function')
+    const codec = resolveCodec(codecOf(options))
+    const { concurrency = 1, maxMessage = DEFAULT_MAX_MESSAGE, wait, reconnect } = options
+    return this.#following(
+      service,
+      json,
+      (native, watch, closed) =>
+        new Worker<unknown>({
+          name: service,
+          native,
+          watch,
+          payloads: new PayloadCodec(codec),
+          expected: { kind: QUEUE_KIND, codec: codec.id, schema: undefined },
+          handler,
+          concurrency,
+          maxMessage,
+          wait,
+          reconnect,
+          closed,
+        }),
+    )
+  }
+
+  /** Announces anything that is no topic: a name, addresses, metadata. Rejects as `publisher` does. */
+  async announce(service: string, options: AnnounceOptions = {}): Promise<Announced> {
+    this.#assertOpen()
+    checkText(service)
+    const json = announceJson(options)
+    return this.#opened(
+      translated(() => this.#native.announce(service, json)),
+      (native, closed) => new Announced(native, closed),
+    )
+  }
+
+  /** Removes what dead processes left, never what belongs to a living one; anybody may, at any time. */
+  async gc(): Promise<GcReport> {
+    this.#assertOpen()
+    return JSON.parse(translated(() => this.#native.gc())) as GcReport
+  }
+
+  /** What this machine allows, and what ringbell makes of it. */
+  async doctor(): Promise<Doctor> {
+    this.#assertOpen()
+    return JSON.parse(translated(() => this.#native.doctor())) as Doctor
+  }
+
+  /** Closes everything that was opened through it, also when some of it fails to; idempotent. */
+  async close(): Promise<void> {
+    if (this.#closed) return
+    this.#closed = true
+    const errors: unknown[] = []
+    const attempt = (close: () => void): void => {
+      try {
+        close()
+      } catch (error) {
+        errors.push(fromNative(error))
+      }
+    }
+    for (const one of this.#open) attempt(() => one.closeNow())
+    attempt(() => this.services.close())
+    attempt(() => this.#native.close())
+    if (channels.bus.closed.hasSubscribers) channels.bus.closed.publish({ bus: this })
+    if (errors.length > 0) throw errors.length === 1 ? errors[0] : new AggregateError(errors, 'Closing a bus failed')
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+
+  /** What connects to the instances of a service needs an endpoint, and a watch of its own. */
+  #following<C extends Closable>(
+    service: string,
+    json: string,
+    make: (native: NativeChannel, watch: NativeWatch, closed: (one: Closable) => void) => C,
+  ): C {
+    const watch = translated(() => this.#native.watch(service))
+    try {
+      return this.#opened(
+        translated(() => this.#native.channel(json)),
+        (native, closed) => make(native, watch, closed),
+      )
+    } catch (error) {
+      watch.close()
+      throw error
+    }
+  }
+
+  /** What fails to become an endpoint must not stay open, or announced. */
+  #opened<N extends { close(): void }, C extends Closable>(
+    native: N,
+    make: (native: N, closed: (one: Closable) => void) => C,
+  ): C {
+    try {
+      const one = make(native, (closed) => this.#open.delete(closed))
+      this.#open.add(one)
+      return one
+    } catch (error) {
+      native.close()
+      throw fromNative(error)
+    }
+  }
+
+  #assertOpen(): void {
+    if (this.#closed) throw closedError('bus')
+  }
+}
+
+/** `(handler)`, `(options)` or `(options, handler)`. */
+function optionsAndHandler<O extends object>(first: object, second: unknown): [options: O, handler?: AnyHandler] {
+  if (typeof first === 'function') {
+    if (second !== undefined) throw invalid('handler', second, 'must be last, after the options')
+    return [{} as O, first as AnyHandler]
+  }
+  if (second !== undefined && typeof second !== 'function') throw invalid('handler', second, 'must be a function')
+  return [first as O, second as AnyHandler]
+}

@@ -1,0 +1,23 @@
+/** Names and patterns of services. That they are text is checked here; what they may be, the core says. */
+import { inspect } from 'node:util'
+import { RingbellError, translated } from '../errors.js'
+import { binding } from '../native.js'
+
+/** @throws {RingbellError} `ERR_RINGBELL_INVALID_NAME`. */
+export function checkText(name: unknown): asserts name is string {
+  if (typeof name === 'string') return
+  throw new RingbellError(
+    'ERR_RINGBELL_INVALID_NAME',
+    `${inspect(name)} is not a name or pattern: it must be a string.`,
+  )
+}
+
+/**
+ * For a name that is not handed to the core, or handed to it as a pattern.
+ *
+ * @throws {RingbellError} `ERR_RINGBELL_INVALID_NAME` with the name and the rule.
+ */
+export function checkName(name: unknown): asserts name is string {
+  checkText(name)
+  translated(() => binding().checkName(name))
+}

@@ -1,0 +1,107 @@
+/** One `for await` over what happens on the bus, with a watch of its own in the core. Waiting keeps the process alive. */
+import { fromNative, translated } from '../errors.js'
+import type { NativeWatch } from '../native.js'
+import { onAbort } from '../wait/abort.js'
+import { Fifo } from '../wait/fifo.js'
+import { poller } from '../wait/poller.js'
+import { type RawServiceEvent, serviceEvent, type ServiceEvent } from './services-view.js'
+
+interface Asked {
+  readonly resolve: (result: IteratorResult<ServiceEvent, undefined>) => void
+  readonly reject: (error: unknown) => void
+}
+
+export class ServiceWatch implements AsyncIterableIterator<ServiceEvent, undefined> {
+  readonly #native: NativeWatch
+  readonly #id: number
+  readonly #forget: () => void
+  readonly #ended: (watch: ServiceWatch) => void
+  readonly #events = new Fifo<ServiceEvent>()
+  readonly #asked = new Fifo<Asked>()
+  #done = false
+  #error: unknown = undefined
+
+  constructor(native: NativeWatch, signal: AbortSignal | undefined, ended: (watch: ServiceWatch) => void) {
+    this.#native = native
+    this.#ended = ended
+    this.#id = translated(() => poller().add(native, { wake: () => this.#wake() }))
+    this.#forget = onAbort(signal, (error) => this.#end(error))
+  }
+
+  next(): Promise<IteratorResult<ServiceEvent, undefined>> {
+    if (this.#asked.size === 0 && this.#fill()) return Promise.resolve(this.#take())
+    if (this.#done) return this.#last()
+    return new Promise((resolve, reject) => {
+      if (this.#asked.size === 0) poller().hold()
+      this.#asked.push({ resolve, reject })
+    })
+  }
+
+  return(): Promise<IteratorResult<ServiceEvent, undefined>> {
+    this.#end(undefined)
+    return Promise.resolve(DONE)
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.return()
+  }
+
+  close(): void {
+    this.#end(undefined)
+  }
+
+  #wake(): void {
+    if (this.#asked.size === 0) return
+    while (this.#asked.size > 0 && this.#fill()) this.#asked.shift()?.resolve(this.#take())
+    if (this.#asked.size === 0 && !this.#done) poller().drop()
+  }
+
+  #take(): IteratorResult<ServiceEvent, undefined> {
+    return { value: this.#events.shift() as ServiceEvent, done: false }
+  }
+
+  /** Whether there is an event to take. */
+  #fill(): boolean {
+    if (this.#done) return false
+    if (this.#events.size > 0) return true
+    try {
+      const json = this.#native.take()
+      // A record that cannot be read ends the watch here, where those who asked are still in the list.
+      const events = json === '' ? [] : (JSON.parse(json) as RawServiceEvent[]).map(serviceEvent)
+      for (const event of events) this.#events.push(event)
+    } catch (error) {
+      this.#end(fromNative(error))
+      return false
+    }
+    return this.#events.size > 0
+  }
+
+  #last(): Promise<IteratorResult<ServiceEvent, undefined>> {
+    const error = this.#error
+    this.#error = undefined
+    return error === undefined ? Promise.resolve(DONE) : Promise.reject(error)
+  }
+
+  #end(error: unknown): void {
+    if (this.#done) return
+    this.#done = true
+    this.#error = error
+    this.#forget()
+    poller().remove(this.#id)
+    this.#native.close()
+    this.#ended(this)
+    if (this.#asked.size > 0) poller().drop()
+    for (let asked = this.#asked.shift(); asked !== undefined; asked = this.#asked.shift()) {
+      const failure = this.#error
+      this.#error = undefined
+      if (failure === undefined) asked.resolve(DONE)
+      else asked.reject(failure)
+    }
+  }
+}
+
+const DONE: IteratorReturnResult<undefined> = Object.freeze({ value: undefined, done: true })

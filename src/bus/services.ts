@@ -1,0 +1,209 @@
+/**
+ * Who is on the bus. The first `find`, `findAll` or `waitFor` begins to follow the bus; from then on answers come from a
+ * cached view, without a system call, and the view is kept current by the core's events. Until those have told of everybody
+ * whom a fresh scan finds, answers come from scans: never wrong, only slower.
+ */
+import { debug } from '../diagnostics.js'
+import { closedError, fromNative, RingbellError, translated } from '../errors.js'
+import type { NativeBus, NativeWatch } from '../native.js'
+import { type SignalOptions, throwIfAborted } from '../wait/abort.js'
+import { poller, type Poller } from '../wait/poller.js'
+import { Waiters } from '../wait/waiting.js'
+import { kindMismatch } from './kind-mismatch.js'
+import { checkName } from './names.js'
+import { checkWaitFor, checkWatch } from './options.js'
+import { ServiceWatch } from './service-watch.js'
+import { type RecordJson, type Service, serviceOf } from './service.js'
+import { inGroup, type RawServiceEvent, serviceEvent, type ServiceEvent, ServicesView } from './services-view.js'
+
+/** How long to wait for a service. */
+export interface WaitForOptions extends SignalOptions {
+  /** Milliseconds; by default for ever. */
+  timeout?: number | undefined
+}
+
+/** Which services to watch. */
+export interface WatchOptions extends SignalOptions {
+  /** A name, or a pattern such as `sensors.*`, in which a `*` stands for any characters; everything by default. */
+  filter?: string | undefined
+}
+
+/** Everything; what the core's filter calls by that name. */
+const ALL = '*'
+
+/** Who is on the bus; `bus.services` is one. */
+export class Services {
+  readonly #native: NativeBus
+  readonly #loop: () => Poller
+  readonly #view = new ServicesView()
+  readonly #waiters = new Waiters<Service>({ began: () => this.#loop().hold(), ended: () => this.#loop().drop() })
+  readonly #watches = new Set<ServiceWatch>()
+  #watch: NativeWatch | undefined
+  #id = -1
+  #filled = false
+  #closed = false
+
+  /** @internal Use `bus.services`. */
+  constructor(native: NativeBus, loop: () => Poller = poller) {
+    this.#native = native
+    this.#loop = loop
+  }
+
+  /** All instances on the bus: from the view if it is followed, else from a scan. */
+  list(): Service[] {
+    if (this.#watch !== undefined) this.#pump()
+    return this.#filled ? this.#view.list() : this.#scan()
+  }
+
+  /**
+   * An instance of a service, the one known longest, or `undefined`. From the cached view; what another process announced
+   * a moment ago may not be in it yet: wait with `waitFor`.
+   *
+   * @throws {RingbellError} `ERR_RINGBELL_INVALID_NAME`, `ERR_RINGBELL_CLOSED`.
+   */
+  find(name: string): Service | undefined {
+    if (this.#filled) {
+      const found = this.#view.find(name)
+      if (found !== undefined) return found
+    }
+    checkName(name)
+    const scanned = this.#follow()
+    return scanned === undefined ? this.#view.find(name) : scanned.find((service) => service.name === name)
+  }
+
+  /** The instances of a group: `audio` has `audio` and `audio.mic`, not `audio2`. */
+  findAll(prefix: string): Service[] {
+    checkName(prefix)
+    const scanned = this.#follow()
+    return scanned === undefined
+      ? this.#view.findAll(prefix)
+      : scanned.filter((service) => inGroup(service.name, prefix))
+  }
+
+  /**
+   * An instance of a service, as soon as there is one.
+   *
+   * Rejects with `ERR_RINGBELL_TIMEOUT`, `ERR_RINGBELL_CLOSED`, `ERR_RINGBELL_INVALID_NAME` or an `AbortError`.
+   */
+  async waitFor(name: string, options: WaitForOptions = {}): Promise<Service> {
+    checkWaitFor(options)
+    const { timeout, signal } = options
+    throwIfAborted(signal)
+    return this.find(name) ?? this.#wait(name, timeout, signal)
+  }
+
+  /**
+   * First everybody who is there, as `added`, then what changes, in order. One watch is one iteration; leave it by `break`,
+   * the signal (rejects with an `AbortError`), or `bus.close()` (ends it).
+   */
+  watch(options: WatchOptions = {}): AsyncIterableIterator<ServiceEvent, undefined> {
+    checkWatch(options)
+    throwIfAborted(options.signal)
+    this.#assertOpen()
+    const native = translated(() => this.#native.watch(options.filter ?? ALL))
+    try {
+      const watch = new ServiceWatch(native, options.signal, (ended) => this.#watches.delete(ended))
+      this.#watches.add(watch)
+      return watch
+    } catch (error) {
+      native.close()
+      throw fromNative(error)
+    }
+  }
+
+  /** @internal Who has a name and is of another kind, in words; of a pattern nobody, and nobody where it cannot be told. */
+  mismatch(name: string, kind: string): string | undefined {
+    try {
+      return kindMismatch(
+        this.list().filter((service) => service.name === name),
+        kind,
+      )
+    } catch (error) {
+      // It is asked for to say more of a wait that has ended: that error is the one to be told.
+      debug('looking for %s: %s', name, error)
+      return undefined
+    }
+  }
+
+  /** @internal */
+  close(): void {
+    if (this.#closed) return
+    this.#closed = true
+    // What the view knew is not true for ever.
+    this.#filled = false
+    this.#waiters.fail(closedError('bus'))
+    for (const watch of this.#watches) watch.close()
+    if (this.#watch === undefined) return
+    try {
+      this.#loop().remove(this.#id)
+    } finally {
+      this.#watch.close()
+    }
+  }
+
+  #assertOpen(): void {
+    if (this.#closed) throw closedError('bus')
+  }
+
+  #scan(): Service[] {
+    this.#assertOpen()
+    const records = JSON.parse(translated(() => this.#native.list())) as RecordJson[]
+    return records.map(serviceOf)
+  }
+
+  /** Begins to follow the bus if need be; what a scan finds as long as the view cannot answer. */
+  #follow(): Service[] | undefined {
+    this.#assertOpen()
+    if (this.#watch === undefined) this.#begin()
+    this.#pump()
+    if (this.#filled) return undefined
+    const scanned = this.#scan()
+    this.#pump()
+    this.#filled = this.#view.has(scanned)
+    return scanned
+  }
+
+  #begin(): void {
+    const watch = translated(() => this.#native.watch(ALL))
+    try {
+      this.#id = this.#loop().add(watch, { wake: () => this.#wake() })
+    } catch (error) {
+      watch.close()
+      throw fromNative(error)
+    }
+    this.#watch = watch
+  }
+
+  #wake(): void {
+    try {
+      this.#pump()
+    } catch (error) {
+      this.#waiters.fail(error)
+    }
+  }
+
+  /** Takes in what the core saw. */
+  #pump(): void {
+    const json = this.#closed ? '' : (translated(() => this.#watch?.take()) ?? '')
+    if (json === '') return
+    const events = JSON.parse(json) as RawServiceEvent[]
+    if (events.length === 0) return
+    for (const event of events) this.#view.apply(serviceEvent(event))
+    this.#waiters.check()
+  }
+
+  #wait(name: string, timeout: number | undefined, signal: AbortSignal | undefined): Promise<Service> {
+    const late = (): RingbellError => lateError(name, timeout ?? 0)
+    const found = this.#waiters.wait(() => this.#view.find(name), { signal, timeout, late })
+    // It may have come after the scan, and before anybody waited.
+    this.#waiters.check()
+    return found
+  }
+}
+
+function lateError(name: string, timeout: number): RingbellError {
+  return new RingbellError(
+    'ERR_RINGBELL_TIMEOUT',
+    `Nobody announced '${name}' within ${timeout} ms; is its process running, on the same bus and domain?`,
+  )
+}

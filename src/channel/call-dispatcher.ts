@@ -1,0 +1,129 @@
+/**
+ * Gives each call to the connection that the route names. While there is no connection, the call waits in line, and is sent as soon as there
+ * is one. Each call is in exactly one place, so closing forgets none.
+ */
+import type { RingbellError } from '../errors.js'
+import { Waiters } from '../wait/waiting.js'
+import type { Endpoint } from './endpoint.js'
+import type { Link } from './link.js'
+import { type Route, Routing } from './routing.js'
+
+/** A call, or a stream that has not begun. */
+export interface Dispatchable {
+  readonly settled: boolean
+  /** Goes out by this link; `false`: the link is gone. */
+  sendOn(link: Link): boolean
+  fail(error: unknown): void
+}
+
+export class CallDispatcher {
+  /** Calls that were made. */
+  made = 0
+  /** Those that were made again on another connection. */
+  repeated = 0
+  /** Why the last server that was tried was not connected to; none while one is connected. */
+  lastFailure: RingbellError | undefined
+  readonly #endpoint: Endpoint
+  readonly #routing: Routing<Link>
+  readonly #mismatch: () => string | undefined
+  #links: Link[] = []
+  readonly #waiting = new Set<Dispatchable>()
+  #inFlight = 0
+  readonly #idle = new Waiters<true>()
+  /** No new ones are taken on, and why. */
+  #leaving: RingbellError | undefined
+  #closed: RingbellError | undefined
+
+  /** `mismatch`: who has the name and is no server, in words. */
+  constructor(endpoint: Endpoint, route: Route, mismatch: () => string | undefined) {
+    this.#endpoint = endpoint
+    this.#mismatch = mismatch
+    this.#routing = new Routing(route)
+  }
+
+  get links(): readonly Link[] {
+    return this.#links
+  }
+
+  /** Why there may be no connection, as far as that is known. */
+  get reason(): string | undefined {
+    return this.lastFailure?.message ?? this.#mismatch()
+  }
+
+  /** Calls without an answer. */
+  get inFlight(): number {
+    return this.#inFlight
+  }
+
+  /** Those of them that wait for a connection. */
+  get waiting(): number {
+    return this.#waiting.size
+  }
+
+  /** The client's own end, if that is why. */
+  closedError(): RingbellError | undefined {
+    return this.#closed
+  }
+
+  /** There is a new one; `done` must follow, whatever happens. */
+  begin(): void {
+    this.made++
+    this.#inFlight++
+    this.#endpoint.want()
+  }
+
+  /** Puts it through, now or later. */
+  dispatch(one: Dispatchable): void {
+    if (this.#leaving === undefined) this.#put(one)
+    else one.fail(this.#leaving)
+  }
+
+  /** One whose link is gone; `false`: there will be no other. */
+  redispatch(one: Dispatchable): boolean {
+    if (this.#closed !== undefined) return false
+    this.repeated++
+    this.#put(one)
+    return true
+  }
+
+  /** It is settled. */
+  done(one: Dispatchable): void {
+    if (--this.#inFlight === 0) this.#idle.check()
+    if (this.#waiting.size > 0) this.#waiting.delete(one)
+    this.#endpoint.unwant()
+  }
+
+  join(link: Link): void {
+    this.#links = [...this.#links, link]
+    this.lastFailure = undefined
+    const waiting = [...this.#waiting]
+    this.#waiting.clear()
+    for (const one of waiting) if (!one.settled) this.#put(one)
+  }
+
+  lose(link: Link): void {
+    this.#links = this.#links.filter((one) => one !== link)
+  }
+
+  /** Takes on no new ones; those that it has go on. */
+  leave(error: RingbellError): void {
+    this.#leaving ??= error
+  }
+
+  /** Resolves when none is without an answer. */
+  async idle(): Promise<void> {
+    if (this.#inFlight > 0) await this.#idle.wait(() => (this.#inFlight === 0 ? true : undefined))
+  }
+
+  close(error: RingbellError): void {
+    this.#closed = error
+    this.#leaving = error
+    for (const one of this.#waiting) one.fail(error)
+  }
+
+  #put(one: Dispatchable): void {
+    for (let link = this.#routing.pick(this.#links); link !== undefined; link = this.#routing.pick(this.#links))
+      if (one.sendOn(link)) return
+    this.#waiting.add(one)
+  }
+}

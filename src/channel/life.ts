@@ -1,0 +1,256 @@
+/**
+ * The life of an endpoint with connections, the same for servers, clients, queues and workers. It is open, then perhaps leaving (nothing new is
+ * taken on), then closed. If its core fails it is broken, and closes at once: what is under way is rejected, the bus forgets it, and
+ * `'failed'` is its last event. `Life` is what the four are built with; `EndpointOwner` is what users see of it.
+ */
+import { EventEmitter } from 'node:events'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { metadataJson } from '../bus/options.js'
+import { type RecordJson, type Service, serviceOf } from '../bus/service.js'
+import { EMPTY } from '../codec/bytes.js'
+import type { PayloadCodec } from '../codec/payload-codec.js'
+import { channels, debug } from '../diagnostics.js'
+import { asRingbellError, closedError, type RingbellError, translated } from '../errors.js'
+import type { NativeChannel } from '../native.js'
+import { EventQueue } from '../wait/event-queue.js'
+import type { WaitOption } from '../wait/policy.js'
+import { Endpoint, type EndpointHost } from './endpoint.js'
+import type { Link } from './link.js'
+import { checkClose, type CloseOptions } from './options.js'
+import { connectionOf, type PeerEvents, Peers } from './peers.js'
+import { type CoreChannelStats, coreStats } from './stats.js'
+import { KIND } from './wire.js'
+
+/** What a bus closes, and forgets once it is closed. */
+export interface Closable {
+  closeNow(): void
+}
+
+/** @internal What a bus makes any of the four of. */
+export interface LifeParts {
+  readonly native: NativeChannel
+  readonly payloads: PayloadCodec
+  readonly maxMessage: number
+  readonly wait: WaitOption | undefined
+  readonly closed: (endpoint: Closable) => void
+}
+
+/** What the four do differently. */
+export interface LifeHost extends Pick<
+  EndpointHost,
+  'unconnected' | 'request' | 'message' | 'credit' | 'goodbye' | 'refused'
+> {
+  opened?(link: Link): void
+  ended?(link: Link, error: RingbellError): void
+  /** The arguments of `'failed'`: for one connection, or for the endpoint itself. */
+  failure(error: RingbellError, link: Link | undefined): readonly unknown[]
+  /** Nothing new is taken on from now on. */
+  leave?(): void
+  /** Resolves when nothing is under way. */
+  idle(): Promise<void>
+  /** Rejects what is under way, before the connections end. */
+  end?(error: RingbellError): void
+}
+
+/** The events that any of the four may emit. */
+interface LifeEvents extends PeerEvents {
+  failed: readonly unknown[]
+  gaveUp: [service: Service, error: RingbellError]
+  deadLetter: [value: unknown, error: Error]
+}
+
+export class Life {
+  readonly events: EventQueue<LifeEvents>
+  readonly peers: Peers
+  readonly endpoint: Endpoint
+  /** Nothing new is taken on. */
+  leaving = false
+  closed = false
+  readonly #owner: Closable
+  readonly #kind: 'client' | 'server' | 'queue' | 'worker'
+  readonly #native: NativeChannel
+  readonly #host: LifeHost
+  readonly #forget: LifeParts['closed']
+  #referenced = true
+  #needed = true
+
+  constructor(owner: Closable & EventEmitter, kind: Life['kind'], parts: LifeParts, host: LifeHost) {
+    this.#owner = owner
+    this.#kind = kind
+    this.#native = parts.native
+    this.#host = host
+    this.#forget = parts.closed
+    this.events = new EventQueue(owner, kind, channels[kind])
+    this.peers = new Peers(parts.payloads, this.events)
+    this.endpoint = new Endpoint(parts.native, this.#endpointHost(parts.maxMessage), parts.wait)
+  }
+
+  get kind(): 'client' | 'server' | 'queue' | 'worker' {
+    return this.#kind
+  }
+
+  get service(): Service {
+    return serviceOf(JSON.parse(translated(() => this.#native.record())) as RecordJson)
+  }
+
+  get coreStats(): CoreChannelStats {
+    return coreStats(translated(() => this.#native.stats()))
+  }
+
+  /** Whether waiting keeps the process alive, as its user wants it. */
+  set referenced(referenced: boolean) {
+    this.#referenced = referenced
+    this.endpoint.referenced = referenced && this.#needed
+  }
+
+  /** Whether there is anything that may keep the process alive. */
+  set needed(needed: boolean) {
+    if (needed === this.#needed) return
+    this.#needed = needed
+    this.endpoint.referenced = needed && this.#referenced
+  }
+
+  /** It is made, and can be told of. */
+  begin(): void {
+    this.#publish('opened')
+  }
+
+  update(metadata: Record<string, unknown>): void {
+    const json = metadataJson(metadata)
+    translated(() => this.#native.update(json))
+  }
+
+  /** No further requests, to every peer. */
+  sayGoodbye(): void {
+    for (const link of this.endpoint.links.values()) link.post(KIND.goodbye, 0, 0, EMPTY, true)
+  }
+
+  /** @throws {RingbellError} `ERR_RINGBELL_CLOSED`. */
+  assertOpen(): void {
+    if (this.leaving) throw closedError(this.#kind)
+  }
+
+  async close({ grace = 0 }: CloseOptions): Promise<void> {
+    if (grace > 0 && !this.closed) await this.#drain(grace)
+    this.end(closedError(this.#kind))
+  }
+
+  end(error: RingbellError): void {
+    if (this.closed) return
+    this.closed = true
+    this.leaving = true
+    try {
+      this.#host.end?.(error)
+    } finally {
+      try {
+        this.endpoint.close(error)
+      } finally {
+        this.events.clear()
+        this.#forget(this.#owner)
+        this.#publish('closed')
+      }
+    }
+  }
+
+  /** The core, or what it is watched by, fails. */
+  broken(cause: unknown): void {
+    if (this.closed) return
+    const error = asRingbellError(cause, this.#kind)
+    try {
+      this.end(error)
+    } catch (second) {
+      // The first error is the one to be told.
+      debug('closing a broken %s: %s', this.#kind, second)
+    }
+    this.events.add('failed', ...this.#host.failure(error, undefined))
+  }
+
+  /** Time for what is under way, and for what waits for room. */
+  async #drain(grace: number): Promise<void> {
+    this.leaving = true
+    this.#host.leave?.()
+    const over = new AbortController()
+    const late = sleep(grace, undefined, { signal: over.signal }).catch(() => {})
+    await Promise.race([this.#done(), late])
+    over.abort()
+  }
+
+  async #done(): Promise<void> {
+    await this.#host.idle()
+    for (const link of this.endpoint.links.values()) await link.whenClear()
+  }
+
+  #publish(what: 'opened' | 'closed'): void {
+    const channel = channels[this.#kind][what]
+    if (channel.hasSubscribers) channel.publish({ [this.#kind]: this.#owner })
+  }
+
+  #endpointHost(maxMessage: number): EndpointHost {
+    const host = this.#host
+    return {
+      // Requests are hot: they go to where they belong at once.
+      ...host,
+      what: this.#kind,
+      maxMessage,
+      opened: (link, notice) => {
+        this.peers.open(this.endpoint, link, notice)
+        host.opened?.(link)
+      },
+      ended: (link, reason, error) => {
+        this.peers.ended(link, reason, error)
+        host.ended?.(link, error)
+      },
+      fds: (link) => connectionOf(link)?.descriptors.arrived(),
+      failed: (error, link) => this.events.add('failed', ...host.failure(error, link)),
+      broken: (error) => this.broken(error),
+    }
+  }
+}
+
+/** What servers, clients, queues and workers have in common. */
+export abstract class EndpointOwner<E extends Record<keyof E, unknown[]>>
+  extends EventEmitter<E>
+  implements AsyncDisposable
+{
+  #life!: Life
+
+  /** @internal Called once, by the constructor. */
+  protected live(kind: Life['kind'], parts: LifeParts, host: LifeHost): Life {
+    return (this.#life = new Life(this as unknown as Closable & EventEmitter, kind, parts, host))
+  }
+
+  /** Whether it is closed. */
+  get closed(): boolean {
+    return this.#life.closed
+  }
+
+  /** Keeps the process alive, a queue as long as a message is not acknowledged, a client while it waits (the default). */
+  ref(): this {
+    this.#life.referenced = true
+    return this
+  }
+
+  /** Does not keep the process alive. It sleeps, then, whatever the option `wait` says. */
+  unref(): this {
+    this.#life.referenced = false
+    return this
+  }
+
+  /**
+   * Withdraws what is announced and ends every connection. What is under way is rejected with `ERR_RINGBELL_CLOSED`, unless it is
+   * done within the `grace`, in which nothing new is taken on. Idempotent.
+   */
+  async close(options: CloseOptions = {}): Promise<void> {
+    checkClose(options)
+    await this.#life.close(options)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.closeNow()
+  }
+
+  /** @internal */
+  closeNow(): void {
+    this.#life.end(closedError(this.#life.kind))
+  }
+}

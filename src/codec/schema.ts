@@ -1,0 +1,91 @@
+/**
+ * Validation by any library that speaks Standard Schema (https://standardschema.dev): Zod, Valibot, ArkType, a hand-written
+ * object. What a validator gives back is what is used, so defaults and coercions count.
+ */
+import { inspect } from 'node:util'
+import type { Rule } from '../check.js'
+import { RingbellError } from '../errors.js'
+
+/** The part of the Standard Schema interface (version 1) that is used here. */
+export interface StandardSchema<Input = unknown, Output = Input> {
+  /** What every Standard Schema has under this name. */
+  readonly '~standard': {
+    /** Of the interface. */
+    readonly version: 1
+    /** The library that made it. */
+    readonly vendor: string
+    readonly validate: (value: unknown) => SchemaResult<Output> | Promise<SchemaResult<Output>>
+    /** For the compiler alone. */
+    readonly types?: { readonly input: Input; readonly output: Output } | undefined
+  }
+}
+
+/** What a validator answers: the value to use, or the issues. */
+export type SchemaResult<Output> =
+  { readonly value: Output; readonly issues?: undefined } | { readonly issues: readonly SchemaIssue[] }
+
+/** One thing that is wrong with a value, and where. */
+export interface SchemaIssue {
+  /** What is wrong. */
+  readonly message: string
+  /** Where: the keys that lead there. */
+  readonly path?: readonly (PropertyKey | { readonly key: PropertyKey })[] | undefined
+}
+
+/** Any Standard Schema that gives back a `T`. */
+export type Schema<T> = StandardSchema<unknown, T>
+
+export const standardSchema: Rule = (value) => {
+  const standard = (value as { '~standard'?: { version?: unknown; validate?: unknown } } | null | undefined)?.[
+    '~standard'
+  ]
+  return standard?.version === 1 && typeof standard.validate === 'function'
+    ? undefined
+    : 'must be a Standard Schema, version 1 (an object with "~standard")'
+}
+
+/**
+ * The value as the schema gives it back; a promise only if the validator returns one.
+ *
+ * @throws {RingbellError} `ERR_RINGBELL_SCHEMA`, also as a rejection.
+ */
+export function validated<T>(schema: Schema<T>, value: unknown, what: string): T | Promise<T> {
+  const result = schema['~standard'].validate(value)
+  return isThenable(result) ? followed(result).then((later) => accepted(later, what)) : accepted(result, what)
+}
+
+/** The same where nobody can wait: an asynchronous validator is an error. */
+export function validatedNow<T>(schema: Schema<T>, value: unknown, what: string): T {
+  const result = validated(schema, value, what)
+  if (!isThenable(result)) return result
+  result.catch(() => {})
+  throw new RingbellError('ERR_RINGBELL_SCHEMA', `The schema of a ${what} must answer at once, not with a promise.`)
+}
+
+/** Its `then` may be anybody's: use it only by `followed`. */
+export function isThenable<T>(value: T | PromiseLike<T>): value is PromiseLike<T> {
+  return typeof value === 'object' && value !== null && typeof (value as PromiseLike<T>).then === 'function'
+}
+
+/** A promise that settles once, whatever this one does. `Promise.resolve` would not do: it hands a native one back as it is, with a `then` of its own. */
+export function followed<T>(value: PromiseLike<T>): Promise<T> {
+  return new Promise((resolve) => resolve(value))
+}
+
+function accepted<T>(result: SchemaResult<T>, what: string): T {
+  if (result.issues === undefined) return result.value
+  throw new RingbellError('ERR_RINGBELL_SCHEMA', `A ${what} is not what its schema asks for: ${told(result.issues)}`, {
+    cause: result.issues,
+  })
+}
+
+const ISSUES_TOLD = 3
+
+function told(issues: readonly SchemaIssue[]): string {
+  const some = issues.slice(0, ISSUES_TOLD).map(({ message, path = [] }) => {
+    const keys = path.map((one) => String(typeof one === 'object' ? one.key : one))
+    return keys.length === 0 ? message : `${keys.join('.')}: ${message}`
+  })
+  const more = issues.length - some.length
+  return some.length === 0 ? inspect(issues) : some.join('; ') + (more > 0 ? `; and ${more} more` : '')
+}

@@ -1,0 +1,53 @@
+/**
+ * All who wait in `attached()`. They are told when the sources are noted, and not by the event, so that `removeAllListeners` cannot
+ * break the wait. While somebody waits and the subscriber is referenced, the process is kept alive.
+ */
+import { withMismatch } from '../bus/kind-mismatch.js'
+import type { Poller } from '../wait/poller.js'
+import { Waiters } from '../wait/waiting.js'
+
+export class Attaching {
+  readonly #attached: () => number
+  readonly #poller: Poller
+  readonly #mismatch: () => string | undefined
+  readonly #waiters = new Waiters<true>({ began: () => this.#keepAlive(), ended: () => this.#keepAlive() })
+  #referenced = true
+  #held = false
+
+  /** `mismatch`: who has the name and is no topic, in words. */
+  constructor(attached: () => number, poller: Poller, mismatch: () => string | undefined) {
+    this.#attached = attached
+    this.#poller = poller
+    this.#mismatch = mismatch
+  }
+
+  set referenced(referenced: boolean) {
+    this.#referenced = referenced
+    this.#keepAlive()
+  }
+
+  /** Until so many are attached. */
+  async wait(count: number, signal: AbortSignal | undefined): Promise<void> {
+    await this.#waiters.wait(() => (this.#attached() >= count ? true : undefined), {
+      signal,
+      explain: (error) => (this.#attached() === 0 ? withMismatch(error, this.#mismatch()) : error),
+    })
+  }
+
+  /** There are more sources than before. */
+  check(): void {
+    this.#waiters.check()
+  }
+
+  fail(error: unknown): void {
+    this.#waiters.fail(error)
+  }
+
+  #keepAlive(): void {
+    const hold = this.#referenced && this.#waiters.size > 0
+    if (hold === this.#held) return
+    this.#held = hold
+    if (hold) this.#poller.hold()
+    else this.#poller.drop()
+  }
+}

@@ -1,0 +1,245 @@
+/**
+ * A publisher: the one writer of a ring, announced under a service name. `send` never waits and never allocates. `ready()` waits for
+ * room. `write()` waits and sends, for messages of any size. Batches and loans write into the ring itself, one at a time. The promises
+ * of docs/caveats.md hold: a message for which `send` said `true` is not lost while both ends live.
+ */
+import type { Writable } from 'node:stream'
+import { metadataJson } from '../bus/options.js'
+import { type RecordJson, type Service, serviceOf } from '../bus/service.js'
+import { check, checkBytes, integer } from '../check.js'
+import { bytes as bytesCodec, type Codec, encodeWith } from '../codec/index.js'
+import { channels } from '../diagnostics.js'
+import { closedError, fromNative, tooLarge, translated } from '../errors.js'
+import type { NativePublisher, NativePublisherHot } from '../native.js'
+import { checkSignal, type SignalOptions, throwIfAborted } from '../wait/abort.js'
+import { type WaitOption, WaitPolicy } from '../wait/policy.js'
+import { poller, type Poller } from '../wait/poller.js'
+import { writable, type WritableOptions } from './node-streams.js'
+import { checkReady } from './options.js'
+import type { PublisherStats } from './stats.js'
+import { type BatchHost, BatchWriter } from './writing/batch-writer.js'
+import { Loan } from './writing/loan.js'
+import { Room } from './writing/room.js'
+import { Window } from './writing/window.js'
+
+/** For how much room to wait. */
+export interface ReadyOptions extends SignalOptions {
+  /** Bytes of payload that must fit; by default those of the message that was refused last. */
+  bytes?: number | undefined
+}
+
+/** @internal What a bus makes a publisher of. */
+export interface PublisherParts {
+  native: NativePublisher
+  codec: Codec<unknown>
+  wait: WaitOption | undefined
+  readonly closed: (publisher: Publisher<unknown>) => void
+}
+
+/** The one writer of a topic; `bus.publisher()` makes it. */
+export class Publisher<T = Uint8Array> implements AsyncDisposable {
+  /** The largest message in bytes that `send` takes; a larger one throws `ERR_RINGBELL_MESSAGE_TOO_LARGE`, and can be sent by `write`. */
+  readonly maxMessage: number
+  readonly #native: NativePublisher
+  readonly #hot: NativePublisherHot
+  readonly #send: NativePublisherHot['send']
+  readonly #codec: Codec<unknown> | undefined
+  readonly #poller: Poller
+  readonly #id: number
+  readonly #room: Room
+  readonly #window: Window
+  readonly #host: BatchHost
+  readonly #onClose: PublisherParts['closed']
+  #refused = 0
+  #closed = false
+
+  /** @internal Use `bus.publisher()`. */
+  constructor(parts: PublisherParts) {
+    const { native, codec } = parts
+    this.maxMessage = native.maxMessage
+    this.#native = native
+    this.#hot = native.hot()
+    this.#send = this.#hot.send
+    this.#codec = codec === (bytesCodec as Codec<unknown>) ? undefined : codec
+    this.#onClose = parts.closed
+    this.#poller = poller()
+    this.#room = new Room(this.#hot, new WaitPolicy(parts.wait), this.#poller, (bytes) => this.#full(bytes))
+    this.#window = new Window(native, this.#hot, () => this.#room.writing)
+    this.#host = hostOf(this, (bytes) => (this.#refused = bytes))
+    this.#id = translated(() => this.#poller.add(native, { wake: () => this.#room.wake() }))
+    if (channels.publisher.opened.hasSubscribers) channels.publisher.opened.publish({ publisher: this })
+  }
+
+  /** @internal Whether `send` takes values rather than bytes. */
+  get objectMode(): boolean {
+    return this.#codec !== undefined
+  }
+
+  /** This publisher as others see it. */
+  get service(): Service {
+    return serviceOf(JSON.parse(translated(() => this.#native.record())) as RecordJson)
+  }
+
+  /** Subscribers attached right now. */
+  get subscribers(): number {
+    return this.#closed ? 0 : translated(() => this.#native.subscribers)
+  }
+
+  /** Whether it is closed. */
+  get closed(): boolean {
+    return this.#closed
+  }
+
+  /**
+   * Sends one message, at once, to everybody who is attached. `false`: not accepted: the ring is full for the slowest
+   * subscriber, or a `write()` comes first (`block`: wait for `ready()` and send it again; `drop-newest`: it was dropped and counted).
+   *
+   * @throws {RingbellError} `ERR_RINGBELL_MESSAGE_TOO_LARGE`, `ERR_RINGBELL_WINDOW_OPEN` while a batch or loan is open,
+   * `ERR_RINGBELL_CODEC`, `ERR_RINGBELL_CLOSED`.
+   */
+  send(value: T): boolean {
+    const codec = this.#codec
+    const data = codec === undefined ? (value as Uint8Array) : encodeWith(codec, value)
+    try {
+      if (!this.#room.writing && this.#send(data) === 1) return true
+    } catch (error) {
+      throw fromNative(error)
+    }
+    this.#refused = data.byteLength
+    return false
+  }
+
+  /**
+   * Sends one message of any size, up to 1 GiB on a `block` topic, and resolves when all of it is in the ring: what is larger than
+   * `maxMessage` goes in pieces, while subscribers take away what came before. Writes and `ready()`s are served in order, and
+   * what is sent later comes later: until then `send` is `false`. Do not change the bytes before it has resolved.
+   *
+   * Rejects as `send` throws; with `ERR_RINGBELL_CLOSED` when the publisher is closed meanwhile; with an `AbortError` when the signal fires.
+   * Then nothing was sent, or a part that nobody gets: subscribers count that message as missed.
+   */
+  async write(value: T, options?: SignalOptions): Promise<void> {
+    if (options !== undefined) {
+      checkSignal(options)
+      throwIfAborted(options.signal)
+    }
+    if (this.#closed) throw closedError('publisher')
+    const codec = this.#codec
+    const data = codec === undefined ? (value as Uint8Array) : encodeWith(codec, value)
+    checkBytes('value', data)
+    await this.#room.write(data, this.maxMessage, options?.signal)
+  }
+
+  /**
+   * Resolves when there is room: for the message that was refused last, or for `bytes`. Under `drop-oldest` at once.
+   * Several may wait; they are served in order.
+   *
+   * Rejects with `ERR_RINGBELL_CLOSED`, `ERR_RINGBELL_MESSAGE_TOO_LARGE`, or an `AbortError`.
+   */
+  async ready(options?: ReadyOptions): Promise<void> {
+    if (options !== undefined) {
+      checkReady(options)
+      throwIfAborted(options.signal)
+    }
+    if (this.#closed) throw closedError('publisher')
+    const bytes = options?.bytes ?? this.#refused
+    if (bytes > this.maxMessage) throw tooLarge(bytes, this.maxMessage)
+    try {
+      if (this.#room.now(bytes)) return
+    } catch (error) {
+      throw fromNative(error)
+    }
+    await this.#room.wait(bytes, options?.signal)
+  }
+
+  /** A writer for many small messages; cheap, and can be kept. */
+  batch(): BatchWriter {
+    if (this.#closed) throw closedError('publisher')
+    return new BatchWriter(this.#window, this.#host)
+  }
+
+  /**
+   * Memory of the ring for one message of at most `byteLength` bytes, to be written in place; `undefined` when there is no room.
+   *
+   * @throws {RingbellError} as `send` does.
+   */
+  loan(byteLength: number): Loan | undefined {
+    check({ byteLength }, { byteLength: integer(0, 2 ** 30) })
+    if (this.#closed) throw closedError('publisher')
+    const window = this.#window
+    const length = translated(() => window.openFor(byteLength, this.maxMessage))
+    if (length > 0) return new Loan(window, byteLength)
+    this.#refused = byteLength
+    return undefined
+  }
+
+  /** Replaces the record's metadata; others see `updated`. */
+  update(metadata: Record<string, unknown>): void {
+    const json = metadataJson(metadata)
+    translated(() => this.#native.update(json))
+  }
+
+  /** A Node stream: every chunk becomes a message, with real back-pressure. Ending or destroying it leaves the publisher open. */
+  writable(options: WritableOptions = {}): Writable {
+    return writable(this, options)
+  }
+
+  /**
+   * Counters of this publisher and of each attached subscriber.
+   *
+   * @throws {RingbellError} `ERR_RINGBELL_CLOSED`, as `service` does.
+   */
+  stats(): PublisherStats {
+    return JSON.parse(translated(() => this.#native.stats())) as PublisherStats
+  }
+
+  /** Waiting for room keeps the process alive (the default). */
+  ref(): this {
+    this.#room.referenced = true
+    return this
+  }
+
+  /** Waiting for room does not keep the process alive. It sleeps, then, whatever the option `wait` says. */
+  unref(): this {
+    this.#room.referenced = false
+    return this
+  }
+
+  /** Withdraws the record. Subscribers still read what was committed; an open batch or loan is dropped. Idempotent. */
+  async close(): Promise<void> {
+    this.closeNow()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.closeNow()
+  }
+
+  /** @internal */
+  closeNow(): void {
+    if (this.#closed) return
+    this.#closed = true
+    try {
+      this.#host.writer?.detach()
+      this.#room.close()
+      this.#poller.remove(this.#id)
+    } finally {
+      this.#onClose(this)
+      translated(() => this.#native.close())
+    }
+    if (channels.publisher.closed.hasSubscribers) channels.publisher.closed.publish({ publisher: this })
+  }
+
+  #full(bytes: number): void {
+    if (channels.publisher.full.hasSubscribers) channels.publisher.full.publish({ publisher: this, bytes })
+  }
+}
+
+function hostOf(publisher: Publisher<unknown>, refused: (bytes: number) => void): BatchHost {
+  return {
+    get closed() {
+      return publisher.closed
+    },
+    maxMessage: publisher.maxMessage,
+    writer: undefined,
+    refused,
+  }
+}

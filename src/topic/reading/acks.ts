@@ -1,0 +1,107 @@
+/**
+ * When a message is done, and when its publisher is told. With `batch`, a message is done when its reader asks for the next one, or the
+ * callback has returned. What is done is told after a number of messages, after a time, and before the subscriber sleeps: an idle
+ * subscriber owes nothing. With `deferred`, the user says when. The timer runs only while something is done and not told, and keeps no process alive.
+ */
+import { invalid } from '../../check.js'
+import type { NativeSubscriberHot } from '../../native.js'
+import type { Source } from '../sources.js'
+
+/** Who says that a message is done. */
+export type AckMode = 'immediate' | 'batch' | 'deferred'
+
+export interface AckPolicy {
+  readonly mode: 'batch' | 'deferred'
+  /** Messages told at once. */
+  readonly batch: number
+  /** Milliseconds that what is done may wait. */
+  readonly interval: number
+}
+
+export class Acks {
+  readonly #tell: NativeSubscriberHot['ack']
+  readonly #policy: AckPolicy
+  readonly #automatic: boolean
+  readonly #due = (): void => {
+    this.#armed = false
+    this.flush()
+  }
+  /** Handed out, and perhaps still in use. */
+  #inHand = 0
+  #inHandSource = -1
+  #inHandSequence = 0
+  /** Done and not told, all of one source. */
+  #done = 0
+  #doneSource = -1
+  #doneSequence = 0
+  #timer: NodeJS.Timeout | undefined
+  #armed = false
+
+  constructor(tell: NativeSubscriberHot['ack'], policy: AckPolicy) {
+    this.#tell = tell
+    this.#policy = policy
+    this.#automatic = policy.mode === 'batch'
+  }
+
+  /** So many messages were handed out; the last one has this sequence. */
+  took(source: Source, sequence: number, count: number): void {
+    source.taken = sequence + 1
+    if (!this.#automatic) return
+    this.#inHand = count
+    this.#inHandSource = source.number
+    this.#inHandSequence = sequence
+  }
+
+  /** A reader asks for the next one: what was handed out is done. */
+  asked(): void {
+    const count = this.#inHand
+    if (count === 0) return
+    this.#inHand = 0
+    if (this.#doneSource !== this.#inHandSource) this.flush()
+    this.#doneSource = this.#inHandSource
+    this.#doneSequence = this.#inHandSequence
+    this.#done += count
+    if (this.#done >= this.#policy.batch) this.flush()
+    else if (!this.#armed) this.#arm()
+  }
+
+  /** Tells what is done. */
+  flush(): void {
+    if (this.#done === 0) return
+    this.#done = 0
+    this.#tell(this.#doneSource, this.#doneSequence)
+  }
+
+  /** @throws {RingbellError} `ERR_RINGBELL_INVALID_OPTION` for a message that was not handed out. */
+  upTo(source: Source, sequence: number): boolean {
+    if (sequence >= source.taken) {
+      const last = source.taken === 0 ? 'none was' : `the last one has sequence ${source.taken - 1}`
+      throw invalid('upTo', sequence, `must be a message that was received; ${last}`)
+    }
+    return this.#tell(source.number, sequence)
+  }
+
+  /** The calls that a wait is made of. What is done is told before the wait sleeps. */
+  beforeSleep(hot: NativeSubscriberHot): NativeSubscriberHot {
+    const { arm } = hot
+    return {
+      ...hot,
+      arm: () => {
+        this.flush()
+        return arm()
+      },
+    }
+  }
+
+  close(): void {
+    clearTimeout(this.#timer)
+    this.#armed = true
+    this.flush()
+  }
+
+  #arm(): void {
+    this.#armed = true
+    if (this.#timer === undefined) this.#timer = setTimeout(this.#due, this.#policy.interval).unref()
+    else this.#timer.refresh()
+  }
+}

@@ -1,0 +1,155 @@
+/**
+ * The messages of one drain, of one publisher, in order. Use it by index: `data(i)` makes a view; `offset(i)` and `byteLength(i)` make
+ * nothing. Its `lifetime` says how long it may be used: `owned` for ever, `borrowed` and `lease` until `release()` or the next step of the
+ * iteration. After that the memory belongs to other messages.
+ */
+import { invalid } from '../../check.js'
+import { decodeWith } from '../../codec/index.js'
+import { RingbellError } from '../../errors.js'
+import { TABLE_WORDS } from '../../native.js'
+import type { Delivery } from './delivery.js'
+import { Message } from './message.js'
+
+/**
+ * Whose memory a batch lies in. `owned`: yours. `borrowed`: a slab of the subscriber that is used again. `lease`: the
+ * ring itself, read-only: writing to it kills the process, and text must be copied (`slice()`) before it is decoded.
+ */
+export type Lifetime = 'owned' | 'borrowed' | 'lease'
+
+/** Who takes a batch back. */
+export interface Lender {
+  takeBack(): void
+}
+
+/** Messages of one publisher that were taken out of its ring together. */
+export class Batch<T = Uint8Array> implements Iterable<Message<T>> {
+  /** Messages in it, at least one. */
+  readonly length: number
+  /** Whose memory the messages lie in. */
+  readonly lifetime: Lifetime
+  readonly #delivery: Delivery
+  readonly #table: Uint32Array
+  readonly #from: number
+  #lender: Lender | undefined
+  #released = false
+
+  /** @internal */
+  constructor(
+    lifetime: Lifetime,
+    delivery: Delivery,
+    table: Uint32Array,
+    from: number,
+    length: number,
+    lender?: Lender,
+  ) {
+    this.length = length
+    this.lifetime = lifetime
+    this.#delivery = delivery
+    this.#table = table
+    this.#from = from
+    this.#lender = lender
+  }
+
+  /** The memory that `offset(i)` counts in. */
+  get bytes(): Uint8Array {
+    if (this.#released) throw released()
+    return this.#delivery.bytes
+  }
+
+  /** The id of the publisher's instance. */
+  get publisher(): string {
+    return this.#delivery.source.id
+  }
+
+  /** The publisher's service name. */
+  get service(): string {
+    return this.#delivery.source.name
+  }
+
+  /**
+   * A view of message `i`.
+   *
+   * @throws {RingbellError} as everything that takes an index: `ERR_RINGBELL_RELEASED`, `ERR_RINGBELL_INVALID_OPTION` for an index that is none.
+   */
+  data(i: number): Uint8Array {
+    const at = this.#entry(i)
+    return this.#delivery.data(this.#table[at] as number, this.#table[at + 1] as number)
+  }
+
+  /**
+   * Message `i`, decoded by the subscriber's codec (from a copy, where it could point into memory that is not yours).
+   *
+   * @throws {RingbellError} `ERR_RINGBELL_CODEC` when the bytes are not what the codec expects.
+   */
+  value(i: number): T {
+    const data = this.data(i)
+    return decodeWith(this.#delivery.codec, this.#delivery.copies ? data.slice() : data) as T
+  }
+
+  /** Where message `i` begins in `bytes`. */
+  offset(i: number): number {
+    return this.#table[this.#entry(i)] as number
+  }
+
+  /** Bytes of message `i`. */
+  byteLength(i: number): number {
+    return this.#table[this.#entry(i) + 1] as number
+  }
+
+  /** The publisher's count of message `i`. */
+  sequence(i: number): number {
+    const at = this.#entry(i)
+    return this.#delivery.sequence(this.#table[at + 2] as number, this.#table[at + 3] as number)
+  }
+
+  /** Whether message `i` may have been received before, by an earlier holder of the subscriber's durable name. */
+  redelivered(i: number): boolean {
+    return this.sequence(i) < this.#delivery.source.redeliveredBelow
+  }
+
+  /** When message `i` was committed, in nanoseconds of CLOCK_MONOTONIC. */
+  time(i: number): bigint {
+    return this.#delivery.time(this.#table[this.#entry(i) + 2] as number)
+  }
+
+  /** Its messages as objects; they live as long as the batch does. */
+  *[Symbol.iterator](): IterableIterator<Message<T>> {
+    for (let i = 0; i < this.length; i++) {
+      const at = this.#entry(i)
+      const table = this.#table
+      yield new Message<T>(
+        this.#delivery,
+        table[at] as number,
+        table[at + 1] as number,
+        table[at + 2] as number,
+        table[at + 3] as number,
+      )
+    }
+  }
+
+  /** Gives it back. Required for what `tryReceiveBatch` lent; an iteration does it by itself. Views made before must not be used any more. */
+  release(): void {
+    if (this.#released || this.lifetime === 'owned') return
+    this.#released = true
+    const lender = this.#lender
+    this.#lender = undefined
+    lender?.takeBack()
+  }
+
+  [Symbol.dispose](): void {
+    this.release()
+  }
+
+  #entry(i: number): number {
+    if (this.#released) throw released()
+    if (i >>> 0 !== i || i >= this.length) throw invalid('i', i, `is no message of this batch of ${this.length}`)
+    return this.#from + i * TABLE_WORDS
+  }
+}
+
+function released(): RingbellError {
+  return new RingbellError(
+    'ERR_RINGBELL_RELEASED',
+    "This batch was given back; its memory holds other messages now. Copy what you keep, or receive with lifetime 'owned'.",
+  )
+}

@@ -1,0 +1,118 @@
+/**
+ * Delivery by callback: the fastest way for single messages, because only the message is allocated. The callback is called until the
+ * time slice is used up; then other code runs. An exception of the callback ends the listening and rejects `finished`.
+ */
+import { fromNative } from '../../errors.js'
+import { onAbort, throwIfAborted } from '../../wait/abort.js'
+import type { Holder, MessageSource, Reader } from '../../wait/reader.js'
+import { TimeSlice } from '../../wait/time-slice.js'
+import type { ReaderGate } from './reader-gate.js'
+
+/** What `listen` returns. */
+export interface Listening {
+  /**
+   * Resolves when it was stopped, by `stop()`, the signal (which rejects nothing here), or the subscriber's `close()`; rejects
+   * with the callback's own exception. Left alone, that is an unhandled rejection, as loud as an uncaught exception.
+   */
+  readonly finished: Promise<void>
+  /** No further call; idempotent. What was not delivered stays for the next reader. */
+  stop(): void
+  [Symbol.dispose](): void
+}
+
+/** A source that says when events come first. */
+interface Ordered<V> extends MessageSource<V> {
+  readonly untold: boolean
+}
+
+export class Listener<V> implements Listening, Reader, Holder {
+  readonly finished: Promise<void>
+  readonly messages: Ordered<V>
+  readonly #gate: ReaderGate
+  readonly #deliver: (one: V) => void
+  readonly #timeSlice = new TimeSlice()
+  readonly #forget: () => void
+  readonly #run = (): void => this.#deliverAll()
+  #immediate: NodeJS.Immediate | undefined
+  #resolve!: () => void
+  #reject!: (error: unknown) => void
+  #done = false
+
+  /** @throws {RingbellError} `ERR_RINGBELL_BUSY` while somebody else reads. */
+  constructor(messages: Ordered<V>, gate: ReaderGate, deliver: (one: V) => void, signal: AbortSignal | undefined) {
+    throwIfAborted(signal)
+    this.messages = messages
+    this.#gate = gate
+    this.#deliver = deliver
+    gate.assertFree()
+    gate.hold(this)
+    this.finished = new Promise((resolve, reject) => {
+      this.#resolve = resolve
+      this.#reject = reject
+    })
+    this.#forget = onAbort(signal, () => this.stop())
+    this.#immediate = setImmediate(this.#run)
+  }
+
+  stop(): void {
+    if (this.#end()) this.#resolve()
+  }
+
+  [Symbol.dispose](): void {
+    this.stop()
+  }
+
+  ready(): void {
+    this.#deliverAll()
+  }
+
+  failed(error: unknown): void {
+    if (this.#end()) this.#reject(error)
+  }
+
+  closed(): void {
+    this.stop()
+  }
+
+  #deliverAll(): void {
+    this.#immediate = undefined
+    const { messages } = this
+    const timeSlice = this.#timeSlice
+    const deliver = this.#deliver
+    timeSlice.begin()
+    try {
+      do {
+        while (messages.refill()) {
+          // Of a publisher whose `attached` is not told yet.
+          if (messages.untold) {
+            this.#immediate = setImmediate(this.#run)
+            return
+          }
+          deliver(messages.take())
+          if (this.#done) return
+          if (timeSlice.due()) {
+            this.#immediate = setImmediate(this.#run)
+            return
+          }
+        }
+        if (this.#done) return
+      } while (this.#gate.glance())
+      this.#gate.assertFree()
+    } catch (error) {
+      this.failed(fromNative(error))
+      return
+    }
+    this.#gate.wait(this)
+  }
+
+  #end(): boolean {
+    if (this.#done) return false
+    this.#done = true
+    clearImmediate(this.#immediate)
+    this.#forget()
+    this.#gate.callOff(this)
+    this.#gate.letGo(this)
+    this.messages.leave()
+    return true
+  }
+}

@@ -1,0 +1,32 @@
+/**
+ * What the message sources of one subscriber share. There is one source per lifetime. Errors of the binding pass through untranslated: readers
+ * translate what they hand to users. No user code runs here: a listener that aborts, closes or reads must not find a drain half done.
+ */
+import type { Codec } from '../../codec/index.js'
+import type { NativeSubscriber, NativeSubscriberHot } from '../../native.js'
+import type { Sources } from '../sources.js'
+import type { Acks } from './acks.js'
+import type { Loans } from './loans.js'
+
+/** What a source calls when notices are due: publishers that came or went, messages that were missed. */
+export interface PendingNotices {
+  /** Something was kept back until the last drained message is taken. */
+  readonly keeping: boolean
+  /** Events are on their way that belong before what is delivered next. */
+  readonly untold: boolean
+  take(): void
+  /** As soon as the last drained message has been delivered. */
+  takeSoon(): void
+}
+
+/** What the sources of one subscriber have in common. The binding's one table, too: see loans.ts. */
+export interface ReaderContext {
+  readonly native: NativeSubscriber
+  readonly hot: NativeSubscriberHot
+  readonly sources: Sources
+  readonly notices: PendingNotices
+  readonly codec: Codec<unknown>
+  readonly loans: Loans
+  /** Not with `ack: 'immediate'`. */
+  readonly acks?: Acks | undefined
+}

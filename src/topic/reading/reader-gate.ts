@@ -1,0 +1,132 @@
+/**
+ * Which reader a subscriber has, and how it waits. At most one reader may iterate or listen, and at most one may wait. A second one is refused
+ * with `ERR_RINGBELL_BUSY`, because messages would go to either at random. Every read goes through here, so closing tells only the gate.
+ */
+import { busy, closedError, fromNative } from '../../errors.js'
+import type { NativeSubscriberHot } from '../../native.js'
+import type { WaitPolicy } from '../../wait/policy.js'
+import type { Poller } from '../../wait/poller.js'
+import type { Gate, Holder, Reader } from '../../wait/reader.js'
+import { type Awaited, Waiter } from '../../wait/waiter.js'
+
+export class ReaderGate implements Awaited, Gate {
+  readonly what = 'subscriber'
+  readonly #hot: NativeSubscriberHot
+  readonly #waiter: Waiter
+  #waiting: Reader | undefined
+  #holder: Holder | undefined
+  #fresh: NodeJS.Immediate | undefined
+  #closed = false
+
+  constructor(hot: NativeSubscriberHot, policy: WaitPolicy, poller: Poller) {
+    this.#hot = hot
+    this.#waiter = new Waiter(this, policy, poller)
+  }
+
+  get closed(): boolean {
+    return this.#closed
+  }
+
+  set referenced(referenced: boolean) {
+    this.#waiter.referenced = referenced
+  }
+
+  /** @throws {RingbellError} `ERR_RINGBELL_CLOSED`. */
+  assertOpen(): void {
+    if (this.#closed) throw closedError('subscriber')
+  }
+
+  /** @throws {RingbellError} `ERR_RINGBELL_BUSY`, `ERR_RINGBELL_CLOSED`. */
+  hold(holder: Holder): void {
+    this.assertOpen()
+    if (this.#holder !== undefined) throw busy('is being iterated or listened to')
+    this.#holder = holder
+  }
+
+  letGo(holder: Holder): void {
+    if (this.#holder === holder) this.#holder = undefined
+  }
+
+  /** @throws {RingbellError} `ERR_RINGBELL_BUSY`, `ERR_RINGBELL_CLOSED`. */
+  assertFree(): void {
+    this.assertOpen()
+    if (this.#waiting !== undefined) throw busy('already has somebody waiting for its next message')
+  }
+
+  glance(): boolean {
+    const iterations = this.#waiter.glance
+    return iterations > 0 && this.#hot.spin(iterations)
+  }
+
+  wait(waiting: Reader): void {
+    this.#waiting = waiting
+    this.#waiter.start()
+  }
+
+  waitFresh(waiting: Reader): void {
+    this.#waiting = waiting
+    this.#fresh = setImmediate(() => this.#begin())
+  }
+
+  callOff(waiting: Reader): void {
+    if (this.#waiting !== waiting) return
+    this.#waiting = undefined
+    this.#calm()
+    this.#waiter.stop()
+  }
+
+  /** From the poller. `true` when a waiting reader dealt with it. */
+  wake(): boolean {
+    if (this.#waiting === undefined) return false
+    this.#waiter.wake()
+    return true
+  }
+
+  close(): void {
+    this.#closed = true
+    this.#calm()
+    this.#waiter.stop()
+    const waiting = this.#waiting
+    const holder = this.#holder
+    this.#waiting = undefined
+    this.#holder = undefined
+    waiting?.closed()
+    holder?.closed()
+  }
+
+  poll(iterations: number): boolean {
+    if (iterations > 0) this.#hot.spin(iterations)
+    return this.#waiting !== undefined && this.#waiting.messages.refill()
+  }
+
+  arm(): boolean {
+    return this.#hot.arm()
+  }
+
+  ready(): void {
+    const waiting = this.#waiting
+    this.#waiting = undefined
+    waiting?.ready()
+  }
+
+  failed(error: unknown): void {
+    const waiting = this.#waiting
+    this.#waiting = undefined
+    waiting?.failed(fromNative(error))
+  }
+
+  #begin(): void {
+    this.#fresh = undefined
+    try {
+      if (this.poll(0)) this.ready()
+      else this.#waiter.start()
+    } catch (error) {
+      this.failed(error)
+    }
+  }
+
+  #calm(): void {
+    clearImmediate(this.#fresh)
+    this.#fresh = undefined
+  }
+}

@@ -1,0 +1,215 @@
+/**
+ * Waiting for room in a ring: all calls of `ready()` and `write()`, in line. While they sleep, the slots are swept every 50 ms, because a
+ * subscriber's death wakes nobody and `evictAfter` needs a clock; the timer exists only for that time. Once a write is first in line,
+ * nothing else is sent before it is done (`writing`).
+ */
+import { closedError, fromNative } from '../../errors.js'
+import type { NativePublisherHot } from '../../native.js'
+import { Fifo } from '../../wait/fifo.js'
+import type { WaitPolicy } from '../../wait/policy.js'
+import type { Poller } from '../../wait/poller.js'
+import { TimeSlice } from '../../wait/time-slice.js'
+import { type Awaited, Waiter } from '../../wait/waiter.js'
+import { waitFor, type Waiting } from '../../wait/waiting.js'
+import { Write } from './write.js'
+
+export const SWEEP_MS = 50
+/** Pause instructions between two looks of the core. */
+const PAUSES_A_LOOK = 16
+
+/** Somebody in line. */
+interface InLine extends Waiting {
+  /** What it waits for room for, in bytes of payload. */
+  readonly bytes: number
+  /** What there must be room for before its turn. */
+  readonly least: number
+  /** What is to be sent; `undefined` for who only waits. */
+  readonly write: Write | undefined
+  told: boolean
+}
+
+export class Room implements Awaited {
+  /** A write has begun, or has found no room: whatever is sent now has to wait for it. */
+  writing = false
+  readonly #hot: NativePublisherHot
+  readonly #waiter: Waiter
+  /** Somebody really has to wait. */
+  readonly #full: (bytes: number) => void
+  readonly #timeSlice = new TimeSlice()
+  readonly #line = new Fifo<InLine>()
+  #sweeper: NodeJS.Timeout | undefined
+  /** Others are to run first. */
+  #pause: NodeJS.Immediate | undefined
+
+  constructor(hot: NativePublisherHot, policy: WaitPolicy, poller: Poller, full: (bytes: number) => void) {
+    this.#hot = hot
+    this.#full = full
+    this.#waiter = new Waiter(this, policy, poller)
+    this.#timeSlice.begin()
+  }
+
+  set referenced(referenced: boolean) {
+    this.#waiter.referenced = referenced
+  }
+
+  /** There is room right now, and nobody is ahead. */
+  now(bytes: number): boolean {
+    if (this.#line.size > 0 || this.#timeSlice.due()) return false
+    return this.#hot.hasRoom(bytes) || (this.#spin(bytes, this.#waiter.glance) && this.#hot.hasRoom(bytes))
+  }
+
+  /** After `now` has said no. */
+  wait(bytes: number, signal: AbortSignal | undefined): Promise<void> {
+    return this.#join(bytes, bytes, undefined, signal)
+  }
+
+  /** Sends a message of any size; one of more than `atOnce` bytes in pieces. It begins at once if nobody is ahead. */
+  write(data: Uint8Array, atOnce: number, signal: AbortSignal | undefined): Promise<void> {
+    const { byteLength } = data
+    // It may begin in a ring without any room: nothing else would fit there, so it is in nobody's way.
+    const least = byteLength > atOnce ? 0 : byteLength
+    return this.#join(byteLength, least, new Write(this.#hot, data, byteLength > atOnce), signal)
+  }
+
+  wake(): void {
+    this.#waiter.wake()
+  }
+
+  close(): void {
+    this.#fail(closedError('publisher'))
+  }
+
+  poll(iterations: number): boolean {
+    const first = this.#line.peek()
+    if (first === undefined) return false
+    this.#spin(first.least, iterations)
+    return this.#hot.hasRoom(first.least)
+  }
+
+  arm(): boolean {
+    const asleep = this.#hot.armRoom(this.#line.peek()?.least ?? 0)
+    if (asleep) this.#sweeper ??= setInterval(() => this.#sweep(), SWEEP_MS).unref()
+    return asleep
+  }
+
+  ready(): void {
+    this.#timeSlice.begin()
+    this.#serve()
+  }
+
+  failed(error: unknown): void {
+    this.#fail(fromNative(error))
+  }
+
+  #join(bytes: number, least: number, write: Write | undefined, signal: AbortSignal | undefined): Promise<void> {
+    return waitFor(
+      (waiting) => {
+        const one: InLine = { bytes, least, write, told: false, ...waiting }
+        this.#line.push(one)
+        if (this.#line.size === 1) {
+          if (write !== undefined) this.#serve()
+          else if (this.#timeSlice.spent) this.#later()
+          else this.#waiter.start()
+        }
+        this.#tell()
+        return () => this.#leave(one)
+      },
+      { signal },
+    )
+  }
+
+  #spin(bytes: number, iterations: number): boolean {
+    return iterations > 0 && this.#hot.spinRoom(bytes, Math.ceil(iterations / PAUSES_A_LOOK))
+  }
+
+  /** Gives everybody his turn for whom there is room, until the turn of the event loop is used up. */
+  #serve(): void {
+    let visited = false
+    for (let first = this.#line.peek(); first !== undefined; first = this.#line.peek()) {
+      const { write } = first
+      // Who was told of room shall find it: what he does next comes before a write behind him.
+      if (write !== undefined && visited) return this.#later()
+      this.writing = write !== undefined
+      try {
+        if (!this.#hot.hasRoom(first.least)) return this.#waiter.start()
+        const done = write?.proceed() ?? true
+        const spent = this.#timeSlice.due()
+        if (done) this.#finish(first, spent)
+        if (spent) return this.#later()
+        visited = done && write === undefined
+      } catch (error) {
+        this.#leave(first)
+        first.reject(fromNative(error))
+      }
+    }
+    this.#stop()
+  }
+
+  /** It was served. Its caller goes on at once, or after others have run. */
+  #finish(first: InLine, later: boolean): void {
+    this.#line.shift()
+    this.writing = false
+    first.decide()
+    if (later) setImmediate(() => first.resolve())
+    else first.resolve()
+  }
+
+  /** Nothing, if it was served. */
+  #leave(one: InLine): void {
+    const isFirst = this.#line.peek() === one
+    if (this.#line.take((other) => other === one) === undefined) return
+    if (isFirst) {
+      this.writing = false
+      one.write?.abandon()
+    }
+    if (this.#line.size === 0) this.#stop()
+    // The one that is first now may need less.
+    else this.#waiter.wake()
+  }
+
+  /** Goes on with a fresh macrotask, after the turn was used up. */
+  #later(): void {
+    this.#waiter.stop()
+    this.#pause ??= setImmediate(() => {
+      this.#pause = undefined
+      this.ready()
+      this.#tell()
+    })
+  }
+
+  /** Of everybody who really waits. */
+  #tell(): void {
+    if (!this.#waiter.waiting) return
+    for (const one of Array.from(this.#line)) {
+      if (one.told) continue
+      one.told = true
+      this.#full(one.bytes)
+    }
+  }
+
+  #sweep(): void {
+    try {
+      this.#hot.sweep()
+    } catch (error) {
+      this.failed(error)
+      return
+    }
+    this.#waiter.wake()
+  }
+
+  #fail(error: unknown): void {
+    this.#stop()
+    const line = [...this.#line]
+    this.#line.clear()
+    this.writing = false
+    for (const one of line) one.reject(error)
+  }
+
+  #stop(): void {
+    this.#waiter.stop()
+    clearImmediate(this.#pause)
+    this.#pause = undefined
+    clearInterval(this.#sweeper)
+    this.#sweeper = undefined
+  }
+}

@@ -1,0 +1,84 @@
+/**
+ * Timeouts of calls. Deadlines of one duration are in one list, in the order in which they expire. So setting one and cancelling
+ * it are a few stores, and one timer serves them all. The timers do not keep the process alive: the wait itself does.
+ */
+
+const now = performance.now.bind(performance)
+
+export class Deadline {
+  readonly expires: number
+  readonly #line: Line
+  readonly #expire: () => void
+  previous: Deadline | undefined
+  next: Deadline | undefined
+
+  /** Calls `expire` after so many milliseconds, unless it is cancelled. */
+  constructor(ms: number, expire: () => void) {
+    this.expires = now() + ms
+    this.#expire = expire
+    this.#line = lineOf(Math.ceil(ms))
+    this.#line.append(this)
+  }
+
+  cancel(): void {
+    this.#line.remove(this)
+  }
+
+  due(): void {
+    this.#line.remove(this)
+    this.#expire()
+  }
+}
+
+class Line {
+  readonly #ms: number
+  #first: Deadline | undefined
+  #last: Deadline | undefined
+  #timer: NodeJS.Timeout | undefined
+
+  constructor(ms: number) {
+    this.#ms = ms
+  }
+
+  append(one: Deadline): void {
+    one.previous = this.#last
+    if (this.#last === undefined) this.#first = one
+    else this.#last.next = one
+    this.#last = one
+    if (this.#timer === undefined) this.#start(this.#ms)
+  }
+
+  /** Taking out what is out already changes nothing. */
+  remove(one: Deadline): void {
+    const { previous, next } = one
+    if (previous === undefined && next === undefined && this.#first !== one) return
+    if (previous === undefined) this.#first = next
+    else previous.next = next
+    if (next === undefined) this.#last = previous
+    else next.previous = previous
+    one.previous = undefined
+    one.next = undefined
+  }
+
+  #start(ms: number): void {
+    this.#timer = setTimeout(() => this.#expireAll(), ms).unref()
+  }
+
+  #expireAll(): void {
+    this.#timer = undefined
+    const time = now()
+    for (let first = this.#first; first !== undefined && first.expires <= time; first = this.#first) first.due()
+    const first = this.#first
+    if (first === undefined) lines.delete(this.#ms)
+    // What `expire` called may have set the timer anew.
+    else if (this.#timer === undefined) this.#start(Math.max(1, Math.ceil(first.expires - now())))
+  }
+}
+
+const lines = new Map<number, Line>()
+
+function lineOf(ms: number): Line {
+  let line = lines.get(ms)
+  if (line === undefined) lines.set(ms, (line = new Line(ms)))
+  return line
+}

@@ -1,0 +1,164 @@
+/**
+ * `for await` over a message source. While there are messages, `next` answers with resolved promises. When there are none, it waits
+ * once. When the time slice is used up, it goes on in a fresh macrotask. Overlapping calls of `next` are answered in order. Leaving the loop
+ * (`break`, an error in the body, the signal, `close`) gives back what is lent. A closed subscriber ends the iteration; an abort rejects it.
+ */
+import { fromNative } from '../errors.js'
+import { onAbort, throwIfAborted } from './abort.js'
+import type { Gate, Holder, MessageSource, Reader } from './reader.js'
+import { TimeSlice } from './time-slice.js'
+
+interface Asked<V> {
+  readonly resolve: (result: IteratorResult<V, undefined>) => void
+  readonly reject: (error: unknown) => void
+}
+
+export class Iteration<V> implements AsyncIterableIterator<V, undefined>, Reader, Holder {
+  readonly messages: MessageSource<V>
+  readonly #gate: Gate
+  readonly #timeSlice = new TimeSlice()
+  readonly #forget: () => void
+  #asked: Asked<V>[] = []
+  /** Somebody waits, or the turn is being given up. */
+  #paused = false
+  #done = false
+  #error: unknown = undefined
+
+  /** @throws {RingbellError} `ERR_RINGBELL_BUSY` while there is another one. */
+  constructor(messages: MessageSource<V>, gate: Gate, signal: AbortSignal | undefined) {
+    throwIfAborted(signal)
+    this.messages = messages
+    this.#gate = gate
+    gate.hold(this)
+    this.#forget = onAbort(signal, (error) => this.#abort(error))
+    this.#timeSlice.begin()
+  }
+
+  next(): Promise<IteratorResult<V, undefined>> {
+    if (!this.#paused && !this.#done && !this.#timeSlice.due()) {
+      try {
+        const messages = this.messages
+        if (messages.refill() || (this.#gate.glance() && messages.refill()))
+          return Promise.resolve({ value: messages.take(), done: false })
+      } catch (error) {
+        return this.#broken(error)
+      }
+    }
+    return this.#later()
+  }
+
+  return(): Promise<IteratorResult<V, undefined>> {
+    this.#end()
+    return Promise.resolve(DONE)
+  }
+
+  throw(error?: unknown): Promise<IteratorResult<V, undefined>> {
+    this.#end()
+    return Promise.reject(error)
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.return()
+  }
+
+  ready(): void {
+    this.#timeSlice.begin()
+    this.#resume()
+  }
+
+  failed(error: unknown): void {
+    this.#error = error
+    this.#end()
+  }
+
+  closed(): void {
+    this.#end()
+  }
+
+  #later(): Promise<IteratorResult<V, undefined>> {
+    if (this.#done) {
+      const error = this.#error
+      this.#error = undefined
+      return error === undefined ? Promise.resolve(DONE) : Promise.reject(error)
+    }
+    return new Promise((resolve, reject) => {
+      this.#asked.push({ resolve, reject })
+      if (!this.#paused) this.#pause()
+    })
+  }
+
+  /** Nothing is there, or others are to run first. */
+  #pause(): void {
+    this.#paused = true
+    if (this.#timeSlice.spent) {
+      setImmediate(() => this.#fresh())
+      return
+    }
+    try {
+      this.#gate.assertFree()
+      this.#gate.wait(this)
+    } catch (error) {
+      this.failed(error)
+    }
+  }
+
+  #fresh(): void {
+    if (this.#done) return
+    this.#timeSlice.begin()
+    try {
+      if (this.messages.refill()) this.#resume()
+      else this.#pause()
+    } catch (error) {
+      this.failed(fromNative(error))
+    }
+  }
+
+  /** Something is there: answers those who asked. */
+  #resume(): void {
+    const asked = this.#asked
+    try {
+      do {
+        // What cannot be taken rejects the one who asked for it, so that one stays in the list until then.
+        const value = this.messages.take()
+        asked.shift()?.resolve({ value, done: false })
+      } while (asked.length > 0 && this.messages.refill())
+    } catch (error) {
+      this.failed(fromNative(error))
+      return
+    }
+    if (asked.length > 0) this.#pause()
+    else this.#paused = false
+  }
+
+  #broken(error: unknown): Promise<IteratorResult<V, undefined>> {
+    if (!this.#done) this.failed(fromNative(error))
+    return this.#later()
+  }
+
+  #abort(error: unknown): void {
+    if (!this.#done) this.failed(error)
+  }
+
+  #end(): void {
+    if (this.#done) return
+    this.#done = true
+    this.#forget()
+    this.#gate.callOff(this)
+    this.#gate.letGo(this)
+    this.messages.leave()
+    const asked = this.#asked
+    this.#asked = []
+    for (const { resolve, reject } of asked) {
+      const error = this.#error
+      this.#error = undefined
+      if (error === undefined) resolve(DONE)
+      else reject(error)
+    }
+  }
+}
+
+const DONE: IteratorReturnResult<undefined> = Object.freeze({ value: undefined, done: true })

@@ -1,0 +1,35 @@
+/** One wait for one item of a message source: what `receive` does when nothing is there. */
+import { closedError, fromNative } from '../errors.js'
+import type { Gate, MessageSource, Reader } from './reader.js'
+import type { TimeSlice } from './time-slice.js'
+import { waitFor } from './waiting.js'
+
+export function once<V>(
+  messages: MessageSource<V>,
+  gate: Gate,
+  timeSlice: TimeSlice,
+  signal: AbortSignal | undefined,
+): Promise<V> {
+  return waitFor<V>(
+    (waiting) => {
+      const reader: Reader = {
+        messages,
+        ready() {
+          timeSlice.begin()
+          // What cannot be taken (decoded, for one) is for the one who waits, never for the loop that delivers.
+          try {
+            waiting.resolve(messages.take())
+          } catch (error) {
+            waiting.reject(fromNative(error))
+          }
+        },
+        failed: (error) => waiting.reject(error),
+        closed: () => waiting.reject(closedError(gate.what)),
+      }
+      if (timeSlice.spent) gate.waitFresh(reader)
+      else gate.wait(reader)
+      return () => gate.callOff(reader)
+    },
+    { signal },
+  )
+}

@@ -1,0 +1,52 @@
+/**
+ * The portable way to watch an epoll where there is no event loop for it (Bun, Deno; on Node with `RINGBELL_POLLER=timer`): a timer that
+ * polls. It polls every millisecond after a wait has begun, and less often after some time. Waking up takes up to `SLOWEST_MS`, and an
+ * idle process uses some CPU time; docs/platform.md says so. The timer starts unreferenced.
+ */
+
+const FASTEST_MS = 1
+const SLOWEST_MS = 8
+/** Looks at one pace before it is halved. */
+const PATIENCE = 64
+
+export class Ticker {
+  readonly #poll: () => void
+  #referenced = false
+  #polls = 0
+  #timer: NodeJS.Timeout
+
+  constructor(poll: () => void) {
+    this.#poll = poll
+    this.#timer = this.#schedule()
+  }
+
+  ref(): void {
+    this.#referenced = true
+    this.hurry()
+    this.#timer.ref()
+  }
+
+  hurry(): void {
+    this.#polls = 0
+  }
+
+  unref(): void {
+    this.#referenced = false
+    this.#timer.unref()
+  }
+
+  #schedule(): NodeJS.Timeout {
+    const pace = Math.min(SLOWEST_MS, FASTEST_MS << Math.floor(this.#polls / PATIENCE))
+    const timer = setTimeout(() => this.#tick(), pace)
+    return this.#referenced ? timer : timer.unref()
+  }
+
+  #tick(): void {
+    this.#polls = Math.min(this.#polls + 1, 4 * PATIENCE)
+    try {
+      this.#poll()
+    } finally {
+      this.#timer = this.#schedule()
+    }
+  }
+}

@@ -1,0 +1,167 @@
+/**
+ * The wait of one endpoint. It spins between iterations of the event loop as long as the policy allows, then arms the doorbell and
+ * sleeps until the poller calls `wake`. There is at most one wait at a time. While it lasts, and the endpoint is referenced, it keeps the
+ * process alive. An unreferenced endpoint sleeps at once: an immediate would keep the process alive, and an unreferenced immediate does
+ * not keep the loop from blocking, so nothing would wake it.
+ */
+import type { WaitPolicy } from './policy.js'
+import type { Poller } from './poller.js'
+
+/** What is waited on. */
+export interface Awaited {
+  /** Whether what is awaited is there, or comes within so many pause instructions; may take it in, delivers nothing. */
+  poll(iterations: number): boolean
+  /** `poll` said yes, and the wait is over: deliver. May start the next wait. */
+  ready(): void
+  /** Asks for the doorbell; `false` when there is something after all. */
+  arm(): boolean
+  /** An error of the above: the wait is over, and the reader is told. */
+  failed(error: unknown): void
+}
+
+const now = performance.now.bind(performance)
+/** Wake-ups between arming and sleeping that are followed up at once; after that the loop gets its turn. */
+const ARM_TRIES = 4
+
+export class Waiter {
+  readonly #awaited: Awaited
+  readonly #policy: WaitPolicy
+  readonly #poller: Poller
+  readonly #onImmediate = (): void => this.#spin()
+  #state: 'idle' | 'spinning' | 'asleep' = 'idle'
+  #immediate: NodeJS.Immediate | undefined
+  #since = 0
+  #until = 0
+  #slept = false
+  #held = false
+  #referenced = true
+
+  constructor(awaited: Awaited, policy: WaitPolicy, poller: Poller) {
+    this.#awaited = awaited
+    this.#policy = policy
+    this.#poller = poller
+  }
+
+  get waiting(): boolean {
+    return this.#state !== 'idle'
+  }
+
+  /** How many pause instructions a short look right now may take; 0: it is not worth while. */
+  get glance(): number {
+    return this.#policy.lively ? this.#policy.slice : 0
+  }
+
+  /** Begins to wait; `poll` has just found nothing. */
+  start(): void {
+    if (this.#state !== 'idle') return
+    this.#since = now()
+    this.#slept = false
+    const patience = this.#policy.patience
+    if (patience > 0 && this.#referenced) {
+      this.#until = this.#since + patience
+      this.#again()
+    } else {
+      this.#sleep()
+    }
+  }
+
+  /** The wait was called off. */
+  stop(): void {
+    this.#state = 'idle'
+    if (this.#immediate !== undefined) {
+      clearImmediate(this.#immediate)
+      this.#immediate = undefined
+    }
+    this.#hold(false)
+  }
+
+  /** The doorbell rang, or something else happened to the endpoint. */
+  wake(): void {
+    if (this.#state !== 'asleep') return
+    if (this.#poll()) this.#found()
+    else if (this.waiting) this.#sleep()
+  }
+
+  /** Whether waiting keeps the process alive. Who looks goes to sleep in the next turn of the loop, when that ends. */
+  set referenced(referenced: boolean) {
+    this.#referenced = referenced
+    if (this.#state === 'asleep') this.#hold(referenced)
+  }
+
+  #spin(): void {
+    this.#immediate = undefined
+    if (this.#poll(this.#policy.slice)) this.#found()
+    else if (!this.waiting) return
+    else if (!this.#referenced) this.#sleep()
+    else if (now() < this.#until) this.#again()
+    else {
+      this.#policy.inVain()
+      this.#sleep()
+    }
+  }
+
+  /** An error ends the wait: then this is `false`, and nothing is waiting any more. */
+  #poll(iterations = 0): boolean {
+    try {
+      return this.#awaited.poll(iterations)
+    } catch (error) {
+      this.#fail(error)
+      return false
+    }
+  }
+
+  #again(): void {
+    this.#state = 'spinning'
+    this.#immediate = setImmediate(this.#onImmediate)
+  }
+
+  #sleep(): void {
+    this.#state = 'asleep'
+    for (let tries = 0; !this.#arm(); tries++) {
+      if (this.#poll()) {
+        this.#found()
+        return
+      }
+      if (!this.waiting) return
+      if (tries === ARM_TRIES) {
+        this.#again()
+        return
+      }
+    }
+    if (!this.waiting) return
+    this.#slept = true
+    this.#hold(this.#referenced)
+  }
+
+  #arm(): boolean {
+    try {
+      return this.#awaited.arm()
+    } catch (error) {
+      this.#fail(error)
+      return true
+    }
+  }
+
+  #found(): void {
+    this.#policy.arrived(now() - this.#since, this.#slept)
+    this.#state = 'idle'
+    try {
+      this.#awaited.ready()
+    } finally {
+      // Mostly the next wait has begun by now, and the poller need not hear of a pause in between.
+      if (this.#state === 'idle') this.#hold(false)
+    }
+  }
+
+  #fail(error: unknown): void {
+    this.stop()
+    this.#awaited.failed(error)
+  }
+
+  #hold(hold: boolean): void {
+    if (hold === this.#held) return
+    this.#held = hold
+    if (hold) this.#poller.hold()
+    else this.#poller.drop()
+  }
+}
