@@ -23,7 +23,7 @@ const WRONG: [what: string, options: object, message: RegExp][] = [
   ['publisher', { capacity: '1MiB' }, /capacity .*"1MiB"/],
   ['publisher', { capacity: null }, /capacity .*null/],
   ['publisher', { capacity: 4096.5 }, /capacity .*4096\.5/],
-  ['publisher', { overflow: 'drop' }, /`block`, `drop-oldest`, `drop-newest`/],
+  ['publisher', { overflow: 'drop' }, /'block', 'drop-oldest' or 'drop-newest'/],
   ['publisher', { maxSubscribers: 0 }, /maxSubscribers .*from 1 to 1024/],
   ['publisher', { maxSubscribers: 70_000 }, /maxSubscribers .*70000/],
   ['publisher', { maxSubscribers: 1.5 }, /maxSubscribers .*1\.5/],

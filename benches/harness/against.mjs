@@ -32,25 +32,30 @@ export function checkOut(revision, say) {
 /** What `alternate` asks for: the two callers of each case meet here, and their entries are measured in turn. */
 function meeting() {
   let first
-  return (entries, context) =>
-    new Promise((resolve, reject) => {
-      const mine = { entries: entries.filter(({ kind }) => kind === 'ringbell'), resolve, reject }
-      if (first === undefined) {
-        first = mine
-        return
-      }
-      const [other] = [first, (first = undefined)]
-      // Twins are measured next to each other, and each of them first in every second case.
-      const twins = mine.entries.flatMap((entry, index) => [other.entries[index], entry].filter(Boolean))
-      takeTurns(twins, context).then(
-        (data) => {
-          const of = (side) => side.entries.map((entry) => data[twins.indexOf(entry)])
-          mine.resolve(of(mine))
-          other.resolve(of(other))
-        },
-        (error) => [mine, other].forEach(({ reject: fail }) => fail(error)),
-      )
-    })
+  return (entries, context) => {
+    const mine = entries.filter(({ kind }) => kind === 'ringbell')
+    if (first === undefined)
+      return new Promise((resolve, reject) => {
+        first = { entries: mine, resolve, reject }
+      })
+    const [other] = [first, (first = undefined)]
+    return measured(other, mine, context)
+  }
+}
+
+/** Measures both, gives the second caller its data, and the one who waits for it its own. */
+async function measured(other, mine, context) {
+  // Twins are measured next to each other, and each of them first in every second case.
+  const twins = mine.flatMap((entry, index) => [other.entries[index], entry].filter(Boolean))
+  try {
+    const data = await takeTurns(twins, context)
+    const of = (entries) => entries.map((entry) => data[twins.indexOf(entry)])
+    other.resolve(of(other.entries))
+    return of(mine)
+  } catch (error) {
+    other.reject(error)
+    throw error
+  }
 }
 
 /** Runs one scenario in both trees at once. Gives its cases, each with the entries of both, and the ratios this ÷ other. */

@@ -28,6 +28,7 @@ const ORDER = [
   'state',
   'sync',
   'doctor',
+  'guide',
 ]
 /** The names in a manifest's dependency tables. @param {string} manifest @returns {{ table: string, name: string }[]} */
 export function dependencies(manifest) {

@@ -4,7 +4,22 @@
  */
 import { Client } from '../channel/client.js'
 import type { AnyHandler } from '../channel/handling.js'
-import { connectJson, type ConnectOptions, DEFAULT_ATTEMPTS, DEFAULT_LIMIT, DEFAULT_MAX_MESSAGE, DEFAULT_MAX_REQUESTS, QUEUE_KIND, queueJson, type QueueOptions, serveJson, type ServeOptions, SERVER_KIND, workerJson, type WorkerOptions } from '../channel/options.js'
+import {
+  connectJson,
+  type ConnectOptions,
+  DEFAULT_ATTEMPTS,
+  DEFAULT_LIMIT,
+  DEFAULT_MAX_MESSAGE,
+  DEFAULT_MAX_REQUESTS,
+  QUEUE_KIND,
+  queueJson,
+  type QueueOptions,
+  serveJson,
+  type ServeOptions,
+  SERVER_KIND,
+  workerJson,
+  type WorkerOptions,
+} from '../channel/options.js'
 import { Queue } from '../channel/queue.js'
 import { type Handler, Server } from '../channel/server.js'
 import { Worker, type WorkHandler } from '../channel/worker.js'
@@ -14,7 +29,13 @@ import { PayloadCodec } from '../codec/payload-codec.js'
 import { channels, debug } from '../diagnostics.js'
 import { closedError, fromNative, translated } from '../errors.js'
 import { binding, type NativeBus, type NativeChannel, type NativeWatch } from '../native.js'
-import { ackPolicy, publisherJson, type PublisherOptions, subscriberJson, type SubscriberOptions } from '../topic/options.js'
+import {
+  ackPolicy,
+  publisherJson,
+  type PublisherOptions,
+  subscriberJson,
+  type SubscriberOptions,
+} from '../topic/options.js'
 import { Publisher } from '../topic/publisher.js'
 import { Subscriber } from '../topic/subscriber.js'
 import { Announced } from './announced.js'

@@ -4,7 +4,6 @@
  */
 import { reason, RingbellError } from '../errors.js'
 import { LARGE_GONE, type NativeChannelHot } from '../native.js'
-import { replyTooLarge } from './call.js'
 import { isAnswer, type Link } from './link.js'
 import { KIND } from './wire.js'
 
@@ -122,6 +121,13 @@ export class Arrivals {
     if (kind === KIND.message) link.passOver(bytes)
     this.#dropped(lack ?? messageTooLarge(link, bytes, limit), link)
   }
+}
+
+export function replyTooLarge(bytes: number, limit: number): RingbellError {
+  return new RingbellError(
+    'ERR_RINGBELL_MESSAGE_TOO_LARGE',
+    `A reply of ${bytes} bytes is larger than the ${limit} bytes that are taken (maxMessage, or the buffer given as "into").`,
+  )
 }
 
 function requestTooLarge(bytes: number, limit: number): RingbellError {

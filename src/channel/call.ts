@@ -7,6 +7,7 @@ import type { PayloadCodec } from '../codec/payload-codec.js'
 import { RingbellError } from '../errors.js'
 import { onAbort } from '../wait/abort.js'
 import { Deadline } from '../wait/deadlines.js'
+import { replyTooLarge } from './arrivals.js'
 import type { CallDispatcher, Dispatchable } from './call-dispatcher.js'
 import type { Link, Pending } from './link.js'
 import { decodeError } from './remote-error.js'
@@ -219,11 +220,4 @@ export function outcome(reached: boolean, why: string): RingbellError {
   return reached
     ? new RingbellError('ERR_RINGBELL_OUTCOME_UNKNOWN', `Nobody can say whether the call was handled: ${why}`)
     : new RingbellError('ERR_RINGBELL_NOT_SENT', `The call reached no handler: ${why}`)
-}
-
-export function replyTooLarge(bytes: number, limit: number): RingbellError {
-  return new RingbellError(
-    'ERR_RINGBELL_MESSAGE_TOO_LARGE',
-    `A reply of ${bytes} bytes is larger than the ${limit} bytes that are taken (maxMessage, or the buffer given as "into").`,
-  )
 }

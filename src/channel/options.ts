@@ -4,7 +4,22 @@
  */
 import type { Access, Description } from '../bus/options.js'
 import type { Rung } from '../bus/service.js'
-import { anything, check, coreJson, duration, flag, integer, invalid, listOf, LONGEST_MS, oneOf, type Rule, type Rules, signal, text } from '../check.js'
+import {
+  anything,
+  check,
+  coreJson,
+  duration,
+  flag,
+  integer,
+  invalid,
+  listOf,
+  LONGEST_MS,
+  oneOf,
+  type Rule,
+  type Rules,
+  signal,
+  text,
+} from '../check.js'
 import type { CodecOption } from '../codec/index.js'
 import { type Schema, standardSchema } from '../codec/schema.js'
 import type { SignalOptions } from '../wait/abort.js'

@@ -4,7 +4,15 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Command, Option } from 'commander'
-import { type AccessInfo, RingbellError, type RingbellErrorCode, type Service, type SlotStats, type SourceStats, type Subscriber } from '../../index.js'
+import {
+  type AccessInfo,
+  RingbellError,
+  type RingbellErrorCode,
+  type Service,
+  type SlotStats,
+  type SourceStats,
+  type Subscriber,
+} from '../../index.js'
 import { count, counted, duration, DURATIONS, parseDuration, size } from '../figures.js'
 import type { Paint } from '../output.js'
 import { runSession, type Session } from '../session.js'

@@ -9,7 +9,17 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Command, Option } from 'commander'
 import type { Overflow, Publisher } from '../../index.js'
 import { type AccessFlags, accessOf, withAccess } from '../access.js'
-import { counted, duration, DURATIONS, parseCount, parseDuration, parseRate, parseSize, perSecond, size } from '../figures.js'
+import {
+  counted,
+  duration,
+  DURATIONS,
+  parseCount,
+  parseDuration,
+  parseRate,
+  parseSize,
+  perSecond,
+  size,
+} from '../figures.js'
 import { withSubscriber } from '../meeting.js'
 import { rawCodec } from '../raw-codec.js'
 import { Sender } from '../sender.js'
