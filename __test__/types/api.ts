@@ -193,6 +193,11 @@ export async function calling(bus: Bus, schema: Schema<Question>): Promise<void>
   if (!queue.push({ n: 1 })) await queue.ready()
   // @ts-expect-error not a Tick
   queue.push({ m: 1 })
+  queue.on('deadLetter', ({ n }, error) => same<typeof n, number>(true) ?? error.message)
+  queue.on('failed', (error, one) => same<typeof error, RingbellError>(true) ?? one?.peer.pid)
+  // @ts-expect-error it is 'failed' everywhere
+  queue.on('trouble', (error: RingbellError) => error.code)
+  await queue.unref().close({ grace: 1000 })
   const worker = await bus.worker<Tick>('jobs', { codec: 'json', concurrency: 4 }, async ({ n }) => n)
   same<typeof worker, Worker<Tick>>(true)
   await bus.worker('jobs', (value) => same<typeof value, Uint8Array>(true))

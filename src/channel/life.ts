@@ -171,8 +171,11 @@ export class Life {
     this.#host.leave?.()
     const over = new AbortController()
     const late = sleep(grace, undefined, { signal: over.signal }).catch(() => {})
-    await Promise.race([this.#done(), late])
-    over.abort()
+    try {
+      await Promise.race([this.#done(), late])
+    } finally {
+      over.abort()
+    }
   }
 
   async #done(): Promise<void> {

@@ -51,6 +51,8 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
   /** Workers that take more, and how many; in the order in which they are served. */
   readonly #ready = new Map<Link, number>()
   readonly #waiters = new Waiters<true>()
+  /** Of `close({ grace })`: resolved by the end as well. */
+  readonly #idle = new Waiters<true>()
   #pushed = 0
   #acknowledged = 0
   #redelivered = 0
@@ -207,6 +209,7 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
   /** There are fewer messages than before. */
   #changed(): void {
     this.#waiters.check()
+    this.#idle.check()
     this.#keepAlive()
   }
 
@@ -224,13 +227,14 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
       goodbye: (link) => void this.#ready.delete(link),
       failure: (error, link) => [error, link && connectionOf(link)],
       idle: async () => {
-        if (this.size > 0) await this.#waiters.wait(() => (this.size === 0 ? true : undefined))
+        if (this.size > 0) await this.#idle.wait(() => (this.size === 0 ? true : undefined))
       },
       end: (error) => {
         this.#waiters.fail(error)
         this.#fresh.clear()
         this.#again.clear()
         this.#assigned.clear()
+        this.#idle.check()
         this.#life.needed = false
       },
     }

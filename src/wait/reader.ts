@@ -3,11 +3,9 @@
  * iteration, a listener). Sources and gates of topics and of channels look the same to it.
  */
 
+/** Something that can be filled and taken from. The hot loops know only this. */
 export interface MessageSource<V> {
-  /**
-   * Whether there is something to take; drains the ring if need be. Gives back what was lent before: who asks for the next
-   * is done with the last.
-   */
+  /** Whether there is something to take. Drains the ring if need be, and gives back what was lent before. */
   refill(): boolean
   /** The next one. Only after `refill` said yes. */
   take(): V
@@ -15,33 +13,33 @@ export interface MessageSource<V> {
   leave(): void
 }
 
-/** Somebody who waits for messages. */
+/** One that waits for messages. */
 export interface Reader {
-  /** What to look at. */
+  /** Where it takes them from. */
   readonly messages: MessageSource<unknown>
   /** Something is there to take. */
   ready(): void
   failed(error: unknown): void
-  /** The subscriber was closed. */
+  /** Nothing will come any more. */
   closed(): void
 }
 
-/** Somebody who holds the subscriber for longer than one receive. */
+/** One that holds the gate for longer than one receive. */
 export interface Holder {
   closed(): void
 }
 
-/** What a reader needs of that which it reads from. */
+/** Where readers wait: of a subscriber, or an inbox of a channel. */
 export interface Gate {
-  /** What users know it as. */
+  /** What its users call it. */
   readonly what: string
   hold(holder: Holder): void
   letGo(holder: Holder): void
   assertFree(): void
-  /** A short look, if the endpoint is lively. */
+  /** Spins for a moment, if the endpoint is lively; `true` when something came. */
   glance(): boolean
-  wait(waiting: Reader): void
-  /** The same, looking on a fresh macrotask first: others are to run before what may be there already. */
-  waitFresh(waiting: Reader): void
-  callOff(waiting: Reader): void
+  wait(reader: Reader): void
+  /** The same in a fresh macrotask: other code runs first, also if something is there already. */
+  waitFresh(reader: Reader): void
+  callOff(reader: Reader): void
 }

@@ -44,3 +44,18 @@ test('when the grace is over, what is left is rejected', async (t) => {
   await t.throwsAsync(call, { code: 'ERR_RINGBELL_CLOSED' })
   await t.throwsAsync(drained, { code: 'ERR_RINGBELL_CLOSED' })
 })
+
+test('a bus that closes in the middle of it ends it', async (t) => {
+  const { bus } = fakeBus(t)
+  await bus.serve('slow', () => new Promise<Uint8Array>(() => {}))
+  const client = await bus.connect('slow')
+  const call = client.call(new Uint8Array(1))
+  await turns(10)
+  const queue = await bus.queue('jobs')
+  queue.push(new Uint8Array(1))
+  const closed = Promise.all([client.close({ grace: LONG }), queue.close({ grace: LONG })])
+  await turns()
+  await bus.close()
+  await closed
+  await t.throwsAsync(call, { code: 'ERR_RINGBELL_CLOSED' })
+})

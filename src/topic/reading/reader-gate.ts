@@ -13,7 +13,7 @@ export class ReaderGate implements Awaited, Gate {
   readonly what = 'subscriber'
   readonly #hot: NativeSubscriberHot
   readonly #waiter: Waiter
-  #waiting: Reader | undefined
+  #reader: Reader | undefined
   #holder: Holder | undefined
   #fresh: NodeJS.Immediate | undefined
   #closed = false
@@ -50,7 +50,7 @@ export class ReaderGate implements Awaited, Gate {
   /** @throws {RingbellError} `ERR_RINGBELL_BUSY`, `ERR_RINGBELL_CLOSED`. */
   assertFree(): void {
     this.assertOpen()
-    if (this.#waiting !== undefined) throw busy('already has somebody waiting for its next message')
+    if (this.#reader !== undefined) throw busy('already has somebody waiting for its next message')
   }
 
   glance(): boolean {
@@ -58,26 +58,26 @@ export class ReaderGate implements Awaited, Gate {
     return iterations > 0 && this.#hot.spin(iterations)
   }
 
-  wait(waiting: Reader): void {
-    this.#waiting = waiting
+  wait(reader: Reader): void {
+    this.#reader = reader
     this.#waiter.start()
   }
 
-  waitFresh(waiting: Reader): void {
-    this.#waiting = waiting
+  waitFresh(reader: Reader): void {
+    this.#reader = reader
     this.#fresh = setImmediate(() => this.#begin())
   }
 
-  callOff(waiting: Reader): void {
-    if (this.#waiting !== waiting) return
-    this.#waiting = undefined
+  callOff(reader: Reader): void {
+    if (this.#reader !== reader) return
+    this.#reader = undefined
     this.#calm()
     this.#waiter.stop()
   }
 
   /** From the poller. `true` when a waiting reader dealt with it. */
   wake(): boolean {
-    if (this.#waiting === undefined) return false
+    if (this.#reader === undefined) return false
     this.#waiter.wake()
     return true
   }
@@ -86,17 +86,17 @@ export class ReaderGate implements Awaited, Gate {
     this.#closed = true
     this.#calm()
     this.#waiter.stop()
-    const waiting = this.#waiting
+    const reader = this.#reader
     const holder = this.#holder
-    this.#waiting = undefined
+    this.#reader = undefined
     this.#holder = undefined
-    waiting?.closed()
+    reader?.closed()
     holder?.closed()
   }
 
   poll(iterations: number): boolean {
     if (iterations > 0) this.#hot.spin(iterations)
-    return this.#waiting !== undefined && this.#waiting.messages.refill()
+    return this.#reader !== undefined && this.#reader.messages.refill()
   }
 
   arm(): boolean {
@@ -104,15 +104,15 @@ export class ReaderGate implements Awaited, Gate {
   }
 
   ready(): void {
-    const waiting = this.#waiting
-    this.#waiting = undefined
-    waiting?.ready()
+    const reader = this.#reader
+    this.#reader = undefined
+    reader?.ready()
   }
 
   failed(error: unknown): void {
-    const waiting = this.#waiting
-    this.#waiting = undefined
-    waiting?.failed(fromNative(error))
+    const reader = this.#reader
+    this.#reader = undefined
+    reader?.failed(fromNative(error))
   }
 
   #begin(): void {
