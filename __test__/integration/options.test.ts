@@ -76,6 +76,15 @@ for (const [what, options, message] of WRONG) {
   })
 }
 
+test('safeDoorbells is an option of a bus, and a flag', async (t) => {
+  const at = place(t)
+  await t.throwsAsync(() => at.bus({ safeDoorbells: 'yes' as never }), {
+    code: INVALID,
+    message: /safeDoorbells .*"yes": .*boolean/,
+  })
+  for (const safeDoorbells of [false, undefined]) await t.notThrowsAsync(at.bus({ safeDoorbells }))
+})
+
 test('times may have fractions, and what is undefined is not given', async (t) => {
   const bus = await place(t).bus()
   const publisher = await bus.publisher('x', { evictAfter: 1.5, capacity: undefined })
