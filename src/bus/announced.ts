@@ -37,6 +37,7 @@ export class Announced implements AsyncDisposable {
     this.closeNow()
   }
 
+  /** `await using`: as `close()`. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.closeNow()
   }

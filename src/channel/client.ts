@@ -175,6 +175,7 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array> extends Endp
     return (await call.promise) as ServerStats
   }
 
+  /** Counters of this client. */
   stats(): ClientStats {
     const dispatcher = this.#dispatcher
     return {

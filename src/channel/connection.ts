@@ -181,6 +181,7 @@ export class Connection<M = Uint8Array> implements AsyncIterable<M>, AsyncDispos
     this.#endpoint.disconnect(this.#link)
   }
 
+  /** `await using`: as `close()`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close()
   }

@@ -248,6 +248,7 @@ export abstract class EndpointOwner<E extends Record<keyof E, unknown[]>>
     await this.#life.close(options)
   }
 
+  /** `await using`: as `close()`. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.closeNow()
   }

@@ -119,6 +119,7 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
     this.#life.update(metadata)
   }
 
+  /** Counters of this queue. */
   stats(): QueueStats {
     return {
       workers: this.#life.peers.size,

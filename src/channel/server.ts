@@ -76,6 +76,7 @@ export class Server<M = Uint8Array> extends EndpointOwner<ServerEvents<M>> {
     this.#life.update(metadata)
   }
 
+  /** Counters of this server. */
   stats(): ServerStats {
     return {
       connections: this.#life.peers.size,

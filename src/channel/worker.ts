@@ -90,6 +90,7 @@ export class Worker<T = Uint8Array> extends EndpointOwner<WorkerEvents<T>> {
     return this.#life.peers.all as Connection<T>[]
   }
 
+  /** Counters of this worker. */
   stats(): WorkerStats {
     return {
       connections: this.#life.peers.size,

@@ -14,6 +14,7 @@ export interface StandardSchema<Input = unknown, Output = Input> {
     readonly version: 1
     /** The library that made it. */
     readonly vendor: string
+    /** Judges a value, at once or later. */
     readonly validate: (value: unknown) => SchemaResult<Output> | Promise<SchemaResult<Output>>
     /** For the compiler alone. */
     readonly types?: { readonly input: Input; readonly output: Output } | undefined

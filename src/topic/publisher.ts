@@ -209,6 +209,7 @@ export class Publisher<T = Uint8Array> implements AsyncDisposable {
     this.closeNow()
   }
 
+  /** `await using`: as `close()`. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.closeNow()
   }

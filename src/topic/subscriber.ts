@@ -289,6 +289,7 @@ export class Subscriber<T = Uint8Array>
     this.closeNow(true)
   }
 
+  /** `await using`: as `close()`. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.closeNow()
   }

@@ -136,6 +136,7 @@ export class Batch<T = Uint8Array> implements Iterable<Message<T>> {
     lender?.takeBack()
   }
 
+  /** `using`: as `release()`. */
   [Symbol.dispose](): void {
     this.release()
   }

@@ -17,6 +17,7 @@ export interface Listening {
   readonly finished: Promise<void>
   /** No further call; idempotent. What was not delivered stays for the next reader. */
   stop(): void
+  /** `using`: as `stop()`. */
   [Symbol.dispose](): void
 }
 
@@ -58,6 +59,7 @@ export class Listener<V> implements Listening, Reader, Holder {
     if (this.#end()) this.#resolve()
   }
 
+  /** `using`: as `stop()`. */
   [Symbol.dispose](): void {
     this.stop()
   }

@@ -94,6 +94,7 @@ export class BatchWriter {
     if (this.#open) this.#close(() => this.#window.abandon())
   }
 
+  /** `using`: as `abandon()`. */
   [Symbol.dispose](): void {
     this.abandon()
   }

@@ -43,6 +43,7 @@ export class Loan {
     if (this.#data !== undefined) this.#end(() => this.#window.abandon())
   }
 
+  /** `using`: gives it up, unless it was sent. */
   [Symbol.dispose](): void {
     this.abandon()
   }
