@@ -69,6 +69,9 @@ impl Bus {
         let identity = segment::identity(&topic)?;
         let guests = self.guests(&options, identity, &doorbells)?;
         let proxies = Arc::default();
+        if options.allow_direct {
+            prctl::allow_any_tracer();
+        }
         let server = self.topic_server(&options, &segments, &doorbells, &proxies, guests.as_ref())?;
         let frames = segments.data().clone();
         let evict_after = nanoseconds(options.evict_after);
@@ -128,9 +131,6 @@ impl Bus {
         proxies: &Arc<ProxySlots>,
         guests: Option<&Hosts>,
     ) -> Result<Server> {
-        if options.allow_direct {
-            prctl::allow_any_tracer();
-        }
         let streams = match options.offers.contains(&Rung::Stream) {
             true => {
                 let source = StreamSource::new(segments, doorbells, proxies, options.overflow)?;
