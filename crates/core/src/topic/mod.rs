@@ -6,6 +6,7 @@
 //! are added here.
 
 mod acks;
+mod acquire;
 mod follower;
 mod gathering;
 mod notice;

@@ -16,7 +16,6 @@ use serde_json::{Map, Value};
 
 use super::options::PublisherOptions;
 use super::stats::{PublisherStats, SlotStats, TopicCounters};
-use crate::acquire::Server;
 use crate::bus::{Announced, Announcement, Bus, new_id};
 use crate::error::{Error, Result};
 use crate::port::stream::{StreamServer, StreamSource};
@@ -28,6 +27,7 @@ use crate::segment::{self, MappedData, PrivateBuffer, ProxySlots, Segments};
 use crate::sys::epoll::Epoll;
 use crate::sys::eventfd::EventFd;
 use crate::sys::prctl;
+use crate::topic::acquire::Server;
 
 pub use batch::{Batch, Loan};
 pub use window::{WindowMemory, WindowSpan};
