@@ -53,7 +53,7 @@ function rungs() {
   const topics = ['cargo', 'test', '-p', 'ringbell', '--no-fail-fast', '--test', 'topic_stream']
   // Run everything where the rung of everything changes. Run only the acquisition suites where only acquisition changes.
   const everything = {
-    rust: [...topics, '--test', 'topic_acks', '--test', 'channel_talk'],
+    rust: [...topics, '--test', 'topic_acks', '--test', 'channel'],
     node: ava([...ACQUISITION, ...CHANNELS, ...ACCESS]),
   }
   const acquisition = { rust: topics, node: ava(ACQUISITION) }

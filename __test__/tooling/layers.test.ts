@@ -20,7 +20,7 @@ const FINE: Record<string, string> = {
   'crates/core/src/error.rs': 'pub const CODES: &[&str] = &["ERR_RINGBELL_A", "ERR_RINGBELL_B"];\n',
   'crates/core/src/sys/mod.rs': 'pub mod memfd;\n',
   'crates/core/src/sys/memfd.rs': '// crate::bus:: and napi:: in a comment\nunsafe { call() }\n',
-  'crates/core/src/acquire/tests/crowd.rs': 'unsafe { fork() }\n',
+  'crates/core/src/topic/acquire/tests/crowd.rs': 'unsafe { fork() }\n',
   'crates/core/src/bus/mod.rs': 'const TEXT: &str = "unsafe";\nuse std::sync::atomic::AtomicBool;\nuse view::View;\n',
   // A parent and its child may use each other; a test may use what stands above.
   'crates/core/src/bus/view.rs':

@@ -22,7 +22,6 @@ const ORDER = [
   'segment',
   'handshake',
   'port',
-  'acquire',
   'topic',
   'channel',
   'state',

@@ -134,7 +134,6 @@
 //! Only the npm package `ringbell`: clients by service name with routing and reconnection, many calls in flight with
 //! deadlines and retries, streamed replies with credit, work queues, codecs and schemas, the command line.
 
-pub mod acquire;
 pub mod bus;
 pub mod channel;
 pub mod doctor;
@@ -150,3 +149,9 @@ mod sys;
 pub mod topic;
 
 pub use error::{CODES, Error, Result};
+
+/// How a peer was acquired: the rungs of the ladder, and what stood in the way of the better ones.
+pub mod acquire {
+    pub use crate::record::{Fallback, Rung};
+    pub use crate::sys::eventfd::EventFd;
+}

@@ -32,7 +32,8 @@ pub(crate) struct Buffers {
 impl Buffers {
     /// Makes room for a message of so many bytes, headers included.
     pub(crate) fn grow(&mut self, bytes: usize) {
-        self.slab = vec![0; bytes.max(SLAB).next_multiple_of(8)];
+        // By powers of two: messages that grow slowly do not cost a new slab each.
+        self.slab = vec![0; bytes.max(SLAB).next_power_of_two()];
     }
 }
 
@@ -101,7 +102,8 @@ pub(crate) enum Looked {
     Late,
 }
 
-/// Looks until something is found, `spin` has passed, or the deadline has. [`Duration::MAX`] never ends in a sleep.
+/// Looks until something is found, `spin` has passed, or the deadline has. It looks at least once, unless `spin` is zero.
+/// [`Duration::MAX`] never ends in a sleep.
 ///
 /// # Errors
 /// What `look` answers.
@@ -113,14 +115,15 @@ pub(crate) fn look_for(
     let begun = Instant::now();
     loop {
         let now = Instant::now();
-        if deadline.is_some_and(|deadline| now >= deadline) {
-            return Ok(Looked::Late);
-        }
+        // Before the deadline is judged: a caller that never looks has to arm and harvest even when it is late.
         if now.duration_since(begun) >= spin {
             return Ok(Looked::Enough);
         }
         if look()? {
             return Ok(Looked::Found);
+        }
+        if deadline.is_some_and(|deadline| now >= deadline) {
+            return Ok(Looked::Late);
         }
     }
 }
@@ -139,7 +142,9 @@ mod tests {
         };
         assert_eq!(look_for(Duration::MAX, None, &mut third), Ok(Looked::Found));
         assert_eq!(look_for(Duration::ZERO, None, || unreachable!()), Ok(Looked::Enough));
-        assert_eq!(look_for(Duration::MAX, Some(now), || unreachable!()), Ok(Looked::Late));
+        assert_eq!(look_for(Duration::ZERO, Some(now), || unreachable!()), Ok(Looked::Enough));
+        assert_eq!(look_for(Duration::MAX, Some(now), || Ok(true)), Ok(Looked::Found));
+        assert_eq!(look_for(Duration::MAX, Some(now), || Ok(false)), Ok(Looked::Late));
         let until = now + Duration::from_millis(1);
         assert_eq!(look_for(Duration::MAX, Some(until), || Ok(false)), Ok(Looked::Late));
         assert_eq!(look_for(Duration::from_millis(1), None, || Ok(false)), Ok(Looked::Enough));
@@ -152,7 +157,7 @@ mod tests {
         let mut buffers = batch.begin();
         buffers.grow(SLAB + 1);
         let (length, address) = (buffers.slab.len(), buffers.slab.as_ptr());
-        assert_eq!(length, SLAB + 8);
+        assert_eq!(length, 2 * SLAB);
         batch.end(buffers, 2);
         assert!(batch.has_next() && batch.entry(1).is_some() && batch.entry(2).is_none());
         batch.advance_to(2);

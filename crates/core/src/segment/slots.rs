@@ -28,6 +28,9 @@ pub(crate) trait SlotLocks {
     /// # Errors
     /// What the kernel answered.
     fn release(&mut self, byte: u64) -> Result<()>;
+
+    /// Where to look first behind the first doorbell's slots.
+    fn start(&self, max: usize) -> usize;
 }
 
 /// Write locks of one open file description. The kernel releases them on any death. One claim for one description: the kernel
@@ -41,6 +44,12 @@ impl<F: AsFd> SlotLocks for FileLocks<F> {
 
     fn release(&mut self, byte: u64) -> Result<()> {
         lock::release(&self.0, byte)
+    }
+
+    /// At random: of a thousand processes that claim at once, each then finds a free slot in a few tries. The kernel looks through
+    /// all locks of a file at each try.
+    fn start(&self, max: usize) -> usize {
+        RandomState::new().hash_one(max) as usize % max.max(1)
     }
 }
 
@@ -82,11 +91,9 @@ fn claim_kept(control: &ControlMemory, locks: &mut impl SlotLocks, name: &Durabl
 /// holds a position never.
 fn claim_any(control: &ControlMemory, locks: &mut impl SlotLocks) -> Result<usize> {
     let max = control.max_slots();
-    // First the first doorbell's slots, from the lowest: few subscribers then share one doorbell, which takes one write to
-    // ring. Then from a random start: a thousand claimers at once each find a free slot in a few tries (the kernel looks
-    // through all locks of a file at each try).
+    // First the first doorbell's slots, from the lowest: few subscribers then share one doorbell, which takes one write to ring.
     let first = max.min(layout::SLOTS_PER_DOORBELL);
-    let start = RandomState::new().hash_one(max) as usize % max.max(1);
+    let start = locks.start(max);
     let anywhere = || (0..max).map(move |step| (start + step) % max);
     let holds = |slot: &usize, vacancy| control.vacancy(*slot) == Some(vacancy);
     let free = (0..first).chain(anywhere()).filter(|slot| control.looks_free(*slot));

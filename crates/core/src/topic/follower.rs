@@ -14,7 +14,6 @@ use ringbell_ring::Start;
 
 use super::options::SubscriberOptions;
 use super::source::Joined;
-use crate::acquire::{Attachment, NO_DURABLE_GUESTS, PATIENCE, Ring, Way};
 use crate::bus::{Bus, ServiceEvent, Sink};
 use crate::error::{Error, Result};
 use crate::handshake::{Acquirer, Acquisition, Ask, Backoff, Done};
@@ -22,6 +21,7 @@ use crate::port::Probe;
 use crate::reactor::{Inbox, Step, Thread, Watched};
 use crate::record::Record;
 use crate::segment::DurableName;
+use crate::topic::acquire::{Attachment, NO_DURABLE_GUESTS, PATIENCE, Ring, Way};
 
 /// News from the bus thread.
 pub(super) enum Arrival {

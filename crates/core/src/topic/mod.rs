@@ -6,6 +6,7 @@
 //! are added here.
 
 mod acks;
+mod acquire;
 mod follower;
 mod gathering;
 mod notice;
@@ -18,6 +19,8 @@ mod subscriber;
 mod tests;
 
 pub use acks::AckMode;
+#[cfg(test)]
+pub(crate) use acquire::tests::watchdog;
 pub use notice::{Drained, EndReason, Notice};
 pub use options::{PublisherOptions, Reconnect, SubscriberOptions};
 pub use publisher::{Batch, Loan, Publisher, WindowMemory, WindowSpan};

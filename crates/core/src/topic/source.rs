@@ -12,12 +12,12 @@ use ringbell_ring::{Entry, Fault, Piece, Position, Read, Start};
 use super::acks::AckMode;
 use super::options::SubscriberOptions;
 use super::stats::{AckStats, SlotStats, SourceStats};
-use crate::acquire::{Attachment, Way};
 use crate::error::{Error, Result};
 use crate::port::{Acknowledging, End, Probe, Reader, WriterState};
 use crate::reactor::Inbox;
 use crate::record::{Fallback, Overflow, Record, Rung, TopicRecord};
 use crate::segment::{DurableName, MappedData};
+use crate::topic::acquire::{Attachment, Way};
 
 /// Number under which every source's doorbell is watched: which one rang does not matter.
 const DOORBELL: u64 = 1;

@@ -6,7 +6,7 @@
 use std::sync::mpsc::channel;
 
 use super::Registry;
-use crate::reactor::{Handle, Resident, Step, Thread};
+use crate::reactor::{Handle, Resident, Step, Thread, contained};
 
 /// Cheap; does not keep the thread alive.
 #[derive(Clone)]
@@ -38,7 +38,8 @@ impl RegistryHandle {
         call: impl FnOnce(&mut Registry, &mut Thread<'_>) + Send + 'static,
     ) -> bool {
         self.handle.visit(self.registry, |registry, thread| {
-            call(registry, thread);
+            // A call that panics is lost, and nothing else: records still have to be withdrawn, and sinks to be told.
+            contained(|| call(registry, thread));
             Step::Again(registry.deadline())
         })
     }

@@ -364,6 +364,7 @@ impl Watched for Registry {
         let mut ready = std::mem::take(&mut self.ready);
         // Cannot be, by `Epoll::wait`. If it is, the registry must not go on without hearing anything.
         if self.epoll.wait(Some(Instant::now()), &mut ready).is_err() {
+            self.withdraw();
             return Step::Finished;
         }
         for number in ready.drain(..) {

@@ -18,7 +18,6 @@ use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::{Channel, ChannelOptions, CloseReason, ConnectOptions, Header, Kind, Notice, ServerOptions};
-use crate::acquire::tests::watchdog;
 use crate::bus::{Bus, BusOptions};
 use crate::error::Error;
 use crate::handshake::wire::{
@@ -29,6 +28,7 @@ use crate::segment::{PairFds, PairShape, attach_pair, create_pair};
 use crate::sys::eventfd::EventFd;
 use crate::sys::scm::{self, ReceiveError, Received};
 use crate::sys::{memfd, seqpacket};
+use crate::topic::watchdog;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 

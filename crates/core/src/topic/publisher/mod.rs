@@ -16,7 +16,6 @@ use serde_json::{Map, Value};
 
 use super::options::PublisherOptions;
 use super::stats::{PublisherStats, SlotStats, TopicCounters};
-use crate::acquire::Server;
 use crate::bus::{Announced, Announcement, Bus, new_id};
 use crate::error::{Error, Result};
 use crate::port::stream::{StreamServer, StreamSource};
@@ -28,6 +27,7 @@ use crate::segment::{self, MappedData, PrivateBuffer, ProxySlots, Segments};
 use crate::sys::epoll::Epoll;
 use crate::sys::eventfd::EventFd;
 use crate::sys::prctl;
+use crate::topic::acquire::Server;
 
 pub use batch::{Batch, Loan};
 pub use window::{WindowMemory, WindowSpan};
@@ -69,6 +69,9 @@ impl Bus {
         let identity = segment::identity(&topic)?;
         let guests = self.guests(&options, identity, &doorbells)?;
         let proxies = Arc::default();
+        if options.allow_direct {
+            prctl::allow_any_tracer();
+        }
         let server = self.topic_server(&options, &segments, &doorbells, &proxies, guests.as_ref())?;
         let frames = segments.data().clone();
         let evict_after = nanoseconds(options.evict_after);
@@ -128,9 +131,6 @@ impl Bus {
         proxies: &Arc<ProxySlots>,
         guests: Option<&Hosts>,
     ) -> Result<Server> {
-        if options.allow_direct {
-            prctl::allow_any_tracer();
-        }
         let streams = match options.offers.contains(&Rung::Stream) {
             true => {
                 let source = StreamSource::new(segments, doorbells, proxies, options.overflow)?;

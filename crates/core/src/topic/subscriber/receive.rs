@@ -161,6 +161,9 @@ impl Subscriber {
             match look_for(self.received.spin, deadline, || Ok(self.spin_sources(TURNS)))? {
                 Looked::Found => {}
                 Looked::Late => return Ok(false),
+                Looked::Enough if deadline.is_some_and(|deadline| Instant::now() >= deadline) => {
+                    return Ok(false);
+                }
                 Looked::Enough => {
                     if self.arm_sources() {
                         self.sleep(deadline)?;

@@ -13,12 +13,12 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::unistd::{Gid, Uid};
 
 use super::guests::{CLUB, GUEST_USER, HOST, PATIENCE, send_all, topic, until};
-use crate::acquire::tests::child::{hear, say};
 use crate::bus::{Bus, BusOptions, ServiceEvent};
 use crate::handshake::wire::{Datagram, GUEST, LONGEST, Refusal, SHARED_MEMORY, STREAM, id_bytes};
 use crate::record::{Access, Group, Overflow, Record, Rung};
 use crate::sys::scm::{self, ReceiveError, Received};
 use crate::sys::{memfd, seqpacket};
+use crate::topic::acquire::tests::child::{hear, say};
 use crate::topic::{EndReason, Notice, Start, Subscriber, SubscriberOptions};
 
 /// `<uid> <groups> <what…>`

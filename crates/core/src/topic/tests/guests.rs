@@ -7,11 +7,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::guest_roles::become_and_play;
-use crate::acquire::tests::child::{Process, scenario};
-use crate::acquire::tests::{open, watchdog};
 use crate::bus::{Bus, BusOptions};
 use crate::error::Error;
 use crate::record::{Access, Group, Overflow, Rung};
+use crate::topic::acquire::tests::child::{Process, scenario};
+use crate::topic::acquire::tests::{open, watchdog};
 use crate::topic::{EndReason, Notice, Publisher, PublisherOptions, SubscriberOptions};
 
 pub(super) const HOST: u32 = 40_001;

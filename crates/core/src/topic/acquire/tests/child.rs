@@ -21,7 +21,7 @@ pub(crate) struct Process {
 impl Process {
     /// Starts a scenario that uses the bus in `folder`.
     pub(super) fn start(scenario: &str, folder: &Path) -> Process {
-        Process::of("acquire::tests::child::play", scenario, folder)
+        Process::of("topic::acquire::tests::child::play", scenario, folder)
     }
 
     /// Starts a scenario of the test named `play`, which asks [`scenario`] for it.

@@ -372,6 +372,26 @@ fn descriptors_that_nobody_takes_do_not_keep_messages_from_waking(terms: Terms) 
     drop(serving.join().unwrap());
 }
 
+#[test]
+fn a_wait_without_spinning_or_time_still_harvests() {
+    let _dog = watchdog(60);
+    let place = Place::new();
+    let bus = place.bus();
+    let mut server = bus.serve("poll", ServerOptions::default()).unwrap();
+    let (mut client, there) = connect_on(OWN, &bus, &server.record().unwrap());
+    opened(&mut server);
+    server.set_spin(Duration::ZERO);
+    for round in 0..20 {
+        // The connection falls asleep, so that only its doorbell tells of the message.
+        while !server.wait(Some(Instant::now() + Duration::from_millis(1))).is_ok_and(|found| !found) {}
+        assert!(client.send(there, Header::new(Kind::Message, round), b"now").unwrap());
+        assert_eq!(
+            server.recv_timeout(Duration::ZERO).unwrap().map(|incoming| incoming.header.id),
+            Some(round)
+        );
+    }
+}
+
 fn messages_larger_than_the_ring_go_both_ways(terms: Terms) {
     let _dog = watchdog(110);
     let place = Place::new();
