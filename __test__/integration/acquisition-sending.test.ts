@@ -160,6 +160,6 @@ for (const rung of rungs) {
     t.true((publisher?.full ?? 0) > 0, 'the ring was never full: this did not test back-pressure')
     child.ask('close')
     t.is((await child.tells('sent'))['number'], 200_000)
-    t.deepEqual(await child.end, { code: 0, signal: null })
+    t.like(await child.end, { code: 0, signal: null })
   })
 }
