@@ -290,7 +290,7 @@ impl Consumer {
             // SYNC: pairs with the release of `head` in `Producer::commit`.
             let head = self.data.header().head.end.load(Ordering::Acquire);
             if !is_position(head) || head < self.tail {
-                return Err(self.corrupt("head went backwards or is no position"));
+                return Err(self.corrupt("head went backwards or is not a valid position"));
             }
             self.head = head;
         }
@@ -322,13 +322,13 @@ impl Consumer {
     /// for history, and for an evicted subscriber. Everywhere else it breaks a promise.
     fn lapped(&mut self, floor: u64) -> Result<(), Fault> {
         if !is_position(floor) {
-            return Err(self.corrupt("floor is no position"));
+            return Err(self.corrupt("floor is not a valid position"));
         }
         if self.overflow == Overflow::DropOldest || floor <= self.joined {
             return Ok(());
         }
         self.check()?;
-        Err(self.corrupt("frames were overwritten that should have waited"))
+        Err(self.corrupt("frames were overwritten before this subscriber had read them"))
     }
 
     /// Checks that the slot still belongs to this subscriber.
@@ -341,7 +341,7 @@ impl Consumer {
             SlotState::Active if word.generation() == self.generation => return Ok(()),
             SlotState::Evicted if word.generation() == self.generation => Fault::Evicted,
             SlotState::Expelled if word.generation() == self.generation => Fault::Expelled,
-            _ => Fault::Corrupt("the slot was given to somebody else"),
+            _ => Fault::Corrupt("the slot was given to another subscriber"),
         };
         self.fault = Some(fault);
         Err(fault)

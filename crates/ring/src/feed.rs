@@ -122,7 +122,7 @@ impl Feed {
         next_sequence: Option<u64>,
     ) -> Result<Self, Fault> {
         if !is_position(position) || !is_position(joined) || position > joined {
-            return Err(Fault::Corrupt("a stream begins at a position that is none"));
+            return Err(Fault::Corrupt("a stream begins at an invalid position"));
         }
         Ok(Self {
             capacity,
@@ -199,11 +199,11 @@ impl Feed {
         }
         let expected = self.fed_to();
         if !is_position(position) || position < expected {
-            return Err(self.corrupt("a stream went backwards or to a position that is none"));
+            return Err(self.corrupt("a stream went backwards or to an invalid position"));
         }
         if position > expected {
             if self.overflow != Overflow::DropOldest && position > self.joined {
-                return Err(self.corrupt("a stream left out what should have waited"));
+                return Err(self.corrupt("a stream left out bytes that this subscriber had not read"));
             }
             // The held bytes are the beginning of a message whose rest was overwritten. The walk counts it as
             // missed.

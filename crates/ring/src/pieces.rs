@@ -63,7 +63,7 @@ impl Found {
             return Ok(None);
         }
         if overflow != Overflow::Block {
-            return Err("a fragment on a topic that may lose some");
+            return Err("a fragment on a topic that may drop messages");
         }
         let Some(Header::Fragment { body }) = Header::decode(fragment, capacity) else {
             return Err("a fragment of an impossible length");

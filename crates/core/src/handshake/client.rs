@@ -302,6 +302,6 @@ fn receive(socket: &ForkGuarded) -> Result<Received, Verdict> {
     match Datagram::decode(&buffer[..received.length]) {
         Ok(datagram) => Ok(Received::Datagram(datagram, received.fds)),
         Err(Fault::Version(theirs)) => Err(Verdict::version(theirs)),
-        Err(Fault::Garbage) => Err(Verdict::corrupt("its answer is no datagram of the protocol")),
+        Err(Fault::Garbage) => Err(Verdict::corrupt("its answer is not a datagram of the protocol")),
     }
 }

@@ -70,7 +70,7 @@ impl Reach {
 
     /// The id of the instance, as datagrams carry it.
     pub(super) fn instance(&self) -> Result<[u8; 16], Verdict> {
-        id_bytes(&self.record.id).ok_or_else(|| Verdict::corrupt("its record has an id that is none"))
+        id_bytes(&self.record.id).ok_or_else(|| Verdict::corrupt("its record has an invalid id"))
     }
 
     pub(super) fn give_up(&self) -> Instant {
@@ -93,7 +93,7 @@ impl Reach {
             Err(Errno::ECONNREFUSED | Errno::ENOENT | Errno::ECONNRESET) => self.later(now),
             Err(errno @ (Errno::EACCES | Errno::EPERM)) => Err(Verdict::closed(
                 errno,
-                "its socket is not open to this user: it names who else may by its option access",
+                "its socket is not open to this user: its option access must name other users that may connect",
             )),
             Err(errno @ (Errno::ENAMETOOLONG | Errno::EPROTOTYPE)) => {
                 Err(Verdict::closed(errno, "its socket cannot be reached"))

@@ -101,7 +101,7 @@ pub(crate) fn identity(topic: &TopicRecord) -> Result<Identity> {
             Ok(Identity { capacity, max_slots, overflow: topic.overflow, nonce })
         }
         _ => Err(Error::CorruptPeer {
-            what: "its record announces a capacity, a number of slots or a nonce that cannot be".into(),
+            what: "its record announces an invalid capacity, number of slots or nonce".into(),
         }),
     }
 }
@@ -124,7 +124,7 @@ fn announced(segment: &str, fd: BorrowedFd<'_>, announced: MemfdRef, length: usi
     if found.inode != announced.inode {
         return wrong(
             segment,
-            format!("that came is inode {}, announced was {}", found.inode, announced.inode),
+            format!("has inode {}, but its record announces inode {}", found.inode, announced.inode),
         );
     }
     if announced.size != length as u64 {

@@ -69,7 +69,7 @@ pub(crate) fn create(capacity: usize, max_subscribers: usize) -> Result<OwnSegme
     let control_own = ForkGuarded::new(memfd::reopen(&control_fd)?);
     if !lock::take(&control_own, layout::PUBLISHER_LOCK_BYTE)? {
         return Err(Error::CorruptPeer {
-            what: "the lock of a control segment made just now is taken".into(),
+            what: "another process holds the lock of a control segment that was just made".into(),
         });
     }
     Ok(OwnSegments { data: Arc::new(data), data_fd, control: Arc::new(control), control_fd, control_own })

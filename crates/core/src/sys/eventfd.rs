@@ -122,9 +122,9 @@ impl EventFd {
     /// error when fdinfo cannot be read.
     pub fn from_peer(fd: OwnedFd, id: u64) -> Result<EventFd> {
         match number_of(fd.as_fd())? {
-            None => Err(corrupt("a descriptor announced as a doorbell is no eventfd".into())),
+            None => Err(corrupt("a descriptor announced as a doorbell is not an eventfd".into())),
             Some(found) if found != id => {
-                Err(corrupt(format!("the doorbell that came is eventfd {found}, announced was {id}")))
+                Err(corrupt(format!("the doorbell is eventfd {found}, but eventfd {id} was announced")))
             }
             Some(_) => {
                 // SAFETY: fdinfo has just shown that this descriptor is an eventfd, and `fd` owns it.

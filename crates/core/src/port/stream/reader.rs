@@ -282,9 +282,9 @@ impl StreamReader {
                 }
                 Some(Ending::Evicted) => Err(Fault::Evicted),
                 Some(Ending::Expelled) => Err(Fault::Expelled),
-                _ => Err(Fault::Corrupt("a stream ended elsewhere than it was")),
+                _ => Err(Fault::Corrupt("the end of a stream is not where its bytes ended")),
             },
-            _ => Err(Fault::Corrupt("a datagram is of no kind of the protocol")),
+            _ => Err(Fault::Corrupt("a datagram of an unknown kind")),
         }
     }
 

@@ -2,10 +2,12 @@
 //!
 //! ```text
 //! all       0  u32  kind     4  u32  detail     8  u64  position
-//! BYTES     1  from the publisher; detail 0; the ring's bytes from the position on follow, a multiple of 8, at most 65,520
+//! BYTES     1  from the publisher; detail 0; the ring's bytes from the position on follow: a multiple of 8,
+//!              at most 65,520
 //! END       2  from the publisher; detail: 0 closed, 1 evicted, 2 expelled; the position is where the stream ends
 //! COUNTERS  3  from the publisher; detail: how many slots follow; the position is `head` (see `counters`)
-//! REPORT    4  from the subscriber; detail: 1 asks for COUNTERS, 2 gives the durable position up; the position is its cursor
+//! REPORT    4  from the subscriber; detail: 1 asks for COUNTERS, 2 gives up the durable position; the position is
+//!              its cursor
 //!              16  u64  messages received     24  u64  messages missed     32  u64  wake-ups
 //!              40  u64  sequence after the last message delivered
 //!              48  u64  sequence of the first message not acknowledged, 2^64 - 1 if unknown
