@@ -96,7 +96,7 @@ struct Guest {
     uid: u32,
     since: Instant,
     line: Line,
-    /// How many rings came from it, and how many waits there had been when it came.
+    /// How many rings it has sent, and how many waits there had been when it was admitted.
     heard: u64,
     waits_before: u64,
     /// The budgets for rings to it, and for rings from it.
