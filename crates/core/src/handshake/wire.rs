@@ -53,12 +53,13 @@
 //! SEGMENTS  8  [16] id of the instance                 24  u64  capabilities
 //! CLAIMED   8  u32  slot      DOORBELL  8  u32  slot   ACK  nothing more
 //! CONNECT   8  [16] id of the instance wanted          24  u64  capabilities   32  u32  pid, for logs only
-//!          40  u64  bytes wanted of the client's ring  48  u64  bytes wanted of the server's ring; 0: the server's choice
+//!          40  u64  bytes wanted of the client's ring  48  u64  bytes wanted of the server's ring
+//!                   (0 in either: the server's choice)
 //! CONNECTED 8  [16] nonce of both rings                24  u64  bytes of the client's ring   32  u64  of the server's
 //!          40  u64  eventfd-id of the server's doorbell   48  u64  of the client's   56  u64  capabilities
 //! STREAM    8  [16] id of the instance                 24  u64  capabilities   32  u64  position of the first byte
-//!           40 u64  position from which on the publisher waits for this client   48  u64  sequence of the first message,
-//!                   2^64 - 1 if unknown                56  u32  slot
+//!           40 u64  position from which on the publisher waits for this client
+//!           48 u64  sequence of the first message, 2^64 - 1 if unknown   56  u32  slot
 //!           60 u32  what was found under the durable name: 0 no name came, 1 nothing, 2 a position, 3 that it was lost
 //!           64 u64  sequence of the first message wanted under it   72  u64  those before this one may have been seen
 //! STREAMED 24  u64  bytes of the client's ring         32  u64  of the server's
