@@ -1,9 +1,9 @@
-//! The reading side. One `Consumer` per subscriber and publisher; it owns one slot.
+//! The reading side of a ring. There is one `Consumer` for each subscriber and publisher. It owns one slot.
 //!
-//! `head`, `floor` and every byte of a frame come from another process. `read` copies first, reads `floor` again,
-//! and interprets only its private copy; `lease` reads each header once, in place, on topics whose frames cannot be
-//! overwritten before the cursor moves. What breaks the rules is a [`Fault`]: the publisher is dropped, nothing else
-//! happens.
+//! `head`, `floor` and every byte of a frame come from another process. `read` first copies, then reads `floor`
+//! again, and interprets only its private copy. `lease` reads each header once, in place; it is for topics whose
+//! frames cannot be overwritten before the cursor moves. Anything that breaks the rules is a [`Fault`]: the
+//! publisher is dropped, and nothing else happens. `Reader` in the core calls this. A consumer never waits.
 
 mod acknowledging;
 mod forwarding;
@@ -26,7 +26,7 @@ pub use forwarding::Stretch;
 /// Where a subscriber starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// With the first message committed after it joined.
+    /// With the first message that is committed after it joined.
     Latest,
     /// With the oldest message that the ring still holds, best effort.
     Earliest,
@@ -35,22 +35,24 @@ pub enum Start {
 /// What a subscriber with a durable name found when it joined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Position {
-    /// Nothing: it begins where [`Start`] says, as one without a name does.
+    /// Nothing. It begins where [`Start`] says, like a subscriber without a name.
     New,
-    /// The position of the last holder of its name, where it goes on.
+    /// The position of the last holder of its name. It goes on there.
     Resumed,
-    /// That the publisher has gone on without that position: it begins where [`Start`] says, and counts as missed what lies between.
+    /// That the publisher has given up that position. It begins where [`Start`] says, and counts what lies between
+    /// as missed.
     Lost,
 }
 
-/// What a subscriber has reported last.
+/// What a subscriber has last reported.
 #[derive(Clone, Copy)]
 struct Reported {
     cursor: u64,
     delivered: u64,
 }
 
-/// How often a reader that is lapped while it copies starts again at the floor before it gives the turn back.
+/// How often a reader that is lapped while it copies starts again at the floor. After that it returns to its
+/// caller.
 const LAPS: usize = 4;
 
 /// The reading side of a topic.
@@ -62,41 +64,41 @@ pub struct Consumer {
     overflow: Overflow,
     /// Where to read next.
     tail: u64,
-    /// `head` as it was when last looked at.
+    /// The value of `head` at the last look.
     head: u64,
-    /// What the slot's cursor says.
+    /// The value of the slot's cursor.
     published: u64,
-    /// What the subscriber that this one forwards to has reported.
+    /// What was last reported by the subscriber that this reader forwards to.
     reported: Reported,
-    /// Where the publisher began to wait for this subscriber; before that, history is read without protection.
+    /// Where the publisher began to wait for this subscriber. History before it is read without protection.
     joined: u64,
     current: Current,
     /// Sequence of the message that begins next.
     next_sequence: Option<u64>,
-    /// The large message that is being read; what comes next is a batch then.
+    /// The large message that is being read. While there is one, a batch comes next.
     partial: Option<Partial>,
     received: u64,
     missed: u64,
     wakeups: u64,
     position: Position,
-    /// Hash of the durable name, 0 for none.
+    /// Hash of the durable name, or 0.
     name: u64,
     /// Messages before this sequence are not wanted: an earlier holder of the name acknowledged them.
     resume: u64,
     account: Account,
     passed: Option<Passed>,
-    /// Bytes that a message took lately, so that no more is copied than the table has entries for.
+    /// How many bytes a message has taken lately. It limits a copy to what the table has entries for.
     frame_hint: usize,
     fault: Option<Fault>,
 }
 
 impl Consumer {
-    /// Copies whole messages, headers included, to `slab[fill..]`, and says in `table` where they lie, counted from
-    /// the start of `slab`. The slot's cursor does not move until [`acknowledge`](Self::acknowledge).
+    /// Copies whole messages, headers included, to `slab[fill..]`. `table` says where they lie, counted from the
+    /// start of `slab`. The slot's cursor does not move until [`acknowledge`](Self::acknowledge).
     ///
     /// # Errors
     ///
-    /// A [`Fault`], from then on at every call.
+    /// A [`Fault`], and the same one at every later call.
     pub fn read(&mut self, slab: &mut [u8], fill: usize, table: &mut [Entry]) -> Result<Read, Fault> {
         self.check()?;
         for _ in 0..LAPS {
@@ -116,14 +118,14 @@ impl Consumer {
             };
             let room = slab.len().min(u32::MAX as usize).saturating_sub(fill) & !7;
             if first > room {
-                // SYNC: as below the copy: what was peeked at may have been overwritten, and be no length of anything.
+                // SYNC: as below the copy. The peeked word may have been overwritten, and then it is not a length.
                 fence(Ordering::Acquire);
                 if self.data.header().floor.load(Ordering::Acquire) > self.tail {
                     self.skip_to_floor()?;
                     continue;
                 }
-                // It was not overwritten, so it is what was committed; and a batch is committed as a whole. Checked
-                // here because the caller is about to allocate as much.
+                // The word was not overwritten, so it was committed; and a batch is committed as a whole. The check
+                // is here because the caller is about to allocate that many bytes.
                 if first as u64 > available {
                     return Err(self.corrupt("a message reaches beyond head"));
                 }
@@ -158,18 +160,20 @@ impl Consumer {
                 return Ok(read);
             }
         }
-        // Lapped again and again. What there is to read is still there, so a caller that arms will not sleep.
+        // The reader was lapped again and again. There is still something to read, so a caller that arms will not
+        // sleep.
         Ok(Read::Empty)
     }
 
-    /// Finds whole messages in place, without copying: `table` says where they lie from the start of the frames
-    /// area, which is mapped twice in a row. The caller gives them back with [`acknowledge`](Self::acknowledge).
+    /// Finds whole messages in place, without a copy. `table` says where they lie, counted from the start of the
+    /// frames area, which is mapped twice in a row. The caller gives them back with
+    /// [`acknowledge`](Self::acknowledge).
     ///
-    /// Only on a [`Overflow::Block`] topic that evicts nobody are the frames safe from being overwritten.
+    /// The frames are safe from being overwritten only on a [`Overflow::Block`] topic that evicts no reader.
     ///
     /// # Errors
     ///
-    /// A [`Fault`], from then on at every call.
+    /// A [`Fault`], and the same one at every later call.
     pub fn lease(&mut self, table: &mut [Entry]) -> Result<Read, Fault> {
         self.check()?;
         // History below `joined` can be overwritten at any time.
@@ -177,7 +181,8 @@ impl Consumer {
             self.tail = self.joined;
             self.current = Current::default();
             self.partial = None;
-            // What is jumped over was not missed: this subscriber was promised what came after it joined.
+            // Messages that are passed over here were not missed: this subscriber was promised only those after its
+            // join.
             self.next_sequence = None;
         }
         for _ in 0..LAPS {
@@ -252,8 +257,9 @@ impl Consumer {
         }
     }
 
-    /// Bytes that the next message takes, with the header of its batch; `None` for a piece of a large one, or where one
-    /// should be. Only a hint: the word is read again, from a private copy, before anything is decided by it.
+    /// How many bytes the next message takes, with the header of its batch. `None`: a piece of a large message
+    /// comes next, or should come. This is only a hint: the word is read again, from a private copy, before any
+    /// decision depends on it.
     fn peek(&self) -> Option<usize> {
         let (at, header) = if self.current.remaining == 0 {
             (self.tail + BATCH_OVERHEAD as u64, BATCH_OVERHEAD)
@@ -272,31 +278,31 @@ impl Consumer {
 
     #[allow(unsafe_code)]
     fn copy_out(&self, target: &mut [u8]) {
-        // SAFETY: `target` is private memory of that length, and `read` made it no longer than the capacity. What it
-        // holds counts only above the floor that is read next (I5).
+        // SAFETY: `target` is private memory of that length, and `read` made it no longer than the capacity. Its
+        // contents count only above the floor that is read next (I5).
         unsafe { self.data.frames.read(self.tail, target.as_mut_ptr(), target.len()) }
     }
 
-    /// Bytes that can be read, after a look at `head` if there seem to be none.
+    /// How many bytes can be read. It looks at `head` if there seem to be none.
     fn available(&mut self) -> Result<u64, Fault> {
-        // Below it only after a `head` that went backwards.
+        // `head` is below `tail` only if it went backwards.
         if self.head <= self.tail {
             // SYNC: pairs with the release of `head` in `Producer::commit`.
             let head = self.data.header().head.end.load(Ordering::Acquire);
             if !is_position(head) || head < self.tail {
-                return Err(self.corrupt("head went backwards or is no position"));
+                return Err(self.corrupt("head went backwards or is not a valid position"));
             }
             self.head = head;
         }
         Ok(self.head - self.tail)
     }
 
-    /// Goes on where the oldest whole batch starts.
+    /// Goes on at the start of the oldest whole batch.
     fn skip_to_floor(&mut self) -> Result<(), Fault> {
         let header = self.data.header();
-        // SYNC: the acquires pair with the releases of `head` in `Producer::commit` and of `floor` in `advance_floor`.
-        // The floor stored before a `head` is at most a capacity behind it; the `head` stored before a floor is not
-        // below it.
+        // SYNC: the acquires pair with the releases of `head` in `Producer::commit` and of `floor` in
+        // `advance_floor`. A floor that is stored before a `head` is at most a capacity behind that `head`. A
+        // `head` that is stored before a floor is not below that floor.
         let before = header.head.end.load(Ordering::Acquire);
         let floor = header.floor.load(Ordering::Acquire);
         let head = header.head.end.load(Ordering::Acquire);
@@ -312,20 +318,20 @@ impl Consumer {
         Ok(())
     }
 
-    /// Frames that this subscriber had not read were given up. Right for a topic that drops the oldest, for history,
-    /// and for the evicted; a broken promise everywhere else.
+    /// Frames were given up before this subscriber had read them. That is right for a topic that drops the oldest,
+    /// for history, and for an evicted subscriber. Everywhere else it breaks a promise.
     fn lapped(&mut self, floor: u64) -> Result<(), Fault> {
         if !is_position(floor) {
-            return Err(self.corrupt("floor is no position"));
+            return Err(self.corrupt("floor is not a valid position"));
         }
         if self.overflow == Overflow::DropOldest || floor <= self.joined {
             return Ok(());
         }
         self.check()?;
-        Err(self.corrupt("frames were overwritten that should have waited"))
+        Err(self.corrupt("frames were overwritten before this subscriber had read them"))
     }
 
-    /// Whether the slot is still this subscriber's.
+    /// Checks that the slot still belongs to this subscriber.
     fn check(&mut self) -> Result<(), Fault> {
         if let Some(fault) = self.fault {
             return Err(fault);
@@ -335,7 +341,7 @@ impl Consumer {
             SlotState::Active if word.generation() == self.generation => return Ok(()),
             SlotState::Evicted if word.generation() == self.generation => Fault::Evicted,
             SlotState::Expelled if word.generation() == self.generation => Fault::Expelled,
-            _ => Fault::Corrupt("the slot was given to somebody else"),
+            _ => Fault::Corrupt("the slot was given to another subscriber"),
         };
         self.fault = Some(fault);
         Err(fault)
@@ -352,22 +358,22 @@ impl Consumer {
         }
     }
 
-    /// Publishes how far this subscriber has read: what lies below may be overwritten. True: the publisher waits for
-    /// room, ring its doorbell.
+    /// Publishes how far this subscriber has read. What lies below may then be overwritten. True: the publisher
+    /// waits for room, so the caller must ring its doorbell.
     pub fn acknowledge(&mut self) -> bool {
         if self.name != 0 {
             return self.acknowledge_below(u64::MAX);
         }
         if self.fault.is_some() {
-            // The slot may be somebody else's by now.
+            // The slot may belong to another subscriber by now.
             return false;
         }
         self.publish_read(self.tail)
     }
 
-    /// Whether there is something to be read, or a fault to be told.
+    /// Whether there is something to read, or a fault to report.
     pub fn pending(&self) -> bool {
-        // SYNC: a hint; `available` reads it again with acquire.
+        // SYNC: only a hint. `available` reads it again with acquire.
         self.data.header().head.end.load(Ordering::Relaxed) != self.tail
             || self.fault.is_some()
             || self.slot().word().state() != SlotState::Active
@@ -385,21 +391,24 @@ impl Consumer {
         self.pending()
     }
 
-    /// Announces that this subscriber is about to sleep. False: there is something to be read now, don't.
+    /// Announces that this subscriber is about to sleep. False: there is something to read now, so it must not
+    /// sleep.
     pub fn arm(&mut self) -> bool {
         wake::announce_sleep(&self.control, self.slot);
         !self.pending() && !self.data.closed()
     }
 
-    /// Whether the publisher has closed the topic and everything was read. `head` is looked at after the state.
+    /// Whether the publisher has closed the topic and everything was read. It looks at the state first, then at
+    /// `head`.
     pub fn ended(&self) -> bool {
         // SYNC: the acquire in `closed` brings the last `head`, by the release in `Producer::close`.
         self.data.closed() && self.data.header().head.end.load(Ordering::Acquire) == self.tail
     }
 
-    /// Whether everything that is committed was read.
+    /// Whether everything that was committed was read.
     pub fn drained(&self) -> bool {
-        // SYNC: pairs with the release of `head` in `Producer::commit`. Of a dead publisher no other will follow.
+        // SYNC: pairs with the release of `head` in `Producer::commit`. After a publisher's death its `head` does
+        // not change any more.
         self.data.header().head.end.load(Ordering::Acquire) == self.tail
     }
 
@@ -419,7 +428,7 @@ impl Consumer {
         self.missed
     }
 
-    /// Bytes committed that this subscriber has still to read.
+    /// Committed bytes that this subscriber has not read yet.
     pub fn backlog(&self) -> u64 {
         self.data.header().head.end.load(Ordering::Relaxed).saturating_sub(self.tail)
     }
@@ -434,13 +443,13 @@ impl Consumer {
         self.slot
     }
 
-    /// Says in the slot by which way its owner reads, for the statistics that the publisher can see.
+    /// Writes into the slot by which way its owner reads, for the statistics that the publisher can see.
     pub fn note_way(&self, way: u32) {
         self.slot().way.store(way, Ordering::Relaxed);
     }
 
-    /// Gives the slot back, or leaves it to the next holder of its durable name, and says whether the publisher is to be
-    /// rung. The caller still holds the slot's lock.
+    /// Gives the slot back, or leaves it to the next holder of its durable name. True: the caller must ring the
+    /// publisher. The caller still holds the slot's lock.
     pub fn leave(&mut self) -> bool {
         if self.name != 0 {
             self.slot().park(self.generation);
@@ -449,7 +458,7 @@ impl Consumer {
         self.forget()
     }
 
-    /// Gives the slot back, and its durable position up. Otherwise as [`leave`](Self::leave).
+    /// Gives back the slot, and gives up its durable position. Otherwise as [`leave`](Self::leave).
     pub fn forget(&mut self) -> bool {
         self.slot().leave(self.generation);
         wake::take_waiting(&self.control)

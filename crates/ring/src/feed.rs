@@ -1,8 +1,10 @@
-//! The reading side without the memory: the bytes of a ring that come by another way, walked as `Consumer` walks its copy.
+//! The reading side without the memory. The bytes of a ring come in another way, and are walked as `Consumer` walks
+//! its copy.
 //!
-//! What comes is put behind what is held, by the receiver ([`Feed::space`], [`Feed::fed`]), and only while no whole
-//! message is held: so the buffer grows to the largest message and a piece, as far as bytes have really come, and a gap
-//! only ever cuts off a message of which the rest was overwritten. All of it is hostile until the walk has passed.
+//! The receiver puts new bytes behind those that are held ([`Feed::space`], [`Feed::fed`]), and only while no whole
+//! message is held. So the buffer grows to the largest message and one piece at most, and only as bytes really
+//! come. A gap can only cut off a message whose rest was overwritten. All bytes are hostile until the walk has
+//! passed them. `StreamReader` in the core calls this. A feed never touches shared memory.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -18,60 +20,63 @@ use crate::walk::{Current, Step, Walk, private_word};
 pub struct Feed {
     capacity: usize,
     overflow: Overflow,
-    /// Where the publisher began to wait for this subscriber; what lies before may be missing.
+    /// Where the publisher began to wait for this subscriber. What lies before may be missing.
     joined: u64,
     buffer: Vec<u8>,
-    /// What is held lies in `buffer[start..end]`; both are multiples of 8.
+    /// The held bytes lie in `buffer[start..end]`. Both are multiples of 8.
     start: usize,
     end: usize,
-    /// Position of what lies at `start`: up to here everything was handed out.
+    /// Position in the ring of the byte at `start`. Everything before it was handed out.
     position: u64,
     current: Current,
     /// Sequence of the message that begins next.
     next_sequence: Option<u64>,
-    /// The large message that is being read; what comes next is a batch then.
+    /// The large message that is being read. While there is one, a batch comes next.
     partial: Option<Partial>,
     received: u64,
     missed: u64,
-    /// Messages before this sequence are passed over: they came by another way, or were acknowledged under the durable name.
+    /// Messages before this sequence are passed over: they came in another way, or were acknowledged under the
+    /// durable name.
     resume: u64,
     account: Account,
-    /// What was handed out and is not acknowledged; `None` where everything that was read is.
+    /// The messages that were handed out and not acknowledged. `None`: everything that is read counts as
+    /// acknowledged.
     marks: Option<Marks>,
     fault: Option<Fault>,
 }
 
-/// Where each message ends that was handed out and is not acknowledged. No more of them than a ring has room for messages.
+/// The end of each message that was handed out and not acknowledged. There are no more of them than a ring has room
+/// for messages.
 #[derive(Default)]
 struct Marks(VecDeque<Mark>);
 
-/// Where one message ends.
+/// The end of one message.
 #[derive(Clone, Copy)]
 struct Mark {
-    /// Its sequence, and one more.
+    /// The message's sequence plus one.
     after: u64,
     position: u64,
-    /// Sequence of the message that begins there, or will: a later one where some were passed over.
+    /// Sequence of the message that begins there, or will begin there. It is a later one if some were passed over.
     next: u64,
 }
 
 impl Marks {
-    /// The message `sequence` will be found at `position`, or what follows it.
+    /// Notes that the message `sequence`, or what follows it, begins at `position`.
     fn mark(&mut self, account: &mut Account, sequence: u64, position: u64) {
-        // What was not known before the first message is known now.
+        // The first sequence may become known only now.
         account.sequence.get_or_insert(sequence);
         if self.0.back().is_none_or(|last| last.next < sequence) {
             self.0.push_back(Mark { after: sequence, position, next: sequence });
         }
     }
 
-    /// Up to `position` there is nothing that anybody will acknowledge; the message after it is `sequence`.
+    /// Nothing up to `position` will be acknowledged. The message after it is `sequence`.
     fn pass_over(&mut self, account: &mut Account, sequence: u64, position: u64) {
         match self.0.back_mut() {
             Some(last) if Some(last.after) > account.sequence => {
                 (last.position, last.next) = (position, sequence);
             }
-            // All before it is done, or was never handed out.
+            // All messages before it are acknowledged, or were never handed out.
             _ => {
                 self.0.clear();
                 account.settle(sequence, position);
@@ -79,7 +84,7 @@ impl Marks {
         }
     }
 
-    /// All messages before `sequence` are done.
+    /// Acknowledges all messages before `sequence`.
     fn acknowledge(&mut self, account: &mut Account, sequence: u64) {
         let mut done = (sequence, account.position);
         while let Some(Mark { after, position, next }) = self.0.front().copied()
@@ -92,23 +97,23 @@ impl Marks {
     }
 }
 
-/// What lies at the start of what is held.
+/// What lies at the start of the held bytes.
 enum Ahead {
-    /// Nothing, or the beginning of something.
+    /// Nothing, or the beginning of a message or piece.
     Part,
-    /// A message, or something that is none, of so many bytes with the header of its batch.
+    /// A message of this number of bytes, with the header of its batch; or bytes that are not a message.
     Message(usize),
     /// A batch that is a piece of a large message.
     Piece(Found),
 }
 
 impl Feed {
-    /// A reader of a topic with this capacity and policy, that begins at `position` with the message that has
-    /// `next_sequence`, if that is known.
+    /// A reader of a topic with this capacity and policy. It begins at `position`, with the message `next_sequence`
+    /// if that is known.
     ///
     /// # Errors
     ///
-    /// [`Fault::Corrupt`] when the positions are none.
+    /// [`Fault::Corrupt`] when the positions are invalid.
     pub fn new(
         capacity: usize,
         overflow: Overflow,
@@ -117,7 +122,7 @@ impl Feed {
         next_sequence: Option<u64>,
     ) -> Result<Self, Fault> {
         if !is_position(position) || !is_position(joined) || position > joined {
-            return Err(Fault::Corrupt("a stream begins at a position that is none"));
+            return Err(Fault::Corrupt("a stream begins at an invalid position"));
         }
         Ok(Self {
             capacity,
@@ -139,7 +144,7 @@ impl Feed {
         })
     }
 
-    /// Goes on at the message `sequence`: what comes before it is passed over, what lies in between was missed.
+    /// Goes on at the message `sequence`. What comes before it is passed over. What lies in between was missed.
     pub fn go_on_at(&mut self, sequence: u64) {
         self.resume = self.resume.max(sequence);
         self.next_sequence = self.next_sequence.map(|next| next.min(sequence));
@@ -147,14 +152,15 @@ impl Feed {
 
     /// From now on [`cursor`](Self::cursor) is what was acknowledged, not what was read.
     pub fn acknowledge_apart(&mut self) {
-        // What is passed over was acknowledged before.
+        // Messages that are passed over were acknowledged before.
         let sequence = self.next_sequence.max((self.resume > 0).then_some(self.resume));
         (self.account.sequence, self.account.position) = (sequence, self.position);
         self.marks = Some(Marks::default());
     }
 
-    /// Reads under a durable name, of which the publisher said this: messages before `wanted_from` are not wanted, those before
-    /// `redelivered_below` may have been seen. Everything is acknowledged apart.
+    /// Reads under a durable name. The publisher said two things about it: messages before `wanted_from` are not
+    /// wanted, and those before `redelivered_below` may have been seen. Everything is acknowledged apart from
+    /// reading.
     pub fn keep(&mut self, wanted_from: u64, redelivered_below: u64) {
         if wanted_from > 0 {
             self.go_on_at(wanted_from);
@@ -168,7 +174,7 @@ impl Feed {
         self.account.note_seen(sequence);
     }
 
-    /// Room for the next piece, of `most` bytes.
+    /// Room for the next piece, of at most `most` bytes.
     pub fn space(&mut self, most: usize) -> &mut [u8] {
         if self.start > 0 {
             self.buffer.copy_within(self.start..self.end, 0);
@@ -181,24 +187,26 @@ impl Feed {
         &mut self.buffer[self.end..self.end + most]
     }
 
-    /// The first `length` bytes of the last [`space`](Self::space) are those of the ring from `position` on.
+    /// Says that the first `length` bytes of the last [`space`](Self::space) are the ring's bytes from `position`
+    /// on.
     ///
     /// # Errors
     ///
-    /// [`Fault::Corrupt`] when they cannot be, from then on at every call.
+    /// [`Fault::Corrupt`] when that is impossible, and the same at every later call.
     pub fn fed(&mut self, position: u64, length: usize) -> Result<(), Fault> {
         if length == 0 || !length.is_multiple_of(8) || length > self.buffer.len() - self.end {
             return Err(self.corrupt("a piece of a stream is empty, too long or not aligned"));
         }
         let expected = self.fed_to();
         if !is_position(position) || position < expected {
-            return Err(self.corrupt("a stream went backwards or to a position that is none"));
+            return Err(self.corrupt("a stream went backwards or to an invalid position"));
         }
         if position > expected {
             if self.overflow != Overflow::DropOldest && position > self.joined {
-                return Err(self.corrupt("a stream left out what should have waited"));
+                return Err(self.corrupt("a stream left out bytes that this subscriber had not read"));
             }
-            // What is held is the beginning of a message whose rest was overwritten; the walk counts it as missed.
+            // The held bytes are the beginning of a message whose rest was overwritten. The walk counts it as
+            // missed.
             self.buffer.copy_within(self.end..self.end + length, 0);
             (self.start, self.end) = (0, 0);
             self.position = position;
@@ -209,12 +217,12 @@ impl Feed {
         Ok(())
     }
 
-    /// As [`Consumer::read`](crate::Consumer::read), of what was fed. [`Read::Empty`]: no whole message is held, more is
-    /// to be fed.
+    /// As [`Consumer::read`](crate::Consumer::read), from what was fed. [`Read::Empty`]: no whole message is held,
+    /// and more must be fed.
     ///
     /// # Errors
     ///
-    /// A [`Fault`], from then on at every call.
+    /// A [`Fault`], and the same one at every later call.
     pub fn read(&mut self, slab: &mut [u8], fill: usize, table: &mut [Entry]) -> Result<Read, Fault> {
         if let Some(fault) = self.fault {
             return Err(fault);
@@ -238,14 +246,14 @@ impl Feed {
                     continue;
                 }
             };
-            // Another kind of batch came instead of the next piece.
+            // Another kind of batch came in the place of the next piece.
             self.pieces().give_up();
             let room = slab.len().min(u32::MAX as usize).saturating_sub(fill) & !7;
             if first > room {
                 return Ok(Read::Needs(first));
             }
             let read = self.walk(slab, fill, room, table)?;
-            // None, where all of it was passed over.
+            // The read has no messages if all of it was passed over.
             if table.is_empty() || !matches!(read, Read::Messages { count: 0, .. }) {
                 return Ok(read);
             }
@@ -265,7 +273,7 @@ impl Feed {
         let mut at = 0;
         while walk.count < table.len() && present - at >= MESSAGE_OVERHEAD {
             let word = |offset| private_word(held, at + offset as usize);
-            // The end of a batch may be still to come.
+            // The end of a batch may not have come yet.
             match walk.step(word, present - at, usize::MAX, fill + at, table, self.capacity) {
                 Step::Taken(bytes) => at += bytes,
                 Step::Short | Step::Piece => break,
@@ -286,17 +294,17 @@ impl Feed {
         Ok(read)
     }
 
-    /// So many messages before the next one are handed out.
+    /// Notes that the `count` messages before the next one are handed out, and counts those that may have been seen.
     fn count_redelivered(&mut self, count: u64) {
         let first = self.next_sequence.map_or(u64::MAX, |next| next.saturating_sub(count));
         self.account.hand_out(first, count);
     }
 
-    /// As [`Consumer::read_large`](crate::Consumer::read_large). [`Piece::Nothing`]: more is to be fed.
+    /// As [`Consumer::read_large`](crate::Consumer::read_large). [`Piece::Nothing`]: more must be fed.
     ///
     /// # Errors
     ///
-    /// A [`Fault`], from then on at every call.
+    /// A [`Fault`], and the same one at every later call.
     pub fn read_large(&mut self, target: &mut [u8]) -> Result<Piece, Fault> {
         if let Some(fault) = self.fault {
             return Err(fault);
@@ -354,7 +362,7 @@ impl Feed {
         self.position += bytes as u64;
     }
 
-    /// Sequence after the last message that was handed out as a whole, where it is known.
+    /// The sequence after the last message that was handed out as a whole, if it is known.
     pub fn delivered(&self) -> Option<u64> {
         match self.partial {
             Some(partial) => Some(partial.sequence()),
@@ -362,7 +370,7 @@ impl Feed {
         }
     }
 
-    /// All messages before `sequence` are done, as far as they were handed out. False: as much was acknowledged before.
+    /// Acknowledges all messages before `sequence` that were handed out. False: as much was acknowledged before.
     pub fn acknowledge_below(&mut self, sequence: u64) -> bool {
         let (Some(delivered), Some(marks)) = (self.delivered(), &mut self.marks) else { return false };
         let Some(sequence) = self.account.news(sequence, delivered) else { return false };
@@ -371,8 +379,8 @@ impl Feed {
         true
     }
 
-    /// Pieces of a large message were read: one that is too large to be kept gives its room back as it is read, once everything
-    /// before it is acknowledged.
+    /// For use after pieces of a large message were read. The pieces of a message that is too large to be kept are
+    /// given back as they are read, once everything before the message is acknowledged.
     pub fn give_back(&mut self) {
         if let (Some(marks), Some(partial)) = (&mut self.marks, &self.partial)
             && self.account.releases(partial, self.capacity)
@@ -382,7 +390,7 @@ impl Feed {
         }
     }
 
-    /// Up to where the publisher need not keep anything.
+    /// The publisher need not keep anything before this position.
     pub fn cursor(&self) -> u64 {
         if self.marks.is_some() { self.account.position } else { self.position }
     }
@@ -392,12 +400,12 @@ impl Feed {
         self.account.unacknowledged(self.delivered())
     }
 
-    /// Times that [`acknowledge_below`](Self::acknowledge_below) was news.
+    /// Times that [`acknowledge_below`](Self::acknowledge_below) had something new.
     pub fn flushed(&self) -> u64 {
         self.account.flushed
     }
 
-    /// What the publisher is to be told, but for what is not known here.
+    /// The report for the publisher, without what the feed does not know.
     pub fn report(&self) -> Report {
         let delivered = self.delivered().unwrap_or(0);
         let acknowledged = if self.marks.is_some() { self.account.sequence } else { Some(delivered) };
@@ -406,7 +414,8 @@ impl Feed {
             received: self.received,
             missed: self.missed,
             wakeups: 0,
-            // What is marked was delivered once, by whomever; so was what is acknowledged.
+            // A message below `redelivered_below` was delivered before, by this subscriber or an earlier holder of
+            // the name. An acknowledged message was delivered, too.
             delivered: delivered.max(self.account.redelivered_below).max(acknowledged.unwrap_or(0)),
             acknowledged,
             flushed: self.flushed(),
@@ -414,12 +423,13 @@ impl Feed {
         }
     }
 
-    /// Messages before this sequence may have been seen by an earlier holder of the durable name. 0: none.
+    /// Messages before this sequence may have been seen by an earlier holder of the durable name. 0: there are
+    /// none.
     pub fn redelivered_below(&self) -> u64 {
         self.account.redelivered_below
     }
 
-    /// How many of those were handed out.
+    /// How many of those messages were handed out.
     pub fn redelivered(&self) -> u64 {
         self.account.redelivered
     }
@@ -428,7 +438,7 @@ impl Feed {
         self.look().map_err(|what| self.corrupt(what))
     }
 
-    /// Looks at the start of what is held; only what is whole counts.
+    /// Looks at the start of the held bytes. Only a whole message or piece counts.
     fn look(&self) -> Result<Ahead, &'static str> {
         let held = &self.buffer[self.start..self.end];
         let before = if self.current.remaining == 0 { BATCH_OVERHEAD } else { 0 };
@@ -441,7 +451,7 @@ impl Feed {
                 return Ok(Ahead::Part);
             }
             let words = core::array::from_fn(|index| private_word(held, 8 * index));
-            // The end of the piece may be still to come.
+            // The end of the piece may not have come yet.
             return match Found::decode(words, self.capacity, self.overflow, u64::MAX)? {
                 Some(found) if found.batch > held.len() as u64 => Ok(Ahead::Part),
                 Some(found) => Ok(Ahead::Piece(found)),
@@ -450,28 +460,28 @@ impl Feed {
         }
         let whole = match Header::decode(word, self.capacity) {
             Some(Header::Message { payload }) => before + padded(payload),
-            // The walk finds out what is wrong.
+            // The walk will find out what is wrong.
             _ => before + MESSAGE_OVERHEAD,
         };
         Ok(if whole <= held.len() { Ahead::Message(whole) } else { Ahead::Part })
     }
 
-    /// Whether a whole message or piece is held, or a fault is to be told: whether a read has something to say.
+    /// Whether a read has something to return: a whole message or piece is held, or there is a fault to report.
     pub fn pending(&self) -> bool {
         self.fault.is_some() || !matches!(self.look(), Ok(Ahead::Part))
     }
 
-    /// Up to where everything was handed out.
+    /// Everything before this position was handed out.
     pub fn position(&self) -> u64 {
         self.position
     }
 
-    /// Up to where the ring was fed.
+    /// The ring was fed up to this position.
     pub fn fed_to(&self) -> u64 {
         self.position + (self.end - self.start) as u64
     }
 
-    /// Sequence of the message that is handed out next, if that is known.
+    /// Sequence of the message that is handed out next, if it is known.
     pub fn next_sequence(&self) -> Option<u64> {
         self.next_sequence
     }
@@ -486,7 +496,7 @@ impl Feed {
         self.missed
     }
 
-    /// What came besides the ring's bytes broke a rule, or ended it: told by the next read.
+    /// Notes that something beside the ring's bytes broke a rule, or ended the stream. The next read reports it.
     pub fn fail(&mut self, fault: Fault) {
         self.fault.get_or_insert(fault);
     }

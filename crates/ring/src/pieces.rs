@@ -1,8 +1,9 @@
-//! A large message in pieces: what a piece says of itself, and how far a reader has come with the message.
+//! A large message in pieces: what a piece says about itself, and how far a reader has come with the message.
 //!
-//! A message whose sequence is not followed to its end (given up by the publisher, overwritten as history, or skipped) was missed;
-//! one that had begun before this reader joined was not. Called by `Consumer` and `Feed` with header words that are read once; every
-//! one of them is hostile until `Found::decode` has passed it.
+//! Invariant: if a message's sequence is not followed to its end, it was missed. The publisher gave it up, it was
+//! overwritten as history, or the reader skipped it. But a message that had begun before this reader joined was not
+//! missed. Called by `Consumer` and `Feed`, with header words that are read once. Every word is hostile until
+//! `Found::decode` has passed it.
 
 use crate::frame::{BATCH_OVERHEAD, FRAGMENT_FIELDS, FRAGMENT_OVERHEAD, Header, MAX_LARGE, MESSAGE_OVERHEAD};
 use crate::layout::Overflow;
@@ -12,7 +13,7 @@ use crate::read::Large;
 #[derive(Clone, Copy)]
 pub(crate) struct Partial {
     pub(crate) large: Large,
-    /// Offset in the message of the piece at `tail`.
+    /// Offset of the piece at `tail` in the message.
     at: usize,
 }
 
@@ -26,7 +27,7 @@ impl Partial {
     }
 }
 
-/// A piece, by the headers of its batch.
+/// A piece, as the headers of its batch describe it.
 #[derive(Clone, Copy)]
 pub(crate) struct Found {
     sequence: u64,
@@ -40,17 +41,17 @@ pub(crate) struct Found {
 }
 
 impl Found {
-    /// Words that its headers have.
+    /// The number of words in its headers.
     pub(crate) const WORDS: usize = 6;
-    /// Where the piece itself lies in its batch.
+    /// Offset of the piece itself in its batch.
     pub(crate) const OFFSET: usize = BATCH_OVERHEAD + FRAGMENT_OVERHEAD;
 
-    /// Sequence of the message that it is a piece of.
+    /// Sequence of the message that this is a piece of.
     pub(crate) fn sequence(&self) -> u64 {
         self.sequence
     }
 
-    /// Understands the headers, of which `available` bytes follow with what belongs to them. `None`: it is no piece.
+    /// Decodes the headers. `available` bytes can be read, headers included. `None`: it is not a piece.
     pub(crate) fn decode(
         words: [u64; Self::WORDS],
         capacity: usize,
@@ -62,7 +63,7 @@ impl Found {
             return Ok(None);
         }
         if overflow != Overflow::Block {
-            return Err("a fragment on a topic that may lose some");
+            return Err("a fragment on a topic that may drop messages");
         }
         let Some(Header::Fragment { body }) = Header::decode(fragment, capacity) else {
             return Err("a fragment of an impossible length");
@@ -89,7 +90,7 @@ impl Found {
     }
 }
 
-/// What a reader knows of sequences, and of the large message that it is in the middle of.
+/// What a reader knows of sequences, and of the large message that it is reading.
 pub(crate) struct Pieces<'a> {
     pub(crate) partial: &'a mut Option<Partial>,
     pub(crate) next_sequence: &'a mut Option<u64>,
@@ -99,7 +100,8 @@ pub(crate) struct Pieces<'a> {
 }
 
 impl Pieces<'_> {
-    /// The message that this piece is to be read as part of; `None`: it is nobody's to read, pass over it.
+    /// The message that this piece belongs to. `None`: no message that is to be read here, so the piece is passed
+    /// over.
     pub(crate) fn meet(&mut self, found: Found) -> Result<Option<Large>, &'static str> {
         match *self.partial {
             Some(Partial { large, .. }) if found.sequence == large.sequence => {
@@ -108,7 +110,7 @@ impl Pieces<'_> {
             }
             _ => self.give_up(),
         }
-        // A sequence that is used up already is that of a message that was skipped, or had begun before the join.
+        // If the sequence is already used up, the message was skipped, or had begun before the join.
         let after = found.sequence.wrapping_add(1);
         let begins = found.offset == 0 && *self.next_sequence != Some(after) && found.sequence >= self.resume;
         let first = if begins { found.sequence } else { after };
@@ -128,7 +130,8 @@ impl Pieces<'_> {
         Ok(begins.then_some(large))
     }
 
-    /// From where on, and how much of, the piece is to be copied to `room` bytes; `None`: the message is not gone on with.
+    /// Which part of the piece is copied to `room` bytes: where it begins, and how long it is. `None`: the message
+    /// is not continued.
     pub(crate) fn next(&self, found: Found, room: usize) -> Result<Option<(usize, usize)>, &'static str> {
         match *self.partial {
             Some(Partial { large, at }) if found.sequence == large.sequence => {
@@ -140,7 +143,8 @@ impl Pieces<'_> {
         }
     }
 
-    /// So many bytes of the piece were copied. Whether that was all of it, and how much of the message is still to come.
+    /// Notes that `bytes` bytes of the piece were copied. Returns whether that was all of the piece, and how much
+    /// of the message is still to come.
     pub(crate) fn copied(&mut self, found: Found, bytes: usize) -> (bool, usize) {
         let Some(Partial { mut large, mut at }) = *self.partial else { return (false, 0) };
         let all = large.done - at + bytes == found.length;
@@ -153,14 +157,14 @@ impl Pieces<'_> {
         (all, left)
     }
 
-    /// The message that was being read will not be whole.
+    /// Gives up the message that was being read. It will not become whole.
     pub(crate) fn give_up(&mut self) {
         if self.partial.take().is_some() {
             *self.missed = self.missed.saturating_add(1);
         }
     }
 
-    /// Whether this piece goes on where the last one ended.
+    /// Checks that this piece begins where the last one ended.
     fn fits(&self, found: Found) -> Result<(), &'static str> {
         match *self.partial {
             Some(Partial { large, at })

@@ -1,8 +1,9 @@
-//! What a reader brings: messages and where they lie, a piece of a large message, or why nothing more comes.
+//! What a read returns: messages and where they lie, a piece of a large message, or why nothing more comes.
 //!
-//! The vocabulary that `Consumer`, `Feed` and the walk share. Plain data: nothing here looks at a ring.
+//! `Consumer`, `Feed` and the walk share these types. This file is plain data; nothing in it looks at a ring.
 
-/// Where a message lies after [`Consumer::read`] or [`Consumer::lease`]: four words that JS reads as a `Uint32Array`.
+/// Where a message lies after [`Consumer::read`] or [`Consumer::lease`]: four words, which JS reads as a
+/// `Uint32Array`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Entry {
@@ -10,8 +11,8 @@ pub struct Entry {
     pub offset: u32,
     /// Length of the payload, in bytes.
     pub length: u32,
-    /// Offset of the header of the batch that the message is in; its first sequence and its time follow 8 and 16
-    /// bytes behind. [`Entry::CONTINUED`]: the batch began in an earlier read, see [`Read::Messages`].
+    /// Offset of the header of the message's batch. The batch's first sequence stands 8 bytes behind it, its time
+    /// 16 bytes. [`Entry::CONTINUED`]: the batch began in an earlier read, see [`Read::Messages`].
     pub batch: u32,
     /// Which message of its batch this is, from 0.
     pub index: u32,
@@ -22,7 +23,7 @@ impl Entry {
     pub const CONTINUED: u32 = u32::MAX;
 }
 
-/// What a read brought.
+/// The result of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Read {
@@ -36,23 +37,23 @@ pub enum Read {
         count: usize,
         /// How many bytes of the slab are used, a multiple of 8 (for a lease: how many bytes of the ring).
         bytes: usize,
-        /// First sequence of the batch that was under way when the read began.
+        /// First sequence of the batch that was in progress when the read began.
         batch_sequence: u64,
         /// Monotonic time of that batch, in nanoseconds.
         batch_time: u64,
     },
-    /// A piece of a large message comes next: take it with [`Consumer::read_large`], or drop the message with
-    /// [`Consumer::skip_large`]. What was there of another one is gone for good.
+    /// A piece of a large message comes next. Take it with [`Consumer::read_large`], or drop the message with
+    /// [`Consumer::skip_large`]. If another large message was being read, the rest of it will never come.
     Large(Large),
 }
 
-/// Why nothing more is to be had from this publisher.
+/// Why nothing more comes from this publisher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
-    /// The publisher went on without this subscriber: it left no room for longer than the topic allows.
+    /// The publisher evicted this subscriber, because it left no room for longer than the topic allows.
     Evicted,
-    /// The publisher took this subscriber's cursor for invalid.
+    /// The publisher expelled this subscriber, because it found its cursor invalid.
     Expelled,
     /// The publisher broke the protocol.
     Corrupt(&'static str),
@@ -67,23 +68,23 @@ pub struct Large {
     pub time: u64,
     /// Bytes of the message, at most [`MAX_LARGE`].
     pub total: usize,
-    /// Bytes of it that were read. 0: it begins.
+    /// Bytes of it that were read so far. 0: the message begins.
     pub done: usize,
 }
 
-/// What became of a call for the next piece.
+/// The result of a call for the next piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Piece {
     /// Nothing new.
     Nothing,
-    /// So many bytes were copied to the start of the caller's memory.
+    /// Bytes were copied to the start of the caller's memory.
     Copied {
         /// How many, at least one.
         bytes: usize,
-        /// Bytes of the message that are still to come; 0: it is whole.
+        /// Bytes of the message that are still to come. 0: the message is whole.
         left: usize,
     },
-    /// The message will never be whole, forget what was copied. Go on with [`Consumer::read`].
+    /// The message will never be whole. Forget what was copied, and go on with [`Consumer::read`].
     Gone,
 }

@@ -1,8 +1,8 @@
-//! One pass over batches and the messages in them: the only place that gives meaning to bytes of a ring.
+//! One pass over batches and the messages in them. Only this file gives meaning to the bytes of a ring.
 //!
-//! The caller hands in words one by one, from a private copy or from the ring itself, and each is looked at once. What
-//! the pass learns is kept only when the caller takes it over, so that a pass over a torn copy leaves no trace. Called by
-//! `Consumer` and `Feed`.
+//! The caller hands in words one by one, from a private copy or from the ring itself. The pass looks at each word
+//! once. What the pass learns is kept only if the caller takes it over, so a pass over a torn copy leaves no trace.
+//! Called by `Consumer` and `Feed`. A walk never reads memory itself.
 
 use crate::frame::{BATCH_FIELDS, BATCH_OVERHEAD, Header, MESSAGE_OVERHEAD, padded};
 use crate::read::{Entry, Read};
@@ -17,12 +17,12 @@ pub(crate) struct Current {
     pub(crate) remaining: usize,
 }
 
-/// One pass over batches and messages, the same for a private copy and for the ring itself.
+/// One pass over batches and messages. It is the same for a private copy and for the ring itself.
 pub(crate) struct Walk {
     pub(crate) current: Current,
-    /// Offset of the current batch's header, as the table wants it.
+    /// Offset of the current batch's header, in the form that the table needs.
     batch: u32,
-    /// The batch that was under way when the pass began.
+    /// The batch that was in progress when the pass began.
     began: Current,
     pub(crate) count: usize,
     pub(crate) next_sequence: Option<u64>,
@@ -33,9 +33,9 @@ pub(crate) struct Walk {
 
 pub(crate) enum Step {
     Taken(usize),
-    /// More of it is needed.
+    /// More bytes are needed.
     Short,
-    /// A batch that is a piece of a large message: the pass ends before it.
+    /// A batch that is a piece of a large message. The pass ends before it.
     Piece,
     Wrong(&'static str),
 }
@@ -45,8 +45,9 @@ impl Walk {
         Self { current, batch: Entry::CONTINUED, began: current, count: 0, next_sequence, missed: 0, resume }
     }
 
-    /// Takes one frame: a batch's header, or a message. `word` reads the word that many bytes into the frame,
-    /// `present` bytes of it can be looked at, `committed` bytes were committed; `at` is its offset for the table.
+    /// Takes one frame: a batch's header, or a message. `word` reads the word at that many bytes into the frame.
+    /// `present` bytes of it can be looked at. `committed` bytes were committed. `at` is the frame's offset for the
+    /// table.
     #[inline]
     pub(crate) fn step(
         &mut self,
@@ -58,7 +59,7 @@ impl Walk {
         capacity: usize,
     ) -> Step {
         if self.current.remaining == 0 {
-            // What kind of batch it is stands in the frame after its header.
+            // The kind of a batch stands in the frame after its header.
             if present < BATCH_OVERHEAD + MESSAGE_OVERHEAD {
                 return Step::Short;
             }
@@ -123,7 +124,7 @@ impl Walk {
     }
 }
 
-/// The word at `at` in private memory; 0, which is no header, past its end.
+/// The word at `at` in private memory. Behind the end it is 0, which is not a valid header.
 #[inline]
 pub(crate) fn private_word(slab: &[u8], at: usize) -> u64 {
     match slab.get(at..).and_then(<[u8]>::first_chunk) {

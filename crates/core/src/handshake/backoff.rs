@@ -1,6 +1,6 @@
-//! Growing pauses with jitter, so that a thousand processes that were turned away together do not come back together.
+//! Growing pauses with jitter. A thousand processes that were refused together then do not come back together.
 //!
-//! Called by `reach` between two tries, and by a topic's follower between two reconnections; waits for nothing itself.
+//! `reach` calls this between two tries, and a topic's follower between two reconnections. It never waits itself.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -18,7 +18,7 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    /// From 1 ms to 64 ms.
+    /// The first pause is 1 ms, the longest 64 ms.
     pub(super) fn new() -> Backoff {
         Backoff::between(FIRST, LONGEST)
     }
@@ -27,7 +27,8 @@ impl Backoff {
         Backoff { next: first, longest, random: RandomState::new(), count: 0 }
     }
 
-    /// The next pause: doubled each time up to the longest, and up to a quarter off either way.
+    /// The next pause. It doubles each time, up to the longest. The jitter is up to a quarter of it, in either
+    /// direction.
     pub(crate) fn next(&mut self) -> Duration {
         let full = self.next;
         self.next = full.saturating_mul(2).min(self.longest);

@@ -1,9 +1,10 @@
-//! The asking side of one handshake: connect, ask, take the answers. A state machine that never blocks.
+//! The client's side of one handshake: it connects, asks, and takes the answers. It is a state machine that never
+//! blocks.
 //!
-//! Invariants: nothing that came is used before a [`Want`] has checked it; a connection that ends before everything came is begun
-//! anew until the time has run out, because a full backlog, a peer that is short of descriptors and one that has shed this client
-//! all look alike (see `reach`). What is asked for is the business of the [`Want`]. Driven by `ladder`, on the bus thread:
-//! `advance` when `fd` is ready or the time has come.
+//! Invariants: nothing that came is used before a [`Want`] has checked it. A connection that ends before everything
+//! came is begun again, until the time has run out: a full backlog, a peer that is short of descriptors, and a peer
+//! that has dropped this client cannot be told apart (see `reach`). Only the [`Want`] knows what is asked for.
+//! `ladder` drives it on the bus thread: it calls `advance` when `fd` is ready or the time has come.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -20,25 +21,25 @@ use crate::sys::fork::ForkGuarded;
 use crate::sys::scm::{self, ReceiveError};
 use crate::{Error, Result};
 
-/// What is wanted of a peer: the memory of a ring, of a pair of rings, or the same as a stream. An implementor says what is asked,
-/// checks what comes, and makes a port of it.
+/// What a client wants of a peer: the memory of a ring, of a pair of rings, or the same as a stream. An implementor
+/// says what is asked, checks what comes, and makes a port of it.
 pub(crate) trait Want: Send + 'static {
-    /// What has come, between two answers.
+    /// What has come so far, between two answers.
     type Partial: Send;
-    /// Everything that had to come.
+    /// Everything that has to come.
     type Parts;
-    /// What is made of that, and the connection.
+    /// The port that is made of the parts and of the connection.
     type Port: Send + 'static;
 
-    /// What the peer is called in a reason: `publisher`, `server`.
+    /// What the peer is called in an error: `publisher`, `server`.
     const ROLE: &'static str;
-    /// The rungs on which it can be had, the best first.
+    /// The rungs on which the port can be acquired, the best one first.
     const RUNGS: &'static [Rung];
 
-    /// Whether the record announces it at all.
+    /// Checks that the record announces what is wanted.
     fn check(&self, record: &Record) -> Result<()>;
 
-    /// Takes it without the peer's help.
+    /// Acquires it without the peer's help.
     fn direct(
         &mut self,
         _directory: &Directory,
@@ -52,7 +53,7 @@ pub(crate) trait Want: Send + 'static {
     /// The first datagram to the peer.
     fn request(&self, attempt: &Attempt) -> Datagram;
 
-    /// Takes an answer other than "try again"; `partial`: what the last one led to.
+    /// Takes an answer, unless it is "try again". `partial`: the result of the answer before it.
     fn hear(
         &mut self,
         attempt: &Attempt,
@@ -61,7 +62,7 @@ pub(crate) trait Want: Send + 'static {
         fds: Vec<OwnedFd>,
     ) -> Result<Next<Self::Partial, Self::Parts>, Verdict>;
 
-    /// Everything has come; the connection is the port's to keep or to close.
+    /// Makes the port when everything has come. The port may keep the connection, or close it.
     fn finish(
         &mut self,
         attempt: &Attempt,
@@ -70,23 +71,24 @@ pub(crate) trait Want: Send + 'static {
     ) -> Result<Self::Port, Verdict>;
 }
 
-/// One try: on which rung, and whose record led to it.
+/// One try: on which rung, and with which record.
 pub(crate) struct Attempt {
     pub(crate) rung: Rung,
     pub(crate) record: Arc<Record>,
-    /// The instance, as datagrams name it.
+    /// The id of the instance, as datagrams carry it.
     pub(crate) id: [u8; 16],
 }
 
-/// How it goes on after an answer.
+/// What follows an answer.
 pub(crate) enum Next<P, T> {
-    /// Send this, and expect another answer.
+    /// Send this, and wait for another answer.
     Send(Datagram, P),
-    /// Everything has come, and nothing is to be said.
+    /// Everything has come, and the peer is told nothing.
     Done(T),
-    /// Everything has come. The peer is told; if it is not, the end of the connection says the same.
+    /// Everything has come. The peer is told so. If that fails, the end of the connection tells it the same.
     Acknowledge(T),
-    /// Everything has come, and counts once the peer is told. A peer that has not waited for that is asked anew.
+    /// Everything has come, but it counts only after the peer was told. If the peer did not wait for that, it is
+    /// asked again.
     Confirm(T),
 }
 
@@ -97,21 +99,21 @@ pub(super) struct ClientHandshake<P> {
 }
 
 enum Stage<P> {
-    /// Not connected; at `until` it is tried (again), with the same socket if there is one.
+    /// Not connected. At `until` it tries (again), with the same socket if there is one.
     Connect { socket: Option<ForkGuarded>, until: Instant },
-    /// Something was said; an answer is to come.
+    /// A datagram was sent, and an answer is expected.
     Asked { socket: ForkGuarded, partial: Option<P> },
-    /// It has ended.
+    /// The handshake has ended.
     Over,
 }
 
 /// What `advance` leads to.
 pub(super) enum Progress<T> {
-    /// Wait for `fd`, at most until this time.
+    /// Wait for `fd`, but not longer than this time.
     Pending(Instant),
-    /// Everything is there.
+    /// Everything has come.
     Done(T),
-    /// It ended in another way.
+    /// It ended without success.
     Left(Verdict),
 }
 
@@ -139,13 +141,14 @@ impl<P> ClientHandshake<P> {
         self.reach.record()
     }
 
-    /// Begins anew, with a newer record if there is one. The time goes on.
+    /// Begins again, with a newer record if there is one. The deadline stays the same.
     pub(super) fn restart(&mut self, record: Option<Arc<Record>>, now: Instant) {
         self.reach.follow(record);
         self.stage = Stage::Connect { socket: None, until: now };
     }
 
-    /// What to wait for. A socket that is not connected is not given: epoll calls it hung up, for ever.
+    /// The descriptor to wait for. A socket that is not connected is not returned: epoll would report a hang-up
+    /// without end.
     pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
         match &self.stage {
             Stage::Asked { socket, .. } => Some(socket.as_fd()),
@@ -153,7 +156,8 @@ impl<P> ClientHandshake<P> {
         }
     }
 
-    /// Does what can be done without waiting. `forget` is told of a connection that lives on, before it is handed over.
+    /// Does what can be done without waiting. A connection that lives on is passed to `forget` before it is handed
+    /// over.
     pub(super) fn advance<W: Want<Partial = P>>(
         &mut self,
         want: &mut W,
@@ -221,7 +225,7 @@ impl<P> ClientHandshake<P> {
                 self.stage = Stage::Asked { socket, partial };
                 return Ok(Turn::Wait(self.reach.give_up()));
             }
-            // What was made of earlier answers is given back with `partial`.
+            // Dropping `partial` gives back what was made of earlier answers.
             Received::End | Received::Datagram(Datagram::Refused { refusal: Refusal::Busy, .. }, _) => {
                 return self.again(now);
             }
@@ -269,7 +273,7 @@ impl<P> ClientHandshake<P> {
     }
 }
 
-/// What lies in a socket.
+/// What was found in a socket.
 enum Received {
     Nothing,
     End,
@@ -298,6 +302,6 @@ fn receive(socket: &ForkGuarded) -> Result<Received, Verdict> {
     match Datagram::decode(&buffer[..received.length]) {
         Ok(datagram) => Ok(Received::Datagram(datagram, received.fds)),
         Err(Fault::Version(theirs)) => Err(Verdict::version(theirs)),
-        Err(Fault::Garbage) => Err(Verdict::corrupt("its answer is no datagram of the protocol")),
+        Err(Fault::Garbage) => Err(Verdict::corrupt("its answer is not a datagram of the protocol")),
     }
 }

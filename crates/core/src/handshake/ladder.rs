@@ -1,8 +1,9 @@
-//! The ladder: the rungs on which something can be had from one peer, tried from the best on, or one rung by force.
+//! The ladder: it tries the rungs to one peer, from the best one on, or only the rung that is forced.
 //!
-//! Invariants: `done` is called exactly once, on the bus thread, unless the bus closes first; then it is dropped. Every rung that
-//! was left is remembered with its reason. A stale record is read again once. Never blocks: a direct acquisition is a handful of
-//! system calls, the handshake a state machine behind one descriptor. Knows nothing of what is wanted: that is in the [`Want`].
+//! Invariants: `done` is called exactly once, on the bus thread. If the bus closes first, it is dropped instead.
+//! Every rung that was passed over is remembered with the reason. A stale record is read again once. The ladder
+//! never blocks: a direct acquisition is a few system calls, and the handshake is a state machine behind one
+//! descriptor. Topics and channels call it. It knows nothing of what is wanted: only the [`Want`] does.
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -16,42 +17,42 @@ use crate::reactor::{Handle, Step, Thread, Watched};
 use crate::record::{Fallback, Record, Rung};
 use crate::{Error, Result};
 
-/// What was acquired of a peer.
+/// What was acquired from a peer.
 #[derive(Debug)]
 pub(crate) struct Acquired<P> {
-    /// The record that was used; newer than the one given if that was stale.
+    /// The record that was used. It is newer than the given one if that was stale.
     pub(crate) record: Arc<Record>,
     pub(crate) port: P,
     /// How it was acquired.
     pub(crate) rung: Rung,
-    /// What was tried before.
+    /// The rungs that were passed over before.
     pub(crate) fallbacks: Vec<Fallback>,
 }
 
-/// Called with the result, on the bus thread.
+/// The callback for the result. It runs on the bus thread.
 pub(crate) type Done<P> = Box<dyn FnOnce(Result<Acquired<P>>, &mut Thread<'_>) + Send>;
 
-/// What an acquisition needs of a bus, without keeping the bus alive.
+/// What an acquisition needs of a bus. It does not keep the bus alive.
 #[derive(Clone)]
 pub(crate) struct Acquirer {
     directory: Arc<Directory>,
     forced: Option<Rung>,
 }
 
-/// Which peer, and how.
+/// Which peer is asked, and how.
 pub(crate) struct Ask {
     pub(crate) record: Arc<Record>,
-    /// This rung and no other; else what the bus or the environment forces.
+    /// Only this rung is tried. If it is not set, the bus or the environment may force one.
     pub(crate) forced: Option<Rung>,
-    /// How long it may take, all repetitions included.
+    /// How long the acquisition may take, all repetitions included.
     pub(crate) patience: Duration,
 }
 
 impl Acquirer {
-    /// Takes the bus's own wish for a rung, or that of `IPC_BUS_ACQUIRE`.
+    /// Takes the rung that the bus forces, or the one that `IPC_BUS_ACQUIRE` names.
     ///
     /// # Errors
-    /// `ERR_RINGBELL_INVALID_OPTION` when the variable holds no rung.
+    /// `ERR_RINGBELL_INVALID_OPTION` when the variable does not name a rung.
     pub(crate) fn new(bus: &Bus) -> Result<Acquirer> {
         let forced = match bus.options().acquire {
             Some(rung) => Some(rung),
@@ -60,7 +61,7 @@ impl Acquirer {
         Ok(Acquirer { directory: Arc::clone(bus.dir()), forced })
     }
 
-    /// Whether the record is still there and its owner lives; none where that cannot be told.
+    /// Whether the record is still there and its owner lives. None: that cannot be told.
     pub(crate) fn is_alive(&self, record: &Record) -> Option<bool> {
         match proof::check_alive(&self.directory, record) {
             Ok(()) => Some(true),
@@ -75,14 +76,15 @@ impl Acquirer {
         self.forced
     }
 
-    /// The ladder to what is wanted, without the thread that climbs it.
+    /// Makes the ladder for a want, without the thread that climbs it.
     pub(crate) fn ladder<W: Want>(&self, want: W, ask: Ask) -> Ladder<W> {
         let Ask { record, forced, patience } = ask;
         let forced = forced.or(self.forced);
         let mut rungs: Vec<Rung> = match forced {
             None => W::RUNGS.to_vec(),
             Some(rung) if W::RUNGS.contains(&rung) => vec![rung],
-            // It is said why this one cannot be had, and what can be had is.
+            // The forced rung is not one of this want's. It is tried only to give the reason; then the best rung
+            // follows.
             Some(rung) => [rung].into_iter().chain(W::RUNGS.first().copied()).collect(),
         };
         rungs.reverse();
@@ -105,16 +107,16 @@ pub(crate) struct Ladder<W: Want> {
     want: W,
     directory: Arc<Directory>,
     client: ClientHandshake<W::Partial>,
-    /// What is still to be tried, the next one last.
+    /// The rungs that are still to be tried. The next one is the last in the list.
     rungs: Vec<Rung>,
     forced: bool,
     fallbacks: Vec<Fallback>,
     reread: bool,
 }
 
-/// What `Ladder::climb` leads to.
+/// The result of `Ladder::climb`.
 pub(crate) enum Climb<P> {
-    /// Wait for `fd`, at most until this time.
+    /// Wait for `fd`, but not longer than this time.
     Pending(Instant),
     Ended(Result<Box<Acquired<P>>>),
 }
@@ -124,7 +126,8 @@ impl<W: Want> Ladder<W> {
         self.client.fd()
     }
 
-    /// Does what can be done without waiting. `forget` is told of a connection that lives on, before it is handed over.
+    /// Does what can be done without waiting. A connection that lives on is passed to `forget` before it is handed
+    /// over.
     pub(crate) fn climb(&mut self, now: Instant, forget: &mut dyn FnMut(BorrowedFd<'_>)) -> Climb<W::Port> {
         if let Err(error) = self.admissible() {
             return Climb::Ended(Err(error));
@@ -198,7 +201,7 @@ impl<W: Want> Ladder<W> {
     }
 }
 
-/// A ladder on the bus thread. It is cancelled by removing its token.
+/// A ladder on the bus thread. Removing its token cancels it.
 pub(crate) struct Acquisition<W: Want> {
     ladder: Ladder<W>,
     done: Option<Done<W::Port>>,
@@ -206,7 +209,7 @@ pub(crate) struct Acquisition<W: Want> {
 }
 
 impl<W: Want> Acquisition<W> {
-    /// To be added to the thread of this handle, and called at once.
+    /// Makes an acquisition. It must be added to the thread of this handle, and called at once.
     pub(crate) fn new(ladder: Ladder<W>, handle: Handle, done: Done<W::Port>) -> Box<Acquisition<W>> {
         Box::new(Acquisition { ladder, done: Some(done), handle })
     }
@@ -231,14 +234,15 @@ impl<W: Want> Watched for Acquisition<W> {
 
     fn failed(&mut self, error: &Error) {
         if let Some(done) = self.done.take() {
-            // There is no `Thread` here to give; a turn of the thread's has one. When the thread has ended, it is dropped.
+            // There is no `Thread` here to pass on, but a turn of the bus thread has one. If the bus thread has
+            // ended, the error is dropped.
             let deferred = DeferredError { told: Some((done, error.clone())) };
             self.handle.add(Box::new(deferred), Some(Instant::now()));
         }
     }
 }
 
-/// Tells on the bus thread that a socket could not be waited for.
+/// Reports, on the bus thread, that a socket could not be waited for.
 struct DeferredError<P> {
     told: Option<(Done<P>, Error)>,
 }

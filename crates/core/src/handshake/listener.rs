@@ -1,9 +1,10 @@
-//! The socket of a record, and the handshakes that came of it.
+//! The listening socket of a record, and the handshakes that began on it.
 //!
-//! Invariants: at most 64 handshakes at once, each with a deadline; more wait in the backlog. When this process is out of
-//! descriptors, a reserved one still serves one client at a time, and the listener rests instead of spinning. A client that breaks
-//! the protocol costs itself its connection, and costs others nothing; another user can take but a share of the handshakes. Lives on
-//! the bus thread behind one epoll of its own; never calls into JS, never blocks.
+//! Invariants: there are at most 64 handshakes at once, each with a deadline. More clients wait in the backlog.
+//! When this process has no descriptor left, a reserved one still serves one client at a time, and the listener
+//! rests instead of spinning. A client that breaks the protocol loses its own connection and costs other clients
+//! nothing. Another user gets only a share of the handshakes. The listener lives on the bus thread, behind one
+//! epoll of its own. It never calls into JS and never blocks.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -20,16 +21,18 @@ use crate::sys::fork::ForkGuarded;
 use crate::sys::seqpacket;
 use crate::{Error, Result};
 
-/// Most handshakes at once. Each may have three descriptors in flight, or five for a channel, and a user may have RLIMIT_NOFILE of them.
+/// Most handshakes at once. Each may have three descriptors in flight, or five for a channel, and the kernel allows
+/// a user RLIMIT_NOFILE of them.
 pub(crate) const MOST: usize = 64;
-/// Most handshakes at once of one user other than one's own and root.
+/// Most handshakes at once of one user, other than the own user and root.
 const SHARE: usize = 16;
-/// How long the listener rests when no descriptor was to be had, or a tenth of it when too many came that had no share left.
+/// How long the listener rests when no descriptor was left. It rests a tenth of that when too many clients came
+/// whose users had no share left.
 const REST: Duration = Duration::from_millis(100);
 
 const LISTENER: u64 = 0;
 
-/// What the bus calls with each listening socket of a record.
+/// Makes the function that the bus calls with each listening socket of a record.
 pub(crate) fn serve<S: Service>(service: S) -> Serve {
     let service = Arc::new(service);
     Box::new(move |listener| {
@@ -39,14 +42,14 @@ pub(crate) fn serve<S: Service>(service: S) -> Serve {
     })
 }
 
-/// A listening socket with the handshakes that came of it.
+/// A listening socket, with the handshakes that began on it.
 struct Listener<S: Service> {
     epoll: Epoll,
     listener: ForkGuarded,
     accepting: bool,
-    /// Until when it rests.
+    /// The listener rests until this time.
     rest: Option<Instant>,
-    /// Given up to serve one more client when descriptors have run out, and taken back afterwards.
+    /// A spare descriptor. It is closed to serve one more client when descriptors have run out, and made again later.
     reserve: Option<ForkGuarded>,
     handshakes: HashMap<u64, ServerHandshake<S>>,
     next: u64,
@@ -69,10 +72,10 @@ impl<S: Service> Listener<S> {
         })
     }
 
-    /// Does what can be done without waiting. The time at which it wants to be called again at the latest.
+    /// Does what can be done without waiting. Returns the latest time for the next call.
     fn turn(&mut self, now: Instant) -> Option<Instant> {
         let mut ready = Vec::new();
-        // Cannot fail: see `Epoll::wait`. What is still ready then wakes the bus thread again.
+        // This cannot fail: see `Epoll::wait`. What is still ready then wakes the bus thread again.
         let _ = self.epoll.wait(Some(now), &mut ready);
         for number in ready {
             if number == LISTENER { self.accept(now) } else { self.advance(number, now) }
@@ -86,7 +89,8 @@ impl<S: Service> Listener<S> {
     }
 
     fn accept(&mut self, now: Instant) {
-        // Bounded by its own count too: what comes and goes faster than this turns is left for the next turn.
+        // The number of tries is limited, too: if clients come and go faster than this loop runs, the rest is left
+        // for the next turn.
         let mut turned_away = 0;
         for _ in 0..MOST {
             if self.handshakes.len() >= MOST {
@@ -100,9 +104,9 @@ impl<S: Service> Listener<S> {
                 Ok(socket) => socket,
                 Err(Errno::EAGAIN) => return,
                 Err(Errno::ECONNABORTED) => continue,
-                // Room for one: the reserve.
+                // The reserve makes room for one.
                 Err(Errno::EMFILE | Errno::ENFILE) if self.reserve.take().is_some() => continue,
-                // EPERM among them: that is a filter's answer, and it stays the same for as long as it is asked.
+                // EPERM is one of these errors. A filter answers it, and answers the same as long as it is asked.
                 Err(_) => {
                     self.rest = Some(now + REST);
                     return;
@@ -110,7 +114,7 @@ impl<S: Service> Listener<S> {
             };
             let Ok(peer) = seqpacket::peer(&socket) else { continue };
             if self.has_its_share(peer.uid) {
-                // Closed unheard: an honest one tries again.
+                // It is closed unheard. An honest client tries again.
                 turned_away += 1;
                 continue;
             }
@@ -118,13 +122,13 @@ impl<S: Service> Listener<S> {
             self.next += 1;
             if self.epoll.watch(socket.as_fd(), number).is_ok() {
                 self.handshakes.insert(number, ServerHandshake::new(socket, peer, now));
-                // The request usually is there already.
+                // Usually the request is already there.
                 self.advance(number, now);
             }
         }
     }
 
-    /// Whether a user has as many handshakes under way as it may.
+    /// Whether a user has as many handshakes in progress as it may have.
     fn has_its_share(&self, uid: u32) -> bool {
         !self.terms.is_trusted(uid)
             && self.handshakes.values().filter(|handshake| handshake.uid() == uid).count() >= SHARE
@@ -153,8 +157,8 @@ impl<S: Service> Listener<S> {
             .collect()
     }
 
-    /// When there are as many handshakes as there may be, those end that keep the others waiting for too long; an honest client tries
-    /// again.
+    /// When there are as many handshakes as possible, ends those that keep the others waiting for too long. An
+    /// honest client tries again.
     fn shed_idle(&mut self, now: Instant) {
         if self.handshakes.len() < MOST {
             return;
@@ -162,7 +166,7 @@ impl<S: Service> Listener<S> {
         let keeps = |handshake: &ServerHandshake<S>| handshake.gives_way().is_none_or(|when| when > now);
         let late = self.handshakes.iter().filter(|(_, handshake)| !keeps(handshake));
         for number in late.map(|(number, _)| *number).collect::<Vec<_>>() {
-            // Its word may have come just now.
+            // Its datagram may have come just now.
             self.advance(number, now);
             if self.handshakes.get(&number).is_some_and(|handshake| !keeps(handshake)) {
                 self.handshakes.remove(&number);
@@ -170,8 +174,8 @@ impl<S: Service> Listener<S> {
         }
     }
 
-    /// Opens the listener when there is a place and a descriptor, and closes it when not: a listener that is
-    /// ready and not accepted from would wake the thread for ever.
+    /// Watches the listener while there is room for a handshake and a descriptor, and stops watching it otherwise.
+    /// A listener that is ready but not accepted from would wake the thread again and again.
     fn update_listener(&mut self, now: Instant) {
         if self.rest.is_some_and(|until| until <= now) {
             self.rest = None;
@@ -210,13 +214,14 @@ impl<S: Service> Watched for Listener<S> {
         Step::Again(self.turn(Instant::now()))
     }
 
-    /// Without it no peer could attach by the handshake any more: until it can be waited for, it is looked at.
+    /// If the epoll cannot be waited for, no peer could attach by the handshake any more. Until it can be, it is
+    /// looked at from time to time.
     fn retry(&self) -> Option<Duration> {
         Some(REST)
     }
 }
 
-/// A descriptor of this process's own for the same file.
+/// Makes another descriptor of this process for the same open file.
 pub(crate) fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
     fd.try_clone_to_owned().map_err(|error| {
         let errno = Errno::from_raw(error.raw_os_error().unwrap_or(libc::EMFILE));

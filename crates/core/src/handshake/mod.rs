@@ -1,8 +1,9 @@
-//! The handshake: how two processes that share a bus directory meet over the socket of a record, whatever they want of each other.
+//! The handshake: how two processes that share a bus directory meet over the socket of a record, for any purpose.
 //!
-//! One machine on each side, the same for topics and channels. The server's side ([`Listener`], `server`) answers for a
-//! [`Service`], which says what is given to a client. The client's side (`client`, `ladder`) acts for a [`Want`], which says what
-//! is asked for and what is made of the answers. Everything here lives on the bus thread, never blocks, and gives each wait a time.
+//! There is one state machine on each side, the same for topics and channels. The server's side ([`Listener`],
+//! `server`) answers for a [`Service`], which says what a client is given. The client's side (`client`, `ladder`)
+//! acts for a [`Want`], which says what is asked for and what is made of the answers. Everything here lives on the
+//! bus thread, never blocks, and puts a time limit on each wait.
 
 mod backoff;
 mod client;

@@ -1,7 +1,8 @@
-//! Whether the process behind a record lives. It is asked before and after each step that relies on it.
+//! Whether the process behind a record lives. This is asked before and after each step that relies on it.
 //!
-//! Invariant: only the lock on the record's own file answers that; a pid never does. "No" is final for the record in hand. "Yes" is
-//! true for the moment of asking, so it is asked again afterwards. Called by the ladder, by `reach`, and by what acquires directly.
+//! Invariant: only the lock on the record's own file answers that. A pid never does. "No" is final for the record
+//! in hand. "Yes" is true only at the moment of asking, so it is asked again afterwards. Called by the ladder, by
+//! `reach`, and by direct acquisition. It never waits.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -12,10 +13,10 @@ use crate::bus::directory::Directory;
 use crate::bus::scan::{Look, look};
 use crate::record::Record;
 
-/// The record as it is on the bus now; `None` when its owner is dead or has withdrawn it.
+/// Reads the record as it is on the bus now. `None`: its owner is dead or has withdrawn it.
 ///
 /// # Errors
-/// When it cannot be told: descriptors ran out, or what has the record's name is not to be believed.
+/// When that cannot be told: descriptors ran out, or the file with the record's name is not trustworthy.
 pub(super) fn reread(directory: &Directory, record: &Record) -> Result<Option<Arc<Record>>> {
     let fd = directory.fd();
     match look(directory, fd.as_fd(), &record.file_name(), None) {
@@ -25,7 +26,7 @@ pub(super) fn reread(directory: &Directory, record: &Record) -> Result<Option<Ar
     }
 }
 
-/// Goes on only if the record is still there and its owner lives.
+/// Checks that the record is still there and that its owner lives.
 pub(crate) fn check_alive(directory: &Directory, record: &Record) -> Result<(), Verdict> {
     match reread(directory, record)? {
         Some(now) if now.pid == record.pid => Ok(()),

@@ -1,8 +1,10 @@
-//! Reaching a peer's socket: connecting without blocking, again and again until it answers or the time has run out.
+//! Reaching a peer's socket: it connects without blocking, again and again, until the peer answers or the time has
+//! run out.
 //!
-//! Invariants: the process that listens has the uid that announced; a connection that cannot be had yet is tried again after a
-//! growing pause, because a full backlog (EAGAIN), a peer that is short of descriptors and one that has shed this client all look
-//! alike, unless the record's lock says that the peer is dead. Called by `client`; says nothing over the connection itself.
+//! Invariants: the process that listens has the uid of the process that announced. If there is no connection yet,
+//! it tries again after a growing pause: a full backlog (EAGAIN), a peer that is short of descriptors, and a peer
+//! that has dropped this client cannot be told apart. It stops when the record's lock says that the peer is dead.
+//! Called by `client`. It sends nothing over the connection itself.
 
 use std::ffi::OsStr;
 use std::os::fd::AsFd;
@@ -21,10 +23,10 @@ use crate::record::Record;
 use crate::sys::fork::ForkGuarded;
 use crate::sys::seqpacket;
 
-/// In the place of a patience that no clock can hold.
+/// Takes the place of a time limit that no clock can hold.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// One peer's socket, and how long it may take to reach it.
+/// The socket of one peer, and how long it may take to reach it.
 pub(super) struct Reach {
     directory: Arc<Directory>,
     record: Arc<Record>,
@@ -33,11 +35,11 @@ pub(super) struct Reach {
     backoff: Backoff,
 }
 
-/// How a try ended.
+/// The result of one try.
 pub(super) enum Reached {
-    /// The other end has the right uid.
+    /// Connected. The process at the other end has the right uid.
     Connected(ForkGuarded),
-    /// To be tried again at that time, with the same socket if there is one.
+    /// Try again at that time, with the same socket if there is one.
     Later { socket: Option<ForkGuarded>, until: Instant },
 }
 
@@ -66,9 +68,9 @@ impl Reach {
         self.record = record.unwrap_or_else(|| Arc::clone(&self.record));
     }
 
-    /// The instance, as datagrams name it.
+    /// The id of the instance, as datagrams carry it.
     pub(super) fn instance(&self) -> Result<[u8; 16], Verdict> {
-        id_bytes(&self.record.id).ok_or_else(|| Verdict::corrupt("its record has an id that is none"))
+        id_bytes(&self.record.id).ok_or_else(|| Verdict::corrupt("its record has an invalid id"))
     }
 
     pub(super) fn give_up(&self) -> Instant {
@@ -85,13 +87,13 @@ impl Reach {
         let (dir, name) = (self.directory.fd(), self.record.socket_name());
         match seqpacket::connect_at(socket.as_fd(), dir.as_fd(), self.directory.path(), OsStr::new(&name)) {
             Ok(()) => self.recognise(socket, now),
-            // The backlog is full, and poll would not tell when it no longer is.
+            // The backlog is full, and poll does not tell when there is room again.
             Err(Errno::EAGAIN) => Ok(Reached::Later { until: self.again(now)?, socket: Some(socket) }),
-            // Nobody listens at the moment: dead, or about to announce itself once more.
+            // No process listens at the moment: the peer is dead, or is about to announce itself again.
             Err(Errno::ECONNREFUSED | Errno::ENOENT | Errno::ECONNRESET) => self.later(now),
             Err(errno @ (Errno::EACCES | Errno::EPERM)) => Err(Verdict::closed(
                 errno,
-                "its socket is not open to this user: it names who else may by its option access",
+                "its socket is not open to this user: its option access must name other users that may connect",
             )),
             Err(errno @ (Errno::ENAMETOOLONG | Errno::EPROTOTYPE)) => {
                 Err(Verdict::closed(errno, "its socket cannot be reached"))
@@ -115,13 +117,13 @@ impl Reach {
         Ok(Reached::Later { socket: None, until: self.again(now)? })
     }
 
-    /// When to try once more; unless the peer is dead.
+    /// The time of the next try. It is an error if the peer is dead.
     pub(super) fn again(&mut self, now: Instant) -> Result<Instant, Verdict> {
         proof::check_alive(&self.directory, &self.record)?;
         Ok(now + self.backoff.next())
     }
 
-    /// Why it has taken too long.
+    /// The reason why it has taken too long.
     pub(super) fn late(&self) -> Verdict {
         let timeout = || Error::Timeout {
             what: format!("the handshake with '{}' (process {})", self.record.service, self.record.pid),

@@ -1,9 +1,10 @@
-//! The serving side of one handshake, from a client's first datagram until its connection stays or ends.
+//! The server's side of one handshake, from a client's first datagram until the connection stays or ends.
 //!
-//! Invariants: nothing is made or sent before the kernel's word on the peer was checked; a request is always read before the
-//! connection is closed in order, and a reply is followed by a wait for the client's word or its end, so that no honest client sees
-//! a reset; descriptors that a client sends are never taken in; one deadline bounds it all. What is given to a client is the
-//! business of a [`Service`]. Driven by `listener`: `advance` when the socket is readable or the time has come.
+//! Invariants: nothing is made or sent before the peer was checked, as the kernel knows it. A request is always
+//! read before its connection is closed in order. After a reply, the server waits for the client's next datagram or
+//! for its end, so that no honest client sees a reset. Descriptors that a client sends are never accepted. One
+//! deadline limits the whole handshake. Only a [`Service`] knows what a client is given. `listener` drives it: it
+//! calls `advance` when the socket is readable or the time has come.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -18,31 +19,33 @@ use crate::sys::fork::ForkGuarded;
 use crate::sys::scm::{self, ReceiveError};
 use crate::sys::seqpacket::{self, Peer};
 
-/// How long a client may take for all of it.
+/// How long a client may take for the whole handshake.
 const DEADLINE: Duration = Duration::from_secs(2);
-/// When to try again what the kernel would not send at the moment.
+/// The pause before another try, when the kernel would not send at the moment.
 const RETRY: Duration = Duration::from_millis(20);
-/// After this, a client that has said nothing gives way. An honest one says it with the next system call after `connect`.
+/// After this time, a client that has sent nothing may be dropped for others. An honest client sends with its next
+/// system call after `connect`.
 const IDLE_TIMEOUT: Duration = Duration::from_millis(25);
-/// After this, one that was answered and owes the next word. It may have to wait for a processor.
+/// After this time, a client that was answered and owes the next datagram may be dropped for others. It may have to
+/// wait for a processor.
 const REPLY_TIMEOUT: Duration = Duration::from_millis(50);
 
-/// What a peer is to the process that serves, by the kernel's word.
+/// The class of a peer, as seen by the process that serves. The kernel tells its user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PeerClass {
-    /// Its own user.
+    /// The same user.
     Own,
-    /// Could take everything anyway.
+    /// Root, which could take everything anyway.
     Root,
-    /// Another user that is let in.
+    /// Another user, which is let in.
     Other,
-    /// Another user.
+    /// Another user, which is not let in.
     Stranger,
 }
 
 /// What an endpoint gives to clients over the socket of its record.
 pub(crate) trait Service: Send + Sync + 'static {
-    /// What was made for a client and is not its own yet.
+    /// What was made for a client and does not belong to it yet.
     type Offer: Send;
 
     /// What the endpoint is called in a refusal: `publisher`, `server`.
@@ -51,37 +54,38 @@ pub(crate) trait Service: Send + Sync + 'static {
     /// Prepares each socket that clients connect to.
     fn prepare(&self, _listener: BorrowedFd<'_>) {}
 
-    /// Which other users may come.
+    /// Which other users are let in.
     fn granted(&self) -> Option<&Granted>;
 
-    /// Answers the first datagram of a client that may come and that means this instance.
+    /// Answers the first datagram of a client that is let in and that asked for this instance.
     fn open(&self, peer: &Peer, class: PeerClass, request: Datagram, now: Instant) -> Answer<Self::Offer>;
 
-    /// Answers the next datagram, after the client was sent an offer.
+    /// Answers the next datagram of a client that was sent an offer.
     fn proceed(&self, offer: Self::Offer, datagram: Datagram) -> Answer<Self::Offer>;
 
     /// What is sent with an offer, and what follows then.
     fn message<'a>(&'a self, offer: &'a Self::Offer) -> (Datagram, Vec<BorrowedFd<'a>>, Then);
 
-    /// The handshake is done, and the connection stays. Whatever fails here, the client sees its connection end, and tries again.
+    /// The handshake is done, and the connection stays. If anything fails here, the client sees the end of its
+    /// connection, and tries again.
     fn admit(&self, socket: ForkGuarded, peer: Peer, offer: Self::Offer);
 }
 
-/// What a client's datagram leads to.
+/// The answer to a client's datagram.
 pub(crate) enum Answer<O> {
     /// Send this offer.
     Offer(O),
     /// The handshake is done.
     Admit(O),
-    /// No, for this reason; then the client closes.
+    /// Refuse, for this reason. Then the client closes.
     Refuse(Refusal, String),
     /// The client has broken the protocol.
     HangUp,
 }
 
-/// What follows once an offer was sent.
+/// What follows after an offer was sent.
 pub(crate) enum Then {
-    /// The client answers.
+    /// The client has to answer.
     Expect,
     /// The handshake is done, and the connection stays.
     Admit,
@@ -89,10 +93,10 @@ pub(crate) enum Then {
     Close,
 }
 
-/// What every handshake on one socket shares.
+/// What all handshakes on one socket share.
 pub(crate) struct Terms<S> {
     service: Arc<S>,
-    /// The instance that the socket is named after; none when it has another kind of name.
+    /// The instance that the socket is named after. None: it has another kind of name.
     instance: Option<[u8; 16]>,
     uid: u32,
 }
@@ -104,7 +108,7 @@ impl<S: Service> Terms<S> {
         Terms { service, instance, uid: nix::unistd::geteuid().as_raw() }
     }
 
-    /// Whether a user may take as many handshakes as it likes.
+    /// Whether a user may have any number of handshakes.
     pub(super) fn is_trusted(&self, uid: u32) -> bool {
         uid == self.uid || uid == 0
     }
@@ -121,34 +125,34 @@ impl<S: Service> Terms<S> {
 
 /// One accepted connection.
 pub(crate) struct ServerHandshake<S: Service> {
-    /// Not in a forked child: an epoll forgets a socket only when its last copy is closed.
+    /// It is not in a forked child: an epoll forgets a socket only when its last copy is closed.
     socket: ForkGuarded,
     peer: Peer,
     stage: Stage<S::Offer>,
     accepted: Instant,
-    /// When it was answered last.
+    /// The time of the last answer.
     answered: Instant,
 }
 
 enum Stage<O> {
     /// Nothing has come yet.
     Silent,
-    /// An offer that could not be sent yet, for want of room for descriptors in flight.
+    /// An offer that could not be sent yet: there are too many descriptors in flight.
     Owing { offer: O, next: Instant },
-    /// An offer is sent: the client owes the next word.
+    /// An offer was sent. The client owes the next datagram.
     Offered(O),
     /// The handshake is done, and the connection stays.
     Admitted(O),
-    /// The last word is sent: waits for the client to close.
+    /// The last datagram was sent. The client has to close.
     Farewell,
 }
 
-/// What `advance` leads to.
+/// The result of `advance`.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum HandshakeStatus {
-    /// Wait for the socket, at most until [`ServerHandshake::until`].
+    /// Wait for the socket, but not longer than [`ServerHandshake::until`].
     Open,
-    /// The connection is to be closed.
+    /// The connection has to be closed.
     Finished,
     /// The handshake is done, and the connection stays.
     Admitted,
@@ -168,7 +172,8 @@ impl<S: Service> ServerHandshake<S> {
         self.socket.as_fd()
     }
 
-    /// When it gives way to others, if all places are taken and the client is to speak.
+    /// From when on this handshake may be dropped for others, if all places are taken and the client owes a
+    /// datagram.
     pub(super) fn gives_way(&self) -> Option<Instant> {
         match self.stage {
             Stage::Silent => Some(self.accepted + IDLE_TIMEOUT),
@@ -177,7 +182,7 @@ impl<S: Service> ServerHandshake<S> {
         }
     }
 
-    /// When it is to be advanced at the latest.
+    /// The latest time for the next `advance`.
     pub(super) fn until(&self) -> Instant {
         let deadline = self.accepted + DEADLINE;
         if let Stage::Owing { next, .. } = self.stage { next.min(deadline) } else { deadline }
@@ -196,27 +201,27 @@ impl<S: Service> ServerHandshake<S> {
         }
         loop {
             if matches!(self.stage, Stage::Admitted(_)) {
-                // What follows in the socket is the connection's.
+                // What follows in the socket belongs to the connection.
                 return HandshakeStatus::Admitted;
             }
             let mut buffer = [0; LENGTH];
             match scm::receive_plain(&self.socket, &mut buffer) {
                 Err(ReceiveError::Os(Errno::EAGAIN)) => return HandshakeStatus::Open,
                 Ok(length) if length > 0 && self.hear(&buffer[..length], terms, now) => {}
-                // The end, an error, a datagram that is too long, or descriptors that nobody asked for.
+                // The end, an error, a datagram that is too long, or descriptors, which are not allowed here.
                 _ => return HandshakeStatus::Finished,
             }
         }
     }
 
-    /// Takes over an admitted connection, whose socket is no longer waited for here.
+    /// Takes over an admitted connection. Its socket is no longer waited for here.
     pub(super) fn admit(self, terms: &Terms<S>) {
         if let Stage::Admitted(offer) = self.stage {
             terms.service.admit(self.socket, self.peer, offer);
         }
     }
 
-    /// Takes one datagram; false ends the connection.
+    /// Takes one datagram. False: the connection has to end.
     fn hear(&mut self, bytes: &[u8], terms: &Terms<S>, now: Instant) -> bool {
         let stage = std::mem::replace(&mut self.stage, Stage::Farewell);
         if matches!(stage, Stage::Farewell) {
@@ -254,7 +259,7 @@ impl<S: Service> ServerHandshake<S> {
         }
     }
 
-    /// Sends an offer, now or in a while; false when the client is gone.
+    /// Sends an offer, now or later. False: the client is gone.
     fn send(&mut self, offer: S::Offer, terms: &Terms<S>, now: Instant) -> bool {
         let (datagram, fds, then) = terms.service.message(&offer);
         let sent = scm::send(&self.socket, &datagram.encode(), &fds);
@@ -268,7 +273,8 @@ impl<S: Service> ServerHandshake<S> {
                     Then::Close => Stage::Farewell,
                 };
             }
-            // This user has too many descriptors in flight, or the kernel is short of memory: others will finish.
+            // This user has too many descriptors in flight, or the kernel is short of memory. Other handshakes will
+            // finish and make room.
             Err(Errno::ETOOMANYREFS | Errno::EAGAIN | Errno::ENOMEM | Errno::ENOBUFS) => {
                 self.stage = Stage::Owing { offer, next: now + RETRY };
             }

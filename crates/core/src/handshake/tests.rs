@@ -1,4 +1,5 @@
-//! The handshake alone: a service and a want of the tests' own are all that a third kind of thing needs.
+//! The handshake alone, with a service and a want of the tests' own. A third kind of endpoint would need nothing
+//! more.
 
 use std::convert::Infallible;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -23,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Gives each client the same eventfd, and keeps its connection.
 struct Lender {
     eventfd: EventFd,
-    /// So many clients are told to come again.
+    /// This number of clients is told to come again.
     busy: AtomicU32,
     kept: Sender<ForkGuarded>,
 }
@@ -61,7 +62,7 @@ impl Service for Lender {
     }
 }
 
-/// Wants the eventfd, and the connection.
+/// Wants the eventfd and the connection.
 struct Loan;
 
 impl Want for Loan {
@@ -106,7 +107,7 @@ impl Want for Loan {
 
 type Borrowed = Acquired<(OwnedFd, ForkGuarded)>;
 
-/// Climbs the ladder on this thread; also the descriptors that are not to be waited for any more.
+/// Climbs the ladder on this thread. Also returns the descriptors that must not be waited for any more.
 fn borrow(bus: &Bus, record: Arc<Record>, forced: Option<Rung>) -> (Result<Box<Borrowed>>, Vec<RawFd>) {
     let mut ladder = Acquirer::new(bus).unwrap().ladder(Loan, Ask { record, forced, patience: PATIENCE });
     let mut forgotten = Vec::new();
@@ -145,7 +146,8 @@ fn a_third_kind_of_thing_needs_a_service_and_a_want_alone() {
         let Acquired { port: (eventfd, socket), rung, fallbacks: left, .. } = *acquired.unwrap();
         assert_eq!(EventFd::from_peer(eventfd, id).unwrap().id().unwrap(), id);
         assert_eq!((rung, left.iter().map(|left| left.rung).collect()), (Rung::Handshake, fallbacks));
-        // The bus thread lets go of a connection before the port has it: else it would be woken by what is the port's to read.
+        // The bus thread must stop watching a connection before the port has it. Otherwise data for the port would
+        // wake it.
         assert_eq!(forgotten, [socket.as_raw_fd()]);
         assert!(connections.recv_timeout(PATIENCE).is_ok(), "the connection stays");
     }

@@ -1,33 +1,35 @@
-//! How a rung ends when it does not succeed, and what that means for the ladder.
+//! How a rung ends without success, and what that means for the ladder.
 //!
-//! Invariant: a rung is left for the next one only by [`Verdict::Next`], with a reason; what ran out, and a peer that breaks a rule,
-//! ends the acquisition. Made by everything that acquires; judged by `ladder` alone.
+//! Invariant: only [`Verdict::Next`] leads from a rung to the next one, and it has a reason. A resource that ran
+//! out, or a peer that breaks a rule, ends the acquisition. Everything that acquires makes verdicts; `ladder` alone
+//! acts on them.
 
 use nix::errno::Errno;
 
 use super::wire::{Datagram, Refusal};
 use crate::Error;
 
-/// Why a rung was left.
+/// Why a rung did not succeed.
 #[derive(Debug)]
 pub(crate) enum Verdict {
-    /// Not this way; the next rung may work.
+    /// This rung does not work; the next one may.
     Next { code: String, reason: String },
-    /// The record no longer says what the process has: read it again, once.
+    /// The record is out of date: the process has something else. Read it again, once.
     Stale,
     /// The publisher is dead.
     Gone,
-    /// No rung would change it: a resource ran out, the peer broke a rule, all slots are taken.
+    /// No other rung would help: a resource ran out, the peer broke a rule, or all slots are taken.
     Fail(Error),
 }
 
 impl Verdict {
-    /// A rung that the kernel's answer closes.
+    /// A rung that does not work because of the kernel's answer.
     pub(crate) fn closed(errno: Errno, reason: impl Into<String>) -> Verdict {
         Verdict::Next { code: format!("{errno:?}"), reason: reason.into() }
     }
 
-    /// What became of an attempt to use what came: this process may not map it, or not so much, but can still be streamed to.
+    /// The verdict for an error in using what came. If this process may not map the memory, or not that much of it,
+    /// a stream may still work.
     pub(crate) fn of(error: Error) -> Verdict {
         match error.syscall() {
             Some("mmap" | "madvise") => Verdict::next(&error),
@@ -35,7 +37,7 @@ impl Verdict {
         }
     }
 
-    /// A rung that an error closes.
+    /// A rung that does not work because of an error.
     pub(crate) fn next(error: &Error) -> Verdict {
         Verdict::Next { code: error.code().into(), reason: error.to_string() }
     }
@@ -52,7 +54,7 @@ impl Verdict {
         Verdict::Fail(Error::ProtocolVersion { ours: ringbell_ring::layout::VERSION, theirs })
     }
 
-    /// What an answer means that is not the one wanted.
+    /// The verdict for an answer that was not the expected one.
     pub(crate) fn unexpected(datagram: Datagram) -> Verdict {
         let Datagram::Refused { refusal, version: theirs, text } = datagram else {
             return Verdict::corrupt("its answer is out of turn, or of another instance");

@@ -1,7 +1,8 @@
-//! The handshake, byte by byte: one `SOCK_SEQPACKET` connection, two steps, every number little endian.
+//! The handshake, byte by byte: one `SOCK_SEQPACKET` connection, in two steps. Every number is little endian.
 //!
-//! Invariant: [`Datagram::decode`] takes any bytes, believes no length, and what it gives is in range; a change here is a change of
-//! the protocol (`docs/protocol.md`). Called by both sides of the handshake; knows no socket.
+//! Invariant: [`Datagram::decode`] takes any bytes and trusts no length, and every value that it returns is in
+//! range. A change here is a change of the protocol (`docs/protocol.md`). Both sides of the handshake call this. It
+//! never touches a socket.
 //!
 //! ```text
 //!  client                                             publisher (its bus thread)
@@ -18,8 +19,8 @@
 //!                  ◀────────────────────────────────  STREAM, then the ring's bytes (see `stream::wire`)
 //! ```
 //!
-//! A channel's connection begins with CONNECT in the place of HELLO, and is answered by CONNECTED or, without shared memory,
-//! by STREAMED; its socket stays open after ACK.
+//! A channel's connection begins with CONNECT in the place of HELLO. The answer is CONNECTED, or STREAMED without
+//! shared memory. The socket stays open after ACK.
 //!
 //! ```text
 //!  client                                             server (its bus thread)
@@ -35,10 +36,12 @@
 //!  ACK             ────────────────────────────────▶  the connection is there
 //! ```
 //!
-//! A client of another user asks for a guest's terms, and in the place of both doorbells gets one end of a socket pair.
+//! A client of another user asks for a guest's terms. In the place of both doorbells it gets one end of a socket
+//! pair.
 //!
-//! Every datagram has 64 bytes, STREAM has 80, REFUSED 256; the rest of each is zero. The first 8 bytes of every
-//! datagram, and all of REFUSED, are the same in every version, so that two versions can tell each other so.
+//! Every datagram has 64 bytes, except STREAM with 80 and REFUSED with 256. Unused bytes are zero. The first 8
+//! bytes of every datagram, and all of REFUSED, are the same in every version. So two versions can tell each other
+//! that they differ.
 //!
 //! ```text
 //! all       0  u32  magic, "RBHS"            REFUSED   8  u32  code (see `Refusal`)
@@ -50,12 +53,13 @@
 //! SEGMENTS  8  [16] id of the instance                 24  u64  capabilities
 //! CLAIMED   8  u32  slot      DOORBELL  8  u32  slot   ACK  nothing more
 //! CONNECT   8  [16] id of the instance wanted          24  u64  capabilities   32  u32  pid, for logs only
-//!          40  u64  bytes wanted of the client's ring  48  u64  bytes wanted of the server's ring; 0: the server's choice
+//!          40  u64  bytes wanted of the client's ring  48  u64  bytes wanted of the server's ring
+//!                   (0 in either: the server's choice)
 //! CONNECTED 8  [16] nonce of both rings                24  u64  bytes of the client's ring   32  u64  of the server's
 //!          40  u64  eventfd-id of the server's doorbell   48  u64  of the client's   56  u64  capabilities
 //! STREAM    8  [16] id of the instance                 24  u64  capabilities   32  u64  position of the first byte
-//!           40 u64  position from which on the publisher waits for this client   48  u64  sequence of the first message,
-//!                   2^64 - 1 if unknown                56  u32  slot
+//!           40 u64  position from which on the publisher waits for this client
+//!           48 u64  sequence of the first message, 2^64 - 1 if unknown   56  u32  slot
 //!           60 u32  what was found under the durable name: 0 no name came, 1 nothing, 2 a position, 3 that it was lost
 //!           64 u64  sequence of the first message wanted under it   72  u64  those before this one may have been seen
 //! STREAMED 24  u64  bytes of the client's ring         32  u64  of the server's
@@ -66,41 +70,42 @@
 use ringbell_ring::Position;
 use ringbell_ring::layout::VERSION;
 
-/// Bytes of every datagram but STREAM and REFUSED.
+/// Bytes of every datagram except STREAM and REFUSED.
 pub(crate) const LENGTH: usize = 64;
 /// Bytes of STREAM.
 const STREAM_LENGTH: usize = 80;
-/// Bytes of REFUSED, and of the buffer that a client needs.
+/// Bytes of REFUSED, which is also the size of the buffer that a client needs.
 pub(crate) const LONGEST: usize = 256;
-/// Capability: segments and doorbells by descriptor.
+/// Capability: segments and doorbells are sent as descriptors.
 pub(crate) const SHARED_MEMORY: u64 = 1;
-/// Capability: the ring's bytes over the connection. A client that asks for both gets shared memory.
+/// Capability: the ring's bytes are sent over the connection. A client that asks for both capabilities gets shared
+/// memory.
 pub(crate) const STREAM: u64 = 2;
-/// Capability: a guest's terms. The control segment is the client's own, and this connection stays, as doorbell of both; a
-/// channel's connection has a socket pair for that. A client asks for them when the other side is another user's, which
-/// says so when these are what it gives.
+/// Capability: a guest's terms. The client gets a control segment of its own, and this connection stays open as the
+/// doorbell of both sides. A channel's connection has a socket pair for that. A client asks for these terms when
+/// the other side belongs to another user. The other side confirms them if it gives them.
 pub(crate) const GUEST: u64 = 4;
 
 pub(crate) const MAGIC: u32 = u32::from_le_bytes(*b"RBHS");
 const TEXT: usize = 16;
 
-/// Why a publisher says no.
+/// Why a publisher refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub(crate) enum Refusal {
-    /// Another version of the protocol; the datagram's own version is the publisher's.
+    /// It speaks another version of the protocol. The datagram's own version is the publisher's.
     Version = 1,
-    /// Not for this user.
+    /// This user may not connect.
     NotPermitted = 2,
-    /// Try again: too many at once, or no descriptors to be had at the moment.
+    /// Try again: there are too many at once, or no descriptors at the moment.
     Busy = 3,
-    /// Another instance listens here than the one wanted.
+    /// Another instance than the wanted one listens here.
     WrongInstance = 4,
-    /// A datagram broke the protocol, or claimed a slot without its lock.
+    /// A datagram broke the protocol, or claimed a slot without holding its lock.
     Breach = 5,
-    /// Nothing in common: no capability that both have.
+    /// There is no capability that both sides have.
     NothingInCommon = 6,
-    /// All places for guests are taken.
+    /// All guest slots are taken.
     Full = 7,
     /// All slots are taken.
     NoSlot = 8,
@@ -110,7 +115,7 @@ pub(crate) enum Refusal {
     Other = 0,
 }
 
-/// A datagram, understood.
+/// A decoded datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Datagram {
     Hello { id: [u8; 16], capabilities: u64, pid: u32, start: u32, name: u64 },
@@ -125,28 +130,28 @@ pub(crate) enum Datagram {
     Stream { id: [u8; 16], capabilities: u64, begin: Begin },
 }
 
-/// What a client asks of a server.
+/// What a client asks a server for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Connect {
     pub(crate) id: [u8; 16],
     pub(crate) capabilities: u64,
     pub(crate) pid: u32,
-    /// Bytes wanted of the ring that the client writes; 0: the server's choice.
+    /// How many bytes the client wants for the ring that it writes. 0: the server chooses.
     pub(crate) client_ring: u64,
-    /// Bytes wanted of the ring that the server writes; 0: the server's choice.
+    /// How many bytes the client wants for the ring that the server writes. 0: the server chooses.
     pub(crate) server_ring: u64,
 }
 
-/// What a server made for a client. The descriptors come along.
+/// What a server made for a client. The descriptors come with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Connected {
     pub(crate) nonce: [u8; 16],
     pub(crate) client_ring: u64,
     pub(crate) server_ring: u64,
-    /// 0 on a guest's terms, as the next.
+    /// It is 0 on a guest's terms, and so is the next one.
     pub(crate) server_bell: u64,
     pub(crate) client_bell: u64,
-    /// The terms that it was made on.
+    /// The terms on which it was made.
     pub(crate) capabilities: u64,
 }
 
@@ -157,7 +162,7 @@ pub(crate) struct Begin {
     pub(crate) position: u64,
     pub(crate) joined: u64,
     pub(crate) next_sequence: Option<u64>,
-    /// There if a durable name came.
+    /// Set if the client gave a durable name.
     pub(crate) kept: Option<Kept>,
 }
 
@@ -181,12 +186,12 @@ impl Kept {
     }
 }
 
-/// Why a datagram was not understood.
+/// Why a datagram could not be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// None of ours: dropped without an answer.
+    /// It is not one of this protocol. It is dropped without an answer.
     Garbage,
-    /// Ours, of another version.
+    /// It is one of this protocol, in another version.
     Version(u32),
 }
 
@@ -263,7 +268,7 @@ impl Datagram {
         bytes
     }
 
-    /// Understands what came. Never believes a length, and leaves nothing in a text that could move a terminal's cursor.
+    /// Decodes a datagram. It trusts no length. A text keeps no byte that could move a terminal's cursor.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Datagram, Fault> {
         if bytes.len() < 8 || number::<4>(bytes, 0) != u64::from(MAGIC) {
             return Err(Fault::Garbage);
@@ -334,7 +339,8 @@ impl Datagram {
         }
     }
 
-    /// Whether it asks for another instance than this one. A socket without an instance in its name is whatever is asked for.
+    /// Whether the datagram asks for another instance than this one. A socket whose name has no instance serves any
+    /// instance.
     pub(super) fn wants_another(&self, instance: Option<[u8; 16]>) -> bool {
         match self {
             Datagram::Hello { id, .. } | Datagram::Connect(Connect { id, .. }) => {
@@ -373,7 +379,7 @@ impl Refusal {
     }
 }
 
-/// The 16 bytes of an instance's id of 32 hex digits.
+/// The 16 bytes of an instance's id, which is written as 32 hex digits.
 pub(crate) fn id_bytes(id: &str) -> Option<[u8; 16]> {
     let digits = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
     digits.then(|| u128::from_str_radix(id, 16).ok())?.map(u128::to_be_bytes)

@@ -1,31 +1,32 @@
 //! How often a guest may cost its publisher something: a ring, a look at what it has sent, an admission.
 //!
-//! A guest that says that it sleeps is rung, whether or not it does, so what it can ask for is rationed. A budget allows a burst,
-//! then one in each interval. All guests of a topic share a rate, so the interval grows with their number. Called by `guests`,
-//! forwarders and a server's quota of connections. Never waits, and never judges one's own user.
+//! The publisher rings a guest that says that it sleeps, whether or not it does. So what a guest can ask for is
+//! rationed. A budget allows a burst, then one in each interval. All guests of a topic share a rate, so the
+//! interval grows with their number. `guests`, forwarders and a server's connection quota call this. It never
+//! waits, and never limits processes of one's own user.
 
 use std::collections::HashMap;
 
 use crate::sys::clock::monotonic_ns;
 
-/// Between two rings of one guest that is alone, in nanoseconds.
+/// Nanoseconds between two rings of one guest, when it is the only guest.
 const RINGS: u64 = 100_000;
-/// Between two looks at what a guest that is streamed to has reported, each of which takes many in.
+/// Nanoseconds between two looks at the reports of a guest that is streamed to. Each look takes many reports.
 const LOOKS: u64 = 250_000;
-/// Between two admissions of one user, in nanoseconds: each makes segments and maps them.
+/// Nanoseconds between two admissions of one user. Each admission makes segments and maps them.
 const ADMISSIONS: u64 = 10_000_000;
-/// How many at once, after a quiet time.
+/// How many may come at once, after a quiet time.
 const BURST: u64 = 32;
 
-/// One guest's.
+/// The budget of one guest.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Budget {
-    /// When all that was allowed so far is paid for, in nanoseconds of the monotonic clock.
+    /// The time at which all that was allowed so far is paid for, in nanoseconds of the monotonic clock.
     paid: u64,
 }
 
 impl Budget {
-    /// Whether one more is allowed now, at a rate of one in each interval; then it is taken from the budget.
+    /// Whether one more is allowed now, at a rate of one in each interval. If it is, it is taken from the budget.
     pub(crate) fn take(&mut self, now: u64, interval: u64) -> bool {
         let paid = self.paid.max(now);
         let allowed = paid - now <= interval * BURST;
@@ -37,18 +38,18 @@ impl Budget {
 }
 
 impl Budget {
-    /// Whether nothing is owed: it is as good as a new one.
+    /// Whether nothing is owed. The budget is then as good as a new one.
     pub(crate) fn is_paid(&self, now: u64) -> bool {
         self.paid <= now
     }
 }
 
-/// How often other users came lately, each by itself.
+/// How often each of the other users came lately.
 #[derive(Debug, Default)]
 pub(crate) struct Admissions(HashMap<u32, Budget>);
 
 impl Admissions {
-    /// Whether one more of this user may come now; then it is counted.
+    /// Whether one more guest of this user may come now. If so, it is counted.
     pub(crate) fn take(&mut self, uid: u32) -> bool {
         let now = monotonic_ns();
         self.0.retain(|_, budget| !budget.is_paid(now));
@@ -56,12 +57,12 @@ impl Admissions {
     }
 }
 
-/// How long a guest has to wait for its next ring once the burst is used up, in nanoseconds, when there are so many guests.
+/// How long a guest waits for its next ring when the burst is used up, in nanoseconds, with this number of guests.
 pub(crate) fn ring_interval(guests: u32) -> u64 {
     RINGS * u64::from(guests.max(1))
 }
 
-/// The same for a look at what it has reported.
+/// The same interval for a look at a guest's reports.
 pub(crate) fn look_interval(guests: u32) -> u64 {
     LOOKS * u64::from(guests.max(1))
 }

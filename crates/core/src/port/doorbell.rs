@@ -1,10 +1,13 @@
-//! Doorbells of both kinds: the eventfd that peers of one user share, and the socket to a peer of another user.
+//! Doorbells of both kinds: the eventfd that processes of one user share, and the socket to a process of another
+//! user.
 //!
-//! The holder of a shared eventfd can turn it against the others that hold it: it can read what was rung, ring without end, or try to
-//! block the ringer (`sys/eventfd.rs` says what is done about that). So an eventfd is for one's own user. To another user a doorbell is a socket: a byte either way. For a topic's guest it is the connection of the
-//! handshake; for a channel's connection a pair made for it, because what nobody takes on the connection itself would stand in the
-//! way of rings. The kernel ends it with either holder, so it is the proof of life, too. Ringing never waits and never fails
-//! loudly: to a peer that does not read, the byte is not sent.
+//! A process that holds a shared eventfd can turn it against the other holders: it can read their rings, ring
+//! without end, or try to block the ringer (`sys/eventfd.rs` says what is done about that). So an eventfd is only
+//! for processes of one's own user. The doorbell of another user is a socket, on which each side sends bytes. A
+//! topic's guest uses the connection of its handshake. A channel's connection uses a socket pair of its own: data
+//! that is not taken from the connection would block the rings behind it. The kernel closes the socket when either
+//! holder dies, so it is also the proof of life. Called by `Writer`, `Reader` and `guests`. Ringing never waits and
+//! never reports an error: if a peer does not read, the byte is not sent.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -17,24 +20,24 @@ use crate::sys::fork::ForkGuarded;
 use crate::sys::scm::{self, ReceiveError};
 use crate::sys::seqpacket;
 
-/// What is sent to ring.
+/// The byte that is sent to ring.
 const RING: [u8; 1] = [1];
-/// Most bytes that are taken in one go, so that a peer that sends without end does not hold up this side.
+/// The most bytes that are taken at once. A peer that sends without end then does not hold up this side.
 const MOST: usize = 64;
 
-/// A socket as doorbell and proof of life, both ways.
+/// A socket that is a doorbell and a proof of life, in both directions.
 #[derive(Debug)]
 pub(crate) struct SocketDoorbell {
-    /// Not in a forked child, which would keep the connection alive.
+    /// It is not in a forked child, which would keep the connection alive.
     socket: ForkGuarded,
 }
 
 /// What was taken from a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Drained {
-    /// So many rings, perhaps none, and there may be more.
+    /// This number of rings, perhaps none. There may be more.
     Rings(usize),
-    /// The end, or what is no ring. Nothing counts after it.
+    /// The connection has ended, or something came that is not a ring. Nothing after it counts.
     End,
 }
 
@@ -45,7 +48,7 @@ impl SocketDoorbell {
         SocketDoorbell { socket }
     }
 
-    /// A new socket, and the end for its peer.
+    /// Makes a socket pair: this end, and the end for the peer.
     ///
     /// # Errors
     /// `ERR_RINGBELL_RESOURCE`.
@@ -55,10 +58,10 @@ impl SocketDoorbell {
         Ok((SocketDoorbell::new(ForkGuarded::new(ours)), ForkGuarded::new(theirs)))
     }
 
-    /// Takes over the end that a peer gave, after checking that it is a socket of the right kind.
+    /// Takes over the end that a peer gave, after a check that it is a socket of the right kind.
     ///
     /// # Errors
-    /// `ERR_RINGBELL_CORRUPT_PEER` when it is something else; the descriptor is closed then.
+    /// `ERR_RINGBELL_CORRUPT_PEER` when it is something else. The descriptor is closed then.
     pub(crate) fn from_peer(fd: OwnedFd) -> Result<SocketDoorbell> {
         match seqpacket::is_one(&fd) {
             true => Ok(SocketDoorbell::new(ForkGuarded::new(fd))),
@@ -66,12 +69,12 @@ impl SocketDoorbell {
         }
     }
 
-    /// Rings. A peer that has not read earlier rings needs no more.
+    /// Rings. A peer that has not read earlier rings does not need another one.
     pub(crate) fn ring(&self) {
         let _ = scm::send(&self.socket, &RING, &[]);
     }
 
-    /// Takes what was rung, without waiting.
+    /// Takes the rings that have come, without waiting.
     pub(crate) fn drain(&self) -> Drained {
         for count in 0..MOST {
             let mut byte = [0; RING.len()];
@@ -84,12 +87,12 @@ impl SocketDoorbell {
         Drained::Rings(MOST)
     }
 
-    /// Whether the peer holds its end.
+    /// Whether the peer still holds its end.
     pub(crate) fn lives(&self) -> bool {
         seqpacket::is_connected(&self.socket)
     }
 
-    /// Ends it, also for other holders of this end.
+    /// Ends the connection, also for other holders of this end.
     pub(crate) fn shutdown(&self) {
         seqpacket::hang_up(&self.socket);
     }
@@ -101,12 +104,12 @@ impl AsFd for SocketDoorbell {
     }
 }
 
-/// A doorbell, whatever it is made of.
+/// A doorbell of either kind.
 #[derive(Clone, Debug)]
 pub(crate) enum Doorbell {
-    /// Shared with other processes of this user, which all listen, so a listener never reads it.
+    /// An eventfd that processes of this user share. All of them listen on it, so a listener never reads it.
     Shared(Arc<EventFd>),
-    /// Of one peer.
+    /// The socket to one peer.
     Socket(Arc<SocketDoorbell>),
 }
 
@@ -119,8 +122,8 @@ impl Doorbell {
         }
     }
 
-    /// Takes earlier rings before the caller goes to sleep, where they have to be taken. False: the peer is gone, and will never
-    /// ring.
+    /// Takes earlier rings before the caller goes to sleep, if they have to be taken. False: the peer is gone and
+    /// will never ring.
     pub(crate) fn drain(&self) -> bool {
         match self {
             Doorbell::Shared(_) => true,

@@ -1,31 +1,32 @@
-//! How one directed flow ends, and what its reader has to know of the writer to tell.
+//! How one directed flow ends, and what its reader must know of the writer to tell that.
 //!
-//! The one answer to "is it at its end?": `Reader::end` gives it, topics and channels turn it into their notices. Plain data.
+//! `Reader::end` alone answers the question "has the flow ended?". Topics and channels turn its answer into their
+//! notices. This file is plain data.
 
-/// What is known of the writer by other ways than the flow itself.
+/// What is known of the writer from other sources than the flow itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum WriterState {
     /// It lives, as far as is known.
     #[default]
     Present,
-    /// Its stream was cut off, and the bus thread was asked what became of it.
+    /// Its stream was cut off. The bus thread was asked whether the writer lives.
     Asked,
-    /// It lives, and its stream is lost.
+    /// It lives, but its stream is lost.
     Unreachable,
-    /// It has closed or died: nothing will follow.
+    /// It has closed or died. Nothing will follow.
     Gone,
 }
 
-/// How a flow has ended, once everything that can be read was read.
+/// How a flow has ended. It ends only after everything that can be read was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     /// The writer closed it.
     Closed,
-    /// The writer is gone, without having closed it.
+    /// The writer is gone, and did not close the flow.
     Died,
-    /// The stream was cut off, and the writer lives.
+    /// The stream was cut off, but the writer lives.
     Disconnected,
-    /// The stream was cut off, and what became of the writer is not known yet.
+    /// The stream was cut off. It is not known yet whether the writer lives.
     Severed,
     /// The writer is gone, and what it left cannot be read.
     Unreadable,

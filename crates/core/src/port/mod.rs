@@ -1,8 +1,9 @@
 //! Ports: one directed flow on any rung, with one writer and one or more readers.
 //!
-//! A topic is one writer and many readers, a channel is two ports back to back. `Writer` writes a ring, `Reader` reads one in shared
-//! memory or a stream of it; `stream` forwards a ring to readers that cannot map it; `guests` are the readers of other users; `Doorbell` wakes a
-//! sleeper. Called by topics, channels and acquisition. Never decides who may have a port, or what happens over time.
+//! A topic is one writer and many readers. A channel is two ports back to back. `Writer` writes a ring. `Reader`
+//! reads a ring in shared memory, or a stream of one. `stream` forwards a ring to readers that cannot map it.
+//! `guests` are the readers of other users. `Doorbell` wakes a sleeper. Topics, channels and acquisition call this.
+//! It never decides which process may have a port, or what happens over time.
 
 mod budget;
 mod doorbell;
@@ -22,10 +23,10 @@ pub(crate) use probe::Probe;
 pub(crate) use reader::{Memory, Reader};
 pub(crate) use writer::{Doorbells, Writer};
 
-/// When what was read counts as acknowledged, so that the writer need not keep it.
+/// When a message that was read counts as acknowledged, so that the writer need not keep it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Acknowledging {
-    /// As it is read.
+    /// At once, when it is read.
     AtOnce,
     /// When [`Reader::acknowledge_below`] says so.
     Apart,

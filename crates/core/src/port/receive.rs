@@ -1,7 +1,7 @@
-//! Receiving for Rust callers: a batch that is handed out message by message, and looking for a while before sleeping.
+//! Receiving for Rust callers: a batch that is handed out message by message, and a busy wait before sleeping.
 //!
-//! Topics and channels receive through it (`recv` and its kin). Messages are copied into one slab that is reused, so what is handed out
-//! borrows the receiver. Never sleeps by itself.
+//! Topics and channels receive through it (`recv` and its kin). Messages are copied into one slab that is used
+//! again and again, so a message that is handed out borrows the receiver. It never sleeps.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::error::Result;
 
 const SLAB: usize = 128 << 10;
 const TABLE: usize = 1024;
-/// Looks between two glances at the clock.
+/// How many looks come between two reads of the clock.
 pub(crate) const TURNS: u32 = 256;
 
 /// A batch that was copied and not yet handed out.
@@ -22,7 +22,7 @@ pub(crate) struct Batch {
     next: usize,
 }
 
-/// What a batch is copied to.
+/// The memory that a batch is copied to.
 #[derive(Default)]
 pub(crate) struct Buffers {
     pub(crate) slab: Vec<u8>,
@@ -30,9 +30,9 @@ pub(crate) struct Buffers {
 }
 
 impl Buffers {
-    /// Makes room for a message of so many bytes, headers included.
+    /// Makes room for a message of this number of bytes, headers included.
     pub(crate) fn grow(&mut self, bytes: usize) {
-        // By powers of two: messages that grow slowly do not cost a new slab each.
+        // The size is a power of two, so messages that grow slowly do not cost a new slab each.
         self.slab = vec![0; bytes.max(SLAB).next_power_of_two()];
     }
 }
@@ -49,7 +49,7 @@ impl Batch {
         buffers
     }
 
-    /// Takes the buffers back, with so many messages in them.
+    /// Takes the buffers back, with this number of messages in them.
     pub(crate) fn end(&mut self, buffers: Buffers, count: usize) {
         (self.buffers, self.count) = (buffers, count);
     }
@@ -72,7 +72,7 @@ impl Batch {
         self.next < self.count
     }
 
-    /// The messages before this one were handed out.
+    /// Notes that the messages before this one were handed out.
     #[inline]
     pub(crate) fn advance_to(&mut self, next: usize) {
         self.next = next;
@@ -84,29 +84,29 @@ impl Batch {
         self.buffers.table[..self.count].get(index).copied()
     }
 
-    /// What the messages lie in.
+    /// The memory that the messages lie in.
     #[inline]
     pub(crate) fn slab(&self) -> &[u8] {
         &self.buffers.slab
     }
 }
 
-/// What looking before sleeping came to.
+/// The result of looking before sleeping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Looked {
     /// Something was found.
     Found,
-    /// Long enough: sleep now.
+    /// Nothing was found for long enough: sleep now.
     Enough,
     /// The deadline has passed.
     Late,
 }
 
-/// Looks until something is found, `spin` has passed, or the deadline has. It looks at least once, unless `spin` is zero.
-/// [`Duration::MAX`] never ends in a sleep.
+/// Looks until something is found, `spin` has passed, or the deadline has passed. It looks at least once, unless
+/// `spin` is zero. [`Duration::MAX`] never ends in a sleep.
 ///
 /// # Errors
-/// What `look` answers.
+/// The error of `look`.
 pub(crate) fn look_for(
     spin: Duration,
     deadline: Option<Instant>,
@@ -115,7 +115,8 @@ pub(crate) fn look_for(
     let begun = Instant::now();
     loop {
         let now = Instant::now();
-        // Before the deadline is judged: a caller that never looks has to arm and harvest even when it is late.
+        // This comes before the check of the deadline: a caller that never looks must arm and harvest even when it
+        // is late.
         if now.duration_since(begun) >= spin {
             return Ok(Looked::Enough);
         }

@@ -1,8 +1,9 @@
 //! The writing end of a port: the ring, the doorbells of both sides, and the readers that room is made for.
 //!
-//! A topic's publisher and each side of a channel write through it. It alone decides nothing about other processes but by their locks.
-//! A send makes no system call while every reader is awake. What was written is announced to the readers here, so no caller rings.
-//! Never touches the memory in a forked child, where it is not mapped: callers ask [`Writer::is_foreign`] first.
+//! A topic's publisher and each side of a channel write through it. It judges other processes only by their locks.
+//! A send makes no system call while every reader is awake. The writer itself announces what was written to the
+//! readers, so no caller rings. It never touches the memory in a forked child, where it is not mapped: callers ask
+//! [`Writer::is_foreign`] first.
 
 use std::sync::Arc;
 
@@ -18,17 +19,17 @@ use crate::sys::clock::monotonic_ns;
 use crate::sys::eventfd::EventFd;
 use crate::sys::generation::Home;
 
-/// The doorbells of a ring that its writer made: all that it announces.
+/// The doorbells of a ring that its writer made. It announces all of them.
 #[derive(Clone)]
 pub(crate) struct Doorbells {
     /// Rung by readers when there is room again.
     pub(crate) room: Arc<EventFd>,
-    /// Rung by the writer; each is shared by some slots.
+    /// Rung by the writer. Several slots share each one.
     pub(crate) readers: Arc<[EventFd]>,
 }
 
 impl Doorbells {
-    /// Makes those for so many slots.
+    /// Makes the doorbells for this number of slots.
     ///
     /// # Errors
     /// `ERR_RINGBELL_RESOURCE`.
@@ -46,22 +47,22 @@ pub(crate) struct Writer {
     doorbells: ReaderDoorbells,
     guests: Option<Hosting>,
     rings: u64,
-    /// Where the memory is mapped: in a forked child it is not.
+    /// The process in which the memory is mapped. It is not mapped in a forked child.
     home: Home,
 }
 
-/// What is rung when something was written.
+/// The doorbells that are rung when something was written.
 enum ReaderDoorbells {
     /// The doorbells that this process made.
     Own(Doorbells),
-    /// The one reader's.
+    /// The doorbell of the only reader.
     Peer(Doorbell),
 }
 
-/// What the ring lies in, and which of its readers live.
+/// The memory that the ring lies in, and which of its readers live.
 struct Readers {
     mapped: Mapped,
-    /// The slots of those that are streamed to.
+    /// The slots of the readers that are streamed to.
     proxies: Arc<ProxySlots>,
 }
 
@@ -78,7 +79,8 @@ impl Readers {
         }
     }
 
-    /// Whether the owner of a slot lives. A guest or the other side of a channel is not asked about: the end of its connection tells.
+    /// Whether the owner of a slot lives. A guest and the other side of a channel are not asked about: the end of
+    /// their connection tells.
     fn is_alive(&self, slot: usize) -> bool {
         let Some(segments) = self.segments() else { return true };
         slot >= segments.control().slots()
@@ -92,7 +94,7 @@ impl Peers for Readers {
     }
 }
 
-/// Guests, and what serves them on the bus thread for as long as the writer is there.
+/// The guests, and the object that serves them on the bus thread while the writer exists.
 struct Hosting {
     guests: Arc<Guests>,
     thread: Handle,
@@ -107,8 +109,8 @@ impl Drop for Hosting {
 }
 
 impl Writer {
-    /// A ring in memory that this process made. `proxies`: the slots of readers that are streamed to. `evict_after`: for how long a
-    /// reader may leave no room, in nanoseconds; 0: for ever.
+    /// Makes the writer of a ring in memory that this process made. `proxies`: the slots of readers that are
+    /// streamed to. `evict_after`: for how long a reader may leave no room, in nanoseconds; 0 means without limit.
     pub(crate) fn create(
         segments: Segments,
         doorbells: Doorbells,
@@ -122,7 +124,7 @@ impl Writer {
         Writer::new(producer, readers, ReaderDoorbells::Own(doorbells))
     }
 
-    /// A channel's ring in shared memory, whose reader has a doorbell of its own.
+    /// Makes the writer of a channel's ring in shared memory. The ring's reader has a doorbell of its own.
     pub(crate) fn of_pair(producer: Producer, memory: Arc<PairMemory>, peer: Doorbell) -> Writer {
         let readers = Readers { mapped: Mapped::Pair { _memory: memory }, proxies: Arc::default() };
         Writer::new(producer, readers, ReaderDoorbells::Peer(peer))
@@ -132,7 +134,7 @@ impl Writer {
         Writer { producer, readers, doorbells, guests: None, rings: 0, home: Home::here() }
     }
 
-    /// Lets guests in. `patience`: for how long one may leave no room, in nanoseconds.
+    /// Lets guests in. `patience`: for how long a guest may leave no room, in nanoseconds.
     pub(crate) fn with_guests(mut self, guests: Arc<Guests>, patience: u64, thread: Handle) -> Writer {
         let (segments, admitted) = guests.for_producer();
         self.producer = self.producer.with_guests(segments, admitted, patience);
@@ -141,7 +143,7 @@ impl Writer {
         self
     }
 
-    /// Whether this is a forked child, where nothing is this writer's to do.
+    /// Whether this is a forked child, in which the writer must do nothing.
     #[inline]
     pub(crate) fn is_foreign(&self) -> bool {
         self.home.is_foreign()
@@ -175,7 +177,7 @@ impl Writer {
         }
     }
 
-    /// Room in the ring for messages that take `bytes`, and up to `most`. What is filled in is sent by `commit`.
+    /// Room in the ring for messages that take `bytes`, and for up to `most`. `commit` sends what is filled in.
     pub(crate) fn reserve(&mut self, bytes: usize, most: usize) -> Option<Span> {
         self.producer.reserve(bytes, most, monotonic_ns(), &mut self.readers)
     }
@@ -191,24 +193,24 @@ impl Writer {
         self.producer.note_full();
     }
 
-    /// Sends what was filled into the reserved bytes: one length per message.
+    /// Sends what was filled into the reserved bytes. `lengths` has one length for each message.
     pub(crate) fn commit(&mut self, lengths: &[u32]) {
         if let Some(Sent::Committed { ring }) = self.producer.commit_span(lengths, monotonic_ns()) {
             self.ring(ring);
         }
     }
 
-    /// Begins a message of any size, to be sent in pieces. False: there cannot be one.
+    /// Begins a message of any size, which is sent in pieces. False: such a message is not possible.
     pub(crate) fn begin_large(&mut self, total: usize) -> bool {
         self.producer.begin_large(total)
     }
 
-    /// Bytes of the message in pieces that are left; `None`: there is none.
+    /// How many bytes of the message in pieces are left. `None`: there is no such message.
     pub(crate) fn large_left(&self) -> Option<usize> {
         self.producer.large_left()
     }
 
-    /// Sends the next piece of what is left. How many bytes of it; 0: there is no room.
+    /// Sends the next piece of what is left. Returns how many bytes it sent; 0: there is no room.
     pub(crate) fn push_large(&mut self, rest: &[u8]) -> usize {
         let pushed = self.producer.push_large(rest, monotonic_ns(), &mut self.readers);
         self.ring(pushed.ring);
@@ -220,12 +222,12 @@ impl Writer {
         self.producer.abandon_large();
     }
 
-    /// Whether a message of `bytes` would find room. Makes no system call.
+    /// Whether a message of `bytes` would find room. It makes no system call.
     pub(crate) fn has_room(&mut self, bytes: usize) -> bool {
         self.producer.has_room(padded(bytes.min(self.max_message())), monotonic_ns())
     }
 
-    /// Announces that the writer waits for room for a message of `bytes`. False: there is some now.
+    /// Announces that the writer waits for room for a message of `bytes`. False: there is room now.
     pub(crate) fn arm(&mut self, bytes: usize) -> bool {
         if let Some(Hosting { guests, .. }) = &self.guests {
             guests.announce_wait();
@@ -239,7 +241,7 @@ impl Writer {
         waits
     }
 
-    /// Frees the slots of dead readers, and evicts those that have left no room for too long.
+    /// Frees the slots of dead readers, and evicts the readers that have left no room for too long.
     pub(crate) fn sweep(&mut self) {
         self.producer.sweep(monotonic_ns(), &mut self.readers);
         self.evict_dismissed();
@@ -251,7 +253,7 @@ impl Writer {
         self.ring(bells);
     }
 
-    /// Guests that the ring gave up are to leave.
+    /// The bus thread now has to evict the guests that the ring gave up.
     #[cold]
     fn evict_dismissed(&mut self) {
         if let Some(Hosting { guests, .. }) = &self.guests
@@ -261,7 +263,7 @@ impl Writer {
         }
     }
 
-    /// Rings the doorbells whose bits are set, and those guests' that are to be woken.
+    /// Rings the doorbells whose bits are set, and those of the guests that have to be woken.
     #[inline]
     fn ring(&mut self, bells: u64) {
         if self.guests.is_some() {
@@ -288,7 +290,7 @@ impl Writer {
             ReaderDoorbells::Peer(doorbell) => doorbell.ring(),
             ReaderDoorbells::Own(doorbells) => {
                 while bells != 0 {
-                    // A peer may have set bits for doorbells that there are none of.
+                    // A peer may have set bits for which there is no doorbell.
                     if let Some(doorbell) = doorbells.readers.get(bells.trailing_zeros() as usize) {
                         doorbell.ring();
                     }
@@ -328,7 +330,7 @@ impl Writer {
         self.producer.evicted()
     }
 
-    /// How many messages the owner of a slot, or its last one, has taken, by its own account.
+    /// How many messages the owner of a slot, or its last owner, has read, as it reported itself.
     pub(crate) fn taken(&self, slot: usize) -> Option<u64> {
         self.producer.taken(slot)
     }
@@ -338,19 +340,19 @@ impl Writer {
         self.producer.slots().map(|slot| (slot, self.readers.is_alive(slot.index)))
     }
 
-    /// Whether no slot is in use: nobody reads.
+    /// Whether no slot is in use: there is no reader.
     #[inline]
     pub(crate) fn is_unread(&self) -> bool {
         self.producer.slots().next().is_none()
     }
 
-    /// The user of the guest in a slot, by the kernel's word.
+    /// The user of the guest in a slot, as the kernel reports it.
     pub(crate) fn guest_uid(&self, slot: usize) -> Option<u32> {
         let guest = slot.checked_sub(self.readers.segments()?.control().slots())?;
         self.guests.as_ref()?.guests.uid(guest)
     }
 
-    /// Rung when there is room again, where the writer has a doorbell for that alone.
+    /// The doorbell that is rung when there is room again, if the writer has one for that alone.
     pub(crate) fn room(&self) -> Option<&Arc<EventFd>> {
         match &self.doorbells {
             ReaderDoorbells::Own(doorbells) => Some(&doorbells.room),

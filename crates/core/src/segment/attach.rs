@@ -1,8 +1,8 @@
-//! Attaching to a peer's segments: nothing that came is believed before it was checked.
+//! Attaching to a peer's segments. Nothing that came is trusted before it was checked.
 //!
-//! The order is the protection: kind of file, inode, size, seals, only then a mapping (an unsealed file
-//! could shrink under it, which is SIGBUS), only then magic, version and nonce. The data segment is mapped
-//! for reading alone. Called by `acquire` with what a rung brought, whichever it was.
+//! The order protects: first the kind of file, its inode, size and seals, then the mapping, then magic, version and
+//! nonce. (An unsealed file could shrink while it is mapped, which is SIGBUS.) The data segment is mapped for
+//! reading only. Acquisition calls this with what it got, on any rung. It never writes to a segment.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -25,19 +25,20 @@ pub struct PeerSegments {
     pub data: Arc<MappedData>,
     /// Writable: the slots are in it.
     pub control: Arc<MappedControl>,
-    /// The control segment through a description of one's own, for the locks. None where the control segment is one's own:
-    /// then the connection is what proves that either side lives.
+    /// The control segment through an open file of this process alone, for the locks. None if the control segment
+    /// itself belongs to this subscriber alone: then the connection proves that each side lives.
     pub control_own: Option<ForkGuarded>,
 }
 
-/// Checks and maps what came from the peer that announced `topic`.
+/// Checks and maps the segments of the peer that announced `topic`.
 ///
 /// # Errors
 /// `ERR_RINGBELL_CORRUPT_PEER` names the rule that was broken, `ERR_RINGBELL_PROTOCOL_VERSION` both versions.
 pub(crate) fn attach(data_fd: OwnedFd, control_fd: OwnedFd, topic: &TopicRecord) -> Result<PeerSegments> {
     let identity = identity(topic)?;
     let mut segments = map(data_fd, &control_fd, topic, identity, Some(memory_of(topic)?.control))?;
-    // Not what is mapped: a mapping keeps its open file, and with that the slot's lock, for as long as it lives.
+    // Another open file than the mapped one: a mapping keeps its open file, and so the slot's lock, as long as the
+    // mapping lives.
     segments.control_own = Some(ForkGuarded::new(memfd::reopen(&control_fd)?));
     Ok(segments)
 }
@@ -49,7 +50,7 @@ fn memory_of(topic: &TopicRecord) -> Result<&TopicMemory> {
         .ok_or_else(|| Error::CorruptPeer { what: "its record announces no segments".into() })
 }
 
-/// The same for a control segment of one's own, of one slot, which no record announces.
+/// The same for a guest's own control segment, which has one slot and is not in any record.
 ///
 /// # Errors
 /// As [`attach`].
@@ -59,11 +60,11 @@ pub(crate) fn attach_as_guest(
     topic: &TopicRecord,
 ) -> Result<PeerSegments> {
     let control = Identity { max_slots: 1, ..identity(topic)? };
-    // Whose it is says the connection that it came by; which topic's, its nonce.
+    // The connection that it came by tells whose segment it is. Its nonce tells which topic it belongs to.
     map(data_fd, &control_fd, topic, control, None)
 }
 
-/// `control` is what the control segment's header says, `reference` its file, where a record announces it.
+/// `control` is what the control segment's header must say. `reference` is its file, if a record announces it.
 fn map(
     data_fd: OwnedFd,
     control_fd: &OwnedFd,
@@ -88,10 +89,10 @@ fn map(
     Ok(PeerSegments { data: Arc::new(data), control: Arc::new(mapped), control_own: None })
 }
 
-/// What both headers must say, by the peer's record.
+/// What both headers must say, according to the peer's record.
 ///
 /// # Errors
-/// `ERR_RINGBELL_CORRUPT_PEER` when the record announces what cannot be.
+/// `ERR_RINGBELL_CORRUPT_PEER` when the record announces something impossible.
 pub(crate) fn identity(topic: &TopicRecord) -> Result<Identity> {
     let capacity = usize::try_from(topic.capacity).ok().filter(|capacity| check_capacity(*capacity).is_ok());
     let max_slots = usize::from(topic.max_subscribers);
@@ -100,15 +101,15 @@ pub(crate) fn identity(topic: &TopicRecord) -> Result<Identity> {
             Ok(Identity { capacity, max_slots, overflow: topic.overflow, nonce })
         }
         _ => Err(Error::CorruptPeer {
-            what: "its record announces a capacity, a number of slots or a nonce that cannot be".into(),
+            what: "its record announces an invalid capacity, number of slots or nonce".into(),
         }),
     }
 }
 
-/// The two words that stand in the headers for a nonce of 32 hex digits.
+/// The two words by which the headers hold a nonce of 32 hex digits.
 ///
 /// # Errors
-/// `ERR_RINGBELL_CORRUPT_PEER` when it is no such nonce.
+/// `ERR_RINGBELL_CORRUPT_PEER` when it is not such a nonce.
 fn nonce_words(nonce: &str) -> Result<[u64; 2]> {
     let digits = nonce.len() == 32 && nonce.bytes().all(|byte| byte.is_ascii_hexdigit());
     match u128::from_str_radix(nonce, 16) {
@@ -117,13 +118,13 @@ fn nonce_words(nonce: &str) -> Result<[u64; 2]> {
     }
 }
 
-/// Whether a descriptor is of the very file that the record announces, and announces as the layout wants it.
+/// Checks that a descriptor is of the announced file, and that what was announced fits the layout.
 fn announced(segment: &str, fd: BorrowedFd<'_>, announced: MemfdRef, length: usize) -> Result<()> {
     let found = shared_memory(segment, fd)?;
     if found.inode != announced.inode {
         return wrong(
             segment,
-            format!("that came is inode {}, announced was {}", found.inode, announced.inode),
+            format!("has inode {}, but its record announces inode {}", found.inode, announced.inode),
         );
     }
     if announced.size != length as u64 {
@@ -135,7 +136,7 @@ fn announced(segment: &str, fd: BorrowedFd<'_>, announced: MemfdRef, length: usi
     Ok(())
 }
 
-/// Whether a descriptor is of shared memory of that length, sealed as it has to be.
+/// Checks that a descriptor is of shared memory with that length and the right seals.
 pub(super) fn inspect(segment: &str, fd: BorrowedFd<'_>, length: usize, seals: SealFlag) -> Result<()> {
     let found = shared_memory(segment, fd)?;
     if found.size != length as u64 {

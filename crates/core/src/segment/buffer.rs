@@ -1,6 +1,7 @@
-//! Private memory that a batch is prepared in, where preparing it in the ring would give up messages too early.
+//! Private memory in which a batch is prepared, when preparing it in the ring would give up messages too early.
 //!
-//! JS holds a view of it and may write at any time, so it is never looked at through a reference: `copy_to` copies out.
+//! JS holds a view of this memory and may write at any time. So it is never accessed through a reference: `copy_to`
+//! copies out of it. Publishers call this.
 
 #![allow(unsafe_code)]
 
@@ -29,12 +30,12 @@ impl PrivateBuffer {
         Ok(Self { map: map.into() })
     }
 
-    /// Where it begins; valid for as long as this buffer lives.
+    /// The address where it begins. It is valid as long as this buffer lives.
     pub fn as_mut_ptr(&self) -> *mut u8 {
         self.map.as_mut_ptr()
     }
 
-    /// Bytes.
+    /// The length in bytes.
     pub fn len(&self) -> usize {
         self.map.len()
     }
@@ -44,11 +45,12 @@ impl PrivateBuffer {
         self.len() == 0
     }
 
-    /// Copies as many bytes as `target` takes, from the start.
+    /// Copies bytes from the start, as many as `target` takes.
     pub(crate) fn copy_to(&self, target: &mut [u8]) {
         let len = target.len().min(self.len());
-        // SAFETY: `len` bytes are mapped; a raw copy, because JS on the same thread may hold a view (and on no other
-        // thread: an ArrayBuffer belongs to one environment). `target` is a reference, so it cannot overlap.
+        // SAFETY: `len` bytes are mapped. It is a raw copy, because JS on the same thread may hold a view. JS on
+        // another thread cannot: an ArrayBuffer belongs to one environment. `target` is a reference, so it cannot
+        // overlap.
         unsafe { target.as_mut_ptr().copy_from_nonoverlapping(self.map.as_mut_ptr(), len) }
     }
 }

@@ -1,8 +1,9 @@
-//! Making the segments of a topic: the publisher's side.
+//! Making the segments of a topic, on the publisher's side.
 //!
-//! Invariant: the order. Size, map, populate, then seal: after the seals nobody, the publisher included, can
-//! make a writable mapping of the data segment again. The descriptors in here are handed to peers; the
-//! lock that proves that the publisher lives is on a description of its own, which never leaves the process.
+//! Invariant: the order is size, map, populate, then seal. After the seals no process can make a writable mapping
+//! of the data segment again, not even the publisher. The descriptors in here are handed to peers. The lock that
+//! proves the publisher's life is on an open file of its own, which never leaves the process. Called when a
+//! publisher is made.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -16,13 +17,13 @@ use crate::sys::mmap::Access;
 use crate::sys::{lock, memfd};
 use crate::{Error, Result};
 
-/// Seals that a data segment carries: not even its owner can map it writable again, or change its size.
+/// The seals of a data segment. Not even its owner can map it writable again, or change its size.
 pub(super) const DATA_SEALS: SealFlag = SealFlag::F_SEAL_SHRINK
     .union(SealFlag::F_SEAL_GROW)
     .union(SealFlag::F_SEAL_FUTURE_WRITE)
     .union(SealFlag::F_SEAL_SEAL);
 
-/// Seals that a control segment carries: subscribers write it, nobody changes its size.
+/// The seals of a control segment. Subscribers write to it, but no process can change its size.
 pub(super) const CONTROL_SEALS: SealFlag =
     SealFlag::F_SEAL_SHRINK.union(SealFlag::F_SEAL_GROW).union(SealFlag::F_SEAL_SEAL);
 
@@ -31,13 +32,13 @@ pub(super) const CONTROL_SEALS: SealFlag =
 pub struct OwnSegments {
     /// Writable, populated, not inherited by a fork.
     pub data: Arc<MappedData>,
-    /// What is announced and handed out. Stays open as long as the record is locked.
+    /// The descriptor that is announced and handed out. It stays open as long as the record is locked.
     pub data_fd: OwnedFd,
     /// Writable.
     pub control: Arc<MappedControl>,
-    /// What is announced and handed out. Stays open as long as the record is locked.
+    /// The descriptor that is announced and handed out. It stays open as long as the record is locked.
     pub control_fd: OwnedFd,
-    /// The control segment through a description of the publisher's own, with the lock that proves its life.
+    /// The control segment through an open file of the publisher alone, with the lock that proves its life.
     pub control_own: ForkGuarded,
 }
 
@@ -45,8 +46,8 @@ pub struct OwnSegments {
 /// `ringbell_ring::Producer::create` writes them.
 ///
 /// # Errors
-/// `ERR_RINGBELL_INVALID_OPTION` for a capacity or a number of slots that breaks the rule, else what the
-/// kernel answered.
+/// `ERR_RINGBELL_INVALID_OPTION` for a capacity or a number of slots that breaks the rule, otherwise the kernel's
+/// error.
 pub(crate) fn create(capacity: usize, max_subscribers: usize) -> Result<OwnSegments> {
     check_capacity(capacity)?;
     if !(1..=layout::MAX_SLOTS).contains(&max_subscribers) {
@@ -68,13 +69,14 @@ pub(crate) fn create(capacity: usize, max_subscribers: usize) -> Result<OwnSegme
     let control_own = ForkGuarded::new(memfd::reopen(&control_fd)?);
     if !lock::take(&control_own, layout::PUBLISHER_LOCK_BYTE)? {
         return Err(Error::CorruptPeer {
-            what: "the lock of a control segment made just now is taken".into(),
+            what: "another process holds the lock of a control segment that was just made".into(),
         });
     }
     Ok(OwnSegments { data: Arc::new(data), data_fd, control: Arc::new(control), control_fd, control_own })
 }
 
-/// A capacity is a power of two, whole pages, from 4 KiB to 1 GiB; never rounded for the caller.
+/// Checks a capacity. It is a power of two, in whole pages, from 4 KiB to 1 GiB. It is never rounded for the
+/// caller.
 ///
 /// # Errors
 /// `ERR_RINGBELL_INVALID_OPTION` with the value and the rule.

@@ -1,9 +1,9 @@
-//! The control segments of guests: one memfd of one slot for each, at fixed addresses; for a guest that is streamed to, memory of
-//! this process.
+//! The control segments of guests, at fixed addresses. Each one is a memfd with one slot, or, for a guest that is
+//! streamed to, memory of this process.
 //!
-//! A guest gets memory that nobody had before and nobody gets after it: what it has mapped, or has given to others, reaches no other
-//! guest. The ring's producer has all addresses from the start; a slot without a guest is zeroes. Called by `port::guests`. Never
-//! decides who is admitted.
+//! A guest gets memory that no process had before and no other guest gets later. So what it has mapped, or has
+//! given to other processes, never reaches another guest. The ring's producer has all addresses from the start; a
+//! slot without a guest is all zeroes. Called by `port::guests`. It never decides which guest is admitted.
 
 #![allow(unsafe_code)]
 
@@ -17,7 +17,7 @@ use crate::Result;
 use crate::sys::memfd;
 use crate::sys::mmap::Pieces;
 
-/// The places of a topic's guests.
+/// The guest slots of a topic.
 #[derive(Debug)]
 pub(crate) struct GuestSegments {
     pieces: Pieces,
@@ -26,7 +26,7 @@ pub(crate) struct GuestSegments {
 }
 
 impl GuestSegments {
-    /// Reserves them; nobody is there yet.
+    /// Reserves the addresses. There is no guest yet.
     ///
     /// # Errors
     /// `ERR_RINGBELL_RESOURCE` when memory ran out.
@@ -35,50 +35,51 @@ impl GuestSegments {
         Ok(GuestSegments { pieces, count, identity })
     }
 
-    /// The views for `ringbell_ring`, valid while `self` lives.
+    /// The views for `ringbell_ring`. They are valid while `self` lives.
     pub(crate) fn memories(&self) -> Box<[ControlMemory]> {
         (0..self.count).map(|place| self.memory(place)).collect()
     }
 
-    /// The slot in a place, valid while `self` lives.
+    /// The view of one guest slot. It is valid while `self` lives.
     pub(crate) fn memory(&self, place: usize) -> ControlMemory {
-        // SAFETY: `control_len(1)` bytes are mapped there for reading and writing for as long as `self` lives (M1); every
-        // caller in this crate keeps `self` beside the views.
+        // SAFETY: `control_len(1)` bytes are mapped there for reading and writing as long as `self` lives (M1).
+        // Every caller in this crate keeps `self` beside the views.
         unsafe { ControlMemory::from_raw(self.pieces.address(place), 1) }
     }
 
-    /// Makes a segment for a guest, and gives what is to be handed out. Its slot's generations begin with `generation`.
+    /// Makes a segment for a guest, and returns the descriptor that is handed out. Its slot's generations begin
+    /// with `generation`.
     ///
     /// # Errors
-    /// What the kernel answered; then the place is as it was.
+    /// The kernel's error. The place is then unchanged.
     pub(crate) fn furnish(&self, place: usize, generation: u64) -> Result<OwnedFd> {
         let fd = memfd::create(c"ringbell-guest", layout::control_len(1, page_size()) as u64)?;
-        // Written before it lies in its place, where the publisher may look at any time.
+        // The header is written before the segment is put into its place, where the publisher may look at any time.
         MappedControl::map(fd.as_fd(), 1)?.memory().prepare_for_guest(&self.identity, generation);
         memfd::add_seals(&fd, CONTROL_SEALS)?;
         self.pieces.place(place, fd.as_fd())?;
         Ok(fd)
     }
 
-    /// Makes a segment that stays here.
+    /// Makes a segment that stays in this process.
     ///
     /// # Errors
-    /// What the kernel answered; then the place is as it was.
+    /// The kernel's error. The place is then unchanged.
     pub(crate) fn furnish_here(&self, place: usize, generation: u64) -> Result<()> {
-        // A clearing may have failed before. A look at it meanwhile sees a slot that is free.
+        // An earlier `clear` may have failed. If the publisher looks in the meantime, it sees a free slot.
         self.pieces.clear(place)?;
         self.memory(place).prepare_for_guest(&self.identity, generation);
         Ok(())
     }
 
-    /// Tells the guest in a place, in its own segment, that it was evicted.
+    /// Tells the guest in a place that it was evicted. This is written into its own segment.
     pub(crate) fn evict(&self, place: usize) {
         self.memory(place).evict_guest();
     }
 
     /// Takes the guest's segment out of its place.
     pub(crate) fn empty(&self, place: usize) {
-        // Should it fail, the old segment stays until the next guest's takes its place; it counts for nothing.
+        // If this fails, the old segment stays until the next guest's segment replaces it. It counts for nothing.
         let _ = self.pieces.clear(place);
     }
 }

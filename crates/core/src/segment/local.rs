@@ -1,7 +1,8 @@
-//! A topic's memory where none can be shared, or nobody is meant to: anonymous memory of the publisher's own process.
+//! A topic's memory when none can or should be shared: anonymous memory of the publisher's own process.
 //!
-//! The layout is that of the segments, so that the ring is the same; nobody else can map it, and all subscribers are
-//! streamed to. Invariant: what is refused (memfd, its seals, /proc) leads here, what ran out does not.
+//! The layout is that of the segments, so the ring is the same. No other process can map it, and all subscribers
+//! are streamed to. Invariant: a refusal (of memfd, its seals, or /proc) leads here; a resource that ran out does
+//! not. Called when a publisher is made.
 
 use std::sync::Arc;
 
@@ -9,12 +10,12 @@ use super::create::{OwnSegments, check_capacity, create};
 use super::map::{MappedControl, MappedData};
 use crate::{Error, Result};
 
-/// Whether an error says that memory may not be shared here, and not that something ran out.
+/// Whether an error says that memory may not be shared here, and not that a resource ran out.
 pub(crate) fn refused(error: &Error) -> bool {
     matches!(error, Error::Os { .. } | Error::UnsupportedPlatform { .. })
 }
 
-/// What a publisher holds of a topic that it only streams.
+/// What a publisher holds of a topic that is only streamed.
 #[derive(Debug)]
 pub(crate) struct LocalSegments {
     data: Arc<MappedData>,
@@ -29,7 +30,8 @@ pub(crate) enum Segments {
 }
 
 impl Segments {
-    /// Shared memory; and where it is refused, and `local` allowed, the other, with the reason.
+    /// Makes shared memory. If that is refused and `local` is allowed, it makes local memory, and returns the
+    /// reason, too.
     ///
     /// # Errors
     /// As [`create`].
@@ -41,7 +43,7 @@ impl Segments {
         }
     }
 
-    /// Memory of this process alone.
+    /// Makes memory of this process alone.
     ///
     /// # Errors
     /// `ERR_RINGBELL_INVALID_OPTION` for a capacity that breaks the rule, `ERR_RINGBELL_RESOURCE`.
@@ -68,7 +70,7 @@ impl Segments {
         }
     }
 
-    /// What peers can have of it.
+    /// What peers can get of it.
     pub(crate) fn own(&self) -> Option<&OwnSegments> {
         match self {
             Segments::Shared(own) => Some(own),

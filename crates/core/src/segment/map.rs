@@ -1,9 +1,10 @@
-//! The two mappings, kept alive by `Arc` for as long as anybody has a view of them.
+//! The two mappings. An `Arc` keeps each one alive as long as there is a view of it.
 //!
-//! Invariant (M1): a mapping has the length that the layout gives for its capacity or slots, checked
-//! before it was made, of a file sealed against shrinking or of no file at all; so every view is within mapped memory until the
-//! `Arc` is dropped. Views are addresses without a lifetime: `memory` is for this crate alone, and
-//! the caller keeps the `Arc` beside what it made of the view. Never gives a reference into a segment.
+//! Invariant (M1): a mapping has the length that the layout gives for its capacity or slots. The length was checked
+//! before the mapping was made. The file is sealed against shrinking, or there is no file. So every view is inside
+//! mapped memory until the `Arc` is dropped. Views are addresses without a lifetime: `memory` is only for this
+//! crate, and the caller keeps the `Arc` beside what it made of the view. Called by the rest of `segment` and by
+//! ports. It never returns a reference into a segment.
 
 #![allow(unsafe_code)]
 
@@ -35,39 +36,40 @@ impl MappedData {
         Ok(MappedData { mirror, header, capacity })
     }
 
-    /// Memory of this process alone, laid out in the same way.
+    /// Memory of this process alone, with the same layout.
     pub(super) fn anonymous(capacity: usize) -> Result<MappedData> {
         let header = layout::data_len(capacity, page_size()) - capacity;
         Ok(MappedData { mirror: Mirror::anonymous(header, capacity)?, header, capacity })
     }
 
-    /// Gives up the right to write, for a ring whose headers were written here and whose writer is another. No view of it may be
-    /// written to afterwards.
+    /// Gives up the right to write. This is for a ring whose headers were written here, but which another process
+    /// writes. No view of it may be written to afterwards.
     pub(super) fn into_read_only(self) -> Result<MappedData> {
         self.mirror.make_read_only()?;
         Ok(self)
     }
 
-    /// Address of the header page.
+    /// The address of the header page.
     pub fn header_ptr(&self) -> NonNull<u8> {
         self.mirror.base()
     }
 
-    /// Address of the frames; `2 * capacity()` bytes are mapped there, the second half being the first.
+    /// The address of the frames. `2 * capacity()` bytes are mapped there; the second half is the same memory as
+    /// the first.
     pub fn frames_ptr(&self) -> NonNull<u8> {
-        // SAFETY: the mapping begins with `header` bytes, then come the frames (M1).
+        // SAFETY: the mapping begins with `header` bytes, and the frames follow (M1).
         unsafe { self.mirror.base().add(self.header) }
     }
 
-    /// Bytes of the frames area, once.
+    /// Bytes of the frames area, counted once.
     pub fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// The view for `ringbell_ring`; valid while `self` lives.
+    /// The view for `ringbell_ring`. It is valid while `self` lives.
     pub(crate) fn memory(&self) -> DataMemory {
-        // SAFETY: header, frames and their second mapping are as `from_raw` asks (M1); every caller in
-        // this crate keeps the `Arc` of `self` beside the view.
+        // SAFETY: header, frames and their second mapping are as `from_raw` demands (M1). Every caller in this
+        // crate keeps the `Arc` of `self` beside the view.
         unsafe { DataMemory::from_raw(self.header_ptr(), self.frames_ptr(), self.capacity) }
     }
 }
@@ -75,15 +77,15 @@ impl MappedData {
 /// The control segment: a header and the slots.
 #[derive(Debug)]
 pub struct MappedControl {
-    /// Not dropped in a forked child: it is not mapped there, and something else may be.
+    /// It is not dropped in a forked child: it is not mapped there, and other memory may be at its address.
     map: ManuallyDrop<MmapRaw>,
     home: Home,
     base: NonNull<u8>,
     slots: usize,
 }
 
-// SAFETY: a mapping belongs to the process, not to a thread; `base` is the address of `map`, and what lies
-// there is touched through atomics alone.
+// SAFETY: a mapping belongs to the process, not to a thread. `base` is the address of `map`, and the memory there
+// is accessed through atomics alone.
 unsafe impl Send for MappedControl {}
 // SAFETY: as above.
 unsafe impl Sync for MappedControl {}
@@ -94,12 +96,12 @@ impl MappedControl {
         MappedControl::map_at(fd, 0, slots)
     }
 
-    /// Maps one of several that lie in one file, each on pages of its own.
+    /// Maps one of several control segments that lie in one file, each on pages of its own.
     pub(super) fn map_at(fd: BorrowedFd<'_>, offset: usize, slots: usize) -> Result<MappedControl> {
         MappedControl::of(map_control(fd, offset, layout::control_len(slots, page_size()))?, slots)
     }
 
-    /// Memory of this process alone, laid out in the same way.
+    /// Memory of this process alone, with the same layout.
     pub(super) fn anonymous(slots: usize) -> Result<MappedControl> {
         MappedControl::of(anonymous_control(layout::control_len(slots, page_size()))?, slots)
     }
@@ -115,10 +117,10 @@ impl MappedControl {
         self.slots
     }
 
-    /// The view for `ringbell_ring`; valid while `self` lives.
+    /// The view for `ringbell_ring`. It is valid while `self` lives.
     pub(crate) fn memory(&self) -> ControlMemory {
-        // SAFETY: `control_len(slots)` bytes are mapped for reading and writing (M1); every caller in this
-        // crate keeps the `Arc` of `self` beside the view.
+        // SAFETY: `control_len(slots)` bytes are mapped for reading and writing (M1). Every caller in this crate
+        // keeps the `Arc` of `self` beside the view.
         unsafe { ControlMemory::from_raw(self.base, self.slots) }
     }
 }
@@ -126,13 +128,13 @@ impl MappedControl {
 impl Drop for MappedControl {
     fn drop(&mut self) {
         if !self.home.is_foreign() {
-            // SAFETY: dropped here and nowhere else.
+            // SAFETY: it is dropped here and nowhere else.
             unsafe { ManuallyDrop::drop(&mut self.map) }
         }
     }
 }
 
-/// The machine's page size; 4 KiB if it will not say.
+/// The machine's page size; 4 KiB if the kernel does not tell.
 pub(crate) fn page_size() -> usize {
     let answer = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE);
     answer.ok().flatten().and_then(|size| usize::try_from(size).ok()).unwrap_or(4096)

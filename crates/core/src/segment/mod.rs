@@ -1,8 +1,10 @@
-//! Shared memory: the two segments of a topic, the pair of a channel's connection, and a control segment for each guest.
+//! Shared memory: the two segments of a topic, the pair of a channel's connection, and a control segment for each
+//! guest.
 //!
-//! `create` makes segments that are sealed, sized and exactly as announced; `attach` checks what came from a peer against its
-//! record, after which it can neither shrink nor be replaced. `slots` is the one slot table. Called by acquisition, publishers and
-//! subscribers. Never trusts a peer, never decides who may have a descriptor, never interprets frames (`ringbell_ring` does).
+//! `create` makes segments that are sealed, sized and exactly as announced. `attach` checks a peer's segments
+//! against its record; after that they can neither shrink nor be replaced. `slots` is the only slot table. Called
+//! by acquisition, publishers and subscribers. This folder never trusts a peer. It never decides which process may
+//! have a descriptor, and never interprets frames (`ringbell_ring` does).
 
 mod attach;
 mod buffer;

@@ -1,7 +1,8 @@
-//! Durable names: what a subscriber calls its position, so that it finds it again.
+//! Durable names: the name under which a subscriber's position is kept, so that the subscriber finds it again.
 //!
-//! A name has one holder at a time, by a lock on a byte that its hash stands for (`slots`). A slot holds the hash alone: two
-//! names of one topic with the same 64 bits would share a position. Called by subscribers, and by a publisher that streams.
+//! A name has one holder at a time. The holder has the lock on a byte that the name's hash selects (`slots`). A
+//! slot holds only the hash: two names of one topic with the same 64 bits would share a position. Called by
+//! subscribers, and by a publisher that streams.
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ pub(crate) struct DurableName {
 }
 
 impl DurableName {
-    /// Takes what is a service name, too.
+    /// Takes any valid service name.
     ///
     /// # Errors
     /// `ERR_RINGBELL_INVALID_NAME`.
@@ -25,7 +26,8 @@ impl DurableName {
         Ok(DurableName { name: name.into(), hash: hash(name) })
     }
 
-    /// A name of which only the hash is known here; its holder knows the name itself. `None` for 0, which is none.
+    /// A name of which only the hash is known here. Its holder knows the name itself. `None` for 0, which means no
+    /// name.
     pub(crate) fn from_hash(hash: u64) -> Option<DurableName> {
         (hash != 0).then(|| DurableName { name: format!("{hash:016x}").into(), hash })
     }
@@ -34,7 +36,7 @@ impl DurableName {
         self.hash
     }
 
-    /// The error for the second subscriber under the name.
+    /// The error for a second subscriber under the same name.
     pub(crate) fn taken(&self) -> Error {
         Error::NameTaken { name: self.name.to_string() }
     }

@@ -1,10 +1,11 @@
 //! The segments of a channel's connection: two rings, one for each direction, with one slot each.
 //!
-//! The server makes all of it, because the client may be about to die, or hostile: what it is handed is sized, sealed and
-//! charged to the server before it learns a descriptor. Both control segments lie in one memfd, a page or more each. The
-//! ring that the client writes is sealed like a control segment: it was mapped by the client after the seals. Each side maps
-//! the ring that it reads for reading alone, the server once it has written the headers there. Each side
-//! joins the ring that it reads before the other can write to it, so nothing is ever written past a missing reader.
+//! The server makes all of them, because the client may be about to die, or hostile. They are sized, sealed and
+//! charged to the server before the client gets a descriptor. Both control segments lie in one memfd, each on a
+//! page or more of its own. The ring that the client writes has the seals of a control segment, because the client
+//! maps it writable after the seals. Each side maps the ring that it reads for reading only; the server does so
+//! after it has written the headers there. Each side joins the ring that it reads before the other side can write
+//! to it, so nothing is ever written without a reader. Called by both sides of a channel's handshake.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -18,33 +19,33 @@ use crate::sys::memfd;
 use crate::sys::mmap::Access;
 use crate::{Error, Result};
 
-/// A connection has one reader a ring.
+/// Each ring of a connection has one reader.
 const SLOTS: usize = 1;
 /// The slot of that reader.
 const SLOT: usize = 0;
 
-/// How large both rings are, and by which number both sides recognise them.
+/// The size of both rings, and the number by which both sides recognise them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PairShape {
     /// Bytes of the ring that the client writes.
     pub(crate) client_ring: usize,
     /// Bytes of the ring that the server writes.
     pub(crate) server_ring: usize,
-    /// Random, in both headers.
+    /// A random number that both headers hold.
     pub(crate) nonce: [u64; 2],
 }
 
-/// One side's ends of both rings, with what they lie in.
+/// One side's ends of both rings, and the memory that they lie in.
 pub(crate) struct Pair {
     /// The ring that this side writes.
     pub(crate) outgoing: Producer,
-    /// The ring that it reads.
+    /// The ring that this side reads.
     pub(crate) incoming: Consumer,
-    /// Must be dropped after them.
+    /// It must be dropped after the two ends.
     pub(crate) memory: Arc<PairMemory>,
 }
 
-/// What both rings lie in.
+/// The memory that both rings lie in.
 pub(crate) struct PairMemory {
     _data: [MappedData; 2],
     _control: [MappedControl; 2],
@@ -76,7 +77,7 @@ fn control_len() -> usize {
 /// Makes both rings and joins the client's.
 ///
 /// # Errors
-/// What the kernel answered, resources above all.
+/// The kernel's error, mostly a resource that ran out.
 pub(crate) fn create_pair(shape: PairShape) -> Result<(Pair, PairFds)> {
     let [client, server] = shape.identities();
     let page = page_size();
@@ -91,7 +92,7 @@ pub(crate) fn create_pair(shape: PairShape) -> Result<(Pair, PairFds)> {
     memfd::add_seals(&control, CONTROL_SEALS)?;
     let [client_control, server_control] = &controls;
     let outgoing = Producer::create(server_map.memory(), server_control.memory(), config(server));
-    // Only for the headers: from now on the client is the one producer of this ring.
+    // This producer only writes the headers. From now on the client is the only producer of this ring.
     drop(Producer::create(client_map.memory(), client_control.memory(), config(client)));
     let client_map = client_map.into_read_only()?;
     let incoming = join(&client_map, client_control)?;
@@ -99,7 +100,7 @@ pub(crate) fn create_pair(shape: PairShape) -> Result<(Pair, PairFds)> {
     Ok((Pair { outgoing, incoming, memory }, PairFds { client_data, server_data, control }))
 }
 
-/// Whether rings can be shared at all: makes the smallest, and drops them.
+/// Checks whether rings can be shared at all. It makes the smallest pair and drops it.
 ///
 /// # Errors
 /// As [`create_pair`].
@@ -108,7 +109,7 @@ pub(crate) fn try_pair() -> Result<()> {
     create_pair(PairShape { client_ring: smallest, server_ring: smallest, nonce: [0; 2] }).map(drop)
 }
 
-/// Checks and maps what a server sent, and joins its ring.
+/// Checks and maps the rings that a server sent, and joins the server's ring.
 ///
 /// # Errors
 /// `ERR_RINGBELL_CORRUPT_PEER` names the rule that was broken, `ERR_RINGBELL_PROTOCOL_VERSION` both versions.
@@ -126,7 +127,7 @@ pub(crate) fn attach_pair(shape: PairShape, fds: &PairFds) -> Result<Pair> {
     server_map.memory().check(&server).map_err(|error| refused("server's data", error))?;
     server_control.memory().check(&server).map_err(|error| refused("server's control", error))?;
     client_control.memory().check(&client).map_err(|error| refused("client's control", error))?;
-    // Writes the same header once more: what a producer relies on is its own.
+    // This writes the same header again: a producer relies only on what it has written itself.
     let outgoing = Producer::create(client_map.memory(), client_control.memory(), config(client));
     let incoming = join(&server_map, server_control)?;
     let memory = Arc::new(PairMemory { _data: [client_map, server_map], _control: controls });

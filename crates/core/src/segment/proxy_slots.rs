@@ -1,8 +1,8 @@
 //! The slots that the publisher's process holds for subscribers that it streams to.
 //!
-//! The kernel does not tell the locks of one open file apart, so a book in this process does; where the control segment is shared,
-//! every entry is a file lock, too, and holds against other processes. Shared by the bus thread, which claims and releases, and
-//! the publisher, which asks which slots are held. Never waits for another process.
+//! The kernel cannot tell apart the locks of one open file, so a table in this process does. If the control segment
+//! is shared, every entry is also a file lock, which holds against other processes. The bus thread claims and
+//! releases slots here, and the publisher asks which slots are held. It never waits for another process.
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::AsFd;
@@ -25,15 +25,16 @@ pub(crate) struct ProxySlots {
 #[derive(Default)]
 struct State {
     locks: Book,
-    /// For each claimed slot, the byte that stands for its holder's durable name, if it has one.
+    /// For each claimed slot: the byte of its holder's durable name, if it has one.
     claimed: HashMap<usize, Option<u64>>,
 }
 
-/// Locks that this process holds, told apart by byte.
+/// The locks that this process holds, by byte.
 #[derive(Default)]
 struct Book {
     held: HashSet<u64>,
-    /// The control segment, if other processes have it, through an open file for these locks alone; opened at the first claim.
+    /// The control segment, if other processes have it, through an open file for these locks alone. It is opened at
+    /// the first claim.
     file: Option<ForkGuarded>,
 }
 
@@ -54,18 +55,19 @@ impl SlotLocks for Book {
         self.file.as_ref().map_or(Ok(()), |file| lock::release(file, byte))
     }
 
-    /// From the lowest: one thread claims here, and one doorbell then wakes as many streams as possible.
+    /// The search begins at the lowest slot. Only one thread claims here, and one doorbell then wakes as many
+    /// streams as possible.
     fn start(&self, _max: usize) -> usize {
         0
     }
 }
 
 impl ProxySlots {
-    /// Claims a slot, also against other processes if they have the control segment. `name`: the hash of a durable name, 0 for
-    /// none.
+    /// Claims a slot, also against other processes if they have the control segment. `name`: the hash of a durable
+    /// name, or 0.
     ///
     /// # Errors
-    /// As [`slots::claim`]; `ERR_RINGBELL_RESOURCE` when descriptors ran out.
+    /// As [`slots::claim`], and `ERR_RINGBELL_RESOURCE` when descriptors ran out.
     pub(crate) fn claim(
         &self,
         control: &ControlMemory,
@@ -84,21 +86,22 @@ impl ProxySlots {
         Ok(slot)
     }
 
-    /// Gives a slot back, and the durable name that was claimed with it.
+    /// Gives back a slot, and the durable name that was claimed with it.
     pub(crate) fn release(&self, slot: usize) {
         let mut state = self.state();
         let name = state.claimed.remove(&slot).flatten();
         for byte in [Some(layout::slot_lock_byte(slot)), name].into_iter().flatten() {
-            // A lock that cannot be given back now goes with the file: the slot stays taken as long as this process lives.
+            // A lock that cannot be released now is released when the file is closed. The slot stays taken as long
+            // as this process lives.
             let _ = state.locks.release(byte);
         }
     }
 
-    /// Whether the slot's subscriber lives. `control_fd`: the control segment, if other processes have it, through an open file
-    /// that no slot is claimed with.
+    /// Whether the slot's subscriber lives. `control_fd`: the control segment, if other processes have it, through
+    /// an open file that claims no slot.
     pub(crate) fn is_alive(&self, control_fd: Option<impl AsFd>, slot: usize) -> bool {
         match control_fd {
-            // A probe that fails proves nothing, and only a proof of death may free a slot.
+            // A failed probe proves nothing, and only a proof of death may free a slot.
             Some(control_fd) => slots::is_held(control_fd, slot).unwrap_or(true),
             None => self.state().claimed.contains_key(&slot),
         }
@@ -164,7 +167,7 @@ mod tests {
         let claim = |hash| proxies.claim(&memory, Some(&own.control_fd), hash);
         let slot = claim(name.hash()).unwrap();
         assert_eq!(claim(name.hash()).unwrap_err().code(), "ERR_RINGBELL_NAME_TAKEN");
-        // Two hashes that differ in what a byte does not say exclude each other, too.
+        // Two hashes that select the same byte exclude each other, too.
         assert_eq!(claim(name.hash() ^ 1).unwrap_err().code(), "ERR_RINGBELL_NAME_TAKEN");
         let peer = memfd::reopen(&own.control_fd).unwrap();
         assert_eq!(claim_elsewhere(&memory, &peer, Some(&name)), Err(name.taken()));
@@ -172,7 +175,7 @@ mod tests {
         assert_ne!(claim(other.hash()).unwrap(), slot);
         proxies.release(slot);
         assert!(claim_elsewhere(&memory, &peer, Some(&name)).is_ok());
-        // The attempt has left nothing behind, and the other name is held as before.
+        // The attempt left nothing behind, and the other name is held as before.
         assert_eq!(claim(name.hash()).unwrap_err().code(), "ERR_RINGBELL_NAME_TAKEN");
         assert_eq!(claim(other.hash()).unwrap_err().code(), "ERR_RINGBELL_NAME_TAKEN");
         drop(peer);

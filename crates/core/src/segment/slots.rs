@@ -1,9 +1,9 @@
-//! The slot table of a control segment: which slot a new subscriber gets, and who holds it.
+//! The slot table of a control segment: which slot a new subscriber gets, and which process holds it.
 //!
-//! A slot is claimed by a lock on its first byte, a durable name by a lock on a byte far behind the segment's end. The lock comes
-//! before the state: what a slot's words say is only a hint for where to look first. Who keeps the locks is a [`SlotLocks`]: an open
-//! file of the subscriber's own ([`FileLocks`]), or a book of the publisher's process (`proxy_slots`). Called when a topic is
-//! joined. Never writes to a slot: that is the ring's work.
+//! A slot is claimed by a lock on its first byte. A durable name is claimed by a lock on a byte far behind the
+//! segment's end. The lock counts, not the state: the words of a slot are only a hint where to look first. A
+//! [`SlotLocks`] keeps the locks: an open file of the subscriber ([`FileLocks`]), or a table in the publisher's
+//! process (`proxy_slots`). Called when a topic is joined. It never writes to a slot: only the ring does.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -15,26 +15,26 @@ use super::name::DurableName;
 use crate::sys::lock;
 use crate::{Error, Result};
 
-/// Who keeps the locks on the bytes of a control segment.
+/// Keeps the locks on the bytes of a control segment.
 pub(crate) trait SlotLocks {
-    /// Takes the lock on a byte. False: somebody else holds it.
+    /// Takes the lock on a byte. False: another subscriber holds it.
     ///
     /// # Errors
-    /// What the kernel answered.
+    /// The kernel's error.
     fn take(&mut self, byte: u64) -> Result<bool>;
 
     /// Gives the lock on a byte back.
     ///
     /// # Errors
-    /// What the kernel answered.
+    /// The kernel's error.
     fn release(&mut self, byte: u64) -> Result<()>;
 
-    /// Where to look first behind the first doorbell's slots.
+    /// Where the search begins behind the slots of the first doorbell.
     fn start(&self, max: usize) -> usize;
 }
 
-/// Write locks of one open file description. The kernel releases them on any death. One claim for one description: the kernel
-/// gives a description its own lock again.
+/// Write locks of one open file. The kernel releases them on any death. An open file may claim only once: the
+/// kernel grants an open file its own lock again.
 pub(crate) struct FileLocks<F>(pub(crate) F);
 
 impl<F: AsFd> SlotLocks for FileLocks<F> {
@@ -46,26 +46,26 @@ impl<F: AsFd> SlotLocks for FileLocks<F> {
         lock::release(&self.0, byte)
     }
 
-    /// At random: of a thousand processes that claim at once, each then finds a free slot in a few tries. The kernel looks through
-    /// all locks of a file at each try.
+    /// It begins at a random slot. When a thousand processes claim at once, each then finds a free slot in a few
+    /// tries. Few tries matter, because the kernel looks through all locks of a file at each one.
     fn start(&self, max: usize) -> usize {
         RandomState::new().hash_one(max) as usize % max.max(1)
     }
 }
 
-/// Claims a slot; with a durable name also the name, and the slot that holds its position if there is one. What was claimed is
-/// given back by releasing the locks.
+/// Claims a slot. With a durable name it also claims the name, and takes the slot that holds its position if there
+/// is one. Releasing the locks gives back what was claimed.
 ///
 /// # Errors
-/// `ERR_RINGBELL_NO_SLOT` when every lock is held, or kept for a name; `ERR_RINGBELL_NAME_TAKEN` while another subscriber holds the
-/// name; what the kernel answered.
+/// `ERR_RINGBELL_NO_SLOT` when every lock is held, or kept for a name; `ERR_RINGBELL_NAME_TAKEN` while another
+/// subscriber holds the name; otherwise the kernel's error.
 pub(crate) fn claim(
     control: &ControlMemory,
     locks: &mut impl SlotLocks,
     name: Option<&DurableName>,
 ) -> Result<usize> {
     let Some(name) = name else { return claim_any(control, locks) };
-    // Two names can have one byte: then they exclude each other.
+    // Two names can select the same byte. Then they exclude each other.
     let byte = layout::name_lock_byte(name.hash());
     if !locks.take(byte)? {
         return Err(name.taken());
@@ -77,21 +77,22 @@ pub(crate) fn claim(
     claimed
 }
 
-/// The slot that holds the position of a name whose lock is held, if there is one, else any.
+/// Claims the slot that holds the position of a name whose lock is held. If there is none, it claims any slot.
 fn claim_kept(control: &ControlMemory, locks: &mut impl SlotLocks, name: &DurableName) -> Result<usize> {
     match control.slot_of(name.hash()) {
         Some(slot) if locks.take(layout::slot_lock_byte(slot))? => Ok(slot),
-        // Another claimer has locked it, is about to see what it holds, and will leave it.
+        // Another subscriber has locked it to claim it. It will see what the slot holds, and leave it.
         Some(slot) if control.vacancy(slot) == Some(Vacancy::Kept) => Err(name.taken()),
         _ => claim_any(control, locks),
     }
 }
 
-/// A free slot if there is one, else a dead subscriber's. A slot that says that a durable position was lost comes last, one that
-/// holds a position never.
+/// Claims a free slot if there is one, otherwise a dead subscriber's. A slot that says that a durable position was
+/// lost comes last. A slot that holds a position is never taken.
 fn claim_any(control: &ControlMemory, locks: &mut impl SlotLocks) -> Result<usize> {
     let max = control.max_slots();
-    // First the first doorbell's slots, from the lowest: few subscribers then share one doorbell, which takes one write to ring.
+    // The slots of the first doorbell come first, from the lowest. Few subscribers then share one doorbell, which
+    // one write rings.
     let first = max.min(layout::SLOTS_PER_DOORBELL);
     let start = locks.start(max);
     let anywhere = || (0..max).map(move |step| (start + step) % max);
@@ -105,7 +106,7 @@ fn claim_any(control: &ControlMemory, locks: &mut impl SlotLocks) -> Result<usiz
             if !holds(&slot, Vacancy::Kept) {
                 return Ok(slot);
             }
-            // A subscriber with a name came and died since the look.
+            // A subscriber with a name came and died since the look at the slot.
             locks.release(byte)?;
         }
     }
@@ -115,7 +116,7 @@ fn claim_any(control: &ControlMemory, locks: &mut impl SlotLocks) -> Result<usiz
 /// Whether another open file holds the slot: its subscriber lives.
 ///
 /// # Errors
-/// What the kernel answered.
+/// The kernel's error.
 pub(crate) fn is_held(own: impl AsFd, slot: usize) -> Result<bool> {
     lock::is_held(own, layout::slot_lock_byte(slot))
 }
@@ -123,7 +124,7 @@ pub(crate) fn is_held(own: impl AsFd, slot: usize) -> Result<bool> {
 /// Whether the publisher lives, as seen from a subscriber's own open file.
 ///
 /// # Errors
-/// What the kernel answered.
+/// The kernel's error.
 pub(crate) fn publisher_lives(own: impl AsFd) -> Result<bool> {
     lock::is_held(own, layout::PUBLISHER_LOCK_BYTE)
 }

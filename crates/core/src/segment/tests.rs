@@ -1,4 +1,4 @@
-//! Segments: what is made, what is refused, and who owns a slot.
+//! Segments: what is made, what is refused, and which process owns a slot.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
@@ -65,7 +65,7 @@ fn dup(fd: impl AsFd) -> OwnedFd {
     fd.as_fd().try_clone_to_owned().unwrap()
 }
 
-/// Attaches with the data segment exchanged for `fd`, and announced as such.
+/// Attaches with `fd` in the place of the data segment, and announces `fd` as such.
 fn with_data(topic: &Topic, fd: impl AsFd) -> Result<()> {
     let mut record = topic.record.clone();
     if let Ok(Some(identity)) = memfd::identity(&fd) {
@@ -88,7 +88,7 @@ fn sealed(size: u64, seals: SealFlag) -> OwnedFd {
     fd
 }
 
-/// The reason, when a peer was found to be corrupt.
+/// The reason why a peer was found to be corrupt.
 fn reason(result: Result<()>) -> String {
     match result.unwrap_err() {
         Error::CorruptPeer { what } => what,
@@ -122,11 +122,11 @@ fn what_was_made_is_sealed_for_good() {
         assert!(memfd::add_seals(fd, SealFlag::F_SEAL_WRITE).is_err());
     }
     assert_eq!(nix::unistd::write(&own.data_fd, b"x"), Err(Errno::EPERM));
-    // Re-opened for writing, it still cannot be mapped for writing.
+    // Even when it is opened again for writing, it cannot be mapped for writing.
     let again = memfd::reopen(&own.data_fd).unwrap();
     let (length, writable) =
         (std::num::NonZeroUsize::new(4096).unwrap(), ProtFlags::PROT_READ | ProtFlags::PROT_WRITE);
-    // SAFETY: a new mapping at an address of the kernel's choice; it is expected to fail.
+    // SAFETY: a new mapping at an address that the kernel chooses. It is expected to fail.
     #[allow(unsafe_code)]
     let mapped = unsafe { mmap(None, length, writable, MapFlags::MAP_SHARED, &again, 0) };
     assert_eq!(mapped, Err(Errno::EPERM));
@@ -233,7 +233,7 @@ fn well_sealed_memory_of_somebody_else_is_refused() {
 #[test]
 fn another_version_in_the_header_is_named() {
     let topic = topic();
-    // SAFETY: the version lies behind the magic number, in a header page that is mapped writable here.
+    // SAFETY: the version stands behind the magic number, in a header page that is mapped writable here.
     #[allow(unsafe_code)]
     unsafe {
         topic.own.data.header_ptr().add(8).cast::<u32>().write_volatile(9);
@@ -319,14 +319,15 @@ fn a_guest_attaches_to_memory_of_its_own_and_to_no_other() {
     let data = || dup(&topic.own.data_fd);
     let peer = attach_as_guest(data(), dup(&one), &topic.record).unwrap();
     assert_eq!((peer.control.slots(), peer.control_own.is_none()), (1, true));
-    // Neither what all share nor what is too large or unsealed passes for it.
+    // A shared control segment does not pass for a guest's, nor does one that is too large or unsealed.
     for wrong in [dup(&topic.own.control_fd), sealed(8192, CONTROL), memfd::create(c"x", 4096).unwrap()] {
         assert!(attach_as_guest(data(), wrong, &topic.record).is_err());
     }
     let mut another = topic.record.clone();
     another.nonce = "ffffffffffffffffffffffffffffffff".into();
     assert!(reason(attach_as_guest(data(), dup(&one), &another).map(drop)).contains("differs"));
-    // The next one there gets other memory, and the first keeps what it had without reaching anybody by it.
+    // The next guest in this place gets other memory. The first guest keeps what it had, and reaches no other guest
+    // by it.
     places.empty(0);
     let next = places.furnish(0, 3 << 20).unwrap();
     assert_ne!(inode(&one), inode(&next));

@@ -1,15 +1,16 @@
-//! Linux AIO: a queue of reads and writes that the kernel does on its own; here, a way to ring an eventfd without waiting.
+//! Linux AIO: a queue of reads and writes that the kernel does by itself. Here it is a way to ring an eventfd
+//! without waiting.
 //!
-//! A request can name an eventfd that the kernel signals when the request is done (`IOCB_FLAG_RESFD`). That signal never waits,
-//! whatever the flags of the eventfd's description and its counter are, and it wakes sleepers also when the counter is full.
-//! `write(2)` waits for room in a full counter as soon as any holder has cleared `O_NONBLOCK`. The request itself writes
-//! nothing to /dev/null, and is done before `io_submit` returns.
+//! A request can name an eventfd that the kernel signals when the request is done (`IOCB_FLAG_RESFD`). That signal
+//! never waits, whatever the eventfd's counter and the flags of its open file are. It also wakes sleepers when the
+//! counter is full. `write(2)`, however, waits for room in a full counter as soon as any holder has cleared
+//! `O_NONBLOCK`. The request itself writes zero bytes to /dev/null, and is done before `io_submit` returns.
 //!
-//! A process that has a queue dies late: the kernel waits for an RCU grace period, some 30 ms, before it closes the files and so
-//! lets go of locks and sockets. So only those rings come here that `write` cannot be trusted with.
+//! A process that has a queue dies late: the kernel waits for an RCU grace period, some 30 ms, before it closes the
+//! files and so releases locks and sockets. So this file only does the rings for which `write` is not safe.
 //!
-//! Invariant: a process has at most one queue, made at the first ring that needs it. A forked child has none of its parent's,
-//! and makes its own. Called by `eventfd`, and by the doctor.
+//! Invariant: a process has at most one queue, which is made at the first ring that needs it. A forked child does
+//! not have its parent's queue, and makes its own. Called by `eventfd`, and by the doctor.
 
 #![allow(unsafe_code)]
 
@@ -23,19 +24,20 @@ use nix::sys::stat::Mode;
 
 use super::generation::Home;
 
-/// Requests to ask room for. That many are charged to `fs.aio-max-nr`, which all processes of a machine share. The kernel gives
-/// a page at least, which is room for 126.
+/// How many requests to ask room for. This number is charged to `fs.aio-max-nr`, which all processes of a machine
+/// share. The kernel gives at least a page, which has room for 126.
 const ROOM: libc::c_long = 1;
-/// Rings between two looks at what is done: until then it takes up room.
+/// Rings between two looks at finished requests. A finished request takes up room until then.
 const REAPED: u32 = 32;
-/// What is taken out of the queue at one look: twice as much as one thread puts in between two.
+/// How many finished requests one look takes out of the queue: twice as many as one thread puts in between two
+/// looks.
 const AT_ONCE: usize = 64;
 
 const IOCB_CMD_PWRITE: u16 = 1;
 const IOCB_FLAG_RESFD: u32 = 1;
 
-/// `struct iocb` of `linux/aio_abi.h`. `aio_key` (the kernel writes it) and `aio_rw_flags`, which are swapped on
-/// big-endian machines, are both 0.
+/// `struct iocb` of `linux/aio_abi.h`. Big-endian machines swap `aio_key` (which the kernel writes) and
+/// `aio_rw_flags`. Both are 0 here.
 #[repr(C)]
 #[derive(Default)]
 struct Request {
@@ -52,17 +54,17 @@ struct Request {
     eventfd: u32,
 }
 
-/// `struct io_event`: which request is done, and how it went. It is not read.
+/// `struct io_event`: which request is finished, and its result. It is not read.
 type Done = [u64; 4];
 
-/// The call that failed, and how.
+/// The call that failed, and its error.
 type Failed = (&'static str, Errno);
 
 /// The queue of one process.
 struct Queue {
     home: Home,
-    /// Held by the thread that makes the context. A forked child never looks into its parent's queue, so it does not matter that
-    /// it finds this locked.
+    /// Held by the thread that makes the context. A forked child may find it locked. That does not matter, because
+    /// a child never looks into its parent's queue.
     making: Mutex<()>,
     context: OnceLock<Context>,
 }
@@ -74,11 +76,12 @@ struct Context {
 }
 
 static QUEUE: AtomicPtr<Queue> = AtomicPtr::new(std::ptr::null_mut());
-/// ENOSYS or EPERM once the kernel has answered it: neither ends while the process lives, and its children inherit both.
+/// ENOSYS or EPERM, once the kernel has answered it. Neither changes while the process lives, and its children
+/// inherit both.
 static REFUSED: AtomicI32 = AtomicI32::new(0);
 
-/// Signals an eventfd: adds 1 to its counter unless it is full, and wakes all that wait for it. It never waits for a holder of
-/// the eventfd; at the first signal it may wait for another thread that is making the queue.
+/// Signals an eventfd: adds 1 to its counter unless it is full, and wakes all sleepers on it. It never waits for a
+/// holder of the eventfd. At the first signal it may wait for another thread that is making the queue.
 ///
 /// # References
 /// `io_submit(2)`, `io_getevents(2)`; `eventfd_signal` in the kernel's `fs/eventfd.c`.
@@ -86,7 +89,7 @@ static REFUSED: AtomicI32 = AtomicI32::new(0);
 /// # Errors
 /// As for [`available`]. The next signal tries again, unless it was ENOSYS or EPERM.
 pub(crate) fn signal(eventfd: BorrowedFd<'_>) -> nix::Result<()> {
-    // Relaxed, as the store below: the number carries nothing else.
+    // Relaxed, like the store below: no other memory depends on the number.
     match REFUSED.load(Ordering::Relaxed) {
         0 => {}
         errno => return Err(Errno::from_raw(errno)),
@@ -98,16 +101,16 @@ pub(crate) fn signal(eventfd: BorrowedFd<'_>) -> nix::Result<()> {
     result
 }
 
-/// Tries whether this process could signal this eventfd, with a queue that is gone when it returns. That takes an RCU grace
-/// period.
+/// Tests whether this process could signal this eventfd. It makes a queue for that, and destroys it before it
+/// returns. That takes an RCU grace period.
 ///
 /// # References
 /// `io_setup(2)`, `io_submit(2)`, `io_destroy(2)`.
 ///
 /// # Errors
-/// The call that failed: `io_setup` with ENOSYS (`CONFIG_AIO=n`), EPERM (a seccomp filter), EAGAIN (`fs.aio-max-nr`), ENOMEM;
-/// `open` of /dev/null with what `open(2)` answers; `io_submit` with EAGAIN when other threads fill the queue, EINVAL when it
-/// is no eventfd.
+/// The call that failed: `io_setup` with ENOSYS (`CONFIG_AIO=n`), EPERM (a seccomp filter), EAGAIN
+/// (`fs.aio-max-nr`), ENOMEM; `open` of /dev/null with the errors of `open(2)`; `io_submit` with EAGAIN when other
+/// threads fill the queue, EINVAL when the descriptor is not an eventfd.
 pub(crate) fn available(eventfd: BorrowedFd<'_>) -> Result<(), Failed> {
     Context::new()?.signal(eventfd)
 }
@@ -117,7 +120,8 @@ fn context() -> Result<&'static Context, Failed> {
     if let Some(context) = queue.context.get() {
         return Ok(context);
     }
-    // One thread at a time: a context that is made in vain has to be destroyed, which takes an RCU grace period.
+    // Only one thread at a time makes a context. A second one would have to be destroyed, which takes an RCU grace
+    // period.
     let _making = queue.making.lock().unwrap_or_else(PoisonError::into_inner);
     match queue.context.get() {
         Some(context) => Ok(context),
@@ -131,15 +135,15 @@ fn context() -> Result<&'static Context, Failed> {
 fn queue() -> &'static Queue {
     // SYNC: pairs with the AcqRel exchange below, which publishes a queue.
     let known = QUEUE.load(Ordering::Acquire);
-    // SAFETY: a published queue is never freed, and is shared as `&Queue` alone.
+    // SAFETY: a published queue is never freed, and is shared only as `&Queue`.
     match unsafe { known.as_ref() } {
         Some(queue) if !queue.home.is_foreign() => return queue,
         _ => {}
     }
-    // What a parent left stays as it is: a box and a descriptor of /dev/null.
+    // What the parent left stays as it is: a box, and a descriptor that is /dev/null now.
     let empty = Queue { home: Home::here(), making: Mutex::new(()), context: OnceLock::new() };
     let fresh = Box::into_raw(Box::new(empty));
-    // SYNC: pairs with the Acquire load above, and with this exchange of another thread.
+    // SYNC: pairs with the Acquire load above, and with the same exchange in another thread.
     match QUEUE.compare_exchange(known, fresh, Ordering::AcqRel, Ordering::Acquire) {
         // SAFETY: as above; it has just been published.
         Ok(_) => unsafe { &*fresh },
@@ -157,14 +161,14 @@ impl Context {
         let null = open("/dev/null", OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())
             .map_err(|errno| ("open", errno))?;
         let mut number: libc::c_ulong = 0;
-        // SAFETY: the kernel writes one word to a word that outlives the call.
+        // SAFETY: the kernel writes one word, to memory that outlives the call.
         let result = unsafe { libc::syscall(libc::SYS_io_setup, ROOM, &raw mut number) };
         Errno::result(result).map_err(|errno| ("io_setup", errno))?;
         Ok(Context { number, null, unreaped: AtomicU32::new(0) })
     }
 
     fn signal(&self, eventfd: BorrowedFd<'_>) -> Result<(), Failed> {
-        // Relaxed: it only spreads the reaping; the kernel orders its own queue.
+        // Relaxed: the number only spreads the reaping. The kernel orders its own queue.
         if self.unreaped.fetch_add(1, Ordering::Relaxed) % REAPED == REAPED - 1 {
             self.reap();
         }
@@ -188,19 +192,20 @@ impl Context {
             ..Request::default()
         };
         let mut list = &raw mut request;
-        // SAFETY: the kernel reads one pointer, and reads the request that it points at and writes its `aio_key`. Both outlive the
-        // call and belong to this thread alone. The request writes no bytes, so the kernel touches no memory of ours after it.
+        // SAFETY: the kernel reads one pointer, reads the request that it points at, and writes that request's
+        // `aio_key`. Pointer and request outlive the call and belong to this thread alone. The request writes no
+        // bytes, so the kernel touches no memory of ours afterwards.
         let result =
             unsafe { libc::syscall(libc::SYS_io_submit, self.number, 1 as libc::c_long, &raw mut list) };
         Errno::result(result).map(drop)
     }
 
-    /// Takes what is done out of the queue.
+    /// Takes finished requests out of the queue.
     fn reap(&self) {
         let mut done: [Done; AT_ONCE] = [[0; 4]; AT_ONCE];
         let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: the kernel writes at most `AT_ONCE` events to an array of that many, and reads a timespec; both outlive the call.
-        // What it answers is of no interest: a queue that stays full makes the next request fail.
+        // SAFETY: the kernel writes at most `AT_ONCE` events to an array of that many, and reads a timespec. Both
+        // outlive the call. The result does not matter: if the queue stays full, the next request fails.
         unsafe {
             libc::syscall(
                 libc::SYS_io_getevents,
@@ -216,7 +221,7 @@ impl Context {
 
 impl Drop for Context {
     fn drop(&mut self) {
-        // SAFETY: the call takes a number, which nobody else knows any more.
+        // SAFETY: the call takes a number, which no other code knows any more.
         unsafe { libc::syscall(libc::SYS_io_destroy, self.number) };
     }
 }

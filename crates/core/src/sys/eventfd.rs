@@ -1,13 +1,15 @@
-//! eventfd: a 64-bit counter in the kernel that any epoll can wait on; here, a doorbell.
+//! eventfd: a 64-bit counter in the kernel that any epoll can wait for. Here it is a doorbell.
 //!
-//! A broadcast doorbell is rung by one and never read: each listener's own epoll holds it with
-//! `EPOLLIN | EPOLLET`, so every write wakes every sleeper once. A point-to-point doorbell is read by
-//! its one owner (`drain`, `wait`), in semaphore mode one ring at a time. Descriptors that come from a
-//! peer enter through `from_peer`, which checks that they are eventfds and the announced ones: all
-//! eventfds share one inode, so the `eventfd-id` of fdinfo (Linux 5.2) is what tells them apart.
-//! Every holder can clear `O_NONBLOCK` for all of them and fill the counter, and `write` waits then. So a doorbell that
-//! other processes hold is looked at before each `write`. One that was tampered with is rung through `aio` from then on, and
-//! after [`use_aio`] all of them are. Only a doorbell that no other process holds is read.
+//! A broadcast doorbell is rung by one process and never read. Each listener's own epoll holds it with `EPOLLIN |
+//! EPOLLET`, so every write wakes every sleeper once. A point-to-point doorbell is read by its only owner (`drain`,
+//! `wait`), in semaphore mode one ring at a time. A descriptor from a peer comes in through `from_peer`, which
+//! checks that it is an eventfd and the announced one. All eventfds share one inode, so only the `eventfd-id` of
+//! fdinfo (Linux 5.2) tells them apart.
+//!
+//! Every holder can clear `O_NONBLOCK` for all holders and fill the counter. `write` would wait then. So a doorbell
+//! that other processes hold is looked at before each `write`. A doorbell that was tampered with is rung through
+//! `aio` from then on; after [`use_aio`] all of them are. Invariant: a doorbell is read only if no other process
+//! holds it. Called by `port::Doorbell`, the reactor and users of the crate.
 
 #![allow(unsafe_code)]
 
@@ -25,17 +27,19 @@ use super::aio;
 use super::fork::Entry;
 use crate::{Error, Result};
 
-/// Whether `aio` rings all shared doorbells of this process, and whether any of them was found tampered with. Relaxed, here and
-/// for each doorbell: these carry nothing else, and a ring that misses one is rung as it would have been just before.
+/// Whether `aio` rings all shared doorbells of this process. [`TAMPERED`]: whether any of them was found tampered with.
+/// Relaxed, both here and for each doorbell's `tampered`: no other memory depends on them. A ring that misses a change
+/// is done in the way that was right just before.
 static AIO: AtomicBool = AtomicBool::new(false);
 static TAMPERED: AtomicBool = AtomicBool::new(false);
 
-/// Has this process ring the doorbells that others hold through `aio`, from now on and for good. It then dies late.
+/// From now on this process rings the doorbells that other processes hold through `aio`. That cannot be undone, and
+/// the process then dies late.
 pub(crate) fn use_aio() {
     AIO.store(true, Ordering::Relaxed);
 }
 
-/// How this process rings the doorbells that others hold, in words.
+/// Tells in words how this process rings the doorbells that other processes hold.
 pub(crate) fn way() -> &'static str {
     match (AIO.load(Ordering::Relaxed), TAMPERED.load(Ordering::Relaxed)) {
         (true, _) => "by io_submit (safe doorbells)",
@@ -44,20 +48,20 @@ pub(crate) fn way() -> &'static str {
     }
 }
 
-/// A doorbell: rung by one process, slept on by others.
+/// A doorbell: one process rings it, and others sleep on it.
 #[derive(Debug)]
 pub struct EventFd {
-    // Before `counter`: an entry must be gone before its number can be reused.
+    // It stands before `counter`: an entry must be gone before its number can be reused.
     guard: Option<Entry>,
     counter: Counter,
     /// Whether other processes hold it.
     shared: bool,
-    /// Whether it was found so that `write` would have waited.
+    /// Whether it was once found in a state in which `write` would have waited.
     tampered: AtomicBool,
 }
 
 impl EventFd {
-    /// Makes a doorbell whose reader takes all rings at once.
+    /// Makes a doorbell. Its reader takes all rings at once.
     ///
     /// # References
     /// `eventfd(2)` with `EFD_CLOEXEC | EFD_NONBLOCK`.
@@ -68,7 +72,7 @@ impl EventFd {
         EventFd::with(EfdFlags::empty())
     }
 
-    /// Makes a doorbell whose reader takes one ring at a time (point to point).
+    /// Makes a doorbell for point-to-point use. Its reader takes one ring at a time.
     ///
     /// # References
     /// `eventfd(2)` `EFD_SEMAPHORE`.
@@ -90,8 +94,8 @@ impl EventFd {
         EventFd { guard: None, counter, shared: false, tampered: AtomicBool::new(false) }
     }
 
-    /// The same doorbell, but in a forked child it is none: ringing it there does nothing, and the child keeps
-    /// nobody's registration alive.
+    /// The same doorbell, but without effect in a forked child: ringing it there does nothing, and the child keeps
+    /// no epoll registration alive.
     ///
     /// # References
     /// `pthread_atfork(3)`.
@@ -100,25 +104,27 @@ impl EventFd {
         self
     }
 
-    /// The same doorbell, for other processes to hold as well: [guarded](EventFd::guarded), and looked at before it is rung.
+    /// The same doorbell, for other processes to hold as well. It is [guarded](EventFd::guarded), and looked at
+    /// before it is rung.
     pub(crate) fn shared(self) -> EventFd {
         EventFd { shared: true, ..self.guarded() }
     }
 
-    /// Takes over a descriptor that a peer gave, after checking that it is the eventfd that `id` names. What its holders did to
-    /// it is no reason to refuse it: the process that gave it may not be the one that did so, and [`ring`](EventFd::ring) looks.
+    /// Takes over a descriptor from a peer, after a check that it is the eventfd with this `id`. An eventfd that
+    /// was tampered with is not refused: the peer may not be the process that did it, and [`ring`](EventFd::ring)
+    /// checks for it.
     ///
     /// # References
     /// `proc(5)` /proc/PID/fdinfo.
     ///
     /// # Errors
-    /// `ERR_RINGBELL_CORRUPT_PEER` when it is something else; the descriptor is closed then. An operating system error when
-    /// fdinfo cannot be read.
+    /// `ERR_RINGBELL_CORRUPT_PEER` when it is something else. The descriptor is closed then. An operating system
+    /// error when fdinfo cannot be read.
     pub fn from_peer(fd: OwnedFd, id: u64) -> Result<EventFd> {
         match number_of(fd.as_fd())? {
-            None => Err(corrupt("a descriptor announced as a doorbell is no eventfd".into())),
+            None => Err(corrupt("a descriptor announced as a doorbell is not an eventfd".into())),
             Some(found) if found != id => {
-                Err(corrupt(format!("the doorbell that came is eventfd {found}, announced was {id}")))
+                Err(corrupt(format!("the doorbell is eventfd {found}, but eventfd {id} was announced")))
             }
             Some(_) => {
                 // SAFETY: fdinfo has just shown that this descriptor is an eventfd, and `fd` owns it.
@@ -128,9 +134,10 @@ impl EventFd {
         }
     }
 
-    /// Rings. Nothing that other processes did to it before blocks this thread: if `write` would wait, it is rung through
-    /// [`aio`], now and from then on. Only a holder that clears `O_NONBLOCK` of a full counter between the look and the `write`
-    /// blocks it, and after [`use_aio`] not even that one. Where [`aio`] cannot be had, `O_NONBLOCK` is put back instead.
+    /// Rings. Nothing that another process did to the eventfd before can block this thread: if `write` would wait,
+    /// the ring goes through [`aio`], now and from then on. A holder can block it only if it clears `O_NONBLOCK` of
+    /// a full counter between the look and the `write`. After [`use_aio`] even that does not block it. If [`aio`]
+    /// does not work, `O_NONBLOCK` is set again instead.
     ///
     /// # References
     /// `fcntl(2)` F_GETFL and F_SETFL, `write(2)` on an eventfd, `io_submit(2)`.
@@ -148,7 +155,8 @@ impl EventFd {
         }
     }
 
-    /// Whether it was fit for `write`, and is rung by it. Only a hostile process fills the counter: rings alone take centuries.
+    /// Writes, unless the eventfd was tampered with. Returns whether it was fit for `write`. Only a hostile process
+    /// fills the counter: rings alone would take centuries.
     fn write_unless_tampered(&self) -> bool {
         let fit = self.flags().contains(OFlag::O_NONBLOCK) && self.counter.write(1) != Err(Errno::EAGAIN);
         if !fit {
@@ -159,21 +167,21 @@ impl EventFd {
     }
 
     fn flags(&self) -> OFlag {
-        // F_GETFL cannot fail for a descriptor that is open.
+        // F_GETFL cannot fail for an open descriptor.
         fcntl(&self.counter, FcntlArg::F_GETFL).map_or(OFlag::empty(), OFlag::from_bits_retain)
     }
 
-    /// Has reads and writes fail where they would wait.
+    /// Makes reads and writes fail where they would wait.
     fn unblock(&self) {
         let flags = self.flags();
         if !flags.contains(OFlag::O_NONBLOCK) {
-            // F_SETFL cannot fail for a descriptor that is open.
+            // F_SETFL cannot fail for an open descriptor.
             let _ = fcntl(&self.counter, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK));
         }
     }
 
-    /// A full counter (somebody filled it) would swallow every further ring: then it is read once, which makes room, and
-    /// written again. libevent does the same (its commit 6074d558).
+    /// Writes one ring. A full counter, which another process filled, would swallow every further ring. Then the
+    /// counter is read once, which makes room, and written again. libevent does the same (its commit 6074d558).
     fn write(&self) {
         if self.counter.write(1) == Err(Errno::EAGAIN) {
             let _ = self.counter.read();
@@ -181,7 +189,8 @@ impl EventFd {
         }
     }
 
-    /// Takes what was rung without waiting: 0 when nothing was, and at most 1 in semaphore mode.
+    /// Takes the rings that have come, without waiting. Returns 0 if there were none, and at most 1 in semaphore
+    /// mode.
     ///
     /// # References
     /// `read(2)` on an eventfd.
@@ -189,13 +198,13 @@ impl EventFd {
         self.counter.read().unwrap_or(0)
     }
 
-    /// Waits until the doorbell rings, and takes what was rung.
+    /// Waits until the doorbell rings, and takes the rings.
     ///
     /// # References
     /// `ppoll(2)`.
     ///
     /// # Errors
-    /// What `ppoll` answers, ENOMEM in practice.
+    /// The errors of `ppoll`; in practice ENOMEM.
     pub fn wait(&self) -> Result<u64> {
         loop {
             if let Some(rings) = self.wait_until(None)? {
@@ -204,7 +213,7 @@ impl EventFd {
         }
     }
 
-    /// Waits at most `timeout`; `None` when nothing was rung in that time.
+    /// Waits at most `timeout`. `None`: no ring came in that time.
     ///
     /// # References
     /// `ppoll(2)`.
@@ -255,7 +264,7 @@ impl AsFd for EventFd {
     }
 }
 
-/// The `eventfd-id` line of fdinfo; `None` when there is none.
+/// The `eventfd-id` line of fdinfo. `None`: there is no such line.
 fn number_of(fd: BorrowedFd<'_>) -> Result<Option<u64>> {
     let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).map_err(|error| {
         let errno = Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
@@ -300,7 +309,8 @@ mod tests {
         assert_eq!(bell.drain(), 1);
     }
 
-    /// What a holder of another process can do to it. Every `write` of 1 fails, or waits if it `clears` the flag as well.
+    /// What a holder in another process can do to a doorbell. Every `write` of 1 then fails. It waits instead if
+    /// `clears` is set, which clears the flag as well.
     fn spoil(bell: &EventFd, clears: bool) {
         bell.counter.write(u64::MAX - 1).unwrap();
         if clears {
@@ -318,7 +328,7 @@ mod tests {
             spoil(&bell, clears);
             let mut ready = Vec::new();
             sleeper.wait(Some(Instant::now()), &mut ready).unwrap();
-            // More rings than the queue has room for. The first one fills the last place of the counter.
+            // These are more rings than the queue has room for. The first one fills the last place of the counter.
             for round in 0..300 {
                 bell.ring();
                 sleeper.wait(Some(Instant::now()), &mut ready).unwrap();
@@ -344,15 +354,16 @@ mod tests {
         }
     }
 
-    /// Whether `act` says yes in a forked child, which allocates and takes no lock of this crate that its parent may hold.
+    /// Whether `act` returns true in a forked child. `act` may allocate, but takes no lock of this crate that the
+    /// parent may hold.
     fn in_a_child(act: impl FnOnce() -> bool) -> bool {
         use nix::sys::wait::{WaitStatus, waitpid};
         use nix::unistd::{ForkResult, fork};
-        // SAFETY: `act` does what is said above; then `_exit`, which runs nothing of the parent's.
+        // SAFETY: `act` keeps the rule above. Then comes `_exit`, which runs no code of the parent.
         match unsafe { fork() }.unwrap() {
             ForkResult::Child => {
                 let yes = act();
-                // SAFETY: ends the child without running anything of its parent's.
+                // SAFETY: ends the child without running any code of its parent.
                 unsafe { libc::_exit(i32::from(!yes)) }
             }
             ForkResult::Parent { child } => waitpid(child, None) == Ok(WaitStatus::Exited(child, 0)),
@@ -365,7 +376,7 @@ mod tests {
         aio::signal(bell.as_fd()).unwrap();
         assert!(in_a_child(|| {
             bell.ring();
-            // It finds /dev/null in the place of its parent's, which is no reason to have a queue.
+            // The child finds /dev/null in the place of its parent's eventfd. That is no reason to make a queue.
             let quiet = !bell.tampered.load(Ordering::Relaxed);
             let own = EventFd::new().map(EventFd::shared);
             quiet && own.is_ok_and(|own| aio::signal(own.as_fd()).is_ok() && own.drain() == 1)

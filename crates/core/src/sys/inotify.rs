@@ -44,8 +44,8 @@ impl Inotify {
     /// References: inotify_init1(2), inotify_add_watch(2). The directory is reached through its descriptor. So another
     /// directory that took its path is not watched by mistake.
     ///
-    /// Errors: [`Error::Resource`]: a user has 128 instances by default (`fs.inotify.max_user_instances`), and a number of
-    /// watches; [`Error::Os`] (ENOENT without /proc).
+    /// Errors: [`Error::Resource`]: a user has 128 instances by default (`fs.inotify.max_user_instances`), and a
+    /// limited number of watches; [`Error::Os`] (ENOENT without /proc).
     pub(crate) fn open(directory: BorrowedFd<'_>, coming: bool) -> Result<Inotify> {
         let inner = NixInotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)
             .map_err(|errno| Error::os("inotify_init1", errno, "cannot watch the bus directory"))?;

@@ -93,19 +93,20 @@ pub(crate) fn identity(fd: impl AsFd) -> nix::Result<Option<Identity>> {
     Ok(regular.then_some(Identity { inode: stat.st_ino, size: u64::try_from(stat.st_size).unwrap_or(0) }))
 }
 
-/// Opens a memfd again: an open file description of one's own, the holder of OFD locks that no peer shares.
+/// Opens a memfd again. The result is an open file of this process alone, for OFD locks that no peer shares.
 ///
 /// # References
 /// `proc(5)` /proc/PID/fd; `fcntl(2)`, open file description locks and leases.
 ///
 /// # Errors
-/// ENOENT without /proc, EMFILE and ENFILE, EACCES where a security module forbids it. `ERR_RINGBELL_CORRUPT_PEER` when its maker
-/// holds a lease on it: without `O_NONBLOCK` the call would wait for that one, 45 s by default.
+/// ENOENT without /proc, EMFILE and ENFILE, EACCES where a security module forbids it. `ERR_RINGBELL_CORRUPT_PEER`
+/// when its maker holds a lease on it: without `O_NONBLOCK` the call would wait until the maker gives the lease up,
+/// 45 s by default.
 pub(crate) fn reopen(fd: impl AsFd) -> Result<OwnedFd> {
     let path = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
     let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     open(path.as_str(), flags, Mode::empty()).map_err(|errno| match errno {
-        Errno::EAGAIN => Error::CorruptPeer { what: "somebody holds a lease on its segment".into() },
+        Errno::EAGAIN => Error::CorruptPeer { what: "another process holds a lease on its segment".into() },
         errno => {
             Error::os("open", errno, "cannot open a segment again through /proc/self/fd; is /proc mounted?")
         }
@@ -129,7 +130,7 @@ fn too_large(size: u64) -> Error {
 mod tests {
     use super::*;
 
-    /// `asm-generic/fcntl.h`; libc does not have it.
+    /// From `asm-generic/fcntl.h`; libc does not have it.
     const F_SETSIG: libc::c_int = 10;
 
     #[test]
@@ -137,9 +138,10 @@ mod tests {
         let made = create(c"ringbell-test", 8192).unwrap();
         let path = format!("/proc/self/fd/{}", made.as_raw_fd());
         let kept: OwnedFd = std::fs::File::open(path).unwrap().into();
-        // A lease on reading is given while nobody has it open for writing.
+        // A lease on reading is only given while no process has the file open for writing.
         drop(made);
-        // SAFETY: both calls take numbers. The holder is told by SIGURG, which is ignored by default, and not by SIGIO.
+        // SAFETY: both calls take numbers. The kernel then sends the holder SIGURG, which is ignored by default,
+        // instead of SIGIO.
         let leased = unsafe {
             libc::fcntl(kept.as_raw_fd(), F_SETSIG, libc::SIGURG);
             libc::fcntl(kept.as_raw_fd(), libc::F_SETLEASE, libc::F_RDLCK)

@@ -354,7 +354,7 @@ mod tests {
         let fd = memfd::create(c"ringbell-test", 4096 * 3).unwrap();
         let writer = Mirror::map(fd.as_fd(), 4096, 8192, Access::WritePopulated).unwrap();
         let reader = Mirror::map(fd.as_fd(), 4096, 8192, Access::Read).unwrap();
-        // SAFETY: offsets inside the two mappings; nobody else has them.
+        // SAFETY: offsets inside the two mappings; no other code has them.
         unsafe {
             writer.base().add(4096 + 8191).write_volatile(7);
             writer.base().add(4096 + 8192 + 1).write_volatile(9);
@@ -366,7 +366,7 @@ mod tests {
     #[test]
     fn without_a_file_the_second_half_is_the_first_too() {
         let mirror = Mirror::anonymous(4096, 8192).unwrap();
-        // SAFETY: offsets inside the mapping; nobody else has it.
+        // SAFETY: offsets inside the mapping; no other code has it.
         unsafe {
             mirror.base().write_volatile(5);
             mirror.base().add(4096 + 8191).write_volatile(7);
@@ -397,7 +397,7 @@ mod tests {
         };
         let mirror = Mirror::map(fd.as_fd(), 4096, 8192, Access::WritePopulated).unwrap();
         assert_eq!(rights(), ["rw-s", "rw-s"]);
-        // SAFETY: an offset inside of the mapping; nobody else has it.
+        // SAFETY: an offset inside of the mapping; no other code has it.
         unsafe { mirror.base().add(4096).write_volatile(7) };
         mirror.make_read_only().unwrap();
         assert_eq!(rights(), ["r--s", "r--s"]);
@@ -410,7 +410,7 @@ mod tests {
         let count = || std::fs::read_to_string("/proc/self/maps").unwrap().matches("ringbell-piece").count();
         let pieces = Pieces::reserve(3, 4096).unwrap();
         let fd = memfd::create(c"ringbell-piece", 4096).unwrap();
-        // SAFETY: addresses inside the mapping; nobody else has them.
+        // SAFETY: addresses inside the mapping; no other code has them.
         let read = |index| unsafe { pieces.address(index).read_volatile() };
         assert_eq!((read(0), read(1), read(2)), (0, 0, 0));
         pieces.place(1, fd.as_fd()).unwrap();

@@ -1,9 +1,10 @@
-//! SOCK_SEQPACKET: Unix sockets whose datagrams stay whole and whose ends know of each other.
+//! SOCK_SEQPACKET: Unix sockets that keep datagrams whole, and whose ends notice each other's death.
 //!
-//! Socket files live in the bus directory and are always reached through the directory's descriptor
-//! (`/proc/self/fd/<dir>/<name>`), so that neither a long path nor a replaced directory matters; without
-//! /proc the absolute path serves where it is short enough. Every socket is non-blocking. A full backlog
-//! answers `connect` with EAGAIN and no poll helps: callers retry with a jittered backoff.
+//! Socket files lie in the bus directory. They are always reached through the directory's descriptor
+//! (`/proc/self/fd/<dir>/<name>`), so that neither a long path nor a replaced directory matters. Without /proc the
+//! absolute path is used, if it is short enough. Invariant: every socket is non-blocking. If the backlog is full,
+//! `connect` answers EAGAIN, and poll does not help: callers try again with a jittered backoff. Called by the
+//! handshake, by streams, doorbells and channels. It never decides which peer may connect.
 
 #![allow(unsafe_code)]
 
@@ -26,8 +27,9 @@ use nix::unistd::{Gid, fchownat};
 use super::tmpfile::Rights;
 use crate::{Error, Result};
 
-/// 1,000 processes may connect at once; `net.core.somaxconn` has been 4096 since Linux 5.4, and the kernel takes the
-/// smaller of the two. nix refuses more than the C library's `SOMAXCONN`, which is 128 in musl.
+/// With this backlog, 1,000 processes may connect at once. `net.core.somaxconn` has been 4096 since Linux 5.4, and
+/// the kernel takes the smaller of the two. nix refuses more than the C library's `SOMAXCONN`, which is 128 in
+/// musl.
 const BACKLOG: libc::c_int = 4096;
 
 /// `SO_PASSRIGHTS`, Linux 6.16.
@@ -36,24 +38,27 @@ const SO_PASSRIGHTS: libc::c_int = 83;
 /// `SO_PEERGROUPS`, Linux 4.13.
 const SO_PEERGROUPS: libc::c_int = 59;
 
-/// Who is at the other end, as the kernel knows it.
+/// The process at the other end, as the kernel knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Peer {
     pub(crate) uid: u32,
-    /// 0 for a process in a pid namespace that this one does not see.
+    /// 0 for a process in a pid namespace that this process does not see.
     pub(crate) pid: i32,
-    /// All its groups, the effective one first.
+    /// All groups of the process, the effective one first.
     pub(crate) gids: Vec<u32>,
 }
 
-/// Binds and listens on `name` in the directory; mode 0600 unless there are `rights`, never replacing what is there.
+/// Binds to `name` in the directory, and listens. The mode is 0600 unless there are `rights`. An existing file is
+/// never replaced.
 ///
 /// # References
-/// `unix(7)`, `listen(2)`; the mode of a socket file is that of the socket at `bind`, less the umask.
+/// `unix(7)`, `listen(2)`; the mode of a socket file is that of the socket at `bind`, without the bits of the
+/// umask.
 ///
 /// # Errors
-/// The call that failed is named: `bind` with EADDRINUSE when the name is taken, EACCES, ENOSPC, ENAMETOOLONG; `fchownat`
-/// with EPERM when the group is none of this process's; `openat` and `fchmodat`; `socket` with EMFILE, ENFILE.
+/// The error names the call that failed: `bind` with EADDRINUSE when the name is taken, EACCES, ENOSPC,
+/// ENAMETOOLONG; `fchownat` with EPERM when the group is not one of this process's; `openat` and `fchmodat`;
+/// `socket` with EMFILE, ENFILE.
 pub(crate) fn listen_at(
     dir: BorrowedFd<'_>,
     dir_path: &Path,
@@ -68,16 +73,16 @@ pub(crate) fn listen_at(
     refuse_rights(socket.as_fd());
     reach(dir, dir_path, name, |address| bind(socket.as_raw_fd(), address)).map_err(failed("bind"))?;
     if let Some(rights) = rights {
-        // Before it listens: nobody is connected by then.
+        // This happens before it listens, so that no process is connected yet.
         open_up(dir, name, rights).map_err(|(syscall, errno)| failed(syscall)(errno))?;
     }
-    // SAFETY: listen takes a descriptor and a number; it reads and writes no memory of ours.
+    // SAFETY: listen takes a descriptor and a number. It reads and writes no memory of ours.
     Errno::result(unsafe { libc::listen(socket.as_raw_fd(), BACKLOG) }).map_err(failed("listen"))?;
     Ok(socket)
 }
 
-/// Gives a socket file its group and mode. Through a descriptor of the file itself: a name may lead elsewhere by then.
-/// What failed is named.
+/// Gives a socket file its group and mode. It uses a descriptor of the file itself, because the name may lead to
+/// another file by then. An error names the call that failed.
 fn open_up(dir: BorrowedFd<'_>, name: &OsStr, rights: Rights) -> Result<(), (&'static str, Errno)> {
     let file = openat(dir, name, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(|errno| ("openat", errno))?;
@@ -87,7 +92,7 @@ fn open_up(dir: BorrowedFd<'_>, name: &OsStr, rights: Rights) -> Result<(), (&'s
     }
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     let changed = match fchmodat(AT_FDCWD, path.as_str(), rights.mode, FchmodatFlags::FollowSymlink) {
-        // No /proc: by name, which is ours as long as the directory is private or sticky.
+        // Without /proc it uses the name. The name is ours as long as the directory is private or sticky.
         Err(Errno::ENOENT | Errno::ENOTDIR) => fchmodat(dir, name, rights.mode, FchmodatFlags::FollowSymlink),
         result => result,
     };
@@ -105,7 +110,8 @@ pub(crate) fn endpoint() -> nix::Result<OwnedFd> {
     socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)
 }
 
-/// Makes two ends that are connected with each other. Neither takes descriptors where the kernel can refuse them.
+/// Makes two ends that are connected with each other. Neither end accepts descriptors, if the kernel can refuse
+/// them.
 ///
 /// # References
 /// `socketpair(2)`.
@@ -120,10 +126,10 @@ pub(crate) fn pair() -> nix::Result<(OwnedFd, OwnedFd)> {
     Ok((one, other))
 }
 
-/// Whether a descriptor that a peer gave is a socket of this kind.
+/// Whether a descriptor from a peer is a socket of this kind.
 ///
 /// # References
-/// `getsockopt(2)` SO_TYPE; `getsockname(2)`, which names the family.
+/// `getsockopt(2)` SO_TYPE; `getsockname(2)`, which tells the family.
 pub(crate) fn is_one(fd: impl AsFd) -> bool {
     getsockopt(&fd, sockopt::SockType) == Ok(SockType::SeqPacket)
         && getsockname::<UnixAddr>(fd.as_fd().as_raw_fd()).is_ok()
@@ -135,8 +141,8 @@ pub(crate) fn is_one(fd: impl AsFd) -> bool {
 /// `connect(2)`, `unix(7)`: a Unix socket never answers EINPROGRESS.
 ///
 /// # Errors
-/// EAGAIN when the backlog is full (try the same socket again later), ECONNREFUSED when nobody
-/// listens any more, ENOENT, EACCES.
+/// EAGAIN when the backlog is full (try the same socket again later), ECONNREFUSED when no process listens any
+/// more, ENOENT, EACCES.
 pub(crate) fn connect_at(
     socket: BorrowedFd<'_>,
     dir: BorrowedFd<'_>,
@@ -165,13 +171,13 @@ pub(crate) fn accept(listener: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
     loop {
         match accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK) {
             Err(Errno::EINTR) => {}
-            // SAFETY: the kernel has just made this descriptor for us; nobody else knows its number.
+            // SAFETY: the kernel has just made this descriptor for us. No other code knows its number.
             other => return other.map(|raw| unsafe { OwnedFd::from_raw_fd(raw) }),
         }
     }
 }
 
-/// Who connected, by the kernel's word at the time of `connect`.
+/// The process that connected, as the kernel knew it at the time of `connect`.
 ///
 /// # References
 /// `unix(7)` SO_PEERCRED, SO_PEERGROUPS.
@@ -205,7 +211,7 @@ fn groups(socket: BorrowedFd<'_>) -> nix::Result<Vec<u32>> {
                 groups.truncate(count);
                 return Ok(groups);
             }
-            // The length is now what it takes; NGROUPS_MAX is 65536.
+            // The length is now the one that is needed. NGROUPS_MAX is 65536.
             Err(Errno::ERANGE) if count > groups.len() => groups.resize(count, 0),
             Err(Errno::ENODATA) => return Ok(Vec::new()),
             Err(errno) => return Err(errno),
@@ -213,60 +219,60 @@ fn groups(socket: BorrowedFd<'_>) -> nix::Result<Vec<u32>> {
     }
 }
 
-/// Keeps what waits for a peer that does not read small: as little as the kernel allows.
+/// Makes the send buffer as small as the kernel allows, so that little data waits for a peer that does not read.
 ///
 /// # References
 /// `socket(7)` SO_SNDBUF.
 pub(crate) fn keep_small(socket: impl AsFd) {
-    // It stays as large as it is at worst.
+    // If this fails, the buffer only stays as large as it is.
     let _ = setsockopt(&socket, SndBuf, &1);
 }
 
 /// Whether the other end is still there.
 ///
 /// # References
-/// `poll(2)` POLLHUP, which is told without being asked for.
+/// `poll(2)` POLLHUP, which poll reports unasked.
 pub(crate) fn is_connected(socket: impl AsFd) -> bool {
     let mut fds = [PollFd::new(socket.as_fd(), PollFlags::from_bits_retain(libc::POLLRDHUP))];
-    // What cannot be told proves nothing.
+    // An error proves nothing.
     poll(&mut fds, PollTimeout::ZERO) != Ok(1)
 }
 
-/// Ends the connection for every holder of this end: the peer sees its end at once, also while another thread still
-/// has a descriptor of it.
+/// Ends the connection for every holder of this end. The peer sees the end at once, even while another thread still
+/// has a descriptor of this socket.
 ///
 /// # References
 /// `shutdown(2)`.
 pub(crate) fn hang_up(socket: impl AsFd) {
-    // ENOTCONN: the peer was faster.
+    // ENOTCONN: the peer has ended it first.
     let _ = shutdown(socket.as_fd().as_raw_fd(), Shutdown::Both);
 }
 
-/// Says that nothing more will be sent; what the peer sends is still received.
+/// Says that nothing more will be sent. What the peer sends is still received.
 ///
 /// # References
 /// `shutdown(2)` SHUT_WR.
 pub(crate) fn end_sending(socket: impl AsFd) {
-    // ENOTCONN: the peer was faster.
+    // ENOTCONN: the peer has ended it first.
     let _ = shutdown(socket.as_fd().as_raw_fd(), Shutdown::Write);
 }
 
-/// Whether the other end is closed, though there may still be something to be received.
+/// Whether the other end is closed. There may still be something to receive.
 ///
 /// # References
-/// `poll(2)` POLLHUP, which is told without being asked for.
+/// `poll(2)` POLLHUP, which poll reports unasked.
 pub(crate) fn has_ended(socket: impl AsFd) -> bool {
     let mut fds = [PollFd::new(socket.as_fd(), PollFlags::empty())];
     poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
 
-/// Whether a datagram with any bytes waits to be received.
+/// Whether a datagram that is not empty waits to be received.
 ///
 /// # References
 /// `unix(7)` SIOCINQ, which is FIONREAD.
 pub(crate) fn has_unread(socket: impl AsFd) -> bool {
     let mut bytes: libc::c_int = 0;
-    // SAFETY: the kernel writes one int to an int that outlives the call.
+    // SAFETY: the kernel writes one int, to memory that outlives the call.
     let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::FIONREAD, &raw mut bytes) };
     result == 0 && bytes > 0
 }
@@ -280,8 +286,8 @@ pub(crate) fn bound_name(listener: BorrowedFd<'_>) -> Option<String> {
     Some(address.path()?.file_name()?.to_str()?.to_owned())
 }
 
-/// Makes whoever sends descriptors to this socket fail with EPERM; a no-op before Linux 6.16, where
-/// `scm::receive_plain` alone keeps them out.
+/// Makes a process that sends descriptors to this socket fail with EPERM. It does nothing before Linux 6.16; there
+/// only `scm::receive_plain` keeps descriptors out.
 ///
 /// # References
 /// `SO_PASSRIGHTS` in `unix(7)`; accepted sockets inherit it.
@@ -289,7 +295,7 @@ pub(crate) fn refuse_rights(socket: impl AsFd) {
     pass_rights(socket.as_fd(), 0);
 }
 
-/// Takes that back, for a socket on which descriptors are expected.
+/// Allows descriptors again, for a socket on which they are expected.
 ///
 /// # References
 /// As [`refuse_rights`].
@@ -310,16 +316,16 @@ fn pass_rights(socket: BorrowedFd<'_>, whether: libc::c_int) {
     }
 }
 
-/// Lets more be on its way: as much as `net.core.wmem_max` allows an unprivileged process.
+/// Lets more bytes be on their way: as many as `net.core.wmem_max` allows an unprivileged process.
 ///
 /// # References
-/// `socket(7)` SO_SNDBUF; the kernel takes the smaller of the two, and doubles it.
+/// `socket(7)` SO_SNDBUF; the kernel takes the smaller of the two values, and doubles it.
 pub(crate) fn widen(socket: impl AsFd, bytes: usize) {
-    // It is clipped, never refused; what was there before does too.
+    // The kernel reduces the value and never refuses it. The earlier size would do, too.
     let _ = setsockopt(&socket, SndBuf, &bytes);
 }
 
-/// Whether there is something to receive, or the end.
+/// Whether there is something to receive, or the connection has ended.
 ///
 /// # References
 /// `poll(2)`.
@@ -328,7 +334,7 @@ pub(crate) fn is_readable(socket: impl AsFd) -> bool {
     matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1))
 }
 
-/// Whether it takes a small datagram; said too of a connection that has ended.
+/// Whether it has room for a small datagram. It is also true when the connection has ended.
 ///
 /// # References
 /// `poll(2)`; a Unix socket is writable while less than a quarter of SO_SNDBUF is on its way.
@@ -482,7 +488,7 @@ mod tests {
         assert!(!has_unread(&other));
         scm::send(&one, b"x", &[]).unwrap();
         assert!(has_unread(&other));
-        // What was sent before the end is received after it, also by who hung up.
+        // What was sent before the end is received after it, also by the process that ended the connection.
         hang_up(&other);
         assert_eq!(scm::receive_plain(&other, &mut [0; 8]), Ok(1));
         let flags = SockFlag::SOCK_CLOEXEC;

@@ -162,7 +162,7 @@ impl New<'_> {
         if !lock::take(file, 0)? {
             return Err(Error::Record {
                 file: name.to_owned(),
-                reason: "somebody else locked the new file".to_owned(),
+                reason: "another process locked the new file".to_owned(),
             });
         }
         if let Some(Rights { mode, group }) = self.rights {

@@ -1,9 +1,9 @@
-//! Acknowledging less than was read: the slot's cursor then lags behind what was handed out.
+//! Acknowledging less than was read. The slot's cursor is then behind what was handed out.
 //!
-//! The account itself is in `account`; here is how the ring finds the position of a sequence, and how it is published. The cursor
-//! is only ever the start of a batch, which leaves the publisher as much room as a position within it would, and from which the
-//! next holder of a durable name can read on. The sequence is stored before the cursor, so a subscriber that dies in between leaves
-//! a cursor that is too low, never one that is too high (I12).
+//! The account itself is in `account`. This file finds the position of a sequence in the ring, and publishes it.
+//! The cursor is always the start of a batch. That leaves the publisher as much room as a position inside the batch
+//! would, and the next holder of a durable name can read on from there. The sequence is stored before the cursor.
+//! If a subscriber dies in between, its cursor is too low, never too high (I12).
 
 use super::{Consumer, Position};
 use crate::frame::Header;
@@ -11,8 +11,8 @@ use crate::slot::UNKNOWN;
 use crate::sync::Ordering;
 use crate::wake;
 
-/// The large messages that were passed over last, from one sequence up to, and not with, the other one: nobody will acknowledge
-/// them, so they go with what comes before.
+/// The large messages that were passed over last: from the first sequence up to, but not including, the second.
+/// They will never be acknowledged, so they are given back with what comes before them.
 #[derive(Clone, Copy)]
 pub(super) struct Passed {
     from: u64,
@@ -20,7 +20,7 @@ pub(super) struct Passed {
 }
 
 impl Consumer {
-    /// A piece of the large message before `next` was passed over.
+    /// Notes that a piece of the large message before `next` was passed over.
     pub(super) fn pass_over(&mut self, next: u64) {
         let from = match self.passed {
             Some(Passed { from, to }) if to.wrapping_add(1) >= next => from,
@@ -29,9 +29,9 @@ impl Consumer {
         self.passed = Some(Passed { from, to: next });
     }
 
-    /// Publishes that all messages before `sequence` are done, as far as they were read. True: the publisher waits for room,
-    /// ring its doorbell. Nothing happens when as much was acknowledged before. Instead of
-    /// [`acknowledge`](Self::acknowledge), not beside it.
+    /// Publishes that all messages before `sequence` that were read are acknowledged. True: the publisher waits for
+    /// room, so the caller must ring its doorbell. Nothing happens if as much was acknowledged before. It takes the
+    /// place of [`acknowledge`](Self::acknowledge); a caller must not use both.
     pub fn acknowledge_below(&mut self, sequence: u64) -> bool {
         let Some(next) = self.delivered().filter(|_| self.fault.is_none()) else { return false };
         let sequence = match self.passed {
@@ -51,14 +51,15 @@ impl Consumer {
         self.give_back_pieces() || ring
     }
 
-    /// After pieces of a large message were read or passed over, in the place of [`acknowledge`](Self::acknowledge): gives back
-    /// those of one that is too large to be kept, or that nobody wants, unless something before it is still to be
-    /// acknowledged. True: ring the publisher's doorbell.
+    /// For use after pieces of a large message were read or passed over, in the place of
+    /// [`acknowledge`](Self::acknowledge). It gives back the pieces of a message that is too large to be kept, or
+    /// that is not wanted. It does not while something before the message is still to be acknowledged. True: the
+    /// caller must ring the publisher's doorbell.
     pub fn give_back(&mut self) -> bool {
         self.fault.is_none() && self.give_back_pieces()
     }
 
-    /// Of a message that is being read and too large to be kept, or that was passed over.
+    /// Gives back the pieces of a message that is being read and is too large to be kept, or that was passed over.
     fn give_back_pieces(&mut self) -> bool {
         match self.partial {
             None => self.give_back_passed(),
@@ -98,15 +99,17 @@ impl Consumer {
         if cursor == self.published {
             return false;
         }
-        // SYNC: pairs with the acquires in `Producer::slowest`: all reads below are done (I4), and in `Consumer::resume`: who
-        // sees this cursor sees the sequence stored above, or a later one (I12).
+        // SYNC: pairs with the acquires in `Producer::slowest`: all reads below are done (I4). Also pairs with
+        // those in `Consumer::resume`: a process that sees this cursor sees the sequence stored above, or a later
+        // one (I12).
         self.slot().cursor.store(cursor, Ordering::Release);
         self.published = cursor;
         wake::take_waiting(&self.control)
     }
 
-    /// Start of the batch that the message `sequence` is in, or will be in; at most where was read to. Headers between the
-    /// cursor and there were read before; should they hold something else by now, less is acknowledged.
+    /// The start of the batch that the message `sequence` is in or will be in, but not behind what was read. The
+    /// headers between the cursor and there were read before. If they hold something else by now, less is
+    /// acknowledged.
     fn batch_of(&self, sequence: u64, next: u64) -> u64 {
         if self.current.remaining == 0 && self.partial.is_none() && sequence == next {
             return self.tail.max(self.joined);
@@ -118,12 +121,12 @@ impl Consumer {
             else {
                 break;
             };
-            // All pieces of a large message have its sequence.
+            // All pieces of a large message carry its sequence.
             if frames.load(batch + 8) >= sequence {
                 break;
             }
             let end = batch + 8 + body as u64;
-            // What follows the last whole batch was perhaps not read, perhaps not even written.
+            // What follows the last whole batch may not have been read, and may not even have been written.
             let first_after = if end < self.tail { frames.load(end + 8) } else { next };
             if end > self.tail || first_after > sequence {
                 break;
@@ -133,7 +136,8 @@ impl Consumer {
         batch
     }
 
-    /// Before messages are handed out under a durable name: the next holder is to know that they may come again.
+    /// Called before messages are handed out under a durable name. It tells the next holder of the name that they
+    /// may come again.
     pub(super) fn note_delivered(&mut self, count: u64) {
         let Some(next) = self.next_sequence else { return };
         let first = next.saturating_sub(count);
@@ -141,7 +145,7 @@ impl Consumer {
             self.slot().delivered.store(next, Ordering::Relaxed);
         }
         if self.account.sequence.is_none() {
-            // Only now it is known which was the first.
+            // The sequence of the first message is known only now.
             self.slot().acknowledged.store(first, Ordering::Relaxed);
             self.account.sequence = Some(first);
         }
@@ -150,7 +154,7 @@ impl Consumer {
         }
     }
 
-    /// Sequence after the last message that was read as a whole, where it is known.
+    /// The sequence after the last message that was read as a whole, if it is known.
     pub fn delivered(&self) -> Option<u64> {
         match self.partial {
             Some(partial) => Some(partial.sequence()),
@@ -168,23 +172,23 @@ impl Consumer {
         self.account.flushed
     }
 
-    /// What there was under the durable name; [`Position::New`] without one.
+    /// The position that was found under the durable name; [`Position::New`] without a name.
     pub fn position(&self) -> Position {
         self.position
     }
 
-    /// Messages before this sequence may have been seen by an earlier holder of the name. 0: none.
+    /// Messages before this sequence may have been seen by an earlier holder of the name. 0: there are none.
     pub fn redelivered_below(&self) -> u64 {
         self.account.redelivered_below
     }
 
-    /// How many of those were read.
+    /// How many of those messages were read.
     pub fn redelivered(&self) -> u64 {
         self.account.redelivered
     }
 }
 
-/// A sequence as it stands in a slot.
+/// A sequence as a slot holds it.
 pub(super) fn known(sequence: u64) -> Option<u64> {
     (sequence != UNKNOWN).then_some(sequence)
 }

@@ -1,8 +1,9 @@
-//! Which guests are let in, and into which slot. On the bus thread.
+//! Which guests are let in, and into which slot. This runs on the bus thread.
 //!
-//! No user can keep all others out: not by coming often, not by many guests, not by breaking rules again and again. A guest
-//! counts from the moment when it is admitted. Called by the publisher's side of the handshake. A [`Reservation`] that is dropped
-//! before its guest has connected gives the slot back; a [`GuestSlot`] does so with its forwarder.
+//! No user can keep all others out: not by coming often, not by having many guests, and not by breaking rules again
+//! and again. A guest counts from the moment when it is admitted. The publisher's side of the handshake calls this.
+//! A [`Reservation`] that is dropped before its guest has connected gives the slot back. A [`GuestSlot`] gives it
+//! back when its forwarder is dropped.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -20,25 +21,26 @@ use crate::sys::eventfd::EventFd;
 use crate::sys::fork::ForkGuarded;
 use crate::sys::generation::Home;
 
-/// For how long a user is banned: doubled each time, forgotten after the longest.
+/// For how long a user is banned. The time doubles with each ban, and is forgotten after the longest one.
 pub(super) const FIRST_PENALTY: Duration = Duration::from_secs(1);
 pub(super) const LONGEST_PENALTY: Duration = Duration::from_secs(64);
 
-/// For how long a slot is held for a user: longer than a client pauses between two tries.
+/// For how long a slot is held for a user. It is longer than a client's pause between two tries.
 const HOLD: Duration = Duration::from_millis(200);
 
 /// Why a guest is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outside {
-    /// All slots are taken by users who have no more of them than this one.
+    /// All slots are taken, and no user has more of them than the user of this guest.
     Full,
-    /// Its user has to wait for so many seconds.
+    /// Its user has to wait for this number of seconds.
     Penalty(u64),
-    /// Its user comes too often, no memory or descriptors are to be had at the moment, or the publisher is closing.
+    /// Its user comes too often, or memory or descriptors have run out at the moment, or the publisher is closing.
     Busy,
 }
 
-/// The slot of a guest whose handshake is not done. Given back when it is dropped, unless the guest has connected.
+/// The slot of a guest whose handshake is not done. Dropping it gives the slot back, unless the guest has
+/// connected.
 pub(crate) struct Reservation {
     guests: Arc<Guests>,
     pub(super) slot: usize,
@@ -47,7 +49,7 @@ pub(crate) struct Reservation {
     connected: bool,
 }
 
-/// The slot of a guest that is streamed to. Given back when it is dropped, on the bus thread.
+/// The slot of a guest that is streamed to. Dropping it gives the slot back. It is dropped on the bus thread.
 pub(crate) struct GuestSlot {
     guests: Arc<Guests>,
     slot: usize,
@@ -55,7 +57,7 @@ pub(crate) struct GuestSlot {
 }
 
 impl Guests {
-    /// Lets a guest of this user in, if there is a slot for it. The guest counts from now on.
+    /// Lets a guest of this user in, if there is a slot for it. The guest counts from then on.
     pub(crate) fn admit(
         self: &Arc<Guests>,
         uid: u32,
@@ -67,7 +69,7 @@ impl Guests {
         Ok(Reservation { guests: Arc::clone(self), slot, number, control, connected: false })
     }
 
-    /// Lets in a guest that is to be streamed to.
+    /// Lets in a guest that will be streamed to.
     pub(crate) fn admit_to_stream(
         self: &Arc<Guests>,
         uid: u32,
@@ -101,7 +103,7 @@ impl Guests {
         }
         let slot = self.free_slot(&mut admission, uid, now)?;
         admission.count += 1;
-        // Apart from what any guest can count to, or guess.
+        // The generations start far from any number that a guest can count to or guess.
         let furnished = furnish(slot, admission.count << 32).map_err(|_| Outside::Busy)?;
         let number = admission.count;
         *self.guest_in(slot) = Some(Guest {
@@ -119,8 +121,8 @@ impl Guests {
         Ok((slot, number, furnished))
     }
 
-    /// A slot that is free, or that the youngest guest of the user with the most of them gives up to a user with at least two
-    /// fewer: no user can keep all others out.
+    /// Finds a free slot. If there is none, the user with the most guests gives up the slot of its youngest one to
+    /// a user that has at least two fewer. So no user can keep all others out.
     fn free_slot(
         &self,
         admission: &mut AdmissionState,
@@ -153,13 +155,13 @@ impl Guests {
                 return Err(Outside::Full);
             }
             if held.is_some() {
-                // One at a time.
+                // Only one slot is held at a time.
                 return Err(Outside::Busy);
             }
             self.evict(youngest);
             if self.guest_in(youngest).is_some() {
-                // A guest that is streamed to goes with its forwarder, in a moment. The user that it was evicted for comes again by
-                // then, and must find the slot, however quickly others come.
+                // A guest that is streamed to goes a moment later, together with its forwarder. The user that it
+                // was evicted for comes again by then. It must find the slot, however quickly other users come.
                 admission.held = Some(HeldSlot { slot: youngest, uid, until: now + HOLD });
                 return Err(Outside::Busy);
             }
@@ -173,7 +175,7 @@ impl Guests {
         Ok(slot)
     }
 
-    /// A guest broke a rule, or left no room for too long: it goes, and its user is banned for a while.
+    /// A guest broke a rule, or left no room for too long. It is evicted, and its user is banned for a while.
     pub(super) fn ban(&self, slot: usize, now: Instant) {
         if let Some(uid) = self.evict(slot) {
             let mut admission = self.admission();
@@ -186,12 +188,13 @@ impl Guests {
 }
 
 impl Reservation {
-    /// The segment to hand out.
+    /// The segment that the guest is given.
     pub(crate) fn control(&self) -> BorrowedFd<'_> {
         self.control.as_fd()
     }
 
-    /// The guest has its segment and has said so: its connection is its doorbell from now on. False: it was evicted meanwhile.
+    /// The guest has its segment and has said so. Its connection is its doorbell from now on. False: it was evicted
+    /// meanwhile.
     pub(crate) fn connect(mut self, socket: ForkGuarded) -> bool {
         let socket = Arc::new(SocketDoorbell::new(socket));
         {
@@ -205,8 +208,8 @@ impl Reservation {
             guest.line = Line::Socket(Some(socket));
         }
         self.connected = true;
-        // What was rung for it while it had no doorbell. It looks again anyway before it first sleeps, but a guest
-        // that was quick may sleep already.
+        // Rings that were meant for it while it had no doorbell. A guest looks again before it first sleeps, but a
+        // quick guest may sleep already.
         self.guests.ring(1 << self.slot);
         true
     }
@@ -222,17 +225,17 @@ impl Drop for Reservation {
 }
 
 impl GuestSlot {
-    /// The slot that the guest is to have there.
+    /// The control memory that holds the guest's slot.
     pub(crate) fn memory(&self) -> ControlMemory {
         self.guests.segments.memory(self.slot)
     }
 
-    /// Counted from 0, behind all slots of the topic.
+    /// The slot's number. It is counted from 0, behind all slots of the topic itself.
     pub(crate) fn number(&self) -> usize {
         self.slot
     }
 
-    /// Rung for all guests that are streamed to.
+    /// The doorbell that is rung for all guests that are streamed to.
     pub(crate) fn bell(&self) -> &EventFd {
         &self.guests.forwarders
     }
@@ -248,7 +251,7 @@ impl GuestSlot {
         self.guests.ban(self.slot, now);
     }
 
-    /// How often, in nanoseconds, what it has sent is looked at.
+    /// Nanoseconds between two looks at what the guest has sent.
     pub(crate) fn interval(&self) -> u64 {
         look_interval(self.guests.admitted.bits().count_ones())
     }
@@ -256,11 +259,11 @@ impl GuestSlot {
 
 impl Drop for GuestSlot {
     fn drop(&mut self) {
-        // In a forked child nothing lies there.
+        // In a forked child nothing is mapped there.
         if self.home.is_foreign() {
             return;
         }
-        // The publisher has given it up, and its forwarder has heard of that before the keeper.
+        // The publisher has given the guest up, and the forwarder learnt of that before the keeper did.
         if !self.guests.admitted.contains(self.slot) {
             self.guests.ban(self.slot, Instant::now());
         }

@@ -1,7 +1,8 @@
-//! What the bus thread does for admitted guests: takes what they send, and rings those that are owed a ring.
+//! What the bus thread does for admitted guests: it takes what they send, and rings the guests that are owed a
+//! ring.
 //!
-//! Driven by the bus thread through [`Watched`]. A turn never waits, and no guest gets more than its ration of it, whatever it sends
-//! and however often.
+//! The bus thread drives it through [`Watched`]. A turn never waits. No guest gets more than its ration of a turn,
+//! whatever it sends and however often.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -14,12 +15,12 @@ use crate::port::doorbell::Drained;
 use crate::reactor::{Step, Thread, Watched};
 use crate::sys::clock::monotonic_ns;
 
-/// Rings that a guest may send beyond the waits that there were: it may be a little late.
+/// How many more rings a guest may send than there were waits. A ring may come a little late.
 pub(super) const SURPLUS: u64 = 16;
-/// The shortest time that anything is put off.
+/// The shortest time by which anything is put off.
 const TICK: Duration = Duration::from_millis(1);
 
-/// The guests on the bus thread.
+/// Serves the guests on the bus thread.
 pub(super) struct Keeper {
     pub(super) guests: Arc<Guests>,
 }
@@ -33,14 +34,16 @@ impl Watched for Keeper {
         Step::Again(self.guests.turn(Instant::now()))
     }
 
-    /// Without it nobody would hear of the guests: until it can be waited for, they are looked at.
+    /// If the epoll cannot be waited for, the guests would never be noticed. Until it can be, they are looked at
+    /// from time to time.
     fn retry(&self) -> Option<Duration> {
         Some(TICK * 100)
     }
 }
 
 impl Drop for Keeper {
-    /// The publisher closes, or the bus: every guest sees the end of its connection, and why in its slot or in the topic.
+    /// The publisher or the bus closes. Every guest sees the end of its connection, and finds the reason in its
+    /// slot or in the topic.
     fn drop(&mut self) {
         self.guests.admission().closed = true;
         for slot in 0..self.guests.guests.len() {
@@ -53,13 +56,13 @@ impl Drop for Keeper {
                 self.guests.evict(slot);
             }
         }
-        // Who is streamed to is told by its forwarder, after what is left for it.
+        // The forwarder of a guest that is streamed to tells it, after it has sent what is left.
         self.guests.forwarders.ring();
     }
 }
 
 impl Guests {
-    /// Does what can be done without waiting. When it wants to be called again at the latest.
+    /// Does what can be done without waiting. Returns the latest time for the next call.
     pub(super) fn turn(&self, now: Instant) -> Option<Instant> {
         let mut ready = Vec::new();
         // Cannot fail: see `Epoll::wait`. What is still ready then wakes the bus thread again.
@@ -85,7 +88,7 @@ impl Guests {
     fn take_rings(&self, slot: usize, now: Instant) {
         let socket = self.guests.get(slot).and_then(|entry| lock(entry).as_ref()?.line.socket().cloned());
         let Some(socket) = socket else { return };
-        // Outside of the lock, for which the publisher's thread would have to wait.
+        // This is outside of the lock, because the publisher's thread would have to wait for the lock.
         let Drained::Rings(count) = socket.drain() else {
             self.evict(slot);
             return;
@@ -108,7 +111,7 @@ impl Guests {
         }
     }
 
-    /// Watches a connection again that has rested long enough. Until when it rests, if it does.
+    /// Watches a connection again when it has rested long enough. Returns until when it rests, if it does.
     fn rest(&self, slot: usize, now: Instant) -> Option<Instant> {
         let mut entry = self.guest_in(slot);
         let guest = entry.as_mut()?;
@@ -122,7 +125,7 @@ impl Guests {
         guest.rest
     }
 
-    /// Rings the guests that are owed it, once in a tick. When the next ones get it.
+    /// Rings the guests that are owed a ring, once in a tick. Returns when the next guests get theirs.
     pub(super) fn pay(&self, now: Instant) -> Option<Instant> {
         let mut admission = self.admission();
         if let Some(tick) = admission.tick
@@ -136,7 +139,8 @@ impl Guests {
         if bits(owed).filter(|slot| ring(*slot)).count() > 0 {
             self.forwarders.ring();
         }
-        // Also after a tick without anything to pay: what comes right now is not to be paid at once.
+        // There is a pause also after a tick with nothing to pay. A ring that is owed from now on is not paid at
+        // once.
         let pause = TICK.max(Duration::from_nanos(ring_interval(self.admitted.bits().count_ones())));
         admission.tick = (owed != 0).then(|| now + pause);
         admission.tick

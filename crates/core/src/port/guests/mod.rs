@@ -1,11 +1,13 @@
 //! A publisher's guests: the subscribers of other users that it let in.
 //!
-//! Each has a control segment and a connection of its own; the connection is its doorbell, the publisher's, and its proof of life.
-//! A guest that is streamed to never sees its segment: that stays memory of this process, where a forwarder reads for it.
-//! The bit in `admitted` alone decides whether a guest counts. It is set before the guest can have its segment, and cleared when its
-//! connection ends, when the publisher gave it up, or when it broke a rule. A guest never costs the publisher's thread more than a
-//! rationed `send`, and the bus thread more than a rationed `recv` or admission; neither ever waits for it. A banned user has to wait,
-//! longer each time. `admission` and `keeper` run on the bus thread, as do `evict` and `give_back`; the rest on the publisher's.
+//! Each guest has a control segment and a connection of its own. The connection is the guest's doorbell, the
+//! publisher's doorbell, and the proof of life. A guest that is streamed to never sees its segment: it stays memory
+//! of this process, and a forwarder reads on the guest's behalf. Only the bit in `admitted` decides whether a guest
+//! counts. The bit is set before the guest can have its segment. It is cleared when the connection ends, when the
+//! publisher gives the guest up, or when the guest breaks a rule. A guest never costs the publisher's thread more
+//! than a rationed `send`, nor the bus thread more than a rationed `recv` or admission. Neither thread ever waits
+//! for it. A banned user has to wait, longer each time. `admission`, `keeper`, `evict` and `give_back` run on the
+//! bus thread, everything else on the publisher's.
 
 mod admission;
 mod keeper;
@@ -33,7 +35,7 @@ use keeper::Keeper;
 pub(crate) use admission::GuestSlot;
 pub(crate) use admission::{Outside, Reservation};
 
-/// Number of the nudge in the epoll; the others are those of slots.
+/// Number of the nudge in the epoll. All other numbers are those of slots.
 const NUDGE: u64 = u64::MAX;
 
 /// All guests of one publisher.
@@ -41,31 +43,31 @@ pub(crate) struct Guests {
     segments: GuestSegments,
     admitted: Admitted,
     guests: Box<[Mutex<Option<Guest>>]>,
-    /// Connections, level-triggered, and the nudge.
+    /// Holds the connections (level-triggered) and the nudge.
     epoll: Epoll,
     /// Rung when the publisher's thread has something for the bus thread.
     nudge: EventFd,
     /// The publisher's own room doorbell.
     room: Arc<EventFd>,
-    /// Rung for the guests that are streamed to: wakes the stream server.
+    /// Rung for the guests that are streamed to. It wakes the stream server.
     forwarders: Arc<EventFd>,
-    /// The publisher is about to wait for room, or waits.
+    /// The publisher waits for room, or is about to.
     waiting: AtomicBool,
-    /// How often it has.
+    /// How often the publisher has waited.
     waits: AtomicU64,
-    /// The topic was closed: guests are dismissed, and not evicted.
+    /// The topic was closed: guests are then dismissed, not evicted.
     ended: AtomicBool,
-    /// Guests that are to be rung later, because they have been rung too often.
+    /// Guests that are rung later, because they have been rung too often.
     owed: AtomicU64,
     admission: Mutex<AdmissionState>,
 }
 
-/// What the bus thread alone decides by.
+/// What only the bus thread uses to decide.
 #[derive(Default)]
 struct AdmissionState {
-    /// Where to look for a free slot first: a slot is used again as late as possible.
+    /// Where the search for a free slot begins. A slot is used again as late as possible.
     next: usize,
-    /// How many were admitted; each gets generations of its own.
+    /// How many guests were admitted. Each one gets generations of its own.
     count: u64,
     penalties: HashMap<u32, Penalty>,
     /// How often each user came lately.
@@ -89,26 +91,26 @@ struct HeldSlot {
 }
 
 struct Guest {
-    /// Of all that were ever admitted.
+    /// The guest's number among all that were ever admitted.
     number: u64,
     uid: u32,
     since: Instant,
     line: Line,
-    /// Rings from it, and how many waits there had been when it came.
+    /// How many rings it has sent, and how many waits there had been when it was admitted.
     heard: u64,
     waits_before: u64,
-    /// For what it is rung, and for what it rings.
+    /// The budgets for rings to it, and for rings from it.
     rung: Budget,
     ringing: Budget,
-    /// Its connection is not watched until then.
+    /// Its connection is not watched before this time.
     rest: Option<Instant>,
 }
 
-/// How a guest is rung, and learns that it is to go.
+/// How a guest is rung, and how it learns that it has to go.
 enum Line {
-    /// By its connection, which is there once the handshake is done.
+    /// By its connection, which is set once the handshake is done.
     Socket(Option<Arc<SocketDoorbell>>),
-    /// By its forwarder, which gives the slot back when it has told the guest. `leaving`: the guest is to go.
+    /// By its forwarder, which gives the slot back after it has told the guest. `leaving`: the guest has to go.
     Forwarder { leaving: bool },
 }
 
@@ -143,22 +145,22 @@ impl Guests {
         }))
     }
 
-    /// What the ring's producer needs. The views are valid for as long as `self`.
+    /// What the ring's producer needs. The views are valid as long as `self` is.
     pub(crate) fn for_producer(&self) -> (Box<[ControlMemory]>, Admitted) {
         (self.segments.memories(), self.admitted.clone())
     }
 
-    /// What serves the guests on the bus thread.
+    /// The object that serves the guests on the bus thread.
     pub(crate) fn keeper(self: &Arc<Guests>) -> Box<dyn Watched> {
         Box::new(Keeper { guests: Arc::clone(self) })
     }
 
-    /// The user of the guest in a slot, by the kernel's word.
+    /// The user of the guest in a slot, as the kernel reports it.
     pub(crate) fn uid(&self, slot: usize) -> Option<u32> {
         self.guest_in(slot).as_ref().map(|guest| guest.uid)
     }
 
-    // The publisher's thread.
+    // Below: the publisher's thread.
 
     /// Rings the guests whose bits are set. A guest that was rung too often is rung a little later.
     pub(crate) fn ring(&self, bells: u64) {
@@ -184,7 +186,7 @@ impl Guests {
         }
     }
 
-    /// Rings a guest by its connection. True: it has a forwarder, and all forwarders are rung together.
+    /// Rings a guest by its connection. True: it has a forwarder instead, and all forwarders are rung together.
     fn ring_one(guest: &Guest) -> bool {
         if let Line::Socket(Some(socket)) = &guest.line {
             socket.ring();
@@ -192,33 +194,33 @@ impl Guests {
         matches!(guest.line, Line::Forwarder { .. })
     }
 
-    /// The publisher is about to announce that it waits for room: a guest that makes some, or goes, rings it.
+    /// The publisher is about to announce that it waits for room. A guest that makes room, or goes, will ring it.
     pub(crate) fn announce_wait(&self) {
         self.waits.fetch_add(1, Ordering::Relaxed);
-        // Relaxed: the full fence of `Producer::arm`, which follows, orders it before the look at the slots, and pairs with
-        // those of `Consumer::acknowledge` and `Admitted::dismiss`.
+        // SYNC: Relaxed. The full fence of `Producer::arm` follows. It orders this store before the look at the
+        // slots, and pairs with the fences of `Consumer::acknowledge` and `Admitted::dismiss`.
         self.waiting.store(true, Ordering::Relaxed);
     }
 
-    /// It does not wait after all.
+    /// The publisher does not wait after all.
     pub(crate) fn cancel_wait(&self) {
         self.waiting.store(false, Ordering::Relaxed);
     }
 
-    /// The topic is closed, and the keeper about to go. Relaxed: what removes the keeper orders it.
+    /// The topic is closed, and the keeper is about to be removed. Relaxed: the removal of the keeper orders it.
     pub(crate) fn end(&self) {
         self.ended.store(true, Ordering::Relaxed);
     }
 
-    /// The publisher has dismissed a guest: the bus thread is to evict it.
+    /// The publisher has dismissed a guest. The bus thread now has to evict it.
     pub(crate) fn dismissed(&self) {
         self.nudge.ring();
     }
 
-    // The bus thread.
+    // Below: the bus thread.
 
-    /// Makes a guest go, so that nothing of it stays. A guest that is streamed to goes with its forwarder, which is rung. The guest's
-    /// user, if there was a guest.
+    /// Evicts a guest, so that nothing of it stays. A guest that is streamed to goes with its forwarder, which is
+    /// rung. Returns the guest's user, if there was a guest.
     fn evict(&self, slot: usize) -> Option<u32> {
         self.admitted.dismiss(slot);
         let mut entry = self.guest_in(slot);
@@ -236,7 +238,7 @@ impl Guests {
             *entry = None;
         }
         drop(entry);
-        // At the end of the topic it still reads what it has not, and then sees the end.
+        // At the end of the topic the guest still reads what it has not read, and then sees the end.
         if !self.ended.load(Ordering::Relaxed) {
             self.segments.evict(slot);
         }
@@ -262,7 +264,7 @@ impl Guests {
     }
 
     fn ring_room(&self) {
-        // Relaxed: see `announce_wait`. Only a publisher that waits is rung, however often its guests ring.
+        // Relaxed: see `announce_wait`. The publisher is rung only if it waits, however often its guests ring.
         if self.waiting.load(Ordering::Relaxed) && self.waiting.swap(false, Ordering::Relaxed) {
             self.room.ring();
         }

@@ -1,4 +1,4 @@
-//! Who is let in and put out, and what a guest can cost its publisher, without a ring.
+//! Which guests are let in and evicted, and what a guest can cost its publisher. These tests need no ring.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ fn guests(count: usize) -> Arc<Guests> {
     Guests::new(count, identity, Arc::new(EventFd::new().unwrap())).unwrap()
 }
 
-/// Seats a guest, and gives its end of the connection.
+/// Admits a guest, and returns its end of the connection.
 fn entry(guests: &Arc<Guests>, uid: u32) -> SocketDoorbell {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap();
@@ -63,7 +63,7 @@ fn the_user_with_the_most_gives_way_and_by_its_youngest() {
     let modest = guests.admit(8, at(5)).unwrap();
     assert_eq!(modest.slot, greedy[2].slot);
     assert_eq!(guests.admit(8, at(6)).err(), Some(Outside::Full), "one against two is fair");
-    // Who was shown out is told so by its ticket, and takes nobody's entry with it.
+    // An evicted guest learns so from its reservation, and takes no other guest's entry with it.
     let (socket, _other) = nix::unistd::pipe().unwrap();
     let mut greedy = greedy.into_iter();
     assert!(!greedy.next_back().unwrap().connect(ForkGuarded::new(socket)));
@@ -72,7 +72,8 @@ fn the_user_with_the_most_gives_way_and_by_its_youngest() {
     assert_eq!(guests.admitted.bits(), 0);
 }
 
-/// A guest that is streamed to goes a moment later than it is told to, and one that comes quickly must not get its slot.
+/// A guest that is streamed to goes a moment after it is told to. Another guest that comes quickly must not get its
+/// slot.
 #[test]
 fn a_place_that_is_made_is_kept_for_whom_it_is_made() {
     let guests = guests(3);
@@ -89,7 +90,7 @@ fn a_place_that_is_made_is_kept_for_whom_it_is_made() {
     drop(youngest);
     assert_eq!(stream(7, at(12)).err(), Some(Outside::Full));
     assert_eq!(stream(8, at(13)).ok().map(|one| one.number()), Some(slot));
-    // A user that does not come for it loses it.
+    // A user that does not come for the slot loses it.
     let back = stream(7, at(14)).ok().unwrap();
     assert_eq!(stream(8, at(15)).err(), Some(Outside::Busy));
     drop(back);
@@ -129,7 +130,7 @@ fn who_comes_again_and_again_is_rationed() {
     assert!(guests.admit(8, now).is_ok(), "another user is not");
 }
 
-/// Whatever it says about sleeping, and however often: what is beyond its ration comes later, in one.
+/// A guest may say that it sleeps, as often as it likes. Rings beyond its ration come later, as one ring.
 #[test]
 fn rings_beyond_the_ration_are_owed_and_paid_together() {
     let guests = guests(1);
@@ -169,7 +170,8 @@ fn a_publisher_that_does_not_wait_is_never_rung_and_one_that_waits_once_for_all(
     guests.turn(now);
     assert_eq!(guests.room.drain(), 1);
     guests.announce_wait();
-    // Not by dropping it: a child that another test starts just now holds its end for a moment, too.
+    // The test does not drop the socket: another test may start a child just now, which holds this end for a
+    // moment.
     other.shutdown();
     guests.turn(now);
     assert_eq!((guests.room.drain(), guests.admitted.bits()), (1, 1), "who goes makes room, too");
@@ -187,7 +189,7 @@ fn more_rings_than_there_were_waits_are_a_breach() {
         guests.turn(now);
     }
     assert!(guests.admitted.contains(0), "one for each wait is what it may");
-    // Some find no room in the socket, some it has to rest for.
+    // In some rounds there is no room in the socket. In some, the guest rests first.
     let rounds = (0..10 * SURPLUS).take_while(|_| {
         guest.ring();
         now += Duration::from_secs(1);

@@ -1,8 +1,9 @@
 //! The reading end of a port, on any rung: a ring in shared memory, or a stream of one.
 //!
-//! Topics and channels read through it and ask in the same way; what differs is whether a look costs a system call, whether what is
-//! read can be lent in place, and how an end is learnt. One match a batch, none a message. Belongs to one thread. Never waits, but for
-//! the deadlines that it is given; never decides what an end means.
+//! Topics and channels read through it, in the same way on every rung. The rungs differ in three things: whether a
+//! look costs a system call, whether messages can be lent in place, and how the reader learns of an end. The rung
+//! is matched once a batch, never once a message. A reader belongs to one thread. It waits only until the deadlines
+//! that it is given, and never decides what an end means.
 
 mod ring;
 
@@ -33,7 +34,7 @@ pub(crate) struct ReaderCounters {
     pub(crate) received: u64,
     /// Messages missed.
     pub(crate) missed: u64,
-    /// Times that it rang the writer, or reported to it.
+    /// Times that it rang the writer or sent it a report.
     pub(crate) rings: u64,
     /// Messages read and not acknowledged.
     pub(crate) unacknowledged: u64,
@@ -55,11 +56,11 @@ pub(crate) struct WriterView {
 }
 
 impl Reader {
-    /// Copies whole messages to `slab[fill..]`; see [`ringbell_ring::Consumer::read`]. What is read is acknowledged, unless that is
-    /// done apart.
+    /// Copies whole messages to `slab[fill..]`; see [`ringbell_ring::Consumer::read`]. The messages are
+    /// acknowledged at once, unless that is done apart.
     ///
     /// # Errors
-    /// A [`Fault`], from then on at every call.
+    /// A [`Fault`], and the same one at every later call.
     #[inline]
     pub(crate) fn read(&mut self, slab: &mut [u8], fill: usize, table: &mut [Entry]) -> Result<Read, Fault> {
         match self {
@@ -68,7 +69,7 @@ impl Reader {
         }
     }
 
-    /// Takes what comes next of the large message that a read has found.
+    /// Takes the next piece of the large message that a read has found.
     ///
     /// # Errors
     /// As [`read`](Self::read).
@@ -87,7 +88,7 @@ impl Reader {
         }
     }
 
-    /// Finds whole messages in place, in [`memory`](Self::memory). There are none in a stream.
+    /// Finds whole messages in place, in [`memory`](Self::memory). A stream has none.
     ///
     /// # Errors
     /// As [`read`](Self::read).
@@ -98,14 +99,14 @@ impl Reader {
         }
     }
 
-    /// What was leased is given back. That it is done is said apart, unless every read says so.
+    /// Gives back what was leased. The messages are also acknowledged, unless that is done apart.
     pub(crate) fn release(&mut self) {
         if let Reader::Ring(ring) = self {
             ring.release();
         }
     }
 
-    /// What leased messages lie in.
+    /// The memory that leased messages lie in.
     pub(crate) fn memory(&self) -> Option<Arc<MappedData>> {
         match self {
             Reader::Ring(ring) => ring.memory(),
@@ -113,7 +114,7 @@ impl Reader {
         }
     }
 
-    /// All messages before `sequence` are done, as far as they were read. Whether that was news.
+    /// Acknowledges all messages before `sequence` that were read. Returns whether that was news.
     pub(crate) fn acknowledge_below(&mut self, sequence: u64) -> bool {
         match self {
             Reader::Ring(ring) => ring.acknowledge_below(sequence),
@@ -121,7 +122,8 @@ impl Reader {
         }
     }
 
-    /// Another reader of the same flow has come to this message: what comes before it is passed over, what lies between was missed.
+    /// Another reader of the same flow has come to this message. This reader passes over what comes before it. What
+    /// lies in between was missed.
     pub(crate) fn go_on_at(&mut self, sequence: u64) {
         match self {
             Reader::Ring(ring) => ring.consumer_mut().go_on_at(sequence),
@@ -129,7 +131,8 @@ impl Reader {
         }
     }
 
-    /// The messages before `sequence` were handed out before, under the same durable name. They may come again, and are marked.
+    /// The messages before `sequence` were handed out before, under the same durable name. If they come again, they
+    /// are marked.
     pub(crate) fn note_seen(&mut self, sequence: u64) {
         match self {
             Reader::Ring(ring) => ring.consumer_mut().note_seen(sequence),
@@ -137,7 +140,8 @@ impl Reader {
         }
     }
 
-    /// Leaves a durable position to the next holder of its name, or gives it up (`forget`). A ring's is left by dropping the reader.
+    /// Leaves a durable position to the next holder of its name, or gives it up (`forget`). The position of a ring
+    /// is left when the reader is dropped.
     pub(crate) fn leave(&mut self, forget: bool, deadline: Instant) {
         match self {
             Reader::Ring(ring) if forget => ring.forget(),
@@ -153,7 +157,7 @@ impl Reader {
         }
     }
 
-    /// Has what the writer rings wake the reader's thread, under this number.
+    /// Registers what the writer rings: it wakes the reader's thread, under this number.
     ///
     /// # Errors
     /// `ERR_RINGBELL_RESOURCE` when `fs.epoll.max_user_watches` or memory ran out.
@@ -164,7 +168,7 @@ impl Reader {
         }
     }
 
-    /// The opposite of `watch`. The writer's copies of a doorbell would keep it watched.
+    /// The opposite of `watch`. Without it, the writer's copies of a doorbell would keep it watched.
     pub(crate) fn unwatch<A>(&self, inbox: &Inbox<A>) {
         match self {
             Reader::Ring(ring) => ring.unwatch(inbox),
@@ -172,14 +176,14 @@ impl Reader {
         }
     }
 
-    /// Has the socket of a stream wake the reader's thread also when it takes something, while a report is owed.
+    /// Lets the socket of a stream wake the reader's thread also when it has room, while a report is owed.
     pub(crate) fn watch_room<A>(&mut self, inbox: &Inbox<A>, number: u64) {
         if let Reader::Stream(stream) = self {
             stream.watch_room(inbox, number);
         }
     }
 
-    /// Whether there is something to read, or a fault to be told.
+    /// Whether there is something to read, or a fault to report.
     #[inline]
     pub(crate) fn pending(&self) -> bool {
         match self {
@@ -197,8 +201,8 @@ impl Reader {
         }
     }
 
-    /// Takes earlier rings, so that the next one wakes again. False: the writer is gone, and will never ring. Before
-    /// [`arm`](Self::arm): a ring that comes after that must not be taken for an earlier one.
+    /// Takes earlier rings, so that the next one wakes the reader again. False: the writer is gone and will never
+    /// ring. Call it before [`arm`](Self::arm): a ring that comes after `arm` must not be taken for an earlier one.
     pub(crate) fn drain_doorbell(&self) -> bool {
         match self {
             Reader::Ring(ring) => ring.drain_doorbell(),
@@ -214,7 +218,8 @@ impl Reader {
         }
     }
 
-    /// Whether a sleeper must be woken, because what would have done so was taken from the socket without being read.
+    /// Whether a sleeper must be woken, because the bytes that would have woken it were taken from the socket but
+    /// not read.
     pub(crate) fn unnoticed(&mut self) -> bool {
         match self {
             Reader::Ring(_) => false,
@@ -222,7 +227,7 @@ impl Reader {
         }
     }
 
-    /// Something woke the reader's thread.
+    /// Notes that something woke the reader's thread.
     pub(crate) fn note_wakeup(&mut self) {
         match self {
             Reader::Ring(ring) => ring.consumer_mut().note_wakeup(),
@@ -230,7 +235,8 @@ impl Reader {
         }
     }
 
-    /// How the flow ends, given what is known of its writer; `None` while something can still be read, or come.
+    /// How the flow ends, given what is known of its writer. `None`: something can still be read, or can still
+    /// come.
     pub(crate) fn end(&self, writer: WriterState) -> Option<End> {
         match self {
             Reader::Ring(ring) => ring.end(writer),
@@ -238,7 +244,7 @@ impl Reader {
         }
     }
 
-    /// Sequence after the last message that was read as a whole, where it is known.
+    /// The sequence after the last message that was read as a whole, if it is known.
     pub(crate) fn delivered(&self) -> Option<u64> {
         match self {
             Reader::Ring(ring) => ring.consumer().delivered(),
@@ -246,7 +252,8 @@ impl Reader {
         }
     }
 
-    /// What there was under the durable name. Of a ring that is joined without one, that there was nothing.
+    /// The position that was found under the durable name. A ring that was joined without a name answers that there
+    /// was none.
     pub(crate) fn position(&self) -> Option<Position> {
         match self {
             Reader::Ring(ring) => Some(ring.consumer().position()),
@@ -308,7 +315,7 @@ impl Reader {
     /// A way to learn on another thread whether the writer lives.
     ///
     /// # Errors
-    /// What opening a descriptor anew answers.
+    /// The error of opening a descriptor again.
     pub(crate) fn probe(&self) -> Result<Probe> {
         match self {
             Reader::Ring(ring) => ring.probe(),
@@ -316,7 +323,8 @@ impl Reader {
         }
     }
 
-    /// What is known of the writer. That of a stream is asked, and waited for until the deadline.
+    /// What is known of the writer. The writer of a stream is asked, and its answer is waited for until the
+    /// deadline.
     pub(crate) fn view(&mut self, deadline: Instant) -> WriterView {
         match self {
             Reader::Ring(ring) => ring.view(),

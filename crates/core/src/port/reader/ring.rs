@@ -1,9 +1,10 @@
 //! A ring that is read in place: the memory, the slot in it, and the doorbells of both sides.
 //!
-//! The lock of a topic's slot belongs to `control_own`, an open file of this reader alone. Dropping the reader gives the slot back
-//! first and closes that file after. Dying does the second without the first, which is why the next owner of a slot takes it in any
-//! state. A slot of a guest or of a channel has no lock: the connection is the proof of life, and is ended last. Never touches the memory
-//! in a forked child, where it is not mapped.
+//! The lock of a topic's slot belongs to `control_own`, an open file that only this reader has. Dropping the reader
+//! first gives the slot back, then closes that file. If the process dies, the file is closed and the slot is not
+//! given back. So the next owner of a slot takes it in any state. The slot of a guest or of a channel has no lock:
+//! the connection is the proof of life, and is ended last. Called through `Reader`. It never touches the memory in
+//! a forked child, where it is not mapped.
 
 use std::sync::Arc;
 
@@ -18,20 +19,20 @@ use crate::segment::{MappedData, PairMemory, PeerSegments, slots};
 use crate::sys::generation::Home;
 use crate::sys::memfd;
 
-/// The memory of a topic, and a slot in it: what acquisition brings.
+/// The memory of a topic and a slot in it, as acquisition provides them.
 #[derive(Debug)]
 pub(crate) struct Memory {
     /// Both segments, checked and mapped.
     pub(crate) segments: PeerSegments,
-    /// Locked through `segments.control_own`, where there is one.
+    /// The slot, locked through `segments.control_own` if that exists.
     pub(crate) slot: usize,
-    /// To be rung when there is room and the publisher waits for it.
+    /// Rung by this reader when there is room and the publisher waits for it.
     pub(crate) room: Doorbell,
     /// The slot's doorbell.
     pub(crate) doorbell: Doorbell,
 }
 
-/// What the ring lies in.
+/// The memory that the ring lies in.
 enum Mapped {
     Topic(PeerSegments),
     Pair { _memory: Arc<PairMemory> },
@@ -42,17 +43,17 @@ pub(crate) struct RingReader {
     consumer: Consumer,
     /// Rung by the writer.
     doorbell: Doorbell,
-    /// Rung here when the writer waits for room.
+    /// Rung by this reader when the writer waits for room.
     room: Doorbell,
     acknowledging: Acknowledging,
     rings: u64,
-    /// Where the memory is mapped: in a forked child it is not.
+    /// The process in which the memory is mapped. It is not mapped in a forked child.
     home: Home,
     mapped: Mapped,
 }
 
 impl Reader {
-    /// Joins a topic's ring in the slot whose lock came with the memory. `name`: the hash of a durable name, 0 for none.
+    /// Joins a topic's ring in the slot whose lock came with the memory. `name`: the hash of a durable name, or 0.
     ///
     /// # Errors
     /// As [`Consumer::join`].
@@ -102,7 +103,8 @@ impl RingReader {
 
     pub(super) fn read_large(&mut self, target: &mut [u8]) -> Result<Piece, Fault> {
         let piece = self.consumer.read_large(target)?;
-        // Each piece by itself: a message larger than the ring would never end otherwise.
+        // Each piece is given back by itself. Otherwise a message larger than the ring could never be read to its
+        // end.
         if matches!(piece, Piece::Copied { .. }) {
             self.give_back();
         }
@@ -115,7 +117,7 @@ impl RingReader {
 
     pub(super) fn lease(&mut self, table: &mut [Entry]) -> Result<Read, Fault> {
         let read = self.consumer.lease(table)?;
-        // Nothing is leased; something may have been passed over.
+        // Nothing is leased, but something may have been passed over.
         if !matches!(read, Read::Messages { .. }) {
             self.give_back();
         }
@@ -128,7 +130,8 @@ impl RingReader {
         }
     }
 
-    /// Acknowledges what was read, or, where that is done apart, gives back what nobody will acknowledge.
+    /// Acknowledges what was read. If acknowledging is done apart, it gives back only what will never be
+    /// acknowledged.
     #[inline]
     fn give_back(&mut self) {
         let waits = match self.acknowledging {
@@ -225,7 +228,7 @@ impl RingReader {
             let (counters, slots) = (PublisherCounters::default(), Vec::new());
             return WriterView { guest: false, slot: own, counters, slots };
         };
-        // One's own lock is no obstacle to oneself, so the kernel is only asked about the others.
+        // A process's own lock never conflicts with itself, so the kernel is only asked about the other slots.
         let alive = |slot| {
             let held = segments.control_own.as_ref().map(|control| slots::is_held(control, slot));
             slot == own || held.is_none_or(|held| held.unwrap_or(true))

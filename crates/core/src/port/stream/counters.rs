@@ -1,4 +1,4 @@
-//! What the publisher counts, as a stream carries it: for `stats()`, decided by nobody.
+//! What the publisher counts, as a stream carries it. It is for `stats()` alone; no decision depends on it.
 //!
 //! ```text
 //! 0  u64 × 10  messages, payload bytes, full, dropped, rings, evicted, reaped, high water, fragments, floor
@@ -15,7 +15,7 @@ use super::wire::number;
 const TOTALS: usize = 10 * 8;
 const SLOT: usize = 56;
 const DURABLE: u8 = 128;
-/// Bytes of the longest.
+/// Bytes of the longest COUNTERS.
 pub(super) const LONGEST: usize = TOTALS + MAX_SLOTS * SLOT;
 
 /// The body of COUNTERS.
@@ -75,7 +75,7 @@ pub(super) fn decode(head: u64, count: u32, bytes: &[u8]) -> Option<(PublisherCo
             received: number(slot, 16),
             missed: number(slot, 24),
             wakeups: number(slot, 32),
-            // Whether there is one; what it is, is nobody else's business.
+            // Only whether there is a name is told. The name itself is not for other subscribers.
             name_hash: (way & DURABLE).into(),
             pending: number(slot, 40),
             flushed: number(slot, 48),

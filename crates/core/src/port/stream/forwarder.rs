@@ -1,9 +1,10 @@
-//! One subscriber that is streamed to: from its slot in the ring to its socket.
+//! One subscriber that is streamed to: its bytes go from its slot in the ring to its socket.
 //!
-//! Driven by `server`, which waits for the socket and for the ring's doorbell; never blocks. What leaves here was whole above the
-//! `floor` when it was copied. A socket that takes no more stops this forwarder and nothing else. A subscriber that breaks the
-//! protocol costs itself its connection, and what another user's sends is rationed. The end is always said, and always waited for, so
-//! that no subscriber that reads to the end sees a reset; a banned guest is told only if its socket takes it.
+//! `server` drives it: it waits for the socket and for the ring's doorbell. A forwarder never blocks. Every byte
+//! that it sends was in a whole frame above `floor` when it was copied. A socket that takes no more stops this
+//! forwarder and nothing else. A subscriber that breaks the protocol loses its own connection. What a subscriber of
+//! another user sends is rationed. The end is always sent and always waited for, so that a subscriber that reads to
+//! the end never sees a reset. A banned guest is told only if its socket has room.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -18,37 +19,37 @@ use crate::port::budget::Budget;
 use crate::sys::fork::ForkGuarded;
 use crate::sys::scm::{self, ReceiveError};
 
-/// Datagrams of a turn, so that one subscriber does not keep the bus thread from the others.
+/// The most datagrams of a turn. One subscriber then does not keep the bus thread from the others.
 const TURN: usize = 16;
-/// Reports of a turn.
+/// The most reports of a turn.
 const REPORTS: usize = 64;
-/// How long a subscriber may take to go once it was told that the topic is closed.
+/// How long a subscriber may take to go after it was told that the topic is closed.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// How long what a closed topic has left is kept for a subscriber that takes nothing of it.
+/// How long the rest of a closed topic is kept for a subscriber that takes nothing of it.
 const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
-/// The shortest time for which another user's reports are not looked at.
+/// The shortest time for which the reports of another user's subscriber are not looked at.
 const TICK: Duration = Duration::from_millis(1);
-/// When to try again what the kernel had no memory for.
+/// The pause before another try when the kernel had no memory.
 const REST: Duration = Duration::from_millis(20);
 
-/// A subscriber elsewhere.
+/// A subscriber that is streamed to.
 pub(super) struct Forwarder {
-    // Before `socket`: a peer that sees that end finds the slot left.
+    // It stands before `socket`: when the peer sees that end, the slot is already given back.
     proxy: ProxyReader,
     socket: ForkGuarded,
     phase: Phase,
     /// COUNTERS are owed.
     asked: bool,
-    /// The socket takes nothing: when that is looked at again.
+    /// Set while the socket takes nothing: the time at which that is checked again.
     patience: Option<Instant>,
-    /// It has taken something, or reported, since `patience` was set.
+    /// The socket has taken something, or the subscriber has reported, since `patience` was set.
     moved: bool,
-    /// From where the ration counts its time.
+    /// The time from which the ration counts.
     born: Instant,
-    /// Of another user's: how often its reports are looked at, and until when they are not.
+    /// For another user's subscriber: how often its reports are looked at, and until when they are not.
     ration: Budget,
     rest: Option<Instant>,
-    /// Of a guest, once the topic is closed: until when it may take what is left.
+    /// For a guest of a closed topic: until when it may take what is left.
     last_call: Option<Instant>,
 }
 
@@ -56,20 +57,20 @@ enum Phase {
     Open,
     /// END is to be sent.
     Ending(Ending),
-    /// END was sent; at this time, if any, it is enough.
+    /// END was sent. The forwarder waits until this time, if it is set.
     Over(Option<Instant>),
 }
 
 /// What a turn leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
-    /// Wait for the socket to bring something, and for the doorbell.
+    /// Wait until the socket has data, and for the doorbell.
     Idle,
-    /// Wait for the socket to take something, too.
+    /// Wait until the socket has room, too.
     Full,
-    /// Wait for the time, and for the doorbell; whatever the socket brings is left there.
+    /// Wait for the time and for the doorbell. Data in the socket is left there.
     Rest,
-    /// The same, and wait for the socket to take something.
+    /// The same, and wait until the socket has room.
     RestFull,
     /// The subscriber is gone.
     Gone,
@@ -77,7 +78,7 @@ pub(super) enum Turn {
 
 impl Forwarder {
     pub(super) fn new(socket: ForkGuarded, proxy: ProxyReader) -> Forwarder {
-        // COUNTERS come first, so that statistics are there from the start.
+        // COUNTERS are sent first, so that statistics are there from the start.
         Forwarder {
             proxy,
             socket,
@@ -92,18 +93,18 @@ impl Forwarder {
         }
     }
 
-    /// Number of the doorbell that wakes it.
+    /// Number of the doorbell that wakes this forwarder.
     pub(super) fn bell(&self) -> usize {
         self.proxy.bell().0
     }
 
-    /// When it is to be called at the latest.
+    /// The latest time for the next call.
     pub(super) fn until(&self) -> Option<Instant> {
         let phase = if let Phase::Over(until) = self.phase { until } else { self.patience };
         [phase, self.rest, self.last_call].into_iter().flatten().min()
     }
 
-    /// Whether everything that it will ever get is on its way.
+    /// Whether everything that the subscriber will ever get is on its way.
     pub(super) fn is_over(&self) -> bool {
         matches!(self.phase, Phase::Over(_))
     }
@@ -119,7 +120,7 @@ impl Forwarder {
         if matches!(self.phase, Phase::Over(Some(until)) if until <= now) {
             return Turn::Gone;
         }
-        // Nobody else gives up a guest whose publisher has gone.
+        // A guest whose publisher has gone is given up here and nowhere else.
         if self.proxy.is_guest() && self.proxy.is_closed() {
             let until = *self.last_call.get_or_insert(now + PATIENCE);
             if until <= now {
@@ -134,14 +135,14 @@ impl Forwarder {
         }
         let sent = self.answer().and_then(|()| self.flow(scratch, last, now));
         match self.outcome(sent, now) {
-            // Its socket may have reports that are not taken yet, and would wake for them at once.
+            // Its socket may hold reports that are not taken yet. They would wake the thread at once.
             Turn::Idle if self.rest.is_some() => Turn::Rest,
             Turn::Full if self.rest.is_some() => Turn::RestFull,
             turn => turn,
         }
     }
 
-    /// What became of a turn.
+    /// What a turn has led to.
     fn outcome(&mut self, sent: nix::Result<Turn>, now: Instant) -> Turn {
         match sent {
             Ok(Turn::Idle) => {
@@ -149,26 +150,27 @@ impl Forwarder {
                 Turn::Idle
             }
             Ok(turn) => turn,
-            // A guest that takes nothing is not told, either.
+            // A guest that takes nothing is not told either.
             Err(Errno::EAGAIN) if self.proxy.is_lost() => Turn::Gone,
             Err(Errno::EAGAIN) => {
                 self.patience.get_or_insert(now + PATIENCE);
                 Turn::Full
             }
-            // The socket has room, so it would wake at once, and for ever.
+            // The socket has room, so waiting for room would end at once, again and again.
             Err(Errno::ENOBUFS | Errno::ENOMEM) => {
                 self.patience = Some(now + REST);
                 Turn::Idle
             }
             Err(_) => {
-                // What one of the own user's had reported before it went counts. There is no more of that than a socket holds.
+                // The reports that a subscriber of the own user sent before it went still count. There are no more
+                // of them than a socket holds.
                 let _ = (0..REPORTS).all(|_| self.take_reports(now));
                 Turn::Gone
             }
         }
     }
 
-    /// Takes the reports that have come. False: the subscriber has gone, or is to.
+    /// Takes the reports that have come. False: the subscriber has gone, or has to go.
     fn take_reports(&mut self, now: Instant) -> bool {
         if self.rest.is_some_and(|until| until > now) {
             return true;
@@ -185,17 +187,17 @@ impl Forwarder {
         true
     }
 
-    /// How many have come, and were taken; none: it has gone, or is to.
+    /// Takes what has come, and returns how many reports that was. None: the subscriber has gone, or has to go.
     fn receive(&mut self, now: Instant) -> Option<usize> {
         for count in 0..REPORTS {
             let mut buffer = [0; REPORT];
             let request = match scm::receive_plain(&self.socket, &mut buffer) {
                 Err(ReceiveError::Os(Errno::EAGAIN)) => return Some(count),
-                // It went without having read everything; what it had reported before is still to come.
+                // The subscriber went before it had read everything. Its earlier reports are still in the socket.
                 Err(ReceiveError::Os(Errno::ECONNRESET)) => continue,
                 Ok(0) | Err(ReceiveError::Os(_)) => return None,
                 Ok(length) => self.take(&buffer[..length]),
-                // A datagram that is too long, or descriptors that nobody asked for.
+                // A datagram that is too long, or one with descriptors, which are not allowed here.
                 Err(_) => None,
             };
             match request {
@@ -214,7 +216,7 @@ impl Forwarder {
         Some(REPORTS)
     }
 
-    /// Puts a report down. None: it is none, or cannot be.
+    /// Takes one report. None: it is not a report, or its values are impossible.
     fn take(&mut self, bytes: &[u8]) -> Option<Request> {
         let (report, request) = decode_report(bytes)?;
         self.moved = true;
@@ -243,7 +245,8 @@ impl Forwarder {
                     let position = self.proxy.consumer.forwarded_to();
                     let head = Head { kind: END, detail: ending as u32, position };
                     scm::send_parts(&self.socket, &head.encode(), &[])?;
-                    // An evicted one may be stopped: it keeps its slot for as long as it keeps its connection; a guest does not.
+                    // An evicted subscriber may be stopped. It keeps its slot as long as it keeps its connection. A
+                    // guest does not keep it.
                     self.phase = Phase::Over(match ending {
                         Ending::Closed => Some(now + FAREWELL),
                         _ => self.proxy.is_guest().then_some(now),
@@ -270,7 +273,7 @@ impl Forwarder {
                 Err(_) => self.phase = Phase::Ending(Ending::Expelled),
             }
         }
-        // The others' turn; this one is called again as soon as its socket takes something.
+        // The other forwarders' turn. This one is called again as soon as its socket has room.
         Ok(Turn::Full)
     }
 }
@@ -298,7 +301,7 @@ mod tests {
     use crate::sys::eventfd::EventFd;
     use crate::sys::seqpacket;
 
-    /// A topic of this process alone.
+    /// A topic in this process only.
     fn topic(capacity: usize) -> (Arc<StreamSource>, Producer, Identity) {
         let segments = Segments::local(capacity, 1).unwrap();
         let (data, control) = (segments.data().clone(), segments.control().clone());
@@ -325,7 +328,7 @@ mod tests {
         }
     }
 
-    /// Nobody is left who would evict it.
+    /// No publisher is left that could evict it.
     #[test]
     fn a_guest_does_not_hold_what_a_closed_topic_has_left_for_ever() {
         let (source, producer, identity) = topic(1 << 20);
@@ -337,7 +340,7 @@ mod tests {
         let proxy = ProxyReader::claim_guest(&source, slot, 1, Start::Latest).unwrap();
         let (ours, theirs) = seqpacket::pair().unwrap();
         let mut forwarder = Forwarder::new(ForkGuarded::new(ours), proxy);
-        // More than the socket takes.
+        // This is more than the socket takes.
         for _ in 0..7 {
             assert!(matches!(producer.send(&[1; 100_000], 1, &mut Everybody), Sent::Committed { .. }));
         }
@@ -355,7 +358,8 @@ mod tests {
         assert_eq!(guests.uid(0), None, "it has left its slot");
     }
 
-    /// However often it reports: how often that is looked at, and when the next time is.
+    /// A guest may report as often as it likes. This tests how often its reports are looked at, and when the next
+    /// time is.
     #[test]
     fn what_another_user_reports_is_rationed() {
         for rationed in [false, true] {
@@ -377,7 +381,7 @@ mod tests {
                     break;
                 }
             }
-            // What comes at once, and one that is one too many.
+            // The reports that come at once, and one report too many.
             assert_eq!(received(), if rationed { 34 } else { 100 });
             report(200);
             let turn = forwarder.turn(&mut scratch, false, now);

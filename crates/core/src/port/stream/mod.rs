@@ -1,9 +1,10 @@
-//! The stream: the third rung, where memory cannot be shared or is not meant to be.
+//! The stream: the third rung. It serves subscribers that cannot or must not share memory.
 //!
-//! The publisher's bus thread holds a slot for the subscriber ([`ProxyReader`]) and writes the bytes of the ring, as they lie, to the
-//! connection that the handshake opened ([`StreamServer`]). The subscriber walks them as it would walk the memory, and reports how
-//! far it has come ([`StreamReader`]). The slot's cursor is what was reported, so that full, dropped, missed and evicted mean what
-//! they mean on the rungs above. Never sends anything while nothing happens.
+//! The publisher's bus thread holds a slot for the subscriber ([`ProxyReader`]). It writes the ring's bytes,
+//! unchanged, to the connection that the handshake opened ([`StreamServer`]). The subscriber walks the bytes as it
+//! would walk the memory, and reports how far it has read ([`StreamReader`]). The slot's cursor is the reported
+//! position, so full, dropped, missed and evicted mean the same as on the rungs above. Nothing is ever sent while
+//! nothing happens.
 
 mod counters;
 mod forwarder;

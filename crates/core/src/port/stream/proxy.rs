@@ -1,9 +1,10 @@
 //! A slot of the ring that the publisher's process holds for a subscriber that it streams to.
 //!
-//! The slot is claimed before the ring is joined, left before it is released, and both at every end of a [`ProxyReader`]. A
-//! [`StreamSource`] keeps the memory for as long as a subscriber is streamed to, also when the publisher has closed the topic and is
-//! gone. A subscriber of another user gets none of the topic's own slots, but a guest's. Called by the handshake, which makes it, and
-//! by the forwarder, which reads through it. Never parses what it forwards.
+//! A [`ProxyReader`] claims its slot before it joins the ring. It leaves the ring before it releases the slot. It
+//! does both however it ends. A [`StreamSource`] keeps the memory as long as a subscriber is streamed to, even
+//! after the publisher has closed the topic and is gone. A subscriber of another user gets a guest slot, never one
+//! of the topic's own slots. The handshake makes a proxy reader, and the forwarder reads through it. It never
+//! parses what it forwards.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -24,22 +25,22 @@ use crate::sys::eventfd::EventFd;
 use crate::sys::generation::Home;
 use crate::{Error, Result};
 
-/// What a stream is forwarded from.
+/// The source of a stream: the ring and what belongs to it.
 pub(crate) struct StreamSource {
     pub(crate) data: Arc<MappedData>,
     pub(crate) control: Arc<MappedControl>,
-    /// The control segment, where there is one.
+    /// The control segment, if there is one.
     pub(crate) control_fd: Option<OwnedFd>,
     pub(crate) proxies: Arc<ProxySlots>,
     pub(crate) room: Arc<EventFd>,
     pub(crate) doorbells: Arc<[EventFd]>,
     pub(crate) overflow: Overflow,
-    /// A subscriber of this user broke the protocol. Relaxed: it carries nothing.
+    /// A subscriber of the own user broke the protocol. Relaxed: no other memory depends on it.
     pub(crate) breached: AtomicBool,
 }
 
 impl StreamSource {
-    /// Of a ring in memory that this process made. `proxies` is shared with the ring's writer.
+    /// A source for a ring in memory that this process made. `proxies` is shared with the ring's writer.
     ///
     /// # Errors
     /// `ERR_RINGBELL_RESOURCE` when descriptors ran out.
@@ -61,7 +62,7 @@ impl StreamSource {
         }))
     }
 
-    /// Whether a subscriber of this user broke the protocol.
+    /// Whether a subscriber of the own user broke the protocol.
     pub(crate) fn is_breached(&self) -> bool {
         self.breached.load(Ordering::Relaxed)
     }
@@ -73,26 +74,26 @@ impl StreamSource {
     }
 }
 
-/// The reading end of a ring for a subscriber elsewhere.
+/// The reading end of a ring, on behalf of a subscriber in another process.
 pub(crate) struct ProxyReader {
     pub(super) source: Arc<StreamSource>,
     pub(super) consumer: Consumer,
-    /// The slot of another user's subscriber.
+    /// The slot, when the subscriber belongs to another user.
     guest: Option<GuestSlot>,
-    /// What it sends is rationed.
+    /// Whether the subscriber's reports are rationed.
     rationed: bool,
-    /// It has a durable name.
+    /// Whether the subscriber has a durable name.
     named: bool,
-    /// Where the memory is mapped: in a forked child it is not.
+    /// The process in which the memory is mapped. It is not mapped in a forked child.
     home: Home,
 }
 
 impl ProxyReader {
-    /// Claims a slot and joins the ring there. `who`: a process id and the hash of a durable name, 0 for none.
+    /// Claims a slot and joins the ring there. `who`: a process id, and the hash of a durable name or 0.
     ///
     /// # Errors
-    /// `ERR_RINGBELL_NO_SLOT`, `ERR_RINGBELL_NAME_TAKEN`, `ERR_RINGBELL_RESOURCE`, `ERR_RINGBELL_EVICTED` by a publisher in a
-    /// hurry.
+    /// `ERR_RINGBELL_NO_SLOT`, `ERR_RINGBELL_NAME_TAKEN`, `ERR_RINGBELL_RESOURCE`, and `ERR_RINGBELL_EVICTED` when
+    /// the publisher evicts the slot at once.
     pub(super) fn claim(source: &Arc<StreamSource>, who: (u32, u64), start: Start) -> Result<ProxyReader> {
         let slot = source.proxies.claim(&source.control.memory(), source.control_fd.as_ref(), who.1)?;
         ProxyReader::join(source, (source.control.memory(), slot), who, start, None)
@@ -102,7 +103,7 @@ impl ProxyReader {
     /// Joins the ring in a guest's slot.
     ///
     /// # Errors
-    /// `ERR_RINGBELL_EVICTED` by a publisher in a hurry.
+    /// `ERR_RINGBELL_EVICTED` when the publisher evicts the slot at once.
     pub(super) fn claim_guest(
         source: &Arc<StreamSource>,
         slot: GuestSlot,
@@ -135,13 +136,13 @@ impl ProxyReader {
         })
     }
 
-    /// The subscriber is another user's, so what it sends is rationed.
+    /// Sets whether the subscriber belongs to another user. What it sends is rationed then.
     pub(crate) fn rationed(mut self, rationed: bool) -> ProxyReader {
         self.rationed = rationed;
         self
     }
 
-    /// How often its reports are looked at, in nanoseconds; none if as soon as there are any.
+    /// Nanoseconds between two looks at its reports. None: they are looked at as soon as they come.
     pub(super) fn interval(&self) -> Option<u64> {
         let alone = self.rationed.then(|| look_interval(1));
         self.guest.as_ref().map(GuestSlot::interval).or(alone)
@@ -152,12 +153,12 @@ impl ProxyReader {
         self.guest.as_ref().is_some_and(GuestSlot::is_lost)
     }
 
-    /// Whether it is a guest: it goes as soon as it was told to, whether or not it keeps its connection.
+    /// Whether it is a guest. A guest goes as soon as it was told to, whether or not it keeps its connection.
     pub(super) fn is_guest(&self) -> bool {
         self.guest.is_some()
     }
 
-    /// Its subscriber broke the protocol.
+    /// Notes that its subscriber broke the protocol.
     pub(super) fn breach(&self, now: Instant) {
         match &self.guest {
             Some(slot) => slot.ban(now),
@@ -165,13 +166,13 @@ impl ProxyReader {
         }
     }
 
-    /// All slots that it may know of: a guest its own alone.
+    /// All slots that the subscriber may know of. A guest knows only its own.
     pub(super) fn slots(&self, head: u64) -> Vec<SlotView> {
         let Some(guest) = &self.guest else { return self.source.slots(head) };
         guest.memory().slots(head).map(|view| SlotView { index: self.slot(), ..view }).collect()
     }
 
-    /// Number and doorbell by which the ring wakes it. Shared with others.
+    /// Number and eventfd of the doorbell by which the ring wakes it. Other readers share the doorbell.
     pub(super) fn bell(&self) -> (usize, &EventFd) {
         let bells = &self.source.doorbells;
         match &self.guest {
@@ -183,12 +184,12 @@ impl ProxyReader {
         }
     }
 
-    /// Whether nothing will be written any more.
+    /// Whether nothing more will be written.
     pub(super) fn is_closed(&self) -> bool {
         self.source.data.memory().closed()
     }
 
-    /// Index of the slot; guests' are numbered behind the topic's own.
+    /// Index of the slot. Guest slots are numbered behind the topic's own slots.
     pub(crate) fn slot(&self) -> usize {
         match &self.guest {
             Some(slot) => self.source.control.memory().max_slots() + slot.number(),
@@ -196,7 +197,7 @@ impl ProxyReader {
         }
     }
 
-    /// Where the stream begins, and what there was under its durable name.
+    /// Where the stream begins, and what was found under its durable name.
     pub(crate) fn begin(&self) -> Begin {
         let consumer = &self.consumer;
         let kept = || Kept {
@@ -213,7 +214,7 @@ impl ProxyReader {
         }
     }
 
-    /// Gives the durable position up, if there is one.
+    /// Gives up the durable position, if there is one.
     pub(super) fn forget(&mut self) {
         if self.consumer.forget() {
             self.source.room.ring();
@@ -230,7 +231,8 @@ impl Drop for ProxyReader {
         if self.guest.is_none() {
             self.source.proxies.release(self.consumer.slot_index());
         }
-        // Also if it does not wait for room: a channel's connection learns by this ring that nobody reads any more.
+        // It rings even when the writer does not wait for room: a channel's connection learns from this ring that
+        // its reader is gone.
         self.source.room.ring();
     }
 }

@@ -1,9 +1,10 @@
-//! The reading end of a stream: what comes is fed to the ring's own walk, and what was read is reported.
+//! The reading end of a stream. It feeds the bytes that come to the ring's own walk, and reports what was read.
 //!
-//! Called through [`port::Reader`](crate::port::Reader) by the thread that reads; the bus thread only asks whether the socket is
-//! connected. Nothing is received while a whole message is unread, so the memory is bounded by the topic's largest message. What was
-//! read is reported before the reader can sleep, or the socket is watched until it is. Under a durable name the report is on its way
-//! before anything is handed out, so that the next holder of the name is told of it. Never takes descriptors from the other end.
+//! The thread that reads calls it through [`port::Reader`](crate::port::Reader). The bus thread only asks whether
+//! the socket is connected. Nothing is received while a whole message is unread, so the memory is bounded by the
+//! topic's largest message. A report is sent before the reader can sleep; if the socket has no room for it, the
+//! socket is watched until it has. Under a durable name the report is sent before any message is handed out, so
+//! that the next holder of the name learns of it. It never takes descriptors from the other end.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Weak};
@@ -22,35 +23,35 @@ use crate::sys::fork::ForkGuarded;
 use crate::sys::scm::{self, ReceiveError};
 use crate::sys::seqpacket;
 
-/// Datagrams that a read takes in before it returns, whatever they bring.
+/// The most datagrams that a read takes before it returns, whatever they contain.
 const TURN: usize = 64;
-/// A look at a socket is a system call, which takes as long as so many looks at memory.
+/// A look at a socket is a system call. It takes as long as this number of looks at memory.
 const TURNS_PER_LOOK: u32 = 64;
-/// How long statistics wait for the publisher's own, and a subscriber that leaves a durable position until the publisher has parked
-/// it. A bus thread answers at once, a stopped one never.
+/// How long statistics wait for the publisher's counters, and how long a subscriber that leaves a durable position
+/// waits until the publisher has parked it. A bus thread answers at once; a stopped one never answers.
 pub(crate) const ANSWER: Duration = Duration::from_millis(20);
 
-/// A stream that is read.
+/// The reading end of a stream.
 pub(crate) struct StreamReader {
     socket: Arc<ForkGuarded>,
     slot: usize,
     /// Bytes of the ring at the other end.
     capacity: usize,
-    /// The publisher is another user's, and says that this one is its guest.
+    /// The publisher belongs to another user, and says that this reader is its guest.
     guest: bool,
     feed: Feed,
-    /// What there was under the durable name, if there is one.
+    /// What was found under the durable name, if there is a name.
     position: Option<Position>,
     acknowledging: Acknowledging,
     state: State,
     look: Look,
-    /// The reader may be asleep, relying on the socket to wake it.
+    /// The reader may be asleep, and relies on the socket to wake it.
     asleep: bool,
-    /// A report is due that the socket did not take.
+    /// A report is due that the socket had no room for.
     owed: bool,
-    /// The socket also wakes the reader when it takes something.
+    /// The socket also wakes the reader when it has room.
     watched_for_room: bool,
-    /// What the publisher knows of `feed.cursor()`, and of `feed.received()`.
+    /// The values of `feed.cursor()` and of `feed.received()` that the publisher knows.
     reported: u64,
     reported_received: u64,
     wakeups: u64,
@@ -65,22 +66,22 @@ enum State {
     Open,
     /// The publisher has said that nothing follows.
     Closed,
-    /// The connection has ended without a word.
+    /// The connection has ended without END.
     Cut,
-    /// This end has left a durable position, which the publisher has yet to park.
+    /// This end has left a durable position. The publisher has not parked it yet.
     Leaving,
-    /// The publisher has parked it, or is gone.
+    /// The publisher has parked the position, or is gone.
     Left,
 }
 
-/// What the last look found. It decides whether the socket is sure to wake a sleeper.
+/// What the last look found. It decides whether the socket is certain to wake a sleeper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Look {
     /// There may be something in the socket.
     Stale,
-    /// The socket was empty, and has woken nobody since.
+    /// The socket was empty, and has woken no sleeper since.
     Empty,
-    /// A message is held that may not be handed out until the socket takes a report.
+    /// A message is held. It may not be handed out until the socket takes a report.
     Withheld,
 }
 
@@ -101,12 +102,12 @@ enum Received {
     Counters,
     /// Nothing yet.
     Nothing,
-    /// Nothing, for ever.
+    /// Nothing, and nothing will follow.
     End,
 }
 
 impl StreamReader {
-    /// What begins behind the publisher's STREAM.
+    /// Makes the reader for what follows the publisher's STREAM.
     pub(crate) fn new(socket: ForkGuarded, slot: usize, capacity: usize, feed: Feed) -> StreamReader {
         seqpacket::refuse_rights(socket.as_fd());
         StreamReader {
@@ -131,13 +132,13 @@ impl StreamReader {
         }
     }
 
-    /// What there was under the durable name, if there is one.
+    /// Sets what was found under the durable name, if there is a name.
     pub(crate) fn under(mut self, position: Option<Position>) -> StreamReader {
         self.position = position;
         self
     }
 
-    /// Whether the publisher took it in as a guest.
+    /// Sets whether the publisher took this reader in as a guest.
     pub(crate) fn of_guest(mut self, guest: bool) -> StreamReader {
         self.guest = guest;
         self
@@ -147,7 +148,8 @@ impl StreamReader {
         self.guest
     }
 
-    /// When what is read counts as acknowledged. Under a durable name the publisher keeps what is not, from the start.
+    /// Sets when a message counts as acknowledged. Under a durable name the publisher keeps every message that is
+    /// not acknowledged, from the start.
     pub(crate) fn acknowledge(&mut self, when: Acknowledging) {
         self.acknowledging = when;
         if when == Acknowledging::Apart && self.position.is_none() {
@@ -204,7 +206,7 @@ impl StreamReader {
         Ok(Piece::Nothing)
     }
 
-    /// Whether what is held may not be handed out yet, because the publisher cannot be told of it.
+    /// Whether the message that is held may not be handed out yet, because the publisher cannot be told of it.
     fn withholds(&mut self) -> bool {
         let withheld = self.position.is_some()
             && self.state == State::Open
@@ -243,7 +245,7 @@ impl StreamReader {
                     self.look = Look::Empty;
                     return Ok(Received::Nothing);
                 }
-                // The publisher went without having read all reports; what it had sent before is still to come.
+                // The publisher went before it had read all reports. What it sent earlier is still in the socket.
                 Err(ReceiveError::Os(Errno::ECONNRESET)) => {}
                 Err(ReceiveError::Os(_)) => break 0,
                 Err(ReceiveError::Truncated) => return Err(Fault::Corrupt("a datagram is too long")),
@@ -280,13 +282,13 @@ impl StreamReader {
                 }
                 Some(Ending::Evicted) => Err(Fault::Evicted),
                 Some(Ending::Expelled) => Err(Fault::Expelled),
-                _ => Err(Fault::Corrupt("a stream ended elsewhere than it was")),
+                _ => Err(Fault::Corrupt("the end of a stream is not where its bytes ended")),
             },
-            _ => Err(Fault::Corrupt("a datagram is of no kind of the protocol")),
+            _ => Err(Fault::Corrupt("a datagram of an unknown kind")),
         }
     }
 
-    /// Tells the publisher how far everything was read: as soon as nothing whole is left, or much is new.
+    /// Tells the publisher how far everything was read, as soon as no whole message is left, or much is new.
     fn report(&mut self, request: Request) {
         let read = self.feed.cursor() - self.reported;
         let due = read > 0 && (read >= self.capacity as u64 / 8 || !self.feed.pending());
@@ -294,7 +296,7 @@ impl StreamReader {
         if self.state != State::Open || !(due || news || self.owed || request != Request::Nothing) {
             return;
         }
-        // Any other error means that it has ended: the next receive finds out how.
+        // Any other error means that the connection has ended. The next receive finds out how.
         if let Err(Errno::EAGAIN | Errno::ENOBUFS | Errno::ENOMEM) = self.send(request) {
             self.owed = true;
         }
@@ -308,8 +310,8 @@ impl StreamReader {
         Ok(())
     }
 
-    /// Leaves a durable position to the next holder of its name, or gives it up (`forget`). Without one the end of the connection
-    /// says enough. Waits until the deadline for a socket that is full.
+    /// Leaves a durable position to the next holder of its name, or gives it up (`forget`). Without a name the end
+    /// of the connection is enough. If the socket is full, this waits for it until the deadline.
     pub(crate) fn leave(&mut self, forget: bool, deadline: Instant) {
         if self.position.is_none() || self.state != State::Open {
             return;
@@ -324,7 +326,7 @@ impl StreamReader {
         seqpacket::end_sending(&*self.socket);
     }
 
-    /// After `leave`, waits until the publisher has parked the position, at most until the deadline.
+    /// After `leave`, waits until the publisher has parked the position, but not longer than the deadline.
     pub(crate) fn wait_for_park(&mut self, deadline: Instant) {
         while self.state == State::Leaving && Instant::now() < deadline {
             match scm::receive_plain(&*self.socket, &mut []) {
@@ -333,7 +335,7 @@ impl StreamReader {
                         self.state = State::Left;
                     }
                 }
-                // What it had sent before it read that this end leaves.
+                // Data that the publisher sent before it read that this end leaves.
                 Err(
                     ReceiveError::Truncated
                     | ReceiveError::DescriptorsLost
@@ -344,7 +346,7 @@ impl StreamReader {
         }
     }
 
-    /// Whether the socket is ready before the deadline.
+    /// Whether the socket becomes ready before the deadline.
     fn wait(&self, wanted: PollFlags, deadline: Instant) -> bool {
         let left = deadline.saturating_duration_since(Instant::now());
         let mut fds = [PollFd::new(self.socket.as_fd(), wanted)];
@@ -357,26 +359,27 @@ impl StreamReader {
         &self.feed
     }
 
-    /// The same, to be told what another reader has seen of it.
+    /// The feed, mutable: it is told what another reader has seen of the stream.
     pub(crate) fn feed_mut(&mut self) -> &mut Feed {
         &mut self.feed
     }
 
-    /// What there was under the durable name, if there is one.
+    /// What was found under the durable name, if there is a name.
     pub(crate) fn position(&self) -> Option<Position> {
         self.position
     }
 
-    /// All messages before `sequence` are done. Whether that is news, and was told to the publisher.
+    /// Acknowledges all messages before `sequence`. Returns whether that is news, which was then reported to the
+    /// publisher.
     pub(crate) fn acknowledge_below(&mut self, sequence: u64) -> bool {
         let news = self.feed.acknowledge_below(sequence);
-        // Also where the cursor has not moved: the figures have.
+        // A report is owed even if the cursor has not moved, because the counters have changed.
         self.owed |= news;
         self.report(Request::Nothing);
         news
     }
 
-    /// Whether there is something to read, or an end to tell. A system call if nothing is held.
+    /// Whether there is something to read, or an end to report. It costs a system call if nothing is held.
     pub(crate) fn pending(&self) -> bool {
         if self.look == Look::Withheld {
             return seqpacket::is_writable(&*self.socket);
@@ -384,7 +387,7 @@ impl StreamReader {
         self.feed.pending() || self.state != State::Open || seqpacket::is_readable(&*self.socket)
     }
 
-    /// As [`pending`](Self::pending), for about `turns` looks at memory.
+    /// As [`pending`](Self::pending), for as long as about `turns` looks at memory take.
     pub(crate) fn spin(&self, turns: u32) -> bool {
         for _ in 0..turns.div_ceil(TURNS_PER_LOOK) {
             if self.pending() {
@@ -397,7 +400,7 @@ impl StreamReader {
         false
     }
 
-    /// Whether the reader may sleep until the socket wakes it. No system call, unless a report is due.
+    /// Whether the reader may sleep until the socket wakes it. It makes no system call, unless a report is due.
     pub(crate) fn arm(&mut self) -> bool {
         if self.look == Look::Withheld && seqpacket::is_writable(&*self.socket) {
             self.look = Look::Stale;
@@ -414,7 +417,8 @@ impl StreamReader {
         self.asleep
     }
 
-    /// Whether a sleeper must be woken, because a look that was not a read took from the socket what would have woken it.
+    /// Whether a sleeper must be woken: a look that was not a read took from the socket the data that would have
+    /// woken it.
     pub(crate) fn unnoticed(&mut self) -> bool {
         let held = self.feed.pending() && self.look != Look::Withheld;
         let unnoticed = self.asleep && (held || self.state != State::Open);
@@ -422,36 +426,36 @@ impl StreamReader {
         unnoticed
     }
 
-    /// Has what comes wake a sleeper.
+    /// Registers the socket, so that data in it wakes a sleeper.
     pub(crate) fn watch<A>(&self, inbox: &Inbox<A>, number: u64) -> crate::Result<()> {
         inbox.watch_socket(self, false, number)
     }
 
-    /// Has the socket wake a sleeper also when it takes something, while it has not taken a report.
+    /// Lets the socket wake a sleeper also when it has room, while a report is owed.
     pub(crate) fn watch_room<A>(&mut self, inbox: &Inbox<A>, number: u64) {
         let wanted = self.owed || self.look == Look::Withheld;
         if wanted != self.watched_for_room {
             self.watched_for_room = wanted;
-            // Cannot fail for a socket that is watched.
+            // This cannot fail for a socket that is watched.
             let _ = inbox.watch_socket(&*self, wanted, number);
         }
     }
 
-    /// Something woke the reader: the socket is to be looked at again.
+    /// Notes that something woke the reader. The socket has to be looked at again.
     pub(crate) fn note_wakeup(&mut self) {
         self.wakeups += 1;
         self.look = Look::Stale;
         self.asleep = false;
     }
 
-    /// How the flow ends, once everything whole was read.
+    /// How the flow ends, after every whole message was read.
     pub(crate) fn end(&self, writer: WriterState) -> Option<End> {
         if self.feed.pending() {
             return None;
         }
         match (self.state, writer) {
             (State::Closed, _) => Some(End::Closed),
-            // What is not whole of a stream that was cut off never will be.
+            // A message that is not whole when the stream was cut off never will be.
             (State::Cut, WriterState::Gone) => Some(End::Died),
             (State::Cut, WriterState::Unreachable) => Some(End::Disconnected),
             (State::Cut, _) => Some(End::Severed),
@@ -459,13 +463,14 @@ impl StreamReader {
         }
     }
 
-    /// Has the publisher tell its counters, if it does at once and no message is in the way.
+    /// Asks the publisher for its counters, and takes them if they come before the deadline and no message is in
+    /// the way.
     pub(crate) fn refresh(&mut self, deadline: Instant) {
         if self.feed.pending() || self.state != State::Open {
             return;
         }
         self.report(Request::Counters);
-        // At least one look, and not for ever at a publisher that sends without end.
+        // It looks at least once. It also stops at the deadline, because a publisher could send without end.
         let mut looks = 0;
         while !self.feed.pending() && (looks == 0 || Instant::now() < deadline) {
             looks += 1;
@@ -476,14 +481,15 @@ impl StreamReader {
                         return;
                     }
                 }
-                // A fault is told again by the next read, but for an end that was taken from the socket just now.
+                // The next read reports a fault again. But an end is not repeated: it was taken from the socket
+                // just now.
                 Ok(Received::Counters | Received::End) => return,
                 Err(fault) => return self.feed.fail(fault),
             }
         }
     }
 
-    /// The publisher's counters, as it told them last, and what the stream itself shows.
+    /// The publisher's counters as last received, with what the stream itself shows.
     pub(crate) fn counters(&self) -> PublisherCounters {
         let mut counters = self.counters;
         counters.messages = counters.messages.max(self.feed.next_sequence().unwrap_or(0));
@@ -492,7 +498,7 @@ impl StreamReader {
         counters
     }
 
-    /// All subscribers of the publisher, as it told them last.
+    /// All subscribers of the publisher, as last received.
     pub(crate) fn slots(&self) -> &[SlotView] {
         &self.slots
     }
@@ -507,7 +513,7 @@ impl StreamReader {
         self.capacity
     }
 
-    /// Bytes that are still to be read, as far as is known here.
+    /// Bytes that are still to be read, as far as this end knows.
     pub(crate) fn backlog(&self) -> u64 {
         self.counters().head - self.feed.position()
     }
@@ -517,7 +523,7 @@ impl StreamReader {
         self.reports
     }
 
-    /// For the bus thread, to ask whether it is connected.
+    /// The socket, for the bus thread, which asks whether it is connected.
     pub(crate) fn socket(&self) -> Weak<ForkGuarded> {
         Arc::downgrade(&self.socket)
     }

@@ -1,9 +1,10 @@
-//! All subscribers that one publisher streams to, on the bus thread, behind one epoll.
+//! All subscribers that one publisher streams to. They are served on the bus thread, behind one epoll.
 //!
-//! The handshake hands a [`ProxyReader`] and its socket over; a [`Forwarder`] then serves it. The forwarders outlive the listener that
-//! admitted them (it is replaced when the directory was lost) and the publisher (what it had committed is still handed over). The
-//! server is on the bus thread while there is a forwarder, and only then. The ring's doorbells are watched edge-triggered and never
-//! read: subscribers that share memory sleep behind them, too.
+//! The handshake hands over a [`ProxyReader`] and its socket; a [`Forwarder`] then serves them. The forwarders
+//! outlive the listener that admitted them, which is replaced when the directory was lost. They also outlive the
+//! publisher: what it had committed is still sent. The server is on the bus thread only while there is a forwarder.
+//! It watches the ring's doorbells edge-triggered and never reads them, because subscribers that share memory sleep
+//! behind them, too.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -22,11 +23,12 @@ use crate::sys::epoll::Epoll;
 use crate::sys::fork::ForkGuarded;
 use crate::sys::seqpacket;
 
-/// Numbers from here on are doorbells; below, forwarders.
+/// Numbers from here on are doorbells. Numbers below are forwarders.
 const BELLS: u64 = 1 << 32;
-/// How long before it is looked at again when it cannot be waited for.
+/// The pause between two looks when the epoll cannot be waited for.
 const REST: Duration = Duration::from_millis(20);
-/// What may be on its way to a subscriber: a few datagrams, so that neither side waits for the other.
+/// The most bytes that may be on their way to a subscriber. It is a few datagrams, so that neither side waits for
+/// the other.
 pub(super) const ON_THE_WAY: usize = 256 << 10;
 
 /// Streams one publisher's ring.
@@ -42,7 +44,7 @@ impl StreamServer {
         StreamServer { source, handle, forwarders: Arc::default() }
     }
 
-    /// A slot for a subscriber, joined.
+    /// Claims a slot for a subscriber and joins the ring.
     ///
     /// # Errors
     /// As [`ProxyReader::claim`].
@@ -50,7 +52,7 @@ impl StreamServer {
         ProxyReader::claim(&self.source, who, start)
     }
 
-    /// The same for a guest, in the slot that it was let into.
+    /// The same for a guest, in the slot that it was given.
     ///
     /// # Errors
     /// As [`ProxyReader::claim_guest`].
@@ -58,7 +60,7 @@ impl StreamServer {
         ProxyReader::claim_guest(&self.source, slot, pid, start)
     }
 
-    /// Streams from the proxy to the socket from now on, until either end goes.
+    /// Streams from the proxy to the socket from now on, until either end is gone.
     ///
     /// # Errors
     /// `ERR_RINGBELL_RESOURCE` when descriptors or watches ran out.
@@ -106,7 +108,7 @@ impl Forwarders {
         let (bell, doorbell) = proxy.bell();
         self.epoll.watch_edges(doorbell.as_fd(), BELLS + bell as u64)?;
         seqpacket::widen(&socket, ON_THE_WAY);
-        // It is writable, so its first turn comes at once.
+        // The socket is writable, so the first turn comes at once.
         self.epoll.watch_writable(socket.as_fd(), self.next)?;
         self.forwarders
             .insert(self.next, Served { forwarder: Forwarder::new(socket, proxy), watched: Turn::Full });
@@ -114,10 +116,10 @@ impl Forwarders {
         Ok(())
     }
 
-    /// Does what can be done without waiting. The time at which it wants to be called again at the latest.
+    /// Does what can be done without waiting. Returns the latest time for the next call.
     fn turn(&mut self, now: Instant) -> Option<Instant> {
         let mut ready = Vec::new();
-        // Cannot fail: see `Epoll::wait`. What is still ready then wakes the bus thread again.
+        // This cannot fail: see `Epoll::wait`. What is still ready then wakes the bus thread again.
         let _ = self.epoll.wait(Some(now), &mut ready);
         for number in ready {
             match number.checked_sub(BELLS) {
@@ -162,7 +164,7 @@ impl Forwarders {
         }
     }
 
-    /// Nothing will follow, whatever the topic says: hands over the rest. False when that is done.
+    /// Nothing will follow, whatever the topic says: sends the rest. False: that is done.
     fn finish(&mut self, now: Instant) -> bool {
         if !std::mem::replace(&mut self.last, true) {
             self.advance_all(now, |_| true);
@@ -193,7 +195,8 @@ impl Watched for Driver {
         Step::Again(again)
     }
 
-    /// Without it nobody would get anything any more: until it can be waited for, it is looked at.
+    /// If the epoll cannot be waited for, no subscriber would get anything more. Until it can be, it is looked at
+    /// from time to time.
     fn retry(&self) -> Option<Duration> {
         Some(REST)
     }
@@ -204,10 +207,10 @@ impl Watched for Driver {
 }
 
 impl Drop for Driver {
-    /// Whatever ended it: the next subscriber is to find a server that is not driven.
+    /// For whatever reason it ended, the next subscriber must find a server that is not driven.
     fn drop(&mut self) {
         let forwarders = self.server.forwarders().take();
-        // Outside of the lock: it leaves topics, which rings.
+        // This is outside of the lock: dropping the forwarders leaves topics, which rings doorbells.
         drop(forwarders);
     }
 }

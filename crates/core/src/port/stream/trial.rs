@@ -1,4 +1,5 @@
-//! Whether a connection can be a stream at all. Called by the doctor, which has both ends; never by an endpoint.
+//! Whether a connection can carry a stream at all. The doctor calls this, with both ends in hand. An endpoint never
+//! does.
 
 use std::os::fd::AsFd;
 
@@ -12,7 +13,7 @@ use crate::sys::{scm, seqpacket};
 /// Sends a stream's longest datagram from the publisher's end to the subscriber's.
 ///
 /// # Errors
-/// What `sendmsg` and `recvmsg` answer: EMSGSIZE where `net.core.wmem_max` is too small for one.
+/// The errors of `sendmsg` and `recvmsg`: EMSGSIZE if `net.core.wmem_max` is too small for such a datagram.
 pub(crate) fn carries_a_stream(publisher: impl AsFd, subscriber: impl AsFd) -> Result<()> {
     seqpacket::widen(&publisher, ON_THE_WAY);
     scm::send_parts(&publisher, &[0; HEAD], &[0; PIECE])

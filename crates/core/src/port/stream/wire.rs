@@ -1,27 +1,29 @@
-//! What travels over a stream, byte by byte, once STREAM was received: every number little endian.
+//! What travels over a stream after STREAM was received, byte by byte. Every number is little endian.
 //!
 //! ```text
 //! all       0  u32  kind     4  u32  detail     8  u64  position
-//! BYTES     1  from the publisher; detail 0; the ring's bytes from the position on follow, a multiple of 8, at most 65,520
+//! BYTES     1  from the publisher; detail 0; the ring's bytes from the position on follow: a multiple of 8,
+//!              at most 65,520
 //! END       2  from the publisher; detail: 0 closed, 1 evicted, 2 expelled; the position is where the stream ends
 //! COUNTERS  3  from the publisher; detail: how many slots follow; the position is `head` (see `counters`)
-//! REPORT    4  from the subscriber; detail: 1 asks for COUNTERS, 2 gives the durable position up; the position is its cursor
+//! REPORT    4  from the subscriber; detail: 1 asks for COUNTERS, 2 gives up the durable position; the position is
+//!              its cursor
 //!              16  u64  messages received     24  u64  messages missed     32  u64  wake-ups
 //!              40  u64  sequence after the last message delivered
 //!              48  u64  sequence of the first message not acknowledged, 2^64 - 1 if unknown
 //!              56  u64  times that it acknowledged apart from reading     64  u64  messages delivered again
 //! ```
 //!
-//! The position of BYTES is the end of the BYTES before, or more: then what lies between was overwritten, and a batch
-//! begins there. A datagram of another kind or length ends the connection.
+//! The position of BYTES is where the BYTES before it ended, or later. If it is later, what lies between was
+//! overwritten, and a batch begins at the position. A datagram of another kind or length ends the connection.
 
 use ringbell_ring::Report;
 
-/// Bytes before what follows.
+/// Length of the head that every datagram begins with.
 pub(super) const HEAD: usize = 16;
 /// The longest datagram.
 pub(super) const LONGEST: usize = 64 << 10;
-/// Most bytes of the ring in one datagram.
+/// The most bytes of the ring in one datagram.
 pub(super) const PIECE: usize = LONGEST - HEAD;
 /// Bytes of REPORT.
 pub(super) const REPORT: usize = 72;
@@ -38,7 +40,7 @@ const UNKNOWN: u64 = u64::MAX;
 pub(super) enum Request {
     Nothing = 0,
     Counters = 1,
-    /// That the durable position is given up; the subscriber leaves.
+    /// That the durable position is given up, because the subscriber leaves.
     Forget = 2,
 }
 
@@ -110,7 +112,7 @@ pub(super) fn encode_report(report: &Report, request: Request) -> [u8; REPORT] {
     bytes
 }
 
-/// `None` for anything but a REPORT.
+/// Decodes a REPORT. `None`: the bytes are not a REPORT.
 pub(super) fn decode_report(bytes: &[u8]) -> Option<(Report, Request)> {
     let bytes: &[u8; REPORT] = bytes.try_into().ok()?;
     let head = Head::decode(bytes.first_chunk()?);
@@ -128,7 +130,7 @@ pub(super) fn decode_report(bytes: &[u8]) -> Option<(Report, Request)> {
     Some((report, request))
 }
 
-/// The word at `at`; 0 past the end.
+/// The word at `at`, or 0 behind the end.
 pub(super) fn number(bytes: &[u8], at: usize) -> u64 {
     bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |word| u64::from_le_bytes(*word))
 }
