@@ -3,8 +3,8 @@
 //!
 //! Invariant: a fault ends its own connection and no other. The endpoint's users call this. A send or a wait for room
 //! wakes its connection, so that the endpoint sees the answer, the room or the end that follows. Descriptors that
-//! came over a connection can still be taken after its end. They are kept for a limited number of connections, and
-//! must never fill this process's table of descriptors.
+//! came over a connection can still be taken after its end. They are kept only for a limited
+//! number of connections.
 
 use std::os::fd::BorrowedFd;
 
@@ -129,7 +129,7 @@ impl Channel {
         }
     }
 
-    /// Sends 1 to 64 open descriptors, with at most 32 KiB of data. `false` means that the kernel takes none at the
+    /// Sends 1 to 16 open descriptors, with at most 32 KiB of data. `false` means that the kernel takes none at the
     /// moment: try again a little later.
     ///
     /// ```
