@@ -112,8 +112,8 @@ impl Want for Pair {
 }
 
 impl Pair {
-    /// Whether this side asks for a guest's terms. A process, even root's, does not take the doorbells that the processes
-    /// of another user share.
+    /// Whether this side asks for a guest's terms. A process, even root's, does not take the doorbells that the
+    /// processes of another user share.
     fn is_guest(&self, server: &Record) -> bool {
         self.as_guest || is_anothers(server)
     }

@@ -239,7 +239,7 @@ impl Channel {
     }
 
     /// Ends a connection in good order. The peer still reads what was sent to it. What the peer sent is not read any
-    /// more. A connection that is still being made is given up. No notice of it follows.
+    /// more. A connection that is still being made is given up. No notice follows.
     pub fn disconnect(&mut self, connection: u32) {
         if self.home.is_foreign() {
             return;

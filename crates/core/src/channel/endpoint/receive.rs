@@ -76,8 +76,8 @@ impl Channel {
         self.received.most = bytes;
     }
 
-    /// The next message, if there is one. Notices stay queued for [`notices`](Self::notices); they do not keep a
-    /// caller from waiting. A message that is too short to have a header is dropped.
+    /// The next message, if there is one. Notices stay queued for [`notices`](Self::notices); they do not end a
+    /// wait. A message that is too short to have a header is dropped.
     ///
     /// # Errors
     ///

@@ -3,8 +3,7 @@
 //!
 //! Invariant: a fault ends its own connection and no other. The endpoint's users call this. A send or a wait for room
 //! wakes its connection, so that the endpoint sees the answer, the room or the end that follows. Descriptors that
-//! came over a connection can still be taken after its end. They are kept only for a limited
-//! number of connections.
+//! came over a connection can still be taken after its end. They are kept only for a limited number of connections.
 
 use std::os::fd::BorrowedFd;
 

@@ -252,7 +252,7 @@ impl Publisher {
         Ok(self.writer.send(payload))
     }
 
-    /// Largest payload of one message, in bytes. It is half of the ring without the headers.
+    /// Largest payload of one message, in bytes. It is half of the ring, minus the headers.
     pub fn max_message(&self) -> usize {
         self.writer.max_message()
     }
@@ -320,7 +320,7 @@ impl Publisher {
     ///
     /// # Errors
     ///
-    /// `ERR_RINGBELL_CLOSED` in a forked child. Otherwise what `epoll_wait` can answer: nothing in practice.
+    /// `ERR_RINGBELL_CLOSED` in a forked child. An error of `epoll_wait`, which does not occur in practice.
     pub fn harvest(&mut self) -> Result<bool> {
         self.ensure_home()?;
         let mut ready = Vec::new();

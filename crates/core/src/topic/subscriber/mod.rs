@@ -529,7 +529,7 @@ impl Subscriber {
     ///
     /// # Errors
     ///
-    /// `ERR_RINGBELL_CLOSED` in a forked child. Otherwise what `epoll_wait` can answer: nothing in practice.
+    /// `ERR_RINGBELL_CLOSED` in a forked child. An error of `epoll_wait`, which does not occur in practice.
     pub fn harvest(&mut self) -> Result<bool> {
         self.sleep(Some(Instant::now()))?;
         Ok(!self.ready.is_empty())

@@ -91,8 +91,7 @@ impl Subscriber {
         self.received.spin = spin;
     }
 
-    /// The next message, if there is one. Notices stay queued for [`notices`](Self::notices); they do not keep a
-    /// caller from waiting.
+    /// The next message, if there is one. Notices stay queued for [`notices`](Self::notices); they do not end a wait.
     ///
     /// # Errors
     ///
