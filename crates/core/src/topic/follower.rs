@@ -302,8 +302,8 @@ impl Shared {
     }
 }
 
-/// Whether the error can go away with time. Eviction can: it happens in the middle of joining, and joining can start
-/// again.
+/// Whether the error can go away with time. An eviction can: it happens in the middle of joining, and joining can be
+/// tried again from the start.
 fn worth_a_retry(error: &Error) -> bool {
     matches!(
         error,

@@ -96,7 +96,7 @@ impl Joined {
         self.reader.watch(inbox, DOORBELL)
     }
 
-    /// Ends that. Without it, the publisher's copies of a doorbell would keep the registration alive.
+    /// Stops watching the doorbell. Otherwise the publisher's copies of it would keep the registration alive.
     pub(super) fn unwatch<A>(&self, inbox: &Inbox<A>) {
         self.reader.unwatch(inbox);
     }

@@ -51,7 +51,7 @@ pub struct PublisherStats {
     pub offers: Vec<Rung>,
     /// Why it does not offer the other rungs that it should offer.
     pub fallbacks: Vec<Fallback>,
-    /// The attached subscribers that are alive, and the durable positions whose holders are not.
+    /// The attached subscribers that are alive, and the durable positions without a living holder.
     pub subscribers: Vec<SlotStats>,
 }
 

@@ -106,7 +106,7 @@ impl Server {
         }
     }
 
-    /// Whether the lock of this slot is held, as the client says that claims it.
+    /// Whether the lock of this slot is held. The client that claims the slot says so; this checks it.
     fn is_claimed(&self, slot: u32) -> bool {
         let slot = slot as usize;
         let held = |memory: &Memory| slots::is_held(&memory.control, slot).unwrap_or(false);
