@@ -1,32 +1,33 @@
-//! Every way in which this crate can fail: one type, one stable code a variant, one sentence that says what to do.
+//! Every way in which this crate can fail: one type, one stable code for each variant, one sentence that says what to
+//! do.
 //!
-//! Invariant: `CODES` and the variants agree (a test walks both), because the TypeScript side is checked against
-//! the same list. Nothing here decides anything; a kernel error becomes [`Error::Resource`] when a limit ran out
-//! and [`Error::Os`] otherwise, in [`Error::os`] alone.
+//! Invariant: `CODES` and the variants agree. A test walks both, because the TypeScript side is checked against the
+//! same list. Nothing here decides anything, with one exception: [`Error::os`] alone turns a kernel error into
+//! [`Error::Resource`] when a limit ran out, and into [`Error::Os`] otherwise.
 
 use nix::errno::Errno;
 
-/// What every fallible function of this crate returns.
+/// The result of every function of this crate that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// An error of ringbell. [`Error::code`] is stable; the text is for people.
+/// An error of ringbell. [`Error::code`] is stable; the text is for people and may change.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A system call failed for a reason that is no resource limit.
+    /// A system call failed, and the reason is not a resource limit.
     #[error("{hint} ({syscall}: {errno})")]
     Os {
-        /// The system call, as in its man page.
+        /// The name of the system call, as in its man page.
         syscall: &'static str,
         /// What the kernel answered.
         errno: Errno,
         /// What was being done, and what to do about it.
         hint: String,
     },
-    /// Descriptors, memory, disk or inotify ran out; the text names the limit.
+    /// Descriptors, memory, disk or inotify watches ran out. The text names the limit.
     #[error("{hint}: {limit} ({syscall}: {errno})")]
     Resource {
-        /// The system call, as in its man page.
+        /// The name of the system call, as in its man page.
         syscall: &'static str,
         /// What the kernel answered.
         errno: Errno,
@@ -55,7 +56,7 @@ pub enum Error {
         /// The rule that it breaks.
         rule: String,
     },
-    /// The bus directory cannot be used, and is therefore not used.
+    /// The bus directory cannot be used safely, so it is not used.
     #[error("bus directory {path} refused: {reason}")]
     BusDirectory {
         /// The directory.
@@ -63,7 +64,7 @@ pub enum Error {
         /// Why, and what to do.
         reason: String,
     },
-    /// A record breaks the rules; it is ignored.
+    /// A record breaks the rules, so it is ignored.
     #[error("record {file} ignored: {reason}")]
     Record {
         /// The record's file name.
@@ -77,12 +78,12 @@ pub enum Error {
         /// The name that was looked for.
         service: String,
     },
-    /// The time given ran out.
+    /// The time that the caller gave has run out.
     #[error("timed out after {milliseconds} ms waiting for {what}")]
     Timeout {
         /// What was waited for.
         what: String,
-        /// The time that was given.
+        /// The time that was given, in milliseconds.
         milliseconds: u64,
     },
     /// The caller's own signal ended the wait.
@@ -91,23 +92,23 @@ pub enum Error {
         /// What was waited for.
         what: String,
     },
-    /// Used after `close`, or in a forked child that never opened it.
+    /// It was used after `close`, or in a forked child that did not open it itself.
     #[error("this {what} is closed; open a new one")]
     Closed {
         /// What is closed.
         what: &'static str,
     },
-    /// The message is larger than the ring takes at once, or than any message can be.
+    /// The message is larger than the ring takes at once, or larger than any message can be.
     #[error(
         "message of {size} bytes is larger than the {limit} bytes that it may have here; raise the ring's capacity, or use write on a block topic"
     )]
     MessageTooLarge {
-        /// The message's size in bytes.
+        /// The size of the message in bytes.
         size: usize,
-        /// The largest message in bytes.
+        /// The largest allowed size in bytes.
         limit: usize,
     },
-    /// `send`, `write`, or another window, while a batch window or loan is open.
+    /// A call of `send` or `write`, or a second window, while a batch window or a loan is open.
     #[error("a batch window or loan is open; commit or abandon it first")]
     WindowOpen,
     /// The peer speaks another version of the protocol.
@@ -118,7 +119,7 @@ pub enum Error {
         /// The peer's version.
         theirs: u32,
     },
-    /// A peer's shared memory, descriptor or datagram broke the rules; that peer is dropped.
+    /// A peer's shared memory, descriptor or datagram broke the rules, so that peer is dropped.
     #[error("peer dropped because it broke the protocol: {what}")]
     CorruptPeer {
         /// Which rule it broke.
@@ -132,7 +133,7 @@ pub enum Error {
         /// How many slots there are.
         max: usize,
     },
-    /// The peer answered, and said no.
+    /// The peer answered, and refused.
     #[error("refused by the peer: {reason}")]
     Refused {
         /// The peer's words.
@@ -143,10 +144,10 @@ pub enum Error {
     Acquire {
         /// The service.
         service: String,
-        /// One line a rung: which, and why not.
+        /// One line for each rung: its name, and why it failed.
         reasons: Vec<String>,
     },
-    /// The publisher gave this subscriber's slot away, because it stalled a `block` topic for too long.
+    /// The publisher evicted this subscriber, because it stalled a `block` topic for too long.
     #[error("evicted from '{service}': it did not read for longer than evictAfter allows")]
     Evicted {
         /// The topic.
@@ -155,7 +156,7 @@ pub enum Error {
     /// The kernel lacks something that cannot be replaced.
     #[error("this platform cannot do it: {what}")]
     UnsupportedPlatform {
-        /// What is missing, and since when it exists.
+        /// What is missing, and the version that has it.
         what: String,
     },
     /// The peer's process is gone.
@@ -164,13 +165,13 @@ pub enum Error {
         /// The service.
         service: String,
     },
-    /// The connection that a stream came over has ended while its publisher lives.
+    /// The connection of a stream has ended although its publisher lives.
     #[error("the stream from '{service}' was cut off; its publisher lives")]
     Disconnected {
         /// The topic.
         service: String,
     },
-    /// The peer exists and may not be reached by this user.
+    /// The peer exists, but this user may not reach it.
     #[error("not permitted: {what}")]
     NoPermission {
         /// What was tried, and what would permit it.
@@ -186,7 +187,7 @@ pub enum Error {
     },
 }
 
-/// Every code that [`Error::code`] can answer, in the variants' order.
+/// Every code that [`Error::code`] can answer, in the order of the variants.
 pub const CODES: &[&str] = &[
     "ERR_RINGBELL_SYSTEM",
     "ERR_RINGBELL_RESOURCE",
@@ -214,7 +215,8 @@ pub const CODES: &[&str] = &[
 ];
 
 impl Error {
-    /// A failed system call: a resource error that names the limit if one ran out, else [`Error::Os`].
+    /// Makes the error of a failed system call: [`Error::Resource`], which names the limit, if one ran out, and
+    /// [`Error::Os`] otherwise.
     pub fn os(syscall: &'static str, errno: Errno, hint: impl Into<String>) -> Error {
         let hint = hint.into();
         match limit_of(syscall, errno) {
@@ -228,7 +230,7 @@ impl Error {
         CODES[self.index()]
     }
 
-    /// The errno as a number, where a system call failed.
+    /// The errno as a number. `None` if no system call failed.
     pub fn errno(&self) -> Option<i32> {
         match self {
             Error::Os { errno, .. } | Error::Resource { errno, .. } => Some(*errno as i32),
@@ -236,7 +238,7 @@ impl Error {
         }
     }
 
-    /// The name of the system call that failed, if one did.
+    /// The name of the system call that failed. `None` if none failed.
     pub fn syscall(&self) -> Option<&'static str> {
         match self {
             Error::Os { syscall, .. } | Error::Resource { syscall, .. } => Some(syscall),
@@ -274,7 +276,7 @@ impl Error {
     }
 }
 
-/// The limit behind a resource errno, in words that say what to raise.
+/// The limit behind a resource errno, in words that say what to raise. `None` if it is no resource errno.
 fn limit_of(syscall: &str, errno: Errno) -> Option<&'static str> {
     match (errno, syscall) {
         (Errno::EMFILE, "inotify_init1") => {
@@ -301,7 +303,7 @@ fn limit_of(syscall: &str, errno: Errno) -> Option<&'static str> {
 mod tests {
     use super::*;
 
-    /// One of each variant. A new variant fails to compile in `index`, and fails here until it is listed.
+    /// One error of each variant. A new variant does not compile in `index`, and fails here until it is listed.
     fn all() -> Vec<Error> {
         let s = String::new;
         vec![

@@ -1,9 +1,10 @@
 //! Both directions of a connection: two ports back to back.
 //!
-//! In shared memory both are rings that the peer has mapped, too. Over a stream each side writes a ring in memory of its own; its bus
-//! thread holds the one slot for the peer and forwards the bytes, as a topic's publisher does, over a socket of that direction alone
-//! (`port::stream`). Made by both sides of the handshake, used by the connection. The slot is taken before anything can be written,
-//! so nothing is ever written past a missing reader; once it is given back, nobody will read.
+//! In shared memory, both are rings that the peer maps, too. Over a stream, each side writes a ring in memory of its
+//! own. There the bus thread holds the ring's one slot for the peer, and forwards the bytes over a socket for that
+//! direction only, as a topic's publisher does (`port::stream`). Both sides of the handshake make a `Duplex`; the
+//! connection uses it. Invariant: the slot is taken before anything can be written, so a write never runs past a
+//! missing reader. After the slot is given back, nothing is read any more.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -17,18 +18,18 @@ use crate::reactor::{Handle, Inbox};
 use crate::segment::{Pair, Segments};
 use crate::sys::fork::ForkGuarded;
 
-/// A connection has one reader a ring.
+/// A ring of a connection has one reader.
 const SLOTS: usize = 1;
 
 /// One side's ends of both directions.
 pub(super) struct Duplex {
     pub(super) writer: Writer,
     pub(super) reader: Reader,
-    /// Over streams, what the bus thread forwards from.
+    /// Over streams: the source from which the bus thread forwards.
     source: Option<Arc<StreamSource>>,
 }
 
-/// What this side writes, on its way to the peer.
+/// The forwarder's parts for what this side writes, until they are started.
 pub(super) struct Forwarding {
     server: StreamServer,
     proxy: ProxyReader,
@@ -36,7 +37,7 @@ pub(super) struct Forwarding {
 }
 
 impl Forwarding {
-    /// Forwards from now on, until either end goes.
+    /// Forwards from now on, until one of the two ends goes away.
     ///
     /// # Errors
     /// `ERR_RINGBELL_RESOURCE` when descriptors or watches ran out.
@@ -45,28 +46,29 @@ impl Forwarding {
     }
 }
 
-/// Bytes of both rings.
+/// Sizes of both rings in bytes.
 pub(super) struct Sizes {
     pub(super) outgoing: usize,
     pub(super) incoming: usize,
 }
 
-/// The sockets of both directions; neither is read by both the bus thread and the endpoint.
+/// The sockets of both directions. The bus thread reads one of them and the endpoint reads the other, never both the
+/// same one.
 pub(super) struct Sockets {
     pub(super) outgoing: OwnedFd,
     pub(super) incoming: OwnedFd,
 }
 
 impl Duplex {
-    /// Both directions in shared memory, with this side's doorbell and the peer's.
+    /// Both directions in shared memory, with this side's doorbell and the peer's doorbell.
     pub(super) fn shared(pair: Pair, own: Doorbell, peer: Doorbell) -> Duplex {
         let Pair { outgoing, incoming, memory } = pair;
         let reader = Reader::of_pair(incoming, Arc::clone(&memory), own, peer.clone());
         Duplex { writer: Writer::of_pair(outgoing, memory, peer), reader, source: None }
     }
 
-    /// Makes the ring that this side writes, and what reads the other one. The peer is told by its process id, and by whether
-    /// it is another user's.
+    /// Makes the ring that this side writes, and the reader for the other direction. The peer is described by its
+    /// process id, and by whether it belongs to another user.
     ///
     /// # Errors
     /// `ERR_RINGBELL_RESOURCE`.
@@ -77,7 +79,7 @@ impl Duplex {
         handle: Handle,
     ) -> Result<(Duplex, Forwarding)> {
         let segments = Segments::local(sizes.outgoing, SLOTS)?;
-        // Nobody recognises memory that nobody else can map: the nonce is nobody's.
+        // No peer maps this ring, so no peer compares its nonce. Any nonce will do.
         let identity =
             Identity { capacity: sizes.outgoing, max_slots: SLOTS, overflow: Overflow::Block, nonce: [0; 2] };
         let (doorbells, proxies) = (Doorbells::new(SLOTS)?, Arc::default());
@@ -86,7 +88,7 @@ impl Duplex {
         let server = StreamServer::new(Arc::clone(&source), handle);
         let proxy = server.admit((pid, 0), Start::Latest)?.rationed(other_user);
         let corrupt = |fault| Error::CorruptPeer { what: format!("{fault:?}") };
-        // Nothing was written yet: both streams begin at the beginning.
+        // Nothing was written yet, so both streams begin at position 0.
         let feed = Feed::new(sizes.incoming, Overflow::Block, 0, 0, Some(0)).map_err(corrupt)?;
         let stream = StreamReader::new(ForkGuarded::new(sockets.incoming), 0, sizes.incoming, feed);
         let forwarding = Forwarding { server, proxy, socket: ForkGuarded::new(sockets.outgoing) };
@@ -94,7 +96,7 @@ impl Duplex {
         Ok((duplex, forwarding))
     }
 
-    /// Has both directions wake the endpoint, under this number.
+    /// Lets both directions wake the endpoint, under this number.
     ///
     /// # Errors
     /// `ERR_RINGBELL_RESOURCE` when `fs.epoll.max_user_watches` or memory ran out.
@@ -117,12 +119,13 @@ impl Duplex {
         self.source.as_ref().is_some_and(|source| source.is_breached())
     }
 
-    /// Whether one of two streams has ended without a word, after everything that came was read.
+    /// Whether one of the two streams broke off, and everything that came was read.
     pub(super) fn is_severed(&self) -> bool {
         self.reader.end(WriterState::Present) == Some(End::Severed) || self.is_unread()
     }
 
-    /// Whether what is written is forwarded to nobody: the peer has closed its end of the stream, or broken its rules.
+    /// Whether the forwarder has no receiver any more: the peer has closed its end of the stream, or has broken its
+    /// rules.
     pub(super) fn is_unread(&self) -> bool {
         self.source.is_some() && self.writer.is_unread()
     }

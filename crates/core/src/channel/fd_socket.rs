@@ -1,8 +1,9 @@
-//! A connection's socket after the handshake: the descriptors that the peer sends, and the news of its end.
+//! A connection's socket after the handshake: it brings the peer's descriptors and reports the peer's end.
 //!
-//! Called by the connection. No descriptor of a peer of another user is in this process before the caller asks for it: it waits in the
-//! socket, at the sender's expense. Of one's own user's a few are taken in at once. What nobody takes never hides the peer's end, and
-//! can still be taken after it. Never waits.
+//! The connection calls it. Invariants: descriptors from another user's peer enter this process only when the caller
+//! asks for them. Until then they wait in the socket, at the sender's expense. A few descriptors from peers of this
+//! process's own user are taken in at once. Descriptors that the caller does not take never hide the peer's end, and
+//! can still be taken after it. It never waits.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -16,16 +17,16 @@ use crate::sys::fork::ForkGuarded;
 use crate::sys::scm::{self, ReceiveError};
 use crate::sys::seqpacket;
 
-/// Most parcels of one's own user that wait to be taken; the others stay in the socket.
+/// Most parcels of this process's own user that are taken in ahead. The others stay in the socket.
 const AHEAD: usize = 16;
 
-/// What comes over the socket.
+/// The socket, and what has come over it.
 pub(super) struct FdSocket {
     socket: Arc<ForkGuarded>,
-    /// How many parcels are taken out of the socket before somebody asks.
+    /// How many parcels are taken out of the socket before the caller asks for them.
     ahead: usize,
     parcels: VecDeque<Parcel>,
-    /// Something may be in the socket still.
+    /// Whether there may still be something in the socket.
     readable: bool,
     ended: bool,
     fault: Option<Error>,
@@ -38,7 +39,7 @@ impl FdSocket {
             socket: Arc::new(socket),
             ahead: if own_user { AHEAD } else { 0 },
             parcels: VecDeque::new(),
-            // Watched by edges, and what came before was none.
+            // The socket is watched by edges, and what came before the watch caused no edge.
             readable: true,
             ended: false,
             fault: None,
@@ -51,7 +52,7 @@ impl FdSocket {
         self.take_in(self.ahead);
     }
 
-    /// Takes parcels out of the socket until there are so many.
+    /// Takes parcels out of the socket until there are this many.
     fn take_in(&mut self, most: usize) {
         while self.readable && self.parcels.len() < most {
             let mut buffer = [0; parcel::LONGEST];
@@ -71,7 +72,8 @@ impl FdSocket {
                     self.readable = false;
                     continue;
                 }
-                // Told once, and before what it has sent: it went without reading all of what it was sent.
+                // The kernel reports this once, before the data: the peer went without reading everything that was
+                // sent to it.
                 Err(ReceiveError::Os(Errno::ECONNRESET)) => {
                     self.ended = true;
                     continue;
@@ -90,7 +92,7 @@ impl FdSocket {
             self.fault.get_or_insert(broken);
             self.end();
         }
-        // What nobody takes must not hide the peer's end.
+        // Parcels that the caller does not take must not hide the peer's end.
         if self.readable && seqpacket::has_ended(&*self.socket) {
             self.ended = true;
         }
@@ -109,35 +111,36 @@ impl FdSocket {
         self.parcels.pop_front()
     }
 
-    /// Whether there may be one to take.
+    /// Whether there may be a parcel to take.
     pub(super) fn has_parcels(&self) -> bool {
         !self.parcels.is_empty() || (self.readable && seqpacket::has_unread(&*self.socket))
     }
 
-    /// What came before the end of the connection and was not taken, to be taken without it; `None` when there is nothing.
+    /// The parcels that came before the end of the connection and were not taken, as a socket of their own. `None` if
+    /// there are none.
     pub(super) fn left(&mut self) -> Option<FdSocket> {
         self.look();
         if !self.has_parcels() {
             return None;
         }
-        // The peer is to see the end, also while this is kept.
+        // The peer must see the end, even while its parcels are kept here.
         seqpacket::hang_up(&*self.socket);
         let parcels = std::mem::take(&mut self.parcels);
         Some(FdSocket { socket: Arc::clone(&self.socket), parcels, fault: None, ..*self })
     }
 
-    /// Has the peer see the end. What it has sent before can still be taken.
+    /// Shows the peer the end of the connection. What the peer has sent before can still be taken.
     pub(super) fn shutdown(&self) {
         seqpacket::hang_up(&*self.socket);
     }
 
-    /// Whether the peer has gone, or has broken the rules.
+    /// Whether the peer has gone or has broken the rules.
     #[inline]
     pub(super) fn ended(&self) -> bool {
         self.ended
     }
 
-    /// Whether its parcels wait in the socket, because it is another user's.
+    /// Whether its parcels wait in the socket, because the peer belongs to another user.
     pub(super) fn is_of_another_user(&self) -> bool {
         self.ahead == 0
     }
@@ -146,7 +149,7 @@ impl FdSocket {
         self.fault.as_ref()
     }
 
-    /// Sends descriptors, without waiting.
+    /// Sends descriptors without waiting.
     ///
     /// # Errors
     /// As [`scm::send`].
@@ -173,7 +176,7 @@ mod tests {
         (FdSocket::new(ForkGuarded::new(one), own_user), FdSocket::new(ForkGuarded::new(other), own_user))
     }
 
-    /// Sends so many parcels, numbered, each with all the descriptors that one can have.
+    /// Sends this many numbered parcels, each with the most descriptors that a parcel can have.
     fn send(from: &FdSocket, count: u8) {
         let null = std::fs::File::open("/dev/null").unwrap();
         for number in 0..count {
@@ -204,7 +207,7 @@ mod tests {
         for own_user in [true, false] {
             let (mut mine, theirs) = fd_socket(own_user);
             send(&theirs, 20);
-            // It goes without having read this: a reset, which comes before everything else.
+            // The peer goes without reading this. That is a reset, which is reported before everything else.
             send(&mine, 1);
             drop(theirs);
             mine.look();

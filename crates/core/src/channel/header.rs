@@ -4,7 +4,8 @@
 //! 0  u8  kind    1  u8  flags    2  u16  0    4  u32  aux    8  u64  id    16  data
 //! ```
 //!
-//! Little endian. Only the shape is decided here: what came is any 16 bytes that a peer liked to write.
+//! Little endian. Only the layout is decided here. A peer may write any 16 bytes, so no field of a received header is
+//! trusted.
 
 /// Bytes of a header.
 pub const HEADER: usize = 16;
@@ -14,11 +15,11 @@ pub const HEADER: usize = 16;
 #[repr(u8)]
 #[non_exhaustive]
 pub enum Kind {
-    /// A message of its own.
+    /// A message that belongs to no request.
     Message = 0,
     /// A request that wants a reply with the same id. `aux`: milliseconds that its caller waits, 0 for no limit.
     Request = 1,
-    /// The reply.
+    /// The reply to a request.
     Reply = 2,
     /// The reply of a request that failed: a JSON object with `code` and `message`.
     Error = 3,
@@ -30,11 +31,11 @@ pub enum Kind {
     End = 6,
     /// The caller takes `aux` more pieces of a streaming reply.
     Credit = 7,
-    /// No new requests, please: the sender is about to close.
+    /// The sender is about to close: send it no new requests.
     Goodbye = 8,
 }
 
-/// A header, understood.
+/// The header of one message, decoded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Header {
     /// See [`Kind`]; a peer may send any number.

@@ -1,10 +1,11 @@
-//! Channels: two-way, between a server and its clients, and what a Rust user holds of them.
+//! Channels: two-way messages between a server and its clients, and what a Rust user holds of them.
 //!
-//! A [`Channel`] is an endpoint with any number of *connections*: one that serves, or one that connects. Each connection has
-//! two rings, one for each direction, which are the topics' ring with one slot, and one doorbell a side, rung for messages
-//! and for room alike. A Unix socket carries the handshake, descriptors sent as messages, and, by its end, the news of a
-//! death. Between two users the doorbell is a pair of sockets, and descriptors stay outside until they are asked for. What a
-//! message is for (a request, its reply) stands in its [`Header`]; what follows from that is up to the caller.
+//! A [`Channel`] is an endpoint with any number of *connections*. It serves, or it connects. Each connection has two
+//! rings, one for each direction; they are topic rings with one slot. Each side has one doorbell, for messages and
+//! for room. A Unix socket carries the handshake and the descriptors that are sent as messages, and its end reports a
+//! death. Between two users the doorbell is a pair of sockets, and descriptors stay in the socket until they are
+//! asked for. A [`Header`] says what a message is for (a request, its reply). The caller decides what follows from
+//! that.
 
 mod duplex;
 mod endpoint;

@@ -1,4 +1,4 @@
-//! What a channel hands out besides messages: what a turn brought, and what befell its connections.
+//! What a channel hands out besides messages: what one call brought, and what happened to its connections.
 
 use std::sync::Arc;
 
@@ -6,10 +6,10 @@ use super::header::Header;
 use crate::error::Error;
 use crate::record::{Fallback, Record, Rung};
 
-/// What one turn of [`Channel::drain`](super::Channel::drain) brought.
+/// What one call of [`Channel::drain`](super::Channel::drain) brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Drained {
-    /// Nothing new anywhere.
+    /// There is nothing new on any connection.
     Empty,
     /// Messages of one connection.
     Batch {
@@ -20,19 +20,20 @@ pub enum Drained {
         /// Bytes of the slab that are used, a multiple of 8.
         bytes: usize,
     },
-    /// A message that is too large for the ring is arriving: [`Channel::read_large`](super::Channel::read_large), again after
-    /// every wake-up until it is whole, or [`Channel::skip_large`](super::Channel::skip_large).
+    /// A message that is too large for the ring is arriving. Call
+    /// [`Channel::read_large`](super::Channel::read_large), and again after every wake-up until the message is
+    /// complete, or call [`Channel::skip_large`](super::Channel::skip_large).
     Large {
         /// Number of the connection.
         connection: u32,
-        /// What it is for.
+        /// What the message is for.
         header: Header,
-        /// Bytes of its data.
+        /// Size of its data in bytes.
         bytes: usize,
     },
-    /// The next message needs this many bytes of slab.
+    /// The next message needs a slab with this many bytes.
     NeedSlab(usize),
-    /// Something is to be told first: [`Channel::notices`](super::Channel::notices).
+    /// There are notices, and they come first: call [`Channel::notices`](super::Channel::notices).
     Notice,
 }
 
@@ -42,49 +43,50 @@ pub enum Drained {
 pub enum CloseReason {
     /// The peer closed it in good order, and everything was read.
     Closed,
-    /// The peer's process died; everything that it had sent was read.
+    /// The peer's process died, and everything that it had sent was read.
     Died,
     /// The peer broke the protocol.
     Failed(Error),
 }
 
-/// What a channel is told besides messages.
+/// What a channel reports besides messages.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Notice {
-    /// Messages can be sent and will come.
+    /// The connection is open: messages can be sent, and will come.
     Opened {
         /// Number of the connection, unique within this channel.
         connection: u32,
-        /// The peer's process, in its own pid namespace; 0 where this one cannot see it.
+        /// The peer's process id, as this process's pid namespace sees it. 0 if it cannot see the peer.
         pid: i32,
-        /// The peer's user, by the kernel's word.
+        /// The peer's user id, as the kernel reports it.
         uid: u32,
-        /// The server's record; none on the server's side.
+        /// The server's record. `None` on the server's side.
         record: Option<Arc<Record>>,
-        /// How it was had.
+        /// The rung by which the connection was made.
         rung: Rung,
-        /// Why not by a better rung.
+        /// Why no better rung was used.
         fallbacks: Vec<Fallback>,
     },
-    /// Nothing more will come.
+    /// The connection has ended. Nothing more will come.
     Closed {
         /// Number of the connection.
         connection: u32,
-        /// Why.
+        /// Why it ended.
         reason: CloseReason,
-        /// How many of the messages that were sent the peer has taken, by its own account: what was sent after those, it has
-        /// never seen. `None`: nobody can say, because it came over a stream or its peer broke the rules.
+        /// How many of the sent messages the peer has taken, as the peer's own cursor says. The peer has never seen
+        /// the messages after those. `None` if it is unknown: the connection was a stream, or the peer broke the
+        /// rules.
         delivered: Option<u64>,
     },
-    /// A connection that was asked for could not be had.
+    /// A connection that was asked for could not be made.
     Failed {
-        /// The number that was given out for it.
+        /// The number that [`Channel::connect`](super::Channel::connect) returned for it.
         connection: u32,
-        /// Why not.
+        /// Why it could not be made.
         error: Error,
     },
-    /// Descriptors have come: [`Channel::receive_fds`](super::Channel::receive_fds).
+    /// Descriptors have come: call [`Channel::receive_fds`](super::Channel::receive_fds).
     Descriptors {
         /// Number of the connection.
         connection: u32,

@@ -1,4 +1,4 @@
-//! What can be asked of a channel, and which wishes are refused at once.
+//! The options of a server, of an endpoint that connects, and of a connection. Wrong options are refused at once.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,9 +9,9 @@ use crate::error::{Error, Result};
 use crate::record::{Access, Rung};
 use crate::segment;
 
-/// Bytes of a connection's rings unless somebody wants it otherwise.
+/// Bytes of each of a connection's rings, unless the options say otherwise.
 pub(super) const CAPACITY: usize = 64 << 10;
-/// Longest that a handshake is waited for unless the caller says otherwise.
+/// The longest time that a handshake may take, unless the caller says otherwise.
 const PATIENCE: Duration = Duration::from_secs(30);
 const MOST_CONNECTIONS: u32 = 65_535;
 
@@ -19,25 +19,28 @@ const MOST_CONNECTIONS: u32 = 65_535;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ServerOptions {
-    /// The record's kind, where what is served is not for everybody's calls (a work queue). Default: `server`.
+    /// The record's kind. Set another kind for a service that does not answer calls of every client (a work queue).
+    /// Default: `server`.
     pub kind: Option<String>,
-    /// Bytes of each of a connection's two rings where the client does not ask for less: a power of two from 4 KiB to
-    /// 1 GiB, and the most that a client gets. Default: 64 KiB.
+    /// Size in bytes of each of a connection's two rings, unless the client asks for less: a power of two from 4 KiB
+    /// to 1 GiB. A client never gets more. Default: 64 KiB.
     pub capacity: usize,
-    /// The rungs that clients may use, *handshake* and *stream*. Default: both; where no memory can be shared, *stream* alone.
+    /// The rungs that clients may use: *handshake* and *stream*. Default: both. If memory cannot be shared, only
+    /// *stream* is offered.
     pub offers: Vec<Rung>,
-    /// Connections at a time, 1 to 65,535. Who comes when all are taken waits. Default: 1,024.
+    /// Most connections at a time, 1 to 65,535. When all are taken, new clients wait. Default: 1,024.
     pub max_connections: u32,
-    /// What the record shall say besides.
+    /// More fields for the record, for any use.
     pub metadata: Map<String, Value>,
     /// Addresses of any kind, by name.
     pub endpoints: BTreeMap<String, String>,
-    /// Id of the codec that the payloads are in; clients that expect another one are refused.
+    /// Id of the codec of the payloads. Clients that expect another one are refused.
     pub codec: Option<String>,
     /// Id of the payload's schema.
     pub schema: Option<String>,
-    /// Which other users may connect. Default: none. Each connection has memory and doorbells of its own anyway, so there are no
-    /// guests' places to be counted: [`Access::max_guests`] and [`Access::evict_after`] are a topic's alone.
+    /// Which other users may connect. Default: none. [`Access::max_guests`] and [`Access::evict_after`] are for
+    /// topics only: each connection of a channel has its own memory and doorbells anyway, so there are no guest slots
+    /// to count.
     pub access: Option<Access>,
 }
 
@@ -78,7 +81,7 @@ impl ServerOptions {
     }
 }
 
-/// What a topic alone has is not ignored in silence.
+/// Refuses options that only a topic has, instead of ignoring them.
 fn check_access(access: &Access) -> Result<()> {
     let (topics, rule) =
         (Access::default(), "a topic's alone; a server's connections count under maxConnections");
@@ -96,7 +99,7 @@ fn check_access(access: &Access) -> Result<()> {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ChannelOptions {
-    /// Id of the codec that is expected; servers that announce another one are refused.
+    /// Id of the codec that is expected. Servers that announce another one are refused.
     pub codec: Option<String>,
 }
 
@@ -104,16 +107,18 @@ pub struct ChannelOptions {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ConnectOptions {
-    /// Bytes wanted of the ring that the client writes. The server may give less. Default: what the server has.
+    /// Wanted size in bytes of the ring that the client writes. The server may give less. Default: what the server
+    /// offers.
     pub send_capacity: Option<usize>,
-    /// Bytes wanted of the ring that the server writes. Default: what the server has.
+    /// Wanted size in bytes of the ring that the server writes. Default: what the server offers.
     pub receive_capacity: Option<usize>,
-    /// Takes this rung only, instead of the best that works. *Direct* is the handshake here: the rings are made in it.
+    /// Uses only this rung, instead of the best one that works. *Direct* means the handshake here, because the rings
+    /// are made in it.
     pub acquire: Option<Rung>,
-    /// How long the handshake may take, its repetitions included. Default: 30 s.
+    /// How long the handshake may take, with all its repetitions. Default: 30 s.
     pub timeout: Duration,
-    /// Asks a server of this user, too, for the terms that are asked of another user's: no doorbell is shared with it, and
-    /// descriptors that it sends stay outside of this process until they are received. Default: no.
+    /// Asks even a server of this user for the terms of another user's server: this process shares no doorbell with
+    /// it, and descriptors that the server sends stay outside of this process until they are received. Default: no.
     pub as_guest: bool,
 }
 

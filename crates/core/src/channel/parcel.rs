@@ -1,11 +1,12 @@
-//! Descriptors as messages: a datagram of its own on a connection's socket, with the descriptors along.
+//! Descriptors as messages: each parcel is one datagram on a connection's socket, with its descriptors attached.
 //!
 //! ```text
-//! 0  u32 magic "RBHS"   4  u16 version   6  u16 kind = 9   8  u32 number of descriptors   12  u32 bytes of data   16  data
+//! 0  u32 magic "RBHS"  4  u16 version  6  u16 kind = 9  8  u32 number of descriptors  12  u32 bytes of data  16  data
 //! ```
 //!
-//! Called by `fd_socket`. A parcel arrives whole or not at all: what was sent and what came are compared, because a receiver that has no
-//! descriptors left is told so by nothing but a flag, and a security module may remove some.
+//! `fd_socket` calls this. Invariant: a parcel arrives complete or not at all. The announced numbers are compared
+//! with what came: if the receiver runs out of descriptors, only a flag says so, and a security module may remove
+//! some of them.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -25,12 +26,12 @@ const HEAD: usize = 16;
 /// Bytes of a buffer that takes any parcel.
 pub(super) const LONGEST: usize = HEAD + MOST_PARCEL_BYTES;
 
-/// Descriptors that a peer has sent. They are the receiver's own, and close-on-exec.
+/// Descriptors that a peer has sent. They belong to the receiver, and are close-on-exec.
 #[derive(Debug)]
 pub struct Parcel {
-    /// What came with them.
+    /// The data that came with them.
     pub data: Vec<u8>,
-    /// In the sender's order.
+    /// The descriptors, in the sender's order.
     pub fds: Vec<OwnedFd>,
 }
 
@@ -49,15 +50,15 @@ pub(super) fn check(data: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
     Ok(())
 }
 
-/// What a caller that handed over numbers got wrong: the kernel says EBADF, and not of which.
+/// The error for descriptors that are not open: the kernel answers EBADF, but does not say for which one.
 pub(super) fn not_open(fds: &[BorrowedFd<'_>]) -> Error {
-    // All of them where it was opened again meanwhile.
+    // All of them are named if the closed one was opened again in the meantime.
     let closed = fds.iter().find(|fd| !scm::is_open(**fd)).map_or(fds, std::slice::from_ref);
     let numbers: Vec<_> = closed.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
     Error::InvalidOption { option: "fds", value: numbers.join(", "), rule: "open file descriptors".into() }
 }
 
-/// Sends it without waiting.
+/// Sends a parcel without waiting.
 ///
 /// # Errors
 /// As [`scm::send`].
@@ -72,7 +73,7 @@ pub(super) fn send(socket: impl AsFd, data: &[u8], fds: &[BorrowedFd<'_>]) -> ni
     scm::send(socket, &bytes, fds)
 }
 
-/// Understands what came; says which rule it breaks.
+/// Parses what came, or answers which rule it breaks.
 pub(super) fn understand(bytes: &[u8], fds: Vec<OwnedFd>) -> std::result::Result<Parcel, &'static str> {
     let number = |at: usize| bytes.get(at..)?.first_chunk().map(|chunk| u32::from_le_bytes(*chunk));
     let kind = u32::from(KIND) << 16 | VERSION & 0xffff;

@@ -1,8 +1,8 @@
 //! A server's quota: how many connections there may be at a time, and how many of them another user may hold.
 //!
-//! Invariant: a user that is neither the server's own nor root never holds more permits than are left free, and takes them no
-//! faster than its ration, so that no user alone keeps all others out. A permit is given back when it is dropped, wherever
-//! that is; in a forked child it is not the child's to give. Asked by the server's side of the handshake.
+//! Invariant: a user that is neither the server's own nor root never holds more permits than are left free, and takes
+//! them no faster than its ration. So one user alone cannot keep all others out. A permit is given back when it is
+//! dropped, on any thread; a forked child must not give it back. The server's side of the handshake asks for permits.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,16 +19,16 @@ pub(super) struct ConnectionQuota {
 #[derive(Default)]
 struct Book {
     taken: u32,
-    /// How many of them each other user holds.
+    /// How many permits each other user holds.
     of_others: HashMap<u32, u32>,
-    /// How often each came lately.
+    /// How often each other user came in recent time.
     admissions: Admissions,
 }
 
-/// To have one connection.
+/// The right to have one connection.
 pub(super) struct Permit {
     quota: Arc<ConnectionQuota>,
-    /// Its user, if it is another one.
+    /// The holder's user id, if it is another user's.
     other: Option<u32>,
     home: Home,
 }
@@ -38,7 +38,7 @@ impl ConnectionQuota {
         Arc::new(ConnectionQuota { most, book: Mutex::default() })
     }
 
-    /// Takes a permit, if there is one; `other` is the user of a client whose user is another one.
+    /// Takes a permit, if there is one. `other` is the client's user id if the client belongs to another user.
     pub(super) fn take(self: &Arc<Self>, other: Option<u32>) -> Option<Permit> {
         let mut book = self.book();
         let free = self.most - book.taken;
@@ -47,7 +47,7 @@ impl ConnectionQuota {
         }
         if let Some(uid) = other {
             let held = book.of_others.get(&uid).copied().unwrap_or(0);
-            // What a user holds makes that user wait, and no other.
+            // A user that holds many permits waits by itself, and makes no other user wait.
             if held >= free || !book.admissions.take(uid) {
                 return None;
             }
@@ -64,7 +64,7 @@ impl ConnectionQuota {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        // The thread that holds the lock may not exist there.
+        // In a forked child, the thread that holds the lock may not exist.
         if self.home.is_foreign() {
             return;
         }

@@ -1,7 +1,7 @@
-//! Where an endpoint's new connections are registered: their numbers, and the way to the endpoint.
+//! Where an endpoint's new connections are registered. It gives each a number and passes it on to the endpoint.
 //!
-//! Invariants: a number is never used again; a connection is registered once its handshake is done, and never before. Called by both
-//! sides of the handshake, on the bus thread.
+//! Invariants: a number is never used again. A connection is registered once its handshake is done, and never before.
+//! Both sides of the handshake call this, on the bus thread.
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -13,17 +13,17 @@ use super::link::{Link, PeerInfo};
 use crate::error::{Error, Result};
 use crate::reactor::{Inbox, Step, Thread, Watched};
 
-/// News from the bus thread.
+/// Reports from the bus thread.
 pub(super) enum Arrival {
-    /// A connection is there, and its descriptors are watched.
+    /// A connection is open, and its descriptors are watched.
     Opened(Box<Link>),
-    /// A connection could not be had.
+    /// A connection could not be made.
     Failed(u32, Error),
     /// The bus was closed: no connection will arrive any more.
     Closed,
 }
 
-/// One endpoint's.
+/// The registrar of one endpoint.
 pub(super) struct ConnectionRegistrar {
     inbox: Arc<Inbox<Arrival>>,
     next: AtomicU32,
@@ -38,7 +38,7 @@ impl ConnectionRegistrar {
         &self.inbox
     }
 
-    /// A number that no connection of this endpoint has had. Relaxed: it carries nothing.
+    /// A number that no connection of this endpoint has had. Relaxed: the number carries no other data.
     pub(super) fn number(&self) -> u32 {
         self.next.fetch_add(1, Ordering::Relaxed)
     }

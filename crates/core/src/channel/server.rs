@@ -1,8 +1,8 @@
 //! What a server gives to a client at the handshake: a connection of its own, in shared memory or over streams.
 //!
-//! Invariants: nothing is made for a client before its request was understood; no client of another user gets a doorbell that could be
-//! turned against the process that rings it; a connection is the client's once the client has said ACK: then it is registered, and
-//! never before. Called by `handshake`, on the bus thread.
+//! Invariants: nothing is made for a client before its request was understood. No client of another user gets a
+//! doorbell that could be used against the process that rings it. A connection belongs to the client once the client
+//! has said ACK: it is registered then, and never before. `handshake` calls this, on the bus thread.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -32,7 +32,7 @@ pub(super) struct Server {
     capacity: usize,
     quota: Arc<ConnectionQuota>,
     granted: Option<Granted>,
-    /// Of the bus thread, which forwards what is streamed.
+    /// Handle of the bus thread, which forwards streams.
     handle: Handle,
 }
 
@@ -59,8 +59,8 @@ impl Server {
         }
     }
 
-    /// Makes both rings and the doorbells, on the terms that the client asks for: one that does not trust this server may ask for a
-    /// guest's.
+    /// Makes both rings and the doorbells, on the terms that the client asks for. A client that does not trust this
+    /// server may ask for a guest's terms.
     fn make(&self, connect: Connect, permit: Permit) -> Result<Made> {
         let Sizes { outgoing, incoming } = self.sizes(connect);
         let nonce = random::bytes128()?;
@@ -94,7 +94,7 @@ impl Server {
         Ok(Made { permit, duplex, forwarding: None, guest, fds, bells, reply })
     }
 
-    /// Makes the ring that this side writes, and the sockets that both are forwarded over.
+    /// Makes the ring that this side writes, and a socket for each direction.
     fn make_streams(&self, connect: Connect, other_user: bool, permit: Permit) -> Result<Made> {
         let sizes = self.sizes(connect);
         let pair =
@@ -121,13 +121,13 @@ impl Server {
 pub(super) struct Made {
     permit: Permit,
     duplex: Duplex,
-    /// Over streams: what begins once the connection is there.
+    /// Over streams: the forwarding, which begins once the connection is registered.
     forwarding: Option<Forwarding>,
-    /// The client is another user's, or does not trust this one.
+    /// Whether the client belongs to another user, or does not trust this server.
     guest: bool,
-    /// Goes with the reply.
+    /// Descriptors for the reply. This side does not keep them.
     fds: Vec<ForkGuarded>,
-    /// And these, of which this side keeps its own.
+    /// Doorbells for the reply. This side keeps using them.
     bells: Vec<Arc<EventFd>>,
     reply: Datagram,
 }
@@ -137,7 +137,7 @@ impl Service for Server {
 
     const ROLE: &'static str = "server";
 
-    /// Descriptors may come in over a connection.
+    /// Allows descriptors to come in over a connection.
     fn prepare(&self, listener: BorrowedFd<'_>) {
         seqpacket::allow_rights(listener);
     }
@@ -207,8 +207,9 @@ impl Service for Server {
         };
         let fd_socket = FdSocket::new(socket, !guest);
         let number = self.registrar.number();
-        // If it cannot be registered, the client sees its connection end, and finds another server or tries again; what cannot
-        // flow ends it as well, because its slot is given back. In this order: a stream whose ring nobody closes never ends.
+        // If registering fails, the client sees its connection end, and finds another server or tries again. If
+        // forwarding fails, the connection ends as well, because its slot is given back. The order matters: a stream
+        // never ends if its ring has no link that closes it.
         if self.registrar.open(number, peer_info, duplex, fd_socket).is_ok()
             && let Some(forwarding) = forwarding
         {
@@ -223,7 +224,8 @@ pub(super) fn nonce_words(nonce: [u8; 16]) -> [u64; 2] {
     [(number >> 64) as u64, number as u64]
 }
 
-/// What the client wants if it is a capacity and not more than the server gives, else what the server gives.
+/// The size that the client wants, if it is a valid capacity and not more than the server gives. Otherwise the size
+/// that the server gives.
 fn size_for(wanted: u64, most: usize) -> usize {
     let wanted = usize::try_from(wanted).ok().filter(|wanted| *wanted < most);
     wanted.filter(|wanted| check_capacity(*wanted).is_ok()).unwrap_or(most)

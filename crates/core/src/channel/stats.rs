@@ -1,32 +1,32 @@
-//! What a channel counts, in plain numbers that can be printed as JSON. All counters are totals since the beginning.
+//! What a channel counts, in plain numbers that can be printed as JSON. Every counter is a total since the beginning.
 
 use serde::Serialize;
 
 use crate::record::{Fallback, Rung};
 
-/// A channel's own view.
+/// What a channel knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ChannelStats {
-    /// The rungs that a server offers; none of an endpoint that connects.
+    /// The rungs that a server offers. Empty for an endpoint that connects.
     pub offers: Vec<Rung>,
-    /// Why not those that it was to offer besides.
+    /// Why it does not offer the other rungs that it should offer.
     pub fallbacks: Vec<Fallback>,
-    /// Connections that were opened so far.
+    /// Connections that were opened.
     pub opened: u64,
-    /// Messages sent, over all connections that there ever were.
+    /// Messages sent over all connections, past ones included.
     pub sent: u64,
     /// Bytes of payload sent, headers of calls included.
     pub sent_bytes: u64,
     /// Messages received.
     pub received: u64,
-    /// Times that a message found no room.
+    /// How often a message found no room.
     pub full: u64,
     /// Doorbells rung.
     pub rings: u64,
-    /// Times that this channel was woken from sleep.
+    /// How often this channel was woken from sleep.
     pub wakeups: u64,
-    /// The connections that are open.
+    /// The connections that are open now.
     pub connections: Vec<ConnectionStats>,
 }
 
@@ -36,31 +36,31 @@ pub struct ChannelStats {
 pub struct ConnectionStats {
     /// Its number.
     pub connection: u32,
-    /// The peer's process, in its own pid namespace; 0 where this one cannot see it.
+    /// The peer's process id, as this process's pid namespace sees it. 0 if it cannot see the peer.
     pub pid: i32,
-    /// The peer's user.
+    /// The peer's user id.
     pub uid: u32,
-    /// How it was had.
+    /// The rung by which it was made.
     pub rung: Rung,
-    /// Why not by a better rung.
+    /// Why no better rung was used.
     pub fallbacks: Vec<Fallback>,
-    /// Bytes of the ring that this side writes.
+    /// Size in bytes of the ring that this side writes.
     pub send_capacity: u64,
-    /// Bytes of the ring that this side reads.
+    /// Size in bytes of the ring that this side reads.
     pub receive_capacity: u64,
     /// Messages sent.
     pub sent: u64,
     /// Bytes of payload sent.
     pub sent_bytes: u64,
-    /// Bytes sent that the peer has still to read.
+    /// Bytes sent that the peer still has to read.
     pub unread: u64,
     /// Messages received.
     pub received: u64,
-    /// Bytes that are still to be read.
+    /// Bytes that this side still has to read.
     pub backlog: u64,
-    /// Largest number of unread bytes that was seen when there was no room.
+    /// Largest number of unread bytes at a moment when there was no room.
     pub high_water: u64,
-    /// Times that a message found no room.
+    /// How often a message found no room.
     pub full: u64,
     /// Doorbells rung.
     pub rings: u64,

@@ -1,8 +1,9 @@
-//! A connection to a server, as a client wants it: a pair of rings in shared memory, or the same over streams.
+//! What a client wants of a server: a pair of rings in shared memory, or the same over streams.
 //!
-//! Invariants: nothing that came is used before it was checked; this process maps or makes no more than was announced, or asked for;
-//! no doorbell that others could turn against it is taken from another user. Called by `handshake`, on the bus thread. The endpoint
-//! hears exactly once what became of it, unless it gave it up ([`Connecting`]).
+//! Invariants: nothing that came is used before it was checked. This process maps or makes no more memory than was
+//! announced or asked for. It takes no doorbell from another user that other processes could use against it. The
+//! endpoint is told the result exactly once, unless it gave the connection up ([`Connecting`]). `handshake` calls
+//! this, on the bus thread.
 
 use std::convert::Infallible;
 use std::os::fd::OwnedFd;
@@ -26,19 +27,19 @@ use crate::sys::seqpacket::{self, Peer};
 
 /// What a client wants of a connection.
 pub(super) struct Pair {
-    /// 0: what the server has.
+    /// Wanted sizes of the rings in bytes. 0: what the server offers.
     pub(super) client_ring: u64,
     pub(super) server_ring: u64,
-    /// Asks for a guest's terms, and insists on them. They are asked of another user's server in any case.
+    /// Asks for a guest's terms, and insists on them. A server of another user is asked for them in any case.
     pub(super) as_guest: bool,
-    /// Of the bus thread, which forwards what is streamed.
+    /// Handle of the bus thread, which forwards streams.
     pub(super) handle: Handle,
 }
 
-/// What a connection is made of.
+/// The parts of a connection.
 pub(super) struct Parts {
     duplex: Duplex,
-    /// Over streams: what begins once the connection is registered.
+    /// Over streams: the forwarding, which begins once the connection is registered.
     forwarding: Option<Forwarding>,
 }
 
@@ -111,12 +112,14 @@ impl Want for Pair {
 }
 
 impl Pair {
-    /// The doorbells that a user's processes share are not taken from another one, by root neither.
+    /// Whether this side asks for a guest's terms. A process, even root's, does not take the doorbells that the
+    /// processes of another user share.
     fn is_guest(&self, server: &Record) -> bool {
         self.as_guest || is_anothers(server)
     }
 
-    /// This process pays for what it maps or makes: not more than was announced, or asked for.
+    /// Checks the sizes of both rings. This process pays for what it maps or makes, so it accepts no more than was
+    /// announced or asked for.
     fn sizes(&self, server: &Record, client_ring: u64, server_ring: u64) -> Result<Sizes, Verdict> {
         let announced = server.channel.as_ref().map_or(0, |channel| channel.capacity);
         let capacity = |bytes: u64, wanted: u64| {
@@ -152,7 +155,7 @@ impl Pair {
         Ok(Parts { duplex: Duplex::shared(pair, own_bell, peer_bell), forwarding: None })
     }
 
-    /// The same over streams.
+    /// The connection is over streams.
     fn stream(&self, server: &Record, sizes: &Sizes, fds: Vec<OwnedFd>) -> Result<Parts, Verdict> {
         let Ok([incoming, outgoing]) = <[OwnedFd; 2]>::try_from(fds) else {
             return Err(Verdict::corrupt("its streams came without their two descriptors"));
@@ -171,7 +174,7 @@ fn is_anothers(server: &Record) -> bool {
     server.uid != nix::unistd::geteuid().as_raw()
 }
 
-/// The doorbells that came: this side's own, and the server's.
+/// The doorbells that came: first this side's own, then the server's.
 fn bells_of(
     connected: &Connected,
     as_guest: bool,
@@ -192,7 +195,8 @@ fn bells_of(
     Ok((Doorbell::Shared(Arc::new(own_bell)), Doorbell::Shared(Arc::new(peer_bell))))
 }
 
-/// A number that a connection is being made for. Dropped before that, it says that the bus has closed.
+/// A connection number whose connection is being made. If it is dropped before the result was told, it reports that
+/// the bus has closed.
 pub(super) struct Connecting {
     registrar: Arc<ConnectionRegistrar>,
     number: u32,
@@ -204,15 +208,15 @@ impl Connecting {
         Connecting { registrar, number, told: false }
     }
 
-    /// Tells the endpoint what it came to.
+    /// Tells the endpoint the result.
     pub(super) fn done(mut self, result: Result<Acquired<Connection>>) {
         let opened = result.and_then(|Acquired { record, port, rung, fallbacks }| {
             let Connection { parts: Parts { duplex, forwarding }, peer, fd_socket } = port;
             let peer_info = PeerInfo { peer, rung, fallbacks, record: Some(record), _permit: None };
             self.registrar.open(self.number, peer_info, duplex, fd_socket)?;
             if let Some(forwarding) = forwarding {
-                // Where it fails the connection ends, because its slot is given back. In this order: a stream whose ring
-                // nobody closes never ends.
+                // If this fails, the connection ends, because the forwarding gives its slot back. The order matters:
+                // a stream never ends if its ring has no link that closes it.
                 let _ = forwarding.begin();
             }
             Ok(())

@@ -1,20 +1,21 @@
-//! When messages count as done, and when that is told to their publishers.
+//! When a message counts as done, and when its publisher is told.
 //!
-//! *Immediate*: with every read, for all that was copied. *Batch*: a message is done when the next one is asked for; what is done is told
-//! many at a time: after so many, after so long, and before the subscriber sleeps, so that no publisher waits for room that is there.
-//! *Deferred*: when the user says so. Nothing here has a timer: `Pending` is asked while messages flow.
+//! *Immediate*: a read makes everything done that it copied. *Batch*: a message is done when the next one is asked
+//! for. Done messages are told together: after a number of messages, after a time, and before the subscriber sleeps,
+//! so that no publisher waits for room that it could have. *Deferred*: a message is done when the user says so. The
+//! subscriber calls this. Invariant: nothing here has a timer. `Pending` is asked while messages flow.
 
 use std::time::{Duration, Instant};
 
-/// Who says that a message is done, and when its publisher hears of it.
+/// What makes a message done, and when its publisher is told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AckMode {
-    /// As soon as it is copied out of the ring.
+    /// A message is done as soon as it is copied out of the ring.
     #[default]
     Immediate,
-    /// When the next one is asked for; told to the publisher many at a time.
+    /// A message is done when the next one is asked for. The publisher is told of many messages together.
     Batch,
-    /// By [`Subscriber::ack`](super::Subscriber::ack).
+    /// A message is done when [`Subscriber::ack`](super::Subscriber::ack) says so.
     Deferred,
 }
 
@@ -24,14 +25,14 @@ pub(super) struct Pending {
     most: usize,
     longest: Duration,
     source: u32,
-    /// Of the last one.
+    /// Sequence of the last one.
     sequence: u64,
     count: usize,
     since: Option<Instant>,
 }
 
 impl Pending {
-    /// What is done is told after `most` messages, or after `longest`.
+    /// Done messages are told after `most` messages, or after `longest`.
     pub(super) fn new(mode: AckMode, most: usize, longest: Duration) -> Self {
         Self { mode, most, longest, source: 0, sequence: 0, count: 0, since: None }
     }
@@ -40,7 +41,7 @@ impl Pending {
         self.mode
     }
 
-    /// Another message is done. Answers with the last of another source, if that has to be told first.
+    /// Counts another message as done. Answers the last one of another source, if that has to be told first.
     #[must_use]
     pub(super) fn done(&mut self, source: u32, sequence: u64) -> Option<(u32, u64)> {
         let before = if self.count > 0 && source != self.source { self.take() } else { None };
@@ -49,24 +50,25 @@ impl Pending {
         before
     }
 
-    /// The last message that is done, once there are enough to be told.
+    /// The last message that is done, if there are enough of them to tell.
     #[must_use]
     pub(super) fn enough(&mut self) -> Option<(u32, u64)> {
         if self.count >= self.most { self.take() } else { None }
     }
 
-    /// The last message that is done, once the first has waited long enough. Looks at the clock: not for every message.
+    /// The last message that is done, if the first one has waited long enough. It looks at the clock, so do not call
+    /// it for every message.
     #[must_use]
     pub(super) fn late(&mut self) -> Option<(u32, u64)> {
         if self.count == 0 {
             return None;
         }
-        // Begun when it is first asked about: at the end of the batch that the first of them was in.
+        // The time begins at the first question, which comes at the end of the first message's batch.
         let since = *self.since.get_or_insert_with(Instant::now);
         if since.elapsed() >= self.longest { self.take() } else { None }
     }
 
-    /// The last message that is done, if any is.
+    /// The last message that is done, if there is one.
     #[must_use]
     pub(super) fn take(&mut self) -> Option<(u32, u64)> {
         self.since = None;

@@ -1,9 +1,11 @@
-//! What a subscriber has on the bus thread: it hears of publishers, acquires and joins them, and tells the [`Inbox`].
+//! The follower: a subscriber's part on the bus thread. It learns of publishers, acquires and joins them, and reports
+//! to the [`Inbox`].
 //!
-//! An instance is joined at most once, however often its record vanishes and comes back. That a record is gone is no proof that its
-//! publisher is: the lock in the control segment is (for a guest, its connection). While that is held the source stays, and is probed now
-//! and then until the record is back (a bus directory that was removed takes all records with it). Everything that waits on the
-//! bus thread for a publisher is kept here, and ends when the subscriber is gone.
+//! Invariant: an instance is joined at most once, however often its record vanishes and comes back. A missing record
+//! does not prove that the publisher is dead; only a free lock in the control segment proves it (for a guest, the end
+//! of its connection). While the lock is held, the source stays, and is probed from time to time until the record is
+//! back. (Removing a bus directory removes all its records.) Everything that waits for a publisher on the bus thread
+//! is kept here, and ends with the subscriber. It must never block.
 
 use std::collections::HashMap;
 use std::os::fd::BorrowedFd;
@@ -23,19 +25,19 @@ use crate::record::Record;
 use crate::segment::DurableName;
 use crate::topic::acquire::{Attachment, NO_DURABLE_GUESTS, PATIENCE, Ring, Way};
 
-/// News from the bus thread.
+/// Reports from the bus thread.
 pub(super) enum Arrival {
     /// A publisher was acquired and joined, and its doorbell is watched.
     Joined(Box<Joined>),
-    /// The instance with this id has died or closed: drain it, nothing will follow.
+    /// The instance with this id has died or closed. What it left can be drained; nothing follows.
     Gone(String),
-    /// The instance with this id lives, and its stream is lost.
+    /// The instance with this id lives, but its stream is lost.
     Lost(String),
-    /// A lost stream could not be taken up again in so many tries; this is what the last one came to.
+    /// A lost stream could not be connected again in this many tries. The error is that of the last try.
     GivenUp(Arc<Record>, u32, Error),
     /// A publisher could not be attached.
     Failed(Arc<Record>, Error),
-    /// The bus was closed: nobody will arrive any more, and nobody's end will be heard of.
+    /// The bus was closed. No publisher will arrive any more, and no publisher's end will be reported.
     Closed,
 }
 
@@ -43,7 +45,8 @@ pub(super) enum Arrival {
 const UNLISTED: Duration = Duration::from_millis(200);
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LAST_RETRY: Duration = Duration::from_secs(2);
-/// A process that dies closes its sockets a little before its locks are free: so long a stream's end says nothing.
+/// A process that dies closes its sockets a little before its locks are free. For this long, the end of a stream
+/// proves nothing.
 const DYING: Duration = Duration::from_millis(300);
 const DYING_LOOK: Duration = Duration::from_millis(20);
 
@@ -61,11 +64,11 @@ struct Shared {
     known: Mutex<HashMap<String, Known>>,
 }
 
-/// An instance that is listed, or joined, or both.
+/// An instance that is listed in the bus directory, or joined, or both.
 struct Known {
     record: Arc<Record>,
     listed: bool,
-    /// There once it is joined: tells whether its publisher lives.
+    /// There once the instance is joined. It tells whether the publisher lives.
     probe: Option<Probe>,
 }
 
@@ -74,14 +77,14 @@ enum Attempt {
     First,
     /// Another attempt, and a pause of this length.
     Retry(Duration),
-    /// A stream that was lost.
+    /// The loss of a stream.
     Reconnect(Reconnecting),
 }
 
 struct Reconnecting {
     tries: u32,
     backoff: Backoff,
-    /// Sequence of the first message that it had not brought.
+    /// Sequence of the first message that the lost stream had not brought.
     resume: Option<u64>,
 }
 
@@ -95,14 +98,15 @@ impl Follower {
         Self { shared: Arc::new(Shared { acquirer, durable, inbox, options, known: Mutex::default() }) }
     }
 
-    /// For the subscriber, to tell of streams that were cut off.
+    /// The subscriber uses this to report streams that broke off.
     pub(super) fn severed(&self) -> Severed {
         Severed { shared: Arc::downgrade(&self.shared) }
     }
 }
 
 impl Drop for Follower {
-    /// The subscriber has gone, or the bus: then a caller that waits for messages is not to wait for ever.
+    /// The subscriber or the bus has gone. A caller that waits for messages must learn of it, because it would wait
+    /// without end.
     fn drop(&mut self) {
         self.shared.inbox.put(Arrival::Closed);
     }
@@ -113,7 +117,7 @@ impl Sink for Follower {
         match event {
             ServiceEvent::Added(record) => self.shared.clone().added(record, thread),
             ServiceEvent::Removed(record) => self.shared.clone().removed(record, thread),
-            // What an attached subscriber needs of a record never changes.
+            // A subscriber needs nothing of a record that can change after it is attached.
             ServiceEvent::Updated(_) => {}
         }
     }
@@ -181,7 +185,7 @@ impl Shared {
         thread.add(acquisition, Some(Instant::now()));
     }
 
-    /// A lost stream is taken up where it was, as far as the ring still holds that.
+    /// A lost stream is continued where it broke off, as far as the ring still holds those messages.
     fn start(&self, before: &Attempt) -> Start {
         match before {
             Attempt::Reconnect(Reconnecting { resume: Some(_), .. }) => Start::Earliest,
@@ -223,7 +227,7 @@ impl Shared {
         } else {
             self.known().remove(&record.id);
         }
-        // A publisher that died under our hands is no failure: it is just not there.
+        // It is no failure when a publisher dies while it is acquired: it is simply not there.
         if first && !matches!(error, Error::PeerGone { .. }) {
             self.inbox.put(Arrival::Failed(record, error));
         }
@@ -246,7 +250,7 @@ impl Shared {
         }
     }
 
-    /// Tries once more after a pause, as often as the options say. `error`: what the last try came to.
+    /// Tries once more after a pause, as often as the options say. `error` is the error of the last try.
     fn reconnect(
         self: Arc<Self>,
         record: Arc<Record>,
@@ -261,7 +265,7 @@ impl Shared {
             lost.tries += 1;
             self.later(record, pause, Attempt::Reconnect(lost), thread);
         } else {
-            // Listed anew, it would be attached to anew.
+            // Forgotten, so that it is attached again if its record is listed again.
             self.known().remove(&record.id);
             self.inbox.put(Arrival::GivenUp(record, lost.tries, error));
         }
@@ -292,13 +296,14 @@ impl Shared {
                 known.remove(&record.id);
                 self.inbox.put(Arrival::Gone(record.id.clone()));
             }
-            // Still being attached: when that is done, it is seen that the record is no longer listed.
+            // It is still being attached. When that is done, it is seen that the record is no longer listed.
             None => {}
         }
     }
 }
 
-/// Whether time alone can mend it. Evicted: midway through joining, which can be tried again from the start.
+/// Whether the error can go away with time. An eviction can: it happens in the middle of joining, and joining can be
+/// tried again from the start.
 fn worth_a_retry(error: &Error) -> bool {
     matches!(
         error,
@@ -343,16 +348,16 @@ impl Watched for Retry {
     }
 }
 
-/// How a subscriber tells the bus thread of streams that were cut off.
+/// How a subscriber reports streams that broke off to the bus thread.
 pub(super) struct Severed {
     shared: Weak<Shared>,
 }
 
 impl Severed {
-    /// Has the bus thread find out whether the instance lives, and take the stream up again if so. `resume`: sequence of the
-    /// first message that has not come, if that is known.
+    /// Makes the bus thread find out whether the instance lives, and connect the stream again if so. `resume` is the
+    /// sequence of the first message that has not come, if that is known.
     pub(super) fn ask(&self, bus: &Bus, id: &str, resume: Option<u64>) {
-        // Without a thread nobody is told of anything any more.
+        // Without a bus thread there are no reports any more.
         let Ok(handle) = bus.handle() else { return };
         let shared = self.shared.clone();
         let now = Instant::now();
@@ -361,7 +366,7 @@ impl Severed {
     }
 }
 
-/// What became of the publisher of a stream that was cut off.
+/// Finds out what happened to the publisher of a stream that broke off.
 struct Inquiry {
     shared: Weak<Shared>,
     id: String,
@@ -377,7 +382,7 @@ impl Watched for Inquiry {
     fn ready(&mut self, thread: &mut Thread<'_>) -> Step {
         let Some(shared) = self.shared.upgrade() else { return Step::Finished };
         let mut known = shared.known();
-        // Gone meanwhile, and told where it was removed.
+        // The instance is gone in the meantime. That was reported when it was removed.
         let Some(entry) = known.get_mut(&self.id) else { return Step::Finished };
         let record = entry.record.clone();
         if shared.acquirer.is_alive(&record) == Some(false) {
@@ -401,7 +406,7 @@ impl Watched for Inquiry {
     }
 }
 
-/// Watches over a joined publisher whose record is gone, until the record is back or the publisher is gone too.
+/// Watches a joined publisher whose record is gone, until the record is back or the publisher is gone, too.
 struct Unlisted {
     shared: Weak<Shared>,
     id: String,

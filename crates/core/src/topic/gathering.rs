@@ -1,27 +1,29 @@
-//! Putting together what comes in pieces: one message per source at a time, in memory of its own.
+//! Assembles messages that come in pieces: one message for each source at a time, in memory of its own.
 //!
-//! A publisher's word decides how much memory is reserved, so a message above the subscriber's limit is passed over. Called by the
-//! subscriber when a read has found a large message. Never waits for the rest of one.
+//! Invariant: a message above the subscriber's limit is passed over, because the publisher's announcement decides how
+//! much memory is reserved. The subscriber calls this when a read has found a large message. It never waits for the
+//! rest of a message.
 
 use ringbell_ring::{Fault, Large, Piece};
 
 use super::source::Source;
 
-/// Most bytes that are copied in one look, so that the other sources and the caller get their turn.
+/// Most bytes that are copied in one call, so that the other sources and the caller get their turn.
 const LOOK: usize = 1 << 20;
 
-/// What became of a look for pieces.
+/// What a call found.
 pub(super) enum Gathered {
-    /// The message is there.
+    /// The message is complete.
     Whole(Vec<u8>),
     /// More of it will come.
     Part,
-    /// It will never be whole, or is too large. It was counted as missed.
+    /// The message will never be complete, or it is too large. It was counted as missed.
     Gone,
 }
 
 impl Source {
-    /// Takes what there is of the large message that [`read`](Self::read) or [`lease`](Self::lease) found.
+    /// Takes the pieces that have come of the large message that [`read`](Self::read) or [`lease`](Self::lease)
+    /// found.
     pub(super) fn gather(&mut self, large: Large, limit: usize) -> Result<Gathered, Fault> {
         if large.total > limit {
             self.reader_mut().skip_large();

@@ -1,9 +1,9 @@
 //! Topics: one publisher, many subscribers, and what a Rust user holds of them.
 //!
-//! A [`Publisher`] owns both segments and announces them; a [`Subscriber`] follows every publisher of the topics it
-//! asked for and merges what they send. Both are `Send`, belong to one thread at a time, and can be waited on by any
-//! event loop through `AsFd`. The memory protocol is `ringbell-ring`'s; the processes, locks and doorbells around it
-//! are added here.
+//! A [`Publisher`] owns both segments and announces them. A [`Subscriber`] follows every publisher of the topics that
+//! it asked for, and merges what they send. Both are `Send`, and one thread at a time uses them. Any event loop can
+//! wait on them through `AsFd`. The memory protocol is in `ringbell-ring`; the processes, locks and doorbells around
+//! it are in `port`. This folder adds policy only.
 
 mod acks;
 mod acquire;

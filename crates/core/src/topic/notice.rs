@@ -1,6 +1,7 @@
-//! What a subscriber hands out besides messages: what a turn brought, and what befell its publishers.
+//! What a subscriber hands out besides messages: what one call brought, and what happened to its publishers.
 //!
-//! Plain values; `subscriber` makes them, in the order in which things happened, and the caller reads them.
+//! Plain values. `subscriber` makes them, in the order in which things happened, and the caller reads them. Nothing
+//! is decided here.
 
 use std::sync::Arc;
 
@@ -9,10 +10,10 @@ use ringbell_ring::Position;
 use crate::error::Error;
 use crate::record::{Fallback, Record, Rung};
 
-/// What one turn of [`Subscriber::drain`](super::Subscriber::drain) brought.
+/// What one call of [`Subscriber::drain`](super::Subscriber::drain) brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Drained {
-    /// Nothing new anywhere.
+    /// There is nothing new from any source.
     Empty,
     /// A batch of messages of one source.
     Batch {
@@ -22,26 +23,27 @@ pub enum Drained {
         count: usize,
         /// Bytes of the slab that are used, a multiple of 8.
         bytes: usize,
-        /// First sequence of the batch that was under way when this one began; see [`Entry::CONTINUED`](super::Entry::CONTINUED).
+        /// First sequence of the batch that was already begun when this one was read; see
+        /// [`Entry::CONTINUED`](super::Entry::CONTINUED).
         batch_sequence: u64,
-        /// Its time, in nanoseconds of `CLOCK_MONOTONIC`.
+        /// The time of that batch, in nanoseconds of `CLOCK_MONOTONIC`.
         batch_time: u64,
     },
-    /// A message that came in pieces, larger than its ring takes at once. It waits for
-    /// [`Subscriber::take_large`](super::Subscriber::take_large), and nothing else comes before.
+    /// A message that came in pieces, because it is larger than its ring takes at once. It waits for
+    /// [`Subscriber::take_large`](super::Subscriber::take_large). Until then nothing else comes.
     Large {
         /// Number of the source.
         source: u32,
-        /// Bytes of the message.
+        /// Size of the message in bytes.
         bytes: usize,
-        /// Its sequence.
+        /// Its sequence number.
         sequence: u64,
         /// When its first piece was committed, in nanoseconds of `CLOCK_MONOTONIC`.
         time: u64,
     },
-    /// The next message needs this many bytes of slab.
+    /// The next message needs a slab with this many bytes.
     NeedSlab(usize),
-    /// Something is to be told first: [`Subscriber::notices`](super::Subscriber::notices).
+    /// There are notices, and they come first: call [`Subscriber::notices`](super::Subscriber::notices).
     Notice,
 }
 
@@ -51,13 +53,13 @@ pub enum Drained {
 pub enum EndReason {
     /// The publisher closed the topic, and everything was read.
     Closed,
-    /// The publisher's process died; everything it had committed was read.
+    /// The publisher's process died, and everything that it had committed was read.
     Died,
     /// This subscriber was evicted, the publisher broke the protocol, or a stream was lost.
     Failed(Error),
 }
 
-/// What a subscriber is told besides messages.
+/// What a subscriber reports besides messages.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Notice {
@@ -69,11 +71,11 @@ pub enum Notice {
         record: Arc<Record>,
         /// How its segments were acquired.
         rung: Rung,
-        /// Why not by a better rung.
+        /// Why no better rung was used.
         fallbacks: Vec<Fallback>,
-        /// What there was under the durable name, if this subscriber has one.
+        /// The position that was kept under the durable name. `None` if this subscriber has no name.
         position: Option<Position>,
-        /// Messages before this sequence may have been delivered to an earlier holder of the name; 0 for none.
+        /// Messages before this sequence may have been delivered to an earlier holder of the name. 0 means none.
         redelivered_below: u64,
     },
     /// Nothing more of this publisher will follow.
@@ -82,32 +84,32 @@ pub enum Notice {
         source: u32,
         /// Its record.
         record: Arc<Record>,
-        /// Why.
+        /// Why it ended.
         reason: EndReason,
     },
-    /// Messages were overwritten before they were read, or came in pieces and were given up by their publisher, or were
-    /// larger than this subscriber takes.
+    /// Messages of this publisher are lost for this subscriber. They were overwritten before they were read, or they
+    /// came in pieces and their publisher gave them up, or they were larger than this subscriber takes.
     Missed {
         /// Number of the source.
         source: u32,
-        /// How many.
+        /// How many messages.
         messages: u64,
     },
-    /// A stream was lost while its publisher lives, and could not be taken up again in as many tries as
-    /// [`SubscriberOptions::reconnect`](super::SubscriberOptions::reconnect) allows. Nothing more is tried.
+    /// A stream was lost although its publisher lives, and it could not be connected again in the tries that
+    /// [`SubscriberOptions::reconnect`](super::SubscriberOptions::reconnect) allows. There are no more tries.
     GivenUp {
         /// The publisher's record.
         record: Arc<Record>,
-        /// How often it was tried.
+        /// How many tries there were.
         tries: u32,
-        /// What the last try came to.
+        /// The error of the last try.
         error: Error,
     },
-    /// A publisher could not be attached. It is tried again where waiting can help.
+    /// A publisher could not be attached. If time can help, it is tried again.
     Failed {
         /// Its record.
         record: Arc<Record>,
-        /// Why not.
+        /// Why it could not be attached.
         error: Error,
     },
 }

@@ -1,4 +1,4 @@
-//! What can be asked of a publisher and of a subscriber, and which wishes are refused at once.
+//! The options of a publisher and of a subscriber. Wrong options are refused at once, before anything is made.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,26 +16,26 @@ use crate::segment::{self, DurableName};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct PublisherOptions {
-    /// Bytes of the ring: a power of two from 4 KiB (at least a page) to 1 GiB. Default: 1 MiB.
+    /// Size of the ring in bytes: a power of two from 4 KiB (at least a page) to 1 GiB. Default: 1 MiB.
     pub capacity: usize,
     /// What happens when the slowest subscriber leaves no room. Default: [`Overflow::Block`].
     pub overflow: Overflow,
     /// How many subscribers can attach at a time, 1 to 1,024. Default: 64.
     pub max_subscribers: u16,
-    /// A subscriber that leaves no room for longer is evicted. Default: never.
+    /// A subscriber that leaves no room for longer than this is evicted. Default: never.
     pub evict_after: Option<Duration>,
-    /// What the record shall say besides.
+    /// More fields for the record, for any use.
     pub metadata: Map<String, Value>,
     /// Addresses of any kind, by name.
     pub endpoints: BTreeMap<String, String>,
-    /// Id of the codec that the payloads are in; subscribers that expect another one are refused.
+    /// Id of the codec of the payloads. Subscribers that expect another one are refused.
     pub codec: Option<String>,
     /// Id of the payload's schema.
     pub schema: Option<String>,
-    /// Lets any process of this user trace this one, so that *direct* works under Yama's scope 1. Off by default: it
-    /// switches that protection off for the whole process.
+    /// Lets every process of this user trace this one, so that *direct* works under Yama's scope 1. Default: no,
+    /// because it switches that protection off for the whole process.
     pub allow_direct: bool,
-    /// The rungs that are offered. Default: all. Where memory cannot be shared, the stream alone is.
+    /// The rungs that are offered. Default: all. If memory cannot be shared, only *stream* is offered.
     pub offers: Vec<Rung>,
     /// Which other users may subscribe, as guests. Default: none.
     pub access: Option<Access>,
@@ -91,21 +91,25 @@ impl PublisherOptions {
 pub struct SubscriberOptions {
     /// Where to start with each publisher. Default: [`Start::Latest`].
     pub from: Start,
-    /// Takes this rung only, instead of the best that works.
+    /// Uses only this rung, instead of the best one that works. Default: none.
     pub acquire: Option<Rung>,
-    /// Id of the codec that is expected; publishers that announce another one are refused.
+    /// Id of the codec that is expected. Publishers that announce another one are refused.
     pub codec: Option<String>,
-    /// Largest message in pieces that is taken, up to 1 GiB, because a publisher's word is enough to have as much memory
-    /// reserved for it; larger ones are missed. What a ring takes at once is not limited. Default: 64 MiB.
+    /// Size in bytes of the largest message in pieces that is taken, up to 1 GiB. Larger ones are counted as missed.
+    /// The limit is there because a publisher's announcement is enough to reserve that much memory here. Messages
+    /// that the ring takes at once are not limited. Default: 64 MiB.
     pub max_message: usize,
-    /// When messages count as done. Anything but [`AckMode::Immediate`] is for `block` topics; others are refused.
+    /// When messages count as done. Any mode but [`AckMode::Immediate`] needs a `block` topic; other topics are
+    /// refused.
     pub ack: AckMode,
-    /// Under [`AckMode::Batch`], so many messages are acknowledged at once, 8 to 256. Default: 32.
+    /// Under [`AckMode::Batch`], this many messages are acknowledged together, 8 to 256. Default: 32.
     pub ack_batch: u16,
-    /// Under [`AckMode::Batch`], what is done waits no longer, 1 to 50 ms. Looked at while messages are asked for. Default: 5 ms.
+    /// Under [`AckMode::Batch`], the longest time that a done message waits for its acknowledgement, 1 to 50 ms. The
+    /// time is looked at when the caller asks for messages. Default: 5 ms.
     pub ack_interval: Duration,
-    /// Keeps this subscriber's place at each publisher under a name, as long as that publisher lives: who comes back under
-    /// it goes on behind the last acknowledged message, whatever `from` says. One holder at a time; `block` topics only.
+    /// Keeps this subscriber's position at each publisher under this name, as long as that publisher lives. A
+    /// subscriber that comes back under the name goes on behind the last acknowledged message, whatever `from` says.
+    /// A name has one holder at a time. It needs a `block` topic. Default: none.
     pub durable: Option<String>,
     /// What to do when the connection of a stream ends while its publisher lives.
     pub reconnect: Reconnect,
@@ -127,10 +131,10 @@ impl Default for SubscriberOptions {
     }
 }
 
-/// How a lost stream is taken up again: after pauses that double, each up to a quarter off either way.
+/// How a lost stream is connected again. The pauses between the tries double, and each varies by up to a quarter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reconnect {
-    /// How often it is tried before it is given up; 0: for ever. Default: 5.
+    /// How many tries there are before the stream is given up. 0 means no limit. Default: 5.
     pub tries: u32,
     /// The pause before the first try. Default: 1 s.
     pub first: Duration,
@@ -145,7 +149,7 @@ impl Default for Reconnect {
 }
 
 impl Reconnect {
-    /// Whether it is tried once more after so many tries.
+    /// Whether there is another try after this many.
     pub(super) fn more(&self, tries: u32) -> bool {
         self.tries == 0 || tries < self.tries
     }
@@ -179,7 +183,7 @@ impl SubscriberOptions {
         self.durable.as_deref().map(DurableName::parse).transpose()
     }
 
-    /// Why a topic of this kind cannot be joined, if it cannot.
+    /// Why a topic with this policy cannot be joined; `None` if it can.
     pub(super) fn refuses(&self, overflow: Overflow) -> Option<&'static str> {
         match (overflow, self.ack, &self.durable) {
             (Overflow::Block, ..) | (_, AckMode::Immediate, None) => None,

@@ -1,8 +1,9 @@
-//! One publisher that a subscriber is attached to: the reading end of its topic, and what is known of it.
+//! A source: one publisher that a subscriber is attached to. It is the reading end of that topic, and what is known
+//! of it.
 //!
-//! Joined on the bus thread, read by the subscriber. A ring ends when its publisher has closed it or is dead; a stream says that it
-//! is closed, or is cut off, and then the bus thread finds out what became of the publisher. How a ring differs from a stream is
-//! `port::Reader`'s business, not this file's.
+//! The bus thread joins it; the subscriber reads it. A ring ends when its publisher has closed it or has died. A
+//! stream reports that it is closed, or it breaks off; then the bus thread finds out what happened to the publisher.
+//! Invariant: this file does not know how a ring differs from a stream. `port::Reader` knows it.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,7 +20,7 @@ use crate::record::{Fallback, Overflow, Record, Rung, TopicRecord};
 use crate::segment::{DurableName, MappedData};
 use crate::topic::acquire::{Attachment, Way};
 
-/// Number under which every source's doorbell is watched: which one rang does not matter.
+/// Number under which the doorbells of all sources are watched. It does not matter which one rang.
 const DOORBELL: u64 = 1;
 
 /// A publisher that was acquired and joined, on its way from the bus thread to the subscriber.
@@ -30,13 +31,14 @@ pub(super) struct Joined {
     reader: Reader,
     ack: AckMode,
     durable: bool,
-    /// Why nothing can be lent of it, if so.
+    /// Why no memory of it can be leased; `None` if it can.
     not_leasable: Option<&'static str>,
 }
 
 impl Joined {
-    /// Joins the ring in the slot that the attachment holds, or takes the stream as it is. `resume`: sequence of the first message
-    /// that a stream of the same publisher, lost before, had not brought.
+    /// Joins the ring in the slot that the attachment holds, or takes the stream as it is. `resume` is for a stream
+    /// that replaces a lost one of the same publisher: the sequence of the first message that the lost one had not
+    /// brought.
     pub(super) fn join(
         attachment: Attachment,
         options: &SubscriberOptions,
@@ -64,7 +66,7 @@ impl Joined {
             }
         };
         if let Some(sequence) = resume {
-            // What was not acknowledged under a durable name comes again, also to the same subscriber.
+            // Messages that were not acknowledged under a durable name come again, even to the same subscriber.
             match durable.is_some() && options.ack != AckMode::Immediate {
                 true => reader.note_seen(sequence),
                 false => reader.go_on_at(sequence),
@@ -74,7 +76,7 @@ impl Joined {
         Ok(Self { record, rung, fallbacks, reader, ack, durable, not_leasable })
     }
 
-    /// What there was under the durable name, if there is one.
+    /// The position that was kept under the durable name. `None` without a name.
     pub(super) fn position(&self) -> Option<Position> {
         self.reader.position().filter(|_| self.durable)
     }
@@ -84,17 +86,17 @@ impl Joined {
         self.reader.redelivered_below()
     }
 
-    /// A way to learn on another thread whether the publisher lives.
+    /// Makes a probe, with which another thread can find out whether the publisher lives.
     pub(super) fn probe(&self) -> Result<Probe> {
         self.reader.probe()
     }
 
-    /// Has what the publisher rings wake the subscriber.
+    /// Lets the publisher's doorbell wake the subscriber.
     pub(super) fn watch<A>(&self, inbox: &Inbox<A>) -> Result<()> {
         self.reader.watch(inbox, DOORBELL)
     }
 
-    /// The publisher's copies of a doorbell would keep it watched.
+    /// Stops watching the doorbell. Otherwise the publisher's copies of it would keep the registration alive.
     pub(super) fn unwatch<A>(&self, inbox: &Inbox<A>) {
         self.reader.unwatch(inbox);
     }
@@ -107,7 +109,7 @@ fn topic_of(record: &Record) -> Result<&TopicRecord> {
     })
 }
 
-/// The error that a broken protocol is reported with.
+/// The error that reports a broken protocol.
 pub(super) fn fault_error(fault: Fault, service: &str) -> Error {
     match fault {
         Fault::Evicted => Error::Evicted { service: service.to_owned() },
@@ -123,9 +125,9 @@ pub(super) fn fault_error(fault: Fault, service: &str) -> Error {
 pub(super) struct Source {
     joined: Box<Joined>,
     pub(super) number: u32,
-    /// What the bus thread has told of it.
+    /// What the bus thread has reported about the publisher.
     pub(super) writer: WriterState,
-    /// What there is of a large message.
+    /// The part of a large message that has come.
     pub(super) gathered: Vec<u8>,
     reported_missed: u64,
 }
@@ -154,14 +156,14 @@ impl Source {
         Ok(read)
     }
 
-    /// Only where [`not_leasable`](Self::not_leasable) has no objection.
+    /// Call this only if [`not_leasable`](Self::not_leasable) answers `None`.
     pub(super) fn lease(&mut self, table: &mut [Entry]) -> Result<Read, Fault> {
         let read = self.joined.reader.lease(table)?;
         self.forget_gathered(read);
         Ok(read)
     }
 
-    /// Messages come after a large one, or in its place.
+    /// Drops the part of a large message when other messages come: they come behind it, or in its place.
     #[inline]
     fn forget_gathered(&mut self, read: Read) {
         if matches!(read, Read::Messages { .. }) && !self.gathered.is_empty() {
@@ -169,12 +171,12 @@ impl Source {
         }
     }
 
-    /// Takes what comes next of the large message that a read has found.
+    /// Takes the next bytes of the large message that a read has found.
     pub(super) fn read_large(&mut self, target: &mut [u8]) -> Result<Piece, Fault> {
         self.joined.reader.read_large(target)
     }
 
-    /// Why nothing can be lent of it, if so.
+    /// Why no memory of it can be leased; `None` if it can.
     pub(super) fn not_leasable(&self) -> Option<&'static str> {
         self.joined.not_leasable
     }
@@ -183,8 +185,8 @@ impl Source {
         self.joined.reader.memory()
     }
 
-    /// Publishes that all messages up to this one are done, and rings the publisher if it waits for room. Says whether that
-    /// was news; the error has the last sequence that was read.
+    /// Publishes that all messages up to this one are done, and rings the publisher if it waits for room. Says
+    /// whether that was new. The error holds the sequence of the last message that was read.
     pub(super) fn acknowledge_through<A>(
         &mut self,
         sequence: u64,
@@ -196,7 +198,7 @@ impl Source {
             return Err(delivered.checked_sub(1));
         }
         let news = reader.acknowledge_below(sequence + 1);
-        // A subscriber that sleeps already is to wake, and tell it, when the socket takes something again.
+        // A subscriber may be asleep already. It must wake and send this report when the socket has room again.
         reader.watch_room(inbox, DOORBELL);
         Ok(news)
     }
@@ -207,7 +209,7 @@ impl Source {
 
     #[inline]
     pub(super) fn pending(&self) -> bool {
-        // Cut off, there is nothing to do but to wait for the bus thread's word.
+        // After a stream broke off, there is nothing to do until the bus thread reports.
         self.writer != WriterState::Asked && self.joined.reader.pending()
     }
 
@@ -216,7 +218,7 @@ impl Source {
         self.writer != WriterState::Asked && self.joined.reader.spin(turns)
     }
 
-    /// Announces that the subscriber is about to sleep. False: look again.
+    /// Announces that the subscriber is about to sleep. False means: look again.
     pub(super) fn arm<A>(&mut self, inbox: &Inbox<A>) -> bool {
         if !self.joined.reader.drain_doorbell() {
             self.writer = WriterState::Gone;
@@ -234,14 +236,14 @@ impl Source {
         self.joined.unwatch(inbox);
     }
 
-    /// Messages missed since this was last asked.
+    /// Messages missed since the last call.
     #[inline]
     pub(super) fn newly_missed(&mut self) -> u64 {
         let missed = self.joined.reader.missed();
         missed - std::mem::replace(&mut self.reported_missed, missed)
     }
 
-    /// How it ends, once everything was read; `None` while something can still come.
+    /// How it ended, once everything was read. `None` while something can still come.
     pub(super) fn end(&self) -> Option<End> {
         self.joined.reader.end(self.writer)
     }
@@ -256,7 +258,7 @@ impl Source {
         }
     }
 
-    /// A stream's publisher is asked, and waited for until the deadline.
+    /// Asks the publisher of a stream, and waits for its answer until the deadline.
     pub(super) fn stats(&mut self, deadline: Instant) -> SourceStats {
         let view = self.joined.reader.view(deadline);
         let counters = self.joined.reader.counters();

@@ -1,4 +1,4 @@
-//! What endpoints count, in plain numbers that can be printed as JSON. All counters are totals since the beginning.
+//! What endpoints count, in plain numbers that can be printed as JSON. Every counter is a total since the beginning.
 
 use crate::record::{Fallback, Rung};
 use ringbell_ring::{PublisherCounters, SlotState, SlotView};
@@ -8,11 +8,11 @@ use serde::Serialize;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TopicCounters {
-    /// Messages committed. One that is sent in pieces counts with its last.
+    /// Messages committed. A message in pieces counts when its last piece is committed.
     pub messages: u64,
-    /// Bytes of payload committed, those of single pieces among them.
+    /// Bytes of payload committed. Single pieces count at once.
     pub bytes: u64,
-    /// Times that a message found no room.
+    /// How often a message found no room.
     pub full: u64,
     /// Messages dropped under `drop-newest`.
     pub dropped: u64,
@@ -22,64 +22,66 @@ pub struct TopicCounters {
     pub evicted: u64,
     /// Slots of dead subscribers freed.
     pub reaped: u64,
-    /// Largest backlog in bytes that was seen when the publisher was short of room.
+    /// Largest backlog in bytes at a moment when the publisher had no room.
     pub high_water: u64,
     /// Pieces of large messages committed.
     pub fragments: u64,
     /// Bytes committed, headers included.
     pub head: u64,
-    /// Bytes given up to be overwritten.
+    /// Bytes whose place in the ring may be overwritten.
     pub floor: u64,
     /// Whether the topic is closed.
     pub closed: bool,
 }
 
-/// A publisher's own view.
+/// What a publisher knows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PublisherStats {
     /// Totals.
     #[serde(flatten)]
     pub counters: TopicCounters,
-    /// Bytes of the ring.
+    /// Size of the ring in bytes.
     pub capacity: u64,
-    /// Bytes that can be written before the slots are looked at again.
+    /// Bytes that can be written before the publisher looks at the slots again.
     pub free: u64,
-    /// Times that this publisher went to sleep for want of room.
+    /// How often this publisher went to sleep because there was no room.
     pub waits: u64,
     /// The rungs that it offers.
     pub offers: Vec<Rung>,
-    /// Why not those that it was to offer besides.
+    /// Why it does not offer the other rungs that it should offer.
     pub fallbacks: Vec<Fallback>,
-    /// The attached subscribers that are alive, and the durable positions that are kept for those who are not.
+    /// The attached subscribers that are alive, and the durable positions without a living holder.
     pub subscribers: Vec<SlotStats>,
 }
 
-/// One attached subscriber. All but `slot` and `backlog` is by its own account.
+/// One attached subscriber. It reports all of this itself, except `slot`, `backlog` and `uid`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SlotStats {
     /// Index of its slot.
     pub slot: usize,
-    /// `joining`, `active`, `evicted`, `expelled`, or `parked`: nobody reads, and a durable position is kept.
+    /// `joining`, `active`, `evicted`, `expelled`, or `parked`: no process reads here, and a durable position is
+    /// kept.
     pub state: &'static str,
-    /// Bytes that it has still to read.
+    /// Bytes that it still has to read.
     pub backlog: u64,
     /// Messages it received.
     pub received: u64,
     /// Messages it missed.
     pub missed: u64,
-    /// Times it was woken.
+    /// How often it was woken.
     pub wakeups: u64,
-    /// Its process, in its own pid namespace.
+    /// Its process id, in its own pid namespace.
     pub pid: u32,
-    /// By which rung it reads; none until it has said so.
+    /// The rung by which it reads. `None` until it has reported it.
     pub rung: Option<Rung>,
     /// Whether its position is kept under a name.
     pub durable: bool,
-    /// What it has to acknowledge. Kept up to date by those with a durable name, at each acknowledgement by others.
+    /// Its acknowledgements. With a durable name they are always up to date. Without a name they are updated at each
+    /// acknowledgement.
     pub acks: AckStats,
-    /// Of a guest: its user, by the kernel's word. Only the publisher knows.
+    /// The user id of a guest, as the kernel reports it. Only the publisher knows it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uid: Option<u32>,
 }
@@ -88,9 +90,10 @@ pub struct SlotStats {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AckStats {
-    /// Messages taken out of the ring whose acknowledgement was not told to the publisher.
+    /// Messages that were read out of the ring and whose acknowledgement the publisher does not have yet.
     pub pending: u64,
-    /// Times that acknowledgements were told to the publisher. Not counted where every read acknowledges and no name is kept.
+    /// How often acknowledgements were told to the publisher. It is not counted when every read acknowledges and
+    /// there is no durable name.
     pub flushed: u64,
     /// Messages that an earlier holder of the durable name may have seen.
     pub redelivered: u64,
@@ -108,19 +111,19 @@ impl std::ops::Add for AckStats {
     }
 }
 
-/// A subscriber's own view.
+/// What a subscriber knows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SubscriberStats {
-    /// Messages received, from all publishers there ever were.
+    /// Messages received from all publishers, past ones included.
     pub received: u64,
     /// Messages missed.
     pub missed: u64,
-    /// Times that it was woken from sleep.
+    /// How often it was woken from sleep.
     pub wakeups: u64,
-    /// Times that it rang a publisher that waited for room, and reports sent over streams.
+    /// How often it rang a publisher that waited for room, and how many reports it sent over streams.
     pub rings: u64,
-    /// Acknowledgements; what is pending, of the publishers that there are now.
+    /// Acknowledgements. `pending` counts only the present publishers.
     pub acks: AckStats,
     /// The publishers that it is attached to.
     pub sources: Vec<SourceStats>,
@@ -136,27 +139,28 @@ pub struct SourceStats {
     pub service: String,
     /// The instance.
     pub id: String,
-    /// Its process.
+    /// Its process id.
     pub pid: u32,
     /// How the segments were acquired.
     pub rung: Rung,
-    /// Why not by a better rung.
+    /// Why no better rung was used.
     pub fallbacks: Vec<Fallback>,
-    /// As a guest: the publisher is another user's, and the control segment, if there is one, this subscriber's own.
+    /// Whether it is a guest: the publisher belongs to another user. If there is a control segment, this subscriber
+    /// has its own.
     pub guest: bool,
-    /// Index of the slot there.
+    /// Index of this subscriber's slot at the publisher.
     pub slot: usize,
     /// Messages received from it.
     pub received: u64,
     /// Messages missed.
     pub missed: u64,
-    /// Bytes that are still to be read.
+    /// Bytes that this subscriber still has to read.
     pub backlog: u64,
     /// Acknowledgements.
     pub acks: AckStats,
-    /// The publisher's counters; over a stream, as it told them last.
+    /// The publisher's counters. Over a stream, they are as the publisher reported them last.
     pub publisher: TopicCounters,
-    /// All subscribers of that publisher, this one among them, and the positions that it keeps.
+    /// All subscribers of that publisher, this one included, and the durable positions that it keeps.
     pub subscribers: Vec<SlotStats>,
 }
 
@@ -194,12 +198,12 @@ impl From<PublisherCounters> for TopicCounters {
 }
 
 impl SlotStats {
-    /// What a slot shows, if it is to be shown: its owner is alive, or a position is kept there.
+    /// What is shown of a slot. `None` if there is nothing to show: its owner is dead, and it keeps no position.
     pub(super) fn of(view: SlotView, alive: bool) -> Option<Self> {
         let kept = view.name_hash != 0 && matches!(view.state, SlotState::Active | SlotState::Parked);
         let mut stats = Self::from(view);
         if !alive && kept {
-            // A dead owner's slot is active until the publisher has had a reason to look.
+            // A dead owner's slot stays active until the publisher has a reason to look at it.
             stats.state = "parked";
         }
         (alive || kept).then_some(stats)

@@ -1,8 +1,11 @@
-//! The endpoint: any number of connections, looked at in turn, one batch of one connection at a time.
+//! The endpoint: any number of connections. It looks at them in turn, and takes one batch of one connection at a
+//! time.
 //!
-//! Connections that open and end arrive through the [`Inbox`] as [`Notice`]s, between batches. Most of a thousand connections are asleep
-//! at any time, and those cost nothing: only the awake ones are looked at. A doorbell or a message that is sent wakes one; one that stays
-//! silent while others talk falls asleep by itself. Nothing here waits, but `recv` and its kin.
+//! The bus thread reports connections that open and end through the [`Inbox`]; they become [`Notice`]s, between
+//! batches. Invariant: only awake connections are looked at. Most of a thousand connections are asleep at any time,
+//! and those cost nothing. A doorbell or a message that is sent wakes a connection. One that stays silent while
+//! others talk falls asleep by itself. Rust programs and the binding call this, from one thread. Nothing here may
+//! wait, except `recv` and its variants.
 
 mod receive;
 mod traffic;
@@ -38,32 +41,33 @@ pub use receive::Incoming;
 
 /// An endpoint of two-way connections.
 pub struct Channel {
-    /// First, so that it is withdrawn first.
+    /// The first field, so that it is dropped and withdrawn first.
     announced: Option<Announced>,
-    /// By number. Boxed, because they move when one in the middle ends.
+    /// In the order of their numbers. Boxed, because they move when one in the middle ends.
     #[expect(clippy::vec_box, reason = "a connection has hundreds of bytes")]
     links: Vec<Box<Link>>,
-    /// Numbers of those that are awake, in the order in which they are looked at.
+    /// Numbers of the links that are awake, in the order in which they are looked at.
     awake: Vec<u32>,
-    /// Index into `awake` of whose turn it is.
+    /// Index into `awake` of the connection whose turn it is.
     turn: usize,
     registrar: Arc<ConnectionRegistrar>,
     sentinel: Token,
-    /// What is being connected, on the bus thread.
+    /// The connections that are being made, with their tokens on the bus thread.
     dialing: HashMap<u32, Token>,
     notices: VecDeque<Notice>,
-    /// What ended connections have left to be taken.
+    /// Descriptors that came before their connection ended, and that can still be taken.
     leftovers: VecDeque<(u32, FdSocket)>,
-    /// Notices so far, so that a wait knows of new ones though nobody takes them.
+    /// Number of notices so far. It shows a wait that there are new ones, even if the caller has not taken the old
+    /// ones.
     told: u64,
-    /// The bus was closed: what is connected can be used, nothing else will come.
+    /// The bus was closed. What is connected can be used; nothing else will come.
     closed: bool,
-    /// Where the rings are mapped: in a forked child they are not.
+    /// Where the rings are mapped. In a forked child they are not.
     home: Home,
     codec: Option<String>,
     past: ChannelStats,
     batches: u32,
-    /// Kept only so that waiting allocates nothing.
+    /// Kept only so that waiting does not allocate.
     ready: Vec<u64>,
     received: Received,
     acquirer: Acquirer,
@@ -71,11 +75,28 @@ pub struct Channel {
 }
 
 impl Bus {
-    /// Announces a server; clients connect to it by themselves, each with a [`Notice::Opened`].
+    /// Announces a server. Clients connect to it without a further call here, each with a [`Notice::Opened`].
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use ringbell::bus::{Bus, BusOptions};
+    /// use ringbell::channel::ServerOptions;
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let bus = Bus::open(BusOptions { path: Some(folder.path().join("bus")), ..BusOptions::default() })?;
+    /// let mut options = ServerOptions::default();
+    /// options.max_connections = 16;
+    /// let mut server = bus.serve("clock", options)?;
+    /// assert_eq!(bus.find("clock")?, server.record());
+    ///
+    /// // There is no client yet, so there is no request.
+    /// assert_eq!(server.recv_timeout(Duration::from_millis(1))?, None);
+    /// # Ok::<(), ringbell::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// `ERR_RINGBELL_INVALID_NAME`, `ERR_RINGBELL_INVALID_OPTION`, `ERR_RINGBELL_RESOURCE`, and what announcing can answer.
+    /// `ERR_RINGBELL_INVALID_NAME`, `ERR_RINGBELL_INVALID_OPTION`, `ERR_RINGBELL_RESOURCE`, and the errors of
+    /// [`Bus::announce`].
     pub fn serve(&self, service: &str, options: ServerOptions) -> Result<Channel> {
         options.check()?;
         let granted = options.access.as_ref().map(|access| access.grant(self.dir().group())).transpose()?;
@@ -108,7 +129,7 @@ impl Bus {
         Ok(channel)
     }
 
-    /// An endpoint that connects to servers: [`Channel::connect`].
+    /// Makes an endpoint that connects to servers: see [`Channel::connect`].
     ///
     /// # Errors
     ///
@@ -118,7 +139,7 @@ impl Bus {
     }
 }
 
-/// What a server can offer of what it is to, and why not the rest.
+/// Which of the wanted rungs a server can offer, and why it cannot offer the others.
 fn on_offer(mut offers: Vec<Rung>) -> Result<(Vec<Rung>, Vec<Fallback>)> {
     let mut fallbacks = Vec::new();
     if offers.contains(&Rung::Handshake) {
@@ -161,7 +182,27 @@ impl Channel {
         })
     }
 
-    /// Begins to connect to a server. [`Notice::Opened`] or [`Notice::Failed`] follows, with the number that this returns.
+    /// Begins to connect to a server, and returns the connection's number at once. A [`Notice::Opened`] or a
+    /// [`Notice::Failed`] with that number follows. [`wait_open`](Self::wait_open) waits for it.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use ringbell::bus::{Bus, BusOptions};
+    /// use ringbell::channel::{ChannelOptions, ConnectOptions, ServerOptions};
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("bus");
+    /// # let open = || Bus::open(BusOptions { path: Some(path.clone()), ..BusOptions::default() });
+    /// # let server = open()?.serve("clock", ServerOptions::default())?;
+    /// # let bus = open()?;
+    ///
+    /// let record = bus.wait_for("clock", Some(Duration::from_secs(30)))?;
+    /// let mut client = bus.channel(ChannelOptions::default())?;
+    /// let connection = client.connect(&record, &ConnectOptions::default())?;
+    /// client.wait_open(connection, Duration::from_secs(30))?;
+    /// assert!(client.connections().any(|open| open == connection));
+    /// # drop(server);
+    /// # Ok::<(), ringbell::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -197,8 +238,8 @@ impl Channel {
         Ok(number)
     }
 
-    /// Ends a connection in good order: what was sent is still read by the peer, what it sent is not read any more. One that
-    /// is being connected is given up. Nothing is told of it afterwards.
+    /// Ends a connection in good order. The peer still reads what was sent to it. What the peer sent is not read any
+    /// more. A connection that is still being made is given up. No notice follows.
     pub fn disconnect(&mut self, connection: u32) {
         if self.home.is_foreign() {
             return;
@@ -220,12 +261,12 @@ impl Channel {
         if let Some(fd_socket) = link.leftovers() {
             self.keep(link.number, fd_socket);
         }
-        // A peer that broke the rules lives, and may go on reading.
+        // A peer that broke the rules is still alive, and may go on reading. So the number would not be final.
         let delivered = if matches!(reason, CloseReason::Failed(_)) { None } else { link.delivered() };
         self.tell(Notice::Closed { connection: link.number, reason, delivered });
     }
 
-    /// Takes a connection out of everything, and gives its place to the next client.
+    /// Removes a connection from every list, counts its totals, and frees its place for the next client.
     fn take(&mut self, index: usize) -> Box<Link> {
         let link = self.links.remove(index);
         self.awake.retain(|number| *number != link.number);
@@ -291,7 +332,7 @@ impl Channel {
                     fallbacks: peer_info.fallbacks.clone(),
                 });
                 self.past.opened += 1;
-                // Edges may have been taken when nobody knew its number.
+                // Edges of its descriptors may have been taken while no link had this number.
                 link.hear();
                 link.look_at_socket();
                 if link.has_parcels() {
@@ -300,7 +341,7 @@ impl Channel {
                 self.links.insert(place, link);
                 self.awake.push(number);
             }
-            // Given up meanwhile.
+            // It was given up in the meantime.
             _ => link.unwatch(self.registrar.inbox()),
         }
     }
@@ -310,17 +351,17 @@ impl Channel {
         self.told += 1;
     }
 
-    /// Whether there is something that nobody has asked for yet.
+    /// Whether there are notices that the caller has not taken yet.
     fn has_notices(&self) -> bool {
         !self.notices.is_empty()
     }
 
-    /// What is to be told, in the order in which it happened.
+    /// Takes all queued notices, in the order in which things happened.
     pub fn notices(&mut self) -> Vec<Notice> {
         self.notices.drain(..).collect()
     }
 
-    /// Takes one notice out of turn.
+    /// Takes one notice before the others.
     fn take_notice(&mut self, which: impl Fn(&Notice) -> bool) -> Option<Notice> {
         let at = self.notices.iter().position(which)?;
         self.notices.remove(at)
@@ -336,16 +377,17 @@ impl Channel {
         self.links.iter().map(|link| link.number)
     }
 
-    /// The record as it is announced now; none of an endpoint that connects.
+    /// The record as it is announced now. An endpoint that only connects has none.
     pub fn record(&self) -> Option<Arc<Record>> {
         self.announced.as_ref().map(Announced::record)
     }
 
-    /// Replaces the record's metadata, in place.
+    /// Replaces the record's metadata in place.
     ///
     /// # Errors
     ///
-    /// `ERR_RINGBELL_RECORD` when it gets too long, `ERR_RINGBELL_RESOURCE`, `ERR_RINGBELL_CLOSED` where nothing is announced.
+    /// `ERR_RINGBELL_RECORD` when the record gets too long, `ERR_RINGBELL_RESOURCE`, `ERR_RINGBELL_CLOSED` when
+    /// nothing is announced.
     pub fn update(&mut self, metadata: Map<String, Value>) -> Result<()> {
         match &self.announced {
             Some(announced) => announced.update(metadata),
@@ -353,12 +395,12 @@ impl Channel {
         }
     }
 
-    /// Takes no new clients any more; those that are connected stay.
+    /// Takes no new clients from now on. Those that are connected stay.
     pub fn withdraw(&mut self) {
         self.announced = None;
     }
 
-    /// Counters, and what it knows of each connection; in a forked child of none.
+    /// Counters, and what this endpoint knows of each connection. In a forked child it knows none.
     pub fn stats(&self) -> ChannelStats {
         let mut stats = self.past.clone();
         if !self.home.is_foreign() {
@@ -374,7 +416,7 @@ impl Channel {
         stats
     }
 
-    /// Closes every connection in good order; the same as dropping it.
+    /// Closes every connection in good order. Dropping the endpoint does the same.
     pub fn close(self) {}
 
     fn ensure_home(&self) -> Result<()> {
@@ -391,7 +433,7 @@ fn fault_error(fault: Fault) -> Error {
 }
 
 impl AsFd for Channel {
-    /// Readable when something happened after [`Channel::arm`]. Level-triggered until [`Channel::harvest`].
+    /// Readable when something happened after [`Channel::arm`]. It stays readable until [`Channel::harvest`].
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.registrar.inbox().as_fd()
     }
@@ -399,7 +441,8 @@ impl AsFd for Channel {
 
 impl Drop for Channel {
     fn drop(&mut self) {
-        // In a forked child nobody may be left to unlock it, and nothing in it is the child's to close.
+        // In a forked child a lock of the inbox may be held by a thread that does not exist there. And the child must
+        // not close for its parent.
         if self.home.is_foreign() {
             return;
         }

@@ -1,7 +1,8 @@
-//! Receiving and calling for Rust programs: message by message, without waiting, with a deadline, or for good.
+//! Receiving and calling for Rust programs: message by message; without waiting, with a deadline, or without a limit.
 //!
-//! Called by users of [`Channel`]; the binding drains by itself. An [`Incoming`] borrows the channel and is gone when the next one is
-//! received. Waiting looks at the rings for a while before it sleeps; how long is up to the caller.
+//! Users of [`Channel`] call this; the binding drains by itself. Invariant: an [`Incoming`] borrows the channel, so
+//! it is gone when the next one is received. A wait looks at the rings for a while before it sleeps; the caller sets
+//! how long. It must never lose a notice, except that `wait_open` takes the failure that it reports.
 
 use std::time::{Duration, Instant};
 
@@ -11,29 +12,29 @@ use crate::channel::notice::{Drained, Notice};
 use crate::error::{Error, Result};
 use crate::port::receive::{Batch, Looked, TURNS, look_for};
 
-/// A received message. Its bytes were copied out of the ring; no other process can change them.
+/// A received message. Its bytes were copied out of the ring, so no other process can change them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Incoming<'a> {
     /// Number of the connection that it came on.
     pub connection: u32,
-    /// What it is for, by the peer's word.
+    /// What the message is for. The peer wrote this.
     pub header: Header,
     /// What follows the header.
     pub data: &'a [u8],
 }
 
-/// Largest message that is received unless the caller says otherwise.
+/// Largest message that is received, in bytes, unless the caller sets another limit.
 const MOST: usize = 64 << 20;
-/// Looks between two at doorbells and sockets, in a wait that never sleeps.
+/// In a wait that never sleeps, doorbells and sockets are looked at once in this many looks.
 const LOOKS: u32 = 64;
 
 /// What was received and not yet handed out.
 pub(super) struct Received {
     batch: Batch,
     connection: u32,
-    /// A large message that is whole, and was not handed out yet.
+    /// A large message that is complete and was not handed out yet.
     whole: Option<(u32, Header, Vec<u8>)>,
-    /// The one that was handed out last.
+    /// The large message that was handed out last.
     given: Vec<u8>,
     spin: Duration,
     most: usize,
@@ -53,7 +54,7 @@ impl Default for Received {
 }
 
 impl Received {
-    /// `None` for one that is too short to have a header.
+    /// `None` for a message that is too short to have a header.
     fn message(&self, index: usize) -> Option<Incoming<'_>> {
         let entry = self.batch.entry(index)?;
         let message = self.batch.slab().get(entry.offset as usize..)?.get(..entry.length as usize)?;
@@ -63,18 +64,20 @@ impl Received {
 }
 
 impl Channel {
-    /// Sets how long a wait looks at the rings before it sleeps. Default: 50 µs. [`Duration::MAX`] never sleeps.
+    /// Sets how long a wait looks at the rings before it sleeps. The default is 50 µs. With [`Duration::MAX`] it
+    /// never sleeps.
     pub fn set_spin(&mut self, spin: Duration) {
         self.received.spin = spin;
     }
 
-    /// Sets how large a message may be; what is larger is dropped as it comes. Default: 64 MiB.
+    /// Sets the size in bytes of the largest message that is received. Larger ones are dropped as they come. The
+    /// default is 64 MiB.
     pub fn set_max_message(&mut self, bytes: usize) {
         self.received.most = bytes;
     }
 
-    /// The next message if there is one. Notices stay queued for [`notices`](Self::notices) and are no reason to wait; a
-    /// message that is too short to have a header is dropped.
+    /// The next message, if there is one. Notices stay queued for [`notices`](Self::notices); they do not end a
+    /// wait. A message that is too short to have a header is dropped.
     ///
     /// # Errors
     ///
@@ -92,7 +95,7 @@ impl Channel {
         Ok(self.received.message(index))
     }
 
-    /// The next message; waits for it, for good if need be.
+    /// The next message. Waits for it without a limit.
     ///
     /// # Errors
     ///
@@ -107,7 +110,7 @@ impl Channel {
         self.try_recv()?.ok_or(Error::Closed { what: "channel" })
     }
 
-    /// The next message, if it comes in time.
+    /// The next message. Waits for it for at most `timeout`; `None` when none came in time.
     ///
     /// # Errors
     ///
@@ -124,8 +127,8 @@ impl Channel {
         }
     }
 
-    /// Waits until something may have happened, and returns at once where a notice is still to be taken: a message, a notice,
-    /// room. False when the time has run out.
+    /// Waits until something may have happened: a message, a notice, or room. Returns at once while there is a notice
+    /// that was not taken. False means that the time has run out.
     ///
     /// # Errors
     ///
@@ -143,7 +146,7 @@ impl Channel {
         let (begun, mut looks) = (Instant::now(), 0u32);
         let looked = look_for(self.received.spin, deadline, || {
             looks = looks.wrapping_add(1);
-            // A sleeper is woken by what rings; a wait that never sleeps has to look.
+            // A sleeper is woken by a doorbell. A wait that never sleeps has to look at doorbells and sockets itself.
             if looks.is_multiple_of(LOOKS) {
                 self.sleep(Some(begun))?;
             }
@@ -161,11 +164,12 @@ impl Channel {
         Ok(self.pending() || deadline.is_none_or(|deadline| Instant::now() < deadline))
     }
 
-    /// Waits until the connection that was asked for is there.
+    /// Waits until this connection, which [`connect`](Self::connect) began, is open.
     ///
     /// # Errors
     ///
-    /// Why it could not be had; `ERR_RINGBELL_TIMEOUT`.
+    /// The reason why it could not be made; `ERR_RINGBELL_TIMEOUT`; `ERR_RINGBELL_PEER_GONE` when it was open and has
+    /// ended.
     pub fn wait_open(&mut self, connection: u32, timeout: Duration) -> Result<()> {
         let deadline = Instant::now().checked_add(timeout);
         loop {
@@ -177,7 +181,7 @@ impl Channel {
                 return Err(error);
             }
             if !self.is_dialing(connection) {
-                // It was there, and has ended since.
+                // It was open, and has ended since.
                 return Err(Error::PeerGone { service: format!("connection {connection}") });
             }
             if !self.wait_news(deadline)? {
@@ -187,8 +191,9 @@ impl Channel {
         }
     }
 
-    /// Sends a message of any size, and waits for room where there is none. What comes meanwhile is kept in its ring. False
-    /// when the time has run out; what was sent of a large message is given up then.
+    /// Sends a message of any size, and waits while there is no room. What comes in meanwhile stays in its ring.
+    /// False means that the time has run out; the rest of a large message is not sent then, and the peer drops what
+    /// it has of it.
     ///
     /// # Errors
     ///
@@ -224,13 +229,13 @@ impl Channel {
         }
     }
 
-    /// Sends a request and waits for its reply. One call at a time: whatever else comes on any connection meanwhile is dropped,
-    /// so a program with several calls in flight sends and receives by itself.
+    /// Sends a request and waits for its reply. There can be one call at a time: every other message that comes
+    /// meanwhile, on any connection, is dropped. A program with several calls in flight sends and receives by itself.
     ///
     /// # Errors
     ///
-    /// `ERR_RINGBELL_TIMEOUT`; `ERR_RINGBELL_PEER_GONE` when the connection ends before the reply has come;
-    /// `ERR_RINGBELL_REFUSED` with the words of a request that failed; and as [`send`](Self::send).
+    /// `ERR_RINGBELL_TIMEOUT`. `ERR_RINGBELL_PEER_GONE` when the connection ends before the reply has come.
+    /// `ERR_RINGBELL_REFUSED` with the server's text when the request failed. The others as [`send`](Self::send).
     pub fn call(&mut self, connection: u32, id: u64, request: &[u8], timeout: Duration) -> Result<Vec<u8>> {
         let milliseconds = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         let late = || Error::Timeout { what: "a reply".into(), milliseconds };
@@ -261,7 +266,7 @@ impl Channel {
         }
     }
 
-    /// Whether a message is at hand. One that is too short to have a header is none.
+    /// Whether a message can be handed out. Messages that are too short to have a header are dropped on the way.
     fn peek(&mut self) -> Result<bool> {
         loop {
             if self.received.whole.is_some() {
@@ -287,7 +292,7 @@ impl Channel {
         }
     }
 
-    /// Gets the next batch; false when there is none.
+    /// Takes the next batch into the slab. False means that there is none.
     fn fill(&mut self) -> Result<bool> {
         let mut buffers = self.received.batch.begin();
         let drained = loop {

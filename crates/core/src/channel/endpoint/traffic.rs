@@ -1,7 +1,9 @@
-//! What passes over one connection of an endpoint: messages, room for them, large ones in pieces, and descriptors.
+//! What passes over one connection of an endpoint: messages, the room for them, large messages in pieces, and
+//! descriptors.
 //!
-//! Whatever is sent, or waited for, wakes its connection, so that the answer, the room or the end that follows is seen. A fault ends its
-//! connection and no other. Descriptors outlive the connection over which they came, those of a limited number of peers.
+//! Invariant: a fault ends its own connection and no other. The endpoint's users call this. A send or a wait for room
+//! wakes its connection, so that the endpoint sees the answer, the room or the end that follows. Descriptors that
+//! came over a connection can still be taken after its end. They are kept only for a limited number of connections.
 
 use std::os::fd::BorrowedFd;
 
@@ -13,11 +15,11 @@ use crate::channel::notice::{CloseReason, Notice};
 use crate::channel::parcel::Parcel;
 use crate::error::Result;
 
-/// Ended connections of which what came over the socket is kept until somebody takes it.
+/// For at most this many ended connections, descriptors are kept until the caller takes them.
 const LEFTOVERS: usize = 64;
 
 impl Channel {
-    /// Sends one message. `false`: there is no room, nothing happened; wait for room and send it again.
+    /// Sends one message. `false` means that there was no room and nothing happened: wait for room and send it again.
     ///
     /// # Errors
     ///
@@ -26,7 +28,7 @@ impl Channel {
     #[inline]
     pub fn send(&mut self, connection: u32, header: Header, data: &[u8]) -> Result<bool> {
         let sent = self.link(connection)?.send(header, data);
-        // An answer is likely, or a fault is to be told.
+        // The peer will probably answer, or a fault has to be reported.
         self.wake(connection);
         sent
     }
@@ -40,12 +42,14 @@ impl Channel {
         Ok(self.link(connection)?.max_message())
     }
 
-    /// Whether a message with `data` bytes would find room; also when there is no such connection, so that nobody waits.
+    /// Whether a message with `data` bytes would find room. It is also true when there is no such connection, so that
+    /// no caller waits for it.
     pub fn has_room(&mut self, connection: u32, data: usize) -> bool {
         self.link(connection).map_or(true, |link| link.has_room(data))
     }
 
-    /// Announces that somebody waits for room for a message with `data` bytes. True: there is none; sleep on `as_fd`.
+    /// Announces that the caller waits for room for a message with `data` bytes. True means that there is none: sleep
+    /// on `as_fd`.
     pub fn arm_room(&mut self, connection: u32, data: usize) -> bool {
         let none = self.link(connection).is_ok_and(|link| link.arm_room(data));
         if none {
@@ -54,10 +58,12 @@ impl Channel {
         none
     }
 
-    /// Begins (`done` 0) or goes on with a message of any size up to 1 GiB, in pieces: as much of it as there is room for.
-    /// Answers how many bytes of `data` have been sent; the message is sent when that is all of them. Nothing else can be
-    /// sent on this connection in between: [`send`](Self::send) answers that there is no room, and so does this for another
-    /// message. Wait for room with any number of bytes.
+    /// Sends a message of up to 1 GiB in pieces: as much of it as there is room for now. `done` is 0 at the first
+    /// call, and the last answer at later ones. Answers how many bytes of `data` have been sent. When these are all
+    /// bytes, the message is sent.
+    ///
+    /// Nothing else can be sent on this connection in between. [`send`](Self::send) answers that there is no room,
+    /// and this function makes no progress with another message. To wait for room, any number of bytes will do.
     ///
     /// # Errors
     ///
@@ -68,7 +74,7 @@ impl Channel {
         sent
     }
 
-    /// Gives up the large message that is on its way out; the peer drops what it has of it.
+    /// Gives up the large message that is being sent. The peer drops the part that it has.
     ///
     /// # Errors
     ///
@@ -78,9 +84,9 @@ impl Channel {
         Ok(())
     }
 
-    /// Goes on with the large message that [`Drained::Large`](crate::channel::Drained::Large) told of: copies what has come of
-    /// its data to `target`, which has exactly as many bytes, and answers how many are there by now. `None`: its sender gave it
-    /// up, or it is not there.
+    /// Reads more of the large message that [`Drained::Large`](crate::channel::Drained::Large) told of. Copies what
+    /// has come of its data to `target`, which has exactly as many bytes as the message. Answers how many bytes are
+    /// there by now. `None` means that the sender gave the message up, or that there is no such message.
     ///
     /// # Errors
     ///
@@ -98,7 +104,8 @@ impl Channel {
         }
     }
 
-    /// Drops the large message that [`Drained::Large`](crate::channel::Drained::Large) told of, and what comes of it.
+    /// Drops the large message that [`Drained::Large`](crate::channel::Drained::Large) told of, and the rest of it
+    /// when it comes.
     ///
     /// # Errors
     ///
@@ -108,7 +115,7 @@ impl Channel {
         Ok(())
     }
 
-    /// As `read_large`, but the link keeps what has come until all of it has.
+    /// As `read_large`, but the link keeps what has come until the message is complete.
     pub(super) fn collect_large(&mut self, connection: u32) -> Result<Option<(Header, Vec<u8>)>> {
         match self.link(connection)?.collect_large() {
             Ok(whole) => Ok(whole),
@@ -121,16 +128,53 @@ impl Channel {
         }
     }
 
-    /// Sends descriptors, with at most 32 KiB of data. `false`: not at the moment; try again a little later.
+    /// Sends 1 to 16 open descriptors, with at most 32 KiB of data. `false` means that the kernel takes none at the
+    /// moment: try again a little later.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// use std::os::fd::AsFd;
+    /// # use ringbell::bus::{Bus, BusOptions};
+    /// use ringbell::channel::{ChannelOptions, ConnectOptions, Notice, ServerOptions};
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("bus");
+    /// # let open = || Bus::open(BusOptions { path: Some(path.clone()), ..BusOptions::default() });
+    /// # let mut server = open()?.serve("files", ServerOptions::default())?;
+    /// # let bus = open()?;
+    /// # let record = bus.wait_for("files", Some(Duration::from_secs(30)))?;
+    /// # let mut client = bus.channel(ChannelOptions::default())?;
+    /// # let connection = client.connect(&record, &ConnectOptions::default())?;
+    /// # client.wait_open(connection, Duration::from_secs(30))?;
+    ///
+    /// let file = tempfile::tempfile().unwrap();
+    /// assert!(client.send_fds(connection, b"a file", &[file.as_fd()])?);
+    ///
+    /// // The server learns of it by a notice.
+    /// let parcel = 'received: loop {
+    ///     server.wait(None)?;
+    ///     for notice in server.notices() {
+    ///         if let Notice::Descriptors { connection } = notice
+    ///             && let Some(parcel) = server.receive_fds(connection)?
+    ///         {
+    ///             break 'received parcel;
+    ///         }
+    ///     }
+    /// };
+    /// assert_eq!(parcel.data, b"a file");
+    /// assert_eq!(parcel.fds.len(), 1);
+    /// # Ok::<(), ringbell::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// `ERR_RINGBELL_INVALID_OPTION`, and as [`send`](Self::send).
+    /// `ERR_RINGBELL_INVALID_OPTION` for no or too many descriptors, and for one that is not open; and as
+    /// [`send`](Self::send).
     pub fn send_fds(&mut self, connection: u32, data: &[u8], fds: &[BorrowedFd<'_>]) -> Result<bool> {
         self.link(connection)?.send_fds(data, fds)
     }
 
-    /// The oldest descriptors that this connection's peer has sent, if there are any.
+    /// The oldest descriptors that this connection's peer has sent, or `None`. They can still be taken after the
+    /// connection's end.
     ///
     /// # Errors
     ///
@@ -150,15 +194,17 @@ impl Channel {
         if !link.has_parcels() {
             self.forget_descriptors(connection);
         }
-        // Its end may have been seen behind the last of them.
+        // The end of the connection may come right behind the last of them.
         self.wake(connection);
         Ok(parcel)
     }
 
-    /// Descriptors that a peer sent before its end can still be taken, of so many peers.
+    /// Keeps the descriptors that a peer sent before its end, so that they can still be taken. Does so for
+    /// [`LEFTOVERS`] peers.
     pub(super) fn keep(&mut self, connection: u32, fd_socket: FdSocket) {
         if self.leftovers.len() == LEFTOVERS {
-            // Who only comes to leave something behind is not to cost one's own user what is kept of it.
+            // Another user's peer may connect only to leave descriptors behind. It must not displace what this user's
+            // own peers have left.
             let of_others = self.leftovers.iter().position(|(_, kept)| kept.is_of_another_user());
             self.leftovers.remove(of_others.unwrap_or(0));
         }
@@ -166,7 +212,7 @@ impl Channel {
         self.tell(Notice::Descriptors { connection });
     }
 
-    /// There are none to be told of any more.
+    /// Removes the notice of descriptors when there are no more to take.
     pub(super) fn forget_descriptors(&mut self, connection: u32) {
         self.notices
             .retain(|notice| !matches!(notice, Notice::Descriptors { connection: of } if *of == connection));

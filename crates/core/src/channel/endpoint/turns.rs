@@ -1,8 +1,9 @@
-//! Which connection is looked at next, which of them sleep, and how the endpoint sleeps and is woken.
+//! Which connection is looked at next, which connections sleep, and how the endpoint sleeps and is woken.
 //!
-//! `awake` holds the numbers of exactly those links that say so themselves. Any other was announced as asleep in its ring, so a doorbell
-//! tells of it. One turn takes one batch of one connection, and the next turn is another's. Only `sleep` waits: it is for a caller that
-//! found by `arm_links` that there is nothing to do.
+//! Invariant: `awake` holds exactly the numbers of those links whose `awake` is true. Every other link was announced
+//! as asleep in its ring, so its peer rings the doorbell. One turn takes one batch of one connection; the next turn
+//! is another connection's. The other files of this folder call it. Only `sleep` may wait: its caller learned from
+//! `arm_links` that there is nothing to do.
 
 use std::time::Instant;
 
@@ -15,19 +16,19 @@ use crate::error::{Error, Result};
 use crate::port::End;
 use crate::reactor::NEWS;
 
-/// Looks in a row that may find nothing before a connection dozes off while others are talking.
+/// After this many looks in a row that found nothing, a connection falls asleep, if others are awake.
 const IDLE_LOOKS: u32 = 256;
 /// Turns between two looks at doorbells and sockets, while the endpoint is too busy to sleep.
 const BUSY: u32 = 64;
 
 impl Channel {
-    /// Copies one batch of one connection to `slab[fill..]`; `table` says where its messages lie. Each begins with a
-    /// [`Header`](crate::channel::Header).
+    /// Copies one batch of one connection to `slab[fill..]`. `table` says where its messages lie. Each message begins
+    /// with a [`Header`](crate::channel::Header).
     ///
     /// # Errors
     ///
-    /// `ERR_RINGBELL_CLOSED` when the bus was closed and everything was read, and in a forked child. What befalls a
-    /// connection is a [`Notice`], the others go on.
+    /// `ERR_RINGBELL_CLOSED` when the bus was closed and everything was read, and in a forked child. What happens to
+    /// one connection is a [`Notice`], and the others go on.
     #[inline]
     pub fn drain(&mut self, slab: &mut [u8], fill: usize, table: &mut [Entry]) -> Result<Drained> {
         self.take_news()?;
@@ -111,8 +112,9 @@ impl Channel {
         }
     }
 
-    /// A peer rings a sleeping connection, and a peer that dies ends its socket: both wake a caller that sleeps on `as_fd`. An endpoint that
-    /// never does, because there is always something to do or to look for, looks now and then.
+    /// Looks at doorbells and sockets once in a while. A peer rings a sleeping connection, and a peer that dies ends
+    /// its socket; both wake a caller that sleeps on `as_fd`. A busy endpoint never sleeps there, so it would see
+    /// neither.
     fn look_at_sleepers(&mut self) -> Result<()> {
         self.batches = self.batches.wrapping_add(1);
         if self.batches.is_multiple_of(BUSY) {
@@ -121,7 +123,7 @@ impl Channel {
         Ok(())
     }
 
-    /// Has a connection looked at from now on.
+    /// Makes a connection one of those that are looked at.
     #[inline]
     pub(super) fn wake(&mut self, connection: u32) {
         if let Ok(index) = self.find(connection) {
@@ -134,7 +136,8 @@ impl Channel {
         }
     }
 
-    /// Looks for something to do, about `turns` times, with pause instructions in between.
+    /// Looks for something to do, about `turns` times. It executes pause instructions between two looks. Says whether
+    /// it found something.
     pub fn spin(&mut self, turns: u32) -> bool {
         !self.notices.is_empty() || self.spin_links(turns)
     }
@@ -157,13 +160,13 @@ impl Channel {
         self.registrar.inbox().has_news()
     }
 
-    /// Announces to every awake peer that this endpoint is about to sleep. True: there is nothing to do, sleep on `as_fd`
-    /// and call [`harvest`](Self::harvest) when it is readable. False: look again.
+    /// Announces to every awake peer that this endpoint is about to sleep. True means that there is nothing to do:
+    /// sleep on `as_fd`, and call [`harvest`](Self::harvest) when it is readable. False means: look again.
     pub fn arm(&mut self) -> bool {
         self.arm_links() && self.notices.is_empty()
     }
 
-    /// As `arm`; notices that nobody has asked for don't keep it from sleeping.
+    /// As `arm`, but queued notices do not keep it from sleeping.
     pub(super) fn arm_links(&mut self) -> bool {
         if self.home.is_foreign() {
             return false;
@@ -178,12 +181,12 @@ impl Channel {
         self.awake.is_empty() && !self.registrar.inbox().has_news() && !(self.closed && self.links.is_empty())
     }
 
-    /// Takes what woke the sleeper on `as_fd`, so that it can sleep again, and counts the wake-up. False:
-    /// there was nothing.
+    /// Takes the event that woke the sleeper on `as_fd`, so that it can sleep again, and counts the wake-up. False
+    /// means that there was none.
     ///
     /// # Errors
     ///
-    /// `ERR_RINGBELL_CLOSED` in a forked child; else none in practice: what `epoll_wait` can answer.
+    /// `ERR_RINGBELL_CLOSED` in a forked child. An error of `epoll_wait`, which does not occur in practice.
     pub fn harvest(&mut self) -> Result<bool> {
         self.sleep(Some(Instant::now()))?;
         Ok(!self.ready.is_empty())

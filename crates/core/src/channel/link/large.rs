@@ -1,7 +1,8 @@
-//! Messages that are larger than the ring, in pieces, out and in.
+//! Messages that are larger than the ring. They go in pieces, in both directions.
 //!
-//! At most one is on its way in each direction; a caller that has another one to send is told that nothing was sent. No memory is taken
-//! for what was only announced, unless the caller takes it. What either side gave up is dropped, and nothing waits for it.
+//! Invariant: at most one is on its way in each direction. A caller that wants to send another one learns that
+//! nothing was sent. An announced size alone reserves no memory, unless the caller provides it. A message that either
+//! side gave up is dropped, and nothing waits for it. The endpoint calls this, in its turns.
 
 use ringbell_ring::{Fault, Large, MAX_LARGE, Piece};
 
@@ -9,7 +10,7 @@ use super::Link;
 use crate::channel::header::{HEADER, Header};
 use crate::error::{Error, Result};
 
-/// Most bytes of a large message that one turn takes, so that others get theirs.
+/// Most bytes of a large message that one turn takes, so that other connections get their turn.
 const TURN: usize = 4 << 20;
 
 /// A message that is larger than the ring, on its way in.
@@ -17,23 +18,23 @@ pub(super) struct Arriving {
     head: [u8; HEADER],
     /// Bytes of header and data that were read.
     done: usize,
-    /// Bytes of data in all.
+    /// Bytes of data in total.
     bytes: usize,
-    /// What was collected for a receiver in Rust.
+    /// The data so far, for a receiver in Rust.
     collected: Vec<u8>,
 }
 
 /// What became of a large message in one turn.
 pub(in crate::channel) enum Progress {
-    /// So many bytes of its data are there.
+    /// This many bytes of its data are there.
     Bytes(usize),
-    /// It will never be whole: its sender gave it up.
+    /// The message will never be complete: its sender gave it up.
     Gone,
 }
 
 impl Link {
-    /// Begins (`done` 0) or goes on with a message of any size: as much of it as there is room for. Answers how many bytes of
-    /// the data have been sent; without progress also while another large message is on its way.
+    /// Begins (`done` is 0) or continues a message of any size: sends as much of it as there is room for. Answers how
+    /// many bytes of the data have been sent. While another large message is on its way, it makes no progress.
     pub(in crate::channel) fn send_large(
         &mut self,
         header: Header,
@@ -45,7 +46,7 @@ impl Link {
         self.ensure_there()?;
         match self.sending {
             Some(sending) if sending == (header, data.len()) => {}
-            // Another one's turn.
+            // Another message is being sent.
             Some(_) => return Ok(done),
             None if self.duplex.writer.begin_large(total) => self.sending = Some((header, data.len())),
             None => return Err(Error::MessageTooLarge { size: data.len(), limit: MAX_LARGE - HEADER }),
@@ -72,20 +73,21 @@ impl Link {
         Ok(done)
     }
 
-    /// Gives up the large message that is on its way out; the peer drops what it has of it.
+    /// Gives up the large message that is being sent. The peer drops the part that it has.
     pub(in crate::channel) fn abandon_large(&mut self) {
         self.sending = None;
         self.duplex.writer.abandon_large();
     }
 
-    /// Takes the header of the large message that is next. `None`: it is not there yet, or none will be.
+    /// Takes the header of the large message that is next. `None` means that the header is not complete yet, or never
+    /// will be.
     pub(in crate::channel) fn arriving(
         &mut self,
         large: Large,
     ) -> std::result::Result<Option<(Header, usize)>, Fault> {
         if large.done == 0 {
             let Some(bytes) = large.total.checked_sub(HEADER) else {
-                // Too short to have a header, as a small one may be: nobody's.
+                // Too short to have a header, as a small message may be. It is dropped.
                 self.duplex.reader.skip_large();
                 return Ok(None);
             };
@@ -108,7 +110,7 @@ impl Link {
         Ok(Header::decode(&arriving.head).map(|(header, _)| (header, arriving.bytes)))
     }
 
-    /// Goes on with the large message whose header was taken: copies to `target`, which has room for all of its data.
+    /// Continues the large message whose header was taken: copies to `target`, which has room for all of its data.
     ///
     /// # Errors
     ///
@@ -118,7 +120,7 @@ impl Link {
         target: &mut [u8],
     ) -> Result<std::result::Result<Progress, Fault>> {
         match &self.arriving {
-            // Another one has begun in the place of that which the caller has memory for.
+            // Another message has begun, in place of the one that the caller has memory for.
             Some(arriving) if arriving.done < HEADER => Ok(Ok(Progress::Gone)),
             Some(arriving) if arriving.bytes != target.len() => Err(Error::InvalidOption {
                 option: "target",
@@ -147,8 +149,8 @@ impl Link {
         Ok(Progress::Bytes(bytes))
     }
 
-    /// As `read_large`, into memory of the link's own, which grows with what has come and not with what was announced. The
-    /// message, once it is whole.
+    /// As `read_large`, but into the link's own memory. That memory grows with the bytes that have come, not with the
+    /// announced size. Answers the message once it is complete.
     pub(in crate::channel) fn collect_large(
         &mut self,
     ) -> std::result::Result<Option<(Header, Vec<u8>)>, Fault> {

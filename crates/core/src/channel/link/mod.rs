@@ -1,10 +1,10 @@
-//! One connection: its two ports, and the socket that tells of the peer's end (`fd_socket`).
+//! A link: one connection, with its two ports and the socket that reports the peer's end (`fd_socket`).
 //!
-//! Made on the bus thread once a handshake is done, used by the endpoint alone. Dropping it closes it in good order: the peer reads what
-//! was sent and then knows that nothing will follow. Dying does not, and the socket's end says the rest.
-//!
-//! A link is *awake* while it is looked at whether or not its doorbell rang. A link that is not is announced as asleep in its
-//! ring: the peer rings, which wakes it.
+//! The bus thread makes it once a handshake is done. After that only the endpoint uses it. Dropping a link closes it
+//! in good order: the peer reads what was sent, and then knows that nothing will follow. A process that dies closes
+//! nothing; the peer sees the end of the socket instead. Invariant: a link is *awake* while the endpoint looks at it,
+//! rung or not. A link that is not awake is announced as asleep in its ring, so the peer rings, and that wakes it.
+//! Nothing here may wait.
 
 mod large;
 
@@ -30,14 +30,14 @@ use large::Arriving;
 
 pub(super) use large::Progress;
 
-/// Who is at the other end, and how it was reached.
+/// The peer, and how it was reached.
 pub(super) struct PeerInfo {
     pub(super) peer: Peer,
     pub(super) rung: Rung,
     pub(super) fallbacks: Vec<Fallback>,
-    /// The server's, on the client's side.
+    /// The server's record. Only the client's side has one.
     pub(super) record: Option<Arc<Record>>,
-    /// On the server's side, until the connection is gone.
+    /// Only the server's side has one. It is held until the connection is gone.
     pub(super) _permit: Option<Permit>,
 }
 
@@ -47,35 +47,36 @@ pub(super) struct Link {
     pub(super) peer_info: PeerInfo,
     duplex: Duplex,
     fd_socket: FdSocket,
-    /// Where the rings are mapped: in a forked child they are not.
+    /// Where the rings are mapped. In a forked child they are not.
     home: Home,
-    /// Whether it is among those that are looked at.
+    /// Whether it is one of those that are looked at.
     pub(super) awake: bool,
-    /// Looks in a row that found nothing.
+    /// How many looks in a row found nothing.
     pub(super) idle: u32,
-    /// Bytes that somebody waits for room for.
+    /// The caller waits for room for this many bytes.
     wanted: Option<usize>,
-    /// Nobody will ring any more: the peer has let go of the doorbell or of one of two streams, or sent what is no ring.
+    /// The doorbell will not ring any more: the peer has let go of it or of one of two streams, or has sent something
+    /// that is no ring of a doorbell.
     silent: bool,
-    /// The large message that is going out: its header, and the length of its data.
+    /// The large message that is being sent: its header, and the length of its data in bytes.
     sending: Option<(Header, usize)>,
     /// The large message that is coming in.
     arriving: Option<Arriving>,
     fault: Option<Error>,
 }
 
-/// Numbers under which a connection's descriptors are watched; 0 and 1 are the inbox's.
+/// Numbers under which a connection's descriptors are watched. 0 and 1 belong to the inbox.
 fn watched(number: u32) -> [u64; 2] {
     [u64::from(number) << 1, u64::from(number) << 1 | 1]
 }
 
-/// What a number of the epoll means: which connection, and whether it is its socket.
+/// What a number of the epoll means: which connection, and whether it is the socket.
 pub(super) fn rang(number: u64) -> (u32, bool) {
     ((number >> 1) as u32, number & 1 == 1)
 }
 
 impl Link {
-    /// Makes a connection of what the handshake brought, and has it wake the endpoint.
+    /// Makes a link of what the handshake brought, and lets it wake the endpoint.
     ///
     /// # Errors
     /// `ERR_RINGBELL_RESOURCE` when `fs.epoll.max_user_watches` or memory ran out.
@@ -89,7 +90,7 @@ impl Link {
         let [bell, socket] = watched(number);
         let watched = inbox.watch(&fd_socket, socket).and_then(|()| duplex.watch(inbox, bell));
         if let Err(error) = watched {
-            // Others hold copies of both.
+            // Other processes hold copies of these descriptors, so closing them would not end the registration.
             inbox.forget(&fd_socket);
             duplex.unwatch(inbox);
             return Err(error);
@@ -110,13 +111,13 @@ impl Link {
         })
     }
 
-    /// Must be called before it is dropped, unless the inbox goes as well.
+    /// Call this before the link is dropped, unless the inbox goes as well.
     pub(super) fn unwatch<A>(&self, inbox: &Inbox<A>) {
         inbox.forget(&self.fd_socket);
         self.duplex.unwatch(inbox);
     }
 
-    /// Sends one message. False: there is no room.
+    /// Sends one message. False means that there is no room.
     #[inline]
     pub(super) fn send(&mut self, header: Header, data: &[u8]) -> Result<bool> {
         let (size, limit) = (HEADER.saturating_add(data.len()), self.duplex.writer.max_message());
@@ -132,7 +133,7 @@ impl Link {
         Ok(sent)
     }
 
-    /// Nobody reads what is sent to a peer that has gone, or makes room for it.
+    /// Refuses to send to a peer that has gone: it reads nothing any more, and makes no room.
     #[inline]
     fn ensure_there(&mut self) -> Result<()> {
         if self.duplex.is_unread() {
@@ -141,7 +142,8 @@ impl Link {
         if self.hung_up() { Err(Error::PeerGone { service: self.peer_name() }) } else { Ok(()) }
     }
 
-    /// A peer whose cursor broke the rules no longer holds anything back, and must not be sent to for ever.
+    /// Ends sending to a peer whose cursor broke the rules. Such a cursor holds nothing back any more, so sends would
+    /// succeed without end.
     fn judge_reader(&mut self) -> Result<()> {
         if self.duplex.writer.evicted() == 0 {
             return Ok(());
@@ -151,7 +153,7 @@ impl Link {
         Err(error)
     }
 
-    /// Largest data of one message.
+    /// Largest data of one message, in bytes.
     pub(super) fn max_message(&self) -> usize {
         self.duplex.writer.max_message() - HEADER
     }
@@ -160,7 +162,7 @@ impl Link {
         self.duplex.writer.has_room(HEADER.saturating_add(data))
     }
 
-    /// Announces that somebody waits for room. False: there is some now.
+    /// Announces that the caller waits for room. False means that there is some now.
     pub(super) fn arm_room(&mut self, data: usize) -> bool {
         let none = self.duplex.writer.arm(HEADER.saturating_add(data));
         self.wanted = none.then_some(data);
@@ -184,7 +186,7 @@ impl Link {
         Ok(read)
     }
 
-    /// Whether there may be something to do: to be read, to be told, or room that was waited for.
+    /// Whether there may be something to do: messages, an end to report, or room that the caller waited for.
     #[inline]
     pub(super) fn pending(&mut self) -> bool {
         self.duplex.reader.pending() || self.at_end() || self.room_came()
@@ -199,42 +201,42 @@ impl Link {
         self.duplex.reader.spin(turns) || self.pending()
     }
 
-    /// Announces that nobody looks any more. False: there is something to do now.
+    /// Announces that this link is not looked at any more. False means that there is something to do now.
     pub(super) fn arm<A>(&mut self, inbox: &Inbox<A>) -> bool {
         let quiet = self.duplex.reader.arm();
         self.duplex.reader.watch_room(inbox, watched(self.number)[0]);
         let room = self.room_came();
         if room {
-            // Told once: the caller that waited may have given up meanwhile, and would never take it.
+            // Reported once: the caller that waited may have given up in the meantime, and would never use the room.
             self.wanted = None;
         }
         quiet && !self.at_end() && !room
     }
 
-    /// Takes what was rung, where it has to be taken: room for further rings.
+    /// Drains the doorbell, if it has to be drained to take further rings.
     pub(super) fn hear(&mut self) {
         self.silent |= !self.duplex.reader.drain_doorbell();
         self.duplex.reader.note_wakeup();
     }
 
-    /// One direction has ended without a word: so that the other does not outlive it, on neither side.
+    /// One direction broke off. Ends the other one, too, on both sides.
     fn cut(&mut self) {
         if !std::mem::replace(&mut self.silent, true) {
             self.fd_socket.shutdown();
         }
     }
 
-    /// Takes from the socket what is in it.
+    /// Takes what is in the socket.
     pub(super) fn look_at_socket(&mut self) {
         self.fd_socket.look();
     }
 
-    /// What came before the end, and was not taken.
+    /// The descriptors that came before the end and were not taken.
     pub(super) fn leftovers(&mut self) -> Option<FdSocket> {
         self.fd_socket.left()
     }
 
-    /// The peer has gone, or what it does counts no more.
+    /// Whether the peer has gone, or has broken the rules so that its messages no longer count.
     #[inline]
     fn hung_up(&self) -> bool {
         self.silent || self.fd_socket.ended()
@@ -249,7 +251,8 @@ impl Link {
         self.fd_socket.has_parcels()
     }
 
-    /// Sends descriptors. False: the socket is full, or too many descriptors of this user are in flight.
+    /// Sends descriptors. False means that the socket is full, or that too many descriptors of this user are in
+    /// flight.
     pub(super) fn send_fds(&mut self, data: &[u8], fds: &[BorrowedFd<'_>]) -> Result<bool> {
         parcel::check(data, fds)?;
         match self.fd_socket.send(data, fds) {
@@ -263,7 +266,7 @@ impl Link {
         }
     }
 
-    /// How errors call the peer.
+    /// The name of the peer in errors.
     pub(super) fn peer_name(&self) -> String {
         match &self.peer_info.record {
             Some(record) => record.service.clone(),
@@ -271,38 +274,38 @@ impl Link {
         }
     }
 
-    /// What broke the protocol, if anything did.
+    /// The error that broke the protocol, if there is one.
     pub(super) fn fault(&self) -> Option<&Error> {
         self.fault.as_ref().or(self.fd_socket.fault())
     }
 
-    /// Whether its end can be told, one way or the other. What a peer had sent before it closed may still be on its way over a
-    /// stream when its socket has ended.
+    /// Whether the end of this link can be reported, whatever it is. When the socket has ended, messages that the
+    /// peer sent before it closed may still be on their way over a stream.
     fn at_end(&self) -> bool {
         self.fault().is_some() || (self.hung_up() && self.end().is_some())
     }
 
-    /// How it ends, once everything was read; `None` while something can still come.
+    /// How it ended, once everything was read. `None` while something can still come.
     pub(super) fn end(&self) -> Option<End> {
         let writer = if self.hung_up() { WriterState::Gone } else { WriterState::Present };
         self.duplex.reader.end(writer)
     }
 
-    /// How many of our messages the peer has taken out of its ring, by its own account, though it be gone; `None` over a stream,
-    /// where it may have taken more than it had time to report.
+    /// How many of our messages the peer has taken out of its ring, as the peer's own cursor says, even if the peer
+    /// is gone. `None` over a stream, because the peer may have taken more than it had time to report.
     pub(super) fn delivered(&self) -> Option<u64> {
         if self.peer_info.rung == Rung::Stream {
             return None;
         }
-        // Large messages that it passed over were taken as well; those that were given up on the way make it too many, which
-        // is the safe side.
+        // Large messages that the peer passed over count as taken. Large messages that were given up on the way are
+        // counted, too. That makes the number too high, which is the safe side.
         self.duplex.writer.taken(0)
     }
 
     pub(super) fn stats(&self) -> ConnectionStats {
         let counters = self.duplex.writer.counters();
         let read = self.duplex.reader.counters();
-        // Over a stream those are reports.
+        // Over a stream, these are reports and not rings.
         let rings = if self.peer_info.rung == Rung::Stream { 0 } else { read.rings };
         let unread = self.duplex.writer.slots().next().map_or(0, |(slot, _)| slot.backlog);
         ConnectionStats {

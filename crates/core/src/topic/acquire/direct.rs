@@ -1,9 +1,9 @@
-//! Direct: the publisher's descriptors are copied by the kernel, and the publisher is not involved.
+//! The direct rung: the kernel copies the publisher's descriptors, and the publisher does not take part.
 //!
-//! Invariants: pid numbers are only used in the pid namespace and boot that the record names; the record's
-//! lock is probed after the pidfd was opened (so the pidfd is its owner) and after everything was copied (so
-//! the numbers were still the announced ones); what came is checked as any peer's memory is (`joined`). Which errno means
-//! what is decided in `judge` alone. Called by `want`, on the bus thread; never blocks.
+//! Invariants: a pid is used only in the pid namespace and the boot that the record names. The record's lock is
+//! probed after the pidfd was opened (so the pidfd is the record's owner) and again after everything was copied (so
+//! the numbers were still the announced ones). What came is checked like any peer's memory (`joined`). Only `judge`
+//! decides what an errno means. `want` calls this, on the bus thread. It never blocks.
 
 use nix::errno::Errno;
 
@@ -17,7 +17,7 @@ use crate::sys::eventfd::EventFd;
 use crate::sys::pidfd::PidFd;
 use crate::sys::proc::myself;
 
-/// Acquires everything, or says what to do instead.
+/// Acquires everything, or answers what to do instead.
 pub(super) fn acquire(
     directory: &Directory,
     record: &Record,
@@ -37,7 +37,7 @@ pub(super) fn acquire(
         joined.publisher_lives()?;
         Ok((joined, doorbell))
     });
-    // What came from a process that has meanwhile gone, or closed the topic, proves nothing against it.
+    // A process that has gone or has closed the topic in the meantime is not to blame for what came from it.
     if !process.is_alive() {
         return Err(Verdict::Gone);
     }

@@ -1,8 +1,9 @@
-//! The part of an acquisition that all rungs with memory share: from descriptors that came to a slot in the topic.
+//! What all rungs with memory have in common: it begins with the descriptors that came and ends with a slot in the
+//! topic.
 //!
-//! Invariant: the descriptors of each rung pass through here, so that all rungs refuse the same things. The slot's lock is held from
-//! `Joined::new` on, through a file description of this process's own: dropping a `Joined` gives it back. Called by `direct` and by
-//! `want`.
+//! Invariant: the descriptors of each rung pass through here, so that all rungs refuse the same things. The slot's
+//! lock is held from `Joined::new` on, through a file description of this process's own. Dropping a `Joined` gives
+//! the slot back. `direct` and `want` call this.
 
 use std::os::fd::OwnedFd;
 
@@ -14,17 +15,18 @@ use crate::segment::{self, DurableName, PeerSegments, slots};
 use crate::sys::eventfd::EventFd;
 use crate::{Error, Result};
 
-/// Segments that were checked, with a slot of them; only the slot's doorbell is missing.
+/// Segments that were checked, with a slot in them. Only the slot's doorbell is missing.
 #[derive(Debug)]
 pub(crate) struct Joined {
     pub(super) segments: PeerSegments,
     pub(super) slot: usize,
-    /// None for a guest, whose connection is its doorbell both ways.
+    /// `None` for a guest. Its connection is its doorbell in both directions.
     pub(super) room: Option<EventFd>,
 }
 
 impl Joined {
-    /// With a durable name, in the slot that holds its position.
+    /// Checks and maps the segments, and claims a slot. With a durable name, it is the slot that holds the name's
+    /// position.
     pub(super) fn new(
         data: OwnedFd,
         control: OwnedFd,
@@ -41,19 +43,20 @@ impl Joined {
         Ok(Joined { segments, slot, room: Some(room) })
     }
 
-    /// As a guest: the control segment has one slot, which is nobody else's.
+    /// The same for a guest. Its control segment has one slot, which is its own.
     pub(super) fn as_guest(data: OwnedFd, control: OwnedFd, topic: &TopicRecord) -> Result<Joined> {
         Ok(Joined { segments: segment::attach_as_guest(data, control, topic)?, slot: 0, room: None })
     }
 
-    /// The doorbell that the slot belongs to, by the record.
+    /// The doorbell of the slot, as the record announces it.
     pub(super) fn doorbell(&self, topic: &TopicRecord) -> Result<EventfdRef> {
         memory_of(topic)?.doorbells.get(self.slot / SLOTS_PER_DOORBELL).copied().ok_or_else(|| {
             Error::CorruptPeer { what: format!("its record announces no doorbell for slot {}", self.slot) }
         })
     }
 
-    /// The last look: whether the publisher still holds the lock in its own control segment. A guest's connection tells it.
+    /// The last check: whether the publisher still holds the lock in its own control segment. For a guest, its
+    /// connection tells it.
     pub(super) fn publisher_lives(&self) -> std::result::Result<(), Verdict> {
         match &self.segments.control_own {
             Some(own) if !slots::publisher_lives(own)? => Err(Verdict::Gone),

@@ -1,7 +1,9 @@
-//! What a topic's handshake is about: the publisher's offer, the subscriber's want, and the ring that comes of them.
+//! The two sides of a topic's handshake: the publisher's offer and the subscriber's want, and the ring that comes of
+//! them.
 //!
-//! Invariant: all rungs refuse the same things, because what they bring passes through `joined`. Peers of other users are guests,
-//! with doorbells of another kind (`port`). How two processes meet is in `handshake`; nothing here blocks.
+//! Invariant: all rungs refuse the same things, because everything that they bring passes through `joined`. Peers of
+//! other users are guests, with doorbells of another kind (`port`). `handshake` calls this folder, on the bus thread,
+//! and says how two processes meet. Nothing here may block.
 
 mod direct;
 mod joined;

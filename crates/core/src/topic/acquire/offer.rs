@@ -1,8 +1,9 @@
 //! What a publisher gives to a subscriber at the handshake: descriptors of its ring, or a stream.
 //!
-//! Invariants: a process of the publisher's own user, or root, may have everything; another user gets a guest's terms alone, a control
-//! segment of its own and no doorbell that others share; a slot counts as claimed only while its lock is held. What was made for a
-//! client is given back when its handshake ends early. Made by the publisher; called by `handshake`, on the bus thread.
+//! Invariants: a process of the publisher's own user, or of root, may have everything. Another user gets only a
+//! guest's terms: a control segment of its own, and no doorbell that others share. A slot counts as claimed only
+//! while its lock is held. When a handshake ends early, everything that was made for the client is given back. The
+//! publisher makes it; `handshake` calls it, on the bus thread.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -24,38 +25,38 @@ use crate::sys::fork::ForkGuarded;
 use crate::sys::seqpacket::Peer;
 use crate::{Error, Result};
 
-/// A guest's position would be lost with its segment.
+/// A guest gets no durable position, because the position would be lost with the guest's segment.
 pub(crate) const NO_DURABLE_GUESTS: &str = "a publisher of another user keeps no durable positions";
 
-/// A publisher's ring, to be served on whatever socket its record has.
+/// The server of a publisher's ring. It answers on every socket that the record announces.
 pub(crate) struct Server {
     memory: Option<Memory>,
     streams: Option<StreamServer>,
     room: Arc<EventFd>,
     doorbells: Arc<[EventFd]>,
     slots: usize,
-    /// Which other users may have it, and their slots.
+    /// Which other users may have the ring, and the guest slots for them.
     others: Option<(Granted, Arc<Guests>)>,
 }
 
-/// Both segments. Kept open as long as the record is announced.
+/// Both segments. Their descriptors stay open as long as the record is announced.
 struct Memory {
     data: OwnedFd,
     control: OwnedFd,
 }
 
-/// What was sent to a subscriber, or is to be.
+/// What was sent to a subscriber, or will be sent next.
 pub(crate) enum Offer {
-    /// SEGMENTS; a guest has a reservation, until it has connected.
+    /// SEGMENTS. A guest has a reservation until it has connected.
     Segments { id: [u8; 16], reservation: Option<Reservation> },
     /// DOORBELL, for the slot that was claimed.
     Doorbell { slot: u32, reservation: Option<Reservation> },
-    /// STREAM, with what reads the ring for the subscriber.
+    /// STREAM, with the proxy reader that reads the ring for the subscriber.
     Stream { id: [u8; 16], capabilities: u64, proxy: Box<ProxyReader> },
 }
 
 impl Server {
-    /// Offers the ring's memory, if peers can have it, and to stream it, if there is a server for that.
+    /// Offers the ring's memory, if it is shared, and streams, if there is a stream server.
     ///
     /// # Errors
     /// `ERR_RINGBELL_RESOURCE` when descriptors ran out.
@@ -96,7 +97,7 @@ impl Server {
             | if self.streams.is_some() { STREAM } else { 0 }
     }
 
-    /// In words, for a subscriber that wants something else.
+    /// The offer in words, for a subscriber that wants something else.
     fn on_offer(&self) -> &'static str {
         match (self.memory.is_some(), self.streams.is_some()) {
             (true, false) => "this publisher only has shared memory to offer",
@@ -105,7 +106,7 @@ impl Server {
         }
     }
 
-    /// Whether a slot's lock is held, as the client that claims it says.
+    /// Whether the lock of this slot is held. The client that claims the slot says so; this checks it.
     fn is_claimed(&self, slot: u32) -> bool {
         let slot = slot as usize;
         let held = |memory: &Memory| slots::is_held(&memory.control, slot).unwrap_or(false);
@@ -121,7 +122,7 @@ impl Server {
         now: Instant,
     ) -> Answer<Offer> {
         match (class, self.guests()) {
-            // Root may have everything; but it may not want the doorbells of a user that it does not trust.
+            // Root may have everything. But it may not want to share doorbells with a user that it does not trust.
             (PeerClass::Root | PeerClass::Other, Some(guests)) if as_guest => match guests.admit(uid, now) {
                 Ok(reservation) => Answer::Offer(Offer::Segments { id, reservation: Some(reservation) }),
                 Err(outside) => leave_outside(outside),
@@ -134,7 +135,7 @@ impl Server {
         }
     }
 
-    /// `who`: a process id and the hash of a durable name, 0 for none.
+    /// `who` is a process id and the hash of a durable name, or 0 for no name.
     fn stream(
         &self,
         (uid, class): (u32, PeerClass),
@@ -154,7 +155,7 @@ impl Server {
             (PeerClass::Other, _) if who.1 != 0 => return refuse(Refusal::Other, NO_DURABLE_GUESTS),
             (PeerClass::Other, None) => return leave_outside(Outside::Full),
             (PeerClass::Other, Some(guests)) => match guests.admit_to_stream(uid, now) {
-                // What fails here may work the next time.
+                // A failure here can go away with time.
                 Ok(slot) => streams.admit_guest(slot, who.0, start).map_err(|_| Outside::Busy),
                 Err(outside) => Err(outside),
             }
@@ -228,7 +229,7 @@ impl Service for Server {
                 let fds = doorbell.map(AsFd::as_fd).into_iter().collect();
                 (Datagram::Doorbell { slot: *slot }, fds, Then::Close)
             }
-            // What follows in the socket is the stream's.
+            // From here on, the bytes in the socket belong to the stream.
             Offer::Stream { id, capabilities, proxy } => {
                 let begin = proxy.begin();
                 (Datagram::Stream { id: *id, capabilities: *capabilities, begin }, Vec::new(), Then::Admit)
@@ -239,7 +240,7 @@ impl Service for Server {
     fn admit(&self, socket: ForkGuarded, _peer: Peer, offer: Offer) {
         match (offer, &self.streams) {
             (Offer::Stream { proxy, .. }, Some(streams)) => {
-                // Where it fails the subscriber sees its connection end, and comes again.
+                // If this fails, the subscriber sees the end of its connection and tries again.
                 let _ = streams.adopt(socket, *proxy);
             }
             (Offer::Doorbell { reservation: Some(reservation), .. }, _) => {

@@ -1,8 +1,8 @@
-//! A ring of a publisher's, as a subscriber wants it: memory and a slot in it, or the same bytes as a stream.
+//! What a subscriber wants of a publisher: the ring's memory with a slot in it, or the same bytes as a stream.
 //!
-//! Invariants: nothing that came is used before `Joined` has checked it, whatever rung brought it; the doorbells that a user's
-//! processes share are not taken from another user, by root neither. Called by `handshake`, on the bus thread; a topic's follower
-//! asks for it.
+//! Invariants: nothing that came is used before `Joined` has checked it, on every rung. A process, even root's, does
+//! not take the doorbells that the processes of another user share. `handshake` calls this, on the bus thread; a
+//! topic's follower asks for it.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -24,38 +24,38 @@ use crate::sys::eventfd::EventFd;
 use crate::sys::fork::ForkGuarded;
 use crate::{Error, Result};
 
-/// How long an acquisition may take, its repetitions included.
+/// How long an acquisition may take, with all its repetitions.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A place in a publisher's topic.
+/// A slot in a publisher's topic, or a stream from it.
 pub(crate) type Attachment = Acquired<Way>;
 
-/// What a topic is read through.
+/// The way in which a topic is read.
 #[derive(Debug)]
 pub(crate) enum Way {
     Memory(Memory),
     Stream(Box<StreamReader>),
 }
 
-/// A ring to read from.
+/// A ring that a subscriber wants to read.
 pub(crate) struct Ring {
-    /// Where to start; a publisher that streams joins the ring for its subscriber.
+    /// Where to start. If the publisher streams, it joins the ring for its subscriber.
     pub(crate) start: Start,
-    /// Claims a slot under this name.
+    /// The name under which a slot is claimed.
     pub(crate) durable: Option<DurableName>,
 }
 
-/// What a ring is made of.
+/// What the handshake brings.
 pub(crate) enum Parts {
-    /// The segments with a slot, and its doorbell.
+    /// The segments with a slot, and the doorbell of the slot.
     Shared(Joined, EventFd),
-    /// The same for a guest, whose connection is its doorbell both ways.
+    /// The same for a guest. Its connection is its doorbell in both directions.
     Guest(Joined),
-    /// The bytes will come.
+    /// A stream: the bytes will come over the socket.
     Stream(Box<StreamGrant>),
 }
 
-/// A stream that was granted, and where it begins.
+/// A stream that was granted, and the position where it begins.
 pub(crate) struct StreamGrant {
     slot: usize,
     capacity: usize,
@@ -90,7 +90,7 @@ impl Want for Ring {
     fn request(&self, attempt: &Attempt) -> Datagram {
         let own = attempt.record.uid == nix::unistd::geteuid().as_raw();
         let streamed = attempt.rung == Rung::Stream;
-        // In shared memory the client claims its name itself.
+        // In shared memory, the client claims its name itself.
         let named = self.durable.as_ref().filter(|_| streamed);
         Datagram::Hello {
             id: attempt.id,
@@ -140,7 +140,7 @@ impl Want for Ring {
 }
 
 impl Ring {
-    /// The segments came: checks, maps, and takes a slot.
+    /// The segments came. Checks them, maps them, and takes a slot.
     fn join(&self, attempt: &Attempt, datagram: Datagram, fds: Vec<OwnedFd>) -> Result<Joined, Verdict> {
         let topic = topic_of(&attempt.record)?;
         let as_guest = match datagram {
@@ -169,7 +169,7 @@ impl Ring {
         Joined::new(data, control, room, topic, self.durable.as_ref()).map_err(Verdict::of)
     }
 
-    /// A stream is granted: checks where it begins.
+    /// A stream was granted. Checks where it begins.
     fn begin(&self, attempt: &Attempt, datagram: Datagram, fds: &[OwnedFd]) -> Result<Parts, Verdict> {
         let topic = topic_of(&attempt.record)?;
         let no_slot = |max: u16| Err(Verdict::Fail(Error::NoSlot { max: max.into() }));
@@ -230,14 +230,14 @@ fn doorbell(
     Ok(Next::Acknowledge(Parts::Shared(joined, doorbell)))
 }
 
-/// Memory with the doorbells that a user's processes share.
+/// Memory with the doorbells that the processes of one user share.
 fn shared(joined: Joined, doorbell: EventFd) -> Result<Way, Verdict> {
     let Joined { segments, slot, room } = joined;
     let room = Doorbell::Shared(Arc::new(room.ok_or(Verdict::Gone)?));
     Ok(Way::Memory(Memory { segments, slot, room, doorbell: Doorbell::Shared(Arc::new(doorbell)) }))
 }
 
-/// Whether it is another user's that lets others in as guests.
+/// Whether the publisher belongs to another user, and lets other users in as guests.
 fn is_anothers(record: &Record) -> bool {
     let guests = record.topic.as_ref().map_or(0, |topic| topic.max_guests);
     guests > 0 && record.uid != nix::unistd::geteuid().as_raw()

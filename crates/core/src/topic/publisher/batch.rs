@@ -1,7 +1,9 @@
-//! Sending in place, for Rust: a [`Loan`] is one message, a [`Batch`] many, written straight into the ring.
+//! Sending in place, for Rust: a [`Loan`] is one message, a [`Batch`] is many. Both are written straight into the
+//! ring.
 //!
-//! Both borrow the publisher, so nothing else can be sent while one is open. What is dropped without a commit was never sent, but for the
-//! messages of a batch.
+//! Invariant: both borrow the publisher, so nothing else can be sent while one is open. A loan that is dropped
+//! without a commit was never sent. A batch that is dropped is committed. Rust programs call this; the binding uses
+//! `window.rs` instead. It must never commit bytes that were not reserved before.
 
 use ringbell_ring::{MESSAGE_OVERHEAD, padded};
 
@@ -11,7 +13,8 @@ use crate::error::Result;
 /// Most bytes that a batch collects before it commits by itself.
 const BATCH: usize = 64 << 10;
 
-/// One message that is being written where its subscribers will read it. Dropped without a commit, nothing is sent.
+/// One message that is written in place, where its subscribers will read it. If it is dropped without a commit,
+/// nothing is sent.
 #[derive(Debug)]
 pub struct Loan<'a> {
     publisher: &'a mut Publisher,
@@ -19,8 +22,27 @@ pub struct Loan<'a> {
 }
 
 impl Publisher {
-    /// Lends room for a message of up to `len` bytes. `None`: there is no room, as when [`send`](Self::send) is `false`.
-    /// It holds whatever the ring held there before.
+    /// Lends memory of the ring for one message of up to `len` bytes. `None` means that there is no room; that is the
+    /// case in which [`send`](Self::send) answers `false`. The lent bytes hold what the ring held there before. Write
+    /// all that you commit.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use ringbell::bus::{Bus, BusOptions};
+    /// use ringbell::topic::{PublisherOptions, SubscriberOptions};
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let bus = Bus::open(BusOptions { path: Some(folder.path().join("bus")), ..BusOptions::default() })?;
+    /// let mut publisher = bus.publisher("ticks", PublisherOptions::default())?;
+    /// let mut subscriber = bus.subscriber("ticks", SubscriberOptions::default())?;
+    /// # subscriber.wait_attached(1, Some(Duration::from_secs(30)))?;
+    ///
+    /// let mut loan = publisher.loan(100)?.expect("an empty ring has room");
+    /// loan.bytes()[..6].copy_from_slice(b"tick 1");
+    /// loan.commit(6); // 6 of the 100 bytes are the message
+    ///
+    /// assert_eq!(subscriber.recv()?.data, b"tick 1");
+    /// # Ok::<(), ringbell::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -35,7 +57,29 @@ impl Publisher {
         Ok(Some(Loan { publisher: self, len }))
     }
 
-    /// Begins a batch. Messages are written in place and become visible together.
+    /// Begins a batch. Its messages are written in place and become visible together.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use ringbell::bus::{Bus, BusOptions};
+    /// use ringbell::topic::{PublisherOptions, SubscriberOptions};
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let bus = Bus::open(BusOptions { path: Some(folder.path().join("bus")), ..BusOptions::default() })?;
+    /// let mut publisher = bus.publisher("ticks", PublisherOptions::default())?;
+    /// let mut subscriber = bus.subscriber("ticks", SubscriberOptions::default())?;
+    /// # subscriber.wait_attached(1, Some(Duration::from_secs(30)))?;
+    ///
+    /// let mut batch = publisher.batch()?;
+    /// for tick in 0..3u64 {
+    ///     assert!(batch.push(&tick.to_le_bytes())?); // false: there is no room
+    /// }
+    /// drop(batch); // commits
+    ///
+    /// for tick in 0..3u64 {
+    ///     assert_eq!(subscriber.recv()?.data, tick.to_le_bytes());
+    /// }
+    /// # Ok::<(), ringbell::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -48,7 +92,7 @@ impl Publisher {
 }
 
 impl Loan<'_> {
-    /// The bytes to be written; none in a forked child.
+    /// The bytes to write. In a forked child there are none.
     pub fn bytes(&mut self) -> &mut [u8] {
         if self.publisher.is_foreign() {
             return &mut [];
@@ -57,7 +101,7 @@ impl Loan<'_> {
         &mut self.publisher.writer().reserved_bytes()[MESSAGE_OVERHEAD..MESSAGE_OVERHEAD + len]
     }
 
-    /// Sends the first `len` bytes, at most as many as were lent.
+    /// Sends the first `len` of the lent bytes. A larger `len` counts as all of them.
     pub fn commit(self, len: usize) {
         if self.publisher.is_foreign() {
             return;
@@ -67,7 +111,7 @@ impl Loan<'_> {
     }
 }
 
-/// Messages that become visible together. Committed when it is full and when it is dropped.
+/// Messages that become visible together. The batch commits when it is full and when it is dropped.
 #[derive(Debug)]
 pub struct Batch<'a> {
     publisher: &'a mut Publisher,
@@ -76,7 +120,7 @@ pub struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    /// Adds a message. `false`: there is no room for it; what was added before has been committed.
+    /// Adds a message. `false` means that there is no room for it. What was added before has been committed then.
     ///
     /// # Errors
     ///
@@ -96,7 +140,7 @@ impl Batch<'_> {
         Ok(true)
     }
 
-    /// Commits what was added, and goes on with an empty batch.
+    /// Commits what was added. The batch is empty afterwards and can be filled again.
     pub fn commit(&mut self) {
         if self.publisher.is_foreign() {
             return;

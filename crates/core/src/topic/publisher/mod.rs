@@ -1,7 +1,9 @@
 //! The publisher: the writing end of a topic, and its record.
 //!
-//! Made by [`Bus::publisher`] in five steps; used by one thread. `send` makes no system call while every subscriber is awake. Dropping it
-//! closes the topic: subscribers drain, then see it end; the record is withdrawn. What writing means is `port::Writer`'s business.
+//! [`Bus::publisher`] makes it in five steps: memory, doorbells, writer, server, announcement. One thread uses it.
+//! Invariant: `send` makes no system call while every subscriber is awake. Dropping it closes the topic: the record
+//! is withdrawn, the subscribers read what is left, and then they see the end. How the ring is written is the
+//! business of `port::Writer`. Only policy is here. In a forked child it must never touch the ring.
 
 mod batch;
 mod window;
@@ -32,20 +34,21 @@ use crate::topic::acquire::Server;
 pub use batch::{Batch, Loan};
 pub use window::{WindowMemory, WindowSpan};
 
-/// How long a publisher that waits for room sleeps before it looks for dead and stalled subscribers again: a death
-/// wakes nobody, and an eviction needs a clock.
+/// The longest sleep of a publisher that waits for room. Then it looks for dead and stalled subscribers: a
+/// subscriber's death rings no doorbell, and an eviction depends on the clock.
 const SWEEP: Duration = Duration::from_millis(50);
 
 /// The writing side of one topic instance.
 pub struct Publisher {
-    /// First, so that it is withdrawn first: what a record announces stays open as long as the record is locked.
+    /// The first field, so that it is dropped and withdrawn first: what a record announces stays open as long as the
+    /// record is locked.
     announced: Announced,
     writer: Writer,
     /// The frames area, mapped twice in a row.
     frames: Arc<MappedData>,
-    /// Why the memory is not shared, where it was meant to be.
+    /// Why the memory is not shared although it should be.
     fallbacks: Vec<Fallback>,
-    /// Wakes a publisher that waits for room.
+    /// Wakes this publisher when it waits for room.
     epoll: Epoll,
     overflow: Overflow,
     window: Option<WindowSpan>,
@@ -59,7 +62,8 @@ impl Bus {
     ///
     /// # Errors
     ///
-    /// `ERR_RINGBELL_INVALID_NAME`, `ERR_RINGBELL_INVALID_OPTION`, `ERR_RINGBELL_RESOURCE`, and what announcing can answer.
+    /// `ERR_RINGBELL_INVALID_NAME`, `ERR_RINGBELL_INVALID_OPTION`, `ERR_RINGBELL_RESOURCE`, and the errors of
+    /// [`Bus::announce`].
     pub fn publisher(&self, service: &str, mut options: PublisherOptions) -> Result<Publisher> {
         options.check()?;
         let nonce = new_id()?;
@@ -107,7 +111,7 @@ impl Bus {
         })
     }
 
-    /// Room for subscribers of other users, if any are let in.
+    /// Room for subscribers of other users, if some are let in.
     fn guests(
         &self,
         options: &PublisherOptions,
@@ -122,7 +126,8 @@ impl Bus {
         }))
     }
 
-    /// What hands out the topic's memory, streams it, and lets guests in, as far as each is offered.
+    /// Makes the server that hands out the topic's memory, streams it, and lets guests in. It does each as far as it
+    /// is offered.
     fn topic_server(
         &self,
         options: &PublisherOptions,
@@ -151,11 +156,12 @@ impl Bus {
 struct Hosts {
     granted: Granted,
     guests: Arc<Guests>,
-    /// For how long one may leave no room, in nanoseconds.
+    /// How long a guest may leave no room before it is evicted, in nanoseconds.
     patience: u64,
 }
 
-/// The topic's memory: shared if anybody is to share it and it can be had. What cannot is no longer offered.
+/// The topic's memory. It is shared if a rung needs that and the kernel allows it. Rungs that are impossible are
+/// taken out of the offers.
 fn memory(options: &mut PublisherOptions) -> Result<(Segments, Vec<Fallback>)> {
     let slots = options.max_subscribers.into();
     let streams = options.offers.contains(&Rung::Stream);
@@ -200,7 +206,7 @@ fn describe(
     })
 }
 
-/// As the ring counts it; 0 for ever.
+/// A duration in nanoseconds, as the ring counts it. 0 means no limit.
 fn nanoseconds(after: Option<Duration>) -> u64 {
     after.map_or(0, |after| u64::try_from(after.as_nanos()).unwrap_or(u64::MAX))
 }
@@ -216,9 +222,25 @@ fn eventfd_ref(bell: &EventFd) -> Result<EventfdRef> {
 }
 
 impl Publisher {
-    /// Sends one message. `false`: there was no room; under `block` nothing happened, wait for room and send it
-    /// again; under `drop-newest` it was dropped and counted. Under `drop-oldest` it is always sent. What is larger than
-    /// [`max_message`](Self::max_message) is sent by [`write`](Self::write).
+    /// Sends one message of up to [`max_message`](Self::max_message) bytes. [`write`](Self::write) sends larger ones.
+    ///
+    /// `false` means that there was no room. Under `block`, nothing happened: wait for room and send it again. Under
+    /// `drop-newest`, the message was dropped and counted. Under `drop-oldest`, every message is sent and the answer
+    /// is always `true`.
+    ///
+    /// ```
+    /// # use ringbell::bus::{Bus, BusOptions};
+    /// use ringbell::topic::PublisherOptions;
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let bus = Bus::open(BusOptions { path: Some(folder.path().join("bus")), ..BusOptions::default() })?;
+    /// let mut publisher = bus.publisher("ticks", PublisherOptions::default())?;
+    /// assert!(publisher.send(b"tick 1")?);
+    ///
+    /// let too_large = vec![0; publisher.max_message() + 1];
+    /// let error = publisher.send(&too_large).unwrap_err();
+    /// assert_eq!(error.code(), "ERR_RINGBELL_MESSAGE_TOO_LARGE");
+    /// # Ok::<(), ringbell::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -230,12 +252,12 @@ impl Publisher {
         Ok(self.writer.send(payload))
     }
 
-    /// Largest payload of one message, in bytes: half of the ring less the headers.
+    /// Largest payload of one message, in bytes. It is half of the ring, minus the headers.
     pub fn max_message(&self) -> usize {
         self.writer.max_message()
     }
 
-    /// Bytes of the ring.
+    /// Size of the ring in bytes.
     pub fn capacity(&self) -> usize {
         self.writer.capacity()
     }
@@ -250,23 +272,24 @@ impl Publisher {
         self.announced.record()
     }
 
-    /// Replaces the record's metadata, in place: there is no moment without a record.
+    /// Replaces the record's metadata in place. There is no moment without a record.
     ///
     /// # Errors
     ///
-    /// `ERR_RINGBELL_RECORD` when it gets too long, `ERR_RINGBELL_RESOURCE`.
+    /// `ERR_RINGBELL_RECORD` when the record gets too long, `ERR_RINGBELL_RESOURCE`.
     pub fn update(&mut self, metadata: Map<String, Value>) -> Result<()> {
         self.announced.update(metadata)
     }
 
-    /// Whether a message of `bytes` would find room; while one is sent in pieces, whether the next of those would. Makes no
-    /// system call.
+    /// Whether a message of `bytes` would find room. While a message is sent in pieces, it says whether the next
+    /// piece would find room. Makes no system call.
     pub fn has_room(&mut self, bytes: usize) -> bool {
-        // There is nothing to wait for in a forked child: whatever is tried next tells why.
+        // A forked child has nothing to wait for. What it tries next tells why.
         self.is_foreign() || self.writer.has_room(bytes)
     }
 
-    /// Looks for room for a message of `bytes`, at most `turns` times, with pause instructions in between.
+    /// Looks for room for a message of `bytes`, at most `turns` times. It executes pause instructions between two
+    /// looks.
     pub fn spin_room(&mut self, bytes: usize, turns: u32) -> bool {
         for _ in 0..turns {
             if self.has_room(bytes) {
@@ -279,8 +302,8 @@ impl Publisher {
         false
     }
 
-    /// Announces that this publisher waits for room for a message of `bytes`. True: there is none; sleep on `as_fd`,
-    /// call [`sweep`](Self::sweep) every 50 ms.
+    /// Announces that this publisher waits for room for a message of `bytes`. True means that there is none: sleep on
+    /// `as_fd`, and call [`sweep`](Self::sweep) every 50 ms.
     pub fn arm_room(&mut self, bytes: usize) -> bool {
         self.waits += 1;
         !self.is_foreign() && self.writer.arm(bytes)
@@ -293,11 +316,11 @@ impl Publisher {
         }
     }
 
-    /// Takes what woke the sleeper on `as_fd`, so that it can sleep again. False: there was nothing.
+    /// Takes the event that woke the sleeper on `as_fd`, so that it can sleep again. False means that there was none.
     ///
     /// # Errors
     ///
-    /// `ERR_RINGBELL_CLOSED` in a forked child; else none in practice: what `epoll_wait` can answer.
+    /// `ERR_RINGBELL_CLOSED` in a forked child. An error of `epoll_wait`, which does not occur in practice.
     pub fn harvest(&mut self) -> Result<bool> {
         self.ensure_home()?;
         let mut ready = Vec::new();
@@ -305,11 +328,11 @@ impl Publisher {
         Ok(!ready.is_empty())
     }
 
-    /// Sleeps until a message of `bytes` finds room, or `timeout` passes. Says whether there is room.
+    /// Sleeps until a message of `bytes` finds room, or until `timeout` has passed. Says whether there is room.
     ///
     /// # Errors
     ///
-    /// `ERR_RINGBELL_MESSAGE_TOO_LARGE`: there will never be. `ERR_RINGBELL_CLOSED` in a forked child.
+    /// `ERR_RINGBELL_MESSAGE_TOO_LARGE` when there can never be room. `ERR_RINGBELL_CLOSED` in a forked child.
     pub fn wait_room(&mut self, bytes: usize, timeout: Option<Duration>) -> Result<bool> {
         self.ensure_home()?;
         self.ensure_fits(bytes)?;
@@ -330,12 +353,12 @@ impl Publisher {
         Ok(true)
     }
 
-    /// The frames area, mapped twice in a row, for a binding that fills windows in place.
+    /// The frames area, mapped twice in a row. For a binding that fills windows in place.
     pub fn frames_memory(&self) -> Arc<MappedData> {
         self.frames.clone()
     }
 
-    /// How many subscribers are attached and alive; durable positions that nobody holds just now are not among them.
+    /// How many subscribers are attached and alive. A durable position without a present holder does not count.
     pub fn subscribers(&self) -> usize {
         if self.is_foreign() {
             return 0;
@@ -343,7 +366,26 @@ impl Publisher {
         self.writer.slots().filter(|(_, alive)| *alive).count()
     }
 
-    /// Counters, and what each attached subscriber has still to read. In a forked child nothing is counted.
+    /// Counters, and what each attached subscriber still has to read. In a forked child all counters are 0.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use ringbell::bus::{Bus, BusOptions};
+    /// use ringbell::topic::{PublisherOptions, SubscriberOptions};
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let bus = Bus::open(BusOptions { path: Some(folder.path().join("bus")), ..BusOptions::default() })?;
+    /// let mut publisher = bus.publisher("ticks", PublisherOptions::default())?;
+    /// let mut subscriber = bus.subscriber("ticks", SubscriberOptions::default())?;
+    /// subscriber.wait_attached(1, Some(Duration::from_secs(30)))?;
+    /// publisher.send(b"tick 1")?;
+    ///
+    /// let stats = publisher.stats();
+    /// assert_eq!(stats.counters.messages, 1);
+    /// assert_eq!(stats.counters.bytes, 6);
+    /// assert_eq!(stats.subscribers.len(), 1);
+    /// assert!(stats.subscribers[0].backlog > 0); // it has not read the message yet
+    /// # Ok::<(), ringbell::Error>(())
+    /// ```
     pub fn stats(&self) -> PublisherStats {
         let mut stats = PublisherStats {
             counters: TopicCounters::default(),
@@ -367,10 +409,11 @@ impl Publisher {
         Some(SlotStats { uid, ..SlotStats::of(slot, alive)? })
     }
 
-    /// Closes the topic; the same as dropping it.
+    /// Closes the topic. Dropping the publisher does the same.
     pub fn close(self) {}
 
-    /// Whether this is a forked child, where the segments are not mapped and nothing is this publisher's to do.
+    /// Whether this is a forked child. There the segments are not mapped, and the child must not do the publisher's
+    /// work.
     #[inline]
     fn is_foreign(&self) -> bool {
         self.writer.is_foreign()

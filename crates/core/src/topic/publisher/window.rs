@@ -1,7 +1,10 @@
-//! Batch windows for the binding: JS fills payloads in memory that it sees, one call writes the headers and commits.
+//! Batch windows for the binding: JavaScript fills payloads in memory that it sees, then one call writes the headers
+//! and commits.
 //!
-//! Under `block` and `drop-newest` the memory is the publisher's own ring. Under `drop-oldest` it is a private buffer: a window in the
-//! ring would give up the oldest messages when it is opened, perhaps long before it is committed. Never reads what JS has written.
+//! Under `block` and `drop-newest` the memory is the publisher's own ring. Under `drop-oldest` it is a private
+//! buffer: opening a window in the ring would give up the oldest messages, perhaps long before the window is
+//! committed. Invariant: one window is open at most, and nothing else is sent until it is committed or abandoned.
+//! This file never reads what JavaScript has written.
 
 use std::sync::Arc;
 
@@ -12,8 +15,8 @@ use crate::error::{Error, Result};
 use crate::record::Overflow;
 use crate::segment::PrivateBuffer;
 
-/// Most bytes of a window that nobody asked to be larger. It bounds how long a subscriber waits for the first message
-/// of a batch, and leaves it work to do while the next batch is filled.
+/// Most bytes of a window, unless its caller asks for more. The limit bounds how long a subscriber waits for the
+/// first message of a batch. It also gives the subscriber work while the next batch is filled.
 const WINDOW: usize = 64 << 10;
 
 /// Which memory a window lies in.
@@ -25,20 +28,21 @@ pub enum WindowMemory {
     Buffer,
 }
 
-/// Where an open window lies: message after message, each 8 bytes of header and its payload, padded to 8.
+/// Where an open window lies. It holds message after message. Each has 8 bytes of header and its payload, padded to
+/// 8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowSpan {
-    /// Which memory.
+    /// Which memory it lies in.
     pub memory: WindowMemory,
-    /// Offset of the first message's header.
+    /// Offset of the first message's header, in bytes.
     pub offset: usize,
-    /// Bytes, headers and padding included.
+    /// Length in bytes, headers and padding included.
     pub length: usize,
 }
 
 impl Publisher {
-    /// Opens a window with room for messages that take `bytes` (see [`padded`]), or more. `None`: no room; the refusal
-    /// is counted. Nothing else can be sent until it is committed or abandoned.
+    /// Opens a window with room for messages that take `bytes` (see [`padded`]), or more. `None` means that there is
+    /// no room; the refusal is counted. Nothing else can be sent until the window is committed or abandoned.
     ///
     /// # Errors
     ///
@@ -68,12 +72,12 @@ impl Publisher {
         Ok(span)
     }
 
-    /// Commits what was filled into the open window: one length per payload, in their order.
+    /// Commits what was filled into the open window. `lengths` has one length for each payload, in their order.
     ///
     /// # Errors
     ///
-    /// `ERR_RINGBELL_INVALID_OPTION` when the lengths don't fit into the window, or there is none; it stays open.
-    /// `ERR_RINGBELL_CLOSED` in a forked child.
+    /// `ERR_RINGBELL_INVALID_OPTION` when no window is open, or when the lengths do not fit into the open one, which
+    /// stays open. `ERR_RINGBELL_CLOSED` in a forked child.
     pub fn commit_window(&mut self, lengths: &[u32]) -> Result<()> {
         self.ensure_home()?;
         let used = lengths.iter().try_fold(0usize, |used, &length| used.checked_add(padded(length as usize)));
@@ -91,7 +95,7 @@ impl Publisher {
         if used > 0 {
             if window.memory == WindowMemory::Buffer {
                 let buffer = self.buffer()?;
-                // A topic that drops the oldest has room for whatever fits into half of its ring.
+                // A topic that drops the oldest messages has room for everything that fits into half of its ring.
                 if self.writer().reserve(used, used).is_some() {
                     buffer.copy_to(self.writer().reserved_bytes());
                 }
@@ -102,12 +106,12 @@ impl Publisher {
         Ok(())
     }
 
-    /// Gives the open window up; nothing was sent.
+    /// Gives the open window up. Nothing of it is sent.
     pub fn abandon_window(&mut self) {
         self.set_window(None);
     }
 
-    /// The buffer that windows of a `drop-oldest` topic lie in, once one was opened.
+    /// The buffer for the windows of a `drop-oldest` topic. There is none before the first window.
     pub fn window_buffer(&self) -> Option<Arc<PrivateBuffer>> {
         self.buffer.clone()
     }

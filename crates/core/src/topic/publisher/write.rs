@@ -1,7 +1,9 @@
-//! Sending messages of any size: at once where they fit, else piece by piece while subscribers take away what came before.
+//! Sending messages of any size. A message that fits is sent at once. A larger one is sent in pieces, while
+//! subscribers take away what came before.
 //!
-//! Only a `block` topic has room for what is larger than [`Publisher::max_message`]: everywhere else a piece could be lost. Until the
-//! last piece is in the ring the message does not exist for any subscriber. [`Publisher::write`] is the only sender that waits.
+//! Only a `block` topic takes messages larger than [`Publisher::max_message`]: under the other policies a piece could
+//! be lost. Invariant: the message does not exist for any subscriber until its last piece is in the ring.
+//! [`Publisher::write`] is the only sender that waits. The binding calls `push_large` and waits by its own means.
 
 use std::time::{Duration, Instant};
 
@@ -11,15 +13,35 @@ use super::Publisher;
 use crate::error::{Error, Result};
 use crate::record::Overflow;
 
-/// Looks for room before a writer sleeps, each of about a third of a microsecond: a subscriber that is awake makes some
-/// with every piece that it takes.
+/// How often a writer looks for room before it sleeps. One look takes about a third of a microsecond. A subscriber
+/// that is awake makes some room with every piece that it takes.
 const LOOKS: u32 = 200;
 
 impl Publisher {
-    /// Sends one message of any size up to 1 GiB (on a topic that is not `block`: up to
-    /// [`max_message`](Self::max_message)), and waits for room where there is none.
+    /// Sends one message of up to 1 GiB, and waits while there is no room. On a topic that is not `block`, the limit
+    /// is [`max_message`](Self::max_message).
     ///
-    /// False: `timeout` has passed. Of a message that was begun the rest is not sent then; subscribers count it as missed.
+    /// `false` means that `timeout` has passed. If a part of the message was sent by then, the rest is not sent, and
+    /// subscribers count the message as missed.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use ringbell::bus::{Bus, BusOptions};
+    /// use ringbell::topic::{PublisherOptions, SubscriberOptions};
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let bus = Bus::open(BusOptions { path: Some(folder.path().join("bus")), ..BusOptions::default() })?;
+    /// let mut options = PublisherOptions::default();
+    /// options.capacity = 4096; // bytes
+    /// let mut publisher = bus.publisher("images", options)?;
+    /// let mut subscriber = bus.subscriber("images", SubscriberOptions::default())?;
+    /// # subscriber.wait_attached(1, Some(Duration::from_secs(30)))?;
+    ///
+    /// let receiving = std::thread::spawn(move || subscriber.recv().map(|message| message.data.len()));
+    /// // The image is larger than the ring. It goes through in pieces, while the subscriber reads.
+    /// assert!(publisher.write(&[7; 20_000], Some(Duration::from_secs(30)))?);
+    /// assert_eq!(receiving.join().unwrap()?, 20_000);
+    /// # Ok::<(), ringbell::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -49,15 +71,19 @@ impl Publisher {
         Ok(self.spin_room(bytes, LOOKS) || self.wait_until(bytes, deadline)?)
     }
 
-    /// The same without waiting, for who waits by other means: sends the next piece of `message`, of which the first `done`
-    /// bytes were sent already, and says how many were now; as many as before: there is no room. With `done` = 0 it begins,
-    /// whether there is room or not: until it has ended, with its last piece or by
-    /// [`abandon_large`](Self::abandon_large), [`send`](Self::send) finds no room, and
-    /// [`has_room`](Self::has_room) and its kin are about the next piece.
+    /// Sends the next piece of a message without waiting, for a caller that waits by other means. The first `done`
+    /// bytes of `message` were sent before. Answers how many bytes have been sent now. If that is `done` again, there
+    /// is no room.
+    ///
+    /// `done` = 0 begins the message, whether there is room or not. The message ends with its last piece or with
+    /// [`abandon_large`](Self::abandon_large). Until then, [`send`](Self::send) finds no room, and
+    /// [`has_room`](Self::has_room), [`spin_room`](Self::spin_room), [`arm_room`](Self::arm_room) and
+    /// [`wait_room`](Self::wait_room) are about the next piece.
     ///
     /// # Errors
     ///
-    /// As [`write`](Self::write); `ERR_RINGBELL_INVALID_OPTION` when it is not what was begun.
+    /// As [`write`](Self::write). `ERR_RINGBELL_INVALID_OPTION` when `message` and `done` do not go on with the
+    /// message that was begun.
     pub fn push_large(&mut self, message: &[u8], done: usize) -> Result<usize> {
         self.ensure_ready()?;
         match self.writer().large_left() {
@@ -77,8 +103,8 @@ impl Publisher {
         Ok(done + self.writer().push_large(&message[done..]))
     }
 
-    /// Gives up the message that [`push_large`](Self::push_large) began. If a piece of it was sent, subscribers drop it when
-    /// the next message comes, and count it as missed.
+    /// Gives up the message that [`push_large`](Self::push_large) began. If a piece of it was sent, subscribers drop
+    /// it when the next message comes, and count it as missed.
     pub fn abandon_large(&mut self) {
         if !self.is_foreign() {
             self.writer().abandon_large();

@@ -1,8 +1,9 @@
 //! The subscriber: every publisher of a topic, merged.
 //!
-//! It looks at its sources in turn and takes one batch of one source at a time; order is per publisher. Publishers that come and go arrive
-//! through the [`Inbox`] as [`Notice`]s, between batches. Used by one thread. Nothing here waits, but `recv` and its kin, which are for
-//! Rust programs without an event loop of their own.
+//! It looks at its sources in turn, and takes one batch of one source at a time. Invariant: messages are in order for
+//! each publisher; between publishers there is no order. The bus thread reports publishers that come and go through
+//! the [`Inbox`]; they become [`Notice`]s, between batches. One thread uses it. Nothing here may wait, except `recv`
+//! and its variants, which are for Rust programs without an event loop of their own.
 
 mod receive;
 
@@ -34,7 +35,7 @@ use receive::Received;
 
 pub use receive::Message;
 
-/// So many messages are passed over in one call, then the caller gets its turn.
+/// At most this many messages are passed over in one call. Then the caller gets its turn.
 const MOST_GONE: usize = 64;
 
 /// The reading side of the topics that match a name or pattern.
@@ -45,21 +46,21 @@ pub struct Subscriber {
     next_number: u32,
     inbox: Arc<Inbox<Arrival>>,
     notices: VecDeque<Notice>,
-    /// The bus was closed: what is attached can be drained, nothing else will come.
+    /// The bus was closed. What is attached can be drained; nothing else will come.
     closed: bool,
-    /// Where the segments are mapped: in a forked child they are not.
+    /// Where the segments are mapped. In a forked child they are not.
     home: Home,
     /// Totals of sources that have ended.
     past: Past,
-    /// Largest message in pieces that is taken.
+    /// Largest message in pieces that is taken, in bytes.
     max_message: usize,
-    /// One that is whole, and what was told of it.
+    /// A large message that is complete, and the answer that told of it.
     large: Option<(Drained, Vec<u8>)>,
     wakeups: u64,
-    /// Kept only so that waiting allocates nothing.
+    /// Kept only so that waiting does not allocate.
     ready: Vec<u64>,
     received: Received,
-    /// Of what `recv` and its kin hand out, under [`AckMode::Batch`].
+    /// Acknowledgements for what `recv` and its variants hand out, under [`AckMode::Batch`].
     pending: Pending,
     severed: Severed,
     _sink: SinkGuard,
@@ -77,7 +78,7 @@ struct Past {
 impl Bus {
     /// Subscribes to every topic whose service name matches `pattern` (a name, or `sensors.*`), now and in future.
     ///
-    /// Returns at once; publishers attach as they are found, each with a [`Notice::Attached`].
+    /// Returns at once. Publishers attach as they are found, each with a [`Notice::Attached`].
     ///
     /// # Errors
     ///
@@ -115,27 +116,27 @@ impl Bus {
 }
 
 impl Subscriber {
-    /// Copies one batch of one source, headers included, to `slab[fill..]`; `table` says where its messages lie. Where that
-    /// has no room at all nothing is taken of any source: for a caller that only wants to know of notices.
+    /// Copies one batch of one source, headers included, to `slab[fill..]`. `table` says where its messages lie. If
+    /// `slab[fill..]` is empty, no message is taken of any source: such a call only asks for notices.
     ///
     /// # Errors
     ///
-    /// `ERR_RINGBELL_CLOSED` when the bus was closed and everything was read, and in a forked child. A source's own
-    /// failure is a [`Notice`], the others go on.
+    /// `ERR_RINGBELL_CLOSED` when the bus was closed and everything was read, and in a forked child. When one source
+    /// fails, that is a [`Notice`], and the others go on.
     #[inline]
     pub fn drain(&mut self, slab: &mut [u8], fill: usize, table: &mut [Entry]) -> Result<Drained> {
         let gather = fill < slab.len();
         self.next_batch(gather, |source| source.read(slab, fill, table))
     }
 
-    /// Finds one batch of one source in place: `table` says where its messages lie in
-    /// [`source_memory`](Self::source_memory). They stay until [`release`](Self::release); ask for nothing else of
-    /// that source before.
+    /// Finds one batch of one source in place. `table` says where its messages lie in
+    /// [`source_memory`](Self::source_memory). The bytes stay there until [`release`](Self::release). Do not ask for
+    /// anything else of that source before.
     ///
     /// # Errors
     ///
-    /// As [`drain`](Self::drain); `ERR_RINGBELL_INVALID_OPTION` when a source may overwrite what is leased: leases are
-    /// for `block` topics without `evict_after`, in shared memory.
+    /// As [`drain`](Self::drain). `ERR_RINGBELL_INVALID_OPTION` when a source may overwrite what is leased. Leases
+    /// need a `block` topic without `evict_after`, in shared memory.
     pub fn lease_batch(&mut self, table: &mut [Entry]) -> Result<Drained> {
         let refused = |source: &Source| Some((source.not_leasable()?, source.record().service.clone()));
         if let Some((why, service)) = self.sources.iter().find_map(refused) {
@@ -145,8 +146,8 @@ impl Subscriber {
         self.next_batch(true, |source| source.lease(table))
     }
 
-    /// Gives the leased batch of a source back. Under [`AckMode::Immediate`] its memory may be overwritten from now on, else
-    /// when it is acknowledged.
+    /// Gives the leased batch of a source back. Under [`AckMode::Immediate`] its memory may be overwritten from now
+    /// on. Under the other modes it may be overwritten when it is acknowledged.
     pub fn release(&mut self, source: u32) {
         if self.home.is_foreign() {
             return;
@@ -159,17 +160,42 @@ impl Subscriber {
         }
     }
 
-    /// The bytes of the message that [`Drained::Large`] told of. What comes after it can be drained then.
+    /// The bytes of the message that [`Drained::Large`] told of. After this call, what comes behind it can be
+    /// drained.
     pub fn take_large(&mut self) -> Option<Vec<u8>> {
         self.large.take().map(|(_, message)| message)
     }
 
-    /// Acknowledges all messages of a source up to the one with this sequence. `false` when as much was acknowledged before,
-    /// or the source has ended. For [`AckMode::Deferred`]; under [`AckMode::Batch`] it does not wait for the others.
+    /// Acknowledges all messages of a source up to and including the one with this sequence. `false` means that they
+    /// were acknowledged before, or that the source has ended. It is for [`AckMode::Deferred`]. Under
+    /// [`AckMode::Batch`] it acknowledges at once and does not wait for a batch to fill.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use ringbell::bus::{Bus, BusOptions};
+    /// use ringbell::topic::{AckMode, PublisherOptions, SubscriberOptions};
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let bus = Bus::open(BusOptions { path: Some(folder.path().join("bus")), ..BusOptions::default() })?;
+    /// let mut publisher = bus.publisher("jobs", PublisherOptions::default())?;
+    /// let mut options = SubscriberOptions::default();
+    /// options.ack = AckMode::Deferred;
+    /// let mut subscriber = bus.subscriber("jobs", options)?;
+    /// # subscriber.wait_attached(1, Some(Duration::from_secs(30)))?;
+    /// publisher.send(b"job 1")?;
+    /// publisher.send(b"job 2")?;
+    ///
+    /// subscriber.recv()?;
+    /// let message = subscriber.recv()?;
+    /// let (source, sequence) = (message.source, message.sequence);
+    /// // The work is done. The publisher keeps both messages until now.
+    /// assert!(subscriber.ack(source, sequence)?);
+    /// assert!(!subscriber.ack(source, sequence)?); // acknowledged before
+    /// # Ok::<(), ringbell::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// `ERR_RINGBELL_INVALID_OPTION` under [`AckMode::Immediate`], and for a message that was not delivered yet;
+    /// `ERR_RINGBELL_INVALID_OPTION` under [`AckMode::Immediate`], and for a message that was not delivered yet.
     /// `ERR_RINGBELL_CLOSED` in a forked child.
     pub fn ack(&mut self, source: u32, sequence: u64) -> Result<bool> {
         if self.home.is_foreign() {
@@ -201,16 +227,16 @@ impl Subscriber {
         source.map_or(0, Source::redelivered_below)
     }
 
-    /// Acknowledges what `Pending` found due.
+    /// Acknowledges the messages that `Pending` found due.
     fn tell_done(&mut self, due: Option<(u32, u64)>) {
         if let Some((source, sequence)) = due {
-            // Of a source that has ended, nobody needs to know.
+            // If the source has ended, its publisher no longer needs the acknowledgement.
             let _ = self.ack(source, sequence);
         }
     }
 
-    /// The memory that leased messages of this source lie in. `None` once the source has ended, of a stream, and in a
-    /// forked child.
+    /// The memory that leased messages of this source lie in. `None` when the source has ended, when it is a stream,
+    /// and in a forked child.
     pub fn source_memory(&self, source: u32) -> Option<Arc<MappedData>> {
         if self.home.is_foreign() {
             return None;
@@ -231,7 +257,7 @@ impl Subscriber {
         self.next_messages(gather, read)
     }
 
-    /// As `drain`, but notices don't come first: they wait until somebody asks for them.
+    /// As `drain`, but notices do not come first: they stay queued until the caller asks for them.
     #[inline]
     fn drain_messages(&mut self, slab: &mut [u8], table: &mut [Entry]) -> Result<Drained> {
         self.take_news()?;
@@ -332,8 +358,8 @@ impl Subscriber {
     #[inline]
     fn received_from(&mut self, index: usize) -> u32 {
         self.turn = index + 1;
-        // Its end was told while these messages were unread. The caller may never come back, and would not hear of it:
-        // the bell is rung again.
+        // The end of this source was reported while these messages were unread. The caller may never look again by
+        // itself, and would not learn of the end. So the bell is rung again.
         if self.sources[index].writer == WriterState::Gone {
             self.inbox.nudge();
         }
@@ -353,7 +379,8 @@ impl Subscriber {
     fn end(&mut self, index: usize, reason: EndReason) {
         self.tell_missed(index);
         let source = self.sources.remove(index);
-        // The publisher has the same doorbell open: closing this descriptor of it would leave the registration there.
+        // The publisher has the same doorbell open, so closing this descriptor would leave the registration in the
+        // epoll.
         source.unwatch(&self.inbox);
         let counters = source.reader().counters();
         self.past.received += counters.received;
@@ -367,7 +394,7 @@ impl Subscriber {
         });
     }
 
-    /// Takes up what the bus thread has told.
+    /// Takes what the bus thread has reported.
     #[inline]
     fn take_news(&mut self) -> Result<()> {
         if self.home.is_foreign() {
@@ -397,7 +424,7 @@ impl Subscriber {
                     self.sources.push(Source::new(joined, number));
                 }
                 Arrival::Gone(id) => {
-                    // A stream that was lost and not yet told may be there beside the one that took its place.
+                    // A lost stream whose end was not reported yet may be there beside the one that replaced it.
                     let last = self.sources.iter_mut().rfind(|source| source.record().id == id);
                     if let Some(source) = last.filter(|source| source.writer != WriterState::Unreachable) {
                         source.writer = WriterState::Gone;
@@ -418,12 +445,34 @@ impl Subscriber {
         }
     }
 
-    /// What is to be told, in the order in which it happened.
+    /// Takes all queued notices, in the order in which things happened.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use ringbell::bus::{Bus, BusOptions};
+    /// use ringbell::topic::{Notice, PublisherOptions, SubscriberOptions};
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let bus = Bus::open(BusOptions { path: Some(folder.path().join("bus")), ..BusOptions::default() })?;
+    /// let publisher = bus.publisher("ticks", PublisherOptions::default())?;
+    /// let mut subscriber = bus.subscriber("ticks", SubscriberOptions::default())?;
+    /// subscriber.wait_attached(1, Some(Duration::from_secs(30)))?;
+    ///
+    /// for notice in subscriber.notices() {
+    ///     match notice {
+    ///         Notice::Attached { record, .. } => assert_eq!(record.service, "ticks"),
+    ///         other => panic!("unexpected: {other:?}"),
+    ///     }
+    /// }
+    /// assert!(subscriber.notices().is_empty()); // each notice is told once
+    /// # drop(publisher);
+    /// # Ok::<(), ringbell::Error>(())
+    /// ```
     pub fn notices(&mut self) -> Vec<Notice> {
         self.notices.drain(..).collect()
     }
 
-    /// Looks for something to do, about `turns` times, with pause instructions in between.
+    /// Looks for something to do, about `turns` times. It executes pause instructions between two looks. Says whether
+    /// it found something.
     pub fn spin(&self, turns: u32) -> bool {
         !self.notices.is_empty() || self.spin_sources(turns)
     }
@@ -451,34 +500,36 @@ impl Subscriber {
         }
     }
 
-    /// Announces to every publisher that this subscriber is about to sleep. True: there is nothing to do, sleep on
-    /// `as_fd` and call [`harvest`](Self::harvest) when it is readable. False: look again.
+    /// Announces to every publisher that this subscriber is about to sleep. True means that there is nothing to do:
+    /// sleep on `as_fd`, and call [`harvest`](Self::harvest) when it is readable. False means: look again.
     pub fn arm(&mut self) -> bool {
         self.arm_sources() && self.notices.is_empty()
     }
 
-    /// As `arm`; notices that nobody has asked for don't keep it from sleeping.
+    /// As `arm`, but queued notices do not keep it from sleeping.
     fn arm_sources(&mut self) -> bool {
         if self.home.is_foreign() {
             return false;
         }
-        // A sleeper must not keep a publisher waiting for room.
+        // Acknowledgements that are due go out first: a publisher must not wait for room because its subscriber
+        // sleeps.
         let due = self.pending.take();
         self.tell_done(due);
         let mut quiet = !self.closed;
         for source in &mut self.sources {
-            // Every source is armed, whatever the first ones answer: the caller may sleep after the next call only.
+            // Every source is armed, even if an earlier one has something to do: the caller may sleep after its next
+            // call.
             quiet &= source.arm(&self.inbox);
         }
         quiet && !self.inbox.has_news()
     }
 
-    /// Takes what woke the sleeper on `as_fd`, so that it can sleep again, and counts the wake-up. False:
-    /// there was nothing.
+    /// Takes the event that woke the sleeper on `as_fd`, so that it can sleep again, and counts the wake-up. False
+    /// means that there was none.
     ///
     /// # Errors
     ///
-    /// `ERR_RINGBELL_CLOSED` in a forked child; else none in practice: what `epoll_wait` can answer.
+    /// `ERR_RINGBELL_CLOSED` in a forked child. An error of `epoll_wait`, which does not occur in practice.
     pub fn harvest(&mut self) -> Result<bool> {
         self.sleep(Some(Instant::now()))?;
         Ok(!self.ready.is_empty())
@@ -494,7 +545,7 @@ impl Subscriber {
     /// Sleeps until something happens, or until `deadline`.
     fn sleep(&mut self, deadline: Option<Instant>) -> Result<()> {
         if self.home.is_foreign() {
-            // The epoll is the parent's too: what is taken from it here, the parent would sleep through.
+            // The parent uses the same epoll. If the child took an event, the parent would sleep through it.
             return Err(Error::Closed { what: "subscriber" });
         }
         self.inbox.sleep(deadline, &mut self.ready)?;
@@ -504,17 +555,17 @@ impl Subscriber {
         Ok(())
     }
 
-    /// How many publishers it is attached to.
+    /// How many publishers this subscriber is attached to.
     pub fn publishers(&self) -> usize {
         self.sources.len()
     }
 
-    /// Counters, and what it knows of each publisher; in a forked child of none. Publishers of streams are asked, and given
-    /// a moment to answer.
+    /// Counters, and what this subscriber knows of each publisher. In a forked child it knows none. Publishers of
+    /// streams are asked, and get a short time to answer.
     pub fn stats(&mut self) -> SubscriberStats {
         let sources = if self.home.is_foreign() { &mut [] } else { self.sources.as_mut_slice() };
         let mut unnoticed = false;
-        // One for all of them: a hundred stopped publishers cost no more than one.
+        // One deadline for all of them: a hundred stopped publishers cost no more time than one.
         let deadline = Instant::now() + ANSWER;
         let asked = |source: &mut Source| {
             let stats = source.stats(deadline);
@@ -537,12 +588,12 @@ impl Subscriber {
         }
     }
 
-    /// Leaves every topic; the same as dropping it. Durable positions are kept; publishers of streams are given a moment to put
-    /// them down.
+    /// Leaves every topic. Dropping the subscriber does the same. Durable positions are kept. Publishers of streams
+    /// get a short time to store them.
     pub fn close(self) {}
 
-    /// Leaves every topic, and gives its durable positions up: the publishers that it is attached to no longer wait for anybody
-    /// under this name.
+    /// Leaves every topic, and gives its durable positions up. The publishers that it is attached to no longer keep
+    /// messages for this name.
     pub fn forget(mut self) {
         if !self.home.is_foreign() {
             let deadline = Instant::now() + ANSWER;
@@ -552,7 +603,7 @@ impl Subscriber {
 }
 
 impl AsFd for Subscriber {
-    /// Readable when something happened after [`Subscriber::arm`]. Level-triggered until [`Subscriber::harvest`].
+    /// Readable when something happened after [`Subscriber::arm`]. It stays readable until [`Subscriber::harvest`].
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.inbox.as_fd()
     }
@@ -560,11 +611,12 @@ impl AsFd for Subscriber {
 
 impl Drop for Subscriber {
     fn drop(&mut self) {
-        // In a forked child nobody may be left to unlock it, and nothing in it is the child's to leave.
+        // In a forked child a lock of the inbox may be held by a thread that does not exist there. And the child must
+        // not leave for its parent.
         if !self.home.is_foreign() {
             let due = self.pending.take();
             self.tell_done(due);
-            // So that the next holder of a durable name finds what this one has left, on any rung.
+            // So that the next holder of a durable name finds the position that this one has left, on any rung.
             let deadline = Instant::now() + ANSWER;
             self.sources.iter_mut().for_each(|source| source.reader_mut().leave(false, deadline));
             self.sources.iter_mut().for_each(|source| source.reader_mut().wait_for_park(deadline));

@@ -1,7 +1,9 @@
-//! Receiving for Rust programs: message by message or batch by batch, without waiting, with a deadline, or for good.
+//! Receiving for Rust programs: message by message or batch by batch; without waiting, with a deadline, or without a
+//! limit.
 //!
-//! Called by users of [`Subscriber`]; the binding drains by itself. A [`Message`] borrows the subscriber and is gone when the next one
-//! is received. Waiting looks at the ring for a while before it sleeps; how long is up to the caller.
+//! Users of [`Subscriber`] call this; the binding drains by itself. Invariant: a [`Message`] borrows the subscriber,
+//! so it is gone when the next one is received. A wait looks at the ring for a while before it sleeps; the caller
+//! sets how long. It must never lose a notice: notices stay queued until they are asked for.
 
 use std::time::{Duration, Instant};
 
@@ -13,16 +15,16 @@ use crate::port::receive::{Batch, Looked, TURNS, look_for};
 use crate::topic::acks::AckMode;
 use crate::topic::notice::Drained;
 
-/// A received message. Its bytes were copied out of the ring; no other process can change them.
+/// A received message. Its bytes were copied out of the ring, so no other process can change them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message<'a> {
     /// The payload.
     pub data: &'a [u8],
-    /// Position in its publisher's stream; the first message has 0.
+    /// Position in its publisher's sequence of messages. The first message has 0.
     pub sequence: u64,
     /// When its batch was committed, in nanoseconds of `CLOCK_MONOTONIC`.
     pub time: u64,
-    /// Number of the publisher, as in [`Notice::Attached`](crate::topic::Notice::Attached).
+    /// Number of the source, as in [`Notice::Attached`](crate::topic::Notice::Attached).
     pub source: u32,
     /// Whether an earlier holder of the durable name may have seen it.
     pub redelivered: bool,
@@ -31,9 +33,9 @@ pub struct Message<'a> {
 /// What was received and not yet handed out.
 pub(super) struct Received {
     batch: Batch,
-    /// In place of the batch's slab: a message that came in pieces.
+    /// A message that came in pieces. It replaces the batch's slab.
     large: Option<Vec<u8>>,
-    /// Messages before this one are done.
+    /// Messages before this index are done.
     done: usize,
     source: u32,
     redelivered_below: u64,
@@ -83,17 +85,18 @@ fn word(header: &[u8; BATCH_OVERHEAD], at: usize) -> u64 {
 }
 
 impl Subscriber {
-    /// Sets how long a wait looks at the ring before it sleeps. Default: 50 µs. [`Duration::MAX`] never sleeps.
+    /// Sets how long a wait looks at the ring before it sleeps. The default is 50 µs. With [`Duration::MAX`] it never
+    /// sleeps.
     pub fn set_spin(&mut self, spin: Duration) {
         self.received.spin = spin;
     }
 
-    /// The next message if there is one. Notices stay queued for [`notices`](Self::notices) and are no reason to wait.
+    /// The next message, if there is one. Notices stay queued for [`notices`](Self::notices); they do not end a wait.
     ///
     /// # Errors
     ///
-    /// `ERR_RINGBELL_CLOSED` when the bus was closed and everything was read, and in a forked child. What befalls a
-    /// publisher is a [`Notice`](crate::topic::Notice).
+    /// `ERR_RINGBELL_CLOSED` when the bus was closed and everything was read, and in a forked child. What happens to
+    /// a publisher is a [`Notice`](crate::topic::Notice), not an error.
     #[inline]
     pub fn try_recv(&mut self) -> Result<Option<Message<'_>>> {
         self.finish_handed_out();
@@ -105,7 +108,7 @@ impl Subscriber {
         Ok(self.received.message(index))
     }
 
-    /// The next message; waits for it, for good if need be.
+    /// The next message. Waits for it without a limit.
     ///
     /// # Errors
     ///
@@ -115,7 +118,25 @@ impl Subscriber {
         self.try_recv()?.ok_or(Error::Closed { what: "subscriber" })
     }
 
-    /// The next message; waits for it for at most `timeout`.
+    /// The next message. Waits for it for at most `timeout`; `None` when none came in time.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use ringbell::bus::{Bus, BusOptions};
+    /// use ringbell::topic::{PublisherOptions, SubscriberOptions};
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let bus = Bus::open(BusOptions { path: Some(folder.path().join("bus")), ..BusOptions::default() })?;
+    /// let mut publisher = bus.publisher("ticks", PublisherOptions::default())?;
+    /// let mut subscriber = bus.subscriber("ticks", SubscriberOptions::default())?;
+    /// # subscriber.wait_attached(1, Some(Duration::from_secs(30)))?;
+    /// assert_eq!(subscriber.recv_timeout(Duration::from_millis(1))?, None);
+    ///
+    /// publisher.send(b"tick 1")?;
+    /// if let Some(message) = subscriber.recv_timeout(Duration::from_secs(30))? {
+    ///     assert_eq!(message.data, b"tick 1");
+    /// }
+    /// # Ok::<(), ringbell::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -124,7 +145,8 @@ impl Subscriber {
         if self.wait(Instant::now().checked_add(timeout))? { self.try_recv() } else { Ok(None) }
     }
 
-    /// Hands every message of the next batch to `each`, and says how many there were: 0, if there is nothing.
+    /// Hands every message of the next batch to `each`. Answers how many there were: 0 if there is nothing. Does not
+    /// wait.
     ///
     /// # Errors
     ///
@@ -144,7 +166,7 @@ impl Subscriber {
         Ok(count - first)
     }
 
-    /// Waits until there is a message, or until `deadline`. Says whether there is one.
+    /// Waits until there is a message, or until `deadline`. Says whether there is a message.
     ///
     /// # Errors
     ///
@@ -173,7 +195,7 @@ impl Subscriber {
         }
     }
 
-    /// Under [`AckMode::Batch`]: the next message is asked for, so all that were handed out are done.
+    /// Under [`AckMode::Batch`], asking for the next message means that all messages that were handed out are done.
     #[inline]
     fn finish_handed_out(&mut self) {
         if self.pending.mode() == AckMode::Batch && self.received.done < self.received.batch.next() {
@@ -195,7 +217,7 @@ impl Subscriber {
         }
     }
 
-    /// Waits until `count` publishers are attached, or `timeout` has passed. Says whether they are.
+    /// Waits until `count` publishers are attached, or until `timeout` has passed. Says whether they are attached.
     ///
     /// # Errors
     ///
@@ -213,12 +235,12 @@ impl Subscriber {
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 return Ok(false);
             }
-            // Not armed: publishers have nothing to wake for here, only the bus thread has.
+            // Not armed: publishers have no reason to ring here. Only the bus thread has one.
             self.sleep(deadline)?;
         }
     }
 
-    /// Takes the next batch into the slab. False: there is none.
+    /// Takes the next batch into the slab. False means that there is none.
     fn fill(&mut self) -> Result<bool> {
         let mut buffers = self.received.batch.begin();
         (self.received.large, self.received.done) = (None, 0);
@@ -243,7 +265,7 @@ impl Subscriber {
             other => {
                 self.received.batch.end(buffers, 0);
                 return match other {
-                    // Notices wait until they are asked for; the end of the bus does not.
+                    // Notices wait until they are asked for. The end of the bus does not wait.
                     Ok(Drained::Notice) if self.closed => Err(Error::Closed { what: "bus" }),
                     Ok(_) => Ok(false),
                     Err(error) => Err(error),
