@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shared_one_is_made_whole_and_never_taken_for_less() {
+    fn a_shared_directory_is_made_whole_and_strictly_checked() {
         let folder = tempfile::tempdir().unwrap();
         let gid = nix::unistd::getegid().as_raw();
         let shared = |path: PathBuf| BusOptions { group: Some(Group::Id(gid)), ..options(path) };

@@ -283,7 +283,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_may_change_again_within_its_tick_is_never_the_same() {
+    fn a_stamp_within_its_clock_tick_never_counts_as_unchanged() {
         let at =
             |changed_ns, now| Stamp { inode: 7, size: 1, changed_ns, settled: changed_ns + TICK_NS <= now };
         let (fresh, old) = (at(1_000, 1_000 + TICK_NS - 1), at(1_000, 1_000 + TICK_NS));

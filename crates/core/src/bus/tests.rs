@@ -189,7 +189,7 @@ fn gc_finds_what_every_stage_of_a_crash_leaves() {
 }
 
 #[test]
-fn a_dead_dot_record_does_not_take_the_socket_of_a_living_record() {
+fn gc_of_a_dead_dot_record_keeps_the_living_records_socket() {
     let folder = tempfile::tempdir().unwrap();
     let bus = open(&folder);
     let living = bus.announce(serving(&Arc::default())).unwrap();
@@ -200,7 +200,7 @@ fn a_dead_dot_record_does_not_take_the_socket_of_a_living_record() {
 }
 
 #[test]
-fn sinks_hear_the_present_ones_first_and_nothing_after_their_guard() {
+fn sinks_get_present_records_first_and_nothing_after_the_guard() {
     struct List(Arc<Mutex<Vec<String>>>);
     impl Sink for List {
         fn event(&mut self, event: &ServiceEvent, _thread: &mut Thread<'_>) {

@@ -59,7 +59,7 @@ pub(crate) fn heard(hear: &Receiver<&'static str>) -> &'static str {
 }
 
 #[test]
-fn a_watched_one_is_called_for_its_descriptor_and_its_deadline_until_removed() {
+fn descriptor_and_deadline_call_a_watched_until_removed() {
     let owner = Owner::start().unwrap();
     let handle = owner.handle();
     let bell = Arc::new(EventFd::new().unwrap());
@@ -77,7 +77,7 @@ fn a_watched_one_is_called_for_its_descriptor_and_its_deadline_until_removed() {
 }
 
 #[test]
-fn who_panics_is_dropped_and_the_others_go_on() {
+fn a_watched_that_panics_is_dropped_and_the_others_go_on() {
     let owner = Owner::start().unwrap();
     let handle = owner.handle();
     let (bad, hear_bad) = Probe::new(None, |_| panic!("on purpose"));
@@ -112,7 +112,7 @@ impl Drop for Counter {
 }
 
 #[test]
-fn a_resident_is_visited_and_then_waits_for_what_the_visit_says() {
+fn a_visit_sets_what_the_resident_waits_for() {
     let owner = Owner::start().unwrap();
     let handle = owner.handle();
     let (say, hear) = channel();
@@ -139,7 +139,7 @@ fn a_resident_is_visited_and_then_waits_for_what_the_visit_says() {
 }
 
 #[test]
-fn what_cannot_be_waited_for_now_is_tried_again() {
+fn a_failed_wait_on_a_descriptor_is_retried() {
     struct Late {
         /// A regular file, which no epoll takes.
         file: Option<fs::File>,

@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn who_may_is_exactly_who_was_named() {
+    fn access_is_exactly_for_the_named_users_and_groups() {
         let access = Access { uids: vec![1001], gids: vec![50], ..Access::default() };
         let granted = access.grant(Some(40)).unwrap();
         for may in [peer(1001, &[]), peer(7, &[50]), peer(7, &[1, 40])] {

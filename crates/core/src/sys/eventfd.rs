@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_hold_is_rung_whatever_they_do_to_it() {
+    fn a_shared_doorbell_rings_whatever_its_other_holders_do() {
         use crate::sys::epoll::Epoll;
         for clears in [true, false] {
             let bell = EventFd::new().unwrap().shared();
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ran_out_once_is_asked_for_again() {
+    fn an_aio_context_that_failed_once_is_requested_again() {
         use nix::sys::resource::{Resource, getrlimit, setrlimit};
         let bell = EventFd::new().unwrap();
         let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
