@@ -237,7 +237,7 @@ fn watching_anew_changes_nothing() {
     let announced = bus.announce(Announcement::new("x")).unwrap();
     let mut watch = bus.watch(Filter::All).unwrap();
     assert!(matches!(watch.next(Some(PATIENCE)), Ok(Some(ServiceEvent::Added(_)))));
-    // The same happens when inotify becomes available again after polling.
+    // This simulates that inotify becomes available again after polling.
     let registry = bus.registry().unwrap();
     registry.ask(|registry, thread| registry.attach(thread)).unwrap();
     assert_eq!(bus.list().unwrap(), [announced.record()]);
