@@ -354,7 +354,7 @@ export class FakeChannel extends Fake implements NativeChannel {
   #side(connection: number): Side {
     const side = this.sides.get(connection)
     if (side === undefined || this.closed) throw failure('PEER_GONE', `connection ${connection} has ended`)
-    if (side.corrupt) throw failure('CORRUPT_PEER', 'its cursor cannot be one')
+    if (side.corrupt) throw failure('CORRUPT_PEER', 'invalid cursor: unaligned or ahead of head')
     if (side.gone && side.in.items.length === 0 && side.out.items.length === 0) return side
     return side
   }

@@ -168,7 +168,7 @@ fn nothing_leaks() {
 }
 
 #[test]
-fn without_descriptors_errors_are_typed_and_nothing_is_forgotten() {
+fn descriptor_exhaustion_is_a_typed_error_and_loses_nothing() {
     let place = Place::new();
     let bus = place.bus();
     let steady = bus.announce(Announcement::new("steady")).unwrap();

@@ -156,7 +156,7 @@ fn a_publisher_killed_anywhere_leaves_only_what_gc_removes() {
 }
 
 #[test]
-fn a_record_tells_who_and_where() {
+fn a_record_identifies_its_process_and_namespaces() {
     let place = Place::new();
     let bus = place.bus();
     let mut announcement = Announcement::new("told");
@@ -192,7 +192,7 @@ fn too_long_a_record_is_refused_and_the_old_one_stays() {
 }
 
 #[test]
-fn a_directory_that_cannot_be_written_is_an_error_with_its_errno() {
+fn an_unwritable_directory_is_an_error_with_its_errno() {
     let place = Place::new();
     let bus = place.bus();
     if nix::unistd::geteuid().is_root() {
@@ -228,7 +228,7 @@ fn the_environment_says_where_and_how() {
 }
 
 #[test]
-fn a_record_that_somebody_removed_comes_back_also_where_it_polls_and_nobody_watches() {
+fn a_removed_record_comes_back_when_polling_without_a_watch() {
     for polling in [false, true] {
         let place = Place::new();
         let bus = if polling { place.polling() } else { place.bus() };

@@ -45,7 +45,7 @@ fn found_by_name_and_group() {
 }
 
 #[test]
-fn what_this_process_does_shows_at_once() {
+fn own_changes_are_visible_at_once() {
     let place = Place::new();
     for bus in [place.bus(), place.polling()] {
         let _watch = bus.watch(Filter::All).unwrap();
@@ -61,7 +61,7 @@ fn what_this_process_does_shows_at_once() {
 }
 
 #[test]
-fn what_another_bus_did_before_the_call_is_found() {
+fn earlier_changes_of_another_bus_are_found() {
     let place = Place::new();
     let other = place.bus();
     for bus in [place.bus(), place.polling()] {
@@ -227,7 +227,7 @@ fn a_directory_that_cannot_come_back_is_tried_again() {
 }
 
 #[test]
-fn a_record_that_somebody_removed_is_announced_again() {
+fn a_removed_record_is_announced_again() {
     let place = Place::new();
     let bus = place.bus();
     let announced = bus.announce(Announcement::new("swept")).unwrap();

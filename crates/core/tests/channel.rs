@@ -104,13 +104,13 @@ macro_rules! on_both_terms {
 on_both_terms! {
     messages_go_both_ways_in_order_and_whole,
     a_full_ring_refuses_and_room_is_told,
-    what_was_sent_before_a_close_is_read_and_then_the_end_is_told,
+    messages_before_a_close_are_read_before_the_end,
     a_killed_peer_is_told_from_one_that_closed,
-    descriptors_arrive_with_their_data_and_belong_to_the_receiver,
-    descriptors_that_nobody_takes_do_not_keep_messages_from_waking,
+    descriptors_arrive_with_their_data_for_the_receiver,
+    unread_descriptors_do_not_keep_messages_from_waking,
     messages_larger_than_the_ring_go_both_ways,
-    who_waits_for_room_hears_of_the_death_of_whoever_could_make_some,
-    descriptors_outlive_who_sent_them_and_hide_nobodys_end,
+    a_dead_reader_wakes_the_writer_that_waits_for_room,
+    descriptors_outlive_their_sender_and_do_not_hide_its_end,
 }
 
 fn connect_on(terms: Terms, bus: &Bus, record: &Arc<Record>) -> (Channel, u32) {
@@ -175,7 +175,7 @@ fn messages_go_both_ways_in_order_and_whole(terms: Terms) {
 }
 
 #[test]
-fn a_call_is_answered_by_another_process_and_many_share_a_server() {
+fn many_clients_call_a_server_in_another_process() {
     let _dog = watchdog(90);
     let place = Place::new();
     let bus = place.bus();
@@ -230,7 +230,7 @@ fn a_full_ring_refuses_and_room_is_told(terms: Terms) {
     assert_eq!(client.stats().full, 1);
 }
 
-fn what_was_sent_before_a_close_is_read_and_then_the_end_is_told(terms: Terms) {
+fn messages_before_a_close_are_read_before_the_end(terms: Terms) {
     let _dog = watchdog(60);
     let place = Place::new();
     let bus = place.bus();
@@ -297,7 +297,7 @@ fn notice_or_message(channel: &mut Channel) -> Option<Notice> {
     }
 }
 
-fn descriptors_arrive_with_their_data_and_belong_to_the_receiver(terms: Terms) {
+fn descriptors_arrive_with_their_data_for_the_receiver(terms: Terms) {
     let _dog = watchdog(60);
     let place = Place::new();
     let bus = place.bus();
@@ -339,7 +339,7 @@ fn descriptors_arrive_with_their_data_and_belong_to_the_receiver(terms: Terms) {
     assert_eq!(server.recv_timeout(PATIENCE).unwrap().unwrap().data, b"still here");
 }
 
-fn descriptors_that_nobody_takes_do_not_keep_messages_from_waking(terms: Terms) {
+fn unread_descriptors_do_not_keep_messages_from_waking(terms: Terms) {
     let _dog = watchdog(60);
     let place = Place::new();
     let bus = place.bus();
@@ -443,7 +443,7 @@ fn messages_larger_than_the_ring_go_both_ways(terms: Terms) {
 }
 
 #[test]
-fn who_gives_up_a_large_message_or_waits_in_vain_leaves_nothing_that_stalls() {
+fn an_abandoned_large_message_stalls_no_later_message() {
     let _dog = watchdog(60);
     let place = Place::new();
     let bus = place.bus();
@@ -470,7 +470,7 @@ fn who_gives_up_a_large_message_or_waits_in_vain_leaves_nothing_that_stalls() {
     );
 }
 
-fn who_waits_for_room_hears_of_the_death_of_whoever_could_make_some(terms: Terms) {
+fn a_dead_reader_wakes_the_writer_that_waits_for_room(terms: Terms) {
     let _dog = watchdog(60);
     let place = Place::new();
     let bus = place.bus();
@@ -485,7 +485,7 @@ fn who_waits_for_room_hears_of_the_death_of_whoever_could_make_some(terms: Terms
     assert_eq!(waiting.join().unwrap().code(), "ERR_RINGBELL_PEER_GONE");
 }
 
-fn descriptors_outlive_who_sent_them_and_hide_nobodys_end(terms: Terms) {
+fn descriptors_outlive_their_sender_and_do_not_hide_its_end(terms: Terms) {
     let _dog = watchdog(60);
     let place = Place::new();
     let bus = place.bus();
@@ -517,7 +517,7 @@ fn descriptors_outlive_who_sent_them_and_hide_nobodys_end(terms: Terms) {
 }
 
 #[test]
-fn a_server_that_is_full_lets_nobody_in_until_somebody_leaves() {
+fn a_full_server_admits_a_client_only_after_another_leaves() {
     let _dog = watchdog(60);
     let place = Place::new();
     let bus = place.bus();
@@ -595,14 +595,14 @@ fn cycles_role(bus_path: &std::path::Path) {
 }
 
 #[test]
-fn closing_the_bus_ends_whoever_waits_and_leaves_no_descriptor() {
+fn closing_the_bus_ends_every_wait_and_leaves_no_descriptor() {
     let _dog = watchdog(60);
     let place = Place::new();
     assert_eq!(Role::start("cycles", &place.path, &[]).heard(), "done");
 }
 
 #[test]
-fn a_server_under_a_storm_of_callers_that_are_killed_serves_the_others() {
+fn a_server_serves_on_while_other_callers_are_killed() {
     let _dog = watchdog(110);
     let place = Place::new();
     let bus = place.bus();

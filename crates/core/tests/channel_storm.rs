@@ -100,7 +100,7 @@ fn visit(bus: &Bus, client: &mut Channel, id: u64) -> &'static str {
 }
 
 #[test]
-fn nobody_sees_a_reset_whatever_servers_do() {
+fn no_client_sees_a_reset_whatever_servers_do() {
     let _dog = watchdog(60 + handshakes() as u64 / 20);
     let place = Place::new();
     let bus = place.bus();

@@ -226,7 +226,7 @@ fn an_honest_one_is_received_and_closed() {
 }
 
 #[test]
-fn a_stream_that_breaks_a_rule_is_left_and_what_came_before_is_kept() {
+fn a_stream_breach_ends_the_source_and_keeps_earlier_messages() {
     let good = batch(0, 2);
     let after_good = good.len() as u64;
     let breaches: Vec<(&str, Vec<u8>, bool)> = vec![
@@ -277,7 +277,7 @@ fn an_end_says_why() {
 }
 
 #[test]
-fn what_was_overwritten_on_the_way_is_counted() {
+fn messages_overwritten_on_the_way_are_counted() {
     let cut = batch(1, 4);
     let (numbers, reason) = after(
         Overflow::DropOldest,
@@ -349,7 +349,7 @@ fn an_answer_to_hello_that_breaks_a_rule_is_refused() {
 }
 
 #[test]
-fn a_silent_publisher_keeps_nobody_from_the_others() {
+fn a_silent_publisher_does_not_block_the_others() {
     let place = Place::new();
     let bus = place.bus();
     let rogue = Rogue::new(&place, &bus, Overflow::Block);
@@ -486,7 +486,7 @@ fn report(cursor: u64, detail: u32) -> Vec<u8> {
 }
 
 #[test]
-fn a_subscriber_that_breaks_a_rule_loses_its_connection_and_its_slot_and_nobody_else_anything() {
+fn a_subscriber_breach_costs_only_its_own_connection_and_slot() {
     let place = Place::new();
     let bus = place.bus();
     let mut options = PublisherOptions::default();
@@ -553,7 +553,7 @@ fn a_subscriber_that_breaks_a_rule_loses_its_connection_and_its_slot_and_nobody_
 }
 
 #[test]
-fn slots_run_out_for_streams_too_and_who_left_makes_room() {
+fn stream_slots_run_out_and_a_departure_frees_one() {
     let place = Place::new();
     let bus = place.bus();
     let mut options = PublisherOptions::default();
@@ -571,7 +571,7 @@ fn slots_run_out_for_streams_too_and_who_left_makes_room() {
 }
 
 #[test]
-fn a_durable_subscriber_that_lies_loses_its_connection_and_its_position_is_as_it_was() {
+fn a_durable_breach_ends_the_connection_and_keeps_the_position() {
     let lies: [(&str, Vec<u8>); 9] = [
         ("acknowledged goes back", claim(0, 80, 4, 1)),
         ("acknowledged is not known any more", claim(0, 80, 4, u64::MAX)),
@@ -630,7 +630,7 @@ fn durable_subscriber(bus: &Bus, reconnect: Reconnect) -> Subscriber {
 }
 
 #[test]
-fn an_answer_that_breaks_a_rule_of_durable_positions_is_refused() {
+fn an_invalid_durable_answer_is_refused() {
     let place = Place::new();
     let answers: Vec<(&str, Box<Answer>, &str)> = vec![
         ("no word of a position", Box::new(|rogue| rogue.stream(0, 0, 0)), "ERR_RINGBELL_CORRUPT_PEER"),
@@ -683,7 +683,7 @@ fn any_sequences_may_be_kept() {
 
 /// What was handed out is known to the publisher, however little it reads: what it could not be told of waits.
 #[test]
-fn under_a_durable_name_nothing_is_handed_out_that_is_not_reported() {
+fn every_durable_message_handed_out_is_reported() {
     let place = Place::new();
     let bus = place.bus();
     let rogue = Rogue::new(&place, &bus, Overflow::Block);
@@ -724,7 +724,7 @@ fn under_a_durable_name_nothing_is_handed_out_that_is_not_reported() {
 }
 
 #[test]
-fn a_lost_durable_stream_is_taken_up_at_its_position_and_what_was_seen_is_marked() {
+fn a_lost_durable_stream_resumes_and_marks_redeliveries() {
     let place = Place::new();
     let bus = place.bus();
     let rogue = Rogue::new(&place, &bus, Overflow::Block);
@@ -758,7 +758,7 @@ fn a_lost_durable_stream_is_taken_up_at_its_position_and_what_was_seen_is_marked
 
 /// However its subscriber goes: with more unread at both ends than is looked at in one turn, and with nobody to answer to.
 #[test]
-fn what_was_reported_before_a_durable_subscriber_went_counts() {
+fn reports_before_the_end_of_a_durable_subscriber_count() {
     let place = Place::new();
     let bus = place.bus();
     let mut publisher = bus.publisher("ticks", PublisherOptions::default()).unwrap();
@@ -821,7 +821,7 @@ fn the_end_of_a_publisher_is_that_of_the_stream_that_came_back() {
 }
 
 #[test]
-fn an_acknowledgement_by_who_sleeps_is_reported_in_the_end() {
+fn an_acknowledgement_of_a_sleeping_subscriber_is_reported() {
     let place = Place::new();
     let bus = place.bus();
     let rogue = Rogue::new(&place, &bus, Overflow::Block);

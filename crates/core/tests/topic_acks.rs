@@ -149,7 +149,7 @@ fn durable_role(bus: &Bus) {
 }
 
 #[test]
-fn a_killed_subscriber_sees_every_message_and_is_told_what_comes_again() {
+fn a_killed_subscriber_misses_no_message_and_sees_redelivery() {
     let place = Place::new();
     let bus = place.bus();
     let mut publisher = publisher(&bus, |options| options.max_subscribers = 2);
@@ -252,7 +252,7 @@ fn each_mode_holds_the_publisher_back_and_rings_it() {
 }
 
 #[test]
-fn batches_are_acknowledged_when_they_are_full_and_before_sleep() {
+fn a_batch_is_acknowledged_when_full_and_before_sleep() {
     for rung in rungs() {
         let options = |ack| on(rung, options(ack));
         let place = Place::new();
@@ -357,7 +357,7 @@ fn leased_batches_stay_until_they_are_acknowledged() {
 }
 
 #[test]
-fn a_parked_position_keeps_room_until_it_is_evicted_and_that_is_told() {
+fn a_parked_position_holds_room_until_its_reported_eviction() {
     for rung in rungs() {
         let durable = |ack| on(rung, durable(ack));
         let place = Place::new();
@@ -439,7 +439,7 @@ fn positions_end_with_the_publisher_instance() {
 }
 
 #[test]
-fn a_kept_position_takes_no_other_subscribers_place_and_gives_its_own_to_nobody() {
+fn a_kept_position_keeps_exactly_its_own_slot() {
     for rung in rungs() {
         let durable = |ack| on(rung, durable(ack));
         let place = Place::new();
@@ -595,7 +595,7 @@ fn a_position_goes_from_one_rung_to_another_and_back() {
 
 /// What was handed out was reported before: under `Immediate` it never comes again, however its reader ends.
 #[test]
-fn what_is_acknowledged_at_once_comes_to_one_holder() {
+fn messages_acknowledged_at_once_reach_one_holder() {
     for rung in rungs() {
         let place = Place::new();
         let bus = place.bus();

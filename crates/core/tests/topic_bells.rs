@@ -165,7 +165,7 @@ fn role() {
 }
 
 #[test]
-fn a_publisher_rings_a_bell_that_would_block_it_and_all_who_sleep_wake_up() {
+fn a_publisher_wakes_all_sleepers_by_a_saturated_doorbell() {
     let _dog = watchdog(60);
     let place = Place::new();
     let bus = place.bus();
@@ -191,7 +191,7 @@ fn a_publisher_rings_a_bell_that_would_block_it_and_all_who_sleep_wake_up() {
 }
 
 #[test]
-fn a_process_that_nobody_attacks_has_no_queue() {
+fn a_process_without_an_attacker_has_no_queue() {
     let _dog = watchdog(60);
     let place = Place::new();
     let bus = place.bus();
@@ -213,7 +213,7 @@ fn a_process_that_nobody_attacks_has_no_queue() {
 }
 
 #[test]
-fn with_safe_doorbells_nobody_blocks_whatever_a_peer_does_meanwhile() {
+fn safe_doorbells_never_block_whatever_a_peer_does() {
     let _dog = watchdog(60);
     let place = Place::new();
     let bus = place.bus();
@@ -249,7 +249,7 @@ fn with_safe_doorbells_nobody_blocks_whatever_a_peer_does_meanwhile() {
 }
 
 #[test]
-fn a_subscriber_that_makes_room_rings_a_bell_that_would_block_it() {
+fn a_subscriber_rings_a_saturated_room_doorbell() {
     let _dog = watchdog(60);
     let place = Place::new();
     let bus = place.bus();

@@ -383,7 +383,7 @@ fn poor_role(bus: &Bus) {
 }
 
 #[test]
-fn running_out_of_descriptors_is_a_clear_error_and_leaks_nothing() {
+fn descriptor_exhaustion_is_a_clear_error_without_a_leak() {
     let place = Place::new();
     let mut child = Role::start("poor", &place.path, &[]);
     assert_eq!(child.heard(), "fine");
@@ -488,7 +488,7 @@ fn fork_role(bus: &Bus) {
 }
 
 #[test]
-fn a_forked_child_gets_an_error_and_takes_nothing_from_its_parent() {
+fn a_forked_child_gets_errors_and_harms_no_parent_object() {
     let place = Place::new();
     let mut child = Role::start("fork-use", &place.path, &[]);
     assert_eq!(child.heard(), "fine");

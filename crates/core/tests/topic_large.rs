@@ -98,7 +98,7 @@ fn subscriber_role(bus: &Bus) {
 }
 
 #[test]
-fn sixteen_megabytes_go_through_sixty_four_kilobytes_to_subscribers_of_every_speed() {
+fn a_message_of_256_rings_reaches_fast_and_slow_readers() {
     let _watchdog = watchdog(120);
     let place = Place::new();
     let bus = place.bus();
@@ -136,7 +136,7 @@ fn sixteen_megabytes_go_through_sixty_four_kilobytes_to_subscribers_of_every_spe
 }
 
 #[test]
-fn nobody_need_listen() {
+fn a_large_message_needs_no_subscriber() {
     let place = Place::new();
     let bus = place.bus();
     let mut publisher = publisher(&bus, None);
@@ -145,7 +145,7 @@ fn nobody_need_listen() {
 }
 
 #[test]
-fn a_publisher_killed_in_the_middle_leaves_no_part_of_a_message() {
+fn a_publisher_killed_in_a_large_message_leaves_no_part_of_it() {
     let _watchdog = watchdog(120);
     let place = Place::new();
     let bus = place.bus();
@@ -184,7 +184,7 @@ fn a_publisher_killed_in_the_middle_leaves_no_part_of_a_message() {
 }
 
 #[test]
-fn a_subscriber_killed_in_the_middle_is_in_nobodys_way() {
+fn a_subscriber_killed_in_a_large_message_blocks_no_other() {
     let _watchdog = watchdog(120);
     let place = Place::new();
     let bus = place.bus();
@@ -217,7 +217,7 @@ fn a_subscriber_killed_in_the_middle_is_in_nobodys_way() {
 }
 
 #[test]
-fn who_joins_in_the_middle_begins_with_the_next_message() {
+fn a_late_joiner_begins_after_the_large_message() {
     let place = Place::new();
     let bus = place.bus();
     let mut publisher = publisher(&bus, None);
@@ -268,7 +268,7 @@ fn history_begins_with_the_first_whole_message() {
 }
 
 #[test]
-fn what_is_given_up_is_missed_and_the_next_one_comes() {
+fn an_abandoned_large_message_is_missed_and_the_next_arrives() {
     let place = Place::new();
     let bus = place.bus();
     let mut publisher = publisher(&bus, None);
@@ -296,7 +296,7 @@ fn what_is_given_up_is_missed_and_the_next_one_comes() {
 }
 
 #[test]
-fn who_takes_less_misses_what_is_larger_and_holds_nobody_up() {
+fn a_message_above_max_message_is_missed_without_delay() {
     let _watchdog = watchdog(120);
     let place = Place::new();
     let bus = place.bus();
@@ -329,7 +329,7 @@ fn who_takes_less_misses_what_is_larger_and_holds_nobody_up() {
 }
 
 #[test]
-fn who_stalls_in_the_middle_is_evicted_and_the_others_get_it_whole() {
+fn a_reader_stalled_in_a_large_message_is_evicted() {
     let _watchdog = watchdog(120);
     let place = Place::new();
     let bus = place.bus();
@@ -359,7 +359,7 @@ fn who_stalls_in_the_middle_is_evicted_and_the_others_get_it_whole() {
 }
 
 #[test]
-fn pieces_are_given_back_once_what_came_before_is_acknowledged() {
+fn pieces_are_freed_once_earlier_messages_are_acknowledged() {
     for mode in [AckMode::Deferred, AckMode::Batch] {
         let place = Place::new();
         let bus = place.bus();
@@ -473,7 +473,7 @@ fn where_messages_may_be_dropped_they_are_not_sent_in_pieces() {
 }
 
 #[test]
-fn who_leases_holds_nobody_up_with_what_is_too_large_for_it() {
+fn a_lease_does_not_hold_up_a_message_too_large_for_it() {
     for ack in [AckMode::Immediate, AckMode::Batch, AckMode::Deferred] {
         let place = Place::new();
         let bus = place.bus();

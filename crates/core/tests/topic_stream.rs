@@ -118,7 +118,7 @@ fn a_closed_topic_is_drained_and_then_ends() {
 }
 
 #[test]
-fn earliest_gets_what_the_ring_still_holds() {
+fn earliest_gets_every_message_still_in_the_ring() {
     for rung in rungs() {
         let (bus, _folder) = bus();
         let mut publisher = bus.publisher("ticks", options(Overflow::Block, 4096)).unwrap();
@@ -178,7 +178,7 @@ fn dropping_the_oldest_counts_what_was_missed() {
 }
 
 #[test]
-fn dropping_the_newest_counts_and_loses_nothing_that_was_accepted() {
+fn drop_newest_counts_and_keeps_every_accepted_message() {
     for rung in rungs() {
         let (bus, _folder) = bus();
         let mut publisher = bus.publisher("ticks", options(Overflow::DropNewest, 4096)).unwrap();
@@ -300,7 +300,7 @@ fn a_stalled_subscriber_is_evicted_and_told() {
 }
 
 #[test]
-fn another_codec_and_wrong_options_are_refused_with_their_codes() {
+fn a_wrong_codec_and_wrong_options_are_refused_by_code() {
     let (bus, _folder) = bus();
     let mut wanted = PublisherOptions::default();
     wanted.codec = Some("json".into());
@@ -334,7 +334,7 @@ fn another_codec_and_wrong_options_are_refused_with_their_codes() {
 }
 
 #[test]
-fn who_waits_hears_that_the_bus_was_closed_and_reads_the_rest_first() {
+fn a_closed_bus_ends_a_wait_after_the_remaining_messages() {
     let (bus, folder) = bus();
     let mut publisher = bus.publisher("ticks", PublisherOptions::default()).unwrap();
     let other =
@@ -360,7 +360,7 @@ fn who_waits_hears_that_the_bus_was_closed_and_reads_the_rest_first() {
 }
 
 #[test]
-fn a_source_that_has_ended_wakes_nobody_any_more() {
+fn an_ended_source_wakes_no_subscriber() {
     for rung in rungs() {
         let (bus, _folder) = bus();
         let mut options = options(Overflow::Block, 4096);
@@ -412,7 +412,7 @@ fn readable(subscriber: &Subscriber) -> bool {
 }
 
 #[test]
-fn a_dropped_subscriber_leaves_also_where_it_had_not_yet_taken_notice() {
+fn a_dropped_subscriber_also_leaves_topics_it_has_not_noticed() {
     for rung in rungs() {
         let (bus, _folder) = bus();
         let mut small = options(Overflow::Block, 4096);
@@ -441,7 +441,7 @@ fn a_dropped_subscriber_leaves_also_where_it_had_not_yet_taken_notice() {
 }
 
 #[test]
-fn what_is_slot_by_slot_known_to_the_publisher_is_known_to_a_stream() {
+fn the_publisher_knows_backlog_and_room_of_a_stream() {
     let (bus, _folder) = bus();
     let mut publisher = bus.publisher("ticks", options(Overflow::Block, 4096)).unwrap();
     let mut subscriber = subscribe(&bus, "ticks", Rung::Stream, Start::Latest);
@@ -505,7 +505,7 @@ fn a_stream_gives_way_to_shared_memory_at_the_next_attach() {
 }
 
 #[test]
-fn a_look_that_takes_no_message_does_not_let_a_sleeper_sleep_on() {
+fn a_look_without_a_message_does_not_disarm_the_wakeup() {
     for look in 0..2 {
         let (bus, _folder) = bus();
         let mut publisher = bus.publisher("ticks", PublisherOptions::default()).unwrap();
@@ -533,7 +533,7 @@ fn a_look_that_takes_no_message_does_not_let_a_sleeper_sleep_on() {
 }
 
 #[test]
-fn large_messages_arrive_whole_or_are_missed_however_they_are_acknowledged() {
+fn large_messages_arrive_whole_or_are_missed_in_every_ack_mode() {
     const WANTED: usize = 300 << 10;
     for rung in rungs() {
         for ack in [AckMode::Immediate, AckMode::Batch, AckMode::Deferred] {
@@ -574,7 +574,7 @@ fn large_messages_arrive_whole_or_are_missed_however_they_are_acknowledged() {
 }
 
 #[test]
-fn what_is_acknowledged_later_is_waited_for_to_the_byte() {
+fn deferred_acknowledgements_hold_room_to_the_byte() {
     let mut seen = Vec::new();
     for rung in rungs() {
         let (bus, _folder) = bus();

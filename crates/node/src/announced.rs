@@ -1,4 +1,4 @@
-//! An instance announced on the bus, as long as it is not closed.
+//! An announced instance, until it is closed. Each method calls the core; records cross as JSON text.
 
 use std::rc::Rc;
 

@@ -1,8 +1,9 @@
-//! ArrayBuffers over memory that Rust owns: mappings, slabs, the small tables of the hot calls.
+//! ArrayBuffers over memory that Rust owns: mappings, slabs, and the small tables of the hot calls.
 //!
-//! Each external ArrayBuffer owns what keeps its memory alive (an `Arc`, a slab) and its finalizer drops that,
-//! so memory outlives every view of it. An endpoint that closes detaches first: JS then sees length 0, not a hole.
-//! Never makes two ArrayBuffers over one mapping (fatal in old V8s): callers cache theirs in an `External`.
+//! Invariant: each external ArrayBuffer owns the value that keeps its memory alive (an `Arc`, a slab), and its
+//! finalizer drops that value. So memory outlives every view of it. An endpoint that closes detaches its buffers first,
+//! so JS sees length 0 and no unmapped memory. This module must never make two ArrayBuffers over one mapping, which is
+//! fatal in old V8s. Callers keep theirs in an `External`.
 #![allow(unsafe_code)] // the reason: raw memory is handed to V8
 
 use std::cell::UnsafeCell;
@@ -25,7 +26,7 @@ use crate::raw::{Reference, Value, check};
 ///
 /// # Safety
 ///
-/// `memory` answers the same range as long as the owner lives, wherever it is moved, and that range is mapped
+/// `memory` returns the same range as long as the owner lives, even when the owner is moved. The range is mapped
 /// readable. No Rust reference to it exists while JS can run.
 pub unsafe trait Memory: 'static {
     /// Start and length in bytes.
@@ -35,15 +36,15 @@ pub unsafe trait Memory: 'static {
 /// The frames of a data segment, twice in a row.
 pub struct Frames(pub Arc<MappedData>);
 
-// SAFETY: `MappedData` maps `2 * capacity` bytes of frames for as long as it lives, and its contract is that nobody
-// makes a reference into them.
+// SAFETY: `MappedData` maps `2 * capacity` bytes of frames for as long as it lives. Its contract is that no code makes
+// a reference into them.
 unsafe impl Memory for Frames {
     fn memory(&self) -> (NonNull<u8>, usize) {
         (self.0.frames_ptr(), 2 * self.0.capacity())
     }
 }
 
-/// The private buffer that windows of a `drop-oldest` topic lie in.
+/// The private buffer that holds the windows of a `drop-oldest` topic.
 pub struct Prepared(pub Arc<PrivateBuffer>);
 
 // SAFETY: `PrivateBuffer` maps `len` bytes for as long as it lives, and only copies out of them.
@@ -54,7 +55,7 @@ unsafe impl Memory for Prepared {
     }
 }
 
-/// Bytes that JS is given for good, and the environment whose collector was told about them.
+/// Bytes that are given to JS for good, and the environment whose collector was told about them.
 struct Given {
     bytes: NonNull<[u8]>,
     env: Env,
@@ -67,7 +68,7 @@ impl Given {
     }
 }
 
-// SAFETY: a boxed slice that was leaked stays where it is until the drop below, and nobody refers to it.
+// SAFETY: a leaked boxed slice stays where it is until the drop below, and no reference to it exists.
 unsafe impl Memory for Given {
     fn memory(&self) -> (NonNull<u8>, usize) {
         (self.bytes.cast(), self.bytes.len())
@@ -77,19 +78,20 @@ unsafe impl Memory for Given {
 impl Drop for Given {
     fn drop(&mut self) {
         account(self.env, -(self.bytes.len() as i64));
-        // SAFETY: leaked in `new`, taken back once, when no view of it is left.
+        // SAFETY: `new` leaked it. It is taken back once, when no view of it is left.
         drop(unsafe { Box::from_raw(self.bytes.as_ptr()) });
     }
 }
 
-/// A `Uint8Array` of these bytes: not copied, unless this runtime refuses external buffers.
+/// A `Uint8Array` of these bytes. They are copied only where this runtime refuses external buffers.
 pub fn given(env: Env, bytes: Vec<u8>) -> Result<Value> {
     let length = bytes.len();
     let buffer = match external(env, Given::new(env, bytes))? {
         Ok(buffer) => buffer,
         Err(refused) => {
             let (buffer, start) = own(env, length)?;
-            // SAFETY: V8 made an ArrayBuffer of `length` bytes there, and `refused` holds as many somewhere else.
+            // SAFETY: V8 made an ArrayBuffer of `length` bytes at `start`. `refused` holds as many bytes at another
+            // address.
             unsafe { start.as_ptr().copy_from_nonoverlapping(refused.memory().0.as_ptr(), length) };
             buffer
         }
@@ -97,7 +99,7 @@ pub fn given(env: Env, bytes: Vec<u8>) -> Result<Value> {
     typed(env, sys::TypedarrayType::uint8_array, length, buffer)
 }
 
-/// An ordinary ArrayBuffer, and where it lies.
+/// An ordinary ArrayBuffer, and its address.
 pub fn own(env: Env, length: usize) -> Result<(Value, NonNull<u8>)> {
     let (mut start, mut buffer) = (ptr::null_mut(), ptr::null_mut());
     // SAFETY: N1 and N3 of raw.rs.
@@ -106,15 +108,15 @@ pub fn own(env: Env, length: usize) -> Result<(Value, NonNull<u8>)> {
     Ok((buffer, NonNull::new(start.cast()).unwrap_or(NonNull::dangling())))
 }
 
-/// Tells the collector of memory behind small objects, so that it runs before there is too much of it.
+/// Tells the collector how much memory is behind small objects, so that it runs before there is too much.
 pub fn account(env: Env, bytes: i64) {
     let mut total = 0;
-    // SAFETY: N1 and N3 of raw.rs; a failure only leaves the collector's estimate off.
+    // SAFETY: N1 and N3 of raw.rs. After a failure only the collector's estimate is wrong.
     unsafe { sys::napi_adjust_external_memory(env.raw(), bytes, &mut total) };
 }
 
-/// An ArrayBuffer over the memory of `owner`, which lives until V8 gives the buffer up.
-/// `Ok(Err(owner))`: this runtime refuses external buffers (Electron), or `RINGBELL_BUFFERS=copy` acts as if it did.
+/// An ArrayBuffer over the memory of `owner`, which lives until V8 releases the buffer. `Ok(Err(owner))`: this runtime
+/// refuses external buffers (Electron), or `RINGBELL_BUFFERS=copy` makes this function refuse them.
 pub fn external<M: Memory>(env: Env, owner: M) -> Result<std::result::Result<Value, M>> {
     static COPY: OnceLock<bool> = OnceLock::new();
     if *COPY.get_or_init(|| std::env::var_os("RINGBELL_BUFFERS").is_some_and(|value| value == "copy")) {
@@ -123,8 +125,8 @@ pub fn external<M: Memory>(env: Env, owner: M) -> Result<std::result::Result<Val
     let (start, length) = owner.memory();
     let hint = Box::into_raw(Box::new(owner));
     let mut value = ptr::null_mut();
-    // SAFETY: N1 and N3 of raw.rs; the range is valid as long as `*hint` lives (contract of `Memory`),
-    // and `finish` is what ends it.
+    // SAFETY: N1 and N3 of raw.rs. The range is valid as long as `*hint` lives (contract of `Memory`), and `finish`
+    // ends that life.
     let status = unsafe {
         sys::napi_create_external_arraybuffer(
             env.raw(),
@@ -138,7 +140,7 @@ pub fn external<M: Memory>(env: Env, owner: M) -> Result<std::result::Result<Val
     if status == sys::Status::napi_ok {
         return Ok(Ok(value));
     }
-    // SAFETY: Node-API calls no finalizer for a buffer that it refused, so `hint` is still ours alone.
+    // SAFETY: Node-API calls no finalizer for a buffer that it refused, so `hint` is still owned here alone.
     let owner = unsafe { Box::from_raw(hint) };
     if status == sys::Status::napi_no_external_buffers_allowed {
         return Ok(Err(*owner));
@@ -148,21 +150,21 @@ pub fn external<M: Memory>(env: Env, owner: M) -> Result<std::result::Result<Val
 
 unsafe extern "C" fn finish<M: Memory>(_: sys::napi_env, _: *mut c_void, hint: *mut c_void) {
     let dropped = catch_unwind(AssertUnwindSafe(|| {
-        // SAFETY: `hint` is the box made in `external`; a finalizer runs once, after the last view is gone.
+        // SAFETY: `hint` is the box that `external` made. A finalizer runs once, after the last view is gone.
         drop(unsafe { Box::from_raw(hint.cast::<M>()) });
     }));
-    // A panic in a destructor has no caller to reach; what it held is leaked.
+    // A panic in a destructor has no caller that could handle it. The value that it held is leaked.
     let _ = dropped;
 }
 
-/// The one ArrayBuffer over a mapping, held so that closing can detach it.
+/// The one ArrayBuffer over a mapping. It is kept so that closing can detach it.
 pub struct External {
     env: Env,
     buffer: Reference,
 }
 
 impl External {
-    /// Makes it; an error where the runtime refuses external buffers.
+    /// Makes the ArrayBuffer. Fails where the runtime refuses external buffers.
     pub fn new<M: Memory>(env: Env, owner: M) -> Result<Self> {
         let buffer = external(env, owner)?.map_err(|_| {
             let what = "views of shared memory, because this runtime refuses external buffers; copy instead"
@@ -177,35 +179,35 @@ impl External {
         Ok(unknown(self.env, self.buffer.value()?))
     }
 
-    /// Makes every view of it empty. The memory itself goes when V8 runs the finalizer.
+    /// Makes every view of it empty. The memory itself is released when V8 runs the finalizer.
     pub fn detach(self) {
         if let Ok(buffer) = self.buffer.value() {
-            // SAFETY: N1 of raw.rs; `buffer` is an ArrayBuffer. If it was detached before, nothing changes.
+            // SAFETY: N1 of raw.rs. `buffer` is an ArrayBuffer. If it is already detached, nothing changes.
             unsafe { sys::napi_detach_arraybuffer(self.env.raw(), buffer) };
         }
     }
 }
 
-/// A value for a napi-rs function to answer with.
+/// A value that a napi-rs function can return.
 pub fn unknown(env: Env, value: Value) -> Unknown<'static> {
-    // SAFETY: `value` was made in the running call, whose answer it becomes at once.
+    // SAFETY: `value` was made in the running call, which returns it at once.
     unsafe { Unknown::from_raw_unchecked(env.raw(), value) }
 }
 
 /// A typed array over a whole ArrayBuffer.
 pub fn typed(env: Env, kind: sys::napi_typedarray_type, length: usize, buffer: Value) -> Result<Value> {
     let mut array = ptr::null_mut();
-    // SAFETY: N1 and N3 of raw.rs; V8 checks kind and length against the buffer.
+    // SAFETY: N1 and N3 of raw.rs. V8 checks kind and length against the buffer.
     let status = unsafe { sys::napi_create_typedarray(env.raw(), kind, length, buffer, 0, &mut array) };
     check(status, "napi_create_typedarray")?;
     Ok(array)
 }
 
-/// An element type of a table: any bits that JS may write are a value of it.
+/// An element type of a table. Any bits that JS may write are a valid value of it.
 pub trait Element: Copy + Default + 'static {
     /// The typed array that shows it in JS.
     const KIND: sys::napi_typedarray_type;
-    /// Elements of that array that one of these takes.
+    /// How many elements of that array one value takes.
     const WORDS: usize = 1;
 }
 
@@ -222,21 +224,21 @@ impl Element for f64 {
     const KIND: sys::napi_typedarray_type = sys::TypedarrayType::float64_array;
 }
 
-/// A small array that Rust and JS share on the JS thread: scratch words, lengths, the message table.
+/// A small array that Rust and JS share on the JS thread: scratch words, lengths, or the message table.
 pub struct Table<E: Element> {
     memory: Owned<E>,
     env: Env,
     array: Reference,
 }
 
-/// Where a table lives: in Rust, or in V8 where external buffers are refused (then the array keeps it alive).
+/// The memory of a table. It is in Rust, or in V8 where external buffers are refused (then the array keeps it alive).
 struct Owned<E> {
     start: NonNull<E>,
     length: usize,
     _keep: Option<Rc<Box<[UnsafeCell<E>]>>>,
 }
 
-// SAFETY: the boxed slice lives on the heap as long as `_keep`, and `Table` hands out no references that last.
+// SAFETY: the boxed slice lives on the heap as long as `_keep`. `Table` returns no reference that lasts.
 unsafe impl<E: Element> Memory for Owned<E> {
     fn memory(&self) -> (NonNull<u8>, usize) {
         (self.start.cast(), self.length * size_of::<E>())
@@ -278,14 +280,14 @@ impl<E: Element> Table<E> {
     /// Stores one element.
     pub fn set(&self, index: usize, value: E) {
         assert!(index < self.memory.length);
-        // SAFETY: in bounds; the memory lives as long as `self`; N4 of raw.rs: nobody else is at it now.
+        // SAFETY: in bounds. The memory lives as long as `self`, and by N4 of raw.rs JS does not access it now.
         unsafe { self.memory.start.add(index).write(value) };
     }
 
     /// Runs `body` over the table. It must not enter JS.
     pub fn with<R>(&self, body: impl FnOnce(&mut [E]) -> R) -> R {
-        // SAFETY: the memory lives as long as `self` and N4 of raw.rs keeps JS away from it. Hot calls do not
-        // nest, so there is one such slice at a time.
+        // SAFETY: the memory lives as long as `self`, and N4 of raw.rs keeps JS away from it. Hot calls do not nest, so
+        // there is one such slice at a time.
         body(unsafe { std::slice::from_raw_parts_mut(self.memory.start.as_ptr(), self.memory.length) })
     }
 }

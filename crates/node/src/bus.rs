@@ -1,4 +1,5 @@
-//! The bus: finding, announcing, and the way to every other class.
+//! The bus for JS: it finds and announces services, and makes the objects of every other class. Each method calls the
+//! core.
 
 use std::rc::Rc;
 

@@ -1,7 +1,8 @@
-//! A channel: the hot calls, and what befalls its connections as JSON.
+//! A channel for JS: the hot calls, and the events of its connections as JSON.
 //!
-//! Every message begins with the core's header of 16 bytes; JS reads it from the slab, and hands its parts over as numbers
-//! when it sends. Descriptors cross as numbers: those that come are the caller's to close, those that go stay its own.
+//! Invariant: every message begins with the core's header of 16 bytes. JS reads it from the slab when it receives, and
+//! passes its parts as numbers when it sends. Descriptors cross as numbers. A received descriptor belongs to the
+//! caller, which closes it. A sent descriptor still belongs to the caller.
 
 use std::os::fd::{AsFd, BorrowedFd, IntoRawFd};
 use std::rc::Rc;
@@ -23,24 +24,24 @@ use crate::options;
 use crate::poll_loop::Pollable;
 use crate::raw::{Call, HotObject, descriptor};
 
-/// Messages that one drain brings at most.
+/// The most messages that one drain returns.
 const ENTRIES: usize = 1024;
-/// Words of the scratch array: connection and bytes, for a large message also kind, id and aux.
+/// Words of the scratch array: connection and bytes; for a large message also kind, id and aux.
 const SCRATCH: usize = 5;
-/// Answers of `drain` that are no count.
+/// The results of `drain` that are no count.
 const NEEDS_SLAB: i32 = -1;
 const NOTICE: i32 = -2;
 const LARGE: i32 = -3;
-/// Answer of `drainLarge` when the message will never be whole.
+/// The result of `drainLarge` when the message will never be complete.
 const GONE: i32 = -1;
 
-/// The header that arguments 1 to 3 are: the kind with its flags, the id, `aux`.
+/// The header from arguments 1 to 3: the kind with its flags, the id, and `aux`.
 fn header<const N: usize>(call: &Call<'_, N>) -> Result<Header> {
     let kind = call.number(1)?;
     Ok(Header { kind: kind as u8, flags: (kind >> 8) as u8, id: call.whole(2)?, aux: call.number(3)? })
 }
 
-/// What the class and its hot functions share.
+/// The state that the class and its hot functions share.
 pub struct Cell {
     core: Held<Channel>,
     /// What it connects with.
@@ -114,7 +115,7 @@ impl Pollable for Cell {
     }
 
     fn harvest(&self) -> bool {
-        // Should it fail, the endpoint is reported once more at worst.
+        // If this fails, the endpoint is at worst reported once more.
         self.core.if_open(|channel| channel.harvest().unwrap_or(false)).unwrap_or(false)
     }
 }
@@ -295,7 +296,7 @@ impl NativeChannel {
     }
 }
 
-/// A record that JS had from the bus, by the same rules as one that is read there.
+/// Parses a record that JS got from the bus. The rules are those for a record that is read from the bus.
 fn record(json: &str) -> Result<Arc<Record>> {
     let fields = options::object("record", json)?;
     let text = |name| fields.get(name).and_then(|value| value.as_str()).unwrap_or_default();

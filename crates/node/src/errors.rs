@@ -1,7 +1,8 @@
-//! Failures and how they become JS errors: `code` always, `syscall` and `errno` (its name) where there is one.
+//! Failures, and how they become JS errors. Each error has a `code`, and where there is one, `syscall` and `errno` (its
+//! name).
 //!
-//! Every function that JS calls ends in `throw` or in `cold`, so no panic and no bare status crosses over.
-//! The codes are the core's; this crate adds none but the one for its own bugs.
+//! Invariant: every function that JS calls ends in `throw` or in `cold`. So no panic and no bare status reaches JS. The
+//! codes are those of the core. This crate adds one code, for its own bugs.
 #![allow(unsafe_code)] // the reason: errors with properties are made by Node-API's C calls
 
 use std::any::Any;
@@ -15,13 +16,13 @@ use ringbell::Error;
 /// The code of a failure that is a bug of this library.
 pub const INTERNAL: &str = "ERR_RINGBELL_INTERNAL";
 
-/// What this crate's functions answer before it becomes a JS value or exception.
+/// The result of this crate's functions, before it becomes a JS value or exception.
 pub type Result<T> = std::result::Result<T, Failure>;
 
 /// Why a call failed.
 #[derive(Debug)]
 pub enum Failure {
-    /// The core refused.
+    /// The core returned an error.
     Core(Error),
     /// An argument has the wrong type or form.
     Argument(String),
@@ -43,12 +44,12 @@ impl Failure {
         Self::Argument(message.into())
     }
 
-    /// A system call of the binding's own that failed.
+    /// A system call of the binding itself that failed.
     pub fn system(syscall: &'static str, errno: Errno) -> Self {
         Self::Core(Error::os(syscall, errno, "the binding cannot go on"))
     }
 
-    /// The use of something that is closed.
+    /// A closed object was used.
     pub fn closed(what: &'static str) -> Self {
         Self::Core(Error::Closed { what })
     }
@@ -84,13 +85,13 @@ impl Failure {
         }
     }
 
-    /// Throws it into JS. While the environment is going down nothing can be thrown, and nothing is.
+    /// Throws the failure into JS. While the environment shuts down, an exception is impossible, and none is thrown.
     pub fn throw(self, env: Env) {
         if matches!(self, Self::Pending) {
             return;
         }
         if let Some(error) = self.error(env) {
-            // SAFETY: N1 of raw.rs; `error` is an error object of the running call.
+            // SAFETY: N1 of raw.rs. `error` is an error object of the running call.
             unsafe { sys::napi_throw(env.raw(), error) };
         }
     }
@@ -114,7 +115,7 @@ impl Failure {
         };
         for (name, text) in [(c"syscall", syscall), (c"errno", errno.as_deref())] {
             if let Some(value) = text.and_then(|text| string(env, text)) {
-                // SAFETY: N1 of raw.rs; without the property the error is poorer, not wrong.
+                // SAFETY: N1 of raw.rs. If this fails, the error lacks the property and is still valid.
                 unsafe { sys::napi_set_named_property(env.raw(), error, name.as_ptr(), value) };
             }
         }
@@ -129,14 +130,14 @@ pub fn errno_name(error: &Error) -> Option<String> {
 
 fn string(env: Env, text: &str) -> Option<sys::napi_value> {
     let mut value = ptr::null_mut();
-    // SAFETY: N1 and N3 of raw.rs; pointer and length are those of a live `str`.
+    // SAFETY: N1 and N3 of raw.rs. Pointer and length are those of a live `str`.
     let status = unsafe {
         sys::napi_create_string_utf8(env.raw(), text.as_ptr().cast(), text.len() as isize, &mut value)
     };
     (status == sys::Status::napi_ok).then_some(value)
 }
 
-/// Runs a cold call: its failure or panic is thrown here, and napi-rs only learns that something was.
+/// Runs a cold call. A failure or panic of it is thrown here; napi-rs only learns that an exception is pending.
 pub fn cold<T>(env: Env, call: impl FnOnce() -> Result<T>) -> napi::Result<T> {
     let failure = match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(value)) => return Ok(value),

@@ -1,8 +1,9 @@
-//! The core object behind a JS object, until it is closed: every class and every hot function reaches it through here.
+//! The core object behind a JS object, until it is closed. Every class and every hot function reaches it through this
+//! module.
 //!
-//! Invariant: it is taken out before anything else happens to it at a close, so what closes twice finds nothing, and
-//! what comes late is told `ERR_RINGBELL_CLOSED`. It is only borrowed while a call of the core runs, and those never
-//! enter JS; so no borrow can meet another.
+//! Invariant: a close takes the core object out before it does anything else. So a second close finds nothing, and a
+//! late call fails with `ERR_RINGBELL_CLOSED`. The object is borrowed only while a call of the core runs. Those calls
+//! never enter JS, so two borrows can never overlap.
 
 use std::cell::RefCell;
 
@@ -15,7 +16,7 @@ pub struct Held<T> {
 }
 
 impl<T> Held<T> {
-    /// Holds `core`; `what` is its name in the error of those who come late.
+    /// Holds `core`. `what` is its name in the error of a late call.
     pub fn new(what: &'static str, core: T) -> Self {
         Self { what, core: RefCell::new(Some(core)) }
     }
@@ -34,7 +35,7 @@ impl<T> Held<T> {
         self.core.borrow_mut().as_mut().map(call)
     }
 
-    /// Takes it out; the caller drops it, and that closes it.
+    /// Takes it out. The caller drops it, and the drop closes it.
     pub fn take(&self) -> Option<T> {
         self.core.borrow_mut().take()
     }

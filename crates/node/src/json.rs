@@ -1,6 +1,7 @@
-//! What crosses as JSON text: records, statistics, notices. Cold things only; one `JSON.parse` on the other side.
+//! The values that cross as JSON text: records, statistics and notices. Only cold calls use it, with one `JSON.parse`
+//! in JS.
 //!
-//! Field names are those that the core's serde attributes give; where the core has no form of its own, `notice` does.
+//! The field names come from the core's serde attributes. Where the core has no such form, `notice` defines it.
 
 use ringbell::Error;
 use ringbell::channel;
@@ -15,7 +16,7 @@ pub fn write(value: &impl Serialize) -> Result<String> {
     serde_json::to_string(value).map_err(|error| Failure::Internal(format!("cannot write JSON: {error}")))
 }
 
-/// A notice. A source that ended by its own fault is first told of as such.
+/// A notice as JSON values. A source that ended by its own fault is first reported with that fault.
 pub fn notice(notice: &Notice) -> Vec<Value> {
     match notice {
         Notice::Attached { source, record, rung, fallbacks, position, redelivered_below } => {
@@ -54,12 +55,12 @@ pub fn notice(notice: &Notice) -> Vec<Value> {
             EndReason::Died => vec![ended(*source, "died")],
             _ => vec![ended(*source, "closed")],
         },
-        // A notice that the core knows and this binding does not yet.
+        // The core may have a newer notice that this binding does not know.
         _ => Vec::new(),
     }
 }
 
-/// What befell a connection; `None` for what the core knows and this binding does not yet.
+/// A notice about a connection. `None` for a notice of the core that this binding does not know yet.
 pub fn connection_notice(notice: &channel::Notice) -> Option<Value> {
     use channel::{CloseReason, Notice};
     match notice {

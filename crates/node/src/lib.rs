@@ -1,8 +1,8 @@
-//! ringbell for Node: Rust values become JS values here, and nothing is decided.
+//! ringbell for Node: it turns Rust values into JS values and makes no decisions.
 //!
-//! Classes and cold calls go through napi-rs; the few hot calls are plain functions of the raw layer (`raw`). Records,
-//! statistics and notices cross as JSON text. Every environment (the main thread, each worker) stands alone: what it
-//! opened is closed at its end (`lifecycle`), and nothing is shared between two of them.
+//! Classes and cold calls go through napi-rs. The few hot calls are plain functions of the raw layer (`raw`). Records,
+//! statistics and notices cross as JSON text. Invariant: each environment (the main thread, each worker) is
+//! independent. What it opened is closed at its end (`lifecycle`), and two environments share nothing.
 
 mod announced;
 mod buffer;

@@ -1,9 +1,11 @@
-//! The one place where an environment learns that its endpoints have something: an epoll watched by one `uv_poll`.
+//! The poll loop: the one place where an environment learns that its endpoints are ready. It is an epoll that one
+//! `uv_poll` watches.
 //!
-//! Endpoints bring an fd of their own: an epoll that holds doorbells edge-triggered, or an eventfd. It is added
-//! edge-triggered, and what a wake reports is harvested before JS runs: before Linux 5.5 (339ddb53d373) an epoll whose
-//! inner one keeps something ready reports it at every wait, edge-triggered or not. JS gets the ready ids in one call. Not a ThreadsafeFunction: those abort
-//! Node 20 and 22 when a worker ends. The handle is closed by an async cleanup hook, which the environment waits for.
+//! Each endpoint has an fd: an eventfd, or an epoll that holds doorbells edge-triggered. The loop adds it
+//! edge-triggered. Invariant: a ready endpoint is harvested before JS runs. The reason: before Linux 5.5
+//! (339ddb53d373), an epoll reports an inner epoll that stays ready at every wait, edge-triggered or not. JS gets the
+//! ready ids in one call. This is no ThreadsafeFunction, because those abort Node 20 and 22 when a worker ends. An
+//! async cleanup hook closes the handle, and the environment waits for the hook.
 #![allow(unsafe_code)] // the reason: libuv, and callbacks out of its loop
 
 use std::cell::{Cell, RefCell};
@@ -20,22 +22,23 @@ use crate::errors::{Failure, Result};
 use crate::raw::{Answer, Reference, Value, check};
 use crate::uv::{self, Uv};
 
-/// Ready endpoints reported by one wake; the rest follow in the next turn of the loop.
+/// The most ready endpoints that one wake reports. The rest follow in the next turn of the loop.
 const AT_ONCE: usize = 256;
-/// Wakes in a row for which the endpoint of the last one is asked first; then it is the others' turn.
+/// For this many wakes in a row, the endpoint of the last wake is asked first. After that the others get their turn.
 const GUESSES: u32 = 8;
 
 /// An endpoint that the poller can watch.
 pub trait Pollable {
-    /// Runs `body` with the fd that becomes readable; not at all once the endpoint is closed.
+    /// Runs `body` with the fd that becomes readable. Does not run it once the endpoint is closed.
     fn with_fd(&self, body: &mut dyn FnMut(BorrowedFd<'_>) -> Result<()>) -> Result<()>;
-    /// If the fd is an epoll: takes what is ready in it, which makes it quiet until the next ring. Whether there was anything.
+    /// If the fd is an epoll, takes what is ready in it, so that it is quiet until the next ring. Returns whether there
+    /// was anything.
     fn harvest(&self) -> bool {
         false
     }
 }
 
-/// The state behind a `NativePoller`; the uv handle holds a count of it until its close callback.
+/// The state behind a `NativePoller`. The uv handle holds a count of it until its close callback.
 pub struct Poller {
     env: Env,
     epoll: Epoll,
@@ -43,7 +46,7 @@ pub struct Poller {
     ready: Reference,
     context: Cell<sys::napi_async_context>,
     watched: RefCell<Vec<Option<Rc<dyn Pollable>>>>,
-    /// The endpoint that was woken last, and how many more wakes it may be asked first.
+    /// The endpoint of the last wake, and for how many more wakes it may be asked first.
     last: Cell<(u32, u32)>,
     waiting: Cell<u32>,
     handle: Cell<*mut uv::Handle>,
@@ -51,7 +54,7 @@ pub struct Poller {
 }
 
 impl Poller {
-    /// A poller; on the environment's loop if `on_loop` and if there is one.
+    /// Makes a poller. It is on the environment's loop if `on_loop` is set and there is a loop.
     pub fn new(env: Env, on_ready: Value, ready: Value, on_loop: bool) -> Result<Rc<Self>> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC);
         let poller = Rc::new(Self {
@@ -73,7 +76,7 @@ impl Poller {
         Ok(poller)
     }
 
-    /// Whether a loop watches it; otherwise `harvest` must be called from time to time.
+    /// Whether a loop watches it. Otherwise `harvest` must be called from time to time.
     pub fn supported(&self) -> bool {
         !self.handle.get().is_null()
     }
@@ -85,20 +88,21 @@ impl Poller {
         if status != sys::Status::napi_ok || event_loop.is_null() {
             return Ok(());
         }
-        // SAFETY: the memory is as large as this libuv's uv_poll_t, aligned for any type, and freed in `closed` or below.
+        // SAFETY: the memory has the size of this libuv's uv_poll_t and is aligned for any type. `closed` or the code
+        // below frees it.
         let handle = unsafe { libc::calloc(1, (uv.handle_size)(uv::POLL)) };
         if handle.is_null() {
             return Err(Failure::system("calloc", nix::errno::Errno::ENOMEM));
         }
-        // SAFETY: `handle` is memory for a uv_poll_t, the loop is that of this thread, the fd lives in `self`,
-        // of which the handle gets a count below.
+        // SAFETY: `handle` is memory for a uv_poll_t, and the loop is that of this thread. The fd lives in `self`, and
+        // the handle gets a count of `self` below.
         let failed = unsafe { (uv.poll_init)(event_loop.cast(), handle, self.epoll.0.as_raw_fd()) };
         if failed != 0 {
             // SAFETY: libuv did not take it.
             unsafe { libc::free(handle) };
             return Err(Failure::system("uv_poll_init", nix::errno::Errno::from_raw(-failed)));
         }
-        // SAFETY: an initialised handle of this thread; its data is a count of `self` that `closed` gives up.
+        // SAFETY: an initialised handle of this thread. Its data is a count of `self`, which `closed` releases.
         let failed = unsafe {
             (uv.handle_set_data)(handle, Rc::into_raw(self.clone()).cast_mut().cast());
             (uv.unreference)(handle);
@@ -106,7 +110,8 @@ impl Poller {
         };
         self.handle.set(handle);
         let mut hook = ptr::null_mut();
-        // SAFETY: N1 and N3 of raw.rs; the hook is removed in `closed`, before the count behind its argument goes.
+        // SAFETY: N1 and N3 of raw.rs. `closed` removes the hook before it releases the count behind the hook's
+        // argument.
         let status = unsafe {
             let data = (uv.handle_get_data)(handle);
             sys::napi_add_async_cleanup_hook(self.env.raw(), Some(ending), data, &mut hook)
@@ -120,8 +125,8 @@ impl Poller {
         Ok(())
     }
 
-    /// Watches `endpoint` and answers with the id under which it will be reported: the lowest that is free, so that
-    /// the other side can keep an array. A wake that was on its way may reach the next owner of an id.
+    /// Watches `endpoint`. Returns the id under which it will be reported: the lowest free id, so that JS can keep an
+    /// array. A wake that was on its way may reach the next owner of an id.
     pub fn add(&self, endpoint: Rc<dyn Pollable>) -> Result<u32> {
         if self.context.get().is_null() {
             return Err(Failure::closed("poller"));
@@ -147,15 +152,15 @@ impl Poller {
         Ok(id)
     }
 
-    /// Forgets the endpoint `id`; nothing happens if there is none.
+    /// Stops watching the endpoint `id`. Nothing happens if there is none.
     pub fn remove(&self, id: u32) -> Result<()> {
         let endpoint = self.watched.borrow_mut().get_mut(id as usize).and_then(Option::take);
         let Some(endpoint) = endpoint else { return Ok(()) };
-        // A closed endpoint's fd left the epoll by itself, and its number may be someone else's by now.
+        // The fd of a closed endpoint has already left the epoll, and another file may have its number now.
         endpoint.with_fd(&mut |fd| self.epoll.delete(fd).map_err(|errno| Failure::system("epoll_ctl", errno)))
     }
 
-    /// Keeps the loop alive, or no longer. Counted.
+    /// Keeps the loop alive, or stops doing so. The calls are counted.
     pub fn wait(&self, waiting: bool) {
         let before = self.waiting.get();
         let after = if waiting { before.saturating_add(1) } else { before.saturating_sub(1) };
@@ -164,11 +169,11 @@ impl Poller {
         if handle.is_null() || (before == 0) == (after == 0) {
             return;
         }
-        // SAFETY: a handle of this thread that is not closing: `close` clears the field first.
+        // SAFETY: a handle of this thread that is not closing, because `close` clears the field first.
         unsafe { if after > 0 { (uv.reference)(handle) } else { (uv.unreference)(handle) } };
     }
 
-    /// Writes the ids that are ready into the array and makes their endpoints quiet.
+    /// Writes the ready ids into the array and makes their endpoints quiet.
     pub fn harvest(&self) -> Result<u32> {
         let (start, room) = self.ready_words()?;
         let mut events = [EpollEvent::empty(); AT_ONCE];
@@ -185,8 +190,8 @@ impl Poller {
             if endpoint.harvest() {
                 self.last.set((id, GUESSES));
             }
-            // SAFETY: `ready` is below `room`, and the array was just seen to have that many words; JS is not
-            // entered in between (N4 of raw.rs).
+            // SAFETY: `ready` is below `room`, and the array was just checked to have that many words. JS does not run
+            // in between (N4 of raw.rs).
             unsafe { start.add(ready).write(id) };
             ready += 1;
         }
@@ -213,8 +218,8 @@ impl Poller {
         Ok((data.cast(), length))
     }
 
-    /// Asks the endpoint that was woken last, which saves asking the epoll who it was. That need not hear of it: an epoll that
-    /// holds another one looks whether that is still ready whenever it is asked itself.
+    /// Asks the endpoint of the last wake first, which saves the question to the epoll. The epoll does not have to
+    /// know: an epoll that holds another epoll checks whether that one is still ready whenever it is asked itself.
     fn guess(&self) -> Result<bool> {
         let (id, guesses) = self.last.get();
         let Some(guesses) = guesses.checked_sub(1) else { return Ok(false) };
@@ -225,12 +230,12 @@ impl Poller {
             self.last.set((id, 0));
             return Ok(false);
         }
-        // SAFETY: the array was just seen to have room for one; JS is not entered in between (N4 of raw.rs).
+        // SAFETY: the array was just checked to have room for one word. JS does not run in between (N4 of raw.rs).
         unsafe { start.write(id) };
         Ok(true)
     }
 
-    /// One wake: harvest, then one call into JS.
+    /// Handles one wake: harvests, then makes one call into JS.
     fn wake(&self) -> Result<()> {
         let count = if self.guess()? { 1 } else { self.harvest()? };
         if count == 0 {
@@ -241,24 +246,24 @@ impl Poller {
         // SAFETY: N1 and N3 of raw.rs.
         check(unsafe { sys::napi_get_global(env, &mut global) }, "napi_get_global")?;
         let (function, argument) = (self.on_ready.value()?, count.into_js(self.env));
-        // SAFETY: N1 and N3; a handle scope is open, `context` lives until `close`, and one argument is there.
+        // SAFETY: N1 and N3. A handle scope is open, `context` lives until `close`, and there is one argument.
         let status = unsafe {
             sys::napi_make_callback(env, self.context.get(), global, function, 1, &argument, &mut answer)
         };
         check(status, "napi_make_callback")
     }
 
-    /// Stops; the handle goes when libuv has let go of it.
+    /// Stops the poller. The handle is freed when libuv has released it.
     pub fn close(&self) {
         self.watched.borrow_mut().clear();
         let context = self.context.replace(ptr::null_mut());
         if !context.is_null() {
-            // SAFETY: N1 of raw.rs; made by `context`, destroyed once.
+            // SAFETY: N1 of raw.rs. `context` made it, and it is destroyed once.
             unsafe { sys::napi_async_destroy(self.env.raw(), context) };
         }
         let handle = self.handle.replace(ptr::null_mut());
         if let (false, Some(uv)) = (handle.is_null(), Uv::get()) {
-            // SAFETY: an initialised handle of this thread that was not closed before: the field was not null.
+            // SAFETY: an initialised handle of this thread. It was not closed before, because the field was not null.
             unsafe {
                 (uv.poll_stop)(handle);
                 (uv.close)(handle, closed);
@@ -270,12 +275,12 @@ impl Poller {
 fn context(env: Env) -> Result<sys::napi_async_context> {
     let (mut name, mut context) = (ptr::null_mut(), ptr::null_mut());
     let text = c"RINGBELL";
-    // SAFETY: N1 and N3 of raw.rs; pointer and length are those of `text`.
+    // SAFETY: N1 and N3 of raw.rs. Pointer and length are those of `text`.
     let status = unsafe {
         sys::napi_create_string_utf8(env.raw(), text.as_ptr(), text.count_bytes() as isize, &mut name)
     };
     check(status, "napi_create_string_utf8")?;
-    // SAFETY: N1 and N3; without a resource Node makes one.
+    // SAFETY: N1 and N3. Without a resource, Node makes one.
     let status = unsafe { sys::napi_async_init(env.raw(), ptr::null_mut(), name, &mut context) };
     check(status, "napi_async_init")?;
     Ok(context)
@@ -283,8 +288,8 @@ fn context(env: Env) -> Result<sys::napi_async_context> {
 
 unsafe extern "C" fn woken(handle: *mut uv::Handle, _: c_int, _: c_int) {
     let Some(uv) = Uv::get() else { return };
-    // SAFETY: the count in the handle's data is given up only in `closed`; another one keeps the poller alive
-    // through this call, whatever JS does in it.
+    // SAFETY: only `closed` releases the count in the handle's data. Another count keeps the poller alive during this
+    // call, whatever JS does in it.
     let poller = unsafe {
         let data = (uv.handle_get_data)(handle).cast::<Poller>().cast_const();
         Rc::increment_strong_count(data);
@@ -292,7 +297,7 @@ unsafe extern "C" fn woken(handle: *mut uv::Handle, _: c_int, _: c_int) {
     };
     let env = poller.env;
     let mut scope = ptr::null_mut();
-    // SAFETY: N1 and N3 of raw.rs: libuv calls this on the environment's thread, outside of JS.
+    // SAFETY: N1 and N3 of raw.rs. libuv calls this on the environment's thread, outside of JS.
     if unsafe { sys::napi_open_handle_scope(env.raw(), &mut scope) } != sys::Status::napi_ok {
         return;
     }
@@ -302,15 +307,15 @@ unsafe extern "C" fn woken(handle: *mut uv::Handle, _: c_int, _: c_int) {
         Err(payload) => Failure::panic(payload.as_ref()).throw(env),
     }
     uncaught(env);
-    // SAFETY: the scope opened above, innermost again.
+    // SAFETY: the scope that was opened above. It is the innermost scope again.
     unsafe { sys::napi_close_handle_scope(env.raw(), scope) };
 }
 
-/// What a callback threw has no caller to go to: it becomes an `uncaughtException`, as it would in a timer.
+/// An exception of a callback has no caller that could handle it. It becomes an `uncaughtException`, as in a timer.
 fn uncaught(env: Env) {
     let (mut pending, mut exception) = (false, ptr::null_mut());
-    // SAFETY: N1 and N3 of raw.rs. While a worker is being terminated these calls answer with an error, and
-    // there is nobody to tell.
+    // SAFETY: N1 and N3 of raw.rs. While a worker is being terminated, these calls return an error, and no code is left
+    // that could handle it.
     unsafe {
         if sys::napi_is_exception_pending(env.raw(), &mut pending) == sys::Status::napi_ok
             && pending
@@ -322,15 +327,15 @@ fn uncaught(env: Env) {
 }
 
 unsafe extern "C" fn ending(_: sys::napi_async_cleanup_hook_handle, data: *mut c_void) {
-    // SAFETY: the hook is removed in `closed`, which is also what gives up the count behind `data`.
+    // SAFETY: `closed` removes the hook, and only `closed` releases the count behind `data`.
     let poller = unsafe { &*data.cast::<Poller>() };
     poller.close();
 }
 
 unsafe extern "C" fn closed(handle: *mut uv::Handle) {
     let Some(uv) = Uv::get() else { return };
-    // SAFETY: the count that `start` stored, given up once: libuv calls this once, and the handle's memory is ours
-    // again. The hook goes first, while its argument lives; it may be null if it could not be added.
+    // SAFETY: the count that `start` stored. It is released once, because libuv calls this once. The handle's memory is
+    // owned here again. The hook is removed first, while its argument lives. The hook is null if it could not be added.
     unsafe {
         let poller = Rc::from_raw((uv.handle_get_data)(handle).cast::<Poller>().cast_const());
         let hook = poller.hook.replace(ptr::null_mut());

@@ -1,4 +1,4 @@
-//! The poller as a class: endpoints go in, the ids of those that have something come out. The work is in `poll_loop`.
+//! The poller as a class: it takes endpoints and reports the ids of those that are ready. `poll_loop` does the work.
 
 use std::rc::Rc;
 

@@ -1,7 +1,7 @@
-//! A topic's publisher: the hot calls, and the two memories that JS fills windows in.
+//! A topic's publisher for JS: the hot calls, and the two memories that hold the windows that JS fills.
 //!
-//! The core decides whether there is room and what becomes of a message. Here offsets and lengths change their
-//! type, and memory becomes ArrayBuffers; closing detaches those before it lets go of the mappings.
+//! The core decides whether there is room and what happens to a message. This module converts offsets and lengths and
+//! turns memory into ArrayBuffers. Invariant: closing detaches the ArrayBuffers before it releases the mappings.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -22,12 +22,12 @@ use crate::options;
 use crate::poll_loop::Pollable;
 use crate::raw::{Call, HotObject};
 
-/// Entries of the lengths table: the most messages that one commit takes.
+/// Entries of the lengths table: the most messages in one commit.
 const LENGTHS: usize = 4096;
 /// Words of the scratch array: offset and kind of the open window.
 const SCRATCH: usize = 2;
 
-/// What the class and its hot functions share.
+/// The state that the class and its hot functions share.
 pub struct Cell {
     core: Held<Publisher>,
     scratch: Table<f64>,
@@ -40,7 +40,7 @@ impl Cell {
     fn send(&self, bytes: &[u8]) -> Result<u32> {
         self.core.with(|publisher| {
             if self.frames.contains(&(bytes.as_ptr() as usize)) {
-                // A view of this very ring: what is read may be what is being written.
+                // The bytes are a view of this very ring. The source of the copy may be the place that is written.
                 let copy = bytes.to_vec();
                 return Ok(u32::from(publisher.send(&copy)?));
             }
@@ -87,7 +87,7 @@ impl Pollable for Cell {
     }
 
     fn harvest(&self) -> bool {
-        // Should it fail, the endpoint is reported once more at worst.
+        // If this fails, the endpoint is at worst reported once more.
         self.core.if_open(|publisher| publisher.harvest().unwrap_or(false)).unwrap_or(false)
     }
 }

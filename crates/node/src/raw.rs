@@ -1,12 +1,13 @@
 //! The raw layer under the hot calls: plain JS functions whose data pointer is a Rust object.
 //!
-//! A hot function takes numbers and byte arrays, answers with a number or a boolean, uses no `this` and
-//! allocates nothing. Everything else goes through napi-rs. What the SAFETY comments of this crate cite:
-//! N1: an `Env` is valid on its own thread until its last finalizer has run, and everything that holds
-//!     one here is neither `Send` nor alive after that (finalizers and cleanup hooks drop it).
-//! N2: the data pointer of a hot function is one `Rc` count that the function owns; its finalizer gives it up.
-//! N3: Node-API writes only to the out-parameters that it is given, and those are live locals.
-//! N4: JS runs on one thread, and a hot call never enters JS, so memory that JS owns stays put during it.
+//! A hot function takes numbers and byte arrays and returns a number or a boolean. It uses no `this` and allocates
+//! nothing. All other calls go through napi-rs. The SAFETY comments of this crate refer to these rules:
+//!
+//! - N1: an `Env` is valid on its own thread until its last finalizer has run. Every value that holds one here is not
+//!   `Send`, and it does not live longer than that, because finalizers and cleanup hooks drop it.
+//! - N2: the data pointer of a hot function is one `Rc` count that the function owns. Its finalizer releases the count.
+//! - N3: Node-API writes only to the out-parameters that it is given, and those are live locals.
+//! - N4: JS runs on one thread, and a hot call never enters JS. So memory that JS owns stays in place during the call.
 #![allow(unsafe_code)] // the reason: Node-API is a C interface
 
 use std::ffi::{CStr, c_void};
@@ -32,7 +33,7 @@ pub fn check(status: sys::napi_status, call: &'static str) -> Result<()> {
     }
 }
 
-/// What a hot function sees of its call.
+/// What a hot function knows about its call.
 pub struct Call<'a, const N: usize> {
     env: Env,
     arguments: [Value; N],
@@ -68,7 +69,7 @@ impl<'a, const N: usize> Call<'a, N> {
         if length == 0 {
             return Ok(&[]);
         }
-        // SAFETY: N4, and V8 vouches for `length` bytes from `data`, which is not null for a length above 0.
+        // SAFETY: N4. V8 guarantees `length` bytes from `data`, which is not null for a length above 0.
         Ok(unsafe { std::slice::from_raw_parts(data, length) })
     }
 
@@ -78,14 +79,14 @@ impl<'a, const N: usize> Call<'a, N> {
         if length == 0 {
             return Ok(&mut []);
         }
-        // SAFETY: as in `bytes`; hot functions take one array each, so this is the only reference to it.
+        // SAFETY: as in `bytes`. A hot function takes one array, so this is the only reference to it.
         Ok(unsafe { std::slice::from_raw_parts_mut(data, length) })
     }
 
     fn array(&self, index: usize) -> Result<(*mut u8, usize)> {
         let value = self.arguments[index];
         let (mut kind, mut length, mut data) = (0, 0, ptr::null_mut());
-        // SAFETY: N1, N3; the parameters that are null are optional.
+        // SAFETY: N1, N3. The null parameters are optional.
         let status = unsafe {
             sys::napi_get_typedarray_info(
                 self.env.raw(),
@@ -108,11 +109,11 @@ impl<'a, const N: usize> Call<'a, N> {
         Ok((data.cast(), length))
     }
 
-    /// Only asked about empty arrays: a detached one has length 0.
+    /// Whether the array is detached. It is only called for an empty array, because a detached array has length 0.
     fn detached(&self, value: Value) -> Result<bool> {
         let env = self.env.raw();
         let (mut buffer, mut detached) = (ptr::null_mut(), false);
-        // SAFETY: N1, N3; `value` was just seen to be a typed array.
+        // SAFETY: N1, N3. `value` was just checked to be a typed array.
         let status = unsafe {
             sys::napi_get_typedarray_info(
                 env,
@@ -132,16 +133,16 @@ impl<'a, const N: usize> Call<'a, N> {
     }
 }
 
-/// A descriptor that JS names by its number, for the length of a call.
+/// A descriptor that JS names by its number. It is borrowed for the length of a call.
 pub fn descriptor<'a>(number: i32) -> Result<BorrowedFd<'a>> {
     if number < 0 {
         return Err(Failure::argument(format!("{number} is not the number of a descriptor")));
     }
-    // SAFETY: not -1. That it is open, and stays so, is the caller's word; if not, the kernel answers EBADF.
+    // SAFETY: it is not -1. The caller promises that it is open and stays open. If not, the kernel answers EBADF.
     Ok(unsafe { BorrowedFd::borrow_raw(number) })
 }
 
-/// What a hot function may answer.
+/// The types that a hot function may return.
 pub trait Answer {
     /// The JS value; null stands for `undefined`.
     fn into_js(self, env: Env) -> Value;
@@ -156,7 +157,7 @@ impl Answer for () {
 impl Answer for bool {
     fn into_js(self, env: Env) -> Value {
         let mut value = ptr::null_mut();
-        // SAFETY: N1, N3; should it fail, null is `undefined`.
+        // SAFETY: N1, N3. If it fails, `value` stays null, which is `undefined`.
         unsafe { sys::napi_get_boolean(env.raw(), self, &mut value) };
         value
     }
@@ -165,7 +166,7 @@ impl Answer for bool {
 impl Answer for i32 {
     fn into_js(self, env: Env) -> Value {
         let mut value = ptr::null_mut();
-        // SAFETY: N1, N3; should it fail, null is `undefined`.
+        // SAFETY: N1, N3. If it fails, `value` stays null, which is `undefined`.
         unsafe { sys::napi_create_int32(env.raw(), self, &mut value) };
         value
     }
@@ -174,13 +175,13 @@ impl Answer for i32 {
 impl Answer for u32 {
     fn into_js(self, env: Env) -> Value {
         let mut value = ptr::null_mut();
-        // SAFETY: N1, N3; should it fail, null is `undefined`.
+        // SAFETY: N1, N3. If it fails, `value` stays null, which is `undefined`.
         unsafe { sys::napi_create_uint32(env.raw(), self, &mut value) };
         value
     }
 }
 
-/// A plain object under construction whose properties are hot functions over `cell`.
+/// A plain object under construction. Its properties are hot functions over `cell`.
 pub struct HotObject<'a, T> {
     env: Env,
     object: Value,
@@ -196,7 +197,7 @@ impl<'a, T: 'static> HotObject<'a, T> {
         Ok(Self { env, object, cell })
     }
 
-    /// Adds the function `name`. `body` must capture nothing: it is compiled into a callback of its own.
+    /// Adds the function `name`. `body` must capture nothing, because it is compiled into a callback of its own.
     pub fn function<const N: usize, A: Answer, F>(self, name: &'static CStr, body: F) -> Result<Self>
     where
         F: Fn(&T, &mut Call<'_, N>) -> Result<A> + Copy + 'static,
@@ -206,7 +207,7 @@ impl<'a, T: 'static> HotObject<'a, T> {
         let env = self.env.raw();
         let data = Rc::into_raw(self.cell.clone()).cast_mut().cast::<c_void>();
         let mut function = ptr::null_mut();
-        // SAFETY: N1, N3; `data` is the count of N2, which `trampoline` reads as the `T` that it is.
+        // SAFETY: N1, N3. `data` is the count of N2. `trampoline` reads it with its true type `T`.
         let mut status = unsafe {
             sys::napi_create_function(
                 env,
@@ -218,7 +219,7 @@ impl<'a, T: 'static> HotObject<'a, T> {
             )
         };
         if status == sys::Status::napi_ok {
-            // SAFETY: N1; from here on the finalizer owns the count (N2).
+            // SAFETY: N1. From here on the finalizer owns the count (N2).
             status = unsafe {
                 sys::napi_add_finalizer(
                     env,
@@ -231,11 +232,11 @@ impl<'a, T: 'static> HotObject<'a, T> {
             };
         }
         if status != sys::Status::napi_ok {
-            // SAFETY: no finalizer was registered, so the count is still ours, and the function is unreachable.
+            // SAFETY: no finalizer was registered, so the count is still owned here, and JS cannot reach the function.
             drop(unsafe { Rc::from_raw(data.cast::<T>().cast_const()) });
             check(status, "napi_create_function")?;
         }
-        // SAFETY: N1; both values belong to the running call.
+        // SAFETY: N1. Both values belong to the running call.
         let status = unsafe { sys::napi_set_named_property(env, self.object, name.as_ptr(), function) };
         check(status, "napi_set_named_property")?;
         Ok(self)
@@ -256,17 +257,18 @@ where
     F: Fn(&T, &mut Call<'_, N>) -> Result<A> + Copy + 'static,
 {
     let (mut arguments, mut count, mut data) = ([ptr::null_mut(); N], N, ptr::null_mut());
-    // SAFETY: Node calls this with a live env and info; room for N arguments is given, missing ones become undefined.
+    // SAFETY: Node calls this with a live env and info. There is room for N arguments, and missing ones become
+    // undefined.
     let status = unsafe {
         sys::napi_get_cb_info(env, info, &mut count, arguments.as_mut_ptr(), ptr::null_mut(), &mut data)
     };
     if status != sys::Status::napi_ok || data.is_null() {
         return ptr::null_mut();
     }
-    // SAFETY: N2: the function that is being called owns a count of this `T`.
+    // SAFETY: N2. The called function owns a count of this `T`.
     let cell = unsafe { &*data.cast::<T>() };
-    // SAFETY: F has no size (checked when the function was made) and is Copy, and a value of it was given
-    // there, so any aligned pointer reads as another copy of it.
+    // SAFETY: F has no size (checked when the function was made) and is Copy. A value of it was given when the function
+    // was made. So any aligned pointer reads as another copy of it.
     let body = unsafe { ptr::NonNull::<F>::dangling().as_ptr().read() };
     let env = Env::from_raw(env);
     let mut call = Call { env, arguments, scope: PhantomData };
@@ -285,14 +287,14 @@ fn failed(env: Env, failure: Failure) -> Value {
 
 unsafe extern "C" fn give_up<T>(_: sys::napi_env, data: *mut c_void, _: *mut c_void) {
     let dropped = catch_unwind(AssertUnwindSafe(|| {
-        // SAFETY: N2: this is the count of the function that was just collected; finalizers run once.
+        // SAFETY: N2. This is the count of the function that was just collected. A finalizer runs once.
         drop(unsafe { Rc::from_raw(data.cast::<T>().cast_const()) });
     }));
-    // A panic in a destructor has no caller to reach; what it held is leaked.
+    // A panic in a destructor has no caller that could handle it. The value that it held is leaked.
     let _ = dropped;
 }
 
-/// A strong reference to a JS object, given up on drop.
+/// A strong reference to a JS object. It is released on drop.
 pub struct Reference {
     env: Env,
     raw: sys::napi_ref,
@@ -311,7 +313,7 @@ impl Reference {
     /// The object, as a value of the running handle scope.
     pub fn value(&self) -> Result<Value> {
         let mut value = ptr::null_mut();
-        // SAFETY: N1, N3; the reference lives until drop.
+        // SAFETY: N1, N3. The reference lives until the drop.
         let status = unsafe { sys::napi_get_reference_value(self.env.raw(), self.raw, &mut value) };
         check(status, "napi_get_reference_value")?;
         Ok(value)
@@ -320,7 +322,7 @@ impl Reference {
 
 impl Drop for Reference {
     fn drop(&mut self) {
-        // SAFETY: N1; made by `new`, deleted once. Nothing can be done about a failure.
+        // SAFETY: N1. `new` made it, and it is deleted once. A failure cannot be handled here.
         unsafe { sys::napi_delete_reference(self.env.raw(), self.raw) };
     }
 }

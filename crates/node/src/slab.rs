@@ -1,8 +1,9 @@
-//! Slabs: private memory that messages are copied into, one external ArrayBuffer each, used again and again.
+//! Slabs: private memory that messages are copied into. Each is one external ArrayBuffer, and it is used again and
+//! again.
 //!
-//! V8's finalizer gives a slab back to its pool, so a stream of batches runs on warm pages instead of fresh ones
-//! (1.6 against 5 GB/s). Memory outlives its arrays: a slab owns an `Arc` of its pool and unmaps itself when the pool
-//! has enough. The pool never decides when to shrink: `trim` is called by whoever knows that things are quiet.
+//! V8's finalizer returns a slab to its pool. So a stream of batches uses warm pages instead of fresh ones (5 instead
+//! of 1.6 GB/s). Invariant: memory outlives its arrays. A slab owns an `Arc` of its pool, and unmaps itself when the
+//! pool has enough. The pool never decides when to shrink: the caller that knows of a quiet time calls `trim`.
 #![allow(unsafe_code)] // the reason: mmap, and memory handed to V8
 
 use std::num::NonZeroUsize;
@@ -20,7 +21,7 @@ use crate::errors::{Failure, Result, cold};
 const SMALLEST: usize = 64 << 10;
 const LARGEST: usize = 4 << 20;
 const CLASSES: usize = (LARGEST / SMALLEST).ilog2() as usize + 1;
-/// What a pool keeps at most between two `trim`s, unless told otherwise.
+/// The most memory that a pool keeps between two `trim`s by default.
 const KEEP: usize = 64 << 20;
 
 /// A mapping of its own, unmapped on drop.
@@ -29,7 +30,7 @@ struct Mapping {
     length: NonZeroUsize,
 }
 
-// SAFETY: private memory that belongs to whoever owns the mapping; nothing in it is bound to a thread.
+// SAFETY: private memory that belongs to the owner of the mapping. Nothing in it is bound to a thread.
 unsafe impl Send for Mapping {}
 
 impl Mapping {
@@ -46,7 +47,8 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: exactly what `new` mapped, and its only owner goes with this. A failure leaves it mapped.
+        // SAFETY: exactly the range that `new` mapped, whose only owner is being dropped. After a failure it stays
+        // mapped.
         let _ = unsafe { munmap(self.start.cast(), self.length.get()) };
     }
 }
@@ -70,7 +72,7 @@ impl Pool {
         self.shelves.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The class that holds `bytes`, and its size; none for what is larger than all classes.
+    /// The size class for `bytes`, and its size. `None` for a size above all classes.
     fn class(bytes: usize) -> Option<(usize, usize)> {
         let size = bytes.max(SMALLEST).checked_next_power_of_two().filter(|size| *size <= LARGEST)?;
         Some(((size / SMALLEST).ilog2() as usize, size))
@@ -129,7 +131,7 @@ impl Pool {
     }
 }
 
-/// Memory on loan from a pool; drop gives it back.
+/// Memory on loan from a pool. The drop returns it.
 struct Slab {
     mapping: Option<Mapping>,
     size: usize,
@@ -151,7 +153,7 @@ struct Accounted {
     env: Env,
 }
 
-// SAFETY: a slab's mapping does not move, lives as long as the slab, and Rust keeps no reference to it.
+// SAFETY: a slab's mapping does not move and lives as long as the slab. Rust keeps no reference to it.
 unsafe impl Memory for Accounted {
     fn memory(&self) -> (NonNull<u8>, usize) {
         (self.start, self.slab.size)

@@ -1,7 +1,7 @@
-//! A topic's subscriber: the hot calls, and views of the publishers' rings for leases.
+//! A topic's subscriber for JS: the hot calls, and views of the publishers' rings for leases.
 //!
-//! `drain` copies into a slab that JS owns; a view of memory that another process writes is only handed out for a
-//! lease, which the core allows or refuses. Closing detaches those views before it lets go of the mappings.
+//! Invariant: `drain` copies into a slab that JS owns. JS gets a view of memory that another process writes only for a
+//! lease, which the core permits or refuses. Closing detaches those views before it releases the mappings.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -21,16 +21,16 @@ use crate::lifecycle::{self, Closable};
 use crate::poll_loop::Pollable;
 use crate::raw::{Call, HotObject};
 
-/// Messages that one drain brings at most.
+/// The most messages that one drain returns.
 const ENTRIES: usize = 1024;
-/// Words of the scratch array: source, bytes, first sequence and time of the batch that was under way.
+/// Words of the scratch array: source, bytes, and first sequence and time of the batch that is being drained.
 const SCRATCH: usize = 4;
-/// Answers of `drain` and `lease` that are no count.
+/// The results of `drain` and `lease` that are no count.
 const NEEDS_SLAB: i32 = -1;
 const NOTICE: i32 = -2;
 const LARGE: i32 = -3;
 
-/// What the class and its hot functions share.
+/// The state that the class and its hot functions share.
 pub struct Cell {
     core: Held<Subscriber>,
     scratch: Table<f64>,
@@ -91,7 +91,7 @@ impl Pollable for Cell {
     }
 
     fn harvest(&self) -> bool {
-        // Should it fail, the endpoint is reported once more at worst.
+        // If this fails, the endpoint is at worst reported once more.
         self.core.if_open(|subscriber| subscriber.harvest().unwrap_or(false)).unwrap_or(false)
     }
 }
@@ -199,7 +199,7 @@ impl NativeSubscriber {
             let notices = self.cell.core.with(|subscriber| Ok(subscriber.notices()))?;
             for notice in &notices {
                 if let Notice::Ended { source, .. } = notice {
-                    // Views of it keep the mapping as long as JS has them.
+                    // The views of the ring keep the mapping alive as long as JS has them.
                     self.cell.views.borrow_mut().remove(source);
                 }
             }

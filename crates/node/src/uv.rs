@@ -1,17 +1,17 @@
 //! The few libuv calls behind the poller, looked up in the running process.
 //!
-//! Node exports its libuv, but an add-on that links to those symbols would not load where they are missing
-//! (Deno). So they are found by name, once; the memory of a handle is as large as the running libuv says.
-//! Bun has the symbols and aborts in them: whether to use a loop at all is asked of the caller.
+//! Node exports its libuv, but an add-on that links to those symbols would not load where they are missing (Deno). So
+//! the functions are looked up by name, once. The running libuv tells the size of a handle. Bun has the symbols and
+//! aborts in them, so the caller decides whether a loop is used at all.
 #![allow(unsafe_code)] // the reason: dlsym, and C function pointers
 
 use std::ffi::{CStr, c_int, c_void};
 use std::mem::transmute_copy;
 use std::sync::OnceLock;
 
-/// A `uv_loop_t`, never looked into.
+/// A `uv_loop_t`. Its content is never read.
 pub type Loop = c_void;
-/// A `uv_handle_t`, never looked into.
+/// A `uv_handle_t`. Its content is never read.
 pub type Handle = c_void;
 /// `uv_close_cb`.
 pub type CloseCallback = unsafe extern "C" fn(*mut Handle);
@@ -23,7 +23,7 @@ pub const POLL: c_int = 8;
 /// `UV_READABLE`.
 pub const READABLE: c_int = 1;
 
-/// The functions, as the running process has them. Since libuv 1.19; Node 10.
+/// The functions of the running process. They exist since libuv 1.19 and Node 10.
 pub struct Uv {
     pub handle_size: unsafe extern "C" fn(c_int) -> usize,
     pub handle_set_data: unsafe extern "C" fn(*mut Handle, *mut c_void),
@@ -37,14 +37,14 @@ pub struct Uv {
 }
 
 impl Uv {
-    /// The functions, unless one is missing.
+    /// The functions. `None` if one is missing.
     pub fn get() -> Option<&'static Self> {
         static UV: OnceLock<Option<Uv>> = OnceLock::new();
         UV.get_or_init(Self::find).as_ref()
     }
 
     fn find() -> Option<Self> {
-        // SAFETY: each symbol is libuv's public function of that name, whose C signature the field's type repeats.
+        // SAFETY: each symbol is libuv's public function of that name. The field's type repeats its C signature.
         unsafe {
             Some(Self {
                 handle_size: function(c"uv_handle_size")?,
@@ -65,11 +65,11 @@ impl Uv {
 ///
 /// # Safety
 ///
-/// `F` is a function pointer with the signature that the function of this name has in C.
+/// `F` is a function pointer with the C signature of the function of this name.
 unsafe fn function<F: Copy>(name: &CStr) -> Option<F> {
     const { assert!(size_of::<F>() == size_of::<*mut c_void>()) };
-    // SAFETY: RTLD_DEFAULT and a C string; dlsym has no other preconditions.
+    // SAFETY: RTLD_DEFAULT and a C string are valid arguments. dlsym has no other preconditions.
     let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
-    // SAFETY: as large as a pointer, not null, and of the right type by the contract above.
+    // SAFETY: it has the size of a pointer, is not null, and has the right type by the contract above.
     (!found.is_null()).then(|| unsafe { transmute_copy::<*mut c_void, F>(&found) })
 }

@@ -1,4 +1,4 @@
-//! A watch over services: what appeared, changed and went, in order, as JSON.
+//! A watch over services for JS: the services that appeared, changed and went, in order, as JSON.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;

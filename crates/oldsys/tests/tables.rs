@@ -61,7 +61,7 @@ fn docker_forbids_pidfd_getfd() {
 }
 
 #[test]
-fn a_list_takes_away_what_it_names() {
+fn a_list_removes_the_calls_it_names() {
     let seen = seen("434=38,438=1");
     assert!(seen.contains(&format!("pidfd_open={}\n", libc::ENOSYS)), "{seen}");
     assert!(seen.contains(&format!("pidfd_getfd={}\n", libc::EPERM)), "{seen}");

@@ -12,7 +12,7 @@ use support::{Alive, Everybody, Watchdog, committed, drain, fill, identity, join
 const MS: u64 = 1_000_000;
 
 #[test]
-fn what_is_sent_arrives_in_order_with_sequence_and_time() {
+fn messages_arrive_in_order_with_sequence_and_time() {
     let (memory, mut producer) = topic(4096, 4, Overflow::Block, 0);
     let mut consumer = join(&memory, 0, Overflow::Block, Start::Latest).unwrap();
     assert_eq!(read(&mut consumer, 4096, 8).unwrap().0, Read::Empty);
@@ -31,7 +31,7 @@ fn what_is_sent_arrives_in_order_with_sequence_and_time() {
 }
 
 #[test]
-fn the_segments_say_what_they_are() {
+fn segment_headers_must_match_the_identity() {
     let (memory, _producer) = topic(4096, 4, Overflow::DropNewest, 0);
     let identity = identity(4096, 4, Overflow::DropNewest);
     assert_eq!(memory.view.check(&identity), Ok(()));
@@ -142,7 +142,7 @@ fn a_lease_shows_frames_where_they_are() {
 }
 
 #[test]
-fn a_slab_that_is_too_small_is_told_what_it_needs() {
+fn a_read_into_a_small_slab_returns_the_needed_size() {
     let (memory, mut producer) = topic(4096, 1, Overflow::Block, 0);
     let mut consumer = join(&memory, 0, Overflow::Block, Start::Latest).unwrap();
     let _ = producer.send(&[1; 50], 0, &mut Everybody);
@@ -185,7 +185,7 @@ fn earliest_begins_with_what_the_ring_still_holds() {
 }
 
 #[test]
-fn history_may_be_overwritten_what_follows_the_join_may_not() {
+fn only_messages_after_the_join_are_protected() {
     let (memory, mut producer) = topic(4096, 1, Overflow::Block, 0);
     for _ in 0..40 {
         let _ = producer.send(&[0; 64], 0, &mut Everybody);
@@ -249,7 +249,7 @@ fn several_dead_at_different_places_give_way_at_once() {
 }
 
 #[test]
-fn a_sweep_without_need_evicts_nobody_and_frees_the_dead() {
+fn a_sweep_without_need_only_frees_dead_slots() {
     let (memory, mut producer) = topic(4096, 2, Overflow::Block, MS);
     let mut lazy = join(&memory, 0, Overflow::Block, Start::Latest).unwrap();
     let _dead = join(&memory, 1, Overflow::Block, Start::Latest).unwrap();
@@ -328,7 +328,7 @@ fn a_lease_passes_over_history_and_calls_none_of_it_missed() {
 }
 
 #[test]
-fn what_a_subscriber_left_undone_in_an_earlier_shortage_does_not_count_in_the_next() {
+fn an_earlier_shortage_does_not_count_toward_eviction() {
     let hour = 3_600_000 * MS;
     let (memory, mut producer) = topic(4096, 1, Overflow::Block, 10 * MS);
     let mut slow = join(&memory, 0, Overflow::Block, Start::Latest).unwrap();

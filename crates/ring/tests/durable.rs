@@ -361,7 +361,7 @@ fn read_some(consumer: &mut Consumer, count: usize) -> Vec<u64> {
 /// A parked position stalls the topic like a subscriber that stands still. Then it is evicted, and its next holder
 /// learns of that.
 #[test]
-fn a_parked_position_counts_until_it_is_evicted_and_its_name_is_told() {
+fn a_parked_position_counts_until_its_eviction_by_name() {
     for dies in [false, true] {
         let (memory, mut producer) = topic(4096, 2, Overflow::Block, 100 * MS);
         let mut alive = Alive(vec![!dies, true]);
@@ -500,7 +500,7 @@ fn positions_are_kept_on_block_topics_only() {
 }
 
 #[test]
-fn without_a_name_acknowledgements_hold_the_publisher_back_and_die_with_their_owner() {
+fn unnamed_acknowledgements_hold_room_and_end_with_the_owner() {
     let (memory, mut producer) = topic(4096, 1, Overflow::Block, 0);
     let mut consumer = join(&memory, 0, Overflow::Block, Start::Latest).unwrap();
     let sent = fill(&mut producer, &[0; 100], MS, &mut Everybody) as u64;

@@ -165,7 +165,7 @@ fn one_ring_read_both_ways_gives_the_same() {
 }
 
 #[test]
-fn a_block_topic_waits_for_what_was_forwarded_and_not_reported() {
+fn a_block_topic_waits_for_unreported_messages() {
     let (memory, mut producer) = topic(CAPACITY, 1, Overflow::Block, 0);
     let mut stream = Stream::open(&memory, 0, Overflow::Block, Start::Latest);
     while send(&mut producer, &[100]) {
@@ -255,7 +255,7 @@ fn larger_than_the_ring(apart: bool) {
 }
 
 #[test]
-fn a_message_larger_than_the_ring_goes_through_whole_and_one_that_nobody_wants_is_missed() {
+fn a_large_message_is_forwarded_whole_or_missed() {
     larger_than_the_ring(false);
 }
 
@@ -285,7 +285,7 @@ fn a_large_message_that_is_given_up_is_gone() {
 }
 
 #[test]
-fn what_is_not_acknowledged_is_waited_for_and_the_cursor_follows_the_acknowledgements() {
+fn the_stream_cursor_follows_the_acknowledgements() {
     // A few at a time, and all in one read.
     for at_once in [3, 4096] {
         let (memory, mut producer) = topic(CAPACITY, 1, Overflow::Block, 0);
@@ -324,7 +324,7 @@ fn what_is_not_acknowledged_is_waited_for_and_the_cursor_follows_the_acknowledge
 }
 
 #[test]
-fn who_goes_on_somewhere_gets_nothing_twice_and_knows_what_is_missing() {
+fn a_resumed_reader_gets_nothing_twice_and_counts_misses() {
     for (from, missed) in [(0, 0), (7, 0), (30, 0)] {
         let (memory, mut producer) = topic(CAPACITY, 2, Overflow::Block, 0);
         for _ in 0..15 {
@@ -389,7 +389,7 @@ fn a_durable_position_is_the_same_by_either_way() {
 }
 
 #[test]
-fn what_was_lost_to_an_eviction_is_told_over_a_stream_too() {
+fn a_stream_reports_messages_lost_to_an_eviction() {
     let (memory, mut producer) = topic(CAPACITY, 1, Overflow::Block, 10);
     let mut first = Stream::open_as(&memory, NAME, Start::Latest);
     assert!(send(&mut producer, &[100, 100]));
@@ -410,7 +410,7 @@ fn what_was_lost_to_an_eviction_is_told_over_a_stream_too() {
 /// Nobody will acknowledge a message that was passed over. So it counts with what comes before it, and nothing waits
 /// for it.
 #[test]
-fn a_large_message_that_nobody_wants_is_no_part_of_a_position() {
+fn an_unwanted_large_message_does_not_count_in_a_position() {
     // Once while no message is in hand, and once behind a message that is.
     for kept in [false, true] {
         let (memory, mut producer) = topic(CAPACITY, 1, Overflow::Block, 0);
@@ -493,7 +493,7 @@ type Lie = fn(&mut Report);
 
 /// Each is a report of a subscriber that has read four messages and acknowledged two.
 #[test]
-fn sequences_that_cannot_be_are_a_fault_and_the_position_stays_as_it_was() {
+fn impossible_sequences_are_a_fault_and_keep_the_position() {
     let wrong: [(&str, Lie); 7] = [
         ("acknowledged goes back", |report| report.acknowledged = Some(1)),
         ("acknowledged is not known any more", |report| report.acknowledged = None),

@@ -18,7 +18,7 @@ fn sequences(consumer: &mut Consumer) -> Vec<u64> {
 }
 
 #[test]
-fn a_guest_reads_like_anybody_and_holds_the_publisher_back_like_anybody() {
+fn a_guest_reads_and_holds_room_like_any_subscriber() {
     let (memory, places, admitted, mut producer) = topic_for_guests(CAPACITY, 3, Overflow::Block, 0);
     let mut guest = admit(&memory, (2, &places[2]), &admitted, Overflow::Block, Start::Latest).unwrap();
     let count = fill(&mut producer, &[1; 100], 0, &mut Everybody);
@@ -32,7 +32,7 @@ fn a_guest_reads_like_anybody_and_holds_the_publisher_back_like_anybody() {
 }
 
 #[test]
-fn who_was_dismissed_counts_no_more_whatever_its_slot_says() {
+fn a_dismissed_guests_slot_counts_no_more() {
     let (memory, places, admitted, mut producer) = topic_for_guests(CAPACITY, 1, Overflow::Block, 0);
     let guest = admit(&memory, (0, &places[0]), &admitted, Overflow::Block, Start::Latest).unwrap();
     fill(&mut producer, &[1; 100], 0, &mut Everybody);
@@ -43,7 +43,7 @@ fn who_was_dismissed_counts_no_more_whatever_its_slot_says() {
 }
 
 #[test]
-fn sleeping_guests_are_woken_one_by_one_and_others_cost_nothing() {
+fn only_sleeping_guests_are_rung_and_one_by_one() {
     let (memory, places, admitted, mut producer) = topic_for_guests(CAPACITY, 2, Overflow::Block, 0);
     let mut guests = [0, 1].map(|place| {
         admit(&memory, (place, &places[place]), &admitted, Overflow::Block, Start::Latest).unwrap()
@@ -63,7 +63,7 @@ fn sleeping_guests_are_woken_one_by_one_and_others_cost_nothing() {
 }
 
 #[test]
-fn a_publisher_that_waits_for_room_is_to_be_rung_by_the_guest_that_makes_it() {
+fn a_guest_that_makes_room_wakes_the_waiting_publisher() {
     let (memory, places, admitted, mut producer) = topic_for_guests(CAPACITY, 2, Overflow::Block, 0);
     let mut guests = [0, 1].map(|place| {
         admit(&memory, (place, &places[place]), &admitted, Overflow::Block, Start::Latest).unwrap()
@@ -81,7 +81,7 @@ fn a_publisher_that_waits_for_room_is_to_be_rung_by_the_guest_that_makes_it() {
 }
 
 #[test]
-fn a_guest_that_makes_no_room_for_a_message_is_dismissed_however_it_moves() {
+fn a_guest_that_makes_no_room_is_dismissed_however_it_moves() {
     const WORD: usize = SLOTS_OFFSET;
     const CURSOR: usize = SLOTS_OFFSET + 8;
     // What it writes before the n-th try. None of it resets its clock.
@@ -127,7 +127,7 @@ fn an_evicted_guest_is_told_so() {
 }
 
 #[test]
-fn nobody_inherits_the_clock_of_who_was_in_a_place_before() {
+fn a_new_guest_does_not_inherit_its_slots_stall_clock() {
     let (memory, places, admitted, mut producer) = topic_for_guests(CAPACITY, 1, Overflow::Block, 10 * MS);
     let mut patient = join(&memory, 0, Overflow::Block, Start::Latest).unwrap();
     let enter = || admit(&memory, (0, &places[0]), &admitted, Overflow::Block, Start::Latest).unwrap();

@@ -33,7 +33,7 @@ proptest! {
     }
 
     #[test]
-    fn a_hostile_guest_is_never_noticed_and_never_in_the_way_for_long(
+    fn a_hostile_guest_never_delays_the_publisher_for_long(
         bytes in prop::collection::vec(any::<u8>(), 0..600),
     ) {
         hostile::guest(&bytes);
@@ -284,7 +284,7 @@ fn an_honest_pair_works_while_others_scribble() {
 
 /// A caller allocates as much as `Read::Needs` says, so that number must be bounded.
 #[test]
-fn nobody_is_told_to_make_room_for_more_than_was_committed() {
+fn the_needed_size_is_bounded_by_the_committed_bytes() {
     for overflow in [Overflow::Block, Overflow::DropOldest] {
         let (memory, mut producer) = topic(4096, 1, overflow, 0);
         let mut consumer = join(&memory, 0, overflow, Start::Latest).unwrap();

@@ -130,7 +130,7 @@ fn a_span_is_taken_back_by_a_piece() {
 }
 
 #[test]
-fn what_is_given_up_is_missed_once_and_the_next_comes_whole() {
+fn an_abandoned_message_is_missed_once_and_the_next_is_whole() {
     let (memory, mut producer) = topic(4096, 1, Overflow::Block, 0);
     let mut consumer = join(&memory, 0, Overflow::Block, Start::Latest).unwrap();
     let payload = payload(3 * PIECE);
@@ -160,7 +160,7 @@ fn what_is_given_up_is_missed_once_and_the_next_comes_whole() {
 }
 
 #[test]
-fn what_is_given_up_before_its_first_piece_never_was() {
+fn a_message_abandoned_before_its_first_piece_is_not_counted() {
     let (memory, mut producer) = topic(4096, 1, Overflow::Block, 0);
     let mut consumer = join(&memory, 0, Overflow::Block, Start::Latest).unwrap();
     assert!(producer.begin_large(10));
@@ -172,7 +172,7 @@ fn what_is_given_up_before_its_first_piece_never_was() {
 }
 
 #[test]
-fn who_joins_in_the_middle_begins_with_the_next_and_has_missed_nothing() {
+fn a_late_joiner_begins_with_the_next_message_without_misses() {
     let (memory, mut producer) = topic(4096, 3, Overflow::Block, 0);
     let payload = payload(3 * PIECE);
     assert!(committed(producer.send(&[1], 0, &mut Everybody)));
@@ -214,7 +214,7 @@ fn history_that_is_overwritten_while_it_is_read_is_missed() {
 }
 
 #[test]
-fn who_does_not_want_it_misses_it() {
+fn a_declined_large_message_is_missed() {
     let (memory, mut producer) = topic(4096, 1, Overflow::Block, 0);
     let mut consumer = join(&memory, 0, Overflow::Block, Start::Latest).unwrap();
     let payload = payload(9 * PIECE);
@@ -238,7 +238,7 @@ fn who_does_not_want_it_misses_it() {
 }
 
 #[test]
-fn memory_of_any_length_will_do_and_room_comes_with_whole_pieces() {
+fn memory_of_any_length_works_and_pieces_make_room() {
     let (memory, mut producer) = topic(4096, 1, Overflow::Block, 0);
     let mut consumer = join(&memory, 0, Overflow::Block, Start::Latest).unwrap();
     let payload = payload(4 * PIECE);
@@ -267,7 +267,7 @@ fn memory_of_any_length_will_do_and_room_comes_with_whole_pieces() {
 }
 
 #[test]
-fn of_what_a_publisher_left_in_the_middle_nobody_learns() {
+fn an_unfinished_message_of_a_gone_publisher_is_invisible() {
     let (memory, mut producer) = topic(4096, 1, Overflow::Block, 0);
     let mut consumer = join(&memory, 0, Overflow::Block, Start::Latest).unwrap();
     assert!(producer.begin_large(3 * PIECE));
@@ -315,7 +315,7 @@ fn only_where_nothing_is_dropped_and_within_the_limit() {
 }
 
 #[test]
-fn who_stalls_in_the_middle_is_evicted_and_the_others_get_it_whole() {
+fn a_reader_stalled_in_a_large_message_is_evicted() {
     let (memory, mut producer) = topic(4096, 2, Overflow::Block, 10 * MS);
     let mut stalled = join(&memory, 0, Overflow::Block, Start::Latest).unwrap();
     let mut reader = join(&memory, 1, Overflow::Block, Start::Latest).unwrap();

@@ -57,7 +57,7 @@ fn take(consumer: &mut Consumer) -> Result<Vec<u64>, Fault> {
 }
 
 #[test]
-fn what_head_has_passed_is_there() {
+fn data_below_head_is_visible() {
     explore(3, || {
         let (memory, mut producer) = topic(CAPACITY, 1, Overflow::Block, 0);
         let mut consumer = join(&memory, 0, Overflow::Block, Start::Latest).unwrap();
@@ -105,7 +105,7 @@ fn block_overwrites_nothing_that_is_still_to_be_read() {
 
 /// A lease reads the frames themselves. Only one thing protects it: they stay until the cursor moves.
 #[test]
-fn what_is_leased_stays() {
+fn leased_messages_stay_intact() {
     explore(3, || {
         let (memory, mut producer) = topic(CAPACITY, 1, Overflow::Block, 0);
         let mut consumer = join(&memory, 0, Overflow::Block, Start::Latest).unwrap();

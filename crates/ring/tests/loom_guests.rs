@@ -176,7 +176,7 @@ fn a_publisher_is_told_of_the_room_that_a_guest_makes() {
 
 /// A guest has gone: its bit is cleared, and then the publisher is rung if it waits.
 #[test]
-fn who_dismisses_a_guest_wakes_the_publisher_that_waits_for_it() {
+fn dismissing_a_guest_wakes_the_waiting_publisher() {
     explore(3, || {
         let (memory, places, admitted, producer) = topic_for_guests(CAPACITY, 1, Overflow::Block, 0);
         let _gone = admit(&memory, (0, &places[0]), &admitted, Overflow::Block, Start::Latest).unwrap();

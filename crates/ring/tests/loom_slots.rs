@@ -122,7 +122,7 @@ fn the_evicted_are_told_and_nothing_else() {
 
 /// A dead owner's slot is freed by the publisher and taken by another process at the same time.
 #[test]
-fn of_who_frees_and_who_takes_both_get_their_way() {
+fn freeing_and_claiming_a_dead_slot_both_succeed() {
     explore(|| {
         let (memory, mut producer) = topic(CAPACITY, 1, Overflow::Block, 0);
         // The owner dies at once: its slot stays as it is.
@@ -259,7 +259,7 @@ fn a_parked_position_is_evicted_or_taken_over() {
 
 /// I12. A holder dies between any two of its stores: the sequence that it leaves is never behind the cursor.
 #[test]
-fn what_is_acknowledged_is_never_behind_the_cursor() {
+fn the_acknowledged_position_is_never_behind_the_cursor() {
     explore(|| {
         let (memory, mut producer) = topic(CAPACITY, 1, Overflow::Block, 0);
         let mut first = join_as(&memory, NAME, Start::Latest).unwrap();

@@ -183,7 +183,7 @@ fn a_publisher_that_waits_for_room_is_woken() {
 
 /// A subscriber that leaves makes room, too.
 #[test]
-fn a_publisher_that_waits_is_woken_by_who_leaves() {
+fn a_leaving_subscriber_wakes_the_waiting_publisher() {
     explore(3, || {
         let (memory, mut producer) = topic(CAPACITY, 1, Overflow::Block, 0);
         let mut consumer = join(&memory, 0, Overflow::Block, Start::Latest).unwrap();

@@ -124,7 +124,7 @@ fn drop_newest_counts_what_it_refuses() {
 
 /// Subscribers come and go all the time. What each of them gets has no gap.
 #[test]
-fn joining_and_leaving_disturbs_nobody() {
+fn joining_and_leaving_disturbs_no_subscriber() {
     let _watchdog = Watchdog::new(60);
     let (memory, mut producer) = topic(CAPACITY, 2, Overflow::Block, 0);
     let done = AtomicBool::new(false);

@@ -1,8 +1,9 @@
-//! Hearing of deaths: a pidfd for each announcing process, and a slow pass over the locks of those that cannot have one.
+//! The deaths of announcing processes: a pidfd for each process, and a slow pass over the locks of the records that
+//! cannot have one.
 //!
-//! Invariant: a pidfd only says when to look; the lock alone says whether an owner is dead. A pid is used only if the record comes from this
-//! boot and this pid namespace. At most a quarter of the descriptor limit goes into pidfds. Called by the registry, in whose epoll a
-//! pidfd has its pid as number.
+//! Invariant: a pidfd only says when to look. The record's lock alone says whether its owner is dead. A pid is used
+//! only if the record comes from this boot and this pid namespace. The pidfds take at most a quarter of the descriptor
+//! limit. The registry calls this module: a pidfd is in the registry's epoll, under its pid as number.
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::AsFd;
@@ -13,9 +14,9 @@ use crate::sys::epoll::Epoll;
 use crate::sys::pidfd::PidFd;
 use crate::sys::proc;
 
-/// How often locks are probed when there is no better way to hear of a death.
+/// How often locks are probed where a pidfd cannot report a death.
 const PASS: Duration = Duration::from_secs(1);
-/// A pass over very many locks happens less often, so that it takes at most a hundredth of the time.
+/// A pass over very many locks happens less often. So the passes take at most a hundredth of the time.
 const SHARE: u32 = 100;
 
 struct Watched {
@@ -23,20 +24,20 @@ struct Watched {
     names: HashSet<String>,
 }
 
-/// Which pidfd tells of the death of which records, and which records have none.
+/// The pidfd of each watched process with its records, and the records without a pidfd.
 #[derive(Default)]
 pub(super) struct Deaths {
     processes: HashMap<u32, Watched>,
     pids: HashMap<String, u32>,
-    /// Without a pidfd: probed now and then.
+    /// Records without a pidfd. Their locks are probed from time to time.
     probed: HashSet<String>,
-    /// When the next pass is due, while there is anything to probe.
+    /// When the next pass is due. `None` while there is nothing to probe.
     pub(super) next_pass: Option<Instant>,
 }
 
 impl Deaths {
-    /// Cares for a record that was just found alive. True: its lock is to be probed again, because its process may have died
-    /// after the first probe and before its pidfd was opened, and its pid may be another's.
+    /// Begins to watch a record that was just found alive. True: the caller must probe its lock again. The process may
+    /// have died after the first probe and before its pidfd was opened, and another process may have its pid now.
     pub(super) fn watch(&mut self, name: &str, record: &Record, epoll: &Epoll) -> bool {
         if self.probed.contains(name) || self.pids.get(name) == Some(&record.pid) {
             return false;
@@ -45,7 +46,7 @@ impl Deaths {
         let myself = proc::myself();
         if same_pids(record, &myself) {
             if record.pid == myself.pid {
-                // If this process dies, there is nothing left to tell.
+                // If this process dies, no part of it is left that could act on the news.
                 return false;
             }
             let before = self.processes.contains_key(&record.pid);
@@ -71,7 +72,8 @@ impl Deaths {
         if self.processes.len() as u64 >= proc::descriptor_limit() / 4 {
             return false;
         }
-        // Any errno means the same here: no such call, not allowed, no descriptors, or gone (which the lock will tell).
+        // Any errno leads to the same result: no such call, not allowed, no descriptors, or the process is gone. In the
+        // last case the lock shows it.
         let Ok(pidfd) = PidFd::open(pid) else { return false };
         if epoll.watch(pidfd.as_fd(), u64::from(pid)).is_err() {
             return false;
@@ -80,7 +82,7 @@ impl Deaths {
         true
     }
 
-    /// The pidfd of this process is readable: its records, which are no longer watched.
+    /// The pidfd of this process is readable. Returns its records. They are no longer watched.
     pub(super) fn died(&mut self, pid: u32, epoll: &Epoll) -> Vec<String> {
         let Some(watched) = self.processes.remove(&pid) else { return Vec::new() };
         epoll.forget(watched.pidfd.as_fd());
@@ -97,13 +99,13 @@ impl Deaths {
         self.probed.iter().cloned().collect()
     }
 
-    /// A pass over the locks took this long.
+    /// Reports how long a pass over the locks took.
     pub(super) fn passed(&mut self, took: Duration) {
         let pause = PASS.max(took.saturating_mul(SHARE));
         self.next_pass = (!self.probed.is_empty()).then(|| Instant::now() + pause);
     }
 
-    /// The record is gone.
+    /// Stops watching a record that is gone.
     pub(super) fn forget(&mut self, name: &str, epoll: &Epoll) {
         self.probed.remove(name);
         if self.probed.is_empty() {
@@ -119,7 +121,7 @@ impl Deaths {
         }
     }
 
-    /// Nothing is watched any more.
+    /// Stops watching everything.
     pub(super) fn clear(&mut self, epoll: &Epoll) {
         for (_, watched) in self.processes.drain() {
             epoll.forget(watched.pidfd.as_fd());
@@ -133,7 +135,7 @@ impl Deaths {
     }
 }
 
-/// Whether the record's pid means the same process here as there.
+/// Whether the record's pid means the same process here as in the process that wrote it.
 fn same_pids(record: &Record, myself: &proc::Myself) -> bool {
     !myself.boot_id.is_empty()
         && myself.pid_namespace != 0

@@ -1,9 +1,11 @@
-//! The bus directory: which one, whether it may be used, and its descriptor.
+//! The bus directory: which one it is, whether it may be used, and its descriptor.
 //!
-//! Invariant: everything in a bus is reached through the descriptor of a directory that passed [`Rules::verify`]: not a symlink,
-//! owned by this user, root or a trusted one, writable by nobody else. A directory that a group shares is writable by that very
-//! group, and sticky, so that nobody in it can remove or replace what is another's. The descriptor is replaced when the directory was removed and made
-//! again, never while it still leads to the path. Called by all of `bus`; decides nothing about records.
+//! Invariant: everything in a bus is reached through the descriptor of a directory that passed [`Rules::verify`]. That
+//! directory is not a symlink. Its owner is this user, root or a trusted user, and no other user can write to it. A
+//! directory that a group shares is writable by that group only, and it is sticky, so that no member can remove or
+//! replace a file of another member. The descriptor is replaced when the directory was removed and made again, but
+//! never while the descriptor still leads to the path. All of `bus` calls this module. It decides nothing about
+//! records.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
@@ -27,24 +29,24 @@ const PRIVATE: Mode = Mode::S_IRWXU;
 const SYSTEM: &str = "/run/ipc-bus";
 const STICKY: u32 = 0o1000;
 const OTHERS_WRITE: u32 = 0o022;
-/// Of a directory that a group shares: what is made in it is the group's, and may be removed by its owner alone.
+/// The mode of a directory that a group shares. New files in it belong to the group. Only its owner can remove a file.
 const SHARED: u32 = 0o3770;
 const WORLD_WRITES: u32 = 0o002;
 
-/// What a directory must be like.
+/// The rules that a directory must obey.
 #[derive(Debug)]
 struct Rules {
     uid: u32,
     trusted: Vec<u32>,
     allow_sticky: bool,
-    /// The group that shares it.
+    /// The group that shares the directory.
     group: Option<u32>,
 }
 
 /// An open, verified bus directory.
 #[derive(Debug)]
 pub(crate) struct Directory {
-    /// With the domain.
+    /// The path, with the domain.
     path: PathBuf,
     root: PathBuf,
     domain: Option<String>,
@@ -55,7 +57,7 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
-    /// Chooses, makes if need be, and verifies the directory.
+    /// Chooses the directory, makes it if it is missing, and verifies it.
     pub(super) fn open(options: &BusOptions) -> Result<Directory> {
         let root = choose(options)?;
         if let Some(domain) = &options.domain {
@@ -81,22 +83,23 @@ impl Directory {
         })
     }
 
-    /// Where it is.
+    /// The directory's path.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The directory's descriptor as it is now.
+    /// The current descriptor of the directory.
     pub(crate) fn fd(&self) -> Arc<OwnedFd> {
         Arc::clone(&self.fd.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Whether records and sockets of this user are believed: our own, root's, or of a user that the caller trusts.
+    /// Whether records and sockets of this user are believed: this process's user, root, or a user that the caller
+    /// trusts.
     pub(crate) fn trusts(&self, uid: u32) -> bool {
         self.rules.trusts(uid)
     }
 
-    /// The group that shares it, if one does.
+    /// The group that shares the directory, if there is one.
     pub(crate) fn group(&self) -> Option<u32> {
         self.rules.group
     }
@@ -108,7 +111,7 @@ impl Directory {
             .map_or(true, |there| there.ino() != ours.st_ino || there.dev() != ours.st_dev)
     }
 
-    /// Makes and opens the directory again if it is gone. Any number of callers may try.
+    /// Makes and opens the directory again if it is gone. Several threads and processes may try at once.
     pub(super) fn restore(&self) -> Result<Arc<OwnedFd>> {
         let _one_at_a_time = self.reopening.lock().unwrap_or_else(PoisonError::into_inner);
         if self.is_gone() {
@@ -119,7 +122,8 @@ impl Directory {
     }
 }
 
-/// Option, `IPC_BUS_DIR`, root's or the system's, `$XDG_RUNTIME_DIR`, and last a private one in /tmp.
+/// In this order: the option, `IPC_BUS_DIR`, root's or the system's directory, `$XDG_RUNTIME_DIR`, and last a private
+/// directory in /tmp.
 fn choose(options: &BusOptions) -> Result<PathBuf> {
     let uid = nix::unistd::geteuid();
     let path = if let Some(path) = &options.path {
@@ -147,7 +151,7 @@ fn choose(options: &BusOptions) -> Result<PathBuf> {
         value: path.display().to_string(),
         rule: "the path of a directory".to_owned(),
     })?;
-    // Without a trailing slash, behind which O_NOFOLLOW would follow a symlink.
+    // Without a trailing slash: `O_NOFOLLOW` follows a symlink that has a slash behind it.
     Ok(absolute.components().collect())
 }
 
@@ -198,8 +202,8 @@ impl Rules {
         Ok(inner)
     }
 
-    /// Makes the directory unless it is there. A shared one appears under its name with all its rights or not at all: somebody
-    /// else may be about to open it, and would refuse it half-made.
+    /// Makes the directory unless it is there. A shared directory appears under its name with all its rights or not at
+    /// all. Another process may be about to open it, and would refuse it without its rights.
     fn make(&self, at: BorrowedFd<'_>, path: &Path) -> std::result::Result<(), (&'static str, Errno)> {
         let Some(group) = self.group else {
             return match mkdirat(at, path, PRIVATE) {
@@ -268,7 +272,7 @@ impl Rules {
 
 fn refused_or(errno: Errno, path: &Path, hint: String) -> Error {
     match errno {
-        // What O_DIRECTORY and O_NOFOLLOW answer to a symlink.
+        // `O_DIRECTORY` and `O_NOFOLLOW` answer these to a symlink.
         Errno::ELOOP | Errno::ENOTDIR => {
             refused(path, "it is a symlink or no directory; remove it or choose another".into())
         }
@@ -338,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shared_one_is_made_whole_and_never_taken_for_less() {
+    fn a_shared_directory_is_made_whole_and_strictly_checked() {
         let folder = tempfile::tempdir().unwrap();
         let gid = nix::unistd::getegid().as_raw();
         let shared = |path: PathBuf| BusOptions { group: Some(Group::Id(gid)), ..options(path) };

@@ -1,6 +1,6 @@
-//! What happens to the instances of services, and what hears of it on the bus thread.
+//! Events: what happens to the instances of services. Sinks: what receives the events on the bus thread.
 //!
-//! The registry makes [`ServiceEvent`]s and gives them to each [`Sink`]; a watch and a topic's follower are sinks.
+//! The registry makes [`ServiceEvent`]s and gives them to each [`Sink`]. A watch and a topic's follower are sinks.
 
 use std::sync::Arc;
 
@@ -10,11 +10,12 @@ use crate::record::Record;
 /// What happened to one instance of a service.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ServiceEvent {
-    /// It is there: whole, believed, its owner alive.
+    /// The instance is there: its record is whole and believed, and its owner lives.
     Added(Arc<Record>),
-    /// It says something else now.
+    /// The record's content has changed.
     Updated(Arc<Record>),
-    /// It is gone: withdrawn, dead, or the bus directory vanished. The last record that was known.
+    /// The instance is gone: it was withdrawn, its owner died, or the bus directory vanished. Holds the last known
+    /// record.
     Removed(Arc<Record>),
 }
 
@@ -29,8 +30,8 @@ impl ServiceEvent {
     }
 }
 
-/// Takes registry events, on the bus thread: first the present records as `Added`. Must not block.
+/// Takes registry events on the bus thread. The present records come first, as `Added`. It must not block.
 pub(crate) trait Sink: Send {
-    /// One event that the filter lets through.
+    /// Takes one event that the filter lets through.
     fn event(&mut self, event: &ServiceEvent, thread: &mut Thread<'_>);
 }

@@ -1,6 +1,7 @@
-//! Which services a watch or subscriber is about: one name, a group, a pattern, or all.
+//! The filter of a watch or subscriber: it chooses one name, a group, a pattern, or all services.
 //!
-//! Invariant: matching is linear in the name's length; a group is exact (`audio` has `audio` and `audio.left`, not `audio2`).
+//! Invariant: the time to match is linear in the name's length. A group is exact: `audio` has `audio` and `audio.left`,
+//! but not `audio2`. A filter knows names only, no records.
 
 use crate::error::{Error, Result};
 use crate::record::check_name;
@@ -17,12 +18,13 @@ pub enum Filter {
     Exact(String),
     /// The service of this name, and those whose name begins with it and a dot.
     Group(String),
-    /// Names like `sensors.*`; a `*` stands for any characters, also none.
+    /// Names like `sensors.*`. A `*` stands for any number of characters, including none.
     Glob(String),
 }
 
 impl Filter {
-    /// Reads what a person typed: `*` is all, something with a `*` a pattern, anything else one exact name.
+    /// Reads what a user typed. `*` means all services, a text with a `*` in it is a pattern, any other text is one
+    /// exact name.
     ///
     /// ```
     /// use ringbell::bus::Filter;
@@ -51,13 +53,13 @@ impl Filter {
         Ok(Filter::Glob(text.to_owned()))
     }
 
-    /// The group of `name`: itself, and what begins with it and a dot.
+    /// The group of `name`: the service of this name, and every service whose name begins with it and a dot.
     pub fn group(name: &str) -> Result<Filter> {
         check_name("service group", name)?;
         Ok(Filter::Group(name.to_owned()))
     }
 
-    /// Whether a service of this name is chosen.
+    /// Whether the filter chooses a service of this name.
     pub fn matches(&self, service: &str) -> bool {
         match self {
             Filter::All => true,
@@ -70,7 +72,7 @@ impl Filter {
     }
 }
 
-/// Greedy: each piece between stars is found as early as possible, the last one at the end.
+/// Greedy: finds each piece between two stars as early as possible, and the last piece at the end.
 fn glob(pattern: &str, name: &str) -> bool {
     let mut pieces = pattern.split('*');
     let first = pieces.next().unwrap_or_default();

@@ -1,8 +1,9 @@
-//! gc: removing what dead processes left. Any number of processes may call it at once, at any time.
+//! gc: removes what dead processes left. Any number of processes may call it at once, at any time.
 //!
-//! Invariant: a name is removed only if the file it led to has no owner's lock, and it still leads to that very file: a file that
-//! was replaced is another one, and alive. The lock is probed, never taken, so a stranger's read lock hinders no gc. A
-//! socket goes before its record, so that a gc that dies half-way leaves a record that names the rest.
+//! Invariant: a name is removed only if its file has no owner's lock and the name still leads to that very file. A file
+//! that replaced it is another file, and its owner lives. The lock is probed and never taken, so the read lock of
+//! another process does not hinder a gc. A socket is removed before its record. So a gc that dies half-way leaves a
+//! record that names the rest. Called by `Bus::gc` and by the registry.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -27,23 +28,23 @@ const TRIES: usize = 8;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct GcReport {
-    /// Records of living instances, left alone.
+    /// Records of living instances. They were left alone.
     pub alive: usize,
     /// Records removed.
     pub records: usize,
-    /// Sockets removed, with their record or without one.
+    /// Sockets removed, with or without a record.
     pub sockets: usize,
     /// Unfinished files removed.
     pub temporaries: usize,
-    /// Record-like names that are not this user's, or no regular files: left alone.
+    /// Names like those of records whose file belongs to another user or is not a regular file. They were left alone.
     pub foreign: usize,
 }
 
-/// What became of one name.
+/// What gc did with one name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     Alive,
-    /// And whether its socket was removed, too.
+    /// True: its socket was removed, too.
     Removed(bool),
     Absent,
     Foreign,
@@ -76,7 +77,7 @@ pub(super) fn sweep(directory: &Directory) -> Result<GcReport> {
     Ok(report)
 }
 
-/// The rule, for one record, dot-record or temporary file.
+/// Applies the rule to one record, dot-record or temporary file.
 pub(super) fn collect(directory: &Directory, fd: BorrowedFd<'_>, name: &str) -> Verdict {
     for _ in 0..TRIES {
         let (file, stat) = match Opened::open(fd, name) {
@@ -93,7 +94,8 @@ pub(super) fn collect(directory: &Directory, fd: BorrowedFd<'_>, name: &str) -> 
             Ok(true) => return Verdict::Alive,
             Err(_) => return Verdict::Foreign,
         }
-        // Free, but of this file only: the process that replaced it renamed first and closed the old one afterwards.
+        // The lock of this file is free. Another process may have replaced the file: it renames first and closes the
+        // old file afterwards.
         if !still_named(fd, name, &stat) {
             continue;
         }
@@ -112,7 +114,7 @@ fn id_of(name: &str) -> Option<&str> {
     RecordName::parse(name.strip_prefix('.').unwrap_or(name)).map(|parts| parts.id)
 }
 
-/// Whether `name` is a dot-record whose finished record has a living owner: then the socket is in use.
+/// Whether `name` is a dot-record whose finished record has a living owner. Then the socket is in use.
 fn finished_and_alive(fd: BorrowedFd<'_>, name: &str) -> bool {
     let Some(finished) = name.strip_prefix('.') else { return false };
     match Opened::open(fd, finished) {
@@ -131,12 +133,13 @@ fn unlink_socket(directory: &Directory, fd: BorrowedFd<'_>, id: &str) -> bool {
     ours && unlinkat(fd, name.as_str(), UnlinkatFlags::NoRemoveDir).is_ok()
 }
 
-/// Sockets without a record: the record was removed by hand, and then its owner died.
+/// Removes sockets without a record. They remain when a user removed the record by hand and the owner died afterwards.
 ///
-/// A listing may miss a name that is renamed meanwhile, so one listing proves nothing. But an owner links its dot-record before
-/// it binds and renames it only after it listens. So when a second listing, begun after the socket was seen, has no record of that
-/// id either, and *then* no process listens, there is no owner. An owner whose record was removed by hand announces itself once more
-/// under the same id, though: so its names are looked for a last time, right before the socket goes.
+/// A listing may miss a name that is renamed meanwhile, so one listing proves nothing. But an owner links its
+/// dot-record before it binds, and renames it only after it listens. The proof is a second listing, begun after the
+/// socket was seen. If it has no record of that id either, and *after that* no process listens, there is no owner. One
+/// case is left: an owner whose record was removed by hand announces itself again under the same id. So the names of
+/// this id are looked up once more, right before the socket is removed.
 fn orphaned_sockets(directory: &Directory, fd: BorrowedFd<'_>, listed: &[String]) -> Result<usize> {
     let orphans = |listed: &[String]| {
         let ids: HashSet<String> = listed.iter().filter_map(|name| id_of(name)).map(str::to_owned).collect();

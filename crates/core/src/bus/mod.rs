@@ -1,8 +1,10 @@
-//! The bus: finding each other. A directory of records, looked up, watched, and kept clean by everyone.
+//! The bus, through which processes find each other: a directory of records. Every process looks records up, watches
+//! them and cleans up.
 //!
-//! Invariant: a record that is given out was whole, believed, and its owner alive when it was looked at. A [`Bus`] starts its
-//! thread at the first watch, announcement or topic; the thread ends with the last value made from the bus. A forked child gets
-//! `ERR_RINGBELL_CLOSED` from everything and removes nothing of its parent's.
+//! Invariant: when a record was looked at, it was whole and believed, and its owner lived. Only such records are
+//! returned. A [`Bus`] starts its thread at the first watch, announcement or topic. The thread ends with the last value
+//! made from the bus. In a forked child every call fails with `ERR_RINGBELL_CLOSED`, and the child removes nothing of
+//! its parent's.
 
 mod death;
 pub(crate) mod directory;
@@ -43,7 +45,7 @@ pub(crate) use options::Serve;
 pub(crate) use registry::SinkGuard;
 
 const SHORTEST_POLL: Duration = Duration::from_millis(1);
-/// Longer than any use has for it, and short enough to be added to any moment.
+/// Longer than any useful interval, and short enough to be added to any instant.
 const LONGEST_POLL: Duration = Duration::from_secs(3600);
 
 /// 128 random bits in hex: an id or a nonce.
@@ -85,7 +87,7 @@ struct Inner {
     running: Mutex<Option<Running>>,
     cache: Mutex<Cache>,
     closed: AtomicBool,
-    /// Look-ups by scanning so far: the second one begins to keep a view.
+    /// How many look-ups scanned the directory. The second one starts the view.
     scans: AtomicU64,
     next_sink: AtomicU64,
     generation: u32,
@@ -99,7 +101,8 @@ struct Running {
 }
 
 impl Drop for Running {
-    /// Before the thread ends, so that nothing of ours is found while it hands over what it promised.
+    /// Runs before the thread ends, so that no other process finds a record of this one while the thread hands over the
+    /// messages that are still due.
     fn drop(&mut self) {
         self.registry.tell(|registry, thread| registry.stop(thread));
     }
@@ -151,22 +154,23 @@ impl Bus {
         Ok(Bus { inner: Arc::new(inner) })
     }
 
-    /// The bus directory, with the domain.
+    /// The path of the bus directory, with the domain.
     pub fn path(&self) -> &Path {
         self.inner.directory.path()
     }
 
-    /// The options that it was opened with.
+    /// The options that the bus was opened with.
     pub fn options(&self) -> &BusOptions {
         &self.inner.options
     }
 
-    /// Every instance of every service, by name and id.
+    /// Every instance of every service, sorted by name and id.
     pub fn list(&self) -> Result<Vec<Arc<Record>>> {
         self.select(|_| true)
     }
 
-    /// An instance of this service, if there is one. From the second call on without a system call, unless there is none.
+    /// An instance of this service, if there is one. From the second call on this needs no system call if there is an
+    /// instance.
     pub fn find(&self, service: &str) -> Result<Option<Arc<Record>>> {
         self.check_open()?;
         let view = &self.inner.view;
@@ -183,13 +187,14 @@ impl Bus {
         Ok(self.scan(|name| name == service)?.into_iter().next())
     }
 
-    /// Every instance of the group: of the service of this name, and of those whose name begins with it and a dot.
+    /// Every instance of the group: of the service of this name, and of every service whose name begins with it and a
+    /// dot.
     pub fn find_all(&self, group: &str) -> Result<Vec<Arc<Record>>> {
         let group = Filter::group(group)?;
         self.select(|service| group.matches(service))
     }
 
-    /// Waits until there is an instance of this service. Fails with `ERR_RINGBELL_TIMEOUT` when there is none in time.
+    /// Waits until there is an instance of this service. Fails with `ERR_RINGBELL_TIMEOUT` when the time is over.
     pub fn wait_for(&self, service: &str, timeout: Option<Duration>) -> Result<Arc<Record>> {
         check_name("service name", service)?;
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
@@ -207,7 +212,7 @@ impl Bus {
         }
     }
 
-    /// Follows the chosen services: first every present one as `Added`, then what changes.
+    /// Follows the chosen services. Every present instance comes first, as `Added`; then the changes follow.
     pub fn watch(&self, filter: Filter) -> Result<Watch> {
         Watch::open(self, |sink| self.subscribe(filter, sink))
     }
@@ -256,15 +261,16 @@ impl Bus {
         }
         let taken = registry.tell(move |registry, thread| registry.add_own(own, thread));
         self.own_changed();
-        // `close` says that it is closed before it stops the thread. So either that is seen here, or the thread has taken
-        // the record up first, and withdraws it when it stops.
+        // `close` marks the bus as closed before it stops the thread. So there are two cases: the mark is seen here, or
+        // the thread has taken up the record before and withdraws it when it stops.
         if !taken || self.check_open().is_err() {
             return Err(Error::Closed { what: "bus" });
         }
         Ok(announced)
     }
 
-    /// Removes what dead processes left. Any number of callers may do so at any time; a live instance is never touched.
+    /// Removes what dead processes left. Any number of processes may call it at any time. It never touches a live
+    /// instance.
     pub fn gc(&self) -> Result<GcReport> {
         self.check_open()?;
         let report = gc::sweep(&self.inner.directory);
@@ -278,20 +284,22 @@ impl Bus {
         asked.unwrap_or(Watching { mode: "off", ..Watching::default() })
     }
 
-    /// Ends the thread, withdraws what was announced, ends every watch. What was made from the bus gets `ERR_RINGBELL_CLOSED`.
+    /// Ends the thread, withdraws what was announced, and ends every watch. Later calls on values made from the bus
+    /// fail with `ERR_RINGBELL_CLOSED`.
     pub fn close(&self) {
         if self.inner.generation != generation() {
             return;
         }
         self.inner.closed.store(true, Ordering::SeqCst);
         let running = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // Outside of the lock: it waits for the thread.
+        // Outside of the lock, because the drop waits for the thread.
         drop(running);
     }
 
     // For the rest of the crate.
 
-    /// Registry events, on the bus thread, until the guard is dropped. Returns before the present ones are delivered.
+    /// Gives registry events to `sink` on the bus thread until the guard is dropped. Returns before the present records
+    /// are delivered.
     pub(crate) fn subscribe(&self, filter: Filter, sink: Box<dyn Sink>) -> Result<SinkGuard> {
         let registry = self.registry()?;
         let id = self.inner.next_sink.fetch_add(1, Ordering::Relaxed);
@@ -306,12 +314,12 @@ impl Bus {
         &self.inner.directory
     }
 
-    /// The bus thread, started if need be.
+    /// The bus thread. Starts it if it does not run.
     pub(crate) fn handle(&self) -> Result<Handle> {
         Ok(self.registry()?.thread().clone())
     }
 
-    /// The registry on the bus thread, which is started if need be.
+    /// The registry on the bus thread. Starts the thread if it does not run.
     fn registry(&self) -> Result<RegistryHandle> {
         self.check_open()?;
         let mut running = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner);
@@ -330,7 +338,7 @@ impl Bus {
         Ok(registry)
     }
 
-    /// This process changed the directory: the view is to catch up before it is used again.
+    /// Reports that this process changed the directory. The view must catch up before its next use.
     fn own_changed(&self) {
         self.inner.view.set_dirty(true);
     }
@@ -368,7 +376,7 @@ impl Bus {
         self.scan(chosen)
     }
 
-    /// Brings the view up to this moment. False when there is none.
+    /// Brings the view up to date. False when there is no view.
     fn catch_up(&self) -> bool {
         let view = &self.inner.view;
         if !view.is_live() {
@@ -388,7 +396,7 @@ impl Bus {
             directory.restore()?;
         }
         if self.inner.scans.fetch_add(1, Ordering::Relaxed) > 0 {
-            // Only to be faster: where no thread can be had, every look-up scans.
+            // The view only makes look-ups faster. Where no thread can be started, every look-up scans.
             if let Ok(registry) = self.registry() {
                 registry.tell(|registry, thread| registry.keep_view(thread));
             }

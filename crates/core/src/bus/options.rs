@@ -1,6 +1,6 @@
-//! What a caller says when it opens a bus or announces an instance.
+//! The options with which a caller opens a bus or announces an instance.
 //!
-//! Plain values: they are checked where they are used, by `directory`, `publish` and `record`.
+//! Plain values. `directory`, `publish` and `record` check them where they use them.
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -13,34 +13,37 @@ use crate::error::Result;
 use crate::reactor::Watched;
 use crate::record::{Access, ChannelRecord, Group, Rung, TopicRecord};
 
-/// Makes what serves a new listening socket. Called once for each socket: again when the directory was lost.
+/// Makes the handler of a new listening socket. Called once for each socket, and again when the directory was lost.
 pub(crate) type Serve = Box<dyn FnMut(OwnedFd) -> Result<Box<dyn Watched>> + Send>;
 
 /// Which bus, and how to use it.
 #[derive(Debug, Clone)]
 pub struct BusOptions {
-    /// The directory. Else `IPC_BUS_DIR`, else `/run/ipc-bus` for root, else `$XDG_RUNTIME_DIR/ipc-bus`, else `/tmp/ipc-bus-$UID`.
+    /// The directory. Without it, in this order: `IPC_BUS_DIR`; `/run/ipc-bus` for root; `$XDG_RUNTIME_DIR/ipc-bus`;
+    /// `/tmp/ipc-bus-$UID`.
     pub path: Option<PathBuf>,
-    /// A name space of its own on this bus: a sub-directory.
+    /// A separate name space on this bus: a sub-directory.
     pub domain: Option<String>,
-    /// The machine's bus, `/run/ipc-bus`, for every user and whatever `IPC_BUS_DIR` says; not together with `path`.
+    /// Use the machine's bus, `/run/ipc-bus`. It is for every user, and `IPC_BUS_DIR` does not change it. Not together
+    /// with `path`.
     pub system: bool,
-    /// Accept a directory that others may write to, if it is sticky.
+    /// Accept a directory that other users may write to, if it is sticky.
     pub allow_sticky: bool,
-    /// Share the directory with this group: it is setgid, sticky and writable by the group (mode 3770), made so if there is none
-    /// and refused if it is otherwise. What others may read and use in it is up to each announcement's [`Access`].
+    /// Share the directory with this group. The directory is setgid, sticky and writable by the group (mode 3770). A
+    /// missing directory is made so; a directory with another mode is refused. The [`Access`] of each announcement
+    /// decides what other users may read and use in it.
     pub group: Option<Group>,
-    /// Users whose records are believed, and whose directory is used, beside this one and root.
+    /// Users whose records are believed and whose directory is used, besides this user and root.
     pub trusted_uids: Vec<u32>,
-    /// Watch by inotify where the kernel lets us; `false`, or `IPC_BUS_WATCH=poll`, forces polling.
+    /// Watch with inotify where the kernel permits it. `false`, or `IPC_BUS_WATCH=poll`, forces polling.
     pub inotify: bool,
-    /// How often to look where it polls: from 1 ms to 1 h.
+    /// The interval of polling: from 1 ms to 1 h.
     pub poll_interval: Duration,
-    /// Forces one way of acquisition; else `IPC_BUS_ACQUIRE`.
+    /// Forces one rung of acquisition. Without it, `IPC_BUS_ACQUIRE` decides.
     pub acquire: Option<Rung>,
-    /// No process of this user can block a thread of this process through a doorbell, not even for an instant that it has to hit.
-    /// Also `IPC_BUS_SAFE_DOORBELLS=1`. It is for the whole process from the first bus on that is opened with it, and needs Linux
-    /// AIO. Other processes then notice about 30 ms later that this one has died.
+    /// No process of this user can block a thread of this process through a doorbell, not even with exact timing. Also
+    /// `IPC_BUS_SAFE_DOORBELLS=1`. The option holds for the whole process, from the first bus that is opened with it.
+    /// It needs Linux AIO. The price: other processes notice the death of this process about 30 ms later.
     pub safe_doorbells: bool,
 }
 
@@ -61,11 +64,11 @@ impl Default for BusOptions {
     }
 }
 
-/// What to announce. Build it with [`Announcement::new`] and set what applies.
+/// What to announce. Build it with [`Announcement::new`] and set the fields that apply.
 pub struct Announcement {
     /// The service's name.
     pub service: String,
-    /// `service`, or a kind of its own.
+    /// `service`, or an application's own kind.
     pub kind: String,
     /// The rungs offered.
     pub offers: Vec<Rung>,
@@ -73,7 +76,7 @@ pub struct Announcement {
     pub topic: Option<TopicRecord>,
     /// What a server's clients need.
     pub channel: Option<ChannelRecord>,
-    /// Whatever there is to say.
+    /// Free data for the reader.
     pub metadata: Map<String, Value>,
     /// Addresses of any kind, by name.
     pub endpoints: BTreeMap<String, String>,
@@ -81,10 +84,10 @@ pub struct Announcement {
     pub codec: Option<String>,
     /// The id of the payload's schema.
     pub payload_schema: Option<String>,
-    /// Which other users may read the record, and use what it announces. Default: the record's file is readable by every
-    /// user that can enter the directory, its socket is for this user and root.
+    /// Which other users may read the record and use what it announces. Without it, every user that can enter the
+    /// directory can read the record's file, and the socket is for this user and root.
     pub access: Option<Access>,
-    /// Serves the instance's socket; without it there is none.
+    /// Serves the instance's socket. Without it there is no socket.
     pub(crate) server: Option<Serve>,
 }
 

@@ -1,9 +1,9 @@
 //! Publishing, replacing and withdrawing this process's own records.
 //!
-//! Invariant: whatever name leads to a record of ours, the file is whole and locked, and a socket exists only while a record or
-//! dot-record of its id does. An old file is closed (which frees its lock) only after a new one has taken its name. A forked child
-//! owns none of this and removes nothing. Called by `Bus::announce`, by [`Announced`], and by the registry after the
-//! directory was lost.
+//! Invariant: a name that leads to a record of this process leads to a whole and locked file. A socket exists only
+//! while a record or dot-record of its id exists. An old file is closed (which frees its lock) only after a new file
+//! has taken its name. A forked child owns none of this and removes nothing. Callers: `Bus::announce`, [`Announced`],
+//! and the registry after the directory was lost.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -27,7 +27,7 @@ use crate::sys::{seqpacket, tmpfile};
 /// One announced instance of this process.
 pub(super) struct Own {
     directory: Arc<Directory>,
-    /// Which other users may read it; the same for every file that it is in.
+    /// Which other users may read the record. The same for every file of this record.
     granted: Option<Granted>,
     state: Mutex<State>,
     generation: u32,
@@ -35,16 +35,16 @@ pub(super) struct Own {
 
 struct State {
     record: Arc<Record>,
-    /// Holds the lock; never handed to anyone. `None` once withdrawn.
+    /// The file that holds the lock. It is never given to other code. `None` once the record is withdrawn.
     file: Option<ForkGuarded>,
-    /// The directory that the file is in.
+    /// The directory of the file.
     place: Arc<OwnedFd>,
     serve: Option<Serve>,
     server: Option<Token>,
 }
 
 impl Own {
-    /// Makes the record appear. What serves its socket is given back, to be put on the bus thread.
+    /// Makes the record appear. Returns the handler of its socket; the caller adds it to the bus thread.
     pub(super) fn publish(
         directory: &Arc<Directory>,
         record: Record,
@@ -53,7 +53,7 @@ impl Own {
     ) -> Result<(Own, Option<Box<dyn Watched>>)> {
         let mut place = directory.fd();
         let mut appeared = appear(directory, place.as_fd(), &record, granted.as_ref(), serve.as_mut());
-        // Not by errno: a removed directory answers ENOENT, or EPERM (ext4 to O_TMPFILE).
+        // The errno does not tell: a removed directory answers ENOENT, or EPERM (ext4 to O_TMPFILE).
         if appeared.is_err() && directory.is_gone() {
             place = directory.restore()?;
             appeared = appear(directory, place.as_fd(), &record, granted.as_ref(), serve.as_mut());
@@ -73,7 +73,7 @@ impl Own {
         Arc::clone(&self.lock().record)
     }
 
-    /// Remembers what serves the socket. False when it was withdrawn meanwhile.
+    /// Remembers the handler of the socket. False when the record was withdrawn meanwhile.
     pub(super) fn serving(&self, token: Token) -> bool {
         let mut state = self.lock();
         let there = state.file.is_some();
@@ -83,9 +83,9 @@ impl Own {
         there
     }
 
-    /// Replaces the record by a changed one, without a moment in which it is missing.
+    /// Replaces the record by a changed one. The record is present at every moment.
     pub(super) fn replace(&self, change: impl FnOnce(&mut Record)) -> Result<()> {
-        // First: in a forked child the thread that holds the lock may not exist.
+        // Before the lock is taken: in a forked child the thread that holds the lock may not exist.
         if self.is_foreign() {
             return Err(Error::Closed { what: "announcement" });
         }
@@ -99,7 +99,7 @@ impl Own {
         let (name, bytes) = (record.file_name(), record.to_bytes()?);
         let hidden = format!(".{name}");
         let place = Arc::clone(&state.place);
-        // Left by an attempt of ours that failed.
+        // A failed attempt of this process may have left it.
         let _ = unlinkat(place.as_fd(), hidden.as_str(), UnlinkatFlags::NoRemoveDir);
         let rights = self.granted.as_ref().map(Granted::of_record);
         let made = tmpfile::create(place.as_fd(), &hidden, &bytes, rights, self.directory.way);
@@ -111,7 +111,7 @@ impl Own {
         });
         match replaced {
             Ok(file) => state.file = Some(file),
-            // The bus thread announces it again, as it is now, once the directory is back.
+            // The bus thread announces the current record again once the directory is back.
             Err(_) if self.directory.is_gone() => {}
             Err(error) => return Err(error),
         }
@@ -119,8 +119,8 @@ impl Own {
         Ok(())
     }
 
-    /// Announces it again if it is no longer where it should be. On the bus thread, after the directory was lost or the record
-    /// was removed by someone else.
+    /// Announces the record again if it is not in its place. Runs on the bus thread after the directory was lost or
+    /// another process removed the record.
     pub(super) fn restore(&self, thread: &mut Thread<'_>) -> Result<()> {
         let mut state = self.lock();
         let state = &mut *state;
@@ -129,7 +129,7 @@ impl Own {
             return Ok(());
         }
         let Some(old) = state.file.as_ref() else { return Ok(()) };
-        // An old socket, if the record alone was removed.
+        // If only the record was removed, its old socket is still there.
         let _ = unlinkat(place.as_fd(), state.record.socket_name().as_str(), UnlinkatFlags::NoRemoveDir);
         let (file, watched) = appear(
             &self.directory,
@@ -142,20 +142,21 @@ impl Own {
             thread.remove(token);
         }
         state.server = watched.map(|watched| thread.add(watched, None));
-        // The directory may have been moved away and not removed: nothing of ours stays there.
+        // The directory may have been moved instead of removed. Then the old names must go.
         unlink(&state.place, &state.record, old);
         state.file = Some(file);
         state.place = place;
         Ok(())
     }
 
-    /// Whether the record is where others look for it, or withdrawn.
+    /// Whether other processes can find the record. Also true when it is withdrawn.
     pub(super) fn is_in_place(&self) -> bool {
         let place = self.directory.fd();
         self.lock().is_in_place(&place)
     }
 
-    /// Removes the record and its socket. Gives what served the socket, to be removed from the bus thread.
+    /// Removes the record and its socket. Returns the token of the socket's handler; the caller removes it from the bus
+    /// thread.
     pub(super) fn withdraw(&self) -> Option<Token> {
         if self.is_foreign() {
             return None;
@@ -184,7 +185,7 @@ impl State {
     }
 }
 
-/// By the rule of gc: only while the name leads to our own file.
+/// By the rule of gc: only while the name leads to this process's own file.
 fn unlink(place: &OwnedFd, record: &Record, file: &ForkGuarded) {
     let name = record.file_name();
     if fstat(file.as_fd()).is_ok_and(|stat| still_named(place.as_fd(), &name, &stat)) {
@@ -193,7 +194,7 @@ fn unlink(place: &OwnedFd, record: &Record, file: &ForkGuarded) {
     }
 }
 
-/// Links the record; one with a socket under its dot-name first, and renames it once the socket listens.
+/// Links the record. A record with a socket is linked under its dot-name first, and renamed once the socket listens.
 fn appear(
     directory: &Directory,
     place: BorrowedFd<'_>,
@@ -224,9 +225,9 @@ fn appear(
     }
 }
 
-/// An instance announced on the bus, for as long as this value lives. Dropping it withdraws the record.
+/// An instance that is announced on the bus while this value lives. Dropping it withdraws the record.
 ///
-/// In a forked child it is inert: the record is the parent's.
+/// In a forked child it does nothing, because the record belongs to the parent.
 pub struct Announced {
     own: Arc<Own>,
     bus: Bus,
@@ -237,12 +238,12 @@ impl Announced {
         Announced { own, bus }
     }
 
-    /// The record as it is now.
+    /// The current record.
     pub fn record(&self) -> Arc<Record> {
         self.own.record()
     }
 
-    /// Replaces the metadata, without a moment in which the record is missing.
+    /// Replaces the metadata. The record is present at every moment.
     pub fn update(&self, metadata: Map<String, Value>) -> Result<()> {
         self.replace(|record| record.metadata = metadata)
     }

@@ -1,8 +1,9 @@
-//! Reading the directory, distrustfully: one record, or the list of names, without reading again what did not change.
+//! Reading the directory without trust in its content: one record, or the list of names. An unchanged file is not read
+//! again.
 //!
-//! Invariant: a file is opened without following, without blocking, and looked at before anything is read from it; a record
-//! counts as present only if its file is regular, belongs to someone trusted, is locked by its owner, and obeys the rules of
-//! `record`. Called by the registry and by `list`; removes nothing (that is `gc`).
+//! Invariant: a file is opened without following a symlink and without blocking, and it is checked before it is read. A
+//! record counts as present only if its file is regular, belongs to a trusted user, is locked by its owner, and obeys
+//! the rules of `record`. The registry and `list` call this module. It removes nothing; `gc` does that.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -19,26 +20,26 @@ use crate::record::{MAX_RECORD, Record, RecordName};
 use crate::sys::{clock, lock};
 
 const OPEN: OFlag = OFlag::O_RDONLY.union(OFlag::O_NOFOLLOW).union(OFlag::O_NONBLOCK).union(OFlag::O_CLOEXEC);
-/// File systems stamp changes with a clock that ticks every 4 to 10 ms: what changed within the last 20 may change again
-/// without looking different.
+/// A file system stamps changes with a clock that ticks every 4 to 10 ms. So a file that changed within the last 20 ms
+/// may change again and show the same stamp.
 const TICK_NS: i128 = 20_000_000;
-/// How often one name may be replaced under our eyes before it is looked at later.
+/// How often one name may be replaced during a look. After that, the look is put off.
 const TRIES: usize = 8;
 
-/// What tells two states of one name apart, unless both fall into one tick of the clock.
+/// Tells two states of one name apart, unless both fall into one tick of the clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
     inode: u64,
     size: i64,
     changed_ns: i128,
-    /// Whether any later change would show.
+    /// Whether any later change would show in the stamp.
     settled: bool,
 }
 
 impl Stamp {
     fn of(stat: &FileStat, now: i128) -> Stamp {
         let changed_ns = i128::from(stat.st_ctime) * 1_000_000_000 + i128::from(stat.st_ctime_nsec);
-        // A stamp in the future (the wall clock was set back) never settles, and costs a reading each time.
+        // A stamp in the future (the wall clock was set back) never settles. Then each look reads the file.
         Stamp { inode: stat.st_ino, size: stat.st_size, changed_ns, settled: changed_ns + TICK_NS <= now }
     }
 
@@ -53,26 +54,27 @@ impl Stamp {
 #[derive(Debug, Clone)]
 pub(crate) struct Known {
     stamp: Stamp,
-    /// `None`: it broke the rules.
+    /// `None`: the content broke a rule.
     pub(crate) record: Option<Arc<Record>>,
 }
 
-/// What one look at a name found.
+/// The result of one look at a name.
 #[derive(Debug)]
 pub(crate) enum Look {
     /// A record whose owner lives.
     Alive(Known),
     /// A record-like file whose owner is dead.
     Dead,
-    /// Nothing of that name.
+    /// There is no file of that name.
     Absent,
-    /// Something that is not believed.
+    /// The file is not believed.
     Bad(Known, Error),
-    /// Cannot be told now: descriptors or memory ran out, or it was replaced again and again while we looked.
+    /// The state cannot be read now: descriptors or memory ran out, or the file was replaced again and again during the
+    /// look.
     Later(Error),
 }
 
-/// Looks at one record's name. Reads nothing but the lock when `known` is still its state.
+/// Looks at the name of one record. Reads only the lock when `known` is still its state.
 pub(crate) fn look(directory: &Directory, fd: BorrowedFd<'_>, name: &str, known: Option<&Known>) -> Look {
     for _ in 0..TRIES {
         let opened = Opened::open(fd, name);
@@ -119,26 +121,26 @@ fn bad(name: &str, stamp: Option<Stamp>, reason: String) -> Look {
     Look::Bad(Known { stamp, record: None }, Error::Record { file: name.to_owned(), reason })
 }
 
-/// Whether the name still leads to the file of this stat.
+/// Whether the name still leads to the file with this stat.
 pub(super) fn still_named(directory: BorrowedFd<'_>, name: &str, stat: &FileStat) -> bool {
     fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW)
         .is_ok_and(|there| there.st_ino == stat.st_ino && there.st_dev == stat.st_dev)
 }
 
-/// Whether the state of a name is certainly still the known one, by its stamp alone.
+/// Whether the name certainly still has the known state. Compares stamps only.
 pub(super) fn unchanged(directory: BorrowedFd<'_>, name: &str, known: &Known) -> bool {
     known.stamp.settled
         && fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW)
             .is_ok_and(|stat| known.stamp.same(&Stamp::of(&stat, 0)))
 }
 
-/// A file that was opened with distrust.
+/// The result of opening a file with all checks.
 pub(super) enum Opened {
     File(OwnedFd, FileStat),
     Absent,
-    /// Not to be believed.
+    /// The file is not believed.
     Other(String),
-    /// Nothing is known, because a resource ran out.
+    /// A resource ran out, so the state of the file is not known.
     Later(Error),
 }
 
@@ -162,7 +164,7 @@ impl Opened {
     }
 }
 
-/// Why a file is not believed, whatever it says.
+/// The reason not to believe a file, independent of its content.
 pub(super) fn unbelievable(directory: &Directory, stat: &FileStat) -> Option<String> {
     if SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) != SFlag::S_IFREG {
         return Some("it is no regular file".into());
@@ -174,7 +176,7 @@ pub(super) fn unbelievable(directory: &Directory, stat: &FileStat) -> Option<Str
 }
 
 fn read(file: &OwnedFd, size: i64) -> Result<Vec<u8>> {
-    // One byte more than there is shows the end of the file; one more than is allowed is enough to refuse it.
+    // One byte more than the size shows the end of the file. One byte more than the limit is enough to refuse the file.
     let room = usize::try_from(size).unwrap_or(0).min(MAX_RECORD) + 1;
     let mut bytes = vec![0; room];
     let mut filled = 0;
@@ -200,19 +202,19 @@ fn read(file: &OwnedFd, size: i64) -> Result<Vec<u8>> {
 pub(super) struct DirectoryStamp(Stamp);
 
 impl DirectoryStamp {
-    /// Taken before its names are listed.
+    /// Must be taken before the names are listed.
     pub(super) fn take(directory: BorrowedFd<'_>) -> Option<DirectoryStamp> {
         let now = clock::file_stamp_ns();
         fstat(directory).ok().map(|stat| DirectoryStamp(Stamp::of(&stat, now)))
     }
 
-    /// Whether no name came, went or was replaced since.
+    /// Whether no name was added, removed or replaced since the stamp was taken.
     pub(super) fn still(&self, directory: BorrowedFd<'_>) -> bool {
         DirectoryStamp::take(directory).is_some_and(|now| self.0.same(&now.0))
     }
 }
 
-/// All names in the directory that are UTF-8; others can belong to nobody here.
+/// All names in the directory that are UTF-8. Other names cannot belong to a bus.
 pub(crate) fn names(directory: BorrowedFd<'_>) -> Result<Vec<String>> {
     let failed = |errno| Error::os("getdents64", errno, "cannot list the bus directory");
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
@@ -231,14 +233,15 @@ pub(crate) fn names(directory: BorrowedFd<'_>) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Names of records, and what they held when they were last looked at.
+/// Names of records, with their content at the last look.
 #[derive(Debug, Default)]
 pub(super) struct Cache {
     known: HashMap<String, Known>,
 }
 
 impl Cache {
-    /// Every record whose owner lives, by service and id. What did not change is probed, not read.
+    /// Every record whose owner lives, by service and id. The lock of an unchanged record is probed; its file is not
+    /// read.
     pub(super) fn scan(
         &mut self,
         directory: &Directory,
@@ -269,7 +272,7 @@ impl Cache {
                 Look::Later(_) => alive.extend(known.and_then(|known| known.record)),
             }
         }
-        // By service, and not by file name, in which '@' comes after '.'.
+        // Sorted by service. The file name would sort '@' after '.'.
         alive.sort_unstable_by(|one, other| (&one.service, &one.id).cmp(&(&other.service, &other.id)));
         Ok(alive)
     }
@@ -280,7 +283,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_may_change_again_within_its_tick_is_never_the_same() {
+    fn a_stamp_within_its_clock_tick_never_counts_as_unchanged() {
         let at =
             |changed_ns, now| Stamp { inode: 7, size: 1, changed_ns, settled: changed_ns + TICK_NS <= now };
         let (fresh, old) = (at(1_000, 1_000 + TICK_NS - 1), at(1_000, 1_000 + TICK_NS));

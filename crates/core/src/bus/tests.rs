@@ -1,4 +1,4 @@
-//! What only the crate itself can try: sinks on the bus thread, and sockets beside records.
+//! Tests that need the crate's internals: sinks on the bus thread, and sockets beside records.
 
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -28,7 +28,7 @@ fn names(path: &Path) -> Vec<String> {
     names
 }
 
-/// Removes the directory, again if what was in it came back before its end.
+/// Removes the directory. Tries again if its content came back meanwhile.
 fn lose(path: &Path) {
     while let Err(error) = fs::remove_dir_all(path) {
         assert_eq!(error.kind(), std::io::ErrorKind::DirectoryNotEmpty);
@@ -71,7 +71,7 @@ fn on_the_thread_one_can_add_remove_and_let_go_of_the_bus() {
     let (outer, hear) = Probe::new(None, move |thread| {
         thread.add(inner.take().unwrap(), Some(Instant::now()));
         thread.remove(doomed);
-        // The last value made from the bus: ending the thread must not wait for itself.
+        // This is the last value made from the bus. Ending the thread must not wait for itself.
         drop(last.take());
         Step::Again(None)
     });
@@ -85,7 +85,7 @@ fn on_the_thread_one_can_add_remove_and_let_go_of_the_bus() {
     assert_eq!((heard(&hear_late), heard(&hear_late)), ("ERR_RINGBELL_CLOSED", "dropped"));
 }
 
-/// Serves by doing nothing; counts the sockets it was given.
+/// A handler that does nothing. The test counts the sockets that were given.
 struct Idle(OwnedFd);
 
 impl Watched for Idle {
@@ -158,7 +158,7 @@ fn gc_finds_what_every_stage_of_a_crash_leaves() {
     let alive = names(bus.path());
     let id = |digit: char| digit.to_string().repeat(32);
     let at = |name: String| bus.path().join(name);
-    // A dot-record, before and after bind; a record with its socket; a temporary file; an orphaned socket.
+    // A dot-record before and after bind, a record with its socket, a temporary file, and an orphaned socket.
     fs::write(at(format!(".s@{}.json", id('1'))), "").unwrap();
     fs::write(at(format!(".s@{}.json", id('2'))), "").unwrap();
     drop(UnixListener::bind(at(format!("{}.sock", id('2')))).unwrap());
@@ -174,7 +174,7 @@ fn gc_finds_what_every_stage_of_a_crash_leaves() {
     let report = bus.gc().unwrap();
     assert_eq!(report, GcReport { alive: 1, records: 1, sockets: 3, temporaries: 3, foreign: 0 });
     assert_eq!(names(bus.path()), alive);
-    // A record removed by hand: its owner lives, listens, and keeps its socket.
+    // A record that was removed by hand: its owner lives and listens, and its socket stays.
     let kept = crate::sys::seqpacket::listen_at(
         bus.dir().fd().as_fd(),
         bus.path(),
@@ -189,7 +189,7 @@ fn gc_finds_what_every_stage_of_a_crash_leaves() {
 }
 
 #[test]
-fn a_dead_dot_record_does_not_take_the_socket_of_a_living_record() {
+fn gc_of_a_dead_dot_record_keeps_the_living_records_socket() {
     let folder = tempfile::tempdir().unwrap();
     let bus = open(&folder);
     let living = bus.announce(serving(&Arc::default())).unwrap();
@@ -200,7 +200,7 @@ fn a_dead_dot_record_does_not_take_the_socket_of_a_living_record() {
 }
 
 #[test]
-fn sinks_hear_the_present_ones_first_and_nothing_after_their_guard() {
+fn sinks_get_present_records_first_and_nothing_after_the_guard() {
     struct List(Arc<Mutex<Vec<String>>>);
     impl Sink for List {
         fn event(&mut self, event: &ServiceEvent, _thread: &mut Thread<'_>) {
@@ -237,7 +237,7 @@ fn watching_anew_changes_nothing() {
     let announced = bus.announce(Announcement::new("x")).unwrap();
     let mut watch = bus.watch(Filter::All).unwrap();
     assert!(matches!(watch.next(Some(PATIENCE)), Ok(Some(ServiceEvent::Added(_)))));
-    // As when inotify is to be had again after polling.
+    // This simulates that inotify becomes available again after polling.
     let registry = bus.registry().unwrap();
     registry.ask(|registry, thread| registry.attach(thread)).unwrap();
     assert_eq!(bus.list().unwrap(), [announced.record()]);
@@ -254,7 +254,7 @@ fn an_announcement_beside_a_close_is_withdrawn_or_refused() {
         let _running = bus.handle().unwrap();
         let announced = std::thread::scope(|scope| {
             let announcing = scope.spawn(|| bus.announce(Announcement::new("late")));
-            // Right between the file and the thread that is to look after it.
+            // Between the creation of the file and the thread that takes care of it.
             while names(bus.path()).is_empty() && !announcing.is_finished() {}
             bus.close();
             announcing.join().unwrap()
@@ -266,7 +266,8 @@ fn an_announcement_beside_a_close_is_withdrawn_or_refused() {
     }
 }
 
-/// Between the view's look at the directory and its first use something may go, and somebody else be told so by a scan.
+/// A record may go between the view's look at the directory and the view's first use. Another caller may have seen by a
+/// scan that it is gone.
 #[test]
 fn a_view_is_brought_up_to_date_before_it_is_first_used() {
     for inotify in [true, false] {

@@ -1,7 +1,7 @@
-//! The cached view: what the bus thread knows, for everybody else to look up without a system call.
+//! The cached view: what the bus thread knows. Other threads look services up in it without a system call.
 //!
-//! Invariant: while `live`, the view is the directory as of the last change that the bus thread has seen; [`View::behind`] says
-//! whether there may be one that it has not seen. Written by the registry alone.
+//! Invariant: while `live`, the view shows the directory as of the last change that the bus thread has seen.
+//! [`View::behind`] says whether there may be a later change. Only the registry writes the view.
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::AsFd;
@@ -20,16 +20,16 @@ pub(super) struct View {
     /// By service, then by id.
     records: RwLock<Records>,
     live: AtomicBool,
-    /// The bus thread is reading changes, or has read some that it has not applied.
+    /// True while the bus thread reads changes, or has read changes that it has not applied.
     busy: AtomicBool,
-    /// This process changed the directory itself.
+    /// True when this process itself has changed the directory.
     dirty: AtomicBool,
     inotify: RwLock<Option<Arc<Inotify>>>,
 }
 
 impl View {
-    // All orderings are SeqCst: `behind` looks at two flags and a queue, and must see them in the order in which the bus
-    // thread changes them (SYNC: pairs with each other).
+    // All orderings are SeqCst. `behind` looks at two flags and a queue, and must see them in the order in which the
+    // bus thread changes them (SYNC: pairs with each other).
 
     pub(super) fn is_live(&self) -> bool {
         self.live.load(Ordering::SeqCst)
@@ -47,27 +47,28 @@ impl View {
         self.busy.store(busy, Ordering::SeqCst);
     }
 
-    /// Begins to be kept; `inotify` is where changes will show, if anywhere.
+    /// Starts the view. `inotify` is the source that shows changes, if there is one.
     pub(super) fn begin(&self, inotify: Option<Arc<Inotify>>) {
         *self.inotify.write().unwrap_or_else(PoisonError::into_inner) = inotify;
-        // What it holds was looked at before now, and another call may have scanned since. The first use brings it up to date, so
-        // that nothing comes back that was told to be gone.
+        // The content was read before now, and another call may have scanned since. The first use brings it up to date,
+        // so that no record comes back after a caller was told that it is gone.
         self.set_dirty(true);
         self.live.store(true, Ordering::SeqCst);
     }
 
-    /// Is no longer kept. What it holds is for the registry to remove.
+    /// Ends the view. The registry removes its content.
     pub(super) fn end(&self) {
         self.live.store(false, Ordering::SeqCst);
         self.inotify.write().unwrap_or_else(PoisonError::into_inner).take();
     }
 
-    /// Whether the directory may have changed since the bus thread last looked. Without inotify always.
+    /// Whether the directory may have changed since the bus thread last looked. Always true without inotify.
     pub(super) fn behind(&self) -> bool {
         let inotify = self.inotify.read().unwrap_or_else(PoisonError::into_inner);
         let Some(inotify) = inotify.as_ref() else { return true };
         let mut fds = [PollFd::new(inotify.as_fd(), PollFlags::POLLIN)];
-        // The queue first: what the bus thread takes from it after this look, it is busy with at the next.
+        // The queue must be checked first. If the bus thread takes a change from it after this check, `busy` is already
+        // set at the next check.
         poll(&mut fds, PollTimeout::ZERO) != Ok(0) || self.busy.load(Ordering::SeqCst) || self.is_dirty()
     }
 

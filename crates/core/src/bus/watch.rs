@@ -1,7 +1,7 @@
 //! A watch: registry events in a queue, for any thread, with a descriptor to wait on.
 //!
-//! Invariant: the eventfd is readable exactly while the queue is not empty or the watch has ended. A consumer that does not
-//! keep up costs memory for what is different, not for what happened: a long queue is folded, service by service.
+//! Invariant: the eventfd is readable exactly while the queue is not empty or the watch has ended. A slow consumer
+//! costs memory for the differences only, not for each event: a long queue is folded, service by service.
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -18,15 +18,16 @@ use crate::error::{Error, Result};
 use crate::reactor::Thread;
 use crate::sys::eventfd::EventFd;
 
-/// A queue longer than this is folded; twice as long again before the next time.
+/// A queue longer than this is folded. The next fold happens when it is twice as long again.
 const LONG: usize = 16 * 1024;
 
-/// Services that come, change and go. First every present one as `Added`, then what changes.
+/// A stream of services that come, change and go. Every present instance comes first, as `Added`; then the changes
+/// follow.
 ///
 /// `as_fd` becomes readable when there is an event, for use in an event loop.
 pub struct Watch {
     queue: Arc<Queue>,
-    // Before `bus`: the sink goes first, the thread afterwards.
+    // Declared before `bus`, so that the sink is dropped before the thread ends.
     _guard: SinkGuard,
     _bus: Bus,
 }
@@ -54,7 +55,7 @@ impl Watch {
         Ok(Watch { queue, _guard: guard, _bus: bus.clone() })
     }
 
-    /// The next event, if there is one now.
+    /// The next event, if one is in the queue.
     pub fn try_next(&mut self) -> Option<ServiceEvent> {
         let mut state = self.queue.lock();
         let event = state.events.pop_front();
@@ -64,7 +65,7 @@ impl Watch {
         event
     }
 
-    /// Waits for the next event. `None` when the time ran out; without a timeout it waits for ever.
+    /// Waits for the next event. `None` when the time is over. Without a timeout there is no limit.
     ///
     /// Fails with `ERR_RINGBELL_CLOSED` when the bus was closed and every event was taken.
     pub fn next(&mut self, timeout: Option<Duration>) -> Result<Option<ServiceEvent>> {
@@ -84,7 +85,7 @@ impl Watch {
         }
     }
 
-    /// Whether the bus was closed: no event will follow those in the queue.
+    /// Whether the bus was closed. No event follows those in the queue.
     pub fn has_ended(&self) -> bool {
         let state = self.queue.lock();
         state.ended && state.events.is_empty()
@@ -109,7 +110,7 @@ impl Queue {
     }
 }
 
-/// The end of the queue that is on the bus thread.
+/// The bus thread's end of the queue.
 struct Feeder(Arc<Queue>);
 
 impl Sink for Feeder {
@@ -134,7 +135,8 @@ impl Drop for Feeder {
     }
 }
 
-/// Leaves what makes a difference: an instance that came and went unseen is no event at all.
+/// Keeps only the events that make a difference. An instance that came and went before the consumer looked gives no
+/// event.
 fn fold(events: &mut VecDeque<ServiceEvent>) {
     let mut kept: Vec<Option<ServiceEvent>> = Vec::with_capacity(events.len());
     let mut last: HashMap<String, usize> = HashMap::new();
@@ -176,7 +178,7 @@ fn fold(events: &mut VecDeque<ServiceEvent>) {
     events.extend(kept.into_iter().flatten());
 }
 
-/// Waits until the descriptor is readable or the time is over; an interrupting signal ends the wait as well.
+/// Waits until the descriptor is readable or the time is over. An interrupting signal ends the wait as well.
 fn wait_readable(fd: BorrowedFd<'_>, timeout: Option<Duration>) -> Result<()> {
     let milliseconds = timeout.map(|timeout| timeout.saturating_add(Duration::from_micros(999)).as_millis());
     let timeout = milliseconds.map_or(PollTimeout::NONE, |left| {
@@ -204,7 +206,7 @@ mod tests {
         Arc::new(record)
     }
 
-    /// What a consumer knows after these events. Panics when they make no sense in this order.
+    /// What a consumer knows after these events. Panics when the order of the events is impossible.
     fn play(view: &mut HashMap<String, u64>, events: &VecDeque<ServiceEvent>) {
         for event in events {
             let (id, version) = (event.record().id.clone(), event.record().start_time);
@@ -231,7 +233,7 @@ mod tests {
                     (true, false) => { alive.remove(instance); ServiceEvent::Removed(record) }
                 });
             }
-            // The consumer has taken some already, then the rest is folded.
+            // The consumer has taken some events already. The rest is folded.
             let mut folded = events.split_off(taken.min(events.len()));
             let (mut expected, mut view) = (HashMap::new(), HashMap::new());
             play(&mut expected, &events);

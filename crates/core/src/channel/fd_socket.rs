@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_user_sends_waits_outside_until_it_is_asked_for() {
+    fn messages_of_another_user_stay_in_the_socket_until_requested() {
         for (own_user, inside) in [(true, 3), (false, 0)] {
             let (mut mine, theirs) = fd_socket(own_user);
             send(&theirs, 3);
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_is_seen_behind_what_nobody_takes_and_what_came_before_it_is_kept() {
+    fn the_end_is_seen_behind_unread_messages_which_are_kept() {
         for own_user in [true, false] {
             let (mut mine, theirs) = fd_socket(own_user);
             send(&theirs, 20);
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn keeping_what_is_left_does_not_keep_the_connection() {
+    fn keeping_unread_messages_does_not_keep_the_connection() {
         let (mut mine, mut theirs) = fd_socket(false);
         send(&theirs, 1);
         let mut left = mine.left().unwrap();

@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn another_user_holds_no_more_than_are_left_and_the_servers_own_takes_all() {
+    fn another_user_gets_half_of_the_free_places_and_the_owner_all() {
         let quota = ConnectionQuota::new(16);
         let greedy = take(&quota, Some(7), 100);
         assert_eq!(greedy.len(), 8);

@@ -1,7 +1,8 @@
-//! What the machine and this process allow, apart from any bus: the kernel's calls, and the limits that are met first.
+//! What the machine and this process allow, independent of any bus: the kernel's calls, and the limits that are reached
+//! first.
 //!
-//! Invariant: a call is tried and not guessed at, and what was made for the trial is gone afterwards. Called by `Bus::doctor`, one
-//! function a check.
+//! Invariant: a call is tried, not guessed at, and the objects made for the trial are gone afterwards. `Bus::doctor`
+//! calls one function for each check.
 
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd};
@@ -16,9 +17,9 @@ use crate::sys::eventfd::{self, EventFd};
 use crate::sys::pidfd::PidFd;
 use crate::sys::{aio, memfd, prctl};
 
-/// Descriptors that a process with many peers needs at least: a subscriber has three for each publisher.
+/// The descriptors that a process with many peers needs at least. A subscriber has three for each publisher.
 const DESCRIPTORS: u64 = 4096;
-/// inotify instances that a user has by default; one more process than that polls.
+/// The inotify instances that a user has by default. A process beyond that number polls.
 const INSTANCES: u64 = 1024;
 
 fn number(path: &str) -> Option<u64> {
@@ -92,7 +93,7 @@ pub(super) fn dumpable() -> Check {
     warn("dumpable", "nobody but root may acquire directly from this process", advice)
 }
 
-/// On this very process, which Yama never forbids: tells whether the calls are there.
+/// Tries the call on this process, which Yama never forbids. So the result shows whether the kernel has the calls.
 pub(super) fn pidfd_getfd() -> Result<(), Errno> {
     let bell = EventFd::new().map_err(|error| Errno::from_raw(error.errno().unwrap_or(libc::EIO)))?;
     PidFd::open(std::process::id())?.getfd(bell.as_fd().as_raw_fd()).map(drop)
@@ -119,7 +120,7 @@ pub(super) fn shared_memory(made: &crate::Result<()>) -> Check {
     let detail = |error: &crate::Error| format!("{error}; vm.memfd_noexec is {policy}");
     match made {
         Ok(()) => ok("shared-memory", format!("a sealed segment can be made; vm.memfd_noexec is {policy}")),
-        // What ran out is no reason to stream.
+        // A resource that ran out is no reason to use a stream.
         Err(error) if !segment::refused(error) => {
             fail("shared-memory", detail(error), "topics cannot be published here")
         }

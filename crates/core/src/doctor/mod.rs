@@ -1,7 +1,8 @@
-//! The doctor: what this machine, this process and this bus allow, and which way of acquisition follows from that.
+//! The doctor: what this machine, this process and this bus allow, and which rung of acquisition follows from that.
 //!
-//! Invariant: it looks and tries, and changes nothing: what it makes to try something out is gone when it returns. A check that
-//! cannot be made is a warning that says so, never an error. Called by `Bus::doctor`, for people and for the CLI.
+//! Invariant: it looks and tries, and changes nothing. What it makes for a trial is gone when it returns. A check that
+//! cannot be made is a warning that says so, never an error. `Bus::doctor` calls this module, for users and for the
+//! CLI.
 
 mod machine;
 mod sockets;
@@ -18,48 +19,48 @@ use crate::bus::scan::{Look, look, names};
 use crate::record::{RecordName, Rung};
 use crate::segment;
 
-/// How bad it is.
+/// The severity of a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// As it should be.
+    /// It is as it should be.
     Ok,
-    /// Works, in a lesser way.
+    /// It works, with a restriction.
     Warn,
-    /// Something will not work.
+    /// It will not work.
     Fail,
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Check {
-    /// What; stable, in kebab-case.
+    /// The name of the check. It is stable, in kebab-case.
     pub check: &'static str,
-    /// How bad.
+    /// The severity.
     pub status: Status,
     /// What was found.
     pub detail: String,
-    /// What to do about it; empty when there is nothing to do.
+    /// What to do about it. Empty when there is nothing to do.
     pub advice: String,
 }
 
-/// Everything that was looked at.
+/// The results of all checks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Doctor {
-    /// The worst of all checks.
+    /// The worst status of all checks.
     pub status: Status,
     /// The rung that an acquisition from this process would most likely take.
     pub rung: Rung,
-    /// Why, and why not the one above.
+    /// The reason for this rung, and the reason against the rung above it.
     pub reason: String,
-    /// One by one.
+    /// The results, one for each check.
     pub checks: Vec<Check>,
 }
 
 impl Bus {
-    /// Looks at what this machine, this process and this bus allow.
+    /// Checks what this machine, this process and this bus allow.
     pub fn doctor(&self) -> Doctor {
         let (getfd, memory) = (machine::pidfd_getfd(), machine::memory());
         let (rung, reason) = self.expected_rung(getfd, &memory);
@@ -137,7 +138,7 @@ impl Bus {
         }
     }
 
-    /// Which other users can come in here, and what is for them.
+    /// Which other users can enter the directory, and what they can use in it.
     fn access(&self) -> Check {
         let fd = self.dir().fd();
         let (mut all, mut open) = (0, 0);

@@ -1,7 +1,8 @@
-//! Whether sockets work here: handshakes and streams need one that listens in the bus directory, and a stream's datagrams are long.
+//! Whether sockets work here. Handshakes and streams need a socket that listens in the bus directory, and the datagrams
+//! of a stream are long.
 //!
-//! Invariant: the socket is one as any server's is, and never announced. It is on a locked dot-record from before it is bound, so
-//! that no gc takes it while it is tried, and the next one does if this process dies meanwhile.
+//! Invariant: the socket is like that of any server, but it is never announced. It has a locked dot-record from before
+//! it is bound. So no gc removes it during the trial, and the next gc removes it if this process dies meanwhile.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,7 +18,7 @@ use crate::port::stream::carries_a_stream;
 use crate::record::socket_name;
 use crate::sys::{seqpacket, tmpfile};
 
-/// `memory_refused`: here streams are all that there is.
+/// `memory_refused`: streams are the only rung here.
 pub(super) fn sockets(directory: &Directory, memory_refused: bool) -> Check {
     let (server, client) = match connection(directory) {
         Ok(ends) => ends,
@@ -41,18 +42,18 @@ pub(super) fn sockets(directory: &Directory, memory_refused: bool) -> Check {
     }
 }
 
-/// Both ends of a connection through a socket in the directory, of which nothing is left there.
+/// Both ends of a connection through a socket in the directory. The socket's names are removed again.
 fn connection(directory: &Directory) -> Result<(OwnedFd, OwnedFd)> {
     let (place, id) = (directory.fd(), new_id()?);
     let (hidden, name) = (format!(".doctor@{id}.json"), socket_name(&id));
     let _locked = tmpfile::create(place.as_fd(), &hidden, b"{}\n", None, directory.way)?;
     let ends = connect(directory, OsStr::new(&name));
-    // In this order, as everywhere: what is left after a death is named.
+    // In this order, as everywhere: after a death the record that is left names the socket.
     let unlinked =
         [&name, &hidden].map(|name| unlinkat(place.as_fd(), name.as_str(), UnlinkatFlags::NoRemoveDir));
     let ends = ends?;
     for (errno, name) in unlinked.into_iter().map(std::result::Result::err).zip([&name, &hidden]) {
-        // Somebody else may have tidied up the whole directory.
+        // Another process may have removed everything in the directory.
         if let Some(errno) = errno.filter(|errno| *errno != Errno::ENOENT) {
             return Err(Error::os("unlinkat", errno, format!("cannot remove {name} from the bus directory")));
         }

@@ -447,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn encoded_values_decode_to_themselves() {
         for datagram in all() {
             assert_eq!(Datagram::decode(&datagram.encode()), Ok(datagram));
         }

@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn who_never_reads_is_not_waited_for_and_holds_little() {
+    fn an_unread_doorbell_does_not_block_and_queues_little() {
         let (socket, _other) = pair();
         for _ in 0..10_000 {
             socket.ring();
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_ring_ends_it() {
+    fn an_invalid_ring_ends_the_doorbell() {
         for bytes in [&[1, 2][..], &[], &[7]] {
             let (socket, other) = pair();
             scm::send(&other, bytes, &[]).unwrap();

@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn looking_ends_when_something_is_found_or_after_the_time_that_it_may_take() {
+    fn a_look_ends_at_a_find_or_at_its_time_limit() {
         let now = Instant::now();
         let mut looks = 0;
         let mut third = || {

@@ -1,8 +1,9 @@
-//! The loop of the bus thread: slots with what waits, deadlines in order, commands in between.
+//! The loop of the bus thread: slots with the waiting objects, ordered deadlines, and commands in between.
 //!
-//! Invariants: it blocks in `epoll_wait` without a timeout when nothing is scheduled, so that an idle bus makes no system call; a
-//! slot is empty exactly while its [`Watched`] runs; a command never runs inside of another one's callback. Started by [`Owner`],
-//! which a bus holds; reached through [`Handle`] from outside and through [`Thread`] from inside.
+//! Invariants: the loop blocks in `epoll_wait` without a timeout when nothing is scheduled, so an idle bus makes no
+//! system call. A slot is empty exactly while its [`Watched`] runs. A command never runs inside a callback. [`Owner`]
+//! starts the loop, and a bus holds the [`Owner`]. Other threads reach the loop through [`Handle`], callbacks through
+//! [`Thread`].
 
 use std::any::Any;
 use std::collections::{BTreeSet, HashMap};
@@ -18,14 +19,14 @@ use crate::error::{Error, Result};
 use crate::sys::epoll::Epoll;
 
 const STACK: usize = 512 * 1024;
-/// How long the thread's end may be held up by what is still to be handed over.
+/// How long unfinished deliveries may delay the end of the thread.
 const LINGER: Duration = Duration::from_secs(1);
-/// How long it waits at most before it asks again.
+/// The longest wait before the loop asks again whether a delivery is unfinished.
 const LOOK: Duration = Duration::from_millis(20);
-/// The number of the commands' bell; tokens begin above it.
+/// The number of the commands' doorbell. Tokens begin above it.
 const WAKE: u64 = 0;
 
-/// Keeps the thread running; dropping it ends the thread and waits for that.
+/// Keeps the thread running. Dropping it ends the thread and waits for the end.
 pub(crate) struct Owner {
     handle: Handle,
     join: Option<JoinHandle<()>>,
@@ -68,20 +69,20 @@ impl Drop for Owner {
     fn drop(&mut self) {
         let Some(join) = self.join.take() else { return };
         if self.handle.is_foreign() {
-            // In a forked child there is no such thread, and joining it would wait for ever.
+            // A forked child does not have this thread, so joining it would never return.
             std::mem::forget(join);
             return;
         }
         self.handle.send(Command::Stop);
         if !self.handle.is_here() {
-            // A panic of the thread was already reported by the panic hook.
+            // The panic hook has already reported a panic of the thread.
             let _ = join.join();
         }
     }
 }
 
 struct Slot {
-    /// `None` while its `ready` runs.
+    /// `None` while `ready` of this object runs.
     watched: Option<Box<dyn Watched>>,
     registered: Option<RawFd>,
     deadline: Option<Instant>,
@@ -91,13 +92,13 @@ pub(super) struct EventLoop {
     epoll: Epoll,
     slots: HashMap<u64, Slot>,
     deadlines: BTreeSet<(Instant, u64)>,
-    /// Removed while their `ready` was running.
+    /// Objects that were removed while their `ready` ran.
     removed: Vec<u64>,
     handle: Handle,
 }
 
 impl EventLoop {
-    /// Adds what has no token yet.
+    /// Adds an object that has no token yet.
     pub(super) fn add_new(&mut self, watched: Box<dyn Watched>, deadline: Option<Instant>) -> Token {
         let token = self.handle.token();
         self.add(token, watched, deadline);
@@ -117,7 +118,7 @@ impl EventLoop {
         self.settle(token.0, watched, deadline);
     }
 
-    /// Puts a watched one back and waits for what it wants now.
+    /// Puts an object back into its slot, and waits for what the object wants now.
     fn settle(&mut self, number: u64, mut watched: Box<dyn Watched>, mut deadline: Option<Instant>) {
         let registration = watched.fd().map(|fd| (fd.as_raw_fd(), self.epoll.watch(fd, number)));
         let Some(slot) = self.slots.get_mut(&number) else { return };
@@ -147,12 +148,12 @@ impl EventLoop {
         }
     }
 
-    /// Its descriptor is ready or its deadline has passed.
+    /// Calls an object whose descriptor is ready or whose deadline has passed.
     fn call(&mut self, number: u64) {
         self.run(number, |watched, thread| watched.ready(thread));
     }
 
-    /// Runs something with a watched one, and waits for what it wants then.
+    /// Runs `call` with an object, and then waits for what the object wants.
     fn run(&mut self, number: u64, call: impl FnOnce(&mut dyn Watched, &mut Thread<'_>) -> Step) {
         let Some(slot) = self.slots.get_mut(&number) else { return };
         let Some(mut watched) = slot.watched.take() else { return };
@@ -216,12 +217,12 @@ impl EventLoop {
 }
 
 fn run(event_loop: EventLoop) {
-    // The host's signal handlers belong on the host's threads.
+    // Signal handlers of the host belong on the threads of the host.
     let _ = nix::sys::signal::SigSet::all().thread_block();
     let handle = event_loop.handle.clone();
     handle.settle_here();
     contained(move || serve(event_loop));
-    // What was sent until now is dropped, and with it every sender that someone waits on.
+    // Commands that were sent until now are dropped. That drops every sender that a caller waits on.
     for command in handle.close() {
         contained(move || {
             if let Command::Add(_, mut watched, _) = command {
@@ -254,7 +255,7 @@ fn serve(mut event_loop: EventLoop) {
     }
 }
 
-/// Lets those finish that have something to hand over, and waits for nothing else.
+/// Runs the objects that still have something to hand over until they finish. Waits for nothing else.
 fn linger(event_loop: &mut EventLoop) {
     let deadline = Instant::now() + LINGER;
     loop {
@@ -273,7 +274,8 @@ fn linger(event_loop: &mut EventLoop) {
         let watched =
             lingering.iter().filter_map(|number| event_loop.slots.get(number)?.watched.as_ref()?.fd());
         let mut fds: Vec<PollFd<'_>> = watched.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
-        // Whatever it answers, all are called, since one may be waiting for a time; a signal is blocked on this thread.
+        // Every object is called, whatever `poll` answers: one of them may wait for a time. Signals are blocked on this
+        // thread.
         let _ = poll(&mut fds, PollTimeout::try_from(left.min(LOOK)).unwrap_or(PollTimeout::ZERO));
         drop(fds);
         for number in lingering {
@@ -282,7 +284,7 @@ fn linger(event_loop: &mut EventLoop) {
     }
 }
 
-/// Runs what was sent. False when the thread is to end.
+/// Runs the commands that were sent. False when the thread must end.
 fn obey(event_loop: &mut EventLoop) -> bool {
     loop {
         let commands = event_loop.handle.take();

@@ -1,8 +1,8 @@
-//! The way to the bus thread from any other thread: a queue of commands and a bell.
+//! The handle of the bus thread, for other threads: a queue of commands and a doorbell.
 //!
-//! Invariant: what is sent is either run by the thread or given back to the sender; a forked child, which has the handle but not the
-//! thread, gets everything back. A [`Handle`] does not keep the thread alive: the [`Owner`](super::Owner) does, so what lives on
-//! the thread may hold a handle. Called by everything outside of the thread; runs nothing itself.
+//! Invariant: the thread runs a command, or the sender gets it back. A forked child has the handle but not the thread,
+//! so it gets every command back. A [`Handle`] does not keep the thread alive; the [`Owner`](super::Owner) does. So an
+//! object on the thread may hold a handle. All code outside of the thread calls this module. It runs nothing itself.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -20,18 +20,18 @@ use crate::sys::generation::generation;
 
 const FIRST_TOKEN: u64 = 1;
 
-/// A way to reach the thread from any other thread. Cheap; does not keep it alive.
+/// Reaches the thread from any other thread. Cheap to clone. It does not keep the thread alive.
 #[derive(Clone)]
 pub(crate) struct Handle {
     shared: Arc<Shared>,
 }
 
-/// What runs with a [`Watched`] on the thread, and says what that one wants next.
+/// A function that runs with a [`Watched`] on the thread, and returns what that object wants next.
 pub(super) type Visit = Box<dyn FnOnce(&mut dyn Any, &mut Thread<'_>) -> Step + Send>;
 
 pub(super) enum Command {
     Add(Token, Box<dyn Watched>, Option<Instant>),
-    /// The sender is dropped once the watched one is.
+    /// The sender is dropped after the watched object.
     Remove(Token, Option<Sender<()>>),
     Visit(Token, Visit),
     Stop,
@@ -48,7 +48,7 @@ struct Shared {
 }
 
 impl Handle {
-    /// A handle to a thread that is about to start.
+    /// A handle of a thread that is about to start.
     pub(super) fn new() -> Result<Handle> {
         let shared = Shared {
             commands: Mutex::new(Some(VecDeque::new())),
@@ -60,8 +60,8 @@ impl Handle {
         Ok(Handle { shared: Arc::new(shared) })
     }
 
-    /// Adds something to wait for. Its `ready` is called when its descriptor is ready or at `deadline`, whichever comes first.
-    /// When the thread has ended, it is told so by `failed` and dropped.
+    /// Adds an object that waits. Its `ready` is called when its descriptor is ready or at `deadline`, whichever comes
+    /// first. When the thread has ended, the object's `failed` is called and the object is dropped.
     pub(crate) fn add(&self, watched: Box<dyn Watched>, deadline: Option<Instant>) -> Token {
         let token = self.token();
         if let Some(Command::Add(_, mut watched, _)) = self.send(Command::Add(token, watched, deadline)) {
@@ -70,13 +70,13 @@ impl Handle {
         token
     }
 
-    /// Adds something that is going to be visited.
+    /// Adds an object that other threads visit later.
     pub(crate) fn add_resident<T: Watched>(&self, watched: T) -> Resident<T> {
         Resident { token: self.add(Box::new(watched), None), of: PhantomData }
     }
 
-    /// Runs `call` on the thread, with what was added; then that one waits for what `call` says. False when the thread has ended.
-    /// Nothing happens when the resident is gone already.
+    /// Runs `call` on the thread with the object that was added. Then the object waits for what `call` returns. False
+    /// when the thread has ended. Nothing happens when the resident is already gone.
     pub(crate) fn visit<T: Watched>(
         &self,
         resident: Resident<T>,
@@ -84,14 +84,14 @@ impl Handle {
     ) -> bool {
         let visit: Visit = Box::new(|watched, thread| match watched.downcast_mut() {
             Some(watched) => call(watched, thread),
-            // Cannot be: a `Resident<T>` comes from adding a `T`.
+            // Cannot happen: a `Resident<T>` comes from adding a `T`.
             None => Step::Finished,
         });
         self.send(Command::Visit(resident.token, visit)).is_none()
     }
 
-    /// Removes it. Returns when the thread has dropped it; on the bus thread itself at once, and it is dropped
-    /// as soon as the running callback returns. Nothing happens when it is gone already.
+    /// Removes the object. Returns when the thread has dropped the object. On the bus thread it returns at once, and
+    /// the object is dropped when the running callback returns. Nothing happens when the object is already gone.
     pub(crate) fn remove(&self, token: Token) {
         if self.is_here() {
             self.send(Command::Remove(token, None));
@@ -99,7 +99,7 @@ impl Handle {
         }
         let (done, wait) = channel();
         if self.send(Command::Remove(token, Some(done))).is_none() {
-            // Ends when the sender is dropped: removed, or the thread has ended.
+            // This ends when the sender is dropped: the object was removed, or the thread has ended.
             let _ = wait.recv();
         }
     }
@@ -109,12 +109,12 @@ impl Handle {
         self.shared.thread.get() == Some(&std::thread::current().id())
     }
 
-    /// Whether this process forked away from the one that has the thread.
+    /// Whether this process was forked from the process that has the thread.
     pub(super) fn is_foreign(&self) -> bool {
         self.shared.generation != generation()
     }
 
-    /// Hands a command over; gives it back when the thread takes no more.
+    /// Sends a command. Returns it when the thread takes no more commands.
     pub(super) fn send(&self, command: Command) -> Option<Command> {
         if self.is_foreign() {
             return Some(command);
@@ -134,25 +134,25 @@ impl Handle {
         Token(self.shared.next.fetch_add(1, Ordering::Relaxed))
     }
 
-    // The thread's end of it.
+    // What the thread itself calls.
 
-    /// The calling thread is the bus thread.
+    /// Marks the calling thread as the bus thread.
     pub(super) fn settle_here(&self) {
         let _ = self.shared.thread.set(std::thread::current().id());
     }
 
-    /// Rings when there are commands.
+    /// The doorbell, which rings when there are commands.
     pub(super) fn bell(&self) -> &EventFd {
         &self.shared.wake
     }
 
-    /// What was sent until now.
+    /// The commands that were sent until now.
     pub(super) fn take(&self) -> VecDeque<Command> {
         let mut commands = self.shared.commands.lock().unwrap_or_else(PoisonError::into_inner);
         commands.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    /// What was sent until now; from here on everything is given back.
+    /// The commands that were sent until now. Every later command is given back to its sender.
     pub(super) fn close(&self) -> VecDeque<Command> {
         let mut commands = self.shared.commands.lock().unwrap_or_else(PoisonError::into_inner);
         commands.take().unwrap_or_default()

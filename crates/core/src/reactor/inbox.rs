@@ -1,8 +1,10 @@
-//! What the bus thread tells an endpoint: a queue, a flag that costs nothing to look at, and the epoll that it sleeps on.
+//! The inbox: how the bus thread tells an endpoint something. It has a queue, a flag that is cheap to read, and the
+//! epoll that the endpoint sleeps on.
 //!
-//! The endpoint looks at the flag before every batch, so news are taken up while messages flow; the bell is in the
-//! epoll, so they wake it when it sleeps. The bus thread never waits for the endpoint. What will not be taken any
-//! more is dropped at once: a publisher would wait for ever for a subscriber that sits in a queue.
+//! Invariant: the endpoint reads the flag before every batch, so it takes notices while messages flow. The doorbell is
+//! in the epoll, so a notice wakes a sleeping endpoint. The bus thread never waits for the endpoint. A notice that the
+//! endpoint can no longer take is dropped at once. Otherwise a publisher would wait without end for a subscriber that
+//! is still in a queue.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -14,10 +16,11 @@ use crate::error::Result;
 use crate::sys::epoll::{BATCH, Epoll};
 use crate::sys::eventfd::EventFd;
 
-/// Number under which the inbox's own bell is watched; the endpoint's descriptors have others.
+/// The number of the inbox's own doorbell in the epoll. The endpoint's descriptors have other numbers.
 pub(crate) const NEWS: u64 = 0;
 
-/// Looks for more than one look brings: as many as the most connections and doorbells that there can be.
+/// The limit of further calls after a full answer. It suffices for the most connections and doorbells that there can
+/// be.
 const MOST_LOOKS: usize = 4096;
 
 /// The queue between the bus thread and one endpoint.
@@ -27,7 +30,7 @@ pub(crate) struct Inbox<A> {
     /// True while the queue may hold something.
     news: AtomicBool,
     bell: EventFd,
-    /// The bell, level-triggered, and what the endpoint waits for besides, edge-triggered.
+    /// The epoll holds the doorbell, level-triggered, and the endpoint's descriptors, edge-triggered.
     epoll: Epoll,
 }
 
@@ -39,20 +42,21 @@ impl<A> Inbox<A> {
         Ok(Arc::new(Self { queue, news: AtomicBool::new(false), bell, epoll }))
     }
 
-    /// Has a descriptor wake the endpoint, once for each time that it becomes readable. Before the endpoint is told of its
-    /// owner: not armed yet, so no ring can be missed, and what fails here can still be tried again.
+    /// Lets a descriptor wake the endpoint, once for each time that it becomes readable. Call it before the endpoint is
+    /// told of the descriptor's owner: the owner is not armed yet, so no ring can be missed, and a failure here can
+    /// still be retried.
     pub(crate) fn watch(&self, fd: impl AsFd, number: u64) -> Result<()> {
         self.epoll.watch_edges(fd.as_fd(), number)
     }
 
-    /// The same for a socket, which is always read until it is empty; `writable`: also when it takes something again.
-    /// Changing that for one that is watched cannot fail.
+    /// The same for a socket that is always read until it is empty. `writable`: the socket also wakes the endpoint when
+    /// it can take data again. Changing `writable` of a watched socket cannot fail.
     pub(crate) fn watch_socket(&self, fd: impl AsFd, writable: bool, number: u64) -> Result<()> {
         self.epoll.watch_arrivals(fd.as_fd(), writable, number)
     }
 
-    /// Must be called before the descriptor is closed where another process has a copy of it: that would keep the
-    /// registration alive.
+    /// Call it before the descriptor is closed if another process has a copy. The copy would keep the registration
+    /// alive.
     pub(crate) fn forget(&self, fd: impl AsFd) {
         self.epoll.forget(fd.as_fd());
     }
@@ -60,7 +64,8 @@ impl<A> Inbox<A> {
     /// Sleeps until something rings, or until `deadline`.
     pub(crate) fn sleep(&self, deadline: Option<Instant>, ready: &mut Vec<u64>) -> Result<()> {
         self.epoll.wait(deadline, ready)?;
-        // All of it: what stays behind makes no new edge in the epoll that this one is in, and would be slept through.
+        // Everything must be read: a descriptor that stays behind makes no new edge in the epoll around this one. The
+        // endpoint would sleep although that descriptor is ready.
         let mut more = Vec::new();
         for _ in 0..MOST_LOOKS {
             if ready.is_empty() || !ready.len().is_multiple_of(BATCH) {
@@ -83,7 +88,7 @@ impl<A> Inbox<A> {
         self.nudge();
     }
 
-    /// Has the endpoint look again: something that it was told of has yet to take effect.
+    /// Makes the endpoint look again, because a notice that it got has yet to take effect.
     pub(crate) fn nudge(&self) {
         // SYNC: pairs with the acquire in `has_news`.
         self.news.store(true, Ordering::Release);
@@ -97,17 +102,17 @@ impl<A> Inbox<A> {
     }
 
     pub(crate) fn take(&self) -> VecDeque<A> {
-        // In this order a `put` in between leaves the flag and the bell set, and at worst the queue empty.
+        // In this order, a `put` in between leaves the flag and the doorbell set. At worst the queue is then empty.
         self.bell.drain();
-        // Relaxed: it publishes nothing. The mutex orders it before the queue is looked at.
+        // Relaxed, because the store publishes nothing. The mutex orders it before the check of the queue.
         self.news.store(false, Ordering::Relaxed);
         self.queue().as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    /// The endpoint takes nothing any more: leaves whatever was joined and not taken.
+    /// The endpoint takes nothing more. Leaves every topic and connection that was joined and not taken.
     pub(crate) fn close(&self) {
         let rest = self.queue().take();
-        // Outside of the lock: it leaves topics and connections, which rings.
+        // Outside of the lock, because the drop leaves topics and connections, and that rings doorbells.
         drop(rest);
     }
 

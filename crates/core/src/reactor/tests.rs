@@ -1,4 +1,4 @@
-//! The reactor alone: what is added is called, visited, removed and told of the end.
+//! The reactor alone: an added object is called, visited, removed and told of the thread's end.
 
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -12,7 +12,7 @@ use crate::sys::eventfd::EventFd;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Says what happens to it.
+/// Reports what happens to it.
 pub(crate) struct Probe {
     bell: Option<Arc<EventFd>>,
     say: Sender<&'static str>,
@@ -38,7 +38,7 @@ impl Watched for Probe {
         if let Some(bell) = &self.bell {
             bell.drain();
         }
-        // Afterwards: the test may ring again when it hears this.
+        // Last, because the test may ring again when it hears this.
         let _ = self.say.send("ready");
         (self.answer)(thread)
     }
@@ -59,7 +59,7 @@ pub(crate) fn heard(hear: &Receiver<&'static str>) -> &'static str {
 }
 
 #[test]
-fn a_watched_one_is_called_for_its_descriptor_and_its_deadline_until_removed() {
+fn descriptor_and_deadline_call_a_watched_until_removed() {
     let owner = Owner::start().unwrap();
     let handle = owner.handle();
     let bell = Arc::new(EventFd::new().unwrap());
@@ -77,7 +77,7 @@ fn a_watched_one_is_called_for_its_descriptor_and_its_deadline_until_removed() {
 }
 
 #[test]
-fn who_panics_is_dropped_and_the_others_go_on() {
+fn a_watched_that_panics_is_dropped_and_the_others_go_on() {
     let owner = Owner::start().unwrap();
     let handle = owner.handle();
     let (bad, hear_bad) = Probe::new(None, |_| panic!("on purpose"));
@@ -88,7 +88,7 @@ fn who_panics_is_dropped_and_the_others_go_on() {
     assert_eq!((heard(&hear), heard(&hear)), ("ready", "dropped"));
 }
 
-/// Counts its visits, and ends at the third.
+/// Counts its visits and finishes at the third.
 struct Counter {
     visits: u32,
     say: Sender<&'static str>,
@@ -112,7 +112,7 @@ impl Drop for Counter {
 }
 
 #[test]
-fn a_resident_is_visited_and_then_waits_for_what_the_visit_says() {
+fn a_visit_sets_what_the_resident_waits_for() {
     let owner = Owner::start().unwrap();
     let handle = owner.handle();
     let (say, hear) = channel();
@@ -139,9 +139,9 @@ fn a_resident_is_visited_and_then_waits_for_what_the_visit_says() {
 }
 
 #[test]
-fn what_cannot_be_waited_for_now_is_tried_again() {
+fn a_failed_wait_on_a_descriptor_is_retried() {
     struct Late {
-        /// A regular file: no epoll takes it.
+        /// A regular file, which no epoll takes.
         file: Option<fs::File>,
         bell: Arc<EventFd>,
         say: Sender<&'static str>,

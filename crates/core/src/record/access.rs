@@ -1,8 +1,9 @@
-//! Who may use what this process announces: by default its own user and root, and nobody else.
+//! Which users may use what this process announces: by default its own user and root only.
 //!
-//! Invariant: file modes only keep strangers away from the socket; which peer is let in is decided by the kernel's word on it, before
-//! a single byte or descriptor is sent to it ([`Granted::permits`]). A right that cannot be given exactly as asked for is an error,
-//! never a weaker or a wider one. Used by records, sockets and servers alike; knows nothing of topics or channels.
+//! Invariant: file modes only keep other users away from the socket. The kernel's word on the peer decides which peer
+//! is let in, before a single byte or descriptor is sent to it ([`Granted::permits`]). A right that cannot be given
+//! exactly as asked for is an error. It is never replaced by a weaker or a wider right. Records, sockets and servers
+//! use this module. It knows no topics and no channels.
 
 use std::fmt;
 use std::time::Duration;
@@ -16,24 +17,25 @@ use crate::error::{Error, Result};
 use crate::sys::seqpacket::Peer;
 use crate::sys::tmpfile::Rights;
 
-/// What the kernel shows in place of a user or group that has no number here. It is nobody in particular.
+/// The number that the kernel shows for a user or group without a number in this user namespace. It names no particular
+/// user.
 const OVERFLOW_ID: u32 = 65534;
 
 /// A group of users, by number or by name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Group {
-    /// Its number.
+    /// The number of the group.
     Id(u32),
-    /// Its name, as in `/etc/group`.
+    /// The name of the group, as in `/etc/group`.
     Name(String),
 }
 
 impl Group {
-    /// Its number.
+    /// The number of the group.
     ///
     /// # Errors
-    /// `ERR_RINGBELL_INVALID_OPTION` when there is no such group, or the number stands for nobody.
+    /// `ERR_RINGBELL_INVALID_OPTION` when there is no such group, or when the number stands for no particular group.
     pub fn id(&self) -> Result<u32> {
         self.id_of("group")
     }
@@ -66,18 +68,18 @@ impl fmt::Display for Group {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Access {
-    /// Who can reach the socket at all: 0o660 (the file's group) or 0o666 (every user that can enter the directory). Default: 0o660 if
-    /// there is a group, else 0o666. The record gets the same right to read.
+    /// Which users can reach the socket at all: 0o660 (the file's group) or 0o666 (every user that can enter the
+    /// directory). Default: 0o660 if there is a group, else 0o666. The record is readable for the same users.
     pub mode: Option<u32>,
-    /// The group that record and socket belong to, whose members may. Default: the bus's own, if it has one.
+    /// The group of the record and the socket. Its members may use them. Default: the bus's own group, if it has one.
     pub group: Option<Group>,
-    /// Users who may.
+    /// Users that may.
     pub uids: Vec<u32>,
     /// More groups whose members may.
     pub gids: Vec<u32>,
     /// How many subscribers of other users (*guests*) a topic takes at a time, 1 to 64. Default: 16.
     pub max_guests: u8,
-    /// How long a guest may leave no room for one and the same message before it is evicted. Default: 1 s.
+    /// How long a guest may block the room for the same message before it is evicted. Default: 1 s.
     pub evict_after: Duration,
 }
 
@@ -102,7 +104,7 @@ fn named(id: u32) -> bool {
 }
 
 impl Access {
-    /// Checks the wish, and fills in what it leaves to the bus, whose directory belongs to `bus_group`.
+    /// Checks the request and fills in its defaults. `bus_group` is the group of the bus directory.
     ///
     /// # Errors
     /// `ERR_RINGBELL_INVALID_OPTION` with the rule.
@@ -137,7 +139,7 @@ impl Access {
     }
 }
 
-/// A right that was checked, with numbers for all names.
+/// A checked access right. All names are resolved to numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Granted {
     mode: u32,
@@ -147,18 +149,18 @@ pub(crate) struct Granted {
 }
 
 impl Granted {
-    /// Whether this peer may, besides the owner and root.
+    /// Whether this peer may, apart from the owner and root.
     pub(crate) fn permits(&self, peer: &Peer) -> bool {
         let of_group = |gid: u32| named(gid) && (self.group == Some(gid) || self.gids.contains(&gid));
         named(peer.uid) && (self.uids.contains(&peer.uid) || peer.gids.iter().copied().any(of_group))
     }
 
-    /// Of a record: readable where the socket can be reached, writable for nobody else.
+    /// The rights of the record: readable where the socket can be reached, and writable for no other user.
     pub(crate) fn of_record(&self) -> Rights {
         self.rights(self.mode & 0o444 | 0o200)
     }
 
-    /// Of a socket.
+    /// The rights of the socket.
     pub(crate) fn of_socket(&self) -> Rights {
         self.rights(self.mode)
     }
@@ -167,7 +169,7 @@ impl Granted {
         Rights { mode: Mode::from_bits_truncate(mode as _), group: self.group.map(Gid::from_raw) }
     }
 
-    /// What the record says of it.
+    /// What the record says about the access.
     pub(crate) fn to_record(&self) -> AccessRecord {
         AccessRecord {
             mode: format!("{:04o}", self.mode),
@@ -178,15 +180,16 @@ impl Granted {
     }
 }
 
-/// What a record says of who may use the instance, for people. The publisher decides by its own, not by this.
+/// What a record says about who may use the instance, for users to read. The publisher decides by its own [`Granted`],
+/// not by this.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccessRecord {
     /// Mode of the socket, octal.
     pub mode: String,
-    /// The group that record and socket belong to.
+    /// The group of the record and the socket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<u32>,
-    /// Users who may.
+    /// Users that may.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub uids: Vec<u32>,
     /// More groups whose members may.
@@ -203,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn who_may_is_exactly_who_was_named() {
+    fn access_is_exactly_for_the_named_users_and_groups() {
         let access = Access { uids: vec![1001], gids: vec![50], ..Access::default() };
         let granted = access.grant(Some(40)).unwrap();
         for may in [peer(1001, &[]), peer(7, &[50]), peer(7, &[1, 40])] {

@@ -1,9 +1,9 @@
-//! What is announced, as plain data: the record and the words in it. The vocabulary that all folders above share.
+//! What is announced, as plain data: the record and its parts. All higher folders share these types.
 //!
-//! A record is the JSON file that announces one instance. Invariant: a [`Record`] that came out of [`Record::parse`] obeys every
-//! rule of `docs/protocol.md`: each name keeps its grammar, each number its range, and service, id and uid equal what the file's
-//! name and owner say. Called by `bus::scan` (which opens files) and `bus::publish` (which writes them). This folder touches no
-//! file, and knows no thread, no socket and no memory.
+//! A record is the JSON file that announces one instance. Invariant: a [`Record`] that [`Record::parse`] returns obeys
+//! every rule of `docs/protocol.md`. Each name keeps its grammar and each number its range. Service, id and uid equal
+//! those in the file's name and the file's owner. Callers: `bus::scan` (which opens files) and `bus::publish` (which
+//! writes them). This folder touches no file, and knows no thread, no socket and no memory.
 
 mod access;
 mod names;
@@ -26,26 +26,26 @@ pub use rung::{Fallback, Rung};
 
 use crate::error::{Error, Result};
 
-/// The version of the record's own form.
+/// The version of the record's format.
 pub const SCHEMA: u32 = 1;
 /// The largest record in bytes.
 pub const MAX_RECORD: usize = 64 * 1024;
 const MAX_LABEL: usize = 256;
 
-/// What one instance of a service tells the others. Field names in the file are in camelCase.
+/// What one instance of a service announces about itself. Field names in the file are in camelCase.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Record {
-    /// The form of this record, [`SCHEMA`].
+    /// The format of this record, [`SCHEMA`].
     pub schema: u32,
-    /// The name that others look for.
+    /// The name that other processes look for.
     pub service: String,
-    /// 128 random bits in hex: this instance, never reused.
+    /// 128 random bits in hex. They identify this instance and are never reused.
     pub id: String,
     /// `topic`, `server`, or `service` for a general record.
     pub kind: String,
-    /// The process, in its own pid namespace. Means nothing outside it.
+    /// The pid of the process in its own pid namespace. It has no meaning outside of that namespace.
     pub pid: u32,
     /// Field 22 of `/proc/PID/stat`, in clock ticks since boot; 0 where unknown.
     #[serde(default)]
@@ -56,11 +56,11 @@ pub struct Record {
     /// The inode of `/proc/self/ns/pid`; 0 where unknown.
     #[serde(default)]
     pub pid_namespace: u64,
-    /// The owner; equal to the file's owner.
+    /// The user of the owner. It equals the file's owner.
     pub uid: u32,
     /// The version of the shared-memory and handshake protocol.
     pub protocol: u32,
-    /// The rungs that this instance offers. Unknown ones are left out when reading.
+    /// The rungs that this instance offers. Unknown rungs are left out when the record is read.
     #[serde(default, deserialize_with = "known_rungs")]
     pub offers: Vec<Rung>,
     /// What a topic's subscribers need.
@@ -69,7 +69,7 @@ pub struct Record {
     /// What a server's clients need.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channel: Option<ChannelRecord>,
-    /// Whatever the owner wants to say.
+    /// Free data of the owner.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub metadata: Map<String, Value>,
     /// Addresses of any kind, by name: `unix:…`, `http://…`.
@@ -78,10 +78,10 @@ pub struct Record {
     /// The codec's id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub codec: Option<String>,
-    /// The id of the payload's schema (not of this record's form).
+    /// The id of the payload's schema (not of this record's format).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload_schema: Option<String>,
-    /// Which other users may use it; none: nobody but root.
+    /// Which other users may use the instance. `None`: root only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<AccessRecord>,
 }
@@ -95,17 +95,18 @@ pub struct TopicRecord {
     /// What happens when the ring is full.
     #[serde(with = "overflow")]
     pub overflow: Overflow,
-    /// A subscriber that stalls a `block` topic for longer is evicted; none: never.
+    /// A subscriber that stalls a `block` topic for longer is evicted. `None`: it is never evicted for that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evict_after_ms: Option<u64>,
     /// Slots in the control segment.
     pub max_subscribers: u16,
-    /// Places for subscribers of other users, each with a control segment of its own; 0: none are let in.
+    /// Guest slots: places for subscribers of other users, each with a control segment of its own. 0: no guest is let
+    /// in.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub max_guests: u8,
     /// 128 random bits in hex that also stand in the segments' headers.
     pub nonce: String,
-    /// Where its memory is; none where it is only streamed.
+    /// Where the topic's memory is. `None` for a topic that is only streamed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<TopicMemory>,
 }
@@ -117,7 +118,7 @@ pub struct TopicMemory {
     pub data: MemfdRef,
     /// The control segment.
     pub control: MemfdRef,
-    /// The doorbell that subscribers ring when they made room.
+    /// The room doorbell. A subscriber rings it when it has made room.
     pub room: EventfdRef,
     /// The doorbells that the publisher rings, one per 16 slots.
     pub doorbells: Vec<EventfdRef>,
@@ -127,13 +128,13 @@ pub struct TopicMemory {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ChannelRecord {
-    /// Most bytes of each of a connection's rings, a power of two.
+    /// The largest size in bytes of each ring of a connection, a power of two.
     pub capacity: u64,
-    /// Connections at a time.
+    /// The largest number of connections at a time.
     pub max_connections: u32,
 }
 
-/// A memfd of the announcing process, and what identifies it.
+/// A memfd of the announcing process, with the values that identify it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemfdRef {
     /// Its descriptor number in the announcing process.
@@ -144,12 +145,13 @@ pub struct MemfdRef {
     pub size: u64,
 }
 
-/// An eventfd of the announcing process, and what identifies it.
+/// An eventfd of the announcing process, with the value that identifies it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventfdRef {
     /// Its descriptor number in the announcing process.
     pub fd: i32,
-    /// `eventfd-id` from fdinfo; all eventfds share one inode. 0 where the kernel does not tell (before 5.2).
+    /// `eventfd-id` from fdinfo. All eventfds share one inode, so the inode does not identify one. 0 where the kernel
+    /// does not tell the id (before 5.2).
     pub id: u64,
 }
 
@@ -159,7 +161,7 @@ impl Record {
         format!("{}@{}.json", self.service, self.id)
     }
 
-    /// The name of its socket, in the same directory.
+    /// The name of the record's socket, in the same directory.
     pub fn socket_name(&self) -> String {
         socket_name(&self.id)
     }
@@ -178,7 +180,7 @@ impl Record {
         Ok(bytes)
     }
 
-    /// Reads a record out of the bytes of the file `file_name`, owned by `owner`, and checks every rule.
+    /// Reads a record from the bytes of the file `file_name`, owned by `owner`, and checks every rule.
     pub fn parse(file_name: &str, owner: u32, bytes: &[u8]) -> Result<Record> {
         let refused = |reason: String| Error::Record { file: file_name.to_owned(), reason };
         let name = RecordName::parse(file_name)
@@ -188,7 +190,7 @@ impl Record {
         }
         let text = std::str::from_utf8(bytes).map_err(|_| refused("it is not UTF-8".into()))?;
         let record: Record = serde_json::from_str(text).map_err(|error| {
-            // A newer form is named as such, and not as whatever it lacks.
+            // An error about a newer format names the format, not a field that it lacks.
             match serde_json::from_str(text) {
                 Ok(Form { schema }) if schema != SCHEMA => refused(unknown_schema(schema)),
                 _ => refused(format!("bad JSON: {error}")),
@@ -201,7 +203,7 @@ impl Record {
         Ok(record)
     }
 
-    /// The same rules for a record of our own, so that nothing is announced that nobody would believe.
+    /// Checks an own record by the same rules, so that this process announces no record that its peers would refuse.
     pub(crate) fn check_own(&self) -> Result<()> {
         let name = RecordName { service: &self.service, id: &self.id };
         self.check(&name, self.uid)
@@ -275,7 +277,7 @@ fn unknown_schema(schema: u32) -> String {
     format!("schema {schema} is unknown, this version reads schema {SCHEMA}")
 }
 
-/// What every form has.
+/// The part that every format has.
 #[derive(Deserialize)]
 struct Form {
     schema: u32,

@@ -1,7 +1,8 @@
 //! The names on a bus: of services, of records' files and of sockets.
 //!
-//! Invariant: what [`RecordName::parse`] and [`valid_name`] accept contains no slash, no NUL and no leading dot, so it names a file in
-//! the bus directory and nothing else. Called by everything that takes a name from a caller or from the directory.
+//! Invariant: a name that [`RecordName::parse`] or [`valid_name`] accepts contains no slash, no NUL and no leading dot.
+//! So it names a file in the bus directory and nothing else. Called by all code that takes a name from a caller or the
+//! directory.
 
 use crate::error::{Error, Result};
 

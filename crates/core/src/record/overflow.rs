@@ -1,7 +1,7 @@
-//! The policy for a full ring, as records and options spell it. The enum is the ring's own, so that there is only one.
+//! The policy for a full ring, as records and options spell it. There is only one enum, in the ring crate.
 //!
-//! Called by serde for the record (`#[serde(with = "overflow")]`), and by bindings for an option ([`parse_overflow`]). The ring
-//! crate depends on nothing, so the words stand here.
+//! Callers: serde for the record (`#[serde(with = "overflow")]`), and bindings for an option ([`parse_overflow`]). The
+//! ring crate depends on no other crate, so the words are defined here.
 
 pub use ringbell_ring::Overflow;
 use serde::Deserialize;

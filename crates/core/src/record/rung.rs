@@ -1,6 +1,7 @@
-//! The rungs of the ladder, by name, and why one was not taken.
+//! The rungs of the ladder by name, and the reason why a rung was not taken.
 //!
-//! [`Rung::LADDER`] is the only list of them. Called by options, records, the ladder, and by slots, which tell how their owners read.
+//! [`Rung::LADDER`] is the only list of rungs. Options, records and the ladder use it, and so do slots, which show how
+//! their owners read.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,11 +12,11 @@ use crate::{Error, Result};
 
 const VARIABLE: &str = "IPC_BUS_ACQUIRE";
 
-/// A way to get a peer's descriptors, or to do without them.
+/// A way to get a peer's descriptors, or to work without them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Rung {
-    /// `pidfd_getfd`: no round trip, the publisher is not involved.
+    /// `pidfd_getfd`: no round trip, and the publisher takes no part.
     Direct,
     /// A Unix socket and `SCM_RIGHTS`.
     Handshake,
@@ -24,10 +25,10 @@ pub enum Rung {
 }
 
 impl Rung {
-    /// All of them, in the order in which they are tried.
+    /// All rungs, in the order in which they are tried.
     pub const LADDER: [Rung; 3] = [Rung::Direct, Rung::Handshake, Rung::Stream];
 
-    /// The name in options, records and `IPC_BUS_ACQUIRE`.
+    /// The rung's name in options, records and `IPC_BUS_ACQUIRE`.
     pub fn name(self) -> &'static str {
         match self {
             Rung::Direct => "direct",
@@ -36,7 +37,7 @@ impl Rung {
         }
     }
 
-    /// The number by which a slot tells how its owner reads; 0 there: it did not say.
+    /// The number by which a slot shows how its owner reads. In a slot, 0 means that the owner did not say.
     pub(crate) fn way(self) -> u32 {
         match self {
             Rung::Direct => 1,
@@ -45,7 +46,7 @@ impl Rung {
         }
     }
 
-    /// The rung that a slot tells of; none for any number that is none.
+    /// The rung for the number in a slot. `None` for a number that is no rung.
     pub(crate) fn of_way(way: u32) -> Option<Rung> {
         Rung::LADDER.into_iter().find(|rung| rung.way() == way)
     }
@@ -58,7 +59,7 @@ impl Rung {
         Rung::parse("acquire", value)
     }
 
-    /// The error names where a wrong word was written: the option or the variable.
+    /// The error names the place of a wrong word: the option or the variable.
     fn parse(option: &'static str, value: &str) -> Result<Option<Rung>> {
         match Rung::of_name(value) {
             _ if value == "auto" => Ok(None),
@@ -102,15 +103,15 @@ impl FromStr for Rung {
     }
 }
 
-/// A rung that was tried before the one that was taken, and why it was left.
+/// A rung that was tried before the one that was taken, and the reason why it failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Fallback {
     /// The rung.
     pub rung: Rung,
-    /// The error's code, or the errno's name where the kernel said no.
+    /// The error's code, or the errno's name where the kernel refused.
     pub code: String,
-    /// A sentence.
+    /// The reason in one sentence.
     pub reason: String,
 }
 
@@ -119,7 +120,7 @@ impl Fallback {
         Fallback { rung, code: code.into(), reason: reason.into() }
     }
 
-    /// No rung has led to the service.
+    /// The error when no rung has led to the service.
     pub(crate) fn exhausted(service: &str, fallbacks: &[Fallback]) -> Error {
         let reasons = fallbacks.iter();
         let reasons = reasons.map(|Fallback { rung, code, reason }| format!("{rung}: {reason} ({code})"));

@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_here_is_held_against_everybody() {
+    fn a_slot_held_by_a_proxy_is_held_against_all_processes() {
         let own = create(4096, 3).unwrap();
         let peer = memfd::reopen(&own.control_fd).unwrap();
         let proxies = ProxySlots::default();
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_segment_there_is_nobody_else() {
+    fn proxy_slots_without_a_segment_are_local() {
         let local = Segments::local(4096, 2).unwrap();
         let proxies = ProxySlots::default();
         let claim = || proxies.claim(&local.control().memory(), None::<&std::fs::File>, 0);

@@ -111,7 +111,7 @@ fn capacities_and_slots_follow_the_rule() {
 }
 
 #[test]
-fn what_was_made_is_sealed_for_good() {
+fn a_new_segment_stays_sealed() {
     let own = create(CAPACITY, 4).unwrap();
     assert!(memfd::seals(&own.data_fd).unwrap().contains(DATA));
     assert!(memfd::seals(&own.control_fd).unwrap().contains(CONTROL));
@@ -144,7 +144,7 @@ fn an_honest_peer_is_attached_to_for_reading() {
 }
 
 #[test]
-fn what_is_no_sealed_memory_is_refused() {
+fn descriptors_without_sealed_memory_are_refused() {
     let topic = topic();
     let (pipe, _write) = nix::unistd::pipe().unwrap();
     let directory: OwnedFd = std::fs::File::open("/").unwrap().into();
@@ -213,7 +213,7 @@ fn wrong_inode_size_or_seals_are_refused() {
 }
 
 #[test]
-fn well_sealed_memory_of_somebody_else_is_refused() {
+fn well_sealed_memory_of_another_topic_is_refused() {
     let topic = topic();
     let empty = create(CAPACITY, 32).unwrap();
     assert!(reason(with_data(&topic, &empty.data_fd)).contains("magic"));
@@ -263,7 +263,7 @@ fn records_that_announce_nonsense_are_refused() {
 }
 
 #[test]
-fn slots_are_claimed_by_lock_alone_and_the_first_doorbells_first() {
+fn slots_are_claimed_by_lock_in_order_of_doorbells() {
     let topic = topic();
     let control = topic.own.control.memory();
     let peers: Vec<_> = (0..33).map(|_| memfd::reopen(&topic.own.control_fd).unwrap()).collect();

@@ -8,7 +8,7 @@
 //!
 //! Every holder can clear `O_NONBLOCK` for all holders and fill the counter. `write` would wait then. So a doorbell
 //! that other processes hold is looked at before each `write`. A doorbell that was tampered with is rung through
-//! `aio` from then on; after [`use_aio`] all of them are. Invariant: a doorbell is read only if no other process
+//! `aio` from then on; after `use_aio` all of them are. Invariant: a doorbell is read only if no other process
 //! holds it. Called by `port::Doorbell`, the reactor and users of the crate.
 
 #![allow(unsafe_code)]
@@ -135,8 +135,8 @@ impl EventFd {
     }
 
     /// Rings. Nothing that another process did to the eventfd before can block this thread: if `write` would wait,
-    /// the ring goes through [`aio`], now and from then on. A holder can block it only if it clears `O_NONBLOCK` of
-    /// a full counter between the look and the `write`. After [`use_aio`] even that does not block it. If [`aio`]
+    /// the ring goes through `aio`, now and from then on. A holder can block it only if it clears `O_NONBLOCK` of
+    /// a full counter between the look and the `write`. After `use_aio` even that does not block it. If `aio`
     /// does not work, `O_NONBLOCK` is set again instead.
     ///
     /// # References
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_hold_is_rung_whatever_they_do_to_it() {
+    fn a_shared_doorbell_rings_whatever_its_other_holders_do() {
         use crate::sys::epoll::Epoll;
         for clears in [true, false] {
             let bell = EventFd::new().unwrap().shared();
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ran_out_once_is_asked_for_again() {
+    fn an_aio_context_that_failed_once_is_requested_again() {
         use nix::sys::resource::{Resource, getrlimit, setrlimit};
         let bell = EventFd::new().unwrap();
         let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();

@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_mapped_is_unmapped() {
+    fn every_mapping_is_unmapped() {
         let fd = memfd::create(c"ringbell-unmap", 8192).unwrap();
         let count = || std::fs::read_to_string("/proc/self/maps").unwrap().matches("ringbell-unmap").count();
         let mirror = Mirror::map(fd.as_fd(), 4096, 4096, Access::Read).unwrap();
@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn writing_what_is_sealed_is_an_error_and_leaves_nothing() {
+    fn a_writable_mapping_of_sealed_memory_fails_without_a_leak() {
         let fd = memfd::create(c"ringbell-seal", 8192).unwrap();
         memfd::add_seals(&fd, nix::fcntl::SealFlag::F_SEAL_WRITE).unwrap();
         assert!(Mirror::map(fd.as_fd(), 4096, 4096, Access::WritePopulated).is_err());

@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crowd_connects_before_anybody_is_accepted() {
+    fn a_crowd_connects_before_the_first_accept() {
         let limit = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
         let expected = limit.trim().parse::<usize>().unwrap().min(200);
         let top = tempfile::tempdir().unwrap();
@@ -462,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_is_seen_from_the_other_side_and_what_came_before_is_read() {
+    fn the_end_is_seen_by_the_peer_after_all_earlier_data() {
         let top = tempfile::tempdir().unwrap();
         let dir = open(top.path());
         let listener = listen_at(dir.as_fd(), top.path(), "x.sock".as_ref(), None).unwrap();
@@ -482,7 +482,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_is_told_from_what_it_is_not() {
+    fn a_socket_pair_is_recognised_and_drained_after_its_end() {
         let (one, other) = pair().unwrap();
         assert!(is_one(&one) && is_one(&other));
         assert!(!has_unread(&other));

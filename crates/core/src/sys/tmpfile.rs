@@ -225,7 +225,7 @@ mod tests {
     use std::fs::{self, File};
 
     #[test]
-    fn every_way_gives_a_whole_and_locked_file_and_replaces_nothing() {
+    fn every_way_makes_a_whole_locked_file_and_replaces_none() {
         for way in [None, Some(Way::Proc), Some(Way::EmptyPath), Some(Way::Rename)] {
             let folder = tempfile::tempdir().unwrap();
             let directory = File::open(folder.path()).unwrap();

@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_too_long_is_told() {
+    fn a_late_acknowledgement_is_reported() {
         let mut pending = pending(8);
         pending.longest = Duration::ZERO;
         assert_eq!(pending.late(), None);

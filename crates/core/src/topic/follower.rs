@@ -440,7 +440,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_may_pass_is_tried_again_and_what_is_wrong_is_not() {
+    fn only_temporary_errors_are_retried() {
         let service = || "ticks".to_owned();
         let os = Error::os("pidfd_getfd", nix::errno::Errno::EIO, "cannot acquire");
         for error in [Error::Evicted { service: service() }, Error::NoSlot { max: 1 }, os] {

@@ -88,7 +88,7 @@ impl Consumer {
             next_sequence = next_sequence.map(|next| next.min(done));
         }
         if !is_position(joined) || !is_position(tail) {
-            return Err(Fault::Corrupt("head or floor is no position"));
+            return Err(Fault::Corrupt("head or floor is not a valid position"));
         }
         if name != 0 && tail != joined {
             // History must be acknowledged like other messages.

@@ -1,33 +1,33 @@
-//! The way to the registry from other threads: what a bus holds of it.
+//! The handle of the registry, for other threads. A bus holds one.
 //!
-//! Invariant: every call runs on the bus thread, between its other work, and afterwards the registry waits for what it then wants.
-//! Does nothing once the thread has ended or in a forked child.
+//! Invariant: every call runs on the bus thread, between its other work. After the call the registry asks again what it
+//! has to wait for. A call does nothing once the thread has ended, and nothing in a forked child.
 
 use std::sync::mpsc::channel;
 
 use super::Registry;
 use crate::reactor::{Handle, Resident, Step, Thread, contained};
 
-/// Cheap; does not keep the thread alive.
+/// Cheap to clone. It does not keep the thread alive.
 #[derive(Clone)]
 pub(in crate::bus) struct RegistryHandle {
     handle: Handle,
     registry: Resident<Registry>,
 }
 
-/// Removes its sink when dropped. Returns when the thread has dropped the sink.
+/// Removes its sink when it is dropped. The drop returns when the thread has dropped the sink.
 pub(crate) struct SinkGuard {
     registry: RegistryHandle,
     id: u64,
 }
 
 impl RegistryHandle {
-    /// Puts the registry on the thread.
+    /// Adds the registry to the thread.
     pub(in crate::bus) fn add(handle: &Handle, registry: Registry) -> RegistryHandle {
         RegistryHandle { handle: handle.clone(), registry: handle.add_resident(registry) }
     }
 
-    /// The thread that it lives on.
+    /// The thread that the registry lives on.
     pub(in crate::bus) fn thread(&self) -> &Handle {
         &self.handle
     }
@@ -38,13 +38,14 @@ impl RegistryHandle {
         call: impl FnOnce(&mut Registry, &mut Thread<'_>) + Send + 'static,
     ) -> bool {
         self.handle.visit(self.registry, |registry, thread| {
-            // A call that panics is lost, and nothing else: records still have to be withdrawn, and sinks to be told.
+            // Only a call that panics is lost. The registry goes on: it must still withdraw records and inform sinks.
             contained(|| call(registry, thread));
             Step::Again(registry.deadline())
         })
     }
 
-    /// Runs `call` on the thread and waits for its result. `None` when the thread has ended, and on the thread itself.
+    /// Runs `call` on the thread and waits for its result. `None` when the thread has ended or the caller is on the
+    /// thread.
     pub(in crate::bus) fn ask<T: Send + 'static>(
         &self,
         call: impl FnOnce(&mut Registry, &mut Thread<'_>) -> T + Send + 'static,
@@ -57,7 +58,7 @@ impl RegistryHandle {
         wait.recv().ok()
     }
 
-    /// A guard for the sink of this number.
+    /// A guard for the sink with this number.
     pub(in crate::bus) fn guard(self, id: u64) -> SinkGuard {
         SinkGuard { registry: self, id }
     }

@@ -1,10 +1,11 @@
-//! The registry: the directory as a stream of events. Lives on the bus thread and nowhere else; others reach it by its
+//! The registry: the directory as a stream of events. It lives on the bus thread only. Other threads reach it by its
 //! [`RegistryHandle`].
 //!
-//! Invariants: it watches first and scans afterwards, so nothing falls between. An event is the difference between what a look at a
-//! name finds and what the last look found, never a translation of what inotify said: so there are no duplicates, no record that
-//! cannot be read yet, and none whose owner is dead. A record of a dead owner is removed by the rule of gc. When the directory
-//! vanishes everything is `Removed`; it is made again, and this process's own records with it.
+//! Invariants: it watches first and scans afterwards, so it misses no change. An event is the difference between two
+//! looks at a name. It is never a translation of an inotify event. So there is no duplicate, no record that cannot be
+//! read yet, and no record whose owner is dead. The record of a dead owner is removed by the rule of gc. When the
+//! directory vanishes, every record is reported as `Removed`. Then the registry makes the directory again and announces
+//! this process's own records in it.
 
 mod handle;
 mod source;
@@ -33,27 +34,27 @@ use source::{FIRST_CHECK, INOTIFY, Scope, Source};
 pub(super) use handle::RegistryHandle;
 pub(crate) use handle::SinkGuard;
 
-/// How soon a name is looked at again that could not be told, and how soon a lost directory is tried first.
+/// When to look again at a name whose state could not be read. Also the first retry after the directory was lost.
 const SOON: Duration = Duration::from_millis(20);
-/// How soon it is tried again when the bus thread cannot wait for it.
+/// When to try again after the bus thread could not wait for the registry's descriptor.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// How the registry learns of changes, for doctors.
+/// How the registry learns of changes; for the doctor.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Watching {
     /// `off`, `inotify` or `polling`.
     pub mode: &'static str,
-    /// Why it polls.
+    /// The reason for polling.
     pub reason: Option<String>,
-    /// Records known.
+    /// How many records are known.
     pub records: usize,
-    /// Processes whose death a pidfd will tell.
+    /// How many processes have a pidfd that reports their death.
     pub pidfds: usize,
-    /// Records whose locks are probed now and then instead.
+    /// How many records have no pidfd, so that their locks are probed from time to time.
     pub probed: usize,
-    /// Names that look like records and are not believed, with the reason.
+    /// How many names look like records but are not believed.
     pub ignored: usize,
 }
 
@@ -68,12 +69,13 @@ pub(super) struct Registry {
     view: Arc<View>,
     use_inotify: bool,
     interval: Duration,
-    /// What it waits for: inotify, and a pidfd for each announcing process. The bus thread waits for this one.
+    /// What the registry waits for: inotify, and a pidfd for each announcing process. The bus thread waits for this
+    /// epoll.
     epoll: Epoll,
-    /// What the epoll answered, kept for its memory.
+    /// The last answer of the epoll. It is kept to reuse its memory.
     ready: Vec<u64>,
     listeners: Vec<Listener>,
-    /// By the name of the record's file.
+    /// This process's own records, by file name.
     own: HashMap<String, Arc<Own>>,
     /// This process looks services up often.
     keep_view: bool,
@@ -81,16 +83,16 @@ pub(super) struct Registry {
     source: Source,
     known: HashMap<String, Known>,
     deaths: Deaths,
-    /// Names that could not be told.
+    /// Names whose state could not be read.
     again: Vec<String>,
     again_at: Option<Instant>,
     poll_at: Option<Instant>,
     restore_at: Option<Instant>,
     backoff: Duration,
-    /// When to look for the directory, after a record of ours vanished or while there is none.
+    /// When to look for the directory, after an own record vanished or while there is no record at all.
     check_at: Option<Instant>,
     check_pause: Duration,
-    /// When our own vanished records are announced again.
+    /// When this process's own vanished records are announced again.
     grace_ends: Option<Instant>,
 }
 
@@ -126,7 +128,7 @@ impl Registry {
         })
     }
 
-    // What the bus asks for, on the thread.
+    // What the bus asks for, on the bus thread.
 
     pub(super) fn add_sink(&mut self, id: u64, filter: Filter, sink: Box<dyn Sink>, thread: &mut Thread<'_>) {
         if self.has == Scope::Names {
@@ -192,7 +194,7 @@ impl Registry {
         }
     }
 
-    /// Withdraws what is announced, and tells no listener anything more.
+    /// Withdraws what is announced. Listeners get no further event.
     pub(super) fn stop(&mut self, thread: &mut Thread<'_>) {
         for token in self.withdraw() {
             thread.remove(token);
@@ -200,7 +202,7 @@ impl Registry {
         self.attend(thread);
     }
 
-    /// Gives what served the withdrawn records' sockets.
+    /// Withdraws all records. Returns the tokens of their sockets' handlers.
     fn withdraw(&mut self) -> Vec<Token> {
         let own = std::mem::take(&mut self.own);
         let servers = own.into_values().filter_map(|own| own.withdraw()).collect();
@@ -211,7 +213,7 @@ impl Registry {
         servers
     }
 
-    // Time, and deaths.
+    // Deadlines and deaths.
 
     fn deadline(&self) -> Option<Instant> {
         [self.again_at, self.poll_at, self.restore_at, self.check_at, self.deaths.next_pass]
@@ -253,7 +255,7 @@ impl Registry {
         for name in self.deaths.died(pid, &self.epoll) {
             self.examine(&name, thread);
             if self.known.get(&name).is_some_and(|known| known.record.is_some()) {
-                // Its process is dead and its lock is held: by a fork, or by another process that has the same pid now.
+                // The process is dead and the lock is held, by a fork or by another process that has the same pid now.
                 self.deaths.forget(&name, &self.epoll);
                 self.deaths.probe_later(&name);
             }
@@ -262,7 +264,7 @@ impl Registry {
 
     // Names.
 
-    /// Looks at a name, and tells the difference.
+    /// Looks at a name and reports the difference.
     fn examine(&mut self, name: &str, thread: &mut Thread<'_>) {
         if self.has != Scope::Names {
             return;
@@ -362,7 +364,7 @@ impl Watched for Registry {
 
     fn ready(&mut self, thread: &mut Thread<'_>) -> Step {
         let mut ready = std::mem::take(&mut self.ready);
-        // Cannot be, by `Epoll::wait`. If it is, the registry must not go on without hearing anything.
+        // `Epoll::wait` cannot fail here. If it does, the registry must not go on without its source of changes.
         if self.epoll.wait(Some(Instant::now()), &mut ready).is_err() {
             self.withdraw();
             return Step::Finished;
@@ -379,7 +381,7 @@ impl Watched for Registry {
         Step::Again(self.deadline())
     }
 
-    /// Nothing else would withdraw our records and tell the listeners.
+    /// Only the registry withdraws this process's records and informs the listeners, so it must stay.
     fn retry(&self) -> Option<Duration> {
         Some(RETRY)
     }
@@ -390,13 +392,13 @@ impl Watched for Registry {
 }
 
 impl Drop for Registry {
-    /// However the thread ends, the view is not trusted any more.
+    /// The view must not be trusted after the thread has ended, for any reason.
     fn drop(&mut self) {
         self.view.end();
     }
 }
 
-/// False when the sink panicked and is to be dropped.
+/// Gives one event to a sink. False when the sink panicked and must be dropped.
 fn tell(listener: &mut Listener, event: &ServiceEvent, thread: &mut Thread<'_>) -> bool {
     contained(|| listener.sink.event(event, thread)).is_some()
 }

@@ -1,8 +1,9 @@
 //! The registry's source of changes: inotify or polling, and the directory itself, which may vanish and come back.
 //!
-//! Invariant: a watch is always begun before the directory is looked at. A trap: the kernel says `IN_DELETE_SELF` only when no
-//! process has the directory, or anything in it, open any more, and every peer has. But a directory can only be removed when it is
-//! empty. So it is looked for when a record of ours vanishes, and, once a second at most, while there is no record at all.
+//! Invariant: a watch always begins before the directory is looked at. A trap: the kernel reports `IN_DELETE_SELF` only
+//! when no process has the directory, or anything in it, open. But every peer has it open. On the other hand, a
+//! directory can only be removed when it is empty. So the registry looks for the directory when an own record vanishes.
+//! While there is no record at all, it looks at most once a second.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -16,24 +17,24 @@ use crate::record::RecordName;
 use crate::sys::inotify::{Changes, Inotify};
 
 const LATEST: Duration = Duration::from_secs(5);
-/// The number of inotify in the registry's epoll; a pidfd has its pid, which is never 0.
+/// The number of inotify in the registry's epoll. A pidfd has its pid as number, which is never 0.
 pub(super) const INOTIFY: u32 = 0;
-/// How soon, and how seldom, the directory is looked for while it may have been removed.
+/// The shortest and the longest interval at which the directory is looked for while it may have been removed.
 pub(super) const FIRST_CHECK: Duration = Duration::from_millis(1);
 const LAST_CHECK: Duration = Duration::from_secs(1);
-/// How long a removed record of ours stays away while the directory is still there: a program that removes a whole directory must
-/// not find it filled again half-way.
+/// How long a removed own record stays away while the directory is still there. A program that removes the whole
+/// directory must not find it filled again half-way.
 const GRACE: Duration = Duration::from_millis(250);
-/// How often inotify is tried again where it was refused.
+/// How often inotify is tried again after it was refused.
 const RETRY_INOTIFY: Duration = Duration::from_secs(10);
 
-/// How much of the directory is to be followed.
+/// How much of the directory the registry watches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scope {
     Nothing,
-    /// Only whether the directory itself stays, for our own records.
+    /// Only the directory itself, for the sake of this process's own records.
     Directory,
-    /// The names in it, too.
+    /// Also the names in it.
     Names,
 }
 
@@ -54,7 +55,7 @@ impl Registry {
         }
     }
 
-    /// Watches as much as is wanted now.
+    /// Watches as much as is needed now.
     pub(super) fn attend(&mut self, thread: &mut Thread<'_>) {
         let wanted = self.wanted();
         if wanted == self.has {
@@ -75,7 +76,7 @@ impl Registry {
         }
     }
 
-    /// Begins to watch the directory as it is now, and only then looks at what is in it.
+    /// Begins to watch the directory as it is now. Looks at its content only after that.
     pub(in crate::bus) fn attach(&mut self, thread: &mut Thread<'_>) {
         self.detach();
         if let Err(error) = self.open_inotify() {
@@ -96,7 +97,7 @@ impl Registry {
                 self.suspect();
             }
         }
-        // Removed before the watch began, and so without an event.
+        // A record was removed before the watch began, so there was no event.
         if !self.own.values().all(|own| own.is_in_place()) {
             self.vanished();
         }
@@ -143,7 +144,7 @@ impl Registry {
             Ok(Changes { directory_gone: true, .. }) => self.lost(thread),
             Ok(Changes { overflowed: true, .. }) | Err(_) => self.rescan(thread),
             Ok(changes) if self.has == Scope::Directory => {
-                // Only removals are watched, so that this process is not woken by new records.
+                // Only removals are watched, so new records do not wake this process.
                 if changes.names.iter().any(|name| self.own_vanished(name)) {
                     self.vanished();
                 }
@@ -167,7 +168,7 @@ impl Registry {
         if self.has == Scope::Names && !stamp.is_some_and(|stamp| stamp.still(self.directory.fd().as_fd())) {
             self.rescan(thread);
         }
-        // Nothing else tells while only the directory is watched.
+        // While only the directory is watched, no other event shows this.
         if self.grace_ends.is_none() && !self.own.values().all(|own| own.is_in_place()) {
             self.vanished();
         }
@@ -182,15 +183,15 @@ impl Registry {
         let mut listed = match names(directory.as_fd()) {
             Ok(listed) => listed,
             Err(_) => {
-                // Descriptors ran out. Nothing is known to have gone, so nothing is said to have.
+                // Descriptors ran out. It is not known whether a name is gone, so none is reported as gone.
                 self.later(String::new());
                 return;
             }
         };
         listed.retain(|name| RecordName::parse(name).is_some());
         listed.sort_unstable();
-        // A listing may miss what is being replaced, so what is missing is looked at as well, and first: names are never
-        // used again, so the order does not matter.
+        // A listing may miss a name that is being replaced. So every missing name is looked at as well, and first.
+        // Names are never used again, so the order does not matter.
         let mut missing: Vec<String> =
             self.known.keys().filter(|name| listed.binary_search(name).is_err()).cloned().collect();
         missing.sort_unstable();
@@ -204,7 +205,7 @@ impl Registry {
 
     // The directory itself.
 
-    /// The directory is not there any more, and nothing in it counts.
+    /// The directory is gone. Everything in it is reported as removed.
     pub(super) fn lost(&mut self, thread: &mut Thread<'_>) {
         self.forget_all(thread);
         self.detach();
@@ -214,18 +215,18 @@ impl Registry {
         self.restore_at = Some(Instant::now());
     }
 
-    /// The directory may have been removed: looks for it now and then.
+    /// The directory may have been removed. Looks for it at growing intervals.
     pub(super) fn suspect(&mut self) {
         self.check_pause = FIRST_CHECK;
         self.check_at = Some(Instant::now() + FIRST_CHECK);
     }
 
-    /// Whether it is a record of ours that is missing, and not withdrawn.
+    /// Whether an own record is missing that was not withdrawn.
     pub(super) fn own_vanished(&self, name: &str) -> bool {
         self.own.get(name).is_some_and(|own| !own.is_in_place())
     }
 
-    /// A record of ours was removed: the directory is next, or it was an over-eager cleaner of /tmp.
+    /// An own record was removed. Either the directory is removed next, or a cleaner of /tmp removed only the record.
     pub(super) fn vanished(&mut self) {
         self.grace_ends = Some(Instant::now() + GRACE);
         self.suspect();
@@ -255,7 +256,7 @@ impl Registry {
             return;
         }
         let restored = self.directory.restore().and_then(|_| {
-            // All of them are tried, so that one that fails does not hold up the others.
+            // Every record is tried, so that one failure does not hold up the others.
             let mut result = Ok(());
             for own in self.own.values() {
                 result = own.restore(thread).and(result);

@@ -213,7 +213,7 @@ fn silent_and_half_spoken_clients_do_not_keep_good_ones_out() {
 }
 
 #[test]
-fn places_of_those_who_stall_are_given_back() {
+fn connections_of_stalled_clients_are_given_back() {
     let options = ServerOptions { max_connections: 1, ..ServerOptions::default() };
     let mut stage = stage(options);
     let stalled = socket_to(&stage.bus, &stage.record);
@@ -265,7 +265,7 @@ impl Drop for Words {
 }
 
 #[test]
-fn a_client_that_writes_over_its_words_loses_its_connection_and_no_more() {
+fn a_client_that_corrupts_its_words_loses_only_its_connection() {
     let mut stage = stage(ServerOptions::default());
     let page = crate::segment::page_size();
     // The state of a simple generator, so that a failure can be repeated.
@@ -316,7 +316,7 @@ fn a_client_that_writes_over_its_words_loses_its_connection_and_no_more() {
 }
 
 #[test]
-fn a_doorbell_that_would_block_is_rung_and_blocks_nobody() {
+fn a_doorbell_that_would_block_is_rung_without_blocking() {
     let _dog = watchdog(60);
     let mut stage = stage(ServerOptions::default());
     let raw = raw(&stage);

@@ -69,7 +69,7 @@ impl Knock {
 }
 
 #[test]
-fn who_is_let_in_and_what_it_is_given_follows_from_the_kernels_word() {
+fn peer_credentials_decide_admission_and_transport() {
     let own = nix::unistd::geteuid().as_raw();
     for (uid, gids, capabilities) in
         [(MEMBER, &[][..], TERMS), (STRANGER, &[CLUB], TERMS), (0, &[], TERMS), (own, &[], TERMS)]
@@ -124,7 +124,7 @@ fn another_user_that_has_its_share_is_told_to_come_again() {
 }
 
 #[test]
-fn what_only_a_topic_has_is_not_for_servers() {
+fn servers_refuse_the_access_options_of_topics() {
     let topic = tempfile::tempdir().unwrap();
     let bus =
         Bus::open(BusOptions { path: Some(topic.path().join("bus")), ..BusOptions::default() }).unwrap();
@@ -170,7 +170,7 @@ fn rings_without_end_cost_good_clients_nothing() {
 }
 
 #[test]
-fn who_is_always_rung_and_never_listens_holds_nobody_up() {
+fn a_guest_that_never_reads_its_doorbell_delays_no_other() {
     let mut stage = stage(ServerOptions::default());
     let (raw, number) = guest(&mut stage);
     let mut ends = attach_pair(shape_of(&raw), &pair_of(&raw)).unwrap();
@@ -191,7 +191,7 @@ fn who_is_always_rung_and_never_listens_holds_nobody_up() {
 }
 
 #[test]
-fn what_is_no_ring_ends_the_connection_and_so_does_letting_go() {
+fn an_invalid_ring_or_a_closed_doorbell_ends_the_connection() {
     let mut stage = stage(ServerOptions::default());
     let null: OwnedFd = std::fs::File::open("/dev/null").unwrap().into();
     let breaches: [(&[u8], usize); 5] = [(&[2], 0), (&[1, 1], 0), (&[], 0), (&[1], 1), (&[9; 4096], 0)];
@@ -211,7 +211,7 @@ fn what_is_no_ring_ends_the_connection_and_so_does_letting_go() {
 }
 
 #[test]
-fn descriptors_and_garbage_stay_outside_and_fill_nothing_but_their_senders_socket() {
+fn garbage_and_descriptors_fill_only_their_senders_socket() {
     let mut stage = stage(ServerOptions::default());
     let null: OwnedFd = std::fs::File::open("/dev/null").unwrap().into();
     let (raw, number) = guest(&mut stage);

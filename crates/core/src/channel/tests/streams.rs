@@ -67,7 +67,7 @@ fn part(kind: u32, detail: u32, position: u64, rest: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn who_breaks_a_rule_of_either_stream_loses_both() {
+fn a_protocol_breach_on_one_stream_ends_both() {
     let mut stage = stage_of_streams();
     let report = |cursor: u64| part(4, 0, cursor, &[0; 56]);
     let (down, up) = (true, false);
@@ -133,7 +133,7 @@ fn neither_stream_outlives_the_other() {
 }
 
 #[test]
-fn who_never_reads_is_sent_to_until_it_is_full_and_costs_nothing_else() {
+fn a_peer_that_never_reads_only_fills_its_own_stream() {
     let mut stage = stage_of_streams();
     let _mute = raw_streams(&stage);
     let number = opened(&mut stage.server);
@@ -182,7 +182,7 @@ fn a_server_that_answers_wrongly_with_streams_is_not_believed() {
 }
 
 #[test]
-fn what_is_not_offered_is_refused_with_the_reason() {
+fn a_rung_that_is_not_offered_is_refused_with_the_reason() {
     let mut stage = stage_of_streams();
     let connect = |stage: &Stage, acquire| {
         let mut client = stage.bus.channel(ChannelOptions::default()).unwrap();
@@ -210,7 +210,7 @@ fn what_is_not_offered_is_refused_with_the_reason() {
 }
 
 #[test]
-fn what_nobody_takes_of_a_closed_stream_is_given_up() {
+fn unread_bytes_of_a_closed_stream_are_given_up() {
     let mut stage =
         stage(ServerOptions { offers: vec![Rung::Stream], capacity: 1 << 20, ..ServerOptions::default() });
     let socket = socket_to(&stage.bus, &stage.record);
@@ -233,7 +233,7 @@ fn what_nobody_takes_of_a_closed_stream_is_given_up() {
 }
 
 #[test]
-fn half_of_what_cannot_be_keeps_nobody_awake_and_does_not_hide_an_end() {
+fn half_of_an_invalid_frame_neither_spins_nor_hides_the_end() {
     let mut stage = stage_of_streams();
     let raw = raw_streams(&stage);
     let number = opened(&mut stage.server);

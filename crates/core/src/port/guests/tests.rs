@@ -34,7 +34,7 @@ fn rings(guest: &SocketDoorbell) -> usize {
 }
 
 #[test]
-fn whose_guest_was_put_out_waits_longer_each_time() {
+fn the_penalty_of_a_banned_user_doubles_each_time() {
     let guests = guests(2);
     let mut now = Instant::now();
     let outside = |uid, now| guests.admit(uid, now).err();
@@ -75,7 +75,7 @@ fn the_user_with_the_most_gives_way_and_by_its_youngest() {
 /// A guest that is streamed to goes a moment after it is told to. Another guest that comes quickly must not get its
 /// slot.
 #[test]
-fn a_place_that_is_made_is_kept_for_whom_it_is_made() {
+fn a_slot_freed_for_a_user_is_reserved_for_that_user() {
     let guests = guests(3);
     let begin = Instant::now();
     let at = |milliseconds| begin + Duration::from_millis(milliseconds);
@@ -122,7 +122,7 @@ fn each_guest_has_generations_of_its_own_wherever_it_sits() {
 }
 
 #[test]
-fn who_comes_again_and_again_is_rationed() {
+fn repeated_admissions_of_a_user_are_rationed() {
     let guests = guests(1);
     let now = Instant::now();
     let admitted = (0..200).filter(|_| guests.admit(7, now).is_ok()).count();
@@ -157,7 +157,7 @@ fn rings_beyond_the_ration_are_owed_and_paid_together() {
 }
 
 #[test]
-fn a_publisher_that_does_not_wait_is_never_rung_and_one_that_waits_once_for_all() {
+fn the_room_doorbell_rings_once_per_wait_of_the_publisher() {
     let guests = guests(2);
     let (one, other) = (entry(&guests, 7), entry(&guests, 8));
     let now = Instant::now();

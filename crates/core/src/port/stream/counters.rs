@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn encoded_values_decode_to_themselves() {
         let counters = PublisherCounters { messages: 1, full: 3, floor: 9, head: 10, ..Default::default() };
         let slot = |index| SlotView {
             index,

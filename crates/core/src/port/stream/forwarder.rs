@@ -330,7 +330,7 @@ mod tests {
 
     /// No publisher is left that could evict it.
     #[test]
-    fn a_guest_does_not_hold_what_a_closed_topic_has_left_for_ever() {
+    fn a_guest_cannot_keep_the_rest_of_a_closed_topic() {
         let (source, producer, identity) = topic(1 << 20);
         let guests = Guests::new(1, identity, Arc::clone(&source.room)).unwrap();
         let (places, admitted) = guests.for_producer();
@@ -361,7 +361,7 @@ mod tests {
     /// A guest may report as often as it likes. This tests how often its reports are looked at, and when the next
     /// time is.
     #[test]
-    fn what_another_user_reports_is_rationed() {
+    fn reports_of_another_user_are_rationed() {
         for rationed in [false, true] {
             let (source, producer, _) = topic(4096);
             let proxy = ProxyReader::claim(&source, (1, 0), Start::Latest).unwrap().rationed(rationed);

@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn encoded_values_decode_to_themselves() {
         let head = Head { kind: BYTES, detail: 7, position: 1 << 40 };
         assert_eq!(Head::decode(&head.encode()), head);
         for request in [Request::Nothing, Request::Counters, Request::Forget] {
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_report_is_none() {
+    fn a_malformed_report_is_not_decoded() {
         let report = encode_report(&Report::default(), Request::Nothing);
         assert_eq!(decode_report(&report[..REPORT - 1]), None);
         assert_eq!(decode_report(&[&report[..], &[0]].concat()), None);

@@ -92,7 +92,7 @@ fn child(folder: &tempfile::TempDir, uid: u32, what: &str) -> Process {
 }
 
 #[test]
-fn who_is_not_let_in_is_sent_a_refusal_and_nothing_else() {
+fn a_refused_user_gets_a_refusal_and_nothing_else() {
     let _dog = watchdog(120);
     if !can_change_user() {
         return;
@@ -154,7 +154,7 @@ fn a_guest_gets_every_message_and_is_waited_for() {
 }
 
 #[test]
-fn a_guest_holds_nothing_that_it_could_turn_against_its_publisher() {
+fn a_guest_holds_no_descriptor_that_can_harm_its_publisher() {
     let _dog = watchdog(120);
     if !can_change_user() {
         return;
@@ -168,7 +168,7 @@ fn a_guest_holds_nothing_that_it_could_turn_against_its_publisher() {
 }
 
 #[test]
-fn who_floods_the_doorbell_is_put_out() {
+fn a_guest_that_floods_the_doorbell_is_banned() {
     let _dog = watchdog(120);
     if !can_change_user() {
         return;
@@ -189,7 +189,7 @@ fn who_floods_the_doorbell_is_put_out() {
 }
 
 #[test]
-fn hostile_words_and_a_deaf_socket_are_nobody_elses_business() {
+fn a_hostile_guest_affects_neither_publisher_nor_guests() {
     let _dog = watchdog(240);
     if !can_change_user() {
         return;
@@ -281,7 +281,7 @@ fn a_guest_that_makes_no_room_is_evicted_and_told_so() {
 }
 
 #[test]
-fn guests_of_a_bus_that_is_closed_are_told_that_nobody_waits_for_them() {
+fn guests_of_a_closed_bus_hear_of_its_end() {
     let _dog = watchdog(120);
     if !can_change_user() {
         return;
@@ -378,7 +378,7 @@ fn shares(greedy: &str, modest: &str) {
 }
 
 #[test]
-fn who_knocks_without_end_keeps_nobody_out() {
+fn endless_connection_attempts_keep_no_guest_out() {
     let _dog = watchdog(120);
     if !can_change_user() {
         return;
@@ -398,7 +398,7 @@ fn who_knocks_without_end_keeps_nobody_out() {
 }
 
 #[test]
-fn a_guest_outlives_the_directory_and_hears_of_its_publishers_end() {
+fn a_guest_without_its_directory_hears_of_the_publishers_end() {
     let _dog = watchdog(120);
     if !can_change_user() {
         return;
@@ -452,7 +452,7 @@ fn guests_of_a_topic_without_shared_memory_are_streamed_to() {
 }
 
 #[test]
-fn who_reports_nonsense_is_put_out_and_who_reports_without_end_is_rationed() {
+fn invalid_reports_ban_a_guest_and_endless_ones_are_rationed() {
     let _dog = watchdog(120);
     if !can_change_user() {
         return;

@@ -181,7 +181,7 @@ fn a_number_that_now_is_another_file_is_refused() {
 }
 
 #[test]
-fn announced_descriptors_stay_open_as_long_as_the_record_is_locked() {
+fn announced_descriptors_stay_open_while_the_record_is_locked() {
     let _dog = watchdog(60);
     let folder = tempfile::tempdir().unwrap();
     let mut publisher = Process::publisher(folder.path());
@@ -205,7 +205,7 @@ fn announced_descriptors_stay_open_as_long_as_the_record_is_locked() {
 }
 
 #[test]
-fn what_is_not_offered_is_not_tried() {
+fn a_rung_that_is_not_offered_is_not_tried() {
     let _dog = watchdog(60);
     let folder = tempfile::tempdir().unwrap();
     let bus = open(folder.path());

@@ -87,7 +87,7 @@ pub(super) fn server(bus: &Bus) {
 }
 
 #[test]
-fn a_subscriber_without_descriptors_gets_an_error_and_leaks_nothing() {
+fn descriptor_exhaustion_fails_a_subscriber_without_a_leak() {
     let _dog = watchdog(90);
     let folder = tempfile::tempdir().unwrap();
     let _publisher = Process::publisher(folder.path());

@@ -151,7 +151,7 @@ fn a_slot_that_is_not_locked_gets_no_doorbell() {
 }
 
 #[test]
-fn who_disconnects_at_any_step_leaves_nothing() {
+fn a_client_that_disconnects_at_any_step_leaves_nothing() {
     with_topic(|bus, record, fake| {
         drop(connect(bus, record));
         let after_hello = connect(bus, record);
