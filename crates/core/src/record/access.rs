@@ -180,7 +180,7 @@ impl Granted {
     }
 }
 
-/// What a record says about who may use the instance, for users to read. The publisher decides by its own [`Granted`],
+/// What a record says about who may use the instance, for users to read. The publisher decides by its own `Granted`,
 /// not by this.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccessRecord {
