@@ -2,7 +2,7 @@
 //!
 //! `Consumer`, `Feed` and the walk share these types. This file is plain data; nothing in it looks at a ring.
 
-/// Where a message lies after [`Consumer::read`] or [`Consumer::lease`]: four words, which JS reads as a
+/// Where a message lies after [`Consumer::read`](crate::Consumer::read) or [`Consumer::lease`](crate::Consumer::lease): four words, which JS reads as a
 /// `Uint32Array`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -42,8 +42,8 @@ pub enum Read {
         /// Monotonic time of that batch, in nanoseconds.
         batch_time: u64,
     },
-    /// A piece of a large message comes next. Take it with [`Consumer::read_large`], or drop the message with
-    /// [`Consumer::skip_large`]. If another large message was being read, the rest of it will never come.
+    /// A piece of a large message comes next. Take it with [`Consumer::read_large`](crate::Consumer::read_large), or drop the message with
+    /// [`Consumer::skip_large`](crate::Consumer::skip_large). If another large message was being read, the rest of it will never come.
     Large(Large),
 }
 
@@ -66,7 +66,7 @@ pub struct Large {
     pub sequence: u64,
     /// When its first piece was committed, in nanoseconds of the monotonic clock.
     pub time: u64,
-    /// Bytes of the message, at most [`MAX_LARGE`].
+    /// Bytes of the message, at most [`MAX_LARGE`](crate::MAX_LARGE).
     pub total: usize,
     /// Bytes of it that were read so far. 0: the message begins.
     pub done: usize,
@@ -85,6 +85,6 @@ pub enum Piece {
         /// Bytes of the message that are still to come. 0: the message is whole.
         left: usize,
     },
-    /// The message will never be whole. Forget what was copied, and go on with [`Consumer::read`].
+    /// The message will never be whole. Forget what was copied, and go on with [`Consumer::read`](crate::Consumer::read).
     Gone,
 }
