@@ -1,5 +1,5 @@
 // @ts-check
-/** The rules for file names (STYLE 1), and for the one version number that several manifests contain. */
+/** The rules for file names, and for the one version number that several manifests contain. */
 
 /** @typedef {import('./tree.mjs').Tree} Tree */
 
@@ -12,7 +12,7 @@ export function filesSayWhatTheyAre(tree) {
   return tree.files
     .filter((path) => !EXCEPTED.test(path))
     .filter((path) => path.split('/').some((part) => NOTHING_SAYING.test(part.replace(/\..*$/, ''))))
-    .map((path) => `${path}: no utils, helpers, common, misc, manager (STYLE 1)`)
+    .map((path) => `${path}: no utils, helpers, common, misc, manager`)
 }
 
 /** @param {Tree} tree */
@@ -24,7 +24,7 @@ export function filesAreSpelledAlike(tree) {
     if (/\.[cm]?[jt]s$/.test(name)) return !/^[a-z0-9]+(-[a-z0-9]+)*(\.[a-z0-9]+)*$/.test(name)
     return false
   })
-  return wrong.map((path) => `${path}: Rust files are snake_case, TypeScript's kebab-case (STYLE 1)`)
+  return wrong.map((path) => `${path}: Rust files are snake_case, TypeScript's kebab-case`)
 }
 
 /** @param {Tree} tree */

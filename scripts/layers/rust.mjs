@@ -1,5 +1,5 @@
 // @ts-check
-/** The rules of the Rust side: what each crate may depend on, and where `unsafe` and atomics may stand (STYLE 2, 4). */
+/** The rules of the Rust side: what each crate may depend on, and where `unsafe` and atomics may stand. */
 import { edgesOf, modulesOf } from './modules.mjs'
 import { places } from './tree.mjs'
 
@@ -12,7 +12,7 @@ const UNSAFE_IN_CORE = /^crates\/core\/src\/(sys|segment)\//
 const IN_TESTS = /^crates\/\w+\/src\/(.*\/)?tests(\/|\.rs$)/
 
 const CORE = 'crates/core/src'
-/** The core's folders and root files (DESIGN 8). Each imports only what stands before it. */
+/** The core's folders and root files. Each imports only what stands before it. */
 const ORDER = [
   'error',
   'sys',
@@ -24,8 +24,6 @@ const ORDER = [
   'port',
   'topic',
   'channel',
-  'state',
-  'sync',
   'doctor',
   'guide',
 ]
@@ -174,9 +172,7 @@ export function unsafeHasItsPlace(tree) {
         !IN_TESTS.test(path),
     )
     .flatMap((path) => places(path, tree.code(path), /\bunsafe\b|\b(?:allow|expect)\s*\([^)]*\bunsafe_code\b/g))
-    .map(
-      (place) => `${place}: unsafe only in crates/ring, core's sys and segment, and the binding's raw files (STYLE 2)`,
-    )
+    .map((place) => `${place}: unsafe only in crates/ring, core's sys and segment, and the binding's raw files`)
 }
 
 /** @param {Tree} tree */
@@ -188,5 +184,5 @@ export function atomicsComeFromTheShim(tree) {
     ...inRing.flatMap((path) => places(path, tree.code(path), /\b(?:core|std)::sync::atomic\b|\bloom::/g)),
     // Others may count in their own memory, but an atomic over memory that is shared is ring's to make.
     ...elsewhere.flatMap((path) => places(path, tree.code(path), /\bAtomic\w+::from_ptr\b/g)),
-  ].map((place) => `${place}: atomics over shared memory come from crates/ring/src/sync.rs alone (STYLE 4)`)
+  ].map((place) => `${place}: atomics over shared memory come from crates/ring/src/sync.rs alone`)
 }

@@ -24,7 +24,7 @@ import { Queue } from '../channel/queue.js'
 import { type Handler, Server } from '../channel/server.js'
 import { Worker, type WorkHandler } from '../channel/worker.js'
 import { invalid } from '../check.js'
-import { type Codec, codecOf, resolveCodec } from '../codec/index.js'
+import { type Codec, codecOf, resolveCodec, type CodecName } from '../codec/index.js'
 import { PayloadCodec } from '../codec/payload-codec.js'
 import { channels, debug } from '../diagnostics.js'
 import { closedError, fromNative, translated } from '../errors.js'
@@ -89,7 +89,7 @@ export class Bus implements AsyncDisposable {
    */
   publisher<T = unknown>(
     service: string,
-    options: PublisherOptions<T> & { codec: 'json' | 'structured' },
+    options: PublisherOptions<T> & { codec: Exclude<CodecName, 'bytes'> },
   ): Promise<Publisher<T>>
   publisher<T>(service: string, options: PublisherOptions<T> & { codec: Codec<T> }): Promise<Publisher<T>>
   publisher(service: string, options?: PublisherOptions & { codec?: 'bytes' | undefined }): Promise<Publisher>
@@ -114,7 +114,7 @@ export class Bus implements AsyncDisposable {
    */
   subscriber<T = unknown>(
     pattern: string,
-    options: SubscriberOptions<T> & { codec: 'json' | 'structured' },
+    options: SubscriberOptions<T> & { codec: Exclude<CodecName, 'bytes'> },
   ): Promise<Subscriber<T>>
   subscriber<T>(pattern: string, options: SubscriberOptions<T> & { codec: Codec<T> }): Promise<Subscriber<T>>
   subscriber(pattern: string, options?: SubscriberOptions & { codec?: 'bytes' | undefined }): Promise<Subscriber>
@@ -155,7 +155,7 @@ export class Bus implements AsyncDisposable {
   ): Promise<Server>
   serve<Q = unknown, R = unknown>(
     service: string,
-    options: ServeOptions<Q, R> & { codec: 'json' | 'structured' },
+    options: ServeOptions<Q, R> & { codec: Exclude<CodecName, 'bytes'> },
     handler?: Handler<Q, R, unknown>,
   ): Promise<Server<unknown>>
   serve<Q, R = Q>(
@@ -185,7 +185,7 @@ export class Bus implements AsyncDisposable {
    */
   connect<Q = unknown, R = unknown>(
     service: string,
-    options: ConnectOptions<Q, R> & { codec: 'json' | 'structured' },
+    options: ConnectOptions<Q, R> & { codec: Exclude<CodecName, 'bytes'> },
   ): Promise<Client<Q, R, unknown>>
   connect<Q, R = Q>(
     service: string,
@@ -223,7 +223,10 @@ export class Bus implements AsyncDisposable {
    *
    * Rejects as `serve` does.
    */
-  queue<T = unknown>(service: string, options: QueueOptions<T> & { codec: 'json' | 'structured' }): Promise<Queue<T>>
+  queue<T = unknown>(
+    service: string,
+    options: QueueOptions<T> & { codec: Exclude<CodecName, 'bytes'> },
+  ): Promise<Queue<T>>
   queue<T>(service: string, options: QueueOptions<T> & { codec: Codec<T> }): Promise<Queue<T>>
   queue(service: string, options?: QueueOptions & { codec?: 'bytes' | undefined }): Promise<Queue>
   async queue(service: string, options: QueueOptions<unknown> = {}): Promise<object> {
@@ -257,7 +260,7 @@ export class Bus implements AsyncDisposable {
   ): Promise<Worker>
   worker<T = unknown>(
     service: string,
-    options: WorkerOptions<T> & { codec: 'json' | 'structured' },
+    options: WorkerOptions<T> & { codec: Exclude<CodecName, 'bytes'> },
     handler: WorkHandler<T>,
   ): Promise<Worker<T>>
   worker<T>(
