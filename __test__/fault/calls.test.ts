@@ -46,7 +46,7 @@ test.serial('idempotent calls find the next server, and no other call does', asy
   await second.tells('closed')
 })
 
-test.serial('a client killed with 10,000 calls in flight: the server goes on as if nothing had been', async (t) => {
+test.serial('a server survives a client killed with 10,000 calls in flight', async (t) => {
   const at = place(t)
   const child = peer(at, 'call-server.mjs')
   const bus = await at.bus()
@@ -63,7 +63,7 @@ test.serial('a client killed with 10,000 calls in flight: the server goes on as 
   await child.tells('closed')
 })
 
-test.serial('a stopped server holds nobody for longer than the timeout; others are called', async (t) => {
+test.serial('calls to a stopped server time out; other servers are called', async (t) => {
   const at = place(t)
   const stopped = peer(at, 'call-server.mjs')
   const bus = await at.bus()
@@ -96,7 +96,7 @@ test.serial('a stopped server holds nobody for longer than the timeout; others a
   }
 })
 
-test.serial('killed workers: every message is done, what is done twice is marked', async (t) => {
+test.serial('killed workers: every message is done, and repeats are marked', async (t) => {
   const at = place(t)
   const bus = await at.bus()
   const queue = await bus.queue<{ n: number; deadly: boolean }>('jobs', { codec: 'json' })

@@ -9,7 +9,7 @@ import { place } from '../helpers/place.js'
 
 const KILLS = Number(process.env['RINGBELL_TEST_KILLS'] ?? 16)
 
-test.serial('every message is seen at least once, and those that are seen again are marked', async (t) => {
+test.serial('a durable subscriber sees each message at least once, repeats marked', async (t) => {
   const at = place(t)
   t.timeout(60_000 + KILLS * 5000)
   const bus = await at.bus()

@@ -29,7 +29,7 @@ for (const [ending, expected] of Object.entries(ENDINGS)) {
   })
 }
 
-test('an exception in a listen callback is an uncaught exception, which a program may survive', async (t) => {
+test('an exception in a listen callback is an uncaught exception', async (t) => {
   const at = place(t)
   const child = peer(at, 'ending.mjs', ['survive'])
   await child.tells('open')

@@ -46,7 +46,7 @@ async function done(visitor: Peer, what: string, how: Record<string, unknown> = 
   return (await visitor.tells(`${what} done`))['result']
 }
 
-asRoot('calls, streams and messages larger than the ring between two users, who sleep in between', async (t) => {
+asRoot('calls, streams and large messages between two sleeping users', async (t) => {
   const at = openPlace(t)
   const bus = await at.bus()
   const server = await bus.serve<Request, unknown>(
@@ -78,7 +78,7 @@ asRoot('calls, streams and messages larger than the ring between two users, who 
   t.deepEqual(await own.call({ op: 'echo', value: 8 }), { value: 8 })
 })
 
-asRoot('descriptors go from user to user, and outlive who sent them', async (t) => {
+asRoot('descriptors pass between users, and outlive their sender', async (t) => {
   const at = openPlace(t)
   const bus = await at.bus()
   const server = await bus.serve<Request, unknown>('calls', { codec: 'json', access: { uids: [GUEST] } }, answer)
@@ -114,7 +114,7 @@ asRoot('descriptors go from user to user, and outlive who sent them', async (t) 
   await given()
 })
 
-asRoot('a user who was not named is refused, and so is everybody without access', async (t) => {
+asRoot('a user without access is refused', async (t) => {
   const at = openPlace(t)
   const bus = await at.bus()
   const named = await bus.serve('named', { codec: 'json', access: { uids: [GUEST] } }, answer)
@@ -133,7 +133,7 @@ asRoot('a user who was not named is refused, and so is everybody without access'
   t.is(named.stats().accepted + closed.stats().accepted, 0)
 })
 
-asRoot('root calls a server of another user, and rings no doorbell of its', async (t) => {
+asRoot('root calls a server of another user, and rings no doorbell', async (t) => {
   const at = place(t)
   chmodSync(at.path, 0o1777)
   const server = peer(at, 'call-server.mjs', ['calls'], as(GUEST))
@@ -159,7 +159,7 @@ asRoot('a queue gives its jobs to workers of other users', async (t) => {
   t.is(queue.stats().acknowledged, 100)
 })
 
-test('what is announced is as open as was asked for, and what only topics have is refused', async (t) => {
+test('access options apply to channels; options of topics are refused', async (t) => {
   const bus = await place(t).bus()
   const group = process.getgid?.() ?? 0
   const mode = (name: string): number => statSync(join(bus.path, name)).mode & 0o777

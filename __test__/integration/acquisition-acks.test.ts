@@ -81,7 +81,7 @@ for (const rung of rungs) {
     }
   })
 
-  test(`${rung}: messages larger than the ring go through, and are acknowledged like others`, async (t) => {
+  test(`${rung}: messages larger than the ring are acknowledged`, async (t) => {
     const { publisher, open } = await stage(t, rung)
     for (const ack of ['batch', 'deferred'] as const) {
       const subscriber = await open({ ack, durable: ack })
@@ -105,7 +105,7 @@ for (const rung of rungs) {
     }
   })
 
-  test(`${rung}: what a durable subscriber did not acknowledge comes again, marked`, async (t) => {
+  test(`${rung}: a durable subscriber gets unacknowledged messages again`, async (t) => {
     const { publisher, open } = await stage(t, rung)
     const first = await open({ durable: 'billing' })
     t.is(first.publishers[0]?.position, 'new')
@@ -141,7 +141,7 @@ for (const rung of rungs) {
     t.is((await open({ durable: 'billing' })).publishers[0]?.position, 'new')
   })
 
-  test(`${rung}: a batch is told before its reader sleeps, and by the clock while it works`, async (t) => {
+  test(`${rung}: a batch is acknowledged before sleep and at the interval`, async (t) => {
     const { publisher, open } = await stage(t, rung)
     const subscriber = await open({ ack: 'batch', wait: 'sleep', durable: 'idle', ackInterval: 50 })
     const pending = (): number => subscriber.stats().acks.pending
@@ -183,7 +183,7 @@ for (const rung of rungs) {
     }
   })
 
-  test(`${rung}: in batches, a lent batch is done when the next one is asked for`, async (t) => {
+  test(`${rung}: a lent batch is acknowledged when the next is asked for`, async (t) => {
     const { publisher, open } = await stage(t, rung)
     const subscriber = await open({ ack: 'batch', durable: 'lent' })
     send(publisher, 40)
@@ -208,7 +208,7 @@ for (const rung of rungs) {
     if (rung !== 'stream') t.is(messages.length, inHand)
   })
 
-  test(`${rung}: a parked position keeps room until evictAfter; then it is lost, and that is told`, async (t) => {
+  test(`${rung}: a parked position keeps room until evictAfter`, async (t) => {
     const { publisher, open } = await stage(t, rung, { evictAfter: 100 })
     const first = await open({ durable: 'billing' })
     send(publisher, 3)
@@ -228,7 +228,7 @@ for (const rung of rungs) {
     t.is((await missed)[1], sent - 2, 'all that was not acknowledged')
   })
 
-  test(`${rung}: a name has one holder at a time; the second waits for the first to go`, async (t) => {
+  test(`${rung}: a durable name has one holder, and the second waits`, async (t) => {
     const { bus, publisher, open } = await stage(t, rung)
     const first = await open({ durable: 'billing' })
     const second = await bus.subscriber('ticks', { acquire: rung, durable: 'billing', ack: 'deferred' })
@@ -321,7 +321,7 @@ test('misuse is said at once', async (t) => {
   await other.close()
 })
 
-test('topics that may lose messages are not joined by who wants to acknowledge', async (t) => {
+test('an acknowledging subscriber does not join a topic that drops', async (t) => {
   const bus = await place(t).bus()
   for (const overflow of ['drop-oldest', 'drop-newest'] as const) {
     await bus.publisher(overflow, { overflow })

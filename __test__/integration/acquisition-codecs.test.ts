@@ -69,7 +69,7 @@ for (const rung of rungs) {
     t.true(error?.cause instanceof TypeError)
   })
 
-  test(`${rung}: a publisher with another codec is not joined, and the others are`, async (t) => {
+  test(`${rung}: a publisher with another codec is not joined`, async (t) => {
     const at = place(t)
     const bus = await at.bus()
     const wrong = await bus.publisher('mixed', { codec: 'json' })

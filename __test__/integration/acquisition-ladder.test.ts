@@ -83,7 +83,7 @@ for (const rung of rungs) {
   })
 }
 
-test('stream: both sides know, and say so; leases are refused with the reason', async (t) => {
+test('stream: both sides report the rung; leases are refused', async (t) => {
   const at = place(t)
   const bus = await at.bus()
   const publisher = await bus.publisher('ticks')

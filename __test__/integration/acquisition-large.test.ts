@@ -27,7 +27,7 @@ function write(publisher: Publisher): Promise<unknown> {
 }
 
 for (const rung of rungs) {
-  test(`${rung}: for await gives large messages as any others, with sequence and time`, async (t) => {
+  test(`${rung}: for await gives large messages, with sequence and time`, async (t) => {
     const { publisher, subscriber } = await pair(t, rung)
     const before = process.hrtime.bigint()
     const written = write(publisher)
@@ -57,7 +57,7 @@ for (const rung of rungs) {
   })
 
   for (const lifetime of lifetimes(rung)) {
-    test(`${rung}: ${lifetime} batches bring each large message as a batch of its own`, async (t) => {
+    test(`${rung}: ${lifetime} batches hold each large message alone`, async (t) => {
       const { publisher, subscriber } = await pair(t, rung)
       const written = write(publisher)
       const lengths: number[] = []
@@ -84,7 +84,7 @@ for (const rung of rungs) {
     })
   }
 
-  test(`${rung}: tryReceive has nothing before it is whole, receive and listen wait for it`, async (t) => {
+  test(`${rung}: tryReceive, receive and listen give only whole messages`, async (t) => {
     const { publisher, subscriber } = await pair(t, rung)
     let over = false
     const written = publisher.write(blob(0, LARGE)).then(() => (over = true))
@@ -109,7 +109,7 @@ for (const rung of rungs) {
     t.true(isBlob(await heard, 2, LARGE))
   })
 
-  test(`${rung}: who joins in the middle begins with the next message, and has missed nothing`, async (t) => {
+  test(`${rung}: a late subscriber begins with the next whole message`, async (t) => {
     const { publisher, subscriber, at } = await pair(t, rung)
     // Nobody reads, so it stands still when the ring is full.
     const written = publisher.write(blob(0, LARGE))
@@ -121,7 +121,7 @@ for (const rung of rungs) {
     t.deepEqual([late.stats().missed, late.stats().received], [0, 1])
   })
 
-  test(`${rung}: blobs of another process, larger and smaller than its ring`, async (t) => {
+  test(`${rung}: blobs of another process, some larger than its ring`, async (t) => {
     const at = place(t)
     const count = 60
     const other = peer(at, 'write.mjs', ['blobs', JSON.stringify({ capacity: CAPACITY }), count])

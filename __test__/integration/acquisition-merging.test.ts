@@ -56,7 +56,7 @@ for (const rung of rungs) {
     t.true(strangers.every(({ subscribers }) => subscribers === 0))
   })
 
-  test(`${rung}: what a publisher committed before it closed is received, and only then is it ended`, async (t) => {
+  test(`${rung}: a closed publisher ends after its last message`, async (t) => {
     const at = place(t)
     const publisher = await (await at.bus()).publisher('ticks')
     const subscriber = await (await at.bus()).subscriber('ticks', { acquire: rung })
@@ -80,7 +80,7 @@ for (const rung of rungs) {
     t.deepEqual(subscriber.publishers, [])
   })
 
-  test(`${rung}: an end that came while its messages were held is told after the last, though nobody reads on`, async (t) => {
+  test(`${rung}: ended is told after the last held message`, async (t) => {
     const at = place(t)
     const publisher = await (await at.bus()).publisher('ticks')
     const bus = await at.bus()

@@ -38,7 +38,7 @@ function walk(batch: Batch, from: number): number {
 }
 
 for (const rung of rungs) {
-  test(`${rung}: for await gives owned messages in order, which stay as they are`, async (t) => {
+  test(`${rung}: for await gives owned messages in order`, async (t) => {
     const { publisher, subscriber } = await pair(t, rung)
     const before = process.hrtime.bigint()
     send(publisher, 0, 3000)
@@ -118,7 +118,7 @@ for (const rung of rungs) {
     })
   }
 
-  test(`${rung}: listen delivers, stops, and what it left is there for the next`, async (t) => {
+  test(`${rung}: listen delivers, stops, and leaves the rest`, async (t) => {
     const { publisher, subscriber } = await pair(t, rung)
     const got: number[] = []
     const listening = subscriber.listen((message) => {

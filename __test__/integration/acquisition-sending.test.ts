@@ -82,7 +82,7 @@ for (const rung of rungs) {
     t.deepEqual([subscriber.stats().received, subscriber.stats().missed, publisher.stats().dropped], [sent, 0, 0])
   })
 
-  test(`${rung}: drop-oldest takes everything, and tells exactly how many were missed`, async (t) => {
+  test(`${rung}: drop-oldest takes all messages and counts the missed`, async (t) => {
     const { publisher, subscriber } = await pair(t, rung, { capacity: 4096, overflow: 'drop-oldest' })
     let told = 0
     subscriber.on('missed', (_publisher: AttachedPublisher, messages: number) => (told += messages))
@@ -120,7 +120,7 @@ for (const rung of rungs) {
     t.deepEqual([subscriber.stats().received, subscriber.stats().missed], [accepted, 0])
   })
 
-  test(`${rung}: a message too large is refused with the limit, by every way of sending`, async (t) => {
+  test(`${rung}: every way of sending refuses a message over the limit`, async (t) => {
     const { publisher, subscriber } = await pair(t, rung, { capacity: 65_536 })
     const limit = publisher.maxMessage
     t.true(limit > 32_000 && limit < 32_768)
@@ -142,7 +142,7 @@ for (const rung of rungs) {
     t.is((await subscriber.receive()).byteLength, 0)
   })
 
-  test(`${rung}: 200,000 messages between two processes through a small ring, with ready(), nothing lost`, async (t) => {
+  test(`${rung}: 200,000 messages through a small ring, with ready()`, async (t) => {
     const at = place(t)
     // The subscriber is our child's sibling in no way that Yama minds: a parent may look at its child.
     const child = peer(at, 'publish.mjs', ['ticks', '{"capacity":65536}', 200_000])

@@ -8,7 +8,7 @@ import { codeOf, place, until } from '../helpers/place.js'
 
 const INVALID = 'ERR_RINGBELL_INVALID_OPTION'
 
-test('what is wrong with an option is said, with the option and the value, and nothing is made', async (t) => {
+test('a wrong option is refused with its name and value', async (t) => {
   const at = place(t)
   const bus = await at.bus()
   const wrong: [string, () => unknown][] = [
@@ -70,7 +70,7 @@ test('directories that others could tamper with are refused', async (t) => {
     t.is(await codeOf(() => Bus.open({ path: join(at.path, name) })), 'ERR_RINGBELL_BUS_DIRECTORY', name)
 })
 
-test('gc removes what the dead left, and what is alive stays', async (t) => {
+test('gc removes files of dead processes, and keeps those of live ones', async (t) => {
   const at = place(t)
   const child = peer(at, 'publish.mjs', ['dead'])
   await child.tells('ready')
@@ -89,7 +89,7 @@ test('gc removes what the dead left, and what is alive stays', async (t) => {
   t.like(await bus.gc(), { records: 0, sockets: 0, alive: 1 })
 })
 
-test('who watches cleans up after the dead without being asked', async (t) => {
+test('a watch cleans up after dead processes', async (t) => {
   const at = place(t)
   const bus = await at.bus()
   const child = peer(at, 'publish.mjs', ['dead'])

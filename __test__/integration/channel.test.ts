@@ -43,7 +43,7 @@ test('calls to another process: replies, errors, streams, counters', async (t) =
 })
 
 for (const rung of rungs.filter((rung) => rung !== 'direct')) {
-  test(`${rung}: both sides know how they are connected, and it is chosen anew each time`, async (t) => {
+  test(`${rung}: both sides report the rung, and each connection chooses`, async (t) => {
     const bus = await place(t).bus()
     const server = await bus.serve('echo', {}, async (request) => request)
     for (const acquire of [rung, 'auto'] as const) {
@@ -60,7 +60,7 @@ for (const rung of rungs.filter((rung) => rung !== 'direct')) {
   })
 }
 
-test('what a server does not offer is refused with the reason', async (t) => {
+test('a request for something not offered is refused with the reason', async (t) => {
   const bus = await place(t).bus()
   for (const offers of [[], ['direct'], ['post']])
     t.is(
@@ -85,7 +85,7 @@ for (const wait of ['sleep', 'spin', 'adaptive'] as const) {
   })
 }
 
-test('a ring that is full holds back calls and replies, and loses none', async (t) => {
+test('a full ring holds back calls and replies, and loses none', async (t) => {
   const at = place(t)
   const bus = await at.bus()
   await bus.serve('narrow', { capacity: 4096 }, async (request) => request)
@@ -168,7 +168,7 @@ test('another codec is refused on sight; a queue is no server', async (t) => {
   t.is(await codeOf(() => caller.call(new Uint8Array(1), { timeout: 50 })), 'ERR_RINGBELL_TIMEOUT')
 })
 
-test('bus.close ends servers, clients, queues and workers, and nothing that was awaited hangs', async (t) => {
+test('bus.close ends servers, clients, queues and workers', async (t) => {
   const at = place(t)
   const bus = await at.bus()
   await bus.serve('calls', () => new Promise<never>(() => {}))
@@ -190,7 +190,7 @@ test('bus.close ends servers, clients, queues and workers, and nothing that was 
   t.true((await codes).every((code) => code === 'ERR_RINGBELL_CLOSED'))
 })
 
-test('requests and replies of many megabytes, into a given buffer too, beside small ones; limits on both sides', async (t) => {
+test('large requests and replies, into a buffer too, up to the limits', async (t) => {
   const at = place(t)
   const bus = await at.bus()
   await bus.serve('large', { maxMessage: 2 ** 25 }, (request) => request)
@@ -212,7 +212,7 @@ test('requests and replies of many megabytes, into a given buffer too, beside sm
   t.is((await client.call(Uint8Array.of(2)))[0], 2)
 })
 
-test('what is larger than maxMessage is told to whoever made it, also where it fits into the ring', async (t) => {
+test('a message over maxMessage fails at its sender, even if it fits', async (t) => {
   const bus = await place(t).bus()
   const server = await bus.serve(
     'small',
@@ -236,7 +236,7 @@ test('what is larger than maxMessage is told to whoever made it, also where it f
   t.deepEqual([...(await heard)], [7])
 })
 
-test('an error is told whatever the limit', async (t) => {
+test('an error larger than maxMessage still reaches the caller', async (t) => {
   const bus = await place(t).bus()
   await bus.serve('curt', {}, async () => {
     throw new Error('much longer than the eight bytes that are taken')
@@ -245,7 +245,7 @@ test('an error is told whatever the limit', async (t) => {
   t.is((await t.throwsAsync(client.call(new Uint8Array(1)))).name, 'RemoteError')
 })
 
-test('a call that a closed server never took was not sent; a timeout says why nobody was connected', async (t) => {
+test('a call that a closed server did not take was not sent', async (t) => {
   const bus = await place(t).bus()
   const server = await bus.serve('gone', {}, async (request) => request)
   const client = await bus.connect('gone', { acquire: withoutMemory ? 'stream' : 'handshake' })
@@ -261,7 +261,7 @@ test('a call that a closed server never took was not sent; a timeout says why no
   t.regex(error.message, /no server is connected \(.*codec.*json/)
 })
 
-test('who waits for a server where there is a topic, or for a topic where there is a server, is told in the end', async (t) => {
+test('waiting for the wrong kind of service is explained at the timeout', async (t) => {
   const bus = await place(t).bus()
   await bus.publisher('ticks')
   const server = await bus.serve('echo', {}, async (request) => request)

@@ -10,7 +10,7 @@ async function serving(at: Scene, args: readonly string[]): Promise<Cli> {
   return cli
 }
 
-test('a command answers: what it is given on stdin it gives back on stdout, and Ctrl-C ends it', async (t) => {
+test('serve runs a command with stdin and stdout; Ctrl-C ends it', async (t) => {
   const at = scene(t)
   const server = await serving(at, ['upper', '--', 'tr', 'a-z', 'A-Z'])
   t.is((await at.run(['call', 'upper', 'hello'])).stdout.toString(), 'HELLO')
@@ -27,7 +27,7 @@ test('a command answers: what it is given on stdin it gives back on stdout, and 
   t.is((await server.end).code, 130)
 })
 
-test('an exit code is an error; a command that is not there, too; the server goes on', async (t) => {
+test('a failed or missing command is an error, and the server goes on', async (t) => {
   const at = scene(t)
   await serving(at, ['picky', '--codec', 'json', '--', 'sh', '-c', 'grep -q good && echo \'{"ok":true}\''])
   await serving(at, ['missing', '--', '/no/such/command'])
@@ -40,7 +40,7 @@ test('an exit code is an error; a command that is not there, too; the server goe
   t.regex(missing.stderr, /ENOENT/)
 })
 
-test('a caller that gives up has the command killed; nobody there is exit code 3', async (t) => {
+test('a call that times out kills the command; no server is exit code 3', async (t) => {
   const at = scene(t)
   const script = `trap 'echo killed >&2; kill $!; exit 0' TERM; sleep 60 & echo started >&2; wait`
   const server = await serving(at, ['slow', '--', 'sh', '-c', script])
@@ -69,7 +69,7 @@ test('a caller that gives up has the command killed; nobody there is exit code 3
   t.regex(dumb.stderr, new RegExp(`Nobody serves 'ticks' .*; process ${process.pid} announces 'ticks' as a topic, and`))
 })
 
-test('streams, peers in the environment, and as many commands at once as are allowed', async (t) => {
+test('streams, environment of the command, and concurrent commands', async (t) => {
   const at = scene(t)
   await serving(at, ['count', '--stream', '--', 'sh', '-c', 'for n in 1 2 3; do echo $n; sleep 0.05; done'])
   const { stdout } = await at.run(['call', 'count', '--stream', ''])

@@ -41,7 +41,7 @@ test('help and version are no errors, and every command has help', async (t) => 
   }
 })
 
-test('access that is none is a wrong command line', async (t) => {
+test('access that permits nobody is a wrong command line', async (t) => {
   const { run } = scene(t)
   for (const access of [
     ['--mode', '777'],
@@ -63,7 +63,7 @@ test('access that is none is a wrong command line', async (t) => {
     }
 })
 
-test('what is not there, or not in time, is exit code 3', async (t) => {
+test('a missing service, or a timeout, is exit code 3', async (t) => {
   const { run } = scene(t)
   for (const args of [
     ['inspect', 'nobody'],
@@ -114,7 +114,7 @@ for (const [signal, code] of [
   })
 }
 
-test('a signal ends a pub that waits for room, for a subscriber, or for the end of draining', async (t) => {
+test('a signal ends a pub that waits for room, a subscriber or draining', async (t) => {
   const stage = scene(t)
   const stuck = stage.start(['sub', 'full'], { paused: true })
   const waits = [
@@ -133,7 +133,7 @@ test('a signal ends a pub that waits for room, for a subscriber, or for the end 
   t.is((await stuck.end).code, 130)
 })
 
-test('a reader that has had enough ends sub without a word', async (t) => {
+test('sub ends silently when its reader closes the pipe', async (t) => {
   const stage = scene(t)
   const sub = stage.start(['sub', 'enough'])
   const pub = stage.start(['pub', 'enough', '--rate', '500'])
@@ -144,7 +144,7 @@ test('a reader that has had enough ends sub without a word', async (t) => {
   t.deepEqual([code, stderr], [0, ''])
 })
 
-test('--count gives exactly so many', async (t) => {
+test('--count gives exactly that many', async (t) => {
   const stage = scene(t)
   const sub = stage.start(['sub', 'counted', '-n', '7'])
   t.is((await stage.run(['pub', 'counted', '-w'], 'x\n'.repeat(1000))).code, 0)

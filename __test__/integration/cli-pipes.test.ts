@@ -9,7 +9,7 @@ function numbers(from: number, to: number): string {
   return text
 }
 
-test('every line arrives, in order, empty ones and one without a newline included', async (t) => {
+test('every line arrives in order, also empty and unterminated ones', async (t) => {
   const { start, run } = scene(t)
   const input = `${numbers(1, 50_000)}\n\nümläut\r\nno newline at the end`
   const sub = start(['sub', 'lines', '--until-closed'])
@@ -48,7 +48,7 @@ test('a reader that stands still stops the publisher, and loses nothing', async 
   t.is((await pub.end).code, 0)
 })
 
-test('several subscribers each get everything, and pub ends only when all have read it', async (t) => {
+test('all subscribers get everything, and pub waits for all of them', async (t) => {
   const stage = scene(t)
   const input = numbers(1, 100_000)
   const subs = Array.from({ length: 3 }, () => stage.start(['sub', 'many', '--until-closed']))
@@ -92,7 +92,7 @@ test('earliest gives what the ring still holds', async (t) => {
   t.is(stdout.toString(), numbers(1, 10))
 })
 
-test('sub --durable goes on behind what was printed, not behind what was read', async (t) => {
+test('sub --durable resumes behind what was printed', async (t) => {
   const stage = scene(t)
   const pub = stage.start(['pub', 'ledger'])
   const first = stage.start(['sub', 'ledger', '--durable', 'billing', '--count', '4'])
@@ -122,7 +122,7 @@ test('pub does not wait at its end for a durable subscriber that has gone', asyn
   t.is((await pub.end).code, 0)
 })
 
-test('drop-newest drops and says how many; drop-oldest tells the subscriber what it missed', async (t) => {
+test('drop-newest and drop-oldest report how many messages were dropped', async (t) => {
   const stage = scene(t)
   const input = numbers(1, 200_000)
   for (const overflow of ['drop-newest', 'drop-oldest']) {
@@ -165,7 +165,7 @@ test('a rate is an upper limit', async (t) => {
   t.true(seconds > 0.45, `${seconds} s`)
 })
 
-test('a line that no ring of this size takes is refused by number, after those before it were sent', async (t) => {
+test('a line too large for the ring is refused by number', async (t) => {
   const { start, run } = scene(t)
   const sub = start(['sub', 'long', '--until-closed'])
   const { code, stderr } = await run(
@@ -184,7 +184,7 @@ test('an input that ends in the middle of a frame is an error', async (t) => {
   t.regex(stderr, /middle of frame 1 \(ERR_TRUNCATED_INPUT\)/)
 })
 
-test('a publisher that dies: what it had sent arrives, then it is told and the exit code is 1', async (t) => {
+test('a killed publisher: sub prints the rest and exits with 1', async (t) => {
   const stage = scene(t)
   const sub = stage.start(['sub', 'dies', '--until-closed'])
   const pub = stage.start(['pub', 'dies'])

@@ -37,7 +37,7 @@ test('sub --json has sequence, time, publisher, and a form for every payload', a
   }
 })
 
-test('what a publisher announces as JSON comes as values', async (t) => {
+test('sub prints a JSON topic as values', async (t) => {
   const { start, run } = scene(t)
   const sub = start(['sub', 'readings', '--json', '-n', '2'])
   t.is((await run(['pub', 'readings', '--codec', 'json', '-w'], '{"celsius":61.5}\nno json\n')).code, 0)
@@ -97,7 +97,7 @@ test('inspect shows record, counters, subscribers and the rung', async (t) => {
   t.true(record.includes('"nonce"'))
 })
 
-test('watch tells who is there, who comes and who goes, also who dies', async (t) => {
+test('watch tells services that are there, come, go and die', async (t) => {
   const stage = scene(t)
   const first = stage.start(['pub', 'first'])
   await stage.until<unknown[]>(['ls'], (found) => found.length === 1)
@@ -145,7 +145,7 @@ test('hz reports rates and latencies', async (t) => {
   )
 })
 
-test('gc removes what a killed publisher left, and nothing of the living', async (t) => {
+test('gc removes files of a killed publisher, and keeps those of live ones', async (t) => {
   const stage = scene(t)
   const [alive, dead] = [stage.start(['pub', 'alive']), stage.start(['pub', 'dead'])]
   await stage.until<unknown[]>(['ls'], (found) => found.length === 2)
@@ -164,7 +164,7 @@ test('gc removes what a killed publisher left, and nothing of the living', async
   t.true(alive.running)
 })
 
-test('pub and serve let others in as they are told, and nobody else', async (t) => {
+test('pub and serve give access to the named users only', async (t) => {
   const stage = scene(t)
   const group = process.getgid?.() ?? 0
   const flags = ['--uids', '7,8', '--gids', '9', '--group', String(group), '--mode', '666']
@@ -197,7 +197,7 @@ test('domains are apart', async (t) => {
   t.is((await stage.run(['ls', '--domain', 'two', '--json'])).stdout.toString(), '[]\n')
 })
 
-test('doctor looks at the machine and tries a message across, and leaves nothing', async (t) => {
+test('doctor checks the machine, sends a message, and leaves nothing', async (t) => {
   const stage = scene(t)
   const { code, stdout } = await stage.run(['doctor', '--json'])
   const { status, checks } = JSON.parse(stdout.toString()) as {

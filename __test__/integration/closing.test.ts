@@ -24,7 +24,7 @@ async function count(messages: AsyncIterable<unknown>): Promise<number> {
   return number
 }
 
-test('closing a subscriber ends iterations and listeners, and rejects receive and attached', async (t) => {
+test('closing a subscriber ends its iterations, listeners and waits', async (t) => {
   const { bus, publisher, subscriber } = await trio(t)
   publisher.send(payload(1))
   const iteration = count(subscriber)
@@ -48,7 +48,7 @@ test('closing a subscriber ends iterations and listeners, and rejects receive an
   t.is(publisher.subscribers, 0)
 })
 
-test('everything of a closed endpoint says that it is closed; closing again is nothing', async (t) => {
+test('a closed endpoint says that it is closed; closing twice is allowed', async (t) => {
   const { bus, publisher, subscriber } = await trio(t)
   const batch = publisher.batch()
   t.true(batch.push(payload(1)))
@@ -90,7 +90,7 @@ test('everything of a closed endpoint says that it is closed; closing again is n
     t.is(await codeOf(call), CLOSED, String(call))
 })
 
-test('closing a publisher rejects who waits for room; closing the bus closes everything', async (t) => {
+test('closing a publisher or a bus rejects waits for room', async (t) => {
   const { bus, publisher } = await trio(t)
   while (publisher.send(payload(1)));
   const ready = codeOf(() => publisher.ready())
@@ -103,7 +103,7 @@ test('closing a publisher rejects who waits for room; closing the bus closes eve
   t.is(await watching, 0)
 })
 
-test('a signal ends every wait with an AbortError, and leaves the endpoint usable', async (t) => {
+test('a signal ends every wait, and the endpoint stays usable', async (t) => {
   const { bus, publisher, subscriber } = await trio(t)
   while (publisher.send(payload(1)));
   const empty = await bus.subscriber('ticks')
@@ -202,7 +202,7 @@ test('one reader at a time: a second is busy, and the first is not disturbed', a
   }
 })
 
-test('reading in other ways between two turns of an iteration loses and repeats nothing', async (t) => {
+test('mixing ways of reading loses and repeats nothing', async (t) => {
   for (const lifetime of ['borrowed', 'lease'] as const) {
     const bus = await place(t).bus()
     const publisher = await bus.publisher('ticks', { capacity: 65_536 })
@@ -236,7 +236,7 @@ test('reading in other ways between two turns of an iteration loses and repeats 
   }
 })
 
-test('a batch that is out stays as it is, whatever else is tried; then reading goes on', async (t) => {
+test('a lent batch stays intact until it is released', async (t) => {
   for (const lifetime of ['borrowed', 'lease'] as const) {
     const { publisher, subscriber } = await trio(t)
     publisher.send(payload(0))
@@ -252,7 +252,7 @@ test('a batch that is out stays as it is, whatever else is tried; then reading g
   }
 })
 
-test('listeners of events may close and abort what is being waited for', async (t) => {
+test('an event listener may close the subscriber or abort a wait', async (t) => {
   const at = place(t)
   const [bus, other] = [await at.bus(), await at.bus()]
   await other.publisher('ticks')
@@ -290,7 +290,7 @@ test('attached() does not need the public listeners', async (t) => {
   t.is((await attached).length, 1)
 })
 
-test('a closed bus does not answer from what it knew', async (t) => {
+test('a closed bus gives no answers from its cache', async (t) => {
   const bus = await place(t).bus()
   await bus.announce('here')
   await bus.services.waitFor('here')
@@ -299,7 +299,7 @@ test('a closed bus does not answer from what it knew', async (t) => {
   for (const call of [() => bus.services.find('here'), () => bus.services.list()]) t.is(await codeOf(call), CLOSED)
 })
 
-test('calls of next that overlap are answered in order', async (t) => {
+test('overlapping calls of next are answered in order', async (t) => {
   const { publisher, subscriber } = await trio(t)
   const iteration = subscriber.messages()
   const asked = Array.from({ length: 5 }, () => iteration.next())
@@ -312,7 +312,7 @@ test('calls of next that overlap are answered in order', async (t) => {
   t.deepEqual(await iteration.next(), { value: undefined, done: true })
 })
 
-test('several who wait for room are served in order', async (t) => {
+test('waits for room are served in order', async (t) => {
   const { publisher, subscriber } = await trio(t)
   while (publisher.send(payload(200)));
   const order: number[] = []
@@ -322,7 +322,7 @@ test('several who wait for room are served in order', async (t) => {
   t.deepEqual(order, [1500, 10, 1900])
 })
 
-test('leases are refused where something could pull the memory away; closing detaches those that are out', async (t) => {
+test('leases are refused if not detachable; closing detaches them', async (t) => {
   const { bus, publisher, subscriber } = await trio(t)
   for (const options of [{ evictAfter: 1000 }, { overflow: 'drop-oldest' }, { overflow: 'drop-newest' }] as const) {
     const name = `no.lease.${JSON.stringify(options).length}`
@@ -340,7 +340,7 @@ test('leases are refused where something could pull the memory away; closing det
   t.is(view.byteLength, 0)
 })
 
-test('a subscriber that stalls longer than evictAfter is evicted and told; the others go on', async (t) => {
+test('a subscriber that stalls beyond evictAfter is evicted and told', async (t) => {
   const bus = await place(t).bus()
   // Long enough that the lively one is not taken for stalled because its process had no turn.
   const publisher = await bus.publisher('ticks', { capacity: 4096, evictAfter: 2000 })

@@ -99,7 +99,7 @@ for (const [name, printed] of Object.entries(PRINTED)) {
   })
 }
 
-test.serial('demo: the publisher is killed, its successor taken up, and nothing is lost', async (t) => {
+test.serial('demo: a successor replaces the killed publisher, nothing is lost', async (t) => {
   const folder = folderFor(t)
   const client = new Example(t, 'demo/main.js', folder)
   const { code } = await client.end

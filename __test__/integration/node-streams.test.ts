@@ -63,7 +63,7 @@ test('Readable.from takes a subscriber as it is; closing it ends the stream', as
   t.is(got, 1)
 })
 
-test('a reader that comes just as the stream has had enough is not forgotten', async (t) => {
+test('a reader that comes when the stream is just full is served', async (t) => {
   const bus = await place(t).bus()
   const publisher = await bus.publisher('ticks')
   const subscriber = await bus.subscriber('ticks')
@@ -101,7 +101,7 @@ test('stream options that are refused leave the subscriber to others', async (t)
   await iteration.return?.()
 })
 
-test('a stream that is destroyed while it waits for room, or for messages, ends', async (t) => {
+test('destroying a stream ends its wait for room or messages', async (t) => {
   const bus = await place(t).bus()
   const publisher = await bus.publisher('ticks', { capacity: 4096 })
   const subscriber = await bus.subscriber('ticks')

@@ -67,7 +67,7 @@ test('an announcement carries what it was given', async (t) => {
   t.is(await codeOf(() => bus.announce('big', { metadata: { text: 'x'.repeat(70_000) } })), 'ERR_RINGBELL_RECORD')
 })
 
-test('waitFor waits, gives up, and sees who is there already', async (t) => {
+test('waitFor waits, gives up, and sees services that are there already', async (t) => {
   const at = place(t)
   const [bus, other] = [await at.bus(), await at.bus()]
   t.is(await codeOf(() => bus.services.waitFor('late', { timeout: 5 })), 'ERR_RINGBELL_TIMEOUT')
@@ -78,7 +78,7 @@ test('waitFor waits, gives up, and sees who is there already', async (t) => {
   t.is((await bus.services.waitFor('late', { timeout: 0 })).id, announced.service.id)
 })
 
-test('watch: everybody who is there, then added, updated, removed, in order', async (t) => {
+test('watch: existing services, then added, updated, removed, in order', async (t) => {
   const at = place(t)
   const [bus, other] = [await at.bus(), await at.bus()]
   const first = await other.announce('a', { metadata: { n: 0 } })

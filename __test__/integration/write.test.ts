@@ -55,7 +55,7 @@ async function turns(subscriber: Subscriber, count: number): Promise<number> {
   return received
 }
 
-test('aborted at any moment it is sent whole or missed, and the next one comes', async (t) => {
+test('an aborted write is sent whole or missed, and the next one arrives', async (t) => {
   const { publisher, subscriber, missed } = await scene(t)
   const outcomes = { sent: 0, aborted: 0 }
   let begun = 0
@@ -91,7 +91,7 @@ test('a signal that has fired before is an AbortError, and nothing begins', asyn
   t.true(publisher.send(new Uint8Array(1)))
 })
 
-test('whoever waits in line and is aborted has sent nothing', async (t) => {
+test('a write that is aborted while it waits in line sends nothing', async (t) => {
   const { publisher, subscriber, missed } = await scene(t)
   const controller = new AbortController()
   const first = publisher.write(blob(0, LARGE))
@@ -138,7 +138,7 @@ test('a small write waits for room, and nothing overtakes it', async (t) => {
   t.true(publisher.send(new Uint8Array(1)))
 })
 
-test('closing in the middle rejects all writes, and nobody gets a part', async (t) => {
+test('closing in the middle rejects all writes, and no part is received', async (t) => {
   const { publisher, subscriber, missed } = await scene(t)
   const ended = new Promise<unknown>((resolve) => subscriber.on('ended', (_, reason) => resolve(reason)))
   const writes = [publisher.write(blob(0, LARGE)), publisher.write(blob(1, LARGE)), publisher.write(blob(2, 1))]
@@ -153,7 +153,7 @@ test('closing in the middle rejects all writes, and nobody gets a part', async (
   t.is(await reading, 'ERR_RINGBELL_CLOSED')
 })
 
-test('a subscriber that is closed, or killed, in the middle is in nobody’s way', async (t) => {
+test('a subscriber closed or killed in the middle does not block a write', async (t) => {
   const { at, publisher, subscriber } = await scene(t)
   const other = peer(at, 'subscribe.mjs', ['blobs'])
   await other.tells('attached')
@@ -191,7 +191,7 @@ test('a publisher killed in the middle leaves only whole messages', async (t) =>
   t.is(subscriber.stats().missed, 0)
 })
 
-test('who stalls in the middle is evicted, and the write goes on', async (t) => {
+test('a stalled subscriber is evicted, and the write goes on', async (t) => {
   const { at, publisher, subscriber } = await scene(t, { evictAfter: 1000 })
   const stalled = await (await at.bus()).subscriber('blobs')
   await stalled.attached()
@@ -204,7 +204,7 @@ test('who stalls in the middle is evicted, and the write goes on', async (t) => 
   t.is(publisher.stats().evicted, 1)
 })
 
-test('what is larger than a subscriber takes is missed by it alone', async (t) => {
+test('a subscriber misses a message over its limit; the others get it', async (t) => {
   const { at, publisher, subscriber, missed } = await scene(t, {}, { maxMessage: LARGE - 1 })
   const other = await (await at.bus()).subscriber('blobs')
   await other.attached()
@@ -216,7 +216,7 @@ test('what is larger than a subscriber takes is missed by it alone', async (t) =
     t.is(await codeOf(async () => (await at.bus()).subscriber('blobs', { maxMessage })), 'ERR_RINGBELL_INVALID_OPTION')
 })
 
-test('where messages may be dropped, and beyond 1 GiB, the limit is told', async (t) => {
+test('limits on topics that drop, and above 1 GiB, are reported', async (t) => {
   for (const overflow of ['drop-oldest', 'drop-newest'] as const) {
     const { publisher, subscriber } = await scene(t, { overflow })
     t.is(await codeOf(() => publisher.write(blob(0, LARGE))), TOO_LARGE)
@@ -232,7 +232,7 @@ test('where messages may be dropped, and beyond 1 GiB, the limit is told', async
   t.throws(() => publisher.send(blob(0, LARGE)), { message: /write/ })
 })
 
-test('what cannot be sent, or not to its end, is rejected, and the next one goes', async (t) => {
+test('a write that cannot be sent is rejected, and the next one is sent', async (t) => {
   const { publisher, subscriber, missed } = await scene(t)
   for (const bad of ['text', undefined, new ArrayBuffer(LARGE), {}])
     t.is(await codeOf(() => publisher.write(bad as never)), 'ERR_RINGBELL_INVALID_OPTION')

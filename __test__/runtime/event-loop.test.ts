@@ -4,14 +4,14 @@ import { peer } from '../helpers/peer.js'
 import { place } from '../helpers/place.js'
 
 for (const how of ['messages', 'listen', 'receive', 'owned', 'borrowed', 'lease', 'ready']) {
-  test(`timers, immediates and sockets get their turn during an endless stream: ${how}`, async (t) => {
+  test(`an endless stream lets timers, immediates and sockets run: ${how}`, async (t) => {
     const child = peer(place(t), 'loop.mjs', [how])
     t.true(((await child.tells('done'))['messages'] as number) > 100)
     t.is((await child.end).code, 0, child.stderr)
   })
 }
 
-test('who sleeps is woken, whoever was woken before and however often', async (t) => {
+test('a sleeping subscriber is woken, in any order of wakes', async (t) => {
   const bus = await place(t).bus()
   const topics = await Promise.all(
     ['one', 'other', 'third'].map(async (name) => {

@@ -42,7 +42,7 @@ test.serial('main thread and workers, each with an environment of its own', asyn
   await reading
 })
 
-test.serial('workers terminated while messages flow: the process survives, and holds what it held', async (t) => {
+test.serial('terminated workers: the process survives and leaks nothing', async (t) => {
   const at = place(t)
   t.timeout(60_000 + TERMINATED * 2000)
   const child = peer(at, 'workers-terminated.mjs', [TERMINATED], { nodeArgs: ['--expose-gc'] })

@@ -19,7 +19,7 @@ const FINE = {
   ],
 }
 
-test('what glibc 2.31 has is fine', (t) => {
+test('a program for glibc 2.31 is accepted', (t) => {
   t.deepEqual(glibcProblems(FINE), [])
 })
 
@@ -39,7 +39,7 @@ test('a marker that is no version needs a newer loader', (t) => {
   t.is(glibcProblems({ ...FINE, versions: [{ library: 'libc.so.6', version: 'GLIBC_ABI_DT_RELR' }] }).length, 1)
 })
 
-test('a call that the old library did not know leaves no version: it must be a known one', (t) => {
+test('a call without a symbol version must be a known one', (t) => {
   const close = { name: 'close_range', version: undefined, weak: false }
   t.regex(glibcProblems({ ...FINE, imports: [close] })[0] ?? '', /close_range/)
   const rename = { name: 'renameat2', version: undefined, weak: false }
@@ -47,7 +47,7 @@ test('a call that the old library did not know leaves no version: it must be a k
   t.regex(glibcProblems({ ...FINE, versions: [], imports: [rename] }, '2.27')[0] ?? '', /2\.28/)
 })
 
-test('C++ is not ours', (t) => {
+test('C++ symbols are ignored', (t) => {
   t.is(glibcProblems({ ...FINE, libraries: ['libstdc++.so.6'] }).length, 1)
 })
 
@@ -58,7 +58,7 @@ test('the running Node is read as the loader would', (t) => {
   t.true(elf.imports.some(({ name }) => name === 'malloc' || name === 'memcpy'))
 })
 
-test('what is no shared object is refused', (t) => {
+test('a file that is no shared object is refused', (t) => {
   t.throws(() => readElf(Buffer.from('#!/bin/sh\n')), { message: /not an ELF/ })
   t.throws(() => readElf(Buffer.alloc(0)), { message: /not an ELF/ })
 })

@@ -22,7 +22,7 @@ test("an error of the binding keeps code, system call and the errno's name", (t)
   )
 })
 
-test("what is not the binding's is thrown as it came", (t) => {
+test('an error of another kind is thrown as it came', (t) => {
   const foreign = new TypeError('x is not a function')
   t.is(
     t.throws(() =>

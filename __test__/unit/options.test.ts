@@ -12,7 +12,7 @@ test('options that are undefined are not given', (t) => {
   })
 })
 
-test('what the binding does not know stays here', (t) => {
+test('options that the binding does not know are not passed on', (t) => {
   const json = publisherJson({ wait: 'spin', codec: 'json', evictAfter: 1.5, capacity: 4096 }, 'json')
   t.deepEqual(JSON.parse(json), { capacity: 4096, codec: 'json', evictAfter: 1.5 })
   t.deepEqual(JSON.parse(subscriberJson({ from: 'earliest', acquire: 'auto', wait: 'sleep' }, undefined)), {
@@ -54,7 +54,7 @@ test('metadata that JSON cannot carry', (t) => {
     for (const json of inEveryWay(metadata)) t.throws(json, { code: INVALID, message })
 })
 
-test('metadata as JSON has it: what is undefined is not there, what knows better says so itself', (t) => {
+test('metadata follows JSON: undefined is left out, toJSON is called', (t) => {
   const shared = { b: 1 }
   const metadata = { a: undefined, at: new Date(0), shared, again: shared, own: { toJSON: () => 'own' } }
   t.deepEqual(JSON.parse(metadataJson(metadata)), {
@@ -71,7 +71,7 @@ test('options must be an object', (t) => {
   t.throws(() => checkLifetime({ lifetime: 'forever' as never }), { code: INVALID, message: /lifetime/ })
 })
 
-test('what TypeScript alone knows is checked here', (t) => {
+test('values that only TypeScript would refuse are checked', (t) => {
   const wrong: [call: () => string, rule: RegExp][] = [
     [() => publisherJson({ wait: 'snooze' as never }, 'bytes'), /wait .*'sleep', 'spin', 'adaptive'/],
     [() => publisherJson({ wait: { mode: 'adaptive', budget: -1 } }, 'bytes'), /budget/],

@@ -7,7 +7,7 @@ import { place } from '../../helpers/place.js'
 const add = Object.getOwnPropertyDescriptor(Poller.prototype, 'add')?.value as Poller['add']
 const remove = Object.getOwnPropertyDescriptor(Poller.prototype, 'remove')?.value as Poller['remove']
 
-test.serial('what cannot be watched is not left open, or announced', async (t) => {
+test.serial('an endpoint that cannot be watched is closed and not announced', async (t) => {
   const at = place(t)
   const bus = await Bus.open({ path: at.path })
   at.onEnd(() => bus.close())
@@ -26,7 +26,7 @@ test.serial('what cannot be watched is not left open, or announced', async (t) =
   t.is(publisher.subscribers, 1)
 })
 
-test.serial('what fails to close costs nobody else the close', async (t) => {
+test.serial('a failed close does not stop the other closes', async (t) => {
   const at = place(t)
   const bus = await Bus.open({ path: at.path })
   const publishers = [await bus.publisher('a'), await bus.publisher('b')]

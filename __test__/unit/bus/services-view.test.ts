@@ -34,7 +34,7 @@ test('find gives the instance known longest, then the next', (t) => {
   t.is(made.size, 0)
 })
 
-test('an update replaces in place, and is an addition for who never heard of it', (t) => {
+test('an update replaces in place; an unknown service is added', (t) => {
   const made = view(service('x', '1'), service('x', '2'))
   made.apply({ type: 'updated', service: service('x', '1', { status: 'busy' }) })
   t.deepEqual(made.find('x')?.metadata, { status: 'busy' })

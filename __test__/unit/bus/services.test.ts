@@ -36,7 +36,7 @@ function scene() {
   return { state, record, added, services: new Services(native, () => poller), wake: () => target?.wake() }
 }
 
-test('waitFor sees who comes between the scan and the wait', async (t) => {
+test('waitFor sees a service that comes between the scan and the wait', async (t) => {
   const { state, added, services } = scene()
   // Nobody before the scan, nobody in it, and then it is there.
   state.events = [[], [added('late')]]
@@ -44,7 +44,7 @@ test('waitFor sees who comes between the scan and the wait', async (t) => {
   t.is(state.held, 0)
 })
 
-test('a bus that cannot be followed leaves no watch behind, and the next call tries again', (t) => {
+test('a failed watch is removed, and the next call tries again', (t) => {
   const { state, services } = scene()
   state.error = 'add'
   t.throws(() => services.find('x'), { name: 'RingbellError', code: 'ERR_RINGBELL_RESOURCE' })
@@ -54,7 +54,7 @@ test('a bus that cannot be followed leaves no watch behind, and the next call tr
   t.deepEqual([state.watches, state.closed], [2, 1])
 })
 
-test('whoever waits is told when the events cannot be read', async (t) => {
+test('waitFor rejects when the events cannot be read', async (t) => {
   const { state, services, wake } = scene()
   const waiting = services.waitFor('x')
   state.error = 'take'
@@ -64,7 +64,7 @@ test('whoever waits is told when the events cannot be read', async (t) => {
   t.is(state.held, 0)
 })
 
-test('a closed bus knows nobody', (t) => {
+test('a closed bus rejects find, findAll and list', (t) => {
   const { state, record, added, services } = scene()
   state.scans = [[record('x')]]
   state.events = [[added('x')]]
@@ -74,7 +74,7 @@ test('a closed bus knows nobody', (t) => {
     t.throws(call, { code: 'ERR_RINGBELL_CLOSED' })
 })
 
-test('whoever asked a watch is told when a record cannot be read', async (t) => {
+test('a watch rejects when a record cannot be read', async (t) => {
   const native = new FakeBus().watch('x')
   const watch = new ServiceWatch(native, undefined, () => {})
   const asked = [watch.next(), watch.next()]

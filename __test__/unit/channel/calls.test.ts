@@ -155,7 +155,7 @@ test('a signal that has fired, at every moment', async (t) => {
   t.is(client.stats().inFlight, 0)
 })
 
-test('a full ring holds calls back, in order, and an aborted one is taken out unseen', async (t) => {
+test('a full ring holds calls back in order; an aborted call is not sent', async (t) => {
   const { bus, fake } = fakeBus(t)
   const seen: number[] = []
   await bus.serve('tight', { capacity: 4096 }, (request) => {
@@ -189,7 +189,7 @@ function hold(channel: FakeChannel | undefined, held: boolean): void {
   }
 }
 
-test('a server that dies: what it took is unknown, what it did not is not sent', async (t) => {
+test('a dead server: taken calls are unknown, the others not sent', async (t) => {
   const { bus, fake } = fakeBus(t)
   await bus.serve('mortal', { capacity: 4096 }, () => never)
   const client = await bus.connect('mortal')
@@ -224,7 +224,7 @@ test('idempotent calls are made again on the next server, and say so', async (t)
   t.is(client.stats().repeated, 1)
 })
 
-test('a client that dies with 10,000 calls in flight: every signal fires, nothing stays', async (t) => {
+test('a client that dies with 10,000 calls in flight aborts every signal', async (t) => {
   const { bus, fake } = fakeBus(t)
   let aborted = 0
   const server = await bus.serve('loaded', { codec: 'json' }, async (_value, { signal }) => {
@@ -240,7 +240,7 @@ test('a client that dies with 10,000 calls in flight: every signal fires, nothin
   t.like(server.stats(), { inHand: 0, cancelled: 10_000 })
 })
 
-test('more requests without an answer than are allowed are refused, one by one', async (t) => {
+test('requests beyond maxRequests are refused one by one', async (t) => {
   const { bus } = fakeBus(t)
   const answers: (() => void)[] = []
   await bus.serve('busy', { codec: 'json', maxRequests: 2 }, () => new Promise<void>((done) => answers.push(done)))
@@ -251,7 +251,7 @@ test('more requests without an answer than are allowed are refused, one by one',
   await Promise.all(calls.slice(0, 2))
 })
 
-test('close fails everything that is pending, on either side, and nothing hangs', async (t) => {
+test('close fails all pending calls on either side', async (t) => {
   const { bus } = fakeBus(t)
   const server = await bus.serve('ending', async () => never)
   const client = await bus.connect('ending')
@@ -267,7 +267,7 @@ test('close fails everything that is pending, on either side, and nothing hangs'
   while (server.connections.length > 0) await turns()
 })
 
-test('a closing server answers what it has in hand, and sends the rest elsewhere', async (t) => {
+test('a closing server finishes its calls; new ones go elsewhere', async (t) => {
   const { bus } = fakeBus(t)
   let answer = (): void => {}
   const first = await bus.serve<number, string>('rolling', { codec: 'json' }, (value) => {
@@ -285,7 +285,7 @@ test('a closing server answers what it has in hand, and sends the rest elsewhere
   t.is(await client.call(3), 'second 3')
 })
 
-test('large requests and replies go in pieces; into takes a reply where it is wanted', async (t) => {
+test('large requests and replies go in pieces, also with into', async (t) => {
   const { bus } = fakeBus(t)
   await bus.serve('large', { capacity: 4096, maxMessage: 200_000 }, (request) => request.map((byte) => byte + 1))
   const client = await bus.connect('large', { maxMessage: 150_000 })
@@ -306,7 +306,7 @@ test('large requests and replies go in pieces; into takes a reply where it is wa
   t.is((await client.call(text('z'))).byteLength, 1)
 })
 
-test('a large request is given up in the middle: nobody sees any of it, and the connection goes on', async (t) => {
+test('an aborted large request is not served, and the connection goes on', async (t) => {
   const { bus, fake } = fakeBus(t)
   let served = 0
   await bus.serve('large', { capacity: 4096 }, (request) => {
@@ -375,7 +375,7 @@ function hostile(): Record<string, unknown> {
   }
 }
 
-test('whatever a handler answers or throws fails its own request alone', async (t) => {
+test('a failed answer of a handler fails only its own request', async (t) => {
   const { bus } = fakeBus(t)
   const objects = hostile()
   const server = await bus.serve<unknown, unknown>('odd', { codec: 'json' }, (request) => {
@@ -403,7 +403,7 @@ test('whatever a handler answers or throws fails its own request alone', async (
   t.is(client.stats().inFlight, 0)
 })
 
-test('a stream whose request its schema refuses rejects, and leaves nothing behind', async (t) => {
+test('a stream whose request fails its schema rejects', async (t) => {
   const { bus } = fakeBus(t)
   await bus.serve<unknown, unknown>('odd', { codec: 'json' }, (request) => request)
   const refusing = {
@@ -419,7 +419,7 @@ test('a stream whose request its schema refuses rejects, and leaves nothing behi
   t.is(client.stats().inFlight, 0)
 })
 
-test('passing on the memory of a request or a reply takes it from nobody else', async (t) => {
+test('a request or reply can be transferred without harm to others', async (t) => {
   const { bus } = fakeBus(t)
   const { port1, port2 } = new MessageChannel()
   t.teardown(() => port1.close())

@@ -35,7 +35,7 @@ async function scene(t: ExecutionContext) {
   return { bus, server, evil, good, there, hostile, release, check }
 }
 
-test('a reply that finds it', async (t) => {
+test('a reply finds the broken peer', async (t) => {
   const { evil, there, check } = await scene(t)
   const lost = evil.call(byte(1))
   const other = evil.call(byte(2))
@@ -45,7 +45,7 @@ test('a reply that finds it', async (t) => {
   for (const one of [lost, other]) await t.throwsAsync(one, { code: 'ERR_RINGBELL_OUTCOME_UNKNOWN' })
 })
 
-test('a refusal, the grant of credit and a large request that find it', async (t) => {
+test('a refusal, a credit grant and a large request find the broken peer', async (t) => {
   for (const provoke of [
     ({ hostile }) => hostile.inject(0, KIND.request, 50, 0, new Uint8Array(2 ** 20 + 1)),
     ({ hostile }) => hostile.inject(0, KIND.credit, 0, 1000, byte(0)),
@@ -65,7 +65,7 @@ test('a refusal, the grant of credit and a large request that find it', async (t
   }
 })
 
-test('a sender that finds it is told; a wait for room, too', async (t) => {
+test('send, write and ready find the broken peer', async (t) => {
   const { server, there, check } = await scene(t)
   const [connection] = server.connections
   const writing = connection?.write(new Uint8Array(500_000))
@@ -75,7 +75,7 @@ test('a sender that finds it is told; a wait for room, too', async (t) => {
   await check()
 })
 
-test('a large request that finds it goes to another server', async (t) => {
+test('a large request finds the broken peer, and goes to another server', async (t) => {
   const { bus, fake } = fakeBus(t)
   for (const n of [1, 2]) await bus.serve('calls', () => byte(n))
   const client = await bus.connect('calls', { route: 'round-robin', reconnect: { tries: 1, delay: 60_000 } })
@@ -86,7 +86,7 @@ test('a large request that finds it goes to another server', async (t) => {
   t.is(client.stats().inFlight, 0)
 })
 
-test('a stream whose next value finds it is told to end', async (t) => {
+test('the next value of a stream finds the broken peer', async (t) => {
   const { bus, fake } = fakeBus(t)
   let ended = false
   const server = await bus.serve('calls', async function* () {
@@ -121,7 +121,7 @@ test('ids that cannot be given back', async (t) => {
   }
 })
 
-test('a timeout and a signal that find it end their calls alone', async (t) => {
+test('calls ended by a timeout or a signal find the broken peer', async (t) => {
   const { bus, fake } = fakeBus(t)
   await bus.serve('calls', () => new Promise<never>(() => {}))
   for (const how of ['timeout', 'signal'] as const) {

@@ -33,7 +33,7 @@ test('a queue waits for what it has, and takes nothing', async (t) => {
   t.true(queue.closed)
 })
 
-test('when the grace is over, what is left is rejected', async (t) => {
+test('close rejects the remaining calls after the grace period', async (t) => {
   const { bus } = fakeBus(t)
   const client = await bus.connect('nobody')
   const call = client.call(new Uint8Array(1))
@@ -45,7 +45,7 @@ test('when the grace is over, what is left is rejected', async (t) => {
   await t.throwsAsync(drained, { code: 'ERR_RINGBELL_CLOSED' })
 })
 
-test('a bus that closes in the middle of it ends it', async (t) => {
+test('bus.close ends the grace period', async (t) => {
   const { bus } = fakeBus(t)
   await bus.serve('slow', () => new Promise<Uint8Array>(() => {}))
   const client = await bus.connect('slow')

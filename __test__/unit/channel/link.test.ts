@@ -42,7 +42,7 @@ function failing(code: string): () => never {
   }
 }
 
-test('a message that there is no memory for is refused', (t) => {
+test('a message without memory for it is refused', (t) => {
   const { sent, told, hot, link } = scene()
   const dropped: string[] = []
   const arrivals = new Arrivals(hot, Infinity, ({ code }) => dropped.push(code))
@@ -55,21 +55,21 @@ test('a message that there is no memory for is refused', (t) => {
   t.deepEqual(told, ['skipped', 'skipped'])
 })
 
-test('a large request to a peer that turns out to be gone is for another one', (t) => {
+test('a large request to a dead peer goes to another one', (t) => {
   const { told, call, link } = scene({ sendLarge: failing('PEER_GONE') })
   t.false(link.ask(call, 0, 0, new Uint8Array(2000), true))
   link.end(new RingbellError('ERR_RINGBELL_PEER_GONE', 'it died'), 0)
   t.deepEqual(told, [])
 })
 
-test('a call whose memory cannot be used is lost once, though its peer breaks the rules as well', (t) => {
+test('a call with unusable memory is lost once, also to a corrupt peer', (t) => {
   const { told, call, link } = scene({ drainLarge: failing('INVALID_OPTION'), skipLarge: failing('CORRUPT_PEER') })
   t.true(link.ask(call, 0, 0, byte(1), true))
   link.readLarge({ head: KIND.reply, id: call.id, aux: 0, target: new Uint8Array(2000), filled: 0 })
   t.deepEqual(told, ['lost'])
 })
 
-test('memory of a class of its own runs no code of that class while a reply arrives', async (t) => {
+test('into with a subclass of Uint8Array runs none of its code early', async (t) => {
   const { bus } = fakeBus(t)
   let asked = 0
   class Odd extends Uint8Array {

@@ -52,7 +52,7 @@ test('messages go both ways, in order, beside each other', async (t) => {
   t.true(mine.closed && theirs.closed)
 })
 
-test('a reader that is slow holds its sender up, not the calls beside it', async (t) => {
+test('a slow reader holds up its sender, not the calls beside it', async (t) => {
   const { bus } = fakeBus(t)
   const server = await bus.serve('both', { capacity: 1 << 20 }, (request) => request)
   const connected = once(server, 'connected') as Promise<[Connection]>
@@ -77,7 +77,7 @@ test('a reader that is slow holds its sender up, not the calls beside it', async
   await t.throwsAsync(waiting, { code: 'ABORT_ERR' } as object)
 })
 
-test('a loop that waits is told of a value that cannot be decoded, and holds its sender up no longer', async (t) => {
+test('a value that cannot be decoded ends the loop and frees its sender', async (t) => {
   const { bus, fake } = fakeBus(t)
   const server = await bus.serve('talk', { codec: 'json', capacity: 1 << 20 })
   const connected = once(server, 'connected') as Promise<[Connection<unknown>]>
@@ -99,7 +99,7 @@ test('a loop that waits is told of a value that cannot be decoded, and holds its
   }
 })
 
-test('a wait is told of a value that cannot be decoded, and what came with it is delivered', async (t) => {
+test('a value that cannot be decoded rejects receive; the others arrive', async (t) => {
   const { bus, fake } = fakeBus(t)
   const server = await bus.serve('talk', { codec: 'json' }, (request) => request)
   const connected = once(server, 'connected') as Promise<[Connection<unknown>]>
@@ -115,7 +115,7 @@ test('a wait is told of a value that cannot be decoded, and what came with it is
   }
 })
 
-test('a mistake in the middle of a batch is told, and costs neither what comes with it nor what comes later', async (t) => {
+test('a decoding error in a batch loses no other message', async (t) => {
   const { fake, client } = await pair(t)
   const native = fake.channel()
   const got: number[] = []
@@ -150,7 +150,7 @@ test('a mistake in the middle of a batch is told, and costs neither what comes w
   t.is(client.connections.length, 1)
 })
 
-test('what throws where messages are handed on does not keep the endpoint from looking again', async (t) => {
+test('an endpoint polls on after its handler has thrown', async (t) => {
   const { fake } = await pair(t)
   const native = fake.channel()
   const got: number[] = []
@@ -193,7 +193,7 @@ test('write sends any size, and waits for room', async (t) => {
   await t.throwsAsync(lost, { code: 'ERR_RINGBELL_PEER_GONE' })
 })
 
-test('whoever waits on a connection is told when it ends', async (t) => {
+test('a wait on a connection is told when the connection ends', async (t) => {
   const { mine, theirs, fake } = await pair(t)
   const waits = [mine.receive(), mine.receiveFds()]
   const iteration = mine.messages()
@@ -207,7 +207,7 @@ test('whoever waits on a connection is told when it ends', async (t) => {
   t.false(theirs.closed, 'it died, and knows nothing')
 })
 
-test('descriptors are passed with their bytes, wait for room, and can be called off', async (t) => {
+test('descriptors arrive with their bytes, wait for room, can be aborted', async (t) => {
   const { mine, theirs } = await pair(t)
   const first = theirs.receiveFds()
   await mine.sendFds(Buffer.from('a'), [3, 4])
@@ -225,7 +225,7 @@ test('descriptors are passed with their bytes, wait for room, and can be called 
   await t.throwsAsync(mine.sendFds(new Uint8Array(40_000), [1]), { code: 'ERR_RINGBELL_INVALID_OPTION' })
 })
 
-test('who breaks the rules is disconnected, and nobody else notices', async (t) => {
+test('a peer that breaks the rules is disconnected; the others stay', async (t) => {
   const { fake, server, client, bus } = await pair(t, 1 << 20)
   const other = await bus.connect('talk')
   await other.connected()
@@ -244,7 +244,7 @@ test('who breaks the rules is disconnected, and nobody else notices', async (t) 
   t.is(other.connections.length, 1)
 })
 
-test('replies that come twice, and errors that are no JSON, harm nobody', async (t) => {
+test('duplicate replies and errors that are not JSON do no harm', async (t) => {
   const { bus, fake } = fakeBus(t)
   await bus.serve('odd', () => new Promise<never>(() => {}))
   const client = await bus.connect('odd')
@@ -259,7 +259,7 @@ test('replies that come twice, and errors that are no JSON, harm nobody', async 
   t.is(client.connections.length, 1)
 })
 
-test('a request that comes twice is a breach; a server asks its clients nothing', async (t) => {
+test('a duplicate request, or a request by a server, is a breach', async (t) => {
   const { bus, fake } = fakeBus(t)
   const server = await bus.serve('odd', () => new Promise<never>(() => {}))
   const client = await bus.connect('odd', { reconnect: { tries: 1, delay: 60_000 } })

@@ -40,7 +40,7 @@ test('a worker holds no more than its concurrency', async (t) => {
   t.is(most, 3)
 })
 
-test('what a dead worker held goes to another one, marked; what it had acknowledged does not', async (t) => {
+test('unacknowledged jobs of a dead worker go to another one, marked', async (t) => {
   const { bus, fake } = fakeBus(t)
   const queue = await bus.queue<number>('jobs', { codec: 'json' })
   const first: number[] = []
@@ -68,7 +68,7 @@ test('what a dead worker held goes to another one, marked; what it had acknowled
   t.like(queue.stats(), { acknowledged: 20, redelivered: 5, failed: 0 })
 })
 
-test('what keeps failing is given up after its attempts, and told', async (t) => {
+test('a job that keeps failing is given up after its attempts', async (t) => {
   const { bus } = fakeBus(t)
   const queue = await bus.queue<number>('jobs', { codec: 'json', attempts: 3 })
   let tries = 0
@@ -87,7 +87,7 @@ test('what keeps failing is given up after its attempts, and told', async (t) =>
   t.like(queue.stats(), { acknowledged: 9, failed: 1, redelivered: 2 })
 })
 
-test('a worker that takes too long loses the message, and gets no more until it is done', async (t) => {
+test('a worker that times out loses its job, and gets no more meanwhile', async (t) => {
   const { bus } = fakeBus(t)
   const queue = await bus.queue<number>('jobs', { codec: 'json', timeout: 100 })
   let release = (): void => {}
@@ -113,7 +113,7 @@ test('a worker that takes too long loses the message, and gets no more until it 
   release()
 })
 
-test('back-pressure: push says false at the limit, ready tells when', async (t) => {
+test('push returns false at the limit, and ready waits for room', async (t) => {
   const { bus } = fakeBus(t)
   const queue = await bus.queue<number>('jobs', { codec: 'json', limit: 2 })
   t.deepEqual([queue.push(1), queue.push(2), queue.push(3)], [true, true, false])
@@ -134,7 +134,7 @@ test('back-pressure: push says false at the limit, ready tells when', async (t) 
   t.throws(() => queue.push(5), { code: 'ERR_RINGBELL_CLOSED' })
 })
 
-test('a job that the worker will not take is given up after its attempts, and the next one is done', async (t) => {
+test('a refused job is given up after its attempts', async (t) => {
   const { bus } = fakeBus(t)
   const queue = await bus.queue('jobs', { attempts: 2 })
   const done: number[] = []
@@ -153,7 +153,7 @@ test('a job that the worker will not take is given up after its attempts, and th
   t.like(queue.stats(), { acknowledged: 2, failed: 2, redelivered: 2, assigned: 0 })
 })
 
-test('a job that the worker cannot decode is given up after its attempts, and the next one is done', async (t) => {
+test('a job that cannot be decoded is given up after its attempts', async (t) => {
   const { bus } = fakeBus(t)
   const codec = (refused: number): Codec<number> => ({
     id: 'one-byte',
@@ -174,7 +174,7 @@ test('a job that the worker cannot decode is given up after its attempts, and th
   t.like(queue.stats(), { acknowledged: 2, failed: 1, redelivered: 1 })
 })
 
-test('a job whose time is up before any worker has seen it costs that worker nothing', async (t) => {
+test('a job that times out before delivery costs no credit', async (t) => {
   const { bus, fake } = fakeBus(t)
   const queue = await bus.queue('jobs', { capacity: 4096, timeout: 300, attempts: 1 })
   const done: number[] = []
@@ -192,7 +192,7 @@ test('a job whose time is up before any worker has seen it costs that worker not
   t.deepEqual(done, [1])
 })
 
-test('a job in pieces whose time is up gives its credit back once, refused or not, begun or not', async (t) => {
+test('a large job that times out gives its credit back once', async (t) => {
   for (const maxMessage of [1000, 2 ** 24]) {
     const { bus, fake } = fakeBus(t)
     const queue = await bus.queue('jobs', { capacity: 4096, timeout: 300, attempts: 1 })
@@ -225,7 +225,7 @@ test('a job in pieces whose time is up gives its credit back once, refused or no
   }
 })
 
-test('a job whose error is larger than what is taken has failed', async (t) => {
+test('a job whose error is over the limit has failed', async (t) => {
   const { bus, fake } = fakeBus(t)
   const queue = await bus.queue('jobs', { maxMessage: 1000, attempts: 1 })
   const worker = await bus.worker('jobs', () => new Promise<never>(() => {}))

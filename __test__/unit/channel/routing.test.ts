@@ -68,7 +68,7 @@ test('first keeps to one server, the others spread; a new server is found', asyn
   t.deepEqual(served, [12, 9, 8])
 })
 
-test('connecting is tried again while the record stands, then given up, and taken up by an update', async (t) => {
+test('it retries to connect, gives up, and resumes after an update', async (t) => {
   const { bus, fake } = fakeBus(t)
   await bus.serve('shy', (request) => request)
   fake.refusing = true
@@ -85,7 +85,7 @@ test('connecting is tried again while the record stands, then given up, and take
   t.is(service.name, 'shy')
 })
 
-test('another codec or schema is not connected to; a topic of that name is no server', async (t) => {
+test('a server with another codec or schema, or a topic, is not connected', async (t) => {
   const { bus, fake } = fakeBus(t)
   await bus.serve('typed', { codec: 'json', schema: 'v2' })
   await bus.queue('typed', { codec: 'json' })
@@ -119,7 +119,7 @@ function numbers(later: boolean): Schema<number> {
 }
 
 for (const later of [false, true]) {
-  test(`schemas of either side check and convert requests and replies${later ? ', when they take their time' : ''}`, async (t) => {
+  test(`schemas of both sides check requests and replies${later ? ', when asynchronous' : ''}`, async (t) => {
     const { bus } = fakeBus(t)
     const schema = numbers(later)
     await bus.serve('checked', { codec: 'json', requests: schema, replies: schema }, async (n) =>
@@ -141,13 +141,13 @@ for (const later of [false, true]) {
   })
 }
 
-test('what is no Standard Schema is told so', (t) => {
+test('a schema that is no Standard Schema is refused', (t) => {
   t.is(standardSchema(numbers(false)), undefined)
   for (const value of [undefined, null, {}, { '~standard': { version: 2, validate: () => ({}) } }, { '~standard': {} }])
     t.is(typeof standardSchema(value), 'string')
 })
 
-test('stats of either side, and of the server from afar', async (t) => {
+test('stats of both sides, and of the server by serverStats', async (t) => {
   const { bus } = fakeBus(t)
   const server = await bus.serve('counted', { codec: 'json' }, async (n) => {
     if (n === 2) throw new Error('no')

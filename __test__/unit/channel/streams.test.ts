@@ -42,7 +42,7 @@ test('leaving the loop cancels: the signal fires, and the generator returns', as
   t.is(client.stats().inFlight, 0)
 })
 
-test('what a generator throws reaches the reader after what it yielded', async (t) => {
+test('an exception of a generator arrives after its values', async (t) => {
   const { bus } = fakeBus(t)
   await bus.serve<number, number>('breaks', { codec: 'json' }, async function* () {
     yield 1
@@ -81,7 +81,7 @@ test('a single reply is a stream of one; a stream is no single reply', async (t)
   t.pass()
 })
 
-test('a signal ends a stream, before it began and in the middle; so does close', async (t) => {
+test('a signal or close ends a stream, before it began or in the middle', async (t) => {
   const { bus } = fakeBus(t)
   await bus.serve<number, number>('slow', { codec: 'json' }, async function* (_n, { signal }) {
     yield 1
@@ -102,7 +102,7 @@ test('a signal ends a stream, before it began and in the middle; so does close',
   await t.throwsAsync(pending, { code: 'ERR_RINGBELL_CLOSED' })
 })
 
-test('a server that dies ends the stream with the word that fits; what came is read first', async (t) => {
+test('a dead server ends the stream after the values that came', async (t) => {
   const { bus, fake } = fakeBus(t)
   await bus.serve<number, number>('mortal', { codec: 'json' }, async function* () {
     yield 1

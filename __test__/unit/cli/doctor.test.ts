@@ -13,7 +13,7 @@ test('one way that works is enough', (t) => {
   t.deepEqual(statuses(failed('direct'), failed('handshake'), failed('stream')), ['warn', 'fail', 'fail'])
 })
 
-test('whatever is not as it should be comes with advice, and the reason', (t) => {
+test('a failed check comes with the reason and advice', (t) => {
   for (const { detail, advice } of findings([failed('direct'), failed('handshake'), failed('stream')])) {
     t.is(detail, 'it did not')
     t.not(advice, '')

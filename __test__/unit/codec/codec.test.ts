@@ -25,7 +25,7 @@ test('structured keeps what JSON loses', (t) => {
   t.deepEqual(structured.decode(copied(structured.encode(value))), value)
 })
 
-test('what a codec cannot do is a typed error with its cause', (t) => {
+test('a failing codec throws a typed error with its cause', (t) => {
   const cyclic: Record<string, unknown> = {}
   cyclic['self'] = cyclic
   for (const [codec, value] of [
@@ -42,7 +42,7 @@ test('what a codec cannot do is a typed error with its cause', (t) => {
   }
 })
 
-test('codecs by name, by object, and what is neither', (t) => {
+test('codecs by name and by object; other values are refused', (t) => {
   t.is(resolveCodec(undefined).id, 'bytes')
   t.is(resolveCodec('json'), json)
   const own = {

@@ -32,7 +32,7 @@ function scene() {
   return { state, emitter, sources, notices, attached, tell }
 }
 
-test('sources are noted at once, all of them; events come when the code that runs has ended', async (t) => {
+test('sources are noted at once; events follow in a microtask', async (t) => {
   const { state, emitter, sources, notices, attached, tell } = scene()
   const seen: number[] = []
   emitter.on('attached', () => seen.push(sources.size))
@@ -42,7 +42,7 @@ test('sources are noted at once, all of them; events come when the code that run
   t.deepEqual([seen, notices.untold], [[2, 2], false])
 })
 
-test('events keep their order, also those that a listener brings about', async (t) => {
+test('events keep their order, also those that a listener causes', async (t) => {
   const { emitter, attached, tell } = scene()
   const seen: string[] = []
   emitter.on('attached', ({ service }) => {
@@ -57,7 +57,7 @@ test('events keep their order, also those that a listener brings about', async (
   t.deepEqual(seen, ['+id0', '+id1', '7 of id1', '-id1 died'])
 })
 
-test('nothing is told once the subscriber is closed, not even the rest', async (t) => {
+test('a closed subscriber tells no more events', async (t) => {
   const { emitter, notices, attached, tell } = scene()
   let told = 0
   emitter.on('attached', () => {

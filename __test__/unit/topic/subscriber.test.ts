@@ -8,7 +8,7 @@ import { Poller, type Wakeable } from '../../../src/wait/poller.js'
 
 const add = Object.getOwnPropertyDescriptor(Poller.prototype, 'add')?.value as Poller['add']
 
-test('what goes wrong while nobody reads fails attached(), and is told to the next reader, once', async (t) => {
+test('a failure without a reader fails attached() and the next read, once', async (t) => {
   let target: Wakeable | undefined
   Poller.prototype.add = (_, wakeable) => {
     target = wakeable

@@ -38,7 +38,7 @@ test('any number of waits may hang on one signal', async (t) => {
   t.deepEqual(warnings, [])
 })
 
-test('a signal that has fired tells soon, not at once, unless nobody wants to know any more', async (t) => {
+test('a fired signal tells in a microtask, unless it was called off', async (t) => {
   const errors: unknown[] = []
   const signal = AbortSignal.abort()
   const forget = onAbort(signal, (error) => {

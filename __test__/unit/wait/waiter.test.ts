@@ -51,7 +51,7 @@ test('sleep arms, keeps the process alive, and delivers when woken', (t) => {
   t.false(waiter.waiting)
 })
 
-test('what arrives while arming is not slept over', (t) => {
+test('a message that arrives while arming is not slept over', (t) => {
   const { calls, state, waiter } = scene('sleep')
   state.armed = false
   state.there = true
@@ -59,7 +59,7 @@ test('what arrives while arming is not slept over', (t) => {
   t.deepEqual(calls, ['arm', 'poll', 'ready'])
 })
 
-test('a doorbell that never lets us sleep does not take the event loop', async (t) => {
+test('a doorbell that always rings does not block the event loop', async (t) => {
   const { calls, state, waiter } = scene('sleep')
   state.armed = false
   waiter.start()
@@ -111,7 +111,7 @@ test('an error ends the wait and is told once', (t) => {
   t.is(state.held, 0)
 })
 
-test('unreferenced, it sleeps at once: nobody keeps the loop turning for who looks', async (t) => {
+test('unreferenced, it sleeps at once and does not turn the event loop', async (t) => {
   for (const option of ['spin', { mode: 'spin', slice: 1 }] as const) {
     const { calls, state, waiter } = scene(option)
     waiter.referenced = false
@@ -160,7 +160,7 @@ test('unreferenced, it does not keep the process alive', (t) => {
   t.is(state.held, 0)
 })
 
-test('who throws when it is told does not keep the process alive', (t) => {
+test('an exception in ready does not keep the process alive', (t) => {
   const { state, waiter } = scene('sleep')
   waiter.start()
   state.there = true

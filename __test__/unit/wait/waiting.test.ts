@@ -17,7 +17,7 @@ test('a wait ends once, and is taken away before it is settled', async (t) => {
   t.deepEqual(left, ['away', 'settled'])
 })
 
-test('one that is settled while it begins is taken away, too', async (t) => {
+test('a wait that is settled while it begins is taken away', async (t) => {
   let away = 0
   const promise = waitFor<string>((waiting) => {
     waiting.resolve('at once')
@@ -27,7 +27,7 @@ test('one that is settled while it begins is taken away, too', async (t) => {
   t.is(await promise, 'at once')
 })
 
-test('a signal ends it, never before the call has returned, and what is told can be explained', async (t) => {
+test('a signal ends a wait asynchronously, with an explained error', async (t) => {
   const waiters = new Waiters<true>()
   const late = new AbortController()
   const first = waiters.wait(() => undefined, { signal: late.signal })
@@ -53,7 +53,7 @@ test('a timeout ends it with its own error', async (t) => {
   t.is(waiters.size, 0)
 })
 
-test('those who wait are looked after at each check, and told of what is theirs', async (t) => {
+test('check settles the waits whose condition is met', async (t) => {
   const told: string[] = []
   const waiters = new Waiters<number>({ began: () => told.push('began'), ended: () => told.push('ended') })
   let value = 0
@@ -70,7 +70,7 @@ test('those who wait are looked after at each check, and told of what is theirs'
   t.deepEqual(told, ['began', 'began', 'ended', 'ended'])
 })
 
-test('what is decided is not ended by a signal any more', async (t) => {
+test('a decided wait is not ended by a signal', async (t) => {
   const control = new AbortController()
   let waiting!: Waiting<string>
   const promise = waitFor<string>(
@@ -86,7 +86,7 @@ test('what is decided is not ended by a signal any more', async (t) => {
   t.is(await promise, 'sent')
 })
 
-test('what throws while it begins rejects', async (t) => {
+test('an exception while a wait begins rejects it', async (t) => {
   await t.throwsAsync(
     waitFor(() => {
       throw new RangeError('no place')

@@ -39,7 +39,7 @@ test('a full batch is told when the next message is asked for', (t) => {
   acks.close()
 })
 
-test('what comes as a batch is done as a batch', (t) => {
+test('a batch is acknowledged as a whole', (t) => {
   const { acks, told, source } = scene()
   acks.took(source(1), 99, 100)
   acks.flush()
@@ -63,7 +63,7 @@ test('another publisher does not wait for the first', (t) => {
   acks.close()
 })
 
-test('what is done does not wait for longer than the interval, nor past sleep, nor past the end', async (t) => {
+test('acks are sent at the interval, before sleep and on close', async (t) => {
   const { acks, told, source, read } = scene({ interval: 1 })
   const one = source(1)
   read(one, 0, 3)
@@ -82,7 +82,7 @@ test('what is done does not wait for longer than the interval, nor past sleep, n
   t.deepEqual(told.at(-1), [1, 5])
 })
 
-test('the timer runs only while something is done and not told, and keeps no process alive', (t) => {
+test('the ack timer does not keep the process alive', (t) => {
   const { acks, source, read } = scene()
   const timers = (): number => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length
   const before = timers()
@@ -91,7 +91,7 @@ test('the timer runs only while something is done and not told, and keeps no pro
   acks.close()
 })
 
-test('deferred: nothing is told but by the user, and only what was handed out', (t) => {
+test('deferred: only the user acknowledges, up to the last one given', (t) => {
   const { acks, told, source, read } = scene({ mode: 'deferred' })
   const one = source(1)
   t.throws(() => acks.upTo(one, 0), { code: 'ERR_RINGBELL_INVALID_OPTION', message: /none was/ })

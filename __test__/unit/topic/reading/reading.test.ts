@@ -126,7 +126,7 @@ test('a message knows its bytes, value, sequence, time and publisher', (t) => {
   t.false(owned.refill())
 })
 
-test('a message whose batch frame came earlier takes sequence and time from the scratch words', (t) => {
+test('sequence and time come from the scratch words after the batch frame', (t) => {
   const { owned, send, table, scratch } = scene()
   send('1')
   t.true(owned.refill())
@@ -258,7 +258,7 @@ test('leaving an iteration of leases gives the last one back', async (t) => {
   t.is(loans.batch, undefined)
 })
 
-test('what an owned drain left is not overwritten by a reader of lent batches that was there before', (t) => {
+test('a drain for owned messages survives a reader of lent batches', (t) => {
   for (const lifetime of ['borrowed', 'lease'] as const) {
     const { owned, send, ...sources } = scene()
     const lent = sources[lifetime]
@@ -275,7 +275,7 @@ test('what an owned drain left is not overwritten by a reader of lent batches th
   }
 })
 
-test('nothing is drained over the table of a batch that is out, and nobody else gives it back', (t) => {
+test('a lent batch blocks other drains until it is released', (t) => {
   for (const lifetime of ['borrowed', 'lease'] as const) {
     const { owned, borrowedElsewhere, send, state, loans, ...sources } = scene()
     send('10', '20')
@@ -294,7 +294,7 @@ test('nothing is drained over the table of a batch that is out, and nobody else 
   }
 })
 
-test('a value out of a borrowed batch is the own of whoever asked, also when the codec makes views', (t) => {
+test('a value of a borrowed batch is a copy, also if the codec makes views', (t) => {
   const { borrowed, send } = scene(structured)
   const encoded = (fill: number): Buffer => Buffer.from(structured.encode({ bytes: new Uint8Array(64).fill(fill) }))
   send(encoded(1))
@@ -322,7 +322,7 @@ test('the slab of a huge borrowed message is given up after a while', (t) => {
   t.true((sizes[99] ?? Infinity) < 400_000)
 })
 
-test('a listener delivers nothing of a publisher whose events are still to be told', async (t) => {
+test('a listener waits with messages until events of their source are told', async (t) => {
   const { notices, owned, gate, send } = scene()
   const values: unknown[] = []
   const listener = new Listener(owned, gate, ({ value }) => void values.push(value), undefined)
@@ -349,7 +349,7 @@ test('overlapping calls of next are answered in order', async (t) => {
   )
 })
 
-test('a signal rejects the wait, ends the iteration, and lets go of the subscriber', async (t) => {
+test('a signal rejects the wait and ends the iteration', async (t) => {
   const { owned, gate, state } = scene()
   const controller = new AbortController()
   const iteration = new Iteration(owned, gate, controller.signal)
@@ -433,7 +433,7 @@ test("a listener's exception ends it and rejects `finished`", async (t) => {
   t.notThrows(() => gate.hold({ closed: () => undefined }))
 })
 
-test('what a callback throws ends it, also when that throws at whoever looks at it', async (t) => {
+test('a revoked proxy thrown by a callback ends the listener', async (t) => {
   const { owned, gate, send, state } = scene()
   const { proxy, revoke } = Proxy.revocable({}, {})
   revoke()
@@ -457,7 +457,7 @@ test('what a callback throws ends it, also when that throws at whoever looks at 
   t.is((await once(owned, gate, new TimeSlice(), undefined)).value, 2)
 })
 
-test('passing on the memory of a message takes it from no other', (t) => {
+test('a message can be transferred without harm to others', (t) => {
   const { port1 } = new MessageChannel()
   t.teardown(() => port1.close())
   const transfer = transferTo(port1)

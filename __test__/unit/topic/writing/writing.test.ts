@@ -112,7 +112,7 @@ test('a full window, or a full table, is committed by itself', (t) => {
   t.is(writer.pending, 0)
 })
 
-test('no room is an answer, and what was pushed before is sent', (t) => {
+test('push without room returns false, and earlier frames are sent', (t) => {
   const { writer, state } = scene()
   t.true(writer.push(new Uint8Array(1)))
   state.room = 64
@@ -122,7 +122,7 @@ test('no room is an answer, and what was pushed before is sent', (t) => {
   t.is(writer.reserve(120), undefined)
 })
 
-test('lengths that no ring takes throw, also those that overflow 32 bits', (t) => {
+test('lengths too large for a ring throw, also beyond 32 bits', (t) => {
   const { writer } = scene()
   writer.push(new Uint8Array(1))
   for (const bad of [LIMIT + 1, 2 ** 31, 2 ** 32 + 1, Infinity]) {
@@ -130,7 +130,7 @@ test('lengths that no ring takes throw, also those that overflow 32 bits', (t) =
   }
 })
 
-test('what is no array of bytes, and no number of them, is refused before anything is written', (t) => {
+test('values other than byte arrays are refused before anything is written', (t) => {
   const { writer, state } = scene()
   writer.push(new Uint8Array(1))
   const INVALID = { code: 'ERR_RINGBELL_INVALID_OPTION' }
@@ -190,7 +190,7 @@ test('a loan is committed or abandoned, once', (t) => {
   t.is(state.abandoned, 1)
 })
 
-test('whoever waits for room is served in order, as room comes', async (t) => {
+test('waits for room are served in order', async (t) => {
   const { room, state } = scene()
   const order: string[] = []
   const big = room.wait(100, undefined).then(() => order.push('big'))
@@ -207,7 +207,7 @@ test('whoever waits for room is served in order, as room comes', async (t) => {
   t.is(state.held, 0)
 })
 
-test('when the first in line gives up, the next is looked at', async (t) => {
+test('a wait that is given up lets the next one be served', async (t) => {
   const { room, state } = scene()
   const controller = new AbortController()
   const big = room.wait(100, controller.signal)
@@ -219,7 +219,7 @@ test('when the first in line gives up, the next is looked at', async (t) => {
   t.is(state.sweeps, 0, 'at once, not by the next sweep')
 })
 
-test('slots are swept only while somebody sleeps', async (t) => {
+test('slots are swept only while something waits', async (t) => {
   const { room, state } = scene()
   const waiting = room.wait(10, undefined)
   t.is(state.sweeps, 0)
@@ -233,7 +233,7 @@ test('slots are swept only while somebody sleeps', async (t) => {
   t.is(state.sweeps, sweeps)
 })
 
-test('full is told when somebody really waits, not when others only get their turn', async (t) => {
+test('full is told for a real wait only', async (t) => {
   const { room, state, full } = scene()
   state.free = 1000
   // Somebody who never waits uses up the turn.
@@ -249,7 +249,7 @@ test('full is told when somebody really waits, not when others only get their tu
   t.deepEqual(full, [20, 30])
 })
 
-test('closing rejects whoever waits', async (t) => {
+test('closing rejects waits for room', async (t) => {
   const { room, state } = scene()
   const waiting = room.wait(10, undefined)
   room.close()
@@ -257,7 +257,7 @@ test('closing rejects whoever waits', async (t) => {
   t.is(state.held, 0)
 })
 
-test('a large write begins at once, goes on as room comes, and holds everything else back', async (t) => {
+test('a large write begins at once, and holds back everything else', async (t) => {
   const { room, state, window, full } = scene()
   state.pieces = 250
   const written = room.write(new Uint8Array(400), LIMIT / 10, undefined)
@@ -277,7 +277,7 @@ test('a large write begins at once, goes on as room comes, and holds everything 
   t.true(window.open(8) > 0)
 })
 
-test('who was told of room is served before the write behind him', async (t) => {
+test('a wait for room is served before the write behind it', async (t) => {
   const { room, state } = scene()
   const ready = room.wait(100, undefined).then(() => t.false(room.writing))
   const small = room.write(new Uint8Array(50), LIMIT, undefined)
@@ -291,7 +291,7 @@ test('who was told of room is served before the write behind him', async (t) => 
   t.is(state.held, 0)
 })
 
-test('a write that is aborted is given up if it had begun, and the next one is served', async (t) => {
+test('an aborted write is given up, and the next one is served', async (t) => {
   const { room, state } = scene()
   const controllers = [new AbortController(), new AbortController()]
   const writes = [400, 500, 600].map((bytes, i) => room.write(new Uint8Array(bytes), 100, controllers[i]?.signal))
@@ -306,7 +306,7 @@ test('a write that is aborted is given up if it had begun, and the next one is s
   t.deepEqual(state.sent, [600])
 })
 
-test('an error is that of the write that it befell', async (t) => {
+test('an error rejects only the write that it belongs to', async (t) => {
   const { room, state } = scene()
   const first = room.write(new Uint8Array(400), 100, undefined)
   const second = room.write(new Uint8Array(10), 100, undefined)
@@ -320,7 +320,7 @@ test('an error is that of the write that it befell', async (t) => {
   t.deepEqual(state.sent, [10])
 })
 
-test('closing rejects whoever writes', async (t) => {
+test('closing rejects writes', async (t) => {
   const { room, state } = scene()
   const writes = [400, 10].map((bytes) => room.write(new Uint8Array(bytes), 100, undefined))
   room.close()
