@@ -2,7 +2,7 @@
  * Validation by any library that speaks Standard Schema (https://standardschema.dev): Zod, Valibot, ArkType, a hand-written
  * object. What a validator gives back is what is used, so defaults and coercions count.
  */
-import { inspect } from 'node:util'
+import { inspect, types } from 'node:util'
 import type { Rule } from '../check.js'
 import { RingbellError } from '../errors.js'
 
@@ -68,9 +68,16 @@ export function isThenable<T>(value: T | PromiseLike<T>): value is PromiseLike<T
   return typeof value === 'object' && value !== null && typeof (value as PromiseLike<T>).then === 'function'
 }
 
-/** A promise that settles once, whatever this one does. `Promise.resolve` would not do: it hands a native one back as it is, with a `then` of its own. */
+/**
+ * A promise that settles once, whatever this one does. A plain native one does so by itself, and following it by another would cost two
+ * more jobs: a reply would then come behind the endpoint's next poll. One with a `then` of its own may call back twice.
+ */
 export function followed<T>(value: PromiseLike<T>): Promise<T> {
-  return new Promise((resolve) => resolve(value))
+  return isPlainPromise(value) ? value : new Promise((resolve) => resolve(value))
+}
+
+function isPlainPromise<T>(value: PromiseLike<T>): value is Promise<T> {
+  return types.isPromise(value) && Object.getPrototypeOf(value) === Promise.prototype && !Object.hasOwn(value, 'then')
 }
 
 function accepted<T>(result: SchemaResult<T>, what: string): T {
