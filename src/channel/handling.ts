@@ -82,12 +82,13 @@ export class Handling {
   take(link: Link, flags: number, id: number, aux: number, data: Uint8Array): void {
     const { host } = this
     this.counters.requests++
-    if (this.checkReader(link)) return
+    const { unsent } = link
+    if (unsent > host.maxRequests && this.checkReader(link)) return
     if (host.leaving()) {
       refuse(link, id, new RingbellError('ERR_RINGBELL_CLOSED', 'The server is closing.'))
       return
     }
-    if (link.requests.size >= host.maxRequests || link.unsent >= host.maxRequests) {
+    if (link.requests.size >= host.maxRequests || unsent >= host.maxRequests) {
       this.counters.errors++
       const most = new RingbellError(
         'ERR_RINGBELL_BUSY',

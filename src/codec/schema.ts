@@ -2,7 +2,7 @@
  * Validation by any library that speaks Standard Schema (https://standardschema.dev): Zod, Valibot, ArkType, a hand-written
  * object. What a validator gives back is what is used, so defaults and coercions count.
  */
-import { inspect, types } from 'node:util'
+import { inspect } from 'node:util'
 import type { Rule } from '../check.js'
 import { RingbellError } from '../errors.js'
 
@@ -77,7 +77,8 @@ export function followed<T>(value: PromiseLike<T>): Promise<T> {
 }
 
 function isPlainPromise<T>(value: PromiseLike<T>): value is Promise<T> {
-  return types.isPromise(value) && Object.getPrototypeOf(value) === Promise.prototype && !Object.hasOwn(value, 'then')
+  // An object that only inherits from it throws at once.
+  return Object.getPrototypeOf(value) === Promise.prototype && !Object.hasOwn(value, 'then')
 }
 
 function accepted<T>(result: SchemaResult<T>, what: string): T {

@@ -35,18 +35,23 @@ export function waitFor<V = void>(begin: (waiting: Waiting<V>) => () => void, li
     let timer: NodeJS.Timeout | undefined
     const decide = (): void => {
       forget()
-      clearTimeout(timer)
+      if (timer !== undefined) clearTimeout(timer)
     }
-    const settle = (how: () => void): void => {
-      if (over) return
+    /** Once. */
+    const ends = (): boolean => {
+      if (over) return false
       over = true
       decide()
       end?.()
-      how()
+      return true
     }
     const waiting: Waiting<V> = {
-      resolve: (value) => settle(() => resolve(value)),
-      reject: (error) => settle(() => reject(error)),
+      resolve: (value) => {
+        if (ends()) resolve(value)
+      },
+      reject: (error) => {
+        if (ends()) reject(error)
+      },
       decide,
     }
     // It never fires before this returns, so the wait is in its place by then.
@@ -94,6 +99,8 @@ export class Waiters<V> {
 
   /** Something may be there. */
   check(): void {
+    // Asked after each call, when nearly always nobody waits.
+    if (this.#waiting.size === 0) return
     for (const [waiting, find] of this.#waiting) {
       const found = find()
       if (found !== undefined) waiting.resolve(found)
