@@ -78,7 +78,7 @@ export declare const __napiBindingTarget: 'native' | 'wasm32-wasi' | 'wasm32-was
 export declare class NativeAnnounced {
   /** JSON of the record as it is announced now. */
   record(): string
-  /** Replaces the record's metadata by this JSON object, without a moment in which it is missing. */
+  /** Replaces the record's metadata by this JSON object. The record is never missing in between. */
   update(metadataJson: string): void
   /** Withdraws the record. */
   close(): void
@@ -90,9 +90,9 @@ export declare class NativeBus {
   static open(optionsJson: string): NativeBus
   /** The directory. */
   get path(): string
-  /** JSON array of every record that is believed. */
+  /** JSON array of every record that is accepted. */
   list(): string
-  /** Removes what dead processes left; JSON of what that was. */
+  /** Removes what dead processes left. Returns the numbers of files as JSON. */
   gc(): string
   /** JSON of what this machine, this process and this bus allow. */
   doctor(): string
@@ -104,42 +104,42 @@ export declare class NativeBus {
   publisher(service: string, optionsJson: string): NativePublisher
   /** Subscribes to every topic that matches a name or pattern. */
   subscriber(pattern: string, optionsJson: string): NativeSubscriber
-  /** Announces a server, which clients connect to, by a record of this kind. */
+  /** Announces a server by a record of this kind. Clients connect to it. */
   serve(service: string, kind: string, optionsJson: string): NativeChannel
-  /** An endpoint that connects to servers, each time with these options. */
+  /** Makes an endpoint that connects to servers, each time with these options. */
   channel(optionsJson: string): NativeChannel
-  /** Closes the bus and what the core closes with it. */
+  /** Closes the bus, and what the core closes together with it. */
   close(): void
 }
 
-/** An endpoint of two-way connections: a server's, or one that connects. */
+/** An endpoint with two-way connections: that of a server, or one that connects to servers. */
 export declare class NativeChannel {
-  /** The hot calls, as functions that need no `this`. Ask once. */
+  /** The hot calls, as functions that need no `this`. Call it once. */
   hot(): NativeChannelHot
   /**
-   * After `drain`: the connection, the bytes of the slab that were used (or needed); for a large message that arrives the
-   * connection, the bytes of its data, its kind with its flags, its id and its `aux`.
+   * After `drain`: the connection, and the bytes of the slab that were used (or are needed). For a large message
+   * that arrives: the connection, the bytes of its data, its kind with its flags, its id and its `aux`.
    */
   get scratch(): Float64Array
-  /** After `drain`: four words a message: offset, length, offset of its batch's header, index in it. */
+  /** After `drain`: four words per message: offset, length, offset of its batch's header, index in that batch. */
   get table(): Uint32Array
-  /** Begins to connect to the server that this record announces, and answers with the number of the connection to be. */
+  /** Begins to connect to the server of this record. Returns the number of the future connection. */
   connect(recordJson: string): number
   /** Ends a connection in good order. */
   disconnect(connection: number): void
   /** The largest data of one message to this connection, in bytes. */
   maxMessage(connection: number): number
-  /** Sends descriptors; they stay open here. False: not at the moment. */
+  /** Sends descriptors, which stay open here. `false`: there is no room now. */
   sendFds(connection: number, data: Uint8Array, fds: Array<number>): boolean
-  /** The oldest descriptors that came; they are the caller's to close now. */
+  /** The oldest received descriptors. The caller must close them. */
   receiveFds(connection: number): NativeParcel | null
-  /** Takes no new clients any more. */
+  /** Accepts no new clients any more. */
   withdraw(): void
-  /** JSON array of what happened besides messages; empty text when nothing did. */
+  /** JSON array of the notices; empty text if there are none. */
   notices(): string
   /** JSON of the counters. */
   stats(): string
-  /** JSON of the record as it is announced now; empty text where nothing is. */
+  /** JSON of the record as it is announced now; empty text if there is none. */
   record(): string
   /** Replaces the record's metadata by this JSON object. */
   update(metadataJson: string): void
@@ -150,17 +150,17 @@ export declare class NativeChannel {
 /** The poller as JS sees it; one per environment is enough. */
 export declare class NativePoller {
   /**
-   * `on_ready(count)` is called with the first `count` words of `ready` set to the ids that are ready.
-   * `on_loop` false: no loop is touched (Bun, Deno), call `poll` instead.
+   * `on_ready(count)` is called when the first `count` words of `ready` are the ids that are ready.
+   * `on_loop` false: no loop is used (Bun, Deno); call `poll` instead.
    */
   constructor(onReady: (count: number) => void, ready: Uint32Array, onLoop?: boolean)
   /** Whether the loop calls `onReady`; otherwise `poll` must be called from time to time. */
   get supported(): boolean
-  /** Watches an endpoint and answers with its id: the lowest that is free. */
+  /** Watches an endpoint. Returns its id: the lowest that is free. */
   add(endpoint: NativePublisher | NativeSubscriber | NativeWatch | NativeChannel): number
-  /** Watches the endpoint `id` no longer. */
+  /** Stops watching the endpoint `id`. */
   remove(id: number): void
-  /** Looks now, without the loop: writes the ready ids and answers with their number. */
+  /** Polls now, without the loop: writes the ready ids and returns their number. */
   poll(): number
   /** Keeps the process alive until `unref` was called as often. */
   ref(): void
@@ -172,7 +172,7 @@ export declare class NativePoller {
 
 /** The writing side of one topic instance. */
 export declare class NativePublisher {
-  /** The hot calls, as functions that need no `this`. Ask once. */
+  /** The hot calls, as functions that need no `this`. Call it once. */
   hot(): NativePublisherHot
   /** After `openWindow`: the window's offset, and its memory's kind. */
   get scratch(): Float64Array
@@ -196,41 +196,41 @@ export declare class NativePublisher {
 
 /** A pool of slabs; one per environment is enough. */
 export declare class NativeSlabPool {
-  /** `keep_bytes`: how much memory that nobody uses may wait here for its next use (64 MiB). */
+  /** `keep_bytes`: how much unused memory the pool keeps at most (64 MiB by default). */
   constructor(keepBytes?: number | undefined | null)
-  /** Whether slabs are external; otherwise `take` answers with ordinary arrays and nothing is pooled. */
+  /** Whether slabs are external. Otherwise `take` returns ordinary arrays, and nothing is pooled. */
   get external(): boolean
-  /** A `Uint8Array` of at least `min_bytes`, with whatever the last use left in it. */
+  /** A `Uint8Array` of at least `min_bytes`. It still holds the bytes of its last use. */
   take(minBytes: number): Uint8Array
-  /** Gives memory that nobody uses back to the system until at most `keep_bytes` (4 MiB) of it are left. */
+  /** Gives unused memory back to the system, except for `keep_bytes` (4 MiB by default). */
   trim(keepBytes?: number | undefined | null): void
-  /** JSON: bytes waiting, bytes in use, slabs made, slabs used again. */
+  /** JSON: unused bytes, bytes in use, slabs made, slabs used again. */
   stats(): string
 }
 
 /** The reading side of the topics that match a name or pattern. */
 export declare class NativeSubscriber {
-  /** The hot calls, as functions that need no `this`. Ask once. */
+  /** The hot calls, as functions that need no `this`. Call it once. */
   hot(): NativeSubscriberHot
-  /** After `drain` or `lease`: source, bytes used, first sequence and time in ns of the batch that was under way. */
+  /** After `drain` or `lease`: source, bytes used, and first sequence and time (ns) of the batch that had begun before. */
   get scratch(): Float64Array
-  /** After `drain` or `lease`: four words a message: offset, length, offset of its batch's header, index in it. */
+  /** After `drain` or `lease`: four words per message: offset, length, offset of its batch's header, index in it. */
   get table(): Uint32Array
-  /** After `drain` or `lease` told of a message that came in pieces, once: all of it, in memory of its own. */
+  /** The message in pieces that `drain` or `lease` reported, once. It has memory of its own. */
   takeLarge(): Uint8Array
-  /** The frames of a source that leased messages lie in, twice in a row. Read-only pages: writing there ends the process. */
+  /** The frames of a source, twice in a row. Leased messages lie in these read-only pages. Writing there ends the process. */
   sourceMemory(source: number): ArrayBuffer
-  /** JSON array of what happened besides messages; empty text when nothing did. */
+  /** JSON array of the notices; empty text if there are none. */
   notices(): string
   /** JSON of the counters. */
   stats(): string
-  /** As `close`, and gives durable positions up. */
+  /** Like `close`, and gives durable positions up. */
   forget(): void
   /** Detaches every view and leaves every topic. */
   close(): void
 }
 
-/** Events of the services that match a filter; first `added` for those that are there. */
+/** Events of the services that match a filter, beginning with `added` for those that are there. */
 export declare class NativeWatch {
   /** JSON array of `{type, record}`; empty text when nothing happened. */
   take(): string
@@ -247,11 +247,11 @@ export declare function errorCodes(): Array<string>
 /** The version of the shared memory's layout. */
 export declare function layoutVersion(): number
 
-/** Descriptors that came, with what came along. */
+/** Received descriptors, and the data that came with them. */
 export interface NativeParcel {
   /** The data. */
   data: Uint8Array
-  /** Numbers of descriptors that are the caller's now. */
+  /** The numbers of the descriptors, which belong to the caller now. */
   fds: Array<number>
 }
 

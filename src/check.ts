@@ -1,14 +1,15 @@
 /**
- * Rules for options. A broken one throws at once, with the option's name, the value and the rule. An unknown option is
- * an error too: a misspelled `overflow` must not become the default in silence. `undefined` always means "not given".
+ * Rules for options. A value that breaks its rule throws at once. The error names the option, the value and the rule.
+ * An unknown option is an error too, because a misspelled `overflow` must not silently become the default. `undefined`
+ * always means "not given".
  */
 import { inspect } from 'node:util'
 import { RingbellError } from './errors.js'
 
-/** The rule in words when `value` breaks it, otherwise nothing. */
+/** Returns the rule in words if `value` breaks it, otherwise nothing. */
 export type Rule = (value: unknown) => string | undefined
 
-/** Milliseconds that a timer of Node's may last. */
+/** The longest time in milliseconds that a Node timer accepts. */
 export const LONGEST_MS = 2 ** 31 - 1
 
 /** One rule for each option that is allowed. */
@@ -18,14 +19,14 @@ export type Rules = Readonly<Record<string, Rule>>
 export function check(options: unknown, rules: Rules): void {
   for (const [name, value] of entries(options)) {
     if (!Object.hasOwn(rules, name))
-      throw invalid(name, value, `is not an option here; there are ${Object.keys(rules).join(', ')}`)
+      throw invalid(name, value, `is not an option here; the options are ${Object.keys(rules).join(', ')}`)
     checkOne(rules, name, value)
   }
 }
 
 /**
- * Checks the options that `own` has rules for, and writes the others as JSON: those the core knows, and checks. `more` is what
- * the core is told besides.
+ * Checks the options that `own` has rules for, and writes the others as JSON. The core knows those and checks them.
+ * `more` has further fields for the core.
  *
  * @throws {RingbellError} `ERR_RINGBELL_INVALID_OPTION`.
  */
@@ -48,7 +49,8 @@ function checkOne(rules: Rules, name: string, value: unknown): void {
 }
 
 /**
- * A value as JSON. What JSON cannot carry is an error, and does not get lost. `path`: the name of the value, if it is not options.
+ * Writes a value as JSON. A part that JSON cannot carry is an error; it is not dropped silently. `path` is the name of
+ * the value, empty for options.
  *
  * @throws {RingbellError} `ERR_RINGBELL_INVALID_OPTION` with the path.
  */
@@ -67,8 +69,9 @@ export function jsonOf(value: unknown, path = ''): string {
 }
 
 /**
- * JSON drops functions and symbols without a word, and makes `null` of numbers that are not finite. What is `undefined` it drops as
- * well, which is what optional properties are for. Called with what `toJSON` has made of each value.
+ * A replacer that throws for everything that JSON would silently change: JSON drops functions and symbols, and writes
+ * numbers that are not finite as `null`. It also drops `undefined`, which is right for optional properties. The
+ * replacer sees each value after its `toJSON`.
  */
 function carried(root: string): (this: unknown, key: string, value: unknown) => unknown {
   const paths = new Map<unknown, string>()
@@ -128,13 +131,13 @@ export const plainObject: Rule = (value) =>
     ? undefined
     : 'must be an object that JSON can carry'
 
-/** For what another place judges, in better words. */
+/** For an option that is checked elsewhere, with a better error text. */
 export const anything: Rule = () => undefined
 
 export const signal: Rule = (value) => (value instanceof AbortSignal ? undefined : 'must be an AbortSignal')
 
 /**
- * Arrays of bytes, also those of another realm.
+ * Accepts any array of bytes, also one of another realm.
  *
  * @throws {RingbellError} `ERR_RINGBELL_INVALID_OPTION`.
  */
@@ -143,12 +146,13 @@ export function checkBytes(option: string, bytes: unknown): void {
     throw invalid(option, bytes, 'must be a Uint8Array')
 }
 
-/** An object of options of its own: a broken rule is told with the option's full name. */
+/** An object with options of its own. The error for a broken rule has the full name of the option. */
 export function nested(name: string, rules: Rules): Rule {
   return (value) => {
     if (plainObject(value) !== undefined) return 'must be an object'
     for (const [inner, one] of Object.entries(value as object)) {
-      if (!Object.hasOwn(rules, inner)) return `has no option ${inner}; there are ${Object.keys(rules).join(', ')}`
+      if (!Object.hasOwn(rules, inner))
+        return `has no option ${inner}; the options are ${Object.keys(rules).join(', ')}`
       const broken = one === undefined ? undefined : rules[inner]?.(one)
       if (broken !== undefined) return `is wrong: ${name}.${inner} ${broken}`
     }

@@ -4,14 +4,15 @@
  *
  * - `ringbell:bus:opened`, `ringbell:bus:closed`: `{ bus }`
  * - `ringbell:publisher:opened`, `ringbell:publisher:closed`: `{ publisher }`
- * - `ringbell:publisher:full`: `{ publisher, bytes }`, when somebody begins to wait for room
+ * - `ringbell:publisher:full`: `{ publisher, bytes }`, when a call begins to wait for room
  * - `ringbell:subscriber:opened`, `ringbell:subscriber:closed`: `{ subscriber }`
  * - `ringbell:subscriber:attached`, `…:ended`, `…:missed`, `…:evicted`, `…:failed`, `…:gaveUp`: `{ subscriber, details }`,
  *   where `details` is the list of arguments of the event of that name
  * - `ringbell:server:opened`, `ringbell:server:closed`: `{ server }`; `…:connected`, `…:disconnected`, `…:failed`: `{ server, details }`
  * - `ringbell:client:opened`, `ringbell:client:closed`: `{ client }`; `…:connected`, `…:disconnected`, `…:failed`, `…:gaveUp`:
  *   `{ client, details }`
- * - `ringbell:queue:…`: `{ queue }` and `ringbell:worker:…`: `{ worker }` likewise; of a queue there is `…:deadLetter`, too, a message given up
+ * - `ringbell:queue:…`: `{ queue }` and `ringbell:worker:…`: `{ worker }`, likewise. A queue also has `…:deadLetter`, for a
+ *   message that was given up
  */
 import { channel, type Channel } from 'node:diagnostics_channel'
 import { debuglog } from 'node:util'

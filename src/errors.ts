@@ -36,21 +36,21 @@ export const CORE_CODES = [
 export const LOCAL_CODES = [
   /** The compiled binding is missing, or is not the one that this package was built with. */
   'ERR_RINGBELL_BINDING',
-  /** Somebody else reads this subscriber already: one active iterator, listener, waiting `receive()` or lent batch at a time. */
+  /** Another reader is active: one iterator, listener, waiting `receive()` or lent batch at a time. */
   'ERR_RINGBELL_BUSY',
   /** A batch, loan or lease was used after it had been given back. */
   'ERR_RINGBELL_RELEASED',
   /** A codec could not encode or decode a value; `cause` has its error. */
   'ERR_RINGBELL_CODEC',
-  /** A value is not what its schema asks for; `cause` has the validator's issues. */
+  /** A value does not match its schema; `cause` has the issues of the validator. */
   'ERR_RINGBELL_SCHEMA',
   /** A call failed before any part of it could reach a handler: calling again is safe. */
   'ERR_RINGBELL_NOT_SENT',
-  /** A call failed after it was sent, and nobody can say whether its handler ran. */
+  /** A call failed after it was sent. It is unknown whether its handler ran. */
   'ERR_RINGBELL_OUTCOME_UNKNOWN',
   /** The handler answers with a stream: use `client.stream()`. */
   'ERR_RINGBELL_STREAM',
-  /** A mistake inside ringbell (a Rust panic, caught at the binding); please report it. */
+  /** A bug in ringbell (a Rust panic, caught at the binding); please report it. */
   'ERR_RINGBELL_INTERNAL',
 ] as const
 
@@ -60,19 +60,19 @@ export type RingbellErrorCode = (typeof CORE_CODES)[number] | (typeof LOCAL_CODE
 /** All codes, the core's first. */
 export const errorCodes: readonly RingbellErrorCode[] = [...CORE_CODES, ...LOCAL_CODES]
 
-/** What a {@link RingbellError} is made of, besides its message. */
+/** The details of a {@link RingbellError}, besides its message. */
 export interface RingbellErrorDetails {
   /** The system call that failed, where there is one. */
   syscall?: string | undefined
   /** The name of its errno, such as `'EMFILE'`. */
   errno?: string | undefined
-  /** What lies underneath. */
+  /** The underlying error. */
   cause?: unknown
 }
 
 /**
- * An error of this library. `code` tells which; `syscall` and `errno` (a name, such as `'EACCES'`) are there when the
- * kernel said no. Waits that a signal ended reject with an {@link AbortError} instead, as everywhere in Node.
+ * An error of this library. `code` says which one. `syscall` and `errno` (a name, such as `'EACCES'`) are set if a
+ * system call failed. A wait that a signal ends rejects with an {@link AbortError} instead, as everywhere in Node.
  */
 export class RingbellError extends Error {
   /** Always `'RingbellError'`. */
@@ -93,13 +93,13 @@ export class RingbellError extends Error {
 }
 
 /**
- * A wait that its `AbortSignal` ended. Shaped like Node's own (`events.once`, `timers/promises`): `name` is
- * `'AbortError'`, `code` is `'ABORT_ERR'`, and `cause` is the signal's reason.
+ * The error of a wait that its `AbortSignal` ended. It has the form of Node's own (`events.once`, `timers/promises`):
+ * `name` is `'AbortError'`, `code` is `'ABORT_ERR'`, and `cause` is the signal's reason.
  */
 export class AbortError extends Error {
   /** Always `'AbortError'`. */
   override name = 'AbortError'
-  /** As Node's own. */
+  /** The same as Node's own. */
   readonly code = 'ABORT_ERR'
 
   constructor(reason?: unknown) {
@@ -114,8 +114,8 @@ interface NativeError extends Error {
 }
 
 /**
- * What the binding threw, as one of ours; anything that carries no code of ours is handed back as it is. Callbacks throw, too: what
- * they throw may be a proxy or have getters of its own, and none of that harms who asks here.
+ * Turns an error of the binding into a `RingbellError`. Anything without one of our codes is returned as it is. Values
+ * that callbacks throw also come here. They may be proxies or have getters that throw, so reading them must not throw.
  */
 export function fromNative(error: unknown): unknown {
   try {
@@ -136,23 +136,23 @@ function translation(error: unknown): unknown {
   return new RingbellError(code as RingbellErrorCode, message, details)
 }
 
-/** Whatever went wrong with an endpoint of this kind, as an error of ours. */
+/** Any error of an endpoint of this kind, as a `RingbellError`. */
 export function asRingbellError(error: unknown, kind: string): RingbellError {
   const known = fromNative(error)
   if (known instanceof RingbellError) return known
   return new RingbellError('ERR_RINGBELL_INTERNAL', `This ${kind} failed: ${reason(known)}`, { cause: known })
 }
 
-/** In words. Code of users (`toJSON`, getters, callbacks) may throw anything. */
+/** The message of an error, or another thrown value as text. User code (`toJSON`, getters, callbacks) may throw anything. */
 export function reason(cause: unknown): string {
   try {
     return String(cause instanceof Error ? cause.message : cause)
   } catch {
-    return 'what it threw cannot be described'
+    return 'the thrown value cannot be described'
   }
 }
 
-/** Runs a cold call of the binding and translates what it throws. */
+/** Runs a cold call of the binding and translates its errors. */
 export function translated<R>(call: () => R): R {
   try {
     return call()
@@ -161,7 +161,7 @@ export function translated<R>(call: () => R): R {
   }
 }
 
-/** The error of a message that no ring of this size can take at once. */
+/** The error for a message that is too large for a ring of this size. */
 export function tooLarge(bytes: number, limit: number): RingbellError {
   return new RingbellError(
     'ERR_RINGBELL_MESSAGE_TOO_LARGE',
@@ -169,12 +169,12 @@ export function tooLarge(bytes: number, limit: number): RingbellError {
   )
 }
 
-/** The error of everything that was used after its `close()`. */
+/** The error for an object that is used after its `close()`. */
 export function closedError(what: string): RingbellError {
   return new RingbellError('ERR_RINGBELL_CLOSED', `This ${what} is closed.`)
 }
 
-/** The error of a second reader, or of reading while a batch is lent out. */
+/** The error for a second reader, or for reading while a batch is lent out. */
 export function busy(why: string, what = 'subscriber'): RingbellError {
-  return new RingbellError('ERR_RINGBELL_BUSY', `This ${what} ${why}. Leave that first, or open a second ${what}.`)
+  return new RingbellError('ERR_RINGBELL_BUSY', `This ${what} ${why}. End that first, or open a second ${what}.`)
 }

@@ -1,5 +1,6 @@
 /**
- * The public face of the library: a table of contents. What is not here is not API. What only a bus can make is a type.
+ * The public API of the library, as a table of contents. What is not exported here is not API. A class is exported as a
+ * type if only a bus makes its objects.
  *
  * @module ringbell
  */

@@ -1,7 +1,8 @@
 /**
- * The compiled binding: the types that its build generates (native/binding.d.cts), the numbers that its hot calls answer with,
- * and the only place that loads it. Loading happens at the first native call, never at import, so that types, errors and codecs
- * can be used anywhere; off Linux, or without the binary, that call says what is missing.
+ * The compiled binding: the types that its build generates (native/binding.d.cts), the numbers that its hot calls
+ * return, and the only code that loads it. It is loaded at the first native call and not at import, so types, errors
+ * and codecs can be used anywhere. Off Linux, or without the binary, that call throws an error that says what is
+ * missing.
  */
 import { createRequire } from 'node:module'
 import type * as Binding from '../native/binding.cjs'
@@ -23,26 +24,27 @@ export type {
 
 export type NativeBinding = typeof Binding
 
-/** What the poller watches. */
+/** An endpoint that the poller can watch. */
 export type NativeEndpoint = Parameters<Binding.NativePoller['add']>[0]
 
 /** The memory layout that this TypeScript was written for (`LAYOUT_VERSION` of crates/ring). */
 export const LAYOUT_VERSION = 1
 
-/** Entries of a subscriber's table: 4 words a message (offset, length, offset of its batch frame, index in that batch). */
+/** Words per message in a subscriber's table: offset, length, offset of its batch frame, index in that batch. */
 export const TABLE_WORDS = 4
 
-/** In place of the offset of a batch frame: that frame came with an earlier drain; see the scratch words. */
+/** Stands in place of the offset of a batch frame that came with an earlier drain. The scratch words describe that frame. */
 export const BATCH_BEFORE = 0xffff_ffff
 
 export const DRAIN_NEEDS_SLAB = -1
 export const DRAIN_NOTICE = -2
 /**
- * A message that came in pieces. Of a subscriber: `takeLarge` has it, the table's first entry and the scratch words describe
- * it. Of a channel: it is arriving, and the scratch words say whose.
+ * A message that came in pieces. For a subscriber it is complete: `takeLarge` returns it, and the first entry of the
+ * table and the scratch words describe it. For a channel it is still arriving, and the scratch words name its
+ * connection.
  */
 export const DRAIN_LARGE = -3
-/** In place of the bytes of a channel's large message: it will never be whole. */
+/** The result of `drainLarge` if the large message will never be complete. */
 export const LARGE_GONE = -1
 
 let loaded: NativeBinding | undefined

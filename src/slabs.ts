@@ -1,18 +1,18 @@
 /**
- * Where copies of messages land. A slab is filled from front to back by as many drains as fit, so that a slow stream of
- * small messages does not cost a slab each; the next one is as large as the last drain suggests. No part of a slab is written
- * twice. A slab cannot be transferred to a thread, because its messages share it. Large slabs come from the binding's pool, which
- * finalizers refill; small ones are plain memory.
+ * Slabs: the memory that messages are copied into. Drains fill a slab from front to back, so a slow stream of small
+ * messages does not need a slab per message. The size of the next slab depends on the last drain. No part of a slab is
+ * written twice. A slab cannot be transferred to a thread, because its messages share it. Large slabs come from the
+ * binding's pool, which finalizers refill; small ones are plain memory.
  */
 import { binding, type NativeSlabPool } from './native.js'
 import { untransferable } from './untransferable.js'
 
 export const SMALLEST_SLAB = 16 * 1024
 export const LARGEST_SLAB = 256 * 1024
-/** Drains of the last size that a new slab should hold. */
+/** A new slab should hold this many drains of the last size. */
 const DRAINS = 4
 
-/** A pool that nobody took from for so long gives its memory back. */
+/** If no slab was taken for this long, the pool gives its memory back. */
 const QUIET_MS = 1000
 
 let pool: NativeSlabPool | undefined
@@ -31,7 +31,7 @@ export class Slabs {
     if (this.bytes.byteLength - this.fill < this.#least) this.renew(0)
   }
 
-  /** A fresh slab of at least so many bytes. */
+  /** Replaces the slab by a fresh one of at least `needed` bytes. */
   renew(needed: number): void {
     const size = Math.max(needed, this.#wanted)
     this.bytes = untransferable(size <= LARGEST_SLAB / 4 ? new Uint8Array(size) : fromPool(size))
@@ -39,7 +39,7 @@ export class Slabs {
     this.#least = Math.min(SMALLEST_SLAB, this.bytes.byteLength / 8)
   }
 
-  /** A drain filled this many bytes. */
+  /** Call after a drain that filled this many bytes. */
   used(bytes: number): void {
     this.fill += bytes
     this.#wanted = Math.min(LARGEST_SLAB, Math.max(SMALLEST_SLAB, bytes * DRAINS))

@@ -9,7 +9,7 @@ type Mark = (memory: ArrayBufferLike) => void
 
 const mark = usable(threads.markAsUntransferable)
 
-/** Some runtimes have no such function, whatever the types say; in others (Bun, Deno) it throws "not implemented". */
+/** Some runtimes lack this function, although the types have it. In others (Bun, Deno) it throws "not implemented". */
 function usable(candidate: Mark | undefined): Mark | undefined {
   try {
     candidate?.(new ArrayBuffer(1))
@@ -19,7 +19,7 @@ function usable(candidate: Mark | undefined): Mark | undefined {
   }
 }
 
-/** The same bytes. Once for each piece of memory: it costs about a microsecond. */
+/** Marks the memory of `bytes` and returns them. It costs about a microsecond, so call it once for each piece of memory. */
 export function untransferable<B extends Uint8Array>(bytes: B): B {
   mark?.(bytes.buffer)
   return bytes

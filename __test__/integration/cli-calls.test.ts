@@ -53,7 +53,7 @@ test('a call that times out kills the command; no server is exit code 3', async 
   t.is(late.code, 3)
   const nobody = await at.run(['call', 'nobody', 'x', '-t', '50ms'])
   t.is(nobody.code, 3)
-  t.regex(nobody.stderr, /Nobody serves 'nobody'.*ERR_RINGBELL_NOT_FOUND/)
+  t.regex(nobody.stderr, /No process serves 'nobody'.*ERR_RINGBELL_NOT_FOUND/)
   t.is((await at.run(['stats', 'nobody'])).code, 3)
   const deaf = await at.run(['sub', 'slow', '-t', '50ms'])
   t.is(deaf.code, 3)
@@ -66,7 +66,10 @@ test('a call that times out kills the command; no server is exit code 3', async 
   const dumb = await at.run(['call', 'ticks', 'x', '-t', '50ms'])
   await bus.close()
   t.is(dumb.code, 3)
-  t.regex(dumb.stderr, new RegExp(`Nobody serves 'ticks' .*; process ${process.pid} announces 'ticks' as a topic, and`))
+  t.regex(
+    dumb.stderr,
+    new RegExp(`No process serves 'ticks' .*; process ${process.pid} announces 'ticks' as a topic, and`),
+  )
 })
 
 test('streams, environment of the command, and concurrent commands', async (t) => {

@@ -30,7 +30,7 @@ const WRONG: [what: string, options: object, message: RegExp][] = [
   ['publisher', { evictAfter: 0 }, /evictAfter .*at least 1 ms/],
   ['publisher', { evictAfter: 0.5 }, /evictAfter .*at least 1 ms/],
   ['publisher', { evictAfter: Number.NaN }, /evictAfter \(NaN\)/],
-  ['publisher', { evictAfter: 2 ** 31 }, /evictAfter .*2147483648: milliseconds, at most 2147483647/],
+  ['publisher', { evictAfter: 2 ** 31 }, /evictAfter .*2147483648: it must be milliseconds from 0 to 2147483647/],
   ['publisher', { evictAfter: 1e300 }, /evictAfter .*milliseconds/],
   ['publisher', { metadata: [] }, /metadata .*\[\]/],
   ['publisher', { endpoints: { http: 80 } }, /endpoints\.http .* 80: .*expected a string/],

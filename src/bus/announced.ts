@@ -1,10 +1,13 @@
-/** A record of one's own that is no topic: an address, a status, anything that others should find. It lives until closed. */
+/**
+ * A general record that is neither a topic nor a server: an address, a status, anything that others should find. It
+ * exists until it is closed.
+ */
 import { translated } from '../errors.js'
 import type { NativeAnnounced } from '../native.js'
 import { metadataJson } from './options.js'
 import { type RecordJson, type Service, serviceOf } from './service.js'
 
-/** An announcement of what is neither topic nor server; `bus.announce()` makes it, and closing it withdraws it. */
+/** The announcement of a record that is neither topic nor server. `bus.announce()` makes it, and closing withdraws it. */
 export class Announced implements AsyncDisposable {
   readonly #native: NativeAnnounced
   readonly #onClose: (announced: Announced) => void
@@ -26,7 +29,7 @@ export class Announced implements AsyncDisposable {
     return this.#closed
   }
 
-  /** Replaces the metadata, without a moment in which the record is missing; others see `updated`. */
+  /** Replaces the metadata; others see `updated`. The record is never missing in between. */
   update(metadata: Record<string, unknown>): void {
     const json = metadataJson(metadata)
     translated(() => this.#native.update(json))

@@ -1,6 +1,7 @@
 /**
- * A bus: the directory that processes share. Everything else is opened through it, and closed with it. `open` makes the
- * directory if need be and refuses one that others could tamper with; nothing runs until the first endpoint needs it.
+ * A bus: the directory that processes share. Everything else is opened through it, and closed with it. `open` creates
+ * the directory if need be, and refuses one that other users could tamper with. No thread runs before the first
+ * endpoint needs it.
  */
 import { Client } from '../channel/client.js'
 import type { AnyHandler } from '../channel/handling.js'
@@ -50,9 +51,9 @@ interface Closable {
 
 /** A directory that processes share, and everything that is opened through it. */
 export class Bus implements AsyncDisposable {
-  /** Who is on the bus. */
+  /** The services on the bus. */
   readonly services: Services
-  /** The directory, with the domain. */
+  /** The path of the directory, with the domain. */
   readonly path: string
   readonly #native: NativeBus
   readonly #open = new Set<Closable>()
@@ -61,8 +62,8 @@ export class Bus implements AsyncDisposable {
   /**
    * Opens a bus.
    *
-   * Rejects with `ERR_RINGBELL_INVALID_OPTION`, `ERR_RINGBELL_BUS_DIRECTORY` (refused, and why),
-   * `ERR_RINGBELL_UNSUPPORTED_PLATFORM`, `ERR_RINGBELL_BINDING`.
+   * Rejects with `ERR_RINGBELL_INVALID_OPTION`, `ERR_RINGBELL_BUS_DIRECTORY` (the directory is refused; the message
+   * says why), `ERR_RINGBELL_UNSUPPORTED_PLATFORM`, `ERR_RINGBELL_BINDING`.
    */
   static async open(options: BusOptions = {}): Promise<Bus> {
     const json = busJson(options)
@@ -93,7 +94,7 @@ export class Bus implements AsyncDisposable {
   ): Promise<Publisher<T>>
   publisher<T>(service: string, options: PublisherOptions<T> & { codec: Codec<T> }): Promise<Publisher<T>>
   publisher(service: string, options?: PublisherOptions & { codec?: 'bytes' | undefined }): Promise<Publisher>
-  /** Options from a variable: the type of values is the variable's own word for it. */
+  /** Options from a variable: the type of the values comes from the type of the variable. */
   publisher<T>(service: string, options: PublisherOptions<T>): Promise<Publisher<T>>
   async publisher(service: string, options: PublisherOptions<unknown> = {}): Promise<Publisher<unknown>> {
     this.#assertOpen()
@@ -107,10 +108,11 @@ export class Bus implements AsyncDisposable {
   }
 
   /**
-   * Subscribes to a topic by name, or to several by a pattern such as `sensors.*`. Resolves at once, whether or not anybody
-   * publishes: see `attached()`.
+   * Subscribes to a topic by name, or to several by a pattern such as `sensors.*`. Resolves at once, even if there is
+   * no publisher: see `attached()`.
    *
-   * Rejects with `ERR_RINGBELL_INVALID_NAME`, `ERR_RINGBELL_INVALID_OPTION`, `ERR_RINGBELL_RESOURCE`, `ERR_RINGBELL_CLOSED`.
+   * Rejects with `ERR_RINGBELL_INVALID_NAME`, `ERR_RINGBELL_INVALID_OPTION`, `ERR_RINGBELL_RESOURCE`,
+   * `ERR_RINGBELL_CLOSED`.
    */
   subscriber<T = unknown>(
     pattern: string,
@@ -118,7 +120,7 @@ export class Bus implements AsyncDisposable {
   ): Promise<Subscriber<T>>
   subscriber<T>(pattern: string, options: SubscriberOptions<T> & { codec: Codec<T> }): Promise<Subscriber<T>>
   subscriber(pattern: string, options?: SubscriberOptions & { codec?: 'bytes' | undefined }): Promise<Subscriber>
-  /** Options from a variable: the type of values is the variable's own word for it. */
+  /** Options from a variable: the type of the values comes from the type of the variable. */
   subscriber<T>(pattern: string, options: SubscriberOptions<T>): Promise<Subscriber<T>>
   async subscriber(pattern: string, options: SubscriberOptions<unknown> = {}): Promise<Subscriber<unknown>> {
     this.#assertOpen()
@@ -142,10 +144,11 @@ export class Bus implements AsyncDisposable {
   }
 
   /**
-   * Offers a service that others call, answered by one handler; without a handler it takes messages alone. `bus.connect()` is
-   * the other side.
+   * Offers a service that others call. One handler answers all calls; without a handler the server accepts only
+   * messages. `bus.connect()` is the other side.
    *
-   * Rejects with `ERR_RINGBELL_INVALID_NAME`, `ERR_RINGBELL_INVALID_OPTION`, `ERR_RINGBELL_RESOURCE`, `ERR_RINGBELL_CLOSED`.
+   * Rejects with `ERR_RINGBELL_INVALID_NAME`, `ERR_RINGBELL_INVALID_OPTION`, `ERR_RINGBELL_RESOURCE`,
+   * `ERR_RINGBELL_CLOSED`.
    */
   serve(service: string, handler: Handler<Uint8Array, Uint8Array>): Promise<Server>
   serve(
@@ -178,10 +181,11 @@ export class Bus implements AsyncDisposable {
   }
 
   /**
-   * A client of a service by name, wherever its instances are, and whenever they come. Resolves at once, whether or not
-   * anybody serves: see `connected()`.
+   * Makes a client of a service by name. It follows the instances of the service as they come and go. Resolves at once,
+   * even if there is no server: see `connected()`.
    *
-   * Rejects with `ERR_RINGBELL_INVALID_NAME`, `ERR_RINGBELL_INVALID_OPTION`, `ERR_RINGBELL_RESOURCE`, `ERR_RINGBELL_CLOSED`.
+   * Rejects with `ERR_RINGBELL_INVALID_NAME`, `ERR_RINGBELL_INVALID_OPTION`, `ERR_RINGBELL_RESOURCE`,
+   * `ERR_RINGBELL_CLOSED`.
    */
   connect<Q = unknown, R = unknown>(
     service: string,
@@ -219,7 +223,8 @@ export class Bus implements AsyncDisposable {
   }
 
   /**
-   * A work queue: each message goes to one of the workers, until one acknowledges it. `bus.worker()` is the other side.
+   * Makes a work queue: each message goes to one of the workers, until one acknowledges it. `bus.worker()` is the other
+   * side.
    *
    * Rejects as `serve` does.
    */
@@ -249,8 +254,8 @@ export class Bus implements AsyncDisposable {
   }
 
   /**
-   * Works for every queue of that name: `handler` is called with each message, and acknowledges it by returning. Resolves at
-   * once, whether or not there is a queue. Rejects as `connect` does.
+   * Works for every queue of that name: `handler` is called with each message, and acknowledges it by returning.
+   * Resolves at once, even if there is no queue. Rejects as `connect` does.
    */
   worker(service: string, handler: WorkHandler<Uint8Array>): Promise<Worker>
   worker(
@@ -296,7 +301,7 @@ export class Bus implements AsyncDisposable {
     )
   }
 
-  /** Announces anything that is no topic: a name, addresses, metadata. Rejects as `publisher` does. */
+  /** Announces a record that is not a topic: a name, addresses, metadata. Rejects as `publisher` does. */
   async announce(service: string, options: AnnounceOptions = {}): Promise<Announced> {
     this.#assertOpen()
     checkText(service)
@@ -307,19 +312,19 @@ export class Bus implements AsyncDisposable {
     )
   }
 
-  /** Removes what dead processes left, never what belongs to a living one; anybody may, at any time. */
+  /** Removes what dead processes left, and never what belongs to a living one. Any process may call it at any time. */
   async gc(): Promise<GcReport> {
     this.#assertOpen()
     return JSON.parse(translated(() => this.#native.gc())) as GcReport
   }
 
-  /** What this machine allows, and what ringbell makes of it. */
+  /** Checks what this machine allows, and how ringbell works with that. */
   async doctor(): Promise<Doctor> {
     this.#assertOpen()
     return JSON.parse(translated(() => this.#native.doctor())) as Doctor
   }
 
-  /** Closes everything that was opened through it, also when some of it fails to; idempotent. */
+  /** Closes everything that was opened through it, even if a part of it fails to close. Idempotent. */
   async close(): Promise<void> {
     if (this.#closed) return
     this.#closed = true
@@ -343,7 +348,7 @@ export class Bus implements AsyncDisposable {
     await this.close()
   }
 
-  /** What connects to the instances of a service needs an endpoint, and a watch of its own. */
+  /** A client or worker needs an endpoint, and a watch of its own for the instances of its service. */
   #following<C extends Closable>(
     service: string,
     json: string,
@@ -361,7 +366,7 @@ export class Bus implements AsyncDisposable {
     }
   }
 
-  /** What fails to become an endpoint must not stay open, or announced. */
+  /** If `make` throws, the native object is closed, so that it does not stay open or announced. */
   #opened<N extends { close(): void }, C extends Closable>(
     native: N,
     make: (native: N, closed: (one: Closable) => void) => C,

@@ -1,11 +1,15 @@
 /**
- * A name that is announced, but as another kind than is waited for: as a topic where a server is to be called, for one. It ends no wait,
- * because the right one may come yet. A wait that ends in vain says so in its error.
+ * Finds a name that is announced as another kind than the wanted one: as a topic, for example, when a client waits for
+ * a server. This ends no wait, because the right service may still come. If the wait ends without a result, its error
+ * says so.
  */
 import type { AbortError } from '../errors.js'
 import type { Service } from './service.js'
 
-/** `process 12 announces 'ticks' as a topic, and not as a server`; nothing if somebody is what is wanted, or nobody is there. */
+/**
+ * `process 12 announces 'ticks' as a topic, and not as a server`; `undefined` if a service has the wanted kind, or
+ * there is none.
+ */
 export function kindMismatch(services: Iterable<Service>, kind: string): string | undefined {
   const all = [...services]
   const [first] = all
@@ -13,7 +17,7 @@ export function kindMismatch(services: Iterable<Service>, kind: string): string 
   return `process ${first.pid} announces '${first.name}' as a ${first.kind}, and not as a ${kind}`
 }
 
-/** The same error, which says so. */
+/** Adds the mismatch, if any, to the message of the error. */
 export function withMismatch(error: AbortError, mismatch: string | undefined): AbortError {
   if (mismatch !== undefined) error.message += `: ${mismatch}`
   return error

@@ -1,4 +1,4 @@
-/** Names and patterns of services. That they are text is checked here; what they may be, the core says. */
+/** Names and patterns of services. This module checks that they are strings; the core checks the rest. */
 import { inspect } from 'node:util'
 import { RingbellError, translated } from '../errors.js'
 import { binding } from '../native.js'
@@ -13,7 +13,7 @@ export function checkText(name: unknown): asserts name is string {
 }
 
 /**
- * For a name that is not handed to the core, or handed to it as a pattern.
+ * For a name that is not passed to the core, or is passed to it as a pattern.
  *
  * @throws {RingbellError} `ERR_RINGBELL_INVALID_NAME` with the name and the rule.
  */

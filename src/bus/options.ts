@@ -1,27 +1,28 @@
-/** The options of a bus and of announcements, which the core checks, and those of waiting on a bus, which are checked here. */
+/** The options of a bus and of announcements (the core checks them), and those of waiting on a bus (checked here). */
 import { check, coreJson, duration, jsonOf, LONGEST_MS, type Rules, signal, text } from '../check.js'
 import type { Rung } from './service.js'
 
-/** Which directory, and how to look at it. */
+/** Which directory to use, and how. */
 export interface BusOptions {
-  /** The directory; otherwise `IPC_BUS_DIR`, or the first usable default place. */
+  /** The directory. By default `IPC_BUS_DIR`, or else the first usable default directory. */
   path?: string | undefined
-  /** A name space of its own: a sub-directory. */
+  /** A separate name space: a sub-directory. */
   domain?: string | undefined
-  /** The system's bus, `/run/ipc-bus`, whatever `IPC_BUS_DIR` says; not together with `path`. */
+  /** Use the system's bus, `/run/ipc-bus`, even if `IPC_BUS_DIR` is set. Not together with `path`. */
   system?: boolean | undefined
   /** Accept a sticky directory that others can write to. */
   allowSticky?: boolean | undefined
   /**
-   * Share the directory with this group, by name or number: it is setgid, sticky and writable by the group (mode 3770), made so
-   * if there is none, refused if it is otherwise. Announcements in it are for others only with `access`.
+   * Share the directory with this group, by name or number. The directory is setgid, sticky and writable by the group
+   * (mode 3770). It is created so if it does not exist, and refused if it is different. Other users can use an
+   * announcement in it only if that has `access`.
    */
   group?: string | number | undefined
-  /** Users whose records are believed, and whose directory is used, besides our own and root's. */
+  /** Users that are trusted besides our own and root: their records are accepted, and a directory of theirs may be used. */
   trustedUids?: number[] | undefined
-  /** `'poll'` does without inotify, as `IPC_BUS_WATCH=poll` does. */
+  /** `'poll'`: scan instead of using inotify, as `IPC_BUS_WATCH=poll` does. */
   watch?: 'inotify' | 'poll' | undefined
-  /** Milliseconds between two scans where there is no inotify. */
+  /** Milliseconds between two scans if inotify is not used. */
   pollInterval?: number | undefined
   /** Forces a rung of the acquisition ladder, as `IPC_BUS_ACQUIRE` does. */
   acquire?: Rung | 'auto' | undefined
@@ -29,24 +30,25 @@ export interface BusOptions {
   safeDoorbells?: boolean | undefined
 }
 
-/** Which other users may read a record and use what it announces: a server, say. One's own user and root always may. */
+/** Which other users may read a record and use what it announces, for example a server. Our own user and root always may. */
 export interface Access {
   /**
-   * `0o660`: the group can reach the socket (the default where there is a group), and no other user, listed or not;
-   * `0o666`: every user who can enter the directory reaches it (the default otherwise), and the permitted ones are let in.
+   * `0o660` (the default with a group): only the group can reach the socket, and no other user, listed or not. `0o666`
+   * (the default otherwise): every user that can enter the directory can reach the socket, and the permitted users are
+   * let in.
    */
   mode?: number | undefined
-  /** The group that record and socket belong to, whose members may; by default the bus's own. */
+  /** The group that the record and the socket belong to. Its members are permitted. By default the group of the bus. */
   group?: string | number | undefined
-  /** Users who may. */
+  /** Permitted users. */
   uids?: number[] | undefined
-  /** More groups whose members may. */
+  /** More groups whose members are permitted. */
   gids?: number[] | undefined
 }
 
-/** What any announcement may say about itself. */
+/** The description that any announcement may have. */
 export interface Description {
-  /** Whatever others should know; what JSON can carry, all in all at most about 60 KiB. */
+  /** Anything that others should know, as JSON can carry it; at most about 60 KiB in total. */
   metadata?: Record<string, unknown> | undefined
   /** Addresses by name, such as `{ http: 'unix:/run/api.sock' }`. */
   endpoints?: Record<string, string> | undefined
@@ -57,9 +59,9 @@ export interface Description {
 export interface AnnounceOptions extends Description {
   /** `'service'` by default. */
   kind?: string | undefined
-  /** The id of the codec that is spoken. */
+  /** The id of the codec that it uses. */
   codec?: string | undefined
-  /** Let other users read the record, whatever the umask says. */
+  /** Let other users read the record, independent of the umask. */
   access?: Access | undefined
 }
 

@@ -1,9 +1,9 @@
-/** What `gc()` and `doctor()` answer: plain objects, in the core's words. */
+/** The results of `gc()` and `doctor()`: plain objects with the field names of the core. */
 import type { Rung } from './service.js'
 
-/** What a gc found, in numbers of files. */
+/** What `gc()` found, in numbers of files. */
 export interface GcReport {
-  /** Records of living instances, left alone. */
+  /** Records of living instances; they are kept. */
   readonly alive: number
   /** Records removed. */
   readonly records: number
@@ -11,18 +11,18 @@ export interface GcReport {
   readonly sockets: number
   /** Unfinished files removed. */
   readonly temporaries: number
-  /** Names that are not ours, or no regular files: left alone. */
+  /** Files with other names, or that are not regular files; they are kept. */
   readonly foreign: number
 }
 
-/** How a check ended, from best to worst. */
+/** The result of a check, from best to worst. */
 export type CheckStatus = 'ok' | 'warn' | 'fail'
 
-/** One thing that was looked at. Checks may be added. */
+/** One check. Later versions may add checks. */
 export interface Check {
-  /** What was looked at, such as `'yama'`. */
+  /** What was checked, such as `'yama'`. */
   readonly check: string
-  /** How it ended. */
+  /** The result. */
   readonly status: CheckStatus
   /** What was found. */
   readonly detail: string
@@ -32,12 +32,12 @@ export interface Check {
 
 /** What this machine, this process and this bus allow. */
 export interface Doctor {
-  /** The worst of all checks. */
+  /** The worst result of all checks. */
   readonly status: CheckStatus
   /** The rung that an acquisition from this process would most likely take. */
   readonly rung: Rung
-  /** Why, and why not a better one. */
+  /** Why this rung, and why not a better one. */
   readonly reason: string
-  /** One by one. */
+  /** The single checks. */
   readonly checks: readonly Check[]
 }

@@ -1,4 +1,4 @@
-/** One `for await` over what happens on the bus, with a watch of its own in the core. Waiting keeps the process alive. */
+/** One `for await` over the events of the bus, with a watch of its own in the core. Waiting keeps the process alive. */
 import { fromNative, translated } from '../errors.js'
 import type { NativeWatch } from '../native.js'
 import { onAbort } from '../wait/abort.js'
@@ -70,7 +70,7 @@ export class ServiceWatch implements AsyncIterableIterator<ServiceEvent, undefin
     if (this.#events.size > 0) return true
     try {
       const json = this.#native.take()
-      // A record that cannot be read ends the watch here, where those who asked are still in the list.
+      // A record that cannot be read ends the watch here, while the waiting calls are still in the list.
       const events = json === '' ? [] : (JSON.parse(json) as RawServiceEvent[]).map(serviceEvent)
       for (const event of events) this.#events.push(event)
     } catch (error) {

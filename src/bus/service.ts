@@ -1,15 +1,15 @@
-/** A service instance as others see it: the record of the bus, checked by the core, in the words of this API. */
+/** A service instance as others see it: the record of the bus, checked by the core, with the field names of this API. */
 
 /** How a peer's memory and doorbells are acquired. */
 export type Rung = 'direct' | 'handshake' | 'stream'
 
 /** Why a rung of the ladder was not taken. */
 export interface Fallback {
-  /** The rung that was passed over. */
+  /** The rung that was not taken. */
   readonly rung: Rung
-  /** Why, as a code: of an error, or such as `NOT_OFFERED`. */
+  /** The reason as a code: that of an error, or a code such as `NOT_OFFERED`. */
   readonly code: string
-  /** Why, in words. */
+  /** The reason in words. */
   readonly reason: string
 }
 
@@ -22,23 +22,23 @@ export interface TopicInfo {
   readonly capacity: number
   /** What happens to a message that finds the ring full. */
   readonly overflow: Overflow
-  /** Milliseconds that a subscriber may stall a `block` topic; absent: for ever. */
+  /** Milliseconds that a subscriber may stall a `block` topic. Absent: without a limit. */
   readonly evictAfter?: number
-  /** Places for subscribers. */
+  /** Slots for subscribers. */
   readonly maxSubscribers: number
-  /** Places for subscribers of other users; 0: they are not let in. */
+  /** Slots for subscribers of other users; 0: they are not let in. */
   readonly maxGuests: number
 }
 
-/** Which other users may use an instance, besides its own and root; by its own words. */
+/** Which other users may use an instance, besides its own and root. The instance itself says so. */
 export interface AccessInfo {
-  /** Of the socket, octal, such as `'0660'`. */
+  /** The mode of the socket in octal, such as `'0660'`. */
   readonly mode: string
-  /** The group that record and socket belong to. */
+  /** The group that the record and the socket belong to. */
   readonly group?: number
-  /** Users who may. */
+  /** Permitted users. */
   readonly uids: readonly number[]
-  /** Groups whose members may. */
+  /** Groups whose members are permitted. */
   readonly gids: readonly number[]
 }
 
@@ -46,35 +46,35 @@ export interface AccessInfo {
 export interface Service {
   /** The name that others look for. */
   readonly name: string
-  /** This instance: 128 random bits in hex, never used again. */
+  /** The id of this instance: 128 random bits in hex, never used again. */
   readonly id: string
-  /** `'topic'` for a publisher, otherwise what `announce` was given. */
+  /** `'topic'` for a publisher, `'server'`, `'queue'`, or the `kind` that `announce` was called with. */
   readonly kind: string
-  /** The process in its own pid namespace. */
+  /** The process id, in the pid namespace of that process. */
   readonly pid: number
-  /** The process's user. */
+  /** The user of the process. */
   readonly uid: number
   /** The version of the shared-memory protocol. */
   readonly protocol: number
-  /** The acquisitions on offer. */
+  /** The rungs that it offers. */
   readonly offers: readonly Rung[]
-  /** What it says of itself. */
+  /** Its metadata. */
   readonly metadata: Readonly<Record<string, unknown>>
   /** Addresses by name, such as `unix:/run/api.sock`. */
   readonly endpoints: Readonly<Record<string, string>>
-  /** The id of the codec that it speaks. */
+  /** The id of the codec that it uses. */
   readonly codec?: string
   /** The id of the payload's schema. */
   readonly schema?: string
-  /** Of a topic: its ring. */
+  /** The ring of a topic; absent for other kinds. */
   readonly topic?: TopicInfo
-  /** Absent: nobody else. */
+  /** Which other users may use it; absent: none. */
   readonly access?: AccessInfo
-  /** The record as it stands in the bus directory. */
+  /** The record as it is in the bus directory. */
   readonly record: Readonly<Record<string, unknown>>
 }
 
-/** The fields that are read here; the core has checked their types. */
+/** The fields of a record that are read here. The core has checked their types. */
 export interface RecordJson {
   service: string
   id: string

@@ -1,14 +1,14 @@
 /**
- * The cached view of a bus: instances by id and by name, fed with the events of the core in their order. Pure data, no
- * binding: `find` is two look-ups, whatever the number of records.
+ * The cached view of a bus: instances by id and by name, updated by the events of the core in their order. It is pure
+ * data, without the binding. `find` takes two look-ups, for any number of records.
  */
 import { serviceOf, type RecordJson, type Service } from './service.js'
 
 /** What happened to a service instance. */
 export interface ServiceEvent {
-  /** What has happened. */
+  /** The kind of the event. */
   readonly type: 'added' | 'updated' | 'removed'
-  /** To whom; of `removed`, as it was last. */
+  /** The instance; with `removed`, its last state. */
   readonly service: Service
 }
 
@@ -48,14 +48,14 @@ export class ServicesView {
     return this.#byName.get(name)?.[0]
   }
 
-  /** The group `prefix`: services of that very name, and those below it (`audio` has `audio.mic`, not `audio2`). */
+  /** The group `prefix`: services of exactly that name, and those below it (`audio` has `audio.mic`, not `audio2`). */
   findAll(prefix: string): Service[] {
     const found: Service[] = []
     for (const [name, siblings] of this.#byName) if (inGroup(name, prefix)) found.push(...siblings)
     return found
   }
 
-  /** Whether it knows all of these, and nobody else: then it has been told of everybody. */
+  /** Whether the view has exactly these services: then it has had all events. */
   has(services: readonly Service[]): boolean {
     return services.length === this.#byId.size && services.every(({ id }) => this.#byId.has(id))
   }

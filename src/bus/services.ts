@@ -1,7 +1,7 @@
 /**
- * Who is on the bus. The first `find`, `findAll` or `waitFor` begins to follow the bus; from then on answers come from a
- * cached view, without a system call, and the view is kept current by the core's events. Until those have told of everybody
- * whom a fresh scan finds, answers come from scans: never wrong, only slower.
+ * The services on the bus. The first `find`, `findAll` or `waitFor` begins to follow the bus. From then on answers come
+ * from a cached view, without a system call, and the events of the core keep the view current. Until the view has all
+ * that a fresh scan finds, answers come from scans: they are correct, only slower.
  */
 import { debug } from '../diagnostics.js'
 import { closedError, fromNative, RingbellError, translated } from '../errors.js'
@@ -18,7 +18,7 @@ import { inGroup, type RawServiceEvent, serviceEvent, type ServiceEvent, Service
 
 /** How long to wait for a service. */
 export interface WaitForOptions extends SignalOptions {
-  /** Milliseconds; by default for ever. */
+  /** Milliseconds; by default without a limit. */
   timeout?: number | undefined
 }
 
@@ -28,10 +28,10 @@ export interface WatchOptions extends SignalOptions {
   filter?: string | undefined
 }
 
-/** Everything; what the core's filter calls by that name. */
+/** The core's filter for all services. */
 const ALL = '*'
 
-/** Who is on the bus; `bus.services` is one. */
+/** The services on the bus; `bus.services` is one. */
 export class Services {
   readonly #native: NativeBus
   readonly #loop: () => Poller
@@ -49,15 +49,15 @@ export class Services {
     this.#loop = loop
   }
 
-  /** All instances on the bus: from the view if it is followed, else from a scan. */
+  /** All instances on the bus: from the cached view if there is one, otherwise from a scan. */
   list(): Service[] {
     if (this.#watch !== undefined) this.#pump()
     return this.#filled ? this.#view.list() : this.#scan()
   }
 
   /**
-   * An instance of a service, the one known longest, or `undefined`. From the cached view; what another process announced
-   * a moment ago may not be in it yet: wait with `waitFor`.
+   * The instance of a service that has been known longest, or `undefined`. It comes from the cached view, which may not
+   * have an instance that was announced a moment ago: `waitFor` waits for it.
    *
    * @throws {RingbellError} `ERR_RINGBELL_INVALID_NAME`, `ERR_RINGBELL_CLOSED`.
    */
@@ -93,8 +93,8 @@ export class Services {
   }
 
   /**
-   * First everybody who is there, as `added`, then what changes, in order. One watch is one iteration; leave it by `break`,
-   * the signal (rejects with an `AbortError`), or `bus.close()` (ends it).
+   * Iterates over `added` for every instance that is there, and then over the changes, in order. One watch is one
+   * iteration. It ends by `break`, by the signal (it rejects with an `AbortError`), or by `bus.close()`.
    */
   watch(options: WatchOptions = {}): AsyncIterableIterator<ServiceEvent, undefined> {
     checkWatch(options)
@@ -111,7 +111,10 @@ export class Services {
     }
   }
 
-  /** @internal Who has a name and is of another kind, in words; of a pattern nobody, and nobody where it cannot be told. */
+  /**
+   * @internal Which service has this name and another kind, in words; `undefined` for a pattern, or if the bus cannot
+   * be read.
+   */
   mismatch(name: string, kind: string): string | undefined {
     try {
       return kindMismatch(
@@ -119,7 +122,7 @@ export class Services {
         kind,
       )
     } catch (error) {
-      // It is asked for to say more of a wait that has ended: that error is the one to be told.
+      // This only adds to the error of a wait that has ended. An error of its own must not replace that one.
       debug('looking for %s: %s', name, error)
       return undefined
     }
@@ -129,7 +132,7 @@ export class Services {
   close(): void {
     if (this.#closed) return
     this.#closed = true
-    // What the view knew is not true for ever.
+    // The view is not kept current any more.
     this.#filled = false
     this.#waiters.fail(closedError('bus'))
     for (const watch of this.#watches) watch.close()
@@ -151,7 +154,10 @@ export class Services {
     return records.map(serviceOf)
   }
 
-  /** Begins to follow the bus if need be; what a scan finds as long as the view cannot answer. */
+  /**
+   * Begins to follow the bus if need be. Returns the result of a scan as long as the view cannot answer, otherwise
+   * `undefined`.
+   */
   #follow(): Service[] | undefined {
     this.#assertOpen()
     if (this.#watch === undefined) this.#begin()
@@ -182,7 +188,7 @@ export class Services {
     }
   }
 
-  /** Takes in what the core saw. */
+  /** Applies the events of the core to the view. */
   #pump(): void {
     const json = this.#closed ? '' : (translated(() => this.#watch?.take()) ?? '')
     if (json === '') return
@@ -195,7 +201,7 @@ export class Services {
   #wait(name: string, timeout: number | undefined, signal: AbortSignal | undefined): Promise<Service> {
     const late = (): RingbellError => lateError(name, timeout ?? 0)
     const found = this.#waiters.wait(() => this.#view.find(name), { signal, timeout, late })
-    // It may have come after the scan, and before anybody waited.
+    // The service may have come after the scan and before this wait.
     this.#waiters.check()
     return found
   }
@@ -204,6 +210,6 @@ export class Services {
 function lateError(name: string, timeout: number): RingbellError {
   return new RingbellError(
     'ERR_RINGBELL_TIMEOUT',
-    `Nobody announced '${name}' within ${timeout} ms; is its process running, on the same bus and domain?`,
+    `No process announced '${name}' within ${timeout} ms; does it run, and on the same bus and domain?`,
   )
 }

@@ -1,6 +1,7 @@
 /**
- * Large messages that arrive. Their pieces go from the ring straight into the memory for the whole message; that is the caller's own if the
- * call has given some. A message that is larger than the limit is dropped, and the one who waits for it is told.
+ * Large messages that arrive. Their pieces are copied from the ring straight into the memory for the whole message.
+ * That is the caller's own memory if the call has given some. A message above the limit is dropped, and the call that
+ * waits for it fails.
  */
 import { reason, RingbellError } from '../errors.js'
 import { LARGE_GONE, type NativeChannelHot } from '../native.js'
@@ -10,7 +11,7 @@ import { KIND } from './wire.js'
 export class Arrivals {
   readonly #hot: NativeChannelHot
   readonly #maxMessage: number
-  /** Told of what is dropped where nobody waits for it. */
+  /** Is called for a dropped message that no call waits for. */
   readonly #dropped: (error: RingbellError, link: Link) => void
   readonly #arriving = new Set<Link>()
   #ripe: Link | undefined
@@ -21,14 +22,14 @@ export class Arrivals {
     this.#dropped = dropped
   }
 
-  /** One begins, says the core; `true` when something came of that. */
+  /** The core reports a large message that begins or goes on. `true` when something has changed. */
   begin(connection: number, link: Link | undefined, bytes: number, head: number, id: number, aux: number): boolean {
     if (link === undefined) {
       this.#hot.skipLarge(connection)
       return true
     }
     const { arrival } = link
-    // The one that was under way was given up, and another has begun in its place.
+    // The sender gave up the message that was arriving, and has begun another one.
     if (arrival?.id !== id || arrival.head !== head || arrival.target.byteLength !== bytes) {
       link.arrival = undefined
       if (arrival !== undefined) link.givenUp(arrival)
@@ -43,13 +44,13 @@ export class Arrivals {
     return this.#goOn(link)
   }
 
-  /** Goes on with those under way; `true` when one moved, or ended. */
+  /** Reads more of the messages that arrive. `true` when one of them moved or ended. */
   goOn(): boolean {
     for (const link of this.#arriving) if (this.#goOn(link)) return true
     return false
   }
 
-  /** Hands on the one that is whole; `false` when there is none. */
+  /** Passes the complete message to its link. `false` when there is none. */
   handOn(): boolean {
     const link = this.#ripe
     if (link === undefined) return false
@@ -101,7 +102,10 @@ export class Arrivals {
     }
   }
 
-  /** One has more bytes than are taken, or than there is memory for: the one who waits for it, or for its answer, is told. */
+  /**
+   * Drops a message that is above the limit, or for which there is no memory (`lack`). The side that waits for it, or
+   * for its answer, gets the error.
+   */
   refuse(link: Link, head: number, id: number, bytes: number, lack?: RingbellError): void {
     const kind = head & 0xff
     const limit = this.#maxMessage
@@ -111,7 +115,7 @@ export class Arrivals {
     }
     const asked = isAnswer(kind) || kind === KIND.error ? link.calls.get(id) : undefined
     if (asked !== undefined) {
-      // A stream goes on without us, and calls that off itself.
+      // A stream stays in the table until it has cancelled itself.
       if (kind !== KIND.chunk) link.calls.delete(id)
       const error = lack ?? replyTooLarge(bytes, limit)
       if (kind === KIND.error) asked.fail(error)
@@ -126,20 +130,20 @@ export class Arrivals {
 export function replyTooLarge(bytes: number, limit: number): RingbellError {
   return new RingbellError(
     'ERR_RINGBELL_MESSAGE_TOO_LARGE',
-    `A reply of ${bytes} bytes is larger than the ${limit} bytes that are taken (maxMessage, or the buffer given as "into").`,
+    `A reply of ${bytes} bytes is larger than the limit of ${limit} bytes (maxMessage, or the buffer given as "into").`,
   )
 }
 
 function requestTooLarge(bytes: number, limit: number): RingbellError {
   return new RingbellError(
     'ERR_RINGBELL_MESSAGE_TOO_LARGE',
-    `A request of ${bytes} bytes is larger than the ${limit} bytes that the other side takes (its option maxMessage).`,
+    `A request of ${bytes} bytes is larger than the other side's limit of ${limit} bytes (its option maxMessage).`,
   )
 }
 
 function messageTooLarge(link: Link, bytes: number, limit: number): RingbellError {
   return new RingbellError(
     'ERR_RINGBELL_MESSAGE_TOO_LARGE',
-    `Process ${link.peer.pid} sent a message of ${bytes} bytes; more than ${limit} are not taken (option maxMessage).`,
+    `Process ${link.peer.pid} sent a message of ${bytes} bytes, which is larger than the limit of ${limit} bytes (option maxMessage).`,
   )
 }

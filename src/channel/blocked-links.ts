@@ -1,18 +1,21 @@
 /**
- * The links of an endpoint that have something to send and no room for it. The *retryable* ones are tried at every poll. Before the endpoint
- * sleeps they are *armed*: the doorbell will ring for them, and then they are retryable again. No other link is visited, so a thousand
- * connections that need nothing cost nothing.
+ * The links of an endpoint that have something to send and no room for it. The *retryable* ones are tried at every
+ * poll. Before the endpoint sleeps they are *armed*: the doorbell will ring for them, and then they are retryable
+ * again. No other link is visited, so a thousand idle connections cost nothing.
  */
 import type { Link } from './link.js'
 
-/** Room that comes between asking for the doorbell and sleeping is taken at once so many times: the peer could go on for ever. */
+/**
+ * How often room that comes between arming and sleeping is used at once. There is a limit, because the peer could make
+ * room again and again.
+ */
 const ARM_TRIES = 4
 
 export class BlockedLinks {
   readonly #retryable = new Set<Link>()
   readonly #armed = new Set<Link>()
 
-  /** Somebody is to be tried at the next look. */
+  /** Whether a link must be tried at the next poll. */
   get retryable(): boolean {
     return this.#retryable.size > 0
   }
@@ -31,13 +34,13 @@ export class BlockedLinks {
     this.#armed.clear()
   }
 
-  /** There may be room for those that the doorbell was to wake. */
+  /** There may be room for the armed links: they are retryable again. */
   retryArmed(): void {
     for (const link of this.#armed) this.#retryable.add(link)
     this.#armed.clear()
   }
 
-  /** `true` when one of the retryable needs nothing any more. */
+  /** Tries the retryable links. `true` when at least one of them waits no more. */
   flush(): boolean {
     let moved = false
     for (const link of this.#retryable) {
@@ -48,7 +51,7 @@ export class BlockedLinks {
     return moved
   }
 
-  /** Leaves the retryable to the doorbell; `false` when somebody gets room again and again. */
+  /** Arms the doorbell for the retryable links. `false` when one of them gets room again and again. */
   arm(): boolean {
     for (const link of this.#retryable) {
       for (let tries = 0; !link.flush(); tries++) {

@@ -1,6 +1,6 @@
 /**
- * Gives each call to the connection that the route names. While there is no connection, the call waits in line, and is sent as soon as there
- * is one. Each call is in exactly one place, so closing forgets none.
+ * Sends each call over the connection that the route picks. Without a connection the call waits, and is sent as soon as
+ * there is one. Each call is in exactly one place, so `close` misses none.
  */
 import type { RingbellError } from '../errors.js'
 import { Waiters } from '../wait/waiting.js'
@@ -11,7 +11,7 @@ import { type Route, Routing } from './routing.js'
 /** A call, or a stream that has not begun. */
 export interface Dispatchable {
   readonly settled: boolean
-  /** Goes out by this link; `false`: the link is gone. */
+  /** Sends it over this link. `false`: the link is gone. */
   sendOn(link: Link): boolean
   fail(error: unknown): void
 }
@@ -19,9 +19,9 @@ export interface Dispatchable {
 export class CallDispatcher {
   /** Calls that were made. */
   made = 0
-  /** Those that were made again on another connection. */
+  /** Calls that were made again on another connection. */
   repeated = 0
-  /** Why the last server that was tried was not connected to; none while one is connected. */
+  /** Why the last try to connect failed; `undefined` while a server is connected. */
   lastFailure: RingbellError | undefined
   readonly #endpoint: Endpoint
   readonly #routing: Routing<Link>
@@ -30,11 +30,11 @@ export class CallDispatcher {
   readonly #waiting = new Set<Dispatchable>()
   #inFlight = 0
   readonly #idle = new Waiters<true>()
-  /** No new ones are taken on, and why. */
+  /** Why no new calls are accepted, if that is so. */
   #leaving: RingbellError | undefined
   #closed: RingbellError | undefined
 
-  /** `mismatch`: who has the name and is no server, in words. */
+  /** `mismatch`: which service has the name and is not a server, in words. */
   constructor(endpoint: Endpoint, route: Route, mismatch: () => string | undefined) {
     this.#endpoint = endpoint
     this.#mismatch = mismatch
@@ -45,7 +45,7 @@ export class CallDispatcher {
     return this.#links
   }
 
-  /** Why there may be no connection, as far as that is known. */
+  /** Why there is no connection, if that is known. */
   get reason(): string | undefined {
     return this.lastFailure?.message ?? this.#mismatch()
   }
@@ -55,30 +55,30 @@ export class CallDispatcher {
     return this.#inFlight
   }
 
-  /** Those of them that wait for a connection. */
+  /** Calls that wait for a connection. */
   get waiting(): number {
     return this.#waiting.size
   }
 
-  /** The client's own end, if that is why. */
+  /** The error of the client's own end, if it has ended. */
   closedError(): RingbellError | undefined {
     return this.#closed
   }
 
-  /** There is a new one; `done` must follow, whatever happens. */
+  /** Counts a new call. `done` must follow in every case. */
   begin(): void {
     this.made++
     this.#inFlight++
     this.#endpoint.want()
   }
 
-  /** Puts it through, now or later. */
+  /** Sends it, now or when there is a connection. */
   dispatch(one: Dispatchable): void {
     if (this.#leaving === undefined) this.#put(one)
     else one.fail(this.#leaving)
   }
 
-  /** One whose link is gone; `false`: there will be no other. */
+  /** Sends a call again whose link is gone. `false`: the client is closed. */
   redispatch(one: Dispatchable): boolean {
     if (this.#closed !== undefined) return false
     this.repeated++
@@ -86,7 +86,7 @@ export class CallDispatcher {
     return true
   }
 
-  /** It is settled. */
+  /** Must be called once for each settled call. */
   done(one: Dispatchable): void {
     if (--this.#inFlight === 0) this.#idle.check()
     if (this.#waiting.size > 0) this.#waiting.delete(one)
@@ -105,12 +105,12 @@ export class CallDispatcher {
     this.#links = this.#links.filter((one) => one !== link)
   }
 
-  /** Takes on no new ones; those that it has go on. */
+  /** Accepts no new calls. Those that it has go on. */
   leave(error: RingbellError): void {
     this.#leaving ??= error
   }
 
-  /** Resolves when none is without an answer. */
+  /** Resolves when every call has its answer. */
   async idle(): Promise<void> {
     if (this.#inFlight > 0) await this.#idle.wait(() => (this.#inFlight === 0 ? true : undefined))
   }

@@ -1,7 +1,7 @@
 /**
- * One call in flight, on the caller's side: a promise that is settled once, by the reply, an error, the timeout, the signal, or the end of the
- * connection or the client. It knows whether the other side can have seen it: that is the difference between `ERR_RINGBELL_NOT_SENT`
- * and `ERR_RINGBELL_OUTCOME_UNKNOWN`.
+ * One call in flight, on the caller's side: a promise that is settled once, by the reply, an error, the timeout, the
+ * signal, or the end of the connection or the client. It knows whether the other side can have seen it. That decides
+ * between `ERR_RINGBELL_NOT_SENT` and `ERR_RINGBELL_OUTCOME_UNKNOWN`.
  */
 import type { PayloadCodec } from '../codec/payload-codec.js'
 import { RingbellError } from '../errors.js'
@@ -13,7 +13,7 @@ import type { Link, Pending } from './link.js'
 import { decodeError } from './remote-error.js'
 import { NOT_BEGUN, RETRIED, VOID } from './wire.js'
 
-/** Tries of a call that may be made again. */
+/** The most tries of a call that may be made again. */
 const MOST_TRIES = 4
 
 type Resolve = (value: unknown) => void
@@ -22,7 +22,7 @@ type Reject = (error: unknown) => void
 let resolveOf: Resolve
 let rejectOf: Reject
 
-/** Shared: a closure a call would be the dearest part of it. */
+/** It is shared, because a closure for each call would be the most expensive part of the call. */
 function grab(resolve: Resolve, reject: Reject): void {
   resolveOf = resolve
   rejectOf = reject
@@ -34,7 +34,7 @@ export class Call implements Pending, Dispatchable {
   ordinal = 0
   readonly #dispatcher: CallDispatcher
   readonly #payloads: PayloadCodec
-  /** As given: it is encoded again if the call must be made again. */
+  /** The request as given. It is encoded again if the call is made again. */
   #request: unknown
   readonly #resolve: Resolve
   readonly #reject: Reject
@@ -58,7 +58,7 @@ export class Call implements Pending, Dispatchable {
     this.#flags = flags
   }
 
-  /** Milliseconds from now; 0: for ever. */
+  /** Sets the signal and the timeout, in milliseconds from now; 0: no timeout. */
   limit(timeout: number, signal: AbortSignal | undefined): void {
     if (timeout > 0) {
       this.#timeout = Math.min(2 ** 31, Math.ceil(timeout))
@@ -67,17 +67,17 @@ export class Call implements Pending, Dispatchable {
     if (signal !== undefined) this.#forget = onAbort(signal, (error) => this.#giveUp(error))
   }
 
-  /** Where a reply is to be put. */
+  /** Sets the memory for the reply. */
   into(target: Uint8Array): void {
     this.#into = target
   }
 
-  /** It may be made again if nobody knows whether it was handled. */
+  /** Allows another try if it is unknown whether it was handled. */
   repeatable(): void {
     this.#idempotent = true
   }
 
-  /** What validation made of the request. */
+  /** The request as its schema returned it. */
   set request(request: unknown) {
     this.#request = request
   }
@@ -116,7 +116,7 @@ export class Call implements Pending, Dispatchable {
         return
       }
       const value = payloads.decode(this.#into === undefined ? data : this.#put(this.#into, data))
-      // A promise that the schema answers with is followed by ours.
+      // If the schema returns a promise, our promise follows it.
       this.#succeed(payloads.replies === undefined ? value : payloads.reply(value))
     } catch (error) {
       this.#fail(error)
@@ -124,7 +124,7 @@ export class Call implements Pending, Dispatchable {
   }
 
   error(flags: number, data: Uint8Array): void {
-    // The handler was not called, and somebody else may take it.
+    // The handler was not called, so another server may handle it.
     if ((flags & NOT_BEGUN) !== 0 && this.#again()) return
     this.#fail(decodeError(data))
   }
@@ -132,13 +132,11 @@ export class Call implements Pending, Dispatchable {
   chunk(): void {
     if (this.#settled) return
     this.#link?.callOff(this, this.#flags)
-    this.#fail(new RingbellError('ERR_RINGBELL_STREAM', 'The handler answers with a stream; ask with client.stream().'))
+    this.#fail(new RingbellError('ERR_RINGBELL_STREAM', 'The handler answers with a stream; use client.stream().'))
   }
 
   end(): void {
-    this.#fail(
-      new RingbellError('ERR_RINGBELL_STREAM', 'The handler answered with a stream; ask with client.stream().'),
-    )
+    this.#fail(new RingbellError('ERR_RINGBELL_STREAM', 'The handler answered with a stream; use client.stream().'))
   }
 
   lost(reached: boolean, why: string): void {
@@ -153,7 +151,7 @@ export class Call implements Pending, Dispatchable {
   target(bytes: number): Uint8Array | undefined {
     const into = this.#into
     if (into === undefined || into.byteLength < bytes) return undefined
-    // `subarray` would run code of users where it is a subclass.
+    // The `subarray` of a subclass would run user code.
     return new Uint8Array(into.buffer, into.byteOffset, bytes)
   }
 
@@ -163,7 +161,7 @@ export class Call implements Pending, Dispatchable {
 
   #put(into: Uint8Array, data: Uint8Array): Uint8Array {
     if (data.byteLength > into.byteLength) throw replyTooLarge(data.byteLength, into.byteLength)
-    // A large reply was received right there.
+    // A large reply was received into this memory.
     if (data.buffer !== into.buffer || data.byteOffset !== into.byteOffset) into.set(data)
     return into.subarray(0, data.byteLength)
   }
@@ -178,13 +176,13 @@ export class Call implements Pending, Dispatchable {
   #expire(): void {
     this.#giveUp(
       new RingbellError('ERR_RINGBELL_TIMEOUT', `No reply within ${this.#timeout} ms${this.#where()}.`, {
-        cause: outcome(this.ordinal > 0, 'its time was up'),
+        cause: outcome(this.ordinal > 0, 'its timeout has expired'),
       }),
     )
   }
 
   #where(): string {
-    if (this.#link !== undefined) return this.ordinal === 0 ? ': it was not even sent' : ''
+    if (this.#link !== undefined) return this.ordinal === 0 ? ': it was not sent' : ''
     const { reason } = this.#dispatcher
     return `: no server is connected${reason === undefined ? '' : ` (${reason})`}`
   }
@@ -195,7 +193,7 @@ export class Call implements Pending, Dispatchable {
     this.#fail(error)
   }
 
-  /** The caller is told first, and runs before the endpoint polls again. */
+  /** Resolves first, so that the caller runs before the endpoint polls again. */
   #succeed(value: unknown): void {
     this.#settled = true
     this.#resolve(value)
@@ -218,6 +216,6 @@ export class Call implements Pending, Dispatchable {
 
 export function outcome(reached: boolean, why: string): RingbellError {
   return reached
-    ? new RingbellError('ERR_RINGBELL_OUTCOME_UNKNOWN', `Nobody can say whether the call was handled: ${why}`)
+    ? new RingbellError('ERR_RINGBELL_OUTCOME_UNKNOWN', `It is unknown whether the call was handled: ${why}`)
     : new RingbellError('ERR_RINGBELL_NOT_SENT', `The call reached no handler: ${why}`)
 }

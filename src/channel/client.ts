@@ -1,7 +1,7 @@
 /**
- * A client: calls to a service by name, at whatever instances it has, and whenever they come. Users hold this object; calls are in call.ts and
- * reply-stream.ts, the choice of a connection in call-dispatcher.ts, connecting in instances.ts. A call waits for a server if there is
- * none: give it a `timeout` where that must end.
+ * A client: it calls a service by name, and follows the instances of the service as they come and go. Users hold this
+ * object. Calls are in call.ts and reply-stream.ts, the choice of a connection is in call-dispatcher.ts, and connecting
+ * is in instances.ts. Without a server a call waits for one: give it a `timeout` if that wait must end.
  */
 import { withMismatch } from '../bus/kind-mismatch.js'
 import type { Service } from '../bus/service.js'
@@ -25,27 +25,27 @@ import type { Route } from './routing.js'
 import type { ClientStats, ServerStats } from './stats.js'
 import { ABOUT } from './wire.js'
 
-/** The events of a client. None after `close()`. */
+/** The events of a client. There are none after `close()`. */
 export interface ClientEvents<M> {
-  /** A server was connected to. */
+  /** It has connected to a server. */
   connected: [connection: Connection<M>]
-  /** It has ended: `'closed'`, `'died'` or `'failed'`. */
+  /** A connection has ended: `'closed'`, `'died'` or `'failed'`. */
   disconnected: [connection: Connection<M>, reason: EndReason]
-  /** A server could not be connected to (another codec, for one); `error.code` says why. Tries may follow. */
+  /** It could not connect to a server (because of another codec, for example); `error.code` says why. More tries may follow. */
   failed: [service: Service | undefined, error: RingbellError]
-  /** No more tries with this instance, until its record changes. Others are not affected. */
+  /** It does not try this instance again until its record changes. Other instances are not affected. */
   gaveUp: [service: Service, error: RingbellError]
 }
 
-/** Whose counters, and how long to wait for them. */
+/** Which server to ask, and how long to wait. */
 export interface ServerStatsOptions<M = Uint8Array> extends SignalOptions {
-  /** Milliseconds; by default those of the client. */
+  /** Milliseconds; by default the client's `timeout`. */
   timeout?: number | undefined
   /** One of the client's `connections`. */
   connection?: Connection<M> | undefined
 }
 
-/** @internal What a bus makes a client of. */
+/** @internal What a bus passes to the constructor. */
 export interface ClientParts extends LifeParts {
   readonly name: string
   readonly watch: NativeWatch
@@ -103,12 +103,13 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array> extends Endp
   }
 
   /**
-   * Calls the service, and resolves with its reply. Many may be in flight. The request must not be changed until the call has
-   * ended. The signal and the timeout end it at any moment, and tell the handler.
+   * Calls the service, and resolves with its reply. Many calls may be in flight. Do not change the request until the
+   * call has ended. The signal and the timeout end the call at any moment, and then the handler's signal fires.
    *
-   * Rejects with what the handler threw, as a `RemoteError`; `ERR_RINGBELL_NOT_SENT` (its server is gone, calling again is
-   * safe) or `ERR_RINGBELL_OUTCOME_UNKNOWN` (nobody knows whether it was handled); `ERR_RINGBELL_TIMEOUT`, whose `cause` is one of
-   * those two; an `AbortError`; `ERR_RINGBELL_CODEC`, `ERR_RINGBELL_SCHEMA`, `ERR_RINGBELL_MESSAGE_TOO_LARGE`, `ERR_RINGBELL_CLOSED`.
+   * Rejects with a `RemoteError` if the handler threw; `ERR_RINGBELL_NOT_SENT` (its server is gone, calling again is
+   * safe) or `ERR_RINGBELL_OUTCOME_UNKNOWN` (it is unknown whether it was handled); `ERR_RINGBELL_TIMEOUT`, whose
+   * `cause` is one of those two; an `AbortError`; `ERR_RINGBELL_CODEC`, `ERR_RINGBELL_SCHEMA`,
+   * `ERR_RINGBELL_MESSAGE_TOO_LARGE`, `ERR_RINGBELL_CLOSED`.
    */
   call(request: Q, options?: CallOptions): Promise<R> {
     const dispatcher = this.#dispatcher
@@ -126,8 +127,8 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array> extends Endp
   }
 
   /**
-   * Calls a handler that answers with a stream (an async generator, for one). The call is made with the first step of the
-   * iteration, the handler runs at the reader's pace, and leaving the loop cancels it. There is no timeout but the `signal`
+   * Calls a handler that answers with a stream (an async generator, for example). The first step of the iteration makes
+   * the call. The handler runs at the reader's pace, and leaving the loop cancels it. It has no timeout: use a `signal`
    * (`AbortSignal.timeout`).
    *
    * @throws {RingbellError} and rejects, as `call` does.
@@ -143,8 +144,8 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array> extends Endp
   }
 
   /**
-   * A connection, as soon as there is one. Rejects with `ERR_RINGBELL_CLOSED`, or an `AbortError`, whose message says so when the
-   * name is announced by what is no server.
+   * A connection, as soon as there is one. Rejects with `ERR_RINGBELL_CLOSED` or an `AbortError`. If the name is
+   * announced as another kind than a server, the message of the `AbortError` says so.
    */
   async connected(options: SignalOptions = {}): Promise<Connection<M>> {
     checkSignal(options)
@@ -159,7 +160,7 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array> extends Endp
     return connected
   }
 
-  /** The counters of a server: of the one that a call would go to now, or at the other end of a `connection`. Rejects as `call` does. */
+  /** The counters of the server that a call would go to now, or of the server of a `connection`. Rejects as `call` does. */
   async serverStats(options: ServerStatsOptions<M> = {}): Promise<ServerStats> {
     const { connection, ...rest } = options
     checkCall(rest)
@@ -193,7 +194,7 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array> extends Endp
     const { timeout = this.#timeout, signal, idempotent, into } = options
     throwIfAborted(signal)
     if (into !== undefined) {
-      if (!this.#payloads.own) throw invalid('into', into, 'is for the codec bytes alone')
+      if (!this.#payloads.own) throw invalid('into', into, 'works only with the codec bytes')
       call.into(into)
     }
     if (idempotent === true) call.repeatable()
@@ -228,7 +229,7 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array> extends Endp
         this.#instances.ended(link.number, error)
       },
       unconnected: (connection, error) => this.#instances.failed(connection, error),
-      // A server has nothing to ask of its clients.
+      // A server must not send requests to its clients.
       request: (link) => this.#life.endpoint.breach(link, 'it sent a request to a client'),
       message: (link, data) => connectionOf(link)?.arrived(data),
       credit: (link, amount) => link.addCredit(amount),

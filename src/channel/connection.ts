@@ -1,7 +1,7 @@
 /**
- * One connection, as users hold it: plain messages both ways, file descriptors, and who the peer is. Calls belong to clients and
- * servers; they share the connection's rings with these messages, in one order. A slow reader holds up its sender (at most 256 KiB of messages
- * are on their way), but not the calls beside it.
+ * One connection, as users hold it: plain messages in both directions, file descriptors, and the identity of the peer.
+ * Calls belong to clients and servers; they share the rings of the connection with these messages, in one order. A slow
+ * reader of messages stops their sender (after at most 256 KiB), but it does not stop the calls.
  */
 import type { Fallback, Rung, Service } from '../bus/service.js'
 import type { PayloadCodec } from '../codec/payload-codec.js'
@@ -29,15 +29,15 @@ export interface ConnectionParts {
 
 /** The connection of one client with one server: messages and file descriptors in both directions, besides calls. */
 export class Connection<M = Uint8Array> implements AsyncIterable<M>, AsyncDisposable {
-  /** Who is at the other end, as the kernel says. */
+  /** The process at the other end, as the kernel reports it. */
   readonly peer: PeerInfo
   /** The server's instance; `undefined` at the server itself. */
   readonly service: Service | undefined
   /** How its memory was acquired. */
   readonly rung: Rung
-  /** The rungs above that were tried, and why they did not do. */
+  /** The better rungs that were not taken, and why. */
   readonly fallbacks: readonly Fallback[]
-  /** Whatever you want to keep with it. */
+  /** A value of your own; the library does not use it. */
   data: unknown = undefined
   readonly #endpoint: Endpoint
   readonly #link: Link
@@ -67,17 +67,17 @@ export class Connection<M = Uint8Array> implements AsyncIterable<M>, AsyncDispos
     })
   }
 
-  /** It has ended, at whichever side. */
+  /** Whether it has ended, at either side. */
   get closed(): boolean {
     return this.#link.gone !== undefined
   }
 
   /**
-   * Sends one message, at once. `false`: not accepted: there is no room, or the other side's reader is behind. Wait for
-   * `ready()` and send it again.
+   * Sends one message at once. `false`: it was not accepted, because there is no room or the reader at the other side
+   * is behind. Wait for `ready()` and send it again.
    *
    * @throws {RingbellError} `ERR_RINGBELL_PEER_GONE`, `ERR_RINGBELL_CLOSED`, `ERR_RINGBELL_CODEC`, and
-   * `ERR_RINGBELL_MESSAGE_TOO_LARGE` for what takes more than half of the ring: `write()` sends that.
+   * `ERR_RINGBELL_MESSAGE_TOO_LARGE` for a message that takes more than half of the ring: `write()` sends that.
    */
   send(value: M): boolean {
     const link = this.#link
@@ -94,17 +94,17 @@ export class Connection<M = Uint8Array> implements AsyncIterable<M>, AsyncDispos
     return false
   }
 
-  /** Resolves when there is room for the message that was refused last. Rejects with what `send` throws, or an `AbortError`. */
+  /** Resolves when there is room for the message that was refused last. Rejects with the errors of `send`, or an `AbortError`. */
   async ready(options: SignalOptions = {}): Promise<void> {
     checkSignal(options)
     await this.#ready(this.#refused, options.signal)
   }
 
   /**
-   * Sends a message of any size, waiting for room as long as it takes; resolves when all of it is on its way. Its bytes must
-   * not change until then. The signal ends the wait for room, not a message that has begun.
+   * Sends a message of any size, and waits for room as long as it takes. Resolves when all of it is sent. Do not change
+   * its bytes until then. The signal ends the wait for room; it does not stop a message that has begun.
    *
-   * Rejects with what `send` throws, or an `AbortError`.
+   * Rejects with the errors of `send`, or an `AbortError`.
    */
   async write(value: M, options: SignalOptions = {}): Promise<void> {
     checkSignal(options)
@@ -113,7 +113,7 @@ export class Connection<M = Uint8Array> implements AsyncIterable<M>, AsyncDispos
     const link = this.#link
     let data = this.#payloads.encode(value)
     if (data.byteLength > LARGEST) throw tooLarge(data.byteLength, LARGEST)
-    // A codec's scratch buffer is not ours any more once we wait.
+    // While this waits, the codec may use its scratch buffer again.
     if (!this.#payloads.own) data = copied(data)
     for (;;) {
       if (link.gone !== undefined) throw link.gone
@@ -124,7 +124,7 @@ export class Connection<M = Uint8Array> implements AsyncIterable<M>, AsyncDispos
     await this.#written(data)
   }
 
-  /** `for await (const message of connection)`: what the other side sends, until the connection ends. */
+  /** `for await (const message of connection)`: the messages of the other side, until the connection ends. */
   [Symbol.asyncIterator](): AsyncIterableIterator<M, undefined> {
     return this.messages()
   }
@@ -139,7 +139,10 @@ export class Connection<M = Uint8Array> implements AsyncIterable<M>, AsyncDispos
     return new Iteration(this.#inbox, this.#inbox, options.signal)
   }
 
-  /** The next message. Rejects with `ERR_RINGBELL_CLOSED` once the connection has ended and all was received, `ERR_RINGBELL_BUSY`, or an `AbortError`. */
+  /**
+   * The next message. Rejects with `ERR_RINGBELL_CLOSED` once the connection has ended and all messages are received,
+   * `ERR_RINGBELL_BUSY`, or an `AbortError`.
+   */
   async receive(options: SignalOptions = {}): Promise<M> {
     checkSignal(options)
     throwIfAborted(options.signal)
@@ -151,8 +154,8 @@ export class Connection<M = Uint8Array> implements AsyncIterable<M>, AsyncDispos
   }
 
   /**
-   * Passes up to 16 open file descriptors to the other process, with some bytes (at most 32 KiB) that say what they are. They are
-   * duplicated: the caller's own stay open, to be closed whenever it likes.
+   * Passes up to 16 open file descriptors to the other process, with at most 32 KiB of data that says what they are.
+   * The other process gets duplicates: the caller's own descriptors stay open, and it may close them at any time.
    *
    * Rejects with `ERR_RINGBELL_PEER_GONE`, `ERR_RINGBELL_INVALID_OPTION` (which names the descriptor that is not open),
    * `ERR_RINGBELL_RESOURCE`, or an `AbortError`.
@@ -164,17 +167,17 @@ export class Connection<M = Uint8Array> implements AsyncIterable<M>, AsyncDispos
   }
 
   /**
-   * The next descriptors that the other side has passed. They belong to the caller, who must see to it that they are closed.
+   * The next descriptors from the other side. They belong to the caller, which must close them.
    *
-   * Rejects with `ERR_RINGBELL_PEER_GONE`, `ERR_RINGBELL_RESOURCE` (the limit of open files: those descriptors are lost),
-   * `ERR_RINGBELL_BUSY`, or an `AbortError`.
+   * Rejects with `ERR_RINGBELL_PEER_GONE`, `ERR_RINGBELL_RESOURCE` (the limit of open files; those descriptors are
+   * lost), `ERR_RINGBELL_BUSY`, or an `AbortError`.
    */
   async receiveFds(options: SignalOptions = {}): Promise<ReceivedFds> {
     checkSignal(options)
     return this.#descriptors.receive(options.signal)
   }
 
-  /** Ends it in good order: what was sent is still read at the other side. A client connects anew. Idempotent. */
+  /** Ends it in good order: the other side can still read what was sent. A client connects again. Idempotent. */
   async close(): Promise<void> {
     if (this.#link.gone !== undefined) return
     this.#link.gone = closedError('connection')
@@ -196,7 +199,7 @@ export class Connection<M = Uint8Array> implements AsyncIterable<M>, AsyncDispos
     return this.#descriptors
   }
 
-  /** @internal The core says so. */
+  /** @internal The core has reported the end. */
   ended(error: RingbellError): void {
     this.#inbox.end()
     this.#descriptors.end(error)
@@ -243,5 +246,5 @@ export class Connection<M = Uint8Array> implements AsyncIterable<M>, AsyncDispos
   }
 }
 
-/** What one message may have at most. */
+/** The most bytes of one message. */
 const LARGEST = 2 ** 30

@@ -1,7 +1,8 @@
 /**
- * One endpoint of the core with all its connections. It drains, gives what arrived to its link, and waits. One wait serves all
- * connections, so a thousand of them cost an iteration of the event loop no more than one; only links that wait for room are visited. After
- * something came it polls again in a promise job, behind those who were answered. So a reply is delivered where it is found, until the time slice is used up.
+ * One endpoint of the core with all its connections. It drains, passes what arrived to its link, and waits. One wait
+ * serves all connections, so a thousand of them cost an iteration of the event loop no more than one; only links that
+ * wait for room are visited. After a message it polls again in a promise job, which runs after the jobs of the callers
+ * that got their answers. So replies are delivered without a new macrotask until the time slice is used up.
  */
 import type { Fallback, RecordJson, Rung } from '../bus/service.js'
 import { debug } from '../diagnostics.js'
@@ -17,7 +18,7 @@ import { BlockedLinks } from './blocked-links.js'
 import { type EndReason, Link, type LinkHost } from './link.js'
 import { HEADER_BYTES, KIND } from './wire.js'
 
-/** A connection came into being. */
+/** A connection is open. */
 export interface OpenedNotice {
   type: 'opened'
   connection: number
@@ -26,7 +27,7 @@ export interface OpenedNotice {
   rung: Rung
   fallbacks?: Fallback[]
   record?: RecordJson
-  /** What the peer speaks, where it said so. */
+  /** The codec of the peer, if it has named one. */
   codec?: string
 }
 
@@ -44,17 +45,17 @@ type Notice =
       connection: number
       reason: EndReason
       error?: CoreError
-      /** How many of our messages the peer has taken, where that is known. */
+      /** How many of our messages the peer has taken, if that is known. */
       delivered?: number
     }
   | { type: 'failed'; connection: number; error: CoreError }
   | { type: 'fds'; connection: number }
 
-/** Whose endpoint it is. But for `request`, none of these may run code of users. */
+/** The owner of an endpoint. Except for `request`, none of these methods may run user code. */
 export interface EndpointHost {
-  /** What users know it as. */
+  /** Its name in error texts. */
   readonly what: string
-  /** The largest message that is taken; a larger one is dropped, and the wait for it fails. */
+  /** The largest message in bytes that is accepted. A larger one is dropped, and the wait for it fails. */
   readonly maxMessage: number
   opened(link: Link, notice: OpenedNotice): void
   ended(link: Link, reason: EndReason, error: RingbellError): void
@@ -64,20 +65,20 @@ export interface EndpointHost {
   message(link: Link, data: Uint8Array): void
   credit(link: Link, amount: number): void
   goodbye(link: Link): void
-  /** A request came, or began to, and no handler will be called for it. */
+  /** A request came or began to come, and no handler will be called for it. */
   refused?(link: Link): void
   /** Descriptors can be received. */
   fds(link: Link): void
-  /** Something went wrong with one connection, and no call is told of it. */
+  /** Something failed on one connection, and no call gets that error. */
   failed(error: RingbellError, link: Link): void
   /** The endpoint itself fails, and closes. */
   broken(error: RingbellError): void
 }
 
 const HIGH_WORD = 2 ** 32
-/** Such an id could not be given back as it came. */
+/** A JavaScript number could not carry such an id back unchanged. */
 const UNSAYABLE = 'it sent an id above 2^53 - 1'
-/** Its jobs cost a third of what Node's `queueMicrotask` does. */
+/** A job of its `then` costs a third of one of `queueMicrotask` in Node. */
 const RESOLVED = Promise.resolve()
 
 export class Endpoint implements Awaited, LinkHost {
@@ -99,7 +100,7 @@ export class Endpoint implements Awaited, LinkHost {
   #words: Uint32Array = new Uint32Array(0)
   #wordsOf: Uint8Array | undefined
   #lastLink: Link | undefined
-  /** What is drained and not handed on. */
+  /** Messages that are drained and not delivered. */
   #drained = 0
   #of: Link | undefined
   readonly #arrivals: Arrivals
@@ -108,7 +109,7 @@ export class Endpoint implements Awaited, LinkHost {
   /** Requests that are being handled. */
   #inHand = 0
   #soon = false
-  /** Woken while nobody waits: everything is taken in. */
+  /** It was woken while nothing is awaited: it polls until nothing more is there. */
   #sweeping = false
   #fresh: NodeJS.Immediate | undefined
   #closed = false
@@ -142,7 +143,7 @@ export class Endpoint implements Awaited, LinkHost {
     this.#waiter.referenced = referenced
   }
 
-  /** Somebody waits for something to arrive, until as many calls of `unwant`. */
+  /** Something is awaited, until `unwant` was called as often. */
   want(): void {
     this.#wants++
     this.#pollSoon()
@@ -150,13 +151,13 @@ export class Endpoint implements Awaited, LinkHost {
 
   unwant(): void {
     if (--this.#wants > 0) return
-    // Poll once more: what a drain took in beside a message (the end of a connection) wakes nobody any more. A call that
-    // comes before that finds the wait as it is.
+    // Poll once more: a drain may have taken in more than a message (the end of a connection), and nothing would wake
+    // us for that. A call that comes before this poll finds the wait as it is.
     this.#sweeping = true
     this.#pollSoon()
   }
 
-  /** A request is being handled: until it is answered there is no hurry to look for the next. */
+  /** A request is being handled. Until it is answered, polls for the next one do not spin. */
   taken(): void {
     this.#inHand++
   }
@@ -185,7 +186,7 @@ export class Endpoint implements Awaited, LinkHost {
     }
   }
 
-  // What links say.
+  // Calls from links.
 
   request(link: Link, flags: number, id: number, aux: number, data: Uint8Array): void {
     this.#host.request(link, flags, id, aux, data)
@@ -235,7 +236,7 @@ export class Endpoint implements Awaited, LinkHost {
     this.#host.failed(this.#toldAs(error), link)
   }
 
-  // What the waiter asks.
+  // Calls from the waiter.
 
   poll(iterations: number): boolean {
     return this.#fetch(iterations) || this.#blocked.flush()
@@ -306,14 +307,14 @@ export class Endpoint implements Awaited, LinkHost {
     }
   }
 
-  /** A fresh macrotask, after the turn was used up. */
+  /** Continues in a fresh macrotask, after the time slice was used up. */
   #begin(): void {
     this.#fresh = undefined
     this.#timeSlice.begin()
     this.#pollAgain()
   }
 
-  /** Nothing is there. */
+  /** Nothing more is there: waits, if something is awaited. */
   #rest(): void {
     this.#sweeping = false
     if (this.#wants === 0) {
@@ -326,16 +327,16 @@ export class Endpoint implements Awaited, LinkHost {
     if (!waiter.waiting) {
       waiter.start()
     } else if (this.#policy.lively || this.#blocked.retryable) {
-      // A wait that sleeps was not as lively as this, or did not know of those who wait for room.
+      // The wait that sleeps began when messages came less quickly, or before a link waited for room.
       waiter.stop()
       waiter.start()
     } else {
-      // Draining may have taken the very ring that was to wake it: it has to arm anew.
+      // Draining may have used up the wake-up that the wait sleeps for, so it must arm again.
       waiter.wake()
     }
   }
 
-  /** Drains once, after up to so many pause instructions; `true` when there is something to hand on, or more to fetch. */
+  /** Drains once, after up to `iterations` pause instructions. `true` when there is something to deliver, or more to fetch. */
   #fetch(iterations: number): boolean {
     if (this.#arrivals.goOn()) return true
     const slabs = this.#slabs
@@ -356,7 +357,7 @@ export class Endpoint implements Awaited, LinkHost {
     }
   }
 
-  /** Hands on what is there, and looks for more soon, whatever became of it. */
+  /** Delivers what is there, and polls again soon, even after an exception. */
   #handOn(): void {
     try {
       if (!this.#arrivals.handOn()) this.#handOnDrained()
@@ -365,7 +366,7 @@ export class Endpoint implements Awaited, LinkHost {
     }
   }
 
-  /** Gives what is drained to its link. Handlers run in here. */
+  /** Passes the drained messages to their link. Handlers run inside of this call. */
   #handOnDrained(): void {
     const count = this.#drained
     const link = this.#of
@@ -390,7 +391,7 @@ export class Endpoint implements Awaited, LinkHost {
         this.breach(link, UNSAYABLE)
         return
       }
-      // Why something failed is told whatever its length: else its caller would wait for ever.
+      // An error reply has no size limit here. Otherwise its caller would wait without an end.
       if (length - HEADER_BYTES > this.maxMessage && (head & 0xff) !== KIND.error) {
         this.#arrivals.refuse(link, head, id, length - HEADER_BYTES)
         continue
@@ -409,7 +410,7 @@ export class Endpoint implements Awaited, LinkHost {
     return (this.#words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength >>> 2))
   }
 
-  /** Hot: nearly always asked for the same one again. */
+  /** Hot: nearly every call asks for the same link as the last one. */
   #link(number: number): Link | undefined {
     const last = this.#lastLink
     if (last !== undefined && last.number === number) return last

@@ -1,7 +1,7 @@
 /**
- * File descriptors as messages, which Node itself cannot pass between unrelated processes. They travel over the connection's socket and not
- * through its ring: they keep their own order, and have none with other messages. The sender keeps and closes its own. Received ones belong
- * to the receiver and are close-on-exec.
+ * File descriptors as messages. (Node itself cannot pass them between unrelated processes.) They travel over the socket
+ * of the connection and not through its ring. So they keep their order among themselves, but not with other messages.
+ * The sender keeps its own descriptors and closes them. Received ones belong to the receiver and are close-on-exec.
  */
 import { busy, fromNative, translated } from '../errors.js'
 import { throwIfAborted } from '../wait/abort.js'
@@ -12,22 +12,22 @@ import type { Link } from './link.js'
 
 /** Descriptors, and the bytes that came with them. */
 export interface ReceivedFds {
-  /** What the sender says of them. */
+  /** The sender's data about them. */
   readonly data: Uint8Array
-  /** The caller's own: to be closed, or given to something that closes them. */
+  /** They belong to the caller, which must close them or give them to something that does. */
   readonly fds: number[]
 }
 
 const RETRY_MS = 2
 
-/** Somebody who waits until something can be done. */
+/** A call that waits until it succeeds. */
 interface Attempt {
   /** Tries; `true` when the wait is over. */
   go(): boolean
   reject(error: unknown): void
 }
 
-/** The traffic of descriptors of one connection. */
+/** Sends and receives the descriptors of one connection. */
 export class Descriptors {
   readonly #endpoint: Endpoint
   readonly #link: Link
@@ -53,7 +53,7 @@ export class Descriptors {
 
   async receive(signal: AbortSignal | undefined): Promise<ReceivedFds> {
     throwIfAborted(signal)
-    if (this.#receiver !== undefined) throw busy('already has somebody waiting for descriptors', 'connection')
+    if (this.#receiver !== undefined) throw busy('already has a call that waits for descriptors', 'connection')
     const { native } = this.#endpoint
     const { number } = this.#link
     let received: ReceivedFds | null = null
@@ -72,12 +72,12 @@ export class Descriptors {
     return received as unknown as ReceivedFds
   }
 
-  /** Descriptors are there. */
+  /** Call when descriptors have arrived. */
   arrived(): void {
     this.#try(this.#receiver)
   }
 
-  /** In order, as many as there is room for. */
+  /** Sends waiting descriptors in order, as many as there is room for. */
   #retry(): void {
     while (this.#try(this.#senders.peek())) {
       // The next one.
@@ -88,7 +88,7 @@ export class Descriptors {
     for (const waiting of [...this.#senders, this.#receiver]) waiting?.reject(error)
   }
 
-  /** Nothing tells when a socket has room again: it is tried now and then. */
+  /** There is no event for a socket that has room again, so sending is tried from time to time. */
   readonly #beginSender = (waiting: Attempt): void => {
     this.#senders.push(waiting)
     this.#retrying ??= setInterval(() => this.#retry(), RETRY_MS).unref()
@@ -105,7 +105,7 @@ export class Descriptors {
     if (this.#link.gone !== undefined) throw this.#link.gone
   }
 
-  /** `true` when that wait is over. */
+  /** Tries once. `true` when the wait is over. */
   #try(waiting: Attempt | undefined): boolean {
     if (waiting === undefined) return false
     try {

@@ -1,7 +1,7 @@
 /**
- * The requests that are being handled. It calls the handler and sends its result, once. Whatever a handler does (throw anything, never
- * answer, answer too late) harms neither this process nor another request. `signal` is made only if the handler asks for it. It fires when
- * the caller gives up or is gone.
+ * Handles requests: it calls the handler and sends the result, once. A handler may throw anything, never answer, or
+ * answer too late. That harms neither this process nor another request. The `signal` is created only if the handler
+ * reads it. It fires when the caller gives up or is gone.
  */
 import { EMPTY } from '../codec/bytes.js'
 import type { PayloadCodec } from '../codec/payload-codec.js'
@@ -13,33 +13,36 @@ import type { InHand, Link } from './link.js'
 import { encodeError } from './remote-error.js'
 import { FLAGS_AT, KIND, NOT_BEGUN, RETRIED, STREAM, VOID } from './wire.js'
 
-/** What a handler is told besides the request. */
+/** What a handler gets besides the request. */
 export interface CallContext<C> {
-  /** Fires when the caller has given up (timeout, signal), or is gone. What the handler returns then goes nowhere. */
+  /** Fires when the caller has given up (timeout, signal), or is gone. What the handler returns after that is dropped. */
   readonly signal: AbortSignal
-  /** Whose request it is. */
+  /** The connection of the caller. */
   readonly connection: C
-  /** Milliseconds that the caller waits, counted from when it called; `undefined`: for ever. */
+  /** Milliseconds that the caller waits, counted from its call; `undefined`: without a limit. */
   readonly timeout: number | undefined
-  /** The caller made this call before, and does not know whether it was handled. Of a work queue: delivered before. */
+  /**
+   * The caller made this call before, and does not know whether it was handled. In a work queue: the message was
+   * delivered before.
+   */
   readonly redelivered: boolean
 }
 
-/** Answers a request: with a value, a promise of one, or many by an async iterable (an async generator, for one). */
+/** Answers a request: with a value, a promise of one, or many values by an async iterable (an async generator, for example). */
 export type AnyHandler = (request: unknown, context: CallContext<unknown>) => unknown
 
 export interface HandlingHost {
   readonly endpoint: Endpoint
   readonly payloads: PayloadCodec
-  /** Nothing is taken on any more. */
+  /** Whether new requests are refused. */
   leaving(): boolean
-  /** Unanswered requests that one connection may have, and answers that it has not read. */
+  /** The most unanswered requests of one connection, and the most answers that it has not read. */
   readonly maxRequests: number
-  /** What a handler sees of a link. */
+  /** The connection that a handler sees for a link. */
   connectionOf(link: Link): unknown
   /**
-   * One request is over, and another may come: its handler has ended, also where nobody waits for it any more, or was never
-   * called, because the request could not be decoded.
+   * One request is over, and another may come. Its handler has ended (perhaps after the caller gave up), or was never
+   * called because the request could not be decoded.
    */
   handled?(link: Link): void
 }
@@ -48,7 +51,7 @@ export interface HandlingHost {
 export interface HandlingCounters {
   /** Requests that came. */
   requests: number
-  /** Answered, with a value or a whole stream. */
+  /** Answered with a value or a whole stream. */
   replies: number
   /** Answered with an error. */
   errors: number
@@ -73,7 +76,7 @@ export class Handling {
     return this.#inHand
   }
 
-  /** Resolves when nothing is in hand. */
+  /** Resolves when no request is being handled. */
   async idle(): Promise<void> {
     if (this.#inHand > 0) await this.#idle.wait(() => (this.#inHand === 0 ? true : undefined))
   }
@@ -92,7 +95,7 @@ export class Handling {
       this.counters.errors++
       const most = new RingbellError(
         'ERR_RINGBELL_BUSY',
-        `This connection has ${host.maxRequests} requests without an answer, or as many answers to read, already (option maxRequests).`,
+        `This connection already has ${host.maxRequests} unanswered requests or unread answers (option maxRequests).`,
       )
       link.post(KIND.error, id, 0, encodeError(most), true)
       return
@@ -102,14 +105,15 @@ export class Handling {
       return
     }
     const request = new Request(this, link, flags, id, aux)
-    // Decoding, validating, the handler and everything that is asked of its result run code of users or of the peer.
+    // Decoding, validating, the handler and reading its result may throw, because they run user code or read the
+    // bytes of the peer.
     try {
       const value = host.payloads.decode(data)
       const result =
         host.payloads.requests === undefined
           ? this.#handler(value, request)
           : this.#validated(host.payloads.request(value), request)
-      // An answer at hand is sent at once, and never enters a table.
+      // A synchronous answer is sent at once, without an entry in the table of requests.
       if (isThenable(result)) {
         request.hold()
         this.#follow(result, link, request)
@@ -123,26 +127,29 @@ export class Handling {
     host.handled?.(link)
   }
 
-  /** @internal A client that goes on asking and never reads its answers would fill our memory with refusals: `true`, and its link has ended. */
+  /**
+   * @internal Ends the link of a client that sends more and more requests and reads no answers, because the refusals
+   * would fill our memory. `true` if it has ended the link.
+   */
   checkReader(link: Link): boolean {
     if (link.unsent < this.host.maxRequests + MOST_REFUSALS) return false
     this.host.endpoint.breach(link, 'it asks more and more, and reads no answers')
     return true
   }
 
-  /** @internal A request's answer takes its time. */
+  /** @internal A request will be answered later. */
   began(): void {
     this.#inHand++
     this.host.endpoint.taken()
   }
 
-  /** @internal Nothing more is to be done about one that began. */
+  /** @internal A request for which `began` was called is over. */
   done(): void {
     this.host.endpoint.answered()
     if (--this.#inHand === 0) this.#idle.check()
   }
 
-  /** Answers when it settles, or fails. */
+  /** Answers when the result settles. */
   #follow(result: PromiseLike<unknown>, link: Link, request: Request): void {
     const handled = (how: () => void): void => {
       how()
@@ -168,12 +175,12 @@ class Request implements InHand, CallContext<unknown> {
   readonly #id: number
   readonly #aux: number
   #abort: AbortController | undefined = undefined
-  /** Nobody waits for the answer any more, and why. */
+  /** Why the caller does not wait for the answer any more, if that is so. */
   #over: RingbellError | undefined = undefined
   #held = false
   #answered = false
   #credit = 0
-  /** A stream that waits for credit, or for room. */
+  /** Continues a stream that waits for credit or for room. */
   #more: (() => void) | undefined = undefined
 
   constructor(handling: Handling, link: Link, flags: number, id: number, aux: number) {
@@ -204,7 +211,7 @@ class Request implements InHand, CallContext<unknown> {
     return (this.#flags & RETRIED) !== 0
   }
 
-  /** The answer takes its time: cancelling must find it. */
+  /** The answer comes later. Registers the request, so that a cancel finds it. */
   hold(): void {
     if (this.#held || this.#over !== undefined) return
     if (this.#link.over) {
@@ -269,17 +276,17 @@ class Request implements InHand, CallContext<unknown> {
     this.#finish()
   }
 
-  /** Nobody waits any more. The handler may go on for as long as it likes: nobody waits for that, either. */
+  /** The caller does not wait any more. The handler may go on, and nothing waits for it. */
   #end(reason: RingbellError): void {
     this.#over = reason
     this.#handling.counters.cancelled++
     this.#letGo()
     this.#resume()
-    // Its listeners are the handler's own code; what they throw is an uncaught exception, here as everywhere.
+    // Its listeners are user code. What they throw becomes an uncaught exception, as everywhere.
     this.#abort?.abort(reason)
   }
 
-  /** A value of a stream cannot be sent: the caller is told, and the handler. */
+  /** A value of a stream cannot be sent: the caller gets the error, and the signal of the handler fires. */
   #breakOff(error: RingbellError): void {
     this.fail(error)
     this.#over ??= error
@@ -302,9 +309,7 @@ class Request implements InHand, CallContext<unknown> {
   async #stream(values: AsyncIterable<unknown>): Promise<void> {
     const { payloads } = this.#handling.host
     if ((this.#flags & STREAM) === 0) {
-      this.fail(
-        new RingbellError('ERR_RINGBELL_STREAM', 'The handler answers with a stream; ask with client.stream().'),
-      )
+      this.fail(new RingbellError('ERR_RINGBELL_STREAM', 'The handler answers with a stream; use client.stream().'))
       await endOf(values)
       return
     }
@@ -328,7 +333,7 @@ class Request implements InHand, CallContext<unknown> {
     }
   }
 
-  /** The handler is asked for the next value only when that may be sent, and told when nobody wants more. */
+  /** Asks the handler for its next value only when that may be sent, and ends its iterator when no more is wanted. */
   async *#paced(values: AsyncIterable<unknown>): AsyncGenerator<unknown, void> {
     const iterator = values[Symbol.asyncIterator]()
     let ended = false
@@ -336,7 +341,7 @@ class Request implements InHand, CallContext<unknown> {
       for (;;) {
         while (this.#credit <= 0 && this.#over === undefined) await this.#until()
         if (this.#over !== undefined) return
-        // What throws by itself is over; only who is broken off is told to return.
+        // An iterator that throws has ended. `return` is called only on one that has not.
         ended = true
         const { value, done } = await iterator.next()
         if (done === true) return
@@ -348,9 +353,9 @@ class Request implements InHand, CallContext<unknown> {
     }
   }
 
-  /** Until there is credit, or room, or nobody waits any more. */
+  /** Waits for credit, for room, or until the caller does not wait any more. */
   #until(): Promise<void> {
-    // What was posted last may have found the end of the link.
+    // The last post may have found that the link has ended.
     if (this.#over !== undefined) return Promise.resolve()
     return new Promise((more) => (this.#more = more))
   }
@@ -363,10 +368,10 @@ class Request implements InHand, CallContext<unknown> {
 }
 
 const MOST_CREDIT = 2 ** 20
-/** Answers that wait for room, besides those to requests that were taken on. */
+/** The most answers that wait for room, besides those to accepted requests. */
 const MOST_REFUSALS = 16_384
 
-/** The handler was not and will not be called. */
+/** Refuses a request. Its handler was not called and will not be. */
 function refuse(link: Link, id: number, error: RingbellError): void {
   link.post(KIND.error | (NOT_BEGUN << FLAGS_AT), id, 0, encodeError(error), true)
 }
@@ -383,6 +388,6 @@ async function endOf(values: AsyncIterable<unknown>): Promise<void> {
   try {
     await values[Symbol.asyncIterator]().return?.()
   } catch {
-    // Nobody asked for it, so nobody is told how it ended.
+    // The caller did not want a stream, so an error of its end is dropped.
   }
 }

@@ -1,20 +1,20 @@
 /**
- * What has arrived for one reader and was not taken yet: plain messages of a connection, or chunks of a streamed reply. Its readers are
- * those of topics, too (wait/iteration.ts, wait/once.ts). Credit limits how far the sender may be ahead. Items are decoded when they are
- * taken, so a value that cannot be decoded fails its reader alone.
+ * What has arrived for one reader and is not taken yet: plain messages of a connection, or chunks of a streamed reply.
+ * It has the same readers as a topic (wait/iteration.ts, wait/once.ts). Credit limits how far the sender may be ahead.
+ * Items are decoded when they are taken, so a value that cannot be decoded fails only its reader.
  */
 import { busy, closedError } from '../errors.js'
 import { Fifo } from '../wait/fifo.js'
 import type { Gate, Holder, MessageSource, Reader } from '../wait/reader.js'
 
-/** What an inbox needs of its surroundings. */
+/** What an inbox needs from its owner. */
 export interface InboxHost<V> {
-  /** What users know it as. */
+  /** Its name in error texts. */
   readonly what: string
   decode(data: Uint8Array): V
-  /** A reader waits, or not any more. */
+  /** A reader begins to wait, or stops waiting. */
   waiting(waits: boolean): void
-  /** So many bytes were taken, in one piece. */
+  /** An item of so many bytes was taken. */
   taken(bytes: number): void
   /** The reader has left. */
   left(): void
@@ -45,7 +45,7 @@ export class Inbox<V> implements MessageSource<V>, Gate {
     if (this.#fresh === undefined) this.#answer()
   }
 
-  /** Nothing more comes; what is there can still be taken. */
+  /** Nothing more will come. What is there can still be taken. */
   end(error?: unknown): void {
     if (this.#ended) return
     this.#ended = true
@@ -67,7 +67,7 @@ export class Inbox<V> implements MessageSource<V>, Gate {
     this.#host.left()
   }
 
-  /** Forgets everything that was not taken. */
+  /** Drops everything that was not taken. */
   clear(): void {
     this.#items.clear()
   }
@@ -82,10 +82,10 @@ export class Inbox<V> implements MessageSource<V>, Gate {
   }
 
   assertFree(): void {
-    if (this.#reader !== undefined) throw busy('already has somebody waiting for what comes next', this.what)
+    if (this.#reader !== undefined) throw busy('already has a call that waits for what comes next', this.what)
   }
 
-  /** The endpoint looks by itself, for all of its connections. */
+  /** It does not spin, because the endpoint does so for all of its connections. */
   glance(): boolean {
     return false
   }
@@ -109,7 +109,7 @@ export class Inbox<V> implements MessageSource<V>, Gate {
     if (this.#reader === reader) this.#release()
   }
 
-  /** Tells the waiting reader what there is. */
+  /** Notifies the waiting reader of an item, or of the end. */
   #answer(): void {
     const reader = this.#reader
     if (reader === undefined) return
@@ -130,7 +130,7 @@ export class Inbox<V> implements MessageSource<V>, Gate {
     this.#host.waiting(false)
   }
 
-  /** The end, for who asks without waiting. */
+  /** Throws if nothing is left to take and nothing more will come. */
   assertGoesOn(): void {
     if (this.#ended && !this.refill()) throw this.#error ?? closedError(this.what)
   }

@@ -1,7 +1,7 @@
 /**
- * The instances of a service, kept connected. It follows the records of one name, connects to as many as the route needs, and tries again after
- * a failure, as long as the record says that the instance lives. A dead instance is not tried again; its successor has another id, and is
- * connected to at once.
+ * Keeps connections to the instances of a service. It follows the records of one name and connects to as many instances
+ * as the route needs. After a failure it tries again, as long as the record says that the instance lives. A dead
+ * instance is not tried again. Its successor has another id, and is connected to at once.
  */
 import { kindMismatch } from '../bus/kind-mismatch.js'
 import type { Service } from '../bus/service.js'
@@ -12,7 +12,7 @@ import type { NativeChannel, NativeWatch } from '../native.js'
 import { Backoff, type ReconnectOptions } from '../wait/backoff.js'
 import { poller, type Poller } from '../wait/poller.js'
 
-/** What a connection must find in the record. */
+/** What the record of an instance must have. */
 export interface Expectation {
   readonly kind: string
   readonly codec: string
@@ -21,10 +21,10 @@ export interface Expectation {
 
 export interface InstancesParts {
   readonly native: NativeChannel
-  /** Of this service alone. */
+  /** A watch of this service only. */
   readonly watch: NativeWatch
   readonly expected: Expectation
-  /** To all of them, or to one at a time. */
+  /** Whether to connect to all instances, or to one at a time. */
   readonly all: boolean
   readonly reconnect: ReconnectOptions | undefined
 }
@@ -32,13 +32,13 @@ export interface InstancesParts {
 export interface InstancesHost {
   /** No connection could be made; more tries may follow. */
   failed(service: Service, error: RingbellError): void
-  /** No more tries. */
+  /** It does not try this instance again until its record changes. */
   gaveUp(service: Service, error: RingbellError): void
   /** The watch is broken. */
   broken(error: unknown): void
 }
 
-/** Failures that another try does not mend. */
+/** Errors that another try cannot fix. */
 const FINAL = new Set<string>([
   'ERR_RINGBELL_PROTOCOL_VERSION',
   'ERR_RINGBELL_NO_PERMISSION',
@@ -51,7 +51,7 @@ interface Instance {
   /** The connection that is made or being made. */
   connection: number | undefined
   timer: NodeJS.Timeout | undefined
-  /** Not tried any more until its record changes. */
+  /** It is not tried again until its record changes. */
   hopeless: boolean
   /** It takes no new requests, so it does not count. */
   leaving: boolean
@@ -63,7 +63,7 @@ export class Instances {
   readonly #poller: Poller
   readonly #id: number
   readonly #byId = new Map<string, Instance>()
-  /** Of the same name, and of another kind. */
+  /** Services of the same name and of another kind. */
   readonly #otherKinds = new Map<string, Service>()
   readonly #byConnection = new Map<number, Instance>()
   #closed = false
@@ -73,16 +73,16 @@ export class Instances {
     this.#host = host
     this.#poller = poller()
     this.#id = translated(() => this.#poller.add(parts.watch, { wake: () => this.#wake() }))
-    // The user has not had time to listen yet.
+    // Later, so that the user can add listeners first.
     setImmediate(() => this.#wake())
   }
 
-  /** All that announce the name and are what is expected. */
+  /** All services of the name and of the expected kind. */
   get services(): Service[] {
     return [...this.#byId.values()].map(({ service }) => service)
   }
 
-  /** Who has the name and is not what is expected, in words. */
+  /** Which service has the name and another kind, in words. */
   get mismatch(): string | undefined {
     return kindMismatch([...this.services, ...this.#otherKinds.values()], this.#parts.expected.kind)
   }
@@ -96,14 +96,14 @@ export class Instances {
     this.#byConnection.get(connection)?.backoff.succeeded()
   }
 
-  /** Its server takes no new requests. */
+  /** The server of this connection takes no new requests. */
   leaving(connection: number): void {
     const instance = this.#byConnection.get(connection)
     if (instance !== undefined) instance.leaving = true
     this.#connectMore()
   }
 
-  /** It could not be made. */
+  /** The connection could not be made. */
   failed(connection: number, error: RingbellError): void {
     const instance = this.#let(connection)
     if (instance === undefined) return
@@ -113,7 +113,7 @@ export class Instances {
     this.#connectMore()
   }
 
-  /** It has ended, though the instance may live: that shows soon. */
+  /** The connection has ended. The instance may still live; the watch will show that soon. */
   ended(connection: number, error: RingbellError): void {
     const instance = this.#let(connection)
     if (instance !== undefined && this.#byId.has(instance.service.id)) this.#later(instance, error)
@@ -182,7 +182,7 @@ export class Instances {
     instance.hopeless = true
   }
 
-  /** Connects to as many as the route needs; one that is being waited for does not count. */
+  /** Connects to as many instances as the route needs. An instance that waits for its next try does not count. */
   #connectMore(): void {
     if (this.#closed) return
     let connected = 0

@@ -1,7 +1,8 @@
 /**
- * The life of an endpoint with connections, the same for servers, clients, queues and workers. It is open, then perhaps leaving (nothing new is
- * taken on), then closed. If its core fails it is broken, and closes at once: what is under way is rejected, the bus forgets it, and
- * `'failed'` is its last event. `Life` is what the four are built with; `EndpointOwner` is what users see of it.
+ * The life of an endpoint with connections, the same for servers, clients, queues and workers. It is open, then perhaps
+ * leaving (it accepts nothing new), then closed. If its core fails it is broken, and closes at once: pending work is
+ * rejected, the bus forgets it, and `'failed'` is its last event. The four classes use `Life` inside; `EndpointOwner`
+ * is their public part.
  */
 import { EventEmitter } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -21,12 +22,12 @@ import { connectionOf, type PeerEvents, Peers } from './peers.js'
 import { type CoreChannelStats, coreStats } from './stats.js'
 import { KIND } from './wire.js'
 
-/** What a bus closes, and forgets once it is closed. */
+/** Something that a bus closes, and forgets once it is closed. */
 export interface Closable {
   closeNow(): void
 }
 
-/** @internal What a bus makes any of the four of. */
+/** @internal What a bus passes to the constructor of any of the four. */
 export interface LifeParts {
   readonly native: NativeChannel
   readonly payloads: PayloadCodec
@@ -44,7 +45,7 @@ export interface LifeHost extends Pick<
   ended?(link: Link, error: RingbellError): void
   /** The arguments of `'failed'`: for one connection, or for the endpoint itself. */
   failure(error: RingbellError, link: Link | undefined): readonly unknown[]
-  /** Nothing new is taken on from now on. */
+  /** Nothing new is accepted from now on. */
   leave?(): void
   /** Resolves when nothing is under way. */
   idle(): Promise<void>
@@ -63,7 +64,7 @@ export class Life {
   readonly events: EventQueue<LifeEvents>
   readonly peers: Peers
   readonly endpoint: Endpoint
-  /** Nothing new is taken on. */
+  /** Nothing new is accepted. */
   leaving = false
   closed = false
   readonly #owner: Closable
@@ -97,20 +98,20 @@ export class Life {
     return coreStats(translated(() => this.#native.stats()))
   }
 
-  /** Whether waiting keeps the process alive, as its user wants it. */
+  /** Whether waiting keeps the process alive, as the user has set it. */
   set referenced(referenced: boolean) {
     this.#referenced = referenced
     this.endpoint.referenced = referenced && this.#needed
   }
 
-  /** Whether there is anything that may keep the process alive. */
+  /** Whether there is a reason to keep the process alive. */
   set needed(needed: boolean) {
     if (needed === this.#needed) return
     this.#needed = needed
     this.endpoint.referenced = needed && this.#referenced
   }
 
-  /** It is made, and can be told of. */
+  /** Call when the object is complete: publishes `opened`. */
   begin(): void {
     this.#publish('opened')
   }
@@ -120,7 +121,7 @@ export class Life {
     translated(() => this.#native.update(json))
   }
 
-  /** No further requests, to every peer. */
+  /** Asks every peer to send no further requests. */
   sayGoodbye(): void {
     for (const link of this.endpoint.links.values()) link.post(KIND.goodbye, 0, 0, EMPTY, true)
   }
@@ -152,20 +153,20 @@ export class Life {
     }
   }
 
-  /** The core, or what it is watched by, fails. */
+  /** The core or the watch has failed: closes, and emits `'failed'`. */
   broken(cause: unknown): void {
     if (this.closed) return
     const error = asRingbellError(cause, this.#kind)
     try {
       this.end(error)
     } catch (second) {
-      // The first error is the one to be told.
+      // Only the first error is reported.
       debug('closing a broken %s: %s', this.#kind, second)
     }
     this.events.add('failed', ...this.#host.failure(error, undefined))
   }
 
-  /** Time for what is under way, and for what waits for room. */
+  /** Waits at most `grace` milliseconds for pending work, and for messages that wait for room. */
   async #drain(grace: number): Promise<void> {
     this.leaving = true
     this.#host.leave?.()
@@ -191,7 +192,7 @@ export class Life {
   #endpointHost(maxMessage: number): EndpointHost {
     const host = this.#host
     return {
-      // Requests are hot: they go to where they belong at once.
+      // Requests are hot, so the methods of the host are called without a wrapper.
       ...host,
       what: this.#kind,
       maxMessage,
@@ -227,21 +228,24 @@ export abstract class EndpointOwner<E extends Record<keyof E, unknown[]>>
     return this.#life.closed
   }
 
-  /** Keeps the process alive, a queue as long as a message is not acknowledged, a client while it waits (the default). */
+  /**
+   * Keeps the process alive (the default): a queue as long as a message is not acknowledged, a client while it waits, a
+   * server or worker while it is open.
+   */
   ref(): this {
     this.#life.referenced = true
     return this
   }
 
-  /** Does not keep the process alive. It sleeps, then, whatever the option `wait` says. */
+  /** Does not keep the process alive. It then sleeps whenever it waits, even if the option `wait` says otherwise. */
   unref(): this {
     this.#life.referenced = false
     return this
   }
 
   /**
-   * Withdraws what is announced and ends every connection. What is under way is rejected with `ERR_RINGBELL_CLOSED`, unless it is
-   * done within the `grace`, in which nothing new is taken on. Idempotent.
+   * Withdraws its record and ends every connection. With `grace`, pending work has that time to end, and nothing new is
+   * accepted meanwhile. What is still pending is rejected with `ERR_RINGBELL_CLOSED`. Idempotent.
    */
   async close(options: CloseOptions = {}): Promise<void> {
     checkClose(options)

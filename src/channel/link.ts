@@ -1,10 +1,12 @@
 /**
- * One connection, seen from inside. What is sent goes out here; what arrives is told apart by kind. Both sides are alike: a server's link mostly
- * has requests in hand, a client's has calls in flight, and a work queue turns that around. A peer that breaks the rules of
- * docs/protocol.md is disconnected. User code runs from here only in request handlers.
+ * One connection, seen from inside. It sends messages, and passes on what arrives by its kind. Both sides use the same
+ * class: the link of a server mostly has requests in hand, that of a client has calls in flight, and in a work queue it
+ * is the other way round. A peer that breaks the rules of docs/protocol.md is disconnected. The only user code that
+ * runs from here is request handlers.
  *
- * Every call of the binding about one connection is made here, or in its outbox. Any of them can find that the peer broke a rule, or is
- * gone. `#fault` then ends the link. Such an error is never thrown into a handler, a queue, a timer or a loop.
+ * Every call of the binding about one connection is made here or in its outbox. Any of these calls can find that the
+ * peer broke a rule or is gone. `#fault` then ends the link. Such an error is never thrown into a handler, a queue, a
+ * timer or a loop.
  */
 import { EMPTY } from '../codec/bytes.js'
 import { fromNative, reason, type RingbellError } from '../errors.js'
@@ -15,9 +17,9 @@ import { isOfBytes, Outbox, type Frame } from './outbox.js'
 import { encodeError } from './remote-error.js'
 import { FLAGS_AT, HEADER_BYTES, KIND, MESSAGE_WINDOW } from './wire.js'
 
-/** Who is at the other end. */
+/** The process at the other end. */
 export interface PeerInfo {
-  /** The process, in our pid namespace; 0 when it is in another one. */
+  /** Its process id in our pid namespace; 0 if it is in another one. */
   readonly pid: number
   /** Its user. */
   readonly uid: number
@@ -26,10 +28,10 @@ export interface PeerInfo {
 /** Why a connection has ended. */
 export type EndReason = 'closed' | 'died' | 'failed'
 
-/** Somebody who asked something, and what comes back. None of these may throw. */
+/** A request that waits for its answer. None of these methods may throw. */
 export interface Pending {
   id: number
-  /** How many messages had been sent when this one was; 0 while it waits for room. */
+  /** The number of this message among all that were sent; 0 while it waits for room. */
   ordinal: number
   /** It left the outbox as message number `ordinal`. */
   sent(ordinal: number): void
@@ -37,13 +39,13 @@ export interface Pending {
   error(flags: number, data: Uint8Array): void
   chunk(data: Uint8Array): void
   end(): void
-  /** The connection is gone; `reached`: the other side may have seen it. */
+  /** The connection is gone. `reached`: the other side may have seen the request. */
   lost(reached: boolean, why: string): void
-  /** Memory for a large answer, if there is some at hand. */
+  /** Memory for a large answer, if the caller has given some. */
   target(bytes: number): Uint8Array | undefined
-  /** It cannot be sent, or why it failed cannot be received. */
+  /** The request cannot be sent, or its error reply cannot be received. */
   fail(error: RingbellError): void
-  /** The answer is larger than we take, or than there is memory for. */
+  /** The answer is above the limit, or there is no memory for it. */
   tooLarge(error: RingbellError): void
 }
 
@@ -51,33 +53,33 @@ export interface Pending {
 export interface InHand {
   cancel(): void
   credit(chunks: number): void
-  /** Who asked is gone. */
+  /** The caller is gone. */
   lost(): void
 }
 
-/** What a link needs of its endpoint. */
+/** What a link needs from its endpoint. */
 export interface LinkHost {
   readonly hot: NativeChannelHot
-  /** Largest message that is taken. */
+  /** The largest message in bytes that is accepted. */
   readonly maxMessage: number
   request(link: Link, flags: number, id: number, aux: number, data: Uint8Array): void
   message(link: Link, data: Uint8Array): void
-  /** Jobs or bytes of messages. */
+  /** More jobs, or more bytes of plain messages, may be sent. */
   credit(link: Link, amount: number): void
   goodbye(link: Link): void
-  /** A request came, or began to, and no handler will be called for it: it is larger than we take, or was given up. */
+  /** A request came or began to come, and no handler will be called for it: it is above the limit, or was given up. */
   refused(link: Link): void
-  /** The outbox is not empty, or somebody waits for room. */
+  /** The outbox is not empty, or a call waits for room. */
   blocked(link: Link): void
   /** The peer broke a rule. */
   breach(link: Link, rule: string): void
-  /** The binding found that it did, or that nothing can be sent to it any more. */
+  /** The binding found that the peer broke a rule, or that nothing can be sent to it any more. */
   fault(link: Link, error: unknown): void
-  /** Something that arrived could not be dealt with, and nobody else is told. */
+  /** A message that arrived caused an exception, and no call gets that error. */
   mistake(link: Link, error: unknown): void
 }
 
-/** A large message on its way in. */
+/** A large message that is arriving. */
 export interface Arrival {
   readonly head: number
   readonly id: number
@@ -86,7 +88,7 @@ export interface Arrival {
   filled: number
 }
 
-/** Somebody who waits for room for a plain message or for credit. */
+/** A call that waits for room and credit for a plain message. */
 export interface RoomSeeker extends Waiting {
   readonly bytes: number
 }
@@ -105,11 +107,11 @@ export class Link {
   /** The other side takes no new requests. */
   leaving = false
   arrival: Arrival | undefined = undefined
-  /** Its end was told: what may still be at hand of it is nobody's any more. */
+  /** Its end was reported. Drained messages of it are dropped. */
   over = false
-  /** What the owner keeps with it. */
+  /** The object that the owner keeps with it. */
   owner: unknown = undefined
-  /** Those who wait until a large message is on its way; told if it never will be. */
+  /** Calls that wait until their message is sent. They are rejected if that cannot happen any more. */
   readonly writers = new Set<Waiting>()
   readonly #host: LinkHost
   readonly #hot: NativeChannelHot
@@ -118,7 +120,7 @@ export class Link {
   readonly #clear = new Waiters<true>()
   #nextId = 1
   #ordinal = 0
-  /** The largest that goes at once; what is larger goes in pieces. */
+  /** The most bytes of a message that goes in one piece. A larger one goes in pieces. */
   readonly #largest: number
   #credit = MESSAGE_WINDOW
   #unread = 0
@@ -133,18 +135,18 @@ export class Link {
     this.#outbox = new Outbox(host.hot, number)
   }
 
-  /** What waits for room. */
+  /** The number of messages that wait for room. */
   get unsent(): number {
     return this.#outbox.size
   }
 
-  /** Resolves when nothing waits for room any more, or never will. */
+  /** Resolves when no message waits for room any more, or the link is gone. */
   async whenClear(): Promise<void> {
     const clear = (): true | undefined => (this.#outbox.empty || this.gone !== undefined ? true : undefined)
     if (clear() === undefined) await this.#clear.wait(clear)
   }
 
-  /** Asks; `false`: the link is gone. `own`: nobody changes the bytes while they are sent. */
+  /** Sends a request. `false`: the link is gone. `own`: the bytes do not change while they are sent. */
   ask(pending: Pending, flags: number, aux: number, data: Uint8Array, own: boolean): boolean {
     let id = this.#nextId
     while (this.calls.has(id)) id = id === HIGHEST_ID ? 1 : id + 1
@@ -166,32 +168,34 @@ export class Link {
         pending.fail(error)
       })
       if (failed) return true
-      // The end was found on the way. Another server may take it.
+      // The send has found the end of the link. Another server may handle the request.
       if (this.gone !== undefined) return false
     }
     this.calls.set(id, pending)
     return true
   }
 
-  /** Who asked is not interested any more. `flags` are those of the request. `true`: the other side has seen nothing of it, and never will. */
+  /** Cancels a request. `flags` are those of the request. `true`: the other side has not seen any of it, and never will. */
   callOff(pending: Pending, flags: number): boolean {
     if (!this.calls.delete(pending.id) || this.gone !== undefined) return false
     const { arrival } = this
     if (arrival?.id === pending.id && isAnswer(arrival.head & 0xff)) {
-      // Its memory is the caller's again.
+      // The memory for the answer belongs to the caller again.
       this.skipLarge()
     }
     if (pending.ordinal === 0 && this.#takeBack(KIND.request | (flags << FLAGS_AT), pending.id)) return true
-    // Where it had begun, this is also how the other side finds out that no more of it comes.
+    // If a large request had begun, this also tells the other side that no more of it comes.
     this.post(KIND.cancel, pending.id, 0, EMPTY, true)
     return false
   }
 
   /**
-   * Sends now (`true`), or as soon as there is room, and then `sent` is called; to a link that is gone, never. It is called with
-   * an error when the bytes of a large message were changed meanwhile; where that was a reply, its caller has been told.
+   * Sends now (`true`), or as soon as there is room; then it calls `sent`. On a link that is gone it never calls
+   * `sent`. `sent` gets an error if the bytes of a large message were changed meanwhile. If that was a reply, its
+   * caller gets an error, too.
    *
-   * @throws {RingbellError} `ERR_RINGBELL_INVALID_OPTION` when `data` is no memory that can be read. Nothing for what is our own.
+   * @throws {RingbellError} `ERR_RINGBELL_INVALID_OPTION` when `data` is memory that cannot be read. It never throws
+   * for memory of our own.
    */
   post(head: number, id: number, aux: number, data: Uint8Array, own: boolean, sent?: Sent): boolean {
     if (this.#now(head, id, aux, data)) return true
@@ -199,20 +203,23 @@ export class Link {
     return false
   }
 
-  /** Answers a request that is larger than we take, or than there is memory for; it is not read. */
+  /** Answers a request that is above the limit, or for which there is no memory. The request is not read. */
   refuse(id: number, error: RingbellError): void {
     this.post(KIND.error, id, 0, encodeError(error), true)
     this.#host.refused(this)
   }
 
-  /** A plain message, if there is room and credit for it right now. */
+  /** Sends a plain message if there is room and credit for it now. */
   message(data: Uint8Array): boolean {
     if (this.#credit <= 0 || !this.#now(KIND.message, 0, 0, data)) return false
     this.#credit -= data.byteLength + HEADER_BYTES
     return true
   }
 
-  /** The same for one of any size, once there is credit; `sent` when all of it is on its way, or with an error. */
+  /**
+   * Sends a plain message of any size. Call it when there is credit. `sent` is called when all of it is sent, or with
+   * an error.
+   */
   postMessage(data: Uint8Array, own: boolean, sent: Sent): void {
     this.#credit -= data.byteLength + HEADER_BYTES
     if (this.post(KIND.message, 0, 0, data, own, sent)) sent()
@@ -223,7 +230,7 @@ export class Link {
     return bytes > this.#largest
   }
 
-  /** Waits for room and credit; in order. */
+  /** Waits for room and credit, in the order of the calls. */
   seekRoom(seeker: RoomSeeker): void {
     this.#seekers.push(seeker)
     if (!this.#serve() && this.gone === undefined) this.#host.blocked(this)
@@ -233,7 +240,7 @@ export class Link {
     this.#seekers.take((one) => one === seeker)
   }
 
-  /** A reader took bytes of a message. */
+  /** A reader took a message of so many bytes: its sender gets the credit back. */
   tookMessage(bytes: number): void {
     const cost = bytes + HEADER_BYTES
     this.#unread -= cost
@@ -243,13 +250,16 @@ export class Link {
     this.#taken = 0
   }
 
-  /** A plain message was not taken in: its sender's credit comes back all the same. */
+  /** A plain message was dropped: its sender gets the credit back all the same. */
   passOver(bytes: number): void {
     this.#unread += bytes + HEADER_BYTES
     this.tookMessage(bytes)
   }
 
-  /** Goes on with the large message that arrives; how many of its bytes are in `target` by now, `LARGE_GONE` when no more will come. */
+  /**
+   * Reads more of the large message that arrives. Returns how many of its bytes are in `target` now, or `LARGE_GONE` if
+   * no more will come.
+   */
   readLarge({ id, target }: Arrival): number {
     if (this.gone !== undefined) return LARGE_GONE
     try {
@@ -260,15 +270,15 @@ export class Link {
         this.#fault(error)
         return LARGE_GONE
       }
-      // A caller's own memory, which may have been transferred meanwhile.
+      // This is memory of the caller, which may have been transferred meanwhile.
       this.calls.delete(id)
       this.skipLarge()
-      call.lost(true, `the memory that its reply was to be received into cannot be used: ${reason(error)}`)
+      call.lost(true, `the memory for its reply cannot be used: ${reason(error)}`)
       return LARGE_GONE
     }
   }
 
-  /** The sender of a large message gave it up. It came, as far as credit is concerned. */
+  /** The sender gave up a large message. For credit it counts as received. */
   givenUp({ head, target }: Arrival): void {
     const kind = head & 0xff
     if (kind === KIND.request) this.#host.refused(this)
@@ -287,8 +297,8 @@ export class Link {
   }
 
   /**
-   * One message that arrived. Never throws: what users and peers can bring about is dealt with by those who are told of it, and
-   * should one of them throw after all, what came with it is delivered none the less.
+   * Dispatches one message that arrived. It never throws. Receivers handle errors themselves; if one throws
+   * nevertheless, the messages that came with this one are still delivered.
    */
   receive(head: number, id: number, aux: number, data: Uint8Array): void {
     try {
@@ -340,7 +350,7 @@ export class Link {
         this.#host.goodbye(this)
         return
       default:
-      // A later version's: of a kind that may be ignored, or it would have been negotiated.
+      // A kind of a later version. It may be ignored, or else it would have been negotiated.
     }
   }
 
@@ -350,7 +360,7 @@ export class Link {
     if (!this.#serve() && this.gone === undefined) this.#host.blocked(this)
   }
 
-  /** Tries what waits for room; `true` when nothing does any more. */
+  /** Tries to send what waits for room. `true` when nothing waits any more. */
   flush(): boolean {
     if (this.gone !== undefined) return true
     try {
@@ -363,7 +373,7 @@ export class Link {
     }
   }
 
-  /** Asks to be woken when there is room; `false` when there is some by now. */
+  /** Asks to be woken when there is room. `false`: there is room now. */
   armRoom(): boolean {
     if (this.gone !== undefined) return true
     const bytes = this.#outbox.empty ? (this.#seekers.peek()?.bytes ?? 0) : this.#outbox.wanted
@@ -375,7 +385,7 @@ export class Link {
     }
   }
 
-  /** It has ended; the peer has taken `delivered` of our messages, as far as is known. */
+  /** The link has ended. The peer has taken `delivered` of our messages, as far as that is known. */
   end(error: RingbellError, delivered: number): void {
     this.gone ??= error
     this.over = true
@@ -403,7 +413,7 @@ export class Link {
     }
   }
 
-  /** Sends if nothing is ahead and there is room. */
+  /** Sends if no message waits before this one, and there is room. */
   #now(head: number, id: number, aux: number, data: Uint8Array): boolean {
     if (this.gone !== undefined || data.byteLength > this.#largest || !this.#outbox.empty) return false
     try {
@@ -434,37 +444,38 @@ export class Link {
       },
     }
     this.#outbox.push(frame)
-    // A large one is begun at once; whatever waits for room already is ahead of it.
+    // A large message begins at once, unless others wait for room before it.
     if (!this.flush()) this.#host.blocked(this)
   }
 
-  /** A frame whose bytes were changed. */
+  /** A frame was given up, because its bytes were changed. */
   #givenUp({ head, id, bytes, begun }: Frame, error: RingbellError): void {
     const kind = head & 0xff
-    // The other side gives the credit back for what it saw begin.
+    // If the other side has seen it begin, it gives the credit back itself.
     if (kind === KIND.message && !begun) this.#credit += bytes + HEADER_BYTES
-    // It finds out by the next message that no more comes of what had begun, so there must be a next one. For a chunk its owner sees to that.
+    // The other side learns from the next message that no more of this one comes, so there must be a next one. For a
+    // chunk its owner sends that.
     if (kind === KIND.reply) this.post(KIND.error, id, 0, encodeError(error), true)
     else if (kind !== KIND.chunk) this.post(KIND.cancel, id, 0, EMPTY, true)
   }
 
-  /** What the binding says of the peer, or of the connection to it, ends this link and nothing else. */
+  /** An error of the binding about the peer, or about the connection to it, ends only this link. */
   #fault(error: unknown): void {
     const { code } = error as { code?: unknown }
-    // The core tells more about its end in a notice.
+    // The core reports details of the end in a notice.
     if (code === 'ERR_RINGBELL_PEER_GONE' || code === 'ERR_RINGBELL_CLOSED')
       this.gone ??= fromNative(error) as RingbellError
     else this.#host.fault(this, error)
   }
 
-  /** Those who wait for room and credit, in order; `true` when nobody waits for room. */
+  /** Serves the calls that wait for room and credit, in order. `true` when none of them waits for room. */
   #serve(): boolean {
     for (let seeker = this.#seekers.peek(); seeker !== undefined; seeker = this.#seekers.peek()) {
-      // Credit comes by a message, not by room.
+      // Credit comes with a message, not with room.
       if (this.#credit <= 0) return true
       if (!this.#outbox.empty) return false
       if (seeker.bytes <= this.#largest && !this.#hasRoom(seeker.bytes)) return false
-      // A fault told them all.
+      // A fault has rejected them all.
       if (this.over) return true
       this.#seekers.shift()
       seeker.resolve()
@@ -495,7 +506,7 @@ export function isAnswer(kind: number): boolean {
   return kind === KIND.reply || kind === KIND.chunk
 }
 
-/** `slice()` would not do: a Buffer's makes a view. */
+/** Not by `slice()`: that of a Buffer makes a view. */
 export function copied(data: Uint8Array): Uint8Array {
   return new Uint8Array(data)
 }

@@ -1,6 +1,6 @@
 /**
- * The options of channels and work queues. What only TypeScript knows (calls, retries, limits of its own) is checked here. Everything else
- * goes to the core as the user wrote it, and the core checks it.
+ * The options of channels and work queues. Options that only TypeScript knows (calls, retries, limits of its own) are
+ * checked here. The others go to the core as the user wrote them, and the core checks them.
  */
 import type { Access, Description } from '../bus/options.js'
 import type { Rung } from '../bus/service.js'
@@ -27,114 +27,124 @@ import { reconnect, type ReconnectOptions } from '../wait/backoff.js'
 import { checkWait, type WaitOption } from '../wait/policy.js'
 import type { Route } from './routing.js'
 
-/** What both sides of a channel choose for themselves. */
+/** Options that each side of a channel chooses for itself. */
 export interface ChannelOptions {
   /** How to wait, `'adaptive'` by default. */
   wait?: WaitOption | undefined
   /**
-   * Bytes that a message may have, 64 MiB by default, at most 1 GiB. A larger one is not taken: the one who made the request or
-   * waits for the reply is told; a plain message is dropped, and its receiver is told (`'failed'`).
+   * The largest message in bytes that this side accepts, 64 MiB by default, at most 1 GiB. A call with a larger request
+   * or reply fails. A larger plain message is dropped, and its receiver emits `'failed'`.
    */
   maxMessage?: number | undefined
 }
 
 export interface ServeOptions<Q = Uint8Array, R = Uint8Array> extends Description, ChannelOptions {
-  /** How requests and replies become bytes; its id stands in the record, and a client with another one does not connect. */
+  /** How requests and replies become bytes. Its id is in the record, and a client with another codec does not connect. */
   codec?: CodecOption<Q | R> | undefined
-  /** What requests must be: any Standard Schema. What it gives back is what the handler gets. */
+  /** The schema of requests: any Standard Schema. The handler gets the value that it returns. */
   requests?: Schema<Q> | undefined
-  /** What replies must be, streamed ones each. */
+  /** The schema of replies, and of each value of a streamed reply. */
   replies?: Schema<R> | undefined
-  /** Bytes of each ring, two a connection: a power of two, 64 KiB by default. What is larger than half of it goes in pieces. */
+  /**
+   * Bytes of each of the two rings of a connection: a power of two, 64 KiB by default. A message above half of that
+   * goes in pieces.
+   */
   capacity?: number | undefined
-  /** The rungs that clients may use: `'handshake'`, `'stream'` or, by default, both. Where no memory can be shared, `'stream'`. */
+  /**
+   * The rungs that clients may use: `'handshake'`, `'stream'` or, by default, both. If no memory can be shared, only
+   * `'stream'`.
+   */
   offers?: Rung[] | undefined
-  /** Connections at once, 1 to 65,535, 1,024 by default. Who comes when all are taken waits. */
+  /** The most connections at once, 1 to 65,535, 1,024 by default. Further clients wait. */
   maxConnections?: number | undefined
   /**
-   * Let other users connect; by default nobody but root may. A user of theirs gets no more connections than it leaves free.
-   * Choose `maxRequests` and `maxMessage` by how far you trust them.
+   * Let other users connect; by default only root may. Each of these users gets at most as many connections as are
+   * still free. Choose `maxRequests` and `maxMessage` by how far you trust them.
    */
   access?: Access | undefined
-  /** Requests without an answer that one connection may have, 65,536 by default; further ones fail with `ERR_RINGBELL_BUSY`. */
+  /** The most requests without an answer of one connection, 65,536 by default. Further ones fail with `ERR_RINGBELL_BUSY`. */
   maxRequests?: number | undefined
 }
 
-/** How large a client's rings shall be. */
+/** The size of a client's rings. */
 export interface RingOptions {
-  /**
-   * Bytes of the ring that this side sends through: a power of two. By default, and at most, what the server has (`capacity`).
-   */
+  /** Bytes of the ring that this side sends through: a power of two. The default and the maximum is the server's `capacity`. */
   sendCapacity?: number | undefined
-  /** The same of the ring that this side receives through. */
+  /** The same for the ring that this side receives through. */
   receiveCapacity?: number | undefined
 }
 
 export interface ConnectOptions<Q = Uint8Array, R = Uint8Array> extends ChannelOptions, RingOptions {
-  /** Expect this codec: a server with another one is not connected to (`'failed'`). `'bytes'` by default. */
+  /** The expected codec, `'bytes'` by default. The client does not connect to a server with another one (`'failed'`). */
   codec?: CodecOption<Q | R> | undefined
-  /** Expect this schema id in the record. */
+  /** The expected schema id in the record. */
   schema?: string | undefined
-  /** What requests must be: any Standard Schema; checked before they are sent. */
+  /** The schema of requests: any Standard Schema. They are checked before they are sent. */
   requests?: Schema<Q> | undefined
-  /** What replies must be, streamed ones each. */
+  /** The schema of replies, and of each value of a streamed reply. */
   replies?: Schema<R> | undefined
-  /** To which of several instances a call goes, `'first'` by default. */
+  /** Which of several instances a call goes to, `'first'` by default. */
   route?: Route | undefined
-  /** Milliseconds that every call may take, where it does not say so itself; by default, and with 0, for ever. Not streams. */
+  /** Milliseconds for each call without a `timeout` of its own. By default, and with 0, without a limit. Not for streams. */
   timeout?: number | undefined
-  /** What to do when connecting fails, or a connection fails though its server lives. */
+  /** How to try again when connecting fails, or when a connection fails although its server lives. */
   reconnect?: ReconnectOptions | undefined
-  /** Forces a rung of the acquisition ladder. `'direct'` is the handshake here, in which a channel's rings are made. */
+  /**
+   * Forces a rung of the acquisition ladder. Here `'direct'` means the handshake, because the handshake makes the rings
+   * of a channel.
+   */
   acquire?: Rung | 'auto' | undefined
 }
 
 export interface CallOptions extends SignalOptions {
   /** Milliseconds until the call fails with `ERR_RINGBELL_TIMEOUT`, and the handler's signal fires; 0: never. */
   timeout?: number | undefined
-  /** Handling it twice does no harm: it is made again, up to 3 times, when its server is gone and nobody knows the outcome. */
+  /** Handling it twice does no harm. If its server is gone and the outcome is unknown, the call is made again, up to 3 times. */
   idempotent?: boolean | undefined
-  /** Memory for the bytes of the reply, with the codec `bytes`: what is returned is a part of it. */
+  /** Memory for the bytes of the reply, with the codec `bytes`. The returned value is a view of it. */
   into?: Uint8Array | undefined
 }
 
 /** How to close a server. */
 export interface CloseOptions {
-  /** Milliseconds in which what is under way may be done yet, 0 by default. Nothing new is taken on meanwhile. */
+  /** Milliseconds that pending work has to end, 0 by default. Nothing new is accepted meanwhile. */
   grace?: number | undefined
 }
 
 export interface QueueOptions<T = Uint8Array> extends Description, ChannelOptions {
-  /** How messages become bytes; workers must name the same. */
+  /** How messages become bytes. Workers must have the same codec. */
   codec?: CodecOption<T> | undefined
   /** The rungs that workers may use: `'handshake'`, `'stream'` or, by default, both. */
   offers?: Rung[] | undefined
-  /** Bytes of each ring, two a worker: a power of two, 64 KiB by default. */
+  /** Bytes of each of the two rings of a worker: a power of two, 64 KiB by default. */
   capacity?: number | undefined
-  /** Workers at once, 1,024 by default. */
+  /** The most workers at once, 1,024 by default. */
   maxConnections?: number | undefined
-  /** Let workers of other users connect; by default nobody's but root's may. */
+  /** Let workers of other users connect; by default only those of root may. */
   access?: Access | undefined
-  /** Messages without an acknowledgement at once, 65,536 by default; then `push` says `false`. */
+  /** The most messages without an acknowledgement, 65,536 by default. Then `push` returns `false`. */
   limit?: number | undefined
   /** Deliveries of one message before it counts as failed, 5 by default. */
   attempts?: number | undefined
-  /** Milliseconds that a worker may take for one; then it goes to another one. By default for ever. */
+  /**
+   * Milliseconds that a worker may take for one message. After that the message goes to another worker. By default
+   * without a limit.
+   */
   timeout?: number | undefined
 }
 
 export interface WorkerOptions<T = Uint8Array> extends ChannelOptions, RingOptions {
-  /** Expect this codec: a queue with another one is not connected to (`'failed'`). */
+  /** The expected codec. The worker does not connect to a queue with another one (`'failed'`). */
   codec?: CodecOption<T> | undefined
-  /** Messages at once, 1 by default; so many are assigned before the first is acknowledged. */
+  /** Messages at once, 1 by default. A queue assigns so many before the first is acknowledged. */
   concurrency?: number | undefined
-  /** What to do when connecting fails, or a connection fails though its queue lives. */
+  /** How to try again when connecting fails, or when a connection fails although its queue lives. */
   reconnect?: ReconnectOptions | undefined
   /** Forces a rung of the acquisition ladder. */
   acquire?: Rung | 'auto' | undefined
 }
 
-/** What stands in the records. */
+/** The kinds in the records. */
 export const SERVER_KIND = 'server'
 export const QUEUE_KIND = 'queue'
 
@@ -158,7 +168,7 @@ const CONNECT: Rules = {
   timeout: TIME,
 }
 const WORKER: Rules = { ...CHANNEL, reconnect, concurrency: integer(1, 65_536) }
-/** A proxy of one passes for an instance, and throws when its length is read. */
+/** The first test refuses a proxy of an array, which is an instance too, but throws when its length is read. */
 const bytesToFill: Rule = (value) =>
   ArrayBuffer.isView(value) && value instanceof Uint8Array ? undefined : 'must be a Uint8Array'
 const CALL: Rules = { signal, timeout: TIME, idempotent: flag, into: bytesToFill }

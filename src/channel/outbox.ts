@@ -1,6 +1,6 @@
 /**
- * What one connection has to send and found no room for, in order, and everything that is larger than its ring takes at once. Nothing overtakes
- * it: while it is not empty, everything that is sent queues up here. It throws only what the binding throws.
+ * The messages of one connection that found no room, in order, and all messages that go in pieces. Nothing overtakes
+ * them: while the outbox is not empty, every message is queued here. It throws only errors of the binding.
  */
 import { reason, RingbellError } from '../errors.js'
 import type { NativeChannelHot } from '../native.js'
@@ -12,17 +12,17 @@ export interface Frame {
   readonly id: number
   readonly aux: number
   readonly data: Uint8Array
-  /** Of the data, when it was queued. */
+  /** The length of the data when it was queued. */
   readonly bytes: number
-  /** Bytes of a large message that are in; -1 for one that goes in one piece. */
+  /** Bytes of a large message that are sent; -1 for a message that goes in one piece. */
   done: number
-  /** The other side sees that a large message has begun, though perhaps none of its data. */
+  /** The other side can see that a large message has begun, even before any of its data. */
   begun: boolean
-  /** All of it is on its way; or, with an error, it never will be. */
+  /** Called when all of it is sent, or with an error if it never will be. */
   readonly sent: (error?: RingbellError) => void
 }
 
-/** Room that is worth going on with a large message; to begin one takes less. */
+/** Bytes of room that are worth waiting for to go on with a large message. */
 const LARGE_STEP = 1024
 const NO_ROOM = Symbol('no room')
 
@@ -56,7 +56,7 @@ export class Outbox {
     this.#frames.push(frame)
   }
 
-  /** Takes back what is not sent yet; `true` when there was such a frame, and the other side has seen nothing of it. */
+  /** Takes a frame out that is not sent yet. `true` when there was one, and the other side has seen nothing of it. */
   remove(head: number, id: number): boolean {
     const frame = this.#frames.take((one) => one.id === id && one.head === head)
     if (frame === undefined) return false
@@ -64,9 +64,9 @@ export class Outbox {
     return !frame.begun
   }
 
-  /** Sends as much as there is room for; `true` when that was all. */
+  /** Sends as much as there is room for. `true` when everything is sent. */
   flush(): boolean {
-    // Who is told that a frame failed may send something, which comes back here.
+    // The callback of a frame may send something, which calls this method again.
     for (let frame = this.#frames.peek(); frame !== undefined; frame = this.#frames.peek()) {
       const error = this.#send(frame)
       if (error === NO_ROOM) return false
@@ -80,7 +80,7 @@ export class Outbox {
     this.#frames.clear()
   }
 
-  /** An error is about the frame's own bytes: it is given up, and nothing else. */
+  /** Sends a frame, or a part of it. A returned error is about the frame's own bytes: only this frame is given up. */
   #send(frame: Frame): RingbellError | typeof NO_ROOM | undefined {
     const { head, id, aux, data, bytes } = frame
     if (frame.done < 0) return this.#hot.send(this.#connection, head, id, aux, data) === 1 ? undefined : NO_ROOM
@@ -100,12 +100,12 @@ export class Outbox {
     if (frame.begun) this.#hot.abandonLarge(this.#connection)
     return new RingbellError(
       'ERR_RINGBELL_INVALID_OPTION',
-      `The bytes of a large message must stay as they are until all of them are sent: ${why}`,
+      `The bytes of a large message must not change until all of them are sent: ${why}`,
     )
   }
 }
 
-/** Not about the peer: the bytes that somebody gave us are none, or were transferred. */
+/** Whether an error is not about the peer but about bytes of the user, which cannot be read or were transferred. */
 export function isOfBytes(error: unknown): boolean {
   return (error as { code?: unknown }).code === 'ERR_RINGBELL_INVALID_OPTION'
 }

@@ -1,6 +1,6 @@
 /**
- * The connections of one endpoint, as users hold them. They are made when the core reports them open; events tell of them. Servers, clients,
- * queues and workers share this.
+ * The connections of one endpoint, as users hold them. They are made when the core reports them open, and events report
+ * them to the user. Servers, clients, queues and workers share this.
  */
 import { serviceOf } from '../bus/service.js'
 import type { PayloadCodec } from '../codec/payload-codec.js'
@@ -10,14 +10,14 @@ import { Connection } from './connection.js'
 import type { Endpoint, OpenedNotice } from './endpoint.js'
 import type { EndReason, Link } from './link.js'
 
-/** The events of connections, whichever side they are on. */
+/** The events of connections, the same on both sides. */
 export interface PeerEvents {
   connected: [connection: Connection<unknown>]
   disconnected: [connection: Connection<unknown>, reason: EndReason]
 }
 
 export class Peers {
-  /** Connections that there ever were. */
+  /** The number of connections since the beginning. */
   accepted = 0
   readonly #payloads: PayloadCodec
   readonly #events: EventQueue<PeerEvents>

@@ -1,7 +1,8 @@
 /**
- * A work queue. Each message goes to one worker and is kept until that worker acknowledges it. If the worker dies, leaves, fails or takes too
- * long, the message goes to another one, marked as redelivered. The queue assigns, so no two workers hold one message at the same time
- * while both are known to live. The queue lives in this process: its messages end with it.
+ * A work queue. Each message goes to one worker and is kept until that worker acknowledges it. If the worker dies,
+ * leaves, fails or takes too long, the message goes to another one, marked as redelivered. The queue assigns the
+ * messages, so no two workers hold one message at the same time while both are known to live. The queue is in the
+ * memory of this process: its messages end with the process.
  */
 import type { Service } from '../bus/service.js'
 import type { PayloadCodec } from '../codec/payload-codec.js'
@@ -18,19 +19,22 @@ import { decodeError, type RemoteError } from './remote-error.js'
 import type { QueueStats } from './stats.js'
 import { NOT_BEGUN, RETRIED } from './wire.js'
 
-/** The events of a queue. None after `close()`. */
+/** The events of a queue. There are none after `close()`. */
 export interface QueueEvents<T> {
-  /** A worker has come. */
+  /** A worker has connected. */
   connected: [worker: Connection<T>]
-  /** It has gone; what it had not acknowledged goes to others. */
+  /** A worker has gone. Messages that it did not acknowledge go to others. */
   disconnected: [worker: Connection<T>, reason: EndReason]
-  /** A message was given up after its last attempt; `error` is what the last worker said, or why nobody knows. */
+  /**
+   * A message was given up after its last attempt. `error` is the error of the last worker, or says why the outcome is
+   * unknown.
+   */
   deadLetter: [value: T, error: RingbellError | RemoteError]
-  /** A worker broke the protocol, and was disconnected; without a worker, the queue itself is broken, and closed. */
+  /** A worker broke the protocol and was disconnected. Without a worker: the queue itself is broken and closed. */
   failed: [error: RingbellError, worker: Connection<T> | undefined]
 }
 
-/** @internal What a bus makes a queue of. */
+/** @internal What a bus passes to the constructor. */
 export interface QueueParts extends LifeParts {
   readonly limit: number
   readonly attempts: number
@@ -44,14 +48,14 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
   readonly #limit: number
   readonly #attempts: number
   readonly #timeout: number
-  /** Messages that no worker has; those to be delivered again come first. */
+  /** Messages that no worker has. Those in `#again`, which are delivered again, come first. */
   readonly #fresh = new Fifo<Job>()
   readonly #again = new Fifo<Job>()
   readonly #assigned = new Set<Job>()
-  /** Workers that take more, and how many; in the order in which they are served. */
+  /** Workers that accept more messages, and how many, in the order in which they are served. */
   readonly #ready = new Map<Link, number>()
   readonly #waiters = new Waiters<true>()
-  /** Of `close({ grace })`: resolved by the end as well. */
+  /** Waits of `close({ grace })`. The end of the queue resolves them as well. */
   readonly #idle = new Waiters<true>()
   #pushed = 0
   #acknowledged = 0
@@ -66,7 +70,7 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
     this.#attempts = parts.attempts
     this.#timeout = parts.timeout
     this.#life = this.live('queue', parts, this.#host())
-    // Workers come and acknowledge at any time; only messages keep the process alive.
+    // It always waits for workers, but only messages keep the process alive.
     this.#life.needed = false
     this.#life.endpoint.want()
     this.#life.begin()
@@ -88,8 +92,8 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
   }
 
   /**
-   * Takes a message, which is copied. `false`: not accepted: as many as `limit` are without an acknowledgement; wait for
-   * `ready()` and push it again. Messages that are not acknowledged keep the process alive.
+   * Accepts a message, which is copied. `false`: it was not accepted, because `limit` messages are without an
+   * acknowledgement. Wait for `ready()` and push it again. Messages without an acknowledgement keep the process alive.
    *
    * @throws {RingbellError} `ERR_RINGBELL_CODEC`, `ERR_RINGBELL_CLOSED`.
    */
@@ -144,7 +148,7 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
     if (!condition()) await this.#waiters.wait(() => (condition() ? true : undefined), options)
   }
 
-  /** Gives what waits to those who are ready, each in turn. */
+  /** Assigns waiting messages to the workers that accept more, one worker after the other. */
   #assign(): void {
     while (this.#waiting > 0) {
       const next = this.#ready.entries().next()
@@ -164,7 +168,7 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
     }
   }
 
-  /** A worker takes so many more. */
+  /** A worker accepts so many more. */
   #credit(link: Link, amount: number): void {
     this.#ready.set(link, Math.min(MOST_CREDIT, (this.#ready.get(link) ?? 0) + amount))
     this.#assign()
@@ -202,7 +206,7 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
     try {
       value = this.#payloads.decode(job.data)
     } catch {
-      // What its own codec cannot read is told as bytes.
+      // A message that the codec cannot decode is reported as bytes.
     }
     this.#life.events.add('deadLetter', value, error)
   }
@@ -247,11 +251,11 @@ const MOST_CREDIT = 65_536
 interface JobHost {
   timeout(): number
   acknowledged(job: Job): void
-  /** The worker failed, or is gone with it: that was an attempt. */
+  /** The worker failed or is gone while it had the message. That counts as an attempt. */
   refused(job: Job, error: RingbellError | RemoteError): void
-  /** No worker has seen it. */
+  /** No worker has seen the message. */
   returned(job: Job): void
-  /** This worker will not see one that it was given, and still takes it. */
+  /** A message was taken back before this worker saw it. The worker still accepts one. */
   unsent(link: Link): void
 }
 
@@ -325,7 +329,7 @@ class Job implements Pending {
     this.reply()
   }
 
-  /** Nobody has seen it, so this was no attempt. */
+  /** No worker has seen it, so this does not count as an attempt. */
   #back(): void {
     this.attempts--
     this.#host.returned(this)

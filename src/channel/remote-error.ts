@@ -1,12 +1,12 @@
 /**
- * Errors that cross a channel: what a handler threw, as the caller sees it. Code, name and message survive; the stack does not. A hostile
- * thrown value, or hostile bytes, lose their text at worst.
+ * Errors that cross a channel: what a handler threw, as the caller sees it. Code, name and message are kept; the stack
+ * is not. If the thrown value or the received bytes are hostile, at worst the text is lost.
  */
 import { Buffer } from 'node:buffer'
 
 /** An error that happened at the other end: `code` and `message` are those of what was thrown there. */
 export class RemoteError extends Error {
-  /** Always `'RemoteError'`; what was thrown had the `remoteName`. */
+  /** Always `'RemoteError'`; the name of the thrown error is `remoteName`. */
   override name = 'RemoteError'
   /** The `code` of what was thrown, if it had one. */
   readonly code: string | undefined
@@ -21,7 +21,7 @@ export class RemoteError extends Error {
   }
 }
 
-/** In UTF-16 code units; what is longer is cut. */
+/** Limits in UTF-16 code units; longer texts are cut. */
 const LONGEST_TEXT = 8192
 const LONGEST_LABEL = 256
 
@@ -39,7 +39,7 @@ export function decodeError(data: Uint8Array): RemoteError {
   )
 }
 
-/** Getters and `toString` of a thrown value are foreign code. */
+/** Getters and `toString` of a thrown value are user code, and may throw. */
 function described(thrown: unknown): [code: string | undefined, name: string, message: string] {
   try {
     if (typeof thrown !== 'object' || thrown === null)
@@ -48,7 +48,7 @@ function described(thrown: unknown): [code: string | undefined, name: string, me
     return [
       typeof code === 'string' || typeof code === 'number' ? String(code).slice(0, LONGEST_LABEL) : undefined,
       textOr(name, 'Error', LONGEST_LABEL),
-      textOr(message, 'The handler threw something that is no error', LONGEST_TEXT),
+      textOr(message, 'The handler threw something that is not an error', LONGEST_TEXT),
     ]
   } catch {
     return [undefined, 'Error', 'The handler threw something that cannot be described']

@@ -1,6 +1,7 @@
 /**
- * A streamed reply, on the caller's side. The first `next()` asks for it. The reader sets the pace: the handler may send no more chunks than
- * it has credit for. Leaving the loop cancels it. A stream is never repeated by itself, because what was already read would come twice.
+ * A streamed reply, on the caller's side. The first `next()` sends the request. The reader sets the pace: the handler
+ * may send no more chunks than it has credit for. Leaving the loop cancels it. A stream is never repeated by itself,
+ * because the reader would get the first values twice.
  */
 import { EMPTY } from '../codec/bytes.js'
 import { type PayloadCodec, whenThere } from '../codec/payload-codec.js'
@@ -91,7 +92,7 @@ export class ReplyStream implements Pending, Dispatchable, AsyncIterableIterator
     this.ordinal = ordinal
   }
 
-  /** The handler answered with one value: a stream of that. */
+  /** The handler answered with one value: the stream has just that value. */
   reply(_flags: number, data: Uint8Array): void {
     this.chunk(data)
     this.#finish(undefined)
@@ -151,13 +152,13 @@ export class ReplyStream implements Pending, Dispatchable, AsyncIterableIterator
     this.#taken = 0
   }
 
-  /** The reader is gone. */
+  /** The reader has left. */
   #leave(): void {
     if (!this.settled && this.#begun) {
       this.#link?.callOff(this, STREAM)
       this.#finish(undefined)
     }
-    // It may have been left before it began.
+    // The reader may leave before it began.
     this.#begun = true
     this.#inbox.end()
     this.#inbox.clear()

@@ -1,14 +1,14 @@
-/** Which of several connections a call goes to. Policy alone. */
+/** Chooses the connection that a call goes to. This is the policy alone. */
 
 /**
- * `'first'`: the instance that has been there longest, and the next one once it has gone. `'round-robin'`: each in turn.
- * `'least-busy'`: the one with the fewest of our calls in flight.
+ * `'first'`: the instance that has been there longest, and the next one once it has gone. `'round-robin'`: one after
+ * the other. `'least-busy'`: the one with the fewest of our calls in flight.
  */
 export type Route = 'first' | 'round-robin' | 'least-busy'
 
-/** What a choice looks at. */
+/** What the choice of a connection depends on. */
 export interface Choice {
-  /** Takes calls. */
+  /** It takes no new calls. */
   readonly leaving: boolean
   readonly gone: unknown
   readonly calls: { readonly size: number }
@@ -22,7 +22,7 @@ export class Routing<C extends Choice> {
     this.route = route
   }
 
-  /** In the order in which they came. */
+  /** Picks one of `choices`, which are in the order in which they came. */
   pick(choices: readonly C[]): C | undefined {
     const { length } = choices
     if (length === 0) return undefined
@@ -36,7 +36,7 @@ export class Routing<C extends Choice> {
       return undefined
     }
     let best: C | undefined
-    // Equals take turns: otherwise one at a time would all go to the first.
+    // Start at another one each time. Otherwise calls that are made one at a time would all go to the first.
     for (let at = 0; at < length; at++) {
       const one = choices[(this.#next + at) % length] as C
       if (usable(one) && (best === undefined || one.calls.size < best.calls.size)) best = one

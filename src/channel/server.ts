@@ -1,6 +1,7 @@
 /**
- * A server: one handler answers the calls of any number of clients, and each client can be talked to by its connection. Users hold this object;
- * requests in hand are in handling.ts. Like a listening socket, an open server keeps the process alive, unless it is `unref`ed.
+ * A server: one handler answers the calls of any number of clients, and a connection exchanges messages with one
+ * client. Users hold this object; requests in hand are in handling.ts. Like a listening socket, an open server keeps
+ * the process alive, unless it is `unref`ed.
  */
 import type { Service } from '../bus/service.js'
 import { EMPTY } from '../codec/bytes.js'
@@ -15,25 +16,25 @@ import type { ServerStats } from './stats.js'
 import { ABOUT, KIND } from './wire.js'
 
 /**
- * Answers a request: returns the reply, a promise of it, or for `client.stream()` an async iterable. What it throws reaches
- * the caller with `code` and `message`. Returning nothing is a reply, too.
+ * Answers a request: returns the reply, a promise of it, or for `client.stream()` an async iterable. If it throws, the
+ * caller gets the `code` and the `message`. Returning nothing is a reply, too.
  */
 export type Handler<Q, R, M = Uint8Array> = (
   request: Q,
   context: CallContext<Connection<M>>,
 ) => R | void | Promise<R | void> | AsyncIterable<R> | Promise<AsyncIterable<R>>
 
-/** The events of a server. None after `close()`. */
+/** The events of a server. There are none after `close()`. */
 export interface ServerEvents<M> {
   /** A client has connected. */
   connected: [connection: Connection<M>]
-  /** It has gone: `'closed'`, `'died'` or `'failed'`. */
+  /** A client has gone: `'closed'`, `'died'` or `'failed'`. */
   disconnected: [connection: Connection<M>, reason: EndReason]
-  /** Something went wrong outside of any call: a client that broke the protocol, for one. Others are not affected. */
+  /** Something failed outside of any call: a client broke the protocol, for example. Others are not affected. */
   failed: [error: RingbellError, connection: Connection<M> | undefined]
 }
 
-/** @internal What a bus makes a server of. */
+/** @internal What a bus passes to the constructor. */
 export interface ServerParts extends LifeParts {
   readonly handler: AnyHandler | undefined
   readonly maxRequests: number

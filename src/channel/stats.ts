@@ -1,18 +1,18 @@
-/** What `stats()` of channels returns: counters of the calls of this side, beside the core's counters of its rings. */
+/** The results of `stats()` of channels: counters of the calls of this side, and the core's counters of its rings. */
 import type { HandlingCounters } from './handling.js'
 
-/** What the core counts: an object by its own words (docs/protocol.md and crates/core/src/channel). */
+/** The core's counters, with the core's field names (docs/protocol.md and crates/core/src/channel). */
 export type CoreChannelStats = Readonly<Record<string, unknown>>
 
 /** The counters of a server. */
 export interface ServerStats extends Readonly<HandlingCounters> {
-  /** Connections right now. */
+  /** Connections now. */
   readonly connections: number
-  /** Connections that there ever were. */
+  /** Connections since the beginning. */
   readonly accepted: number
   /** Requests that are being handled. */
   readonly inHand: number
-  /** What the core counts of its rings. */
+  /** The core's counters of its rings. */
   readonly core: CoreChannelStats
 }
 
@@ -22,13 +22,13 @@ export interface ClientStats {
   readonly connections: number
   /** Calls and streams that were begun. */
   readonly calls: number
-  /** Without an answer yet. */
+  /** Calls and streams without an answer. */
   readonly inFlight: number
-  /** Those of them that wait for a connection. */
+  /** Calls and streams that wait for a connection. */
   readonly waiting: number
-  /** Put through once more, because their first connection was gone or its server closing. */
+  /** Calls and streams that were sent again, because their connection was gone or its server was closing. */
   readonly repeated: number
-  /** What the core counts of its rings. */
+  /** The core's counters of its rings. */
   readonly core: CoreChannelStats
 }
 
@@ -38,17 +38,17 @@ export interface QueueStats {
   readonly workers: number
   /** Messages that no worker has yet. */
   readonly waiting: number
-  /** With a worker, and not acknowledged. */
+  /** Messages that a worker has, and has not acknowledged. */
   readonly assigned: number
   /** Messages that were accepted. */
   readonly pushed: number
-  /** Messages that workers have done. */
+  /** Messages that workers have acknowledged. */
   readonly acknowledged: number
-  /** Given to a worker for another time. */
+  /** Times that a message was delivered again. */
   readonly redelivered: number
-  /** Given up after as many attempts as are allowed. */
+  /** Messages that were given up after the last allowed attempt. */
   readonly failed: number
-  /** What the core counts of its rings. */
+  /** The core's counters of its rings. */
   readonly core: CoreChannelStats
 }
 
@@ -58,7 +58,7 @@ export interface WorkerStats extends Readonly<HandlingCounters> {
   readonly connections: number
   /** Messages that are being worked on. */
   readonly inHand: number
-  /** What the core counts of its rings. */
+  /** The core's counters of its rings. */
   readonly core: CoreChannelStats
 }
 

@@ -8,42 +8,40 @@ export const KIND = {
   message: 0,
   /** `aux`: its timeout in milliseconds, 0 for none. */
   request: 1,
-  /** The one answer to a request; what follows bears the request's id. */
+  /** The one answer to a request. It has the id of the request, and so do `error`, `cancel`, `chunk`, `end` and `credit`. */
   reply: 2,
   /** In place of an answer: JSON of code, name and message. */
   error: 3,
-  /** Who asked is not interested any more. */
+  /** The caller wants no answer any more. */
   cancel: 4,
   /** One piece of a streamed answer. */
   chunk: 5,
   /** A streamed answer is complete. */
   end: 6,
-  /** `aux` chunks more may be sent; with id 0, so many bytes of plain messages, or jobs of a work queue. */
+  /** `aux` more chunks may be sent. With id 0: so many more bytes of plain messages, or jobs of a work queue. */
   credit: 7,
-  /** No new requests please; what is under way is answered yet. */
+  /** Send no new requests. Requests that are under way are still answered. */
   goodbye: 8,
 } as const
 
 /** The second byte of the word in which kind and flags travel. */
 export const FLAGS_AT = 8
 
-/** Of a request: it may have been handled before. */
+/** Flag of a request: it may have been handled before. */
 export const RETRIED = 1
-/** Of a request: a stream is wanted, paced by credit. */
+/** Flag of a request: a stream is wanted, paced by credit. */
 export const STREAM = 2
-/** Of a request: not for the handler; the answer is JSON of the server's counters. */
+/** Flag of a request: it is not for the handler; the answer is JSON of the server's counters. */
 export const ABOUT = 4
-/** Of a reply: the handler returned nothing. */
+/** Flag of a reply: the handler returned nothing. */
 export const VOID = 1
-/** Of an error: the handler was not called. */
+/** Flag of an error: the handler was not called. */
 export const NOT_BEGUN = 1
 
 export const HEADER_BYTES = 16
 
-/** Plain messages, by their bytes and headers, that one side may be ahead of the other's reader. */
+/** Bytes of plain messages, headers included, that one side may be ahead of the other's reader. */
 export const MESSAGE_WINDOW = 256 * 1024
 
 /** Chunks that a streamed reply may be ahead of its reader. */
 export const STREAM_WINDOW = 32
-
-/** Also what users get for a reply of nothing. */

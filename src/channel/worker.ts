@@ -1,7 +1,7 @@
 /**
- * A worker takes messages of all work queues of one name, as many at once as it was told. It acknowledges a message when its handler has
- * done the work. An error of the handler goes back to the queue, which delivers the message again. An open worker keeps the process
- * alive, unless it is `unref`ed.
+ * A worker takes messages of all work queues of one name, as many at once as its `concurrency` says. It acknowledges a
+ * message when its handler has done the work. An error of the handler goes back to the queue, which delivers the
+ * message again. An open worker keeps the process alive, unless it is `unref`ed.
  */
 import type { Service } from '../bus/service.js'
 import { EMPTY } from '../codec/bytes.js'
@@ -17,22 +17,22 @@ import { connectionOf } from './peers.js'
 import type { WorkerStats } from './stats.js'
 import { KIND } from './wire.js'
 
-/** Does the work of one message; that it returns acknowledges it, that it throws sends it back. */
+/** Does the work of one message. Returning acknowledges the message; throwing sends it back. */
 export type WorkHandler<T> = (value: T, context: CallContext<Connection<T>>) => unknown
 
-/** The events of a worker. None after `close()`. */
+/** The events of a worker. There are none after `close()`. */
 export interface WorkerEvents<T> {
-  /** A queue was connected to. */
+  /** It has connected to a queue. */
   connected: [queue: Connection<T>]
-  /** It has gone: `'closed'`, `'died'` or `'failed'`. */
+  /** A queue has gone: `'closed'`, `'died'` or `'failed'`. */
   disconnected: [queue: Connection<T>, reason: EndReason]
-  /** A queue could not be connected to; `error.code` says why. Tries may follow. */
+  /** It could not connect to a queue; `error.code` says why. More tries may follow. */
   failed: [service: Service | undefined, error: RingbellError]
-  /** No more tries with this instance, until its record changes. */
+  /** It does not try this instance again until its record changes. */
   gaveUp: [service: Service, error: RingbellError]
 }
 
-/** @internal What a bus makes a worker of. */
+/** @internal What a bus passes to the constructor. */
 export interface WorkerParts extends LifeParts {
   readonly name: string
   readonly watch: NativeWatch
@@ -44,7 +44,7 @@ export interface WorkerParts extends LifeParts {
 
 /** Takes messages of the work queues of one name; `bus.worker()` makes it. */
 export class Worker<T = Uint8Array> extends EndpointOwner<WorkerEvents<T>> {
-  /** The queues that it works for. */
+  /** The name of the queues that it works for. */
   readonly name: string
   readonly #concurrency: number
   readonly #life: Life
@@ -65,10 +65,10 @@ export class Worker<T = Uint8Array> extends EndpointOwner<WorkerEvents<T>> {
         maxRequests: Infinity,
         leaving: () => this.#life.leaving,
         connectionOf,
-        // Only now: a handler that was given up on may still be busy.
+        // Not earlier: a handler may still be busy after the queue has given up on it.
         handled: (link) => this.#takesOneMore(link),
       },
-      // The acknowledgement says nothing but that.
+      // An acknowledgement has no value.
       async (value, context) => {
         await handler(value, context)
       },
@@ -120,7 +120,7 @@ export class Worker<T = Uint8Array> extends EndpointOwner<WorkerEvents<T>> {
     }
   }
 
-  /** Each job that came gives its credit back once: its handler has ended, or no handler will be called for it. */
+  /** Gives the credit of a job back. It is called once for each job: when its handler has ended, or when none will be called. */
   #takesOneMore(link: Link): void {
     if (!this.#life.leaving) link.post(KIND.credit, 0, 1, EMPTY, true)
   }

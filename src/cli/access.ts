@@ -1,4 +1,4 @@
-/** Options of whatever announces something: which other users may use it. Without any of them nobody but root may. */
+/** Options of commands that announce something: which other users may use it. Without these options only root may. */
 import type { Command } from 'commander'
 import type { Access } from '../index.js'
 import { invalidArgument } from './exit-codes.js'
@@ -10,7 +10,7 @@ export interface AccessFlags {
   gids?: number[]
 }
 
-/** Adds them to a command. */
+/** Adds these options to a command. */
 export function withAccess(command: Command): Command {
   return command
     .option('--uids <list>', 'let other users in, by their numbers: 1000,1001', parseIds)
@@ -18,12 +18,12 @@ export function withAccess(command: Command): Command {
     .option('--gids <list>', 'let the members of more groups in, by their numbers', parseIds)
     .option(
       '--mode <mode>',
-      'who of them can reach us at all: 660, the group (the default with --group), or 666, every user who can enter the directory',
+      'mode of the socket: with 660 only the group can reach it (the default with --group), with 666 every user that can enter the directory',
       parseMode,
     )
 }
 
-/** As the API takes it; nothing if nothing was given. */
+/** The options as the API takes them; `undefined` if none was given. */
 export function accessOf({ mode, group, uids, gids }: AccessFlags): Access | undefined {
   const given = [mode, group, uids, gids].some((one) => one !== undefined)
   return given ? { mode, group, uids, gids } : undefined

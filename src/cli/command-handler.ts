@@ -1,6 +1,7 @@
 /**
- * Requests answered by a command, as inetd does it: a process a request, which reads it from stdin, writes the reply to stdout
- * and says by its exit code whether that is one. Who gives up has the process killed. So many at once, the others wait.
+ * Answers requests by running a command, as inetd does: one process for each request. The process reads the request
+ * from stdin and writes the reply to stdout; its exit code says whether it succeeded. If the caller gives up, the
+ * process is killed. The number of processes at once is limited; further requests wait.
  */
 import { type ChildProcessByStdio, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -24,14 +25,14 @@ export class CommandHandler {
     this.#free = jobs
   }
 
-  /** All that the command writes, once it has ended well. */
+  /** The whole output of the command, after it has ended without an error. */
   async reply(request: Uint8Array, context: CallContext<Connection>): Promise<Uint8Array> {
     const chunks: Uint8Array[] = []
     for await (const chunk of this.stream(request, context)) chunks.push(chunk)
     return Buffer.concat(chunks)
   }
 
-  /** What it writes, as it comes. */
+  /** The output of the command, as it comes. */
   async *stream(request: Uint8Array, context: CallContext<Connection>): AsyncGenerator<Uint8Array, void> {
     const { signal } = context
     await this.#turn()
@@ -42,7 +43,7 @@ export class CommandHandler {
       signal.addEventListener('abort', kill, { once: true })
       try {
         const ended = once(child, 'close') as Promise<[number | null, NodeJS.Signals | null]>
-        // It may fail before anybody waits for it: then that is seen below.
+        // It may fail before the code below waits for it. The error is handled there.
         ended.catch(() => {})
         for await (const chunk of child.stdout as AsyncIterable<Uint8Array>) yield chunk
         const [code, killed] = await ended
@@ -72,7 +73,7 @@ export class CommandHandler {
         RINGBELL_REDELIVERED: redelivered ? '1' : '0',
       },
     })
-    // A command need not read its request.
+    // A command may end without reading its request.
     child.stdin.on('error', () => {})
     child.stdin.end(request)
     return child

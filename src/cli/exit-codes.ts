@@ -1,6 +1,6 @@
 /**
- * What the CLI ends with, and what it says when something went wrong: one sentence and a code, never a stack.
- * The numbers are documented in `ringbell --help`; scripts depend on them.
+ * The exit codes of the CLI, and the text of its errors: one sentence and a code, never a stack. The numbers are
+ * documented in `ringbell --help`; scripts depend on them.
  */
 import { InvalidArgumentError } from 'commander'
 
@@ -12,7 +12,7 @@ export const EXIT = {
   usage: 2,
   /** What was asked for is not there, or did not come in time. */
   notFound: 3,
-  /** 128 and the number of the signal, as shells have it. */
+  /** 128 plus the number of the signal, as in shells. */
   hangUp: 129,
   interrupted: 130,
   terminated: 143,
@@ -57,7 +57,7 @@ export function sentenceOf(error: unknown): string {
   return code === undefined ? message : `${message} (${code})`
 }
 
-/** For parsers of options: commander adds which option it was. */
+/** For parsers of options. Commander adds the name of the option. */
 export function invalidArgument(rule: string): InvalidArgumentError {
   return new InvalidArgumentError(rule)
 }

@@ -1,4 +1,4 @@
-/** Numbers with units: as people type them, and as they like to read them. Sizes are binary (1 MiB), rates decimal. */
+/** Numbers with units: reads those that people type, and formats others for people. Sizes are binary (1 MiB), rates decimal. */
 import { invalidArgument } from './exit-codes.js'
 
 const BINARY: Readonly<Record<string, number>> = { '': 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30 }
@@ -21,7 +21,7 @@ export function parseSize(text: string): number {
   return bytes
 }
 
-/** How a duration is written, for the help of whatever takes one. */
+/** How a duration is written, for help texts. */
 export const DURATIONS = '(250ms, 2s, 5m; a bare number is seconds)'
 
 /** `250ms`, `2s`, `1.5`, `5m`: milliseconds. A bare number counts seconds. */

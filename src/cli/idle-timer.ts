@@ -1,6 +1,6 @@
-/** Calls back when nothing happened for a while: a command's `--timeout`. Without a duration it never does. */
+/** Calls back when nothing happened for a while: a command's `--timeout`. Without a duration it never calls back. */
 export class IdleTimer {
-  /** Time was up. */
+  /** Whether the time is over. */
   elapsed = false
   readonly #ms: number | undefined
   readonly #late: () => unknown

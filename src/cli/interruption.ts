@@ -1,7 +1,7 @@
 /**
- * Everything that ends a command from outside, as one AbortSignal: Ctrl-C, SIGTERM, a terminal that hangs up, a reader of
- * our output that has gone (`ringbell sub logs | head`). The first one closes cleanly; a second signal finds its default
- * action back in place and kills.
+ * Everything that ends a command from outside, as one AbortSignal: Ctrl-C, SIGTERM, a terminal that hangs up, a reader
+ * of our output that has gone (`ringbell sub logs | head`). The first one closes cleanly. A second signal has its
+ * default action again and kills the process.
  */
 import { EXIT, type ExitCode } from './exit-codes.js'
 
@@ -24,7 +24,7 @@ export class Interruption {
     return this.#controller.signal
   }
 
-  /** What to exit with, once there was one. */
+  /** The exit code, once there was an interruption. */
   get code(): ExitCode | undefined {
     return this.#code
   }

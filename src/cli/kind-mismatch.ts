@@ -1,14 +1,14 @@
-/** For commands that waited in vain: who announces the name, though as something else. */
+/** For commands whose wait ended without a result: says that the name is announced as another kind. */
 import { kindMismatch } from '../bus/kind-mismatch.js'
 import type { Bus, Service } from '../index.js'
 
-/** `; process 12 announces …`, to end a sentence with; nothing if somebody is what is wanted, or nobody is there. */
+/** The end of a sentence, such as `; process 12 announces …`; empty if a service has the wanted kind, or there is none. */
 export function mismatch({ services }: Bus, name: string, kind: string): string {
   let all: Service[]
   try {
     all = services.list().filter((service) => service.name === name)
   } catch {
-    // It is asked for to say more of a wait that has ended: that error is the one to be told.
+    // This only adds to the error of a wait that has ended. An error of its own must not replace that one.
     return ''
   }
   const found = kindMismatch(all, kind)

@@ -1,4 +1,7 @@
-/** Lines at the bottom of a terminal that are drawn anew in place. Cut to the terminal's size: a wrapped line would scroll. */
+/**
+ * Lines at the bottom of a terminal that are drawn again in place. They are cut to the size of the terminal, because a
+ * wrapped line would scroll.
+ */
 import { stripVTControlCharacters } from 'node:util'
 
 export class LiveBlock {
@@ -16,7 +19,7 @@ export class LiveBlock {
     this.#drawn = shown.length
   }
 
-  /** Makes place for a line that is to stay; the next drawing goes below it. */
+  /** Makes room for a line that stays. The next drawing goes below it. */
   erase(): void {
     this.#terminal.write(`${this.#top()}\u001b[J`)
     this.#drawn = 0

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-/** The program `ringbell`. Everything is in program.ts; here it only meets the process. */
+/** The program `ringbell`. Everything is in program.ts; this file only passes the arguments of the process. */
 import { runProgram } from './program.js'
 
 void runProgram(process.argv)

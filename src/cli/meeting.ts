@@ -1,4 +1,4 @@
-/** Waiting until somebody is attached to a topic: nothing in the ring rings for that, so it is looked at now and then. */
+/** Waits until a subscriber is attached to a topic. There is no event for that, so it checks from time to time. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Publisher } from '../index.js'
 

@@ -1,7 +1,7 @@
 /**
- * Where a command's words go. Results go to stdout, all of them, at the reader's pace; what a person at a
- * terminal may like to know goes to stderr only if that is a terminal; what must be known (misses, failures) always.
- * Colours only on terminals, and never with NO_COLOR.
+ * The output of a command. Results go to stdout, all of them, at the pace of the reader. Notes for a person go to
+ * stderr only if that is a terminal. Misses and failures always go to stderr. There are colours only on terminals, and
+ * never with NO_COLOR.
  */
 import { once } from 'node:events'
 import { styleText } from 'node:util'
@@ -23,7 +23,7 @@ export class Output {
   readonly json: boolean
   readonly paint: Paint = paintFor(process.stdout)
   readonly paintNote: Paint = paintFor(process.stderr)
-  /** Called before anything is written to stderr, by who draws on the terminal. */
+  /** Called before anything is written to stderr. Code that draws on the terminal sets it. */
   beforeNote: () => void = nothing
   readonly #signal: AbortSignal
 
@@ -31,25 +31,25 @@ export class Output {
     this.json = json
     this.#signal = interruption.signal
     process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-      // The reader has seen enough: that is its right, and no failure.
+      // The reader has closed its end, which is not a failure.
       if (error.code !== 'EPIPE') process.stderr.write(`${this.paintNote('red', 'ringbell:')} ${sentenceOf(error)}\n`)
       interruption.stop(error.code === 'EPIPE' ? EXIT.ok : EXIT.failure)
     })
     process.stderr.on('error', () => {})
   }
 
-  /** Somebody watches the results as they come. */
+  /** Whether a person watches the results as they come. */
   get live(): boolean {
     return process.stdout.isTTY && !this.json
   }
 
-  /** Writes a result; when the reader is behind, the promise waits for it. */
+  /** Writes a result. If the reader is behind, the promise waits for it. */
   write(data: string | Uint8Array): Promise<void> | undefined {
     if (process.stdout.write(data)) return undefined
     return once(process.stdout, 'drain', { signal: this.#signal }).then(nothing)
   }
 
-  /** For reports that come by the clock: nobody waits for the reader. */
+  /** For reports at fixed times: they do not wait for the reader. */
   post(line: string): void {
     process.stdout.write(`${line}\n`)
   }
@@ -68,7 +68,7 @@ export class Output {
     if (process.stderr.isTTY) this.#tell(this.paintNote('dim', text))
   }
 
-  /** For everybody: a sentence, or with `--json` an object. */
+  /** Always written: as a sentence, or with `--json` as an object. */
   report(text: string, details: object): void {
     this.#tell(this.json ? JSON.stringify(details) : `${this.paintNote('yellow', 'ringbell:')} ${text}`)
   }

@@ -1,4 +1,4 @@
-/** The command line as a whole: global options, one command a file, and usage errors in the CLI's own manner. */
+/** The command line as a whole: global options, the commands (one file each), and the form of usage errors. */
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import { bench } from './commands/bench.js'
@@ -18,8 +18,8 @@ import { EXIT, EXIT_CODES_HELP } from './exit-codes.js'
 const EXAMPLES = `Examples:
   some-command | ringbell pub logs         in one terminal
   ringbell sub logs                        in another
-  ringbell serve upper -- tr a-z A-Z       a command a call
-  ringbell call upper hello                and its reply
+  ringbell serve upper -- tr a-z A-Z       runs a command for each call
+  ringbell call upper hello                makes a call and prints the reply
   ringbell hz 'sensors.*'                  rates and latencies
   ringbell doctor                          what this machine allows`
 
@@ -30,10 +30,10 @@ export async function runProgram(argv: readonly string[]): Promise<void> {
       'Processes on one Linux machine find each other without a broker and stream messages through shared memory.',
     )
     .version(version(), '-V, --version')
-    .option('--bus <dir>', 'bus directory (default: $IPC_BUS_DIR, then the first usable place)')
-    .option('--domain <name>', 'name space of its own on that bus')
+    .option('--bus <dir>', 'bus directory (default: $IPC_BUS_DIR, or the first usable default directory)')
+    .option('--domain <name>', 'a separate name space on that bus')
     .option('--system', "the system's bus, /run/ipc-bus, instead of --bus")
-    .option('--json', 'results as JSON, one object a line where they keep coming')
+    .option('--json', 'results as JSON, one object per line for commands that keep running')
     .configureHelp({ showGlobalOptions: true, sortSubcommands: false })
     .addHelpText('after', `\n${EXAMPLES}\n\n${EXIT_CODES_HELP}`)
   for (const command of [
@@ -59,7 +59,7 @@ export async function runProgram(argv: readonly string[]): Promise<void> {
     await program.parseAsync(argv)
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error
-    // Help and version were asked for; everything else is a wrong command line.
+    // Exit code 0 is that of help and version. Everything else is a wrong command line.
     process.exitCode = error.exitCode === 0 ? EXIT.ok : EXIT.usage
   }
 }

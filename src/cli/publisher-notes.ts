@@ -1,11 +1,11 @@
-/** What happens to a subscriber besides messages, told on stderr: comings and goings to a person, trouble to everybody. */
+/** Reports the events of a subscriber on stderr: publishers that come and go only to a person, failures always. */
 import type { Service, Subscriber } from '../index.js'
 import { counted } from './figures.js'
 import type { Output } from './output.js'
 
 export function tellOf(subscriber: Subscriber, out: Output): void {
   subscriber.on('attached', ({ service, rung, position }) => {
-    const place = position === 'resumed' ? ', where it stopped' : ''
+    const place = position === 'resumed' ? ', at its old position' : ''
     out.note(`${named(service)}: attached (${rung})${place}`)
     if (position === 'lost')
       out.report(`${named(service)}: our position was given up, because it kept others waiting`, {
@@ -15,7 +15,7 @@ export function tellOf(subscriber: Subscriber, out: Output): void {
   })
   subscriber.on('ended', ({ service }, reason) => {
     if (reason === 'closed') out.note(`${named(service)}: closed`)
-    // The other reasons, being evicted or a failure, have an event of their own.
+    // The other reasons (eviction, failure) have an event of their own.
     else if (reason === 'died')
       out.report(`${named(service)}: its process ${service.pid} died`, { event: 'died', ...identity(service) })
   })

@@ -1,4 +1,4 @@
-/** A codec by its id alone: what comes from the outside is encoded already, and goes out as it came. */
+/** A codec that has only an id: the bytes are encoded already, and pass unchanged. */
 import type { Codec } from '../index.js'
 
 export function rawCodec(id: string): Codec<Uint8Array> {

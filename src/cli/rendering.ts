@@ -1,4 +1,4 @@
-/** Messages as bytes for stdout: lines, length-prefixed frames, or lines of JSON. One buffer a batch, one write each. */
+/** Messages as bytes for stdout: lines, length-prefixed frames, or lines of JSON. Each batch is one buffer and one write. */
 import { isUtf8 } from 'node:buffer'
 import type { Batch, Subscriber } from '../index.js'
 
@@ -23,7 +23,7 @@ function frames(batch: Batch, count: number): Uint8Array {
   return copied(batch, count, PREFIX, 0, (target, at, length) => target.writeUInt32LE(length, at - length - PREFIX))
 }
 
-/** Copies payloads with room before and after each; `mark` is called with where a payload ends. */
+/** Copies payloads with room before and after each. `mark` gets the end of each payload. */
 function copied(
   batch: Batch,
   count: number,
@@ -73,7 +73,7 @@ function jsonRenderer(subscriber: Subscriber): Render {
   }
 }
 
-/** Text where it is some, the value where it is JSON, base64 otherwise. */
+/** The value if it is JSON, the text if it is UTF-8, otherwise base64. */
 export function payload(data: Buffer, isJson: boolean): { value: unknown } | { text: string } | { base64: string } {
   if (!isUtf8(data)) return { base64: data.toString('base64') }
   const text = data.toString('utf8')

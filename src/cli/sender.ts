@@ -1,7 +1,7 @@
 /**
- * Sends messages as fast as the ring, and a rate if there is one, allow. Everything goes through one batch writer: what is
- * at hand is committed together, and always before waiting for anything. On a `block` topic a message that finds
- * no room is sent again; `drop-newest` drops and counts it.
+ * Sends messages as fast as the ring, and the rate if there is one, allow. Everything goes through one batch writer.
+ * The messages at hand are committed together, and always before a wait. On a `block` topic a message that finds no
+ * room is sent again; `drop-newest` drops and counts it.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { BatchWriter, Overflow, Publisher } from '../index.js'
@@ -44,7 +44,7 @@ export class Sender {
         this.bytes += message.byteLength
       }
     } finally {
-      // Also what came before a message that is too large.
+      // Also commits the messages before one that is too large.
       if (!this.#publisher.closed) writer.commit()
     }
   }
@@ -60,5 +60,5 @@ export class Sender {
   }
 }
 
-/** Timers are late by about this much; so far is caught up, and no further. */
+/** Timers are late by about this much. A delay up to that is made up for, and no more. */
 const COARSE_MS = 2

@@ -1,6 +1,6 @@
 /**
- * One run of a command: opens the bus that the global options name, gives it to the command, and closes it whatever happens.
- * The only place that turns errors into words and exit codes. Commands use the public API of the package and nothing else.
+ * One run of a command: opens the bus that the global options name, passes it to the command, and always closes it.
+ * Only this file turns errors into texts and exit codes. Commands use the public API of the package and nothing else.
  */
 import type { Command } from 'commander'
 import { Bus } from '../index.js'
@@ -53,7 +53,7 @@ export async function run(
   }
   interruption.dispose()
   process.exitCode = interruption.code ?? code
-  // The reader of the rest has gone, or does not want it: nothing may hold the process.
+  // After an interruption nothing may keep the process alive, not even output that is not read.
   if (interruption.code !== undefined) process.exit()
 }
 

@@ -1,6 +1,6 @@
 /**
- * Cuts a stream of bytes into messages: lines, or frames that begin with their length (u32, little endian). Chunks may end
- * anywhere. What is given out is a view of a chunk where it can be; memory is bounded by the largest message.
+ * Cuts a stream of bytes into messages: lines, or frames that begin with their length (u32, little endian). Chunks may
+ * end anywhere. A message is a view of its chunk if possible. The largest message limits the memory.
  */
 import { CommandError } from './exit-codes.js'
 
@@ -59,7 +59,7 @@ export class FrameSplitter implements Splitter {
   readonly #limit: number
   #pieces: Uint8Array[] = []
   #held = 0
-  /** Bytes until something can be given out: a prefix, or a prefix and its message. */
+  /** Bytes that are needed next: a prefix, or a prefix and its message. */
   #needed = PREFIX
   #frame = 1
 

@@ -1,4 +1,4 @@
-/** Plain columns for terminals and for grep: two spaces between them, no lines, colours don't count as width. */
+/** Plain columns for terminals and for grep: two spaces between them, no lines. Colours do not count as width. */
 import { stripVTControlCharacters } from 'node:util'
 
 /** Lines of a table; the last column is not padded. */

@@ -1,8 +1,8 @@
-/** Bytes as they are: the default, and no work at all. A message's `value` is its `data`. */
+/** The codec for bytes as they are. It is the default and does no work: the `value` of a message is its `data`. */
 import { untransferable } from '../untransferable.js'
 import type { Codec } from './codec.js'
 
-/** Where there is nothing to say. */
+/** The payload of messages without data. */
 export const EMPTY = untransferable(new Uint8Array(0))
 
 /** The codec `bytes`: a `Uint8Array` as it is. The default. */

@@ -1,17 +1,17 @@
 /**
- * What a codec is. Its `id` stands in the publisher's record, and a subscriber that expects another one never attaches
- * (`'failed'` event), so bytes are never decoded by the wrong rules.
+ * The interface of a codec. Its `id` is in the publisher's record. A subscriber that expects another id does not attach
+ * (`'failed'` event), so bytes are never decoded by the wrong codec.
  */
 
 /** Turns values into bytes and back. */
 export interface Codec<T> {
-  /** Stands in the record, 1 to 64 characters. Two codecs with one id must understand each other. */
+  /** The id in the record, 1 to 64 characters. Codecs with the same id must be able to decode each other's bytes. */
   readonly id: string
   /**
    * The bytes of a value. They are copied into the ring before the next call, so an encoder may return the same
    * buffer each time.
    */
   encode(value: T): Uint8Array
-  /** The value of some bytes. They are the caller's own: nobody writes to them while this runs. */
+  /** The value of some bytes. No process writes to them while this runs. */
   decode(bytes: Uint8Array): T
 }

@@ -1,4 +1,7 @@
-/** Names of codecs to codecs, and the two guarded calls through which the rest of the library uses them. */
+/**
+ * The built-in codecs by name, and the two calls through which the library uses a codec. They turn a codec's exception
+ * into a `RingbellError`.
+ */
 import { reason, RingbellError } from '../errors.js'
 import { bytes } from './bytes.js'
 import type { Codec } from './codec.js'
@@ -11,19 +14,19 @@ export { bytes, json, structured }
 /** A built-in codec by its name. */
 export type CodecName = 'bytes' | 'json' | 'structured'
 
-/** What an option `codec` takes: a name, or an object of your own. */
+/** The type of the option `codec`: a name, or a codec of your own. */
 export type CodecOption<T = unknown> = CodecName | Codec<T>
 
 const BUILT_IN: Readonly<Record<CodecName, Codec<unknown>>> = { bytes, json, structured }
 
 const ID = /^[\x21-\x7e]{1,64}$/
 
-/** The codec of options that were not looked at yet, and may be anything. */
+/** The option `codec` of options that are not checked yet and may be anything. */
 export function codecOf(options: unknown): CodecOption | undefined {
   return (options as { codec?: CodecOption } | null | undefined)?.codec
 }
 
-/** @throws {RingbellError} `ERR_RINGBELL_INVALID_OPTION` for an unknown name or an object that is no codec. */
+/** @throws {RingbellError} `ERR_RINGBELL_INVALID_OPTION` for an unknown name or an object that is not a codec. */
 export function resolveCodec(option: CodecOption | undefined): Codec<unknown> {
   if (option === undefined) return bytes
   if (typeof option === 'string') {

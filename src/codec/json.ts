@@ -1,4 +1,4 @@
-/** JSON text in UTF-8. Encoding writes into one scratch buffer, which `send` has copied before the next call. */
+/** JSON text in UTF-8. Encoding writes into one scratch buffer, which `send` copies before the next call. */
 import { Buffer } from 'node:buffer'
 import { untransferable } from '../untransferable.js'
 import type { Codec } from './codec.js'
@@ -9,12 +9,12 @@ const MOST_BYTES_A_UNIT = 3
 
 let scratch: Buffer | undefined
 
-/** The codec `json`: what `JSON.stringify` can carry, as UTF-8. */
+/** The codec `json`: every value that `JSON.stringify` can carry, as UTF-8. */
 export const json: Codec<unknown> = {
   id: 'json',
   encode(value) {
     const text = JSON.stringify(value) as string | undefined
-    if (text === undefined) throw new TypeError(`JSON has no form for ${typeof value}`)
+    if (text === undefined) throw new TypeError(`JSON cannot carry a value of type ${typeof value}`)
     if (text.length * MOST_BYTES_A_UNIT > SCRATCH_BYTES) return Buffer.from(text, 'utf8')
     scratch ??= untransferable(Buffer.allocUnsafeSlow(SCRATCH_BYTES))
     return scratch.subarray(0, scratch.write(text, 'utf8'))

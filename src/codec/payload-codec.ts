@@ -1,4 +1,4 @@
-/** How one side of a channel turns values into bytes and back: its codec, and the schemas of requests and replies if it has any. */
+/** Turns values into bytes and back for one side of a channel: its codec, and its schemas of requests and replies, if any. */
 import { inspect } from 'node:util'
 import { RingbellError } from '../errors.js'
 import { EMPTY } from './bytes.js'
@@ -7,7 +7,7 @@ import { followed, isThenable, type Schema, validated, validatedNow } from './sc
 
 export class PayloadCodec {
   readonly codec: Codec<unknown>
-  /** The bytes that it makes are the user's own, not a scratch buffer of the codec. */
+  /** The encoded bytes are the user's own memory, not a scratch buffer of the codec. */
   readonly own: boolean
   readonly requests: Schema<unknown> | undefined
   readonly replies: Schema<unknown> | undefined
@@ -25,7 +25,7 @@ export class PayloadCodec {
     if (value instanceof Uint8Array) return value
     throw new RingbellError(
       'ERR_RINGBELL_CODEC',
-      `Without a codec values are Uint8Arrays, and ${inspect(value, { depth: 0, maxStringLength: 100 })} is none.`,
+      `Without a codec a value must be a Uint8Array, and ${inspect(value, { depth: 0, maxStringLength: 100 })} is not.`,
     )
   }
 
@@ -34,12 +34,12 @@ export class PayloadCodec {
     return this.own ? data : decodeWith(this.codec, data)
   }
 
-  /** What stands for a reply of nothing. */
+  /** The value of a reply without data. */
   get nothing(): unknown {
     return this.own ? EMPTY : undefined
   }
 
-  /** Checked against the schema of requests; a promise only if that answers with one. */
+  /** The request after its schema has checked it; a promise only if the schema returns one. */
   request(value: unknown): unknown {
     return this.requests === undefined ? value : validated(this.requests, value, 'request')
   }
@@ -53,10 +53,13 @@ export class PayloadCodec {
   }
 }
 
-/** For questions about the server itself: nothing, answered in JSON. */
+/** For requests about the server itself: they have no data, and the answer is JSON. */
 export const INQUIRY = new PayloadCodec({ ...json, encode: () => EMPTY })
 
-/** Goes on with a value, at once or when it is there. What `then` throws becomes a call of `otherwise`. */
+/**
+ * Calls `then` with a value, at once or when the promise of it resolves. A rejection or an error that `then` throws
+ * goes to `otherwise`.
+ */
 export function whenThere(value: unknown, then: (value: unknown) => void, otherwise: (error: unknown) => void): void {
   try {
     if (isThenable(value)) void followed(value).then(then).then(undefined, otherwise)

@@ -1,6 +1,6 @@
 /**
- * Validation by any library that speaks Standard Schema (https://standardschema.dev): Zod, Valibot, ArkType, a hand-written
- * object. What a validator gives back is what is used, so defaults and coercions count.
+ * Validation by any library that implements Standard Schema (https://standardschema.dev): Zod, Valibot, ArkType, a
+ * hand-written object. The value that the validator returns is used, so defaults and coercions take effect.
  */
 import { inspect } from 'node:util'
 import type { Rule } from '../check.js'
@@ -8,20 +8,20 @@ import { RingbellError } from '../errors.js'
 
 /** The part of the Standard Schema interface (version 1) that is used here. */
 export interface StandardSchema<Input = unknown, Output = Input> {
-  /** What every Standard Schema has under this name. */
+  /** The properties of a Standard Schema. */
   readonly '~standard': {
-    /** Of the interface. */
+    /** The version of the interface. */
     readonly version: 1
     /** The library that made it. */
     readonly vendor: string
-    /** Judges a value, at once or later. */
+    /** Validates a value, at once or by a promise. */
     readonly validate: (value: unknown) => SchemaResult<Output> | Promise<SchemaResult<Output>>
-    /** For the compiler alone. */
+    /** Only for the compiler. */
     readonly types?: { readonly input: Input; readonly output: Output } | undefined
   }
 }
 
-/** What a validator answers: the value to use, or the issues. */
+/** The result of a validator: the value to use, or the issues. */
 export type SchemaResult<Output> =
   { readonly value: Output; readonly issues?: undefined } | { readonly issues: readonly SchemaIssue[] }
 
@@ -29,7 +29,7 @@ export type SchemaResult<Output> =
 export interface SchemaIssue {
   /** What is wrong. */
   readonly message: string
-  /** Where: the keys that lead there. */
+  /** The keys that lead to it. */
   readonly path?: readonly (PropertyKey | { readonly key: PropertyKey })[] | undefined
 }
 
@@ -46,7 +46,7 @@ export const standardSchema: Rule = (value) => {
 }
 
 /**
- * The value as the schema gives it back; a promise only if the validator returns one.
+ * The value as the schema returns it; a promise only if the validator returns one.
  *
  * @throws {RingbellError} `ERR_RINGBELL_SCHEMA`, also as a rejection.
  */
@@ -55,7 +55,7 @@ export function validated<T>(schema: Schema<T>, value: unknown, what: string): T
   return isThenable(result) ? followed(result).then((later) => accepted(later, what)) : accepted(result, what)
 }
 
-/** The same where nobody can wait: an asynchronous validator is an error. */
+/** Like `validated`, but at once: an asynchronous validator is an error. */
 export function validatedNow<T>(schema: Schema<T>, value: unknown, what: string): T {
   const result = validated(schema, value, what)
   if (!isThenable(result)) return result
@@ -63,14 +63,14 @@ export function validatedNow<T>(schema: Schema<T>, value: unknown, what: string)
   throw new RingbellError('ERR_RINGBELL_SCHEMA', `The schema of a ${what} must answer at once, not with a promise.`)
 }
 
-/** Its `then` may be anybody's: use it only by `followed`. */
+/** The `then` of the value may be user code: call it only through `followed`. */
 export function isThenable<T>(value: T | PromiseLike<T>): value is PromiseLike<T> {
   return typeof value === 'object' && value !== null && typeof (value as PromiseLike<T>).then === 'function'
 }
 
 /**
- * A promise that settles once, whatever this one does. A plain native one does so by itself, and following it by another would cost two
- * more jobs: a reply would then come behind the endpoint's next poll. One with a `then` of its own may call back twice.
+ * A promise that settles once, even if `value` has a `then` of its own that calls back twice. A plain native promise is
+ * returned as it is: wrapping it would cost two more jobs, and a reply would then come after the endpoint's next poll.
  */
 export function followed<T>(value: PromiseLike<T>): Promise<T> {
   return isPlainPromise(value) ? value : new Promise((resolve) => resolve(value))
@@ -83,7 +83,7 @@ function isPlainPromise<T>(value: PromiseLike<T>): value is Promise<T> {
 
 function accepted<T>(result: SchemaResult<T>, what: string): T {
   if (result.issues === undefined) return result.value
-  throw new RingbellError('ERR_RINGBELL_SCHEMA', `A ${what} is not what its schema asks for: ${told(result.issues)}`, {
+  throw new RingbellError('ERR_RINGBELL_SCHEMA', `A ${what} does not match its schema: ${told(result.issues)}`, {
     cause: result.issues,
   })
 }

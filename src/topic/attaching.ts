@@ -1,6 +1,7 @@
 /**
- * All who wait in `attached()`. They are told when the sources are noted, and not by the event, so that `removeAllListeners` cannot
- * break the wait. While somebody waits and the subscriber is referenced, the process is kept alive.
+ * All calls that wait in `attached()`. They end when the sources are recorded, and not by the event, so that
+ * `removeAllListeners` cannot break the wait. While a call waits and the subscriber is referenced, the process is kept
+ * alive.
  */
 import { withMismatch } from '../bus/kind-mismatch.js'
 import type { Poller } from '../wait/poller.js'
@@ -14,7 +15,7 @@ export class Attaching {
   #referenced = true
   #held = false
 
-  /** `mismatch`: who has the name and is no topic, in words. */
+  /** `mismatch`: which service has the name and is not a topic, in words. */
   constructor(attached: () => number, poller: Poller, mismatch: () => string | undefined) {
     this.#attached = attached
     this.#poller = poller
@@ -26,7 +27,7 @@ export class Attaching {
     this.#keepAlive()
   }
 
-  /** Until so many are attached. */
+  /** Waits until `count` publishers are attached. */
   async wait(count: number, signal: AbortSignal | undefined): Promise<void> {
     await this.#waiters.wait(() => (this.#attached() >= count ? true : undefined), {
       signal,

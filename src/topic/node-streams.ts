@@ -1,6 +1,6 @@
 /**
- * Adapters to Node's streams, with back-pressure at both ends. A Readable stops receiving while its consumer is slow; on a `block` topic
- * the publisher feels it. A Writable calls back when the ring has taken the chunk.
+ * Adapters to Node's streams, with back-pressure at both ends. A Readable stops receiving while its consumer is slow;
+ * on a `block` topic that slows down the publisher. A Writable calls back when the chunk is in the ring.
  */
 import { Readable, type ReadableOptions, Writable } from 'node:stream'
 import type { SignalOptions } from '../wait/abort.js'
@@ -8,11 +8,11 @@ import type { Message } from './reading/message.js'
 
 /** How `publisher.writable()` takes chunks. */
 export interface WritableOptions {
-  /** Chunks are values for the publisher's codec, not bytes. Set by itself when that codec is not `bytes`. */
+  /** Chunks are values for the publisher's codec, not bytes. It is the default if that codec is not `bytes`. */
   objectMode?: boolean | undefined
-  /** As of any Node stream. */
+  /** The same as for any Node stream. */
   highWaterMark?: number | undefined
-  /** Destroys the stream; a wait for room ends. */
+  /** When it fires, the stream is destroyed and a wait for room ends. */
   signal?: AbortSignal | undefined
 }
 
@@ -23,7 +23,7 @@ interface MessagesOf<T> {
 
 /** What a Writable writes to. */
 interface SinkOf<T> {
-  /** Values are handed over, and not bytes. */
+  /** Whether chunks are values and not bytes. */
   readonly objectMode: boolean
   send(value: T): boolean
   write(value: T, options: SignalOptions): Promise<void>
@@ -34,14 +34,15 @@ export function readable<T>(
   options: Pick<ReadableOptions, 'objectMode' | 'highWaterMark' | 'signal'>,
 ): Readable {
   const { objectMode = false } = options
-  // Only who reads holds the subscriber: the stream's own options may be refused.
+  // The first read begins the iteration. Before that the subscriber must stay free, because the stream's own options
+  // may be refused.
   let messages: ReturnType<typeof subscriber.messages> | undefined
   let reading = false
   let wanted = false
 
   const push = (stream: Readable, message: Message<T>): boolean => {
     if (objectMode) return stream.push(message)
-    // An empty chunk would be dropped, and in some versions of Node look like the end.
+    // Node drops an empty chunk, and some versions take it for the end.
     return message.byteLength === 0 || stream.push(message.data)
   }
 
@@ -55,7 +56,8 @@ export function readable<T>(
       }
       wanted = false
       if (push(stream, value) || wanted) continue
-      // In the same breath, or a `_read` in between would find somebody reading, and nobody would.
+      // This must follow the check above at once. Otherwise a `_read` in between would see `reading`, and nothing
+      // would read.
       reading = false
       return
     }
@@ -97,7 +99,7 @@ export function writable<T>(publisher: SinkOf<T>, options: WritableOptions): Wri
           return
         }
       }
-      // The callback's own exceptions are the stream's, not a rejection of the wait.
+      // The callback runs outside of the promise, because its exceptions belong to the stream.
       void later(publisher.write(chunk, { signal: over.signal }), callback)
     },
     destroy(error, callback) {

@@ -1,6 +1,7 @@
 /**
- * What happens to a subscriber besides messages. Notices of the core become events of the subscriber, in the core's order. `'ended'`
- * waits until the last message of that publisher has been taken. Sources are noted at once, all of them; their events follow from the event queue.
+ * What happens to a subscriber besides messages. Notices of the core become events of the subscriber, in the core's
+ * order. `'ended'` waits until the last message of that publisher has been taken. All sources are recorded at once;
+ * their events follow from the event queue.
  */
 import type { EventEmitter } from 'node:events'
 import { type Fallback, type RecordJson, type Rung, type Service, serviceOf } from '../bus/service.js'
@@ -12,24 +13,28 @@ import type { PendingNotices } from './reading/reader-context.js'
 import type { AttachedPublisher, DurablePosition, Sources } from './sources.js'
 
 /**
- * The events of a subscriber. Messages are never among them. They are emitted as soon as the code that runs has ended: before
- * any message that came after and was waited for, but a loop of `tryReceive()` sees messages first. None after `close()`.
+ * The events of a subscriber. Messages are never among them. An event is emitted as soon as the running code has ended.
+ * So it comes before any later message that is waited for, but a loop of `tryReceive()` gets messages first. There are
+ * no events after `close()`.
  */
 export interface SubscriberEvents {
-  /** A publisher was joined; its messages come from now on. */
+  /** It has attached to a publisher, whose messages come from now on. */
   attached: [publisher: AttachedPublisher]
   /** A publisher closed or died, and everything that it had committed has been received. */
   ended: [publisher: AttachedPublisher, reason: string]
-  /** So many messages of a publisher were overwritten before this subscriber read them. What an eviction cost is not counted. */
+  /**
+   * `messages` messages of a publisher were overwritten before this subscriber read them. Messages that an eviction
+   * cost are not counted.
+   */
   missed: [publisher: AttachedPublisher, messages: number]
-  /** The publisher gave our slot away because we stalled it for longer than `evictAfter`. */
+  /** The publisher took the slot of this subscriber away, because it stalled the publisher for longer than `evictAfter`. */
   evicted: [publisher: AttachedPublisher]
   /**
-   * The connection of a stream ended while its publisher lives, and was not to be had again in so many tries (the option
-   * `reconnect`); `error` is what the last one came to. Nothing more is tried.
+   * The connection of a stream ended although its publisher lives, and all `tries` to connect again failed (option
+   * `reconnect`). `error` is that of the last try. No more tries follow.
    */
   gaveUp: [service: Service, error: RingbellError, tries: number]
-  /** A publisher could not be joined, or broke the protocol; `error.code` says why. Others are not affected. */
+  /** It could not attach to a publisher, or the publisher broke the protocol; `error.code` says why. Others are not affected. */
   failed: [service: Service, error: RingbellError]
 }
 
@@ -56,15 +61,15 @@ interface ErrorJson {
   errno?: string
 }
 
-/** What notices need of their subscriber. */
+/** What notices need from their subscriber. */
 export interface NoticesHost {
-  /** Who emits. */
+  /** The emitter of the events. */
   readonly emitter: EventEmitter<SubscriberEvents>
   /** The source of messages that are drained but not taken, or -1. */
   holding(): number
-  /** Has the core tell what happened. */
+  /** Takes the notices of the core. */
   ask(): void
-  /** There are new sources. Runs no code of users. */
+  /** There are new sources. It must not run user code. */
   joined(): void
 }
 
@@ -92,7 +97,7 @@ export class Notices implements PendingNotices {
     return this.#events.pending
   }
 
-  /** Takes what the core has to tell, and what was kept back. */
+  /** Handles the notices of the core, and those that were kept back. */
   take(): void {
     this.#postponed = false
     const json = this.#native.notices()
@@ -100,7 +105,7 @@ export class Notices implements PendingNotices {
     if (fresh.length > 0 || this.#kept.length > 0) this.#noteAll(fresh)
   }
 
-  /** Nobody may ever read on, so what was kept back must not wait for that. */
+  /** Handles the kept notices soon, because there may be no further read. */
   takeSoon(): void {
     this.#postponed = false
     setImmediate(() => {
@@ -109,12 +114,12 @@ export class Notices implements PendingNotices {
     })
   }
 
-  /** The core cannot be asked right now: a batch is lent out. */
+  /** A batch is lent out, so the core cannot be asked now. */
   postpone(): void {
     this.#postponed = true
   }
 
-  /** The subscriber is closed: nothing more is told. */
+  /** The subscriber is closed: drops all notices and events. */
   clear(): void {
     this.#closed = true
     this.#kept = []

@@ -1,6 +1,7 @@
 /**
- * The options of publishers and subscribers. What only TypeScript knows (codec, wait, signals, how many acknowledgements go
- * together) is checked here; everything else goes to the core as the user wrote it, and the core checks it.
+ * The options of publishers and subscribers. Options that only TypeScript knows (codec, wait, signals, how many
+ * acknowledgements go together) are checked here. The others go to the core as the user wrote them, and the core checks
+ * them.
  */
 import type { Access, Description } from '../bus/options.js'
 import type { Overflow, Rung } from '../bus/service.js'
@@ -11,67 +12,81 @@ import { checkWait, type WaitOption } from '../wait/policy.js'
 import type { AckMode, AckPolicy } from './reading/acks.js'
 import type { Lifetime } from './reading/batch.js'
 
-/** Access to a topic: subscribers of other users are *guests*, each with a control segment and a socket of its own, or streamed to. */
+/**
+ * Access to a topic. Subscribers of other users are *guests*: each has a control segment and a socket of its own, or
+ * gets a stream.
+ */
 export interface TopicAccess extends Access {
   /** How many guests at a time, 1 to 64, 16 by default. */
   maxGuests?: number | undefined
-  /** Milliseconds that a guest may leave no room for one and the same message before it is evicted; 1000 by default. */
+  /** Milliseconds that a guest may leave no room for the same message before it is evicted; 1000 by default. */
   evictAfter?: number | undefined
 }
 
 /** How a topic keeps and sends its messages, and who may read them. */
 export interface PublisherOptions<T = Uint8Array> extends Description {
-  /** Bytes of the ring: a power of two from 4 KiB to 1 GiB, 1 MiB by default. The largest message that goes at once is just under half of it. */
+  /**
+   * Bytes of the ring: a power of two from 4 KiB to 1 GiB, 1 MiB by default. The largest message in one piece is just
+   * under half of it.
+   */
   capacity?: number | undefined
   /** What happens to a message that finds the ring full; `'block'` by default. */
   overflow?: Overflow | undefined
-  /** Slots, 1 to 1024, 64 by default. */
+  /** Slots for subscribers, 1 to 1024, 64 by default. */
   maxSubscribers?: number | undefined
-  /** Milliseconds that a subscriber may stall a `block` topic before it is evicted; by default for ever. */
+  /** Milliseconds that a subscriber may stall a `block` topic before it is evicted; by default without a limit. */
   evictAfter?: number | undefined
-  /** How values become bytes, `'bytes'` by default; its id stands in the record. */
+  /** How values become bytes, `'bytes'` by default. Its id is in the record. */
   codec?: CodecOption<T> | undefined
   /** How `ready()` waits, `'adaptive'` by default. */
   wait?: WaitOption | undefined
-  /** Lets processes of the same user copy our descriptors under Yama (`prctl(PR_SET_PTRACER, ANY)`): faster to join, at Yama's expense. */
+  /**
+   * Lets processes of the same user copy our descriptors under Yama (`prctl(PR_SET_PTRACER, ANY)`). Attaching is
+   * faster, but Yama protects the process less.
+   */
   allowDirect?: boolean | undefined
-  /** The rungs on offer, all that work by default. */
+  /** The rungs that it offers; by default all that work. */
   offers?: Rung[] | undefined
-  /** Let other users subscribe; by default nobody but root may. */
+  /** Let other users subscribe; by default only root may. */
   access?: TopicAccess | undefined
 }
 
-/** From where to read, how to wait, and when a message counts as read. */
+/** Where to begin to read, how to wait, and when a message counts as read. */
 export interface SubscriberOptions<T = Uint8Array> {
-  /** `'latest'` (default): what is sent from now on. `'earliest'`: first what the ring still holds. */
+  /** `'latest'` (default): only messages that are sent from now on. `'earliest'`: first those that the ring still holds. */
   from?: 'latest' | 'earliest' | undefined
-  /** Expect this codec: a publisher with another one is not joined (`'failed'`). Without it, bytes, whatever they mean. */
+  /**
+   * The expected codec. The subscriber does not attach to a publisher with another one (`'failed'`). Without this
+   * option, messages of all codecs come as bytes.
+   */
   codec?: CodecOption<T> | undefined
   /** How to wait for messages, `'adaptive'` by default. */
   wait?: WaitOption | undefined
   /** Forces a rung of the acquisition ladder. */
   acquire?: Rung | 'auto' | undefined
   /**
-   * The largest message in bytes that is taken if it comes in pieces, 64 MiB by default, at most 1 GiB: a publisher's word is enough
-   * to have as much memory reserved for it. Larger ones are missed (`'missed'`). What a ring takes at once is not limited.
+   * The largest message in bytes that is accepted in pieces, 64 MiB by default, at most 1 GiB. Larger ones are missed
+   * (`'missed'`). A limit is needed because the memory is reserved as soon as a publisher announces the size. Messages
+   * in one piece have no limit.
    */
   maxMessage?: number | undefined
   /**
    * When a message counts as done, and gives its room back. `'immediate'` (default): when it is copied out of the ring.
-   * `'batch'`: when the next one is asked for; publishers are told many at a time. `'deferred'`: by `ack()`. The last two are
-   * for `block` topics; others are not joined (`'failed'`).
+   * `'batch'`: when the next one is asked for; many are acknowledged at a time. `'deferred'`: by `ack()`. The last two
+   * are only for `block` topics; the subscriber does not attach to others (`'failed'`).
    */
   ack?: AckMode | undefined
-  /** With `ack: 'batch'`, messages told at once, 8 to 256, 32 by default. */
+  /** With `ack: 'batch'`: messages that are acknowledged at once, 8 to 256, 32 by default. */
   ackBatch?: number | undefined
-  /** With `ack: 'batch'`, milliseconds that what is done may wait, 1 to 50, 5 by default. */
+  /** With `ack: 'batch'`: milliseconds that an acknowledgement may wait, 1 to 50, 5 by default. */
   ackInterval?: number | undefined
   /**
-   * A name under which each publisher keeps this subscriber's place for as long as it lives. A subscriber that comes back under it goes on
-   * behind the last acknowledged message, whatever `from` says. One holder at a time; `block` topics only.
+   * A name under which each publisher keeps the position of this subscriber, as long as the publisher lives. A later
+   * subscriber of that name continues after the last acknowledged message, and ignores `from`. Only one subscriber at a
+   * time may have the name; `block` topics only.
    */
   durable?: string | undefined
-  /** What to do when the connection of a stream fails though its publisher lives. */
+  /** How to try again when the connection of a stream fails although its publisher lives. */
   reconnect?: ReconnectOptions | undefined
 }
 
@@ -90,7 +105,7 @@ export function subscriberJson(options: SubscriberOptions<unknown>, codecId: str
   return json
 }
 
-/** Of options that the core has taken. */
+/** The policy of acknowledging, from options that the core has accepted. */
 export function ackPolicy({ ack, ackBatch, ackInterval }: SubscriberOptions<unknown>): AckPolicy | undefined {
   if (ack === undefined || ack === 'immediate') return undefined
   return { mode: ack, batch: ackBatch ?? 32, interval: ackInterval ?? 5 }

@@ -1,7 +1,7 @@
 /**
- * A publisher: the one writer of a ring, announced under a service name. `send` never waits and never allocates. `ready()` waits for
- * room. `write()` waits and sends, for messages of any size. Batches and loans write into the ring itself, one at a time. The promises
- * of docs/caveats.md hold: a message for which `send` said `true` is not lost while both ends live.
+ * A publisher: the one writer of a ring, announced under a service name. `send` never waits and never allocates.
+ * `ready()` waits for room. `write()` waits and sends messages of any size. Batches and loans write into the ring
+ * itself, one at a time. A message for which `send` returned `true` is not lost while both ends live (docs/caveats.md).
  */
 import type { Writable } from 'node:stream'
 import { metadataJson } from '../bus/options.js'
@@ -22,13 +22,13 @@ import { Loan } from './writing/loan.js'
 import { Room } from './writing/room.js'
 import { Window } from './writing/window.js'
 
-/** For how much room to wait. */
+/** How much room to wait for. */
 export interface ReadyOptions extends SignalOptions {
   /** Bytes of payload that must fit; by default those of the message that was refused last. */
   bytes?: number | undefined
 }
 
-/** @internal What a bus makes a publisher of. */
+/** @internal What a bus passes to the constructor. */
 export interface PublisherParts {
   native: NativePublisher
   codec: Codec<unknown>
@@ -91,8 +91,9 @@ export class Publisher<T = Uint8Array> implements AsyncDisposable {
   }
 
   /**
-   * Sends one message, at once, to everybody who is attached. `false`: not accepted: the ring is full for the slowest
-   * subscriber, or a `write()` comes first (`block`: wait for `ready()` and send it again; `drop-newest`: it was dropped and counted).
+   * Sends one message at once to every attached subscriber. `false`: it was not accepted, because the ring is full for
+   * the slowest subscriber, or a `write()` comes first. With `block`, wait for `ready()` and send it again; with
+   * `drop-newest`, it was dropped and counted.
    *
    * @throws {RingbellError} `ERR_RINGBELL_MESSAGE_TOO_LARGE`, `ERR_RINGBELL_WINDOW_OPEN` while a batch or loan is open,
    * `ERR_RINGBELL_CODEC`, `ERR_RINGBELL_CLOSED`.
@@ -110,12 +111,14 @@ export class Publisher<T = Uint8Array> implements AsyncDisposable {
   }
 
   /**
-   * Sends one message of any size, up to 1 GiB on a `block` topic, and resolves when all of it is in the ring: what is larger than
-   * `maxMessage` goes in pieces, while subscribers take away what came before. Writes and `ready()`s are served in order, and
-   * what is sent later comes later: until then `send` is `false`. Do not change the bytes before it has resolved.
+   * Sends one message of any size, up to 1 GiB on a `block` topic. Resolves when all of it is in the ring. A message
+   * above `maxMessage` goes in pieces, while subscribers read the earlier pieces. Calls of `write()` and `ready()` are
+   * served in order. Messages that are sent later come later: until then `send` returns `false`. Do not change the
+   * bytes before it has resolved.
    *
-   * Rejects as `send` throws; with `ERR_RINGBELL_CLOSED` when the publisher is closed meanwhile; with an `AbortError` when the signal fires.
-   * Then nothing was sent, or a part that nobody gets: subscribers count that message as missed.
+   * Rejects with the errors of `send`; with `ERR_RINGBELL_CLOSED` when the publisher is closed meanwhile; with an
+   * `AbortError` when the signal fires. After a rejection nothing was sent, or only a part: subscribers do not get
+   * that, and count the message as missed.
    */
   async write(value: T, options?: SignalOptions): Promise<void> {
     if (options !== undefined) {
@@ -130,8 +133,8 @@ export class Publisher<T = Uint8Array> implements AsyncDisposable {
   }
 
   /**
-   * Resolves when there is room: for the message that was refused last, or for `bytes`. Under `drop-oldest` at once.
-   * Several may wait; they are served in order.
+   * Resolves when there is room for the message that was refused last, or for `bytes`. With `drop-oldest` it resolves
+   * at once. Several calls may wait; they are served in order.
    *
    * Rejects with `ERR_RINGBELL_CLOSED`, `ERR_RINGBELL_MESSAGE_TOO_LARGE`, or an `AbortError`.
    */
@@ -151,7 +154,7 @@ export class Publisher<T = Uint8Array> implements AsyncDisposable {
     await this.#room.wait(bytes, options?.signal)
   }
 
-  /** A writer for many small messages; cheap, and can be kept. */
+  /** Makes a writer for many small messages. It is cheap, and can be used again and again. */
   batch(): BatchWriter {
     if (this.#closed) throw closedError('publisher')
     return new BatchWriter(this.#window, this.#host)
@@ -198,13 +201,16 @@ export class Publisher<T = Uint8Array> implements AsyncDisposable {
     return this
   }
 
-  /** Waiting for room does not keep the process alive. It sleeps, then, whatever the option `wait` says. */
+  /**
+   * Waiting for room does not keep the process alive. It then sleeps whenever it waits, even if the option `wait` says
+   * otherwise.
+   */
   unref(): this {
     this.#room.referenced = false
     return this
   }
 
-  /** Withdraws the record. Subscribers still read what was committed; an open batch or loan is dropped. Idempotent. */
+  /** Withdraws the record. Subscribers can still read what was committed; an open batch or loan is dropped. Idempotent. */
   async close(): Promise<void> {
     this.closeNow()
   }

@@ -2,8 +2,9 @@
 import type { Rung, Fallback, Service } from '../bus/service.js'
 
 /**
- * What a subscriber with a durable name found: no position under it, its position, or that the publisher has gone on without
- * it, since it was parked for longer than `evictAfter` while room was wanted. What lies between is then counted as missed.
+ * What a subscriber with a durable name found at a publisher. `'new'`: no position under its name. `'resumed'`: its
+ * position. `'lost'`: the position was given up, because it was parked for longer than `evictAfter` while the publisher
+ * needed room. The messages in between are then counted as missed.
  */
 export type DurablePosition = 'new' | 'resumed' | 'lost'
 
@@ -13,19 +14,19 @@ export interface AttachedPublisher {
   readonly service: Service
   /** How its memory was acquired. */
   readonly rung: Rung
-  /** The rungs above that were tried, and why they did not do. */
+  /** The better rungs that were not taken, and why. */
   readonly fallbacks: readonly Fallback[]
-  /** Of a subscriber with a durable name. */
+  /** Only for a subscriber with a durable name. */
   readonly position?: DurablePosition
 }
 
-/** The subscriber's own notes on one. */
+/** What the subscriber keeps about one publisher. */
 export interface Source {
   readonly number: number
   readonly id: string
   readonly name: string
   readonly publisher: AttachedPublisher | undefined
-  /** Messages before this sequence may have been delivered to an earlier holder of the durable name. */
+  /** Messages before this sequence may have been delivered to an earlier subscriber with the durable name. */
   readonly redeliveredBelow: number
   /** Sequence after the last message that was handed out, kept where messages are acknowledged. */
   taken: number
@@ -37,7 +38,7 @@ export class Sources {
   readonly #byNumber = new Map<number, Source>()
   #last: Source | undefined
 
-  /** Hot: nearly always asked for the same one again. */
+  /** Hot: nearly every call asks for the same source as the last one. */
   get(number: number): Source {
     const last = this.#last
     if (last !== undefined && last.number === number) return last
@@ -50,13 +51,13 @@ export class Sources {
     this.#last = undefined
   }
 
-  /** The one with this instance's id; without an id the only one there is. */
+  /** The source with this instance's id; without an id the only source. */
   find(id: string | undefined): Source | undefined {
     for (const source of this.#byNumber.values()) if (id === undefined || source.id === id) return source
     return undefined
   }
 
-  /** It ended, and all of its messages are read. */
+  /** Removes a source that has ended, and whose messages are all read. */
   remove(number: number): AttachedPublisher | undefined {
     const publisher = this.#byNumber.get(number)?.publisher
     this.#byNumber.delete(number)
@@ -79,7 +80,10 @@ export class Sources {
   }
 }
 
-/** Cannot happen while the core tells of a publisher before its messages; a message is never lost over it. */
+/**
+ * Replaces a source that is not known. This should not happen, because the core reports a publisher before its
+ * messages. If it does, no message is lost.
+ */
 function unknown(number: number): Source {
   return { number, id: '', name: '', publisher: undefined, redeliveredBelow: 0, taken: 0, memory: undefined }
 }

@@ -1,14 +1,14 @@
 /**
- * What `stats()` of topics returns: plain objects of counters, read from shared memory at the call. The names are the core's
- * (crates/core/src/topic/stats.rs). All counters are totals since the beginning; sizes are in bytes.
+ * The results of `stats()` of topics: plain objects of counters, read from shared memory during the call. The names are
+ * those of the core (crates/core/src/topic/stats.rs). All counters are totals since the beginning; sizes are in bytes.
  */
 import type { Rung, Fallback } from '../bus/service.js'
 
-/** What a publisher counts in its data segment, for every subscriber to read. */
+/** The counters in the data segment of a publisher, which every subscriber can read. */
 export interface TopicCounters {
-  /** Messages committed. One that is sent in pieces counts with its last. */
+  /** Messages committed. A message in pieces counts with its last piece. */
   readonly messages: number
-  /** Bytes of payload committed, those of single pieces among them. */
+  /** Bytes of payload committed, including those of pieces. */
   readonly bytes: number
   /** Times that a message found no room. */
   readonly full: number
@@ -32,13 +32,13 @@ export interface TopicCounters {
   readonly closed: boolean
 }
 
-/** How far acknowledgements lag behind, and what was delivered more than once. */
+/** How far acknowledgements are behind, and what was delivered more than once. */
 export interface AckStats {
-  /** Messages taken out of the ring whose acknowledgement was not told to the publisher. */
+  /** Messages that were taken out of the ring and are not acknowledged to the publisher. */
   readonly pending: number
-  /** Times that acknowledgements were told to the publisher. Not counted with `ack: 'immediate'` and no durable name. */
+  /** Times that acknowledgements were sent to the publisher. Not counted with `ack: 'immediate'` and no durable name. */
   readonly flushed: number
-  /** Messages that an earlier holder of the durable name may have received. */
+  /** Messages that an earlier subscriber with the durable name may have received. */
   readonly redelivered: number
 }
 
@@ -46,25 +46,25 @@ export interface AckStats {
 export interface PublisherStats extends TopicCounters {
   /** Bytes of the ring. */
   readonly capacity: number
-  /** Bytes that can be written before the slots are looked at again. */
+  /** Bytes that can be written before the slots are checked again. */
   readonly free: number
-  /** Times that it went to sleep for want of room. */
+  /** Times that it went to sleep because there was no room. */
   readonly waits: number
   /** The rungs that it offers. */
   readonly offers: readonly Rung[]
-  /** Why not those that it was to offer besides. */
+  /** Further rungs that it should offer and cannot, and why. */
   readonly fallbacks: readonly Fallback[]
-  /** The attached subscribers that are alive, and the durable positions that are kept for those who are not. */
+  /** The attached subscribers that are alive, and the durable positions that have no subscriber now. */
   readonly subscribers: readonly SlotStats[]
 }
 
-/** One attached subscriber; all but `slot` and `backlog` by its own account. */
+/** One attached subscriber. The subscriber reports all values but `slot` and `backlog` itself. */
 export interface SlotStats {
-  /** Its place in the control segment. */
+  /** Its slot in the control segment. */
   readonly slot: number
-  /** `'parked'`: nobody reads, and a durable position is kept. */
+  /** `'parked'`: a durable position is kept, and no subscriber reads. */
   readonly state: 'free' | 'joining' | 'active' | 'evicted' | 'expelled' | 'parked'
-  /** Bytes that it has still to read. */
+  /** Bytes that it has not read yet. */
   readonly backlog: number
   /** Messages that it has received. */
   readonly received: number
@@ -78,23 +78,23 @@ export interface SlotStats {
   readonly durable: boolean
   /** Its acknowledgements. */
   readonly acks: AckStats
-  /** Of a guest: its user, by the kernel's word. Only its publisher knows. */
+  /** The user of a guest, as the kernel reports it. Only the publisher knows it. */
   readonly uid?: number
-  /** By which rung it reads; `null` until it has said so. */
+  /** The rung by which it reads; `null` until it has reported that. */
   readonly rung: Rung | null
 }
 
 /** The counters of a subscriber, and of each publisher that it reads from. */
 export interface SubscriberStats {
-  /** Messages received, from all publishers there ever were. */
+  /** Messages received from all publishers since the beginning. */
   readonly received: number
   /** Messages missed. */
   readonly missed: number
   /** Times that it was woken from sleep. */
   readonly wakeups: number
-  /** Times that it rang a publisher that waited for room, and reports sent over streams. */
+  /** Times that it rang the doorbell of a publisher that waited for room, and reports that it sent over streams. */
   readonly rings: number
-  /** Acknowledgements; what is pending, of the publishers that it is attached to now. */
+  /** Acknowledgements. `pending` counts only publishers that it is attached to now. */
   readonly acks: AckStats
   /** The publishers that it is attached to. */
   readonly sources: readonly SourceStats[]
@@ -112,22 +112,22 @@ export interface SourceStats {
   readonly pid: number
   /** How its memory was acquired. */
   readonly rung: Rung
-  /** Why not by a better rung. */
+  /** The better rungs that were not taken, and why. */
   readonly fallbacks: readonly Fallback[]
-  /** As a guest: the publisher is another user's. */
+  /** Whether it reads as a guest: the publisher belongs to another user. */
   readonly guest: boolean
-  /** The place that is taken there. */
+  /** The slot that it has there. */
   readonly slot: number
   /** Messages received from it. */
   readonly received: number
   /** Messages of it that were overwritten before they were read. */
   readonly missed: number
-  /** Bytes that are still to be read. */
+  /** Bytes that it has not read yet. */
   readonly backlog: number
   /** Acknowledgements to it. */
   readonly acks: AckStats
-  /** Over a stream, as the publisher told it last. */
+  /** The counters of the publisher; over a stream, as the publisher reported them last. */
   readonly publisher: TopicCounters
-  /** All subscribers of that publisher, this one among them, and the positions that it keeps. */
+  /** All subscribers of that publisher, including this one, and the durable positions that it keeps. */
   readonly subscribers: readonly SlotStats[]
 }

@@ -1,7 +1,7 @@
 /**
- * A subscriber: the merged messages of all publishers of a topic, or of all topics that match a pattern. It follows publishers that come
- * and go by itself. Users hold this object; reading is in reading/ and wait/iteration.ts, waiting in reading/reader-gate.ts. Events tell
- * what happens besides messages; a message is never an event.
+ * A subscriber: it merges the messages of all publishers of a topic, or of all topics that match a pattern. It follows
+ * publishers as they come and go. Users hold this object; reading is in reading/ and wait/iteration.ts, waiting in
+ * reading/reader-gate.ts. Events report what happens besides messages; a message is never an event.
  */
 import { EventEmitter } from 'node:events'
 import type { Readable, ReadableOptions } from 'node:stream'
@@ -37,25 +37,25 @@ import type { SubscriberStats } from './stats.js'
 
 /** How to read batches. */
 export interface BatchesOptions extends SignalOptions {
-  /** Whose memory the batches lie in, `'owned'` by default. */
+  /** The memory of the batches, `'owned'` by default. */
   lifetime?: Lifetime | undefined
 }
 
-/** For how many publishers to wait. */
+/** How many publishers to wait for. */
 export interface AttachedOptions extends SignalOptions {
   /** Publishers to wait for, 1 by default. */
   count?: number | undefined
 }
 
-/** @internal What a bus makes a subscriber of. */
+/** @internal What a bus passes to the constructor. */
 export interface SubscriberParts {
   native: NativeSubscriber
   pattern: string
   codec: Codec<unknown>
   wait: WaitOption | undefined
-  /** Not with `ack: 'immediate'`. */
+  /** Absent with `ack: 'immediate'`. */
   acks?: AckPolicy | undefined
-  /** Who has the name and is no topic, in words. */
+  /** Which service has the name and is not a topic, in words. */
   readonly mismatch: () => string | undefined
   readonly closed: (subscriber: Subscriber<unknown>) => void
 }
@@ -80,9 +80,9 @@ export class Subscriber<T = Uint8Array>
   readonly #borrowed: () => BorrowedSource<T>
   readonly #lease: () => LeaseSource<T>
   readonly #onClose: SubscriberParts['closed']
-  /** Of `receive()`, called in a loop. */
+  /** For `receive()` in a loop. */
   readonly #timeSlice = new TimeSlice()
-  /** What went wrong while nobody read; the next reader is told. */
+  /** An error that came while nothing was read. The next read throws it. */
   #error: unknown = undefined
 
   /** @internal Use `bus.subscriber()`. */
@@ -132,7 +132,8 @@ export class Subscriber<T = Uint8Array>
   }
 
   /**
-   * `for await (const message of subscriber)`: owned messages, for ever; `close()` ends it. Timers and sockets get their turn.
+   * `for await (const message of subscriber)`: owned messages, until `close()` ends it. Timers and sockets are served
+   * in between.
    *
    * @throws {RingbellError} `ERR_RINGBELL_BUSY` while there is another iteration or listener, `ERR_RINGBELL_CLOSED`.
    */
@@ -148,11 +149,11 @@ export class Subscriber<T = Uint8Array>
   }
 
   /**
-   * The same a drain at a time: up to about a thousand messages of one publisher. Borrowed and leased batches are given back
-   * by the next turn of the loop, at the latest.
+   * The same in batches, one for each drain: up to about a thousand messages of one publisher. A borrowed or leased
+   * batch is given back by the next step of the loop, at the latest.
    *
-   * @throws {RingbellError} `ERR_RINGBELL_BUSY`, `ERR_RINGBELL_CLOSED`; `ERR_RINGBELL_INVALID_OPTION` (from the iteration) for a
-   * lease on a topic that has `evictAfter`, is not `block`, or belongs to another uid.
+   * @throws {RingbellError} `ERR_RINGBELL_BUSY`, `ERR_RINGBELL_CLOSED`; `ERR_RINGBELL_INVALID_OPTION` (from the
+   * iteration) for a lease on a topic that has `evictAfter`, is not `block`, or belongs to another user.
    */
   batches(options: BatchesOptions = {}): AsyncIterableIterator<Batch<T>, undefined> {
     checkLifetime(options)
@@ -163,8 +164,8 @@ export class Subscriber<T = Uint8Array>
   /**
    * The next message if there is one, at once.
    *
-   * @throws {RingbellError} `ERR_RINGBELL_CLOSED`; `ERR_RINGBELL_BUSY` while somebody waits for messages, or a borrowed or
-   * leased batch is out.
+   * @throws {RingbellError} `ERR_RINGBELL_CLOSED`; `ERR_RINGBELL_BUSY` while a call waits for messages, or a borrowed
+   * or leased batch is not given back.
    */
   tryReceive(): Message<T> | undefined {
     this.#assertIdle()
@@ -172,7 +173,10 @@ export class Subscriber<T = Uint8Array>
     return this.#refill(messages) ? messages.take() : undefined
   }
 
-  /** What is there, as a batch, at once. A borrowed or leased one must be released before anything else is received. */
+  /**
+   * The messages that are there, as a batch, at once. A borrowed or leased batch must be released before anything else
+   * is received.
+   */
   tryReceiveBatch(options: { lifetime?: Lifetime | undefined } = {}): Batch<T> | undefined {
     checkLifetime(options)
     this.#assertIdle()
@@ -183,8 +187,8 @@ export class Subscriber<T = Uint8Array>
   /**
    * The next message.
    *
-   * Rejects with `ERR_RINGBELL_CLOSED` when the subscriber is closed, before or meanwhile; with `ERR_RINGBELL_BUSY` while
-   * somebody else waits; with an `AbortError` when the signal fires.
+   * Rejects with `ERR_RINGBELL_CLOSED` when the subscriber is closed, before or meanwhile; with `ERR_RINGBELL_BUSY`
+   * while another call waits; with an `AbortError` when the signal fires.
    */
   async receive(options: SignalOptions = {}): Promise<Message<T>> {
     checkSignal(options)
@@ -198,11 +202,12 @@ export class Subscriber<T = Uint8Array>
   }
 
   /**
-   * Calls `deliver` for every message, from the next turn of the event loop on. Keeps the process alive until stopped, unless
-   * the subscriber is `unref`ed. The signal does what `stop()` does: `finished` resolves. Only one that has fired before
-   * this is called is an error, an `AbortError`.
+   * Calls `deliver` for every message, from the next turn of the event loop on. It keeps the process alive until it is
+   * stopped, unless the subscriber is `unref`ed. The signal does what `stop()` does: `finished` resolves. If the signal
+   * has fired before the call, this throws an `AbortError`.
    *
-   * @throws {RingbellError} `ERR_RINGBELL_BUSY`, `ERR_RINGBELL_CLOSED`; `ERR_RINGBELL_INVALID_OPTION` when `deliver` is no function.
+   * @throws {RingbellError} `ERR_RINGBELL_BUSY`, `ERR_RINGBELL_CLOSED`; `ERR_RINGBELL_INVALID_OPTION` when `deliver` is
+   * not a function.
    */
   listen(deliver: (message: Message<T>) => void, options: SignalOptions = {}): Listening {
     checkSignal(options)
@@ -212,8 +217,9 @@ export class Subscriber<T = Uint8Array>
   }
 
   /**
-   * Resolves when at least `count` publishers are attached, at once if they are; rejects with `ERR_RINGBELL_CLOSED`, or an
-   * `AbortError`, whose message says so when the name is announced by what is no topic. Waiting keeps the process alive, unless the subscriber is `unref`ed.
+   * Resolves when at least `count` publishers are attached. Rejects with `ERR_RINGBELL_CLOSED` or an `AbortError`. If
+   * the name is announced as another kind than a topic, the message of the `AbortError` says so. Waiting keeps the
+   * process alive, unless the subscriber is `unref`ed.
    */
   async attached(options: AttachedOptions = {}): Promise<AttachedPublisher[]> {
     checkAttached(options)
@@ -227,21 +233,23 @@ export class Subscriber<T = Uint8Array>
   }
 
   /**
-   * A Node stream of the messages: their bytes (empty messages are left out), or with `objectMode` the messages themselves. It
-   * begins to iterate with its first read, and what `messages()` would throw then destroys it. Destroying it leaves the subscriber open.
+   * A Node stream of the messages: their bytes (empty messages are left out), or with `objectMode` the messages
+   * themselves. The first read begins the iteration; an error that `messages()` throws then destroys the stream.
+   * Destroying the stream leaves the subscriber open.
    */
   readable(options: Pick<ReadableOptions, 'objectMode' | 'highWaterMark' | 'signal'> = {}): Readable {
     return readable(this, options)
   }
 
   /**
-   * Acknowledges all messages of a publisher up to this one, or up to the last one of a batch: their room may be used again, and
-   * the next holder of the durable name begins behind them. A number is a sequence; with several publishers it needs the id of its
-   * own. `false` when as much was acknowledged before, or the publisher has ended. For `ack: 'deferred'`; with
-   * `'batch'` it does not wait for the others.
+   * Acknowledges all messages of a publisher up to this one, or up to the last one of a batch. Then their room may be
+   * used again, and the next subscriber with the durable name begins after them. A number is a sequence; with several
+   * publishers it needs the id of its publisher. `false`: as much was acknowledged before, or the publisher has ended.
+   * It is for `ack: 'deferred'`; with `'batch'` it acknowledges at once.
    *
-   * @throws {RingbellError} `ERR_RINGBELL_INVALID_OPTION` with `ack: 'immediate'`, and for what was not received yet;
-   * `ERR_RINGBELL_CLOSED`; `ERR_RINGBELL_RELEASED` for a batch that was given back: acknowledge first, or keep its last sequence.
+   * @throws {RingbellError} `ERR_RINGBELL_INVALID_OPTION` with `ack: 'immediate'`, and for a message that was not
+   * received yet; `ERR_RINGBELL_CLOSED`; `ERR_RINGBELL_RELEASED` for a batch that was given back: acknowledge first, or
+   * keep its last sequence.
    */
   ack(upTo: Message<T> | Batch<T> | number, publisher?: string): boolean {
     this.#gate.assertOpen()
@@ -249,7 +257,11 @@ export class Subscriber<T = Uint8Array>
     if (acks === undefined) throw invalid('ack', 'immediate', "must be 'deferred' or 'batch' where ack() is called")
     const { id, sequence } = positionOf(upTo, publisher)
     if (id === undefined && this.#sources.size > 1)
-      throw invalid('publisher', id, `must say which of ${this.#sources.size} publishers sequence ${sequence} is of`)
+      throw invalid(
+        'publisher',
+        id,
+        `must name the publisher of sequence ${sequence}, because there are ${this.#sources.size} publishers`,
+      )
     const source = this.#sources.find(id)
     return source !== undefined && translated(() => acks.upTo(source, sequence))
   }
@@ -268,22 +280,25 @@ export class Subscriber<T = Uint8Array>
     return this.#reference(true)
   }
 
-  /** Waiting does not keep the process alive. It sleeps, then, whatever the option `wait` says: who looks keeps a loop alive. */
+  /**
+   * Waiting does not keep the process alive. It then sleeps whenever it waits, even if the option `wait` says
+   * otherwise, because spinning would keep the event loop alive.
+   */
   unref(): this {
     return this.#reference(false)
   }
 
   /**
-   * Leaves every publisher; durable positions are kept. Iterations end, `receive()` rejects, leased views are detached; idempotent.
-   * With `ack: 'batch'`, what the last reader still had in hand is not acknowledged.
+   * Leaves every publisher; durable positions are kept. Iterations end, `receive()` rejects, leased views are detached;
+   * idempotent. With `ack: 'batch'`, messages that the last reader still has are not acknowledged.
    */
   async close(): Promise<void> {
     this.closeNow()
   }
 
   /**
-   * Closes it, and gives its durable positions up: the publishers that it is attached to keep nothing under its name any more.
-   * Nothing but `close()` without a durable name, or when it is closed.
+   * Closes it and gives its durable positions up: the publishers that it is attached to keep nothing under its name any
+   * more. Without a durable name it is the same as `close()`. After `close()` it does nothing.
    */
   async forget(): Promise<void> {
     this.closeNow(true)
@@ -316,7 +331,10 @@ export class Subscriber<T = Uint8Array>
     if (!this.#gate.closed && !this.#gate.wake()) this.#takeNotices()
   }
 
-  /** Nobody reads: takes in what the core has to tell, and no message. A leased batch would be given back by that. */
+  /**
+   * Takes in the notices of the core while nothing is read, and no message. While a batch is lent out it does not ask
+   * the core, because that would give a leased batch back.
+   */
   #takeNotices(): void {
     if (this.#gate.closed) return
     try {
@@ -365,7 +383,7 @@ export class Subscriber<T = Uint8Array>
   }
 }
 
-/** Whose message it is, as far as that is said, and which. */
+/** The sequence of the message, and the id of its publisher if that is given. */
 function positionOf(upTo: unknown, publisher: unknown): { id: string | undefined; sequence: number } {
   if (upTo instanceof Message) return { id: upTo.publisher, sequence: upTo.sequence }
   if (upTo instanceof Batch) return { id: upTo.publisher, sequence: upTo.sequence(upTo.length - 1) }

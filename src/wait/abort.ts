@@ -1,19 +1,23 @@
 /**
- * AbortSignals, in Node's manner. An aborted wait rejects with an `AbortError` (`code` `'ABORT_ERR'`); its `cause` is the signal's
- * reason. Each wait removes its listener when it ends, because one long-lived signal may serve millions of waits.
+ * AbortSignals, used as Node does. An aborted wait rejects with an `AbortError` (`code` `'ABORT_ERR'`); its `cause` is
+ * the signal's reason. Each wait removes its listener when it ends, because one long-lived signal may serve millions of
+ * waits.
  */
 import { setMaxListeners } from 'node:events'
 import { check, type Rules, signal } from '../check.js'
 import { AbortError } from '../errors.js'
 
-/** Signals that any number of waits may hang on without a warning: each takes its listener away again. */
+/**
+ * Signals whose limit of listeners was removed, so that many waits on one signal cause no warning. Each wait removes
+ * its own listener.
+ */
 const shared = new WeakSet<AbortSignal>()
 
 const SIGNAL: Rules = { signal }
 
 /** Options of every wait. */
 export interface SignalOptions {
-  /** Ends the wait; it then rejects with an `AbortError`. */
+  /** When it fires, the wait ends and rejects with an `AbortError`. */
   signal?: AbortSignal | undefined
 }
 
@@ -28,8 +32,8 @@ export function throwIfAborted(signal: AbortSignal | undefined): void {
 }
 
 /**
- * Calls `aborted` when the signal fires, soon if it has; never before this returns, so that the caller is ready for it. The
- * result takes the listener away.
+ * Calls `aborted` when the signal fires, or soon if it has fired already. The call never comes before this function
+ * returns, so the caller is ready for it. The returned function removes the listener.
  */
 export function onAbort(signal: AbortSignal | undefined, aborted: (error: AbortError) => void): () => void {
   if (signal === undefined) return nothing

@@ -1,17 +1,20 @@
-/** How long to wait before the next try. The pause doubles up to a limit, and is spread at random, so that a thousand clients do not come at once. */
+/**
+ * How long to wait before the next try. The pause doubles up to a limit. It varies at random, so that a thousand
+ * clients do not all come at once.
+ */
 import { duration, integer, LONGEST_MS, nested, type Rule } from '../check.js'
 
-/** When connecting fails, or a connection fails though its other end lives. */
+/** How to try again when connecting fails, or when a connection fails although the process at its other end lives. */
 export interface ReconnectOptions {
-  /** Tries in a row before it is given up (`'gaveUp'`), 5 by default; 0: for ever. */
+  /** Failed tries in a row before it gives up (`'gaveUp'`), 5 by default. With 0 it never gives up. */
   tries?: number | undefined
-  /** Milliseconds before the first, 1,000 by default; doubled each time, and up to a quarter off either way. */
+  /** Milliseconds before the first try, 1,000 by default. They double with each try, and vary by up to a quarter. */
   delay?: number | undefined
-  /** The longest of them, 30,000 by default. */
+  /** The longest pause in milliseconds, 30,000 by default. */
   maxDelay?: number | undefined
 }
 
-/** Of a client's or worker's: it reconnects by itself. A subscriber's is the core's. */
+/** The rule for clients and workers, which reconnect here. The core reconnects subscribers, and checks their option itself. */
 export const reconnect: Rule = nested('reconnect', {
   tries: integer(0, 2 ** 20),
   delay: duration(1, LONGEST_MS, 'milliseconds'),
@@ -32,7 +35,7 @@ export class Backoff {
     this.#most = maxDelay
   }
 
-  /** It failed once more: milliseconds until the next try, `undefined` when it is to be given up. */
+  /** Counts one more failure. Returns the milliseconds until the next try, or `undefined` when it must give up. */
   failed(random = Math.random()): number | undefined {
     if (this.#tries > 0 && this.#failures >= this.#tries) return undefined
     const pause = Math.min(this.#most, this.#delay * 2 ** this.#failures++)

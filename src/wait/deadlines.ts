@@ -12,7 +12,7 @@ export class Deadline {
   previous: Deadline | undefined
   next: Deadline | undefined
 
-  /** Calls `expire` after so many milliseconds, unless it is cancelled. */
+  /** Calls `expire` after `ms` milliseconds, unless it is cancelled. */
   constructor(ms: number, expire: () => void) {
     this.expires = now() + ms
     this.#expire = expire
@@ -48,7 +48,7 @@ class Line {
     if (this.#timer === undefined) this.#start(this.#ms)
   }
 
-  /** Taking out what is out already changes nothing. */
+  /** Removing a deadline that is not in the list changes nothing. */
   remove(one: Deadline): void {
     const { previous, next } = one
     if (previous === undefined && next === undefined && this.#first !== one) return
@@ -70,7 +70,7 @@ class Line {
     for (let first = this.#first; first !== undefined && first.expires <= time; first = this.#first) first.due()
     const first = this.#first
     if (first === undefined) lines.delete(this.#ms)
-    // What `expire` called may have set the timer anew.
+    // A callback may have started the timer again.
     else if (this.#timer === undefined) this.#start(Math.max(1, Math.ceil(first.expires - now())))
   }
 }

@@ -1,7 +1,8 @@
 /**
- * The events of one endpoint. They are emitted in order, from a microtask of their own, and never while messages are drained or
- * delivered: a listener may read, send, close and throw. Each event is first published on the endpoint's diagnostics channel of the
- * same name. A listener that throws causes an uncaught exception, and no event is lost by it.
+ * The events of one endpoint. They are emitted in order, from a microtask of their own, and never while messages are
+ * drained or delivered. So a listener may read, send, close and throw. Each event is first published on the endpoint's
+ * diagnostics channel of the same name. An exception of a listener becomes an uncaught exception, and the events after
+ * it are still emitted.
  */
 import type { Channel } from 'node:diagnostics_channel'
 import type { EventEmitter } from 'node:events'
@@ -20,7 +21,7 @@ export class EventQueue<E extends Record<keyof E, readonly unknown[]>> {
   readonly #events = new Fifo<Event>()
   #scheduled = false
 
-  /** `key`: what the messages of the diagnostics channels call the emitter. */
+  /** `key`: the name of the emitter in the messages of the diagnostics channels. */
   constructor(emitter: object, key: string, channels: Readonly<Record<string, Channel>>) {
     // The emitter's own types cannot follow a generic event name.
     this.#emitter = emitter as EventEmitter
@@ -28,7 +29,7 @@ export class EventQueue<E extends Record<keyof E, readonly unknown[]>> {
     this.#channels = channels
   }
 
-  /** Events are still to be emitted. */
+  /** Whether there are events that are not emitted yet. */
   get pending(): boolean {
     return this.#events.size > 0
   }
@@ -40,12 +41,12 @@ export class EventQueue<E extends Record<keyof E, readonly unknown[]>> {
     queueMicrotask(() => this.#emitAll())
   }
 
-  /** What was not emitted yet will not be. */
+  /** Drops the events that are not emitted yet. */
   clear(): void {
     this.#events.clear()
   }
 
-  /** What listeners add comes after what was there before. */
+  /** Events that a listener adds are emitted after those in the queue. */
   #emitAll(): void {
     for (let event = this.#events.shift(); event !== undefined; event = this.#events.shift()) this.#emit(event)
     this.#scheduled = false

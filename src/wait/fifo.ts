@@ -1,6 +1,9 @@
-/** A queue with two cheap ends. Taking from the front moves an index; taken items are cut off now and then. */
+/**
+ * A queue that is cheap at both ends. Taking from the front moves an index. Taken items are removed from the array now
+ * and then.
+ */
 
-/** Taken items at the front before they are cut off. */
+/** The array is cut only when more taken items than this are at its front. */
 const MOST_TAKEN = 1024
 
 export class Fifo<T> {
@@ -15,7 +18,7 @@ export class Fifo<T> {
     this.#items.push(item)
   }
 
-  /** The next one, which stays. */
+  /** The next item, without taking it. */
   peek(): T | undefined {
     return this.#items[this.#at]
   }
@@ -23,7 +26,7 @@ export class Fifo<T> {
   shift(): T | undefined {
     if (this.#at === this.#items.length) return undefined
     const item = this.#items[this.#at]
-    // What was taken must not be kept alive from here.
+    // The array must not keep a taken item alive.
     this.#items[this.#at++] = undefined
     if (this.#at === this.#items.length) this.clear()
     else if (this.#at > MOST_TAKEN && this.#at * 2 > this.#items.length) {
@@ -33,7 +36,7 @@ export class Fifo<T> {
     return item
   }
 
-  /** Takes out the first one that this is true of, wherever it stands. */
+  /** Takes out the first item for which `wanted` is true, at any position. */
   take(wanted: (item: T) => boolean): T | undefined {
     for (let at = this.#at; at < this.#items.length; at++) {
       const item = this.#items[at] as T

@@ -1,7 +1,8 @@
 /**
- * `for await` over a message source. While there are messages, `next` answers with resolved promises. When there are none, it waits
- * once. When the time slice is used up, it goes on in a fresh macrotask. Overlapping calls of `next` are answered in order. Leaving the loop
- * (`break`, an error in the body, the signal, `close`) gives back what is lent. A closed subscriber ends the iteration; an abort rejects it.
+ * `for await` over a message source. While there are messages, `next` returns resolved promises. When there are none,
+ * it waits. When the time slice is used up, it continues in a fresh macrotask. Overlapping calls of `next` are answered
+ * in order. Leaving the loop (`break`, an error in the body, the signal, `close`) gives a lent batch back. A closed
+ * subscriber ends the iteration; an abort rejects it.
  */
 import { fromNative } from '../errors.js'
 import { onAbort, throwIfAborted } from './abort.js'
@@ -19,12 +20,12 @@ export class Iteration<V> implements AsyncIterableIterator<V, undefined>, Reader
   readonly #timeSlice = new TimeSlice()
   readonly #forget: () => void
   #asked: Asked<V>[] = []
-  /** Somebody waits, or the turn is being given up. */
+  /** A call of `next` waits for a message or for a fresh macrotask. */
   #paused = false
   #done = false
   #error: unknown = undefined
 
-  /** @throws {RingbellError} `ERR_RINGBELL_BUSY` while there is another one. */
+  /** @throws {RingbellError} `ERR_RINGBELL_BUSY` while there is another iteration. */
   constructor(messages: MessageSource<V>, gate: Gate, signal: AbortSignal | undefined) {
     throwIfAborted(signal)
     this.messages = messages
@@ -91,7 +92,7 @@ export class Iteration<V> implements AsyncIterableIterator<V, undefined>, Reader
     })
   }
 
-  /** Nothing is there, or others are to run first. */
+  /** Waits for a message. If the time slice is used up, lets other code run first. */
   #pause(): void {
     this.#paused = true
     if (this.#timeSlice.spent) {
@@ -117,12 +118,12 @@ export class Iteration<V> implements AsyncIterableIterator<V, undefined>, Reader
     }
   }
 
-  /** Something is there: answers those who asked. */
+  /** There is a message: answers the waiting calls of `next`. */
   #resume(): void {
     const asked = this.#asked
     try {
       do {
-        // What cannot be taken rejects the one who asked for it, so that one stays in the list until then.
+        // If `take` throws, the call that asked is rejected, so it stays in the list until then.
         const value = this.messages.take()
         asked.shift()?.resolve({ value, done: false })
       } while (asked.length > 0 && this.messages.refill())

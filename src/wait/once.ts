@@ -1,4 +1,4 @@
-/** One wait for one item of a message source: what `receive` does when nothing is there. */
+/** One wait for one item of a message source. `receive` uses it when there is no message. */
 import { closedError, fromNative } from '../errors.js'
 import type { Gate, MessageSource, Reader } from './reader.js'
 import type { TimeSlice } from './time-slice.js'
@@ -16,7 +16,8 @@ export function once<V>(
         messages,
         ready() {
           timeSlice.begin()
-          // What cannot be taken (decoded, for one) is for the one who waits, never for the loop that delivers.
+          // An error of `take` (in decoding, for example) must reject this wait. It must not reach the loop that
+          // delivers.
           try {
             waiting.resolve(messages.take())
           } catch (error) {

@@ -1,25 +1,25 @@
 /**
- * How an endpoint waits. This is the policy alone, without timers and without the binding, so that tests can drive it by hand.
- * `sleep` sleeps at once. `spin` never sleeps. `adaptive` spins for a bounded time after the last message, if the endpoint has been
- * lively; a quiet one sleeps at once. If spinning was in vain (the peer runs on our own core, or has stopped), twice as many
- * quick arrivals are needed before it spins again.
+ * How an endpoint waits. This is the policy alone, without timers and without the binding, so that tests can drive it
+ * by hand. `sleep` sleeps at once. `spin` never sleeps. `adaptive` spins for a bounded time after the last message if
+ * messages came quickly before; otherwise it sleeps at once. If spinning found nothing (the peer runs on our own core,
+ * or has stopped), twice as many quick arrivals are needed before it spins again.
  */
 import { integer, duration, invalid, oneOf, plainObject } from '../check.js'
 
-/** How to wait: `sleep` costs nothing idle, `spin` answers fastest and keeps a core busy, `adaptive` is in between. */
+/** How to wait. `sleep` uses no CPU time while idle. `spin` answers fastest and keeps a core busy. `adaptive` is in between. */
 export type WaitMode = 'sleep' | 'spin' | 'adaptive'
 
 /** The long form of the option `wait`. */
 export interface WaitOptions {
-  /** Sleep, spin, or look for a while first. */
+  /** Sleep, spin, or spin for a while before sleeping. */
   mode: WaitMode
-  /** `adaptive`: microseconds to keep looking after the last message, 200 by default, at most 100,000. */
+  /** For `adaptive`: microseconds to spin after the last message, 200 by default, at most 100,000. */
   budget?: number | undefined
-  /** Pause instructions between two turns of the event loop, 100 by default, at most 100,000. */
+  /** Pause instructions to spin between two turns of the event loop, 100 by default, at most 100,000. */
   slice?: number | undefined
 }
 
-/** What an option `wait` takes. */
+/** The type of the option `wait`. */
 export type WaitOption = WaitMode | WaitOptions
 
 export const DEFAULT_BUDGET_US = 200
@@ -40,13 +40,13 @@ export function checkWait(value: unknown): string | undefined {
   if (broken !== undefined) return `mode ${broken}`
   if (b !== undefined && budget(b) !== undefined) return `budget ${budget(b)}`
   if (s !== undefined && slice(s) !== undefined) return `slice ${slice(s)}`
-  return Object.keys(rest).length === 0 ? undefined : 'has mode, budget and slice, and nothing else'
+  return Object.keys(rest).length === 0 ? undefined : 'must have nothing but mode, budget and slice'
 }
 
 /** One endpoint's policy. Times are milliseconds of any monotonic clock. */
 export class WaitPolicy {
   readonly mode: WaitMode
-  /** Pause instructions a look. */
+  /** Pause instructions per turn of the event loop. */
   readonly slice: number
   readonly #budget: number
   #lively: boolean
@@ -68,17 +68,17 @@ export class WaitPolicy {
     this.#lively = options.mode === 'spin'
   }
 
-  /** Whether looking is worth while right now. */
+  /** Whether spinning is worth while now. */
   get lively(): boolean {
     return this.#lively
   }
 
-  /** How long to look, from now on, before sleeping. */
+  /** Milliseconds to spin from now on before sleeping. */
   get patience(): number {
     return this.#lively ? this.#budget : 0
   }
 
-  /** Something came `gap` milliseconds after the last look that found nothing; `slept` if the doorbell had to wake us. */
+  /** Something came `gap` milliseconds after the wait began. `slept`: the doorbell had to wake the endpoint. */
   arrived(gap: number, slept: boolean): void {
     if (this.mode !== 'adaptive') return
     if (!slept) {
@@ -90,7 +90,7 @@ export class WaitPolicy {
     else this.#lively = this.#budget > 0
   }
 
-  /** The whole budget was spent on looking, and nothing came. */
+  /** The whole budget was spent on spinning, and nothing came. */
   inVain(): void {
     if (this.mode !== 'adaptive') return
     this.#doubt = Math.min(MOST_DOUBT, this.#doubt * 2 + 1)

@@ -1,25 +1,26 @@
 /**
- * The poller of a JavaScript environment; there is one. Each endpoint is added once, and its `wake` is called when the kernel reports
- * an event for it. `wake` may also be called without a reason. The poller keeps the process alive only while it is held. On Node it is one
- * epoll under one `uv_poll` of the binding; elsewhere a timer polls that epoll (ticker.ts).
+ * The poller of a JavaScript environment. Each environment has one. Each endpoint is added once, and its `wake` is
+ * called when the kernel reports an event for it. `wake` may also be called without a reason. The poller keeps the
+ * process alive only while it is held. On Node it is one epoll under one `uv_poll` of the binding; elsewhere a timer
+ * polls that epoll (ticker.ts).
  */
 import { binding, type NativeEndpoint } from '../native.js'
 import { Ticker } from './ticker.js'
 
-/** Who is told. */
+/** Something that the poller can wake. */
 export interface Wakeable {
   wake(): void
 }
 
-/** Keeps the process alive, or not. */
+/** Keeps the process alive for the poller: the binding itself, or the ticker. */
 interface Loop {
   ref(): void
   unref(): void
-  /** Somebody has begun to wait again. */
+  /** A wait has begun again. */
   hurry?(): void
 }
 
-/** Ids that one call of the binding can report; what does not fit comes with the next. */
+/** The most ids that one call of the binding reports. Further ids come with the next call. */
 const READY_IDS = 256
 const RESOLVED = Promise.resolve()
 
@@ -33,7 +34,7 @@ export class Poller {
     if (this.#held === 0) this.#loop.unref()
   }
   #held = 0
-  /** Nobody held it any more: whether that is still so is looked at in a promise job. */
+  /** The last hold was dropped. A promise job checks whether that is still so. */
   #loosening = false
 
   /** @throws {RingbellError} `ERR_RINGBELL_RESOURCE`; what loading the binding throws. */
@@ -54,14 +55,14 @@ export class Poller {
     if (this.#targets.delete(id)) this.#native.remove(id)
   }
 
-  /** Keeps the process alive until as many calls of `drop`. */
+  /** Keeps the process alive until `drop` was called as often. */
   hold(): void {
     if (this.#held++ > 0) return
     if (this.#loosening) this.#loop.hurry?.()
     else this.#loop.ref()
   }
 
-  /** Most who let go wait again in the same turn: the loop need not hear of that. */
+  /** Undoes one `hold`. The loop is released later, in a promise job, because most endpoints wait again in the same turn. */
   drop(): void {
     if (--this.#held > 0 || this.#loosening) return
     this.#loosening = true
@@ -73,12 +74,12 @@ export class Poller {
       this.#targets.get(this.#ready[0] as number)?.wake()
       return
     }
-    // The ids are copied first: `wake` runs the code of users, who may bring the poller back here.
+    // The ids are copied first: `wake` runs user code, which may call the poller again.
     for (const id of this.#ready.slice(0, count)) wakeSafely(this.#targets.get(id))
   }
 }
 
-/** One user's exception must not cost the others their wake-up: it becomes an uncaught one. */
+/** An exception of one endpoint must not cost the others their wake-up, so it becomes an uncaught exception. */
 function wakeSafely(target: Wakeable | undefined): void {
   try {
     target?.wake()

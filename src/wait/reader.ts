@@ -3,35 +3,35 @@
  * iteration, a listener). Sources and gates of topics and of channels look the same to it.
  */
 
-/** Something that can be filled and taken from. The hot loops know only this. */
+/** A source of messages, as the hot loops see it. */
 export interface MessageSource<V> {
-  /** Whether there is something to take. Drains the ring if need be, and gives back what was lent before. */
+  /** Returns whether there is something to take. It drains the ring if need be, and gives back what was lent before. */
   refill(): boolean
-  /** The next one. Only after `refill` said yes. */
+  /** Takes the next item. Call it only after `refill` returned `true`. */
   take(): V
-  /** The reader leaves: what is lent is given back; what was copied and not taken stays for the next reader. */
+  /** Call when the reader leaves. What is lent is given back. What was copied and not taken stays for the next reader. */
   leave(): void
 }
 
-/** One that waits for messages. */
+/** Something that waits for messages. */
 export interface Reader {
-  /** Where it takes them from. */
+  /** The source that it takes them from. */
   readonly messages: MessageSource<unknown>
-  /** Something is there to take. */
+  /** There is something to take. */
   ready(): void
   failed(error: unknown): void
-  /** Nothing will come any more. */
+  /** Nothing more will come. */
   closed(): void
 }
 
-/** One that holds the gate for longer than one receive. */
+/** A reader that holds the gate for longer than one receive. */
 export interface Holder {
   closed(): void
 }
 
-/** Where readers wait: of a subscriber, or an inbox of a channel. */
+/** The place where readers wait: that of a subscriber, or the inbox of a connection or stream. */
 export interface Gate {
-  /** What its users call it. */
+  /** Its name in error texts. */
   readonly what: string
   hold(holder: Holder): void
   letGo(holder: Holder): void
@@ -39,7 +39,7 @@ export interface Gate {
   /** Spins for a moment, if the endpoint is lively; `true` when something came. */
   glance(): boolean
   wait(reader: Reader): void
-  /** The same in a fresh macrotask: other code runs first, also if something is there already. */
+  /** Like `wait`, but in a fresh macrotask: other code runs first, even if there is something already. */
   waitFresh(reader: Reader): void
   callOff(reader: Reader): void
 }

@@ -1,12 +1,12 @@
 /**
- * The portable way to watch an epoll where there is no event loop for it (Bun, Deno; on Node with `RINGBELL_POLLER=timer`): a timer that
- * polls. It polls every millisecond after a wait has begun, and less often after some time. Waking up takes up to `SLOWEST_MS`, and an
- * idle process uses some CPU time; docs/platform.md says so. The timer starts unreferenced.
+ * Watches an epoll with a timer, where no event loop can watch it (Bun, Deno; on Node with `RINGBELL_POLLER=timer`). It
+ * polls every millisecond after a wait has begun, and less often after some time. Waking up takes up to `SLOWEST_MS`,
+ * and an idle process uses some CPU time; docs/platform.md says so. The timer starts unreferenced.
  */
 
 const FASTEST_MS = 1
 const SLOWEST_MS = 8
-/** Looks at one pace before it is halved. */
+/** Polls at one pace before the pace is halved. */
 const PATIENCE = 64
 
 export class Ticker {

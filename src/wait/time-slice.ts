@@ -1,7 +1,7 @@
 /**
- * Fairness towards the rest of the event loop. A stream that never runs dry lives in promise jobs, and those run before every timer and
- * socket. So after a time slice the next message is delivered in a fresh macrotask. Reading the clock is expensive: it is read every so
- * many messages, often enough to stay well below the slice.
+ * Fairness towards the rest of the event loop. A stream that always has messages is delivered in promise jobs, which
+ * run before all timers and sockets. So after a time slice the next message is delivered in a fresh macrotask. Reading
+ * the clock is expensive, so it is read only now and then, but often enough to keep to the slice.
  */
 
 /** Milliseconds in a row that one endpoint may keep the event loop. */
@@ -16,15 +16,15 @@ export class TimeSlice {
   #unchecked = 1
   #stride = 1
 
-  /** The last `due` said yes. */
+  /** Whether the last `due` returned `true`. */
   spent = false
 
-  /** Counts a delivery; `true` when it is time to let others run. Then call `begin` on the fresh macrotask. */
+  /** Counts a delivery. `true`: let other code run, and call `begin` in the next macrotask. */
   due(): boolean {
     return --this.#unchecked <= 0 && this.#readClock()
   }
 
-  /** A macrotask begins. */
+  /** Call at the beginning of a macrotask. */
   begin(): void {
     this.spent = false
     this.#last = now()

@@ -7,20 +7,23 @@
 import type { WaitPolicy } from './policy.js'
 import type { Poller } from './poller.js'
 
-/** What is waited on. */
+/** What a waiter waits on. */
 export interface Awaited {
-  /** Whether what is awaited is there, or comes within so many pause instructions; may take it in, delivers nothing. */
+  /**
+   * Returns whether something is there, or comes within `iterations` pause instructions. It may take something in, but
+   * delivers nothing.
+   */
   poll(iterations: number): boolean
-  /** `poll` said yes, and the wait is over: deliver. May start the next wait. */
+  /** Called after `poll` returned `true`; the wait is over. It delivers, and may start the next wait. */
   ready(): void
-  /** Asks for the doorbell; `false` when there is something after all. */
+  /** Asks the doorbell to ring. `false`: there is something already. */
   arm(): boolean
-  /** An error of the above: the wait is over, and the reader is told. */
+  /** One of the calls above threw, and the wait is over. The reader must get the error. */
   failed(error: unknown): void
 }
 
 const now = performance.now.bind(performance)
-/** Wake-ups between arming and sleeping that are followed up at once; after that the loop gets its turn. */
+/** How often something that comes between arming and sleeping is polled at once. After that the event loop runs first. */
 const ARM_TRIES = 4
 
 export class Waiter {
@@ -46,12 +49,12 @@ export class Waiter {
     return this.#state !== 'idle'
   }
 
-  /** How many pause instructions a short look right now may take; 0: it is not worth while. */
+  /** Pause instructions that a short spin may take now; 0 if it is not worth while. */
   get glance(): number {
     return this.#policy.lively ? this.#policy.slice : 0
   }
 
-  /** Begins to wait; `poll` has just found nothing. */
+  /** Begins to wait. Call it after `poll` has found nothing. */
   start(): void {
     if (this.#state !== 'idle') return
     this.#since = now()
@@ -65,7 +68,7 @@ export class Waiter {
     }
   }
 
-  /** The wait was called off. */
+  /** Ends the wait without a result. */
   stop(): void {
     this.#state = 'idle'
     if (this.#immediate !== undefined) {
@@ -82,7 +85,10 @@ export class Waiter {
     else if (this.waiting) this.#sleep()
   }
 
-  /** Whether waiting keeps the process alive. Who looks goes to sleep in the next turn of the loop, when that ends. */
+  /**
+   * Whether waiting keeps the process alive. If it no longer does, a waiter that spins goes to sleep in the next turn
+   * of the loop.
+   */
   set referenced(referenced: boolean) {
     this.#referenced = referenced
     if (this.#state === 'asleep') this.#hold(referenced)
@@ -100,7 +106,7 @@ export class Waiter {
     }
   }
 
-  /** An error ends the wait: then this is `false`, and nothing is waiting any more. */
+  /** After an error this returns `false`, and the wait has ended. */
   #poll(iterations = 0): boolean {
     try {
       return this.#awaited.poll(iterations)
@@ -148,7 +154,7 @@ export class Waiter {
     try {
       this.#awaited.ready()
     } finally {
-      // Mostly the next wait has begun by now, and the poller need not hear of a pause in between.
+      // Usually the next wait has begun by now, and the poller stays held.
       if (this.#state === 'idle') this.#hold(false)
     }
   }

@@ -1,31 +1,33 @@
 /**
- * Waiting for something that other code brings about. `waitFor` is one promise; it ends by its owner, by a signal or by a timeout,
- * whichever comes first. `Waiters` are all who wait at one place until something is there. Each wait ends once, and leaves nothing behind.
+ * Waiting for something that other code does. `waitFor` makes one promise. Its owner, a signal or a timeout ends it,
+ * whichever comes first. `Waiters` is the set of all waits for one thing. Each wait ends once and leaves nothing
+ * behind.
  */
 import type { AbortError } from '../errors.js'
 import { onAbort } from './abort.js'
 
-/** One promise, as its owner sees it. What comes after the first of `resolve` and `reject` changes nothing. */
+/** One wait, as its owner sees it. Only the first call of `resolve` or `reject` has an effect. */
 export interface Waiting<V = void> {
   resolve(value: V): void
   reject(error: unknown): void
-  /** How it ends is decided, and comes later: neither signal nor timeout ends it any more. */
+  /** The owner will end it soon. From now on neither the signal nor the timeout ends it. */
   decide(): void
 }
 
-/** What else ends a wait. */
+/** What ends a wait, besides its owner. */
 export interface Limits {
   readonly signal?: AbortSignal | undefined
-  /** What the signal's end is told as. */
+  /** Makes the error of the rejection from the signal's `AbortError`. */
   readonly explain?: ((error: AbortError) => unknown) | undefined
-  /** Milliseconds, and the error after them. */
+  /** Milliseconds until the wait rejects with the error that `late` makes. */
   readonly timeout?: number | undefined
   readonly late?: (() => unknown) | undefined
 }
 
 /**
- * A promise that its owner settles. `begin` is given what settles it, puts that where the owner finds it, and returns what takes it
- * away from there; that is called once, just before the promise is settled. What `begin` throws rejects it.
+ * Makes a promise that its owner settles. `begin` stores the given `Waiting` where the owner finds it, and returns a
+ * function that removes it from there. That function is called once, just before the promise is settled. An error that
+ * `begin` throws rejects the promise.
  */
 export function waitFor<V = void>(begin: (waiting: Waiting<V>) => () => void, limits: Limits = {}): Promise<V> {
   const { signal, explain, timeout, late } = limits
@@ -54,7 +56,7 @@ export function waitFor<V = void>(begin: (waiting: Waiting<V>) => () => void, li
       },
       decide,
     }
-    // It never fires before this returns, so the wait is in its place by then.
+    // It never fires before this function returns, so the wait is stored by then.
     const forget = onAbort(signal, (error) => waiting.reject(explain === undefined ? error : explain(error)))
     if (timeout !== undefined) timer = setTimeout(() => waiting.reject(late?.()), timeout)
     try {
@@ -66,13 +68,13 @@ export function waitFor<V = void>(begin: (waiting: Waiting<V>) => () => void, li
   })
 }
 
-/** Told of each wait. */
+/** Is called at the beginning and at the end of each wait. */
 export interface WaitersHost {
   began(): void
   ended(): void
 }
 
-/** Everybody who waits at one place. */
+/** All waits for one thing. */
 export class Waiters<V> {
   readonly #waiting = new Map<Waiting<V>, () => V | undefined>()
   readonly #host: WaitersHost | undefined
@@ -85,7 +87,7 @@ export class Waiters<V> {
     return this.#waiting.size
   }
 
-  /** Resolves with what `find` finds, at the first `check` at which that is not `undefined`. */
+  /** Resolves with the result of `find`, at the first `check` where that is not `undefined`. */
   wait(find: () => V | undefined, limits?: Limits): Promise<V> {
     return waitFor<V>((waiting) => {
       this.#waiting.set(waiting, find)
@@ -97,7 +99,7 @@ export class Waiters<V> {
     }, limits)
   }
 
-  /** Something may be there. */
+  /** Call when there may be something: resolves each wait whose `find` has a result. */
   check(): void {
     // Asked after each call, when nearly always nobody waits.
     if (this.#waiting.size === 0) return

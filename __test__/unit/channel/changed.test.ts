@@ -3,7 +3,7 @@ import test, { type ExecutionContext } from 'ava'
 import { fakeBus, turns } from '../../helpers/fake-channel.js'
 
 const LARGE = 100_000
-const CHANGED = { code: 'ERR_RINGBELL_INVALID_OPTION', message: /must stay as they are/ }
+const CHANGED = { code: 'ERR_RINGBELL_INVALID_OPTION', message: /must not change/ }
 const byte = (n: number): Uint8Array => Uint8Array.of(n)
 
 function resizable(bytes: number): [Uint8Array, () => void] {

@@ -145,7 +145,7 @@ test('a decoding error in a batch loses no other message', async (t) => {
   t.deepEqual(got, [1, 2, 3, 4])
   t.like(failures, [
     [{ code: 'ERR_RINGBELL_INTERNAL', cause: { message: 'a mistake' } }, 0],
-    [{ code: 'ERR_RINGBELL_INTERNAL', message: 'This test failed: what it threw cannot be described' }, 0],
+    [{ code: 'ERR_RINGBELL_INTERNAL', message: 'This test failed: the thrown value cannot be described' }, 0],
   ])
   t.is(client.connections.length, 1)
 })

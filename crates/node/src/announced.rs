@@ -45,7 +45,7 @@ impl NativeAnnounced {
         cold(env, || self.cell.core.with(|announced| json::write(&*announced.record())))
     }
 
-    /// Replaces the record's metadata by this JSON object, without a moment in which it is missing.
+    /// Replaces the record's metadata by this JSON object. The record is never missing in between.
     #[napi]
     pub fn update(&self, env: Env, metadata_json: String) -> napi::Result<()> {
         cold(env, || {

@@ -55,7 +55,7 @@ unsafe impl Memory for Prepared {
     }
 }
 
-/// Bytes that are given to JS for good, and the environment whose collector was told about them.
+/// Bytes that belong to JS from now on, and the environment whose garbage collector counts them.
 struct Given {
     bytes: NonNull<[u8]>,
     env: Env,
@@ -108,7 +108,8 @@ pub fn own(env: Env, length: usize) -> Result<(Value, NonNull<u8>)> {
     Ok((buffer, NonNull::new(start.cast()).unwrap_or(NonNull::dangling())))
 }
 
-/// Tells the collector how much memory is behind small objects, so that it runs before there is too much.
+/// Reports to the garbage collector how much memory is behind small objects, so that it runs before there is too
+/// much.
 pub fn account(env: Env, bytes: i64) {
     let mut total = 0;
     // SAFETY: N1 and N3 of raw.rs. After a failure only the collector's estimate is wrong.

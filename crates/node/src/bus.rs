@@ -56,13 +56,13 @@ impl NativeBus {
         cold(env, || self.cell.core.with(|bus| Ok(bus.path().to_string_lossy().into_owned())))
     }
 
-    /// JSON array of every record that is believed.
+    /// JSON array of every record that is accepted.
     #[napi]
     pub fn list(&self, env: Env) -> napi::Result<String> {
         cold(env, || self.cell.core.with(|bus| json::write(&bus.list()?)))
     }
 
-    /// Removes what dead processes left; JSON of what that was.
+    /// Removes what dead processes left. Returns the numbers of files as JSON.
     #[napi]
     pub fn gc(&self, env: Env) -> napi::Result<String> {
         cold(env, || self.cell.core.with(|bus| json::write(&bus.gc()?)))
@@ -123,7 +123,7 @@ impl NativeBus {
         })
     }
 
-    /// Announces a server, which clients connect to, by a record of this kind.
+    /// Announces a server by a record of this kind. Clients connect to it.
     #[napi]
     pub fn serve(
         &self,
@@ -139,7 +139,7 @@ impl NativeBus {
         })
     }
 
-    /// An endpoint that connects to servers, each time with these options.
+    /// Makes an endpoint that connects to servers, each time with these options.
     #[napi]
     pub fn channel(&self, env: Env, options_json: String) -> napi::Result<NativeChannel> {
         cold(env, || {
@@ -149,7 +149,7 @@ impl NativeBus {
         })
     }
 
-    /// Closes the bus and what the core closes with it.
+    /// Closes the bus, and what the core closes together with it.
     #[napi]
     pub fn close(&self, env: Env) -> napi::Result<()> {
         cold(env, || lifecycle::close(env, &self.cell))

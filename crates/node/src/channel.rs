@@ -28,7 +28,7 @@ use crate::raw::{Call, HotObject, descriptor};
 const ENTRIES: usize = 1024;
 /// Words of the scratch array: connection and bytes; for a large message also kind, id and aux.
 const SCRATCH: usize = 5;
-/// The results of `drain` that are no count.
+/// The results of `drain` that are not a count.
 const NEEDS_SLAB: i32 = -1;
 const NOTICE: i32 = -2;
 const LARGE: i32 = -3;
@@ -44,7 +44,7 @@ fn header<const N: usize>(call: &Call<'_, N>) -> Result<Header> {
 /// The state that the class and its hot functions share.
 pub struct Cell {
     core: Held<Channel>,
-    /// What it connects with.
+    /// The options of every connection that it makes.
     connecting: ConnectOptions,
     scratch: Table<f64>,
     table: Table<Entry>,
@@ -120,16 +120,16 @@ impl Pollable for Cell {
     }
 }
 
-/// Descriptors that came, with what came along.
+/// Received descriptors, and the data that came with them.
 #[napi(object)]
 pub struct NativeParcel {
     /// The data.
     pub data: Uint8Array,
-    /// Numbers of descriptors that are the caller's now.
+    /// The numbers of the descriptors, which belong to the caller now.
     pub fds: Vec<i32>,
 }
 
-/// An endpoint of two-way connections: a server's, or one that connects.
+/// An endpoint with two-way connections: that of a server, or one that connects to servers.
 #[napi]
 pub struct NativeChannel {
     cell: Rc<Cell>,
@@ -148,7 +148,7 @@ impl NativeChannel {
         Ok(Self { cell })
     }
 
-    /// For the poller.
+    /// The cell, for the poller.
     pub fn pollable(&self) -> Rc<dyn Pollable> {
         self.cell.clone()
     }
@@ -156,7 +156,7 @@ impl NativeChannel {
 
 #[napi]
 impl NativeChannel {
-    /// The hot calls, as functions that need no `this`. Ask once.
+    /// The hot calls, as functions that need no `this`. Call it once.
     #[napi(ts_return_type = "NativeChannelHot")]
     pub fn hot(&self, env: Env) -> napi::Result<Unknown<'static>> {
         cold(env, || {
@@ -194,20 +194,20 @@ impl NativeChannel {
         })
     }
 
-    /// After `drain`: the connection, the bytes of the slab that were used (or needed); for a large message that arrives the
-    /// connection, the bytes of its data, its kind with its flags, its id and its `aux`.
+    /// After `drain`: the connection, and the bytes of the slab that were used (or are needed). For a large message
+    /// that arrives: the connection, the bytes of its data, its kind with its flags, its id and its `aux`.
     #[napi(getter, ts_return_type = "Float64Array")]
     pub fn scratch(&self, env: Env) -> napi::Result<Unknown<'static>> {
         cold(env, || self.cell.scratch.array())
     }
 
-    /// After `drain`: four words a message: offset, length, offset of its batch's header, index in it.
+    /// After `drain`: four words per message: offset, length, offset of its batch's header, index in that batch.
     #[napi(getter, ts_return_type = "Uint32Array")]
     pub fn table(&self, env: Env) -> napi::Result<Unknown<'static>> {
         cold(env, || self.cell.table.array())
     }
 
-    /// Begins to connect to the server that this record announces, and answers with the number of the connection to be.
+    /// Begins to connect to the server of this record. Returns the number of the future connection.
     #[napi]
     pub fn connect(&self, env: Env, record_json: String) -> napi::Result<u32> {
         cold(env, || {
@@ -228,7 +228,7 @@ impl NativeChannel {
         cold(env, || self.cell.core.with(|channel| Ok(channel.max_message(connection)? as u32)))
     }
 
-    /// Sends descriptors; they stay open here. False: not at the moment.
+    /// Sends descriptors, which stay open here. `false`: there is no room now.
     #[napi]
     pub fn send_fds(&self, env: Env, connection: u32, data: Uint8Array, fds: Vec<i32>) -> napi::Result<bool> {
         cold(env, || {
@@ -237,7 +237,7 @@ impl NativeChannel {
         })
     }
 
-    /// The oldest descriptors that came; they are the caller's to close now.
+    /// The oldest received descriptors. The caller must close them.
     #[napi]
     pub fn receive_fds(&self, env: Env, connection: u32) -> napi::Result<Option<NativeParcel>> {
         cold(env, || {
@@ -249,13 +249,13 @@ impl NativeChannel {
         })
     }
 
-    /// Takes no new clients any more.
+    /// Accepts no new clients any more.
     #[napi]
     pub fn withdraw(&self) {
         self.cell.core.if_open(Channel::withdraw);
     }
 
-    /// JSON array of what happened besides messages; empty text when nothing did.
+    /// JSON array of the notices; empty text if there are none.
     #[napi]
     pub fn notices(&self, env: Env) -> napi::Result<String> {
         cold(env, || {
@@ -271,7 +271,7 @@ impl NativeChannel {
         cold(env, || self.cell.core.with(|channel| json::write(&channel.stats())))
     }
 
-    /// JSON of the record as it is announced now; empty text where nothing is.
+    /// JSON of the record as it is announced now; empty text if there is none.
     #[napi]
     pub fn record(&self, env: Env) -> napi::Result<String> {
         cold(env, || {

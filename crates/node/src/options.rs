@@ -1,7 +1,8 @@
-//! Reads the options that JavaScript hands over as JSON, as the user wrote them, into the core's own.
+//! Reads the options that JavaScript passes as JSON, as the user wrote them, into the options of the core.
 //!
-//! Only the form is judged here: an unknown field or a value of the wrong type is an error that names the option's path and
-//! value. What a value may be, and what it is when it is not given, the core decides. Times are milliseconds, fractions included.
+//! This module checks only the form: an unknown field or a value of the wrong type is an error that names the path
+//! and the value of the option. The core decides which values are allowed, and what the defaults are. Times are
+//! milliseconds, and may have fractions.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -19,13 +20,13 @@ use serde_path_to_error::Segment;
 
 use crate::errors::{Failure, Result};
 
-/// Longest time that JavaScript's own timers know.
+/// The longest time in milliseconds that JavaScript's own timers accept.
 const MOST_MILLISECONDS: f64 = 2_147_483_647.0;
-/// Characters of a wrong value that an error shows.
+/// How many characters of a wrong value an error shows.
 const SHOWN: usize = 100;
 
-/// The fields of one JSON object, spelled in camelCase there, and `put`, which stores the given ones in the core's options, in the
-/// field of the same name, or in the one behind the arrow.
+/// Defines a struct for one JSON object, whose fields are in camelCase there, and its `put`. `put` stores the given
+/// fields in the core's options: in the field of the same name, or in the one behind the arrow.
 macro_rules! options {
     ($name:ident for $core:ty { $($field:ident $(=> $other:ident)?: $type:ty),* $(,)? }) => {
         #[derive(Deserialize)]
@@ -166,7 +167,7 @@ pub fn connection(json: &str) -> Result<ConnectOptions> {
     Ok(options)
 }
 
-/// An object for the option of this name.
+/// Parses the JSON object for the option of this name.
 pub fn object(option: &str, json: &str) -> Result<Map<String, Value>> {
     match serde_json::from_str(json) {
         Ok(Value::Object(object)) => Ok(object),
@@ -195,20 +196,20 @@ fn read<T: DeserializeOwned>(json: &str) -> Result<T> {
     })
 }
 
-/// An error in the words of the core's own.
+/// An error in the form of the core's own.
 fn wrong(path: &str, value: &Value, rule: &str) -> Failure {
     let value: String = value.to_string().chars().take(SHOWN).collect();
     Failure::argument(format!("option {path} has the wrong value {value}: {rule}"))
 }
 
-/// What is not given is left out; `null` is a value, and mostly a wrong one.
+/// A field that is not given keeps its default. `null` is a value, and for most options a wrong one.
 fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> std::result::Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
 
-/// What the core says of a value, without the option and the value, which are added later.
+/// The rule of the core for a value. Option and value are added later.
 fn rule_of<E: serde::de::Error>(error: Error) -> E {
     match error {
         Error::InvalidOption { rule, .. } => E::custom(rule),
@@ -224,7 +225,7 @@ impl<'de> Deserialize<'de> for Millis {
         if (0.0..=MOST_MILLISECONDS).contains(&milliseconds) {
             return Ok(Self(Duration::from_secs_f64(milliseconds / 1000.0)));
         }
-        Err(D::Error::custom(format_args!("milliseconds, at most {MOST_MILLISECONDS}, and not negative")))
+        Err(D::Error::custom(format_args!("it must be milliseconds from 0 to {MOST_MILLISECONDS}")))
     }
 }
 

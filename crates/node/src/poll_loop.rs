@@ -4,7 +4,7 @@
 //! Each endpoint has an fd: an eventfd, or an epoll that holds doorbells edge-triggered. The loop adds it
 //! edge-triggered. Invariant: a ready endpoint is harvested before JS runs. The reason: before Linux 5.5
 //! (339ddb53d373), an epoll reports an inner epoll that stays ready at every wait, edge-triggered or not. JS gets the
-//! ready ids in one call. This is no ThreadsafeFunction, because those abort Node 20 and 22 when a worker ends. An
+//! ready ids in one call. It is not a ThreadsafeFunction, because those abort Node 20 and 22 when a worker ends. An
 //! async cleanup hook closes the handle, and the environment waits for the hook.
 #![allow(unsafe_code)] // the reason: libuv, and callbacks out of its loop
 
@@ -24,7 +24,8 @@ use crate::uv::{self, Uv};
 
 /// The most ready endpoints that one wake reports. The rest follow in the next turn of the loop.
 const AT_ONCE: usize = 256;
-/// For this many wakes in a row, the endpoint of the last wake is asked first. After that the others get their turn.
+/// For this many wakes in a row, the endpoint of the last wake is asked first. Then the epoll is asked, so that the
+/// others are served.
 const GUESSES: u32 = 8;
 
 /// An endpoint that the poller can watch.
@@ -126,7 +127,7 @@ impl Poller {
     }
 
     /// Watches `endpoint`. Returns the id under which it will be reported: the lowest free id, so that JS can keep an
-    /// array. A wake that was on its way may reach the next owner of an id.
+    /// array. A wake that comes late may reach the next owner of an id.
     pub fn add(&self, endpoint: Rc<dyn Pollable>) -> Result<u32> {
         if self.context.get().is_null() {
             return Err(Failure::closed("poller"));
@@ -218,8 +219,8 @@ impl Poller {
         Ok((data.cast(), length))
     }
 
-    /// Asks the endpoint of the last wake first, which saves the question to the epoll. The epoll does not have to
-    /// know: an epoll that holds another epoll checks whether that one is still ready whenever it is asked itself.
+    /// Asks the endpoint of the last wake first. If it is ready, the epoll is not asked. The epoll need not know
+    /// that: an epoll that holds another epoll checks whether that one is still ready whenever it is asked itself.
     fn guess(&self) -> Result<bool> {
         let (id, guesses) = self.last.get();
         let Some(guesses) = guesses.checked_sub(1) else { return Ok(false) };
@@ -289,7 +290,7 @@ fn context(env: Env) -> Result<sys::napi_async_context> {
 unsafe extern "C" fn woken(handle: *mut uv::Handle, _: c_int, _: c_int) {
     let Some(uv) = Uv::get() else { return };
     // SAFETY: only `closed` releases the count in the handle's data. Another count keeps the poller alive during this
-    // call, whatever JS does in it.
+    // call, even if JS closes it.
     let poller = unsafe {
         let data = (uv.handle_get_data)(handle).cast::<Poller>().cast_const();
         Rc::increment_strong_count(data);

@@ -28,8 +28,8 @@ pub struct NativePoller {
 
 #[napi]
 impl NativePoller {
-    /// `on_ready(count)` is called with the first `count` words of `ready` set to the ids that are ready.
-    /// `on_loop` false: no loop is touched (Bun, Deno), call `poll` instead.
+    /// `on_ready(count)` is called when the first `count` words of `ready` are the ids that are ready.
+    /// `on_loop` false: no loop is used (Bun, Deno); call `poll` instead.
     #[napi(
         constructor,
         ts_args_type = "onReady: (count: number) => void, ready: Uint32Array, onLoop?: boolean"
@@ -55,7 +55,7 @@ impl NativePoller {
         self.poller.supported()
     }
 
-    /// Watches an endpoint and answers with its id: the lowest that is free.
+    /// Watches an endpoint. Returns its id: the lowest that is free.
     #[napi(ts_args_type = "endpoint: NativePublisher | NativeSubscriber | NativeWatch | NativeChannel")]
     pub fn add(&self, env: Env, endpoint: Endpoint<'_>) -> napi::Result<u32> {
         cold(env, || {
@@ -68,13 +68,13 @@ impl NativePoller {
         })
     }
 
-    /// Watches the endpoint `id` no longer.
+    /// Stops watching the endpoint `id`.
     #[napi]
     pub fn remove(&self, env: Env, id: u32) -> napi::Result<()> {
         cold(env, || self.poller.remove(id))
     }
 
-    /// Looks now, without the loop: writes the ready ids and answers with their number.
+    /// Polls now, without the loop: writes the ready ids and returns their number.
     #[napi]
     pub fn poll(&self, env: Env) -> napi::Result<u32> {
         cold(env, || self.poller.harvest())

@@ -114,7 +114,7 @@ impl NativePublisher {
         Ok(Self { cell })
     }
 
-    /// For the poller.
+    /// The cell, for the poller.
     pub fn pollable(&self) -> Rc<dyn Pollable> {
         self.cell.clone()
     }
@@ -122,7 +122,7 @@ impl NativePublisher {
 
 #[napi]
 impl NativePublisher {
-    /// The hot calls, as functions that need no `this`. Ask once.
+    /// The hot calls, as functions that need no `this`. Call it once.
     #[napi(ts_return_type = "NativePublisherHot")]
     pub fn hot(&self, env: Env) -> napi::Result<Unknown<'static>> {
         cold(env, || {

@@ -146,7 +146,7 @@ impl Drop for Slab {
     }
 }
 
-/// A slab together with the environment whose collector was told about it.
+/// A slab, and the environment whose garbage collector counts it.
 struct Accounted {
     slab: Slab,
     start: NonNull<u8>,
@@ -175,7 +175,7 @@ pub struct NativeSlabPool {
 
 #[napi]
 impl NativeSlabPool {
-    /// `keep_bytes`: how much memory that nobody uses may wait here for its next use (64 MiB).
+    /// `keep_bytes`: how much unused memory the pool keeps at most (64 MiB by default).
     #[napi(constructor)]
     pub fn new(env: Env, keep_bytes: Option<u32>) -> napi::Result<Self> {
         cold(env, || {
@@ -186,13 +186,13 @@ impl NativeSlabPool {
         })
     }
 
-    /// Whether slabs are external; otherwise `take` answers with ordinary arrays and nothing is pooled.
+    /// Whether slabs are external. Otherwise `take` returns ordinary arrays, and nothing is pooled.
     #[napi(getter)]
     pub fn external(&self) -> bool {
         self.external
     }
 
-    /// A `Uint8Array` of at least `min_bytes`, with whatever the last use left in it.
+    /// A `Uint8Array` of at least `min_bytes`. It still holds the bytes of its last use.
     #[napi(ts_return_type = "Uint8Array")]
     pub fn take(&self, env: Env, min_bytes: u32) -> napi::Result<Unknown<'static>> {
         cold(env, || {
@@ -212,13 +212,13 @@ impl NativeSlabPool {
         })
     }
 
-    /// Gives memory that nobody uses back to the system until at most `keep_bytes` (4 MiB) of it are left.
+    /// Gives unused memory back to the system, except for `keep_bytes` (4 MiB by default).
     #[napi]
     pub fn trim(&self, keep_bytes: Option<u32>) {
         self.pool.trim(keep_bytes.map_or(LARGEST, |bytes| bytes as usize));
     }
 
-    /// JSON: bytes waiting, bytes in use, slabs made, slabs used again.
+    /// JSON: unused bytes, bytes in use, slabs made, slabs used again.
     #[napi]
     pub fn stats(&self) -> String {
         let shelves = self.pool.lock();

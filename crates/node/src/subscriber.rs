@@ -25,7 +25,7 @@ use crate::raw::{Call, HotObject};
 const ENTRIES: usize = 1024;
 /// Words of the scratch array: source, bytes, and first sequence and time of the batch that is being drained.
 const SCRATCH: usize = 4;
-/// The results of `drain` and `lease` that are no count.
+/// The results of `drain` and `lease` that are not a count.
 const NEEDS_SLAB: i32 = -1;
 const NOTICE: i32 = -2;
 const LARGE: i32 = -3;
@@ -115,7 +115,7 @@ impl NativeSubscriber {
         Ok(Self { cell })
     }
 
-    /// For the poller.
+    /// The cell, for the poller.
     pub fn pollable(&self) -> Rc<dyn Pollable> {
         self.cell.clone()
     }
@@ -123,7 +123,7 @@ impl NativeSubscriber {
 
 #[napi]
 impl NativeSubscriber {
-    /// The hot calls, as functions that need no `this`. Ask once.
+    /// The hot calls, as functions that need no `this`. Call it once.
     #[napi(ts_return_type = "NativeSubscriberHot")]
     pub fn hot(&self, env: Env) -> napi::Result<Unknown<'static>> {
         cold(env, || {
@@ -153,19 +153,19 @@ impl NativeSubscriber {
         })
     }
 
-    /// After `drain` or `lease`: source, bytes used, first sequence and time in ns of the batch that was under way.
+    /// After `drain` or `lease`: source, bytes used, and first sequence and time (ns) of the batch that had begun before.
     #[napi(getter, ts_return_type = "Float64Array")]
     pub fn scratch(&self, env: Env) -> napi::Result<Unknown<'static>> {
         cold(env, || self.cell.scratch.array())
     }
 
-    /// After `drain` or `lease`: four words a message: offset, length, offset of its batch's header, index in it.
+    /// After `drain` or `lease`: four words per message: offset, length, offset of its batch's header, index in it.
     #[napi(getter, ts_return_type = "Uint32Array")]
     pub fn table(&self, env: Env) -> napi::Result<Unknown<'static>> {
         cold(env, || self.cell.table.array())
     }
 
-    /// After `drain` or `lease` told of a message that came in pieces, once: all of it, in memory of its own.
+    /// The message in pieces that `drain` or `lease` reported, once. It has memory of its own.
     #[napi(ts_return_type = "Uint8Array")]
     pub fn take_large(&self, env: Env) -> napi::Result<Unknown<'static>> {
         cold(env, || {
@@ -176,7 +176,7 @@ impl NativeSubscriber {
         })
     }
 
-    /// The frames of a source that leased messages lie in, twice in a row. Read-only pages: writing there ends the process.
+    /// The frames of a source, twice in a row. Leased messages lie in these read-only pages. Writing there ends the process.
     #[napi(ts_return_type = "ArrayBuffer")]
     pub fn source_memory(&self, env: Env, source: u32) -> napi::Result<Unknown<'static>> {
         cold(env, || {
@@ -192,7 +192,7 @@ impl NativeSubscriber {
         })
     }
 
-    /// JSON array of what happened besides messages; empty text when nothing did.
+    /// JSON array of the notices; empty text if there are none.
     #[napi]
     pub fn notices(&self, env: Env) -> napi::Result<String> {
         cold(env, || {
@@ -214,7 +214,7 @@ impl NativeSubscriber {
         cold(env, || self.cell.core.with(|subscriber| json::write(&subscriber.stats())))
     }
 
-    /// As `close`, and gives durable positions up.
+    /// Like `close`, and gives durable positions up.
     #[napi]
     pub fn forget(&self, env: Env) -> napi::Result<()> {
         cold(env, || {

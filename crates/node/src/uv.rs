@@ -1,7 +1,7 @@
 //! The few libuv calls behind the poller, looked up in the running process.
 //!
 //! Node exports its libuv, but an add-on that links to those symbols would not load where they are missing (Deno). So
-//! the functions are looked up by name, once. The running libuv tells the size of a handle. Bun has the symbols and
+//! the functions are looked up by name, once. The running libuv reports the size of a handle. Bun has the symbols and
 //! aborts in them, so the caller decides whether a loop is used at all.
 #![allow(unsafe_code)] // the reason: dlsym, and C function pointers
 

@@ -30,7 +30,7 @@ impl Pollable for Cell {
     }
 }
 
-/// Events of the services that match a filter; first `added` for those that are there.
+/// Events of the services that match a filter, beginning with `added` for those that are there.
 #[napi]
 pub struct NativeWatch {
     cell: Rc<Cell>,
@@ -44,7 +44,7 @@ impl NativeWatch {
         Ok(Self { cell })
     }
 
-    /// For the poller.
+    /// The cell, for the poller.
     pub fn pollable(&self) -> Rc<dyn Pollable> {
         self.cell.clone()
     }

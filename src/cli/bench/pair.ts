@@ -1,4 +1,4 @@
-/** Runs a task in two child processes on a bus of their own, and takes care that nothing of it stays behind. */
+/** Runs a task in two child processes on a bus of their own, and removes everything afterwards. */
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
@@ -9,12 +9,12 @@ import { type Cpus, pinned } from './pinning.js'
 import type { Part, RoundTrips, Task, Throughput } from './tasks.js'
 
 const ENDPOINT = new URL('./endpoint.js', import.meta.url)
-/** On top of the measurement itself, for starting and ending. */
+/** Milliseconds for starting and ending, besides the measurement itself. */
 const PATIENCE_MS = 15_000
 
 type Answer = { result: unknown } | { error: string }
 
-/** What the process gives that measures: the first of a round trip, the second of a stream. */
+/** Returns the result of the process that measures: the first one of a round trip, the second one of a stream. */
 export async function runPair(
   task: Task,
   size: number,
@@ -42,7 +42,10 @@ export async function runPair(
   }
 }
 
-/** Kills a child if need be; only when it has gone may its bus be removed, or it would make it anew. */
+/**
+ * Kills a child if need be, and waits for its end. Its bus must not be removed before, because the child would create
+ * it again.
+ */
 async function end(child: ChildProcess): Promise<void> {
   if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return
   const gone = once(child, 'exit')

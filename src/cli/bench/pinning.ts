@@ -1,13 +1,13 @@
 /**
- * Which two CPUs the benchmark's processes are pinned to, by the system's `taskset`: left to themselves, two processes that
- * wait for each other are often put on one CPU, and then nothing but the scheduler is measured.
+ * Which two CPUs the benchmark's processes are pinned to, by the system's `taskset`. Otherwise two processes that wait
+ * for each other are often put on one CPU, and then only the scheduler is measured.
  */
 import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 
 export type Cpus = readonly [number, number]
 
-/** Two CPUs that we may use, far apart so that they hardly share a core; nothing where there is one CPU or no taskset. */
+/** Two CPUs that we may use, far apart so that they hardly share a core; `undefined` if there is only one CPU or no taskset. */
 export function twoCpus(): Cpus | undefined {
   const list = /^Cpus_allowed_list:\s*(.*)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? ''
   const numbers = list.split(/[,-]/).map(Number)
@@ -17,7 +17,7 @@ export function twoCpus(): Cpus | undefined {
   return works ? [first, last] : undefined
 }
 
-/** How `fork` starts a pinned child. */
+/** The options of `fork` for a pinned child. */
 export function pinned(cpu: number | undefined): { execPath?: string; execArgv: string[] } {
   if (cpu === undefined) return { execArgv: [] }
   return { execPath: 'taskset', execArgv: ['-c', String(cpu), process.execPath] }

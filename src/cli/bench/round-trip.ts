@@ -1,10 +1,10 @@
-/** There and back: the first process sends a message and waits for the answer of the second before it sends the next. */
+/** Measures round trips: the first process sends a message and waits for the answer of the second before it sends the next. */
 import { createHistogram } from 'node:perf_hooks'
 import type { Bus, Publisher, Subscriber } from '../../index.js'
 import { withSubscriber } from '../meeting.js'
 import { type Part, type RoundTrips, type RoundTripTask, TOPIC } from './tasks.js'
 
-/** The part of the time that is not counted: the code is not compiled yet, and waiting has not found its pace. */
+/** A warm-up of this part of the time is not counted, because the code is not compiled yet and waiting has not adapted yet. */
 const WARM_UP = 0.25
 
 export async function ask(bus: Bus, { task, size, duration }: Part): Promise<RoundTrips> {
@@ -39,7 +39,7 @@ async function trips(
   }
 }
 
-/** Sends back everything that comes, until the other one leaves. */
+/** Sends back everything that comes, until the other process leaves. */
 export async function answer(bus: Bus, { task }: Part): Promise<void> {
   const { wait } = task as RoundTripTask
   const publisher = await bus.publisher(TOPIC.back, { wait })

@@ -1,9 +1,9 @@
-/** What `ringbell bench` asks of its two child processes, and what they answer. Plain data: it crosses as JSON. */
+/** The tasks of the two child processes of `ringbell bench`, and their results. Plain data: it crosses as JSON. */
 import type { Lifetime, WaitMode } from '../../index.js'
 
 export interface ThroughputTask {
   kind: 'throughput'
-  /** How the sender sends: a call each, or through the batch writer. */
+  /** How the sender sends: by one call for each message, or through the batch writer. */
   sending: 'send' | 'batch'
   lifetime: Lifetime
 }
@@ -15,15 +15,15 @@ export interface RoundTripTask {
 
 export type Task = ThroughputTask | RoundTripTask
 
-/** The part of one child. */
+/** The task of one child. */
 export interface Part {
   task: Task
   role: 'first' | 'second'
-  /** The bus. */
+  /** The directory of the bus. */
   path: string
-  /** Bytes a message. */
+  /** Bytes of each message. */
   size: number
-  /** Milliseconds, after the same in a short warm-up. */
+  /** Milliseconds of the measurement, after a short warm-up. */
   duration: number
 }
 

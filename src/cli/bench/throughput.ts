@@ -1,12 +1,13 @@
 /**
- * One way, as fast as it goes: the first process sends numbered messages for a while and closes, the second checks number,
- * first and last byte of each, and counts until everything has come. Time runs from the first message to the last.
+ * Measures one direction, as fast as it goes. The first process sends numbered messages for a while and closes. The
+ * second one checks the number, the first and the last byte of each, and counts until it has received everything. The
+ * time runs from the first message to the last.
  */
 import type { Bus, Publisher } from '../../index.js'
 import { withSubscriber } from '../meeting.js'
 import { CAPACITY, type Part, type Throughput, type ThroughputTask, TOPIC } from './tasks.js'
 
-/** Messages between two looks at the clock. */
+/** Messages between two readings of the clock. */
 const ROUND = 256
 
 export async function sendStream(bus: Bus, { task, size, duration }: Part): Promise<void> {

@@ -1,4 +1,4 @@
-/** `ringbell bench`: what this machine does, in a few seconds, between two processes. For rivals and charts see benches/. */
+/** `ringbell bench`: measures this machine in a few seconds, between two processes. Rivals and charts are in benches/. */
 import { availableParallelism, cpus, release } from 'node:os'
 import { Command, Option } from 'commander'
 import { runPair } from '../bench/pair.js'
@@ -31,15 +31,15 @@ export function bench(): Command {
   return new Command('bench')
     .summary('measure this machine in a few seconds')
     .description(
-      'Measures throughput and round trips between two processes on a bus of its own, each pinned to a CPU if there is taskset.',
+      'Measures throughput and round trips between two processes on a private bus. Each is pinned to a CPU if there is taskset.',
     )
-    .option('-s, --size <size>', 'bytes a message', messageSize, 256)
+    .option('-s, --size <size>', 'bytes of each message', messageSize, 256)
     .addOption(
-      new Option('-d, --duration <duration>', `of each of the four measurements ${DURATIONS}`)
+      new Option('-d, --duration <duration>', `duration of each of the four measurements ${DURATIONS}`)
         .argParser(parseDuration)
         .default(1000, '1s'),
     )
-    .option('--no-pin', 'leave the choice of CPUs to the scheduler')
+    .option('--no-pin', 'let the scheduler choose the CPUs')
     .action((options: BenchOptions, command: Command) => {
       const { json = false } = command.optsWithGlobals<GlobalOptions>()
       return run(json, (out, signal) => measureAll(out, signal, options))

@@ -1,6 +1,6 @@
 /**
- * `ringbell call <service> [data]`: one call, its reply on stdout. The bytes are sent and printed as they are, whatever codec
- * the server speaks: JSON stays JSON. What the handler throws goes to stderr, with its code.
+ * `ringbell call <service> [data]`: makes one call and prints the reply to stdout. The bytes are sent and printed as
+ * they are, for any codec of the server: JSON stays JSON. An error of the handler goes to stderr, with its code.
  */
 import { Command, Option } from 'commander'
 import { AbortError, RingbellError } from '../../index.js'
@@ -22,21 +22,21 @@ export function call(): Command {
   return new Command('call')
     .summary('call a service')
     .description(
-      'Calls a service and prints its reply. The request is DATA, or what comes in on stdin; it is sent as it is, so for a\n' +
-        'server that speaks JSON it is JSON. With --json the reply is {"value"}, {"text"} or {"base64"}.',
+      'Calls a service and prints its reply. The request is DATA or stdin. It is sent as it is, so a server with the codec\n' +
+        'json must get JSON. With --json the reply is {"value"}, {"text"} or {"base64"}.',
     )
     .argument('<service>', 'service name')
-    .argument('[data]', "the request (default: stdin, if that is no terminal; '-': stdin)")
+    .argument('[data]', "the request; '-' is stdin (default: stdin, unless it is a terminal)")
     .addOption(
-      new Option('-t, --timeout <duration>', `for all of it, finding the server included ${DURATIONS}`)
+      new Option('-t, --timeout <duration>', `time limit, including the search for the server ${DURATIONS}`)
         .argParser(parseDuration)
         .default(10_000, '10s'),
     )
     .option(
       '-s, --stream',
-      'print a streamed reply, a piece a line, until it ends; the timeout is for finding the server',
+      'print a streamed reply, one line for each piece; the time limit is only for the search for the server',
     )
-    .option('-i, --idempotent', 'call again if the server is lost and nobody knows whether it handled the call')
+    .option('-i, --idempotent', 'call again if the server is lost and it is unknown whether it handled the call')
     .addHelpText('after', '\nExample:\n  ringbell call upper hello')
     .action((name: string, data: string | undefined, options: CommandOptions, command: Command) =>
       runSession(command, (session) => run(session, name, data, options)),
@@ -66,12 +66,12 @@ async function run({ bus, out, signal }: Session, name: string, data: string | u
     await print(await client.call(request, { timeout: left, signal, idempotent: options.idempotent ?? false }))
   } catch (error) {
     const late = error instanceof RingbellError && error.code === 'ERR_RINGBELL_TIMEOUT'
-    // Why there was no connection says more than that there was none.
+    // The reason why there was no connection says more than the timeout.
     throw (late ? failures.at(-1) : undefined) ?? error
   }
 }
 
-/** An instance that answers calls. */
+/** Finds an instance that answers calls. */
 async function server({ bus, signal }: Pick<Session, 'bus' | 'signal'>, name: string, timeout: number) {
   const late = AbortSignal.timeout(Math.ceil(timeout))
   try {
@@ -82,7 +82,7 @@ async function server({ bus, signal }: Pick<Session, 'bus' | 'signal'>, name: st
   }
   throw new RingbellError(
     'ERR_RINGBELL_NOT_FOUND',
-    `Nobody serves '${name}' on ${bus.path} (waited ${duration(timeout * 1e6)})${mismatch(bus, name, 'server')}`,
+    `No process serves '${name}' on ${bus.path} (waited ${duration(timeout * 1e6)})${mismatch(bus, name, 'server')}`,
   )
 }
 

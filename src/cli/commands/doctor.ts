@@ -1,6 +1,7 @@
 /**
- * `ringbell doctor`: what this machine, this user and this bus allow, what to do about the rest, and whether a message
- * really gets across. Exit code 1 if something will not work; what works in a lesser way (`!`) is no failure.
+ * `ringbell doctor`: checks what this machine, this user and this bus allow, says what to do about problems, and tries
+ * to pass a message to another process. The exit code is 1 if something does not work. What works with limits (`!`) is
+ * not a failure.
  */
 import { Command } from 'commander'
 import { Bus, type Check } from '../../index.js'
@@ -22,7 +23,7 @@ export function doctor(): Command {
     .summary('check what this machine allows')
     .description(
       'Checks kernel, security modules, limits and the bus directory, tries each way of acquisition between two processes, and\n' +
-        'says what to do. ✓ as it should be, ! works in a lesser way, ✗ does not work (exit code 1).',
+        'says what to do. ✓ as it should be, ! works with limits, ✗ does not work (exit code 1).',
     )
     .action((_options: object, command: Command) => {
       const { bus, domain, system, json = false } = command.optsWithGlobals<GlobalOptions>()

@@ -7,7 +7,7 @@ export function gc(): Command {
   return new Command('gc')
     .summary('remove what dead processes left')
     .description(
-      'Removes records, sockets and unfinished files of dead processes; never those of a living one. Anybody may, at any time.',
+      'Removes records, sockets and unfinished files of dead processes, never those of a living one. It may run at any time.',
     )
     .action((_options: object, command: Command) =>
       runSession(command, async ({ bus, out }) => {

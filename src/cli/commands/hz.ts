@@ -1,6 +1,7 @@
 /**
- * `ringbell hz <topic>`: how many messages come, how many bytes, and how old they are when they are received. Attached like
- * any subscriber, so it sees what they see. Rewrites its lines on a terminal, writes a line per topic and interval otherwise.
+ * `ringbell hz <topic>`: measures how many messages and bytes come, and how old the messages are when they are
+ * received. It attaches like any subscriber, so it sees what they see. On a terminal it rewrites its lines; otherwise
+ * it writes one line for each topic and interval.
  */
 import { createHistogram, type RecordableHistogram } from 'node:perf_hooks'
 import { Command, Option } from 'commander'
@@ -19,26 +20,26 @@ interface HzOptions {
   timeout?: number
 }
 
-/** Messages of a batch whose age is taken. They were received together, so more would only cost time. */
+/** How many messages of a batch are measured. They were received together, so more would only cost time. */
 const SAMPLES = 32
 
 export function hz(): Command {
   return new Command('hz')
     .summary('measure the rate and latency of a topic')
     .description(
-      'Measures messages and bytes per second, and the latency: from the commit of a message until it was received here\n' +
-        '(a sample of each batch). On a "block" topic it holds up the publisher if it cannot keep pace, like any subscriber.',
+      'Measures messages and bytes per second, and the latency: the time from the commit of a message until it is received here\n' +
+        '(a sample of each batch). On a "block" topic it slows down the publisher if it is too slow, like any subscriber.',
     )
     .argument('<topic>', 'service name or pattern')
     .addOption(
-      new Option('-i, --interval <duration>', `between two reports ${DURATIONS}`)
+      new Option('-i, --interval <duration>', `time between two reports ${DURATIONS}`)
         .argParser(parseDuration)
         .default(1000, '1s'),
     )
-    .option('-n, --count <n>', 'end after so many reports', parseCount)
+    .option('-n, --count <n>', 'end after this many reports', parseCount)
     .option(
       '-t, --timeout <duration>',
-      `give up when nothing came for so long (exit code 3) ${DURATIONS}`,
+      `give up if nothing comes for this long (exit code 3) ${DURATIONS}`,
       parseDuration,
     )
     .action((topic: string, options: HzOptions, command: Command) =>
@@ -68,7 +69,7 @@ async function measure({ bus, out, signal }: Session, topic: string, options: Hz
     return meter
   }
 
-  // A single name has its line from the beginning, also while nobody publishes.
+  // A single name has its line from the beginning, even without a publisher.
   if (!topic.includes('*')) meterOf(topic)
   const timer = setInterval(report, options.interval)
   try {
@@ -87,7 +88,7 @@ async function measure({ bus, out, signal }: Session, topic: string, options: Hz
     )
 }
 
-/** What came of one topic during an interval. Rates are per second, latencies nanoseconds. */
+/** What came from one topic during an interval. Rates are per second, latencies in nanoseconds. */
 interface Figures {
   topic: string
   messages: number
@@ -122,7 +123,7 @@ class Meter {
     }
   }
 
-  /** The figures since the last time. */
+  /** The figures since the last call. */
   read(): Figures {
     const now = performance.now()
     const seconds = (now - this.#since) / 1000

@@ -1,6 +1,7 @@
 /**
- * `ringbell inspect <service>`: everything about the instances of one service. For topics it attaches for a moment, as any
- * subscriber would, because the counters live in shared memory; it reads no message and has left before it prints.
+ * `ringbell inspect <service>`: shows everything about the instances of one service. It attaches to topics for a
+ * moment, as any subscriber does, because the counters are in shared memory. It reads no message, and leaves before it
+ * prints.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Command, Option } from 'commander'
@@ -24,7 +25,7 @@ interface InspectOptions {
   attach: boolean
 }
 
-/** How the attaching went. */
+/** The result of attaching to one instance. */
 export interface Attachment {
   source?: SourceStats
   /** Why there is no source. */
@@ -35,12 +36,14 @@ export function inspect(): Command {
   return new Command('inspect')
     .summary('show everything about a service')
     .description(
-      'Shows the record of every instance of a service and, for topics, counters, subscribers with their backlog, and by which rung\n' +
-        'we acquire it and why not by a better one. To find out it attaches for a moment, which others take for a subscriber.',
+      'Shows the record of every instance of a service and, for topics, counters, subscribers with their backlog, and the rung by\n' +
+        'which we acquire it and why not by a better one. For that it attaches for a moment, and others see it as a subscriber.',
     )
     .argument('<service>', 'service name')
     .addOption(
-      new Option('-t, --timeout <duration>', `to attach ${DURATIONS}`).argParser(parseDuration).default(2000, '2s'),
+      new Option('-t, --timeout <duration>', `time limit for attaching ${DURATIONS}`)
+        .argParser(parseDuration)
+        .default(2000, '2s'),
     )
     .option('--no-attach', 'show the record only')
     .action((name: string, options: InspectOptions, command: Command) =>
@@ -51,7 +54,7 @@ export function inspect(): Command {
 async function show({ bus, out, signal }: Session, name: string, options: InspectOptions): Promise<void> {
   const instances = bus.services.list().filter((service) => service.name === name)
   if (instances.length === 0)
-    throw new RingbellError('ERR_RINGBELL_NOT_FOUND', `Nobody announces '${name}' on ${bus.path}`)
+    throw new RingbellError('ERR_RINGBELL_NOT_FOUND', `No process announces '${name}' on ${bus.path}`)
   const topics = options.attach ? instances.filter(({ topic }) => topic !== undefined) : []
   const attachments = new Map<string, Attachment>()
   if (topics.length > 0) {
@@ -75,7 +78,7 @@ async function show({ bus, out, signal }: Session, name: string, options: Inspec
   await out.write(`${texts.join('\n\n')}\n`)
 }
 
-/** Fills in how attaching to each instance went; those that take longer than the timeout are left out. */
+/** Stores the result of attaching to each instance. One that takes longer than the timeout gets an error. */
 export async function attachAll(
   subscriber: Subscriber,
   topics: readonly Service[],
@@ -139,7 +142,7 @@ function accessOf({ mode, group, uids, gids }: AccessInfo, guests: number): stri
   return `${whom.join('; ')} (mode ${mode})${guests === 0 ? '' : `, up to ${counted(guests, 'guest')}`}`
 }
 
-/** What shared memory tells. */
+/** The lines about the counters in shared memory. */
 export function live({ rung, guest, fallbacks, publisher }: SourceStats): [string, string][] {
   const { messages, bytes, full, dropped, rings, evicted, reaped, highWater, fragments, head, floor } = publisher
   const lines: [string, string][] = [

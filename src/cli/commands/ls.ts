@@ -1,4 +1,4 @@
-/** `ringbell ls`: who is on the bus, from one scan. */
+/** `ringbell ls`: lists the services on the bus, from one scan. */
 import { Command } from 'commander'
 import type { Service } from '../../index.js'
 import { EXIT, type ExitCode } from '../exit-codes.js'
@@ -10,7 +10,7 @@ export function ls(): Command {
   return new Command('ls')
     .summary('list the services on the bus')
     .description(
-      'Lists the services on the bus: all, those of a group (audio: audio and audio.mic), or of a pattern (sensors.*).',
+      'Lists the services on the bus: all, those of a group (audio: audio and audio.mic), or those of a pattern (sensors.*).',
     )
     .argument('[services]', 'a group or a pattern')
     .action((wanted: string | undefined, _options: object, command: Command) =>
@@ -25,11 +25,11 @@ async function list({ bus, out }: Session, wanted: string | undefined): Promise<
   else if (services.length > 0) {
     const header = ['SERVICE', 'KIND', 'PID', 'TOPIC', 'CODEC', 'ID'].map((title) => out.paint('bold', title))
     await out.write(`${columns([header, ...services.map(row)], [2]).join('\n')}\n`)
-  } else out.note(`nobody${wanted === undefined ? '' : ` of '${wanted}'`} is on ${bus.path}`)
+  } else out.note(`no service${wanted === undefined ? '' : ` of '${wanted}'`} is on ${bus.path}`)
   return wanted !== undefined && services.length === 0 ? EXIT.notFound : EXIT.ok
 }
 
-/** What the record says, without the descriptors that only peers need. */
+/** The service without its `record`, whose further fields only peers need. */
 export function description({ record: _record, ...service }: Service): Omit<Service, 'record'> {
   return service
 }

@@ -1,7 +1,7 @@
 /**
- * `ringbell pub <topic>`: what comes in on stdin goes out as messages, a line or a frame each. Reads no faster than the
- * slowest subscriber, so a command in front of it is slowed down and nothing is lost; ends when its input has ended and
- * everybody who is attached has read everything.
+ * `ringbell pub <topic>`: publishes stdin as messages, one for each line or frame. It reads no faster than the slowest
+ * subscriber, so the command in front of it is slowed down and nothing is lost. It ends when its input has ended and
+ * every attached subscriber has read everything.
  */
 import { createReadStream } from 'node:fs'
 import { addAbortSignal, type Readable } from 'node:stream'
@@ -39,23 +39,23 @@ interface PubOptions extends AccessFlags {
   drain: boolean
 }
 
-/** Between two looks at who is behind: nothing in the ring rings for that. */
+/** Milliseconds between two checks for subscribers that are behind. There is no event for that. */
 const LOOK_MS = 5
 
 export function pub(): Command {
   const command = new Command('pub')
-    .summary('publish stdin, a message a line')
+    .summary('publish stdin, one message for each line')
     .description(
-      'Publishes what comes in on stdin, a message a line. Slows down to the slowest subscriber, so nothing is lost.\n' +
-        'Messages sent while nobody is attached stay in the ring for `sub --from earliest` until newer ones overwrite them.',
+      'Publishes stdin, one message for each line. It slows down to the slowest subscriber, so nothing is lost.\n' +
+        'Messages sent while no subscriber is attached stay in the ring for `sub --from earliest` until newer ones overwrite them.',
     )
     .argument('<topic>', 'service name to publish under')
     .option('-f, --file <path>', 'read from a file instead of stdin')
-    .option('-b, --binary', 'frames instead of lines: u32 little-endian length, then so many bytes')
+    .option('-b, --binary', 'frames instead of lines: u32 little-endian length, then that many bytes')
     .option('--codec <id>', 'codec to announce, such as json; the bytes are sent as they come')
     .option('--capacity <size>', 'bytes of the ring, a power of two (default: 1M)', parseSize)
     .addOption(
-      new Option('--overflow <policy>', 'when the ring is full (default: block)').choices([
+      new Option('--overflow <policy>', 'what to do when the ring is full (default: block)').choices([
         'block',
         'drop-oldest',
         'drop-newest',
@@ -66,11 +66,11 @@ export function pub(): Command {
       `drop a subscriber that stalls the topic for longer ${DURATIONS}`,
       parseDuration,
     )
-    .option('--max-subscribers <n>', 'slots (default: 64)', parseCount)
-    .option('-r, --rate <n>', 'at most so many messages a second', parseRate)
+    .option('--max-subscribers <n>', 'slots for subscribers (default: 64)', parseCount)
+    .option('-r, --rate <n>', 'at most this many messages per second', parseRate)
     .option(
       '-w, --wait-subscriber',
-      'send nothing before the first subscriber is attached, `stats` and `inspect` included',
+      'send nothing before the first subscriber is attached (`stats` and `inspect` count as one)',
     )
     .option('--no-drain', 'at the end, do not wait until subscribers have read everything')
   return withAccess(command)

@@ -1,6 +1,6 @@
 /**
- * `ringbell stats <service>`: the counters of every instance of a service, by its own account. A topic's lie in shared memory,
- * and only a subscriber can read them: so this command is one for that time, and its help says so.
+ * `ringbell stats <service>`: shows the counters of every instance of a service. Those of a topic are in shared memory,
+ * and only a subscriber can read them. So this command is a subscriber for that time, and its help says so.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Command, Option } from 'commander'
@@ -27,12 +27,14 @@ export function stats(): Command {
   return new Command('stats')
     .summary('show the counters of a service')
     .description(
-      'Shows what every instance of a service has counted. Servers are asked; topics are joined for a moment, which others take\n' +
-        'for a subscriber: it takes a slot, and `pub --wait-subscriber` begins. `inspect --no-attach` shows the record without.',
+      'Shows the counters of every instance of a service. It asks servers, and attaches to topics for a moment. Others see\n' +
+        'it there as a subscriber: it takes a slot, and `pub --wait-subscriber` begins. `inspect --no-attach` shows only the record.',
     )
     .argument('<service>', 'service name')
     .addOption(
-      new Option('-t, --timeout <duration>', `to reach them ${DURATIONS}`).argParser(parseDuration).default(2000, '2s'),
+      new Option('-t, --timeout <duration>', `time limit for reaching them ${DURATIONS}`)
+        .argParser(parseDuration)
+        .default(2000, '2s'),
     )
     .action((name: string, options: CommandOptions, command: Command) =>
       runSession(command, (session) => show(session, name, options)),
@@ -43,7 +45,7 @@ async function show(session: Session, name: string, { timeout }: CommandOptions)
   const { bus, out } = session
   const instances = bus.services.list().filter((service) => service.name === name)
   if (instances.length === 0)
-    throw new RingbellError('ERR_RINGBELL_NOT_FOUND', `Nobody announces '${name}' on ${bus.path}`)
+    throw new RingbellError('ERR_RINGBELL_NOT_FOUND', `No process announces '${name}' on ${bus.path}`)
   const topics = instances.filter(({ topic }) => topic !== undefined)
   const servers = instances.filter(({ kind }) => kind === 'server')
   const [ofTopics, ofServers] = await Promise.all([
@@ -55,7 +57,7 @@ async function show(session: Session, name: string, { timeout }: CommandOptions)
     const server = ofServers.get(service.id)
     if (source !== undefined) return { service, topic: source }
     if (server !== undefined) return { service, server }
-    const unknown = { code: 'ERR_RINGBELL_NOT_FOUND', message: `a ${service.kind} tells no counters` } as const
+    const unknown = { code: 'ERR_RINGBELL_NOT_FOUND', message: `a ${service.kind} has no counters to show` } as const
     const late = { code: 'ERR_RINGBELL_TIMEOUT', message: `not reached within ${timeout} ms` } as const
     return { service, error: error ?? (service.kind === 'server' ? late : unknown) }
   })
@@ -103,7 +105,7 @@ async function countersOfServers(
       try {
         counters.set(connection.service?.id ?? '', await of.serverStats({ connection, timeout }))
       } catch {
-        // It has gone meanwhile: what is not there is told as that.
+        // The server has gone meanwhile, and is shown as not reached.
         return
       }
       if (--wanted === 0) over.abort()
@@ -140,7 +142,7 @@ function countersOf({
   inHand,
 }: ServerStats): [string, string][] {
   return [
-    ['connections', `${count(connections)} now, ${count(accepted)} so far`],
+    ['connections', `${count(connections)} now, ${count(accepted)} in total`],
     ['requests', `${counted(requests, 'request')}, ${count(inHand)} in hand`],
     [
       'answered',

@@ -1,7 +1,7 @@
 /**
- * `ringbell sub <topic>`: every message on stdout, as a line, a frame or JSON. Reads no faster than stdout is read, which on a
- * `block` topic slows down the publisher. Keeps waiting for publishers, unless told when to end. What a reader must
- * know (misses, evictions, publishers that died or cannot be joined) goes to stderr.
+ * `ringbell sub <topic>`: prints every message to stdout, as a line, a frame or JSON. It reads no faster than stdout is
+ * read, which slows down the publisher of a `block` topic. It waits for publishers until an option ends it. It reports
+ * misses, evictions, and publishers that died or that it could not attach to on stderr.
  */
 import { Command, Option } from 'commander'
 import { type AckMode, RingbellError, type Rung, type Subscriber } from '../../index.js'
@@ -28,31 +28,31 @@ export function sub(): Command {
   return new Command('sub')
     .summary('print the messages of a topic')
     .description(
-      'Prints every message, a line each, of all publishers of a topic, or of all topics that match a pattern such as "sensors.*".\n' +
-        'With --json a line is {"topic","publisher","sequence","time","text"}: time is CLOCK_MONOTONIC in nanoseconds; bytes that\n' +
-        'are no UTF-8 come as "base64"; of publishers that announce the codec json there is "value" instead.',
+      'Prints every message as a line, from all publishers of a topic, or of all topics that match a pattern such as "sensors.*".\n' +
+        'With --json a line is {"topic","publisher","sequence","time","text"}: time is CLOCK_MONOTONIC in nanoseconds. Bytes that\n' +
+        'are not UTF-8 come as "base64". Messages of publishers with the codec json come as "value".',
     )
     .argument('<topic>', 'service name or pattern')
-    .option('-b, --binary', 'frames instead of lines: u32 little-endian length, then so many bytes')
+    .option('-b, --binary', 'frames instead of lines: u32 little-endian length, then that many bytes')
     .addOption(new Option('--from <start>', 'where to begin').choices(['latest', 'earliest']).default('latest'))
-    .option('-n, --count <n>', 'end after so many messages', parseCount)
+    .option('-n, --count <n>', 'end after this many messages', parseCount)
     .option(
       '-t, --timeout <duration>',
-      `give up when nothing came for so long (exit code 3) ${DURATIONS}`,
+      `give up if nothing comes for this long (exit code 3) ${DURATIONS}`,
       parseDuration,
     )
-    .option('-u, --until-closed', 'end when all publishers that there were have ended')
+    .option('-u, --until-closed', 'end when all attached publishers have ended')
     .addOption(
       new Option('--acquire <rung>', 'force a way of acquisition').choices(['auto', 'direct', 'handshake', 'stream']),
     )
     .option(
       '-d, --durable <name>',
-      'keep our place under a name: the next subscriber of that name goes on behind what was printed',
+      'keep our position under a name: the next subscriber of that name continues after the printed messages',
     )
     .addOption(
       new Option(
         '--ack <mode>',
-        'when a message is done: deferred, once it is written (the default with --durable); batch, many at a time; immediate, when it is read',
+        'when a message is acknowledged: deferred, once it is written (the default with --durable); batch, many at a time; immediate, when it is read',
       ).choices(['immediate', 'batch', 'deferred']),
     )
     .action((topic: string, options: SubOptions, command: Command) =>
@@ -86,7 +86,7 @@ async function print({ bus, out, signal }: Session, topic: string, options: SubO
 
 /** Notices when publishers have ended, and closes the subscriber after the last one if that is wanted. */
 class Ending {
-  /** A publisher did not close but died or broke off, so its stream may be cut short. For those who wait for an end. */
+  /** A publisher died or failed instead of closing, so its stream may be incomplete. It is only set with `--until-closed`. */
   cutShort = false
 
   constructor(subscriber: Subscriber, untilClosed: boolean) {

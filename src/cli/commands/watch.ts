@@ -1,4 +1,4 @@
-/** `ringbell watch`: services that come, change and go; first those that are there. */
+/** `ringbell watch`: prints services that come, change and go, and first those that are there. */
 import { Command } from 'commander'
 import { AbortError, RingbellError, type ServiceEvent } from '../../index.js'
 import { duration, DURATIONS, parseCount, parseDuration } from '../figures.js'
@@ -14,13 +14,13 @@ interface WatchCommandOptions {
 
 export function watch(): Command {
   return new Command('watch')
-    .summary('follow who comes and goes')
-    .description('Prints an event per line: added (also for those who are there already), updated, removed.')
+    .summary('follow services as they come and go')
+    .description('Prints one event per line: added (also for services that are there already), updated, removed.')
     .argument('[services]', 'a service name, or a pattern such as sensors.*')
-    .option('-n, --count <n>', 'end after so many events', parseCount)
+    .option('-n, --count <n>', 'end after this many events', parseCount)
     .option(
       '-t, --timeout <duration>',
-      `give up when nothing happened for so long (exit code 3) ${DURATIONS}`,
+      `give up if nothing happens for this long (exit code 3) ${DURATIONS}`,
       parseDuration,
     )
     .action((filter: string | undefined, options: WatchCommandOptions, command: Command) =>

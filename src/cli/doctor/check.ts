@@ -1,4 +1,4 @@
-/** Findings of the doctor taken together. */
+/** The overall result of the checks of the doctor. */
 import type { Check, CheckStatus } from '../../index.js'
 
 export function worst(checks: readonly Check[]): CheckStatus {

@@ -1,4 +1,7 @@
-/** The child process of the doctor: subscribes by each rung in turn, tells its parent how it went, and never outlives it. */
+/**
+ * The child process of the doctor: subscribes by each rung, one after the other, sends the results to its parent, and
+ * never outlives it.
+ */
 import { Bus, type Rung } from '../../index.js'
 import { type Attempt, TOPIC } from './try-out.js'
 

@@ -1,6 +1,7 @@
 /**
- * The doctor's last word: does a message get from one process to another here? We publish in a domain of our own on that very
- * bus, and a child subscribes by each rung. The child is the subscriber because Yama lets a parent do what it forbids to others.
+ * The last check of the doctor: can a message get from one process to another here? We publish in a private domain of
+ * that bus, and a child subscribes by each rung. The child is the subscriber because Yama lets a parent do what it
+ * forbids to others.
  */
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
@@ -57,7 +58,7 @@ async function attempts(path: string, signal: AbortSignal): Promise<Attempt[]> {
   }
 }
 
-/** By any of them messages come; it is bad if by none. */
+/** One check for each rung. It fails if neither the handshake nor the stream works. */
 export function findings(attempts: readonly Attempt[]): Check[] {
   const works = (rung: Rung): boolean => attempts.some((one) => one.rung === rung && one.took !== undefined)
   return attempts.map((attempt) => finding(attempt, works))
@@ -69,7 +70,7 @@ function finding({ rung, took, error }: Attempt, works: (rung: Rung) => boolean)
     return {
       check,
       status: 'ok',
-      detail: `another process received a message ${took.toFixed(1)} ms after it looked`,
+      detail: `another process received a message after ${took.toFixed(1)} ms`,
       advice: '',
     }
   const detail = error ?? 'no message'
@@ -81,7 +82,7 @@ function finding({ rung, took, error }: Attempt, works: (rung: Rung) => boolean)
       check,
       status: 'warn',
       detail,
-      advice: 'topics are streamed, at a copy through the kernel for each message',
+      advice: 'topics are streamed, which costs a copy through the kernel for each message',
     }
   return {
     check,

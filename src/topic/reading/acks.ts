@@ -1,20 +1,21 @@
 /**
- * When a message is done, and when its publisher is told. With `batch`, a message is done when its reader asks for the next one, or the
- * callback has returned. What is done is told after a number of messages, after a time, and before the subscriber sleeps: an idle
- * subscriber owes nothing. With `deferred`, the user says when. The timer runs only while something is done and not told, and keeps no process alive.
+ * When a message is done, and when that is acknowledged to its publisher. With `batch`, a message is done when its
+ * reader asks for the next one, or the callback has returned. Acknowledgements are sent after a number of messages,
+ * after a time, and before the subscriber sleeps. So an idle subscriber has none pending. With `deferred`, the user
+ * acknowledges. The timer runs only while an acknowledgement is pending, and does not keep the process alive.
  */
 import { invalid } from '../../check.js'
 import type { NativeSubscriberHot } from '../../native.js'
 import type { Source } from '../sources.js'
 
-/** Who says that a message is done. */
+/** When a message counts as done. */
 export type AckMode = 'immediate' | 'batch' | 'deferred'
 
 export interface AckPolicy {
   readonly mode: 'batch' | 'deferred'
-  /** Messages told at once. */
+  /** Messages that are acknowledged at once. */
   readonly batch: number
-  /** Milliseconds that what is done may wait. */
+  /** Milliseconds that an acknowledgement may wait. */
   readonly interval: number
 }
 
@@ -26,11 +27,11 @@ export class Acks {
     this.#armed = false
     this.flush()
   }
-  /** Handed out, and perhaps still in use. */
+  /** Messages that were handed out and may still be in use. */
   #inHand = 0
   #inHandSource = -1
   #inHandSequence = 0
-  /** Done and not told, all of one source. */
+  /** Messages that are done and not acknowledged, all of one source. */
   #done = 0
   #doneSource = -1
   #doneSequence = 0
@@ -43,7 +44,7 @@ export class Acks {
     this.#automatic = policy.mode === 'batch'
   }
 
-  /** So many messages were handed out; the last one has this sequence. */
+  /** `count` messages were handed out; the last one has this sequence. */
   took(source: Source, sequence: number, count: number): void {
     source.taken = sequence + 1
     if (!this.#automatic) return
@@ -65,7 +66,7 @@ export class Acks {
     else if (!this.#armed) this.#arm()
   }
 
-  /** Tells what is done. */
+  /** Acknowledges what is done. */
   flush(): void {
     if (this.#done === 0) return
     this.#done = 0
@@ -81,7 +82,7 @@ export class Acks {
     return this.#tell(source.number, sequence)
   }
 
-  /** The calls that a wait is made of. What is done is told before the wait sleeps. */
+  /** The hot calls for a waiter. They acknowledge what is done before the waiter sleeps. */
   beforeSleep(hot: NativeSubscriberHot): NativeSubscriberHot {
     const { arm } = hot
     return {

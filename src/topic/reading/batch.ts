@@ -1,7 +1,7 @@
 /**
- * The messages of one drain, of one publisher, in order. Use it by index: `data(i)` makes a view; `offset(i)` and `byteLength(i)` make
- * nothing. Its `lifetime` says how long it may be used: `owned` for ever, `borrowed` and `lease` until `release()` or the next step of the
- * iteration. After that the memory belongs to other messages.
+ * The messages of one drain, of one publisher, in order. Use it by index: `data(i)` makes a view; `offset(i)` and
+ * `byteLength(i)` make nothing. Its `lifetime` says how long it may be used: `owned` without a limit, `borrowed` and
+ * `lease` until `release()` or the next step of the iteration. After that the memory belongs to other messages.
  */
 import { invalid } from '../../check.js'
 import { decodeWith } from '../../codec/index.js'
@@ -11,12 +11,13 @@ import type { Delivery } from './delivery.js'
 import { Message } from './message.js'
 
 /**
- * Whose memory a batch lies in. `owned`: yours. `borrowed`: a slab of the subscriber that is used again. `lease`: the
- * ring itself, read-only: writing to it kills the process, and text must be copied (`slice()`) before it is decoded.
+ * The memory of a batch. `owned`: it is yours. `borrowed`: it is a slab of the subscriber, which is used again.
+ * `lease`: it is the ring itself, read-only. Writing to a lease kills the process, and text in it must be copied
+ * (`slice()`) before it is decoded.
  */
 export type Lifetime = 'owned' | 'borrowed' | 'lease'
 
-/** Who takes a batch back. */
+/** Something that takes a batch back. */
 export interface Lender {
   takeBack(): void
 }
@@ -25,7 +26,7 @@ export interface Lender {
 export class Batch<T = Uint8Array> implements Iterable<Message<T>> {
   /** Messages in it, at least one. */
   readonly length: number
-  /** Whose memory the messages lie in. */
+  /** The memory of the messages. */
   readonly lifetime: Lifetime
   readonly #delivery: Delivery
   readonly #table: Uint32Array
@@ -50,7 +51,7 @@ export class Batch<T = Uint8Array> implements Iterable<Message<T>> {
     this.#lender = lender
   }
 
-  /** The memory that `offset(i)` counts in. */
+  /** The memory in which `offset(i)` is a position. */
   get bytes(): Uint8Array {
     if (this.#released) throw released()
     return this.#delivery.bytes
@@ -69,7 +70,8 @@ export class Batch<T = Uint8Array> implements Iterable<Message<T>> {
   /**
    * A view of message `i`.
    *
-   * @throws {RingbellError} as everything that takes an index: `ERR_RINGBELL_RELEASED`, `ERR_RINGBELL_INVALID_OPTION` for an index that is none.
+   * @throws {RingbellError} `ERR_RINGBELL_RELEASED`; `ERR_RINGBELL_INVALID_OPTION` for an index out of range. All
+   * methods with an index throw these.
    */
   data(i: number): Uint8Array {
     const at = this.#entry(i)
@@ -77,7 +79,8 @@ export class Batch<T = Uint8Array> implements Iterable<Message<T>> {
   }
 
   /**
-   * Message `i`, decoded by the subscriber's codec (from a copy, where it could point into memory that is not yours).
+   * Message `i`, decoded by the subscriber's codec (from a copy, if the value could point into memory that is not
+   * yours).
    *
    * @throws {RingbellError} `ERR_RINGBELL_CODEC` when the bytes are not what the codec expects.
    */
@@ -96,13 +99,13 @@ export class Batch<T = Uint8Array> implements Iterable<Message<T>> {
     return this.#table[this.#entry(i) + 1] as number
   }
 
-  /** The publisher's count of message `i`. */
+  /** The sequence number of message `i` at its publisher. */
   sequence(i: number): number {
     const at = this.#entry(i)
     return this.#delivery.sequence(this.#table[at + 2] as number, this.#table[at + 3] as number)
   }
 
-  /** Whether message `i` may have been received before, by an earlier holder of the subscriber's durable name. */
+  /** Whether message `i` may have been received before, by an earlier subscriber with the same durable name. */
   redelivered(i: number): boolean {
     return this.sequence(i) < this.#delivery.source.redeliveredBelow
   }
@@ -112,7 +115,7 @@ export class Batch<T = Uint8Array> implements Iterable<Message<T>> {
     return this.#delivery.time(this.#table[this.#entry(i) + 2] as number)
   }
 
-  /** Its messages as objects; they live as long as the batch does. */
+  /** Its messages as objects. They are valid as long as the batch. */
   *[Symbol.iterator](): IterableIterator<Message<T>> {
     for (let i = 0; i < this.length; i++) {
       const at = this.#entry(i)
@@ -127,7 +130,10 @@ export class Batch<T = Uint8Array> implements Iterable<Message<T>> {
     }
   }
 
-  /** Gives it back. Required for what `tryReceiveBatch` lent; an iteration does it by itself. Views made before must not be used any more. */
+  /**
+   * Gives it back. This is required for a batch of `tryReceiveBatch`; an iteration does it by itself. Do not use its
+   * views after that.
+   */
   release(): void {
     if (this.#released || this.lifetime === 'owned') return
     this.#released = true
@@ -143,7 +149,8 @@ export class Batch<T = Uint8Array> implements Iterable<Message<T>> {
 
   #entry(i: number): number {
     if (this.#released) throw released()
-    if (i >>> 0 !== i || i >= this.length) throw invalid('i', i, `is no message of this batch of ${this.length}`)
+    if (i >>> 0 !== i || i >= this.length)
+      throw invalid('i', i, `must be an index in this batch of ${this.length} messages`)
     return this.#from + i * TABLE_WORDS
   }
 }

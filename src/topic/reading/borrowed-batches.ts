@@ -1,6 +1,7 @@
 /**
- * The batches that one reader borrows. What an owned drain has left comes first, as an owned batch: it is older, and the next drain would
- * overwrite the table that it needs. A reader gives back only the batch that it took itself.
+ * The batches that one reader borrows. Messages that an owned drain has left come first, as an owned batch: they are
+ * older, and the next drain would overwrite the table that they need. A reader gives back only the batch that it took
+ * itself.
  */
 import type { MessageSource } from '../../wait/reader.js'
 import type { Batch } from './batch.js'

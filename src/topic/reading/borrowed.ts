@@ -1,6 +1,6 @@
 /**
- * Borrowed batches: one slab, filled again as soon as its batch was given back. The slab is private memory, so a peer cannot change
- * what is read. The table is the binding's own, and is valid for the same time.
+ * Borrowed batches: one slab, which is filled again as soon as its batch is given back. The slab is private memory, so
+ * a peer cannot change what is read. The table belongs to the binding, and is valid as long as the batch.
  */
 import { bytes, json } from '../../codec/index.js'
 import { DRAIN_LARGE, DRAIN_NEEDS_SLAB } from '../../native.js'
@@ -11,7 +11,7 @@ import { Batch, type Lender } from './batch.js'
 import { Delivery, largeDelivery } from './delivery.js'
 import type { ReaderContext } from './reader-context.js'
 
-/** Drains in a row that an ordinary slab would have held, before one that a huge message needed is given up. */
+/** After so many drains in a row that fit into an ordinary slab, an oversized slab is given up. */
 const PATIENCE = 64
 
 export class BorrowedSource<T> implements MessageSource<Batch<T>>, Lender {
@@ -31,7 +31,8 @@ export class BorrowedSource<T> implements MessageSource<Batch<T>>, Lender {
     this.#drain = hot.drain
     this.#table = native.table
     this.#scratch = native.scratch
-    // Values of these never point into what they were decoded from.
+    // With these two codecs no copy is needed: a value of `json` does not point into the slab, and a value of `bytes`
+    // is the view.
     this.#aliases = codec !== bytes && codec !== json
   }
 
@@ -71,7 +72,7 @@ export class BorrowedSource<T> implements MessageSource<Batch<T>>, Lender {
     return batch
   }
 
-  /** Who took a batch gives it back. */
+  /** The reader that took a batch gives it back. */
   leave(): void {}
 
   takeBack(): void {

@@ -19,7 +19,10 @@ export class Delivery {
   readonly base: number
   readonly source: Source
   readonly codec: Codec<unknown>
-  /** Values are decoded from a copy: a peer can write to the bytes, or the value may point into memory that is used again. */
+  /**
+   * Whether values are decoded from a copy: if a peer can write to the bytes, or a value may point into memory that is
+   * used again.
+   */
   readonly copies: boolean
   readonly #firstSequence: number
   readonly #firstTime: number
@@ -65,7 +68,7 @@ export class Delivery {
   }
 }
 
-/** After `DRAIN_LARGE`: a message that came in pieces, in memory of its own whatever the lifetime, and its reader's to keep. */
+/** After `DRAIN_LARGE`: a message that came in pieces. With any lifetime it has memory of its own, which its reader may keep. */
 export function largeDelivery({ native, sources, codec }: ReaderContext): Delivery {
   const { scratch } = native
   const source = sources.get(scratch[0] as number)

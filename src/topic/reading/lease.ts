@@ -1,6 +1,7 @@
 /**
- * Leased batches: views of the ring itself. The publisher may overwrite what was read only after they are released. The core refuses a lease
- * where something could take the memory away. There is one Uint8Array per mapping; the binding detaches it when the subscriber closes.
+ * Leased batches: views of the ring itself. The publisher cannot overwrite what they show before they are released. The
+ * core refuses a lease if something could take the memory away. There is one Uint8Array per mapping; the binding
+ * detaches it when the subscriber closes.
  */
 import { DRAIN_LARGE } from '../../native.js'
 import type { MessageSource } from '../../wait/reader.js'
@@ -50,7 +51,7 @@ export class LeaseSource<T> implements MessageSource<Batch<T>>, Lender {
     return batch
   }
 
-  /** Who took a batch gives it back. */
+  /** The reader that took a batch gives it back. */
   leave(): void {}
 
   takeBack(): void {

@@ -11,17 +11,18 @@ import type { ReaderGate } from './reader-gate.js'
 /** What `listen` returns. */
 export interface Listening {
   /**
-   * Resolves when it was stopped, by `stop()`, the signal (which rejects nothing here), or the subscriber's `close()`; rejects
-   * with the callback's own exception. Left alone, that is an unhandled rejection, as loud as an uncaught exception.
+   * Resolves when `stop()`, the signal or the subscriber's `close()` has stopped it. Rejects with an exception of the
+   * callback. If that is not handled, it is an unhandled rejection, which ends the process as an uncaught exception
+   * does.
    */
   readonly finished: Promise<void>
-  /** No further call; idempotent. What was not delivered stays for the next reader. */
+  /** Stops the calls of the callback; idempotent. What was not delivered stays for the next reader. */
   stop(): void
   /** `using`: as `stop()`. */
   [Symbol.dispose](): void
 }
 
-/** A source that says when events come first. */
+/** A source that knows when events must come first. */
 interface Ordered<V> extends MessageSource<V> {
   readonly untold: boolean
 }
@@ -39,7 +40,7 @@ export class Listener<V> implements Listening, Reader, Holder {
   #reject!: (error: unknown) => void
   #done = false
 
-  /** @throws {RingbellError} `ERR_RINGBELL_BUSY` while somebody else reads. */
+  /** @throws {RingbellError} `ERR_RINGBELL_BUSY` while there is another reader. */
   constructor(messages: Ordered<V>, gate: ReaderGate, deliver: (one: V) => void, signal: AbortSignal | undefined) {
     throwIfAborted(signal)
     this.messages = messages
@@ -85,7 +86,7 @@ export class Listener<V> implements Listening, Reader, Holder {
     try {
       do {
         while (messages.refill()) {
-          // Of a publisher whose `attached` is not told yet.
+          // The event `attached` of its publisher is not emitted yet.
           if (messages.untold) {
             this.#immediate = setImmediate(this.#run)
             return

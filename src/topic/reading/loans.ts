@@ -1,16 +1,16 @@
 /**
- * What a subscriber has lent out: one batch at a time. All its sources share the binding's table, so nothing may be drained while a batch
- * over that table is out. Only the borrower, or `release()`, gives it back.
+ * The batch that a subscriber has lent out; there is one at a time. All its sources share the table of the binding, so
+ * nothing may be drained while a batch over that table is lent out. Only the borrower, or `release()`, gives it back.
  */
 import { busy } from '../../errors.js'
 
-/** What is given back by its borrower, or when the subscriber closes. */
+/** Something that its borrower gives back, or the subscriber when it closes. */
 export interface Lent {
   release(): void
 }
 
 export class Loans {
-  /** The batch that is out. */
+  /** The batch that is lent out. */
   batch: Lent | undefined = undefined
 
   /** @throws {RingbellError} `ERR_RINGBELL_BUSY`. */

@@ -1,7 +1,7 @@
 /**
- * One message, which belongs to its receiver. It is cheap to make: five words. The view of its bytes, its value and its time are made when
- * they are first asked for. It keeps the whole slab alive that it was copied into: to keep few of many small messages for long, keep
- * `data.slice()` instead.
+ * One message, which belongs to its receiver. It is cheap to make: five words. The view of its bytes, its value and its
+ * time are made at the first access. It keeps the whole slab alive that it was copied into. To keep a few of many small
+ * messages for long, keep `data.slice()` instead.
  */
 import { decodeWith } from '../../codec/index.js'
 import type { Delivery } from './delivery.js'
@@ -50,7 +50,10 @@ export class Message<T = Uint8Array> {
     return this.#value as T
   }
 
-  /** Counts the publisher's messages, from 0, without gaps. A gap between two that you got is what `'missed'` tells. */
+  /**
+   * The number of this message among those of its publisher, from 0, without gaps. If there is a gap between two
+   * messages that you got, `'missed'` reports it.
+   */
   get sequence(): number {
     return this.#delivery.sequence(this.#batch, this.#index)
   }
@@ -65,14 +68,14 @@ export class Message<T = Uint8Array> {
     return this.#delivery.source.id
   }
 
-  /** The publisher's service name, which tells apart what a pattern such as `sensors.*` brings. */
+  /** The publisher's service name. With a pattern such as `sensors.*` it says which topic the message is of. */
   get service(): string {
     return this.#delivery.source.name
   }
 
   /**
-   * Whether an earlier holder of the subscriber's durable name may have received it: it was taken out of the ring, and not
-   * acknowledged. Never without a durable name.
+   * Whether an earlier subscriber with the same durable name may have received it: it was taken out of the ring and not
+   * acknowledged. Always `false` without a durable name.
    */
   get redelivered(): boolean {
     const below = this.#delivery.source.redeliveredBelow

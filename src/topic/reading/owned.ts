@@ -1,6 +1,6 @@
 /**
- * Owned messages: drained into slabs that are not used again, and taken one by one or as batches. What was drained and not taken stays here
- * for the next reader, so nothing is lost when an iteration is left.
+ * Owned messages: drained into slabs that are not used again, and taken one by one or as batches. Messages that are
+ * drained and not taken stay here for the next reader, so nothing is lost when an iteration is left.
  */
 import { DRAIN_LARGE, DRAIN_NEEDS_SLAB, DRAIN_NOTICE, TABLE_WORDS } from '../../native.js'
 import { Slabs } from '../../slabs.js'
@@ -32,12 +32,12 @@ export class OwnedSource<T> implements MessageSource<Message<T>> {
     this.#acks = context.acks
   }
 
-  /** The source of what is drained and not taken, -1 when there is nothing. */
+  /** The source of the messages that are drained and not taken; -1 when there are none. */
   get holding(): number {
     return this.#at < this.#end ? this.#delivery.source.number : -1
   }
 
-  /** Events are on their way that belong before what is delivered next. */
+  /** Whether there are events that must be emitted before the next message. */
   get untold(): boolean {
     return this.#notices.untold
   }
@@ -77,7 +77,7 @@ export class OwnedSource<T> implements MessageSource<Message<T>> {
     return this.#delivery.sequence(this.#table[at + 2] as number, this.#table[at + 3] as number)
   }
 
-  /** Whether there are notices to take; takes no message: there is no room in what it offers. */
+  /** Whether there are notices to take. It takes no message, because it offers the drain no room. */
   peek(): boolean {
     const { bytes } = this.#slabs
     return this.#drain(bytes, bytes.byteLength) === DRAIN_NOTICE
@@ -85,7 +85,7 @@ export class OwnedSource<T> implements MessageSource<Message<T>> {
 
   leave(): void {}
 
-  /** Forgets everything: the subscriber is closed. */
+  /** Drops everything: the subscriber is closed. */
   clear(): void {
     this.#at = this.#end
   }
@@ -126,7 +126,7 @@ export class OwnedSource<T> implements MessageSource<Message<T>> {
   }
 }
 
-/** The same messages, a drain at a time. */
+/** The same messages as batches, one for each drain. */
 export class OwnedBatches<T> implements MessageSource<Batch<T>> {
   readonly #owned: OwnedSource<T>
 

@@ -8,18 +8,18 @@ import type { Sources } from '../sources.js'
 import type { Acks } from './acks.js'
 import type { Loans } from './loans.js'
 
-/** What a source calls when notices are due: publishers that came or went, messages that were missed. */
+/** The notices of a subscriber, as its sources see them: publishers that came or went, messages that were missed. */
 export interface PendingNotices {
-  /** Something was kept back until the last drained message is taken. */
+  /** Whether a notice is kept back until the last drained message is taken. */
   readonly keeping: boolean
-  /** Events are on their way that belong before what is delivered next. */
+  /** Whether there are events that must be emitted before the next message. */
   readonly untold: boolean
   take(): void
-  /** As soon as the last drained message has been delivered. */
+  /** Takes them as soon as the last drained message has been delivered. */
   takeSoon(): void
 }
 
-/** What the sources of one subscriber have in common. The binding's one table, too: see loans.ts. */
+/** What the sources of one subscriber share, also the one table of the binding (see loans.ts). */
 export interface ReaderContext {
   readonly native: NativeSubscriber
   readonly hot: NativeSubscriberHot
@@ -27,6 +27,6 @@ export interface ReaderContext {
   readonly notices: PendingNotices
   readonly codec: Codec<unknown>
   readonly loans: Loans
-  /** Not with `ack: 'immediate'`. */
+  /** Absent with `ack: 'immediate'`. */
   readonly acks?: Acks | undefined
 }

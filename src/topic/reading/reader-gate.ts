@@ -1,6 +1,7 @@
 /**
- * Which reader a subscriber has, and how it waits. At most one reader may iterate or listen, and at most one may wait. A second one is refused
- * with `ERR_RINGBELL_BUSY`, because messages would go to either at random. Every read goes through here, so closing tells only the gate.
+ * Which reader a subscriber has, and how it waits. At most one reader may iterate or listen, and at most one may wait.
+ * A second one is refused with `ERR_RINGBELL_BUSY`, because messages would go to either at random. Every read goes
+ * through here, so closing has to end only the gate.
  */
 import { busy, closedError, fromNative } from '../../errors.js'
 import type { NativeSubscriberHot } from '../../native.js'
@@ -50,7 +51,7 @@ export class ReaderGate implements Awaited, Gate {
   /** @throws {RingbellError} `ERR_RINGBELL_BUSY`, `ERR_RINGBELL_CLOSED`. */
   assertFree(): void {
     this.assertOpen()
-    if (this.#reader !== undefined) throw busy('already has somebody waiting for its next message')
+    if (this.#reader !== undefined) throw busy('already has a call that waits for its next message')
   }
 
   glance(): boolean {
@@ -75,7 +76,7 @@ export class ReaderGate implements Awaited, Gate {
     this.#waiter.stop()
   }
 
-  /** From the poller. `true` when a waiting reader dealt with it. */
+  /** The poller calls it. `true` when a reader waits, which then handles it. */
   wake(): boolean {
     if (this.#reader === undefined) return false
     this.#waiter.wake()

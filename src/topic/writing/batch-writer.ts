@@ -1,18 +1,19 @@
 /**
- * Many small messages at a time. Payloads are written straight into the ring, and one call makes them visible. A batch is not a transaction:
- * when its window (64 KiB, or one message) is full, it is committed and the next one opened. While a window is open, the publisher's `send`
- * and `loan` throw `ERR_RINGBELL_WINDOW_OPEN`. So commit before anything else, also when something throws in between:
+ * Many small messages at a time. Payloads are written straight into the ring, and one call makes them visible. A batch
+ * is not a transaction: when its window (64 KiB, or one message) is full, it is committed and the next one is opened.
+ * While a window is open, the publisher's `send` and `loan` throw `ERR_RINGBELL_WINDOW_OPEN`. So commit before anything
+ * else, even when something throws in between:
  * `using batch = publisher.batch()`, or `try { … batch.commit() } finally { batch.abandon() }`.
  */
 import { checkBytes, invalid } from '../../check.js'
 import { closedError, fromNative, translated } from '../../errors.js'
 import { FRAME_HEADER, frameBytes, type Window } from './window.js'
 
-/** @internal What a writer needs of its publisher. */
+/** @internal What a writer needs from its publisher. */
 export interface BatchHost {
   readonly closed: boolean
   readonly maxMessage: number
-  /** The one that opened a window last. */
+  /** The writer that opened a window last. */
   writer: BatchWriter | undefined
   refused(bytes: number): void
 }
@@ -39,20 +40,20 @@ export class BatchWriter {
     return this.#count
   }
 
-  /** The memory that `reserveAt` counts in. Valid until the next `commit`, and after a `reserveAt`. */
+  /** The memory in which `reserveAt` returns positions. Read it after `reserveAt`; it is valid until the next `commit`. */
   get bytes(): Uint8Array {
     return this.#bytes
   }
 
   /**
-   * Appends a copy of `bytes` as a message. `false`: there is no room (or, under `drop-newest`, it was dropped); what was
-   * pushed before is committed, so `await publisher.ready()` and push it again.
+   * Appends a copy of `bytes` as a message. `false`: there is no room (or, with `drop-newest`, it was dropped). What
+   * was pushed before is committed, so `await publisher.ready()` and push it again.
    *
-   * @throws {RingbellError} `ERR_RINGBELL_MESSAGE_TOO_LARGE`, `ERR_RINGBELL_WINDOW_OPEN` while a loan or another batch is open,
-   * `ERR_RINGBELL_INVALID_OPTION` for what is no array of bytes or no whole number of them, `ERR_RINGBELL_CLOSED`.
+   * @throws {RingbellError} `ERR_RINGBELL_MESSAGE_TOO_LARGE`, `ERR_RINGBELL_WINDOW_OPEN` while a loan or another batch
+   * is open, `ERR_RINGBELL_INVALID_OPTION` if `bytes` is not an array of bytes, `ERR_RINGBELL_CLOSED`.
    */
   push(bytes: Uint8Array): boolean {
-    // Asked of every Uint8Array this would cost each `push` 4 ns.
+    // This check would cost 4 ns for each `push` of a Uint8Array.
     if (!(bytes instanceof Uint8Array)) checkBytes('bytes', bytes)
     const at = this.reserveAt(bytes.byteLength)
     if (at < 0) return false
@@ -60,16 +61,20 @@ export class BatchWriter {
     return true
   }
 
-  /** Appends a message of so many bytes for the caller to fill before `commit`; `undefined` when there is no room. Throws as `push` does. */
+  /**
+   * Appends a message of `byteLength` bytes, which the caller fills before `commit`; `undefined` when there is no room.
+   * Throws as `push` does.
+   */
   reserve(byteLength: number): Uint8Array | undefined {
     const at = this.reserveAt(byteLength)
     return at < 0 ? undefined : this.#bytes.subarray(at, at + byteLength)
   }
 
-  /** The same without a view: where in `bytes` the message is to be written, -1 when there is no room. */
+  /** Like `reserve`, without a view: returns the position in `bytes` where to write the message, or -1 when there is no room. */
   reserveAt(byteLength: number): number {
     const needed = frameBytes(byteLength)
-    // Lengths above the window also keep `frameBytes` from overflowing 32 bits; the first test is for NaN, negative and broken ones.
+    // The first test refuses NaN, negative and broken lengths. The second one refuses lengths for which `frameBytes`
+    // overflows 32 bits.
     const fits =
       byteLength >>> 0 === byteLength &&
       byteLength <= this.#left &&
@@ -83,7 +88,7 @@ export class BatchWriter {
     return at
   }
 
-  /** Makes what was written visible, all at once, and wakes who sleeps. */
+  /** Makes all that was written visible at once, and wakes the subscribers that sleep. */
   commit(): void {
     if (this.#count > 0) this.#close(() => this.#window.commit(this.#count))
     else this.abandon()
@@ -121,7 +126,7 @@ export class BatchWriter {
   }
 
   #renew(byteLength: number): boolean {
-    // What is too large, Infinity too, is the window's to refuse.
+    // The window refuses lengths that are too large, also Infinity.
     if (!(byteLength > this.#host.maxMessage || (Number.isInteger(byteLength) && byteLength >= 0)))
       throw invalid('byteLength', byteLength, 'must be a whole number of bytes')
     this.commit()

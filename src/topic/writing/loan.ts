@@ -17,11 +17,7 @@ export class Loan {
     this.#data = window.bytes.subarray(at, at + length)
   }
 
-  /**
-   * The memory to fill. It holds whatever was there before.
-   *
-   * @throws {RingbellError} `ERR_RINGBELL_RELEASED` after `commit` or `abandon`.
-   */
+  /** The memory to fill. It still holds old bytes. */
   get data(): Uint8Array {
     return this.#open()
   }
@@ -29,7 +25,8 @@ export class Loan {
   /**
    * Sends the first `byteLength` bytes of it, all by default.
    *
-   * @throws {RingbellError} `ERR_RINGBELL_INVALID_OPTION` for more than that (the loan stays open), `ERR_RINGBELL_RELEASED`.
+   * @throws {RingbellError} `ERR_RINGBELL_INVALID_OPTION` for more bytes than the loan has (it stays open),
+   * `ERR_RINGBELL_RELEASED`.
    */
   commit(byteLength: number = this.#length): void {
     this.#open()

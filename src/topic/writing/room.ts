@@ -1,7 +1,7 @@
 /**
- * Waiting for room in a ring: all calls of `ready()` and `write()`, in line. While they sleep, the slots are swept every 50 ms, because a
- * subscriber's death wakes nobody and `evictAfter` needs a clock; the timer exists only for that time. Once a write is first in line,
- * nothing else is sent before it is done (`writing`).
+ * Waiting for room in a ring: all calls of `ready()` and `write()`, in line. While they sleep, the slots are swept
+ * every 50 ms, because the death of a subscriber wakes no process and `evictAfter` needs a clock. The timer exists only
+ * for that time. Once a write is first in line, nothing else is sent before it is done (`writing`).
  */
 import { closedError, fromNative } from '../../errors.js'
 import type { NativePublisherHot } from '../../native.js'
@@ -14,31 +14,31 @@ import { waitFor, type Waiting } from '../../wait/waiting.js'
 import { Write } from './write.js'
 
 export const SWEEP_MS = 50
-/** Pause instructions between two looks of the core. */
+/** Pause instructions between two checks of the core. */
 const PAUSES_A_LOOK = 16
 
-/** Somebody in line. */
+/** A call in line. */
 interface InLine extends Waiting {
-  /** What it waits for room for, in bytes of payload. */
+  /** The bytes of payload that it waits for room for. */
   readonly bytes: number
-  /** What there must be room for before its turn. */
+  /** The bytes of payload that there must be room for before it is served. */
   readonly least: number
-  /** What is to be sent; `undefined` for who only waits. */
+  /** The message to send; `undefined` for a call that only waits. */
   readonly write: Write | undefined
   told: boolean
 }
 
 export class Room implements Awaited {
-  /** A write has begun, or has found no room: whatever is sent now has to wait for it. */
+  /** A write has begun, or waits for room: everything else has to wait for it. */
   writing = false
   readonly #hot: NativePublisherHot
   readonly #waiter: Waiter
-  /** Somebody really has to wait. */
+  /** Is called when a call really has to wait. */
   readonly #full: (bytes: number) => void
   readonly #timeSlice = new TimeSlice()
   readonly #line = new Fifo<InLine>()
   #sweeper: NodeJS.Timeout | undefined
-  /** Others are to run first. */
+  /** Set while other code runs first. */
   #pause: NodeJS.Immediate | undefined
 
   constructor(hot: NativePublisherHot, policy: WaitPolicy, poller: Poller, full: (bytes: number) => void) {
@@ -52,21 +52,21 @@ export class Room implements Awaited {
     this.#waiter.referenced = referenced
   }
 
-  /** There is room right now, and nobody is ahead. */
+  /** Whether there is room now and no call is in line. */
   now(bytes: number): boolean {
     if (this.#line.size > 0 || this.#timeSlice.due()) return false
     return this.#hot.hasRoom(bytes) || (this.#spin(bytes, this.#waiter.glance) && this.#hot.hasRoom(bytes))
   }
 
-  /** After `now` has said no. */
+  /** Waits for room. Call it after `now` has returned `false`. */
   wait(bytes: number, signal: AbortSignal | undefined): Promise<void> {
     return this.#join(bytes, bytes, undefined, signal)
   }
 
-  /** Sends a message of any size; one of more than `atOnce` bytes in pieces. It begins at once if nobody is ahead. */
+  /** Sends a message of any size; a message above `atOnce` bytes goes in pieces. It begins at once if no call is in line. */
   write(data: Uint8Array, atOnce: number, signal: AbortSignal | undefined): Promise<void> {
     const { byteLength } = data
-    // It may begin in a ring without any room: nothing else would fit there, so it is in nobody's way.
+    // A message in pieces may begin in a full ring: nothing else would fit there, so it blocks nothing.
     const least = byteLength > atOnce ? 0 : byteLength
     return this.#join(byteLength, least, new Write(this.#hot, data, byteLength > atOnce), signal)
   }
@@ -122,12 +122,13 @@ export class Room implements Awaited {
     return iterations > 0 && this.#hot.spinRoom(bytes, Math.ceil(iterations / PAUSES_A_LOOK))
   }
 
-  /** Gives everybody his turn for whom there is room, until the turn of the event loop is used up. */
+  /** Serves the calls in line that there is room for, until the time slice is used up. */
   #serve(): void {
     let visited = false
     for (let first = this.#line.peek(); first !== undefined; first = this.#line.peek()) {
       const { write } = first
-      // Who was told of room shall find it: what he does next comes before a write behind him.
+      // When `ready()` has resolved, its caller must find the room: what it sends next comes before a write behind
+      // it.
       if (write !== undefined && visited) return this.#later()
       this.writing = write !== undefined
       try {
@@ -145,7 +146,7 @@ export class Room implements Awaited {
     this.#stop()
   }
 
-  /** It was served. Its caller goes on at once, or after others have run. */
+  /** A call was served. It resolves at once, or after other code has run. */
   #finish(first: InLine, later: boolean): void {
     this.#line.shift()
     this.writing = false
@@ -154,7 +155,7 @@ export class Room implements Awaited {
     else first.resolve()
   }
 
-  /** Nothing, if it was served. */
+  /** A call leaves the line. If it was served already, nothing happens. */
   #leave(one: InLine): void {
     const isFirst = this.#line.peek() === one
     if (this.#line.take((other) => other === one) === undefined) return
@@ -163,11 +164,11 @@ export class Room implements Awaited {
       one.write?.abandon()
     }
     if (this.#line.size === 0) this.#stop()
-    // The one that is first now may need less.
+    // The call that is first now may need less room.
     else this.#waiter.wake()
   }
 
-  /** Goes on with a fresh macrotask, after the turn was used up. */
+  /** Continues in a fresh macrotask, after the time slice was used up. */
   #later(): void {
     this.#waiter.stop()
     this.#pause ??= setImmediate(() => {
@@ -177,7 +178,7 @@ export class Room implements Awaited {
     })
   }
 
-  /** Of everybody who really waits. */
+  /** Reports every call that really waits, once. */
   #tell(): void {
     if (!this.#waiter.waiting) return
     for (const one of Array.from(this.#line)) {

@@ -24,7 +24,7 @@ export class Window {
   readonly #hot: NativePublisherHot
   readonly #scratch: Float64Array
   readonly #memories: (Uint8Array | undefined)[] = [undefined, undefined]
-  /** Whether something else is to be sent first. */
+  /** Whether something else must be sent first. */
   readonly #later: () => boolean
 
   constructor(native: NativePublisher, hot: NativePublisherHot, later: () => boolean) {
@@ -35,7 +35,7 @@ export class Window {
     this.lengths = native.lengths
   }
 
-  /** The length in bytes, 0 when there is no room. */
+  /** Opens a window. Returns its length in bytes, 0 when there is no room. */
   open(minBytes: number): number {
     if (this.#later()) return 0
     const length = this.#hot.openWindow(minBytes)
@@ -46,7 +46,7 @@ export class Window {
     return length
   }
 
-  /** The same for a payload of so many bytes, which must be one that the ring can take. */
+  /** The same for a payload of so many bytes, at most `limit`. */
   openFor(payload: number, limit: number): number {
     if (payload >= 0 && payload <= limit) return this.open(frameBytes(payload))
     throw tooLarge(payload, limit)

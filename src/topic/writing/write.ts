@@ -1,6 +1,6 @@
 /**
- * One message of a `write()`. A large one goes in pieces, as many as there is room for. Once it has begun, the ring takes nothing else until
- * its last piece is in, or it is given up.
+ * One message of a `write()`. A large one goes in pieces, as many as there is room for. Once it has begun, the ring
+ * accepts nothing else until its last piece is in, or it is given up.
  */
 import type { NativePublisherHot } from '../../native.js'
 
@@ -20,13 +20,13 @@ export class Write {
   /** Sends it, or its next piece; `true` when nothing is left to send. */
   proceed(): boolean {
     if (!this.#large) return this.#hot.send(this.#data) === 1
-    // Also one that throws may have begun.
+    // Set before the call, because a call that throws may have begun the message.
     this.#begun = true
     this.#done = this.#hot.sendLarge(this.#data, this.#done)
     return this.#done === this.#data.byteLength
   }
 
-  /** It will not be sent, or not to its end. */
+  /** The message will not be sent, or not completely. */
   abandon(): void {
     if (this.#begun) this.#hot.abandonLarge()
   }
