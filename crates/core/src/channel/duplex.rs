@@ -82,7 +82,7 @@ impl Duplex {
         // No peer maps this ring, so no peer compares its nonce. Any nonce will do.
         let identity =
             Identity { capacity: sizes.outgoing, max_slots: SLOTS, overflow: Overflow::Block, nonce: [0; 2] };
-        let (doorbells, proxies) = (Doorbells::new(SLOTS)?, Arc::default());
+        let (doorbells, proxies) = (Doorbells::new(SLOTS, false)?, Arc::default());
         let source = StreamSource::new(&segments, &doorbells, &proxies, Overflow::Block)?;
         let writer = Writer::create(segments, doorbells, proxies, identity, 0);
         let server = StreamServer::new(Arc::clone(&source), handle);

@@ -19,7 +19,7 @@ use crate::sys::clock::monotonic_ns;
 use crate::sys::eventfd::EventFd;
 use crate::sys::generation::Home;
 
-/// The doorbells of a ring that its writer made. It announces all of them.
+/// The doorbells of a ring that its writer made.
 #[derive(Clone)]
 pub(crate) struct Doorbells {
     /// Rung by readers when there is room again.
@@ -29,12 +29,14 @@ pub(crate) struct Doorbells {
 }
 
 impl Doorbells {
-    /// Makes the doorbells for this number of slots.
+    /// Makes the doorbells for this number of slots. `shared`: other processes get them. Those of a ring in private
+    /// memory stay in this process, so no other process can tamper with them.
     ///
     /// # Errors
     /// `ERR_RINGBELL_RESOURCE`.
-    pub(crate) fn new(slots: usize) -> Result<Doorbells> {
-        let doorbell = || EventFd::new().map(EventFd::shared);
+    pub(crate) fn new(slots: usize, shared: bool) -> Result<Doorbells> {
+        let hold = if shared { EventFd::shared } else { EventFd::guarded };
+        let doorbell = || EventFd::new().map(hold);
         let readers = (0..layout::doorbells(slots)).map(|_| doorbell()).collect::<Result<Vec<_>>>()?;
         Ok(Doorbells { room: Arc::new(doorbell()?), readers: readers.into() })
     }

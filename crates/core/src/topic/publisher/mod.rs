@@ -68,7 +68,7 @@ impl Bus {
         options.check()?;
         let nonce = new_id()?;
         let (segments, fallbacks) = memory(&mut options)?;
-        let doorbells = Doorbells::new(options.max_subscribers.into())?;
+        let doorbells = Doorbells::new(options.max_subscribers.into(), segments.own().is_some())?;
         let topic = describe(&options, nonce, &segments, &doorbells)?;
         let identity = segment::identity(&topic)?;
         let guests = self.guests(&options, identity, &doorbells)?;
