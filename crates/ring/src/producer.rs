@@ -141,6 +141,7 @@ impl Producer {
     }
 
     /// Whether a guest was evicted or expelled since the last call.
+    #[inline]
     pub fn take_dismissed(&mut self) -> bool {
         core::mem::take(&mut self.dismissed)
     }

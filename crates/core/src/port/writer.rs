@@ -255,8 +255,8 @@ impl Writer {
         self.ring(bells);
     }
 
-    /// The bus thread now has to evict the guests that the ring gave up.
-    #[cold]
+    /// Makes the bus thread evict the guests that the ring gave up, if there are some.
+    #[inline]
     fn evict_dismissed(&mut self) {
         if let Some(Hosting { guests, .. }) = &self.guests
             && self.producer.take_dismissed()

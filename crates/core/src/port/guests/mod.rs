@@ -213,6 +213,7 @@ impl Guests {
     }
 
     /// The publisher has dismissed a guest. The bus thread now has to evict it.
+    #[cold]
     pub(crate) fn dismissed(&self) {
         self.nudge.ring();
     }
