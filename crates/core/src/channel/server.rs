@@ -136,11 +136,7 @@ impl Service for Server {
     type Offer = Box<Made>;
 
     const ROLE: &'static str = "server";
-
-    /// Allows descriptors to come in over a connection.
-    fn prepare(&self, listener: BorrowedFd<'_>) {
-        seqpacket::allow_rights(listener);
-    }
+    const TAKES_DESCRIPTORS: bool = true;
 
     fn granted(&self) -> Option<&Granted> {
         self.granted.as_ref()

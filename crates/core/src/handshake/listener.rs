@@ -36,7 +36,6 @@ const LISTENER: u64 = 0;
 pub(crate) fn serve<S: Service>(service: S) -> Serve {
     let service = Arc::new(service);
     Box::new(move |listener| {
-        service.prepare(listener.as_fd());
         let terms = Terms::new(Arc::clone(&service), listener.as_fd());
         Ok(Box::new(Listener::new(listener, terms)?) as Box<dyn Watched>)
     })

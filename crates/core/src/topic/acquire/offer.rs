@@ -178,6 +178,7 @@ impl Service for Server {
     type Offer = Offer;
 
     const ROLE: &'static str = "publisher";
+    const TAKES_DESCRIPTORS: bool = false;
 
     fn granted(&self) -> Option<&Granted> {
         self.others.as_ref().map(|(granted, _)| granted)
