@@ -161,6 +161,14 @@ impl RingReader {
         }
     }
 
+    /// Tells a topic's publisher that the reader was woken. A channel's peer does not ask, and the slot lies in memory
+    /// that both write, so it is left alone.
+    pub(super) fn note_wakeup(&mut self) {
+        if self.segments().is_some() {
+            self.consumer.note_wakeup();
+        }
+    }
+
     pub(super) fn consumer(&self) -> &Consumer {
         &self.consumer
     }
