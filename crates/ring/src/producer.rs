@@ -369,7 +369,7 @@ impl Producer {
             if !counts(word) {
                 continue;
             }
-            // SYNC: pairs with the release of the cursor in `Consumer::acknowledge`: the reads below it are done (I4).
+            // SYNC: pairs with the release of the cursor in `Consumer::publish`: the reads below it are done (I4).
             let cursor = slot.cursor.load(Ordering::Acquire);
             match self.judge(index, word, cursor) {
                 Some(cursor) => {

@@ -3,7 +3,8 @@
 //! A topic is one writer and many readers. A channel is two ports back to back. `Writer` writes a ring. `Reader`
 //! reads a ring in shared memory, or a stream of one. `stream` forwards a ring to readers that cannot map it.
 //! `guests` are the readers of other users. `Doorbell` wakes a sleeper. Topics, channels and acquisition call this.
-//! It never decides which process may have a port, or what happens over time.
+//! Which users may have a port is decided elsewhere. Only how many guests each of them may have, and how long they
+//! stay, is decided here, by `guests`.
 
 mod budget;
 mod doorbell;
