@@ -123,8 +123,12 @@ impl EventLoop {
 
     /// Puts an object back into its slot, and waits for what the object wants now.
     fn settle(&mut self, number: u64, mut watched: Box<dyn Watched>, mut deadline: Option<Instant>) {
-        let registration = watched.fd().map(|fd| (fd.as_raw_fd(), self.epoll.watch(fd, number)));
         let Some(slot) = self.slots.get_mut(&number) else { return };
+        let registration = watched.fd().map(|fd| {
+            let again = slot.registered == Some(fd.as_raw_fd());
+            let watch = if again { Epoll::watch_again } else { Epoll::watch };
+            (fd.as_raw_fd(), watch(&self.epoll, fd, number))
+        });
         if let Some(old) = slot.deadline.take() {
             self.deadlines.remove(&(old, number));
         }
