@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use ringbell_ring::{Feed, Identity, Overflow, Start};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::port::stream::{ProxyReader, StreamReader, StreamServer, StreamSource};
 use crate::port::{Doorbell, Doorbells, End, Reader, Writer, WriterState};
 use crate::reactor::{Handle, Inbox};
@@ -87,9 +87,8 @@ impl Duplex {
         let writer = Writer::create(segments, doorbells, proxies, identity, 0);
         let server = StreamServer::new(Arc::clone(&source), handle);
         let proxy = server.admit((pid, 0), Start::Latest)?.rationed(other_user);
-        let corrupt = |fault| Error::CorruptPeer { what: format!("{fault:?}") };
         // Nothing was written yet, so both streams begin at position 0.
-        let feed = Feed::new(sizes.incoming, Overflow::Block, 0, 0, Some(0)).map_err(corrupt)?;
+        let feed = Feed::new(sizes.incoming, Overflow::Block, 0, 0, Some(0))?;
         let stream = StreamReader::new(ForkGuarded::new(sockets.incoming), 0, sizes.incoming, feed);
         let forwarding = Forwarding { server, proxy, socket: ForkGuarded::new(sockets.outgoing) };
         let duplex = Duplex { writer, reader: Reader::Stream(Box::new(stream)), source: Some(source) };

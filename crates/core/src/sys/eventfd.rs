@@ -203,7 +203,15 @@ impl EventFd {
         // SAFETY: the kernel reads one iovec, and writes at most the 8 bytes that it names. Both outlive the call. The
         // result does not matter: where there was no room before and is none now, the next write fails.
         unsafe {
-            libc::syscall(libc::SYS_preadv2, fd, &raw const part, 1 as libc::c_long, none, none, libc::RWF_NOWAIT);
+            libc::syscall(
+                libc::SYS_preadv2,
+                fd,
+                &raw const part,
+                1 as libc::c_long,
+                none,
+                none,
+                libc::RWF_NOWAIT,
+            );
         }
     }
 

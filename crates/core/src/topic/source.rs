@@ -16,7 +16,7 @@ use super::stats::{AckStats, SlotStats, SourceStats};
 use crate::error::{Error, Result};
 use crate::port::{Acknowledging, End, Probe, Reader, WriterState};
 use crate::reactor::Inbox;
-use crate::record::{Fallback, Overflow, Record, Rung, TopicRecord};
+use crate::record::{Fallback, Overflow, Record, Rung};
 use crate::segment::{DurableName, MappedData};
 use crate::topic::acquire::{Attachment, Way};
 
@@ -53,7 +53,7 @@ impl Joined {
         };
         let (mut reader, not_leasable) = match way {
             Way::Memory(memory) => {
-                let topic = topic_of(&record)?;
+                let topic = record.topic()?;
                 let name = durable.as_ref().map_or(0, DurableName::hash);
                 let reader = Reader::join(memory, topic.overflow, start, name, rung, acknowledging)
                     .map_err(|fault| fault_error(fault, &record.service))?;
@@ -102,22 +102,11 @@ impl Joined {
     }
 }
 
-fn topic_of(record: &Record) -> Result<&TopicRecord> {
-    record.topic.as_ref().ok_or_else(|| Error::Record {
-        file: record.file_name(),
-        reason: "it announces a topic without saying where its segments are".into(),
-    })
-}
-
 /// The error that reports a broken protocol.
 pub(super) fn fault_error(fault: Fault, service: &str) -> Error {
     match fault {
         Fault::Evicted => Error::Evicted { service: service.to_owned() },
-        Fault::Expelled => {
-            Error::Refused { reason: "the publisher took this subscriber's cursor for invalid".into() }
-        }
-        Fault::Corrupt(what) => Error::CorruptPeer { what: what.into() },
-        _ => Error::CorruptPeer { what: format!("{fault:?}") },
+        fault => fault.into(),
     }
 }
 

@@ -195,7 +195,8 @@ fn describe(
         None => None,
     };
     // Rounded up, so that a limit never reads as none.
-    let milliseconds = |after: Duration| u64::try_from(after.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+    let milliseconds =
+        |after: Duration| u64::try_from(after.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
     Ok(TopicRecord {
         capacity: options.capacity as u64,
         overflow: options.overflow,

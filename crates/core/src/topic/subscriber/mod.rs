@@ -328,8 +328,7 @@ impl Subscriber {
                         self.end(index, EndReason::Failed(Error::Disconnected { service }));
                     }
                     Some(End::Unreadable) => {
-                        let error = Error::CorruptPeer { what: "what it left behind cannot be read".into() };
-                        self.end(index, EndReason::Failed(error));
+                        self.end(index, EndReason::Failed(End::unreadable()));
                     }
                     end @ (Some(End::Severed) | None) => {
                         if end.is_some() && source.writer == WriterState::Present {
