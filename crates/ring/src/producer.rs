@@ -26,7 +26,7 @@ use large::Sending;
 /// What the producer asks the crate above, which knows about processes.
 pub trait Peers {
     /// Whether the owner of `slot` still holds the slot's lock. Numbers from `max_slots` on are guest slots.
-    fn alive(&mut self, slot: usize) -> bool;
+    fn alive(&self, slot: usize) -> bool;
 }
 
 /// How a topic behaves.

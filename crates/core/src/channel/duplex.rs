@@ -120,7 +120,8 @@ impl Duplex {
 
     /// Whether one of the two streams broke off, and everything that came was read.
     pub(super) fn is_severed(&self) -> bool {
-        self.reader.end(WriterState::Present) == Some(End::Severed) || self.is_unread()
+        self.source.is_some()
+            && (self.reader.end(WriterState::Present) == Some(End::Severed) || self.writer.is_unread())
     }
 
     /// Whether the forwarder has no receiver any more: the peer has closed its end of the stream, or has broken its

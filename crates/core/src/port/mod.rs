@@ -16,6 +16,10 @@ pub(crate) mod receive;
 pub(crate) mod stream;
 mod writer;
 
+use std::sync::Arc;
+
+use crate::segment::PairMemory;
+
 pub(crate) use budget::Admissions;
 pub(crate) use doorbell::{Doorbell, SocketDoorbell};
 pub(crate) use end::{End, WriterState};
@@ -23,6 +27,24 @@ pub(crate) use guests::Guests;
 pub(crate) use probe::Probe;
 pub(crate) use reader::{Memory, Reader};
 pub(crate) use writer::{Doorbells, Writer};
+
+/// The memory that a ring lies in. It stays mapped as long as the ring is used.
+enum Mapped<S> {
+    /// A topic's.
+    Topic(S),
+    /// That of both rings of a channel's connection.
+    Pair { _memory: Arc<PairMemory> },
+}
+
+impl<S> Mapped<S> {
+    /// The segments of a topic.
+    fn segments(&self) -> Option<&S> {
+        match self {
+            Mapped::Topic(segments) => Some(segments),
+            Mapped::Pair { .. } => None,
+        }
+    }
+}
 
 /// When a message that was read counts as acknowledged, so that the writer need not keep it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use ringbell_ring::{
     Config, Identity, Peers, Producer, PublisherCounters, Sent, SlotView, Span, layout, padded,
 };
 
-use super::{Doorbell, Guests};
+use super::{Doorbell, Guests, Mapped};
 use crate::error::Result;
 use crate::reactor::{Handle, Token};
 use crate::segment::{PairMemory, ProxySlots, Segments};
@@ -63,36 +63,17 @@ enum ReaderDoorbells {
 
 /// The memory that the ring lies in, and which of its readers live.
 struct Readers {
-    mapped: Mapped,
+    mapped: Mapped<Segments>,
     /// The slots of the readers that are streamed to.
     proxies: Arc<ProxySlots>,
 }
 
-enum Mapped {
-    Own(Segments),
-    Pair { _memory: Arc<PairMemory> },
-}
-
-impl Readers {
-    fn segments(&self) -> Option<&Segments> {
-        match &self.mapped {
-            Mapped::Own(segments) => Some(segments),
-            Mapped::Pair { .. } => None,
-        }
-    }
-
-    /// Whether the owner of a slot lives. A guest and the other side of a channel are not asked about: the end of
-    /// their connection tells.
-    fn is_alive(&self, slot: usize) -> bool {
-        let Some(segments) = self.segments() else { return true };
+impl Peers for Readers {
+    /// A guest and the other side of a channel are not asked about: the end of their connection tells.
+    fn alive(&self, slot: usize) -> bool {
+        let Some(segments) = self.mapped.segments() else { return true };
         slot >= segments.control().slots()
             || self.proxies.is_alive(segments.own().map(|own| &own.control_own), slot)
-    }
-}
-
-impl Peers for Readers {
-    fn alive(&mut self, slot: usize) -> bool {
-        self.is_alive(slot)
     }
 }
 
@@ -122,7 +103,7 @@ impl Writer {
     ) -> Writer {
         let (data, control) = (segments.data().memory(), segments.control().memory());
         let producer = Producer::create(data, control, Config { identity, evict_after });
-        let readers = Readers { mapped: Mapped::Own(segments), proxies };
+        let readers = Readers { mapped: Mapped::Topic(segments), proxies };
         Writer::new(producer, readers, ReaderDoorbells::Own(doorbells))
     }
 
@@ -339,7 +320,7 @@ impl Writer {
 
     /// The slots in use, and whether their owners live.
     pub(crate) fn slots(&self) -> impl Iterator<Item = (SlotView, bool)> + '_ {
-        self.producer.slots().map(|slot| (slot, self.readers.is_alive(slot.index)))
+        self.producer.slots().map(|slot| (slot, self.readers.alive(slot.index)))
     }
 
     /// Whether no slot is in use: there is no reader.
@@ -350,7 +331,7 @@ impl Writer {
 
     /// The user of the guest in a slot, as the kernel reports it.
     pub(crate) fn guest_uid(&self, slot: usize) -> Option<u32> {
-        let guest = slot.checked_sub(self.readers.segments()?.control().slots())?;
+        let guest = slot.checked_sub(self.readers.mapped.segments()?.control().slots())?;
         self.guests.as_ref()?.guests.uid(guest)
     }
 

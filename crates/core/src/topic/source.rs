@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use ringbell_ring::{Entry, Fault, Piece, Position, Read, Start};
+use ringbell_ring::{Entry, Fault, Position, Read, Start};
 
 use super::acks::AckMode;
 use super::options::SubscriberOptions;
@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::port::{Acknowledging, End, Probe, Reader, WriterState};
 use crate::reactor::Inbox;
 use crate::record::{Fallback, Overflow, Record, Rung};
-use crate::segment::{DurableName, MappedData};
+use crate::segment::DurableName;
 use crate::topic::acquire::{Attachment, Way};
 
 /// Number under which the doorbells of all sources are watched. It does not matter which one rang.
@@ -160,18 +160,9 @@ impl Source {
         }
     }
 
-    /// Takes the next bytes of the large message that a read has found.
-    pub(super) fn read_large(&mut self, target: &mut [u8]) -> Result<Piece, Fault> {
-        self.joined.reader.read_large(target)
-    }
-
     /// Why no memory of it can be leased; `None` if it can.
     pub(super) fn not_leasable(&self) -> Option<&'static str> {
         self.joined.not_leasable
-    }
-
-    pub(super) fn memory(&self) -> Option<Arc<MappedData>> {
-        self.joined.reader.memory()
     }
 
     /// Publishes that all messages up to this one are done, and rings the publisher if it waits for room. Says
@@ -190,10 +181,6 @@ impl Source {
         // A subscriber may be asleep already. It must wake and send this report when the socket has room again.
         reader.watch_room(inbox, DOORBELL);
         Ok(news)
-    }
-
-    pub(super) fn redelivered_below(&self) -> u64 {
-        self.joined.redelivered_below()
     }
 
     #[inline]
@@ -219,10 +206,6 @@ impl Source {
         };
         self.joined.reader.watch_room(inbox, DOORBELL);
         quiet
-    }
-
-    pub(super) fn unwatch<A>(&self, inbox: &Inbox<A>) {
-        self.joined.unwatch(inbox);
     }
 
     /// Messages missed since the last call.

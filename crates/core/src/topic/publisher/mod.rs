@@ -436,18 +436,6 @@ impl Publisher {
         let limit = self.max_message();
         if size > limit { Err(Error::MessageTooLarge { size, limit }) } else { Ok(()) }
     }
-
-    fn window(&self) -> Option<WindowSpan> {
-        self.window
-    }
-
-    fn set_window(&mut self, window: Option<WindowSpan>) {
-        self.window = window;
-    }
-
-    fn writer(&mut self) -> &mut Writer {
-        &mut self.writer
-    }
 }
 
 impl AsFd for Publisher {

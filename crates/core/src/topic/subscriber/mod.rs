@@ -224,7 +224,7 @@ impl Subscriber {
     /// Messages of a source before this sequence may have been delivered to an earlier holder of the durable name.
     fn redelivered_below(&self, source: u32) -> u64 {
         let source = self.sources.iter().find(|candidate| candidate.number == source);
-        source.map_or(0, Source::redelivered_below)
+        source.map_or(0, |source| source.reader().redelivered_below())
     }
 
     /// Acknowledges the messages that `Pending` found due.
@@ -241,7 +241,7 @@ impl Subscriber {
         if self.home.is_foreign() {
             return None;
         }
-        self.sources.iter().find(|candidate| candidate.number == source).and_then(Source::memory)
+        self.sources.iter().find(|candidate| candidate.number == source)?.reader().memory()
     }
 
     #[inline]
@@ -380,7 +380,7 @@ impl Subscriber {
         let source = self.sources.remove(index);
         // The publisher has the same doorbell open, so closing this descriptor would leave the registration in the
         // epoll.
-        source.unwatch(&self.inbox);
+        source.reader().unwatch(&self.inbox);
         let counters = source.reader().counters();
         self.past.received += counters.received;
         self.past.missed += counters.missed;
