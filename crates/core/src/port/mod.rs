@@ -25,7 +25,7 @@ pub(crate) use doorbell::{Doorbell, SocketDoorbell};
 pub(crate) use end::{End, WriterState};
 pub(crate) use guests::Guests;
 pub(crate) use probe::Probe;
-pub(crate) use reader::{Memory, Reader};
+pub(crate) use reader::{Memory, Reader, ReaderCounters};
 pub(crate) use writer::{Doorbells, Writer};
 
 /// The memory that a ring lies in. It stays mapped as long as the ring is used.
