@@ -6,6 +6,7 @@
 //! [`Error::Resource`] when a limit ran out, and into [`Error::Os`] otherwise.
 
 use nix::errno::Errno;
+use ringbell_ring::Fault;
 
 /// The result of every function of this crate that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -276,6 +277,18 @@ impl Error {
     }
 }
 
+/// The caller tells an eviction from the other faults where one is allowed, because only it knows the topic.
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Error {
+        match fault {
+            Fault::Expelled => {
+                Error::Refused { reason: "the peer took this side's cursor for invalid".into() }
+            }
+            fault => Error::CorruptPeer { what: fault.to_string() },
+        }
+    }
+}
+
 /// The limit behind a resource errno, in words that say what to raise. `None` if it is no resource errno.
 fn limit_of(syscall: &str, errno: Errno) -> Option<&'static str> {
     match (errno, syscall) {
@@ -342,6 +355,16 @@ mod tests {
         unique.dedup();
         assert_eq!(unique.len(), codes.len(), "two variants share a code");
         assert!(codes.iter().all(|code| code.starts_with("ERR_RINGBELL_")));
+    }
+
+    #[test]
+    fn a_fault_is_told_in_words() {
+        let words = |fault: Fault| Error::from(fault).to_string();
+        assert!(
+            words(Fault::Corrupt("a frame reaches beyond head")).ends_with(": a frame reaches beyond head")
+        );
+        assert!(words(Fault::Evicted).ends_with("it evicted this reader"));
+        assert_eq!(Error::from(Fault::Expelled).code(), "ERR_RINGBELL_REFUSED");
     }
 
     #[test]

@@ -20,7 +20,9 @@ use nix::sys::socket::{
     AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, connect, recvmsg, sendmsg,
     socket,
 };
+use ringbell::acquire::Rung;
 use ringbell::bus::{Bus, Record};
+use ringbell::channel::{ChannelOptions, ConnectOptions, Header, Kind, ServerOptions};
 use ringbell::topic::{Publisher, PublisherOptions, Subscriber, SubscriberOptions};
 
 /// Where the control segment says who sleeps, and where the slots are.
@@ -147,6 +149,30 @@ fn role() {
                 say("sent");
             }
         }
+        "streamer" => {
+            let mut options = PublisherOptions::default();
+            options.offers = vec![Rung::Stream];
+            let mut publisher = bus.publisher("ticks", options).unwrap();
+            say("there");
+            while listen().is_some() {
+                publisher.send(b"tick").unwrap();
+                say(&publisher.stats().counters.rings.to_string());
+            }
+        }
+        "stream-server" => {
+            let mut options = ServerOptions::default();
+            options.offers = vec![Rung::Stream];
+            let mut server = bus.serve("echo", options).unwrap();
+            say("there");
+            while listen().is_some() {
+                let (connection, id) = {
+                    let request = server.recv().unwrap();
+                    (request.connection, request.header.id)
+                };
+                assert!(server.send(connection, Header::new(Kind::Reply, id), b"reply").unwrap());
+                say(&server.stats().rings.to_string());
+            }
+        }
         "doctor" => {
             let checks = bus.doctor().checks;
             let check = checks.into_iter().find(|check| check.check == "doorbells").unwrap();
@@ -246,6 +272,39 @@ fn safe_doorbells_never_block_whatever_a_peer_does() {
     });
     let mut doctor = Role::start("doctor", &place.path, &safe);
     assert!(doctor.heard().contains("rung by io_submit"));
+}
+
+/// Repeats `exchange` until the other side says that it has rung a doorbell.
+fn until_it_rings(role: &mut Role, mut exchange: impl FnMut()) {
+    until("it has rung", || {
+        role.tell("go");
+        exchange();
+        role.heard() != "0"
+    });
+}
+
+#[test]
+fn a_stream_needs_no_safe_doorbells() {
+    let _dog = watchdog(60);
+    let place = Place::new();
+    let bus = place.bus();
+    let safe = [("IPC_BUS_SAFE_DOORBELLS", "1")];
+    let mut publisher = Role::start("streamer", &place.path, &safe);
+    assert_eq!(publisher.heard(), "there");
+    let mut subscriber = subscribe(&bus);
+    until_it_rings(&mut publisher, || assert_eq!(subscriber.recv().unwrap().data, b"tick"));
+    assert!(!has_queue(&publisher), "its doorbells stay in its process");
+
+    let mut server = Role::start("stream-server", &place.path, &safe);
+    assert_eq!(server.heard(), "there");
+    let mut client = bus.channel(ChannelOptions::default()).unwrap();
+    let record = bus.find("echo").unwrap().unwrap();
+    let connection = client.connect(&record, &ConnectOptions::default()).unwrap();
+    client.wait_open(connection, PATIENCE).unwrap();
+    until_it_rings(&mut server, || {
+        assert_eq!(client.call(connection, 1, b"request", PATIENCE).unwrap(), b"reply");
+    });
+    assert!(!has_queue(&server));
 }
 
 #[test]

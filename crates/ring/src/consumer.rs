@@ -287,7 +287,7 @@ impl Consumer {
     fn available(&mut self) -> Result<u64, Fault> {
         // `head` is below `tail` only if it went backwards.
         if self.head <= self.tail {
-            // SYNC: pairs with the release of `head` in `Producer::commit`.
+            // SYNC: pairs with the release of `head` in `Producer::publish`.
             let head = self.data.header().head.end.load(Ordering::Acquire);
             if !is_position(head) || head < self.tail {
                 return Err(self.corrupt("head went backwards or is not a valid position"));
@@ -300,7 +300,7 @@ impl Consumer {
     /// Goes on at the start of the oldest whole batch.
     fn skip_to_floor(&mut self) -> Result<(), Fault> {
         let header = self.data.header();
-        // SYNC: the acquires pair with the releases of `head` in `Producer::commit` and of `floor` in
+        // SYNC: the acquires pair with the releases of `head` in `Producer::publish` and of `floor` in
         // `advance_floor`. A floor that is stored before a `head` is at most a capacity behind that `head`. A
         // `head` that is stored before a floor is not below that floor.
         let before = header.head.end.load(Ordering::Acquire);
@@ -407,7 +407,7 @@ impl Consumer {
 
     /// Whether everything that was committed was read.
     pub fn drained(&self) -> bool {
-        // SYNC: pairs with the release of `head` in `Producer::commit`. After a publisher's death its `head` does
+        // SYNC: pairs with the release of `head` in `Producer::publish`. After a publisher's death its `head` does
         // not change any more.
         self.data.header().head.end.load(Ordering::Acquire) == self.tail
     }

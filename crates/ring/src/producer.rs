@@ -26,7 +26,7 @@ use large::Sending;
 /// What the producer asks the crate above, which knows about processes.
 pub trait Peers {
     /// Whether the owner of `slot` still holds the slot's lock. Numbers from `max_slots` on are guest slots.
-    fn alive(&mut self, slot: usize) -> bool;
+    fn alive(&self, slot: usize) -> bool;
 }
 
 /// How a topic behaves.
@@ -141,6 +141,7 @@ impl Producer {
     }
 
     /// Whether a guest was evicted or expelled since the last call.
+    #[inline]
     pub fn take_dismissed(&mut self) -> bool {
         core::mem::take(&mut self.dismissed)
     }
@@ -368,7 +369,7 @@ impl Producer {
             if !counts(word) {
                 continue;
             }
-            // SYNC: pairs with the release of the cursor in `Consumer::acknowledge`: the reads below it are done (I4).
+            // SYNC: pairs with the release of the cursor in `Consumer::publish`: the reads below it are done (I4).
             let cursor = slot.cursor.load(Ordering::Acquire);
             match self.judge(index, word, cursor) {
                 Some(cursor) => {

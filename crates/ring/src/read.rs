@@ -2,6 +2,8 @@
 //!
 //! `Consumer`, `Feed` and the walk share these types. This file is plain data; nothing in it looks at a ring.
 
+use core::fmt;
+
 /// Where a message lies after [`Consumer::read`](crate::Consumer::read) or [`Consumer::lease`](crate::Consumer::lease): four words, which JS reads as a
 /// `Uint32Array`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,6 +60,18 @@ pub enum Fault {
     /// The publisher broke the protocol.
     Corrupt(&'static str),
 }
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Evicted => "it evicted this reader",
+            Self::Expelled => "it took this reader's cursor for invalid",
+            Self::Corrupt(what) => what,
+        })
+    }
+}
+
+impl core::error::Error for Fault {}
 
 /// A large message that can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -184,7 +184,7 @@ fn take_all(consumer: &mut Consumer) -> Result<Vec<u64>, Fault> {
 struct Lock(Arc<AtomicBool>);
 
 impl Peers for Lock {
-    fn alive(&mut self, _: usize) -> bool {
+    fn alive(&self, _: usize) -> bool {
         self.0.load(Ordering::Acquire)
     }
 }

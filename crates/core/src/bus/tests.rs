@@ -59,6 +59,33 @@ fn a_sink_that_panics_is_dropped_and_the_others_go_on() {
 }
 
 #[test]
+fn a_bus_whose_registry_panics_is_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    let bus = open(&folder);
+    let announced = bus.announce(Announcement::new("x")).unwrap();
+    let mut watch = bus.watch(Filter::All).unwrap();
+    assert!(matches!(watch.next(Some(PATIENCE)), Ok(Some(ServiceEvent::Added(_)))));
+    let (other, hear) = Probe::new(None, |_| Step::Finished);
+    bus.handle().unwrap().add(other, None);
+    assert!(bus.registry().unwrap().tell(|_, _| panic!("on purpose")));
+    // The registry is dropped before the others are told.
+    assert_eq!(heard(&hear), "ERR_RINGBELL_CLOSED");
+    assert_eq!(watch.next(Some(PATIENCE)).unwrap_err().code(), "ERR_RINGBELL_CLOSED");
+    assert!(names(bus.path()).is_empty(), "nobody would restore the record");
+    assert_eq!(announced.update(Map::new()).unwrap_err().code(), "ERR_RINGBELL_CLOSED");
+    assert_eq!(bus.find("x").unwrap(), None);
+    // From now on no command is taken.
+    assert_eq!(heard(&hear), "dropped");
+    let (last, hear) = Probe::new(None, |_| Step::Finished);
+    bus.handle().unwrap().add(last, Some(Instant::now()));
+    assert_eq!(heard(&hear), "ERR_RINGBELL_CLOSED");
+    let refused = bus.announce(Announcement::new("y")).map(drop);
+    assert_eq!(refused.unwrap_err().code(), "ERR_RINGBELL_CLOSED");
+    assert!(names(bus.path()).is_empty());
+    assert_eq!(bus.watch(Filter::All).map(drop).unwrap_err().code(), "ERR_RINGBELL_CLOSED");
+}
+
+#[test]
 fn on_the_thread_one_can_add_remove_and_let_go_of_the_bus() {
     let folder = tempfile::tempdir().unwrap();
     let bus = open(&folder);

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use ringbell_ring::{Feed, Identity, Overflow, Start};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::port::stream::{ProxyReader, StreamReader, StreamServer, StreamSource};
 use crate::port::{Doorbell, Doorbells, End, Reader, Writer, WriterState};
 use crate::reactor::{Handle, Inbox};
@@ -82,14 +82,13 @@ impl Duplex {
         // No peer maps this ring, so no peer compares its nonce. Any nonce will do.
         let identity =
             Identity { capacity: sizes.outgoing, max_slots: SLOTS, overflow: Overflow::Block, nonce: [0; 2] };
-        let (doorbells, proxies) = (Doorbells::new(SLOTS)?, Arc::default());
+        let (doorbells, proxies) = (Doorbells::new(SLOTS, false)?, Arc::default());
         let source = StreamSource::new(&segments, &doorbells, &proxies, Overflow::Block)?;
         let writer = Writer::create(segments, doorbells, proxies, identity, 0);
         let server = StreamServer::new(Arc::clone(&source), handle);
         let proxy = server.admit((pid, 0), Start::Latest)?.rationed(other_user);
-        let corrupt = |fault| Error::CorruptPeer { what: format!("{fault:?}") };
         // Nothing was written yet, so both streams begin at position 0.
-        let feed = Feed::new(sizes.incoming, Overflow::Block, 0, 0, Some(0)).map_err(corrupt)?;
+        let feed = Feed::new(sizes.incoming, Overflow::Block, 0, 0, Some(0))?;
         let stream = StreamReader::new(ForkGuarded::new(sockets.incoming), 0, sizes.incoming, feed);
         let forwarding = Forwarding { server, proxy, socket: ForkGuarded::new(sockets.outgoing) };
         let duplex = Duplex { writer, reader: Reader::Stream(Box::new(stream)), source: Some(source) };
@@ -121,7 +120,8 @@ impl Duplex {
 
     /// Whether one of the two streams broke off, and everything that came was read.
     pub(super) fn is_severed(&self) -> bool {
-        self.reader.end(WriterState::Present) == Some(End::Severed) || self.is_unread()
+        self.source.is_some()
+            && (self.reader.end(WriterState::Present) == Some(End::Severed) || self.writer.is_unread())
     }
 
     /// Whether the forwarder has no receiver any more: the peer has closed its end of the stream, or has broken its

@@ -19,7 +19,7 @@ use crate::handshake::{Answer, PeerClass, Service, Then};
 use crate::port::{Doorbell, SocketDoorbell};
 use crate::reactor::Handle;
 use crate::record::{Granted, Rung};
-use crate::segment::{PairFds, PairShape, check_capacity, create_pair};
+use crate::segment::{PairFds, PairShape, check_capacity, create_pair, words};
 use crate::sys::eventfd::EventFd;
 use crate::sys::fork::ForkGuarded;
 use crate::sys::seqpacket::Peer;
@@ -136,11 +136,7 @@ impl Service for Server {
     type Offer = Box<Made>;
 
     const ROLE: &'static str = "server";
-
-    /// Allows descriptors to come in over a connection.
-    fn prepare(&self, listener: BorrowedFd<'_>) {
-        seqpacket::allow_rights(listener);
-    }
+    const TAKES_DESCRIPTORS: bool = true;
 
     fn granted(&self) -> Option<&Granted> {
         self.granted.as_ref()
@@ -220,8 +216,7 @@ impl Service for Server {
 
 /// The nonce as both headers hold it: the upper 64 bits first.
 pub(super) fn nonce_words(nonce: [u8; 16]) -> [u64; 2] {
-    let number = u128::from_be_bytes(nonce);
-    [(number >> 64) as u64, number as u64]
+    words(u128::from_be_bytes(nonce))
 }
 
 /// The size that the client wants, if it is a valid capacity and not more than the server gives. Otherwise the size

@@ -115,7 +115,7 @@ impl Pair {
     /// Whether this side asks for a guest's terms. A process, even root's, does not take the doorbells that the
     /// processes of another user share.
     fn is_guest(&self, server: &Record) -> bool {
-        self.as_guest || is_anothers(server)
+        self.as_guest || server.is_of_other_user()
     }
 
     /// Checks the sizes of both rings. This process pays for what it maps or makes, so it accepts no more than was
@@ -164,14 +164,10 @@ impl Pair {
             return Err(Verdict::corrupt("its streams are not SOCK_SEQPACKET sockets"));
         }
         let sockets = Sockets { outgoing, incoming };
-        let peer = (server.pid, is_anothers(server));
+        let peer = (server.pid, server.is_of_other_user());
         let (duplex, forwarding) = Duplex::streamed(sizes, sockets, peer, self.handle.clone())?;
         Ok(Parts { duplex, forwarding: Some(forwarding) })
     }
-}
-
-fn is_anothers(server: &Record) -> bool {
-    server.uid != nix::unistd::geteuid().as_raw()
 }
 
 /// The doorbells that came: first this side's own, then the server's.

@@ -107,22 +107,11 @@ enum Stage<P> {
     Over,
 }
 
-/// What `advance` leads to.
+/// How far a handshake is.
 pub(super) enum Progress<T> {
     /// Wait for `fd`, but not longer than this time.
     Pending(Instant),
     /// Everything has come.
-    Done(T),
-    /// It ended without success.
-    Left(Verdict),
-}
-
-/// One step of the machine.
-enum Turn<T> {
-    /// Go on.
-    On,
-    /// Nothing has come yet.
-    Wait(Instant),
     Done(T),
 }
 
@@ -164,33 +153,35 @@ impl<P> ClientHandshake<P> {
         rung: Rung,
         now: Instant,
         forget: &mut dyn FnMut(BorrowedFd<'_>),
-    ) -> Progress<W::Port> {
+    ) -> Result<Progress<W::Port>, Verdict> {
         loop {
-            match self.turn(want, rung, now, forget) {
-                Ok(Turn::On) => {}
-                Ok(Turn::Wait(_)) if now >= self.reach.give_up() => return Progress::Left(self.reach.late()),
-                Ok(Turn::Wait(until)) => return Progress::Pending(until.min(self.reach.give_up())),
-                Ok(Turn::Done(port)) => return Progress::Done(port),
-                Err(verdict) => return Progress::Left(verdict),
+            match self.turn(want, rung, now, forget)? {
+                None => {}
+                Some(Progress::Pending(_)) if now >= self.reach.give_up() => return Err(self.reach.late()),
+                Some(Progress::Pending(until)) => {
+                    return Ok(Progress::Pending(until.min(self.reach.give_up())));
+                }
+                Some(done) => return Ok(done),
             }
         }
     }
 
+    /// One step of the machine. `None`: go on at once.
     fn turn<W: Want<Partial = P>>(
         &mut self,
         want: &mut W,
         rung: Rung,
         now: Instant,
         forget: &mut dyn FnMut(BorrowedFd<'_>),
-    ) -> Result<Turn<W::Port>, Verdict> {
+    ) -> Result<Option<Progress<W::Port>>, Verdict> {
         match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Connect { socket, until } if until <= now => self.connect(want, rung, socket, now),
             Stage::Connect { socket, until } => {
                 self.stage = Stage::Connect { socket, until };
-                Ok(Turn::Wait(until))
+                Ok(Some(Progress::Pending(until)))
             }
             Stage::Asked { socket, partial } => self.answer(want, rung, (socket, partial), now, forget),
-            Stage::Over => Ok(Turn::Wait(self.reach.give_up())),
+            Stage::Over => Ok(Some(Progress::Pending(self.reach.give_up()))),
         }
     }
 
@@ -200,12 +191,12 @@ impl<P> ClientHandshake<P> {
         rung: Rung,
         socket: Option<ForkGuarded>,
         now: Instant,
-    ) -> Result<Turn<W::Port>, Verdict> {
+    ) -> Result<Option<Progress<W::Port>>, Verdict> {
         let socket = match self.reach.connect(socket, now)? {
             Reached::Connected(socket) => socket,
             Reached::Later { socket, until } => {
                 self.stage = Stage::Connect { socket, until };
-                return Ok(Turn::On);
+                return Ok(None);
             }
         };
         let request = want.request(&self.attempt(rung)?);
@@ -219,11 +210,11 @@ impl<P> ClientHandshake<P> {
         (socket, partial): (ForkGuarded, Option<P>),
         now: Instant,
         forget: &mut dyn FnMut(BorrowedFd<'_>),
-    ) -> Result<Turn<W::Port>, Verdict> {
+    ) -> Result<Option<Progress<W::Port>>, Verdict> {
         let (datagram, fds) = match receive(&socket)? {
             Received::Nothing => {
                 self.stage = Stage::Asked { socket, partial };
-                return Ok(Turn::Wait(self.reach.give_up()));
+                return Ok(Some(Progress::Pending(self.reach.give_up())));
             }
             // Dropping `partial` gives back what was made of earlier answers.
             Received::End | Received::Datagram(Datagram::Refused { refusal: Refusal::Busy, .. }, _) => {
@@ -244,7 +235,7 @@ impl<P> ClientHandshake<P> {
             Next::Confirm(_) => return self.again(now),
         };
         forget(socket.as_fd());
-        want.finish(&attempt, parts, socket).map(Turn::Done)
+        want.finish(&attempt, parts, socket).map(Progress::Done).map(Some)
     }
 
     fn say<T>(
@@ -253,19 +244,19 @@ impl<P> ClientHandshake<P> {
         datagram: &Datagram,
         partial: Option<P>,
         now: Instant,
-    ) -> Result<Turn<T>, Verdict> {
+    ) -> Result<Option<Progress<T>>, Verdict> {
         match scm::send(&socket, &datagram.encode(), &[]) {
             Ok(()) => {
                 self.stage = Stage::Asked { socket, partial };
-                Ok(Turn::On)
+                Ok(None)
             }
             Err(_) => self.again(now),
         }
     }
 
-    fn again<T>(&mut self, now: Instant) -> Result<Turn<T>, Verdict> {
+    fn again<T>(&mut self, now: Instant) -> Result<Option<Progress<T>>, Verdict> {
         self.stage = Stage::Connect { socket: None, until: self.reach.again(now)? };
-        Ok(Turn::On)
+        Ok(None)
     }
 
     fn attempt(&self, rung: Rung) -> Result<Attempt, Verdict> {

@@ -135,9 +135,9 @@ impl<W: Want> Ladder<W> {
         loop {
             let Some(rung) = self.rungs.last().copied() else { return Climb::Ended(Err(self.exhausted())) };
             let verdict = match self.attempt(rung, now, forget) {
-                Progress::Pending(until) => return Climb::Pending(until),
-                Progress::Done(port) => return Climb::Ended(Ok(self.arrived(rung, port))),
-                Progress::Left(verdict) => verdict,
+                Ok(Progress::Pending(until)) => return Climb::Pending(until),
+                Ok(Progress::Done(port)) => return Climb::Ended(Ok(self.arrived(rung, port))),
+                Err(verdict) => verdict,
             };
             let mut newer = None;
             match verdict {
@@ -172,17 +172,14 @@ impl<W: Want> Ladder<W> {
         rung: Rung,
         now: Instant,
         forget: &mut dyn FnMut(BorrowedFd<'_>),
-    ) -> Progress<W::Port> {
+    ) -> Result<Progress<W::Port>, Verdict> {
         let record = self.client.record();
         if !record.offers.contains(&rung) {
             let reason = format!("the {} does not offer it", W::ROLE);
-            return Progress::Left(Verdict::Next { code: "NOT_OFFERED".into(), reason });
+            return Err(Verdict::Next { code: "NOT_OFFERED".into(), reason });
         }
         if rung == Rung::Direct {
-            return match self.want.direct(&self.directory, record, self.forced) {
-                Ok(port) => Progress::Done(port),
-                Err(verdict) => Progress::Left(verdict),
-            };
+            return self.want.direct(&self.directory, record, self.forced).map(Progress::Done);
         }
         self.client.advance(&mut self.want, rung, now, forget)
     }

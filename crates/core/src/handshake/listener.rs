@@ -14,12 +14,12 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use super::server::{HandshakeStatus, ServerHandshake, Service, Terms};
+use crate::Result;
 use crate::bus::Serve;
 use crate::reactor::{Step, Thread, Watched};
 use crate::sys::epoll::Epoll;
 use crate::sys::fork::ForkGuarded;
-use crate::sys::seqpacket;
-use crate::{Error, Result};
+use crate::sys::{duplicate, seqpacket};
 
 /// Most handshakes at once. Each may have three descriptors in flight, or five for a channel, and the kernel allows
 /// a user RLIMIT_NOFILE of them.
@@ -36,7 +36,6 @@ const LISTENER: u64 = 0;
 pub(crate) fn serve<S: Service>(service: S) -> Serve {
     let service = Arc::new(service);
     Box::new(move |listener| {
-        service.prepare(listener.as_fd());
         let terms = Terms::new(Arc::clone(&service), listener.as_fd());
         Ok(Box::new(Listener::new(listener, terms)?) as Box<dyn Watched>)
     })
@@ -62,7 +61,7 @@ impl<S: Service> Listener<S> {
         epoll.watch(listener.as_fd(), LISTENER)?;
         Ok(Listener {
             epoll,
-            reserve: Some(ForkGuarded::new(duplicate(listener.as_fd())?)),
+            reserve: Some(ForkGuarded::new(duplicate(&listener)?)),
             listener: ForkGuarded::new(listener),
             accepting: true,
             rest: None,
@@ -181,7 +180,7 @@ impl<S: Service> Listener<S> {
             self.rest = None;
         }
         if self.reserve.is_none() {
-            self.reserve = duplicate(self.listener.as_fd()).ok().map(ForkGuarded::new);
+            self.reserve = duplicate(&self.listener).ok().map(ForkGuarded::new);
         }
         let open = self.rest.is_none() && self.handshakes.len() < MOST;
         if open && !self.accepting {
@@ -219,12 +218,4 @@ impl<S: Service> Watched for Listener<S> {
     fn retry(&self) -> Option<Duration> {
         Some(REST)
     }
-}
-
-/// Makes another descriptor of this process for the same open file.
-pub(crate) fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
-    fd.try_clone_to_owned().map_err(|error| {
-        let errno = Errno::from_raw(error.raw_os_error().unwrap_or(libc::EMFILE));
-        Error::os("fcntl", errno, "cannot copy a descriptor")
-    })
 }

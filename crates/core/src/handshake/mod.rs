@@ -24,7 +24,7 @@ pub(crate) use ladder::Climb;
 pub(crate) use ladder::{Acquired, Acquirer, Acquisition, Ask, Done};
 #[cfg(test)]
 pub(crate) use listener::MOST;
-pub(crate) use listener::{duplicate, serve};
+pub(crate) use listener::serve;
 pub(crate) use proof::check_alive;
 pub(crate) use server::{Answer, PeerClass, Service, Then};
 #[cfg(test)]

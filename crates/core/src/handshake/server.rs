@@ -50,9 +50,8 @@ pub(crate) trait Service: Send + Sync + 'static {
 
     /// What the endpoint is called in a refusal: `publisher`, `server`.
     const ROLE: &'static str;
-
-    /// Prepares each socket that clients connect to.
-    fn prepare(&self, _listener: BorrowedFd<'_>) {}
+    /// Whether descriptors may come in over a connection once its handshake is done.
+    const TAKES_DESCRIPTORS: bool;
 
     /// Which other users are let in.
     fn granted(&self) -> Option<&Granted>;
@@ -160,6 +159,12 @@ pub(crate) enum HandshakeStatus {
 
 impl<S: Service> ServerHandshake<S> {
     pub(crate) fn new(socket: OwnedFd, peer: Peer, now: Instant) -> ServerHandshake<S> {
+        // What a socket inherits from its listener is not relied on.
+        if S::TAKES_DESCRIPTORS {
+            seqpacket::allow_rights(socket.as_fd());
+        } else {
+            seqpacket::refuse_rights(socket.as_fd());
+        }
         let socket = ForkGuarded::new(socket);
         ServerHandshake { socket, peer, stage: Stage::Silent, accepted: now, answered: now }
     }

@@ -8,15 +8,18 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 
+use super::server::ServerHandshake;
 use super::wire::{Connect, Datagram, Refusal};
 use super::{Acquired, Acquirer, Answer, Ask, Attempt, Climb, Next, PeerClass, Service, Then, Verdict, Want};
 use crate::bus::{Announcement, Bus, BusOptions};
 use crate::record::{Granted, Record, Rung};
 use crate::sys::eventfd::EventFd;
 use crate::sys::fork::ForkGuarded;
-use crate::sys::seqpacket::Peer;
+use crate::sys::scm;
+use crate::sys::seqpacket::{self, Peer};
 use crate::{Error, Result};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -33,6 +36,7 @@ impl Service for Lender {
     type Offer = ();
 
     const ROLE: &'static str = "lender";
+    const TAKES_DESCRIPTORS: bool = false;
 
     fn granted(&self) -> Option<&Granted> {
         None
@@ -154,4 +158,26 @@ fn a_third_kind_of_thing_needs_a_service_and_a_want_alone() {
     let record = announced.record();
     drop(announced);
     assert!(matches!(borrow(&bus, record, None).0, Err(Error::PeerGone { .. })));
+}
+
+#[test]
+fn a_service_without_descriptors_refuses_them_whatever_its_listener_does() {
+    let gift = tempfile::tempfile().unwrap();
+    let give = |socket: &OwnedFd| scm::send(socket, b"x", &[gift.as_fd()]);
+    let (one, _other) = seqpacket::pair().unwrap();
+    if give(&one) != Err(Errno::EPERM) {
+        return; // Before Linux 6.16, no socket refuses.
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let directory: OwnedFd = std::fs::File::open(folder.path()).unwrap().into();
+    let (at, name) = (directory.as_fd(), "x.sock".as_ref());
+    let listener = seqpacket::listen_at(at, folder.path(), name, None).unwrap();
+    seqpacket::allow_rights(listener.as_fd());
+    let client = seqpacket::endpoint().unwrap();
+    seqpacket::connect_at(client.as_fd(), at, folder.path(), name).unwrap();
+    give(&client).unwrap();
+    let accepted = seqpacket::accept(listener.as_fd()).unwrap();
+    let peer = seqpacket::peer(&accepted).unwrap();
+    let _handshake = ServerHandshake::<Lender>::new(accepted, peer, Instant::now());
+    assert_eq!(give(&client), Err(Errno::EPERM));
 }

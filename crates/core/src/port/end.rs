@@ -3,6 +3,8 @@
 //! `Reader::end` alone answers the question "has the flow ended?". Topics and channels turn its answer into their
 //! notices. This file is plain data.
 
+use crate::error::Error;
+
 /// What is known of the writer from other sources than the flow itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum WriterState {
@@ -30,4 +32,11 @@ pub(crate) enum End {
     Severed,
     /// The writer is gone, and what it left cannot be read.
     Unreadable,
+}
+
+impl End {
+    /// The error that reports [`End::Unreadable`].
+    pub(crate) fn unreadable() -> Error {
+        Error::CorruptPeer { what: "what it left behind cannot be read".into() }
+    }
 }

@@ -32,8 +32,8 @@ pub(crate) struct Buffers {
 impl Buffers {
     /// Makes room for a message of this number of bytes, headers included.
     pub(crate) fn grow(&mut self, bytes: usize) {
-        // The size is a power of two, so messages that grow slowly do not cost a new slab each.
-        self.slab = vec![0; bytes.max(SLAB).next_power_of_two()];
+        // It grows in steps, so messages that grow slowly do not cost a new slab each.
+        self.slab = vec![0; bytes.next_multiple_of(SLAB)];
     }
 }
 
@@ -159,6 +159,9 @@ mod tests {
         buffers.grow(SLAB + 1);
         let (length, address) = (buffers.slab.len(), buffers.slab.as_ptr());
         assert_eq!(length, 2 * SLAB);
+        let mut large = Buffers::default();
+        large.grow(8 * SLAB + 1);
+        assert_eq!(large.slab.len(), 9 * SLAB, "a large message does not take twice its size");
         batch.end(buffers, 2);
         assert!(batch.has_next() && batch.entry(1).is_some() && batch.entry(2).is_none());
         batch.advance_to(2);

@@ -11,7 +11,7 @@ use ringbell_ring::{
     Config, Identity, Peers, Producer, PublisherCounters, Sent, SlotView, Span, layout, padded,
 };
 
-use super::{Doorbell, Guests};
+use super::{Doorbell, Guests, Mapped};
 use crate::error::Result;
 use crate::reactor::{Handle, Token};
 use crate::segment::{PairMemory, ProxySlots, Segments};
@@ -19,7 +19,7 @@ use crate::sys::clock::monotonic_ns;
 use crate::sys::eventfd::EventFd;
 use crate::sys::generation::Home;
 
-/// The doorbells of a ring that its writer made. It announces all of them.
+/// The doorbells of a ring that its writer made.
 #[derive(Clone)]
 pub(crate) struct Doorbells {
     /// Rung by readers when there is room again.
@@ -29,12 +29,14 @@ pub(crate) struct Doorbells {
 }
 
 impl Doorbells {
-    /// Makes the doorbells for this number of slots.
+    /// Makes the doorbells for this number of slots. `shared`: other processes get them. Those of a ring in private
+    /// memory stay in this process, so no other process can tamper with them.
     ///
     /// # Errors
     /// `ERR_RINGBELL_RESOURCE`.
-    pub(crate) fn new(slots: usize) -> Result<Doorbells> {
-        let doorbell = || EventFd::new().map(EventFd::shared);
+    pub(crate) fn new(slots: usize, shared: bool) -> Result<Doorbells> {
+        let hold = if shared { EventFd::shared } else { EventFd::guarded };
+        let doorbell = || EventFd::new().map(hold);
         let readers = (0..layout::doorbells(slots)).map(|_| doorbell()).collect::<Result<Vec<_>>>()?;
         Ok(Doorbells { room: Arc::new(doorbell()?), readers: readers.into() })
     }
@@ -61,36 +63,17 @@ enum ReaderDoorbells {
 
 /// The memory that the ring lies in, and which of its readers live.
 struct Readers {
-    mapped: Mapped,
+    mapped: Mapped<Segments>,
     /// The slots of the readers that are streamed to.
     proxies: Arc<ProxySlots>,
 }
 
-enum Mapped {
-    Own(Segments),
-    Pair { _memory: Arc<PairMemory> },
-}
-
-impl Readers {
-    fn segments(&self) -> Option<&Segments> {
-        match &self.mapped {
-            Mapped::Own(segments) => Some(segments),
-            Mapped::Pair { .. } => None,
-        }
-    }
-
-    /// Whether the owner of a slot lives. A guest and the other side of a channel are not asked about: the end of
-    /// their connection tells.
-    fn is_alive(&self, slot: usize) -> bool {
-        let Some(segments) = self.segments() else { return true };
+impl Peers for Readers {
+    /// A guest and the other side of a channel are not asked about: the end of their connection tells.
+    fn alive(&self, slot: usize) -> bool {
+        let Some(segments) = self.mapped.segments() else { return true };
         slot >= segments.control().slots()
             || self.proxies.is_alive(segments.own().map(|own| &own.control_own), slot)
-    }
-}
-
-impl Peers for Readers {
-    fn alive(&mut self, slot: usize) -> bool {
-        self.is_alive(slot)
     }
 }
 
@@ -120,7 +103,7 @@ impl Writer {
     ) -> Writer {
         let (data, control) = (segments.data().memory(), segments.control().memory());
         let producer = Producer::create(data, control, Config { identity, evict_after });
-        let readers = Readers { mapped: Mapped::Own(segments), proxies };
+        let readers = Readers { mapped: Mapped::Topic(segments), proxies };
         Writer::new(producer, readers, ReaderDoorbells::Own(doorbells))
     }
 
@@ -253,8 +236,8 @@ impl Writer {
         self.ring(bells);
     }
 
-    /// The bus thread now has to evict the guests that the ring gave up.
-    #[cold]
+    /// Makes the bus thread evict the guests that the ring gave up, if there are some.
+    #[inline]
     fn evict_dismissed(&mut self) {
         if let Some(Hosting { guests, .. }) = &self.guests
             && self.producer.take_dismissed()
@@ -337,7 +320,7 @@ impl Writer {
 
     /// The slots in use, and whether their owners live.
     pub(crate) fn slots(&self) -> impl Iterator<Item = (SlotView, bool)> + '_ {
-        self.producer.slots().map(|slot| (slot, self.readers.is_alive(slot.index)))
+        self.producer.slots().map(|slot| (slot, self.readers.alive(slot.index)))
     }
 
     /// Whether no slot is in use: there is no reader.
@@ -348,7 +331,7 @@ impl Writer {
 
     /// The user of the guest in a slot, as the kernel reports it.
     pub(crate) fn guest_uid(&self, slot: usize) -> Option<u32> {
-        let guest = slot.checked_sub(self.readers.segments()?.control().slots())?;
+        let guest = slot.checked_sub(self.readers.mapped.segments()?.control().slots())?;
         self.guests.as_ref()?.guests.uid(guest)
     }
 

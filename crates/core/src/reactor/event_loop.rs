@@ -44,6 +44,7 @@ impl Owner {
             deadlines: BTreeSet::new(),
             removed: Vec::new(),
             handle: handle.clone(),
+            ended: false,
         };
         let join = std::thread::Builder::new()
             .name("ringbell-bus".into())
@@ -95,6 +96,8 @@ pub(super) struct EventLoop {
     /// Objects that were removed while their `ready` ran.
     removed: Vec<u64>,
     handle: Handle,
+    /// The thread was told to end, or has lost an essential object.
+    ended: bool,
 }
 
 impl EventLoop {
@@ -120,8 +123,12 @@ impl EventLoop {
 
     /// Puts an object back into its slot, and waits for what the object wants now.
     fn settle(&mut self, number: u64, mut watched: Box<dyn Watched>, mut deadline: Option<Instant>) {
-        let registration = watched.fd().map(|fd| (fd.as_raw_fd(), self.epoll.watch(fd, number)));
         let Some(slot) = self.slots.get_mut(&number) else { return };
+        let registration = watched.fd().map(|fd| {
+            let again = slot.registered == Some(fd.as_raw_fd());
+            let watch = if again { Epoll::watch_again } else { Epoll::watch };
+            (fd.as_raw_fd(), watch(&self.epoll, fd, number))
+        });
         if let Some(old) = slot.deadline.take() {
             self.deadlines.remove(&(old, number));
         }
@@ -191,6 +198,7 @@ impl EventLoop {
         if let Some(deadline) = self.slots.remove(&number).and_then(|slot| slot.deadline) {
             self.deadlines.remove(&(deadline, number));
         }
+        self.ended |= watched.is_essential();
         contained(|| {
             if let Some(fd) = watched.fd()
                 && registered.is_some()
@@ -286,12 +294,11 @@ fn linger(event_loop: &mut EventLoop) {
 
 /// Runs the commands that were sent. False when the thread must end.
 fn obey(event_loop: &mut EventLoop) -> bool {
-    loop {
+    while !event_loop.ended {
         let commands = event_loop.handle.take();
         if commands.is_empty() {
             return true;
         }
-        let mut stop = false;
         for command in commands {
             match command {
                 Command::Add(token, watched, deadline) => event_loop.add(token, watched, deadline),
@@ -300,11 +307,9 @@ fn obey(event_loop: &mut EventLoop) -> bool {
                     drop(done);
                 }
                 Command::Visit(token, visit) => event_loop.visit(token, visit),
-                Command::Stop => stop = true,
+                Command::Stop => event_loop.ended = true,
             }
         }
-        if stop {
-            return false;
-        }
     }
+    false
 }

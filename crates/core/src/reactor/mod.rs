@@ -2,7 +2,7 @@
 //!
 //! An object that waits for a descriptor or a time is a [`Watched`], and is added through a [`Handle`]. The reactor
 //! knows no concrete type of them. Invariants: no added object outlives the thread. A [`Watched`] that panics is
-//! dropped, and the others go on. A `Watched` never calls into JS and never waits for a peer. Notices to an endpoint on
+//! dropped, and the others go on; but the thread ends when an essential one is dropped. A `Watched` never calls into JS and never waits for a peer. Notices to an endpoint on
 //! another thread go through its [`Inbox`].
 
 mod event_loop;
@@ -43,6 +43,12 @@ pub(crate) trait Watched: Any + Send {
     /// Whether a promised delivery is still due. It is asked again and again when the thread is about to end. While it
     /// returns true, and for a second at most, `ready` is called as before.
     fn linger(&mut self) -> bool {
+        false
+    }
+
+    /// Whether the thread is of no use without this object. Then the thread ends when the object is dropped, whatever
+    /// the reason, so that nobody relies on what no longer happens.
+    fn is_essential(&self) -> bool {
         false
     }
 

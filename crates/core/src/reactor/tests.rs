@@ -88,6 +88,42 @@ fn a_watched_that_panics_is_dropped_and_the_others_go_on() {
     assert_eq!((heard(&hear), heard(&hear)), ("ready", "dropped"));
 }
 
+/// Finishes or panics at its first visit. The thread cannot do without it.
+struct Pillar;
+
+impl Watched for Pillar {
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    fn ready(&mut self, _thread: &mut Thread<'_>) -> Step {
+        Step::Again(None)
+    }
+
+    fn is_essential(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn the_thread_ends_with_an_essential_watched() {
+    for panics in [true, false] {
+        let owner = Owner::start().unwrap();
+        let handle = owner.handle();
+        let pillar = handle.add_resident(Pillar);
+        let (other, hear) = Probe::new(None, |_| Step::Finished);
+        handle.add(other, None);
+        assert!(handle.visit(pillar, move |_: &mut Pillar, _| {
+            assert!(!panics, "on purpose");
+            Step::Finished
+        }));
+        assert_eq!((heard(&hear), heard(&hear)), ("ERR_RINGBELL_CLOSED", "dropped"));
+        let (late, hear) = Probe::new(None, |_| Step::Finished);
+        handle.add(late, Some(Instant::now()));
+        assert_eq!((heard(&hear), heard(&hear)), ("ERR_RINGBELL_CLOSED", "dropped"));
+    }
+}
+
 /// Counts its visits and finishes at the third.
 struct Counter {
     visits: u32,

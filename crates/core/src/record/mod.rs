@@ -166,6 +166,19 @@ impl Record {
         socket_name(&self.id)
     }
 
+    /// What a topic's subscribers need. Fails if the record announces no topic.
+    pub(crate) fn topic(&self) -> Result<&TopicRecord> {
+        self.topic.as_ref().ok_or_else(|| Error::Record {
+            file: self.file_name(),
+            reason: "it announces no topic, so there is nothing to attach to".into(),
+        })
+    }
+
+    /// Whether another user than this process's announces it.
+    pub(crate) fn is_of_other_user(&self) -> bool {
+        self.uid != nix::unistd::geteuid().as_raw()
+    }
+
     /// The file's content. Fails if it would be longer than [`MAX_RECORD`].
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let refused = |reason: String| Error::Record { file: self.file_name(), reason };

@@ -113,9 +113,14 @@ pub(crate) fn identity(topic: &TopicRecord) -> Result<Identity> {
 fn nonce_words(nonce: &str) -> Result<[u64; 2]> {
     let digits = nonce.len() == 32 && nonce.bytes().all(|byte| byte.is_ascii_hexdigit());
     match u128::from_str_radix(nonce, 16) {
-        Ok(number) if digits => Ok([(number >> 64) as u64, number as u64]),
+        Ok(number) if digits => Ok(words(number)),
         _ => Err(Error::CorruptPeer { what: "its record has a nonce that is not 32 hex digits".into() }),
     }
+}
+
+/// The two words by which the headers hold a nonce: the upper 64 bits first.
+pub(crate) fn words(nonce: u128) -> [u64; 2] {
+    [(nonce >> 64) as u64, nonce as u64]
 }
 
 /// Checks that a descriptor is of the announced file, and that what was announced fits the layout.

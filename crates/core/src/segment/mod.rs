@@ -18,7 +18,7 @@ mod proxy_slots;
 pub(crate) mod slots;
 
 pub(crate) use attach::PeerSegments;
-pub(crate) use attach::{attach, attach_as_guest, identity};
+pub(crate) use attach::{attach, attach_as_guest, identity, words};
 pub use buffer::PrivateBuffer;
 pub(crate) use create::{OwnSegments, check_capacity, check_capacity_of, create};
 pub(crate) use guests::GuestSegments;

@@ -141,5 +141,5 @@ fn map_controls(fd: BorrowedFd<'_>) -> Result<[MappedControl; 2]> {
 fn join(data: &MappedData, control: &MappedControl) -> Result<Consumer> {
     let who = (std::process::id(), 0);
     Consumer::join(data.memory(), control.memory(), SLOT, Overflow::Block, Start::Latest, who)
-        .map_err(|fault| Error::CorruptPeer { what: format!("its ring cannot be joined: {fault:?}") })
+        .map_err(|fault| Error::CorruptPeer { what: format!("its ring cannot be joined: {fault}") })
 }

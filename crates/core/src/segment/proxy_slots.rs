@@ -54,12 +54,6 @@ impl SlotLocks for Book {
         self.held.remove(&byte);
         self.file.as_ref().map_or(Ok(()), |file| lock::release(file, byte))
     }
-
-    /// The search begins at the lowest slot. Only one thread claims here, and one doorbell then wakes as many
-    /// streams as possible.
-    fn start(&self, _max: usize) -> usize {
-        0
-    }
 }
 
 impl ProxySlots {
@@ -81,7 +75,9 @@ impl ProxySlots {
             state.locks.file = Some(ForkGuarded::new(memfd::reopen(control_fd)?));
         }
         let name = DurableName::from_hash(name);
-        let slot = slots::claim(control, &mut state.locks, name.as_ref())?;
+        // From the lowest slot on. Only one thread claims here, and one doorbell then wakes as many streams as
+        // possible.
+        let slot = slots::claim_from(0, control, &mut state.locks, name.as_ref())?;
         state.claimed.insert(slot, name.map(|name| layout::name_lock_byte(name.hash())));
         Ok(slot)
     }

@@ -28,9 +28,6 @@ pub(crate) trait SlotLocks {
     /// # Errors
     /// The kernel's error.
     fn release(&mut self, byte: u64) -> Result<()>;
-
-    /// Where the search begins behind the slots of the first doorbell.
-    fn start(&self, max: usize) -> usize;
 }
 
 /// Write locks of one open file. The kernel releases them on any death. An open file may claim only once: the
@@ -45,12 +42,6 @@ impl<F: AsFd> SlotLocks for FileLocks<F> {
     fn release(&mut self, byte: u64) -> Result<()> {
         lock::release(&self.0, byte)
     }
-
-    /// It begins at a random slot. When a thousand processes claim at once, each then finds a free slot in a few
-    /// tries. Few tries matter, because the kernel looks through all locks of a file at each one.
-    fn start(&self, max: usize) -> usize {
-        RandomState::new().hash_one(max) as usize % max.max(1)
-    }
 }
 
 /// Claims a slot. With a durable name it also claims the name, and takes the slot that holds its position if there
@@ -59,18 +50,32 @@ impl<F: AsFd> SlotLocks for FileLocks<F> {
 /// # Errors
 /// `ERR_RINGBELL_NO_SLOT` when every lock is held, or kept for a name; `ERR_RINGBELL_NAME_TAKEN` while another
 /// subscriber holds the name; otherwise the kernel's error.
+///
+/// The search begins at a random slot. When a thousand processes claim at once, each then finds a free slot in a few
+/// tries. Few tries matter, because the kernel looks through all locks of a file at each one.
 pub(crate) fn claim(
     control: &ControlMemory,
     locks: &mut impl SlotLocks,
     name: Option<&DurableName>,
 ) -> Result<usize> {
-    let Some(name) = name else { return claim_any(control, locks) };
+    let max = control.max_slots();
+    claim_from(RandomState::new().hash_one(max) as usize % max.max(1), control, locks, name)
+}
+
+/// As [`claim`]. Behind the slots of the first doorbell, the search begins at `start`.
+pub(super) fn claim_from(
+    start: usize,
+    control: &ControlMemory,
+    locks: &mut impl SlotLocks,
+    name: Option<&DurableName>,
+) -> Result<usize> {
+    let Some(name) = name else { return claim_any(start, control, locks) };
     // Two names can select the same byte. Then they exclude each other.
     let byte = layout::name_lock_byte(name.hash());
     if !locks.take(byte)? {
         return Err(name.taken());
     }
-    let claimed = claim_kept(control, locks, name);
+    let claimed = claim_kept(start, control, locks, name);
     if claimed.is_err() {
         locks.release(byte)?;
     }
@@ -78,23 +83,27 @@ pub(crate) fn claim(
 }
 
 /// Claims the slot that holds the position of a name whose lock is held. If there is none, it claims any slot.
-fn claim_kept(control: &ControlMemory, locks: &mut impl SlotLocks, name: &DurableName) -> Result<usize> {
+fn claim_kept(
+    start: usize,
+    control: &ControlMemory,
+    locks: &mut impl SlotLocks,
+    name: &DurableName,
+) -> Result<usize> {
     match control.slot_of(name.hash()) {
         Some(slot) if locks.take(layout::slot_lock_byte(slot))? => Ok(slot),
         // Another subscriber has locked it to claim it. It will see what the slot holds, and leave it.
         Some(slot) if control.vacancy(slot) == Some(Vacancy::Kept) => Err(name.taken()),
-        _ => claim_any(control, locks),
+        _ => claim_any(start, control, locks),
     }
 }
 
 /// Claims a free slot if there is one, otherwise a dead subscriber's. A slot that says that a durable position was
 /// lost comes last. A slot that holds a position is never taken.
-fn claim_any(control: &ControlMemory, locks: &mut impl SlotLocks) -> Result<usize> {
+fn claim_any(start: usize, control: &ControlMemory, locks: &mut impl SlotLocks) -> Result<usize> {
     let max = control.max_slots();
     // The slots of the first doorbell come first, from the lowest. Few subscribers then share one doorbell, which
     // one write rings.
     let first = max.min(layout::SLOTS_PER_DOORBELL);
-    let start = locks.start(max);
     let anywhere = || (0..max).map(move |step| (start + step) % max);
     let holds = |slot: &usize, vacancy| control.vacancy(*slot) == Some(vacancy);
     let free = (0..first).chain(anywhere()).filter(|slot| control.looks_free(*slot));

@@ -44,6 +44,17 @@ impl Epoll {
         self.register(fd, INTEREST, data)
     }
 
+    /// # As [`Epoll::watch`], for a descriptor that is most likely watched already: one system call then instead of two
+    ///
+    /// Errors: as [`Epoll::watch`].
+    pub(crate) fn watch_again(&self, fd: BorrowedFd<'_>, data: u64) -> Result<()> {
+        match self.inner.modify(fd, &mut EpollEvent::new(INTEREST, data)) {
+            Ok(()) => Ok(()),
+            // Its number belongs to another file now. Whatever else is wrong, this call says it.
+            Err(_) => self.watch(fd, data),
+        }
+    }
+
     fn register(&self, fd: BorrowedFd<'_>, interest: EpollFlags, data: u64) -> Result<()> {
         let mut result = self.inner.add(fd, EpollEvent::new(interest, data));
         if result == Err(Errno::EEXIST) {
@@ -120,4 +131,28 @@ fn timeout(deadline: Option<Instant>) -> EpollTimeout {
     let left = deadline.saturating_duration_since(Instant::now());
     let milliseconds = left.saturating_add(Duration::from_micros(999)).as_millis();
     EpollTimeout::try_from(i32::try_from(milliseconds).unwrap_or(i32::MAX)).unwrap_or(EpollTimeout::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::eventfd::EventFd;
+
+    #[test]
+    fn watching_again_keeps_or_begins_the_watch() {
+        let (epoll, bell) = (Epoll::new().unwrap(), EventFd::new().unwrap());
+        let mut ready = Vec::new();
+        bell.ring();
+        for number in [1, 2] {
+            // Not watched at first, and then under another number.
+            epoll.watch_again(bell.as_fd(), number).unwrap();
+            epoll.wait(Some(Instant::now()), &mut ready).unwrap();
+            assert_eq!(ready, [number]);
+        }
+        epoll.forget(bell.as_fd());
+        let file = tempfile::tempfile().unwrap();
+        assert!(epoll.watch_again(file.as_fd(), 3).is_err(), "no epoll takes a regular file");
+        epoll.wait(Some(Instant::now()), &mut ready).unwrap();
+        assert!(ready.is_empty());
+    }
 }

@@ -8,8 +8,8 @@
 //!
 //! Every holder can clear `O_NONBLOCK` for all holders and fill the counter. `write` would wait then. So a doorbell
 //! that other processes hold is looked at before each `write`. A doorbell that was tampered with is rung through
-//! `aio` from then on; after `use_aio` all of them are. Invariant: a doorbell is read only if no other process
-//! holds it. Called by `port::Doorbell`, the reactor and users of the crate.
+//! `aio` from then on; after `use_aio` all of them are. Invariant: a doorbell that other processes hold is never read
+//! in a way that can wait, because any holder can empty it. Called by `port::Doorbell`, the reactor and users of the crate.
 
 #![allow(unsafe_code)]
 
@@ -137,10 +137,10 @@ impl EventFd {
     /// Rings. Nothing that another process did to the eventfd before can block this thread: if `write` would wait,
     /// the ring goes through `aio`, now and from then on. A holder can block it only if it clears `O_NONBLOCK` of
     /// a full counter between the look and the `write`. After `use_aio` even that does not block it. If `aio`
-    /// does not work, `O_NONBLOCK` is set again instead.
+    /// does not work, `O_NONBLOCK` is set again and room is made in a full counter instead.
     ///
     /// # References
-    /// `fcntl(2)` F_GETFL and F_SETFL, `write(2)` on an eventfd, `io_submit(2)`.
+    /// `fcntl(2)` F_GETFL and F_SETFL, `write(2)` on an eventfd, `io_submit(2)`, `preadv2(2)`.
     pub fn ring(&self) {
         if !self.shared {
             return self.write();
@@ -184,8 +184,34 @@ impl EventFd {
     /// counter is read once, which makes room, and written again. libevent does the same (its commit 6074d558).
     fn write(&self) {
         if self.counter.write(1) == Err(Errno::EAGAIN) {
-            let _ = self.counter.read();
+            self.make_room();
             let _ = self.counter.write(1);
+        }
+    }
+
+    /// Reads the counter, if that can be done without waiting. Another process may empty it at the same time, and may
+    /// have cleared `O_NONBLOCK`, so the read itself has to say that it does not wait.
+    ///
+    /// # References
+    /// `preadv2(2)` RWF_NOWAIT. An eventfd knows it since Linux 5.8. Before, it answers EOPNOTSUPP, the counter stays
+    /// full, and a ring wakes nobody.
+    fn make_room(&self) {
+        let mut count = [0u8; 8];
+        let part = libc::iovec { iov_base: count.as_mut_ptr().cast(), iov_len: count.len() };
+        // Position -1, in two halves: the eventfd has none.
+        let (fd, none) = (self.counter.as_fd().as_raw_fd(), -1 as libc::c_long);
+        // SAFETY: the kernel reads one iovec, and writes at most the 8 bytes that it names. Both outlive the call. The
+        // result does not matter: where there was no room before and is none now, the next write fails.
+        unsafe {
+            libc::syscall(
+                libc::SYS_preadv2,
+                fd,
+                &raw const part,
+                1 as libc::c_long,
+                none,
+                none,
+                libc::RWF_NOWAIT,
+            );
         }
     }
 
@@ -337,6 +363,20 @@ mod tests {
             assert!(bell.tampered.load(Ordering::Relaxed));
         }
         assert!(way().contains("by io_submit"), "the doctor says so");
+    }
+
+    #[test]
+    fn room_is_made_without_waiting() {
+        let bell = EventFd::new().unwrap().shared();
+        spoil(&bell, true);
+        let (done, wait) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            bell.make_room();
+            // Now the counter is empty, as if another holder had just read it.
+            bell.make_room();
+            done.send(bell.counter.write(1)).unwrap();
+        });
+        assert_eq!(wait.recv_timeout(Duration::from_secs(20)), Ok(Ok(8)));
     }
 
     #[test]

@@ -5,6 +5,12 @@
 
 #![allow(unsafe_code)]
 
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::errno::Errno;
+
+use crate::{Error, Result};
+
 pub(crate) mod aio;
 pub(crate) mod clock;
 pub(crate) mod epoll;
@@ -22,3 +28,17 @@ pub(crate) mod random;
 pub(crate) mod scm;
 pub(crate) mod seqpacket;
 pub(crate) mod tmpfile;
+
+/// Makes another descriptor of this process for the same open file.
+///
+/// # References
+/// `fcntl(2)` F_DUPFD_CLOEXEC.
+///
+/// # Errors
+/// `ERR_RINGBELL_RESOURCE` when descriptors ran out.
+pub(crate) fn duplicate(fd: impl AsFd) -> Result<OwnedFd> {
+    fd.as_fd().try_clone_to_owned().map_err(|error| {
+        let errno = Errno::from_raw(error.raw_os_error().unwrap_or(libc::EMFILE));
+        Error::os("fcntl", errno, "cannot copy a descriptor")
+    })
+}

@@ -290,7 +290,7 @@ pub(crate) fn bound_name(listener: BorrowedFd<'_>) -> Option<String> {
 /// only `scm::receive_plain` keeps descriptors out.
 ///
 /// # References
-/// `SO_PASSRIGHTS` in `unix(7)`; accepted sockets inherit it.
+/// `SO_PASSRIGHTS` in `unix(7)`. An accepted socket has what its listener had when the client connected.
 pub(crate) fn refuse_rights(socket: impl AsFd) {
     pass_rights(socket.as_fd(), 0);
 }

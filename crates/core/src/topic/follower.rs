@@ -23,7 +23,7 @@ use crate::port::Probe;
 use crate::reactor::{Inbox, Step, Thread, Watched};
 use crate::record::Record;
 use crate::segment::DurableName;
-use crate::topic::acquire::{Attachment, NO_DURABLE_GUESTS, PATIENCE, Ring, Way};
+use crate::topic::acquire::{Attachment, NO_DURABLE_GUESTS, PATIENCE, Ring, Way, is_anothers};
 
 /// Reports from the bus thread.
 pub(super) enum Arrival {
@@ -165,10 +165,8 @@ impl Shared {
     }
 
     fn durable_guest(&self, record: &Record) -> Option<Error> {
-        let guests = record.topic.as_ref()?.max_guests > 0;
-        let guest = guests && record.uid != nix::unistd::geteuid().as_raw();
         let refused = || Error::Refused { reason: NO_DURABLE_GUESTS.into() };
-        (guest && self.options.durable.is_some()).then(refused)
+        (self.options.durable.is_some() && is_anothers(record)).then(refused)
     }
 
     fn attach(self: Arc<Self>, record: Arc<Record>, before: Attempt, thread: &mut Thread<'_>) {

@@ -35,7 +35,7 @@ impl Source {
         }
         let mut done = large.done;
         while done < large.total && done - large.done < LOOK {
-            match self.read_large(&mut message[done..])? {
+            match self.reader_mut().read_large(&mut message[done..])? {
                 Piece::Copied { bytes, .. } => done += bytes,
                 Piece::Nothing => break,
                 Piece::Gone => return Ok(Gathered::Gone),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use ringbell_ring::Position;
 
 use crate::error::Error;
+use crate::port::End;
 use crate::record::{Fallback, Record, Rung};
 
 /// What one call of [`Subscriber::drain`](super::Subscriber::drain) brought.
@@ -57,6 +58,20 @@ pub enum EndReason {
     Died,
     /// This subscriber was evicted, the publisher broke the protocol, or a stream was lost.
     Failed(Error),
+}
+
+impl EndReason {
+    /// The reason by which the end of this publisher's flow is reported. `None`: it is not known yet whether the
+    /// publisher lives.
+    pub(super) fn of(end: End, record: &Record) -> Option<EndReason> {
+        Some(match end {
+            End::Closed => EndReason::Closed,
+            End::Died => EndReason::Died,
+            End::Disconnected => EndReason::Failed(Error::Disconnected { service: record.service.clone() }),
+            End::Unreadable => EndReason::Failed(End::unreadable()),
+            End::Severed => return None,
+        })
+    }
 }
 
 /// What a subscriber reports besides messages.

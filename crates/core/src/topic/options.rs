@@ -66,10 +66,10 @@ impl PublisherOptions {
             return Err(wrong("maxSubscribers", self.max_subscribers, format!("from 1 to {MAX_SLOTS}")));
         }
         if let Some(after) = self.evict_after
-            && (after < Duration::from_millis(1) || self.overflow != Overflow::Block)
+            && (after.is_zero() || self.overflow != Overflow::Block)
         {
             let rule =
-                "at least 1 ms, and only where overflow is block: nobody stalls another topic".to_owned();
+                "longer than zero, and only where overflow is block: nobody stalls another topic".to_owned();
             return Err(wrong("evictAfter", format!("{after:?}"), rule));
         }
         if self.offers.is_empty() {

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use ringbell_ring::{Entry, Fault, Piece, Position, Read, Start};
+use ringbell_ring::{Entry, Fault, Position, Read, Start};
 
 use super::acks::AckMode;
 use super::options::SubscriberOptions;
@@ -16,8 +16,8 @@ use super::stats::{AckStats, SlotStats, SourceStats};
 use crate::error::{Error, Result};
 use crate::port::{Acknowledging, End, Probe, Reader, WriterState};
 use crate::reactor::Inbox;
-use crate::record::{Fallback, Overflow, Record, Rung, TopicRecord};
-use crate::segment::{DurableName, MappedData};
+use crate::record::{Fallback, Overflow, Record, Rung};
+use crate::segment::DurableName;
 use crate::topic::acquire::{Attachment, Way};
 
 /// Number under which the doorbells of all sources are watched. It does not matter which one rang.
@@ -53,7 +53,7 @@ impl Joined {
         };
         let (mut reader, not_leasable) = match way {
             Way::Memory(memory) => {
-                let topic = topic_of(&record)?;
+                let topic = record.topic()?;
                 let name = durable.as_ref().map_or(0, DurableName::hash);
                 let reader = Reader::join(memory, topic.overflow, start, name, rung, acknowledging)
                     .map_err(|fault| fault_error(fault, &record.service))?;
@@ -102,22 +102,11 @@ impl Joined {
     }
 }
 
-fn topic_of(record: &Record) -> Result<&TopicRecord> {
-    record.topic.as_ref().ok_or_else(|| Error::Record {
-        file: record.file_name(),
-        reason: "it announces a topic without saying where its segments are".into(),
-    })
-}
-
 /// The error that reports a broken protocol.
 pub(super) fn fault_error(fault: Fault, service: &str) -> Error {
     match fault {
         Fault::Evicted => Error::Evicted { service: service.to_owned() },
-        Fault::Expelled => {
-            Error::Refused { reason: "the publisher took this subscriber's cursor for invalid".into() }
-        }
-        Fault::Corrupt(what) => Error::CorruptPeer { what: what.into() },
-        _ => Error::CorruptPeer { what: format!("{fault:?}") },
+        fault => fault.into(),
     }
 }
 
@@ -171,18 +160,9 @@ impl Source {
         }
     }
 
-    /// Takes the next bytes of the large message that a read has found.
-    pub(super) fn read_large(&mut self, target: &mut [u8]) -> Result<Piece, Fault> {
-        self.joined.reader.read_large(target)
-    }
-
     /// Why no memory of it can be leased; `None` if it can.
     pub(super) fn not_leasable(&self) -> Option<&'static str> {
         self.joined.not_leasable
-    }
-
-    pub(super) fn memory(&self) -> Option<Arc<MappedData>> {
-        self.joined.reader.memory()
     }
 
     /// Publishes that all messages up to this one are done, and rings the publisher if it waits for room. Says
@@ -201,10 +181,6 @@ impl Source {
         // A subscriber may be asleep already. It must wake and send this report when the socket has room again.
         reader.watch_room(inbox, DOORBELL);
         Ok(news)
-    }
-
-    pub(super) fn redelivered_below(&self) -> u64 {
-        self.joined.redelivered_below()
     }
 
     #[inline]
@@ -230,10 +206,6 @@ impl Source {
         };
         self.joined.reader.watch_room(inbox, DOORBELL);
         quiet
-    }
-
-    pub(super) fn unwatch<A>(&self, inbox: &Inbox<A>) {
-        self.joined.unwatch(inbox);
     }
 
     /// Messages missed since the last call.

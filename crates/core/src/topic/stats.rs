@@ -1,5 +1,6 @@
 //! What endpoints count, in plain numbers that can be printed as JSON. Every counter is a total since the beginning.
 
+use crate::port::ReaderCounters;
 use crate::record::{Fallback, Rung};
 use ringbell_ring::{PublisherCounters, SlotState, SlotView};
 use serde::Serialize;
@@ -127,6 +128,25 @@ pub struct SubscriberStats {
     pub acks: AckStats,
     /// The publishers that it is attached to.
     pub sources: Vec<SourceStats>,
+}
+
+/// What sources have counted.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Past {
+    pub(super) received: u64,
+    pub(super) missed: u64,
+    pub(super) rings: u64,
+    pub(super) acks: AckStats,
+}
+
+impl Past {
+    /// Adds what one source has counted.
+    pub(super) fn add(&mut self, counters: ReaderCounters, acks: AckStats) {
+        self.received += counters.received;
+        self.missed += counters.missed;
+        self.rings += counters.rings;
+        self.acks = self.acks + acks;
+    }
 }
 
 /// One publisher that a subscriber is attached to.

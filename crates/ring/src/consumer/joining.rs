@@ -68,7 +68,7 @@ impl Consumer {
         fence(Ordering::SeqCst);
         let (joined, mut next_sequence) = latest(&data);
         owned.acknowledged.store(next_sequence.unwrap_or(UNKNOWN), Ordering::Relaxed);
-        // SYNC: pairs with the acquire in `Producer::slowest`, as in `acknowledge`.
+        // SYNC: pairs with the acquire in `Producer::slowest`, as in `Consumer::publish`.
         owned.cursor.store(joined, Ordering::Release);
         let active = owned.activate(joining).ok_or(Fault::Evicted)?;
         let mut tail = joined;
@@ -130,7 +130,7 @@ impl Consumer {
         active: Word,
     ) -> Result<Self, Fault> {
         let owned = control.slot(slot).ok_or(Fault::Corrupt("there is no such slot"))?;
-        // SYNC: pairs with the release in `acknowledge_below`: the sequence belongs to this cursor, or to a later one
+        // SYNC: pairs with the release in `Consumer::publish`: the sequence belongs to this cursor, or to a later one
         // (I12).
         let cursor = owned.cursor.load(Ordering::Acquire);
         let acknowledged = owned.acknowledged.load(Ordering::Relaxed);

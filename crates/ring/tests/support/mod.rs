@@ -45,7 +45,7 @@ impl Memory {
 pub struct Alive(pub Vec<bool>);
 
 impl Peers for Alive {
-    fn alive(&mut self, slot: usize) -> bool {
+    fn alive(&self, slot: usize) -> bool {
         self.0.get(slot).copied().unwrap_or(true)
     }
 }
@@ -54,7 +54,7 @@ impl Peers for Alive {
 pub struct Everybody;
 
 impl Peers for Everybody {
-    fn alive(&mut self, _: usize) -> bool {
+    fn alive(&self, _: usize) -> bool {
         true
     }
 }

@@ -1,12 +1,13 @@
 //! The handle of the registry, for other threads. A bus holds one.
 //!
 //! Invariant: every call runs on the bus thread, between its other work. After the call the registry asks again what it
-//! has to wait for. A call does nothing once the thread has ended, and nothing in a forked child.
+//! has to wait for. A call does nothing once the thread has ended, and nothing in a forked child. A call that panics
+//! ends the thread: see [`Registry`].
 
 use std::sync::mpsc::channel;
 
 use super::Registry;
-use crate::reactor::{Handle, Resident, Step, Thread, contained};
+use crate::reactor::{Handle, Resident, Step, Thread};
 
 /// Cheap to clone. It does not keep the thread alive.
 #[derive(Clone)]
@@ -38,8 +39,7 @@ impl RegistryHandle {
         call: impl FnOnce(&mut Registry, &mut Thread<'_>) + Send + 'static,
     ) -> bool {
         self.handle.visit(self.registry, |registry, thread| {
-            // Only a call that panics is lost. The registry goes on: it must still withdraw records and inform sinks.
-            contained(|| call(registry, thread));
+            call(registry, thread);
             Step::Again(registry.deadline())
         })
     }

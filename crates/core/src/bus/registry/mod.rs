@@ -5,7 +5,7 @@
 //! looks at a name. It is never a translation of an inotify event. So there is no duplicate, no record that cannot be
 //! read yet, and no record whose owner is dead. The record of a dead owner is removed by the rule of gc. When the
 //! directory vanishes, every record is reported as `Removed`. Then the registry makes the directory again and announces
-//! this process's own records in it.
+//! this process's own records in it. A registry that panics ends the bus thread.
 
 mod handle;
 mod source;
@@ -25,7 +25,7 @@ use super::gc;
 use super::publish::Own;
 use super::scan::{Known, Look, look};
 use super::view::View;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::reactor::{Step, Thread, Token, Watched, contained, discard};
 use crate::record::RecordName;
 use crate::sys::epoll::Epoll;
@@ -366,7 +366,6 @@ impl Watched for Registry {
         let mut ready = std::mem::take(&mut self.ready);
         // `Epoll::wait` cannot fail here. If it does, the registry must not go on without its source of changes.
         if self.epoll.wait(Some(Instant::now()), &mut ready).is_err() {
-            self.withdraw();
             return Step::Finished;
         }
         for number in ready.drain(..) {
@@ -386,14 +385,17 @@ impl Watched for Registry {
         Some(RETRY)
     }
 
-    fn failed(&mut self, _error: &Error) {
-        self.withdraw();
+    /// Nothing else restores records, finds services or tells that a peer has died. A bus without it would be deaf.
+    fn is_essential(&self) -> bool {
+        true
     }
 }
 
 impl Drop for Registry {
-    /// The view must not be trusted after the thread has ended, for any reason.
+    /// Whatever the reason: no record stays that nobody looks after, every listener learns that it hears nothing more,
+    /// and the view is not trusted any more.
     fn drop(&mut self) {
+        self.withdraw();
         self.view.end();
     }
 }

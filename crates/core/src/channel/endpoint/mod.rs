@@ -16,7 +16,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
-use ringbell_ring::Fault;
 use serde_json::{Map, Value};
 
 use super::fd_socket::FdSocket;
@@ -421,14 +420,6 @@ impl Channel {
 
     fn ensure_home(&self) -> Result<()> {
         if self.home.is_foreign() { Err(Error::Closed { what: "channel" }) } else { Ok(()) }
-    }
-}
-
-fn fault_error(fault: Fault) -> Error {
-    match fault {
-        Fault::Corrupt(what) => Error::CorruptPeer { what: what.into() },
-        Fault::Expelled => Error::Refused { reason: "the peer took this side's cursor for invalid".into() },
-        other => Error::CorruptPeer { what: format!("{other:?}") },
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::os::fd::BorrowedFd;
 
-use super::{Channel, fault_error};
+use super::Channel;
 use crate::channel::fd_socket::FdSocket;
 use crate::channel::header::Header;
 use crate::channel::link::Progress;
@@ -97,7 +97,7 @@ impl Channel {
             Ok(Progress::Gone) => Ok(None),
             Err(fault) => {
                 if let Ok(index) = self.find(connection) {
-                    self.end(index, CloseReason::Failed(fault_error(fault)));
+                    self.end(index, CloseReason::Failed(fault.into()));
                 }
                 Ok(None)
             }
@@ -121,7 +121,7 @@ impl Channel {
             Ok(whole) => Ok(whole),
             Err(fault) => {
                 if let Ok(index) = self.find(connection) {
-                    self.end(index, CloseReason::Failed(fault_error(fault)));
+                    self.end(index, CloseReason::Failed(fault.into()));
                 }
                 Ok(None)
             }

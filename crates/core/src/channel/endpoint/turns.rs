@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use ringbell_ring::{Entry, Read};
 
-use super::{Channel, fault_error};
+use super::Channel;
 use crate::channel::link::rang;
 use crate::channel::notice::{CloseReason, Drained, Notice};
 use crate::error::{Error, Result};
@@ -80,15 +80,14 @@ impl Channel {
                             looked += 1;
                             self.turn = at + 1;
                         }
-                        Err(fault) => self.end(index, CloseReason::Failed(fault_error(fault))),
+                        Err(fault) => self.end(index, CloseReason::Failed(fault.into())),
                     }
                 }
                 Ok(Read::Empty) => match link.end() {
                     Some(End::Closed) => self.end(index, CloseReason::Closed),
                     Some(End::Died | End::Disconnected) => self.end(index, CloseReason::Died),
                     Some(End::Unreadable) => {
-                        let error = Error::CorruptPeer { what: "what it left behind cannot be read".into() };
-                        self.end(index, CloseReason::Failed(error));
+                        self.end(index, CloseReason::Failed(End::unreadable()));
                     }
                     Some(End::Severed) | None => {
                         looked += 1;
@@ -102,7 +101,7 @@ impl Channel {
                         }
                     }
                 },
-                Err(fault) => self.end(index, CloseReason::Failed(fault_error(fault))),
+                Err(fault) => self.end(index, CloseReason::Failed(fault.into())),
             }
         }
         match self.notices.is_empty() {

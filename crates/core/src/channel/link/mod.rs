@@ -24,7 +24,6 @@ use crate::error::{Error, Result};
 use crate::port::{End, WriterState};
 use crate::reactor::Inbox;
 use crate::record::{Fallback, Record, Rung};
-use crate::sys::generation::Home;
 use crate::sys::seqpacket::Peer;
 use large::Arriving;
 
@@ -47,8 +46,6 @@ pub(super) struct Link {
     pub(super) peer_info: PeerInfo,
     duplex: Duplex,
     fd_socket: FdSocket,
-    /// Where the rings are mapped. In a forked child they are not.
-    home: Home,
     /// Whether it is one of those that are looked at.
     pub(super) awake: bool,
     /// How many looks in a row found nothing.
@@ -100,7 +97,6 @@ impl Link {
             peer_info,
             duplex,
             fd_socket,
-            home: Home::here(),
             awake: true,
             idle: 0,
             wanted: None,
@@ -330,9 +326,8 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        if self.home.is_foreign() {
-            return;
+        if !self.duplex.writer.is_foreign() {
+            self.duplex.writer.close();
         }
-        self.duplex.writer.close();
     }
 }

@@ -8,6 +8,7 @@ mod streams;
 use std::ffi::OsStr;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -123,6 +124,22 @@ fn opened(server: &mut Channel) -> u32 {
             Some(Notice::Opened { connection, .. }) => break connection,
             _ => drop(server.wait(Some(Instant::now() + PATIENCE)).unwrap()),
         }
+    }
+}
+
+#[test]
+fn no_wakeups_are_counted_in_memory_that_the_peer_writes() {
+    const WAKEUPS: u64 = 512 + 40;
+    let mut stage = stage(ServerOptions::default());
+    let raw = raw(&stage);
+    // The server takes earlier rings when it hears of a connection, as after every wake-up.
+    opened(&mut stage.server);
+    let control = std::fs::File::from(raw.fds[2].try_clone().unwrap());
+    let other = control.metadata().unwrap().len() / 2;
+    for at in [WAKEUPS, other + WAKEUPS] {
+        let mut count = [0xff; 8];
+        control.read_exact_at(&mut count, at).unwrap();
+        assert_eq!(u64::from_le_bytes(count), 0);
     }
 }
 

@@ -198,7 +198,8 @@ impl Guests {
     pub(crate) fn announce_wait(&self) {
         self.waits.fetch_add(1, Ordering::Relaxed);
         // SYNC: Relaxed. The full fence of `Producer::arm` follows. It orders this store before the look at the
-        // slots, and pairs with the fences of `Consumer::acknowledge` and `Admitted::dismiss`.
+        // slots, and pairs with the fences of `take_waiting`, which a reader runs after it has stored its cursor, and
+        // of `Admitted::dismiss`.
         self.waiting.store(true, Ordering::Relaxed);
     }
 
@@ -213,6 +214,7 @@ impl Guests {
     }
 
     /// The publisher has dismissed a guest. The bus thread now has to evict it.
+    #[cold]
     pub(crate) fn dismissed(&self) {
         self.nudge.ring();
     }

@@ -230,7 +230,7 @@ impl Reader {
     /// Notes that something woke the reader's thread.
     pub(crate) fn note_wakeup(&mut self) {
         match self {
-            Reader::Ring(ring) => ring.consumer_mut().note_wakeup(),
+            Reader::Ring(ring) => ring.note_wakeup(),
             Reader::Stream(stream) => stream.note_wakeup(),
         }
     }

@@ -12,7 +12,7 @@ use ringbell_ring::{Consumer, Entry, Fault, Overflow, Piece, PublisherCounters, 
 
 use super::{Reader, ReaderCounters, WriterView};
 use crate::error::{Error, Result};
-use crate::port::{Acknowledging, Doorbell, End, Probe, WriterState};
+use crate::port::{Acknowledging, Doorbell, End, Mapped, Probe, WriterState};
 use crate::reactor::Inbox;
 use crate::record::Rung;
 use crate::segment::{MappedData, PairMemory, PeerSegments, slots};
@@ -32,12 +32,6 @@ pub(crate) struct Memory {
     pub(crate) doorbell: Doorbell,
 }
 
-/// The memory that the ring lies in.
-enum Mapped {
-    Topic(PeerSegments),
-    Pair { _memory: Arc<PairMemory> },
-}
-
 /// A joined ring.
 pub(crate) struct RingReader {
     consumer: Consumer,
@@ -49,7 +43,7 @@ pub(crate) struct RingReader {
     rings: u64,
     /// The process in which the memory is mapped. It is not mapped in a forked child.
     home: Home,
-    mapped: Mapped,
+    mapped: Mapped<PeerSegments>,
 }
 
 impl Reader {
@@ -161,6 +155,14 @@ impl RingReader {
         }
     }
 
+    /// Tells a topic's publisher that the reader was woken. A channel's peer does not ask, and the slot lies in memory
+    /// that both write, so it is left alone.
+    pub(super) fn note_wakeup(&mut self) {
+        if self.mapped.segments().is_some() {
+            self.consumer.note_wakeup();
+        }
+    }
+
     pub(super) fn consumer(&self) -> &Consumer {
         &self.consumer
     }
@@ -201,14 +203,7 @@ impl RingReader {
     }
 
     pub(super) fn memory(&self) -> Option<Arc<MappedData>> {
-        self.segments().map(|segments| segments.data.clone())
-    }
-
-    fn segments(&self) -> Option<&PeerSegments> {
-        match &self.mapped {
-            Mapped::Topic(segments) => Some(segments),
-            Mapped::Pair { .. } => None,
-        }
+        self.mapped.segments().map(|segments| segments.data.clone())
     }
 
     pub(super) fn counters(&self) -> ReaderCounters {
@@ -224,7 +219,7 @@ impl RingReader {
 
     pub(super) fn view(&self) -> WriterView {
         let own = self.consumer.slot_index();
-        let Some(segments) = self.segments() else {
+        let Some(segments) = self.mapped.segments() else {
             let (counters, slots) = (PublisherCounters::default(), Vec::new());
             return WriterView { guest: false, slot: own, counters, slots };
         };
@@ -240,7 +235,10 @@ impl RingReader {
     }
 
     pub(super) fn probe(&self) -> Result<Probe> {
-        match (self.segments().and_then(|segments| segments.control_own.as_ref()), self.doorbell.socket()) {
+        match (
+            self.mapped.segments().and_then(|segments| segments.control_own.as_ref()),
+            self.doorbell.socket(),
+        ) {
             (_, Some(socket)) => Ok(Probe::Connection(socket.clone())),
             (Some(control), None) => memfd::reopen(control).map(Probe::Lock),
             (None, None) => {

@@ -323,7 +323,7 @@ mod tests {
     struct Everybody;
 
     impl Peers for Everybody {
-        fn alive(&mut self, _slot: usize) -> bool {
+        fn alive(&self, _slot: usize) -> bool {
             true
         }
     }

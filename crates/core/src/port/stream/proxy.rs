@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use nix::errno::Errno;
 use ringbell_ring::layout::SLOTS_PER_DOORBELL;
 use ringbell_ring::{Consumer, ControlMemory, Fault, Overflow, SlotView, Start};
 
@@ -21,6 +20,7 @@ use crate::port::budget::look_interval;
 use crate::port::guests::GuestSlot;
 use crate::record::Rung;
 use crate::segment::{MappedControl, MappedData, ProxySlots, Segments};
+use crate::sys::duplicate;
 use crate::sys::eventfd::EventFd;
 use crate::sys::generation::Home;
 use crate::{Error, Result};
@@ -53,7 +53,7 @@ impl StreamSource {
         Ok(Arc::new(StreamSource {
             data: segments.data().clone(),
             control: segments.control().clone(),
-            control_fd: segments.own().map(|own| copy(&own.control_fd)).transpose()?,
+            control_fd: segments.own().map(|own| duplicate(&own.control_fd)).transpose()?,
             proxies: proxies.clone(),
             room: doorbells.room.clone(),
             doorbells: doorbells.readers.clone(),
@@ -123,7 +123,7 @@ impl ProxyReader {
         let joined = Consumer::join(source.data.memory(), control, slot, source.overflow, start, who);
         let consumer = joined.map_err(|fault| match fault {
             Fault::Evicted => Error::Evicted { service: String::new() },
-            fault => Error::CorruptPeer { what: format!("{fault:?}") },
+            fault => fault.into(),
         })?;
         consumer.note_way(Rung::Stream.way());
         Ok(ProxyReader {
@@ -235,11 +235,4 @@ impl Drop for ProxyReader {
         // its reader is gone.
         self.source.room.ring();
     }
-}
-
-fn copy(fd: &OwnedFd) -> Result<OwnedFd> {
-    fd.try_clone().map_err(|error| {
-        let errno = Errno::from_raw(error.raw_os_error().unwrap_or(libc::EMFILE));
-        Error::os("fcntl", errno, "cannot copy a segment's descriptor")
-    })
 }

@@ -7,7 +7,7 @@
 
 use nix::errno::Errno;
 
-use super::joined::{Joined, memory_of, topic_of};
+use super::joined::{Joined, memory_of};
 use crate::Error;
 use crate::bus::Directory;
 use crate::handshake::{Verdict, check_alive};
@@ -23,7 +23,7 @@ pub(super) fn acquire(
     record: &Record,
     durable: Option<&DurableName>,
 ) -> Result<(Joined, EventFd), Verdict> {
-    let topic = topic_of(record)?;
+    let topic = record.topic()?;
     let memory = memory_of(topic)?;
     same_world(record)?;
     let process = PidFd::open(record.pid).map_err(|errno| judge("pidfd_open", errno))?;

@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use ringbell_ring::layout::SLOTS_PER_DOORBELL;
 
 use crate::handshake::Verdict;
-use crate::record::{EventfdRef, Record, TopicMemory, TopicRecord};
+use crate::record::{EventfdRef, TopicMemory, TopicRecord};
 use crate::segment::{self, DurableName, PeerSegments, slots};
 use crate::sys::eventfd::EventFd;
 use crate::{Error, Result};
@@ -68,12 +68,4 @@ impl Joined {
 /// The memory that a topic's record announces.
 pub(super) fn memory_of(topic: &TopicRecord) -> Result<&TopicMemory> {
     topic.memory.as_ref().ok_or_else(|| Error::CorruptPeer { what: "its record announces no memory".into() })
-}
-
-/// The topic that a record announces.
-pub(super) fn topic_of(record: &Record) -> Result<&TopicRecord> {
-    record.topic.as_ref().ok_or_else(|| Error::Record {
-        file: record.file_name(),
-        reason: "it announces no topic, so there is nothing to attach to".into(),
-    })
 }

@@ -20,6 +20,7 @@ use crate::port::guests::{Outside, Reservation};
 use crate::port::stream::{ProxyReader, StreamServer};
 use crate::record::Granted;
 use crate::segment::{OwnSegments, slots};
+use crate::sys::duplicate;
 use crate::sys::eventfd::EventFd;
 use crate::sys::fork::ForkGuarded;
 use crate::sys::seqpacket::Peer;
@@ -67,11 +68,8 @@ impl Server {
         doorbells: Arc<[EventFd]>,
         streams: Option<StreamServer>,
     ) -> Result<Server> {
-        let copied = |own: &OwnSegments| {
-            Ok(Memory {
-                data: handshake::duplicate(own.data_fd.as_fd())?,
-                control: handshake::duplicate(own.control_fd.as_fd())?,
-            })
+        let copied = |own: &OwnSegments| -> Result<Memory> {
+            Ok(Memory { data: duplicate(&own.data_fd)?, control: duplicate(&own.control_fd)? })
         };
         let memory = segments.map(copied).transpose()?;
         Ok(Server { memory, streams, room, doorbells, slots, others: None })
@@ -178,6 +176,7 @@ impl Service for Server {
     type Offer = Offer;
 
     const ROLE: &'static str = "publisher";
+    const TAKES_DESCRIPTORS: bool = false;
 
     fn granted(&self) -> Option<&Granted> {
         self.others.as_ref().map(|(granted, _)| granted)

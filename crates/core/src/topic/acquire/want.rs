@@ -11,7 +11,7 @@ use std::time::Duration;
 use ringbell_ring::{Feed, Start};
 
 use super::direct;
-use super::joined::{Joined, topic_of};
+use super::joined::Joined;
 use super::offer::NO_DURABLE_GUESTS;
 use crate::bus::Directory;
 use crate::handshake::wire::{Begin, Datagram, GUEST, Kept, Refusal, SHARED_MEMORY, STREAM};
@@ -74,7 +74,7 @@ impl Want for Ring {
     const RUNGS: &'static [Rung] = &Rung::LADDER;
 
     fn check(&self, record: &Record) -> Result<()> {
-        topic_of(record).map(drop)
+        record.topic().map(drop)
     }
 
     fn direct(&mut self, directory: &Directory, record: &Record, forced: bool) -> Result<Way, Verdict> {
@@ -88,7 +88,6 @@ impl Want for Ring {
     }
 
     fn request(&self, attempt: &Attempt) -> Datagram {
-        let own = attempt.record.uid == nix::unistd::geteuid().as_raw();
         let streamed = attempt.rung == Rung::Stream;
         // In shared memory, the client claims its name itself.
         let named = self.durable.as_ref().filter(|_| streamed);
@@ -96,7 +95,7 @@ impl Want for Ring {
             id: attempt.id,
             capabilities: match streamed {
                 true => STREAM,
-                false => SHARED_MEMORY | if own { 0 } else { GUEST },
+                false => SHARED_MEMORY | if attempt.record.is_of_other_user() { GUEST } else { 0 },
             },
             pid: std::process::id(),
             start: u32::from(streamed && self.start == Start::Earliest),
@@ -142,7 +141,7 @@ impl Want for Ring {
 impl Ring {
     /// The segments came. Checks them, maps them, and takes a slot.
     fn join(&self, attempt: &Attempt, datagram: Datagram, fds: Vec<OwnedFd>) -> Result<Joined, Verdict> {
-        let topic = topic_of(&attempt.record)?;
+        let topic = attempt.record.topic()?;
         let as_guest = match datagram {
             Datagram::Segments { id, capabilities }
                 if id == attempt.id && capabilities & SHARED_MEMORY != 0 =>
@@ -171,7 +170,7 @@ impl Ring {
 
     /// A stream was granted. Checks where it begins.
     fn begin(&self, attempt: &Attempt, datagram: Datagram, fds: &[OwnedFd]) -> Result<Parts, Verdict> {
-        let topic = topic_of(&attempt.record)?;
+        let topic = attempt.record.topic()?;
         let no_slot = |max: u16| Err(Verdict::Fail(Error::NoSlot { max: max.into() }));
         let (begin, as_guest) = match datagram {
             Datagram::Stream { id, capabilities, begin }
@@ -196,7 +195,7 @@ impl Ring {
         }
         let identity = segment::identity(topic)?;
         let feed = Feed::new(identity.capacity, identity.overflow, position, joined, next_sequence);
-        let mut feed = feed.map_err(|fault| Verdict::corrupt(format!("{fault:?}")))?;
+        let mut feed = feed.map_err(|fault| Verdict::corrupt(fault.to_string()))?;
         if let Some(Kept { wanted_from, redelivered_below, .. }) = kept {
             feed.keep(wanted_from, redelivered_below);
         }
@@ -224,7 +223,7 @@ fn doorbell(
     let Ok([doorbell]) = <[OwnedFd; 1]>::try_from(fds) else {
         return Err(Verdict::corrupt("its doorbell came without its descriptor"));
     };
-    let announced = joined.doorbell(topic_of(&attempt.record)?)?;
+    let announced = joined.doorbell(attempt.record.topic()?)?;
     let doorbell = EventFd::from_peer(doorbell, announced.id)?;
     joined.publisher_lives()?;
     Ok(Next::Acknowledge(Parts::Shared(joined, doorbell)))
@@ -238,7 +237,6 @@ fn shared(joined: Joined, doorbell: EventFd) -> Result<Way, Verdict> {
 }
 
 /// Whether the publisher belongs to another user, and lets other users in as guests.
-fn is_anothers(record: &Record) -> bool {
-    let guests = record.topic.as_ref().map_or(0, |topic| topic.max_guests);
-    guests > 0 && record.uid != nix::unistd::geteuid().as_raw()
+pub(crate) fn is_anothers(record: &Record) -> bool {
+    record.is_of_other_user() && record.topic.as_ref().is_some_and(|topic| topic.max_guests > 0)
 }

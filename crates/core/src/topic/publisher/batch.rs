@@ -50,8 +50,8 @@ impl Publisher {
     pub fn loan(&mut self, len: usize) -> Result<Option<Loan<'_>>> {
         self.ensure_ready()?;
         self.ensure_fits(len)?;
-        if self.writer().reserve(padded(len), padded(len)).is_none() {
-            self.writer().note_full();
+        if self.writer.reserve(padded(len), padded(len)).is_none() {
+            self.writer.note_full();
             return Ok(None);
         }
         Ok(Some(Loan { publisher: self, len }))
@@ -98,7 +98,7 @@ impl Loan<'_> {
             return &mut [];
         }
         let len = self.len;
-        &mut self.publisher.writer().reserved_bytes()[MESSAGE_OVERHEAD..MESSAGE_OVERHEAD + len]
+        &mut self.publisher.writer.reserved_bytes()[MESSAGE_OVERHEAD..MESSAGE_OVERHEAD + len]
     }
 
     /// Sends the first `len` of the lent bytes. A larger `len` counts as all of them.
@@ -107,7 +107,7 @@ impl Loan<'_> {
             return;
         }
         let length = len.min(self.len) as u32;
-        self.publisher.writer().commit(&[length]);
+        self.publisher.writer.commit(&[length]);
     }
 }
 
@@ -134,7 +134,7 @@ impl Batch<'_> {
             return Ok(false);
         }
         let start = self.used + MESSAGE_OVERHEAD;
-        self.publisher.writer().reserved_bytes()[start..start + payload.len()].copy_from_slice(payload);
+        self.publisher.writer.reserved_bytes()[start..start + payload.len()].copy_from_slice(payload);
         self.used += frame;
         self.publisher.lengths.push(payload.len() as u32);
         Ok(true)
@@ -148,7 +148,7 @@ impl Batch<'_> {
         self.used = 0;
         self.reserved = 0;
         let lengths = std::mem::take(&mut self.publisher.lengths);
-        self.publisher.writer().commit(&lengths);
+        self.publisher.writer.commit(&lengths);
         self.publisher.lengths = lengths;
         self.publisher.lengths.clear();
     }
@@ -156,13 +156,13 @@ impl Batch<'_> {
     fn begin(&mut self, frame: usize) -> bool {
         self.commit();
         let most = BATCH.min(self.publisher.capacity() / 8);
-        match self.publisher.writer().reserve(frame, most) {
+        match self.publisher.writer.reserve(frame, most) {
             Some(span) => {
                 self.reserved = span.length;
                 true
             }
             None => {
-                self.publisher.writer().note_full();
+                self.publisher.writer.note_full();
                 false
             }
         }

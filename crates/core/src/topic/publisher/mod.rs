@@ -68,7 +68,7 @@ impl Bus {
         options.check()?;
         let nonce = new_id()?;
         let (segments, fallbacks) = memory(&mut options)?;
-        let doorbells = Doorbells::new(options.max_subscribers.into())?;
+        let doorbells = Doorbells::new(options.max_subscribers.into(), segments.own().is_some())?;
         let topic = describe(&options, nonce, &segments, &doorbells)?;
         let identity = segment::identity(&topic)?;
         let guests = self.guests(&options, identity, &doorbells)?;
@@ -194,7 +194,9 @@ fn describe(
         }),
         None => None,
     };
-    let milliseconds = |after: Duration| u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+    // Rounded up, so that a limit never reads as none.
+    let milliseconds =
+        |after: Duration| u64::try_from(after.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
     Ok(TopicRecord {
         capacity: options.capacity as u64,
         overflow: options.overflow,
@@ -433,18 +435,6 @@ impl Publisher {
     fn ensure_fits(&self, size: usize) -> Result<()> {
         let limit = self.max_message();
         if size > limit { Err(Error::MessageTooLarge { size, limit }) } else { Ok(()) }
-    }
-
-    fn window(&self) -> Option<WindowSpan> {
-        self.window
-    }
-
-    fn set_window(&mut self, window: Option<WindowSpan>) {
-        self.window = window;
-    }
-
-    fn writer(&mut self) -> &mut Writer {
-        &mut self.writer
     }
 }
 

@@ -58,9 +58,9 @@ impl Publisher {
             let length = self.buffer()?.len().min(most);
             Some(WindowSpan { memory: WindowMemory::Buffer, offset: 0, length })
         } else {
-            let span = self.writer().reserve(bytes, most);
+            let span = self.writer.reserve(bytes, most);
             if span.is_none() {
-                self.writer().note_full();
+                self.writer.note_full();
             }
             span.map(|span| WindowSpan {
                 memory: WindowMemory::Ring,
@@ -68,7 +68,7 @@ impl Publisher {
                 length: span.length,
             })
         };
-        self.set_window(span);
+        self.window = span;
         Ok(span)
     }
 
@@ -81,7 +81,7 @@ impl Publisher {
     pub fn commit_window(&mut self, lengths: &[u32]) -> Result<()> {
         self.ensure_home()?;
         let used = lengths.iter().try_fold(0usize, |used, &length| used.checked_add(padded(length as usize)));
-        let window = self.window();
+        let window = self.window;
         let (Some(window), Some(used)) =
             (window, used.filter(|&used| window.is_some_and(|w| used <= w.length)))
         else {
@@ -96,19 +96,19 @@ impl Publisher {
             if window.memory == WindowMemory::Buffer {
                 let buffer = self.buffer()?;
                 // A topic that drops the oldest messages has room for everything that fits into half of its ring.
-                if self.writer().reserve(used, used).is_some() {
-                    buffer.copy_to(self.writer().reserved_bytes());
+                if self.writer.reserve(used, used).is_some() {
+                    buffer.copy_to(self.writer.reserved_bytes());
                 }
             }
-            self.writer().commit(lengths);
+            self.writer.commit(lengths);
         }
-        self.set_window(None);
+        self.window = None;
         Ok(())
     }
 
     /// Gives the open window up. Nothing of it is sent.
     pub fn abandon_window(&mut self) {
-        self.set_window(None);
+        self.window = None;
     }
 
     /// The buffer for the windows of a `drop-oldest` topic. There is none before the first window.

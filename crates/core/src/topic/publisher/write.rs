@@ -86,7 +86,7 @@ impl Publisher {
     /// message that was begun.
     pub fn push_large(&mut self, message: &[u8], done: usize) -> Result<usize> {
         self.ensure_ready()?;
-        match self.writer().large_left() {
+        match self.writer.large_left() {
             Some(left) if message.len().checked_sub(left) == Some(done) => {}
             None if done == 0 => self.begin_large(message.len())?,
             left => {
@@ -100,14 +100,14 @@ impl Publisher {
                 });
             }
         }
-        Ok(done + self.writer().push_large(&message[done..]))
+        Ok(done + self.writer.push_large(&message[done..]))
     }
 
     /// Gives up the message that [`push_large`](Self::push_large) began. If a piece of it was sent, subscribers drop
     /// it when the next message comes, and count it as missed.
     pub fn abandon_large(&mut self) {
         if !self.is_foreign() {
-            self.writer().abandon_large();
+            self.writer.abandon_large();
         }
     }
 
@@ -116,7 +116,7 @@ impl Publisher {
         if size > limit {
             return Err(Error::MessageTooLarge { size, limit });
         }
-        if !self.writer().begin_large(size) {
+        if !self.writer.begin_large(size) {
             let rule = "from 1 byte, on a block topic; smaller ones can be sent at once".to_owned();
             return Err(Error::InvalidOption { option: "message", value: format!("{size} bytes"), rule });
         }

@@ -5,28 +5,30 @@
 //! the [`Inbox`]; they become [`Notice`]s, between batches. One thread uses it. Nothing here may wait, except `recv`
 //! and its variants, which are for Rust programs without an event loop of their own.
 
+mod acks;
+mod arrivals;
 mod receive;
+mod sources;
+mod waiting;
 
 use std::collections::VecDeque;
-use std::ops::Add;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
-use ringbell_ring::{Entry, Fault, Read};
+use ringbell_ring::Entry;
 
-use super::acks::{AckMode, Pending};
+use super::acks::Pending;
 use super::follower::{Arrival, Follower, Severed};
-use super::gathering::Gathered;
-use super::notice::{Drained, EndReason, Notice};
+use super::notice::{Drained, Notice};
 use super::options::SubscriberOptions;
-use super::source::{Source, fault_error};
-use super::stats::{AckStats, SubscriberStats};
+use super::source::Source;
+use super::stats::{Past, SubscriberStats};
 use crate::bus::{Bus, Filter, SinkGuard};
 use crate::error::{Error, Result};
 use crate::handshake::Acquirer;
+use crate::port::WriterState;
 use crate::port::stream::ANSWER;
-use crate::port::{End, WriterState};
 use crate::reactor::Inbox;
 use crate::segment::MappedData;
 use crate::sys::generation::Home;
@@ -34,9 +36,6 @@ use crate::sys::generation::Home;
 use receive::Received;
 
 pub use receive::Message;
-
-/// At most this many messages are passed over in one call. Then the caller gets its turn.
-const MOST_GONE: usize = 64;
 
 /// The reading side of the topics that match a name or pattern.
 pub struct Subscriber {
@@ -65,14 +64,6 @@ pub struct Subscriber {
     severed: Severed,
     _sink: SinkGuard,
     bus: Bus,
-}
-
-#[derive(Default)]
-struct Past {
-    received: u64,
-    missed: u64,
-    rings: u64,
-    acks: AckStats,
 }
 
 impl Bus {
@@ -152,7 +143,8 @@ impl Subscriber {
         if self.home.is_foreign() {
             return;
         }
-        if let Some(source) = self.sources.iter_mut().find(|candidate| candidate.number == source) {
+        if let Some(index) = self.index_of(source) {
+            let source = &mut self.sources[index];
             source.reader_mut().release();
             if source.writer == WriterState::Gone {
                 self.inbox.nudge();
@@ -166,393 +158,18 @@ impl Subscriber {
         self.large.take().map(|(_, message)| message)
     }
 
-    /// Acknowledges all messages of a source up to and including the one with this sequence. `false` means that they
-    /// were acknowledged before, or that the source has ended. It is for [`AckMode::Deferred`]. Under
-    /// [`AckMode::Batch`] it acknowledges at once and does not wait for a batch to fill.
-    ///
-    /// ```
-    /// # use std::time::Duration;
-    /// # use ringbell::bus::{Bus, BusOptions};
-    /// use ringbell::topic::{AckMode, PublisherOptions, SubscriberOptions};
-    /// # let folder = tempfile::tempdir().unwrap();
-    /// # let bus = Bus::open(BusOptions { path: Some(folder.path().join("bus")), ..BusOptions::default() })?;
-    /// let mut publisher = bus.publisher("jobs", PublisherOptions::default())?;
-    /// let mut options = SubscriberOptions::default();
-    /// options.ack = AckMode::Deferred;
-    /// let mut subscriber = bus.subscriber("jobs", options)?;
-    /// # subscriber.wait_attached(1, Some(Duration::from_secs(30)))?;
-    /// publisher.send(b"job 1")?;
-    /// publisher.send(b"job 2")?;
-    ///
-    /// subscriber.recv()?;
-    /// let message = subscriber.recv()?;
-    /// let (source, sequence) = (message.source, message.sequence);
-    /// // The work is done. The publisher keeps both messages until now.
-    /// assert!(subscriber.ack(source, sequence)?);
-    /// assert!(!subscriber.ack(source, sequence)?); // acknowledged before
-    /// # Ok::<(), ringbell::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// `ERR_RINGBELL_INVALID_OPTION` under [`AckMode::Immediate`], and for a message that was not delivered yet.
-    /// `ERR_RINGBELL_CLOSED` in a forked child.
-    pub fn ack(&mut self, source: u32, sequence: u64) -> Result<bool> {
-        if self.home.is_foreign() {
-            return Err(Error::Closed { what: "subscriber" });
-        }
-        if self.pending.mode() == AckMode::Immediate {
-            return Err(Error::InvalidOption {
-                option: "ack",
-                value: "immediate".into(),
-                rule: "ack() needs a subscriber with ack: 'deferred' or 'batch'".into(),
-            });
-        }
-        let Some(source) = self.sources.iter_mut().find(|candidate| candidate.number == source) else {
-            return Ok(false);
-        };
-        source.acknowledge_through(sequence, &self.inbox).map_err(|last| Error::InvalidOption {
-            option: "upTo",
-            value: sequence.to_string(),
-            rule: match last {
-                Some(last) => format!("a message that was delivered; the last one has sequence {last}"),
-                None => "a message that was delivered; none was".to_owned(),
-            },
-        })
-    }
-
-    /// Messages of a source before this sequence may have been delivered to an earlier holder of the durable name.
-    fn redelivered_below(&self, source: u32) -> u64 {
-        let source = self.sources.iter().find(|candidate| candidate.number == source);
-        source.map_or(0, Source::redelivered_below)
-    }
-
-    /// Acknowledges the messages that `Pending` found due.
-    fn tell_done(&mut self, due: Option<(u32, u64)>) {
-        if let Some((source, sequence)) = due {
-            // If the source has ended, its publisher no longer needs the acknowledgement.
-            let _ = self.ack(source, sequence);
-        }
-    }
-
     /// The memory that leased messages of this source lie in. `None` when the source has ended, when it is a stream,
     /// and in a forked child.
     pub fn source_memory(&self, source: u32) -> Option<Arc<MappedData>> {
         if self.home.is_foreign() {
             return None;
         }
-        self.sources.iter().find(|candidate| candidate.number == source).and_then(Source::memory)
+        self.sources[self.index_of(source)?].reader().memory()
     }
 
-    #[inline]
-    fn next_batch(
-        &mut self,
-        gather: bool,
-        read: impl FnMut(&mut Source) -> Result<Read, Fault>,
-    ) -> Result<Drained> {
-        self.take_news()?;
-        if !self.notices.is_empty() {
-            return Ok(Drained::Notice);
-        }
-        self.next_messages(gather, read)
-    }
-
-    /// As `drain`, but notices do not come first: they stay queued until the caller asks for them.
-    #[inline]
-    fn drain_messages(&mut self, slab: &mut [u8], table: &mut [Entry]) -> Result<Drained> {
-        self.take_news()?;
-        self.next_messages(true, |source| source.read(slab, 0, table))
-    }
-
-    #[inline]
-    fn next_messages(
-        &mut self,
-        gather: bool,
-        mut read: impl FnMut(&mut Source) -> Result<Read, Fault>,
-    ) -> Result<Drained> {
-        if let Some((told, _)) = self.large {
-            return Ok(told);
-        }
-        let (mut looked, mut gone, mut more) = (0, 0, false);
-        while looked < self.sources.len() {
-            let index = if self.turn < self.sources.len() { self.turn } else { 0 };
-            let source = &mut self.sources[index];
-            match read(source) {
-                Ok(Read::Messages { count, bytes, batch_sequence, batch_time }) => {
-                    let source = self.received_from(index);
-                    return Ok(Drained::Batch { source, count, bytes, batch_sequence, batch_time });
-                }
-                Ok(Read::Large(large)) if !gather => {
-                    self.turn = index;
-                    if source.reader_mut().unnoticed() {
-                        self.inbox.nudge();
-                    }
-                    return Ok(Drained::NeedSlab(large.total));
-                }
-                Ok(Read::Large(large)) => match source.gather(large, self.max_message) {
-                    Ok(Gathered::Whole(message)) => {
-                        let (sequence, time) = (large.sequence, large.time);
-                        let source = self.received_from(index);
-                        let told = Drained::Large { source, bytes: large.total, sequence, time };
-                        self.large = Some((told, message));
-                        return Ok(told);
-                    }
-                    Ok(Gathered::Part) => {
-                        more |= source.pending();
-                        self.turn = index + 1;
-                        looked += 1;
-                    }
-                    Ok(Gathered::Gone) => {
-                        more |= source.pending();
-                        gone += 1;
-                        looked += gone / MOST_GONE;
-                        self.tell_missed(index);
-                    }
-                    Err(fault) => {
-                        let error = fault_error(fault, &source.record().service);
-                        self.end(index, EndReason::Failed(error));
-                    }
-                },
-                Ok(Read::Needs(bytes)) => {
-                    self.turn = index;
-                    if source.reader_mut().unnoticed() {
-                        self.inbox.nudge();
-                    }
-                    return Ok(Drained::NeedSlab(bytes));
-                }
-                Ok(Read::Empty) => match source.end() {
-                    Some(End::Closed) => self.end(index, EndReason::Closed),
-                    Some(End::Died) => self.end(index, EndReason::Died),
-                    Some(End::Disconnected) => {
-                        let service = source.record().service.clone();
-                        self.end(index, EndReason::Failed(Error::Disconnected { service }));
-                    }
-                    Some(End::Unreadable) => {
-                        let error = Error::CorruptPeer { what: "what it left behind cannot be read".into() };
-                        self.end(index, EndReason::Failed(error));
-                    }
-                    end @ (Some(End::Severed) | None) => {
-                        if end.is_some() && source.writer == WriterState::Present {
-                            source.writer = WriterState::Asked;
-                            let next = source.reader().delivered();
-                            self.severed.ask(&self.bus, &source.record().id, next);
-                        }
-                        self.turn = index + 1;
-                        looked += 1;
-                    }
-                },
-                Err(fault) => {
-                    let error = fault_error(fault, &source.record().service);
-                    self.end(index, EndReason::Failed(error));
-                }
-            }
-        }
-        match self.notices.is_empty() {
-            false => Ok(Drained::Notice),
-            true if self.closed && !more => Err(Error::Closed { what: "bus" }),
-            true => Ok(Drained::Empty),
-        }
-    }
-
-    /// Notes that messages of this source are handed out.
-    #[inline]
-    fn received_from(&mut self, index: usize) -> u32 {
-        self.turn = index + 1;
-        // The end of this source was reported while these messages were unread. The caller may never look again by
-        // itself, and would not learn of the end. So the bell is rung again.
-        if self.sources[index].writer == WriterState::Gone {
-            self.inbox.nudge();
-        }
-        self.tell_missed(index);
-        self.sources[index].number
-    }
-
-    #[inline]
-    fn tell_missed(&mut self, index: usize) {
-        let source = &mut self.sources[index];
-        let messages = source.newly_missed();
-        if messages > 0 {
-            self.notices.push_back(Notice::Missed { source: source.number, messages });
-        }
-    }
-
-    fn end(&mut self, index: usize, reason: EndReason) {
-        self.tell_missed(index);
-        let source = self.sources.remove(index);
-        // The publisher has the same doorbell open, so closing this descriptor would leave the registration in the
-        // epoll.
-        source.unwatch(&self.inbox);
-        let counters = source.reader().counters();
-        self.past.received += counters.received;
-        self.past.missed += counters.missed;
-        self.past.rings += counters.rings;
-        self.past.acks = self.past.acks + AckStats { pending: 0, ..source.acks() };
-        self.notices.push_back(Notice::Ended {
-            source: source.number,
-            record: source.record().clone(),
-            reason,
-        });
-    }
-
-    /// Takes what the bus thread has reported.
-    #[inline]
-    fn take_news(&mut self) -> Result<()> {
-        if self.home.is_foreign() {
-            return Err(Error::Closed { what: "subscriber" });
-        }
-        if self.inbox.has_news() {
-            self.take_arrivals();
-        }
-        Ok(())
-    }
-
-    #[cold]
-    fn take_arrivals(&mut self) {
-        for arrival in self.inbox.take() {
-            match arrival {
-                Arrival::Joined(joined) => {
-                    let number = self.next_number;
-                    self.next_number += 1;
-                    self.notices.push_back(Notice::Attached {
-                        source: number,
-                        record: joined.record.clone(),
-                        rung: joined.rung,
-                        fallbacks: joined.fallbacks.clone(),
-                        position: joined.position(),
-                        redelivered_below: joined.redelivered_below(),
-                    });
-                    self.sources.push(Source::new(joined, number));
-                }
-                Arrival::Gone(id) => {
-                    // A lost stream whose end was not reported yet may be there beside the one that replaced it.
-                    let last = self.sources.iter_mut().rfind(|source| source.record().id == id);
-                    if let Some(source) = last.filter(|source| source.writer != WriterState::Unreachable) {
-                        source.writer = WriterState::Gone;
-                    }
-                }
-                Arrival::Lost(id) => {
-                    let last = self.sources.iter_mut().rfind(|source| source.record().id == id);
-                    if let Some(source) = last {
-                        source.writer = WriterState::Unreachable;
-                    }
-                }
-                Arrival::GivenUp(record, tries, error) => {
-                    self.notices.push_back(Notice::GivenUp { record, tries, error });
-                }
-                Arrival::Failed(record, error) => self.notices.push_back(Notice::Failed { record, error }),
-                Arrival::Closed => self.closed = true,
-            }
-        }
-    }
-
-    /// Takes all queued notices, in the order in which things happened.
-    ///
-    /// ```
-    /// # use std::time::Duration;
-    /// # use ringbell::bus::{Bus, BusOptions};
-    /// use ringbell::topic::{Notice, PublisherOptions, SubscriberOptions};
-    /// # let folder = tempfile::tempdir().unwrap();
-    /// # let bus = Bus::open(BusOptions { path: Some(folder.path().join("bus")), ..BusOptions::default() })?;
-    /// let publisher = bus.publisher("ticks", PublisherOptions::default())?;
-    /// let mut subscriber = bus.subscriber("ticks", SubscriberOptions::default())?;
-    /// subscriber.wait_attached(1, Some(Duration::from_secs(30)))?;
-    ///
-    /// for notice in subscriber.notices() {
-    ///     match notice {
-    ///         Notice::Attached { record, .. } => assert_eq!(record.service, "ticks"),
-    ///         other => panic!("unexpected: {other:?}"),
-    ///     }
-    /// }
-    /// assert!(subscriber.notices().is_empty()); // each notice is told once
-    /// # drop(publisher);
-    /// # Ok::<(), ringbell::Error>(())
-    /// ```
-    pub fn notices(&mut self) -> Vec<Notice> {
-        self.notices.drain(..).collect()
-    }
-
-    /// Looks for something to do, about `turns` times. It executes pause instructions between two looks. Says whether
-    /// it found something.
-    pub fn spin(&self, turns: u32) -> bool {
-        !self.notices.is_empty() || self.spin_sources(turns)
-    }
-
-    /// Whether there may be messages, or news of publishers.
-    fn pending(&self) -> bool {
-        self.home.is_foreign() || self.inbox.has_news() || self.sources.iter().any(Source::pending)
-    }
-
-    fn spin_sources(&self, turns: u32) -> bool {
-        if self.home.is_foreign() || self.inbox.has_news() {
-            return true;
-        }
-        match self.sources.as_slice() {
-            [only] => only.spin(turns),
-            sources => {
-                for _ in 0..turns / (sources.len().max(1) as u32) {
-                    if sources.iter().any(Source::pending) {
-                        return true;
-                    }
-                    std::hint::spin_loop();
-                }
-                self.inbox.has_news()
-            }
-        }
-    }
-
-    /// Announces to every publisher that this subscriber is about to sleep. True means that there is nothing to do:
-    /// sleep on `as_fd`, and call [`harvest`](Self::harvest) when it is readable. False means: look again.
-    pub fn arm(&mut self) -> bool {
-        self.arm_sources() && self.notices.is_empty()
-    }
-
-    /// As `arm`, but queued notices do not keep it from sleeping.
-    fn arm_sources(&mut self) -> bool {
-        if self.home.is_foreign() {
-            return false;
-        }
-        // Acknowledgements that are due go out first: a publisher must not wait for room because its subscriber
-        // sleeps.
-        let due = self.pending.take();
-        self.tell_done(due);
-        let mut quiet = !self.closed;
-        for source in &mut self.sources {
-            // Every source is armed, even if an earlier one has something to do: the caller may sleep after its next
-            // call.
-            quiet &= source.arm(&self.inbox);
-        }
-        quiet && !self.inbox.has_news()
-    }
-
-    /// Takes the event that woke the sleeper on `as_fd`, so that it can sleep again, and counts the wake-up. False
-    /// means that there was none.
-    ///
-    /// # Errors
-    ///
-    /// `ERR_RINGBELL_CLOSED` in a forked child. An error of `epoll_wait`, which does not occur in practice.
-    pub fn harvest(&mut self) -> Result<bool> {
-        self.sleep(Some(Instant::now()))?;
-        Ok(!self.ready.is_empty())
-    }
-
-    fn note_wakeup(&mut self) {
-        self.wakeups += 1;
-        for source in &mut self.sources {
-            source.reader_mut().note_wakeup();
-        }
-    }
-
-    /// Sleeps until something happens, or until `deadline`.
-    fn sleep(&mut self, deadline: Option<Instant>) -> Result<()> {
-        if self.home.is_foreign() {
-            // The parent uses the same epoll. If the child took an event, the parent would sleep through it.
-            return Err(Error::Closed { what: "subscriber" });
-        }
-        self.inbox.sleep(deadline, &mut self.ready)?;
-        if !self.ready.is_empty() {
-            self.note_wakeup();
-        }
-        Ok(())
+    /// Where the source with this number is. `None` if it has ended.
+    fn index_of(&self, number: u32) -> Option<usize> {
+        self.sources.iter().position(|source| source.number == number)
     }
 
     /// How many publishers this subscriber is attached to.
@@ -576,14 +193,14 @@ impl Subscriber {
         if unnoticed {
             self.inbox.nudge();
         }
-        let counters = || self.sources.iter().map(|source| source.reader().counters());
-        let acks = self.sources.iter().map(Source::acks).fold(self.past.acks, AckStats::add);
+        let mut total = self.past;
+        self.sources.iter().for_each(|source| total.add(source.reader().counters(), source.acks()));
         SubscriberStats {
-            received: self.past.received + counters().map(|counters| counters.received).sum::<u64>(),
-            missed: self.past.missed + counters().map(|counters| counters.missed).sum::<u64>(),
-            rings: self.past.rings + counters().map(|counters| counters.rings).sum::<u64>(),
+            received: total.received,
+            missed: total.missed,
+            rings: total.rings,
             wakeups: self.wakeups,
-            acks,
+            acks: total.acks,
             sources,
         }
     }

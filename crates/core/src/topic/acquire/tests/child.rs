@@ -149,7 +149,7 @@ fn publisher(bus: &Bus) {
 struct Everyone;
 
 impl ringbell_ring::Peers for Everyone {
-    fn alive(&mut self, _slot: usize) -> bool {
+    fn alive(&self, _slot: usize) -> bool {
         true
     }
 }

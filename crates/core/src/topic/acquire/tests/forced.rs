@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
+use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -17,6 +18,7 @@ use crate::doctor::Status;
 use crate::handshake::Acquirer;
 use crate::record::Rung;
 use crate::segment;
+use crate::sys::epoll::Epoll;
 use crate::sys::eventfd::EventFd;
 use crate::sys::seqpacket;
 
@@ -120,12 +122,16 @@ pub(super) fn by_seccomp(scenario: &str, bus: &Bus) {
         }
         "io_setup EPERM" => {
             forbid(libc::SYS_io_setup, None, Errno::EPERM);
-            let bell = EventFd::new().unwrap().shared();
-            for _ in 0..3 {
+            let (bell, sleeper) = (EventFd::new().unwrap().shared(), Epoll::new().unwrap());
+            sleeper.watch_edges(bell.as_fd(), 7).unwrap();
+            let mut ready = Vec::new();
+            for flags in [OFlag::empty(), OFlag::O_NONBLOCK, OFlag::empty()] {
                 nix::unistd::write(&bell, &(u64::MAX - 1).to_ne_bytes()).unwrap();
-                fcntl(&bell, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
+                fcntl(&bell, FcntlArg::F_SETFL(flags)).unwrap();
+                sleeper.wait(Some(Instant::now()), &mut ready).unwrap();
                 bell.ring();
-                assert_eq!(bell.drain(), 1);
+                sleeper.wait(Some(Instant::now()), &mut ready).unwrap();
+                assert_eq!((&ready[..], bell.drain()), (&[7][..], 1));
             }
             let check = bus.doctor().checks.into_iter().find(|check| check.check == "doorbells").unwrap();
             assert!(check.status == Status::Warn && check.detail.contains("io_setup"), "{}", check.detail);
