@@ -83,8 +83,8 @@ export class Waiters<V> {
   /** Resolves with what `find` finds, at the first `check` at which that is not `undefined`. */
   wait(find: () => V | undefined, limits?: Limits): Promise<V> {
     return waitFor<V>((waiting) => {
-      this.#waiting.set(waiting, find)
       this.#host?.began()
+      this.#waiting.set(waiting, find)
       return () => {
         this.#waiting.delete(waiting)
         this.#host?.ended()
