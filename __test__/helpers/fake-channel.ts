@@ -163,7 +163,6 @@ export class FakeChannel extends Fake implements NativeChannel {
       sendLarge: (connection, head, id, aux, data, done) => {
         const side = this.#side(connection)
         const { out } = side
-        const piece = Math.min(out.capacity / 4, data.byteLength - done)
         let item = out.items.at(-1)
         // The header is a piece of its own.
         if (item?.large !== true || item.id !== id || item.head !== head || item.done !== done) {
@@ -172,11 +171,15 @@ export class FakeChannel extends Fake implements NativeChannel {
           out.items.push(item)
           side.peer.arrived()
         }
-        if (!out.room(piece)) return done
-        item.data.set(data.subarray(done, done + piece), done)
-        item.done = done + piece
-        out.roomWanted = Infinity
-        side.peer.arrived()
+        // As much as there is room for.
+        while (item.done < data.byteLength) {
+          const piece = Math.min(out.capacity / 4, data.byteLength - item.done)
+          if (!out.room(piece)) break
+          item.data.set(data.subarray(item.done, item.done + piece), item.done)
+          item.done += piece
+          out.roomWanted = Infinity
+          side.peer.arrived()
+        }
         return item.done
       },
       abandonLarge: (connection) => {

@@ -172,7 +172,7 @@ class Request implements InHand, CallContext<unknown> {
   #held = false
   #answered = false
   #credit = 0
-  /** A stream that waits for credit, or for room. */
+  /** A stream that waits for credit, or for its last value to be sent. */
   #more: (() => void) | undefined = undefined
 
   constructor(handling: Handling, link: Link, flags: number, id: number, aux: number) {
@@ -307,16 +307,24 @@ class Request implements InHand, CallContext<unknown> {
       await endOf(values)
       return
     }
+    /** All of the last value is on its way. */
+    let out = false
     const sent = (error?: RingbellError): void => {
-      if (error === undefined) this.#resume()
-      else this.#breakOff(error)
+      if (error !== undefined) {
+        this.#breakOff(error)
+        return
+      }
+      out = true
+      this.#resume()
     }
     try {
       for await (const value of this.#paced(values)) {
         if (this.#over !== undefined) break
         this.#credit--
+        out = false
         const data = payloads.encode(payloads.replyNow(value))
-        if (!this.#link.post(KIND.chunk, this.#id, 0, data, payloads.own, sent)) await this.#until()
+        // Until then its memory is ours, and the handler may not go on to change it.
+        if (!this.#link.post(KIND.chunk, this.#id, 0, data, payloads.own, sent)) await this.#until(() => out)
       }
       if (this.#over !== undefined) return
       this.#link.post(KIND.end, this.#id, 0, EMPTY, true)
@@ -333,7 +341,7 @@ class Request implements InHand, CallContext<unknown> {
     let ended = false
     try {
       for (;;) {
-        while (this.#credit <= 0 && this.#over === undefined) await this.#until()
+        if (this.#credit <= 0) await this.#until(() => this.#credit > 0)
         if (this.#over !== undefined) return
         // What throws by itself is over; only who is broken off is told to return.
         ended = true
@@ -347,11 +355,9 @@ class Request implements InHand, CallContext<unknown> {
     }
   }
 
-  /** Until there is credit, or room, or nobody waits any more. */
-  #until(): Promise<void> {
-    // What was posted last may have found the end of the link.
-    if (this.#over !== undefined) return Promise.resolve()
-    return new Promise((more) => (this.#more = more))
+  /** Until it is so, or nobody waits any more. What resumes the stream may have come for another reason. */
+  async #until(so: () => boolean): Promise<void> {
+    while (!so() && this.#over === undefined) await new Promise<void>((more) => (this.#more = more))
   }
 
   #resume(): void {
