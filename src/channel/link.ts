@@ -166,8 +166,13 @@ export class Link {
         pending.fail(error)
       })
       if (failed) return true
-      // The end was found on the way. Another server may take it.
-      if (this.gone !== undefined) return false
+      // The end was found on the way. Another server may take it, unless this one may have it already.
+      if (this.gone !== undefined && pending.ordinal === 0) return false
+      if (this.over) {
+        // Later: who asks does not know yet where it went.
+        queueMicrotask(() => pending.lost(true, reason(this.gone)))
+        return true
+      }
     }
     this.calls.set(id, pending)
     return true
