@@ -209,7 +209,7 @@ export class Endpoint implements Awaited, LinkHost {
 
   blocked(link: Link): void {
     this.#blocked.add(link)
-    if (this.#wants === 0 && !this.#sweeping) this.#blocked.arm()
+    if (this.#wants === 0 && !this.#sweeping) this.#armBlocked()
     else this.#pollSoon()
   }
 
@@ -228,7 +228,12 @@ export class Endpoint implements Awaited, LinkHost {
     const told = this.#toldAs(error)
     link.gone ??= told
     this.#host.failed(told, link)
-    this.#disconnect(link, 'failed')
+    try {
+      this.#disconnect(link, 'failed')
+    } catch (second) {
+      // Whoever found the fault is not to blame, and has been told of it.
+      debug('disconnecting a failed connection: %s', second)
+    }
   }
 
   mistake(link: Link, error: unknown): void {
@@ -264,8 +269,11 @@ export class Endpoint implements Awaited, LinkHost {
 
   #disconnect(link: Link, reason: EndReason): void {
     if (this.#closed || link.over) return
-    translated(() => this.native.disconnect(link.number))
-    this.#forget(link, reason, link.gone ?? closedError('connection'), Infinity)
+    try {
+      translated(() => this.native.disconnect(link.number))
+    } finally {
+      this.#forget(link, reason, link.gone ?? closedError('connection'), Infinity)
+    }
   }
 
   #wake(): void {
@@ -319,7 +327,7 @@ export class Endpoint implements Awaited, LinkHost {
     if (this.#wants === 0) {
       this.#waiter.stop()
       this.#blocked.retryArmed()
-      this.#blocked.arm()
+      this.#armBlocked()
       return
     }
     const waiter = this.#waiter
@@ -333,6 +341,14 @@ export class Endpoint implements Awaited, LinkHost {
       // Draining may have taken the very ring that was to wake it: it has to arm anew.
       waiter.wake()
     }
+  /** Nobody waits for what arrives: the doorbell is for those who wait for room. */
+  #armBlocked(): void {
+    if (this.#blocked.arm()) return
+    // Somebody gets room again and again, and the doorbell does not ring for that one.
+    this.#sweeping = true
+    this.#pollSoon()
+  }
+
   }
 
   /** Drains once, after up to so many pause instructions; `true` when there is something to hand on, or more to fetch. */

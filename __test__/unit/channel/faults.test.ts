@@ -75,6 +75,24 @@ test('send, write and ready find the broken peer', async (t) => {
   await check()
 })
 
+test('a connection that the core cannot end has ended all the same', async (t) => {
+  for (const how of ['fault', 'close'] as const) {
+    const { server, there } = await scene(t)
+    const [connection] = server.connections
+    const writing = connection?.write(new Uint8Array(500_000))
+    there.disconnect = () => {
+      throw new RangeError('not now')
+    }
+    if (how === 'close') await t.throwsAsync(async () => connection?.close(), { message: 'not now' })
+    else {
+      there.corrupt(0)
+      t.throws(() => connection?.send(byte(1)), CORRUPT)
+    }
+    await t.throwsAsync(writing as Promise<void>, how === 'close' ? { code: 'ERR_RINGBELL_CLOSED' } : CORRUPT)
+    t.is(server.connections.length, 1)
+  }
+})
+
 test('a large request finds the broken peer, and goes to another server', async (t) => {
   const { bus, fake } = fakeBus(t)
   for (const n of [1, 2]) await bus.serve('calls', () => byte(n))
