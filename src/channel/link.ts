@@ -10,7 +10,8 @@ import { EMPTY } from '../codec/bytes.js'
 import { fromNative, reason, type RingbellError } from '../errors.js'
 import { LARGE_GONE, type NativeChannelHot } from '../native.js'
 import { Fifo } from '../wait/fifo.js'
-import { Waiters, type Waiting } from '../wait/waiting.js'
+import { Condition } from '../wait/condition.js'
+import { type Waiting, waitFor } from '../wait/waiting.js'
 import { isOfBytes, Outbox, type Frame } from './outbox.js'
 import { encodeError } from './remote-error.js'
 import { FLAGS_AT, HEADER_BYTES, KIND, MESSAGE_WINDOW } from './wire.js'
@@ -58,8 +59,6 @@ export interface InHand {
 /** What a link needs of its endpoint. */
 export interface LinkHost {
   readonly hot: NativeChannelHot
-  /** Largest message that is taken. */
-  readonly maxMessage: number
   request(link: Link, flags: number, id: number, aux: number, data: Uint8Array): void
   message(link: Link, data: Uint8Array): void
   /** Jobs or bytes of messages. */
@@ -87,7 +86,7 @@ export interface Arrival {
 }
 
 /** Somebody who waits for room for a plain message or for credit. */
-export interface RoomSeeker extends Waiting {
+interface RoomSeeker extends Waiting {
   readonly bytes: number
 }
 
@@ -115,7 +114,7 @@ export class Link {
   readonly #hot: NativeChannelHot
   readonly #outbox: Outbox
   readonly #seekers = new Fifo<RoomSeeker>()
-  readonly #clear = new Waiters<true>()
+  readonly #clear = new Condition(() => this.#outbox.empty || this.gone !== undefined)
   #nextId = 1
   #ordinal = 0
   /** The largest that goes at once; what is larger goes in pieces. */
@@ -139,9 +138,8 @@ export class Link {
   }
 
   /** Resolves when nothing waits for room any more, or never will. */
-  async whenClear(): Promise<void> {
-    const clear = (): true | undefined => (this.#outbox.empty || this.gone !== undefined ? true : undefined)
-    if (clear() === undefined) await this.#clear.wait(clear)
+  whenClear(): Promise<void> {
+    return this.#clear.wait()
   }
 
   /** Asks; `false`: the link is gone. `own`: nobody changes the bytes while they are sent. */
@@ -228,14 +226,18 @@ export class Link {
     return bytes > this.#largest
   }
 
-  /** Waits for room and credit; in order. */
-  seekRoom(seeker: RoomSeeker): void {
-    this.#seekers.push(seeker)
-    if (!this.#serve() && this.gone === undefined) this.#host.blocked(this)
-  }
-
-  giveUpRoom(seeker: RoomSeeker): void {
-    this.#seekers.take((one) => one === seeker)
+  /** Resolves when there is room and credit for a message of so many bytes, in order; rejects when the link is gone. */
+  room(bytes: number, signal?: AbortSignal): Promise<void> {
+    return waitFor(
+      (waiting) => {
+        if (this.gone !== undefined) throw this.gone
+        const seeker: RoomSeeker = { bytes, ...waiting }
+        this.#seekers.push(seeker)
+        if (!this.#serve() && this.gone === undefined) this.#host.blocked(this)
+        return () => void this.#seekers.take((one) => one === seeker)
+      },
+      { signal },
+    )
   }
 
   /** A reader took bytes of a message. */
@@ -360,7 +362,7 @@ export class Link {
     if (this.gone !== undefined) return true
     try {
       if (!this.#outbox.flush()) return false
-      if (this.#clear.size > 0) this.#clear.check()
+      this.#clear.check()
       return this.#serve()
     } catch (error) {
       this.#fault(error)

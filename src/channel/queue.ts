@@ -185,8 +185,11 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
       this.#changed()
       this.#assign()
     },
-    unsent: (link) => {
-      if (link.gone === undefined) this.#credit(link, 1)
+    unsent: (link, bytes) => {
+      link.room(bytes).then(
+        () => this.#credit(link, 1),
+        () => {},
+      )
     },
     returned: (job) => {
       this.#assigned.delete(job)
@@ -251,8 +254,8 @@ interface JobHost {
   refused(job: Job, error: RingbellError | RemoteError): void
   /** No worker has seen it. */
   returned(job: Job): void
-  /** This worker will not see one that it was given, and still takes it. */
-  unsent(link: Link): void
+  /** This worker will not see one of so many bytes that it was given. It takes another once there is room for that. */
+  unsent(link: Link, bytes: number): void
 }
 
 /** One message, until it is acknowledged. */
@@ -333,9 +336,13 @@ class Job implements Pending {
 
   #late(timeout: number): void {
     const link = this.#link
-    const unsent = link?.callOff(this, this.#flags) === true
-    this.fail(new RingbellError('ERR_RINGBELL_TIMEOUT', `The worker did not acknowledge it within ${timeout} ms.`))
-    if (unsent && link !== undefined) this.#host.unsent(link)
+    if (link?.callOff(this, this.#flags) !== true) {
+      this.fail(new RingbellError('ERR_RINGBELL_TIMEOUT', `The worker did not acknowledge it within ${timeout} ms.`))
+      return
+    }
+    this.#over()
+    this.#back()
+    this.#host.unsent(link, this.data.byteLength)
   }
 
   #over(): void {
