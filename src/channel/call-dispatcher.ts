@@ -3,8 +3,9 @@
  * is one. Each call is in exactly one place, so closing forgets none.
  */
 import type { RingbellError } from '../errors.js'
-import { Waiters } from '../wait/waiting.js'
+import { Condition } from '../wait/condition.js'
 import type { Endpoint } from './endpoint.js'
+import type { Life } from './life.js'
 import type { Link } from './link.js'
 import { type Route, Routing } from './routing.js'
 
@@ -23,20 +24,19 @@ export class CallDispatcher {
   repeated = 0
   /** Why the last server that was tried was not connected to; none while one is connected. */
   lastFailure: RingbellError | undefined
+  readonly #life: Life
   readonly #endpoint: Endpoint
   readonly #routing: Routing<Link>
   readonly #mismatch: () => string | undefined
   #links: Link[] = []
   readonly #waiting = new Set<Dispatchable>()
   #inFlight = 0
-  readonly #idle = new Waiters<true>()
-  /** No new ones are taken on, and why. */
-  #leaving: RingbellError | undefined
-  #closed: RingbellError | undefined
+  readonly #idle = new Condition(() => this.#inFlight === 0)
 
   /** `mismatch`: who has the name and is no server, in words. */
-  constructor(endpoint: Endpoint, route: Route, mismatch: () => string | undefined) {
-    this.#endpoint = endpoint
+  constructor(life: Life, route: Route, mismatch: () => string | undefined) {
+    this.#life = life
+    this.#endpoint = life.endpoint
     this.#mismatch = mismatch
     this.#routing = new Routing(route)
   }
@@ -62,7 +62,7 @@ export class CallDispatcher {
 
   /** The client's own end, if that is why. */
   closedError(): RingbellError | undefined {
-    return this.#closed
+    return this.#life.closed
   }
 
   /** There is a new one; `done` must follow, whatever happens. */
@@ -74,13 +74,14 @@ export class CallDispatcher {
 
   /** Puts it through, now or later. */
   dispatch(one: Dispatchable): void {
-    if (this.#leaving === undefined) this.#put(one)
-    else one.fail(this.#leaving)
+    const { leaving } = this.#life
+    if (leaving === undefined) this.#put(one)
+    else one.fail(leaving)
   }
 
   /** One whose link is gone; `false`: there will be no other. */
   redispatch(one: Dispatchable): boolean {
-    if (this.#closed !== undefined) return false
+    if (this.#life.closed !== undefined) return false
     this.repeated++
     this.#put(one)
     return true
@@ -105,19 +106,13 @@ export class CallDispatcher {
     this.#links = this.#links.filter((one) => one !== link)
   }
 
-  /** Takes on no new ones; those that it has go on. */
-  leave(error: RingbellError): void {
-    this.#leaving ??= error
-  }
-
   /** Resolves when none is without an answer. */
-  async idle(): Promise<void> {
-    if (this.#inFlight > 0) await this.#idle.wait(() => (this.#inFlight === 0 ? true : undefined))
+  idle(): Promise<void> {
+    return this.#idle.wait()
   }
 
-  close(error: RingbellError): void {
-    this.#closed = error
-    this.#leaving = error
+  /** The client has ended. */
+  end(error: RingbellError): void {
     for (const one of this.#waiting) one.fail(error)
   }
 

@@ -7,7 +7,7 @@ import { EMPTY } from '../codec/bytes.js'
 import type { PayloadCodec } from '../codec/payload-codec.js'
 import { followed, isThenable } from '../codec/schema.js'
 import { RingbellError } from '../errors.js'
-import { Waiters } from '../wait/waiting.js'
+import { Condition } from '../wait/condition.js'
 import type { Endpoint } from './endpoint.js'
 import type { InHand, Link } from './link.js'
 import { encodeError } from './remote-error.js'
@@ -61,7 +61,7 @@ export class Handling {
   readonly host: HandlingHost
   readonly #handler: AnyHandler
   #inHand = 0
-  readonly #idle = new Waiters<true>()
+  readonly #idle = new Condition(() => this.#inHand === 0)
 
   constructor(host: HandlingHost, handler: AnyHandler) {
     this.host = host
@@ -74,8 +74,8 @@ export class Handling {
   }
 
   /** Resolves when nothing is in hand. */
-  async idle(): Promise<void> {
-    if (this.#inHand > 0) await this.#idle.wait(() => (this.#inHand === 0 ? true : undefined))
+  idle(): Promise<void> {
+    return this.#idle.wait()
   }
 
   /** Never throws. */

@@ -42,8 +42,10 @@ export interface LifeHost extends Pick<
 > {
   opened?(link: Link): void
   ended?(link: Link, error: RingbellError): void
-  /** The arguments of `'failed'`: for one connection, or for the endpoint itself. */
-  failure(error: RingbellError, link: Link | undefined): readonly unknown[]
+  /** Whose failure a failure of this connection is, for `'failed'`. */
+  source(link: Link): unknown
+  /** What it follows besides its connections. */
+  begin?(): void
   /** Nothing new is taken on from now on. */
   leave?(): void
   /** Resolves when nothing is under way. */
@@ -54,7 +56,7 @@ export interface LifeHost extends Pick<
 
 /** The events that any of the four may emit. */
 interface LifeEvents extends PeerEvents {
-  failed: readonly unknown[]
+  failed: [error: RingbellError, source: unknown]
   gaveUp: [service: Service, error: RingbellError]
   deadLetter: [value: unknown, error: Error]
 }
@@ -63,11 +65,12 @@ export class Life {
   readonly events: EventQueue<LifeEvents>
   readonly peers: Peers
   readonly endpoint: Endpoint
-  /** Nothing new is taken on. */
-  leaving = false
-  closed = false
+  readonly kind: 'client' | 'server' | 'queue' | 'worker'
+  /** Why nothing new is taken on, if that is so. */
+  leaving: RingbellError | undefined = undefined
+  /** Why it has ended, if it has. */
+  closed: RingbellError | undefined = undefined
   readonly #owner: Closable
-  readonly #kind: 'client' | 'server' | 'queue' | 'worker'
   readonly #native: NativeChannel
   readonly #host: LifeHost
   readonly #forget: LifeParts['closed']
@@ -76,17 +79,13 @@ export class Life {
 
   constructor(owner: Closable & EventEmitter, kind: Life['kind'], parts: LifeParts, host: LifeHost) {
     this.#owner = owner
-    this.#kind = kind
+    this.kind = kind
     this.#native = parts.native
     this.#host = host
     this.#forget = parts.closed
     this.events = new EventQueue(owner, kind, channels[kind])
     this.peers = new Peers(parts.payloads, this.events)
     this.endpoint = new Endpoint(parts.native, this.#endpointHost(parts.maxMessage), parts.wait)
-  }
-
-  get kind(): 'client' | 'server' | 'queue' | 'worker' {
-    return this.#kind
   }
 
   get service(): Service {
@@ -110,9 +109,15 @@ export class Life {
     this.endpoint.referenced = needed && this.#referenced
   }
 
-  /** It is made, and can be told of. */
+  /** It is made, and can be told of. What fails to begin has ended, and nothing of it stays. */
   begin(): void {
     this.#publish('opened')
+    try {
+      this.#host.begin?.()
+    } catch (error) {
+      this.#fail(asRingbellError(error, this.kind))
+      throw error
+    }
   }
 
   update(metadata: Record<string, unknown>): void {
@@ -127,47 +132,67 @@ export class Life {
 
   /** @throws {RingbellError} `ERR_RINGBELL_CLOSED`. */
   assertOpen(): void {
-    if (this.leaving) throw closedError(this.#kind)
+    if (this.leaving !== undefined) throw closedError(this.kind)
+  }
+
+  /** The same, but what is leaving may go on. */
+  assertNotClosed(): void {
+    if (this.closed !== undefined) throw closedError(this.kind)
   }
 
   async close({ grace = 0 }: CloseOptions): Promise<void> {
-    if (grace > 0 && !this.closed) await this.#drain(grace)
-    this.end(closedError(this.#kind))
+    try {
+      if (grace > 0 && this.closed === undefined) await this.#drain(grace)
+    } finally {
+      this.closeNow()
+    }
   }
 
-  end(error: RingbellError): void {
-    if (this.closed) return
-    this.closed = true
-    this.leaving = true
+  /** Its user closes it, and is told of nothing more. */
+  closeNow(): void {
+    if (this.closed !== undefined) return
+    try {
+      this.#end(closedError(this.kind))
+    } finally {
+      this.events.clear()
+    }
+  }
+
+  /** The core, or what it is watched by, fails. */
+  broken(cause: unknown): void {
+    if (this.closed !== undefined) return
+    const error = asRingbellError(cause, this.kind)
+    this.#fail(error)
+    this.events.add('failed', error, undefined)
+  }
+
+  #fail(error: RingbellError): void {
+    try {
+      this.#end(error)
+    } catch (second) {
+      // The first error is the one to be told.
+      debug('closing a broken %s: %s', this.kind, second)
+    }
+  }
+
+  #end(error: RingbellError): void {
+    this.closed = error
+    this.leaving = error
     try {
       this.#host.end?.(error)
     } finally {
       try {
         this.endpoint.close(error)
       } finally {
-        this.events.clear()
         this.#forget(this.#owner)
         this.#publish('closed')
       }
     }
   }
 
-  /** The core, or what it is watched by, fails. */
-  broken(cause: unknown): void {
-    if (this.closed) return
-    const error = asRingbellError(cause, this.#kind)
-    try {
-      this.end(error)
-    } catch (second) {
-      // The first error is the one to be told.
-      debug('closing a broken %s: %s', this.#kind, second)
-    }
-    this.events.add('failed', ...this.#host.failure(error, undefined))
-  }
-
   /** Time for what is under way, and for what waits for room. */
   async #drain(grace: number): Promise<void> {
-    this.leaving = true
+    this.leaving ??= closedError(this.kind)
     this.#host.leave?.()
     const over = new AbortController()
     const late = sleep(grace, undefined, { signal: over.signal }).catch(() => {})
@@ -184,8 +209,8 @@ export class Life {
   }
 
   #publish(what: 'opened' | 'closed'): void {
-    const channel = channels[this.#kind][what]
-    if (channel.hasSubscribers) channel.publish({ [this.#kind]: this.#owner })
+    const channel = channels[this.kind][what]
+    if (channel.hasSubscribers) channel.publish({ [this.kind]: this.#owner })
   }
 
   #endpointHost(maxMessage: number): EndpointHost {
@@ -193,7 +218,7 @@ export class Life {
     return {
       // Requests are hot: they go to where they belong at once.
       ...host,
-      what: this.#kind,
+      what: this.kind,
       maxMessage,
       opened: (link, notice) => {
         this.peers.open(this.endpoint, link, notice)
@@ -204,7 +229,7 @@ export class Life {
         host.ended?.(link, error)
       },
       fds: (link) => connectionOf(link)?.descriptors.arrived(),
-      failed: (error, link) => this.events.add('failed', ...host.failure(error, link)),
+      failed: (error, link) => this.events.add('failed', error, host.source(link)),
       broken: (error) => this.broken(error),
     }
   }
@@ -224,7 +249,7 @@ export abstract class EndpointOwner<E extends Record<keyof E, unknown[]>>
 
   /** Whether it is closed. */
   get closed(): boolean {
-    return this.#life.closed
+    return this.#life.closed !== undefined
   }
 
   /** Keeps the process alive, a queue as long as a message is not acknowledged, a client while it waits (the default). */
@@ -255,6 +280,6 @@ export abstract class EndpointOwner<E extends Record<keyof E, unknown[]>>
 
   /** @internal */
   closeNow(): void {
-    this.#life.end(closedError(this.#life.kind))
+    this.#life.closeNow()
   }
 }
