@@ -30,7 +30,7 @@ export interface SubscriberEvents {
    */
   gaveUp: [service: Service, error: RingbellError, tries: number]
   /** A publisher could not be joined, or broke the protocol; `error.code` says why. Others are not affected. */
-  failed: [service: Service, error: RingbellError]
+  failed: [error: RingbellError, service: Service]
 }
 
 type Notice =
@@ -144,7 +144,7 @@ export class Notices implements PendingNotices {
       return
     }
     if (notice.type === 'failed') {
-      this.#events.add('failed', serviceOf(notice.record), errorOf(notice.error))
+      this.#events.add('failed', errorOf(notice.error), serviceOf(notice.record))
       return
     }
     if (notice.type === 'gaveUp') {
