@@ -3,7 +3,7 @@
  * an error too: a misspelled `overflow` must not become the default in silence. `undefined` always means "not given".
  */
 import { inspect } from 'node:util'
-import { RingbellError } from './errors.js'
+import { reason, RingbellError } from './errors.js'
 
 /** The rule in words when `value` breaks it, otherwise nothing. */
 export type Rule = (value: unknown) => string | undefined
@@ -32,7 +32,8 @@ export function check(options: unknown, rules: Rules): void {
 export function coreJson(options: unknown, own: Rules, more: object = {}): string {
   const others = entries(options).filter(([name]) => !Object.hasOwn(own, name))
   for (const [name, value] of entries(options)) if (Object.hasOwn(own, name)) checkOne(own, name, value)
-  return jsonOf({ ...Object.fromEntries(others), ...more })
+  const given = [...others, ...Object.entries(more)].filter(([, value]) => value !== undefined)
+  return `{${given.map(([name, value]) => `${JSON.stringify(name)}:${jsonOf(value, name)}`).join(',')}}`
 }
 
 function entries(options: unknown): [name: string, value: unknown][] {
@@ -48,19 +49,19 @@ function checkOne(rules: Rules, name: string, value: unknown): void {
 }
 
 /**
- * A value as JSON. What JSON cannot carry is an error, and does not get lost. `path`: the name of the value, if it is not options.
+ * An option's value as JSON. What JSON cannot carry is an error, and does not get lost.
  *
  * @throws {RingbellError} `ERR_RINGBELL_INVALID_OPTION` with the path.
  */
-export function jsonOf(value: unknown, path = ''): string {
+export function jsonOf(value: unknown, option: string): string {
   try {
-    const json: string | undefined = JSON.stringify(value, carried(path))
+    const json: string | undefined = JSON.stringify(value, carried(option))
     return json ?? 'null'
   } catch (cause) {
     if (cause instanceof RingbellError) throw cause
     throw new RingbellError(
       'ERR_RINGBELL_INVALID_OPTION',
-      `Option metadata must be an object that JSON can carry: ${(cause as Error).message}`,
+      `Option ${option} must be something that JSON can carry: ${reason(cause)}`,
       { cause },
     )
   }
@@ -74,8 +75,7 @@ function carried(root: string): (this: unknown, key: string, value: unknown) => 
   const paths = new Map<unknown, string>()
   return function (key, value) {
     const above = paths.get(this)
-    const path =
-      above === undefined ? root : Array.isArray(this) ? `${above}[${key}]` : above === '' ? key : `${above}.${key}`
+    const path = above === undefined ? root : Array.isArray(this) ? `${above}[${key}]` : `${above}.${key}`
     if (typeof value === 'function' || typeof value === 'symbol' || typeof value === 'bigint')
       throw invalid(path, value, `is a ${typeof value}, which JSON cannot carry`)
     if (typeof value === 'number' && !Number.isFinite(value))
