@@ -56,7 +56,10 @@ export interface ServeOptions<Q = Uint8Array, R = Uint8Array> extends Descriptio
    * Choose `maxRequests` and `maxMessage` by how far you trust them.
    */
   access?: Access | undefined
-  /** Requests without an answer that one connection may have, 65,536 by default; further ones fail with `ERR_RINGBELL_BUSY`. */
+  /**
+   * Requests that one connection may have without an answer, and answers that it has not read yet, 65,536 of each by default;
+   * further requests fail with `ERR_RINGBELL_BUSY`. A client that goes on and leaves 16,384 more answers unread is disconnected.
+   */
   maxRequests?: number | undefined
 }
 
