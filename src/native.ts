@@ -21,13 +21,13 @@ export type {
   NativeWatch,
 } from '../native/binding.cjs'
 
-export type NativeBinding = typeof Binding
+type NativeBinding = typeof Binding
 
 /** What the poller watches. */
 export type NativeEndpoint = Parameters<Binding.NativePoller['add']>[0]
 
 /** The memory layout that this TypeScript was written for (`LAYOUT_VERSION` of crates/ring). */
-export const LAYOUT_VERSION = 1
+const LAYOUT_VERSION = 1
 
 /** Entries of a subscriber's table: 4 words a message (offset, length, offset of its batch frame, index in that batch). */
 export const TABLE_WORDS = 4

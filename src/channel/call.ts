@@ -218,6 +218,6 @@ export class Call implements Pending, Dispatchable {
 
 export function outcome(reached: boolean, why: string): RingbellError {
   return reached
-    ? new RingbellError('ERR_RINGBELL_OUTCOME_UNKNOWN', `Nobody can say whether the call was handled: ${why}`)
+    ? new RingbellError('ERR_RINGBELL_OUTCOME_UNKNOWN', `It is unknown whether the call was handled: ${why}`)
     : new RingbellError('ERR_RINGBELL_NOT_SENT', `The call reached no handler: ${why}`)
 }

@@ -26,8 +26,6 @@ export interface OpenedNotice {
   rung: Rung
   fallbacks?: Fallback[]
   record?: RecordJson
-  /** What the peer speaks, where it said so. */
-  codec?: string
 }
 
 interface CoreError {
@@ -76,7 +74,7 @@ export interface EndpointHost {
 
 const HIGH_WORD = 2 ** 32
 /** Such an id could not be given back as it came. */
-const UNSAYABLE = 'it sent an id above 2^53 - 1'
+const ID_TOO_LARGE = 'it sent an id above 2^53 - 1'
 /** Its jobs cost a third of what Node's `queueMicrotask` does. */
 const RESOLVED = Promise.resolve()
 
@@ -341,14 +339,14 @@ export class Endpoint implements Awaited, LinkHost {
       // Draining may have taken the very ring that was to wake it: it has to arm anew.
       waiter.wake()
     }
+  }
+
   /** Nobody waits for what arrives: the doorbell is for those who wait for room. */
   #armBlocked(): void {
     if (this.#blocked.arm()) return
     // Somebody gets room again and again, and the doorbell does not ring for that one.
     this.#sweeping = true
     this.#pollSoon()
-  }
-
   }
 
   /** Drains once, after up to so many pause instructions; `true` when there is something to hand on, or more to fetch. */
@@ -403,7 +401,7 @@ export class Endpoint implements Awaited, LinkHost {
       const head = (words[word] as number) & 0xffff
       const id = (words[word + 2] as number) + (words[word + 3] as number) * HIGH_WORD
       if (!Number.isSafeInteger(id)) {
-        this.breach(link, UNSAYABLE)
+        this.breach(link, ID_TOO_LARGE)
         return
       }
       // Why something failed is told whatever its length: else its caller would wait for ever.
@@ -437,7 +435,7 @@ export class Endpoint implements Awaited, LinkHost {
     const link = this.#links.get(connection)
     if (link === undefined || Number.isSafeInteger(id))
       return this.#arrivals.begin(connection, link, bytes, head, id, aux)
-    this.breach(link, UNSAYABLE)
+    this.breach(link, ID_TOO_LARGE)
     return true
   }
 

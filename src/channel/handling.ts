@@ -91,7 +91,7 @@ export class Handling {
       this.counters.errors++
       const most = new RingbellError(
         'ERR_RINGBELL_BUSY',
-        `This connection has ${host.maxRequests} requests without an answer, or as many answers to read, already (option maxRequests).`,
+        `This connection already has ${host.maxRequests} unanswered requests or unread answers (option maxRequests).`,
       )
       link.post(KIND.error, id, 0, encodeError(most), true)
       return
@@ -125,7 +125,7 @@ export class Handling {
   /** @internal A client that goes on asking and never reads its answers would fill our memory with refusals: `true`, and its link has ended. */
   checkReader(link: Link): boolean {
     if (link.unsent < this.host.maxRequests + MOST_REFUSALS) return false
-    this.host.endpoint.breach(link, 'it asks more and more, and reads no answers')
+    this.host.endpoint.breach(link, 'it sends requests and does not read the answers')
     return true
   }
 
@@ -376,7 +376,7 @@ function refuse(link: Link, id: number, error: RingbellError): void {
   link.post(KIND.error | (NOT_BEGUN << FLAGS_AT), id, 0, encodeError(error), true)
 }
 
-export function isAsyncIterable(value: unknown): value is AsyncIterable<unknown> {
+function isAsyncIterable(value: unknown): value is AsyncIterable<unknown> {
   return (
     typeof value === 'object' &&
     value !== null &&

@@ -25,7 +25,7 @@ export class PayloadCodec {
     if (value instanceof Uint8Array) return value
     throw new RingbellError(
       'ERR_RINGBELL_CODEC',
-      `Without a codec values are Uint8Arrays, and ${inspect(value, { depth: 0, maxStringLength: 100 })} is none.`,
+      `Without a codec values are Uint8Arrays, but ${inspect(value, { depth: 0, maxStringLength: 100 })} is not a Uint8Array.`,
     )
   }
 

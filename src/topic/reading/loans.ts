@@ -5,7 +5,7 @@
 import { busy } from '../../errors.js'
 
 /** What is given back by its borrower, or when the subscriber closes. */
-export interface Lent {
+interface Lent {
   release(): void
 }
 
