@@ -17,7 +17,7 @@ for (let n = 0; n < 2; n++) {
 }
 
 const stranger = await bus.subscriber('example.readings', { codec: 'structured' })
-stranger.once('failed', (_service, error) => {
+stranger.once('failed', (error) => {
   console.log(`a subscriber that expects another codec: ${error.code}`)
   void stranger.close()
 })

@@ -4,7 +4,7 @@
  * always means "not given".
  */
 import { inspect } from 'node:util'
-import { RingbellError } from './errors.js'
+import { reason, RingbellError } from './errors.js'
 
 /** Returns the rule in words if `value` breaks it, otherwise nothing. */
 export type Rule = (value: unknown) => string | undefined
@@ -33,7 +33,8 @@ export function check(options: unknown, rules: Rules): void {
 export function coreJson(options: unknown, own: Rules, more: object = {}): string {
   const others = entries(options).filter(([name]) => !Object.hasOwn(own, name))
   for (const [name, value] of entries(options)) if (Object.hasOwn(own, name)) checkOne(own, name, value)
-  return jsonOf({ ...Object.fromEntries(others), ...more })
+  const given = [...others, ...Object.entries(more)].filter(([, value]) => value !== undefined)
+  return `{${given.map(([name, value]) => `${JSON.stringify(name)}:${jsonOf(value, name)}`).join(',')}}`
 }
 
 function entries(options: unknown): [name: string, value: unknown][] {
@@ -49,20 +50,19 @@ function checkOne(rules: Rules, name: string, value: unknown): void {
 }
 
 /**
- * Writes a value as JSON. A part that JSON cannot carry is an error; it is not dropped silently. `path` is the name of
- * the value, empty for options.
+ * Writes an option's value as JSON. A part that JSON cannot carry is an error; it is not dropped silently.
  *
  * @throws {RingbellError} `ERR_RINGBELL_INVALID_OPTION` with the path.
  */
-export function jsonOf(value: unknown, path = ''): string {
+export function jsonOf(value: unknown, option: string): string {
   try {
-    const json: string | undefined = JSON.stringify(value, carried(path))
+    const json: string | undefined = JSON.stringify(value, carried(option))
     return json ?? 'null'
   } catch (cause) {
     if (cause instanceof RingbellError) throw cause
     throw new RingbellError(
       'ERR_RINGBELL_INVALID_OPTION',
-      `Option metadata must be an object that JSON can carry: ${(cause as Error).message}`,
+      `Option ${option} must be something that JSON can carry: ${reason(cause)}`,
       { cause },
     )
   }
@@ -77,8 +77,7 @@ function carried(root: string): (this: unknown, key: string, value: unknown) => 
   const paths = new Map<unknown, string>()
   return function (key, value) {
     const above = paths.get(this)
-    const path =
-      above === undefined ? root : Array.isArray(this) ? `${above}[${key}]` : above === '' ? key : `${above}.${key}`
+    const path = above === undefined ? root : Array.isArray(this) ? `${above}[${key}]` : `${above}.${key}`
     if (typeof value === 'function' || typeof value === 'symbol' || typeof value === 'bigint')
       throw invalid(path, value, `is a ${typeof value}, which JSON cannot carry`)
     if (typeof value === 'number' && !Number.isFinite(value))

@@ -22,13 +22,13 @@ export type {
   NativeWatch,
 } from '../native/binding.cjs'
 
-export type NativeBinding = typeof Binding
+type NativeBinding = typeof Binding
 
 /** An endpoint that the poller can watch. */
 export type NativeEndpoint = Parameters<Binding.NativePoller['add']>[0]
 
 /** The memory layout that this TypeScript was written for (`LAYOUT_VERSION` of crates/ring). */
-export const LAYOUT_VERSION = 1
+const LAYOUT_VERSION = 1
 
 /** Words per message in a subscriber's table: offset, length, offset of its batch frame, index in that batch. */
 export const TABLE_WORDS = 4

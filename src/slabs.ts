@@ -7,7 +7,7 @@
 import { binding, type NativeSlabPool } from './native.js'
 import { untransferable } from './untransferable.js'
 
-export const SMALLEST_SLAB = 16 * 1024
+const SMALLEST_SLAB = 16 * 1024
 export const LARGEST_SLAB = 256 * 1024
 /** A new slab should hold this many drains of the last size. */
 const DRAINS = 4

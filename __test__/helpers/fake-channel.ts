@@ -14,11 +14,15 @@ const ENTRIES = 64
 const FRAME = 24
 const HEADER = 16
 
-const addReal = Object.getOwnPropertyDescriptor(Poller.prototype, 'add')?.value as Poller['add']
+const [addReal, removeReal] = ['add', 'remove'].map(
+  (name) => Object.getOwnPropertyDescriptor(Poller.prototype, name)?.value as unknown,
+) as [Poller['add'], Poller['remove']]
 
 /** Something that the patched poller knows by name. */
 class Fake {
   target: Wakeable | undefined
+  /** The poller watches it. */
+  watched = false
   #waking: NodeJS.Immediate | undefined
 
   /** As the poller would: soon, and once. */
@@ -40,10 +44,20 @@ class Fake {
   }
 }
 
+/** Their ids are below 0, unlike those of the core. */
+const fakes: Fake[] = []
+
 Poller.prototype.add = function (this: Poller, endpoint, target) {
   if (!(endpoint instanceof Fake)) return addReal.call(this, endpoint, target)
   endpoint.target = target
-  return -1
+  endpoint.watched = true
+  return -fakes.push(endpoint)
+}
+
+Poller.prototype.remove = function (this: Poller, id) {
+  const one = fakes[-id - 1]
+  if (one === undefined) removeReal.call(this, id)
+  else one.watched = false
 }
 
 function failure(code: string, message: string): Error {
@@ -163,7 +177,6 @@ export class FakeChannel extends Fake implements NativeChannel {
       sendLarge: (connection, head, id, aux, data, done) => {
         const side = this.#side(connection)
         const { out } = side
-        const piece = Math.min(out.capacity / 4, data.byteLength - done)
         let item = out.items.at(-1)
         // The header is a piece of its own.
         if (item?.large !== true || item.id !== id || item.head !== head || item.done !== done) {
@@ -172,11 +185,15 @@ export class FakeChannel extends Fake implements NativeChannel {
           out.items.push(item)
           side.peer.arrived()
         }
-        if (!out.room(piece)) return done
-        item.data.set(data.subarray(done, done + piece), done)
-        item.done = done + piece
-        out.roomWanted = Infinity
-        side.peer.arrived()
+        // As much as there is room for.
+        while (item.done < data.byteLength) {
+          const piece = Math.min(out.capacity / 4, data.byteLength - item.done)
+          if (!out.room(piece)) break
+          item.data.set(data.subarray(item.done, item.done + piece), item.done)
+          item.done += piece
+          out.roomWanted = Infinity
+          side.peer.arrived()
+        }
         return item.done
       },
       abandonLarge: (connection) => {

@@ -13,7 +13,7 @@ when(withoutDirect)('direct that cannot be had fails by name, with the reason', 
   const bus = await at.bus()
   const publisher = await bus.publisher('ticks')
   const subscriber = await bus.subscriber('ticks', { acquire: 'direct' })
-  const [service, error] = (await once(subscriber, 'failed')) as [Service, RingbellError]
+  const [error, service] = (await once(subscriber, 'failed')) as [RingbellError, Service]
   t.is(service.id, publisher.service.id)
   t.is(error.code, 'ERR_RINGBELL_ACQUIRE')
   t.regex(error.message, /direct/)
@@ -78,7 +78,7 @@ for (const rung of rungs) {
     const publisher = await bus.publisher('ticks', { offers: [other] })
     t.deepEqual(publisher.service.offers, [other])
     const subscriber = await bus.subscriber('ticks', { acquire: rung })
-    const [, error] = (await once(subscriber, 'failed')) as [Service, RingbellError]
+    const [error] = (await once(subscriber, 'failed')) as [RingbellError, Service]
     t.is(error.code, 'ERR_RINGBELL_ACQUIRE')
   })
 }

@@ -133,7 +133,7 @@ for (const rung of rungs) {
     const first = await bus.subscriber('narrow', { acquire: rung })
     await first.attached()
     const second = await bus.subscriber('narrow', { acquire: rung })
-    const [, error] = (await once(second, 'failed')) as [unknown, { code: string }]
+    const [error] = (await once(second, 'failed')) as [{ code: string }]
     t.is(error.code, 'ERR_RINGBELL_NO_SLOT')
     publisher.send(payload(0))
     t.true(isPayload((await first.receive()).data, 0))

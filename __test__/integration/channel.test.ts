@@ -70,7 +70,7 @@ test('a request for something not offered is refused with the reason', async (t)
   const server = await bus.serve('echo', { offers: ['stream'] }, async (request) => request)
   t.deepEqual(server.service.offers, ['stream'])
   const client = await bus.connect('echo', { acquire: 'handshake', reconnect: { tries: 1 } })
-  const [, error] = (await once(client, 'failed')) as [Service, RingbellError]
+  const [error] = (await once(client, 'failed')) as [RingbellError, Service]
   t.is(error.code, 'ERR_RINGBELL_ACQUIRE')
   t.regex(error.message, /handshake: the server does not offer it \(NOT_OFFERED\)/)
 })
@@ -160,7 +160,7 @@ test('another codec is refused on sight; a queue is no server', async (t) => {
   const bus = await at.bus()
   await bus.serve('typed', { codec: 'json' })
   const client = await bus.connect('typed')
-  const [, error] = await once(client, 'failed')
+  const [error] = await once(client, 'failed')
   t.like(error, { code: 'ERR_RINGBELL_REFUSED' })
   const queue = await bus.queue('jobs')
   t.is(queue.service.kind, 'queue')

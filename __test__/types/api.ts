@@ -86,7 +86,7 @@ export async function subscribing(bus: Bus): Promise<void> {
 
   plain.on('attached', (publisher) => same<typeof publisher.service, Service>(true))
   plain.on('missed', (publisher, messages) => void (publisher.service.id + messages.toFixed()))
-  plain.on('failed', (service, error) => same<typeof error, RingbellError>(true) ?? service.name)
+  plain.on('failed', (error, service) => same<typeof error, RingbellError>(true) ?? service.name)
   // @ts-expect-error messages are no events
   plain.on('message', () => undefined)
 
@@ -186,6 +186,7 @@ export async function calling(bus: Bus, schema: Schema<Question>): Promise<void>
   const { data, fds } = await connection.receiveFds()
   await connection.sendFds(data, fds)
   plain.on('connected', (one) => same<typeof one, Connection>(true))
+  client.on('failed', (error, service) => same<typeof error, RingbellError>(true) ?? service?.name)
   client.on('disconnected', (_one, reason) => same<typeof reason, 'closed' | 'died' | 'failed'>(true))
   await plain.close({ grace: 1000 })
 

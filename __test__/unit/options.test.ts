@@ -54,6 +54,25 @@ test('metadata that JSON cannot carry', (t) => {
     for (const json of inEveryWay(metadata)) t.throws(json, { code: INVALID, message })
 })
 
+test('an option that JSON cannot carry is named', (t) => {
+  const cyclic: unknown[] = []
+  cyclic.push(cyclic)
+  const throws = {
+    toJSON() {
+      throw new Error('not me')
+    },
+  }
+  t.throws(() => busJson({ trustedUids: cyclic as never }), { code: INVALID, message: /^Option trustedUids must/ })
+  t.throws(() => serveJson({ metadata: { a: 1 }, endpoints: throws as never }, 'bytes'), {
+    code: INVALID,
+    message: /^Option endpoints must .*: not me/,
+  })
+  t.throws(() => publisherJson({ access: { uids: [() => 1] } as never }, 'bytes'), {
+    code: INVALID,
+    message: /^Option access\.uids\[0\] .* is a function/,
+  })
+})
+
 test('metadata follows JSON: undefined is left out, toJSON is called', (t) => {
   const shared = { b: 1 }
   const metadata = { a: undefined, at: new Date(0), shared, again: shared, own: { toJSON: () => 'own' } }

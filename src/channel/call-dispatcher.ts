@@ -3,8 +3,9 @@
  * there is one. Each call is in exactly one place, so `close` misses none.
  */
 import type { RingbellError } from '../errors.js'
-import { Waiters } from '../wait/waiting.js'
+import { Condition } from '../wait/condition.js'
 import type { Endpoint } from './endpoint.js'
+import type { Life } from './life.js'
 import type { Link } from './link.js'
 import { type Route, Routing } from './routing.js'
 
@@ -23,20 +24,19 @@ export class CallDispatcher {
   repeated = 0
   /** Why the last try to connect failed; `undefined` while a server is connected. */
   lastFailure: RingbellError | undefined
+  readonly #life: Life
   readonly #endpoint: Endpoint
   readonly #routing: Routing<Link>
   readonly #mismatch: () => string | undefined
   #links: Link[] = []
   readonly #waiting = new Set<Dispatchable>()
   #inFlight = 0
-  readonly #idle = new Waiters<true>()
-  /** Why no new calls are accepted, if that is so. */
-  #leaving: RingbellError | undefined
-  #closed: RingbellError | undefined
+  readonly #idle = new Condition(() => this.#inFlight === 0)
 
   /** `mismatch`: which service has the name and is not a server, in words. */
-  constructor(endpoint: Endpoint, route: Route, mismatch: () => string | undefined) {
-    this.#endpoint = endpoint
+  constructor(life: Life, route: Route, mismatch: () => string | undefined) {
+    this.#life = life
+    this.#endpoint = life.endpoint
     this.#mismatch = mismatch
     this.#routing = new Routing(route)
   }
@@ -62,7 +62,7 @@ export class CallDispatcher {
 
   /** The error of the client's own end, if it has ended. */
   closedError(): RingbellError | undefined {
-    return this.#closed
+    return this.#life.closed
   }
 
   /** Counts a new call. `done` must follow in every case. */
@@ -74,13 +74,14 @@ export class CallDispatcher {
 
   /** Sends it, now or when there is a connection. */
   dispatch(one: Dispatchable): void {
-    if (this.#leaving === undefined) this.#put(one)
-    else one.fail(this.#leaving)
+    const { leaving } = this.#life
+    if (leaving === undefined) this.#put(one)
+    else one.fail(leaving)
   }
 
   /** Sends a call again whose link is gone. `false`: the client is closed. */
   redispatch(one: Dispatchable): boolean {
-    if (this.#closed !== undefined) return false
+    if (this.#life.closed !== undefined) return false
     this.repeated++
     this.#put(one)
     return true
@@ -105,19 +106,13 @@ export class CallDispatcher {
     this.#links = this.#links.filter((one) => one !== link)
   }
 
-  /** Accepts no new calls. Those that it has go on. */
-  leave(error: RingbellError): void {
-    this.#leaving ??= error
-  }
-
   /** Resolves when every call has its answer. */
-  async idle(): Promise<void> {
-    if (this.#inFlight > 0) await this.#idle.wait(() => (this.#inFlight === 0 ? true : undefined))
+  idle(): Promise<void> {
+    return this.#idle.wait()
   }
 
-  close(error: RingbellError): void {
-    this.#closed = error
-    this.#leaving = error
+  /** The client has ended. */
+  end(error: RingbellError): void {
     for (const one of this.#waiting) one.fail(error)
   }
 

@@ -31,8 +31,11 @@ export interface ClientEvents<M> {
   connected: [connection: Connection<M>]
   /** A connection has ended: `'closed'`, `'died'` or `'failed'`. */
   disconnected: [connection: Connection<M>, reason: EndReason]
-  /** It could not connect to a server (because of another codec, for example); `error.code` says why. More tries may follow. */
-  failed: [service: Service | undefined, error: RingbellError]
+  /**
+   * It could not connect to a server (because of another codec, for example), or a server broke the protocol; `error.code` says
+   * why. More tries may follow. Without a service, the client itself is broken and closed.
+   */
+  failed: [error: RingbellError, service: Service | undefined]
   /** It does not try this instance again until its record changes. Other instances are not affected. */
   gaveUp: [service: Service, error: RingbellError]
 }
@@ -76,7 +79,7 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array> extends Endp
     this.#payloads = parts.payloads
     this.#timeout = parts.timeout
     this.#life = this.live('client', parts, this.#host())
-    this.#dispatcher = new CallDispatcher(this.#life.endpoint, parts.route, () => this.#instances.mismatch)
+    this.#dispatcher = new CallDispatcher(this.#life, parts.route, () => this.#instances.mismatch)
     this.#instances = new Instances(
       {
         native: parts.native,
@@ -88,7 +91,7 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array> extends Endp
       {
         failed: (service, error) => {
           this.#dispatcher.lastFailure = error
-          this.#life.events.add('failed', service, error)
+          this.#life.events.add('failed', error, service)
         },
         gaveUp: (service, error) => this.#life.events.add('gaveUp', service, error),
         broken: (error) => this.#life.broken(error),
@@ -234,11 +237,12 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array> extends Endp
       message: (link, data) => connectionOf(link)?.arrived(data),
       credit: (link, amount) => link.addCredit(amount),
       goodbye: (link) => this.#instances.leaving(link.number),
-      failure: (error, link) => [link && this.#instances.serviceOf(link.number), error],
-      leave: () => this.#dispatcher.leave(closedError('client')),
+      source: (link) => this.#instances.serviceOf(link.number),
+      begin: () => this.#instances.begin(),
+      leave: () => this.#waiters.fail(closedError('client')),
       idle: () => this.#dispatcher.idle(),
       end: (error) => {
-        this.#dispatcher.close(error)
+        this.#dispatcher.end(error)
         this.#waiters.fail(error)
         this.#instances.close()
       },

@@ -14,7 +14,7 @@ import { waitFor } from '../wait/waiting.js'
 import type { Endpoint } from './endpoint.js'
 import { Descriptors, type ReceivedFds } from './fds.js'
 import { Inbox } from './inbox.js'
-import { copied, type Link, type PeerInfo, type RoomSeeker } from './link.js'
+import { copied, type Link, type PeerInfo } from './link.js'
 import { checkFds } from './options.js'
 
 /** @internal What a connection is made of. */
@@ -207,20 +207,12 @@ export class Connection<M = Uint8Array> implements AsyncIterable<M>, AsyncDispos
 
   async #ready(bytes: number, signal: AbortSignal | undefined): Promise<void> {
     throwIfAborted(signal)
-    const link = this.#link
-    if (link.gone !== undefined) throw link.gone
-    await waitFor(
-      (waiting) => {
-        const seeker: RoomSeeker = { bytes, ...waiting }
-        this.#endpoint.want()
-        link.seekRoom(seeker)
-        return () => {
-          link.giveUpRoom(seeker)
-          this.#endpoint.unwant()
-        }
-      },
-      { signal },
-    )
+    this.#endpoint.want()
+    try {
+      await this.#link.room(bytes, signal)
+    } finally {
+      this.#endpoint.unwant()
+    }
   }
 
   #written(data: Uint8Array): Promise<void> {

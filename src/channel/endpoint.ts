@@ -27,8 +27,6 @@ export interface OpenedNotice {
   rung: Rung
   fallbacks?: Fallback[]
   record?: RecordJson
-  /** The codec of the peer, if it has named one. */
-  codec?: string
 }
 
 interface CoreError {
@@ -77,7 +75,7 @@ export interface EndpointHost {
 
 const HIGH_WORD = 2 ** 32
 /** A JavaScript number could not carry such an id back unchanged. */
-const UNSAYABLE = 'it sent an id above 2^53 - 1'
+const ID_TOO_LARGE = 'it sent an id above 2^53 - 1'
 /** A job of its `then` costs a third of one of `queueMicrotask` in Node. */
 const RESOLVED = Promise.resolve()
 
@@ -210,7 +208,7 @@ export class Endpoint implements Awaited, LinkHost {
 
   blocked(link: Link): void {
     this.#blocked.add(link)
-    if (this.#wants === 0 && !this.#sweeping) this.#blocked.arm()
+    if (this.#wants === 0 && !this.#sweeping) this.#armBlocked()
     else this.#pollSoon()
   }
 
@@ -229,7 +227,12 @@ export class Endpoint implements Awaited, LinkHost {
     const told = this.#toldAs(error)
     link.gone ??= told
     this.#host.failed(told, link)
-    this.#disconnect(link, 'failed')
+    try {
+      this.#disconnect(link, 'failed')
+    } catch (second) {
+      // Whoever found the fault is not to blame, and has been told of it.
+      debug('disconnecting a failed connection: %s', second)
+    }
   }
 
   mistake(link: Link, error: unknown): void {
@@ -265,8 +268,11 @@ export class Endpoint implements Awaited, LinkHost {
 
   #disconnect(link: Link, reason: EndReason): void {
     if (this.#closed || link.over) return
-    translated(() => this.native.disconnect(link.number))
-    this.#forget(link, reason, link.gone ?? closedError('connection'), Infinity)
+    try {
+      translated(() => this.native.disconnect(link.number))
+    } finally {
+      this.#forget(link, reason, link.gone ?? closedError('connection'), Infinity)
+    }
   }
 
   #wake(): void {
@@ -320,7 +326,7 @@ export class Endpoint implements Awaited, LinkHost {
     if (this.#wants === 0) {
       this.#waiter.stop()
       this.#blocked.retryArmed()
-      this.#blocked.arm()
+      this.#armBlocked()
       return
     }
     const waiter = this.#waiter
@@ -334,6 +340,14 @@ export class Endpoint implements Awaited, LinkHost {
       // Draining may have used up the wake-up that the wait sleeps for, so it must arm again.
       waiter.wake()
     }
+  }
+
+  /** No call waits for what arrives, so the doorbell is only for calls that wait for room. */
+  #armBlocked(): void {
+    if (this.#blocked.arm()) return
+    // A link gets room again and again, and the doorbell does not ring for it.
+    this.#sweeping = true
+    this.#pollSoon()
   }
 
   /** Drains once, after up to `iterations` pause instructions. `true` when there is something to deliver, or more to fetch. */
@@ -388,7 +402,7 @@ export class Endpoint implements Awaited, LinkHost {
       const head = (words[word] as number) & 0xffff
       const id = (words[word + 2] as number) + (words[word + 3] as number) * HIGH_WORD
       if (!Number.isSafeInteger(id)) {
-        this.breach(link, UNSAYABLE)
+        this.breach(link, ID_TOO_LARGE)
         return
       }
       // An error reply has no size limit here. Otherwise its caller would wait without an end.
@@ -422,7 +436,7 @@ export class Endpoint implements Awaited, LinkHost {
     const link = this.#links.get(connection)
     if (link === undefined || Number.isSafeInteger(id))
       return this.#arrivals.begin(connection, link, bytes, head, id, aux)
-    this.breach(link, UNSAYABLE)
+    this.breach(link, ID_TOO_LARGE)
     return true
   }
 

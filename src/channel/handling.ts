@@ -7,7 +7,7 @@ import { EMPTY } from '../codec/bytes.js'
 import type { PayloadCodec } from '../codec/payload-codec.js'
 import { followed, isThenable } from '../codec/schema.js'
 import { RingbellError } from '../errors.js'
-import { Waiters } from '../wait/waiting.js'
+import { Condition } from '../wait/condition.js'
 import type { Endpoint } from './endpoint.js'
 import type { InHand, Link } from './link.js'
 import { encodeError } from './remote-error.js'
@@ -64,7 +64,7 @@ export class Handling {
   readonly host: HandlingHost
   readonly #handler: AnyHandler
   #inHand = 0
-  readonly #idle = new Waiters<true>()
+  readonly #idle = new Condition(() => this.#inHand === 0)
 
   constructor(host: HandlingHost, handler: AnyHandler) {
     this.host = host
@@ -77,8 +77,8 @@ export class Handling {
   }
 
   /** Resolves when no request is being handled. */
-  async idle(): Promise<void> {
-    if (this.#inHand > 0) await this.#idle.wait(() => (this.#inHand === 0 ? true : undefined))
+  idle(): Promise<void> {
+    return this.#idle.wait()
   }
 
   /** Never throws. */
@@ -133,7 +133,7 @@ export class Handling {
    */
   checkReader(link: Link): boolean {
     if (link.unsent < this.host.maxRequests + MOST_REFUSALS) return false
-    this.host.endpoint.breach(link, 'it asks more and more, and reads no answers')
+    this.host.endpoint.breach(link, 'it sends requests and does not read the answers')
     return true
   }
 
@@ -180,7 +180,7 @@ class Request implements InHand, CallContext<unknown> {
   #held = false
   #answered = false
   #credit = 0
-  /** Continues a stream that waits for credit or for room. */
+  /** Continues a stream that waits for credit, or until its last value is sent. */
   #more: (() => void) | undefined = undefined
 
   constructor(handling: Handling, link: Link, flags: number, id: number, aux: number) {
@@ -313,16 +313,24 @@ class Request implements InHand, CallContext<unknown> {
       await endOf(values)
       return
     }
+    /** All of the last value is on its way. */
+    let out = false
     const sent = (error?: RingbellError): void => {
-      if (error === undefined) this.#resume()
-      else this.#breakOff(error)
+      if (error !== undefined) {
+        this.#breakOff(error)
+        return
+      }
+      out = true
+      this.#resume()
     }
     try {
       for await (const value of this.#paced(values)) {
         if (this.#over !== undefined) break
         this.#credit--
+        out = false
         const data = payloads.encode(payloads.replyNow(value))
-        if (!this.#link.post(KIND.chunk, this.#id, 0, data, payloads.own, sent)) await this.#until()
+        // Until then its memory is ours, and the handler may not go on to change it.
+        if (!this.#link.post(KIND.chunk, this.#id, 0, data, payloads.own, sent)) await this.#until(() => out)
       }
       if (this.#over !== undefined) return
       this.#link.post(KIND.end, this.#id, 0, EMPTY, true)
@@ -339,7 +347,7 @@ class Request implements InHand, CallContext<unknown> {
     let ended = false
     try {
       for (;;) {
-        while (this.#credit <= 0 && this.#over === undefined) await this.#until()
+        if (this.#credit <= 0) await this.#until(() => this.#credit > 0)
         if (this.#over !== undefined) return
         // An iterator that throws has ended. `return` is called only on one that has not.
         ended = true
@@ -353,11 +361,9 @@ class Request implements InHand, CallContext<unknown> {
     }
   }
 
-  /** Waits for credit, for room, or until the caller does not wait any more. */
-  #until(): Promise<void> {
-    // The last post may have found that the link has ended.
-    if (this.#over !== undefined) return Promise.resolve()
-    return new Promise((more) => (this.#more = more))
+  /** Waits until `so()`, or until the caller does not wait any more. A stream can be resumed for another reason, so it checks. */
+  async #until(so: () => boolean): Promise<void> {
+    while (!so() && this.#over === undefined) await new Promise<void>((more) => (this.#more = more))
   }
 
   #resume(): void {
@@ -376,7 +382,7 @@ function refuse(link: Link, id: number, error: RingbellError): void {
   link.post(KIND.error | (NOT_BEGUN << FLAGS_AT), id, 0, encodeError(error), true)
 }
 
-export function isAsyncIterable(value: unknown): value is AsyncIterable<unknown> {
+function isAsyncIterable(value: unknown): value is AsyncIterable<unknown> {
   return (
     typeof value === 'object' &&
     value !== null &&

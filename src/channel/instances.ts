@@ -61,7 +61,7 @@ export class Instances {
   readonly #parts: InstancesParts
   readonly #host: InstancesHost
   readonly #poller: Poller
-  readonly #id: number
+  #id: number | undefined
   readonly #byId = new Map<string, Instance>()
   /** Services of the same name and of another kind. */
   readonly #otherKinds = new Map<string, Service>()
@@ -72,7 +72,11 @@ export class Instances {
     this.#parts = parts
     this.#host = host
     this.#poller = poller()
-    this.#id = translated(() => this.#poller.add(parts.watch, { wake: () => this.#wake() }))
+  }
+
+  /** @throws {RingbellError} if the poller cannot watch. */
+  begin(): void {
+    this.#id = translated(() => this.#poller.add(this.#parts.watch, { wake: () => this.#wake() }))
     // Later, so that the user can add listeners first.
     setImmediate(() => this.#wake())
   }
@@ -127,7 +131,7 @@ export class Instances {
     this.#byId.clear()
     this.#byConnection.clear()
     try {
-      this.#poller.remove(this.#id)
+      if (this.#id !== undefined) this.#poller.remove(this.#id)
     } finally {
       this.#parts.watch.close()
     }
@@ -245,7 +249,7 @@ function mismatch({ name, codec, schema, pid }: Service, expected: Expectation):
   const told = (what: string, theirs: string | undefined, ours: string): RingbellError =>
     new RingbellError(
       'ERR_RINGBELL_REFUSED',
-      `'${name}' of process ${pid} has the ${what} ${theirs ?? '(none)'}, and ${ours} is expected; both sides must name the same.`,
+      `'${name}' of process ${pid} has the ${what} ${theirs ?? '(none)'}, but this side expects ${ours}.`,
     )
   if (codec !== expected.codec) return told('codec', codec, expected.codec)
   if (expected.schema !== undefined && schema !== expected.schema) return told('schema', schema, expected.schema)

@@ -43,8 +43,10 @@ export interface LifeHost extends Pick<
 > {
   opened?(link: Link): void
   ended?(link: Link, error: RingbellError): void
-  /** The arguments of `'failed'`: for one connection, or for the endpoint itself. */
-  failure(error: RingbellError, link: Link | undefined): readonly unknown[]
+  /** The second argument of `'failed'` when this connection fails. */
+  source(link: Link): unknown
+  /** Begins to follow what it needs besides its connections. */
+  begin?(): void
   /** Nothing new is accepted from now on. */
   leave?(): void
   /** Resolves when nothing is under way. */
@@ -55,7 +57,7 @@ export interface LifeHost extends Pick<
 
 /** The events that any of the four may emit. */
 interface LifeEvents extends PeerEvents {
-  failed: readonly unknown[]
+  failed: [error: RingbellError, source: unknown]
   gaveUp: [service: Service, error: RingbellError]
   deadLetter: [value: unknown, error: Error]
 }
@@ -64,11 +66,12 @@ export class Life {
   readonly events: EventQueue<LifeEvents>
   readonly peers: Peers
   readonly endpoint: Endpoint
-  /** Nothing new is accepted. */
-  leaving = false
-  closed = false
+  readonly kind: 'client' | 'server' | 'queue' | 'worker'
+  /** Why nothing new is accepted, if that is so. */
+  leaving: RingbellError | undefined = undefined
+  /** Why it has ended, if it has. */
+  closed: RingbellError | undefined = undefined
   readonly #owner: Closable
-  readonly #kind: 'client' | 'server' | 'queue' | 'worker'
   readonly #native: NativeChannel
   readonly #host: LifeHost
   readonly #forget: LifeParts['closed']
@@ -77,17 +80,13 @@ export class Life {
 
   constructor(owner: Closable & EventEmitter, kind: Life['kind'], parts: LifeParts, host: LifeHost) {
     this.#owner = owner
-    this.#kind = kind
+    this.kind = kind
     this.#native = parts.native
     this.#host = host
     this.#forget = parts.closed
     this.events = new EventQueue(owner, kind, channels[kind])
     this.peers = new Peers(parts.payloads, this.events)
     this.endpoint = new Endpoint(parts.native, this.#endpointHost(parts.maxMessage), parts.wait)
-  }
-
-  get kind(): 'client' | 'server' | 'queue' | 'worker' {
-    return this.#kind
   }
 
   get service(): Service {
@@ -111,9 +110,15 @@ export class Life {
     this.endpoint.referenced = needed && this.#referenced
   }
 
-  /** Call when the object is complete: publishes `opened`. */
+  /** Call when the object is complete: publishes `opened`. An endpoint that fails to begin ends, and leaves nothing behind. */
   begin(): void {
     this.#publish('opened')
+    try {
+      this.#host.begin?.()
+    } catch (error) {
+      this.#fail(asRingbellError(error, this.kind))
+      throw error
+    }
   }
 
   update(metadata: Record<string, unknown>): void {
@@ -128,47 +133,67 @@ export class Life {
 
   /** @throws {RingbellError} `ERR_RINGBELL_CLOSED`. */
   assertOpen(): void {
-    if (this.leaving) throw closedError(this.#kind)
+    if (this.leaving !== undefined) throw closedError(this.kind)
+  }
+
+  /** The same, but what is leaving may go on. */
+  assertNotClosed(): void {
+    if (this.closed !== undefined) throw closedError(this.kind)
   }
 
   async close({ grace = 0 }: CloseOptions): Promise<void> {
-    if (grace > 0 && !this.closed) await this.#drain(grace)
-    this.end(closedError(this.#kind))
+    try {
+      if (grace > 0 && this.closed === undefined) await this.#drain(grace)
+    } finally {
+      this.closeNow()
+    }
   }
 
-  end(error: RingbellError): void {
-    if (this.closed) return
-    this.closed = true
-    this.leaving = true
+  /** Its user closes it, and is told of nothing more. */
+  closeNow(): void {
+    if (this.closed !== undefined) return
+    try {
+      this.#end(closedError(this.kind))
+    } finally {
+      this.events.clear()
+    }
+  }
+
+  /** The core, or what it is watched by, fails. */
+  broken(cause: unknown): void {
+    if (this.closed !== undefined) return
+    const error = asRingbellError(cause, this.kind)
+    this.#fail(error)
+    this.events.add('failed', error, undefined)
+  }
+
+  #fail(error: RingbellError): void {
+    try {
+      this.#end(error)
+    } catch (second) {
+      // The first error is the one to be told.
+      debug('closing a broken %s: %s', this.kind, second)
+    }
+  }
+
+  #end(error: RingbellError): void {
+    this.closed = error
+    this.leaving = error
     try {
       this.#host.end?.(error)
     } finally {
       try {
         this.endpoint.close(error)
       } finally {
-        this.events.clear()
         this.#forget(this.#owner)
         this.#publish('closed')
       }
     }
   }
 
-  /** The core or the watch has failed: closes, and emits `'failed'`. */
-  broken(cause: unknown): void {
-    if (this.closed) return
-    const error = asRingbellError(cause, this.#kind)
-    try {
-      this.end(error)
-    } catch (second) {
-      // Only the first error is reported.
-      debug('closing a broken %s: %s', this.#kind, second)
-    }
-    this.events.add('failed', ...this.#host.failure(error, undefined))
-  }
-
   /** Waits at most `grace` milliseconds for pending work, and for messages that wait for room. */
   async #drain(grace: number): Promise<void> {
-    this.leaving = true
+    this.leaving ??= closedError(this.kind)
     this.#host.leave?.()
     const over = new AbortController()
     const late = sleep(grace, undefined, { signal: over.signal }).catch(() => {})
@@ -185,8 +210,8 @@ export class Life {
   }
 
   #publish(what: 'opened' | 'closed'): void {
-    const channel = channels[this.#kind][what]
-    if (channel.hasSubscribers) channel.publish({ [this.#kind]: this.#owner })
+    const channel = channels[this.kind][what]
+    if (channel.hasSubscribers) channel.publish({ [this.kind]: this.#owner })
   }
 
   #endpointHost(maxMessage: number): EndpointHost {
@@ -194,7 +219,7 @@ export class Life {
     return {
       // Requests are hot, so the methods of the host are called without a wrapper.
       ...host,
-      what: this.#kind,
+      what: this.kind,
       maxMessage,
       opened: (link, notice) => {
         this.peers.open(this.endpoint, link, notice)
@@ -205,7 +230,7 @@ export class Life {
         host.ended?.(link, error)
       },
       fds: (link) => connectionOf(link)?.descriptors.arrived(),
-      failed: (error, link) => this.events.add('failed', ...host.failure(error, link)),
+      failed: (error, link) => this.events.add('failed', error, host.source(link)),
       broken: (error) => this.broken(error),
     }
   }
@@ -225,7 +250,7 @@ export abstract class EndpointOwner<E extends Record<keyof E, unknown[]>>
 
   /** Whether it is closed. */
   get closed(): boolean {
-    return this.#life.closed
+    return this.#life.closed !== undefined
   }
 
   /**
@@ -259,6 +284,6 @@ export abstract class EndpointOwner<E extends Record<keyof E, unknown[]>>
 
   /** @internal */
   closeNow(): void {
-    this.#life.end(closedError(this.#life.kind))
+    this.#life.closeNow()
   }
 }

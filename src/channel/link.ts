@@ -12,7 +12,8 @@ import { EMPTY } from '../codec/bytes.js'
 import { fromNative, reason, type RingbellError } from '../errors.js'
 import { LARGE_GONE, type NativeChannelHot } from '../native.js'
 import { Fifo } from '../wait/fifo.js'
-import { Waiters, type Waiting } from '../wait/waiting.js'
+import { Condition } from '../wait/condition.js'
+import { type Waiting, waitFor } from '../wait/waiting.js'
 import { isOfBytes, Outbox, type Frame } from './outbox.js'
 import { encodeError } from './remote-error.js'
 import { FLAGS_AT, HEADER_BYTES, KIND, MESSAGE_WINDOW } from './wire.js'
@@ -60,8 +61,6 @@ export interface InHand {
 /** What a link needs from its endpoint. */
 export interface LinkHost {
   readonly hot: NativeChannelHot
-  /** The largest message in bytes that is accepted. */
-  readonly maxMessage: number
   request(link: Link, flags: number, id: number, aux: number, data: Uint8Array): void
   message(link: Link, data: Uint8Array): void
   /** More jobs, or more bytes of plain messages, may be sent. */
@@ -89,7 +88,7 @@ export interface Arrival {
 }
 
 /** A call that waits for room and credit for a plain message. */
-export interface RoomSeeker extends Waiting {
+interface RoomSeeker extends Waiting {
   readonly bytes: number
 }
 
@@ -117,7 +116,7 @@ export class Link {
   readonly #hot: NativeChannelHot
   readonly #outbox: Outbox
   readonly #seekers = new Fifo<RoomSeeker>()
-  readonly #clear = new Waiters<true>()
+  readonly #clear = new Condition(() => this.#outbox.empty || this.gone !== undefined)
   #nextId = 1
   #ordinal = 0
   /** The most bytes of a message that goes in one piece. A larger one goes in pieces. */
@@ -141,9 +140,8 @@ export class Link {
   }
 
   /** Resolves when no message waits for room any more, or the link is gone. */
-  async whenClear(): Promise<void> {
-    const clear = (): true | undefined => (this.#outbox.empty || this.gone !== undefined ? true : undefined)
-    if (clear() === undefined) await this.#clear.wait(clear)
+  whenClear(): Promise<void> {
+    return this.#clear.wait()
   }
 
   /** Sends a request. `false`: the link is gone. `own`: the bytes do not change while they are sent. */
@@ -168,8 +166,13 @@ export class Link {
         pending.fail(error)
       })
       if (failed) return true
-      // The send has found the end of the link. Another server may handle the request.
-      if (this.gone !== undefined) return false
+      // The send has found the end of the link. Another server may handle the request, unless this one may have it already.
+      if (this.gone !== undefined && pending.ordinal === 0) return false
+      if (this.over) {
+        // Later: the caller does not know yet which link has the request.
+        queueMicrotask(() => pending.lost(true, reason(this.gone)))
+        return true
+      }
     }
     this.calls.set(id, pending)
     return true
@@ -230,14 +233,18 @@ export class Link {
     return bytes > this.#largest
   }
 
-  /** Waits for room and credit, in the order of the calls. */
-  seekRoom(seeker: RoomSeeker): void {
-    this.#seekers.push(seeker)
-    if (!this.#serve() && this.gone === undefined) this.#host.blocked(this)
-  }
-
-  giveUpRoom(seeker: RoomSeeker): void {
-    this.#seekers.take((one) => one === seeker)
+  /** Resolves when there is room and credit for a message of so many bytes, in order; rejects when the link is gone. */
+  room(bytes: number, signal?: AbortSignal): Promise<void> {
+    return waitFor(
+      (waiting) => {
+        if (this.gone !== undefined) throw this.gone
+        const seeker: RoomSeeker = { bytes, ...waiting }
+        this.#seekers.push(seeker)
+        if (!this.#serve() && this.gone === undefined) this.#host.blocked(this)
+        return () => void this.#seekers.take((one) => one === seeker)
+      },
+      { signal },
+    )
   }
 
   /** A reader took a message of so many bytes: its sender gets the credit back. */
@@ -365,7 +372,7 @@ export class Link {
     if (this.gone !== undefined) return true
     try {
       if (!this.#outbox.flush()) return false
-      if (this.#clear.size > 0) this.#clear.check()
+      this.#clear.check()
       return this.#serve()
     } catch (error) {
       this.#fault(error)

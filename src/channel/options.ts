@@ -62,7 +62,10 @@ export interface ServeOptions<Q = Uint8Array, R = Uint8Array> extends Descriptio
    * still free. Choose `maxRequests` and `maxMessage` by how far you trust them.
    */
   access?: Access | undefined
-  /** The most requests without an answer of one connection, 65,536 by default. Further ones fail with `ERR_RINGBELL_BUSY`. */
+  /**
+   * The most requests of one connection without an answer, and the most answers that it has not read: 65,536 of each by default.
+   * Further requests fail with `ERR_RINGBELL_BUSY`. A client that goes on and leaves 16,384 more answers unread is disconnected.
+   */
   maxRequests?: number | undefined
 }
 

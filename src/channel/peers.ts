@@ -36,7 +36,7 @@ export class Peers {
     return this.#connections.size
   }
 
-  open(endpoint: Endpoint, link: Link, notice: OpenedNotice): Connection<unknown> {
+  open(endpoint: Endpoint, link: Link, notice: OpenedNotice): void {
     const { rung, fallbacks = [], record } = notice
     const connection = new Connection<unknown>({
       endpoint,
@@ -50,7 +50,6 @@ export class Peers {
     this.accepted++
     this.#connections.add(connection)
     this.#events.add('connected', connection)
-    return connection
   }
 
   ended(link: Link, reason: EndReason, error: RingbellError): void {

@@ -6,11 +6,11 @@
  */
 import type { Service } from '../bus/service.js'
 import type { PayloadCodec } from '../codec/payload-codec.js'
-import { RingbellError } from '../errors.js'
+import { closedError, RingbellError } from '../errors.js'
 import { checkSignal, type SignalOptions, throwIfAborted } from '../wait/abort.js'
 import { Deadline } from '../wait/deadlines.js'
 import { Fifo } from '../wait/fifo.js'
-import { Waiters } from '../wait/waiting.js'
+import { Condition } from '../wait/condition.js'
 import type { Connection } from './connection.js'
 import { EndpointOwner, type Life, type LifeHost, type LifeParts } from './life.js'
 import { copied, type EndReason, type Link, type Pending } from './link.js'
@@ -54,9 +54,10 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
   readonly #assigned = new Set<Job>()
   /** Workers that accept more messages, and how many, in the order in which they are served. */
   readonly #ready = new Map<Link, number>()
-  readonly #waiters = new Waiters<true>()
+  readonly #room = new Condition(() => this.size < this.#limit)
+  readonly #drained = new Condition(() => this.size === 0)
   /** Waits of `close({ grace })`. The end of the queue resolves them as well. */
-  readonly #idle = new Waiters<true>()
+  readonly #idle = new Condition(() => this.size === 0)
   #pushed = 0
   #acknowledged = 0
   #redelivered = 0
@@ -110,12 +111,18 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
 
   /** Resolves when another message would be accepted. Rejects with `ERR_RINGBELL_CLOSED` or an `AbortError`. */
   async ready(options: SignalOptions = {}): Promise<void> {
-    await this.#until(() => this.size < this.#limit, options)
+    checkSignal(options)
+    throwIfAborted(options.signal)
+    this.#life.assertOpen()
+    await this.#room.wait(options)
   }
 
-  /** Resolves when every message has been acknowledged, or given up. Rejects as `ready` does. */
+  /** Resolves when every message has been acknowledged, or given up, also while the queue closes. Rejects as `ready` does. */
   async drained(options: SignalOptions = {}): Promise<void> {
-    await this.#until(() => this.size === 0, options)
+    checkSignal(options)
+    throwIfAborted(options.signal)
+    this.#life.assertNotClosed()
+    await this.#drained.wait(options)
   }
 
   /** Replaces the record's metadata; others see `updated`. */
@@ -139,13 +146,6 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
 
   get #waiting(): number {
     return this.#fresh.size + this.#again.size
-  }
-
-  async #until(condition: () => boolean, options: SignalOptions): Promise<void> {
-    checkSignal(options)
-    throwIfAborted(options.signal)
-    this.#life.assertOpen()
-    if (!condition()) await this.#waiters.wait(() => (condition() ? true : undefined), options)
   }
 
   /** Assigns waiting messages to the workers that accept more, one worker after the other. */
@@ -183,18 +183,21 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
     },
     refused: (job, error) => {
       this.#assigned.delete(job)
-      if (this.#life.closed) return
+      if (this.#life.closed !== undefined) return
       if (job.attempts >= this.#attempts) this.#giveUp(job, error)
       else this.#again.push(job)
       this.#changed()
       this.#assign()
     },
-    unsent: (link) => {
-      if (link.gone === undefined) this.#credit(link, 1)
+    unsent: (link, bytes) => {
+      link.room(bytes).then(
+        () => this.#credit(link, 1),
+        () => {},
+      )
     },
     returned: (job) => {
       this.#assigned.delete(job)
-      if (this.#life.closed) return
+      if (this.#life.closed !== undefined) return
       this.#again.push(job)
       this.#assign()
     },
@@ -213,7 +216,8 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
 
   /** There are fewer messages than before. */
   #changed(): void {
-    this.#waiters.check()
+    this.#room.check()
+    this.#drained.check()
     this.#idle.check()
     this.#keepAlive()
   }
@@ -230,12 +234,12 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
       message: (link) => this.#life.endpoint.breach(link, 'it sent a message to a queue'),
       credit: (link, amount) => this.#credit(link, amount),
       goodbye: (link) => void this.#ready.delete(link),
-      failure: (error, link) => [error, link && connectionOf(link)],
-      idle: async () => {
-        if (this.size > 0) await this.#idle.wait(() => (this.size === 0 ? true : undefined))
-      },
+      source: connectionOf,
+      leave: () => this.#room.fail(closedError('queue')),
+      idle: () => this.#idle.wait(),
       end: (error) => {
-        this.#waiters.fail(error)
+        this.#room.fail(error)
+        this.#drained.fail(error)
         this.#fresh.clear()
         this.#again.clear()
         this.#assigned.clear()
@@ -255,8 +259,8 @@ interface JobHost {
   refused(job: Job, error: RingbellError | RemoteError): void
   /** No worker has seen the message. */
   returned(job: Job): void
-  /** A message was taken back before this worker saw it. The worker still accepts one. */
-  unsent(link: Link): void
+  /** A message of `bytes` bytes was taken back before this worker saw it. The worker gets another when there is room for it. */
+  unsent(link: Link, bytes: number): void
 }
 
 /** One message, until it is acknowledged. */
@@ -337,9 +341,13 @@ class Job implements Pending {
 
   #late(timeout: number): void {
     const link = this.#link
-    const unsent = link?.callOff(this, this.#flags) === true
-    this.fail(new RingbellError('ERR_RINGBELL_TIMEOUT', `The worker did not acknowledge it within ${timeout} ms.`))
-    if (unsent && link !== undefined) this.#host.unsent(link)
+    if (link?.callOff(this, this.#flags) !== true) {
+      this.fail(new RingbellError('ERR_RINGBELL_TIMEOUT', `The worker did not acknowledge it within ${timeout} ms.`))
+      return
+    }
+    this.#over()
+    this.#back()
+    this.#host.unsent(link, this.data.byteLength)
   }
 
   #over(): void {

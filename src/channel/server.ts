@@ -53,7 +53,7 @@ export class Server<M = Uint8Array> extends EndpointOwner<ServerEvents<M>> {
         endpoint: this.#life.endpoint,
         payloads: parts.payloads,
         maxRequests: parts.maxRequests,
-        leaving: () => this.#life.leaving,
+        leaving: () => this.#life.leaving !== undefined,
         connectionOf,
       },
       parts.handler ?? noHandler,
@@ -91,7 +91,7 @@ export class Server<M = Uint8Array> extends EndpointOwner<ServerEvents<M>> {
   #host(native: NativeChannel): LifeHost {
     return {
       opened: (link) => {
-        if (this.#life.leaving) link.post(KIND.goodbye, 0, 0, EMPTY, true)
+        if (this.#life.leaving !== undefined) link.post(KIND.goodbye, 0, 0, EMPTY, true)
       },
       unconnected: (_connection, error) => this.#life.events.add('failed', error, undefined),
       request: (link, flags, id, aux, data) => {
@@ -102,7 +102,7 @@ export class Server<M = Uint8Array> extends EndpointOwner<ServerEvents<M>> {
       credit: (link, amount) => link.addCredit(amount),
       goodbye: () => {},
       refused: (link) => void this.#handling.checkReader(link),
-      failure: (error, link) => [error, link && connectionOf(link)],
+      source: connectionOf,
       leave: () => {
         translated(() => native.withdraw())
         this.#life.sayGoodbye()

@@ -26,8 +26,11 @@ export interface WorkerEvents<T> {
   connected: [queue: Connection<T>]
   /** A queue has gone: `'closed'`, `'died'` or `'failed'`. */
   disconnected: [queue: Connection<T>, reason: EndReason]
-  /** It could not connect to a queue; `error.code` says why. More tries may follow. */
-  failed: [service: Service | undefined, error: RingbellError]
+  /**
+   * It could not connect to a queue, or a queue broke the protocol; `error.code` says why. More tries may follow. Without a
+   * service, the worker itself is broken and closed.
+   */
+  failed: [error: RingbellError, service: Service | undefined]
   /** It does not try this instance again until its record changes. */
   gaveUp: [service: Service, error: RingbellError]
 }
@@ -63,7 +66,7 @@ export class Worker<T = Uint8Array> extends EndpointOwner<WorkerEvents<T>> {
         endpoint: this.#life.endpoint,
         payloads: parts.payloads,
         maxRequests: Infinity,
-        leaving: () => this.#life.leaving,
+        leaving: () => this.#life.leaving !== undefined,
         connectionOf,
         // Not earlier: a handler may still be busy after the queue has given up on it.
         handled: (link) => this.#takesOneMore(link),
@@ -76,7 +79,7 @@ export class Worker<T = Uint8Array> extends EndpointOwner<WorkerEvents<T>> {
     this.#instances = new Instances(
       { ...parts, all: true },
       {
-        failed: (service, error) => this.#life.events.add('failed', service, error),
+        failed: (service, error) => this.#life.events.add('failed', error, service),
         gaveUp: (service, error) => this.#life.events.add('gaveUp', service, error),
         broken: (error) => this.#life.broken(error),
       },
@@ -104,7 +107,7 @@ export class Worker<T = Uint8Array> extends EndpointOwner<WorkerEvents<T>> {
     return {
       opened: (link) => {
         this.#instances.opened(link.number)
-        if (!this.#life.leaving) link.post(KIND.credit, 0, this.#concurrency, EMPTY, true)
+        if (this.#life.leaving === undefined) link.post(KIND.credit, 0, this.#concurrency, EMPTY, true)
       },
       ended: (link, error) => this.#instances.ended(link.number, error),
       unconnected: (connection, error) => this.#instances.failed(connection, error),
@@ -113,7 +116,8 @@ export class Worker<T = Uint8Array> extends EndpointOwner<WorkerEvents<T>> {
       credit: () => {},
       goodbye: (link) => this.#instances.leaving(link.number),
       refused: (link) => this.#takesOneMore(link),
-      failure: (error, link) => [link && this.#instances.serviceOf(link.number), error],
+      source: (link) => this.#instances.serviceOf(link.number),
+      begin: () => this.#instances.begin(),
       leave: () => this.#life.sayGoodbye(),
       idle: () => this.#handling.idle(),
       end: () => this.#instances.close(),
@@ -122,6 +126,6 @@ export class Worker<T = Uint8Array> extends EndpointOwner<WorkerEvents<T>> {
 
   /** Gives the credit of a job back. It is called once for each job: when its handler has ended, or when none will be called. */
   #takesOneMore(link: Link): void {
-    if (!this.#life.leaving) link.post(KIND.credit, 0, 1, EMPTY, true)
+    if (this.#life.leaving === undefined) link.post(KIND.credit, 0, 1, EMPTY, true)
   }
 }

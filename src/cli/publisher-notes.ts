@@ -32,7 +32,7 @@ export function tellOf(subscriber: Subscriber, out: Output): void {
       ...identity(service),
     }),
   )
-  subscriber.on('failed', (service, { code, message }) =>
+  subscriber.on('failed', ({ code, message }, service) =>
     out.report(`${named(service)}: ${message} (${code})`, { event: 'failed', ...identity(service), code, message }),
   )
 }

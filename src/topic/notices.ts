@@ -35,7 +35,7 @@ export interface SubscriberEvents {
    */
   gaveUp: [service: Service, error: RingbellError, tries: number]
   /** It could not attach to a publisher, or the publisher broke the protocol; `error.code` says why. Others are not affected. */
-  failed: [service: Service, error: RingbellError]
+  failed: [error: RingbellError, service: Service]
 }
 
 type Notice =
@@ -149,7 +149,7 @@ export class Notices implements PendingNotices {
       return
     }
     if (notice.type === 'failed') {
-      this.#events.add('failed', serviceOf(notice.record), errorOf(notice.error))
+      this.#events.add('failed', errorOf(notice.error), serviceOf(notice.record))
       return
     }
     if (notice.type === 'gaveUp') {

@@ -23,7 +23,7 @@ export interface WaitOptions {
 export type WaitOption = WaitMode | WaitOptions
 
 export const DEFAULT_BUDGET_US = 200
-export const DEFAULT_SLICE = 100
+const DEFAULT_SLICE = 100
 const SPIN_SLICE = 1000
 const MOST_DOUBT = 1023
 

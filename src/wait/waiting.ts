@@ -90,8 +90,8 @@ export class Waiters<V> {
   /** Resolves with the result of `find`, at the first `check` where that is not `undefined`. */
   wait(find: () => V | undefined, limits?: Limits): Promise<V> {
     return waitFor<V>((waiting) => {
-      this.#waiting.set(waiting, find)
       this.#host?.began()
+      this.#waiting.set(waiting, find)
       return () => {
         this.#waiting.delete(waiting)
         this.#host?.ended()

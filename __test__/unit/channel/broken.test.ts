@@ -38,9 +38,9 @@ function published(t: ExecutionContext, name: string): unknown[] {
   return messages
 }
 
-/** The core of the endpoint that was opened last answers nothing else any more. */
-function breakIt(fake: FakeBus): void {
-  const core = fake.made.at(-1)
+/** The core of an endpoint answers nothing else any more; of the one that was opened last by default. */
+function breakIt(fake: FakeBus, which = -1): void {
+  const core = fake.made.at(which)
   if (core === undefined) throw new Error('nothing was opened')
   core.broken = Object.assign(new Error('the core is broken'), { code: 'ERR_RINGBELL_SYSTEM' })
   core.wakeSoon()
@@ -59,10 +59,9 @@ for (const [kind, open] of Object.entries(KINDS)) {
     await turns(10)
     t.true(endpoint.closed)
     t.is(events.length, 1)
-    t.like(
-      events[0]?.find((one) => one instanceof Error),
-      { code: 'ERR_RINGBELL_SYSTEM' },
-    )
+    const [[error, source] = []] = events
+    t.like(error, { code: 'ERR_RINGBELL_SYSTEM' })
+    t.is(source, undefined)
     t.is(failed.length, 1)
     t.deepEqual(closed, [{ [kind]: endpoint }])
     // The bus does not know of it any more, and closing it changes nothing.
@@ -71,5 +70,39 @@ for (const [kind, open] of Object.entries(KINDS)) {
     await turns(3)
     t.is(closed.length, 1)
     t.is(events.length, 1)
+  })
+}
+
+for (const [which, of] of ['server', 'client'].entries()) {
+  test.serial(`a broken ${of} first says which connections have ended`, async (t) => {
+    const { bus, fake } = fakeBus(t)
+    const server = await bus.serve('s', () => data)
+    const client = await bus.connect('s', { reconnect: { tries: 1, delay: 60_000 } })
+    await client.connected()
+    while (server.connections.length === 0) await turns()
+    const endpoint = [server, client][which] as unknown as EventEmitter
+    const events: unknown[][] = []
+    for (const name of ['disconnected', 'failed'])
+      endpoint.on(name, (...details: unknown[]) => events.push([name, ...details]))
+    const [connection] = [server, client][which]?.connections ?? []
+    breakIt(fake, which)
+    while (events.length < 2) await turns()
+    t.deepEqual(events[0], ['disconnected', connection, 'closed'])
+    t.is(events[1]?.[0], 'failed')
+  })
+}
+
+for (const kind of ['connect', 'worker'] as const) {
+  test.serial(`what ${kind} cannot watch leaves nothing behind`, async (t) => {
+    const { bus, fake } = fakeBus(t)
+    const watch = fake.watch.bind(fake)
+    fake.watch = (name) =>
+      Object.defineProperty(watch(name), 'target', {
+        set() {
+          throw new RangeError('too many')
+        },
+      })
+    await t.throwsAsync(kind === 'connect' ? bus.connect('s') : bus.worker('s', () => {}), { message: 'too many' })
+    t.like(fake.made.at(-1), { watched: false, closed: true })
   })
 }

@@ -444,3 +444,30 @@ test('a request or reply can be transferred without harm to others', async (t) =
   const client = await bus.connect('void')
   for (let round = 0; round < 3; round++) transfer(await client.call(text('x')))
 })
+
+test('what waits for room that comes and goes is sent, though nobody waits for an answer', async (t) => {
+  const { bus, fake } = fakeBus(t)
+  let given = false
+  const server = await bus.serve('calls', (_request, { signal }) => {
+    signal.addEventListener('abort', () => (given = true))
+    return never
+  })
+  const client = await bus.connect('calls')
+  const control = new AbortController()
+  const call = client.call(text('x'), { signal: control.signal })
+  while (server.stats().inHand === 0) await turns()
+  await turns(3)
+  const [there, here] = fake.made
+  const ring = there?.sides.get(0)?.in
+  if (ring === undefined || here === undefined) throw new Error('nobody is there')
+  // Who asks for the doorbell finds room, who sends finds none.
+  let asked = here.calls.armRoom
+  ring.room = () => asked < (asked = here.calls.armRoom)
+  control.abort()
+  t.is((await failure(call)).name, 'AbortError')
+  await turns(3)
+  t.false(given)
+  Reflect.deleteProperty(ring, 'room')
+  await turns(10)
+  t.true(given)
+})

@@ -1,5 +1,6 @@
 /** Bytes that their owner transfers or resizes while they wait to be sent in pieces: that one message fails, and nothing else. */
 import test, { type ExecutionContext } from 'ava'
+import { KIND } from '../../../src/channel/wire.js'
 import { fakeBus, turns } from '../../helpers/fake-channel.js'
 
 const LARGE = 100_000
@@ -25,7 +26,7 @@ const CHANGES: (() => [data: Uint8Array, change: () => void])[] = [
   ...[0, 10, 2 * LARGE].map((bytes) => () => resizable(bytes)),
 ]
 
-/** `request` 1 is answered with `answer`, 2 with a stream of it that never ends by itself; what else comes is sent back. */
+/** `request` 1 is answered with `answer`, 2 with a stream of it that never ends by itself, 3 with one of it alone; what else comes is sent back. */
 async function scene(t: ExecutionContext, answer: Uint8Array) {
   const { bus, fake } = fakeBus(t)
   const ended: string[] = []
@@ -37,8 +38,12 @@ async function scene(t: ExecutionContext, answer: Uint8Array) {
       ended.push('stream')
     }
   }
+  async function* value() {
+    yield answer
+  }
   const server = await bus.serve('calls', (request) => {
     if (request.byteLength > 1 || request[0] === 0) return byte(request[0] ?? 0)
+    if (request[0] === 3) return value()
     return request[0] === 1 ? answer : values()
   })
   const client = await bus.connect('calls')
@@ -58,7 +63,7 @@ async function scene(t: ExecutionContext, answer: Uint8Array) {
     t.like(server.stats(), { connections: 1, inHand: 0 })
     t.is(client.stats().inFlight, 0)
   }
-  return { server, client, there, here, ended, changing, check }
+  return { fake, server, client, there, here, ended, changing, check }
 }
 
 test('a request, whether it has begun or waits behind another one', async (t) => {
@@ -89,6 +94,21 @@ test('a reply, and a value of a stream, of which the handler is told', async (t)
       await check()
       t.deepEqual(ended, what === 1 ? [] : ['stream'])
     }
+})
+
+test('the last value of a stream, though credit comes while it is sent', async (t) => {
+  for (const make of CHANGES) {
+    const [data, change] = make()
+    const { fake, client, here, changing, check } = await scene(t, data)
+    here.held = true
+    const stream = client.stream(byte(3))
+    const value = stream.next()
+    await turns(3)
+    fake.made[1]?.inject(0, KIND.credit, 1, 1, byte(0))
+    await changing(change)
+    await t.throwsAsync(value, { ...CHANGED, name: 'RemoteError' })
+    await check()
+  }
 })
 
 test('a message, whose credit comes back', async (t) => {

@@ -75,6 +75,24 @@ test('send, write and ready find the broken peer', async (t) => {
   await check()
 })
 
+test('a connection that the core cannot end has ended all the same', async (t) => {
+  for (const how of ['fault', 'close'] as const) {
+    const { server, there } = await scene(t)
+    const [connection] = server.connections
+    const writing = connection?.write(new Uint8Array(500_000))
+    there.disconnect = () => {
+      throw new RangeError('not now')
+    }
+    if (how === 'close') await t.throwsAsync(async () => connection?.close(), { message: 'not now' })
+    else {
+      there.corrupt(0)
+      t.throws(() => connection?.send(byte(1)), CORRUPT)
+    }
+    await t.throwsAsync(writing as Promise<void>, how === 'close' ? { code: 'ERR_RINGBELL_CLOSED' } : CORRUPT)
+    t.is(server.connections.length, 1)
+  }
+})
+
 test('a large request finds the broken peer, and goes to another server', async (t) => {
   const { bus, fake } = fakeBus(t)
   for (const n of [1, 2]) await bus.serve('calls', () => byte(n))
@@ -135,7 +153,7 @@ test('calls ended by a timeout or a signal find the broken peer', async (t) => {
     control.abort()
     await t.throwsAsync(call, { code: how === 'timeout' ? 'ERR_RINGBELL_TIMEOUT' : 'ABORT_ERR' } as object)
     await t.throwsAsync(other, { code: 'ERR_RINGBELL_OUTCOME_UNKNOWN' })
-    t.like((await failed)[1], CORRUPT)
+    t.like((await failed)[0], CORRUPT)
   }
 })
 
@@ -176,7 +194,7 @@ test('a worker goes on with its other queues', async (t) => {
   const failed = once(worker, 'failed')
   fake.made[2]?.corrupt(0)
   release()
-  t.like((await failed)[1], CORRUPT)
+  t.like((await failed)[0], CORRUPT)
   queues[1]?.push(2)
   await queues[1]?.drained()
   t.is(worker.queues.length, 1)

@@ -33,6 +33,50 @@ test('a queue waits for what it has, and takes nothing', async (t) => {
   t.true(queue.closed)
 })
 
+test('a queue that closes drains, and has room for nobody', async (t) => {
+  const { bus } = fakeBus(t)
+  const queue = await bus.queue('jobs', { limit: 1 })
+  queue.push(new Uint8Array(1))
+  const ready = t.throwsAsync(queue.ready(), { code: 'ERR_RINGBELL_CLOSED' })
+  const before = queue.drained()
+  const closed = queue.close({ grace: LONG })
+  await ready
+  await t.throwsAsync(queue.ready(), { code: 'ERR_RINGBELL_CLOSED' })
+  const drained = queue.drained()
+  await bus.worker('jobs', () => {})
+  await Promise.all([before, drained, closed])
+  await t.throwsAsync(queue.drained(), { code: 'ERR_RINGBELL_CLOSED' })
+})
+
+test('a client that closes gives nobody a connection', async (t) => {
+  const { bus } = fakeBus(t)
+  const client = await bus.connect('later')
+  const call = client.call(new Uint8Array(1))
+  const connected = t.throwsAsync(client.connected(), { code: 'ERR_RINGBELL_CLOSED' })
+  const closed = client.close({ grace: LONG })
+  await connected
+  t.false(client.closed)
+  await bus.serve('later', (request) => request)
+  t.is((await call).byteLength, 1)
+  await closed
+})
+
+test('what cannot leave is closed all the same', async (t) => {
+  const { bus, fake } = fakeBus(t)
+  const server = await bus.serve('calls', () => new Promise<Uint8Array>(() => {}))
+  const client = await bus.connect('calls')
+  const call = client.call(new Uint8Array(1))
+  await turns(10)
+  const [there] = fake.made
+  if (there === undefined) throw new Error('nobody is there')
+  there.withdraw = () => {
+    throw new RangeError('not now')
+  }
+  await t.throwsAsync(server.close({ grace: LONG }), { message: 'not now' })
+  t.true(server.closed)
+  await t.throwsAsync(call, { code: 'ERR_RINGBELL_OUTCOME_UNKNOWN' })
+})
+
 test('close rejects the remaining calls after the grace period', async (t) => {
   const { bus } = fakeBus(t)
   const client = await bus.connect('nobody')

@@ -25,12 +25,14 @@ function scene(changed: Partial<NativeChannelHot> = {}) {
   const host = {
     hot,
     refused: () => {},
+    blocked: () => {},
     fault: (one: Link) => one.end(new RingbellError('ERR_RINGBELL_CORRUPT_PEER', 'the end'), 0),
   } as unknown as LinkHost
-  const call = {
+  const call: Pending = {
     id: 0,
     ordinal: 0,
-    lost: () => told.push('lost'),
+    sent: (ordinal: number) => void (call.ordinal = ordinal),
+    lost: (reached: boolean) => told.push(reached ? 'lost' : 'not sent'),
     fail: () => told.push('failed'),
   } as unknown as Pending
   return { sent, told, hot, call, link: new Link(host, 0, { pid: 1, uid: 0 }, 1000) }
@@ -60,6 +62,26 @@ test('a large request to a dead peer goes to another one', (t) => {
   t.false(link.ask(call, 0, 0, new Uint8Array(2000), true))
   link.end(new RingbellError('ERR_RINGBELL_PEER_GONE', 'it died'), 0)
   t.deepEqual(told, [])
+})
+
+test('a large request that was sent goes to nobody else, though the peer turns out to be broken or gone', async (t) => {
+  for (const code of ['CORRUPT_PEER', 'PEER_GONE']) {
+    let room = false
+    let sent = false
+    const { told, call, link } = scene({
+      hasRoom: () => (sent ? failing(code)() : room),
+      sendLarge: (_connection, _head, _id, _aux, data) => {
+        sent = true
+        return data.byteLength
+      },
+    })
+    const waiting = link.room(10).catch(() => {})
+    room = true
+    t.true(link.ask(call, 0, 0, new Uint8Array(2000), true))
+    await waiting
+    if (!link.over) link.end(new RingbellError('ERR_RINGBELL_PEER_GONE', 'it died'), 1)
+    t.deepEqual(told, ['lost'], code)
+  }
 })
 
 test('a call with unusable memory is lost once, also to a corrupt peer', (t) => {

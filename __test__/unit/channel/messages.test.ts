@@ -271,5 +271,5 @@ test('a duplicate request, or a request by a server, is a breach', async (t) => 
   await second.connected()
   const told = once(second, 'failed')
   fake.made[0]?.inject(1, KIND.request, 1, 0, Uint8Array.of(1))
-  t.like((await told)[1], { code: 'ERR_RINGBELL_CORRUPT_PEER' })
+  t.like((await told)[0], { code: 'ERR_RINGBELL_CORRUPT_PEER' })
 })

@@ -192,6 +192,44 @@ test('a job that times out before delivery costs no credit', async (t) => {
   t.deepEqual(done, [1])
 })
 
+test('a job that no worker has seen was not attempted, and goes to the next worker', async (t) => {
+  const { bus, fake } = fakeBus(t)
+  const queue = await bus.queue('jobs', { capacity: 4096, timeout: 300, attempts: 1 })
+  let busy = 0
+  const first = await bus.worker('jobs', { concurrency: 3 }, async (data) => {
+    if (data[0] === 10) await new Promise((_done) => busy++)
+  })
+  while (queue.workers.length === 0) await turns()
+  await turns(2)
+  const side = fake.made[1]?.sides.get(0)
+  if (side === undefined) throw new Error('nobody is there')
+  side.in.held = true
+  const failures: unknown[] = []
+  queue.on('deadLetter', ([n], { code }) => failures.push([n, code]))
+  // The ring has room for two.
+  for (const n of [1, 2, 3]) queue.push(new Uint8Array(1500).fill(n))
+  while (queue.stats().assigned > 0) await turns()
+  await turns()
+  t.deepEqual(
+    failures,
+    [1, 2].map((n) => [n, 'ERR_RINGBELL_TIMEOUT']),
+  )
+  t.like(queue.stats(), { failed: 2, waiting: 1, redelivered: 0 })
+  const done: unknown[] = []
+  const second = await bus.worker('jobs', ([n], { redelivered }) => void done.push([n, redelivered]))
+  await queue.drained()
+  t.deepEqual(done, [[3, false]])
+  await second.close()
+  while (queue.workers.length > 1) await turns()
+  // Once it reads again, it takes as many as before.
+  side.in.held = false
+  fake.made[1]?.wakeSoon()
+  while (first.stats().requests < 2) await turns()
+  for (let n = 0; n < 3; n++) queue.push(Uint8Array.of(10))
+  while (busy < 3) await turns()
+  t.is(first.stats().inHand, 3)
+})
+
 test('a large job that times out gives its credit back once', async (t) => {
   for (const maxMessage of [1000, 2 ** 24]) {
     const { bus, fake } = fakeBus(t)

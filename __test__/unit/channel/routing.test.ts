@@ -74,7 +74,7 @@ test('it retries to connect, gives up, and resumes after an update', async (t) =
   fake.refusing = true
   const client = await bus.connect('shy', { reconnect: { tries: 3, delay: 1 } })
   const failures: string[] = []
-  client.on('failed', (_service, error) => failures.push(error.code))
+  client.on('failed', (error) => failures.push(error.code))
   const [service] = (await once(client, 'gaveUp')) as [Service]
   t.deepEqual(failures, Array(4).fill('ERR_RINGBELL_REFUSED'))
   t.is(fake.connects, 4)
@@ -94,7 +94,7 @@ test('a server with another codec or schema, or a topic, is not connected', asyn
     schema?: string
   }[]) {
     const client = await bus.connect('typed', options)
-    const [, error] = await once(client, 'failed')
+    const [error] = await once(client, 'failed')
     t.like(error, { code: 'ERR_RINGBELL_REFUSED' })
   }
   t.is(fake.connects, 0)

@@ -155,3 +155,35 @@ test('a promise that settles twice begins one stream', async (t) => {
   t.is(begun, 1)
   t.deepEqual(got, [Uint8Array.of(1)])
 })
+
+test('a handler may fill the memory of a large value again once it is asked for the next', async (t) => {
+  const { bus } = fakeBus(t)
+  await bus.serve('blobs', async function* () {
+    const memory = new Uint8Array(200_000)
+    for (let n = 0; n < 60; n++) {
+      memory.fill(n)
+      yield memory
+    }
+  })
+  const client = await bus.connect('blobs')
+  const mixed: number[] = []
+  let n = 0
+  for await (const chunk of client.stream(Uint8Array.of(0))) {
+    if (chunk.some((one) => one !== n)) mixed.push(n)
+    n++
+  }
+  t.is(n, 60)
+  t.deepEqual(mixed, [])
+})
+
+test('a large value that fits into the ring at once', async (t) => {
+  const { bus } = fakeBus(t)
+  await bus.serve('blobs', async function* () {
+    yield new Uint8Array(40_000)
+    yield Uint8Array.of(1)
+  })
+  const client = await bus.connect('blobs')
+  const sizes: number[] = []
+  for await (const { byteLength } of client.stream(Uint8Array.of(0))) sizes.push(byteLength)
+  t.deepEqual(sizes, [40_000, 1])
+})

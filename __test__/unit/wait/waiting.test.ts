@@ -70,6 +70,20 @@ test('check settles the waits whose condition is met', async (t) => {
   t.deepEqual(told, ['began', 'began', 'ended', 'ended'])
 })
 
+test('a wait that cannot begin leaves nothing behind', async (t) => {
+  const waiters = new Waiters<true>({
+    began: () => {
+      throw new RangeError('no place')
+    },
+    ended: () => t.fail(),
+  })
+  await t.throwsAsync(
+    waiters.wait(() => undefined),
+    { instanceOf: RangeError },
+  )
+  t.is(waiters.size, 0)
+})
+
 test('a decided wait is not ended by a signal', async (t) => {
   const control = new AbortController()
   let waiting!: Waiting<string>

@@ -50,7 +50,7 @@ async function run({ bus, out, signal }: Session, name: string, data: string | u
   const { codec = 'bytes' } = await server({ bus, signal }, name, timeout)
   const client = await bus.connect(name, { codec: rawCodec(codec) })
   const failures: RingbellError[] = []
-  client.on('failed', (_service, error) => failures.push(error))
+  client.on('failed', (error) => failures.push(error))
   const print = (reply: Uint8Array): Promise<void> | undefined => {
     const bytes = Buffer.from(reply)
     if (out.json) return out.value(payload(bytes, codec === 'json'))

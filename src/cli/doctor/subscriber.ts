@@ -14,7 +14,7 @@ async function attempt(path: string, rung: Rung): Promise<Attempt> {
   try {
     const subscriber = await bus.subscriber(TOPIC, { acquire: rung, from: 'earliest' })
     const over = new AbortController()
-    subscriber.once('failed', (_service, error) => over.abort(error))
+    subscriber.once('failed', (error) => over.abort(error))
     const timer = setTimeout(() => over.abort(new Error(`nothing came within ${PATIENCE_MS / 1000} s`)), PATIENCE_MS)
     try {
       await subscriber.receive({ signal: over.signal })

@@ -5,7 +5,7 @@
 import { busy } from '../../errors.js'
 
 /** Something that its borrower gives back, or the subscriber when it closes. */
-export interface Lent {
+interface Lent {
   release(): void
 }
 

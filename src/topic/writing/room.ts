@@ -13,7 +13,7 @@ import { type Awaited, Waiter } from '../../wait/waiter.js'
 import { waitFor, type Waiting } from '../../wait/waiting.js'
 import { Write } from './write.js'
 
-export const SWEEP_MS = 50
+const SWEEP_MS = 50
 /** Pause instructions between two checks of the core. */
 const PAUSES_A_LOOK = 16
 
