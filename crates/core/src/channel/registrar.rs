@@ -7,16 +7,16 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::connection::{Connection, PeerInfo};
 use super::duplex::Duplex;
 use super::fd_socket::FdSocket;
-use super::link::{Link, PeerInfo};
 use crate::error::{Error, Result};
 use crate::reactor::{Inbox, Step, Thread, Watched};
 
 /// Reports from the bus thread.
 pub(super) enum Arrival {
     /// A connection is open, and its descriptors are watched.
-    Opened(Box<Link>),
+    Opened(Box<Connection>),
     /// A connection could not be made.
     Failed(u32, Error),
     /// The bus was closed: no connection will arrive any more.
@@ -54,8 +54,8 @@ impl ConnectionRegistrar {
         duplex: Duplex,
         fd_socket: FdSocket,
     ) -> Result<()> {
-        let link = Link::new(number, peer_info, duplex, fd_socket, &self.inbox)?;
-        self.inbox.put(Arrival::Opened(Box::new(link)));
+        let connection = Connection::new(number, peer_info, duplex, fd_socket, &self.inbox)?;
+        self.inbox.put(Arrival::Opened(Box::new(connection)));
         Ok(())
     }
 }

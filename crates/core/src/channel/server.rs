@@ -8,9 +8,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::connection::PeerInfo;
 use super::duplex::{Duplex, Forwarding, Sizes, Sockets};
 use super::fd_socket::FdSocket;
-use super::link::PeerInfo;
 use super::quota::{ConnectionQuota, Permit};
 use super::registrar::ConnectionRegistrar;
 use crate::error::{Error, Result};
@@ -209,7 +209,7 @@ impl Service for Server {
         let number = self.registrar.number();
         // If registering fails, the client sees its connection end, and finds another server or tries again. If
         // forwarding fails, the connection ends as well, because its slot is given back. The order matters: a stream
-        // never ends if its ring has no link that closes it.
+        // never ends if its ring has no connection that closes it.
         if self.registrar.open(number, peer_info, duplex, fd_socket).is_ok()
             && let Some(forwarding) = forwarding
         {

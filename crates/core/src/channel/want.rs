@@ -9,9 +9,9 @@ use std::convert::Infallible;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use super::connection::PeerInfo;
 use super::duplex::{Duplex, Forwarding, Sizes, Sockets};
 use super::fd_socket::FdSocket;
-use super::link::PeerInfo;
 use super::registrar::{Arrival, ConnectionRegistrar};
 use super::server::nonce_words;
 use crate::error::{Error, Result};
@@ -44,7 +44,7 @@ pub(super) struct Parts {
 }
 
 /// A connection that is not registered yet.
-pub(super) struct Connection {
+pub(super) struct NewConnection {
     parts: Parts,
     peer: Peer,
     fd_socket: FdSocket,
@@ -54,7 +54,7 @@ impl Want for Pair {
     /// One answer brings everything.
     type Partial = Infallible;
     type Parts = Parts;
-    type Port = Connection;
+    type Port = NewConnection;
 
     const ROLE: &'static str = "server";
     const RUNGS: &'static [Rung] = &[Rung::Handshake, Rung::Stream];
@@ -104,10 +104,10 @@ impl Want for Pair {
         attempt: &Attempt,
         parts: Parts,
         socket: ForkGuarded,
-    ) -> Result<Connection, Verdict> {
+    ) -> Result<NewConnection, Verdict> {
         let peer = seqpacket::peer(&socket)
             .map_err(|errno| Error::os("getsockopt", errno, "cannot see who is at the other end"))?;
-        Ok(Connection { parts, peer, fd_socket: FdSocket::new(socket, !self.is_guest(&attempt.record)) })
+        Ok(NewConnection { parts, peer, fd_socket: FdSocket::new(socket, !self.is_guest(&attempt.record)) })
     }
 }
 
@@ -209,14 +209,14 @@ impl Connecting {
     }
 
     /// Tells the endpoint the result.
-    pub(super) fn done(mut self, result: Result<Acquired<Connection>>) {
+    pub(super) fn done(mut self, result: Result<Acquired<NewConnection>>) {
         let opened = result.and_then(|Acquired { record, port, rung, fallbacks }| {
-            let Connection { parts: Parts { duplex, forwarding }, peer, fd_socket } = port;
+            let NewConnection { parts: Parts { duplex, forwarding }, peer, fd_socket } = port;
             let peer_info = PeerInfo { peer, rung, fallbacks, record: Some(record), _permit: None };
             self.registrar.open(self.number, peer_info, duplex, fd_socket)?;
             if let Some(forwarding) = forwarding {
                 // If this fails, the connection ends, because the forwarding gives its slot back. The order matters:
-                // a stream never ends if its ring has no link that closes it.
+                // a stream never ends if its ring has no connection that closes it.
                 let _ = forwarding.begin();
             }
             Ok(())

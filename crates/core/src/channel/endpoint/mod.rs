@@ -8,8 +8,8 @@
 //! wait, except `recv` and its variants.
 
 mod receive;
+mod scheduling;
 mod traffic;
-mod turns;
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -19,8 +19,8 @@ use std::time::Instant;
 use ringbell_ring::Fault;
 use serde_json::{Map, Value};
 
+use super::connection::Connection;
 use super::fd_socket::FdSocket;
-use super::link::Link;
 use super::notice::{CloseReason, Notice};
 use super::options::{ChannelOptions, ConnectOptions, ServerOptions};
 use super::registrar::{Arrival, ConnectionRegistrar, Sentinel};
@@ -45,8 +45,8 @@ pub struct Channel {
     announced: Option<Announced>,
     /// In the order of their numbers. Boxed, because they move when one in the middle ends.
     #[expect(clippy::vec_box, reason = "a connection has hundreds of bytes")]
-    links: Vec<Box<Link>>,
-    /// Numbers of the links that are awake, in the order in which they are looked at.
+    connections: Vec<Box<Connection>>,
+    /// Numbers of the connections that are awake, in the order in which they are looked at.
     awake: Vec<u32>,
     /// Index into `awake` of the connection whose turn it is.
     turn: usize,
@@ -161,7 +161,7 @@ impl Channel {
         let sentinel = bus.handle()?.add(Box::new(Sentinel(registrar.clone())), None);
         Ok(Channel {
             announced: None,
-            links: Vec::new(),
+            connections: Vec::new(),
             awake: Vec::new(),
             turn: 0,
             registrar,
@@ -257,39 +257,39 @@ impl Channel {
     }
 
     fn end(&mut self, index: usize, reason: CloseReason) {
-        let mut link = self.take(index);
-        if let Some(fd_socket) = link.leftovers() {
-            self.keep(link.number, fd_socket);
+        let mut connection = self.take(index);
+        if let Some(fd_socket) = connection.leftovers() {
+            self.keep(connection.number, fd_socket);
         }
         // A peer that broke the rules is still alive, and may go on reading. So the number would not be final.
-        let delivered = if matches!(reason, CloseReason::Failed(_)) { None } else { link.delivered() };
-        self.tell(Notice::Closed { connection: link.number, reason, delivered });
+        let delivered = if matches!(reason, CloseReason::Failed(_)) { None } else { connection.delivered() };
+        self.tell(Notice::Closed { connection: connection.number, reason, delivered });
     }
 
     /// Removes a connection from every list, counts its totals, and frees its place for the next client.
-    fn take(&mut self, index: usize) -> Box<Link> {
-        let link = self.links.remove(index);
-        self.awake.retain(|number| *number != link.number);
-        link.unwatch(self.registrar.inbox());
-        let ConnectionStats { sent, sent_bytes, received, full, rings, .. } = link.stats();
+    fn take(&mut self, index: usize) -> Box<Connection> {
+        let connection = self.connections.remove(index);
+        self.awake.retain(|number| *number != connection.number);
+        connection.unwatch(self.registrar.inbox());
+        let ConnectionStats { sent, sent_bytes, received, full, rings, .. } = connection.stats();
         self.past.sent += sent;
         self.past.sent_bytes += sent_bytes;
         self.past.received += received;
         self.past.full += full;
         self.past.rings += rings;
-        link
+        connection
     }
 
-    fn find(&self, connection: u32) -> std::result::Result<usize, usize> {
-        self.links.binary_search_by_key(&connection, |link| link.number)
+    fn find(&self, number: u32) -> std::result::Result<usize, usize> {
+        self.connections.binary_search_by_key(&number, |connection| connection.number)
     }
 
     #[inline]
-    fn link(&mut self, connection: u32) -> Result<&mut Link> {
+    fn connection(&mut self, number: u32) -> Result<&mut Connection> {
         self.ensure_home()?;
-        match self.find(connection) {
-            Ok(index) => Ok(&mut self.links[index]),
-            Err(_) => Err(Error::PeerGone { service: format!("connection {connection}") }),
+        match self.find(number) {
+            Ok(index) => Ok(&mut self.connections[index]),
+            Err(_) => Err(Error::PeerGone { service: format!("connection {number}") }),
         }
     }
 
@@ -306,7 +306,7 @@ impl Channel {
     fn take_arrivals(&mut self) {
         for arrival in self.registrar.inbox().take() {
             match arrival {
-                Arrival::Opened(link) => self.opened(link),
+                Arrival::Opened(connection) => self.opened(connection),
                 Arrival::Failed(connection, error) => {
                     if self.dialing.remove(&connection).is_some() {
                         self.tell(Notice::Failed { connection, error });
@@ -317,12 +317,12 @@ impl Channel {
         }
     }
 
-    fn opened(&mut self, mut link: Box<Link>) {
-        let number = link.number;
-        let wanted = link.peer_info.record.is_none() || self.dialing.remove(&number).is_some();
+    fn opened(&mut self, mut connection: Box<Connection>) {
+        let number = connection.number;
+        let wanted = connection.peer_info.record.is_none() || self.dialing.remove(&number).is_some();
         match self.find(number) {
             Err(place) if wanted => {
-                let peer_info = &link.peer_info;
+                let peer_info = &connection.peer_info;
                 self.tell(Notice::Opened {
                     connection: number,
                     pid: peer_info.peer.pid,
@@ -332,17 +332,17 @@ impl Channel {
                     fallbacks: peer_info.fallbacks.clone(),
                 });
                 self.past.opened += 1;
-                // Edges of its descriptors may have been taken while no link had this number.
-                link.hear();
-                link.look_at_socket();
-                if link.has_parcels() {
+                // Edges of its descriptors may have been taken while no connection had this number.
+                connection.on_ring();
+                connection.poll_socket();
+                if connection.has_parcels() {
                     self.tell(Notice::Descriptors { connection: number });
                 }
-                self.links.insert(place, link);
+                self.connections.insert(place, connection);
                 self.awake.push(number);
             }
             // It was given up in the meantime.
-            _ => link.unwatch(self.registrar.inbox()),
+            _ => connection.unwatch(self.registrar.inbox()),
         }
     }
 
@@ -374,7 +374,7 @@ impl Channel {
 
     /// The numbers of the open connections.
     pub fn connections(&self) -> impl Iterator<Item = u32> + '_ {
-        self.links.iter().map(|link| link.number)
+        self.connections.iter().map(|connection| connection.number)
     }
 
     /// The record as it is announced now. An endpoint that only connects has none.
@@ -404,14 +404,14 @@ impl Channel {
     pub fn stats(&self) -> ChannelStats {
         let mut stats = self.past.clone();
         if !self.home.is_foreign() {
-            stats.connections = self.links.iter().map(|link| link.stats()).collect();
+            stats.connections = self.connections.iter().map(|connection| connection.stats()).collect();
         }
-        for link in &stats.connections {
-            stats.sent += link.sent;
-            stats.sent_bytes += link.sent_bytes;
-            stats.received += link.received;
-            stats.full += link.full;
-            stats.rings += link.rings;
+        for connection in &stats.connections {
+            stats.sent += connection.sent;
+            stats.sent_bytes += connection.sent_bytes;
+            stats.received += connection.received;
+            stats.full += connection.full;
+            stats.rings += connection.rings;
         }
         stats
     }
@@ -458,6 +458,6 @@ impl Drop for Channel {
 
 impl std::fmt::Debug for Channel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Channel").field("connections", &self.links.len()).finish_non_exhaustive()
+        f.debug_struct("Channel").field("connections", &self.connections.len()).finish_non_exhaustive()
     }
 }

@@ -150,13 +150,13 @@ impl Channel {
             if looks.is_multiple_of(LOOKS) {
                 self.sleep(Some(begun))?;
             }
-            Ok(self.spin_links(TURNS))
+            Ok(self.spin_connections(TURNS))
         })?;
         match looked {
             Looked::Found => return Ok(true),
             Looked::Late => return Ok(false),
             Looked::Enough => {
-                if self.arm_links() {
+                if self.arm_connections() {
                     self.sleep(deadline)?;
                 }
             }

@@ -1,16 +1,16 @@
 //! Which connection is looked at next, which connections sleep, and how the endpoint sleeps and is woken.
 //!
-//! Invariant: `awake` holds exactly the numbers of those links whose `awake` is true. Every other link was announced
-//! as asleep in its ring, so its peer rings the doorbell. One turn takes one batch of one connection; the next turn
-//! is another connection's. The other files of this folder call it. Only `sleep` may wait: its caller learned from
-//! `arm_links` that there is nothing to do.
+//! Invariant: `awake` holds exactly the numbers of those connections whose `awake` is true. Every other connection was
+//! announced as asleep in its ring, so its peer rings the doorbell. One turn takes one batch of one connection; the
+//! next turn is another connection's. The other files of this folder call it. Only `sleep` may wait: its caller
+//! learned from `arm_connections` that there is nothing to do.
 
 use std::time::Instant;
 
 use ringbell_ring::{Entry, Read};
 
 use super::{Channel, fault_error};
-use crate::channel::link::rang;
+use crate::channel::connection::decode_token;
 use crate::channel::notice::{CloseReason, Drained, Notice};
 use crate::error::{Error, Result};
 use crate::port::End;
@@ -53,28 +53,28 @@ impl Channel {
                 self.awake.swap_remove(at);
                 continue;
             };
-            let link = &mut self.links[index];
-            if let Some(error) = link.fault().cloned() {
+            let connection = &mut self.connections[index];
+            if let Some(error) = connection.fault().cloned() {
                 self.end(index, CloseReason::Failed(error));
                 continue;
             }
-            match link.read(slab, fill, table) {
+            match connection.read(slab, fill, table) {
                 Ok(Read::Messages { count, bytes, .. }) => {
-                    link.idle = 0;
+                    connection.idle = 0;
                     self.turn = at + 1;
-                    return Ok(Drained::Batch { connection: link.number, count, bytes });
+                    return Ok(Drained::Batch { connection: connection.number, count, bytes });
                 }
                 Ok(Read::Needs(bytes)) => {
                     self.turn = at;
                     return Ok(Drained::NeedSlab(bytes));
                 }
                 Ok(Read::Large(large)) => {
-                    let connection = link.number;
-                    match link.arriving(large) {
+                    let number = connection.number;
+                    match connection.arriving(large) {
                         Ok(Some((header, bytes))) => {
-                            link.idle = 0;
+                            connection.idle = 0;
                             self.turn = at + 1;
-                            return Ok(Drained::Large { connection, header, bytes });
+                            return Ok(Drained::Large { connection: number, header, bytes });
                         }
                         Ok(None) => {
                             looked += 1;
@@ -83,7 +83,7 @@ impl Channel {
                         Err(fault) => self.end(index, CloseReason::Failed(fault_error(fault))),
                     }
                 }
-                Ok(Read::Empty) => match link.end() {
+                Ok(Read::Empty) => match connection.end() {
                     Some(End::Closed) => self.end(index, CloseReason::Closed),
                     Some(End::Died | End::Disconnected) => self.end(index, CloseReason::Died),
                     Some(End::Unreadable) => {
@@ -93,10 +93,12 @@ impl Channel {
                     Some(End::Severed) | None => {
                         looked += 1;
                         self.turn = at + 1;
-                        link.idle += 1;
-                        if link.idle > IDLE_LOOKS && self.awake.len() > 1 && link.arm(self.registrar.inbox())
+                        connection.idle += 1;
+                        if connection.idle > IDLE_LOOKS
+                            && self.awake.len() > 1
+                            && connection.arm(self.registrar.inbox())
                         {
-                            link.awake = false;
+                            connection.awake = false;
                             self.awake.swap_remove(at);
                             looked -= 1;
                         }
@@ -107,7 +109,7 @@ impl Channel {
         }
         match self.notices.is_empty() {
             false => Ok(Drained::Notice),
-            true if self.closed && self.links.is_empty() => Err(Error::Closed { what: "bus" }),
+            true if self.closed && self.connections.is_empty() => Err(Error::Closed { what: "bus" }),
             true => Ok(Drained::Empty),
         }
     }
@@ -125,13 +127,13 @@ impl Channel {
 
     /// Makes a connection one of those that are looked at.
     #[inline]
-    pub(super) fn wake(&mut self, connection: u32) {
-        if let Ok(index) = self.find(connection) {
-            let link = &mut self.links[index];
-            link.idle = 0;
-            if !link.awake {
-                link.awake = true;
-                self.awake.push(connection);
+    pub(super) fn wake(&mut self, number: u32) {
+        if let Ok(index) = self.find(number) {
+            let connection = &mut self.connections[index];
+            connection.idle = 0;
+            if !connection.awake {
+                connection.awake = true;
+                self.awake.push(number);
             }
         }
     }
@@ -139,19 +141,19 @@ impl Channel {
     /// Looks for something to do, about `turns` times. It executes pause instructions between two looks. Says whether
     /// it found something.
     pub fn spin(&mut self, turns: u32) -> bool {
-        !self.notices.is_empty() || self.spin_links(turns)
+        !self.notices.is_empty() || self.spin_connections(turns)
     }
 
-    pub(super) fn spin_links(&mut self, turns: u32) -> bool {
+    pub(super) fn spin_connections(&mut self, turns: u32) -> bool {
         if self.home.is_foreign() || self.registrar.inbox().has_news() {
             return true;
         }
         if let [only] = self.awake[..] {
-            return self.find(only).is_ok_and(|index| self.links[index].spin(turns));
+            return self.find(only).is_ok_and(|index| self.connections[index].spin(turns));
         }
         for _ in 0..turns / self.awake.len().max(1) as u32 {
             for at in 0..self.awake.len() {
-                if self.find(self.awake[at]).is_ok_and(|index| self.links[index].pending()) {
+                if self.find(self.awake[at]).is_ok_and(|index| self.connections[index].pending()) {
                     return true;
                 }
             }
@@ -163,22 +165,26 @@ impl Channel {
     /// Announces to every awake peer that this endpoint is about to sleep. True means that there is nothing to do:
     /// sleep on `as_fd`, and call [`harvest`](Self::harvest) when it is readable. False means: look again.
     pub fn arm(&mut self) -> bool {
-        self.arm_links() && self.notices.is_empty()
+        self.arm_connections() && self.notices.is_empty()
     }
 
     /// As `arm`, but queued notices do not keep it from sleeping.
-    pub(super) fn arm_links(&mut self) -> bool {
+    pub(super) fn arm_connections(&mut self) -> bool {
         if self.home.is_foreign() {
             return false;
         }
-        let (links, inbox) = (&mut self.links, self.registrar.inbox());
+        let (connections, inbox) = (&mut self.connections, self.registrar.inbox());
         self.awake.retain(|number| {
-            let Ok(index) = links.binary_search_by_key(number, |link| link.number) else { return false };
-            let link = &mut links[index];
-            link.awake = !link.arm(inbox);
-            link.awake
+            let Ok(index) = connections.binary_search_by_key(number, |connection| connection.number) else {
+                return false;
+            };
+            let connection = &mut connections[index];
+            connection.awake = !connection.arm(inbox);
+            connection.awake
         });
-        self.awake.is_empty() && !self.registrar.inbox().has_news() && !(self.closed && self.links.is_empty())
+        self.awake.is_empty()
+            && !self.registrar.inbox().has_news()
+            && !(self.closed && self.connections.is_empty())
     }
 
     /// Takes the event that woke the sleeper on `as_fd`, so that it can sleep again, and counts the wake-up. False
@@ -203,20 +209,20 @@ impl Channel {
     fn take_rings(&mut self, deadline: Option<Instant>) -> Result<()> {
         let mut ready = std::mem::take(&mut self.ready);
         let slept = self.registrar.inbox().sleep(deadline, &mut ready);
-        for number in ready.iter().filter(|number| **number != NEWS) {
-            let (connection, socket) = rang(*number);
-            if let Ok(index) = self.find(connection) {
-                let link = &mut self.links[index];
+        for token in ready.iter().filter(|token| **token != NEWS) {
+            let (number, socket) = decode_token(*token);
+            if let Ok(index) = self.find(number) {
+                let connection = &mut self.connections[index];
                 if !socket {
-                    link.hear();
+                    connection.on_ring();
                 } else {
-                    link.look_at_socket();
-                    if link.has_parcels() {
-                        self.tell(Notice::Descriptors { connection });
+                    connection.poll_socket();
+                    if connection.has_parcels() {
+                        self.tell(Notice::Descriptors { connection: number });
                     }
                 }
             }
-            self.wake(connection);
+            self.wake(number);
         }
         self.ready = ready;
         slept
@@ -227,9 +233,9 @@ impl Channel {
         self.home.is_foreign()
             || self.registrar.inbox().has_news()
             || self.awake.iter().any(|number| {
-                self.links
-                    .binary_search_by_key(number, |link| link.number)
-                    .is_ok_and(|index| self.links[index].pending())
+                self.connections
+                    .binary_search_by_key(number, |connection| connection.number)
+                    .is_ok_and(|index| self.connections[index].pending())
             })
     }
 }

@@ -6,7 +6,7 @@
 
 use ringbell_ring::{Fault, Large, MAX_LARGE, Piece};
 
-use super::Link;
+use super::Connection;
 use crate::channel::header::{HEADER, Header};
 use crate::error::{Error, Result};
 
@@ -32,7 +32,7 @@ pub(in crate::channel) enum Progress {
     Gone,
 }
 
-impl Link {
+impl Connection {
     /// Begins (`done` is 0) or continues a message of any size: sends as much of it as there is room for. Answers how
     /// many bytes of the data have been sent. While another large message is on its way, it makes no progress.
     pub(in crate::channel) fn send_large(
@@ -59,14 +59,14 @@ impl Link {
             let pushed = self.duplex.writer.push_large(rest);
             if pushed == 0 {
                 self.duplex.writer.note_full();
-                self.judge_reader()?;
+                self.check_peer_cursor()?;
                 break;
             }
             left -= pushed;
         }
         done = data.len() - left.min(data.len());
         if left == 0 {
-            self.judge_reader()?;
+            self.check_peer_cursor()?;
             self.wanted = None;
             self.sending = None;
         }
@@ -149,8 +149,8 @@ impl Link {
         Ok(Progress::Bytes(bytes))
     }
 
-    /// As `read_large`, but into the link's own memory. That memory grows with the bytes that have come, not with the
-    /// announced size. Answers the message once it is complete.
+    /// As `read_large`, but into the connection's own memory. That memory grows with the bytes that have come, not
+    /// with the announced size. Answers the message once it is complete.
     pub(in crate::channel) fn collect_large(
         &mut self,
     ) -> std::result::Result<Option<(Header, Vec<u8>)>, Fault> {
