@@ -379,10 +379,10 @@ impl Consumer {
             || self.slot().word().state() != SlotState::Active
     }
 
-    /// Looks for something to read, at most `turns` times, with a pause instruction between two looks.
-    pub fn spin(&self, turns: u32) -> bool {
+    /// Looks for something to read, at most `iterations` times, with a pause instruction between two looks.
+    pub fn spin(&self, iterations: u32) -> bool {
         let head = &self.data.header().head.end;
-        for _ in 0..turns {
+        for _ in 0..iterations {
             if head.load(Ordering::Relaxed) != self.tail {
                 return true;
             }

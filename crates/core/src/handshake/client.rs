@@ -118,7 +118,7 @@ pub(super) enum Progress<T> {
 }
 
 /// One step of the machine.
-enum Turn<T> {
+enum Polled<T> {
     /// Go on.
     On,
     /// Nothing has come yet.
@@ -166,31 +166,33 @@ impl<P> ClientHandshake<P> {
         forget: &mut dyn FnMut(BorrowedFd<'_>),
     ) -> Progress<W::Port> {
         loop {
-            match self.turn(want, rung, now, forget) {
-                Ok(Turn::On) => {}
-                Ok(Turn::Wait(_)) if now >= self.reach.give_up() => return Progress::Left(self.reach.late()),
-                Ok(Turn::Wait(until)) => return Progress::Pending(until.min(self.reach.give_up())),
-                Ok(Turn::Done(port)) => return Progress::Done(port),
+            match self.poll(want, rung, now, forget) {
+                Ok(Polled::On) => {}
+                Ok(Polled::Wait(_)) if now >= self.reach.give_up() => {
+                    return Progress::Left(self.reach.late());
+                }
+                Ok(Polled::Wait(until)) => return Progress::Pending(until.min(self.reach.give_up())),
+                Ok(Polled::Done(port)) => return Progress::Done(port),
                 Err(verdict) => return Progress::Left(verdict),
             }
         }
     }
 
-    fn turn<W: Want<Partial = P>>(
+    fn poll<W: Want<Partial = P>>(
         &mut self,
         want: &mut W,
         rung: Rung,
         now: Instant,
         forget: &mut dyn FnMut(BorrowedFd<'_>),
-    ) -> Result<Turn<W::Port>, Verdict> {
+    ) -> Result<Polled<W::Port>, Verdict> {
         match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Connect { socket, until } if until <= now => self.connect(want, rung, socket, now),
             Stage::Connect { socket, until } => {
                 self.stage = Stage::Connect { socket, until };
-                Ok(Turn::Wait(until))
+                Ok(Polled::Wait(until))
             }
             Stage::Asked { socket, partial } => self.answer(want, rung, (socket, partial), now, forget),
-            Stage::Over => Ok(Turn::Wait(self.reach.give_up())),
+            Stage::Over => Ok(Polled::Wait(self.reach.give_up())),
         }
     }
 
@@ -200,12 +202,12 @@ impl<P> ClientHandshake<P> {
         rung: Rung,
         socket: Option<ForkGuarded>,
         now: Instant,
-    ) -> Result<Turn<W::Port>, Verdict> {
+    ) -> Result<Polled<W::Port>, Verdict> {
         let socket = match self.reach.connect(socket, now)? {
             Reached::Connected(socket) => socket,
             Reached::Later { socket, until } => {
                 self.stage = Stage::Connect { socket, until };
-                return Ok(Turn::On);
+                return Ok(Polled::On);
             }
         };
         let request = want.request(&self.attempt(rung)?);
@@ -219,11 +221,11 @@ impl<P> ClientHandshake<P> {
         (socket, partial): (ForkGuarded, Option<P>),
         now: Instant,
         forget: &mut dyn FnMut(BorrowedFd<'_>),
-    ) -> Result<Turn<W::Port>, Verdict> {
+    ) -> Result<Polled<W::Port>, Verdict> {
         let (datagram, fds) = match receive(&socket)? {
             Received::Nothing => {
                 self.stage = Stage::Asked { socket, partial };
-                return Ok(Turn::Wait(self.reach.give_up()));
+                return Ok(Polled::Wait(self.reach.give_up()));
             }
             // Dropping `partial` gives back what was made of earlier answers.
             Received::End | Received::Datagram(Datagram::Refused { refusal: Refusal::Busy, .. }, _) => {
@@ -244,7 +246,7 @@ impl<P> ClientHandshake<P> {
             Next::Confirm(_) => return self.again(now),
         };
         forget(socket.as_fd());
-        want.finish(&attempt, parts, socket).map(Turn::Done)
+        want.finish(&attempt, parts, socket).map(Polled::Done)
     }
 
     fn say<T>(
@@ -253,19 +255,19 @@ impl<P> ClientHandshake<P> {
         datagram: &Datagram,
         partial: Option<P>,
         now: Instant,
-    ) -> Result<Turn<T>, Verdict> {
+    ) -> Result<Polled<T>, Verdict> {
         match scm::send(&socket, &datagram.encode(), &[]) {
             Ok(()) => {
                 self.stage = Stage::Asked { socket, partial };
-                Ok(Turn::On)
+                Ok(Polled::On)
             }
             Err(_) => self.again(now),
         }
     }
 
-    fn again<T>(&mut self, now: Instant) -> Result<Turn<T>, Verdict> {
+    fn again<T>(&mut self, now: Instant) -> Result<Polled<T>, Verdict> {
         self.stage = Stage::Connect { socket: None, until: self.reach.again(now)? };
-        Ok(Turn::On)
+        Ok(Polled::On)
     }
 
     fn attempt(&self, rung: Rung) -> Result<Attempt, Verdict> {

@@ -12,7 +12,7 @@ use crate::error::Result;
 const SLAB: usize = 128 << 10;
 const TABLE: usize = 1024;
 /// How many looks come between two reads of the clock.
-pub(crate) const TURNS: u32 = 256;
+pub(crate) const SPIN_ITERATIONS: u32 = 256;
 
 /// A batch that was copied and not yet handed out.
 #[derive(Default)]

@@ -214,8 +214,8 @@ impl Source {
     }
 
     #[inline]
-    pub(super) fn spin(&self, turns: u32) -> bool {
-        self.writer != WriterState::Asked && self.joined.reader.spin(turns)
+    pub(super) fn spin(&self, iterations: u32) -> bool {
+        self.writer != WriterState::Asked && self.joined.reader.spin(iterations)
     }
 
     /// Announces that the subscriber is about to sleep. False means: look again.

@@ -2,7 +2,7 @@
 //!
 //! Invariant: at most one is on its way in each direction. A caller that wants to send another one learns that
 //! nothing was sent. An announced size alone reserves no memory, unless the caller provides it. A message that either
-//! side gave up is dropped, and nothing waits for it. The endpoint calls this, in its turns.
+//! side gave up is dropped, and nothing waits for it. The endpoint calls this when it polls.
 
 use ringbell_ring::{Fault, Large, MAX_LARGE, Piece};
 
@@ -10,8 +10,8 @@ use super::Connection;
 use crate::channel::header::{HEADER, Header};
 use crate::error::{Error, Result};
 
-/// Most bytes of a large message that one turn takes, so that other connections get their turn.
-const TURN: usize = 4 << 20;
+/// Most bytes of a large message that one poll takes, so that other connections are not kept waiting.
+const MAX_BYTES_PER_POLL: usize = 4 << 20;
 
 /// A message that is larger than the ring, on its way in.
 pub(super) struct Arriving {
@@ -24,7 +24,7 @@ pub(super) struct Arriving {
     collected: Vec<u8>,
 }
 
-/// What became of a large message in one turn.
+/// What became of a large message in one poll.
 pub(in crate::channel) enum Progress {
     /// This many bytes of its data are there.
     Bytes(usize),
@@ -134,7 +134,7 @@ impl Connection {
     fn read_pieces(&mut self, target: &mut [u8]) -> std::result::Result<Progress, Fault> {
         let Some(mut arriving) = self.arriving.take() else { return Ok(Progress::Gone) };
         let begun = arriving.done;
-        while arriving.done < HEADER + target.len() && arriving.done - begun < TURN {
+        while arriving.done < HEADER + target.len() && arriving.done - begun < MAX_BYTES_PER_POLL {
             let at = arriving.done - HEADER;
             match self.duplex.reader.read_large(&mut target[at..])? {
                 Piece::Copied { bytes, .. } => arriving.done += bytes,

@@ -197,8 +197,8 @@ impl Connection {
     }
 
     #[inline]
-    pub(super) fn spin(&mut self, turns: u32) -> bool {
-        self.duplex.reader.spin(turns) || self.pending()
+    pub(super) fn spin(&mut self, iterations: u32) -> bool {
+        self.duplex.reader.spin(iterations) || self.pending()
     }
 
     /// Announces that this connection is not looked at any more. False means that there is something to do now.

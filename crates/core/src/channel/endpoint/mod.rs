@@ -48,8 +48,8 @@ pub struct Channel {
     connections: Vec<Box<Connection>>,
     /// Numbers of the connections that are awake, in the order in which they are looked at.
     awake: Vec<u32>,
-    /// Index into `awake` of the connection whose turn it is.
-    turn: usize,
+    /// Index into `awake` of the connection that is looked at next.
+    next: usize,
     registrar: Arc<ConnectionRegistrar>,
     sentinel: Token,
     /// The connections that are being made, with their tokens on the bus thread.
@@ -163,7 +163,7 @@ impl Channel {
             announced: None,
             connections: Vec::new(),
             awake: Vec::new(),
-            turn: 0,
+            next: 0,
             registrar,
             sentinel,
             dialing: HashMap::new(),

@@ -10,7 +10,7 @@ use super::Channel;
 use crate::channel::header::{Header, Kind};
 use crate::channel::notice::{Drained, Notice};
 use crate::error::{Error, Result};
-use crate::port::receive::{Batch, Looked, TURNS, look_for};
+use crate::port::receive::{Batch, Looked, SPIN_ITERATIONS, look_for};
 
 /// A received message. Its bytes were copied out of the ring, so no other process can change them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,7 +150,7 @@ impl Channel {
             if looks.is_multiple_of(LOOKS) {
                 self.sleep(Some(begun))?;
             }
-            Ok(self.spin_connections(TURNS))
+            Ok(self.spin_connections(SPIN_ITERATIONS))
         })?;
         match looked {
             Looked::Found => return Ok(true),

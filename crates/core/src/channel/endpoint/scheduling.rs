@@ -1,9 +1,9 @@
 //! Which connection is looked at next, which connections sleep, and how the endpoint sleeps and is woken.
 //!
 //! Invariant: `awake` holds exactly the numbers of those connections whose `awake` is true. Every other connection was
-//! announced as asleep in its ring, so its peer rings the doorbell. One turn takes one batch of one connection; the
-//! next turn is another connection's. The other files of this folder call it. Only `sleep` may wait: its caller
-//! learned from `arm_connections` that there is nothing to do.
+//! announced as asleep in its ring, so its peer rings the doorbell. One call takes one batch of one connection; the
+//! next call takes one of another connection's. The other files of this folder call it. Only `sleep` may wait: its
+//! caller learned from `arm_connections` that there is nothing to do.
 
 use std::time::Instant;
 
@@ -18,7 +18,7 @@ use crate::reactor::NEWS;
 
 /// After this many looks in a row that found nothing, a connection falls asleep, if others are awake.
 const IDLE_LOOKS: u32 = 256;
-/// Turns between two looks at doorbells and sockets, while the endpoint is too busy to sleep.
+/// Calls between two looks at doorbells and sockets, while the endpoint is too busy to sleep.
 const BUSY: u32 = 64;
 
 impl Channel {
@@ -48,7 +48,7 @@ impl Channel {
         self.look_at_sleepers()?;
         let mut looked = 0;
         while looked < self.awake.len() {
-            let at = if self.turn < self.awake.len() { self.turn } else { 0 };
+            let at = if self.next < self.awake.len() { self.next } else { 0 };
             let Ok(index) = self.find(self.awake[at]) else {
                 self.awake.swap_remove(at);
                 continue;
@@ -61,11 +61,11 @@ impl Channel {
             match connection.read(slab, fill, table) {
                 Ok(Read::Messages { count, bytes, .. }) => {
                     connection.idle = 0;
-                    self.turn = at + 1;
+                    self.next = at + 1;
                     return Ok(Drained::Batch { connection: connection.number, count, bytes });
                 }
                 Ok(Read::Needs(bytes)) => {
-                    self.turn = at;
+                    self.next = at;
                     return Ok(Drained::NeedSlab(bytes));
                 }
                 Ok(Read::Large(large)) => {
@@ -73,12 +73,12 @@ impl Channel {
                     match connection.arriving(large) {
                         Ok(Some((header, bytes))) => {
                             connection.idle = 0;
-                            self.turn = at + 1;
+                            self.next = at + 1;
                             return Ok(Drained::Large { connection: number, header, bytes });
                         }
                         Ok(None) => {
                             looked += 1;
-                            self.turn = at + 1;
+                            self.next = at + 1;
                         }
                         Err(fault) => self.end(index, CloseReason::Failed(fault_error(fault))),
                     }
@@ -92,7 +92,7 @@ impl Channel {
                     }
                     Some(End::Severed) | None => {
                         looked += 1;
-                        self.turn = at + 1;
+                        self.next = at + 1;
                         connection.idle += 1;
                         if connection.idle > IDLE_LOOKS
                             && self.awake.len() > 1
@@ -138,20 +138,20 @@ impl Channel {
         }
     }
 
-    /// Looks for something to do, about `turns` times. It executes pause instructions between two looks. Says whether
-    /// it found something.
-    pub fn spin(&mut self, turns: u32) -> bool {
-        !self.notices.is_empty() || self.spin_connections(turns)
+    /// Looks for something to do, about `iterations` times. It executes pause instructions between two looks. Says
+    /// whether it found something.
+    pub fn spin(&mut self, iterations: u32) -> bool {
+        !self.notices.is_empty() || self.spin_connections(iterations)
     }
 
-    pub(super) fn spin_connections(&mut self, turns: u32) -> bool {
+    pub(super) fn spin_connections(&mut self, iterations: u32) -> bool {
         if self.home.is_foreign() || self.registrar.inbox().has_news() {
             return true;
         }
         if let [only] = self.awake[..] {
-            return self.find(only).is_ok_and(|index| self.connections[index].spin(turns));
+            return self.find(only).is_ok_and(|index| self.connections[index].spin(iterations));
         }
-        for _ in 0..turns / self.awake.len().max(1) as u32 {
+        for _ in 0..iterations / self.awake.len().max(1) as u32 {
             for at in 0..self.awake.len() {
                 if self.find(self.awake[at]).is_ok_and(|index| self.connections[index].pending()) {
                     return true;

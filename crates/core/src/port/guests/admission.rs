@@ -115,7 +115,7 @@ impl Guests {
             waits_before: self.waits.load(Ordering::Relaxed),
             rung: Budget::default(),
             ringing: Budget::default(),
-            rest: None,
+            paused_until: None,
         });
         self.admitted.admit(slot);
         Ok((slot, number, furnished))

@@ -1,7 +1,7 @@
 //! What the bus thread does for admitted guests: it takes what they send, and rings the guests that are owed a
 //! ring.
 //!
-//! The bus thread drives it through [`Watched`]. A turn never waits. No guest gets more than its ration of a turn,
+//! The bus thread drives it through [`Watched`]. A poll never waits. No guest gets more than its ration of a poll,
 //! whatever it sends and however often.
 
 use std::os::fd::{AsFd, BorrowedFd};
@@ -31,7 +31,7 @@ impl Watched for Keeper {
     }
 
     fn ready(&mut self, _thread: &mut Thread<'_>) -> Step {
-        Step::Again(self.guests.turn(Instant::now()))
+        Step::Again(self.guests.poll(Instant::now()))
     }
 
     /// If the epoll cannot be waited for, the guests would never be noticed. Until it can be, they are looked at
@@ -63,7 +63,7 @@ impl Drop for Keeper {
 
 impl Guests {
     /// Does what can be done without waiting. Returns the latest time for the next call.
-    pub(super) fn turn(&self, now: Instant) -> Option<Instant> {
+    pub(super) fn poll(&self, now: Instant) -> Option<Instant> {
         let mut ready = Vec::new();
         // Cannot fail: see `Epoll::wait`. What is still ready then wakes the bus thread again.
         let _ = self.epoll.wait(Some(Instant::now()), &mut ready);
@@ -80,8 +80,8 @@ impl Guests {
             }
         }
         let paid = self.pay(now);
-        let rested = (0..self.guests.len()).filter_map(|slot| self.rest(slot, now)).min();
-        [paid, rested].into_iter().flatten().min()
+        let paused = (0..self.guests.len()).filter_map(|slot| self.watch_again(slot, now)).min();
+        [paid, paused].into_iter().flatten().min()
     }
 
     /// Takes what a guest has sent.
@@ -101,7 +101,7 @@ impl Guests {
         let guests = self.admitted.bits().count_ones();
         if count > 0 && !guest.ringing.take(monotonic_ns(), ring_interval(guests)) {
             self.epoll.forget(socket.as_fd());
-            guest.rest = Some(now + TICK.max(Duration::from_nanos(ring_interval(guests))));
+            guest.paused_until = Some(now + TICK.max(Duration::from_nanos(ring_interval(guests))));
         }
         drop(entry);
         if breach {
@@ -111,18 +111,18 @@ impl Guests {
         }
     }
 
-    /// Watches a connection again when it has rested long enough. Returns until when it rests, if it does.
-    fn rest(&self, slot: usize, now: Instant) -> Option<Instant> {
+    /// Watches a connection again when its pause is over. Returns until when it is paused, if it is.
+    fn watch_again(&self, slot: usize, now: Instant) -> Option<Instant> {
         let mut entry = self.guest_in(slot);
         let guest = entry.as_mut()?;
-        let until = guest.rest?;
+        let until = guest.paused_until?;
         if until > now {
             return Some(until);
         }
         let watched =
             guest.line.socket().is_none_or(|socket| self.epoll.watch(socket.as_fd(), slot as u64).is_ok());
-        guest.rest = (!watched).then(|| now + TICK);
-        guest.rest
+        guest.paused_until = (!watched).then(|| now + TICK);
+        guest.paused_until
     }
 
     /// Rings the guests that are owed a ring, once in a tick. Returns when the next guests get theirs.

@@ -103,7 +103,7 @@ struct Guest {
     rung: Budget,
     ringing: Budget,
     /// Its connection is not watched before this time.
-    rest: Option<Instant>,
+    paused_until: Option<Instant>,
 }
 
 /// How a guest is rung, and how it learns that it has to go.

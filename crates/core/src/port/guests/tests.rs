@@ -162,18 +162,18 @@ fn the_room_doorbell_rings_once_per_wait_of_the_publisher() {
     let (one, other) = (entry(&guests, 7), entry(&guests, 8));
     let now = Instant::now();
     one.ring();
-    guests.turn(now);
+    guests.poll(now);
     assert_eq!(guests.room.drain(), 0);
     guests.announce_wait();
     one.ring();
     other.ring();
-    guests.turn(now);
+    guests.poll(now);
     assert_eq!(guests.room.drain(), 1);
     guests.announce_wait();
     // The test does not drop the socket: another test may start a child just now, which holds this end for a
     // moment.
     other.shutdown();
-    guests.turn(now);
+    guests.poll(now);
     assert_eq!((guests.room.drain(), guests.admitted.bits()), (1, 1), "who goes makes room, too");
 }
 
@@ -186,14 +186,14 @@ fn more_rings_than_there_were_waits_are_a_breach() {
         guests.announce_wait();
         guest.ring();
         now += Duration::from_secs(1);
-        guests.turn(now);
+        guests.poll(now);
     }
     assert!(guests.admitted.contains(0), "one for each wait is what it may");
-    // In some rounds there is no room in the socket. In some, the guest rests first.
+    // In some rounds there is no room in the socket. In some, the guest is paused first.
     let rounds = (0..10 * SURPLUS).take_while(|_| {
         guest.ring();
         now += Duration::from_secs(1);
-        guests.turn(now);
+        guests.poll(now);
         guests.admitted.contains(0)
     });
     assert!((SURPLUS..9 * SURPLUS).contains(&(rounds.count() as u64)));

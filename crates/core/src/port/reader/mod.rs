@@ -192,12 +192,12 @@ impl Reader {
         }
     }
 
-    /// Looks about `turns` times for something to read, with pause instructions in between.
+    /// Looks about `iterations` times for something to read, with pause instructions in between.
     #[inline]
-    pub(crate) fn spin(&self, turns: u32) -> bool {
+    pub(crate) fn spin(&self, iterations: u32) -> bool {
         match self {
-            Reader::Ring(ring) => ring.spin(turns),
-            Reader::Stream(stream) => stream.spin(turns),
+            Reader::Ring(ring) => ring.spin(iterations),
+            Reader::Stream(stream) => stream.spin(iterations),
         }
     }
 

@@ -175,8 +175,8 @@ impl RingReader {
     }
 
     #[inline]
-    pub(super) fn spin(&self, turns: u32) -> bool {
-        self.consumer.spin(turns)
+    pub(super) fn spin(&self, iterations: u32) -> bool {
+        self.consumer.spin(iterations)
     }
 
     pub(super) fn watch<A>(&self, inbox: &Inbox<A>, number: u64) -> Result<()> {

@@ -24,9 +24,9 @@ use crate::sys::scm::{self, ReceiveError};
 use crate::sys::seqpacket;
 
 /// The most datagrams that a read takes before it returns, whatever they contain.
-const TURN: usize = 64;
+const MAX_DATAGRAMS: usize = 64;
 /// A look at a socket is a system call. It takes as long as this number of looks at memory.
-const TURNS_PER_LOOK: u32 = 64;
+const ITERATIONS_PER_LOOK: u32 = 64;
 /// How long statistics wait for the publisher's counters, and how long a subscriber that leaves a durable position
 /// waits until the publisher has parked it. A bus thread answers at once; a stopped one never answers.
 pub(crate) const ANSWER: Duration = Duration::from_millis(20);
@@ -159,7 +159,7 @@ impl StreamReader {
 
     /// As [`ringbell_ring::Consumer::read`].
     pub(crate) fn read(&mut self, slab: &mut [u8], fill: usize, table: &mut [Entry]) -> Result<Read, Fault> {
-        for _ in 0..TURN {
+        for _ in 0..MAX_DATAGRAMS {
             if self.withholds() {
                 return Ok(Read::Empty);
             }
@@ -183,7 +183,7 @@ impl StreamReader {
 
     /// As [`ringbell_ring::Consumer::read_large`].
     pub(crate) fn read_large(&mut self, target: &mut [u8]) -> Result<Piece, Fault> {
-        for _ in 0..TURN {
+        for _ in 0..MAX_DATAGRAMS {
             if self.withholds() {
                 return Ok(Piece::Nothing);
             }
@@ -387,13 +387,13 @@ impl StreamReader {
         self.feed.pending() || self.state != State::Open || seqpacket::is_readable(&*self.socket)
     }
 
-    /// As [`pending`](Self::pending), for as long as about `turns` looks at memory take.
-    pub(crate) fn spin(&self, turns: u32) -> bool {
-        for _ in 0..turns.div_ceil(TURNS_PER_LOOK) {
+    /// As [`pending`](Self::pending), for as long as about `iterations` looks at memory take.
+    pub(crate) fn spin(&self, iterations: u32) -> bool {
+        for _ in 0..iterations.div_ceil(ITERATIONS_PER_LOOK) {
             if self.pending() {
                 return true;
             }
-            for _ in 0..TURNS_PER_LOOK {
+            for _ in 0..ITERATIONS_PER_LOOK {
                 std::hint::spin_loop();
             }
         }

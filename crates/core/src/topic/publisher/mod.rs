@@ -288,10 +288,10 @@ impl Publisher {
         self.is_foreign() || self.writer.has_room(bytes)
     }
 
-    /// Looks for room for a message of `bytes`, at most `turns` times. It executes pause instructions between two
+    /// Looks for room for a message of `bytes`, at most `iterations` times. It executes pause instructions between two
     /// looks.
-    pub fn spin_room(&mut self, bytes: usize, turns: u32) -> bool {
-        for _ in 0..turns {
+    pub fn spin_room(&mut self, bytes: usize, iterations: u32) -> bool {
+        for _ in 0..iterations {
             if self.has_room(bytes) {
                 return true;
             }

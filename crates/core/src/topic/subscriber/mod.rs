@@ -41,8 +41,8 @@ const MOST_GONE: usize = 64;
 /// The reading side of the topics that match a name or pattern.
 pub struct Subscriber {
     sources: Vec<Source>,
-    /// Index of the source whose turn it is.
-    turn: usize,
+    /// Index of the source that is looked at next.
+    next: usize,
     next_number: u32,
     inbox: Arc<Inbox<Arrival>>,
     notices: VecDeque<Notice>,
@@ -95,7 +95,7 @@ impl Bus {
         let sink = self.subscribe(filter, Box::new(follower))?;
         Ok(Subscriber {
             sources: Vec::new(),
-            turn: 0,
+            next: 0,
             next_number: 0,
             inbox,
             notices: VecDeque::new(),
@@ -275,7 +275,7 @@ impl Subscriber {
         }
         let (mut looked, mut gone, mut more) = (0, 0, false);
         while looked < self.sources.len() {
-            let index = if self.turn < self.sources.len() { self.turn } else { 0 };
+            let index = if self.next < self.sources.len() { self.next } else { 0 };
             let source = &mut self.sources[index];
             match read(source) {
                 Ok(Read::Messages { count, bytes, batch_sequence, batch_time }) => {
@@ -283,7 +283,7 @@ impl Subscriber {
                     return Ok(Drained::Batch { source, count, bytes, batch_sequence, batch_time });
                 }
                 Ok(Read::Large(large)) if !gather => {
-                    self.turn = index;
+                    self.next = index;
                     if source.reader_mut().unnoticed() {
                         self.inbox.nudge();
                     }
@@ -299,7 +299,7 @@ impl Subscriber {
                     }
                     Ok(Gathered::Part) => {
                         more |= source.pending();
-                        self.turn = index + 1;
+                        self.next = index + 1;
                         looked += 1;
                     }
                     Ok(Gathered::Gone) => {
@@ -314,7 +314,7 @@ impl Subscriber {
                     }
                 },
                 Ok(Read::Needs(bytes)) => {
-                    self.turn = index;
+                    self.next = index;
                     if source.reader_mut().unnoticed() {
                         self.inbox.nudge();
                     }
@@ -337,7 +337,7 @@ impl Subscriber {
                             let next = source.reader().delivered();
                             self.severed.ask(&self.bus, &source.record().id, next);
                         }
-                        self.turn = index + 1;
+                        self.next = index + 1;
                         looked += 1;
                     }
                 },
@@ -357,7 +357,7 @@ impl Subscriber {
     /// Notes that messages of this source are handed out.
     #[inline]
     fn received_from(&mut self, index: usize) -> u32 {
-        self.turn = index + 1;
+        self.next = index + 1;
         // The end of this source was reported while these messages were unread. The caller may never look again by
         // itself, and would not learn of the end. So the bell is rung again.
         if self.sources[index].writer == WriterState::Gone {
@@ -471,10 +471,10 @@ impl Subscriber {
         self.notices.drain(..).collect()
     }
 
-    /// Looks for something to do, about `turns` times. It executes pause instructions between two looks. Says whether
-    /// it found something.
-    pub fn spin(&self, turns: u32) -> bool {
-        !self.notices.is_empty() || self.spin_sources(turns)
+    /// Looks for something to do, about `iterations` times. It executes pause instructions between two looks. Says
+    /// whether it found something.
+    pub fn spin(&self, iterations: u32) -> bool {
+        !self.notices.is_empty() || self.spin_sources(iterations)
     }
 
     /// Whether there may be messages, or news of publishers.
@@ -482,14 +482,14 @@ impl Subscriber {
         self.home.is_foreign() || self.inbox.has_news() || self.sources.iter().any(Source::pending)
     }
 
-    fn spin_sources(&self, turns: u32) -> bool {
+    fn spin_sources(&self, iterations: u32) -> bool {
         if self.home.is_foreign() || self.inbox.has_news() {
             return true;
         }
         match self.sources.as_slice() {
-            [only] => only.spin(turns),
+            [only] => only.spin(iterations),
             sources => {
-                for _ in 0..turns / (sources.len().max(1) as u32) {
+                for _ in 0..iterations / (sources.len().max(1) as u32) {
                     if sources.iter().any(Source::pending) {
                         return true;
                     }

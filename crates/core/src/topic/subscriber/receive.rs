@@ -11,7 +11,7 @@ use ringbell_ring::{BATCH_OVERHEAD, Entry};
 
 use super::Subscriber;
 use crate::error::{Error, Result};
-use crate::port::receive::{Batch, Looked, TURNS, look_for};
+use crate::port::receive::{Batch, Looked, SPIN_ITERATIONS, look_for};
 use crate::topic::acks::AckMode;
 use crate::topic::notice::Drained;
 
@@ -180,7 +180,7 @@ impl Subscriber {
             if self.pending() {
                 continue;
             }
-            match look_for(self.received.spin, deadline, || Ok(self.spin_sources(TURNS)))? {
+            match look_for(self.received.spin, deadline, || Ok(self.spin_sources(SPIN_ITERATIONS)))? {
                 Looked::Found => {}
                 Looked::Late => return Ok(false),
                 Looked::Enough if deadline.is_some_and(|deadline| Instant::now() >= deadline) => {
