@@ -435,11 +435,11 @@ impl Feed {
     }
 
     fn ahead(&mut self) -> Result<Ahead, Fault> {
-        self.look().map_err(|what| self.corrupt(what))
+        self.peek_batch().map_err(|what| self.corrupt(what))
     }
 
     /// Looks at the start of the held bytes. Only a whole message or piece counts.
-    fn look(&self) -> Result<Ahead, &'static str> {
+    fn peek_batch(&self) -> Result<Ahead, &'static str> {
         let held = &self.buffer[self.start..self.end];
         let before = if self.current.remaining == 0 { BATCH_OVERHEAD } else { 0 };
         if held.len() < before + MESSAGE_OVERHEAD {
@@ -468,7 +468,7 @@ impl Feed {
 
     /// Whether a read has something to return: a whole message or piece is held, or there is a fault to report.
     pub fn pending(&self) -> bool {
-        self.fault.is_some() || !matches!(self.look(), Ok(Ahead::Part))
+        self.fault.is_some() || !matches!(self.peek_batch(), Ok(Ahead::Part))
     }
 
     /// Everything before this position was handed out.

@@ -98,11 +98,11 @@ impl Guests {
     #[inline]
     pub(crate) fn note_sleepers(&mut self) {
         if !self.places.is_empty() {
-            self.look_at_sleepers();
+            self.poll_sleepers();
         }
     }
 
-    fn look_at_sleepers(&mut self) {
+    fn poll_sleepers(&mut self) {
         for place in self.present() {
             let sleepers = &self.places[place].header().sleepers;
             // SYNC: as in `take_sleepers`, whose fence came before.

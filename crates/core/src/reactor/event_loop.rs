@@ -22,7 +22,7 @@ const STACK: usize = 512 * 1024;
 /// How long unfinished deliveries may delay the end of the thread.
 const LINGER: Duration = Duration::from_secs(1);
 /// The longest wait before the loop asks again whether a delivery is unfinished.
-const LOOK: Duration = Duration::from_millis(20);
+const LINGER_POLL: Duration = Duration::from_millis(20);
 /// The number of the commands' doorbell. Tokens begin above it.
 const WAKE: u64 = 0;
 
@@ -276,7 +276,7 @@ fn linger(event_loop: &mut EventLoop) {
         let mut fds: Vec<PollFd<'_>> = watched.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
         // Every object is called, whatever `poll` answers: one of them may wait for a time. Signals are blocked on this
         // thread.
-        let _ = poll(&mut fds, PollTimeout::try_from(left.min(LOOK)).unwrap_or(PollTimeout::ZERO));
+        let _ = poll(&mut fds, PollTimeout::try_from(left.min(LINGER_POLL)).unwrap_or(PollTimeout::ZERO));
         drop(fds);
         for number in lingering {
             event_loop.call(number);

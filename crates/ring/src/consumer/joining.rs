@@ -19,7 +19,7 @@ use crate::sync::{Ordering, fence, spin_loop};
 use crate::walk::Current;
 
 /// How often a joiner tries to load a `head` and a sequence, or a `floor` and a sequence, that belong together.
-const LOOKS: usize = 64;
+const MAX_RETRIES: usize = 64;
 
 impl Consumer {
     /// Joins the topic in a slot whose lock the caller holds, through an open file description of its own.
@@ -194,7 +194,7 @@ fn introduce(owned: &Slot, pid: u32) {
 /// `head`, and the sequence of the message after it. `None` for the sequence: the two never agreed.
 pub(super) fn latest(data: &DataMemory) -> (u64, Option<u64>) {
     let head = &data.header().head;
-    for _ in 0..LOOKS {
+    for _ in 0..MAX_RETRIES {
         // SYNC: each pairs with its release in `Producer::publish`. After the first load, `head` is not older than that
         // sequence. After the second, the other sequence is not older than `head`. If both are equal, they belong to
         // the `head` between them (I7).
@@ -214,7 +214,7 @@ fn oldest(data: &DataMemory) -> (u64, Option<u64>) {
     let floor = &data.header().floor;
     // SYNC: pairs with the release of `floor` in `Producer::advance_floor`: the batch there is visible.
     let mut at = floor.load(Ordering::Acquire);
-    for _ in 0..LOOKS {
+    for _ in 0..MAX_RETRIES {
         let word = |offset: usize| data.frames.load(at.wrapping_add(offset as u64));
         let sequence = word(8);
         let begun =

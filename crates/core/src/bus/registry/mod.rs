@@ -23,7 +23,7 @@ use super::event::{ServiceEvent, Sink};
 use super::filter::Filter;
 use super::gc;
 use super::publish::Own;
-use super::scan::{Known, Look, look};
+use super::scan::{Inspection, Known, inspect};
 use super::view::View;
 use crate::error::{Error, Result};
 use crate::reactor::{Step, Thread, Token, Watched, contained, discard};
@@ -277,24 +277,24 @@ impl Registry {
             return;
         }
         let directory = self.directory.fd();
-        let mut found = look(&self.directory, directory.as_fd(), name, self.known.get(name));
-        if let Look::Alive(known @ Known { record: Some(record), .. }) = &found
+        let mut found = inspect(&self.directory, directory.as_fd(), name, self.known.get(name));
+        if let Inspection::Alive(known @ Known { record: Some(record), .. }) = &found
             && self.deaths.watch(name, record, &self.epoll)
         {
-            found = look(&self.directory, directory.as_fd(), name, Some(known));
+            found = inspect(&self.directory, directory.as_fd(), name, Some(known));
         }
         match found {
-            Look::Alive(known) => self.present(name, known, thread),
-            Look::Dead => {
+            Inspection::Alive(known) => self.present(name, known, thread),
+            Inspection::Dead => {
                 gc::collect(&self.directory, directory.as_fd(), name);
                 self.absent(name, thread);
             }
-            Look::Absent => self.absent(name, thread),
-            Look::Bad(known, _) => {
+            Inspection::Absent => self.absent(name, thread),
+            Inspection::Bad(known, _) => {
                 self.absent(name, thread);
                 self.known.insert(name.to_owned(), known);
             }
-            Look::Later(_) => self.later(name.to_owned()),
+            Inspection::Later(_) => self.later(name.to_owned()),
         }
     }
 

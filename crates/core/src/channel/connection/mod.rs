@@ -228,7 +228,7 @@ impl Connection {
 
     /// Takes what is in the socket.
     pub(super) fn poll_socket(&mut self) {
-        self.fd_socket.look();
+        self.fd_socket.poll();
     }
 
     /// The descriptors that came before the end and were not taken.

@@ -45,7 +45,7 @@ impl Channel {
         fill: usize,
         table: &mut [Entry],
     ) -> Result<Drained> {
-        self.look_at_sleepers()?;
+        self.poll_sleepers()?;
         let mut looked = 0;
         while looked < self.awake.len() {
             let at = if self.next < self.awake.len() { self.next } else { 0 };
@@ -117,7 +117,7 @@ impl Channel {
     /// Looks at doorbells and sockets once in a while. A peer rings a sleeping connection, and a peer that dies ends
     /// its socket; both wake a caller that sleeps on `as_fd`. A busy endpoint never sleeps there, so it would see
     /// neither.
-    fn look_at_sleepers(&mut self) -> Result<()> {
+    fn poll_sleepers(&mut self) -> Result<()> {
         self.batches = self.batches.wrapping_add(1);
         if self.batches.is_multiple_of(BUSY) {
             self.take_rings(Some(Instant::now()))?;

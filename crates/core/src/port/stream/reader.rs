@@ -26,7 +26,7 @@ use crate::sys::seqpacket;
 /// The most datagrams that a read takes before it returns, whatever they contain.
 const MAX_DATAGRAMS: usize = 64;
 /// A look at a socket is a system call. It takes as long as this number of looks at memory.
-const ITERATIONS_PER_LOOK: u32 = 64;
+const ITERATIONS_PER_SYSCALL: u32 = 64;
 /// How long statistics wait for the publisher's counters, and how long a subscriber that leaves a durable position
 /// waits until the publisher has parked it. A bus thread answers at once; a stopped one never answers.
 pub(crate) const ANSWER: Duration = Duration::from_millis(20);
@@ -44,7 +44,7 @@ pub(crate) struct StreamReader {
     position: Option<Position>,
     acknowledging: Acknowledging,
     state: State,
-    look: Look,
+    socket_state: SocketState,
     /// The reader may be asleep, and relies on the socket to wake it.
     asleep: bool,
     /// A report is due that the socket had no room for.
@@ -74,9 +74,9 @@ enum State {
     Left,
 }
 
-/// What the last look found. It decides whether the socket is certain to wake a sleeper.
+/// What was last seen of the socket. It decides whether the socket is certain to wake a sleeper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Look {
+enum SocketState {
     /// There may be something in the socket.
     Stale,
     /// The socket was empty, and has woken no sleeper since.
@@ -121,7 +121,7 @@ impl StreamReader {
             position: None,
             acknowledging: Acknowledging::AtOnce,
             state: State::Open,
-            look: Look::Stale,
+            socket_state: SocketState::Stale,
             asleep: false,
             owed: false,
             watched_for_room: false,
@@ -213,9 +213,9 @@ impl StreamReader {
             && self.feed.pending()
             && !seqpacket::is_writable(&*self.socket);
         if withheld {
-            self.look = Look::Withheld;
-        } else if self.look == Look::Withheld {
-            self.look = Look::Stale;
+            self.socket_state = SocketState::Withheld;
+        } else if self.socket_state == SocketState::Withheld {
+            self.socket_state = SocketState::Stale;
         }
         withheld
     }
@@ -242,7 +242,7 @@ impl StreamReader {
             match scm::receive_parts(&*self.socket, &mut head, space) {
                 Ok(length) => break length,
                 Err(ReceiveError::Os(Errno::EAGAIN)) => {
-                    self.look = Look::Empty;
+                    self.socket_state = SocketState::Empty;
                     return Ok(Received::Nothing);
                 }
                 // The publisher went before it had read all reports. What it sent earlier is still in the socket.
@@ -254,7 +254,7 @@ impl StreamReader {
                 }
             }
         };
-        self.look = Look::Stale;
+        self.socket_state = SocketState::Stale;
         if length == 0 {
             self.state = State::Cut;
             return Ok(Received::End);
@@ -381,7 +381,7 @@ impl StreamReader {
 
     /// Whether there is something to read, or an end to report. It costs a system call if nothing is held.
     pub(crate) fn pending(&self) -> bool {
-        if self.look == Look::Withheld {
+        if self.socket_state == SocketState::Withheld {
             return seqpacket::is_writable(&*self.socket);
         }
         self.feed.pending() || self.state != State::Open || seqpacket::is_readable(&*self.socket)
@@ -389,11 +389,11 @@ impl StreamReader {
 
     /// As [`pending`](Self::pending), for as long as about `iterations` looks at memory take.
     pub(crate) fn spin(&self, iterations: u32) -> bool {
-        for _ in 0..iterations.div_ceil(ITERATIONS_PER_LOOK) {
+        for _ in 0..iterations.div_ceil(ITERATIONS_PER_SYSCALL) {
             if self.pending() {
                 return true;
             }
-            for _ in 0..ITERATIONS_PER_LOOK {
+            for _ in 0..ITERATIONS_PER_SYSCALL {
                 std::hint::spin_loop();
             }
         }
@@ -402,17 +402,17 @@ impl StreamReader {
 
     /// Whether the reader may sleep until the socket wakes it. It makes no system call, unless a report is due.
     pub(crate) fn arm(&mut self) -> bool {
-        if self.look == Look::Withheld && seqpacket::is_writable(&*self.socket) {
-            self.look = Look::Stale;
+        if self.socket_state == SocketState::Withheld && seqpacket::is_writable(&*self.socket) {
+            self.socket_state = SocketState::Stale;
         }
-        if self.owed && self.look != Look::Withheld {
+        if self.owed && self.socket_state != SocketState::Withheld {
             self.report(Request::Nothing);
         }
         self.asleep = self.state == State::Open
-            && match self.look {
-                Look::Stale => false,
-                Look::Empty => !self.feed.pending(),
-                Look::Withheld => true,
+            && match self.socket_state {
+                SocketState::Stale => false,
+                SocketState::Empty => !self.feed.pending(),
+                SocketState::Withheld => true,
             };
         self.asleep
     }
@@ -420,7 +420,7 @@ impl StreamReader {
     /// Whether a sleeper must be woken: a look that was not a read took from the socket the data that would have
     /// woken it.
     pub(crate) fn unnoticed(&mut self) -> bool {
-        let held = self.feed.pending() && self.look != Look::Withheld;
+        let held = self.feed.pending() && self.socket_state != SocketState::Withheld;
         let unnoticed = self.asleep && (held || self.state != State::Open);
         self.asleep &= !unnoticed;
         unnoticed
@@ -433,7 +433,7 @@ impl StreamReader {
 
     /// Lets the socket wake a sleeper also when it has room, while a report is owed.
     pub(crate) fn watch_room<A>(&mut self, inbox: &Inbox<A>, number: u64) {
-        let wanted = self.owed || self.look == Look::Withheld;
+        let wanted = self.owed || self.socket_state == SocketState::Withheld;
         if wanted != self.watched_for_room {
             self.watched_for_room = wanted;
             // This cannot fail for a socket that is watched.
@@ -444,7 +444,7 @@ impl StreamReader {
     /// Notes that something woke the reader. The socket has to be looked at again.
     pub(crate) fn note_wakeup(&mut self) {
         self.wakeups += 1;
-        self.look = Look::Stale;
+        self.socket_state = SocketState::Stale;
         self.asleep = false;
     }
 

@@ -11,7 +11,7 @@ use ringbell_ring::{BATCH_OVERHEAD, Entry};
 
 use super::Subscriber;
 use crate::error::{Error, Result};
-use crate::port::receive::{Batch, Looked, SPIN_ITERATIONS, look_for};
+use crate::port::receive::{Batch, SPIN_ITERATIONS, SpinResult, spin_until};
 use crate::topic::acks::AckMode;
 use crate::topic::notice::Drained;
 
@@ -180,13 +180,13 @@ impl Subscriber {
             if self.pending() {
                 continue;
             }
-            match look_for(self.received.spin, deadline, || Ok(self.spin_sources(SPIN_ITERATIONS)))? {
-                Looked::Found => {}
-                Looked::Late => return Ok(false),
-                Looked::Enough if deadline.is_some_and(|deadline| Instant::now() >= deadline) => {
+            match spin_until(self.received.spin, deadline, || Ok(self.spin_sources(SPIN_ITERATIONS)))? {
+                SpinResult::Found => {}
+                SpinResult::Late => return Ok(false),
+                SpinResult::Enough if deadline.is_some_and(|deadline| Instant::now() >= deadline) => {
                     return Ok(false);
                 }
-                Looked::Enough => {
+                SpinResult::Enough => {
                     if self.arm_sources() {
                         self.sleep(deadline)?;
                     }
