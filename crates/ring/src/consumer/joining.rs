@@ -14,7 +14,7 @@ use crate::frame::{BATCH_OVERHEAD, Header, MESSAGE_OVERHEAD};
 use crate::layout::{Overflow, is_position};
 use crate::memory::{ControlMemory, DataMemory};
 use crate::read::Fault;
-use crate::slot::{Inheritance, Slot, UNKNOWN, Word};
+use crate::slot::{Resumed, Slot, UNKNOWN, Word};
 use crate::sync::{Ordering, fence, spin_loop};
 use crate::walk::Current;
 
@@ -43,20 +43,20 @@ impl Consumer {
         let owned = control.slot(slot).ok_or(Fault::Corrupt("there is no such slot"))?;
         let unsteady = Fault::Corrupt("the slot's state does not hold still");
         let (pid, name) = (who.0, if overflow == Overflow::Block { who.1 } else { 0 });
-        let inheritance = if name == 0 { Some(Inheritance::Nothing) } else { owned.inherit(name) };
-        let lost = match inheritance.ok_or(unsteady)? {
-            Inheritance::Position(active) => {
-                introduce(owned, pid);
+        let resumed = if name == 0 { Some(Resumed::Nothing) } else { owned.resume(name) };
+        let lost = match resumed.ok_or(unsteady)? {
+            Resumed::Position(active) => {
+                reset_counters(owned, pid);
                 return Self::resume(data, control, slot, name, active);
             }
-            Inheritance::Loss => {
+            Resumed::Loss => {
                 Some((owned.acknowledged.load(Ordering::Relaxed), owned.delivered.load(Ordering::Relaxed)))
             }
-            Inheritance::Nothing => None,
+            Resumed::Nothing => None,
         };
         let redelivered_below = lost.map_or(0, |(_, delivered)| delivered);
         let free = owned.take().ok_or(unsteady)?;
-        introduce(owned, pid);
+        reset_counters(owned, pid);
         owned.name_hash.store(name, Ordering::Relaxed);
         owned.delivered.store(redelivered_below, Ordering::Relaxed);
         owned.acknowledged.store(UNKNOWN, Ordering::Relaxed);
@@ -183,9 +183,9 @@ impl Consumer {
 }
 
 /// Resets the figures of the slot for a new owner.
-fn introduce(owned: &Slot, pid: u32) {
+fn reset_counters(owned: &Slot, pid: u32) {
     owned.pid.store(pid, Ordering::Relaxed);
-    owned.way.store(0, Ordering::Relaxed);
+    owned.rung.store(0, Ordering::Relaxed);
     for counter in [&owned.received, &owned.missed, &owned.wakeups, &owned.flushed, &owned.redelivered] {
         counter.store(0, Ordering::Relaxed);
     }

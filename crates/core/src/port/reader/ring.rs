@@ -68,7 +68,7 @@ impl Reader {
         let Memory { segments, slot, room, doorbell } = memory;
         let (data, control) = (segments.data.memory(), segments.control.memory());
         let consumer = Consumer::join(data, control, slot, overflow, start, (std::process::id(), name))?;
-        consumer.note_way(rung.way());
+        consumer.note_way(rung.code());
         let mapped = Mapped::Topic(segments);
         Ok(RingReader { consumer, doorbell, room, acknowledging, rings: 0, home: Home::here(), mapped }
             .into())
