@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::{Guests, Line, NUDGE, bits, lock};
+use super::{GuestTransport, Guests, NUDGE, bits, lock};
 use crate::port::budget::ring_interval;
 use crate::port::doorbell::Drained;
 use crate::reactor::{Step, Thread, Watched};
@@ -51,7 +51,7 @@ impl Drop for Keeper {
                 .guests
                 .guest_in(slot)
                 .as_ref()
-                .is_some_and(|guest| matches!(guest.line, Line::Forwarder { .. }));
+                .is_some_and(|guest| matches!(guest.transport, GuestTransport::Forwarder { .. }));
             if !streamed {
                 self.guests.evict(slot);
             }
@@ -86,7 +86,8 @@ impl Guests {
 
     /// Takes what a guest has sent.
     fn take_rings(&self, slot: usize, now: Instant) {
-        let socket = self.guests.get(slot).and_then(|entry| lock(entry).as_ref()?.line.socket().cloned());
+        let socket =
+            self.guests.get(slot).and_then(|entry| lock(entry).as_ref()?.transport.socket().cloned());
         let Some(socket) = socket else { return };
         // This is outside of the lock, because the publisher's thread would have to wait for the lock.
         let Drained::Rings(count) = socket.drain() else {
@@ -95,9 +96,9 @@ impl Guests {
         };
         let mut entry = self.guest_in(slot);
         let Some(guest) = entry.as_mut() else { return };
-        guest.heard += count as u64;
+        guest.rings_received += count as u64;
         let waits = self.waits.load(Ordering::Relaxed) - guest.waits_before;
-        let breach = guest.heard > waits + SURPLUS;
+        let breach = guest.rings_received > waits + SURPLUS;
         let guests = self.admitted.bits().count_ones();
         if count > 0 && !guest.ringing.take(monotonic_ns(), ring_interval(guests)) {
             self.epoll.forget(socket.as_fd());
@@ -119,8 +120,10 @@ impl Guests {
         if until > now {
             return Some(until);
         }
-        let watched =
-            guest.line.socket().is_none_or(|socket| self.epoll.watch(socket.as_fd(), slot as u64).is_ok());
+        let watched = guest
+            .transport
+            .socket()
+            .is_none_or(|socket| self.epoll.watch(socket.as_fd(), slot as u64).is_ok());
         guest.paused_until = (!watched).then(|| now + TICK);
         guest.paused_until
     }

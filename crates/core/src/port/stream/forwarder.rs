@@ -333,8 +333,8 @@ mod tests {
     fn a_guest_cannot_keep_the_rest_of_a_closed_topic() {
         let (source, producer, identity) = topic(1 << 20);
         let guests = Guests::new(1, identity, Arc::clone(&source.room)).unwrap();
-        let (places, admitted) = guests.for_producer();
-        let mut producer = producer.with_guests(places, admitted, 0);
+        let (guest_slots, admitted) = guests.for_producer();
+        let mut producer = producer.with_guests(guest_slots, admitted, 0);
         let mut now = Instant::now();
         let slot = guests.admit_to_stream(7, now).ok().unwrap();
         let proxy = ProxyReader::claim_guest(&source, slot, 1, Start::Latest).unwrap();

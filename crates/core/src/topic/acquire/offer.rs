@@ -16,7 +16,7 @@ use crate::bus::Serve;
 use crate::handshake::wire::{Datagram, GUEST, Refusal, SHARED_MEMORY, STREAM};
 use crate::handshake::{self, Answer, PeerClass, Service, Then};
 use crate::port::Guests;
-use crate::port::guests::{Outside, Reservation};
+use crate::port::guests::{AdmissionError, Reservation};
 use crate::port::stream::{ProxyReader, StreamServer};
 use crate::record::Granted;
 use crate::segment::{OwnSegments, slots};
@@ -125,7 +125,7 @@ impl Server {
             // Root may have everything. But it may not want to share doorbells with a user that it does not trust.
             (PeerClass::Root | PeerClass::Other, Some(guests)) if as_guest => match guests.admit(uid, now) {
                 Ok(reservation) => Answer::Offer(Offer::Segments { id, reservation: Some(reservation) }),
-                Err(outside) => leave_outside(outside),
+                Err(error) => refusal(error),
             },
             (PeerClass::Own | PeerClass::Root, _) => Answer::Offer(Offer::Segments { id, reservation: None }),
             _ => {
@@ -153,13 +153,13 @@ impl Server {
         let Some(streams) = &self.streams else { return refuse(Refusal::NothingInCommon, self.on_offer()) };
         let proxy = match (class, self.guests()) {
             (PeerClass::Other, _) if who.1 != 0 => return refuse(Refusal::Other, NO_DURABLE_GUESTS),
-            (PeerClass::Other, None) => return leave_outside(Outside::Full),
+            (PeerClass::Other, None) => return refusal(AdmissionError::Full),
             (PeerClass::Other, Some(guests)) => match guests.admit_to_stream(uid, now) {
                 // A failure here can go away with time.
-                Ok(slot) => streams.admit_guest(slot, who.0, start).map_err(|_| Outside::Busy),
-                Err(outside) => Err(outside),
+                Ok(slot) => streams.admit_guest(slot, who.0, start).map_err(|_| AdmissionError::Busy),
+                Err(error) => Err(error),
             }
-            .map_err(leave_outside),
+            .map_err(refusal),
             _ => streams.admit(who, start).map_err(|error| match error {
                 Error::NoSlot { .. } => refuse(Refusal::NoSlot, "all slots are taken"),
                 Error::NameTaken { .. } => refuse(Refusal::NameTaken, "somebody holds this durable name"),
@@ -251,11 +251,11 @@ impl Service for Server {
     }
 }
 
-fn leave_outside(outside: Outside) -> Answer<Offer> {
-    let (refusal, text) = match outside {
-        Outside::Full => (Refusal::Full, "all places for other users are taken".to_owned()),
-        Outside::Busy => (Refusal::Busy, "no place can be made at the moment".to_owned()),
-        Outside::Penalty(seconds) => (
+fn refusal(error: AdmissionError) -> Answer<Offer> {
+    let (refusal, text) = match error {
+        AdmissionError::Full => (Refusal::Full, "all places for other users are taken".to_owned()),
+        AdmissionError::Busy => (Refusal::Busy, "no place can be made at the moment".to_owned()),
+        AdmissionError::Penalty(seconds) => (
             Refusal::NotPermitted,
             format!("a subscriber of this user was put out; it may come again in {seconds} s"),
         ),
