@@ -61,7 +61,7 @@ impl FdSocket {
                     self.end();
                     continue;
                 }
-                Ok(received) => match parcel::understand(&buffer[..received.length], received.fds) {
+                Ok(received) => match parcel::decode(&buffer[..received.length], received.fds) {
                     Ok(parcel) => {
                         self.parcels.push_back(parcel);
                         continue;

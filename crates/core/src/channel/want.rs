@@ -70,17 +70,17 @@ impl Want for Pair {
     }
 
     fn request(&self, attempt: &Attempt) -> Datagram {
-        let way = if attempt.rung == Rung::Stream { STREAM } else { SHARED_MEMORY };
+        let transport = if attempt.rung == Rung::Stream { STREAM } else { SHARED_MEMORY };
         Datagram::Connect(Connect {
             id: attempt.id,
-            capabilities: way | if self.is_guest(&attempt.record) { GUEST } else { 0 },
+            capabilities: transport | if self.is_guest(&attempt.record) { GUEST } else { 0 },
             pid: std::process::id(),
             client_ring: self.client_ring,
             server_ring: self.server_ring,
         })
     }
 
-    fn hear(
+    fn on_datagram(
         &mut self,
         attempt: &Attempt,
         _partial: Option<Infallible>,
@@ -115,7 +115,7 @@ impl Pair {
     /// Whether this side asks for a guest's terms. A process, even root's, does not take the doorbells that the
     /// processes of another user share.
     fn is_guest(&self, server: &Record) -> bool {
-        self.as_guest || is_anothers(server)
+        self.as_guest || is_other_user(server)
     }
 
     /// Checks the sizes of both rings. This process pays for what it maps or makes, so it accepts no more than was
@@ -164,13 +164,13 @@ impl Pair {
             return Err(Verdict::corrupt("its streams are not SOCK_SEQPACKET sockets"));
         }
         let sockets = Sockets { outgoing, incoming };
-        let peer = (server.pid, is_anothers(server));
+        let peer = (server.pid, is_other_user(server));
         let (duplex, forwarding) = Duplex::streamed(sizes, sockets, peer, self.handle.clone())?;
         Ok(Parts { duplex, forwarding: Some(forwarding) })
     }
 }
 
-fn is_anothers(server: &Record) -> bool {
+fn is_other_user(server: &Record) -> bool {
     server.uid != nix::unistd::geteuid().as_raw()
 }
 
@@ -195,17 +195,17 @@ fn bells_of(
     Ok((Doorbell::Shared(Arc::new(own_bell)), Doorbell::Shared(Arc::new(peer_bell))))
 }
 
-/// A connection number whose connection is being made. If it is dropped before the result was told, it reports that
-/// the bus has closed.
+/// A connection number whose connection is being made. If it is dropped before the result was reported, it reports
+/// that the bus has closed.
 pub(super) struct Connecting {
     registrar: Arc<ConnectionRegistrar>,
     number: u32,
-    told: bool,
+    reported: bool,
 }
 
 impl Connecting {
     pub(super) fn new(registrar: Arc<ConnectionRegistrar>, number: u32) -> Connecting {
-        Connecting { registrar, number, told: false }
+        Connecting { registrar, number, reported: false }
     }
 
     /// Tells the endpoint the result.
@@ -221,7 +221,7 @@ impl Connecting {
             }
             Ok(())
         });
-        self.told = true;
+        self.reported = true;
         if let Err(error) = opened {
             self.registrar.inbox().put(Arrival::Failed(self.number, error));
         }
@@ -230,7 +230,7 @@ impl Connecting {
 
 impl Drop for Connecting {
     fn drop(&mut self) {
-        if !self.told {
+        if !self.reported {
             let closed = Error::Closed { what: "bus" };
             self.registrar.inbox().put(Arrival::Failed(self.number, closed));
         }

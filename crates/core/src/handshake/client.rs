@@ -54,7 +54,7 @@ pub(crate) trait Want: Send + 'static {
     fn request(&self, attempt: &Attempt) -> Datagram;
 
     /// Takes an answer, unless it is "try again". `partial`: the result of the answer before it.
-    fn hear(
+    fn on_datagram(
         &mut self,
         attempt: &Attempt,
         partial: Option<Self::Partial>,
@@ -235,7 +235,7 @@ impl<P> ClientHandshake<P> {
         };
         let attempt = self.attempt(rung)?;
         let acknowledge = || scm::send(&socket, &Datagram::Ack.encode(), &[]).is_ok();
-        let parts = match want.hear(&attempt, partial, datagram, fds)? {
+        let parts = match want.on_datagram(&attempt, partial, datagram, fds)? {
             Next::Send(datagram, partial) => return self.say(socket, &datagram, Some(partial), now),
             Next::Done(parts) => parts,
             Next::Acknowledge(parts) => {

@@ -236,7 +236,7 @@ impl<W: Want> Watched for Acquisition<W> {
         if let Some(done) = self.done.take() {
             // There is no `Thread` here to pass on, but a turn of the bus thread has one. If the bus thread has
             // ended, the error is dropped.
-            let deferred = DeferredError { told: Some((done, error.clone())) };
+            let deferred = DeferredError { pending: Some((done, error.clone())) };
             self.handle.add(Box::new(deferred), Some(Instant::now()));
         }
     }
@@ -244,7 +244,7 @@ impl<W: Want> Watched for Acquisition<W> {
 
 /// Reports, on the bus thread, that a socket could not be waited for.
 struct DeferredError<P> {
-    told: Option<(Done<P>, Error)>,
+    pending: Option<(Done<P>, Error)>,
 }
 
 impl<P: Send + 'static> Watched for DeferredError<P> {
@@ -253,7 +253,7 @@ impl<P: Send + 'static> Watched for DeferredError<P> {
     }
 
     fn ready(&mut self, thread: &mut Thread<'_>) -> Step {
-        if let Some((done, error)) = self.told.take() {
+        if let Some((done, error)) = self.pending.take() {
             done(Err(error), thread);
         }
         Step::Finished

@@ -163,7 +163,7 @@ impl<S: Service> Listener<S> {
         if self.handshakes.len() < MOST {
             return;
         }
-        let keeps = |handshake: &ServerHandshake<S>| handshake.gives_way().is_none_or(|when| when > now);
+        let keeps = |handshake: &ServerHandshake<S>| handshake.droppable_from().is_none_or(|when| when > now);
         let late = self.handshakes.iter().filter(|(_, handshake)| !keeps(handshake));
         for number in late.map(|(number, _)| *number).collect::<Vec<_>>() {
             // Its datagram may have come just now.
@@ -198,8 +198,8 @@ impl<S: Service> Listener<S> {
     fn deadline(&self) -> Option<Instant> {
         let full = self.handshakes.len() >= MOST;
         let handshakes = self.handshakes.values().map(|handshake| {
-            let way = handshake.gives_way().filter(|_| full);
-            way.map_or(handshake.until(), |way| way.min(handshake.until()))
+            let from = handshake.droppable_from().filter(|_| full);
+            from.map_or(handshake.until(), |from| from.min(handshake.until()))
         });
         handshakes.chain(self.paused_until).min()
     }

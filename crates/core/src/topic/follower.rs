@@ -23,7 +23,7 @@ use crate::port::Probe;
 use crate::reactor::{Inbox, Step, Thread, Watched};
 use crate::record::Record;
 use crate::segment::DurableName;
-use crate::topic::acquire::{Attachment, NO_DURABLE_GUESTS, PATIENCE, Ring, Way};
+use crate::topic::acquire::{Attachment, NO_DURABLE_GUESTS, PATIENCE, Ring, TopicPort};
 
 /// Reports from the bus thread.
 pub(super) enum Arrival {
@@ -176,7 +176,7 @@ impl Shared {
         let attempt = record.clone();
         let ring = Ring { start: self.start(&before), durable: self.durable.clone() };
         let ask = Ask { record, forced: self.options.acquire, patience: PATIENCE };
-        let done: Done<Way> = Box::new(move |result: Result<Attachment>, thread: &mut Thread<'_>| {
+        let done: Done<TopicPort> = Box::new(move |result: Result<Attachment>, thread: &mut Thread<'_>| {
             if let Some(shared) = shared.upgrade() {
                 shared.attached(attempt, result, before, thread);
             }

@@ -18,7 +18,7 @@ use crate::port::{Acknowledging, End, Probe, Reader, WriterState};
 use crate::reactor::Inbox;
 use crate::record::{Fallback, Overflow, Record, Rung, TopicRecord};
 use crate::segment::{DurableName, MappedData};
-use crate::topic::acquire::{Attachment, Way};
+use crate::topic::acquire::{Attachment, TopicPort};
 
 /// Number under which the doorbells of all sources are watched. It does not matter which one rang.
 const DOORBELL: u64 = 1;
@@ -45,14 +45,14 @@ impl Joined {
         start: Start,
         resume: Option<u64>,
     ) -> Result<Self> {
-        let Attachment { record, port: way, rung, fallbacks } = attachment;
+        let Attachment { record, port, rung, fallbacks } = attachment;
         let durable = options.durable_name()?;
         let acknowledging = match options.ack {
             AckMode::Immediate => Acknowledging::AtOnce,
             AckMode::Batch | AckMode::Deferred => Acknowledging::Apart,
         };
-        let (mut reader, not_leasable) = match way {
-            Way::Memory(memory) => {
+        let (mut reader, not_leasable) = match port {
+            TopicPort::Memory(memory) => {
                 let topic = topic_of(&record)?;
                 let name = durable.as_ref().map_or(0, DurableName::hash);
                 let reader = Reader::join(memory, topic.overflow, start, name, rung, acknowledging)
@@ -60,7 +60,7 @@ impl Joined {
                 let leasable = topic.overflow == Overflow::Block && topic.evict_after_ms.is_none();
                 (reader, (!leasable).then_some("leases need a block topic without evictAfter"))
             }
-            Way::Stream(mut stream) => {
+            TopicPort::Stream(mut stream) => {
                 stream.acknowledge(acknowledging);
                 (Reader::Stream(stream), Some("leases need shared memory, and this is a stream"))
             }

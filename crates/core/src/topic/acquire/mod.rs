@@ -13,4 +13,4 @@ pub(crate) mod tests;
 mod want;
 
 pub(super) use offer::{NO_DURABLE_GUESTS, Server};
-pub(super) use want::{Attachment, PATIENCE, Ring, Way};
+pub(super) use want::{Attachment, PATIENCE, Ring, TopicPort};

@@ -21,7 +21,7 @@ use nix::poll::{PollFd, PollFlags, poll};
 use ringbell_ring::{Config, Producer, Start};
 
 use super::Server;
-use super::{Attachment, PATIENCE, Ring, Way};
+use super::{Attachment, PATIENCE, Ring, TopicPort};
 use crate::Result;
 use crate::bus::{Announced, Announcement, Bus, BusOptions, new_id};
 use crate::handshake::{Acquirer, Ask, Climb};
@@ -129,8 +129,8 @@ impl Attachment {
     /// The memory that it is to have brought.
     fn memory(&self) -> &Memory {
         match &self.port {
-            Way::Memory(memory) => memory,
-            Way::Stream(link) => panic!("{link:?}"),
+            TopicPort::Memory(memory) => memory,
+            TopicPort::Stream(stream) => panic!("{stream:?}"),
         }
     }
 }
