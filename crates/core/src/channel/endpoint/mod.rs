@@ -59,7 +59,7 @@ pub struct Channel {
     leftovers: VecDeque<(u32, FdSocket)>,
     /// Number of notices so far. It shows a wait that there are new ones, even if the caller has not taken the old
     /// ones.
-    told: u64,
+    notice_count: u64,
     /// The bus was closed. What is connected can be used; nothing else will come.
     closed: bool,
     /// Where the rings are mapped. In a forked child they are not.
@@ -169,7 +169,7 @@ impl Channel {
             dialing: HashMap::new(),
             notices: VecDeque::new(),
             leftovers: VecDeque::new(),
-            told: 0,
+            notice_count: 0,
             closed: false,
             home: Home::here(),
             codec,
@@ -263,7 +263,7 @@ impl Channel {
         }
         // A peer that broke the rules is still alive, and may go on reading. So the number would not be final.
         let delivered = if matches!(reason, CloseReason::Failed(_)) { None } else { connection.delivered() };
-        self.tell(Notice::Closed { connection: connection.number, reason, delivered });
+        self.notify(Notice::Closed { connection: connection.number, reason, delivered });
     }
 
     /// Removes a connection from every list, counts its totals, and frees its place for the next client.
@@ -309,7 +309,7 @@ impl Channel {
                 Arrival::Opened(connection) => self.opened(connection),
                 Arrival::Failed(connection, error) => {
                     if self.dialing.remove(&connection).is_some() {
-                        self.tell(Notice::Failed { connection, error });
+                        self.notify(Notice::Failed { connection, error });
                     }
                 }
                 Arrival::Closed => self.closed = true,
@@ -323,7 +323,7 @@ impl Channel {
         match self.find(number) {
             Err(place) if wanted => {
                 let peer_info = &connection.peer_info;
-                self.tell(Notice::Opened {
+                self.notify(Notice::Opened {
                     connection: number,
                     pid: peer_info.peer.pid,
                     uid: peer_info.peer.uid,
@@ -336,7 +336,7 @@ impl Channel {
                 connection.on_ring();
                 connection.poll_socket();
                 if connection.has_parcels() {
-                    self.tell(Notice::Descriptors { connection: number });
+                    self.notify(Notice::Descriptors { connection: number });
                 }
                 self.connections.insert(place, connection);
                 self.awake.push(number);
@@ -346,9 +346,9 @@ impl Channel {
         }
     }
 
-    fn tell(&mut self, notice: Notice) {
+    fn notify(&mut self, notice: Notice) {
         self.notices.push_back(notice);
-        self.told += 1;
+        self.notice_count += 1;
     }
 
     /// Whether there are notices that the caller has not taken yet.

@@ -139,8 +139,8 @@ impl Channel {
 
     /// As `wait`, but notices that were there before are no reason to return.
     fn wait_news(&mut self, deadline: Option<Instant>) -> Result<bool> {
-        let told = self.told;
-        if self.peek()? || self.told != told {
+        let before = self.notice_count;
+        if self.peek()? || self.notice_count != before {
             return Ok(true);
         }
         let (begun, mut looks) = (Instant::now(), 0u32);

@@ -218,7 +218,7 @@ impl Channel {
                 } else {
                     connection.poll_socket();
                     if connection.has_parcels() {
-                        self.tell(Notice::Descriptors { connection: number });
+                        self.notify(Notice::Descriptors { connection: number });
                     }
                 }
             }

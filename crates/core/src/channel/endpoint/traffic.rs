@@ -209,7 +209,7 @@ impl Channel {
             self.leftovers.remove(of_others.unwrap_or(0));
         }
         self.leftovers.push_back((connection, fd_socket));
-        self.tell(Notice::Descriptors { connection });
+        self.notify(Notice::Descriptors { connection });
     }
 
     /// Removes the notice of descriptors when there are no more to take.

@@ -220,10 +220,10 @@ impl Reader {
 
     /// Whether a sleeper must be woken, because the bytes that would have woken it were taken from the socket but
     /// not read.
-    pub(crate) fn unnoticed(&mut self) -> bool {
+    pub(crate) fn consumed_wakeup(&mut self) -> bool {
         match self {
             Reader::Ring(_) => false,
-            Reader::Stream(stream) => stream.unnoticed(),
+            Reader::Stream(stream) => stream.consumed_wakeup(),
         }
     }
 

@@ -419,11 +419,11 @@ impl StreamReader {
 
     /// Whether a sleeper must be woken: a look that was not a read took from the socket the data that would have
     /// woken it.
-    pub(crate) fn unnoticed(&mut self) -> bool {
+    pub(crate) fn consumed_wakeup(&mut self) -> bool {
         let held = self.feed.pending() && self.socket_state != SocketState::Withheld;
-        let unnoticed = self.asleep && (held || self.state != State::Open);
-        self.asleep &= !unnoticed;
-        unnoticed
+        let consumed_wakeup = self.asleep && (held || self.state != State::Open);
+        self.asleep &= !consumed_wakeup;
+        consumed_wakeup
     }
 
     /// Registers the socket, so that data in it wakes a sleeper.

@@ -228,7 +228,7 @@ impl Subscriber {
     }
 
     /// Acknowledges the messages that `Pending` found due.
-    fn tell_done(&mut self, due: Option<(u32, u64)>) {
+    fn acknowledge_due(&mut self, due: Option<(u32, u64)>) {
         if let Some((source, sequence)) = due {
             // If the source has ended, its publisher no longer needs the acknowledgement.
             let _ = self.ack(source, sequence);
@@ -270,8 +270,8 @@ impl Subscriber {
         gather: bool,
         mut read: impl FnMut(&mut Source) -> Result<Read, Fault>,
     ) -> Result<Drained> {
-        if let Some((told, _)) = self.large {
-            return Ok(told);
+        if let Some((drained, _)) = self.large {
+            return Ok(drained);
         }
         let (mut looked, mut gone, mut more) = (0, 0, false);
         while looked < self.sources.len() {
@@ -284,7 +284,7 @@ impl Subscriber {
                 }
                 Ok(Read::Large(large)) if !gather => {
                     self.next = index;
-                    if source.reader_mut().unnoticed() {
+                    if source.reader_mut().consumed_wakeup() {
                         self.inbox.nudge();
                     }
                     return Ok(Drained::NeedSlab(large.total));
@@ -293,9 +293,9 @@ impl Subscriber {
                     Ok(Gathered::Whole(message)) => {
                         let (sequence, time) = (large.sequence, large.time);
                         let source = self.received_from(index);
-                        let told = Drained::Large { source, bytes: large.total, sequence, time };
-                        self.large = Some((told, message));
-                        return Ok(told);
+                        let drained = Drained::Large { source, bytes: large.total, sequence, time };
+                        self.large = Some((drained, message));
+                        return Ok(drained);
                     }
                     Ok(Gathered::Part) => {
                         more |= source.pending();
@@ -306,7 +306,7 @@ impl Subscriber {
                         more |= source.pending();
                         gone += 1;
                         looked += gone / MOST_GONE;
-                        self.tell_missed(index);
+                        self.report_missed(index);
                     }
                     Err(fault) => {
                         let error = fault_error(fault, &source.record().service);
@@ -315,7 +315,7 @@ impl Subscriber {
                 },
                 Ok(Read::Needs(bytes)) => {
                     self.next = index;
-                    if source.reader_mut().unnoticed() {
+                    if source.reader_mut().consumed_wakeup() {
                         self.inbox.nudge();
                     }
                     return Ok(Drained::NeedSlab(bytes));
@@ -363,12 +363,12 @@ impl Subscriber {
         if self.sources[index].writer == WriterState::Gone {
             self.inbox.nudge();
         }
-        self.tell_missed(index);
+        self.report_missed(index);
         self.sources[index].number
     }
 
     #[inline]
-    fn tell_missed(&mut self, index: usize) {
+    fn report_missed(&mut self, index: usize) {
         let source = &mut self.sources[index];
         let messages = source.newly_missed();
         if messages > 0 {
@@ -377,7 +377,7 @@ impl Subscriber {
     }
 
     fn end(&mut self, index: usize, reason: EndReason) {
-        self.tell_missed(index);
+        self.report_missed(index);
         let source = self.sources.remove(index);
         // The publisher has the same doorbell open, so closing this descriptor would leave the registration in the
         // epoll.
@@ -514,7 +514,7 @@ impl Subscriber {
         // Acknowledgements that are due go out first: a publisher must not wait for room because its subscriber
         // sleeps.
         let due = self.pending.take();
-        self.tell_done(due);
+        self.acknowledge_due(due);
         let mut quiet = !self.closed;
         for source in &mut self.sources {
             // Every source is armed, even if an earlier one has something to do: the caller may sleep after its next
@@ -564,16 +564,16 @@ impl Subscriber {
     /// streams are asked, and get a short time to answer.
     pub fn stats(&mut self) -> SubscriberStats {
         let sources = if self.home.is_foreign() { &mut [] } else { self.sources.as_mut_slice() };
-        let mut unnoticed = false;
+        let mut consumed_wakeup = false;
         // One deadline for all of them: a hundred stopped publishers cost no more time than one.
         let deadline = Instant::now() + ANSWER;
         let asked = |source: &mut Source| {
             let stats = source.stats(deadline);
-            unnoticed |= source.reader_mut().unnoticed();
+            consumed_wakeup |= source.reader_mut().consumed_wakeup();
             stats
         };
         let sources = sources.iter_mut().map(asked).collect();
-        if unnoticed {
+        if consumed_wakeup {
             self.inbox.nudge();
         }
         let counters = || self.sources.iter().map(|source| source.reader().counters());
@@ -615,7 +615,7 @@ impl Drop for Subscriber {
         // not leave for its parent.
         if !self.home.is_foreign() {
             let due = self.pending.take();
-            self.tell_done(due);
+            self.acknowledge_due(due);
             // So that the next holder of a durable name finds the position that this one has left, on any rung.
             let deadline = Instant::now() + ANSWER;
             self.sources.iter_mut().for_each(|source| source.reader_mut().leave(false, deadline));

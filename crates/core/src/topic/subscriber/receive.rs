@@ -210,9 +210,9 @@ impl Subscriber {
             self.received.done += 1;
             if let Some((source, sequence)) = message {
                 let due = self.pending.done(source, sequence);
-                self.tell_done(due);
+                self.acknowledge_due(due);
                 let due = self.pending.enough();
-                self.tell_done(due);
+                self.acknowledge_due(due);
             }
         }
     }
@@ -245,7 +245,7 @@ impl Subscriber {
         let mut buffers = self.received.batch.begin();
         (self.received.large, self.received.done) = (None, 0);
         let due = self.pending.late();
-        self.tell_done(due);
+        self.acknowledge_due(due);
         let drained = loop {
             match self.drain_messages(&mut buffers.slab, &mut buffers.table) {
                 Ok(Drained::NeedSlab(bytes)) => buffers.grow(bytes),
