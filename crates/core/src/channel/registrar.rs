@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::reactor::{Inbox, Step, Thread, Watched};
 
 /// Reports from the bus thread.
-pub(super) enum Arrival {
+pub(super) enum ConnectionEvent {
     /// A connection is open, and its descriptors are watched.
     Opened(Box<Connection>),
     /// A connection could not be made.
@@ -25,16 +25,16 @@ pub(super) enum Arrival {
 
 /// The registrar of one endpoint.
 pub(super) struct ConnectionRegistrar {
-    inbox: Arc<Inbox<Arrival>>,
+    inbox: Arc<Inbox<ConnectionEvent>>,
     next: AtomicU32,
 }
 
 impl ConnectionRegistrar {
-    pub(super) fn new(inbox: Arc<Inbox<Arrival>>) -> Arc<ConnectionRegistrar> {
+    pub(super) fn new(inbox: Arc<Inbox<ConnectionEvent>>) -> Arc<ConnectionRegistrar> {
         Arc::new(ConnectionRegistrar { inbox, next: AtomicU32::new(1) })
     }
 
-    pub(super) fn inbox(&self) -> &Inbox<Arrival> {
+    pub(super) fn inbox(&self) -> &Inbox<ConnectionEvent> {
         &self.inbox
     }
 
@@ -55,7 +55,7 @@ impl ConnectionRegistrar {
         fd_socket: FdSocket,
     ) -> Result<()> {
         let connection = Connection::new(number, peer_info, duplex, fd_socket, &self.inbox)?;
-        self.inbox.put(Arrival::Opened(Box::new(connection)));
+        self.inbox.put(ConnectionEvent::Opened(Box::new(connection)));
         Ok(())
     }
 }
@@ -73,6 +73,6 @@ impl Watched for Sentinel {
     }
 
     fn failed(&mut self, _error: &Error) {
-        self.0.inbox.put(Arrival::Closed);
+        self.0.inbox.put(ConnectionEvent::Closed);
     }
 }

@@ -26,7 +26,7 @@ use crate::sys::seqpacket::Peer;
 use crate::sys::{random, seqpacket};
 
 /// What a server has for its clients, and which other users may connect.
-pub(super) struct Server {
+pub(super) struct ChannelServer {
     registrar: Arc<ConnectionRegistrar>,
     rungs: Vec<Rung>,
     capacity: usize,
@@ -36,7 +36,7 @@ pub(super) struct Server {
     handle: Handle,
 }
 
-impl Server {
+impl ChannelServer {
     pub(super) fn new(
         registrar: Arc<ConnectionRegistrar>,
         rungs: Vec<Rung>,
@@ -44,8 +44,15 @@ impl Server {
         max_connections: u32,
         granted: Option<Granted>,
         handle: Handle,
-    ) -> Server {
-        Server { registrar, rungs, capacity, quota: ConnectionQuota::new(max_connections), granted, handle }
+    ) -> ChannelServer {
+        ChannelServer {
+            registrar,
+            rungs,
+            capacity,
+            quota: ConnectionQuota::new(max_connections),
+            granted,
+            handle,
+        }
     }
 
     fn has(&self, rung: Rung) -> bool {
@@ -132,7 +139,7 @@ pub(super) struct Made {
     reply: Datagram,
 }
 
-impl Service for Server {
+impl Service for ChannelServer {
     type Offer = Box<Made>;
 
     const ROLE: &'static str = "server";

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::connection::PeerInfo;
 use super::duplex::{Duplex, Forwarding, Sizes, Sockets};
 use super::fd_socket::FdSocket;
-use super::registrar::{Arrival, ConnectionRegistrar};
+use super::registrar::{ConnectionEvent, ConnectionRegistrar};
 use super::server::nonce_words;
 use crate::error::{Error, Result};
 use crate::handshake::wire::{Connect, Connected, Datagram, GUEST, SHARED_MEMORY, STREAM};
@@ -223,7 +223,7 @@ impl Connecting {
         });
         self.reported = true;
         if let Err(error) = opened {
-            self.registrar.inbox().put(Arrival::Failed(self.number, error));
+            self.registrar.inbox().put(ConnectionEvent::Failed(self.number, error));
         }
     }
 }
@@ -232,7 +232,7 @@ impl Drop for Connecting {
     fn drop(&mut self) {
         if !self.reported {
             let closed = Error::Closed { what: "bus" };
-            self.registrar.inbox().put(Arrival::Failed(self.number, closed));
+            self.registrar.inbox().put(ConnectionEvent::Failed(self.number, closed));
         }
     }
 }

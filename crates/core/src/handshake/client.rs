@@ -108,7 +108,7 @@ enum Stage<P> {
 }
 
 /// What `advance` leads to.
-pub(super) enum Progress<T> {
+pub(super) enum HandshakeProgress<T> {
     /// Wait for `fd`, but not longer than this time.
     Pending(Instant),
     /// Everything has come.
@@ -164,16 +164,18 @@ impl<P> ClientHandshake<P> {
         rung: Rung,
         now: Instant,
         forget: &mut dyn FnMut(BorrowedFd<'_>),
-    ) -> Progress<W::Port> {
+    ) -> HandshakeProgress<W::Port> {
         loop {
             match self.poll(want, rung, now, forget) {
                 Ok(Polled::On) => {}
                 Ok(Polled::Wait(_)) if now >= self.reach.give_up() => {
-                    return Progress::Left(self.reach.late());
+                    return HandshakeProgress::Left(self.reach.late());
                 }
-                Ok(Polled::Wait(until)) => return Progress::Pending(until.min(self.reach.give_up())),
-                Ok(Polled::Done(port)) => return Progress::Done(port),
-                Err(verdict) => return Progress::Left(verdict),
+                Ok(Polled::Wait(until)) => {
+                    return HandshakeProgress::Pending(until.min(self.reach.give_up()));
+                }
+                Ok(Polled::Done(port)) => return HandshakeProgress::Done(port),
+                Err(verdict) => return HandshakeProgress::Left(verdict),
             }
         }
     }
@@ -223,15 +225,15 @@ impl<P> ClientHandshake<P> {
         forget: &mut dyn FnMut(BorrowedFd<'_>),
     ) -> Result<Polled<W::Port>, Verdict> {
         let (datagram, fds) = match receive(&socket)? {
-            Received::Nothing => {
+            Reply::Nothing => {
                 self.stage = Stage::Asked { socket, partial };
                 return Ok(Polled::Wait(self.reach.give_up()));
             }
             // Dropping `partial` gives back what was made of earlier answers.
-            Received::End | Received::Datagram(Datagram::Refused { refusal: Refusal::Busy, .. }, _) => {
+            Reply::End | Reply::Datagram(Datagram::Refused { refusal: Refusal::Busy, .. }, _) => {
                 return self.again(now);
             }
-            Received::Datagram(datagram, fds) => (datagram, fds),
+            Reply::Datagram(datagram, fds) => (datagram, fds),
         };
         let attempt = self.attempt(rung)?;
         let acknowledge = || scm::send(&socket, &Datagram::Ack.encode(), &[]).is_ok();
@@ -276,19 +278,19 @@ impl<P> ClientHandshake<P> {
 }
 
 /// What was found in a socket.
-enum Received {
+enum Reply {
     Nothing,
     End,
     Datagram(Datagram, Vec<OwnedFd>),
 }
 
-fn receive(socket: &ForkGuarded) -> Result<Received, Verdict> {
+fn receive(socket: &ForkGuarded) -> Result<Reply, Verdict> {
     let mut buffer = [0; LONGEST];
     let received = match scm::receive(socket, &mut buffer) {
-        Ok(received) if received.length == 0 => return Ok(Received::End),
+        Ok(received) if received.length == 0 => return Ok(Reply::End),
         Ok(received) => received,
-        Err(ReceiveError::Os(Errno::EAGAIN)) => return Ok(Received::Nothing),
-        Err(ReceiveError::Os(Errno::ECONNRESET | Errno::EPIPE)) => return Ok(Received::End),
+        Err(ReceiveError::Os(Errno::EAGAIN)) => return Ok(Reply::Nothing),
+        Err(ReceiveError::Os(Errno::ECONNRESET | Errno::EPIPE)) => return Ok(Reply::End),
         Err(ReceiveError::Os(errno)) => {
             return Err(Verdict::Fail(Error::os("recvmsg", errno, "cannot receive a peer's descriptors")));
         }
@@ -302,7 +304,7 @@ fn receive(socket: &ForkGuarded) -> Result<Received, Verdict> {
         }
     };
     match Datagram::decode(&buffer[..received.length]) {
-        Ok(datagram) => Ok(Received::Datagram(datagram, received.fds)),
+        Ok(datagram) => Ok(Reply::Datagram(datagram, received.fds)),
         Err(Fault::Version(theirs)) => Err(Verdict::version(theirs)),
         Err(Fault::Garbage) => Err(Verdict::corrupt("its answer is not a datagram of the protocol")),
     }

@@ -9,7 +9,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::client::{ClientHandshake, Progress, Want};
+use super::client::{ClientHandshake, HandshakeProgress, Want};
 use super::proof;
 use super::verdict::Verdict;
 use crate::bus::{Bus, Directory};
@@ -135,9 +135,9 @@ impl<W: Want> Ladder<W> {
         loop {
             let Some(rung) = self.rungs.last().copied() else { return Climb::Ended(Err(self.exhausted())) };
             let verdict = match self.attempt(rung, now, forget) {
-                Progress::Pending(until) => return Climb::Pending(until),
-                Progress::Done(port) => return Climb::Ended(Ok(self.arrived(rung, port))),
-                Progress::Left(verdict) => verdict,
+                HandshakeProgress::Pending(until) => return Climb::Pending(until),
+                HandshakeProgress::Done(port) => return Climb::Ended(Ok(self.arrived(rung, port))),
+                HandshakeProgress::Left(verdict) => verdict,
             };
             let mut newer = None;
             match verdict {
@@ -172,16 +172,16 @@ impl<W: Want> Ladder<W> {
         rung: Rung,
         now: Instant,
         forget: &mut dyn FnMut(BorrowedFd<'_>),
-    ) -> Progress<W::Port> {
+    ) -> HandshakeProgress<W::Port> {
         let record = self.client.record();
         if !record.offers.contains(&rung) {
             let reason = format!("the {} does not offer it", W::ROLE);
-            return Progress::Left(Verdict::Next { code: "NOT_OFFERED".into(), reason });
+            return HandshakeProgress::Left(Verdict::Next { code: "NOT_OFFERED".into(), reason });
         }
         if rung == Rung::Direct {
             return match self.want.direct(&self.directory, record, self.forced) {
-                Ok(port) => Progress::Done(port),
-                Err(verdict) => Progress::Left(verdict),
+                Ok(port) => HandshakeProgress::Done(port),
+                Err(verdict) => HandshakeProgress::Left(verdict),
             };
         }
         self.client.advance(&mut self.want, rung, now, forget)

@@ -24,7 +24,7 @@ use crate::topic::acquire::{Attachment, TopicPort};
 const DOORBELL: u64 = 1;
 
 /// A publisher that was acquired and joined, on its way from the bus thread to the subscriber.
-pub(super) struct Joined {
+pub(super) struct JoinedPublisher {
     pub(super) record: Arc<Record>,
     pub(super) rung: Rung,
     pub(super) fallbacks: Vec<Fallback>,
@@ -35,7 +35,7 @@ pub(super) struct Joined {
     not_leasable: Option<&'static str>,
 }
 
-impl Joined {
+impl JoinedPublisher {
     /// Joins the ring in the slot that the attachment holds, or takes the stream as it is. `resume` is for a stream
     /// that replaces a lost one of the same publisher: the sequence of the first message that the lost one had not
     /// brought.
@@ -123,7 +123,7 @@ pub(super) fn fault_error(fault: Fault, service: &str) -> Error {
 
 /// An attached publisher.
 pub(super) struct Source {
-    joined: Box<Joined>,
+    joined: Box<JoinedPublisher>,
     pub(super) number: u32,
     /// What the bus thread has reported about the publisher.
     pub(super) writer: WriterState,
@@ -133,7 +133,7 @@ pub(super) struct Source {
 }
 
 impl Source {
-    pub(super) fn new(joined: Box<Joined>, number: u32) -> Self {
+    pub(super) fn new(joined: Box<JoinedPublisher>, number: u32) -> Self {
         Self { joined, number, writer: WriterState::Present, gathered: Vec::new(), reported_missed: 0 }
     }
 

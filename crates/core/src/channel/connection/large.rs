@@ -25,7 +25,7 @@ pub(super) struct Arriving {
 }
 
 /// What became of a large message in one poll.
-pub(in crate::channel) enum Progress {
+pub(in crate::channel) enum LargeProgress {
     /// This many bytes of its data are there.
     Bytes(usize),
     /// The message will never be complete: its sender gave it up.
@@ -118,10 +118,10 @@ impl Connection {
     pub(in crate::channel) fn read_large(
         &mut self,
         target: &mut [u8],
-    ) -> Result<std::result::Result<Progress, Fault>> {
+    ) -> Result<std::result::Result<LargeProgress, Fault>> {
         match &self.arriving {
             // Another message has begun, in place of the one that the caller has memory for.
-            Some(arriving) if arriving.done < HEADER => Ok(Ok(Progress::Gone)),
+            Some(arriving) if arriving.done < HEADER => Ok(Ok(LargeProgress::Gone)),
             Some(arriving) if arriving.bytes != target.len() => Err(Error::InvalidOption {
                 option: "target",
                 value: target.len().to_string(),
@@ -131,22 +131,22 @@ impl Connection {
         }
     }
 
-    fn read_pieces(&mut self, target: &mut [u8]) -> std::result::Result<Progress, Fault> {
-        let Some(mut arriving) = self.arriving.take() else { return Ok(Progress::Gone) };
+    fn read_pieces(&mut self, target: &mut [u8]) -> std::result::Result<LargeProgress, Fault> {
+        let Some(mut arriving) = self.arriving.take() else { return Ok(LargeProgress::Gone) };
         let begun = arriving.done;
         while arriving.done < HEADER + target.len() && arriving.done - begun < MAX_BYTES_PER_POLL {
             let at = arriving.done - HEADER;
             match self.duplex.reader.read_large(&mut target[at..])? {
                 Piece::Copied { bytes, .. } => arriving.done += bytes,
                 Piece::Nothing => break,
-                Piece::Gone => return Ok(Progress::Gone),
+                Piece::Gone => return Ok(LargeProgress::Gone),
             }
         }
         let bytes = arriving.done - HEADER;
         if bytes < arriving.bytes {
             self.arriving = Some(arriving);
         }
-        Ok(Progress::Bytes(bytes))
+        Ok(LargeProgress::Bytes(bytes))
     }
 
     /// As `read_large`, but into the connection's own memory. That memory grows with the bytes that have come, not
@@ -161,9 +161,11 @@ impl Connection {
         loop {
             data.resize(bytes.min((there * 2).max(self.duplex.reader.capacity())), 0);
             there = match self.read_pieces(&mut data)? {
-                Progress::Bytes(there) if there == bytes => return Ok(header.map(|header| (header, data))),
-                Progress::Bytes(there) => there,
-                Progress::Gone => return Ok(None),
+                LargeProgress::Bytes(there) if there == bytes => {
+                    return Ok(header.map(|header| (header, data)));
+                }
+                LargeProgress::Bytes(there) => there,
+                LargeProgress::Gone => return Ok(None),
             };
             if there < data.len() {
                 if let Some(arriving) = &mut self.arriving {

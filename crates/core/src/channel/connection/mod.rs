@@ -28,7 +28,7 @@ use crate::sys::generation::Home;
 use crate::sys::seqpacket::Peer;
 use large::Arriving;
 
-pub(super) use large::Progress;
+pub(super) use large::LargeProgress;
 
 /// The peer, and how it was reached.
 pub(super) struct PeerInfo {

@@ -23,8 +23,8 @@ use super::connection::Connection;
 use super::fd_socket::FdSocket;
 use super::notice::{CloseReason, Notice};
 use super::options::{ChannelOptions, ConnectOptions, ServerOptions};
-use super::registrar::{Arrival, ConnectionRegistrar, Sentinel};
-use super::server::Server;
+use super::registrar::{ConnectionEvent, ConnectionRegistrar, Sentinel};
+use super::server::ChannelServer;
 use super::stats::{ChannelStats, ConnectionStats};
 use super::want::{Connecting, Pair};
 use crate::bus::{Announced, Announcement, Bus};
@@ -35,7 +35,7 @@ use crate::record::{ChannelRecord, Fallback, Record, Rung};
 use crate::segment::{refused, try_pair};
 use crate::sys::generation::Home;
 
-use receive::Received;
+use receive::ReceiveBuffer;
 
 pub use receive::Incoming;
 
@@ -69,7 +69,7 @@ pub struct Channel {
     batches: u32,
     /// Kept only so that waiting does not allocate.
     ready: Vec<u64>,
-    received: Received,
+    received: ReceiveBuffer,
     acquirer: Acquirer,
     bus: Bus,
 }
@@ -102,7 +102,7 @@ impl Bus {
         let granted = options.access.as_ref().map(|access| access.grant(self.dir().group())).transpose()?;
         let (offers, fallbacks) = on_offer(options.offers)?;
         let mut channel = Channel::new(self, options.codec.clone())?;
-        let server = Server::new(
+        let server = ChannelServer::new(
             channel.registrar.clone(),
             offers.clone(),
             options.capacity,
@@ -176,7 +176,7 @@ impl Channel {
             past: ChannelStats::default(),
             batches: 0,
             ready: Vec::new(),
-            received: Received::default(),
+            received: ReceiveBuffer::default(),
             acquirer: Acquirer::new(bus)?,
             bus: bus.clone(),
         })
@@ -297,22 +297,22 @@ impl Channel {
     fn take_news(&mut self) -> Result<()> {
         self.ensure_home()?;
         if self.registrar.inbox().has_news() {
-            self.take_arrivals();
+            self.take_events();
         }
         Ok(())
     }
 
     #[cold]
-    fn take_arrivals(&mut self) {
-        for arrival in self.registrar.inbox().take() {
-            match arrival {
-                Arrival::Opened(connection) => self.opened(connection),
-                Arrival::Failed(connection, error) => {
+    fn take_events(&mut self) {
+        for event in self.registrar.inbox().take() {
+            match event {
+                ConnectionEvent::Opened(connection) => self.opened(connection),
+                ConnectionEvent::Failed(connection, error) => {
                     if self.dialing.remove(&connection).is_some() {
                         self.notify(Notice::Failed { connection, error });
                     }
                 }
-                Arrival::Closed => self.closed = true,
+                ConnectionEvent::Closed => self.closed = true,
             }
         }
     }

@@ -29,7 +29,7 @@ const MOST: usize = 64 << 20;
 const SOCKET_POLL_INTERVAL: u32 = 64;
 
 /// What was received and not yet handed out.
-pub(super) struct Received {
+pub(super) struct ReceiveBuffer {
     batch: Batch,
     connection: u32,
     /// A large message that is complete and was not handed out yet.
@@ -40,7 +40,7 @@ pub(super) struct Received {
     most: usize,
 }
 
-impl Default for Received {
+impl Default for ReceiveBuffer {
     fn default() -> Self {
         Self {
             batch: Batch::default(),
@@ -53,7 +53,7 @@ impl Default for Received {
     }
 }
 
-impl Received {
+impl ReceiveBuffer {
     /// `None` for a message that is too short to have a header.
     fn message(&self, index: usize) -> Option<Incoming<'_>> {
         let entry = self.batch.entry(index)?;

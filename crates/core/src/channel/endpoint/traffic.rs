@@ -8,7 +8,7 @@
 use std::os::fd::BorrowedFd;
 
 use super::{Channel, fault_error};
-use crate::channel::connection::Progress;
+use crate::channel::connection::LargeProgress;
 use crate::channel::fd_socket::FdSocket;
 use crate::channel::header::Header;
 use crate::channel::notice::{CloseReason, Notice};
@@ -93,8 +93,8 @@ impl Channel {
     /// As [`send`](Self::send); `ERR_RINGBELL_INVALID_OPTION` when `target` has another length.
     pub fn read_large(&mut self, connection: u32, target: &mut [u8]) -> Result<Option<usize>> {
         match self.connection(connection)?.read_large(target)? {
-            Ok(Progress::Bytes(bytes)) => Ok(Some(bytes)),
-            Ok(Progress::Gone) => Ok(None),
+            Ok(LargeProgress::Bytes(bytes)) => Ok(Some(bytes)),
+            Ok(LargeProgress::Gone) => Ok(None),
             Err(fault) => {
                 if let Ok(index) = self.find(connection) {
                     self.end(index, CloseReason::Failed(fault_error(fault)));

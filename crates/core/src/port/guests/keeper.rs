@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::{GuestTransport, Guests, NUDGE, bits, lock};
 use crate::port::budget::ring_interval;
-use crate::port::doorbell::Drained;
+use crate::port::doorbell::DrainedRings;
 use crate::reactor::{Step, Thread, Watched};
 use crate::sys::clock::monotonic_ns;
 
@@ -90,7 +90,7 @@ impl Guests {
             self.guests.get(slot).and_then(|entry| lock(entry).as_ref()?.transport.socket().cloned());
         let Some(socket) = socket else { return };
         // This is outside of the lock, because the publisher's thread would have to wait for the lock.
-        let Drained::Rings(count) = socket.drain() else {
+        let DrainedRings::Rings(count) = socket.drain() else {
             self.evict(slot);
             return;
         };

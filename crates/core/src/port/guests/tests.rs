@@ -8,7 +8,7 @@ use ringbell_ring::Overflow;
 use super::admission::{FIRST_PENALTY, LONGEST_PENALTY};
 use super::keeper::SURPLUS;
 use super::*;
-use crate::port::doorbell::Drained;
+use crate::port::doorbell::DrainedRings;
 use crate::sys::fork::ForkGuarded;
 
 fn guests(count: usize) -> Arc<Guests> {
@@ -28,8 +28,8 @@ fn entry(guests: &Arc<Guests>, uid: u32) -> SocketDoorbell {
 
 fn rings(guest: &SocketDoorbell) -> usize {
     match guest.drain() {
-        Drained::Rings(count) => count,
-        Drained::End => panic!("it was put out"),
+        DrainedRings::Rings(count) => count,
+        DrainedRings::End => panic!("it was put out"),
     }
 }
 
@@ -197,6 +197,6 @@ fn more_rings_than_there_were_waits_are_a_breach() {
         guests.admitted.contains(0)
     });
     assert!((SURPLUS..9 * SURPLUS).contains(&(rounds.count() as u64)));
-    assert_eq!(guest.drain(), Drained::End);
+    assert_eq!(guest.drain(), DrainedRings::End);
     assert!(matches!(guests.admit(7, now), Err(AdmissionError::Penalty(_))));
 }

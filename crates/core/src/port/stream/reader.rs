@@ -95,7 +95,7 @@ impl std::fmt::Debug for StreamReader {
 }
 
 /// What was received.
-enum Received {
+enum ReceivedKind {
     /// Bytes of the ring.
     Bytes,
     /// The publisher's counters.
@@ -171,8 +171,8 @@ impl StreamReader {
                 }
             }
             match self.receive()? {
-                Received::Bytes | Received::Counters => {}
-                Received::Nothing | Received::End => {
+                ReceivedKind::Bytes | ReceivedKind::Counters => {}
+                ReceivedKind::Nothing | ReceivedKind::End => {
                     self.report(Request::Nothing);
                     return Ok(Read::Empty);
                 }
@@ -196,8 +196,8 @@ impl StreamReader {
                 }
             }
             match self.receive()? {
-                Received::Bytes | Received::Counters => {}
-                Received::Nothing | Received::End => {
+                ReceivedKind::Bytes | ReceivedKind::Counters => {}
+                ReceivedKind::Nothing | ReceivedKind::End => {
                     self.report(Request::Nothing);
                     return Ok(Piece::Nothing);
                 }
@@ -232,9 +232,9 @@ impl StreamReader {
         self.feed.skip_large();
     }
 
-    fn receive(&mut self) -> Result<Received, Fault> {
+    fn receive(&mut self) -> Result<ReceivedKind, Fault> {
         if self.state != State::Open {
-            return Ok(Received::End);
+            return Ok(ReceivedKind::End);
         }
         let mut head = [0; HEAD];
         let space = self.feed.space(PIECE);
@@ -243,7 +243,7 @@ impl StreamReader {
                 Ok(length) => break length,
                 Err(ReceiveError::Os(Errno::EAGAIN)) => {
                     self.socket_state = SocketState::Empty;
-                    return Ok(Received::Nothing);
+                    return Ok(ReceivedKind::Nothing);
                 }
                 // The publisher went before it had read all reports. What it sent earlier is still in the socket.
                 Err(ReceiveError::Os(Errno::ECONNRESET)) => {}
@@ -257,7 +257,7 @@ impl StreamReader {
         self.socket_state = SocketState::Stale;
         if length == 0 {
             self.state = State::Cut;
-            return Ok(Received::End);
+            return Ok(ReceivedKind::End);
         }
         let Some(length) = length.checked_sub(HEAD) else {
             return Err(Fault::Corrupt("a datagram is too short"));
@@ -266,19 +266,19 @@ impl StreamReader {
         match kind {
             BYTES if detail == 0 => {
                 self.feed.fed(position, length)?;
-                Ok(Received::Bytes)
+                Ok(ReceivedKind::Bytes)
             }
             COUNTERS => match counters::decode(position, detail, &space[..length]) {
                 Some((counters, slots)) => {
                     (self.counters, self.slots) = (counters, slots);
-                    Ok(Received::Counters)
+                    Ok(ReceivedKind::Counters)
                 }
                 None => Err(Fault::Corrupt("counters of the wrong length")),
             },
             END if length == 0 => match Ending::of(detail) {
                 Some(Ending::Closed) if position == self.feed.fed_to() => {
                     self.state = State::Closed;
-                    Ok(Received::End)
+                    Ok(ReceivedKind::End)
                 }
                 Some(Ending::Evicted) => Err(Fault::Evicted),
                 Some(Ending::Expelled) => Err(Fault::Expelled),
@@ -475,15 +475,15 @@ impl StreamReader {
         while !self.feed.pending() && (looks == 0 || Instant::now() < deadline) {
             looks += 1;
             match self.receive() {
-                Ok(Received::Bytes) => {}
-                Ok(Received::Nothing) => {
+                Ok(ReceivedKind::Bytes) => {}
+                Ok(ReceivedKind::Nothing) => {
                     if !self.wait(PollFlags::POLLIN, deadline) {
                         return;
                     }
                 }
                 // The next read reports a fault again. But an end is not repeated: it was taken from the socket
                 // just now.
-                Ok(Received::Counters | Received::End) => return,
+                Ok(ReceivedKind::Counters | ReceivedKind::End) => return,
                 Err(fault) => return self.feed.fail(fault),
             }
         }

@@ -29,8 +29,8 @@ use crate::{Error, Result};
 pub(crate) const NO_DURABLE_GUESTS: &str = "a publisher of another user keeps no durable positions";
 
 /// The server of a publisher's ring. It answers on every socket that the record announces.
-pub(crate) struct Server {
-    memory: Option<Memory>,
+pub(crate) struct TopicServer {
+    memory: Option<OfferedMemory>,
     streams: Option<StreamServer>,
     room: Arc<EventFd>,
     doorbells: Arc<[EventFd]>,
@@ -40,7 +40,7 @@ pub(crate) struct Server {
 }
 
 /// Both segments. Their descriptors stay open as long as the record is announced.
-struct Memory {
+struct OfferedMemory {
     data: OwnedFd,
     control: OwnedFd,
 }
@@ -55,7 +55,7 @@ pub(crate) enum Offer {
     Stream { id: [u8; 16], capabilities: u64, proxy: Box<ProxyReader> },
 }
 
-impl Server {
+impl TopicServer {
     /// Offers the ring's memory, if it is shared, and streams, if there is a stream server.
     ///
     /// # Errors
@@ -66,19 +66,19 @@ impl Server {
         room: Arc<EventFd>,
         doorbells: Arc<[EventFd]>,
         streams: Option<StreamServer>,
-    ) -> Result<Server> {
+    ) -> Result<TopicServer> {
         let copied = |own: &OwnSegments| {
-            Ok(Memory {
+            Ok(OfferedMemory {
                 data: handshake::duplicate(own.data_fd.as_fd())?,
                 control: handshake::duplicate(own.control_fd.as_fd())?,
             })
         };
         let memory = segments.map(copied).transpose()?;
-        Ok(Server { memory, streams, room, doorbells, slots, others: None })
+        Ok(TopicServer { memory, streams, room, doorbells, slots, others: None })
     }
 
     /// Lets in the users that `granted` permits, as guests.
-    pub(crate) fn with_guests(mut self, granted: Granted, guests: Arc<Guests>) -> Server {
+    pub(crate) fn with_guests(mut self, granted: Granted, guests: Arc<Guests>) -> TopicServer {
         self.others = Some((granted, guests));
         self
     }
@@ -109,7 +109,7 @@ impl Server {
     /// Whether the lock of this slot is held. The client that claims the slot says so; this checks it.
     fn is_claimed(&self, slot: u32) -> bool {
         let slot = slot as usize;
-        let held = |memory: &Memory| slots::is_held(&memory.control, slot).unwrap_or(false);
+        let held = |memory: &OfferedMemory| slots::is_held(&memory.control, slot).unwrap_or(false);
         slot < self.slots && self.memory.as_ref().is_some_and(held)
     }
 
@@ -174,7 +174,7 @@ impl Server {
     }
 }
 
-impl Service for Server {
+impl Service for TopicServer {
     type Offer = Offer;
 
     const ROLE: &'static str = "publisher";

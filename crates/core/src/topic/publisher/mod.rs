@@ -29,7 +29,7 @@ use crate::segment::{self, MappedData, PrivateBuffer, ProxySlots, Segments};
 use crate::sys::epoll::Epoll;
 use crate::sys::eventfd::EventFd;
 use crate::sys::prctl;
-use crate::topic::acquire::Server;
+use crate::topic::acquire::TopicServer;
 
 pub use batch::{Batch, Loan};
 pub use window::{WindowMemory, WindowSpan};
@@ -135,7 +135,7 @@ impl Bus {
         doorbells: &Doorbells,
         proxies: &Arc<ProxySlots>,
         guests: Option<&Hosts>,
-    ) -> Result<Server> {
+    ) -> Result<TopicServer> {
         let streams = match options.offers.contains(&Rung::Stream) {
             true => {
                 let source = StreamSource::new(segments, doorbells, proxies, options.overflow)?;
@@ -144,7 +144,8 @@ impl Bus {
             false => None,
         };
         let Doorbells { room, readers } = doorbells.clone();
-        let server = Server::new(segments.own(), options.max_subscribers.into(), room, readers, streams)?;
+        let server =
+            TopicServer::new(segments.own(), options.max_subscribers.into(), room, readers, streams)?;
         Ok(match guests {
             Some(Hosts { granted, guests, .. }) => server.with_guests(granted.clone(), guests.clone()),
             None => server,

@@ -16,7 +16,7 @@ use std::time::Instant;
 use ringbell_ring::{Entry, Fault, Read};
 
 use super::acks::{AckMode, Pending};
-use super::follower::{Arrival, Follower, Severed};
+use super::follower::{Follower, PublisherEvent, Severed};
 use super::gathering::Gathered;
 use super::notice::{Drained, EndReason, Notice};
 use super::options::SubscriberOptions;
@@ -31,7 +31,7 @@ use crate::reactor::Inbox;
 use crate::segment::MappedData;
 use crate::sys::generation::Home;
 
-use receive::Received;
+use receive::ReceiveBuffer;
 
 pub use receive::Message;
 
@@ -44,7 +44,7 @@ pub struct Subscriber {
     /// Index of the source that is looked at next.
     next: usize,
     next_number: u32,
-    inbox: Arc<Inbox<Arrival>>,
+    inbox: Arc<Inbox<PublisherEvent>>,
     notices: VecDeque<Notice>,
     /// The bus was closed. What is attached can be drained; nothing else will come.
     closed: bool,
@@ -59,7 +59,7 @@ pub struct Subscriber {
     wakeups: u64,
     /// Kept only so that waiting does not allocate.
     ready: Vec<u64>,
-    received: Received,
+    received: ReceiveBuffer,
     /// Acknowledgements for what `recv` and its variants hand out, under [`AckMode::Batch`].
     pending: Pending,
     severed: Severed,
@@ -106,7 +106,7 @@ impl Bus {
             large: None,
             wakeups: 0,
             ready: Vec::new(),
-            received: Received::default(),
+            received: ReceiveBuffer::default(),
             pending,
             severed,
             _sink: sink,
@@ -401,16 +401,16 @@ impl Subscriber {
             return Err(Error::Closed { what: "subscriber" });
         }
         if self.inbox.has_news() {
-            self.take_arrivals();
+            self.take_events();
         }
         Ok(())
     }
 
     #[cold]
-    fn take_arrivals(&mut self) {
-        for arrival in self.inbox.take() {
-            match arrival {
-                Arrival::Joined(joined) => {
+    fn take_events(&mut self) {
+        for event in self.inbox.take() {
+            match event {
+                PublisherEvent::Joined(joined) => {
                     let number = self.next_number;
                     self.next_number += 1;
                     self.notices.push_back(Notice::Attached {
@@ -423,24 +423,26 @@ impl Subscriber {
                     });
                     self.sources.push(Source::new(joined, number));
                 }
-                Arrival::Gone(id) => {
+                PublisherEvent::Gone(id) => {
                     // A lost stream whose end was not reported yet may be there beside the one that replaced it.
                     let last = self.sources.iter_mut().rfind(|source| source.record().id == id);
                     if let Some(source) = last.filter(|source| source.writer != WriterState::Unreachable) {
                         source.writer = WriterState::Gone;
                     }
                 }
-                Arrival::Lost(id) => {
+                PublisherEvent::Lost(id) => {
                     let last = self.sources.iter_mut().rfind(|source| source.record().id == id);
                     if let Some(source) = last {
                         source.writer = WriterState::Unreachable;
                     }
                 }
-                Arrival::GivenUp(record, tries, error) => {
+                PublisherEvent::GivenUp(record, tries, error) => {
                     self.notices.push_back(Notice::GivenUp { record, tries, error });
                 }
-                Arrival::Failed(record, error) => self.notices.push_back(Notice::Failed { record, error }),
-                Arrival::Closed => self.closed = true,
+                PublisherEvent::Failed(record, error) => {
+                    self.notices.push_back(Notice::Failed { record, error })
+                }
+                PublisherEvent::Closed => self.closed = true,
             }
         }
     }

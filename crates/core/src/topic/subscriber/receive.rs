@@ -31,7 +31,7 @@ pub struct Message<'a> {
 }
 
 /// What was received and not yet handed out.
-pub(super) struct Received {
+pub(super) struct ReceiveBuffer {
     batch: Batch,
     /// A message that came in pieces. It replaces the batch's slab.
     large: Option<Vec<u8>>,
@@ -44,7 +44,7 @@ pub(super) struct Received {
     spin: Duration,
 }
 
-impl Default for Received {
+impl Default for ReceiveBuffer {
     fn default() -> Self {
         Self {
             batch: Batch::default(),
@@ -59,7 +59,7 @@ impl Default for Received {
     }
 }
 
-impl Received {
+impl ReceiveBuffer {
     #[inline]
     fn message(&self, index: usize) -> Option<Message<'_>> {
         let entry = self.batch.entry(index)?;
