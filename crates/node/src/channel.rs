@@ -67,15 +67,15 @@ impl Cell {
         Ok(there.map_or(GONE, |bytes| bytes as i32))
     }
 
-    fn drain(&self, slab: &mut [u8], fill: u32, turns: u32) -> Result<i32> {
+    fn drain(&self, slab: &mut [u8], fill: u32, iterations: u32) -> Result<i32> {
         let fill = fill as usize;
         if fill > slab.len() {
             return Err(Failure::argument("fill lies behind the slab's end"));
         }
         let drained = self.table.with(|table| {
             self.core.with(|channel| {
-                if turns > 0 {
-                    channel.spin(turns);
+                if iterations > 0 {
+                    channel.spin(iterations);
                 }
                 Ok(channel.drain(slab, fill, table)?)
             })
@@ -163,8 +163,8 @@ impl NativeChannel {
             let object = HotObject::new(env, &self.cell)?
                 .function(c"send", |cell: &Cell, call: &mut Call<'_, 5>| cell.send(call))?
                 .function(c"drain", |cell: &Cell, call: &mut Call<'_, 3>| {
-                    let (fill, turns) = (call.number(1)?, call.number(2)?);
-                    cell.drain(call.bytes_mut(0)?, fill, turns)
+                    let (fill, iterations) = (call.number(1)?, call.number(2)?);
+                    cell.drain(call.bytes_mut(0)?, fill, iterations)
                 })?
                 .function(c"sendLarge", |cell: &Cell, call: &mut Call<'_, 6>| cell.send_large(call))?
                 .function(c"abandonLarge", |cell: &Cell, call: &mut Call<'_, 1>| {

@@ -152,8 +152,8 @@ impl NativePublisher {
                     cell.core.with(|publisher| Ok(publisher.arm_room(bytes)))
                 })?
                 .function(c"spinRoom", |cell: &Cell, call: &mut Call<'_, 2>| {
-                    let (bytes, turns) = (call.number(0)? as usize, call.number(1)?);
-                    cell.core.with(|publisher| Ok(publisher.spin_room(bytes, turns)))
+                    let (bytes, iterations) = (call.number(0)? as usize, call.number(1)?);
+                    cell.core.with(|publisher| Ok(publisher.spin_room(bytes, iterations)))
                 })?
                 .function(c"sweep", |cell: &Cell, _: &mut Call<'_, 0>| {
                     cell.core.if_open(Publisher::sweep);

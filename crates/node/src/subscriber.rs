@@ -133,8 +133,8 @@ impl NativeSubscriber {
                     cell.drain(call.bytes_mut(0)?, fill)
                 })?
                 .function(c"spin", |cell: &Cell, call: &mut Call<'_, 1>| {
-                    let turns = call.number(0)?;
-                    cell.core.with(|subscriber| Ok(subscriber.spin(turns)))
+                    let iterations = call.number(0)?;
+                    cell.core.with(|subscriber| Ok(subscriber.spin(iterations)))
                 })?
                 .function(c"arm", |cell: &Cell, _: &mut Call<'_, 0>| {
                     cell.core.with(|subscriber| Ok(subscriber.arm()))

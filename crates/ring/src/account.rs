@@ -52,7 +52,7 @@ impl Account {
 
     /// Up to which sequence an acknowledgement of all messages before `sequence` would count. Only messages before
     /// `delivered` were handed out, so it counts up to there at most. `None`: as much was acknowledged before.
-    pub(crate) fn news(&self, sequence: u64, delivered: u64) -> Option<u64> {
+    pub(crate) fn new_acknowledgement(&self, sequence: u64, delivered: u64) -> Option<u64> {
         let sequence = sequence.min(delivered);
         self.sequence.is_none_or(|before| sequence > before).then_some(sequence)
     }
@@ -60,12 +60,12 @@ impl Account {
     /// Notes that all messages before `sequence` are acknowledged. What lies before `position` is given back with
     /// them.
     pub(crate) fn acknowledge(&mut self, sequence: u64, position: u64) {
-        self.settle(sequence, position);
+        self.set(sequence, position);
         self.flushed += 1;
     }
 
     /// Does the same as `acknowledge`, but counts no acknowledgement: what lies before was passed over.
-    pub(crate) fn settle(&mut self, sequence: u64, position: u64) {
+    pub(crate) fn set(&mut self, sequence: u64, position: u64) {
         (self.sequence, self.position) = (Some(sequence), position);
     }
 

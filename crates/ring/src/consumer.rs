@@ -219,7 +219,7 @@ impl Consumer {
             }
         }
         let read = walk.result((position - start) as usize);
-        self.settle(&walk, position);
+        self.advance(&walk, position);
         Ok(if walk.count == 0 { Read::Empty } else { read })
     }
 
@@ -238,11 +238,11 @@ impl Consumer {
         }
         let read = walk.result(at);
         let position = self.tail + at as u64;
-        self.settle(&walk, position);
+        self.advance(&walk, position);
         Ok(read)
     }
 
-    fn settle(&mut self, walk: &Walk, position: u64) {
+    fn advance(&mut self, walk: &Walk, position: u64) {
         if walk.count > 0 {
             let bytes = (position - self.tail) as usize;
             self.frame_hint = bytes.div_ceil(walk.count).next_multiple_of(8);
@@ -379,10 +379,10 @@ impl Consumer {
             || self.slot().word().state() != SlotState::Active
     }
 
-    /// Looks for something to read, at most `turns` times, with a pause instruction between two looks.
-    pub fn spin(&self, turns: u32) -> bool {
+    /// Looks for something to read, at most `iterations` times, with a pause instruction between two looks.
+    pub fn spin(&self, iterations: u32) -> bool {
         let head = &self.data.header().head.end;
-        for _ in 0..turns {
+        for _ in 0..iterations {
             if head.load(Ordering::Relaxed) != self.tail {
                 return true;
             }
@@ -443,9 +443,9 @@ impl Consumer {
         self.slot
     }
 
-    /// Writes into the slot by which way its owner reads, for the statistics that the publisher can see.
-    pub fn note_way(&self, way: u32) {
-        self.slot().way.store(way, Ordering::Relaxed);
+    /// Writes into the slot over which rung its owner reads, for the statistics that the publisher can see.
+    pub fn note_way(&self, rung: u32) {
+        self.slot().rung.store(rung, Ordering::Relaxed);
     }
 
     /// Gives the slot back, or leaves it to the next holder of its durable name. True: the caller must ring the

@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 use crate::account::{Account, Report};
 use crate::frame::{BATCH_OVERHEAD, Header, MESSAGE_OVERHEAD, padded};
 use crate::layout::{Overflow, is_position};
-use crate::pieces::{Found, Partial, Pieces};
+use crate::pieces::{Partial, PieceHeader, Pieces};
 use crate::read::{Entry, Fault, Piece, Read};
 use crate::walk::{Current, Step, Walk, private_word};
 
@@ -79,7 +79,7 @@ impl Marks {
             // All messages before it are acknowledged, or were never handed out.
             _ => {
                 self.0.clear();
-                account.settle(sequence, position);
+                account.set(sequence, position);
             }
         }
     }
@@ -98,13 +98,13 @@ impl Marks {
 }
 
 /// What lies at the start of the held bytes.
-enum Ahead {
+enum NextBatch {
     /// Nothing, or the beginning of a message or piece.
     Part,
     /// A message of this number of bytes, with the header of its batch; or bytes that are not a message.
     Message(usize),
     /// A batch that is a piece of a large message.
-    Piece(Found),
+    Piece(PieceHeader),
 }
 
 impl Feed {
@@ -228,12 +228,12 @@ impl Feed {
             return Err(fault);
         }
         loop {
-            let first = match self.ahead()? {
-                Ahead::Part => return Ok(Read::Empty),
-                Ahead::Message(first) => first,
-                Ahead::Piece(found) => {
-                    let met = self.pieces().meet(found);
-                    if let Some(large) = met.map_err(|what| self.corrupt(what))? {
+            let first = match self.next_batch()? {
+                NextBatch::Part => return Ok(Read::Empty),
+                NextBatch::Message(first) => first,
+                NextBatch::Piece(found) => {
+                    let large = self.pieces().accept(found);
+                    if let Some(large) = large.map_err(|what| self.corrupt(what))? {
                         if self.marks.is_some() {
                             self.account.sequence.get_or_insert(large.sequence);
                         }
@@ -312,11 +312,11 @@ impl Feed {
         if self.partial.is_none() {
             return Ok(Piece::Gone);
         }
-        let found = match self.ahead()? {
-            Ahead::Part => return Ok(Piece::Nothing),
+        let found = match self.next_batch()? {
+            NextBatch::Part => return Ok(Piece::Nothing),
             _ if target.is_empty() => return Ok(Piece::Nothing),
-            Ahead::Piece(found) => found,
-            Ahead::Message(_) => {
+            NextBatch::Piece(found) => found,
+            NextBatch::Message(_) => {
                 self.pieces().give_up();
                 return Ok(Piece::Gone);
             }
@@ -326,7 +326,7 @@ impl Feed {
             self.pieces().give_up();
             return Ok(Piece::Gone);
         };
-        let at = self.start + Found::OFFSET + from;
+        let at = self.start + PieceHeader::OFFSET + from;
         target[..bytes].copy_from_slice(&self.buffer[at..at + bytes]);
         let (all, left) = self.pieces().copied(found, bytes);
         if all {
@@ -373,7 +373,7 @@ impl Feed {
     /// Acknowledges all messages before `sequence` that were handed out. False: as much was acknowledged before.
     pub fn acknowledge_below(&mut self, sequence: u64) -> bool {
         let (Some(delivered), Some(marks)) = (self.delivered(), &mut self.marks) else { return false };
-        let Some(sequence) = self.account.news(sequence, delivered) else { return false };
+        let Some(sequence) = self.account.new_acknowledgement(sequence, delivered) else { return false };
         marks.acknowledge(&mut self.account, sequence);
         self.give_back();
         true
@@ -434,27 +434,27 @@ impl Feed {
         self.account.redelivered
     }
 
-    fn ahead(&mut self) -> Result<Ahead, Fault> {
-        self.look().map_err(|what| self.corrupt(what))
+    fn next_batch(&mut self) -> Result<NextBatch, Fault> {
+        self.peek_batch().map_err(|what| self.corrupt(what))
     }
 
     /// Looks at the start of the held bytes. Only a whole message or piece counts.
-    fn look(&self) -> Result<Ahead, &'static str> {
+    fn peek_batch(&self) -> Result<NextBatch, &'static str> {
         let held = &self.buffer[self.start..self.end];
         let before = if self.current.remaining == 0 { BATCH_OVERHEAD } else { 0 };
         if held.len() < before + MESSAGE_OVERHEAD {
-            return Ok(Ahead::Part);
+            return Ok(NextBatch::Part);
         }
         let word = private_word(held, before);
         if before > 0 && Header::is_fragment(word) {
-            if held.len() < Found::OFFSET {
-                return Ok(Ahead::Part);
+            if held.len() < PieceHeader::OFFSET {
+                return Ok(NextBatch::Part);
             }
             let words = core::array::from_fn(|index| private_word(held, 8 * index));
             // The end of the piece may not have come yet.
-            return match Found::decode(words, self.capacity, self.overflow, u64::MAX)? {
-                Some(found) if found.batch > held.len() as u64 => Ok(Ahead::Part),
-                Some(found) => Ok(Ahead::Piece(found)),
+            return match PieceHeader::decode(words, self.capacity, self.overflow, u64::MAX)? {
+                Some(found) if found.batch > held.len() as u64 => Ok(NextBatch::Part),
+                Some(found) => Ok(NextBatch::Piece(found)),
                 None => Err("a fragment was expected"),
             };
         }
@@ -463,12 +463,12 @@ impl Feed {
             // The walk will find out what is wrong.
             _ => before + MESSAGE_OVERHEAD,
         };
-        Ok(if whole <= held.len() { Ahead::Message(whole) } else { Ahead::Part })
+        Ok(if whole <= held.len() { NextBatch::Message(whole) } else { NextBatch::Part })
     }
 
     /// Whether a read has something to return: a whole message or piece is held, or there is a fault to report.
     pub fn pending(&self) -> bool {
-        self.fault.is_some() || !matches!(self.look(), Ok(Ahead::Part))
+        self.fault.is_some() || !matches!(self.peek_batch(), Ok(NextBatch::Part))
     }
 
     /// Everything before this position was handed out.

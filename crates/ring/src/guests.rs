@@ -1,7 +1,7 @@
 //! Guests: subscribers of other users. Each has a control segment of its own with one slot.
 //!
 //! A process that shares a control segment can stop its neighbours, so no other process shares a guest's. The publisher
-//! knows the memory of all guest slots (places) from the start. [`Admitted`], a word of the publisher's own process that
+//! knows the memory of all guest slots from the start. [`Admitted`], a word of the publisher's own process that
 //! no peer sees, says which of them are taken. A topic without guest slots never looks at it.
 //!
 //! Invariants: the bit of a guest slot is set before its guest can have the segment, so before the guest's slot is
@@ -29,23 +29,23 @@ impl Admitted {
     }
 
     /// From now on the guest in this guest slot counts. Called before the guest gets the segment.
-    pub fn admit(&self, place: usize) {
+    pub fn admit(&self, guest_slot: usize) {
         // SYNC: pairs with the load in `bits`: the segment that is mapped there is the new guest's.
-        self.0.fetch_or(1 << place, Ordering::Release);
+        self.0.fetch_or(1 << guest_slot, Ordering::Release);
     }
 
     /// From now on the guest does not count. False: it did not count before. A publisher that is about to wait for room
     /// either sees this, or has announced its wait before this returns (SYNC: the fence pairs with the one in
     /// `announce_wait`).
-    pub fn dismiss(&self, place: usize) -> bool {
-        let before = self.0.fetch_and(!(1 << place), Ordering::AcqRel);
+    pub fn dismiss(&self, guest_slot: usize) -> bool {
+        let before = self.0.fetch_and(!(1 << guest_slot), Ordering::AcqRel);
         fence(Ordering::SeqCst);
-        before >> place & 1 == 1
+        before >> guest_slot & 1 == 1
     }
 
     /// Whether the guest in this guest slot counts.
-    pub fn contains(&self, place: usize) -> bool {
-        self.bits() >> place & 1 == 1
+    pub fn contains(&self, guest_slot: usize) -> bool {
+        self.bits() >> guest_slot & 1 == 1
     }
 
     /// One bit for each guest slot that is taken.
@@ -58,7 +58,7 @@ impl Admitted {
 /// The publisher's side of its guests.
 #[derive(Default)]
 pub(crate) struct Guests {
-    places: Box<[ControlMemory]>,
+    guest_slots: Box<[ControlMemory]>,
     admitted: Admitted,
     /// Guests that must be woken, since `take_bells` was last called.
     bells: u64,
@@ -67,47 +67,47 @@ pub(crate) struct Guests {
 }
 
 impl Guests {
-    pub(crate) fn new(places: Box<[ControlMemory]>, admitted: Admitted, patience: u64) -> Self {
-        debug_assert!(places.len() <= MAX_GUESTS);
-        Self { places, admitted, bells: 0, patience }
+    pub(crate) fn new(guest_slots: Box<[ControlMemory]>, admitted: Admitted, patience: u64) -> Self {
+        debug_assert!(guest_slots.len() <= MAX_GUESTS);
+        Self { guest_slots, admitted, bells: 0, patience }
     }
 
     /// The guest slots that are taken. The list does not change while it is walked.
-    pub(crate) fn present(&self) -> Places {
-        match self.places.len() {
-            0 => Places(0),
-            places => Places(self.admitted.bits() & (u64::MAX >> (MAX_GUESTS - places))),
+    pub(crate) fn present(&self) -> GuestSlots {
+        match self.guest_slots.len() {
+            0 => GuestSlots(0),
+            guest_slots => GuestSlots(self.admitted.bits() & (u64::MAX >> (MAX_GUESTS - guest_slots))),
         }
     }
 
     /// The one slot of a guest slot that is taken; `None` if it is free.
-    pub(crate) fn slot(&self, place: usize) -> Option<&Slot> {
-        let memory = self.places.get(place)?;
-        if self.admitted.contains(place) { memory.slot(0) } else { None }
+    pub(crate) fn slot(&self, guest_slot: usize) -> Option<&Slot> {
+        let memory = self.guest_slots.get(guest_slot)?;
+        if self.admitted.contains(guest_slot) { memory.slot(0) } else { None }
     }
 
-    pub(crate) fn control(&self, place: usize) -> Option<ControlMemory> {
-        self.places.get(place).copied()
+    pub(crate) fn control(&self, guest_slot: usize) -> Option<ControlMemory> {
+        self.guest_slots.get(guest_slot).copied()
     }
 
-    pub(crate) fn dismiss(&self, place: usize) -> bool {
-        self.admitted.dismiss(place)
+    pub(crate) fn dismiss(&self, guest_slot: usize) -> bool {
+        self.admitted.dismiss(guest_slot)
     }
 
     /// Notes which guests must be woken. Called after `head` was stored and after the full fence of `take_sleepers`.
     #[inline]
     pub(crate) fn note_sleepers(&mut self) {
-        if !self.places.is_empty() {
-            self.look_at_sleepers();
+        if !self.guest_slots.is_empty() {
+            self.poll_sleepers();
         }
     }
 
-    fn look_at_sleepers(&mut self) {
-        for place in self.present() {
-            let sleepers = &self.places[place].header().sleepers;
+    fn poll_sleepers(&mut self) {
+        for guest_slot in self.present() {
+            let sleepers = &self.guest_slots[guest_slot].header().sleepers;
             // SYNC: as in `take_sleepers`, whose fence came before.
             if sleepers.load(Ordering::Relaxed) != 0 && sleepers.swap(0, Ordering::Relaxed) != 0 {
-                self.bells |= 1 << place;
+                self.bells |= 1 << guest_slot;
             }
         }
     }
@@ -119,23 +119,23 @@ impl Guests {
     /// Tells every guest that the publisher waits for room, or that it no longer does. The caller makes a full fence
     /// after `true`.
     pub(crate) fn set_waiting(&self, waiting: bool) {
-        for place in self.present() {
+        for guest_slot in self.present() {
             // SYNC: pairs with the acquire in `take_waiting`: a guest that takes the flag sees what the publisher did
             // before. So does a process that the guest then rings.
-            self.places[place].header().publisher_waiting.store(waiting.into(), Ordering::Release);
+            self.guest_slots[guest_slot].header().publisher_waiting.store(waiting.into(), Ordering::Release);
         }
     }
 }
 
 /// The numbers of the set bits, in order.
-pub(crate) struct Places(u64);
+pub(crate) struct GuestSlots(u64);
 
-impl Iterator for Places {
+impl Iterator for GuestSlots {
     type Item = usize;
 
     fn next(&mut self) -> Option<usize> {
-        let place = (self.0 != 0).then(|| self.0.trailing_zeros() as usize)?;
+        let guest_slot = (self.0 != 0).then(|| self.0.trailing_zeros() as usize)?;
         self.0 &= self.0 - 1;
-        Some(place)
+        Some(guest_slot)
     }
 }

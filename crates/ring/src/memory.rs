@@ -284,7 +284,7 @@ impl ControlMemory {
             flushed: slot.flushed.load(Ordering::Relaxed),
             redelivered: slot.redelivered.load(Ordering::Relaxed),
             pid: slot.pid.load(Ordering::Relaxed),
-            way: slot.way.load(Ordering::Relaxed),
+            way: slot.rung.load(Ordering::Relaxed),
         })
     }
 

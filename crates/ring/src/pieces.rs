@@ -3,7 +3,7 @@
 //! Invariant: if a message's sequence is not followed to its end, it was missed. The publisher gave it up, it was
 //! overwritten as history, or the reader skipped it. But a message that had begun before this reader joined was not
 //! missed. Called by `Consumer` and `Feed`, with header words that are read once. Every word is hostile until
-//! `Found::decode` has passed it.
+//! `PieceHeader::decode` has passed it.
 
 use crate::frame::{BATCH_OVERHEAD, FRAGMENT_FIELDS, FRAGMENT_OVERHEAD, Header, MAX_LARGE, MESSAGE_OVERHEAD};
 use crate::layout::Overflow;
@@ -29,7 +29,7 @@ impl Partial {
 
 /// A piece, as the headers of its batch describe it.
 #[derive(Clone, Copy)]
-pub(crate) struct Found {
+pub(crate) struct PieceHeader {
     sequence: u64,
     time: u64,
     total: usize,
@@ -40,7 +40,7 @@ pub(crate) struct Found {
     pub(crate) batch: u64,
 }
 
-impl Found {
+impl PieceHeader {
     /// The number of words in its headers.
     pub(crate) const WORDS: usize = 6;
     /// Offset of the piece itself in its batch.
@@ -102,7 +102,7 @@ pub(crate) struct Pieces<'a> {
 impl Pieces<'_> {
     /// The message that this piece belongs to. `None`: no message that is to be read here, so the piece is passed
     /// over.
-    pub(crate) fn meet(&mut self, found: Found) -> Result<Option<Large>, &'static str> {
+    pub(crate) fn accept(&mut self, found: PieceHeader) -> Result<Option<Large>, &'static str> {
         match *self.partial {
             Some(Partial { large, .. }) if found.sequence == large.sequence => {
                 self.fits(found)?;
@@ -122,7 +122,7 @@ impl Pieces<'_> {
         let unwanted = self.resume.saturating_sub(expected).min(missed);
         *self.missed = self.missed.saturating_add(missed - unwanted);
         *self.next_sequence = Some(after);
-        let Found { sequence, time, total, .. } = found;
+        let PieceHeader { sequence, time, total, .. } = found;
         let large = Large { sequence, time, total, done: 0 };
         if begins {
             *self.partial = Some(Partial { large, at: 0 });
@@ -132,7 +132,11 @@ impl Pieces<'_> {
 
     /// Which part of the piece is copied to `room` bytes: where it begins, and how long it is. `None`: the message
     /// is not continued.
-    pub(crate) fn next(&self, found: Found, room: usize) -> Result<Option<(usize, usize)>, &'static str> {
+    pub(crate) fn next(
+        &self,
+        found: PieceHeader,
+        room: usize,
+    ) -> Result<Option<(usize, usize)>, &'static str> {
         match *self.partial {
             Some(Partial { large, at }) if found.sequence == large.sequence => {
                 self.fits(found)?;
@@ -145,7 +149,7 @@ impl Pieces<'_> {
 
     /// Notes that `bytes` bytes of the piece were copied. Returns whether that was all of the piece, and how much
     /// of the message is still to come.
-    pub(crate) fn copied(&mut self, found: Found, bytes: usize) -> (bool, usize) {
+    pub(crate) fn copied(&mut self, found: PieceHeader, bytes: usize) -> (bool, usize) {
         let Some(Partial { mut large, mut at }) = *self.partial else { return (false, 0) };
         let all = large.done - at + bytes == found.length;
         large.done += bytes;
@@ -165,7 +169,7 @@ impl Pieces<'_> {
     }
 
     /// Checks that this piece begins where the last one ended.
-    fn fits(&self, found: Found) -> Result<(), &'static str> {
+    fn fits(&self, found: PieceHeader) -> Result<(), &'static str> {
         match *self.partial {
             Some(Partial { large, at })
                 if found.total == large.total && found.offset == at && large.done - at < found.length =>

@@ -17,7 +17,7 @@ use crate::frame::{BATCH_FIELDS, BATCH_OVERHEAD, Header, MESSAGE_OVERHEAD, max_m
 use crate::guests::{Admitted, Guests};
 use crate::layout::{CLOSED, Overflow};
 use crate::memory::{ControlMemory, DataMemory, Identity};
-use crate::slot::{Buried, Slot, SlotState, SlotView, Word};
+use crate::slot::{Reaped, Slot, SlotState, SlotView, Word};
 use crate::sync::{AtomicU64, Ordering, fence};
 use crate::wake;
 pub use large::Pushed;
@@ -129,9 +129,15 @@ impl Producer {
     /// most `patience` nanoseconds, however it moves its cursor; 0: without limit. The views stay valid for as long as
     /// this producer is used, whatever file is mapped there.
     #[must_use]
-    pub fn with_guests(mut self, places: Box<[ControlMemory]>, admitted: Admitted, patience: u64) -> Self {
-        self.seen = alloc::vec![Seen::default(); self.control.max_slots() + places.len()].into_boxed_slice();
-        self.guests = Guests::new(places, admitted, patience);
+    pub fn with_guests(
+        mut self,
+        guest_slots: Box<[ControlMemory]>,
+        admitted: Admitted,
+        patience: u64,
+    ) -> Self {
+        self.seen =
+            alloc::vec![Seen::default(); self.control.max_slots() + guest_slots.len()].into_boxed_slice();
+        self.guests = Guests::new(guest_slots, admitted, patience);
         self
     }
 
@@ -302,7 +308,7 @@ impl Producer {
             && now >= self.next_probe
         {
             self.next_probe = now.saturating_add(PROBE_INTERVAL);
-            if self.clear_the_way(now, peers) {
+            if self.evict_blockers(now, peers) {
                 let keep = self.slowest();
                 self.advance_floor(end, keep);
             }
@@ -371,7 +377,7 @@ impl Producer {
             }
             // SYNC: pairs with the release of the cursor in `Consumer::publish`: the reads below it are done (I4).
             let cursor = slot.cursor.load(Ordering::Acquire);
-            match self.judge(index, word, cursor) {
+            match self.validate_cursor(index, word, cursor) {
                 Some(cursor) => {
                     slowest = slowest.min(cursor);
                     self.seen[index].counted = Some(cursor);
@@ -388,8 +394,8 @@ impl Producer {
 
     /// The cursor that counts for this slot. `None`: the cursor is invalid. It is not aligned, not between `floor` and
     /// `head`, or below what the same owner stored before.
-    fn judge(&mut self, index: usize, word: Word, cursor: u64) -> Option<u64> {
-        let guest = self.place(index).is_some();
+    fn validate_cursor(&mut self, index: usize, word: Word, cursor: u64) -> Option<u64> {
+        let guest = self.guest_slot(index).is_some();
         let seen = &mut self.seen[index];
         if seen.generation != word.generation() {
             let stalled = if guest { *seen } else { Seen::default() };
@@ -414,9 +420,9 @@ impl Producer {
 
     fn expel(&mut self, index: usize, word: Word, why: SlotState) {
         let mut done = self.slot(index).is_some_and(|slot| slot.expel(word, why));
-        if let Some(place) = self.place(index) {
+        if let Some(guest_slot) = self.guest_slot(index) {
             // The guest can write its own slot, but not the bit that decides whether it counts.
-            done = self.guests.dismiss(place);
+            done = self.guests.dismiss(guest_slot);
             self.dismissed |= done;
         }
         if done {
@@ -426,14 +432,14 @@ impl Producer {
 
     /// `None` for a guest slot that is free.
     fn slot(&self, index: usize) -> Option<&Slot> {
-        match self.place(index) {
+        match self.guest_slot(index) {
             None => self.control.slot(index),
-            Some(place) => self.guests.slot(place),
+            Some(guest_slot) => self.guests.slot(guest_slot),
         }
     }
 
     /// The guest slot of a slot number. `None`: the number is that of a shared slot.
-    fn place(&self, index: usize) -> Option<usize> {
+    fn guest_slot(&self, index: usize) -> Option<usize> {
         index.checked_sub(self.control.max_slots())
     }
 
@@ -443,12 +449,12 @@ impl Producer {
     /// it is not in the way.
     pub fn sweep(&mut self, now: u64, peers: &mut dyn Peers) {
         self.slowest();
-        self.clear_the_way(now, peers);
+        self.evict_blockers(now, peers);
     }
 
     /// Looks at the slots that must still read what the wanted batch would overwrite. If no batch is wanted, it looks
     /// at all slots in use, and evicts none. True: at least one slot no longer counts.
-    fn clear_the_way(&mut self, now: u64, peers: &mut dyn Peers) -> bool {
+    fn evict_blockers(&mut self, now: u64, peers: &mut dyn Peers) -> bool {
         let short = self.wanted > self.limit;
         let boundary = match short {
             true => self.boundary(self.wanted - self.data.capacity() as u64, self.head),
@@ -459,7 +465,7 @@ impl Producer {
             let Some(slot) = self.slot(index) else { continue };
             let mut word = slot.word();
             let cursor = slot.cursor.load(Ordering::Relaxed);
-            let guest = self.place(index).is_some();
+            let guest = self.guest_slot(index).is_some();
             let aside = match guest {
                 true => short && self.seen[index].counted.is_none_or(|counted| counted >= boundary),
                 false => word.state() == SlotState::Free || (short && (!counts(word) || cursor >= boundary)),
@@ -470,19 +476,19 @@ impl Producer {
             // A parked slot stays as it is, even if a next holder is about to take it: that one has not read on yet.
             // A guest's word cannot keep its slot: the guest slot is freed with its connection.
             if (guest || word.state() != SlotState::Parked) && !peers.alive(index) {
-                match slot.bury(word, !guest) {
-                    Buried::Freed => {
+                match slot.reap(word, !guest) {
+                    Reaped::Freed => {
                         add(&self.data.header().counters.reaped, 1);
                         cleared = true;
                         continue;
                     }
-                    Buried::Left => continue,
-                    Buried::Parked(parked) => word = parked,
+                    Reaped::Left => continue,
+                    Reaped::Parked(parked) => word = parked,
                 }
             }
             let patience = if guest { self.guests.patience } else { self.config.evict_after };
             let seen = &mut self.seen[index];
-            // A slot with a new owner, or one that has read on since `judge` looked, has not stalled.
+            // A slot with a new owner, or one that has read on since `validate_cursor` looked, has not stalled.
             let moved = seen.generation != word.generation()
                 || (word.state() != SlotState::Joining && cursor != seen.cursor);
             if !short || (moved && !guest) {
@@ -535,9 +541,9 @@ impl Producer {
     /// The slots in use, including those of guests, for statistics. Allocates nothing.
     pub fn slots(&self) -> impl Iterator<Item = SlotView> + '_ {
         let shared = self.control.max_slots();
-        let guests = self.guests.present().filter_map(move |place| {
-            let view = self.guests.control(place)?.view(0, self.head)?;
-            Some(SlotView { index: shared + place, ..view })
+        let guests = self.guests.present().filter_map(move |guest_slot| {
+            let view = self.guests.control(guest_slot)?.view(0, self.head)?;
+            Some(SlotView { index: shared + guest_slot, ..view })
         });
         self.control.slots(self.head).chain(guests)
     }

@@ -87,8 +87,8 @@ pub enum Vacancy {
     Kept,
 }
 
-/// The result of [`Slot::bury`] for the slot of a dead owner.
-pub(crate) enum Buried {
+/// The result of [`Slot::reap`] for the slot of a dead owner.
+pub(crate) enum Reaped {
     Freed,
     /// It is kept for the next holder, and its cursor counts, under this word.
     Parked(Word),
@@ -97,7 +97,7 @@ pub(crate) enum Buried {
 }
 
 /// What a slot holds for a process that has locked it under a durable name.
-pub(crate) enum Inheritance {
+pub(crate) enum Resumed {
     /// Nothing under that name.
     Nothing,
     /// Its position; the slot is active under this word.
@@ -126,7 +126,7 @@ pub(crate) struct Slot {
     pub(crate) missed: AtomicU64,
     pub(crate) wakeups: AtomicU64,
     pub(crate) pid: AtomicU32,
-    pub(crate) way: AtomicU32,
+    pub(crate) rung: AtomicU32,
     /// Sequence after the last message that any holder of the name has handed out.
     pub(crate) delivered: AtomicU64,
     /// Sequence of the first message that is not acknowledged, or [`UNKNOWN`]. Stored before its cursor (I12).
@@ -210,9 +210,9 @@ impl Slot {
 
     /// Owner under a durable name: continues where the last holder of the name stopped. The cursor counts at every
     /// moment (I12). `None`: the word kept changing.
-    pub(crate) fn inherit(&self, name: u64) -> Option<Inheritance> {
+    pub(crate) fn resume(&self, name: u64) -> Option<Resumed> {
         if self.name_hash.load(Ordering::Relaxed) != name {
-            return Some(Inheritance::Nothing);
+            return Some(Resumed::Nothing);
         }
         for _ in 0..TRIES {
             let word = self.word();
@@ -220,11 +220,11 @@ impl Slot {
                 SlotState::Active | SlotState::Parked => {
                     let to = word.next(SlotState::Active);
                     if self.change(word, to) {
-                        return Some(Inheritance::Position(to));
+                        return Some(Resumed::Position(to));
                     }
                 }
-                SlotState::Evicted | SlotState::Expelled => return Some(Inheritance::Loss),
-                SlotState::Free | SlotState::Joining => return Some(Inheritance::Nothing),
+                SlotState::Evicted | SlotState::Expelled => return Some(Resumed::Loss),
+                SlotState::Free | SlotState::Joining => return Some(Resumed::Nothing),
             }
         }
         None
@@ -251,18 +251,18 @@ impl Slot {
 
     /// Publisher: reclaims the slot of a dead owner. Frees it, or parks it if it has a durable name. Does nothing if a
     /// process has taken the slot since `seen`. `keeps`: whether durable names are kept for this slot.
-    pub(crate) fn bury(&self, seen: Word, keeps: bool) -> Buried {
+    pub(crate) fn reap(&self, seen: Word, keeps: bool) -> Reaped {
         // If the swap below succeeds, this is the name of `seen`'s owner: another owner stores its name after a swap.
         let durable = keeps && self.name_hash.load(Ordering::Relaxed) != 0;
         match seen.state() {
             SlotState::Active if durable => {
                 let parked = seen.with(SlotState::Parked);
-                if self.change(seen, parked) { Buried::Parked(parked) } else { Buried::Left }
+                if self.change(seen, parked) { Reaped::Parked(parked) } else { Reaped::Left }
             }
-            SlotState::Parked if keeps => Buried::Parked(seen),
-            SlotState::Evicted | SlotState::Expelled if durable => Buried::Left,
-            _ if self.change(seen, seen.next(SlotState::Free)) => Buried::Freed,
-            _ => Buried::Left,
+            SlotState::Parked if keeps => Reaped::Parked(seen),
+            SlotState::Evicted | SlotState::Expelled if durable => Reaped::Left,
+            _ if self.change(seen, seen.next(SlotState::Free)) => Reaped::Freed,
+            _ => Reaped::Left,
         }
     }
 

@@ -19,8 +19,8 @@ fn sequences(consumer: &mut Consumer) -> Vec<u64> {
 
 #[test]
 fn a_guest_reads_and_holds_room_like_any_subscriber() {
-    let (memory, places, admitted, mut producer) = topic_for_guests(CAPACITY, 3, Overflow::Block, 0);
-    let mut guest = admit(&memory, (2, &places[2]), &admitted, Overflow::Block, Start::Latest).unwrap();
+    let (memory, guest_slots, admitted, mut producer) = topic_for_guests(CAPACITY, 3, Overflow::Block, 0);
+    let mut guest = admit(&memory, (2, &guest_slots[2]), &admitted, Overflow::Block, Start::Latest).unwrap();
     let count = fill(&mut producer, &[1; 100], 0, &mut Everybody);
     let slots: Vec<_> = producer.slots().collect();
     assert_eq!((slots.len(), slots[0].index, slots[0].state), (1, 1 + 2, SlotState::Active));
@@ -33,8 +33,8 @@ fn a_guest_reads_and_holds_room_like_any_subscriber() {
 
 #[test]
 fn a_dismissed_guests_slot_counts_no_more() {
-    let (memory, places, admitted, mut producer) = topic_for_guests(CAPACITY, 1, Overflow::Block, 0);
-    let guest = admit(&memory, (0, &places[0]), &admitted, Overflow::Block, Start::Latest).unwrap();
+    let (memory, guest_slots, admitted, mut producer) = topic_for_guests(CAPACITY, 1, Overflow::Block, 0);
+    let guest = admit(&memory, (0, &guest_slots[0]), &admitted, Overflow::Block, Start::Latest).unwrap();
     fill(&mut producer, &[1; 100], 0, &mut Everybody);
     assert!(!producer.has_room(padded(100), 0));
     assert!(admitted.dismiss(0) && !admitted.dismiss(0));
@@ -44,9 +44,10 @@ fn a_dismissed_guests_slot_counts_no_more() {
 
 #[test]
 fn only_sleeping_guests_are_rung_and_one_by_one() {
-    let (memory, places, admitted, mut producer) = topic_for_guests(CAPACITY, 2, Overflow::Block, 0);
-    let mut guests = [0, 1].map(|place| {
-        admit(&memory, (place, &places[place]), &admitted, Overflow::Block, Start::Latest).unwrap()
+    let (memory, guest_slots, admitted, mut producer) = topic_for_guests(CAPACITY, 2, Overflow::Block, 0);
+    let mut guests = [0, 1].map(|guest_slot| {
+        admit(&memory, (guest_slot, &guest_slots[guest_slot]), &admitted, Overflow::Block, Start::Latest)
+            .unwrap()
     });
     assert!(guests[1].arm());
     assert_eq!(
@@ -64,9 +65,10 @@ fn only_sleeping_guests_are_rung_and_one_by_one() {
 
 #[test]
 fn a_guest_that_makes_room_wakes_the_waiting_publisher() {
-    let (memory, places, admitted, mut producer) = topic_for_guests(CAPACITY, 2, Overflow::Block, 0);
-    let mut guests = [0, 1].map(|place| {
-        admit(&memory, (place, &places[place]), &admitted, Overflow::Block, Start::Latest).unwrap()
+    let (memory, guest_slots, admitted, mut producer) = topic_for_guests(CAPACITY, 2, Overflow::Block, 0);
+    let mut guests = [0, 1].map(|guest_slot| {
+        admit(&memory, (guest_slot, &guest_slots[guest_slot]), &admitted, Overflow::Block, Start::Latest)
+            .unwrap()
     });
     fill(&mut producer, &[1; 100], 0, &mut Everybody);
     assert!(producer.arm(padded(100), 0));
@@ -95,9 +97,10 @@ fn a_guest_that_makes_no_room_is_dismissed_however_it_moves() {
     ];
     for overflow in [Overflow::Block, Overflow::DropNewest] {
         for (what, write) in ways {
-            let (memory, places, admitted, mut producer) = topic_for_guests(CAPACITY, 1, overflow, 10 * MS);
+            let (memory, guest_slots, admitted, mut producer) =
+                topic_for_guests(CAPACITY, 1, overflow, 10 * MS);
             let mut patient = join(&memory, 0, overflow, Start::Latest).unwrap();
-            let _guest = admit(&memory, (0, &places[0]), &admitted, overflow, Start::Latest).unwrap();
+            let _guest = admit(&memory, (0, &guest_slots[0]), &admitted, overflow, Start::Latest).unwrap();
             fill(&mut producer, &[1; 100], MS, &mut Everybody);
             drain(&mut patient).unwrap();
             let mut tries = 0;
@@ -105,7 +108,7 @@ fn a_guest_that_makes_no_room_is_dismissed_however_it_moves() {
                 tries += 1;
                 assert!(tries < 30, "{what} ({overflow:?}): it is in the way for ever");
                 for (offset, word) in write(tries) {
-                    places[0].control_word(offset).store(word, std::sync::atomic::Ordering::Release);
+                    guest_slots[0].control_word(offset).store(word, std::sync::atomic::Ordering::Release);
                 }
             }
             // A guest whose slot claims at every other look that it does not count gives room at those looks.
@@ -117,8 +120,9 @@ fn a_guest_that_makes_no_room_is_dismissed_however_it_moves() {
 
 #[test]
 fn an_evicted_guest_is_told_so() {
-    let (memory, places, admitted, mut producer) = topic_for_guests(CAPACITY, 1, Overflow::Block, 10 * MS);
-    let mut guest = admit(&memory, (0, &places[0]), &admitted, Overflow::Block, Start::Latest).unwrap();
+    let (memory, guest_slots, admitted, mut producer) =
+        topic_for_guests(CAPACITY, 1, Overflow::Block, 10 * MS);
+    let mut guest = admit(&memory, (0, &guest_slots[0]), &admitted, Overflow::Block, Start::Latest).unwrap();
     fill(&mut producer, &[1; 100], MS, &mut Everybody);
     producer.sweep(20 * MS, &mut Everybody);
     assert!(!admitted.contains(0));
@@ -128,9 +132,10 @@ fn an_evicted_guest_is_told_so() {
 
 #[test]
 fn a_new_guest_does_not_inherit_its_slots_stall_clock() {
-    let (memory, places, admitted, mut producer) = topic_for_guests(CAPACITY, 1, Overflow::Block, 10 * MS);
+    let (memory, guest_slots, admitted, mut producer) =
+        topic_for_guests(CAPACITY, 1, Overflow::Block, 10 * MS);
     let mut patient = join(&memory, 0, Overflow::Block, Start::Latest).unwrap();
-    let enter = || admit(&memory, (0, &places[0]), &admitted, Overflow::Block, Start::Latest).unwrap();
+    let enter = || admit(&memory, (0, &guest_slots[0]), &admitted, Overflow::Block, Start::Latest).unwrap();
     let _stalled = enter();
     fill(&mut producer, &[1; 100], MS, &mut Everybody);
     drain(&mut patient).unwrap();
@@ -181,7 +186,7 @@ proptest! {
         ops in prop::collection::vec(op(), 1..if cfg!(miri) { 30 } else { 200 }),
     ) {
         let overflow = if newest { Overflow::DropNewest } else { Overflow::Block };
-        let (memory, places, admitted, mut producer) = topic_for_guests(CAPACITY, 4, overflow, 0);
+        let (memory, guest_slots, admitted, mut producer) = topic_for_guests(CAPACITY, 4, overflow, 0);
         let mut guests: [Option<Guest>; 4] = Default::default();
         // The start of each batch, and the start of the next one.
         let mut starts: Vec<u64> = vec![0];
@@ -198,23 +203,23 @@ proptest! {
                         starts.push(end);
                     }
                 }
-                Op::Enter(place) if guests[place].is_none() => {
+                Op::Enter(guest_slot) if guests[guest_slot].is_none() => {
                     let consumer =
-                        admit(&memory, (place, &places[place]), &admitted, overflow, Start::Latest).unwrap();
-                    guests[place] = Some(Guest { consumer, next: starts.len() as u64 - 1 });
+                        admit(&memory, (guest_slot, &guest_slots[guest_slot]), &admitted, overflow, Start::Latest).unwrap();
+                    guests[guest_slot] = Some(Guest { consumer, next: starts.len() as u64 - 1 });
                 }
                 Op::Enter(_) => {}
-                Op::Dismiss(place) => {
-                    prop_assert_eq!(admitted.dismiss(place), guests[place].take().is_some());
+                Op::Dismiss(guest_slot) => {
+                    prop_assert_eq!(admitted.dismiss(guest_slot), guests[guest_slot].take().is_some());
                 }
-                Op::Leave(place) => {
-                    if let Some(mut guest) = guests[place].take() {
+                Op::Leave(guest_slot) => {
+                    if let Some(mut guest) = guests[guest_slot].take() {
                         let _ = guest.consumer.leave();
-                        prop_assert!(admitted.dismiss(place));
+                        prop_assert!(admitted.dismiss(guest_slot));
                     }
                 }
-                Op::Read(place) => {
-                    let Some(guest) = &mut guests[place] else { continue };
+                Op::Read(guest_slot) => {
+                    let Some(guest) = &mut guests[guest_slot] else { continue };
                     for got in drain(&mut guest.consumer).unwrap() {
                         prop_assert_eq!(got.sequence, guest.next);
                         prop_assert!(got.payload.iter().all(|byte| *byte == (guest.next + 1) as u8));

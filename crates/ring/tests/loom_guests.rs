@@ -72,13 +72,13 @@ fn take(consumer: &mut Consumer) -> u64 {
 #[test]
 fn nothing_is_overwritten_that_a_guest_has_still_to_read() {
     explore(3, || {
-        let (memory, places, admitted, mut producer) = topic_for_guests(CAPACITY, 1, Overflow::Block, 0);
+        let (memory, guest_slots, admitted, mut producer) = topic_for_guests(CAPACITY, 1, Overflow::Block, 0);
         let payload = [0; 32];
         assert_eq!(BATCH_OVERHEAD + padded(payload.len()), CAPACITY / 2);
         assert!(committed(producer.send(&payload, 0, &mut Everybody)));
         let guest = thread::spawn(move || {
-            let place = (0, &places[0]);
-            let mut consumer = admit(&memory, place, &admitted, Overflow::Block, Start::Latest).unwrap();
+            let guest_slot = (0, &guest_slots[0]);
+            let mut consumer = admit(&memory, guest_slot, &admitted, Overflow::Block, Start::Latest).unwrap();
             // Nothing is acknowledged, so everything that the publisher sends from now on must stay.
             let mut table = [Entry::default(); 4];
             let read = consumer.read(&mut [0; CAPACITY], 0, &mut table).expect("an honest publisher");
@@ -96,8 +96,9 @@ fn nothing_is_overwritten_that_a_guest_has_still_to_read() {
 #[test]
 fn a_guest_that_sleeps_is_woken() {
     explore(3, || {
-        let (memory, places, admitted, mut producer) = topic_for_guests(CAPACITY, 1, Overflow::Block, 0);
-        let mut guest = admit(&memory, (0, &places[0]), &admitted, Overflow::Block, Start::Latest).unwrap();
+        let (memory, guest_slots, admitted, mut producer) = topic_for_guests(CAPACITY, 1, Overflow::Block, 0);
+        let mut guest =
+            admit(&memory, (0, &guest_slots[0]), &admitted, Overflow::Block, Start::Latest).unwrap();
         let bell = Bell::new();
         let sleeper = thread::spawn({
             let bell = bell.clone();
@@ -148,8 +149,9 @@ fn send_all(
 #[test]
 fn a_publisher_is_told_of_the_room_that_a_guest_makes() {
     explore(2, || {
-        let (memory, places, admitted, producer) = topic_for_guests(CAPACITY, 1, Overflow::Block, 0);
-        let mut guest = admit(&memory, (0, &places[0]), &admitted, Overflow::Block, Start::Latest).unwrap();
+        let (memory, guest_slots, admitted, producer) = topic_for_guests(CAPACITY, 1, Overflow::Block, 0);
+        let mut guest =
+            admit(&memory, (0, &guest_slots[0]), &admitted, Overflow::Block, Start::Latest).unwrap();
         let (bell, room) = (Bell::new(), Bell::new());
         let waiting = Arc::new(AtomicBool::new(false));
         let reader = thread::spawn({
@@ -178,8 +180,8 @@ fn a_publisher_is_told_of_the_room_that_a_guest_makes() {
 #[test]
 fn dismissing_a_guest_wakes_the_waiting_publisher() {
     explore(3, || {
-        let (memory, places, admitted, producer) = topic_for_guests(CAPACITY, 1, Overflow::Block, 0);
-        let _gone = admit(&memory, (0, &places[0]), &admitted, Overflow::Block, Start::Latest).unwrap();
+        let (memory, guest_slots, admitted, producer) = topic_for_guests(CAPACITY, 1, Overflow::Block, 0);
+        let _gone = admit(&memory, (0, &guest_slots[0]), &admitted, Overflow::Block, Start::Latest).unwrap();
         let room = Bell::new();
         let waiting = Arc::new(AtomicBool::new(false));
         let server = thread::spawn({

@@ -11,9 +11,9 @@
 //! | fence in `take_sleepers` left out | `nothing_is_overwritten…` |
 //! | `floor` stored and loaded relaxed | `the_evicted…`: considers the publisher corrupt |
 //! | slot's compare-and-swap relaxed, or the load of its word | `of_who_frees…` |
-//! | `bury` frees the slot in any state, and not only the word that was seen | `of_who_frees…` |
+//! | `reap` frees the slot in any state, and not only the word that was seen | `of_who_frees…` |
 //! | no second load of `head` after joining | `nothing_is_overwritten…` |
-//! | `inherit` by the states free and joining | `a_position_changes_hands…` |
+//! | `resume` by the states free and joining | `a_position_changes_hands…` |
 //! | a parked slot does not count | `a_position_changes_hands…` |
 //! | `acknowledged` stored after the cursor | `what_is_acknowledged…` |
 #![cfg(loom)]

@@ -21,7 +21,7 @@ use super::{BusOptions, Group};
 use crate::error::{Error, Result};
 use crate::record::check_name;
 use crate::sys::random;
-use crate::sys::tmpfile::{self, Way};
+use crate::sys::tmpfile::{self, LinkMethod};
 
 const OPEN: OFlag =
     OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
@@ -51,7 +51,7 @@ pub(crate) struct Directory {
     root: PathBuf,
     domain: Option<String>,
     rules: Rules,
-    pub(crate) way: Option<Way>,
+    pub(crate) link_method: Option<LinkMethod>,
     fd: RwLock<Arc<OwnedFd>>,
     reopening: Mutex<()>,
 }
@@ -77,7 +77,7 @@ impl Directory {
             root,
             domain,
             rules,
-            way: forced_way()?,
+            link_method: forced_link_method()?,
             fd: RwLock::new(Arc::new(fd)),
             reopening: Mutex::new(()),
         })
@@ -159,11 +159,11 @@ fn variable(name: &str) -> Option<PathBuf> {
     std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
-fn forced_way() -> Result<Option<Way>> {
+fn forced_link_method() -> Result<Option<LinkMethod>> {
     let Some(value) = variable("IPC_BUS_PUBLISH") else { return Ok(None) };
     let text = value.to_string_lossy().into_owned();
-    match Way::parse(&text) {
-        Some(way) => Ok(Some(way)),
+    match LinkMethod::parse(&text) {
+        Some(link_method) => Ok(Some(link_method)),
         None => Err(Error::InvalidOption {
             option: "IPC_BUS_PUBLISH",
             value: text,

@@ -104,7 +104,7 @@ impl Drop for Running {
     /// Runs before the thread ends, so that no other process finds a record of this one while the thread hands over the
     /// messages that are still due.
     fn drop(&mut self) {
-        self.registry.tell(|registry, thread| registry.stop(thread));
+        self.registry.run(|registry, thread| registry.stop(thread));
     }
 }
 
@@ -259,7 +259,7 @@ impl Bus {
                 registry.thread().remove(token);
             }
         }
-        let taken = registry.tell(move |registry, thread| registry.add_own(own, thread));
+        let taken = registry.run(move |registry, thread| registry.add_own(own, thread));
         self.own_changed();
         // `close` marks the bus as closed before it stops the thread. So there are two cases: the mark is seen here, or
         // the thread has taken up the record before and withdraws it when it stops.
@@ -303,7 +303,7 @@ impl Bus {
     pub(crate) fn subscribe(&self, filter: Filter, sink: Box<dyn Sink>) -> Result<SinkGuard> {
         let registry = self.registry()?;
         let id = self.inner.next_sink.fetch_add(1, Ordering::Relaxed);
-        if !registry.tell(move |registry, thread| registry.add_sink(id, filter, sink, thread)) {
+        if !registry.run(move |registry, thread| registry.add_sink(id, filter, sink, thread)) {
             return Err(Error::Closed { what: "bus" });
         }
         Ok(registry.guard(id))
@@ -350,7 +350,7 @@ impl Bus {
             registry.thread().remove(token);
         }
         let own = Arc::clone(own);
-        registry.tell(move |registry, thread| registry.remove_own(&own, thread));
+        registry.run(move |registry, thread| registry.remove_own(&own, thread));
     }
 
     fn running(&self) -> Option<RegistryHandle> {
@@ -385,7 +385,7 @@ impl Bus {
         if view.behind()
             && let Some(registry) = self.running()
         {
-            registry.ask(|registry, thread| registry.settle(thread));
+            registry.ask(|registry, thread| registry.catch_up(thread));
         }
         view.is_live()
     }
@@ -398,7 +398,7 @@ impl Bus {
         if self.inner.scans.fetch_add(1, Ordering::Relaxed) > 0 {
             // The view only makes look-ups faster. Where no thread can be started, every look-up scans.
             if let Ok(registry) = self.registry() {
-                registry.tell(|registry, thread| registry.keep_view(thread));
+                registry.run(|registry, thread| registry.keep_view(thread));
             }
         }
         self.inner.cache.lock().unwrap_or_else(PoisonError::into_inner).scan(directory, chosen)

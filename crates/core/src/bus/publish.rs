@@ -38,7 +38,7 @@ struct State {
     /// The file that holds the lock. It is never given to other code. `None` once the record is withdrawn.
     file: Option<ForkGuarded>,
     /// The directory of the file.
-    place: Arc<OwnedFd>,
+    directory_fd: Arc<OwnedFd>,
     serve: Option<Serve>,
     server: Option<Token>,
 }
@@ -51,15 +51,15 @@ impl Own {
         granted: Option<Granted>,
         mut serve: Option<Serve>,
     ) -> Result<(Own, Option<Box<dyn Watched>>)> {
-        let mut place = directory.fd();
-        let mut appeared = appear(directory, place.as_fd(), &record, granted.as_ref(), serve.as_mut());
+        let mut directory_fd = directory.fd();
+        let mut appeared = appear(directory, directory_fd.as_fd(), &record, granted.as_ref(), serve.as_mut());
         // The errno does not tell: a removed directory answers ENOENT, or EPERM (ext4 to O_TMPFILE).
         if appeared.is_err() && directory.is_gone() {
-            place = directory.restore()?;
-            appeared = appear(directory, place.as_fd(), &record, granted.as_ref(), serve.as_mut());
+            directory_fd = directory.restore()?;
+            appeared = appear(directory, directory_fd.as_fd(), &record, granted.as_ref(), serve.as_mut());
         }
         let (file, watched) = appeared?;
-        let state = State { record: Arc::new(record), file: Some(file), place, serve, server: None };
+        let state = State { record: Arc::new(record), file: Some(file), directory_fd, serve, server: None };
         let own = Own {
             directory: Arc::clone(directory),
             granted,
@@ -98,14 +98,14 @@ impl Own {
         record.check_own()?;
         let (name, bytes) = (record.file_name(), record.to_bytes()?);
         let hidden = format!(".{name}");
-        let place = Arc::clone(&state.place);
+        let directory_fd = Arc::clone(&state.directory_fd);
         // A failed attempt of this process may have left it.
-        let _ = unlinkat(place.as_fd(), hidden.as_str(), UnlinkatFlags::NoRemoveDir);
+        let _ = unlinkat(directory_fd.as_fd(), hidden.as_str(), UnlinkatFlags::NoRemoveDir);
         let rights = self.granted.as_ref().map(Granted::of_record);
-        let made = tmpfile::create(place.as_fd(), &hidden, &bytes, rights, self.directory.way);
+        let made = tmpfile::create(directory_fd.as_fd(), &hidden, &bytes, rights, self.directory.link_method);
         let replaced = made.and_then(|file| {
-            tmpfile::rename(place.as_fd(), &hidden, &name).inspect_err(|_| {
-                let _ = unlinkat(place.as_fd(), hidden.as_str(), UnlinkatFlags::NoRemoveDir);
+            tmpfile::rename(directory_fd.as_fd(), &hidden, &name).inspect_err(|_| {
+                let _ = unlinkat(directory_fd.as_fd(), hidden.as_str(), UnlinkatFlags::NoRemoveDir);
             })?;
             Ok(file)
         });
@@ -124,16 +124,17 @@ impl Own {
     pub(super) fn restore(&self, thread: &mut Thread<'_>) -> Result<()> {
         let mut state = self.lock();
         let state = &mut *state;
-        let place = self.directory.fd();
-        if state.is_in_place(&place) {
+        let directory_fd = self.directory.fd();
+        if state.is_in_place(&directory_fd) {
             return Ok(());
         }
         let Some(old) = state.file.as_ref() else { return Ok(()) };
         // If only the record was removed, its old socket is still there.
-        let _ = unlinkat(place.as_fd(), state.record.socket_name().as_str(), UnlinkatFlags::NoRemoveDir);
+        let _ =
+            unlinkat(directory_fd.as_fd(), state.record.socket_name().as_str(), UnlinkatFlags::NoRemoveDir);
         let (file, watched) = appear(
             &self.directory,
-            place.as_fd(),
+            directory_fd.as_fd(),
             &state.record,
             self.granted.as_ref(),
             state.serve.as_mut(),
@@ -143,16 +144,16 @@ impl Own {
         }
         state.server = watched.map(|watched| thread.add(watched, None));
         // The directory may have been moved instead of removed. Then the old names must go.
-        unlink(&state.place, &state.record, old);
+        unlink(&state.directory_fd, &state.record, old);
         state.file = Some(file);
-        state.place = place;
+        state.directory_fd = directory_fd;
         Ok(())
     }
 
     /// Whether other processes can find the record. Also true when it is withdrawn.
     pub(super) fn is_in_place(&self) -> bool {
-        let place = self.directory.fd();
-        self.lock().is_in_place(&place)
+        let directory_fd = self.directory.fd();
+        self.lock().is_in_place(&directory_fd)
     }
 
     /// Removes the record and its socket. Returns the token of the socket's handler; the caller removes it from the bus
@@ -163,7 +164,7 @@ impl Own {
         }
         let mut state = self.lock();
         let file = state.file.take()?;
-        unlink(&state.place, &state.record, &file);
+        unlink(&state.directory_fd, &state.record, &file);
         state.serve = None;
         state.server.take()
     }
@@ -178,26 +179,26 @@ impl Own {
 }
 
 impl State {
-    fn is_in_place(&self, place: &OwnedFd) -> bool {
+    fn is_in_place(&self, directory_fd: &OwnedFd) -> bool {
         let Some(file) = &self.file else { return true };
         let name = self.record.file_name();
-        fstat(file.as_fd()).is_ok_and(|stat| still_named(place.as_fd(), &name, &stat))
+        fstat(file.as_fd()).is_ok_and(|stat| still_named(directory_fd.as_fd(), &name, &stat))
     }
 }
 
 /// By the rule of gc: only while the name leads to this process's own file.
-fn unlink(place: &OwnedFd, record: &Record, file: &ForkGuarded) {
+fn unlink(directory_fd: &OwnedFd, record: &Record, file: &ForkGuarded) {
     let name = record.file_name();
-    if fstat(file.as_fd()).is_ok_and(|stat| still_named(place.as_fd(), &name, &stat)) {
-        let _ = unlinkat(place, record.socket_name().as_str(), UnlinkatFlags::NoRemoveDir);
-        let _ = unlinkat(place, name.as_str(), UnlinkatFlags::NoRemoveDir);
+    if fstat(file.as_fd()).is_ok_and(|stat| still_named(directory_fd.as_fd(), &name, &stat)) {
+        let _ = unlinkat(directory_fd, record.socket_name().as_str(), UnlinkatFlags::NoRemoveDir);
+        let _ = unlinkat(directory_fd, name.as_str(), UnlinkatFlags::NoRemoveDir);
     }
 }
 
 /// Links the record. A record with a socket is linked under its dot-name first, and renamed once the socket listens.
 fn appear(
     directory: &Directory,
-    place: BorrowedFd<'_>,
+    directory_fd: BorrowedFd<'_>,
     record: &Record,
     granted: Option<&Granted>,
     serve: Option<&mut Serve>,
@@ -206,20 +207,24 @@ fn appear(
     let (name, bytes) = (record.file_name(), record.to_bytes()?);
     let rights = granted.map(Granted::of_record);
     let Some(serve) = serve else {
-        return Ok((tmpfile::create(place, &name, &bytes, rights, directory.way)?, None));
+        return Ok((tmpfile::create(directory_fd, &name, &bytes, rights, directory.link_method)?, None));
     };
     let hidden = format!(".{name}");
-    let file = tmpfile::create(place, &hidden, &bytes, rights, directory.way)?;
+    let file = tmpfile::create(directory_fd, &hidden, &bytes, rights, directory.link_method)?;
     let socket = record.socket_name();
-    let served =
-        seqpacket::listen_at(place, directory.path(), OsStr::new(&socket), granted.map(Granted::of_socket))
-            .and_then(serve)
-            .and_then(|watched| tmpfile::rename(place, &hidden, &name).map(|()| watched));
+    let served = seqpacket::listen_at(
+        directory_fd,
+        directory.path(),
+        OsStr::new(&socket),
+        granted.map(Granted::of_socket),
+    )
+    .and_then(serve)
+    .and_then(|watched| tmpfile::rename(directory_fd, &hidden, &name).map(|()| watched));
     match served {
         Ok(watched) => Ok((file, Some(watched))),
         Err(error) => {
-            let _ = unlinkat(place, socket.as_str(), UnlinkatFlags::NoRemoveDir);
-            let _ = unlinkat(place, hidden.as_str(), UnlinkatFlags::NoRemoveDir);
+            let _ = unlinkat(directory_fd, socket.as_str(), UnlinkatFlags::NoRemoveDir);
+            let _ = unlinkat(directory_fd, hidden.as_str(), UnlinkatFlags::NoRemoveDir);
             Err(error)
         }
     }

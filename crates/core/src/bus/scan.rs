@@ -23,7 +23,7 @@ const OPEN: OFlag = OFlag::O_RDONLY.union(OFlag::O_NOFOLLOW).union(OFlag::O_NONB
 /// A file system stamps changes with a clock that ticks every 4 to 10 ms. So a file that changed within the last 20 ms
 /// may change again and show the same stamp.
 const TICK_NS: i128 = 20_000_000;
-/// How often one name may be replaced during a look. After that, the look is put off.
+/// How often one name may be replaced during an inspection. After that, the inspection is put off.
 const TRIES: usize = 8;
 
 /// Tells two states of one name apart, unless both fall into one tick of the clock.
@@ -58,9 +58,9 @@ pub(crate) struct Known {
     pub(crate) record: Option<Arc<Record>>,
 }
 
-/// The result of one look at a name.
+/// The result of inspecting a name.
 #[derive(Debug)]
-pub(crate) enum Look {
+pub(crate) enum Inspection {
     /// A record whose owner lives.
     Alive(Known),
     /// A record-like file whose owner is dead.
@@ -69,20 +69,25 @@ pub(crate) enum Look {
     Absent,
     /// The file is not believed.
     Bad(Known, Error),
-    /// The state cannot be read now: descriptors or memory ran out, or the file was replaced again and again during the
-    /// look.
+    /// The state cannot be read now: descriptors or memory ran out, or the file was replaced again and again
+    /// meanwhile.
     Later(Error),
 }
 
-/// Looks at the name of one record. Reads only the lock when `known` is still its state.
-pub(crate) fn look(directory: &Directory, fd: BorrowedFd<'_>, name: &str, known: Option<&Known>) -> Look {
+/// Inspects the name of one record. Reads only the lock when `known` is still its state.
+pub(crate) fn inspect(
+    directory: &Directory,
+    fd: BorrowedFd<'_>,
+    name: &str,
+    known: Option<&Known>,
+) -> Inspection {
     for _ in 0..TRIES {
         let opened = Opened::open(fd, name);
         let (file, stat) = match opened {
             Opened::File(file, stat) => (file, stat),
-            Opened::Absent => return Look::Absent,
+            Opened::Absent => return Inspection::Absent,
             Opened::Other(reason) => return bad(name, None, reason),
-            Opened::Later(error) => return Look::Later(error),
+            Opened::Later(error) => return Inspection::Later(error),
         };
         let stamp = Stamp::of(&stat, clock::file_stamp_ns());
         if let Some(reason) = unbelievable(directory, &stat) {
@@ -91,7 +96,7 @@ pub(crate) fn look(directory: &Directory, fd: BorrowedFd<'_>, name: &str, known:
         match lock::is_held(&file, 0) {
             Err(error) => return bad(name, Some(stamp), error.to_string()),
             Ok(true) => {}
-            Ok(false) if still_named(fd, name, &stat) => return Look::Dead,
+            Ok(false) if still_named(fd, name, &stat) => return Inspection::Dead,
             Ok(false) => continue,
         }
         if let Some(known) = known
@@ -99,26 +104,26 @@ pub(crate) fn look(directory: &Directory, fd: BorrowedFd<'_>, name: &str, known:
         {
             let known = Known { stamp, record: known.record.clone() };
             return if known.record.is_some() {
-                Look::Alive(known)
+                Inspection::Alive(known)
             } else {
                 bad(name, Some(stamp), "as before".into())
             };
         }
         return match read(&file, stat.st_size).and_then(|bytes| Record::parse(name, stat.st_uid, &bytes)) {
-            Ok(record) => Look::Alive(Known { stamp, record: Some(Arc::new(record)) }),
-            Err(error @ Error::Resource { .. }) => Look::Later(error),
-            Err(error) => Look::Bad(Known { stamp, record: None }, error),
+            Ok(record) => Inspection::Alive(Known { stamp, record: Some(Arc::new(record)) }),
+            Err(error @ Error::Resource { .. }) => Inspection::Later(error),
+            Err(error) => Inspection::Bad(Known { stamp, record: None }, error),
         };
     }
-    Look::Later(Error::Record {
+    Inspection::Later(Error::Record {
         file: name.to_owned(),
         reason: "it is being replaced all the time".to_owned(),
     })
 }
 
-fn bad(name: &str, stamp: Option<Stamp>, reason: String) -> Look {
+fn bad(name: &str, stamp: Option<Stamp>, reason: String) -> Inspection {
     let stamp = stamp.unwrap_or(Stamp { inode: 0, size: 0, changed_ns: 0, settled: false });
-    Look::Bad(Known { stamp, record: None }, Error::Record { file: name.to_owned(), reason })
+    Inspection::Bad(Known { stamp, record: None }, Error::Record { file: name.to_owned(), reason })
 }
 
 /// Whether the name still leads to the file with this stat.
@@ -261,15 +266,15 @@ impl Cache {
                 }
                 continue;
             }
-            match look(directory, fd.as_fd(), &name, known.as_ref()) {
-                Look::Alive(known) => {
+            match inspect(directory, fd.as_fd(), &name, known.as_ref()) {
+                Inspection::Alive(known) => {
                     alive.extend(known.record.clone());
                     self.known.insert(name, known);
                 }
-                Look::Bad(known, _) => drop(self.known.insert(name, known)),
-                Look::Dead | Look::Absent => {}
-                Look::Later(error @ Error::Resource { .. }) => return Err(error),
-                Look::Later(_) => alive.extend(known.and_then(|known| known.record)),
+                Inspection::Bad(known, _) => drop(self.known.insert(name, known)),
+                Inspection::Dead | Inspection::Absent => {}
+                Inspection::Later(error @ Error::Resource { .. }) => return Err(error),
+                Inspection::Later(_) => alive.extend(known.and_then(|known| known.record)),
             }
         }
         // Sorted by service. The file name would sort '@' after '.'.

@@ -67,7 +67,7 @@ fn a_bus_whose_registry_panics_is_closed() {
     assert!(matches!(watch.next(Some(PATIENCE)), Ok(Some(ServiceEvent::Added(_)))));
     let (other, hear) = Probe::new(None, |_| Step::Finished);
     bus.handle().unwrap().add(other, None);
-    assert!(bus.registry().unwrap().tell(|_, _| panic!("on purpose")));
+    assert!(bus.registry().unwrap().run(|_, _| panic!("on purpose")));
     // The registry is dropped before the others are told.
     assert_eq!(heard(&hear), "ERR_RINGBELL_CLOSED");
     assert_eq!(watch.next(Some(PATIENCE)).unwrap_err().code(), "ERR_RINGBELL_CLOSED");

@@ -46,8 +46,8 @@ impl FdSocket {
         }
     }
 
-    /// Looks at what is in the socket.
-    pub(super) fn look(&mut self) {
+    /// Takes in what is in the socket.
+    pub(super) fn poll(&mut self) {
         self.readable = true;
         self.take_in(self.ahead);
     }
@@ -61,7 +61,7 @@ impl FdSocket {
                     self.end();
                     continue;
                 }
-                Ok(received) => match parcel::understand(&buffer[..received.length], received.fds) {
+                Ok(received) => match parcel::decode(&buffer[..received.length], received.fds) {
                     Ok(parcel) => {
                         self.parcels.push_back(parcel);
                         continue;
@@ -119,7 +119,7 @@ impl FdSocket {
     /// The parcels that came before the end of the connection and were not taken, as a socket of their own. `None` if
     /// there are none.
     pub(super) fn left(&mut self) -> Option<FdSocket> {
-        self.look();
+        self.poll();
         if !self.has_parcels() {
             return None;
         }
@@ -193,7 +193,7 @@ mod tests {
         for (own_user, inside) in [(true, 3), (false, 0)] {
             let (mut mine, theirs) = fd_socket(own_user);
             send(&theirs, 3);
-            mine.look();
+            mine.poll();
             assert_eq!((mine.parcels.len(), mine.has_parcels(), mine.ended()), (inside, true, false));
             assert_eq!(mine.take().unwrap().fds.len(), parcel::MOST_DESCRIPTORS);
             assert_eq!(mine.parcels.len(), 2 * usize::from(own_user), "one at a time");
@@ -210,7 +210,7 @@ mod tests {
             // The peer goes without reading this. That is a reset, which is reported before everything else.
             send(&mine, 1);
             drop(theirs);
-            mine.look();
+            mine.poll();
             assert!(mine.ended());
             let mut left = mine.left().unwrap();
             drop(mine);
@@ -225,7 +225,7 @@ mod tests {
         send(&theirs, 1);
         let mut left = mine.left().unwrap();
         drop(mine);
-        theirs.look();
+        theirs.poll();
         assert!(theirs.ended());
         assert_eq!(numbers(&mut left), [0]);
     }

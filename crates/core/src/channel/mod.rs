@@ -7,11 +7,11 @@
 //! asked for. A [`Header`] says what a message is for (a request, its reply). The caller decides what follows from
 //! that.
 
+mod connection;
 mod duplex;
 mod endpoint;
 mod fd_socket;
 mod header;
-mod link;
 mod notice;
 mod options;
 mod parcel;

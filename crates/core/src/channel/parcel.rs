@@ -74,7 +74,7 @@ pub(super) fn send(socket: impl AsFd, data: &[u8], fds: &[BorrowedFd<'_>]) -> ni
 }
 
 /// Parses what came, or answers which rule it breaks.
-pub(super) fn understand(bytes: &[u8], fds: Vec<OwnedFd>) -> std::result::Result<Parcel, &'static str> {
+pub(super) fn decode(bytes: &[u8], fds: Vec<OwnedFd>) -> std::result::Result<Parcel, &'static str> {
     let number = |at: usize| bytes.get(at..)?.first_chunk().map(|chunk| u32::from_le_bytes(*chunk));
     let kind = u32::from(KIND) << 16 | VERSION & 0xffff;
     if number(0) != Some(MAGIC) || number(4) != Some(kind) {

@@ -13,11 +13,11 @@ use crate::sys::generation::Home;
 /// All permits of one server.
 pub(super) struct ConnectionQuota {
     most: u32,
-    book: Mutex<Book>,
+    permits: Mutex<Permits>,
 }
 
 #[derive(Default)]
-struct Book {
+struct Permits {
     taken: u32,
     /// How many permits each other user holds.
     of_others: HashMap<u32, u32>,
@@ -35,30 +35,30 @@ pub(super) struct Permit {
 
 impl ConnectionQuota {
     pub(super) fn new(most: u32) -> Arc<ConnectionQuota> {
-        Arc::new(ConnectionQuota { most, book: Mutex::default() })
+        Arc::new(ConnectionQuota { most, permits: Mutex::default() })
     }
 
     /// Takes a permit, if there is one. `other` is the client's user id if the client belongs to another user.
     pub(super) fn take(self: &Arc<Self>, other: Option<u32>) -> Option<Permit> {
-        let mut book = self.book();
-        let free = self.most - book.taken;
+        let mut permits = self.permits();
+        let free = self.most - permits.taken;
         if free == 0 {
             return None;
         }
         if let Some(uid) = other {
-            let held = book.of_others.get(&uid).copied().unwrap_or(0);
+            let held = permits.of_others.get(&uid).copied().unwrap_or(0);
             // A user that holds many permits waits by itself, and makes no other user wait.
-            if held >= free || !book.admissions.take(uid) {
+            if held >= free || !permits.admissions.take(uid) {
                 return None;
             }
-            book.of_others.insert(uid, held + 1);
+            permits.of_others.insert(uid, held + 1);
         }
-        book.taken += 1;
+        permits.taken += 1;
         Some(Permit { quota: Arc::clone(self), other, home: Home::here() })
     }
 
-    fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    fn permits(&self) -> MutexGuard<'_, Permits> {
+        self.permits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -68,14 +68,14 @@ impl Drop for Permit {
         if self.home.is_foreign() {
             return;
         }
-        let mut book = self.quota.book();
-        book.taken -= 1;
+        let mut permits = self.quota.permits();
+        permits.taken -= 1;
         if let Some(uid) = self.other
-            && let Some(held) = book.of_others.get_mut(&uid)
+            && let Some(held) = permits.of_others.get_mut(&uid)
         {
             *held -= 1;
             if *held == 0 {
-                book.of_others.remove(&uid);
+                permits.of_others.remove(&uid);
             }
         }
     }
@@ -102,8 +102,8 @@ mod tests {
         drop(own);
         assert_eq!(take(&quota, Some(9), 100).len(), 2);
         drop((greedy, second));
-        let book = quota.book();
-        assert_eq!((book.taken, book.of_others.len()), (0, 0), "given back");
+        let permits = quota.permits();
+        assert_eq!((permits.taken, permits.of_others.len()), (0, 0), "given back");
     }
 
     #[test]

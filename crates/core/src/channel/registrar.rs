@@ -7,16 +7,16 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::connection::{Connection, PeerInfo};
 use super::duplex::Duplex;
 use super::fd_socket::FdSocket;
-use super::link::{Link, PeerInfo};
 use crate::error::{Error, Result};
 use crate::reactor::{Inbox, Step, Thread, Watched};
 
 /// Reports from the bus thread.
-pub(super) enum Arrival {
+pub(super) enum ConnectionEvent {
     /// A connection is open, and its descriptors are watched.
-    Opened(Box<Link>),
+    Opened(Box<Connection>),
     /// A connection could not be made.
     Failed(u32, Error),
     /// The bus was closed: no connection will arrive any more.
@@ -25,16 +25,16 @@ pub(super) enum Arrival {
 
 /// The registrar of one endpoint.
 pub(super) struct ConnectionRegistrar {
-    inbox: Arc<Inbox<Arrival>>,
+    inbox: Arc<Inbox<ConnectionEvent>>,
     next: AtomicU32,
 }
 
 impl ConnectionRegistrar {
-    pub(super) fn new(inbox: Arc<Inbox<Arrival>>) -> Arc<ConnectionRegistrar> {
+    pub(super) fn new(inbox: Arc<Inbox<ConnectionEvent>>) -> Arc<ConnectionRegistrar> {
         Arc::new(ConnectionRegistrar { inbox, next: AtomicU32::new(1) })
     }
 
-    pub(super) fn inbox(&self) -> &Inbox<Arrival> {
+    pub(super) fn inbox(&self) -> &Inbox<ConnectionEvent> {
         &self.inbox
     }
 
@@ -54,8 +54,8 @@ impl ConnectionRegistrar {
         duplex: Duplex,
         fd_socket: FdSocket,
     ) -> Result<()> {
-        let link = Link::new(number, peer_info, duplex, fd_socket, &self.inbox)?;
-        self.inbox.put(Arrival::Opened(Box::new(link)));
+        let connection = Connection::new(number, peer_info, duplex, fd_socket, &self.inbox)?;
+        self.inbox.put(ConnectionEvent::Opened(Box::new(connection)));
         Ok(())
     }
 }
@@ -73,6 +73,6 @@ impl Watched for Sentinel {
     }
 
     fn failed(&mut self, _error: &Error) {
-        self.0.inbox.put(Arrival::Closed);
+        self.0.inbox.put(ConnectionEvent::Closed);
     }
 }

@@ -8,9 +8,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::connection::PeerInfo;
 use super::duplex::{Duplex, Forwarding, Sizes, Sockets};
 use super::fd_socket::FdSocket;
-use super::link::PeerInfo;
 use super::quota::{ConnectionQuota, Permit};
 use super::registrar::ConnectionRegistrar;
 use crate::error::{Error, Result};
@@ -26,7 +26,7 @@ use crate::sys::seqpacket::Peer;
 use crate::sys::{random, seqpacket};
 
 /// What a server has for its clients, and which other users may connect.
-pub(super) struct Server {
+pub(super) struct ChannelServer {
     registrar: Arc<ConnectionRegistrar>,
     rungs: Vec<Rung>,
     capacity: usize,
@@ -36,7 +36,7 @@ pub(super) struct Server {
     handle: Handle,
 }
 
-impl Server {
+impl ChannelServer {
     pub(super) fn new(
         registrar: Arc<ConnectionRegistrar>,
         rungs: Vec<Rung>,
@@ -44,8 +44,15 @@ impl Server {
         max_connections: u32,
         granted: Option<Granted>,
         handle: Handle,
-    ) -> Server {
-        Server { registrar, rungs, capacity, quota: ConnectionQuota::new(max_connections), granted, handle }
+    ) -> ChannelServer {
+        ChannelServer {
+            registrar,
+            rungs,
+            capacity,
+            quota: ConnectionQuota::new(max_connections),
+            granted,
+            handle,
+        }
     }
 
     fn has(&self, rung: Rung) -> bool {
@@ -132,7 +139,7 @@ pub(super) struct Made {
     reply: Datagram,
 }
 
-impl Service for Server {
+impl Service for ChannelServer {
     type Offer = Box<Made>;
 
     const ROLE: &'static str = "server";
@@ -205,7 +212,7 @@ impl Service for Server {
         let number = self.registrar.number();
         // If registering fails, the client sees its connection end, and finds another server or tries again. If
         // forwarding fails, the connection ends as well, because its slot is given back. The order matters: a stream
-        // never ends if its ring has no link that closes it.
+        // never ends if its ring has no connection that closes it.
         if self.registrar.open(number, peer_info, duplex, fd_socket).is_ok()
             && let Some(forwarding) = forwarding
         {

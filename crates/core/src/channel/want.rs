@@ -9,10 +9,10 @@ use std::convert::Infallible;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use super::connection::PeerInfo;
 use super::duplex::{Duplex, Forwarding, Sizes, Sockets};
 use super::fd_socket::FdSocket;
-use super::link::PeerInfo;
-use super::registrar::{Arrival, ConnectionRegistrar};
+use super::registrar::{ConnectionEvent, ConnectionRegistrar};
 use super::server::nonce_words;
 use crate::error::{Error, Result};
 use crate::handshake::wire::{Connect, Connected, Datagram, GUEST, SHARED_MEMORY, STREAM};
@@ -44,7 +44,7 @@ pub(super) struct Parts {
 }
 
 /// A connection that is not registered yet.
-pub(super) struct Connection {
+pub(super) struct NewConnection {
     parts: Parts,
     peer: Peer,
     fd_socket: FdSocket,
@@ -54,7 +54,7 @@ impl Want for Pair {
     /// One answer brings everything.
     type Partial = Infallible;
     type Parts = Parts;
-    type Port = Connection;
+    type Port = NewConnection;
 
     const ROLE: &'static str = "server";
     const RUNGS: &'static [Rung] = &[Rung::Handshake, Rung::Stream];
@@ -70,17 +70,17 @@ impl Want for Pair {
     }
 
     fn request(&self, attempt: &Attempt) -> Datagram {
-        let way = if attempt.rung == Rung::Stream { STREAM } else { SHARED_MEMORY };
+        let transport = if attempt.rung == Rung::Stream { STREAM } else { SHARED_MEMORY };
         Datagram::Connect(Connect {
             id: attempt.id,
-            capabilities: way | if self.is_guest(&attempt.record) { GUEST } else { 0 },
+            capabilities: transport | if self.is_guest(&attempt.record) { GUEST } else { 0 },
             pid: std::process::id(),
             client_ring: self.client_ring,
             server_ring: self.server_ring,
         })
     }
 
-    fn hear(
+    fn on_datagram(
         &mut self,
         attempt: &Attempt,
         _partial: Option<Infallible>,
@@ -104,10 +104,10 @@ impl Want for Pair {
         attempt: &Attempt,
         parts: Parts,
         socket: ForkGuarded,
-    ) -> Result<Connection, Verdict> {
+    ) -> Result<NewConnection, Verdict> {
         let peer = seqpacket::peer(&socket)
             .map_err(|errno| Error::os("getsockopt", errno, "cannot see who is at the other end"))?;
-        Ok(Connection { parts, peer, fd_socket: FdSocket::new(socket, !self.is_guest(&attempt.record)) })
+        Ok(NewConnection { parts, peer, fd_socket: FdSocket::new(socket, !self.is_guest(&attempt.record)) })
     }
 }
 
@@ -191,44 +191,44 @@ fn bells_of(
     Ok((Doorbell::Shared(Arc::new(own_bell)), Doorbell::Shared(Arc::new(peer_bell))))
 }
 
-/// A connection number whose connection is being made. If it is dropped before the result was told, it reports that
-/// the bus has closed.
+/// A connection number whose connection is being made. If it is dropped before the result was reported, it reports
+/// that the bus has closed.
 pub(super) struct Connecting {
     registrar: Arc<ConnectionRegistrar>,
     number: u32,
-    told: bool,
+    reported: bool,
 }
 
 impl Connecting {
     pub(super) fn new(registrar: Arc<ConnectionRegistrar>, number: u32) -> Connecting {
-        Connecting { registrar, number, told: false }
+        Connecting { registrar, number, reported: false }
     }
 
     /// Tells the endpoint the result.
-    pub(super) fn done(mut self, result: Result<Acquired<Connection>>) {
+    pub(super) fn done(mut self, result: Result<Acquired<NewConnection>>) {
         let opened = result.and_then(|Acquired { record, port, rung, fallbacks }| {
-            let Connection { parts: Parts { duplex, forwarding }, peer, fd_socket } = port;
+            let NewConnection { parts: Parts { duplex, forwarding }, peer, fd_socket } = port;
             let peer_info = PeerInfo { peer, rung, fallbacks, record: Some(record), _permit: None };
             self.registrar.open(self.number, peer_info, duplex, fd_socket)?;
             if let Some(forwarding) = forwarding {
                 // If this fails, the connection ends, because the forwarding gives its slot back. The order matters:
-                // a stream never ends if its ring has no link that closes it.
+                // a stream never ends if its ring has no connection that closes it.
                 let _ = forwarding.begin();
             }
             Ok(())
         });
-        self.told = true;
+        self.reported = true;
         if let Err(error) = opened {
-            self.registrar.inbox().put(Arrival::Failed(self.number, error));
+            self.registrar.inbox().put(ConnectionEvent::Failed(self.number, error));
         }
     }
 }
 
 impl Drop for Connecting {
     fn drop(&mut self) {
-        if !self.told {
+        if !self.reported {
             let closed = Error::Closed { what: "bus" };
-            self.registrar.inbox().put(Arrival::Failed(self.number, closed));
+            self.registrar.inbox().put(ConnectionEvent::Failed(self.number, closed));
         }
     }
 }

@@ -142,7 +142,7 @@ pub(super) fn doorbells() -> Check {
             "doorbells",
             format!(
                 "eventfds can be made and recognised, and are rung {}; Linux AIO is there",
-                eventfd::way()
+                eventfd::describe_ringing()
             ),
         ),
         Err((call, errno)) => warn(

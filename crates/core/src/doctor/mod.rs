@@ -15,7 +15,7 @@ use nix::errno::Errno;
 use serde::Serialize;
 
 use crate::bus::Bus;
-use crate::bus::scan::{Look, look, names};
+use crate::bus::scan::{Inspection, inspect, names};
 use crate::record::{RecordName, Rung};
 use crate::segment;
 
@@ -144,7 +144,7 @@ impl Bus {
         let (mut all, mut open) = (0, 0);
         for name in names(fd.as_fd()).unwrap_or_default() {
             if RecordName::parse(&name).is_some()
-                && let Look::Alive(known) = look(self.dir(), fd.as_fd(), &name, None)
+                && let Inspection::Alive(known) = inspect(self.dir(), fd.as_fd(), &name, None)
                 && let Some(record) = known.record
                 && (record.topic.is_some() || record.channel.is_some())
             {
@@ -169,11 +169,11 @@ impl Bus {
         };
         let (mut alive, mut dead, mut refused) = (0, 0, Vec::new());
         for name in listed.iter().filter(|name| RecordName::parse(name).is_some()) {
-            match look(self.dir(), fd.as_fd(), name, None) {
-                Look::Alive(_) => alive += 1,
-                Look::Dead => dead += 1,
-                Look::Bad(_, error) | Look::Later(error) => refused.push(error.to_string()),
-                Look::Absent => {}
+            match inspect(self.dir(), fd.as_fd(), name, None) {
+                Inspection::Alive(_) => alive += 1,
+                Inspection::Dead => dead += 1,
+                Inspection::Bad(_, error) | Inspection::Later(error) => refused.push(error.to_string()),
+                Inspection::Absent => {}
             }
         }
         let detail =

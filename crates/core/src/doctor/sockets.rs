@@ -44,13 +44,13 @@ pub(super) fn sockets(directory: &Directory, memory_refused: bool) -> Check {
 
 /// Both ends of a connection through a socket in the directory. The socket's names are removed again.
 fn connection(directory: &Directory) -> Result<(OwnedFd, OwnedFd)> {
-    let (place, id) = (directory.fd(), new_id()?);
+    let (directory_fd, id) = (directory.fd(), new_id()?);
     let (hidden, name) = (format!(".doctor@{id}.json"), socket_name(&id));
-    let _locked = tmpfile::create(place.as_fd(), &hidden, b"{}\n", None, directory.way)?;
+    let _locked = tmpfile::create(directory_fd.as_fd(), &hidden, b"{}\n", None, directory.link_method)?;
     let ends = connect(directory, OsStr::new(&name));
     // In this order, as everywhere: after a death the record that is left names the socket.
-    let unlinked =
-        [&name, &hidden].map(|name| unlinkat(place.as_fd(), name.as_str(), UnlinkatFlags::NoRemoveDir));
+    let unlinked = [&name, &hidden]
+        .map(|name| unlinkat(directory_fd.as_fd(), name.as_str(), UnlinkatFlags::NoRemoveDir));
     let ends = ends?;
     for (errno, name) in unlinked.into_iter().map(std::result::Result::err).zip([&name, &hidden]) {
         // Another process may have removed everything in the directory.
@@ -62,11 +62,11 @@ fn connection(directory: &Directory) -> Result<(OwnedFd, OwnedFd)> {
 }
 
 fn connect(directory: &Directory, name: &OsStr) -> Result<(OwnedFd, OwnedFd)> {
-    let (place, path) = (directory.fd(), directory.path());
-    let listener = seqpacket::listen_at(place.as_fd(), path, name, None)?;
+    let (directory_fd, path) = (directory.fd(), directory.path());
+    let listener = seqpacket::listen_at(directory_fd.as_fd(), path, name, None)?;
     let client = seqpacket::endpoint()
         .map_err(|errno| Error::os("socket", errno, "cannot make a socket to connect with"))?;
-    seqpacket::connect_at(client.as_fd(), place.as_fd(), path, name)
+    seqpacket::connect_at(client.as_fd(), directory_fd.as_fd(), path, name)
         .map_err(|errno| Error::os("connect", errno, "cannot connect to a socket in the bus directory"))?;
     let server = seqpacket::accept(listener.as_fd())
         .map_err(|errno| Error::os("accept4", errno, "cannot accept a connection"))?;

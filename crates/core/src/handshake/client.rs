@@ -54,7 +54,7 @@ pub(crate) trait Want: Send + 'static {
     fn request(&self, attempt: &Attempt) -> Datagram;
 
     /// Takes an answer, unless it is "try again". `partial`: the result of the answer before it.
-    fn hear(
+    fn on_datagram(
         &mut self,
         attempt: &Attempt,
         partial: Option<Self::Partial>,
@@ -108,7 +108,7 @@ enum Stage<P> {
 }
 
 /// How far a handshake is.
-pub(super) enum Progress<T> {
+pub(super) enum HandshakeProgress<T> {
     /// Wait for `fd`, but not longer than this time.
     Pending(Instant),
     /// Everything has come.
@@ -153,13 +153,15 @@ impl<P> ClientHandshake<P> {
         rung: Rung,
         now: Instant,
         forget: &mut dyn FnMut(BorrowedFd<'_>),
-    ) -> Result<Progress<W::Port>, Verdict> {
+    ) -> Result<HandshakeProgress<W::Port>, Verdict> {
         loop {
-            match self.turn(want, rung, now, forget)? {
+            match self.poll(want, rung, now, forget)? {
                 None => {}
-                Some(Progress::Pending(_)) if now >= self.reach.give_up() => return Err(self.reach.late()),
-                Some(Progress::Pending(until)) => {
-                    return Ok(Progress::Pending(until.min(self.reach.give_up())));
+                Some(HandshakeProgress::Pending(_)) if now >= self.reach.give_up() => {
+                    return Err(self.reach.late());
+                }
+                Some(HandshakeProgress::Pending(until)) => {
+                    return Ok(HandshakeProgress::Pending(until.min(self.reach.give_up())));
                 }
                 Some(done) => return Ok(done),
             }
@@ -167,21 +169,21 @@ impl<P> ClientHandshake<P> {
     }
 
     /// One step of the machine. `None`: go on at once.
-    fn turn<W: Want<Partial = P>>(
+    fn poll<W: Want<Partial = P>>(
         &mut self,
         want: &mut W,
         rung: Rung,
         now: Instant,
         forget: &mut dyn FnMut(BorrowedFd<'_>),
-    ) -> Result<Option<Progress<W::Port>>, Verdict> {
+    ) -> Result<Option<HandshakeProgress<W::Port>>, Verdict> {
         match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Connect { socket, until } if until <= now => self.connect(want, rung, socket, now),
             Stage::Connect { socket, until } => {
                 self.stage = Stage::Connect { socket, until };
-                Ok(Some(Progress::Pending(until)))
+                Ok(Some(HandshakeProgress::Pending(until)))
             }
             Stage::Asked { socket, partial } => self.answer(want, rung, (socket, partial), now, forget),
-            Stage::Over => Ok(Some(Progress::Pending(self.reach.give_up()))),
+            Stage::Over => Ok(Some(HandshakeProgress::Pending(self.reach.give_up()))),
         }
     }
 
@@ -191,7 +193,7 @@ impl<P> ClientHandshake<P> {
         rung: Rung,
         socket: Option<ForkGuarded>,
         now: Instant,
-    ) -> Result<Option<Progress<W::Port>>, Verdict> {
+    ) -> Result<Option<HandshakeProgress<W::Port>>, Verdict> {
         let socket = match self.reach.connect(socket, now)? {
             Reached::Connected(socket) => socket,
             Reached::Later { socket, until } => {
@@ -210,21 +212,21 @@ impl<P> ClientHandshake<P> {
         (socket, partial): (ForkGuarded, Option<P>),
         now: Instant,
         forget: &mut dyn FnMut(BorrowedFd<'_>),
-    ) -> Result<Option<Progress<W::Port>>, Verdict> {
+    ) -> Result<Option<HandshakeProgress<W::Port>>, Verdict> {
         let (datagram, fds) = match receive(&socket)? {
-            Received::Nothing => {
+            Reply::Nothing => {
                 self.stage = Stage::Asked { socket, partial };
-                return Ok(Some(Progress::Pending(self.reach.give_up())));
+                return Ok(Some(HandshakeProgress::Pending(self.reach.give_up())));
             }
             // Dropping `partial` gives back what was made of earlier answers.
-            Received::End | Received::Datagram(Datagram::Refused { refusal: Refusal::Busy, .. }, _) => {
+            Reply::End | Reply::Datagram(Datagram::Refused { refusal: Refusal::Busy, .. }, _) => {
                 return self.again(now);
             }
-            Received::Datagram(datagram, fds) => (datagram, fds),
+            Reply::Datagram(datagram, fds) => (datagram, fds),
         };
         let attempt = self.attempt(rung)?;
         let acknowledge = || scm::send(&socket, &Datagram::Ack.encode(), &[]).is_ok();
-        let parts = match want.hear(&attempt, partial, datagram, fds)? {
+        let parts = match want.on_datagram(&attempt, partial, datagram, fds)? {
             Next::Send(datagram, partial) => return self.say(socket, &datagram, Some(partial), now),
             Next::Done(parts) => parts,
             Next::Acknowledge(parts) => {
@@ -235,7 +237,7 @@ impl<P> ClientHandshake<P> {
             Next::Confirm(_) => return self.again(now),
         };
         forget(socket.as_fd());
-        want.finish(&attempt, parts, socket).map(Progress::Done).map(Some)
+        want.finish(&attempt, parts, socket).map(HandshakeProgress::Done).map(Some)
     }
 
     fn say<T>(
@@ -244,7 +246,7 @@ impl<P> ClientHandshake<P> {
         datagram: &Datagram,
         partial: Option<P>,
         now: Instant,
-    ) -> Result<Option<Progress<T>>, Verdict> {
+    ) -> Result<Option<HandshakeProgress<T>>, Verdict> {
         match scm::send(&socket, &datagram.encode(), &[]) {
             Ok(()) => {
                 self.stage = Stage::Asked { socket, partial };
@@ -254,7 +256,7 @@ impl<P> ClientHandshake<P> {
         }
     }
 
-    fn again<T>(&mut self, now: Instant) -> Result<Option<Progress<T>>, Verdict> {
+    fn again<T>(&mut self, now: Instant) -> Result<Option<HandshakeProgress<T>>, Verdict> {
         self.stage = Stage::Connect { socket: None, until: self.reach.again(now)? };
         Ok(None)
     }
@@ -265,19 +267,19 @@ impl<P> ClientHandshake<P> {
 }
 
 /// What was found in a socket.
-enum Received {
+enum Reply {
     Nothing,
     End,
     Datagram(Datagram, Vec<OwnedFd>),
 }
 
-fn receive(socket: &ForkGuarded) -> Result<Received, Verdict> {
+fn receive(socket: &ForkGuarded) -> Result<Reply, Verdict> {
     let mut buffer = [0; LONGEST];
     let received = match scm::receive(socket, &mut buffer) {
-        Ok(received) if received.length == 0 => return Ok(Received::End),
+        Ok(received) if received.length == 0 => return Ok(Reply::End),
         Ok(received) => received,
-        Err(ReceiveError::Os(Errno::EAGAIN)) => return Ok(Received::Nothing),
-        Err(ReceiveError::Os(Errno::ECONNRESET | Errno::EPIPE)) => return Ok(Received::End),
+        Err(ReceiveError::Os(Errno::EAGAIN)) => return Ok(Reply::Nothing),
+        Err(ReceiveError::Os(Errno::ECONNRESET | Errno::EPIPE)) => return Ok(Reply::End),
         Err(ReceiveError::Os(errno)) => {
             return Err(Verdict::Fail(Error::os("recvmsg", errno, "cannot receive a peer's descriptors")));
         }
@@ -291,7 +293,7 @@ fn receive(socket: &ForkGuarded) -> Result<Received, Verdict> {
         }
     };
     match Datagram::decode(&buffer[..received.length]) {
-        Ok(datagram) => Ok(Received::Datagram(datagram, received.fds)),
+        Ok(datagram) => Ok(Reply::Datagram(datagram, received.fds)),
         Err(Fault::Version(theirs)) => Err(Verdict::version(theirs)),
         Err(Fault::Garbage) => Err(Verdict::corrupt("its answer is not a datagram of the protocol")),
     }

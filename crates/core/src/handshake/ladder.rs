@@ -9,7 +9,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::client::{ClientHandshake, Progress, Want};
+use super::client::{ClientHandshake, HandshakeProgress, Want};
 use super::proof;
 use super::verdict::Verdict;
 use crate::bus::{Bus, Directory};
@@ -135,8 +135,8 @@ impl<W: Want> Ladder<W> {
         loop {
             let Some(rung) = self.rungs.last().copied() else { return Climb::Ended(Err(self.exhausted())) };
             let verdict = match self.attempt(rung, now, forget) {
-                Ok(Progress::Pending(until)) => return Climb::Pending(until),
-                Ok(Progress::Done(port)) => return Climb::Ended(Ok(self.arrived(rung, port))),
+                Ok(HandshakeProgress::Pending(until)) => return Climb::Pending(until),
+                Ok(HandshakeProgress::Done(port)) => return Climb::Ended(Ok(self.arrived(rung, port))),
                 Err(verdict) => verdict,
             };
             let mut newer = None;
@@ -172,14 +172,14 @@ impl<W: Want> Ladder<W> {
         rung: Rung,
         now: Instant,
         forget: &mut dyn FnMut(BorrowedFd<'_>),
-    ) -> Result<Progress<W::Port>, Verdict> {
+    ) -> Result<HandshakeProgress<W::Port>, Verdict> {
         let record = self.client.record();
         if !record.offers.contains(&rung) {
             let reason = format!("the {} does not offer it", W::ROLE);
             return Err(Verdict::Next { code: "NOT_OFFERED".into(), reason });
         }
         if rung == Rung::Direct {
-            return self.want.direct(&self.directory, record, self.forced).map(Progress::Done);
+            return self.want.direct(&self.directory, record, self.forced).map(HandshakeProgress::Done);
         }
         self.client.advance(&mut self.want, rung, now, forget)
     }
@@ -233,7 +233,7 @@ impl<W: Want> Watched for Acquisition<W> {
         if let Some(done) = self.done.take() {
             // There is no `Thread` here to pass on, but a turn of the bus thread has one. If the bus thread has
             // ended, the error is dropped.
-            let deferred = DeferredError { told: Some((done, error.clone())) };
+            let deferred = DeferredError { pending: Some((done, error.clone())) };
             self.handle.add(Box::new(deferred), Some(Instant::now()));
         }
     }
@@ -241,7 +241,7 @@ impl<W: Want> Watched for Acquisition<W> {
 
 /// Reports, on the bus thread, that a socket could not be waited for.
 struct DeferredError<P> {
-    told: Option<(Done<P>, Error)>,
+    pending: Option<(Done<P>, Error)>,
 }
 
 impl<P: Send + 'static> Watched for DeferredError<P> {
@@ -250,7 +250,7 @@ impl<P: Send + 'static> Watched for DeferredError<P> {
     }
 
     fn ready(&mut self, thread: &mut Thread<'_>) -> Step {
-        if let Some((done, error)) = self.told.take() {
+        if let Some((done, error)) = self.pending.take() {
             done(Err(error), thread);
         }
         Step::Finished

@@ -2,7 +2,7 @@
 //!
 //! Invariants: there are at most 64 handshakes at once, each with a deadline. More clients wait in the backlog.
 //! When this process has no descriptor left, a reserved one still serves one client at a time, and the listener
-//! rests instead of spinning. A client that breaks the protocol loses its own connection and costs other clients
+//! pauses instead of spinning. A client that breaks the protocol loses its own connection and costs other clients
 //! nothing. Another user gets only a share of the handshakes. The listener lives on the bus thread, behind one
 //! epoll of its own. It never calls into JS and never blocks.
 
@@ -26,9 +26,9 @@ use crate::sys::{duplicate, seqpacket};
 pub(crate) const MOST: usize = 64;
 /// Most handshakes at once of one user, other than the own user and root.
 const SHARE: usize = 16;
-/// How long the listener rests when no descriptor was left. It rests a tenth of that when too many clients came
+/// How long the listener pauses when no descriptor was left. It pauses a tenth of that when too many clients came
 /// whose users had no share left.
-const REST: Duration = Duration::from_millis(100);
+const PAUSE: Duration = Duration::from_millis(100);
 
 const LISTENER: u64 = 0;
 
@@ -46,8 +46,8 @@ struct Listener<S: Service> {
     epoll: Epoll,
     listener: ForkGuarded,
     accepting: bool,
-    /// The listener rests until this time.
-    rest: Option<Instant>,
+    /// The listener is paused until this time.
+    paused_until: Option<Instant>,
     /// A spare descriptor. It is closed to serve one more client when descriptors have run out, and made again later.
     reserve: Option<ForkGuarded>,
     handshakes: HashMap<u64, ServerHandshake<S>>,
@@ -64,7 +64,7 @@ impl<S: Service> Listener<S> {
             reserve: Some(ForkGuarded::new(duplicate(&listener)?)),
             listener: ForkGuarded::new(listener),
             accepting: true,
-            rest: None,
+            paused_until: None,
             handshakes: HashMap::new(),
             next: LISTENER + 1,
             terms,
@@ -72,7 +72,7 @@ impl<S: Service> Listener<S> {
     }
 
     /// Does what can be done without waiting. Returns the latest time for the next call.
-    fn turn(&mut self, now: Instant) -> Option<Instant> {
+    fn poll(&mut self, now: Instant) -> Option<Instant> {
         let mut ready = Vec::new();
         // This cannot fail: see `Epoll::wait`. What is still ready then wakes the bus thread again.
         let _ = self.epoll.wait(Some(now), &mut ready);
@@ -89,14 +89,14 @@ impl<S: Service> Listener<S> {
 
     fn accept(&mut self, now: Instant) {
         // The number of tries is limited, too: if clients come and go faster than this loop runs, the rest is left
-        // for the next turn.
+        // for the next poll.
         let mut turned_away = 0;
         for _ in 0..MOST {
             if self.handshakes.len() >= MOST {
                 return;
             }
             if turned_away >= MOST / 2 {
-                self.rest = Some(now + REST / 10);
+                self.paused_until = Some(now + PAUSE / 10);
                 return;
             }
             let socket = match seqpacket::accept(self.listener.as_fd()) {
@@ -107,7 +107,7 @@ impl<S: Service> Listener<S> {
                 Err(Errno::EMFILE | Errno::ENFILE) if self.reserve.take().is_some() => continue,
                 // EPERM is one of these errors. A filter answers it, and answers the same as long as it is asked.
                 Err(_) => {
-                    self.rest = Some(now + REST);
+                    self.paused_until = Some(now + PAUSE);
                     return;
                 }
             };
@@ -162,7 +162,7 @@ impl<S: Service> Listener<S> {
         if self.handshakes.len() < MOST {
             return;
         }
-        let keeps = |handshake: &ServerHandshake<S>| handshake.gives_way().is_none_or(|when| when > now);
+        let keeps = |handshake: &ServerHandshake<S>| handshake.droppable_from().is_none_or(|when| when > now);
         let late = self.handshakes.iter().filter(|(_, handshake)| !keeps(handshake));
         for number in late.map(|(number, _)| *number).collect::<Vec<_>>() {
             // Its datagram may have come just now.
@@ -176,17 +176,17 @@ impl<S: Service> Listener<S> {
     /// Watches the listener while there is room for a handshake and a descriptor, and stops watching it otherwise.
     /// A listener that is ready but not accepted from would wake the thread again and again.
     fn update_listener(&mut self, now: Instant) {
-        if self.rest.is_some_and(|until| until <= now) {
-            self.rest = None;
+        if self.paused_until.is_some_and(|until| until <= now) {
+            self.paused_until = None;
         }
         if self.reserve.is_none() {
             self.reserve = duplicate(&self.listener).ok().map(ForkGuarded::new);
         }
-        let open = self.rest.is_none() && self.handshakes.len() < MOST;
+        let open = self.paused_until.is_none() && self.handshakes.len() < MOST;
         if open && !self.accepting {
             self.accepting = self.epoll.watch(self.listener.as_fd(), LISTENER).is_ok();
             if !self.accepting {
-                self.rest = Some(now + REST);
+                self.paused_until = Some(now + PAUSE);
             }
         } else if !open && self.accepting {
             self.epoll.forget(self.listener.as_fd());
@@ -197,10 +197,10 @@ impl<S: Service> Listener<S> {
     fn deadline(&self) -> Option<Instant> {
         let full = self.handshakes.len() >= MOST;
         let handshakes = self.handshakes.values().map(|handshake| {
-            let way = handshake.gives_way().filter(|_| full);
-            way.map_or(handshake.until(), |way| way.min(handshake.until()))
+            let from = handshake.droppable_from().filter(|_| full);
+            from.map_or(handshake.until(), |from| from.min(handshake.until()))
         });
-        handshakes.chain(self.rest).min()
+        handshakes.chain(self.paused_until).min()
     }
 }
 
@@ -210,12 +210,12 @@ impl<S: Service> Watched for Listener<S> {
     }
 
     fn ready(&mut self, _thread: &mut Thread<'_>) -> Step {
-        Step::Again(self.turn(Instant::now()))
+        Step::Again(self.poll(Instant::now()))
     }
 
     /// If the epoll cannot be waited for, no peer could attach by the handshake any more. Until it can be, it is
     /// looked at from time to time.
     fn retry(&self) -> Option<Duration> {
-        Some(REST)
+        Some(PAUSE)
     }
 }

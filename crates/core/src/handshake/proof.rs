@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::verdict::Verdict;
 use crate::Result;
 use crate::bus::directory::Directory;
-use crate::bus::scan::{Look, look};
+use crate::bus::scan::{Inspection, inspect};
 use crate::record::Record;
 
 /// Reads the record as it is on the bus now. `None`: its owner is dead or has withdrawn it.
@@ -19,10 +19,10 @@ use crate::record::Record;
 /// When that cannot be told: descriptors ran out, or the file with the record's name is not trustworthy.
 pub(super) fn reread(directory: &Directory, record: &Record) -> Result<Option<Arc<Record>>> {
     let fd = directory.fd();
-    match look(directory, fd.as_fd(), &record.file_name(), None) {
-        Look::Alive(known) => Ok(known.record),
-        Look::Dead | Look::Absent => Ok(None),
-        Look::Bad(_, error) | Look::Later(error) => Err(error),
+    match inspect(directory, fd.as_fd(), &record.file_name(), None) {
+        Inspection::Alive(known) => Ok(known.record),
+        Inspection::Dead | Inspection::Absent => Ok(None),
+        Inspection::Bad(_, error) | Inspection::Later(error) => Err(error),
     }
 }
 

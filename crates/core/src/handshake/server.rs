@@ -179,7 +179,7 @@ impl<S: Service> ServerHandshake<S> {
 
     /// From when on this handshake may be dropped for others, if all places are taken and the client owes a
     /// datagram.
-    pub(super) fn gives_way(&self) -> Option<Instant> {
+    pub(super) fn droppable_from(&self) -> Option<Instant> {
         match self.stage {
             Stage::Silent => Some(self.accepted + IDLE_TIMEOUT),
             Stage::Offered(_) | Stage::Farewell => Some(self.answered + REPLY_TIMEOUT),
@@ -212,7 +212,7 @@ impl<S: Service> ServerHandshake<S> {
             let mut buffer = [0; LENGTH];
             match scm::receive_plain(&self.socket, &mut buffer) {
                 Err(ReceiveError::Os(Errno::EAGAIN)) => return HandshakeStatus::Open,
-                Ok(length) if length > 0 && self.hear(&buffer[..length], terms, now) => {}
+                Ok(length) if length > 0 && self.on_datagram(&buffer[..length], terms, now) => {}
                 // The end, an error, a datagram that is too long, or descriptors, which are not allowed here.
                 _ => return HandshakeStatus::Finished,
             }
@@ -227,7 +227,7 @@ impl<S: Service> ServerHandshake<S> {
     }
 
     /// Takes one datagram. False: the connection has to end.
-    fn hear(&mut self, bytes: &[u8], terms: &Terms<S>, now: Instant) -> bool {
+    fn on_datagram(&mut self, bytes: &[u8], terms: &Terms<S>, now: Instant) -> bool {
         let stage = std::mem::replace(&mut self.stage, Stage::Farewell);
         if matches!(stage, Stage::Farewell) {
             return false;

@@ -86,7 +86,7 @@ impl Want for Loan {
         Datagram::Connect(Connect { id, capabilities: 0, pid, client_ring: 0, server_ring: 0 })
     }
 
-    fn hear(
+    fn on_datagram(
         &mut self,
         _attempt: &Attempt,
         _partial: Option<Infallible>,

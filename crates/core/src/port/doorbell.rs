@@ -34,7 +34,7 @@ pub(crate) struct SocketDoorbell {
 
 /// What was taken from a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Drained {
+pub(crate) enum DrainedRings {
     /// This number of rings, perhaps none. There may be more.
     Rings(usize),
     /// The connection has ended, or something came that is not a ring. Nothing after it counts.
@@ -75,16 +75,16 @@ impl SocketDoorbell {
     }
 
     /// Takes the rings that have come, without waiting.
-    pub(crate) fn drain(&self) -> Drained {
+    pub(crate) fn drain(&self) -> DrainedRings {
         for count in 0..MOST {
             let mut byte = [0; RING.len()];
             match scm::receive_plain(&self.socket, &mut byte) {
                 Ok(1) if byte == RING => {}
-                Err(ReceiveError::Os(Errno::EAGAIN)) => return Drained::Rings(count),
-                _ => return Drained::End,
+                Err(ReceiveError::Os(Errno::EAGAIN)) => return DrainedRings::Rings(count),
+                _ => return DrainedRings::End,
             }
         }
-        Drained::Rings(MOST)
+        DrainedRings::Rings(MOST)
     }
 
     /// Whether the peer still holds its end.
@@ -127,7 +127,7 @@ impl Doorbell {
     pub(crate) fn drain(&self) -> bool {
         match self {
             Doorbell::Shared(_) => true,
-            Doorbell::Socket(socket) => !matches!(socket.drain(), Drained::End),
+            Doorbell::Socket(socket) => !matches!(socket.drain(), DrainedRings::End),
         }
     }
 
@@ -165,14 +165,14 @@ mod tests {
     fn rings_cross_and_are_taken_all_at_once() {
         let (socket, other) = pair();
         let other = SocketDoorbell::new(ForkGuarded::new(other));
-        assert_eq!(socket.drain(), Drained::Rings(0));
+        assert_eq!(socket.drain(), DrainedRings::Rings(0));
         other.ring();
         other.ring();
-        assert_eq!((socket.drain(), socket.drain()), (Drained::Rings(2), Drained::Rings(0)));
+        assert_eq!((socket.drain(), socket.drain()), (DrainedRings::Rings(2), DrainedRings::Rings(0)));
         assert!(socket.lives());
         drop(other);
         assert!(!socket.lives());
-        assert_eq!(socket.drain(), Drained::End);
+        assert_eq!(socket.drain(), DrainedRings::End);
         socket.ring();
     }
 
@@ -183,7 +183,7 @@ mod tests {
             socket.ring();
         }
         let (deaf, other) = pair();
-        assert_eq!(deaf.drain(), Drained::Rings(0));
+        assert_eq!(deaf.drain(), DrainedRings::Rings(0));
         let sent = (0..10_000).take_while(|_| scm::send(&socket, &RING, &[]).is_ok()).count();
         assert_eq!(sent, 0, "it is full, and stays so");
         drop(other);
@@ -194,12 +194,12 @@ mod tests {
         for bytes in [&[1, 2][..], &[], &[7]] {
             let (socket, other) = pair();
             scm::send(&other, bytes, &[]).unwrap();
-            assert_eq!(socket.drain(), Drained::End, "{bytes:?}");
+            assert_eq!(socket.drain(), DrainedRings::End, "{bytes:?}");
         }
         let (socket, other) = pair();
         let file = tempfile::tempfile().unwrap();
         scm::send(&other, &RING, &[file.as_fd()]).unwrap();
-        assert_eq!(socket.drain(), Drained::End, "descriptors that nobody asked for");
+        assert_eq!(socket.drain(), DrainedRings::End, "descriptors that nobody asked for");
     }
 
     #[test]
@@ -209,12 +209,12 @@ mod tests {
         let mut heard = 0;
         loop {
             match socket.drain() {
-                Drained::Rings(0) => break,
-                Drained::Rings(count) => {
+                DrainedRings::Rings(0) => break,
+                DrainedRings::Rings(count) => {
                     assert!(count <= MOST);
                     heard += count;
                 }
-                Drained::End => panic!("the peer is there"),
+                DrainedRings::End => panic!("the peer is there"),
             }
         }
         assert_eq!(heard, sent);

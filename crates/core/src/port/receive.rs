@@ -12,7 +12,7 @@ use crate::error::Result;
 const SLAB: usize = 128 << 10;
 const TABLE: usize = 1024;
 /// How many looks come between two reads of the clock.
-pub(crate) const TURNS: u32 = 256;
+pub(crate) const SPIN_ITERATIONS: u32 = 256;
 
 /// A batch that was copied and not yet handed out.
 #[derive(Default)]
@@ -91,9 +91,9 @@ impl Batch {
     }
 }
 
-/// The result of looking before sleeping.
+/// The result of spinning before sleeping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Looked {
+pub(crate) enum SpinResult {
     /// Something was found.
     Found,
     /// Nothing was found for long enough: sleep now.
@@ -107,24 +107,24 @@ pub(crate) enum Looked {
 ///
 /// # Errors
 /// The error of `look`.
-pub(crate) fn look_for(
+pub(crate) fn spin_until(
     spin: Duration,
     deadline: Option<Instant>,
     mut look: impl FnMut() -> Result<bool>,
-) -> Result<Looked> {
+) -> Result<SpinResult> {
     let begun = Instant::now();
     loop {
         let now = Instant::now();
         // This comes before the check of the deadline: a caller that never looks must arm and harvest even when it
         // is late.
         if now.duration_since(begun) >= spin {
-            return Ok(Looked::Enough);
+            return Ok(SpinResult::Enough);
         }
         if look()? {
-            return Ok(Looked::Found);
+            return Ok(SpinResult::Found);
         }
         if deadline.is_some_and(|deadline| now >= deadline) {
-            return Ok(Looked::Late);
+            return Ok(SpinResult::Late);
         }
     }
 }
@@ -141,14 +141,14 @@ mod tests {
             looks += 1;
             Ok(looks == 3)
         };
-        assert_eq!(look_for(Duration::MAX, None, &mut third), Ok(Looked::Found));
-        assert_eq!(look_for(Duration::ZERO, None, || unreachable!()), Ok(Looked::Enough));
-        assert_eq!(look_for(Duration::ZERO, Some(now), || unreachable!()), Ok(Looked::Enough));
-        assert_eq!(look_for(Duration::MAX, Some(now), || Ok(true)), Ok(Looked::Found));
-        assert_eq!(look_for(Duration::MAX, Some(now), || Ok(false)), Ok(Looked::Late));
+        assert_eq!(spin_until(Duration::MAX, None, &mut third), Ok(SpinResult::Found));
+        assert_eq!(spin_until(Duration::ZERO, None, || unreachable!()), Ok(SpinResult::Enough));
+        assert_eq!(spin_until(Duration::ZERO, Some(now), || unreachable!()), Ok(SpinResult::Enough));
+        assert_eq!(spin_until(Duration::MAX, Some(now), || Ok(true)), Ok(SpinResult::Found));
+        assert_eq!(spin_until(Duration::MAX, Some(now), || Ok(false)), Ok(SpinResult::Late));
         let until = now + Duration::from_millis(1);
-        assert_eq!(look_for(Duration::MAX, Some(until), || Ok(false)), Ok(Looked::Late));
-        assert_eq!(look_for(Duration::from_millis(1), None, || Ok(false)), Ok(Looked::Enough));
+        assert_eq!(spin_until(Duration::MAX, Some(until), || Ok(false)), Ok(SpinResult::Late));
+        assert_eq!(spin_until(Duration::from_millis(1), None, || Ok(false)), Ok(SpinResult::Enough));
         assert!(Instant::now() >= until);
     }
 

@@ -22,7 +22,7 @@ const STACK: usize = 512 * 1024;
 /// How long unfinished deliveries may delay the end of the thread.
 const LINGER: Duration = Duration::from_secs(1);
 /// The longest wait before the loop asks again whether a delivery is unfinished.
-const LOOK: Duration = Duration::from_millis(20);
+const LINGER_POLL: Duration = Duration::from_millis(20);
 /// The number of the commands' doorbell. Tokens begin above it.
 const WAKE: u64 = 0;
 
@@ -118,11 +118,11 @@ impl EventLoop {
 
     fn add(&mut self, token: Token, watched: Box<dyn Watched>, deadline: Option<Instant>) {
         self.slots.insert(token.0, Slot { watched: None, registered: None, deadline: None });
-        self.settle(token.0, watched, deadline);
+        self.rearm(token.0, watched, deadline);
     }
 
     /// Puts an object back into its slot, and waits for what the object wants now.
-    fn settle(&mut self, number: u64, mut watched: Box<dyn Watched>, mut deadline: Option<Instant>) {
+    fn rearm(&mut self, number: u64, mut watched: Box<dyn Watched>, mut deadline: Option<Instant>) {
         let Some(slot) = self.slots.get_mut(&number) else { return };
         let registration = watched.fd().map(|fd| {
             let again = slot.registered == Some(fd.as_raw_fd());
@@ -171,7 +171,7 @@ impl EventLoop {
         let step = contained(|| call(&mut *watched, &mut Thread { event_loop: self }));
         let wanted = !std::mem::take(&mut self.removed).contains(&number);
         match step {
-            Some(Step::Again(deadline)) if wanted => self.settle(number, watched, deadline),
+            Some(Step::Again(deadline)) if wanted => self.rearm(number, watched, deadline),
             _ => self.discard(number, watched, before),
         }
     }
@@ -228,7 +228,7 @@ fn run(event_loop: EventLoop) {
     // Signal handlers of the host belong on the threads of the host.
     let _ = nix::sys::signal::SigSet::all().thread_block();
     let handle = event_loop.handle.clone();
-    handle.settle_here();
+    handle.bind_to_current_thread();
     contained(move || serve(event_loop));
     // Commands that were sent until now are dropped. That drops every sender that a caller waits on.
     for command in handle.close() {
@@ -242,7 +242,7 @@ fn run(event_loop: EventLoop) {
 
 fn serve(mut event_loop: EventLoop) {
     let mut ready = Vec::new();
-    while obey(&mut event_loop) {
+    while run_commands(&mut event_loop) {
         let deadline = event_loop.deadlines.first().map(|first| first.0);
         if event_loop.epoll.wait(deadline, &mut ready).is_err() {
             break;
@@ -284,7 +284,7 @@ fn linger(event_loop: &mut EventLoop) {
         let mut fds: Vec<PollFd<'_>> = watched.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
         // Every object is called, whatever `poll` answers: one of them may wait for a time. Signals are blocked on this
         // thread.
-        let _ = poll(&mut fds, PollTimeout::try_from(left.min(LOOK)).unwrap_or(PollTimeout::ZERO));
+        let _ = poll(&mut fds, PollTimeout::try_from(left.min(LINGER_POLL)).unwrap_or(PollTimeout::ZERO));
         drop(fds);
         for number in lingering {
             event_loop.call(number);
@@ -293,7 +293,7 @@ fn linger(event_loop: &mut EventLoop) {
 }
 
 /// Runs the commands that were sent. False when the thread must end.
-fn obey(event_loop: &mut EventLoop) -> bool {
+fn run_commands(event_loop: &mut EventLoop) -> bool {
     while !event_loop.ended {
         let commands = event_loop.handle.take();
         if commands.is_empty() {

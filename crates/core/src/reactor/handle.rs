@@ -137,7 +137,7 @@ impl Handle {
     // What the thread itself calls.
 
     /// Marks the calling thread as the bus thread.
-    pub(super) fn settle_here(&self) {
+    pub(super) fn bind_to_current_thread(&self) {
         let _ = self.shared.thread.set(std::thread::current().id());
     }
 

@@ -38,7 +38,7 @@ impl Rung {
     }
 
     /// The number by which a slot shows how its owner reads. In a slot, 0 means that the owner did not say.
-    pub(crate) fn way(self) -> u32 {
+    pub(crate) fn code(self) -> u32 {
         match self {
             Rung::Direct => 1,
             Rung::Handshake => 2,
@@ -47,8 +47,8 @@ impl Rung {
     }
 
     /// The rung for the number in a slot. `None` for a number that is no rung.
-    pub(crate) fn of_way(way: u32) -> Option<Rung> {
-        Rung::LADDER.into_iter().find(|rung| rung.way() == way)
+    pub(crate) fn from_code(code: u32) -> Option<Rung> {
+        Rung::LADDER.into_iter().find(|rung| rung.code() == code)
     }
 
     /// Reads an option's value: a rung to force, or `auto` for the ladder.
@@ -142,7 +142,7 @@ mod tests {
         for rung in Rung::LADDER {
             assert_eq!(rung.name().parse::<Rung>().unwrap(), rung);
             assert_eq!(serde_json::to_string(&rung).unwrap(), format!("\"{rung}\""));
-            assert_eq!(Rung::of_way(rung.way()), Some(rung));
+            assert_eq!(Rung::from_code(rung.code()), Some(rung));
         }
         assert_eq!(Rung::parse_option("auto").unwrap(), None);
         assert_eq!(Rung::parse_option("Direct").unwrap_err().code(), "ERR_RINGBELL_INVALID_OPTION");

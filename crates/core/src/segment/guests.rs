@@ -37,49 +37,49 @@ impl GuestSegments {
 
     /// The views for `ringbell_ring`. They are valid while `self` lives.
     pub(crate) fn memories(&self) -> Box<[ControlMemory]> {
-        (0..self.count).map(|place| self.memory(place)).collect()
+        (0..self.count).map(|guest_slot| self.memory(guest_slot)).collect()
     }
 
     /// The view of one guest slot. It is valid while `self` lives.
-    pub(crate) fn memory(&self, place: usize) -> ControlMemory {
+    pub(crate) fn memory(&self, guest_slot: usize) -> ControlMemory {
         // SAFETY: `control_len(1)` bytes are mapped there for reading and writing as long as `self` lives (M1).
         // Every caller in this crate keeps `self` beside the views.
-        unsafe { ControlMemory::from_raw(self.pieces.address(place), 1) }
+        unsafe { ControlMemory::from_raw(self.pieces.address(guest_slot), 1) }
     }
 
     /// Makes a segment for a guest, and returns the descriptor that is handed out. Its slot's generations begin
     /// with `generation`.
     ///
     /// # Errors
-    /// The kernel's error. The place is then unchanged.
-    pub(crate) fn furnish(&self, place: usize, generation: u64) -> Result<OwnedFd> {
+    /// The kernel's error. The guest slot is then unchanged.
+    pub(crate) fn create(&self, guest_slot: usize, generation: u64) -> Result<OwnedFd> {
         let fd = memfd::create(c"ringbell-guest", layout::control_len(1, page_size()) as u64)?;
-        // The header is written before the segment is put into its place, where the publisher may look at any time.
+        // The header is written before the segment is put into its slot, where the publisher may look at any time.
         MappedControl::map(fd.as_fd(), 1)?.memory().prepare_for_guest(&self.identity, generation);
         memfd::add_seals(&fd, CONTROL_SEALS)?;
-        self.pieces.place(place, fd.as_fd())?;
+        self.pieces.place(guest_slot, fd.as_fd())?;
         Ok(fd)
     }
 
     /// Makes a segment that stays in this process.
     ///
     /// # Errors
-    /// The kernel's error. The place is then unchanged.
-    pub(crate) fn furnish_here(&self, place: usize, generation: u64) -> Result<()> {
+    /// The kernel's error. The guest slot is then unchanged.
+    pub(crate) fn create_local(&self, guest_slot: usize, generation: u64) -> Result<()> {
         // An earlier `clear` may have failed. If the publisher looks in the meantime, it sees a free slot.
-        self.pieces.clear(place)?;
-        self.memory(place).prepare_for_guest(&self.identity, generation);
+        self.pieces.clear(guest_slot)?;
+        self.memory(guest_slot).prepare_for_guest(&self.identity, generation);
         Ok(())
     }
 
-    /// Tells the guest in a place that it was evicted. This is written into its own segment.
-    pub(crate) fn evict(&self, place: usize) {
-        self.memory(place).evict_guest();
+    /// Tells the guest in a slot that it was evicted. This is written into its own segment.
+    pub(crate) fn evict(&self, guest_slot: usize) {
+        self.memory(guest_slot).evict_guest();
     }
 
-    /// Takes the guest's segment out of its place.
-    pub(crate) fn empty(&self, place: usize) {
+    /// Takes the guest's segment out of its slot.
+    pub(crate) fn empty(&self, guest_slot: usize) {
         // If this fails, the old segment stays until the next guest's segment replaces it. It counts for nothing.
-        let _ = self.pieces.clear(place);
+        let _ = self.pieces.clear(guest_slot);
     }
 }

@@ -24,21 +24,21 @@ pub(crate) struct ProxySlots {
 
 #[derive(Default)]
 struct State {
-    locks: Book,
+    locks: LockTable,
     /// For each claimed slot: the byte of its holder's durable name, if it has one.
     claimed: HashMap<usize, Option<u64>>,
 }
 
 /// The locks that this process holds, by byte.
 #[derive(Default)]
-struct Book {
+struct LockTable {
     held: HashSet<u64>,
     /// The control segment, if other processes have it, through an open file for these locks alone. It is opened at
     /// the first claim.
     file: Option<ForkGuarded>,
 }
 
-impl SlotLocks for Book {
+impl SlotLocks for LockTable {
     fn take(&mut self, byte: u64) -> Result<bool> {
         if self.held.contains(&byte) {
             return Ok(false);

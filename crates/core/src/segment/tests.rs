@@ -311,8 +311,8 @@ fn a_mapping_that_is_kept_keeps_no_lock() {
 #[test]
 fn a_guest_attaches_to_memory_of_its_own_and_to_no_other() {
     let topic = topic();
-    let places = GuestSegments::reserve(2, identity(&topic.record).unwrap()).unwrap();
-    let (one, other) = (places.furnish(0, 1 << 20).unwrap(), places.furnish(1, 2 << 20).unwrap());
+    let segments = GuestSegments::reserve(2, identity(&topic.record).unwrap()).unwrap();
+    let (one, other) = (segments.create(0, 1 << 20).unwrap(), segments.create(1, 2 << 20).unwrap());
     let inode = |fd: &OwnedFd| memfd::identity(fd).unwrap().unwrap().inode;
     assert_ne!(inode(&one), inode(&other));
     assert!(memfd::seals(&one).unwrap().contains(CONTROL));
@@ -326,9 +326,9 @@ fn a_guest_attaches_to_memory_of_its_own_and_to_no_other() {
     let mut another = topic.record.clone();
     another.nonce = "ffffffffffffffffffffffffffffffff".into();
     assert!(reason(attach_as_guest(data(), dup(&one), &another).map(drop)).contains("differs"));
-    // The next guest in this place gets other memory. The first guest keeps what it had, and reaches no other guest
+    // The next guest in this slot gets other memory. The first guest keeps what it had, and reaches no other guest
     // by it.
-    places.empty(0);
-    let next = places.furnish(0, 3 << 20).unwrap();
+    segments.empty(0);
+    let next = segments.create(0, 3 << 20).unwrap();
     assert_ne!(inode(&one), inode(&next));
 }

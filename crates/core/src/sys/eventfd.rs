@@ -40,7 +40,7 @@ pub(crate) fn use_aio() {
 }
 
 /// Tells in words how this process rings the doorbells that other processes hold.
-pub(crate) fn way() -> &'static str {
+pub(crate) fn describe_ringing() -> &'static str {
     match (AIO.load(Ordering::Relaxed), TAMPERED.load(Ordering::Relaxed)) {
         (true, _) => "by io_submit (safe doorbells)",
         (false, false) => "by write",
@@ -87,10 +87,10 @@ impl EventFd {
         let counter =
             Counter::from_value_and_flags(0, flags | EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
                 .map_err(|errno| Error::os("eventfd2", errno, "cannot make a doorbell"))?;
-        Ok(EventFd::made_of(counter))
+        Ok(EventFd::from_counter(counter))
     }
 
-    fn made_of(counter: Counter) -> EventFd {
+    fn from_counter(counter: Counter) -> EventFd {
         EventFd { guard: None, counter, shared: false, tampered: AtomicBool::new(false) }
     }
 
@@ -129,7 +129,7 @@ impl EventFd {
             Some(_) => {
                 // SAFETY: fdinfo has just shown that this descriptor is an eventfd, and `fd` owns it.
                 let counter = unsafe { Counter::from_owned_fd(fd) };
-                Ok(EventFd { shared: true, ..EventFd::made_of(counter) })
+                Ok(EventFd { shared: true, ..EventFd::from_counter(counter) })
             }
         }
     }
@@ -362,7 +362,7 @@ mod tests {
             }
             assert!(bell.tampered.load(Ordering::Relaxed));
         }
-        assert!(way().contains("by io_submit"), "the doctor says so");
+        assert!(describe_ringing().contains("by io_submit"), "the doctor says so");
     }
 
     #[test]

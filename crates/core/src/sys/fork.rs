@@ -83,7 +83,7 @@ impl AsFd for ForkGuarded {
 /// An entry in the table, for a descriptor that another value owns. Drop the entry before that value.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    place: &'static AtomicI32,
+    entry: &'static AtomicI32,
 }
 
 impl Entry {
@@ -98,11 +98,11 @@ impl Entry {
         });
         let mut block = &FIRST;
         loop {
-            for place in &block.fds {
+            for entry in &block.fds {
                 // Relaxed: the entry carries only the number, and the fork itself orders it.
-                if place.compare_exchange(FREE, fd.as_raw_fd(), Ordering::Relaxed, Ordering::Relaxed).is_ok()
+                if entry.compare_exchange(FREE, fd.as_raw_fd(), Ordering::Relaxed, Ordering::Relaxed).is_ok()
                 {
-                    return Entry { place };
+                    return Entry { entry };
                 }
             }
             block = block.next_or_new();
@@ -113,7 +113,7 @@ impl Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         // Relaxed: as in `new`.
-        self.place.store(FREE, Ordering::Relaxed);
+        self.entry.store(FREE, Ordering::Relaxed);
     }
 }
 
@@ -126,8 +126,8 @@ unsafe extern "C" fn replace_all() {
         let null = libc::open(c"/dev/null".as_ptr(), flags);
         let mut block: *const Block = &raw const FIRST;
         while !block.is_null() {
-            for place in &(*block).fds {
-                let fd = place.load(Ordering::Relaxed);
+            for entry in &(*block).fds {
+                let fd = entry.load(Ordering::Relaxed);
                 if fd >= 0 && (null < 0 || libc::dup3(null, fd, libc::O_CLOEXEC) < 0) {
                     libc::close(fd);
                 }
@@ -183,9 +183,9 @@ mod tests {
     fn more_than_one_block_of_entries() {
         let (end, _other) = pipe().unwrap();
         let entries: Vec<_> = (0..BLOCK * 2 + 3).map(|_| Entry::new(end.as_fd())).collect();
-        let mut places: Vec<_> = entries.iter().map(|entry| &raw const *entry.place).collect();
-        places.sort();
-        places.dedup();
-        assert_eq!(places.len(), entries.len());
+        let mut addresses: Vec<_> = entries.iter().map(|entry| &raw const *entry.entry).collect();
+        addresses.sort();
+        addresses.dedup();
+        assert_eq!(addresses.len(), entries.len());
     }
 }

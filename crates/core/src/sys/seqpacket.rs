@@ -74,7 +74,7 @@ pub(crate) fn listen_at(
     reach(dir, dir_path, name, |address| bind(socket.as_raw_fd(), address)).map_err(failed("bind"))?;
     if let Some(rights) = rights {
         // This happens before it listens, so that no process is connected yet.
-        open_up(dir, name, rights).map_err(|(syscall, errno)| failed(syscall)(errno))?;
+        apply_rights(dir, name, rights).map_err(|(syscall, errno)| failed(syscall)(errno))?;
     }
     // SAFETY: listen takes a descriptor and a number. It reads and writes no memory of ours.
     Errno::result(unsafe { libc::listen(socket.as_raw_fd(), BACKLOG) }).map_err(failed("listen"))?;
@@ -83,7 +83,7 @@ pub(crate) fn listen_at(
 
 /// Gives a socket file its group and mode. It uses a descriptor of the file itself, because the name may lead to
 /// another file by then. An error names the call that failed.
-fn open_up(dir: BorrowedFd<'_>, name: &OsStr, rights: Rights) -> Result<(), (&'static str, Errno)> {
+fn apply_rights(dir: BorrowedFd<'_>, name: &OsStr, rights: Rights) -> Result<(), (&'static str, Errno)> {
     let file = openat(dir, name, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(|errno| ("openat", errno))?;
     if rights.group.is_some() {
@@ -442,7 +442,7 @@ mod tests {
         let top = tempfile::tempdir().unwrap();
         let dir = open(top.path());
         let rights = Rights { mode: Mode::from_bits_truncate(0o666), group: None };
-        let result = open_up(dir.as_fd(), "none".as_ref(), rights);
+        let result = apply_rights(dir.as_fd(), "none".as_ref(), rights);
         assert_eq!(result, Err(("openat", Errno::ENOENT)));
     }
 

@@ -1,10 +1,10 @@
 //! Files that appear in a directory whole and locked, or not at all.
 //!
 //! Invariant: from the first moment that a name leads to the file, it has its full content and its owner's write lock
-//! on byte 0. There are three ways, tried in this order: `O_TMPFILE` linked through /proc/self/fd; `O_TMPFILE` linked
-//! with `AT_EMPTY_PATH` (no /proc); a temporary name moved with `RENAME_NOREPLACE` (no `O_TMPFILE`: overlayfs before
-//! 6.3). Never `O_EXCL` with `O_TMPFILE`, because such a file cannot be linked. Always the same directory descriptor,
-//! because two mounts of one file system give EXDEV. Called by `bus::publish`.
+//! on byte 0. There are three methods, tried in this order: `O_TMPFILE` linked through /proc/self/fd; `O_TMPFILE`
+//! linked with `AT_EMPTY_PATH` (no /proc); a temporary name moved with `RENAME_NOREPLACE` (no `O_TMPFILE`: overlayfs
+//! before 6.3). Never `O_EXCL` with `O_TMPFILE`, because such a file cannot be linked. Always the same directory
+//! descriptor, because two mounts of one file system give EXDEV. Called by `bus::publish`.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 
 /// How a file gets its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Way {
+pub(crate) enum LinkMethod {
     /// `O_TMPFILE`, then `linkat` through /proc/self/fd.
     Proc,
     /// `O_TMPFILE`, then `linkat` with `AT_EMPTY_PATH`. Before Linux 6.10 this needs CAP_DAC_READ_SEARCH.
@@ -32,13 +32,13 @@ pub(crate) enum Way {
     Rename,
 }
 
-impl Way {
-    /// The words of `IPC_BUS_PUBLISH`, which forces a way.
-    pub(crate) fn parse(text: &str) -> Option<Way> {
+impl LinkMethod {
+    /// The words of `IPC_BUS_PUBLISH`, which forces a method.
+    pub(crate) fn parse(text: &str) -> Option<LinkMethod> {
         match text {
-            "proc" => Some(Way::Proc),
-            "empty-path" => Some(Way::EmptyPath),
-            "rename" => Some(Way::Rename),
+            "proc" => Some(LinkMethod::Proc),
+            "empty-path" => Some(LinkMethod::EmptyPath),
+            "rename" => Some(LinkMethod::Rename),
             _ => None,
         }
     }
@@ -62,7 +62,7 @@ const ATTEMPTS: usize = 16;
 
 /// # Makes a file of these bytes appear as `name`, write-locked, and returns the descriptor that holds the lock
 ///
-/// References: open(2) O_TMPFILE, linkat(2), renameat2(2). With `forced`, only that way is tried.
+/// References: open(2) O_TMPFILE, linkat(2), renameat2(2). With `forced`, only that method is tried.
 ///
 /// Without `rights` all users may read it, except what the umask forbids.
 ///
@@ -74,11 +74,11 @@ pub(crate) fn create(
     name: &str,
     bytes: &[u8],
     rights: Option<Rights>,
-    forced: Option<Way>,
+    forced: Option<LinkMethod>,
 ) -> Result<ForkGuarded> {
     fits_file_size_limit(bytes.len())?;
     let new = New { directory, name, bytes, rights };
-    if forced != Some(Way::Rename) {
+    if forced != Some(LinkMethod::Rename) {
         match new.unnamed(forced) {
             Err(Error::Os { errno, syscall, .. })
                 if forced.is_none() && errno != Errno::EEXIST && syscall != "fchown" => {}
@@ -105,7 +105,7 @@ struct New<'a> {
 }
 
 impl New<'_> {
-    fn unnamed(&self, forced: Option<Way>) -> Result<ForkGuarded> {
+    fn unnamed(&self, forced: Option<LinkMethod>) -> Result<ForkGuarded> {
         let New { directory, name, .. } = *self;
         let file = openat(directory, ".", OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC, MODE)
             .map_err(|errno| {
@@ -116,10 +116,10 @@ impl New<'_> {
         self.fill(&file)?;
         let by_path = format!("/proc/self/fd/{}", file.as_raw_fd());
         let mut result = Err(Errno::ENOENT);
-        if forced != Some(Way::EmptyPath) {
+        if forced != Some(LinkMethod::EmptyPath) {
             result = linkat(AT_FDCWD, by_path.as_str(), directory, name, AtFlags::AT_SYMLINK_FOLLOW);
         }
-        if forced != Some(Way::Proc) && matches!(result, Err(errno) if errno != Errno::EEXIST) {
+        if forced != Some(LinkMethod::Proc) && matches!(result, Err(errno) if errno != Errno::EEXIST) {
             result = linkat(file.as_fd(), "", directory, name, AtFlags::AT_EMPTY_PATH);
         }
         result.map_err(|errno| Error::os("linkat", errno, format!("cannot publish {name}")))?;
@@ -226,19 +226,21 @@ mod tests {
 
     #[test]
     fn every_way_makes_a_whole_locked_file_and_replaces_none() {
-        for way in [None, Some(Way::Proc), Some(Way::EmptyPath), Some(Way::Rename)] {
+        for method in [None, Some(LinkMethod::Proc), Some(LinkMethod::EmptyPath), Some(LinkMethod::Rename)] {
             let folder = tempfile::tempdir().unwrap();
             let directory = File::open(folder.path()).unwrap();
             let bytes = vec![b'x'; 40_000];
-            let owner = match create(directory.as_fd(), "name", &bytes, None, way) {
+            let owner = match create(directory.as_fd(), "name", &bytes, None, method) {
                 // This needs privileges before 6.10.
-                Err(Error::Os { errno: Errno::ENOENT, .. }) if way == Some(Way::EmptyPath) => continue,
+                Err(Error::Os { errno: Errno::ENOENT, .. }) if method == Some(LinkMethod::EmptyPath) => {
+                    continue;
+                }
                 result => result.unwrap(),
             };
             assert_eq!(fs::read(folder.path().join("name")).unwrap(), bytes);
             let reader = File::open(folder.path().join("name")).unwrap();
             assert!(lock::is_held(&reader, 0).unwrap());
-            let again = create(directory.as_fd(), "name", b"other", None, way).unwrap_err();
+            let again = create(directory.as_fd(), "name", b"other", None, method).unwrap_err();
             assert_eq!(again.errno(), Some(Errno::EEXIST as i32), "{again}");
             assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing left behind");
             drop(owner);
@@ -249,14 +251,14 @@ mod tests {
     #[test]
     fn rights_are_exact_whatever_the_way() {
         use std::os::unix::fs::MetadataExt;
-        for way in [Way::Proc, Way::Rename] {
+        for method in [LinkMethod::Proc, LinkMethod::Rename] {
             let folder = tempfile::tempdir().unwrap();
             let directory = File::open(folder.path()).unwrap();
             for mode in [0o640, 0o666] {
                 let name = format!("{mode:o}");
                 let rights =
                     Rights { mode: Mode::from_bits_truncate(mode), group: Some(nix::unistd::getgid()) };
-                create(directory.as_fd(), &name, b"x", Some(rights), Some(way)).unwrap();
+                create(directory.as_fd(), &name, b"x", Some(rights), Some(method)).unwrap();
                 let found = fs::metadata(folder.path().join(name)).unwrap();
                 assert_eq!((found.mode() & 0o7777, found.gid()), (mode, nix::unistd::getgid().as_raw()));
             }
@@ -268,8 +270,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let directory = File::open(folder.path()).unwrap();
         fs::remove_dir(folder.path()).unwrap();
-        for way in [None, Some(Way::Proc), Some(Way::Rename)] {
-            let errno = create(directory.as_fd(), "name", b"x", None, way).unwrap_err().errno();
+        for method in [None, Some(LinkMethod::Proc), Some(LinkMethod::Rename)] {
+            let errno = create(directory.as_fd(), "name", b"x", None, method).unwrap_err().errno();
             // ext4 answers EPERM to O_TMPFILE there.
             assert!(matches!(errno.map(Errno::from_raw), Some(Errno::ENOENT | Errno::EPERM)), "{errno:?}");
         }

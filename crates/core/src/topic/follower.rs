@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use ringbell_ring::Start;
 
 use super::options::SubscriberOptions;
-use super::source::Joined;
+use super::source::JoinedPublisher;
 use crate::bus::{Bus, ServiceEvent, Sink};
 use crate::error::{Error, Result};
 use crate::handshake::{Acquirer, Acquisition, Ask, Backoff, Done};
@@ -23,12 +23,12 @@ use crate::port::Probe;
 use crate::reactor::{Inbox, Step, Thread, Watched};
 use crate::record::Record;
 use crate::segment::DurableName;
-use crate::topic::acquire::{Attachment, NO_DURABLE_GUESTS, PATIENCE, Ring, Way, is_anothers};
+use crate::topic::acquire::{Attachment, NO_DURABLE_GUESTS, PATIENCE, Ring, TopicPort, is_other_user};
 
 /// Reports from the bus thread.
-pub(super) enum Arrival {
+pub(super) enum PublisherEvent {
     /// A publisher was acquired and joined, and its doorbell is watched.
-    Joined(Box<Joined>),
+    Joined(Box<JoinedPublisher>),
     /// The instance with this id has died or closed. What it left can be drained; nothing follows.
     Gone(String),
     /// The instance with this id lives, but its stream is lost.
@@ -59,7 +59,7 @@ struct Shared {
     acquirer: Acquirer,
     /// The name under which slots are claimed.
     durable: Option<DurableName>,
-    inbox: Arc<Inbox<Arrival>>,
+    inbox: Arc<Inbox<PublisherEvent>>,
     options: SubscriberOptions,
     known: Mutex<HashMap<String, Known>>,
 }
@@ -92,7 +92,7 @@ impl Follower {
     pub(super) fn new(
         acquirer: Acquirer,
         durable: Option<DurableName>,
-        inbox: Arc<Inbox<Arrival>>,
+        inbox: Arc<Inbox<PublisherEvent>>,
         options: SubscriberOptions,
     ) -> Self {
         Self { shared: Arc::new(Shared { acquirer, durable, inbox, options, known: Mutex::default() }) }
@@ -108,7 +108,7 @@ impl Drop for Follower {
     /// The subscriber or the bus has gone. A caller that waits for messages must learn of it, because it would wait
     /// without end.
     fn drop(&mut self) {
-        self.shared.inbox.put(Arrival::Closed);
+        self.shared.inbox.put(PublisherEvent::Closed);
     }
 }
 
@@ -141,7 +141,7 @@ impl Shared {
             .or_else(|| self.other_overflow(record))
             .or_else(|| self.durable_guest(record))
         {
-            self.inbox.put(Arrival::Failed(record.clone(), error));
+            self.inbox.put(PublisherEvent::Failed(record.clone(), error));
             return;
         }
         self.known().insert(record.id.clone(), Known { record: record.clone(), listed: true, probe: None });
@@ -166,7 +166,7 @@ impl Shared {
 
     fn durable_guest(&self, record: &Record) -> Option<Error> {
         let refused = || Error::Refused { reason: NO_DURABLE_GUESTS.into() };
-        (self.options.durable.is_some() && is_anothers(record)).then(refused)
+        (self.options.durable.is_some() && is_other_user(record)).then(refused)
     }
 
     fn attach(self: Arc<Self>, record: Arc<Record>, before: Attempt, thread: &mut Thread<'_>) {
@@ -174,7 +174,7 @@ impl Shared {
         let attempt = record.clone();
         let ring = Ring { start: self.start(&before), durable: self.durable.clone() };
         let ask = Ask { record, forced: self.options.acquire, patience: PATIENCE };
-        let done: Done<Way> = Box::new(move |result: Result<Attachment>, thread: &mut Thread<'_>| {
+        let done: Done<TopicPort> = Box::new(move |result: Result<Attachment>, thread: &mut Thread<'_>| {
             if let Some(shared) = shared.upgrade() {
                 shared.attached(attempt, result, before, thread);
             }
@@ -201,7 +201,7 @@ impl Shared {
         let start = self.start(&before);
         let resume = if let Attempt::Reconnect(lost) = &before { lost.resume } else { None };
         let joined = result
-            .and_then(|attachment| Joined::join(attachment, &self.options, start, resume))
+            .and_then(|attachment| JoinedPublisher::join(attachment, &self.options, start, resume))
             .and_then(|joined| {
                 let probe = joined.probe()?;
                 joined.watch(&self.inbox)?;
@@ -227,11 +227,17 @@ impl Shared {
         }
         // It is no failure when a publisher dies while it is acquired: it is simply not there.
         if first && !matches!(error, Error::PeerGone { .. }) {
-            self.inbox.put(Arrival::Failed(record, error));
+            self.inbox.put(PublisherEvent::Failed(record, error));
         }
     }
 
-    fn joined(self: Arc<Self>, record: &Record, joined: Joined, probe: Probe, thread: &mut Thread<'_>) {
+    fn joined(
+        self: Arc<Self>,
+        record: &Record,
+        joined: JoinedPublisher,
+        probe: Probe,
+        thread: &mut Thread<'_>,
+    ) {
         let mut known = self.known();
         let Some(known) = known.get_mut(&record.id) else {
             joined.unwatch(&self.inbox);
@@ -239,7 +245,7 @@ impl Shared {
         };
         known.probe = Some(probe);
         let listed = known.listed;
-        self.inbox.put(Arrival::Joined(Box::new(joined)));
+        self.inbox.put(PublisherEvent::Joined(Box::new(joined)));
         if !listed {
             thread.add(
                 Box::new(Unlisted { shared: Arc::downgrade(&self), id: record.id.clone() }),
@@ -265,7 +271,7 @@ impl Shared {
         } else {
             // Forgotten, so that it is attached again if its record is listed again.
             self.known().remove(&record.id);
-            self.inbox.put(Arrival::GivenUp(record, lost.tries, error));
+            self.inbox.put(PublisherEvent::GivenUp(record, lost.tries, error));
         }
     }
 
@@ -292,7 +298,7 @@ impl Shared {
             }
             Some(_) => {
                 known.remove(&record.id);
-                self.inbox.put(Arrival::Gone(record.id.clone()));
+                self.inbox.put(PublisherEvent::Gone(record.id.clone()));
             }
             // It is still being attached. When that is done, it is seen that the record is no longer listed.
             None => {}
@@ -385,7 +391,7 @@ impl Watched for Inquiry {
         let record = entry.record.clone();
         if shared.acquirer.is_alive(&record) == Some(false) {
             known.remove(&self.id);
-            shared.inbox.put(Arrival::Gone(self.id.clone()));
+            shared.inbox.put(PublisherEvent::Gone(self.id.clone()));
             return Step::Finished;
         }
         let now = Instant::now();
@@ -394,7 +400,7 @@ impl Watched for Inquiry {
         }
         entry.probe = None;
         drop(known);
-        shared.inbox.put(Arrival::Lost(self.id.clone()));
+        shared.inbox.put(PublisherEvent::Lost(self.id.clone()));
         let policy = shared.options.reconnect;
         let backoff = Backoff::between(policy.first, policy.longest);
         let lost = Reconnecting { tries: 0, backoff, resume: self.resume };
@@ -424,7 +430,7 @@ impl Watched for Unlisted {
                     return Step::Again(Some(Instant::now() + UNLISTED));
                 }
                 if let Some(entry) = known.remove(&self.id) {
-                    shared.inbox.put(Arrival::Gone(entry.record.id.clone()));
+                    shared.inbox.put(PublisherEvent::Gone(entry.record.id.clone()));
                 }
                 Step::Finished
             }

@@ -9,7 +9,7 @@ use ringbell_ring::{Fault, Large, Piece};
 use super::source::Source;
 
 /// Most bytes that are copied in one call, so that the other sources and the caller get their turn.
-const LOOK: usize = 1 << 20;
+const MAX_GATHER: usize = 1 << 20;
 
 /// What a call found.
 pub(super) enum Gathered {
@@ -34,7 +34,7 @@ impl Source {
             message = vec![0; large.total];
         }
         let mut done = large.done;
-        while done < large.total && done - large.done < LOOK {
+        while done < large.total && done - large.done < MAX_GATHER {
             match self.reader_mut().read_large(&mut message[done..])? {
                 Piece::Copied { bytes, .. } => done += bytes,
                 Piece::Nothing => break,

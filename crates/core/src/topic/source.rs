@@ -18,13 +18,13 @@ use crate::port::{Acknowledging, End, Probe, Reader, WriterState};
 use crate::reactor::Inbox;
 use crate::record::{Fallback, Overflow, Record, Rung};
 use crate::segment::DurableName;
-use crate::topic::acquire::{Attachment, Way};
+use crate::topic::acquire::{Attachment, TopicPort};
 
 /// Number under which the doorbells of all sources are watched. It does not matter which one rang.
 const DOORBELL: u64 = 1;
 
-/// A publisher that was acquired and joined, on its way from the bus thread to the subscriber.
-pub(super) struct Joined {
+/// A publisher that was acquired and joined, on its port from the bus thread to the subscriber.
+pub(super) struct JoinedPublisher {
     pub(super) record: Arc<Record>,
     pub(super) rung: Rung,
     pub(super) fallbacks: Vec<Fallback>,
@@ -35,7 +35,7 @@ pub(super) struct Joined {
     not_leasable: Option<&'static str>,
 }
 
-impl Joined {
+impl JoinedPublisher {
     /// Joins the ring in the slot that the attachment holds, or takes the stream as it is. `resume` is for a stream
     /// that replaces a lost one of the same publisher: the sequence of the first message that the lost one had not
     /// brought.
@@ -45,14 +45,14 @@ impl Joined {
         start: Start,
         resume: Option<u64>,
     ) -> Result<Self> {
-        let Attachment { record, port: way, rung, fallbacks } = attachment;
+        let Attachment { record, port, rung, fallbacks } = attachment;
         let durable = options.durable_name()?;
         let acknowledging = match options.ack {
             AckMode::Immediate => Acknowledging::AtOnce,
             AckMode::Batch | AckMode::Deferred => Acknowledging::Apart,
         };
-        let (mut reader, not_leasable) = match way {
-            Way::Memory(memory) => {
+        let (mut reader, not_leasable) = match port {
+            TopicPort::Memory(memory) => {
                 let topic = record.topic()?;
                 let name = durable.as_ref().map_or(0, DurableName::hash);
                 let reader = Reader::join(memory, topic.overflow, start, name, rung, acknowledging)
@@ -60,7 +60,7 @@ impl Joined {
                 let leasable = topic.overflow == Overflow::Block && topic.evict_after_ms.is_none();
                 (reader, (!leasable).then_some("leases need a block topic without evictAfter"))
             }
-            Way::Stream(mut stream) => {
+            TopicPort::Stream(mut stream) => {
                 stream.acknowledge(acknowledging);
                 (Reader::Stream(stream), Some("leases need shared memory, and this is a stream"))
             }
@@ -112,7 +112,7 @@ pub(super) fn fault_error(fault: Fault, service: &str) -> Error {
 
 /// An attached publisher.
 pub(super) struct Source {
-    joined: Box<Joined>,
+    joined: Box<JoinedPublisher>,
     pub(super) number: u32,
     /// What the bus thread has reported about the publisher.
     pub(super) writer: WriterState,
@@ -122,7 +122,7 @@ pub(super) struct Source {
 }
 
 impl Source {
-    pub(super) fn new(joined: Box<Joined>, number: u32) -> Self {
+    pub(super) fn new(joined: Box<JoinedPublisher>, number: u32) -> Self {
         Self { joined, number, writer: WriterState::Present, gathered: Vec::new(), reported_missed: 0 }
     }
 
@@ -190,8 +190,8 @@ impl Source {
     }
 
     #[inline]
-    pub(super) fn spin(&self, turns: u32) -> bool {
-        self.writer != WriterState::Asked && self.joined.reader.spin(turns)
+    pub(super) fn spin(&self, iterations: u32) -> bool {
+        self.writer != WriterState::Asked && self.joined.reader.spin(iterations)
     }
 
     /// Announces that the subscriber is about to sleep. False means: look again.

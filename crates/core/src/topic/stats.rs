@@ -250,7 +250,7 @@ impl From<SlotView> for SlotStats {
             durable: view.name_hash != 0,
             acks: AckStats { pending: view.pending, flushed: view.flushed, redelivered: view.redelivered },
             uid: None,
-            rung: Rung::of_way(view.way),
+            rung: Rung::from_code(view.way),
         }
     }
 }

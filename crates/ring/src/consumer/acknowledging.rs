@@ -38,7 +38,9 @@ impl Consumer {
             Some(Passed { from, to }) if from <= sequence && sequence < to => to,
             _ => sequence,
         };
-        let Some(sequence) = self.account.news(sequence, next) else { return self.give_back_pieces() };
+        let Some(sequence) = self.account.new_acknowledgement(sequence, next) else {
+            return self.give_back_pieces();
+        };
         let batch = self.batch_of(sequence, next);
         self.account.acknowledge(sequence, batch);
         let slot = self.slot();
@@ -84,7 +86,7 @@ impl Consumer {
                 if !all_before || self.tail <= self.joined {
                     return false;
                 }
-                self.account.settle(to, self.tail);
+                self.account.set(to, self.tail);
                 let slot = self.slot();
                 slot.missed.store(self.missed, Ordering::Relaxed);
                 slot.delivered.store(to.max(self.account.redelivered_below), Ordering::Relaxed);

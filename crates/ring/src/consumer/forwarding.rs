@@ -76,7 +76,7 @@ impl Consumer {
             return Err(self.corrupt("a subscriber reported a cursor that cannot be"));
         }
         // Without a name, only the difference of the sequences is used, for statistics.
-        let end = if self.name == 0 { self.reported.cursor } else { self.settled(&report)? };
+        let end = if self.name == 0 { self.reported.cursor } else { self.validated_end(&report)? };
         self.reported = Reported { cursor: report.cursor, delivered: report.delivered };
         (self.received, self.missed) = (report.received, report.missed);
         if self.fault.is_some() {
@@ -99,7 +99,7 @@ impl Consumer {
 
     /// Checks what a subscriber with a durable name reports. Returns the start of a batch: nothing below it will be
     /// wanted again. It lies neither above the reported cursor nor beyond the acknowledged sequence.
-    fn settled(&mut self, report: &Report) -> Result<u64, Fault> {
+    fn validated_end(&mut self, report: &Report) -> Result<u64, Fault> {
         let (head, next) = latest(&self.data);
         let Report { delivered, acknowledged, .. } = *report;
         // What was found in the slot may be anything, and is reported again.

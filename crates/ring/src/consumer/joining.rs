@@ -14,12 +14,12 @@ use crate::frame::{BATCH_OVERHEAD, Header, MESSAGE_OVERHEAD};
 use crate::layout::{Overflow, is_position};
 use crate::memory::{ControlMemory, DataMemory};
 use crate::read::Fault;
-use crate::slot::{Inheritance, Slot, UNKNOWN, Word};
+use crate::slot::{Resumed, Slot, UNKNOWN, Word};
 use crate::sync::{Ordering, fence, spin_loop};
 use crate::walk::Current;
 
 /// How often a joiner tries to load a `head` and a sequence, or a `floor` and a sequence, that belong together.
-const LOOKS: usize = 64;
+const MAX_RETRIES: usize = 64;
 
 impl Consumer {
     /// Joins the topic in a slot whose lock the caller holds, through an open file description of its own.
@@ -43,20 +43,20 @@ impl Consumer {
         let owned = control.slot(slot).ok_or(Fault::Corrupt("there is no such slot"))?;
         let unsteady = Fault::Corrupt("the slot's state does not hold still");
         let (pid, name) = (who.0, if overflow == Overflow::Block { who.1 } else { 0 });
-        let inheritance = if name == 0 { Some(Inheritance::Nothing) } else { owned.inherit(name) };
-        let lost = match inheritance.ok_or(unsteady)? {
-            Inheritance::Position(active) => {
-                introduce(owned, pid);
+        let resumed = if name == 0 { Some(Resumed::Nothing) } else { owned.resume(name) };
+        let lost = match resumed.ok_or(unsteady)? {
+            Resumed::Position(active) => {
+                reset_counters(owned, pid);
                 return Self::resume(data, control, slot, name, active);
             }
-            Inheritance::Loss => {
+            Resumed::Loss => {
                 Some((owned.acknowledged.load(Ordering::Relaxed), owned.delivered.load(Ordering::Relaxed)))
             }
-            Inheritance::Nothing => None,
+            Resumed::Nothing => None,
         };
         let redelivered_below = lost.map_or(0, |(_, delivered)| delivered);
         let free = owned.take().ok_or(unsteady)?;
-        introduce(owned, pid);
+        reset_counters(owned, pid);
         owned.name_hash.store(name, Ordering::Relaxed);
         owned.delivered.store(redelivered_below, Ordering::Relaxed);
         owned.acknowledged.store(UNKNOWN, Ordering::Relaxed);
@@ -183,9 +183,9 @@ impl Consumer {
 }
 
 /// Resets the figures of the slot for a new owner.
-fn introduce(owned: &Slot, pid: u32) {
+fn reset_counters(owned: &Slot, pid: u32) {
     owned.pid.store(pid, Ordering::Relaxed);
-    owned.way.store(0, Ordering::Relaxed);
+    owned.rung.store(0, Ordering::Relaxed);
     for counter in [&owned.received, &owned.missed, &owned.wakeups, &owned.flushed, &owned.redelivered] {
         counter.store(0, Ordering::Relaxed);
     }
@@ -194,7 +194,7 @@ fn introduce(owned: &Slot, pid: u32) {
 /// `head`, and the sequence of the message after it. `None` for the sequence: the two never agreed.
 pub(super) fn latest(data: &DataMemory) -> (u64, Option<u64>) {
     let head = &data.header().head;
-    for _ in 0..LOOKS {
+    for _ in 0..MAX_RETRIES {
         // SYNC: each pairs with its release in `Producer::publish`. After the first load, `head` is not older than that
         // sequence. After the second, the other sequence is not older than `head`. If both are equal, they belong to
         // the `head` between them (I7).
@@ -214,7 +214,7 @@ fn oldest(data: &DataMemory) -> (u64, Option<u64>) {
     let floor = &data.header().floor;
     // SYNC: pairs with the release of `floor` in `Producer::advance_floor`: the batch there is visible.
     let mut at = floor.load(Ordering::Acquire);
-    for _ in 0..LOOKS {
+    for _ in 0..MAX_RETRIES {
         let word = |offset: usize| data.frames.load(at.wrapping_add(offset as u64));
         let sequence = word(8);
         let begun =

@@ -4,13 +4,13 @@
 //! piece, so a message can be larger than the ring. What the pieces mean is decided in `pieces`.
 
 use super::Consumer;
-use crate::pieces::{Found, Pieces};
+use crate::pieces::{PieceHeader, Pieces};
 use crate::read::{Fault, Large, Piece};
 use crate::sync::{Ordering, fence};
 
 /// The batch at `tail`, if it is a piece.
-enum Ahead {
-    Piece(Found),
+enum NextBatch {
+    Piece(PieceHeader),
     Other,
     /// It was overwritten.
     Lapped,
@@ -37,13 +37,13 @@ impl Consumer {
             self.skip_to_floor()?;
             return Ok(Piece::Gone);
         }
-        let found = match self.piece_ahead()? {
-            Ahead::Piece(found) => Some(found),
-            Ahead::Lapped => {
+        let found = match self.next_batch()? {
+            NextBatch::Piece(found) => Some(found),
+            NextBatch::Lapped => {
                 self.skip_to_floor()?;
                 return Ok(Piece::Gone);
             }
-            Ahead::Other => None,
+            NextBatch::Other => None,
         };
         let next = match found {
             Some(found) => {
@@ -85,19 +85,19 @@ impl Consumer {
     pub(super) fn large_ahead(&mut self) -> Result<Option<Large>, Fault> {
         // Bounded (I11): up to the known `head`, at most a capacity.
         while self.tail < self.head {
-            let found = match self.piece_ahead()? {
-                Ahead::Piece(found) => found,
-                Ahead::Other => {
+            let found = match self.next_batch()? {
+                NextBatch::Piece(found) => found,
+                NextBatch::Other => {
                     self.give_up_partial();
                     return Ok(None);
                 }
-                Ahead::Lapped => {
+                NextBatch::Lapped => {
                     self.skip_to_floor()?;
                     return Ok(None);
                 }
             };
-            let met = self.pieces().meet(found);
-            if let Some(large) = met.map_err(|what| self.corrupt(what))? {
+            let large = self.pieces().accept(found);
+            if let Some(large) = large.map_err(|what| self.corrupt(what))? {
                 return Ok(Some(large));
             }
             self.tail += found.batch;
@@ -123,22 +123,22 @@ impl Consumer {
     }
 
     /// Reads the headers of the batch at `tail`, each word once (I11).
-    fn piece_ahead(&mut self) -> Result<Ahead, Fault> {
+    fn next_batch(&mut self) -> Result<NextBatch, Fault> {
         let frames = self.data.frames;
-        let words: [u64; Found::WORDS] =
+        let words: [u64; PieceHeader::WORDS] =
             core::array::from_fn(|word| frames.load(self.tail + 8 * word as u64));
         // SYNC: as after the copy in `read`: what was overwritten during the copy is not used (I5).
         fence(Ordering::Acquire);
         if self.data.header().floor.load(Ordering::Acquire) > self.tail {
-            return Ok(Ahead::Lapped);
+            return Ok(NextBatch::Lapped);
         }
-        let found = Found::decode(words, self.data.capacity(), self.overflow, self.head - self.tail);
-        Ok(found.map_err(|what| self.corrupt(what))?.map_or(Ahead::Other, Ahead::Piece))
+        let found = PieceHeader::decode(words, self.data.capacity(), self.overflow, self.head - self.tail);
+        Ok(found.map_err(|what| self.corrupt(what))?.map_or(NextBatch::Other, NextBatch::Piece))
     }
 
     #[allow(unsafe_code)]
     fn copy_piece(&self, from: usize, target: &mut [u8]) {
-        let position = self.tail + (Found::OFFSET + from) as u64;
+        let position = self.tail + (PieceHeader::OFFSET + from) as u64;
         // SAFETY: `target` is private memory of that length. It is at most as long as a piece, so shorter than the
         // capacity. The copy counts only above the `floor` that is loaded next (I5).
         unsafe { self.data.frames.read(position, target.as_mut_ptr(), target.len()) }

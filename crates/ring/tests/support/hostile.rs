@@ -347,13 +347,14 @@ pub fn guest(bytes: &[u8]) {
     let mut input = Input(bytes);
     let Some(policy) = input.byte() else { return };
     let (overflow, patience) = (overflow(policy), 10 * MS);
-    let (memory, places, admitted, mut producer) = topic_for_guests(CAPACITY, 2, overflow, patience);
+    let (memory, guest_slots, admitted, mut producer) = topic_for_guests(CAPACITY, 2, overflow, patience);
     let mut honest = [
         join(&memory, 0, overflow, Start::Latest).expect("an honest publisher"),
-        admit(&memory, (0, &places[0]), &admitted, overflow, Start::Latest).expect("an honest publisher"),
+        admit(&memory, (0, &guest_slots[0]), &admitted, overflow, Start::Latest)
+            .expect("an honest publisher"),
     ];
     let mut next = [0; 2];
-    let enter = || drop(admit(&memory, (1, &places[1]), &admitted, overflow, Start::Latest));
+    let enter = || drop(admit(&memory, (1, &guest_slots[1]), &admitted, overflow, Start::Latest));
     enter();
     let mut now = MS;
     let mut sent = 0;
@@ -365,7 +366,7 @@ pub fn guest(bytes: &[u8]) {
             _ => input.word(head)?,
         };
         let offset = offset[usize::from(input.byte()?) % offset.len()];
-        places[1].control_word(offset).store(word, Ordering::Release);
+        guest_slots[1].control_word(offset).store(word, Ordering::Release);
         Some(())
     };
     while let Some(op) = input.byte() {
@@ -393,7 +394,7 @@ pub fn guest(bytes: &[u8]) {
         for (honest, next) in honest.iter_mut().zip(&mut next) {
             *next = honest_reads(honest, *next);
         }
-        assert_eq!(producer.take_guest_bells() & !3, 0, "a place that there is none of is rung");
+        assert_eq!(producer.take_guest_bells() & !3, 0, "a guest slot that does not exist is rung");
         let counters = producer.data().counters();
         assert!(counters.floor <= counters.head && counters.head - counters.floor <= CAPACITY as u64);
     }

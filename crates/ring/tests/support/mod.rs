@@ -93,22 +93,22 @@ pub fn topic_for_guests(
     patience: u64,
 ) -> (Memory, Vec<Memory>, Admitted, Producer) {
     let (memory, producer) = topic(capacity, 1, overflow, 0);
-    let places: Vec<_> = (0..guests).map(|_| Memory::new(capacity, 1)).collect();
+    let guest_slots: Vec<_> = (0..guests).map(|_| Memory::new(capacity, 1)).collect();
     let admitted = Admitted::new();
-    let controls = places.iter().map(|place| place.control).collect();
+    let controls = guest_slots.iter().map(|guest_slot| guest_slot.control).collect();
     let producer = producer.with_guests(controls, admitted.clone(), patience);
-    (memory, places, admitted, producer)
+    (memory, guest_slots, admitted, producer)
 }
 
 /// Admits a guest and joins as one, in the order in which a publisher and its guest do.
 pub fn admit(
     memory: &Memory,
-    place: (usize, &Memory),
+    guest_slot: (usize, &Memory),
     admitted: &Admitted,
     overflow: Overflow,
     start: Start,
 ) -> Result<Consumer, Fault> {
-    let (index, own) = place;
+    let (index, own) = guest_slot;
     own.control.prepare_for_guest(&identity(own.data.capacity(), 1, overflow), 1 << 20);
     admitted.admit(index);
     Consumer::join(memory.view, own.control, 0, overflow, start, (7, 0))

@@ -34,7 +34,7 @@ impl RegistryHandle {
     }
 
     /// Runs `call` on the thread. False when the thread has ended.
-    pub(in crate::bus) fn tell(
+    pub(in crate::bus) fn run(
         &self,
         call: impl FnOnce(&mut Registry, &mut Thread<'_>) + Send + 'static,
     ) -> bool {
@@ -54,7 +54,7 @@ impl RegistryHandle {
             return None;
         }
         let (answer, wait) = channel();
-        self.tell(move |registry, thread| drop(answer.send(call(registry, thread))));
+        self.run(move |registry, thread| drop(answer.send(call(registry, thread))));
         wait.recv().ok()
     }
 
@@ -69,7 +69,7 @@ impl Drop for SinkGuard {
         let id = self.id;
         let remove = move |registry: &mut Registry, thread: &mut Thread<'_>| registry.remove_sink(id, thread);
         if self.registry.handle.is_here() {
-            self.registry.tell(remove);
+            self.registry.run(remove);
         } else {
             self.registry.ask(remove);
         }

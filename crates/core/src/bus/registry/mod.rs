@@ -23,7 +23,7 @@ use super::event::{ServiceEvent, Sink};
 use super::filter::Filter;
 use super::gc;
 use super::publish::Own;
-use super::scan::{Known, Look, look};
+use super::scan::{Inspection, Known, inspect};
 use super::view::View;
 use crate::error::Result;
 use crate::reactor::{Step, Thread, Token, Watched, contained, discard};
@@ -132,24 +132,25 @@ impl Registry {
 
     pub(super) fn add_sink(&mut self, id: u64, filter: Filter, sink: Box<dyn Sink>, thread: &mut Thread<'_>) {
         if self.has == Scope::Names {
-            self.settle(thread);
+            self.catch_up(thread);
         }
         let mut listener = Listener { id, filter, sink };
         let present = self.view.list(|service| listener.filter.matches(service));
-        let told =
-            present.into_iter().all(|record| tell(&mut listener, &ServiceEvent::Added(record), thread));
-        if told {
+        let notified = present
+            .into_iter()
+            .all(|record| notify_sink(&mut listener, &ServiceEvent::Added(record), thread));
+        if notified {
             self.listeners.push(listener);
         } else {
             discard(listener);
         }
-        self.attend(thread);
+        self.update_scope(thread);
     }
 
     pub(super) fn remove_sink(&mut self, id: u64, thread: &mut Thread<'_>) {
         if let Some(at) = self.listeners.iter().position(|listener| listener.id == id) {
             discard(self.listeners.remove(at));
-            self.attend(thread);
+            self.update_scope(thread);
         }
     }
 
@@ -157,20 +158,20 @@ impl Registry {
         let name = own.record().file_name();
         let in_place = own.is_in_place();
         self.own.insert(name, own);
-        self.attend(thread);
+        self.update_scope(thread);
         if !in_place {
-            self.vanished();
+            self.record_lost();
         }
     }
 
     pub(super) fn remove_own(&mut self, own: &Arc<Own>, thread: &mut Thread<'_>) {
         self.own.remove(&own.record().file_name());
-        self.attend(thread);
+        self.update_scope(thread);
     }
 
     pub(super) fn keep_view(&mut self, thread: &mut Thread<'_>) {
         self.keep_view = true;
-        self.attend(thread);
+        self.update_scope(thread);
     }
 
     pub(super) fn watching(&self) -> Watching {
@@ -185,7 +186,7 @@ impl Registry {
     }
 
     /// Takes in every change that happened before this call.
-    pub(super) fn settle(&mut self, thread: &mut Thread<'_>) {
+    pub(super) fn catch_up(&mut self, thread: &mut Thread<'_>) {
         self.view.set_dirty(false);
         match self.source {
             Source::Off => {}
@@ -199,7 +200,7 @@ impl Registry {
         for token in self.withdraw() {
             thread.remove(token);
         }
-        self.attend(thread);
+        self.update_scope(thread);
     }
 
     /// Withdraws all records. Returns the tokens of their sockets' handlers.
@@ -277,24 +278,24 @@ impl Registry {
             return;
         }
         let directory = self.directory.fd();
-        let mut found = look(&self.directory, directory.as_fd(), name, self.known.get(name));
-        if let Look::Alive(known @ Known { record: Some(record), .. }) = &found
+        let mut found = inspect(&self.directory, directory.as_fd(), name, self.known.get(name));
+        if let Inspection::Alive(known @ Known { record: Some(record), .. }) = &found
             && self.deaths.watch(name, record, &self.epoll)
         {
-            found = look(&self.directory, directory.as_fd(), name, Some(known));
+            found = inspect(&self.directory, directory.as_fd(), name, Some(known));
         }
         match found {
-            Look::Alive(known) => self.present(name, known, thread),
-            Look::Dead => {
+            Inspection::Alive(known) => self.present(name, known, thread),
+            Inspection::Dead => {
                 gc::collect(&self.directory, directory.as_fd(), name);
                 self.absent(name, thread);
             }
-            Look::Absent => self.absent(name, thread),
-            Look::Bad(known, _) => {
+            Inspection::Absent => self.absent(name, thread),
+            Inspection::Bad(known, _) => {
                 self.absent(name, thread);
                 self.known.insert(name.to_owned(), known);
             }
-            Look::Later(_) => self.later(name.to_owned()),
+            Inspection::Later(_) => self.later(name.to_owned()),
         }
     }
 
@@ -307,18 +308,18 @@ impl Registry {
         self.view.insert(Arc::clone(&record));
         let event =
             if before.is_some() { ServiceEvent::Updated(record) } else { ServiceEvent::Added(record) };
-        self.tell_all(&event, thread);
+        self.notify_sinks(&event, thread);
     }
 
     fn absent(&mut self, name: &str, thread: &mut Thread<'_>) {
         self.deaths.forget(name, &self.epoll);
         let Some(Known { record: Some(record), .. }) = self.known.remove(name) else { return };
         self.view.remove(&record);
-        self.tell_all(&ServiceEvent::Removed(record), thread);
-        if self.own_vanished(name) {
-            self.vanished();
+        self.notify_sinks(&ServiceEvent::Removed(record), thread);
+        if self.own_record_missing(name) {
+            self.record_lost();
         } else if self.known.is_empty() {
-            self.suspect();
+            self.schedule_check();
         }
     }
 
@@ -335,19 +336,19 @@ impl Registry {
         for name in names {
             let Some(Known { record: Some(record), .. }) = self.known.remove(&name) else { continue };
             self.view.remove(&record);
-            self.tell_all(&ServiceEvent::Removed(record), thread);
+            self.notify_sinks(&ServiceEvent::Removed(record), thread);
         }
         self.deaths.clear(&self.epoll);
         self.again.clear();
         self.again_at = None;
     }
 
-    fn tell_all(&mut self, event: &ServiceEvent, thread: &mut Thread<'_>) {
+    fn notify_sinks(&mut self, event: &ServiceEvent, thread: &mut Thread<'_>) {
         let mut listeners = std::mem::take(&mut self.listeners);
         let mut at = 0;
         while at < listeners.len() {
             let chosen = listeners[at].filter.matches(&event.record().service);
-            if chosen && !tell(&mut listeners[at], event, thread) {
+            if chosen && !notify_sink(&mut listeners[at], event, thread) {
                 discard(listeners.remove(at));
             } else {
                 at += 1;
@@ -401,6 +402,6 @@ impl Drop for Registry {
 }
 
 /// Gives one event to a sink. False when the sink panicked and must be dropped.
-fn tell(listener: &mut Listener, event: &ServiceEvent, thread: &mut Thread<'_>) -> bool {
+fn notify_sink(listener: &mut Listener, event: &ServiceEvent, thread: &mut Thread<'_>) -> bool {
     contained(|| listener.sink.event(event, thread)).is_some()
 }

@@ -56,7 +56,7 @@ impl Registry {
     }
 
     /// Watches as much as is needed now.
-    pub(super) fn attend(&mut self, thread: &mut Thread<'_>) {
+    pub(super) fn update_scope(&mut self, thread: &mut Thread<'_>) {
         let wanted = self.wanted();
         if wanted == self.has {
             return;
@@ -85,7 +85,7 @@ impl Registry {
             self.poll_at = Some(Instant::now() + self.interval);
         }
         if self.directory.is_gone() {
-            self.lost(thread);
+            self.directory_lost(thread);
             return;
         }
         if self.has == Scope::Names {
@@ -94,12 +94,12 @@ impl Registry {
                 if let Source::Inotify(inotify) = &self.source { Some(Arc::clone(inotify)) } else { None };
             self.view.begin(inotify);
             if self.known.is_empty() {
-                self.suspect();
+                self.schedule_check();
             }
         }
         // A record was removed before the watch began, so there was no event.
         if !self.own.values().all(|own| own.is_in_place()) {
-            self.vanished();
+            self.record_lost();
         }
     }
 
@@ -141,12 +141,12 @@ impl Registry {
         let Source::Inotify(inotify) = &self.source else { return };
         self.view.set_busy(true);
         match inotify.read() {
-            Ok(Changes { directory_gone: true, .. }) => self.lost(thread),
+            Ok(Changes { directory_gone: true, .. }) => self.directory_lost(thread),
             Ok(Changes { overflowed: true, .. }) | Err(_) => self.rescan(thread),
             Ok(changes) if self.has == Scope::Directory => {
                 // Only removals are watched, so new records do not wake this process.
-                if changes.names.iter().any(|name| self.own_vanished(name)) {
-                    self.vanished();
+                if changes.names.iter().any(|name| self.own_record_missing(name)) {
+                    self.record_lost();
                 }
             }
             Ok(changes) => {
@@ -162,7 +162,7 @@ impl Registry {
         let Source::Polling { stamp, .. } = &self.source else { return };
         self.poll_at = Some(Instant::now() + self.interval);
         if self.directory.is_gone() {
-            self.lost(thread);
+            self.directory_lost(thread);
             return;
         }
         if self.has == Scope::Names && !stamp.is_some_and(|stamp| stamp.still(self.directory.fd().as_fd())) {
@@ -170,7 +170,7 @@ impl Registry {
         }
         // While only the directory is watched, no other event shows this.
         if self.grace_ends.is_none() && !self.own.values().all(|own| own.is_in_place()) {
-            self.vanished();
+            self.record_lost();
         }
     }
 
@@ -206,7 +206,7 @@ impl Registry {
     // The directory itself.
 
     /// The directory is gone. Everything in it is reported as removed.
-    pub(super) fn lost(&mut self, thread: &mut Thread<'_>) {
+    pub(super) fn directory_lost(&mut self, thread: &mut Thread<'_>) {
         self.forget_all(thread);
         self.detach();
         self.check_at = None;
@@ -216,26 +216,26 @@ impl Registry {
     }
 
     /// The directory may have been removed. Looks for it at growing intervals.
-    pub(super) fn suspect(&mut self) {
+    pub(super) fn schedule_check(&mut self) {
         self.check_pause = FIRST_CHECK;
         self.check_at = Some(Instant::now() + FIRST_CHECK);
     }
 
     /// Whether an own record is missing that was not withdrawn.
-    pub(super) fn own_vanished(&self, name: &str) -> bool {
+    pub(super) fn own_record_missing(&self, name: &str) -> bool {
         self.own.get(name).is_some_and(|own| !own.is_in_place())
     }
 
     /// An own record was removed. Either the directory is removed next, or a cleaner of /tmp removed only the record.
-    pub(super) fn vanished(&mut self) {
+    pub(super) fn record_lost(&mut self) {
         self.grace_ends = Some(Instant::now() + GRACE);
-        self.suspect();
+        self.schedule_check();
     }
 
     pub(super) fn check(&mut self, thread: &mut Thread<'_>) {
         self.check_at = None;
         if self.directory.is_gone() {
-            self.lost(thread);
+            self.directory_lost(thread);
             return;
         }
         if self.grace_ends.is_some_and(|end| end <= Instant::now()) {

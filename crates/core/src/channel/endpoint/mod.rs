@@ -8,8 +8,8 @@
 //! wait, except `recv` and its variants.
 
 mod receive;
+mod scheduling;
 mod traffic;
-mod turns;
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -18,12 +18,12 @@ use std::time::Instant;
 
 use serde_json::{Map, Value};
 
+use super::connection::Connection;
 use super::fd_socket::FdSocket;
-use super::link::Link;
 use super::notice::{CloseReason, Notice};
 use super::options::{ChannelOptions, ConnectOptions, ServerOptions};
-use super::registrar::{Arrival, ConnectionRegistrar, Sentinel};
-use super::server::Server;
+use super::registrar::{ConnectionEvent, ConnectionRegistrar, Sentinel};
+use super::server::ChannelServer;
 use super::stats::{ChannelStats, ConnectionStats};
 use super::want::{Connecting, Pair};
 use crate::bus::{Announced, Announcement, Bus};
@@ -34,7 +34,7 @@ use crate::record::{ChannelRecord, Fallback, Record, Rung};
 use crate::segment::{refused, try_pair};
 use crate::sys::generation::Home;
 
-use receive::Received;
+use receive::ReceiveBuffer;
 
 pub use receive::Incoming;
 
@@ -44,11 +44,11 @@ pub struct Channel {
     announced: Option<Announced>,
     /// In the order of their numbers. Boxed, because they move when one in the middle ends.
     #[expect(clippy::vec_box, reason = "a connection has hundreds of bytes")]
-    links: Vec<Box<Link>>,
-    /// Numbers of the links that are awake, in the order in which they are looked at.
+    connections: Vec<Box<Connection>>,
+    /// Numbers of the connections that are awake, in the order in which they are looked at.
     awake: Vec<u32>,
-    /// Index into `awake` of the connection whose turn it is.
-    turn: usize,
+    /// Index into `awake` of the connection that is looked at next.
+    next: usize,
     registrar: Arc<ConnectionRegistrar>,
     sentinel: Token,
     /// The connections that are being made, with their tokens on the bus thread.
@@ -58,7 +58,7 @@ pub struct Channel {
     leftovers: VecDeque<(u32, FdSocket)>,
     /// Number of notices so far. It shows a wait that there are new ones, even if the caller has not taken the old
     /// ones.
-    told: u64,
+    notice_count: u64,
     /// The bus was closed. What is connected can be used; nothing else will come.
     closed: bool,
     /// Where the rings are mapped. In a forked child they are not.
@@ -68,7 +68,7 @@ pub struct Channel {
     batches: u32,
     /// Kept only so that waiting does not allocate.
     ready: Vec<u64>,
-    received: Received,
+    received: ReceiveBuffer,
     acquirer: Acquirer,
     bus: Bus,
 }
@@ -101,7 +101,7 @@ impl Bus {
         let granted = options.access.as_ref().map(|access| access.grant(self.dir().group())).transpose()?;
         let (offers, fallbacks) = on_offer(options.offers)?;
         let mut channel = Channel::new(self, options.codec.clone())?;
-        let server = Server::new(
+        let server = ChannelServer::new(
             channel.registrar.clone(),
             offers.clone(),
             options.capacity,
@@ -160,22 +160,22 @@ impl Channel {
         let sentinel = bus.handle()?.add(Box::new(Sentinel(registrar.clone())), None);
         Ok(Channel {
             announced: None,
-            links: Vec::new(),
+            connections: Vec::new(),
             awake: Vec::new(),
-            turn: 0,
+            next: 0,
             registrar,
             sentinel,
             dialing: HashMap::new(),
             notices: VecDeque::new(),
             leftovers: VecDeque::new(),
-            told: 0,
+            notice_count: 0,
             closed: false,
             home: Home::here(),
             codec,
             past: ChannelStats::default(),
             batches: 0,
             ready: Vec::new(),
-            received: Received::default(),
+            received: ReceiveBuffer::default(),
             acquirer: Acquirer::new(bus)?,
             bus: bus.clone(),
         })
@@ -256,39 +256,39 @@ impl Channel {
     }
 
     fn end(&mut self, index: usize, reason: CloseReason) {
-        let mut link = self.take(index);
-        if let Some(fd_socket) = link.leftovers() {
-            self.keep(link.number, fd_socket);
+        let mut connection = self.take(index);
+        if let Some(fd_socket) = connection.leftovers() {
+            self.keep(connection.number, fd_socket);
         }
         // A peer that broke the rules is still alive, and may go on reading. So the number would not be final.
-        let delivered = if matches!(reason, CloseReason::Failed(_)) { None } else { link.delivered() };
-        self.tell(Notice::Closed { connection: link.number, reason, delivered });
+        let delivered = if matches!(reason, CloseReason::Failed(_)) { None } else { connection.delivered() };
+        self.notify(Notice::Closed { connection: connection.number, reason, delivered });
     }
 
     /// Removes a connection from every list, counts its totals, and frees its place for the next client.
-    fn take(&mut self, index: usize) -> Box<Link> {
-        let link = self.links.remove(index);
-        self.awake.retain(|number| *number != link.number);
-        link.unwatch(self.registrar.inbox());
-        let ConnectionStats { sent, sent_bytes, received, full, rings, .. } = link.stats();
+    fn take(&mut self, index: usize) -> Box<Connection> {
+        let connection = self.connections.remove(index);
+        self.awake.retain(|number| *number != connection.number);
+        connection.unwatch(self.registrar.inbox());
+        let ConnectionStats { sent, sent_bytes, received, full, rings, .. } = connection.stats();
         self.past.sent += sent;
         self.past.sent_bytes += sent_bytes;
         self.past.received += received;
         self.past.full += full;
         self.past.rings += rings;
-        link
+        connection
     }
 
-    fn find(&self, connection: u32) -> std::result::Result<usize, usize> {
-        self.links.binary_search_by_key(&connection, |link| link.number)
+    fn find(&self, number: u32) -> std::result::Result<usize, usize> {
+        self.connections.binary_search_by_key(&number, |connection| connection.number)
     }
 
     #[inline]
-    fn link(&mut self, connection: u32) -> Result<&mut Link> {
+    fn connection(&mut self, number: u32) -> Result<&mut Connection> {
         self.ensure_home()?;
-        match self.find(connection) {
-            Ok(index) => Ok(&mut self.links[index]),
-            Err(_) => Err(Error::PeerGone { service: format!("connection {connection}") }),
+        match self.find(number) {
+            Ok(index) => Ok(&mut self.connections[index]),
+            Err(_) => Err(Error::PeerGone { service: format!("connection {number}") }),
         }
     }
 
@@ -296,33 +296,33 @@ impl Channel {
     fn take_news(&mut self) -> Result<()> {
         self.ensure_home()?;
         if self.registrar.inbox().has_news() {
-            self.take_arrivals();
+            self.take_events();
         }
         Ok(())
     }
 
     #[cold]
-    fn take_arrivals(&mut self) {
-        for arrival in self.registrar.inbox().take() {
-            match arrival {
-                Arrival::Opened(link) => self.opened(link),
-                Arrival::Failed(connection, error) => {
+    fn take_events(&mut self) {
+        for event in self.registrar.inbox().take() {
+            match event {
+                ConnectionEvent::Opened(connection) => self.opened(connection),
+                ConnectionEvent::Failed(connection, error) => {
                     if self.dialing.remove(&connection).is_some() {
-                        self.tell(Notice::Failed { connection, error });
+                        self.notify(Notice::Failed { connection, error });
                     }
                 }
-                Arrival::Closed => self.closed = true,
+                ConnectionEvent::Closed => self.closed = true,
             }
         }
     }
 
-    fn opened(&mut self, mut link: Box<Link>) {
-        let number = link.number;
-        let wanted = link.peer_info.record.is_none() || self.dialing.remove(&number).is_some();
+    fn opened(&mut self, mut connection: Box<Connection>) {
+        let number = connection.number;
+        let wanted = connection.peer_info.record.is_none() || self.dialing.remove(&number).is_some();
         match self.find(number) {
             Err(place) if wanted => {
-                let peer_info = &link.peer_info;
-                self.tell(Notice::Opened {
+                let peer_info = &connection.peer_info;
+                self.notify(Notice::Opened {
                     connection: number,
                     pid: peer_info.peer.pid,
                     uid: peer_info.peer.uid,
@@ -331,23 +331,23 @@ impl Channel {
                     fallbacks: peer_info.fallbacks.clone(),
                 });
                 self.past.opened += 1;
-                // Edges of its descriptors may have been taken while no link had this number.
-                link.hear();
-                link.look_at_socket();
-                if link.has_parcels() {
-                    self.tell(Notice::Descriptors { connection: number });
+                // Edges of its descriptors may have been taken while no connection had this number.
+                connection.on_ring();
+                connection.poll_socket();
+                if connection.has_parcels() {
+                    self.notify(Notice::Descriptors { connection: number });
                 }
-                self.links.insert(place, link);
+                self.connections.insert(place, connection);
                 self.awake.push(number);
             }
             // It was given up in the meantime.
-            _ => link.unwatch(self.registrar.inbox()),
+            _ => connection.unwatch(self.registrar.inbox()),
         }
     }
 
-    fn tell(&mut self, notice: Notice) {
+    fn notify(&mut self, notice: Notice) {
         self.notices.push_back(notice);
-        self.told += 1;
+        self.notice_count += 1;
     }
 
     /// Whether there are notices that the caller has not taken yet.
@@ -373,7 +373,7 @@ impl Channel {
 
     /// The numbers of the open connections.
     pub fn connections(&self) -> impl Iterator<Item = u32> + '_ {
-        self.links.iter().map(|link| link.number)
+        self.connections.iter().map(|connection| connection.number)
     }
 
     /// The record as it is announced now. An endpoint that only connects has none.
@@ -403,14 +403,14 @@ impl Channel {
     pub fn stats(&self) -> ChannelStats {
         let mut stats = self.past.clone();
         if !self.home.is_foreign() {
-            stats.connections = self.links.iter().map(|link| link.stats()).collect();
+            stats.connections = self.connections.iter().map(|connection| connection.stats()).collect();
         }
-        for link in &stats.connections {
-            stats.sent += link.sent;
-            stats.sent_bytes += link.sent_bytes;
-            stats.received += link.received;
-            stats.full += link.full;
-            stats.rings += link.rings;
+        for connection in &stats.connections {
+            stats.sent += connection.sent;
+            stats.sent_bytes += connection.sent_bytes;
+            stats.received += connection.received;
+            stats.full += connection.full;
+            stats.rings += connection.rings;
         }
         stats
     }
@@ -449,6 +449,6 @@ impl Drop for Channel {
 
 impl std::fmt::Debug for Channel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Channel").field("connections", &self.links.len()).finish_non_exhaustive()
+        f.debug_struct("Channel").field("connections", &self.connections.len()).finish_non_exhaustive()
     }
 }

@@ -10,7 +10,7 @@ use super::Channel;
 use crate::channel::header::{Header, Kind};
 use crate::channel::notice::{Drained, Notice};
 use crate::error::{Error, Result};
-use crate::port::receive::{Batch, Looked, TURNS, look_for};
+use crate::port::receive::{Batch, SPIN_ITERATIONS, SpinResult, spin_until};
 
 /// A received message. Its bytes were copied out of the ring, so no other process can change them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,10 +26,10 @@ pub struct Incoming<'a> {
 /// Largest message that is received, in bytes, unless the caller sets another limit.
 const MOST: usize = 64 << 20;
 /// In a wait that never sleeps, doorbells and sockets are looked at once in this many looks.
-const LOOKS: u32 = 64;
+const SOCKET_POLL_INTERVAL: u32 = 64;
 
 /// What was received and not yet handed out.
-pub(super) struct Received {
+pub(super) struct ReceiveBuffer {
     batch: Batch,
     connection: u32,
     /// A large message that is complete and was not handed out yet.
@@ -40,7 +40,7 @@ pub(super) struct Received {
     most: usize,
 }
 
-impl Default for Received {
+impl Default for ReceiveBuffer {
     fn default() -> Self {
         Self {
             batch: Batch::default(),
@@ -53,7 +53,7 @@ impl Default for Received {
     }
 }
 
-impl Received {
+impl ReceiveBuffer {
     /// `None` for a message that is too short to have a header.
     fn message(&self, index: usize) -> Option<Incoming<'_>> {
         let entry = self.batch.entry(index)?;
@@ -139,24 +139,24 @@ impl Channel {
 
     /// As `wait`, but notices that were there before are no reason to return.
     fn wait_news(&mut self, deadline: Option<Instant>) -> Result<bool> {
-        let told = self.told;
-        if self.peek()? || self.told != told {
+        let before = self.notice_count;
+        if self.peek()? || self.notice_count != before {
             return Ok(true);
         }
         let (begun, mut looks) = (Instant::now(), 0u32);
-        let looked = look_for(self.received.spin, deadline, || {
+        let result = spin_until(self.received.spin, deadline, || {
             looks = looks.wrapping_add(1);
             // A sleeper is woken by a doorbell. A wait that never sleeps has to look at doorbells and sockets itself.
-            if looks.is_multiple_of(LOOKS) {
+            if looks.is_multiple_of(SOCKET_POLL_INTERVAL) {
                 self.sleep(Some(begun))?;
             }
-            Ok(self.spin_links(TURNS))
+            Ok(self.spin_connections(SPIN_ITERATIONS))
         })?;
-        match looked {
-            Looked::Found => return Ok(true),
-            Looked::Late => return Ok(false),
-            Looked::Enough => {
-                if self.arm_links() {
+        match result {
+            SpinResult::Found => return Ok(true),
+            SpinResult::Late => return Ok(false),
+            SpinResult::Enough => {
+                if self.arm_connections() {
                     self.sleep(deadline)?;
                 }
             }

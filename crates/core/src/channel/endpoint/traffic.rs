@@ -8,9 +8,9 @@
 use std::os::fd::BorrowedFd;
 
 use super::Channel;
+use crate::channel::connection::LargeProgress;
 use crate::channel::fd_socket::FdSocket;
 use crate::channel::header::Header;
-use crate::channel::link::Progress;
 use crate::channel::notice::{CloseReason, Notice};
 use crate::channel::parcel::Parcel;
 use crate::error::Result;
@@ -27,7 +27,7 @@ impl Channel {
     /// `ERR_RINGBELL_CORRUPT_PEER`, `ERR_RINGBELL_CLOSED` in a forked child.
     #[inline]
     pub fn send(&mut self, connection: u32, header: Header, data: &[u8]) -> Result<bool> {
-        let sent = self.link(connection)?.send(header, data);
+        let sent = self.connection(connection)?.send(header, data);
         // The peer will probably answer, or a fault has to be reported.
         self.wake(connection);
         sent
@@ -39,19 +39,19 @@ impl Channel {
     ///
     /// As [`send`](Self::send).
     pub fn max_message(&mut self, connection: u32) -> Result<usize> {
-        Ok(self.link(connection)?.max_message())
+        Ok(self.connection(connection)?.max_message())
     }
 
     /// Whether a message with `data` bytes would find room. It is also true when there is no such connection, so that
     /// no caller waits for it.
     pub fn has_room(&mut self, connection: u32, data: usize) -> bool {
-        self.link(connection).map_or(true, |link| link.has_room(data))
+        self.connection(connection).map_or(true, |open| open.has_room(data))
     }
 
     /// Announces that the caller waits for room for a message with `data` bytes. True means that there is none: sleep
     /// on `as_fd`.
     pub fn arm_room(&mut self, connection: u32, data: usize) -> bool {
-        let none = self.link(connection).is_ok_and(|link| link.arm_room(data));
+        let none = self.connection(connection).is_ok_and(|open| open.arm_room(data));
         if none {
             self.wake(connection);
         }
@@ -69,7 +69,7 @@ impl Channel {
     ///
     /// As [`send`](Self::send).
     pub fn send_large(&mut self, connection: u32, header: Header, data: &[u8], done: usize) -> Result<usize> {
-        let sent = self.link(connection)?.send_large(header, data, done);
+        let sent = self.connection(connection)?.send_large(header, data, done);
         self.wake(connection);
         sent
     }
@@ -80,7 +80,7 @@ impl Channel {
     ///
     /// As [`send`](Self::send).
     pub fn abandon_large(&mut self, connection: u32) -> Result<()> {
-        self.link(connection)?.abandon_large();
+        self.connection(connection)?.abandon_large();
         Ok(())
     }
 
@@ -92,9 +92,9 @@ impl Channel {
     ///
     /// As [`send`](Self::send); `ERR_RINGBELL_INVALID_OPTION` when `target` has another length.
     pub fn read_large(&mut self, connection: u32, target: &mut [u8]) -> Result<Option<usize>> {
-        match self.link(connection)?.read_large(target)? {
-            Ok(Progress::Bytes(bytes)) => Ok(Some(bytes)),
-            Ok(Progress::Gone) => Ok(None),
+        match self.connection(connection)?.read_large(target)? {
+            Ok(LargeProgress::Bytes(bytes)) => Ok(Some(bytes)),
+            Ok(LargeProgress::Gone) => Ok(None),
             Err(fault) => {
                 if let Ok(index) = self.find(connection) {
                     self.end(index, CloseReason::Failed(fault.into()));
@@ -111,13 +111,13 @@ impl Channel {
     ///
     /// As [`send`](Self::send).
     pub fn skip_large(&mut self, connection: u32) -> Result<()> {
-        self.link(connection)?.skip_large();
+        self.connection(connection)?.skip_large();
         Ok(())
     }
 
-    /// As `read_large`, but the link keeps what has come until the message is complete.
+    /// As `read_large`, but the connection keeps what has come until the message is complete.
     pub(super) fn collect_large(&mut self, connection: u32) -> Result<Option<(Header, Vec<u8>)>> {
-        match self.link(connection)?.collect_large() {
+        match self.connection(connection)?.collect_large() {
             Ok(whole) => Ok(whole),
             Err(fault) => {
                 if let Ok(index) = self.find(connection) {
@@ -170,7 +170,7 @@ impl Channel {
     /// `ERR_RINGBELL_INVALID_OPTION` for no or too many descriptors, and for one that is not open; and as
     /// [`send`](Self::send).
     pub fn send_fds(&mut self, connection: u32, data: &[u8], fds: &[BorrowedFd<'_>]) -> Result<bool> {
-        self.link(connection)?.send_fds(data, fds)
+        self.connection(connection)?.send_fds(data, fds)
     }
 
     /// The oldest descriptors that this connection's peer has sent, or `None`. They can still be taken after the
@@ -189,9 +189,9 @@ impl Channel {
             }
             return Ok(parcel);
         }
-        let link = self.link(connection)?;
-        let parcel = link.take_parcel();
-        if !link.has_parcels() {
+        let open = self.connection(connection)?;
+        let parcel = open.take_parcel();
+        if !open.has_parcels() {
             self.forget_descriptors(connection);
         }
         // The end of the connection may come right behind the last of them.
@@ -209,7 +209,7 @@ impl Channel {
             self.leftovers.remove(of_others.unwrap_or(0));
         }
         self.leftovers.push_back((connection, fd_socket));
-        self.tell(Notice::Descriptors { connection });
+        self.notify(Notice::Descriptors { connection });
     }
 
     /// Removes the notice of descriptors when there are no more to take.

@@ -9,7 +9,7 @@ use nix::sys::socket::sockopt::SndBuf;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair};
 
 use super::super::registrar::ConnectionRegistrar;
-use super::super::server::Server;
+use super::super::server::ChannelServer;
 use super::*;
 use crate::handshake::wire::STREAM;
 use crate::handshake::{HandshakeStatus, ServerHandshake, Terms};
@@ -24,21 +24,21 @@ const CLUB: u32 = 40_100;
 
 /// A handshake with a client of which the kernel says this.
 struct Knock {
-    terms: Terms<Server>,
+    terms: Terms<ChannelServer>,
     socket: OwnedFd,
-    handshake: ServerHandshake<Server>,
+    handshake: ServerHandshake<ChannelServer>,
 }
 
-fn server(rungs: &[Rung], connections: u32, granted: Option<Granted>) -> Arc<Server> {
+fn server(rungs: &[Rung], connections: u32, granted: Option<Granted>) -> Arc<ChannelServer> {
     // Whose thread ends with it; nothing is streamed here.
     let folder = tempfile::tempdir().unwrap();
     let path = Some(folder.path().join("bus"));
     let bus = Bus::open(BusOptions { path, ..BusOptions::default() }).unwrap();
     let registrar = ConnectionRegistrar::new(Inbox::new().unwrap());
-    Arc::new(Server::new(registrar, rungs.to_vec(), 4096, connections, granted, bus.handle().unwrap()))
+    Arc::new(ChannelServer::new(registrar, rungs.to_vec(), 4096, connections, granted, bus.handle().unwrap()))
 }
 
-fn members_only(connections: u32) -> Arc<Server> {
+fn members_only(connections: u32) -> Arc<ChannelServer> {
     server(&[Rung::Handshake, Rung::Stream], connections, Some(members()))
 }
 
@@ -47,7 +47,7 @@ fn members() -> Granted {
     access.grant(None).unwrap()
 }
 
-fn knock(server: &Arc<Server>, uid: u32, gids: &[u32]) -> Knock {
+fn knock(server: &Arc<ChannelServer>, uid: u32, gids: &[u32]) -> Knock {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let (ours, socket) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap();
     let peer = Peer { uid, pid: 1, gids: gids.to_vec() };

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use ringbell_ring::ControlMemory;
 
-use super::{AdmissionState, Guest, Guests, HeldSlot, Line, Penalty};
+use super::{AdmissionState, Guest, GuestTransport, Guests, HeldSlot, Penalty};
 use crate::error::Result;
 use crate::port::budget::{Budget, look_interval};
 use crate::port::doorbell::SocketDoorbell;
@@ -28,9 +28,9 @@ pub(super) const LONGEST_PENALTY: Duration = Duration::from_secs(64);
 /// For how long a slot is held for a user. It is longer than a client's pause between two tries.
 const HOLD: Duration = Duration::from_millis(200);
 
-/// Why a guest is not let in.
+/// Why a guest is not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outside {
+pub(crate) enum AdmissionError {
     /// All slots are taken, and no user has more of them than the user of this guest.
     Full,
     /// Its user has to wait for this number of seconds.
@@ -62,10 +62,11 @@ impl Guests {
         self: &Arc<Guests>,
         uid: u32,
         now: Instant,
-    ) -> std::result::Result<Reservation, Outside> {
-        let (slot, number, control) = self.let_in(uid, Line::Socket(None), now, |slot, generation| {
-            self.segments.furnish(slot, generation)
-        })?;
+    ) -> std::result::Result<Reservation, AdmissionError> {
+        let (slot, number, control) =
+            self.admit_into_slot(uid, GuestTransport::Socket(None), now, |slot, generation| {
+                self.segments.create(slot, generation)
+            })?;
         Ok(Reservation { guests: Arc::clone(self), slot, number, control, connected: false })
     }
 
@@ -74,51 +75,52 @@ impl Guests {
         self: &Arc<Guests>,
         uid: u32,
         now: Instant,
-    ) -> std::result::Result<GuestSlot, Outside> {
-        let line = Line::Forwarder { leaving: false };
-        let (slot, ..) =
-            self.let_in(uid, line, now, |slot, generation| self.segments.furnish_here(slot, generation))?;
+    ) -> std::result::Result<GuestSlot, AdmissionError> {
+        let transport = GuestTransport::Forwarder { leaving: false };
+        let (slot, ..) = self.admit_into_slot(uid, transport, now, |slot, generation| {
+            self.segments.create_local(slot, generation)
+        })?;
         Ok(GuestSlot { guests: Arc::clone(self), slot, home: Home::here() })
     }
 
-    fn let_in<T>(
+    fn admit_into_slot<T>(
         &self,
         uid: u32,
-        line: Line,
+        transport: GuestTransport,
         now: Instant,
-        furnish: impl FnOnce(usize, u64) -> Result<T>,
-    ) -> std::result::Result<(usize, u64, T), Outside> {
+        create: impl FnOnce(usize, u64) -> Result<T>,
+    ) -> std::result::Result<(usize, u64, T), AdmissionError> {
         let mut admission = self.admission();
         if admission.closed {
-            return Err(Outside::Busy);
+            return Err(AdmissionError::Busy);
         }
         admission.penalties.retain(|_, penalty| penalty.until + LONGEST_PENALTY > now);
         if let Some(penalty) = admission.penalties.get(&uid)
             && penalty.until > now
         {
-            return Err(Outside::Penalty((penalty.until - now).as_secs() + 1));
+            return Err(AdmissionError::Penalty((penalty.until - now).as_secs() + 1));
         }
         if !admission.admissions.take(uid) {
-            return Err(Outside::Busy);
+            return Err(AdmissionError::Busy);
         }
         let slot = self.free_slot(&mut admission, uid, now)?;
         admission.count += 1;
         // The generations start far from any number that a guest can count to or guess.
-        let furnished = furnish(slot, admission.count << 32).map_err(|_| Outside::Busy)?;
+        let created = create(slot, admission.count << 32).map_err(|_| AdmissionError::Busy)?;
         let number = admission.count;
         *self.guest_in(slot) = Some(Guest {
             number,
             uid,
             since: now,
-            line,
-            heard: 0,
+            transport,
+            rings_received: 0,
             waits_before: self.waits.load(Ordering::Relaxed),
             rung: Budget::default(),
             ringing: Budget::default(),
-            rest: None,
+            paused_until: None,
         });
         self.admitted.admit(slot);
-        Ok((slot, number, furnished))
+        Ok((slot, number, created))
     }
 
     /// Finds a free slot. If there is none, the user with the most guests gives up the slot of its youngest one to
@@ -128,16 +130,16 @@ impl Guests {
         admission: &mut AdmissionState,
         uid: u32,
         now: Instant,
-    ) -> std::result::Result<usize, Outside> {
+    ) -> std::result::Result<usize, AdmissionError> {
         let count = self.guests.len();
         let order = (0..count).map(|step| (admission.next + step) % count);
         admission.held = admission.held.take().filter(|held| held.until > now);
         let held = admission.held.as_ref().map(|held| (held.slot, held.uid));
-        let anothers = |slot| held.is_some_and(|(kept, whose)| kept == slot && whose != uid);
-        let mut slot = order.clone().find(|slot| self.guest_in(*slot).is_none() && !anothers(*slot));
+        let held_for_other = |slot| held.is_some_and(|(kept, whose)| kept == slot && whose != uid);
+        let mut slot = order.clone().find(|slot| self.guest_in(*slot).is_none() && !held_for_other(*slot));
         if slot.is_none() {
             if held.is_some_and(|(_, whose)| whose == uid) {
-                return Err(Outside::Busy);
+                return Err(AdmissionError::Busy);
             }
             let mut users: HashMap<u32, (usize, usize, Instant)> = HashMap::new();
             for slot in order {
@@ -150,24 +152,25 @@ impl Guests {
                 }
             }
             let own = users.get(&uid).map_or(0, |user| user.0);
-            let (most, youngest, _) = users.into_values().max_by_key(|user| user.0).ok_or(Outside::Full)?;
+            let (most, youngest, _) =
+                users.into_values().max_by_key(|user| user.0).ok_or(AdmissionError::Full)?;
             if most < own + 2 {
-                return Err(Outside::Full);
+                return Err(AdmissionError::Full);
             }
             if held.is_some() {
                 // Only one slot is held at a time.
-                return Err(Outside::Busy);
+                return Err(AdmissionError::Busy);
             }
             self.evict(youngest);
             if self.guest_in(youngest).is_some() {
                 // A guest that is streamed to goes a moment later, together with its forwarder. The user that it
                 // was evicted for comes again by then. It must find the slot, however quickly other users come.
                 admission.held = Some(HeldSlot { slot: youngest, uid, until: now + HOLD });
-                return Err(Outside::Busy);
+                return Err(AdmissionError::Busy);
             }
             slot = Some(youngest);
         }
-        let slot = slot.ok_or(Outside::Full)?;
+        let slot = slot.ok_or(AdmissionError::Full)?;
         if held.is_some_and(|(_, whose)| whose == uid) {
             admission.held = None;
         }
@@ -205,7 +208,7 @@ impl Reservation {
             if self.guests.epoll.watch(socket.as_fd(), self.slot as u64).is_err() {
                 return false;
             }
-            guest.line = Line::Socket(Some(socket));
+            guest.transport = GuestTransport::Socket(Some(socket));
         }
         self.connected = true;
         // Rings that were meant for it while it had no doorbell. A guest looks again before it first sleeps, but a
@@ -242,7 +245,7 @@ impl GuestSlot {
 
     /// Whether the guest is to be told that it was evicted, and then to go.
     pub(crate) fn is_lost(&self) -> bool {
-        let leaving = |guest: &Guest| matches!(guest.line, Line::Forwarder { leaving: true });
+        let leaving = |guest: &Guest| matches!(guest.transport, GuestTransport::Forwarder { leaving: true });
         self.guests.guest_in(self.slot).as_ref().is_none_or(leaving)
     }
 

@@ -1,7 +1,7 @@
 //! What the bus thread does for admitted guests: it takes what they send, and rings the guests that are owed a
 //! ring.
 //!
-//! The bus thread drives it through [`Watched`]. A turn never waits. No guest gets more than its ration of a turn,
+//! The bus thread drives it through [`Watched`]. A poll never waits. No guest gets more than its ration of a poll,
 //! whatever it sends and however often.
 
 use std::os::fd::{AsFd, BorrowedFd};
@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::{Guests, Line, NUDGE, bits, lock};
+use super::{GuestTransport, Guests, NUDGE, bits, lock};
 use crate::port::budget::ring_interval;
-use crate::port::doorbell::Drained;
+use crate::port::doorbell::DrainedRings;
 use crate::reactor::{Step, Thread, Watched};
 use crate::sys::clock::monotonic_ns;
 
@@ -31,7 +31,7 @@ impl Watched for Keeper {
     }
 
     fn ready(&mut self, _thread: &mut Thread<'_>) -> Step {
-        Step::Again(self.guests.turn(Instant::now()))
+        Step::Again(self.guests.poll(Instant::now()))
     }
 
     /// If the epoll cannot be waited for, the guests would never be noticed. Until it can be, they are looked at
@@ -51,7 +51,7 @@ impl Drop for Keeper {
                 .guests
                 .guest_in(slot)
                 .as_ref()
-                .is_some_and(|guest| matches!(guest.line, Line::Forwarder { .. }));
+                .is_some_and(|guest| matches!(guest.transport, GuestTransport::Forwarder { .. }));
             if !streamed {
                 self.guests.evict(slot);
             }
@@ -63,7 +63,7 @@ impl Drop for Keeper {
 
 impl Guests {
     /// Does what can be done without waiting. Returns the latest time for the next call.
-    pub(super) fn turn(&self, now: Instant) -> Option<Instant> {
+    pub(super) fn poll(&self, now: Instant) -> Option<Instant> {
         let mut ready = Vec::new();
         // Cannot fail: see `Epoll::wait`. What is still ready then wakes the bus thread again.
         let _ = self.epoll.wait(Some(Instant::now()), &mut ready);
@@ -80,28 +80,29 @@ impl Guests {
             }
         }
         let paid = self.pay(now);
-        let rested = (0..self.guests.len()).filter_map(|slot| self.rest(slot, now)).min();
-        [paid, rested].into_iter().flatten().min()
+        let paused = (0..self.guests.len()).filter_map(|slot| self.watch_again(slot, now)).min();
+        [paid, paused].into_iter().flatten().min()
     }
 
     /// Takes what a guest has sent.
     fn take_rings(&self, slot: usize, now: Instant) {
-        let socket = self.guests.get(slot).and_then(|entry| lock(entry).as_ref()?.line.socket().cloned());
+        let socket =
+            self.guests.get(slot).and_then(|entry| lock(entry).as_ref()?.transport.socket().cloned());
         let Some(socket) = socket else { return };
         // This is outside of the lock, because the publisher's thread would have to wait for the lock.
-        let Drained::Rings(count) = socket.drain() else {
+        let DrainedRings::Rings(count) = socket.drain() else {
             self.evict(slot);
             return;
         };
         let mut entry = self.guest_in(slot);
         let Some(guest) = entry.as_mut() else { return };
-        guest.heard += count as u64;
+        guest.rings_received += count as u64;
         let waits = self.waits.load(Ordering::Relaxed) - guest.waits_before;
-        let breach = guest.heard > waits + SURPLUS;
+        let breach = guest.rings_received > waits + SURPLUS;
         let guests = self.admitted.bits().count_ones();
         if count > 0 && !guest.ringing.take(monotonic_ns(), ring_interval(guests)) {
             self.epoll.forget(socket.as_fd());
-            guest.rest = Some(now + TICK.max(Duration::from_nanos(ring_interval(guests))));
+            guest.paused_until = Some(now + TICK.max(Duration::from_nanos(ring_interval(guests))));
         }
         drop(entry);
         if breach {
@@ -111,18 +112,20 @@ impl Guests {
         }
     }
 
-    /// Watches a connection again when it has rested long enough. Returns until when it rests, if it does.
-    fn rest(&self, slot: usize, now: Instant) -> Option<Instant> {
+    /// Watches a connection again when its pause is over. Returns until when it is paused, if it is.
+    fn watch_again(&self, slot: usize, now: Instant) -> Option<Instant> {
         let mut entry = self.guest_in(slot);
         let guest = entry.as_mut()?;
-        let until = guest.rest?;
+        let until = guest.paused_until?;
         if until > now {
             return Some(until);
         }
-        let watched =
-            guest.line.socket().is_none_or(|socket| self.epoll.watch(socket.as_fd(), slot as u64).is_ok());
-        guest.rest = (!watched).then(|| now + TICK);
-        guest.rest
+        let watched = guest
+            .transport
+            .socket()
+            .is_none_or(|socket| self.epoll.watch(socket.as_fd(), slot as u64).is_ok());
+        guest.paused_until = (!watched).then(|| now + TICK);
+        guest.paused_until
     }
 
     /// Rings the guests that are owed a ring, once in a tick. Returns when the next guests get theirs.

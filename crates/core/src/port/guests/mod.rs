@@ -33,7 +33,7 @@ use crate::sys::eventfd::EventFd;
 use keeper::Keeper;
 
 pub(crate) use admission::GuestSlot;
-pub(crate) use admission::{Outside, Reservation};
+pub(crate) use admission::{AdmissionError, Reservation};
 
 /// Number of the nudge in the epoll. All other numbers are those of slots.
 const NUDGE: u64 = u64::MAX;
@@ -95,28 +95,28 @@ struct Guest {
     number: u64,
     uid: u32,
     since: Instant,
-    line: Line,
+    transport: GuestTransport,
     /// How many rings it has sent, and how many waits there had been when it was admitted.
-    heard: u64,
+    rings_received: u64,
     waits_before: u64,
     /// The budgets for rings to it, and for rings from it.
     rung: Budget,
     ringing: Budget,
     /// Its connection is not watched before this time.
-    rest: Option<Instant>,
+    paused_until: Option<Instant>,
 }
 
 /// How a guest is rung, and how it learns that it has to go.
-enum Line {
+enum GuestTransport {
     /// By its connection, which is set once the handshake is done.
     Socket(Option<Arc<SocketDoorbell>>),
     /// By its forwarder, which gives the slot back after it has told the guest. `leaving`: the guest has to go.
     Forwarder { leaving: bool },
 }
 
-impl Line {
+impl GuestTransport {
     fn socket(&self) -> Option<&Arc<SocketDoorbell>> {
-        if let Line::Socket(socket) = self { socket.as_ref() } else { None }
+        if let GuestTransport::Socket(socket) = self { socket.as_ref() } else { None }
     }
 }
 
@@ -169,7 +169,7 @@ impl Guests {
         for slot in bits(bells) {
             let mut entry = self.guest_in(slot);
             let Some(guest) = entry.as_mut() else { continue };
-            if matches!(guest.line, Line::Socket(None)) {
+            if matches!(guest.transport, GuestTransport::Socket(None)) {
                 continue;
             }
             match guest.rung.take(now, interval) {
@@ -188,10 +188,10 @@ impl Guests {
 
     /// Rings a guest by its connection. True: it has a forwarder instead, and all forwarders are rung together.
     fn ring_one(guest: &Guest) -> bool {
-        if let Line::Socket(Some(socket)) = &guest.line {
+        if let GuestTransport::Socket(Some(socket)) = &guest.transport {
             socket.ring();
         }
-        matches!(guest.line, Line::Forwarder { .. })
+        matches!(guest.transport, GuestTransport::Forwarder { .. })
     }
 
     /// The publisher is about to announce that it waits for room. A guest that makes room, or goes, will ring it.
@@ -227,15 +227,15 @@ impl Guests {
         self.admitted.dismiss(slot);
         let mut entry = self.guest_in(slot);
         let guest = entry.as_mut()?;
-        let (uid, socket) = match &mut guest.line {
-            Line::Forwarder { leaving: true } => return None,
-            Line::Forwarder { leaving } => {
+        let (uid, socket) = match &mut guest.transport {
+            GuestTransport::Forwarder { leaving: true } => return None,
+            GuestTransport::Forwarder { leaving } => {
                 *leaving = true;
                 (guest.uid, None)
             }
-            Line::Socket(socket) => (guest.uid, socket.take()),
+            GuestTransport::Socket(socket) => (guest.uid, socket.take()),
         };
-        let streamed = matches!(guest.line, Line::Forwarder { .. });
+        let streamed = matches!(guest.transport, GuestTransport::Forwarder { .. });
         if !streamed {
             *entry = None;
         }

@@ -8,7 +8,7 @@ use ringbell_ring::Overflow;
 use super::admission::{FIRST_PENALTY, LONGEST_PENALTY};
 use super::keeper::SURPLUS;
 use super::*;
-use crate::port::doorbell::Drained;
+use crate::port::doorbell::DrainedRings;
 use crate::sys::fork::ForkGuarded;
 
 fn guests(count: usize) -> Arc<Guests> {
@@ -28,8 +28,8 @@ fn entry(guests: &Arc<Guests>, uid: u32) -> SocketDoorbell {
 
 fn rings(guest: &SocketDoorbell) -> usize {
     match guest.drain() {
-        Drained::Rings(count) => count,
-        Drained::End => panic!("it was put out"),
+        DrainedRings::Rings(count) => count,
+        DrainedRings::End => panic!("it was put out"),
     }
 }
 
@@ -37,20 +37,20 @@ fn rings(guest: &SocketDoorbell) -> usize {
 fn the_penalty_of_a_banned_user_doubles_each_time() {
     let guests = guests(2);
     let mut now = Instant::now();
-    let outside = |uid, now| guests.admit(uid, now).err();
+    let refused = |uid, now| guests.admit(uid, now).err();
     for seconds in [1, 2, 4, 8, 16, 32, 64, 64] {
         let ticket = guests.admit(7, now).unwrap();
         guests.ban(ticket.slot, now);
         now += Duration::from_millis(100);
-        assert_eq!(outside(7, now), Some(Outside::Penalty(seconds)));
-        assert_eq!(outside(8, now), None, "another user has nothing to do with it");
+        assert_eq!(refused(7, now), Some(AdmissionError::Penalty(seconds)));
+        assert_eq!(refused(8, now), None, "another user has nothing to do with it");
         now += Duration::from_secs(seconds);
     }
     now += LONGEST_PENALTY;
     let ticket = guests.admit(7, now).unwrap();
     guests.ban(ticket.slot, now);
-    assert_eq!(outside(7, now), Some(Outside::Penalty(2)), "forgotten: a second, begun");
-    assert_eq!(outside(7, now + FIRST_PENALTY), None);
+    assert_eq!(refused(7, now), Some(AdmissionError::Penalty(2)), "forgotten: a second, begun");
+    assert_eq!(refused(7, now + FIRST_PENALTY), None);
 }
 
 #[test]
@@ -59,10 +59,10 @@ fn the_user_with_the_most_gives_way_and_by_its_youngest() {
     let begin = Instant::now();
     let at = |seconds| begin + Duration::from_secs(seconds);
     let greedy: Vec<_> = (0..3).map(|n| guests.admit(7, at(n)).unwrap()).collect();
-    assert_eq!(guests.admit(7, at(4)).err(), Some(Outside::Full));
+    assert_eq!(guests.admit(7, at(4)).err(), Some(AdmissionError::Full));
     let modest = guests.admit(8, at(5)).unwrap();
     assert_eq!(modest.slot, greedy[2].slot);
-    assert_eq!(guests.admit(8, at(6)).err(), Some(Outside::Full), "one against two is fair");
+    assert_eq!(guests.admit(8, at(6)).err(), Some(AdmissionError::Full), "one against two is fair");
     // An evicted guest learns so from its reservation, and takes no other guest's entry with it.
     let (socket, _other) = nix::unistd::pipe().unwrap();
     let mut greedy = greedy.into_iter();
@@ -81,18 +81,18 @@ fn a_slot_freed_for_a_user_is_reserved_for_that_user() {
     let at = |milliseconds| begin + Duration::from_millis(milliseconds);
     let stream = |uid, now| guests.admit_to_stream(uid, now);
     let mut greedy: Vec<_> = (0..3).map(|n| stream(7, at(n)).ok().unwrap()).collect();
-    assert_eq!(stream(8, at(10)).err(), Some(Outside::Busy));
+    assert_eq!(stream(8, at(10)).err(), Some(AdmissionError::Busy));
     let youngest = greedy.pop().unwrap();
     assert!(youngest.is_lost() && greedy.iter().all(|one| !one.is_lost()));
-    assert_eq!(stream(8, at(11)).err(), Some(Outside::Busy), "and nobody else has to go for it");
-    assert_eq!(guests.admit(9, at(11)).err(), Some(Outside::Busy), "one at a time");
+    assert_eq!(stream(8, at(11)).err(), Some(AdmissionError::Busy), "and nobody else has to go for it");
+    assert_eq!(guests.admit(9, at(11)).err(), Some(AdmissionError::Busy), "one at a time");
     let slot = youngest.number();
     drop(youngest);
-    assert_eq!(stream(7, at(12)).err(), Some(Outside::Full));
+    assert_eq!(stream(7, at(12)).err(), Some(AdmissionError::Full));
     assert_eq!(stream(8, at(13)).ok().map(|one| one.number()), Some(slot));
     // A user that does not come for the slot loses it.
     let back = stream(7, at(14)).ok().unwrap();
-    assert_eq!(stream(8, at(15)).err(), Some(Outside::Busy));
+    assert_eq!(stream(8, at(15)).err(), Some(AdmissionError::Busy));
     drop(back);
     assert!(stream(7, at(16)).is_err());
     assert!(stream(7, at(15) + Duration::from_millis(200)).is_ok());
@@ -105,7 +105,7 @@ fn a_user_is_banned_when_the_publisher_gives_its_guest_up() {
     let guest = guests.admit_to_stream(7, now).ok().unwrap();
     guests.admitted.dismiss(guest.number());
     drop(guest);
-    assert!(matches!(guests.admit(7, now), Err(Outside::Penalty(_))));
+    assert!(matches!(guests.admit(7, now), Err(AdmissionError::Penalty(_))));
     assert!(guests.admit(8, now).is_ok());
 }
 
@@ -162,18 +162,18 @@ fn the_room_doorbell_rings_once_per_wait_of_the_publisher() {
     let (one, other) = (entry(&guests, 7), entry(&guests, 8));
     let now = Instant::now();
     one.ring();
-    guests.turn(now);
+    guests.poll(now);
     assert_eq!(guests.room.drain(), 0);
     guests.announce_wait();
     one.ring();
     other.ring();
-    guests.turn(now);
+    guests.poll(now);
     assert_eq!(guests.room.drain(), 1);
     guests.announce_wait();
     // The test does not drop the socket: another test may start a child just now, which holds this end for a
     // moment.
     other.shutdown();
-    guests.turn(now);
+    guests.poll(now);
     assert_eq!((guests.room.drain(), guests.admitted.bits()), (1, 1), "who goes makes room, too");
 }
 
@@ -186,17 +186,17 @@ fn more_rings_than_there_were_waits_are_a_breach() {
         guests.announce_wait();
         guest.ring();
         now += Duration::from_secs(1);
-        guests.turn(now);
+        guests.poll(now);
     }
     assert!(guests.admitted.contains(0), "one for each wait is what it may");
-    // In some rounds there is no room in the socket. In some, the guest rests first.
+    // In some rounds there is no room in the socket. In some, the guest is paused first.
     let rounds = (0..10 * SURPLUS).take_while(|_| {
         guest.ring();
         now += Duration::from_secs(1);
-        guests.turn(now);
+        guests.poll(now);
         guests.admitted.contains(0)
     });
     assert!((SURPLUS..9 * SURPLUS).contains(&(rounds.count() as u64)));
-    assert_eq!(guest.drain(), Drained::End);
-    assert!(matches!(guests.admit(7, now), Err(Outside::Penalty(_))));
+    assert_eq!(guest.drain(), DrainedRings::End);
+    assert!(matches!(guests.admit(7, now), Err(AdmissionError::Penalty(_))));
 }

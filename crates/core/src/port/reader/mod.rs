@@ -192,12 +192,12 @@ impl Reader {
         }
     }
 
-    /// Looks about `turns` times for something to read, with pause instructions in between.
+    /// Looks about `iterations` times for something to read, with pause instructions in between.
     #[inline]
-    pub(crate) fn spin(&self, turns: u32) -> bool {
+    pub(crate) fn spin(&self, iterations: u32) -> bool {
         match self {
-            Reader::Ring(ring) => ring.spin(turns),
-            Reader::Stream(stream) => stream.spin(turns),
+            Reader::Ring(ring) => ring.spin(iterations),
+            Reader::Stream(stream) => stream.spin(iterations),
         }
     }
 
@@ -220,10 +220,10 @@ impl Reader {
 
     /// Whether a sleeper must be woken, because the bytes that would have woken it were taken from the socket but
     /// not read.
-    pub(crate) fn unnoticed(&mut self) -> bool {
+    pub(crate) fn consumed_wakeup(&mut self) -> bool {
         match self {
             Reader::Ring(_) => false,
-            Reader::Stream(stream) => stream.unnoticed(),
+            Reader::Stream(stream) => stream.consumed_wakeup(),
         }
     }
 

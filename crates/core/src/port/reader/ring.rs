@@ -62,7 +62,7 @@ impl Reader {
         let Memory { segments, slot, room, doorbell } = memory;
         let (data, control) = (segments.data.memory(), segments.control.memory());
         let consumer = Consumer::join(data, control, slot, overflow, start, (std::process::id(), name))?;
-        consumer.note_way(rung.way());
+        consumer.note_way(rung.code());
         let mapped = Mapped::Topic(segments);
         Ok(RingReader { consumer, doorbell, room, acknowledging, rings: 0, home: Home::here(), mapped }
             .into())
@@ -177,8 +177,8 @@ impl RingReader {
     }
 
     #[inline]
-    pub(super) fn spin(&self, turns: u32) -> bool {
-        self.consumer.spin(turns)
+    pub(super) fn spin(&self, iterations: u32) -> bool {
+        self.consumer.spin(iterations)
     }
 
     pub(super) fn watch<A>(&self, inbox: &Inbox<A>, number: u64) -> Result<()> {

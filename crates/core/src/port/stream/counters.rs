@@ -3,7 +3,7 @@
 //! ```text
 //! 0  u64 × 10  messages, payload bytes, full, dropped, rings, evicted, reaped, high water, fragments, floor
 //! then for each slot in use, 56 bytes:
-//! 0  u16 slot   2  u8 state   3  u8 way, 128 more under a durable name   4  u32 pid
+//! 0  u16 slot   2  u8 state   3  u8 rung, 128 more under a durable name   4  u32 pid
 //! 8  u64 × 6  backlog, received, missed, wake-ups, messages not acknowledged, times that some were acknowledged
 //! ```
 
@@ -67,7 +67,7 @@ pub(super) fn decode(head: u64, count: u32, bytes: &[u8]) -> Option<(PublisherCo
         closed: false,
     };
     let slots = bytes[TOTALS..].chunks_exact(SLOT).map(|slot| {
-        let (first, way) = (number(slot, 0), slot[3]);
+        let (first, rung) = (number(slot, 0), slot[3]);
         SlotView {
             index: first as u16 as usize,
             state: SlotState::of(first >> 16),
@@ -76,12 +76,12 @@ pub(super) fn decode(head: u64, count: u32, bytes: &[u8]) -> Option<(PublisherCo
             missed: number(slot, 24),
             wakeups: number(slot, 32),
             // Only whether there is a name is told. The name itself is not for other subscribers.
-            name_hash: (way & DURABLE).into(),
+            name_hash: (rung & DURABLE).into(),
             pending: number(slot, 40),
             flushed: number(slot, 48),
             redelivered: 0,
             pid: (first >> 32) as u32,
-            way: (way & !DURABLE).into(),
+            way: (rung & !DURABLE).into(),
         }
     });
     Some((counters, slots.collect()))

@@ -19,10 +19,10 @@ use crate::port::budget::Budget;
 use crate::sys::fork::ForkGuarded;
 use crate::sys::scm::{self, ReceiveError};
 
-/// The most datagrams of a turn. One subscriber then does not keep the bus thread from the others.
-const TURN: usize = 16;
-/// The most reports of a turn.
-const REPORTS: usize = 64;
+/// The most datagrams of one poll. One subscriber then does not keep the bus thread from the others.
+const MAX_DATAGRAMS: usize = 16;
+/// The most reports of one poll.
+const MAX_REPORTS: usize = 64;
 /// How long a subscriber may take to go after it was told that the topic is closed.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// How long the rest of a closed topic is kept for a subscriber that takes nothing of it.
@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
 /// The shortest time for which the reports of another user's subscriber are not looked at.
 const TICK: Duration = Duration::from_millis(1);
 /// The pause before another try when the kernel had no memory.
-const REST: Duration = Duration::from_millis(20);
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// A subscriber that is streamed to.
 pub(super) struct Forwarder {
@@ -43,14 +43,14 @@ pub(super) struct Forwarder {
     /// Set while the socket takes nothing: the time at which that is checked again.
     patience: Option<Instant>,
     /// The socket has taken something, or the subscriber has reported, since `patience` was set.
-    moved: bool,
+    progressed: bool,
     /// The time from which the ration counts.
-    born: Instant,
+    created: Instant,
     /// For another user's subscriber: how often its reports are looked at, and until when they are not.
     ration: Budget,
-    rest: Option<Instant>,
+    paused_until: Option<Instant>,
     /// For a guest of a closed topic: until when it may take what is left.
-    last_call: Option<Instant>,
+    drain_deadline: Option<Instant>,
 }
 
 enum Phase {
@@ -61,17 +61,17 @@ enum Phase {
     Over(Option<Instant>),
 }
 
-/// What a turn leads to.
+/// What to wait for next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Turn {
+pub(super) enum Interest {
     /// Wait until the socket has data, and for the doorbell.
     Idle,
     /// Wait until the socket has room, too.
     Full,
     /// Wait for the time and for the doorbell. Data in the socket is left there.
-    Rest,
+    Paused,
     /// The same, and wait until the socket has room.
-    RestFull,
+    PausedFull,
     /// The subscriber is gone.
     Gone,
 }
@@ -85,11 +85,11 @@ impl Forwarder {
             phase: Phase::Open,
             asked: true,
             patience: None,
-            moved: false,
-            born: Instant::now(),
+            progressed: false,
+            created: Instant::now(),
             ration: Budget::default(),
-            rest: None,
-            last_call: None,
+            paused_until: None,
+            drain_deadline: None,
         }
     }
 
@@ -101,7 +101,7 @@ impl Forwarder {
     /// The latest time for the next call.
     pub(super) fn until(&self) -> Option<Instant> {
         let phase = if let Phase::Over(until) = self.phase { until } else { self.patience };
-        [phase, self.rest, self.last_call].into_iter().flatten().min()
+        [phase, self.paused_until, self.drain_deadline].into_iter().flatten().min()
     }
 
     /// Whether everything that the subscriber will ever get is on its way.
@@ -110,86 +110,86 @@ impl Forwarder {
     }
 
     /// Does what can be done without waiting. `last`: nothing will follow, whatever the topic says.
-    pub(super) fn turn(&mut self, scratch: &mut [u8], last: bool, now: Instant) -> Turn {
+    pub(super) fn poll(&mut self, scratch: &mut [u8], last: bool, now: Instant) -> Interest {
         if !self.take_reports(now) {
-            return Turn::Gone;
+            return Interest::Gone;
         }
         if self.proxy.is_lost() && matches!(self.phase, Phase::Open) {
             (self.phase, self.asked) = (Phase::Ending(Ending::Evicted), false);
         }
         if matches!(self.phase, Phase::Over(Some(until)) if until <= now) {
-            return Turn::Gone;
+            return Interest::Gone;
         }
         // A guest whose publisher has gone is given up here and nowhere else.
         if self.proxy.is_guest() && self.proxy.is_closed() {
-            let until = *self.last_call.get_or_insert(now + PATIENCE);
+            let until = *self.drain_deadline.get_or_insert(now + PATIENCE);
             if until <= now {
-                return Turn::Gone;
+                return Interest::Gone;
             }
         }
         if self.patience.is_some_and(|until| until <= now) {
-            if !self.moved && self.proxy.is_closed() {
-                return Turn::Gone;
+            if !self.progressed && self.proxy.is_closed() {
+                return Interest::Gone;
             }
-            (self.patience, self.moved) = (None, false);
+            (self.patience, self.progressed) = (None, false);
         }
         let sent = self.answer().and_then(|()| self.flow(scratch, last, now));
         match self.outcome(sent, now) {
             // Its socket may hold reports that are not taken yet. They would wake the thread at once.
-            Turn::Idle if self.rest.is_some() => Turn::Rest,
-            Turn::Full if self.rest.is_some() => Turn::RestFull,
-            turn => turn,
+            Interest::Idle if self.paused_until.is_some() => Interest::Paused,
+            Interest::Full if self.paused_until.is_some() => Interest::PausedFull,
+            interest => interest,
         }
     }
 
-    /// What a turn has led to.
-    fn outcome(&mut self, sent: nix::Result<Turn>, now: Instant) -> Turn {
+    /// What to wait for after a poll.
+    fn outcome(&mut self, sent: nix::Result<Interest>, now: Instant) -> Interest {
         match sent {
-            Ok(Turn::Idle) => {
+            Ok(Interest::Idle) => {
                 self.patience = None;
-                Turn::Idle
+                Interest::Idle
             }
-            Ok(turn) => turn,
+            Ok(interest) => interest,
             // A guest that takes nothing is not told either.
-            Err(Errno::EAGAIN) if self.proxy.is_lost() => Turn::Gone,
+            Err(Errno::EAGAIN) if self.proxy.is_lost() => Interest::Gone,
             Err(Errno::EAGAIN) => {
                 self.patience.get_or_insert(now + PATIENCE);
-                Turn::Full
+                Interest::Full
             }
             // The socket has room, so waiting for room would end at once, again and again.
             Err(Errno::ENOBUFS | Errno::ENOMEM) => {
-                self.patience = Some(now + REST);
-                Turn::Idle
+                self.patience = Some(now + PAUSE);
+                Interest::Idle
             }
             Err(_) => {
                 // The reports that a subscriber of the own user sent before it went still count. There are no more
                 // of them than a socket holds.
-                let _ = (0..REPORTS).all(|_| self.take_reports(now));
-                Turn::Gone
+                let _ = (0..MAX_REPORTS).all(|_| self.take_reports(now));
+                Interest::Gone
             }
         }
     }
 
     /// Takes the reports that have come. False: the subscriber has gone, or has to go.
     fn take_reports(&mut self, now: Instant) -> bool {
-        if self.rest.is_some_and(|until| until > now) {
+        if self.paused_until.is_some_and(|until| until > now) {
             return true;
         }
-        self.rest = None;
+        self.paused_until = None;
         let Some(taken) = self.receive(now) else { return false };
-        let age = now.saturating_duration_since(self.born).as_nanos() as u64;
+        let age = now.saturating_duration_since(self.created).as_nanos() as u64;
         if taken > 0
             && let Some(interval) = self.proxy.interval()
             && !self.ration.take(age, interval)
         {
-            self.rest = Some(now + TICK.max(Duration::from_nanos(interval)));
+            self.paused_until = Some(now + TICK.max(Duration::from_nanos(interval)));
         }
         true
     }
 
     /// Takes what has come, and returns how many reports that was. None: the subscriber has gone, or has to go.
     fn receive(&mut self, now: Instant) -> Option<usize> {
-        for count in 0..REPORTS {
+        for count in 0..MAX_REPORTS {
             let mut buffer = [0; REPORT];
             let request = match scm::receive_plain(&self.socket, &mut buffer) {
                 Err(ReceiveError::Os(Errno::EAGAIN)) => return Some(count),
@@ -213,13 +213,13 @@ impl Forwarder {
                 }
             }
         }
-        Some(REPORTS)
+        Some(MAX_REPORTS)
     }
 
     /// Takes one report. None: it is not a report, or its values are impossible.
     fn take(&mut self, bytes: &[u8]) -> Option<Request> {
         let (report, request) = decode_report(bytes)?;
-        self.moved = true;
+        self.progressed = true;
         if self.proxy.consumer.report(report).ok()? {
             self.proxy.source.room.ring();
         }
@@ -237,8 +237,8 @@ impl Forwarder {
         Ok(())
     }
 
-    fn flow(&mut self, scratch: &mut [u8], last: bool, now: Instant) -> nix::Result<Turn> {
-        for _ in 0..TURN {
+    fn flow(&mut self, scratch: &mut [u8], last: bool, now: Instant) -> nix::Result<Interest> {
+        for _ in 0..MAX_DATAGRAMS {
             match self.phase {
                 Phase::Open => {}
                 Phase::Ending(ending) => {
@@ -252,29 +252,29 @@ impl Forwarder {
                         _ => self.proxy.is_guest().then_some(now),
                     });
                 }
-                Phase::Over(_) => return Ok(Turn::Idle),
+                Phase::Over(_) => return Ok(Interest::Idle),
             }
             if self.is_over() {
-                return Ok(Turn::Idle);
+                return Ok(Interest::Idle);
             }
             match self.proxy.consumer.forward(scratch) {
                 Ok(piece) if piece.length > 0 => {
                     let head = Head { kind: BYTES, detail: 0, position: piece.position };
                     scm::send_parts(&self.socket, &head.encode(), &scratch[..piece.length])?;
                     self.proxy.consumer.forwarded(piece);
-                    self.moved = true;
+                    self.progressed = true;
                 }
                 Ok(_) if self.proxy.consumer.ended() || (last && self.proxy.consumer.drained()) => {
                     self.phase = Phase::Ending(Ending::Closed);
                 }
-                Ok(_) if self.proxy.consumer.arm() => return Ok(Turn::Idle),
+                Ok(_) if self.proxy.consumer.arm() => return Ok(Interest::Idle),
                 Ok(_) => {}
                 Err(Fault::Evicted) => self.phase = Phase::Ending(Ending::Evicted),
                 Err(_) => self.phase = Phase::Ending(Ending::Expelled),
             }
         }
-        // The other forwarders' turn. This one is called again as soon as its socket has room.
-        Ok(Turn::Full)
+        // The other forwarders come next. This one is called again as soon as its socket has room.
+        Ok(Interest::Full)
     }
 }
 
@@ -333,8 +333,8 @@ mod tests {
     fn a_guest_cannot_keep_the_rest_of_a_closed_topic() {
         let (source, producer, identity) = topic(1 << 20);
         let guests = Guests::new(1, identity, Arc::clone(&source.room)).unwrap();
-        let (places, admitted) = guests.for_producer();
-        let mut producer = producer.with_guests(places, admitted, 0);
+        let (guest_slots, admitted) = guests.for_producer();
+        let mut producer = producer.with_guests(guest_slots, admitted, 0);
         let mut now = Instant::now();
         let slot = guests.admit_to_stream(7, now).ok().unwrap();
         let proxy = ProxyReader::claim_guest(&source, slot, 1, Start::Latest).unwrap();
@@ -350,10 +350,10 @@ mod tests {
         let end = now + PATIENCE;
         while now < end {
             scm::send(&theirs, &report, &[]).unwrap();
-            assert_eq!(forwarder.turn(&mut scratch, false, now), Turn::Full);
+            assert_eq!(forwarder.poll(&mut scratch, false, now), Interest::Full);
             now += PATIENCE / 10;
         }
-        assert_eq!(forwarder.turn(&mut scratch, false, now), Turn::Gone);
+        assert_eq!(forwarder.poll(&mut scratch, false, now), Interest::Gone);
         drop(forwarder);
         assert_eq!(guests.uid(0), None, "it has left its slot");
     }
@@ -375,19 +375,22 @@ mod tests {
             let received = || producer.slots().next().unwrap().received;
             for number in 1..=100 {
                 report(number);
-                let turn = forwarder.turn(&mut scratch, false, now);
+                let interest = forwarder.poll(&mut scratch, false, now);
                 assert_eq!(received(), number);
-                if turn == Turn::Rest {
+                if interest == Interest::Paused {
                     break;
                 }
             }
             // The reports that come at once, and one report too many.
             assert_eq!(received(), if rationed { 34 } else { 100 });
             report(200);
-            let turn = forwarder.turn(&mut scratch, false, now);
-            assert_eq!((turn, received()), if rationed { (Turn::Rest, 34) } else { (Turn::Idle, 200) });
+            let interest = forwarder.poll(&mut scratch, false, now);
+            assert_eq!(
+                (interest, received()),
+                if rationed { (Interest::Paused, 34) } else { (Interest::Idle, 200) }
+            );
             if let Some(until) = forwarder.until() {
-                forwarder.turn(&mut scratch, false, until);
+                forwarder.poll(&mut scratch, false, until);
             }
             assert_eq!(received(), 200);
         }

@@ -125,7 +125,7 @@ impl ProxyReader {
             Fault::Evicted => Error::Evicted { service: String::new() },
             fault => fault.into(),
         })?;
-        consumer.note_way(Rung::Stream.way());
+        consumer.note_way(Rung::Stream.code());
         Ok(ProxyReader {
             source: Arc::clone(source),
             consumer,

@@ -24,9 +24,9 @@ use crate::sys::scm::{self, ReceiveError};
 use crate::sys::seqpacket;
 
 /// The most datagrams that a read takes before it returns, whatever they contain.
-const TURN: usize = 64;
+const MAX_DATAGRAMS: usize = 64;
 /// A look at a socket is a system call. It takes as long as this number of looks at memory.
-const TURNS_PER_LOOK: u32 = 64;
+const ITERATIONS_PER_SYSCALL: u32 = 64;
 /// How long statistics wait for the publisher's counters, and how long a subscriber that leaves a durable position
 /// waits until the publisher has parked it. A bus thread answers at once; a stopped one never answers.
 pub(crate) const ANSWER: Duration = Duration::from_millis(20);
@@ -44,7 +44,7 @@ pub(crate) struct StreamReader {
     position: Option<Position>,
     acknowledging: Acknowledging,
     state: State,
-    look: Look,
+    socket_state: SocketState,
     /// The reader may be asleep, and relies on the socket to wake it.
     asleep: bool,
     /// A report is due that the socket had no room for.
@@ -74,9 +74,9 @@ enum State {
     Left,
 }
 
-/// What the last look found. It decides whether the socket is certain to wake a sleeper.
+/// What was last seen of the socket. It decides whether the socket is certain to wake a sleeper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Look {
+enum SocketState {
     /// There may be something in the socket.
     Stale,
     /// The socket was empty, and has woken no sleeper since.
@@ -95,7 +95,7 @@ impl std::fmt::Debug for StreamReader {
 }
 
 /// What was received.
-enum Received {
+enum ReceivedKind {
     /// Bytes of the ring.
     Bytes,
     /// The publisher's counters.
@@ -121,7 +121,7 @@ impl StreamReader {
             position: None,
             acknowledging: Acknowledging::AtOnce,
             state: State::Open,
-            look: Look::Stale,
+            socket_state: SocketState::Stale,
             asleep: false,
             owed: false,
             watched_for_room: false,
@@ -159,7 +159,7 @@ impl StreamReader {
 
     /// As [`ringbell_ring::Consumer::read`].
     pub(crate) fn read(&mut self, slab: &mut [u8], fill: usize, table: &mut [Entry]) -> Result<Read, Fault> {
-        for _ in 0..TURN {
+        for _ in 0..MAX_DATAGRAMS {
             if self.withholds() {
                 return Ok(Read::Empty);
             }
@@ -171,8 +171,8 @@ impl StreamReader {
                 }
             }
             match self.receive()? {
-                Received::Bytes | Received::Counters => {}
-                Received::Nothing | Received::End => {
+                ReceivedKind::Bytes | ReceivedKind::Counters => {}
+                ReceivedKind::Nothing | ReceivedKind::End => {
                     self.report(Request::Nothing);
                     return Ok(Read::Empty);
                 }
@@ -183,7 +183,7 @@ impl StreamReader {
 
     /// As [`ringbell_ring::Consumer::read_large`].
     pub(crate) fn read_large(&mut self, target: &mut [u8]) -> Result<Piece, Fault> {
-        for _ in 0..TURN {
+        for _ in 0..MAX_DATAGRAMS {
             if self.withholds() {
                 return Ok(Piece::Nothing);
             }
@@ -196,8 +196,8 @@ impl StreamReader {
                 }
             }
             match self.receive()? {
-                Received::Bytes | Received::Counters => {}
-                Received::Nothing | Received::End => {
+                ReceivedKind::Bytes | ReceivedKind::Counters => {}
+                ReceivedKind::Nothing | ReceivedKind::End => {
                     self.report(Request::Nothing);
                     return Ok(Piece::Nothing);
                 }
@@ -213,9 +213,9 @@ impl StreamReader {
             && self.feed.pending()
             && !seqpacket::is_writable(&*self.socket);
         if withheld {
-            self.look = Look::Withheld;
-        } else if self.look == Look::Withheld {
-            self.look = Look::Stale;
+            self.socket_state = SocketState::Withheld;
+        } else if self.socket_state == SocketState::Withheld {
+            self.socket_state = SocketState::Stale;
         }
         withheld
     }
@@ -232,9 +232,9 @@ impl StreamReader {
         self.feed.skip_large();
     }
 
-    fn receive(&mut self) -> Result<Received, Fault> {
+    fn receive(&mut self) -> Result<ReceivedKind, Fault> {
         if self.state != State::Open {
-            return Ok(Received::End);
+            return Ok(ReceivedKind::End);
         }
         let mut head = [0; HEAD];
         let space = self.feed.space(PIECE);
@@ -242,8 +242,8 @@ impl StreamReader {
             match scm::receive_parts(&*self.socket, &mut head, space) {
                 Ok(length) => break length,
                 Err(ReceiveError::Os(Errno::EAGAIN)) => {
-                    self.look = Look::Empty;
-                    return Ok(Received::Nothing);
+                    self.socket_state = SocketState::Empty;
+                    return Ok(ReceivedKind::Nothing);
                 }
                 // The publisher went before it had read all reports. What it sent earlier is still in the socket.
                 Err(ReceiveError::Os(Errno::ECONNRESET)) => {}
@@ -254,10 +254,10 @@ impl StreamReader {
                 }
             }
         };
-        self.look = Look::Stale;
+        self.socket_state = SocketState::Stale;
         if length == 0 {
             self.state = State::Cut;
-            return Ok(Received::End);
+            return Ok(ReceivedKind::End);
         }
         let Some(length) = length.checked_sub(HEAD) else {
             return Err(Fault::Corrupt("a datagram is too short"));
@@ -266,19 +266,19 @@ impl StreamReader {
         match kind {
             BYTES if detail == 0 => {
                 self.feed.fed(position, length)?;
-                Ok(Received::Bytes)
+                Ok(ReceivedKind::Bytes)
             }
             COUNTERS => match counters::decode(position, detail, &space[..length]) {
                 Some((counters, slots)) => {
                     (self.counters, self.slots) = (counters, slots);
-                    Ok(Received::Counters)
+                    Ok(ReceivedKind::Counters)
                 }
                 None => Err(Fault::Corrupt("counters of the wrong length")),
             },
             END if length == 0 => match Ending::of(detail) {
                 Some(Ending::Closed) if position == self.feed.fed_to() => {
                     self.state = State::Closed;
-                    Ok(Received::End)
+                    Ok(ReceivedKind::End)
                 }
                 Some(Ending::Evicted) => Err(Fault::Evicted),
                 Some(Ending::Expelled) => Err(Fault::Expelled),
@@ -381,19 +381,19 @@ impl StreamReader {
 
     /// Whether there is something to read, or an end to report. It costs a system call if nothing is held.
     pub(crate) fn pending(&self) -> bool {
-        if self.look == Look::Withheld {
+        if self.socket_state == SocketState::Withheld {
             return seqpacket::is_writable(&*self.socket);
         }
         self.feed.pending() || self.state != State::Open || seqpacket::is_readable(&*self.socket)
     }
 
-    /// As [`pending`](Self::pending), for as long as about `turns` looks at memory take.
-    pub(crate) fn spin(&self, turns: u32) -> bool {
-        for _ in 0..turns.div_ceil(TURNS_PER_LOOK) {
+    /// As [`pending`](Self::pending), for as long as about `iterations` looks at memory take.
+    pub(crate) fn spin(&self, iterations: u32) -> bool {
+        for _ in 0..iterations.div_ceil(ITERATIONS_PER_SYSCALL) {
             if self.pending() {
                 return true;
             }
-            for _ in 0..TURNS_PER_LOOK {
+            for _ in 0..ITERATIONS_PER_SYSCALL {
                 std::hint::spin_loop();
             }
         }
@@ -402,28 +402,28 @@ impl StreamReader {
 
     /// Whether the reader may sleep until the socket wakes it. It makes no system call, unless a report is due.
     pub(crate) fn arm(&mut self) -> bool {
-        if self.look == Look::Withheld && seqpacket::is_writable(&*self.socket) {
-            self.look = Look::Stale;
+        if self.socket_state == SocketState::Withheld && seqpacket::is_writable(&*self.socket) {
+            self.socket_state = SocketState::Stale;
         }
-        if self.owed && self.look != Look::Withheld {
+        if self.owed && self.socket_state != SocketState::Withheld {
             self.report(Request::Nothing);
         }
         self.asleep = self.state == State::Open
-            && match self.look {
-                Look::Stale => false,
-                Look::Empty => !self.feed.pending(),
-                Look::Withheld => true,
+            && match self.socket_state {
+                SocketState::Stale => false,
+                SocketState::Empty => !self.feed.pending(),
+                SocketState::Withheld => true,
             };
         self.asleep
     }
 
     /// Whether a sleeper must be woken: a look that was not a read took from the socket the data that would have
     /// woken it.
-    pub(crate) fn unnoticed(&mut self) -> bool {
-        let held = self.feed.pending() && self.look != Look::Withheld;
-        let unnoticed = self.asleep && (held || self.state != State::Open);
-        self.asleep &= !unnoticed;
-        unnoticed
+    pub(crate) fn consumed_wakeup(&mut self) -> bool {
+        let held = self.feed.pending() && self.socket_state != SocketState::Withheld;
+        let consumed_wakeup = self.asleep && (held || self.state != State::Open);
+        self.asleep &= !consumed_wakeup;
+        consumed_wakeup
     }
 
     /// Registers the socket, so that data in it wakes a sleeper.
@@ -433,7 +433,7 @@ impl StreamReader {
 
     /// Lets the socket wake a sleeper also when it has room, while a report is owed.
     pub(crate) fn watch_room<A>(&mut self, inbox: &Inbox<A>, number: u64) {
-        let wanted = self.owed || self.look == Look::Withheld;
+        let wanted = self.owed || self.socket_state == SocketState::Withheld;
         if wanted != self.watched_for_room {
             self.watched_for_room = wanted;
             // This cannot fail for a socket that is watched.
@@ -444,7 +444,7 @@ impl StreamReader {
     /// Notes that something woke the reader. The socket has to be looked at again.
     pub(crate) fn note_wakeup(&mut self) {
         self.wakeups += 1;
-        self.look = Look::Stale;
+        self.socket_state = SocketState::Stale;
         self.asleep = false;
     }
 
@@ -475,15 +475,15 @@ impl StreamReader {
         while !self.feed.pending() && (looks == 0 || Instant::now() < deadline) {
             looks += 1;
             match self.receive() {
-                Ok(Received::Bytes) => {}
-                Ok(Received::Nothing) => {
+                Ok(ReceivedKind::Bytes) => {}
+                Ok(ReceivedKind::Nothing) => {
                     if !self.wait(PollFlags::POLLIN, deadline) {
                         return;
                     }
                 }
                 // The next read reports a fault again. But an end is not repeated: it was taken from the socket
                 // just now.
-                Ok(Received::Counters | Received::End) => return,
+                Ok(ReceivedKind::Counters | ReceivedKind::End) => return,
                 Err(fault) => return self.feed.fail(fault),
             }
         }

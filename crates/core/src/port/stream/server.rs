@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use ringbell_ring::Start;
 
-use super::forwarder::{Forwarder, Turn};
+use super::forwarder::{Forwarder, Interest};
 use super::proxy::{ProxyReader, StreamSource};
 use super::wire::PIECE;
 use crate::Result;
@@ -26,7 +26,7 @@ use crate::sys::seqpacket;
 /// Numbers from here on are doorbells. Numbers below are forwarders.
 const BELLS: u64 = 1 << 32;
 /// The pause between two looks when the epoll cannot be waited for.
-const REST: Duration = Duration::from_millis(20);
+const PAUSE: Duration = Duration::from_millis(20);
 /// The most bytes that may be on their way to a subscriber. It is a few datagrams, so that neither side waits for
 /// the other.
 pub(super) const ON_THE_WAY: usize = 256 << 10;
@@ -95,7 +95,7 @@ struct Forwarders {
 struct Served {
     forwarder: Forwarder,
     /// What its socket is watched for.
-    watched: Turn,
+    watched: Interest,
 }
 
 impl Forwarders {
@@ -108,16 +108,16 @@ impl Forwarders {
         let (bell, doorbell) = proxy.bell();
         self.epoll.watch_edges(doorbell.as_fd(), BELLS + bell as u64)?;
         seqpacket::widen(&socket, ON_THE_WAY);
-        // The socket is writable, so the first turn comes at once.
+        // The socket is writable, so the first poll comes at once.
         self.epoll.watch_writable(socket.as_fd(), self.next)?;
         self.forwarders
-            .insert(self.next, Served { forwarder: Forwarder::new(socket, proxy), watched: Turn::Full });
+            .insert(self.next, Served { forwarder: Forwarder::new(socket, proxy), watched: Interest::Full });
         self.next = (self.next + 1) % BELLS;
         Ok(())
     }
 
     /// Does what can be done without waiting. Returns the latest time for the next call.
-    fn turn(&mut self, now: Instant) -> Option<Instant> {
+    fn poll(&mut self, now: Instant) -> Option<Instant> {
         let mut ready = Vec::new();
         // This cannot fail: see `Epoll::wait`. What is still ready then wakes the bus thread again.
         let _ = self.epoll.wait(Some(now), &mut ready);
@@ -143,21 +143,21 @@ impl Forwarders {
 
     fn advance(&mut self, number: u64, now: Instant) {
         let Some(served) = self.forwarders.get_mut(&number) else { return };
-        let turn = served.forwarder.turn(&mut self.scratch, self.last, now);
-        if std::mem::replace(&mut served.watched, turn) == turn {
+        let interest = served.forwarder.poll(&mut self.scratch, self.last, now);
+        if std::mem::replace(&mut served.watched, interest) == interest {
             return;
         }
         let socket = served.forwarder.as_fd();
-        let watched = match turn {
-            Turn::Idle => self.epoll.watch(socket, number),
-            Turn::Full => self.epoll.watch_writable(socket, number),
-            Turn::Rest => {
+        let watched = match interest {
+            Interest::Idle => self.epoll.watch(socket, number),
+            Interest::Full => self.epoll.watch_writable(socket, number),
+            Interest::Paused => {
                 self.epoll.forget(socket);
                 Ok(())
             }
-            Turn::RestFull => self.epoll.watch_room(socket, number),
+            Interest::PausedFull => self.epoll.watch_room(socket, number),
             // Closing its socket takes it out of the epoll.
-            Turn::Gone => return drop(self.forwarders.remove(&number)),
+            Interest::Gone => return drop(self.forwarders.remove(&number)),
         };
         if watched.is_err() {
             self.forwarders.remove(&number);
@@ -187,7 +187,7 @@ impl Watched for Driver {
     fn ready(&mut self, _thread: &mut Thread<'_>) -> Step {
         let mut driven = self.server.forwarders();
         let Some(forwarders) = driven.as_mut() else { return Step::Finished };
-        let again = forwarders.turn(Instant::now());
+        let again = forwarders.poll(Instant::now());
         if forwarders.forwarders.is_empty() {
             *driven = None;
             return Step::Finished;
@@ -198,7 +198,7 @@ impl Watched for Driver {
     /// If the epoll cannot be waited for, no subscriber would get anything more. Until it can be, it is looked at
     /// from time to time.
     fn retry(&self) -> Option<Duration> {
-        Some(REST)
+        Some(PAUSE)
     }
 
     fn linger(&mut self) -> bool {

@@ -2,8 +2,8 @@
 //!
 //! Invariants: a pid is used only in the pid namespace and the boot that the record names. The record's lock is
 //! probed after the pidfd was opened (so the pidfd is the record's owner) and again after everything was copied (so
-//! the numbers were still the announced ones). What came is checked like any peer's memory (`joined`). Only `judge`
-//! decides what an errno means. `want` calls this, on the bus thread. It never blocks.
+//! the numbers were still the announced ones). What came is checked like any peer's memory (`joined`). Only
+//! `verdict_for` decides what an errno means. `want` calls this, on the bus thread. It never blocks.
 
 use nix::errno::Errno;
 
@@ -26,9 +26,9 @@ pub(super) fn acquire(
     let topic = record.topic()?;
     let memory = memory_of(topic)?;
     same_world(record)?;
-    let process = PidFd::open(record.pid).map_err(|errno| judge("pidfd_open", errno))?;
+    let process = PidFd::open(record.pid).map_err(|errno| verdict_for("pidfd_open", errno))?;
     check_alive(directory, record)?;
-    let copy = |number| process.getfd(number).map_err(|errno| judge("pidfd_getfd", errno));
+    let copy = |number| process.getfd(number).map_err(|errno| verdict_for("pidfd_getfd", errno));
     let (data, control, room) = (copy(memory.data.fd)?, copy(memory.control.fd)?, copy(memory.room.fd)?);
     let joined = Joined::new(data, control, room, topic, durable);
     let acquired = joined.map_err(Verdict::of).and_then(|joined| {
@@ -61,7 +61,7 @@ fn same_world(record: &Record) -> Result<(), Verdict> {
     Ok(())
 }
 
-fn judge(call: &'static str, errno: Errno) -> Verdict {
+fn verdict_for(call: &'static str, errno: Errno) -> Verdict {
     match errno {
         Errno::ENOSYS => {
             Verdict::closed(errno, format!("{call} is not there: it needs Linux 5.6, or a filter hides it"))
@@ -85,11 +85,11 @@ mod tests {
 
     #[test]
     fn each_errno_has_its_meaning() {
-        let next = |errno| matches!(judge("pidfd_getfd", errno), Verdict::Next { .. });
+        let next = |errno| matches!(verdict_for("pidfd_getfd", errno), Verdict::Next { .. });
         assert!([Errno::ENOSYS, Errno::EPERM, Errno::EACCES, Errno::EINVAL].into_iter().all(next));
-        assert!(matches!(judge("pidfd_open", Errno::ESRCH), Verdict::Gone));
-        assert!(matches!(judge("pidfd_getfd", Errno::EBADF), Verdict::Stale));
-        let Verdict::Fail(error) = judge("pidfd_getfd", Errno::EMFILE) else { panic!() };
+        assert!(matches!(verdict_for("pidfd_open", Errno::ESRCH), Verdict::Gone));
+        assert!(matches!(verdict_for("pidfd_getfd", Errno::EBADF), Verdict::Stale));
+        let Verdict::Fail(error) = verdict_for("pidfd_getfd", Errno::EMFILE) else { panic!() };
         assert_eq!(error.code(), "ERR_RINGBELL_RESOURCE");
     }
 }

@@ -12,5 +12,5 @@ mod offer;
 pub(crate) mod tests;
 mod want;
 
-pub(super) use offer::{NO_DURABLE_GUESTS, Server};
-pub(super) use want::{Attachment, PATIENCE, Ring, Way, is_anothers};
+pub(super) use offer::{NO_DURABLE_GUESTS, TopicServer};
+pub(super) use want::{Attachment, PATIENCE, Ring, TopicPort, is_other_user};

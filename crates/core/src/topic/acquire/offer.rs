@@ -16,7 +16,7 @@ use crate::bus::Serve;
 use crate::handshake::wire::{Datagram, GUEST, Refusal, SHARED_MEMORY, STREAM};
 use crate::handshake::{self, Answer, PeerClass, Service, Then};
 use crate::port::Guests;
-use crate::port::guests::{Outside, Reservation};
+use crate::port::guests::{AdmissionError, Reservation};
 use crate::port::stream::{ProxyReader, StreamServer};
 use crate::record::Granted;
 use crate::segment::{OwnSegments, slots};
@@ -30,8 +30,8 @@ use crate::{Error, Result};
 pub(crate) const NO_DURABLE_GUESTS: &str = "a publisher of another user keeps no durable positions";
 
 /// The server of a publisher's ring. It answers on every socket that the record announces.
-pub(crate) struct Server {
-    memory: Option<Memory>,
+pub(crate) struct TopicServer {
+    memory: Option<OfferedMemory>,
     streams: Option<StreamServer>,
     room: Arc<EventFd>,
     doorbells: Arc<[EventFd]>,
@@ -41,7 +41,7 @@ pub(crate) struct Server {
 }
 
 /// Both segments. Their descriptors stay open as long as the record is announced.
-struct Memory {
+struct OfferedMemory {
     data: OwnedFd,
     control: OwnedFd,
 }
@@ -56,7 +56,7 @@ pub(crate) enum Offer {
     Stream { id: [u8; 16], capabilities: u64, proxy: Box<ProxyReader> },
 }
 
-impl Server {
+impl TopicServer {
     /// Offers the ring's memory, if it is shared, and streams, if there is a stream server.
     ///
     /// # Errors
@@ -67,16 +67,16 @@ impl Server {
         room: Arc<EventFd>,
         doorbells: Arc<[EventFd]>,
         streams: Option<StreamServer>,
-    ) -> Result<Server> {
-        let copied = |own: &OwnSegments| -> Result<Memory> {
-            Ok(Memory { data: duplicate(&own.data_fd)?, control: duplicate(&own.control_fd)? })
+    ) -> Result<TopicServer> {
+        let copied = |own: &OwnSegments| -> Result<OfferedMemory> {
+            Ok(OfferedMemory { data: duplicate(&own.data_fd)?, control: duplicate(&own.control_fd)? })
         };
         let memory = segments.map(copied).transpose()?;
-        Ok(Server { memory, streams, room, doorbells, slots, others: None })
+        Ok(TopicServer { memory, streams, room, doorbells, slots, others: None })
     }
 
     /// Lets in the users that `granted` permits, as guests.
-    pub(crate) fn with_guests(mut self, granted: Granted, guests: Arc<Guests>) -> Server {
+    pub(crate) fn with_guests(mut self, granted: Granted, guests: Arc<Guests>) -> TopicServer {
         self.others = Some((granted, guests));
         self
     }
@@ -107,7 +107,7 @@ impl Server {
     /// Whether the lock of this slot is held. The client that claims the slot says so; this checks it.
     fn is_claimed(&self, slot: u32) -> bool {
         let slot = slot as usize;
-        let held = |memory: &Memory| slots::is_held(&memory.control, slot).unwrap_or(false);
+        let held = |memory: &OfferedMemory| slots::is_held(&memory.control, slot).unwrap_or(false);
         slot < self.slots && self.memory.as_ref().is_some_and(held)
     }
 
@@ -123,7 +123,7 @@ impl Server {
             // Root may have everything. But it may not want to share doorbells with a user that it does not trust.
             (PeerClass::Root | PeerClass::Other, Some(guests)) if as_guest => match guests.admit(uid, now) {
                 Ok(reservation) => Answer::Offer(Offer::Segments { id, reservation: Some(reservation) }),
-                Err(outside) => leave_outside(outside),
+                Err(error) => refusal(error),
             },
             (PeerClass::Own | PeerClass::Root, _) => Answer::Offer(Offer::Segments { id, reservation: None }),
             _ => {
@@ -151,13 +151,13 @@ impl Server {
         let Some(streams) = &self.streams else { return refuse(Refusal::NothingInCommon, self.on_offer()) };
         let proxy = match (class, self.guests()) {
             (PeerClass::Other, _) if who.1 != 0 => return refuse(Refusal::Other, NO_DURABLE_GUESTS),
-            (PeerClass::Other, None) => return leave_outside(Outside::Full),
+            (PeerClass::Other, None) => return refusal(AdmissionError::Full),
             (PeerClass::Other, Some(guests)) => match guests.admit_to_stream(uid, now) {
                 // A failure here can go away with time.
-                Ok(slot) => streams.admit_guest(slot, who.0, start).map_err(|_| Outside::Busy),
-                Err(outside) => Err(outside),
+                Ok(slot) => streams.admit_guest(slot, who.0, start).map_err(|_| AdmissionError::Busy),
+                Err(error) => Err(error),
             }
-            .map_err(leave_outside),
+            .map_err(refusal),
             _ => streams.admit(who, start).map_err(|error| match error {
                 Error::NoSlot { .. } => refuse(Refusal::NoSlot, "all slots are taken"),
                 Error::NameTaken { .. } => refuse(Refusal::NameTaken, "somebody holds this durable name"),
@@ -172,7 +172,7 @@ impl Server {
     }
 }
 
-impl Service for Server {
+impl Service for TopicServer {
     type Offer = Offer;
 
     const ROLE: &'static str = "publisher";
@@ -250,11 +250,11 @@ impl Service for Server {
     }
 }
 
-fn leave_outside(outside: Outside) -> Answer<Offer> {
-    let (refusal, text) = match outside {
-        Outside::Full => (Refusal::Full, "all places for other users are taken".to_owned()),
-        Outside::Busy => (Refusal::Busy, "no place can be made at the moment".to_owned()),
-        Outside::Penalty(seconds) => (
+fn refusal(error: AdmissionError) -> Answer<Offer> {
+    let (refusal, text) = match error {
+        AdmissionError::Full => (Refusal::Full, "all places for other users are taken".to_owned()),
+        AdmissionError::Busy => (Refusal::Busy, "no place can be made at the moment".to_owned()),
+        AdmissionError::Penalty(seconds) => (
             Refusal::NotPermitted,
             format!("a subscriber of this user was put out; it may come again in {seconds} s"),
         ),

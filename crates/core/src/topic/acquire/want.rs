@@ -28,11 +28,11 @@ use crate::{Error, Result};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A slot in a publisher's topic, or a stream from it.
-pub(crate) type Attachment = Acquired<Way>;
+pub(crate) type Attachment = Acquired<TopicPort>;
 
-/// The way in which a topic is read.
+/// The port by which a topic is read.
 #[derive(Debug)]
-pub(crate) enum Way {
+pub(crate) enum TopicPort {
     Memory(Memory),
     Stream(Box<StreamReader>),
 }
@@ -68,7 +68,7 @@ impl Want for Ring {
     /// The segments, with a slot.
     type Partial = Joined;
     type Parts = Parts;
-    type Port = Way;
+    type Port = TopicPort;
 
     const ROLE: &'static str = "publisher";
     const RUNGS: &'static [Rung] = &Rung::LADDER;
@@ -77,8 +77,8 @@ impl Want for Ring {
         record.topic().map(drop)
     }
 
-    fn direct(&mut self, directory: &Directory, record: &Record, forced: bool) -> Result<Way, Verdict> {
-        if !forced && is_anothers(record) {
+    fn direct(&mut self, directory: &Directory, record: &Record, forced: bool) -> Result<TopicPort, Verdict> {
+        if !forced && is_other_user(record) {
             let reason =
                 "the publisher is another user's: its own doorbells could be turned against this process";
             return Err(Verdict::Next { code: "OTHER_USER".into(), reason: reason.into() });
@@ -103,7 +103,7 @@ impl Want for Ring {
         }
     }
 
-    fn hear(
+    fn on_datagram(
         &mut self,
         attempt: &Attempt,
         partial: Option<Joined>,
@@ -121,18 +121,23 @@ impl Want for Ring {
         }
     }
 
-    fn finish(&mut self, _attempt: &Attempt, parts: Parts, socket: ForkGuarded) -> Result<Way, Verdict> {
+    fn finish(
+        &mut self,
+        _attempt: &Attempt,
+        parts: Parts,
+        socket: ForkGuarded,
+    ) -> Result<TopicPort, Verdict> {
         match parts {
             Parts::Shared(joined, doorbell) => shared(joined, doorbell),
             Parts::Guest(Joined { segments, slot, .. }) => {
                 let socket = Arc::new(SocketDoorbell::new(socket));
                 let (room, doorbell) = (Doorbell::Socket(Arc::clone(&socket)), Doorbell::Socket(socket));
-                Ok(Way::Memory(Memory { segments, slot, room, doorbell }))
+                Ok(TopicPort::Memory(Memory { segments, slot, room, doorbell }))
             }
             Parts::Stream(granted) => {
                 let StreamGrant { slot, capacity, feed, as_guest, kept } = *granted;
                 let stream = StreamReader::new(socket, slot, capacity, feed).of_guest(as_guest);
-                Ok(Way::Stream(Box::new(stream.under(kept.map(|kept| kept.found)))))
+                Ok(TopicPort::Stream(Box::new(stream.under(kept.map(|kept| kept.found)))))
             }
         }
     }
@@ -230,13 +235,13 @@ fn doorbell(
 }
 
 /// Memory with the doorbells that the processes of one user share.
-fn shared(joined: Joined, doorbell: EventFd) -> Result<Way, Verdict> {
+fn shared(joined: Joined, doorbell: EventFd) -> Result<TopicPort, Verdict> {
     let Joined { segments, slot, room } = joined;
     let room = Doorbell::Shared(Arc::new(room.ok_or(Verdict::Gone)?));
-    Ok(Way::Memory(Memory { segments, slot, room, doorbell: Doorbell::Shared(Arc::new(doorbell)) }))
+    Ok(TopicPort::Memory(Memory { segments, slot, room, doorbell: Doorbell::Shared(Arc::new(doorbell)) }))
 }
 
 /// Whether the publisher belongs to another user, and lets other users in as guests.
-pub(crate) fn is_anothers(record: &Record) -> bool {
+pub(crate) fn is_other_user(record: &Record) -> bool {
     record.is_of_other_user() && record.topic.as_ref().is_some_and(|topic| topic.max_guests > 0)
 }

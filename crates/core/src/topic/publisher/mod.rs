@@ -29,7 +29,7 @@ use crate::segment::{self, MappedData, PrivateBuffer, ProxySlots, Segments};
 use crate::sys::epoll::Epoll;
 use crate::sys::eventfd::EventFd;
 use crate::sys::prctl;
-use crate::topic::acquire::Server;
+use crate::topic::acquire::TopicServer;
 
 pub use batch::{Batch, Loan};
 pub use window::{WindowMemory, WindowSpan};
@@ -135,7 +135,7 @@ impl Bus {
         doorbells: &Doorbells,
         proxies: &Arc<ProxySlots>,
         guests: Option<&Hosts>,
-    ) -> Result<Server> {
+    ) -> Result<TopicServer> {
         let streams = match options.offers.contains(&Rung::Stream) {
             true => {
                 let source = StreamSource::new(segments, doorbells, proxies, options.overflow)?;
@@ -144,7 +144,8 @@ impl Bus {
             false => None,
         };
         let Doorbells { room, readers } = doorbells.clone();
-        let server = Server::new(segments.own(), options.max_subscribers.into(), room, readers, streams)?;
+        let server =
+            TopicServer::new(segments.own(), options.max_subscribers.into(), room, readers, streams)?;
         Ok(match guests {
             Some(Hosts { granted, guests, .. }) => server.with_guests(granted.clone(), guests.clone()),
             None => server,
@@ -290,10 +291,10 @@ impl Publisher {
         self.is_foreign() || self.writer.has_room(bytes)
     }
 
-    /// Looks for room for a message of `bytes`, at most `turns` times. It executes pause instructions between two
+    /// Looks for room for a message of `bytes`, at most `iterations` times. It executes pause instructions between two
     /// looks.
-    pub fn spin_room(&mut self, bytes: usize, turns: u32) -> bool {
-        for _ in 0..turns {
+    pub fn spin_room(&mut self, bytes: usize, iterations: u32) -> bool {
+        for _ in 0..iterations {
             if self.has_room(bytes) {
                 return true;
             }

@@ -15,7 +15,7 @@ use crate::record::Overflow;
 
 /// How often a writer looks for room before it sleeps. One look takes about a third of a microsecond. A subscriber
 /// that is awake makes some room with every piece that it takes.
-const LOOKS: u32 = 200;
+const SPIN_LIMIT: u32 = 200;
 
 impl Publisher {
     /// Sends one message of up to 1 GiB, and waits while there is no room. On a topic that is not `block`, the limit
@@ -68,7 +68,7 @@ impl Publisher {
     }
 
     fn soon_room(&mut self, bytes: usize, deadline: Option<Instant>) -> Result<bool> {
-        Ok(self.spin_room(bytes, LOOKS) || self.wait_until(bytes, deadline)?)
+        Ok(self.spin_room(bytes, SPIN_LIMIT) || self.wait_until(bytes, deadline)?)
     }
 
     /// Sends the next piece of a message without waiting, for a caller that waits by other means. The first `done`

@@ -67,7 +67,7 @@ impl Subscriber {
     }
 
     /// Acknowledges the messages that `Pending` found due.
-    pub(super) fn tell_done(&mut self, due: Option<(u32, u64)>) {
+    pub(super) fn acknowledge_due(&mut self, due: Option<(u32, u64)>) {
         if let Some((source, sequence)) = due {
             // If the source has ended, its publisher no longer needs the acknowledgement.
             let _ = self.ack(source, sequence);

@@ -6,7 +6,7 @@
 use super::Subscriber;
 use crate::error::{Error, Result};
 use crate::port::WriterState;
-use crate::topic::follower::Arrival;
+use crate::topic::follower::PublisherEvent;
 use crate::topic::notice::Notice;
 use crate::topic::source::Source;
 
@@ -27,7 +27,7 @@ impl Subscriber {
     fn take_arrivals(&mut self) {
         for arrival in self.inbox.take() {
             match arrival {
-                Arrival::Joined(joined) => {
+                PublisherEvent::Joined(joined) => {
                     let number = self.next_number;
                     self.next_number += 1;
                     self.notices.push_back(Notice::Attached {
@@ -40,24 +40,26 @@ impl Subscriber {
                     });
                     self.sources.push(Source::new(joined, number));
                 }
-                Arrival::Gone(id) => {
+                PublisherEvent::Gone(id) => {
                     // A lost stream whose end was not reported yet may be there beside the one that replaced it.
                     let last = self.sources.iter_mut().rfind(|source| source.record().id == id);
                     if let Some(source) = last.filter(|source| source.writer != WriterState::Unreachable) {
                         source.writer = WriterState::Gone;
                     }
                 }
-                Arrival::Lost(id) => {
+                PublisherEvent::Lost(id) => {
                     let last = self.sources.iter_mut().rfind(|source| source.record().id == id);
                     if let Some(source) = last {
                         source.writer = WriterState::Unreachable;
                     }
                 }
-                Arrival::GivenUp(record, tries, error) => {
+                PublisherEvent::GivenUp(record, tries, error) => {
                     self.notices.push_back(Notice::GivenUp { record, tries, error });
                 }
-                Arrival::Failed(record, error) => self.notices.push_back(Notice::Failed { record, error }),
-                Arrival::Closed => self.closed = true,
+                PublisherEvent::Failed(record, error) => {
+                    self.notices.push_back(Notice::Failed { record, error })
+                }
+                PublisherEvent::Closed => self.closed = true,
             }
         }
     }

@@ -19,7 +19,7 @@ use std::time::Instant;
 use ringbell_ring::Entry;
 
 use super::acks::Pending;
-use super::follower::{Arrival, Follower, Severed};
+use super::follower::{Follower, PublisherEvent, Severed};
 use super::notice::{Drained, Notice};
 use super::options::SubscriberOptions;
 use super::source::Source;
@@ -33,17 +33,17 @@ use crate::reactor::Inbox;
 use crate::segment::MappedData;
 use crate::sys::generation::Home;
 
-use receive::Received;
+use receive::ReceiveBuffer;
 
 pub use receive::Message;
 
 /// The reading side of the topics that match a name or pattern.
 pub struct Subscriber {
     sources: Vec<Source>,
-    /// Index of the source whose turn it is.
-    turn: usize,
+    /// Index of the source that is looked at next.
+    next: usize,
     next_number: u32,
-    inbox: Arc<Inbox<Arrival>>,
+    inbox: Arc<Inbox<PublisherEvent>>,
     notices: VecDeque<Notice>,
     /// The bus was closed. What is attached can be drained; nothing else will come.
     closed: bool,
@@ -58,7 +58,7 @@ pub struct Subscriber {
     wakeups: u64,
     /// Kept only so that waiting does not allocate.
     ready: Vec<u64>,
-    received: Received,
+    received: ReceiveBuffer,
     /// Acknowledgements for what `recv` and its variants hand out, under [`AckMode::Batch`].
     pending: Pending,
     severed: Severed,
@@ -86,7 +86,7 @@ impl Bus {
         let sink = self.subscribe(filter, Box::new(follower))?;
         Ok(Subscriber {
             sources: Vec::new(),
-            turn: 0,
+            next: 0,
             next_number: 0,
             inbox,
             notices: VecDeque::new(),
@@ -97,7 +97,7 @@ impl Bus {
             large: None,
             wakeups: 0,
             ready: Vec::new(),
-            received: Received::default(),
+            received: ReceiveBuffer::default(),
             pending,
             severed,
             _sink: sink,
@@ -181,16 +181,16 @@ impl Subscriber {
     /// streams are asked, and get a short time to answer.
     pub fn stats(&mut self) -> SubscriberStats {
         let sources = if self.home.is_foreign() { &mut [] } else { self.sources.as_mut_slice() };
-        let mut unnoticed = false;
+        let mut consumed_wakeup = false;
         // One deadline for all of them: a hundred stopped publishers cost no more time than one.
         let deadline = Instant::now() + ANSWER;
         let asked = |source: &mut Source| {
             let stats = source.stats(deadline);
-            unnoticed |= source.reader_mut().unnoticed();
+            consumed_wakeup |= source.reader_mut().consumed_wakeup();
             stats
         };
         let sources = sources.iter_mut().map(asked).collect();
-        if unnoticed {
+        if consumed_wakeup {
             self.inbox.nudge();
         }
         let mut total = self.past;
@@ -232,7 +232,7 @@ impl Drop for Subscriber {
         // not leave for its parent.
         if !self.home.is_foreign() {
             let due = self.pending.take();
-            self.tell_done(due);
+            self.acknowledge_due(due);
             // So that the next holder of a durable name finds the position that this one has left, on any rung.
             let deadline = Instant::now() + ANSWER;
             self.sources.iter_mut().for_each(|source| source.reader_mut().leave(false, deadline));

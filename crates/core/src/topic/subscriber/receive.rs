@@ -11,7 +11,7 @@ use ringbell_ring::{BATCH_OVERHEAD, Entry};
 
 use super::Subscriber;
 use crate::error::{Error, Result};
-use crate::port::receive::{Batch, Looked, TURNS, look_for};
+use crate::port::receive::{Batch, SPIN_ITERATIONS, SpinResult, spin_until};
 use crate::topic::acks::AckMode;
 use crate::topic::notice::Drained;
 
@@ -31,7 +31,7 @@ pub struct Message<'a> {
 }
 
 /// What was received and not yet handed out.
-pub(super) struct Received {
+pub(super) struct ReceiveBuffer {
     batch: Batch,
     /// A message that came in pieces. It replaces the batch's slab.
     large: Option<Vec<u8>>,
@@ -44,7 +44,7 @@ pub(super) struct Received {
     spin: Duration,
 }
 
-impl Default for Received {
+impl Default for ReceiveBuffer {
     fn default() -> Self {
         Self {
             batch: Batch::default(),
@@ -59,7 +59,7 @@ impl Default for Received {
     }
 }
 
-impl Received {
+impl ReceiveBuffer {
     #[inline]
     fn message(&self, index: usize) -> Option<Message<'_>> {
         let entry = self.batch.entry(index)?;
@@ -180,13 +180,13 @@ impl Subscriber {
             if self.pending() {
                 continue;
             }
-            match look_for(self.received.spin, deadline, || Ok(self.spin_sources(TURNS)))? {
-                Looked::Found => {}
-                Looked::Late => return Ok(false),
-                Looked::Enough if deadline.is_some_and(|deadline| Instant::now() >= deadline) => {
+            match spin_until(self.received.spin, deadline, || Ok(self.spin_sources(SPIN_ITERATIONS)))? {
+                SpinResult::Found => {}
+                SpinResult::Late => return Ok(false),
+                SpinResult::Enough if deadline.is_some_and(|deadline| Instant::now() >= deadline) => {
                     return Ok(false);
                 }
-                Looked::Enough => {
+                SpinResult::Enough => {
                     if self.arm_sources() {
                         self.sleep(deadline)?;
                     }
@@ -210,9 +210,9 @@ impl Subscriber {
             self.received.done += 1;
             if let Some((source, sequence)) = message {
                 let due = self.pending.done(source, sequence);
-                self.tell_done(due);
+                self.acknowledge_due(due);
                 let due = self.pending.enough();
-                self.tell_done(due);
+                self.acknowledge_due(due);
             }
         }
     }
@@ -245,7 +245,7 @@ impl Subscriber {
         let mut buffers = self.received.batch.begin();
         (self.received.large, self.received.done) = (None, 0);
         let due = self.pending.late();
-        self.tell_done(due);
+        self.acknowledge_due(due);
         let drained = loop {
             match self.drain_messages(&mut buffers.slab, &mut buffers.table) {
                 Ok(Drained::NeedSlab(bytes)) => buffers.grow(bytes),

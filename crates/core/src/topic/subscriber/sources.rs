@@ -1,6 +1,6 @@
-//! Taking the next batch: which source has its turn, and what its read means for it and for the subscriber.
+//! Taking the next batch: which source has its next, and what its read means for it and for the subscriber.
 //!
-//! Invariant: one turn takes one batch of one source, and the next turn is another source's. A source that has ended is
+//! Invariant: one next takes one batch of one source, and the next next is another source's. A source that has ended is
 //! removed once everything of it was read, never before. Drains, leases and `recv` call this. It never waits.
 
 use ringbell_ring::{Entry, Fault, Read};
@@ -13,7 +13,7 @@ use crate::topic::notice::{Drained, EndReason, Notice};
 use crate::topic::source::{Source, fault_error};
 use crate::topic::stats::AckStats;
 
-/// At most this many messages are passed over in one call. Then the caller gets its turn.
+/// At most this many messages are passed over in one call. Then the caller gets its next.
 const MOST_GONE: usize = 64;
 
 impl Subscriber {
@@ -48,7 +48,7 @@ impl Subscriber {
         }
         let (mut looked, mut gone, mut more) = (0, 0, false);
         while looked < self.sources.len() {
-            let index = if self.turn < self.sources.len() { self.turn } else { 0 };
+            let index = if self.next < self.sources.len() { self.next } else { 0 };
             let source = &mut self.sources[index];
             match read(source) {
                 Ok(Read::Messages { count, bytes, batch_sequence, batch_time }) => {
@@ -56,8 +56,8 @@ impl Subscriber {
                     return Ok(Drained::Batch { source, count, bytes, batch_sequence, batch_time });
                 }
                 Ok(Read::Large(large)) if !gather => {
-                    self.turn = index;
-                    if source.reader_mut().unnoticed() {
+                    self.next = index;
+                    if source.reader_mut().consumed_wakeup() {
                         self.inbox.nudge();
                     }
                     return Ok(Drained::NeedSlab(large.total));
@@ -72,14 +72,14 @@ impl Subscriber {
                     }
                     Ok(Gathered::Part) => {
                         more |= source.pending();
-                        self.turn = index + 1;
+                        self.next = index + 1;
                         looked += 1;
                     }
                     Ok(Gathered::Gone) => {
                         more |= source.pending();
                         gone += 1;
                         looked += gone / MOST_GONE;
-                        self.tell_missed(index);
+                        self.report_missed(index);
                     }
                     Err(fault) => {
                         let error = fault_error(fault, &source.record().service);
@@ -87,8 +87,8 @@ impl Subscriber {
                     }
                 },
                 Ok(Read::Needs(bytes)) => {
-                    self.turn = index;
-                    if source.reader_mut().unnoticed() {
+                    self.next = index;
+                    if source.reader_mut().consumed_wakeup() {
                         self.inbox.nudge();
                     }
                     return Ok(Drained::NeedSlab(bytes));
@@ -104,7 +104,7 @@ impl Subscriber {
                         let next = source.reader().delivered();
                         self.severed.ask(&self.bus, &source.record().id, next);
                     }
-                    self.turn = index + 1;
+                    self.next = index + 1;
                     looked += 1;
                 }
                 Err(fault) => {
@@ -123,18 +123,18 @@ impl Subscriber {
     /// Notes that messages of this source are handed out.
     #[inline]
     fn received_from(&mut self, index: usize) -> u32 {
-        self.turn = index + 1;
+        self.next = index + 1;
         // The end of this source was reported while these messages were unread. The caller may never look again by
         // itself, and would not learn of the end. So the bell is rung again.
         if self.sources[index].writer == WriterState::Gone {
             self.inbox.nudge();
         }
-        self.tell_missed(index);
+        self.report_missed(index);
         self.sources[index].number
     }
 
     #[inline]
-    fn tell_missed(&mut self, index: usize) {
+    fn report_missed(&mut self, index: usize) {
         let source = &mut self.sources[index];
         let messages = source.newly_missed();
         if messages > 0 {
@@ -143,7 +143,7 @@ impl Subscriber {
     }
 
     fn end(&mut self, index: usize, reason: EndReason) {
-        self.tell_missed(index);
+        self.report_missed(index);
         let source = self.sources.remove(index);
         // The publisher has the same doorbell open, so closing this descriptor would leave the registration in the
         // epoll.

@@ -53,7 +53,7 @@ impl Subscriber {
         // Acknowledgements that are due go out first: a publisher must not wait for room because its subscriber
         // sleeps.
         let due = self.pending.take();
-        self.tell_done(due);
+        self.acknowledge_due(due);
         let mut quiet = !self.closed;
         for source in &mut self.sources {
             // Every source is armed, even if an earlier one has something to do: the caller may sleep after its next

@@ -20,8 +20,8 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, poll};
 use ringbell_ring::{Config, Producer, Start};
 
-use super::Server;
-use super::{Attachment, PATIENCE, Ring, Way};
+use super::TopicServer;
+use super::{Attachment, PATIENCE, Ring, TopicPort};
 use crate::Result;
 use crate::bus::{Announced, Announcement, Bus, BusOptions, new_id};
 use crate::handshake::{Acquirer, Ask, Climb};
@@ -81,7 +81,7 @@ impl Fake {
         let station = StreamServer::new(Arc::new(tap), bus.handle()?);
         let station = offers.contains(&Rung::Stream).then_some(station);
         let (own, slots) = (Some(&segments), usize::from(slots));
-        let server = Server::new(own, slots, room.clone(), doorbells.clone(), station)?;
+        let server = TopicServer::new(own, slots, room.clone(), doorbells.clone(), station)?;
         let announced = bus.announce(Announcement {
             kind: "topic".into(),
             offers: offers.to_vec(),
@@ -129,8 +129,8 @@ impl Attachment {
     /// The memory that it is to have brought.
     fn memory(&self) -> &Memory {
         match &self.port {
-            Way::Memory(memory) => memory,
-            Way::Stream(link) => panic!("{link:?}"),
+            TopicPort::Memory(memory) => memory,
+            TopicPort::Stream(stream) => panic!("{stream:?}"),
         }
     }
 }

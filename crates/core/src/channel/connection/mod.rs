@@ -1,10 +1,10 @@
-//! A link: one connection, with its two ports and the socket that reports the peer's end (`fd_socket`).
+//! One connection, with its two ports and the socket that reports the peer's end (`fd_socket`).
 //!
-//! The bus thread makes it once a handshake is done. After that only the endpoint uses it. Dropping a link closes it
-//! in good order: the peer reads what was sent, and then knows that nothing will follow. A process that dies closes
-//! nothing; the peer sees the end of the socket instead. Invariant: a link is *awake* while the endpoint looks at it,
-//! rung or not. A link that is not awake is announced as asleep in its ring, so the peer rings, and that wakes it.
-//! Nothing here may wait.
+//! The bus thread makes it once a handshake is done. After that only the endpoint uses it. Dropping a connection
+//! closes it in good order: the peer reads what was sent, and then knows that nothing will follow. A process that dies
+//! closes nothing; the peer sees the end of the socket instead. Invariant: a connection is *awake* while the endpoint
+//! looks at it, rung or not. A connection that is not awake is announced as asleep in its ring, so the peer rings, and
+//! that wakes it. Nothing here may wait.
 
 mod large;
 
@@ -27,7 +27,7 @@ use crate::record::{Fallback, Record, Rung};
 use crate::sys::seqpacket::Peer;
 use large::Arriving;
 
-pub(super) use large::Progress;
+pub(super) use large::LargeProgress;
 
 /// The peer, and how it was reached.
 pub(super) struct PeerInfo {
@@ -40,8 +40,8 @@ pub(super) struct PeerInfo {
     pub(super) _permit: Option<Permit>,
 }
 
-/// A connection.
-pub(super) struct Link {
+/// An open connection.
+pub(super) struct Connection {
     pub(super) number: u32,
     pub(super) peer_info: PeerInfo,
     duplex: Duplex,
@@ -54,7 +54,7 @@ pub(super) struct Link {
     wanted: Option<usize>,
     /// The doorbell will not ring any more: the peer has let go of it or of one of two streams, or has sent something
     /// that is no ring of a doorbell.
-    silent: bool,
+    doorbell_closed: bool,
     /// The large message that is being sent: its header, and the length of its data in bytes.
     sending: Option<(Header, usize)>,
     /// The large message that is coming in.
@@ -62,18 +62,18 @@ pub(super) struct Link {
     fault: Option<Error>,
 }
 
-/// Numbers under which a connection's descriptors are watched. 0 and 1 belong to the inbox.
+/// Tokens under which a connection's descriptors are watched. 0 and 1 belong to the inbox.
 fn watched(number: u32) -> [u64; 2] {
     [u64::from(number) << 1, u64::from(number) << 1 | 1]
 }
 
-/// What a number of the epoll means: which connection, and whether it is the socket.
-pub(super) fn rang(number: u64) -> (u32, bool) {
-    ((number >> 1) as u32, number & 1 == 1)
+/// What a token of the epoll means: which connection, and whether it is the socket.
+pub(super) fn decode_token(token: u64) -> (u32, bool) {
+    ((token >> 1) as u32, token & 1 == 1)
 }
 
-impl Link {
-    /// Makes a link of what the handshake brought, and lets it wake the endpoint.
+impl Connection {
+    /// Makes a connection of what the handshake brought, and lets it wake the endpoint.
     ///
     /// # Errors
     /// `ERR_RINGBELL_RESOURCE` when `fs.epoll.max_user_watches` or memory ran out.
@@ -83,7 +83,7 @@ impl Link {
         duplex: Duplex,
         fd_socket: FdSocket,
         inbox: &Inbox<A>,
-    ) -> Result<Link> {
+    ) -> Result<Connection> {
         let [bell, socket] = watched(number);
         let watched = inbox.watch(&fd_socket, socket).and_then(|()| duplex.watch(inbox, bell));
         if let Err(error) = watched {
@@ -92,7 +92,7 @@ impl Link {
             duplex.unwatch(inbox);
             return Err(error);
         }
-        Ok(Link {
+        Ok(Connection {
             number,
             peer_info,
             duplex,
@@ -100,14 +100,14 @@ impl Link {
             awake: true,
             idle: 0,
             wanted: None,
-            silent: false,
+            doorbell_closed: false,
             sending: None,
             arriving: None,
             fault: None,
         })
     }
 
-    /// Call this before the link is dropped, unless the inbox goes as well.
+    /// Call this before the connection is dropped, unless the inbox goes as well.
     pub(super) fn unwatch<A>(&self, inbox: &Inbox<A>) {
         inbox.forget(&self.fd_socket);
         self.duplex.unwatch(inbox);
@@ -122,7 +122,7 @@ impl Link {
         }
         self.ensure_there()?;
         let sent = self.duplex.writer.send_parts([&header.encode(), data]);
-        self.judge_reader()?;
+        self.check_peer_cursor()?;
         if sent {
             self.wanted = None;
         }
@@ -140,7 +140,7 @@ impl Link {
 
     /// Ends sending to a peer whose cursor broke the rules. Such a cursor holds nothing back any more, so sends would
     /// succeed without end.
-    fn judge_reader(&mut self) -> Result<()> {
+    fn check_peer_cursor(&mut self) -> Result<()> {
         if self.duplex.writer.evicted() == 0 {
             return Ok(());
         }
@@ -193,11 +193,11 @@ impl Link {
     }
 
     #[inline]
-    pub(super) fn spin(&mut self, turns: u32) -> bool {
-        self.duplex.reader.spin(turns) || self.pending()
+    pub(super) fn spin(&mut self, iterations: u32) -> bool {
+        self.duplex.reader.spin(iterations) || self.pending()
     }
 
-    /// Announces that this link is not looked at any more. False means that there is something to do now.
+    /// Announces that this connection is not looked at any more. False means that there is something to do now.
     pub(super) fn arm<A>(&mut self, inbox: &Inbox<A>) -> bool {
         let quiet = self.duplex.reader.arm();
         self.duplex.reader.watch_room(inbox, watched(self.number)[0]);
@@ -210,21 +210,21 @@ impl Link {
     }
 
     /// Drains the doorbell, if it has to be drained to take further rings.
-    pub(super) fn hear(&mut self) {
-        self.silent |= !self.duplex.reader.drain_doorbell();
+    pub(super) fn on_ring(&mut self) {
+        self.doorbell_closed |= !self.duplex.reader.drain_doorbell();
         self.duplex.reader.note_wakeup();
     }
 
     /// One direction broke off. Ends the other one, too, on both sides.
     fn cut(&mut self) {
-        if !std::mem::replace(&mut self.silent, true) {
+        if !std::mem::replace(&mut self.doorbell_closed, true) {
             self.fd_socket.shutdown();
         }
     }
 
     /// Takes what is in the socket.
-    pub(super) fn look_at_socket(&mut self) {
-        self.fd_socket.look();
+    pub(super) fn poll_socket(&mut self) {
+        self.fd_socket.poll();
     }
 
     /// The descriptors that came before the end and were not taken.
@@ -235,7 +235,7 @@ impl Link {
     /// Whether the peer has gone, or has broken the rules so that its messages no longer count.
     #[inline]
     fn hung_up(&self) -> bool {
-        self.silent || self.fd_socket.ended()
+        self.doorbell_closed || self.fd_socket.ended()
     }
 
     /// The oldest parcel that has come.
@@ -275,8 +275,8 @@ impl Link {
         self.fault.as_ref().or(self.fd_socket.fault())
     }
 
-    /// Whether the end of this link can be reported, whatever it is. When the socket has ended, messages that the
-    /// peer sent before it closed may still be on their way over a stream.
+    /// Whether the end of this connection can be reported, whatever it is. When the socket has ended, messages that
+    /// the peer sent before it closed may still be on their way over a stream.
     fn at_end(&self) -> bool {
         self.fault().is_some() || (self.hung_up() && self.end().is_some())
     }
@@ -324,7 +324,7 @@ impl Link {
     }
 }
 
-impl Drop for Link {
+impl Drop for Connection {
     fn drop(&mut self) {
         if !self.duplex.writer.is_foreign() {
             self.duplex.writer.close();

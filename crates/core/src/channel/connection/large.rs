@@ -2,16 +2,16 @@
 //!
 //! Invariant: at most one is on its way in each direction. A caller that wants to send another one learns that
 //! nothing was sent. An announced size alone reserves no memory, unless the caller provides it. A message that either
-//! side gave up is dropped, and nothing waits for it. The endpoint calls this, in its turns.
+//! side gave up is dropped, and nothing waits for it. The endpoint calls this when it polls.
 
 use ringbell_ring::{Fault, Large, MAX_LARGE, Piece};
 
-use super::Link;
+use super::Connection;
 use crate::channel::header::{HEADER, Header};
 use crate::error::{Error, Result};
 
-/// Most bytes of a large message that one turn takes, so that other connections get their turn.
-const TURN: usize = 4 << 20;
+/// Most bytes of a large message that one poll takes, so that other connections are not kept waiting.
+const MAX_BYTES_PER_POLL: usize = 4 << 20;
 
 /// A message that is larger than the ring, on its way in.
 pub(super) struct Arriving {
@@ -24,15 +24,15 @@ pub(super) struct Arriving {
     collected: Vec<u8>,
 }
 
-/// What became of a large message in one turn.
-pub(in crate::channel) enum Progress {
+/// What became of a large message in one poll.
+pub(in crate::channel) enum LargeProgress {
     /// This many bytes of its data are there.
     Bytes(usize),
     /// The message will never be complete: its sender gave it up.
     Gone,
 }
 
-impl Link {
+impl Connection {
     /// Begins (`done` is 0) or continues a message of any size: sends as much of it as there is room for. Answers how
     /// many bytes of the data have been sent. While another large message is on its way, it makes no progress.
     pub(in crate::channel) fn send_large(
@@ -59,14 +59,14 @@ impl Link {
             let pushed = self.duplex.writer.push_large(rest);
             if pushed == 0 {
                 self.duplex.writer.note_full();
-                self.judge_reader()?;
+                self.check_peer_cursor()?;
                 break;
             }
             left -= pushed;
         }
         done = data.len() - left.min(data.len());
         if left == 0 {
-            self.judge_reader()?;
+            self.check_peer_cursor()?;
             self.wanted = None;
             self.sending = None;
         }
@@ -118,10 +118,10 @@ impl Link {
     pub(in crate::channel) fn read_large(
         &mut self,
         target: &mut [u8],
-    ) -> Result<std::result::Result<Progress, Fault>> {
+    ) -> Result<std::result::Result<LargeProgress, Fault>> {
         match &self.arriving {
             // Another message has begun, in place of the one that the caller has memory for.
-            Some(arriving) if arriving.done < HEADER => Ok(Ok(Progress::Gone)),
+            Some(arriving) if arriving.done < HEADER => Ok(Ok(LargeProgress::Gone)),
             Some(arriving) if arriving.bytes != target.len() => Err(Error::InvalidOption {
                 option: "target",
                 value: target.len().to_string(),
@@ -131,26 +131,26 @@ impl Link {
         }
     }
 
-    fn read_pieces(&mut self, target: &mut [u8]) -> std::result::Result<Progress, Fault> {
-        let Some(mut arriving) = self.arriving.take() else { return Ok(Progress::Gone) };
+    fn read_pieces(&mut self, target: &mut [u8]) -> std::result::Result<LargeProgress, Fault> {
+        let Some(mut arriving) = self.arriving.take() else { return Ok(LargeProgress::Gone) };
         let begun = arriving.done;
-        while arriving.done < HEADER + target.len() && arriving.done - begun < TURN {
+        while arriving.done < HEADER + target.len() && arriving.done - begun < MAX_BYTES_PER_POLL {
             let at = arriving.done - HEADER;
             match self.duplex.reader.read_large(&mut target[at..])? {
                 Piece::Copied { bytes, .. } => arriving.done += bytes,
                 Piece::Nothing => break,
-                Piece::Gone => return Ok(Progress::Gone),
+                Piece::Gone => return Ok(LargeProgress::Gone),
             }
         }
         let bytes = arriving.done - HEADER;
         if bytes < arriving.bytes {
             self.arriving = Some(arriving);
         }
-        Ok(Progress::Bytes(bytes))
+        Ok(LargeProgress::Bytes(bytes))
     }
 
-    /// As `read_large`, but into the link's own memory. That memory grows with the bytes that have come, not with the
-    /// announced size. Answers the message once it is complete.
+    /// As `read_large`, but into the connection's own memory. That memory grows with the bytes that have come, not
+    /// with the announced size. Answers the message once it is complete.
     pub(in crate::channel) fn collect_large(
         &mut self,
     ) -> std::result::Result<Option<(Header, Vec<u8>)>, Fault> {
@@ -161,9 +161,11 @@ impl Link {
         loop {
             data.resize(bytes.min((there * 2).max(self.duplex.reader.capacity())), 0);
             there = match self.read_pieces(&mut data)? {
-                Progress::Bytes(there) if there == bytes => return Ok(header.map(|header| (header, data))),
-                Progress::Bytes(there) => there,
-                Progress::Gone => return Ok(None),
+                LargeProgress::Bytes(there) if there == bytes => {
+                    return Ok(header.map(|header| (header, data)));
+                }
+                LargeProgress::Bytes(there) => there,
+                LargeProgress::Gone => return Ok(None),
             };
             if there < data.len() {
                 if let Some(arriving) = &mut self.arriving {
