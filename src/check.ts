@@ -11,6 +11,9 @@ export type Rule = (value: unknown) => string | undefined
 /** Milliseconds that a timer of Node's may last. */
 export const LONGEST_MS = 2 ** 31 - 1
 
+/** No option has this name: under it, the core gets the names of the options that are judged here. */
+const OTHERS = ''
+
 /** One rule for each option that is allowed. */
 export type Rules = Readonly<Record<string, Rule>>
 
@@ -25,14 +28,16 @@ export function check(options: unknown, rules: Rules): void {
 
 /**
  * Checks the options that `own` has rules for, and writes the others as JSON: those the core knows, and checks. `more` is what
- * the core is told besides.
+ * the core is told besides. The names of `own` go along, so that the core can list every option to somebody who misspelled one.
  *
  * @throws {RingbellError} `ERR_RINGBELL_INVALID_OPTION`.
  */
 export function coreJson(options: unknown, own: Rules, more: object = {}): string {
   const others = entries(options).filter(([name]) => !Object.hasOwn(own, name))
   for (const [name, value] of entries(options)) if (Object.hasOwn(own, name)) checkOne(own, name, value)
-  const given = [...others, ...Object.entries(more)].filter(([, value]) => value !== undefined)
+  const given = [...others, ...Object.entries({ ...more, [OTHERS]: Object.keys(own) })].filter(
+    ([, value]) => value !== undefined,
+  )
   return `{${given.map(([name, value]) => `${JSON.stringify(name)}:${jsonOf(value, name)}`).join(',')}}`
 }
 
