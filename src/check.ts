@@ -12,6 +12,9 @@ export type Rule = (value: unknown) => string | undefined
 /** The longest time in milliseconds that a Node timer accepts. */
 export const LONGEST_MS = 2 ** 31 - 1
 
+/** No option has this name. Under it, the core gets the names of the options that are checked here. */
+const OTHERS = ''
+
 /** One rule for each option that is allowed. */
 export type Rules = Readonly<Record<string, Rule>>
 
@@ -25,15 +28,17 @@ export function check(options: unknown, rules: Rules): void {
 }
 
 /**
- * Checks the options that `own` has rules for, and writes the others as JSON. The core knows those and checks them.
- * `more` has further fields for the core.
+ * Checks the options that `own` has rules for, and writes the others as JSON. The core knows those and checks them. `more` has
+ * further fields for the core. The names of `own` go along, so that the core can list every option when one is misspelled.
  *
  * @throws {RingbellError} `ERR_RINGBELL_INVALID_OPTION`.
  */
 export function coreJson(options: unknown, own: Rules, more: object = {}): string {
   const others = entries(options).filter(([name]) => !Object.hasOwn(own, name))
   for (const [name, value] of entries(options)) if (Object.hasOwn(own, name)) checkOne(own, name, value)
-  const given = [...others, ...Object.entries(more)].filter(([, value]) => value !== undefined)
+  const given = [...others, ...Object.entries({ ...more, [OTHERS]: Object.keys(own) })].filter(
+    ([, value]) => value !== undefined,
+  )
   return `{${given.map(([name, value]) => `${JSON.stringify(name)}:${jsonOf(value, name)}`).join(',')}}`
 }
 

@@ -5,8 +5,15 @@ import { checkLifetime, publisherJson, subscriberJson } from '../../src/topic/op
 
 const INVALID = 'ERR_RINGBELL_INVALID_OPTION'
 
+/** The options in what is told to the core, without the names of the others. */
+function options(json: string): unknown {
+  const { '': others, ...rest } = JSON.parse(json) as Record<string, unknown>
+  if (!Array.isArray(others)) throw new Error('the others have no names')
+  return rest
+}
+
 test('options that are undefined are not given', (t) => {
-  t.deepEqual(JSON.parse(publisherJson({ capacity: undefined, overflow: 'block' }, 'json')), {
+  t.deepEqual(options(publisherJson({ capacity: undefined, overflow: 'block' }, 'json')), {
     overflow: 'block',
     codec: 'json',
   })
@@ -14,19 +21,23 @@ test('options that are undefined are not given', (t) => {
 
 test('options that the binding does not know are not passed on', (t) => {
   const json = publisherJson({ wait: 'spin', codec: 'json', evictAfter: 1.5, capacity: 4096 }, 'json')
-  t.deepEqual(JSON.parse(json), { capacity: 4096, codec: 'json', evictAfter: 1.5 })
-  t.deepEqual(JSON.parse(subscriberJson({ from: 'earliest', acquire: 'auto', wait: 'sleep' }, undefined)), {
+  t.deepEqual(options(json), { capacity: 4096, codec: 'json', evictAfter: 1.5 })
+  t.deepEqual(options(subscriberJson({ from: 'earliest', acquire: 'auto', wait: 'sleep' }, undefined)), {
     from: 'earliest',
     acquire: 'auto',
   })
-  t.deepEqual(JSON.parse(busJson({ watch: 'poll', pollInterval: 100 })), { watch: 'poll', pollInterval: 100 })
-  t.deepEqual(JSON.parse(serveJson({ maxRequests: 3, maxMessage: 5, capacity: 4096 }, 'json')), {
+  t.deepEqual(options(busJson({ watch: 'poll', pollInterval: 100 })), { watch: 'poll', pollInterval: 100 })
+  t.deepEqual(options(serveJson({ maxRequests: 3, maxMessage: 5, capacity: 4096 }, 'json')), {
     capacity: 4096,
     codec: 'json',
   })
-  t.deepEqual(JSON.parse(queueJson({ limit: 3, attempts: 2, timeout: 5 }, 'bytes')), { codec: 'bytes' })
-  t.deepEqual(JSON.parse(connectJson({ route: 'first', schema: 'a', sendCapacity: 4096 })), { sendCapacity: 4096 })
-  t.deepEqual(JSON.parse(workerJson({ concurrency: 2, acquire: 'stream' })), { acquire: 'stream' })
+  t.deepEqual(options(queueJson({ limit: 3, attempts: 2, timeout: 5 }, 'bytes')), { codec: 'bytes' })
+  t.deepEqual(options(connectJson({ route: 'first', schema: 'a', sendCapacity: 4096 })), { sendCapacity: 4096 })
+  t.deepEqual(options(workerJson({ concurrency: 2, acquire: 'stream' })), { acquire: 'stream' })
+})
+
+test('the core is told which options are judged here', (t) => {
+  t.deepEqual((JSON.parse(workerJson({ acquire: 'auto' })) as { '': string[] })[''].slice(0, 2), ['wait', 'maxMessage'])
 })
 
 test('metadata that JSON cannot carry', (t) => {

@@ -22,8 +22,12 @@ use crate::errors::{Failure, Result};
 
 /// The longest time in milliseconds that JavaScript's own timers accept.
 const MOST_MILLISECONDS: f64 = 2_147_483_647.0;
+/// The largest number up to which JavaScript represents every whole number.
+const MOST_COUNTED: u64 = (1 << 53) - 1;
 /// How many characters of a wrong value an error shows.
 const SHOWN: usize = 100;
+/// No option has this name. Under it, JavaScript passes the names of the options that it checks itself.
+const OTHERS: &str = "";
 
 /// Defines a struct for one JSON object, whose fields are in camelCase there, and its `put`. `put` stores the given
 /// fields in the core's options: in the field of the same name, or in the one behind the arrow.
@@ -177,23 +181,43 @@ pub fn object(option: &str, json: &str) -> Result<Map<String, Value>> {
 }
 
 fn read<T: DeserializeOwned>(json: &str) -> Result<T> {
-    let options: Value = serde_json::from_str(json)
+    let mut options: Value = serde_json::from_str(json)
         .map_err(|error| Failure::argument(format!("options are not JSON: {error}")))?;
+    let others = options.as_object_mut().and_then(|fields| fields.remove(OTHERS));
     serde_path_to_error::deserialize(&options).map_err(|error| {
         let value = error.path().iter().try_fold(&options, |value, segment| match segment {
             Segment::Seq { index } => value.get(index),
             Segment::Map { key } => value.get(key),
             _ => None,
         });
-        let rule = error.inner().to_string();
-        let rule = match rule.split_once(", expected ") {
-            Some((unknown, known)) if unknown.starts_with("unknown field") => {
-                format!("it is not an option here; the core takes {known}")
-            }
-            _ => rule,
-        };
+        // They are options beside the core's own, not fields of one of these.
+        let others = others.as_ref().and_then(Value::as_array).filter(|_| error.path().iter().len() == 1);
+        let others = others.into_iter().flatten().filter_map(Value::as_str);
+        let rule = in_words(&error.inner().to_string(), others);
         wrong(&error.path().to_string(), value.unwrap_or(&options), &rule)
     })
+}
+
+/// Puts what serde says of a value into words that users know. `others` are the names of options that serde does not know.
+fn in_words<'a>(rule: &'a str, others: impl Iterator<Item = &'a str>) -> String {
+    let Some((found, expected)) = rule.rsplit_once(", expected ") else { return rule.into() };
+    if found.starts_with("unknown field") {
+        let mut names: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
+        for other in others {
+            if !names.contains(&other) {
+                names.push(other);
+            }
+        }
+        return format!("it is not an option here; there are `{}`", names.join("`, `"));
+    }
+    let most = match expected {
+        "u8" => u8::MAX.into(),
+        "u16" => u16::MAX.into(),
+        "u32" => u32::MAX.into(),
+        "usize" => MOST_COUNTED,
+        _ => return rule.into(),
+    };
+    format!("a whole number from 0 to {most}")
 }
 
 /// An error in the form of the core's own.
