@@ -6,7 +6,7 @@
  */
 import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { must, platform, readJson, ROOT, TARGET, TARGETS } from './project.mjs'
+import { announced, must, platform, readJson, ROOT, TARGET, TARGETS } from './project.mjs'
 import { hashOf, isFresh, setStamp } from './stamp.mjs'
 import { oldGlibcLinker } from './toolchain.mjs'
 
@@ -44,10 +44,9 @@ export async function buildNative(options) {
   rmSync(aside, { recursive: true, force: true })
   mkdirSync(aside, { recursive: true })
   const linker = options.portable ? await oldGlibcLinker(triple, io) : undefined
-  await must(buildCommand(aside, linker === undefined ? undefined : triple), {
-    env: buildEnvironment(triple, linker),
-    ...io,
-  })
+  const command = buildCommand(aside, linker === undefined ? undefined : triple)
+  const env = buildEnvironment(triple, linker)
+  await announced('binding (Rust)', () => must(command, { env, ...io }), io)
   const changed = staleFiles(aside, join(ROOT, 'native'))
   mkdirSync(join(ROOT, 'native'), { recursive: true })
   for (const file of [...GENERATED, `ringbell.${name}.node`]) {

@@ -19,7 +19,7 @@ use crate::sys::fork::ForkGuarded;
 use crate::sys::seqpacket::Peer;
 use crate::{Error, Result};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Gives each client the same eventfd, and keeps its connection.
 struct Lender {
