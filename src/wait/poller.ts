@@ -15,7 +15,7 @@ export interface Wakeable {
 interface Loop {
   ref(): void
   unref(): void
-  /** Somebody has begun to wait again. */
+  /** Somebody has begun to wait: a loop that looks by itself looks more often from now on. */
   hurry?(): void
 }
 
@@ -40,7 +40,7 @@ export class Poller {
   constructor(onLoop: boolean) {
     const { NativePoller } = binding()
     this.#native = new NativePoller((count) => this.#dispatch(count), this.#ready, onLoop)
-    this.#loop = this.#native.supported ? this.#native : new Ticker(() => this.#dispatch(this.#native.poll()))
+    this.#loop = this.#native.supported ? this.#native : new Ticker(() => this.#look())
   }
 
   /** Returns the id to remove it by. */
@@ -56,9 +56,13 @@ export class Poller {
 
   /** Keeps the process alive until as many calls of `drop`. */
   hold(): void {
-    if (this.#held++ > 0) return
-    if (this.#loosening) this.#loop.hurry?.()
-    else this.#loop.ref()
+    this.hurry()
+    if (this.#held++ === 0 && !this.#loosening) this.#loop.ref()
+  }
+
+  /** A wait begins, whether it keeps the process alive or not. */
+  hurry(): void {
+    this.#loop.hurry?.()
   }
 
   /** Most who let go wait again in the same turn: the loop need not hear of that. */
@@ -66,6 +70,13 @@ export class Poller {
     if (--this.#held > 0 || this.#loosening) return
     this.#loosening = true
     void RESOLVED.then(this.#loosen)
+  }
+
+  /** For a loop that looks by itself. Where something came, more is likely to come. */
+  #look(): void {
+    const count = this.#native.poll()
+    if (count > 0) this.hurry()
+    this.#dispatch(count)
   }
 
   #dispatch(count: number): void {
