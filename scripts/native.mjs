@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * Builds the binding: native/ringbell.<platform>.node (ignored by git) and its loader and types (tracked).
+ * Builds the binding: native/ringbell.<platform>.node (ignored by git) and its types (tracked).
  * It builds into another folder and then moves the files in. So it notices a change of the tracked files and never leaves
  * them half written. A *portable* build is the one that is published. On x64 with glibc it is linked against an old glibc.
  */
@@ -10,7 +10,7 @@ import { announced, must, platform, readJson, ROOT, TARGET, TARGETS } from './pr
 import { hashOf, isFresh, setStamp } from './stamp.mjs'
 import { oldGlibcLinker } from './toolchain.mjs'
 
-export const GENERATED = ['binding.cjs', 'binding.d.cts']
+export const GENERATED = ['binding.d.cts']
 
 const CRATES = ['ring', 'core', 'node'].flatMap((name) => [`crates/${name}/src`, `crates/${name}/Cargo.toml`])
 const BESIDE = ['crates/node/build.rs', 'crates/node/hot.d.ts', 'Cargo.toml', 'Cargo.lock', '.cargo', 'package.json']
@@ -75,8 +75,8 @@ function buildCommand(folder, triple) {
     TARGET,
     '--output-dir',
     folder,
-    '--js',
-    'binding.cjs',
+    // src/native.ts loads it.
+    '--no-js',
     '--dts',
     'binding.d.cts',
     '--no-const-enum',

@@ -21,11 +21,10 @@ export const TARGETS = {
   'linux-arm64-musl': 'aarch64-unknown-linux-musl',
 }
 
-/** This machine as napi names it, e.g. `linux-x64-gnu`. */
+/** This machine as napi names it, e.g. `linux-x64-gnu`. The binding is loaded by the same name (src/native.ts). */
 export function platform() {
-  const report = /** @type {{ header: Record<string, unknown> }} */ (process.report.getReport())
-  const libc = report.header['glibcVersionRuntime'] === undefined ? 'musl' : 'gnu'
-  return `${process.platform}-${process.arch}-${libc}`
+  const glibc = /\/libc(\.so\.6|-2\.\d+\.so)$/m.test(readFileSync('/proc/self/maps', 'latin1'))
+  return `${process.platform}-${process.arch}-${glibc ? 'gnu' : 'musl'}`
 }
 
 /** @param {string} path from the root of the repository */

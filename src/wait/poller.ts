@@ -104,11 +104,11 @@ let shared: Poller | undefined
 
 /** The poller of this environment (each worker thread has its own). */
 export function poller(): Poller {
-  return (shared ??= new Poller(!portable()))
+  return (shared ??= new Poller(!polls()))
 }
 
-/** Bun's and Deno's `uv_*` symbols cannot be used; Bun's even abort. */
-function portable(): boolean {
+/** Whether a timer polls: Bun's and Deno's `uv_*` symbols cannot be used; Bun's even abort. */
+export function polls(): boolean {
   return (
     process.versions['bun'] !== undefined ||
     process.versions['deno'] !== undefined ||
