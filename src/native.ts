@@ -129,7 +129,8 @@ function requireBinding(name: string): NativeBinding {
 /** The file of somebody else that this code was bundled into. */
 function bundle(): string | undefined {
   try {
-    if ((require('../package.json') as { name?: string }).name === 'ringbell') return undefined
+    const { name } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { name?: string }
+    if (name === 'ringbell') return undefined
   } catch {
     // There is none beside a bundle.
   }

@@ -20,7 +20,7 @@ function withTimers(use: (pending: number[], tick: (times: number) => void) => v
     note()
     return timer
   }) as never
-  globalThis.clearTimeout = remove as never
+  globalThis.clearTimeout = remove
   try {
     use(pending, (times) => {
       for (let n = 0; n < times; n++) {
