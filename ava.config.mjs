@@ -4,5 +4,6 @@ export default {
   extensions: { ts: 'module' },
   nodeArguments: ['--import=tsx'],
   workerThreads: false,
-  timeout: '2m',
+  // Without any test that ends; a single one has less (helpers/patience.ts).
+  timeout: '15m',
 }

@@ -1,16 +1,16 @@
 // @ts-check
 /**
- * Builds the binding: native/ringbell.<platform>.node (ignored by git) and its loader and types (tracked).
+ * Builds the binding: native/ringbell.<platform>.node (ignored by git) and its types (tracked).
  * It builds into another folder and then moves the files in. So it notices a change of the tracked files and never leaves
  * them half written. A *portable* build is the one that is published. On x64 with glibc it is linked against an old glibc.
  */
 import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { must, platform, readJson, ROOT, TARGET, TARGETS } from './project.mjs'
+import { announced, must, platform, readJson, ROOT, TARGET, TARGETS } from './project.mjs'
 import { hashOf, isFresh, setStamp } from './stamp.mjs'
 import { oldGlibcLinker } from './toolchain.mjs'
 
-export const GENERATED = ['binding.cjs', 'binding.d.cts']
+export const GENERATED = ['binding.d.cts']
 
 const CRATES = ['ring', 'core', 'node'].flatMap((name) => [`crates/${name}/src`, `crates/${name}/Cargo.toml`])
 const BESIDE = ['crates/node/build.rs', 'crates/node/hot.d.ts', 'Cargo.toml', 'Cargo.lock', '.cargo', 'package.json']
@@ -44,10 +44,9 @@ export async function buildNative(options) {
   rmSync(aside, { recursive: true, force: true })
   mkdirSync(aside, { recursive: true })
   const linker = options.portable ? await oldGlibcLinker(triple, io) : undefined
-  await must(buildCommand(aside, linker === undefined ? undefined : triple), {
-    env: buildEnvironment(triple, linker),
-    ...io,
-  })
+  const command = buildCommand(aside, linker === undefined ? undefined : triple)
+  const env = buildEnvironment(triple, linker)
+  await announced('binding (Rust)', () => must(command, { env, ...io }), io)
   const changed = staleFiles(aside, join(ROOT, 'native'))
   mkdirSync(join(ROOT, 'native'), { recursive: true })
   for (const file of [...GENERATED, `ringbell.${name}.node`]) {
@@ -76,8 +75,8 @@ function buildCommand(folder, triple) {
     TARGET,
     '--output-dir',
     folder,
-    '--js',
-    'binding.cjs',
+    // src/native.ts loads it.
+    '--no-js',
     '--dts',
     'binding.d.cts',
     '--no-const-enum',

@@ -3,7 +3,8 @@
  * Makes the tarballs that are published: the root package, and one for each binary that exists. They are made in another
  * folder, because the published root manifest differs from ours. It names the binaries' packages (which do not exist when
  * a clone is installed), and has no scripts and no development tools. The tests use exactly what is published.
- * `pack [--binaries DIR] [--all]`: --all fails unless all four binaries are there.
+ * `pack [--binaries DIR] [--all]`: --all fails unless all four binaries are there. `pack --instead` is what `npm pack` runs in the
+ * folders of this repository. It fails there, because what it would make is a package without its binary.
  */
 import { copyFileSync, cpSync, existsSync, mkdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
@@ -56,16 +57,21 @@ export async function pack(options = {}) {
     const folder = join(staging, name)
     stage(ROOT, folder, ['LICENSE-MIT', 'LICENSE-APACHE'])
     copyFileSync(join(from, file), join(folder, file))
-    binaries[name] = await tarball(readJson(`npm/${name}/package.json`), folder)
+    const { scripts: _scripts, ...manifest } = readJson(`npm/${name}/package.json`)
+    binaries[name] = await tarball(manifest, folder)
   }
   const own = readJson('package.json')
   const folder = join(staging, 'ringbell')
-  stage(ROOT, folder, [...own.files, ...(existsSync(join(ROOT, 'README.md')) ? ['README.md'] : [])])
+  stage(ROOT, folder, ['README.md', ...own.files])
   return { root: await tarball(publishedManifest(own), folder), binaries }
 }
 
 if (isMain(import.meta.url)) {
   await script(async () => {
+    if (process.argv.includes('--instead'))
+      throw new Error(
+        'npm pack makes no package here: run "npm run build" and "node scripts/pack.mjs" in the root of the repository',
+      )
     const at = process.argv.indexOf('--binaries')
     const binaries = at < 0 ? {} : { binaries: process.argv[at + 1] ?? '' }
     const made = await pack({ ...binaries, all: process.argv.includes('--all'), output: () => {} })

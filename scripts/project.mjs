@@ -21,11 +21,10 @@ export const TARGETS = {
   'linux-arm64-musl': 'aarch64-unknown-linux-musl',
 }
 
-/** This machine as napi names it, e.g. `linux-x64-gnu`. */
+/** This machine as napi names it, e.g. `linux-x64-gnu`. The binding is loaded by the same name (src/native.ts). */
 export function platform() {
-  const report = /** @type {{ header: Record<string, unknown> }} */ (process.report.getReport())
-  const libc = report.header['glibcVersionRuntime'] === undefined ? 'musl' : 'gnu'
-  return `${process.platform}-${process.arch}-${libc}`
+  const glibc = /\/libc(\.so\.6|-2\.\d+\.so)$/m.test(readFileSync('/proc/self/maps', 'latin1'))
+  return `${process.platform}-${process.arch}-${glibc ? 'gnu' : 'musl'}`
 }
 
 /** @param {string} path from the root of the repository */
@@ -48,10 +47,17 @@ export function npm(args) {
 }
 
 /**
+ * The watchdog of what runs tests: so many ms without any output. It does not limit how long a command takes, because a
+ * slow machine must not fail. What a single test waits for has a shorter one (__test__/helpers/patience.ts). What compiles
+ * or downloads has none.
+ */
+export const SILENCE = 20 * 60_000
+
+/**
  * @typedef {object} RunOptions
  * @property {string} [cwd]
  * @property {Record<string, string | undefined>} [env] added to ours; undefined removes a variable
- * @property {number} [timeout] in ms; after it the whole process group is killed
+ * @property {number} [silence] needs `output`; after so many ms without any the whole process group is killed
  * @property {(chunk: string) => void} [output] gets stdout and stderr. Without it both are inherited
  */
 
@@ -65,7 +71,7 @@ for (const signal of /** @type {const} */ (['SIGINT', 'SIGTERM'])) {
 }
 
 /**
- * Runs a command to its end and returns its exit code: 124 if its time was up, 127 if it could not start.
+ * Runs a command to its end and returns its exit code: 124 if the watchdog stopped it, 127 if it could not start.
  * @param {readonly string[]} command @param {RunOptions} [options] @returns {Promise<number>}
  */
 export function run(command, options = {}) {
@@ -79,23 +85,29 @@ export function run(command, options = {}) {
       detached: true,
     })
     const group = child.pid
-    let late = false
     if (group !== undefined) groups.add(group)
-    const timer =
-      options.timeout === undefined ? undefined : setTimeout(() => ((late = true), killGroup(group)), options.timeout)
+    let stopped = false
+    const watchdog = options.silence === undefined ? undefined : setTimeout(bark, options.silence)
+    function bark() {
+      stopped = true
+      killGroup(group)
+    }
     const say = options.output ?? ((/** @type {string} */ text) => void process.stderr.write(text))
-    child.stdout?.setEncoding('utf8').on('data', say)
-    child.stderr?.setEncoding('utf8').on('data', say)
+    for (const stream of [child.stdout, child.stderr])
+      stream?.setEncoding('utf8').on('data', (/** @type {string} */ chunk) => {
+        watchdog?.refresh()
+        say(chunk)
+      })
     child.once('error', (error) => {
-      clearTimeout(timer)
+      clearTimeout(watchdog)
       say(`${program}: ${error.message}\n`)
       done(127)
     })
     child.once('close', (code) => {
-      clearTimeout(timer)
+      clearTimeout(watchdog)
       groups.delete(group)
-      if (late) say(`\n${program} was stopped: no end after ${(options.timeout ?? 0) / 1000} s\n`)
-      done(late ? 124 : (code ?? 1))
+      if (stopped) say(`\n${program} was stopped: it said nothing for ${(options.silence ?? 0) / 1000} s\n`)
+      done(stopped ? 124 : (code ?? 1))
     })
   })
 }
@@ -114,6 +126,22 @@ function killGroup(group) {
 export async function must(command, options) {
   const code = await run(command, options)
   if (code !== 0) throw new Error(`${command.join(' ')}: exit code ${code}`)
+}
+
+/** @param {number} from of performance.now() */
+export const secondsSince = (from) => `${((performance.now() - from) / 1000).toFixed(1)} s`
+
+/**
+ * Does what takes minutes: says so before, and afterwards how long it took.
+ * @template T @param {string} what @param {() => Promise<T>} action @param {RunOptions} [options] @returns {Promise<T>}
+ */
+export async function announced(what, action, options = {}) {
+  const say = options.output ?? ((/** @type {string} */ text) => void process.stderr.write(text))
+  const from = performance.now()
+  say(`${what} …\n`)
+  const result = await action()
+  say(`${what}: ${secondsSince(from)}\n`)
+  return result
 }
 
 /** Runs a script's main function; an error becomes one line and exit code 1. @param {() => Promise<number | void>} main */

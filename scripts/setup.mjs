@@ -6,7 +6,7 @@
  */
 import { rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { npm, must, onPath, ROOT } from './project.mjs'
+import { announced, npm, must, onPath, ROOT } from './project.mjs'
 import { buildNative } from './native.mjs'
 import { hashOf, isFresh, setStamp } from './stamp.mjs'
 
@@ -28,7 +28,8 @@ async function ensureInstalled(folder, options) {
   if (isFresh(stamp, wanted)) return
   // Nothing here needs install scripts; not running them keeps a clone's first command predictable.
   const install = npm(['ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'])
-  await must(install, { ...options, cwd: join(ROOT, folder) })
+  const name = `packages of ${folder === '.' ? 'the repository' : folder}`
+  await announced(name, () => must(install, { ...options, cwd: join(ROOT, folder) }), options)
   setStamp(stamp, wanted)
 }
 
@@ -37,14 +38,9 @@ export async function ensurePackages(options) {
   await ensureInstalled('.', options)
 }
 
-/** What the programs in docs/ use: their tests install it, nothing else needs it. */
-export async function ensureDocsPackages() {
-  let said = ''
-  try {
-    await ensureInstalled('docs', { output: (chunk) => (said += chunk) })
-  } catch (cause) {
-    throw new Error(`the packages of docs/ cannot be installed: ${said}`, { cause })
-  }
+/** What the programs in docs/ use: nothing else needs it. @param {import('./project.mjs').RunOptions} [options] */
+export async function ensureDocsPackages(options) {
+  await ensureInstalled('docs', options)
 }
 
 /** typedoc, for `npm run docs` alone. @param {import('./project.mjs').RunOptions} [options] */
@@ -58,22 +54,26 @@ export async function ensureDist(options) {
     hashOf(['src', 'tsconfig.base.json', 'tsconfig.build.json', 'package-lock.json', 'native/binding.d.cts', 'dist'])
   if (isFresh(DIST_STAMP, wanted())) return
   rmSync(join(ROOT, 'dist'), { recursive: true, force: true })
-  await must([process.execPath, join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', 'tsconfig.build.json'], options)
+  const tsc = [process.execPath, join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', 'tsconfig.build.json']
+  await announced('TypeScript', () => must(tsc, options), options)
   setStamp(DIST_STAMP, wanted())
 }
 
-/**
- * @param {{ portable?: boolean, output?: (chunk: string) => void }} [options] portable: the binary that is published,
- *   linked for glibc 2.31 (see native.mjs)
- * @returns {Promise<string[]>} generated files that differed from what was there
- */
-export async function setup(options = {}) {
+/** What cannot be fetched. */
+export function ensureTools() {
   if (!isSupportedNode(process.versions.node))
     throw new Error(`Node ${process.versions.node} is too old: ^20.19.0 || >=22.12.0`)
   if (!onPath('cargo')) throw new Error('cargo is not on the PATH: install Rust from https://rustup.rs')
-  const io = options.output === undefined ? {} : { output: options.output }
-  await ensurePackages(io)
-  const changed = await buildNative({ portable: options.portable ?? false, ...io })
-  await ensureDist(io)
+}
+
+/**
+ * @param {{ portable?: boolean }} [options] portable: the binary that is published, linked for glibc 2.31 (see native.mjs)
+ * @returns {Promise<string[]>} generated files that differed from what was there
+ */
+export async function setup(options = {}) {
+  ensureTools()
+  await ensurePackages()
+  const changed = await buildNative({ portable: options.portable ?? false })
+  await ensureDist()
   return changed
 }

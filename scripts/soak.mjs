@@ -4,7 +4,7 @@
  * kills of either side, lost wake-ups, terminated workers, and the fuzz targets if cargo-fuzz and a nightly compiler are
  * installed. SECONDS (an hour by default) is divided among them. Any failure ends the run with exit code 1.
  */
-import { script, run } from './project.mjs'
+import { run, script, SILENCE } from './project.mjs'
 
 const seconds = Number(process.argv[2] ?? 3600)
 const share = Math.max(10, Math.floor(seconds / 6))
@@ -44,7 +44,11 @@ await script(async () => {
   let failed = 0
   for (const { name, command, env } of hunts) {
     process.stdout.write(`\n${name}\n`)
-    const code = await run(command, { env: env ?? {}, timeout: share * 20_000 })
+    const code = await run(command, {
+      env: env ?? {},
+      output: (chunk) => void process.stdout.write(chunk),
+      silence: SILENCE + share * 20_000,
+    })
     if (code === 0) continue
     failed++
     process.stdout.write(`FAILED with exit code ${code}: ${command.join(' ')}\n`)

@@ -2,17 +2,18 @@
 /**
  * The stages of `npm test`, in order. A stage has a name for `--only`, and steps. A step is a command with a way to
  * read its outcome, or a function that throws. The stages share Cargo's target folder, so that nothing is built twice. loom
- * has a folder of its own, because its flags change every crate.
+ * has a folder of its own, because its flags change every crate. What compiles or installs is a step of its own, without a
+ * watchdog.
  */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { glibcProblems } from './check-glibc.mjs'
 import { readElf } from './elf.mjs'
-import { nativeFile } from './native.mjs'
-import { cargoOutcome, checkOutcome, tapOutcome } from './outcome.mjs'
+import { buildNative, nativeFile } from './native.mjs'
+import { avaOutcome, cargoOutcome, checkOutcome } from './outcome.mjs'
 import { pack } from './pack.mjs'
 import { ROOT, TARGET } from './project.mjs'
-import { setup } from './setup.mjs'
+import { ensureDist, ensureDocsPackages, ensurePackages, ensureTools } from './setup.mjs'
 import { tryPackage } from './try-package.mjs'
 
 /** @typedef {(text: string, code: number) => import('./outcome.mjs').Outcome} Reader */
@@ -23,17 +24,28 @@ import { tryPackage } from './try-package.mjs'
  * @property {(say: (chunk: string) => void) => Promise<void>} [action] instead of a command
  * @property {Record<string, string | undefined>} [env]
  * @property {Reader} [read]
- * @property {number} [minutes] the watchdog, 8 by default
+ * @property {boolean} [hangs] it runs tests, which can hang: it has a watchdog (`SILENCE` in project.mjs)
  */
 /** @typedef {{ name: string, steps: () => Step[] }} Stage */
 
 const NODE = process.execPath
 /** @param {string} path */
 const tool = (path) => join(ROOT, 'node_modules', path)
-/** @param {string} name @param {string[]} command @returns {Step} */
-const check = (name, command) => ({ name, command, read: checkOutcome })
-/** @param {string[]} files */
-const ava = (files) => [NODE, tool('ava/entrypoints/cli.mjs'), '--tap', ...files]
+const AVA = [NODE, tool('ava/entrypoints/cli.mjs')]
+/** @typedef {Record<string, string | undefined>} Env */
+/** @param {string} name @param {string[]} command @param {Env} [env] @returns {Step} */
+const check = (name, command, env = {}) => ({ name, command, env, read: checkOutcome })
+/** Rust's tests, compiled. @param {string[]} flags @param {Env} [env] */
+const compiled = (flags, env) => check('compiled', ['cargo', 'test', ...flags, '--no-run'], env)
+/** @param {string} name @param {string[]} flags @param {Env} [env] @param {string[]} [only] @returns {Step} */
+const rustTests = (name, flags, env = {}, only = []) => {
+  const command = ['cargo', 'test', ...flags, '--no-fail-fast', ...only]
+  return { name, command, env, read: cargoOutcome, hangs: true }
+}
+/** @param {string} name @param {string[]} files @param {Env} [env] @returns {Step} */
+const nodeTests = (name, files, env = {}) => ({ name, command: [...AVA, ...files], env, read: avaOutcome, hangs: true })
+/** The same under a table of oldsys. @param {string} table @param {Step} step @returns {Step} */
+const under = (table, step) => ({ ...step, command: [oldsys, table, ...(step.command ?? [])] })
 const oldsys = join(TARGET, 'debug/oldsys')
 
 /** The suite that every rung must pass, on Node's side. ava fails if the pattern finds no file. */
@@ -43,6 +55,15 @@ const CHANNELS = ['__test__/integration/channel.test.ts']
 /** What other users get from topics and channels. */
 const ACCESS = ['__test__/integration/access.test.ts', '__test__/integration/access-channels.test.ts']
 
+// Tests of the binding would need Node's symbols, so it is tested from Node.
+const WORKSPACE = ['--workspace', '--exclude', 'ringbell-node']
+const MODELS = {
+  flags: ['-p', 'ringbell-ring', '--profile', 'model', '--test', 'loom_*'],
+  env: { RUSTFLAGS: '--cfg loom', CARGO_TARGET_DIR: join(TARGET, 'loom') },
+}
+/** Cargo's flags for some test programs of the core. @param {string[]} programs */
+const testsOf = (programs) => ['-p', 'ringbell', ...programs.flatMap((program) => ['--test', program])]
+
 /**
  * The shared suites again: where the kernel answers differently, and with each fallback forced. These variables tell them
  * what to expect: RINGBELL_TEST_SYSCALLS (the table), RINGBELL_TEST_RUNG (the best possible rung), IPC_BUS_ACQUIRE
@@ -50,44 +71,41 @@ const ACCESS = ['__test__/integration/access.test.ts', '__test__/integration/acc
  * @returns {Step[]}
  */
 function rungs() {
-  const topics = ['cargo', 'test', '-p', 'ringbell', '--no-fail-fast', '--test', 'topic_stream']
   // Run everything where the rung of everything changes. Run only the acquisition suites where only acquisition changes.
-  const everything = {
-    rust: [...topics, '--test', 'topic_acks', '--test', 'channel'],
-    node: ava([...ACQUISITION, ...CHANNELS, ...ACCESS]),
-  }
-  const acquisition = { rust: topics, node: ava(ACQUISITION) }
-  const registry = ['cargo', 'test', '-p', 'ringbell', '--no-fail-fast', '--test', 'bus_watch', '--test', 'bus_publish']
-  // This test compares both ways by itself, so it cannot run with one of them forced.
-  registry.push('--', '--skip', 'inotify_and_polling_see_the_same')
-  // These tables have no pidfd_getfd, so no direct rung. Without memfd_create (319) there is no shared memory either.
+  const everything = { rust: ['topic_stream', 'topic_acks', 'channel'], node: [...ACQUISITION, ...CHANNELS, ...ACCESS] }
+  const acquisition = { rust: ['topic_stream'], node: ACQUISITION }
+  // These tables have no pidfd_getfd, so no direct rung. Without memfd_create there is no shared memory either.
   const tables = [
     { table: '5.4', rung: 'handshake', suites: everything },
     { table: 'docker', rung: 'handshake', suites: acquisition },
     { table: 'docker-strict', rung: 'handshake', suites: acquisition },
-    { table: '319=1', rung: 'stream', suites: everything },
-  ].map(({ table, rung, suites }) => ({
-    table,
-    suites,
-    env: { RINGBELL_TEST_SYSCALLS: table, RINGBELL_TEST_RUNG: rung },
-  }))
+    { table: 'memfd_create=EPERM', rung: 'stream', suites: everything },
+  ]
   const forced = [
     { rung: 'handshake', suites: acquisition },
     { rung: 'stream', suites: everything },
-  ].map(({ rung, suites }) => ({ rung, suites, env: { IPC_BUS_ACQUIRE: rung, RINGBELL_TEST_RUNG: rung } }))
+  ]
+  const registry = { rust: ['bus_watch', 'bus_publish'], node: ACQUISITION }
+  // This test compares both ways by itself, so it cannot run with one of them forced.
+  const skipped = ['--', '--skip', 'inotify_and_polling_see_the_same']
   const polling = { IPC_BUS_WATCH: 'poll' }
+  /** @param {string} name @param {{ rust: string[], node: string[] }} suites @param {Env} env @param {string[]} [only] */
+  const both = (name, suites, env, only) => [
+    rustTests(`${name}: Rust`, testsOf(suites.rust), env, only),
+    nodeTests(`${name}: Node`, suites.node, env),
+  ]
   return [
     check('oldsys', ['cargo', 'build', '-p', 'oldsys']),
-    ...tables.flatMap(({ table, suites, env }) => [
-      { name: `${table}: Rust`, command: [oldsys, table, ...suites.rust], env, read: cargoOutcome },
-      { name: `${table}: Node`, command: [oldsys, table, ...suites.node], env, read: tapOutcome },
-    ]),
-    ...forced.flatMap(({ rung, suites, env }) => [
-      { name: `${rung} forced: Rust`, command: suites.rust, env, read: cargoOutcome },
-      { name: `${rung} forced: Node`, command: suites.node, env, read: tapOutcome },
-    ]),
-    { name: 'polling forced: Rust', command: registry, env: polling, read: cargoOutcome },
-    { name: 'polling forced: Node', command: ava(ACQUISITION), env: polling, read: tapOutcome },
+    compiled(testsOf([...everything.rust, ...registry.rust])),
+    ...tables.flatMap(({ table, rung, suites }) =>
+      both(table, suites, { RINGBELL_TEST_SYSCALLS: table, RINGBELL_TEST_RUNG: rung }).map((step) =>
+        under(table, step),
+      ),
+    ),
+    ...forced.flatMap(({ rung, suites }) =>
+      both(`${rung} forced`, suites, { IPC_BUS_ACQUIRE: rung, RINGBELL_TEST_RUNG: rung }),
+    ),
+    ...both('polling forced', registry, polling, skipped),
   ]
 }
 
@@ -96,7 +114,9 @@ export const STAGES = [
   {
     name: 'build',
     steps: () => [
-      { name: 'packages, portable binding, dist; generated files are current', action: build, minutes: 15 },
+      { name: 'packages', action: packages },
+      { name: 'portable binding; generated files are current', action: build },
+      { name: 'dist', action: (say) => ensureDist({ output: say }) },
     ],
   },
   {
@@ -105,7 +125,7 @@ export const STAGES = [
       check('layers', [NODE, 'scripts/check-layers.mjs']),
       check('rustfmt', ['cargo', 'fmt', '--all', '--check']),
       check('clippy', ['cargo', 'clippy', '--workspace', '--all-targets', '--', '-D', 'warnings']),
-      { ...check('rustdoc', ['cargo', 'doc', '--workspace', '--no-deps']), env: { RUSTDOCFLAGS: '-D warnings' } },
+      check('rustdoc', ['cargo', 'doc', '--workspace', '--no-deps'], { RUSTDOCFLAGS: '-D warnings' }),
       check('oxlint', [NODE, tool('oxlint/bin/oxlint'), '--type-aware', '--deny-warnings']),
       check('API reference', [NODE, 'scripts/docs.mjs']),
       check('prettier', [NODE, tool('prettier/bin/prettier.cjs'), '--check', '--log-level', 'warn', '.']),
@@ -117,27 +137,19 @@ export const STAGES = [
   },
   {
     name: 'rust',
-    steps: () => [
-      {
-        name: 'unit, property, integration, doc tests',
-        // Tests of the binding would need Node's symbols, so it is tested from Node.
-        command: ['cargo', 'test', '--workspace', '--exclude', 'ringbell-node', '--no-fail-fast'],
-        read: cargoOutcome,
-      },
-    ],
+    steps: () => [compiled(WORKSPACE), rustTests('unit, property, integration, doc tests', WORKSPACE)],
   },
   {
     name: 'loom',
+    steps: () => [compiled(MODELS.flags, MODELS.env), rustTests('models', MODELS.flags, MODELS.env)],
+  },
+  {
+    name: 'node',
     steps: () => [
-      {
-        name: 'models',
-        command: ['cargo', 'test', '-p', 'ringbell-ring', '--profile', 'model', '--no-fail-fast', '--test', 'loom_*'],
-        env: { RUSTFLAGS: '--cfg loom', CARGO_TARGET_DIR: join(TARGET, 'loom') },
-        read: cargoOutcome,
-      },
+      { name: 'packages of the guide', action: (say) => ensureDocsPackages({ output: say }) },
+      nodeTests('ava', []),
     ],
   },
-  { name: 'node', steps: () => [{ name: 'ava', command: ava([]), read: tapOutcome }] },
   { name: 'rungs', steps: rungs },
   {
     name: 'package',
@@ -165,8 +177,14 @@ function tarball() {
 }
 
 /** @param {(chunk: string) => void} say */
+async function packages(say) {
+  ensureTools()
+  await ensurePackages({ output: say })
+}
+
+/** @param {(chunk: string) => void} say */
 async function build(say) {
-  const changed = await setup({ portable: true, output: say })
+  const changed = await buildNative({ portable: true, output: say })
   if (changed.length > 0)
     throw new Error(`not what the sources generate (written now, commit it): native/${changed.join(', native/')}`)
 }

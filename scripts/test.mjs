@@ -1,20 +1,17 @@
 // @ts-check
 /**
  * npm test [-- --only STAGE,…] [--verbose]: runs every stage of stages.mjs, on a fresh clone, too. A failure does not stop
- * the other stages. Output goes to target/test-logs; that of a failed step is shown. The last line is the sum of all
- * stages. The exit code is 1 if anything failed.
+ * the other stages. Output goes to target/test-logs; that of a failed step is shown. The last lines say how long each stage
+ * took, and the sum of all. The exit code is 1 if anything failed.
  */
 import { createWriteStream, mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { finished } from 'node:stream/promises'
 import { join } from 'node:path'
 import { checkOutcome } from './outcome.mjs'
-import { run, script, TARGET } from './project.mjs'
+import { run, script, secondsSince, SILENCE, TARGET } from './project.mjs'
 
 const LOGS = join(TARGET, 'test-logs')
 const SHOWN = 60_000
-
-/** @param {number} from */
-const seconds = (from) => `${((performance.now() - from) / 1000).toFixed(1)} s`
 
 /** @param {string} line */
 const say = (line) => void process.stdout.write(`${line}\n`)
@@ -29,7 +26,8 @@ async function runStep(step, path, verbose) {
   }
   let code = 0
   if (step.command !== undefined) {
-    code = await run(step.command, { output, env: step.env ?? {}, timeout: (step.minutes ?? 8) * 60_000 })
+    const watchdog = step.hangs === true ? { silence: SILENCE } : {}
+    code = await run(step.command, { output, env: step.env ?? {}, ...watchdog })
   } else {
     try {
       await step.action?.(output)
@@ -57,6 +55,7 @@ await script(async () => {
   const start = performance.now()
   const total = { passed: 0, failed: 0 }
   const broken = []
+  const times = []
   for (const stage of STAGES) {
     // All stages need the build, and it costs nothing if nothing has changed.
     if (stage.name !== 'build' && !only.includes(stage.name)) continue
@@ -65,13 +64,14 @@ await script(async () => {
     for (const [index, step] of stage.steps().entries()) {
       const from = performance.now()
       const path = join(LOGS, `${stage.name}-${index}.log`)
+      process.stdout.write(`  ${step.name} … `)
       const outcome = await runStep(step, path, verbose)
       const counts =
         outcome.passed + outcome.failed > 1 || outcome.skipped > 0
           ? `, ${outcome.passed} of ${outcome.passed + outcome.failed}`
           : ''
       const skipped = outcome.skipped > 0 ? ` (${outcome.skipped} skipped)` : ''
-      say(`  ${outcome.failed === 0 ? 'ok  ' : 'FAIL'} ${step.name}${counts}${skipped}, ${seconds(from)}`)
+      say(`${outcome.failed === 0 ? 'ok' : 'FAIL'}${counts}${skipped}, ${secondsSince(from)}`)
       if (outcome.failed > 0) {
         broken.push(`${stage.name}: ${step.name}`)
         if (!verbose) say(readFileSync(path, 'utf8').slice(-SHOWN))
@@ -79,9 +79,9 @@ await script(async () => {
       total.passed += outcome.passed
       total.failed += outcome.failed
     }
-    say(`  ${stage.name} took ${seconds(begun)}`)
+    times.push(`${stage.name} ${secondsSince(begun)}`)
   }
-  say(`\n${seconds(start)} in all; logs in ${LOGS}`)
+  say(`\n${[...times, `all ${secondsSince(start)}`].join(', ')}; logs in ${LOGS}`)
   for (const name of broken) say(`failed: ${name}`)
   say(`${total.passed} passed, ${total.failed} failed`)
   return total.failed === 0 ? 0 : 1

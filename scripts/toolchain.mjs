@@ -8,7 +8,7 @@
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
-import { must, npm, ROOT, TARGET } from './project.mjs'
+import { announced, must, npm, ROOT, TARGET } from './project.mjs'
 
 const TRIPLE = 'x86_64-unknown-linux-gnu'
 const FOLDER = join(ROOT, 'scripts/toolchain')
@@ -24,7 +24,12 @@ export async function oldGlibcLinker(triple, options) {
   ]
   const home = join(TARGET, `toolchain-${version}`)
   const linker = join(home, 'bin', `${TRIPLE}-gcc`)
-  if (existsSync(linker)) return linker
+  if (!existsSync(linker)) await announced('linker for an old glibc', () => fetchLinker(home, options), options)
+  return linker
+}
+
+/** @param {string} home where it is to be @param {import('./project.mjs').RunOptions} [options] */
+async function fetchLinker(home, options) {
   await must(
     npm(['ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error', '--prefix', FOLDER]),
     options,
@@ -38,5 +43,4 @@ export async function oldGlibcLinker(triple, options) {
   mkdirSync(half, { recursive: true })
   new Archive(xz.decompressSync(packed)).unpack(half)
   renameSync(half, home)
-  return linker
 }

@@ -6,14 +6,14 @@
 import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { isMain, must, npm, onPath, platform, readJson, ROOT, script, TARGET } from './project.mjs'
+import { isMain, must, npm, onPath, platform, readJson, ROOT, script, SILENCE, TARGET } from './project.mjs'
 
-/** @param {{ root: string, binaries: Record<string, string> }} tarballs @param {(chunk: string) => void} [output] */
+/** @param {{ root: string, binaries: Record<string, string> }} tarballs @param {(chunk: string) => void} output */
 export async function tryPackage(tarballs, output) {
   const binary = tarballs.binaries[platform()]
   if (binary === undefined) throw new Error(`no tarball for ${platform()}`)
   const home = mkdtempSync(join(tmpdir(), 'ringbell-package-'))
-  const io = output === undefined ? {} : { output }
+  const io = { output }
   try {
     const tools = join(home, 'bin')
     mkdirSync(tools)
@@ -54,13 +54,13 @@ export async function tryPackage(tarballs, output) {
       '--cache',
       join(home, 'cache'),
     ]
-    await must(npm(install), { cwd: user, env, timeout: 120_000, ...io })
-    await must([process.execPath, 'main.mjs'], { cwd: user, env, timeout: 60_000, ...io })
+    await must(npm(install), { cwd: user, env, ...io })
+    await must([process.execPath, 'main.mjs'], { cwd: user, env, silence: SILENCE, ...io })
     const cli = join(user, 'node_modules/.bin/ringbell')
     let said = ''
-    await must([cli, '--version'], { cwd: user, env, timeout: 30_000, output: (chunk) => (said += chunk) })
+    await must([cli, '--version'], { cwd: user, env, silence: SILENCE, output: (chunk) => (said += chunk) })
     if (said.trim() !== version) throw new Error(`ringbell --version said ${JSON.stringify(said)}, not ${version}`)
-    await must([cli, 'doctor', '--json'], { cwd: user, env, timeout: 30_000, ...io })
+    await must([cli, 'doctor', '--json'], { cwd: user, env, silence: SILENCE, ...io })
   } finally {
     rmSync(home, { recursive: true, force: true })
   }
@@ -71,7 +71,10 @@ if (isMain(import.meta.url)) {
     const { name, version } = readJson('package.json')
     const folder = join(TARGET, 'tarballs')
     const binary = join(folder, `${name}-${platform()}-${version}.tgz`)
-    await tryPackage({ root: join(folder, `${name}-${version}.tgz`), binaries: { [platform()]: binary } })
+    await tryPackage(
+      { root: join(folder, `${name}-${version}.tgz`), binaries: { [platform()]: binary } },
+      (chunk) => void process.stdout.write(chunk),
+    )
     process.stdout.write('the packed tarballs work in an empty folder\n')
   })
 }

@@ -2,11 +2,14 @@
  * The compiled binding: the types that its build generates (native/binding.d.cts), the numbers that its hot calls
  * return, and the only code that loads it. It is loaded at the first native call and not at import, so types, errors
  * and codecs can be used anywhere. Off Linux, or without the binary, that call throws an error that says what is
- * missing.
+ * missing (loading-error.ts).
  */
+import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
+import { fileURLToPath } from 'node:url'
 import type * as Binding from '../native/binding.cjs'
 import { RingbellError } from './errors.js'
+import { loadingError } from './loading-error.js'
 
 export type {
   NativeAnnounced,
@@ -47,6 +50,24 @@ export const DRAIN_LARGE = -3
 /** The result of `drainLarge` if the large message will never be complete. */
 export const LARGE_GONE = -1
 
+// The name `require` and the literals below let tracers of deployments (@vercel/nft) see which files are needed.
+const require = createRequire(import.meta.url)
+
+type Load = () => NativeBinding
+/** For each machine: the file that a clone builds, and the package that npm installs. */
+const BINARIES: Readonly<Record<string, readonly [built: Load, installed: Load]>> = {
+  'linux-x64-gnu': [() => require('../native/ringbell.linux-x64-gnu.node'), () => require('ringbell-linux-x64-gnu')],
+  'linux-x64-musl': [() => require('../native/ringbell.linux-x64-musl.node'), () => require('ringbell-linux-x64-musl')],
+  'linux-arm64-gnu': [
+    () => require('../native/ringbell.linux-arm64-gnu.node'),
+    () => require('ringbell-linux-arm64-gnu'),
+  ],
+  'linux-arm64-musl': [
+    () => require('../native/ringbell.linux-arm64-musl.node'),
+    () => require('ringbell-linux-arm64-musl'),
+  ],
+}
+
 let loaded: NativeBinding | undefined
 
 /**
@@ -66,7 +87,7 @@ function load(): NativeBinding {
       `ringbell needs Linux (memfd, eventfd, epoll); this is ${process.platform}. Types, errors and codecs work here, a bus does not.`,
     )
   }
-  const native = requireBinding()
+  const native = requireBinding(target())
   const layout = native.layoutVersion()
   if (layout !== LAYOUT_VERSION) {
     throw new RingbellError(
@@ -77,14 +98,43 @@ function load(): NativeBinding {
   return native
 }
 
-function requireBinding(): NativeBinding {
+/**
+ * This machine, as in the names of the binaries. Which C library there is, this very process says: a Node for musl also runs on a system with
+ * glibc. scripts/project.mjs, which names the file that is built, looks in the same way. `process.report` would need 20 ms.
+ */
+function target(): string {
+  return `linux-${process.arch}-${usesGlibc() ? 'gnu' : 'musl'}`
+}
+
+function usesGlibc(): boolean {
   try {
-    return createRequire(import.meta.url)('../native/binding.cjs') as NativeBinding
-  } catch (cause) {
-    throw new RingbellError(
-      'ERR_RINGBELL_BINDING',
-      `No compiled binding for ${process.platform}-${process.arch} could be loaded. Reinstall without --omit=optional, or build it with "npm run build" in a clone (needs Rust).`,
-      { cause },
-    )
+    return /\/libc(\.so\.6|-2\.\d+\.so)$/m.test(readFileSync('/proc/self/maps', 'latin1'))
+  } catch {
+    return true
   }
+}
+
+function requireBinding(name: string): NativeBinding {
+  const errors: unknown[] = []
+  const own = process.env['NAPI_RS_NATIVE_LIBRARY_PATH']
+  const ways = own === undefined ? (BINARIES[name] ?? []) : [(): NativeBinding => require(own)]
+  for (const way of ways) {
+    try {
+      return way()
+    } catch (error) {
+      errors.push(error)
+    }
+  }
+  throw loadingError(name, errors, bundle())
+}
+
+/** The file of somebody else that this code was bundled into. */
+function bundle(): string | undefined {
+  try {
+    const { name } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { name?: string }
+    if (name === 'ringbell') return undefined
+  } catch {
+    // There is none beside a bundle.
+  }
+  return fileURLToPath(import.meta.url)
 }

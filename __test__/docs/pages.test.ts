@@ -42,8 +42,7 @@ const pages = [join(ROOT, 'README.md'), ...files.sort().map((name) => join(GUIDE
 
 /** Laid out as a project that has installed ringbell, and what docs/package.json has. */
 test.before(async (t) => {
-  t.timeout(600_000)
-  await ensureDocsPackages()
+  await ensureDocsPackages({ output: (chunk) => t.log(chunk) })
   mkdirSync(bin, { recursive: true })
   writeFileSync(join(scratch, 'package.json'), '{ "type": "module" }')
   const link = (name: string, target: string): void => {
@@ -93,7 +92,6 @@ for (const { name, sections } of pages) {
     if (missing !== undefined) console.error(`*** NOT TESTED, because ${missing} is missing: ${name}: ${title} ***`)
     const testOrSkip = missing === undefined ? test : test.skip
     testOrSkip(`${name}: ${title}`, async (t) => {
-      t.timeout(600_000)
       const folder = join(scratch, `${name.replace(/\W/g, '-')}-${n}`)
       mkdirSync(folder)
       await inLane(() => runSection(sections.slice(0, n + 1), folder, bin))

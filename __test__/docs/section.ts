@@ -7,9 +7,9 @@ import { once } from 'node:events'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { delimiter, dirname, join } from 'node:path'
 import { parseAllDocuments } from 'yaml'
+import { PATIENCE_MS } from '../helpers/patience.js'
 import { Expectation, type Block, type Section } from './markdown.js'
 
-const PATIENCE_MS = 60_000
 const TSX = import.meta.resolve('tsx')
 
 /** A program: the blocks of a section that have the same file name, or none. */

@@ -4,6 +4,7 @@
  */
 import test from 'ava'
 import { payload } from '../fixtures/payload.mjs'
+import { PATIENCE_MS } from '../helpers/patience.js'
 import { peer } from '../helpers/peer.js'
 import { place } from '../helpers/place.js'
 
@@ -11,7 +12,7 @@ const KILLS = Number(process.env['RINGBELL_TEST_KILLS'] ?? 16)
 
 test.serial('a durable subscriber sees each message at least once, repeats marked', async (t) => {
   const at = place(t)
-  t.timeout(60_000 + KILLS * 5000)
+  t.timeout(PATIENCE_MS + KILLS * 5000)
   const bus = await at.bus()
   const publisher = await bus.publisher('ticks', { capacity: 32_768 })
   const name = { durable: 'billing' }

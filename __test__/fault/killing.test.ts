@@ -6,6 +6,7 @@ import { once } from 'node:events'
 import test from 'ava'
 import type { AttachedPublisher } from 'ringbell'
 import { isPayload, payload } from '../fixtures/payload.mjs'
+import { PATIENCE_MS } from '../helpers/patience.js'
 import { peer } from '../helpers/peer.js'
 import { place, until } from '../helpers/place.js'
 
@@ -13,7 +14,7 @@ const KILLS = Number(process.env['RINGBELL_TEST_KILLS'] ?? 16)
 
 test.serial('a killed publisher: its messages arrive, it ends, its files are gone', async (t) => {
   const at = place(t)
-  t.timeout(60_000 + KILLS * 5000)
+  t.timeout(PATIENCE_MS + KILLS * 5000)
   const bus = await at.bus()
   for (let kill = 0; kill < KILLS; kill++) {
     const acquire = kill % 2 === 0 ? 'auto' : 'handshake'
@@ -60,7 +61,7 @@ test.serial('a killed publisher: its messages arrive, it ends, its files are gon
 
 test.serial('killed subscribers: the others go on, and their slots are free again', async (t) => {
   const at = place(t)
-  t.timeout(60_000 + KILLS * 5000)
+  t.timeout(PATIENCE_MS + KILLS * 5000)
   const bus = await at.bus()
   // No slot to spare: each of the doomed needs one that another left.
   const publisher = await bus.publisher('ticks', { capacity: 32_768, maxSubscribers: 3, allowDirect: true })

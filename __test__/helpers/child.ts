@@ -4,8 +4,7 @@
  */
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
 import { once } from 'node:events'
-
-export const PATIENCE_MS = 60_000
+import { PATIENCE_MS } from './patience.js'
 
 export interface End {
   code: number | null

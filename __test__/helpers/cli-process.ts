@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { ExecutionContext } from 'ava'
-import { Child, type ChildOptions, type End, PATIENCE_MS } from './child.js'
+import { Child, type ChildOptions, type End } from './child.js'
+import { PATIENCE_MS } from './patience.js'
 import { until } from './place.js'
 
 const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))

@@ -7,8 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { ExecutionContext } from 'ava'
 import { Bus, type BusOptions } from 'ringbell'
-
-const PATIENCE_MS = 60_000
+import { PATIENCE_MS } from './patience.js'
 
 export interface Place {
   /** The bus directory. */

@@ -9,8 +9,8 @@ const wanted = process.env['RINGBELL_TEST_RUNG'] ?? process.env['IPC_BUS_ACQUIRE
 /** No `pidfd_getfd` here. */
 export const withoutDirect = process.env['RINGBELL_TEST_SYSCALLS'] !== undefined
 
-/** No memfd here, so no shared memory (`oldsys 319=…`). */
-export const withoutMemory = (process.env['RINGBELL_TEST_SYSCALLS'] ?? '').startsWith('319=')
+/** No memfd here, so no shared memory (`oldsys memfd_create=…`). */
+export const withoutMemory = (process.env['RINGBELL_TEST_SYSCALLS'] ?? '').startsWith('memfd_create=')
 
 /** The environment forces a rung for who leaves the choice to the ladder. */
 export const forcedByEnvironment = (process.env['IPC_BUS_ACQUIRE'] ?? 'auto') !== 'auto'

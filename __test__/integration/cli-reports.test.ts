@@ -208,6 +208,7 @@ test('doctor checks the machine, sends a message, and leaves nothing', async (t)
   const names = checks.map(({ check }) => check)
   for (const name of [
     'node',
+    'event-loop',
     'kernel',
     'yama',
     'seccomp',

@@ -6,7 +6,8 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import test, { type ExecutionContext } from 'ava'
 import { Bus } from 'ringbell'
-import { Child, PATIENCE_MS } from '../helpers/child.js'
+import { Child } from '../helpers/child.js'
+import { PATIENCE_MS } from '../helpers/patience.js'
 import { until } from '../helpers/place.js'
 
 const EXAMPLES = fileURLToPath(new URL('../../examples', import.meta.url))

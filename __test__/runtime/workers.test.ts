@@ -2,6 +2,7 @@
 import { Worker } from 'node:worker_threads'
 import test from 'ava'
 import { isPayload } from '../fixtures/payload.mjs'
+import { PATIENCE_MS } from '../helpers/patience.js'
 import { peer } from '../helpers/peer.js'
 import { place } from '../helpers/place.js'
 
@@ -44,7 +45,7 @@ test.serial('main thread and workers, each with an environment of its own', asyn
 
 test.serial('terminated workers: the process survives and leaks nothing', async (t) => {
   const at = place(t)
-  t.timeout(60_000 + TERMINATED * 2000)
+  t.timeout(PATIENCE_MS + TERMINATED * 2000)
   const child = peer(at, 'workers-terminated.mjs', [TERMINATED], { nodeArgs: ['--expose-gc'] })
   const { before, after, received, errors } = await child.tells('done')
   t.deepEqual(after, before)

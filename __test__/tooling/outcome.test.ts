@@ -1,6 +1,6 @@
 /** Reading what tools print: sums, and that silence or a bad end is never a success. */
 import test from 'ava'
-import { cargoOutcome, checkOutcome, tapOutcome } from '../../scripts/outcome.mjs'
+import { avaOutcome, cargoOutcome, checkOutcome } from '../../scripts/outcome.mjs'
 
 const CARGO = `
 test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.05s
@@ -11,18 +11,30 @@ test('cargo: the sum over all test programs', (t) => {
   t.deepEqual(cargoOutcome(CARGO, 101), { passed: 7, failed: 3, skipped: 1 })
 })
 
-test('TAP: ok, not ok, skipped', (t) => {
-  const text = 'TAP version 13\nok 1 - a\nnot ok 2 - b\n  ---\nok 3 - c # SKIP\n1..3\n'
-  t.deepEqual(tapOutcome(text, 1), { passed: 1, failed: 1, skipped: 1 })
+test('ava: passed, failed, skipped, and what had not ended', (t) => {
+  const text = `
+  ✔ a (1.2s)
+    ℹ ✔ what a test logs is no test
+  ✘ [fail]: b Test timeout exceeded
+  - [skip] c
+  ✔ d
+
+  ✘ Timed out while running tests
+
+  1 tests were pending in x.test.ts
+
+  ◌ e
+`
+  t.deepEqual(avaOutcome(text, 1), { passed: 2, failed: 2, skipped: 1 })
 })
 
 test('a bad end without a failed test is a failure', (t) => {
   t.is(cargoOutcome('error: could not compile', 101).failed, 1)
-  t.is(tapOutcome('ok 1 - a\n', 1).failed, 1)
+  t.is(avaOutcome('  ✔ a\n', 1).failed, 1)
   t.is(checkOutcome('', 124).failed, 1)
 })
 
 test('a suite that ran nothing is a failure', (t) => {
   t.is(cargoOutcome('test result: ok. 0 passed; 0 failed; 0 ignored;', 0).failed, 1)
-  t.is(tapOutcome('1..0\n', 0).failed, 1)
+  t.is(avaOutcome('', 0).failed, 1)
 })

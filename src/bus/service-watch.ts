@@ -32,6 +32,7 @@ export class ServiceWatch implements AsyncIterableIterator<ServiceEvent, undefin
     if (this.#asked.size === 0 && this.#fill()) return Promise.resolve(this.#take())
     if (this.#done) return this.#last()
     return new Promise((resolve, reject) => {
+      poller().hurry()
       if (this.#asked.size === 0) poller().hold()
       this.#asked.push({ resolve, reject })
     })

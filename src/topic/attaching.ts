@@ -11,7 +11,7 @@ export class Attaching {
   readonly #attached: () => number
   readonly #poller: Poller
   readonly #mismatch: () => string | undefined
-  readonly #waiters = new Waiters<true>({ began: () => this.#keepAlive(), ended: () => this.#keepAlive() })
+  readonly #waiters = new Waiters<true>({ began: () => this.#begin(), ended: () => this.#keepAlive() })
   #referenced = true
   #held = false
 
@@ -42,6 +42,11 @@ export class Attaching {
 
   fail(error: unknown): void {
     this.#waiters.fail(error)
+  }
+
+  #begin(): void {
+    this.#poller.hurry()
+    this.#keepAlive()
   }
 
   #keepAlive(): void {

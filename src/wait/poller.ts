@@ -16,7 +16,7 @@ export interface Wakeable {
 interface Loop {
   ref(): void
   unref(): void
-  /** A wait has begun again. */
+  /** A wait has begun. A loop that polls by a timer polls more often from now on. */
   hurry?(): void
 }
 
@@ -41,7 +41,7 @@ export class Poller {
   constructor(onLoop: boolean) {
     const { NativePoller } = binding()
     this.#native = new NativePoller((count) => this.#dispatch(count), this.#ready, onLoop)
-    this.#loop = this.#native.supported ? this.#native : new Ticker(() => this.#dispatch(this.#native.poll()))
+    this.#loop = this.#native.supported ? this.#native : new Ticker(() => this.#look())
   }
 
   /** Returns the id to remove it by. */
@@ -57,9 +57,13 @@ export class Poller {
 
   /** Keeps the process alive until `drop` was called as often. */
   hold(): void {
-    if (this.#held++ > 0) return
-    if (this.#loosening) this.#loop.hurry?.()
-    else this.#loop.ref()
+    this.hurry()
+    if (this.#held++ === 0 && !this.#loosening) this.#loop.ref()
+  }
+
+  /** A wait begins, whether it keeps the process alive or not. */
+  hurry(): void {
+    this.#loop.hurry?.()
   }
 
   /** Undoes one `hold`. The loop is released later, in a promise job, because most endpoints wait again in the same turn. */
@@ -67,6 +71,13 @@ export class Poller {
     if (--this.#held > 0 || this.#loosening) return
     this.#loosening = true
     void RESOLVED.then(this.#loosen)
+  }
+
+  /** For a loop that looks by itself. Where something came, more is likely to come. */
+  #look(): void {
+    const count = this.#native.poll()
+    if (count > 0) this.hurry()
+    this.#dispatch(count)
   }
 
   #dispatch(count: number): void {
@@ -94,11 +105,11 @@ let shared: Poller | undefined
 
 /** The poller of this environment (each worker thread has its own). */
 export function poller(): Poller {
-  return (shared ??= new Poller(!portable()))
+  return (shared ??= new Poller(!polls()))
 }
 
-/** Bun's and Deno's `uv_*` symbols cannot be used; Bun's even abort. */
-function portable(): boolean {
+/** Whether a timer polls: Bun's and Deno's `uv_*` symbols cannot be used; Bun's even abort. */
+export function polls(): boolean {
   return (
     process.versions['bun'] !== undefined ||
     process.versions['deno'] !== undefined ||

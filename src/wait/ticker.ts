@@ -1,11 +1,11 @@
 /**
  * Watches an epoll with a timer, where no event loop can watch it (Bun, Deno; on Node with `RINGBELL_POLLER=timer`). It
- * polls every millisecond after a wait has begun, and less often after some time. Waking up takes up to `SLOWEST_MS`,
+ * polls every millisecond after a wait has begun or something has come, and less often after some time. Waking up takes up to `SLOWEST_MS`,
  * and an idle process uses some CPU time; docs/platform.md says so. The timer starts unreferenced.
  */
 
 const FASTEST_MS = 1
-const SLOWEST_MS = 8
+export const SLOWEST_MS = 8
 /** Polls at one pace before the pace is halved. */
 const PATIENCE = 64
 
@@ -22,12 +22,16 @@ export class Ticker {
 
   ref(): void {
     this.#referenced = true
-    this.hurry()
     this.#timer.ref()
   }
 
+  /** Looks at the fastest pace again, also if a slow look is under way. */
   hurry(): void {
+    const slow = this.#polls >= PATIENCE
     this.#polls = 0
+    if (!slow) return
+    clearTimeout(this.#timer)
+    this.#timer = this.#schedule()
   }
 
   unref(): void {
@@ -46,6 +50,8 @@ export class Ticker {
     try {
       this.#poll()
     } finally {
+      // What was found may have hurried, and so have begun the next look already.
+      clearTimeout(this.#timer)
       this.#timer = this.#schedule()
     }
   }

@@ -8,9 +8,10 @@
 export const SLICE_MS = 2
 const MOST_UNCHECKED = 256
 
-const now = performance.now.bind(performance)
+const monotonic = performance.now.bind(performance)
 
 export class TimeSlice {
+  readonly #now: () => number
   #until = 0
   #last = 0
   #unchecked = 1
@@ -18,6 +19,11 @@ export class TimeSlice {
 
   /** Whether the last `due` returned `true`. */
   spent = false
+
+  /** `now`: milliseconds of a monotonic clock. */
+  constructor(now = monotonic) {
+    this.#now = now
+  }
 
   /** Counts a delivery. `true`: let other code run, and call `begin` in the next macrotask. */
   due(): boolean {
@@ -27,13 +33,13 @@ export class TimeSlice {
   /** Call at the beginning of a macrotask. */
   begin(): void {
     this.spent = false
-    this.#last = now()
+    this.#last = this.#now()
     this.#until = this.#last + SLICE_MS
     this.#unchecked = this.#stride
   }
 
   #readClock(): boolean {
-    const time = now()
+    const time = this.#now()
     const since = time - this.#last
     if (since > SLICE_MS / 4) this.#stride = Math.max(1, this.#stride >> 2)
     else if (since < SLICE_MS / 16) this.#stride = Math.min(MOST_UNCHECKED, this.#stride * 2)

@@ -136,6 +136,7 @@ export class Waiter {
     }
     if (!this.waiting) return
     this.#slept = true
+    this.#poller.hurry()
     this.#hold(this.#referenced)
   }
 

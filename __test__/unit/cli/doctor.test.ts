@@ -1,6 +1,7 @@
 /** What the doctor makes of how its messages got across: bad is only what leaves no way. */
 import test from 'ava'
 import { type Attempt, findings } from '../../../src/cli/doctor/try-out.js'
+import { waking } from '../../../src/cli/doctor/waking.js'
 
 const worked = (rung: Attempt['rung']): Attempt => ({ rung, took: 1 })
 const failed = (rung: Attempt['rung']): Attempt => ({ rung, error: 'it did not' })
@@ -18,4 +19,10 @@ test('a failed check comes with the reason and advice', (t) => {
     t.is(detail, 'it did not')
     t.not(advice, '')
   }
+})
+
+test('where a timer polls instead of the event loop, it says so', (t) => {
+  t.is(waking(true).status, 'warn')
+  t.regex(waking(true).detail, /timer polls.*8 ms/)
+  t.is(waking(false).status, 'ok')
 })

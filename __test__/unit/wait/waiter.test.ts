@@ -10,6 +10,7 @@ function scene(option: WaitOption) {
     there: false,
     armed: true,
     held: 0,
+    hurried: 0,
     error: undefined as unknown,
     failed: undefined as unknown,
     fails: false,
@@ -30,7 +31,7 @@ function scene(option: WaitOption) {
     },
     failed: (error) => void (state.failed = error),
   }
-  const poller = { hold: () => state.held++, drop: () => state.held-- }
+  const poller = { hold: () => state.held++, drop: () => state.held--, hurry: () => state.hurried++ }
   const waiter = new Waiter(awaited, new WaitPolicy(option), poller as unknown as Poller)
   return { calls, state, waiter }
 }
@@ -158,6 +159,18 @@ test('unreferenced, it does not keep the process alive', (t) => {
   t.is(state.held, 1)
   waiter.stop()
   t.is(state.held, 0)
+})
+
+test('each sleep that begins hurries the poller, also while it is held or nobody is kept alive', (t) => {
+  const { state, waiter } = scene('sleep')
+  waiter.start()
+  t.is(state.hurried, 1)
+  waiter.wake()
+  t.deepEqual([state.hurried, state.held], [2, 1])
+  waiter.stop()
+  waiter.referenced = false
+  waiter.start()
+  t.deepEqual([state.hurried, state.held], [3, 0])
 })
 
 test('an exception in ready does not keep the process alive', (t) => {

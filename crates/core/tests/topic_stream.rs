@@ -11,7 +11,7 @@ use ringbell::topic::{
     AckMode, Drained, EndReason, Message, Notice, PublisherOptions, Start, Subscriber, SubscriberOptions,
 };
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 fn rungs() -> Vec<Rung> {
     match std::env::var("RINGBELL_TEST_RUNG") {

@@ -11,8 +11,8 @@ mod table;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
-const USAGE: &str =
-    "usage: oldsys 5.4|5.4-noclone3|docker|docker-strict|NUMBER=ERRNO[,…] COMMAND [ARGUMENT…]";
+const USAGE: &str = "usage: oldsys 5.4|5.4-noclone3|docker|docker-strict|CALL=ERRNO[,…] COMMAND [ARGUMENT…]
+calls and errnos by name, such as memfd_create=EPERM; crates/oldsys/src/table.rs lists them";
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);

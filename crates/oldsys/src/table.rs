@@ -1,12 +1,10 @@
 //! The tables: one rule for each system call that is missing.
 //!
-//! Numbers above 424 are the same on every architecture; the others come from libc. Sources: the kernel's
-//! `arch/x86/entry/syscalls/syscall_64.tbl` of 5.4, and Docker's default seccomp profile (moby/profiles).
+//! Numbers differ between architectures, so they come from libc, by name. Only the order of the newest calls is the same everywhere:
+//! what stands above `clone3` is younger. Sources: the kernel's `arch/x86/entry/syscalls/syscall_64.tbl` of 5.4, and Docker's default
+//! seccomp profile (moby/profiles).
 
 use libc::{EINVAL, ENOSYS, EPERM};
-
-/// The last call that Linux 5.4 has (`clone3`).
-const LAST_OF_5_4: u32 = 435;
 
 /// How one call is answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +17,17 @@ pub enum Rule {
     FailsWithFlags(u32, u32, i32),
 }
 
-/// The rules of a table's name, or of a list `NUMBER=ERRNO,…`; `None` for any other word.
+/// The constants of libc with these names.
+macro_rules! named {
+    ($($name:ident)*) => { &[$((stringify!($name), libc::$name)),*] };
+}
+
+/// What a list can name: the calls that ringbell can do without, or must report well.
+const CALLS: &[(&str, libc::c_long)] = named!(SYS_memfd_create SYS_pidfd_open SYS_pidfd_getfd SYS_io_setup SYS_io_submit
+    SYS_inotify_init1 SYS_renameat2 SYS_linkat SYS_mmap SYS_fcntl SYS_close_range SYS_clone3);
+const ERRNOS: &[(&str, i32)] = named!(EPERM EACCES ENOSYS EINVAL EMFILE ENFILE ENOMEM ENOLCK EAGAIN);
+
+/// The rules of a table's name, or of a list `CALL=ERRNO,…`; `None` for any other word.
 pub fn parse(name: &str) -> Option<Vec<Rule>> {
     match name {
         "5.4" => Some(linux_5_4()),
@@ -31,14 +39,18 @@ pub fn parse(name: &str) -> Option<Vec<Rule>> {
 }
 
 fn pair(text: &str) -> Option<Rule> {
-    let (number, errno) = text.split_once('=')?;
-    let errno = errno.parse().ok().filter(|errno| (1..4096).contains(errno))?;
-    Some(Rule::Fails(number.parse().ok()?, errno))
+    let (call, errno) = text.split_once('=')?;
+    Some(fails(find(CALLS, &format!("SYS_{call}"))?, find(ERRNOS, errno)?))
+}
+
+fn find<T: Copy>(names: &[(&str, T)], wanted: &str) -> Option<T> {
+    names.iter().find(|(name, _)| *name == wanted).map(|(_, value)| *value)
 }
 
 fn linux_5_4() -> Vec<Rule> {
     vec![
-        Rule::FailsAbove(LAST_OF_5_4, ENOSYS),
+        // The last call that Linux 5.4 has.
+        Rule::FailsAbove(number(libc::SYS_clone3), ENOSYS),
         // MFD_NOEXEC_SEAL and MFD_EXEC came with 6.3, PIDFD_NONBLOCK (any flag at all) with 5.10.
         Rule::FailsWithFlags(number(libc::SYS_memfd_create), 0x18, EINVAL),
         Rule::FailsWithFlags(number(libc::SYS_pidfd_open), u32::MAX, EINVAL),

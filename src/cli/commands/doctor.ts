@@ -7,6 +7,7 @@ import { Command } from 'commander'
 import { Bus, type Check } from '../../index.js'
 import { worst } from '../doctor/check.js'
 import { tryOut } from '../doctor/try-out.js'
+import { waking } from '../doctor/waking.js'
 import { EXIT, type ExitCode, sentenceOf } from '../exit-codes.js'
 import type { Output, Style } from '../output.js'
 import { type GlobalOptions, run } from '../session.js'
@@ -32,7 +33,7 @@ export function doctor(): Command {
 }
 
 async function examine(out: Output, signal: AbortSignal, options: Parameters<typeof Bus.open>[0]): Promise<ExitCode> {
-  const checks = [node(), ...(await checksOf(options, signal))]
+  const checks = [node(), waking(), ...(await checksOf(options, signal))]
   const status = worst(checks)
   if (out.json) await out.write(`${JSON.stringify({ status, checks }, undefined, 2)}\n`)
   else await out.write(`${lines(checks, out).join('\n')}\n`)
@@ -49,7 +50,7 @@ async function checksOf(options: Parameters<typeof Bus.open>[0], signal: AbortSi
         check: 'bus',
         status: 'fail',
         detail: sentenceOf(error),
-        advice: 'choose another directory with --bus or IPC_BUS_DIR',
+        advice: adviceFor(error),
       },
     ]
   }
@@ -61,13 +62,22 @@ async function checksOf(options: Parameters<typeof Bus.open>[0], signal: AbortSi
   }
 }
 
+function adviceFor(error: unknown): string {
+  const { code } = error as { code?: string }
+  return code === 'ERR_RINGBELL_BINDING' || code === 'ERR_RINGBELL_UNSUPPORTED_PLATFORM'
+    ? 'no directory helps; see docs/guide/troubleshooting.md, "Bundlers, noexec and --no-addons"'
+    : 'choose another directory with --bus or IPC_BUS_DIR'
+}
+
 function node(): Check {
   const report = process.report.getReport() as { header?: { glibcVersionRuntime?: string } }
   const libc = report.header?.glibcVersionRuntime
+  const { bun, deno } = process.versions
+  const name = bun !== undefined ? `Bun ${bun}` : deno !== undefined ? `Deno ${deno}` : process.version
   return {
     check: 'node',
     status: 'ok',
-    detail: `${process.version}, ${process.arch}, ${libc === undefined ? 'musl' : `glibc ${libc}`}`,
+    detail: `${name}, ${process.arch}, ${libc === undefined ? 'musl' : `glibc ${libc}`}`,
     advice: '',
   }
 }

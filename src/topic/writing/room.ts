@@ -35,15 +35,22 @@ export class Room implements Awaited {
   readonly #waiter: Waiter
   /** Is called when a call really has to wait. */
   readonly #full: (bytes: number) => void
-  readonly #timeSlice = new TimeSlice()
+  readonly #timeSlice: TimeSlice
   readonly #line = new Fifo<InLine>()
   #sweeper: NodeJS.Timeout | undefined
   /** Set while other code runs first. */
   #pause: NodeJS.Immediate | undefined
 
-  constructor(hot: NativePublisherHot, policy: WaitPolicy, poller: Poller, full: (bytes: number) => void) {
+  constructor(
+    hot: NativePublisherHot,
+    policy: WaitPolicy,
+    poller: Poller,
+    full: (bytes: number) => void,
+    timeSlice = new TimeSlice(),
+  ) {
     this.#hot = hot
     this.#full = full
+    this.#timeSlice = timeSlice
     this.#waiter = new Waiter(this, policy, poller)
     this.#timeSlice.begin()
   }

@@ -87,7 +87,7 @@ function scene(codec: Codec<unknown> = json) {
   const notices = { keeping: false, untold: false, take: (): void => undefined, takeSoon: (): void => undefined }
   const loans = new Loans()
   const context: ReaderContext = { native, hot, sources, notices, codec, loans }
-  const poller = { hold: () => state.held++, drop: () => state.held-- } as unknown as Poller
+  const poller = { hold: () => state.held++, drop: () => state.held--, hurry() {} } as unknown as Poller
   const gate = new ReaderGate(hot, new WaitPolicy('sleep'), poller)
   const send = (...texts: (string | Buffer)[]): void => {
     for (const text of texts) pending.push({ text, sequence: state.sent++ })

@@ -6,6 +6,7 @@ import { Room } from '../../../../src/topic/writing/room.js'
 import { frameBytes, Window } from '../../../../src/topic/writing/window.js'
 import { WaitPolicy } from '../../../../src/wait/policy.js'
 import type { Poller } from '../../../../src/wait/poller.js'
+import { SLICE_MS, TimeSlice } from '../../../../src/wait/time-slice.js'
 
 const LIMIT = 1000
 
@@ -29,6 +30,8 @@ function scene() {
     begun: false,
     given: 0,
     broken: false,
+    /** The clock stands still, unless a test moves it. */
+    time: 0,
   }
   const hasRoom = (bytes: number): boolean => (state.begun ? state.pieces > 0 : bytes <= state.free)
   const hot: NativePublisherHot = {
@@ -79,9 +82,10 @@ function scene() {
     writer: undefined,
     refused: (bytes) => (state.refused = bytes),
   }
-  const poller = { hold: () => state.held++, drop: () => state.held-- } as unknown as Poller
+  const poller = { hold: () => state.held++, drop: () => state.held--, hurry() {} } as unknown as Poller
   const full: number[] = []
-  const room = (line.room = new Room(hot, new WaitPolicy('sleep'), poller, (bytes) => full.push(bytes)))
+  const turn = new TimeSlice(() => state.time)
+  const room = (line.room = new Room(hot, new WaitPolicy('sleep'), poller, (bytes) => full.push(bytes), turn))
   return { state, full, window, host, room, writer: new BatchWriter(window, host), memory: new Uint8Array(memory) }
 }
 
@@ -236,7 +240,9 @@ test('slots are swept only while something waits', async (t) => {
 test('full is told for a real wait only', async (t) => {
   const { room, state, full } = scene()
   state.free = 1000
+  t.true(room.now(10))
   // Somebody who never waits uses up the turn.
+  state.time += SLICE_MS
   while (room.now(10));
   await room.wait(10, undefined)
   t.deepEqual(full, [])

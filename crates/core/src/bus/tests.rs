@@ -15,7 +15,7 @@ use serde_json::Map;
 
 use super::*;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 fn open(folder: &tempfile::TempDir) -> Bus {
     Bus::open(BusOptions { path: Some(folder.path().join("bus")), ..BusOptions::default() }).unwrap()

@@ -22,7 +22,7 @@ use crate::sys::scm;
 use crate::sys::seqpacket::{self, Peer};
 use crate::{Error, Result};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Gives each client the same eventfd, and keeps its connection.
 struct Lender {

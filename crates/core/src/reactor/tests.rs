@@ -10,7 +10,7 @@ use super::{Owner, Resident, Step, Thread, Watched};
 use crate::error::Error;
 use crate::sys::eventfd::EventFd;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Reports what happens to it.
 pub(crate) struct Probe {

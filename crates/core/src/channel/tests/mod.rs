@@ -31,7 +31,7 @@ use crate::sys::scm::{self, ReceiveError, Received};
 use crate::sys::{memfd, seqpacket};
 use crate::topic::watchdog;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 struct Stage {
     bus: Bus,

@@ -22,7 +22,7 @@ pub(super) const CLUB: u32 = 40_100;
 /// How a guest reads: in shared memory, and over a stream.
 const WAYS: [&str; 2] = ["", "streamed "];
 const PLAY: &str = "topic::tests::guests::play";
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 
 #[test]
 #[ignore = "a child of the other tests"]

@@ -127,7 +127,7 @@ pub(super) fn claim_all(bus: &Bus) {
             nix::sys::signal::kill(*pid, nix::sys::signal::Signal::SIGKILL).unwrap();
         }
         // They are zombies now, or about to be: nobody has waited for them yet.
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(120);
         while (0..16).any(|slot| slots::is_held(&fake.segments.control_own, slot).unwrap()) {
             assert!(Instant::now() < deadline, "a lock outlived its owner");
             std::thread::yield_now();

@@ -138,11 +138,12 @@ impl Attachment {
 /// Ends the process when a test hangs.
 pub(crate) struct Watchdog(Option<std::sync::mpsc::Sender<()>>);
 
+/// Barks after five times as many seconds: they are what the test needs on a busy machine, and there are busier ones.
 pub(crate) fn watchdog(seconds: u64) -> Watchdog {
     let (alive, gone) = std::sync::mpsc::channel::<()>();
     let name = std::thread::current().name().unwrap_or_default().to_owned();
     std::thread::spawn(move || {
-        if gone.recv_timeout(Duration::from_secs(seconds)) == Err(std::sync::mpsc::RecvTimeoutError::Timeout)
+        if gone.recv_timeout(Duration::from_secs(5 * seconds)) == Err(std::sync::mpsc::RecvTimeoutError::Timeout)
         {
             eprintln!("watchdog: {name} hangs");
             std::process::abort();
