@@ -29,7 +29,7 @@ const WRONG: [what: string, options: object, message: RegExp][] = [
   ['publisher', { maxSubscribers: 70_000 }, /maxSubscribers .*70000/],
   ['publisher', { maxSubscribers: 1.5 }, /maxSubscribers .*1\.5: a whole number from 0 to 65535/],
   ['publisher', { evictAfter: 0 }, /evictAfter .*longer than zero/],
-  ['publisher', { evictAfter: -0.5 }, /evictAfter .*not negative/],
+  ['publisher', { evictAfter: -0.5 }, /evictAfter .*milliseconds/],
   ['publisher', { evictAfter: Number.NaN }, /evictAfter \(NaN\)/],
   ['publisher', { evictAfter: 2 ** 31 }, /evictAfter .*2147483648: it must be milliseconds from 0 to 2147483647/],
   ['publisher', { evictAfter: 1e300 }, /evictAfter .*milliseconds/],
