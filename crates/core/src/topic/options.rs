@@ -196,3 +196,17 @@ impl SubscriberOptions {
 fn wrong(option: &'static str, value: impl ToString, rule: String) -> Error {
     Error::InvalidOption { option, value: value.to_string(), rule }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subscriber_may_be_evicted_after_any_time_but_zero() {
+        let after =
+            |time| PublisherOptions { evict_after: Some(time), ..PublisherOptions::default() }.check();
+        assert_eq!(after(Duration::from_nanos(1)), Ok(()));
+        assert_eq!(after(Duration::MAX), Ok(()));
+        assert_eq!(after(Duration::ZERO).unwrap_err().code(), "ERR_RINGBELL_INVALID_OPTION");
+    }
+}
