@@ -11,7 +11,8 @@ export class Attaching {
   readonly #attached: () => number
   readonly #poller: Poller
   readonly #mismatch: () => string | undefined
-  readonly #waiters = new Waiters<true>({ began: () => this.#begin(), ended: () => this.#keepAlive() })
+  readonly #waiters = new Waiters<true>({ began: () => this.#waits(1), ended: () => this.#waits(-1) })
+  #waiting = 0
   #referenced = true
   #held = false
 
@@ -44,13 +45,14 @@ export class Attaching {
     this.#waiters.fail(error)
   }
 
-  #begin(): void {
-    this.#poller.hurry()
+  #waits(more: number): void {
+    this.#waiting += more
+    if (more > 0) this.#poller.hurry()
     this.#keepAlive()
   }
 
   #keepAlive(): void {
-    const hold = this.#referenced && this.#waiters.size > 0
+    const hold = this.#referenced && this.#waiting > 0
     if (hold === this.#held) return
     this.#held = hold
     if (hold) this.#poller.hold()
