@@ -297,7 +297,7 @@ export class FakeChannel extends Fake implements NativeChannel {
     if (this.closed) return
     this.closed = true
     this.target = undefined
-    this.withdraw()
+    this.bus.withdraw(this)
     for (const { twin } of this.sides.values()) twin.owner.#end(twin, reason)
     this.sides.clear()
   }

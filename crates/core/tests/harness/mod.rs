@@ -27,7 +27,7 @@ pub struct Place {
 
 impl Place {
     pub fn new() -> Place {
-        Place::watched(120)
+        Place::watched(180)
     }
 
     /// For a test that takes longer than others.
@@ -142,9 +142,9 @@ impl ringbell_ring::Peers for Everybody {
 }
 
 /// Ends the process when a test hangs.
-pub struct Watchdog(Option<std::sync::mpsc::Sender<()>>);
+struct Watchdog(Option<std::sync::mpsc::Sender<()>>);
 
-pub fn watchdog(seconds: u64) -> Watchdog {
+fn watchdog(seconds: u64) -> Watchdog {
     use std::sync::mpsc::RecvTimeoutError;
     let (alive, gone) = std::sync::mpsc::channel::<()>();
     let name = std::thread::current().name().unwrap_or_default().to_owned();
