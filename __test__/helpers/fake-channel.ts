@@ -14,9 +14,9 @@ const ENTRIES = 64
 const FRAME = 24
 const HEADER = 16
 
-const [addReal, removeReal] = ['add', 'remove'].map(
-  (name) => Object.getOwnPropertyDescriptor(Poller.prototype, name)?.value as unknown,
-) as [Poller['add'], Poller['remove']]
+const real = Object.getOwnPropertyDescriptors(Poller.prototype)
+/** Their ids are below 0, unlike those of the core. */
+const fakes: Fake[] = []
 
 /** Something that the patched poller knows by name. */
 class Fake {
@@ -44,11 +44,8 @@ class Fake {
   }
 }
 
-/** Their ids are below 0, unlike those of the core. */
-const fakes: Fake[] = []
-
 Poller.prototype.add = function (this: Poller, endpoint, target) {
-  if (!(endpoint instanceof Fake)) return addReal.call(this, endpoint, target)
+  if (!(endpoint instanceof Fake)) return (real.add.value as Poller['add']).call(this, endpoint, target)
   endpoint.target = target
   endpoint.watched = true
   return -fakes.push(endpoint)
@@ -56,7 +53,7 @@ Poller.prototype.add = function (this: Poller, endpoint, target) {
 
 Poller.prototype.remove = function (this: Poller, id) {
   const one = fakes[-id - 1]
-  if (one === undefined) removeReal.call(this, id)
+  if (one === undefined) (real.remove.value as Poller['remove']).call(this, id)
   else one.watched = false
 }
 
@@ -64,32 +61,30 @@ function failure(code: string, message: string): Error {
   return Object.assign(new Error(message), { code: `ERR_RINGBELL_${code}` })
 }
 
-interface Item {
-  head: number
-  id: number
-  aux: number
-  data: Uint8Array
-  /** Bytes that are in; all of them for what is not large. */
-  done: number
-  /** Bytes that the reader has taken. */
-  taken: number
-  large: boolean
-  /** The reader was told of it. */
-  announced?: boolean
-  abandoned?: boolean
+/**
+ * A message, of which `done` bytes are in. It goes in and out in pieces, in a single one if it is not large. Its reader is told of a
+ * large one (`announced`) and may skip it; its writer may abandon it.
+ */
+function message(head: number, id: number, aux: number, data: Uint8Array, done: number, large: boolean) {
+  return { head, id, aux, data, large, done, taken: 0, announced: false, abandoned: false, skipped: false }
+}
+
+type Item = ReturnType<typeof message>
+
+/** What there is, in JSON; and there is nothing any more. */
+function taken(list: object[]): string {
+  return list.length === 0 ? '' : JSON.stringify(list.splice(0))
 }
 
 /** One direction of a connection. */
 export class Ring {
   readonly items: Item[] = []
   readonly capacity: number
-  /** The writer wants to be woken when there is room. */
-  roomArmed = false
-  /** For how many bytes, until it sends something. */
-  roomWanted = Infinity
+  /** For how many bytes its writer wants room, until it sends something; and whether that has yet to wake it. */
+  wanted = Infinity
+  armed = false
   /** Messages that the reader has taken. */
   delivered = 0
-  closed = false
   /** The reader takes nothing. */
   held = false
 
@@ -97,43 +92,38 @@ export class Ring {
     this.capacity = capacity
   }
 
-  get used(): number {
-    return this.items.reduce((sum, { done, taken }) => sum + done - taken + HEADER + FRAME, 0)
-  }
-
-  get readable(): boolean {
-    const [first] = this.items
-    return (
-      !this.held &&
-      first !== undefined &&
-      (!first.large || first.done > first.taken || first.announced !== true || first.abandoned === true)
-    )
+  get maxMessage(): number {
+    return this.capacity / 2 - 32 - HEADER
   }
 
   room(bytes: number): boolean {
-    return this.used + bytes + HEADER + FRAME <= this.capacity
+    const used = this.items.reduce((sum, { done, taken }) => sum + done - taken + HEADER + FRAME, 0)
+    return used + bytes + HEADER + FRAME <= this.capacity
+  }
+
+  /** The oldest message, if there is anything to be done about it. */
+  get next(): Item | undefined {
+    const [item] = this.items
+    if (item === undefined || this.held) return undefined
+    return !item.announced || item.abandoned || item.done > item.taken ? item : undefined
   }
 }
 
-class Side {
+/** An endpoint's side of a connection. */
+interface Side {
+  readonly owner: FakeChannel
   readonly number: number
-  readonly peer: FakeChannel
   readonly out: Ring
   readonly in: Ring
-  twin!: Side
-  readonly fds: { data: Uint8Array; fds: number[] }[] = []
-  ending: object | undefined
-  gone = false
+  twin: Side
+  readonly fds: { data: Uint8Array; fds: number[] }[]
+  /** How the other one has ended; what it had sent is read first. */
+  ending?: string
   /** Whatever is asked about this connection finds that its peer broke the rules. */
-  corrupt = false
-
-  constructor(number: number, peer: FakeChannel, out: Ring, input: Ring) {
-    this.number = number
-    this.peer = peer
-    this.out = out
-    this.in = input
-  }
+  corrupt?: boolean
 }
+
+type FakeRecord = Record<'service' | 'id', string>
 
 export class FakeChannel extends Fake implements NativeChannel {
   readonly scratch = new Float64Array(5)
@@ -142,198 +132,154 @@ export class FakeChannel extends Fake implements NativeChannel {
   readonly bus: FakeBus
   readonly recordJson: string
   readonly capacity: number
-  /** How often the core was asked to look, to drain and to arm. */
-  readonly calls = { spin: 0, drain: 0, arm: 0, send: 0, armRoom: 0 }
+  closed = false
+  /** What the core answers from now on. */
+  broken: Error | undefined
+  /** How often the core was asked. */
+  readonly calls = { armRoom: 0 }
   readonly #notices: object[] = []
   #next = 0
   #turn = 0
   #armed = false
-  closed = false
-  /** What the core answers from now on. */
-  broken: Error | undefined
 
-  constructor(bus: FakeBus, record: string, capacity: number) {
+  constructor(bus: FakeBus, record: FakeRecord | undefined, capacity: number) {
     super()
     this.bus = bus
-    this.recordJson = record
+    this.recordJson = JSON.stringify(record ?? {})
     this.capacity = capacity
   }
 
-  hot(): NativeChannelHot {
-    return {
-      send: (connection, head, id, aux, data) => {
-        this.calls.send++
-        const side = this.#side(connection)
-        if (!(data instanceof Uint8Array)) throw failure('INVALID_OPTION', 'a Uint8Array was expected')
-        if (data.byteLength > this.maxMessage(connection))
-          throw failure('MESSAGE_TOO_LARGE', `${data.byteLength} bytes`)
-        if (!side.out.room(data.byteLength)) return 0
-        const { byteLength: done } = data
-        side.out.roomWanted = Infinity
-        side.out.items.push({ head, id, aux, data: new Uint8Array(data), done, taken: 0, large: false })
-        side.peer.arrived()
-        return 1
-      },
-      sendLarge: (connection, head, id, aux, data, done) => {
-        const side = this.#side(connection)
-        const { out } = side
-        let item = out.items.at(-1)
-        // The header is a piece of its own.
-        if (item?.large !== true || item.id !== id || item.head !== head || item.done !== done) {
-          if (!out.room(0)) return done
-          item = { head, id, aux, data: new Uint8Array(data.byteLength), done: 0, taken: 0, large: true }
-          out.items.push(item)
-          side.peer.arrived()
-        }
-        // As much as there is room for.
-        while (item.done < data.byteLength) {
-          const piece = Math.min(out.capacity / 4, data.byteLength - item.done)
-          if (!out.room(piece)) break
-          item.data.set(data.subarray(item.done, item.done + piece), item.done)
-          item.done += piece
-          out.roomWanted = Infinity
-          side.peer.arrived()
-        }
-        return item.done
-      },
-      abandonLarge: (connection) => {
-        const { out, peer } = this.#side(connection)
-        const item = out.items.at(-1)
-        if (item?.large !== true || item.done === item.data.byteLength) return
-        item.abandoned = true
-        peer.arrived()
-      },
-      drain: (slab, fill, iterations) => {
-        if (iterations > 0) this.calls.spin++
-        if (this.broken !== undefined) throw this.broken
-        return this.#drain(slab, fill)
-      },
-      drainLarge: (connection, target) => {
-        const side = this.#side(connection)
-        const [item] = side.in.items
-        if (item === undefined || !item.large || item.data.byteLength !== target.byteLength) return 0
-        if (item.abandoned === true) {
-          this.#took(side, true)
-          return -1
-        }
-        target.set(item.data.subarray(item.taken, item.done), item.taken)
-        item.taken = item.done
-        this.#took(side, item.done === item.data.byteLength)
-        return item.taken
-      },
-      skipLarge: (connection) => {
-        const side = this.#side(connection)
-        const [item] = side.in.items
-        if (item === undefined) return
-        item.taken = item.done
-        if (item.done === item.data.byteLength) this.#took(side, true)
-        else this.#skipping.add(item)
-      },
-      arm: () => {
-        this.calls.arm++
-        if (this.#something()) return false
-        this.#armed = true
-        return true
-      },
-      hasRoom: (connection, bytes) => this.#side(connection).out.room(bytes),
-      armRoom: (connection, bytes) => {
-        this.calls.armRoom++
-        const { out } = this.#side(connection)
-        if (out.room(bytes)) return false
-        out.roomArmed = true
-        out.roomWanted = bytes
-        return true
-      },
-    }
-  }
+  readonly hot = (): NativeChannelHot => this.#hot
+  readonly maxMessage = (connection: number): number => this.#side(connection).out.maxMessage
+  readonly receiveFds = (connection: number) => this.sides.get(connection)?.fds.shift() ?? null
+  readonly withdraw = (): void => this.bus.withdraw(this)
+  readonly notices = (): string => taken(this.#notices)
+  readonly stats = (): string => '{}'
+  readonly record = (): string => this.recordJson
+  readonly update = (): void => {}
+  override readonly close = (): void => this.#leave('closed')
+  /** As if the process had been killed. */
+  readonly die = (): void => this.#leave('died')
 
-  readonly #skipping = new Set<Item>()
-
-  notices(): string {
-    const notices = this.#notices.splice(0)
-    return notices.length === 0 ? '' : JSON.stringify(notices)
+  readonly #hot: NativeChannelHot = {
+    send: (connection, head, id, aux, data) => {
+      const { out, twin } = this.#side(connection)
+      if (!(data instanceof Uint8Array)) throw failure('INVALID_OPTION', 'a Uint8Array was expected')
+      const { byteLength } = data
+      if (byteLength > out.maxMessage) throw failure('MESSAGE_TOO_LARGE', `${byteLength} bytes`)
+      if (!out.room(byteLength)) return 0
+      out.wanted = Infinity
+      out.items.push(message(head, id, aux, new Uint8Array(data), byteLength, false))
+      twin.owner.arrived()
+      return 1
+    },
+    sendLarge: (connection, head, id, aux, data, done) => {
+      const { out, twin } = this.#side(connection)
+      let item = out.items.at(-1)
+      // The header is a piece of its own.
+      if (item?.large !== true || item.id !== id || item.head !== head || item.done !== done) {
+        if (!out.room(0)) return done
+        item = message(head, id, aux, new Uint8Array(data.byteLength), 0, true)
+        out.items.push(item)
+      }
+      // As much as there is room for.
+      while (item.done < data.byteLength) {
+        const piece = data.subarray(item.done, item.done + out.capacity / 4)
+        if (!out.room(piece.byteLength)) break
+        item.data.set(piece, item.done)
+        item.done += piece.byteLength
+        out.wanted = Infinity
+      }
+      twin.owner.arrived()
+      return item.done
+    },
+    abandonLarge: (connection) => {
+      const { out, twin } = this.#side(connection)
+      const item = out.items.at(-1)
+      if (item?.large !== true || item.done === item.data.byteLength) return
+      item.abandoned = true
+      twin.owner.arrived()
+    },
+    drain: (slab, fill) => {
+      if (this.broken !== undefined) throw this.broken
+      return this.#drain(slab, fill)
+    },
+    drainLarge: (connection, target) => {
+      const side = this.#side(connection)
+      const [item] = side.in.items
+      if (item?.large !== true || item.data.byteLength !== target.byteLength) return 0
+      if (!item.abandoned) target.set(item.data.subarray(item.taken, item.done), item.taken)
+      this.#took(side, item)
+      return item.abandoned ? -1 : item.taken
+    },
+    skipLarge: (connection) => {
+      const side = this.#side(connection)
+      const [item] = side.in.items
+      if (item === undefined) return
+      item.skipped = true
+      this.#took(side, item)
+    },
+    arm: () => {
+      this.#noteEndings()
+      const sides = [...this.sides.values()]
+      const ready = sides.some((side) => side.in.next !== undefined || side.out.room(side.out.wanted))
+      this.#armed = !ready && this.#notices.length === 0
+      return this.#armed
+    },
+    hasRoom: (connection, bytes) => this.#side(connection).out.room(bytes),
+    armRoom: (connection, bytes) => {
+      this.calls.armRoom++
+      const { out } = this.#side(connection)
+      if (out.room(bytes)) return false
+      out.armed = true
+      out.wanted = bytes
+      return true
+    },
   }
 
   connect(recordJson: string): number {
-    const record = JSON.parse(recordJson) as { id: string }
-    const number = this.#next++
+    const record = JSON.parse(recordJson) as FakeRecord
+    const connection = this.#next++
     const server = this.bus.channels.get(record.id)
     this.bus.connects++
     if (server === undefined || this.bus.refusing) {
-      this.#tell({
-        type: 'failed',
-        connection: number,
-        error: { code: 'ERR_RINGBELL_REFUSED', message: 'refused by the test' },
-      })
-      return number
+      const error = { code: 'ERR_RINGBELL_REFUSED', message: 'refused by the test' }
+      this.#tell({ type: 'failed', connection, error })
+      return connection
     }
-    const there = server.#next++
     const [up, down] = [new Ring(server.capacity), new Ring(server.capacity)]
-    const mine = new Side(number, server, up, down)
-    const theirs = new Side(there, this, down, up)
+    const mine: Side = { owner: this, number: connection, out: up, in: down, fds: [], twin: undefined as never }
+    const theirs: Side = { owner: server, number: server.#next++, out: down, in: up, fds: [], twin: mine }
     mine.twin = theirs
-    theirs.twin = mine
-    this.sides.set(number, mine)
-    server.sides.set(there, theirs)
-    const common = { type: 'opened', pid: 1, uid: 0, rung: 'handshake', fallbacks: [] }
-    server.#tell({ ...common, connection: there })
-    this.#tell({ ...common, connection: number, record })
-    return number
+    for (const side of [theirs, mine]) {
+      const { owner, number } = side
+      owner.sides.set(number, side)
+      const common = { type: 'opened', connection: number, pid: 1, uid: 0, rung: 'handshake', fallbacks: [] }
+      owner.#tell(owner === this ? { ...common, record } : common)
+    }
+    return connection
   }
 
   disconnect(connection: number): void {
     const side = this.sides.get(connection)
     if (side === undefined) return
-    side.gone = true
     this.sides.delete(connection)
-    side.peer.#end(side.twin, { reason: 'closed' })
-  }
-
-  maxMessage(connection: number): number {
-    return this.#side(connection).out.capacity / 2 - 32 - HEADER
-  }
-
-  withdraw(): void {
-    this.bus.withdraw(this)
+    side.twin.owner.#end(side.twin, 'closed')
   }
 
   sendFds(connection: number, data: Uint8Array, fds: number[]): boolean {
-    const { peer, twin } = this.#side(connection)
+    const { twin } = this.#side(connection)
     if (twin.fds.length >= 2) return false
     twin.fds.push({ data: new Uint8Array(data), fds: [...fds] })
-    peer.#tell({ type: 'fds', connection: twin.number })
+    twin.owner.#tell({ type: 'fds', connection: twin.number })
     return true
-  }
-
-  receiveFds(connection: number): { data: Uint8Array; fds: number[] } | null {
-    const side = this.sides.get(connection)
-    return side?.fds.shift() ?? null
-  }
-
-  stats(): string {
-    return '{}'
-  }
-
-  record(): string {
-    return this.recordJson
-  }
-
-  update(): void {}
-
-  override close(): void {
-    this.#leave('closed')
-  }
-
-  /** As if the process had been killed. */
-  die(): void {
-    this.#leave('died')
   }
 
   /** From outside, past everything that this side's own code would do. */
   inject(connection: number, head: number, id: number, aux: number, data: Uint8Array): void {
-    const { out, peer } = this.#side(connection)
-    out.items.push({ head, id, aux, data, done: data.byteLength, taken: 0, large: false })
-    peer.arrived()
+    const { out, twin } = this.#side(connection)
+    out.items.push(message(head, id, aux, data, data.byteLength, false))
+    twin.owner.arrived()
   }
 
   /** As when the core finds a cursor that cannot be one: the next call about this connection says so, whichever it is. */
@@ -352,14 +298,12 @@ export class FakeChannel extends Fake implements NativeChannel {
     this.closed = true
     this.target = undefined
     this.bus.withdraw(this)
-    for (const side of this.sides.values()) side.peer.#end(side.twin, { reason })
+    for (const { twin } of this.sides.values()) twin.owner.#end(twin, reason)
     this.sides.clear()
   }
 
-  /** The other side of this one is gone; what it had sent is read first. */
-  #end(side: Side, how: object): void {
-    side.gone = true
-    side.ending = how
+  #end(side: Side, reason: string): void {
+    side.ending = reason
     this.wakeSoon()
   }
 
@@ -372,172 +316,124 @@ export class FakeChannel extends Fake implements NativeChannel {
     const side = this.sides.get(connection)
     if (side === undefined || this.closed) throw failure('PEER_GONE', `connection ${connection} has ended`)
     if (side.corrupt) throw failure('CORRUPT_PEER', 'invalid cursor: unaligned or ahead of head')
-    if (side.gone && side.in.items.length === 0 && side.out.items.length === 0) return side
     return side
   }
 
-  #something(): boolean {
-    this.#endings()
-    if (this.#notices.length > 0) return true
-    for (const side of this.sides.values()) if (side.in.readable || side.out.room(side.out.roomWanted)) return true
-    return false
-  }
-
-  #endings(): void {
-    for (const side of this.sides.values()) {
-      if (side.ending === undefined || side.in.readable) continue
-      this.sides.delete(side.number)
-      this.#notices.push({
-        type: 'closed',
-        connection: side.number,
-        delivered: side.out.delivered,
-        ...side.ending,
-      })
+  #noteEndings(): void {
+    for (const { number, out, in: input, ending } of this.sides.values()) {
+      if (ending === undefined || input.next !== undefined) continue
+      this.sides.delete(number)
+      this.#notices.push({ type: 'closed', connection: number, delivered: out.delivered, reason: ending })
     }
   }
 
-  #took(side: Side, whole: boolean): void {
-    const { in: ring } = side
-    if (whole) {
+  /** All that is in of the oldest message has been taken. */
+  #took({ in: ring, twin }: Side, item: Item): void {
+    item.taken = item.done
+    if (item.abandoned || item.taken === item.data.byteLength) {
       ring.items.shift()
       ring.delivered++
     }
-    if (!ring.roomArmed) return
-    ring.roomArmed = false
-    side.peer.wakeSoon()
+    if (ring.armed) twin.owner.wakeSoon()
+    ring.armed = false
   }
 
   #drain(slab: Uint8Array, fill: number): number {
-    this.calls.drain++
     this.heard()
-    this.#endings()
+    this.#noteEndings()
     if (this.#notices.length > 0) return -2
     const sides = [...this.sides.values()]
     for (let i = 0; i < sides.length; i++) {
       const side = sides[(this.#turn + i) % sides.length] as Side
-      if (!side.in.readable) continue
-      const [first] = side.in.items
-      if (first?.large === true) {
-        if (this.#skipping.has(first)) {
-          first.taken = first.done
-          const over = first.done === first.data.byteLength || first.abandoned === true
-          if (over) this.#skipping.delete(first)
-          this.#took(side, over)
-          continue
-        }
-        first.announced = true
-        this.scratch.set([side.number, first.data.byteLength, first.head, first.id, first.aux])
+      const item = side.in.next
+      if (item?.skipped === true) {
+        this.#took(side, item)
+      } else if (item?.large === true) {
+        item.announced = true
+        this.scratch.set([side.number, item.data.byteLength, item.head, item.id, item.aux])
         return -3
+      } else if (item !== undefined) {
+        this.#turn = (this.#turn + i + 1) % sides.length
+        return this.#copy(side, item, slab, fill)
       }
-      this.#turn = (this.#turn + i + 1) % sides.length
-      return this.#copy(side, slab, fill)
     }
     return 0
   }
 
-  #copy(side: Side, slab: Uint8Array, fill: number): number {
+  #copy(side: Side, first: Item, slab: Uint8Array, fill: number): number {
     let at = fill
     let count = 0
     const view = new DataView(slab.buffer, slab.byteOffset)
-    for (let [item] = side.in.items; item !== undefined && !item.large && count < ENTRIES; [item] = side.in.items) {
+    for (let item: Item | undefined = first; item?.large === false && count < ENTRIES; [item] = side.in.items) {
       const length = HEADER + item.data.byteLength
       if (at + length > slab.byteLength) break
       view.setUint32(at, item.head, true)
       view.setUint32(at + 4, item.aux, true)
-      view.setUint32(at + 8, item.id, true)
-      view.setUint32(at + 12, Math.floor(item.id / 2 ** 32), true)
+      view.setBigUint64(at + 8, BigInt(item.id), true)
       slab.set(item.data, at + HEADER)
-      this.table.set([at, length, 0, 0], count * TABLE_WORDS)
+      this.table.set([at, length, 0, 0], count++ * TABLE_WORDS)
       at = (at + length + 7) & ~7
-      count++
-      this.#took(side, true)
+      this.#took(side, item)
     }
-    if (count === 0) {
-      this.scratch[0] = HEADER + (side.in.items[0] as Item).data.byteLength + 8
-      return -1
-    }
-    this.scratch[0] = side.number
-    this.scratch[1] = at - fill
-    return count
+    this.scratch.set(count === 0 ? [HEADER + first.data.byteLength + 8] : [side.number, at - fill])
+    return count === 0 ? -1 : count
   }
 }
 
 class FakeWatch extends Fake implements NativeWatch {
   readonly events: object[] = []
-  readonly name: string
-
-  constructor(name: string) {
-    super()
-    this.name = name
-  }
-
-  take(): string {
-    const events = this.events.splice(0)
-    return events.length === 0 ? '' : JSON.stringify(events)
-  }
+  take = (): string => taken(this.events)
 }
 
 export class FakeBus {
   readonly path = '/fake'
+  /** Those that are announced, by their id. */
   readonly channels = new Map<string, FakeChannel>()
   /** Every endpoint there ever was. */
   readonly made: FakeChannel[] = []
   connects = 0
   /** Connections cannot be made. */
   refusing = false
-  readonly #watches = new Set<FakeWatch>()
+  readonly list = (): string => '[]'
+  readonly close = (): void => {}
+  readonly #watches: [service: string, FakeWatch][] = []
 
   serve(service: string, kind: string, optionsJson: string): NativeChannel {
-    const {
-      capacity = 65_536,
-      codec,
-      schema,
-      metadata,
-    } = JSON.parse(optionsJson) as {
-      capacity?: number
-      codec?: string
-      schema?: string
-      metadata?: object
-    }
+    const { capacity = 65_536, codec, schema, metadata } = JSON.parse(optionsJson) as Record<string, unknown>
     const id = randomBytes(16).toString('hex')
     const record = { service, id, kind, pid: 1, uid: 0, protocol: 1, codec, payloadSchema: schema, metadata }
-    const channel = new FakeChannel(this, JSON.stringify(record), capacity)
+    const channel = this.#make(record, capacity as number)
     this.channels.set(id, channel)
-    this.made.push(channel)
-    this.#tell('added', record)
+    this.#tell('added', channel)
     return channel
   }
 
   channel(): NativeChannel {
-    const channel = new FakeChannel(this, '{}', 0)
+    return this.#make(undefined, 0)
+  }
+
+  watch(service: string): NativeWatch {
+    const watch = new FakeWatch()
+    this.#watches.push([service, watch])
+    for (const channel of this.channels.values()) this.#tell('added', channel, watch)
+    return watch
+  }
+
+  withdraw(channel: FakeChannel): void {
+    const { id } = JSON.parse(channel.recordJson) as FakeRecord
+    if (this.channels.delete(id)) this.#tell('removed', channel)
+  }
+
+  #make(record: FakeRecord | undefined, capacity: number): FakeChannel {
+    const channel = new FakeChannel(this, record, capacity)
     this.made.push(channel)
     return channel
   }
 
-  watch(name: string): NativeWatch {
-    const watch = new FakeWatch(name)
-    this.#watches.add(watch)
-    for (const { recordJson } of this.channels.values()) {
-      const record = JSON.parse(recordJson) as { service: string }
-      if (record.service === name) watch.events.push({ type: 'added', record })
-    }
-    return watch
-  }
-
-  list(): string {
-    return '[]'
-  }
-
-  close(): void {}
-
-  withdraw(channel: FakeChannel): void {
-    const record = JSON.parse(channel.recordJson) as { id?: string }
-    if (record.id !== undefined && this.channels.delete(record.id)) this.#tell('removed', record)
-  }
-
-  #tell(type: string, record: object): void {
-    for (const watch of this.#watches) {
-      if (watch.name !== (record as { service?: string }).service) continue
+  #tell(type: string, { recordJson }: FakeChannel, only?: FakeWatch): void {
+    const record = JSON.parse(recordJson) as FakeRecord
+    for (const [service, watch] of this.#watches) {
+      if (service !== record.service || (only !== undefined && only !== watch)) continue
       watch.events.push({ type, record })
       watch.wakeSoon()
     }

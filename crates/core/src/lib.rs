@@ -134,6 +134,9 @@
 //! Only the npm package `ringbell`: clients by service name with routing and reconnection, many calls in flight with
 //! deadlines and retries, streamed replies with credit, work queues, codecs and schemas, the command line.
 
+#[cfg(test)]
+extern crate self as ringbell;
+
 pub mod bus;
 pub mod channel;
 pub mod doctor;
@@ -141,6 +144,10 @@ mod error;
 #[cfg(doctest)]
 mod guide;
 mod handshake;
+/// Unit tests use what the tests in `tests/` use, by the same name of the library.
+#[cfg(test)]
+#[path = "../tests/harness/mod.rs"]
+mod harness;
 mod port;
 mod reactor;
 mod record;

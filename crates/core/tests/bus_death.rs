@@ -1,13 +1,13 @@
 //! Death: heard of at once, by whoever watches; what it left is removed by anyone, and nothing that lives is.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod bus_helpers;
+mod harness;
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bus_helpers::*;
+use harness::*;
 use nix::sys::signal::Signal;
 use ringbell::bus::{Announcement, Bus, Filter};
 

@@ -1,7 +1,7 @@
 //! Hostile and broken things in the directory: nothing is believed, nothing hangs, the others are found as ever.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod bus_helpers;
+mod harness;
 
 use std::fs;
 use std::os::unix::fs::{chown, symlink};
@@ -9,7 +9,7 @@ use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bus_helpers::*;
+use harness::*;
 use nix::sys::stat::Mode;
 use ringbell::bus::{Announcement, Filter};
 use serde_json::{Value, json};
@@ -206,8 +206,7 @@ fn a_record_that_turns_bad_is_removed() {
 
 #[test]
 fn a_strangers_record_is_not_believed_unless_trusted() {
-    if !nix::unistd::geteuid().is_root() {
-        // Only root can give a file to somebody else.
+    if needs_root("give a file to somebody else") {
         return;
     }
     let place = Place::new();

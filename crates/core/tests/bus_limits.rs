@@ -1,14 +1,14 @@
 //! Kernel limits: inotify refused, its queue overflowing, descriptors running out; and nothing left behind afterwards.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod bus_helpers;
+mod harness;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use bus_helpers::*;
+use harness::*;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 use ringbell::bus::{Announcement, Filter};

@@ -1,7 +1,7 @@
 //! Publishing: whole or not at all, replaced without a gap, withdrawn without a trace, by each way that the kernel offers.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod bus_helpers;
+mod harness;
 
 use std::fs;
 use std::io::ErrorKind;
@@ -10,11 +10,12 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bus_helpers::*;
+use harness::*;
 use ringbell::bus::{Announcement, Bus, BusOptions, Filter, MAX_RECORD};
 use serde_json::{Map, Value};
 
-const WAYS: [&str; 4] = ["", "proc", "empty-path", "rename"];
+/// And by an empty path, which before Linux 6.10 needs CAP_DAC_READ_SEARCH.
+const WAYS: [&str; 3] = ["", "proc", "rename"];
 
 /// A record large enough to be seen half-written, if that were possible: `round` at its beginning and its end.
 fn metadata(round: usize) -> Map<String, Value> {
@@ -96,7 +97,19 @@ fn ends_without_a_trace(path: &Path) {
 #[test]
 fn role() {
     let Some((role, path)) = my_role() else { return };
-    if role == "where" {
+    if role == "unwritable" {
+        without_root();
+        let bus = open(&path);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o500)).unwrap();
+        let error = bus.announce(Announcement::new("nowhere")).unwrap_err();
+        assert_eq!(error.errno(), Some(nix::errno::Errno::EACCES as i32), "{error}");
+        assert_eq!(fs::read(path.join("x")).unwrap_err().kind(), ErrorKind::NotFound);
+        return;
+    }
+    if role == "where" || role == "where without root" {
+        if role != "where" {
+            without_root();
+        }
         match Bus::open(BusOptions::default()) {
             Ok(bus) => {
                 let _watch = bus.watch(Filter::All).unwrap();
@@ -126,32 +139,46 @@ fn role() {
     }
 }
 
+fn records_are_whole(way: &str) {
+    let place = Place::new();
+    let mut suite = Role::start("suite", &place.path, &[("IPC_BUS_PUBLISH", way)]);
+    assert_eq!(suite.heard(), "passed", "by way '{way}'");
+}
+
 #[test]
 fn every_way_gives_whole_records_that_are_never_missing() {
-    for way in WAYS {
-        if way == "empty-path" && !nix::unistd::geteuid().is_root() {
-            // Before Linux 6.10 it needs CAP_DAC_READ_SEARCH.
-            continue;
-        }
-        let place = Place::new();
-        let mut suite = Role::start("suite", &place.path, &[("IPC_BUS_PUBLISH", way)]);
-        assert_eq!(suite.heard(), "passed", "by way '{way}'");
+    WAYS.into_iter().for_each(records_are_whole);
+}
+
+#[test]
+fn an_empty_path_gives_whole_records_that_are_never_missing() {
+    if !needs_root("link by an empty path") {
+        records_are_whole("empty-path");
     }
+}
+
+fn killed_anywhere(way: &str) {
+    let place = Place::new();
+    let bus = place.bus();
+    for round in 0..12u64 {
+        let mut publisher = Role::start("loop", &place.path, &[("IPC_BUS_PUBLISH", way)]);
+        publisher.heard();
+        std::thread::sleep(std::time::Duration::from_micros(200 * round * round));
+        publisher.kill();
+    }
+    bus.gc().unwrap();
+    ends_without_a_trace(&place.path);
 }
 
 #[test]
 fn a_publisher_killed_anywhere_leaves_only_what_gc_removes() {
-    for way in WAYS {
-        let place = Place::new();
-        let bus = place.bus();
-        for round in 0..12u64 {
-            let mut publisher = Role::start("loop", &place.path, &[("IPC_BUS_PUBLISH", way)]);
-            publisher.heard();
-            std::thread::sleep(std::time::Duration::from_micros(200 * round * round));
-            publisher.kill();
-        }
-        bus.gc().unwrap();
-        ends_without_a_trace(&place.path);
+    WAYS.into_iter().for_each(killed_anywhere);
+}
+
+#[test]
+fn a_publisher_killed_while_it_links_by_an_empty_path_leaves_only_what_gc_removes() {
+    if !needs_root("link by an empty path") {
+        killed_anywhere("empty-path");
     }
 }
 
@@ -191,23 +218,27 @@ fn too_long_a_record_is_refused_and_the_old_one_stays() {
     assert_eq!(place.names().len(), 1);
 }
 
+/// A place where a user without rights can open a bus.
+fn open_place() -> Place {
+    let place = Place::new();
+    fs::set_permissions(place.folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    place
+}
+
 #[test]
 fn an_unwritable_directory_is_an_error_with_its_errno() {
+    Role::start("unwritable", &open_place().path, &[]).succeed();
+}
+
+#[test]
+fn a_file_in_the_place_of_the_directory_is_an_error() {
     let place = Place::new();
     let bus = place.bus();
-    if nix::unistd::geteuid().is_root() {
-        // Root may write anywhere; a file where the directory should be stops even root.
-        fs::remove_dir(&place.path).unwrap();
-        fs::write(&place.path, "").unwrap();
-        let error = bus.announce(Announcement::new("nowhere")).unwrap_err();
-        assert_eq!(error.code(), "ERR_RINGBELL_BUS_DIRECTORY", "{error}");
-    } else {
-        fs::set_permissions(&place.path, fs::Permissions::from_mode(0o500)).unwrap();
-        let error = bus.announce(Announcement::new("nowhere")).unwrap_err();
-        assert_eq!(error.errno(), Some(nix::errno::Errno::EACCES as i32), "{error}");
-    }
-    let reason = fs::read(place.path.join("x")).unwrap_err().kind();
-    assert!(matches!(reason, ErrorKind::NotFound | ErrorKind::NotADirectory));
+    fs::remove_dir(&place.path).unwrap();
+    fs::write(&place.path, "").unwrap();
+    let error = bus.announce(Announcement::new("nowhere")).unwrap_err();
+    assert_eq!(error.code(), "ERR_RINGBELL_BUS_DIRECTORY", "{error}");
+    assert_eq!(fs::read(place.path.join("x")).unwrap_err().kind(), ErrorKind::NotADirectory);
 }
 
 #[test]
@@ -220,11 +251,15 @@ fn the_environment_says_where_and_how() {
     for (name, wrong) in [("IPC_BUS_WATCH", "often"), ("IPC_BUS_PUBLISH", "somehow")] {
         assert_eq!(heard(&[("IPC_BUS_DIR", path), (name, wrong)]), "ERR_RINGBELL_INVALID_OPTION");
     }
-    if !nix::unistd::geteuid().is_root() {
-        let folder = place.folder.path().to_str().unwrap();
-        let expected = format!("{folder}/ipc-bus inotify");
-        assert_eq!(heard(&[("IPC_BUS_DIR", ""), ("XDG_RUNTIME_DIR", folder)]), expected);
-    }
+}
+
+#[test]
+fn a_user_without_rights_has_its_bus_in_its_runtime_directory() {
+    let place = open_place();
+    let folder = place.folder.path().to_str().unwrap();
+    let environment = [("IPC_BUS_DIR", ""), ("XDG_RUNTIME_DIR", folder), ("IPC_BUS_WATCH", "inotify")];
+    let mut role = Role::start("where without root", &place.path, &environment);
+    assert_eq!(role.heard(), format!("{folder}/ipc-bus inotify"));
 }
 
 #[test]

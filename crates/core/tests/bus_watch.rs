@@ -1,13 +1,13 @@
 //! Finding and watching: events in order, nothing twice, the same by inotify and by polling.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod bus_helpers;
+mod harness;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
-use bus_helpers::*;
+use harness::*;
 use ringbell::bus::{Announcement, Bus, BusOptions, Filter, ServiceEvent};
 
 #[test]

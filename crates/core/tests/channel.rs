@@ -1,14 +1,14 @@
 //! What a channel promises: two ways, many connections, order, back-pressure, ends that are told apart, descriptors.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod bus_helpers;
+mod harness;
 
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bus_helpers::*;
+use harness::*;
 use nix::sys::signal::Signal;
 use ringbell::acquire::Rung;
 use ringbell::bus::{Bus, Record};
@@ -153,7 +153,6 @@ fn opened_by(server: &mut Channel) -> (u32, Rung) {
 }
 
 fn messages_go_both_ways_in_order_and_whole(terms: Terms) {
-    let _dog = watchdog(60);
     let place = Place::new();
     let bus = place.bus();
     let mut server = bus.serve("echo", ServerOptions::default()).unwrap();
@@ -176,7 +175,6 @@ fn messages_go_both_ways_in_order_and_whole(terms: Terms) {
 
 #[test]
 fn many_clients_call_a_server_in_another_process() {
-    let _dog = watchdog(90);
     let place = Place::new();
     let bus = place.bus();
     let mut server = Role::start("echo", &place.path, &[]);
@@ -196,7 +194,6 @@ fn many_clients_call_a_server_in_another_process() {
 }
 
 fn a_full_ring_refuses_and_room_is_told(terms: Terms) {
-    let _dog = watchdog(60);
     let place = Place::new();
     let bus = place.bus();
     let mut options = ServerOptions::default();
@@ -231,7 +228,6 @@ fn a_full_ring_refuses_and_room_is_told(terms: Terms) {
 }
 
 fn messages_before_a_close_are_read_before_the_end(terms: Terms) {
-    let _dog = watchdog(60);
     let place = Place::new();
     let bus = place.bus();
     let mut server = bus.serve("end", ServerOptions::default()).unwrap();
@@ -253,7 +249,6 @@ fn messages_before_a_close_are_read_before_the_end(terms: Terms) {
 }
 
 fn a_killed_peer_is_told_from_one_that_closed(terms: Terms) {
-    let _dog = watchdog(90);
     let place = Place::new();
     let bus = place.bus();
     let mut server = bus.serve("echo", ServerOptions::default()).unwrap();
@@ -298,7 +293,6 @@ fn notice_or_message(channel: &mut Channel) -> Option<Notice> {
 }
 
 fn descriptors_arrive_with_their_data_for_the_receiver(terms: Terms) {
-    let _dog = watchdog(60);
     let place = Place::new();
     let bus = place.bus();
     let mut server = bus.serve("fds", ServerOptions::default()).unwrap();
@@ -340,7 +334,6 @@ fn descriptors_arrive_with_their_data_for_the_receiver(terms: Terms) {
 }
 
 fn unread_descriptors_do_not_keep_messages_from_waking(terms: Terms) {
-    let _dog = watchdog(60);
     let place = Place::new();
     let bus = place.bus();
     let mut server = bus.serve("deaf", ServerOptions::default()).unwrap();
@@ -374,7 +367,6 @@ fn unread_descriptors_do_not_keep_messages_from_waking(terms: Terms) {
 
 #[test]
 fn a_wait_without_spinning_or_time_still_harvests() {
-    let _dog = watchdog(60);
     let place = Place::new();
     let bus = place.bus();
     let mut server = bus.serve("poll", ServerOptions::default()).unwrap();
@@ -397,7 +389,6 @@ fn a_wait_without_spinning_or_time_still_harvests() {
 }
 
 fn messages_larger_than_the_ring_go_both_ways(terms: Terms) {
-    let _dog = watchdog(110);
     let place = Place::new();
     let bus = place.bus();
     let mut server = bus.serve("large", ServerOptions::default()).unwrap();
@@ -448,7 +439,6 @@ fn messages_larger_than_the_ring_go_both_ways(terms: Terms) {
 
 #[test]
 fn an_abandoned_large_message_stalls_no_later_message() {
-    let _dog = watchdog(60);
     let place = Place::new();
     let bus = place.bus();
     let mut options = ServerOptions::default();
@@ -475,7 +465,6 @@ fn an_abandoned_large_message_stalls_no_later_message() {
 }
 
 fn a_dead_reader_wakes_the_writer_that_waits_for_room(terms: Terms) {
-    let _dog = watchdog(60);
     let place = Place::new();
     let bus = place.bus();
     let mut mute = Role::start("mute", &place.path, &[]);
@@ -495,7 +484,6 @@ fn a_dead_reader_wakes_the_writer_that_waits_for_room(terms: Terms) {
 }
 
 fn descriptors_outlive_their_sender_and_do_not_hide_its_end(terms: Terms) {
-    let _dog = watchdog(60);
     let place = Place::new();
     let bus = place.bus();
     let mut server = bus.serve("left", ServerOptions::default()).unwrap();
@@ -527,7 +515,6 @@ fn descriptors_outlive_their_sender_and_do_not_hide_its_end(terms: Terms) {
 
 #[test]
 fn a_full_server_admits_a_client_only_after_another_leaves() {
-    let _dog = watchdog(60);
     let place = Place::new();
     let bus = place.bus();
     let mut options = ServerOptions::default();
@@ -555,7 +542,6 @@ fn a_full_server_admits_a_client_only_after_another_leaves() {
 
 #[test]
 fn nothing_to_connect_to_is_an_error_that_says_why() {
-    let _dog = watchdog(60);
     let place = Place::new();
     let bus = place.bus();
     let topic = bus.publisher("topic", Default::default()).unwrap();
@@ -605,14 +591,12 @@ fn cycles_role(bus_path: &std::path::Path) {
 
 #[test]
 fn closing_the_bus_ends_every_wait_and_leaves_no_descriptor() {
-    let _dog = watchdog(60);
     let place = Place::new();
     assert_eq!(Role::start("cycles", &place.path, &[]).heard(), "done");
 }
 
 #[test]
 fn a_server_serves_on_while_other_callers_are_killed() {
-    let _dog = watchdog(110);
     let place = Place::new();
     let bus = place.bus();
     let mut server = Role::start("echo", &place.path, &[]);

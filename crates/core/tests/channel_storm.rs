@@ -2,21 +2,17 @@
 //! a connection reset. Short here; `npm run soak` makes a hunt of 100,000 of it.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod bus_helpers;
+mod harness;
 
 use std::collections::BTreeMap;
-use std::io::IoSlice;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use bus_helpers::*;
+use harness::*;
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
-use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, sendmsg, socket,
-};
 use ringbell::acquire::Rung;
 use ringbell::bus::{Bus, Record};
 use ringbell::channel::{Channel, ChannelOptions, ConnectOptions, Header, Kind, Notice, ServerOptions};
@@ -101,8 +97,7 @@ fn visit(bus: &Bus, client: &mut Channel, id: u64) -> &'static str {
 
 #[test]
 fn no_client_sees_a_reset_whatever_servers_do() {
-    let _dog = watchdog(60 + handshakes() as u64 / 20);
-    let place = Place::new();
+    let place = Place::watched(120 + handshakes() as u64 / 20);
     let bus = place.bus();
     let mut first = Role::start("server", &place.path, &[]);
     assert_eq!(first.heard(), "ready");
@@ -161,61 +156,53 @@ fn no_client_sees_a_reset_whatever_servers_do() {
 }
 
 /// Comes to a server's socket as a client of the worst kind, and stays until it is dropped.
-struct Besieger {
-    address: UnixAddr,
+struct Besieger<'a> {
+    bus: &'a Bus,
+    record: &'a Record,
     /// As a good client would say it.
-    connect: [u8; 64],
-    null: OwnedFd,
+    connect: Vec<u8>,
+    null: std::fs::File,
 }
 
-impl Besieger {
-    fn new(bus: &Bus, record: &Record) -> Besieger {
-        let mut connect = [0; 64];
-        connect[..8].copy_from_slice(b"RBHS\x01\0\x07\0");
-        let id = u128::from_str_radix(&record.id, 16).unwrap();
-        connect[8..24].copy_from_slice(&id.to_be_bytes());
-        connect[24] = 1;
-        let address = UnixAddr::new(&bus.path().join(format!("{}.sock", record.id))).unwrap();
-        Besieger { address, connect, null: std::fs::File::open("/dev/null").unwrap().into() }
+impl Besieger<'_> {
+    fn new<'a>(bus: &'a Bus, record: &'a Record) -> Besieger<'a> {
+        let connect = datagram(7, &[(8, &id_of(record)), (24, &[1])]);
+        Besieger { bus, record, connect, null: std::fs::File::open("/dev/null").unwrap() }
     }
 
     /// Connects; `None` while the backlog is full.
-    fn come(&self, kind: usize) -> Option<OwnedFd> {
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let socket = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).unwrap();
-        match connect(socket.as_raw_fd(), &self.address) {
-            Ok(()) => {}
+    fn come(&self, kind: usize) -> Option<Raw> {
+        let raw = match Raw::try_to(self.bus, self.record) {
             Err(Errno::EAGAIN) => return None,
-            Err(errno) => panic!("{errno}"),
-        }
-        let fds = [self.null.as_raw_fd()];
-        let (bytes, rights): (&[u8], _) = match kind % 5 {
+            raw => raw.unwrap(),
+        };
+        let null = [self.null.as_fd()];
+        let (bytes, fds): (&[u8], _) = match kind % 5 {
             // Says nothing.
-            0 => return Some(socket),
+            0 => return Some(raw),
             // Half.
             1 => (&self.connect[..10], &[][..]),
             2 => (b"GET / HTTP/1.1\r\n\r\n", &[][..]),
-            3 => (&self.connect, &[ControlMessage::ScmRights(&fds)][..]),
+            3 => (&self.connect, &null[..]),
             // All of it, and never reads the answer.
             _ => (&self.connect, &[][..]),
         };
-        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
         // EPIPE for whoever was shed before it came to speak, EPERM where the kernel keeps descriptors out.
-        let _ = sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(bytes)], rights, flags, None);
-        Some(socket)
+        let _ = raw.try_send_with(bytes, fds);
+        Some(raw)
     }
 }
 
 #[test]
 fn ten_thousand_hostile_clients_keep_no_good_one_out() {
     const BESIEGERS: usize = 10_000;
-    let _dog = watchdog(100);
     more_descriptors();
     let place = Place::new();
     let bus = place.bus();
     let mut server = Role::start("besieged", &place.path, &[]);
     assert_eq!(server.heard(), "ready");
-    let besieger = Besieger::new(&bus, &bus.wait_for("storm", Some(PATIENCE)).unwrap());
+    let record = bus.wait_for("storm", Some(PATIENCE)).unwrap();
+    let besieger = Besieger::new(&bus, &record);
     let over = AtomicBool::new(false);
     let (came, times) = std::thread::scope(|scope| {
         let siege = scope.spawn(|| {
@@ -251,7 +238,6 @@ fn ten_thousand_hostile_clients_keep_no_good_one_out() {
 
 #[test]
 fn a_thousand_connect_at_once_and_all_are_served() {
-    let _dog = watchdog(100);
     more_descriptors();
     let place = Place::new();
     let bus = place.bus();

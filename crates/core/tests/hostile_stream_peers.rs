@@ -2,73 +2,22 @@
 //! Written from `docs/protocol.md` alone, with no line of the library on the rogue's side.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod bus_helpers;
+mod harness;
 
-use std::io::{IoSlice, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use bus_helpers::*;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use harness::*;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{
-    AddressFamily, Backlog, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, UnixAddr, accept4, bind,
-    connect, listen, recvmsg, sendmsg, shutdown, socket,
-};
+use nix::sys::socket::{Shutdown, shutdown};
 use ringbell::acquire::Rung;
 use ringbell::bus::{Announced, Announcement, Bus, Overflow, TopicRecord};
 use ringbell::topic::{
     AckMode, EndReason, Notice, PublisherOptions, Reconnect, Start, Subscriber, SubscriberOptions,
 };
 
-const MAGIC: &[u8] = b"RBHS\x01\0";
 const STREAM: u64 = 2;
-
-fn endpoint(flags: SockFlag) -> OwnedFd {
-    socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC | flags, None).unwrap()
-}
-
-fn send(socket: &OwnedFd, bytes: &[u8]) -> bool {
-    send_with(socket, bytes, &[])
-}
-
-fn send_with(socket: &OwnedFd, bytes: &[u8], fds: &[RawFd]) -> bool {
-    let rights = [ControlMessage::ScmRights(fds)];
-    let control = if fds.is_empty() { &rights[..0] } else { &rights[..] };
-    sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(bytes)], control, MsgFlags::MSG_NOSIGNAL, None).is_ok()
-}
-
-/// The next datagram; empty at the end of the connection.
-fn receive(socket: &OwnedFd) -> Vec<u8> {
-    let mut buffer = vec![0; 64 << 10];
-    let mut parts = [IoSliceMut::new(&mut buffer)];
-    let got = recvmsg::<()>(socket.as_raw_fd(), &mut parts, None, MsgFlags::empty());
-    let length = got.map_or(0, |got| got.bytes);
-    buffer.truncate(length);
-    buffer
-}
-
-fn datagram(kind: u16, fields: &[(usize, &[u8])]) -> Vec<u8> {
-    let length = match kind {
-        6 => 256,
-        10 => 80,
-        _ => 64,
-    };
-    let mut bytes = vec![0; length];
-    bytes[..6].copy_from_slice(MAGIC);
-    bytes[6..8].copy_from_slice(&kind.to_le_bytes());
-    for (at, field) in fields {
-        bytes[*at..at + field.len()].copy_from_slice(field);
-    }
-    bytes
-}
-
-fn id(text: &str) -> [u8; 16] {
-    u128::from_str_radix(text, 16).unwrap().to_be_bytes()
-}
 
 fn part(kind: u32, detail: u32, position: u64, body: &[u8]) -> Vec<u8> {
     let head = [kind.to_le_bytes(), detail.to_le_bytes()].concat();
@@ -91,12 +40,15 @@ fn batch(first: u64, count: u64) -> Vec<u8> {
 /// A publisher that announces a stream and answers as a test pleases.
 struct Rogue {
     announced: Announced,
-    listener: Arc<OwnedFd>,
-    _path: PathBuf,
+    listener: Listener,
+    bus: Bus,
+    place: Place,
 }
 
 impl Rogue {
-    fn new(place: &Place, bus: &Bus, overflow: Overflow) -> Self {
+    fn announced(overflow: Overflow) -> Self {
+        let place = Place::new();
+        let bus = place.bus();
         let topic = TopicRecord {
             capacity: 4096,
             overflow,
@@ -112,11 +64,8 @@ impl Rogue {
         announcement.topic = Some(topic);
         // Bound before anybody can have heard of the record, or tried again if not.
         let announced = bus.announce(announcement).unwrap();
-        let path = place.path.join(announced.record().socket_name());
-        let listener = endpoint(SockFlag::empty());
-        bind(listener.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
-        listen(&listener, Backlog::new(16).unwrap()).unwrap();
-        Self { announced, listener: Arc::new(listener), _path: path }
+        let listener = Listener::bind(&place.path.join(announced.record().socket_name()));
+        Self { announced, listener, bus, place }
     }
 
     /// STREAM under a durable name: what was found, and the sequences that go with it.
@@ -129,7 +78,7 @@ impl Rogue {
     }
 
     fn stream(&self, position: u64, joined: u64, sequence: u64) -> Vec<u8> {
-        let id = id(&self.announced.record().id);
+        let id = id_of(&self.announced.record());
         let fields: [(usize, &[u8]); 5] = [
             (8, &id),
             (24, &STREAM.to_le_bytes()),
@@ -141,12 +90,9 @@ impl Rogue {
     }
 
     /// Takes the next connection and its HELLO.
-    fn accept(&self) -> (OwnedFd, Vec<u8>) {
-        let raw = accept4(self.listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC).unwrap();
-        #[allow(unsafe_code)]
-        // SAFETY: the kernel has just made this descriptor for us; nobody else knows its number.
-        let socket = unsafe { OwnedFd::from_raw_fd(raw) };
-        let hello = receive(&socket);
+    fn accept(&self) -> (Raw, Vec<u8>) {
+        let socket = self.listener.accept().unwrap();
+        let hello = socket.receive();
         (socket, hello)
     }
 }
@@ -183,24 +129,22 @@ fn ended(notice: &Notice) -> bool {
 
 /// Streams `datagrams` behind an honest STREAM, and gives how that ended for the subscriber.
 fn after(overflow: Overflow, datagrams: &[(Vec<u8>, bool)]) -> (Vec<u64>, EndReason) {
-    let place = Place::new();
-    let bus = place.bus();
-    let rogue = Rogue::new(&place, &bus, overflow);
+    let rogue = Rogue::announced(overflow);
     let gift = std::fs::File::open("/dev/null").unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let (socket, _) = rogue.accept();
-            send(&socket, &rogue.stream(0, 0, 0));
+            socket.send(&rogue.stream(0, 0, 0));
             for (bytes, with_fds) in datagrams {
                 // Linux 6.16 lets nobody send what is refused. Then that was all.
-                if !send_with(&socket, bytes, &[gift.as_raw_fd()][..usize::from(*with_fds)]) {
+                if socket.send_with(bytes, &[gift.as_fd()][..usize::from(*with_fds)]).is_err() {
                     return;
                 }
             }
             // Until the subscriber has gone.
-            while !receive(&socket).is_empty() {}
+            socket.until_it_ends();
         });
-        let mut subscriber = subscribe(&bus, late());
+        let mut subscriber = subscribe(&rogue.bus, late());
         let (numbers, notices) = told(&mut subscriber, ended);
         drop(subscriber);
         let reason = notices.into_iter().find_map(|notice| match notice {
@@ -297,22 +241,20 @@ type Answer = dyn Fn(&Rogue) -> Vec<u8> + Sync;
 
 /// Each of the answers to HELLO fails the attachment with its code.
 fn refused_as(
-    place: &Place,
     answers: &[(&str, Box<Answer>, &str)],
     heard: impl Fn(&[u8]) + Sync,
     subscribe: impl Fn(&Bus) -> Subscriber,
 ) {
-    let bus = place.bus();
     for (what, answer, code) in answers {
-        let rogue = Rogue::new(place, &bus, Overflow::Block);
+        let rogue = Rogue::announced(Overflow::Block);
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 let (socket, hello) = rogue.accept();
                 heard(&hello);
-                send(&socket, &answer(&rogue));
-                while !receive(&socket).is_empty() {}
+                socket.send(&answer(&rogue));
+                socket.until_it_ends();
             });
-            let mut subscriber = subscribe(&bus);
+            let mut subscriber = subscribe(&rogue.bus);
             let (_, notices) = told(&mut subscriber, |notice| matches!(notice, Notice::Failed { .. }));
             let Some(Notice::Failed { error, .. }) = notices.last() else { panic!("{notices:?}") };
             assert_eq!(error.code(), *code, "{what}: {error}");
@@ -322,7 +264,6 @@ fn refused_as(
 
 #[test]
 fn an_answer_to_hello_that_breaks_a_rule_is_refused() {
-    let place = Place::new();
     let answers: Vec<(&str, Box<Answer>, &str)> = vec![
         ("garbage", Box::new(|_| b"HTTP/1.1 200 OK".to_vec()), "ERR_RINGBELL_CORRUPT_PEER"),
         ("half", Box::new(|rogue| rogue.stream(0, 0, 0)[..64].to_vec()), "ERR_RINGBELL_CORRUPT_PEER"),
@@ -339,7 +280,6 @@ fn an_answer_to_hello_that_breaks_a_rule_is_refused() {
         ),
     ];
     refused_as(
-        &place,
         &answers,
         |hello| {
             assert_eq!((&hello[..6], hello[6], hello.len(), hello[24]), (MAGIC, 1, 64, 2));
@@ -350,17 +290,15 @@ fn an_answer_to_hello_that_breaks_a_rule_is_refused() {
 
 #[test]
 fn a_silent_publisher_does_not_block_the_others() {
-    let place = Place::new();
-    let bus = place.bus();
-    let rogue = Rogue::new(&place, &bus, Overflow::Block);
-    let mut honest = bus.publisher("ticks", PublisherOptions::default()).unwrap();
+    let rogue = Rogue::announced(Overflow::Block);
+    let mut honest = rogue.bus.publisher("ticks", PublisherOptions::default()).unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let (socket, _) = rogue.accept();
-            send(&socket, &rogue.stream(0, 0, 0));
-            while !receive(&socket).is_empty() {}
+            socket.send(&rogue.stream(0, 0, 0));
+            socket.until_it_ends();
         });
-        let mut subscriber = subscribe(&bus, late());
+        let mut subscriber = subscribe(&rogue.bus, late());
         assert!(subscriber.wait_attached(2, Some(PATIENCE)).unwrap());
         assert!(honest.send(&0u64.to_le_bytes()).unwrap());
         assert_eq!(subscriber.recv_timeout(PATIENCE).unwrap().unwrap().data, 0u64.to_le_bytes());
@@ -378,24 +316,22 @@ fn soon(tries: u32) -> Reconnect {
 fn a_lost_stream_is_taken_up_again_where_it_was() {
     // Behind what was received already; with some of it lost in between.
     for (again, missed) in [(2, 0), (9, 4)] {
-        let place = Place::new();
-        let bus = place.bus();
-        let rogue = Rogue::new(&place, &bus, Overflow::Block);
+        let rogue = Rogue::announced(Overflow::Block);
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 let (socket, hello) = rogue.accept();
                 assert_eq!(hello[36], 0, "the latest");
-                send(&socket, &rogue.stream(0, 0, 0));
-                send(&socket, &part(1, 0, 0, &batch(0, 5)));
+                socket.send(&rogue.stream(0, 0, 0));
+                socket.send(&part(1, 0, 0, &batch(0, 5)));
                 drop(socket);
                 let (socket, hello) = rogue.accept();
                 assert_eq!(hello[36], 1, "the earliest");
-                send(&socket, &rogue.stream(4096, 8192, again));
-                send(&socket, &part(1, 0, 4096, &batch(again, 8)));
-                send(&socket, &part(2, 0, 4096 + 24 + 8 * 16, &[]));
-                while !receive(&socket).is_empty() {}
+                socket.send(&rogue.stream(4096, 8192, again));
+                socket.send(&part(1, 0, 4096, &batch(again, 8)));
+                socket.send(&part(2, 0, 4096 + 24 + 8 * 16, &[]));
+                socket.until_it_ends();
             });
-            let mut subscriber = subscribe(&bus, soon(3));
+            let mut subscriber = subscribe(&rogue.bus, soon(3));
             let closed = |notice: &Notice| matches!(notice, Notice::Ended { reason: EndReason::Closed, .. });
             let (numbers, notices) = told(&mut subscriber, closed);
             let expected: Vec<u64> = (0..5).chain((again..again + 8).filter(|number| *number >= 5)).collect();
@@ -416,23 +352,21 @@ fn a_lost_stream_is_taken_up_again_where_it_was() {
 #[test]
 fn a_lost_stream_is_given_up_after_as_many_tries_as_allowed() {
     for tries in [1, 3] {
-        let place = Place::new();
-        let bus = place.bus();
-        let rogue = Rogue::new(&place, &bus, Overflow::Block);
+        let rogue = Rogue::announced(Overflow::Block);
         let connections = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 let (socket, _) = rogue.accept();
-                send(&socket, &rogue.stream(0, 0, 0));
+                socket.send(&rogue.stream(0, 0, 0));
                 drop(socket);
                 for _ in 0..tries {
                     let (socket, _) = rogue.accept();
                     connections.fetch_add(1, Ordering::Relaxed);
-                    send(&socket, &datagram(6, &[(8, &[5])]));
-                    while !receive(&socket).is_empty() {}
+                    socket.send(&datagram(6, &[(8, &[5])]));
+                    socket.until_it_ends();
                 }
             });
-            let mut subscriber = subscribe(&bus, soon(tries));
+            let mut subscriber = subscribe(&rogue.bus, soon(tries));
             let given_up = |notice: &Notice| matches!(notice, Notice::GivenUp { .. });
             let (_, notices) = told(&mut subscriber, given_up);
             let Some(Notice::GivenUp { record, tries: tried, error }) = notices.iter().find(|n| given_up(n))
@@ -448,23 +382,22 @@ fn a_lost_stream_is_given_up_after_as_many_tries_as_allowed() {
 }
 
 /// A connection to a real publisher, with HELLO sent.
-fn guest(place: &Place, bus: &Bus, start: u32) -> OwnedFd {
-    guest_as(place, bus, start, 0)
+fn guest(bus: &Bus, start: u32) -> Raw {
+    guest_as(bus, start, 0)
 }
 
 /// The same under a durable name.
-fn guest_as(place: &Place, bus: &Bus, start: u32, name: u64) -> OwnedFd {
+fn guest_as(bus: &Bus, start: u32, name: u64) -> Raw {
     let record = bus.find("ticks").unwrap().unwrap();
-    let socket = endpoint(SockFlag::empty());
-    connect(socket.as_raw_fd(), &UnixAddr::new(&place.path.join(record.socket_name())).unwrap()).unwrap();
+    let socket = Raw::to(bus, &record);
     let fields: [(usize, &[u8]); 5] = [
-        (8, &id(&record.id)),
+        (8, &id_of(&record)),
         (24, &STREAM.to_le_bytes()),
         (32, &42u32.to_le_bytes()),
         (36, &start.to_le_bytes()),
         (40, &name.to_le_bytes()),
     ];
-    assert!(send(&socket, &datagram(1, &fields)));
+    assert!(socket.send(&datagram(1, &fields)));
     socket
 }
 
@@ -518,26 +451,26 @@ fn a_subscriber_breach_costs_only_its_own_connection_and_slot() {
         number += 1;
     };
     for (what, breach, with_fds) in &breaches {
-        let rogue = guest(&place, &bus, 0);
-        let stream = receive(&rogue);
+        let rogue = guest(&bus, 0);
+        let stream = rogue.receive();
         assert_eq!((&stream[..6], stream[6], stream.len()), (MAGIC, 10, 80), "{what}");
         assert_eq!(publisher.subscribers(), 2, "{what}");
         pass(&mut publisher);
-        if send_with(&rogue, breach, &[gift.as_raw_fd()][..usize::from(*with_fds)]) {
-            while !receive(&rogue).is_empty() {}
+        if rogue.send_with(breach, &[gift.as_fd()][..usize::from(*with_fds)]).is_ok() {
+            rogue.until_it_ends();
         }
         drop(rogue);
         until("its slot is free", || publisher.subscribers() == 1);
         pass(&mut publisher);
     }
     for start in [2, u32::MAX] {
-        let refused = receive(&guest(&place, &bus, start));
+        let refused = guest(&bus, start).receive();
         assert_eq!((refused[6], refused[8], refused.len()), (6, 5, 256), "{start}");
     }
     // Those that vanish at any step, and one that neither reads nor reports.
-    drop(guest(&place, &bus, 1));
-    let silent = guest(&place, &bus, 1);
-    receive(&silent);
+    drop(guest(&bus, 1));
+    let silent = guest(&bus, 1);
+    silent.receive();
     until("it has its slot, the other has not", || publisher.subscribers() == 2);
     let mut sent = 0;
     while publisher.send(&[1; 64]).unwrap() {
@@ -559,15 +492,15 @@ fn stream_slots_run_out_and_a_departure_frees_one() {
     let mut options = PublisherOptions::default();
     options.max_subscribers = 2;
     let publisher = bus.publisher("ticks", options).unwrap();
-    let guests = [guest(&place, &bus, 0), guest(&place, &bus, 0)];
+    let guests = [guest(&bus, 0), guest(&bus, 0)];
     for guest in &guests {
-        assert_eq!(receive(guest)[6], 10);
+        assert_eq!(guest.receive()[6], 10);
     }
-    let refused = receive(&guest(&place, &bus, 0));
+    let refused = guest(&bus, 0).receive();
     assert_eq!((refused[6], refused[8]), (6, 8));
     drop(guests);
     until("they have left", || publisher.subscribers() == 0);
-    assert_eq!(receive(&guest(&place, &bus, 0))[6], 10);
+    assert_eq!(guest(&bus, 0).receive()[6], 10);
 }
 
 #[test]
@@ -587,8 +520,8 @@ fn a_durable_breach_ends_the_connection_and_keeps_the_position() {
     let bus = place.bus();
     for (what, lie) in lies {
         let mut publisher = bus.publisher("ticks", PublisherOptions::default()).unwrap();
-        let rogue = guest_as(&place, &bus, 0, NAME_A);
-        let stream = receive(&rogue);
+        let rogue = guest_as(&bus, 0, NAME_A);
+        let stream = rogue.receive();
         assert_eq!((stream[60], word(&stream, 64), word(&stream, 72)), (1, 0, 0), "nothing was kept");
         // Batches of 40 bytes.
         for number in 0..5u64 {
@@ -596,14 +529,14 @@ fn a_durable_breach_ends_the_connection_and_keeps_the_position() {
         }
         let mut came = 0;
         while came < 5 * 40 {
-            let datagram = receive(&rogue);
+            let datagram = rogue.receive();
             came += if datagram[0] == 1 { datagram.len() - 16 } else { 0 };
         }
         // One name, one holder.
-        let refused = receive(&guest_as(&place, &bus, 0, NAME_A));
+        let refused = guest_as(&bus, 0, NAME_A).receive();
         assert_eq!((refused[6], refused[8], refused.len()), (6, 9, 256));
-        assert!(send(&rogue, &claim(0, 80, 4, 2)) && send(&rogue, &lie));
-        while !receive(&rogue).is_empty() {}
+        assert!(rogue.send(&claim(0, 80, 4, 2)) && rogue.send(&lie));
+        rogue.until_it_ends();
         until("its slot is left", || publisher.subscribers() == 0);
         let slot = publisher.stats().subscribers[0].clone();
         assert_eq!(
@@ -611,13 +544,13 @@ fn a_durable_breach_ends_the_connection_and_keeps_the_position() {
             ("parked", 2, 1, true),
             "{what}"
         );
-        let next = guest_as(&place, &bus, 1, NAME_A);
-        let stream = receive(&next);
+        let next = guest_as(&bus, 1, NAME_A);
+        let stream = next.receive();
         assert_eq!((stream[60], word(&stream, 32), word(&stream, 48)), (2, 80, 2), "{what}");
         assert_eq!((word(&stream, 64), word(&stream, 72)), (2, 4), "{what}");
         // An honest word, and it is given up.
-        assert!(send(&next, &claim(2, 80, 4, 2)));
-        while !receive(&next).is_empty() {}
+        assert!(next.send(&claim(2, 80, 4, 2)));
+        next.until_it_ends();
         until("it is given up", || publisher.stats().subscribers.is_empty());
     }
 }
@@ -631,18 +564,12 @@ fn durable_subscriber(bus: &Bus, reconnect: Reconnect) -> Subscriber {
 
 #[test]
 fn an_invalid_durable_answer_is_refused() {
-    let place = Place::new();
     let answers: Vec<(&str, Box<Answer>, &str)> = vec![
         ("no word of a position", Box::new(|rogue| rogue.stream(0, 0, 0)), "ERR_RINGBELL_CORRUPT_PEER"),
         ("of no meaning", Box::new(|rogue| rogue.kept(0, 0, 4, 0, 0)), "ERR_RINGBELL_CORRUPT_PEER"),
         ("the name is taken", Box::new(|_| datagram(6, &[(8, &[9])])), "ERR_RINGBELL_NAME_TAKEN"),
     ];
-    refused_as(
-        &place,
-        &answers,
-        |hello| assert_eq!(word(hello, 40), NAME_A),
-        |bus| durable_subscriber(bus, late()),
-    );
+    refused_as(&answers, |hello| assert_eq!(word(hello, 40), NAME_A), |bus| durable_subscriber(bus, late()));
 }
 
 /// A publisher may say that anything was acknowledged, or seen: then that is so, and nothing else happens.
@@ -651,18 +578,16 @@ fn any_sequences_may_be_kept() {
     let all = [0, 1, 3, 100, 1 << 62, u64::MAX];
     for from in all {
         for below in all {
-            let place = Place::new();
-            let bus = place.bus();
-            let rogue = Rogue::new(&place, &bus, Overflow::Block);
+            let rogue = Rogue::announced(Overflow::Block);
             std::thread::scope(|scope| {
                 scope.spawn(|| {
                     let (socket, _) = rogue.accept();
-                    send(&socket, &rogue.kept(0, 0, 3, from, below));
-                    send(&socket, &part(1, 0, 0, &batch(0, 5)));
-                    send(&socket, &part(2, 0, 24 + 5 * 16, &[]));
-                    while !receive(&socket).is_empty() {}
+                    socket.send(&rogue.kept(0, 0, 3, from, below));
+                    socket.send(&part(1, 0, 0, &batch(0, 5)));
+                    socket.send(&part(2, 0, 24 + 5 * 16, &[]));
+                    socket.until_it_ends();
                 });
-                let mut subscriber = durable_subscriber(&bus, late());
+                let mut subscriber = durable_subscriber(&rogue.bus, late());
                 let mut got = Vec::new();
                 while subscriber.publishers() > 0 || got.is_empty() {
                     let message = subscriber.recv_timeout(Duration::from_millis(1)).unwrap();
@@ -684,17 +609,14 @@ fn any_sequences_may_be_kept() {
 /// What was handed out is known to the publisher, however little it reads: what it could not be told of waits.
 #[test]
 fn every_durable_message_handed_out_is_reported() {
-    let place = Place::new();
-    let bus = place.bus();
-    let rogue = Rogue::new(&place, &bus, Overflow::Block);
-    let mut subscriber = durable_subscriber(&bus, late());
+    let rogue = Rogue::announced(Overflow::Block);
+    let mut subscriber = durable_subscriber(&rogue.bus, late());
     let (socket, _) = rogue.accept();
-    send(&socket, &rogue.kept(0, 0, 1, 0, 0));
+    socket.send(&rogue.kept(0, 0, 1, 0, 0));
     assert!(subscriber.wait_attached(1, Some(PATIENCE)).unwrap());
     // As many as there is room for, each by itself: it takes a report each to read them.
-    fcntl(&socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
     let mut sent = 0;
-    while send(&socket, &part(1, 0, 40 * sent, &batch(sent, 1))) {
+    while socket.try_send_with(&part(1, 0, 40 * sent, &batch(sent, 1)), &[]).is_ok() {
         sent += 1;
     }
     let take = |subscriber: &mut Subscriber, patience: Duration| {
@@ -709,42 +631,38 @@ fn every_durable_message_handed_out_is_reported() {
     let handed_out = subscriber.stats().received;
     assert!(handed_out > 0 && handed_out < sent, "{handed_out} of {sent}");
     let mut told = 0;
-    loop {
-        let report = receive(&socket);
-        let Some(bytes) = report.get(40..48) else { break };
-        told = u64::from_le_bytes(bytes.try_into().unwrap());
+    while let Some((report, _)) = socket.try_receive() {
+        told = word(&report, 40);
     }
     assert!(told >= handed_out, "{told} of {handed_out}");
     while next < sent {
         assert_eq!(take(&mut subscriber, PATIENCE), Some(next));
         next += 1;
         // Only so long as it hears of it.
-        while !receive(&socket).is_empty() {}
+        while socket.try_receive().is_some() {}
     }
 }
 
 #[test]
 fn a_lost_durable_stream_resumes_and_marks_redeliveries() {
-    let place = Place::new();
-    let bus = place.bus();
-    let rogue = Rogue::new(&place, &bus, Overflow::Block);
+    let rogue = Rogue::announced(Overflow::Block);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let (socket, hello) = rogue.accept();
             assert_eq!(word(&hello, 40), NAME_A);
-            send(&socket, &rogue.kept(0, 0, 1, 0, 0));
-            send(&socket, &part(1, 0, 0, &batch(0, 5)));
+            socket.send(&rogue.kept(0, 0, 1, 0, 0));
+            socket.send(&part(1, 0, 0, &batch(0, 5)));
             // All that it reports is lost with the connection.
-            while word(&receive(&socket), 40) < 5 {}
+            while word(&socket.receive(), 40) < 5 {}
             drop(socket);
             let (socket, hello) = rogue.accept();
             assert_eq!(word(&hello, 40), NAME_A);
-            send(&socket, &rogue.kept(0, 0, 2, 2, 0));
-            send(&socket, &part(1, 0, 0, &batch(0, 6)));
-            send(&socket, &part(2, 0, 24 + 6 * 16, &[]));
-            while !receive(&socket).is_empty() {}
+            socket.send(&rogue.kept(0, 0, 2, 2, 0));
+            socket.send(&part(1, 0, 0, &batch(0, 6)));
+            socket.send(&part(2, 0, 24 + 6 * 16, &[]));
+            socket.until_it_ends();
         });
-        let mut subscriber = durable_subscriber(&bus, soon(3));
+        let mut subscriber = durable_subscriber(&rogue.bus, soon(3));
         let mut got = Vec::new();
         while got.len() < 9 {
             let message = subscriber.recv_timeout(PATIENCE).unwrap().expect("a message in time");
@@ -764,22 +682,22 @@ fn reports_before_the_end_of_a_durable_subscriber_count() {
     let mut publisher = bus.publisher("ticks", PublisherOptions::default()).unwrap();
     for sequence in 0..60u64 {
         let position = 40 * sequence;
-        let rogue = guest_as(&place, &bus, 0, NAME_A);
-        let stream = receive(&rogue);
+        let rogue = guest_as(&bus, 0, NAME_A);
+        let stream = rogue.receive();
         assert_eq!((word(&stream, 32), word(&stream, 48)), (position, sequence));
-        assert_eq!(receive(&rogue)[0], 3, "the counters");
+        assert_eq!(rogue.receive()[0], 3, "the counters");
         assert!(publisher.send(&sequence.to_le_bytes()).unwrap());
         let mut ready = [PollFd::new(rogue.as_fd(), PollFlags::POLLIN)];
         assert_eq!(poll(&mut ready, PollTimeout::NONE), Ok(1), "its bytes are there, and stay unread");
         let asks = u32::from(sequence % 3 != 1);
         for _ in 0..100 {
-            assert!(send(&rogue, &claim(asks, position, sequence + 1, sequence)));
+            assert!(rogue.send(&claim(asks, position, sequence + 1, sequence)));
         }
-        assert!(send(&rogue, &claim(asks, position + 40, sequence + 1, sequence + 1)));
+        assert!(rogue.send(&claim(asks, position + 40, sequence + 1, sequence + 1)));
         if sequence % 3 == 0 {
             // In order: who sees the end finds the slot left.
-            shutdown(rogue.as_raw_fd(), Shutdown::Write).unwrap();
-            while !receive(&rogue).is_empty() {}
+            shutdown(rogue.0.as_raw_fd(), Shutdown::Write).unwrap();
+            rogue.until_it_ends();
             assert_eq!(publisher.subscribers(), 0);
         }
         drop(rogue);
@@ -791,12 +709,10 @@ fn reports_before_the_end_of_a_durable_subscriber_count() {
 
 #[test]
 fn the_end_of_a_publisher_is_that_of_the_stream_that_came_back() {
-    let place = Place::new();
-    let bus = place.bus();
-    let rogue = Rogue::new(&place, &bus, Overflow::Block);
-    let mut subscriber = subscribe(&bus, soon(3));
+    let rogue = Rogue::announced(Overflow::Block);
+    let mut subscriber = subscribe(&rogue.bus, soon(3));
     let (socket, _) = rogue.accept();
-    send(&socket, &rogue.stream(0, 0, 0));
+    socket.send(&rogue.stream(0, 0, 0));
     assert!(subscriber.wait_attached(1, Some(PATIENCE)).unwrap());
     drop(socket);
     let (socket, _) = std::thread::scope(|scope| {
@@ -808,8 +724,9 @@ fn the_end_of_a_publisher_is_that_of_the_stream_that_came_back() {
         back.join().unwrap()
     });
     // From here on its thread is busy: the stream comes back, and the publisher goes for good.
-    send(&socket, &rogue.stream(0, 0, 0));
-    drop((socket, rogue));
+    socket.send(&rogue.stream(0, 0, 0));
+    let Rogue { announced, listener, bus, place: _place } = rogue;
+    drop((socket, announced, listener));
     until("the record is gone", || bus.find("ticks").unwrap().is_none());
     let mut ends = 0;
     let deadline = Instant::now() + PATIENCE;
@@ -822,19 +739,17 @@ fn the_end_of_a_publisher_is_that_of_the_stream_that_came_back() {
 
 #[test]
 fn an_acknowledgement_of_a_sleeping_subscriber_is_reported() {
-    let place = Place::new();
-    let bus = place.bus();
-    let rogue = Rogue::new(&place, &bus, Overflow::Block);
+    let rogue = Rogue::announced(Overflow::Block);
     let mut options = SubscriberOptions::default();
     options.reconnect = late();
     options.ack = AckMode::Deferred;
-    let mut subscriber = bus.subscriber("ticks", options).unwrap();
+    let mut subscriber = rogue.bus.subscriber("ticks", options).unwrap();
     let (socket, _) = rogue.accept();
-    send(&socket, &rogue.stream(0, 0, 0));
+    socket.send(&rogue.stream(0, 0, 0));
     let mut position = 0;
     for first in 0..10 {
         let bytes = batch(first * 200, 200);
-        send(&socket, &part(1, 0, position, &bytes));
+        socket.send(&part(1, 0, position, &bytes));
         position += bytes.len() as u64;
     }
     for _ in 0..2000 {
@@ -848,14 +763,11 @@ fn an_acknowledgement_of_a_sleeping_subscriber_is_reported() {
     for sequence in 0..2000 {
         assert!(subscriber.ack(0, sequence).unwrap());
     }
-    let flags = OFlag::from_bits_retain(fcntl(&socket, FcntlArg::F_GETFL).unwrap());
-    fcntl(&socket, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK)).unwrap();
     let mut last = 0;
     let deadline = Instant::now() + PATIENCE;
     while last < position {
         assert!(Instant::now() < deadline, "the publisher waits for room, the subscriber for messages");
-        let bytes = receive(&socket);
-        if !bytes.is_empty() {
+        if let Some((bytes, _)) = socket.try_receive() {
             last = word(&bytes, 8);
             continue;
         }

@@ -5,13 +5,13 @@
 //! Whatever is killed is a child: this binary again, in the role that `role` plays.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod bus_helpers;
+mod harness;
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use bus_helpers::*;
+use harness::*;
 use ringbell::acquire::Rung;
 use ringbell::bus::{Bus, Overflow};
 use ringbell::topic::{
@@ -150,7 +150,7 @@ fn durable_role(bus: &Bus) {
 
 #[test]
 fn a_killed_subscriber_misses_no_message_and_sees_redelivery() {
-    let place = Place::new();
+    let place = Place::watched(120 + kills() as u64);
     let bus = place.bus();
     let mut publisher = publisher(&bus, |options| options.max_subscribers = 2);
     // It keeps the place from the first message on.

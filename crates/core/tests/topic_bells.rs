@@ -4,22 +4,16 @@
 //! nothing that it does at any time does. Written from `docs/protocol.md` alone, with no line of the library on its side.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod bus_helpers;
+mod harness;
 
 use std::fs::File;
-use std::io::{IoSlice, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bus_helpers::*;
-use nix::cmsg_space;
+use harness::*;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::socket::{
-    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, connect, recvmsg, sendmsg,
-    socket,
-};
 use ringbell::acquire::Rung;
 use ringbell::bus::{Bus, Record};
 use ringbell::channel::{ChannelOptions, ConnectOptions, Header, Kind, ServerOptions};
@@ -45,14 +39,11 @@ struct Hostile {
 }
 
 impl Hostile {
-    fn attach(place: &Place, record: &Record) -> Hostile {
-        let connection =
-            socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).unwrap();
-        connect(connection.as_raw_fd(), &UnixAddr::new(&place.path.join(record.socket_name())).unwrap())
-            .unwrap();
-        let id = u128::from_str_radix(&record.id, 16).unwrap().to_be_bytes();
-        send(&connection, 1, &[&id[..], &1u64.to_le_bytes()].concat());
-        let mut segments = receive(&connection);
+    fn attach(bus: &Bus, record: &Record) -> Hostile {
+        let connection = Raw::to(bus, record);
+        let fields: [(usize, &[u8]); 2] = [(8, &id_of(record)), (24, &1u64.to_le_bytes())];
+        assert!(connection.send(&datagram(1, &fields)));
+        let (_, mut segments) = connection.receive_with_fds();
         let (room, control) = (segments.pop().unwrap(), File::from(segments.pop().unwrap()));
         // A description of its own, for a lock of its own.
         let path = format!("/proc/self/fd/{}", control.as_raw_fd());
@@ -65,9 +56,9 @@ impl Hostile {
             l_pid: 0,
         };
         fcntl(&slot, FcntlArg::F_OFD_SETLK(&lock)).unwrap();
-        send(&connection, 3, &SLOT.to_le_bytes());
-        let doorbell = receive(&connection).pop().unwrap();
-        send(&connection, 5, &[]);
+        assert!(connection.send(&datagram(3, &[(8, &SLOT.to_le_bytes())])));
+        let doorbell = connection.receive_with_fds().1.pop().unwrap();
+        assert!(connection.send(&datagram(5, &[])));
         Hostile { control, room, doorbell, _slot: slot }
     }
 
@@ -97,30 +88,6 @@ fn has_queue(role: &Role) -> bool {
     maps.contains("/[aio]")
 }
 
-fn send(connection: &OwnedFd, kind: u16, fields: &[u8]) {
-    let mut bytes = [0; 64];
-    bytes[..6].copy_from_slice(b"RBHS\x01\0");
-    bytes[6..8].copy_from_slice(&kind.to_le_bytes());
-    bytes[8..8 + fields.len()].copy_from_slice(fields);
-    let flags = MsgFlags::MSG_NOSIGNAL;
-    sendmsg::<()>(connection.as_raw_fd(), &[IoSlice::new(&bytes)], &[], flags, None).unwrap();
-}
-
-/// The descriptors of the next datagram.
-fn receive(connection: &OwnedFd) -> Vec<OwnedFd> {
-    let (mut bytes, mut control) = ([0; 64], cmsg_space!([RawFd; 3]));
-    let (mut parts, flags) = ([IoSliceMut::new(&mut bytes)], MsgFlags::MSG_CMSG_CLOEXEC);
-    let got = recvmsg::<()>(connection.as_raw_fd(), &mut parts, Some(&mut control), flags).unwrap();
-    let mut fds = Vec::new();
-    for message in got.cmsgs().unwrap() {
-        let ControlMessageOwned::ScmRights(numbers) = message else { continue };
-        #[allow(unsafe_code)]
-        // SAFETY: the kernel has just made these descriptors for us; nobody else knows their numbers.
-        fds.extend(numbers.into_iter().map(|raw| unsafe { OwnedFd::from_raw_fd(raw) }));
-    }
-    fds
-}
-
 fn publish(bus: &Bus) -> Publisher {
     bus.publisher("ticks", PublisherOptions::default()).unwrap()
 }
@@ -135,7 +102,6 @@ fn subscribe(bus: &Bus) -> Subscriber {
 #[test]
 fn role() {
     let Some((role, path)) = my_role() else { return };
-    let _dog = watchdog(60);
     let bus = open(&path);
     match role.as_str() {
         "publisher" => {
@@ -192,13 +158,12 @@ fn role() {
 
 #[test]
 fn a_publisher_wakes_all_sleepers_by_a_saturated_doorbell() {
-    let _dog = watchdog(60);
     let place = Place::new();
     let bus = place.bus();
     let mut publisher = Role::start("publisher", &place.path, &[]);
     assert_eq!(publisher.heard(), "there");
     let mut subscriber = subscribe(&bus);
-    let hostile = Hostile::attach(&place, &bus.find("ticks").unwrap().unwrap());
+    let hostile = Hostile::attach(&bus, &bus.find("ticks").unwrap().unwrap());
     std::thread::scope(|scope| {
         scope.spawn(|| {
             (0..=RINGS).for_each(|sequence| assert_eq!(subscriber.recv().unwrap().sequence, sequence))
@@ -218,13 +183,12 @@ fn a_publisher_wakes_all_sleepers_by_a_saturated_doorbell() {
 
 #[test]
 fn a_process_without_an_attacker_has_no_queue() {
-    let _dog = watchdog(60);
     let place = Place::new();
     let bus = place.bus();
     let mut publisher = Role::start("publisher", &place.path, &[]);
     assert_eq!(publisher.heard(), "there");
     let mut subscriber = subscribe(&bus);
-    let hostile = Hostile::attach(&place, &bus.find("ticks").unwrap().unwrap());
+    let hostile = Hostile::attach(&bus, &bus.find("ticks").unwrap().unwrap());
     for sequence in 0..3 {
         hostile.set(SLEEPERS);
         publisher.tell("send");
@@ -240,13 +204,12 @@ fn a_process_without_an_attacker_has_no_queue() {
 
 #[test]
 fn safe_doorbells_never_block_whatever_a_peer_does() {
-    let _dog = watchdog(60);
     let place = Place::new();
     let bus = place.bus();
     let safe = [("IPC_BUS_SAFE_DOORBELLS", "1")];
     let mut publisher = Role::start("publisher", &place.path, &safe);
     assert_eq!(publisher.heard(), "there");
-    let hostile = Hostile::attach(&place, &bus.find("ticks").unwrap().unwrap());
+    let hostile = Hostile::attach(&bus, &bus.find("ticks").unwrap().unwrap());
     hostile.set(SLEEPERS);
     publisher.tell("send");
     assert_eq!(publisher.heard(), "sent");
@@ -285,7 +248,6 @@ fn until_it_rings(role: &mut Role, mut exchange: impl FnMut()) {
 
 #[test]
 fn a_stream_needs_no_safe_doorbells() {
-    let _dog = watchdog(60);
     let place = Place::new();
     let bus = place.bus();
     let safe = [("IPC_BUS_SAFE_DOORBELLS", "1")];
@@ -309,13 +271,12 @@ fn a_stream_needs_no_safe_doorbells() {
 
 #[test]
 fn a_subscriber_rings_a_saturated_room_doorbell() {
-    let _dog = watchdog(60);
     let place = Place::new();
     let bus = place.bus();
     let mut publisher = publish(&bus);
     let mut subscriber = Role::start("subscriber", &place.path, &[]);
     assert_eq!(subscriber.heard(), "attached");
-    let hostile = Hostile::attach(&place, &publisher.record());
+    let hostile = Hostile::attach(&bus, &publisher.record());
     spoil(&hostile.room);
     for sequence in 0..RINGS {
         hostile.set(PUBLISHER_WAITING);

@@ -4,11 +4,11 @@
 //! Whatever is killed is a child: this binary again, in the role that `role` plays.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod bus_helpers;
+mod harness;
 
 use std::time::{Duration, Instant};
 
-use bus_helpers::*;
+use harness::*;
 use nix::sys::signal::Signal;
 use ringbell::acquire::Rung;
 use ringbell::bus::{Bus, BusOptions, Overflow};
@@ -116,7 +116,7 @@ fn subscribe(bus: &Bus, from: Start, rung: Option<Rung>) -> Subscriber {
 
 #[test]
 fn a_killed_publisher_leaves_nothing_torn_and_nothing_behind() {
-    let place = Place::new();
+    let place = Place::watched(120 + kills() as u64);
     let bus = place.bus();
     for round in 0..kills() {
         let rung = RUNGS[round % RUNGS.len()];
@@ -166,7 +166,7 @@ fn a_killed_publisher_leaves_nothing_torn_and_nothing_behind() {
 
 #[test]
 fn a_killed_subscriber_leaves_room_and_its_slot() {
-    let place = Place::new();
+    let place = Place::watched(120 + kills() as u64);
     let bus = place.bus();
     let mut options = PublisherOptions::default();
     options.capacity = 16 << 10;

@@ -1,12 +1,12 @@
 //! Messages larger than their ring: through it whole or not at all, whoever dies, stalls, joins or gives up on the way.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod bus_helpers;
+mod harness;
 
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bus_helpers::*;
+use harness::*;
 use ringbell::Error;
 use ringbell::bus::{Bus, Overflow};
 use ringbell::topic::{
@@ -99,7 +99,6 @@ fn subscriber_role(bus: &Bus) {
 
 #[test]
 fn a_message_of_256_rings_reaches_fast_and_slow_readers() {
-    let _watchdog = watchdog(120);
     let place = Place::new();
     let bus = place.bus();
     let mut publisher = publisher(&bus, None);
@@ -146,7 +145,6 @@ fn a_large_message_needs_no_subscriber() {
 
 #[test]
 fn a_publisher_killed_in_a_large_message_leaves_no_part_of_it() {
-    let _watchdog = watchdog(120);
     let place = Place::new();
     let bus = place.bus();
     for round in 0..20u64 {
@@ -185,7 +183,6 @@ fn a_publisher_killed_in_a_large_message_leaves_no_part_of_it() {
 
 #[test]
 fn a_subscriber_killed_in_a_large_message_blocks_no_other() {
-    let _watchdog = watchdog(120);
     let place = Place::new();
     let bus = place.bus();
     let mut publisher = publisher(&bus, None);
@@ -297,7 +294,6 @@ fn an_abandoned_large_message_is_missed_and_the_next_arrives() {
 
 #[test]
 fn a_message_above_max_message_is_missed_without_delay() {
-    let _watchdog = watchdog(120);
     let place = Place::new();
     let bus = place.bus();
     let mut publisher = publisher(&bus, None);
@@ -330,7 +326,6 @@ fn a_message_above_max_message_is_missed_without_delay() {
 
 #[test]
 fn a_reader_stalled_in_a_large_message_is_evicted() {
-    let _watchdog = watchdog(120);
     let place = Place::new();
     let bus = place.bus();
     let mut publisher = publisher(&bus, Some(Duration::from_secs(1)));
@@ -392,7 +387,6 @@ fn pieces_are_freed_once_earlier_messages_are_acknowledged() {
 
 #[test]
 fn several_publishers_send_theirs_at_the_same_time() {
-    let _watchdog = watchdog(120);
     let place = Place::new();
     let bus = place.bus();
     let mut publishers: Vec<_> = (0..3).map(|_| publisher(&bus, None)).collect();

@@ -3,15 +3,16 @@
 //! suite can run again where a rung cannot be had).
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod harness;
+
 use std::time::Duration;
 
+use harness::{PATIENCE, Place};
 use ringbell::acquire::Rung;
-use ringbell::bus::{Bus, BusOptions, Overflow};
+use ringbell::bus::{Bus, Overflow};
 use ringbell::topic::{
     AckMode, Drained, EndReason, Message, Notice, PublisherOptions, Start, Subscriber, SubscriberOptions,
 };
-
-const PATIENCE: Duration = Duration::from_secs(120);
 
 fn rungs() -> Vec<Rung> {
     match std::env::var("RINGBELL_TEST_RUNG") {
@@ -20,11 +21,10 @@ fn rungs() -> Vec<Rung> {
     }
 }
 
-/// A bus of its own, and its directory.
-fn bus() -> (Bus, tempfile::TempDir) {
-    let folder = tempfile::tempdir().unwrap();
-    let options = BusOptions { path: Some(folder.path().join("bus")), ..BusOptions::default() };
-    (Bus::open(options).unwrap(), folder)
+/// A bus of its own, and its place.
+fn bus() -> (Bus, Place) {
+    let place = Place::new();
+    (place.bus(), place)
 }
 
 fn options(overflow: Overflow, capacity: usize) -> PublisherOptions {
@@ -60,7 +60,7 @@ fn next(subscriber: &mut Subscriber) -> Message<'_> {
 #[test]
 fn messages_arrive_whole_in_order_and_with_their_sequence() {
     for rung in rungs() {
-        let (bus, _folder) = bus();
+        let (bus, _place) = bus();
         let mut publisher = bus.publisher("ticks", options(Overflow::Block, 64 << 10)).unwrap();
         let mut subscriber = subscribe(&bus, "ticks", rung, Start::Latest);
         attached(&mut subscriber, 1);
@@ -93,7 +93,7 @@ fn messages_arrive_whole_in_order_and_with_their_sequence() {
 #[test]
 fn a_closed_topic_is_drained_and_then_ends() {
     for rung in rungs() {
-        let (bus, _folder) = bus();
+        let (bus, _place) = bus();
         let mut publisher = bus.publisher("ticks", PublisherOptions::default()).unwrap();
         let mut subscriber = subscribe(&bus, "ticks", rung, Start::Latest);
         attached(&mut subscriber, 1);
@@ -120,7 +120,7 @@ fn a_closed_topic_is_drained_and_then_ends() {
 #[test]
 fn earliest_gets_every_message_still_in_the_ring() {
     for rung in rungs() {
-        let (bus, _folder) = bus();
+        let (bus, _place) = bus();
         let mut publisher = bus.publisher("ticks", options(Overflow::Block, 4096)).unwrap();
         for number in 0..1_000u64 {
             assert!(publisher.send(&number.to_le_bytes()).unwrap(), "nobody is there to wait for");
@@ -142,7 +142,7 @@ fn earliest_gets_every_message_still_in_the_ring() {
 #[test]
 fn dropping_the_oldest_counts_what_was_missed() {
     for rung in rungs() {
-        let (bus, _folder) = bus();
+        let (bus, _place) = bus();
         let mut publisher = bus.publisher("ticks", options(Overflow::DropOldest, 4096)).unwrap();
         let mut subscriber = subscribe(&bus, "ticks", rung, Start::Latest);
         attached(&mut subscriber, 1);
@@ -180,7 +180,7 @@ fn dropping_the_oldest_counts_what_was_missed() {
 #[test]
 fn drop_newest_counts_and_keeps_every_accepted_message() {
     for rung in rungs() {
-        let (bus, _folder) = bus();
+        let (bus, _place) = bus();
         let mut publisher = bus.publisher("ticks", options(Overflow::DropNewest, 4096)).unwrap();
         let mut subscriber = subscribe(&bus, "ticks", rung, Start::Latest);
         attached(&mut subscriber, 1);
@@ -198,7 +198,7 @@ fn drop_newest_counts_and_keeps_every_accepted_message() {
 #[test]
 fn a_waiting_publisher_is_woken_by_room() {
     for rung in rungs() {
-        let (bus, _folder) = bus();
+        let (bus, _place) = bus();
         let mut publisher = bus.publisher("ticks", options(Overflow::Block, 4096)).unwrap();
         let mut subscriber = subscribe(&bus, "ticks", rung, Start::Latest);
         attached(&mut subscriber, 1);
@@ -221,7 +221,7 @@ fn a_waiting_publisher_is_woken_by_room() {
 #[test]
 fn publishers_of_one_pattern_are_merged_and_followed() {
     for rung in rungs() {
-        let (bus, _folder) = bus();
+        let (bus, _place) = bus();
         let mut subscriber = subscribe(&bus, "sensors.*", rung, Start::Latest);
         let mut left = bus.publisher("sensors.left", PublisherOptions::default()).unwrap();
         let mut right = bus.publisher("sensors.right", PublisherOptions::default()).unwrap();
@@ -245,7 +245,7 @@ fn publishers_of_one_pattern_are_merged_and_followed() {
 #[test]
 fn loans_and_batches_are_sent_in_place() {
     for rung in rungs() {
-        let (bus, _folder) = bus();
+        let (bus, _place) = bus();
         let mut publisher = bus.publisher("ticks", options(Overflow::Block, 64 << 10)).unwrap();
         let mut subscriber = subscribe(&bus, "ticks", rung, Start::Latest);
         attached(&mut subscriber, 1);
@@ -279,7 +279,7 @@ fn loans_and_batches_are_sent_in_place() {
 #[test]
 fn a_stalled_subscriber_is_evicted_and_told() {
     for rung in rungs() {
-        let (bus, _folder) = bus();
+        let (bus, _place) = bus();
         let mut options = options(Overflow::Block, 4096);
         options.evict_after = Some(Duration::from_millis(100));
         let mut publisher = bus.publisher("ticks", options).unwrap();
@@ -301,7 +301,7 @@ fn a_stalled_subscriber_is_evicted_and_told() {
 
 #[test]
 fn a_wrong_codec_and_wrong_options_are_refused_by_code() {
-    let (bus, _folder) = bus();
+    let (bus, _place) = bus();
     let mut wanted = PublisherOptions::default();
     wanted.codec = Some("json".into());
     let _publisher = bus.publisher("ticks", wanted).unwrap();
@@ -335,10 +335,9 @@ fn a_wrong_codec_and_wrong_options_are_refused_by_code() {
 
 #[test]
 fn a_closed_bus_ends_a_wait_after_the_remaining_messages() {
-    let (bus, folder) = bus();
+    let (bus, place) = bus();
     let mut publisher = bus.publisher("ticks", PublisherOptions::default()).unwrap();
-    let other =
-        Bus::open(BusOptions { path: Some(folder.path().join("bus")), ..BusOptions::default() }).unwrap();
+    let other = Bus::open(place.options()).unwrap();
     let mut subscriber = subscribe(&other, "ticks", rungs()[0], Start::Latest);
     attached(&mut subscriber, 1);
     assert!(publisher.send(b"last").unwrap());
@@ -362,7 +361,7 @@ fn a_closed_bus_ends_a_wait_after_the_remaining_messages() {
 #[test]
 fn an_ended_source_wakes_no_subscriber() {
     for rung in rungs() {
-        let (bus, _folder) = bus();
+        let (bus, _place) = bus();
         let mut options = options(Overflow::Block, 4096);
         options.evict_after = Some(Duration::from_millis(20));
         let mut publisher = bus.publisher("ticks", options).unwrap();
@@ -414,7 +413,7 @@ fn readable(subscriber: &Subscriber) -> bool {
 #[test]
 fn a_dropped_subscriber_also_leaves_topics_it_has_not_noticed() {
     for rung in rungs() {
-        let (bus, _folder) = bus();
+        let (bus, _place) = bus();
         let mut small = options(Overflow::Block, 4096);
         small.max_subscribers = 1;
         let taken = bus.publisher("group.taken", small).unwrap();
@@ -442,7 +441,7 @@ fn a_dropped_subscriber_also_leaves_topics_it_has_not_noticed() {
 
 #[test]
 fn the_publisher_knows_backlog_and_room_of_a_stream() {
-    let (bus, _folder) = bus();
+    let (bus, _place) = bus();
     let mut publisher = bus.publisher("ticks", options(Overflow::Block, 4096)).unwrap();
     let mut subscriber = subscribe(&bus, "ticks", Rung::Stream, Start::Latest);
     attached(&mut subscriber, 1);
@@ -480,7 +479,7 @@ fn a_stream_gives_way_to_shared_memory_at_the_next_attach() {
         // Shared memory is not to be had, or not to be taken.
         return;
     }
-    let (bus, _folder) = bus();
+    let (bus, _place) = bus();
     let mut subscriber = bus.subscriber("ticks", SubscriberOptions::default()).unwrap();
     for (offers, rung) in [
         (vec![Rung::Stream], Rung::Stream),
@@ -507,7 +506,7 @@ fn a_stream_gives_way_to_shared_memory_at_the_next_attach() {
 #[test]
 fn a_look_without_a_message_does_not_disarm_the_wakeup() {
     for look in 0..2 {
-        let (bus, _folder) = bus();
+        let (bus, _place) = bus();
         let mut publisher = bus.publisher("ticks", PublisherOptions::default()).unwrap();
         let mut subscriber = subscribe(&bus, "ticks", Rung::Stream, Start::Latest);
         attached(&mut subscriber, 1);
@@ -537,7 +536,7 @@ fn large_messages_arrive_whole_or_are_missed_in_every_ack_mode() {
     const WANTED: usize = 300 << 10;
     for rung in rungs() {
         for ack in [AckMode::Immediate, AckMode::Batch, AckMode::Deferred] {
-            let (bus, _folder) = bus();
+            let (bus, _place) = bus();
             let mut publisher = bus.publisher("blobs", options(Overflow::Block, 64 << 10)).unwrap();
             let mut wish = SubscriberOptions::default();
             (wish.acquire, wish.ack, wish.max_message) = (Some(rung), ack, WANTED);
@@ -577,7 +576,7 @@ fn large_messages_arrive_whole_or_are_missed_in_every_ack_mode() {
 fn deferred_acknowledgements_hold_room_to_the_byte() {
     let mut seen = Vec::new();
     for rung in rungs() {
-        let (bus, _folder) = bus();
+        let (bus, _place) = bus();
         let mut publisher = bus.publisher("ticks", options(Overflow::Block, 16 << 10)).unwrap();
         let mut wish = SubscriberOptions::default();
         (wish.acquire, wish.ack) = (Some(rung), AckMode::Deferred);

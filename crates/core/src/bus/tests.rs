@@ -3,42 +3,22 @@
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use crate::harness::{PATIENCE, Place, lose, names};
 use crate::reactor::tests::{Probe, heard};
 use crate::reactor::{Step, Thread, Watched};
 use serde_json::Map;
 
 use super::*;
 
-const PATIENCE: Duration = Duration::from_secs(120);
-
-fn open(folder: &tempfile::TempDir) -> Bus {
-    Bus::open(BusOptions { path: Some(folder.path().join("bus")), ..BusOptions::default() }).unwrap()
-}
-
-fn names(path: &Path) -> Vec<String> {
-    let mut names: Vec<String> =
-        fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
-}
-
-/// Removes the directory. Tries again if its content came back meanwhile.
-fn lose(path: &Path) {
-    while let Err(error) = fs::remove_dir_all(path) {
-        assert_eq!(error.kind(), std::io::ErrorKind::DirectoryNotEmpty);
-    }
-}
-
 #[test]
 fn a_sink_that_panics_is_dropped_and_the_others_go_on() {
-    let folder = tempfile::tempdir().unwrap();
-    let bus = open(&folder);
+    let place = Place::new();
+    let bus = place.bus();
     struct Bad(Sender<&'static str>);
     impl Sink for Bad {
         fn event(&mut self, _event: &ServiceEvent, _thread: &mut Thread<'_>) {
@@ -60,8 +40,8 @@ fn a_sink_that_panics_is_dropped_and_the_others_go_on() {
 
 #[test]
 fn a_bus_whose_registry_panics_is_closed() {
-    let folder = tempfile::tempdir().unwrap();
-    let bus = open(&folder);
+    let place = Place::new();
+    let bus = place.bus();
     let announced = bus.announce(Announcement::new("x")).unwrap();
     let mut watch = bus.watch(Filter::All).unwrap();
     assert!(matches!(watch.next(Some(PATIENCE)), Ok(Some(ServiceEvent::Added(_)))));
@@ -87,8 +67,8 @@ fn a_bus_whose_registry_panics_is_closed() {
 
 #[test]
 fn on_the_thread_one_can_add_remove_and_let_go_of_the_bus() {
-    let folder = tempfile::tempdir().unwrap();
-    let bus = open(&folder);
+    let place = Place::new();
+    let bus = place.bus();
     let handle = bus.handle().unwrap();
     let (inner, hear_inner) = Probe::new(None, |_| Step::Finished);
     let (doomed, hear_doomed) = Probe::new(None, |_| Step::Finished);
@@ -136,8 +116,8 @@ fn serving(served: &Arc<AtomicUsize>) -> Announcement {
 
 #[test]
 fn a_socket_lives_as_long_as_its_record_and_comes_back_with_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let bus = open(&folder);
+    let place = Place::new();
+    let bus = place.bus();
     let served = Arc::new(AtomicUsize::new(0));
     let announced = bus.announce(serving(&served)).unwrap();
     let record = announced.record();
@@ -169,8 +149,8 @@ fn a_socket_lives_as_long_as_its_record_and_comes_back_with_it() {
 
 #[test]
 fn a_server_that_cannot_be_made_leaves_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let bus = open(&folder);
+    let place = Place::new();
+    let bus = place.bus();
     let serve: Serve = Box::new(|_| Err(Error::NoSlot { max: 0 }));
     let announcement = Announcement { server: Some(serve), ..Announcement::new("x") };
     assert_eq!(bus.announce(announcement).unwrap_err().code(), "ERR_RINGBELL_NO_SLOT");
@@ -179,8 +159,8 @@ fn a_server_that_cannot_be_made_leaves_nothing() {
 
 #[test]
 fn gc_finds_what_every_stage_of_a_crash_leaves() {
-    let folder = tempfile::tempdir().unwrap();
-    let bus = open(&folder);
+    let place = Place::new();
+    let bus = place.bus();
     let living = bus.announce(serving(&Arc::default())).unwrap();
     let alive = names(bus.path());
     let id = |digit: char| digit.to_string().repeat(32);
@@ -217,8 +197,8 @@ fn gc_finds_what_every_stage_of_a_crash_leaves() {
 
 #[test]
 fn gc_of_a_dead_dot_record_keeps_the_living_records_socket() {
-    let folder = tempfile::tempdir().unwrap();
-    let bus = open(&folder);
+    let place = Place::new();
+    let bus = place.bus();
     let living = bus.announce(serving(&Arc::default())).unwrap();
     let alive = names(bus.path());
     fs::write(bus.path().join(format!(".{}", living.record().file_name())), "").unwrap();
@@ -239,8 +219,8 @@ fn sinks_get_present_records_first_and_nothing_after_the_guard() {
             ));
         }
     }
-    let folder = tempfile::tempdir().unwrap();
-    let bus = open(&folder);
+    let place = Place::new();
+    let bus = place.bus();
     let a = bus.announce(Announcement::new("a")).unwrap();
     let _b = bus.announce(Announcement::new("b")).unwrap();
     let list = Arc::new(Mutex::new(Vec::new()));
@@ -259,8 +239,8 @@ fn sinks_get_present_records_first_and_nothing_after_the_guard() {
 
 #[test]
 fn watching_anew_changes_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let bus = open(&folder);
+    let place = Place::new();
+    let bus = place.bus();
     let announced = bus.announce(Announcement::new("x")).unwrap();
     let mut watch = bus.watch(Filter::All).unwrap();
     assert!(matches!(watch.next(Some(PATIENCE)), Ok(Some(ServiceEvent::Added(_)))));
@@ -275,9 +255,9 @@ fn watching_anew_changes_nothing() {
 
 #[test]
 fn an_announcement_beside_a_close_is_withdrawn_or_refused() {
-    let folder = tempfile::tempdir().unwrap();
+    let place = Place::new();
     for _ in 0..200 {
-        let bus = open(&folder);
+        let bus = place.bus();
         let _running = bus.handle().unwrap();
         let announced = std::thread::scope(|scope| {
             let announcing = scope.spawn(|| bus.announce(Announcement::new("late")));
@@ -298,14 +278,9 @@ fn an_announcement_beside_a_close_is_withdrawn_or_refused() {
 #[test]
 fn a_view_is_brought_up_to_date_before_it_is_first_used() {
     for inotify in [true, false] {
-        let folder = tempfile::tempdir().unwrap();
-        let other = open(&folder);
-        let options = BusOptions {
-            path: Some(folder.path().join("bus")),
-            inotify,
-            poll_interval: LONGEST_POLL,
-            ..BusOptions::default()
-        };
+        let place = Place::new();
+        let other = place.bus();
+        let options = BusOptions { inotify, poll_interval: LONGEST_POLL, ..place.options() };
         let bus = Bus::open(options).unwrap();
         let announced = other.announce(Announcement::new("gone")).unwrap();
         bus.registry().unwrap().ask(|registry, thread| {

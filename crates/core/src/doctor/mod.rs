@@ -206,12 +206,12 @@ fn fail(check: &'static str, detail: impl Into<String>, advice: impl Into<String
 mod tests {
     use super::*;
     use crate::bus::{Announcement, BusOptions};
+    use crate::harness::Place;
 
     #[test]
     fn it_answers_for_everything_and_changes_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        let bus =
-            Bus::open(BusOptions { path: Some(folder.path().join("bus")), ..BusOptions::default() }).unwrap();
+        let place = Place::new();
+        let bus = place.bus();
         let _announced = bus.announce(Announcement::new("clock")).unwrap();
         let before = fs::read_dir(bus.path()).unwrap().count();
         let doctor = bus.doctor();
@@ -233,9 +233,8 @@ mod tests {
 
     #[test]
     fn leftovers_and_strangers_are_counted() {
-        let folder = tempfile::tempdir().unwrap();
-        let bus =
-            Bus::open(BusOptions { path: Some(folder.path().join("bus")), ..BusOptions::default() }).unwrap();
+        let place = Place::new();
+        let bus = place.bus();
         fs::write(bus.path().join("old@000102030405060708090a0b0c0d0e0f.json"), "{}").unwrap();
         let doctor = bus.doctor();
         let check = doctor.checks.iter().find(|check| check.check == "leftovers").unwrap();
@@ -247,10 +246,8 @@ mod tests {
 
     #[test]
     fn a_forced_rung_is_the_answer() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = Some(folder.path().join("bus"));
-        let bus =
-            Bus::open(BusOptions { path, acquire: Some(Rung::Handshake), ..BusOptions::default() }).unwrap();
+        let place = Place::new();
+        let bus = Bus::open(BusOptions { acquire: Some(Rung::Handshake), ..place.options() }).unwrap();
         assert_eq!(bus.doctor().rung, Rung::Handshake);
     }
 }

@@ -13,7 +13,7 @@ mod proof;
 mod reach;
 mod server;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod verdict;
 pub(crate) mod wire;
 

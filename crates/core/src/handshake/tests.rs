@@ -11,18 +11,18 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 
+use super::ladder::Ladder;
 use super::server::ServerHandshake;
 use super::wire::{Connect, Datagram, Refusal};
 use super::{Acquired, Acquirer, Answer, Ask, Attempt, Climb, Next, PeerClass, Service, Then, Verdict, Want};
-use crate::bus::{Announcement, Bus, BusOptions};
+use crate::bus::{Announcement, Bus};
+use crate::harness::{PATIENCE, Place, Raw};
 use crate::record::{Granted, Record, Rung};
 use crate::sys::eventfd::EventFd;
 use crate::sys::fork::ForkGuarded;
 use crate::sys::scm;
 use crate::sys::seqpacket::{self, Peer};
 use crate::{Error, Result};
-
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Gives each client the same eventfd, and keeps its connection.
 struct Lender {
@@ -111,14 +111,14 @@ impl Want for Loan {
 
 type Borrowed = Acquired<(OwnedFd, ForkGuarded)>;
 
-/// Climbs the ladder on this thread. Also returns the descriptors that must not be waited for any more.
-fn borrow(bus: &Bus, record: Arc<Record>, forced: Option<Rung>) -> (Result<Box<Borrowed>>, Vec<RawFd>) {
-    let mut ladder = Acquirer::new(bus).unwrap().ladder(Loan, Ask { record, forced, patience: PATIENCE });
-    let mut forgotten = Vec::new();
+/// Climbs the ladder on this thread.
+pub(crate) fn climb_to_the_end<W: Want>(
+    mut ladder: Ladder<W>,
+    forget: &mut dyn FnMut(BorrowedFd<'_>),
+) -> Result<Box<Acquired<W::Port>>> {
     loop {
-        let climb = ladder.climb(Instant::now(), &mut |fd| forgotten.push(fd.as_raw_fd()));
-        match climb {
-            Climb::Ended(result) => return (result, forgotten),
+        match ladder.climb(Instant::now(), forget) {
+            Climb::Ended(result) => return result,
             Climb::Pending(until) => {
                 let left = until.saturating_duration_since(Instant::now()).as_millis() as u16 + 1;
                 match ladder.fd() {
@@ -130,11 +130,38 @@ fn borrow(bus: &Bus, record: Arc<Record>, forced: Option<Rung>) -> (Result<Box<B
     }
 }
 
+/// Also returns the descriptors that must not be waited for any more.
+fn borrow(bus: &Bus, record: Arc<Record>, forced: Option<Rung>) -> (Result<Box<Borrowed>>, Vec<RawFd>) {
+    let ladder = Acquirer::new(bus).unwrap().ladder(Loan, Ask { record, forced, patience: PATIENCE });
+    let mut forgotten = Vec::new();
+    (climb_to_the_end(ladder, &mut |fd| forgotten.push(fd.as_raw_fd())), forgotten)
+}
+
+/// The library's own reading of what a peer by hand says and hears.
+impl Raw {
+    pub(crate) fn say(&self, datagram: &Datagram) {
+        assert!(self.send(&datagram.encode()), "{datagram:?} comes too late");
+    }
+
+    /// What the other end answers; `None` when it closes.
+    pub(crate) fn answer(&self) -> Option<(Datagram, Vec<OwnedFd>)> {
+        let (bytes, fds) = self.receive_with_fds();
+        (!bytes.is_empty()).then(|| (Datagram::decode(&bytes).unwrap(), fds))
+    }
+
+    /// Why the other end refuses, which passes nothing with it.
+    pub(crate) fn refusal(&self) -> (Refusal, String) {
+        match self.answer() {
+            Some((Datagram::Refused { refusal, text, .. }, fds)) if fds.is_empty() => (refusal, text),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 #[test]
 fn a_third_kind_of_thing_needs_a_service_and_a_want_alone() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = Some(folder.path().join("bus"));
-    let bus = Bus::open(BusOptions { path, ..BusOptions::default() }).unwrap();
+    let place = Place::new();
+    let bus = place.bus();
     let (kept, connections) = channel();
     let eventfd = EventFd::new().unwrap();
     let id = eventfd.id().unwrap();

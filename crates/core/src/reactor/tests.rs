@@ -8,9 +8,8 @@ use std::time::{Duration, Instant};
 
 use super::{Owner, Resident, Step, Thread, Watched};
 use crate::error::Error;
+use crate::harness::PATIENCE;
 use crate::sys::eventfd::EventFd;
-
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Reports what happens to it.
 pub(crate) struct Probe {

@@ -19,8 +19,6 @@ mod subscriber;
 mod tests;
 
 pub use acks::AckMode;
-#[cfg(test)]
-pub(crate) use acquire::tests::watchdog;
 pub use notice::{Drained, EndReason, Notice};
 pub use options::{PublisherOptions, Reconnect, SubscriberOptions};
 pub use publisher::{Batch, Loan, Publisher, WindowMemory, WindowSpan};

@@ -5,7 +5,6 @@
 mod others;
 mod streams;
 
-use std::ffi::OsStr;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
@@ -19,46 +18,32 @@ use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::{Channel, ChannelOptions, CloseReason, ConnectOptions, Header, Kind, Notice, ServerOptions};
-use crate::bus::{Bus, BusOptions};
+use crate::bus::Bus;
 use crate::error::Error;
-use crate::handshake::wire::{
-    Connect, Connected, Datagram, GUEST, LENGTH, LONGEST, Refusal, SHARED_MEMORY, id_bytes,
-};
+use crate::handshake::wire::{Connect, Connected, Datagram, GUEST, LENGTH, Refusal, SHARED_MEMORY, id_bytes};
+use crate::harness::{Everybody, PATIENCE, Place, Raw, in_the_place_of};
 use crate::record::{Record, Rung};
 use crate::segment::{PairFds, PairShape, attach_pair, create_pair};
 use crate::sys::eventfd::EventFd;
-use crate::sys::scm::{self, ReceiveError, Received};
-use crate::sys::{memfd, seqpacket};
-use crate::topic::watchdog;
-
-const PATIENCE: Duration = Duration::from_secs(120);
+use crate::sys::{memfd, scm, seqpacket};
 
 struct Stage {
     bus: Bus,
     server: Channel,
     record: Arc<Record>,
-    _folder: tempfile::TempDir,
+    _place: Place,
 }
 
 fn stage(options: ServerOptions) -> Stage {
-    let folder = tempfile::tempdir().unwrap();
-    let path = Some(folder.path().join("bus"));
-    let bus = Bus::open(BusOptions { path, ..BusOptions::default() }).unwrap();
+    let place = Place::new();
+    let bus = place.bus();
     let server = bus.serve("target", options).unwrap();
     let record = server.record().unwrap();
-    Stage { bus, server, record, _folder: folder }
+    Stage { bus, server, record, _place: place }
 }
 
-fn socket_to(bus: &Bus, record: &Record) -> OwnedFd {
-    let socket = seqpacket::endpoint().unwrap();
-    let name = record.socket_name();
-    loop {
-        match seqpacket::connect_at(socket.as_fd(), bus.dir().fd().as_fd(), bus.path(), OsStr::new(&name)) {
-            Err(Errno::EAGAIN) => std::thread::yield_now(),
-            other => break other.unwrap(),
-        }
-    }
-    socket
+fn socket_to(stage: &Stage) -> Raw {
+    Raw::to(&stage.bus, &stage.record)
 }
 
 fn connect_datagram(record: &Record) -> Connect {
@@ -70,48 +55,31 @@ fn connect_on(capabilities: u64, record: &Record) -> Connect {
     Connect { id, capabilities, pid: 1, client_ring: 4096, server_ring: 4096 }
 }
 
-fn say(socket: &OwnedFd, datagram: &Datagram) {
-    scm::send(socket, &datagram.encode(), &[]).unwrap();
-}
-
-/// What the server answers; `None` when it closes.
-fn answer(socket: &OwnedFd) -> Option<(Datagram, Received)> {
-    let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
-    assert_eq!(poll(&mut fds, 20_000u16), Ok(1), "no answer");
-    let mut buffer = [0; LONGEST];
-    match scm::receive(socket, &mut buffer) {
-        Ok(received) if received.length == 0 => None,
-        Ok(received) => Some((Datagram::decode(&buffer[..received.length]).unwrap(), received)),
-        Err(ReceiveError::Os(Errno::ECONNRESET)) => None,
-        Err(error) => panic!("{error:?}"),
-    }
-}
-
 /// A peer that has shaken hands and holds the descriptors.
-struct Raw {
-    socket: OwnedFd,
+struct RawPeer {
+    socket: Raw,
     connected: Connected,
     fds: Vec<OwnedFd>,
 }
 
-fn raw(stage: &Stage) -> Raw {
+fn raw(stage: &Stage) -> RawPeer {
     raw_on(SHARED_MEMORY, stage)
 }
 
-fn raw_on(capabilities: u64, stage: &Stage) -> Raw {
-    let socket = socket_to(&stage.bus, &stage.record);
-    say(&socket, &Datagram::Connect(connect_on(capabilities, &stage.record)));
-    let Some((Datagram::Connected(connected), received)) = answer(&socket) else { panic!("not connected") };
-    say(&socket, &Datagram::Ack);
-    Raw { socket, connected, fds: received.fds }
+fn raw_on(capabilities: u64, stage: &Stage) -> RawPeer {
+    let socket = socket_to(stage);
+    socket.say(&Datagram::Connect(connect_on(capabilities, &stage.record)));
+    let Some((Datagram::Connected(connected), fds)) = socket.answer() else { panic!("not connected") };
+    socket.say(&Datagram::Ack);
+    RawPeer { socket, connected, fds }
 }
 
-fn shape_of(raw: &Raw) -> PairShape {
+fn shape_of(raw: &RawPeer) -> PairShape {
     let nonce = super::server::nonce_words(raw.connected.nonce);
     PairShape { client_ring: 4096, server_ring: 4096, nonce }
 }
 
-fn pair_of(raw: &Raw) -> PairFds {
+fn pair_of(raw: &RawPeer) -> PairFds {
     let [client_data, server_data, control] = [0, 1, 2].map(|at: usize| raw.fds[at].try_clone().unwrap());
     PairFds { client_data, server_data, control }
 }
@@ -184,18 +152,18 @@ fn garbage_at_the_handshake_is_dropped_and_refusals_say_why() {
     let mut stage = stage(ServerOptions::default());
     let connect = Datagram::Connect(connect_datagram(&stage.record)).encode();
     for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0; LENGTH], &[0xff; 4096], &connect[..10], &[1]] {
-        let socket = socket_to(&stage.bus, &stage.record);
-        scm::send(&socket, bytes, &[]).unwrap();
-        assert!(answer(&socket).is_none(), "{} bytes", bytes.len());
+        let socket = socket_to(&stage);
+        assert!(socket.send(bytes));
+        assert!(socket.answer().is_none(), "{} bytes", bytes.len());
     }
-    let socket = socket_to(&stage.bus, &stage.record);
-    say(&socket, &Datagram::Ack);
-    assert!(answer(&socket).is_none());
-    let twice = socket_to(&stage.bus, &stage.record);
-    say(&twice, &Datagram::Connect(connect_datagram(&stage.record)));
-    assert!(matches!(answer(&twice), Some((Datagram::Connected(_), _))));
-    scm::send(&twice, &connect, &[]).unwrap();
-    assert!(answer(&twice).is_none(), "CONNECT in the place of ACK");
+    let socket = socket_to(&stage);
+    socket.say(&Datagram::Ack);
+    assert!(socket.answer().is_none());
+    let twice = socket_to(&stage);
+    twice.say(&Datagram::Connect(connect_datagram(&stage.record)));
+    assert!(matches!(twice.answer(), Some((Datagram::Connected(_), _))));
+    assert!(twice.send(&connect));
+    assert!(twice.answer().is_none(), "CONNECT in the place of ACK");
     let good = connect_datagram(&stage.record);
     let mut version = connect.clone();
     version[4] = 9;
@@ -206,12 +174,9 @@ fn garbage_at_the_handshake_is_dropped_and_refusals_say_why() {
         (Datagram::Connect(Connect { capabilities: 4, ..good }).encode(), Refusal::NothingInCommon),
         (hello.encode(), Refusal::NothingInCommon),
     ] {
-        let socket = socket_to(&stage.bus, &stage.record);
-        scm::send(&socket, &bytes, &[]).unwrap();
-        let Some((Datagram::Refused { refusal, .. }, received)) = answer(&socket) else {
-            panic!("{expected:?}")
-        };
-        assert_eq!((refusal, received.fds.len()), (expected, 0));
+        let socket = socket_to(&stage);
+        assert!(socket.send(&bytes));
+        assert_eq!(socket.refusal().0, expected);
     }
     a_good_client_is_served(&mut stage);
 }
@@ -219,10 +184,10 @@ fn garbage_at_the_handshake_is_dropped_and_refusals_say_why() {
 #[test]
 fn silent_and_half_spoken_clients_do_not_keep_good_ones_out() {
     let mut stage = stage(ServerOptions::default());
-    let silent: Vec<_> = (0..100).map(|_| socket_to(&stage.bus, &stage.record)).collect();
+    let silent: Vec<_> = (0..100).map(|_| socket_to(&stage)).collect();
     for socket in silent.iter().take(50) {
         // EPIPE for whoever was shed as silent before it came to speak.
-        let _ = scm::send(socket, &Datagram::Connect(connect_datagram(&stage.record)).encode(), &[]);
+        socket.send(&Datagram::Connect(connect_datagram(&stage.record)).encode());
     }
     a_good_client_is_served(&mut stage);
     drop(silent);
@@ -233,9 +198,9 @@ fn silent_and_half_spoken_clients_do_not_keep_good_ones_out() {
 fn connections_of_stalled_clients_are_given_back() {
     let options = ServerOptions { max_connections: 1, ..ServerOptions::default() };
     let mut stage = stage(options);
-    let stalled = socket_to(&stage.bus, &stage.record);
-    say(&stalled, &Datagram::Connect(connect_datagram(&stage.record)));
-    assert!(matches!(answer(&stalled), Some((Datagram::Connected(_), _))));
+    let stalled = socket_to(&stage);
+    stalled.say(&Datagram::Connect(connect_datagram(&stage.record)));
+    assert!(matches!(stalled.answer(), Some((Datagram::Connected(_), _))));
     // Its place is free at the deadline, and the good one has patience.
     a_good_client_is_served(&mut stage);
 }
@@ -245,10 +210,10 @@ fn sizes_are_the_servers_to_decide() {
     let stage = stage(ServerOptions::default());
     for (wanted, given) in [(0, 65_536), (4096, 4096), (5000, 65_536), (1 << 30, 65_536), (u64::MAX, 65_536)]
     {
-        let socket = socket_to(&stage.bus, &stage.record);
+        let socket = socket_to(&stage);
         let connect = Connect { client_ring: wanted, server_ring: wanted, ..connect_datagram(&stage.record) };
-        say(&socket, &Datagram::Connect(connect));
-        let Some((Datagram::Connected(connected), _)) = answer(&socket) else { panic!() };
+        socket.say(&Datagram::Connect(connect));
+        let Some((Datagram::Connected(connected), _)) = socket.answer() else { panic!() };
         assert_eq!((connected.client_ring, connected.server_ring), (given, given), "{wanted}");
     }
 }
@@ -334,7 +299,6 @@ fn a_client_that_corrupts_its_words_loses_only_its_connection() {
 
 #[test]
 fn a_doorbell_that_would_block_is_rung_without_blocking() {
-    let _dog = watchdog(60);
     let mut stage = stage(ServerOptions::default());
     let raw = raw(&stage);
     let _ends = attach_pair(shape_of(&raw), &pair_of(&raw)).unwrap();
@@ -370,7 +334,7 @@ fn datagrams_that_are_no_parcels_end_the_connection() {
     for (bytes, count) in bytes {
         let raw = raw(&stage);
         let fds: Vec<BorrowedFd<'_>> = (0..count).map(|_| null.as_fd()).collect();
-        scm::send(&raw.socket, bytes, &fds).unwrap();
+        raw.socket.send_with(bytes, &fds).unwrap();
         let deadline = Instant::now() + PATIENCE;
         let reason = loop {
             assert!(stage.server.try_recv().unwrap().is_none());
@@ -390,7 +354,7 @@ fn datagrams_that_are_no_parcels_end_the_connection() {
 }
 
 /// Connects to a server at whose socket `reply` speaks instead.
-fn connect_to(reply: impl Fn(&OwnedFd) + Sync) -> Error {
+fn connect_to(reply: impl Fn(&Raw) + Sync) -> Error {
     connect_with(&hasty(), reply)
 }
 
@@ -398,34 +362,17 @@ fn hasty() -> ConnectOptions {
     ConnectOptions { timeout: Duration::from_secs(2), ..ConnectOptions::default() }
 }
 
-fn connect_with(options: &ConnectOptions, reply: impl Fn(&OwnedFd) + Sync) -> Error {
+fn connect_with(options: &ConnectOptions, reply: impl Fn(&Raw) + Sync) -> Error {
     let stage = stage(ServerOptions::default());
-    let name = stage.record.socket_name();
-    std::fs::remove_file(stage.bus.path().join(&name)).unwrap();
-    let dir = stage.bus.dir().fd();
-    let listener = seqpacket::listen_at(dir.as_fd(), stage.bus.path(), OsStr::new(&name), None).unwrap();
     let mut client = stage.bus.channel(ChannelOptions::default()).unwrap();
-    let done = EventFd::new().unwrap();
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            loop {
-                let mut fds = [listener.as_fd(), done.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-                poll(&mut fds, 20_000u16).unwrap();
-                if done.drain() > 0 {
-                    break;
-                }
-                let Ok(socket) = seqpacket::accept(listener.as_fd()) else { continue };
-                let mut readable = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
-                poll(&mut readable, 20_000u16).unwrap();
-                if scm::receive_plain(&socket, &mut [0; LENGTH]).is_ok() {
-                    reply(&socket);
-                }
-            }
-        });
+    let speak = |raw: &Raw| {
+        if !raw.receive().is_empty() {
+            reply(raw);
+        }
+    };
+    in_the_place_of(&stage.bus.path().join(stage.record.socket_name()), speak, || {
         let connection = client.connect(&stage.record, options).unwrap();
-        let error = client.wait_open(connection, PATIENCE).unwrap_err();
-        done.ring();
-        error
+        client.wait_open(connection, PATIENCE).unwrap_err()
     })
 }
 
@@ -454,7 +401,7 @@ fn a_server_that_answers_wrongly_is_not_believed() {
     let unsealed = memfd::create(c"unsealed", 8192).unwrap();
     let corrupt = |what: &str, connected: Connected, fds: &[BorrowedFd<'_>]| {
         let error = connect_to(|socket| {
-            let _ = scm::send(socket, &Datagram::Connected(connected).encode(), fds);
+            let _ = socket.send_with(&Datagram::Connected(connected).encode(), fds);
         });
         assert_eq!(error.code(), "ERR_RINGBELL_CORRUPT_PEER", "{what}: {error}");
     };
@@ -479,7 +426,7 @@ fn a_server_that_answers_wrongly_is_not_believed() {
     }
     corrupt("too few descriptors", connected, &honest[..4]);
     corrupt("none", connected, &[]);
-    let error = connect_to(|socket| say(socket, &Datagram::Ack));
+    let error = connect_to(|socket| socket.say(&Datagram::Ack));
     assert_eq!(error.code(), "ERR_RINGBELL_CORRUPT_PEER");
     let error = connect_to(|_| ());
     assert_eq!(error.code(), "ERR_RINGBELL_TIMEOUT", "one that never answers, {error}");

@@ -25,15 +25,14 @@ const CLUB: u32 = 40_100;
 /// A handshake with a client of which the kernel says this.
 struct Knock {
     terms: Terms<ChannelServer>,
-    socket: OwnedFd,
+    socket: Raw,
     handshake: ServerHandshake<ChannelServer>,
 }
 
 fn server(rungs: &[Rung], connections: u32, granted: Option<Granted>) -> Arc<ChannelServer> {
     // Whose thread ends with it; nothing is streamed here.
-    let folder = tempfile::tempdir().unwrap();
-    let path = Some(folder.path().join("bus"));
-    let bus = Bus::open(BusOptions { path, ..BusOptions::default() }).unwrap();
+    let place = Place::new();
+    let bus = place.bus();
     let registrar = ConnectionRegistrar::new(Inbox::new().unwrap());
     Arc::new(ChannelServer::new(registrar, rungs.to_vec(), 4096, connections, granted, bus.handle().unwrap()))
 }
@@ -52,7 +51,7 @@ fn knock(server: &Arc<ChannelServer>, uid: u32, gids: &[u32]) -> Knock {
     let (ours, socket) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap();
     let peer = Peer { uid, pid: 1, gids: gids.to_vec() };
     let terms = Terms::new(Arc::clone(server), ours.as_fd());
-    Knock { terms, socket, handshake: ServerHandshake::new(ours, peer, Instant::now()) }
+    Knock { terms, socket: Raw(socket), handshake: ServerHandshake::new(ours, peer, Instant::now()) }
 }
 
 impl Knock {
@@ -60,11 +59,11 @@ impl Knock {
         self.handshake.advance(&self.terms, Instant::now())
     }
 
-    fn ask(&mut self, capabilities: u64) -> (Datagram, Received) {
+    fn ask(&mut self, capabilities: u64) -> (Datagram, Vec<OwnedFd>) {
         let connect = Connect { id: [7; 16], capabilities, pid: 1, client_ring: 0, server_ring: 0 };
-        say(&self.socket, &Datagram::Connect(connect));
+        self.socket.say(&Datagram::Connect(connect));
         assert_eq!(self.advance(), HandshakeStatus::Open);
-        answer(&self.socket).unwrap()
+        self.socket.answer().unwrap()
     }
 }
 
@@ -75,17 +74,17 @@ fn peer_credentials_decide_admission_and_transport() {
         [(MEMBER, &[][..], TERMS), (STRANGER, &[CLUB], TERMS), (0, &[], TERMS), (own, &[], TERMS)]
     {
         let mut knock = knock(&members_only(8), uid, gids);
-        let (Datagram::Connected(connected), received) = knock.ask(capabilities) else { panic!("{uid}") };
+        let (Datagram::Connected(connected), fds) = knock.ask(capabilities) else { panic!("{uid}") };
         let Connected { server_bell, client_bell, capabilities, .. } = connected;
-        assert_eq!((server_bell, client_bell, capabilities, received.fds.len()), (0, 0, TERMS, 4), "{uid}");
-        assert!(seqpacket::is_one(&received.fds[3]), "no doorbell that others could turn against it");
-        say(&knock.socket, &Datagram::Ack);
+        assert_eq!((server_bell, client_bell, capabilities, fds.len()), (0, 0, TERMS, 4), "{uid}");
+        assert!(seqpacket::is_one(&fds[3]), "no doorbell that others could turn against it");
+        knock.socket.say(&Datagram::Ack);
         assert_eq!(knock.advance(), HandshakeStatus::Admitted);
     }
     for uid in [0, own] {
         let mut knock = knock(&members_only(8), uid, &[]);
-        let (Datagram::Connected(connected), received) = knock.ask(SHARED_MEMORY) else { panic!("{uid}") };
-        assert_eq!((connected.capabilities, received.fds.len()), (SHARED_MEMORY, 5));
+        let (Datagram::Connected(connected), fds) = knock.ask(SHARED_MEMORY) else { panic!("{uid}") };
+        assert_eq!((connected.capabilities, fds.len()), (SHARED_MEMORY, 5));
     }
     for (uid, gids, capabilities, expected) in [
         (STRANGER, &[STRANGER][..], TERMS, Refusal::NotPermitted),
@@ -95,14 +94,14 @@ fn peer_credentials_decide_admission_and_transport() {
         (STRANGER, &[], STREAM, Refusal::NotPermitted),
     ] {
         let mut knock = knock(&members_only(8), uid, gids);
-        let (Datagram::Refused { refusal, .. }, received) = knock.ask(capabilities) else { panic!("{uid}") };
-        assert_eq!((refusal, received.fds.len()), (expected, 0), "{uid}");
+        let (Datagram::Refused { refusal, .. }, fds) = knock.ask(capabilities) else { panic!("{uid}") };
+        assert_eq!((refusal, fds.len()), (expected, 0), "{uid}");
     }
     // What is streamed is shared with nobody, whatever the user.
     for (uid, capabilities) in [(MEMBER, STREAM), (MEMBER, STREAM | GUEST), (own, STREAM | GUEST)] {
         let mut knock = knock(&server(&[Rung::Stream], 8, Some(members())), uid, &[]);
-        let (Datagram::Streamed { .. }, received) = knock.ask(capabilities) else { panic!("{uid}") };
-        assert!(received.fds.len() == 2 && received.fds.iter().all(seqpacket::is_one));
+        let (Datagram::Streamed { .. }, fds) = knock.ask(capabilities) else { panic!("{uid}") };
+        assert!(fds.len() == 2 && fds.iter().all(seqpacket::is_one));
     }
     let (refused, _) = knock(&server(&[Rung::Handshake], 8, None), MEMBER, &[]).ask(TERMS);
     assert!(matches!(refused, Datagram::Refused { refusal: Refusal::NotPermitted, .. }));
@@ -125,9 +124,8 @@ fn another_user_that_has_its_share_is_told_to_come_again() {
 
 #[test]
 fn servers_refuse_the_access_options_of_topics() {
-    let topic = tempfile::tempdir().unwrap();
-    let bus =
-        Bus::open(BusOptions { path: Some(topic.path().join("bus")), ..BusOptions::default() }).unwrap();
+    let place = Place::new();
+    let bus = place.bus();
     let few = Access { uids: vec![MEMBER], max_guests: 2, ..Access::default() };
     let patient = Access { uids: vec![MEMBER], evict_after: Duration::from_secs(9), ..Access::default() };
     let nobody = Access::default();
@@ -139,7 +137,7 @@ fn servers_refuse_the_access_options_of_topics() {
 }
 
 /// A hostile client that is there, and its number at the server.
-fn guest(stage: &mut Stage) -> (Raw, u32) {
+fn guest(stage: &mut Stage) -> (RawPeer, u32) {
     let raw = raw_on(TERMS, stage);
     let number = opened(&mut stage.server);
     (raw, number)
@@ -224,7 +222,7 @@ fn garbage_and_descriptors_fill_only_their_senders_socket() {
     // Full: the server's own table is as it was, the connection lives, and its messages still come.
     let mut ends = attach_pair(shape_of(&raw), &pair_of(&raw)).unwrap();
     let message = Header::new(Kind::Message, 9).encode();
-    assert!(matches!(ends.outgoing.send(&message, 1, &mut Everyone), ringbell_ring::Sent::Committed { .. }));
+    assert!(matches!(ends.outgoing.send(&message, 1, &mut Everybody), ringbell_ring::Sent::Committed { .. }));
     scm::send(&raw.fds[3], &[1], &[]).unwrap();
     assert_eq!(stage.server.recv_timeout(PATIENCE).unwrap().unwrap().header.id, 9);
     a_good_client_is_served(&mut stage);
@@ -242,14 +240,6 @@ fn garbage_and_descriptors_fill_only_their_senders_socket() {
     let CloseReason::Failed(error) = closed(&mut stage.server, number) else { panic!("it lied") };
     assert_eq!(error.code(), "ERR_RINGBELL_CORRUPT_PEER");
     a_good_client_is_served(&mut stage);
-}
-
-struct Everyone;
-
-impl ringbell_ring::Peers for Everyone {
-    fn alive(&self, _slot: usize) -> bool {
-        true
-    }
 }
 
 #[test]
@@ -316,13 +306,13 @@ fn a_server_of_another_user_is_not_believed_either() {
     ] {
         let options = ConnectOptions { as_guest: true, ..hasty() };
         let error = connect_with(&options, |socket| {
-            let _ = scm::send(socket, &Datagram::Connected(connected).encode(), &fds);
+            let _ = socket.send_with(&Datagram::Connected(connected).encode(), &fds);
         });
         assert_eq!(error.code(), "ERR_RINGBELL_CORRUPT_PEER", "{what}: {error}");
         assert_eq!(error.to_string().contains("other terms"), connected == shared, "{what}: {error}");
     }
     let error = connect_to(|socket| {
-        let _ = scm::send(socket, &Datagram::Connected(connected).encode(), &with(vec![end.as_fd()]));
+        let _ = socket.send_with(&Datagram::Connected(connected).encode(), &with(vec![end.as_fd()]));
     });
     assert!(error.to_string().contains("other terms"), "nobody asked for these: {error}");
 }

@@ -9,7 +9,7 @@ fn stage_of_streams() -> Stage {
 
 /// A peer that has shaken hands and holds its ends of both streams.
 struct RawStreams {
-    socket: OwnedFd,
+    socket: Raw,
     /// The server's ring comes, reports go.
     down: Option<OwnedFd>,
     /// The client's ring goes, reports come.
@@ -17,15 +17,15 @@ struct RawStreams {
 }
 
 fn raw_streams(stage: &Stage) -> RawStreams {
-    let socket = socket_to(&stage.bus, &stage.record);
+    let socket = socket_to(stage);
     let connect = Connect { capabilities: STREAM, ..connect_datagram(&stage.record) };
-    say(&socket, &Datagram::Connect(connect));
-    let Some((Datagram::Streamed { client_ring, server_ring }, received)) = answer(&socket) else {
+    socket.say(&Datagram::Connect(connect));
+    let Some((Datagram::Streamed { client_ring, server_ring }, fds)) = socket.answer() else {
         panic!("no streams")
     };
     assert_eq!((client_ring, server_ring), (4096, 4096));
-    let [down, up] = <[OwnedFd; 2]>::try_from(received.fds).unwrap();
-    say(&socket, &Datagram::Ack);
+    let [down, up] = <[OwnedFd; 2]>::try_from(fds).unwrap();
+    socket.say(&Datagram::Ack);
     RawStreams { socket, down: Some(down), up: Some(up) }
 }
 
@@ -41,22 +41,6 @@ fn opened(server: &mut Channel) -> u32 {
                 return connection;
             }
             _ => assert!(server.wait(Some(deadline)).unwrap()),
-        }
-    }
-}
-
-/// How a connection ends.
-fn end_of(server: &mut Channel, number: u32) -> CloseReason {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        while server.try_recv().unwrap().is_some() {}
-        let closed = server.notices().into_iter().find_map(|notice| match notice {
-            Notice::Closed { connection, reason, .. } if connection == number => Some(reason),
-            _ => None,
-        });
-        match closed {
-            Some(reason) => return reason,
-            None => assert!(server.wait(Some(deadline)).unwrap(), "it never ended"),
         }
     }
 }
@@ -89,7 +73,7 @@ fn a_protocol_breach_on_one_stream_ends_both() {
         let number = opened(&mut stage.server);
         let socket = if is_down { &raw.down } else { &raw.up };
         scm::send(socket.as_ref().unwrap(), &bytes, &[]).unwrap();
-        let reason = end_of(&mut stage.server, number);
+        let reason = closed(&mut stage.server, number);
         assert_ne!(reason, CloseReason::Closed, "{what}");
         a_good_client_is_served(&mut stage);
         // What was told of the good one.
@@ -103,7 +87,7 @@ fn neither_stream_outlives_the_other() {
     let mut raw = raw_streams(&stage);
     let number = opened(&mut stage.server);
     drop(raw.up.take());
-    assert_eq!(end_of(&mut stage.server, number), CloseReason::Died);
+    assert_eq!(closed(&mut stage.server, number), CloseReason::Died);
     // Who does not read any more may have something to say until it goes, and need not be looked at until then.
     let mut raw = raw_streams(&stage);
     let number = opened(&mut stage.server);
@@ -117,14 +101,14 @@ fn neither_stream_outlives_the_other() {
     }
     assert!(seqpacket::has_ended(&raw.socket), "it is told as well");
     drop(raw);
-    assert_eq!(end_of(&mut stage.server, number), CloseReason::Died);
+    assert_eq!(closed(&mut stage.server, number), CloseReason::Died);
     let null: OwnedFd = std::fs::File::open("/dev/null").unwrap().into();
     for is_down in [true, false] {
         let raw = raw_streams(&stage);
         let number = opened(&mut stage.server);
         let socket = if is_down { &raw.down } else { &raw.up };
         match scm::send(socket.as_ref().unwrap(), &part(4, 0, 0, &[0; 56]), &[null.as_fd()]) {
-            Ok(()) => assert_ne!(end_of(&mut stage.server, number), CloseReason::Closed),
+            Ok(()) => assert_ne!(closed(&mut stage.server, number), CloseReason::Closed),
             // Since 6.16 the kernel keeps descriptors out of a socket that wants none.
             Err(errno) => assert_eq!(errno, Errno::EPERM),
         }
@@ -197,10 +181,9 @@ fn a_rung_that_is_not_offered_is_refused_with_the_reason() {
     let [Notice::Opened { rung: Rung::Stream, fallbacks, .. }] = &notices[..] else { panic!("{notices:?}") };
     assert_eq!((fallbacks.len(), fallbacks[0].rung), (1, Rung::Handshake));
     // A record that is out of date: the server itself says no.
-    let socket = socket_to(&stage.bus, &stage.record);
-    say(&socket, &Datagram::Connect(connect_datagram(&stage.record)));
-    let Some((Datagram::Refused { refusal, .. }, _)) = answer(&socket) else { panic!("not refused") };
-    assert_eq!(refusal, Refusal::NothingInCommon);
+    let socket = socket_to(&stage);
+    socket.say(&Datagram::Connect(connect_datagram(&stage.record)));
+    assert_eq!(socket.refusal().0, Refusal::NothingInCommon);
     a_good_client_is_served(&mut stage);
     for offers in [vec![], vec![Rung::Direct], vec![Rung::Direct, Rung::Stream]] {
         let error =
@@ -213,20 +196,20 @@ fn a_rung_that_is_not_offered_is_refused_with_the_reason() {
 fn unread_bytes_of_a_closed_stream_are_given_up() {
     let mut stage =
         stage(ServerOptions { offers: vec![Rung::Stream], capacity: 1 << 20, ..ServerOptions::default() });
-    let socket = socket_to(&stage.bus, &stage.record);
+    let socket = socket_to(&stage);
     let connect = Connect { server_ring: 0, ..connect_on(STREAM, &stage.record) };
-    say(&socket, &Datagram::Connect(connect));
-    let Some((Datagram::Streamed { server_ring: 0x10_0000, .. }, received)) = answer(&socket) else {
+    socket.say(&Datagram::Connect(connect));
+    let Some((Datagram::Streamed { server_ring: 0x10_0000, .. }, fds)) = socket.answer() else {
         panic!("no streams")
     };
-    let [down, up] = <[OwnedFd; 2]>::try_from(received.fds).unwrap();
-    say(&socket, &Datagram::Ack);
+    let [down, up] = <[OwnedFd; 2]>::try_from(fds).unwrap();
+    socket.say(&Datagram::Ack);
     let number = opened(&mut stage.server);
     // More than a socket takes.
     while stage.server.send(number, Header::new(Kind::Message, 1), &[7; 10_000]).unwrap() {}
     // A rule is broken, so the connection is over; what it was sent is still there for who reads to the end.
     scm::send(&up, b"nonsense", &[]).unwrap();
-    end_of(&mut stage.server, number);
+    closed(&mut stage.server, number);
     assert!(seqpacket::is_connected(&down));
     let mut hung_up = [PollFd::new(down.as_fd(), PollFlags::empty())];
     assert_eq!(poll(&mut hung_up, 20_000u16), Ok(1), "it is kept for ever");
@@ -248,5 +231,5 @@ fn half_of_an_invalid_frame_neither_spins_nor_hides_the_end() {
         assert!(Instant::now() < deadline, "it finds something to do for ever");
     }
     drop(raw);
-    assert_eq!(end_of(&mut stage.server, number), CloseReason::Died);
+    assert_eq!(closed(&mut stage.server, number), CloseReason::Died);
 }

@@ -291,9 +291,10 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::AtomicBool;
 
-    use ringbell_ring::{Config, Identity, Overflow, Peers, Producer, Report, Sent, Start};
+    use ringbell_ring::{Config, Identity, Overflow, Producer, Report, Sent, Start};
 
     use super::*;
+    use crate::harness::Everybody;
     use crate::port::guests::Guests;
     use crate::port::stream::proxy::StreamSource;
     use crate::port::stream::wire::{PIECE, encode_report};
@@ -318,14 +319,6 @@ mod tests {
             breached: AtomicBool::new(false),
         };
         (Arc::new(source), producer, identity)
-    }
-
-    struct Everybody;
-
-    impl Peers for Everybody {
-        fn alive(&self, _slot: usize) -> bool {
-            true
-        }
     }
 
     /// No publisher is left that could evict it.

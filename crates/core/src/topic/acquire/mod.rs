@@ -9,7 +9,7 @@ mod direct;
 mod joined;
 mod offer;
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 mod want;
 
 pub(super) use offer::{NO_DURABLE_GUESTS, TopicServer};

@@ -214,13 +214,13 @@ fn nanoseconds(after: Option<Duration>) -> u64 {
     after.map_or(0, |after| u64::try_from(after.as_nanos()).unwrap_or(u64::MAX))
 }
 
-fn memfd_ref(fd: &OwnedFd) -> Result<MemfdRef> {
+pub(super) fn memfd_ref(fd: &OwnedFd) -> Result<MemfdRef> {
     let stat = nix::sys::stat::fstat(fd)
         .map_err(|errno| Error::os("fstat", errno, "cannot look at a new segment"))?;
     Ok(MemfdRef { fd: fd.as_raw_fd(), inode: stat.st_ino, size: stat.st_size as u64 })
 }
 
-fn eventfd_ref(bell: &EventFd) -> Result<EventfdRef> {
+pub(super) fn eventfd_ref(bell: &EventFd) -> Result<EventfdRef> {
     Ok(EventfdRef { fd: bell.as_fd().as_raw_fd(), id: bell.id()? })
 }
 

@@ -1,29 +1,27 @@
-//! What the children of `guests` play, each as the user that its scenario names: honest guests, and every kind of other. With
+//! What the children of `guests` play, each as the user that its role names: honest guests, and every kind of other. With
 //! `streamed` in front they ask for a stream.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
-use nix::unistd::{Gid, Uid};
+use nix::unistd::Gid;
 
-use super::guests::{CLUB, GUEST_USER, HOST, PATIENCE, send_all, topic, until};
-use crate::bus::{Bus, BusOptions, ServiceEvent};
-use crate::handshake::wire::{Datagram, GUEST, LONGEST, Refusal, SHARED_MEMORY, STREAM, id_bytes};
+use super::guests::{CLUB, GUEST_USER, HOST, send_all, topic};
+use crate::bus::{Bus, BusOptions};
+use crate::handshake::wire::{Begin, Datagram, GUEST, Refusal, SHARED_MEMORY, STREAM, id_bytes};
+use crate::harness::{PATIENCE, Raw, become_user, listen, next, say, until};
 use crate::record::{Access, Group, Overflow, Record, Rung};
-use crate::sys::scm::{self, ReceiveError, Received};
 use crate::sys::{memfd, seqpacket};
-use crate::topic::acquire::tests::child::{hear, say};
 use crate::topic::{EndReason, Notice, Start, Subscriber, SubscriberOptions};
 
 /// `<uid> <groups> <what…>`
-pub(super) fn become_and_play(scenario: &str, folder: &Path) {
-    let mut words = scenario.split(' ');
+pub(super) fn become_and_play(role: &str, path: &Path) {
+    let mut words = role.split(' ');
     let uid: u32 = words.next().unwrap().parse().unwrap();
     let groups = words.next().unwrap();
     let groups: Vec<Gid> = groups
@@ -37,15 +35,13 @@ pub(super) fn become_and_play(scenario: &str, folder: &Path) {
     if streamed {
         what.remove(0);
     }
-    nix::unistd::setgroups(&groups).unwrap();
-    nix::unistd::setresgid(Gid::from_raw(uid), Gid::from_raw(uid), Gid::from_raw(uid)).unwrap();
-    nix::unistd::setresuid(Uid::from_raw(uid), Uid::from_raw(uid), Uid::from_raw(uid)).unwrap();
-    // As after an exec: what of /proc is its own. Without one, and without this, it is not.
-    if what != ["read", "undumpable"] {
-        nix::sys::prctl::set_dumpable(true).unwrap();
+    become_user(uid, &groups);
+    if what == ["read", "undumpable"] {
+        // As without an exec: nothing of /proc is its own.
+        nix::sys::prctl::set_dumpable(false).unwrap();
     }
     let acquire = streamed.then_some(Rung::Stream);
-    let options = BusOptions { path: Some(folder.join("bus")), acquire, ..BusOptions::default() };
+    let options = BusOptions { path: Some(path.to_owned()), acquire, ..BusOptions::default() };
     let shared = || BusOptions {
         group: Some(Group::Id(CLUB)),
         trusted_uids: vec![HOST, GUEST_USER],
@@ -136,7 +132,7 @@ fn stall(bus: &Bus) {
     let mut subscriber = subscribe(bus);
     assert!(subscriber.wait_attached(1, Some(PATIENCE)).unwrap());
     say("attached");
-    assert!(hear(&mut String::new()));
+    assert!(listen().is_some());
     let mut told = String::new();
     while told.is_empty() {
         while subscriber.try_recv().unwrap().is_some() {}
@@ -168,89 +164,56 @@ fn crowd(bus: &Bus, count: usize) {
     });
     failed.dedup();
     say(&format!("{attached} {}", failed.join(",")));
-    hear(&mut String::new());
+    listen();
 }
 
-/// A handshake by hand.
-struct Raw {
-    socket: OwnedFd,
+fn knock_once(bus: &Bus) -> (Raw, Arc<Record>) {
+    let record = bus.find("topic").unwrap().unwrap();
+    (Raw::to(bus, &record), record)
+}
+
+fn hello(raw: &Raw, record: &Record, capabilities: u64) {
+    let id = id_bytes(&record.id).unwrap();
+    raw.say(&Datagram::Hello { id, capabilities, pid: 1, start: 0, name: 0 });
+}
+
+/// As a guest that is streamed to: where that begins.
+fn stream(bus: &Bus) -> (Raw, Begin) {
+    let (raw, record) = knock_once(bus);
+    hello(&raw, &record, STREAM);
+    match raw.answer() {
+        Some((Datagram::Stream { capabilities, begin, .. }, fds)) => {
+            assert_eq!((capabilities, fds.len()), (STREAM | GUEST, 0));
+            (raw, begin)
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A guest's place in shared memory.
+struct Seat {
+    raw: Raw,
     record: Arc<Record>,
+    data: OwnedFd,
+    control: OwnedFd,
 }
 
-impl Raw {
-    fn connect(bus: &Bus) -> Raw {
-        let record = bus.find("topic").unwrap().unwrap();
-        let socket = seqpacket::endpoint().unwrap();
-        let name = record.socket_name();
-        let deadline = Instant::now() + PATIENCE;
-        while let Err(errno) =
-            seqpacket::connect_at(socket.as_fd(), bus.dir().fd().as_fd(), bus.path(), name.as_ref())
-        {
-            assert!(errno == Errno::EAGAIN && Instant::now() < deadline, "{errno}");
-            std::thread::yield_now();
-        }
-        Raw { socket, record }
-    }
-
-    fn hello(&self, capabilities: u64) {
-        let id = id_bytes(&self.record.id).unwrap();
-        scm::send(
-            &self.socket,
-            &Datagram::Hello { id, capabilities, pid: 1, start: 0, name: 0 }.encode(),
-            &[],
-        )
-        .unwrap();
-    }
-
-    fn receive(&self) -> (Received, Option<Datagram>) {
-        wait_for(self.socket.as_fd());
-        let mut buffer = [0; LONGEST];
-        match scm::receive(&self.socket, &mut buffer) {
-            Ok(received) if received.length == 0 => (received, None),
-            Ok(received) => {
-                let datagram = Datagram::decode(&buffer[..received.length]).unwrap();
-                (received, Some(datagram))
-            }
-            Err(ReceiveError::Os(Errno::ECONNRESET)) => (Received { length: 0, fds: Vec::new() }, None),
-            Err(error) => panic!("{error:?}"),
-        }
-    }
-
-    /// As a guest that is streamed to: where that begins.
-    fn stream(&self) -> crate::handshake::wire::Begin {
-        self.hello(STREAM);
-        let (received, datagram) = self.receive();
-        assert_eq!(received.fds.len(), 0, "descriptors came with a stream");
-        let Some(Datagram::Stream { capabilities, begin, .. }) = datagram else { panic!("{datagram:?}") };
-        assert_eq!(capabilities, STREAM | GUEST);
-        begin
-    }
-
-    /// As a guest: both descriptors.
-    fn seat(&self) -> [OwnedFd; 2] {
-        self.hello(SHARED_MEMORY | GUEST);
-        let (received, datagram) = self.receive();
-        assert!(
-            matches!(datagram, Some(Datagram::Segments { capabilities, .. }) if capabilities & GUEST != 0),
-            "{datagram:?}"
-        );
-        scm::send(&self.socket, &Datagram::Claimed { slot: 0 }.encode(), &[]).unwrap();
-        assert_eq!(self.receive().1, Some(Datagram::Doorbell { slot: 0 }));
-        <[OwnedFd; 2]>::try_from(received.fds).expect("data and control, and nothing else")
-    }
-}
-
-fn wait_for(fd: BorrowedFd<'_>) {
-    assert_eq!(poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], 60_000u16), Ok(1), "nothing came");
+fn seat(bus: &Bus) -> Seat {
+    let (raw, record) = knock_once(bus);
+    hello(&raw, &record, SHARED_MEMORY | GUEST);
+    let (segments, fds) = raw.answer().unwrap();
+    assert!(matches!(segments, Datagram::Segments { capabilities, .. } if capabilities & GUEST != 0));
+    raw.say(&Datagram::Claimed { slot: 0 });
+    assert_eq!(raw.answer().unwrap().0, Datagram::Doorbell { slot: 0 });
+    let [data, control] = <[OwnedFd; 2]>::try_from(fds).expect("data and control, and nothing else");
+    Seat { raw, record, data, control }
 }
 
 fn refused(bus: &Bus, how: &str) {
-    let raw = Raw::connect(bus);
-    assert_eq!(poll(&mut [PollFd::new(raw.socket.as_fd(), PollFlags::POLLIN)], 0u16), Ok(0));
-    raw.hello(if how == "plain" { SHARED_MEMORY } else { SHARED_MEMORY | GUEST });
-    let (received, datagram) = raw.receive();
-    let Some(Datagram::Refused { refusal, text, .. }) = datagram else { panic!("{datagram:?}") };
-    assert_eq!(received.fds.len(), 0, "descriptors came with a refusal");
+    let (raw, record) = knock_once(bus);
+    assert!(raw.try_receive().is_none());
+    hello(&raw, &record, if how == "plain" { SHARED_MEMORY } else { SHARED_MEMORY | GUEST });
+    let (refusal, text) = raw.refusal();
     let wanted = if how == "plain" { Refusal::NothingInCommon } else { Refusal::NotPermitted };
     assert_eq!(refusal, wanted, "{text}");
     drop(raw);
@@ -270,9 +233,8 @@ fn refused(bus: &Bus, how: &str) {
 
 /// What a guest has, and what it cannot do with it.
 fn holdings(bus: &Bus) {
-    let raw = Raw::connect(bus);
-    let [data, control] = raw.seat();
-    let memory = raw.record.topic.as_ref().unwrap().memory.as_ref().unwrap();
+    let Seat { raw, record, data, control } = seat(bus);
+    let memory = record.topic.as_ref().unwrap().memory.as_ref().unwrap();
     assert_eq!(memfd::identity(&data).unwrap().unwrap().inode, memory.data.inode);
     let own = memfd::identity(&control).unwrap().unwrap();
     assert_ne!(own.inode, memory.control.inode, "the control segment that others share");
@@ -309,32 +271,31 @@ fn holdings(bus: &Bus) {
     assert!(map(&control, writable).is_ok(), "its own is its own");
 
     // Nor can it get at the rest by itself.
-    let pid = raw.record.pid;
+    let pid = record.pid;
     let getfd = crate::sys::pidfd::PidFd::open(pid).and_then(|publisher| publisher.getfd(memory.room.fd));
     assert!(matches!(getfd, Err(Errno::EPERM | Errno::ENOSYS)));
     assert!(std::fs::read_dir(format!("/proc/{pid}/fd")).is_err());
-    for name in [raw.record.file_name(), raw.record.socket_name()] {
+    for name in [record.file_name(), record.socket_name()] {
         assert!(std::fs::remove_file(bus.path().join(name)).is_err());
     }
     // Descriptors that it sends end the connection.
-    let _ = scm::send(&raw.socket, &[1], &[again.as_fd()]);
-    if seqpacket::is_connected(&raw.socket) {
-        let refused = scm::send(&raw.socket, &[1, 2], &[]);
+    let _ = raw.try_send_with(&[1], &[again.as_fd()]);
+    if seqpacket::is_connected(&raw) {
+        let refused = raw.try_send_with(&[1, 2], &[]);
         assert!(matches!(refused, Ok(()) | Err(Errno::EPIPE | Errno::ECONNRESET)));
-        until("what is no ring ends it", || !seqpacket::is_connected(&raw.socket));
+        until("what is no ring ends it", || !seqpacket::is_connected(&raw));
     }
     say("harmless");
 }
 
 /// Rings without end.
 fn flood(bus: &Bus) {
-    let raw = Raw::connect(bus);
-    let _fds = raw.seat();
+    let seat = seat(bus);
     say("seated");
-    assert!(hear(&mut String::new()));
+    assert!(listen().is_some());
     let mut sent = 0u64;
     let ended = loop {
-        match scm::send(&raw.socket, &[1], &[]) {
+        match seat.raw.try_send_with(&[1], &[]) {
             Ok(()) => sent += 1,
             Err(Errno::EAGAIN) => std::thread::yield_now(),
             Err(errno) => break errno,
@@ -350,7 +311,7 @@ fn parents_end() -> Arc<AtomicBool> {
     std::thread::spawn({
         let ended = ended.clone();
         move || {
-            while hear(&mut String::new()) {}
+            while listen().is_some() {}
             ended.store(true, Ordering::SeqCst);
         }
     });
@@ -359,27 +320,25 @@ fn parents_end() -> Arc<AtomicBool> {
 
 /// Is streamed to, and answers with bytes that are no report; then comes again.
 fn nonsense(bus: &Bus) {
-    let raw = Raw::connect(bus);
-    raw.stream();
-    scm::send(&raw.socket, &[0xff; 30], &[]).unwrap();
-    until("it is put out", || !seqpacket::is_connected(&raw.socket));
-    let again = Raw::connect(bus);
-    again.hello(STREAM);
-    let Some(Datagram::Refused { refusal, text, .. }) = again.receive().1 else { panic!("let in again") };
+    let (raw, _) = stream(bus);
+    assert!(raw.send(&[0xff; 30]));
+    until("it is put out", || !seqpacket::is_connected(&raw));
+    let (again, record) = knock_once(bus);
+    hello(&again, &record, STREAM);
+    let (refusal, text) = again.refusal();
     say(&format!("{refusal:?} {text}"));
 }
 
 /// Is streamed to, and reports without end, whatever there is.
 fn reports(bus: &Bus) {
-    let raw = Raw::connect(bus);
-    let position = raw.stream().position;
+    let (raw, Begin { position, .. }) = stream(bus);
     let mut report = [0; 72];
     report[0] = 4;
     report[8..16].copy_from_slice(&position.to_le_bytes());
     let ended = parents_end();
     say("reporting");
     while !ended.load(Ordering::Relaxed) {
-        match scm::send(&raw.socket, &report, &[]) {
+        match raw.try_send_with(&report, &[]) {
             Ok(()) => {}
             Err(Errno::EAGAIN) => std::thread::yield_now(),
             Err(errno) => panic!("{errno}"),
@@ -389,8 +348,7 @@ fn reports(bus: &Bus) {
 
 /// Writes nonsense over all of its control segment, says that it sleeps all the time, and never reads its socket.
 fn scribble(bus: &Bus) {
-    let raw = Raw::connect(bus);
-    let [_data, control] = raw.seat();
+    let Seat { control, raw: _raw, .. } = seat(bus);
     // SAFETY: a new mapping of a whole page of its own, at an address of the kernel's choice.
     #[allow(unsafe_code)]
     let words = unsafe {
@@ -437,17 +395,14 @@ fn scribble(bus: &Bus) {
 /// Connects and says nothing, again and again, until it is told to stop.
 fn knock(bus: &Bus) {
     let record = bus.find("topic").unwrap().unwrap();
-    let name = record.socket_name();
     let ended = parents_end();
     say("knocking");
     let mut held = std::collections::VecDeque::new();
     let mut knocks = 0u64;
     while !ended.load(Ordering::Relaxed) {
-        let socket = seqpacket::endpoint().unwrap();
-        let dir = bus.dir().fd();
-        if seqpacket::connect_at(socket.as_fd(), dir.as_fd(), bus.path(), name.as_ref()).is_ok() {
+        if let Ok(raw) = Raw::try_to(bus, &record) {
             knocks += 1;
-            held.push_back(socket);
+            held.push_back(raw);
         }
         if held.len() > 200 {
             held.pop_front();
@@ -459,8 +414,7 @@ fn knock(bus: &Bus) {
 fn publish(bus: &Bus) {
     let mut publisher = topic(bus, Overflow::Block, Access::default());
     say("ready");
-    let mut line = String::new();
-    while hear(&mut line) {
+    while let Some(line) = listen() {
         let mut words = line.split_whitespace();
         match (words.next(), words.next().and_then(|count| count.parse().ok())) {
             (Some("send"), Some(count)) => send_all(&mut publisher, count),
@@ -473,14 +427,8 @@ fn publish(bus: &Bus) {
 
 fn watch(bus: &Bus) {
     let mut watch = bus.watch(crate::bus::Filter::Exact("topic".into())).unwrap();
-    let told = |event| match event {
-        Some(ServiceEvent::Added(_)) => "added",
-        Some(ServiceEvent::Updated(_)) => "updated",
-        Some(ServiceEvent::Removed(_)) => "removed",
-        None => "nothing",
-    };
     for _ in 0..2 {
-        say(told(watch.next(Some(PATIENCE)).unwrap()));
+        say(next(&mut watch).0);
     }
     let report = bus.gc().unwrap();
     say(&format!("{} {}", report.records, report.foreign));

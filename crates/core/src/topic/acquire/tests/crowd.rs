@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, pipe, read, write};
 
-use super::child::{Process, hear, say};
-use super::{Fake, climb, open, watchdog};
+use super::{Fake, Scene, climb, role};
 use crate::bus::Bus;
+use crate::harness::{Place, listen, say, until};
 use crate::record::{Record, Rung};
 use crate::segment::slots;
 
@@ -27,6 +27,8 @@ fn crowd(count: usize, start: &OwnedFd, stay: &OwnedFd, act: impl Fn() -> i64) -
         match unsafe { fork() }.unwrap() {
             ForkResult::Parent { child } => pids.push(child),
             ForkResult::Child => {
+                // Nobody kills it if the parent is killed.
+                nix::unistd::alarm::set(120);
                 let _ = read(start, &mut [0; 1]);
                 let result = act();
                 write(&report, &result.to_le_bytes()).unwrap();
@@ -91,11 +93,9 @@ pub(super) fn attach_a_thousand(bus: &Bus) {
 
 #[test]
 fn a_thousand_processes_attach_at_once() {
-    let _dog = watchdog(90);
-    let folder = tempfile::tempdir().unwrap();
-    let _publisher = Process::publisher(folder.path());
-    let mut crowd = Process::start("crowd", folder.path());
-    let said = crowd.line();
+    let scene = Scene::in_a_process();
+    let mut crowd = role("crowd", &scene.place);
+    let said = crowd.heard();
     let figures: Vec<usize> = said.split(' ').map(|figure| figure.parse().unwrap()).collect();
     assert_eq!(figures[..2], [PROCESSES, PROCESSES], "attached, distinct slots");
     eprintln!("1,000 processes attached in {} ms", figures[2]);
@@ -127,25 +127,22 @@ pub(super) fn claim_all(bus: &Bus) {
             nix::sys::signal::kill(*pid, nix::sys::signal::Signal::SIGKILL).unwrap();
         }
         // They are zombies now, or about to be: nobody has waited for them yet.
-        let deadline = Instant::now() + Duration::from_secs(120);
-        while (0..16).any(|slot| slots::is_held(&fake.segments.control_own, slot).unwrap()) {
-            assert!(Instant::now() < deadline, "a lock outlived its owner");
-            std::thread::yield_now();
-        }
+        until("no lock outlives its owner", || {
+            (0..16).all(|slot| !slots::is_held(&fake.segments.control_own, slot).unwrap())
+        });
         for pid in pids {
             waitpid(pid, None).unwrap();
         }
     }
     say("done");
-    hear(&mut String::new());
+    listen();
 }
 
 #[test]
 fn slots_are_exclusive_and_released_by_sigkill() {
-    let _dog = watchdog(90);
-    let folder = tempfile::tempdir().unwrap();
-    let mut claimers = Process::start("claimers", folder.path());
-    assert_eq!(claimers.line(), "done");
+    let place = Place::new();
+    let mut claimers = role("claimers", &place);
+    assert_eq!(claimers.heard(), "done");
     claimers.succeed();
 }
 
@@ -153,15 +150,12 @@ fn slots_are_exclusive_and_released_by_sigkill() {
 #[test]
 #[ignore = "prints figures"]
 fn attach_times() {
-    let folder = tempfile::tempdir().unwrap();
-    let _publisher = Process::publisher(folder.path());
-    let bus = open(folder.path());
-    let record = topic(&bus);
+    let scene = Scene::in_a_process();
     for rung in [Rung::Direct, Rung::Handshake] {
         let mut times: Vec<Duration> = (0..2000)
             .map(|_| {
                 let began = Instant::now();
-                let attachment = climb(&bus, &record, Some(rung)).unwrap();
+                let attachment = scene.climb(Some(rung)).unwrap();
                 let elapsed = began.elapsed();
                 drop(attachment);
                 elapsed

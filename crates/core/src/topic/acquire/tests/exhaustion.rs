@@ -1,13 +1,12 @@
 //! No descriptors left, at each step of both sides: a typed error or success, and never one descriptor more than before.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use super::child::{Process, hear, say};
-use super::{Fake, climb, open, watchdog};
+use super::{Fake, Scene, climb, role};
 use crate::bus::Bus;
+use crate::harness::{Place, listen, say, until};
 use crate::record::Rung;
 
 fn descriptors() -> usize {
@@ -76,31 +75,24 @@ pub(super) fn server(bus: &Bus) {
     let before = descriptors();
     let starved = starve(0);
     say("ready");
-    assert!(hear(&mut String::new()));
+    assert!(listen().is_some());
     drop(starved);
     // The bus thread may still have to hear the last client close.
-    let deadline = Instant::now() + Duration::from_secs(120);
-    while descriptors() > before {
-        assert!(Instant::now() < deadline, "{} descriptors, {before} before", descriptors());
-        std::thread::yield_now();
-    }
+    until("there are as many descriptors as before", || descriptors() <= before);
 }
 
 #[test]
 fn descriptor_exhaustion_fails_a_subscriber_without_a_leak() {
-    let _dog = watchdog(90);
-    let folder = tempfile::tempdir().unwrap();
-    let _publisher = Process::publisher(folder.path());
-    Process::start("client-exhaustion", folder.path()).succeed();
+    let scene = Scene::in_a_process();
+    role("client-exhaustion", &scene.place).succeed();
 }
 
 #[test]
 fn a_publisher_without_descriptors_still_serves() {
-    let _dog = watchdog(90);
-    let folder = tempfile::tempdir().unwrap();
-    let mut publisher = Process::start("server-exhaustion", folder.path());
-    assert_eq!(publisher.line(), "ready");
-    let bus = open(folder.path());
+    let place = Place::new();
+    let mut publisher = role("server-exhaustion", &place);
+    assert_eq!(publisher.heard(), "ready");
+    let bus = place.bus();
     let record = bus.find("topic").unwrap().unwrap();
     std::thread::scope(|scope| {
         let clients: Vec<_> = (0..6)

@@ -11,16 +11,15 @@ use seccompiler::{
     apply_filter,
 };
 
-use super::child::{Process, hear, say};
-use super::{Fake, climb, open, watchdog};
+use super::{Fake, Scene, climb, role};
 use crate::bus::{Bus, BusOptions};
 use crate::doctor::Status;
 use crate::handshake::Acquirer;
+use crate::harness::{Place, Raw, listen, needs_root, say};
 use crate::record::Rung;
 use crate::segment;
 use crate::sys::epoll::Epoll;
 use crate::sys::eventfd::EventFd;
-use crate::sys::seqpacket;
 
 /// From here on this thread gets `errno` from `call` (where `condition` holds).
 fn forbid(call: libc::c_long, condition: Option<SeccompCondition>, errno: Errno) {
@@ -108,7 +107,7 @@ pub(super) fn by_seccomp(scenario: &str, bus: &Bus) {
             forbid(libc::SYS_accept4, None, Errno::EPERM);
             let _fake = Fake::publish(bus, "topic", 8, &[Rung::Handshake]).unwrap();
             say("ready");
-            assert!(hear(&mut String::new()));
+            assert!(listen().is_some());
             // Answered by the thread that cannot accept.
             assert_ne!(bus.watching().mode, "off");
         }
@@ -168,15 +167,12 @@ fn resident_kib(mapping: &str) -> u64 {
 }
 
 fn with_a_publisher(scenario: &str) {
-    let _dog = watchdog(60);
-    let folder = tempfile::tempdir().unwrap();
-    let _publisher = Process::publisher(folder.path());
-    Process::start(scenario, folder.path()).succeed();
+    let scene = Scene::in_a_process();
+    role(scenario, &scene.place).succeed();
 }
 
 fn alone(scenario: &str) {
-    let _dog = watchdog(60);
-    Process::start(scenario, tempfile::tempdir().unwrap().path()).succeed();
+    role(scenario, &Place::new()).succeed();
 }
 
 #[test]
@@ -201,16 +197,11 @@ fn running_out_of_descriptors_is_no_step_down() {
 
 #[test]
 fn a_publisher_that_may_not_accept_does_not_spin() {
-    let _dog = watchdog(60);
-    let folder = tempfile::tempdir().unwrap();
-    let mut publisher = Process::start("accept4 EPERM", folder.path());
-    assert_eq!(publisher.line(), "ready");
-    let bus = open(folder.path());
-    let record = bus.find("topic").unwrap().unwrap();
-    let socket = seqpacket::endpoint().unwrap();
-    let name = record.socket_name();
-    let (directory, name) = (bus.dir().fd(), std::ffi::OsStr::new(&name));
-    seqpacket::connect_at(socket.as_fd(), directory.as_fd(), bus.path(), name).unwrap();
+    let place = Place::new();
+    let mut publisher = role("accept4 EPERM", &place);
+    assert_eq!(publisher.heard(), "ready");
+    let bus = place.bus();
+    let _connected = Raw::to(&bus, &bus.find("topic").unwrap().unwrap());
     publisher.tell("connected");
     publisher.succeed();
 }
@@ -303,29 +294,23 @@ pub(super) fn as_a_stranger(bus: &Bus) {
 #[test]
 fn another_user_is_refused_by_its_credentials() {
     use std::os::unix::fs::PermissionsExt;
-    let _dog = watchdog(60);
-    if !nix::unistd::geteuid().is_root() {
+    if needs_root("become another user") {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let _publisher = Process::publisher(folder.path());
-    let bus = open(folder.path());
-    let socket = bus.path().join(bus.find("topic").unwrap().unwrap().socket_name());
-    for (path, mode) in [(folder.path(), 0o755), (bus.path(), 0o755), (&socket, 0o666)] {
+    let scene = Scene::in_a_process();
+    let (folder, path) = (scene.place.folder.path(), scene.bus.path());
+    let socket = path.join(scene.record.socket_name());
+    for (path, mode) in [(folder, 0o755), (path, 0o755), (&socket, 0o666)] {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     }
-    Process::start("stranger", folder.path()).succeed();
+    role("stranger", &scene.place).succeed();
 }
 
 #[test]
 fn a_forced_rung_has_no_fallbacks() {
-    let _dog = watchdog(60);
-    let folder = tempfile::tempdir().unwrap();
-    let _publisher = Process::publisher(folder.path());
-    let bus = open(folder.path());
-    let record = bus.find("topic").unwrap().unwrap();
+    let scene = Scene::in_a_process();
     for rung in [Rung::Direct, Rung::Handshake] {
-        let attachment = climb(&bus, &record, Some(rung)).unwrap();
+        let attachment = scene.climb(Some(rung)).unwrap();
         assert_eq!((attachment.rung, attachment.fallbacks), (rung, vec![]));
     }
 }

@@ -1,17 +1,15 @@
 //! Publishers that answer a handshake wrongly: a typed error, nothing kept, nothing believed.
 
-use std::ffi::OsStr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use nix::poll::{PollFd, PollFlags, poll};
-
-use super::{Fake, climb, open, watchdog};
+use super::{Scene, climb};
 use crate::handshake::wire::{Datagram, LENGTH, Refusal, SHARED_MEMORY, id_bytes};
+use crate::harness::{Raw, in_the_place_of};
 use crate::record::{Record, Rung};
 use crate::segment::OwnSegments;
 use crate::sys::eventfd::EventFd;
-use crate::sys::{memfd, scm, seqpacket};
+use crate::sys::memfd;
 use crate::{Error, Result};
 
 /// What the topic really has.
@@ -23,42 +21,18 @@ struct Own<'a> {
 
 /// Attaches to a topic at whose socket `answer` speaks instead of the real server; it is given the connection with the
 /// request read, and again with CLAIMED read if it returns true.
-fn attach_to(answer: impl Fn(&OwnedFd, &Own<'_>, &Record, usize) -> bool + Sync) -> Result<()> {
-    let _dog = watchdog(60);
-    let folder = tempfile::tempdir().unwrap();
-    let bus = open(folder.path());
-    let fake = Fake::publish(&bus, "topic", 8, &[Rung::Direct, Rung::Handshake]).unwrap();
-    let record = fake.announced.record();
-    let name = record.socket_name();
-    std::fs::remove_file(bus.path().join(&name)).unwrap();
-    let listener = seqpacket::listen_at(bus.dir().fd().as_fd(), bus.path(), OsStr::new(&name), None).unwrap();
-    let done = EventFd::new().unwrap();
+fn attach_to(answer: impl Fn(&Raw, &Own<'_>, &Record, usize) -> bool + Sync) -> Result<()> {
+    let scene = Scene::here(8, &[Rung::Direct, Rung::Handshake]);
+    let Scene { publisher: fake, bus, record, .. } = &scene;
     let own = Own { segments: &fake.segments, room: &fake.room, doorbells: &fake.doorbells };
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            loop {
-                let mut fds = [listener.as_fd(), done.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-                poll(&mut fds, 20_000u16).unwrap();
-                if done.drain() > 0 {
-                    break;
-                }
-                let Ok(socket) = seqpacket::accept(listener.as_fd()) else { continue };
-                let mut step = 0;
-                while request(&socket) && answer(&socket, &own, &record, step) {
-                    step += 1;
-                }
-            }
-        });
-        let result = climb(&bus, &record, Some(Rung::Handshake)).map(drop);
-        done.ring();
-        result
-    })
-}
-
-fn request(socket: &OwnedFd) -> bool {
-    let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
-    poll(&mut fds, 20_000u16).unwrap();
-    matches!(scm::receive_plain(socket, &mut [0; LENGTH]), Ok(length) if length > 0)
+    let speak = |socket: &Raw| {
+        let mut step = 0;
+        while !socket.receive().is_empty() && answer(socket, &own, record, step) {
+            step += 1;
+        }
+    };
+    let attach = || scene.climb(Some(Rung::Handshake)).map(drop);
+    in_the_place_of(&bus.path().join(record.socket_name()), speak, attach)
 }
 
 fn segments(record: &Record) -> Vec<u8> {
@@ -69,6 +43,10 @@ fn honest<'a>(own: &Own<'a>) -> [BorrowedFd<'a>; 3] {
     [own.segments.data_fd.as_fd(), own.segments.control_fd.as_fd(), own.room.as_fd()]
 }
 
+fn doorbell(socket: &Raw, own: &Own<'_>) -> nix::Result<()> {
+    socket.send_with(&Datagram::Doorbell { slot: 0 }.encode(), &[own.doorbells[0].as_fd()])
+}
+
 fn code(result: Result<()>) -> &'static str {
     result.map_or_else(|error| error.code(), |()| "attached")
 }
@@ -77,9 +55,9 @@ fn code(result: Result<()>) -> &'static str {
 fn an_honest_one_is_attached_to() {
     let result = attach_to(|socket, own, record, step| {
         if step == 0 {
-            scm::send(socket, &segments(record), &honest(own)).unwrap();
+            socket.send_with(&segments(record), &honest(own)).unwrap();
         } else {
-            let _ = scm::send(socket, &Datagram::Doorbell { slot: 0 }.encode(), &[own.doorbells[0].as_fd()]);
+            let _ = doorbell(socket, own);
         }
         step == 0
     });
@@ -103,7 +81,7 @@ fn wrong_descriptors_are_refused() {
         let result = attach_to(|socket, own, record, _| {
             let mut fds = honest(own).to_vec();
             spoil(&mut fds);
-            scm::send(socket, &segments(record), &fds).unwrap();
+            socket.send_with(&segments(record), &fds).unwrap();
             true
         });
         assert_eq!(code(result), "ERR_RINGBELL_CORRUPT_PEER", "{what}");
@@ -112,7 +90,7 @@ fn wrong_descriptors_are_refused() {
         let result = attach_to(|socket, own, record, _| {
             let mut fds = honest(own);
             fds[index] = stranger;
-            scm::send(socket, &segments(record), &fds).unwrap();
+            socket.send_with(&segments(record), &fds).unwrap();
             true
         });
         assert_eq!(code(result), "ERR_RINGBELL_CORRUPT_PEER", "descriptor {index}");
@@ -125,15 +103,15 @@ fn a_wrong_doorbell_is_refused() {
     for wrong in 0..4 {
         let result = attach_to(|socket, own, record, step| {
             if step == 0 {
-                scm::send(socket, &segments(record), &honest(own)).unwrap();
+                socket.send_with(&segments(record), &honest(own)).unwrap();
                 return true;
             }
             let doorbell = |slot| Datagram::Doorbell { slot }.encode();
             match wrong {
-                0 => scm::send(socket, &doorbell(0), &[]),
-                1 => scm::send(socket, &doorbell(1), &[own.doorbells[0].as_fd()]),
-                2 => scm::send(socket, &doorbell(0), &[stranger.as_fd()]),
-                _ => scm::send(socket, &doorbell(0), &[own.segments.data_fd.as_fd()]),
+                0 => socket.send_with(&doorbell(0), &[]),
+                1 => socket.send_with(&doorbell(1), &[own.doorbells[0].as_fd()]),
+                2 => socket.send_with(&doorbell(0), &[stranger.as_fd()]),
+                _ => socket.send_with(&doorbell(0), &[own.segments.data_fd.as_fd()]),
             }
             .unwrap();
             true
@@ -154,7 +132,7 @@ fn wrong_datagrams_are_refused() {
     ];
     for bytes in cases {
         let result = attach_to(|socket, own, _, _| {
-            scm::send(socket, &bytes, &honest(own)).unwrap();
+            socket.send_with(&bytes, &honest(own)).unwrap();
             true
         });
         assert_eq!(code(result), "ERR_RINGBELL_CORRUPT_PEER", "{:?}", &bytes[..1]);
@@ -173,7 +151,7 @@ fn refusals_become_typed_errors() {
         let result = attach_to(|socket, _, _, _| {
             let mut refused = Datagram::Refused { refusal, version: 1, text: "no".into() }.encode();
             refused[4] = 9;
-            scm::send(socket, &refused, &[]).unwrap();
+            socket.send_with(&refused, &[]).unwrap();
             true
         });
         if refusal == Refusal::Version {
@@ -190,23 +168,20 @@ fn a_busy_one_and_one_that_hangs_up_are_tried_again() {
     let result = attach_to(|socket, own, record, step| {
         use std::sync::atomic::Ordering::Relaxed;
         if step > 0 {
-            let _ = scm::send(socket, &Datagram::Doorbell { slot: 0 }.encode(), &[own.doorbells[0].as_fd()]);
+            let _ = doorbell(socket, own);
             return true;
         }
         match turned_away.fetch_add(1, Relaxed) {
             0 => false,
             1 => {
                 let text = "come back".into();
-                scm::send(
-                    socket,
-                    &Datagram::Refused { refusal: Refusal::Busy, version: 1, text }.encode(),
-                    &[],
-                )
-                .unwrap();
+                socket
+                    .send_with(&Datagram::Refused { refusal: Refusal::Busy, version: 1, text }.encode(), &[])
+                    .unwrap();
                 false
             }
             _ => {
-                scm::send(socket, &segments(record), &honest(own)).unwrap();
+                socket.send_with(&segments(record), &honest(own)).unwrap();
                 true
             }
         }
@@ -216,12 +191,9 @@ fn a_busy_one_and_one_that_hangs_up_are_tried_again() {
 
 #[test]
 fn a_listener_of_another_owner_is_not_believed() {
-    let _dog = watchdog(60);
-    let folder = tempfile::tempdir().unwrap();
-    let bus = open(folder.path());
-    let fake = Fake::publish(&bus, "topic", 8, &[Rung::Handshake]).unwrap();
-    let mut record = Record::clone(&fake.announced.record());
+    let scene = Scene::here(8, &[Rung::Handshake]);
+    let mut record = Record::clone(&scene.record);
     record.uid += 1;
-    let error = climb(&bus, &Arc::new(record), None).unwrap_err();
+    let error = climb(&scene.bus, &Arc::new(record), None).unwrap_err();
     assert_eq!(error.code(), "ERR_RINGBELL_CORRUPT_PEER", "{error}");
 }

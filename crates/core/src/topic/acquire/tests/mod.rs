@@ -1,9 +1,8 @@
 //! Acquisition end to end, with publishers and subscribers in processes of their own where that matters.
 //!
-//! A child is this test binary again, told by the environment which scenario to play (`child`); it says what it has
-//! to say in lines that begin with `@`. Every test has a watchdog; what kills or starves a process runs in a child.
+//! A child is this test binary again, in a role of `child`. What kills or starves a process runs in a child.
 
-pub(crate) mod child;
+mod child;
 mod crowd;
 mod end_to_end;
 mod exhaustion;
@@ -11,26 +10,24 @@ mod forced;
 mod hostile_clients;
 mod hostile_servers;
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, poll};
 use ringbell_ring::{Config, Producer, Start};
 
 use super::TopicServer;
 use super::{Attachment, PATIENCE, Ring, TopicPort};
 use crate::Result;
-use crate::bus::{Announced, Announcement, Bus, BusOptions, new_id};
-use crate::handshake::{Acquirer, Ask, Climb};
+use crate::bus::{Announced, Announcement, Bus, new_id};
+use crate::handshake::tests::climb_to_the_end;
+use crate::handshake::{Acquirer, Ask};
+use crate::harness::{Place, Role};
 use crate::port::Memory;
 use crate::port::stream::{StreamServer, StreamSource};
-use crate::record::{EventfdRef, MemfdRef, Overflow, Record, Rung, TopicMemory, TopicRecord};
+use crate::record::{Overflow, Record, Rung, TopicMemory, TopicRecord};
 use crate::segment::{self, OwnSegments, ProxySlots};
 use crate::sys::eventfd::EventFd;
-use crate::sys::memfd;
+use crate::topic::publisher::{eventfd_ref, memfd_ref};
 
 /// A publisher without the topic layer.
 struct Fake {
@@ -56,8 +53,8 @@ impl Fake {
             max_guests: 0,
             nonce: new_id()?,
             memory: Some(TopicMemory {
-                data: memfd_ref(&segments.data_fd),
-                control: memfd_ref(&segments.control_fd),
+                data: memfd_ref(&segments.data_fd)?,
+                control: memfd_ref(&segments.control_fd)?,
                 room: eventfd_ref(&room)?,
                 doorbells: doorbells.iter().map(eventfd_ref).collect::<Result<_>>()?,
             }),
@@ -68,7 +65,7 @@ impl Fake {
             segments.control.memory(),
             Config { identity, evict_after: 0 },
         );
-        let tap = StreamSource {
+        let source = StreamSource {
             data: segments.data.clone(),
             control: segments.control.clone(),
             control_fd: Some(segments.control_fd.try_clone().unwrap()),
@@ -78,10 +75,10 @@ impl Fake {
             overflow: ringbell_ring::Overflow::Block,
             breached: AtomicBool::new(false),
         };
-        let station = StreamServer::new(Arc::new(tap), bus.handle()?);
-        let station = offers.contains(&Rung::Stream).then_some(station);
+        let streams = StreamServer::new(Arc::new(source), bus.handle()?);
+        let streams = offers.contains(&Rung::Stream).then_some(streams);
         let (own, slots) = (Some(&segments), usize::from(slots));
-        let server = TopicServer::new(own, slots, room.clone(), doorbells.clone(), station)?;
+        let server = TopicServer::new(own, slots, room.clone(), doorbells.clone(), streams)?;
         let announced = bus.announce(Announcement {
             kind: "topic".into(),
             offers: offers.to_vec(),
@@ -93,36 +90,55 @@ impl Fake {
     }
 }
 
-fn memfd_ref(fd: &OwnedFd) -> MemfdRef {
-    let identity = memfd::identity(fd).unwrap().unwrap();
-    MemfdRef { fd: fd.as_raw_fd(), inode: identity.inode, size: identity.size }
+/// A topic, and who publishes it: a [`Fake`] in this process, or a role of its own.
+struct Scene<P> {
+    publisher: P,
+    bus: Bus,
+    record: Arc<Record>,
+    place: Place,
 }
 
-fn eventfd_ref(bell: &EventFd) -> Result<EventfdRef> {
-    Ok(EventfdRef { fd: bell.as_fd().as_raw_fd(), id: bell.id()? })
+impl Scene<Fake> {
+    fn here(slots: u16, offers: &[Rung]) -> Scene<Fake> {
+        let place = Place::new();
+        let bus = place.bus();
+        let publisher = Fake::publish(&bus, "topic", slots, offers).unwrap();
+        Scene { record: publisher.announced.record(), publisher, bus, place }
+    }
 }
 
-pub(crate) fn open(path: &Path) -> Bus {
-    Bus::open(BusOptions { path: Some(path.join("bus")), ..BusOptions::default() }).unwrap()
+impl Scene<Role> {
+    fn in_a_process() -> Scene<Role> {
+        let place = Place::new();
+        let mut publisher = role("publisher", &place);
+        assert_eq!(publisher.heard(), "ready");
+        let bus = place.bus();
+        let record = bus.find("topic").unwrap().unwrap();
+        Scene { publisher, bus, record, place }
+    }
+}
+
+impl<P> Scene<P> {
+    fn climb(&self, forced: Option<Rung>) -> Result<Box<Attachment>> {
+        climb(&self.bus, &self.record, forced)
+    }
+
+    /// The code of the error that this leads to.
+    fn failure(&self, forced: Option<Rung>) -> &'static str {
+        self.climb(forced).unwrap_err().code()
+    }
+}
+
+/// This binary again, in a role of [`child`].
+fn role(role: &str, place: &Place) -> Role {
+    Role::of("topic::acquire::tests::child::play", role, &place.path, &[])
 }
 
 /// Climbs the ladder on this thread.
 fn climb(bus: &Bus, record: &Arc<Record>, forced: Option<Rung>) -> Result<Box<Attachment>> {
     let ring = Ring { start: Start::Latest, durable: None };
     let ask = Ask { record: Arc::clone(record), forced, patience: PATIENCE };
-    let mut ladder = Acquirer::new(bus)?.ladder(ring, ask);
-    loop {
-        match ladder.climb(Instant::now(), &mut |_| {}) {
-            Climb::Ended(result) => return result,
-            Climb::Pending(until) => {
-                let left = until.saturating_duration_since(Instant::now()).as_millis() as u16 + 1;
-                match ladder.fd() {
-                    Some(fd) => drop(poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], left)),
-                    None => std::thread::park_timeout(Duration::from_millis(left.into())),
-                }
-            }
-        }
-    }
+    climb_to_the_end(Acquirer::new(bus)?.ladder(ring, ask), &mut |_| {})
 }
 
 impl Attachment {
@@ -132,28 +148,5 @@ impl Attachment {
             TopicPort::Memory(memory) => memory,
             TopicPort::Stream(stream) => panic!("{stream:?}"),
         }
-    }
-}
-
-/// Ends the process when a test hangs.
-pub(crate) struct Watchdog(Option<std::sync::mpsc::Sender<()>>);
-
-/// Barks after five times as many seconds: they are what the test needs on a busy machine, and there are busier ones.
-pub(crate) fn watchdog(seconds: u64) -> Watchdog {
-    let (alive, gone) = std::sync::mpsc::channel::<()>();
-    let name = std::thread::current().name().unwrap_or_default().to_owned();
-    std::thread::spawn(move || {
-        if gone.recv_timeout(Duration::from_secs(5 * seconds)) == Err(std::sync::mpsc::RecvTimeoutError::Timeout)
-        {
-            eprintln!("watchdog: {name} hangs");
-            std::process::abort();
-        }
-    });
-    Watchdog(Some(alive))
-}
-
-impl Drop for Watchdog {
-    fn drop(&mut self) {
-        self.0.take();
     }
 }

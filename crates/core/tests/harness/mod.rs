@@ -1,0 +1,165 @@
+//! What the tests share, those in `tests/` and those inside the library: a bus of one's own with a watchdog, children that can be
+//! killed (`role`), a peer that shakes hands by itself (`raw`), and waiting for a condition.
+#![allow(dead_code, unused_imports)]
+
+mod raw;
+mod role;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use ringbell::bus::{Bus, BusOptions, ServiceEvent, Watch};
+use tempfile::TempDir;
+
+pub use raw::*;
+pub use role::*;
+
+/// Long enough for a loaded machine, short enough to be noticed.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A directory of its own for each test, and the test's watchdog.
+pub struct Place {
+    pub folder: TempDir,
+    pub path: PathBuf,
+    _dog: Watchdog,
+}
+
+impl Place {
+    pub fn new() -> Place {
+        Place::watched(60)
+    }
+
+    /// For a test that takes longer than others.
+    pub fn watched(seconds: u64) -> Place {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bus");
+        Place { folder, path, _dog: watchdog(seconds) }
+    }
+
+    pub fn options(&self) -> BusOptions {
+        options(&self.path)
+    }
+
+    pub fn bus(&self) -> Bus {
+        open(&self.path)
+    }
+
+    /// A bus that polls.
+    pub fn polling(&self) -> Bus {
+        Bus::open(BusOptions { inotify: false, ..self.options() }).unwrap()
+    }
+
+    /// The names in the directory, sorted.
+    pub fn names(&self) -> Vec<String> {
+        names(&self.path)
+    }
+}
+
+fn options(path: &Path) -> BusOptions {
+    let poll_interval = Duration::from_millis(10);
+    BusOptions { path: Some(path.to_owned()), poll_interval, ..BusOptions::default() }
+}
+
+pub fn open(path: &Path) -> Bus {
+    Bus::open(options(path)).unwrap()
+}
+
+pub fn names(path: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(path).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// Removes a directory with records of the living in it. Whoever is slow finds them there again, published anew after a while:
+/// false if that has happened, so that more came and went than this.
+pub fn lose(path: &Path) -> bool {
+    let mut tries = 0;
+    until("the directory is gone", || {
+        tries += 1;
+        match std::fs::remove_dir_all(path) {
+            Ok(()) => true,
+            Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => false,
+            Err(error) => panic!("{error}"),
+        }
+    });
+    tries == 1
+}
+
+/// Waits until `condition` holds, and fails loudly when it never does.
+pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "never happened: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// The next event as a word and the service's name.
+pub fn next(watch: &mut Watch) -> (&'static str, String) {
+    let event = watch.next(Some(PATIENCE)).unwrap().expect("an event in time");
+    describe(&event)
+}
+
+pub fn describe(event: &ServiceEvent) -> (&'static str, String) {
+    let word = match event {
+        ServiceEvent::Added(_) => "added",
+        ServiceEvent::Updated(_) => "updated",
+        ServiceEvent::Removed(_) => "removed",
+    };
+    (word, event.record().service.clone())
+}
+
+/// Open descriptors and threads of this process.
+pub fn resources() -> (usize, usize) {
+    let count = |path: &str| std::fs::read_dir(path).unwrap().count();
+    (count("/proc/self/fd"), count("/proc/self/task"))
+}
+
+/// True if the test has to end here: it needs root, and this is not root. It then says so on stderr itself, which libtest does
+/// not capture; `scripts/outcome.mjs` counts the line as a test that was skipped.
+pub fn needs_root(what: &str) -> bool {
+    let root = nix::unistd::geteuid().is_root();
+    if !root {
+        let thread = std::thread::current();
+        let test = thread.name().unwrap_or_default();
+        // On a line of its own: libtest may have written a part of one.
+        let line = format!("\n*** NOT TESTED, because only root can {what}: {test} ***\n");
+        std::io::stderr().write_all(line.as_bytes()).unwrap();
+    }
+    !root
+}
+
+/// Every slot is taken by somebody that lives.
+pub struct Everybody;
+
+impl ringbell_ring::Peers for Everybody {
+    fn alive(&self, _slot: usize) -> bool {
+        true
+    }
+}
+
+/// Ends the process when a test hangs.
+struct Watchdog(Option<std::sync::mpsc::Sender<()>>);
+
+/// Barks after five times as many seconds: a quiet machine needs at most `seconds`, and a busy one is much slower.
+fn watchdog(seconds: u64) -> Watchdog {
+    use std::sync::mpsc::RecvTimeoutError;
+    let (alive, gone) = std::sync::mpsc::channel::<()>();
+    let name = std::thread::current().name().unwrap_or_default().to_owned();
+    std::thread::spawn(move || {
+        if gone.recv_timeout(Duration::from_secs(5 * seconds)) == Err(RecvTimeoutError::Timeout) {
+            eprintln!("watchdog: {name} hangs");
+            std::process::abort();
+        }
+    });
+    Watchdog(Some(alive))
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        self.0.take();
+    }
+}
