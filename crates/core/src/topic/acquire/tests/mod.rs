@@ -143,7 +143,8 @@ pub(crate) fn watchdog(seconds: u64) -> Watchdog {
     let (alive, gone) = std::sync::mpsc::channel::<()>();
     let name = std::thread::current().name().unwrap_or_default().to_owned();
     std::thread::spawn(move || {
-        if gone.recv_timeout(Duration::from_secs(5 * seconds)) == Err(std::sync::mpsc::RecvTimeoutError::Timeout)
+        if gone.recv_timeout(Duration::from_secs(5 * seconds))
+            == Err(std::sync::mpsc::RecvTimeoutError::Timeout)
         {
             eprintln!("watchdog: {name} hangs");
             std::process::abort();
