@@ -55,6 +55,7 @@ test.before(async (t) => {
   for (const name of Object.keys(dependencies)) link(name, join(ROOT, 'docs/node_modules', name))
   for (const name of readdirSync(join(ROOT, 'docs/node_modules/.bin')))
     link(`.bin/${name}`, join(ROOT, 'docs/node_modules/.bin', name))
+  link('.bin/tsc', join(ROOT, 'node_modules/.bin/tsc'))
   writeFileSync(
     join(bin, 'ringbell'),
     `#!/bin/sh\nexec '${process.execPath}' '${join(ROOT, 'dist/cli/main.js')}' "$@"\n`,

@@ -1,16 +1,21 @@
 // Charts, drawn as plain SVG from the raw data of a result file. They follow the reader's colour scheme.
+// Each label stands alone, because rows are sorted by their values. ringbell's best and the two strongest rivals are drawn strong,
+// the others pale. Every round is a dot: a virtual machine whose cores are moved has two speeds, and a median hides one of them.
 
 import { duration, number } from './table.mjs'
-import { series, summary } from './statistics.mjs'
+import { median, series, summary } from './statistics.mjs'
 
 const WIDTH = 760
 const FONT = 'font-family="system-ui, sans-serif"'
 const STYLE = `<style>
   .ground { fill: #ffffff } .text { fill: #1f2328 } .soft { fill: #656d76 } .grid { stroke: #d0d7de }
-  .ringbell { fill: #0969da } .rival { fill: #afb8c1 } .floor { fill: #d8b4fe } .range { stroke: #1f2328 }
+  .ringbell { fill: #0969da } .rival { fill: #8c959f } .floor { fill: #d8b4fe } .round { fill: #1f2328 }
+  .pale { opacity: 0.4 } .line { fill: none; stroke-width: 3 } .line.pale { stroke-width: 1.2; opacity: 0.6 }
+  .line.ringbell { stroke: #0969da } .line.rival { stroke: #59636e } .line.floor { stroke: #a475f9 }
   @media (prefers-color-scheme: dark) {
     .ground { fill: #0d1117 } .text { fill: #e6edf3 } .soft { fill: #8d96a0 } .grid { stroke: #30363d }
-    .ringbell { fill: #4493f8 } .rival { fill: #6e7681 } .floor { fill: #8957e5 } .range { stroke: #e6edf3 }
+    .ringbell { fill: #4493f8 } .rival { fill: #8d96a0 } .floor { fill: #8957e5 } .round { fill: #e6edf3 }
+    .line.ringbell { stroke: #4493f8 } .line.rival { stroke: #9198a1 } .line.floor { stroke: #8957e5 }
   }
 </style>`
 
@@ -28,10 +33,16 @@ ${body}
 `
 }
 
-/** Horizontal bars of medians, with a whisker for the range of the rounds. */
+/** Of ringbell the best, of the rivals the two strongest: `rows` are the best first. What stands `beside` is there to compare with. */
+function strong(rows) {
+  const best = (kind, count) => rows.filter((one) => one.kind === kind && !one.beside).slice(0, count)
+  return new Set([...best('ringbell', 1), ...best('rival', 2)])
+}
+
+/** Horizontal bars of medians, the best first, with a dot for each round. */
 function bars({ title, subtitle, foot, rows, format, logarithmic = false }) {
-  const left = 210
-  const right = WIDTH - 110
+  const left = 290
+  const right = WIDTH - 90
   const top = 72
   const step = 26
   const most = Math.max(...rows.map((one) => one.value.high))
@@ -40,12 +51,15 @@ function bars({ title, subtitle, foot, rows, format, logarithmic = false }) {
     logarithmic
       ? left + ((Math.log(value) - Math.log(least)) / (Math.log(most) - Math.log(least))) * (right - left)
       : left + (value / most) * (right - left)
-  const body = rows.map(({ name, kind, value }, i) => {
+  const drawnStrong = strong(rows)
+  const body = rows.map((one, i) => {
+    const { name, kind, value, rounds } = one
     const y = top + i * step
-    const middle = y + 9
-    return `<text class="text" x="${left - 10}" y="${y + 13}" font-size="12.5" text-anchor="end">${escape(name)}</text>
-<rect class="${kind}" x="${left}" y="${y}" width="${Math.max(1, x(value.median) - left).toFixed(1)}" height="18" rx="2"/>
-<line class="range" x1="${x(value.low).toFixed(1)}" x2="${x(value.high).toFixed(1)}" y1="${middle}" y2="${middle}" stroke-width="1" opacity="0.6"/>
+    const shown = drawnStrong.has(one) ? kind : `${kind} pale`
+    const dots = rounds.map((round) => `<circle class="round" cx="${x(round).toFixed(1)}" cy="${y + 9}" r="2"/>`)
+    return `<text class="text" x="${left - 10}" y="${y + 13}" font-size="12.5" text-anchor="end"${drawnStrong.has(one) ? ' font-weight="600"' : ''}>${escape(name)}</text>
+<rect class="${shown}" x="${left}" y="${y}" width="${Math.max(1, x(value.median) - left).toFixed(1)}" height="18" rx="2"/>
+${dots.join('')}
 <text class="text" x="${(Math.max(x(value.high), x(value.median)) + 8).toFixed(1)}" y="${y + 13}" font-size="12.5">${escape(format(value.median))}</text>`
   })
   return frame(top + rows.length * step + 36, title, subtitle, body.join('\n'), foot)
@@ -54,7 +68,7 @@ function bars({ title, subtitle, foot, rows, format, logarithmic = false }) {
 /** Lines over message sizes, both axes logarithmic. */
 function lines({ title, subtitle, foot, labels, rows, format }) {
   const left = 90
-  const right = WIDTH - 190
+  const right = WIDTH - 280
   const top = 76
   const bottom = 380
   const values = rows.flatMap((line) => line.points.filter(Boolean))
@@ -62,12 +76,8 @@ function lines({ title, subtitle, foot, labels, rows, format }) {
   const least = Math.log(Math.min(...values))
   const x = (i) => left + (i / (labels.length - 1)) * (right - left)
   const y = (value) => bottom - ((Math.log(value) - least) / (most - least)) * (bottom - top)
-  const colours = {
-    ringbell: ['#0969da', '#2da44e'],
-    rival: ['#cf222e', '#fa4549', '#bf8700', '#8250df', '#bf3989', '#6e7781', '#bc4c00'],
-    floor: ['#8b949e'],
-  }
-  const used = {}
+  const last = (line) => line.points.findLast(Boolean)
+  const drawnStrong = strong(rows.toSorted((one, other) => last(other) - last(one)))
   const parts = labels.map(
     (label, i) => `<line class="grid" x1="${x(i)}" x2="${x(i)}" y1="${top}" y2="${bottom}"/>
 <text class="soft" x="${x(i)}" y="${bottom + 18}" font-size="12" text-anchor="middle">${escape(label)}</text>`,
@@ -77,47 +87,73 @@ function lines({ title, subtitle, foot, labels, rows, format }) {
     parts.push(`<line class="grid" x1="${left}" x2="${right}" y1="${at}" y2="${at}"/>
 <text class="soft" x="${left - 8}" y="${Number(at) + 4}" font-size="12" text-anchor="end">${escape(format(10 ** power))}</text>`)
   }
-  const ends = rows.map((line) => ({ line, y: y(line.points.findLast(Boolean)) })).sort((a, b) => a.y - b.y)
+  const ends = rows.map((line) => ({ line, y: y(last(line)) })).sort((a, b) => a.y - b.y)
   ends.forEach((end, i) => (end.label = i ? Math.max(end.y, ends[i - 1].label + 16) : end.y))
+  // The strong ones last: they cross over the pale ones.
+  ends.sort((a, b) => Number(drawnStrong.has(a.line)) - Number(drawnStrong.has(b.line)))
   for (const { line, label } of ends) {
-    const colour = colours[line.kind][(used[line.kind] = (used[line.kind] ?? -1) + 1) % colours[line.kind].length]
+    const isStrong = drawnStrong.has(line)
     const points = line.points.map((value, i) => value && `${x(i).toFixed(1)},${y(value).toFixed(1)}`).filter(Boolean)
     const dash = line.kind === 'floor' ? ' stroke-dasharray="5 4"' : ''
-    parts.push(`<polyline points="${points.join(' ')}" fill="none" stroke="${colour}" stroke-width="${line.kind === 'ringbell' ? 2.5 : 1.5}"${dash}/>
-<text x="${right + 10}" y="${(label + 4).toFixed(1)}" font-size="12" fill="${colour}">${escape(line.name)}</text>`)
+    parts.push(`<polyline class="line ${line.kind}${isStrong ? '' : ' pale'}" points="${points.join(' ')}"${dash}/>
+<text class="${isStrong ? 'text' : 'soft'}" x="${right + 10}" y="${(label + 4).toFixed(1)}" font-size="12"${isStrong ? ' font-weight="600"' : ''}>${escape(line.name)}</text>`)
   }
   return frame(bottom + 60, title, subtitle, parts.join('\n'), foot)
 }
 
 function row(entry, metric, name = entry.name) {
   const values = series(entry, metric).filter(Number.isFinite)
-  return values.length && !entry.error ? { name, kind: entry.kind, value: summary(values) } : undefined
+  if (values.length === 0 || entry.error) return undefined
+  const beside = entry.name.startsWith('topic ')
+  return { name, kind: entry.kind, beside, value: summary(values), rounds: values }
 }
 
+/** One way. What an entry is, in words that need no other row. */
 const LABELS = {
   'zeromq push/pull': 'zeromq.js PUSH/PULL',
   'zeromq pub/sub': 'zeromq.js PUB/SUB',
-  'socket naive': 'Unix socket',
-  'socket batched': 'Unix socket, hand-batched',
-  'socket in place': 'the same, without views',
+  'socket naive': 'Unix socket, one write a message',
+  'socket batched': 'Unix socket, batched by hand',
+  'socket in place': 'Unix socket, batched by hand, read in place',
+  'fork ipc': 'child_process IPC, advanced',
+  'worker postMessage': 'worker_threads postMessage',
+  'ringbell batch+lease': 'ringbell, batch writer, lease',
+  'ringbell batch+owned': 'ringbell, batch writer, owned batches',
+  'memcpy, one core, hot': 'floor: memcpy on one core',
+}
+
+const TRIPS = {
+  'ringbell adaptive': 'ringbell, listen',
+  'ringbell adaptive+for-await': 'ringbell, for await',
+  'ringbell spin': 'ringbell, listen, spinning',
+  'ringbell sleep': 'ringbell, listen, asleep',
+  'zeromq pair': 'zeromq.js PAIR',
+  'unix socket': 'Unix socket, echo',
+  'fork ipc': 'child_process IPC, advanced',
+  'worker postMessage': 'worker_threads postMessage',
+  'bare eventfd': 'floor: two eventfds, blocking, Rust',
 }
 
 const CALLERS = {
-  'ringbell adaptive': 'ringbell',
-  'ringbell spin': 'ringbell, spinning',
-  'ringbell sleep': 'ringbell, asleep',
-  'ringbell fresh': 'ringbell, new memory',
-  'ringbell into': 'ringbell, given buffer',
-  'topic adaptive': 'two topics, no call',
-  'topic sleep': 'two topics, asleep',
+  'ringbell adaptive': 'ringbell, call',
+  'ringbell spin': 'ringbell, call, spinning',
+  'ringbell sleep': 'ringbell, call, asleep',
+  'ringbell fresh': 'ringbell, call, new memory',
+  'ringbell into': 'ringbell, call, given buffer',
+  'topic adaptive': 'ringbell, two topics instead of a call',
+  'topic sleep': 'ringbell, two topics, asleep',
   'zeromq req/rep': 'zeromq.js REQ/REP',
   'zeromq dealer/router': 'zeromq.js DEALER/ROUTER',
-  'http, undici': 'HTTP, undici',
-  'grpc-js': 'gRPC-js',
-  'socket naive': 'Unix socket, call by hand',
-  'socket batched': 'the same, batched',
+  'http, undici': 'HTTP over a Unix socket, undici',
+  'grpc-js': 'gRPC-js over a Unix socket',
+  'socket naive': 'Unix socket, calls by hand',
+  'socket batched': 'Unix socket, calls by hand, batched',
   'unix socket': 'Unix socket, echo',
-  'bare Unix socket': 'Unix socket, Rust',
+  'bare Unix socket': 'floor: Unix socket, blocking, Rust',
+  'copy in Node, fresh': 'floor: copy in Node, new memory',
+  'copy in Node, into': 'floor: copy in Node, given buffer',
+  'memcpy, fresh': 'floor: memcpy, new pages',
+  'memcpy, hot': 'floor: memcpy, same buffers',
 }
 
 const RECEIVING = {
@@ -151,6 +187,17 @@ function rowsOf(result, scenario, label, metric, names, better) {
   return rows.filter(Boolean).sort((a, b) => better * (a.value.median - b.value.median))
 }
 
+/** Where the floor of a case has two speeds, its medians: the host had the two cores near each other, or far apart. */
+function speeds(run) {
+  const floor = run?.entries.find(({ name }) => name.startsWith('C-like ring'))
+  const values = floor === undefined ? [] : series(floor, 'perSecond').filter(Number.isFinite)
+  const middle = Math.sqrt(Math.max(...values) * Math.min(...values))
+  const [near, far] = [values.filter((value) => value > middle), values.filter((value) => value <= middle)]
+  if (near.length === 0 || far.length === 0 || median(near) < 2 * median(far)) return ''
+  const rounded = [near, far].map((values) => `${Math.round(median(values) / 1e6)} M`)
+  return ` Dots are rounds: cores near each other, or far apart (a bare ring: ${rounded.join(', ')}).`
+}
+
 function find(result, scenario, label) {
   return result.runs.find((run) => run.scenario === scenario && run.case === label)
 }
@@ -158,7 +205,8 @@ function find(result, scenario, label) {
 /** Every chart that the data of this result file allows: { file name: SVG }. */
 export function charts(result) {
   const { machine, versions, date, rounds } = result
-  const foot = `${machine.cpu}, ${machine.cores} cores, Linux ${machine.kernel}, Node ${versions.node} · medians and ranges of ${rounds} rounds · ${date}`
+  const of = `${machine.cpu}, ${machine.cores} cores, Linux ${machine.kernel}, Node ${versions.node} · medians of ${rounds} rounds`
+  const foot = `${of}, a dot each · ${date}`
   const drawn = {}
 
   const small = find(result, 'throughput', '256 B')
@@ -166,7 +214,7 @@ export function charts(result) {
   if (rows.length) {
     drawn['throughput-256.svg'] = bars({
       title: 'Node to Node, messages of 256 bytes, per second',
-      subtitle: 'Two processes on two cores, every message checked by its receiver. Longer is better.',
+      subtitle: `Longer is better.${speeds(small)}`,
       foot,
       rows,
       format: number,
@@ -185,7 +233,7 @@ export function charts(result) {
     drawn['throughput-sizes.svg'] = lines({
       title: 'Node to Node, bytes per second by message size',
       subtitle: 'Both axes logarithmic. Higher is better.',
-      foot,
+      foot: `${of} · ${date}`,
       labels: sizes.map((run) => run.case),
       rows: chosen
         .map(([name, kind]) => ({
@@ -206,7 +254,7 @@ export function charts(result) {
     ['two cores', 'round-trip.svg'],
     ['one core', 'round-trip-one-core.svg'],
   ]) {
-    const trips = rowsOf(result, 'round-trip', label, 'p50', {}, 1)
+    const trips = rowsOf(result, 'round-trip', label, 'p50', TRIPS, 1)
     if (trips.length) {
       drawn[file] = bars({
         title: `Round trip of 64 bytes, median, ${label}`,

@@ -339,7 +339,8 @@ export class Subscriber<T = Uint8Array>
     if (this.#gate.closed) return
     try {
       if (this.#loans.batch !== undefined) this.#notices.postpone()
-      else if (this.#owned.peek()) this.#notices.take()
+      // Notices that wait come first, and the publishers are not looked at: others may have ended, and nothing rings again for those.
+      else while (this.#owned.peek()) this.#notices.take()
     } catch (error) {
       this.#error ??= fromNative(error)
       this.#attaching.fail(this.#error)
