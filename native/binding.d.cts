@@ -90,6 +90,8 @@ export declare class NativeBus {
   static open(optionsJson: string): NativeBus
   /** The directory. */
   get path(): string
+  /** What decided the path, in words. */
+  get pathSource(): string
   /** JSON array of every record that is believed. */
   list(): string
   /** Removes what dead processes left; JSON of what that was. */

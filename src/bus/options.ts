@@ -4,12 +4,20 @@ import type { Rung } from './service.js'
 
 /** Which directory, and how to look at it. */
 export interface BusOptions {
-  /** The directory; otherwise `IPC_BUS_DIR`, or the first usable default place. */
+  /**
+   * The directory. Without it, in this order: `IPC_BUS_DIR`; `/run/ipc-bus` for root; `$XDG_RUNTIME_DIR/ipc-bus`; `/tmp/ipc-bus-UID`.
+   * None of them is passed over because it cannot be used.
+   */
   path?: string | undefined
   /** A name space of its own: a sub-directory. */
   domain?: string | undefined
   /** The system's bus, `/run/ipc-bus`, whatever `IPC_BUS_DIR` says; not together with `path`. */
   system?: boolean | undefined
+  /**
+   * Make the directory if there is none (the default). With `false` a missing one is an error: `ERR_RINGBELL_SYSTEM`, `errno`
+   * `'ENOENT'`.
+   */
+  create?: boolean | undefined
   /** Accept a sticky directory that others can write to. */
   allowSticky?: boolean | undefined
   /**
