@@ -7,7 +7,8 @@ import type { ExecutionContext } from 'ava'
 import { Child, type ChildOptions, type End, PATIENCE_MS } from './child.js'
 import { until } from './place.js'
 
-const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
+/** The program's file, for tests that start it in a way of their own. */
+export const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
 
 export class Cli extends Child {
   constructor(bus: string, args: readonly string[], options: ChildOptions = {}) {
