@@ -10,22 +10,26 @@ import { hz } from './commands/hz.js'
 import { inspect } from './commands/inspect.js'
 import { ls } from './commands/ls.js'
 import { pub } from './commands/pub.js'
+import { push } from './commands/push.js'
 import { serve } from './commands/serve.js'
 import { stats } from './commands/stats.js'
 import { sub } from './commands/sub.js'
 import { watch } from './commands/watch.js'
+import { work } from './commands/work.js'
 import { EXIT } from './exit-codes.js'
 import { exitCodesHelp, HELP } from './help.js'
 import { interruption } from './interruption.js'
 import { withExamples } from './manual.js'
 
-const COMMANDS = [pub, sub, call, serve, hz, stats, ls, inspect, watch, gc, doctor, bench, help]
+const COMMANDS = [pub, sub, call, serve, push, work, hz, stats, ls, inspect, watch, gc, doctor, bench, help]
 
 const EXAMPLES = [
   'some-command | ringbell pub logs         in one terminal',
   'ringbell sub logs                        in another',
   'ringbell serve upper -- tr a-z A-Z       a command a call',
   'ringbell call upper hello                and its reply',
+  'ringbell push jobs < jobs.txt            a job a line, for workers',
+  "ringbell work jobs -- sh -c 'cat'        a command a job",
   "ringbell hz 'sensors.*'                  rates and latencies",
   'ringbell doctor                          what this machine allows',
 ]
