@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import { bench } from './commands/bench.js'
 import { call } from './commands/call.js'
+import { completion } from './commands/completion.js'
 import { doctor } from './commands/doctor.js'
 import { gc } from './commands/gc.js'
 import { help } from './commands/help.js'
@@ -21,7 +22,7 @@ import { exitCodesHelp, HELP } from './help.js'
 import { interruption } from './interruption.js'
 import { withExamples } from './manual.js'
 
-const COMMANDS = [pub, sub, call, serve, push, work, hz, stats, ls, inspect, watch, gc, doctor, bench, help]
+const COMMANDS = [pub, sub, call, serve, push, work, hz, stats, ls, inspect, watch, gc, doctor, bench, completion, help]
 
 const EXAMPLES = [
   'some-command | ringbell pub logs         in one terminal',
