@@ -288,10 +288,10 @@ test('structured values are shown, published and called as text', async (t) => {
   const [plain, json] = [stage.start(['sub', 'values', '-n', '3']), stage.start(['sub', 'values', '-n', '3', '--json'])]
   await attached(stage, 'values', 2)
   for (const value of [{ a: [1, 'x'] }, new Map([['key', 1n]]), new Date(0)]) publisher.send(value)
-  t.is((await plain.end).stdout.toString(), `{"a":[1,"x"]}\nMap(1) {'key' => 1n}\n1970-01-01T00:00:00.000Z\n`)
+  t.is((await plain.end).stdout.toString(), `{"a":[1,"x"]}\nMap(1) { 'key' => 1n }\n1970-01-01T00:00:00.000Z\n`)
   t.deepEqual(
     values<{ value?: unknown; text?: string }>((await json.end).stdout).map(({ value, text }) => value ?? text),
-    [{ a: [1, 'x'] }, "Map(1) {'key' => 1n}", '1970-01-01T00:00:00.000Z'],
+    [{ a: [1, 'x'] }, "Map(1) { 'key' => 1n }", '1970-01-01T00:00:00.000Z'],
   )
   const subscriber = await bus.subscriber('made', { codec: 'structured' })
   const pub = stage.run(['pub', 'made', '--codec', 'structured', '-w', '{"n":1}'])

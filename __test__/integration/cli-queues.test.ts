@@ -17,13 +17,22 @@ test('jobs are done by commands, and push ends when all are done', async (t) => 
 test('a worker takes as many as it was told, and leaves the rest to others', async (t) => {
   const stage = scene(t)
   const push = stage.start(['push', 'many']).feed('1\n2\n3\n4\n5\n6\n')
-  const first = await stage.run(['work', 'many', '-n', '4', '-j', '3'])
+  const first = await stage.run(['work', 'many', '-n', '4'])
   const second = await stage.run(['work', 'many', '-n', '2', '--json'])
   t.deepEqual([first.code, second.code, (await push.end).code], [0, 0, 0])
   const lines = first.stdout.toString().trim().split('\n')
   t.is(lines.length, 4)
   const texts = [...lines, ...values<{ queue: string; text: string }>(second.stdout).map(({ text }) => text)]
   t.deepEqual(texts.sort(), ['1', '2', '3', '4', '5', '6'])
+})
+
+test('several jobs are done at once', async (t) => {
+  const stage = scene(t)
+  const push = stage.start(['push', 'pair']).feed('1\n2\n')
+  // Each command waits until the other one has begun: the folder tells.
+  const both = 'touch "$0/begun-$(cat)"; until test -e "$0/begun-1" -a -e "$0/begun-2"; do sleep 0.01; done'
+  const work = await stage.run(['work', 'pair', '-n', '2', '-j', '2', '--', 'sh', '-c', both, stage.bus])
+  t.deepEqual([work.code, work.stderr, (await push.end).code], [0, '', 0])
 })
 
 test('a failed job comes again, and is given up after its attempts', async (t) => {

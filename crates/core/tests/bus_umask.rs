@@ -14,7 +14,8 @@ fn the_umask_takes_no_right_from_the_bus_directory() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("bus");
     umask(Mode::from_bits_truncate(0o177));
-    let options = BusOptions { path: Some(path.clone()), domain: Some("lab".into()), ..BusOptions::default() };
+    let options =
+        BusOptions { path: Some(path.clone()), domain: Some("lab".into()), ..BusOptions::default() };
     let bus = Bus::open(options).unwrap();
     for made in [&path, &path.join("lab")] {
         assert_eq!(fs::metadata(made).unwrap().permissions().mode() & 0o7777, 0o700, "{}", made.display());

@@ -41,7 +41,7 @@ export function work(): Command {
     .argument('<queue>', 'queue name')
     .argument('[command...]', "the command and its arguments; after '--' they may begin with '-'")
     .option('-j, --jobs <n>', 'jobs at once', parseCount, 1)
-    .option('-n, --count <n>', 'end after so many jobs', parseCount)
+    .option('-n, --count <n>', 'end after so many jobs, and those that are in hand by then', parseCount)
     .option(
       '-t, --timeout <duration>',
       `give up when no job came for so long (exit code 3) ${DURATIONS}`,
@@ -68,8 +68,8 @@ async function run(session: Session, name: string, words: readonly string[], opt
   const handle = async (...[job, context]: Job): Promise<void> => {
     idle.stop()
     inHand++
-    // At once, so that no job comes that would be one too many; those in hand are done first.
-    if (++begun === count) void worker.close({ grace: LONG_MS }).then(end, end)
+    // Before this job gives back its credit, and not before this call counts as one in hand, which its first promise makes it.
+    if (++begun === count) queueMicrotask(() => void worker.close({ grace: LONG_MS }).then(end, end))
     try {
       if (commands === undefined) await out.write(line(name, Buffer.from(job), codec, out.json))
       else await out.write(await commands.reply(job, context))

@@ -297,9 +297,7 @@ fn refused_or(errno: Errno, path: &Path, hint: String) -> Error {
         Errno::ELOOP | Errno::ENOTDIR => {
             refused(path, "it is a symlink or no directory; remove it or choose another".into())
         }
-        Errno::ENOENT => {
-            Error::os("open", errno, format!("there is no bus directory {}", path.display()))
-        }
+        Errno::ENOENT => Error::os("open", errno, format!("there is no bus directory {}", path.display())),
         Errno::EACCES => Error::os(
             "open",
             errno,
