@@ -90,7 +90,7 @@ function text(words) {
     .replaceAll('^', '\\(ha')
     .replaceAll('~', '\\(ti')
     .replace(/^\./, '\\&.')
-    .replace(/[^\x00-\x7f]/gu, (one) => `\\[u${(one.codePointAt(0) ?? 0).toString(16).toUpperCase().padStart(4, '0')}]`)
+    .replace(/\P{ASCII}/gu, (one) => `\\[u${(one.codePointAt(0) ?? 0).toString(16).toUpperCase().padStart(4, '0')}]`)
 }
 
 /** Writes it beside the built command line. */
