@@ -82,6 +82,8 @@ export declare class NativeBus {
   static open(optionsJson: string): NativeBus
   /** The directory. */
   get path(): string
+  /** What decided the path, in words. */
+  get pathSource(): string
   /** JSON array of every record that is accepted. */
   list(): string
   /** Removes what dead processes left. Returns the numbers of files as JSON. */

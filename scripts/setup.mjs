@@ -50,12 +50,14 @@ export async function ensureReferenceTool(options) {
 
 /** @param {import('./project.mjs').RunOptions} [options] */
 export async function ensureDist(options) {
-  const wanted = () =>
-    hashOf(['src', 'tsconfig.base.json', 'tsconfig.build.json', 'package-lock.json', 'native/binding.d.cts', 'dist'])
+  const inputs = ['src', 'tsconfig.base.json', 'tsconfig.build.json', 'package-lock.json', 'native/binding.d.cts']
+  const wanted = () => hashOf([...inputs, 'package.json', 'scripts/man.mjs', 'dist'])
   if (isFresh(DIST_STAMP, wanted())) return
   rmSync(join(ROOT, 'dist'), { recursive: true, force: true })
   const tsc = [process.execPath, join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', 'tsconfig.build.json']
   await announced('TypeScript', () => must(tsc, options), options)
+  // In a process of its own, because the next build must not find the modules of this one loaded.
+  await must([process.execPath, join(ROOT, 'scripts/man.mjs')], options)
   setStamp(DIST_STAMP, wanted())
 }
 

@@ -8,7 +8,8 @@ import { Child, type ChildOptions, type End } from './child.js'
 import { PATIENCE_MS } from './patience.js'
 import { until } from './place.js'
 
-const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
+/** The program's file, for tests that start it in a way of their own. */
+export const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
 
 export class Cli extends Child {
   constructor(bus: string, args: readonly string[], options: ChildOptions = {}) {

@@ -1,7 +1,8 @@
 /** How the CLI ends: documented exit codes, errors as one sentence with a code, clean closing on signals and closed pipes. */
 import { readdirSync } from 'node:fs'
 import test from 'ava'
-import { attached, type Inspected, scene } from '../helpers/cli-process.js'
+import { Child } from '../helpers/child.js'
+import { attached, type Inspected, MAIN, scene } from '../helpers/cli-process.js'
 
 const ESCAPE = String.fromCharCode(27)
 
@@ -18,6 +19,8 @@ test('a wrong command line is exit code 2 and a sentence', async (t) => {
     ['pub', 'x', '--overflow', 'drop-newest', '--evict-after', '1s'],
     ['sub', 'bad@name'],
     ['--domain', '../etc', 'ls'],
+    ['help', 'nonsense'],
+    ['completion', 'csh'],
   ]
   for (const args of wrong) {
     const { code, stdout, stderr } = await run(args)
@@ -28,16 +31,55 @@ test('a wrong command line is exit code 2 and a sentence', async (t) => {
   }
 })
 
-test('help and version are no errors, and every command has help', async (t) => {
+test('help and version are no errors', async (t) => {
   const { run } = scene(t)
-  const help = await run(['--help'])
-  t.is(help.code, 0)
-  t.regex((await run(['--version'])).stdout.toString(), /^\d+\.\d+\.\d+\n$/)
-  for (const name of ['pub', 'sub', 'hz', 'ls', 'inspect', 'watch', 'gc', 'doctor', 'bench']) {
-    t.true(help.stdout.includes(`  ${name}`))
-    const { code, stdout } = await run([name, '--help'])
-    t.is(code, 0)
-    t.true(stdout.includes('--json'), name)
+  for (const flag of ['--version', '-v']) t.regex((await run([flag])).stdout.toString(), /^\d+\.\d+\.\d+\n$/)
+  for (const [asked, alike] of [
+    [['--help'], ['help']],
+    [
+      ['sub', '--help'],
+      ['help', 'sub'],
+    ],
+  ] as const) {
+    const [one, other] = [await run(asked), await run(alike)]
+    t.deepEqual([one.code, one.stderr, other.code, other.stderr], [0, '', 0, ''])
+    t.regex(one.stdout.toString(), /^Usage: ringbell [^]*--json/)
+    t.deepEqual(one.stdout, other.stdout)
+  }
+})
+
+test('a reader that has gone is no failure, whatever is written', async (t) => {
+  const stage = scene(t)
+  for (const args of [
+    ['--help'],
+    ['--version'],
+    ['help', 'pub'],
+    ['pub', '--help'],
+    ['ls', '--json'],
+    ['completion', 'bash'],
+  ]) {
+    const cli = stage.start(args, { paused: true })
+    // Before the program has begun, so that its first write finds nobody.
+    cli.process.stdout.destroy()
+    const { code, signal, stderr } = await cli.end
+    t.deepEqual([code, signal, stderr], [0, null, ''], args.join(' '))
+  }
+  const wrong = stage.start(['frobnicate'], { paused: true })
+  wrong.process.stderr.destroy()
+  t.is((await wrong.end).code, 2)
+})
+
+test('a full disk is a failure, whatever is written', async (t) => {
+  t.timeout(60_000)
+  for (const args of [['--help'], ['--version'], ['ls', '--json']]) {
+    const bus = scene(t).bus
+    const shell = new Child('sh', ['-c', 'exec "$@" > /dev/full', 'sh', process.execPath, MAIN, ...args], {
+      env: { IPC_BUS_DIR: bus },
+    })
+    t.teardown(() => shell.ended())
+    const { code, stderr } = await shell.end
+    t.is(code, 1, args.join(' '))
+    t.regex(stderr, /^ringbell: .*ENOSPC.*\(ENOSPC\)\n$/)
   }
 })
 
@@ -74,14 +116,15 @@ test('a missing service, or a timeout, is exit code 3', async (t) => {
   ]) {
     const { code, stderr } = await run(args)
     t.is(code, 3, args.join(' '))
-    if (args[0] !== 'ls') t.regex(stderr, /^ringbell: .+ \(ERR_RINGBELL_(NOT_FOUND|TIMEOUT)\)\n$/)
+    t.regex(stderr, /^ringbell: .+ \(ERR_RINGBELL_(NOT_FOUND|TIMEOUT)\)\n$/)
   }
 })
 
 test('a refused directory and a missing file are failures', async (t) => {
   const { run } = scene(t)
   for (const args of [
-    ['ls', '--bus', '/proc/nothing/here'],
+    ['pub', 'x', '--bus', '/proc/nothing/here'],
+    ['ls', '--bus', '/proc/self/status'],
     ['pub', 'x', '--file', '/no/such/file'],
   ]) {
     const { code, stderr } = await run(args)

@@ -1,7 +1,10 @@
 /** `some-command | ringbell pub` and `ringbell sub | some-command`: nothing is lost, nothing is changed, and both end. */
 import { randomBytes } from 'node:crypto'
+import { rmSync, writeFileSync } from 'node:fs'
+import { basename, join } from 'node:path'
 import test from 'ava'
-import { attached, type Inspected, scene } from '../helpers/cli-process.js'
+import { Bus } from 'ringbell'
+import { attached, type Inspected, scene, values } from '../helpers/cli-process.js'
 
 function numbers(from: number, to: number): string {
   let text = ''
@@ -165,11 +168,58 @@ test('a rate is an upper limit', async (t) => {
   t.true(seconds > 0.45, `${seconds} s`)
 })
 
-test('a line too large for the ring is refused by number', async (t) => {
+test('a line larger than the ring arrives like any other', async (t) => {
+  const { start, run } = scene(t)
+  const input = `one\n${'x'.repeat(5_000_000)}\nthree\n`
+  const sub = start(['sub', 'long', '--until-closed'])
+  const { code, stderr } = await run(['pub', 'long', '--capacity', '4K', '--wait-subscriber'], input)
+  t.deepEqual([code, stderr], [0, ''])
+  t.true((await sub.end).stdout.equals(Buffer.from(input)))
+})
+
+test('a large input is published also while nobody is attached', async (t) => {
+  const { run } = scene(t)
+  const { code, stdout } = await run(['pub', 'zeros', '--json'], Buffer.alloc(3_000_000))
+  t.is(code, 0)
+  const { messages, bytes } = JSON.parse(stdout.toString()) as { messages: number; bytes: number }
+  t.deepEqual([messages, bytes], [1, 3_000_000])
+})
+
+test('one message from the command line, from a file, from all of stdin', async (t) => {
+  const stage = scene(t)
+  const file = join(stage.bus, '..', `${basename(stage.bus)}.bin`)
+  const blob = randomBytes(100_000)
+  writeFileSync(file, blob)
+  t.teardown(() => rmSync(file))
+  const frame = (bytes: Uint8Array): Buffer =>
+    Buffer.concat([Buffer.from(new Uint32Array([bytes.length]).buffer), bytes])
+  const cases: [args: string[], input: string, message: Uint8Array][] = [
+    [['hello world'], 'not read', Buffer.from('hello world')],
+    [['-'], 'from stdin\n', Buffer.from('from stdin')],
+    [['--whole', '--file', file], '', blob],
+    [['--whole'], 'two\nlines\n', Buffer.from('two\nlines\n')],
+    [['--whole'], '', Buffer.alloc(0)],
+  ]
+  for (const [args, input, message] of cases) {
+    const sub = stage.start(['sub', 'one', '--binary', '--until-closed'])
+    const { code, stderr } = await stage.run(['pub', 'one', '--wait-subscriber', ...args], input)
+    t.deepEqual([code, stderr], [0, ''], args.join(' '))
+    t.true((await sub.end).stdout.equals(frame(message)), args.join(' '))
+  }
+  for (const [args, code] of [
+    [['hello', '--file', file], 2],
+    [['hello', '--binary'], 2],
+    [['--whole', '--binary'], 2],
+    [['--file', '/no/such/file', '--wait-subscriber'], 1],
+  ] as const)
+    t.is((await stage.run(['pub', 'one', ...args])).code, code, args.join(' '))
+})
+
+test('a line too large for the ring is refused by number where something may be lost', async (t) => {
   const { start, run } = scene(t)
   const sub = start(['sub', 'long', '--until-closed'])
   const { code, stderr } = await run(
-    ['pub', 'long', '--capacity', '4K', '--wait-subscriber'],
+    ['pub', 'long', '--capacity', '4K', '--overflow', 'drop-oldest', '--wait-subscriber'],
     `one\ntwo\n${'x'.repeat(5000)}\nfour\n`,
   )
   t.is(code, 1)
@@ -213,4 +263,45 @@ test('publishers that come and go are followed, also by a pattern', async (t) =>
     .split('\n')
     .map((line) => (JSON.parse(line) as { topic: string }).topic)
   t.deepEqual(topics, ['sensors.cpu', 'sensors.fan', 'sensors.cpu'])
+})
+
+test('a pattern shows wall clock and topic before each line, a name the line alone', async (t) => {
+  const stage = scene(t)
+  const lines = (args: string[]): Promise<string> =>
+    stage.start(['sub', ...args, '-n', '1']).end.then(({ stdout }) => stdout.toString())
+  const shown = [lines(['m.*']), lines(['m.*', '--no-prefix']), lines(['m.one']), lines(['m.one', '--prefix'])]
+  const pub = stage.start(['pub', 'm.one'])
+  await attached(stage, 'm.one', 4)
+  pub.feed('hello\n')
+  const [pattern, bare, name, prefixed] = await Promise.all(shown)
+  t.regex(pattern ?? '', /^\d\d:\d\d:\d\d\.\d{3} {2}m\.one {2}hello\n$/)
+  t.is(bare, 'hello\n')
+  t.is(name, 'hello\n')
+  t.regex(prefixed ?? '', /^\d\d:\d\d:\d\d\.\d{3} {2}m\.one {2}hello\n$/)
+})
+
+test('structured values are shown, published and called as text', async (t) => {
+  const stage = scene(t)
+  const bus = await Bus.open({ path: stage.bus })
+  t.teardown(() => bus.close())
+  const publisher = await bus.publisher('values', { codec: 'structured' })
+  const [plain, json] = [stage.start(['sub', 'values', '-n', '3']), stage.start(['sub', 'values', '-n', '3', '--json'])]
+  await attached(stage, 'values', 2)
+  for (const value of [{ a: [1, 'x'] }, new Map([['key', 1n]]), new Date(0)]) publisher.send(value)
+  t.is((await plain.end).stdout.toString(), `{"a":[1,"x"]}\nMap(1) { 'key' => 1n }\n1970-01-01T00:00:00.000Z\n`)
+  t.deepEqual(
+    values<{ value?: unknown; text?: string }>((await json.end).stdout).map(({ value, text }) => value ?? text),
+    [{ a: [1, 'x'] }, "Map(1) { 'key' => 1n }", '1970-01-01T00:00:00.000Z'],
+  )
+  const subscriber = await bus.subscriber('made', { codec: 'structured' })
+  const pub = stage.run(['pub', 'made', '--codec', 'structured', '-w', '{"n":1}'])
+  t.deepEqual((await subscriber.receive()).value, { n: 1 })
+  await subscriber.close()
+  t.is((await pub).code, 0)
+  t.is((await stage.run(['pub', 'made', '--codec', 'structured', 'no json'])).code, 1)
+  await bus.serve('double', { codec: 'structured' }, (n) => (n as number) * 2)
+  t.is((await stage.run(['call', 'double', '21'])).stdout.toString(), '42\n')
+  stage.start(['serve', 'echo', '--codec', 'structured', '--', 'cat'])
+  const client = await bus.connect('echo', { codec: 'structured' })
+  t.deepEqual(await client.call({ deep: [{ x: 1 }] }), { deep: [{ x: 1 }] })
 })

@@ -1,5 +1,6 @@
 /** What the CLI reports, for people and with --json: lists, records with counters, events, rates, findings, measurements. */
 import { readdirSync } from 'node:fs'
+import { join } from 'node:path'
 import test from 'ava'
 import { attached, type Inspected, scene, values } from '../helpers/cli-process.js'
 
@@ -7,7 +8,8 @@ interface Printed {
   topic: string
   publisher: string
   sequence: number
-  time: number
+  time: string
+  at: string
   text?: string
   base64?: string
   value?: unknown
@@ -18,7 +20,8 @@ test('sub --json has sequence, time, publisher, and a form for every payload', a
   const sub = start(['sub', 'mixed', '--json', '-n', '3'])
   const frames = [Buffer.from('plain "text"'), Buffer.from([0xff, 0x00]), Buffer.from('ü')]
   const input = Buffer.concat(frames.flatMap((frame) => [Buffer.from(new Uint32Array([frame.length]).buffer), frame]))
-  const begin = Number(process.hrtime.bigint())
+  const begin = process.hrtime.bigint()
+  const before = Date.now()
   const pub = await run(['pub', 'mixed', '--binary', '-w', '--json'], input)
   const summary = JSON.parse(pub.stdout.toString()) as { publisher: string; messages: number; bytes: number }
   t.deepEqual([summary.messages, summary.bytes], [3, 16])
@@ -31,9 +34,13 @@ test('sub --json has sequence, time, publisher, and a form for every payload', a
     printed.map(({ text, base64 }) => text ?? base64),
     ['plain "text"', '/wA=', 'ü'],
   )
-  for (const { topic, publisher, time } of printed) {
+  for (const { topic, publisher, time, at } of printed) {
     t.deepEqual([topic, publisher], ['mixed', summary.publisher])
-    t.true(time >= begin && time <= Number(process.hrtime.bigint()))
+    // Digits that a number of JSON would lose on a machine that has been up for long.
+    t.regex(time, /^\d+$/)
+    t.true(BigInt(time) >= begin && BigInt(time) <= process.hrtime.bigint())
+    // The clocks are read one after the other, and have a millisecond's grain.
+    t.true(Date.parse(at) >= before - 1 && Date.parse(at) <= Date.now() + 1, at)
   }
 })
 
@@ -194,7 +201,67 @@ test('domains are apart', async (t) => {
   stage.start(['pub', 'here', '--domain', 'one'])
   await stage.until<unknown[]>(['ls', '--domain', 'one'], (found) => found.length === 1)
   t.is((await stage.run(['ls', '--json'])).stdout.toString(), '[]\n')
-  t.is((await stage.run(['ls', '--domain', 'two', '--json'])).stdout.toString(), '[]\n')
+  const other = await stage.run(['ls', '--domain', 'two', '--json'])
+  t.deepEqual([other.code, other.stdout.toString()], [3, ''])
+})
+
+test('who only looks makes no directory, and says that there is none', async (t) => {
+  const stage = scene(t)
+  for (const args of [
+    ['ls'],
+    ['inspect', 'x'],
+    ['stats', 'x'],
+    ['gc'],
+    ['sub', 'x', '-t', '50ms'],
+    ['hz', 'x', '-t', '50ms'],
+    ['watch', '-t', '50ms'],
+    ['call', 'x', 'y', '-t', '50ms'],
+    ['work', 'x', '-t', '50ms'],
+  ]) {
+    const { code, stderr } = await stage.run([...args, '--domain', 'typo'])
+    t.is(code, 3, args.join(' '))
+    t.regex(stderr, /^ringbell: there is no bus directory .*\/typo, from IPC_BUS_DIR .*\(ERR_RINGBELL_NOT_FOUND\)\n$/)
+    t.deepEqual(readdirSync(stage.bus), [], args.join(' '))
+  }
+  const doctor = await stage.run(['doctor', '--domain', 'typo'])
+  t.regex(doctor.stdout.toString(), /! {2}bus .*\/typo \(from IPC_BUS_DIR\) is not there yet, and can be made/)
+  t.deepEqual(readdirSync(stage.bus), [])
+  const empty = await stage.run(['ls'])
+  t.deepEqual([empty.code, empty.stderr], [0, `ringbell: Nobody is on ${stage.bus} (from IPC_BUS_DIR)\n`])
+})
+
+test('who waits for others waits for the directory as well', async (t) => {
+  const stage = scene(t)
+  const sub = stage.start(['sub', 'x', '--domain', 'later', '-n', '1'])
+  const watch = stage.start(['watch', '--domain', 'later', '-n', '1'])
+  t.is((await stage.run(['pub', 'x', 'hello', '--domain', 'later', '--wait-subscriber'])).code, 0)
+  t.is((await sub.end).stdout.toString(), 'hello\n')
+  t.regex((await watch.end).stdout.toString(), /added {4}x@/)
+})
+
+test('errors, ls and the doctor say what decided the directory', async (t) => {
+  const stage = scene(t)
+  const where = { env: { IPC_BUS_DIR: '/proc/nothing/here' } }
+  for (const args of [['ls'], ['pub', 'x', 'y']]) {
+    const { stderr } = await stage.start(args, where).feed('').end
+    t.regex(stderr, /\/proc\/nothing\/here, from IPC_BUS_DIR/, args.join(' '))
+  }
+  t.regex((await stage.run(['ls', 'nobody'])).stderr, /Nobody of 'nobody' is on .* \(from IPC_BUS_DIR\) \(ERR_/)
+  t.regex((await stage.run(['ls', 'nobody', '--bus', stage.bus])).stderr, /\(as given\)/)
+  t.regex((await stage.run(['doctor'])).stdout.toString(), /directory +\S+ \(from IPC_BUS_DIR\), mode/)
+})
+
+test('the doctor looks for services on the other buses of this user', async (t) => {
+  const stage = scene(t)
+  const other = join(stage.bus, 'ipc-bus')
+  const lonely = stage.start(['pub', 'lonely', '--bus', other])
+  await stage.until<unknown[]>(['ls', '--bus', other], (found) => found.length === 1)
+  const env = { IPC_BUS_DIR: '', XDG_RUNTIME_DIR: stage.bus }
+  const doctor = await stage.start(['doctor', '--bus', join(stage.bus, 'own')], { env }).feed('').end
+  t.regex(doctor.stdout.toString(), new RegExp(`! {2}places .*1 service on ${other}`))
+  t.regex(doctor.stdout.toString(), /→ processes meet on one bus: give all of them the same IPC_BUS_DIR/)
+  lonely.feed('')
+  await lonely.end
 })
 
 test('doctor checks the machine, sends a message, and leaves nothing', async (t) => {
@@ -215,6 +282,7 @@ test('doctor checks the machine, sends a message, and leaves nothing', async (t)
     'inotify',
     'directory',
     'leftovers',
+    'places',
     'acquisition',
     'try-direct',
     'sockets',

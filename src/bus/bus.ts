@@ -55,6 +55,8 @@ export class Bus implements AsyncDisposable {
   readonly services: Services
   /** The path of the directory, with the domain. */
   readonly path: string
+  /** What decided the path, in words: `'as given'`, `'from IPC_BUS_DIR'`. */
+  readonly pathSource: string
   readonly #native: NativeBus
   readonly #open = new Set<Closable>()
   #closed = false
@@ -72,9 +74,10 @@ export class Bus implements AsyncDisposable {
 
   private constructor(native: NativeBus) {
     this.path = native.path
+    this.pathSource = native.pathSource
     this.#native = native
     this.services = new Services(native)
-    debug('bus opened at %s', this.path)
+    debug('bus opened at %s (%s)', this.path, this.pathSource)
     if (channels.bus.opened.hasSubscribers) channels.bus.opened.publish({ bus: this })
   }
 

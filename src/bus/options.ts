@@ -4,12 +4,20 @@ import type { Rung } from './service.js'
 
 /** Which directory to use, and how. */
 export interface BusOptions {
-  /** The directory. By default `IPC_BUS_DIR`, or else the first usable default directory. */
+  /**
+   * The directory. Without it, the first of these that is set: `IPC_BUS_DIR`; `/run/ipc-bus` for root;
+   * `$XDG_RUNTIME_DIR/ipc-bus`; `/tmp/ipc-bus-UID`. If that one cannot be used, the next is not tried.
+   */
   path?: string | undefined
   /** A separate name space: a sub-directory. */
   domain?: string | undefined
   /** Use the system's bus, `/run/ipc-bus`, even if `IPC_BUS_DIR` is set. Not together with `path`. */
   system?: boolean | undefined
+  /**
+   * Make the directory if there is none (the default). With `false` a missing one is an error: `ERR_RINGBELL_SYSTEM`, `errno`
+   * `'ENOENT'`.
+   */
+  create?: boolean | undefined
   /** Accept a sticky directory that others can write to. */
   allowSticky?: boolean | undefined
   /**

@@ -20,13 +20,14 @@ export const EXIT = {
 
 export type ExitCode = (typeof EXIT)[keyof typeof EXIT]
 
-/** As `ringbell --help` explains them. */
-export const EXIT_CODES_HELP = `Exit codes:
-  0    done
-  1    something failed
-  2    the command line is wrong
-  3    not found, or not in time
-  130  interrupted (Ctrl-C), after closing cleanly; 129 hung up, 143 terminated`
+/** As help and man page explain them. */
+export const EXIT_CODES: readonly (readonly [code: string, meaning: string])[] = [
+  ['0', 'done'],
+  ['1', 'something failed'],
+  ['2', 'the command line is wrong'],
+  ['3', 'not found, or not in time'],
+  ['130', 'interrupted (Ctrl-C), after closing cleanly; 129 hung up, 143 terminated'],
+]
 
 const BY_ERROR: Readonly<Record<string, ExitCode>> = {
   ERR_RINGBELL_INVALID_NAME: EXIT.usage,
@@ -40,8 +41,8 @@ export class CommandError extends Error {
   override name = 'CommandError'
   readonly code: string
 
-  constructor(code: string, message: string) {
-    super(message)
+  constructor(code: string, message: string, options?: ErrorOptions) {
+    super(message, options)
     this.code = code
   }
 }

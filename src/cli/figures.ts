@@ -1,4 +1,4 @@
-/** Numbers with units: reads those that people type, and formats others for people. Sizes are binary (1 MiB), rates decimal. */
+/** Numbers with units: as people type them, and as they like to read them. Bytes are binary (1 MiB), messages decimal (1 k/s). */
 import { invalidArgument } from './exit-codes.js'
 
 const BINARY: Readonly<Record<string, number>> = { '': 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30 }
@@ -65,14 +65,19 @@ export function perSecond(n: number): string {
   return n < 10_000 ? `${n < 10 ? trimmed(n) : count(n)}/s` : `${scaled(n, 1000, ['', 'k', 'M', 'G'])}/s`
 }
 
-/** 3.2 GB/s */
+/** 3.2 GiB/s */
 export function bandwidth(bytes: number): string {
-  return `${scaled(bytes, 1000, ['B', 'kB', 'MB', 'GB', 'TB'])}/s`
+  return `${size(bytes)}/s`
 }
 
 /** Nanoseconds as 460 ns, 12.3 µs, 4.6 ms, 2 s. */
 export function duration(ns: number): string {
   return scaled(ns, 1000, ['ns', 'µs', 'ms', 's'])
+}
+
+/** 17:03:09.042, in local time */
+export function clock(at: Date): string {
+  return `${at.toTimeString().slice(0, 8)}.${String(at.getMilliseconds()).padStart(3, '0')}`
 }
 
 function scaled(n: number, step: number, units: readonly string[]): string {

@@ -1,22 +1,10 @@
 /**
- * The output of a command. Results go to stdout, all of them, at the pace of the reader. Notes for a person go to
- * stderr only if that is a terminal. Misses and failures always go to stderr. There are colours only on terminals, and
- * never with NO_COLOR.
+ * Where a command's words go. Results go to stdout, all of them, at the reader's pace; what a person at a
+ * terminal may like to know goes to stderr only if that is a terminal; what must be known (misses, failures) always.
+ * What happens when stdout fails stands in interruption.ts.
  */
 import { once } from 'node:events'
-import { styleText } from 'node:util'
-import { EXIT, sentenceOf } from './exit-codes.js'
-import type { Interruption } from './interruption.js'
-
-export type Style = Parameters<typeof styleText>[0]
-
-/** Styles a text, or leaves it as it is. */
-export type Paint = (style: Style, text: string) => string
-
-export function paintFor(stream: NodeJS.WriteStream): Paint {
-  // A terminal's own `hasColors` knows NO_COLOR, FORCE_COLOR and TERM.
-  return stream.isTTY && stream.hasColors() ? styled : plain
-}
+import { type Paint, paintFor } from './paint.js'
 
 export class Output {
   /** Results as JSON. */
@@ -27,15 +15,9 @@ export class Output {
   beforeNote: () => void = nothing
   readonly #signal: AbortSignal
 
-  constructor(json: boolean, interruption: Interruption) {
+  constructor(json: boolean, signal: AbortSignal) {
     this.json = json
-    this.#signal = interruption.signal
-    process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-      // The reader has closed its end, which is not a failure.
-      if (error.code !== 'EPIPE') process.stderr.write(`${this.paintNote('red', 'ringbell:')} ${sentenceOf(error)}\n`)
-      interruption.stop(error.code === 'EPIPE' ? EXIT.ok : EXIT.failure)
-    })
-    process.stderr.on('error', () => {})
+    this.#signal = signal
   }
 
   /** Whether a person watches the results as they come. */
@@ -77,14 +59,6 @@ export class Output {
     this.beforeNote()
     process.stderr.write(`${line}\n`)
   }
-}
-
-function styled(style: Style, text: string): string {
-  return styleText(style, text)
-}
-
-function plain(_style: Style, text: string): string {
-  return text
 }
 
 function nothing(): void {}

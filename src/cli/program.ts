@@ -3,64 +3,73 @@ import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import { bench } from './commands/bench.js'
 import { call } from './commands/call.js'
+import { completion } from './commands/completion.js'
 import { doctor } from './commands/doctor.js'
 import { gc } from './commands/gc.js'
+import { help } from './commands/help.js'
 import { hz } from './commands/hz.js'
 import { inspect } from './commands/inspect.js'
 import { ls } from './commands/ls.js'
 import { pub } from './commands/pub.js'
+import { push } from './commands/push.js'
 import { serve } from './commands/serve.js'
 import { stats } from './commands/stats.js'
 import { sub } from './commands/sub.js'
 import { watch } from './commands/watch.js'
-import { EXIT, EXIT_CODES_HELP } from './exit-codes.js'
+import { work } from './commands/work.js'
+import { EXIT } from './exit-codes.js'
+import { exitCodesHelp, HELP } from './help.js'
+import { interruption } from './interruption.js'
+import { withExamples } from './manual.js'
 
-const EXAMPLES = `Examples:
-  some-command | ringbell pub logs         in one terminal
-  ringbell sub logs                        in another
-  ringbell serve upper -- tr a-z A-Z       runs a command for each call
-  ringbell call upper hello                makes a call and prints the reply
-  ringbell hz 'sensors.*'                  rates and latencies
-  ringbell doctor                          what this machine allows`
+const COMMANDS = [pub, sub, call, serve, push, work, hz, stats, ls, inspect, watch, gc, doctor, bench, completion, help]
 
-/** Runs a command line; sets the exit code of the process. */
-export async function runProgram(argv: readonly string[]): Promise<void> {
+const EXAMPLES = [
+  'some-command | ringbell pub logs         in one terminal',
+  'ringbell sub logs                        in another',
+  'ringbell serve upper -- tr a-z A-Z       a command a call',
+  'ringbell call upper hello                and its reply',
+  'ringbell push jobs < jobs.txt            a job a line, for workers',
+  "ringbell work jobs -- sh -c 'cat'        a command a job",
+  "ringbell hz 'sensors.*'                  rates and latencies",
+  'ringbell doctor                          what this machine allows',
+]
+
+/** The one table of what there is: the command line is parsed by it, and help, completions and the man page are made of it. */
+export function createProgram(): Command {
   const program = new Command('ringbell')
     .description(
       'Processes on one Linux machine find each other without a broker and stream messages through shared memory.',
     )
-    .version(version(), '-V, --version')
-    .option('--bus <dir>', 'bus directory (default: $IPC_BUS_DIR, or the first usable default directory)')
-    .option('--domain <name>', 'a separate name space on that bus')
+    .version(version(), '-v, --version', 'show the version')
+    .option(
+      '--bus <dir>',
+      'bus directory (default: $IPC_BUS_DIR; else /run/ipc-bus for root, $XDG_RUNTIME_DIR/ipc-bus or /tmp/ipc-bus-UID)',
+    )
+    .option('--domain <name>', 'name space of its own on that bus')
     .option('--system', "the system's bus, /run/ipc-bus, instead of --bus")
-    .option('--json', 'results as JSON, one object per line for commands that keep running')
-    .configureHelp({ showGlobalOptions: true, sortSubcommands: false })
-    .addHelpText('after', `\n${EXAMPLES}\n\n${EXIT_CODES_HELP}`)
-  for (const command of [
-    pub(),
-    sub(),
-    call(),
-    serve(),
-    hz(),
-    stats(),
-    ls(),
-    inspect(),
-    watch(),
-    gc(),
-    doctor(),
-    bench(),
-  ])
-    program.addCommand(command)
-  for (const command of [program, ...program.commands]) {
-    command.exitOverride().configureOutput({ outputError: (text, write) => write(usageError(text)) })
-    if (command !== program) command.configureHelp({ showGlobalOptions: true })
-  }
+    .option('--json', 'results as JSON, one object a line where they keep coming')
+    .helpCommand(false)
+  withExamples(program, EXAMPLES).addHelpText('after', exitCodesHelp())
+  for (const make of COMMANDS) program.addCommand(make())
+  for (const command of [program, ...program.commands])
+    command
+      .exitOverride()
+      .helpOption('-h, --help', 'show this help')
+      .configureHelp(HELP)
+      .configureOutput({ outputError: (text, write) => write(usageError(text)) })
+  return program
+}
+
+/** Runs a command line; sets the exit code of the process. */
+export async function runProgram(argv: readonly string[]): Promise<void> {
+  const outside = interruption()
   try {
-    await program.parseAsync(argv)
+    await createProgram().parseAsync(argv)
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error
-    // Exit code 0 is that of help and version. Everything else is a wrong command line.
-    process.exitCode = error.exitCode === 0 ? EXIT.ok : EXIT.usage
+    // Help and version were asked for; everything else is a wrong command line.
+    process.exitCode = outside.code ?? (error.exitCode === 0 ? EXIT.ok : EXIT.usage)
   }
 }
 
@@ -72,7 +81,8 @@ function usageError(text: string): string {
   return [`ringbell: ${sentence} (ERR_RINGBELL_INVALID_OPTION)`, ...more, ''].join('\n')
 }
 
-function version(): string {
+/** The package's. */
+export function version(): string {
   const manifest = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
     version: string
   }

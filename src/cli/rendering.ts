@@ -1,19 +1,50 @@
-/** Messages as bytes for stdout: lines, length-prefixed frames, or lines of JSON. Each batch is one buffer and one write. */
-import { isUtf8 } from 'node:buffer'
-import type { Batch, Subscriber } from '../index.js'
+/**
+ * Messages as bytes for stdout: lines, length-prefixed frames, or lines of JSON. One buffer a batch, one write each. Lines and JSON
+ * show text (payloads.ts); frames carry the bytes as they came.
+ */
+import type { Batch, Codec, Subscriber } from '../index.js'
+import { structured } from '../index.js'
+import { clock } from './figures.js'
+import { jsonOf, shellCodec } from './payloads.js'
 
-export type Format = 'lines' | 'frames' | 'json'
+export interface Format {
+  readonly kind: 'lines' | 'frames' | 'json'
+  /** Before each line stand the time of the wall clock and the topic. */
+  readonly prefix: boolean
+}
 
 /** The first `count` messages of a batch. */
 export type Render = (batch: Batch, count: number) => Uint8Array | string
 
 const NEWLINE = 0x0a
 const PREFIX = 4
+const NS_PER_MS = 1_000_000n
 
-export function renderer(format: Format, subscriber: Subscriber): Render {
-  if (format === 'json') return jsonRenderer(subscriber)
-  return format === 'frames' ? frames : lines
+export function renderer({ kind, prefix }: Format, subscriber: Subscriber): Render {
+  if (kind === 'frames') return frames
+  const codecs = new Codecs(subscriber)
+  if (kind === 'json') return (batch, count) => json(batch, count, codecs.of(batch.publisher))
+  return (batch, count) => {
+    const codec = codecs.of(batch.publisher)
+    return prefix || codec.id === structured.id ? shownLines(batch, count, codec, prefix) : lines(batch, count)
+  }
 }
+
+/** What each instance announces that it speaks. */
+class Codecs {
+  readonly #codecs = new Map<string, Codec<Uint8Array>>()
+
+  constructor(subscriber: Subscriber) {
+    subscriber.on('attached', ({ service: { id, codec = 'bytes' } }) => this.#codecs.set(id, shellCodec(codec)))
+    subscriber.on('ended', ({ service }) => this.#codecs.delete(service.id))
+  }
+
+  of(publisher: string): Codec<Uint8Array> {
+    return this.#codecs.get(publisher) ?? BYTES
+  }
+}
+
+const BYTES = shellCodec('bytes')
 
 function lines(batch: Batch, count: number): Uint8Array {
   return copied(batch, count, 0, 1, (target, at) => (target[at] = NEWLINE))
@@ -48,39 +79,47 @@ function copied(
   return target
 }
 
-function jsonRenderer(subscriber: Subscriber): Render {
-  /** Whether an instance announces that it speaks JSON. */
-  const speaksJson = new Map<string, boolean>()
-  subscriber.on('attached', ({ service }) => speaksJson.set(service.id, service.codec === 'json'))
-  subscriber.on('ended', ({ service }) => speaksJson.delete(service.id))
-  return (batch, count) => {
-    const isJson = speaksJson.get(batch.publisher) === true
-    let text = ''
-    for (let i = 0; i < count; i++) {
-      const data = Buffer.from(batch.data(i))
-      // A number: exact up to 104 days of uptime, to 2 ns in the years after.
-      const time = Number(batch.time(i))
-      const message = {
-        topic: batch.service,
-        publisher: batch.publisher,
-        sequence: batch.sequence(i),
-        time,
-        ...payload(data, isJson),
-      }
-      text += `${JSON.stringify(message)}\n`
+function shownLines(batch: Batch, count: number, codec: Codec<Uint8Array>, prefix: boolean): Uint8Array {
+  const pieces: Uint8Array[] = []
+  const wall = wallClock()
+  for (let i = 0; i < count; i++) {
+    if (prefix) pieces.push(Buffer.from(`${clock(wall(batch.time(i)))}  ${batch.service}  `))
+    pieces.push(text(batch.data(i), codec), Buffer.of(NEWLINE))
+  }
+  return Buffer.concat(pieces)
+}
+
+function json(batch: Batch, count: number, codec: Codec<Uint8Array>): string {
+  let lines = ''
+  const wall = wallClock()
+  for (let i = 0; i < count; i++) {
+    const time = batch.time(i)
+    const message = {
+      topic: batch.service,
+      publisher: batch.publisher,
+      sequence: batch.sequence(i),
+      // Nanoseconds need more digits than a number of JSON has for everybody.
+      time: String(time),
+      at: wall(time),
+      ...jsonOf(Buffer.from(text(batch.data(i), codec)), codec.id),
     }
-    return text
+    lines += `${JSON.stringify(message)}\n`
+  }
+  return lines
+}
+
+/** The text of a payload; the payload itself if it is not what its publisher announced. */
+function text(data: Uint8Array, codec: Codec<Uint8Array>): Uint8Array {
+  try {
+    return codec.decode(data)
+  } catch {
+    return data
   }
 }
 
-/** The value if it is JSON, the text if it is UTF-8, otherwise base64. */
-export function payload(data: Buffer, isJson: boolean): { value: unknown } | { text: string } | { base64: string } {
-  if (!isUtf8(data)) return { base64: data.toString('base64') }
-  const text = data.toString('utf8')
-  if (!isJson) return { text }
-  try {
-    return { value: JSON.parse(text) as unknown }
-  } catch {
-    return { text }
-  }
+/** What the wall clock showed at a time of CLOCK_MONOTONIC, as both run now. */
+function wallClock(): (time: bigint) => Date {
+  const now = BigInt(Date.now()) * NS_PER_MS
+  const monotonic = process.hrtime.bigint()
+  return (time) => new Date(Number((now - (monotonic - time)) / NS_PER_MS))
 }

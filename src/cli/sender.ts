@@ -1,16 +1,20 @@
 /**
- * Sends messages as fast as the ring, and the rate if there is one, allow. Everything goes through one batch writer.
- * The messages at hand are committed together, and always before a wait. On a `block` topic a message that finds no
- * room is sent again; `drop-newest` drops and counts it.
+ * Sends messages as fast as the ring, and a rate if there is one, allow. Everything goes through one batch writer: what is
+ * at hand is committed together, and always before waiting for anything. On a `block` topic a message that finds
+ * no room is sent again, and one that is larger than the ring goes in pieces; `drop-newest` drops and counts what finds no room.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { BatchWriter, Overflow, Publisher } from '../index.js'
+import type { BatchWriter, Codec, Overflow, Publisher } from '../index.js'
+import { LARGEST, type Limit } from './splitter.js'
 
 export class Sender {
   messages = 0
   bytes = 0
   dropped = 0
+  /** What can be sent. */
+  readonly limit: Limit
   readonly #publisher: Publisher
+  readonly #codec: Codec<Uint8Array>
   readonly #writer: BatchWriter
   readonly #waits: boolean
   readonly #pause: number
@@ -18,8 +22,20 @@ export class Sender {
   /** When the next message is due under a rate, in ms. */
   #due = 0
 
-  constructor(publisher: Publisher, overflow: Overflow, rate: number | undefined, signal: AbortSignal) {
+  constructor(
+    publisher: Publisher,
+    codec: Codec<Uint8Array>,
+    overflow: Overflow,
+    rate: number | undefined,
+    signal: AbortSignal,
+  ) {
     this.#publisher = publisher
+    this.#codec = codec
+    // Only where nothing may be lost does a message go in pieces.
+    this.limit =
+      overflow === 'block'
+        ? LARGEST
+        : { bytes: publisher.maxMessage, why: `that this ring takes under ${overflow}; raise --capacity` }
     this.#writer = publisher.batch()
     this.#waits = overflow !== 'drop-newest'
     this.#pause = rate === undefined ? 0 : 1000 / rate
@@ -30,9 +46,13 @@ export class Sender {
   async send(messages: Iterable<Uint8Array>): Promise<void> {
     const writer = this.#writer
     try {
-      for (const message of messages) {
+      for (const text of messages) {
+        const message = this.#codec.encode(text)
         if (this.#pause > 0) await this.#turn()
-        if (!writer.push(message)) {
+        if (message.byteLength > this.#publisher.maxMessage && this.limit === LARGEST) {
+          writer.commit()
+          await this.#publisher.write(text, { signal: this.#signal })
+        } else if (!writer.push(message)) {
           if (!this.#waits) {
             this.dropped++
             continue

@@ -2,11 +2,13 @@
  * One run of a command: opens the bus that the global options name, passes it to the command, and always closes it.
  * Only this file turns errors into texts and exit codes. Commands use the public API of the package and nothing else.
  */
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Command } from 'commander'
-import { Bus } from '../index.js'
-import { EXIT, type ExitCode, exitCodeOf, sentenceOf } from './exit-codes.js'
-import { Interruption } from './interruption.js'
+import { Bus, type BusOptions, RingbellError } from '../index.js'
+import { CommandError, EXIT, type ExitCode, exitCodeOf } from './exit-codes.js'
+import { interruption } from './interruption.js'
 import { Output } from './output.js'
+import { complain } from './paint.js'
 
 /** Options that every command has. */
 export interface GlobalOptions {
@@ -16,26 +18,44 @@ export interface GlobalOptions {
   json?: boolean
 }
 
+/**
+ * What becomes of a command whose bus has no directory: who announces makes it; who looks is told that there is none; who waits for
+ * others waits for the directory as well. Only who announces makes one: a mistyped path would become an empty bus.
+ */
+export type Missing = 'make' | 'fail' | 'wait'
+
 export interface Session {
   readonly bus: Bus
   readonly out: Output
   /** Aborted when the command is to end early. */
   readonly signal: AbortSignal
+  /** When the command began, by `performance.now()`. */
+  readonly began: number
 }
 
 export type Body = (session: Session) => Promise<ExitCode | void>
 
-/** Runs a command's body and sets the process's exit code; never throws. */
-export async function runSession(command: Command, body: Body): Promise<void> {
-  const { bus: path, domain, system, json = false } = command.optsWithGlobals<GlobalOptions>()
+/** Between two looks for a directory that is not there: nothing rings for that. */
+const LOOK_MS = 20
+
+/** Runs a command's body and sets the process's exit code; never throws. `patience`: milliseconds to wait for the directory. */
+export async function runSession(command: Command, missing: Missing, body: Body, patience = Infinity): Promise<void> {
+  const { json = false } = command.optsWithGlobals<GlobalOptions>()
+  const began = performance.now()
   await run(json, async (out, signal) => {
-    const bus = await Bus.open({ path, domain, system })
+    const bus = await openBus(busOptions(command), missing, patience, out, signal)
     try {
-      return await body({ bus, out, signal })
+      return await body({ bus, out, signal, began })
     } finally {
       await bus.close()
     }
   })
+}
+
+/** The bus that the global options name. */
+export function busOptions(command: Command): BusOptions {
+  const { bus: path, domain, system } = command.optsWithGlobals<GlobalOptions>()
+  return { path, domain, system }
 }
 
 /** The same for a command that needs no bus. */
@@ -43,21 +63,52 @@ export async function run(
   json: boolean,
   body: (out: Output, signal: AbortSignal) => Promise<ExitCode | void>,
 ): Promise<void> {
-  const interruption = new Interruption()
-  const out = new Output(json, interruption)
+  const outside = interruption()
+  outside.listen()
   let code: ExitCode
   try {
-    code = (await body(out, interruption.signal)) ?? EXIT.ok
+    code = (await body(new Output(json, outside.signal), outside.signal)) ?? EXIT.ok
   } catch (error) {
-    code = interruption.code ?? fail(error, out)
+    code = outside.code ?? fail(error)
   }
-  interruption.dispose()
-  process.exitCode = interruption.code ?? code
-  // After an interruption nothing may keep the process alive, not even output that is not read.
-  if (interruption.code !== undefined) process.exit()
+  outside.dispose()
+  process.exitCode = outside.code ?? code
+  // The reader of the rest has gone, or does not want it: nothing may hold the process.
+  if (outside.code !== undefined) process.exit()
 }
 
-function fail(error: unknown, out: Output): ExitCode {
-  process.stderr.write(`${out.paintNote('red', 'ringbell:')} ${sentenceOf(error)}\n`)
+/** Whether an error says that the bus has no directory. */
+export function isMissing(error: unknown): error is RingbellError {
+  return error instanceof RingbellError && error.code === 'ERR_RINGBELL_SYSTEM' && error.errno === 'ENOENT'
+}
+
+/** The directory and what decided it: two processes that do not see each other have two of them. */
+export function placeOf({ path, pathSource }: Bus): string {
+  return `${path} (${pathSource})`
+}
+
+async function openBus(
+  options: BusOptions,
+  missing: Missing,
+  patience: number,
+  out: Output,
+  signal: AbortSignal,
+): Promise<Bus> {
+  if (missing === 'make') return Bus.open(options)
+  const end = performance.now() + (missing === 'wait' ? patience : 0)
+  for (let told = false; ; told = true) {
+    try {
+      return await Bus.open({ ...options, create: false })
+    } catch (error) {
+      if (!isMissing(error)) throw error
+      if (performance.now() >= end) throw new CommandError('ERR_RINGBELL_NOT_FOUND', error.message, { cause: error })
+      if (!told) out.note(`${error.message}; waiting for somebody to make it`)
+    }
+    await sleep(LOOK_MS, undefined, { signal })
+  }
+}
+
+function fail(error: unknown): ExitCode {
+  complain(error)
   return exitCodeOf(error)
 }

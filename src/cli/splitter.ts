@@ -1,8 +1,18 @@
 /**
- * Cuts a stream of bytes into messages: lines, or frames that begin with their length (u32, little endian). Chunks may
- * end anywhere. A message is a view of its chunk if possible. The largest message limits the memory.
+ * Cuts a stream of bytes into messages: lines, frames that begin with their length (u32, little endian), or one message. Chunks may end
+ * anywhere. What is given out is a view of a chunk where it can be; memory is bounded by the largest message.
  */
 import { CommandError } from './exit-codes.js'
+
+/** How large a message may be. */
+export interface Limit {
+  readonly bytes: number
+  /** Whose limit it is, and what to do. */
+  readonly why: string
+}
+
+/** The most that the protocol carries. */
+export const LARGEST: Limit = { bytes: 2 ** 30, why: 'that any message may have' }
 
 export interface Splitter {
   /** The messages that a chunk completes. */
@@ -16,12 +26,12 @@ const PREFIX = 4
 
 /** Lines without their newline; the last one needs none. */
 export class LineSplitter implements Splitter {
-  readonly #limit: number
+  readonly #limit: Limit
   #pieces: Uint8Array[] = []
   #held = 0
   #line = 1
 
-  constructor(limit: number) {
+  constructor(limit: Limit) {
     this.#limit = limit
   }
 
@@ -51,19 +61,19 @@ export class LineSplitter implements Splitter {
   }
 
   #check(length: number): void {
-    if (length > this.#limit) throw tooLarge(`Line ${this.#line}`, this.#limit)
+    if (length > this.#limit.bytes) throw tooLarge(`Line ${this.#line}`, this.#limit)
   }
 }
 
 export class FrameSplitter implements Splitter {
-  readonly #limit: number
+  readonly #limit: Limit
   #pieces: Uint8Array[] = []
   #held = 0
   /** Bytes that are needed next: a prefix, or a prefix and its message. */
   #needed = PREFIX
   #frame = 1
 
-  constructor(limit: number) {
+  constructor(limit: Limit) {
     this.#limit = limit
   }
 
@@ -76,7 +86,7 @@ export class FrameSplitter implements Splitter {
     this.#needed = PREFIX
     while (bytes.length - at >= PREFIX) {
       const length = bytes.readUInt32LE(at)
-      if (length > this.#limit) throw tooLarge(`Frame ${this.#frame} says ${length} bytes, which`, this.#limit)
+      if (length > this.#limit.bytes) throw tooLarge(`Frame ${this.#frame} says ${length} bytes, which`, this.#limit)
       this.#needed = PREFIX + length
       if (bytes.length - at < this.#needed) break
       yield bytes.subarray(at + PREFIX, at + this.#needed)
@@ -94,9 +104,28 @@ export class FrameSplitter implements Splitter {
   }
 }
 
-function tooLarge(what: string, limit: number): CommandError {
-  return new CommandError(
-    'ERR_RINGBELL_MESSAGE_TOO_LARGE',
-    `${what} is longer than the ${limit} bytes that this ring takes; raise --capacity`,
-  )
+/** All of it as one message, be it empty. */
+export class WholeSplitter implements Splitter {
+  readonly #limit: Limit
+  readonly #pieces: Uint8Array[] = []
+  #held = 0
+
+  constructor(limit: Limit) {
+    this.#limit = limit
+  }
+
+  push(chunk: Uint8Array): [] {
+    this.#held += chunk.length
+    if (this.#held > this.#limit.bytes) throw tooLarge('The input', this.#limit)
+    this.#pieces.push(chunk)
+    return []
+  }
+
+  end(): Uint8Array {
+    return Buffer.concat(this.#pieces)
+  }
+}
+
+function tooLarge(what: string, { bytes, why }: Limit): CommandError {
+  return new CommandError('ERR_RINGBELL_MESSAGE_TOO_LARGE', `${what} is longer than the ${bytes} bytes ${why}`)
 }

@@ -56,6 +56,12 @@ impl NativeBus {
         cold(env, || self.cell.core.with(|bus| Ok(bus.path().to_string_lossy().into_owned())))
     }
 
+    /// What decided the path, in words.
+    #[napi(getter)]
+    pub fn path_source(&self, env: Env) -> napi::Result<String> {
+        cold(env, || self.cell.core.with(|bus| Ok(bus.path_source().to_owned())))
+    }
+
     /// JSON array of every record that is accepted.
     #[napi]
     pub fn list(&self, env: Env) -> napi::Result<String> {

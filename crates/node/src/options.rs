@@ -51,6 +51,7 @@ options! { Bus for BusOptions {
     path: PathBuf,
     domain: String,
     system: bool,
+    create: bool,
     allow_sticky: bool,
     group: Group,
     trusted_uids: Vec<u32>,

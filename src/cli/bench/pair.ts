@@ -1,7 +1,7 @@
 /** Runs a task in two child processes on a bus of their own, and removes everything afterwards. */
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { chmod, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { CommandError } from '../exit-codes.js'
@@ -26,6 +26,8 @@ export async function runPair(
   const late = AbortSignal.timeout(duration * 2 + PATIENCE_MS)
   const children: ChildProcess[] = []
   try {
+    // The umask may have taken away the right to enter it.
+    await chmod(path, 0o700)
     const roles = ['first', 'second'] as const
     const answers = roles.map((role, at) => {
       const child = fork(ENDPOINT, { stdio: ['ignore', 'ignore', 'inherit', 'ipc'], ...pinned(cpus?.[at]) })

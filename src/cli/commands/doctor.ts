@@ -4,13 +4,15 @@
  * not a failure.
  */
 import { Command } from 'commander'
-import { Bus, type Check } from '../../index.js'
+import type { BusOptions, Check } from '../../index.js'
 import { worst } from '../doctor/check.js'
+import { otherPlaces } from '../doctor/places.js'
 import { tryOut } from '../doctor/try-out.js'
-import { waking } from '../doctor/waking.js'
+import { VisitedBus } from '../doctor/visited-bus.js'
 import { EXIT, type ExitCode, sentenceOf } from '../exit-codes.js'
-import type { Output, Style } from '../output.js'
-import { type GlobalOptions, run } from '../session.js'
+import type { Output } from '../output.js'
+import type { Style } from '../paint.js'
+import { busOptions, type GlobalOptions, run } from '../session.js'
 import { columns } from '../table.js'
 
 const SIGNS: Readonly<Record<Check['status'], { sign: string; style: Style }>> = {
@@ -23,27 +25,27 @@ export function doctor(): Command {
   return new Command('doctor')
     .summary('check what this machine allows')
     .description(
-      'Checks kernel, security modules, limits and the bus directory, tries each way of acquisition between two processes, and\n' +
-        'says what to do. ✓ as it should be, ! works with limits, ✗ does not work (exit code 1).',
+      'Checks kernel, security modules, limits and the bus directory, looks for services on your other buses, tries each ' +
+        'rung of acquisition between two processes, and says what to do. It leaves nothing behind. ✓ as it should be, ! works in a lesser way, ✗ does not work (exit code 1).',
     )
     .action((_options: object, command: Command) => {
-      const { bus, domain, system, json = false } = command.optsWithGlobals<GlobalOptions>()
-      return run(json, (out, signal) => examine(out, signal, { path: bus, domain, system }))
+      const { json = false } = command.optsWithGlobals<GlobalOptions>()
+      return run(json, (out, signal) => examine(out, signal, busOptions(command)))
     })
 }
 
-async function examine(out: Output, signal: AbortSignal, options: Parameters<typeof Bus.open>[0]): Promise<ExitCode> {
-  const checks = [node(), waking(), ...(await checksOf(options, signal))]
+async function examine(out: Output, signal: AbortSignal, options: BusOptions): Promise<ExitCode> {
+  const checks = [node(), ...(await checksOf(options, signal))]
   const status = worst(checks)
   if (out.json) await out.write(`${JSON.stringify({ status, checks }, undefined, 2)}\n`)
   else await out.write(`${lines(checks, out).join('\n')}\n`)
   return status === 'fail' ? EXIT.failure : EXIT.ok
 }
 
-async function checksOf(options: Parameters<typeof Bus.open>[0], signal: AbortSignal): Promise<Check[]> {
-  let bus: Bus
+async function checksOf(options: BusOptions, signal: AbortSignal): Promise<Check[]> {
+  let visited: VisitedBus
   try {
-    bus = await Bus.open(options)
+    visited = await VisitedBus.open(options)
   } catch (error) {
     return [
       {
@@ -52,13 +54,15 @@ async function checksOf(options: Parameters<typeof Bus.open>[0], signal: AbortSi
         detail: sentenceOf(error),
         advice: adviceFor(error),
       },
+      await otherPlaces(undefined),
     ]
   }
+  const { bus } = visited
   try {
     const { checks } = await bus.doctor()
-    return [...checks, ...(await tryOut(bus.path, signal))]
+    return [...visited.checks, ...checks, await otherPlaces(bus), ...(await tryOut(bus.path, signal))]
   } finally {
-    await bus.close()
+    await visited.close()
   }
 }
 

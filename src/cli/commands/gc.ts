@@ -10,7 +10,7 @@ export function gc(): Command {
       'Removes records, sockets and unfinished files of dead processes, never those of a living one. It may run at any time.',
     )
     .action((_options: object, command: Command) =>
-      runSession(command, async ({ bus, out }) => {
+      runSession(command, 'fail', async ({ bus, out }) => {
         const report = await bus.gc()
         if (out.json) return out.value(report)
         const { records, sockets, temporaries, alive, foreign } = report

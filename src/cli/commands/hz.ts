@@ -12,6 +12,7 @@ import { mismatch } from '../kind-mismatch.js'
 import { LiveBlock } from '../live-block.js'
 import { tellOf } from '../publisher-notes.js'
 import { runSession, type Session } from '../session.js'
+import { LARGEST } from '../splitter.js'
 import { columns } from '../table.js'
 
 interface HzOptions {
@@ -27,10 +28,10 @@ export function hz(): Command {
   return new Command('hz')
     .summary('measure the rate and latency of a topic')
     .description(
-      'Measures messages and bytes per second, and the latency: the time from the commit of a message until it is received here\n' +
-        '(a sample of each batch). On a "block" topic it slows down the publisher if it is too slow, like any subscriber.',
+      'Measures messages and bytes per second, and the latency: from the commit of a message until it was received here ' +
+        '(a sample of each batch). On a "block" topic it holds up the publisher if it cannot keep pace, like any subscriber.',
     )
-    .argument('<topic>', 'service name or pattern')
+    .argument('<topic>', 'topic name or pattern')
     .addOption(
       new Option('-i, --interval <duration>', `time between two reports ${DURATIONS}`)
         .argParser(parseDuration)
@@ -43,12 +44,12 @@ export function hz(): Command {
       parseDuration,
     )
     .action((topic: string, options: HzOptions, command: Command) =>
-      runSession(command, (session) => measure(session, topic, options)),
+      runSession(command, 'wait', (session) => measure(session, topic, options), options.timeout),
     )
 }
 
 async function measure({ bus, out, signal }: Session, topic: string, options: HzOptions): Promise<void> {
-  const subscriber = await bus.subscriber(topic)
+  const subscriber = await bus.subscriber(topic, { maxMessage: LARGEST.bytes })
   const meters = new Map<string, Meter>()
   const idle = new IdleTimer(options.timeout, () => subscriber.close())
   const block = out.live ? new LiveBlock(process.stdout) : undefined

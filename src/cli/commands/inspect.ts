@@ -15,8 +15,8 @@ import {
   type Subscriber,
 } from '../../index.js'
 import { count, counted, duration, DURATIONS, parseDuration, size } from '../figures.js'
-import type { Paint } from '../output.js'
-import { runSession, type Session } from '../session.js'
+import type { Paint } from '../paint.js'
+import { placeOf, runSession, type Session } from '../session.js'
 import { columns } from '../table.js'
 import { description } from './ls.js'
 
@@ -36,8 +36,8 @@ export function inspect(): Command {
   return new Command('inspect')
     .summary('show everything about a service')
     .description(
-      'Shows the record of every instance of a service and, for topics, counters, subscribers with their backlog, and the rung by\n' +
-        'which we acquire it and why not by a better one. For that it attaches for a moment, and others see it as a subscriber.',
+      'Shows the record of every instance of a service and, for topics, counters, subscribers with their backlog, and by which rung ' +
+        'we acquire it and why not by a better one. To find out it attaches for a moment, which others take for a subscriber.',
     )
     .argument('<service>', 'service name')
     .addOption(
@@ -47,14 +47,14 @@ export function inspect(): Command {
     )
     .option('--no-attach', 'show the record only')
     .action((name: string, options: InspectOptions, command: Command) =>
-      runSession(command, (session) => show(session, name, options)),
+      runSession(command, 'fail', (session) => show(session, name, options)),
     )
 }
 
 async function show({ bus, out, signal }: Session, name: string, options: InspectOptions): Promise<void> {
   const instances = bus.services.list().filter((service) => service.name === name)
   if (instances.length === 0)
-    throw new RingbellError('ERR_RINGBELL_NOT_FOUND', `No process announces '${name}' on ${bus.path}`)
+    throw new RingbellError('ERR_RINGBELL_NOT_FOUND', `Nobody announces '${name}' on ${placeOf(bus)}`)
   const topics = options.attach ? instances.filter(({ topic }) => topic !== undefined) : []
   const attachments = new Map<string, Attachment>()
   if (topics.length > 0) {
@@ -151,7 +151,7 @@ export function live({ rung, guest, fallbacks, publisher }: SourceStats): [strin
       'short of room',
       `${counted(full, 'time')}, ${counted(dropped, 'message')} dropped, largest backlog ${size(highWater)}`,
     ],
-    ['doorbells', `${counted(rings, 'time')} rung`],
+    ['wake-ups', `of sleeping subscribers: ${counted(rings, 'time')}`],
   ]
   if (fragments > 0) lines.push(['large messages', `sent in ${counted(fragments, 'piece')}`])
   if (evicted + reaped > 0)

@@ -1,9 +1,9 @@
 /** `ringbell ls`: lists the services on the bus, from one scan. */
 import { Command } from 'commander'
 import type { Service } from '../../index.js'
-import { EXIT, type ExitCode } from '../exit-codes.js'
+import { CommandError } from '../exit-codes.js'
 import { size } from '../figures.js'
-import { runSession, type Session } from '../session.js'
+import { placeOf, runSession, type Session } from '../session.js'
 import { columns } from '../table.js'
 
 export function ls(): Command {
@@ -14,19 +14,22 @@ export function ls(): Command {
     )
     .argument('[services]', 'a group or a pattern')
     .action((wanted: string | undefined, _options: object, command: Command) =>
-      runSession(command, (session) => list(session, wanted)),
+      runSession(command, 'fail', (session) => list(session, wanted)),
     )
 }
 
-async function list({ bus, out }: Session, wanted: string | undefined): Promise<ExitCode> {
+async function list({ bus, out }: Session, wanted: string | undefined): Promise<void> {
   const services = bus.services.list().filter(({ name }) => wanted === undefined || isWanted(name, wanted))
   services.sort((a, b) => (a.name === b.name ? compare(a.id, b.id) : compare(a.name, b.name)))
   if (out.json) await out.write(`${JSON.stringify(services.map(description), undefined, 2)}\n`)
   else if (services.length > 0) {
     const header = ['SERVICE', 'KIND', 'PID', 'TOPIC', 'CODEC', 'ID'].map((title) => out.paint('bold', title))
     await out.write(`${columns([header, ...services.map(row)], [2]).join('\n')}\n`)
-  } else out.note(`no service${wanted === undefined ? '' : ` of '${wanted}'`} is on ${bus.path}`)
-  return wanted !== undefined && services.length === 0 ? EXIT.notFound : EXIT.ok
+  }
+  if (services.length > 0) return out.note(`on ${placeOf(bus)}`)
+  const nobody = `Nobody${wanted === undefined ? '' : ` of '${wanted}'`} is on ${placeOf(bus)}`
+  if (wanted !== undefined) throw new CommandError('ERR_RINGBELL_NOT_FOUND', nobody)
+  if (!out.json) out.report(nobody, {})
 }
 
 /** The service without its `record`, whose further fields only peers need. */

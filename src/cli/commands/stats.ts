@@ -6,9 +6,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Command, Option } from 'commander'
 import { RingbellError, type RingbellErrorCode, type ServerStats, type Service, type SourceStats } from '../../index.js'
 import { count, counted, DURATIONS, parseDuration } from '../figures.js'
-import type { Paint } from '../output.js'
-import { rawCodec } from '../raw-codec.js'
-import { runSession, type Session } from '../session.js'
+import type { Paint } from '../paint.js'
+import { shellCodec } from '../payloads.js'
+import { placeOf, runSession, type Session } from '../session.js'
 import { columns } from '../table.js'
 import { attachAll, type Attachment, live } from './inspect.js'
 
@@ -27,8 +27,8 @@ export function stats(): Command {
   return new Command('stats')
     .summary('show the counters of a service')
     .description(
-      'Shows the counters of every instance of a service. It asks servers, and attaches to topics for a moment. Others see\n' +
-        'it there as a subscriber: it takes a slot, and `pub --wait-subscriber` begins. `inspect --no-attach` shows only the record.',
+      'Shows what every instance of a service has counted. Servers are asked; topics are joined for a moment, which others take ' +
+        'for a subscriber: it takes a slot, and `pub --wait-subscriber` begins. `inspect --no-attach` shows the record without.',
     )
     .argument('<service>', 'service name')
     .addOption(
@@ -37,7 +37,7 @@ export function stats(): Command {
         .default(2000, '2s'),
     )
     .action((name: string, options: CommandOptions, command: Command) =>
-      runSession(command, (session) => show(session, name, options)),
+      runSession(command, 'fail', (session) => show(session, name, options)),
     )
 }
 
@@ -45,7 +45,7 @@ async function show(session: Session, name: string, { timeout }: CommandOptions)
   const { bus, out } = session
   const instances = bus.services.list().filter((service) => service.name === name)
   if (instances.length === 0)
-    throw new RingbellError('ERR_RINGBELL_NOT_FOUND', `No process announces '${name}' on ${bus.path}`)
+    throw new RingbellError('ERR_RINGBELL_NOT_FOUND', `Nobody announces '${name}' on ${placeOf(bus)}`)
   const topics = instances.filter(({ topic }) => topic !== undefined)
   const servers = instances.filter(({ kind }) => kind === 'server')
   const [ofTopics, ofServers] = await Promise.all([
@@ -57,9 +57,8 @@ async function show(session: Session, name: string, { timeout }: CommandOptions)
     const server = ofServers.get(service.id)
     if (source !== undefined) return { service, topic: source }
     if (server !== undefined) return { service, server }
-    const unknown = { code: 'ERR_RINGBELL_NOT_FOUND', message: `a ${service.kind} has no counters to show` } as const
     const late = { code: 'ERR_RINGBELL_TIMEOUT', message: `not reached within ${timeout} ms` } as const
-    return { service, error: error ?? (service.kind === 'server' ? late : unknown) }
+    return { service, error: error ?? (service.kind === 'server' ? late : untold(service.kind)) }
   })
   if (out.json) {
     const values = all.map(({ service: { id, kind, pid }, ...counters }) => ({
@@ -71,6 +70,14 @@ async function show(session: Session, name: string, { timeout }: CommandOptions)
     }))
     await out.write(`${JSON.stringify(values, undefined, 2)}\n`)
   } else await out.write(`${all.map((found) => text(found, out.paint)).join('\n\n')}\n`)
+}
+
+function untold(kind: string): NonNullable<Found['error']> {
+  const why =
+    kind === 'queue'
+      ? 'a queue counts for its own process alone: queue.stats() there, or what `push` says at its end'
+      : `a ${kind} has no counters`
+  return { code: 'ERR_RINGBELL_NOT_FOUND', message: why }
 }
 
 async function countersOfTopics(
@@ -98,7 +105,7 @@ async function countersOfServers(
 ): Promise<Map<string, ServerStats>> {
   const counters = new Map<string, ServerStats>()
   const ask = async (codec: string, wanted: number): Promise<void> => {
-    const client = await bus.connect(name, { codec: rawCodec(codec), route: 'round-robin' })
+    const client = await bus.connect(name, { codec: shellCodec(codec), route: 'round-robin' })
     const over = new AbortController()
     client.on('connected', (connection) => void note(client, connection))
     const note = async (of: typeof client, connection: (typeof client.connections)[number]): Promise<void> => {

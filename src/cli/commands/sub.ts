@@ -1,7 +1,7 @@
 /**
- * `ringbell sub <topic>`: prints every message to stdout, as a line, a frame or JSON. It reads no faster than stdout is
- * read, which slows down the publisher of a `block` topic. It waits for publishers until an option ends it. It reports
- * misses, evictions, and publishers that died or that it could not attach to on stderr.
+ * `ringbell sub <topic>`: every message on stdout, as a line, a frame or JSON (see rendering.ts). Reads no faster than stdout is read, which on a
+ * `block` topic slows down the publisher. Keeps waiting for publishers, unless told when to end. What a reader must
+ * know (misses, evictions, publishers that died or cannot be joined) goes to stderr.
  */
 import { Command, Option } from 'commander'
 import { type AckMode, RingbellError, type Rung, type Subscriber } from '../../index.js'
@@ -9,12 +9,15 @@ import { EXIT, type ExitCode } from '../exit-codes.js'
 import { counted, duration, DURATIONS, parseCount, parseDuration } from '../figures.js'
 import { IdleTimer } from '../idle-timer.js'
 import { mismatch } from '../kind-mismatch.js'
+import { withExamples } from '../manual.js'
 import { tellOf } from '../publisher-notes.js'
 import { renderer } from '../rendering.js'
-import { runSession, type Session } from '../session.js'
+import { placeOf, runSession, type Session } from '../session.js'
+import { LARGEST } from '../splitter.js'
 
 interface SubOptions {
   binary?: boolean
+  prefix?: boolean
   from: 'latest' | 'earliest'
   count?: number
   timeout?: number
@@ -25,15 +28,19 @@ interface SubOptions {
 }
 
 export function sub(): Command {
-  return new Command('sub')
+  const command = new Command('sub')
     .summary('print the messages of a topic')
     .description(
-      'Prints every message as a line, from all publishers of a topic, or of all topics that match a pattern such as "sensors.*".\n' +
-        'With --json a line is {"topic","publisher","sequence","time","text"}: time is CLOCK_MONOTONIC in nanoseconds. Bytes that\n' +
-        'are not UTF-8 come as "base64". Messages of publishers with the codec json come as "value".',
+      'Prints every message, a line each, of all publishers of a topic, or of all topics that match a pattern such as ' +
+        '"sensors.*": then the wall clock and the topic stand before each line. With --json a line is {"topic", ' +
+        '"publisher", "sequence", "time", "at", "text"}: time is CLOCK_MONOTONIC in nanoseconds, as a string of all its ' +
+        'digits; at is the wall clock. Bytes that are no UTF-8 come as "base64"; of publishers that announce the codec ' +
+        'json or structured there is "value" instead. A structured value that JSON cannot carry is shown as Node shows it.',
     )
-    .argument('<topic>', 'service name or pattern')
-    .option('-b, --binary', 'frames instead of lines: u32 little-endian length, then that many bytes')
+    .argument('<topic>', 'topic name or pattern')
+    .option('-b, --binary', 'frames instead of lines: u32 little-endian length, then so many bytes')
+    .option('--prefix', 'the wall clock and the topic before each line (the default for a pattern)')
+    .option('--no-prefix', 'lines as they came, whatever the topic (the default for a name)')
     .addOption(new Option('--from <start>', 'where to begin').choices(['latest', 'earliest']).default('latest'))
     .option('-n, --count <n>', 'end after this many messages', parseCount)
     .option(
@@ -43,7 +50,12 @@ export function sub(): Command {
     )
     .option('-u, --until-closed', 'end when all attached publishers have ended')
     .addOption(
-      new Option('--acquire <rung>', 'force a way of acquisition').choices(['auto', 'direct', 'handshake', 'stream']),
+      new Option('--acquire <rung>', "force a rung of acquisition: the way to the publisher's memory").choices([
+        'auto',
+        'direct',
+        'handshake',
+        'stream',
+      ]),
     )
     .option(
       '-d, --durable <name>',
@@ -55,20 +67,22 @@ export function sub(): Command {
         'when a message is acknowledged: deferred, once it is written (the default with --durable); batch, many at a time; immediate, when it is read',
       ).choices(['immediate', 'batch', 'deferred']),
     )
-    .action((topic: string, options: SubOptions, command: Command) =>
-      runSession(command, (session) => print(session, topic, options)),
-    )
+  return withExamples(command, ['ringbell sub logs', "ringbell sub 'sensors.*' --json --count 10"]).action(
+    (topic: string, options: SubOptions, command: Command) =>
+      runSession(command, 'wait', (session) => print(session, topic, options), options.timeout),
+  )
 }
 
 async function print({ bus, out, signal }: Session, topic: string, options: SubOptions): Promise<ExitCode> {
   const { from, acquire, untilClosed = false, timeout, durable } = options
   const ack = options.ack ?? (durable === undefined ? 'immediate' : 'deferred')
-  const subscriber = await bus.subscriber(topic, { from, acquire, durable, ack })
-  const render = renderer(options.binary === true ? 'frames' : out.json ? 'json' : 'lines', subscriber)
+  const subscriber = await bus.subscriber(topic, { from, acquire, durable, ack, maxMessage: LARGEST.bytes })
+  const kind = options.binary === true ? 'frames' : out.json ? 'json' : 'lines'
+  const render = renderer({ kind, prefix: options.prefix ?? topic.includes('*') }, subscriber)
   const ending = new Ending(subscriber, untilClosed)
   const idle = new IdleTimer(timeout, () => subscriber.close())
   tellOf(subscriber, out)
-  out.note(`${topic}: waiting for publishers on ${bus.path}`)
+  out.note(`${topic}: waiting for publishers on ${placeOf(bus)}`)
   let left = options.count ?? Infinity
   for await (const batch of subscriber.batches({ lifetime: 'borrowed', signal })) {
     idle.stop()

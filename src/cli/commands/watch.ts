@@ -1,10 +1,10 @@
 /** `ringbell watch`: prints services that come, change and go, and first those that are there. */
 import { Command } from 'commander'
 import { AbortError, RingbellError, type ServiceEvent } from '../../index.js'
-import { duration, DURATIONS, parseCount, parseDuration } from '../figures.js'
+import { clock, duration, DURATIONS, parseCount, parseDuration } from '../figures.js'
 import { IdleTimer } from '../idle-timer.js'
-import type { Paint, Style } from '../output.js'
-import { runSession, type Session } from '../session.js'
+import type { Paint, Style } from '../paint.js'
+import { placeOf, runSession, type Session } from '../session.js'
 import { description } from './ls.js'
 
 interface WatchCommandOptions {
@@ -24,7 +24,7 @@ export function watch(): Command {
       parseDuration,
     )
     .action((filter: string | undefined, options: WatchCommandOptions, command: Command) =>
-      runSession(command, (session) => follow(session, filter, options)),
+      runSession(command, 'wait', (session) => follow(session, filter, options), options.timeout),
     )
 }
 
@@ -36,7 +36,7 @@ async function follow(
   const over = new AbortController()
   const idle = new IdleTimer(options.timeout, () => over.abort())
   let left = options.count ?? Infinity
-  out.note(`watching ${bus.path}`)
+  out.note(`watching ${placeOf(bus)}`)
   try {
     for await (const event of bus.services.watch({ filter, signal: AbortSignal.any([signal, over.signal]) })) {
       idle.start()
@@ -58,10 +58,5 @@ const STYLES: Readonly<Record<ServiceEvent['type'], Style>> = { added: 'green', 
 function line({ type, service }: ServiceEvent, paint: Paint): string {
   const { name, id, kind, pid, metadata } = service
   const more = Object.keys(metadata).length === 0 ? '' : `  ${JSON.stringify(metadata)}`
-  return `${paint('dim', clock())}  ${paint(STYLES[type], type.padEnd(7))}  ${name}@${id}  ${kind}  pid ${pid}${more}`
-}
-
-function clock(): string {
-  const now = new Date()
-  return `${now.toTimeString().slice(0, 8)}.${String(now.getMilliseconds()).padStart(3, '0')}`
+  return `${paint('dim', clock(new Date()))}  ${paint(STYLES[type], type.padEnd(7))}  ${name}@${id}  ${kind}  pid ${pid}${more}`
 }

@@ -27,6 +27,7 @@ const OPEN: OFlag =
     OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 const PRIVATE: Mode = Mode::S_IRWXU;
 const SYSTEM: &str = "/run/ipc-bus";
+const AS_GIVEN: &str = "as given";
 const STICKY: u32 = 0o1000;
 const OTHERS_WRITE: u32 = 0o022;
 /// The mode of a directory that a group shares. New files in it belong to the group. Only its owner can remove a file.
@@ -49,6 +50,7 @@ pub(crate) struct Directory {
     /// The path, with the domain.
     path: PathBuf,
     root: PathBuf,
+    source: &'static str,
     domain: Option<String>,
     rules: Rules,
     pub(crate) link_method: Option<LinkMethod>,
@@ -57,9 +59,9 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
-    /// Chooses the directory, makes it if it is missing, and verifies it.
+    /// Chooses the directory, makes it if it is missing and may be made, and verifies it.
     pub(super) fn open(options: &BusOptions) -> Result<Directory> {
-        let root = choose(options)?;
+        let (root, source) = choose(options)?;
         if let Some(domain) = &options.domain {
             check_name("domain", domain)?;
         }
@@ -71,10 +73,13 @@ impl Directory {
             allow_sticky: options.allow_sticky,
             group: options.group.as_ref().map(Group::id).transpose()?,
         };
-        let fd = rules.open_all(&root, domain.as_deref())?;
+        let fd = rules
+            .open_all(&root, domain.as_deref(), options.create)
+            .map_err(|error| with_source(error, source))?;
         Ok(Directory {
             path,
             root,
+            source,
             domain,
             rules,
             link_method: forced_link_method()?,
@@ -86,6 +91,11 @@ impl Directory {
     /// The directory's path.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What decided the path, in words that follow it: `from IPC_BUS_DIR`.
+    pub(crate) fn source(&self) -> &'static str {
+        self.source
     }
 
     /// The current descriptor of the directory.
@@ -115,18 +125,19 @@ impl Directory {
     pub(super) fn restore(&self) -> Result<Arc<OwnedFd>> {
         let _one_at_a_time = self.reopening.lock().unwrap_or_else(PoisonError::into_inner);
         if self.is_gone() {
-            let fresh = self.rules.open_all(&self.root, self.domain.as_deref())?;
+            let fresh = self.rules.open_all(&self.root, self.domain.as_deref(), true)?;
             *self.fd.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
         }
         Ok(self.fd())
     }
 }
 
-/// In this order: the option, `IPC_BUS_DIR`, root's or the system's directory, `$XDG_RUNTIME_DIR`, and last a private
-/// directory in /tmp.
-fn choose(options: &BusOptions) -> Result<PathBuf> {
+/// The path, and what decided it. In this order: the option, `IPC_BUS_DIR`, root's or the system's directory,
+/// `$XDG_RUNTIME_DIR`, and last a private directory in /tmp. Nothing is passed over: two processes with the same
+/// environment have the same bus.
+fn choose(options: &BusOptions) -> Result<(PathBuf, &'static str)> {
     let uid = nix::unistd::geteuid();
-    let path = if let Some(path) = &options.path {
+    let (path, source) = if let Some(path) = &options.path {
         if options.system {
             return Err(Error::InvalidOption {
                 option: "system",
@@ -134,17 +145,17 @@ fn choose(options: &BusOptions) -> Result<PathBuf> {
                 rule: format!("it names {SYSTEM}, and path another directory: give one of them"),
             });
         }
-        path.clone()
+        (path.clone(), AS_GIVEN)
     } else if options.system {
-        PathBuf::from(SYSTEM)
+        (PathBuf::from(SYSTEM), "the system's")
     } else if let Some(path) = variable("IPC_BUS_DIR") {
-        path
+        (path, "from IPC_BUS_DIR")
     } else if uid.is_root() {
-        PathBuf::from(SYSTEM)
+        (PathBuf::from(SYSTEM), "the default of root")
     } else if let Some(runtime) = variable("XDG_RUNTIME_DIR") {
-        runtime.join("ipc-bus")
+        (runtime.join("ipc-bus"), "from XDG_RUNTIME_DIR")
     } else {
-        PathBuf::from(format!("/tmp/ipc-bus-{uid}"))
+        (PathBuf::from(format!("/tmp/ipc-bus-{uid}")), "the default without XDG_RUNTIME_DIR")
     };
     let absolute = std::path::absolute(&path).map_err(|_| Error::InvalidOption {
         option: "path",
@@ -152,7 +163,19 @@ fn choose(options: &BusOptions) -> Result<PathBuf> {
         rule: "the path of a directory".to_owned(),
     })?;
     // Without a trailing slash: `O_NOFOLLOW` follows a symlink that has a slash behind it.
-    Ok(absolute.components().collect())
+    Ok((absolute.components().collect(), source))
+}
+
+/// Adds to the error what decided the path. A path that the caller gave needs no such words.
+fn with_source(error: Error, source: &str) -> Error {
+    match error {
+        error if source == AS_GIVEN => error,
+        Error::BusDirectory { path, reason } => {
+            Error::BusDirectory { path, reason: format!("{reason}; the path is {source}") }
+        }
+        Error::Os { syscall, errno, hint } => Error::Os { syscall, errno, hint: format!("{hint}, {source}") },
+        error => error,
+    }
 }
 
 fn variable(name: &str) -> Option<PathBuf> {
@@ -177,10 +200,10 @@ impl Rules {
         uid == self.uid || uid == 0 || self.trusted.contains(&uid)
     }
 
-    fn open_all(&self, root: &Path, domain: Option<&str>) -> Result<OwnedFd> {
+    fn open_all(&self, root: &Path, domain: Option<&str>, create: bool) -> Result<OwnedFd> {
         let hint = |what: &str| format!("cannot {what} bus directory {}", root.display());
         let mut opened = open(root, OPEN, Mode::empty());
-        if matches!(opened, Err(Errno::ENOENT)) {
+        if create && matches!(opened, Err(Errno::ENOENT)) {
             self.make(nix::fcntl::AT_FDCWD, root)
                 .map_err(|(call, errno)| Error::os(call, errno, hint("create")))?;
             opened = open(root, OPEN, Mode::empty());
@@ -190,7 +213,7 @@ impl Rules {
         let Some(domain) = domain else { return Ok(directory) };
         let path = root.join(domain);
         let mut opened = openat(&directory, domain, OPEN, Mode::empty());
-        if matches!(opened, Err(Errno::ENOENT)) {
+        if create && matches!(opened, Err(Errno::ENOENT)) {
             self.make(directory.as_fd(), Path::new(domain)).map_err(|(call, errno)| {
                 Error::os(call, errno, hint(&format!("create domain {domain} in")))
             })?;
@@ -202,22 +225,20 @@ impl Rules {
         Ok(inner)
     }
 
-    /// Makes the directory unless it is there. A shared directory appears under its name with all its rights or not at
-    /// all. Another process may be about to open it, and would refuse it without its rights.
+    /// Makes the directory unless it is there. It appears under its name with all its rights, whatever the umask says,
+    /// or not at all. Another process may be about to open it, and would refuse it without its rights.
     fn make(&self, at: BorrowedFd<'_>, path: &Path) -> std::result::Result<(), (&'static str, Errno)> {
-        let Some(group) = self.group else {
-            return match mkdirat(at, path, PRIVATE) {
-                Ok(()) | Err(Errno::EEXIST) => Ok(()),
-                Err(errno) => Err(("mkdirat", errno)),
-            };
-        };
         let number = random::hex128().map_err(|_| ("getrandom", Errno::EIO))?;
         let temporary = path.with_file_name(format!(".ipc-bus-{number}"));
         mkdirat(at, &temporary, PRIVATE).map_err(|errno| ("mkdirat", errno))?;
         let given = || {
             let made = openat(at, &temporary, OPEN, Mode::empty()).map_err(|errno| ("openat", errno))?;
-            fchown(&made, None, Some(Gid::from_raw(group))).map_err(|errno| ("fchown", errno))?;
-            fchmod(&made, Mode::from_bits_truncate(SHARED as _)).map_err(|errno| ("fchmod", errno))?;
+            let mut mode = PRIVATE;
+            if let Some(group) = self.group {
+                fchown(&made, None, Some(Gid::from_raw(group))).map_err(|errno| ("fchown", errno))?;
+                mode = Mode::from_bits_truncate(SHARED as _);
+            }
+            fchmod(&made, mode).map_err(|errno| ("fchmod", errno))?;
             match tmpfile::rename_new(at, &temporary, path) {
                 Ok(()) => Ok(true),
                 Err(Errno::EEXIST) => Ok(false),
@@ -276,6 +297,7 @@ fn refused_or(errno: Errno, path: &Path, hint: String) -> Error {
         Errno::ELOOP | Errno::ENOTDIR => {
             refused(path, "it is a symlink or no directory; remove it or choose another".into())
         }
+        Errno::ENOENT => Error::os("open", errno, format!("there is no bus directory {}", path.display())),
         Errno::EACCES => Error::os(
             "open",
             errno,
@@ -310,6 +332,20 @@ mod tests {
         assert_eq!(Directory::open(&domain).unwrap().path(), path.join("lab"));
         let wrong = BusOptions { domain: Some("../x".into()), ..options(path) };
         assert_eq!(Directory::open(&wrong).unwrap_err().code(), "ERR_RINGBELL_INVALID_NAME");
+    }
+
+    #[test]
+    fn who_may_not_make_it_is_told_that_it_is_missing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bus");
+        let looking = BusOptions { create: false, ..options(path.clone()) };
+        assert_eq!(Directory::open(&looking).unwrap_err().errno(), Some(Errno::ENOENT as i32));
+        assert!(!path.exists(), "nothing is made");
+        Directory::open(&options(path.clone())).unwrap();
+        assert_eq!(Directory::open(&looking).unwrap().source(), "as given");
+        let typo = BusOptions { domain: Some("typo".into()), ..looking };
+        assert_eq!(Directory::open(&typo).unwrap_err().errno(), Some(Errno::ENOENT as i32));
+        assert!(!path.join("typo").exists(), "nothing is made");
     }
 
     #[test]

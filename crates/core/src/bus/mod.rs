@@ -109,7 +109,7 @@ impl Drop for Running {
 }
 
 impl Bus {
-    /// Opens the bus, and makes its directory if there is none.
+    /// Opens the bus, and makes its directory if there is none and `create` permits it.
     ///
     /// Fails with `ERR_RINGBELL_BUS_DIRECTORY` when the directory cannot be trusted.
     pub fn open(mut options: BusOptions) -> Result<Bus> {
@@ -157,6 +157,11 @@ impl Bus {
     /// The path of the bus directory, with the domain.
     pub fn path(&self) -> &Path {
         self.inner.directory.path()
+    }
+
+    /// What decided the path, in words that follow it: `from IPC_BUS_DIR`.
+    pub fn path_source(&self) -> &'static str {
+        self.inner.directory.source()
     }
 
     /// The options that the bus was opened with.

@@ -27,6 +27,10 @@ pub struct BusOptions {
     /// Use the machine's bus, `/run/ipc-bus`. It is for every user, and `IPC_BUS_DIR` does not change it. Not together
     /// with `path`.
     pub system: bool,
+    /// Make the directory, and the domain's, if there is none. With `false` a missing one is an error
+    /// (`ERR_RINGBELL_SYSTEM`, errno `ENOENT`): for a program that looks, and must not make an empty bus of a mistyped
+    /// path.
+    pub create: bool,
     /// Accept a directory that other users may write to, if it is sticky.
     pub allow_sticky: bool,
     /// Share the directory with this group. The directory is setgid, sticky and writable by the group (mode 3770). A
@@ -53,6 +57,7 @@ impl Default for BusOptions {
             path: None,
             domain: None,
             system: false,
+            create: true,
             allow_sticky: false,
             group: None,
             trusted_uids: Vec::new(),

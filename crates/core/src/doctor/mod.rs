@@ -125,7 +125,8 @@ impl Bus {
     }
 
     fn directory(&self) -> Check {
-        let (path, shown) = (self.path(), self.path().display());
+        let path = self.path();
+        let shown = format!("{} ({})", path.display(), self.path_source());
         if self.dir().is_gone() {
             let advice = "it is made again at the next announcement or look-up; find out what removes it";
             return warn("directory", format!("{shown} was removed since it was opened"), advice);

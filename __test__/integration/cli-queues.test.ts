@@ -1,0 +1,89 @@
+/** `ringbell push` and `work`: each job is done once, by a command, and again if that failed; what is not done is told. */
+import test from 'ava'
+import { Bus } from 'ringbell'
+import { scene, values } from '../helpers/cli-process.js'
+
+test('jobs are done by commands, and push ends when all are done', async (t) => {
+  const stage = scene(t)
+  const push = stage.start(['push', 'words', '--json']).feed('one\ntwo\nthree\n')
+  const work = await stage.run(['work', 'words', '-n', '3', '--', 'sh', '-c', 'tr a-z A-Z; echo " $RINGBELL_SERVICE"'])
+  t.deepEqual([work.code, work.stderr], [0, ''])
+  t.deepEqual(work.stdout.toString(), 'ONE words\nTWO words\nTHREE words\n')
+  const { code, stdout, stderr } = await push.end
+  t.deepEqual([code, stderr], [0, ''])
+  t.like(values(stdout)[0], { queue: 'words', pushed: 3, acknowledged: 3, redelivered: 0, failed: 0, left: 0 })
+})
+
+test('a worker takes as many as it was told, and leaves the rest to others', async (t) => {
+  const stage = scene(t)
+  const push = stage.start(['push', 'many']).feed('1\n2\n3\n4\n5\n6\n')
+  const first = await stage.run(['work', 'many', '-n', '4'])
+  const second = await stage.run(['work', 'many', '-n', '2', '--json'])
+  t.deepEqual([first.code, second.code, (await push.end).code], [0, 0, 0])
+  const lines = first.stdout.toString().trim().split('\n')
+  t.is(lines.length, 4)
+  const texts = [...lines, ...values<{ queue: string; text: string }>(second.stdout).map(({ text }) => text)]
+  t.deepEqual(texts.sort(), ['1', '2', '3', '4', '5', '6'])
+})
+
+test('several jobs are done at once', async (t) => {
+  const stage = scene(t)
+  const push = stage.start(['push', 'pair']).feed('1\n2\n')
+  // Each command waits until the other one has begun: the folder tells.
+  const both = 'touch "$0/begun-$(cat)"; until test -e "$0/begun-1" -a -e "$0/begun-2"; do sleep 0.01; done'
+  const work = await stage.run(['work', 'pair', '-n', '2', '-j', '2', '--', 'sh', '-c', both, stage.bus])
+  t.deepEqual([work.code, work.stderr, (await push.end).code], [0, '', 0])
+})
+
+test('a failed job comes again, and is given up after its attempts', async (t) => {
+  const stage = scene(t)
+  const again = stage.start(['push', 'again', '--json', 'job']).feed('')
+  const stubborn = stage.start(['work', 'again', '--', 'sh', '-c', 'test "$RINGBELL_REDELIVERED" = 1 && echo done'])
+  t.like(values((await again.end).stdout)[0], { pushed: 1, acknowledged: 1, redelivered: 1 })
+  t.is(stubborn.stdout.toString(), 'done\n')
+  t.regex(stubborn.stderr, /^ringbell: again: sh ended with exit code 1 \(ERR_COMMAND_FAILED\)\n/)
+  stage.start(['work', 'bad', '--', 'false'])
+  const bad = await stage.run(['push', 'bad', '--attempts', '2', 'job'])
+  t.is(bad.code, 1)
+  t.regex(bad.stderr, /^ringbell: bad: gave up "job": false ended with exit code 1 \(ERR_COMMAND_FAILED\)\n$/)
+})
+
+test('jobs that nobody has done are told when push is interrupted', async (t) => {
+  const stage = scene(t)
+  const push = stage.start(['push', 'left']).feed('1\n2\n')
+  await stage.until<unknown[]>(['ls', 'left'], (found) => found.length === 1)
+  const bus = await Bus.open({ path: stage.bus })
+  // One is in somebody's hands, so both have been pushed or are about to be.
+  const taken = await new Promise((resolve) => void bus.worker('left', (job) => new Promise(() => resolve(job))))
+  t.is(Buffer.from(taken as Uint8Array).toString(), '1')
+  push.process.kill('SIGINT')
+  const { code, stderr } = await push.end
+  await bus.close()
+  t.is(code, 130)
+  t.is(stderr, 'ringbell: left: 2 jobs lost, because nobody has done them yet\n')
+})
+
+test('an interrupted worker ends cleanly; without a queue it is exit code 3', async (t) => {
+  const stage = scene(t)
+  stage.start(['push', 'slow']).feed('1\n')
+  const work = stage.start(['work', 'slow', '--', 'sh', '-c', 'echo started >&2; exec sleep 60'])
+  await new Promise<void>((resolve) =>
+    work.process.stderr.on('data', () => work.stderr.includes('started') && resolve()),
+  )
+  work.process.kill('SIGINT')
+  t.is((await work.end).code, 130)
+  const none = await stage.run(['work', 'nobody', '-t', '50ms'])
+  t.is(none.code, 3)
+  t.regex(none.stderr, /Nobody pushes to 'nobody' on .*ERR_RINGBELL_NOT_FOUND/)
+})
+
+test('ls shows a queue, and stats says who knows its counters', async (t) => {
+  const stage = scene(t)
+  stage.start(['push', 'shown', '--codec', 'json'])
+  const [queue] = await stage.until<{ kind: string; codec: string }[]>(['ls'], (found) => found.length === 1)
+  t.like(queue, { kind: 'queue', codec: 'json' })
+  t.regex(
+    (await stage.run(['stats', 'shown'])).stdout.toString(),
+    /queue\.stats\(\) there, or what `push` says at its end/,
+  )
+})

@@ -1,0 +1,28 @@
+/** The man page is made of the table that parses the command line, and is well-formed. */
+import { spawnSync } from 'node:child_process'
+import test from 'ava'
+import { manPage } from '../../scripts/man.mjs'
+import { onPath } from '../../scripts/project.mjs'
+import { createProgram } from '../../src/cli/program.js'
+
+test('it has every command and every option', async (t) => {
+  const program = createProgram()
+  const page = (await manPage()).replaceAll('\\-', '-')
+  for (const command of [program, ...program.commands]) {
+    if (command !== program) t.true(page.includes(`.SS ${command.name()} `), command.name())
+    for (const { long, hidden } of command.options)
+      if (long !== undefined && !hidden) t.true(page.includes(long), `${command.name()} ${long}`)
+  }
+  t.true(page.includes('.SH EXIT STATUS'))
+})
+
+test('groff has nothing to complain of', async (t) => {
+  if (!onPath('groff')) {
+    console.error('*** NOT TESTED, because groff is missing: the form of the man page ***')
+    t.pass()
+    return
+  }
+  const input = await manPage()
+  const { status, stderr } = spawnSync('groff', ['-man', '-Tutf8', '-ww', '-z'], { input, encoding: 'utf8' })
+  t.deepEqual([status, stderr], [0, ''])
+})

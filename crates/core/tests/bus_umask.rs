@@ -1,0 +1,25 @@
+//! A bus directory has its rights whatever the umask of the process says. The umask is the whole process's, so this test
+//! has a file of its own.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use nix::sys::stat::{Mode, umask};
+use ringbell::bus::{Announcement, Bus, BusOptions};
+
+#[test]
+fn the_umask_takes_no_right_from_the_bus_directory() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bus");
+    umask(Mode::from_bits_truncate(0o177));
+    let options =
+        BusOptions { path: Some(path.clone()), domain: Some("lab".into()), ..BusOptions::default() };
+    let bus = Bus::open(options).unwrap();
+    for made in [&path, &path.join("lab")] {
+        assert_eq!(fs::metadata(made).unwrap().permissions().mode() & 0o7777, 0o700, "{}", made.display());
+    }
+    let _announced = bus.announce(Announcement::new("clock")).unwrap();
+    assert_eq!(bus.list().unwrap().len(), 1);
+}

@@ -1,0 +1,116 @@
+/**
+ * `ringbell work <queue> [-- <command>]`: does the jobs of a work queue, a process a job, or prints them, a line a job. A job is
+ * acknowledged when its command has ended well and what it wrote is written; anything else sends it back to its queue.
+ */
+import { once } from 'node:events'
+import { Command } from 'commander'
+import { RingbellError, type Worker } from '../../index.js'
+import { CommandHandler } from '../command-handler.js'
+import { sentenceOf } from '../exit-codes.js'
+import { counted, duration, DURATIONS, parseCount, parseDuration } from '../figures.js'
+import { IdleTimer } from '../idle-timer.js'
+import { firstInstance } from '../instance.js'
+import { mismatch } from '../kind-mismatch.js'
+import { withExamples } from '../manual.js'
+import { jsonOf, shellCodec } from '../payloads.js'
+import { placeOf, runSession, type Session } from '../session.js'
+import { LARGEST } from '../splitter.js'
+
+interface WorkOptions {
+  jobs: number
+  count?: number
+  timeout?: number
+}
+
+type Job = Parameters<CommandHandler['reply']>
+
+/** Milliseconds for what is in hand when it is interrupted. */
+const GRACE_MS = 3000
+/** For what is in hand when no more is wanted: its command says how long. */
+const LONG_MS = 2 ** 31 - 1
+
+export function work(): Command {
+  const command = new Command('work')
+    .summary('do the jobs of a work queue by running a command')
+    .description(
+      'Does jobs that are pushed to a queue (`push`, or bus.queue()): runs a command for each, with the job on its stdin, and ' +
+        'prints what that writes. If it ends with another exit code than 0, the job goes back to the queue, which gives it to ' +
+        'a worker again. Without a command it prints the jobs, a line each. The command finds RINGBELL_SERVICE, ' +
+        'RINGBELL_PEER_PID, RINGBELL_PEER_UID and RINGBELL_REDELIVERED in its environment.',
+    )
+    .argument('<queue>', 'queue name')
+    .argument('[command...]', "the command and its arguments; after '--' they may begin with '-'")
+    .option('-j, --jobs <n>', 'jobs at once', parseCount, 1)
+    .option('-n, --count <n>', 'end after so many jobs, and those that are in hand by then', parseCount)
+    .option(
+      '-t, --timeout <duration>',
+      `give up when no job came for so long (exit code 3) ${DURATIONS}`,
+      parseDuration,
+    )
+  return withExamples(command, ["ringbell work thumbnails -j 4 -- sh -c 'convert -resize 200 - png:$(mktemp)'"]).action(
+    (name: string, words: string[], options: WorkOptions, command: Command) =>
+      runSession(command, 'wait', (session) => run(session, name, words, options), options.timeout),
+  )
+}
+
+async function run(session: Session, name: string, words: readonly string[], options: WorkOptions): Promise<void> {
+  const { bus, out, signal } = session
+  const { count = Infinity, jobs, timeout } = options
+  out.note(`${name}: waiting for a queue on ${placeOf(bus)}`)
+  const { codec = 'bytes' } = await firstInstance(session, name, 'queue', 'pushes to', timeout)
+  const commands = words.length === 0 ? undefined : new CommandHandler(name, words, jobs)
+  const ended = new AbortController()
+  const over = AbortSignal.any([ended.signal, signal])
+  let begun = 0
+  let inHand = 0
+  const end = (): void => ended.abort()
+  const idle = new IdleTimer(timeout, end)
+  const handle = async (...[job, context]: Job): Promise<void> => {
+    idle.stop()
+    inHand++
+    // Before this job gives back its credit, and not before this call counts as one in hand, which its first promise makes it.
+    if (++begun === count) queueMicrotask(() => void worker.close({ grace: LONG_MS }).then(end, end))
+    try {
+      if (commands === undefined) await out.write(line(name, Buffer.from(job), codec, out.json))
+      else await out.write(await commands.reply(job, context))
+    } catch (error) {
+      out.report(`${name}: ${sentenceOf(error)}`, { event: 'failed', message: (error as Error).message })
+      throw error
+    } finally {
+      if (--inHand === 0) idle.start()
+    }
+  }
+  const worker = await bus.worker(
+    name,
+    { codec: shellCodec(codec), concurrency: Math.min(jobs, count), maxMessage: LARGEST.bytes },
+    handle,
+  )
+  tellOf(worker, name, out)
+  if (!over.aborted) await once(over, 'abort')
+  await worker.close({ grace: GRACE_MS })
+  idle.stop()
+  out.note(`${name}: ${counted(begun, 'job')}`)
+  if (idle.elapsed) {
+    const waited = duration((timeout ?? 0) * 1e6)
+    throw new RingbellError(
+      'ERR_RINGBELL_TIMEOUT',
+      `No job of '${name}' came for ${waited}${mismatch(bus, name, 'queue')}`,
+    )
+  }
+}
+
+function tellOf(worker: Worker, name: string, out: Session['out']): void {
+  worker.on('connected', ({ peer }) => out.note(`${name}: works for process ${peer.pid}`))
+  worker.on('disconnected', ({ peer }, reason) => {
+    if (reason === 'closed') out.note(`${name}: process ${peer.pid} has closed its queue`)
+    else out.report(`${name}: process ${peer.pid} is gone (${reason})`, { event: reason, pid: peer.pid })
+  })
+  worker.on('failed', (_service, { code, message }) =>
+    out.report(`${name}: ${message} (${code})`, { event: 'failed', code, message }),
+  )
+}
+
+function line(queue: string, job: Buffer, codec: string, json: boolean): Uint8Array | string {
+  if (json) return `${JSON.stringify({ queue, ...jsonOf(job, codec) })}\n`
+  return Buffer.concat([job, Buffer.of(0x0a)])
+}
