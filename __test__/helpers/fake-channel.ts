@@ -212,6 +212,7 @@ export class FakeChannel extends Fake implements NativeChannel {
         const side = this.#side(connection)
         const [item] = side.in.items
         if (item === undefined || !item.large || item.data.byteLength !== target.byteLength) return 0
+        if (side.in.held) return item.taken
         if (item.abandoned === true) {
           this.#took(side, true)
           return -1
