@@ -208,6 +208,7 @@ export class FakeChannel extends Fake implements NativeChannel {
       const side = this.#side(connection)
       const [item] = side.in.items
       if (item?.large !== true || item.data.byteLength !== target.byteLength) return 0
+      if (side.in.held) return item.taken
       if (!item.abandoned) target.set(item.data.subarray(item.taken, item.done), item.taken)
       this.#took(side, item)
       return item.abandoned ? -1 : item.taken
