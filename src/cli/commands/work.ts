@@ -105,7 +105,7 @@ function tellOf(worker: Worker, name: string, out: Session['out']): void {
     if (reason === 'closed') out.note(`${name}: process ${peer.pid} has closed its queue`)
     else out.report(`${name}: process ${peer.pid} is gone (${reason})`, { event: reason, pid: peer.pid })
   })
-  worker.on('failed', (_service, { code, message }) =>
+  worker.on('failed', ({ code, message }) =>
     out.report(`${name}: ${message} (${code})`, { event: 'failed', code, message }),
   )
 }
