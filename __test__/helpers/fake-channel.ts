@@ -152,7 +152,7 @@ export class FakeChannel extends Fake implements NativeChannel {
   readonly hot = (): NativeChannelHot => this.#hot
   readonly maxMessage = (connection: number): number => this.#side(connection).out.maxMessage
   readonly receiveFds = (connection: number) => this.sides.get(connection)?.fds.shift() ?? null
-  readonly withdraw = (): void => this.bus.withdraw(this)
+  withdraw = (): void => this.bus.withdraw(this)
   readonly notices = (): string => taken(this.#notices)
   readonly stats = (): string => '{}'
   readonly record = (): string => this.recordJson

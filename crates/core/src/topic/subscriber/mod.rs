@@ -137,8 +137,8 @@ impl Subscriber {
         self.next_batch(true, |source| source.lease(table))
     }
 
-    /// Gives the leased batch of a source back. Under [`AckMode::Immediate`] its memory may be overwritten from now
-    /// on. Under the other modes it may be overwritten when it is acknowledged.
+    /// Gives the leased batch of a source back. Under [`AckMode::Immediate`](crate::topic::AckMode::Immediate) its
+    /// memory may be overwritten from now on. Under the other modes it may be overwritten when it is acknowledged.
     pub fn release(&mut self, source: u32) {
         if self.home.is_foreign() {
             return;
