@@ -60,7 +60,7 @@ test('jobs that nobody has done are told when push is interrupted', async (t) =>
   const { code, stderr } = await push.end
   await bus.close()
   t.is(code, 130)
-  t.is(stderr, 'ringbell: left: 2 jobs lost, because nobody has done them yet\n')
+  t.is(stderr, 'ringbell: left: 2 jobs lost, because no worker has done them yet\n')
 })
 
 test('an interrupted worker ends cleanly; without a queue it is exit code 3', async (t) => {
@@ -74,7 +74,7 @@ test('an interrupted worker ends cleanly; without a queue it is exit code 3', as
   t.is((await work.end).code, 130)
   const none = await stage.run(['work', 'nobody', '-t', '50ms'])
   t.is(none.code, 3)
-  t.regex(none.stderr, /Nobody pushes to 'nobody' on .*ERR_RINGBELL_NOT_FOUND/)
+  t.regex(none.stderr, /No process pushes to 'nobody' on .*ERR_RINGBELL_NOT_FOUND/)
 })
 
 test('ls shows a queue, and stats says who knows its counters', async (t) => {
@@ -84,6 +84,6 @@ test('ls shows a queue, and stats says who knows its counters', async (t) => {
   t.like(queue, { kind: 'queue', codec: 'json' })
   t.regex(
     (await stage.run(['stats', 'shown'])).stdout.toString(),
-    /queue\.stats\(\) there, or what `push` says at its end/,
+    /queue\.stats\(\) there, or what `push` prints at its end/,
   )
 })
