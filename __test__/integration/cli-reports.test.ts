@@ -36,10 +36,10 @@ test('sub --json has sequence, time, publisher, and a form for every payload', a
   )
   for (const { topic, publisher, time, at } of printed) {
     t.deepEqual([topic, publisher], ['mixed', summary.publisher])
-    // Digits that a number of JSON would lose on a machine that has been up for long.
+    // A JSON number would lose digits on a machine that has run for a long time.
     t.regex(time, /^\d+$/)
     t.true(BigInt(time) >= begin && BigInt(time) <= process.hrtime.bigint())
-    // The clocks are read one after the other, and have a millisecond's grain.
+    // The clocks are read one after the other, in milliseconds.
     t.true(Date.parse(at) >= before - 1 && Date.parse(at) <= Date.now() + 1, at)
   }
 })
@@ -205,7 +205,7 @@ test('domains are apart', async (t) => {
   t.deepEqual([other.code, other.stdout.toString()], [3, ''])
 })
 
-test('who only looks makes no directory, and says that there is none', async (t) => {
+test('commands that only look make no directory, and say that there is none', async (t) => {
   const stage = scene(t)
   for (const args of [
     ['ls'],
@@ -230,7 +230,7 @@ test('who only looks makes no directory, and says that there is none', async (t)
   t.deepEqual([empty.code, empty.stderr], [0, `ringbell: No service is on ${stage.bus} (from IPC_BUS_DIR)\n`])
 })
 
-test('who waits for others waits for the directory as well', async (t) => {
+test('commands that wait for others wait for the directory as well', async (t) => {
   const stage = scene(t)
   const sub = stage.start(['sub', 'x', '--domain', 'later', '-n', '1'])
   const watch = stage.start(['watch', '--domain', 'later', '-n', '1'])
