@@ -4,6 +4,6 @@ export default {
   extensions: { ts: 'module' },
   nodeArguments: ['--import=tsx'],
   workerThreads: false,
-  // Without any test that ends; a single one has less (helpers/patience.ts).
+  // The longest time in which no test ends. A single test has less (helpers/patience.ts).
   timeout: '15m',
 }

@@ -1,7 +1,7 @@
 // @ts-check
 /**
- * The man page ringbell(1), made of the table that parses the command line, so that it says what --help says. The build puts it into
- * dist, and package.json names it there.
+ * The man page ringbell(1). It is made from the table that parses the command line, so it says the same as --help. The
+ * build puts it into dist, and package.json names it.
  */
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -9,7 +9,7 @@ import { isMain, ROOT, script } from './project.mjs'
 
 const DIST = join(ROOT, 'dist')
 
-/** The page, of the command line that is built. */
+/** The man page of the built command line. */
 export async function manPage() {
   const [{ EXIT_CODES }, { shownCommands }, { examplesOf }, { createProgram }] = await Promise.all(
     ['exit-codes', 'help', 'manual', 'program'].map((name) => import(`${DIST}/cli/${name}.js`)),
@@ -31,7 +31,7 @@ export async function manPage() {
     '.SH DESCRIPTION',
     text(program.description()),
     '.SH OPTIONS',
-    'Every command has these, and they may stand behind it.',
+    'Every command has these options. They may be before or after its name.',
     ...items(program),
     '.SH COMMANDS',
     .../** @type {any[]} */ (commands).flatMap((command) => [
@@ -80,7 +80,7 @@ function example(lines) {
   return lines.length === 0 ? [] : ['.PP', '.EX', ...lines.map(text), '.EE']
 }
 
-/** As roff: a hyphen is one that can be copied, and nothing is a request. @param {string} words */
+/** The text in roff: hyphens can be copied, and no line is a request. @param {string} words */
 function text(words) {
   return words
     .replaceAll('\\', '\\e')
@@ -93,7 +93,7 @@ function text(words) {
     .replace(/\P{ASCII}/gu, (one) => `\\[u${(one.codePointAt(0) ?? 0).toString(16).toUpperCase().padStart(4, '0')}]`)
 }
 
-/** Writes it beside the built command line. */
+/** Writes the man page beside the built command line. */
 export async function writeManPage() {
   writeFileSync(join(DIST, 'ringbell.1'), await manPage())
 }

@@ -18,8 +18,8 @@ function judged(outcome, code) {
 }
 
 /**
- * libtest, as `cargo test` prints it. It knows no way to skip a test at run time, so it counts one that found no root as
- * passed; that test has written a line of its own (`needs_root` in crates/core/tests/harness).
+ * The output of libtest, by `cargo test`. libtest cannot skip a test at run time. So it counts a test that needs root and
+ * does not have it as passed, but that test has written a line (`needs_root` in crates/core/tests/harness).
  * @param {string} text @param {number} code
  */
 export function cargoOutcome(text, code) {
@@ -31,8 +31,8 @@ export function cargoOutcome(text, code) {
 }
 
 /**
- * ava, as its own reporter prints it: a line for each test, and for each one that had not ended when a watchdog barked. Its
- * TAP reporter breaks off there (ava 7.0.0, `writeTimeout`), and does not name that test.
+ * The output of ava's own reporter: a line for each test, and for each test that had not ended when a watchdog fired. Its
+ * TAP reporter stops there (ava 7.0.0, `writeTimeout`), and does not name that test.
  * @param {string} text @param {number} code
  */
 export function avaOutcome(text, code) {

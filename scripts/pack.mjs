@@ -3,8 +3,8 @@
  * Makes the tarballs that are published: the root package, and one for each binary that exists. They are made in another
  * folder, because the published root manifest differs from ours. It names the binaries' packages (which do not exist when
  * a clone is installed), and has no scripts and no development tools. The tests use exactly what is published.
- * `pack [--binaries DIR] [--all]`: --all fails unless all four binaries are there. `pack --instead` is what `npm pack` runs in the
- * folders of this repository. It fails there, because what it would make is a package without its binary.
+ * `pack [--binaries DIR] [--all]`: --all fails unless all four binaries are there. `npm pack` in the folders of this
+ * repository runs `pack --instead`, which fails, because npm would make a package without its binary.
  */
 import { copyFileSync, cpSync, existsSync, mkdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'

@@ -47,9 +47,9 @@ export function npm(args) {
 }
 
 /**
- * The watchdog of what runs tests: so many ms without any output. It does not limit how long a command takes, because a
- * slow machine must not fail. What a single test waits for has a shorter one (__test__/helpers/patience.ts). What compiles
- * or downloads has none.
+ * The watchdog of commands that run tests: milliseconds without any output. It does not limit the time of a command,
+ * because a slow machine must not fail. Single tests have a shorter one (__test__/helpers/patience.ts). Commands that
+ * compile or download have none.
  */
 export const SILENCE = 20 * 60_000
 
@@ -57,7 +57,7 @@ export const SILENCE = 20 * 60_000
  * @typedef {object} RunOptions
  * @property {string} [cwd]
  * @property {Record<string, string | undefined>} [env] added to ours; undefined removes a variable
- * @property {number} [silence] needs `output`; after so many ms without any the whole process group is killed
+ * @property {number} [silence] milliseconds without output after which the whole process group is killed; needs `output`
  * @property {(chunk: string) => void} [output] gets stdout and stderr. Without it both are inherited
  */
 
@@ -132,7 +132,7 @@ export async function must(command, options) {
 export const secondsSince = (from) => `${((performance.now() - from) / 1000).toFixed(1)} s`
 
 /**
- * Does what takes minutes: says so before, and afterwards how long it took.
+ * Runs an action that takes minutes: announces it before, and says afterwards how long it took.
  * @template T @param {string} what @param {() => Promise<T>} action @param {RunOptions} [options] @returns {Promise<T>}
  */
 export async function announced(what, action, options = {}) {

@@ -61,7 +61,7 @@ export async function ensureDist(options) {
   setStamp(DIST_STAMP, wanted())
 }
 
-/** What cannot be fetched. */
+/** Checks for tools that the setup cannot fetch. */
 export function ensureTools() {
   if (!isSupportedNode(process.versions.node))
     throw new Error(`Node ${process.versions.node} is too old: ^20.19.0 || >=22.12.0`)

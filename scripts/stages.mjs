@@ -2,8 +2,8 @@
 /**
  * The stages of `npm test`, in order. A stage has a name for `--only`, and steps. A step is a command with a way to
  * read its outcome, or a function that throws. The stages share Cargo's target folder, so that nothing is built twice. loom
- * has a folder of its own, because its flags change every crate. What compiles or installs is a step of its own, without a
- * watchdog.
+ * has a folder of its own, because its flags change every crate. Compiling and installing are steps of their own, without
+ * a watchdog.
  */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'

@@ -1,14 +1,14 @@
 /**
- * Why the compiled part cannot be loaded, and what to do about it, as the one error that users see. Loaders tell it in many words and
- * layers; the message has the deepest reason, in the loader's own words. Judges alone: native.ts loads.
+ * The error that users see when the compiled part cannot be loaded: why, and what to do. Loaders report this in several
+ * nested errors. The message has the deepest reason, in the loader's own words. native.ts does the loading.
  */
 import { reason, RingbellError } from './errors.js'
 
-/** What a loader's error gives away, and what helps. The first that fits is said. */
+/** Patterns in the error of a loader, and what helps. The first one that matches is used. */
 const ADVICE: readonly [sign: RegExp, advice: string][] = [
   [
     /allow-ffi/,
-    'Start Deno with --allow-ffi, --allow-read, --allow-env and --allow-sys, or with -A: it lets nothing compiled in without.',
+    'Start Deno with --allow-ffi, --allow-read, --allow-env and --allow-sys, or with -A: without them it loads no compiled part.',
   ],
   [
     /ERR_DLOPEN_DISABLED/,
@@ -16,15 +16,15 @@ const ADVICE: readonly [sign: RegExp, advice: string][] = [
   ],
   [
     /failed to map segment|Operation not permitted/,
-    'Its file lies on a file system that is mounted with noexec: install ringbell on another one.',
+    'Its file is on a file system that is mounted with noexec: install ringbell on another one.',
   ],
   [
     /GLIBC_|libc\.musl|ld-musl|symbol not found/,
-    'It was built for another C library: install on the machine that runs it.',
+    'It was built for another C library: install ringbell on the machine that runs it.',
   ],
 ]
 
-/** `errors`: of each way that was tried. `bundle`: the file that ringbell was bundled into, if it was. */
+/** `errors`: one for each file that was tried. `bundle`: the file that ringbell was bundled into, if any. */
 export function loadingError(target: string, errors: readonly unknown[], bundle: string | undefined): RingbellError {
   const cause = errors.find((error) => !isMissing(error)) ?? errors.at(-1)
   return new RingbellError('ERR_RINGBELL_BINDING', explanation(target, cause, bundle), { cause })
@@ -44,7 +44,7 @@ function explanation(target: string, cause: unknown, bundle: string | undefined)
   return `The package ringbell-${target}, which has the compiled part of ringbell, is not installed. Reinstall without --omit=optional, and remove a lock file that was made on another system. In a clone, run "npm run build" (needs Rust).`
 }
 
-/** Nothing is there. Whatever else went wrong, a file was found. */
+/** Whether there was no file. Every other error means that a file was found. */
 function isMissing(error: unknown): boolean {
   return /^(ERR_)?MODULE_NOT_FOUND$/.test(codeOf(error))
 }

@@ -99,8 +99,8 @@ function load(): NativeBinding {
 }
 
 /**
- * This machine, as in the names of the binaries. Which C library there is, this very process says: a Node for musl also runs on a system with
- * glibc. scripts/project.mjs, which names the file that is built, looks in the same way. `process.report` would need 20 ms.
+ * This machine, as in the names of the binaries. The C library is that of this process, because a Node for musl also runs
+ * on a system with glibc. scripts/project.mjs names the built file by the same rule. `process.report` would need 20 ms.
  */
 function target(): string {
   return `linux-${process.arch}-${usesGlibc() ? 'gnu' : 'musl'}`
@@ -128,13 +128,13 @@ function requireBinding(name: string): NativeBinding {
   throw loadingError(name, errors, bundle())
 }
 
-/** The file of somebody else that this code was bundled into. */
+/** The file that this code was bundled into, if it was. */
 function bundle(): string | undefined {
   try {
     const { name } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { name?: string }
     if (name === 'ringbell') return undefined
   } catch {
-    // There is none beside a bundle.
+    // A bundle has no package.json of ringbell beside it.
   }
   return fileURLToPath(import.meta.url)
 }

@@ -1,4 +1,4 @@
-/** Tests with other users, real ones: children become them, which takes root. Elsewhere they are skipped, and say why; CI runs as root. */
+/** Tests with real other users. Children become them, which only root can do. Without root they are skipped; CI runs as root. */
 import test, { type ExecutionContext } from 'ava'
 
 export const GUEST = 40_002

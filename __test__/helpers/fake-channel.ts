@@ -1,7 +1,7 @@
 /**
- * The native contract of channels in memory: a bus, its records, and endpoints whose rings are lists with a limit. Everything
- * that the core decides is decided here by the simplest means (who is drained next, when there is room, who is woken), and
- * tests can have peers die, hold back or misbehave. Wake-ups come from a macrotask, as the poller's do.
+ * The native contract of channels in memory: a bus, its records, and endpoints whose rings are lists with a limit. It makes
+ * the decisions of the core in the simplest way: which connection is drained next, when there is room, which endpoint is
+ * woken. Tests can make peers die, hold back or misbehave. Wake-ups come from a macrotask, as those of the poller do.
  */
 import { randomBytes } from 'node:crypto'
 import type { ExecutionContext } from 'ava'
@@ -15,17 +15,17 @@ const FRAME = 24
 const HEADER = 16
 
 const real = Object.getOwnPropertyDescriptors(Poller.prototype)
-/** Their ids are below 0, unlike those of the core. */
+/** The ids of the fakes are below 0, unlike those of the core. */
 const fakes: Fake[] = []
 
-/** Something that the patched poller knows by name. */
+/** Something that the patched poller wakes. */
 class Fake {
   target: Wakeable | undefined
   /** The poller watches it. */
   watched = false
   #waking: NodeJS.Immediate | undefined
 
-  /** As the poller would: soon, and once. */
+  /** Wakes it soon, and once, as the poller does. */
   wakeSoon(): void {
     this.#waking ??= setImmediate(() => {
       this.#waking = undefined
@@ -33,7 +33,7 @@ class Fake {
     })
   }
 
-  /** The core itself has heard of what was to wake us, as it may whenever it is asked to drain. */
+  /** Drops the wake-up: a drain of the core may have taken in the reason for it. */
   heard(): void {
     clearImmediate(this.#waking)
     this.#waking = undefined
@@ -62,8 +62,8 @@ function failure(code: string, message: string): Error {
 }
 
 /**
- * A message, of which `done` bytes are in. It goes in and out in pieces, in a single one if it is not large. Its reader is told of a
- * large one (`announced`) and may skip it; its writer may abandon it.
+ * A message, of which `done` bytes are written. A large one is written and read in pieces, any other one at once. The
+ * reader of a large message gets a notice (`announced`) and may skip it. The writer may give it up.
  */
 function message(head: number, id: number, aux: number, data: Uint8Array, done: number, large: boolean) {
   return { head, id, aux, data, large, done, taken: 0, announced: false, abandoned: false, skipped: false }
@@ -71,7 +71,7 @@ function message(head: number, id: number, aux: number, data: Uint8Array, done: 
 
 type Item = ReturnType<typeof message>
 
-/** What there is, in JSON; and there is nothing any more. */
+/** Takes everything out of the list, as JSON. */
 function taken(list: object[]): string {
   return list.length === 0 ? '' : JSON.stringify(list.splice(0))
 }
@@ -80,12 +80,12 @@ function taken(list: object[]): string {
 export class Ring {
   readonly items: Item[] = []
   readonly capacity: number
-  /** For how many bytes its writer wants room, until it sends something; and whether that has yet to wake it. */
+  /** The bytes that the writer wants room for, until it sends something, and whether it is still to be woken for them. */
   wanted = Infinity
   armed = false
   /** Messages that the reader has taken. */
   delivered = 0
-  /** The reader takes nothing. */
+  /** Whether the reader takes nothing. */
   held = false
 
   constructor(capacity: number) {
@@ -101,7 +101,7 @@ export class Ring {
     return used + bytes + HEADER + FRAME <= this.capacity
   }
 
-  /** The oldest message, if there is anything to be done about it. */
+  /** The oldest message, if the reader can do something with it now. */
   get next(): Item | undefined {
     const [item] = this.items
     if (item === undefined || this.held) return undefined
@@ -109,7 +109,7 @@ export class Ring {
   }
 }
 
-/** An endpoint's side of a connection. */
+/** One side of a connection. */
 interface Side {
   readonly owner: FakeChannel
   readonly number: number
@@ -117,9 +117,9 @@ interface Side {
   readonly in: Ring
   twin: Side
   readonly fds: { data: Uint8Array; fds: number[] }[]
-  /** How the other one has ended; what it had sent is read first. */
+  /** How the other side has ended. What it sent before is read first. */
   ending?: string
-  /** Whatever is asked about this connection finds that its peer broke the rules. */
+  /** Every call about this connection finds that its peer broke the rules. */
   corrupt?: boolean
 }
 
@@ -135,7 +135,7 @@ export class FakeChannel extends Fake implements NativeChannel {
   closed = false
   /** What the core answers from now on. */
   broken: Error | undefined
-  /** How often the core was asked. */
+  /** The number of calls of the core. */
   readonly calls = { armRoom: 0 }
   readonly #notices: object[] = []
   #next = 0

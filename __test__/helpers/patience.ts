@@ -1,5 +1,5 @@
 /**
- * How long a test waits for what must come, before it is said that it hangs. No slow machine needs as long. ava.config.mjs waits longer,
- * so that the test itself is the one that fails, with what it knows.
+ * How long a test waits for something before it fails as hanging. Even a slow machine does not need this long.
+ * ava.config.mjs waits longer, so that the test itself fails, with its own message.
  */
 export const PATIENCE_MS = 5 * 60_000

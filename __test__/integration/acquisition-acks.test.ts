@@ -34,7 +34,7 @@ function send(publisher: Publisher, count: number): void {
     if (!publisher.send(payload(number))) throw new Error(`full at ${number}`)
 }
 
-/** The next so many messages. Over a stream they may be on their way for a while, and nothing says so: whoever takes knows how many come. */
+/** The next `count` messages. Over a stream they may arrive late, and there is no event for that, so the caller says how many come. */
 async function takeAny(subscriber: Subscriber, count: number): Promise<Message[]> {
   const messages: Message[] = []
   while (messages.length < count) {
@@ -129,7 +129,7 @@ for (const rung of rungs) {
       Array.from({ length: 8 }, (_, n) => [n + 4, n + 4 < 10]),
     )
     t.is(second.stats().acks.redelivered, 6)
-    t.is(second.tryReceive(), undefined, 'and who asks once more has done them all')
+    t.is(second.tryReceive(), undefined, 'asking once more acknowledges all of them')
     await second.close()
     const third = await open({ durable: 'billing' })
     t.is(third.tryReceive(), undefined)

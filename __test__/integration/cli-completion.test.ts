@@ -1,4 +1,4 @@
-/** Completions are made of the table that parses the command line: bash is asked what it would offer, others are shown everything. */
+/** Completions are made from the table that parses the command line. In bash they are run; of the other shells the script is checked. */
 import { spawnSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'

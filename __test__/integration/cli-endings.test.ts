@@ -59,7 +59,7 @@ test('a reader that has gone is no failure, whatever is written', async (t) => {
     ['completion', 'bash'],
   ]) {
     const cli = stage.start(args, { paused: true })
-    // Before the program has begun, so that its first write finds nobody.
+    // This is before the program has begun, so its first write has no reader.
     cli.process.stdout.destroy()
     const { code, signal, stderr } = await cli.end
     t.deepEqual([code, signal, stderr], [0, null, ''], args.join(' '))

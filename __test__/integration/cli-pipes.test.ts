@@ -177,7 +177,7 @@ test('a line larger than the ring arrives like any other', async (t) => {
   t.true((await sub.end).stdout.equals(Buffer.from(input)))
 })
 
-test('a large input is published also while nobody is attached', async (t) => {
+test('a large input is published also while no subscriber is attached', async (t) => {
   const { run } = scene(t)
   const { code, stdout } = await run(['pub', 'zeros', '--json'], Buffer.alloc(3_000_000))
   t.is(code, 0)
@@ -215,7 +215,7 @@ test('one message from the command line, from a file, from all of stdin', async 
     t.is((await stage.run(['pub', 'one', ...args])).code, code, args.join(' '))
 })
 
-test('a line too large for the ring is refused by number where something may be lost', async (t) => {
+test('a line that is too large for the ring is refused with its number, unless the topic is block', async (t) => {
   const { start, run } = scene(t)
   const sub = start(['sub', 'long', '--until-closed'])
   const { code, stderr } = await run(
@@ -265,7 +265,7 @@ test('publishers that come and go are followed, also by a pattern', async (t) =>
   t.deepEqual(topics, ['sensors.cpu', 'sensors.fan', 'sensors.cpu'])
 })
 
-test('a pattern shows wall clock and topic before each line, a name the line alone', async (t) => {
+test('lines of a pattern begin with wall clock and topic, lines of a name do not', async (t) => {
   const stage = scene(t)
   const lines = (args: string[]): Promise<string> =>
     stage.start(['sub', ...args, '-n', '1']).end.then(({ stdout }) => stdout.toString())

@@ -1,4 +1,4 @@
-/** `ringbell push` and `work`: each job is done once, by a command, and again if that failed; what is not done is told. */
+/** `ringbell push` and `work`: a command does each job once, and again if it failed. Jobs that are not done are reported. */
 import test from 'ava'
 import { Bus } from 'ringbell'
 import { scene, values } from '../helpers/cli-process.js'
@@ -14,7 +14,7 @@ test('jobs are done by commands, and push ends when all are done', async (t) => 
   t.like(values(stdout)[0], { queue: 'words', pushed: 3, acknowledged: 3, redelivered: 0, failed: 0, left: 0 })
 })
 
-test('a worker takes as many as it was told, and leaves the rest to others', async (t) => {
+test('a worker with --count takes that many jobs, and leaves the rest to others', async (t) => {
   const stage = scene(t)
   const push = stage.start(['push', 'many']).feed('1\n2\n3\n4\n5\n6\n')
   const first = await stage.run(['work', 'many', '-n', '4'])
@@ -29,7 +29,7 @@ test('a worker takes as many as it was told, and leaves the rest to others', asy
 test('several jobs are done at once', async (t) => {
   const stage = scene(t)
   const push = stage.start(['push', 'pair']).feed('1\n2\n')
-  // Each command waits until the other one has begun: the folder tells.
+  // Each command waits until the other one has begun, which files in the folder show.
   const both = 'touch "$0/begun-$(cat)"; until test -e "$0/begun-1" -a -e "$0/begun-2"; do sleep 0.01; done'
   const work = await stage.run(['work', 'pair', '-n', '2', '-j', '2', '--', 'sh', '-c', both, stage.bus])
   t.deepEqual([work.code, work.stderr, (await push.end).code], [0, '', 0])
@@ -48,19 +48,19 @@ test('a failed job comes again, and is given up after its attempts', async (t) =
   t.regex(bad.stderr, /^ringbell: bad: gave up "job": false ended with exit code 1 \(ERR_COMMAND_FAILED\)\n$/)
 })
 
-test('jobs that nobody has done are told when push is interrupted', async (t) => {
+test('an interrupted push reports the jobs that are not done', async (t) => {
   const stage = scene(t)
   const push = stage.start(['push', 'left']).feed('1\n2\n')
   await stage.until<unknown[]>(['ls', 'left'], (found) => found.length === 1)
   const bus = await Bus.open({ path: stage.bus })
-  // One is in somebody's hands, so both have been pushed or are about to be.
+  // A worker has one of them, so both are pushed or will be in a moment.
   const taken = await new Promise((resolve) => void bus.worker('left', (job) => new Promise(() => resolve(job))))
   t.is(Buffer.from(taken as Uint8Array).toString(), '1')
   push.process.kill('SIGINT')
   const { code, stderr } = await push.end
   await bus.close()
   t.is(code, 130)
-  t.is(stderr, 'ringbell: left: 2 jobs lost, because nobody has done them yet\n')
+  t.is(stderr, 'ringbell: left: 2 jobs lost, because no worker has done them yet\n')
 })
 
 test('an interrupted worker ends cleanly; without a queue it is exit code 3', async (t) => {
@@ -74,16 +74,16 @@ test('an interrupted worker ends cleanly; without a queue it is exit code 3', as
   t.is((await work.end).code, 130)
   const none = await stage.run(['work', 'nobody', '-t', '50ms'])
   t.is(none.code, 3)
-  t.regex(none.stderr, /Nobody pushes to 'nobody' on .*ERR_RINGBELL_NOT_FOUND/)
+  t.regex(none.stderr, /No process pushes to 'nobody' on .*ERR_RINGBELL_NOT_FOUND/)
 })
 
-test('ls shows a queue, and stats says who knows its counters', async (t) => {
+test('ls shows a queue, and stats says where its counters are', async (t) => {
   const stage = scene(t)
   stage.start(['push', 'shown', '--codec', 'json'])
   const [queue] = await stage.until<{ kind: string; codec: string }[]>(['ls'], (found) => found.length === 1)
   t.like(queue, { kind: 'queue', codec: 'json' })
   t.regex(
     (await stage.run(['stats', 'shown'])).stdout.toString(),
-    /queue\.stats\(\) there, or what `push` says at its end/,
+    /queue\.stats\(\) there, or what `push` prints at its end/,
   )
 })

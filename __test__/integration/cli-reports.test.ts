@@ -36,10 +36,10 @@ test('sub --json has sequence, time, publisher, and a form for every payload', a
   )
   for (const { topic, publisher, time, at } of printed) {
     t.deepEqual([topic, publisher], ['mixed', summary.publisher])
-    // Digits that a number of JSON would lose on a machine that has been up for long.
+    // A JSON number would lose digits on a machine that has run for a long time.
     t.regex(time, /^\d+$/)
     t.true(BigInt(time) >= begin && BigInt(time) <= process.hrtime.bigint())
-    // The clocks are read one after the other, and have a millisecond's grain.
+    // The clocks are read one after the other, in milliseconds.
     t.true(Date.parse(at) >= before - 1 && Date.parse(at) <= Date.now() + 1, at)
   }
 })
@@ -205,7 +205,7 @@ test('domains are apart', async (t) => {
   t.deepEqual([other.code, other.stdout.toString()], [3, ''])
 })
 
-test('who only looks makes no directory, and says that there is none', async (t) => {
+test('commands that only look make no directory, and say that there is none', async (t) => {
   const stage = scene(t)
   for (const args of [
     ['ls'],
@@ -227,10 +227,10 @@ test('who only looks makes no directory, and says that there is none', async (t)
   t.regex(doctor.stdout.toString(), /! {2}bus .*\/typo \(from IPC_BUS_DIR\) is not there yet, and can be made/)
   t.deepEqual(readdirSync(stage.bus), [])
   const empty = await stage.run(['ls'])
-  t.deepEqual([empty.code, empty.stderr], [0, `ringbell: Nobody is on ${stage.bus} (from IPC_BUS_DIR)\n`])
+  t.deepEqual([empty.code, empty.stderr], [0, `ringbell: No service is on ${stage.bus} (from IPC_BUS_DIR)\n`])
 })
 
-test('who waits for others waits for the directory as well', async (t) => {
+test('commands that wait for others wait for the directory as well', async (t) => {
   const stage = scene(t)
   const sub = stage.start(['sub', 'x', '--domain', 'later', '-n', '1'])
   const watch = stage.start(['watch', '--domain', 'later', '-n', '1'])
@@ -246,7 +246,7 @@ test('errors, ls and the doctor say what decided the directory', async (t) => {
     const { stderr } = await stage.start(args, where).feed('').end
     t.regex(stderr, /\/proc\/nothing\/here, from IPC_BUS_DIR/, args.join(' '))
   }
-  t.regex((await stage.run(['ls', 'nobody'])).stderr, /Nobody of 'nobody' is on .* \(from IPC_BUS_DIR\) \(ERR_/)
+  t.regex((await stage.run(['ls', 'nobody'])).stderr, /No service of 'nobody' is on .* \(from IPC_BUS_DIR\) \(ERR_/)
   t.regex((await stage.run(['ls', 'nobody', '--bus', stage.bus])).stderr, /\(as given\)/)
   t.regex((await stage.run(['doctor'])).stdout.toString(), /directory +\S+ \(from IPC_BUS_DIR\), mode/)
 })
@@ -259,7 +259,10 @@ test('the doctor looks for services on the other buses of this user', async (t) 
   const env = { IPC_BUS_DIR: '', XDG_RUNTIME_DIR: stage.bus }
   const doctor = await stage.start(['doctor', '--bus', join(stage.bus, 'own')], { env }).feed('').end
   t.regex(doctor.stdout.toString(), new RegExp(`! {2}places .*1 service on ${other}`))
-  t.regex(doctor.stdout.toString(), /→ processes meet on one bus: give all of them the same IPC_BUS_DIR/)
+  t.regex(
+    doctor.stdout.toString(),
+    /→ processes find each other only on the same bus: give all of them the same IPC_BUS_DIR/,
+  )
   lonely.feed('')
   await lonely.end
 })

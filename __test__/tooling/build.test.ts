@@ -64,7 +64,7 @@ test('the published manifest names four binaries and no tools', (t) => {
   for (const key of ['devDependencies', 'scripts', 'private', 'os']) t.false(key in published, key)
 })
 
-test('what the published types and comments point at is published', (t) => {
+test('the pages that published files refer to are published', (t) => {
   const { files } = JSON.parse(readFileSync('package.json', 'utf8')) as { files: string[] }
   const published = (path: string): boolean => files.some((file) => path === file || path.startsWith(`${file}/`))
   const pages = new Set(

@@ -1,4 +1,4 @@
-/** The charts: each label stands alone, ringbell's best and the two strongest rivals are strong, and the committed ones are drawn from their data. */
+/** The charts: each label is clear by itself, the best of ringbell and two rivals are emphasized, the files match their data. */
 import { readdirSync, readFileSync } from 'node:fs'
 import test from 'ava'
 // Plain JavaScript: the benches have no types.
@@ -12,7 +12,7 @@ const results = readdirSync(RESULTS)
   .filter((name) => name.endsWith('.json'))
   .map((name) => charts(JSON.parse(read(name))))
 
-test('every chart that is committed is what its data draws', (t) => {
+test('every committed chart is what its data gives', (t) => {
   for (const name of readdirSync(RESULTS).filter((file) => file.endsWith('.svg')))
     t.true(
       results.some((drawn) => drawn[name] === read(name)),
@@ -33,7 +33,7 @@ test('no label refers to another one, and no two are the same', (t) => {
   }
 })
 
-test("ringbell's best and two rivals are strong", (t) => {
+test("ringbell's best entry and two rivals are emphasized", (t) => {
   for (const [name, svg] of results.flatMap((drawn) => Object.entries(drawn))) {
     const strong = (kind: string): number => [...svg.matchAll(new RegExp(`class="(?:line )?${kind}"`, 'g'))].length
     if (!/class="(?:line )?rival/.test(svg)) continue

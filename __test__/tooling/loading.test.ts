@@ -1,4 +1,4 @@
-/** The compiled part as users load it: installed without it, forbidden, traced for a deployment. */
+/** How users load the compiled part: when it is missing, when it is forbidden, and when a tool traces the files of a deployment. */
 import { spawnSync } from 'node:child_process'
 import { cpSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -28,7 +28,7 @@ function bare(t: ExecutionContext): string {
   return folder
 }
 
-test('without its binary the package names the one that is missing: the one that the build would make', (t) => {
+test('without its binary the package names the missing one, which is the one that the build makes', (t) => {
   t.regex(refusal(bare(t)), new RegExp(`^ERR_RINGBELL_BINDING The package ringbell-${platform()}, `))
 })
 
@@ -41,11 +41,11 @@ test('a file that is no binary is the reason', (t) => {
   )
 })
 
-test('where add-ons are switched off, that is the reason', (t) => {
+test('if add-ons are switched off, that is the reason', (t) => {
   t.regex(refusal(ROOT, '--no-addons'), /^ERR_RINGBELL_BINDING .*add-ons are switched off/)
 })
 
-test('what traces the files of a deployment finds the binary', async (t) => {
+test('a tool that traces the files of a deployment finds the binary', async (t) => {
   const { fileList } = await nodeFileTrace([join(ROOT, 'index.js')], { base: ROOT })
   t.true(fileList.has(nativeFile()), [...fileList].join('\n'))
 })

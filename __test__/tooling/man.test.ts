@@ -1,4 +1,4 @@
-/** The man page is made of the table that parses the command line, and is well-formed. */
+/** The man page is made from the table that parses the command line, and is well-formed. */
 import { spawnSync } from 'node:child_process'
 import test from 'ava'
 import { manPage } from '../../scripts/man.mjs'
@@ -16,7 +16,7 @@ test('it has every command and every option', async (t) => {
   t.true(page.includes('.SH EXIT STATUS'))
 })
 
-test('groff has nothing to complain of', async (t) => {
+test('groff reports no error', async (t) => {
   if (!onPath('groff')) {
     console.error('*** NOT TESTED, because groff is missing: the form of the man page ***')
     t.pass()

@@ -11,16 +11,16 @@ test('cargo: the sum over all test programs', (t) => {
   t.deepEqual(cargoOutcome(CARGO, 101), { passed: 7, failed: 3, skipped: 1 })
 })
 
-test('cargo: what needs root and has none was skipped', (t) => {
+test('cargo: tests that need root and do not have it are skipped', (t) => {
   const line = (name: string): string => `\n*** NOT TESTED, because only root can become another user: ${name} ***\n`
   const text = `test a ... ok\ntest b ... ${line('b')}ok\n${line('c')}test c ... ok\n${CARGO}`
   t.deepEqual(cargoOutcome(text, 101), { passed: 5, failed: 3, skipped: 3 })
-  // Where all need it, nothing was tested.
+  // If all of them need root, nothing was tested.
   const all = `${line('a')}test result: ok. 1 passed; 0 failed; 0 ignored;`
   t.deepEqual(cargoOutcome(all, 0), { passed: 0, failed: 1, skipped: 1 })
 })
 
-test('ava: passed, failed, skipped, and what had not ended', (t) => {
+test('ava: passed, failed, skipped, and tests that had not ended', (t) => {
   const text = `
   ✔ a (1.2s)
     ℹ ✔ what a test logs is no test

@@ -1,4 +1,4 @@
-/** What the stages of `npm test` run: system calls are denied by name, because a number is another call on another processor. */
+/** The stages of `npm test`. They deny system calls by name, because numbers differ between processors. */
 import test from 'ava'
 import { STAGES } from '../../scripts/stages.mjs'
 

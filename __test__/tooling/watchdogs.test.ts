@@ -1,4 +1,4 @@
-/** What hangs is stopped and named; what is only slow is not. The projects and commands of these tests are made here. */
+/** A test or command that hangs is stopped and named; a slow one is not. These tests make their own projects and commands. */
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -11,24 +11,24 @@ import { STAGES } from '../../scripts/stages.mjs'
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const node = (code: string): string[] => [process.execPath, '-e', code]
 
-test('a command that goes on saying something is not stopped, however long it takes', async (t) => {
+test('a command that continues to write is not stopped, even if it takes long', async (t) => {
   const ticks =
     'let n = 0; const timer = setInterval(() => { console.log(n); if (++n === 40) clearInterval(timer) }, 100)'
   let code = 124
-  // A machine that stands still for three seconds may do so in one attempt.
+  // If the machine stands still for three seconds, one attempt may fail.
   for (let attempts = 0; attempts < 5 && code === 124; attempts++)
     code = await run(node(ticks), { output: () => {}, silence: 3000 })
   t.is(code, 0)
 })
 
-test('a command that says nothing any more is stopped, with its children', async (t) => {
+test('a command that writes nothing any more is stopped, with its children', async (t) => {
   let said = ''
   const output = (chunk: string): void => void (said += chunk)
   t.is(await run(['sh', '-c', 'echo begun; sleep 1000 & sleep 1000'], { output, silence: 500 }), 124)
   t.regex(said, /^begun\n\nsh was stopped: it said nothing for 0\.5 s\n$/)
 })
 
-test('a test that hangs is named, and counts', async (t) => {
+test('a test that hangs is named, and counts as failed', async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'ringbell-watchdog-'))
   t.teardown(() => rmSync(folder, { recursive: true }))
   mkdirSync(join(folder, 'node_modules'))
@@ -58,7 +58,7 @@ test('it waits for ever', async () => { await new Promise((done) => setTimeout(d
   t.regex(said, /it waits for ever/)
 })
 
-test('what compiles or installs has no watchdog; tests have one, and nothing else has', (t) => {
+test('steps that run tests have a watchdog, and no other step has one', (t) => {
   for (const { name: stage, steps } of STAGES) {
     for (const { name, command, hangs } of steps()) {
       const tests =

@@ -1,4 +1,4 @@
-/** What is said when the compiled part cannot be loaded: the deepest reason, the missing package by name, and what helps. */
+/** The error when the compiled part cannot be loaded: the deepest reason, the name of a missing package, and what helps. */
 import test from 'ava'
 import { loadingError } from '../../src/loading-error.js'
 
@@ -14,12 +14,12 @@ test('a package that is not installed is named', (t) => {
   t.is(error.cause, BOTH[1])
 })
 
-test('in a bundle the bundle is named, and what to tell the bundler', (t) => {
+test('in a bundle, the error names the bundle and says how to set the bundler', (t) => {
   const { message } = loadingError('linux-x64-gnu', BOTH, '/app/dist/server.mjs')
   t.regex(message, /bundle \(\/app\/dist\/server\.mjs\).*Mark ringbell as external/)
 })
 
-test('a file that was found and not loaded is the reason, wherever it was tried', (t) => {
+test('a file that was found and not loaded is the reason, in any order of the tries', (t) => {
   const reasons: [error: Error, advice: RegExp][] = [
     [dlopen('/m/ringbell.node: failed to map segment from shared object'), /noexec/],
     [
@@ -41,7 +41,7 @@ test('a file that was found and not loaded is the reason, wherever it was tried'
       [error, BOTH[1]],
       [BOTH[0], error],
     ]) {
-      // Wherever it lies: a bundle that finds its binary has another fault.
+      // Also in a bundle: if it finds its binary, the fault is another one.
       const { message, cause } = loadingError('linux-x64-gnu', errors, '/app/bundle.mjs')
       t.true(message.includes(error.message.replace(/\.$/, '')), message)
       t.regex(message, advice)
@@ -50,7 +50,7 @@ test('a file that was found and not loaded is the reason, wherever it was tried'
   }
 })
 
-test('a machine without a binary is said to be one', (t) => {
+test('the error says that there is no binary for a machine', (t) => {
   t.regex(
     loadingError('linux-riscv64-gnu', [], undefined).message,
     /no compiled part of ringbell for linux-riscv64-gnu/,

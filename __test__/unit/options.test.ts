@@ -5,7 +5,7 @@ import { checkLifetime, publisherJson, subscriberJson } from '../../src/topic/op
 
 const INVALID = 'ERR_RINGBELL_INVALID_OPTION'
 
-/** The options in what is told to the core, without the names of the others. */
+/** The options that the core gets, without the names of the options that are checked here. */
 function options(json: string): unknown {
   const { '': others, ...rest } = JSON.parse(json) as Record<string, unknown>
   if (!Array.isArray(others)) throw new Error('the others have no names')
@@ -36,7 +36,7 @@ test('options that the binding does not know are not passed on', (t) => {
   t.deepEqual(options(workerJson({ concurrency: 2, acquire: 'stream' })), { acquire: 'stream' })
 })
 
-test('the core is told which options are judged here', (t) => {
+test('the core gets the names of the options that are checked here', (t) => {
   t.deepEqual((JSON.parse(workerJson({ acquire: 'auto' })) as { '': string[] })[''].slice(0, 2), ['wait', 'maxMessage'])
 })
 

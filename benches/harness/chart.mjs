@@ -1,6 +1,7 @@
 // Charts, drawn as plain SVG from the raw data of a result file. They follow the reader's colour scheme.
-// Each label stands alone, because rows are sorted by their values. ringbell's best and the two strongest rivals are drawn strong,
-// the others pale. Every round is a dot: a virtual machine whose cores are moved has two speeds, and a median hides one of them.
+// Each label is clear without the others, because rows are sorted by their values. The best entry of ringbell and the two
+// strongest rivals are emphasized; the others are pale. Every round is a dot. A virtual machine whose cores are moved has
+// two speeds, and a median hides one of them.
 
 import { duration, number } from './table.mjs'
 import { median, series, summary } from './statistics.mjs'
@@ -33,7 +34,7 @@ ${body}
 `
 }
 
-/** Of ringbell the best, of the rivals the two strongest: `rows` are the best first. What stands `beside` is there to compare with. */
+/** The best entry of ringbell and the two strongest rivals. `rows` have the best first. Entries `beside` only serve for comparison. */
 function strong(rows) {
   const best = (kind, count) => rows.filter((one) => one.kind === kind && !one.beside).slice(0, count)
   return new Set([...best('ringbell', 1), ...best('rival', 2)])
@@ -89,7 +90,7 @@ function lines({ title, subtitle, foot, labels, rows, format }) {
   }
   const ends = rows.map((line) => ({ line, y: y(last(line)) })).sort((a, b) => a.y - b.y)
   ends.forEach((end, i) => (end.label = i ? Math.max(end.y, ends[i - 1].label + 16) : end.y))
-  // The strong ones last: they cross over the pale ones.
+  // The emphasized ones come last, so that they are drawn over the pale ones.
   ends.sort((a, b) => Number(drawnStrong.has(a.line)) - Number(drawnStrong.has(b.line)))
   for (const { line, label } of ends) {
     const isStrong = drawnStrong.has(line)
@@ -108,7 +109,7 @@ function row(entry, metric, name = entry.name) {
   return { name, kind: entry.kind, beside, value: summary(values), rounds: values }
 }
 
-/** One way. What an entry is, in words that need no other row. */
+/** One direction. The label of each entry, clear without the other rows. */
 const LABELS = {
   'zeromq push/pull': 'zeromq.js PUSH/PULL',
   'zeromq pub/sub': 'zeromq.js PUB/SUB',
@@ -187,7 +188,7 @@ function rowsOf(result, scenario, label, metric, names, better) {
   return rows.filter(Boolean).sort((a, b) => better * (a.value.median - b.value.median))
 }
 
-/** Where the floor of a case has two speeds, its medians: the host had the two cores near each other, or far apart. */
+/** If the floor of a case has two speeds, its two medians: the host had the two cores near each other, or far apart. */
 function speeds(run) {
   const floor = run?.entries.find(({ name }) => name.startsWith('C-like ring'))
   const values = floor === undefined ? [] : series(floor, 'perSecond').filter(Number.isFinite)

@@ -230,7 +230,7 @@ export class Endpoint implements Awaited, LinkHost {
     try {
       this.#disconnect(link, 'failed')
     } catch (second) {
-      // Whoever found the fault is not to blame, and has been told of it.
+      // The caller has reported the fault itself, so this second error is only logged.
       debug('disconnecting a failed connection: %s', second)
     }
   }

@@ -1,4 +1,7 @@
-/** Numbers with units: as people type them, and as they like to read them. Bytes are binary (1 MiB), messages decimal (1 k/s). */
+/**
+ * Numbers with units: reads those that people type, and formats others for people. Bytes are binary (1 MiB), messages
+ * decimal (1 k/s).
+ */
 import { invalidArgument } from './exit-codes.js'
 
 const BINARY: Readonly<Record<string, number>> = { '': 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30 }

@@ -1,6 +1,6 @@
 /**
- * How help looks, for the program and for every command. Descriptions are single lines: the terminal's width, or 80 columns, wraps
- * them, once.
+ * The layout of the help of the program and of every command. Descriptions are single lines, which are wrapped once, at
+ * the width of the terminal or at 80 columns.
  */
 import type { Command, HelpConfiguration } from 'commander'
 import { EXIT_CODES } from './exit-codes.js'

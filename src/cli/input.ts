@@ -1,6 +1,6 @@
 /**
- * The messages that a command sends: one that stands on the command line, or what a stream (stdin or a file) is cut into: lines,
- * frames, or one message. The options that say which, for every command that has them.
+ * The messages that a command sends: one message from the command line, or a stream (stdin or a file) that is cut into
+ * lines or frames, or taken as one message. Also the options for that, shared by several commands.
  */
 import { type FileHandle, open } from 'node:fs/promises'
 import { addAbortSignal, type Readable } from 'node:stream'
@@ -16,13 +16,13 @@ export interface InputFlags {
 
 /** Adds the argument and the options. */
 export function withInput(command: Command, thing: string): Command {
-  return withFile(command.argument('[data]', `one ${thing} (default: every line of stdin; '-': stdin)`))
+  return withFile(command.argument('[data]', `one ${thing}; '-' is stdin (default: every line of stdin)`))
     .addOption(
-      new Option('-b, --binary', 'frames instead of lines: u32 little-endian length, then so many bytes').conflicts(
+      new Option('-b, --binary', 'frames instead of lines: u32 little-endian length, then that many bytes').conflicts(
         'whole',
       ),
     )
-    .option('--whole', `all of the input is one ${thing}: ringbell ${command.name()} NAME --whole --file a.png`)
+    .option('--whole', `take the whole input as one ${thing}: ringbell ${command.name()} NAME --whole --file a.png`)
 }
 
 export function withFile(command: Command): Command {
@@ -30,19 +30,19 @@ export function withFile(command: Command): Command {
 }
 
 export class Input {
-  /** A person types it. */
+  /** Whether a person types the input. */
   readonly isTyped: boolean
   readonly #source: Uint8Array | Readable
   readonly #flags: InputFlags
   readonly #file: FileHandle | undefined
 
-  /** Opens the file, if there is one, so that a wrong name is told before anything else happens. */
+  /** Opens the file, if one is given. A command calls this first, so that a wrong name is its only effect. */
   static async open(data: string | undefined, flags: InputFlags, signal: AbortSignal): Promise<Input> {
     const { file: path, binary = false } = flags
     if (data !== undefined && (path !== undefined || (binary && data !== '-')))
       throw new CommandError(
         'ERR_RINGBELL_INVALID_OPTION',
-        `The message is on the command line, so there is no ${path === undefined ? '--binary' : '--file'} beside it`,
+        `The message is on the command line, so ${path === undefined ? '--binary' : '--file'} cannot be given as well`,
       )
     if (data !== undefined && data !== '-') return new Input(Buffer.from(data), flags)
     const file = path === undefined ? undefined : await open(path)
@@ -65,7 +65,7 @@ export class Input {
     if (last !== undefined) yield [last]
   }
 
-  /** The one message that all of it is. */
+  /** The whole input as one message. */
   async whole(limit: Limit): Promise<Uint8Array> {
     for await (const messages of this.messages(limit)) for (const message of messages) return message
     throw new Error('there is no message')

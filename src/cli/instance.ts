@@ -1,10 +1,10 @@
-/** For commands that talk to what others announce: waits until an instance of a name and kind is there. */
+/** For commands that use what other processes announce: waits for an instance of a name and kind. */
 import { AbortError, RingbellError, type Service } from '../index.js'
 import { duration } from './figures.js'
 import { mismatch } from './kind-mismatch.js'
 import { placeOf, type Session } from './session.js'
 
-/** The first instance; `timeout` in milliseconds, by default for ever. `verb`: what nobody does, for the error. */
+/** Returns the first instance. `timeout`: milliseconds, by default without a limit. `verb`: for the error, `No process …`. */
 export async function firstInstance(
   { bus, signal }: Pick<Session, 'bus' | 'signal'>,
   name: string,
@@ -23,6 +23,6 @@ export async function firstInstance(
   const waited = duration((timeout ?? 0) * 1e6)
   throw new RingbellError(
     'ERR_RINGBELL_NOT_FOUND',
-    `Nobody ${verb} '${name}' on ${placeOf(bus)}, waited ${waited}${mismatch(bus, name, kind)}`,
+    `No process ${verb} '${name}' on ${placeOf(bus)}, waited ${waited}${mismatch(bus, name, kind)}`,
   )
 }

@@ -1,8 +1,8 @@
 /**
- * Everything that ends the process from outside, as one AbortSignal: Ctrl-C, SIGTERM, a terminal that hangs up, a reader of
- * the output that has gone (`ringbell sub logs | head`). The first one closes cleanly; a second signal finds its default
- * action back in place and kills. There is one for the process, from before the first word is written: help and version
- * are output, too.
+ * Everything that ends the process from outside, as one AbortSignal: Ctrl-C, SIGTERM, a terminal that hangs up, a reader
+ * of our output that has gone (`ringbell sub logs | head`). The first one closes cleanly. A second signal has its
+ * default action again and kills the process. The process has one object of this kind. It is made before any output,
+ * because help and version are output, too.
  */
 import { EXIT, type ExitCode } from './exit-codes.js'
 import { complain } from './paint.js'
@@ -16,11 +16,11 @@ class Interruption {
 
   constructor() {
     process.stdout.on('error', (error: NodeJS.ErrnoException) => this.#outputFailed(error))
-    // Nobody is left who could be told.
+    // There is no other place to report this error.
     process.stderr.on('error', () => {})
   }
 
-  /** Signals end a command cleanly from now on; before, they have their default action. */
+  /** From now on signals end the command cleanly. Before this call they have their default action. */
   listen(): void {
     for (const [name, code] of Object.entries(SIGNALS) as [keyof typeof SIGNALS, ExitCode][]) {
       const listener = (): void => this.stop(code)
@@ -40,7 +40,7 @@ class Interruption {
 
   stop(code: ExitCode): void {
     this.#code ??= code
-    // The command may have ended already, and well: then this is what went wrong.
+    // The command may have ended without an error already. Then this is the exit code.
     process.exitCode ||= code
     this.#controller.abort()
   }
@@ -50,7 +50,7 @@ class Interruption {
     for (const [name, listener] of this.#listeners) process.off(name, listener)
   }
 
-  /** A reader that has seen enough is no failure; a full disk is. Each write may fail anew: the first one is told. */
+  /** A reader that has gone is not a failure; a full disk is. Every write may fail, and only the first error is reported. */
   #outputFailed(error: NodeJS.ErrnoException): void {
     if (this.#code !== undefined) return
     if (error.code !== 'EPIPE') complain(error)
@@ -58,7 +58,7 @@ class Interruption {
   }
 }
 
-/** The one of this process. */
+/** The interruption of this process. */
 let ofProcess: Interruption | undefined
 
 export function interruption(): Interruption {

@@ -1,4 +1,4 @@
-/** What the help of a command says besides commander's own tables, kept where the man page finds it as well. */
+/** The examples in the help of a command. They are kept here, so that the man page can read them as well. */
 import type { Command } from 'commander'
 
 const EXAMPLES = new WeakMap<Command, readonly string[]>()

@@ -1,7 +1,6 @@
 /**
- * Where a command's words go. Results go to stdout, all of them, at the reader's pace; what a person at a
- * terminal may like to know goes to stderr only if that is a terminal; what must be known (misses, failures) always.
- * What happens when stdout fails stands in interruption.ts.
+ * The output of a command. Results go to stdout, all of them, at the pace of the reader. Notes for a person go to
+ * stderr only if that is a terminal. Misses and failures always go to stderr. interruption.ts handles errors of stdout.
  */
 import { once } from 'node:events'
 import { type Paint, paintFor } from './paint.js'

@@ -1,4 +1,4 @@
-/** Colours: only on terminals, and never with NO_COLOR. And the one form in which a failure is told on stderr. */
+/** Colours (only on terminals, and never with NO_COLOR), and the form of failures on stderr. */
 import { styleText } from 'node:util'
 import { sentenceOf } from './exit-codes.js'
 
@@ -12,7 +12,7 @@ export function paintFor(stream: NodeJS.WriteStream): Paint {
   return stream.isTTY && stream.hasColors() ? styled : plain
 }
 
-/** `ringbell: <what went wrong> (CODE)` */
+/** Writes `ringbell: <what went wrong> (CODE)` to stderr. */
 export function complain(error: unknown): void {
   process.stderr.write(`${paintFor(process.stderr)('red', 'ringbell:')} ${sentenceOf(error)}\n`)
 }

@@ -1,19 +1,19 @@
 /**
- * Payloads as a shell sees them: text. What a peer encodes as `structured` is JSON here, or what Node's `inspect` makes of it where
- * JSON cannot carry it. The bytes of every other codec come and go as they are: JSON is text already.
+ * Payloads as text, for a shell. A `structured` value is JSON here, or the output of Node's `inspect` if JSON cannot carry
+ * it. The bytes of every other codec pass unchanged: JSON is text already.
  */
 import { isUtf8 } from 'node:buffer'
 import { inspect, isDeepStrictEqual } from 'node:util'
 import { type Codec, structured } from '../index.js'
 import { CommandError } from './exit-codes.js'
 
-/** The codec of this id, between text and what the peer speaks. */
+/** A codec of this id whose values are text. */
 export function shellCodec(id: string): Codec<Uint8Array> {
   if (id !== structured.id) return { id, encode: (text) => text, decode: (bytes) => bytes }
   return { id, encode: (text) => structured.encode(parsed(text)), decode: (bytes) => textOf(structured.decode(bytes)) }
 }
 
-/** For `--json`: the value where the text is JSON, the text where it is some, base64 otherwise. */
+/** For `--json`: the value if the text is JSON of such a codec, the text if it is UTF-8, otherwise base64. */
 export function jsonOf(text: Buffer, codec: string): { value: unknown } | { text: string } | { base64: string } {
   if (!isUtf8(text)) return { base64: text.toString('base64') }
   const string = text.toString('utf8')
@@ -29,7 +29,7 @@ function parsed(text: Uint8Array): unknown {
   try {
     return JSON.parse(Buffer.from(text).toString('utf8')) as unknown
   } catch (cause) {
-    throw new CommandError('ERR_INVALID_JSON', `Values of the codec ${structured.id} are given as JSON`, { cause })
+    throw new CommandError('ERR_INVALID_JSON', `A value of the codec ${structured.id} must be given as JSON`, { cause })
   }
 }
 
@@ -46,7 +46,7 @@ function jsonText(value: unknown): string | undefined {
     const text = JSON.stringify(value) as string | undefined
     return text !== undefined && isDeepStrictEqual(JSON.parse(text), value) ? text : undefined
   } catch {
-    // BigInts and circles.
+    // A BigInt or a cycle.
     return undefined
   }
 }

@@ -27,15 +27,15 @@ const COMMANDS = [pub, sub, call, serve, push, work, hz, stats, ls, inspect, wat
 const EXAMPLES = [
   'some-command | ringbell pub logs         in one terminal',
   'ringbell sub logs                        in another',
-  'ringbell serve upper -- tr a-z A-Z       a command a call',
-  'ringbell call upper hello                and its reply',
-  'ringbell push jobs < jobs.txt            a job a line, for workers',
-  "ringbell work jobs -- sh -c 'cat'        a command a job",
+  'ringbell serve upper -- tr a-z A-Z       runs a command for each call',
+  'ringbell call upper hello                makes a call and prints the reply',
+  'ringbell push jobs < jobs.txt            gives each line to a worker',
+  "ringbell work jobs -- sh -c 'cat'        runs a command for each job",
   "ringbell hz 'sensors.*'                  rates and latencies",
   'ringbell doctor                          what this machine allows',
 ]
 
-/** The one table of what there is: the command line is parsed by it, and help, completions and the man page are made of it. */
+/** The table of commands and options. It parses the command line; help, completions and man page are made from it. */
 export function createProgram(): Command {
   const program = new Command('ringbell')
     .description(
@@ -46,9 +46,9 @@ export function createProgram(): Command {
       '--bus <dir>',
       'bus directory (default: $IPC_BUS_DIR; else /run/ipc-bus for root, $XDG_RUNTIME_DIR/ipc-bus or /tmp/ipc-bus-UID)',
     )
-    .option('--domain <name>', 'name space of its own on that bus')
+    .option('--domain <name>', 'a separate name space on that bus')
     .option('--system', "the system's bus, /run/ipc-bus, instead of --bus")
-    .option('--json', 'results as JSON, one object a line where they keep coming')
+    .option('--json', 'results as JSON, one object per line for commands that keep running')
     .helpCommand(false)
   withExamples(program, EXAMPLES).addHelpText('after', exitCodesHelp())
   for (const make of COMMANDS) program.addCommand(make())
@@ -68,7 +68,7 @@ export async function runProgram(argv: readonly string[]): Promise<void> {
     await createProgram().parseAsync(argv)
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error
-    // Help and version were asked for; everything else is a wrong command line.
+    // Exit code 0 is that of help and version. Everything else is a wrong command line.
     process.exitCode = outside.code ?? (error.exitCode === 0 ? EXIT.ok : EXIT.usage)
   }
 }
@@ -81,7 +81,7 @@ function usageError(text: string): string {
   return [`ringbell: ${sentence} (ERR_RINGBELL_INVALID_OPTION)`, ...more, ''].join('\n')
 }
 
-/** The package's. */
+/** The version of the package. */
 export function version(): string {
   const manifest = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
     version: string

@@ -1,6 +1,6 @@
 /**
- * Messages as bytes for stdout: lines, length-prefixed frames, or lines of JSON. One buffer a batch, one write each. Lines and JSON
- * show text (payloads.ts); frames carry the bytes as they came.
+ * Messages as bytes for stdout: lines, length-prefixed frames, or lines of JSON. Each batch is one buffer and one write.
+ * Lines and JSON show text (payloads.ts); frames have the bytes as they came.
  */
 import type { Batch, Codec, Subscriber } from '../index.js'
 import { structured } from '../index.js'
@@ -9,7 +9,7 @@ import { jsonOf, shellCodec } from './payloads.js'
 
 export interface Format {
   readonly kind: 'lines' | 'frames' | 'json'
-  /** Before each line stand the time of the wall clock and the topic. */
+  /** Whether each line begins with the wall clock and the topic. */
   readonly prefix: boolean
 }
 
@@ -30,7 +30,7 @@ export function renderer({ kind, prefix }: Format, subscriber: Subscriber): Rend
   }
 }
 
-/** What each instance announces that it speaks. */
+/** The codec that each instance announces. */
 class Codecs {
   readonly #codecs = new Map<string, Codec<Uint8Array>>()
 
@@ -98,7 +98,7 @@ function json(batch: Batch, count: number, codec: Codec<Uint8Array>): string {
       topic: batch.service,
       publisher: batch.publisher,
       sequence: batch.sequence(i),
-      // Nanoseconds need more digits than a number of JSON has for everybody.
+      // A JSON number would lose digits of the nanoseconds.
       time: String(time),
       at: wall(time),
       ...jsonOf(Buffer.from(text(batch.data(i), codec)), codec.id),
@@ -108,7 +108,7 @@ function json(batch: Batch, count: number, codec: Codec<Uint8Array>): string {
   return lines
 }
 
-/** The text of a payload; the payload itself if it is not what its publisher announced. */
+/** The text of a payload; the payload itself if the announced codec cannot decode it. */
 function text(data: Uint8Array, codec: Codec<Uint8Array>): Uint8Array {
   try {
     return codec.decode(data)
@@ -117,7 +117,7 @@ function text(data: Uint8Array, codec: Codec<Uint8Array>): Uint8Array {
   }
 }
 
-/** What the wall clock showed at a time of CLOCK_MONOTONIC, as both run now. */
+/** Converts times of CLOCK_MONOTONIC to the wall clock, by the present difference between the two. */
 function wallClock(): (time: bigint) => Date {
   const now = BigInt(Date.now()) * NS_PER_MS
   const monotonic = process.hrtime.bigint()

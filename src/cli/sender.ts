@@ -1,7 +1,8 @@
 /**
- * Sends messages as fast as the ring, and a rate if there is one, allow. Everything goes through one batch writer: what is
- * at hand is committed together, and always before waiting for anything. On a `block` topic a message that finds
- * no room is sent again, and one that is larger than the ring goes in pieces; `drop-newest` drops and counts what finds no room.
+ * Sends messages as fast as the ring, and the rate if there is one, allow. Everything goes through one batch writer.
+ * The messages at hand are committed together, and always before a wait. On a `block` topic a message that finds no
+ * room is sent again, and one that is too large for the ring goes in pieces. `drop-newest` drops and counts a message
+ * that finds no room.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { BatchWriter, Codec, Overflow, Publisher } from '../index.js'
@@ -11,7 +12,7 @@ export class Sender {
   messages = 0
   bytes = 0
   dropped = 0
-  /** What can be sent. */
+  /** The largest message that can be sent. */
   readonly limit: Limit
   readonly #publisher: Publisher
   readonly #codec: Codec<Uint8Array>
@@ -31,7 +32,7 @@ export class Sender {
   ) {
     this.#publisher = publisher
     this.#codec = codec
-    // Only where nothing may be lost does a message go in pieces.
+    // Only on a `block` topic can a message go in pieces.
     this.limit =
       overflow === 'block'
         ? LARGEST

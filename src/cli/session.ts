@@ -19,8 +19,9 @@ export interface GlobalOptions {
 }
 
 /**
- * What becomes of a command whose bus has no directory: who announces makes it; who looks is told that there is none; who waits for
- * others waits for the directory as well. Only who announces makes one: a mistyped path would become an empty bus.
+ * What a command does if its bus has no directory. `make`: it announces something, and makes the directory. `fail`: it
+ * only looks, and fails. `wait`: it waits for other processes, and so for the directory as well. Only commands that
+ * announce something make it, because otherwise a mistyped path would become an empty bus.
  */
 export type Missing = 'make' | 'fail' | 'wait'
 
@@ -35,7 +36,7 @@ export interface Session {
 
 export type Body = (session: Session) => Promise<ExitCode | void>
 
-/** Between two looks for a directory that is not there: nothing rings for that. */
+/** Milliseconds between two checks for a missing directory. There is no event for that. */
 const LOOK_MS = 20
 
 /** Runs a command's body and sets the process's exit code; never throws. `patience`: milliseconds to wait for the directory. */
@@ -58,7 +59,7 @@ export function busOptions(command: Command): BusOptions {
   return { path, domain, system }
 }
 
-/** The same for a command that needs no bus. */
+/** As `runSession`, for a command that needs no bus. */
 export async function run(
   json: boolean,
   body: (out: Output, signal: AbortSignal) => Promise<ExitCode | void>,
@@ -73,7 +74,7 @@ export async function run(
   }
   outside.dispose()
   process.exitCode = outside.code ?? code
-  // The reader of the rest has gone, or does not want it: nothing may hold the process.
+  // After an interruption nothing may keep the process alive, not even output that is not read.
   if (outside.code !== undefined) process.exit()
 }
 
@@ -82,7 +83,7 @@ export function isMissing(error: unknown): error is RingbellError {
   return error instanceof RingbellError && error.code === 'ERR_RINGBELL_SYSTEM' && error.errno === 'ENOENT'
 }
 
-/** The directory and what decided it: two processes that do not see each other have two of them. */
+/** The directory and what decided it. Processes that do not find each other often have different directories. */
 export function placeOf({ path, pathSource }: Bus): string {
   return `${path} (${pathSource})`
 }
@@ -102,7 +103,7 @@ async function openBus(
     } catch (error) {
       if (!isMissing(error)) throw error
       if (performance.now() >= end) throw new CommandError('ERR_RINGBELL_NOT_FOUND', error.message, { cause: error })
-      if (!told) out.note(`${error.message}; waiting for somebody to make it`)
+      if (!told) out.note(`${error.message}; waiting until a process makes it`)
     }
     await sleep(LOOK_MS, undefined, { signal })
   }

@@ -1,17 +1,17 @@
 /**
- * Cuts a stream of bytes into messages: lines, frames that begin with their length (u32, little endian), or one message. Chunks may end
- * anywhere. What is given out is a view of a chunk where it can be; memory is bounded by the largest message.
+ * Cuts a stream of bytes into messages: lines, frames that begin with their length (u32, little endian), or one message.
+ * Chunks may end anywhere. A message is a view of its chunk if possible. The largest message limits the memory.
  */
 import { CommandError } from './exit-codes.js'
 
 /** How large a message may be. */
 export interface Limit {
   readonly bytes: number
-  /** Whose limit it is, and what to do. */
+  /** The reason for the limit, and what to do. */
   readonly why: string
 }
 
-/** The most that the protocol carries. */
+/** The limit of the protocol. */
 export const LARGEST: Limit = { bytes: 2 ** 30, why: 'that any message may have' }
 
 export interface Splitter {
@@ -104,7 +104,7 @@ export class FrameSplitter implements Splitter {
   }
 }
 
-/** All of it as one message, be it empty. */
+/** The whole input as one message, even if it is empty. */
 export class WholeSplitter implements Splitter {
   readonly #limit: Limit
   readonly #pieces: Uint8Array[] = []

@@ -339,7 +339,8 @@ export class Subscriber<T = Uint8Array>
     if (this.#gate.closed) return
     try {
       if (this.#loans.batch !== undefined) this.#notices.postpone()
-      // Notices that wait come first, and the publishers are not looked at: others may have ended, and nothing rings again for those.
+      // While notices wait, the core does not check the publishers. More of them may have ended, and no doorbell rings
+      // for those again, so this repeats.
       else while (this.#owned.peek()) this.#notices.take()
     } catch (error) {
       this.#error ??= fromNative(error)

@@ -1,4 +1,4 @@
-/** A condition that other code brings about, and everybody who waits for it. Whoever may have changed it calls `check`. */
+/** A condition that other code makes true, and all waits for it. Code that may have made it true calls `check`. */
 import { type Limits, Waiters } from './waiting.js'
 
 export class Condition {
@@ -9,17 +9,17 @@ export class Condition {
     this.#holds = holds
   }
 
-  /** Resolves when it holds, at once or at a later `check`. */
+  /** Resolves when the condition is true, at once or at a later `check`. */
   async wait(limits?: Limits): Promise<void> {
     if (!this.#holds()) await this.#waiters.wait(() => (this.#holds() ? true : undefined), limits)
   }
 
-  /** It may hold by now. */
+  /** Call when the condition may be true. */
   check(): void {
     this.#waiters.check()
   }
 
-  /** It will not be waited for any more. */
+  /** Rejects all waits. */
   fail(error: unknown): void {
     this.#waiters.fail(error)
   }

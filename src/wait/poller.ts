@@ -73,7 +73,7 @@ export class Poller {
     void RESOLVED.then(this.#loosen)
   }
 
-  /** For a loop that looks by itself. Where something came, more is likely to come. */
+  /** Polls, for a loop that is a timer. If something came, the timer polls more often, because more is likely to come. */
   #look(): void {
     const count = this.#native.poll()
     if (count > 0) this.hurry()

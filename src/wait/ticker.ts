@@ -1,7 +1,7 @@
 /**
  * Watches an epoll with a timer, where no event loop can watch it (Bun, Deno; on Node with `RINGBELL_POLLER=timer`). It
- * polls every millisecond after a wait has begun or something has come, and less often after some time. Waking up takes up to `SLOWEST_MS`,
- * and an idle process uses some CPU time; docs/platform.md says so. The timer starts unreferenced.
+ * polls every millisecond after a wait has begun or something has come, and less often after some time. Waking up takes
+ * up to `SLOWEST_MS`, and an idle process uses some CPU time; docs/platform.md says so. The timer starts unreferenced.
  */
 
 const FASTEST_MS = 1
@@ -25,7 +25,7 @@ export class Ticker {
     this.#timer.ref()
   }
 
-  /** Looks at the fastest pace again, also if a slow look is under way. */
+  /** Polls at the fastest pace again. A slow poll that is scheduled is replaced. */
   hurry(): void {
     const slow = this.#polls >= PATIENCE
     this.#polls = 0
@@ -50,7 +50,7 @@ export class Ticker {
     try {
       this.#poll()
     } finally {
-      // What was found may have hurried, and so have begun the next look already.
+      // The poll may have called `hurry`, which has scheduled the next poll already.
       clearTimeout(this.#timer)
       this.#timer = this.#schedule()
     }

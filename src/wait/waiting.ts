@@ -101,7 +101,7 @@ export class Waiters<V> {
 
   /** Call when there may be something: resolves each wait whose `find` has a result. */
   check(): void {
-    // Asked after each call, when nearly always nobody waits.
+    // This is called after each call, and there are nearly always no waits.
     if (this.#waiting.size === 0) return
     for (const [waiting, find] of this.#waiting) {
       const found = find()

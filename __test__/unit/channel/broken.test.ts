@@ -38,7 +38,7 @@ function published(t: ExecutionContext, name: string): unknown[] {
   return messages
 }
 
-/** The core of an endpoint answers nothing else any more; of the one that was opened last by default. */
+/** From now on every call of an endpoint's core fails; by default that of the endpoint that was opened last. */
 function breakIt(fake: FakeBus, which = -1): void {
   const core = fake.made.at(which)
   if (core === undefined) throw new Error('nothing was opened')

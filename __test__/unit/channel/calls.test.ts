@@ -446,7 +446,7 @@ test('a request or reply can be transferred without harm to others', async (t) =
   for (let round = 0; round < 3; round++) transfer(await client.call(text('x')))
 })
 
-test('what waits for room that comes and goes is sent, though nobody waits for an answer', async (t) => {
+test('a message that waits for room that comes and goes is sent, even if no call waits for an answer', async (t) => {
   const { bus, fake } = fakeBus(t)
   let given = false
   const server = await bus.serve('calls', (_request, { signal }) => {
@@ -461,7 +461,7 @@ test('what waits for room that comes and goes is sent, though nobody waits for a
   const [there, here] = fake.made
   const ring = there?.sides.get(0)?.in
   if (ring === undefined || here === undefined) throw new Error('nobody is there')
-  // Who asks for the doorbell finds room, who sends finds none.
+  // A call that arms the doorbell finds room, and a call that sends finds none.
   let asked = here.calls.armRoom
   ring.room = () => asked < (asked = here.calls.armRoom)
   control.abort()

@@ -26,7 +26,7 @@ const CHANGES: (() => [data: Uint8Array, change: () => void])[] = [
   ...[0, 10, 2 * LARGE].map((bytes) => () => resizable(bytes)),
 ]
 
-/** `request` 1 is answered with `answer`, 2 with a stream of it that never ends by itself, 3 with one of it alone; what else comes is sent back. */
+/** Request 1 is answered with `answer`, 2 with an endless stream of it, 3 with a stream of one; any other request is sent back. */
 async function scene(t: ExecutionContext, answer: Uint8Array) {
   const { bus, fake } = fakeBus(t)
   const ended: string[] = []
@@ -96,7 +96,7 @@ test('a reply, and a value of a stream, of which the handler is told', async (t)
     }
 })
 
-test('the last value of a stream, though credit comes while it is sent', async (t) => {
+test('the last value of a stream, even if credit comes while it is sent', async (t) => {
   for (const make of CHANGES) {
     const [data, change] = make()
     const { fake, client, here, changing, check } = await scene(t, data)

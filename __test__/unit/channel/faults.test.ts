@@ -75,7 +75,7 @@ test('send, write and ready find the broken peer', async (t) => {
   await check()
 })
 
-test('a connection that the core cannot end has ended all the same', async (t) => {
+test('a connection that the core fails to end has ended nevertheless', async (t) => {
   for (const how of ['fault', 'close'] as const) {
     const { server, there } = await scene(t)
     const [connection] = server.connections

@@ -33,7 +33,7 @@ test('a queue waits for what it has, and takes nothing', async (t) => {
   t.true(queue.closed)
 })
 
-test('a queue that closes drains, and has room for nobody', async (t) => {
+test('a queue that closes can be drained, and accepts nothing new', async (t) => {
   const { bus } = fakeBus(t)
   const queue = await bus.queue('jobs', { limit: 1 })
   queue.push(new Uint8Array(1))
@@ -48,7 +48,7 @@ test('a queue that closes drains, and has room for nobody', async (t) => {
   await t.throwsAsync(queue.drained(), { code: 'ERR_RINGBELL_CLOSED' })
 })
 
-test('a client that closes gives nobody a connection', async (t) => {
+test('a client that closes gives no call a connection', async (t) => {
   const { bus } = fakeBus(t)
   const client = await bus.connect('later')
   const call = client.call(new Uint8Array(1))
@@ -61,7 +61,7 @@ test('a client that closes gives nobody a connection', async (t) => {
   await closed
 })
 
-test('what cannot leave is closed all the same', async (t) => {
+test('an endpoint that fails to leave is closed nevertheless', async (t) => {
   const { bus, fake } = fakeBus(t)
   const server = await bus.serve('calls', () => new Promise<Uint8Array>(() => {}))
   const client = await bus.connect('calls')

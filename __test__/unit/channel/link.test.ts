@@ -64,7 +64,7 @@ test('a large request to a dead peer goes to another one', (t) => {
   t.deepEqual(told, [])
 })
 
-test('a large request that was sent goes to nobody else, though the peer turns out to be broken or gone', async (t) => {
+test('a large request that was sent goes to no other server, even if the peer is found to be broken or gone', async (t) => {
   for (const code of ['CORRUPT_PEER', 'PEER_GONE']) {
     let room = false
     let sent = false

@@ -262,7 +262,7 @@ test('a large job that times out gives its credit back once', async (t) => {
     for (let n = 0; n < 10; n++) queue.push(Uint8Array.of(n))
     await queue.drained()
     t.is(most, 2)
-    // One of them refuses the second one, too, for its size.
+    // One of the workers also refuses the second job, because of its size.
     t.like(queue.stats(), maxMessage === 1000 ? { acknowledged: 10, failed: 2 } : { acknowledged: 11, failed: 1 })
   }
 })

@@ -21,7 +21,7 @@ test('a failed check comes with the reason and advice', (t) => {
   }
 })
 
-test('where a timer polls instead of the event loop, it says so', (t) => {
+test('if a timer polls instead of the event loop, the doctor says so', (t) => {
   t.is(waking(true).status, 'warn')
   t.regex(waking(true).detail, /timer polls.*8 ms/)
   t.is(waking(false).status, 'ok')

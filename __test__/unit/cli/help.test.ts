@@ -3,7 +3,7 @@ import test from 'ava'
 import type { Command } from 'commander'
 import { createProgram } from '../../../src/cli/program.js'
 
-/** Where there is no terminal. */
+/** The width without a terminal. */
 const WIDTH = 80
 
 function helpOf(command: Command): string {
@@ -13,7 +13,7 @@ function helpOf(command: Command): string {
   return text
 }
 
-test('every command is in the help, and has one', (t) => {
+test('every command is in the help of the program, and has a help of its own', (t) => {
   const program = createProgram()
   const all = helpOf(program)
   t.true(program.commands.length > 10)

@@ -1,4 +1,4 @@
-/** Who waits in `attached()` keeps the process alive, as long as the subscriber is referenced. */
+/** Waits in `attached()` keep the process alive, as long as the subscriber is referenced. */
 import test from 'ava'
 import { Attaching } from '../../../src/topic/attaching.js'
 import type { Poller } from '../../../src/wait/poller.js'

@@ -6,7 +6,7 @@ import { DRAIN_NOTICE, type NativeSubscriber } from '../../../src/native.js'
 import { Subscriber } from '../../../src/topic/subscriber.js'
 import { Poller, type Wakeable } from '../../../src/wait/poller.js'
 
-/** A subscriber of one core, and what wakes it. */
+/** A subscriber with a fake core, and the function that wakes it. */
 function scene(t: ExecutionContext, native: object): { subscriber: Subscriber; wake: () => void } {
   let target: Wakeable | undefined
   Poller.prototype.add = (_, wakeable) => {
@@ -54,12 +54,12 @@ test('a failure without a reader fails attached() and the next read, once', asyn
   await subscriber.close()
 })
 
-test('one wake takes in all that there is to tell, also what is found only when the first of it was taken', async (t) => {
+test('one wake takes in all notices, also those that the core finds only after the first ones were taken', async (t) => {
   const record = (id: string) => ({ id, service: 'x', kind: 'topic', pid: 1, uid: 0, meta: {} })
   const told = [
     ['a', 'b', 'c'].map((id, source) => ({ type: 'attached', source, record: record(id), rung: 'direct' })),
     [{ type: 'ended', source: 0, reason: 'closed' }],
-    // Found by a look at the publishers, which notices that wait put off.
+    // The core finds these when it checks the publishers, which it does only when no notices wait.
     [1, 2].map((source) => ({ type: 'ended', source, reason: 'closed' })),
   ]
   const { subscriber, wake } = scene(t, {

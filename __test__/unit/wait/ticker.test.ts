@@ -1,9 +1,9 @@
-/** The polling of runtimes without an event loop for us, with timers that this test fires by itself. */
+/** Polling in runtimes whose event loop we cannot use, with timers that the test fires itself. */
 import test from 'ava'
 import { Poller } from '../../../src/wait/poller.js'
 import { SLOWEST_MS, Ticker } from '../../../src/wait/ticker.js'
 
-/** Runs with timers that fire when `tick` says so. `pending` has the delay of each. */
+/** Runs with timers that fire when `tick` is called. `pending` has the delay of each. */
 function withTimers(use: (pending: number[], tick: (times: number) => void) => void): void {
   const { setTimeout, clearTimeout } = globalThis
   const timers: { delay: number; fire: () => void }[] = []
@@ -34,7 +34,7 @@ function withTimers(use: (pending: number[], tick: (times: number) => void) => v
   }
 }
 
-test('it looks less often with time, and at once often again when it is hurried', (t) => {
+test('it polls less often with time, and at once often again when it is hurried', (t) => {
   withTimers((pending, tick) => {
     let looks = 0
     const ticker = new Ticker(() => looks++)
@@ -49,7 +49,7 @@ test('it looks less often with time, and at once often again when it is hurried'
   })
 })
 
-test('hurried from within a look, it still has one timer', (t) => {
+test('hurried from within a poll, it still has one timer', (t) => {
   withTimers((pending, tick) => {
     const ticker: Ticker = new Ticker(() => ticker.hurry())
     tick(1000)

@@ -1,7 +1,7 @@
 import test from 'ava'
 import { SLICE_MS, TimeSlice } from '../../../src/wait/time-slice.js'
 
-/** A turn by a clock that tests move. */
+/** A time slice with a clock that tests move. */
 function scene() {
   const clock = { time: 1000 }
   return { clock, turn: new TimeSlice(() => clock.time) }
@@ -14,7 +14,7 @@ test('a turn is used up by time, not by messages', (t) => {
   clock.time += SLICE_MS
   let messages = 0
   while (!turn.due()) messages++
-  t.true(messages < 256, 'it looks at the clock now and then')
+  t.true(messages < 256, 'it reads the clock now and then')
   t.true(turn.spent)
   turn.begin()
   t.false(turn.spent)

@@ -161,7 +161,7 @@ test('unreferenced, it does not keep the process alive', (t) => {
   t.is(state.held, 0)
 })
 
-test('each sleep that begins hurries the poller, also while it is held or nobody is kept alive', (t) => {
+test('each sleep that begins hurries the poller, also while it is held, or while no wait keeps the process alive', (t) => {
   const { state, waiter } = scene('sleep')
   waiter.start()
   t.is(state.hurried, 1)

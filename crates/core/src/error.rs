@@ -282,7 +282,7 @@ impl From<Fault> for Error {
     fn from(fault: Fault) -> Error {
         match fault {
             Fault::Expelled => {
-                Error::Refused { reason: "the peer took this side's cursor for invalid".into() }
+                Error::Refused { reason: "the peer found that this side's cursor is invalid".into() }
             }
             fault => Error::CorruptPeer { what: fault.to_string() },
         }

@@ -144,7 +144,7 @@ mod error;
 #[cfg(doctest)]
 mod guide;
 mod handshake;
-/// Unit tests use what the tests in `tests/` use, by the same name of the library.
+/// The harness of the tests in `tests/`, for unit tests. It calls the library by the same name in both.
 #[cfg(test)]
 #[path = "../tests/harness/mod.rs"]
 mod harness;

@@ -206,7 +206,7 @@ fn a_record_that_turns_bad_is_removed() {
 
 #[test]
 fn a_strangers_record_is_not_believed_unless_trusted() {
-    if needs_root("give a file to somebody else") {
+    if needs_root("give a file to another user") {
         return;
     }
     let place = Place::new();

@@ -14,7 +14,7 @@ use harness::*;
 use ringbell::bus::{Announcement, Bus, BusOptions, Filter, MAX_RECORD};
 use serde_json::{Map, Value};
 
-/// And by an empty path, which before Linux 6.10 needs CAP_DAC_READ_SEARCH.
+/// The methods that need no root. `empty-path` needs CAP_DAC_READ_SEARCH before Linux 6.10.
 const WAYS: [&str; 3] = ["", "proc", "rename"];
 
 /// A record large enough to be seen half-written, if that were possible: `round` at its beginning and its end.
@@ -218,7 +218,7 @@ fn too_long_a_record_is_refused_and_the_old_one_stays() {
     assert_eq!(place.names().len(), 1);
 }
 
-/// A place where a user without rights can open a bus.
+/// A place where a user without special rights can open a bus.
 fn open_place() -> Place {
     let place = Place::new();
     fs::set_permissions(place.folder.path(), fs::Permissions::from_mode(0o777)).unwrap();

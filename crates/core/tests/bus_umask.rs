@@ -1,5 +1,5 @@
-//! A bus directory has its rights whatever the umask of the process says. The umask is the whole process's, so this test
-//! has a file of its own.
+//! The rights of a bus directory do not depend on the umask of the process. The umask is that of the whole process, so
+//! this test has a file of its own.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 

@@ -21,7 +21,7 @@ fn rungs() -> Vec<Rung> {
     }
 }
 
-/// A bus of its own, and its place.
+/// A private bus, and its place.
 fn bus() -> (Bus, Place) {
     let place = Place::new();
     (place.bus(), place)

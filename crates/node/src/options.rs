@@ -209,7 +209,7 @@ fn in_words<'a>(rule: &'a str, others: impl Iterator<Item = &'a str>) -> String 
                 names.push(other);
             }
         }
-        return format!("it is not an option here; there are `{}`", names.join("`, `"));
+        return format!("it is not an option here; the options are `{}`", names.join("`, `"));
     }
     let most = match expected {
         "u8" => u8::MAX.into(),

@@ -1,8 +1,8 @@
 //! The tables: one rule for each system call that is missing.
 //!
-//! Numbers differ between architectures, so they come from libc, by name. Only the order of the newest calls is the same everywhere:
-//! what stands above `clone3` is younger. Sources: the kernel's `arch/x86/entry/syscalls/syscall_64.tbl` of 5.4, and Docker's default
-//! seccomp profile (moby/profiles).
+//! Numbers differ between architectures, so they come from libc, by name. Only the newest calls have the same order
+//! everywhere: a number above that of `clone3` is a newer call. Sources: the kernel's
+//! `arch/x86/entry/syscalls/syscall_64.tbl` of 5.4, and Docker's default seccomp profile (moby/profiles).
 
 use libc::{EINVAL, ENOSYS, EPERM};
 
@@ -22,7 +22,7 @@ macro_rules! named {
     ($($name:ident)*) => { &[$((stringify!($name), libc::$name)),*] };
 }
 
-/// What a list can name: the calls that ringbell can do without, or must report well.
+/// The calls that a list can name: ringbell can do without them, or must report their failure well.
 const CALLS: &[(&str, libc::c_long)] = named!(SYS_memfd_create SYS_pidfd_open SYS_pidfd_getfd SYS_io_setup SYS_io_submit
     SYS_inotify_init1 SYS_renameat2 SYS_linkat SYS_mmap SYS_fcntl SYS_close_range SYS_clone3);
 const ERRNOS: &[(&str, i32)] = named!(EPERM EACCES ENOSYS EINVAL EMFILE ENFILE ENOMEM ENOLCK EAGAIN);

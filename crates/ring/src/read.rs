@@ -65,7 +65,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Evicted => "it evicted this reader",
-            Self::Expelled => "it took this reader's cursor for invalid",
+            Self::Expelled => "it found this reader's cursor invalid",
             Self::Corrupt(what) => what,
         })
     }

@@ -1,6 +1,6 @@
 /**
- * `ringbell call <service> [data]`: one call, its reply on stdout. The server's record says which codec it speaks; payloads.ts
- * says what that is in a shell. What the handler throws goes to stderr, with its code.
+ * `ringbell call <service> [data]`: makes one call and prints the reply to stdout. The record of the server names its
+ * codec, and payloads.ts converts text to and from it. An error of the handler goes to stderr, with its code.
  */
 import { Command, Option } from 'commander'
 import { RingbellError } from '../../index.js'
@@ -25,12 +25,12 @@ export function call(): Command {
   const command = new Command('call')
     .summary('call a service')
     .description(
-      'Calls a service and prints its reply. The request is DATA, or what comes in on stdin; it is sent as it is, so for a ' +
-        'server that speaks JSON it is JSON (for one that speaks structured, too). With --json the reply is {"value"}, ' +
-        '{"text"} or {"base64"}.',
+      'Calls a service and prints its reply. The request is DATA or stdin. A server with the codec json or structured must ' +
+        'get JSON; for any other codec the bytes are sent as they are. With --json the reply is {"value"}, {"text"} or ' +
+        '{"base64"}.',
     )
     .argument('<service>', 'service name')
-    .argument('[data]', "the request (default: stdin, if that is no terminal; '-': stdin)")
+    .argument('[data]', "the request; '-' is stdin (default: stdin, unless it is a terminal)")
   withFile(command)
     .addOption(
       new Option('-t, --timeout <duration>', `time limit, including the search for the server ${DURATIONS}`)
@@ -41,7 +41,7 @@ export function call(): Command {
       '-s, --stream',
       'print a streamed reply, one line for each piece; the time limit is only for the search for the server',
     )
-    .option('-i, --idempotent', 'call again if the server is lost and nobody knows whether it handled the call')
+    .option('-i, --idempotent', 'call again if the server is lost and it is unknown whether it handled the call')
   return withExamples(command, [
     'ringbell call upper hello',
     'ringbell call thumbnail --file picture.png > small.png',
@@ -81,7 +81,7 @@ async function run(session: Session, name: string, data: string | undefined, opt
 async function requestOf(data: string | undefined, file: string | undefined, signal: AbortSignal): Promise<Uint8Array> {
   const input = await Input.open(data, { whole: true, ...(file === undefined ? {} : { file }) }, signal)
   try {
-    // Nobody means to type a request without being asked for it.
+    // Without DATA, a terminal is not read, and the request is empty.
     return data === undefined && input.isTyped ? new Uint8Array(0) : await input.whole(LARGEST)
   } finally {
     await input.close()

@@ -1,4 +1,4 @@
-/** `ringbell completion <shell>`: a script that teaches a shell this command line, made of the table that parses it. */
+/** `ringbell completion <shell>`: prints a completion script. It is made from the table that parses the command line. */
 import { Argument, Command } from 'commander'
 import { bash } from '../completion/bash.js'
 import { fish } from '../completion/fish.js'

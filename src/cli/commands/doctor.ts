@@ -26,7 +26,8 @@ export function doctor(): Command {
     .summary('check what this machine allows')
     .description(
       'Checks kernel, security modules, limits and the bus directory, looks for services on your other buses, tries each ' +
-        'rung of acquisition between two processes, and says what to do. It leaves nothing behind. ✓ as it should be, ! works in a lesser way, ✗ does not work (exit code 1).',
+        'rung of acquisition between two processes, and says what to do. It leaves nothing behind. ✓ as it should be, ! works ' +
+        'with limits, ✗ does not work (exit code 1).',
     )
     .action((_options: object, command: Command) => {
       const { json = false } = command.optsWithGlobals<GlobalOptions>()
@@ -69,7 +70,7 @@ async function checksOf(options: BusOptions, signal: AbortSignal): Promise<Check
 function adviceFor(error: unknown): string {
   const { code } = error as { code?: string }
   return code === 'ERR_RINGBELL_BINDING' || code === 'ERR_RINGBELL_UNSUPPORTED_PLATFORM'
-    ? 'no directory helps; see docs/guide/troubleshooting.md, "Bundlers, noexec and --no-addons"'
+    ? 'another directory does not help; see docs/guide/troubleshooting.md, "Bundlers, noexec and --no-addons"'
     : 'choose another directory with --bus or IPC_BUS_DIR'
 }
 

@@ -1,4 +1,4 @@
-/** `ringbell help [command]`: the help of a command, or a sentence if there is none of that name. */
+/** `ringbell help [command]`: shows the help of a command. An unknown command is an error. */
 import { Command } from 'commander'
 
 export function help(): Command {

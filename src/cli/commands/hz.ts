@@ -28,8 +28,8 @@ export function hz(): Command {
   return new Command('hz')
     .summary('measure the rate and latency of a topic')
     .description(
-      'Measures messages and bytes per second, and the latency: from the commit of a message until it was received here ' +
-        '(a sample of each batch). On a "block" topic it holds up the publisher if it cannot keep pace, like any subscriber.',
+      'Measures messages and bytes per second, and the latency: the time from the commit of a message until it is received ' +
+        'here (a sample of each batch). On a "block" topic it slows down the publisher if it is too slow, like any subscriber.',
     )
     .argument('<topic>', 'topic name or pattern')
     .addOption(

@@ -36,8 +36,8 @@ export function inspect(): Command {
   return new Command('inspect')
     .summary('show everything about a service')
     .description(
-      'Shows the record of every instance of a service and, for topics, counters, subscribers with their backlog, and by which rung ' +
-        'we acquire it and why not by a better one. To find out it attaches for a moment, which others take for a subscriber.',
+      'Shows the record of every instance of a service and, for topics, counters, subscribers with their backlog, and the rung ' +
+        'by which we acquire it and why not by a better one. For that it attaches for a moment, and others see it as a subscriber.',
     )
     .argument('<service>', 'service name')
     .addOption(
@@ -54,7 +54,7 @@ export function inspect(): Command {
 async function show({ bus, out, signal }: Session, name: string, options: InspectOptions): Promise<void> {
   const instances = bus.services.list().filter((service) => service.name === name)
   if (instances.length === 0)
-    throw new RingbellError('ERR_RINGBELL_NOT_FOUND', `Nobody announces '${name}' on ${placeOf(bus)}`)
+    throw new RingbellError('ERR_RINGBELL_NOT_FOUND', `No process announces '${name}' on ${placeOf(bus)}`)
   const topics = options.attach ? instances.filter(({ topic }) => topic !== undefined) : []
   const attachments = new Map<string, Attachment>()
   if (topics.length > 0) {

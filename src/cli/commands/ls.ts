@@ -27,7 +27,7 @@ async function list({ bus, out }: Session, wanted: string | undefined): Promise<
     await out.write(`${columns([header, ...services.map(row)], [2]).join('\n')}\n`)
   }
   if (services.length > 0) return out.note(`on ${placeOf(bus)}`)
-  const nobody = `Nobody${wanted === undefined ? '' : ` of '${wanted}'`} is on ${placeOf(bus)}`
+  const nobody = `No service${wanted === undefined ? '' : ` of '${wanted}'`} is on ${placeOf(bus)}`
   if (wanted !== undefined) throw new CommandError('ERR_RINGBELL_NOT_FOUND', nobody)
   if (!out.json) out.report(nobody, {})
 }

@@ -1,7 +1,7 @@
 /**
- * `ringbell pub <topic>`: what comes in goes out as messages (see input.ts). Reads no faster than the
- * slowest subscriber, so a command in front of it is slowed down and nothing is lost; ends when its input has ended and
- * everybody who is attached has read everything.
+ * `ringbell pub <topic>`: publishes its input as messages (see input.ts). It reads no faster than the slowest
+ * subscriber, so the command in front of it is slowed down and nothing is lost. It ends when its input has ended and
+ * every attached subscriber has read everything.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Command, Option } from 'commander'
@@ -43,13 +43,16 @@ export function pub(): Command {
   const command = new Command('pub')
     .summary('publish stdin, one message for each line')
     .description(
-      'Publishes what comes in on stdin, a message a line, or DATA as one message. Slows down to the slowest subscriber, ' +
-        'so nothing is lost. Messages sent while nobody is attached stay in the ring for `sub --from earliest` until newer ' +
-        'ones overwrite them, or `pub` ends.',
+      'Publishes stdin, one message for each line, or DATA as one message. It slows down to the slowest subscriber, so ' +
+        'nothing is lost. Messages sent while no subscriber is attached stay in the ring for `sub --from earliest` until ' +
+        'newer ones overwrite them, or `pub` ends.',
     )
     .argument('<topic>', 'topic name to publish under')
   withInput(command, 'message')
-    .option('--codec <id>', 'codec to announce, such as json; the bytes are sent as they come (structured: JSON is)')
+    .option(
+      '--codec <id>',
+      'codec to announce, such as json; the bytes are sent as they come (with structured, the input is JSON)',
+    )
     .option('--capacity <size>', 'bytes of the ring, a power of two (default: 1M)', parseSize)
     .addOption(
       new Option('--overflow <policy>', 'what to do when the ring is full (default: block)').choices([
@@ -63,8 +66,8 @@ export function pub(): Command {
       `drop a subscriber that stalls the topic for longer ${DURATIONS}`,
       parseDuration,
     )
-    .option('--max-subscribers <n>', 'places for subscribers (default: 64)', parseCount)
-    .option('-r, --rate <n>', 'at most so many messages a second', parseRate)
+    .option('--max-subscribers <n>', 'slots for subscribers (default: 64)', parseCount)
+    .option('-r, --rate <n>', 'at most this many messages per second', parseRate)
     .option(
       '-w, --wait-subscriber',
       'send nothing before the first subscriber is attached (`stats` and `inspect` count as one)',
@@ -132,7 +135,7 @@ async function summarize(
   out.note(`${topic}: ${counted(messages, 'message')}, ${size(bytes)} in ${duration(seconds * 1e9)}${rate}${drops}`)
 }
 
-/** Waits until every attached subscriber has read everything; one that dies or is evicted is not waited for. */
+/** Waits until every attached subscriber has read everything, has died or was evicted. */
 async function drained(publisher: Publisher, out: Session['out'], signal: AbortSignal): Promise<void> {
   const behind = (): number => publisher.stats().subscribers.filter(isBehind).length
   if (behind() === 0) return

@@ -1,6 +1,7 @@
 /**
- * `ringbell push <queue>`: what comes in (see input.ts) becomes jobs of a work queue. The queue lives in this process, so the process ends
- * when every job has been done or given up. What was given up, and what is left when it is interrupted, is told on stderr.
+ * `ringbell push <queue>`: pushes its input as jobs of a work queue (see input.ts). The queue is in this process, so the
+ * process ends when every job is done or given up. It reports on stderr the jobs that were given up, and how many are
+ * lost when it is interrupted.
  */
 import { Command, Option } from 'commander'
 import type { Queue } from '../../index.js'
@@ -21,22 +22,22 @@ interface PushOptions extends AccessFlags, InputFlags {
   limit?: number
 }
 
-/** Bytes of a job that a sentence shows. */
+/** How many bytes of a job an error shows. */
 const SHOWN = 80
 
 export function push(): Command {
   const command = new Command('push')
-    .summary('give jobs to workers, a job a line')
+    .summary('give jobs to workers, one job for each line')
     .description(
-      'Pushes what comes in on stdin to a work queue, a job a line, or DATA as one job. Each job goes to one worker (`work`, ' +
-        'or bus.worker()), and to another one if that fails or dies. Ends when all jobs are done: with exit code 1 if one ' +
-        'was given up. The queue is in this process; jobs that are not done when it is interrupted are lost.',
+      'Pushes stdin to a work queue, one job for each line, or DATA as one job. Each job goes to one worker (`work`, or ' +
+        'bus.worker()), and to another one if that fails or dies. It ends when all jobs are done, with exit code 1 if one ' +
+        'was given up. The queue is in this process: jobs that are not done when it is interrupted are lost.',
     )
     .argument('<queue>', 'queue name to push under')
   withInput(command, 'job')
     .option(
       '--codec <id>',
-      'codec to announce, such as json; the bytes are sent as they come (structured: JSON is)',
+      'codec to announce, such as json; the bytes are sent as they come (with structured, the input is JSON)',
       'bytes',
     )
     .option('--capacity <size>', "bytes of each worker's rings, a power of two (default: 64K)", parseSize)
@@ -44,10 +45,10 @@ export function push(): Command {
     .addOption(
       new Option(
         '-t, --timeout <duration>',
-        `for one job; then it goes to another worker (default: for ever) ${DURATIONS}`,
+        `time limit for one job; then it goes to another worker (default: no limit) ${DURATIONS}`,
       ).argParser(parseDuration),
     )
-    .option('--limit <n>', 'jobs that are not done at once; then no more are read (default: 65536)', parseCount)
+    .option('--limit <n>', 'the most jobs that are not done; further input waits (default: 65536)', parseCount)
   return withExamples(withAccess(command), [
     "find . -name '*.png' | ringbell push thumbnails",
     'ringbell push thumbnails picture.png --attempts 2',
@@ -97,7 +98,7 @@ async function pushAll(queue: Queue, input: Input, signal: AbortSignal): Promise
 }
 
 function tellOf(queue: Queue, name: string, codec: string, out: Session['out']): void {
-  queue.on('connected', ({ peer }) => out.note(`${name}: worker ${peer.pid} has come`))
+  queue.on('connected', ({ peer }) => out.note(`${name}: worker ${peer.pid} has connected`))
   queue.on('deadLetter', (job, error) => {
     const text = Buffer.from(job)
     const shown = JSON.stringify(text.subarray(0, SHOWN).toString())
@@ -117,7 +118,7 @@ async function summarize(queue: Queue, name: string, out: Session['out'], second
   const { pushed, acknowledged, redelivered, failed, waiting, assigned } = queue.stats()
   const left = waiting + assigned
   if (left > 0)
-    out.report(`${name}: ${counted(left, 'job')} lost, because nobody has done them yet`, { event: 'lost', left })
+    out.report(`${name}: ${counted(left, 'job')} lost, because no worker has done them yet`, { event: 'lost', left })
   if (out.json) return out.value({ queue: name, pushed, acknowledged, redelivered, failed, left, seconds })
   const more = [
     redelivered > 0 ? `, ${counted(redelivered, 'redelivery', 'redeliveries')}` : '',

@@ -25,16 +25,16 @@ export function serve(): Command {
   const command = new Command('serve')
     .summary('answer calls by running a command')
     .description(
-      'Answers every call by running a command: the request is its stdin, its stdout the reply. If it ends with another exit code ' +
-        'than 0, the caller gets an error (ERR_COMMAND_FAILED); its stderr is ours. Who gives up has it killed (SIGTERM). ' +
-        'It finds RINGBELL_SERVICE, RINGBELL_PEER_PID, RINGBELL_PEER_UID and RINGBELL_REDELIVERED in its environment.',
+      'Answers every call by running a command: its stdin is the request, its stdout is the reply, its stderr is ours. If its ' +
+        'exit code is not 0, the caller gets an error (ERR_COMMAND_FAILED). If the caller gives up, the command is killed ' +
+        '(SIGTERM). Its environment has RINGBELL_SERVICE, RINGBELL_PEER_PID, RINGBELL_PEER_UID and RINGBELL_REDELIVERED.',
     )
     .argument('<service>', 'service name to serve under')
     .argument('<command...>', "the command and its arguments; after '--' they may begin with '-'")
     .option('--codec <id>', 'codec to announce, such as json; the bytes are passed on as they come', 'bytes')
     .option('--capacity <size>', "bytes of each connection's rings, a power of two (default: 64K)", parseSize)
-    .option('-j, --jobs <n>', 'commands at once; further calls wait', parseCount, 16)
-    .option('-s, --stream', 'send what the command writes as it comes, to `call --stream`')
+    .option('-j, --jobs <n>', 'the most commands at once; further calls wait', parseCount, 16)
+    .option('-s, --stream', 'send the output of the command as it comes, to `call --stream`')
   return withExamples(withAccess(command), [
     'ringbell serve upper -- tr a-z A-Z',
     'ringbell serve upper --uids 1000,1001 -- tr a-z A-Z',

@@ -27,8 +27,8 @@ export function stats(): Command {
   return new Command('stats')
     .summary('show the counters of a service')
     .description(
-      'Shows what every instance of a service has counted. Servers are asked; topics are joined for a moment, which others take ' +
-        'for a subscriber: it takes a slot, and `pub --wait-subscriber` begins. `inspect --no-attach` shows the record without.',
+      'Shows the counters of every instance of a service. It asks servers, and attaches to topics for a moment. Others see it ' +
+        'there as a subscriber: it takes a slot, and `pub --wait-subscriber` begins. `inspect --no-attach` shows only the record.',
     )
     .argument('<service>', 'service name')
     .addOption(
@@ -45,7 +45,7 @@ async function show(session: Session, name: string, { timeout }: CommandOptions)
   const { bus, out } = session
   const instances = bus.services.list().filter((service) => service.name === name)
   if (instances.length === 0)
-    throw new RingbellError('ERR_RINGBELL_NOT_FOUND', `Nobody announces '${name}' on ${placeOf(bus)}`)
+    throw new RingbellError('ERR_RINGBELL_NOT_FOUND', `No process announces '${name}' on ${placeOf(bus)}`)
   const topics = instances.filter(({ topic }) => topic !== undefined)
   const servers = instances.filter(({ kind }) => kind === 'server')
   const [ofTopics, ofServers] = await Promise.all([
@@ -75,7 +75,7 @@ async function show(session: Session, name: string, { timeout }: CommandOptions)
 function untold(kind: string): NonNullable<Found['error']> {
   const why =
     kind === 'queue'
-      ? 'a queue counts for its own process alone: queue.stats() there, or what `push` says at its end'
+      ? 'the counters of a queue are in its own process: use queue.stats() there, or what `push` prints at its end'
       : `a ${kind} has no counters`
   return { code: 'ERR_RINGBELL_NOT_FOUND', message: why }
 }

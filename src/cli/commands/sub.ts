@@ -1,7 +1,7 @@
 /**
- * `ringbell sub <topic>`: every message on stdout, as a line, a frame or JSON (see rendering.ts). Reads no faster than stdout is read, which on a
- * `block` topic slows down the publisher. Keeps waiting for publishers, unless told when to end. What a reader must
- * know (misses, evictions, publishers that died or cannot be joined) goes to stderr.
+ * `ringbell sub <topic>`: prints every message to stdout, as a line, a frame or JSON (see rendering.ts). It reads no
+ * faster than stdout is read, which slows down the publisher of a `block` topic. It waits for publishers until an option
+ * ends it. It reports misses, evictions, and publishers that died or that it could not attach to on stderr.
  */
 import { Command, Option } from 'commander'
 import { type AckMode, RingbellError, type Rung, type Subscriber } from '../../index.js'
@@ -31,16 +31,16 @@ export function sub(): Command {
   const command = new Command('sub')
     .summary('print the messages of a topic')
     .description(
-      'Prints every message, a line each, of all publishers of a topic, or of all topics that match a pattern such as ' +
-        '"sensors.*": then the wall clock and the topic stand before each line. With --json a line is {"topic", ' +
-        '"publisher", "sequence", "time", "at", "text"}: time is CLOCK_MONOTONIC in nanoseconds, as a string of all its ' +
-        'digits; at is the wall clock. Bytes that are no UTF-8 come as "base64"; of publishers that announce the codec ' +
-        'json or structured there is "value" instead. A structured value that JSON cannot carry is shown as Node shows it.',
+      'Prints every message as a line, from all publishers of a topic, or of all topics that match a pattern such as ' +
+        '"sensors.*". For a pattern, each line begins with the wall clock and the topic. With --json a line is {"topic", ' +
+        '"publisher", "sequence", "time", "at", "text"}: "time" is CLOCK_MONOTONIC in nanoseconds, as a string with all ' +
+        'digits; "at" is the wall clock. Bytes that are not UTF-8 come as "base64". Messages of publishers with the codec ' +
+        'json or structured come as "value". A structured value that JSON cannot carry is text, as Node shows it.',
     )
     .argument('<topic>', 'topic name or pattern')
-    .option('-b, --binary', 'frames instead of lines: u32 little-endian length, then so many bytes')
-    .option('--prefix', 'the wall clock and the topic before each line (the default for a pattern)')
-    .option('--no-prefix', 'lines as they came, whatever the topic (the default for a name)')
+    .option('-b, --binary', 'frames instead of lines: u32 little-endian length, then that many bytes')
+    .option('--prefix', 'begin each line with the wall clock and the topic (the default for a pattern)')
+    .option('--no-prefix', 'print the lines as they came (the default for a name)')
     .addOption(new Option('--from <start>', 'where to begin').choices(['latest', 'earliest']).default('latest'))
     .option('-n, --count <n>', 'end after this many messages', parseCount)
     .option(

@@ -1,6 +1,7 @@
 /**
- * `ringbell work <queue> [-- <command>]`: does the jobs of a work queue, a process a job, or prints them, a line a job. A job is
- * acknowledged when its command has ended well and what it wrote is written; anything else sends it back to its queue.
+ * `ringbell work <queue> [-- <command>]`: does the jobs of a work queue, with one process for each, or prints them, one
+ * line for each. A job is acknowledged when its command has ended with exit code 0 and its output is written. Otherwise
+ * the job goes back to its queue.
  */
 import { once } from 'node:events'
 import { Command } from 'commander'
@@ -24,27 +25,27 @@ interface WorkOptions {
 
 type Job = Parameters<CommandHandler['reply']>
 
-/** Milliseconds for what is in hand when it is interrupted. */
+/** Milliseconds that jobs in hand have to end after an interruption. */
 const GRACE_MS = 3000
-/** For what is in hand when no more is wanted: its command says how long. */
+/** Practically no limit, for the jobs in hand when no more are wanted. */
 const LONG_MS = 2 ** 31 - 1
 
 export function work(): Command {
   const command = new Command('work')
     .summary('do the jobs of a work queue by running a command')
     .description(
-      'Does jobs that are pushed to a queue (`push`, or bus.queue()): runs a command for each, with the job on its stdin, and ' +
-        'prints what that writes. If it ends with another exit code than 0, the job goes back to the queue, which gives it to ' +
-        'a worker again. Without a command it prints the jobs, a line each. The command finds RINGBELL_SERVICE, ' +
-        'RINGBELL_PEER_PID, RINGBELL_PEER_UID and RINGBELL_REDELIVERED in its environment.',
+      'Does the jobs of a queue (`push`, or bus.queue()): runs a command for each job, with the job on its stdin, and prints ' +
+        'the output of the command. If its exit code is not 0, the job goes back to the queue, which gives it to a worker ' +
+        'again. Without a command it prints the jobs, one line for each. The environment of the command has ' +
+        'RINGBELL_SERVICE, RINGBELL_PEER_PID, RINGBELL_PEER_UID and RINGBELL_REDELIVERED.',
     )
     .argument('<queue>', 'queue name')
     .argument('[command...]', "the command and its arguments; after '--' they may begin with '-'")
-    .option('-j, --jobs <n>', 'jobs at once', parseCount, 1)
-    .option('-n, --count <n>', 'end after so many jobs, and those that are in hand by then', parseCount)
+    .option('-j, --jobs <n>', 'the most jobs at once', parseCount, 1)
+    .option('-n, --count <n>', 'end after this many jobs; jobs in hand are finished first', parseCount)
     .option(
       '-t, --timeout <duration>',
-      `give up when no job came for so long (exit code 3) ${DURATIONS}`,
+      `give up if no job comes for this long (exit code 3) ${DURATIONS}`,
       parseDuration,
     )
   return withExamples(command, ["ringbell work thumbnails -j 4 -- sh -c 'convert -resize 200 - png:$(mktemp)'"]).action(
@@ -68,7 +69,8 @@ async function run(session: Session, name: string, words: readonly string[], opt
   const handle = async (...[job, context]: Job): Promise<void> => {
     idle.stop()
     inHand++
-    // Before this job gives back its credit, and not before this call counts as one in hand, which its first promise makes it.
+    // Close before this job gives its credit back, and after the worker counts it as in hand: when this call has
+    // returned its promise.
     if (++begun === count) queueMicrotask(() => void worker.close({ grace: LONG_MS }).then(end, end))
     try {
       if (commands === undefined) await out.write(line(name, Buffer.from(job), codec, out.json))

@@ -1,4 +1,4 @@
-/** Completion for bash: one function, which finds the command that is typed and looks up what may come next. */
+/** Completion for bash: one function finds the typed command and offers what may come next. */
 import type { Flag, Grammar, Value, Verb } from './grammar.js'
 
 export function bash({ globals, commands }: Grammar): string {
@@ -77,7 +77,7 @@ function namesOf(flags: readonly Flag[]): string[] {
   return flags.flatMap(({ names }) => names)
 }
 
-/** `*` stays a pattern; nothing else in a command's or an option's name is one. */
+/** The `*` stays a pattern. Names of commands and options contain no other pattern. */
 function patterns(list: readonly string[]): string {
   return list.join('|')
 }

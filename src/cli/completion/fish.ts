@@ -1,4 +1,4 @@
-/** Completion for fish: a line for everything that may be typed. */
+/** Completion for fish: one line for each thing that may be typed. */
 import type { Flag, Grammar, Value, Verb } from './grammar.js'
 
 export function fish({ globals, commands }: Grammar): string {
@@ -21,7 +21,7 @@ function ofVerb({ name, flags, words }: Verb): string[] {
   const condition = ` -n '__fish_seen_subcommand_from ${name}'`
   return [
     ...flags.map((flag) => ofFlag(condition, flag)),
-    // fish asks for what may come next, not for which place it is in.
+    // fish does not know the position of an argument, so it offers the values of all of them.
     ...words
       .map(({ value }) => takes(value))
       .filter((what) => what !== '')

@@ -1,4 +1,4 @@
-/** The command line as plain data, read from the table that parses it: what a shell needs to complete it. */
+/** The grammar of the command line as plain data, for completion scripts. It is read from the table that parses it. */
 import type { Argument, Command, Option } from 'commander'
 import { shownCommands } from '../help.js'
 
@@ -18,7 +18,7 @@ export interface Flag {
   /** `-f` and `--file`, or one of them. */
   readonly names: readonly string[]
   readonly description: string
-  /** What it takes, if it takes something. */
+  /** The kind of its value, if it has one. */
   readonly value?: Value
 }
 
@@ -28,7 +28,7 @@ export interface Word {
   readonly variadic: boolean
 }
 
-/** What stands in a place: one of some words, a file or folder, the name of a service that is there, a command; or nobody knows. */
+/** The kind of a value: one of some words, a file or folder, the name of a service on the bus, a command, or any text. */
 export type Value =
   | { readonly kind: 'choices'; readonly choices: readonly string[] }
   | { readonly kind: 'file' | 'folder' | 'service' | 'command' | 'text' }
@@ -60,7 +60,7 @@ function flagOf(option: Option): Flag {
 
 function wordOf(word: Argument, commands: readonly string[]): Word {
   const name = word.name()
-  // The commands themselves are not known yet where `help` is made.
+  // The argument of `help` has no choices of its own, because `help` is made before all commands are known.
   const choices = name === 'command' && !word.variadic ? commands : word.argChoices
   return { name, value: valueOf(name, choices), variadic: word.variadic }
 }

@@ -1,4 +1,4 @@
-/** Completion for zsh, by its own `_arguments`. */
+/** Completion for zsh, with its own function `_arguments`. */
 import type { Flag, Grammar, Value, Verb } from './grammar.js'
 
 export function zsh({ globals, commands }: Grammar): string {

@@ -1,11 +1,11 @@
 /**
- * The other places where a bus of this user may be. Which one is used depends on the environment, so a service and a shell, or a login
- * and a cron job, can have two of them and never meet.
+ * The other places where a bus of this user may be. The environment decides which one is used. So a service and a shell,
+ * or a login and a cron job, can have two buses and never find each other.
  */
 import { Bus, type Check } from '../../index.js'
 import { counted } from '../figures.js'
 
-/** Looks for services in the default places that are not the examined bus; without one, in all of them. */
+/** Looks for services in the default places, except on the examined bus if there is one. */
 export async function otherPlaces(examined: Bus | undefined): Promise<Check> {
   const paths = places().filter((path) => examined?.path !== path && !examined?.path.startsWith(`${path}/`))
   const found: { path: string; services: number }[] = []
@@ -21,11 +21,11 @@ export async function otherPlaces(examined: Bus | undefined): Promise<Check> {
     status: 'warn',
     detail:
       found.map(({ path, services }) => `${counted(services, 'service')} on ${path}`).join(', ') + ', another bus',
-    advice: `processes meet on one bus: give all of them the same IPC_BUS_DIR, such as ${first.path}`,
+    advice: `processes find each other only on the same bus: give all of them the same IPC_BUS_DIR, such as ${first.path}`,
   }
 }
 
-/** Every default place, whatever the environment of this process says; see `choose` in crates/core/src/bus/directory.rs. */
+/** All default places, not only the one that this process uses; see `choose` in crates/core/src/bus/directory.rs. */
 function places(): string[] {
   const uid = process.geteuid?.() ?? 0
   const { IPC_BUS_DIR: chosen, XDG_RUNTIME_DIR: runtime } = process.env
@@ -49,7 +49,7 @@ async function servicesIn(path: string): Promise<number> {
       await bus.close()
     }
   } catch {
-    // It is not there, or not ours to use.
+    // It does not exist, or we may not use it.
     return 0
   }
 }

@@ -1,6 +1,6 @@
 /**
- * The bus that the doctor examines. Where there is no directory it makes one, because that is what must work, and takes it away again:
- * a doctor leaves nothing behind, and never removes what was there before.
+ * The bus that the doctor examines. If it has no directory, the doctor makes one, because that must work, and removes it
+ * again. The doctor leaves nothing behind, and never removes what was there before.
  */
 import { rmdir } from 'node:fs/promises'
 import { dirname } from 'node:path'
@@ -41,7 +41,7 @@ export class VisitedBus {
   async close(): Promise<void> {
     await this.bus.close()
     for (const path of this.#made) {
-      // Another process may use it by now: then it is not empty.
+      // If another process uses it by now, it is not empty, and stays.
       await rmdir(path).catch(() => {})
     }
   }

@@ -1,4 +1,4 @@
-/** How this runtime hears that something has come: by the event loop, or by a timer that polls. */
+/** Checks how this runtime notices that something has come: by the event loop, or by a timer that polls. */
 import type { Check } from '../../index.js'
 import { polls } from '../../wait/poller.js'
 import { SLOWEST_MS } from '../../wait/ticker.js'

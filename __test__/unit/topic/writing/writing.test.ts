@@ -30,7 +30,7 @@ function scene() {
     begun: false,
     given: 0,
     broken: false,
-    /** The clock stands still, unless a test moves it. */
+    /** A clock that only tests move. */
     time: 0,
   }
   const hasRoom = (bytes: number): boolean => (state.begun ? state.pieces > 0 : bytes <= state.free)

@@ -59,7 +59,7 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
-    /// Chooses the directory, makes it if it is missing and may be made, and verifies it.
+    /// Chooses the directory, makes it if it is missing and `create` permits that, and verifies it.
     pub(super) fn open(options: &BusOptions) -> Result<Directory> {
         let (root, source) = choose(options)?;
         if let Some(domain) = &options.domain {
@@ -93,7 +93,7 @@ impl Directory {
         &self.path
     }
 
-    /// What decided the path, in words that follow it: `from IPC_BUS_DIR`.
+    /// What decided the path, as words to put after the path: `from IPC_BUS_DIR`.
     pub(crate) fn source(&self) -> &'static str {
         self.source
     }
@@ -133,8 +133,8 @@ impl Directory {
 }
 
 /// The path, and what decided it. In this order: the option, `IPC_BUS_DIR`, root's or the system's directory,
-/// `$XDG_RUNTIME_DIR`, and last a private directory in /tmp. Nothing is passed over: two processes with the same
-/// environment have the same bus.
+/// `$XDG_RUNTIME_DIR`, and last a private directory in /tmp. The first one that is set is taken, even if it cannot be
+/// used: so two processes with the same environment have the same bus.
 fn choose(options: &BusOptions) -> Result<(PathBuf, &'static str)> {
     let uid = nix::unistd::geteuid();
     let (path, source) = if let Some(path) = &options.path {

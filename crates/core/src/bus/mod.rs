@@ -159,7 +159,7 @@ impl Bus {
         self.inner.directory.path()
     }
 
-    /// What decided the path, in words that follow it: `from IPC_BUS_DIR`.
+    /// What decided the path, as words to put after the path: `from IPC_BUS_DIR`.
     pub fn path_source(&self) -> &'static str {
         self.inner.directory.source()
     }

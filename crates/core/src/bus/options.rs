@@ -28,8 +28,8 @@ pub struct BusOptions {
     /// with `path`.
     pub system: bool,
     /// Make the directory, and the domain's, if there is none. With `false` a missing one is an error
-    /// (`ERR_RINGBELL_SYSTEM`, errno `ENOENT`): for a program that looks, and must not make an empty bus of a mistyped
-    /// path.
+    /// (`ERR_RINGBELL_SYSTEM`, errno `ENOENT`). This is for programs that only look: they must not make an empty bus from
+    /// a mistyped path.
     pub create: bool,
     /// Accept a directory that other users may write to, if it is sticky.
     pub allow_sticky: bool,

@@ -48,13 +48,13 @@ fn a_bus_whose_registry_panics_is_closed() {
     let (other, hear) = Probe::new(None, |_| Step::Finished);
     bus.handle().unwrap().add(other, None);
     assert!(bus.registry().unwrap().run(|_, _| panic!("on purpose")));
-    // The registry is dropped before the others are told.
+    // The registry is dropped before the listeners get the error.
     assert_eq!(heard(&hear), "ERR_RINGBELL_CLOSED");
     assert_eq!(watch.next(Some(PATIENCE)).unwrap_err().code(), "ERR_RINGBELL_CLOSED");
-    assert!(names(bus.path()).is_empty(), "nobody would restore the record");
+    assert!(names(bus.path()).is_empty(), "no thread would restore the record");
     assert_eq!(announced.update(Map::new()).unwrap_err().code(), "ERR_RINGBELL_CLOSED");
     assert_eq!(bus.find("x").unwrap(), None);
-    // From now on no command is taken.
+    // From now on every command is refused.
     assert_eq!(heard(&hear), "dropped");
     let (last, hear) = Probe::new(None, |_| Step::Finished);
     bus.handle().unwrap().add(last, Some(Instant::now()));

@@ -137,19 +137,19 @@ fn borrow(bus: &Bus, record: Arc<Record>, forced: Option<Rung>) -> (Result<Box<B
     (climb_to_the_end(ladder, &mut |fd| forgotten.push(fd.as_raw_fd())), forgotten)
 }
 
-/// The library's own reading of what a peer by hand says and hears.
+/// Encodes and decodes the datagrams of a raw peer with the library.
 impl Raw {
     pub(crate) fn say(&self, datagram: &Datagram) {
         assert!(self.send(&datagram.encode()), "{datagram:?} comes too late");
     }
 
-    /// What the other end answers; `None` when it closes.
+    /// The answer of the other end; `None` when it closes.
     pub(crate) fn answer(&self) -> Option<(Datagram, Vec<OwnedFd>)> {
         let (bytes, fds) = self.receive_with_fds();
         (!bytes.is_empty()).then(|| (Datagram::decode(&bytes).unwrap(), fds))
     }
 
-    /// Why the other end refuses, which passes nothing with it.
+    /// The refusal of the other end, which must come without descriptors.
     pub(crate) fn refusal(&self) -> (Refusal, String) {
         match self.answer() {
             Some((Datagram::Refused { refusal, text, .. }, fds)) if fds.is_empty() => (refusal, text),

@@ -199,7 +199,7 @@ mod tests {
         let (socket, other) = pair();
         let file = tempfile::tempfile().unwrap();
         scm::send(&other, &RING, &[file.as_fd()]).unwrap();
-        assert_eq!(socket.drain(), DrainedRings::End, "descriptors that nobody asked for");
+        assert_eq!(socket.drain(), DrainedRings::End, "descriptors that were not asked for");
     }
 
     #[test]

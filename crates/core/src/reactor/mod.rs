@@ -2,8 +2,8 @@
 //!
 //! An object that waits for a descriptor or a time is a [`Watched`], and is added through a [`Handle`]. The reactor
 //! knows no concrete type of them. Invariants: no added object outlives the thread. A [`Watched`] that panics is
-//! dropped, and the others go on; but the thread ends when an essential one is dropped. A `Watched` never calls into JS and never waits for a peer. Notices to an endpoint on
-//! another thread go through its [`Inbox`].
+//! dropped, and the others go on. When an essential one is dropped, the thread ends. A `Watched` never calls into JS and
+//! never waits for a peer. Notices to an endpoint on another thread go through its [`Inbox`].
 
 mod event_loop;
 mod handle;
@@ -46,8 +46,8 @@ pub(crate) trait Watched: Any + Send {
         false
     }
 
-    /// Whether the thread is of no use without this object. Then the thread ends when the object is dropped, whatever
-    /// the reason, so that nobody relies on what no longer happens.
+    /// Whether the thread is of no use without this object. Then the thread ends when the object is dropped, for any
+    /// reason, and later calls fail instead of waiting for something that no longer happens.
     fn is_essential(&self) -> bool {
         false
     }

@@ -87,7 +87,7 @@ fn a_watched_that_panics_is_dropped_and_the_others_go_on() {
     assert_eq!((heard(&hear), heard(&hear)), ("ready", "dropped"));
 }
 
-/// Finishes or panics at its first visit. The thread cannot do without it.
+/// Finishes or panics when it is first polled. It is essential for the thread.
 struct Pillar;
 
 impl Watched for Pillar {

@@ -50,7 +50,7 @@ impl Epoll {
     pub(crate) fn watch_again(&self, fd: BorrowedFd<'_>, data: u64) -> Result<()> {
         match self.inner.modify(fd, &mut EpollEvent::new(INTEREST, data)) {
             Ok(()) => Ok(()),
-            // Its number belongs to another file now. Whatever else is wrong, this call says it.
+            // The number belongs to another file now, which is not watched. Any other error is reported by this call.
             Err(_) => self.watch(fd, data),
         }
     }
@@ -144,7 +144,7 @@ mod tests {
         let mut ready = Vec::new();
         bell.ring();
         for number in [1, 2] {
-            // Not watched at first, and then under another number.
+            // First it is not watched. Then it is watched with other data.
             epoll.watch_again(bell.as_fd(), number).unwrap();
             epoll.wait(Some(Instant::now()), &mut ready).unwrap();
             assert_eq!(ready, [number]);

@@ -194,7 +194,7 @@ impl EventFd {
     ///
     /// # References
     /// `preadv2(2)` RWF_NOWAIT. An eventfd knows it since Linux 5.8. Before, it answers EOPNOTSUPP, the counter stays
-    /// full, and a ring wakes nobody.
+    /// full, and a ring wakes no process.
     fn make_room(&self) {
         let mut count = [0u8; 8];
         let part = libc::iovec { iov_base: count.as_mut_ptr().cast(), iov_len: count.len() };

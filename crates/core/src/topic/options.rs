@@ -69,7 +69,7 @@ impl PublisherOptions {
             && (after.is_zero() || self.overflow != Overflow::Block)
         {
             let rule =
-                "longer than zero, and only where overflow is block: nobody stalls another topic".to_owned();
+                "longer than zero, and only if overflow is block: other topics are never stalled".to_owned();
             return Err(wrong("evictAfter", format!("{after:?}"), rule));
         }
         if self.offers.is_empty() {

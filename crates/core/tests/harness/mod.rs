@@ -1,5 +1,5 @@
-//! What the tests share, those in `tests/` and those inside the library: a bus of one's own with a watchdog, children that can be
-//! killed (`role`), a peer that shakes hands by itself (`raw`), and waiting for a condition.
+//! Helpers of the tests in `tests/` and inside the library: a private bus with a watchdog, children that can be killed
+//! (`role`), a peer that speaks the handshake without the library (`raw`), and waiting for a condition.
 #![allow(dead_code, unused_imports)]
 
 mod raw;
@@ -15,10 +15,10 @@ use tempfile::TempDir;
 pub use raw::*;
 pub use role::*;
 
-/// Long enough for a loaded machine, short enough to be noticed.
+/// How long a test waits: long enough for a loaded machine, and short enough to be noticed.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A directory of its own for each test, and the test's watchdog.
+/// The private directory of a test, and the watchdog of the test.
 pub struct Place {
     pub folder: TempDir,
     pub path: PathBuf,
@@ -30,7 +30,7 @@ impl Place {
         Place::watched(60)
     }
 
-    /// For a test that takes longer than others.
+    /// The same for a test that takes longer than others.
     pub fn watched(seconds: u64) -> Place {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("bus");
@@ -73,8 +73,8 @@ pub fn names(path: &Path) -> Vec<String> {
     names
 }
 
-/// Removes a directory with records of the living in it. Whoever is slow finds them there again, published anew after a while:
-/// false if that has happened, so that more came and went than this.
+/// Removes a directory that has records of living processes. These publish their records again after a while. False if
+/// they did so before the directory was gone: then more services came and went than the test expects.
 pub fn lose(path: &Path) -> bool {
     let mut tries = 0;
     until("the directory is gone", || {
@@ -88,7 +88,7 @@ pub fn lose(path: &Path) -> bool {
     tries == 1
 }
 
-/// Waits until `condition` holds, and fails loudly when it never does.
+/// Waits until `condition` is true. Panics if that takes too long.
 pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
@@ -112,27 +112,27 @@ pub fn describe(event: &ServiceEvent) -> (&'static str, String) {
     (word, event.record().service.clone())
 }
 
-/// Open descriptors and threads of this process.
+/// The numbers of open descriptors and of threads of this process.
 pub fn resources() -> (usize, usize) {
     let count = |path: &str| std::fs::read_dir(path).unwrap().count();
     (count("/proc/self/fd"), count("/proc/self/task"))
 }
 
-/// True if the test has to end here: it needs root, and this is not root. It then says so on stderr itself, which libtest does
-/// not capture; `scripts/outcome.mjs` counts the line as a test that was skipped.
+/// True if the test must end here, because it needs root and this process is not root. It then writes a line to stderr in a
+/// way that libtest does not capture. `scripts/outcome.mjs` counts that line as a skipped test.
 pub fn needs_root(what: &str) -> bool {
     let root = nix::unistd::geteuid().is_root();
     if !root {
         let thread = std::thread::current();
         let test = thread.name().unwrap_or_default();
-        // On a line of its own: libtest may have written a part of one.
+        // It begins with a line break, because libtest may have written a part of a line.
         let line = format!("\n*** NOT TESTED, because only root can {what}: {test} ***\n");
         std::io::stderr().write_all(line.as_bytes()).unwrap();
     }
     !root
 }
 
-/// Every slot is taken by somebody that lives.
+/// Every slot is taken by a living process.
 pub struct Everybody;
 
 impl ringbell_ring::Peers for Everybody {
@@ -144,7 +144,7 @@ impl ringbell_ring::Peers for Everybody {
 /// Ends the process when a test hangs.
 struct Watchdog(Option<std::sync::mpsc::Sender<()>>);
 
-/// Barks after five times as many seconds: a quiet machine needs at most `seconds`, and a busy one is much slower.
+/// Ends the process after five times `seconds`. A quiet machine needs at most `seconds`; a busy one is much slower.
 fn watchdog(seconds: u64) -> Watchdog {
     use std::sync::mpsc::RecvTimeoutError;
     let (alive, gone) = std::sync::mpsc::channel::<()>();

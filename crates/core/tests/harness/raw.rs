@@ -1,5 +1,5 @@
-//! One end of a connection to an endpoint's socket, by hand: the datagrams of `docs/protocol.md`, with no line of the library on
-//! this side. It waits only where it is told to.
+//! One end of a connection to the socket of an endpoint. It sends the datagrams of `docs/protocol.md` without any code of
+//! the library. Only the calls that say so wait.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -34,7 +34,7 @@ pub fn datagram(kind: u16, fields: &[(usize, &[u8])]) -> Vec<u8> {
     bytes
 }
 
-/// A record's id as datagrams have it.
+/// The id of a record, in the form of the datagrams.
 pub fn id_of(record: &Record) -> [u8; 16] {
     u128::from_str_radix(&record.id, 16).unwrap().to_be_bytes()
 }
@@ -52,14 +52,14 @@ impl Raw {
         raw.unwrap()
     }
 
-    /// EAGAIN while the backlog is full.
+    /// The same without waiting: EAGAIN while the backlog is full.
     pub fn try_to(bus: &Bus, record: &Record) -> Result<Raw, Errno> {
         let raw = endpoint(SockFlag::SOCK_NONBLOCK);
         let address = UnixAddr::new(&bus.path().join(record.socket_name())).unwrap();
         connect(raw.as_raw_fd(), &address).map(|()| Raw(raw))
     }
 
-    /// Waits for room; false if the other end takes nothing any more.
+    /// Sends, and waits for room. False if the other end accepts nothing any more.
     pub fn send(&self, bytes: &[u8]) -> bool {
         self.send_with(bytes, &[]).is_ok()
     }
@@ -81,7 +81,7 @@ impl Raw {
         sendmsg::<()>(self.0.as_raw_fd(), &[IoSlice::new(bytes)], control, flags, None).map(drop)
     }
 
-    /// The next datagram, waited for; empty at the end of the connection.
+    /// Waits for the next datagram. It is empty at the end of the connection.
     pub fn receive(&self) -> Vec<u8> {
         self.receive_with_fds().0
     }
@@ -115,7 +115,7 @@ impl Raw {
         Some((bytes, fds))
     }
 
-    /// Takes whatever comes until the other end has gone.
+    /// Takes everything that comes, until the other end has gone.
     pub fn until_it_ends(&self) {
         while !self.receive().is_empty() {}
     }
@@ -132,7 +132,7 @@ impl AsFd for Raw {
     }
 }
 
-/// A socket at which a test speaks in the place of the library.
+/// A listening socket on which a test answers instead of the library.
 pub struct Listener(OwnedFd);
 
 impl Listener {
@@ -143,7 +143,7 @@ impl Listener {
         Listener(listener)
     }
 
-    /// The next one to come, waited for; `None` once nobody is to be let in any more.
+    /// Waits for the next connection; `None` when no more are accepted.
     pub fn accept(&self) -> Option<Raw> {
         match accept4(self.0.as_raw_fd(), SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK) {
             Err(Errno::EINVAL) => None,
@@ -152,9 +152,9 @@ impl Listener {
     }
 }
 
-/// Speaks to whoever comes to a socket, in the place of the one that made it, while `act` runs.
+/// Answers the connections to a socket, instead of the process that made the socket, while `act` runs.
 pub fn in_the_place_of<T>(path: &Path, speak: impl Fn(&Raw) + Sync, act: impl FnOnce() -> T) -> T {
-    /// Lets nobody in any more, also if `act` fails.
+    /// Accepts no more connections, also if `act` panics.
     struct Closing<'a>(&'a Listener);
     impl Drop for Closing<'_> {
         fn drop(&mut self) {
@@ -180,7 +180,7 @@ fn endpoint(flags: SockFlag) -> OwnedFd {
 
 fn owned(raw: RawFd) -> OwnedFd {
     #[allow(unsafe_code)]
-    // SAFETY: the kernel has just made this descriptor for us; nobody else knows its number.
+    // SAFETY: the kernel has just made this descriptor for us; no other code knows its number.
     unsafe {
         OwnedFd::from_raw_fd(raw)
     }

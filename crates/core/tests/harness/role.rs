@@ -1,4 +1,4 @@
-//! This very test binary again, as another process: it plays a role, says lines, and is told lines.
+//! This test binary again, as another process. It plays a role, writes lines to the test, and reads lines from it.
 
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use nix::unistd::{Gid, Pid, Uid};
 
 const ROLE: &str = "RINGBELL_TEST_ROLE";
 const BUS: &str = "RINGBELL_TEST_BUS";
-/// No role is played for so long. A watchdog that needs no thread, for the children of a test that was killed.
+/// Longer than any role takes. This watchdog needs no thread. It ends the children of a test that was killed.
 const LONGEST: u32 = 600;
 
 /// A running child; killed when dropped.
@@ -26,7 +26,7 @@ impl Role {
         Role::of("role", role, bus, environment)
     }
 
-    /// Starts a role of any test, which does nothing but play what [`my_role`] tells it.
+    /// Starts a role of another test. That test only plays the role that [`my_role`] returns.
     pub fn of(test: &str, role: &str, bus: &Path, environment: &[(&str, &str)]) -> Role {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args([test, "--exact", "--include-ignored", "--nocapture", "--test-threads=1"]);
@@ -36,7 +36,7 @@ impl Role {
         Role { stdin: child.stdin.take(), child, lines }
     }
 
-    /// Waits for a line that the role said.
+    /// Waits for the next line of the role.
     pub fn heard(&mut self) -> String {
         loop {
             let line = self.lines.next().expect("the role ended without a word").unwrap();
@@ -47,7 +47,7 @@ impl Role {
         }
     }
 
-    /// Everything that the role said, until it ended.
+    /// All lines of the role, until it has ended.
     pub fn rest(&mut self) -> Vec<String> {
         let said = |line: std::io::Result<String>| Some(line.ok()?.split_once("@@")?.1.to_owned());
         self.lines.by_ref().filter_map(said).collect()
@@ -57,7 +57,7 @@ impl Role {
         writeln!(self.stdin.as_mut().unwrap(), "{line}").unwrap();
     }
 
-    /// Tells it that no more is to come, and waits for its end, which must be a good one.
+    /// Tells the role that no more lines come, and waits for its end, which must be a success.
     pub fn succeed(mut self) {
         self.stdin.take();
         self.rest();
@@ -84,7 +84,7 @@ impl Role {
         self.child.wait().unwrap();
     }
 
-    /// Kills it; it is a zombie from here until it is dropped.
+    /// Kills it. It is a zombie from now on until it is dropped.
     pub fn kill_unreaped(&mut self) {
         self.child.kill().unwrap();
         waitid(Id::Pid(self.pid()), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).unwrap();
@@ -98,7 +98,7 @@ impl Drop for Role {
     }
 }
 
-/// In a role: which one, and on which bus.
+/// In a role: its name, and the path of its bus.
 pub fn my_role() -> Option<(String, PathBuf)> {
     let role = std::env::var(ROLE).ok()?;
     nix::unistd::alarm::set(LONGEST);
@@ -110,14 +110,14 @@ pub fn say(text: &str) {
     std::io::stdout().flush().unwrap();
 }
 
-/// In a role: the next line from the test; `None` when it is gone.
+/// In a role: the next line from the test; `None` when the test has gone.
 pub fn listen() -> Option<String> {
     let mut line = String::new();
     let count = std::io::stdin().read_line(&mut line).unwrap();
     (count > 0).then(|| line.trim().to_owned())
 }
 
-/// In a role: becomes another user, as only root can. Of /proc it may see again what is its own, as after an exec.
+/// In a role: becomes another user, which only root can do. It may read its own files in /proc again, as after an exec.
 pub fn become_user(uid: u32, groups: &[Gid]) {
     let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(uid));
     nix::unistd::setgroups(groups).unwrap();
@@ -126,7 +126,7 @@ pub fn become_user(uid: u32, groups: &[Gid]) {
     nix::sys::prctl::set_dumpable(true).unwrap();
 }
 
-/// In a role: is not root from here on. So that what a user without rights sees is tested whoever runs the tests.
+/// In a role: gives up root, if it has it. So the view of an ordinary user is also tested when root runs the tests.
 pub fn without_root() {
     if nix::unistd::geteuid().is_root() {
         become_user(40_009, &[]);

@@ -386,15 +386,15 @@ impl Watched for Registry {
         Some(RETRY)
     }
 
-    /// Nothing else restores records, finds services or tells that a peer has died. A bus without it would be deaf.
+    /// Only the registry restores records, finds services and reports that a peer has died.
     fn is_essential(&self) -> bool {
         true
     }
 }
 
 impl Drop for Registry {
-    /// Whatever the reason: no record stays that nobody looks after, every listener learns that it hears nothing more,
-    /// and the view is not trusted any more.
+    /// Removes the records, because nothing restores them any more, tells every listener that nothing more will come, and
+    /// ends the view, because it is not updated any more.
     fn drop(&mut self) {
         self.withdraw();
         self.view.end();

@@ -84,7 +84,7 @@ fn a_slot_freed_for_a_user_is_reserved_for_that_user() {
     assert_eq!(stream(8, at(10)).err(), Some(AdmissionError::Busy));
     let youngest = greedy.pop().unwrap();
     assert!(youngest.is_lost() && greedy.iter().all(|one| !one.is_lost()));
-    assert_eq!(stream(8, at(11)).err(), Some(AdmissionError::Busy), "and nobody else has to go for it");
+    assert_eq!(stream(8, at(11)).err(), Some(AdmissionError::Busy), "and no other guest has to go for it");
     assert_eq!(guests.admit(9, at(11)).err(), Some(AdmissionError::Busy), "one at a time");
     let slot = youngest.number();
     drop(youngest);

@@ -1,6 +1,6 @@
 //! Acknowledging what was received: message by message, or what `Pending` has collected.
 //!
-//! Invariant: an acknowledgement that is due is told before the subscriber sleeps or leaves, because its publisher may
+//! Invariant: an acknowledgement that is due is sent before the subscriber sleeps or leaves, because its publisher may
 //! wait for it. Programs call [`Subscriber::ack`]; the waits and the drop of the subscriber call the rest.
 
 use super::Subscriber;

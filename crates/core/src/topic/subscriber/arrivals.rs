@@ -1,6 +1,6 @@
 //! What the bus thread reports: publishers that come, go, are lost, or cannot be attached. It becomes [`Notice`]s.
 //!
-//! Invariant: the flag of the inbox is read before every batch, so news is taken while messages flow. Every look at the
+//! Invariant: the flag of the inbox is read before every batch, so news is taken while messages flow. Every check of the
 //! sources begins here.
 
 use super::Subscriber;

@@ -1,7 +1,7 @@
-//! Taking the next batch: which source has its next, and what its read means for it and for the subscriber.
+//! Taking the next batch: from which source, and what the result of the read means for it and for the subscriber.
 //!
-//! Invariant: one next takes one batch of one source, and the next next is another source's. A source that has ended is
-//! removed once everything of it was read, never before. Drains, leases and `recv` call this. It never waits.
+//! Invariant: each call takes one batch of one source, and the next call begins with another source. A source that has
+//! ended is removed once everything of it was read, never before. Drains, leases and `recv` call this. It never waits.
 
 use ringbell_ring::{Entry, Fault, Read};
 
@@ -13,7 +13,7 @@ use crate::topic::notice::{Drained, EndReason, Notice};
 use crate::topic::source::{Source, fault_error};
 use crate::topic::stats::AckStats;
 
-/// At most this many messages are passed over in one call. Then the caller gets its next.
+/// The most large messages that were given up and that one call skips. Then the caller runs again.
 const MOST_GONE: usize = 64;
 
 impl Subscriber {

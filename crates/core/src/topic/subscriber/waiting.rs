@@ -40,7 +40,7 @@ impl Subscriber {
     }
 
     /// Announces to every publisher that this subscriber is about to sleep. True means that there is nothing to do:
-    /// sleep on `as_fd`, and call [`harvest`](Self::harvest) when it is readable. False means: look again.
+    /// sleep on `as_fd`, and call [`harvest`](Self::harvest) when it is readable. False means: there may be something.
     pub fn arm(&mut self) -> bool {
         self.arm_sources() && self.notices.is_empty()
     }

@@ -1,5 +1,5 @@
-//! What the children of `guests` play, each as the user that its role names: honest guests, and every kind of other. With
-//! `streamed` in front they ask for a stream.
+//! The roles of the children of `guests`: honest guests, and every kind of hostile one. Each becomes the user that its
+//! role names. A role that begins with `streamed` asks for a stream.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -37,7 +37,7 @@ pub(super) fn become_and_play(role: &str, path: &Path) {
     }
     become_user(uid, &groups);
     if what == ["read", "undumpable"] {
-        // As without an exec: nothing of /proc is its own.
+        // As without an exec: its own files in /proc belong to root.
         nix::sys::prctl::set_dumpable(false).unwrap();
     }
     let acquire = streamed.then_some(Rung::Stream);
@@ -177,7 +177,7 @@ fn hello(raw: &Raw, record: &Record, capabilities: u64) {
     raw.say(&Datagram::Hello { id, capabilities, pid: 1, start: 0, name: 0 });
 }
 
-/// As a guest that is streamed to: where that begins.
+/// Connects as a guest that reads over a stream. Returns where the stream begins.
 fn stream(bus: &Bus) -> (Raw, Begin) {
     let (raw, record) = knock_once(bus);
     hello(&raw, &record, STREAM);
@@ -190,7 +190,7 @@ fn stream(bus: &Bus) -> (Raw, Begin) {
     }
 }
 
-/// A guest's place in shared memory.
+/// The slot of a guest in shared memory.
 struct Seat {
     raw: Raw,
     record: Arc<Record>,

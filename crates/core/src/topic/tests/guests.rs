@@ -1,6 +1,8 @@
-//! Two real users, and more: who is let in, what a guest gets, and that nothing it does holds up its publisher or anybody else.
+//! Two and more real users: which of them are let in, what a guest gets, and that it can hold up neither its publisher
+//! nor other subscribers.
 //!
-//! Children become other users with `setresuid`, which takes root: without it these tests count as skipped. CI runs as root.
+//! Children become other users with `setresuid`, which only root can do. Without root these tests count as skipped. CI runs
+//! as root.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -31,7 +33,7 @@ fn play() {
     }
 }
 
-/// A bus of root's in a folder that everybody can enter, which everybody can read. `None` without root.
+/// A bus of root that every user can read, in a folder that every user can enter. `None` without root.
 struct OpenHouse {
     bus: Bus,
     place: Place,

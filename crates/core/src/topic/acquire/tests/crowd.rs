@@ -27,7 +27,7 @@ fn crowd(count: usize, start: &OwnedFd, stay: &OwnedFd, act: impl Fn() -> i64) -
         match unsafe { fork() }.unwrap() {
             ForkResult::Parent { child } => pids.push(child),
             ForkResult::Child => {
-                // Nobody kills it if the parent is killed.
+                // If the parent is killed, no process kills this one.
                 nix::unistd::alarm::set(120);
                 let _ = read(start, &mut [0; 1]);
                 let result = act();

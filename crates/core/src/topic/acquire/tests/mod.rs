@@ -1,6 +1,6 @@
 //! Acquisition end to end, with publishers and subscribers in processes of their own where that matters.
 //!
-//! A child is this test binary again, in a role of `child`. What kills or starves a process runs in a child.
+//! A child is this test binary again, in a role of `child`. Tests that kill or starve a process do so in a child.
 
 mod child;
 mod crowd;
@@ -90,7 +90,7 @@ impl Fake {
     }
 }
 
-/// A topic, and who publishes it: a [`Fake`] in this process, or a role of its own.
+/// A topic and its publisher: a [`Fake`] in this process, or a role in a child.
 struct Scene<P> {
     publisher: P,
     bus: Bus,
