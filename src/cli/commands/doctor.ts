@@ -9,6 +9,7 @@ import { worst } from '../doctor/check.js'
 import { otherPlaces } from '../doctor/places.js'
 import { tryOut } from '../doctor/try-out.js'
 import { VisitedBus } from '../doctor/visited-bus.js'
+import { waking } from '../doctor/waking.js'
 import { EXIT, type ExitCode, sentenceOf } from '../exit-codes.js'
 import type { Output } from '../output.js'
 import type { Style } from '../paint.js'
@@ -36,7 +37,7 @@ export function doctor(): Command {
 }
 
 async function examine(out: Output, signal: AbortSignal, options: BusOptions): Promise<ExitCode> {
-  const checks = [node(), ...(await checksOf(options, signal))]
+  const checks = [node(), waking(), ...(await checksOf(options, signal))]
   const status = worst(checks)
   if (out.json) await out.write(`${JSON.stringify({ status, checks }, undefined, 2)}\n`)
   else await out.write(`${lines(checks, out).join('\n')}\n`)
