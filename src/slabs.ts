@@ -34,7 +34,7 @@ export class Slabs {
   /** Replaces the slab by a fresh one of at least `needed` bytes. */
   renew(needed: number): void {
     const size = Math.max(needed, this.#wanted)
-    this.bytes = untransferable(size <= LARGEST_SLAB / 4 ? new Uint8Array(size) : fromPool(size))
+    this.bytes = size <= LARGEST_SLAB / 4 ? untransferable(new Uint8Array(size)) : fromPool(size)
     this.fill = 0
     this.#least = Math.min(SMALLEST_SLAB, this.bytes.byteLength / 8)
   }
@@ -46,6 +46,7 @@ export class Slabs {
   }
 }
 
+/** Node itself refuses to transfer memory of a binding. Marking it as well ends Node 24 and 26 with an abort at exit. */
 function fromPool(size: number): Uint8Array {
   pool ??= new (binding().NativeSlabPool)()
   taken++

@@ -1,7 +1,8 @@
 /**
  * Memory that several messages share (a slab, a scratch buffer, the one empty array). If one of them passed it to a thread, all the
  * others would lose it. Marked memory cannot be passed on: `postMessage` and `structuredClone` throw a `DataCloneError`, or copy it
- * (Node before 21). Runtimes without such a mark leave the memory unmarked.
+ * (Node before 21). Runtimes without such a mark leave the memory unmarked. Memory of the binding must not be marked: Node refuses
+ * to transfer it anyway, and Node 24 aborts at exit when it cannot detach memory that is marked.
  */
 import * as threads from 'node:worker_threads'
 
