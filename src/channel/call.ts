@@ -10,7 +10,7 @@ import { Deadline } from '../wait/deadlines.js'
 import { replyTooLarge } from './arrivals.js'
 import type { CallDispatcher, Dispatchable } from './call-dispatcher.js'
 import type { Link, Pending } from './link.js'
-import { decodeError } from './remote-error.js'
+import { rejection } from './remote-error.js'
 import { NOT_BEGUN, RETRIED, VOID } from './wire.js'
 
 /** The most tries of a call that may be made again. */
@@ -126,7 +126,7 @@ export class Call implements Pending, Dispatchable {
   error(flags: number, data: Uint8Array): void {
     // The handler was not called, so another server may handle it.
     if ((flags & NOT_BEGUN) !== 0 && this.#again()) return
-    this.#fail(decodeError(data))
+    if (!this.#settled) this.#succeed(rejection(data))
   }
 
   chunk(): void {
