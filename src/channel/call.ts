@@ -36,6 +36,8 @@ export class Call implements Pending, Dispatchable {
   readonly #payloads: PayloadCodec
   /** The request as given. It is encoded again if the call is made again. */
   #request: unknown
+  /** The bytes of the request, if it was encoded before there was a connection. */
+  #encoded: Uint8Array | undefined = undefined
   readonly #resolve: Resolve
   readonly #reject: Reject
   #link: Link | undefined = undefined
@@ -86,9 +88,22 @@ export class Call implements Pending, Dispatchable {
     return this.#settled
   }
 
+  get endless(): boolean {
+    return this.#deadline === undefined && this.#forget === undefined
+  }
+
+  prepare(): void {
+    if (this.#settled) return
+    try {
+      this.#encoded ??= this.#payloads.encodeKept(this.#request)
+    } catch (error) {
+      this.#fail(error)
+    }
+  }
+
   sendOn(link: Link): boolean {
     try {
-      const data = this.#payloads.encode(this.#request)
+      const data = this.#encoded ?? this.#payloads.encode(this.#request)
       if (!link.ask(this, this.#flags, this.#timeout, data, this.#payloads.own)) return false
     } catch (error) {
       this.#fail(error)
