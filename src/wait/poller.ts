@@ -73,6 +73,11 @@ export class Poller {
     void RESOLVED.then(this.#loosen)
   }
 
+  /** Where a timer polls, that timer may be late, too. An event loop looks by itself in each turn. */
+  lookNow(): void {
+    if (this.#loop !== this.#native) this.#look()
+  }
+
   /** For a loop that looks by itself. Where something came, more is likely to come. */
   #look(): void {
     const count = this.#native.poll()
@@ -106,6 +111,11 @@ let shared: Poller | undefined
 /** The poller of this environment (each worker thread has its own). */
 export function poller(): Poller {
   return (shared ??= new Poller(!polls()))
+}
+
+/** Wakes the endpoints that were rung, if no event loop does so. */
+export function lookNow(): void {
+  shared?.lookNow()
 }
 
 /** Whether a timer polls: Bun's and Deno's `uv_*` symbols cannot be used; Bun's even abort. */
