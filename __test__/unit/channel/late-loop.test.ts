@@ -1,13 +1,13 @@
 /**
  * A loop that was late: a deadline is over, and what was waited for had come before. The busy time of each test is longer than its
- * timeout; nothing is asserted about time.
+ * timeout; nothing is asserted about time. The tests run one after the other, so that none makes another one late.
  */
 import test from 'ava'
 import { lastLook } from '../../../src/wait/last-look.js'
 import { waitFor, type Waiting } from '../../../src/wait/waiting.js'
 import { fakeBus, turns } from '../../helpers/fake-channel.js'
 
-const TIMEOUT = 1000
+const TIMEOUT = 2000
 const byte = (n: number): Uint8Array => Uint8Array.of(n)
 
 /** Lets promise jobs run, and then nothing else until every deadline of before is over. In the next turn, timers run first. */
@@ -18,10 +18,10 @@ async function late(): Promise<void> {
 }
 
 for (const how of ['timeout', 'signal'] as const)
-  test(`a reply that had come ends the call, and not its ${how}`, async (t) => {
+  test.serial(`a reply that had come ends the call, and not its ${how}`, async (t) => {
     const { bus } = fakeBus(t)
     let answer: ((reply: Uint8Array) => void) | undefined
-    await bus.serve('slow', () => new Promise((resolve) => (answer = resolve)))
+    await bus.serve('slow', () => new Promise<Uint8Array>((resolve) => (answer = resolve)))
     const client = await bus.connect('slow')
     await client.connected()
     const call = client.call(
@@ -35,7 +35,7 @@ for (const how of ['timeout', 'signal'] as const)
     t.deepEqual(await call, byte(2))
   })
 
-test('a job that was acknowledged is not delivered again', async (t) => {
+test.serial('a job that was acknowledged is not delivered again', async (t) => {
   const { bus } = fakeBus(t)
   const queue = await bus.queue('jobs', { timeout: TIMEOUT, attempts: 1 })
   let done: (() => void) | undefined
@@ -49,7 +49,7 @@ test('a job that was acknowledged is not delivered again', async (t) => {
   t.like(queue.stats(), { acknowledged: 1, redelivered: 0, failed: 0 })
 })
 
-test('a message that had come is received', async (t) => {
+test.serial('a message that had come is received', async (t) => {
   const { bus } = fakeBus(t)
   const server = await bus.serve('talk', () => {})
   const client = await bus.connect('talk')
@@ -62,7 +62,7 @@ test('a message that had come is received', async (t) => {
   t.deepEqual(await received, byte(1))
 })
 
-test('a wait that was over at its deadline is not late', async (t) => {
+test.serial('a wait that was over at its deadline is not late', async (t) => {
   let it: Waiting<number> | undefined
   const wait = waitFor<number>(
     (waiting) => {
@@ -83,7 +83,7 @@ test('a wait that was over at its deadline is not late', async (t) => {
   )
 })
 
-test('a last look can be called off', async (t) => {
+test.serial('a last look can be called off', async (t) => {
   let judged = 0
   lastLook(() => judged++)
   lastLook(() => judged++)()
