@@ -3,8 +3,9 @@
  * signal, or the end of the connection or the client. It knows whether the other side can have seen it. That decides
  * between `ERR_RINGBELL_NOT_SENT` and `ERR_RINGBELL_OUTCOME_UNKNOWN`.
  */
+import { withMismatch } from '../bus/kind-mismatch.js'
 import type { PayloadCodec } from '../codec/payload-codec.js'
-import { RingbellError } from '../errors.js'
+import { type AbortError, RingbellError } from '../errors.js'
 import { onAbort } from '../wait/abort.js'
 import { Deadline } from '../wait/deadlines.js'
 import { replyTooLarge } from './arrivals.js'
@@ -66,7 +67,7 @@ export class Call implements Pending, Dispatchable {
       this.#timeout = Math.min(2 ** 31, Math.ceil(timeout))
       this.#deadline = new Deadline(timeout, () => this.#expire())
     }
-    if (signal !== undefined) this.#forget = onAbort(signal, (error) => this.#giveUp(error))
+    if (signal !== undefined) this.#forget = onAbort(signal, (error) => this.#abort(error))
   }
 
   /** Sets the memory for the reply. */
@@ -194,6 +195,10 @@ export class Call implements Pending, Dispatchable {
         cause: outcome(this.ordinal > 0, 'its timeout has expired'),
       }),
     )
+  }
+
+  #abort(error: AbortError): void {
+    this.#giveUp(this.#link === undefined ? withMismatch(error, this.#dispatcher.reason) : error)
   }
 
   #where(): string {

@@ -157,7 +157,7 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array> extends Endp
     this.#life.assertOpen()
     const connected = this.#waiters.wait(() => this.#connected(), {
       signal,
-      explain: (error) => withMismatch(error, this.#instances.mismatch),
+      explain: (error) => withMismatch(error, this.#dispatcher.reason),
     })
     this.#waiters.check()
     return connected

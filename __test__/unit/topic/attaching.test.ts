@@ -6,7 +6,7 @@ import type { Poller } from '../../../src/wait/poller.js'
 test('waits keep the process alive until the last one has ended', async (t) => {
   let held = 0
   let sources = 0
-  const poller = { hold: () => held++, drop: () => held-- } as unknown as Poller
+  const poller = { hold: () => held++, drop: () => held--, hurry: () => {} } as unknown as Poller
   const attaching = new Attaching(
     () => sources,
     poller,
