@@ -50,6 +50,8 @@ export const LOCAL_CODES = [
   'ERR_RINGBELL_OUTCOME_UNKNOWN',
   /** The handler answers with a stream: use `client.stream()`. */
   'ERR_RINGBELL_STREAM',
+  /** The handler at the other side failed with an error of ringbell, or was aborted: `remoteCode` has its code. Not the caller's own. */
+  'ERR_RINGBELL_REMOTE',
   /** A bug in ringbell (a Rust panic, caught at the binding); please report it. */
   'ERR_RINGBELL_INTERNAL',
 ] as const

@@ -17,7 +17,7 @@ export function kindMismatch(services: Iterable<Service>, kind: string): string 
   return `process ${first.pid} announces '${first.name}' as a ${first.kind}, and not as a ${kind}`
 }
 
-/** Adds the mismatch, if any, to the message of the error. */
+/** Adds the mismatch, or another reason why nothing came, to the message of the error. */
 export function withMismatch(error: AbortError, mismatch: string | undefined): AbortError {
   if (mismatch !== undefined) error.message += `: ${mismatch}`
   return error

@@ -2,6 +2,7 @@
  * Sends each call over the connection that the route picks. Without a connection the call waits, and is sent as soon as
  * there is one. Each call is in exactly one place, so `close` misses none.
  */
+import { debug } from '../diagnostics.js'
 import type { RingbellError } from '../errors.js'
 import { Condition } from '../wait/condition.js'
 import type { Endpoint } from './endpoint.js'
@@ -12,10 +13,17 @@ import { type Route, Routing } from './routing.js'
 /** A call, or a stream that has not begun. */
 export interface Dispatchable {
   readonly settled: boolean
+  /** Neither a timeout nor a signal ends it. */
+  readonly endless: boolean
+  /** Encodes it before it waits for a connection, so that a wrong value is refused at once. An error settles it. */
+  prepare(): void
   /** Sends it over this link. `false`: the link is gone. */
   sendOn(link: Link): boolean
   fail(error: unknown): void
 }
+
+/** After so many milliseconds without a server, a client says that its calls wait. */
+const SAY_AFTER = 10_000
 
 export class CallDispatcher {
   /** Calls that were made. */
@@ -27,15 +35,20 @@ export class CallDispatcher {
   readonly #life: Life
   readonly #endpoint: Endpoint
   readonly #routing: Routing<Link>
+  readonly #name: string
   readonly #mismatch: () => string | undefined
+  /** Runs while an endless call waits, until it has been said once. */
+  #patience: NodeJS.Timeout | undefined
+  #said = false
   #links: Link[] = []
   readonly #waiting = new Set<Dispatchable>()
   #inFlight = 0
   readonly #idle = new Condition(() => this.#inFlight === 0)
 
   /** `mismatch`: which service has the name and is not a server, in words. */
-  constructor(life: Life, route: Route, mismatch: () => string | undefined) {
+  constructor(life: Life, name: string, route: Route, mismatch: () => string | undefined) {
     this.#life = life
+    this.#name = name
     this.#endpoint = life.endpoint
     this.#mismatch = mismatch
     this.#routing = new Routing(route)
@@ -97,6 +110,8 @@ export class CallDispatcher {
   join(link: Link): void {
     this.#links = [...this.#links, link]
     this.lastFailure = undefined
+    clearTimeout(this.#patience)
+    this.#patience = undefined
     const waiting = [...this.#waiting]
     this.#waiting.clear()
     for (const one of waiting) if (!one.settled) this.#put(one)
@@ -113,12 +128,25 @@ export class CallDispatcher {
 
   /** The client has ended. */
   end(error: RingbellError): void {
+    clearTimeout(this.#patience)
     for (const one of this.#waiting) one.fail(error)
   }
 
   #put(one: Dispatchable): void {
     for (let link = this.#routing.pick(this.#links); link !== undefined; link = this.#routing.pick(this.#links))
       if (one.sendOn(link)) return
+    one.prepare()
+    if (one.settled) return
     this.#waiting.add(one)
+    if (one.endless && !this.#said) this.#patience ??= setTimeout(() => this.#say(), SAY_AFTER).unref()
+  }
+
+  #say(): void {
+    this.#said = true
+    const { reason } = this
+    const why = reason === undefined ? '' : ` (${reason})`
+    const told = `A call of '${this.#name}' without a timeout has waited ${SAY_AFTER / 1000} s: no server is connected${why}.`
+    debug('%s', told)
+    process.emitWarning(told, { type: 'RingbellWarning', code: 'RINGBELL_NO_SERVER' })
   }
 }

@@ -3,14 +3,15 @@
  * signal, or the end of the connection or the client. It knows whether the other side can have seen it. That decides
  * between `ERR_RINGBELL_NOT_SENT` and `ERR_RINGBELL_OUTCOME_UNKNOWN`.
  */
+import { withMismatch } from '../bus/kind-mismatch.js'
 import type { PayloadCodec } from '../codec/payload-codec.js'
-import { RingbellError } from '../errors.js'
+import { type AbortError, RingbellError } from '../errors.js'
 import { onAbort } from '../wait/abort.js'
 import { Deadline } from '../wait/deadlines.js'
 import { replyTooLarge } from './arrivals.js'
 import type { CallDispatcher, Dispatchable } from './call-dispatcher.js'
 import type { Link, Pending } from './link.js'
-import { decodeError } from './remote-error.js'
+import { rejection } from './remote-error.js'
 import { NOT_BEGUN, RETRIED, VOID } from './wire.js'
 
 /** The most tries of a call that may be made again. */
@@ -36,6 +37,8 @@ export class Call implements Pending, Dispatchable {
   readonly #payloads: PayloadCodec
   /** The request as given. It is encoded again if the call is made again. */
   #request: unknown
+  /** The bytes of the request, if it was encoded before there was a connection. */
+  #encoded: Uint8Array | undefined = undefined
   readonly #resolve: Resolve
   readonly #reject: Reject
   #link: Link | undefined = undefined
@@ -64,7 +67,7 @@ export class Call implements Pending, Dispatchable {
       this.#timeout = Math.min(2 ** 31, Math.ceil(timeout))
       this.#deadline = new Deadline(timeout, () => this.#expire())
     }
-    if (signal !== undefined) this.#forget = onAbort(signal, (error) => this.#giveUp(error))
+    if (signal !== undefined) this.#forget = onAbort(signal, (error) => this.#abort(error))
   }
 
   /** Sets the memory for the reply. */
@@ -86,9 +89,22 @@ export class Call implements Pending, Dispatchable {
     return this.#settled
   }
 
+  get endless(): boolean {
+    return this.#deadline === undefined && this.#forget === undefined
+  }
+
+  prepare(): void {
+    if (this.#settled) return
+    try {
+      this.#encoded ??= this.#payloads.encodeKept(this.#request)
+    } catch (error) {
+      this.#fail(error)
+    }
+  }
+
   sendOn(link: Link): boolean {
     try {
-      const data = this.#payloads.encode(this.#request)
+      const data = this.#encoded ?? this.#payloads.encode(this.#request)
       if (!link.ask(this, this.#flags, this.#timeout, data, this.#payloads.own)) return false
     } catch (error) {
       this.#fail(error)
@@ -126,7 +142,7 @@ export class Call implements Pending, Dispatchable {
   error(flags: number, data: Uint8Array): void {
     // The handler was not called, so another server may handle it.
     if ((flags & NOT_BEGUN) !== 0 && this.#again()) return
-    this.#fail(decodeError(data))
+    if (!this.#settled) this.#succeed(rejection(data))
   }
 
   chunk(): void {
@@ -179,6 +195,10 @@ export class Call implements Pending, Dispatchable {
         cause: outcome(this.ordinal > 0, 'its timeout has expired'),
       }),
     )
+  }
+
+  #abort(error: AbortError): void {
+    this.#giveUp(this.#link === undefined ? withMismatch(error, this.#dispatcher.reason) : error)
   }
 
   #where(): string {

@@ -79,7 +79,7 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array> extends Endp
     this.#payloads = parts.payloads
     this.#timeout = parts.timeout
     this.#life = this.live('client', parts, this.#host())
-    this.#dispatcher = new CallDispatcher(this.#life, parts.route, () => this.#instances.mismatch)
+    this.#dispatcher = new CallDispatcher(this.#life, parts.name, parts.route, () => this.#instances.mismatch)
     this.#instances = new Instances(
       {
         native: parts.native,
@@ -157,7 +157,7 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array> extends Endp
     this.#life.assertOpen()
     const connected = this.#waiters.wait(() => this.#connected(), {
       signal,
-      explain: (error) => withMismatch(error, this.#instances.mismatch),
+      explain: (error) => withMismatch(error, this.#dispatcher.reason),
     })
     this.#waiters.check()
     return connected

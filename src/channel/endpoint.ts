@@ -9,6 +9,7 @@ import { debug } from '../diagnostics.js'
 import { asRingbellError, closedError, RingbellError, type RingbellErrorCode, translated } from '../errors.js'
 import { DRAIN_LARGE, DRAIN_NEEDS_SLAB, type NativeChannel, type NativeChannelHot, TABLE_WORDS } from '../native.js'
 import { Slabs } from '../slabs.js'
+import { caughtUp, fellBehind } from '../wait/last-look.js'
 import { type WaitOption, WaitPolicy } from '../wait/policy.js'
 import { poller, type Poller } from '../wait/poller.js'
 import { TimeSlice } from '../wait/time-slice.js'
@@ -173,7 +174,11 @@ export class Endpoint implements Awaited, LinkHost {
     if (this.#closed) return
     this.#closed = true
     this.#waiter.stop()
-    clearImmediate(this.#fresh)
+    if (this.#fresh !== undefined) {
+      clearImmediate(this.#fresh)
+      this.#fresh = undefined
+      caughtUp()
+    }
     this.#blocked.clear()
     try {
       this.#poller.remove(this.#id)
@@ -299,6 +304,7 @@ export class Endpoint implements Awaited, LinkHost {
     if (this.#wants === 0 && !this.#sweeping) return
     if (this.#timeSlice.due()) {
       this.#fresh = setImmediate(() => this.#begin())
+      fellBehind()
       return
     }
     try {
@@ -316,6 +322,7 @@ export class Endpoint implements Awaited, LinkHost {
   /** Continues in a fresh macrotask, after the time slice was used up. */
   #begin(): void {
     this.#fresh = undefined
+    caughtUp()
     this.#timeSlice.begin()
     this.#pollAgain()
   }

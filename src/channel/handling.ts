@@ -10,7 +10,7 @@ import { RingbellError } from '../errors.js'
 import { Condition } from '../wait/condition.js'
 import type { Endpoint } from './endpoint.js'
 import type { InHand, Link } from './link.js'
-import { encodeError } from './remote-error.js'
+import { encodeFailure, encodeRefusal } from './remote-error.js'
 import { FLAGS_AT, KIND, NOT_BEGUN, RETRIED, STREAM, VOID } from './wire.js'
 
 /** What a handler gets besides the request. */
@@ -66,7 +66,7 @@ export class Handling {
   #inHand = 0
   readonly #idle = new Condition(() => this.#inHand === 0)
 
-  constructor(host: HandlingHost, handler: AnyHandler) {
+  constructor(host: HandlingHost, handler: AnyHandler = noHandler) {
     this.host = host
     this.#handler = handler
   }
@@ -97,7 +97,7 @@ export class Handling {
         'ERR_RINGBELL_BUSY',
         `This connection already has ${host.maxRequests} unanswered requests or unread answers (option maxRequests).`,
       )
-      link.post(KIND.error, id, 0, encodeError(most), true)
+      link.post(KIND.error, id, 0, encodeRefusal(most), true)
       return
     }
     if (link.requests.has(id)) {
@@ -107,12 +107,16 @@ export class Handling {
     const request = new Request(this, link, flags, id, aux)
     // Decoding, validating, the handler and reading its result may throw, because they run user code or read the
     // bytes of the peer.
+    let called = false
     try {
-      const value = host.payloads.decode(data)
-      const result =
-        host.payloads.requests === undefined
-          ? this.#handler(value, request)
-          : this.#validated(host.payloads.request(value), request)
+      let value = host.payloads.decode(data)
+      let waits = false
+      if (host.payloads.requests !== undefined) {
+        value = host.payloads.request(value)
+        waits = isThenable(value)
+      }
+      called = true
+      const result = waits ? this.#validated(value as Promise<unknown>, request) : this.#handler(value, request)
       // A synchronous answer is sent at once, without an entry in the table of requests.
       if (isThenable(result)) {
         request.hold()
@@ -122,7 +126,8 @@ export class Handling {
       if (isAsyncIterable(result)) request.hold()
       request.answer(result)
     } catch (error) {
-      request.fail(error)
+      if (called) request.fail(error)
+      else request.refuse(error)
     }
     host.handled?.(link)
   }
@@ -161,10 +166,11 @@ export class Handling {
     )
   }
 
-  #validated(value: unknown, request: Request): unknown {
-    return isThenable(value)
-      ? followed(value).then((later) => this.#handler(later, request))
-      : this.#handler(value, request)
+  #validated(value: Promise<unknown>, request: Request): Promise<unknown> {
+    return followed(value).then(
+      (later) => this.#handler(later, request),
+      (error) => request.refuse(error),
+    )
   }
 }
 
@@ -237,11 +243,16 @@ class Request implements InHand, CallContext<unknown> {
     }
   }
 
+  /** The handler threw, or what it returned cannot be sent. */
   fail(error: unknown): void {
-    if (this.#over !== undefined || this.#answered) return
-    this.#finish()
-    this.#handling.counters.errors++
-    this.#link.post(KIND.error, this.#id, 0, encodeError(error), true)
+    this.#answerError(error, encodeFailure)
+  }
+
+  /** The library answers: the handler is not called, or has answered in the wrong way. */
+  refuse(error: unknown): void {
+    // A validator is user code, and may throw anything.
+    if (isOfRequest(error)) this.#answerError(error, encodeRefusal)
+    else this.fail(error)
   }
 
   cancel(): void {
@@ -255,6 +266,13 @@ class Request implements InHand, CallContext<unknown> {
   credit(chunks: number): void {
     this.#credit = Math.min(MOST_CREDIT, this.#credit + chunks)
     this.#resume()
+  }
+
+  #answerError<E>(error: E, encode: (error: E) => Uint8Array): void {
+    if (this.#over !== undefined || this.#answered) return
+    this.#finish()
+    this.#handling.counters.errors++
+    this.#link.post(KIND.error, this.#id, 0, encode(error), true)
   }
 
   #answerChecked(checked: unknown): void {
@@ -309,7 +327,7 @@ class Request implements InHand, CallContext<unknown> {
   async #stream(values: AsyncIterable<unknown>): Promise<void> {
     const { payloads } = this.#handling.host
     if ((this.#flags & STREAM) === 0) {
-      this.fail(new RingbellError('ERR_RINGBELL_STREAM', 'The handler answers with a stream; use client.stream().'))
+      this.refuse(new RingbellError('ERR_RINGBELL_STREAM', 'The handler answers with a stream; use client.stream().'))
       await endOf(values)
       return
     }
@@ -379,7 +397,23 @@ const MOST_REFUSALS = 16_384
 
 /** Refuses a request. Its handler was not called and will not be. */
 function refuse(link: Link, id: number, error: RingbellError): void {
-  link.post(KIND.error | (NOT_BEGUN << FLAGS_AT), id, 0, encodeError(error), true)
+  link.post(KIND.error | (NOT_BEGUN << FLAGS_AT), id, 0, encodeRefusal(error), true)
+}
+
+function noHandler(_value: unknown, request: CallContext<unknown>): void {
+  const none = 'This server takes messages, but no calls: it has no handler.'
+  if (request instanceof Request) request.refuse(new RingbellError('ERR_RINGBELL_NOT_FOUND', none))
+}
+
+const OF_REQUEST = new Set<string>([
+  'ERR_RINGBELL_CODEC',
+  'ERR_RINGBELL_SCHEMA',
+  'ERR_RINGBELL_STREAM',
+  'ERR_RINGBELL_NOT_FOUND',
+])
+
+function isOfRequest(error: unknown): error is RingbellError {
+  return error instanceof RingbellError && OF_REQUEST.has(error.code)
 }
 
 function isAsyncIterable(value: unknown): value is AsyncIterable<unknown> {

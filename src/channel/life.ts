@@ -5,7 +5,6 @@
  * is their public part.
  */
 import { EventEmitter } from 'node:events'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { metadataJson } from '../bus/options.js'
 import { type RecordJson, type Service, serviceOf } from '../bus/service.js'
 import { EMPTY } from '../codec/bytes.js'
@@ -14,6 +13,7 @@ import { channels, debug } from '../diagnostics.js'
 import { asRingbellError, closedError, type RingbellError, translated } from '../errors.js'
 import type { NativeChannel } from '../native.js'
 import { EventQueue } from '../wait/event-queue.js'
+import { waitFor } from '../wait/waiting.js'
 import type { WaitOption } from '../wait/policy.js'
 import { Endpoint, type EndpointHost } from './endpoint.js'
 import type { Link } from './link.js'
@@ -195,13 +195,19 @@ export class Life {
   async #drain(grace: number): Promise<void> {
     this.leaving ??= closedError(this.kind)
     this.#host.leave?.()
-    const over = new AbortController()
-    const late = sleep(grace, undefined, { signal: over.signal }).catch(() => {})
-    try {
-      await Promise.race([this.#done(), late])
-    } finally {
-      over.abort()
-    }
+    await waitFor(
+      (waiting) => {
+        this.#done().then(
+          () => waiting.resolve(),
+          (error) => waiting.reject(error),
+        )
+        return () => {}
+      },
+      { timeout: grace },
+    ).catch((error: unknown) => {
+      // Nothing: its time was up.
+      if (error !== undefined) throw error
+    })
   }
 
   async #done(): Promise<void> {

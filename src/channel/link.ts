@@ -15,7 +15,7 @@ import { Fifo } from '../wait/fifo.js'
 import { Condition } from '../wait/condition.js'
 import { type Waiting, waitFor } from '../wait/waiting.js'
 import { isOfBytes, Outbox, type Frame } from './outbox.js'
-import { encodeError } from './remote-error.js'
+import { encodeFailure, encodeRefusal } from './remote-error.js'
 import { FLAGS_AT, HEADER_BYTES, KIND, MESSAGE_WINDOW } from './wire.js'
 
 /** The process at the other end. */
@@ -208,7 +208,7 @@ export class Link {
 
   /** Answers a request that is above the limit, or for which there is no memory. The request is not read. */
   refuse(id: number, error: RingbellError): void {
-    this.post(KIND.error, id, 0, encodeError(error), true)
+    this.post(KIND.error, id, 0, encodeRefusal(error), true)
     this.#host.refused(this)
   }
 
@@ -462,7 +462,7 @@ export class Link {
     if (kind === KIND.message && !begun) this.#credit += bytes + HEADER_BYTES
     // The other side learns from the next message that no more of this one comes, so there must be a next one. For a
     // chunk its owner sends that.
-    if (kind === KIND.reply) this.post(KIND.error, id, 0, encodeError(error), true)
+    if (kind === KIND.reply) this.post(KIND.error, id, 0, encodeFailure(error), true)
     else if (kind !== KIND.chunk) this.post(KIND.cancel, id, 0, EMPTY, true)
   }
 

@@ -3,6 +3,9 @@
  * leaves, fails or takes too long, the message goes to another one, marked as redelivered. The queue assigns the
  * messages, so no two workers hold one message at the same time while both are known to live. The queue is in the
  * memory of this process: its messages end with the process.
+ *
+ * When a worker is lost, any of the messages that it had may be the reason. From then on these are kept apart: a worker
+ * has at most one of them at a time. So a message that ends its worker costs every other message at most one attempt.
  */
 import type { Service } from '../bus/service.js'
 import type { PayloadCodec } from '../codec/payload-codec.js'
@@ -48,9 +51,12 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
   readonly #limit: number
   readonly #attempts: number
   readonly #timeout: number
-  /** Messages that no worker has. Those in `#again`, which are delivered again, come first. */
+  /** Messages that no worker has. Those that were lost with a worker come first, then others that are delivered again. */
   readonly #fresh = new Fifo<Job>()
   readonly #again = new Fifo<Job>()
+  readonly #apart = new Fifo<Job>()
+  /** Workers that have a message which was lost with another worker. */
+  readonly #suspecting = new Set<Link>()
   readonly #assigned = new Set<Job>()
   /** Workers that accept more messages, and how many, in the order in which they are served. */
   readonly #ready = new Map<Link, number>()
@@ -145,27 +151,62 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
   }
 
   get #waiting(): number {
-    return this.#fresh.size + this.#again.size
+    return this.#fresh.size + this.#again.size + this.#apart.size
   }
 
   /** Assigns waiting messages to the workers that accept more, one worker after the other. */
   #assign(): void {
-    while (this.#waiting > 0) {
+    if (this.#apart.size > 0) this.#assignApart()
+    while (this.#again.size + this.#fresh.size > 0) {
       const next = this.#ready.entries().next()
       if (next.done === true) return
       const [link, credit] = next.value
       this.#ready.delete(link)
       if (link.gone !== undefined || link.leaving) continue
-      const job = (this.#again.shift() ?? this.#fresh.shift()) as Job
-      this.#assigned.add(job)
-      if (!job.sendOn(link)) {
-        this.#assigned.delete(job)
-        this.#again.push(job)
-        continue
-      }
-      if (job.attempts > 1) this.#redelivered++
-      if (credit > 1) this.#ready.set(link, credit - 1)
+      this.#give((this.#again.shift() ?? this.#fresh.shift()) as Job, link, credit)
     }
+  }
+
+  /** Assigns messages that were lost with a worker, one to each worker, and better to those that have nothing else. */
+  #assignApart(): void {
+    while (this.#apart.size > 0) {
+      let best: Link | undefined
+      for (const link of this.#ready.keys()) {
+        if (link.gone !== undefined || link.leaving || this.#suspecting.has(link)) continue
+        best ??= link
+        if (link.calls.size > 0) continue
+        best = link
+        break
+      }
+      if (best === undefined) return
+      const credit = this.#ready.get(best) ?? 1
+      this.#ready.delete(best)
+      this.#give(this.#apart.shift() as Job, best, credit)
+    }
+  }
+
+  #give(job: Job, link: Link, credit: number): void {
+    this.#assigned.add(job)
+    if (!job.sendOn(link)) {
+      this.#assigned.delete(job)
+      this.#wait(job)
+      return
+    }
+    if (job.apart && this.#assigned.has(job)) this.#suspecting.add(link)
+    if (job.attempts > 1) this.#redelivered++
+    if (credit > 1) this.#ready.set(link, credit - 1)
+  }
+
+  /** It is delivered again. */
+  #wait(job: Job): void {
+    if (job.apart) this.#apart.push(job)
+    else this.#again.push(job)
+  }
+
+  /** The worker has it no more. */
+  #takeFrom(job: Job, link: Link | undefined): void {
+    this.#assigned.delete(job)
+    if (job.apart && link !== undefined) this.#suspecting.delete(link)
   }
 
   /** A worker accepts so many more. */
@@ -176,16 +217,18 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
 
   readonly #jobHost: JobHost = {
     timeout: () => this.#timeout,
-    acknowledged: (job) => {
-      this.#assigned.delete(job)
+    acknowledged: (job, link) => {
+      this.#takeFrom(job, link)
       this.#acknowledged++
       this.#changed()
+      if (this.#apart.size > 0) this.#assign()
     },
-    refused: (job, error) => {
-      this.#assigned.delete(job)
+    refused: (job, link, error, lost) => {
+      this.#takeFrom(job, link)
       if (this.#life.closed !== undefined) return
+      job.apart ||= lost
       if (job.attempts >= this.#attempts) this.#giveUp(job, error)
-      else this.#again.push(job)
+      else this.#wait(job)
       this.#changed()
       this.#assign()
     },
@@ -195,10 +238,10 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
         () => {},
       )
     },
-    returned: (job) => {
-      this.#assigned.delete(job)
+    returned: (job, link) => {
+      this.#takeFrom(job, link)
       if (this.#life.closed !== undefined) return
-      this.#again.push(job)
+      this.#wait(job)
       this.#assign()
     },
   }
@@ -228,7 +271,10 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
 
   #host(): LifeHost {
     return {
-      ended: (link) => void this.#ready.delete(link),
+      ended: (link) => {
+        this.#ready.delete(link)
+        this.#suspecting.delete(link)
+      },
       unconnected: (_connection, error) => this.#life.events.add('failed', error, undefined),
       request: (link) => this.#life.endpoint.breach(link, 'it sent a request to a queue'),
       message: (link) => this.#life.endpoint.breach(link, 'it sent a message to a queue'),
@@ -242,6 +288,7 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
         this.#drained.fail(error)
         this.#fresh.clear()
         this.#again.clear()
+        this.#apart.clear()
         this.#assigned.clear()
         this.#idle.check()
         this.#life.needed = false
@@ -254,11 +301,11 @@ const MOST_CREDIT = 65_536
 
 interface JobHost {
   timeout(): number
-  acknowledged(job: Job): void
-  /** The worker failed or is gone while it had the message. That counts as an attempt. */
-  refused(job: Job, error: RingbellError | RemoteError): void
+  acknowledged(job: Job, link: Link | undefined): void
+  /** The worker failed, or is gone (`lost`), while it had the message. That counts as an attempt. */
+  refused(job: Job, link: Link | undefined, error: RingbellError | RemoteError, lost: boolean): void
   /** No worker has seen the message. */
-  returned(job: Job): void
+  returned(job: Job, link: Link | undefined): void
   /** A message of `bytes` bytes was taken back before this worker saw it. The worker gets another when there is room for it. */
   unsent(link: Link, bytes: number): void
 }
@@ -268,6 +315,8 @@ class Job implements Pending {
   id = 0
   ordinal = 0
   attempts = 0
+  /** A worker was lost while it had this message. */
+  apart = false
   readonly data: Uint8Array
   readonly #host: JobHost
   #link: Link | undefined
@@ -294,14 +343,13 @@ class Job implements Pending {
   }
 
   reply(): void {
-    this.#over()
-    this.#host.acknowledged(this)
+    this.#host.acknowledged(this, this.#over())
   }
 
   error(flags: number, data: Uint8Array): void {
-    this.#over()
-    if ((flags & NOT_BEGUN) === 0) this.#host.refused(this, decodeError(data))
-    else this.#back()
+    const link = this.#over()
+    if ((flags & NOT_BEGUN) === 0) this.#host.refused(this, link, decodeError(data), false)
+    else this.#back(link)
   }
 
   chunk(): void {}
@@ -311,13 +359,15 @@ class Job implements Pending {
   }
 
   lost(reached: boolean, why: string): void {
-    this.#over()
+    const link = this.#over()
     if (reached)
       this.#host.refused(
         this,
+        link,
         new RingbellError('ERR_RINGBELL_OUTCOME_UNKNOWN', `The worker was lost before it acknowledged: ${why}`),
+        true,
       )
-    else this.#back()
+    else this.#back(link)
   }
 
   target(): undefined {
@@ -325,8 +375,7 @@ class Job implements Pending {
   }
 
   fail(error: RingbellError): void {
-    this.#over()
-    this.#host.refused(this, error)
+    this.#host.refused(this, this.#over(), error, false)
   }
 
   tooLarge(): void {
@@ -334,9 +383,9 @@ class Job implements Pending {
   }
 
   /** No worker has seen it, so this does not count as an attempt. */
-  #back(): void {
+  #back(link: Link | undefined): void {
     this.attempts--
-    this.#host.returned(this)
+    this.#host.returned(this, link)
   }
 
   #late(timeout: number): void {
@@ -345,14 +394,16 @@ class Job implements Pending {
       this.fail(new RingbellError('ERR_RINGBELL_TIMEOUT', `The worker did not acknowledge it within ${timeout} ms.`))
       return
     }
-    this.#over()
-    this.#back()
+    this.#back(this.#over())
     this.#host.unsent(link, this.data.byteLength)
   }
 
-  #over(): void {
+  /** The worker that had it. */
+  #over(): Link | undefined {
+    const link = this.#link
     this.#deadline?.cancel()
     this.#deadline = undefined
     this.#link = undefined
+    return link
   }
 }

@@ -24,6 +24,8 @@ export class ReplyStream implements Pending, Dispatchable, AsyncIterableIterator
   readonly #inbox: Inbox<unknown>
   readonly #iteration: Iteration<unknown>
   #request: unknown
+  #encoded: Uint8Array | undefined = undefined
+  readonly #signalled: boolean
   #link: Link | undefined
   #begun = false
   /** Chunks that were read, and for which no credit was given yet. */
@@ -40,6 +42,7 @@ export class ReplyStream implements Pending, Dispatchable, AsyncIterableIterator
     this.#dispatcher = dispatcher
     this.#payloads = payloads
     this.#request = request
+    this.#signalled = signal !== undefined
     this.#inbox = new Inbox({
       what: 'stream',
       decode: (data) => payloads.replyNow(payloads.decode(data)),
@@ -71,10 +74,24 @@ export class ReplyStream implements Pending, Dispatchable, AsyncIterableIterator
     await this.return()
   }
 
+  get endless(): boolean {
+    return !this.#signalled
+  }
+
+  prepare(): void {
+    if (this.settled) return
+    try {
+      this.#encoded ??= this.#payloads.encodeKept(this.#request)
+    } catch (error) {
+      this.fail(error)
+    }
+  }
+
   sendOn(link: Link): boolean {
     const payloads = this.#payloads
     try {
-      if (!link.ask(this, STREAM, 0, payloads.encode(this.#request), payloads.own)) return false
+      const data = this.#encoded ?? payloads.encode(this.#request)
+      if (!link.ask(this, STREAM, 0, data, payloads.own)) return false
     } catch (error) {
       this.fail(error)
       return true

@@ -5,7 +5,7 @@
  */
 import type { Service } from '../bus/service.js'
 import { EMPTY } from '../codec/bytes.js'
-import { RingbellError, translated } from '../errors.js'
+import { type RingbellError, translated } from '../errors.js'
 import type { NativeChannel } from '../native.js'
 import type { Connection } from './connection.js'
 import { type AnyHandler, type CallContext, Handling } from './handling.js'
@@ -17,7 +17,7 @@ import { ABOUT, KIND } from './wire.js'
 
 /**
  * Answers a request: returns the reply, a promise of it, or for `client.stream()` an async iterable. If it throws, the
- * caller gets the `code` and the `message`. Returning nothing is a reply, too.
+ * caller gets a `RemoteError` with its `code`, `message`, `cause` and own fields. Returning nothing is a reply, too.
  */
 export type Handler<Q, R, M = Uint8Array> = (
   request: Q,
@@ -56,7 +56,7 @@ export class Server<M = Uint8Array> extends EndpointOwner<ServerEvents<M>> {
         leaving: () => this.#life.leaving !== undefined,
         connectionOf,
       },
-      parts.handler ?? noHandler,
+      parts.handler,
     )
     this.#life.endpoint.want()
     this.#life.begin()
@@ -110,8 +110,4 @@ export class Server<M = Uint8Array> extends EndpointOwner<ServerEvents<M>> {
       idle: () => this.#handling.idle(),
     }
   }
-}
-
-function noHandler(): never {
-  throw new RingbellError('ERR_RINGBELL_NOT_FOUND', 'This server takes messages, but no calls: it has no handler.')
 }

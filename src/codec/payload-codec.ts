@@ -29,6 +29,13 @@ export class PayloadCodec {
     )
   }
 
+  /** The same, for bytes that are kept: a codec may use its scratch buffer again. */
+  encodeKept(value: unknown): Uint8Array {
+    const data = this.encode(value)
+    // Not by `slice()`: that of a Buffer makes a view.
+    return this.own ? data : new Uint8Array(data)
+  }
+
   /** @throws {RingbellError} `ERR_RINGBELL_CODEC`. */
   decode(data: Uint8Array): unknown {
     return this.own ? data : decodeWith(this.codec, data)

@@ -10,17 +10,17 @@ import { Waiters } from '../wait/waiting.js'
 export class Attaching {
   readonly #attached: () => number
   readonly #poller: Poller
-  readonly #mismatch: () => string | undefined
+  readonly #why: () => string | undefined
   readonly #waiters = new Waiters<true>({ began: () => this.#waits(1), ended: () => this.#waits(-1) })
   #waiting = 0
   #referenced = true
   #held = false
 
-  /** `mismatch`: which service has the name and is not a topic, in words. */
-  constructor(attached: () => number, poller: Poller, mismatch: () => string | undefined) {
+  /** `why`: why no publisher is attached, in words. */
+  constructor(attached: () => number, poller: Poller, why: () => string | undefined) {
     this.#attached = attached
     this.#poller = poller
-    this.#mismatch = mismatch
+    this.#why = why
   }
 
   set referenced(referenced: boolean) {
@@ -32,7 +32,7 @@ export class Attaching {
   async wait(count: number, signal: AbortSignal | undefined): Promise<void> {
     await this.#waiters.wait(() => (this.#attached() >= count ? true : undefined), {
       signal,
-      explain: (error) => (this.#attached() === 0 ? withMismatch(error, this.#mismatch()) : error),
+      explain: (error) => withMismatch(error, this.#why()),
     })
   }
 

@@ -80,6 +80,8 @@ export class Notices implements PendingNotices {
   #kept: Notice[] = []
   readonly #events: EventQueue<SubscriberEvents>
   #postponed = false
+  /** Why the last try to attach failed; `undefined` once a publisher is attached. */
+  lastFailure: RingbellError | undefined = undefined
   #closed = false
 
   constructor(native: NativeSubscriber, sources: Sources, host: NoticesHost) {
@@ -144,12 +146,15 @@ export class Notices implements PendingNotices {
     if (notice.type === 'attached') {
       const { record, rung, fallbacks = [], position } = notice
       const publisher = { service: serviceOf(record), rung, fallbacks, ...(position == null ? {} : { position }) }
+      this.lastFailure = undefined
       this.#sources.add(notice.source, publisher, notice.redeliveredBelow)
       this.#events.add('attached', publisher)
       return
     }
     if (notice.type === 'failed') {
-      this.#events.add('failed', errorOf(notice.error), serviceOf(notice.record))
+      const error = errorOf(notice.error)
+      this.lastFailure = error
+      this.#events.add('failed', error, serviceOf(notice.record))
       return
     }
     if (notice.type === 'gaveUp') {

@@ -97,8 +97,10 @@ export class Subscriber<T = Uint8Array>
     const acks = parts.acks === undefined ? undefined : new Acks(hot.ack, parts.acks)
     this.#acks = acks
     const waited = acks === undefined ? hot : acks.beforeSleep(hot)
-    this.#gate = new ReaderGate(waited, new WaitPolicy(parts.wait), this.#poller)
-    this.#attaching = new Attaching(() => this.#sources.size, this.#poller, parts.mismatch)
+    const why = (): string | undefined =>
+      this.#sources.size > 0 ? undefined : (this.#notices.lastFailure?.message ?? parts.mismatch())
+    this.#gate = new ReaderGate(waited, new WaitPolicy(parts.wait), this.#poller, why)
+    this.#attaching = new Attaching(() => this.#sources.size, this.#poller, why)
     this.#notices = new Notices(native, this.#sources, {
       emitter: this,
       holding: () => this.#owned.holding,

@@ -1,11 +1,12 @@
 /**
  * AbortSignals, used as Node does. An aborted wait rejects with an `AbortError` (`code` `'ABORT_ERR'`); its `cause` is
  * the signal's reason. Each wait removes its listener when it ends, because one long-lived signal may serve millions of
- * waits.
+ * waits. A signal that fired because its time was up ends a wait only after a last look at what has arrived.
  */
 import { setMaxListeners } from 'node:events'
 import { check, type Rules, signal } from '../check.js'
 import { AbortError } from '../errors.js'
+import { isDeadline, lastLook } from './last-look.js'
 
 /**
  * Signals whose limit of listeners was removed, so that many waits on one signal cause no warning. Each wait removes
@@ -37,14 +38,21 @@ export function throwIfAborted(signal: AbortSignal | undefined): void {
  */
 export function onAbort(signal: AbortSignal | undefined, aborted: (error: AbortError) => void): () => void {
   if (signal === undefined) return nothing
-  const listener = (): void => aborted(new AbortError(signal.reason))
+  let callOff: (() => void) | undefined
+  const listener = (): void => {
+    if (isDeadline(signal.reason)) callOff = lastLook(() => aborted(new AbortError(signal.reason)))
+    else aborted(new AbortError(signal.reason))
+  }
   if (signal.aborted) return soon(listener)
   if (!shared.has(signal)) {
     shared.add(signal)
     setMaxListeners(0, signal)
   }
   signal.addEventListener('abort', listener, { once: true })
-  return () => signal.removeEventListener('abort', listener)
+  return () => {
+    signal.removeEventListener('abort', listener)
+    callOff?.()
+  }
 }
 
 function soon(listener: () => void): () => void {

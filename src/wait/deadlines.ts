@@ -1,7 +1,9 @@
 /**
  * Timeouts of calls. Deadlines of one duration are in one list, in the order in which they expire. So setting one and cancelling
- * it are a few stores, and one timer serves them all. The timers do not keep the process alive: the wait itself does.
+ * it are a few stores, and one timer serves them all. The timers do not keep the process alive: the wait itself does. A deadline that is
+ * over is judged after a last look (last-look.ts).
  */
+import { lastLook } from './last-look.js'
 
 const now = performance.now.bind(performance)
 
@@ -65,8 +67,13 @@ class Line {
   }
 
   #expireAll(): void {
-    this.#timer = undefined
     const time = now()
+    lastLook(() => this.#judge(time))
+  }
+
+  /** Judges those that were over before the last look. */
+  #judge(time: number): void {
+    this.#timer = undefined
     for (let first = this.#first; first !== undefined && first.expires <= time; first = this.#first) first.due()
     const first = this.#first
     if (first === undefined) lines.delete(this.#ms)

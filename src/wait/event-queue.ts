@@ -3,9 +3,11 @@
  * drained or delivered. So a listener may read, send, close and throw. Each event is first published on the endpoint's
  * diagnostics channel of the same name. An exception of a listener becomes an uncaught exception, and the events after
  * it are still emitted.
+ * If nobody hears of a failure, a process warning says so, once for each emitter.
  */
 import type { Channel } from 'node:diagnostics_channel'
 import type { EventEmitter } from 'node:events'
+import { reason } from '../errors.js'
 import { Fifo } from './fifo.js'
 
 interface Event {
@@ -20,6 +22,7 @@ export class EventQueue<E extends Record<keyof E, readonly unknown[]>> {
   readonly #channels: Readonly<Record<string, Channel>>
   readonly #events = new Fifo<Event>()
   #scheduled = false
+  #warned = false
 
   /** `key`: the name of the emitter in the messages of the diagnostics channels. */
   constructor(emitter: object, key: string, channels: Readonly<Record<string, Channel>>) {
@@ -55,6 +58,7 @@ export class EventQueue<E extends Record<keyof E, readonly unknown[]>> {
   #emit({ name, details }: Event): void {
     const channel = this.#channels[name]
     if (channel?.hasSubscribers === true) channel.publish({ [this.#key]: this.#emitter, details })
+    else if (name === 'failed' && this.#emitter.listenerCount(name) === 0) this.#warn(details[0])
     try {
       this.#emitter.emit(name, ...details)
     } catch (error) {
@@ -62,5 +66,11 @@ export class EventQueue<E extends Record<keyof E, readonly unknown[]>> {
         throw error
       })
     }
+  }
+  #warn(error: unknown): void {
+    if (this.#warned) return
+    this.#warned = true
+    const told = `Nobody listens to 'failed' of this ${this.#key}: ${reason(error)}`
+    process.emitWarning(told, { type: 'RingbellWarning', code: 'RINGBELL_FAILED' })
   }
 }

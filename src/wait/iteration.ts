@@ -31,7 +31,7 @@ export class Iteration<V> implements AsyncIterableIterator<V, undefined>, Reader
     this.messages = messages
     this.#gate = gate
     gate.hold(this)
-    this.#forget = onAbort(signal, (error) => this.#abort(error))
+    this.#forget = onAbort(signal, (error) => this.#abort(gate.explain?.(error) ?? error))
     this.#timeSlice.begin()
   }
 

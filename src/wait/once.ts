@@ -31,6 +31,6 @@ export function once<V>(
       else gate.wait(reader)
       return () => gate.callOff(reader)
     },
-    { signal },
+    { signal, explain: gate.explain },
   )
 }

@@ -73,6 +73,11 @@ export class Poller {
     void RESOLVED.then(this.#loosen)
   }
 
+  /** Polls now if the loop is a timer, because that timer may be late as well. A real event loop polls in each iteration. */
+  pollNow(): void {
+    if (this.#loop !== this.#native) this.#look()
+  }
+
   /** Polls, for a loop that is a timer. If something came, the timer polls more often, because more is likely to come. */
   #look(): void {
     const count = this.#native.poll()
@@ -106,6 +111,11 @@ let shared: Poller | undefined
 /** The poller of this environment (each worker thread has its own). */
 export function poller(): Poller {
   return (shared ??= new Poller(!polls()))
+}
+
+/** Wakes the endpoints that were rung, if no event loop does so. */
+export function pollNow(): void {
+  shared?.pollNow()
 }
 
 /** Whether a timer polls: Bun's and Deno's `uv_*` symbols cannot be used; Bun's even abort. */

@@ -3,6 +3,8 @@
  * iteration, a listener). Sources and gates of topics and of channels look the same to it.
  */
 
+import type { AbortError } from '../errors.js'
+
 /** A source of messages, as the hot loops see it. */
 export interface MessageSource<V> {
   /** Returns whether there is something to take. It drains the ring if need be, and gives back what was lent before. */
@@ -33,6 +35,8 @@ export interface Holder {
 export interface Gate {
   /** Its name in error texts. */
   readonly what: string
+  /** Adds to the error of an aborted wait why nothing came, if that is known. A property, so that no wait needs a closure for it. */
+  readonly explain?: ((error: AbortError) => AbortError) | undefined
   hold(holder: Holder): void
   letGo(holder: Holder): void
   assertFree(): void

@@ -5,6 +5,7 @@
  */
 import type { AbortError } from '../errors.js'
 import { onAbort } from './abort.js'
+import { lastLook } from './last-look.js'
 
 /** One wait, as its owner sees it. Only the first call of `resolve` or `reject` has an effect. */
 export interface Waiting<V = void> {
@@ -35,9 +36,12 @@ export function waitFor<V = void>(begin: (waiting: Waiting<V>) => () => void, li
     let over = false
     let end: (() => void) | undefined
     let timer: NodeJS.Timeout | undefined
+    let callOff: (() => void) | undefined
     const decide = (): void => {
       forget()
-      if (timer !== undefined) clearTimeout(timer)
+      if (timer === undefined) return
+      clearTimeout(timer)
+      callOff?.()
     }
     /** Once. */
     const ends = (): boolean => {
@@ -58,7 +62,10 @@ export function waitFor<V = void>(begin: (waiting: Waiting<V>) => () => void, li
     }
     // It never fires before this function returns, so the wait is stored by then.
     const forget = onAbort(signal, (error) => waiting.reject(explain === undefined ? error : explain(error)))
-    if (timeout !== undefined) timer = setTimeout(() => waiting.reject(late?.()), timeout)
+    if (timeout !== undefined)
+      timer = setTimeout(() => {
+        callOff = lastLook(() => waiting.reject(late?.()))
+      }, timeout)
     try {
       end = begin(waiting)
     } catch (error) {

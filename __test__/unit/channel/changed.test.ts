@@ -90,7 +90,7 @@ test('a reply, and a value of a stream, of which the handler is told', async (t)
       here.held = true
       const answer = what === 1 ? client.call(byte(1)) : client.stream(byte(2)).next()
       await changing(change)
-      await t.throwsAsync(answer, { ...CHANGED, name: 'RemoteError' })
+      await t.throwsAsync(answer, { ...CHANGED, name: 'RemoteError', code: 'ERR_RINGBELL_REMOTE' })
       await check()
       t.deepEqual(ended, what === 1 ? [] : ['stream'])
     }
@@ -106,7 +106,7 @@ test('the last value of a stream, even if credit comes while it is sent', async 
     await turns(3)
     fake.made[1]?.inject(0, KIND.credit, 1, 1, byte(0))
     await changing(change)
-    await t.throwsAsync(value, { ...CHANGED, name: 'RemoteError' })
+    await t.throwsAsync(value, { ...CHANGED, name: 'RemoteError', code: 'ERR_RINGBELL_REMOTE' })
     await check()
   }
 })

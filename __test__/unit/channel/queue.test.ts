@@ -281,3 +281,61 @@ test('a job whose error is over the limit has failed', async (t) => {
   t.like((await failed)[1], { code: 'ERR_RINGBELL_MESSAGE_TOO_LARGE' })
   t.like(queue.stats(), { acknowledged: 0, failed: 1 })
 })
+
+test('a job that ends its worker does not use up the attempts of its neighbours', async (t) => {
+  const { bus, fake } = fakeBus(t)
+  const queue = await bus.queue<number>('jobs', { codec: 'json', attempts: 3 })
+  const given: number[] = []
+  queue.on('deadLetter', (n) => given.push(n))
+  const done: number[] = []
+  const begun: number[] = []
+  const hire = (): Promise<unknown> => {
+    const at = fake.made.length
+    return bus.worker<number>('jobs', { codec: 'json', concurrency: 4 }, async (n) => {
+      begun.push(n)
+      await turns(4)
+      if (n === 2) {
+        fake.made[at]?.die()
+        await hire()
+      }
+      // What a dead worker does is lost.
+      if (fake.made[at]?.closed === false) done.push(n)
+    })
+  }
+  for (let n = 0; n < 12; n++) queue.push(n)
+  await hire()
+  await queue.drained()
+  await turns()
+  t.deepEqual(given, [2])
+  t.is(begun.filter((n) => n === 2).length, 3)
+  t.like(queue.stats(), { acknowledged: 11, failed: 1, waiting: 0, assigned: 0 })
+  t.deepEqual(
+    [...new Set(done)].sort((a, b) => a - b),
+    [0, 1, 3, 4, 5, 6, 7, 8, 9, 10, 11],
+  )
+})
+
+test('jobs that were lost with a worker go to different workers', async (t) => {
+  const { bus, fake } = fakeBus(t)
+  const queue = await bus.queue<number>('jobs', { codec: 'json' })
+  const begun: number[] = []
+  await bus.worker<number>('jobs', { codec: 'json', concurrency: 4 }, async (n) => {
+    begun.push(n)
+    await new Promise(() => {})
+  })
+  for (let n = 0; n < 4; n++) queue.push(n)
+  while (begun.length < 4) await turns()
+  fake.made[1]?.die()
+  const inHand = [new Set<number>(), new Set<number>()]
+  let most = 0
+  for (const mine of inHand)
+    await bus.worker<number>('jobs', { codec: 'json', concurrency: 4 }, async (n) => {
+      mine.add(n)
+      most = Math.max(most, mine.size)
+      await turns(3)
+      mine.delete(n)
+    })
+  await queue.drained()
+  t.is(most, 1)
+  t.like(queue.stats(), { acknowledged: 4, redelivered: 4, failed: 0 })
+})

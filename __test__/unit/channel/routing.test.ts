@@ -132,7 +132,8 @@ for (const later of [false, true]) {
       code: 'ERR_RINGBELL_SCHEMA',
       message: /a\.b: no number/,
     })
-    await t.throwsAsync(plain.call(1), { code: 'ERR_RINGBELL_SCHEMA' })
+    const odd = await t.throwsAsync(plain.call(1), { code: 'ERR_RINGBELL_REMOTE' })
+    t.like(odd, { remoteCode: 'ERR_RINGBELL_SCHEMA' })
     const strict = await bus.connect('checked', { codec: 'json', requests: schema, replies: schema })
     t.is(await strict.call(5), 6)
     const error = await t.throwsAsync(strict.call('x' as never), { name: 'RingbellError', code: 'ERR_RINGBELL_SCHEMA' })

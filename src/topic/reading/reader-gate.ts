@@ -3,7 +3,8 @@
  * A second one is refused with `ERR_RINGBELL_BUSY`, because messages would go to either at random. Every read goes
  * through here, so closing has to end only the gate.
  */
-import { busy, closedError, fromNative } from '../../errors.js'
+import { withMismatch } from '../../bus/kind-mismatch.js'
+import { type AbortError, busy, closedError, fromNative } from '../../errors.js'
 import type { NativeSubscriberHot } from '../../native.js'
 import type { WaitPolicy } from '../../wait/policy.js'
 import type { Poller } from '../../wait/poller.js'
@@ -12,6 +13,7 @@ import { type Awaited, Waiter } from '../../wait/waiter.js'
 
 export class ReaderGate implements Awaited, Gate {
   readonly what = 'subscriber'
+  readonly explain: (error: AbortError) => AbortError
   readonly #hot: NativeSubscriberHot
   readonly #waiter: Waiter
   #reader: Reader | undefined
@@ -19,8 +21,10 @@ export class ReaderGate implements Awaited, Gate {
   #fresh: NodeJS.Immediate | undefined
   #closed = false
 
-  constructor(hot: NativeSubscriberHot, policy: WaitPolicy, poller: Poller) {
+  /** `why`: why there is no publisher, in words. */
+  constructor(hot: NativeSubscriberHot, policy: WaitPolicy, poller: Poller, why: () => string | undefined) {
     this.#hot = hot
+    this.explain = (error) => withMismatch(error, why())
     this.#waiter = new Waiter(this, policy, poller)
   }
 

@@ -88,7 +88,7 @@ function scene(codec: Codec<unknown> = json) {
   const loans = new Loans()
   const context: ReaderContext = { native, hot, sources, notices, codec, loans }
   const poller = { hold: () => state.held++, drop: () => state.held--, hurry() {} } as unknown as Poller
-  const gate = new ReaderGate(hot, new WaitPolicy('sleep'), poller)
+  const gate = new ReaderGate(hot, new WaitPolicy('sleep'), poller, () => undefined)
   const send = (...texts: (string | Buffer)[]): void => {
     for (const text of texts) pending.push({ text, sequence: state.sent++ })
     gate.wake()

@@ -1,0 +1,62 @@
+/** Two sides with different codecs: whoever waits is told why nothing comes, and a process warning says so if nobody listens. */
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import test, { type ExecutionContext } from 'ava'
+import { Bus } from 'ringbell'
+
+async function opened(t: ExecutionContext): Promise<Bus> {
+  const path = mkdtempSync(join(tmpdir(), 'ringbell-mismatch-'))
+  const bus = await Bus.open({ path })
+  t.teardown(async () => {
+    await bus.close()
+    rmSync(path, { recursive: true })
+  })
+  return bus
+}
+
+/** The warning that comes once the mismatch is known. */
+function warned(codes: string[]): Promise<Error> {
+  return new Promise((resolve) => {
+    process.on('warning', function listener(warning) {
+      const { code } = warning as { code?: string }
+      if (code !== 'RINGBELL_FAILED') return
+      codes.push(code)
+      process.off('warning', listener)
+      resolve(warning)
+    })
+  })
+}
+
+test.serial('a subscriber with another codec', async (t) => {
+  const bus = await opened(t)
+  await bus.publisher('ticks', { codec: 'json' })
+  const codes: string[] = []
+  const warning = warned(codes)
+  const ticks = await bus.subscriber('ticks', { codec: 'structured' })
+  const over = new AbortController()
+  const { signal } = over
+  const waits = [ticks.attached({ signal }), ticks.receive({ signal })]
+  t.regex((await warning).message, /^Nobody listens to 'failed' of this subscriber: .*json/)
+  over.abort()
+  for (const wait of waits)
+    await t.throwsAsync(wait, { name: 'AbortError', message: /^The operation was aborted: .*json.*structured/ })
+  const later = new AbortController()
+  const next = ticks.messages({ signal: later.signal }).next()
+  later.abort()
+  await t.throwsAsync(next, { message: /json.*structured/ })
+  t.is(codes.length, 1)
+})
+
+test.serial('a client with another codec', async (t) => {
+  const bus = await opened(t)
+  await bus.serve('echo', { codec: 'json' }, (x) => x)
+  const warning = warned([])
+  const client = await bus.connect<unknown, unknown>('echo', { codec: 'structured' })
+  const over = new AbortController()
+  const { signal } = over
+  const waits = [client.connected({ signal }), client.call(1, { signal })]
+  t.regex((await warning).message, /'failed' of this client: 'echo' of process \d+ has the codec json/)
+  over.abort()
+  for (const wait of waits) await t.throwsAsync(wait, { message: /aborted: 'echo' .* json, but this side expects/ })
+})
