@@ -5,6 +5,8 @@
  * turns them into `RingbellError`s. Messages say what to do; programs look at `code` alone.
  */
 
+import { isError } from './brand.js'
+
 /** Codes that the Rust core decides. The order is the core's. */
 export const CORE_CODES = [
   'ERR_RINGBELL_SYSTEM',
@@ -107,6 +109,16 @@ export class AbortError extends Error {
   }
 }
 
+/** By its name and code, so that the class of another realm or of a second copy of this package counts. */
+export function isRingbellError(error: unknown): error is RingbellError {
+  if (!isError(error)) return false
+  return error.name === 'RingbellError' && isOurs((error as { code?: unknown }).code)
+}
+
+function isOurs(code: unknown): code is RingbellErrorCode {
+  return typeof code === 'string' && code.startsWith('ERR_RINGBELL_')
+}
+
 interface NativeError extends Error {
   code?: unknown
   syscall?: unknown
@@ -126,27 +138,27 @@ export function fromNative(error: unknown): unknown {
 }
 
 function translation(error: unknown): unknown {
-  if (!(error instanceof Error) || error instanceof RingbellError) return error
+  if (!isError(error) || isRingbellError(error)) return error
   const { code, syscall, errno, message, cause } = error as NativeError
-  if (typeof code !== 'string' || !code.startsWith('ERR_RINGBELL_')) return error
+  if (!isOurs(code)) return error
   const details: RingbellErrorDetails = {}
   if (typeof syscall === 'string') details.syscall = syscall
   if (typeof errno === 'string') details.errno = errno
   if (cause !== undefined) details.cause = cause
-  return new RingbellError(code as RingbellErrorCode, message, details)
+  return new RingbellError(code, message, details)
 }
 
 /** Any error of an endpoint of this kind, as a `RingbellError`. */
 export function asRingbellError(error: unknown, kind: string): RingbellError {
   const known = fromNative(error)
-  if (known instanceof RingbellError) return known
+  if (isRingbellError(known)) return known
   return new RingbellError('ERR_RINGBELL_INTERNAL', `This ${kind} failed: ${reason(known)}`, { cause: known })
 }
 
 /** The message of an error, or another thrown value as text. User code (`toJSON`, getters, callbacks) may throw anything. */
 export function reason(cause: unknown): string {
   try {
-    return String(cause instanceof Error ? cause.message : cause)
+    return String(isError(cause) ? cause.message : cause)
   } catch {
     return 'the thrown value cannot be described'
   }

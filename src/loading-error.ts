@@ -2,6 +2,7 @@
  * Why the compiled part cannot be loaded, and what to do about it, as the one error that users see. Loaders tell it in many words and
  * layers; the message has the deepest reason, in the loader's own words. Judges alone: native.ts loads.
  */
+import { isError } from './brand.js'
 import { reason, RingbellError } from './errors.js'
 
 /** What a loader's error gives away, and what helps. The first that fits is said. */
@@ -50,5 +51,5 @@ function isMissing(error: unknown): boolean {
 }
 
 function codeOf(error: unknown): string {
-  return error instanceof Error ? String((error as NodeJS.ErrnoException).code) : ''
+  return isError(error) ? String((error as NodeJS.ErrnoException).code) : ''
 }

@@ -4,8 +4,10 @@
  */
 import type { Access, Description } from '../bus/options.js'
 import type { Rung } from '../bus/service.js'
+import { isBytes } from '../brand.js'
 import {
   anything,
+  bytesOnly,
   check,
   coreJson,
   duration,
@@ -15,7 +17,6 @@ import {
   listOf,
   LONGEST_MS,
   oneOf,
-  type Rule,
   type Rules,
   signal,
   text,
@@ -171,10 +172,7 @@ const CONNECT: Rules = {
   timeout: TIME,
 }
 const WORKER: Rules = { ...CHANNEL, reconnect, concurrency: integer(1, 65_536) }
-/** The first test refuses a proxy of an array, which is an instance too, but throws when its length is read. */
-const bytesToFill: Rule = (value) =>
-  ArrayBuffer.isView(value) && value instanceof Uint8Array ? undefined : 'must be a Uint8Array'
-const CALL: Rules = { signal, timeout: TIME, idempotent: flag, into: bytesToFill }
+const CALL: Rules = { signal, timeout: TIME, idempotent: flag, into: bytesOnly }
 const CLOSE: Rules = { grace: TIME }
 const MOST_FDS = 16
 const MOST_FD_DATA = 32_768
@@ -204,7 +202,7 @@ export function checkClose(options: object): void {
 }
 
 export function checkFds(data: unknown, fds: unknown): void {
-  if (!(data instanceof Uint8Array) || data.byteLength > MOST_FD_DATA)
+  if (!isBytes(data) || data.byteLength > MOST_FD_DATA)
     throw invalid('data', data, `must be a Uint8Array of at most ${MOST_FD_DATA} bytes`)
   const broken = listOf(integer(0, 2 ** 31 - 1), 'file descriptors')(fds)
   if (broken !== undefined) throw invalid('fds', fds, broken)

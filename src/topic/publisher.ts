@@ -104,6 +104,7 @@ export class Publisher<T = Uint8Array> implements AsyncDisposable {
     try {
       if (!this.#room.writing && this.#send(data) === 1) return true
     } catch (error) {
+      checkBytes('value', data)
       throw fromNative(error)
     }
     this.#refused = data.byteLength

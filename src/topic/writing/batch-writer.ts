@@ -53,7 +53,7 @@ export class BatchWriter {
    * is open, `ERR_RINGBELL_INVALID_OPTION` if `bytes` is not an array of bytes, `ERR_RINGBELL_CLOSED`.
    */
   push(bytes: Uint8Array): boolean {
-    // This check would cost 4 ns for each `push` of a Uint8Array.
+    // `checkBytes` alone would cost 4 ns more for each `push`.
     if (!(bytes instanceof Uint8Array)) checkBytes('bytes', bytes)
     const at = this.reserveAt(bytes.byteLength)
     if (at < 0) return false
