@@ -6,7 +6,7 @@
  */
 import type { Fallback, RecordJson, Rung } from '../bus/service.js'
 import { debug } from '../diagnostics.js'
-import { asRingbellError, closedError, RingbellError, type RingbellErrorCode, translated } from '../errors.js'
+import { asRingbellError, closedError, type CoreError, errorOf, RingbellError, translated } from '../errors.js'
 import { DRAIN_LARGE, DRAIN_NEEDS_SLAB, type NativeChannel, type NativeChannelHot, TABLE_WORDS } from '../native.js'
 import { Slabs } from '../slabs.js'
 import { type WaitOption, WaitPolicy } from '../wait/policy.js'
@@ -27,13 +27,6 @@ export interface OpenedNotice {
   rung: Rung
   fallbacks?: Fallback[]
   record?: RecordJson
-}
-
-interface CoreError {
-  code: RingbellErrorCode
-  message: string
-  syscall?: string
-  errno?: string
 }
 
 type Notice =
@@ -481,10 +474,6 @@ export class Endpoint implements Awaited, LinkHost {
     link.end(error, delivered)
     this.#host.ended(link, reason, link.gone ?? error)
   }
-}
-
-function errorOf({ code, message, ...details }: CoreError): RingbellError {
-  return new RingbellError(code, message, details)
 }
 
 function endOf(link: Link, reason: EndReason): RingbellError {

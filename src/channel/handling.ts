@@ -8,6 +8,7 @@ import type { PayloadCodec } from '../codec/payload-codec.js'
 import { followed, isThenable } from '../codec/schema.js'
 import { RingbellError } from '../errors.js'
 import { Condition } from '../wait/condition.js'
+import { membersOf, shown, type ShownOptions } from '../shown.js'
 import type { Endpoint } from './endpoint.js'
 import type { InHand, Link } from './link.js'
 import { encodeError } from './remote-error.js'
@@ -111,7 +112,7 @@ export class Handling {
       const value = host.payloads.decode(data)
       const result =
         host.payloads.requests === undefined
-          ? this.#handler(value, request)
+          ? this.#handler(value, new Context(request))
           : this.#validated(host.payloads.request(value), request)
       // A synchronous answer is sent at once, without an entry in the table of requests.
       if (isThenable(result)) {
@@ -163,8 +164,39 @@ export class Handling {
 
   #validated(value: unknown, request: Request): unknown {
     return isThenable(value)
-      ? followed(value).then((later) => this.#handler(later, request))
-      : this.#handler(value, request)
+      ? followed(value).then((later) => this.#handler(later, new Context(request)))
+      : this.#handler(value, new Context(request))
+  }
+}
+
+/** A request as its handler sees it. */
+class Context implements CallContext<unknown> {
+  readonly #request: Request
+
+  constructor(request: Request) {
+    this.#request = request
+  }
+
+  get signal(): AbortSignal {
+    return this.#request.signal
+  }
+
+  get connection(): unknown {
+    return this.#request.connection
+  }
+
+  get timeout(): number | undefined {
+    return this.#request.timeout
+  }
+
+  get redelivered(): boolean {
+    return this.#request.redelivered
+  }
+
+  /** What `console.log` shows. */
+  [Symbol.for('nodejs.util.inspect.custom')](depth: number | null, options: ShownOptions): string {
+    const members = membersOf(this, 'signal', 'connection', 'timeout', 'redelivered')
+    return shown('CallContext', members, depth, options)
   }
 }
 

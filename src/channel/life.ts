@@ -13,6 +13,7 @@ import type { PayloadCodec } from '../codec/payload-codec.js'
 import { channels, debug } from '../diagnostics.js'
 import { asRingbellError, closedError, type RingbellError, translated } from '../errors.js'
 import type { NativeChannel } from '../native.js'
+import { membersOf, shown, type ShownOptions } from '../shown.js'
 import { EventQueue } from '../wait/event-queue.js'
 import type { WaitOption } from '../wait/policy.js'
 import { Endpoint, type EndpointHost } from './endpoint.js'
@@ -236,6 +237,8 @@ export class Life {
   }
 }
 
+const MEMBERS = ['name', 'service', 'closed', 'connections', 'workers', 'queues', 'size'] as const
+
 /** What servers, clients, queues and workers have in common. */
 export abstract class EndpointOwner<E extends Record<keyof E, unknown[]>>
   extends EventEmitter<E>
@@ -280,6 +283,12 @@ export abstract class EndpointOwner<E extends Record<keyof E, unknown[]>>
   /** `await using`: as `close()`. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.closeNow()
+  }
+
+  /** What `console.log` shows: those of these members that the class has. */
+  [Symbol.for('nodejs.util.inspect.custom')](depth: number | null, options: ShownOptions): string {
+    const owner: Partial<Record<(typeof MEMBERS)[number], unknown>> = this
+    return shown(this.constructor.name, membersOf(owner, ...MEMBERS), depth, options)
   }
 
   /** @internal */

@@ -10,6 +10,7 @@ import type { Codec } from '../codec/index.js'
 import { channels } from '../diagnostics.js'
 import { closedError, fromNative, translated } from '../errors.js'
 import type { NativeSubscriber } from '../native.js'
+import { membersOf, shown, type ShownOptions } from '../shown.js'
 import { checkSignal, type SignalOptions, throwIfAborted } from '../wait/abort.js'
 import { Iteration } from '../wait/iteration.js'
 import { once } from '../wait/once.js'
@@ -307,6 +308,11 @@ export class Subscriber<T = Uint8Array>
   /** `await using`: as `close()`. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.closeNow()
+  }
+
+  /** What `console.log` shows. */
+  [Symbol.for('nodejs.util.inspect.custom')](depth: number | null, options: ShownOptions): string {
+    return shown('Subscriber', membersOf(this, 'pattern', 'closed', 'publishers'), depth, options)
   }
 
   /** @internal */

@@ -3,6 +3,7 @@
  * time slice is used up; then other code runs. An exception of the callback ends the listening and rejects `finished`.
  */
 import { fromNative } from '../../errors.js'
+import { membersOf, shown, type ShownOptions } from '../../shown.js'
 import { onAbort, throwIfAborted } from '../../wait/abort.js'
 import type { Holder, MessageSource, Reader } from '../../wait/reader.js'
 import { TimeSlice } from '../../wait/time-slice.js'
@@ -63,6 +64,11 @@ export class Listener<V> implements Listening, Reader, Holder {
   /** `using`: as `stop()`. */
   [Symbol.dispose](): void {
     this.stop()
+  }
+
+  /** What `console.log` shows. */
+  [Symbol.for('nodejs.util.inspect.custom')](depth: number | null, options: ShownOptions): string {
+    return shown('Listening', membersOf(this, 'finished'), depth, options)
   }
 
   ready(): void {

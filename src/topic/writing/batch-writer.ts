@@ -7,6 +7,7 @@
  */
 import { checkBytes, invalid } from '../../check.js'
 import { closedError, fromNative, translated } from '../../errors.js'
+import { membersOf, shown, type ShownOptions } from '../../shown.js'
 import { FRAME_HEADER, frameBytes, type Window } from './window.js'
 
 /** @internal What a writer needs from its publisher. */
@@ -102,6 +103,11 @@ export class BatchWriter {
   /** `using`: as `abandon()`. */
   [Symbol.dispose](): void {
     this.abandon()
+  }
+
+  /** What `console.log` shows. */
+  [Symbol.for('nodejs.util.inspect.custom')](depth: number | null, options: ShownOptions): string {
+    return shown('BatchWriter', membersOf(this, 'pending'), depth, options)
   }
 
   /** @internal The publisher closes: nothing can be written any more. */

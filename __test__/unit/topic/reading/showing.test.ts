@@ -46,7 +46,7 @@ test('a message is shown by its value, or its bytes', async (t) => {
 
 test('a value that cannot be decoded is shown as bytes', async (t) => {
   const bus = await place(t).bus()
-  const codec = { id: 'odd', encode: () => new Uint8Array(1), decode: (): never => assert.fail() }
+  const codec = { id: 'odd', encode: () => new Uint8Array(1), decode: (): unknown => assert.fail() }
   const publisher = await bus.publisher('odd', { codec })
   const subscriber = await bus.subscriber('odd', { codec })
   await subscriber.attached()
