@@ -1,8 +1,10 @@
 /**
  * Handles requests: it calls the handler and sends the result, once. A handler may throw anything, never answer, or
  * answer too late. That harms neither this process nor another request. The `signal` is created only if the handler
- * reads it. It fires when the caller gives up or is gone.
+ * reads it. It fires when the caller gives up or is gone. Each request has an async context of its own, which begins as the
+ * context in which the endpoint was made: what one handler enters (AsyncLocalStorage) does not reach another request.
  */
+import { AsyncResource } from 'node:async_hooks'
 import { EMPTY } from '../codec/bytes.js'
 import type { PayloadCodec } from '../codec/payload-codec.js'
 import { followed, isThenable } from '../codec/schema.js'
@@ -64,6 +66,8 @@ export class Handling {
   readonly counters: HandlingCounters = { requests: 0, replies: 0, errors: 0, cancelled: 0 }
   readonly host: HandlingHost
   readonly #handler: AnyHandler
+  /** The context in which the endpoint was made. */
+  readonly #scope = new AsyncResource('RINGBELL_ENDPOINT', CONTEXT)
   #inHand = 0
   readonly #idle = new Condition(() => this.#inHand === 0)
 
@@ -105,7 +109,16 @@ export class Handling {
       host.endpoint.breach(link, `request ${id} came twice`)
       return
     }
+    this.#scope.runInAsyncScope(this.#begin, this, link, flags, id, aux, data)
+  }
+
+  #begin(link: Link, flags: number, id: number, aux: number, data: Uint8Array): void {
     const request = new Request(this, link, flags, id, aux)
+    request.runInAsyncScope(this.#call, this, link, request, data)
+  }
+
+  #call(link: Link, request: Request, data: Uint8Array): void {
+    const { host } = this
     // Decoding, validating, the handler and reading its result may throw, because they run user code or read the
     // bytes of the peer.
     try {
@@ -169,6 +182,9 @@ export class Handling {
   }
 }
 
+/** Without a listener for its end an async context costs less. */
+const CONTEXT = { requireManualDestroy: true } as const
+
 /** A request as its handler sees it. */
 class Context implements CallContext<unknown> {
   readonly #request: Request
@@ -200,7 +216,7 @@ class Context implements CallContext<unknown> {
   }
 }
 
-class Request implements InHand, CallContext<unknown> {
+class Request extends AsyncResource implements InHand, CallContext<unknown> {
   readonly #handling: Handling
   readonly #link: Link
   readonly #flags: number
@@ -216,6 +232,7 @@ class Request implements InHand, CallContext<unknown> {
   #more: (() => void) | undefined = undefined
 
   constructor(handling: Handling, link: Link, flags: number, id: number, aux: number) {
+    super('RINGBELL_REQUEST', CONTEXT)
     this.#handling = handling
     this.#link = link
     this.#flags = flags
@@ -315,7 +332,7 @@ class Request implements InHand, CallContext<unknown> {
     this.#letGo()
     this.#resume()
     // Its listeners are user code. What they throw becomes an uncaught exception, as everywhere.
-    this.#abort?.abort(reason)
+    this.#fire(reason)
   }
 
   /** A value of a stream cannot be sent: the caller gets the error, and the signal of the handler fires. */
@@ -323,7 +340,12 @@ class Request implements InHand, CallContext<unknown> {
     this.fail(error)
     this.#over ??= error
     this.#resume()
-    this.#abort?.abort(error)
+    this.#fire(error)
+  }
+
+  #fire(reason: RingbellError): void {
+    const abort = this.#abort
+    if (abort !== undefined) this.runInAsyncScope(() => abort.abort(reason))
   }
 
   #finish(): void {

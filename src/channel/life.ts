@@ -4,7 +4,7 @@
  * rejected, the bus forgets it, and `'failed'` is its last event. The four classes use `Life` inside; `EndpointOwner`
  * is their public part.
  */
-import { EventEmitter } from 'node:events'
+import type { EventEmitter } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { metadataJson } from '../bus/options.js'
 import { type RecordJson, type Service, serviceOf } from '../bus/service.js'
@@ -14,6 +14,7 @@ import { channels, debug } from '../diagnostics.js'
 import { asRingbellError, closedError, type RingbellError, translated } from '../errors.js'
 import type { NativeChannel } from '../native.js'
 import { membersOf, shown, type ShownOptions } from '../shown.js'
+import { Emitter } from '../wait/emitter.js'
 import { EventQueue } from '../wait/event-queue.js'
 import type { WaitOption } from '../wait/policy.js'
 import { Endpoint, type EndpointHost } from './endpoint.js'
@@ -241,7 +242,7 @@ const MEMBERS = ['name', 'service', 'closed', 'connections', 'workers', 'queues'
 
 /** What servers, clients, queues and workers have in common. */
 export abstract class EndpointOwner<E extends Record<keyof E, unknown[]>>
-  extends EventEmitter<E>
+  extends Emitter<E>
   implements AsyncDisposable
 {
   #life!: Life

@@ -2,6 +2,7 @@
  * Delivery by callback: the fastest way for single messages, because only the message is allocated. The callback is called until the
  * time slice is used up; then other code runs. An exception of the callback ends the listening and rejects `finished`.
  */
+import { AsyncResource } from 'node:async_hooks'
 import { fromNative } from '../../errors.js'
 import { membersOf, shown, type ShownOptions } from '../../shown.js'
 import { onAbort, throwIfAborted } from '../../wait/abort.js'
@@ -35,7 +36,9 @@ export class Listener<V> implements Listening, Reader, Holder {
   readonly #deliver: (one: V) => void
   readonly #timeSlice = new TimeSlice()
   readonly #forget: () => void
-  readonly #run = (): void => this.#deliverAll()
+  /** The context in which `listen` was called. Entered once for all that is there, because for each message it would cost too much. */
+  readonly #scope = new AsyncResource('RINGBELL_LISTEN', { requireManualDestroy: true })
+  readonly #run = (): void => this.#scope.runInAsyncScope(this.#deliverAll, this)
   #immediate: NodeJS.Immediate | undefined
   #resolve!: () => void
   #reject!: (error: unknown) => void
@@ -72,7 +75,7 @@ export class Listener<V> implements Listening, Reader, Holder {
   }
 
   ready(): void {
-    this.#deliverAll()
+    this.#run()
   }
 
   failed(error: unknown): void {
