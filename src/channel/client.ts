@@ -7,6 +7,7 @@ import { withMismatch } from '../bus/kind-mismatch.js'
 import type { Service } from '../bus/service.js'
 import { invalid } from '../check.js'
 import { INQUIRY, type PayloadCodec, whenThere } from '../codec/payload-codec.js'
+import { channels } from '../diagnostics.js'
 import { closedError, type RingbellError } from '../errors.js'
 import type { NativeWatch } from '../native.js'
 import { checkSignal, type SignalOptions, throwIfAborted } from '../wait/abort.js'
@@ -57,6 +58,8 @@ export interface ClientParts extends LifeParts {
   readonly timeout: number
   readonly reconnect: ReconnectOptions | undefined
 }
+
+const { calling, called } = channels.client
 
 /** Calls a service by name and follows its instances; `bus.connect()` makes it. */
 export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array> extends EndpointOwner<ClientEvents<M>> {
@@ -115,6 +118,25 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array> extends Endp
    * `ERR_RINGBELL_MESSAGE_TOO_LARGE`, `ERR_RINGBELL_CLOSED`.
    */
   call(request: Q, options?: CallOptions): Promise<R> {
+    if (calling.hasSubscribers || called.hasSubscribers) return this.#published(request, options)
+    return this.#call(request, options)
+  }
+
+  /** Calls, and publishes the beginning and the end of it. */
+  async #published(request: Q, options: CallOptions | undefined): Promise<R> {
+    const message: { client: object; request: Q; reply?: R; error?: unknown } = { client: this, request }
+    calling.publish(message)
+    try {
+      return (message.reply = await this.#call(request, options))
+    } catch (error) {
+      message.error = error
+      throw error
+    } finally {
+      called.publish(message)
+    }
+  }
+
+  #call(request: Q, options: CallOptions | undefined): Promise<R> {
     const dispatcher = this.#dispatcher
     const call = new Call(dispatcher, this.#payloads, request)
     dispatcher.begin()
