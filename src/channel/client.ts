@@ -28,7 +28,7 @@ import { ABOUT } from './wire.js'
 
 /** The events of a client. There are none after `close()`. */
 export interface ClientEvents<M> {
-  /** It has connected to a server. */
+  /** It has connected to a server. With `route: 'first'`, the default, that is one of several, until it is gone. */
   connected: [connection: Connection<M>]
   /** A connection has ended: `'closed'`, `'died'` or `'failed'`. */
   disconnected: [connection: Connection<M>, reason: EndReason]
@@ -103,7 +103,7 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array> extends Endp
     this.#life.begin()
   }
 
-  /** The servers that it is connected to. */
+  /** The servers that it is connected to: at most one with `route: 'first'`, the default; every instance with the other routes. */
   get connections(): Connection<M>[] {
     return this.#life.peers.all as Connection<M>[]
   }
@@ -169,7 +169,8 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array> extends Endp
   }
 
   /**
-   * A connection, as soon as there is one. Rejects with `ERR_RINGBELL_CLOSED` or an `AbortError`. If the name is
+   * A connection, as soon as there is one. It does not wait for further instances: with `route: 'first'`, the default, the client
+   * connects to one alone. Rejects with `ERR_RINGBELL_CLOSED` or an `AbortError`. If the name is
    * announced as another kind than a server, the message of the `AbortError` says so.
    */
   async connected(options: SignalOptions = {}): Promise<Connection<M>> {

@@ -87,7 +87,11 @@ export interface ConnectOptions<Q = Uint8Array, R = Uint8Array> extends ChannelO
   requests?: Schema<Q> | undefined
   /** The schema of replies, and of each value of a streamed reply. */
   replies?: Schema<R> | undefined
-  /** Which of several instances a call goes to, `'first'` by default. */
+  /**
+   * Which of several instances a call goes to, `'first'` by default. With `'first'` the client connects to one instance, and to
+   * another one only when that is gone: there is no second `'connected'` while it lives. `'round-robin'` and `'least-busy'` connect to
+   * all.
+   */
   route?: Route | undefined
   /** Milliseconds for each call without a `timeout` of its own. By default, and with 0, without a limit. Not for streams. */
   timeout?: number | undefined
