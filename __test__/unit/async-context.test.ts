@@ -1,6 +1,6 @@
 /** AsyncLocalStorage: whoever registered a callback finds its own context in it, never that of another client or call. */
 import { AsyncLocalStorage } from 'node:async_hooks'
-import { once } from 'node:events'
+import { type EventEmitter, once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import test from 'ava'
 import { place } from '../helpers/place.js'
@@ -29,7 +29,7 @@ test('a request runs in the context of its server, whatever other requests enter
     })
   t.deepEqual(seen, Array.from({ length: 6 }, (_, n) => ['server', `request ${n}`]).flat())
   seen.length = 0
-  await Promise.all(Array.from({ length: 100 }, (_, n) => clients[n % 2]?.call(Uint8Array.of(n))))
+  await Promise.all(Array.from({ length: 100 }, async (_, n) => clients[n % 2]?.call(Uint8Array.of(n))))
   t.is(seen.filter((context) => context === 'server').length, 100)
   t.is(new Set(seen).size, 101)
 })
@@ -97,7 +97,8 @@ test('an emitter is one of Node in everything else', async (t) => {
   const seen: string[] = []
   const listener = (n: number): void => void seen.push(`on ${n}`)
   const added: unknown[] = []
-  Reflect.apply(emitter.on, emitter, ['newListener', (_: string, given: unknown) => added.push(given)])
+  const plain = emitter as unknown as EventEmitter
+  plain.on('newListener', (_, given: unknown) => added.push(given))
   emitter.on('a', listener)
   emitter.once('a', listener)
   emitter.prependOnceListener('a', (n) => void seen.push(`first ${n}`))

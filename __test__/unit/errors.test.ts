@@ -45,7 +45,7 @@ test('details that are absent are absent', (t) => {
 
 test('errors in notices of the core have the same errno; Node knows its name', (t) => {
   const told = errorOf({ code: 'ERR_RINGBELL_SYSTEM', message: 'no', syscall: 'open', errno: 'ENOENT' })
-  const { errno } = t.throws(() => statSync('/nowhere/at/all')) as NodeJS.ErrnoException
+  const { errno } = t.throws<NodeJS.ErrnoException>(() => statSync('/nowhere/at/all'))
   t.is(told.errno, errno)
   t.is(getSystemErrorName(told.errno ?? 0), 'ENOENT')
   t.false('errno' in errorOf({ code: 'ERR_RINGBELL_SYSTEM', message: 'no', errno: 'UnknownErrno' }))

@@ -109,15 +109,15 @@ export class Handling {
       host.endpoint.breach(link, `request ${id} came twice`)
       return
     }
-    this.#scope.runInAsyncScope(this.#begin, this, link, flags, id, aux, data)
+    this.#scope.runInAsyncScope(this.#begin, undefined, link, flags, id, aux, data)
   }
 
-  #begin(link: Link, flags: number, id: number, aux: number, data: Uint8Array): void {
+  readonly #begin = (link: Link, flags: number, id: number, aux: number, data: Uint8Array): void => {
     const request = new Request(this, link, flags, id, aux)
-    request.runInAsyncScope(this.#call, this, link, request, data)
+    request.runInAsyncScope(this.#call, undefined, link, request, data)
   }
 
-  #call(link: Link, request: Request, data: Uint8Array): void {
+  readonly #call = (link: Link, request: Request, data: Uint8Array): void => {
     const { host } = this
     // Decoding, validating, the handler and reading its result may throw, because they run user code or read the
     // bytes of the peer.

@@ -288,8 +288,8 @@ export abstract class EndpointOwner<E extends Record<keyof E, unknown[]>>
 
   /** What `console.log` shows: those of these members that the class has. */
   [Symbol.for('nodejs.util.inspect.custom')](depth: number | null, options: ShownOptions): string {
-    const owner: Partial<Record<(typeof MEMBERS)[number], unknown>> = this
-    return shown(this.constructor.name, membersOf(owner, ...MEMBERS), depth, options)
+    const members = membersOf(this as Partial<Record<(typeof MEMBERS)[number], unknown>>, ...MEMBERS)
+    return shown(this.constructor.name, members, depth, options)
   }
 
   /** @internal */

@@ -13,14 +13,14 @@ type Register = (this: EventEmitter, event: string | symbol, listener: Listener)
 /** `E`: the events, each with the list of its arguments. */
 export class Emitter<E extends Record<keyof E, unknown[]>> extends EventEmitter<E> {}
 
-const plain = EventEmitter.prototype
+const plain = EventEmitter.prototype as unknown as Record<'on' | 'addListener' | 'prependListener', Register>
 
 // Their types cannot be written down for a generic emitter, so they are not in the class.
-redefine('on', plain.on as Register, bound)
-redefine('addListener', plain.addListener as Register, bound)
-redefine('prependListener', plain.prependListener as Register, bound)
-redefine('once', plain.on as Register, boundOnce)
-redefine('prependOnceListener', plain.prependListener as Register, boundOnce)
+redefine('on', plain.on, bound)
+redefine('addListener', plain.addListener, bound)
+redefine('prependListener', plain.prependListener, bound)
+redefine('once', plain.on, boundOnce)
+redefine('prependOnceListener', plain.prependListener, boundOnce)
 
 function redefine(
   name: string,

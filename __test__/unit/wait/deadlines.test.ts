@@ -30,15 +30,16 @@ test.serial('deadlines expire in their order, and callbacks may set and cancel o
   const alive = setInterval(() => {}, 1000)
   t.teardown(() => clearInterval(alive))
   await new Promise<void>((done) => {
-    new Deadline(5, () => {
+    const first = new Deadline(5, () => {
       expired.push('first')
       cancelled.cancel()
       // So many that its own list, empty by now, is swept while it expires; then one of the same duration.
       for (let n = 0; n < 200; n++) new Deadline(5 * LONG_MS + n, () => {}).cancel()
-      new Deadline(5, () => {
+      const again = new Deadline(5, () => {
         expired.push('again')
         done()
       })
+      t.true(again.expires >= first.expires)
     })
     const cancelled = new Deadline(5, () => expired.push('cancelled'))
   })

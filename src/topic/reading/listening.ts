@@ -38,7 +38,7 @@ export class Listener<V> implements Listening, Reader, Holder {
   readonly #forget: () => void
   /** The context in which `listen` was called. Entered once for all that is there, because for each message it would cost too much. */
   readonly #scope = new AsyncResource('RINGBELL_LISTEN', { requireManualDestroy: true })
-  readonly #run = (): void => this.#scope.runInAsyncScope(this.#deliverAll, this)
+  readonly #run = (): void => this.#scope.runInAsyncScope(() => this.#deliverAll())
   #immediate: NodeJS.Immediate | undefined
   #resolve!: () => void
   #reject!: (error: unknown) => void
