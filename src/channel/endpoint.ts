@@ -4,6 +4,7 @@
  * wait for room are visited. After a message it polls again in a promise job, which runs after the jobs of the callers
  * that got their answers. So replies are delivered without a new macrotask until the time slice is used up.
  */
+import { AsyncResource } from 'node:async_hooks'
 import type { Fallback, RecordJson, Rung } from '../bus/service.js'
 import { debug } from '../diagnostics.js'
 import { asRingbellError, closedError, type CoreError, errorOf, RingbellError, translated } from '../errors.js'
@@ -88,6 +89,11 @@ export class Endpoint implements Awaited, LinkHost {
   readonly #slabs = new Slabs()
   readonly #links = new Map<number, Link>()
   readonly #pollJob = (): void => this.#pollAgain()
+  /** The context in which the endpoint was made. Entered once for all that was drained, because for each request it would cost too much. */
+  readonly #scope = new AsyncResource('RINGBELL_ENDPOINT', { requireManualDestroy: true })
+  readonly #deliver = (): void => {
+    if (!this.#arrivals.handOn()) this.#handOnDrained()
+  }
   #words: Uint32Array = new Uint32Array(0)
   #wordsOf: Uint8Array | undefined
   #lastLink: Link | undefined
@@ -367,7 +373,7 @@ export class Endpoint implements Awaited, LinkHost {
   /** Delivers what is there, and polls again soon, even after an exception. */
   #handOn(): void {
     try {
-      if (!this.#arrivals.handOn()) this.#handOnDrained()
+      this.#scope.runInAsyncScope(this.#deliver)
     } finally {
       this.#pollSoon()
     }

@@ -66,8 +66,6 @@ export class Handling {
   readonly counters: HandlingCounters = { requests: 0, replies: 0, errors: 0, cancelled: 0 }
   readonly host: HandlingHost
   readonly #handler: AnyHandler
-  /** The context in which the endpoint was made. */
-  readonly #scope = new AsyncResource('RINGBELL_ENDPOINT', CONTEXT)
   #inHand = 0
   readonly #idle = new Condition(() => this.#inHand === 0)
 
@@ -109,10 +107,7 @@ export class Handling {
       host.endpoint.breach(link, `request ${id} came twice`)
       return
     }
-    this.#scope.runInAsyncScope(this.#begin, undefined, link, flags, id, aux, data)
-  }
-
-  readonly #begin = (link: Link, flags: number, id: number, aux: number, data: Uint8Array): void => {
+    // The endpoint has entered its own context, so that the request begins in that.
     const request = new Request(this, link, flags, id, aux)
     request.runInAsyncScope(this.#call, undefined, link, request, data)
   }
