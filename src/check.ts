@@ -4,7 +4,8 @@
  * always means "not given".
  */
 import { inspect } from 'node:util'
-import { reason, RingbellError } from './errors.js'
+import { isBytes, isSignal } from './brand.js'
+import { isRingbellError, reason, RingbellError } from './errors.js'
 
 /** Returns the rule in words if `value` breaks it, otherwise nothing. */
 export type Rule = (value: unknown) => string | undefined
@@ -64,7 +65,7 @@ export function jsonOf(value: unknown, option: string): string {
     const json: string | undefined = JSON.stringify(value, carried(option))
     return json ?? 'null'
   } catch (cause) {
-    if (cause instanceof RingbellError) throw cause
+    if (isRingbellError(cause)) throw cause
     throw new RingbellError(
       'ERR_RINGBELL_INVALID_OPTION',
       `Option ${option} must be something that JSON can carry: ${reason(cause)}`,
@@ -138,16 +139,14 @@ export const plainObject: Rule = (value) =>
 /** For an option that is checked elsewhere, with a better error text. */
 export const anything: Rule = () => undefined
 
-export const signal: Rule = (value) => (value instanceof AbortSignal ? undefined : 'must be an AbortSignal')
+export const bytesOnly: Rule = (value) => (isBytes(value) ? undefined : 'must be a Uint8Array')
 
-/**
- * Accepts any array of bytes, also one of another realm.
- *
- * @throws {RingbellError} `ERR_RINGBELL_INVALID_OPTION`.
- */
+export const signal: Rule = (value) => (isSignal(value) ? undefined : 'must be an AbortSignal')
+
+/** @throws {RingbellError} `ERR_RINGBELL_INVALID_OPTION`. */
 export function checkBytes(option: string, bytes: unknown): void {
-  if (!ArrayBuffer.isView(bytes) || (bytes as Uint8Array).BYTES_PER_ELEMENT !== 1)
-    throw invalid(option, bytes, 'must be a Uint8Array')
+  const broken = bytesOnly(bytes)
+  if (broken !== undefined) throw invalid(option, bytes, broken)
 }
 
 /** An object with options of its own. The error for a broken rule has the full name of the option. */

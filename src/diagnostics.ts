@@ -1,6 +1,7 @@
 /**
- * The channels of `node:diagnostics_channel` that this library publishes on; their names and messages are API. Nothing
- * is published per message, and a channel without subscribers costs one check. `NODE_DEBUG=ringbell` prints to stderr.
+ * The channels of `node:diagnostics_channel` that this library publishes on; their names and messages are API
+ * (docs/guide/diagnostics.md; the types are in src/bus/diagnostics-messages.ts). Nothing is published per message, and a channel without
+ * subscribers costs one check. `NODE_DEBUG=ringbell` prints to stderr.
  *
  * - `ringbell:bus:opened`, `ringbell:bus:closed`: `{ bus }`
  * - `ringbell:publisher:opened`, `ringbell:publisher:closed`: `{ publisher }`
@@ -11,6 +12,7 @@
  * - `ringbell:server:opened`, `ringbell:server:closed`: `{ server }`; `…:connected`, `…:disconnected`, `…:failed`: `{ server, details }`
  * - `ringbell:client:opened`, `ringbell:client:closed`: `{ client }`; `…:connected`, `…:disconnected`, `…:failed`, `…:gaveUp`:
  *   `{ client, details }`
+ * - `ringbell:client:calling`, `ringbell:client:called`: `{ client, request }`, and then the same object with `reply` or `error`
  * - `ringbell:queue:…`: `{ queue }` and `ringbell:worker:…`: `{ worker }`, likewise. A queue also has `…:deadLetter`, for a
  *   message that was given up
  */
@@ -46,7 +48,7 @@ export const channels = {
     gaveUp: channel('ringbell:subscriber:gaveUp'),
   },
   server: ofEndpoint('server', 'connected', 'disconnected', 'failed'),
-  client: ofEndpoint('client', 'connected', 'disconnected', 'failed', 'gaveUp'),
+  client: ofEndpoint('client', 'connected', 'disconnected', 'failed', 'gaveUp', 'calling', 'called'),
   queue: ofEndpoint('queue', 'connected', 'disconnected', 'failed', 'deadLetter'),
   worker: ofEndpoint('worker', 'connected', 'disconnected', 'failed', 'gaveUp'),
 } as const

@@ -5,6 +5,9 @@
  * turns them into `RingbellError`s. Messages say what to do; programs look at `code` alone.
  */
 
+import { constants } from 'node:os'
+import { isError } from './brand.js'
+
 /** Codes that the Rust core decides. The order is the core's. */
 export const CORE_CODES = [
   'ERR_RINGBELL_SYSTEM',
@@ -66,15 +69,14 @@ export const errorCodes: readonly RingbellErrorCode[] = [...CORE_CODES, ...LOCAL
 export interface RingbellErrorDetails {
   /** The system call that failed, where there is one. */
   syscall?: string | undefined
-  /** The name of its errno, such as `'EMFILE'`. */
-  errno?: string | undefined
+  /** Its errno, below 0 as in Node's own errors. */
+  errno?: number | undefined
   /** The underlying error. */
   cause?: unknown
 }
 
 /**
- * An error of this library. `code` says which one. `syscall` and `errno` (a name, such as `'EACCES'`) are set if a
- * system call failed. A wait that a signal ends rejects with an {@link AbortError} instead, as everywhere in Node.
+ * An error of this library. `code` says which one. `syscall` and `errno` are set if a system call failed. A wait that a signal ends rejects with an {@link AbortError} instead, as everywhere in Node.
  */
 export class RingbellError extends Error {
   /** Always `'RingbellError'`. */
@@ -83,8 +85,8 @@ export class RingbellError extends Error {
   readonly code: RingbellErrorCode
   /** The system call that failed, where there is one. */
   declare readonly syscall?: string
-  /** The name of its errno, such as `'EACCES'`. */
-  declare readonly errno?: string
+  /** Its errno, below 0 as in Node's own errors: `util.getSystemErrorName(errno)` is its name, such as `'EACCES'`. */
+  declare readonly errno?: number
 
   constructor(code: RingbellErrorCode, message: string, details: RingbellErrorDetails = {}) {
     super(message, 'cause' in details ? { cause: details.cause } : undefined)
@@ -109,6 +111,16 @@ export class AbortError extends Error {
   }
 }
 
+/** By its name and code, so that the class of another realm or of a second copy of this package counts. */
+export function isRingbellError(error: unknown): error is RingbellError {
+  if (!isError(error)) return false
+  return error.name === 'RingbellError' && isOurs((error as { code?: unknown }).code)
+}
+
+function isOurs(code: unknown): code is RingbellErrorCode {
+  return typeof code === 'string' && code.startsWith('ERR_RINGBELL_')
+}
+
 interface NativeError extends Error {
   code?: unknown
   syscall?: unknown
@@ -128,27 +140,46 @@ export function fromNative(error: unknown): unknown {
 }
 
 function translation(error: unknown): unknown {
-  if (!(error instanceof Error) || error instanceof RingbellError) return error
+  if (!isError(error) || isRingbellError(error)) return error
   const { code, syscall, errno, message, cause } = error as NativeError
-  if (typeof code !== 'string' || !code.startsWith('ERR_RINGBELL_')) return error
+  if (!isOurs(code)) return error
   const details: RingbellErrorDetails = {}
   if (typeof syscall === 'string') details.syscall = syscall
-  if (typeof errno === 'string') details.errno = errno
+  if (typeof errno === 'string') details.errno = errnoOf(errno)
   if (cause !== undefined) details.cause = cause
-  return new RingbellError(code as RingbellErrorCode, message, details)
+  return new RingbellError(code, message, details)
+}
+
+/** An error in a notice of the core. */
+export interface CoreError {
+  code: RingbellErrorCode
+  message: string
+  syscall?: string
+  /** Its name. */
+  errno?: string
+}
+
+export function errorOf({ code, message, syscall, errno }: CoreError): RingbellError {
+  return new RingbellError(code, message, { syscall, errno: errno === undefined ? undefined : errnoOf(errno) })
+}
+
+/** The core names an errno. Node's errors have its number. */
+function errnoOf(name: string): number | undefined {
+  const number: number | undefined = constants.errno[name as keyof typeof constants.errno]
+  return number === undefined ? undefined : -number
 }
 
 /** Any error of an endpoint of this kind, as a `RingbellError`. */
 export function asRingbellError(error: unknown, kind: string): RingbellError {
   const known = fromNative(error)
-  if (known instanceof RingbellError) return known
+  if (isRingbellError(known)) return known
   return new RingbellError('ERR_RINGBELL_INTERNAL', `This ${kind} failed: ${reason(known)}`, { cause: known })
 }
 
 /** The message of an error, or another thrown value as text. User code (`toJSON`, getters, callbacks) may throw anything. */
 export function reason(cause: unknown): string {
   try {
-    return String(cause instanceof Error ? cause.message : cause)
+    return String(isError(cause) ? cause.message : cause)
   } catch {
     return 'the thrown value cannot be described'
   }

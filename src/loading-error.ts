@@ -2,6 +2,7 @@
  * The error that users see when the compiled part cannot be loaded: why, and what to do. Loaders report this in several
  * nested errors. The message has the deepest reason, in the loader's own words. native.ts does the loading.
  */
+import { isError } from './brand.js'
 import { reason, RingbellError } from './errors.js'
 
 /** Patterns in the error of a loader, and what helps. The first one that matches is used. */
@@ -50,5 +51,5 @@ function isMissing(error: unknown): boolean {
 }
 
 function codeOf(error: unknown): string {
-  return error instanceof Error ? String((error as NodeJS.ErrnoException).code) : ''
+  return isError(error) ? String((error as NodeJS.ErrnoException).code) : ''
 }

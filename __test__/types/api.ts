@@ -218,7 +218,7 @@ export async function finding(bus: Bus): Promise<void> {
   await bus.announce('api', { endpoints: { http: 80 } })
 }
 
-export function failing(error: unknown): string | undefined {
+export function failing(error: unknown): number | undefined {
   if (error instanceof RingbellError && error.code === 'ERR_RINGBELL_RESOURCE') return error.errno
   // @ts-expect-error there is no such code
   if (error instanceof RingbellError && error.code === 'ERR_RINGBELL_OOPS') return undefined

@@ -4,6 +4,7 @@
  */
 import { translated } from '../errors.js'
 import type { NativeAnnounced } from '../native.js'
+import { membersOf, shown, type ShownOptions } from '../shown.js'
 import { metadataJson } from './options.js'
 import { type RecordJson, type Service, serviceOf } from './service.js'
 
@@ -43,6 +44,11 @@ export class Announced implements AsyncDisposable {
   /** `await using`: as `close()`. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.closeNow()
+  }
+
+  /** What `console.log` shows. */
+  [Symbol.for('nodejs.util.inspect.custom')](depth: number | null, options: ShownOptions): string {
+    return shown('Announced', membersOf(this, 'service', 'closed'), depth, options)
   }
 
   /** @internal */

@@ -37,6 +37,7 @@ import {
   subscriberJson,
   type SubscriberOptions,
 } from '../topic/options.js'
+import { membersOf, shown, type ShownOptions } from '../shown.js'
 import { Publisher } from '../topic/publisher.js'
 import { Subscriber } from '../topic/subscriber.js'
 import { Announced } from './announced.js'
@@ -349,6 +350,11 @@ export class Bus implements AsyncDisposable {
   /** `await using`: as `close()`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close()
+  }
+
+  /** What `console.log` shows. */
+  [Symbol.for('nodejs.util.inspect.custom')](depth: number | null, options: ShownOptions): string {
+    return shown('Bus', membersOf(this, 'path', 'pathSource', 'closed'), depth, options)
   }
 
   /** A client or worker needs an endpoint, and a watch of its own for the instances of its service. */

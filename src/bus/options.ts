@@ -14,8 +14,8 @@ export interface BusOptions {
   /** Use the system's bus, `/run/ipc-bus`, even if `IPC_BUS_DIR` is set. Not together with `path`. */
   system?: boolean | undefined
   /**
-   * Make the directory if there is none (the default). With `false` a missing one is an error: `ERR_RINGBELL_SYSTEM`, `errno`
-   * `'ENOENT'`.
+   * Make the directory if there is none (the default). With `false` a missing one is an error: `ERR_RINGBELL_SYSTEM` with
+   * the `errno` of ENOENT.
    */
   create?: boolean | undefined
   /** Accept a sticky directory that others can write to. */

@@ -7,6 +7,7 @@ import { withMismatch } from '../bus/kind-mismatch.js'
 import type { Service } from '../bus/service.js'
 import { invalid } from '../check.js'
 import { INQUIRY, type PayloadCodec, whenThere } from '../codec/payload-codec.js'
+import { channels } from '../diagnostics.js'
 import { closedError, type RingbellError } from '../errors.js'
 import type { NativeWatch } from '../native.js'
 import { checkSignal, type SignalOptions, throwIfAborted } from '../wait/abort.js'
@@ -27,7 +28,7 @@ import { ABOUT } from './wire.js'
 
 /** The events of a client. There are none after `close()`. */
 export interface ClientEvents<M> {
-  /** It has connected to a server. */
+  /** It has connected to a server. With `route: 'first'`, the default, that is one of several, until it is gone. */
   connected: [connection: Connection<M>]
   /** A connection has ended: `'closed'`, `'died'` or `'failed'`. */
   disconnected: [connection: Connection<M>, reason: EndReason]
@@ -57,6 +58,8 @@ export interface ClientParts extends LifeParts {
   readonly timeout: number
   readonly reconnect: ReconnectOptions | undefined
 }
+
+const { calling, called } = channels.client
 
 /** Calls a service by name and follows its instances; `bus.connect()` makes it. */
 export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array> extends EndpointOwner<ClientEvents<M>> {
@@ -100,7 +103,7 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array> extends Endp
     this.#life.begin()
   }
 
-  /** The servers that it is connected to. */
+  /** The servers that it is connected to: at most one with `route: 'first'`, the default; every instance with the other routes. */
   get connections(): Connection<M>[] {
     return this.#life.peers.all as Connection<M>[]
   }
@@ -115,6 +118,25 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array> extends Endp
    * `ERR_RINGBELL_MESSAGE_TOO_LARGE`, `ERR_RINGBELL_CLOSED`.
    */
   call(request: Q, options?: CallOptions): Promise<R> {
+    if (calling.hasSubscribers || called.hasSubscribers) return this.#published(request, options)
+    return this.#call(request, options)
+  }
+
+  /** Calls, and publishes the beginning and the end of it. */
+  async #published(request: Q, options: CallOptions | undefined): Promise<R> {
+    const message: { client: object; request: Q; reply?: R; error?: unknown } = { client: this, request }
+    calling.publish(message)
+    try {
+      return (message.reply = await this.#call(request, options))
+    } catch (error) {
+      message.error = error
+      throw error
+    } finally {
+      called.publish(message)
+    }
+  }
+
+  #call(request: Q, options: CallOptions | undefined): Promise<R> {
     const dispatcher = this.#dispatcher
     const call = new Call(dispatcher, this.#payloads, request)
     dispatcher.begin()
@@ -147,7 +169,8 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array> extends Endp
   }
 
   /**
-   * A connection, as soon as there is one. Rejects with `ERR_RINGBELL_CLOSED` or an `AbortError`. If the name is
+   * A connection, as soon as there is one. It does not wait for further instances: with `route: 'first'`, the default, the client
+   * connects to one alone. Rejects with `ERR_RINGBELL_CLOSED` or an `AbortError`. If the name is
    * announced as another kind than a server, the message of the `AbortError` says so.
    */
   async connected(options: SignalOptions = {}): Promise<Connection<M>> {

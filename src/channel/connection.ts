@@ -6,6 +6,7 @@
 import type { Fallback, Rung, Service } from '../bus/service.js'
 import type { PayloadCodec } from '../codec/payload-codec.js'
 import { closedError, RingbellError, tooLarge } from '../errors.js'
+import { membersOf, shown, type ShownOptions } from '../shown.js'
 import { checkSignal, type SignalOptions, throwIfAborted } from '../wait/abort.js'
 import { Iteration } from '../wait/iteration.js'
 import { once } from '../wait/once.js'
@@ -187,6 +188,16 @@ export class Connection<M = Uint8Array> implements AsyncIterable<M>, AsyncDispos
   /** `await using`: as `close()`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close()
+  }
+
+  /** What `JSON.stringify` writes: who is at the other end. Not `data`, which is yours. */
+  toJSON(): object {
+    return membersOf(this, 'peer', 'service', 'rung', 'fallbacks', 'closed')
+  }
+
+  /** What `console.log` shows. */
+  [Symbol.for('nodejs.util.inspect.custom')](depth: number | null, options: ShownOptions): string {
+    return shown('Connection', { ...this.toJSON(), ...membersOf(this, 'data') }, depth, options)
   }
 
   /** @internal */

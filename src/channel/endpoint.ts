@@ -4,9 +4,10 @@
  * wait for room are visited. After a message it polls again in a promise job, which runs after the jobs of the callers
  * that got their answers. So replies are delivered without a new macrotask until the time slice is used up.
  */
+import { AsyncResource } from 'node:async_hooks'
 import type { Fallback, RecordJson, Rung } from '../bus/service.js'
 import { debug } from '../diagnostics.js'
-import { asRingbellError, closedError, RingbellError, type RingbellErrorCode, translated } from '../errors.js'
+import { asRingbellError, closedError, type CoreError, errorOf, RingbellError, translated } from '../errors.js'
 import { DRAIN_LARGE, DRAIN_NEEDS_SLAB, type NativeChannel, type NativeChannelHot, TABLE_WORDS } from '../native.js'
 import { Slabs } from '../slabs.js'
 import { caughtUp, fellBehind } from '../wait/last-look.js'
@@ -28,13 +29,6 @@ export interface OpenedNotice {
   rung: Rung
   fallbacks?: Fallback[]
   record?: RecordJson
-}
-
-interface CoreError {
-  code: RingbellErrorCode
-  message: string
-  syscall?: string
-  errno?: string
 }
 
 type Notice =
@@ -96,6 +90,11 @@ export class Endpoint implements Awaited, LinkHost {
   readonly #slabs = new Slabs()
   readonly #links = new Map<number, Link>()
   readonly #pollJob = (): void => this.#pollAgain()
+  /** The context in which the endpoint was made. Entered once for all that was drained, because for each request it would cost too much. */
+  readonly #scope = new AsyncResource('RINGBELL_ENDPOINT', { requireManualDestroy: true })
+  readonly #deliver = (): void => {
+    if (!this.#arrivals.handOn()) this.#handOnDrained()
+  }
   #words: Uint32Array = new Uint32Array(0)
   #wordsOf: Uint8Array | undefined
   #lastLink: Link | undefined
@@ -381,7 +380,7 @@ export class Endpoint implements Awaited, LinkHost {
   /** Delivers what is there, and polls again soon, even after an exception. */
   #handOn(): void {
     try {
-      if (!this.#arrivals.handOn()) this.#handOnDrained()
+      this.#scope.runInAsyncScope(this.#deliver)
     } finally {
       this.#pollSoon()
     }
@@ -488,10 +487,6 @@ export class Endpoint implements Awaited, LinkHost {
     link.end(error, delivered)
     this.#host.ended(link, reason, link.gone ?? error)
   }
-}
-
-function errorOf({ code, message, ...details }: CoreError): RingbellError {
-  return new RingbellError(code, message, details)
 }
 
 function endOf(link: Link, reason: EndReason): RingbellError {

@@ -1,13 +1,16 @@
 /**
  * Handles requests: it calls the handler and sends the result, once. A handler may throw anything, never answer, or
  * answer too late. That harms neither this process nor another request. The `signal` is created only if the handler
- * reads it. It fires when the caller gives up or is gone.
+ * reads it. It fires when the caller gives up or is gone. Each request has an async context of its own, which begins as the
+ * context in which the endpoint was made: what one handler enters (AsyncLocalStorage) does not reach another request.
  */
+import { AsyncResource } from 'node:async_hooks'
 import { EMPTY } from '../codec/bytes.js'
 import type { PayloadCodec } from '../codec/payload-codec.js'
 import { followed, isThenable } from '../codec/schema.js'
 import { RingbellError } from '../errors.js'
 import { Condition } from '../wait/condition.js'
+import { membersOf, shown, type ShownOptions } from '../shown.js'
 import type { Endpoint } from './endpoint.js'
 import type { InHand, Link } from './link.js'
 import { encodeFailure, encodeRefusal } from './remote-error.js'
@@ -104,7 +107,13 @@ export class Handling {
       host.endpoint.breach(link, `request ${id} came twice`)
       return
     }
+    // The endpoint has entered its own context, so that the request begins in that.
     const request = new Request(this, link, flags, id, aux)
+    request.runInAsyncScope(this.#call, undefined, link, request, data)
+  }
+
+  readonly #call = (link: Link, request: Request, data: Uint8Array): void => {
+    const { host } = this
     // Decoding, validating, the handler and reading its result may throw, because they run user code or read the
     // bytes of the peer.
     let called = false
@@ -116,7 +125,9 @@ export class Handling {
         waits = isThenable(value)
       }
       called = true
-      const result = waits ? this.#validated(value as Promise<unknown>, request) : this.#handler(value, request)
+      const result = waits
+        ? this.#validated(value as Promise<unknown>, request)
+        : this.#handler(value, new Context(request))
       // A synchronous answer is sent at once, without an entry in the table of requests.
       if (isThenable(result)) {
         request.hold()
@@ -168,13 +179,47 @@ export class Handling {
 
   #validated(value: Promise<unknown>, request: Request): Promise<unknown> {
     return followed(value).then(
-      (later) => this.#handler(later, request),
+      (later) => this.#handler(later, new Context(request)),
       (error) => request.refuse(error),
     )
   }
 }
 
-class Request implements InHand, CallContext<unknown> {
+/** Without a listener for its end an async context costs less. */
+const CONTEXT = { requireManualDestroy: true } as const
+
+/** A request as its handler sees it. */
+class Context implements CallContext<unknown> {
+  readonly #request: Request
+
+  constructor(request: Request) {
+    this.#request = request
+  }
+
+  get signal(): AbortSignal {
+    return this.#request.signal
+  }
+
+  get connection(): unknown {
+    return this.#request.connection
+  }
+
+  get timeout(): number | undefined {
+    return this.#request.timeout
+  }
+
+  get redelivered(): boolean {
+    return this.#request.redelivered
+  }
+
+  /** What `console.log` shows. */
+  [Symbol.for('nodejs.util.inspect.custom')](depth: number | null, options: ShownOptions): string {
+    const members = membersOf(this, 'signal', 'connection', 'timeout', 'redelivered')
+    return shown('CallContext', members, depth, options)
+  }
+}
+
+class Request extends AsyncResource implements InHand, CallContext<unknown> {
   readonly #handling: Handling
   readonly #link: Link
   readonly #flags: number
@@ -190,6 +235,7 @@ class Request implements InHand, CallContext<unknown> {
   #more: (() => void) | undefined = undefined
 
   constructor(handling: Handling, link: Link, flags: number, id: number, aux: number) {
+    super('RINGBELL_REQUEST', CONTEXT)
     this.#handling = handling
     this.#link = link
     this.#flags = flags
@@ -301,7 +347,7 @@ class Request implements InHand, CallContext<unknown> {
     this.#letGo()
     this.#resume()
     // Its listeners are user code. What they throw becomes an uncaught exception, as everywhere.
-    this.#abort?.abort(reason)
+    this.#fire(reason)
   }
 
   /** A value of a stream cannot be sent: the caller gets the error, and the signal of the handler fires. */
@@ -309,7 +355,12 @@ class Request implements InHand, CallContext<unknown> {
     this.fail(error)
     this.#over ??= error
     this.#resume()
-    this.#abort?.abort(error)
+    this.#fire(error)
+  }
+
+  #fire(reason: RingbellError): void {
+    const abort = this.#abort
+    if (abort !== undefined) this.runInAsyncScope(() => abort.abort(reason))
   }
 
   #finish(): void {

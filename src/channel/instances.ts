@@ -7,7 +7,7 @@ import { kindMismatch } from '../bus/kind-mismatch.js'
 import type { Service } from '../bus/service.js'
 import { type RawServiceEvent, serviceEvent } from '../bus/services-view.js'
 import { debug } from '../diagnostics.js'
-import { fromNative, reason, RingbellError, translated } from '../errors.js'
+import { fromNative, isRingbellError, reason, RingbellError, translated } from '../errors.js'
 import type { NativeChannel, NativeWatch } from '../native.js'
 import { Backoff, type ReconnectOptions } from '../wait/backoff.js'
 import { poller, type Poller } from '../wait/poller.js'
@@ -207,10 +207,9 @@ export class Instances {
       this.#byConnection.set(connection, instance)
       return true
     } catch (error) {
-      const told =
-        error instanceof RingbellError
-          ? error
-          : new RingbellError('ERR_RINGBELL_ACQUIRE', `Connecting failed: ${reason(error)}`, { cause: error })
+      const told = isRingbellError(error)
+        ? error
+        : new RingbellError('ERR_RINGBELL_ACQUIRE', `Connecting failed: ${reason(error)}`, { cause: error })
       this.#host.failed(instance.service, told)
       this.#later(instance, told)
       return false

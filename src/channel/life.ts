@@ -4,7 +4,7 @@
  * rejected, the bus forgets it, and `'failed'` is its last event. The four classes use `Life` inside; `EndpointOwner`
  * is their public part.
  */
-import { EventEmitter } from 'node:events'
+import type { EventEmitter } from 'node:events'
 import { metadataJson } from '../bus/options.js'
 import { type RecordJson, type Service, serviceOf } from '../bus/service.js'
 import { EMPTY } from '../codec/bytes.js'
@@ -12,6 +12,8 @@ import type { PayloadCodec } from '../codec/payload-codec.js'
 import { channels, debug } from '../diagnostics.js'
 import { asRingbellError, closedError, type RingbellError, translated } from '../errors.js'
 import type { NativeChannel } from '../native.js'
+import { membersOf, shown, type ShownOptions } from '../shown.js'
+import { Emitter } from '../wait/emitter.js'
 import { EventQueue } from '../wait/event-queue.js'
 import { waitFor } from '../wait/waiting.js'
 import type { WaitOption } from '../wait/policy.js'
@@ -242,9 +244,11 @@ export class Life {
   }
 }
 
+const MEMBERS = ['name', 'service', 'closed', 'connections', 'workers', 'queues', 'size'] as const
+
 /** What servers, clients, queues and workers have in common. */
 export abstract class EndpointOwner<E extends Record<keyof E, unknown[]>>
-  extends EventEmitter<E>
+  extends Emitter<E>
   implements AsyncDisposable
 {
   #life!: Life
@@ -286,6 +290,12 @@ export abstract class EndpointOwner<E extends Record<keyof E, unknown[]>>
   /** `await using`: as `close()`. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.closeNow()
+  }
+
+  /** What `console.log` shows: those of these members that the class has. */
+  [Symbol.for('nodejs.util.inspect.custom')](depth: number | null, options: ShownOptions): string {
+    const members = membersOf(this as Partial<Record<(typeof MEMBERS)[number], unknown>>, ...MEMBERS)
+    return shown(this.constructor.name, members, depth, options)
   }
 
   /** @internal */

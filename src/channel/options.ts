@@ -4,8 +4,10 @@
  */
 import type { Access, Description } from '../bus/options.js'
 import type { Rung } from '../bus/service.js'
+import { isBytes } from '../brand.js'
 import {
   anything,
+  bytesOnly,
   check,
   coreJson,
   duration,
@@ -15,7 +17,6 @@ import {
   listOf,
   LONGEST_MS,
   oneOf,
-  type Rule,
   type Rules,
   signal,
   text,
@@ -86,7 +87,11 @@ export interface ConnectOptions<Q = Uint8Array, R = Uint8Array> extends ChannelO
   requests?: Schema<Q> | undefined
   /** The schema of replies, and of each value of a streamed reply. */
   replies?: Schema<R> | undefined
-  /** Which of several instances a call goes to, `'first'` by default. */
+  /**
+   * Which of several instances a call goes to, `'first'` by default. With `'first'` the client connects to one instance, and to
+   * another one only when that is gone: there is no second `'connected'` while it lives. `'round-robin'` and `'least-busy'` connect to
+   * all.
+   */
   route?: Route | undefined
   /** Milliseconds for each call without a `timeout` of its own. By default, and with 0, without a limit. Not for streams. */
   timeout?: number | undefined
@@ -171,10 +176,7 @@ const CONNECT: Rules = {
   timeout: TIME,
 }
 const WORKER: Rules = { ...CHANNEL, reconnect, concurrency: integer(1, 65_536) }
-/** The first test refuses a proxy of an array, which is an instance too, but throws when its length is read. */
-const bytesToFill: Rule = (value) =>
-  ArrayBuffer.isView(value) && value instanceof Uint8Array ? undefined : 'must be a Uint8Array'
-const CALL: Rules = { signal, timeout: TIME, idempotent: flag, into: bytesToFill }
+const CALL: Rules = { signal, timeout: TIME, idempotent: flag, into: bytesOnly }
 const CLOSE: Rules = { grace: TIME }
 const MOST_FDS = 16
 const MOST_FD_DATA = 32_768
@@ -204,7 +206,7 @@ export function checkClose(options: object): void {
 }
 
 export function checkFds(data: unknown, fds: unknown): void {
-  if (!(data instanceof Uint8Array) || data.byteLength > MOST_FD_DATA)
+  if (!isBytes(data) || data.byteLength > MOST_FD_DATA)
     throw invalid('data', data, `must be a Uint8Array of at most ${MOST_FD_DATA} bytes`)
   const broken = listOf(integer(0, 2 ** 31 - 1), 'file descriptors')(fds)
   if (broken !== undefined) throw invalid('fds', fds, broken)

@@ -6,6 +6,7 @@
 import { EMPTY } from '../codec/bytes.js'
 import { type PayloadCodec, whenThere } from '../codec/payload-codec.js'
 import type { RingbellError } from '../errors.js'
+import { shown, type ShownOptions } from '../shown.js'
 import { throwIfAborted } from '../wait/abort.js'
 import { Iteration } from '../wait/iteration.js'
 import type { CallDispatcher, Dispatchable } from './call-dispatcher.js'
@@ -85,6 +86,11 @@ export class ReplyStream implements Pending, Dispatchable, AsyncIterableIterator
     } catch (error) {
       this.fail(error)
     }
+  }
+
+  /** What `console.log` shows. */
+  [Symbol.for('nodejs.util.inspect.custom')](depth: number | null, options: ShownOptions): string {
+    return shown('ReplyStream', {}, depth, options)
   }
 
   sendOn(link: Link): boolean {

@@ -2,6 +2,7 @@
  * One run of a command: opens the bus that the global options name, passes it to the command, and always closes it.
  * Only this file turns errors into texts and exit codes. Commands use the public API of the package and nothing else.
  */
+import { constants } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Command } from 'commander'
 import { Bus, type BusOptions, RingbellError } from '../index.js'
@@ -80,7 +81,9 @@ export async function run(
 
 /** Whether an error says that the bus has no directory. */
 export function isMissing(error: unknown): error is RingbellError {
-  return error instanceof RingbellError && error.code === 'ERR_RINGBELL_SYSTEM' && error.errno === 'ENOENT'
+  return (
+    error instanceof RingbellError && error.code === 'ERR_RINGBELL_SYSTEM' && error.errno === -constants.errno.ENOENT
+  )
 }
 
 /** The directory and what decided it. Processes that do not find each other often have different directories. */

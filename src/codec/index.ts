@@ -2,6 +2,7 @@
  * The built-in codecs by name, and the two calls through which the library uses a codec. They turn a codec's exception
  * into a `RingbellError`.
  */
+import { isBytes } from '../brand.js'
 import { reason, RingbellError } from '../errors.js'
 import { bytes } from './bytes.js'
 import type { Codec } from './codec.js'
@@ -54,13 +55,19 @@ export function resolveCodec(option: CodecOption | undefined): Codec<unknown> {
 
 /** @throws {RingbellError} `ERR_RINGBELL_CODEC` with the codec's own error as `cause`. */
 export function encodeWith(codec: Codec<unknown>, value: unknown): Uint8Array {
+  let encoded: Uint8Array
   try {
-    return codec.encode(value)
+    encoded = codec.encode(value)
   } catch (cause) {
     throw new RingbellError('ERR_RINGBELL_CODEC', `Codec ${codec.id} could not encode a value: ${reason(cause)}`, {
       cause,
     })
   }
+  if (encoded instanceof Uint8Array || isBytes(encoded)) return encoded
+  throw new RingbellError(
+    'ERR_RINGBELL_CODEC',
+    `Codec ${codec.id} encoded a value as something else than a Uint8Array.`,
+  )
 }
 
 /** @throws {RingbellError} `ERR_RINGBELL_CODEC` with the codec's own error as `cause`. */

@@ -6,7 +6,7 @@
 import type { EventEmitter } from 'node:events'
 import { type Fallback, type RecordJson, type Rung, type Service, serviceOf } from '../bus/service.js'
 import { channels, debug } from '../diagnostics.js'
-import { RingbellError, type RingbellErrorCode } from '../errors.js'
+import { type CoreError, errorOf, type RingbellError } from '../errors.js'
 import type { NativeSubscriber } from '../native.js'
 import { EventQueue } from '../wait/event-queue.js'
 import type { PendingNotices } from './reading/reader-context.js'
@@ -51,15 +51,8 @@ type Notice =
   | { type: 'ended'; source: number; reason: string }
   | { type: 'missed'; source: number; messages: number }
   | { type: 'evicted'; source: number }
-  | { type: 'failed'; record: RecordJson; error: ErrorJson }
-  | { type: 'gaveUp'; record: RecordJson; error: ErrorJson; tries: number }
-
-interface ErrorJson {
-  code: RingbellErrorCode
-  message: string
-  syscall?: string
-  errno?: string
-}
+  | { type: 'failed'; record: RecordJson; error: CoreError }
+  | { type: 'gaveUp'; record: RecordJson; error: CoreError; tries: number }
 
 /** What notices need from their subscriber. */
 export interface NoticesHost {
@@ -168,10 +161,6 @@ export class Notices implements PendingNotices {
     else if (notice.type === 'missed') this.#events.add('missed', publisher, notice.messages)
     else this.#events.add('evicted', publisher)
   }
-}
-
-function errorOf({ code, message, ...details }: ErrorJson): RingbellError {
-  return new RingbellError(code, message, details)
 }
 
 /** For `NODE_DEBUG=ringbell`. */

@@ -11,6 +11,7 @@ import { bytes as bytesCodec, type Codec, encodeWith } from '../codec/index.js'
 import { channels } from '../diagnostics.js'
 import { closedError, fromNative, tooLarge, translated } from '../errors.js'
 import type { NativePublisher, NativePublisherHot } from '../native.js'
+import { membersOf, shown, type ShownOptions } from '../shown.js'
 import { checkSignal, type SignalOptions, throwIfAborted } from '../wait/abort.js'
 import { type WaitOption, WaitPolicy } from '../wait/policy.js'
 import { poller, type Poller } from '../wait/poller.js'
@@ -104,6 +105,7 @@ export class Publisher<T = Uint8Array> implements AsyncDisposable {
     try {
       if (!this.#room.writing && this.#send(data) === 1) return true
     } catch (error) {
+      checkBytes('value', data)
       throw fromNative(error)
     }
     this.#refused = data.byteLength
@@ -218,6 +220,11 @@ export class Publisher<T = Uint8Array> implements AsyncDisposable {
   /** `await using`: as `close()`. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.closeNow()
+  }
+
+  /** What `console.log` shows. */
+  [Symbol.for('nodejs.util.inspect.custom')](depth: number | null, options: ShownOptions): string {
+    return shown('Publisher', membersOf(this, 'service', 'closed', 'subscribers', 'maxMessage'), depth, options)
   }
 
   /** @internal */

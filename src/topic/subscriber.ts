@@ -3,14 +3,15 @@
  * publishers as they come and go. Users hold this object; reading is in reading/ and wait/iteration.ts, waiting in
  * reading/reader-gate.ts. Events report what happens besides messages; a message is never an event.
  */
-import { EventEmitter } from 'node:events'
 import type { Readable, ReadableOptions } from 'node:stream'
 import { invalid } from '../check.js'
 import type { Codec } from '../codec/index.js'
 import { channels } from '../diagnostics.js'
 import { closedError, fromNative, translated } from '../errors.js'
 import type { NativeSubscriber } from '../native.js'
+import { membersOf, shown, type ShownOptions } from '../shown.js'
 import { checkSignal, type SignalOptions, throwIfAborted } from '../wait/abort.js'
+import { Emitter } from '../wait/emitter.js'
 import { Iteration } from '../wait/iteration.js'
 import { once } from '../wait/once.js'
 import { type WaitOption, WaitPolicy } from '../wait/policy.js'
@@ -62,7 +63,7 @@ export interface SubscriberParts {
 
 /** Reads the merged messages of every publisher of a topic; `bus.subscriber()` makes it. */
 export class Subscriber<T = Uint8Array>
-  extends EventEmitter<SubscriberEvents>
+  extends Emitter<SubscriberEvents>
   implements AsyncIterable<Message<T>>, AsyncDisposable
 {
   /** The name or pattern that it was opened with. */
@@ -309,6 +310,11 @@ export class Subscriber<T = Uint8Array>
   /** `await using`: as `close()`. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.closeNow()
+  }
+
+  /** What `console.log` shows. */
+  [Symbol.for('nodejs.util.inspect.custom')](depth: number | null, options: ShownOptions): string {
+    return shown('Subscriber', membersOf(this, 'pattern', 'closed', 'publishers'), depth, options)
   }
 
   /** @internal */

@@ -1,7 +1,8 @@
 /**
  * Timeouts of calls. Deadlines of one duration are in one list, in the order in which they expire. So setting one and cancelling
  * it are a few stores, and one timer serves them all. The timers do not keep the process alive: the wait itself does. A deadline that is
- * over is judged after a last look (last-look.ts).
+ * over is judged after a last look (last-look.ts). An empty list stays with its timer, because the next call probably has the same timeout;
+ * but only a few empty lists may stay.
  */
 import { lastLook } from './last-look.js'
 
@@ -32,6 +33,9 @@ export class Deadline {
   }
 }
 
+/** With more lists than this, the empty ones go when a new one is made. */
+const MANY_LINES = 64
+
 class Line {
   readonly #ms: number
   #first: Deadline | undefined
@@ -40,6 +44,10 @@ class Line {
 
   constructor(ms: number) {
     this.#ms = ms
+  }
+
+  get empty(): boolean {
+    return this.#first === undefined
   }
 
   append(one: Deadline): void {
@@ -62,6 +70,12 @@ class Line {
     one.next = undefined
   }
 
+  /** It is empty, and is not used again. */
+  end(): void {
+    clearTimeout(this.#timer)
+    lines.delete(this.#ms)
+  }
+
   #start(ms: number): void {
     this.#timer = setTimeout(() => this.#expireAll(), ms).unref()
   }
@@ -76,16 +90,34 @@ class Line {
     this.#timer = undefined
     for (let first = this.#first; first !== undefined && first.expires <= time; first = this.#first) first.due()
     const first = this.#first
-    if (first === undefined) lines.delete(this.#ms)
+    if (first === undefined) {
+      // A callback may have made room for another list of this duration.
+      if (lines.get(this.#ms) === this) this.end()
+    }
     // A callback may have started the timer again.
     else if (this.#timer === undefined) this.#start(Math.max(1, Math.ceil(first.expires - now())))
   }
 }
 
 const lines = new Map<number, Line>()
+let mostLines = MANY_LINES
+
+/** @internal How many lists there are, for tests. */
+export function lineCount(): number {
+  return lines.size
+}
 
 function lineOf(ms: number): Line {
   let line = lines.get(ms)
-  if (line === undefined) lines.set(ms, (line = new Line(ms)))
+  if (line === undefined) {
+    if (lines.size >= mostLines) sweep()
+    lines.set(ms, (line = new Line(ms)))
+  }
   return line
+}
+
+/** The limit follows the lists that are in use, so that a sweep costs each new list a little. */
+function sweep(): void {
+  for (const line of lines.values()) if (line.empty) line.end()
+  mostLines = Math.max(MANY_LINES, 2 * lines.size)
 }

@@ -5,6 +5,7 @@
  * subscriber ends the iteration; an abort rejects it.
  */
 import { fromNative } from '../errors.js'
+import { shown, type ShownOptions } from '../shown.js'
 import { onAbort, throwIfAborted } from './abort.js'
 import type { Gate, Holder, MessageSource, Reader } from './reader.js'
 import { TimeSlice } from './time-slice.js'
@@ -64,6 +65,11 @@ export class Iteration<V> implements AsyncIterableIterator<V, undefined>, Reader
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.return()
+  }
+
+  /** What `console.log` shows. */
+  [Symbol.for('nodejs.util.inspect.custom')](depth: number | null, options: ShownOptions): string {
+    return shown('Iteration', {}, depth, options)
   }
 
   ready(): void {

@@ -7,8 +7,9 @@ import { invalid } from '../../check.js'
 import { decodeWith } from '../../codec/index.js'
 import { RingbellError } from '../../errors.js'
 import { TABLE_WORDS } from '../../native.js'
+import { shown, type ShownOptions } from '../../shown.js'
 import type { Delivery } from './delivery.js'
-import { Message } from './message.js'
+import { Message, type MessageJson } from './message.js'
 
 /**
  * The memory of a batch. `owned`: it is yours. `borrowed`: it is a slab of the subscriber, which is used again.
@@ -22,7 +23,10 @@ export interface Lender {
   takeBack(): void
 }
 
-/** Messages of one publisher that were taken out of its ring together. */
+/**
+ * Messages of one publisher that were taken out of its ring together. Two batches are equal for `assert.deepStrictEqual` and its like if
+ * they have the same messages; to compare what they say, compare the values. `structuredClone` and `postMessage` do not carry it.
+ */
 export class Batch<T = Uint8Array> implements Iterable<Message<T>> {
   /** Messages in it, at least one. */
   readonly length: number
@@ -145,6 +149,28 @@ export class Batch<T = Uint8Array> implements Iterable<Message<T>> {
   /** `using`: as `release()`. */
   [Symbol.dispose](): void {
     this.release()
+  }
+
+  /** Libraries that compare objects look at this: the state is private. */
+  get [Symbol.toStringTag](): string {
+    return `Batch ${this.#span} of ${this.service} ${this.publisher}`
+  }
+
+  /** What `JSON.stringify` writes: its messages. Throws `ERR_RINGBELL_RELEASED`, and as `value` does. */
+  toJSON(): MessageJson<T>[] {
+    return Array.from(this, (message) => message.toJSON())
+  }
+
+  /** What `console.log` shows. */
+  [Symbol.for('nodejs.util.inspect.custom')](depth: number | null, options: ShownOptions): string {
+    const { lifetime, service, publisher, length } = this
+    const rest = this.#released ? { released: true } : { messages: [...this] }
+    return shown('Batch', { lifetime, service, publisher, length, ...rest }, depth, options)
+  }
+
+  /** Which messages it has. */
+  get #span(): string {
+    return this.#released ? 'given back' : `${this.sequence(0)}+${this.length}`
   }
 
   #entry(i: number): number {

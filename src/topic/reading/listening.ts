@@ -2,7 +2,9 @@
  * Delivery by callback: the fastest way for single messages, because only the message is allocated. The callback is called until the
  * time slice is used up; then other code runs. An exception of the callback ends the listening and rejects `finished`.
  */
+import { AsyncResource } from 'node:async_hooks'
 import { fromNative } from '../../errors.js'
+import { membersOf, shown, type ShownOptions } from '../../shown.js'
 import { onAbort, throwIfAborted } from '../../wait/abort.js'
 import type { Holder, MessageSource, Reader } from '../../wait/reader.js'
 import { TimeSlice } from '../../wait/time-slice.js'
@@ -34,7 +36,9 @@ export class Listener<V> implements Listening, Reader, Holder {
   readonly #deliver: (one: V) => void
   readonly #timeSlice = new TimeSlice()
   readonly #forget: () => void
-  readonly #run = (): void => this.#deliverAll()
+  /** The context in which `listen` was called. Entered once for all that is there, because for each message it would cost too much. */
+  readonly #scope = new AsyncResource('RINGBELL_LISTEN', { requireManualDestroy: true })
+  readonly #run = (): void => this.#scope.runInAsyncScope(() => this.#deliverAll())
   #immediate: NodeJS.Immediate | undefined
   #resolve!: () => void
   #reject!: (error: unknown) => void
@@ -65,8 +69,13 @@ export class Listener<V> implements Listening, Reader, Holder {
     this.stop()
   }
 
+  /** What `console.log` shows. */
+  [Symbol.for('nodejs.util.inspect.custom')](depth: number | null, options: ShownOptions): string {
+    return shown('Listening', membersOf(this, 'finished'), depth, options)
+  }
+
   ready(): void {
-    this.#deliverAll()
+    this.#run()
   }
 
   failed(error: unknown): void {

@@ -3,12 +3,32 @@
  * time are made at the first access. It keeps the whole slab alive that it was copied into. To keep a few of many small
  * messages for long, keep `data.slice()` instead.
  */
-import { decodeWith } from '../../codec/index.js'
+import { Buffer } from 'node:buffer'
+import { bytes, decodeWith } from '../../codec/index.js'
+import { attempt, shown, type ShownOptions } from '../../shown.js'
 import type { Delivery } from './delivery.js'
 
 const UNREAD = Symbol('unread')
 
-/** One message, its place in the order, and where it came from. */
+/** A message as JSON can carry it. */
+export interface MessageJson<T> {
+  /** The publisher's service name. */
+  readonly service: string
+  /** The number of the message among those of its publisher. */
+  readonly sequence: number
+  /** Nanoseconds of CLOCK_MONOTONIC, with all digits. */
+  readonly time: string
+  /** The id of the publisher's instance. */
+  readonly publisher: string
+  /** The value. Bytes are a `Buffer`, which `JSON.stringify` writes as `{"type":"Buffer","data":[…]}`. */
+  readonly value: T
+}
+
+/**
+ * One message, its place in the order, and where it came from. Two messages are equal for `assert.deepStrictEqual` and its like if
+ * they are the same message, of one publisher and with one sequence; to compare what they say, compare `value`. `structuredClone` and
+ * `postMessage` do not carry it: pass on `value`, or `data.slice()`.
+ */
 export class Message<T = Uint8Array> {
   readonly #delivery: Delivery
   readonly #offset: number
@@ -82,9 +102,28 @@ export class Message<T = Uint8Array> {
     return below > 0 && this.sequence < below
   }
 
+  /** Libraries that compare objects look at this: the state is private, and any two messages would be equal. */
+  get [Symbol.toStringTag](): string {
+    return `Message ${this.sequence} of ${this.service} ${this.publisher}`
+  }
+
+  /** What `JSON.stringify` writes. Throws as `value` does. */
+  toJSON(): MessageJson<T> {
+    const { sequence, time, publisher, service, value } = this
+    const carried = (value as unknown) === this.data ? Buffer.from(this.data) : value
+    return { service, sequence, time: String(time), publisher, value: carried as T }
+  }
+
   /** What `console.log` shows. */
-  [Symbol.for('nodejs.util.inspect.custom')](): object {
-    const { data, sequence, time, publisher, service } = this
-    return { service, sequence, time, publisher, data }
+  [Symbol.for('nodejs.util.inspect.custom')](depth: number | null, options: ShownOptions): string {
+    const { sequence, time, publisher, service } = this
+    return shown('Message', { service, sequence, time, publisher, ...this.#content() }, depth, options)
+  }
+
+  /** The value; the bytes if there is no codec, or it cannot decode them. */
+  #content(): object {
+    if (this.#delivery.codec === bytes) return { data: this.data }
+    const read = attempt(() => ({ value: this.value }))
+    return read ?? { data: this.data }
   }
 }

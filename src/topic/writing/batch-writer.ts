@@ -7,6 +7,7 @@
  */
 import { checkBytes, invalid } from '../../check.js'
 import { closedError, fromNative, translated } from '../../errors.js'
+import { membersOf, shown, type ShownOptions } from '../../shown.js'
 import { FRAME_HEADER, frameBytes, type Window } from './window.js'
 
 /** @internal What a writer needs from its publisher. */
@@ -53,7 +54,7 @@ export class BatchWriter {
    * is open, `ERR_RINGBELL_INVALID_OPTION` if `bytes` is not an array of bytes, `ERR_RINGBELL_CLOSED`.
    */
   push(bytes: Uint8Array): boolean {
-    // This check would cost 4 ns for each `push` of a Uint8Array.
+    // `checkBytes` alone would cost 4 ns more for each `push`.
     if (!(bytes instanceof Uint8Array)) checkBytes('bytes', bytes)
     const at = this.reserveAt(bytes.byteLength)
     if (at < 0) return false
@@ -102,6 +103,11 @@ export class BatchWriter {
   /** `using`: as `abandon()`. */
   [Symbol.dispose](): void {
     this.abandon()
+  }
+
+  /** What `console.log` shows. */
+  [Symbol.for('nodejs.util.inspect.custom')](depth: number | null, options: ShownOptions): string {
+    return shown('BatchWriter', membersOf(this, 'pending'), depth, options)
   }
 
   /** @internal The publisher closes: nothing can be written any more. */

@@ -1,6 +1,7 @@
 /** One message that is written in place, without a copy: memory of the ring, until `commit` or `abandon`. */
 import { check, integer } from '../../check.js'
 import { fromNative, RingbellError } from '../../errors.js'
+import { membersOf, shown, type ShownOptions } from '../../shown.js'
 import { FRAME_HEADER, type Window } from './window.js'
 
 /** Memory of the ring for one message, to be written in place; `publisher.loan()` makes it. */
@@ -43,6 +44,11 @@ export class Loan {
   /** `using`: gives it up, unless it was sent. */
   [Symbol.dispose](): void {
     this.abandon()
+  }
+
+  /** What `console.log` shows. */
+  [Symbol.for('nodejs.util.inspect.custom')](depth: number | null, options: ShownOptions): string {
+    return shown('Loan', membersOf(this, 'data'), depth, options)
   }
 
   #open(): Uint8Array {

@@ -141,6 +141,7 @@ test('values other than byte arrays are refused before anything is written', (t)
   for (const bad of [
     new ArrayBuffer(8),
     new Uint16Array(4),
+    new Uint8ClampedArray(4),
     new DataView(new ArrayBuffer(8)),
     'text',
     [1, 2],
@@ -154,7 +155,6 @@ test('values other than byte arrays are refused before anything is written', (t)
   }
   t.deepEqual([writer.pending, state.committed], [1, []])
   t.true(writer.push(Buffer.from('x')))
-  t.true(writer.push(new Uint8ClampedArray(1) as never))
 })
 
 test('a batch that goes out of scope drops what was not committed', (t) => {

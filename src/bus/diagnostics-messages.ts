@@ -1,0 +1,57 @@
+/** The messages of the diagnostics channels (src/diagnostics.ts), by the names of the channels. Types only. */
+import type { Client, ClientEvents } from '../channel/client.js'
+import type { Queue, QueueEvents } from '../channel/queue.js'
+import type { Server, ServerEvents } from '../channel/server.js'
+import type { Worker, WorkerEvents } from '../channel/worker.js'
+import type { SubscriberEvents } from '../topic/notices.js'
+import type { Publisher } from '../topic/publisher.js'
+import type { Subscriber } from '../topic/subscriber.js'
+import type { Bus } from './bus.js'
+
+type Life<K extends string, O> = Readonly<Record<`ringbell:${K}:${'opened' | 'closed'}`, Readonly<Record<K, O>>>>
+
+/** `details` is the list of arguments of the event of the same name. */
+type Events<K extends string, O, E> = {
+  readonly [N in keyof E & string as `ringbell:${K}:${N}`]: Readonly<Record<K, O>> & { readonly details: E[N] }
+}
+
+/** One call of `client.call()`. Both channels get the same object, so that a subscriber can keep things under it. */
+export interface CallMessage {
+  /** The client that calls. */
+  readonly client: Client<unknown, unknown, unknown>
+  /** What it was called with. */
+  readonly request: unknown
+  /** The reply, as soon as there is one. */
+  reply?: unknown
+  /** Why there is no reply, if the call failed. */
+  error?: unknown
+}
+
+/**
+ * What is published on each channel of `node:diagnostics_channel`, by its name:
+ * `subscribe(name, (message) => { const { client } = message as DiagnosticsMessages['ringbell:client:opened'] })`.
+ */
+export interface DiagnosticsMessages
+  extends
+    Life<'bus', Bus>,
+    Life<'publisher', Publisher<unknown>>,
+    Life<'subscriber', Subscriber<unknown>>,
+    Life<'server', Server<unknown>>,
+    Life<'client', Client<unknown, unknown, unknown>>,
+    Life<'queue', Queue<unknown>>,
+    Life<'worker', Worker<unknown>>,
+    Events<'subscriber', Subscriber<unknown>, SubscriberEvents>,
+    Events<'server', Server<unknown>, ServerEvents<unknown>>,
+    Events<'client', Client<unknown, unknown, unknown>, ClientEvents<unknown>>,
+    Events<'queue', Queue<unknown>, QueueEvents<unknown>>,
+    Events<'worker', Worker<unknown>, WorkerEvents<unknown>> {
+  /** A call begins to wait for room of so many bytes. */
+  readonly 'ringbell:publisher:full': { readonly publisher: Publisher<unknown>; readonly bytes: number }
+  /** A call begins. */
+  readonly 'ringbell:client:calling': CallMessage
+  /** It has its reply, or has failed. */
+  readonly 'ringbell:client:called': CallMessage
+}
+
+/** The name of a diagnostics channel. */
+export type DiagnosticsChannel = keyof DiagnosticsMessages
