@@ -133,7 +133,11 @@ export const STAGES = [
   },
   {
     name: 'types',
-    steps: () => [check('tsc', [NODE, tool('typescript/bin/tsc'), '-p', 'tsconfig.json'])],
+    steps: () => [
+      check('tsc', [NODE, tool('typescript/bin/tsc'), '-p', 'tsconfig.json']),
+      // As a user without `skipLibCheck` reads them.
+      check('published types', [NODE, tool('typescript/bin/tsc'), '-p', '__test__/types/published.json']),
+    ],
   },
   {
     name: 'rust',

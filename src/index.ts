@@ -8,7 +8,7 @@ export { AbortError, errorCodes, RingbellError, type RingbellErrorCode, type Rin
 export type { SignalOptions } from './wait/abort.js'
 export type { AckMode } from './topic/reading/acks.js'
 export type { Announced } from './bus/announced.js'
-export type { CallMessage, DiagnosticsChannel, DiagnosticsMessages } from './bus/diagnostics-messages.js'
+export type { CallMessage, DiagnosticsChannel, DiagnosticsMessages, FullMessage } from './bus/diagnostics-messages.js'
 export type { Batch, Lifetime } from './topic/reading/batch.js'
 export type { BatchWriter } from './topic/writing/batch-writer.js'
 export { Bus } from './bus/bus.js'

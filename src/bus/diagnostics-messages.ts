@@ -15,6 +15,14 @@ type Events<K extends string, O, E> = {
   readonly [N in keyof E & string as `ringbell:${K}:${N}`]: Readonly<Record<K, O>> & { readonly details: E[N] }
 }
 
+/** A call of `publisher.ready()` or `publisher.write()` begins to wait for room. */
+export interface FullMessage {
+  /** The publisher that waits. */
+  readonly publisher: Publisher<unknown>
+  /** How many bytes of payload it waits for. */
+  readonly bytes: number
+}
+
 /** One call of `client.call()`. Both channels get the same object, so that a subscriber can keep things under it. */
 export interface CallMessage {
   /** The client that calls. */
@@ -31,27 +39,25 @@ export interface CallMessage {
  * What is published on each channel of `node:diagnostics_channel`, by its name:
  * `subscribe(name, (message) => { const { client } = message as DiagnosticsMessages['ringbell:client:opened'] })`.
  */
-export interface DiagnosticsMessages
-  extends
-    Life<'bus', Bus>,
-    Life<'publisher', Publisher<unknown>>,
-    Life<'subscriber', Subscriber<unknown>>,
-    Life<'server', Server<unknown>>,
-    Life<'client', Client<unknown, unknown, unknown>>,
-    Life<'queue', Queue<unknown>>,
-    Life<'worker', Worker<unknown>>,
-    Events<'subscriber', Subscriber<unknown>, SubscriberEvents>,
-    Events<'server', Server<unknown>, ServerEvents<unknown>>,
-    Events<'client', Client<unknown, unknown, unknown>, ClientEvents<unknown>>,
-    Events<'queue', Queue<unknown>, QueueEvents<unknown>>,
-    Events<'worker', Worker<unknown>, WorkerEvents<unknown>> {
-  /** A call begins to wait for room of so many bytes. */
-  readonly 'ringbell:publisher:full': { readonly publisher: Publisher<unknown>; readonly bytes: number }
-  /** A call begins. */
-  readonly 'ringbell:client:calling': CallMessage
-  /** It has its reply, or has failed. */
-  readonly 'ringbell:client:called': CallMessage
-}
+export type DiagnosticsMessages = Life<'bus', Bus> &
+  Life<'publisher', Publisher<unknown>> &
+  Life<'subscriber', Subscriber<unknown>> &
+  Life<'server', Server<unknown>> &
+  Life<'client', Client<unknown, unknown, unknown>> &
+  Life<'queue', Queue<unknown>> &
+  Life<'worker', Worker<unknown>> &
+  Events<'subscriber', Subscriber<unknown>, SubscriberEvents> &
+  Events<'server', Server<unknown>, ServerEvents<unknown>> &
+  Events<'client', Client<unknown, unknown, unknown>, ClientEvents<unknown>> &
+  Events<'queue', Queue<unknown>, QueueEvents<unknown>> &
+  Events<'worker', Worker<unknown>, WorkerEvents<unknown>> & {
+    /** A call begins to wait for room. */
+    readonly 'ringbell:publisher:full': FullMessage
+    /** A call begins. */
+    readonly 'ringbell:client:calling': CallMessage
+    /** It has its reply, or has failed. */
+    readonly 'ringbell:client:called': CallMessage
+  }
 
 /** The name of a diagnostics channel. */
 export type DiagnosticsChannel = keyof DiagnosticsMessages

@@ -250,7 +250,8 @@ function mismatch({ name, codec, schema, pid }: Service, expected: Expectation):
       'ERR_RINGBELL_REFUSED',
       `'${name}' of process ${pid} has the ${what} ${theirs ?? '(none)'}, but this side expects ${ours}.`,
     )
-  if (codec !== expected.codec) return told('codec', codec, expected.codec)
+  // A server in Rust that names no codec takes and gives bytes.
+  if ((codec ?? 'bytes') !== expected.codec) return told('codec', codec, expected.codec)
   if (expected.schema !== undefined && schema !== expected.schema) return told('schema', schema, expected.schema)
   return undefined
 }

@@ -64,6 +64,7 @@ interface LifeEvents extends PeerEvents {
   deadLetter: [value: unknown, error: Error]
 }
 
+/** @internal The part that the four classes have in common. */
 export class Life {
   readonly events: EventQueue<LifeEvents>
   readonly peers: Peers

@@ -161,3 +161,13 @@ test('stats of both sides, and of the server by serverStats', async (t) => {
   t.like(await client.serverStats(), seen)
   t.like(client.stats(), { connections: 1, calls: 3, inFlight: 0, waiting: 0, repeated: 0 })
 })
+
+test('a server that names no codec, as in Rust, speaks bytes', async (t) => {
+  const { bus, fake } = fakeBus(t)
+  fake.serve('rust', 'server', '{}')
+  const client = await bus.connect('rust')
+  t.is((await client.connected()).peer.pid, 1)
+  const other = await bus.connect('rust', { codec: 'json', reconnect: { tries: 1 } })
+  const [error] = (await once(other, 'failed')) as [Error]
+  t.regex(error.message, /codec \(none\).*expects json/)
+})

@@ -86,11 +86,18 @@
 //! # let open = || Bus::open(BusOptions { path: Some(path.clone()), ..BusOptions::default() });
 //! let mut server = open()?.serve("upper", ServerOptions::default())?;
 //! let serving = std::thread::spawn(move || -> ringbell::Result<()> {
-//!     let request = server.recv()?;
-//!     let (connection, id) = (request.connection, request.header.id);
-//!     let reply = request.data.to_ascii_uppercase();
-//!     server.send_whole(connection, Header::new(Kind::Reply, id), &reply, None)?;
-//!     Ok(())
+//!     loop {
+//!         let request = server.recv()?;
+//!         // A client also sends other kinds (it cancels, for example). Flag 4 asks for counters (`ringbell stats`).
+//!         if request.header.kind != Kind::Request as u8 || request.header.flags & 4 != 0 {
+//!             continue;
+//!         }
+//!         // `request` borrows the server, so take from it what the reply needs.
+//!         let (connection, id) = (request.connection, request.header.id);
+//!         let reply = request.data.to_ascii_uppercase();
+//!         server.send_whole(connection, Header::new(Kind::Reply, id), &reply, None)?;
+//! #       return Ok(());
+//!     }
 //! });
 //!
 //! let bus = open()?;
@@ -104,7 +111,8 @@
 //! ```
 //!
 //! [`Channel::call`](channel::Channel::call) waits for one reply and drops what else arrives meanwhile. A program with several calls in flight sends and
-//! receives by itself and tells replies apart by `header.id`.
+//! receives by itself and tells replies apart by `header.id`. A server that names no codec speaks `bytes`, so `bus.connect('upper')` in
+//! Node calls it. A request above `max_message` never arrives, and its caller gets no answer before its timeout.
 //!
 //! # Waiting
 //!

@@ -25,7 +25,7 @@ export function serve(): Command {
   const command = new Command('serve')
     .summary('answer calls by running a command')
     .description(
-      'Answers every call by running a command: its stdin is the request, its stdout is the reply, its stderr is ours. If its ' +
+      'Answers every call by running a command: its stdin is the request, its stdout is the reply, and its stderr is that of `serve`. If its ' +
         'exit code is not 0, the caller gets an error (ERR_COMMAND_FAILED). If the caller gives up, the command is killed ' +
         '(SIGTERM). Its environment has RINGBELL_SERVICE, RINGBELL_PEER_PID, RINGBELL_PEER_UID and RINGBELL_REDELIVERED.',
     )
