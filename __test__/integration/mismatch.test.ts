@@ -37,7 +37,7 @@ test.serial('a subscriber with another codec', async (t) => {
   const over = new AbortController()
   const { signal } = over
   const waits = [ticks.attached({ signal }), ticks.receive({ signal })]
-  t.regex((await warning).message, /^Nobody listens to 'failed' of this subscriber: .*json/)
+  t.regex((await warning).message, /^There is no listener for 'failed' of this subscriber: .*json/)
   over.abort()
   for (const wait of waits)
     await t.throwsAsync(wait, { name: 'AbortError', message: /^The operation was aborted: .*json.*structured/ })

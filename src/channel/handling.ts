@@ -65,11 +65,11 @@ export interface HandlingCounters {
 export class Handling {
   readonly counters: HandlingCounters = { requests: 0, replies: 0, errors: 0, cancelled: 0 }
   readonly host: HandlingHost
-  readonly #handler: AnyHandler
+  readonly #handler: AnyHandler | undefined
   #inHand = 0
   readonly #idle = new Condition(() => this.#inHand === 0)
 
-  constructor(host: HandlingHost, handler: AnyHandler = noHandler) {
+  constructor(host: HandlingHost, handler: AnyHandler | undefined) {
     this.host = host
     this.#handler = handler
   }
@@ -114,6 +114,12 @@ export class Handling {
 
   readonly #call = (link: Link, request: Request, data: Uint8Array): void => {
     const { host } = this
+    const handler = this.#handler
+    if (handler === undefined) {
+      const none = 'This server takes messages, but no calls: it has no handler.'
+      request.refuse(new RingbellError('ERR_RINGBELL_NOT_FOUND', none))
+      return
+    }
     // Decoding, validating, the handler and reading its result may throw, because they run user code or read the
     // bytes of the peer.
     let called = false
@@ -126,8 +132,8 @@ export class Handling {
       }
       called = true
       const result = waits
-        ? this.#validated(value as Promise<unknown>, request)
-        : this.#handler(value, new Context(request))
+        ? this.#validated(handler, value as Promise<unknown>, request)
+        : handler(value, new Context(request))
       // A synchronous answer is sent at once, without an entry in the table of requests.
       if (isThenable(result)) {
         request.hold()
@@ -177,9 +183,9 @@ export class Handling {
     )
   }
 
-  #validated(value: Promise<unknown>, request: Request): Promise<unknown> {
+  #validated(handler: AnyHandler, value: Promise<unknown>, request: Request): Promise<unknown> {
     return followed(value).then(
-      (later) => this.#handler(later, new Context(request)),
+      (later) => handler(later, new Context(request)),
       (error) => request.refuse(error),
     )
   }
@@ -449,11 +455,6 @@ const MOST_REFUSALS = 16_384
 /** Refuses a request. Its handler was not called and will not be. */
 function refuse(link: Link, id: number, error: RingbellError): void {
   link.post(KIND.error | (NOT_BEGUN << FLAGS_AT), id, 0, encodeRefusal(error), true)
-}
-
-function noHandler(_value: unknown, request: CallContext<unknown>): void {
-  const none = 'This server takes messages, but no calls: it has no handler.'
-  if (request instanceof Request) request.refuse(new RingbellError('ERR_RINGBELL_NOT_FOUND', none))
 }
 
 const OF_REQUEST = new Set<string>([

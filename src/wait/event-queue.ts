@@ -70,7 +70,7 @@ export class EventQueue<E extends Record<keyof E, readonly unknown[]>> {
   #warn(error: unknown): void {
     if (this.#warned) return
     this.#warned = true
-    const told = `Nobody listens to 'failed' of this ${this.#key}: ${reason(error)}`
+    const told = `There is no listener for 'failed' of this ${this.#key}: ${reason(error)}`
     process.emitWarning(told, { type: 'RingbellWarning', code: 'RINGBELL_FAILED' })
   }
 }

@@ -472,3 +472,12 @@ test('a message that waits for room that comes and goes is sent, even if no call
   await turns(10)
   t.true(given)
 })
+
+test('a server without a handler refuses calls, and takes messages', async (t) => {
+  const { bus } = fakeBus(t)
+  const server = await bus.serve('mute')
+  const client = await bus.connect('mute')
+  await t.throwsAsync(client.call(Uint8Array.of(1)), { code: 'ERR_RINGBELL_NOT_FOUND' })
+  t.like(server.stats(), { requests: 1, replies: 0, errors: 1 })
+  t.true((await client.connected()).send(Uint8Array.of(2)))
+})
