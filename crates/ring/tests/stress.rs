@@ -53,7 +53,13 @@ fn receive(consumer: &mut Consumer, random: &mut Random, slab: &mut [u8], next: 
         assert!(message.payload.iter().all(|&byte| byte == pattern(message.sequence)), "torn");
         *next = message.sequence + 1;
     }
-    assert_eq!(consumer.received() + consumer.missed(), *next, "exact counts");
+    let counted = consumer.received() + consumer.missed();
+    if got.is_empty() {
+        // A reader that is lapped again and again may have read the header of the next batch, and no message of it yet.
+        assert!(counted >= *next, "{counted} below {next}");
+    } else {
+        assert_eq!(counted, *next, "exact counts");
+    }
     let _ = consumer.acknowledge();
     !got.is_empty()
 }
