@@ -1,7 +1,7 @@
 /**
  * What a value is, whatever realm it comes from. `instanceof` asks for the constructor of this realm, so it does not know a
- * `Uint8Array` of `node:vm` or of a test under Jest, nor an error that the binding made while such a test ran. Everything
- * that a caller or the binding hands over is recognised here.
+ * `Uint8Array` of `node:vm` or of a test under Jest, nor an error that the binding made while such a test ran. These functions
+ * recognise everything that a caller or the binding passes in.
  */
 import { types } from 'node:util'
 

@@ -1,4 +1,4 @@
-/** Two sides with different codecs: whoever waits is told why nothing comes, and a process warning says so if nobody listens. */
+/** Two sides with different codecs: a wait says why nothing comes, and a process warning says it if there is no listener. */
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'

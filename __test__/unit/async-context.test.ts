@@ -1,4 +1,4 @@
-/** AsyncLocalStorage: whoever registered a callback finds its own context in it, never that of another client or call. */
+/** AsyncLocalStorage: a callback runs in the context in which it was registered, never in that of another client or call. */
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { type EventEmitter, once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'

@@ -5,6 +5,7 @@
  * received bytes are hostile, at worst the text is lost.
  */
 import { Buffer } from 'node:buffer'
+import { isError } from '../brand.js'
 import type { RingbellError } from '../errors.js'
 
 /**
@@ -134,7 +135,7 @@ function causeOf(thrown: object, causes: number): Told['cause'] {
   try {
     const { cause } = thrown as { cause?: unknown }
     if (cause === undefined) return undefined
-    if (cause instanceof Error) return told(cause, causes)
+    if (isError(cause)) return told(cause, causes)
     const json = JSON.stringify(cause) as string | undefined
     return json === undefined || json.length > LONGEST_TEXT ? undefined : { value: JSON.parse(json) }
   } catch {

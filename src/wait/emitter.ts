@@ -1,6 +1,6 @@
 /**
  * An EventEmitter whose listeners run in the async context (AsyncLocalStorage) in which they were registered. Events come from
- * microtasks of whoever noticed something, so without this a listener would run in the context of another call or client.
+ * microtasks of other code, so without this a listener would run in the context of another call or client.
  * A listener is wrapped as Node wraps those of `once`: its property `listener` lets `off`, `listeners` and `listenerCount`
  * find the original.
  */

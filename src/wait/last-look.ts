@@ -1,12 +1,12 @@
 /**
- * Before a deadline is judged, what has already arrived is looked at. Timers of a loop that was late run before that loop asks
- * the kernel what came meanwhile, so a judgement waits for one turn: in it, the poller wakes every endpoint that was rung. An
- * endpoint whose time slice was used up has more to deliver, and the judgement waits for that, too. Every deadline of the
- * library comes here; it costs nothing until one is over.
+ * The last look at what has arrived, before a deadline is judged. The timers of a late event loop run before that loop asks the
+ * kernel what came meanwhile. So a judgement waits for one iteration of the loop: in it, the poller wakes every endpoint whose
+ * doorbell rang. It also waits for an endpoint whose time slice is used up, because that one has more to deliver. Every deadline
+ * of the library uses this. It costs nothing until a deadline is over.
  */
 import { pollNow } from './poller.js'
 
-/** Turns that endpoints have to deliver what was there. One that gets more and more must not put a deadline off for ever. */
+/** The most iterations that a judgement waits. An endpoint that gets more and more must not delay a deadline without end. */
 const MOST_TURNS = 64
 
 /** Endpoints that go on in a fresh macrotask. */
@@ -33,10 +33,10 @@ export function lastLook(judge: () => void): () => void {
   return () => clearImmediate(immediate)
 }
 
-/** Whether a signal fired because its time was up, as that of `AbortSignal.timeout` does. The reason may be any value. */
+/** Whether a signal fired because its time was up, as that of `AbortSignal.timeout` does, in any realm. The reason may be any value. */
 export function isDeadline(reason: unknown): boolean {
   try {
-    return reason instanceof DOMException && reason.name === 'TimeoutError'
+    return (reason as { name?: unknown } | null | undefined)?.name === 'TimeoutError'
   } catch {
     return false
   }

@@ -1,5 +1,6 @@
 /** Errors of handlers, as their callers see them: what they carry, and that nobody takes them for errors of the call itself. */
 import { once } from 'node:events'
+import { runInNewContext } from 'node:vm'
 import test from 'ava'
 import { AbortError, type Client, RemoteError, RingbellError } from '../../../src/index.js'
 import { decodeError, encodeFailure } from '../../../src/channel/remote-error.js'
@@ -102,4 +103,11 @@ test('hostile values and hostile bytes cost at worst the text', (t) => {
   t.is(Object.getPrototypeOf(error), RemoteError.prototype)
   t.is(typeof error.message, 'string')
   t.is(error['x'], undefined)
+})
+
+test('a cause of another realm travels as an error', (t) => {
+  const cause: unknown = runInNewContext(`Object.assign(new TypeError('inner'), { status: 7 })`)
+  const { cause: received } = decodeError(encodeFailure(new Error('outer', { cause })))
+  t.true(received instanceof RemoteError)
+  t.like(received, { remoteName: 'TypeError', message: 'inner', status: 7 })
 })
