@@ -36,6 +36,12 @@ export interface PublisherOptions<T = Uint8Array> extends Description {
   maxSubscribers?: number | undefined
   /** Milliseconds that a subscriber may stall a `block` topic before it is evicted; by default without a limit. */
   evictAfter?: number | undefined
+  /**
+   * Reads the clock for every message of `send`. By default, a publisher that sends more than 1,024 messages within a tick
+   * of the kernel (4 ms on most systems) reads it for every eighth of them, and the others have that time. Batches and
+   * messages in pieces always have their exact time.
+   */
+  exactTime?: boolean | undefined
   /** How values become bytes, `'bytes'` by default. Its id is in the record. */
   codec?: CodecOption<T> | undefined
   /** How `ready()` waits, `'adaptive'` by default. */

@@ -75,6 +75,7 @@ options! { Publisher for PublisherOptions {
     overflow: Overflow,
     max_subscribers: u16,
     evict_after: Millis,
+    exact_time: bool,
     metadata: Map<String, Value>,
     endpoints: BTreeMap<String, String>,
     codec: String,

@@ -24,7 +24,7 @@ macro_rules! named {
 
 /// The calls that a list can name: ringbell can do without them, or must report their failure well.
 const CALLS: &[(&str, libc::c_long)] = named!(SYS_memfd_create SYS_pidfd_open SYS_pidfd_getfd SYS_io_setup SYS_io_submit
-    SYS_inotify_init1 SYS_renameat2 SYS_linkat SYS_mmap SYS_fcntl SYS_close_range SYS_clone3);
+    SYS_inotify_init1 SYS_renameat2 SYS_linkat SYS_mmap SYS_fcntl SYS_close_range SYS_clone3 SYS_membarrier);
 const ERRNOS: &[(&str, i32)] = named!(EPERM EACCES ENOSYS EINVAL EMFILE ENFILE ENOMEM ENOLCK EAGAIN);
 
 /// The rules of a table's name, or of a list `CALL=ERRNO,…`; `None` for any other word.
@@ -67,8 +67,8 @@ fn docker() -> Vec<Rule> {
     ]
 }
 
-/// What older profiles, or those without `CAP_SYS_PTRACE`, take away besides, and both kinds of asynchronous input and output,
-/// which hardened ones do.
+/// What older profiles, or those without `CAP_SYS_PTRACE`, take away besides. Both kinds of asynchronous input and output,
+/// and membarrier, which hardened ones take away.
 fn strict() -> Vec<Rule> {
     let calls = [
         libc::SYS_ptrace,
@@ -78,6 +78,7 @@ fn strict() -> Vec<Rule> {
         libc::SYS_io_uring_enter,
         libc::SYS_io_uring_register,
         libc::SYS_io_setup,
+        libc::SYS_membarrier,
     ];
     calls.into_iter().map(|call| fails(call, EPERM)).collect()
 }

@@ -94,7 +94,7 @@ impl Guests {
         self.admitted.dismiss(guest_slot)
     }
 
-    /// Notes which guests must be woken. Called after `head` was stored and after the full fence of `take_sleepers`.
+    /// Notes which guests must be woken. Called after `take_sleepers`, behind the same fence.
     #[inline]
     pub(crate) fn note_sleepers(&mut self) {
         if !self.guest_slots.is_empty() {
@@ -105,11 +105,17 @@ impl Guests {
     fn poll_sleepers(&mut self) {
         for guest_slot in self.present() {
             let sleepers = &self.guest_slots[guest_slot].header().sleepers;
-            // SYNC: as in `take_sleepers`, whose fence came before.
+            // SYNC: as in `take_sleepers`.
             if sleepers.load(Ordering::Relaxed) != 0 && sleepers.swap(0, Ordering::Relaxed) != 0 {
                 self.bells |= 1 << guest_slot;
             }
         }
+    }
+
+    /// Whether a guest must be woken.
+    #[inline]
+    pub(crate) fn has_bells(&self) -> bool {
+        self.bells != 0
     }
 
     pub(crate) fn take_bells(&mut self) -> u64 {

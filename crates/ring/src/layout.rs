@@ -13,7 +13,7 @@ pub const DATA_MAGIC: u64 = u64::from_le_bytes(*b"RINGBELL");
 /// First eight bytes of a control segment: `RINGCTRL` in ASCII.
 pub const CONTROL_MAGIC: u64 = u64::from_le_bytes(*b"RINGCTRL");
 /// Version of layout and protocol. A peer with another version is refused.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Smallest capacity of the frames area, in bytes.
 pub const MIN_CAPACITY: usize = 4 << 10;
 /// Largest capacity of the frames area, in bytes.
@@ -57,9 +57,18 @@ pub(crate) struct DataHeader {
     pub(crate) head: Line<Head>,
     /// Start of the oldest batch that is still whole.
     pub(crate) floor: Line<AtomicU64>,
-    /// [`OPEN`] or [`CLOSED`].
-    pub(crate) state: Line<AtomicU32>,
+    pub(crate) status: Line<Status>,
     pub(crate) counters: Line<Counters>,
+}
+
+/// Words that the publisher seldom writes.
+#[derive(Default)]
+#[repr(C)]
+pub(crate) struct Status {
+    /// [`OPEN`] or [`CLOSED`].
+    pub(crate) state: AtomicU32,
+    /// 1 while the publisher commits without a full fence. A reader then calls for a barrier before it sleeps (I9).
+    pub(crate) unfenced: AtomicU32,
 }
 
 /// `head`, between two copies of the sequence that belongs to it. If a reader finds both copies equal, they belong to the
@@ -85,7 +94,8 @@ pub(crate) struct DataFixed {
     pub(crate) overflow: AtomicU32,
     pub(crate) capacity: AtomicU64,
     pub(crate) max_slots: AtomicU32,
-    pub(crate) reserved: AtomicU32,
+    /// 1 if the publisher may commit without a full fence, so that only readers that can call for a barrier may join.
+    pub(crate) barriers: AtomicU32,
     pub(crate) nonce: [AtomicU64; 2],
 }
 
@@ -172,7 +182,7 @@ const _: () = {
     use core::mem::{offset_of, size_of};
     assert!(offset_of!(DataHeader, head) == 128);
     assert!(offset_of!(DataHeader, floor) == 256);
-    assert!(offset_of!(DataHeader, state) == 384);
+    assert!(offset_of!(DataHeader, status) == 384);
     assert!(offset_of!(DataHeader, counters) == 512);
     assert!(size_of::<DataHeader>() == 640);
     assert!(offset_of!(ControlHeader, sleepers) == 128);

@@ -152,14 +152,19 @@ impl DataMemory {
         fixed.max_slots.store(identity.max_slots as u32, Ordering::Relaxed);
         fixed.nonce[0].store(identity.nonce[0], Ordering::Relaxed);
         fixed.nonce[1].store(identity.nonce[1], Ordering::Relaxed);
-        self.header().state.store(OPEN, Ordering::Relaxed);
+        self.header().status.state.store(OPEN, Ordering::Relaxed);
         fixed.magic.store(DATA_MAGIC, Ordering::Relaxed);
+    }
+
+    /// Whether only readers that can call for a barrier may join: [`Producer::with_barriers`](crate::Producer::with_barriers).
+    pub fn needs_barriers(&self) -> bool {
+        self.header().fixed.barriers.load(Ordering::Relaxed) != 0
     }
 
     /// Whether the publisher has closed the topic in good order.
     pub fn closed(&self) -> bool {
         // SYNC: pairs with the release in `Producer::close`: a load that sees `CLOSED` also sees the last `head`.
-        self.header().state.load(Ordering::Acquire) == CLOSED
+        self.header().status.state.load(Ordering::Acquire) == CLOSED
     }
 
     /// The publisher's running totals. They are read one after the other, while the publisher goes on counting.

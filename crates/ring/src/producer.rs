@@ -19,7 +19,7 @@ use crate::layout::{CLOSED, Overflow};
 use crate::memory::{ControlMemory, DataMemory, Identity};
 use crate::slot::{Reaped, Slot, SlotState, SlotView, Word};
 use crate::sync::{AtomicU64, Ordering, fence};
-use crate::wake;
+use crate::wake::{self, Fences};
 pub use large::Pushed;
 use large::Sending;
 
@@ -85,11 +85,14 @@ pub struct Producer {
     guests: Guests,
     dismissed: bool,
     config: Config,
+    fences: Fences,
     head: u64,
     floor: u64,
     /// The producer may write up to here: `floor` plus the capacity. `floor` has passed no live cursor.
     limit: u64,
     next_sequence: u64,
+    /// The time of the last batch. Times never go back.
+    published_at: u64,
     /// Bytes that the last `reserve` gave, while no commit has used them.
     reserved: usize,
     seen: Box<[Seen]>,
@@ -113,16 +116,28 @@ impl Producer {
             guests: Guests::default(),
             dismissed: false,
             config,
+            fences: Fences::default(),
             head: 0,
             floor: 0,
             limit: data.capacity() as u64,
             next_sequence: 0,
+            published_at: 0,
             reserved: 0,
             seen: alloc::vec![Seen::default(); config.identity.max_slots].into_boxed_slice(),
             next_probe: 0,
             wanted: 0,
             sending: None,
         }
+    }
+
+    /// Lets this producer commit without a full fence while no reader sleeps. A reader that is about to sleep calls for a
+    /// barrier instead ([`Consumer::with_barrier`](crate::Consumer::with_barrier)), so only readers that can may join.
+    /// The caller has registered its process for such barriers. The segments are still private to it.
+    #[must_use]
+    pub fn with_barriers(mut self) -> Self {
+        self.data.header().fixed.barriers.store(1, Ordering::Relaxed);
+        self.fences = Fences::with_barriers();
+        self
     }
 
     /// Gives the topic guest slots, at most [`MAX_GUESTS`](crate::MAX_GUESTS). A guest may block one message for at
@@ -270,7 +285,9 @@ impl Producer {
         let frames = self.data.frames;
         frames.store(self.head, Header::Batch { body: BATCH_FIELDS + frames_len }.encode());
         frames.store(self.head + 8, sequence);
-        frames.store(self.head + 16, now);
+        // Some callers pass the time of the last tick.
+        self.published_at = self.published_at.max(now);
+        frames.store(self.head + 16, self.published_at);
         self.head += (BATCH_OVERHEAD + frames_len) as u64;
         self.reserved = 0;
         let header = self.data.header();
@@ -281,8 +298,10 @@ impl Producer {
         // SYNC: pairs with the acquire in `latest`: a load that sees this `after` also sees this `head`, or a later one
         // (I7).
         header.head.after.store(self.next_sequence, Ordering::Release);
+        self.fences.after_commit(header);
         let ring = wake::take_sleepers(&self.control);
         self.guests.note_sleepers();
+        self.fences.note_sleepers(header, ring != 0 || self.guests.has_bells());
         if ring != 0 {
             add(&header.counters.rings, u64::from(ring.count_ones()));
         }
@@ -361,13 +380,14 @@ impl Producer {
 
     /// The slowest live cursor, or `head` if no cursor counts. Expels slots that break the rules.
     ///
-    /// `take_sleepers` made a full fence between the last store of `head` and this scan. So a joiner whose slot is not
-    /// seen here will see that `head`, and start there (I3).
+    /// A joiner whose slot is not seen here will see the last `head`, and start there (I3).
     fn slowest(&mut self) -> u64 {
         let mut slowest = self.head;
         if self.config.identity.overflow == Overflow::DropOldest {
             return slowest;
         }
+        // SYNC: pairs with the fence in `Consumer::join`. It lies between the last store of `head` and the loads below.
+        fence(Ordering::SeqCst);
         for index in 0..self.seen.len() {
             self.seen[index].counted = None;
             let Some(slot) = self.slot(index) else { continue };
@@ -532,7 +552,9 @@ impl Producer {
     /// to ring.
     pub fn close(&mut self) -> u64 {
         // SYNC: pairs with the acquire in `DataMemory::closed`.
-        self.data.header().state.store(CLOSED, Ordering::Release);
+        self.data.header().status.state.store(CLOSED, Ordering::Release);
+        // SYNC: as after a commit, for the state in place of `head`.
+        fence(Ordering::SeqCst);
         let ring = wake::take_sleepers(&self.control);
         self.guests.note_sleepers();
         ring

@@ -3,7 +3,7 @@
 //! ```text
 //! sleeper                                waker
 //!   sets its flag                          stores head (or its cursor)
-//!   fence(SeqCst)                          fence(SeqCst)
+//!   full fence                             full fence
 //!   looks again, sleeps if nothing         loads the flags, swaps them to zero if any, rings
 //! ```
 //!
@@ -11,28 +11,91 @@
 //! Only the waker clears a flag, and only by a swap. A sleeper shares its bit with neighbours, so it would clear theirs,
 //! too. A waker that loaded and stored would lose a flag set in between. Model checking finds both mistakes.
 //!
+//! A full fence waits until all earlier stores have reached the other processor, which costs a publisher a third or more
+//! of its throughput. So a publisher whose readers stay awake leaves it out, and says so in `unfenced`. A reader that finds
+//! `unfenced` set calls for a barrier (membarrier(2)): the kernel makes every processor that runs the publisher execute a
+//! full fence. Readers that sleep often never meet that price, because a publisher that finds a sleeper fences again.
+//!
 //! Called by `Consumer` and `Producer`. Nothing here rings or sleeps: the crate above does.
 
-use crate::layout::{MAX_SLOTS, SLOTS_PER_DOORBELL};
+use crate::layout::{DataHeader, MAX_SLOTS, SLOTS_PER_DOORBELL};
 use crate::memory::ControlMemory;
-use crate::sync::{Ordering, fence};
+use crate::sync::{Ordering, fence, light_fence};
 
 const _: () = assert!(MAX_SLOTS / SLOTS_PER_DOORBELL == u64::BITS as usize);
 
-/// Subscriber: announces that a listener of `slot`'s doorbell may be asleep. Look again before sleeping.
-pub(crate) fn announce_sleep(control: &ControlMemory, slot: usize) {
-    let bit = 1u64 << (slot / SLOTS_PER_DOORBELL);
-    // SYNC: the fence pairs with the one in `take_sleepers`.
-    control.header().sleepers.fetch_or(bit, Ordering::Relaxed);
-    fence(Ordering::SeqCst);
+/// After how many commits that found no sleeper a publisher leaves out the fence.
+const QUIET: u32 = 16;
+
+/// Which fence the publisher makes after a commit.
+#[derive(Default)]
+pub(crate) struct Fences {
+    /// All readers can call for a barrier.
+    barriers: bool,
+    /// What `unfenced` says.
+    unfenced: bool,
+    /// Commits since a sleeper was found.
+    quiet: u32,
 }
 
-/// Publisher, after it stored `head`: the doorbells to ring, one bit each.
-///
-/// The fence also orders that store before any later look at the slots. `Producer::make_room` relies on this (I3).
-pub(crate) fn take_sleepers(control: &ControlMemory) -> u64 {
-    // SYNC: pairs with the fence in `announce_sleep`, and with the one in `Consumer::join`.
+impl Fences {
+    pub(crate) fn with_barriers() -> Self {
+        Self { barriers: true, ..Self::default() }
+    }
+
+    /// Between the store of `head` and the look at the sleepers.
+    #[inline]
+    pub(crate) fn after_commit(&mut self, data: &DataHeader) {
+        if self.unfenced {
+            // SYNC: pairs with the barrier of a reader in `announce_sleep`.
+            light_fence();
+        } else {
+            if self.barriers && self.quiet >= QUIET {
+                self.unfenced = true;
+                // SYNC: before the fence. A reader whose flag this commit does not see will see this word.
+                data.status.unfenced.store(1, Ordering::Relaxed);
+            }
+            // SYNC: pairs with the fence in `announce_sleep`.
+            fence(Ordering::SeqCst);
+        }
+    }
+
+    /// After the look at the sleepers.
+    #[inline]
+    pub(crate) fn note_sleepers(&mut self, data: &DataHeader, found: bool) {
+        if found {
+            self.quiet = 0;
+            if self.unfenced {
+                self.unfenced = false;
+                // SYNC: pairs with the acquire in `announce_sleep`: a reader that sees this 0 also sees every `head`
+                // that was committed without a fence.
+                data.status.unfenced.store(0, Ordering::Release);
+            }
+        } else if !self.unfenced {
+            self.quiet = self.quiet.saturating_add(1);
+        }
+    }
+}
+
+/// Subscriber: announces that a listener of `slot`'s doorbell may be asleep. Look again before sleeping. `barrier` makes
+/// every processor that runs the publisher execute a full fence. False: it could not, and the subscriber must not sleep.
+pub(crate) fn announce_sleep(
+    data: &DataHeader,
+    control: &ControlMemory,
+    slot: usize,
+    barrier: fn() -> bool,
+) -> bool {
+    let bit = 1u64 << (slot / SLOTS_PER_DOORBELL);
+    control.header().sleepers.fetch_or(bit, Ordering::Relaxed);
+    // SYNC: pairs with the fence in `Fences::after_commit`.
     fence(Ordering::SeqCst);
+    // SYNC: the acquire pairs with the release in `Fences::note_sleepers`.
+    data.status.unfenced.load(Ordering::Acquire) == 0 || barrier()
+}
+
+/// Publisher, after it stored `head` and made its fence: the doorbells to ring, one bit each.
+#[inline]
+pub(crate) fn take_sleepers(control: &ControlMemory) -> u64 {
     let sleepers = &control.header().sleepers;
     // Load before the swap: the cache line stays shared while all subscribers are awake.
     if sleepers.load(Ordering::Relaxed) == 0 { 0 } else { sleepers.swap(0, Ordering::Relaxed) }

@@ -8,7 +8,7 @@
 //! | fault | test that fails |
 //! | --- | --- |
 //! | the bit of a guest slot is set after its guest has joined | `nothing_is_overwritten…` |
-//! | fence in `take_sleepers` or `Consumer::join` left out | `nothing_is_overwritten…` |
+//! | fence in `Producer::slowest` or `Consumer::join` left out | `nothing_is_overwritten…` |
 //! | fence in `announce_sleep` left out; `note_sleepers` before the fence | `a_guest_that_sleeps…` |
 //! | `set_waiting` after `announce_wait` | `a_publisher_is_told…` |
 //! | fence in `dismiss` left out | `who_dismisses…` |

@@ -8,7 +8,7 @@
 //! | fault | test that fails |
 //! | --- | --- |
 //! | fence in `Consumer::join` left out | `nothing_is_overwritten…` |
-//! | fence in `take_sleepers` left out | `nothing_is_overwritten…` |
+//! | fence in `Producer::slowest` left out | `nothing_is_overwritten…` |
 //! | `floor` stored and loaded relaxed | `the_evicted…`: considers the publisher corrupt |
 //! | slot's compare-and-swap relaxed, or the load of its word | `of_who_frees…` |
 //! | `reap` frees the slot in any state, and not only the word that was seen | `of_who_frees…` |

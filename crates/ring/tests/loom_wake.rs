@@ -6,7 +6,7 @@
 //!
 //! | fault | tests that fail |
 //! | --- | --- |
-//! | fence in `take_sleepers` left out, or in `announce_sleep` | all in which a subscriber sleeps |
+//! | fence in `Fences::after_commit` left out, or in `announce_sleep` | all in which a subscriber sleeps |
 //! | fence in `take_waiting` left out, or in `announce_wait` | both in which the publisher waits |
 //! | `sleepers` loaded and stored instead of swapped | `sleepers_behind_different_doorbells…` |
 //! | no load of `head` after `announce_sleep` | all in which a subscriber sleeps |

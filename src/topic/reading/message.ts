@@ -78,7 +78,10 @@ export class Message<T = Uint8Array> {
     return this.#delivery.sequence(this.#batch, this.#index)
   }
 
-  /** When it was committed: nanoseconds of CLOCK_MONOTONIC, comparable with `process.hrtime.bigint()` on the same machine. */
+  /**
+   * When it was committed: nanoseconds of CLOCK_MONOTONIC, comparable with `process.hrtime.bigint()` on the same machine.
+   * Some are slightly early if a publisher sends very many messages one by one: see its `exactTime`.
+   */
   get time(): bigint {
     return this.#delivery.time(this.#batch)
   }

@@ -29,10 +29,10 @@ impl Verdict {
     }
 
     /// The verdict for an error in using what came. If this process may not map the memory, or not that much of it,
-    /// a stream may still work.
+    /// or may not call for barriers, a stream may still work.
     pub(crate) fn of(error: Error) -> Verdict {
         match error.syscall() {
-            Some("mmap" | "madvise") => Verdict::next(&error),
+            Some("mmap" | "madvise" | "membarrier") => Verdict::next(&error),
             _ => Verdict::Fail(error),
         }
     }

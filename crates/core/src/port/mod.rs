@@ -13,6 +13,7 @@ pub(crate) mod guests;
 mod probe;
 mod reader;
 pub(crate) mod receive;
+mod send_clock;
 pub(crate) mod stream;
 mod writer;
 

@@ -11,6 +11,7 @@ use ringbell_ring::{
     Config, Identity, Peers, Producer, PublisherCounters, Sent, SlotView, Span, layout, padded,
 };
 
+use super::send_clock::SendClock;
 use super::{Doorbell, Guests, Mapped};
 use crate::error::Result;
 use crate::reactor::{Handle, Token};
@@ -18,6 +19,7 @@ use crate::segment::{PairMemory, ProxySlots, Segments};
 use crate::sys::clock::monotonic_ns;
 use crate::sys::eventfd::EventFd;
 use crate::sys::generation::Home;
+use crate::sys::membarrier;
 
 /// The doorbells of a ring that its writer made.
 #[derive(Clone)]
@@ -49,6 +51,8 @@ pub(crate) struct Writer {
     doorbells: ReaderDoorbells,
     guests: Option<Hosting>,
     rings: u64,
+    /// Gives the messages that are sent one by one their times.
+    clock: SendClock,
     /// The process in which the memory is mapped. It is not mapped in a forked child.
     home: Home,
 }
@@ -102,7 +106,10 @@ impl Writer {
         evict_after: u64,
     ) -> Writer {
         let (data, control) = (segments.data().memory(), segments.control().memory());
-        let producer = Producer::create(data, control, Config { identity, evict_after });
+        let mut producer = Producer::create(data, control, Config { identity, evict_after });
+        if membarrier::available() {
+            producer = producer.with_barriers();
+        }
         let readers = Readers { mapped: Mapped::Topic(segments), proxies };
         Writer::new(producer, readers, ReaderDoorbells::Own(doorbells))
     }
@@ -114,7 +121,21 @@ impl Writer {
     }
 
     fn new(producer: Producer, readers: Readers, doorbells: ReaderDoorbells) -> Writer {
-        Writer { producer, readers, doorbells, guests: None, rings: 0, home: Home::here() }
+        Writer {
+            producer,
+            readers,
+            doorbells,
+            guests: None,
+            rings: 0,
+            clock: SendClock::default(),
+            home: Home::here(),
+        }
+    }
+
+    /// Whether all messages that are sent one by one get their exact time.
+    pub(crate) fn with_exact_time(mut self, exact_time: bool) -> Writer {
+        self.clock.exact = exact_time;
+        self
     }
 
     /// Lets guests in. `patience`: for how long a guest may leave no room, in nanoseconds.
@@ -135,14 +156,14 @@ impl Writer {
     /// Sends one message of two parts. False: there is no room.
     #[inline]
     pub(crate) fn send_parts(&mut self, parts: [&[u8]; 2]) -> bool {
-        let sent = self.producer.send_parts(parts, monotonic_ns(), &mut self.readers);
+        let sent = self.producer.send_parts(parts, self.clock.now(), &mut self.readers);
         self.committed(sent)
     }
 
     /// Sends one message. False: there is no room.
     #[inline]
     pub(crate) fn send(&mut self, payload: &[u8]) -> bool {
-        let sent = self.producer.send(payload, monotonic_ns(), &mut self.readers);
+        let sent = self.producer.send(payload, self.clock.now(), &mut self.readers);
         self.committed(sent)
     }
 

@@ -14,6 +14,7 @@ use super::create::{CONTROL_SEALS, DATA_SEALS, check_capacity};
 use super::map::{MappedControl, MappedData, page_size};
 use crate::record::{MemfdRef, TopicMemory, TopicRecord};
 use crate::sys::fork::ForkGuarded;
+use crate::sys::membarrier;
 use crate::sys::memfd;
 use crate::sys::mmap::Access;
 use crate::{Error, Result};
@@ -86,6 +87,9 @@ fn map(
     let mapped = MappedControl::map(control_fd.as_fd(), control.max_slots)?;
     data.memory().check(&identity).map_err(|error| refused("data", error))?;
     mapped.memory().check(&control).map_err(|error| refused("control", error))?;
+    if data.memory().needs_barriers() {
+        membarrier::check()?;
+    }
     Ok(PeerSegments { data: Arc::new(data), control: Arc::new(mapped), control_own: None })
 }
 

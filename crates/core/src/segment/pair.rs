@@ -15,6 +15,7 @@ use ringbell_ring::{Config, Consumer, Identity, Overflow, Producer, Start, layou
 use super::attach::{inspect, refused};
 use super::create::{CONTROL_SEALS, DATA_SEALS};
 use super::map::{MappedControl, MappedData, page_size};
+use crate::sys::membarrier;
 use crate::sys::memfd;
 use crate::sys::mmap::Access;
 use crate::{Error, Result};
@@ -66,10 +67,6 @@ impl PairShape {
     }
 }
 
-fn config(identity: Identity) -> Config {
-    Config { identity, evict_after: 0 }
-}
-
 fn control_len() -> usize {
     layout::control_len(SLOTS, page_size())
 }
@@ -91,9 +88,10 @@ pub(crate) fn create_pair(shape: PairShape) -> Result<(Pair, PairFds)> {
     let controls = map_controls(control.as_fd())?;
     memfd::add_seals(&control, CONTROL_SEALS)?;
     let [client_control, server_control] = &controls;
-    let outgoing = Producer::create(server_map.memory(), server_control.memory(), config(server));
+    let barriers = membarrier::available();
+    let outgoing = producer(&server_map, server_control, server, barriers);
     // This producer only writes the headers. From now on the client is the only producer of this ring.
-    drop(Producer::create(client_map.memory(), client_control.memory(), config(client)));
+    drop(producer(&client_map, client_control, client, barriers));
     let client_map = client_map.into_read_only()?;
     let incoming = join(&client_map, client_control)?;
     let memory = Arc::new(PairMemory { _data: [client_map, server_map], _control: controls });
@@ -127,8 +125,12 @@ pub(crate) fn attach_pair(shape: PairShape, fds: &PairFds) -> Result<Pair> {
     server_map.memory().check(&server).map_err(|error| refused("server's data", error))?;
     server_control.memory().check(&server).map_err(|error| refused("server's control", error))?;
     client_control.memory().check(&client).map_err(|error| refused("client's control", error))?;
+    if server_map.memory().needs_barriers() {
+        membarrier::check()?;
+    }
+    let barriers = client_map.memory().needs_barriers() && membarrier::available();
     // This writes the same header again: a producer relies only on what it has written itself.
-    let outgoing = Producer::create(client_map.memory(), client_control.memory(), config(client));
+    let outgoing = producer(&client_map, client_control, client, barriers);
     let incoming = join(&server_map, server_control)?;
     let memory = Arc::new(PairMemory { _data: [client_map, server_map], _control: controls });
     Ok(Pair { outgoing, incoming, memory })
@@ -138,8 +140,16 @@ fn map_controls(fd: BorrowedFd<'_>) -> Result<[MappedControl; 2]> {
     Ok([MappedControl::map_at(fd, 0, SLOTS)?, MappedControl::map_at(fd, control_len(), SLOTS)?])
 }
 
+/// `barriers`: both sides can call for barriers. The server says so for itself in the headers of both rings.
+fn producer(data: &MappedData, control: &MappedControl, identity: Identity, barriers: bool) -> Producer {
+    let config = Config { identity, evict_after: 0 };
+    let producer = Producer::create(data.memory(), control.memory(), config);
+    if barriers { producer.with_barriers() } else { producer }
+}
+
 fn join(data: &MappedData, control: &MappedControl) -> Result<Consumer> {
     let who = (std::process::id(), 0);
     Consumer::join(data.memory(), control.memory(), SLOT, Overflow::Block, Start::Latest, who)
+        .map(|consumer| consumer.with_barrier(membarrier::barrier))
         .map_err(|fault| Error::CorruptPeer { what: format!("its ring cannot be joined: {fault}") })
 }

@@ -9,6 +9,14 @@ pub(crate) fn monotonic_ns() -> u64 {
     nanoseconds(ClockId::CLOCK_MONOTONIC)
 }
 
+/// # Nanoseconds of `CLOCK_MONOTONIC_COARSE`: the same clock as of the kernel's last tick, 1 to 10 milliseconds ago
+///
+/// It costs a quarter of the exact clock. References: clock_gettime(2). Errors: none, as above.
+#[inline]
+pub(crate) fn recent_ns() -> u64 {
+    nanoseconds(ClockId::CLOCK_MONOTONIC_COARSE)
+}
+
 /// # Nanoseconds of `CLOCK_REALTIME_COARSE`, the clock that file systems stamp files with
 ///
 /// It is only compared with a file's own change time. The comparison says whether the file may change again within the
@@ -17,6 +25,7 @@ pub(crate) fn file_stamp_ns() -> i128 {
     i128::from(nanoseconds(ClockId::CLOCK_REALTIME_COARSE))
 }
 
+#[inline]
 fn nanoseconds(clock: ClockId) -> u64 {
     let Ok(time) = clock_gettime(clock) else { return 0 };
     let seconds = u64::try_from(time.tv_sec()).unwrap_or(0);
@@ -32,6 +41,8 @@ mod tests {
         let before = monotonic_ns();
         assert!(before > 0);
         assert!(monotonic_ns() >= before);
+        let recent = recent_ns();
+        assert!(0 < recent && recent <= monotonic_ns());
         assert!(file_stamp_ns() > 0);
     }
 }

@@ -19,6 +19,7 @@ pub(crate) mod fork;
 pub(crate) mod generation;
 pub(crate) mod inotify;
 pub(crate) mod lock;
+pub(crate) mod membarrier;
 pub(crate) mod memfd;
 pub(crate) mod mmap;
 pub(crate) mod pidfd;

@@ -24,6 +24,10 @@ pub struct PublisherOptions {
     pub max_subscribers: u16,
     /// A subscriber that leaves no room for longer than this is evicted. Default: never.
     pub evict_after: Option<Duration>,
+    /// Reads the clock for every message of [`send`](crate::topic::Publisher::send). By default, a publisher that sends
+    /// more than 1,024 messages within a tick of the kernel (4 ms on most systems) reads it for every eighth of them, and
+    /// the others have that time. Batches and large messages always have their exact time. Default: no.
+    pub exact_time: bool,
     /// More fields for the record, for any use.
     pub metadata: Map<String, Value>,
     /// Addresses of any kind, by name.
@@ -48,6 +52,7 @@ impl Default for PublisherOptions {
             overflow: Overflow::Block,
             max_subscribers: 64,
             evict_after: None,
+            exact_time: false,
             metadata: Map::new(),
             endpoints: BTreeMap::new(),
             codec: None,

@@ -63,7 +63,7 @@ impl Consumer {
         // SYNC: a first guess, which the publisher clamps. The release in `joining` publishes it with the state.
         owned.cursor.store(data.header().head.end.load(Ordering::Acquire), Ordering::Relaxed);
         let joining = owned.joining(free).ok_or(unsteady)?;
-        // SYNC: pairs with the fence in `take_sleepers`. Either the publisher's next scan sees this slot, or this load
+        // SYNC: pairs with the fence in `Producer::slowest`. Either the publisher's next scan sees this slot, or this load
         // sees every `head` that was stored before that scan. So what is read from here on is not overwritten (I3).
         fence(Ordering::SeqCst);
         let (joined, mut next_sequence) = latest(&data);
@@ -118,6 +118,8 @@ impl Consumer {
             passed: None,
             frame_hint: 64,
             fault: None,
+            barrier: no_barrier,
+            streak: 0,
         })
     }
 
@@ -178,8 +180,15 @@ impl Consumer {
             passed: None,
             frame_hint: 64,
             fault: None,
+            barrier: no_barrier,
+            streak: 0,
         })
     }
+}
+
+/// Without a barrier, no subscriber of a publisher that commits without a fence may sleep.
+fn no_barrier() -> bool {
+    false
 }
 
 /// Resets the figures of the slot for a new owner.

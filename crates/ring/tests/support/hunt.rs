@@ -30,6 +30,15 @@ impl Bell {
     }
 }
 
+fn barrier() -> bool {
+    membarrier(libc::MEMBARRIER_CMD_GLOBAL_EXPEDITED)
+}
+
+fn membarrier(command: libc::c_int) -> bool {
+    // SAFETY: the call takes integers only.
+    unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 }
+}
+
 /// How often a side slept.
 #[derive(Debug)]
 pub struct Report {
@@ -65,11 +74,16 @@ fn consumer_turn(consumer: &mut Consumer, room: &Bell) -> bool {
 
 /// Sends `rounds` messages, with pauses of varying length between them, to `subscribers` that sleep whenever they can.
 pub fn hunt(rounds: u64, subscribers: usize) -> Report {
-    let (memory, mut producer) = topic(4096, subscribers, Overflow::Block, 0);
+    let (memory, producer) = topic(4096, subscribers, Overflow::Block, 0);
+    let mut producer = if membarrier(libc::MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED) && barrier() {
+        producer.with_barriers()
+    } else {
+        producer
+    };
     let (bell, room) = (Bell::default(), Bell::default());
     let sleepers: Vec<_> = (0..subscribers)
         .map(|slot| {
-            let consumer = join(&memory, slot, Overflow::Block, Start::Latest).unwrap();
+            let consumer = join(&memory, slot, Overflow::Block, Start::Latest).unwrap().with_barrier(barrier);
             let (bell, room) = (bell.clone(), room.clone());
             thread::spawn(move || receive(consumer, &bell, &room, rounds))
         })

@@ -17,6 +17,7 @@ use crate::reactor::Inbox;
 use crate::record::Rung;
 use crate::segment::{MappedData, PairMemory, PeerSegments, slots};
 use crate::sys::generation::Home;
+use crate::sys::membarrier;
 use crate::sys::memfd;
 
 /// The memory of a topic and a slot in it, as acquisition provides them.
@@ -62,6 +63,7 @@ impl Reader {
         let Memory { segments, slot, room, doorbell } = memory;
         let (data, control) = (segments.data.memory(), segments.control.memory());
         let consumer = Consumer::join(data, control, slot, overflow, start, (std::process::id(), name))?;
+        let consumer = consumer.with_barrier(membarrier::barrier);
         consumer.note_way(rung.code());
         let mapped = Mapped::Topic(segments);
         Ok(RingReader { consumer, doorbell, room, acknowledging, rings: 0, home: Home::here(), mapped }

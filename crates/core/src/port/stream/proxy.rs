@@ -23,6 +23,7 @@ use crate::segment::{MappedControl, MappedData, ProxySlots, Segments};
 use crate::sys::duplicate;
 use crate::sys::eventfd::EventFd;
 use crate::sys::generation::Home;
+use crate::sys::membarrier;
 use crate::{Error, Result};
 
 /// The source of a stream: the ring and what belongs to it.
@@ -125,6 +126,7 @@ impl ProxyReader {
             Fault::Evicted => Error::Evicted { service: String::new() },
             fault => fault.into(),
         })?;
+        let consumer = consumer.with_barrier(membarrier::barrier);
         consumer.note_way(Rung::Stream.code());
         Ok(ProxyReader {
             source: Arc::clone(source),

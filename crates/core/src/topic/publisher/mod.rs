@@ -79,7 +79,8 @@ impl Bus {
         let server = self.topic_server(&options, &segments, &doorbells, &proxies, guests.as_ref())?;
         let frames = segments.data().clone();
         let evict_after = nanoseconds(options.evict_after);
-        let mut writer = Writer::create(segments, doorbells.clone(), proxies, identity, evict_after);
+        let mut writer = Writer::create(segments, doorbells.clone(), proxies, identity, evict_after)
+            .with_exact_time(options.exact_time);
         if let Some(Hosts { guests, patience, .. }) = guests {
             writer = writer.with_guests(guests, patience, self.handle()?);
         }
