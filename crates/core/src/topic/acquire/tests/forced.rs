@@ -20,6 +20,7 @@ use crate::record::Rung;
 use crate::segment;
 use crate::sys::epoll::Epoll;
 use crate::sys::eventfd::EventFd;
+use crate::topic::PublisherOptions;
 
 /// From here on this thread gets `errno` from `call` (where `condition` holds).
 fn forbid(call: libc::c_long, condition: Option<SeccompCondition>, errno: Errno) {
@@ -135,6 +136,21 @@ pub(super) fn by_seccomp(scenario: &str, bus: &Bus) {
             let check = bus.doctor().checks.into_iter().find(|check| check.check == "doorbells").unwrap();
             assert!(check.status == Status::Warn && check.detail.contains("io_setup"), "{}", check.detail);
         }
+        "membarrier EPERM" => {
+            let _publisher = bus.publisher("topic", PublisherOptions::default()).unwrap();
+            forbid(libc::SYS_membarrier, None, Errno::EPERM);
+            let attachment = climb(bus, &record(), None).unwrap();
+            assert_eq!(attachment.rung, Rung::Stream, "the publisher relies on barriers");
+            for passed in &attachment.fallbacks {
+                assert!(passed.reason.contains("memory barrier"), "{passed:?}");
+            }
+            let error = climb(bus, &record(), Some(Rung::Handshake)).unwrap_err();
+            assert_eq!(error.code(), "ERR_RINGBELL_ACQUIRE", "{error}");
+            // A publisher of this thread makes its fences itself, so everybody may join.
+            let _fencing = bus.publisher("fencing", PublisherOptions::default()).unwrap();
+            let attachment = climb(bus, &bus.find("fencing").unwrap().unwrap(), None).unwrap();
+            assert_ne!(attachment.rung, Rung::Stream);
+        }
         "sendmsg EMSGSIZE" => {
             forbid(libc::SYS_sendmsg, None, Errno::EMSGSIZE);
             let (status, detail) = sockets(bus);
@@ -188,6 +204,12 @@ fn a_container_that_forbids_pidfd_getfd_shakes_hands() {
 #[test]
 fn a_kernel_without_pidfds_shakes_hands() {
     with_a_publisher("pidfd_open ENOSYS");
+}
+
+/// The kernel's call is from Linux 4.16, so it is there outside of a filter.
+#[test]
+fn a_subscriber_that_may_not_call_for_barriers_gets_a_stream() {
+    alone("membarrier EPERM");
 }
 
 #[test]
