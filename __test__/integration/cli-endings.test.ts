@@ -112,6 +112,8 @@ test('a missing service, or a timeout, is exit code 3', async (t) => {
     ['ls', 'nobody'],
     ['sub', 'nobody', '-t', '50ms'],
     ['hz', 'nobody', '-t', '50ms'],
+    ['hz', 'nobody', '-n', '1', '-i', '50ms'],
+    ['hz', 'no*body', '-n', '1', '-i', '50ms'],
     ['watch', '-t', '50ms'],
   ]) {
     const { code, stderr } = await run(args)
