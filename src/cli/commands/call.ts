@@ -76,7 +76,7 @@ async function run(session: Session, name: string, data: string | undefined, opt
       )
   } catch (error) {
     if (refusal.aborted && !signal.aborted) throw refusal.reason
-    const code = error instanceof RingbellError ? error.code : undefined
+    const { code } = error as { code?: unknown }
     if (code === 'ERR_RINGBELL_STREAM')
       throw new CommandError(code, `'${name}' answers with a stream; call it with --stream.`, { cause: error })
     // The reason why there was no connection says more than the timeout.
