@@ -89,11 +89,6 @@ export function text(most: number): Rule {
       : `must be a string of 1 to ${most} characters`
 }
 
-export function listOf(rule: Rule, what: string): Rule {
-  return (value) =>
-    Array.isArray(value) && value.every((one) => rule(one) === undefined) ? undefined : `must be a list of ${what}`
-}
-
 export const plainObject: Rule = (value) =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
     ? undefined

@@ -30,8 +30,9 @@ export function jsonOf(value: unknown, option: string): string {
 
 /** Where an object stands that is being written. */
 interface Place {
+  readonly value: object
   readonly path: string
-  readonly above: object | undefined
+  readonly above: Place | undefined
   readonly level: number
 }
 
@@ -46,11 +47,11 @@ function refusing(root: string): (this: object, key: string, value: unknown) => 
     const why = whyNot(before, value, Array.isArray(this)) ?? (LONE_SURROGATE.test(key) ? HALF : undefined)
     if (why !== undefined) throw invalid(path, before, why)
     if (typeof value !== 'object' || value === null) return value
-    for (let above: object | undefined = this; above !== undefined; above = places.get(above)?.above)
-      if (above === value)
-        throw invalid(path, value, `refers back to ${places.get(value)?.path ?? root}, and JSON cannot carry a cycle`)
+    for (let above = place; above !== undefined; above = above.above)
+      if (above.value === value)
+        throw invalid(path, value, `refers back to ${above.path}, and JSON cannot carry a cycle`)
     if (level > MOST_LEVELS) throw invalid(root, value, `has more than ${MOST_LEVELS} levels; make it flatter`)
-    places.set(value, { path, above: place === undefined ? undefined : this, level })
+    places.set(value, { value, path, above: place, level })
     return value
   }
 }

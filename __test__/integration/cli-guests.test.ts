@@ -1,5 +1,6 @@
 /** The command line of another user: what it may not do is said at once, by the name of the directory, with what it can do. */
-import { chmodSync } from 'node:fs'
+import { chmodSync, chownSync, mkdirSync } from 'node:fs'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { ExecutionContext } from 'ava'
 import { asRoot, GUEST } from '../helpers/as-root.js'
@@ -49,4 +50,30 @@ asRoot('the doctor checks the machine although the bus cannot be opened', async 
   t.regex(text, /✗ {2}bus .*it belongs to uid 0, which does not let this user in; .*\(ERR_RINGBELL_SYSTEM\)/)
   t.regex(text, /[✓!✗] {2}kernel /)
   t.notRegex(text, / leftovers /)
+})
+
+asRoot('a directory that cannot be used is told with the reason, by its name', async (t) => {
+  const { path } = place(t, { untidy: true })
+  chmodSync(path, 0o755)
+  const made = (name: string, owner: number, mode: number): string => {
+    const folder = join(path, name)
+    mkdirSync(folder)
+    chownSync(folder, owner, owner)
+    chmodSync(folder, mode)
+    return folder
+  }
+  const own = made('own', GUEST, 0)
+  const closed = made('closed', 0, 0o700)
+  const wrong: [command: string[], folder: string, reason: string][] = [
+    [['ls'], own, `it is this user's own, but its mode 000 does not let it in; chmod 700 it`],
+    [['ls'], closed, `it belongs to uid 0, which does not let this user in;`],
+    [['ls'], join(closed, 'inner'), `${closed} does not let this user through`],
+    [['pub', 'x', 'y'], join(path, 'new'), `this user may not write to ${path};`],
+    [['pub', 'x', 'y'], join(path, 'no', 'bus'), `${path}/no does not exist; make that first`],
+  ]
+  for (const [command, folder, reason] of wrong) {
+    const { code, stderr } = await asGuest(t, path, [...command, '--bus', folder])
+    t.is(code, 1, stderr)
+    t.true(stderr.includes(` bus directory ${folder}: ${reason}`), stderr)
+  }
 })

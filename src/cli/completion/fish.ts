@@ -11,7 +11,8 @@ export function fish({ globals, commands }: Grammar): string {
     `set -g __ringbell_commands ${commands.map(({ name }) => name).join(' ')}`,
     ...globals.map((flag) => ofFlag('', flag)),
     ...commands.map(
-      ({ name, summary }) => `complete -c ringbell -n 'not __fish_seen_subcommand_from $__ringbell_commands' -a ${name} -d ${quoted(summary)}`,
+      ({ name, summary }) =>
+        `complete -c ringbell -n 'not __fish_seen_subcommand_from $__ringbell_commands' -a ${name} -d ${quoted(summary)}`,
     ),
     ...commands.flatMap(ofVerb),
   ]
