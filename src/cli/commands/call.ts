@@ -3,7 +3,7 @@
  * codec, and payloads.ts converts text to and from it. An error of the handler goes to stderr, with its code.
  */
 import { Command, Option } from 'commander'
-import { type Bus, type Client, RingbellError } from '../../index.js'
+import type { Bus, Client, RingbellError } from '../../index.js'
 import { CommandError } from '../exit-codes.js'
 import { DURATIONS, parseDuration } from '../figures.js'
 import { Input, withFile } from '../input.js'

@@ -173,7 +173,9 @@ fn with_source(error: Error, source: &str) -> Error {
         Error::BusDirectory { path, reason } => {
             Error::BusDirectory { path, reason: format!("{reason}; the path is {source}") }
         }
-        Error::Os { syscall, errno, hint } => Error::Os { syscall, errno, hint: format!("{hint}; the path is {source}") },
+        Error::Os { syscall, errno, hint } => {
+            Error::Os { syscall, errno, hint: format!("{hint}; the path is {source}") }
+        }
         error => error,
     }
 }

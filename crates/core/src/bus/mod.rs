@@ -127,7 +127,11 @@ impl Bus {
             Ok("" | "0") | Err(_) => {}
             Ok(other) => {
                 let (option, value) = ("IPC_BUS_SAFE_DOORBELLS", other.to_owned());
-                return Err(Error::InvalidOption { option, value, rule: "it must be 1 or 0, or unset".to_owned() });
+                return Err(Error::InvalidOption {
+                    option,
+                    value,
+                    rule: "it must be 1 or 0, or unset".to_owned(),
+                });
             }
         }
         if options.acquire.is_none() {

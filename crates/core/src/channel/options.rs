@@ -83,8 +83,10 @@ impl ServerOptions {
 
 /// Refuses options that only a topic has, instead of ignoring them.
 fn check_access(access: &Access) -> Result<()> {
-    let (topics, rule) =
-        (Access::default(), "it is an option of topics alone; a server's connections count under maxConnections");
+    let (topics, rule) = (
+        Access::default(),
+        "it is an option of topics alone; a server's connections count under maxConnections",
+    );
     let wrong = |option, value: String| Err(Error::InvalidOption { option, value, rule: rule.to_owned() });
     if access.max_guests != topics.max_guests {
         return wrong("access.maxGuests", access.max_guests.to_string());

@@ -55,7 +55,11 @@ pub(super) fn not_open(fds: &[BorrowedFd<'_>]) -> Error {
     // All of them are named if the closed one was opened again in the meantime.
     let closed = fds.iter().find(|fd| !scm::is_open(**fd)).map_or(fds, std::slice::from_ref);
     let numbers: Vec<_> = closed.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
-    Error::InvalidOption { option: "fds", value: numbers.join(", "), rule: "it must be open file descriptors".into() }
+    Error::InvalidOption {
+        option: "fds",
+        value: numbers.join(", "),
+        rule: "it must be open file descriptors".into(),
+    }
 }
 
 /// Sends a parcel without waiting.

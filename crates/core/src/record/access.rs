@@ -116,14 +116,19 @@ impl Access {
             }
         }
         if !(1..=MAX_GUESTS).contains(&usize::from(self.max_guests)) {
-            return wrong("access.maxGuests", self.max_guests.to_string(), format!("it must be from 1 to {MAX_GUESTS}"));
+            return wrong(
+                "access.maxGuests",
+                self.max_guests.to_string(),
+                format!("it must be from 1 to {MAX_GUESTS}"),
+            );
         }
         if self.evict_after < Duration::from_millis(1) {
             let rule = "it must be at least 1 ms".to_owned();
             return wrong("access.evictAfter", format!("{:?}", self.evict_after), rule);
         }
         if let Some(mode) = self.mode.filter(|mode| ![0o660, 0o666].contains(mode)) {
-            let rule = "it must be 0o660 (the group) or 0o666 (everybody who can enter the directory)".to_owned();
+            let rule =
+                "it must be 0o660 (the group) or 0o666 (everybody who can enter the directory)".to_owned();
             return wrong("access.mode", format!("{mode:#o}"), rule);
         }
         let group = match &self.group {

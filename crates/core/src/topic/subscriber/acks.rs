@@ -55,7 +55,9 @@ impl Subscriber {
             option: "upTo",
             value: sequence.to_string(),
             rule: match last {
-                Some(last) => format!("it must be a message that was delivered; the last one has sequence {last}"),
+                Some(last) => {
+                    format!("it must be a message that was delivered; the last one has sequence {last}")
+                }
                 None => "it must be a message that was delivered; none was".to_owned(),
             },
         })

@@ -254,11 +254,7 @@ pub(super) fn by_environment(bus: &Bus) {
     {
         set(value);
         assert_eq!(opened(None), Ok(rung), "{value}");
-        assert_eq!(
-            opened(Some(Rung::Stream)),
-            Ok(Some(Rung::Stream)),
-            "an option comes before the variable"
-        );
+        assert_eq!(opened(Some(Rung::Stream)), Ok(Some(Rung::Stream)), "an option comes before the variable");
     }
     set("telepathy");
     let error = opened(None).unwrap_err();
