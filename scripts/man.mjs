@@ -38,7 +38,7 @@ export async function manPage() {
       `.SS ${text(usageOf(command))}`,
       text(command.description()),
       ...items(command),
-      ...example(examplesOf(command)),
+      ...paragraph(example(examplesOf(command))),
     ]),
     '.SH EXIT STATUS',
     .../** @type {[string, string][]} */ (EXIT_CODES).flatMap(([code, meaning]) => [
@@ -77,7 +77,12 @@ function items(command) {
 
 /** @param {readonly string[]} lines @returns {string[]} */
 function example(lines) {
-  return lines.length === 0 ? [] : ['.PP', '.EX', ...lines.map(text), '.EE']
+  return lines.length === 0 ? [] : ['.EX', ...lines.map(text), '.EE']
+}
+
+/** @param {readonly string[]} lines @returns {string[]} */
+function paragraph(lines) {
+  return lines.length === 0 ? [] : ['.PP', ...lines]
 }
 
 /** The text in roff: hyphens can be copied, and no line is a request. @param {string} words */

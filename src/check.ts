@@ -3,9 +3,11 @@
  * An unknown option is an error too, because a misspelled `overflow` must not silently become the default. `undefined`
  * always means "not given".
  */
-import { inspect } from 'node:util'
 import { isBytes, isSignal } from './brand.js'
-import { isRingbellError, reason, RingbellError } from './errors.js'
+import { invalid } from './invalid.js'
+import { jsonOf } from './json-of.js'
+
+export { invalid }
 
 /** Returns the rule in words if `value` breaks it, otherwise nothing. */
 export type Rule = (value: unknown) => string | undefined
@@ -19,12 +21,16 @@ const OTHERS = ''
 /** One rule for each option that is allowed. */
 export type Rules = Readonly<Record<string, Rule>>
 
-/** @throws {RingbellError} `ERR_RINGBELL_INVALID_OPTION`. */
-export function check(options: unknown, rules: Rules): void {
+/**
+ * Checks options. `within` is the path of the object that has them, with a dot at its end.
+ *
+ * @throws {RingbellError} `ERR_RINGBELL_INVALID_OPTION`.
+ */
+export function check(options: unknown, rules: Rules, within = ''): void {
   for (const [name, value] of entries(options)) {
     if (!Object.hasOwn(rules, name))
-      throw invalid(name, value, `is not an option here; the options are ${Object.keys(rules).join(', ')}`)
-    checkOne(rules, name, value)
+      throw invalid(within + name, value, `is not an option here; the options are ${Object.keys(rules).join(', ')}`)
+    checkOne(rules, name, value, within)
   }
 }
 
@@ -50,52 +56,9 @@ function entries(options: unknown): [name: string, value: unknown][] {
   return Object.entries(options)
 }
 
-function checkOne(rules: Rules, name: string, value: unknown): void {
+function checkOne(rules: Rules, name: string, value: unknown, within = ''): void {
   const broken = value === undefined ? undefined : rules[name]?.(value)
-  if (broken !== undefined) throw invalid(name, value, broken)
-}
-
-/**
- * Writes an option's value as JSON. A part that JSON cannot carry is an error; it is not dropped silently.
- *
- * @throws {RingbellError} `ERR_RINGBELL_INVALID_OPTION` with the path.
- */
-export function jsonOf(value: unknown, option: string): string {
-  try {
-    const json: string | undefined = JSON.stringify(value, carried(option))
-    return json ?? 'null'
-  } catch (cause) {
-    if (isRingbellError(cause)) throw cause
-    throw new RingbellError(
-      'ERR_RINGBELL_INVALID_OPTION',
-      `Option ${option} must be something that JSON can carry: ${reason(cause)}`,
-      { cause },
-    )
-  }
-}
-
-/**
- * A replacer that throws for everything that JSON would silently change: JSON drops functions and symbols, and writes
- * numbers that are not finite as `null`. It also drops `undefined`, which is right for optional properties. The
- * replacer sees each value after its `toJSON`.
- */
-function carried(root: string): (this: unknown, key: string, value: unknown) => unknown {
-  const paths = new Map<unknown, string>()
-  return function (key, value) {
-    const above = paths.get(this)
-    const path = above === undefined ? root : Array.isArray(this) ? `${above}[${key}]` : `${above}.${key}`
-    if (typeof value === 'function' || typeof value === 'symbol' || typeof value === 'bigint')
-      throw invalid(path, value, `is a ${typeof value}, which JSON cannot carry`)
-    if (typeof value === 'number' && !Number.isFinite(value))
-      throw invalid(path, value, 'is not a finite number, and JSON cannot carry it')
-    if (typeof value === 'object') paths.set(value, path)
-    return value
-  }
-}
-
-export function invalid(name: string, value: unknown, rule: string): RingbellError {
-  const shown = inspect(value, { depth: 1, maxStringLength: 100, maxArrayLength: 5, breakLength: Infinity })
-  return new RingbellError('ERR_RINGBELL_INVALID_OPTION', `Option ${name} (${shown}) ${rule}.`)
+  if (broken !== undefined) throw invalid(within + name, value, broken)
 }
 
 export function oneOf(...allowed: readonly string[]): Rule {
@@ -126,11 +89,6 @@ export function text(most: number): Rule {
       : `must be a string of 1 to ${most} characters`
 }
 
-export function listOf(rule: Rule, what: string): Rule {
-  return (value) =>
-    Array.isArray(value) && value.every((one) => rule(one) === undefined) ? undefined : `must be a list of ${what}`
-}
-
 export const plainObject: Rule = (value) =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
     ? undefined
@@ -143,22 +101,15 @@ export const bytesOnly: Rule = (value) => (isBytes(value) ? undefined : 'must be
 
 export const signal: Rule = (value) => (isSignal(value) ? undefined : 'must be an AbortSignal')
 
-/** @throws {RingbellError} `ERR_RINGBELL_INVALID_OPTION`. */
-export function checkBytes(option: string, bytes: unknown): void {
-  const broken = bytesOnly(bytes)
-  if (broken !== undefined) throw invalid(option, bytes, broken)
-}
-
-/** An object with options of its own. The error for a broken rule has the full name of the option. */
+/**
+ * An object with options of its own. The error for a broken rule has the full name of the option.
+ *
+ * @throws {RingbellError} `ERR_RINGBELL_INVALID_OPTION` for one of these options.
+ */
 export function nested(name: string, rules: Rules): Rule {
   return (value) => {
     if (plainObject(value) !== undefined) return 'must be an object'
-    for (const [inner, one] of Object.entries(value as object)) {
-      if (!Object.hasOwn(rules, inner))
-        return `has no option ${inner}; the options are ${Object.keys(rules).join(', ')}`
-      const broken = one === undefined ? undefined : rules[inner]?.(one)
-      if (broken !== undefined) return `is wrong: ${name}.${inner} ${broken}`
-    }
+    check(value, rules, `${name}.`)
     return undefined
   }
 }

@@ -21,7 +21,7 @@ import test from 'ava'
 import { onPath } from '../../scripts/project.mjs'
 import { ensureDocsPackages } from '../../scripts/setup.mjs'
 import { anchorsOf, linksOf, sectionsOf } from './markdown.js'
-import { runSection, writeFiles } from './section.js'
+import { isExample, runSection, writeFiles } from './section.js'
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const GUIDE = join(ROOT, 'docs/guide')
@@ -38,6 +38,24 @@ const pages = [join(ROOT, 'README.md'), ...files.sort().map((name) => join(GUIDE
   const name = relative(ROOT, path)
   const markdown = readFileSync(path, 'utf8')
   return { name, path, markdown, sections: sectionsOf(name, markdown) }
+})
+
+/** The examples of the crate that stand on the pages. */
+const examples = pages.flatMap(({ sections }) => sections.flatMap(({ blocks }) => blocks.filter(isExample)))
+
+/** Built before the pages run, because that takes as long as it takes. */
+test.before((t) => {
+  if (!onPath('cargo')) return
+  const { status, stderr } = spawnSync('cargo', ['build', '--quiet', '-p', 'ringbell', '--examples'], {
+    cwd: ROOT,
+    encoding: 'utf8',
+  })
+  if (status !== 0) t.fail(stderr)
+})
+
+test('the Rust programs of the pages are the examples of the crate', (t) => {
+  for (const { at, options, code } of examples)
+    t.is(code, readFileSync(join(ROOT, 'crates/core/examples', options.get('file') ?? ''), 'utf8'), at)
 })
 
 /** Laid out as a project that has installed ringbell, and what docs/package.json has. */
@@ -129,7 +147,7 @@ test('relative links lead somewhere', (t) => {
 test('every page with Rust is among the doc tests', (t) => {
   const included = readFileSync(join(ROOT, 'crates/core/src/guide.rs'), 'utf8')
   const rust = pages.filter(({ sections }) =>
-    sections.some(({ blocks }) => blocks.some(({ language }) => language === 'rust')),
+    sections.some(({ blocks }) => blocks.some((block) => block.language === 'rust' && !isExample(block))),
   )
   t.deepEqual(
     rust.map(({ name }) => name).filter((name) => !included.includes(`/${name}"`)),

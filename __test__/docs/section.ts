@@ -5,7 +5,8 @@
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync, writeFileSync } from 'node:fs'
-import { delimiter, dirname, join } from 'node:path'
+import { basename, delimiter, dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { parseAllDocuments } from 'yaml'
 import { PATIENCE_MS } from '../helpers/patience.js'
 import { Expectation, type Block, type Section } from './markdown.js'
@@ -95,6 +96,7 @@ class Program {
 function commandOf({ name, block, code }: Source): string[] {
   if (block.language === 'sh') return ['bash', '-euo', 'pipefail', '-c', code]
   if (block.language === 'python') return ['python3', name]
+  if (block.language === 'rust') return [join(EXAMPLES, basename(name, '.rs'))]
   return [process.execPath, ...(block.language === 'ts' ? ['--import', TSX] : []), name]
 }
 
@@ -104,6 +106,9 @@ const PROGRAMS = new Map([
   ['python', 'section.py'],
   ['sh', 'section.sh'],
 ])
+
+/** Where cargo puts the examples of the crate `ringbell`. Rust with a file name is one of them. */
+export const EXAMPLES = fileURLToPath(new URL('../../target/debug/examples/', import.meta.url))
 
 /** What is no program is checked by itself; `folder` has the block's file, if it has a name. */
 const CHECKS: Record<string, (block: Block, folder: string) => void> = {
@@ -135,8 +140,13 @@ const CHECKS: Record<string, (block: Block, folder: string) => void> = {
       .filter((line) => line.includes(file) && !/is not executable|not found/.test(line))
     if (error === undefined && faults.length > 0) throw new Error(`${at}: systemd-analyze says:\n${faults.join('\n')}`)
   },
-  // Compiled and run by `cargo test --doc`: see crates/core/src/guide.rs; pages.test.ts looks for the page there.
+  // Without a file name it is compiled and run by `cargo test --doc`: see crates/core/src/guide.rs.
   rust() {},
+}
+
+/** Whether it is an example of the crate `ringbell`. */
+export function isExample({ language, options }: Block): boolean {
+  return language === 'rust' && options.has('file')
 }
 
 /** The programs of a section, and what they should print. */
@@ -155,7 +165,7 @@ function sourcesOf({ blocks }: Section): Source[] {
       const { status, stderr } = spawnSync('bash', ['-n', '-c', code], { encoding: 'utf8' })
       if (status !== 0) throw new Error(`${at}: ${stderr}`)
     } else if (same !== undefined) same.code += code
-    else if (PROGRAMS.has(language)) sources.push({ name, block, code })
+    else if (PROGRAMS.has(language) || isExample(block)) sources.push({ name, block, code })
     else if (CHECKS[language] === undefined) throw new Error(`${at}: no rule for '${language}'`)
   }
   return sources

@@ -77,6 +77,9 @@ test('streams, environment of the command, and concurrent commands', async (t) =
   await serving(at, ['count', '--stream', '--', 'sh', '-c', 'for n in 1 2 3; do echo $n; sleep 0.05; done'])
   const { stdout } = await at.run(['call', 'count', '--stream', ''])
   t.is(stdout.toString(), '1\n2\n3\n')
+  const whole = await at.run(['call', 'count', ''])
+  t.is(whole.code, 1)
+  t.is(whole.stderr, "ringbell: 'count' answers with a stream; call it with --stream. (ERR_RINGBELL_STREAM)\n")
   await serving(at, [
     'who',
     '-j',

@@ -220,7 +220,10 @@ test('commands that only look make no directory, and say that there is none', as
   ]) {
     const { code, stderr } = await stage.run([...args, '--domain', 'typo'])
     t.is(code, 3, args.join(' '))
-    t.regex(stderr, /^ringbell: there is no bus directory .*\/typo, from IPC_BUS_DIR .*\(ERR_RINGBELL_NOT_FOUND\)\n$/)
+    t.regex(
+      stderr,
+      /^ringbell: There is no bus directory .*\/typo; the path is from IPC_BUS_DIR .*\(ERR_RINGBELL_NOT_FOUND\)\n$/,
+    )
     t.deepEqual(readdirSync(stage.bus), [], args.join(' '))
   }
   const doctor = await stage.run(['doctor', '--domain', 'typo'])
@@ -244,11 +247,21 @@ test('errors, ls and the doctor say what decided the directory', async (t) => {
   const where = { env: { IPC_BUS_DIR: '/proc/nothing/here' } }
   for (const args of [['ls'], ['pub', 'x', 'y']]) {
     const { stderr } = await stage.start(args, where).feed('').end
-    t.regex(stderr, /\/proc\/nothing\/here, from IPC_BUS_DIR/, args.join(' '))
+    t.regex(stderr, /\/proc\/nothing\/here.*; the path is from IPC_BUS_DIR/, args.join(' '))
   }
   t.regex((await stage.run(['ls', 'nobody'])).stderr, /No service of 'nobody' is on .* \(from IPC_BUS_DIR\) \(ERR_/)
   t.regex((await stage.run(['ls', 'nobody', '--bus', stage.bus])).stderr, /\(as given\)/)
   t.regex((await stage.run(['doctor'])).stdout.toString(), /directory +\S+ \(from IPC_BUS_DIR\), mode/)
+})
+
+test('a wrong variable is told by every command, and by the doctor', async (t) => {
+  const stage = scene(t)
+  const env = { IPC_BUS_ACQUIRE: 'pigeon' }
+  const { code, stderr } = await stage.start(['ls'], { env }).feed('').end
+  t.is(code, 2)
+  t.regex(stderr, /^ringbell: Option IPC_BUS_ACQUIRE has the wrong value pigeon: it must be 'auto', 'direct', /)
+  const { stdout } = await stage.start(['doctor'], { env }).feed('').end
+  t.regex(stdout.toString(), /✗ {2}bus .*IPC_BUS_ACQUIRE.*\n +→ correct the option or variable/)
 })
 
 test('the doctor looks for services on the other buses of this user', async (t) => {

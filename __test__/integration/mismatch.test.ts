@@ -1,4 +1,5 @@
 /** Two sides with different codecs: a wait says why nothing comes, and a process warning says it if there is no listener. */
+import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -46,6 +47,24 @@ test.serial('a subscriber with another codec', async (t) => {
   later.abort()
   await t.throwsAsync(next, { message: /json.*structured/ })
   t.is(codes.length, 1)
+})
+
+test.serial('one publisher is attached, and another one is refused', async (t) => {
+  const bus = await opened(t)
+  await bus.publisher('ticks', { codec: 'json' })
+  const ticks = await bus.subscriber('ticks', { codec: 'json' })
+  await ticks.attached()
+  const over = new AbortController()
+  const both = ticks.attached({ count: 2, signal: over.signal })
+  const failed = once(ticks, 'failed')
+  await bus.publisher('ticks', { codec: 'structured' })
+  await failed
+  over.abort()
+  await t.throwsAsync(both, { name: 'AbortError', message: /aborted: .*structured.*json/ })
+  const later = new AbortController()
+  const next = ticks.receive({ signal: later.signal })
+  later.abort()
+  await t.throwsAsync(next, { message: 'The operation was aborted' })
 })
 
 test.serial('a client with another codec', async (t) => {

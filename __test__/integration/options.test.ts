@@ -17,51 +17,59 @@ const OPEN: Record<string, (bus: Bus, options: object) => Promise<unknown>> = {
 }
 
 const WRONG: [what: string, options: object, message: RegExp][] = [
-  ['publisher', { capacity: 5000 }, /option capacity .* 5000: bytes, a power of two from 4096/],
+  [
+    'publisher',
+    { capacity: 5000 },
+    /^Option capacity has the wrong value 5000: it must be bytes, a power of two from 4096.*\.$/,
+  ],
   ['publisher', { capacity: 2048 }, /power of two/],
   ['publisher', { capacity: 2 ** 31 }, /1073741824/],
   ['publisher', { capacity: '1MiB' }, /capacity .*"1MiB"/],
-  ['publisher', { capacity: '64' }, /capacity .*"64": a whole number from 0 to 9007199254740991/],
+  ['publisher', { capacity: '64' }, /capacity .*"64": it must be a whole number from 0 to 9007199254740991/],
   ['publisher', { capacity: null }, /capacity .*null/],
   ['publisher', { capacity: 4096.5 }, /capacity .*4096\.5/],
   ['publisher', { overflow: 'drop' }, /'block', 'drop-oldest' or 'drop-newest'/],
   ['publisher', { maxSubscribers: 0 }, /maxSubscribers .*from 1 to 1024/],
   ['publisher', { maxSubscribers: 70_000 }, /maxSubscribers .*70000/],
-  ['publisher', { maxSubscribers: 1.5 }, /maxSubscribers .*1\.5: a whole number from 0 to 65535/],
+  ['publisher', { maxSubscribers: 1.5 }, /maxSubscribers .*1\.5: it must be a whole number from 0 to 65535/],
   ['publisher', { evictAfter: 0 }, /evictAfter .*longer than zero/],
   ['publisher', { evictAfter: -0.5 }, /evictAfter .*milliseconds/],
-  ['publisher', { evictAfter: Number.NaN }, /evictAfter \(NaN\)/],
+  ['publisher', { evictAfter: Number.NaN }, /evictAfter has the wrong value NaN: it is not a finite number/],
   ['publisher', { evictAfter: 2 ** 31 }, /evictAfter .*2147483648: it must be milliseconds from 0 to 2147483647/],
   ['publisher', { evictAfter: 1e300 }, /evictAfter .*milliseconds/],
   ['publisher', { metadata: [] }, /metadata .*\[\]/],
-  ['publisher', { endpoints: { http: 80 } }, /endpoints\.http .* 80: .*expected a string/],
+  ['publisher', { endpoints: { http: 80 } }, /endpoints\.http .* 80: it must be a string\.$/],
   ['publisher', { endpoints: { '': 'unix:/x' } }, /endpoints .*1 to 256 bytes/],
   ['publisher', { schema: '' }, /schema .*1 to 256 bytes/],
   ['publisher', { schema: 'x'.repeat(257) }, /schema .*1 to 256 bytes/],
-  ['publisher', { offers: ['direct', 'smoke'] }, /offers\[1\] .*"smoke": .*`direct`, `handshake`, `stream`/],
-  ['publisher', { allowDirect: 'yes' }, /allowDirect .*"yes": .*boolean/],
-  ['publisher', { access: 'all' }, /access .*"all"/],
+  [
+    'publisher',
+    { offers: ['direct', 'smoke'] },
+    /offers\[1\] .*"smoke": it must be one of 'direct', 'handshake', 'stream'\.$/,
+  ],
+  ['publisher', { allowDirect: 'yes' }, /allowDirect .*"yes": it must be true or false\.$/],
+  ['publisher', { access: 'all' }, /access .*"all": it must be an object\.$/],
   ['publisher', { access: { mode: 0o777 } }, /access\.mode .*0o660/],
-  ['publisher', { access: { uids: [-1] } }, /access\.uids\[0\] .* -1: a whole number from 0 to 4294967295/],
-  ['publisher', { access: { maxGuests: 256 } }, /access\.maxGuests .* 256: a whole number from 0 to 255/],
+  ['publisher', { access: { uids: [-1] } }, /access\.uids\[0\] .* -1: it must be a whole number from 0 to 4294967295/],
+  ['publisher', { access: { maxGuests: 256 } }, /access\.maxGuests .* 256: it must be a whole number from 0 to 255/],
   ['publisher', { access: { gids: [65_534] } }, /access\.gids .*65534/],
   ['publisher', { access: { group: 65_534 } }, /access\.group .*65534/],
-  ['publisher', { access: { group: [] } }, /access\.group .*the name of a group, or its number/],
+  ['publisher', { access: { group: [] } }, /access\.group .*: it must be the name of a group, or its number\.$/],
   ['publisher', { access: { uids: [7], maxGuests: 65 } }, /access\.maxGuests .*from 1 to 64/],
   ['publisher', { access: { uids: [7], evictAfter: 0 } }, /access\.evictAfter .*1 ms/],
   [
     'publisher',
     { access: { guests: 1 } },
-    /access\.guests .* 1: it is not an option here; .*`mode`, `group`.*`evictAfter`$/,
+    /access\.guests .* 1: it is not an option here; the options are mode, group.*evictAfter\.$/,
   ],
-  ['publisher', { overfow: 'block' }, /overfow .*"block": it is not an option here; .*`overflow`/],
-  ['subscriber', { from: 'yesterday' }, /from .*`latest` or `earliest`/],
+  ['publisher', { overfow: 'block' }, /overfow .*"block": it is not an option here; the options are .*overflow/],
+  ['subscriber', { from: 'yesterday' }, /from .*: it must be one of 'latest', 'earliest'\.$/],
   ['subscriber', { acquire: 'pigeon' }, /acquire .*'auto', 'direct', 'handshake' or 'stream'/],
   ['subscriber', { maxMessage: 0 }, /maxMessage .*from 1 to/],
-  ['subscriber', { reconnect: { often: 3 } }, /reconnect\.often .* 3: it is not an option here; .*`tries`/],
+  ['subscriber', { reconnect: { often: 3 } }, /reconnect\.often .* 3: it is not an option here; the options are tries/],
   ['subscriber', { capacity: 4096 }, /capacity .*is not an option here/],
   ['serve', { maxConnections: 0 }, /maxConnections .*from 1 to 65535/],
-  ['serve', { wiat: 'spin' }, /wiat .*"spin": it is not an option here; .*`capacity`.*`wait`.*`maxMessage`/],
+  ['serve', { wiat: 'spin' }, /wiat .*"spin": it is not an option here; .*capacity.*wait.*maxMessage/],
   ['serve', { kind: 'queue' }, /kind .*is not an option here/],
   ['serve', { reconnect: {} }, /reconnect .*is not an option here/],
   ['queue', { offers: ['direct'] }, /offers .*handshake, stream or both/],
@@ -87,7 +95,7 @@ test('safeDoorbells is an option of a bus, and a flag', async (t) => {
   const at = place(t)
   await t.throwsAsync(() => at.bus({ safeDoorbells: 'yes' as never }), {
     code: INVALID,
-    message: /safeDoorbells .*"yes": .*boolean/,
+    message: /safeDoorbells .*"yes": it must be true or false/,
   })
   for (const safeDoorbells of [false, undefined]) await t.notThrowsAsync(at.bus({ safeDoorbells }))
 })
@@ -117,6 +125,11 @@ test('names and metadata that the core refuses', async (t) => {
   await t.throwsAsync(bus.connect('../etc'), { message: /'\.\.\/etc'.*1 to 64/ })
   for (const name of ['a', '0', 'sensors.cpu-0_x', 'a'.repeat(64)]) await t.notThrowsAsync(bus.connect(name))
   const announced = await bus.announce('x')
+  for (const x of [117.63331139400017, 5e-324, 1.7976931348623157e308, 2 ** 53 + 2, 1e21, 1 / 3]) {
+    announced.update({ x, deep: [{ x: -x }] })
+    t.deepEqual(announced.service.metadata, { x, deep: [{ x: -x }] })
+    t.deepEqual(bus.services.list().find(({ name }) => name === 'x')?.metadata, { x, deep: [{ x: -x }] })
+  }
   for (const metadata of [undefined, null, [], 'text'])
     t.throws(() => announced.update(metadata as never), { code: INVALID, message: /metadata .*an object/ })
 })

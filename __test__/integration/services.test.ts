@@ -1,6 +1,7 @@
 /** Who is on the bus: list, find, groups, waiting, watching, with announcements that come, change and go in two processes' views. */
 import test from 'ava'
 import type { ServiceEvent } from 'ringbell'
+import { PATIENCE_MS } from '../helpers/patience.js'
 import { codeOf, place, until } from '../helpers/place.js'
 
 test('list, find and findAll, with exact groups', async (t) => {
@@ -48,7 +49,7 @@ test('an announcement carries what it was given', async (t) => {
     codec: 'json',
     schema: 'api/3',
   })
-  const found = await other.services.waitFor('api', { timeout: 20_000 })
+  const found = await other.services.waitFor('api', { timeout: PATIENCE_MS })
   const { record: _, ...rest } = found
   t.deepEqual(rest, {
     name: 'api',

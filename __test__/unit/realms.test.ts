@@ -132,7 +132,7 @@ test('what is not bytes is refused by its name', async (t) => {
   const bus = await place(t).bus()
   const publisher = await bus.publisher('odd')
   const wrong = 'text' as unknown as Uint8Array
-  const refused = { code: 'ERR_RINGBELL_INVALID_OPTION', message: /^Option value \('text'\) must be a Uint8Array/ }
+  const refused = { code: 'ERR_RINGBELL_CODEC', message: /^Without a codec only a Uint8Array can be sent, not "text"/ }
   t.throws(() => publisher.send(wrong), refused)
   await t.throwsAsync(publisher.write(wrong), refused)
   t.throws(() => publisher.batch().push(wrong), { message: /^Option bytes/ })

@@ -1,5 +1,6 @@
 /** The options of a bus and of announcements (the core checks them), and those of waiting on a bus (checked here). */
-import { check, coreJson, duration, jsonOf, LONGEST_MS, type Rules, signal, text } from '../check.js'
+import { check, coreJson, duration, LONGEST_MS, type Rules, signal, text } from '../check.js'
+import { jsonOf } from '../json-of.js'
 import type { Rung } from './service.js'
 
 /** Which directory to use, and how. */
@@ -56,7 +57,11 @@ export interface Access {
 
 /** The description that any announcement may have. */
 export interface Description {
-  /** Anything that others should know, as JSON can carry it; at most about 60 KiB in total. */
+  /**
+   * Anything that others should know, as JSON carries it; at most about 60 KiB in total. A `Date` becomes a string, and
+   * properties that are `undefined` are left out. What JSON would change in silence is refused with its path: `Map`, `Set`,
+   * typed arrays, bigints, functions, cycles, `NaN`, half of a surrogate pair.
+   */
   metadata?: Record<string, unknown> | undefined
   /** Addresses by name, such as `{ http: 'unix:/run/api.sock' }`. */
   endpoints?: Record<string, string> | undefined

@@ -130,20 +130,20 @@ export class Arrivals {
 export function replyTooLarge(bytes: number, limit: number): RingbellError {
   return new RingbellError(
     'ERR_RINGBELL_MESSAGE_TOO_LARGE',
-    `A reply of ${bytes} bytes is larger than the limit of ${limit} bytes (maxMessage, or the buffer given as "into").`,
+    `A reply of ${bytes} bytes is larger than the limit of ${limit} bytes; raise maxMessage, or give a larger buffer as "into".`,
   )
 }
 
 function requestTooLarge(bytes: number, limit: number): RingbellError {
   return new RingbellError(
     'ERR_RINGBELL_MESSAGE_TOO_LARGE',
-    `A request of ${bytes} bytes is larger than the other side's limit of ${limit} bytes (its option maxMessage).`,
+    `A request of ${bytes} bytes is larger than the other side's limit of ${limit} bytes; raise its option maxMessage.`,
   )
 }
 
 function messageTooLarge(link: Link, bytes: number, limit: number): RingbellError {
   return new RingbellError(
     'ERR_RINGBELL_MESSAGE_TOO_LARGE',
-    `Process ${link.peer.pid} sent a message of ${bytes} bytes, which is larger than the limit of ${limit} bytes (option maxMessage).`,
+    `Process ${link.peer.pid} sent a message of ${bytes} bytes, which is larger than the limit of ${limit} bytes; raise the option maxMessage.`,
   )
 }

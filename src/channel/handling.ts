@@ -98,7 +98,7 @@ export class Handling {
       this.counters.errors++
       const most = new RingbellError(
         'ERR_RINGBELL_BUSY',
-        `This connection already has ${host.maxRequests} unanswered requests or unread answers (option maxRequests).`,
+        `This connection already has ${host.maxRequests} unanswered requests or unread answers. Wait for answers before the next call, or raise maxRequests at the server.`,
       )
       link.post(KIND.error, id, 0, encodeRefusal(most), true)
       return

@@ -248,7 +248,7 @@ function mismatch({ name, codec, schema, pid }: Service, expected: Expectation):
   const told = (what: string, theirs: string | undefined, ours: string): RingbellError =>
     new RingbellError(
       'ERR_RINGBELL_REFUSED',
-      `'${name}' of process ${pid} has the ${what} ${theirs ?? '(none)'}, but this side expects ${ours}.`,
+      `'${name}' of process ${pid} has the ${what} ${theirs ?? '(none)'}, but this side expects ${ours}; give both the same ${what}.`,
     )
   // A server in Rust that names no codec takes and gives bytes.
   if ((codec ?? 'bytes') !== expected.codec) return told('codec', codec, expected.codec)

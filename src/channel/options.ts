@@ -14,7 +14,6 @@ import {
   flag,
   integer,
   invalid,
-  listOf,
   LONGEST_MS,
   oneOf,
   type Rules,
@@ -205,11 +204,15 @@ export function checkClose(options: object): void {
   check(options, CLOSE)
 }
 
+const DESCRIPTOR = integer(0, 2 ** 31 - 1)
+
 export function checkFds(data: unknown, fds: unknown): void {
   if (!isBytes(data) || data.byteLength > MOST_FD_DATA)
     throw invalid('data', data, `must be a Uint8Array of at most ${MOST_FD_DATA} bytes`)
-  const broken = listOf(integer(0, 2 ** 31 - 1), 'file descriptors')(fds)
-  if (broken !== undefined) throw invalid('fds', fds, broken)
-  const { length } = fds as unknown[]
-  if (length === 0 || length > MOST_FDS) throw invalid('fds', fds, `must be 1 to ${MOST_FDS} file descriptors`)
+  if (!Array.isArray(fds) || fds.length === 0 || fds.length > MOST_FDS)
+    throw invalid('fds', fds, `must be a list of 1 to ${MOST_FDS} file descriptors`)
+  for (const [at, fd] of fds.entries()) {
+    const broken = DESCRIPTOR(fd)
+    if (broken !== undefined) throw invalid(`fds[${at}]`, fd, broken)
+  }
 }

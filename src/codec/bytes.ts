@@ -1,9 +1,26 @@
 /** The codec for bytes as they are. It is the default and does no work: the `value` of a message is its `data`. */
+import { isBytes } from '../brand.js'
+import { RingbellError } from '../errors.js'
+import { shownValue } from '../invalid.js'
 import { untransferable } from '../untransferable.js'
 import type { Codec } from './codec.js'
 
 /** The payload of messages without data. */
 export const EMPTY = untransferable(new Uint8Array(0))
+
+/**
+ * The one check of what is sent without a codec: on topics, in calls, in queues.
+ *
+ * @throws {RingbellError} `ERR_RINGBELL_CODEC` for everything but a `Uint8Array`.
+ */
+export function checkBytes(value: unknown): asserts value is Uint8Array {
+  // The first test is the cheaper one, and nearly always enough.
+  if (value instanceof Uint8Array || isBytes(value)) return
+  throw new RingbellError(
+    'ERR_RINGBELL_CODEC',
+    `Without a codec only a Uint8Array can be sent, not ${shownValue(value)}. Give both sides a codec, such as codec: 'json'.`,
+  )
+}
 
 /** The codec `bytes`: a `Uint8Array` as it is. The default. */
 export const bytes: Codec<Uint8Array> = {

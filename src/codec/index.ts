@@ -4,6 +4,7 @@
  */
 import { isBytes } from '../brand.js'
 import { reason, RingbellError } from '../errors.js'
+import { invalid } from '../invalid.js'
 import { bytes } from './bytes.js'
 import type { Codec } from './codec.js'
 import { json } from './json.js'
@@ -32,10 +33,7 @@ export function resolveCodec(option: CodecOption | undefined): Codec<unknown> {
   if (option === undefined) return bytes
   if (typeof option === 'string') {
     if (Object.hasOwn(BUILT_IN, option)) return BUILT_IN[option]
-    throw new RingbellError(
-      'ERR_RINGBELL_INVALID_OPTION',
-      `codec: ${JSON.stringify(option)} is not one of 'bytes', 'json', 'structured'; pass an object {id, encode, decode} for one of your own.`,
-    )
+    throw invalid('codec', option, "must be 'bytes', 'json', 'structured' or an object { id, encode, decode }")
   }
   if (
     typeof option !== 'object' ||
@@ -45,9 +43,10 @@ export function resolveCodec(option: CodecOption | undefined): Codec<unknown> {
     typeof option.id !== 'string' ||
     !ID.test(option.id)
   ) {
-    throw new RingbellError(
-      'ERR_RINGBELL_INVALID_OPTION',
-      'codec: an object needs encode(value), decode(bytes) and an id of 1 to 64 printable ASCII characters without spaces.',
+    throw invalid(
+      'codec',
+      option,
+      'must have encode(value), decode(bytes) and an id of 1 to 64 printable ASCII characters without spaces',
     )
   }
   return option

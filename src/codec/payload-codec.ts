@@ -1,8 +1,5 @@
 /** Turns values into bytes and back for one side of a channel: its codec, and its schemas of requests and replies, if any. */
-import { inspect } from 'node:util'
-import { isBytes } from '../brand.js'
-import { RingbellError } from '../errors.js'
-import { EMPTY } from './bytes.js'
+import { checkBytes, EMPTY } from './bytes.js'
 import { bytes as bytesCodec, type Codec, decodeWith, encodeWith, json } from './index.js'
 import { followed, isThenable, type Schema, validated, validatedNow } from './schema.js'
 
@@ -23,12 +20,8 @@ export class PayloadCodec {
   /** @throws {RingbellError} `ERR_RINGBELL_CODEC`. */
   encode(value: unknown): Uint8Array {
     if (!this.own) return encodeWith(this.codec, value)
-    // The first test is the cheaper one, and nearly always enough.
-    if (value instanceof Uint8Array || isBytes(value)) return value
-    throw new RingbellError(
-      'ERR_RINGBELL_CODEC',
-      `Without a codec a value must be a Uint8Array, and ${inspect(value, { depth: 0, maxStringLength: 100 })} is not.`,
-    )
+    checkBytes(value)
+    return value
   }
 
   /** The same, for bytes that are kept: a codec may use its scratch buffer again. */

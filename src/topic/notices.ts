@@ -73,8 +73,8 @@ export class Notices implements PendingNotices {
   #kept: Notice[] = []
   readonly #events: EventQueue<SubscriberEvents>
   #postponed = false
-  /** Why the last try to attach failed; `undefined` once a publisher is attached. */
-  lastFailure: RingbellError | undefined = undefined
+  /** The last try to attach that failed; `undefined` once that publisher is attached. */
+  #failure: { readonly id: string; readonly error: RingbellError } | undefined
   #closed = false
 
   constructor(native: NativeSubscriber, sources: Sources, host: NoticesHost) {
@@ -82,6 +82,11 @@ export class Notices implements PendingNotices {
     this.#sources = sources
     this.#host = host
     this.#events = new EventQueue(host.emitter, 'subscriber', channels.subscriber)
+  }
+
+  /** Why the last try to attach failed. */
+  get lastFailure(): RingbellError | undefined {
+    return this.#failure?.error
   }
 
   get keeping(): boolean {
@@ -139,14 +144,14 @@ export class Notices implements PendingNotices {
     if (notice.type === 'attached') {
       const { record, rung, fallbacks = [], position } = notice
       const publisher = { service: serviceOf(record), rung, fallbacks, ...(position == null ? {} : { position }) }
-      this.lastFailure = undefined
+      if (this.#failure?.id === record.id) this.#failure = undefined
       this.#sources.add(notice.source, publisher, notice.redeliveredBelow)
       this.#events.add('attached', publisher)
       return
     }
     if (notice.type === 'failed') {
       const error = errorOf(notice.error)
-      this.lastFailure = error
+      this.#failure = { id: notice.record.id, error }
       this.#events.add('failed', error, serviceOf(notice.record))
       return
     }

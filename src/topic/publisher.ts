@@ -6,7 +6,8 @@
 import type { Writable } from 'node:stream'
 import { metadataJson } from '../bus/options.js'
 import { type RecordJson, type Service, serviceOf } from '../bus/service.js'
-import { check, checkBytes, integer } from '../check.js'
+import { check, integer } from '../check.js'
+import { checkBytes } from '../codec/bytes.js'
 import { bytes as bytesCodec, type Codec, encodeWith } from '../codec/index.js'
 import { channels } from '../diagnostics.js'
 import { closedError, fromNative, tooLarge, translated } from '../errors.js'
@@ -105,7 +106,7 @@ export class Publisher<T = Uint8Array> implements AsyncDisposable {
     try {
       if (!this.#room.writing && this.#send(data) === 1) return true
     } catch (error) {
-      checkBytes('value', data)
+      checkBytes(data)
       throw fromNative(error)
     }
     this.#refused = data.byteLength
@@ -130,7 +131,7 @@ export class Publisher<T = Uint8Array> implements AsyncDisposable {
     if (this.#closed) throw closedError('publisher')
     const codec = this.#codec
     const data = codec === undefined ? (value as Uint8Array) : encodeWith(codec, value)
-    checkBytes('value', data)
+    checkBytes(data)
     await this.#room.write(data, this.maxMessage, options?.signal)
   }
 

@@ -99,8 +99,9 @@ export class Subscriber<T = Uint8Array>
     this.#acks = acks
     const waited = acks === undefined ? hot : acks.beforeSleep(hot)
     const why = (): string | undefined =>
-      this.#sources.size > 0 ? undefined : (this.#notices.lastFailure?.message ?? parts.mismatch())
-    this.#gate = new ReaderGate(waited, new WaitPolicy(parts.wait), this.#poller, why)
+      this.#notices.lastFailure?.message ?? (this.#sources.size > 0 ? undefined : parts.mismatch())
+    const whyNothing = (): string | undefined => (this.#sources.size > 0 ? undefined : why())
+    this.#gate = new ReaderGate(waited, new WaitPolicy(parts.wait), this.#poller, whyNothing)
     this.#attaching = new Attaching(() => this.#sources.size, this.#poller, why)
     this.#notices = new Notices(native, this.#sources, {
       emitter: this,

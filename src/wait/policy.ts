@@ -4,7 +4,7 @@
  * messages came quickly before; otherwise it sleeps at once. If spinning found nothing (the peer runs on our own core,
  * or has stopped), twice as many quick arrivals are needed before it spins again.
  */
-import { integer, duration, invalid, oneOf, plainObject } from '../check.js'
+import { duration, integer, invalid, nested, oneOf, plainObject } from '../check.js'
 
 /** How to wait. `sleep` uses no CPU time while idle. `spin` answers fastest and keeps a core busy. `adaptive` is in between. */
 export type WaitMode = 'sleep' | 'spin' | 'adaptive'
@@ -28,19 +28,14 @@ const SPIN_SLICE = 1000
 const MOST_DOUBT = 1023
 
 const mode = oneOf('sleep', 'spin', 'adaptive')
-const budget = duration(0, 100_000, 'microseconds')
-const slice = integer(1, 100_000)
+const object = nested('wait', { mode, budget: duration(0, 100_000, 'microseconds'), slice: integer(1, 100_000) })
 
 /** The rule of the option `wait`. */
 export function checkWait(value: unknown): string | undefined {
   if (typeof value === 'string') return mode(value)
-  if (plainObject(value) !== undefined) return "must be 'sleep', 'spin', 'adaptive' or {mode, budget, slice}"
-  const { mode: m, budget: b, slice: s, ...rest } = value as Partial<WaitOptions>
-  const broken = mode(m)
-  if (broken !== undefined) return `mode ${broken}`
-  if (b !== undefined && budget(b) !== undefined) return `budget ${budget(b)}`
-  if (s !== undefined && slice(s) !== undefined) return `slice ${slice(s)}`
-  return Object.keys(rest).length === 0 ? undefined : 'must have nothing but mode, budget and slice'
+  if (plainObject(value) !== undefined || (value as Partial<WaitOptions>).mode === undefined)
+    return "must be 'sleep', 'spin', 'adaptive' or { mode, budget, slice }"
+  return object(value)
 }
 
 /** One endpoint's policy. Times are milliseconds of any monotonic clock. */

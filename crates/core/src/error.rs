@@ -149,7 +149,9 @@ pub enum Error {
         reasons: Vec<String>,
     },
     /// The publisher evicted this subscriber, because it stalled a `block` topic for too long.
-    #[error("evicted from '{service}': it did not read for longer than evictAfter allows")]
+    #[error(
+        "evicted from '{service}': it did not read for longer than evictAfter allows; read faster, or raise evictAfter or the capacity"
+    )]
     Evicted {
         /// The topic.
         service: String,
@@ -167,7 +169,7 @@ pub enum Error {
         service: String,
     },
     /// The connection of a stream has ended although its publisher lives.
-    #[error("the stream from '{service}' was cut off; its publisher lives")]
+    #[error("the stream from '{service}' was cut off; its publisher lives, so the option reconnect applies")]
     Disconnected {
         /// The topic.
         service: String,

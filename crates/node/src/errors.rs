@@ -1,5 +1,5 @@
 //! Failures, and how they become JS errors. Each error has a `code`, and where there is one, `syscall` and `errno` (its
-//! name).
+//! name). Its message is a sentence like those of the TypeScript side.
 //!
 //! Invariant: every function that JS calls ends in `throw` or in `cold`. So no panic and no bare status reaches JS. The
 //! codes are those of the core. This crate adds one code, for its own bugs.
@@ -78,11 +78,11 @@ impl Failure {
     }
 
     fn message(&self) -> String {
-        match self {
+        sentence(&match self {
             Self::Core(error) => error.to_string(),
             Self::Argument(message) | Self::Internal(message) => message.clone(),
             Self::Pending => "an exception is pending".to_owned(),
-        }
+        })
     }
 
     /// Throws the failure into JS. While the environment shuts down, an exception is impossible, and none is thrown.
@@ -121,6 +121,14 @@ impl Failure {
         }
         Some(error)
     }
+}
+
+/// Errors of Rust begin small and have no full stop. Those that JS users see are sentences.
+pub fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|letter| letter.to_ascii_uppercase());
+    let end = if text.ends_with(['.', '?', '!']) { "" } else { "." };
+    first.into_iter().chain(letters).chain(end.chars()).collect()
 }
 
 /// The name of the errno, such as `EACCES`.

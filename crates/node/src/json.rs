@@ -9,7 +9,7 @@ use ringbell::topic::{EndReason, Notice, Position};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::errors::{Failure, Result, errno_name};
+use crate::errors::{Failure, Result, errno_name, sentence};
 
 /// Writes a value.
 pub fn write(value: &impl Serialize) -> Result<String> {
@@ -101,7 +101,7 @@ fn ended(source: u32, reason: &str) -> Value {
 fn error(error: &Error) -> Value {
     let mut fields = Map::new();
     fields.insert("code".to_owned(), error.code().into());
-    fields.insert("message".to_owned(), error.to_string().into());
+    fields.insert("message".to_owned(), sentence(&error.to_string()).into());
     for (name, value) in [("syscall", error.syscall().map(str::to_owned)), ("errno", errno_name(error))] {
         if let Some(value) = value {
             fields.insert(name.to_owned(), value.into());

@@ -34,7 +34,7 @@ const OTHERS: &str = "";
 macro_rules! options {
     ($name:ident for $core:ty { $($field:ident $(=> $other:ident)?: $type:ty),* $(,)? }) => {
         #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase", deny_unknown_fields)]
+        #[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object")]
         struct $name { $(#[serde(default, deserialize_with = "given")] $field: Option<$type>),* }
 
         impl $name {
@@ -177,7 +177,7 @@ pub fn connection(json: &str) -> Result<ConnectOptions> {
 pub fn object(option: &str, json: &str) -> Result<Map<String, Value>> {
     match serde_json::from_str(json) {
         Ok(Value::Object(object)) => Ok(object),
-        Ok(value) => Err(wrong(option, &value, "an object was expected")),
+        Ok(value) => Err(wrong(option, &value, "it must be an object")),
         Err(error) => Err(Failure::argument(format!("option {option} is not JSON: {error}"))),
     }
 }
@@ -203,23 +203,31 @@ fn read<T: DeserializeOwned>(json: &str) -> Result<T> {
 /// Puts what serde says of a value into words that users know. `others` are the names of options that serde does not know.
 fn in_words<'a>(rule: &'a str, others: impl Iterator<Item = &'a str>) -> String {
     let Some((found, expected)) = rule.rsplit_once(", expected ") else { return rule.into() };
+    let mut names: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
     if found.starts_with("unknown field") {
-        let mut names: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
         for other in others {
             if !names.contains(&other) {
                 names.push(other);
             }
         }
-        return format!("it is not an option here; the options are `{}`", names.join("`, `"));
+        return format!("it is not an option here; the options are {}", names.join(", "));
     }
-    let most = match expected {
-        "u8" => u8::MAX.into(),
-        "u16" => u16::MAX.into(),
-        "u32" => u32::MAX.into(),
-        "usize" => MOST_COUNTED,
-        _ => return rule.into(),
+    let whole = |most: u64| format!("a whole number from 0 to {most}");
+    let allowed = match expected {
+        "u8" => whole(u8::MAX.into()),
+        "u16" => whole(u16::MAX.into()),
+        "u32" => whole(u32::MAX.into()),
+        "usize" => whole(MOST_COUNTED),
+        // Only times have fractions.
+        "f64" => return Millis::rule(),
+        "a boolean" => "true or false".into(),
+        "a map" => "an object".into(),
+        "a sequence" => "a list".into(),
+        "path string" => "a string".into(),
+        _ if names.is_empty() => expected.into(),
+        _ => format!("one of '{}'", names.join("', '")),
     };
-    format!("a whole number from 0 to {most}")
+    format!("it must be {allowed}")
 }
 
 /// An error in the form of the core's own.
@@ -245,13 +253,19 @@ fn rule_of<E: serde::de::Error>(error: Error) -> E {
 
 struct Millis(Duration);
 
+impl Millis {
+    fn rule() -> String {
+        format!("it must be milliseconds from 0 to {MOST_MILLISECONDS}")
+    }
+}
+
 impl<'de> Deserialize<'de> for Millis {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         let milliseconds = f64::deserialize(deserializer)?;
         if (0.0..=MOST_MILLISECONDS).contains(&milliseconds) {
             return Ok(Self(Duration::from_secs_f64(milliseconds / 1000.0)));
         }
-        Err(D::Error::custom(format_args!("it must be milliseconds from 0 to {MOST_MILLISECONDS}")))
+        Err(D::Error::custom(Self::rule()))
     }
 }
 
@@ -344,7 +358,7 @@ impl From<AckMode> for topic::AckMode {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "the name of a group, or its number")]
+#[serde(untagged, expecting = "it must be the name of a group, or its number")]
 enum Group {
     Id(u32),
     Name(String),

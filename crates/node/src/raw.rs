@@ -99,11 +99,11 @@ impl<'a, const N: usize> Call<'a, N> {
             )
         };
         if status != sys::Status::napi_ok || kind != sys::TypedarrayType::uint8_array {
-            return Err(Failure::argument("a Uint8Array was expected"));
+            return Err(Failure::argument("a message must be a Uint8Array"));
         }
         if length == 0 && self.detached(value)? {
             return Err(Failure::argument(
-                "the Uint8Array is detached: its memory was transferred or given back",
+                "the Uint8Array is detached, because its memory was transferred or given back; send another one",
             ));
         }
         Ok((data.cast(), length))

@@ -3,7 +3,8 @@
  * codec, and payloads.ts converts text to and from it. An error of the handler goes to stderr, with its code.
  */
 import { Command, Option } from 'commander'
-import { RingbellError } from '../../index.js'
+import type { Bus, Client, RingbellError } from '../../index.js'
+import { CommandError } from '../exit-codes.js'
 import { DURATIONS, parseDuration } from '../figures.js'
 import { Input, withFile } from '../input.js'
 import { firstInstance } from '../instance.js'
@@ -59,23 +60,50 @@ async function run(session: Session, name: string, data: string | undefined, opt
   const client = await bus.connect(name, { codec: shellCodec(codec) })
   const failures: RingbellError[] = []
   client.on('failed', (error) => failures.push(error))
+  const refusal = refused(client, bus)
+  const over = AbortSignal.any([signal, refusal])
   const print = (reply: Uint8Array): Promise<void> | undefined => {
     const bytes = Buffer.from(reply)
     if (out.json) return out.value(jsonOf(bytes, codec))
     const ends = bytes.at(-1) === NEWLINE || (codec === 'bytes' && options.stream !== true && !process.stdout.isTTY)
     return out.write(ends ? bytes : Buffer.concat([bytes, Buffer.of(NEWLINE)]))
   }
-  if (options.stream === true) {
-    for await (const piece of client.stream(request, { signal })) await print(piece)
-    return
-  }
   try {
-    await print(await client.call(request, { timeout: left(), signal, idempotent: options.idempotent ?? false }))
+    if (options.stream === true) for await (const piece of client.stream(request, { signal: over })) await print(piece)
+    else
+      await print(
+        await client.call(request, { timeout: left(), signal: over, idempotent: options.idempotent ?? false }),
+      )
   } catch (error) {
-    const late = error instanceof RingbellError && error.code === 'ERR_RINGBELL_TIMEOUT'
+    if (refusal.aborted && !signal.aborted) throw refusal.reason
+    const { code } = error as { code?: unknown }
+    if (code === 'ERR_RINGBELL_STREAM')
+      throw new CommandError(code, `'${name}' answers with a stream; call it with --stream.`, { cause: error })
     // The reason why there was no connection says more than the timeout.
-    throw (late ? failures.at(-1) : undefined) ?? error
+    throw (code === 'ERR_RINGBELL_TIMEOUT' ? failures.at(-1) : undefined) ?? error
   }
+}
+
+/** Errors of connecting that another try does not fix as long as the server is the same. */
+const REFUSALS = new Set<string>([
+  'ERR_RINGBELL_ACQUIRE',
+  'ERR_RINGBELL_CORRUPT_PEER',
+  'ERR_RINGBELL_NO_PERMISSION',
+  'ERR_RINGBELL_PROTOCOL_VERSION',
+  'ERR_RINGBELL_REFUSED',
+])
+
+/** Aborted, with the error as its reason, as soon as every instance of the service has refused us: nobody is left to wait for. */
+function refused(client: Client, { services }: Bus): AbortSignal {
+  const over = new AbortController()
+  const refusedBy = new Set<string>()
+  client.on('failed', (error, service) => {
+    if (service === undefined || !REFUSALS.has(error.code)) return
+    refusedBy.add(service.id)
+    const instances = services.list().filter(({ name, kind }) => name === service.name && kind === service.kind)
+    if (instances.every(({ id }) => refusedBy.has(id))) over.abort(error)
+  })
+  return over.signal
 }
 
 async function requestOf(data: string | undefined, file: string | undefined, signal: AbortSignal): Promise<Uint8Array> {

@@ -7,7 +7,8 @@ import { Command } from 'commander'
 import type { BusOptions, Check } from '../../index.js'
 import { worst } from '../doctor/check.js'
 import { otherPlaces } from '../doctor/places.js'
-import { tryOut } from '../doctor/try-out.js'
+import { onOwnBus } from '../doctor/own-bus.js'
+import { passMessages, tryOut } from '../doctor/try-out.js'
 import { VisitedBus } from '../doctor/visited-bus.js'
 import { waking } from '../doctor/waking.js'
 import { EXIT, type ExitCode, sentenceOf } from '../exit-codes.js'
@@ -36,6 +37,9 @@ export function doctor(): Command {
     })
 }
 
+/** Checks of a bus's directory. They say nothing about another one. */
+const OF_A_BUS: ReadonlySet<string> = new Set(['sockets', 'directory', 'access', 'leftovers'])
+
 async function examine(out: Output, signal: AbortSignal, options: BusOptions): Promise<ExitCode> {
   const checks = [node(), waking(), ...(await checksOf(options, signal))]
   const status = worst(checks)
@@ -49,15 +53,8 @@ async function checksOf(options: BusOptions, signal: AbortSignal): Promise<Check
   try {
     visited = await VisitedBus.open(options)
   } catch (error) {
-    return [
-      {
-        check: 'bus',
-        status: 'fail',
-        detail: sentenceOf(error),
-        advice: adviceFor(error),
-      },
-      await otherPlaces(undefined),
-    ]
+    const bus: Check = { check: 'bus', status: 'fail', detail: sentenceOf(error), advice: adviceFor(error) }
+    return [bus, ...(await withoutBus(signal)), await otherPlaces(undefined)]
   }
   const { bus } = visited
   try {
@@ -68,8 +65,23 @@ async function checksOf(options: BusOptions, signal: AbortSignal): Promise<Check
   }
 }
 
+/** What can be said of this machine when the bus cannot be opened. */
+async function withoutBus(signal: AbortSignal): Promise<Check[]> {
+  try {
+    return await onOwnBus(async (own) => {
+      const { checks } = await own.doctor()
+      return [...checks.filter(({ check }) => !OF_A_BUS.has(check)), ...(await passMessages(own, signal))]
+    })
+  } catch (error) {
+    signal.throwIfAborted()
+    // No bus can be opened at all.
+    return [{ check: 'machine', status: 'warn', detail: sentenceOf(error), advice: 'see the findings above' }]
+  }
+}
+
 function adviceFor(error: unknown): string {
   const { code } = error as { code?: string }
+  if (code === 'ERR_RINGBELL_INVALID_OPTION') return 'correct the option or variable'
   return code === 'ERR_RINGBELL_BINDING' || code === 'ERR_RINGBELL_UNSUPPORTED_PLATFORM'
     ? 'another directory does not help; see docs/guide/troubleshooting.md, "Bundlers, noexec and --no-addons"'
     : 'choose another directory with --bus or IPC_BUS_DIR'

@@ -5,13 +5,13 @@
  */
 import { createHistogram, type RecordableHistogram } from 'node:perf_hooks'
 import { Command, Option } from 'commander'
-import { type Batch, RingbellError } from '../../index.js'
+import { type Batch, type Bus, RingbellError } from '../../index.js'
 import { bandwidth, count, duration, DURATIONS, parseCount, parseDuration, perSecond } from '../figures.js'
 import { IdleTimer } from '../idle-timer.js'
 import { mismatch } from '../kind-mismatch.js'
 import { LiveBlock } from '../live-block.js'
 import { tellOf } from '../publisher-notes.js'
-import { runSession, type Session } from '../session.js'
+import { placeOf, runSession, type Session } from '../session.js'
 import { LARGEST } from '../splitter.js'
 import { columns } from '../table.js'
 
@@ -37,7 +37,7 @@ export function hz(): Command {
         .argParser(parseDuration)
         .default(1000, '1s'),
     )
-    .option('-n, --count <n>', 'end after this many reports', parseCount)
+    .option('-n, --count <n>', 'end after this many reports (exit code 3 if there was no publisher)', parseCount)
     .option(
       '-t, --timeout <duration>',
       `give up if nothing comes for this long (exit code 3) ${DURATIONS}`,
@@ -55,6 +55,8 @@ async function measure({ bus, out, signal }: Session, topic: string, options: Hz
   const block = out.live ? new LiveBlock(process.stdout) : undefined
   if (block !== undefined) out.beforeNote = () => block.erase()
   let reports = 0
+  let publishers = 0
+  subscriber.on('attached', () => publishers++)
   tellOf(subscriber, out)
   subscriber.on('missed', ({ service }, messages) => (meterOf(service.name).missed += messages))
 
@@ -82,11 +84,22 @@ async function measure({ bus, out, signal }: Session, topic: string, options: Hz
     clearInterval(timer)
     idle.stop()
   }
+  if (publishers === 0 && !idle.elapsed && !isAnnounced(bus, topic))
+    throw new RingbellError(
+      'ERR_RINGBELL_NOT_FOUND',
+      `No process publishes '${topic}' on ${placeOf(bus)}${mismatch(bus, topic, 'topic')}`,
+    )
   if (idle.elapsed)
     throw new RingbellError(
       'ERR_RINGBELL_TIMEOUT',
       `Nothing came from '${topic}' for ${duration((options.timeout ?? 0) * 1e6)}${mismatch(bus, topic, 'topic')}`,
     )
+}
+
+/** Whether there is such a topic, although nothing was attached yet. */
+function isAnnounced({ services }: Bus, topic: string): boolean {
+  const pattern = new RegExp(`^${topic.replaceAll('.', '\\.').replaceAll('*', '.*')}$`)
+  return services.list().some(({ name, kind }) => kind === 'topic' && pattern.test(name))
 }
 
 /** What came from one topic during an interval. Rates are per second, latencies in nanoseconds. */

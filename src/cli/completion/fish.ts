@@ -8,9 +8,11 @@ export function fish({ globals, commands }: Grammar): string {
     "    ringbell ls 2>/dev/null | string replace --regex ' .*' '' | tail -n +2 | sort -u",
     'end',
     'complete -c ringbell -f',
+    `set -g __ringbell_commands ${commands.map(({ name }) => name).join(' ')}`,
     ...globals.map((flag) => ofFlag('', flag)),
     ...commands.map(
-      ({ name, summary }) => `complete -c ringbell -n __fish_use_subcommand -a ${name} -d ${quoted(summary)}`,
+      ({ name, summary }) =>
+        `complete -c ringbell -n 'not __fish_seen_subcommand_from $__ringbell_commands' -a ${name} -d ${quoted(summary)}`,
     ),
     ...commands.flatMap(ofVerb),
   ]
@@ -31,7 +33,7 @@ function ofVerb({ name, flags, words }: Verb): string[] {
 
 function ofFlag(condition: string, { names, description, value }: Flag): string {
   const spelled = names.map((name) => (name.startsWith('--') ? `-l ${name.slice(2)}` : `-s ${name.slice(1)}`))
-  const what = value === undefined ? '' : ` -r ${takes(value)}`.trimEnd()
+  const what = value === undefined ? '' : ` ${value.kind === 'file' ? '-r' : '-x'} ${takes(value)}`.trimEnd()
   return `complete -c ringbell${condition} ${spelled.join(' ')}${what} -d ${quoted(description)}`
 }
 

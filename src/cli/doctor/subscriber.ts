@@ -3,6 +3,7 @@
  * never outlives it.
  */
 import { Bus, type Rung } from '../../index.js'
+import { sentenceOf } from '../exit-codes.js'
 import { type Attempt, TOPIC } from './try-out.js'
 
 const RUNGS: readonly Rung[] = ['direct', 'handshake', 'stream']
@@ -10,21 +11,24 @@ const PATIENCE_MS = 3000
 
 async function attempt(path: string, rung: Rung): Promise<Attempt> {
   const begin = performance.now()
+  const over = new AbortController()
+  const timer = setTimeout(() => over.abort(new Error(`nothing came within ${PATIENCE_MS / 1000} s`)), PATIENCE_MS)
+  try {
+    await receive(path, rung, over)
+    return { rung, took: performance.now() - begin }
+  } catch (error) {
+    return { rung, error: sentenceOf(over.signal.reason ?? error) }
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+async function receive(path: string, rung: Rung, over: AbortController): Promise<void> {
   const bus = await Bus.open({ path })
   try {
     const subscriber = await bus.subscriber(TOPIC, { acquire: rung, from: 'earliest' })
-    const over = new AbortController()
     subscriber.once('failed', (error) => over.abort(error))
-    const timer = setTimeout(() => over.abort(new Error(`nothing came within ${PATIENCE_MS / 1000} s`)), PATIENCE_MS)
-    try {
-      await subscriber.receive({ signal: over.signal })
-      return { rung, took: performance.now() - begin }
-    } catch (error) {
-      const { message, code } = (over.signal.reason ?? error) as Error & { code?: string }
-      return { rung, error: code === undefined ? message : `${message} (${code})` }
-    } finally {
-      clearTimeout(timer)
-    }
+    await subscriber.receive({ signal: over.signal })
   } finally {
     await bus.close()
   }

@@ -1,12 +1,13 @@
 /**
  * The last check of the doctor: can a message get from one process to another here? We publish in a private domain of
- * that bus, and a child subscribes by each rung. The child is the subscriber because Yama lets a parent do what it
+ * that bus, or on a bus of our own if we may not write there, and a child subscribes by each rung. The child is the subscriber because Yama lets a parent do what it
  * forbids to others.
  */
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { rm } from 'node:fs/promises'
 import { Bus, type Check, type Rung } from '../../index.js'
+import { onOwnBus } from './own-bus.js'
 
 const SUBSCRIBER = new URL('./subscriber.js', import.meta.url)
 const PATIENCE_MS = 10_000
@@ -22,18 +23,40 @@ export interface Attempt {
 }
 
 export async function tryOut(path: string, signal: AbortSignal): Promise<Check[]> {
-  const bus = await Bus.open({ path, domain: `doctor-${process.pid}` })
+  let bus: Bus
+  try {
+    bus = await Bus.open({ path, domain: `doctor-${process.pid}` })
+  } catch (error) {
+    return [guest(error), ...(await onOwnBus((own) => passMessages(own, signal)))]
+  }
   const folder = bus.path
   try {
-    const publisher = await bus.publisher(TOPIC, { capacity: 4096 })
-    publisher.send(Buffer.from('well'))
-    return findings(await attempts(folder, signal))
-  } catch (error) {
-    signal.throwIfAborted()
-    return [{ check: 'try-out', status: 'fail', detail: (error as Error).message, advice: 'see the findings above' }]
+    return await passMessages(bus, signal)
   } finally {
     await bus.close()
     await rm(folder, { recursive: true, force: true })
+  }
+}
+
+/** On a bus that nobody else uses. */
+export async function passMessages(bus: Bus, signal: AbortSignal): Promise<Check[]> {
+  try {
+    const publisher = await bus.publisher(TOPIC, { capacity: 4096 })
+    publisher.send(Buffer.from('well'))
+    return findings(await attempts(bus.path, signal))
+  } catch (error) {
+    signal.throwIfAborted()
+    return [{ check: 'try-out', status: 'fail', detail: (error as Error).message, advice: 'see the findings above' }]
+  }
+}
+
+/** This user may look at the bus, and not write to it. */
+function guest(error: unknown): Check {
+  return {
+    check: 'announcing',
+    status: 'warn',
+    detail: `this user can announce nothing here, so messages are tried in a directory of its own: ${(error as Error).message}`,
+    advice: 'none needed to subscribe and to call; to announce, use a bus of your own or one that a group shares',
   }
 }
 

@@ -5,7 +5,8 @@
  * else, even when something throws in between:
  * `using batch = publisher.batch()`, or `try { … batch.commit() } finally { batch.abandon() }`.
  */
-import { checkBytes, invalid } from '../../check.js'
+import { isBytes } from '../../brand.js'
+import { invalid } from '../../check.js'
 import { closedError, fromNative, translated } from '../../errors.js'
 import { membersOf, shown, type ShownOptions } from '../../shown.js'
 import { FRAME_HEADER, frameBytes, type Window } from './window.js'
@@ -54,8 +55,8 @@ export class BatchWriter {
    * is open, `ERR_RINGBELL_INVALID_OPTION` if `bytes` is not an array of bytes, `ERR_RINGBELL_CLOSED`.
    */
   push(bytes: Uint8Array): boolean {
-    // `checkBytes` alone would cost 4 ns more for each `push`.
-    if (!(bytes instanceof Uint8Array)) checkBytes('bytes', bytes)
+    // `isBytes` alone would cost 4 ns more for each `push`.
+    if (!(bytes instanceof Uint8Array) && !isBytes(bytes)) throw invalid('bytes', bytes, 'must be a Uint8Array')
     const at = this.reserveAt(bytes.byteLength)
     if (at < 0) return false
     this.#bytes.set(bytes, at)

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::{FileStat, Mode, fchmod, fstat, mkdirat};
-use nix::unistd::{Gid, UnlinkatFlags, fchown, unlinkat};
+use nix::unistd::{AccessFlags, Gid, UnlinkatFlags, access, fchown, unlinkat};
 
 use super::{BusOptions, Group};
 use crate::error::{Error, Result};
@@ -160,7 +160,7 @@ fn choose(options: &BusOptions) -> Result<(PathBuf, &'static str)> {
     let absolute = std::path::absolute(&path).map_err(|_| Error::InvalidOption {
         option: "path",
         value: path.display().to_string(),
-        rule: "the path of a directory".to_owned(),
+        rule: "it must be the path of a directory".to_owned(),
     })?;
     // Without a trailing slash: `O_NOFOLLOW` follows a symlink that has a slash behind it.
     Ok((absolute.components().collect(), source))
@@ -173,7 +173,9 @@ fn with_source(error: Error, source: &str) -> Error {
         Error::BusDirectory { path, reason } => {
             Error::BusDirectory { path, reason: format!("{reason}; the path is {source}") }
         }
-        Error::Os { syscall, errno, hint } => Error::Os { syscall, errno, hint: format!("{hint}, {source}") },
+        Error::Os { syscall, errno, hint } => {
+            Error::Os { syscall, errno, hint: format!("{hint}; the path is {source}") }
+        }
         error => error,
     }
 }
@@ -190,7 +192,7 @@ fn forced_link_method() -> Result<Option<LinkMethod>> {
         None => Err(Error::InvalidOption {
             option: "IPC_BUS_PUBLISH",
             value: text,
-            rule: "proc, empty-path or rename, or unset".to_owned(),
+            rule: "it must be 'proc', 'empty-path' or 'rename', or unset".to_owned(),
         }),
     }
 }
@@ -201,26 +203,22 @@ impl Rules {
     }
 
     fn open_all(&self, root: &Path, domain: Option<&str>, create: bool) -> Result<OwnedFd> {
-        let hint = |what: &str| format!("cannot {what} bus directory {}", root.display());
         let mut opened = open(root, OPEN, Mode::empty());
         if create && matches!(opened, Err(Errno::ENOENT)) {
-            self.make(nix::fcntl::AT_FDCWD, root)
-                .map_err(|(call, errno)| Error::os(call, errno, hint("create")))?;
+            self.make(nix::fcntl::AT_FDCWD, root).map_err(|(call, errno)| not_made(call, errno, root))?;
             opened = open(root, OPEN, Mode::empty());
         }
-        let directory = opened.map_err(|errno| refused_or(errno, root, hint("open")))?;
+        let directory = opened.map_err(|errno| self.not_opened(errno, root))?;
         self.verify(&directory, root)?;
         let Some(domain) = domain else { return Ok(directory) };
         let path = root.join(domain);
         let mut opened = openat(&directory, domain, OPEN, Mode::empty());
         if create && matches!(opened, Err(Errno::ENOENT)) {
-            self.make(directory.as_fd(), Path::new(domain)).map_err(|(call, errno)| {
-                Error::os(call, errno, hint(&format!("create domain {domain} in")))
-            })?;
+            self.make(directory.as_fd(), Path::new(domain))
+                .map_err(|(call, errno)| not_made(call, errno, &path))?;
             opened = openat(&directory, domain, OPEN, Mode::empty());
         }
-        let inner =
-            opened.map_err(|errno| refused_or(errno, &path, hint(&format!("open domain {domain} in"))))?;
+        let inner = opened.map_err(|errno| self.not_opened(errno, &path))?;
         self.verify(&inner, &path)?;
         Ok(inner)
     }
@@ -250,6 +248,35 @@ impl Rules {
             let _ = unlinkat(at, &temporary, UnlinkatFlags::RemoveDir);
         }
         given.map(drop)
+    }
+
+    /// Why the directory could not be opened, and what to do.
+    fn not_opened(&self, errno: Errno, path: &Path) -> Error {
+        let shown = path.display();
+        let hint = match (errno, std::fs::symlink_metadata(path)) {
+            (Errno::ENOENT, _) => format!("there is no bus directory {shown}"),
+            // `O_DIRECTORY` and `O_NOFOLLOW` answer these to a symlink.
+            (Errno::ELOOP | Errno::ENOTDIR, Ok(_)) => {
+                return refused(path, "it is a symlink or no directory; remove it or choose another".into());
+            }
+            (Errno::ENOTDIR, Err(_)) => {
+                return refused(path, "a part of its path is no directory; choose another".into());
+            }
+            (Errno::EACCES, Ok(there)) if there.uid() == self.uid => format!(
+                "cannot open bus directory {shown}: it is this user's own, but its mode {:03o} does not let it in; chmod 700 it",
+                there.mode() & 0o7777
+            ),
+            (Errno::EACCES, Ok(there)) => format!(
+                "cannot open bus directory {shown}: it belongs to uid {}, which does not let this user in; one that users share is opened with a group",
+                there.uid()
+            ),
+            (Errno::EACCES, Err(_)) => {
+                let above = closed_above(path).unwrap_or_else(|| parent(path)).display();
+                format!("cannot open bus directory {shown}: {above} does not let this user through")
+            }
+            _ => format!("cannot open bus directory {shown}"),
+        };
+        Error::os("open", errno, hint)
     }
 
     fn verify(&self, directory: &OwnedFd, path: &Path) -> Result<()> {
@@ -291,20 +318,30 @@ impl Rules {
     }
 }
 
-fn refused_or(errno: Errno, path: &Path, hint: String) -> Error {
-    match errno {
-        // `O_DIRECTORY` and `O_NOFOLLOW` answer these to a symlink.
-        Errno::ELOOP | Errno::ENOTDIR => {
-            refused(path, "it is a symlink or no directory; remove it or choose another".into())
+/// The directory above. A path is absolute here.
+fn parent(path: &Path) -> &Path {
+    path.parent().unwrap_or(path)
+}
+
+/// The directory above `path`, or above that one, that does not let this user through; `None` if all do.
+fn closed_above(path: &Path) -> Option<&Path> {
+    let above: Vec<&Path> = path.ancestors().skip(1).collect();
+    above.into_iter().rev().find(|above| matches!(access(*above, AccessFlags::X_OK), Err(Errno::EACCES)))
+}
+
+/// Why the directory could not be made. The kernel's answer is about one of the directories above.
+fn not_made(syscall: &'static str, errno: Errno, path: &Path) -> Error {
+    let above = parent(path).display();
+    let reason = match errno {
+        Errno::ENOENT => format!(": {above} does not exist; make that first"),
+        Errno::ENOTDIR => format!(": {above} is no directory"),
+        Errno::EROFS => format!(": the file system of {above} is read-only; choose another directory"),
+        Errno::EACCES => {
+            format!(": this user may not write to {above}; choose another directory or change its mode")
         }
-        Errno::ENOENT => Error::os("open", errno, format!("there is no bus directory {}", path.display())),
-        Errno::EACCES => Error::os(
-            "open",
-            errno,
-            format!("{hint}: another user's; one that users share is opened with a group"),
-        ),
-        _ => Error::os("open", errno, hint),
-    }
+        _ => String::new(),
+    };
+    Error::os(syscall, errno, format!("cannot create bus directory {}{reason}", path.display()))
 }
 
 fn refused(path: &Path, reason: String) -> Error {

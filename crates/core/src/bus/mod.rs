@@ -55,7 +55,7 @@ pub(crate) fn new_id() -> Result<String> {
 
 use crate::error::{Error, Result};
 use crate::reactor::{Handle, Owner, Token};
-use crate::record::check_label;
+use crate::record::{Rung, check_label};
 use crate::sys::generation::generation;
 use crate::sys::{eventfd, proc, random};
 use publish::Own;
@@ -111,13 +111,14 @@ impl Drop for Running {
 impl Bus {
     /// Opens the bus, and makes its directory if there is none and `create` permits it.
     ///
-    /// Fails with `ERR_RINGBELL_BUS_DIRECTORY` when the directory cannot be trusted.
+    /// Fails with `ERR_RINGBELL_BUS_DIRECTORY` when the directory cannot be trusted, and with
+    /// `ERR_RINGBELL_INVALID_OPTION` for a wrong option or a wrong `IPC_BUS_…` variable.
     pub fn open(mut options: BusOptions) -> Result<Bus> {
         match std::env::var("IPC_BUS_WATCH").as_deref() {
             Ok("poll") => options.inotify = false,
             Ok("" | "inotify") | Err(_) => {}
             Ok(other) => {
-                let rule = "poll or inotify, or unset".to_owned();
+                let rule = "it must be 'poll' or 'inotify', or unset".to_owned();
                 return Err(Error::InvalidOption { option: "IPC_BUS_WATCH", value: other.to_owned(), rule });
             }
         }
@@ -126,15 +127,22 @@ impl Bus {
             Ok("" | "0") | Err(_) => {}
             Ok(other) => {
                 let (option, value) = ("IPC_BUS_SAFE_DOORBELLS", other.to_owned());
-                return Err(Error::InvalidOption { option, value, rule: "1 or 0, or unset".to_owned() });
+                return Err(Error::InvalidOption {
+                    option,
+                    value,
+                    rule: "it must be 1 or 0, or unset".to_owned(),
+                });
             }
+        }
+        if options.acquire.is_none() {
+            options.acquire = Rung::from_env()?;
         }
         if !(SHORTEST_POLL..=LONGEST_POLL).contains(&options.poll_interval) {
             let value = format!("{:?}", options.poll_interval);
             return Err(Error::InvalidOption {
                 option: "pollInterval",
                 value,
-                rule: "from 1 ms to 1 h".to_owned(),
+                rule: "it must be from 1 ms to 1 h".to_owned(),
             });
         }
         let inner = Inner {

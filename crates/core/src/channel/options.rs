@@ -67,14 +67,14 @@ impl ServerOptions {
             return Err(Error::InvalidOption {
                 option: "offers",
                 value: format!("{:?}", self.offers),
-                rule: "handshake, stream or both: a channel's rings are made at the handshake".into(),
+                rule: "it must be handshake, stream or both, because a channel's rings are made at the handshake".into(),
             });
         }
         if !(1..=MOST_CONNECTIONS).contains(&self.max_connections) {
             return Err(Error::InvalidOption {
                 option: "maxConnections",
                 value: self.max_connections.to_string(),
-                rule: format!("from 1 to {MOST_CONNECTIONS}"),
+                rule: format!("it must be from 1 to {MOST_CONNECTIONS}"),
             });
         }
         self.access.as_ref().map_or(Ok(()), check_access)
@@ -83,8 +83,10 @@ impl ServerOptions {
 
 /// Refuses options that only a topic has, instead of ignoring them.
 fn check_access(access: &Access) -> Result<()> {
-    let (topics, rule) =
-        (Access::default(), "a topic's alone; a server's connections count under maxConnections");
+    let (topics, rule) = (
+        Access::default(),
+        "it is an option of topics alone; a server's connections count under maxConnections",
+    );
     let wrong = |option, value: String| Err(Error::InvalidOption { option, value, rule: rule.to_owned() });
     if access.max_guests != topics.max_guests {
         return wrong("access.maxGuests", access.max_guests.to_string());

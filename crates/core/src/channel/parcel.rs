@@ -41,7 +41,7 @@ pub(super) fn check(data: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
         return Err(Error::InvalidOption {
             option: "fds",
             value: fds.len().to_string(),
-            rule: format!("from 1 to {MOST_DESCRIPTORS} descriptors at a time"),
+            rule: format!("it must be from 1 to {MOST_DESCRIPTORS} descriptors at a time"),
         });
     }
     if data.len() > MOST_PARCEL_BYTES {
@@ -55,7 +55,11 @@ pub(super) fn not_open(fds: &[BorrowedFd<'_>]) -> Error {
     // All of them are named if the closed one was opened again in the meantime.
     let closed = fds.iter().find(|fd| !scm::is_open(**fd)).map_or(fds, std::slice::from_ref);
     let numbers: Vec<_> = closed.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
-    Error::InvalidOption { option: "fds", value: numbers.join(", "), rule: "open file descriptors".into() }
+    Error::InvalidOption {
+        option: "fds",
+        value: numbers.join(", "),
+        rule: "it must be open file descriptors".into(),
+    }
 }
 
 /// Sends a parcel without waiting.

@@ -79,7 +79,7 @@ impl Bus {
             self.directory(),
             self.access(),
             self.leftovers(),
-            self.acquisition(rung, &reason),
+            ok("acquisition", format!("{rung}: {reason}")),
         ];
         let status = checks.iter().map(|check| check.status).max().unwrap_or(Status::Ok);
         Doctor { status, rung, reason, checks }
@@ -87,12 +87,9 @@ impl Bus {
 
     fn expected_rung(&self, getfd: Result<(), Errno>, memory: &crate::Result<()>) -> (Rung, String) {
         if let Some(rung) = self.options().acquire {
-            return (rung, "forced by the option acquire".into());
-        }
-        match Rung::from_env() {
-            Ok(Some(rung)) => return (rung, "forced by IPC_BUS_ACQUIRE".into()),
-            Err(error) => return (Rung::Handshake, error.to_string()),
-            Ok(None) => {}
+            let by_environment = Rung::from_env() == Ok(Some(rung));
+            let by = if by_environment { "IPC_BUS_ACQUIRE" } else { "the option acquire" };
+            return (rung, format!("forced by {by}"));
         }
         if let Err(error) = memory
             && segment::refused(error)
@@ -112,15 +109,6 @@ impl Bus {
                 "pidfd_getfd works here; publishers of other users or pid namespaces are shaken hands with"
                     .into(),
             ),
-        }
-    }
-
-    fn acquisition(&self, rung: Rung, reason: &str) -> Check {
-        match Rung::from_env() {
-            Err(error) if self.options().acquire.is_none() => {
-                fail("acquisition", error.to_string(), "correct the variable: nothing is acquired before")
-            }
-            _ => ok("acquisition", format!("{rung}: {reason}")),
         }
     }
 

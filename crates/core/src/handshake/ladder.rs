@@ -49,16 +49,9 @@ pub(crate) struct Ask {
 }
 
 impl Acquirer {
-    /// Takes the rung that the bus forces, or the one that `IPC_BUS_ACQUIRE` names.
-    ///
-    /// # Errors
-    /// `ERR_RINGBELL_INVALID_OPTION` when the variable does not name a rung.
-    pub(crate) fn new(bus: &Bus) -> Result<Acquirer> {
-        let forced = match bus.options().acquire {
-            Some(rung) => Some(rung),
-            None => Rung::from_env()?,
-        };
-        Ok(Acquirer { directory: Arc::clone(bus.dir()), forced })
+    /// Takes the rung that the bus forces, if it forces one.
+    pub(crate) fn new(bus: &Bus) -> Acquirer {
+        Acquirer { directory: Arc::clone(bus.dir()), forced: bus.options().acquire }
     }
 
     /// Whether the record is still there and its owner lives. None: that cannot be told.

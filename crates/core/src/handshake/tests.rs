@@ -132,7 +132,7 @@ pub(crate) fn climb_to_the_end<W: Want>(
 
 /// Also returns the descriptors that must not be waited for any more.
 fn borrow(bus: &Bus, record: Arc<Record>, forced: Option<Rung>) -> (Result<Box<Borrowed>>, Vec<RawFd>) {
-    let ladder = Acquirer::new(bus).unwrap().ladder(Loan, Ask { record, forced, patience: PATIENCE });
+    let ladder = Acquirer::new(bus).ladder(Loan, Ask { record, forced, patience: PATIENCE });
     let mut forgotten = Vec::new();
     (climb_to_the_end(ladder, &mut |fd| forgotten.push(fd.as_raw_fd())), forgotten)
 }

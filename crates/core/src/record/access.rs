@@ -49,7 +49,7 @@ impl Group {
             Group::Id(_) => wrong(NAMED),
             Group::Name(name) => match nix::unistd::Group::from_name(name) {
                 Ok(Some(group)) => Ok(group.gid.as_raw()),
-                _ => wrong("the name of a group of this machine, or its number"),
+                _ => wrong("it must be the name of a group of this machine, or its number"),
             },
         }
     }
@@ -97,7 +97,7 @@ impl Default for Access {
 }
 
 const NAMED: &str =
-    "numbers that name somebody: not 65534, which stands for every user that has no number here";
+    "it must be numbers that name somebody: not 65534, which stands for every user that has no number here";
 
 fn named(id: u32) -> bool {
     id != OVERFLOW_ID && id != u32::MAX
@@ -116,14 +116,19 @@ impl Access {
             }
         }
         if !(1..=MAX_GUESTS).contains(&usize::from(self.max_guests)) {
-            return wrong("access.maxGuests", self.max_guests.to_string(), format!("from 1 to {MAX_GUESTS}"));
+            return wrong(
+                "access.maxGuests",
+                self.max_guests.to_string(),
+                format!("it must be from 1 to {MAX_GUESTS}"),
+            );
         }
         if self.evict_after < Duration::from_millis(1) {
-            let rule = "at least 1 ms".to_owned();
+            let rule = "it must be at least 1 ms".to_owned();
             return wrong("access.evictAfter", format!("{:?}", self.evict_after), rule);
         }
         if let Some(mode) = self.mode.filter(|mode| ![0o660, 0o666].contains(mode)) {
-            let rule = "0o660 (the group) or 0o666 (everybody who can enter the directory)".to_owned();
+            let rule =
+                "it must be 0o660 (the group) or 0o666 (everybody who can enter the directory)".to_owned();
             return wrong("access.mode", format!("{mode:#o}"), rule);
         }
         let group = match &self.group {
@@ -131,7 +136,7 @@ impl Access {
             None => bus_group,
         };
         if group.is_none() && self.uids.is_empty() && self.gids.is_empty() {
-            let rule = "name a group, uids or gids, or open the bus with a group: so it permits nobody";
+            let rule = "it permits nobody; name a group, uids or gids, or open the bus with a group";
             return wrong("access", "{}".into(), rule.into());
         }
         let mode = self.mode.unwrap_or(if group.is_some() { 0o660 } else { 0o666 });

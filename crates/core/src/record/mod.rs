@@ -316,7 +316,7 @@ pub(crate) fn check_label(option: &'static str, label: Option<&str>) -> Result<(
         Some(label) => Err(Error::InvalidOption {
             option,
             value: format!("{label:?}"),
-            rule: format!("text of 1 to {MAX_LABEL} bytes without NUL"),
+            rule: format!("it must be text of 1 to {MAX_LABEL} bytes without NUL"),
         }),
     }
 }

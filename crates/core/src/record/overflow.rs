@@ -28,7 +28,7 @@ pub fn parse_overflow(value: &str) -> Result<Overflow> {
     ALL.into_iter().find(|overflow| name(*overflow) == value).ok_or_else(|| Error::InvalidOption {
         option: "overflow",
         value: value.to_owned(),
-        rule: "'block', 'drop-oldest' or 'drop-newest'".to_owned(),
+        rule: "it must be 'block', 'drop-oldest' or 'drop-newest'".to_owned(),
     })
 }
 

@@ -85,7 +85,7 @@ impl Rung {
 }
 
 fn no_rung(option: &'static str, value: &str) -> Error {
-    let rule = "'auto', 'direct', 'handshake' or 'stream'".into();
+    let rule = "it must be 'auto', 'direct', 'handshake' or 'stream'".into();
     Error::InvalidOption { option, value: value.to_owned(), rule }
 }
 

@@ -54,7 +54,7 @@ pub(crate) fn create(capacity: usize, max_subscribers: usize) -> Result<OwnSegme
         return Err(Error::InvalidOption {
             option: "maxSubscribers",
             value: max_subscribers.to_string(),
-            rule: format!("from 1 to {}", layout::MAX_SLOTS),
+            rule: format!("it must be from 1 to {}", layout::MAX_SLOTS),
         });
     }
     let page = page_size();
@@ -97,7 +97,7 @@ pub(crate) fn check_capacity_of(option: &'static str, capacity: usize) -> Result
         option,
         value: capacity.to_string(),
         rule: format!(
-            "bytes, a power of two from {smallest} (4 KiB, at least a page) to {} (1 GiB)",
+            "it must be bytes, a power of two from {smallest} (4 KiB, at least a page) to {} (1 GiB)",
             layout::MAX_CAPACITY
         ),
     })

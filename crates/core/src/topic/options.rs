@@ -74,16 +74,22 @@ impl PublisherOptions {
             && (after.is_zero() || self.overflow != Overflow::Block)
         {
             let rule =
-                "longer than zero, and only if overflow is block: other topics are never stalled".to_owned();
+                "it must be longer than zero, and overflow must be block: other topics are never stalled"
+                    .to_owned();
             return Err(wrong("evictAfter", format!("{after:?}"), rule));
         }
         if self.offers.is_empty() {
-            return Err(wrong("offers", "[]", "at least one of direct, handshake and stream".to_owned()));
+            return Err(wrong(
+                "offers",
+                "[]",
+                "it must be at least one of direct, handshake and stream".to_owned(),
+            ));
         }
         let for_guests = |rung: &Rung| *rung != Rung::Direct;
         if self.access.is_some() && !self.offers.iter().any(for_guests) {
             let rule =
-                "with access the handshake or the stream among them: guests come by no other way".to_owned();
+                "it must have the handshake or the stream if there is access: guests come by no other way"
+                    .to_owned();
             return Err(wrong("offers", format!("{:?}", self.offers), rule));
         }
         Ok(())
@@ -163,22 +169,27 @@ impl Reconnect {
 impl SubscriberOptions {
     pub(super) fn check(&self) -> Result<()> {
         if !(1..=MAX_LARGE).contains(&self.max_message) {
-            return Err(wrong("maxMessage", self.max_message, format!("from 1 to {MAX_LARGE} bytes")));
+            return Err(wrong(
+                "maxMessage",
+                self.max_message,
+                format!("it must be from 1 to {MAX_LARGE} bytes"),
+            ));
         }
         if !(8..=256).contains(&self.ack_batch) {
-            return Err(wrong("ackBatch", self.ack_batch, "from 8 to 256".to_owned()));
+            return Err(wrong("ackBatch", self.ack_batch, "it must be from 8 to 256".to_owned()));
         }
         if !(Duration::from_millis(1)..=Duration::from_millis(50)).contains(&self.ack_interval) {
             return Err(wrong(
                 "ackInterval",
                 format!("{:?}", self.ack_interval),
-                "from 1 to 50 ms".to_owned(),
+                "it must be from 1 to 50 ms".to_owned(),
             ));
         }
         self.durable_name()?;
         let Reconnect { first, longest, .. } = self.reconnect;
         if first.is_zero() || longest < first {
-            let rule = "a first pause longer than zero, and a longest that is not shorter".to_owned();
+            let rule =
+                "it must be a first pause longer than zero, and a longest that is not shorter".to_owned();
             return Err(wrong("reconnect", format!("{first:?} to {longest:?}"), rule));
         }
         Ok(())

@@ -125,7 +125,7 @@ impl Connection {
             Some(arriving) if arriving.bytes != target.len() => Err(Error::InvalidOption {
                 option: "target",
                 value: target.len().to_string(),
-                rule: format!("exactly the {} bytes that come", arriving.bytes),
+                rule: format!("it must be exactly the {} bytes that come", arriving.bytes),
             }),
             _ => Ok(self.read_pieces(target)),
         }

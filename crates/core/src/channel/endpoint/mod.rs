@@ -176,7 +176,7 @@ impl Channel {
             batches: 0,
             ready: Vec::new(),
             received: ReceiveBuffer::default(),
-            acquirer: Acquirer::new(bus)?,
+            acquirer: Acquirer::new(bus),
             bus: bus.clone(),
         })
     }

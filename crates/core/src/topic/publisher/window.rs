@@ -88,7 +88,7 @@ impl Publisher {
             return Err(Error::InvalidOption {
                 option: "lengths",
                 value: format!("{} lengths", lengths.len()),
-                rule: "an open window that the messages fit into, each with 8 bytes of header, padded to 8"
+                rule: "it needs an open window that the messages fit into, each with 8 bytes of header, padded to 8"
                     .into(),
             });
         };

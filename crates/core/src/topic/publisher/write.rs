@@ -117,7 +117,7 @@ impl Publisher {
             return Err(Error::MessageTooLarge { size, limit });
         }
         if !self.writer.begin_large(size) {
-            let rule = "from 1 byte, on a block topic; smaller ones can be sent at once".to_owned();
+            let rule = "it must be at least 1 byte, on a block topic; send others at once".to_owned();
             return Err(Error::InvalidOption { option: "message", value: format!("{size} bytes"), rule });
         }
         Ok(())

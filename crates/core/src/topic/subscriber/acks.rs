@@ -55,8 +55,10 @@ impl Subscriber {
             option: "upTo",
             value: sequence.to_string(),
             rule: match last {
-                Some(last) => format!("a message that was delivered; the last one has sequence {last}"),
-                None => "a message that was delivered; none was".to_owned(),
+                Some(last) => {
+                    format!("it must be a message that was delivered; the last one has sequence {last}")
+                }
+                None => "it must be a message that was delivered; none was".to_owned(),
             },
         })
     }

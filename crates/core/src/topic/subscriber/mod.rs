@@ -80,7 +80,7 @@ impl Bus {
         let filter = Filter::parse(pattern)?;
         let inbox = Inbox::new()?;
         let pending = Pending::new(options.ack, options.ack_batch.into(), options.ack_interval);
-        let (acquirer, durable) = (Acquirer::new(self)?, options.durable_name()?);
+        let (acquirer, durable) = (Acquirer::new(self), options.durable_name()?);
         let follower = Follower::new(acquirer, durable, inbox.clone(), options);
         let severed = follower.severed();
         let sink = self.subscribe(filter, Box::new(follower))?;

@@ -138,7 +138,7 @@ fn role(role: &str, place: &Place) -> Role {
 fn climb(bus: &Bus, record: &Arc<Record>, forced: Option<Rung>) -> Result<Box<Attachment>> {
     let ring = Ring { start: Start::Latest, durable: None };
     let ask = Ask { record: Arc::clone(record), forced, patience: PATIENCE };
-    climb_to_the_end(Acquirer::new(bus)?.ladder(ring, ask), &mut |_| {})
+    climb_to_the_end(Acquirer::new(bus).ladder(ring, ask), &mut |_| {})
 }
 
 impl Attachment {
