@@ -3,7 +3,7 @@ import { untransferable } from '../untransferable.js'
 import type { Codec } from './codec.js'
 
 /** The payload of messages without data. */
-export const EMPTY = untransferable(new Uint8Array(0))
+export const EMPTY: Uint8Array = untransferable(new Uint8Array(0))
 
 /** The codec `bytes`: a `Uint8Array` as it is. The default. */
 export const bytes: Codec<Uint8Array> = {

@@ -87,19 +87,19 @@ test('it retries to connect, gives up, and resumes after an update', async (t) =
 
 test('a server with another codec or schema, or a topic, is not connected', async (t) => {
   const { bus, fake } = fakeBus(t)
-  await bus.serve('typed', { codec: 'json', schema: 'v2' })
+  await bus.serve('typed', { codec: 'json', schemaId: 'v2' })
   await bus.queue('typed', { codec: 'json' })
-  for (const options of [{}, { codec: 'structured' }, { codec: 'json', schema: 'v1' }] as {
+  for (const options of [{}, { codec: 'structured' }, { codec: 'json', schemaId: 'v1' }] as {
     codec: 'json'
-    schema?: string
+    schemaId?: string
   }[]) {
     const client = await bus.connect('typed', options)
     const [error] = await once(client, 'failed')
     t.like(error, { code: 'ERR_RINGBELL_REFUSED' })
   }
   t.is(fake.connects, 0)
-  const client = await bus.connect('typed', { codec: 'json', schema: 'v2' })
-  t.is((await client.connected()).service?.schema, 'v2')
+  const client = await bus.connect('typed', { codec: 'json', schemaId: 'v2' })
+  t.is((await client.connected()).service?.schemaId, 'v2')
   t.is(fake.connects, 1)
 })
 
