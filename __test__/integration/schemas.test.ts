@@ -4,9 +4,9 @@
  */
 import { once } from 'node:events'
 import test from 'ava'
-import type { RingbellError } from 'ringbell'
+import { bytes, type RingbellError, type StandardSchema } from 'ringbell'
 import { codeOf, place } from '../helpers/place.js'
-import { broken, digits, later, withDefault } from '../helpers/schemas.js'
+import { broken, digits, later, schemaOf, withDefault } from '../helpers/schemas.js'
 
 const SCHEMA = 'ERR_RINGBELL_SCHEMA'
 const json = { codec: 'json' } as const
@@ -52,13 +52,11 @@ test('a topic: a message that does not match fails where its value is read, and 
 test('a topic of bytes may have a schema, too', async (t) => {
   const bus = await place(t).bus()
   const publisher = await bus.publisher('raw')
-  const text = {
-    '~standard': { version: 1 as const, vendor: 'test', validate: (v: unknown) => ({ value: String(v) }) },
-  }
-  const subscriber = await bus.subscriber('raw', { codec: 'bytes', schema: text as never })
+  const text: StandardSchema<Uint8Array, string> = schemaOf((value) => ({ value: String(value) }))
+  const subscriber = await bus.subscriber('raw', { codec: bytes, schema: text })
   await subscriber.attached()
   publisher.send(Buffer.from([1, 2]))
-  t.is((await subscriber.receive()).value as unknown, '1,2')
+  t.is((await subscriber.receive()).value, '1,2')
   t.is(await codeOf(() => bus.publisher('raw', { schema: 'v1' as never })), 'ERR_RINGBELL_INVALID_OPTION')
 })
 
@@ -66,7 +64,7 @@ test('a queue: the worker gets what its schema returns', async (t) => {
   const bus = await place(t).bus()
   const queue = await bus.queue('jobs', { ...json, schema: withDefault })
   const strict = await bus.queue('numbers', { ...json, schema: digits })
-  const got: unknown[] = []
+  const got: number[] = []
   await bus.worker('jobs', { ...json, schema: withDefault }, ({ n }) => void got.push(n))
   await bus.worker('numbers', { ...json, schema: later }, (n) => void got.push(n))
   queue.push({})
@@ -75,7 +73,10 @@ test('a queue: the worker gets what its schema returns', async (t) => {
   t.is(strict.size, 0)
   strict.push('41')
   await Promise.all([queue.drained(), strict.drained()])
-  t.deepEqual(got.sort(), [2, 41, 7])
+  t.deepEqual(
+    got.sort((a, b) => a - b),
+    [2, 7, 41],
+  )
 })
 
 test('a queue: a job that does not match ends as a dead letter, and the next one is done', async (t) => {
@@ -170,11 +171,13 @@ test('the id of a schema: who expects another one does not connect', async (t) =
   t.is(publisher.service.record['payloadSchema'], 'v2')
   const client = await bus.connect('api', { ...json, schemaId: 'v2' })
   t.is((await client.connected()).service?.schemaId, 'v2')
-  for (const wrong of [
-    await bus.connect('api', { ...json, schemaId: 'v1' }),
-    await bus.worker('jobs', { ...json, schemaId: 'v1' }, () => {}),
-  ]) {
-    const [error] = (await once(wrong, 'failed')) as [RingbellError]
+  const wrong = [
+    () => bus.connect('api', { ...json, schemaId: 'v1' }),
+    () => bus.worker('jobs', { ...json, schemaId: 'v1' }, () => {}),
+  ]
+  for (const open of wrong) {
+    // One after the other, so that each is heard.
+    const [error] = (await once(await open(), 'failed')) as [RingbellError]
     t.is(error.code, 'ERR_RINGBELL_REFUSED')
     t.regex(error.message, /schema id v2, but this side expects v1/)
   }

@@ -123,7 +123,7 @@ for (const later of [false, true]) {
     const { bus } = fakeBus(t)
     const schema = numbers(later)
     await bus.serve('checked', { codec: 'json', requests: schema, replies: schema }, async (n) =>
-      n === 1 ? ('x' as never) : n + 1,
+      n === 1 ? 'x' : n + 1,
     )
     const plain = await bus.connect<unknown, unknown>('checked', { codec: 'json' })
     t.is(await plain.call('41'), 42)
@@ -136,7 +136,7 @@ for (const later of [false, true]) {
     t.like(odd, { remoteCode: 'ERR_RINGBELL_SCHEMA' })
     const strict = await bus.connect('checked', { codec: 'json', requests: schema, replies: schema })
     t.is(await strict.call(5), 6)
-    const error = await t.throwsAsync(strict.call('x' as never), { name: 'RingbellError', code: 'ERR_RINGBELL_SCHEMA' })
+    const error = await t.throwsAsync(strict.call('x'), { name: 'RingbellError', code: 'ERR_RINGBELL_SCHEMA' })
     t.like(error, { cause: [{ message: 'no number' }] })
     t.is(strict.stats().inFlight, 0)
   })

