@@ -4,8 +4,6 @@ import { validated, validatedNow } from '../../../src/codec/schema.js'
 import { broken, digits, later, schemaOf } from '../../helpers/schemas.js'
 
 const SCHEMA = 'ERR_RINGBELL_SCHEMA'
-/** Objects that only look like promises are the subject here. */
-const THEN = 'then'
 
 test('the value is what the schema returns, at once or by a promise', async (t) => {
   t.is(validated(digits, '41', 'request'), 41)
@@ -40,16 +38,8 @@ test('a schema that throws, rejects, or answers nonsense', async (t) => {
     }),
     () => ({ issues: 5 }),
     () => ({ issues: [null] }),
-    () => ({
-      get [THEN](): never {
-        throw new Error('then')
-      },
-    }),
-    () => ({
-      [THEN]() {
-        throw new Error('then')
-      },
-    }),
+    () => withThen(() => fail('getter')),
+    () => withThen(() => () => fail('then')),
     () => Promise.reject(new Error('no')),
     () => Promise.resolve(null),
   ]
@@ -66,4 +56,13 @@ function revoked(): object {
   const { proxy, revoke } = Proxy.revocable({}, {})
   revoke()
   return proxy
+}
+
+/** An object that only looks like a promise. */
+function withThen(then: () => unknown): object {
+  return new Proxy({}, { get: (_target, key) => (key === 'then' ? then() : undefined) })
+}
+
+function fail(why: string): never {
+  throw new Error(why)
 }
