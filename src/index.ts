@@ -35,7 +35,15 @@ export type { Handler, Server, ServerEvents } from './channel/server.js'
 export type { CloseOptions } from './channel/options.js'
 export type { ClientStats, CoreChannelStats, QueueStats, ServerStats, WorkerStats } from './channel/stats.js'
 export type { WorkHandler, Worker, WorkerEvents } from './channel/worker.js'
-export { bytes, json, structured, type Codec, type CodecName, type CodecOption } from './codec/index.js'
+export {
+  bytes,
+  json,
+  structured,
+  type Codec,
+  type CodecName,
+  type CodecOption,
+  type ValueCodec,
+} from './codec/index.js'
 export type { Listening } from './topic/reading/listening.js'
 export type { Loan } from './topic/writing/loan.js'
 export type { Message, MessageJson } from './topic/reading/message.js'

@@ -25,7 +25,7 @@ import { Queue } from '../channel/queue.js'
 import { type Handler, Server } from '../channel/server.js'
 import { Worker, type WorkHandler } from '../channel/worker.js'
 import { invalid } from '../check.js'
-import { type Codec, codecOf, resolveCodec, type CodecName } from '../codec/index.js'
+import { type Codec, codecOf, resolveCodec, type CodecName, type ValueCodec } from '../codec/index.js'
 import { PayloadCodec } from '../codec/payload-codec.js'
 import type { InputSchema, Schema } from '../codec/schema.js'
 import { channels, debug } from '../diagnostics.js'
@@ -46,9 +46,6 @@ import { checkName, checkText } from './names.js'
 import { announceJson, type AnnounceOptions, busJson, type BusOptions } from './options.js'
 import type { Doctor, GcReport } from './reports.js'
 import { Services } from './services.js'
-
-/** A codec for values that are not bytes. The types of the values come from the schema beside it. */
-type ValueCodec = Exclude<CodecName, 'bytes'> | Codec<unknown>
 
 interface Closable {
   closeNow(): void
