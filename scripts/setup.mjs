@@ -10,6 +10,8 @@ import { announced, npm, must, onPath, ROOT } from './project.mjs'
 import { buildNative } from './native.mjs'
 import { hashOf, isFresh, setStamp } from './stamp.mjs'
 
+/** A folder of its own: in the root, its `tsc` would take the place of ours. */
+export const OLDER_TYPESCRIPT = '__test__/types/older'
 const DIST_STAMP = join(ROOT, 'node_modules/.cache/ringbell/dist')
 
 /** @param {string} version such as 20.19.0 */
@@ -46,6 +48,11 @@ export async function ensureDocsPackages(options) {
 /** typedoc, for `npm run docs` alone. @param {import('./project.mjs').RunOptions} [options] */
 export async function ensureReferenceTool(options) {
   await ensureInstalled('docs/reference-tool', options)
+}
+
+/** Older compilers, for the published types alone. @param {import('./project.mjs').RunOptions} [options] */
+export async function ensureOlderTypeScript(options) {
+  await ensureInstalled(OLDER_TYPESCRIPT, options)
 }
 
 /** @param {import('./project.mjs').RunOptions} [options] */

@@ -13,7 +13,14 @@ import { buildNative, nativeFile } from './native.mjs'
 import { avaOutcome, cargoOutcome, checkOutcome } from './outcome.mjs'
 import { pack } from './pack.mjs'
 import { ROOT, TARGET } from './project.mjs'
-import { ensureDist, ensureDocsPackages, ensurePackages, ensureTools } from './setup.mjs'
+import {
+  ensureDist,
+  ensureDocsPackages,
+  ensureOlderTypeScript,
+  ensurePackages,
+  ensureTools,
+  OLDER_TYPESCRIPT,
+} from './setup.mjs'
 import { tryPackage } from './try-package.mjs'
 
 /** @typedef {(text: string, code: number) => import('./outcome.mjs').Outcome} Reader */
@@ -63,6 +70,15 @@ const MODELS = {
 }
 /** Cargo's flags for some test programs of the core. @param {string[]} programs */
 const testsOf = (programs) => ['-p', 'ringbell', ...programs.flatMap((program) => ['--test', program])]
+
+/** The published types as users read them. @param {string} version @param {string} tsc @returns {Step[]} */
+function publishedTypes(version, tsc) {
+  const project = [NODE, tsc, '-p', '__test__/types/published.json', '--skipLibCheck']
+  return [
+    check(`published types: ${version}`, [...project, 'false']),
+    check(`published types: ${version}, skipLibCheck`, [...project, 'true']),
+  ]
+}
 
 /**
  * The shared suites again: where the kernel answers differently, and with each fallback forced. These variables tell them
@@ -135,8 +151,11 @@ export const STAGES = [
     name: 'types',
     steps: () => [
       check('tsc', [NODE, tool('typescript/bin/tsc'), '-p', 'tsconfig.json']),
-      // As a user without `skipLibCheck` reads them.
-      check('published types', [NODE, tool('typescript/bin/tsc'), '-p', '__test__/types/published.json']),
+      ...publishedTypes('this TypeScript', tool('typescript/bin/tsc')),
+      { name: 'older TypeScript', action: (say) => ensureOlderTypeScript({ output: say }) },
+      ...['5.0', '5.6'].flatMap((version) =>
+        publishedTypes(version, join(ROOT, OLDER_TYPESCRIPT, `node_modules/typescript-${version}/bin/tsc`)),
+      ),
     ],
   },
   {

@@ -6,6 +6,7 @@
  */
 export { AbortError, errorCodes, RingbellError, type RingbellErrorCode, type RingbellErrorDetails } from './errors.js'
 export type { SignalOptions } from './wait/abort.js'
+export type { AsyncIteration } from './wait/async-iteration.js'
 export type { AckMode } from './topic/reading/acks.js'
 export type { Announced } from './bus/announced.js'
 export type { CallMessage, DiagnosticsChannel, DiagnosticsMessages, FullMessage } from './bus/diagnostics-messages.js'
@@ -29,12 +30,20 @@ export type {
 export type { Queue, QueueEvents } from './channel/queue.js'
 export { RemoteError } from './channel/remote-error.js'
 export type { Route } from './channel/routing.js'
-export type { Schema, SchemaIssue, SchemaResult, StandardSchema } from './codec/schema.js'
+export type { InputSchema, Schema, SchemaIssue, SchemaResult, StandardSchema } from './codec/schema.js'
 export type { Handler, Server, ServerEvents } from './channel/server.js'
 export type { CloseOptions } from './channel/options.js'
 export type { ClientStats, CoreChannelStats, QueueStats, ServerStats, WorkerStats } from './channel/stats.js'
 export type { WorkHandler, Worker, WorkerEvents } from './channel/worker.js'
-export { bytes, json, structured, type Codec, type CodecName, type CodecOption } from './codec/index.js'
+export {
+  bytes,
+  json,
+  structured,
+  type Codec,
+  type CodecName,
+  type CodecOption,
+  type ValueCodec,
+} from './codec/index.js'
 export type { Listening } from './topic/reading/listening.js'
 export type { Loan } from './topic/writing/loan.js'
 export type { Message, MessageJson } from './topic/reading/message.js'

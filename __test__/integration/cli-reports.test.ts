@@ -53,6 +53,23 @@ test('sub prints a JSON topic as values', async (t) => {
   t.is(second?.text, 'no json')
 })
 
+test('the id of a schema is announced and shown', async (t) => {
+  const stage = scene(t)
+  stage.start(['pub', 'a', '--schema-id', 'a/1'])
+  stage.start(['push', 'b', '--schema-id', 'b/1'])
+  stage.start(['serve', 'c', '--schema-id', 'c/1', '--', 'cat'])
+  type Listed = { name: string; schemaId?: string; record?: { payloadSchema?: string } }[]
+  const found = await stage.until<Listed>(['ls'], (all) => all.length === 3)
+  t.deepEqual(
+    found.map(({ name, schemaId }) => `${name} ${schemaId}`),
+    ['a a/1', 'b b/1', 'c c/1'],
+  )
+  t.regex((await stage.run(['inspect', 'b'])).stdout.toString(), /schema id +b\/1/)
+  t.like(JSON.parse((await stage.run(['inspect', 'c', '--json'])).stdout.toString()), [
+    { schemaId: 'c/1', record: { payloadSchema: 'c/1' } },
+  ])
+})
+
 test('ls lists all, a group, a pattern', async (t) => {
   const stage = scene(t)
   for (const name of ['audio', 'audio.mic', 'audio2', 'video']) stage.start(['pub', name, '--capacity', '8K'])

@@ -40,8 +40,8 @@ const WRONG: [what: string, options: object, message: RegExp][] = [
   ['publisher', { metadata: [] }, /metadata .*\[\]/],
   ['publisher', { endpoints: { http: 80 } }, /endpoints\.http .* 80: it must be a string\.$/],
   ['publisher', { endpoints: { '': 'unix:/x' } }, /endpoints .*1 to 256 bytes/],
-  ['publisher', { schema: '' }, /schema .*1 to 256 bytes/],
-  ['publisher', { schema: 'x'.repeat(257) }, /schema .*1 to 256 bytes/],
+  ['publisher', { schemaId: '' }, /schemaId .*1 to 256 bytes/],
+  ['publisher', { schemaId: 'x'.repeat(257) }, /schemaId .*1 to 256 bytes/],
   [
     'publisher',
     { offers: ['direct', 'smoke'] },

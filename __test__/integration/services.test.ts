@@ -47,7 +47,7 @@ test('an announcement carries what it was given', async (t) => {
     metadata: { version: 3, tags: ['a', 'ö'] },
     endpoints: { http: 'unix:/run/api.sock' },
     codec: 'json',
-    schema: 'api/3',
+    schemaId: 'api/3',
   })
   const found = await other.services.waitFor('api', { timeout: PATIENCE_MS })
   const { record: _, ...rest } = found
@@ -62,7 +62,7 @@ test('an announcement carries what it was given', async (t) => {
     metadata: { version: 3, tags: ['a', 'ö'] },
     endpoints: { http: 'unix:/run/api.sock' },
     codec: 'json',
-    schema: 'api/3',
+    schemaId: 'api/3',
   })
   t.true(Object.isFrozen(found))
   t.is(await codeOf(() => bus.announce('big', { metadata: { text: 'x'.repeat(70_000) } })), 'ERR_RINGBELL_RECORD')

@@ -9,10 +9,12 @@ import type {
   Message,
   Publisher,
   PublisherOptions,
+  Queue,
   Schema,
   Server,
   Service,
   ServiceEvent,
+  StandardSchema,
   Subscriber,
   SubscriberOptions,
   WaitOptions,
@@ -202,6 +204,89 @@ export async function calling(bus: Bus, schema: Schema<Question>): Promise<void>
   const worker = await bus.worker<Tick>('jobs', { codec: 'json', concurrency: 4 }, async ({ n }) => n)
   same<typeof worker, Worker<Tick>>(true)
   await bus.worker('jobs', (value) => same<typeof value, Uint8Array>(true))
+}
+
+interface Given {
+  n?: number
+}
+
+/** Who sends gives the input of the schema, who receives gets its output. */
+export async function checking(bus: Bus, schema: StandardSchema<Given, Question>, odd: Codec<unknown>): Promise<void> {
+  const json = { codec: 'json' } as const
+  const publisher = await bus.publisher('ticks', { ...json, schema, schemaId: 'v1' })
+  same<typeof publisher, Publisher<Given>>(true)
+  publisher.send({})
+  // @ts-expect-error not what the schema takes
+  publisher.send({ n: 'x' })
+  const coded = await bus.publisher('ticks', { codec: odd, schema })
+  same<typeof coded, Publisher<Given>>(true)
+  // @ts-expect-error the id of a schema is schemaId
+  await bus.publisher('ticks', { ...json, schema: 'v1' })
+
+  const subscriber = await bus.subscriber('ticks', { ...json, schema })
+  same<typeof subscriber, Subscriber<Question>>(true)
+  const codedSubscriber = await bus.subscriber('ticks', { codec: odd, schema })
+  same<typeof codedSubscriber, Subscriber<Question>>(true)
+
+  const queue = await bus.queue('jobs', { ...json, schema, schemaId: 'v1' })
+  same<typeof queue, Queue<Given>>(true)
+  queue.push({})
+  queue.on('deadLetter', (value) => same<typeof value, Given>(true))
+  const worker = await bus.worker('jobs', { ...json, schema, schemaId: 'v1' }, (job) => {
+    same<typeof job, Question>(true)
+  })
+  same<typeof worker, Worker<Question>>(true)
+
+  const server = await bus.serve('typed', { ...json, requests: schema, replies: schema }, (request) => {
+    same<typeof request, Question>(true)
+    return {}
+  })
+  same<typeof server, Server<Question | Given>>(true)
+  // @ts-expect-error not what the schema of replies takes
+  await bus.serve('typed', { ...json, requests: schema, replies: schema }, () => ({ n: 'x' }))
+  const client = await bus.connect('typed', { ...json, requests: schema, replies: schema })
+  same<Awaited<ReturnType<typeof client.call>>, Question>(true)
+  await client.call({})
+  for await (const piece of client.stream({})) same<typeof piece, Question>(true)
+  // @ts-expect-error not what the schema takes
+  await client.call({ n: 'x' })
+  // @ts-expect-error its schemas are requests, replies and messages
+  await bus.connect('typed', { ...json, schema })
+}
+
+interface Msg {
+  text: string
+}
+
+/** Messages of connections. */
+export async function messaging(bus: Bus, schema: StandardSchema<Given, Question>): Promise<void> {
+  const server = await bus.serve<Msg, Msg>('chat', { codec: 'json' })
+  same<typeof server, Server<Msg>>(true)
+  server.on('connected', (connection) => {
+    connection.send({ text: 'hi' })
+    // @ts-expect-error not a Msg
+    connection.send({ texts: 'hi' })
+  })
+  const client = await bus.connect<Msg, Msg>('chat', { codec: 'json' })
+  same<typeof client, Client<Msg, Msg, Msg>>(true)
+  const connection = await client.connected()
+  same<Awaited<ReturnType<typeof connection.receive>>, Msg>(true)
+  for await (const message of connection) same<typeof message, Msg>(true)
+  const text: Msg = await connection.receive()
+  await connection.write(text)
+
+  const checked = await bus.serve('checked', { codec: 'json', messages: schema })
+  same<typeof checked, Server<Question, Given>>(true)
+  const both = await bus.connect('checked', { codec: 'json', messages: schema })
+  const peer = await both.connected()
+  same<typeof peer, Connection<Question, Given>>(true)
+  peer.send({})
+  same<Awaited<ReturnType<typeof peer.receive>>, Question>(true)
+  // @ts-expect-error not what the schema takes
+  peer.send({ n: 'x' })
+  // Calls of one type, messages of another, in each direction.
+  const apart = await bus.connect<Question, string, Msg, number>('apart', { codec: 'json' })
+  same<typeof apart, Client<Question, string, Msg, number>>(true)
 }
 
 export function remote(error: unknown): string | undefined {

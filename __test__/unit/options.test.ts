@@ -32,8 +32,31 @@ test('options that the binding does not know are not passed on', (t) => {
     codec: 'json',
   })
   t.deepEqual(options(queueJson({ limit: 3, attempts: 2, timeout: 5 }, 'bytes')), { codec: 'bytes' })
-  t.deepEqual(options(connectJson({ route: 'first', schema: 'a', sendCapacity: 4096 })), { sendCapacity: 4096 })
+  t.deepEqual(options(connectJson({ route: 'first', schemaId: 'a', sendCapacity: 4096 })), { sendCapacity: 4096 })
+  // The core and the record know the id of a schema by an older name.
+  t.deepEqual(options(publisherJson({ schemaId: 'a' }, 'json')), { codec: 'json', schema: 'a' })
+  t.deepEqual(options(announceJson({ schemaId: 'a' })), { schema: 'a' })
+  t.deepEqual(options(serveJson({ schemaId: 'a' }, 'json')), { codec: 'json', schema: 'a' })
+  t.deepEqual(options(queueJson({ schemaId: 'a' }, 'json')), { codec: 'json', schema: 'a' })
+  t.deepEqual(options(workerJson({ schemaId: 'a' })), {})
   t.deepEqual(options(workerJson({ concurrency: 2, acquire: 'stream' })), { acquire: 'stream' })
+})
+
+test('an id where a schema belongs, and the other way round', (t) => {
+  const cases: [json: () => string, rule: RegExp][] = [
+    [() => publisherJson({ schema: 'v1' as never }, 'json'), /schema \('v1'\) must be a Standard Schema.* schemaId/],
+    [() => subscriberJson({ schema: 'v1' as never }, 'json'), /schema \('v1'\) must be a Standard Schema/],
+    [() => queueJson({ schema: 'v1' as never }, 'json'), /schema \('v1'\) must be a Standard Schema/],
+    [() => workerJson({ schema: 'v1' as never }), /schema \('v1'\) must be a Standard Schema/],
+    [() => serveJson({ schema: 'v1' } as never, 'json'), /schema .* requests, replies and messages, an id is schemaId/],
+    [() => announceJson({ schema: 'v1' } as never), /schema .* is schemaId/],
+    [() => serveJson({ messages: 'v1' as never }, 'json'), /messages \('v1'\) must be a Standard Schema/],
+    [() => connectJson({ messages: {} as never }), /messages .* must be a Standard Schema/],
+    [() => workerJson({ schemaId: {} as never }), /schemaId .* text of 1 to 256 bytes/],
+    [() => publisherJson({ schemaId: 'ä'.repeat(129) }, 'json'), /schemaId .* text of 1 to 256 bytes/],
+    [() => connectJson({ schemaId: 'a\0' }), /schemaId .* without NUL/],
+  ]
+  for (const [json, rule] of cases) t.throws(json, { code: INVALID, message: rule })
 })
 
 test('the core gets the names of the options that are checked here', (t) => {

@@ -25,8 +25,9 @@ import { Queue } from '../channel/queue.js'
 import { type Handler, Server } from '../channel/server.js'
 import { Worker, type WorkHandler } from '../channel/worker.js'
 import { invalid } from '../check.js'
-import { type Codec, codecOf, resolveCodec, type CodecName } from '../codec/index.js'
+import { type Codec, codecOf, resolveCodec, type CodecName, type ValueCodec } from '../codec/index.js'
 import { PayloadCodec } from '../codec/payload-codec.js'
+import type { InputSchema, Schema } from '../codec/schema.js'
 import { channels, debug } from '../diagnostics.js'
 import { closedError, fromNative, translated } from '../errors.js'
 import { binding, type NativeBus, type NativeChannel, type NativeWatch } from '../native.js'
@@ -92,6 +93,10 @@ export class Bus implements AsyncDisposable {
    *
    * Rejects with `ERR_RINGBELL_INVALID_NAME`, `ERR_RINGBELL_INVALID_OPTION`, `ERR_RINGBELL_RESOURCE` (names the limit), `ERR_RINGBELL_CLOSED`.
    */
+  publisher<T>(
+    service: string,
+    options: PublisherOptions<T, unknown> & { codec: ValueCodec; schema: InputSchema<T> },
+  ): Promise<Publisher<T>>
   publisher<T = unknown>(
     service: string,
     options: PublisherOptions<T> & { codec: Exclude<CodecName, 'bytes'> },
@@ -105,9 +110,10 @@ export class Bus implements AsyncDisposable {
     checkText(service)
     const codec = resolveCodec(codecOf(options))
     const json = publisherJson(options, codec.id)
+    const payloads = new PayloadCodec(codec, { messages: options.schema })
     return this.#opened(
       translated(() => this.#native.publisher(service, json)),
-      (native, closed) => new Publisher<unknown>({ native, codec, wait: options.wait, closed }),
+      (native, closed) => new Publisher<unknown>({ native, payloads, wait: options.wait, closed }),
     )
   }
 
@@ -118,6 +124,10 @@ export class Bus implements AsyncDisposable {
    * Rejects with `ERR_RINGBELL_INVALID_NAME`, `ERR_RINGBELL_INVALID_OPTION`, `ERR_RINGBELL_RESOURCE`,
    * `ERR_RINGBELL_CLOSED`.
    */
+  subscriber<T>(
+    pattern: string,
+    options: SubscriberOptions<T, unknown> & { codec: ValueCodec; schema: Schema<T> },
+  ): Promise<Subscriber<T>>
   subscriber<T = unknown>(
     pattern: string,
     options: SubscriberOptions<T> & { codec: Exclude<CodecName, 'bytes'> },
@@ -138,7 +148,7 @@ export class Bus implements AsyncDisposable {
         new Subscriber<unknown>({
           native,
           pattern,
-          codec,
+          payloads: new PayloadCodec(codec, { messages: options.schema }),
           wait: options.wait,
           acks: ackPolicy(options),
           mismatch: () => this.services.mismatch(pattern, 'topic'),
@@ -160,24 +170,29 @@ export class Bus implements AsyncDisposable {
     options?: ServeOptions & { codec?: 'bytes' | undefined },
     handler?: Handler<Uint8Array, Uint8Array>,
   ): Promise<Server>
-  serve<Q = unknown, R = unknown>(
+  serve<Q, R = unknown, M = Q | R, S = M>(
     service: string,
-    options: ServeOptions<Q, R> & { codec: Exclude<CodecName, 'bytes'> },
-    handler?: Handler<Q, R, unknown>,
-  ): Promise<Server<unknown>>
-  serve<Q, R = Q>(
+    options: ServeOptions<Q, R, M, S, unknown> & { codec: ValueCodec; requests: Schema<Q> },
+    handler?: Handler<Q, R, M, S>,
+  ): Promise<Server<M, S>>
+  serve<Q = unknown, R = unknown, M = Q | R, S = M>(
     service: string,
-    options: ServeOptions<Q, R> & { codec: Codec<Q | R> },
-    handler?: Handler<Q, R, Q | R>,
-  ): Promise<Server<Q | R>>
+    options: ServeOptions<Q, R, M, S> & { codec: Exclude<CodecName, 'bytes'> },
+    handler?: Handler<Q, R, M, S>,
+  ): Promise<Server<M, S>>
+  serve<Q, R = Q, M = Q | R, S = M>(
+    service: string,
+    options: ServeOptions<Q, R, M, S> & { codec: Codec<Q | R> },
+    handler?: Handler<Q, R, M, S>,
+  ): Promise<Server<M, S>>
   async serve(service: string, first: object = {}, second?: unknown): Promise<object> {
     this.#assertOpen()
     checkText(service)
     const [options, handler] = optionsAndHandler<ServeOptions<unknown, unknown>>(first, second)
     const codec = resolveCodec(codecOf(options))
     const json = serveJson(options, codec.id)
-    const { maxMessage = DEFAULT_MAX_MESSAGE, maxRequests = DEFAULT_MAX_REQUESTS, wait, requests, replies } = options
-    const payloads = new PayloadCodec(codec, requests, replies)
+    const { maxMessage = DEFAULT_MAX_MESSAGE, maxRequests = DEFAULT_MAX_REQUESTS, wait } = options
+    const payloads = new PayloadCodec(codec, options)
     return this.#opened(
       translated(() => this.#native.serve(service, SERVER_KIND, json)),
       (native, closed) => new Server<unknown>({ native, payloads, handler, maxMessage, maxRequests, wait, closed }),
@@ -191,21 +206,25 @@ export class Bus implements AsyncDisposable {
    * Rejects with `ERR_RINGBELL_INVALID_NAME`, `ERR_RINGBELL_INVALID_OPTION`, `ERR_RINGBELL_RESOURCE`,
    * `ERR_RINGBELL_CLOSED`.
    */
-  connect<Q = unknown, R = unknown>(
+  connect<Q, R = unknown, M = Q | R, S = M>(
     service: string,
-    options: ConnectOptions<Q, R> & { codec: Exclude<CodecName, 'bytes'> },
-  ): Promise<Client<Q, R, unknown>>
-  connect<Q, R = Q>(
+    options: ConnectOptions<Q, R, M, S, unknown> & { codec: ValueCodec; requests: InputSchema<Q> },
+  ): Promise<Client<Q, R, M, S>>
+  connect<Q = unknown, R = unknown, M = Q | R, S = M>(
     service: string,
-    options: ConnectOptions<Q, R> & { codec: Codec<Q | R> },
-  ): Promise<Client<Q, R, Q | R>>
+    options: ConnectOptions<Q, R, M, S> & { codec: Exclude<CodecName, 'bytes'> },
+  ): Promise<Client<Q, R, M, S>>
+  connect<Q, R = Q, M = Q | R, S = M>(
+    service: string,
+    options: ConnectOptions<Q, R, M, S> & { codec: Codec<Q | R> },
+  ): Promise<Client<Q, R, M, S>>
   connect(service: string, options?: ConnectOptions & { codec?: 'bytes' | undefined }): Promise<Client>
   async connect(service: string, options: ConnectOptions<unknown, unknown> = {}): Promise<object> {
     this.#assertOpen()
     checkName(service)
     const json = connectJson(options)
     const codec = resolveCodec(codecOf(options))
-    const { route = 'first', timeout = 0, maxMessage = DEFAULT_MAX_MESSAGE, wait, reconnect, schema } = options
+    const { route = 'first', timeout = 0, maxMessage = DEFAULT_MAX_MESSAGE, wait, reconnect, schemaId } = options
     return this.#following(
       service,
       json,
@@ -214,8 +233,8 @@ export class Bus implements AsyncDisposable {
           name: service,
           native,
           watch,
-          payloads: new PayloadCodec(codec, options.requests, options.replies),
-          expected: { kind: SERVER_KIND, codec: codec.id, schema },
+          payloads: new PayloadCodec(codec, options),
+          expected: { kind: SERVER_KIND, codec: codec.id, schemaId },
           route,
           timeout,
           maxMessage,
@@ -232,6 +251,10 @@ export class Bus implements AsyncDisposable {
    *
    * Rejects as `serve` does.
    */
+  queue<T>(
+    service: string,
+    options: QueueOptions<T, unknown> & { codec: ValueCodec; schema: InputSchema<T> },
+  ): Promise<Queue<T>>
   queue<T = unknown>(
     service: string,
     options: QueueOptions<T> & { codec: Exclude<CodecName, 'bytes'> },
@@ -250,7 +273,7 @@ export class Bus implements AsyncDisposable {
       timeout = 0,
       wait,
     } = options
-    const payloads = new PayloadCodec(codec)
+    const payloads = new PayloadCodec(codec, { messages: options.schema })
     return this.#opened(
       translated(() => this.#native.serve(service, QUEUE_KIND, json)),
       (native, closed) => new Queue<unknown>({ native, payloads, maxMessage, wait, limit, attempts, timeout, closed }),
@@ -267,6 +290,11 @@ export class Bus implements AsyncDisposable {
     options: WorkerOptions & { codec?: 'bytes' | undefined },
     handler: WorkHandler<Uint8Array>,
   ): Promise<Worker>
+  worker<T>(
+    service: string,
+    options: WorkerOptions<T, unknown> & { codec: ValueCodec; schema: Schema<T> },
+    handler: WorkHandler<T>,
+  ): Promise<Worker<T>>
   worker<T = unknown>(
     service: string,
     options: WorkerOptions<T> & { codec: Exclude<CodecName, 'bytes'> },
@@ -284,7 +312,7 @@ export class Bus implements AsyncDisposable {
     const json = workerJson(options)
     if (handler === undefined) throw invalid('handler', handler, 'must be a function')
     const codec = resolveCodec(codecOf(options))
-    const { concurrency = 1, maxMessage = DEFAULT_MAX_MESSAGE, wait, reconnect } = options
+    const { concurrency = 1, maxMessage = DEFAULT_MAX_MESSAGE, wait, reconnect, schema, schemaId } = options
     return this.#following(
       service,
       json,
@@ -293,8 +321,8 @@ export class Bus implements AsyncDisposable {
           name: service,
           native,
           watch,
-          payloads: new PayloadCodec(codec),
-          expected: { kind: QUEUE_KIND, codec: codec.id, schema: undefined },
+          payloads: new PayloadCodec(codec, { requests: schema }, 'message'),
+          expected: { kind: QUEUE_KIND, codec: codec.id, schemaId },
           handler,
           concurrency,
           maxMessage,

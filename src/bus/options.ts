@@ -1,5 +1,6 @@
 /** The options of a bus and of announcements (the core checks them), and those of waiting on a bus (checked here). */
-import { check, coreJson, duration, LONGEST_MS, type Rules, signal, text } from '../check.js'
+import { check, coreJson, duration, LONGEST_MS, type Rule, type Rules, signal, text } from '../check.js'
+import { schemaId } from '../codec/schema.js'
 import { jsonOf } from '../json-of.js'
 import type { Rung } from './service.js'
 
@@ -65,8 +66,8 @@ export interface Description {
   metadata?: Record<string, unknown> | undefined
   /** Addresses by name, such as `{ http: 'unix:/run/api.sock' }`. */
   endpoints?: Record<string, string> | undefined
-  /** The id of the payload's schema. */
-  schema?: string | undefined
+  /** The id of the payload's schema, for the record: 1 to 256 bytes. It says which schema is meant, and checks nothing. */
+  schemaId?: string | undefined
 }
 
 export interface AnnounceOptions extends Description {
@@ -79,6 +80,9 @@ export interface AnnounceOptions extends Description {
 }
 
 const WAIT_FOR: Rules = { signal, timeout: duration(0, LONGEST_MS, 'milliseconds') }
+// The core has an option of that name: the id.
+const NO_SCHEMA: Rule = () => 'is not an option here; the id of a schema is schemaId'
+const ANNOUNCE: Rules = { schemaId, schema: NO_SCHEMA }
 const WATCH: Rules = { signal, filter: text(256) }
 
 export function busJson(options: BusOptions): string {
@@ -86,7 +90,7 @@ export function busJson(options: BusOptions): string {
 }
 
 export function announceJson(options: AnnounceOptions): string {
-  return coreJson(options, {})
+  return coreJson(options, ANNOUNCE, { schema: options.schemaId })
 }
 
 export function metadataJson(metadata: Record<string, unknown>): string {

@@ -2,6 +2,7 @@
 import { fromNative, translated } from '../errors.js'
 import type { NativeWatch } from '../native.js'
 import { onAbort } from '../wait/abort.js'
+import type { AsyncIteration } from '../wait/async-iteration.js'
 import { Fifo } from '../wait/fifo.js'
 import { poller } from '../wait/poller.js'
 import { type RawServiceEvent, serviceEvent, type ServiceEvent } from './services-view.js'
@@ -11,7 +12,7 @@ interface Asked {
   readonly reject: (error: unknown) => void
 }
 
-export class ServiceWatch implements AsyncIterableIterator<ServiceEvent, undefined> {
+export class ServiceWatch implements AsyncIteration<ServiceEvent> {
   readonly #native: NativeWatch
   readonly #id: number
   readonly #forget: () => void

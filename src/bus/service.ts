@@ -65,7 +65,7 @@ export interface Service {
   /** The id of the codec that it uses. */
   readonly codec?: string
   /** The id of the payload's schema. */
-  readonly schema?: string
+  readonly schemaId?: string
   /** The ring of a topic; absent for other kinds. */
   readonly topic?: TopicInfo
   /** Which other users may use it; absent: none. */
@@ -104,7 +104,7 @@ export function serviceOf(record: RecordJson): Service {
     metadata: record.metadata ?? {},
     endpoints: record.endpoints ?? {},
     ...(record.codec === undefined ? {} : { codec: record.codec }),
-    ...(record.payloadSchema === undefined ? {} : { schema: record.payloadSchema }),
+    ...(record.payloadSchema === undefined ? {} : { schemaId: record.payloadSchema }),
     ...(topic === undefined ? {} : { topic: topicOf(topic) }),
     ...(access === undefined ? {} : { access: { ...access, uids: access.uids ?? [], gids: access.gids ?? [] } }),
     record: record as unknown as Readonly<Record<string, unknown>>,

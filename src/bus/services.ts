@@ -7,6 +7,7 @@ import { debug } from '../diagnostics.js'
 import { closedError, fromNative, RingbellError, translated } from '../errors.js'
 import type { NativeBus, NativeWatch } from '../native.js'
 import { type SignalOptions, throwIfAborted } from '../wait/abort.js'
+import type { AsyncIteration } from '../wait/async-iteration.js'
 import { poller, type Poller } from '../wait/poller.js'
 import { Waiters } from '../wait/waiting.js'
 import { kindMismatch } from './kind-mismatch.js'
@@ -96,7 +97,7 @@ export class Services {
    * Iterates over `added` for every instance that is there, and then over the changes, in order. One watch is one
    * iteration. It ends by `break`, by the signal (it rejects with an `AbortError`), or by `bus.close()`.
    */
-  watch(options: WatchOptions = {}): AsyncIterableIterator<ServiceEvent, undefined> {
+  watch(options: WatchOptions = {}): AsyncIteration<ServiceEvent> {
     checkWatch(options)
     throwIfAborted(options.signal)
     this.#assertOpen()

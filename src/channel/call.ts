@@ -36,7 +36,7 @@ export class Call implements Pending, Dispatchable {
   readonly #dispatcher: CallDispatcher
   readonly #payloads: PayloadCodec
   /** The request as given. It is encoded again if the call is made again. */
-  #request: unknown
+  readonly #request: unknown
   /** The bytes of the request, if it was encoded before there was a connection. */
   #encoded: Uint8Array | undefined = undefined
   readonly #resolve: Resolve
@@ -78,11 +78,6 @@ export class Call implements Pending, Dispatchable {
   /** Allows another try if it is unknown whether it was handled. */
   repeatable(): void {
     this.#idempotent = true
-  }
-
-  /** The request as its schema returned it. */
-  set request(request: unknown) {
-    this.#request = request
   }
 
   get settled(): boolean {

@@ -11,6 +11,7 @@ import { channels } from '../diagnostics.js'
 import { closedError, type RingbellError } from '../errors.js'
 import type { NativeWatch } from '../native.js'
 import { checkSignal, type SignalOptions, throwIfAborted } from '../wait/abort.js'
+import type { AsyncIteration } from '../wait/async-iteration.js'
 import type { ReconnectOptions } from '../wait/backoff.js'
 import { Waiters } from '../wait/waiting.js'
 import { CallDispatcher } from './call-dispatcher.js'
@@ -27,11 +28,11 @@ import type { ClientStats, ServerStats } from './stats.js'
 import { ABOUT } from './wire.js'
 
 /** The events of a client. There are none after `close()`. */
-export interface ClientEvents<M> {
+export interface ClientEvents<M, S = M> {
   /** It has connected to a server. With `route: 'first'`, the default, that is one of several, until it is gone. */
-  connected: [connection: Connection<M>]
+  connected: [connection: Connection<M, S>]
   /** A connection has ended: `'closed'`, `'died'` or `'failed'`. */
-  disconnected: [connection: Connection<M>, reason: EndReason]
+  disconnected: [connection: Connection<M, S>, reason: EndReason]
   /**
    * It could not connect to a server (because of another codec, for example), or a server broke the protocol; `error.code` says
    * why. More tries may follow. Without a service, the client itself is broken and closed.
@@ -42,11 +43,11 @@ export interface ClientEvents<M> {
 }
 
 /** Which server to ask, and how long to wait. */
-export interface ServerStatsOptions<M = Uint8Array> extends SignalOptions {
+export interface ServerStatsOptions<M = Uint8Array, S = M> extends SignalOptions {
   /** Milliseconds; by default the client's `timeout`. */
   timeout?: number | undefined
   /** One of the client's `connections`. */
-  connection?: Connection<M> | undefined
+  connection?: Connection<M, S> | undefined
 }
 
 /** @internal What a bus passes to the constructor. */
@@ -61,8 +62,11 @@ export interface ClientParts extends LifeParts {
 
 const { calling, called } = channels.client
 
-/** Calls a service by name and follows its instances; `bus.connect()` makes it. */
-export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array> extends EndpointOwner<ClientEvents<M>> {
+/**
+ * Calls a service by name and follows its instances; `bus.connect()` makes it. A call takes a `Q` and returns an `R`. Its connections
+ * receive an `M` and send an `S`.
+ */
+export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array, S = M> extends EndpointOwner<ClientEvents<M, S>> {
   /** The service that it calls. */
   readonly name: string
   readonly #payloads: PayloadCodec
@@ -70,7 +74,7 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array> extends Endp
   readonly #life: Life
   readonly #dispatcher: CallDispatcher
   readonly #instances: Instances
-  readonly #waiters = new Waiters<Connection<M>>({
+  readonly #waiters = new Waiters<Connection<M, S>>({
     began: () => this.#life.endpoint.want(),
     ended: () => this.#life.endpoint.unwant(),
   })
@@ -104,8 +108,8 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array> extends Endp
   }
 
   /** The servers that it is connected to: at most one with `route: 'first'`, the default; every instance with the other routes. */
-  get connections(): Connection<M>[] {
-    return this.#life.peers.all as Connection<M>[]
+  get connections(): Connection<M, S>[] {
+    return this.#life.peers.all as Connection<M, S>[]
   }
 
   /**
@@ -158,14 +162,11 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array> extends Endp
    *
    * @throws {RingbellError} and rejects, as `call` does.
    */
-  stream(request: Q, options: SignalOptions = {}): AsyncIterableIterator<R, undefined> {
+  stream(request: Q, options: SignalOptions = {}): AsyncIteration<R> {
     checkSignal(options)
     this.#life.assertOpen()
     const want = (waits: boolean): void => (waits ? this.#life.endpoint.want() : this.#life.endpoint.unwant())
-    return new ReplyStream(this.#dispatcher, this.#payloads, request, want, options.signal) as AsyncIterableIterator<
-      R,
-      undefined
-    >
+    return new ReplyStream(this.#dispatcher, this.#payloads, request, want, options.signal) as AsyncIteration<R>
   }
 
   /**
@@ -173,7 +174,7 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array> extends Endp
    * connects to one alone. Rejects with `ERR_RINGBELL_CLOSED` or an `AbortError`. If the name is
    * announced as another kind than a server, the message of the `AbortError` says so.
    */
-  async connected(options: SignalOptions = {}): Promise<Connection<M>> {
+  async connected(options: SignalOptions = {}): Promise<Connection<M, S>> {
     checkSignal(options)
     const { signal } = options
     throwIfAborted(signal)
@@ -187,7 +188,7 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array> extends Endp
   }
 
   /** The counters of the server that a call would go to now, or of the server of a `connection`. Rejects as `call` does. */
-  async serverStats(options: ServerStatsOptions<M> = {}): Promise<ServerStats> {
+  async serverStats(options: ServerStatsOptions<M, S> = {}): Promise<ServerStats> {
     const { connection, ...rest } = options
     checkCall(rest)
     throwIfAborted(rest.signal)
@@ -230,17 +231,16 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array> extends Endp
   #dispatchChecked(call: Call, request: Q): void {
     whenThere(
       this.#payloads.request(request),
-      (checked) => {
-        call.request = checked
+      () => {
         if (!call.settled) this.#dispatcher.dispatch(call)
       },
       (error) => call.fail(error),
     )
   }
 
-  #connected(): Connection<M> | undefined {
+  #connected(): Connection<M, S> | undefined {
     const link = this.#dispatcher.links.find((one) => one.gone === undefined)
-    return link && (connectionOf(link) as Connection<M>)
+    return link && (connectionOf(link) as Connection<M, S>)
   }
 
   #host(): LifeHost {

@@ -8,6 +8,7 @@ import type { PayloadCodec } from '../codec/payload-codec.js'
 import { closedError, RingbellError, tooLarge } from '../errors.js'
 import { membersOf, shown, type ShownOptions } from '../shown.js'
 import { checkSignal, type SignalOptions, throwIfAborted } from '../wait/abort.js'
+import type { AsyncIteration } from '../wait/async-iteration.js'
 import { Iteration } from '../wait/iteration.js'
 import { once } from '../wait/once.js'
 import { TimeSlice } from '../wait/time-slice.js'
@@ -28,8 +29,11 @@ export interface ConnectionParts {
   readonly service: Service | undefined
 }
 
-/** The connection of one client with one server: messages and file descriptors in both directions, besides calls. */
-export class Connection<M = Uint8Array> implements AsyncIterable<M>, AsyncDisposable {
+/**
+ * The connection of one client with one server: messages and file descriptors in both directions, besides calls. It receives an `M` and
+ * sends an `S`.
+ */
+export class Connection<M = Uint8Array, S = M> implements AsyncIterable<M>, AsyncDisposable {
   /** The process at the other end, as the kernel reports it. */
   readonly peer: PeerInfo
   /** The server's instance; `undefined` at the server itself. */
@@ -61,7 +65,7 @@ export class Connection<M = Uint8Array> implements AsyncIterable<M>, AsyncDispos
     this.#descriptors = new Descriptors(endpoint, link)
     this.#inbox = new Inbox<M>({
       what: 'connection',
-      decode: (data) => payloads.decode(data) as M,
+      decode: (data) => payloads.decodeMessage(data) as M,
       waiting: (waits) => (waits ? endpoint.want() : endpoint.unwant()),
       taken: (bytes) => link.tookMessage(bytes),
       left: () => {},
@@ -77,13 +81,13 @@ export class Connection<M = Uint8Array> implements AsyncIterable<M>, AsyncDispos
    * Sends one message at once. `false`: it was not accepted, because there is no room or the reader at the other side
    * is behind. Wait for `ready()` and send it again.
    *
-   * @throws {RingbellError} `ERR_RINGBELL_PEER_GONE`, `ERR_RINGBELL_CLOSED`, `ERR_RINGBELL_CODEC`, and
+   * @throws {RingbellError} `ERR_RINGBELL_PEER_GONE`, `ERR_RINGBELL_CLOSED`, `ERR_RINGBELL_CODEC`, `ERR_RINGBELL_SCHEMA`, and
    * `ERR_RINGBELL_MESSAGE_TOO_LARGE` for a message that takes more than half of the ring: `write()` sends that.
    */
-  send(value: M): boolean {
+  send(value: S): boolean {
     const link = this.#link
     if (link.gone !== undefined) throw link.gone
-    const data = this.#payloads.encode(value)
+    const data = this.#payloads.encodeMessage(value)
     if (link.message(data)) return true
     if (link.gone !== undefined) throw link.gone
     if (link.isLarge(data.byteLength))
@@ -107,12 +111,12 @@ export class Connection<M = Uint8Array> implements AsyncIterable<M>, AsyncDispos
    *
    * Rejects with the errors of `send`, or an `AbortError`.
    */
-  async write(value: M, options: SignalOptions = {}): Promise<void> {
+  async write(value: S, options: SignalOptions = {}): Promise<void> {
     checkSignal(options)
     const { signal } = options
     throwIfAborted(signal)
     const link = this.#link
-    let data = this.#payloads.encode(value)
+    let data = this.#payloads.encodeMessage(value)
     if (data.byteLength > LARGEST) throw tooLarge(data.byteLength, LARGEST)
     // While this waits, the codec may use its scratch buffer again.
     if (!this.#payloads.own) data = copied(data)
@@ -125,8 +129,11 @@ export class Connection<M = Uint8Array> implements AsyncIterable<M>, AsyncDispos
     await this.#written(data)
   }
 
-  /** `for await (const message of connection)`: the messages of the other side, until the connection ends. */
-  [Symbol.asyncIterator](): AsyncIterableIterator<M, undefined> {
+  /**
+   * `for await (const message of connection)`: the messages of the other side, until the connection ends. One that codec or
+   * schema refuses ends the loop with `ERR_RINGBELL_CODEC` or `ERR_RINGBELL_SCHEMA`; the next loop goes on after it.
+   */
+  [Symbol.asyncIterator](): AsyncIteration<M> {
     return this.messages()
   }
 
@@ -135,13 +142,14 @@ export class Connection<M = Uint8Array> implements AsyncIterable<M>, AsyncDispos
    *
    * @throws {RingbellError} `ERR_RINGBELL_BUSY` while there is another iteration.
    */
-  messages(options: SignalOptions = {}): AsyncIterableIterator<M, undefined> {
+  messages(options: SignalOptions = {}): AsyncIteration<M> {
     checkSignal(options)
     return new Iteration(this.#inbox, this.#inbox, options.signal)
   }
 
   /**
-   * The next message. Rejects with `ERR_RINGBELL_CLOSED` once the connection has ended and all messages are received,
+   * The next message. Rejects with `ERR_RINGBELL_CODEC` or `ERR_RINGBELL_SCHEMA` if that one is not what codec and schema
+   * expect; the next call gets the one after it. Rejects with `ERR_RINGBELL_CLOSED` once the connection has ended and all messages are received,
    * `ERR_RINGBELL_BUSY`, or an `AbortError`.
    */
   async receive(options: SignalOptions = {}): Promise<M> {

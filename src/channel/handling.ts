@@ -289,7 +289,7 @@ class Request extends AsyncResource implements InHand, CallContext<unknown> {
       else if (this.#over !== undefined) return
       else if (value === undefined) this.#reply(VOID, EMPTY, true)
       else if (payloads.replies === undefined) this.#reply(0, payloads.encode(value), payloads.own)
-      else this.#answerChecked(payloads.reply(value))
+      else this.#answerChecked(value, payloads.reply(value))
     } catch (error) {
       this.fail(error)
     }
@@ -327,15 +327,16 @@ class Request extends AsyncResource implements InHand, CallContext<unknown> {
     this.#link.post(KIND.error, this.#id, 0, encode(error), true)
   }
 
-  #answerChecked(checked: unknown): void {
+  #answerChecked(value: unknown, checked: unknown): void {
     const { payloads } = this.#handling.host
+    const send = (): void => this.#reply(0, payloads.encode(value), payloads.own)
     if (!isThenable(checked)) {
-      this.#reply(0, payloads.encode(checked), payloads.own)
+      send()
       return
     }
     this.hold()
     followed(checked)
-      .then((value) => this.#reply(0, payloads.encode(value), payloads.own))
+      .then(send)
       .then(undefined, (error: unknown) => this.fail(error))
   }
 
@@ -403,7 +404,8 @@ class Request extends AsyncResource implements InHand, CallContext<unknown> {
         if (this.#over !== undefined) break
         this.#credit--
         out = false
-        const data = payloads.encode(payloads.replyNow(value))
+        payloads.replyNow(value)
+        const data = payloads.encode(value)
         // Until then its memory is ours, and the handler may not go on to change it.
         if (!this.#link.post(KIND.chunk, this.#id, 0, data, payloads.own, sent)) await this.#until(() => out)
       }

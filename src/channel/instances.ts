@@ -16,7 +16,7 @@ import { poller, type Poller } from '../wait/poller.js'
 export interface Expectation {
   readonly kind: string
   readonly codec: string
-  readonly schema: string | undefined
+  readonly schemaId: string | undefined
 }
 
 export interface InstancesParts {
@@ -244,7 +244,7 @@ export class Instances {
   }
 }
 
-function mismatch({ name, codec, schema, pid }: Service, expected: Expectation): RingbellError | undefined {
+function mismatch({ name, codec, schemaId, pid }: Service, expected: Expectation): RingbellError | undefined {
   const told = (what: string, theirs: string | undefined, ours: string): RingbellError =>
     new RingbellError(
       'ERR_RINGBELL_REFUSED',
@@ -252,6 +252,7 @@ function mismatch({ name, codec, schema, pid }: Service, expected: Expectation):
     )
   // A server in Rust that names no codec takes and gives bytes.
   if ((codec ?? 'bytes') !== expected.codec) return told('codec', codec, expected.codec)
-  if (expected.schema !== undefined && schema !== expected.schema) return told('schema', schema, expected.schema)
+  if (expected.schemaId !== undefined && schemaId !== expected.schemaId)
+    return told('schema id', schemaId, expected.schemaId)
   return undefined
 }

@@ -16,12 +16,12 @@ import {
   invalid,
   LONGEST_MS,
   oneOf,
+  type Rule,
   type Rules,
   signal,
-  text,
 } from '../check.js'
 import type { CodecOption } from '../codec/index.js'
-import { type Schema, standardSchema } from '../codec/schema.js'
+import { type InputSchema, type Schema, schemaId, type StandardSchema, standardSchema } from '../codec/schema.js'
 import type { SignalOptions } from '../wait/abort.js'
 import { reconnect, type ReconnectOptions } from '../wait/backoff.js'
 import { checkWait, type WaitOption } from '../wait/policy.js'
@@ -38,13 +38,23 @@ export interface ChannelOptions {
   maxMessage?: number | undefined
 }
 
-export interface ServeOptions<Q = Uint8Array, R = Uint8Array> extends Description, ChannelOptions {
+/**
+ * How a server takes calls and messages. Its handler gets a `Q` and returns an `R`; its connections receive an `M` and send an `S`.
+ * `C`: what the codec takes and returns.
+ */
+export interface ServeOptions<Q = Uint8Array, R = Uint8Array, M = Q | R, S = M, C = Q | R>
+  extends Description, ChannelOptions {
   /** How requests and replies become bytes. Its id is in the record, and a client with another codec does not connect. */
-  codec?: CodecOption<Q | R> | undefined
+  codec?: CodecOption<C> | undefined
   /** The schema of requests: any Standard Schema. The handler gets the value that it returns. */
   requests?: Schema<Q> | undefined
-  /** The schema of replies, and of each value of a streamed reply. */
-  replies?: Schema<R> | undefined
+  /** The schema of replies, and of each value of a streamed reply. They are checked, and sent as given. */
+  replies?: InputSchema<R> | undefined
+  /**
+   * The schema of the messages of connections, which must answer at once. What is sent is checked, and sent as given. What is received is
+   * the value that it returns.
+   */
+  messages?: StandardSchema<S, M> | undefined
   /**
    * Bytes of each of the two rings of a connection: a power of two, 64 KiB by default. A message above half of that
    * goes in pieces.
@@ -77,15 +87,22 @@ export interface RingOptions {
   receiveCapacity?: number | undefined
 }
 
-export interface ConnectOptions<Q = Uint8Array, R = Uint8Array> extends ChannelOptions, RingOptions {
+/**
+ * How a client calls, and which servers it takes. A call takes a `Q` and returns an `R`; its connections receive an `M` and send an `S`.
+ * `C`: what the codec takes and returns.
+ */
+export interface ConnectOptions<Q = Uint8Array, R = Uint8Array, M = Q | R, S = M, C = Q | R>
+  extends ChannelOptions, RingOptions {
   /** The expected codec, `'bytes'` by default. The client does not connect to a server with another one (`'failed'`). */
-  codec?: CodecOption<Q | R> | undefined
-  /** The expected schema id in the record. */
-  schema?: string | undefined
-  /** The schema of requests: any Standard Schema. They are checked before they are sent. */
-  requests?: Schema<Q> | undefined
-  /** The schema of replies, and of each value of a streamed reply. */
+  codec?: CodecOption<C> | undefined
+  /** The expected id of the schema, as `bus.serve` was given it. The client does not connect to a server with another one (`'failed'`). */
+  schemaId?: string | undefined
+  /** The schema of requests: any Standard Schema. They are checked before they are sent, and sent as given. */
+  requests?: InputSchema<Q> | undefined
+  /** The schema of replies, and of each value of a streamed reply. A call resolves with the value that it returns. */
   replies?: Schema<R> | undefined
+  /** The schema of the messages of connections, as for a server. */
+  messages?: StandardSchema<S, M> | undefined
   /**
    * Which of several instances a call goes to, `'first'` by default. With `'first'` the client connects to one instance, and to
    * another one only when that is gone: there is no second `'connected'` while it lives. `'round-robin'` and `'least-busy'` connect to
@@ -118,9 +135,12 @@ export interface CloseOptions {
   grace?: number | undefined
 }
 
-export interface QueueOptions<T = Uint8Array> extends Description, ChannelOptions {
+/** How a queue keeps its messages, and who may work for it. `T`: what `push` takes. `C`: what the codec takes. */
+export interface QueueOptions<T = Uint8Array, C = T> extends Description, ChannelOptions {
   /** How messages become bytes. Workers must have the same codec. */
-  codec?: CodecOption<T> | undefined
+  codec?: CodecOption<C> | undefined
+  /** The schema of messages: any Standard Schema that answers at once. It checks what `push` gets, which is sent as given. */
+  schema?: InputSchema<T> | undefined
   /** The rungs that workers may use: `'handshake'`, `'stream'` or, by default, both. */
   offers?: Rung[] | undefined
   /** Bytes of each of the two rings of a worker: a power of two, 64 KiB by default. */
@@ -140,9 +160,17 @@ export interface QueueOptions<T = Uint8Array> extends Description, ChannelOption
   timeout?: number | undefined
 }
 
-export interface WorkerOptions<T = Uint8Array> extends ChannelOptions, RingOptions {
+/** How a worker works, and for which queues. `T`: what its handler gets. `C`: what the codec returns. */
+export interface WorkerOptions<T = Uint8Array, C = T> extends ChannelOptions, RingOptions {
   /** The expected codec. The worker does not connect to a queue with another one (`'failed'`). */
-  codec?: CodecOption<T> | undefined
+  codec?: CodecOption<C> | undefined
+  /**
+   * The schema of messages: any Standard Schema. The handler gets the value that it returns. A message that does not match goes back
+   * to the queue, as if the handler had thrown.
+   */
+  schema?: Schema<T> | undefined
+  /** The expected id of the schema. The worker does not connect to a queue with another one (`'failed'`). */
+  schemaId?: string | undefined
   /** Messages at once, 1 by default. A queue assigns so many before the first is acknowledged. */
   concurrency?: number | undefined
   /** How to try again when connecting fails, or when a connection fails although its queue lives. */
@@ -163,29 +191,36 @@ export const DEFAULT_ATTEMPTS = 5
 const COUNT = integer(1, 2 ** 24)
 const TIME = duration(0, LONGEST_MS, 'milliseconds')
 const CHANNEL: Rules = { wait: checkWait, maxMessage: integer(1, 2 ** 30), codec: anything }
-const SERVE: Rules = { ...CHANNEL, requests: standardSchema, replies: standardSchema, maxRequests: COUNT }
-const QUEUE: Rules = { ...CHANNEL, limit: COUNT, attempts: integer(1, 2 ** 20), timeout: TIME }
-const CONNECT: Rules = {
+const CALLS: Rules = {
   ...CHANNEL,
-  reconnect,
-  schema: text(256),
+  schemaId,
   requests: standardSchema,
   replies: standardSchema,
+  messages: standardSchema,
+}
+const WORK: Rules = { ...CHANNEL, schemaId, schema: standardSchema }
+// The core has an option of that name: the id.
+const NO_SCHEMA: Rule = () => 'is not an option here; its schemas are requests, replies and messages, an id is schemaId'
+const SERVE: Rules = { ...CALLS, schema: NO_SCHEMA, maxRequests: COUNT }
+const QUEUE: Rules = { ...WORK, limit: COUNT, attempts: integer(1, 2 ** 20), timeout: TIME }
+const CONNECT: Rules = {
+  ...CALLS,
+  reconnect,
   route: oneOf('first', 'round-robin', 'least-busy'),
   timeout: TIME,
 }
-const WORKER: Rules = { ...CHANNEL, reconnect, concurrency: integer(1, 65_536) }
+const WORKER: Rules = { ...WORK, reconnect, concurrency: integer(1, 65_536) }
 const CALL: Rules = { signal, timeout: TIME, idempotent: flag, into: bytesOnly }
 const CLOSE: Rules = { grace: TIME }
 const MOST_FDS = 16
 const MOST_FD_DATA = 32_768
 
 export function serveJson(options: ServeOptions<unknown, unknown>, codecId: string): string {
-  return coreJson(options, SERVE, { codec: codecId })
+  return coreJson(options, SERVE, { codec: codecId, schema: options.schemaId })
 }
 
 export function queueJson(options: QueueOptions<unknown>, codecId: string): string {
-  return coreJson(options, QUEUE, { codec: codecId })
+  return coreJson(options, QUEUE, { codec: codecId, schema: options.schemaId })
 }
 
 export function connectJson(options: ConnectOptions<unknown, unknown>): string {

@@ -102,12 +102,12 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
    * Accepts a message, which is copied. `false`: it was not accepted, because `limit` messages are without an
    * acknowledgement. Wait for `ready()` and push it again. Messages without an acknowledgement keep the process alive.
    *
-   * @throws {RingbellError} `ERR_RINGBELL_CODEC`, `ERR_RINGBELL_CLOSED`.
+   * @throws {RingbellError} `ERR_RINGBELL_CODEC`, `ERR_RINGBELL_SCHEMA`, `ERR_RINGBELL_CLOSED`.
    */
   push(value: T): boolean {
     this.#life.assertOpen()
     if (this.size >= this.#limit) return false
-    const data = copied(this.#payloads.encode(value))
+    const data = copied(this.#payloads.encodeMessage(value))
     this.#pushed++
     this.#fresh.push(new Job(this.#jobHost, data))
     this.#keepAlive()

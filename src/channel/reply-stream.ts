@@ -8,6 +8,7 @@ import { type PayloadCodec, whenThere } from '../codec/payload-codec.js'
 import type { RingbellError } from '../errors.js'
 import { shown, type ShownOptions } from '../shown.js'
 import { throwIfAborted } from '../wait/abort.js'
+import type { AsyncIteration } from '../wait/async-iteration.js'
 import { Iteration } from '../wait/iteration.js'
 import type { CallDispatcher, Dispatchable } from './call-dispatcher.js'
 import { outcome } from './call.js'
@@ -16,7 +17,7 @@ import type { Link, Pending } from './link.js'
 import { decodeError } from './remote-error.js'
 import { KIND, NOT_BEGUN, STREAM, STREAM_WINDOW } from './wire.js'
 
-export class ReplyStream implements Pending, Dispatchable, AsyncIterableIterator<unknown, undefined> {
+export class ReplyStream implements Pending, Dispatchable, AsyncIteration<unknown> {
   id = 0
   ordinal = 0
   settled = false
@@ -24,7 +25,7 @@ export class ReplyStream implements Pending, Dispatchable, AsyncIterableIterator
   readonly #payloads: PayloadCodec
   readonly #inbox: Inbox<unknown>
   readonly #iteration: Iteration<unknown>
-  #request: unknown
+  readonly #request: unknown
   #encoded: Uint8Array | undefined = undefined
   readonly #signalled: boolean
   #link: Link | undefined
@@ -157,8 +158,7 @@ export class ReplyStream implements Pending, Dispatchable, AsyncIterableIterator
     try {
       whenThere(
         this.#payloads.request(this.#request),
-        (request) => {
-          this.#request = request
+        () => {
           if (!this.settled) this.#dispatcher.dispatch(this)
         },
         (error) => this.fail(error),

@@ -19,19 +19,19 @@ import { ABOUT, KIND } from './wire.js'
  * Answers a request: returns the reply, a promise of it, or for `client.stream()` an async iterable. If it throws, the
  * caller gets a `RemoteError` with its `code`, `message`, `cause` and own fields. Returning nothing is a reply, too.
  */
-export type Handler<Q, R, M = Uint8Array> = (
+export type Handler<Q, R, M = Uint8Array, S = M> = (
   request: Q,
-  context: CallContext<Connection<M>>,
+  context: CallContext<Connection<M, S>>,
 ) => R | void | Promise<R | void> | AsyncIterable<R> | Promise<AsyncIterable<R>>
 
 /** The events of a server. There are none after `close()`. */
-export interface ServerEvents<M> {
+export interface ServerEvents<M, S = M> {
   /** A client has connected. */
-  connected: [connection: Connection<M>]
+  connected: [connection: Connection<M, S>]
   /** A client has gone: `'closed'`, `'died'` or `'failed'`. */
-  disconnected: [connection: Connection<M>, reason: EndReason]
+  disconnected: [connection: Connection<M, S>, reason: EndReason]
   /** Something failed outside of any call: a client broke the protocol, for example. Others are not affected. */
-  failed: [error: RingbellError, connection: Connection<M> | undefined]
+  failed: [error: RingbellError, connection: Connection<M, S> | undefined]
 }
 
 /** @internal What a bus passes to the constructor. */
@@ -40,8 +40,8 @@ export interface ServerParts extends LifeParts {
   readonly maxRequests: number
 }
 
-/** Answers calls under a name; `bus.serve()` makes it. */
-export class Server<M = Uint8Array> extends EndpointOwner<ServerEvents<M>> {
+/** Answers calls under a name; `bus.serve()` makes it. Its connections receive an `M` and send an `S`. */
+export class Server<M = Uint8Array, S = M> extends EndpointOwner<ServerEvents<M, S>> {
   readonly #life: Life
   readonly #handling: Handling
   /** @internal Use `bus.serve()`. */
@@ -68,8 +68,8 @@ export class Server<M = Uint8Array> extends EndpointOwner<ServerEvents<M>> {
   }
 
   /** The clients that are connected. */
-  get connections(): Connection<M>[] {
-    return this.#life.peers.all as Connection<M>[]
+  get connections(): Connection<M, S>[] {
+    return this.#life.peers.all as Connection<M, S>[]
   }
 
   /** Replaces the record's metadata; others see `updated`. */

@@ -6,7 +6,7 @@ import { untransferable } from '../untransferable.js'
 import type { Codec } from './codec.js'
 
 /** The payload of messages without data. */
-export const EMPTY = untransferable(new Uint8Array(0))
+export const EMPTY: Uint8Array = untransferable(new Uint8Array(0))
 
 /**
  * The one check of what is sent without a codec: on topics, in calls, in queues.

@@ -19,6 +19,9 @@ export type CodecName = 'bytes' | 'json' | 'structured'
 /** The type of the option `codec`: a name, or a codec of your own. */
 export type CodecOption<T = unknown> = CodecName | Codec<T>
 
+/** A codec for values that are not bytes. The types of the values come from the schema beside it. */
+export type ValueCodec = Exclude<CodecName, 'bytes'> | Codec<unknown>
+
 const BUILT_IN: Readonly<Record<CodecName, Codec<unknown>>> = { bytes, json, structured }
 
 const ID = /^[\x21-\x7e]{1,64}$/

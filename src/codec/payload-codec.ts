@@ -1,7 +1,20 @@
-/** Turns values into bytes and back for one side of a channel: its codec, and its schemas of requests and replies, if any. */
+/**
+ * Turns values into bytes and back for one endpoint: its codec, and its schemas, if any. Topics, queues and connections use
+ * `encodeMessage` and `decodeMessage`; calls check requests and replies by themselves, because their schemas may answer
+ * with a promise. Everything here may throw, because codecs and schemas are user code: call it only where the error reaches
+ * the one who waits.
+ */
 import { checkBytes, EMPTY } from './bytes.js'
 import { bytes as bytesCodec, type Codec, decodeWith, encodeWith, json } from './index.js'
 import { followed, isThenable, type Schema, validated, validatedNow } from './schema.js'
+
+/** The schemas of one endpoint. */
+export interface Schemas {
+  readonly requests?: Schema<unknown> | undefined
+  readonly replies?: Schema<unknown> | undefined
+  /** Of what is neither a request nor a reply. */
+  readonly messages?: Schema<unknown> | undefined
+}
 
 export class PayloadCodec {
   readonly codec: Codec<unknown>
@@ -9,12 +22,22 @@ export class PayloadCodec {
   readonly own: boolean
   readonly requests: Schema<unknown> | undefined
   readonly replies: Schema<unknown> | undefined
+  readonly #messages: Schema<unknown> | undefined
+  readonly #requestWord: string
 
-  constructor(codec: Codec<unknown>, requests?: Schema<unknown>, replies?: Schema<unknown>) {
+  /** `requestWord`: what a request is called in error texts; in a work queue it is a message. */
+  constructor(codec: Codec<unknown>, { requests, replies, messages }: Schemas = {}, requestWord = 'request') {
     this.codec = codec
     this.own = codec === (bytesCodec as Codec<unknown>)
     this.requests = requests
     this.replies = replies
+    this.#messages = messages
+    this.#requestWord = requestWord
+  }
+
+  /** Messages are bytes, and stay as they are. */
+  get plain(): boolean {
+    return this.own && this.#messages === undefined
   }
 
   /** @throws {RingbellError} `ERR_RINGBELL_CODEC`. */
@@ -36,14 +59,26 @@ export class PayloadCodec {
     return this.own ? data : decodeWith(this.codec, data)
   }
 
+  /** A message to send. @throws {RingbellError} `ERR_RINGBELL_CODEC`, `ERR_RINGBELL_SCHEMA`. */
+  encodeMessage(value: unknown): Uint8Array {
+    if (this.#messages !== undefined) validatedNow(this.#messages, value, 'message')
+    return this.encode(value)
+  }
+
+  /** A message that came. @throws {RingbellError} `ERR_RINGBELL_CODEC`, `ERR_RINGBELL_SCHEMA`. */
+  decodeMessage(data: Uint8Array): unknown {
+    const value = this.decode(data)
+    return this.#messages === undefined ? value : validatedNow(this.#messages, value, 'message')
+  }
+
   /** The value of a reply without data. */
   get nothing(): unknown {
     return this.own ? EMPTY : undefined
   }
 
-  /** The request after its schema has checked it; a promise only if the schema returns one. */
+  /** The request as its schema returns it; a promise only if the schema returns one. The sender needs only the check. */
   request(value: unknown): unknown {
-    return this.requests === undefined ? value : validated(this.requests, value, 'request')
+    return this.requests === undefined ? value : validated(this.requests, value, this.#requestWord)
   }
 
   reply(value: unknown): unknown {

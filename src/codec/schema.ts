@@ -1,10 +1,12 @@
 /**
  * Validation by any library that implements Standard Schema (https://standardschema.dev): Zod, Valibot, ArkType, a
- * hand-written object. The value that the validator returns is used, so defaults and coercions take effect.
+ * hand-written object. One rule holds for topics, queues, calls and messages: a sender's schema checks the value, which is
+ * then sent as it was given; a receiver gets what its own schema returns. So a default or a conversion takes effect once,
+ * also if both sides have the schema. A schema is user code: whatever it throws becomes `ERR_RINGBELL_SCHEMA`.
  */
 import { inspect } from 'node:util'
 import type { Rule } from '../check.js'
-import { RingbellError } from '../errors.js'
+import { reason, RingbellError } from '../errors.js'
 
 /** The part of the Standard Schema interface (version 1) that is used here. */
 export interface StandardSchema<Input = unknown, Output = Input> {
@@ -33,8 +35,11 @@ export interface SchemaIssue {
   readonly path?: readonly (PropertyKey | { readonly key: PropertyKey })[] | undefined
 }
 
-/** Any Standard Schema that gives back a `T`. */
+/** Any Standard Schema that returns a `T`: a receiver's. */
 export type Schema<T> = StandardSchema<unknown, T>
+
+/** Any Standard Schema that takes a `T`: a sender's. */
+export type InputSchema<T> = StandardSchema<T, unknown>
 
 export const standardSchema: Rule = (value) => {
   const standard = (value as { '~standard'?: { version?: unknown; validate?: unknown } } | null | undefined)?.[
@@ -42,8 +47,16 @@ export const standardSchema: Rule = (value) => {
   ]
   return standard?.version === 1 && typeof standard.validate === 'function'
     ? undefined
-    : 'must be a Standard Schema, version 1 (an object with "~standard")'
+    : 'must be a Standard Schema, version 1 (an object with "~standard"); the id of a schema is the option schemaId'
 }
+
+const MOST_ID_BYTES = 256
+
+/** The id of a schema, as the core takes it. */
+export const schemaId: Rule = (value) =>
+  typeof value === 'string' && value !== '' && Buffer.byteLength(value) <= MOST_ID_BYTES && !value.includes('\0')
+    ? undefined
+    : `must be text of 1 to ${MOST_ID_BYTES} bytes without NUL`
 
 /**
  * The value as the schema returns it; a promise only if the validator returns one.
@@ -51,8 +64,17 @@ export const standardSchema: Rule = (value) => {
  * @throws {RingbellError} `ERR_RINGBELL_SCHEMA`, also as a rejection.
  */
 export function validated<T>(schema: Schema<T>, value: unknown, what: string): T | Promise<T> {
-  const result = schema['~standard'].validate(value)
-  return isThenable(result) ? followed(result).then((later) => accepted(later, what)) : accepted(result, what)
+  const fail = (cause: unknown): never => {
+    throw brokenSchema(cause, what)
+  }
+  let result: SchemaResult<T> | Promise<SchemaResult<T>>
+  try {
+    result = schema['~standard'].validate(value)
+    if (isThenable(result)) return followed(result).then((later) => accepted(later, what), fail)
+  } catch (cause) {
+    return fail(cause)
+  }
+  return accepted(result, what)
 }
 
 /** Like `validated`, but at once: an asynchronous validator is an error. */
@@ -82,10 +104,21 @@ function isPlainPromise<T>(value: PromiseLike<T>): value is Promise<T> {
 }
 
 function accepted<T>(result: SchemaResult<T>, what: string): T {
-  if (result.issues === undefined) return result.value
-  throw new RingbellError('ERR_RINGBELL_SCHEMA', `A ${what} does not match its schema: ${told(result.issues)}`, {
-    cause: result.issues,
-  })
+  let cause: readonly SchemaIssue[]
+  let issues: string
+  try {
+    if (result.issues === undefined) return result.value
+    cause = result.issues
+    issues = told(cause)
+  } catch (broken) {
+    throw brokenSchema(broken, what)
+  }
+  throw new RingbellError('ERR_RINGBELL_SCHEMA', `A ${what} does not match its schema: ${issues}`, { cause })
+}
+
+/** The schema itself threw, or its result cannot be read. */
+function brokenSchema(cause: unknown, what: string): RingbellError {
+  return new RingbellError('ERR_RINGBELL_SCHEMA', `The schema of a ${what} failed: ${reason(cause)}`, { cause })
 }
 
 const ISSUES_TOLD = 3

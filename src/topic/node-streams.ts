@@ -4,6 +4,7 @@
  */
 import { Readable, type ReadableOptions, Writable } from 'node:stream'
 import type { SignalOptions } from '../wait/abort.js'
+import type { AsyncIteration } from '../wait/async-iteration.js'
 import type { Message } from './reading/message.js'
 
 /** How `publisher.writable()` takes chunks. */
@@ -18,7 +19,7 @@ export interface WritableOptions {
 
 /** What a Readable reads from. */
 interface MessagesOf<T> {
-  messages(): AsyncIterableIterator<Message<T>, undefined>
+  messages(): AsyncIteration<Message<T>>
 }
 
 /** What a Writable writes to. */
@@ -72,7 +73,7 @@ export function readable<T>(
       pump(this).catch((error: unknown) => this.destroy(error as Error))
     },
     destroy(error, callback) {
-      void messages?.return?.()
+      void messages?.return()
       callback(error)
     },
   })

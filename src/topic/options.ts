@@ -7,6 +7,7 @@ import type { Access, Description } from '../bus/options.js'
 import type { Overflow, Rung } from '../bus/service.js'
 import { anything, check, coreJson, integer, invalid, oneOf, type Rules, signal } from '../check.js'
 import type { CodecOption } from '../codec/index.js'
+import { type InputSchema, type Schema, schemaId, standardSchema } from '../codec/schema.js'
 import type { ReconnectOptions } from '../wait/backoff.js'
 import { checkWait, type WaitOption } from '../wait/policy.js'
 import type { AckMode, AckPolicy } from './reading/acks.js'
@@ -23,8 +24,8 @@ export interface TopicAccess extends Access {
   evictAfter?: number | undefined
 }
 
-/** How a topic keeps and sends its messages, and who may read them. */
-export interface PublisherOptions<T = Uint8Array> extends Description {
+/** How a topic keeps and sends its messages, and who may read them. `T`: what `send` takes. `C`: what the codec takes. */
+export interface PublisherOptions<T = Uint8Array, C = T> extends Description {
   /**
    * Bytes of the ring: a power of two from 4 KiB to 1 GiB, 1 MiB by default. The largest message in one piece is just
    * under half of it.
@@ -43,7 +44,9 @@ export interface PublisherOptions<T = Uint8Array> extends Description {
    */
   exactTime?: boolean | undefined
   /** How values become bytes, `'bytes'` by default. Its id is in the record. */
-  codec?: CodecOption<T> | undefined
+  codec?: CodecOption<C> | undefined
+  /** The schema of messages: any Standard Schema that answers at once. It checks what `send` and `write` get, which is sent as given. */
+  schema?: InputSchema<T> | undefined
   /** How `ready()` waits, `'adaptive'` by default. */
   wait?: WaitOption | undefined
   /**
@@ -57,15 +60,17 @@ export interface PublisherOptions<T = Uint8Array> extends Description {
   access?: TopicAccess | undefined
 }
 
-/** Where to begin to read, how to wait, and when a message counts as read. */
-export interface SubscriberOptions<T = Uint8Array> {
+/** Where to begin to read, how to wait, and when a message counts as read. `T`: the values of messages. `C`: what the codec returns. */
+export interface SubscriberOptions<T = Uint8Array, C = T> {
   /** `'latest'` (default): only messages that are sent from now on. `'earliest'`: first those that the ring still holds. */
   from?: 'latest' | 'earliest' | undefined
   /**
    * The expected codec. The subscriber does not attach to a publisher with another one (`'failed'`). Without this
    * option, messages of all codecs come as bytes.
    */
-  codec?: CodecOption<T> | undefined
+  codec?: CodecOption<C> | undefined
+  /** The schema of messages: any Standard Schema that answers at once. `message.value` is what it returns. */
+  schema?: Schema<T> | undefined
   /** How to wait for messages, `'adaptive'` by default. */
   wait?: WaitOption | undefined
   /** Forces a rung of the acquisition ladder. */
@@ -96,12 +101,13 @@ export interface SubscriberOptions<T = Uint8Array> {
   reconnect?: ReconnectOptions | undefined
 }
 
-const ENDPOINT: Rules = { codec: anything, wait: checkWait }
+const ENDPOINT: Rules = { codec: anything, schema: standardSchema, wait: checkWait }
+const PUBLISHER: Rules = { ...ENDPOINT, schemaId }
 const BATCHES: Rules = { signal, lifetime: oneOf('owned', 'borrowed', 'lease') }
 const ATTACHED: Rules = { signal, count: integer(1, 2 ** 20) }
 const READY: Rules = { signal, bytes: integer(0, 2 ** 30) }
 export function publisherJson(options: PublisherOptions<unknown>, codecId: string): string {
-  return coreJson(options, ENDPOINT, { codec: codecId })
+  return coreJson(options, PUBLISHER, { codec: codecId, schema: options.schemaId })
 }
 
 export function subscriberJson(options: SubscriberOptions<unknown>, codecId: string | undefined): string {

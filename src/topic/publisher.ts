@@ -8,7 +8,7 @@ import { metadataJson } from '../bus/options.js'
 import { type RecordJson, type Service, serviceOf } from '../bus/service.js'
 import { check, integer } from '../check.js'
 import { checkBytes } from '../codec/bytes.js'
-import { bytes as bytesCodec, type Codec, encodeWith } from '../codec/index.js'
+import type { PayloadCodec } from '../codec/payload-codec.js'
 import { channels } from '../diagnostics.js'
 import { closedError, fromNative, tooLarge, translated } from '../errors.js'
 import type { NativePublisher, NativePublisherHot } from '../native.js'
@@ -33,7 +33,7 @@ export interface ReadyOptions extends SignalOptions {
 /** @internal What a bus passes to the constructor. */
 export interface PublisherParts {
   native: NativePublisher
-  codec: Codec<unknown>
+  payloads: PayloadCodec
   wait: WaitOption | undefined
   readonly closed: (publisher: Publisher<unknown>) => void
 }
@@ -45,7 +45,8 @@ export class Publisher<T = Uint8Array> implements AsyncDisposable {
   readonly #native: NativePublisher
   readonly #hot: NativePublisherHot
   readonly #send: NativePublisherHot['send']
-  readonly #codec: Codec<unknown> | undefined
+  /** Absent if messages are bytes and stay as they are. */
+  readonly #payloads: PayloadCodec | undefined
   readonly #poller: Poller
   readonly #id: number
   readonly #room: Room
@@ -57,12 +58,12 @@ export class Publisher<T = Uint8Array> implements AsyncDisposable {
 
   /** @internal Use `bus.publisher()`. */
   constructor(parts: PublisherParts) {
-    const { native, codec } = parts
+    const { native, payloads } = parts
     this.maxMessage = native.maxMessage
     this.#native = native
     this.#hot = native.hot()
     this.#send = this.#hot.send
-    this.#codec = codec === (bytesCodec as Codec<unknown>) ? undefined : codec
+    this.#payloads = payloads.plain ? undefined : payloads
     this.#onClose = parts.closed
     this.#poller = poller()
     this.#room = new Room(this.#hot, new WaitPolicy(parts.wait), this.#poller, (bytes) => this.#full(bytes))
@@ -74,7 +75,7 @@ export class Publisher<T = Uint8Array> implements AsyncDisposable {
 
   /** @internal Whether `send` takes values rather than bytes. */
   get objectMode(): boolean {
-    return this.#codec !== undefined
+    return this.#payloads?.own === false
   }
 
   /** This publisher as others see it. */
@@ -98,11 +99,11 @@ export class Publisher<T = Uint8Array> implements AsyncDisposable {
    * `drop-newest`, it was dropped and counted.
    *
    * @throws {RingbellError} `ERR_RINGBELL_MESSAGE_TOO_LARGE`, `ERR_RINGBELL_WINDOW_OPEN` while a batch or loan is open,
-   * `ERR_RINGBELL_CODEC`, `ERR_RINGBELL_CLOSED`.
+   * `ERR_RINGBELL_CODEC`, `ERR_RINGBELL_SCHEMA`, `ERR_RINGBELL_CLOSED`.
    */
   send(value: T): boolean {
-    const codec = this.#codec
-    const data = codec === undefined ? (value as Uint8Array) : encodeWith(codec, value)
+    const payloads = this.#payloads
+    const data = payloads === undefined ? (value as Uint8Array) : payloads.encodeMessage(value)
     try {
       if (!this.#room.writing && this.#send(data) === 1) return true
     } catch (error) {
@@ -129,8 +130,8 @@ export class Publisher<T = Uint8Array> implements AsyncDisposable {
       throwIfAborted(options.signal)
     }
     if (this.#closed) throw closedError('publisher')
-    const codec = this.#codec
-    const data = codec === undefined ? (value as Uint8Array) : encodeWith(codec, value)
+    const payloads = this.#payloads
+    const data = payloads === undefined ? (value as Uint8Array) : payloads.encodeMessage(value)
     checkBytes(data)
     await this.#room.write(data, this.maxMessage, options?.signal)
   }
@@ -157,14 +158,15 @@ export class Publisher<T = Uint8Array> implements AsyncDisposable {
     await this.#room.wait(bytes, options?.signal)
   }
 
-  /** Makes a writer for many small messages. It is cheap, and can be used again and again. */
+  /** Makes a writer for many small messages: bytes, which no codec and no schema sees. It is cheap, and can be used again and again. */
   batch(): BatchWriter {
     if (this.#closed) throw closedError('publisher')
     return new BatchWriter(this.#window, this.#host)
   }
 
   /**
-   * Memory of the ring for one message of at most `byteLength` bytes, to be written in place; `undefined` when there is no room.
+   * Memory of the ring for one message of at most `byteLength` bytes, to be written in place; `undefined` when there is no room. No
+   * codec and no schema sees it.
    *
    * @throws {RingbellError} as `send` does.
    */

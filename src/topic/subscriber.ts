@@ -5,12 +5,13 @@
  */
 import type { Readable, ReadableOptions } from 'node:stream'
 import { invalid } from '../check.js'
-import type { Codec } from '../codec/index.js'
+import type { PayloadCodec } from '../codec/payload-codec.js'
 import { channels } from '../diagnostics.js'
 import { closedError, fromNative, translated } from '../errors.js'
 import type { NativeSubscriber } from '../native.js'
 import { membersOf, shown, type ShownOptions } from '../shown.js'
 import { checkSignal, type SignalOptions, throwIfAborted } from '../wait/abort.js'
+import type { AsyncIteration } from '../wait/async-iteration.js'
 import { Emitter } from '../wait/emitter.js'
 import { Iteration } from '../wait/iteration.js'
 import { once } from '../wait/once.js'
@@ -52,7 +53,7 @@ export interface AttachedOptions extends SignalOptions {
 export interface SubscriberParts {
   native: NativeSubscriber
   pattern: string
-  codec: Codec<unknown>
+  payloads: PayloadCodec
   wait: WaitOption | undefined
   /** Absent with `ack: 'immediate'`. */
   acks?: AckPolicy | undefined
@@ -89,7 +90,7 @@ export class Subscriber<T = Uint8Array>
   /** @internal Use `bus.subscriber()`. */
   constructor(parts: SubscriberParts) {
     super()
-    const { native, codec } = parts
+    const { native, payloads } = parts
     const hot = native.hot()
     this.pattern = parts.pattern
     this.#native = native
@@ -114,7 +115,7 @@ export class Subscriber<T = Uint8Array>
       hot,
       sources: this.#sources,
       notices: this.#notices,
-      codec,
+      payloads,
       loans: this.#loans,
       acks,
     }
@@ -141,12 +142,12 @@ export class Subscriber<T = Uint8Array>
    *
    * @throws {RingbellError} `ERR_RINGBELL_BUSY` while there is another iteration or listener, `ERR_RINGBELL_CLOSED`.
    */
-  [Symbol.asyncIterator](): AsyncIterableIterator<Message<T>, undefined> {
+  [Symbol.asyncIterator](): AsyncIteration<Message<T>> {
     return this.messages()
   }
 
   /** The same with a signal: when it fires, the iteration rejects with an `AbortError`. */
-  messages(options: SignalOptions = {}): AsyncIterableIterator<Message<T>, undefined> {
+  messages(options: SignalOptions = {}): AsyncIteration<Message<T>> {
     checkSignal(options)
     this.#assertReadable()
     return new Iteration(this.#owned, this.#gate, options.signal)
@@ -159,7 +160,7 @@ export class Subscriber<T = Uint8Array>
    * @throws {RingbellError} `ERR_RINGBELL_BUSY`, `ERR_RINGBELL_CLOSED`; `ERR_RINGBELL_INVALID_OPTION` (from the
    * iteration) for a lease on a topic that has `evictAfter`, is not `block`, or belongs to another user.
    */
-  batches(options: BatchesOptions = {}): AsyncIterableIterator<Batch<T>, undefined> {
+  batches(options: BatchesOptions = {}): AsyncIteration<Batch<T>> {
     checkLifetime(options)
     this.#assertReadable()
     return new Iteration(this.#batches(options.lifetime), this.#gate, options.signal)

@@ -7,6 +7,7 @@
 import { fromNative } from '../errors.js'
 import { shown, type ShownOptions } from '../shown.js'
 import { onAbort, throwIfAborted } from './abort.js'
+import type { AsyncIteration } from './async-iteration.js'
 import type { Gate, Holder, MessageSource, Reader } from './reader.js'
 import { TimeSlice } from './time-slice.js'
 
@@ -15,7 +16,7 @@ interface Asked<V> {
   readonly reject: (error: unknown) => void
 }
 
-export class Iteration<V> implements AsyncIterableIterator<V, undefined>, Reader, Holder {
+export class Iteration<V> implements AsyncIteration<V>, Reader, Holder {
   readonly messages: MessageSource<V>
   readonly #gate: Gate
   readonly #timeSlice = new TimeSlice()

@@ -77,7 +77,7 @@ test('a record becomes a frozen service in the words of this API', (t) => {
   })
   t.true(Object.isFrozen(made))
   t.is(made.name, 'ticks')
-  t.is(made.schema, 's')
+  t.is(made.schemaId, 's')
   t.deepEqual(made.topic, { capacity: 4096, overflow: 'block', evictAfter: 50, maxSubscribers: 2, maxGuests: 0 })
   t.deepEqual(made.access, { mode: '0660', group: 7, uids: [], gids: [] })
   t.deepEqual(made.endpoints, {})

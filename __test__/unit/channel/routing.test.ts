@@ -87,19 +87,19 @@ test('it retries to connect, gives up, and resumes after an update', async (t) =
 
 test('a server with another codec or schema, or a topic, is not connected', async (t) => {
   const { bus, fake } = fakeBus(t)
-  await bus.serve('typed', { codec: 'json', schema: 'v2' })
+  await bus.serve('typed', { codec: 'json', schemaId: 'v2' })
   await bus.queue('typed', { codec: 'json' })
-  for (const options of [{}, { codec: 'structured' }, { codec: 'json', schema: 'v1' }] as {
+  for (const options of [{}, { codec: 'structured' }, { codec: 'json', schemaId: 'v1' }] as {
     codec: 'json'
-    schema?: string
+    schemaId?: string
   }[]) {
     const client = await bus.connect('typed', options)
     const [error] = await once(client, 'failed')
     t.like(error, { code: 'ERR_RINGBELL_REFUSED' })
   }
   t.is(fake.connects, 0)
-  const client = await bus.connect('typed', { codec: 'json', schema: 'v2' })
-  t.is((await client.connected()).service?.schema, 'v2')
+  const client = await bus.connect('typed', { codec: 'json', schemaId: 'v2' })
+  t.is((await client.connected()).service?.schemaId, 'v2')
   t.is(fake.connects, 1)
 })
 
@@ -123,7 +123,7 @@ for (const later of [false, true]) {
     const { bus } = fakeBus(t)
     const schema = numbers(later)
     await bus.serve('checked', { codec: 'json', requests: schema, replies: schema }, async (n) =>
-      n === 1 ? ('x' as never) : n + 1,
+      n === 1 ? 'x' : n + 1,
     )
     const plain = await bus.connect<unknown, unknown>('checked', { codec: 'json' })
     t.is(await plain.call('41'), 42)
@@ -136,7 +136,7 @@ for (const later of [false, true]) {
     t.like(odd, { remoteCode: 'ERR_RINGBELL_SCHEMA' })
     const strict = await bus.connect('checked', { codec: 'json', requests: schema, replies: schema })
     t.is(await strict.call(5), 6)
-    const error = await t.throwsAsync(strict.call('x' as never), { name: 'RingbellError', code: 'ERR_RINGBELL_SCHEMA' })
+    const error = await t.throwsAsync(strict.call('x'), { name: 'RingbellError', code: 'ERR_RINGBELL_SCHEMA' })
     t.like(error, { cause: [{ message: 'no number' }] })
     t.is(strict.stats().inFlight, 0)
   })

@@ -2,6 +2,7 @@
 import { EventEmitter } from 'node:events'
 import test, { type ExecutionContext } from 'ava'
 import { json } from '../../../src/codec/index.js'
+import { PayloadCodec } from '../../../src/codec/payload-codec.js'
 import { DRAIN_NOTICE, type NativeSubscriber } from '../../../src/native.js'
 import { Subscriber } from '../../../src/topic/subscriber.js'
 import { Poller, type Wakeable } from '../../../src/wait/poller.js'
@@ -22,7 +23,7 @@ function scene(t: ExecutionContext, native: object): { subscriber: Subscriber; w
       ...native,
     } as NativeSubscriber,
     pattern: 'x',
-    codec: json,
+    payloads: new PayloadCodec(json),
     wait: 'sleep',
     mismatch: () => undefined,
     closed: () => undefined,

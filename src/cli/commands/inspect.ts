@@ -106,7 +106,7 @@ export async function attachAll(
 }
 
 function text(service: Service, attachment: Attachment | undefined, paint: Paint): string {
-  const { name, id, kind, pid, uid, protocol, offers, codec, schema, topic, access, endpoints, metadata } = service
+  const { name, id, kind, pid, uid, protocol, offers, codec, schemaId, topic, access, endpoints, metadata } = service
   const lines: [string, string][] = [
     ['kind', kind],
     ['process', `pid ${pid}, uid ${uid}`],
@@ -114,7 +114,7 @@ function text(service: Service, attachment: Attachment | undefined, paint: Paint
   ]
   if (offers.length > 0) lines.push(['offers', offers.join(', ')])
   if (codec !== undefined) lines.push(['codec', codec])
-  if (schema !== undefined) lines.push(['schema', schema])
+  if (schemaId !== undefined) lines.push(['schema id', schemaId])
   if (topic !== undefined) {
     const evict = topic.evictAfter === undefined ? '' : `, evicts after ${duration(topic.evictAfter * 1e6)}`
     lines.push([

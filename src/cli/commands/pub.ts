@@ -27,6 +27,7 @@ import { runSession, type Session } from '../session.js'
 
 interface PubOptions extends AccessFlags, InputFlags {
   codec?: string
+  schemaId?: string
   capacity?: number
   overflow?: Overflow
   evictAfter?: number
@@ -53,6 +54,7 @@ export function pub(): Command {
       '--codec <id>',
       'codec to announce, such as json; the bytes are sent as they come (with structured, the input is JSON)',
     )
+    .option('--schema-id <id>', 'id of the schema to announce, such as reading/2')
     .option('--capacity <size>', 'bytes of the ring, a power of two (default: 1M)', parseSize)
     .addOption(
       new Option('--overflow <policy>', 'what to do when the ring is full (default: block)').choices([
@@ -89,7 +91,7 @@ async function publish(
   data: string | undefined,
   options: PubOptions,
 ): Promise<void> {
-  const { capacity, overflow, evictAfter, maxSubscribers, codec: id = 'bytes' } = options
+  const { capacity, overflow, evictAfter, maxSubscribers, codec: id = 'bytes', schemaId } = options
   const codec = shellCodec(id)
   const input = await Input.open(data, options, signal)
   let publisher: Publisher | undefined
@@ -100,6 +102,7 @@ async function publish(
       evictAfter,
       maxSubscribers,
       codec,
+      schemaId,
       access: accessOf(options),
     })
     const sender = new Sender(publisher, codec, overflow ?? 'block', options.rate, signal)

@@ -16,6 +16,7 @@ import { LARGEST } from '../splitter.js'
 
 interface PushOptions extends AccessFlags, InputFlags {
   codec: string
+  schemaId?: string
   capacity?: number
   attempts?: number
   timeout?: number
@@ -40,6 +41,7 @@ export function push(): Command {
       'codec to announce, such as json; the bytes are sent as they come (with structured, the input is JSON)',
       'bytes',
     )
+    .option('--schema-id <id>', 'id of the schema to announce, such as reading/2')
     .option('--capacity <size>', "bytes of each worker's rings, a power of two (default: 64K)", parseSize)
     .option('-a, --attempts <n>', 'deliveries of a job before it is given up (default: 5)', parseCount)
     .addOption(
@@ -63,13 +65,14 @@ async function give(
   data: string | undefined,
   options: PushOptions,
 ): Promise<ExitCode> {
-  const { codec, capacity, attempts, timeout, limit } = options
+  const { codec, schemaId, capacity, attempts, timeout, limit } = options
   const begin = performance.now()
   const input = await Input.open(data, options, signal)
   let queue: Queue | undefined
   try {
     queue = await bus.queue(name, {
       codec: shellCodec(codec),
+      schemaId,
       maxMessage: LARGEST.bytes,
       capacity,
       attempts,

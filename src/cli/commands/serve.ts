@@ -13,6 +13,7 @@ import { placeOf, runSession, type Session } from '../session.js'
 
 interface CommandOptions extends AccessFlags {
   codec: string
+  schemaId?: string
   capacity?: number
   jobs: number
   stream?: boolean
@@ -32,6 +33,7 @@ export function serve(): Command {
     .argument('<service>', 'service name to serve under')
     .argument('<command...>', "the command and its arguments; after '--' they may begin with '-'")
     .option('--codec <id>', 'codec to announce, such as json; the bytes are passed on as they come', 'bytes')
+    .option('--schema-id <id>', 'id of the schema to announce, such as reading/2')
     .option('--capacity <size>', "bytes of each connection's rings, a power of two (default: 64K)", parseSize)
     .option('-j, --jobs <n>', 'the most commands at once; further calls wait', parseCount, 16)
     .option('-s, --stream', 'send the output of the command as it comes, to `call --stream`')
@@ -44,11 +46,11 @@ export function serve(): Command {
 }
 
 async function run({ bus, out, signal }: Session, name: string, words: string[], options: CommandOptions) {
-  const { codec, capacity, jobs, stream = false } = options
+  const { codec, schemaId, capacity, jobs, stream = false } = options
   const commands = new CommandHandler(name, words, jobs)
   const server = await bus.serve(
     name,
-    { codec: shellCodec(codec), capacity, access: accessOf(options) },
+    { codec: shellCodec(codec), schemaId, capacity, access: accessOf(options) },
     (request, context) => (stream ? commands.stream(request, context) : commands.reply(request, context)),
   )
   server.on('failed', ({ code, message }) => out.report(`${message} (${code})`, { event: 'failed', code, message }))

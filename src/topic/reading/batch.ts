@@ -4,7 +4,6 @@
  * `lease` until `release()` or the next step of the iteration. After that the memory belongs to other messages.
  */
 import { invalid } from '../../check.js'
-import { decodeWith } from '../../codec/index.js'
 import { RingbellError } from '../../errors.js'
 import { TABLE_WORDS } from '../../native.js'
 import { shown, type ShownOptions } from '../../shown.js'
@@ -84,13 +83,14 @@ export class Batch<T = Uint8Array> implements Iterable<Message<T>> {
 
   /**
    * Message `i`, decoded by the subscriber's codec (from a copy, if the value could point into memory that is not
-   * yours).
+   * yours), as its schema returns it.
    *
-   * @throws {RingbellError} `ERR_RINGBELL_CODEC` when the bytes are not what the codec expects.
+   * @throws {RingbellError} `ERR_RINGBELL_CODEC` when the bytes are not what the codec expects, `ERR_RINGBELL_SCHEMA` when the value is
+   * not what the schema expects.
    */
   value(i: number): T {
     const data = this.data(i)
-    return decodeWith(this.#delivery.codec, this.#delivery.copies ? data.slice() : data) as T
+    return this.#delivery.payloads.decodeMessage(this.#delivery.copies ? data.slice() : data) as T
   }
 
   /** Where message `i` begins in `bytes`. */

@@ -26,20 +26,20 @@ export class BorrowedSource<T> implements MessageSource<Batch<T>>, Lender {
   #next: Batch<T> | undefined = undefined
 
   constructor(context: ReaderContext) {
-    const { native, hot, codec } = context
+    const { native, hot, payloads } = context
     this.#context = context
     this.#drain = hot.drain
     this.#table = native.table
     this.#scratch = native.scratch
     // With these two codecs no copy is needed: a value of `json` does not point into the slab, and a value of `bytes`
     // is the view.
-    this.#aliases = codec !== bytes && codec !== json
+    this.#aliases = payloads.codec !== bytes && payloads.codec !== json
   }
 
   refill(): boolean {
     this.#context.acks?.asked()
     if (this.#next !== undefined) return true
-    const { sources, notices, codec } = this.#context
+    const { sources, notices, payloads } = this.#context
     const scratch = this.#scratch
     if (this.#oversized > PATIENCE) this.#renew(LARGEST_SLAB)
     for (;;) {
@@ -49,7 +49,7 @@ export class BorrowedSource<T> implements MessageSource<Batch<T>>, Lender {
         const source = sources.get(this.#source)
         const slab = this.#slab
         if (slab.byteLength > LARGEST_SLAB) this.#notePlenty(scratch[1] as number)
-        const delivery = new Delivery(slab, source, codec, scratch[2] as number, scratch[3] as number, this.#aliases)
+        const delivery = new Delivery(slab, source, payloads, scratch[2] as number, scratch[3] as number, this.#aliases)
         this.#next = new Batch<T>('borrowed', delivery, this.#table, 0, count, this)
         return true
       }

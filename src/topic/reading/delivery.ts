@@ -3,7 +3,7 @@
  * bytes (docs/protocol.md: 8-byte header, u64 first sequence, u64 time in ns). Messages and batches keep it, so nothing in it changes
  * after the drain.
  */
-import type { Codec } from '../../codec/index.js'
+import type { PayloadCodec } from '../../codec/payload-codec.js'
 import { BATCH_BEFORE } from '../../native.js'
 import type { Source } from '../sources.js'
 import type { ReaderContext } from './reader-context.js'
@@ -18,7 +18,7 @@ export class Delivery {
   readonly buffer: ArrayBufferLike
   readonly base: number
   readonly source: Source
-  readonly codec: Codec<unknown>
+  readonly payloads: PayloadCodec
   /**
    * Whether values are decoded from a copy: if a peer can write to the bytes, or a value may point into memory that is
    * used again.
@@ -31,7 +31,7 @@ export class Delivery {
   constructor(
     bytes: Uint8Array,
     source: Source,
-    codec: Codec<unknown>,
+    payloads: PayloadCodec,
     firstSequence: number,
     firstTime: number,
     copies: boolean,
@@ -40,7 +40,7 @@ export class Delivery {
     this.buffer = bytes.buffer
     this.base = bytes.byteOffset
     this.source = source
-    this.codec = codec
+    this.payloads = payloads
     this.copies = copies
     this.#firstSequence = firstSequence
     this.#firstTime = firstTime
@@ -69,8 +69,8 @@ export class Delivery {
 }
 
 /** After `DRAIN_LARGE`: a message that came in pieces. With any lifetime it has memory of its own, which its reader may keep. */
-export function largeDelivery({ native, sources, codec }: ReaderContext): Delivery {
+export function largeDelivery({ native, sources, payloads }: ReaderContext): Delivery {
   const { scratch } = native
   const source = sources.get(scratch[0] as number)
-  return new Delivery(native.takeLarge(), source, codec, scratch[2] as number, scratch[3] as number, false)
+  return new Delivery(native.takeLarge(), source, payloads, scratch[2] as number, scratch[3] as number, false)
 }

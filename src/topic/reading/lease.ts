@@ -62,12 +62,12 @@ export class LeaseSource<T> implements MessageSource<Batch<T>>, Lender {
   }
 
   #batch(count: number): Batch<T> {
-    const { native, sources, codec } = this.#context
+    const { native, sources, payloads } = this.#context
     const scratch = this.#scratch
     this.#source = scratch[0] as number
     const source = sources.get(this.#source)
     source.memory ??= new Uint8Array(native.sourceMemory(this.#source))
-    const delivery = new Delivery(source.memory, source, codec, scratch[2] as number, scratch[3] as number, true)
+    const delivery = new Delivery(source.memory, source, payloads, scratch[2] as number, scratch[3] as number, true)
     return new Batch<T>('lease', delivery, this.#table, 0, count, this)
   }
 }

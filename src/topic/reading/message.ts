@@ -4,7 +4,6 @@
  * messages for long, keep `data.slice()` instead.
  */
 import { Buffer } from 'node:buffer'
-import { bytes, decodeWith } from '../../codec/index.js'
 import { attempt, shown, type ShownOptions } from '../../shown.js'
 import type { Delivery } from './delivery.js'
 
@@ -58,14 +57,15 @@ export class Message<T = Uint8Array> {
   }
 
   /**
-   * The value, decoded once by the subscriber's codec; with `bytes` the same as `data`.
+   * The value, decoded once by the subscriber's codec, as its schema returns it; with `bytes` and without a schema the same as `data`.
    *
-   * @throws {RingbellError} `ERR_RINGBELL_CODEC` when the bytes are not what the codec expects.
+   * @throws {RingbellError} `ERR_RINGBELL_CODEC` when the bytes are not what the codec expects, `ERR_RINGBELL_SCHEMA` when the value is
+   * not what the schema expects.
    */
   get value(): T {
     if (this.#value === UNREAD) {
       const data = this.data
-      this.#value = decodeWith(this.#delivery.codec, this.#delivery.copies ? data.slice() : data)
+      this.#value = this.#delivery.payloads.decodeMessage(this.#delivery.copies ? data.slice() : data)
     }
     return this.#value as T
   }
@@ -123,9 +123,9 @@ export class Message<T = Uint8Array> {
     return shown('Message', { service, sequence, time, publisher, ...this.#content() }, depth, options)
   }
 
-  /** The value; the bytes if there is no codec, or it cannot decode them. */
+  /** The value; the bytes if there is no codec, or they are not what codec and schema expect. */
   #content(): object {
-    if (this.#delivery.codec === bytes) return { data: this.data }
+    if (this.#delivery.payloads.plain) return { data: this.data }
     const read = attempt(() => ({ value: this.value }))
     return read ?? { data: this.data }
   }

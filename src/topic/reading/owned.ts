@@ -91,7 +91,7 @@ export class OwnedSource<T> implements MessageSource<Message<T>> {
   }
 
   #fetch(): boolean {
-    const { sources, codec, loans } = this.#context
+    const { sources, payloads, loans } = this.#context
     loans.assertNothingLent()
     if (this.#notices.keeping) this.#notices.take()
     const slabs = this.#slabs
@@ -103,7 +103,7 @@ export class OwnedSource<T> implements MessageSource<Message<T>> {
         this.#delivery = new Delivery(
           slabs.bytes,
           sources.get(scratch[0] as number),
-          codec,
+          payloads,
           scratch[2] as number,
           scratch[3] as number,
           false,

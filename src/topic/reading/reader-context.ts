@@ -2,7 +2,7 @@
  * What the message sources of one subscriber share. There is one source per lifetime. Errors of the binding pass through untranslated: readers
  * translate what they hand to users. No user code runs here: a listener that aborts, closes or reads must not find a drain half done.
  */
-import type { Codec } from '../../codec/index.js'
+import type { PayloadCodec } from '../../codec/payload-codec.js'
 import type { NativeSubscriber, NativeSubscriberHot } from '../../native.js'
 import type { Sources } from '../sources.js'
 import type { Acks } from './acks.js'
@@ -25,7 +25,7 @@ export interface ReaderContext {
   readonly hot: NativeSubscriberHot
   readonly sources: Sources
   readonly notices: PendingNotices
-  readonly codec: Codec<unknown>
+  readonly payloads: PayloadCodec
   readonly loans: Loans
   /** Absent with `ack: 'immediate'`. */
   readonly acks?: Acks | undefined

@@ -3,6 +3,7 @@ import { MessageChannel } from 'node:worker_threads'
 import test from 'ava'
 import { serviceOf } from '../../../../src/bus/service.js'
 import { type Codec, json, structured } from '../../../../src/codec/index.js'
+import { PayloadCodec } from '../../../../src/codec/payload-codec.js'
 import type { NativeSubscriber, NativeSubscriberHot } from '../../../../src/native.js'
 import { BATCH_BEFORE, DRAIN_LARGE, DRAIN_NEEDS_SLAB } from '../../../../src/native.js'
 import { BorrowedBatches } from '../../../../src/topic/reading/borrowed-batches.js'
@@ -86,7 +87,7 @@ function scene(codec: Codec<unknown> = json) {
   sources.add(3, { service, rung: 'direct', fallbacks: [] })
   const notices = { keeping: false, untold: false, take: (): void => undefined, takeSoon: (): void => undefined }
   const loans = new Loans()
-  const context: ReaderContext = { native, hot, sources, notices, codec, loans }
+  const context: ReaderContext = { native, hot, sources, notices, payloads: new PayloadCodec(codec), loans }
   const poller = { hold: () => state.held++, drop: () => state.held--, hurry() {} } as unknown as Poller
   const gate = new ReaderGate(hot, new WaitPolicy('sleep'), poller, () => undefined)
   const send = (...texts: (string | Buffer)[]): void => {
