@@ -31,7 +31,9 @@ test('options that the binding does not know are not passed on', (t) => {
     capacity: 4096,
     codec: 'json',
   })
-  t.deepEqual(options(queueJson({ limit: 3, attempts: 2, timeout: 5 }, 'bytes')), { codec: 'bytes' })
+  t.deepEqual(options(queueJson({ limit: 3, attempts: 2, timeout: 5, backoff: {}, deadLetters: 0 }, 'bytes')), {
+    codec: 'bytes',
+  })
   t.deepEqual(options(connectJson({ route: 'first', schema: 'a', sendCapacity: 4096 })), { sendCapacity: 4096 })
   t.deepEqual(options(workerJson({ concurrency: 2, acquire: 'stream' })), { acquire: 'stream' })
 })
@@ -108,6 +110,8 @@ test('values that only TypeScript would refuse are checked', (t) => {
     [() => subscriberJson({ ackBatch: 32 }, 'bytes'), /ackBatch \(32\) needs ack: 'batch'/],
     [() => serveJson({ maxRequests: 0 }, 'bytes'), /maxRequests \(0\)/],
     [() => queueJson({ attempts: 0.5 }, 'bytes'), /attempts \(0\.5\)/],
+    [() => queueJson({ backoff: { delay: 0 } }, 'bytes'), /backoff\.delay must be a number of milliseconds from 1/],
+    [() => queueJson({ deadLetters: -1 }, 'bytes'), /deadLetters \(-1\)/],
     [() => connectJson({ route: 'random' as never }), /route .*'first', 'round-robin', 'least-busy'/],
     [() => connectJson({ reconnect: { delay: 0 } }), /reconnect\.delay/],
     [() => workerJson({ concurrency: 0 }), /concurrency \(0\)/],

@@ -15,7 +15,8 @@ import { poller, type Poller } from '../wait/poller.js'
 /** What the record of an instance must have. */
 export interface Expectation {
   readonly kind: string
-  readonly codec: string
+  /** `undefined`: any. */
+  readonly codec: string | undefined
   readonly schema: string | undefined
 }
 
@@ -251,7 +252,7 @@ function mismatch({ name, codec, schema, pid }: Service, expected: Expectation):
       `'${name}' of process ${pid} has the ${what} ${theirs ?? '(none)'}, but this side expects ${ours}.`,
     )
   // A server in Rust that names no codec takes and gives bytes.
-  if ((codec ?? 'bytes') !== expected.codec) return told('codec', codec, expected.codec)
+  if (expected.codec !== undefined && (codec ?? 'bytes') !== expected.codec) return told('codec', codec, expected.codec)
   if (expected.schema !== undefined && schema !== expected.schema) return told('schema', schema, expected.schema)
   return undefined
 }

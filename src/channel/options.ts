@@ -24,7 +24,7 @@ import {
 import type { CodecOption } from '../codec/index.js'
 import { type Schema, standardSchema } from '../codec/schema.js'
 import type { SignalOptions } from '../wait/abort.js'
-import { reconnect, type ReconnectOptions } from '../wait/backoff.js'
+import { backoff, type BackoffOptions, reconnect, type ReconnectOptions } from '../wait/backoff.js'
 import { checkWait, type WaitOption } from '../wait/policy.js'
 import type { Route } from './routing.js'
 
@@ -139,12 +139,29 @@ export interface QueueOptions<T = Uint8Array> extends Description, ChannelOption
    * without a limit.
    */
   timeout?: number | undefined
+  /** Pauses between the attempts of a message, by default none. */
+  backoff?: BackoffOptions | undefined
+  /**
+   * The most messages in `deadLetters`, 1,000 by default; with 0 none is kept. Together they have at most 64 MiB. The oldest ones are
+   * dropped, and counted.
+   */
+  deadLetters?: number | undefined
 }
+
+export interface PushOptions {
+  /** Milliseconds before a worker gets it, 0 by default, at most 2^31 - 1 (24 days). It counts for `limit` meanwhile. */
+  delay?: number | undefined
+}
+
+export interface RunOptions extends PushOptions, SignalOptions {}
 
 export interface WorkerOptions<T = Uint8Array> extends ChannelOptions, RingOptions {
   /** The expected codec. The worker does not connect to a queue with another one (`'failed'`). */
   codec?: CodecOption<T> | undefined
-  /** Messages at once, 1 by default. A queue assigns so many before the first is acknowledged. */
+  /**
+   * Messages at once from each queue, 1 by default. A queue assigns so many before the first is acknowledged. One that sends more is
+   * disconnected (`'failed'`).
+   */
   concurrency?: number | undefined
   /** How to try again when connecting fails, or when a connection fails although its queue lives. */
   reconnect?: ReconnectOptions | undefined
@@ -160,12 +177,22 @@ export const DEFAULT_MAX_MESSAGE = 64 * 2 ** 20
 export const DEFAULT_MAX_REQUESTS = 65_536
 export const DEFAULT_LIMIT = 65_536
 export const DEFAULT_ATTEMPTS = 5
+export const DEFAULT_DEAD_LETTERS = 1000
 
 const COUNT = integer(1, 2 ** 24)
 const TIME = duration(0, LONGEST_MS, 'milliseconds')
 const CHANNEL: Rules = { wait: checkWait, maxMessage: integer(1, 2 ** 30), codec: anything }
 const SERVE: Rules = { ...CHANNEL, requests: standardSchema, replies: standardSchema, maxRequests: COUNT }
-const QUEUE: Rules = { ...CHANNEL, limit: COUNT, attempts: integer(1, 2 ** 20), timeout: TIME }
+const QUEUE: Rules = {
+  ...CHANNEL,
+  limit: COUNT,
+  attempts: integer(1, 2 ** 20),
+  timeout: TIME,
+  backoff,
+  deadLetters: integer(0, 2 ** 24),
+}
+const PUSH: Rules = { delay: TIME }
+const RUN: Rules = { ...PUSH, signal }
 const CONNECT: Rules = {
   ...CHANNEL,
   reconnect,
@@ -199,6 +226,14 @@ export function workerJson(options: WorkerOptions<unknown>): string {
 
 export function checkCall(options: CallOptions): void {
   check(options, CALL)
+}
+
+export function checkPush(options: PushOptions): void {
+  check(options, PUSH)
+}
+
+export function checkRun(options: RunOptions): void {
+  check(options, RUN)
 }
 
 export function checkClose(options: object): void {
