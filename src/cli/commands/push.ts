@@ -103,7 +103,7 @@ async function give(
       const results = options.result === true ? new Results(queue, name, codec, out) : undefined
       await pushAll(queue, input, results, options.delay, signal)
       await queue.drained({ signal })
-      await results?.printed
+      await results?.all()
     } finally {
       await summarize(queue, name, out, (performance.now() - begin) / 1000)
     }
@@ -140,6 +140,7 @@ class Results {
   readonly #name: string
   readonly #codec: string
   readonly #out: Session['out']
+  readonly #running = new Set<Promise<void>>()
   #jobs = 0
 
   constructor(queue: Queue, name: string, codec: string, out: Session['out']) {
@@ -151,18 +152,31 @@ class Results {
 
   run(job: Uint8Array, options: PushOptions): void {
     const number = ++this.#jobs
-    this.#queue.run<Uint8Array>(job, options).then(
-      (result) => (this.printed = this.printed.then(() => this.#print(number, result))),
-      (error: RingbellError) => {
-        // The summary counts what is lost.
-        if (this.#queue.closed) return
-        tellGivenUp(job, error, this.#name, this.#codec, this.#out)
-      },
-    )
+    const one = this.#queue
+      .run<Uint8Array | undefined>(job, options)
+      .then(
+        (result) => {
+          this.printed = this.printed.then(() => this.#print(number, result))
+          // An error ends the command, which waits for it, perhaps later.
+          this.printed.catch(() => {})
+        },
+        (error: RingbellError) => {
+          // The summary counts what is lost.
+          if (!this.#queue.closed) tellGivenUp(job, error, this.#name, this.#codec, this.#out)
+        },
+      )
+      .then(() => void this.#running.delete(one))
+    this.#running.add(one)
   }
 
-  #print(job: number, result: Uint8Array): Promise<void> | undefined {
-    const bytes = Buffer.from(result)
+  /** Resolves when every job has been told of. Call it when all are done. */
+  async all(): Promise<void> {
+    await Promise.all(this.#running)
+    await this.printed
+  }
+
+  #print(job: number, result: Uint8Array | undefined): Promise<void> | undefined {
+    const bytes = Buffer.from(result ?? [])
     if (this.#out.json) return this.#out.value({ queue: this.#name, job, ...jsonOf(bytes, this.#codec) })
     return this.#out.write(bytes.at(-1) === NEWLINE ? bytes : Buffer.concat([bytes, Buffer.of(NEWLINE)]))
   }
