@@ -15,15 +15,15 @@ import type { PayloadCodec } from '../codec/payload-codec.js'
 import { closedError, RingbellError } from '../errors.js'
 import { checkSignal, type SignalOptions, throwIfAborted } from '../wait/abort.js'
 import { type BackoffOptions, pauseAfter } from '../wait/backoff.js'
-import { Fifo } from '../wait/fifo.js'
 import { Condition } from '../wait/condition.js'
 import { waitFor } from '../wait/waiting.js'
 import { tellCounters } from './about.js'
+import { Assignment } from './assignment.js'
 import type { Connection } from './connection.js'
 import { type DeadLetter, DeadLetters } from './dead-letters.js'
 import { Job, type JobHost } from './job.js'
 import { EndpointOwner, type Life, type LifeHost, type LifeParts } from './life.js'
-import { copied, type EndReason, type Link } from './link.js'
+import { copied, type EndReason } from './link.js'
 import { checkPush, checkRun, type PushOptions, type RunOptions } from './options.js'
 import { connectionOf } from './peers.js'
 import type { RemoteError } from './remote-error.js'
@@ -61,26 +61,15 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
   readonly #limit: number
   readonly #attempts: number
   readonly #backoff: BackoffOptions | undefined
-  /** Messages that no worker has. Those that were lost with a worker come first, then others that are delivered again. */
-  readonly #fresh = new Fifo<Job>()
-  readonly #again = new Fifo<Job>()
-  readonly #apart = new Fifo<Job>()
-  /** Workers that have a message which was lost with another worker. */
-  readonly #suspecting = new Set<Link>()
-  /** Messages that are not to be assigned yet. */
-  readonly #delayed = new Set<Job>()
-  readonly #assigned = new Set<Job>()
+  readonly #jobs = new Assignment()
   readonly #deadLetters: DeadLetters
   readonly #jobHost: JobHost
-  /** Workers that accept more messages, and how many, in the order in which they are served. */
-  readonly #ready = new Map<Link, number>()
   readonly #room = new Condition(() => this.size < this.#limit)
   readonly #drained = new Condition(() => this.size === 0)
   /** Waits of `close({ grace })`. The end of the queue resolves them as well. */
   readonly #idle = new Condition(() => this.size === 0)
   #pushed = 0
   #acknowledged = 0
-  #redelivered = 0
   #failed = 0
   #withdrawn = 0
 
@@ -112,7 +101,7 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
 
   /** Messages that are not acknowledged yet. */
   get size(): number {
-    return this.#waiting + this.#delayed.size + this.#assigned.size
+    return this.#jobs.size
   }
 
   /**
@@ -199,7 +188,7 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
     await this.#room.wait(options)
   }
 
-  /** Resolves when every message has been acknowledged, or given up, also while the queue closes. Rejects as `ready` does. */
+  /** Resolves when every message has been acknowledged, given up or withdrawn, also while the queue closes. Rejects as `ready` does. */
   async drained(options: SignalOptions = {}): Promise<void> {
     checkSignal(options)
     throwIfAborted(options.signal)
@@ -216,12 +205,12 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
   stats(): QueueStats {
     return {
       workers: this.#life.peers.size,
-      waiting: this.#waiting,
-      delayed: this.#delayed.size,
-      assigned: this.#assigned.size,
+      waiting: this.#jobs.waiting,
+      delayed: this.#jobs.delayed,
+      assigned: this.#jobs.assigned,
       pushed: this.#pushed,
       acknowledged: this.#acknowledged,
-      redelivered: this.#redelivered,
+      redelivered: this.#jobs.redelivered,
       failed: this.#failed,
       withdrawn: this.#withdrawn,
       deadLetters: this.#deadLetters.size,
@@ -230,131 +219,52 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
     }
   }
 
-  get #waiting(): number {
-    return this.#fresh.size + this.#again.size + this.#apart.size
-  }
-
-  #accept(job: Job, delay = 0): void {
+  #accept(job: Job, delay: number | undefined): void {
     this.#pushed++
-    if (delay > 0) this.#delay(job, delay)
-    else this.#fresh.push(job)
+    this.#jobs.put(job, delay)
     this.#keepAlive()
-    this.#assign()
+    this.#jobs.go()
   }
 
-  /** Puts it where it waits for a worker, after so many milliseconds. */
-  #delay(job: Job, ms: number): void {
-    this.#delayed.add(job)
-    job.pause(ms, () => {
-      this.#delayed.delete(job)
-      if (job.attempts === 0) this.#fresh.push(job)
-      else this.#wait(job)
-      this.#assign()
-    })
-  }
-
-  /** Its caller waits no more. If it is not over, it is in exactly one place. */
+  /** Its caller waits no more. */
   #withdraw(job: Job): void {
     if (job.over) return
-    const isIt = (one: Job): boolean => one === job
-    if (this.#assigned.has(job) || this.#delayed.delete(job)) this.#takeFrom(job, job.takeBack())
-    else for (const list of [this.#fresh, this.#again, this.#apart]) if (list.take(isIt) !== undefined) break
+    this.#jobs.remove(job)
     this.#withdrawn++
     this.#changed()
-    if (this.#apart.size > 0) this.#assign()
-  }
-
-  /** Assigns waiting messages to the workers that accept more, one worker after the other. */
-  #assign(): void {
-    if (this.#apart.size > 0) this.#assignApart()
-    while (this.#again.size + this.#fresh.size > 0) {
-      const next = this.#ready.entries().next()
-      if (next.done === true) return
-      const [link, credit] = next.value
-      this.#ready.delete(link)
-      if (link.gone !== undefined || link.leaving) continue
-      this.#give((this.#again.shift() ?? this.#fresh.shift()) as Job, link, credit)
-    }
-  }
-
-  /** Assigns messages that were lost with a worker, one to each worker, and better to those that have nothing else. */
-  #assignApart(): void {
-    while (this.#apart.size > 0) {
-      let best: Link | undefined
-      for (const link of this.#ready.keys()) {
-        if (link.gone !== undefined || link.leaving || this.#suspecting.has(link)) continue
-        best ??= link
-        if (link.calls.size > 0) continue
-        best = link
-        break
-      }
-      if (best === undefined) return
-      const credit = this.#ready.get(best) ?? 1
-      this.#ready.delete(best)
-      this.#give(this.#apart.shift() as Job, best, credit)
-    }
-  }
-
-  #give(job: Job, link: Link, credit: number): void {
-    this.#assigned.add(job)
-    if (!job.sendOn(link)) {
-      this.#assigned.delete(job)
-      this.#wait(job)
-      return
-    }
-    if (job.apart && this.#assigned.has(job)) this.#suspecting.add(link)
-    if (job.attempts > 1) this.#redelivered++
-    if (credit > 1) this.#ready.set(link, credit - 1)
-  }
-
-  /** It is delivered again. */
-  #wait(job: Job): void {
-    if (job.apart) this.#apart.push(job)
-    else this.#again.push(job)
-  }
-
-  /** The worker has it no more. */
-  #takeFrom(job: Job, link: Link | undefined): void {
-    this.#assigned.delete(job)
-    if (job.apart && link !== undefined) this.#suspecting.delete(link)
-  }
-
-  /** A worker accepts so many more. */
-  #credit(link: Link, amount: number): void {
-    this.#ready.set(link, Math.min(MOST_CREDIT, (this.#ready.get(link) ?? 0) + amount))
-    this.#assign()
+    this.#jobs.go()
   }
 
   #hostOfJobs(timeout: number): JobHost {
     return {
       timeout,
       acknowledged: (job, link) => {
-        this.#takeFrom(job, link)
+        this.#jobs.takeFrom(job, link)
         this.#acknowledged++
         this.#changed()
-        if (this.#apart.size > 0) this.#assign()
+        // This worker may get a message that is kept apart.
+        this.#jobs.go()
       },
       refused: (job, link, error, lost) => {
-        this.#takeFrom(job, link)
+        this.#jobs.takeFrom(job, link)
         if (this.#life.closed !== undefined) return
         job.apart ||= lost
         if (job.attempts >= this.#attempts) this.#giveUp(job, error)
-        else if (this.#backoff === undefined) this.#wait(job)
-        else this.#delay(job, pauseAfter(job.attempts, this.#backoff))
+        else this.#jobs.put(job, this.#backoff && pauseAfter(job.attempts, this.#backoff))
         this.#changed()
-        this.#assign()
+        this.#jobs.go()
       },
       unsent: (link, bytes) => {
         link.room(bytes).then(
-          () => this.#credit(link, 1),
+          () => this.#jobs.credit(link, 1),
           () => {},
         )
       },
       returned: (job, link) => {
-        this.#takeFrom(job, link)
+        this.#jobs.takeFrom(job, link)
         if (this.#life.closed !== undefined) return
-        this.#wait(job)
-        this.#assign()
+        this.#jobs.putBack(job)
+        this.#jobs.go()
       },
     }
   }
@@ -393,10 +303,7 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
     return {
       // Only a worker gives credit. Who asks for the counters is none.
       joinsLater: true,
-      ended: (link) => {
-        this.#ready.delete(link)
-        this.#suspecting.delete(link)
-      },
+      ended: (link) => this.#jobs.lose(link),
       unconnected: (_connection, error) => this.#life.events.add('failed', error, undefined),
       request: (link, flags, id) => {
         const { endpoint } = this.#life
@@ -406,24 +313,19 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
       message: (link) => this.#life.endpoint.breach(link, 'it sent a message to a queue'),
       credit: (link, amount) => {
         this.#life.peers.join(link)
-        this.#credit(link, amount)
+        this.#jobs.credit(link, amount)
       },
-      goodbye: (link) => void this.#ready.delete(link),
+      goodbye: (link) => this.#jobs.leave(link),
       source: connectionOf,
       leave: () => this.#room.fail(closedError('queue')),
       idle: () => this.#idle.wait(),
       end: (error) => {
         this.#room.fail(error)
         this.#drained.fail(error)
-        const left = [this.#fresh, this.#again, this.#apart, this.#delayed, this.#assigned]
-        const jobs = left.flatMap((some) => [...some])
-        for (const some of left) some.clear()
-        for (const job of jobs) job.failed(error)
+        for (const job of this.#jobs.removeAll()) job.failed(error)
         this.#idle.check()
         this.#life.needed = false
       },
     }
   }
 }
-
-const MOST_CREDIT = 65_536
