@@ -155,11 +155,7 @@ class Results {
     const one = this.#queue
       .run<Uint8Array | undefined>(job, options)
       .then(
-        (result) => {
-          this.printed = this.printed.then(() => this.#print(number, result))
-          // An error ends the command, which waits for it, perhaps later.
-          this.printed.catch(() => {})
-        },
+        (result) => this.#printNext(number, result),
         (error: RingbellError) => {
           // The summary counts what is lost.
           if (!this.#queue.closed) tellGivenUp(job, error, this.#name, this.#codec, this.#out)
@@ -173,6 +169,12 @@ class Results {
   async all(): Promise<void> {
     await Promise.all(this.#running)
     await this.printed
+  }
+
+  #printNext(job: number, result: Uint8Array | undefined): void {
+    this.printed = this.printed.then(() => this.#print(job, result))
+    // An error ends the command, which waits for it, perhaps later.
+    this.printed.catch(() => {})
   }
 
   #print(job: number, result: Uint8Array | undefined): Promise<void> | undefined {
