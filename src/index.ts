@@ -15,6 +15,8 @@ export type { BatchWriter } from './topic/writing/batch-writer.js'
 export { Bus } from './bus/bus.js'
 export type { Client, ClientEvents, ServerStatsOptions } from './channel/client.js'
 export type { Connection } from './channel/connection.js'
+export type { QueueReport, ServiceCounters } from './channel/counters.js'
+export type { DeadLetter, DeadLetterSummary } from './channel/dead-letters.js'
 export type { ReceivedFds } from './channel/fds.js'
 export type { CallContext } from './channel/handling.js'
 export type { EndReason, PeerInfo } from './channel/link.js'
@@ -22,8 +24,10 @@ export type {
   CallOptions,
   ChannelOptions,
   ConnectOptions,
+  PushOptions,
   QueueOptions,
   RingOptions,
+  RunOptions,
   ServeOptions,
   WorkerOptions,
 } from './channel/options.js'
@@ -51,7 +55,7 @@ export type { WritableOptions } from './topic/node-streams.js'
 export type { SubscriberEvents } from './topic/notices.js'
 export type { PublisherOptions, SubscriberOptions, TopicAccess } from './topic/options.js'
 export type { Access, AnnounceOptions, BusOptions, Description } from './bus/options.js'
-export type { ReconnectOptions } from './wait/backoff.js'
+export type { BackoffOptions, ReconnectOptions } from './wait/backoff.js'
 export type { Publisher, ReadyOptions } from './topic/publisher.js'
 export type { Check, CheckStatus, Doctor, GcReport } from './bus/reports.js'
 export type { AccessInfo, Fallback, Overflow, Rung, Service, TopicInfo } from './bus/service.js'

@@ -395,7 +395,7 @@ export class FakeBus {
   connects = 0
   /** Connections cannot be made. */
   refusing = false
-  readonly list = (): string => '[]'
+  readonly list = (): string => `[${[...this.channels.values()].map(({ recordJson }) => recordJson).join()}]`
   readonly close = (): void => {}
   readonly #watches: [service: string, FakeWatch][] = []
 

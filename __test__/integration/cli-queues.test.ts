@@ -77,13 +77,56 @@ test('an interrupted worker ends cleanly; without a queue it is exit code 3', as
   t.regex(none.stderr, /No process pushes to 'nobody' on .*ERR_RINGBELL_NOT_FOUND/)
 })
 
-test('ls shows a queue, and stats says where its counters are', async (t) => {
+test('work ends with exit code 1 after a failed job, also if the job is done later', async (t) => {
   const stage = scene(t)
-  stage.start(['push', 'shown', '--codec', 'json'])
-  const [queue] = await stage.until<{ kind: string; codec: string }[]>(['ls'], (found) => found.length === 1)
-  t.like(queue, { kind: 'queue', codec: 'json' })
-  t.regex(
-    (await stage.run(['stats', 'shown'])).stdout.toString(),
-    /queue\.stats\(\) there, or what `push` prints at its end/,
-  )
+  const push = stage.start(['push', 'twice', 'job'])
+  const work = await stage.run(['work', 'twice', '-n', '2', '--', 'sh', '-c', 'test "$RINGBELL_REDELIVERED" = 1'])
+  t.is(work.code, 1)
+  t.regex(work.stderr, /^ringbell: twice: sh ended with exit code 1 \(ERR_COMMAND_FAILED\)\n$/)
+  t.is((await push.end).code, 0)
+})
+
+test('push --result prints what the workers return, and reports what failed', async (t) => {
+  const stage = scene(t)
+  const push = stage.start(['push', 'upper', '--result', '--attempts', '1']).feed('one\nbad\ntwo\n')
+  const json = stage.start(['push', 'same', '--result', '--json', '--codec', 'json']).feed('[1]\n')
+  const shout = stage.start(['work', 'upper', '--', 'sh', '-c', 'read w; test $w != bad && echo $w | tr a-z A-Z'])
+  stage.start(['work', 'same', '--', 'cat'])
+  const [plain, asJson] = await Promise.all([push.end, json.end])
+  t.deepEqual([plain.code, plain.stdout.toString()], [1, 'ONE\nTWO\n'])
+  t.regex(plain.stderr, /gave up "bad": sh ended with exit code 1 \(ERR_COMMAND_FAILED\)\n$/)
+  const [result, summary] = values<object>(asJson.stdout)
+  t.deepEqual(result, { queue: 'same', job: 1, value: [1] })
+  t.like(summary, { acknowledged: 1 })
+  // It prints, too.
+  t.regex(shout.stdout.toString(), /ONE\n/)
+  const silent = stage.start(['push', 'silent', '--result', 'job'])
+  await stage.run(['work', 'silent', '-n', '1'])
+  t.is((await silent.end).stdout.toString(), '\n')
+})
+
+test('push --delay and --backoff: stats and inspect tell what a queue in another process does', async (t) => {
+  const stage = scene(t)
+  type Told = { kind: string; queue: Record<'delayed' | 'deadLetters' | 'workers', number> }
+  const later = stage.start(['push', 'later', '--delay', '1h', 'job'])
+  const [told] = await stage.until<Told[]>(['stats', 'later'], ([one]) => one?.queue.delayed === 1)
+  t.like(told, { kind: 'queue', queue: { workers: 0, waiting: 0, assigned: 0, pushed: 1, letters: [] } })
+  later.process.kill('SIGINT')
+  t.regex((await later.end).stderr, /later: 1 job lost/)
+
+  const queue = stage.start(['push', 'mine', '--codec', 'json', '--attempts', '1'])
+  queue.process.stdin.write('"bad"\n"good"\n')
+  t.is((await stage.run(['work', 'mine', '-n', '1', '--', 'false'])).code, 1)
+  const [mine] = await stage.until<Told[]>(['inspect', 'mine'], ([one]) => one?.queue.deadLetters === 1)
+  t.like(mine, { kind: 'queue', codec: 'json', queue: { failed: 1, waiting: 1 } })
+  const { stdout } = await stage.run(['inspect', 'mine'])
+  t.regex(stdout.toString(), /jobs +1 job waiting, 0 delayed, 0 with a worker/)
+  t.regex(stdout.toString(), /"\\"bad\\"" +1 attempt +false ended with exit code 1 \(ERR_COMMAND_FAILED\)/)
+  t.regex((await stage.run(['stats', 'mine'])).stdout.toString(), /failed +1 job, 1 dead letter kept\n/)
+  t.false((await stage.run(['inspect', 'mine', '--no-attach'])).stdout.toString().includes('waiting'))
+
+  const again = stage.start(['push', 'again', '--backoff', '1h', 'job'])
+  stage.start(['work', 'again', '--', 'false'])
+  await stage.until<Told[]>(['stats', 'again'], ([one]) => one?.queue.delayed === 1 && one.queue.workers === 1)
+  t.is(again.stderr, '')
 })

@@ -6,6 +6,7 @@ import type {
   Client,
   Codec,
   Connection,
+  DeadLetterSummary,
   Message,
   Publisher,
   PublisherOptions,
@@ -197,6 +198,19 @@ export async function calling(bus: Bus, schema: Schema<Question>): Promise<void>
   // @ts-expect-error not a Tick
   queue.push({ m: 1 })
   queue.on('deadLetter', ({ n }, error) => same<typeof n, number>(true) ?? error.message)
+  queue.on('deadLetter', (_job, _error, letter) => queue.retry(letter, { delay: 5 }) || queue.discard(letter))
+  for (const { job, attempts } of queue.deadLetters) {
+    same<typeof job, Tick>(true)
+    same<typeof attempts, number>(true)
+  }
+  const { m } = await queue.run<{ m: number }>({ n: 1 }, { delay: 10, signal: AbortSignal.timeout(10) })
+  same<typeof m, number>(true)
+  const untyped = await queue.run({ n: 1 })
+  same<typeof untyped, unknown>(true)
+  // @ts-expect-error only the delay
+  queue.push({ n: 1 }, { signal: AbortSignal.timeout(10) })
+  const [counted] = await bus.counters('jobs', { timeout: 10 })
+  if (counted?.queue !== undefined) same<typeof counted.queue.letters, readonly DeadLetterSummary[]>(true)
   queue.on('failed', (error, one) => same<typeof error, RingbellError>(true) ?? one?.peer.pid)
   // @ts-expect-error it is 'failed' everywhere
   queue.on('trouble', (error: RingbellError) => error.code)

@@ -31,7 +31,9 @@ test('options that the binding does not know are not passed on', (t) => {
     capacity: 4096,
     codec: 'json',
   })
-  t.deepEqual(options(queueJson({ limit: 3, attempts: 2, timeout: 5 }, 'bytes')), { codec: 'bytes' })
+  t.deepEqual(options(queueJson({ limit: 3, attempts: 2, timeout: 5, backoff: {}, deadLetters: 0 }, 'bytes')), {
+    codec: 'bytes',
+  })
   t.deepEqual(options(connectJson({ route: 'first', schemaId: 'a', sendCapacity: 4096 })), { sendCapacity: 4096 })
   // The core and the record know the id of a schema by an older name.
   t.deepEqual(options(publisherJson({ schemaId: 'a' }, 'json')), { codec: 'json', schema: 'a' })
@@ -156,6 +158,11 @@ test('values that only TypeScript would refuse are checked', (t) => {
     [() => subscriberJson({ ackBatch: 32 }, 'bytes'), /ackBatch has the wrong value 32: it needs ack: 'batch'/],
     [() => serveJson({ maxRequests: 0 }, 'bytes'), /maxRequests has the wrong value 0: it must be/],
     [() => queueJson({ attempts: 0.5 }, 'bytes'), /attempts has the wrong value 0\.5: it must be/],
+    [
+      () => queueJson({ backoff: { delay: 0 } }, 'bytes'),
+      /backoff\.delay has the wrong value 0: it must be a number of milliseconds from 1/,
+    ],
+    [() => queueJson({ deadLetters: -1 }, 'bytes'), /deadLetters has the wrong value -1: it must be/],
     [() => connectJson({ route: 'random' as never }), /route .*'first', 'round-robin', 'least-busy'/],
     [() => connectJson({ reconnect: { delay: 0 } }), /reconnect\.delay/],
     [() => workerJson({ concurrency: 0 }), /concurrency has the wrong value 0: it must be/],

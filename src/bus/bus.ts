@@ -4,11 +4,13 @@
  * endpoint needs it.
  */
 import { Client } from '../channel/client.js'
+import { askForCounters, type ServiceCounters } from '../channel/counters.js'
 import type { AnyHandler } from '../channel/handling.js'
 import {
   connectJson,
   type ConnectOptions,
   DEFAULT_ATTEMPTS,
+  DEFAULT_DEAD_LETTERS,
   DEFAULT_LIMIT,
   DEFAULT_MAX_MESSAGE,
   DEFAULT_MAX_REQUESTS,
@@ -39,13 +41,14 @@ import {
   type SubscriberOptions,
 } from '../topic/options.js'
 import { membersOf, shown, type ShownOptions } from '../shown.js'
+import { throwIfAborted } from '../wait/abort.js'
 import { Publisher } from '../topic/publisher.js'
 import { Subscriber } from '../topic/subscriber.js'
 import { Announced } from './announced.js'
 import { checkName, checkText } from './names.js'
-import { announceJson, type AnnounceOptions, busJson, type BusOptions } from './options.js'
+import { announceJson, type AnnounceOptions, busJson, type BusOptions, checkWaitFor } from './options.js'
 import type { Doctor, GcReport } from './reports.js'
-import { Services } from './services.js'
+import { Services, type WaitForOptions } from './services.js'
 
 interface Closable {
   closeNow(): void
@@ -271,12 +274,15 @@ export class Bus implements AsyncDisposable {
       limit = DEFAULT_LIMIT,
       attempts = DEFAULT_ATTEMPTS,
       timeout = 0,
+      deadLetters = DEFAULT_DEAD_LETTERS,
+      backoff,
       wait,
     } = options
     const payloads = new PayloadCodec(codec, { messages: options.schema })
+    const own = { payloads, maxMessage, wait, limit, attempts, timeout, backoff, deadLetters }
     return this.#opened(
       translated(() => this.#native.serve(service, QUEUE_KIND, json)),
-      (native, closed) => new Queue<unknown>({ native, payloads, maxMessage, wait, limit, attempts, timeout, closed }),
+      (native, closed) => new Queue<unknown>({ native, closed, ...own }),
     )
   }
 
@@ -333,6 +339,28 @@ export class Bus implements AsyncDisposable {
     )
   }
 
+  /**
+   * The counters of every server and every work queue of that name, in any process. Those of a topic are in its shared memory: see
+   * `subscriber.stats()`. Asking takes one connection of each instance for a moment. An instance that cannot be asked, or does not answer
+   * within `timeout` (2,000 ms by default), has an `error`.
+   *
+   * Rejects with `ERR_RINGBELL_INVALID_NAME`, `ERR_RINGBELL_INVALID_OPTION`, `ERR_RINGBELL_RESOURCE`, `ERR_RINGBELL_CLOSED` or an
+   * `AbortError`.
+   */
+  async counters(service: string, options: WaitForOptions = {}): Promise<ServiceCounters[]> {
+    this.#assertOpen()
+    checkName(service)
+    checkWaitFor(options)
+    const { timeout = 2000, signal } = options
+    throwIfAborted(signal)
+    const all = this.services.list().filter(({ name }) => name === service)
+    const answers = [SERVER_KIND, QUEUE_KIND].map(async (kind) => {
+      const some = all.filter((one) => one.kind === kind)
+      return some.length === 0 ? [] : askForCounters(this.#inquirer(service, kind), some, timeout, signal)
+    })
+    return (await Promise.all(answers)).flat()
+  }
+
   /** Announces a record that is not a topic: a name, addresses, metadata. Rejects as `publisher` does. */
   async announce(service: string, options: AnnounceOptions = {}): Promise<Announced> {
     this.#assertOpen()
@@ -383,6 +411,28 @@ export class Bus implements AsyncDisposable {
   /** What `console.log` shows. */
   [Symbol.for('nodejs.util.inspect.custom')](depth: number | null, options: ShownOptions): string {
     return shown('Bus', membersOf(this, 'path', 'pathSource', 'closed'), depth, options)
+  }
+
+  /** A client of all instances of this kind, for requests about themselves. */
+  #inquirer(service: string, kind: string): Client {
+    return this.#following(
+      service,
+      connectJson({}),
+      (native, watch, closed) =>
+        new Client({
+          name: service,
+          native,
+          watch,
+          payloads: new PayloadCodec(resolveCodec(undefined)),
+          expected: { kind, codec: undefined, schemaId: undefined },
+          route: 'round-robin',
+          timeout: 0,
+          maxMessage: DEFAULT_MAX_MESSAGE,
+          wait: undefined,
+          reconnect: undefined,
+          closed,
+        }),
+    )
   }
 
   /** A client or worker needs an endpoint, and a watch of its own for the instances of its service. */

@@ -43,6 +43,8 @@ export interface HandlingHost {
   readonly maxRequests: number
   /** The connection that a handler sees for a link. */
   connectionOf(link: Link): unknown
+  /** Whether a request with these flags is answered without the value that its handler returns. */
+  silent?(flags: number): boolean
   /**
    * One request is over, and another may come. Its handler has ended (perhaps after the caller gave up), or was never
    * called because the request could not be decoded.
@@ -67,7 +69,9 @@ export class Handling {
   readonly host: HandlingHost
   readonly #handler: AnyHandler | undefined
   #inHand = 0
-  readonly #idle = new Condition(() => this.#inHand === 0)
+  /** Calls of the handler that have not returned. Such a handler may close this endpoint, which then waits for its answer. */
+  #running = 0
+  readonly #idle = new Condition(() => this.#inHand === 0 && this.#running === 0)
 
   constructor(host: HandlingHost, handler: AnyHandler | undefined) {
     this.host = host
@@ -123,6 +127,7 @@ export class Handling {
     // Decoding, validating, the handler and reading its result may throw, because they run user code or read the
     // bytes of the peer.
     let called = false
+    this.#running++
     try {
       let value = host.payloads.decode(data)
       let waits = false
@@ -145,6 +150,8 @@ export class Handling {
     } catch (error) {
       if (called) request.fail(error)
       else request.refuse(error)
+    } finally {
+      if (--this.#running === 0 && this.#inHand === 0) this.#idle.check()
     }
     host.handled?.(link)
   }
@@ -283,9 +290,11 @@ class Request extends AsyncResource implements InHand, CallContext<unknown> {
   }
 
   answer(value: unknown): void {
-    const { payloads } = this.#handling.host
+    const { host } = this.#handling
+    const { payloads } = host
     try {
-      if (isAsyncIterable(value)) void this.#stream(value)
+      if (host.silent?.(this.#flags) === true) this.#reply(VOID, EMPTY, true)
+      else if (isAsyncIterable(value)) void this.#stream(value)
       else if (this.#over !== undefined) return
       else if (value === undefined) this.#reply(VOID, EMPTY, true)
       else if (payloads.replies === undefined) this.#reply(0, payloads.encode(value), payloads.own)

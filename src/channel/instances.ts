@@ -15,7 +15,8 @@ import { poller, type Poller } from '../wait/poller.js'
 /** What the record of an instance must have. */
 export interface Expectation {
   readonly kind: string
-  readonly codec: string
+  /** `undefined`: any. */
+  readonly codec: string | undefined
   readonly schemaId: string | undefined
 }
 
@@ -251,7 +252,7 @@ function mismatch({ name, codec, schemaId, pid }: Service, expected: Expectation
       `'${name}' of process ${pid} has the ${what} ${theirs ?? '(none)'}, but this side expects ${ours}; give both the same ${what}.`,
     )
   // A server in Rust that names no codec takes and gives bytes.
-  if ((codec ?? 'bytes') !== expected.codec) return told('codec', codec, expected.codec)
+  if (expected.codec !== undefined && (codec ?? 'bytes') !== expected.codec) return told('codec', codec, expected.codec)
   if (expected.schemaId !== undefined && schemaId !== expected.schemaId)
     return told('schema id', schemaId, expected.schemaId)
   return undefined

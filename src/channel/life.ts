@@ -43,6 +43,8 @@ export interface LifeHost extends Pick<
   EndpointHost,
   'unconnected' | 'request' | 'message' | 'credit' | 'goodbye' | 'refused'
 > {
+  /** Whether a connection is a peer as soon as it is open, which it is by default. Otherwise the host lets it join. */
+  readonly joinsLater?: boolean
   opened?(link: Link): void
   ended?(link: Link, error: RingbellError): void
   /** The second argument of `'failed'` when this connection fails. */
@@ -61,7 +63,7 @@ export interface LifeHost extends Pick<
 interface LifeEvents extends PeerEvents {
   failed: [error: RingbellError, source: unknown]
   gaveUp: [service: Service, error: RingbellError]
-  deadLetter: [value: unknown, error: Error]
+  deadLetter: [value: unknown, error: Error, letter: object]
 }
 
 /** @internal The part that the four classes have in common. */
@@ -232,6 +234,7 @@ export class Life {
       maxMessage,
       opened: (link, notice) => {
         this.peers.open(this.endpoint, link, notice)
+        if (host.joinsLater !== true) this.peers.join(link)
         host.opened?.(link)
       },
       ended: (link, reason, error) => {

@@ -23,7 +23,7 @@ import {
 import type { CodecOption } from '../codec/index.js'
 import { type InputSchema, type Schema, schemaId, type StandardSchema, standardSchema } from '../codec/schema.js'
 import type { SignalOptions } from '../wait/abort.js'
-import { reconnect, type ReconnectOptions } from '../wait/backoff.js'
+import { backoff, type BackoffOptions, reconnect, type ReconnectOptions } from '../wait/backoff.js'
 import { checkWait, type WaitOption } from '../wait/policy.js'
 import type { Route } from './routing.js'
 
@@ -158,7 +158,21 @@ export interface QueueOptions<T = Uint8Array, C = T> extends Description, Channe
    * without a limit.
    */
   timeout?: number | undefined
+  /** Pauses between the attempts of a message, by default none. */
+  backoff?: BackoffOptions | undefined
+  /**
+   * The most messages in `deadLetters`, 1,000 by default; with 0 none is kept. Together they have at most 64 MiB. The oldest ones are
+   * dropped, and counted.
+   */
+  deadLetters?: number | undefined
 }
+
+export interface PushOptions {
+  /** Milliseconds before a worker gets it, 0 by default, at most 2^31 - 1 (24 days). It counts for `limit` meanwhile. */
+  delay?: number | undefined
+}
+
+export interface RunOptions extends PushOptions, SignalOptions {}
 
 /** How a worker works, and for which queues. `T`: what its handler gets. `C`: what the codec returns. */
 export interface WorkerOptions<T = Uint8Array, C = T> extends ChannelOptions, RingOptions {
@@ -171,7 +185,10 @@ export interface WorkerOptions<T = Uint8Array, C = T> extends ChannelOptions, Ri
   schema?: Schema<T> | undefined
   /** The expected id of the schema. The worker does not connect to a queue with another one (`'failed'`). */
   schemaId?: string | undefined
-  /** Messages at once, 1 by default. A queue assigns so many before the first is acknowledged. */
+  /**
+   * Messages at once from each queue, 1 by default. A queue assigns so many before the first is acknowledged. One that sends more is
+   * disconnected (`'failed'`).
+   */
   concurrency?: number | undefined
   /** How to try again when connecting fails, or when a connection fails although its queue lives. */
   reconnect?: ReconnectOptions | undefined
@@ -187,10 +204,13 @@ export const DEFAULT_MAX_MESSAGE = 64 * 2 ** 20
 export const DEFAULT_MAX_REQUESTS = 65_536
 export const DEFAULT_LIMIT = 65_536
 export const DEFAULT_ATTEMPTS = 5
+export const DEFAULT_DEAD_LETTERS = 1000
 
 const COUNT = integer(1, 2 ** 24)
 const TIME = duration(0, LONGEST_MS, 'milliseconds')
 const CHANNEL: Rules = { wait: checkWait, maxMessage: integer(1, 2 ** 30), codec: anything }
+const PUSH: Rules = { delay: TIME }
+const RUN: Rules = { ...PUSH, signal }
 const CALLS: Rules = {
   ...CHANNEL,
   schemaId,
@@ -202,7 +222,14 @@ const WORK: Rules = { ...CHANNEL, schemaId, schema: standardSchema }
 // The core has an option of that name: the id.
 const NO_SCHEMA: Rule = () => 'is not an option here; its schemas are requests, replies and messages, an id is schemaId'
 const SERVE: Rules = { ...CALLS, schema: NO_SCHEMA, maxRequests: COUNT }
-const QUEUE: Rules = { ...WORK, limit: COUNT, attempts: integer(1, 2 ** 20), timeout: TIME }
+const QUEUE: Rules = {
+  ...WORK,
+  limit: COUNT,
+  attempts: integer(1, 2 ** 20),
+  timeout: TIME,
+  backoff,
+  deadLetters: integer(0, 2 ** 24),
+}
 const CONNECT: Rules = {
   ...CALLS,
   reconnect,
@@ -233,6 +260,14 @@ export function workerJson(options: WorkerOptions<unknown>): string {
 
 export function checkCall(options: CallOptions): void {
   check(options, CALL)
+}
+
+export function checkPush(options: PushOptions): void {
+  check(options, PUSH)
+}
+
+export function checkRun(options: RunOptions): void {
+  check(options, RUN)
 }
 
 export function checkClose(options: object): void {

@@ -36,6 +36,7 @@ export class Peers {
     return this.#connections.size
   }
 
+  /** Makes the connection of a link. It is a peer once it joins. */
   open(endpoint: Endpoint, link: Link, notice: OpenedNotice): void {
     const { rung, fallbacks = [], record } = notice
     const connection = new Connection<unknown>({
@@ -47,6 +48,12 @@ export class Peers {
       service: record === undefined ? undefined : serviceOf(record),
     })
     link.owner = connection
+  }
+
+  /** Its user hears of it. Joining again changes nothing. */
+  join(link: Link): void {
+    const connection = connectionOf(link)
+    if (connection === undefined || this.#connections.has(connection)) return
     this.accepted++
     this.#connections.add(connection)
     this.#events.add('connected', connection)
@@ -54,9 +61,9 @@ export class Peers {
 
   ended(link: Link, reason: EndReason, error: RingbellError): void {
     const connection = connectionOf(link)
-    if (connection === undefined || !this.#connections.delete(connection)) return
-    connection.ended(error)
-    this.#events.add('disconnected', connection, reason)
+    connection?.ended(error)
+    if (connection !== undefined && this.#connections.delete(connection))
+      this.#events.add('disconnected', connection, reason)
   }
 }
 

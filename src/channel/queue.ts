@@ -4,6 +4,9 @@
  * messages, so no two workers hold one message at the same time while both are known to live. The queue is in the
  * memory of this process: its messages end with the process.
  *
+ * A message waits, is delayed (its `delay`, or the pause before its next attempt) or is assigned. `run` also gives its
+ * result to the caller. A message that was given up becomes a dead letter (dead-letters.ts).
+ *
  * When a worker is lost, any of the messages that it had may be the reason. From then on these are kept apart: a worker
  * has at most one of them at a time. So a message that ends its worker costs every other message at most one attempt.
  */
@@ -11,16 +14,21 @@ import type { Service } from '../bus/service.js'
 import type { PayloadCodec } from '../codec/payload-codec.js'
 import { closedError, RingbellError } from '../errors.js'
 import { checkSignal, type SignalOptions, throwIfAborted } from '../wait/abort.js'
-import { Deadline } from '../wait/deadlines.js'
-import { Fifo } from '../wait/fifo.js'
+import { type BackoffOptions, pauseAfter } from '../wait/backoff.js'
 import { Condition } from '../wait/condition.js'
+import { waitFor } from '../wait/waiting.js'
+import { tellCounters } from './about.js'
+import { Assignment } from './assignment.js'
 import type { Connection } from './connection.js'
+import { type DeadLetter, DeadLetters } from './dead-letters.js'
+import { Job, type JobHost } from './job.js'
 import { EndpointOwner, type Life, type LifeHost, type LifeParts } from './life.js'
-import { copied, type EndReason, type Link, type Pending } from './link.js'
+import { copied, type EndReason } from './link.js'
+import { checkPush, checkRun, type PushOptions, type RunOptions } from './options.js'
 import { connectionOf } from './peers.js'
-import { decodeError, type RemoteError } from './remote-error.js'
+import type { RemoteError } from './remote-error.js'
 import type { QueueStats } from './stats.js'
-import { NOT_BEGUN, RETRIED } from './wire.js'
+import { ABOUT } from './wire.js'
 
 /** The events of a queue. There are none after `close()`. */
 export interface QueueEvents<T> {
@@ -30,9 +38,9 @@ export interface QueueEvents<T> {
   disconnected: [worker: Connection<T>, reason: EndReason]
   /**
    * A message was given up after its last attempt. `error` is the error of the last worker, or says why the outcome is
-   * unknown.
+   * unknown. The letter is for `retry` and `discard`. There is no event for a message of `run`, whose caller gets the error.
    */
-  deadLetter: [value: T, error: RingbellError | RemoteError]
+  deadLetter: [value: T, error: RingbellError | RemoteError, letter: DeadLetter<T>]
   /** A worker broke the protocol and was disconnected. Without a worker: the queue itself is broken and closed. */
   failed: [error: RingbellError, worker: Connection<T> | undefined]
 }
@@ -42,6 +50,8 @@ export interface QueueParts extends LifeParts {
   readonly limit: number
   readonly attempts: number
   readonly timeout: number
+  readonly backoff: BackoffOptions | undefined
+  readonly deadLetters: number
 }
 
 /** A work queue: each message goes to one worker until it is acknowledged; `bus.queue()` makes it. */
@@ -50,24 +60,18 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
   readonly #payloads: PayloadCodec
   readonly #limit: number
   readonly #attempts: number
-  readonly #timeout: number
-  /** Messages that no worker has. Those that were lost with a worker come first, then others that are delivered again. */
-  readonly #fresh = new Fifo<Job>()
-  readonly #again = new Fifo<Job>()
-  readonly #apart = new Fifo<Job>()
-  /** Workers that have a message which was lost with another worker. */
-  readonly #suspecting = new Set<Link>()
-  readonly #assigned = new Set<Job>()
-  /** Workers that accept more messages, and how many, in the order in which they are served. */
-  readonly #ready = new Map<Link, number>()
+  readonly #backoff: BackoffOptions | undefined
+  readonly #jobs = new Assignment()
+  readonly #deadLetters: DeadLetters
+  readonly #jobHost: JobHost
   readonly #room = new Condition(() => this.size < this.#limit)
   readonly #drained = new Condition(() => this.size === 0)
   /** Waits of `close({ grace })`. The end of the queue resolves them as well. */
   readonly #idle = new Condition(() => this.size === 0)
   #pushed = 0
   #acknowledged = 0
-  #redelivered = 0
   #failed = 0
+  #withdrawn = 0
 
   /** @internal Use `bus.queue()`. */
   constructor(parts: QueueParts) {
@@ -75,7 +79,9 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
     this.#payloads = parts.payloads
     this.#limit = parts.limit
     this.#attempts = parts.attempts
-    this.#timeout = parts.timeout
+    this.#backoff = parts.backoff
+    this.#deadLetters = new DeadLetters(parts.deadLetters)
+    this.#jobHost = this.#hostOfJobs(parts.timeout)
     this.#life = this.live('queue', parts, this.#host())
     // It always waits for workers, but only messages keep the process alive.
     this.#life.needed = false
@@ -95,24 +101,83 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
 
   /** Messages that are not acknowledged yet. */
   get size(): number {
-    return this.#waiting + this.#assigned.size
+    return this.#jobs.size
   }
 
   /**
    * Accepts a message, which is copied. `false`: it was not accepted, because `limit` messages are without an
    * acknowledgement. Wait for `ready()` and push it again. Messages without an acknowledgement keep the process alive.
    *
-   * @throws {RingbellError} `ERR_RINGBELL_CODEC`, `ERR_RINGBELL_SCHEMA`, `ERR_RINGBELL_CLOSED`.
+   * @throws {RingbellError} `ERR_RINGBELL_CODEC`, `ERR_RINGBELL_SCHEMA`, `ERR_RINGBELL_INVALID_OPTION`, `ERR_RINGBELL_CLOSED`.
    */
-  push(value: T): boolean {
+  push(value: T, options?: PushOptions): boolean {
+    if (options !== undefined) checkPush(options)
     this.#life.assertOpen()
     if (this.size >= this.#limit) return false
-    const data = copied(this.#payloads.encodeMessage(value))
-    this.#pushed++
-    this.#fresh.push(new Job(this.#jobHost, data))
-    this.#keepAlive()
-    this.#assign()
+    this.#accept(new Job(this.#jobHost, copied(this.#payloads.encodeMessage(value))), options?.delay)
     return true
+  }
+
+  /**
+   * Pushes a message and resolves with what the worker's handler returned. It waits for room first, as `ready()` does. The signal takes
+   * the message back: no worker gets it any more, and the signal of a handler that has it fires. A result that the codec of the worker
+   * cannot encode is a failed attempt.
+   *
+   * Rejects with the error of the last attempt (a `RemoteError` if the handler threw, `ERR_RINGBELL_OUTCOME_UNKNOWN`,
+   * `ERR_RINGBELL_TIMEOUT`), and the message is no dead letter; `ERR_RINGBELL_CODEC`, `ERR_RINGBELL_SCHEMA`, `ERR_RINGBELL_MESSAGE_TOO_LARGE` (of the result),
+   * `ERR_RINGBELL_INVALID_OPTION`, `ERR_RINGBELL_CLOSED`, or an `AbortError`.
+   */
+  async run<R = unknown>(value: T, options: RunOptions = {}): Promise<R> {
+    checkRun(options)
+    const { delay, signal } = options
+    throwIfAborted(signal)
+    this.#life.assertOpen()
+    const data = copied(this.#payloads.encodeMessage(value))
+    while (this.size >= this.#limit) {
+      await this.#room.wait({ signal })
+      throwIfAborted(signal)
+    }
+    const result = await waitFor<Uint8Array | undefined>(
+      (waiting) => {
+        this.#life.assertOpen()
+        const job = new Job(this.#jobHost, data, waiting)
+        this.#accept(job, delay)
+        return () => this.#withdraw(job)
+      },
+      { signal },
+    )
+    return (result === undefined ? this.#payloads.nothing : this.#payloads.decode(result)) as R
+  }
+
+  /** Messages that were given up after their last attempt, the oldest first. They stay until they are retried or discarded. */
+  get deadLetters(): DeadLetter<T>[] {
+    return this.#deadLetters.all as DeadLetter<T>[]
+  }
+
+  /**
+   * Pushes the message of a dead letter again, with all its attempts, and removes the letter. `false`: it was not accepted, as with
+   * `push`, and the letter stays.
+   *
+   * @throws {RingbellError} `ERR_RINGBELL_NOT_FOUND` if the letter is not in `deadLetters` any more; `ERR_RINGBELL_CLOSED`.
+   */
+  retry(letter: DeadLetter<T>, options?: PushOptions): boolean {
+    if (options !== undefined) checkPush(options)
+    this.#life.assertOpen()
+    const data = this.#deadLetters.dataOf(letter)
+    if (data === undefined)
+      throw new RingbellError(
+        'ERR_RINGBELL_NOT_FOUND',
+        'This dead letter was retried, discarded or dropped; see queue.deadLetters.',
+      )
+    if (this.size >= this.#limit) return false
+    this.#deadLetters.take(letter)
+    this.#accept(new Job(this.#jobHost, data), options?.delay)
+    return true
+  }
+
+  /** Removes a dead letter. `false`: it is not in `deadLetters` any more. */
+  discard(letter: DeadLetter<T>): boolean {
+    return this.#deadLetters.take(letter)
   }
 
   /** Resolves when another message would be accepted. Rejects with `ERR_RINGBELL_CLOSED` or an `AbortError`. */
@@ -123,7 +188,7 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
     await this.#room.wait(options)
   }
 
-  /** Resolves when every message has been acknowledged, or given up, also while the queue closes. Rejects as `ready` does. */
+  /** Resolves when every message has been acknowledged, given up or withdrawn, also while the queue closes. Rejects as `ready` does. */
   async drained(options: SignalOptions = {}): Promise<void> {
     checkSignal(options)
     throwIfAborted(options.signal)
@@ -140,121 +205,86 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
   stats(): QueueStats {
     return {
       workers: this.#life.peers.size,
-      waiting: this.#waiting,
-      assigned: this.#assigned.size,
+      waiting: this.#jobs.waiting,
+      delayed: this.#jobs.delayed,
+      assigned: this.#jobs.assigned,
       pushed: this.#pushed,
       acknowledged: this.#acknowledged,
-      redelivered: this.#redelivered,
+      redelivered: this.#jobs.redelivered,
       failed: this.#failed,
+      withdrawn: this.#withdrawn,
+      deadLetters: this.#deadLetters.size,
+      deadLettersDropped: this.#deadLetters.dropped,
       core: this.#life.coreStats,
     }
   }
 
-  get #waiting(): number {
-    return this.#fresh.size + this.#again.size + this.#apart.size
+  #accept(job: Job, delay: number | undefined): void {
+    this.#pushed++
+    this.#jobs.put(job, delay)
+    this.#keepAlive()
+    this.#jobs.go()
   }
 
-  /** Assigns waiting messages to the workers that accept more, one worker after the other. */
-  #assign(): void {
-    if (this.#apart.size > 0) this.#assignApart()
-    while (this.#again.size + this.#fresh.size > 0) {
-      const next = this.#ready.entries().next()
-      if (next.done === true) return
-      const [link, credit] = next.value
-      this.#ready.delete(link)
-      if (link.gone !== undefined || link.leaving) continue
-      this.#give((this.#again.shift() ?? this.#fresh.shift()) as Job, link, credit)
+  /** Its caller waits no more. */
+  #withdraw(job: Job): void {
+    if (job.over) return
+    this.#jobs.remove(job)
+    this.#withdrawn++
+    this.#changed()
+    this.#jobs.go()
+  }
+
+  #hostOfJobs(timeout: number): JobHost {
+    return {
+      timeout,
+      acknowledged: (job, link) => {
+        this.#jobs.takeFrom(job, link)
+        this.#acknowledged++
+        this.#changed()
+        // This worker may get a message that is kept apart.
+        this.#jobs.go()
+      },
+      refused: (job, link, error, lost) => {
+        this.#jobs.takeFrom(job, link)
+        if (this.#life.closed !== undefined) return
+        job.apart ||= lost
+        if (job.attempts >= this.#attempts) this.#giveUp(job, error)
+        else this.#jobs.put(job, this.#backoff && pauseAfter(job.attempts, this.#backoff))
+        this.#changed()
+        this.#jobs.go()
+      },
+      unsent: (link, bytes) => {
+        link.room(bytes).then(
+          () => this.#jobs.credit(link, 1),
+          () => {},
+        )
+      },
+      returned: (job, link) => {
+        this.#jobs.takeFrom(job, link)
+        if (this.#life.closed !== undefined) return
+        this.#jobs.putBack(job)
+        this.#jobs.go()
+      },
     }
   }
 
-  /** Assigns messages that were lost with a worker, one to each worker, and better to those that have nothing else. */
-  #assignApart(): void {
-    while (this.#apart.size > 0) {
-      let best: Link | undefined
-      for (const link of this.#ready.keys()) {
-        if (link.gone !== undefined || link.leaving || this.#suspecting.has(link)) continue
-        best ??= link
-        if (link.calls.size > 0) continue
-        best = link
-        break
-      }
-      if (best === undefined) return
-      const credit = this.#ready.get(best) ?? 1
-      this.#ready.delete(best)
-      this.#give(this.#apart.shift() as Job, best, credit)
-    }
-  }
-
-  #give(job: Job, link: Link, credit: number): void {
-    this.#assigned.add(job)
-    if (!job.sendOn(link)) {
-      this.#assigned.delete(job)
-      this.#wait(job)
+  #giveUp(given: Job, error: RingbellError | RemoteError): void {
+    this.#failed++
+    if (given.outcome !== undefined) {
+      given.failed(error)
       return
     }
-    if (job.apart && this.#assigned.has(job)) this.#suspecting.add(link)
-    if (job.attempts > 1) this.#redelivered++
-    if (credit > 1) this.#ready.set(link, credit - 1)
-  }
-
-  /** It is delivered again. */
-  #wait(job: Job): void {
-    if (job.apart) this.#apart.push(job)
-    else this.#again.push(job)
-  }
-
-  /** The worker has it no more. */
-  #takeFrom(job: Job, link: Link | undefined): void {
-    this.#assigned.delete(job)
-    if (job.apart && link !== undefined) this.#suspecting.delete(link)
-  }
-
-  /** A worker accepts so many more. */
-  #credit(link: Link, amount: number): void {
-    this.#ready.set(link, Math.min(MOST_CREDIT, (this.#ready.get(link) ?? 0) + amount))
-    this.#assign()
-  }
-
-  readonly #jobHost: JobHost = {
-    timeout: () => this.#timeout,
-    acknowledged: (job, link) => {
-      this.#takeFrom(job, link)
-      this.#acknowledged++
-      this.#changed()
-      if (this.#apart.size > 0) this.#assign()
-    },
-    refused: (job, link, error, lost) => {
-      this.#takeFrom(job, link)
-      if (this.#life.closed !== undefined) return
-      job.apart ||= lost
-      if (job.attempts >= this.#attempts) this.#giveUp(job, error)
-      else this.#wait(job)
-      this.#changed()
-      this.#assign()
-    },
-    unsent: (link, bytes) => {
-      link.room(bytes).then(
-        () => this.#credit(link, 1),
-        () => {},
-      )
-    },
-    returned: (job, link) => {
-      this.#takeFrom(job, link)
-      if (this.#life.closed !== undefined) return
-      this.#wait(job)
-      this.#assign()
-    },
-  }
-
-  #giveUp(job: Job, error: RingbellError | RemoteError): void {
-    this.#failed++
-    let value: unknown = job.data
+    const { data, attempts } = given
+    let job: unknown = data
     try {
-      value = this.#payloads.decode(job.data)
+      job = this.#payloads.decode(data)
     } catch {
       // A message that the codec cannot decode is reported as bytes.
     }
-    this.#life.events.add('deadLetter', value, error)
+    const letter: DeadLetter<unknown> = { job, error, attempts }
+    this.#deadLetters.add(letter, data)
+    this.#life.events.add('deadLetter', job, error, letter)
   }
 
   /** There are fewer messages than before. */
@@ -271,139 +301,31 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
 
   #host(): LifeHost {
     return {
-      ended: (link) => {
-        this.#ready.delete(link)
-        this.#suspecting.delete(link)
-      },
+      // Only a worker gives credit. Who asks for the counters is none.
+      joinsLater: true,
+      ended: (link) => this.#jobs.lose(link),
       unconnected: (_connection, error) => this.#life.events.add('failed', error, undefined),
-      request: (link) => this.#life.endpoint.breach(link, 'it sent a request to a queue'),
+      request: (link, flags, id) => {
+        const { endpoint } = this.#life
+        if ((flags & ABOUT) === 0) endpoint.breach(link, 'it sent a request to a queue')
+        else tellCounters(endpoint, link, id, { ...this.stats(), letters: this.#deadLetters.summaries() })
+      },
       message: (link) => this.#life.endpoint.breach(link, 'it sent a message to a queue'),
-      credit: (link, amount) => this.#credit(link, amount),
-      goodbye: (link) => void this.#ready.delete(link),
+      credit: (link, amount) => {
+        this.#life.peers.join(link)
+        this.#jobs.credit(link, amount)
+      },
+      goodbye: (link) => this.#jobs.leave(link),
       source: connectionOf,
       leave: () => this.#room.fail(closedError('queue')),
       idle: () => this.#idle.wait(),
       end: (error) => {
         this.#room.fail(error)
         this.#drained.fail(error)
-        this.#fresh.clear()
-        this.#again.clear()
-        this.#apart.clear()
-        this.#assigned.clear()
+        for (const job of this.#jobs.removeAll()) job.failed(error)
         this.#idle.check()
         this.#life.needed = false
       },
     }
-  }
-}
-
-const MOST_CREDIT = 65_536
-
-interface JobHost {
-  timeout(): number
-  acknowledged(job: Job, link: Link | undefined): void
-  /** The worker failed, or is gone (`lost`), while it had the message. That counts as an attempt. */
-  refused(job: Job, link: Link | undefined, error: RingbellError | RemoteError, lost: boolean): void
-  /** No worker has seen the message. */
-  returned(job: Job, link: Link | undefined): void
-  /** A message of `bytes` bytes was taken back before this worker saw it. The worker gets another when there is room for it. */
-  unsent(link: Link, bytes: number): void
-}
-
-/** One message, until it is acknowledged. */
-class Job implements Pending {
-  id = 0
-  ordinal = 0
-  attempts = 0
-  /** A worker was lost while it had this message. */
-  apart = false
-  readonly data: Uint8Array
-  readonly #host: JobHost
-  #link: Link | undefined
-  #flags = 0
-  #deadline: Deadline | undefined
-
-  constructor(host: JobHost, data: Uint8Array) {
-    this.#host = host
-    this.data = data
-  }
-
-  sendOn(link: Link): boolean {
-    const timeout = this.#host.timeout()
-    this.#flags = this.attempts > 0 ? RETRIED : 0
-    if (!link.ask(this, this.#flags, Math.ceil(timeout), this.data, true)) return false
-    this.attempts++
-    this.#link = link
-    if (timeout > 0) this.#deadline = new Deadline(timeout, () => this.#late(timeout))
-    return true
-  }
-
-  sent(ordinal: number): void {
-    this.ordinal = ordinal
-  }
-
-  reply(): void {
-    this.#host.acknowledged(this, this.#over())
-  }
-
-  error(flags: number, data: Uint8Array): void {
-    const link = this.#over()
-    if ((flags & NOT_BEGUN) === 0) this.#host.refused(this, link, decodeError(data), false)
-    else this.#back(link)
-  }
-
-  chunk(): void {}
-
-  end(): void {
-    this.reply()
-  }
-
-  lost(reached: boolean, why: string): void {
-    const link = this.#over()
-    if (reached)
-      this.#host.refused(
-        this,
-        link,
-        new RingbellError('ERR_RINGBELL_OUTCOME_UNKNOWN', `The worker was lost before it acknowledged: ${why}`),
-        true,
-      )
-    else this.#back(link)
-  }
-
-  target(): undefined {
-    return undefined
-  }
-
-  fail(error: RingbellError): void {
-    this.#host.refused(this, this.#over(), error, false)
-  }
-
-  tooLarge(): void {
-    this.reply()
-  }
-
-  /** No worker has seen it, so this does not count as an attempt. */
-  #back(link: Link | undefined): void {
-    this.attempts--
-    this.#host.returned(this, link)
-  }
-
-  #late(timeout: number): void {
-    const link = this.#link
-    if (link?.callOff(this, this.#flags) !== true) {
-      this.fail(new RingbellError('ERR_RINGBELL_TIMEOUT', `The worker did not acknowledge it within ${timeout} ms.`))
-      return
-    }
-    this.#back(this.#over())
-    this.#host.unsent(link, this.data.byteLength)
-  }
-
-  /** The worker that had it. */
-  #over(): Link | undefined {
-    const link = this.#link
-    this.#deadline?.cancel()
-    this.#deadline = undefined
-    this.#link = undefined
-    return link
   }
 }

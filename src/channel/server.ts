@@ -7,6 +7,7 @@ import type { Service } from '../bus/service.js'
 import { EMPTY } from '../codec/bytes.js'
 import { type RingbellError, translated } from '../errors.js'
 import type { NativeChannel } from '../native.js'
+import { tellCounters } from './about.js'
 import type { Connection } from './connection.js'
 import { type AnyHandler, type CallContext, Handling } from './handling.js'
 import { EndpointOwner, type Life, type LifeHost, type LifeParts } from './life.js'
@@ -96,7 +97,7 @@ export class Server<M = Uint8Array, S = M> extends EndpointOwner<ServerEvents<M,
       unconnected: (_connection, error) => this.#life.events.add('failed', error, undefined),
       request: (link, flags, id, aux, data) => {
         if ((flags & ABOUT) === 0) this.#handling.take(link, flags, id, aux, data)
-        else link.post(KIND.reply, id, 0, Buffer.from(JSON.stringify(this.stats())), true)
+        else tellCounters(this.#life.endpoint, link, id, this.stats())
       },
       message: (link, data) => connectionOf(link)?.arrived(data),
       credit: (link, amount) => link.addCredit(amount),

@@ -32,15 +32,17 @@ export interface ClientStats {
   readonly core: CoreChannelStats
 }
 
-/** The counters of a work queue. */
+/** The counters of a work queue. `pushed` is the sum of `waiting`, `delayed`, `assigned`, `acknowledged`, `failed` and `withdrawn`. */
 export interface QueueStats {
   /** Connected workers. */
   readonly workers: number
-  /** Messages that no worker has yet. */
+  /** Messages that wait for a worker. */
   readonly waiting: number
+  /** Messages that are not to be assigned yet: their `delay` or the pause before their next attempt is not over. */
+  readonly delayed: number
   /** Messages that a worker has, and has not acknowledged. */
   readonly assigned: number
-  /** Messages that were accepted. */
+  /** Messages that were accepted. A dead letter that is tried again counts again. */
   readonly pushed: number
   /** Messages that workers have acknowledged. */
   readonly acknowledged: number
@@ -48,6 +50,12 @@ export interface QueueStats {
   readonly redelivered: number
   /** Messages that were given up after the last allowed attempt. */
   readonly failed: number
+  /** Messages of `run` that were taken back, because their signal fired. */
+  readonly withdrawn: number
+  /** Messages that are in `deadLetters`. */
+  readonly deadLetters: number
+  /** Messages that were dropped from `deadLetters`, because there were too many. */
+  readonly deadLettersDropped: number
   /** The core's counters of its rings. */
   readonly core: CoreChannelStats
 }

@@ -31,8 +31,10 @@ export const FLAGS_AT = 8
 export const RETRIED = 1
 /** Flag of a request: a stream is wanted, paced by credit. */
 export const STREAM = 2
-/** Flag of a request: it is not for the handler; the answer is JSON of the server's counters. */
+/** Flag of a request: it is not for the handler; the answer is JSON of the counters of the server or queue. */
 export const ABOUT = 4
+/** Flag of a job: the queue wants what the worker's handler returns. Without it the reply has no data. */
+export const RESULT = 8
 /** Flag of a reply: the handler returned nothing. */
 export const VOID = 1
 /** Flag of an error: the handler was not called. */

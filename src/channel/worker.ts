@@ -15,9 +15,12 @@ import { EndpointOwner, type Life, type LifeHost, type LifeParts } from './life.
 import type { EndReason, Link } from './link.js'
 import { connectionOf } from './peers.js'
 import type { WorkerStats } from './stats.js'
-import { KIND } from './wire.js'
+import { KIND, RESULT } from './wire.js'
 
-/** Does the work of one message. Returning acknowledges the message; throwing sends it back. */
+/**
+ * Does the work of one message. Returning acknowledges the message, and what it returns is the result of `queue.run()`.
+ * Throwing sends the message back.
+ */
 export type WorkHandler<T> = (value: T, context: CallContext<Connection<T>>) => unknown
 
 /** The events of a worker. There are none after `close()`. */
@@ -53,6 +56,8 @@ export class Worker<T = Uint8Array> extends EndpointOwner<WorkerEvents<T>> {
   readonly #life: Life
   readonly #handling: Handling
   readonly #instances: Instances
+  /** How many more jobs each queue may send. */
+  readonly #credit = new Map<Link, number>()
 
   /** @internal Use `bus.worker()`. */
   constructor(parts: WorkerParts) {
@@ -65,16 +70,15 @@ export class Worker<T = Uint8Array> extends EndpointOwner<WorkerEvents<T>> {
       {
         endpoint: this.#life.endpoint,
         payloads: parts.payloads,
-        maxRequests: Infinity,
+        // A job leaves two messages, its answer and the credit for another one, and credit limits the jobs.
+        maxRequests: 2 * parts.concurrency + 2,
         leaving: () => this.#life.leaving !== undefined,
         connectionOf,
+        silent: (flags) => (flags & RESULT) === 0,
         // Not earlier: a handler may still be busy after the queue has given up on it.
-        handled: (link) => this.#takesOneMore(link),
+        handled: (link) => this.#takesMore(link, 1),
       },
-      // An acknowledgement has no value.
-      async (value, context) => {
-        await handler(value, context)
-      },
+      async (value, context) => handler(value, context),
     )
     this.#instances = new Instances(
       { ...parts, all: true },
@@ -107,15 +111,22 @@ export class Worker<T = Uint8Array> extends EndpointOwner<WorkerEvents<T>> {
     return {
       opened: (link) => {
         this.#instances.opened(link.number)
-        if (this.#life.leaving === undefined) link.post(KIND.credit, 0, this.#concurrency, EMPTY, true)
+        this.#takesMore(link, this.#concurrency)
       },
-      ended: (link, error) => this.#instances.ended(link.number, error),
+      ended: (link, error) => {
+        this.#credit.delete(link)
+        this.#instances.ended(link.number, error)
+      },
       unconnected: (connection, error) => this.#instances.failed(connection, error),
-      request: (link, flags, id, aux, data) => this.#handling.take(link, flags, id, aux, data),
+      request: (link, flags, id, aux, data) => {
+        if (this.#spend(link)) this.#handling.take(link, flags, id, aux, data)
+      },
       message: (link) => this.#life.endpoint.breach(link, 'it sent a plain message to a worker'),
       credit: () => {},
       goodbye: (link) => this.#instances.leaving(link.number),
-      refused: (link) => this.#takesOneMore(link),
+      refused: (link) => {
+        if (this.#spend(link)) this.#takesMore(link, 1)
+      },
       source: (link) => this.#instances.serviceOf(link.number),
       begin: () => this.#instances.begin(),
       leave: () => this.#life.sayGoodbye(),
@@ -124,8 +135,24 @@ export class Worker<T = Uint8Array> extends EndpointOwner<WorkerEvents<T>> {
     }
   }
 
-  /** Gives the credit of a job back. It is called once for each job: when its handler has ended, or when none will be called. */
-  #takesOneMore(link: Link): void {
-    if (this.#life.leaving === undefined) link.post(KIND.credit, 0, 1, EMPTY, true)
+  /** A job came. Without credit it is one too many, and its queue is disconnected: `false`. */
+  #spend(link: Link): boolean {
+    const credit = this.#credit.get(link) ?? 0
+    if (credit > 0) {
+      this.#credit.set(link, credit - 1)
+      return true
+    }
+    this.#life.endpoint.breach(link, 'it sent more jobs than it had credit for')
+    return false
+  }
+
+  /**
+   * Lets a queue send so many more jobs. The credit of a job comes back once: when its handler has ended, or when none
+   * will be called.
+   */
+  #takesMore(link: Link, jobs: number): void {
+    if (this.#life.leaving !== undefined || link.over) return
+    this.#credit.set(link, (this.#credit.get(link) ?? 0) + jobs)
+    link.post(KIND.credit, 0, jobs, EMPTY, true)
   }
 }

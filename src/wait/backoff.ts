@@ -1,8 +1,8 @@
 /**
  * How long to wait before the next try. The pause doubles up to a limit. It varies at random, so that a thousand
- * clients do not all come at once.
+ * clients or jobs do not all come at once.
  */
-import { duration, integer, LONGEST_MS, nested, type Rule } from '../check.js'
+import { duration, integer, LONGEST_MS, nested, type Rule, type Rules } from '../check.js'
 
 /** How to try again when connecting fails, or when a connection fails although the process at its other end lives. */
 export interface ReconnectOptions {
@@ -14,32 +14,51 @@ export interface ReconnectOptions {
   maxDelay?: number | undefined
 }
 
-/** The rule for clients and workers, which reconnect here. The core reconnects subscribers, and checks their option itself. */
-export const reconnect: Rule = nested('reconnect', {
-  tries: integer(0, 2 ** 20),
+/** Pauses between the attempts of one message of a work queue. */
+export interface BackoffOptions {
+  /** Milliseconds before the second attempt, 1,000 by default. They double with each further attempt, and vary by up to a quarter. */
+  delay?: number | undefined
+  /** The longest pause in milliseconds, 30,000 by default. */
+  maxDelay?: number | undefined
+}
+
+const PAUSES: Rules = {
   delay: duration(1, LONGEST_MS, 'milliseconds'),
   maxDelay: duration(1, LONGEST_MS, 'milliseconds'),
-})
+}
+
+export const backoff: Rule = nested('backoff', PAUSES)
+
+/** The rule for clients and workers, which reconnect here. The core reconnects subscribers, and checks their option itself. */
+export const reconnect: Rule = nested('reconnect', { tries: integer(0, 2 ** 20), ...PAUSES })
 
 const SPREAD = 0.25
+const DELAY = 1000
+const MAX_DELAY = 30_000
+
+/** Milliseconds after so many failures in a row. */
+export function pauseAfter(
+  failures: number,
+  { delay = DELAY, maxDelay = MAX_DELAY }: BackoffOptions,
+  random = Math.random(),
+): number {
+  return Math.min(maxDelay, delay * 2 ** (failures - 1)) * (1 - SPREAD + 2 * SPREAD * random)
+}
 
 export class Backoff {
   readonly #tries: number
-  readonly #delay: number
-  readonly #most: number
+  readonly #pauses: BackoffOptions
   #failures = 0
 
-  constructor({ tries = 5, delay = 1000, maxDelay = 30_000 }: ReconnectOptions = {}) {
+  constructor({ tries = 5, ...pauses }: ReconnectOptions = {}) {
     this.#tries = tries
-    this.#delay = delay
-    this.#most = maxDelay
+    this.#pauses = pauses
   }
 
   /** Counts one more failure. Returns the milliseconds until the next try, or `undefined` when it must give up. */
-  failed(random = Math.random()): number | undefined {
+  failed(random?: number): number | undefined {
     if (this.#tries > 0 && this.#failures >= this.#tries) return undefined
-    const pause = Math.min(this.#most, this.#delay * 2 ** this.#failures++)
-    return pause * (1 - SPREAD + 2 * SPREAD * random)
+    return pauseAfter(++this.#failures, this.#pauses, random)
   }
 
   succeeded(): void {

@@ -221,3 +221,23 @@ test('a client that asks more and more, and never reads its answers', async (t) 
     t.is(server.connections.length, 0)
   }
 })
+
+test('a queue that sends a worker more jobs than it has credit for', async (t) => {
+  const { bus, fake } = fakeBus(t)
+  await bus.queue('jobs')
+  let begun = 0
+  const worker = await bus.worker('jobs', { concurrency: 2, reconnect: { tries: 1, delay: 60_000 } }, () => {
+    begun++
+    return new Promise(() => {})
+  })
+  while (worker.queues.length === 0) await turns()
+  const failed = once(worker, 'failed')
+  // What a queue gives up gives no credit back while its handler runs.
+  for (const id of [1, 2, 3]) {
+    fake.made[0]?.inject(0, KIND.request, id, 0, byte(id))
+    fake.made[0]?.inject(0, KIND.cancel, id, 0, new Uint8Array())
+  }
+  t.like((await failed)[0], CORRUPT)
+  t.is(begun, 2)
+  t.deepEqual(worker.queues, [])
+})

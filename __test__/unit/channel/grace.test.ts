@@ -103,3 +103,24 @@ test('bus.close ends the grace period', async (t) => {
   await closed
   await t.throwsAsync(call, { code: 'ERR_RINGBELL_CLOSED' })
 })
+
+test('a worker or a server that is closed by its own handler answers first', async (t) => {
+  const { bus } = fakeBus(t)
+  const queue = await bus.queue<number>('jobs', { codec: 'json', attempts: 1 })
+  const closed: Promise<void>[] = []
+  const worker = await bus.worker<number>('jobs', { codec: 'json' }, async () => {
+    closed.push(worker.close({ grace: LONG }))
+    await turns(3)
+  })
+  queue.push(1)
+  await queue.drained()
+  t.like(queue.stats(), { acknowledged: 1, failed: 0 })
+  const server = await bus.serve('once', (request) => {
+    closed.push(server.close({ grace: LONG }))
+    return request
+  })
+  const client = await bus.connect('once')
+  t.is((await client.call(new Uint8Array(7))).byteLength, 7)
+  await Promise.all(closed)
+  t.true(worker.closed && server.closed)
+})

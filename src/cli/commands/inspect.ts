@@ -7,8 +7,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Command, Option } from 'commander'
 import {
   type AccessInfo,
+  type QueueReport,
   RingbellError,
-  type RingbellErrorCode,
+  type ServerStats,
   type Service,
   type SlotStats,
   type SourceStats,
@@ -16,6 +17,8 @@ import {
 } from '../../index.js'
 import { count, counted, duration, DURATIONS, parseDuration, size } from '../figures.js'
 import type { Paint } from '../paint.js'
+import { countersOfQueue, deadLetterLines } from '../queue-counters.js'
+import { countersOfServer } from '../server-counters.js'
 import { placeOf, runSession, type Session } from '../session.js'
 import { columns } from '../table.js'
 import { description } from './ls.js'
@@ -25,11 +28,13 @@ interface InspectOptions {
   attach: boolean
 }
 
-/** The result of attaching to one instance. */
+/** The result of attaching to one instance, or of asking it. */
 export interface Attachment {
   source?: SourceStats
+  server?: ServerStats
+  queue?: QueueReport
   /** Why there is no source. */
-  error?: { code: RingbellErrorCode; message: string }
+  error?: { code: string | undefined; message: string }
 }
 
 export function inspect(): Command {
@@ -37,11 +42,12 @@ export function inspect(): Command {
     .summary('show everything about a service')
     .description(
       'Shows the record of every instance of a service and, for topics, counters, subscribers with their backlog, and the rung ' +
-        'by which we acquire it and why not by a better one. For that it attaches for a moment, and others see it as a subscriber.',
+        'by which we acquire it and why not by a better one. For that it attaches for a moment, and others see it as a subscriber. ' +
+        'It asks servers for their counters, and work queues for their counters and newest dead letters.',
     )
     .argument('<service>', 'service name')
     .addOption(
-      new Option('-t, --timeout <duration>', `time limit for attaching ${DURATIONS}`)
+      new Option('-t, --timeout <duration>', `time limit for attaching and asking ${DURATIONS}`)
         .argParser(parseDuration)
         .default(2000, '2s'),
     )
@@ -65,6 +71,12 @@ async function show({ bus, out, signal }: Session, name: string, options: Inspec
       await subscriber.close()
     }
   }
+  if (options.attach)
+    for (const { service, error, ...counters } of await bus.counters(name, { timeout: options.timeout, signal }))
+      attachments.set(service.id, {
+        ...counters,
+        ...(error && { error: { code: error.code, message: error.message } }),
+      })
   if (out.json) {
     const all = instances.map((service) => ({
       ...description(service),
@@ -126,11 +138,16 @@ function text(service: Service, attachment: Attachment | undefined, paint: Paint
   for (const [label, address] of Object.entries(endpoints)) lines.push([`endpoint ${label}`, address])
   if (Object.keys(metadata).length > 0) lines.push(['metadata', JSON.stringify(metadata)])
   if (attachment?.error !== undefined)
-    lines.push(['not attached', `${attachment.error.message} (${attachment.error.code})`])
+    lines.push([
+      topic === undefined ? 'not asked' : 'not attached',
+      `${attachment.error.message} (${attachment.error.code})`,
+    ])
+  if (attachment?.server !== undefined) lines.push(...countersOfServer(attachment.server))
+  if (attachment?.queue !== undefined) lines.push(...countersOfQueue(attachment.queue))
   if (attachment?.source !== undefined) lines.push(...live(attachment.source))
   const table = columns(lines.map(([label, value]) => [`  ${paint('dim', label)}`, value]))
   const heading = `${paint('bold', name)}@${id}`
-  return [heading, ...table, ...subscribers(attachment?.source, paint)].join('\n')
+  return [heading, ...table, ...subscribers(attachment?.source, paint), ...letters(attachment?.queue, paint)].join('\n')
 }
 
 function accessOf({ mode, group, uids, gids }: AccessInfo, guests: number): string {
@@ -159,6 +176,13 @@ export function live({ rung, guest, fallbacks, publisher }: SourceStats): [strin
   lines.push(['acquired by', guest ? `${rung}, as a guest` : rung])
   for (const step of fallbacks) lines.push([`not by ${step.rung}`, `${step.reason} (${step.code})`])
   return lines
+}
+
+/** The newest messages that a queue has given up. */
+function letters(queue: QueueReport | undefined, paint: Paint): string[] {
+  if (queue === undefined || queue.letters.length === 0) return []
+  const header = ['  DEAD LETTER', 'TRIED', 'ERROR'].map((title) => paint('dim', title))
+  return columns([header, ...deadLetterLines(queue).map(([job = '', ...rest]) => [`  ${job}`, ...rest])])
 }
 
 function subscribers(source: SourceStats | undefined, paint: Paint): string[] {

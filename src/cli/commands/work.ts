@@ -7,7 +7,7 @@ import { once } from 'node:events'
 import { Command } from 'commander'
 import { RingbellError, type Worker } from '../../index.js'
 import { CommandHandler } from '../command-handler.js'
-import { sentenceOf } from '../exit-codes.js'
+import { EXIT, type ExitCode, sentenceOf } from '../exit-codes.js'
 import { counted, duration, DURATIONS, parseCount, parseDuration } from '../figures.js'
 import { IdleTimer } from '../idle-timer.js'
 import { firstInstance } from '../instance.js'
@@ -36,7 +36,8 @@ export function work(): Command {
     .description(
       'Does the jobs of a queue (`push`, or bus.queue()): runs a command for each job, with the job on its stdin, and prints ' +
         'the output of the command. If its exit code is not 0, the job goes back to the queue, which gives it to a worker ' +
-        'again. Without a command it prints the jobs, one line for each. The environment of the command has ' +
+        'again, and `work` ends with exit code 1. Without a command it prints the jobs, one line for each. `push --result` gets the output, ' +
+        'too. The environment of the command has ' +
         'RINGBELL_SERVICE, RINGBELL_PEER_PID, RINGBELL_PEER_UID and RINGBELL_REDELIVERED.',
     )
     .argument('<queue>', 'queue name')
@@ -54,7 +55,7 @@ export function work(): Command {
   )
 }
 
-async function run(session: Session, name: string, words: readonly string[], options: WorkOptions): Promise<void> {
+async function run(session: Session, name: string, words: readonly string[], options: WorkOptions): Promise<ExitCode> {
   const { bus, out, signal } = session
   const { count = Infinity, jobs, timeout } = options
   out.note(`${name}: waiting for a queue on ${placeOf(bus)}`)
@@ -64,18 +65,20 @@ async function run(session: Session, name: string, words: readonly string[], opt
   const over = AbortSignal.any([ended.signal, signal])
   let begun = 0
   let inHand = 0
+  let failed = 0
   const end = (): void => ended.abort()
   const idle = new IdleTimer(timeout, end)
-  const handle = async (...[job, context]: Job): Promise<void> => {
+  const handle = async (...[job, context]: Job): Promise<Uint8Array | undefined> => {
     idle.stop()
     inHand++
-    // Close before this job gives its credit back, and after the worker counts it as in hand: when this call has
-    // returned its promise.
-    if (++begun === count) queueMicrotask(() => void worker.close({ grace: LONG_MS }).then(end, end))
+    // Before this job gives its credit back. The worker closes when its jobs in hand are done, this one too.
+    if (++begun === count) void worker.close({ grace: LONG_MS }).then(end, end)
     try {
-      if (commands === undefined) await out.write(line(name, Buffer.from(job), codec, out.json))
-      else await out.write(await commands.reply(job, context))
+      const output = await commands?.reply(job, context)
+      await out.write(output ?? line(name, Buffer.from(job), codec, out.json))
+      return output
     } catch (error) {
+      failed++
       out.report(`${name}: ${sentenceOf(error)}`, { event: 'failed', message: (error as Error).message })
       throw error
     } finally {
@@ -91,7 +94,7 @@ async function run(session: Session, name: string, words: readonly string[], opt
   if (!over.aborted) await once(over, 'abort')
   await worker.close({ grace: GRACE_MS })
   idle.stop()
-  out.note(`${name}: ${counted(begun, 'job')}`)
+  out.note(`${name}: ${counted(begun, 'job')}${failed > 0 ? `, ${failed} failed` : ''}`)
   if (idle.elapsed) {
     const waited = duration((timeout ?? 0) * 1e6)
     throw new RingbellError(
@@ -99,6 +102,7 @@ async function run(session: Session, name: string, words: readonly string[], opt
       `No job of '${name}' came for ${waited}${mismatch(bus, name, 'queue')}`,
     )
   }
+  return failed > 0 ? EXIT.failure : EXIT.ok
 }
 
 function tellOf(worker: Worker, name: string, out: Session['out']): void {
