@@ -27,6 +27,7 @@ import { Worker, type WorkHandler } from '../channel/worker.js'
 import { invalid } from '../check.js'
 import { type Codec, codecOf, resolveCodec, type CodecName } from '../codec/index.js'
 import { PayloadCodec } from '../codec/payload-codec.js'
+import { closedAfter } from '../closing.js'
 import { channels, debug } from '../diagnostics.js'
 import { closedError, fromNative, translated } from '../errors.js'
 import { binding, type NativeBus, type NativeChannel, type NativeWatch } from '../native.js'
@@ -70,7 +71,7 @@ export class Bus implements AsyncDisposable {
    */
   static async open(options: BusOptions = {}): Promise<Bus> {
     const json = busJson(options)
-    return new Bus(translated(() => binding().NativeBus.open(json)))
+    return translated(() => new Bus(binding().NativeBus.open(json)))
   }
 
   private constructor(native: NativeBus) {
@@ -370,8 +371,7 @@ export class Bus implements AsyncDisposable {
         (native, closed) => make(native, watch, closed),
       )
     } catch (error) {
-      watch.close()
-      throw error
+      throw closedAfter(error, watch)
     }
   }
 
@@ -385,8 +385,7 @@ export class Bus implements AsyncDisposable {
       this.#open.add(one)
       return one
     } catch (error) {
-      native.close()
-      throw fromNative(error)
+      throw closedAfter(error, native)
     }
   }
 

@@ -177,6 +177,7 @@ const CONNECT: Rules = {
 }
 const WORKER: Rules = { ...CHANNEL, reconnect, concurrency: integer(1, 65_536) }
 const CALL: Rules = { signal, timeout: TIME, idempotent: flag, into: bytesOnly }
+const SERVER_STATS: Rules = { signal, timeout: TIME, connection: anything }
 const CLOSE: Rules = { grace: TIME }
 const MOST_FDS = 16
 const MOST_FD_DATA = 32_768
@@ -199,6 +200,10 @@ export function workerJson(options: WorkerOptions<unknown>): string {
 
 export function checkCall(options: CallOptions): void {
   check(options, CALL)
+}
+
+export function checkServerStats(options: object): void {
+  check(options, SERVER_STATS)
 }
 
 export function checkClose(options: object): void {

@@ -8,6 +8,7 @@
  * has at most one of them at a time. So a message that ends its worker costs every other message at most one attempt.
  */
 import type { Service } from '../bus/service.js'
+import { copied } from '../codec/bytes.js'
 import type { PayloadCodec } from '../codec/payload-codec.js'
 import { closedError, RingbellError } from '../errors.js'
 import { checkSignal, type SignalOptions, throwIfAborted } from '../wait/abort.js'
@@ -16,7 +17,7 @@ import { Fifo } from '../wait/fifo.js'
 import { Condition } from '../wait/condition.js'
 import type { Connection } from './connection.js'
 import { EndpointOwner, type Life, type LifeHost, type LifeParts } from './life.js'
-import { copied, type EndReason, type Link, type Pending } from './link.js'
+import type { EndReason, Link, Pending } from './link.js'
 import { connectionOf } from './peers.js'
 import { decodeError, type RemoteError } from './remote-error.js'
 import type { QueueStats } from './stats.js'

@@ -2,7 +2,7 @@
 import { inspect } from 'node:util'
 import { isBytes } from '../brand.js'
 import { RingbellError } from '../errors.js'
-import { EMPTY } from './bytes.js'
+import { copied, EMPTY } from './bytes.js'
 import { bytes as bytesCodec, type Codec, decodeWith, encodeWith, json } from './index.js'
 import { followed, isThenable, type Schema, validated, validatedNow } from './schema.js'
 
@@ -23,8 +23,7 @@ export class PayloadCodec {
   /** @throws {RingbellError} `ERR_RINGBELL_CODEC`. */
   encode(value: unknown): Uint8Array {
     if (!this.own) return encodeWith(this.codec, value)
-    // The first test is the cheaper one, and nearly always enough.
-    if (value instanceof Uint8Array || isBytes(value)) return value
+    if (isBytes(value)) return value
     throw new RingbellError(
       'ERR_RINGBELL_CODEC',
       `Without a codec a value must be a Uint8Array, and ${inspect(value, { depth: 0, maxStringLength: 100 })} is not.`,
@@ -34,8 +33,7 @@ export class PayloadCodec {
   /** The same, for bytes that are kept: a codec may use its scratch buffer again. */
   encodeKept(value: unknown): Uint8Array {
     const data = this.encode(value)
-    // Not by `slice()`: that of a Buffer makes a view.
-    return this.own ? data : new Uint8Array(data)
+    return this.own ? data : copied(data)
   }
 
   /** @throws {RingbellError} `ERR_RINGBELL_CODEC`. */

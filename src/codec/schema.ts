@@ -4,7 +4,7 @@
  */
 import { inspect } from 'node:util'
 import type { Rule } from '../check.js'
-import { RingbellError } from '../errors.js'
+import { reason, RingbellError } from '../errors.js'
 
 /** The part of the Standard Schema interface (version 1) that is used here. */
 export interface StandardSchema<Input = unknown, Output = Input> {
@@ -51,8 +51,26 @@ export const standardSchema: Rule = (value) => {
  * @throws {RingbellError} `ERR_RINGBELL_SCHEMA`, also as a rejection.
  */
 export function validated<T>(schema: Schema<T>, value: unknown, what: string): T | Promise<T> {
-  const result = schema['~standard'].validate(value)
-  return isThenable(result) ? followed(result).then((later) => accepted(later, what)) : accepted(result, what)
+  let result: SchemaResult<T> | Promise<SchemaResult<T>>
+  let later: Promise<SchemaResult<T>> | undefined
+  try {
+    result = schema['~standard'].validate(value)
+    later = isThenable(result) ? followed(result) : undefined
+  } catch (cause) {
+    throw failedOn(what, cause)
+  }
+  if (later === undefined) return accepted(result as SchemaResult<T>, what)
+  return later.then(
+    (settled) => accepted(settled, what),
+    (cause: unknown) => {
+      throw failedOn(what, cause)
+    },
+  )
+}
+
+/** A validator is user code. It may throw anything, and what it returns may be anything. */
+function failedOn(what: string, cause: unknown): RingbellError {
+  return new RingbellError('ERR_RINGBELL_SCHEMA', `The schema of a ${what} failed: ${reason(cause)}`, { cause })
 }
 
 /** Like `validated`, but at once: an asynchronous validator is an error. */
@@ -82,10 +100,16 @@ function isPlainPromise<T>(value: PromiseLike<T>): value is Promise<T> {
 }
 
 function accepted<T>(result: SchemaResult<T>, what: string): T {
-  if (result.issues === undefined) return result.value
-  throw new RingbellError('ERR_RINGBELL_SCHEMA', `A ${what} does not match its schema: ${told(result.issues)}`, {
-    cause: result.issues,
-  })
+  let cause: readonly SchemaIssue[]
+  let why: string
+  try {
+    if (result.issues === undefined) return result.value
+    cause = result.issues
+    why = told(cause)
+  } catch (error) {
+    throw failedOn(what, error)
+  }
+  throw new RingbellError('ERR_RINGBELL_SCHEMA', `A ${what} does not match its schema: ${why}`, { cause })
 }
 
 const ISSUES_TOLD = 3
