@@ -1,13 +1,13 @@
 // @ts-check
 /**
  * npm run soak [-- SECONDS]: the hunts that are too long for `npm test`, which runs each of them for a short time. They are
- * kills of either side, lost wake-ups, terminated workers, and the fuzz targets if cargo-fuzz and a nightly compiler are
+ * kills of either side, lost wake-ups, terminated workers, hostile callbacks, calls of the binding that fail, and the fuzz targets if cargo-fuzz and a nightly compiler are
  * installed. SECONDS (an hour by default) is divided among them. Any failure ends the run with exit code 1.
  */
 import { run, script, SILENCE } from './project.mjs'
 
 const seconds = Number(process.argv[2] ?? 3600)
-const share = Math.max(10, Math.floor(seconds / 6))
+const share = Math.max(10, Math.floor(seconds / 7))
 
 /** Rates on two cores of 2026, rounded down. They only convert a share of the time to a count. */
 const KILLS_A_SECOND = 10
@@ -28,6 +28,11 @@ const hunts = [
     name: 'handshakes with servers that die, hang and refuse',
     command: ['cargo', 'test', '--release', '-p', 'ringbell', '--test', 'channel_storm', 'reset', '--', '--nocapture'],
     env: { CHANNEL_HANDSHAKES: String(share * HANDSHAKES_A_SECOND) },
+  },
+  {
+    name: 'every hostile callback, every failing call of the binding',
+    command: [process.execPath, 'node_modules/ava/entrypoints/cli.mjs', '__test__/boundary/*.test.ts'],
+    env: { RINGBELL_BOUNDARY_SHARE: '1' },
   },
   {
     name: 'lost wake-ups',

@@ -51,7 +51,8 @@ export function coreJson(options: unknown, own: Rules, more: object = {}): strin
 
 function entries(options: unknown): [name: string, value: unknown][] {
   if (options === undefined) return []
-  if (typeof options !== 'object' || options === null || Array.isArray(options))
+  // An array, or bytes, have methods with the names of options.
+  if (typeof options !== 'object' || options === null || Array.isArray(options) || ArrayBuffer.isView(options))
     throw invalid('options', options, 'must be an object')
   return Object.entries(options)
 }

@@ -30,6 +30,7 @@ import { invalid } from '../check.js'
 import { type Codec, codecOf, resolveCodec, type CodecName, type ValueCodec } from '../codec/index.js'
 import { PayloadCodec } from '../codec/payload-codec.js'
 import type { InputSchema, Schema } from '../codec/schema.js'
+import { closedAfter } from '../closing.js'
 import { channels, debug } from '../diagnostics.js'
 import { closedError, fromNative, translated } from '../errors.js'
 import { binding, type NativeBus, type NativeChannel, type NativeWatch } from '../native.js'
@@ -74,7 +75,7 @@ export class Bus implements AsyncDisposable {
    */
   static async open(options: BusOptions = {}): Promise<Bus> {
     const json = busJson(options)
-    return new Bus(translated(() => binding().NativeBus.open(json)))
+    return translated(() => new Bus(binding().NativeBus.open(json)))
   }
 
   private constructor(native: NativeBus) {
@@ -448,8 +449,7 @@ export class Bus implements AsyncDisposable {
         (native, closed) => make(native, watch, closed),
       )
     } catch (error) {
-      watch.close()
-      throw error
+      throw closedAfter(error, watch)
     }
   }
 
@@ -463,8 +463,7 @@ export class Bus implements AsyncDisposable {
       this.#open.add(one)
       return one
     } catch (error) {
-      native.close()
-      throw fromNative(error)
+      throw closedAfter(error, native)
     }
   }
 

@@ -1,5 +1,6 @@
 /** One `for await` over the events of the bus, with a watch of its own in the core. Waiting keeps the process alive. */
-import { fromNative, translated } from '../errors.js'
+import { inSteps } from '../closing.js'
+import { fromNative } from '../errors.js'
 import type { NativeWatch } from '../native.js'
 import { onAbort } from '../wait/abort.js'
 import type { AsyncIteration } from '../wait/async-iteration.js'
@@ -25,7 +26,7 @@ export class ServiceWatch implements AsyncIteration<ServiceEvent> {
   constructor(native: NativeWatch, signal: AbortSignal | undefined, ended: (watch: ServiceWatch) => void) {
     this.#native = native
     this.#ended = ended
-    this.#id = translated(() => poller().add(native, { wake: () => this.#wake() }))
+    this.#id = poller().add(native, { wake: () => this.#wake() })
     this.#forget = onAbort(signal, (error) => this.#end(error))
   }
 
@@ -93,9 +94,16 @@ export class ServiceWatch implements AsyncIteration<ServiceEvent> {
     this.#done = true
     this.#error = error
     this.#forget()
-    poller().remove(this.#id)
-    this.#native.close()
     this.#ended(this)
+    inSteps(
+      () => this.#settle(),
+      () => poller().remove(this.#id),
+      () => this.#native.close(),
+    )
+  }
+
+  /** Nothing more will come: answers the waiting calls, the first one with the error. */
+  #settle(): void {
     if (this.#asked.size > 0) poller().drop()
     for (let asked = this.#asked.shift(); asked !== undefined; asked = this.#asked.shift()) {
       const failure = this.#error

@@ -3,8 +3,9 @@
  * from a cached view, without a system call, and the events of the core keep the view current. Until the view has all
  * that a fresh scan finds, answers come from scans: they are correct, only slower.
  */
+import { closedAfter, inSteps } from '../closing.js'
 import { debug } from '../diagnostics.js'
-import { closedError, fromNative, RingbellError, translated } from '../errors.js'
+import { closedError, RingbellError, translated } from '../errors.js'
 import type { NativeBus, NativeWatch } from '../native.js'
 import { type SignalOptions, throwIfAborted } from '../wait/abort.js'
 import type { AsyncIteration } from '../wait/async-iteration.js'
@@ -107,8 +108,7 @@ export class Services {
       this.#watches.add(watch)
       return watch
     } catch (error) {
-      native.close()
-      throw fromNative(error)
+      throw closedAfter(error, native)
     }
   }
 
@@ -136,13 +136,12 @@ export class Services {
     // The view is not kept current any more.
     this.#filled = false
     this.#waiters.fail(closedError('bus'))
-    for (const watch of this.#watches) watch.close()
-    if (this.#watch === undefined) return
-    try {
-      this.#loop().remove(this.#id)
-    } finally {
-      this.#watch.close()
-    }
+    const watches = [...this.#watches].map((watch) => () => watch.close())
+    inSteps(
+      ...watches,
+      () => this.#loop().remove(this.#id),
+      () => this.#watch?.close(),
+    )
   }
 
   #assertOpen(): void {
@@ -175,8 +174,7 @@ export class Services {
     try {
       this.#id = this.#loop().add(watch, { wake: () => this.#wake() })
     } catch (error) {
-      watch.close()
-      throw fromNative(error)
+      throw closedAfter(error, watch)
     }
     this.#watch = watch
   }

@@ -2,6 +2,8 @@
  * Sends each call over the connection that the route picks. Without a connection the call waits, and is sent as soon as
  * there is one. Each call is in exactly one place, so `close` misses none.
  */
+import { whenThere } from '../codec/payload-codec.js'
+import { isThenable } from '../codec/schema.js'
 import { debug } from '../diagnostics.js'
 import type { RingbellError } from '../errors.js'
 import { Condition } from '../wait/condition.js'
@@ -42,6 +44,8 @@ export class CallDispatcher {
   #said = false
   #links: Link[] = []
   readonly #waiting = new Set<Dispatchable>()
+  /** Calls whose request or reply an asynchronous schema checks. No link has them. */
+  readonly #checking = new Set<Dispatchable>()
   #inFlight = 0
   readonly #idle = new Condition(() => this.#inFlight === 0)
 
@@ -100,10 +104,27 @@ export class CallDispatcher {
     return true
   }
 
+  /**
+   * Calls `then` with a value of this call that a schema has checked, at once or when the promise of it resolves. If the
+   * schema never answers, the timeout, the signal or the end of the client still end the call.
+   */
+  whenChecked(one: Dispatchable, value: unknown, then: (value: unknown) => void): void {
+    if (isThenable(value)) this.#checking.add(one)
+    whenThere(
+      value,
+      (checked) => {
+        this.#checking.delete(one)
+        if (!one.settled) then(checked)
+      },
+      (error) => one.fail(error),
+    )
+  }
+
   /** Must be called once for each settled call. */
   done(one: Dispatchable): void {
     if (--this.#inFlight === 0) this.#idle.check()
     if (this.#waiting.size > 0) this.#waiting.delete(one)
+    if (this.#checking.size > 0) this.#checking.delete(one)
     this.#endpoint.unwant()
   }
 
@@ -129,7 +150,7 @@ export class CallDispatcher {
   /** The client has ended. */
   end(error: RingbellError): void {
     clearTimeout(this.#patience)
-    for (const one of this.#waiting) one.fail(error)
+    for (const one of [...this.#waiting, ...this.#checking]) one.fail(error)
   }
 
   #put(one: Dispatchable): void {

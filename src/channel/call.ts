@@ -127,8 +127,8 @@ export class Call implements Pending, Dispatchable {
         return
       }
       const value = payloads.decode(this.#into === undefined ? data : this.#put(this.#into, data))
-      // If the schema returns a promise, our promise follows it.
-      this.#succeed(payloads.replies === undefined ? value : payloads.reply(value))
+      if (payloads.replies === undefined) this.#succeed(value)
+      else this.#dispatcher.whenChecked(this, payloads.reply(value), (checked) => this.#succeed(checked))
     } catch (error) {
       this.#fail(error)
     }

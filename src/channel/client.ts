@@ -6,7 +6,7 @@
 import { withMismatch } from '../bus/kind-mismatch.js'
 import type { Service } from '../bus/service.js'
 import { invalid } from '../check.js'
-import { INQUIRY, type PayloadCodec, whenThere } from '../codec/payload-codec.js'
+import { INQUIRY, type PayloadCodec } from '../codec/payload-codec.js'
 import { channels } from '../diagnostics.js'
 import { closedError, type RingbellError } from '../errors.js'
 import type { NativeWatch } from '../native.js'
@@ -20,7 +20,7 @@ import type { Connection } from './connection.js'
 import { type Expectation, Instances } from './instances.js'
 import { EndpointOwner, type Life, type LifeHost, type LifeParts } from './life.js'
 import type { EndReason } from './link.js'
-import { type CallOptions, checkCall } from './options.js'
+import { type CallOptions, checkCall, checkServerStats } from './options.js'
 import { connectionOf } from './peers.js'
 import { ReplyStream } from './reply-stream.js'
 import type { Route } from './routing.js'
@@ -189,12 +189,12 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array, S = M> exten
 
   /** The counters of the server that a call would go to now, or of the server of a `connection`. Rejects as `call` does. */
   async serverStats(options: ServerStatsOptions<M, S> = {}): Promise<ServerStats> {
-    const { connection, ...rest } = options
-    checkCall(rest)
-    throwIfAborted(rest.signal)
+    checkServerStats(options)
+    const { connection, timeout = this.#timeout, signal } = options
+    throwIfAborted(signal)
     const call = new Call(this.#dispatcher, INQUIRY, undefined, ABOUT)
     this.#dispatcher.begin()
-    call.limit(rest.timeout ?? this.#timeout, rest.signal)
+    call.limit(timeout, signal)
     if (connection === undefined) this.#dispatcher.dispatch(call)
     else {
       const link = this.#dispatcher.links.find((one) => one.owner === connection)
@@ -229,13 +229,7 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array, S = M> exten
   }
 
   #dispatchChecked(call: Call, request: Q): void {
-    whenThere(
-      this.#payloads.request(request),
-      () => {
-        if (!call.settled) this.#dispatcher.dispatch(call)
-      },
-      (error) => call.fail(error),
-    )
+    this.#dispatcher.whenChecked(call, this.#payloads.request(request), () => this.#dispatcher.dispatch(call))
   }
 
   #connected(): Connection<M, S> | undefined {

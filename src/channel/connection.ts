@@ -4,6 +4,7 @@
  * reader of messages stops their sender (after at most 256 KiB), but it does not stop the calls.
  */
 import type { Fallback, Rung, Service } from '../bus/service.js'
+import { copied } from '../codec/bytes.js'
 import type { PayloadCodec } from '../codec/payload-codec.js'
 import { closedError, RingbellError, tooLarge } from '../errors.js'
 import { membersOf, shown, type ShownOptions } from '../shown.js'
@@ -16,7 +17,7 @@ import { waitFor } from '../wait/waiting.js'
 import type { Endpoint } from './endpoint.js'
 import { Descriptors, type ReceivedFds } from './fds.js'
 import { Inbox } from './inbox.js'
-import { copied, type Link, type PeerInfo } from './link.js'
+import type { Link, PeerInfo } from './link.js'
 import { checkFds } from './options.js'
 
 /** @internal What a connection is made of. */

@@ -6,6 +6,7 @@
  */
 import { AsyncResource } from 'node:async_hooks'
 import type { Fallback, RecordJson, Rung } from '../bus/service.js'
+import { inSteps } from '../closing.js'
 import { debug } from '../diagnostics.js'
 import { asRingbellError, closedError, type CoreError, errorOf, RingbellError, translated } from '../errors.js'
 import { DRAIN_LARGE, DRAIN_NEEDS_SLAB, type NativeChannel, type NativeChannelHot, TABLE_WORDS } from '../native.js'
@@ -124,7 +125,7 @@ export class Endpoint implements Awaited, LinkHost {
     this.#poller = poller()
     this.#policy = new WaitPolicy(wait)
     this.#waiter = new Waiter(this, this.#policy, this.#poller)
-    this.#id = translated(() => this.#poller.add(native, { wake: () => this.#wake() }))
+    this.#id = this.#poller.add(native, { wake: () => this.#wake() })
     this.#timeSlice.begin()
   }
 
@@ -179,13 +180,13 @@ export class Endpoint implements Awaited, LinkHost {
       caughtUp()
     }
     this.#blocked.clear()
-    try {
-      this.#poller.remove(this.#id)
-      for (const link of this.#links.values()) this.#ended(link, 'closed', error, Infinity)
-    } finally {
-      this.#links.clear()
-      translated(() => this.native.close())
-    }
+    const links = [...this.#links.values()]
+    inSteps(
+      () => this.#poller.remove(this.#id),
+      ...links.map((link) => () => this.#ended(link, 'closed', error, Infinity)),
+      () => this.#links.clear(),
+      () => this.native.close(),
+    )
   }
 
   // Calls from links.

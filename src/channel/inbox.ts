@@ -18,10 +18,13 @@ export interface InboxHost<V> {
   taken(bytes: number): void
   /** The reader has left. */
   left(): void
+  /** Adds to the error of a wait that a signal ended why nothing came. */
+  readonly explain?: Gate['explain']
 }
 
 export class Inbox<V> implements MessageSource<V>, Gate {
   readonly what: string
+  readonly explain: Gate['explain']
   readonly #host: InboxHost<V>
   readonly #items = new Fifo<Uint8Array>()
   #reader: Reader | undefined
@@ -32,6 +35,7 @@ export class Inbox<V> implements MessageSource<V>, Gate {
 
   constructor(host: InboxHost<V>) {
     this.what = host.what
+    this.explain = host.explain
     this.#host = host
   }
 

@@ -6,6 +6,7 @@
 import { kindMismatch } from '../bus/kind-mismatch.js'
 import type { Service } from '../bus/service.js'
 import { type RawServiceEvent, serviceEvent } from '../bus/services-view.js'
+import { inSteps } from '../closing.js'
 import { debug } from '../diagnostics.js'
 import { fromNative, isRingbellError, reason, RingbellError, translated } from '../errors.js'
 import type { NativeChannel, NativeWatch } from '../native.js'
@@ -77,7 +78,7 @@ export class Instances {
 
   /** @throws {RingbellError} if the poller cannot watch. */
   begin(): void {
-    this.#id = translated(() => this.#poller.add(this.#parts.watch, { wake: () => this.#wake() }))
+    this.#id = this.#poller.add(this.#parts.watch, { wake: () => this.#wake() })
     // Later, so that the user can add listeners first.
     setImmediate(() => this.#wake())
   }
@@ -131,11 +132,10 @@ export class Instances {
     for (const { timer } of this.#byId.values()) clearTimeout(timer)
     this.#byId.clear()
     this.#byConnection.clear()
-    try {
-      if (this.#id !== undefined) this.#poller.remove(this.#id)
-    } finally {
-      this.#parts.watch.close()
-    }
+    inSteps(
+      () => this.#id !== undefined && this.#poller.remove(this.#id),
+      () => this.#parts.watch.close(),
+    )
   }
 
   #wake(): void {

@@ -9,6 +9,7 @@ import { metadataJson } from '../bus/options.js'
 import { type RecordJson, type Service, serviceOf } from '../bus/service.js'
 import { EMPTY } from '../codec/bytes.js'
 import type { PayloadCodec } from '../codec/payload-codec.js'
+import { inSteps } from '../closing.js'
 import { channels, debug } from '../diagnostics.js'
 import { asRingbellError, closedError, type RingbellError, translated } from '../errors.js'
 import type { NativeChannel } from '../native.js'
@@ -184,16 +185,12 @@ export class Life {
   #end(error: RingbellError): void {
     this.closed = error
     this.leaving = error
-    try {
-      this.#host.end?.(error)
-    } finally {
-      try {
-        this.endpoint.close(error)
-      } finally {
-        this.#forget(this.#owner)
-        this.#publish('closed')
-      }
-    }
+    inSteps(
+      () => this.#host.end?.(error),
+      () => this.endpoint.close(error),
+      () => this.#forget(this.#owner),
+      () => this.#publish('closed'),
+    )
   }
 
   /** Waits at most `grace` milliseconds for pending work, and for messages that wait for room. */

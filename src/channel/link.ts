@@ -8,7 +8,7 @@
  * peer broke a rule or is gone. `#fault` then ends the link. Such an error is never thrown into a handler, a queue, a
  * timer or a loop.
  */
-import { EMPTY } from '../codec/bytes.js'
+import { copied, EMPTY } from '../codec/bytes.js'
 import { fromNative, reason, type RingbellError } from '../errors.js'
 import { LARGE_GONE, type NativeChannelHot } from '../native.js'
 import { Fifo } from '../wait/fifo.js'
@@ -511,9 +511,4 @@ export class Link {
 
 export function isAnswer(kind: number): boolean {
   return kind === KIND.reply || kind === KIND.chunk
-}
-
-/** Not by `slice()`: that of a Buffer makes a view. */
-export function copied(data: Uint8Array): Uint8Array {
-  return new Uint8Array(data)
 }

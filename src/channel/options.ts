@@ -238,6 +238,7 @@ const CONNECT: Rules = {
 }
 const WORKER: Rules = { ...WORK, reconnect, concurrency: integer(1, 65_536) }
 const CALL: Rules = { signal, timeout: TIME, idempotent: flag, into: bytesOnly }
+const SERVER_STATS: Rules = { signal, timeout: TIME, connection: anything }
 const CLOSE: Rules = { grace: TIME }
 const MOST_FDS = 16
 const MOST_FD_DATA = 32_768
@@ -268,6 +269,10 @@ export function checkPush(options: PushOptions): void {
 
 export function checkRun(options: RunOptions): void {
   check(options, RUN)
+}
+
+export function checkServerStats(options: object): void {
+  check(options, SERVER_STATS)
 }
 
 export function checkClose(options: object): void {

@@ -11,6 +11,7 @@
  * has at most one of them at a time. So a message that ends its worker costs every other message at most one attempt.
  */
 import type { Service } from '../bus/service.js'
+import { copied } from '../codec/bytes.js'
 import type { PayloadCodec } from '../codec/payload-codec.js'
 import { closedError, RingbellError } from '../errors.js'
 import { checkSignal, type SignalOptions, throwIfAborted } from '../wait/abort.js'
@@ -23,7 +24,7 @@ import type { Connection } from './connection.js'
 import { type DeadLetter, DeadLetters } from './dead-letters.js'
 import { Job, type JobHost } from './job.js'
 import { EndpointOwner, type Life, type LifeHost, type LifeParts } from './life.js'
-import { copied, type EndReason } from './link.js'
+import type { EndReason } from './link.js'
 import { checkPush, checkRun, type PushOptions, type RunOptions } from './options.js'
 import { connectionOf } from './peers.js'
 import type { RemoteError } from './remote-error.js'

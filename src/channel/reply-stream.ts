@@ -4,7 +4,8 @@
  * because the reader would get the first values twice.
  */
 import { EMPTY } from '../codec/bytes.js'
-import { type PayloadCodec, whenThere } from '../codec/payload-codec.js'
+import { withMismatch } from '../bus/kind-mismatch.js'
+import type { PayloadCodec } from '../codec/payload-codec.js'
 import type { RingbellError } from '../errors.js'
 import { shown, type ShownOptions } from '../shown.js'
 import { throwIfAborted } from '../wait/abort.js'
@@ -51,6 +52,7 @@ export class ReplyStream implements Pending, Dispatchable, AsyncIteration<unknow
       waiting: want,
       taken: () => this.#took(),
       left: () => this.#leave(),
+      explain: (error) => (this.#link === undefined ? withMismatch(error, dispatcher.reason) : error),
     })
     this.#iteration = new Iteration(this.#inbox, this.#inbox, signal)
   }
@@ -156,13 +158,7 @@ export class ReplyStream implements Pending, Dispatchable, AsyncIteration<unknow
     this.#begun = true
     this.#dispatcher.begin()
     try {
-      whenThere(
-        this.#payloads.request(this.#request),
-        () => {
-          if (!this.settled) this.#dispatcher.dispatch(this)
-        },
-        (error) => this.fail(error),
-      )
+      this.#dispatcher.whenChecked(this, this.#payloads.request(this.#request), () => this.#dispatcher.dispatch(this))
     } catch (error) {
       this.fail(error)
     }

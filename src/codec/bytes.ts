@@ -1,6 +1,6 @@
 /** The codec for bytes as they are. It is the default and does no work: the `value` of a message is its `data`. */
 import { isBytes } from '../brand.js'
-import { RingbellError } from '../errors.js'
+import { reason, RingbellError } from '../errors.js'
 import { shownValue } from '../invalid.js'
 import { untransferable } from '../untransferable.js'
 import type { Codec } from './codec.js'
@@ -14,12 +14,25 @@ export const EMPTY: Uint8Array = untransferable(new Uint8Array(0))
  * @throws {RingbellError} `ERR_RINGBELL_CODEC` for everything but a `Uint8Array`.
  */
 export function checkBytes(value: unknown): asserts value is Uint8Array {
-  // The first test is the cheaper one, and nearly always enough.
-  if (value instanceof Uint8Array || isBytes(value)) return
+  // A proxy of bytes is an instance of their class, and cannot be read.
+  if (isBytes(value)) return
   throw new RingbellError(
     'ERR_RINGBELL_CODEC',
     `Without a codec only a Uint8Array can be sent, not ${shownValue(value)}. Give both sides a codec, such as codec: 'json'.`,
   )
+}
+
+/**
+ * A copy of bytes that must not change any more. Not by `slice()`: that of a Buffer makes a view.
+ *
+ * @throws {RingbellError} `ERR_RINGBELL_INVALID_OPTION` for memory that was transferred, or is out of bounds.
+ */
+export function copied(data: Uint8Array): Uint8Array {
+  try {
+    return new Uint8Array(data)
+  } catch (cause) {
+    throw new RingbellError('ERR_RINGBELL_INVALID_OPTION', `The bytes cannot be read: ${reason(cause)}`, { cause })
+  }
 }
 
 /** The codec `bytes`: a `Uint8Array` as it is. The default. */

@@ -2,6 +2,7 @@
  * The built-in codecs by name, and the two calls through which the library uses a codec. They turn a codec's exception
  * into a `RingbellError`.
  */
+import { types } from 'node:util'
 import { isBytes } from '../brand.js'
 import { reason, RingbellError } from '../errors.js'
 import { invalid } from '../invalid.js'
@@ -65,7 +66,8 @@ export function encodeWith(codec: Codec<unknown>, value: unknown): Uint8Array {
       cause,
     })
   }
-  if (encoded instanceof Uint8Array || isBytes(encoded)) return encoded
+  if (isBytes(encoded)) return encoded
+  refusePromise(codec, encoded)
   throw new RingbellError(
     'ERR_RINGBELL_CODEC',
     `Codec ${codec.id} encoded a value as something else than a Uint8Array.`,
@@ -74,8 +76,9 @@ export function encodeWith(codec: Codec<unknown>, value: unknown): Uint8Array {
 
 /** @throws {RingbellError} `ERR_RINGBELL_CODEC` with the codec's own error as `cause`. */
 export function decodeWith(codec: Codec<unknown>, data: Uint8Array): unknown {
+  let value: unknown
   try {
-    return codec.decode(data)
+    value = codec.decode(data)
   } catch (cause) {
     throw new RingbellError(
       'ERR_RINGBELL_CODEC',
@@ -83,4 +86,13 @@ export function decodeWith(codec: Codec<unknown>, data: Uint8Array): unknown {
       { cause },
     )
   }
+  if (typeof value === 'object') refusePromise(codec, value)
+  return value
+}
+
+/** An asynchronous codec. Its promise is not awaited, so a rejection would end the process as an unhandled one. */
+function refusePromise(codec: Codec<unknown>, value: unknown): void {
+  if (!types.isPromise(value)) return
+  value.catch(() => {})
+  throw new RingbellError('ERR_RINGBELL_CODEC', `Codec ${codec.id} must answer at once, not with a promise.`)
 }

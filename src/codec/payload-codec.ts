@@ -4,7 +4,7 @@
  * with a promise. Everything here may throw, because codecs and schemas are user code: call it only where the error reaches
  * the one who waits.
  */
-import { checkBytes, EMPTY } from './bytes.js'
+import { checkBytes, copied, EMPTY } from './bytes.js'
 import { bytes as bytesCodec, type Codec, decodeWith, encodeWith, json } from './index.js'
 import { followed, isThenable, type Schema, validated, validatedNow } from './schema.js'
 
@@ -50,8 +50,7 @@ export class PayloadCodec {
   /** The same, for bytes that are kept: a codec may use its scratch buffer again. */
   encodeKept(value: unknown): Uint8Array {
     const data = this.encode(value)
-    // Not by `slice()`: that of a Buffer makes a view.
-    return this.own ? data : new Uint8Array(data)
+    return this.own ? data : copied(data)
   }
 
   /** @throws {RingbellError} `ERR_RINGBELL_CODEC`. */

@@ -64,17 +64,26 @@ export const schemaId: Rule = (value) =>
  * @throws {RingbellError} `ERR_RINGBELL_SCHEMA`, also as a rejection.
  */
 export function validated<T>(schema: Schema<T>, value: unknown, what: string): T | Promise<T> {
-  const fail = (cause: unknown): never => {
-    throw brokenSchema(cause, what)
-  }
   let result: SchemaResult<T> | Promise<SchemaResult<T>>
+  let later: Promise<SchemaResult<T>> | undefined
   try {
     result = schema['~standard'].validate(value)
-    if (isThenable(result)) return followed(result).then((later) => accepted(later, what), fail)
+    later = isThenable(result) ? followed(result) : undefined
   } catch (cause) {
-    return fail(cause)
+    throw failedOn(what, cause)
   }
-  return accepted(result, what)
+  if (later === undefined) return accepted(result as SchemaResult<T>, what)
+  return later.then(
+    (settled) => accepted(settled, what),
+    (cause: unknown) => {
+      throw failedOn(what, cause)
+    },
+  )
+}
+
+/** A validator is user code. It may throw anything, and what it returns may be anything. */
+function failedOn(what: string, cause: unknown): RingbellError {
+  return new RingbellError('ERR_RINGBELL_SCHEMA', `The schema of a ${what} failed: ${reason(cause)}`, { cause })
 }
 
 /** Like `validated`, but at once: an asynchronous validator is an error. */
@@ -105,20 +114,15 @@ function isPlainPromise<T>(value: PromiseLike<T>): value is Promise<T> {
 
 function accepted<T>(result: SchemaResult<T>, what: string): T {
   let cause: readonly SchemaIssue[]
-  let issues: string
+  let why: string
   try {
     if (result.issues === undefined) return result.value
     cause = result.issues
-    issues = told(cause)
-  } catch (broken) {
-    throw brokenSchema(broken, what)
+    why = told(cause)
+  } catch (error) {
+    throw failedOn(what, error)
   }
-  throw new RingbellError('ERR_RINGBELL_SCHEMA', `A ${what} does not match its schema: ${issues}`, { cause })
-}
-
-/** The schema itself threw, or its result cannot be read. */
-function brokenSchema(cause: unknown, what: string): RingbellError {
-  return new RingbellError('ERR_RINGBELL_SCHEMA', `The schema of a ${what} failed: ${reason(cause)}`, { cause })
+  throw new RingbellError('ERR_RINGBELL_SCHEMA', `A ${what} does not match its schema: ${why}`, { cause })
 }
 
 const ISSUES_TOLD = 3

@@ -3,6 +3,7 @@
  * on a `block` topic that slows down the publisher. A Writable calls back when the chunk is in the ring.
  */
 import { Readable, type ReadableOptions, Writable } from 'node:stream'
+import { anything, check, flag, type Rules, signal } from '../check.js'
 import type { SignalOptions } from '../wait/abort.js'
 import type { AsyncIteration } from '../wait/async-iteration.js'
 import type { Message } from './reading/message.js'
@@ -16,6 +17,8 @@ export interface WritableOptions {
   /** When it fires, the stream is destroyed and a wait for room ends. */
   signal?: AbortSignal | undefined
 }
+
+const STREAM: Rules = { objectMode: flag, highWaterMark: anything, signal }
 
 /** What a Readable reads from. */
 interface MessagesOf<T> {
@@ -34,6 +37,7 @@ export function readable<T>(
   subscriber: MessagesOf<T>,
   options: Pick<ReadableOptions, 'objectMode' | 'highWaterMark' | 'signal'>,
 ): Readable {
+  check(options, STREAM)
   const { objectMode = false } = options
   // The first read begins the iteration. Before that the subscriber must stay free, because the stream's own options
   // may be refused.
@@ -80,6 +84,7 @@ export function readable<T>(
 }
 
 export function writable<T>(publisher: SinkOf<T>, options: WritableOptions): Writable {
+  check(options, STREAM)
   const over = new AbortController()
 
   const { objectMode = publisher.objectMode, highWaterMark, signal } = options

@@ -9,6 +9,7 @@ import { type RecordJson, type Service, serviceOf } from '../bus/service.js'
 import { check, integer } from '../check.js'
 import { checkBytes } from '../codec/bytes.js'
 import type { PayloadCodec } from '../codec/payload-codec.js'
+import { inSteps } from '../closing.js'
 import { channels } from '../diagnostics.js'
 import { closedError, fromNative, tooLarge, translated } from '../errors.js'
 import type { NativePublisher, NativePublisherHot } from '../native.js'
@@ -69,7 +70,7 @@ export class Publisher<T = Uint8Array> implements AsyncDisposable {
     this.#room = new Room(this.#hot, new WaitPolicy(parts.wait), this.#poller, (bytes) => this.#full(bytes))
     this.#window = new Window(native, this.#hot, () => this.#room.writing)
     this.#host = hostOf(this, (bytes) => (this.#refused = bytes))
-    this.#id = translated(() => this.#poller.add(native, { wake: () => this.#room.wake() }))
+    this.#id = this.#poller.add(native, { wake: () => this.#room.wake() })
     if (channels.publisher.opened.hasSubscribers) channels.publisher.opened.publish({ publisher: this })
   }
 
@@ -234,14 +235,17 @@ export class Publisher<T = Uint8Array> implements AsyncDisposable {
   closeNow(): void {
     if (this.#closed) return
     this.#closed = true
-    try {
-      this.#host.writer?.detach()
-      this.#room.close()
-      this.#poller.remove(this.#id)
-    } finally {
-      this.#onClose(this)
-      translated(() => this.#native.close())
-    }
+    this.#onClose(this)
+    inSteps(
+      () => this.#host.writer?.detach(),
+      () => this.#room.close(),
+      () => this.#poller.remove(this.#id),
+      () => this.#native.close(),
+      () => this.#publishClosed(),
+    )
+  }
+
+  #publishClosed(): void {
     if (channels.publisher.closed.hasSubscribers) channels.publisher.closed.publish({ publisher: this })
   }
 

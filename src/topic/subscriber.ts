@@ -6,6 +6,7 @@
 import type { Readable, ReadableOptions } from 'node:stream'
 import { invalid } from '../check.js'
 import type { PayloadCodec } from '../codec/payload-codec.js'
+import { inSteps } from '../closing.js'
 import { channels } from '../diagnostics.js'
 import { closedError, fromNative, translated } from '../errors.js'
 import type { NativeSubscriber } from '../native.js'
@@ -96,7 +97,7 @@ export class Subscriber<T = Uint8Array>
     this.#native = native
     this.#onClose = parts.closed
     this.#poller = poller()
-    const acks = parts.acks === undefined ? undefined : new Acks(hot.ack, parts.acks)
+    const acks = parts.acks === undefined ? undefined : new Acks(hot.ack, parts.acks, (error) => this.#failed(error))
     this.#acks = acks
     const waited = acks === undefined ? hot : acks.beforeSleep(hot)
     const why = (): string | undefined =>
@@ -122,7 +123,7 @@ export class Subscriber<T = Uint8Array>
     this.#owned = new OwnedSource<T>(context)
     this.#borrowed = lazily(() => new BorrowedSource<T>(context))
     this.#lease = lazily(() => new LeaseSource<T>(context))
-    this.#id = translated(() => this.#poller.add(native, { wake: () => this.#wake() }))
+    this.#id = this.#poller.add(native, { wake: () => this.#wake() })
     if (channels.subscriber.opened.hasSubscribers) channels.subscriber.opened.publish({ subscriber: this })
   }
 
@@ -207,14 +208,15 @@ export class Subscriber<T = Uint8Array>
   }
 
   /**
-   * Calls `deliver` for every message, from the next turn of the event loop on. It keeps the process alive until it is
+   * Calls `deliver` for every message, from the next turn of the event loop on. If it throws, or a promise that it
+   * returns rejects, the listening ends, and `finished` rejects with that error. It does not wait for promises. It keeps the process alive until it is
    * stopped, unless the subscriber is `unref`ed. The signal does what `stop()` does: `finished` resolves. If the signal
    * has fired before the call, this throws an `AbortError`.
    *
    * @throws {RingbellError} `ERR_RINGBELL_BUSY`, `ERR_RINGBELL_CLOSED`; `ERR_RINGBELL_INVALID_OPTION` when `deliver` is
    * not a function.
    */
-  listen(deliver: (message: Message<T>) => void, options: SignalOptions = {}): Listening {
+  listen(deliver: (message: Message<T>) => unknown, options: SignalOptions = {}): Listening {
     checkSignal(options)
     if (typeof deliver !== 'function') throw invalid('deliver', deliver, 'must be a function')
     this.#assertReadable()
@@ -322,18 +324,21 @@ export class Subscriber<T = Uint8Array>
   /** @internal */
   closeNow(forget = false): void {
     if (this.#gate.closed) return
-    try {
-      this.#gate.close()
-      this.#loans.batch?.release()
-      this.#acks?.close()
-      this.#owned.clear()
-      this.#notices.clear()
-      this.#attaching.fail(closedError('subscriber'))
-      this.#poller.remove(this.#id)
-    } finally {
-      this.#onClose(this)
-      translated(() => (forget ? this.#native.forget() : this.#native.close()))
-    }
+    this.#onClose(this)
+    inSteps(
+      () => this.#gate.close(),
+      () => this.#loans.batch?.release(),
+      () => this.#acks?.close(),
+      () => this.#owned.clear(),
+      () => this.#notices.clear(),
+      () => this.#attaching.fail(closedError('subscriber')),
+      () => this.#poller.remove(this.#id),
+      () => (forget ? this.#native.forget() : this.#native.close()),
+      () => this.#publishClosed(),
+    )
+  }
+
+  #publishClosed(): void {
     if (channels.subscriber.closed.hasSubscribers) channels.subscriber.closed.publish({ subscriber: this })
   }
 
@@ -353,14 +358,20 @@ export class Subscriber<T = Uint8Array>
       // for those again, so this repeats.
       else while (this.#owned.peek()) this.#notices.take()
     } catch (error) {
-      this.#error ??= fromNative(error)
-      this.#attaching.fail(this.#error)
+      this.#failed(error)
     }
+  }
+
+  /** The next read throws it, because nothing is being read now. */
+  #failed(error: unknown): void {
+    this.#error ??= fromNative(error)
+    this.#attaching.fail(this.#error)
   }
 
   #batches(lifetime: Lifetime = 'owned'): MessageSource<Batch<T>> {
     if (lifetime === 'owned') return new OwnedBatches(this.#owned)
-    return new BorrowedBatches(this.#owned, lifetime === 'borrowed' ? this.#borrowed() : this.#lease(), this.#loans)
+    const lent = translated(() => (lifetime === 'borrowed' ? this.#borrowed() : this.#lease()))
+    return new BorrowedBatches(this.#owned, lent, this.#loans)
   }
 
   #refill(messages: MessageSource<unknown>): boolean {

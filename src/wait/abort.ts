@@ -5,6 +5,8 @@
  */
 import { setMaxListeners } from 'node:events'
 import { check, type Rules, signal } from '../check.js'
+import { errorOf } from '../closing.js'
+import { debug } from '../diagnostics.js'
 import { AbortError } from '../errors.js'
 import { isDeadline, lastLook } from './last-look.js'
 
@@ -34,10 +36,19 @@ export function throwIfAborted(signal: AbortSignal | undefined): void {
 
 /**
  * Calls `aborted` when the signal fires, or soon if it has fired already. The call never comes before this function
- * returns, so the caller is ready for it. The returned function removes the listener.
+ * returns, so the caller is ready for it. The returned function removes the listener. Neither of them throws: a signal
+ * may be any object with the methods of one (jsdom), and one that cannot be listened to counts as fired.
  */
 export function onAbort(signal: AbortSignal | undefined, aborted: (error: AbortError) => void): () => void {
   if (signal === undefined) return nothing
+  try {
+    return listened(signal, aborted)
+  } catch (error) {
+    return soon(() => aborted(new AbortError(error)))
+  }
+}
+
+function listened(signal: AbortSignal, aborted: (error: AbortError) => void): () => void {
   let callOff: (() => void) | undefined
   const listener = (): void => {
     if (isDeadline(signal.reason)) callOff = lastLook(() => aborted(new AbortError(signal.reason)))
@@ -50,8 +61,9 @@ export function onAbort(signal: AbortSignal | undefined, aborted: (error: AbortE
   }
   signal.addEventListener('abort', listener, { once: true })
   return () => {
-    signal.removeEventListener('abort', listener)
     callOff?.()
+    const failure = errorOf(() => signal.removeEventListener('abort', listener))
+    if (failure !== undefined) debug('leaving a signal: %s', failure)
   }
 }
 

@@ -4,6 +4,7 @@
  * in order. Leaving the loop (`break`, an error in the body, the signal, `close`) gives a lent batch back. A closed
  * subscriber ends the iteration; an abort rejects it.
  */
+import { errorOf } from '../closing.js'
 import { fromNative } from '../errors.js'
 import { shown, type ShownOptions } from '../shown.js'
 import { onAbort, throwIfAborted } from './abort.js'
@@ -51,8 +52,8 @@ export class Iteration<V> implements AsyncIteration<V>, Reader, Holder {
   }
 
   return(): Promise<IteratorResult<V, undefined>> {
-    this.#end()
-    return Promise.resolve(DONE)
+    const error = this.#end()
+    return error === undefined ? Promise.resolve(DONE) : Promise.reject(error)
   }
 
   throw(error?: unknown): Promise<IteratorResult<V, undefined>> {
@@ -151,21 +152,24 @@ export class Iteration<V> implements AsyncIteration<V>, Reader, Holder {
     if (!this.#done) this.failed(error)
   }
 
-  #end(): void {
-    if (this.#done) return
+  /** Returns the error of giving a lent batch back. A call of `next` that waits gets it, unless there is an earlier one. */
+  #end(): unknown {
+    if (this.#done) return undefined
     this.#done = true
     this.#forget()
     this.#gate.callOff(this)
     this.#gate.letGo(this)
-    this.messages.leave()
+    const failure = errorOf(() => this.messages.leave())
     const asked = this.#asked
     this.#asked = []
+    if (asked.length > 0) this.#error ??= failure
     for (const { resolve, reject } of asked) {
       const error = this.#error
       this.#error = undefined
       if (error === undefined) resolve(DONE)
       else reject(error)
     }
+    return failure
   }
 }
 

@@ -4,6 +4,7 @@
  * process alive only while it is held. On Node it is one epoll under one `uv_poll` of the binding; elsewhere a timer
  * polls that epoll (ticker.ts).
  */
+import { translated } from '../errors.js'
 import { binding, type NativeEndpoint } from '../native.js'
 import { Ticker } from './ticker.js'
 
@@ -44,15 +45,20 @@ export class Poller {
     this.#loop = this.#native.supported ? this.#native : new Ticker(() => this.#look())
   }
 
-  /** Returns the id to remove it by. */
+  /**
+   * Returns the id to remove it by.
+   *
+   * @throws {RingbellError}
+   */
   add(endpoint: NativeEndpoint, target: Wakeable): number {
-    const id = this.#native.add(endpoint)
+    const id = translated(() => this.#native.add(endpoint))
     this.#targets.set(id, target)
     return id
   }
 
+  /** @throws {RingbellError} */
   remove(id: number): void {
-    if (this.#targets.delete(id)) this.#native.remove(id)
+    if (this.#targets.delete(id)) translated(() => this.#native.remove(id))
   }
 
   /** Keeps the process alive until `drop` was called as often. */

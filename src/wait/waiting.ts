@@ -3,6 +3,8 @@
  * whichever comes first. `Waiters` is the set of all waits for one thing. Each wait ends once and leaves nothing
  * behind.
  */
+import { errorOf } from '../closing.js'
+import { debug } from '../diagnostics.js'
 import type { AbortError } from '../errors.js'
 import { onAbort } from './abort.js'
 import { lastLook } from './last-look.js'
@@ -28,7 +30,7 @@ export interface Limits {
 /**
  * Makes a promise that its owner settles. `begin` stores the given `Waiting` where the owner finds it, and returns a
  * function that removes it from there. That function is called once, just before the promise is settled. An error that
- * `begin` throws rejects the promise.
+ * one of the two throws rejects the promise.
  */
 export function waitFor<V = void>(begin: (waiting: Waiting<V>) => () => void, limits: Limits = {}): Promise<V> {
   const { signal, explain, timeout, late } = limits
@@ -43,21 +45,21 @@ export function waitFor<V = void>(begin: (waiting: Waiting<V>) => () => void, li
       clearTimeout(timer)
       callOff?.()
     }
-    /** Once. */
-    const ends = (): boolean => {
-      if (over) return false
+    /** Once: the promise is settled, whatever `end` throws. */
+    const settle = (settled: (failure: unknown) => void): void => {
+      if (over) return
       over = true
       decide()
-      end?.()
-      return true
+      settled(errorOf(() => end?.()))
     }
     const waiting: Waiting<V> = {
-      resolve: (value) => {
-        if (ends()) resolve(value)
-      },
-      reject: (error) => {
-        if (ends()) reject(error)
-      },
+      resolve: (value) => settle((failure) => (failure === undefined ? resolve(value) : reject(failure))),
+      reject: (error) =>
+        settle((failure) => {
+          // The first error is the one to be told.
+          if (failure !== undefined) debug('ending a wait: %s', failure)
+          reject(error)
+        }),
       decide,
     }
     // It never fires before this function returns, so the wait is stored by then.

@@ -437,6 +437,43 @@ fn messages_larger_than_the_ring_go_both_ways(terms: Terms) {
     assert!(matches!(notice(&mut one), Notice::Closed { reason: CloseReason::Closed, .. }));
 }
 
+/// The next message on a channel, waited for while the other end is served, which must get none.
+fn answered(client: &mut Channel, server: &mut Channel) -> (u8, u64, String) {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        assert!(server.try_recv().unwrap().is_none(), "the program got the request");
+        if let Some(incoming) = client.try_recv().unwrap() {
+            let text = String::from_utf8_lossy(incoming.data).into_owned();
+            return (incoming.header.kind, incoming.header.id, text);
+        }
+        assert!(Instant::now() < end, "no answer");
+    }
+}
+
+#[test]
+fn requests_that_no_program_sees_are_answered() {
+    let place = Place::new();
+    let bus = place.bus();
+    let mut server = bus.serve("strict", ServerOptions::default()).unwrap();
+    server.set_max_message(100_000);
+    let (mut client, connection) = connect(&bus, &server.record().unwrap());
+    let large = vec![0; 100_001];
+    let mut done = 0;
+    while done < large.len() {
+        done = client.send_large(connection, Header::new(Kind::Request, 7), &large, done).unwrap();
+        assert!(server.try_recv().unwrap().is_none());
+    }
+    let (kind, id, text) = answered(&mut client, &mut server);
+    assert_eq!((kind, id), (Kind::Error as u8, 7));
+    assert!(text.contains("ERR_RINGBELL_MESSAGE_TOO_LARGE"), "{text}");
+
+    let inquiry = Header { flags: 4, ..Header::new(Kind::Request, 8) };
+    assert!(client.send(connection, inquiry, b"").unwrap());
+    let (kind, id, text) = answered(&mut client, &mut server);
+    assert_eq!((kind, id), (Kind::Error as u8, 8));
+    assert!(text.contains("ERR_RINGBELL_NOT_FOUND"), "{text}");
+}
+
 #[test]
 fn an_abandoned_large_message_stalls_no_later_message() {
     let place = Place::new();

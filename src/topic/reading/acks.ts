@@ -23,9 +23,15 @@ export class Acks {
   readonly #tell: NativeSubscriberHot['ack']
   readonly #policy: AckPolicy
   readonly #automatic: boolean
+  readonly #failed: (error: unknown) => void
   readonly #due = (): void => {
     this.#armed = false
-    this.flush()
+    try {
+      this.flush()
+    } catch (error) {
+      // No call of the user is running that could throw it.
+      this.#failed(error)
+    }
   }
   /** Messages that were handed out and may still be in use. */
   #inHand = 0
@@ -38,9 +44,11 @@ export class Acks {
   #timer: NodeJS.Timeout | undefined
   #armed = false
 
-  constructor(tell: NativeSubscriberHot['ack'], policy: AckPolicy) {
+  /** `failed` gets an error of an acknowledgement that the timer made. */
+  constructor(tell: NativeSubscriberHot['ack'], policy: AckPolicy, failed: (error: unknown) => void) {
     this.#tell = tell
     this.#policy = policy
+    this.#failed = failed
     this.#automatic = policy.mode === 'batch'
   }
 

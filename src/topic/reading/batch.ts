@@ -4,7 +4,7 @@
  * `lease` until `release()` or the next step of the iteration. After that the memory belongs to other messages.
  */
 import { invalid } from '../../check.js'
-import { RingbellError } from '../../errors.js'
+import { RingbellError, translated } from '../../errors.js'
 import { TABLE_WORDS } from '../../native.js'
 import { shown, type ShownOptions } from '../../shown.js'
 import type { Delivery } from './delivery.js'
@@ -143,7 +143,7 @@ export class Batch<T = Uint8Array> implements Iterable<Message<T>> {
     this.#released = true
     const lender = this.#lender
     this.#lender = undefined
-    lender?.takeBack()
+    translated(() => lender?.takeBack())
   }
 
   /** `using`: as `release()`. */
@@ -175,7 +175,7 @@ export class Batch<T = Uint8Array> implements Iterable<Message<T>> {
 
   #entry(i: number): number {
     if (this.#released) throw released()
-    if (i >>> 0 !== i || i >= this.length)
+    if (typeof i !== 'number' || i >>> 0 !== i || i >= this.length)
       throw invalid('i', i, `must be an index in this batch of ${this.length} messages`)
     return this.#from + i * TABLE_WORDS
   }

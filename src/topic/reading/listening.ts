@@ -1,8 +1,11 @@
 /**
  * Delivery by callback: the fastest way for single messages, because only the message is allocated. The callback is called until the
- * time slice is used up; then other code runs. An exception of the callback ends the listening and rejects `finished`.
+ * time slice is used up; then other code runs. What the callback throws, or its promise rejects with, ends the listening and rejects
+ * `finished`.
  */
 import { AsyncResource } from 'node:async_hooks'
+import { errorOf } from '../../closing.js'
+import { followed, isThenable } from '../../codec/schema.js'
 import { fromNative } from '../../errors.js'
 import { membersOf, shown, type ShownOptions } from '../../shown.js'
 import { onAbort, throwIfAborted } from '../../wait/abort.js'
@@ -33,7 +36,7 @@ export class Listener<V> implements Listening, Reader, Holder {
   readonly finished: Promise<void>
   readonly messages: Ordered<V>
   readonly #gate: ReaderGate
-  readonly #deliver: (one: V) => void
+  readonly #deliver: (one: V) => unknown
   readonly #timeSlice = new TimeSlice()
   readonly #forget: () => void
   /** The context in which `listen` was called. Entered once for all that is there, because for each message it would cost too much. */
@@ -45,7 +48,7 @@ export class Listener<V> implements Listening, Reader, Holder {
   #done = false
 
   /** @throws {RingbellError} `ERR_RINGBELL_BUSY` while there is another reader. */
-  constructor(messages: Ordered<V>, gate: ReaderGate, deliver: (one: V) => void, signal: AbortSignal | undefined) {
+  constructor(messages: Ordered<V>, gate: ReaderGate, deliver: (one: V) => unknown, signal: AbortSignal | undefined) {
     throwIfAborted(signal)
     this.messages = messages
     this.#gate = gate
@@ -61,7 +64,7 @@ export class Listener<V> implements Listening, Reader, Holder {
   }
 
   stop(): void {
-    if (this.#end()) this.#resolve()
+    this.#end((failure) => (failure === undefined ? this.#resolve() : this.#reject(failure)))
   }
 
   /** `using`: as `stop()`. */
@@ -79,7 +82,7 @@ export class Listener<V> implements Listening, Reader, Holder {
   }
 
   failed(error: unknown): void {
-    if (this.#end()) this.#reject(error)
+    this.#end(() => this.#reject(error))
   }
 
   closed(): void {
@@ -100,7 +103,8 @@ export class Listener<V> implements Listening, Reader, Holder {
             this.#immediate = setImmediate(this.#run)
             return
           }
-          deliver(messages.take())
+          const result = deliver(messages.take())
+          if (isThenable(result)) this.#follow(result)
           if (this.#done) return
           if (timeSlice.due()) {
             this.#immediate = setImmediate(this.#run)
@@ -117,14 +121,22 @@ export class Listener<V> implements Listening, Reader, Holder {
     this.#gate.wait(this)
   }
 
-  #end(): boolean {
-    if (this.#done) return false
+  /** A rejection ends the listening. After the end it is an unhandled one, as of any promise that nobody awaits. */
+  #follow(result: PromiseLike<unknown>): void {
+    void followed(result).then(undefined, (error: unknown) => {
+      if (this.#done) throw error
+      this.failed(error)
+    })
+  }
+
+  /** `settle` gets the error of leaving the messages, if there is one. */
+  #end(settle: (failure: unknown) => void): void {
+    if (this.#done) return
     this.#done = true
     clearImmediate(this.#immediate)
     this.#forget()
     this.#gate.callOff(this)
     this.#gate.letGo(this)
-    this.messages.leave()
-    return true
+    settle(errorOf(() => this.messages.leave()))
   }
 }

@@ -7,7 +7,7 @@
  */
 import { isBytes } from '../../brand.js'
 import { invalid } from '../../check.js'
-import { closedError, fromNative, translated } from '../../errors.js'
+import { closedError, fromNative, reason, translated } from '../../errors.js'
 import { membersOf, shown, type ShownOptions } from '../../shown.js'
 import { FRAME_HEADER, frameBytes, type Window } from './window.js'
 
@@ -59,7 +59,13 @@ export class BatchWriter {
     if (!(bytes instanceof Uint8Array) && !isBytes(bytes)) throw invalid('bytes', bytes, 'must be a Uint8Array')
     const at = this.reserveAt(bytes.byteLength)
     if (at < 0) return false
-    this.#bytes.set(bytes, at)
+    try {
+      this.#bytes.set(bytes, at)
+    } catch (cause) {
+      // Its memory was transferred, so its length was 0. The message must not be sent.
+      this.#takeBack(bytes.byteLength)
+      throw invalid('bytes', bytes, `cannot be read: ${reason(cause)}`)
+    }
     return true
   }
 
@@ -74,6 +80,7 @@ export class BatchWriter {
 
   /** Like `reserve`, without a view: returns the position in `bytes` where to write the message, or -1 when there is no room. */
   reserveAt(byteLength: number): number {
+    if (typeof byteLength !== 'number') throw invalid('byteLength', byteLength, 'must be a whole number of bytes')
     const needed = frameBytes(byteLength)
     // The first test refuses NaN, negative and broken lengths. The second one refuses lengths for which `frameBytes`
     // overflows 32 bits.
@@ -119,6 +126,14 @@ export class BatchWriter {
 
   get #open(): boolean {
     return this.#left > 0 || this.#count > 0
+  }
+
+  /** The last reservation was for nothing. */
+  #takeBack(byteLength: number): void {
+    const needed = frameBytes(byteLength)
+    this.#count--
+    this.#at -= needed
+    this.#left += needed
   }
 
   #close(how: () => void): void {

@@ -6,8 +6,14 @@ import type { Source } from '../../../../src/topic/sources.js'
 
 function scene(policy: Partial<AckPolicy> = {}) {
   const told: [number, number][] = []
-  const tell = (source: number, sequence: number): boolean => told.push([source, sequence]) > 0
-  const acks = new Acks(tell, { mode: 'batch', batch: 8, interval: 50, ...policy })
+  const failing: { error?: Error } = {}
+  const tell = (source: number, sequence: number): boolean => {
+    if (failing.error !== undefined) throw failing.error
+    return told.push([source, sequence]) > 0
+  }
+  let heard: (error: unknown) => void = () => {}
+  const failed = new Promise((resolve) => (heard = resolve))
+  const acks = new Acks(tell, { mode: 'batch', batch: 8, interval: 50, ...policy }, heard)
   const source = (number: number): Source => ({
     number,
     id: String(number),
@@ -24,8 +30,19 @@ function scene(policy: Partial<AckPolicy> = {}) {
       acks.took(from, sequence, 1)
     }
   }
-  return { acks, told, source, read }
+  return { acks, told, source, read, failing, failed }
 }
+
+test('an error of the timer is reported', async (t) => {
+  const { acks, source, read, failing, failed } = scene({ interval: 1 })
+  read(source(0), 0, 2)
+  acks.asked()
+  failing.error = new Error('not now')
+  // The timer does not keep the process alive.
+  const alive = setInterval(() => {}, 1000)
+  t.is(await failed, failing.error)
+  clearInterval(alive)
+})
 
 test('a full batch is told when the next message is asked for', (t) => {
   const { acks, told, source, read } = scene()

@@ -10,6 +10,9 @@
 /// Bytes of a header.
 pub const HEADER: usize = 16;
 
+/// Flag of a request: it asks for the server's counters (docs/protocol.md).
+const ABOUT: u8 = 4;
+
 /// What a message is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -52,6 +55,11 @@ impl Header {
     /// A header without flags and `aux`.
     pub fn new(kind: Kind, id: u64) -> Header {
         Header { kind: kind as u8, flags: 0, aux: 0, id }
+    }
+
+    /// Whether this is a request for the counters of the server, which is not for its handler.
+    pub(super) fn is_inquiry(self) -> bool {
+        self.kind == Kind::Request as u8 && self.flags & ABOUT != 0
     }
 
     /// The bytes to send.

@@ -122,16 +122,22 @@ impl Connection {
         }
         self.ensure_there()?;
         let sent = self.duplex.writer.send_parts([&header.encode(), data]);
-        self.check_peer_cursor()?;
-        if sent {
-            self.wanted = None;
+        let checked = self.check_peer_cursor();
+        if !sent {
+            return checked.map(|()| false);
         }
-        Ok(sent)
+        // The message is in the ring, and the peer may read it. So it counts as sent, whatever the cursor says: its
+        // caller must not send it to another peer. The next look reports the fault.
+        self.wanted = None;
+        Ok(true)
     }
 
-    /// Refuses to send to a peer that has gone: it reads nothing any more, and makes no room.
+    /// Refuses to send to a peer that broke the rules, or has gone: it reads nothing any more, and makes no room.
     #[inline]
     fn ensure_there(&mut self) -> Result<()> {
+        if let Some(fault) = &self.fault {
+            return Err(fault.clone());
+        }
         if self.duplex.is_unread() {
             self.cut();
         }
@@ -288,9 +294,10 @@ impl Connection {
     }
 
     /// How many of our messages the peer has taken out of its ring, as the peer's own cursor says, even if the peer
-    /// is gone. `None` over a stream, because the peer may have taken more than it had time to report.
+    /// is gone. `None` over a stream, because the peer may have taken more than it had time to report, and for a peer
+    /// that broke the rules, because its cursor may say anything.
     pub(super) fn delivered(&self) -> Option<u64> {
-        if self.peer_info.rung == Rung::Stream {
+        if self.peer_info.rung == Rung::Stream || self.fault().is_some() {
             return None;
         }
         // Large messages that the peer passed over count as taken. Large messages that were given up on the way are

@@ -70,8 +70,8 @@ impl Channel {
         self.received.spin = spin;
     }
 
-    /// Sets the size in bytes of the largest message that is received. Larger ones are dropped as they come. The
-    /// default is 64 MiB.
+    /// Sets the size in bytes of the largest message that is received. Larger ones are dropped as they come, and the
+    /// caller of a larger request gets an error. The default is 64 MiB.
     pub fn set_max_message(&mut self, bytes: usize) {
         self.received.most = bytes;
     }
@@ -267,6 +267,7 @@ impl Channel {
     }
 
     /// Whether a message can be handed out. Messages that are too short to have a header are dropped on the way.
+    /// Inquiries are refused.
     fn peek(&mut self) -> Result<bool> {
         loop {
             if self.received.whole.is_some() {
@@ -275,12 +276,27 @@ impl Channel {
             if !self.received.batch.has_next() && !self.fill()? {
                 return Ok(false);
             }
+            if self.received.whole.is_some() {
+                return Ok(true);
+            }
             let next = self.received.batch.next();
-            if self.received.whole.is_some() || self.received.message(next).is_some() {
+            let header = self.received.message(next).map(|incoming| incoming.header);
+            if header.is_some_and(|header| !header.is_inquiry()) {
                 return Ok(true);
             }
             self.received.batch.advance_to(next + 1);
+            if let Some(header) = header {
+                let message = "This server gives no counters.";
+                self.refuse(self.received.connection, header, "ERR_RINGBELL_NOT_FOUND", message);
+            }
         }
+    }
+
+    /// Answers a request in place of the program, which does not see it, so that its caller does not wait in vain.
+    /// Where there is no room for the refusal, or the caller is gone, nothing is sent.
+    fn refuse(&mut self, connection: u32, request: Header, code: &str, message: &str) {
+        let told = serde_json::json!({ "code": code, "name": "RingbellError", "message": message });
+        _ = self.send(connection, Header::new(Kind::Error, request.id), told.to_string().as_bytes());
     }
 
     fn take_failure(&mut self, connection: u32) -> Option<Error> {
@@ -306,8 +322,12 @@ impl Channel {
         let count = if let Ok(Drained::Batch { count, .. }) = drained { count } else { 0 };
         self.received.batch.end(buffers, count);
         match drained? {
-            Drained::Large { connection, bytes, .. } if bytes > self.received.most => {
+            Drained::Large { connection, header, bytes } if bytes > self.received.most => {
                 self.skip_large(connection)?;
+                if header.kind == Kind::Request as u8 {
+                    let error = Error::MessageTooLarge { size: bytes, limit: self.received.most };
+                    self.refuse(connection, header, error.code(), &error.to_string());
+                }
                 Ok(false)
             }
             Drained::Large { connection, .. } => {
