@@ -261,9 +261,10 @@ fn a_publisher_that_listens_hears_of_all_that_come() {
         let bell = Bell::new();
         let joiners: Vec<_> = (0..2)
             .map(|slot| {
-                let (bell, memory) = (bell.clone(), memory.clone());
+                let (bell, data, control) = (bell.clone(), memory.data, memory.control);
                 thread::spawn(move || {
-                    let consumer = join(&memory, slot, Overflow::Block, Start::Latest).unwrap();
+                    let (overflow, start, who) = (Overflow::Block, Start::Latest, (slot as u32, 0));
+                    let consumer = Consumer::join(data, control, slot, overflow, start, who).unwrap();
                     if consumer.arrived() {
                         bell.ring();
                     }
