@@ -63,6 +63,9 @@ impl Reader {
         let (data, control) = (segments.data.memory(), segments.control.memory());
         let consumer = Consumer::join(data, control, slot, overflow, start, (std::process::id(), name))?;
         consumer.note_way(rung.code());
+        if consumer.arrived() {
+            room.ring();
+        }
         let mapped = Mapped::Topic(segments);
         Ok(RingReader { consumer, doorbell, room, acknowledging, rings: 0, home: Home::here(), mapped }
             .into())

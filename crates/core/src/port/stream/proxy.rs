@@ -126,6 +126,9 @@ impl ProxyReader {
             fault => fault.into(),
         })?;
         consumer.note_way(Rung::Stream.code());
+        if consumer.arrived() {
+            source.room.ring();
+        }
         Ok(ProxyReader {
             source: Arc::clone(source),
             consumer,
