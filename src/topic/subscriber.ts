@@ -101,7 +101,7 @@ export class Subscriber<T = Uint8Array>
     const why = (): string | undefined =>
       this.#sources.size > 0 ? undefined : (this.#notices.lastFailure?.message ?? parts.mismatch())
     this.#gate = new ReaderGate(waited, new WaitPolicy(parts.wait), this.#poller, why)
-    this.#attaching = new Attaching(() => this.#sources.size, this.#poller, why)
+    this.#attaching = new Attaching((count) => this.#sources.size >= count, this.#poller, why)
     this.#notices = new Notices(native, this.#sources, {
       emitter: this,
       holding: () => this.#owned.holding,
