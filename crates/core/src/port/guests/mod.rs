@@ -58,7 +58,7 @@ pub(crate) struct Guests {
     /// How often the publisher has asked its guests to ring it.
     waits: AtomicU64,
     /// How the last guest of each slot left.
-    partings: Box<[Mutex<Option<(u64, Parting)>>]>,
+    partings: Box<[Mutex<Option<Parted>>]>,
     /// The topic was closed: guests are then dismissed, not evicted.
     ended: AtomicBool,
     /// Guests that are rung later, because they have been rung too often.
@@ -81,6 +81,9 @@ struct AdmissionState {
     held: Option<HeldSlot>,
     closed: bool,
 }
+
+/// The number of a guest, and how it left.
+type Parted = (u64, Parting);
 
 /// How a guest left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
