@@ -46,10 +46,9 @@ fn the_slots_generations_tell_who_closed_and_who_died() {
     let departure = |durable| Departure::of(generation, durable, now());
     let _ = first.leave();
     assert_eq!(departure(false), Departure::Closed);
-    let dead = join(&memory, 0, Overflow::Block, Start::Latest).unwrap();
+    let _dead = join(&memory, 0, Overflow::Block, Start::Latest).unwrap();
     assert_eq!(departure(false), Departure::Closed, "whoever has the slot now");
     let generation = now().generation;
-    drop(dead);
     let _next = join(&memory, 0, Overflow::Block, Start::Latest).unwrap();
     assert_eq!(
         Departure::of(generation, false, now()),
@@ -70,10 +69,9 @@ fn a_durable_position_that_went_on_was_parked_or_its_holder_died() {
     let generation = now().generation;
     let _ = first.leave();
     assert_eq!(Departure::of(generation, true, now()), Departure::Closed);
-    let second = join_as(&memory, NAME, Start::Latest).unwrap();
+    let _second = join_as(&memory, NAME, Start::Latest).unwrap();
     assert_eq!(Departure::of(generation, true, now()), Departure::Closed);
     let generation = now().generation;
-    drop(second);
     let _third = join_as(&memory, NAME, Start::Latest).unwrap();
     assert_eq!(Departure::of(generation, true, now()), Departure::Unknown);
 }
