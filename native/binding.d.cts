@@ -178,6 +178,16 @@ export declare class NativePublisher {
   get maxMessage(): number
   /** How many subscribers are attached and alive. */
   get subscribers(): number
+  /** Whether so many subscribers are attached and alive. */
+  areAttached(count: number): boolean
+  /** Announces that the publisher wants to hear of its subscribers. One that comes or leaves then wakes it. */
+  listen(): void
+  /** Takes that announcement back. */
+  stopListening(): void
+  /** Whether a subscriber has come or left since the announcement. */
+  isRung(): boolean
+  /** Announces it again. JSON array of what has happened to the subscribers; empty text if that is nothing. */
+  notices(): string
   /** JSON of the counters. */
   stats(): string
   /** JSON of the record as it is announced now. */

@@ -6,6 +6,7 @@
  * - `ringbell:bus:opened`, `ringbell:bus:closed`: `{ bus }`
  * - `ringbell:publisher:opened`, `ringbell:publisher:closed`: `{ publisher }`
  * - `ringbell:publisher:full`: `{ publisher, bytes }`, when a call begins to wait for room
+ * - `ringbell:publisher:attached`, `…:ended`, `…:stalled`, `…:evicted`: `{ publisher, details }`
  * - `ringbell:subscriber:opened`, `ringbell:subscriber:closed`: `{ subscriber }`
  * - `ringbell:subscriber:attached`, `…:ended`, `…:missed`, `…:evicted`, `…:failed`, `…:gaveUp`: `{ subscriber, details }`,
  *   where `details` is the list of arguments of the event of that name
@@ -32,11 +33,7 @@ function ofEndpoint<E extends string>(
 
 export const channels = {
   bus: { opened: channel('ringbell:bus:opened'), closed: channel('ringbell:bus:closed') },
-  publisher: {
-    opened: channel('ringbell:publisher:opened'),
-    closed: channel('ringbell:publisher:closed'),
-    full: channel('ringbell:publisher:full'),
-  },
+  publisher: ofEndpoint('publisher', 'full', 'attached', 'ended', 'stalled', 'evicted'),
   subscriber: {
     opened: channel('ringbell:subscriber:opened'),
     closed: channel('ringbell:subscriber:closed'),

@@ -53,6 +53,9 @@ const WAITS: Record<string, boolean> = {
   'wait-for': true,
   attached: true,
   'attached-unref': false,
+  'publisher-attached': true,
+  'publisher-attached-unref': false,
+  'publisher-listener': false,
   'after-receive': false,
 }
 

@@ -1,6 +1,7 @@
 // Compiled, never run: what users may write, and with @ts-expect-error what they may not.
 import { bytes, RemoteError, RingbellError } from 'ringbell'
 import type {
+  AttachedSubscriber,
   Batch,
   Bus,
   Client,
@@ -52,6 +53,18 @@ export async function publishing(bus: Bus): Promise<void> {
   typed.send({ m: 1 })
   const coded = await bus.publisher('ticks', { codec: own })
   same<typeof coded, Publisher<Tick>>(true)
+
+  same<ReturnType<typeof plain.attached>, Promise<void>>(true)
+  await plain.attached({ count: 2, signal: AbortSignal.timeout(1) })
+  // @ts-expect-error a number of subscribers
+  await plain.attached({ count: '2' })
+  plain.on('attached', (subscriber) => same<typeof subscriber, AttachedSubscriber>(true))
+  plain.on('ended', (subscriber, reason) => void (subscriber.pid + (reason === 'died' ? 1 : 0)))
+  plain.on('stalled', (_subscriber, milliseconds) => milliseconds.toFixed())
+  // @ts-expect-error no such reason
+  plain.on('evicted', (_subscriber, reason) => reason === 'slow')
+  // @ts-expect-error messages are no events
+  plain.on('message', () => undefined)
 
   const loan = plain.loan(10)
   // @ts-expect-error there may be no room

@@ -14,6 +14,7 @@ const IN_TESTS = /^crates\/\w+\/src\/(.*\/)?tests(\/|\.rs$)/
 const CORE = 'crates/core/src'
 /** The core's folders and root files. Each imports only what stands before it. */
 const ORDER = [
+  'setters',
   'error',
   'sys',
   'record',

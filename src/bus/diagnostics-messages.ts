@@ -3,6 +3,7 @@ import type { Client, ClientEvents } from '../channel/client.js'
 import type { Queue, QueueEvents } from '../channel/queue.js'
 import type { Server, ServerEvents } from '../channel/server.js'
 import type { Worker, WorkerEvents } from '../channel/worker.js'
+import type { PublisherEvents } from '../topic/audience.js'
 import type { SubscriberEvents } from '../topic/notices.js'
 import type { Publisher } from '../topic/publisher.js'
 import type { Subscriber } from '../topic/subscriber.js'
@@ -46,6 +47,7 @@ export type DiagnosticsMessages = Life<'bus', Bus> &
   Life<'client', Client<unknown, unknown, unknown>> &
   Life<'queue', Queue<unknown>> &
   Life<'worker', Worker<unknown>> &
+  Events<'publisher', Publisher<unknown>, PublisherEvents> &
   Events<'subscriber', Subscriber<unknown>, SubscriberEvents> &
   Events<'server', Server<unknown>, ServerEvents<unknown>> &
   Events<'client', Client<unknown, unknown, unknown>, ClientEvents<unknown>> &

@@ -1,14 +1,14 @@
 /**
- * All calls that wait in `attached()`. They end when the sources are recorded, and not by the event, so that
- * `removeAllListeners` cannot break the wait. While a call waits and the subscriber is referenced, the process is kept
- * alive.
+ * All calls that wait in `attached()` of a subscriber or a publisher. They end when the peers are there, and not by the
+ * event, so that `removeAllListeners` cannot break the wait. While a call waits and the endpoint is referenced, the
+ * process is kept alive.
  */
 import { withMismatch } from '../bus/kind-mismatch.js'
 import type { Poller } from '../wait/poller.js'
 import { Waiters } from '../wait/waiting.js'
 
 export class Attaching {
-  readonly #attached: () => number
+  readonly #attached: (count: number) => boolean
   readonly #poller: Poller
   readonly #why: () => string | undefined
   readonly #waiters = new Waiters<true>({ began: () => this.#waits(1), ended: () => this.#waits(-1) })
@@ -16,8 +16,8 @@ export class Attaching {
   #referenced = true
   #held = false
 
-  /** `why`: why no publisher is attached, in words. */
-  constructor(attached: () => number, poller: Poller, why: () => string | undefined) {
+  /** `attached`: whether so many peers are attached. `why`: why they are not, in words. */
+  constructor(attached: (count: number) => boolean, poller: Poller, why: () => string | undefined) {
     this.#attached = attached
     this.#poller = poller
     this.#why = why
@@ -28,15 +28,20 @@ export class Attaching {
     this.#keepAlive()
   }
 
-  /** Waits until `count` publishers are attached. */
+  /** Whether a call waits. */
+  get pending(): boolean {
+    return this.#waiters.size > 0
+  }
+
+  /** Waits until `count` peers are attached. */
   async wait(count: number, signal: AbortSignal | undefined): Promise<void> {
-    await this.#waiters.wait(() => (this.#attached() >= count ? true : undefined), {
+    await this.#waiters.wait(() => (this.#attached(count) ? true : undefined), {
       signal,
       explain: (error) => withMismatch(error, this.#why()),
     })
   }
 
-  /** There are more sources than before. */
+  /** There may be more peers than before. */
   check(): void {
     this.#waiters.check()
   }

@@ -15,10 +15,12 @@ import { closedError, fromNative, tooLarge, translated } from '../errors.js'
 import type { NativePublisher, NativePublisherHot } from '../native.js'
 import { membersOf, shown, type ShownOptions } from '../shown.js'
 import { checkSignal, type SignalOptions, throwIfAborted } from '../wait/abort.js'
+import { Emitter } from '../wait/emitter.js'
 import { type WaitOption, WaitPolicy } from '../wait/policy.js'
 import { poller, type Poller } from '../wait/poller.js'
+import { Audience, type PublisherEvents } from './audience.js'
 import { writable, type WritableOptions } from './node-streams.js'
-import { checkReady } from './options.js'
+import { checkAttached, checkReady } from './options.js'
 import type { PublisherStats } from './stats.js'
 import { type BatchHost, BatchWriter } from './writing/batch-writer.js'
 import { Loan } from './writing/loan.js'
@@ -31,6 +33,12 @@ export interface ReadyOptions extends SignalOptions {
   bytes?: number | undefined
 }
 
+/** How many subscribers to wait for. */
+export interface AttachedSubscribersOptions extends SignalOptions {
+  /** Subscribers to wait for, 1 by default. */
+  count?: number | undefined
+}
+
 /** @internal What a bus passes to the constructor. */
 export interface PublisherParts {
   native: NativePublisher
@@ -40,7 +48,7 @@ export interface PublisherParts {
 }
 
 /** The one writer of a topic; `bus.publisher()` makes it. */
-export class Publisher<T = Uint8Array> implements AsyncDisposable {
+export class Publisher<T = Uint8Array> extends Emitter<PublisherEvents> implements AsyncDisposable {
   /** The largest message in bytes that `send` takes; a larger one throws `ERR_RINGBELL_MESSAGE_TOO_LARGE`, and can be sent by `write`. */
   readonly maxMessage: number
   readonly #native: NativePublisher
@@ -51,6 +59,7 @@ export class Publisher<T = Uint8Array> implements AsyncDisposable {
   readonly #poller: Poller
   readonly #id: number
   readonly #room: Room
+  readonly #audience: Audience
   readonly #window: Window
   readonly #host: BatchHost
   readonly #onClose: PublisherParts['closed']
@@ -59,6 +68,7 @@ export class Publisher<T = Uint8Array> implements AsyncDisposable {
 
   /** @internal Use `bus.publisher()`. */
   constructor(parts: PublisherParts) {
+    super()
     const { native, payloads } = parts
     this.maxMessage = native.maxMessage
     this.#native = native
@@ -68,9 +78,11 @@ export class Publisher<T = Uint8Array> implements AsyncDisposable {
     this.#onClose = parts.closed
     this.#poller = poller()
     this.#room = new Room(this.#hot, new WaitPolicy(parts.wait), this.#poller, (bytes) => this.#full(bytes))
+    this.#audience = new Audience(native, this.#hot.sweep, this, this.#poller)
     this.#window = new Window(native, this.#hot, () => this.#room.writing)
     this.#host = hostOf(this, (bytes) => (this.#refused = bytes))
-    this.#id = this.#poller.add(native, { wake: () => this.#room.wake() })
+    this.#id = translated(() => this.#poller.add(native, { wake: () => this.#wake() }))
+    this.#audience.listen()
     if (channels.publisher.opened.hasSubscribers) channels.publisher.opened.publish({ publisher: this })
   }
 
@@ -159,6 +171,18 @@ export class Publisher<T = Uint8Array> implements AsyncDisposable {
     await this.#room.wait(bytes, options?.signal)
   }
 
+  /**
+   * Resolves when at least `count` subscribers are attached. Rejects with `ERR_RINGBELL_CLOSED` or an `AbortError`, whose
+   * message says how many are attached. Waiting keeps the process alive, unless the publisher is `unref`ed.
+   */
+  async attached(options: AttachedSubscribersOptions = {}): Promise<void> {
+    checkAttached(options)
+    const { count = 1, signal } = options
+    throwIfAborted(signal)
+    if (this.#closed) throw closedError('publisher')
+    await this.#audience.wait(count, signal)
+  }
+
   /** Makes a writer for many small messages: bytes, which no codec and no schema sees. It is cheap, and can be used again and again. */
   batch(): BatchWriter {
     if (this.#closed) throw closedError('publisher')
@@ -201,18 +225,20 @@ export class Publisher<T = Uint8Array> implements AsyncDisposable {
     return JSON.parse(translated(() => this.#native.stats())) as PublisherStats
   }
 
-  /** Waiting for room keeps the process alive (the default). */
+  /** Waiting for room or for subscribers keeps the process alive (the default). */
   ref(): this {
     this.#room.referenced = true
+    this.#audience.referenced = true
     return this
   }
 
   /**
-   * Waiting for room does not keep the process alive. It then sleeps whenever it waits, even if the option `wait` says
+   * Waiting for room or for subscribers does not keep the process alive. It then sleeps whenever it waits, even if the option `wait` says
    * otherwise.
    */
   unref(): this {
     this.#room.referenced = false
+    this.#audience.referenced = false
     return this
   }
 
@@ -239,6 +265,7 @@ export class Publisher<T = Uint8Array> implements AsyncDisposable {
     inSteps(
       () => this.#host.writer?.detach(),
       () => this.#room.close(),
+      () => this.#audience.close(closedError('publisher')),
       () => this.#poller.remove(this.#id),
       () => this.#native.close(),
       () => this.#publishClosed(),
@@ -247,6 +274,16 @@ export class Publisher<T = Uint8Array> implements AsyncDisposable {
 
   #publishClosed(): void {
     if (channels.publisher.closed.hasSubscribers) channels.publisher.closed.publish({ publisher: this })
+  }
+
+  /** @internal */
+  override listenerAdded(): void {
+    this.#audience.listen()
+  }
+
+  #wake(): void {
+    this.#room.wake()
+    if (!this.#closed) this.#audience.wake()
   }
 
   #full(bytes: number): void {

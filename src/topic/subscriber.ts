@@ -104,7 +104,7 @@ export class Subscriber<T = Uint8Array>
       this.#notices.lastFailure?.message ?? (this.#sources.size > 0 ? undefined : parts.mismatch())
     const whyNothing = (): string | undefined => (this.#sources.size > 0 ? undefined : why())
     this.#gate = new ReaderGate(waited, new WaitPolicy(parts.wait), this.#poller, whyNothing)
-    this.#attaching = new Attaching(() => this.#sources.size, this.#poller, why)
+    this.#attaching = new Attaching((count) => this.#sources.size >= count, this.#poller, why)
     this.#notices = new Notices(native, this.#sources, {
       emitter: this,
       holding: () => this.#owned.holding,

@@ -11,7 +11,10 @@ type Listener = (this: unknown, ...args: unknown[]) => unknown
 type Register = (this: EventEmitter, event: string | symbol, listener: Listener) => EventEmitter
 
 /** `E`: the events, each with the list of its arguments. */
-export class Emitter<E extends Record<keyof E, unknown[]>> extends EventEmitter<E> {}
+export class Emitter<E extends Record<keyof E, unknown[]>> extends EventEmitter<E> {
+  /** @internal Is called after a listener was added, however that was done. */
+  listenerAdded(): void {}
+}
 
 const plain = EventEmitter.prototype as unknown as Record<'on' | 'addListener' | 'prependListener', Register>
 
@@ -29,7 +32,9 @@ function redefine(
 ): void {
   const value: Register = function (event, listener) {
     // Node itself refuses what is not a function.
-    return register.call(this, event, typeof listener === 'function' ? wrap(this, event, listener) : listener)
+    register.call(this, event, typeof listener === 'function' ? wrap(this, event, listener) : listener)
+    ;(this as Emitter<Record<never, never>>).listenerAdded()
+    return this
   }
   Object.defineProperty(Emitter.prototype, name, { value, writable: true, configurable: true })
 }

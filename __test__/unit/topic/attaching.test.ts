@@ -1,4 +1,4 @@
-/** Waits in `attached()` keep the process alive, as long as the subscriber is referenced. */
+/** Waits in `attached()` keep the process alive, as long as the endpoint is referenced. */
 import test from 'ava'
 import { Attaching } from '../../../src/topic/attaching.js'
 import type { Poller } from '../../../src/wait/poller.js'
@@ -8,7 +8,7 @@ test('waits keep the process alive until the last one has ended', async (t) => {
   let sources = 0
   const poller = { hold: () => held++, drop: () => held--, hurry: () => {} } as unknown as Poller
   const attaching = new Attaching(
-    () => sources,
+    (count) => sources >= count,
     poller,
     () => undefined,
   )

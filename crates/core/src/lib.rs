@@ -52,8 +52,7 @@
 //!
 //! # let folder = tempfile::tempdir().unwrap();
 //! # let bus = Bus::open(BusOptions { path: Some(folder.path().join("bus")), ..BusOptions::default() })?;
-//! let mut options = PublisherOptions::default();
-//! options.capacity = 4096; // bytes: a power of two, at least a page
+//! let options = PublisherOptions::default().capacity(4096); // bytes: a power of two, at least a page
 //! let mut publisher = bus.publisher("readings", options)?;
 //! let mut slow = bus.subscriber("readings", SubscriberOptions::default())?;
 //! # slow.wait_attached(1, Some(Duration::from_secs(30)))?;
@@ -111,7 +110,7 @@
 //! ```
 //!
 //! [`Channel::call`](channel::Channel::call) waits for one reply and drops what else arrives meanwhile. A program with several calls in flight sends and
-//! receives by itself and tells replies apart by `header.id`. A server that names no codec speaks `bytes`, so `bus.connect('upper')` in
+//! receives by itself and tells replies apart by `header.id`. The examples `server` and `client` are two programs that do this. A server that names no codec speaks `bytes`, so `bus.connect('upper')` in
 //! Node calls it. A request above `max_message` never arrives, and its caller gets no answer before its timeout.
 //!
 //! # Waiting
@@ -144,6 +143,9 @@
 
 #[cfg(test)]
 extern crate self as ringbell;
+
+#[macro_use]
+mod setters;
 
 pub mod bus;
 pub mod channel;

@@ -5,7 +5,7 @@
 
 use ringbell::Error;
 use ringbell::channel;
-use ringbell::topic::{EndReason, Notice, Position};
+use ringbell::topic::{EndReason, Notice, Position, PublisherNotice, SubscriberEnd};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -14,6 +14,31 @@ use crate::errors::{Failure, Result, errno_name, sentence};
 /// Writes a value.
 pub fn write(value: &impl Serialize) -> Result<String> {
     serde_json::to_string(value).map_err(|error| Failure::Internal(format!("cannot write JSON: {error}")))
+}
+
+/// A publisher's notice as a JSON value. `None`: a newer one of the core, which this binding does not know.
+pub fn publisher_notice(notice: &PublisherNotice) -> Option<Value> {
+    Some(match notice {
+        PublisherNotice::Attached { subscriber } => json!({ "type": "attached", "subscriber": subscriber }),
+        PublisherNotice::Stalled { subscriber, stalled_for } => json!({
+            "type": "stalled",
+            "subscriber": subscriber,
+            "milliseconds": stalled_for.as_millis() as u64,
+        }),
+        PublisherNotice::Evicted { subscriber, reason } => {
+            json!({ "type": "evicted", "subscriber": subscriber, "reason": reason })
+        }
+        PublisherNotice::Ended { subscriber, reason } => {
+            let reason = match reason {
+                SubscriberEnd::Closed => "closed",
+                SubscriberEnd::Died => "died",
+                SubscriberEnd::Evicted(_) => "evicted",
+                _ => "unknown",
+            };
+            json!({ "type": "ended", "subscriber": subscriber, "reason": reason })
+        }
+        _ => return None,
+    })
 }
 
 /// A notice as JSON values. A source that ended by its own fault is first reported with that fault.

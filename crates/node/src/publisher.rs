@@ -208,6 +208,48 @@ impl NativePublisher {
         cold(env, || self.cell.core.with(|publisher| Ok(publisher.subscribers() as u32)))
     }
 
+    /// Whether so many subscribers are attached and alive.
+    #[napi]
+    pub fn are_attached(&self, env: Env, count: u32) -> napi::Result<bool> {
+        cold(env, || self.cell.core.with(|publisher| Ok(publisher.are_attached(count as usize))))
+    }
+
+    /// Announces that the publisher wants to hear of its subscribers. One that comes or leaves then wakes it.
+    #[napi]
+    pub fn listen(&self, env: Env) -> napi::Result<()> {
+        cold(env, || {
+            self.cell.core.with(|publisher| {
+                publisher.listen();
+                Ok(())
+            })
+        })
+    }
+
+    /// Takes that announcement back.
+    #[napi]
+    pub fn stop_listening(&self, env: Env) -> napi::Result<()> {
+        cold(env, || {
+            self.cell.core.if_open(Publisher::stop_listening);
+            Ok(())
+        })
+    }
+
+    /// Whether a subscriber has come or left since the announcement.
+    #[napi]
+    pub fn is_rung(&self, env: Env) -> napi::Result<bool> {
+        cold(env, || self.cell.core.with(|publisher| Ok(publisher.is_rung())))
+    }
+
+    /// Announces it again. JSON array of what has happened to the subscribers; empty text if that is nothing.
+    #[napi]
+    pub fn notices(&self, env: Env) -> napi::Result<String> {
+        cold(env, || {
+            let notices = self.cell.core.with(|publisher| Ok(publisher.notices()))?;
+            let values: Vec<_> = notices.iter().filter_map(json::publisher_notice).collect();
+            if values.is_empty() { Ok(String::new()) } else { json::write(&values) }
+        })
+    }
+
     /// JSON of the counters.
     #[napi]
     pub fn stats(&self, env: Env) -> napi::Result<String> {

@@ -485,7 +485,7 @@ impl Consumer {
     pub fn leave(&mut self) -> bool {
         if self.name != 0 {
             self.slot().park(self.generation);
-            return false;
+            return wake::take_listening(&self.control);
         }
         self.forget()
     }
@@ -493,6 +493,12 @@ impl Consumer {
     /// Gives back the slot, and gives up its durable position. Otherwise as [`leave`](Self::leave).
     pub fn forget(&mut self) -> bool {
         self.slot().leave(self.generation);
-        wake::take_waiting(&self.control)
+        // Both, and not only the first that is set: each flag that stays set promises another ring.
+        wake::take_waiting(&self.control) | wake::take_listening(&self.control)
+    }
+
+    /// Once, after [`join`](Self::join): true if the publisher wants to hear of it, and its doorbell must be rung.
+    pub fn arrived(&self) -> bool {
+        wake::take_listening(&self.control)
     }
 }

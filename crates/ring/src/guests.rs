@@ -131,6 +131,15 @@ impl Guests {
             self.guest_slots[guest_slot].header().publisher_waiting.store(waiting.into(), Ordering::Release);
         }
     }
+
+    /// Tells every guest whether the publisher wants to hear that it comes or leaves. As `set_waiting`.
+    pub(crate) fn set_listening(&self, listening: bool) {
+        for guest_slot in self.present() {
+            // SYNC: pairs with the acquire in `take_listening`.
+            let flag = &self.guest_slots[guest_slot].header().publisher_listening;
+            flag.store(listening.into(), Ordering::Release);
+        }
+    }
 }
 
 /// The numbers of the set bits, in order.

@@ -123,7 +123,8 @@ pub(crate) struct ControlHeader {
     pub(crate) sleepers: Line<AtomicU64>,
     /// 1 while the publisher waits for room.
     pub(crate) publisher_waiting: Line<AtomicU32>,
-    pub(crate) spare: Line<AtomicU64>,
+    /// 1 while the publisher wants to hear of subscribers that come and leave.
+    pub(crate) publisher_listening: Line<AtomicU32>,
 }
 
 /// Written once by the publisher, before another process can map the segment.
@@ -187,6 +188,7 @@ const _: () = {
     assert!(size_of::<DataHeader>() == 640);
     assert!(offset_of!(ControlHeader, sleepers) == 128);
     assert!(offset_of!(ControlHeader, publisher_waiting) == 256);
+    assert!(offset_of!(ControlHeader, publisher_listening) == 384);
     assert!(size_of::<ControlHeader>() == SLOTS_OFFSET);
     assert!(size_of::<Slot>() == SLOT_LEN);
 };

@@ -54,6 +54,6 @@ pub use frame::{BATCH_OVERHEAD, MAX_LARGE, MESSAGE_OVERHEAD, max_message, padded
 pub use guests::{Admitted, MAX_GUESTS};
 pub use layout::Overflow;
 pub use memory::{ControlMemory, DataMemory, Identity, PublisherCounters};
-pub use producer::{Config, Peers, Producer, Pushed, Sent, Span};
+pub use producer::{Config, Departure, Ending, Occupant, Peers, Producer, Pushed, Sent, Span};
 pub use read::{Entry, Fault, Large, Piece, Read};
 pub use slot::{SlotState, SlotView, Vacancy};

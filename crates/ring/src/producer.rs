@@ -10,6 +10,7 @@
 //! for each guest slot. A guest that is evicted or expelled is dismissed as well, because it can write its own slot.
 
 mod large;
+mod occupants;
 
 use alloc::boxed::Box;
 
@@ -22,6 +23,7 @@ use crate::sync::{AtomicU64, Ordering, fence};
 use crate::wake::{self, Fences};
 pub use large::Pushed;
 use large::Sending;
+pub use occupants::{Departure, Ending, Occupant};
 
 /// What the producer asks the crate above, which knows about processes.
 pub trait Peers {
@@ -72,6 +74,8 @@ struct Seen {
     /// Of a guest: the cursor that the last scan counted, if it counted one. Only this decides what follows from a
     /// scan, because a guest may change its words between two looks.
     counted: Option<u64>,
+    /// The last owner whose stay was ended here, by its generation, and how.
+    ended: Option<(u64, Ending)>,
 }
 
 /// The shortest time between two probes of the locks, in nanoseconds, when a publisher is short of room. A probe is a
@@ -418,7 +422,7 @@ impl Producer {
         let guest = self.guest_slot(index).is_some();
         let seen = &mut self.seen[index];
         if seen.generation != word.generation() {
-            let stalled = if guest { *seen } else { Seen::default() };
+            let stalled = if guest { *seen } else { Seen { ended: seen.ended, ..Seen::default() } };
             *seen = Seen { generation: word.generation(), cursor: self.floor, ..stalled };
         }
         if word.state() == SlotState::Joining {
@@ -447,6 +451,8 @@ impl Producer {
         }
         if done {
             add(&self.data.header().counters.evicted, 1);
+            let ending = if why == SlotState::Evicted { Ending::Evicted } else { Ending::Expelled };
+            self.seen[index].ended = Some((word.generation(), ending));
         }
     }
 
@@ -498,12 +504,16 @@ impl Producer {
             if (guest || word.state() != SlotState::Parked) && !peers.alive(index) {
                 match slot.reap(word, !guest) {
                     Reaped::Freed => {
+                        self.seen[index].ended = Some((word.generation(), Ending::Died));
                         add(&self.data.header().counters.reaped, 1);
                         cleared = true;
                         continue;
                     }
                     Reaped::Left => continue,
-                    Reaped::Parked(parked) => word = parked,
+                    Reaped::Parked(parked) => {
+                        self.seen[index].ended = Some((word.generation(), Ending::Died));
+                        word = parked;
+                    }
                 }
             }
             let patience = if guest { self.guests.patience } else { self.config.evict_after };

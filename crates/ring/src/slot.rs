@@ -155,6 +155,12 @@ impl Word {
     fn next(self, state: SlotState) -> Self {
         Self((self.generation().wrapping_add(1) << 8) | state as u64)
     }
+
+    /// As `next`, after an owner that died before it could leave. It skips a generation, so that the publisher can tell
+    /// such a slot from one that was given back (see `Departure`).
+    fn after_death(self, state: SlotState) -> Self {
+        self.next(state).next(state)
+    }
 }
 
 impl Slot {
@@ -182,7 +188,7 @@ impl Slot {
             if word.state() == SlotState::Free {
                 return Some(word);
             }
-            let _ = self.change(word, word.next(SlotState::Free));
+            let _ = self.change(word, word.after_death(SlotState::Free));
         }
         None
     }
@@ -217,8 +223,10 @@ impl Slot {
         for _ in 0..TRIES {
             let word = self.word();
             match word.state() {
-                SlotState::Active | SlotState::Parked => {
-                    let to = word.next(SlotState::Active);
+                state @ (SlotState::Active | SlotState::Parked) => {
+                    let left = state == SlotState::Parked;
+                    let active = SlotState::Active;
+                    let to = if left { word.next(active) } else { word.after_death(active) };
                     if self.change(word, to) {
                         return Some(Resumed::Position(to));
                     }

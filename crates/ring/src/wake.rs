@@ -1,8 +1,8 @@
-//! Sleeping and waking: the two store-then-look protocols of the ring. One is the mirror image of the other.
+//! Sleeping and waking: the three store-then-look protocols of the ring. Two are the mirror image of the first.
 //!
 //! ```text
 //! sleeper                                waker
-//!   sets its flag                          stores head (or its cursor)
+//!   sets its flag                          stores head (or its cursor, or its state)
 //!   full fence                             full fence
 //!   looks again, sleeps if nothing         loads the flags, swaps them to zero if any, rings
 //! ```
@@ -120,4 +120,32 @@ pub(crate) fn take_waiting(control: &ControlMemory) -> bool {
     let waiting = &control.header().publisher_waiting;
     // SYNC: the acquire pairs with the release in `Guests::set_waiting`.
     waiting.load(Ordering::Relaxed) != 0 && waiting.swap(0, Ordering::Acquire) != 0
+}
+
+/// Publisher: announces that it wants to hear of subscribers that come and leave. Look at the slots afterwards.
+pub(crate) fn announce_listening(control: &ControlMemory) {
+    control.header().publisher_listening.store(1, Ordering::Relaxed);
+    // SYNC: pairs with the fence in `take_listening`.
+    fence(Ordering::SeqCst);
+}
+
+/// Publisher: no longer wants to hear.
+pub(crate) fn retract_listening(control: &ControlMemory) {
+    control.header().publisher_listening.store(0, Ordering::Relaxed);
+}
+
+/// Publisher: whether no subscriber has come or left since the announcement.
+pub(crate) fn is_listening(control: &ControlMemory) -> bool {
+    // Relaxed: a subscriber that takes the flag rings afterwards.
+    control.header().publisher_listening.load(Ordering::Relaxed) != 0
+}
+
+/// Subscriber, after it changed the state of its slot: true if the publisher's doorbell must be rung.
+pub(crate) fn take_listening(control: &ControlMemory) -> bool {
+    // SYNC: pairs with the fence in `announce_listening`.
+    fence(Ordering::SeqCst);
+    let listening = &control.header().publisher_listening;
+    // Load before the swap, as in `take_sleepers`: many subscribers may come at once.
+    // SYNC: the acquire pairs with the release in `Guests::set_listening`.
+    listening.load(Ordering::Relaxed) != 0 && listening.swap(0, Ordering::Acquire) != 0
 }

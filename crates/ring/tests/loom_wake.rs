@@ -9,6 +9,7 @@
 //! | fence in `Fences::after_commit` left out, or in `announce_sleep` | all in which a subscriber sleeps |
 //! | fence in `take_waiting` left out, or in `announce_wait` | both in which the publisher waits |
 //! | `sleepers` loaded and stored instead of swapped | `sleepers_behind_different_doorbells…` |
+//! | fence in `take_listening` left out, or in `announce_listening` | both in which the publisher listens |
 //! | no load of `head` after `announce_sleep` | all in which a subscriber sleeps |
 //! | no load of the state after `announce_sleep` | `a_sleeper_is_woken_by_the_end` |
 #![cfg(loom)]
@@ -18,7 +19,7 @@ mod support;
 
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
-use ringbell_ring::{Consumer, Entry, Overflow, Read, Sent, Start, padded};
+use ringbell_ring::{Consumer, Entry, Overflow, Producer, Read, Sent, SlotState, Start, padded};
 use support::{Everybody, join, topic};
 
 const CAPACITY: usize = 128;
@@ -233,5 +234,66 @@ fn a_sleeper_is_woken_by_the_end() {
             bell.ring();
         }
         sleeper.join().unwrap();
+    });
+}
+
+/// Listens until as many subscribers are there as `done` wants, and sleeps in between.
+fn hear(producer: &mut Producer, bell: &Bell, done: impl Fn(usize) -> bool) {
+    let mut seen = 0;
+    loop {
+        producer.listen();
+        let slots = 0..producer.slot_count();
+        let active = |slot: &usize| {
+            producer.occupant(*slot).is_some_and(|occupant| occupant.state == SlotState::Active)
+        };
+        if done(slots.filter(active).count()) {
+            return;
+        }
+        bell.wait(&mut seen);
+    }
+}
+
+/// Two subscribers come at once. Only one of them rings for an announcement.
+#[test]
+fn a_publisher_that_listens_hears_of_all_that_come() {
+    explore(2, || {
+        let (memory, mut producer) = topic(CAPACITY, 2, Overflow::Block, 0);
+        let bell = Bell::new();
+        let joiners: Vec<_> = (0..2)
+            .map(|slot| {
+                let (bell, data, control) = (bell.clone(), memory.data, memory.control);
+                thread::spawn(move || {
+                    let (overflow, start, who) = (Overflow::Block, Start::Latest, (slot as u32, 0));
+                    let consumer = Consumer::join(data, control, slot, overflow, start, who).unwrap();
+                    if consumer.arrived() {
+                        bell.ring();
+                    }
+                    consumer
+                })
+            })
+            .collect();
+        hear(&mut producer, &bell, |active| active == 2);
+        for joiner in joiners {
+            joiner.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_publisher_that_listens_hears_of_one_that_leaves() {
+    explore(3, || {
+        let (memory, mut producer) = topic(CAPACITY, 1, Overflow::Block, 0);
+        let mut consumer = join(&memory, 0, Overflow::Block, Start::Latest).unwrap();
+        let bell = Bell::new();
+        let leaver = thread::spawn({
+            let bell = bell.clone();
+            move || {
+                if consumer.leave() {
+                    bell.ring();
+                }
+            }
+        });
+        hear(&mut producer, &bell, |active| active == 0);
+        leaver.join().unwrap();
     });
 }

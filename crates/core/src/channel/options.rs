@@ -16,6 +16,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const MOST_CONNECTIONS: u32 = 65_535;
 
 /// How a server behaves.
+///
+/// ```
+/// use ringbell::channel::ServerOptions;
+///
+/// let options = ServerOptions::default().capacity(256 << 10).max_connections(16).codec("json");
+/// assert_eq!(options.max_connections, 16);
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ServerOptions {
@@ -60,6 +67,18 @@ impl Default for ServerOptions {
     }
 }
 
+setters!(ServerOptions {
+    Text kind,
+    capacity: usize,
+    offers: Vec<Rung>,
+    max_connections: u32,
+    metadata: Map<String, Value>,
+    endpoints: BTreeMap<String, String>,
+    Text codec,
+    Text schema,
+    Some access: Access,
+});
+
 impl ServerOptions {
     pub(super) fn check(&self) -> Result<()> {
         segment::check_capacity(self.capacity)?;
@@ -97,7 +116,7 @@ fn check_access(access: &Access) -> Result<()> {
     Ok(())
 }
 
-/// How an endpoint that connects behaves.
+/// How an endpoint that connects behaves: `ChannelOptions::default().codec("json")`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ChannelOptions {
@@ -105,7 +124,19 @@ pub struct ChannelOptions {
     pub codec: Option<String>,
 }
 
+setters!(ChannelOptions {
+    Text codec,
+});
+
 /// What a client wants of one connection.
+///
+/// ```
+/// use std::time::Duration;
+/// use ringbell::channel::ConnectOptions;
+///
+/// let options = ConnectOptions::default().send_capacity(64 << 10).timeout(Duration::from_secs(5));
+/// assert_eq!(options.check(), Ok(()));
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ConnectOptions {
@@ -135,6 +166,14 @@ impl Default for ConnectOptions {
         }
     }
 }
+
+setters!(ConnectOptions {
+    Some send_capacity: usize,
+    Some receive_capacity: usize,
+    Some acquire: Rung,
+    timeout: Duration,
+    as_guest: bool,
+});
 
 impl ConnectOptions {
     /// Whether they are refused whatever server they are meant for. `Channel::connect` checks them, too.

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use ringbell_ring::{
-    Config, Identity, Peers, Producer, PublisherCounters, Sent, SlotView, Span, layout, padded,
+    Config, Ending, Identity, Peers, Producer, PublisherCounters, Sent, SlotView, Span, layout, padded,
 };
 
 use super::send_clock::SendClock;
@@ -245,6 +245,28 @@ impl Writer {
         waits
     }
 
+    /// Announces that the writer wants to hear of readers that come and leave. The next one rings its room doorbell.
+    pub(crate) fn listen(&mut self) {
+        if let Some(Hosting { guests, .. }) = &self.guests {
+            guests.set_listening(true);
+        }
+        self.producer.listen();
+    }
+
+    /// Takes the announcement back.
+    pub(crate) fn stop_listening(&mut self) {
+        if let Some(Hosting { guests, .. }) = &self.guests {
+            guests.set_listening(false);
+        }
+        self.producer.stop_listening();
+    }
+
+    /// Whether no reader has come or left since `listen`.
+    pub(crate) fn is_listening(&self) -> bool {
+        self.producer.is_listening()
+            && self.guests.as_ref().is_none_or(|Hosting { guests, .. }| guests.is_listening())
+    }
+
     /// Frees the slots of dead readers, and evicts the readers that have left no room for too long.
     pub(crate) fn sweep(&mut self) {
         self.producer.sweep(monotonic_ns(), &mut self.readers);
@@ -350,10 +372,32 @@ impl Writer {
         self.producer.slots().next().is_none()
     }
 
+    /// Whether so many readers are there and live. Their locks are asked for only if enough slots are in use.
+    pub(crate) fn are_read_by(&self, count: usize) -> bool {
+        self.producer.slots().take(count).count() == count
+            && self.slots().filter(|(_, alive)| *alive).take(count).count() == count
+    }
+
     /// The user of the guest in a slot, as the kernel reports it.
     pub(crate) fn guest_uid(&self, slot: usize) -> Option<u32> {
-        let guest = slot.checked_sub(self.readers.mapped.segments()?.control().slots())?;
-        self.guests.as_ref()?.guests.uid(guest)
+        let (guests, slot) = self.guest(slot)?;
+        guests.uid(slot)
+    }
+
+    /// The guests, and the guest slot of a slot. `None`: it is a slot that readers of this user share.
+    pub(crate) fn guest(&self, slot: usize) -> Option<(&Guests, usize)> {
+        let guest_slot = slot.checked_sub(self.readers.mapped.segments()?.control().slots())?;
+        Some((&self.guests.as_ref()?.guests, guest_slot))
+    }
+
+    /// The ring's own side, for a look at who is in which slot. It asks the kernel nothing.
+    pub(crate) fn producer(&self) -> &Producer {
+        &self.producer
+    }
+
+    /// How this side ended the stay of the slot's last reader: [`Producer::take_ending`].
+    pub(crate) fn take_ending(&mut self, slot: usize) -> Option<(u64, Ending)> {
+        self.producer.take_ending(slot)
     }
 
     /// The doorbell that is rung when there is room again, if the writer has one for that alone.

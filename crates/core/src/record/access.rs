@@ -65,6 +65,13 @@ impl fmt::Display for Group {
 }
 
 /// Which other users may use what is announced. The publisher's own user and root always may.
+///
+/// ```
+/// use ringbell::bus::Access;
+///
+/// let access = Access::default().uids(vec![1001]).max_guests(4);
+/// assert_eq!(access.uids, [1001]);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Access {
@@ -95,6 +102,15 @@ impl Default for Access {
         }
     }
 }
+
+setters!(Access {
+    Some mode: u32,
+    Some group: Group,
+    uids: Vec<u32>,
+    gids: Vec<u32>,
+    max_guests: u8,
+    evict_after: Duration,
+});
 
 const NAMED: &str =
     "it must be numbers that name somebody: not 65534, which stands for every user that has no number here";

@@ -19,7 +19,7 @@ mod subscriber;
 mod tests;
 
 pub use acks::AckMode;
-pub use notice::{Drained, EndReason, Notice};
+pub use notice::{AttachedSubscriber, Drained, EndReason, Eviction, Notice, PublisherNotice, SubscriberEnd};
 pub use options::{PublisherOptions, Reconnect, SubscriberOptions};
 pub use publisher::{Batch, Loan, Publisher, WindowMemory, WindowSpan};
 pub use ringbell_ring::{Entry, Position, Start};

@@ -1,11 +1,14 @@
-//! What a subscriber hands out besides messages: what one call brought, and what happened to its publishers.
+//! What endpoints hand out besides messages: what one call of a subscriber brought, what happened to its publishers,
+//! and what happened to the subscribers of a publisher.
 //!
-//! Plain values. `subscriber` makes them, in the order in which things happened, and the caller reads them. Nothing
-//! is decided here.
+//! Plain values. `subscriber` and `publisher` make them, in the order in which things happened, and the caller reads
+//! them. Nothing is decided here.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ringbell_ring::Position;
+use serde::Serialize;
 
 use crate::error::Error;
 use crate::port::End;
@@ -126,5 +129,87 @@ pub enum Notice {
         record: Arc<Record>,
         /// Why it could not be attached.
         error: Error,
+    },
+}
+
+/// A subscriber that is attached to a publisher.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct AttachedSubscriber {
+    /// Its number, unique within this publisher.
+    pub number: u64,
+    /// Index of its slot. Another subscriber may have the slot after it.
+    pub slot: usize,
+    /// Its process id, in its own pid namespace. It states this itself.
+    pub pid: u32,
+    /// The user id of a guest, as the kernel reports it. `None`: it is no guest, so it belongs to this user or to
+    /// root.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+    /// The rung by which it reads. It states this itself. `None` if it did not.
+    pub rung: Option<Rung>,
+    /// Whether its position is kept under a name.
+    pub durable: bool,
+}
+
+/// How a subscriber ended, as far as its publisher can know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SubscriberEnd {
+    /// It was closed.
+    Closed,
+    /// Its process died.
+    Died,
+    /// The publisher went on without it.
+    Evicted(Eviction),
+    /// It was closed or died. Over a stream both look the same. So they do if others had its slot before the publisher
+    /// looked.
+    Unknown,
+}
+
+/// Why a publisher went on without a subscriber.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub enum Eviction {
+    /// It left no room for longer than `evict_after`.
+    Stalled,
+    /// It broke a rule of the protocol.
+    BrokeRules,
+    /// It was a guest, and a user with fewer guests needed its place.
+    Displaced,
+}
+
+/// What a publisher reports of its subscribers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PublisherNotice {
+    /// A subscriber has attached. It gets all messages from now on.
+    Attached {
+        /// The subscriber.
+        subscriber: AttachedSubscriber,
+    },
+    /// A subscriber has been in the way of a message for half of the time after which it is evicted, and for a second
+    /// at most. It is reported once for each stall.
+    Stalled {
+        /// The subscriber.
+        subscriber: AttachedSubscriber,
+        /// For how long it has been in the way.
+        stalled_for: Duration,
+    },
+    /// The publisher went on without a subscriber. That it ended is reported next.
+    Evicted {
+        /// The subscriber.
+        subscriber: AttachedSubscriber,
+        /// Why.
+        reason: Eviction,
+    },
+    /// A subscriber is gone.
+    Ended {
+        /// The subscriber.
+        subscriber: AttachedSubscriber,
+        /// How it ended.
+        reason: SubscriberEnd,
     },
 }

@@ -13,6 +13,14 @@ use crate::record::{Access, Overflow, Rung};
 use crate::segment::{self, DurableName};
 
 /// How a topic behaves.
+///
+/// ```
+/// use ringbell::bus::Overflow;
+/// use ringbell::topic::PublisherOptions;
+///
+/// let options = PublisherOptions::default().capacity(64 << 10).overflow(Overflow::DropOldest).codec("json");
+/// assert_eq!((options.capacity, options.codec.as_deref()), (65536, Some("json")));
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct PublisherOptions {
@@ -64,6 +72,20 @@ impl Default for PublisherOptions {
     }
 }
 
+setters!(PublisherOptions {
+    capacity: usize,
+    overflow: Overflow,
+    max_subscribers: u16,
+    Some evict_after: Duration,
+    metadata: Map<String, Value>,
+    endpoints: BTreeMap<String, String>,
+    Text codec,
+    Text schema,
+    allow_direct: bool,
+    offers: Vec<Rung>,
+    Some access: Access,
+});
+
 impl PublisherOptions {
     pub(super) fn check(&self) -> Result<()> {
         segment::check_capacity(self.capacity)?;
@@ -97,6 +119,13 @@ impl PublisherOptions {
 }
 
 /// What a subscriber wants.
+///
+/// ```
+/// use ringbell::topic::{AckMode, Start, SubscriberOptions};
+///
+/// let options = SubscriberOptions::default().from(Start::Earliest).ack(AckMode::Batch).durable("billing");
+/// assert_eq!(options.durable.as_deref(), Some("billing"));
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SubscriberOptions {
@@ -141,6 +170,18 @@ impl Default for SubscriberOptions {
         }
     }
 }
+
+setters!(SubscriberOptions {
+    from: Start,
+    Some acquire: Rung,
+    Text codec,
+    max_message: usize,
+    ack: AckMode,
+    ack_batch: u16,
+    ack_interval: Duration,
+    Text durable,
+    reconnect: Reconnect,
+});
 
 /// How a lost stream is connected again. The pauses between the tries double, and each varies by up to a quarter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

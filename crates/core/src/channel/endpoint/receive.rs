@@ -229,8 +229,36 @@ impl Channel {
         }
     }
 
-    /// Sends a request and waits for its reply. There can be one call at a time: every other message that comes
-    /// meanwhile, on any connection, is dropped. A program with several calls in flight sends and receives by itself.
+    /// Sends a request and waits for its reply. There can be one call at a time.
+    ///
+    /// Every other message that comes meanwhile is dropped, on any connection: requests of the other side, plain
+    /// messages, replies to other ids. Notices are kept, and so are descriptors. A late reply to this call is dropped by the next
+    /// call, so take a new `id` for each. A program that wants all of these sends and receives by itself.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use ringbell::bus::{Bus, BusOptions};
+    /// # use ringbell::channel::{ChannelOptions, ConnectOptions, Header, Kind, ServerOptions};
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("bus");
+    /// # let open = || Bus::open(BusOptions { path: Some(path.clone()), ..BusOptions::default() });
+    /// # let mut server = open()?.serve("upper", ServerOptions::default())?;
+    /// # let serving = std::thread::spawn(move || -> ringbell::Result<()> {
+    /// #     let request = server.recv()?;
+    /// #     let (connection, id) = (request.connection, request.header.id);
+    /// #     let reply = request.data.to_ascii_uppercase();
+    /// #     server.send_whole(connection, Header::new(Kind::Reply, id), &reply, None).map(drop)
+    /// # });
+    /// # let bus = open()?;
+    /// let patience = Duration::from_secs(30);
+    /// let record = bus.wait_for("upper", Some(patience))?;
+    /// let mut client = bus.channel(ChannelOptions::default())?;
+    /// let connection = client.connect(&record, &ConnectOptions::default())?;
+    /// client.wait_open(connection, patience)?;
+    /// assert_eq!(client.call(connection, 1, b"hello", patience)?, b"HELLO");
+    /// # serving.join().unwrap()?;
+    /// # Ok::<(), ringbell::Error>(())
+    /// ```
     ///
     /// # Errors
     ///

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use ringbell_ring::ControlMemory;
 
-use super::{AdmissionState, Guest, GuestTransport, Guests, HeldSlot, Penalty};
+use super::{AdmissionState, Guest, GuestTransport, Guests, HeldSlot, Parting, Penalty};
 use crate::error::Result;
 use crate::port::budget::{Budget, look_interval};
 use crate::port::doorbell::SocketDoorbell;
@@ -161,7 +161,7 @@ impl Guests {
                 // Only one slot is held at a time.
                 return Err(AdmissionError::Busy);
             }
-            self.evict(youngest);
+            self.evict(youngest, Parting::Displaced);
             if self.guest_in(youngest).is_some() {
                 // A guest that is streamed to goes a moment later, together with its forwarder. The user that it
                 // was evicted for comes again by then. It must find the slot, however quickly other users come.
@@ -180,7 +180,7 @@ impl Guests {
 
     /// A guest broke a rule, or left no room for too long. It is evicted, and its user is banned for a while.
     pub(super) fn ban(&self, slot: usize, now: Instant) {
-        if let Some(uid) = self.evict(slot) {
+        if let Some(uid) = self.evict(slot, Parting::Banned) {
             let mut admission = self.admission();
             let penalty =
                 admission.penalties.entry(uid).or_insert(Penalty { until: now, next: FIRST_PENALTY });
@@ -214,6 +214,8 @@ impl Reservation {
         // Rings that were meant for it while it had no doorbell. A guest looks again before it first sleeps, but a
         // quick guest may sleep already.
         self.guests.ring(1 << self.slot);
+        // From now on the guest can ring for itself, but the publisher must first ask it to.
+        self.guests.ring_room();
         true
     }
 }
@@ -222,7 +224,7 @@ impl Drop for Reservation {
     fn drop(&mut self) {
         let there = self.guests.guest_in(self.slot).as_ref().is_some_and(|guest| guest.number == self.number);
         if there && !self.connected {
-            self.guests.evict(self.slot);
+            self.guests.evict(self.slot, Parting::Unknown);
         }
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::{GuestTransport, Guests, NUDGE, bits, lock};
+use super::{GuestTransport, Guests, NUDGE, Parting, bits, lock};
 use crate::port::budget::ring_interval;
 use crate::port::doorbell::DrainedRings;
 use crate::reactor::{Step, Thread, Watched};
@@ -53,7 +53,7 @@ impl Drop for Keeper {
                 .as_ref()
                 .is_some_and(|guest| matches!(guest.transport, GuestTransport::Forwarder { .. }));
             if !streamed {
-                self.guests.evict(slot);
+                self.guests.evict(slot, Parting::Closed);
             }
         }
         // The forwarder of a guest that is streamed to tells it, after it has sent what is left.
@@ -91,7 +91,7 @@ impl Guests {
         let Some(socket) = socket else { return };
         // This is outside of the lock, because the publisher's thread would have to wait for the lock.
         let DrainedRings::Rings(count) = socket.drain() else {
-            self.evict(slot);
+            self.evict(slot, self.end_of(slot));
             return;
         };
         let mut entry = self.guest_in(slot);
@@ -110,6 +110,11 @@ impl Guests {
         } else if count > 0 {
             self.ring_room();
         }
+    }
+
+    /// How a guest whose connection has ended left. It is the guest that writes the slot, so this may be wrong.
+    fn end_of(&self, slot: usize) -> Parting {
+        if self.segments.memory(slot).looks_free(0) { Parting::Closed } else { Parting::Died }
     }
 
     /// Watches a connection again when its pause is over. Returns until when it is paused, if it is.

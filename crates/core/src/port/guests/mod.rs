@@ -53,8 +53,12 @@ pub(crate) struct Guests {
     forwarders: Arc<EventFd>,
     /// The publisher waits for room, or is about to.
     waiting: AtomicBool,
-    /// How often the publisher has waited.
+    /// The publisher wants to hear of guests that come and leave, or is about to.
+    listening: AtomicBool,
+    /// How often the publisher has asked its guests to ring it.
     waits: AtomicU64,
+    /// How the last guest of each slot left.
+    partings: Box<[Mutex<Option<Parted>>]>,
     /// The topic was closed: guests are then dismissed, not evicted.
     ended: AtomicBool,
     /// Guests that are rung later, because they have been rung too often.
@@ -76,6 +80,24 @@ struct AdmissionState {
     tick: Option<Instant>,
     held: Option<HeldSlot>,
     closed: bool,
+}
+
+/// The number of a guest, and how it left.
+type Parted = (u64, Parting);
+
+/// How a guest left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Parting {
+    /// It gave its slot back, and closed its connection.
+    Closed,
+    /// Its connection ended before it gave its slot back.
+    Died,
+    /// Its stream ended.
+    Unknown,
+    /// It was banned.
+    Banned,
+    /// A user with fewer guests got its slot.
+    Displaced,
 }
 
 struct Penalty {
@@ -138,7 +160,9 @@ impl Guests {
             room,
             forwarders: Arc::new(EventFd::new()?.guarded()),
             waiting: AtomicBool::new(false),
+            listening: AtomicBool::new(false),
             waits: AtomicU64::new(0),
+            partings: (0..count).map(|_| Mutex::new(None)).collect(),
             ended: AtomicBool::new(false),
             owed: AtomicU64::new(0),
             admission: Mutex::default(),
@@ -157,7 +181,18 @@ impl Guests {
 
     /// The user of the guest in a slot, as the kernel reports it.
     pub(crate) fn uid(&self, slot: usize) -> Option<u32> {
-        self.guest_in(slot).as_ref().map(|guest| guest.uid)
+        self.identity(slot).map(|(_, uid)| uid)
+    }
+
+    /// The number of the guest in a slot among all that were ever admitted, and its user.
+    pub(crate) fn identity(&self, slot: usize) -> Option<(u64, u32)> {
+        lock(self.guests.get(slot)?).as_ref().map(|guest| (guest.number, guest.uid))
+    }
+
+    /// How the guest of this number left its slot. `None`: it has not left, or the slot has had another guest since.
+    pub(crate) fn parting(&self, slot: usize, number: u64) -> Option<Parting> {
+        let parting = (*lock(self.partings.get(slot)?))?;
+        (parting.0 == number).then_some(parting.1)
     }
 
     // Below: the publisher's thread.
@@ -208,6 +243,20 @@ impl Guests {
         self.waiting.store(false, Ordering::Relaxed);
     }
 
+    /// The publisher is about to announce whether it wants to hear of its guests. As `announce_wait`: the full fence of
+    /// `Producer::listen` follows.
+    pub(crate) fn set_listening(&self, listening: bool) {
+        if listening {
+            self.waits.fetch_add(1, Ordering::Relaxed);
+        }
+        self.listening.store(listening, Ordering::Relaxed);
+    }
+
+    /// Whether no guest has rung, come or left since the publisher last announced that it listens.
+    pub(crate) fn is_listening(&self) -> bool {
+        self.listening.load(Ordering::Relaxed)
+    }
+
     /// The topic is closed, and the keeper is about to be removed. Relaxed: the removal of the keeper orders it.
     pub(crate) fn end(&self) {
         self.ended.store(true, Ordering::Relaxed);
@@ -223,7 +272,8 @@ impl Guests {
 
     /// Evicts a guest, so that nothing of it stays. A guest that is streamed to goes with its forwarder, which is
     /// rung. Returns the guest's user, if there was a guest.
-    fn evict(&self, slot: usize) -> Option<u32> {
+    fn evict(&self, slot: usize, parting: Parting) -> Option<u32> {
+        self.part(slot, parting);
         self.admitted.dismiss(slot);
         let mut entry = self.guest_in(slot);
         let guest = entry.as_mut()?;
@@ -257,8 +307,18 @@ impl Guests {
         Some(uid)
     }
 
+    /// Notes how the guest in a slot leaves, before the publisher can see that it has left. The first reason counts.
+    fn part(&self, slot: usize, parting: Parting) {
+        let Some((number, _)) = self.identity(slot) else { return };
+        let mut noted = lock(&self.partings[slot]);
+        if noted.is_none_or(|(before, _)| before != number) {
+            *noted = Some((number, parting));
+        }
+    }
+
     /// A forwarder no longer needs its guest's slot.
     fn give_back(&self, slot: usize) {
+        self.part(slot, Parting::Unknown);
         self.admitted.dismiss(slot);
         *self.guest_in(slot) = None;
         self.segments.empty(slot);
@@ -266,8 +326,9 @@ impl Guests {
     }
 
     fn ring_room(&self) {
-        // Relaxed: see `announce_wait`. The publisher is rung only if it waits, however often its guests ring.
-        if self.waiting.load(Ordering::Relaxed) && self.waiting.swap(false, Ordering::Relaxed) {
+        // Relaxed: see `announce_wait`. The publisher is rung only if it asked for it, however often its guests ring.
+        let take = |asked: &AtomicBool| asked.load(Ordering::Relaxed) && asked.swap(false, Ordering::Relaxed);
+        if take(&self.waiting) | take(&self.listening) {
             self.room.ring();
         }
     }

@@ -200,3 +200,21 @@ fn more_rings_than_there_were_waits_are_a_breach() {
     assert_eq!(guest.drain(), DrainedRings::End);
     assert!(matches!(guests.admit(7, now), Err(AdmissionError::Penalty(_))));
 }
+
+#[test]
+fn how_a_guest_left_is_known() {
+    let guests = guests(2);
+    let begin = Instant::now();
+    let left = |slot, number| guests.parting(slot, number);
+    let (first, second) = (guests.admit(7, begin).unwrap(), guests.admit(7, begin).unwrap());
+    let [one, two] = [&first, &second].map(|guest| guests.identity(guest.slot).unwrap().0);
+    assert_eq!(left(first.slot, one), None, "it is there");
+    guests.ban(first.slot, begin);
+    assert_eq!(left(first.slot, one), Some(Parting::Banned));
+    let slot = first.slot;
+    drop(first);
+    assert_eq!(left(slot, one), Some(Parting::Banned), "the first reason counts");
+    let slot = second.slot;
+    drop(second);
+    assert_eq!((left(slot, two), left(slot, one)), (Some(Parting::Unknown), None));
+}

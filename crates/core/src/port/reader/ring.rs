@@ -65,6 +65,9 @@ impl Reader {
         let consumer = Consumer::join(data, control, slot, overflow, start, (std::process::id(), name))?;
         let consumer = consumer.with_barrier(membarrier::barrier);
         consumer.note_way(rung.code());
+        if consumer.arrived() {
+            room.ring();
+        }
         let mapped = Mapped::Topic(segments);
         Ok(RingReader { consumer, doorbell, room, acknowledging, rings: 0, home: Home::here(), mapped }
             .into())

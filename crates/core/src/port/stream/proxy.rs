@@ -128,6 +128,9 @@ impl ProxyReader {
         })?;
         let consumer = consumer.with_barrier(membarrier::barrier);
         consumer.note_way(Rung::Stream.code());
+        if consumer.arrived() {
+            source.room.ring();
+        }
         Ok(ProxyReader {
             source: Arc::clone(source),
             consumer,

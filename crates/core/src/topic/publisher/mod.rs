@@ -5,7 +5,9 @@
 //! is withdrawn, the subscribers read what is left, and then they see the end. How the ring is written is the
 //! business of `port::Writer`. Only policy is here. In a forked child it must never touch the ring.
 
+mod audience;
 mod batch;
+mod hearing;
 mod window;
 mod write;
 
@@ -16,6 +18,7 @@ use std::time::{Duration, Instant};
 use ringbell_ring::{Identity, SlotView};
 use serde_json::{Map, Value};
 
+use super::notice::PublisherNotice;
 use super::options::PublisherOptions;
 use super::stats::{PublisherStats, SlotStats, TopicCounters};
 use crate::bus::{Announced, Announcement, Bus, new_id};
@@ -31,6 +34,7 @@ use crate::sys::eventfd::EventFd;
 use crate::sys::prctl;
 use crate::topic::acquire::TopicServer;
 
+use audience::Audience;
 pub use batch::{Batch, Loan};
 pub use window::{WindowMemory, WindowSpan};
 
@@ -55,6 +59,12 @@ pub struct Publisher {
     buffer: Option<Arc<PrivateBuffer>>,
     lengths: Vec<u32>,
     waits: u64,
+    audience: Audience,
+    /// Whether there was a sweep since the last look at the audience.
+    swept: bool,
+    /// For how long subscribers may leave no room, and guests.
+    evict_after: Duration,
+    guests_evict_after: Duration,
 }
 
 impl Bus {
@@ -86,6 +96,7 @@ impl Bus {
         }
         let epoll = Epoll::new()?;
         epoll.watch_edges(doorbells.room.as_fd(), 0)?;
+        let guests_evict_after = options.access.as_ref().map_or(Duration::MAX, |access| access.evict_after);
         let announced = self.announce(Announcement {
             kind: "topic".into(),
             offers: options.offers,
@@ -109,6 +120,10 @@ impl Bus {
             buffer: None,
             lengths: Vec::new(),
             waits: 0,
+            audience: Audience::default(),
+            swept: false,
+            evict_after: options.evict_after.unwrap_or(Duration::MAX),
+            guests_evict_after,
         })
     }
 
@@ -317,6 +332,7 @@ impl Publisher {
     pub fn sweep(&mut self) {
         if !self.is_foreign() {
             self.writer.sweep();
+            self.swept = true;
         }
     }
 

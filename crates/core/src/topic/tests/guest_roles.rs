@@ -51,6 +51,7 @@ pub(super) fn become_and_play(role: &str, path: &Path) {
         ["read"] | ["read", "undumpable"] => read(&Bus::open(options).unwrap(), 0),
         ["read", "shared"] => read(&Bus::open(shared()).unwrap(), 0),
         ["durable"] => durable(&Bus::open(options).unwrap()),
+        ["visit"] => visit(&Bus::open(options).unwrap()),
         ["stall"] => stall(&Bus::open(options).unwrap()),
         ["crowd", count] => crowd(&Bus::open(options).unwrap(), count.parse().unwrap()),
         ["refused", how] => refused(&Bus::open(options).unwrap(), how),
@@ -125,6 +126,14 @@ fn durable(bus: &Bus) {
             true
         })
     });
+}
+
+/// Attaches, and closes when it is told to.
+fn visit(bus: &Bus) {
+    let mut subscriber = subscribe(bus);
+    assert!(subscriber.wait_attached(1, Some(PATIENCE)).unwrap());
+    say("attached");
+    listen();
 }
 
 /// Attaches, reads nothing until it is told to, and says what became of it.

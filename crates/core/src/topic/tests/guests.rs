@@ -13,7 +13,10 @@ use crate::bus::{Bus, BusOptions};
 use crate::error::Error;
 use crate::harness::{PATIENCE, Place, Role, my_role, needs_root, open, until, without_root};
 use crate::record::{Access, Group, Overflow, Rung};
-use crate::topic::{EndReason, Notice, Publisher, PublisherOptions, SubscriberOptions};
+use crate::topic::{
+    AttachedSubscriber, EndReason, Eviction, Notice, Publisher, PublisherNotice, PublisherOptions,
+    SubscriberEnd, SubscriberOptions,
+};
 
 pub(super) const HOST: u32 = 40_001;
 pub(super) const GUEST_USER: u32 = 40_002;
@@ -522,4 +525,60 @@ fn give_a_foreign_group(path: &Path) {
     without_root();
     let foreign = Access { group: Some(Group::Id(0)), ..Access::default() };
     assert_eq!(publish_for(&open(path), foreign).unwrap_err().syscall(), Some("fchown"));
+}
+
+/// The next notice, which must be that a guest has attached.
+fn attached_guest(publisher: &mut Publisher, uid: u32) -> AttachedSubscriber {
+    let mut notices = publisher.wait_notices(Some(PATIENCE)).unwrap();
+    match (notices.pop(), notices.is_empty()) {
+        (Some(PublisherNotice::Attached { subscriber }), true) if subscriber.uid == Some(uid) => subscriber,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_publisher_hears_of_guests_that_come_close_and_die() {
+    let Some(house) = OpenHouse::open() else { return };
+    let mut publisher = topic(&house.bus, Overflow::Block, for_users(&[GUEST_USER]));
+    for way in WAYS {
+        let known = |end| if way.is_empty() { end } else { SubscriberEnd::Unknown };
+        let mut guest = house.child(GUEST_USER, &format!("{way}read"));
+        assert!(guest.heard().starts_with("attached"));
+        assert!(publisher.wait_attached(1, Some(PATIENCE)).unwrap());
+        let subscriber = attached_guest(&mut publisher, GUEST_USER);
+        assert_eq!(subscriber.pid, guest.child.id());
+        guest.kill();
+        let ended = PublisherNotice::Ended { subscriber, reason: known(SubscriberEnd::Died) };
+        assert_eq!(publisher.wait_notices(Some(PATIENCE)).unwrap(), [ended]);
+
+        let mut guest = house.child(GUEST_USER, &format!("{way}visit"));
+        assert_eq!(guest.heard(), "attached");
+        let subscriber = attached_guest(&mut publisher, GUEST_USER);
+        guest.succeed();
+        let ended = PublisherNotice::Ended { subscriber, reason: known(SubscriberEnd::Closed) };
+        assert_eq!(publisher.wait_notices(Some(PATIENCE)).unwrap(), [ended]);
+    }
+}
+
+#[test]
+fn a_publisher_hears_of_guests_that_stall() {
+    let Some(house) = OpenHouse::open() else { return };
+    let mut publisher = topic(&house.bus, Overflow::Block, for_users(&[GUEST_USER, OTHER_GUEST]));
+    // The user of a guest that was evicted is banned for a while.
+    for (way, uid) in WAYS.into_iter().zip([GUEST_USER, OTHER_GUEST]) {
+        let mut guest = house.child(uid, &format!("{way}stall"));
+        assert_eq!(guest.heard(), "attached");
+        let subscriber = attached_guest(&mut publisher, uid);
+        while publisher.send(&[1; 1000]).unwrap() {}
+        let mut notices = Vec::new();
+        while notices.len() < 2 {
+            notices.extend(publisher.wait_notices(Some(PATIENCE)).unwrap());
+            // Half of the time before the eviction it is told of the stall, if the machine lets it look then.
+            notices.retain(|notice| !matches!(notice, PublisherNotice::Stalled { .. }));
+        }
+        let reason = Eviction::Stalled;
+        let evicted = PublisherNotice::Evicted { subscriber: subscriber.clone(), reason };
+        let ended = PublisherNotice::Ended { subscriber, reason: SubscriberEnd::Evicted(reason) };
+        assert_eq!(notices, [evicted, ended]);
+    }
 }
