@@ -148,6 +148,16 @@ const numbers = [
       throughput(r, label, OWNED, SOCKETS, 1.5, '× best socket'),
     ],
   ]),
+  [
+    'Node, owned, memory back within a second',
+    (r) => [
+      atMost(
+        'MiB left',
+        1,
+        absolute(r, 'memory', 'after owned messages of 64 KiB', 'Node', 'bytesAfterSecond', 2 ** -20),
+      ),
+    ],
+  ],
   ['round trip 64 B awake, Rust', (r) => [lines(r, 'rust', 'round trip, spinning', 'ringbell', 2)]],
   [
     'round trip 64 B awake, Node',
