@@ -56,6 +56,12 @@ test('a window whose two times disagree is moved, and counts on neither side', (
   )
 })
 
+test('a time that no line needs moves the cut nowhere, and its window counts on neither side', (t) => {
+  const runs = [run([100, 120], [700, 650], [110, 60_000], [80_000, 90_000])]
+  sortByDistance(runs)
+  t.deepEqual(distances(runs[0] as Run), ['near', 'far', 'moved', 'moved'])
+})
+
 test('a run without times is not sorted', (t) => {
   t.is(sortByDistance([run(undefined, undefined)]), undefined)
 })

@@ -3,7 +3,8 @@
 //
 // The rule: all those times of a run, on a logarithmic scale, are cut in two where the two sides differ most (Otsu's threshold).
 // A window with both times below the cut is *near*, above it *far*, otherwise *moved*. If the two sides differ less than twofold,
-// the run had one distance only, and a fixed border names it. Windows on one core have no distance.
+// the run had one distance only, and a fixed border names it. A time that no line needs counts as neither, so its window is *moved*
+// too. Windows on one core have no distance.
 
 import { spawn } from 'node:child_process'
 import path from 'node:path'
@@ -15,6 +16,8 @@ export const DISTANCES = ['near', 'far']
 const BORDER = 300
 /** Cores that move change the time of a line at least so much. */
 const APART = 2
+/** Nanoseconds that no line needs: one of the two threads did not run. */
+const LOST = 5000
 const WARM_MS = 2
 const MEASURE_MS = 10
 
@@ -79,12 +82,12 @@ const windows = (runs) => runs.flatMap((run) => run.entries.flatMap((entry) => e
 /** Writes `distance` into every window whose line was timed. Gives the border and what lies on each side of it. */
 export function sortByDistance(runs) {
   const measured = windows(runs).filter(({ line }) => line)
-  const times = measured.flatMap(({ line }) => line)
+  const times = measured.flatMap(({ line }) => line).filter((time) => time < LOST)
   if (times.length === 0) return undefined
   const { border, two } = cut(times)
   for (const window of measured) {
     const [before, after] = window.line.map((time) => (time < border ? 'near' : 'far'))
-    window.distance = before === after ? before : 'moved'
+    window.distance = before === after && Math.max(...window.line) < LOST ? before : 'moved'
   }
   const of = (distance) => measured.filter((window) => window.distance === distance)
   const sides = DISTANCES.map((distance) => {
