@@ -1,17 +1,19 @@
 // npm run bench -- [scenario …] [--quick] [--rivals-only] [--sizes "256 B,4 KiB"] [--rounds n] [--ms n] [--name x]
 // Runs the scenarios, prints tables and targets, writes raw data and charts to benches/results/.
 // `--against COMMIT` measures this tree beside that of another commit, without rivals, and gives ratios.
-// `--draw file.json` only draws the charts of a result that is there, `--targets file.json` only judges it.
+// `--draw file.json` only draws the charts of a result that is there, `--targets file.json` only judges it, `--distances file.json`
+// only tells its windows with the cores near each other from those far apart.
 
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { parseArgs } from 'node:util'
-import { checkOut, prepareOther, printRatios, runAgainst } from './harness/against.mjs'
+import { checkOut, prepareOther, printRatios, runAgainst, tellRatiosApart } from './harness/against.mjs'
 import { charts } from './harness/chart.mjs'
+import { Lines, sortByDistance } from './harness/distance.mjs'
 import { commit, machine, versions } from './harness/machine.mjs'
 import { prepare } from './harness/prepare.mjs'
-import { printRun, printTargets } from './harness/table.mjs'
+import { printDistances, printRun, printTargets } from './harness/table.mjs'
 import { evaluate } from './harness/targets.mjs'
 
 const scenarios = [
@@ -42,6 +44,7 @@ const { values: options, positionals } = parseArgs({
     name: { type: 'string' },
     draw: { type: 'string' },
     targets: { type: 'string' },
+    distances: { type: 'string' },
     help: { type: 'boolean', short: 'h', default: false },
   },
 })
@@ -50,7 +53,7 @@ const unknown = positionals.filter((name) => !scenarios.includes(name))
 if (options.help || unknown.length) {
   if (unknown.length) console.error(`no scenario ${unknown.join(', ')}`)
   console.log(
-    `scenarios: ${scenarios.join(', ')}\noptions: --quick --rivals-only --against commit --sizes "256 B,4 KiB" --rounds n --ms n --name x --draw file --targets file`,
+    `scenarios: ${scenarios.join(', ')}\noptions: --quick --rivals-only --against commit --sizes "256 B,4 KiB" --rounds n --ms n --name x --draw file --targets file --distances file`,
   )
   process.exit(unknown.length ? 2 : 0)
 }
@@ -62,6 +65,7 @@ function draw(result) {
 const load = (file) => JSON.parse(readFileSync(file, 'utf8'))
 if (options.draw) draw(load(options.draw))
 else if (options.targets) printTargets(evaluate(load(options.targets).runs))
+else if (options.distances) printDistances(load(options.distances))
 else await measure()
 
 async function measure() {
@@ -74,8 +78,10 @@ async function measure() {
   const only = other ? 'ringbell' : options['rivals-only'] ? 'rivals' : undefined
   const prepared = await prepare({ say, only })
   const others = other && (await prepareOther(other.folder, say))
+  const lines = prepared.has.floors ? new Lines(prepared.programs) : undefined
   const context = {
     ...prepared,
+    lines,
     say,
     quick: options.quick,
     rounds: Number(options.rounds ?? (options.quick ? 2 : 5)),
@@ -96,9 +102,12 @@ async function measure() {
       }
     }
   } finally {
+    await lines?.close()
     for (const { scratch } of [prepared, others].filter(Boolean)) rmSync(scratch, { recursive: true, force: true })
   }
-  const targets = other ? [] : evaluate(runs)
+  const distances = sortByDistance(runs)
+  if (other) tellRatiosApart(runs)
+  const targets = evaluate(runs).filter(({ parts }) => !other || parts.some(({ met }) => met !== undefined))
   const now = new Date()
   const result = {
     date: now.toISOString().slice(0, 10),
@@ -112,10 +121,13 @@ async function measure() {
     windowMs: context.ms,
     quick: context.quick,
     missing: prepared.missing,
+    distances,
     targets,
     runs,
   }
-  if (!other) printTargets(targets)
+  printDistances(result)
+  for (const run of other ? runs : []) printRatios(run, other.commit)
+  printTargets(targets)
   mkdirSync(results, { recursive: true })
   const name =
     options.name ??

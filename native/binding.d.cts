@@ -198,20 +198,6 @@ export declare class NativePublisher {
   close(): void
 }
 
-/** A pool of slabs; one per environment is enough. */
-export declare class NativeSlabPool {
-  /** `keep_bytes`: how much unused memory the pool keeps at most (64 MiB by default). */
-  constructor(keepBytes?: number | undefined | null)
-  /** Whether slabs are external. Otherwise `take` returns ordinary arrays, and nothing is pooled. */
-  get external(): boolean
-  /** A `Uint8Array` of at least `min_bytes`. It still holds the bytes of its last use. */
-  take(minBytes: number): Uint8Array
-  /** Gives unused memory back to the system, except for `keep_bytes` (4 MiB by default). */
-  trim(keepBytes?: number | undefined | null): void
-  /** JSON: unused bytes, bytes in use, slabs made, slabs used again. */
-  stats(): string
-}
-
 /** The reading side of the topics that match a name or pattern. */
 export declare class NativeSubscriber {
   /** The hot calls, as functions that need no `this`. Call it once. */

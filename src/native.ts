@@ -19,7 +19,6 @@ export type {
   NativePoller,
   NativePublisher,
   NativePublisherHot,
-  NativeSlabPool,
   NativeSubscriber,
   NativeSubscriberHot,
   NativeWatch,

@@ -1,10 +1,13 @@
 /**
  * Slabs: the memory that messages are copied into. Drains fill a slab from front to back, so a slow stream of small
  * messages does not need a slab per message. The size of the next slab depends on the last drain. No part of a slab is
- * written twice. A slab cannot be transferred to a thread, because its messages share it. Large slabs come from the
- * binding's pool, which finalizers refill; small ones are plain memory.
+ * written twice. A slab cannot be transferred to a thread, because its messages share it.
+ *
+ * Slabs are memory of the runtime's own allocator, not of the binding. The collector knows their size and frees them early,
+ * while they are young, and the allocator gives warm pages again. External memory, pooled and refilled by finalizers,
+ * carried half as much at 64 KiB and 1 MiB: it came back only after full collections.
  */
-import { binding, type NativeSlabPool } from './native.js'
+import { Buffer } from 'node:buffer'
 import { untransferable } from './untransferable.js'
 
 const SMALLEST_SLAB = 16 * 1024
@@ -12,15 +15,8 @@ export const LARGEST_SLAB = 256 * 1024
 /** A new slab should hold this many drains of the last size. */
 const DRAINS = 4
 
-/** If no slab was taken for this long, the pool gives its memory back. */
-const QUIET_MS = 1000
-
-let pool: NativeSlabPool | undefined
-let taken = 0
-let trimmer: NodeJS.Timeout | undefined
-
 export class Slabs {
-  bytes: Uint8Array = untransferable(new Uint8Array(SMALLEST_SLAB))
+  bytes: Uint8Array = fresh(SMALLEST_SLAB)
   /** Where the free part begins, a multiple of 8. */
   fill = 0
   #least = SMALLEST_SLAB / 8
@@ -33,8 +29,7 @@ export class Slabs {
 
   /** Replaces the slab by a fresh one of at least `needed` bytes. */
   renew(needed: number): void {
-    const size = Math.max(needed, this.#wanted)
-    this.bytes = size <= LARGEST_SLAB / 4 ? untransferable(new Uint8Array(size)) : fromPool(size)
+    this.bytes = fresh(Math.max(needed, this.#wanted))
     this.fill = 0
     this.#least = Math.min(SMALLEST_SLAB, this.bytes.byteLength / 8)
   }
@@ -46,18 +41,8 @@ export class Slabs {
   }
 }
 
-/** Node itself refuses to transfer memory of a binding. Marking it as well ends Node 24 and 26 with an abort at exit. */
-function fromPool(size: number): Uint8Array {
-  pool ??= new (binding().NativeSlabPool)()
-  taken++
-  trimmer ??= trimLater(pool)
-  return pool.take(size)
-}
-
-function trimLater(from: NativeSlabPool): NodeJS.Timeout {
-  const before = taken
-  return setTimeout(() => {
-    trimmer = taken === before ? undefined : trimLater(from)
-    if (trimmer === undefined) from.trim()
-  }, QUIET_MS).unref()
+/** Without zeros: a drain overwrites what it hands out, and zeros would cost as much as the message. */
+function fresh(size: number): Uint8Array {
+  const { buffer, byteOffset } = Buffer.allocUnsafeSlow(size)
+  return untransferable(new Uint8Array(buffer, byteOffset, size))
 }

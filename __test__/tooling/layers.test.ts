@@ -27,7 +27,7 @@ const FINE: Record<string, string> = {
     'use super::Bus;\npub(in crate::topic) struct View;\n#[cfg(test)]\nmod tests {\n  use crate::doctor::Doctor;\n}\n',
   'crates/core/src/doctor/mod.rs': 'use crate::{bus::Bus, sys};\n',
   'crates/node/Cargo.toml': '[dependencies]\nnapi = "3"\n',
-  'crates/node/src/slab.rs': '#![allow(unsafe_code)]\nuse napi::sys;\nunsafe fn raw() {}\n',
+  'crates/node/src/buffer.rs': '#![allow(unsafe_code)]\nuse napi::sys;\nunsafe fn raw() {}\n',
   'src/errors.ts': "export const CORE_CODES = ['ERR_RINGBELL_A', 'ERR_RINGBELL_B']\n",
   'src/native.ts': "createRequire(import.meta.url)('../native/binding.cjs')\n",
   'src/index.ts': "export * from './bus/bus.ts'\n",

@@ -4,7 +4,8 @@
 import { execFileSync } from 'node:child_process'
 import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs'
 import path from 'node:path'
-import { number } from './table.mjs'
+import { DISTANCES, only } from './distance.mjs'
+import { MORE, number } from './table.mjs'
 import { prepare } from './prepare.mjs'
 import { takeTurns } from './rounds.mjs'
 import { ratio } from './statistics.mjs'
@@ -81,13 +82,23 @@ export async function prepareOther(folder, say) {
   return { has, benches, programs, scratch, missing }
 }
 
-/** Figures of which more is better; of all others less is. */
-const MORE = new Set(['perSecond', 'bytesPerSecond'])
+/** Adds to each ratio what it is with the cores near each other, and far apart. Windows must be sorted by distance before. */
+export function tellRatiosApart(runs) {
+  for (const distance of DISTANCES) {
+    for (const [index, { entries, metric }] of only(runs, distance).entries()) {
+      for (const [at, mine] of runs[index].ratios.entries())
+        mine[distance] = ratio(entries[2 * at], entries[2 * at + 1], metric)
+    }
+  }
+}
 
 export function printRatios(run, commit) {
-  console.log(`this tree ÷ ${commit}, ${run.metric}, ${MORE.has(run.metric) ? 'more' : 'less'} is better`)
-  for (const { name, ratio: value } of run.ratios) {
-    const text = value ? `${number(value.median)} (${number(value.low)} … ${number(value.high)})` : 'not measured'
-    console.log(`  ${name}: ${text}`)
+  const said = (value) => `${number(value.median)} (${number(value.low)} … ${number(value.high)})`
+  console.log(`${run.case}: this tree ÷ ${commit}, ${run.metric}, ${MORE.has(run.metric) ? 'more' : 'less'} is better`)
+  for (const { name, ratio: value, ...apart } of run.ratios) {
+    const parts = DISTANCES.filter((distance) => apart[distance]).map(
+      (distance) => ` · ${distance} ${said(apart[distance])}`,
+    )
+    console.log(`  ${name}: ${value ? said(value) : 'not measured'}${parts.join('')}`)
   }
 }

@@ -1,8 +1,10 @@
 // Charts, drawn as plain SVG from the raw data of a result file. They follow the reader's colour scheme.
 // Each label is clear without the others, because rows are sorted by their values. The best entry of ringbell and the two
-// strongest rivals are emphasized; the others are pale. Every round is a dot. A virtual machine whose cores are moved has
-// two speeds, and a median hides one of them.
+// strongest rivals are emphasized; the others are pale. Every round is a dot, filled or open by the distance of the cores
+// (harness/distance.mjs): a virtual machine whose cores are moved has two speeds, and one median hides one of them. So the medians of
+// both are written beside it.
 
+import { DISTANCES } from './distance.mjs'
 import { duration, number } from './table.mjs'
 import { median, series, summary } from './statistics.mjs'
 
@@ -11,11 +13,12 @@ const FONT = 'font-family="system-ui, sans-serif"'
 const STYLE = `<style>
   .ground { fill: #ffffff } .text { fill: #1f2328 } .soft { fill: #656d76 } .grid { stroke: #d0d7de }
   .ringbell { fill: #0969da } .rival { fill: #8c959f } .floor { fill: #d8b4fe } .round { fill: #1f2328 }
+  .round.far { fill: none; stroke: #1f2328 }
   .pale { opacity: 0.4 } .line { fill: none; stroke-width: 3 } .line.pale { stroke-width: 1.2; opacity: 0.6 }
   .line.ringbell { stroke: #0969da } .line.rival { stroke: #59636e } .line.floor { stroke: #a475f9 }
   @media (prefers-color-scheme: dark) {
     .ground { fill: #0d1117 } .text { fill: #e6edf3 } .soft { fill: #8d96a0 } .grid { stroke: #30363d }
-    .ringbell { fill: #4493f8 } .rival { fill: #8d96a0 } .floor { fill: #8957e5 } .round { fill: #e6edf3 }
+    .ringbell { fill: #4493f8 } .rival { fill: #8d96a0 } .floor { fill: #8957e5 } .round { fill: #e6edf3 } .round.far { stroke: #e6edf3 }
     .line.ringbell { stroke: #4493f8 } .line.rival { stroke: #9198a1 } .line.floor { stroke: #8957e5 }
   }
 </style>`
@@ -43,7 +46,7 @@ function strong(rows) {
 /** Horizontal bars of medians, the best first, with a dot for each round. */
 function bars({ title, subtitle, foot, rows, format, logarithmic = false }) {
   const left = 290
-  const right = WIDTH - 90
+  const right = WIDTH - (rows.some(({ apart }) => apart) ? 210 : 90)
   const top = 72
   const step = 26
   const most = Math.max(...rows.map((one) => one.value.high))
@@ -54,14 +57,17 @@ function bars({ title, subtitle, foot, rows, format, logarithmic = false }) {
       : left + (value / most) * (right - left)
   const drawnStrong = strong(rows)
   const body = rows.map((one, i) => {
-    const { name, kind, value, rounds } = one
+    const { name, kind, value, rounds, apart } = one
     const y = top + i * step
     const shown = drawnStrong.has(one) ? kind : `${kind} pale`
-    const dots = rounds.map((round) => `<circle class="round" cx="${x(round).toFixed(1)}" cy="${y + 9}" r="2"/>`)
+    const dots = rounds.map(
+      (round) =>
+        `<circle class="${['round', round.distance].filter(Boolean).join(' ')}" cx="${x(round.value).toFixed(1)}" cy="${y + 9}" r="2"/>`,
+    )
     return `<text class="text" x="${left - 10}" y="${y + 13}" font-size="12.5" text-anchor="end"${drawnStrong.has(one) ? ' font-weight="600"' : ''}>${escape(name)}</text>
 <rect class="${shown}" x="${left}" y="${y}" width="${Math.max(1, x(value.median) - left).toFixed(1)}" height="18" rx="2"/>
 ${dots.join('')}
-<text class="text" x="${(Math.max(x(value.high), x(value.median)) + 8).toFixed(1)}" y="${y + 13}" font-size="12.5">${escape(format(value.median))}</text>`
+<text class="text" x="${(Math.max(x(value.high), x(value.median)) + 8).toFixed(1)}" y="${y + 13}" font-size="12.5">${escape(format(value.median))}${apart ? `<tspan class="soft" font-size="10" dx="6">${escape(apart(format))}</tspan>` : ''}</text>`
   })
   return frame(top + rows.length * step + 36, title, subtitle, body.join('\n'), foot)
 }
@@ -102,11 +108,22 @@ function lines({ title, subtitle, foot, labels, rows, format }) {
   return frame(bottom + 60, title, subtitle, parts.join('\n'), foot)
 }
 
+/** Says the medians near and far, where there are both. */
+function mediansApart(rounds) {
+  const sides = DISTANCES.map((distance) => rounds.filter((round) => round.distance === distance))
+  if (sides.some((side) => side.length === 0)) return undefined
+  const medians = sides.map((side) => median(side.map(({ value }) => value)))
+  return (format) => medians.map((value, at) => `${DISTANCES[at]} ${format(value)}`).join(', ')
+}
+
 function row(entry, metric, name = entry.name) {
-  const values = series(entry, metric).filter(Number.isFinite)
-  if (values.length === 0 || entry.error) return undefined
+  const rounds = series(entry, metric)
+    .map((value, round) => ({ value, distance: entry.rounds[round]?.distance }))
+    .filter(({ value }) => Number.isFinite(value))
+  if (rounds.length === 0 || entry.error) return undefined
   const beside = entry.name.startsWith('topic ')
-  return { name, kind: entry.kind, beside, value: summary(values), rounds: values }
+  const values = rounds.map(({ value }) => value)
+  return { name, kind: entry.kind, beside, value: summary(values), rounds, apart: mediansApart(rounds) }
 }
 
 /** One direction. The label of each entry, clear without the other rows. */
@@ -118,6 +135,9 @@ const LABELS = {
   'socket in place': 'Unix socket, batched by hand, read in place',
   'fork ipc': 'child_process IPC, advanced',
   'worker postMessage': 'worker_threads postMessage',
+  'worker shared ring': 'worker_threads, ring in SharedArrayBuffer',
+  'bun socket batched': "Bun's net, batched by hand",
+  'bun socket in place': "Bun's net, batched by hand, read in place",
   'ringbell batch+lease': 'ringbell, batch writer, lease',
   'ringbell batch+owned': 'ringbell, batch writer, owned batches',
   'memcpy, one core, hot': 'floor: memcpy on one core',
@@ -132,6 +152,7 @@ const TRIPS = {
   'unix socket': 'Unix socket, echo',
   'fork ipc': 'child_process IPC, advanced',
   'worker postMessage': 'worker_threads postMessage',
+  'bun unix socket': "Bun's net, echo",
   'bare eventfd': 'floor: two eventfds, blocking, Rust',
 }
 
@@ -188,15 +209,14 @@ function rowsOf(result, scenario, label, metric, names, better) {
   return rows.filter(Boolean).sort((a, b) => better * (a.value.median - b.value.median))
 }
 
-/** If the floor of a case has two speeds, its two medians: the host had the two cores near each other, or far apart. */
-function speeds(run) {
-  const floor = run?.entries.find(({ name }) => name.startsWith('C-like ring'))
-  const values = floor === undefined ? [] : series(floor, 'perSecond').filter(Number.isFinite)
-  const middle = Math.sqrt(Math.max(...values) * Math.min(...values))
-  const [near, far] = [values.filter((value) => value > middle), values.filter((value) => value <= middle)]
-  if (near.length === 0 || far.length === 0 || median(near) < 2 * median(far)) return ''
-  const rounded = [near, far].map((values) => `${Math.round(median(values) / 1e6)} M`)
-  return ` Dots are rounds: cores near each other, or far apart (a bare ring: ${rounded.join(', ')}).`
+/** What filled and open dots mean, where the windows of a result are sorted by distance. */
+function speeds({ distances }) {
+  if (!distances) return ' Dots are rounds.'
+  const said = DISTANCES.filter((distance) => distances[distance].windows > 0).map((distance) => {
+    const sign = distance === 'near' ? 'filled: cores near each other' : 'open: far apart'
+    return `${sign} (a cache line ${duration(distances[distance].lineNs)})`
+  })
+  return ` Dots are rounds; ${said.join(', ')}.`
 }
 
 function find(result, scenario, label) {
@@ -215,7 +235,7 @@ export function charts(result) {
   if (rows.length) {
     drawn['throughput-256.svg'] = bars({
       title: 'Node to Node, messages of 256 bytes, per second',
-      subtitle: `Longer is better.${speeds(small)}`,
+      subtitle: `Longer is better.${speeds(result)}`,
       foot,
       rows,
       format: number,
@@ -259,7 +279,7 @@ export function charts(result) {
     if (trips.length) {
       drawn[file] = bars({
         title: `Round trip of 64 bytes, median, ${label}`,
-        subtitle: 'Logarithmic. Shorter is better.',
+        subtitle: `Logarithmic. Shorter is better.${speeds(result)}`,
         foot,
         rows: trips,
         format: duration,
@@ -276,7 +296,7 @@ export function charts(result) {
     if (trips.length) {
       drawn[file] = bars({
         title: `A call of 64 bytes and its reply, one at a time, median, ${label}`,
-        subtitle: 'Node to Node. Logarithmic. Shorter is better.',
+        subtitle: `Node to Node. Logarithmic. Shorter is better.${speeds(result)}`,
         foot,
         rows: trips,
         format: duration,

@@ -1,4 +1,4 @@
-// A Node process that runs benches/node/endpoint.mjs pinned to a core, and the conversation with it over
+// A Node process (or another `runtime`) that runs benches/node/endpoint.mjs pinned to a core, and the conversation with it over
 // Node's own IPC channel, which is silent within a window.
 
 import { spawn } from 'node:child_process'
@@ -17,7 +17,14 @@ export class Endpoint {
   constructor({ benches = HERE, ...options }, core) {
     const module = pathToFileURL(path.join(benches, 'node', options.module)).href
     const job = { ...options, module }
-    const words = ['-c', String(core), process.execPath, ...(job.nodeOptions ?? []), endpoint, JSON.stringify(job)]
+    const words = [
+      '-c',
+      String(core),
+      job.runtime ?? process.execPath,
+      ...(job.nodeOptions ?? []),
+      endpoint,
+      JSON.stringify(job),
+    ]
     this.process = spawn('taskset', words, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
     this.process.on('message', (message) => this.#arrived(message))
     this.process.on('exit', (code, signal) =>

@@ -5,6 +5,9 @@ import { readFileSync } from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 
+/** The rivals in Rust: each is a feature of benches/rust. */
+export const crates = ['iceoryx2', 'shmem-ipc', 'zmq', 'nng']
+
 const benches = path.resolve(import.meta.dirname, '..')
 
 function output(command, ...args) {
@@ -46,6 +49,7 @@ export function versions() {
     return manifest && JSON.parse(manifest).version
   }
   const lock = text(path.join(benches, 'rust/Cargo.lock'))
+  const locked = (name) => lock?.match(new RegExp(`name = "${name}"\nversion = "([^"]+)"`))?.[1]
   const root = text(path.join(benches, '../package.json'))
   return {
     ringbell: root && JSON.parse(root).version,
@@ -54,7 +58,8 @@ export function versions() {
     zeromq: installed('zeromq'),
     undici: installed('undici'),
     grpc: installed('@grpc/grpc-js'),
-    iceoryx2: lock?.match(/name = "iceoryx2"\nversion = "([^"]+)"/)?.[1],
+    bun: installed('bun'),
+    ...Object.fromEntries(crates.map((crate) => [crate, locked(crate)])),
     rustc: output('rustc', '--version'),
   }
 }

@@ -6,14 +6,19 @@ import { existsSync, mkdtempSync } from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { pathToFileURL } from 'node:url'
+import { crates } from './machine.mjs'
 
 /** This tree. */
 const HERE = path.resolve(import.meta.dirname, '../..')
 
-const packages = { zeromq: 'zeromq', undici: 'undici', grpc: '@grpc/grpc-js' }
+const packages = { zeromq: 'zeromq', undici: 'undici', grpc: '@grpc/grpc-js', bun: 'bun' }
+
+/** Bun, which runs the same endpoints as Node. */
+export const bun = (benches) => path.join(benches, 'node_modules/.bin/bun')
 
 /**
- * Gives { has: { zeromq, undici, grpc, floors, iceoryx2, ringbell, ringbellRust }, benches, programs, scratch, missing: […] }.
+ * Gives { has, benches, programs, scratch, missing: […] }. `has` says what is there: the packages and crates by name, `floors`,
+ * `ringbell` and `ringbellRust`.
  * `only` is `rivals` or `ringbell`; `root` is the tree whose library and programs are measured.
  */
 export async function prepare({ say, only, root = HERE }) {
@@ -41,6 +46,8 @@ export async function prepare({ say, only, root = HERE }) {
     execFileSync('npm', ['ci', '--no-audit', '--no-fund'], quietly)
   })
   for (const [rival, name] of Object.entries(packages)) has[rival] = there(name)
+  // Where npm runs no install scripts, its file is a text that says so.
+  has.bun &&= attempt('Bun', () => execFileSync(bun(benches), ['--version'], quietly))
 
   const rust = path.join(benches, 'rust')
   const target = (root === HERE && process.env.CARGO_TARGET_DIR) || path.join(rust, 'target')
@@ -49,7 +56,7 @@ export async function prepare({ say, only, root = HERE }) {
     execFileSync('cargo', [...words, '--features', features], { ...quietly, cwd: rust })
   }
   say('building the Rust programs …')
-  const wanted = only ? [{ rivals: 'iceoryx2', ringbell: 'ringbell' }[only]] : ['iceoryx2', 'ringbell']
+  const wanted = [...(only === 'ringbell' ? [] : crates), ...(only === 'rivals' ? [] : ['ringbell'])]
   const built = []
   try {
     build(wanted.join())
@@ -62,7 +69,7 @@ export async function prepare({ say, only, root = HERE }) {
     }
   }
   has.floors = built.includes('floors')
-  has.iceoryx2 = built.includes('iceoryx2')
+  for (const crate of crates) has[crate] = built.includes(crate)
   has.ringbellRust = built.includes('ringbell')
 
   // tmpfs where there is one: bus directories, sockets and floors' memory live here.

@@ -2,6 +2,7 @@
 
 import { Crowd } from './crowd.mjs'
 import { Calls, RoundTrip, Stream } from './pair.mjs'
+import { bun } from './prepare.mjs'
 
 const rivals = [
   { name: 'zeromq push/pull', module: './zeromq.mjs', variant: 'push/pull', needs: 'zeromq' },
@@ -11,6 +12,9 @@ const rivals = [
   { name: 'socket in place', module: './socket.mjs', variant: 'in place' },
   { name: 'fork ipc', module: './fork.mjs', variant: '', hosted: true },
   { name: 'worker postMessage', module: './worker.mjs', variant: '', hosted: true, oneProcess: true },
+  { name: 'worker shared ring', module: './worker-ring.mjs', variant: '', hosted: true, oneProcess: true },
+  { name: 'bun socket batched', module: './socket.mjs', variant: 'batched', needs: 'bun' },
+  { name: 'bun socket in place', module: './socket.mjs', variant: 'in place', needs: 'bun' },
 ]
 
 const echoes = [
@@ -18,6 +22,7 @@ const echoes = [
   { name: 'unix socket', module: './socket.mjs', variant: '' },
   { name: 'fork ipc', module: './fork.mjs', variant: '', hosted: true },
   { name: 'worker postMessage', module: './worker.mjs', variant: '', hosted: true, oneProcess: true },
+  { name: 'bun unix socket', module: './socket.mjs', variant: '', needs: 'bun' },
 ]
 
 const callers = [
@@ -33,8 +38,10 @@ const callers = [
 export const capacity = (size) => (size >= 65536 ? 8 << 20 : 1 << 20)
 
 function entry(kind, Class, { scratch, benches }, { name, ...options }) {
-  const pair = new Class({ title: name, scratch, benches, ...options })
-  return { name, kind, open: () => pair.open(), window: (span) => pair.window(span), close: () => pair.close(), pair }
+  const runtime = options.needs === 'bun' ? bun(benches) : undefined
+  const pair = new Class({ title: name, scratch, benches, runtime, ...options })
+  const work = { open: () => pair.open(), window: (span) => pair.window(span), close: () => pair.close() }
+  return { name, kind, cores: options.cores, ...work, pair }
 }
 
 const available = (context) => (rival) => !rival.needs || context.has[rival.needs]

@@ -3,8 +3,9 @@
 // its reason; it never stops the others.
 
 /**
- * An entry: { name, kind: 'ringbell' | 'rival' | 'floor', open?(), window({ warm, ms }), close?() }.
- * Gives the same entries as data: { name, kind, rounds: […], error? }.
+ * An entry: { name, kind: 'ringbell' | 'rival' | 'floor', cores?, open?(), window({ warm, ms }), close?() }.
+ * Gives the same entries as data: { name, kind, rounds: […], error? }. `line` of a round is the time of a cache line between the
+ * entry's cores before and after the window, in nanoseconds.
  */
 export async function alternate(entries, context) {
   // Two trees are compared: what both have is measured in one case.
@@ -13,7 +14,7 @@ export async function alternate(entries, context) {
 }
 
 /** As `alternate`, whatever else is going on. */
-export async function takeTurns(entries, { rounds, warm, ms, say, title }) {
+export async function takeTurns(entries, { rounds, warm, ms, say, title, lines }) {
   const data = entries.map((entry) => ({ name: entry.name, kind: entry.kind, rounds: [], ...entry.facts }))
   const opened = new Set()
   const fail = (index, error) => {
@@ -32,8 +33,11 @@ export async function takeTurns(entries, { rounds, warm, ms, say, title }) {
         if (data[index].error) continue
         say(`${title} · round ${round + 1}/${rounds} · ${entries[index].name}`, true)
         try {
+          const before = await lines?.measure(entries[index].cores)
           // The first window also has to wait for the compiler.
-          data[index].rounds[round] = await entries[index].window({ warm: round === 0 ? 3 * warm : warm, ms })
+          const window = await entries[index].window({ warm: round === 0 ? 3 * warm : warm, ms })
+          const after = await lines?.measure(entries[index].cores)
+          data[index].rounds[round] = after === undefined ? window : { ...window, line: [before, after] }
         } catch (error) {
           fail(index, error)
         }

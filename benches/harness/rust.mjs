@@ -27,5 +27,11 @@ export async function program(context, name, scenario, options = {}) {
 
 /** An entry of `alternate` over such a program. */
 export function entry(context, label, kind, name, scenario, options) {
-  return { name: label, kind, window: ({ warm, ms }) => program(context, name, scenario, { warm, ms, ...options }) }
+  const cores = options.cores?.split(',').map(Number)
+  return {
+    name: label,
+    kind,
+    cores,
+    window: ({ warm, ms }) => program(context, name, scenario, { warm, ms, ...options }),
+  }
 }

@@ -1,6 +1,7 @@
 // What a run prints: one table per case, and the targets.
 
 import { styleText } from 'node:util'
+import { DISTANCES, only } from './distance.mjs'
 import { series, summary } from './statistics.mjs'
 
 const paint = (style, text) => (process.stdout.isTTY && !process.env.NO_COLOR ? styleText(style, text) : text)
@@ -99,17 +100,53 @@ export function printRun(run) {
   }
 }
 
+/** Figures of which more is better; of all others less is. */
+export const MORE = new Set(['perSecond', 'bytesPerSecond'])
+
+/** What the windows near and far give, each by itself: one table for each case that has both or either. */
+export function printDistances({ distances, runs }) {
+  if (!distances) return console.log('\nnear and far: not measured')
+  const said = DISTANCES.map((distance) => {
+    const { windows, lineNs } = distances[distance]
+    return `${distance} ${windows}${windows ? ` (a line: ${duration(lineNs)})` : ''}`
+  })
+  const border = distances.bothSeen ? 'cut at' : 'one distance only, by the border of'
+  const count = `${said.join(', ')}, moved ${distances.moved.windows}`
+  console.log(`\n${paint('bold', 'near and far')}: windows ${count}; ${border} ${duration(distances.borderNs)}`)
+  const sides = DISTANCES.map((distance) => only(runs, distance))
+  for (const [at, run] of runs.entries()) {
+    const { metric } = run
+    const format = /^p\d+$/.test(metric) ? duration : number
+    const lines = run.entries.flatMap((entry, index) => {
+      const cells = sides.map((side) => of(side[at].entries[index], metric))
+      const moved = entry.rounds.filter((window) => window?.distance === 'moved').length
+      if (!cells.some(Boolean) && moved === 0) return []
+      const text = cells.flatMap((cell) => [format(cell?.median), range(cell, format), String(cell?.rounds ?? 0)])
+      return [[entry.name, ...text, String(moved)]]
+    })
+    if (lines.length === 0) continue
+    console.log(`\n${paint('bold', `${run.scenario} · ${run.case}`)}, ${metric}`)
+    console.log(rows(['', 'near', 'range', 'windows', 'far', 'range', 'windows', 'moved'], lines))
+  }
+}
+
 const colours = { met: 'green', missed: 'red', 'not measured': 'dim' }
 
 export function printTargets(evaluated) {
   console.log(`\n${paint('bold', 'targets')}`)
   for (const { target, status, parts } of evaluated) {
     console.log(`${paint(colours[status], status.padEnd(12))} ${target}`)
-    for (const { label, limit, value, detail, met, unit = '' } of parts) {
+    for (const { label, limit, value, detail, met, apart, unit = '' } of parts) {
       if (!value) continue
+      const sides = Object.entries(apart ?? {}).map(([distance, side]) => {
+        const mark = side.met === undefined ? '' : side.met ? ' ✓' : ' ✗'
+        return ` · ${distance} ${number(side.value.median)}${mark}`
+      })
       const text = `${number(value.median)}${unit && ` ${unit}`} (${range(value, number)})`
       const wanted = limit ? `, wanted ${limit}` : ''
-      console.log(`             ${met === false ? '✗' : '·'} ${label}: ${text}${wanted}${detail ? ` · ${detail}` : ''}`)
+      console.log(
+        `             ${met === false ? '✗' : '·'} ${label}: ${text}${wanted}${sides.join('')}${detail ? ` · ${detail}` : ''}`,
+      )
     }
   }
   const count = (status) => evaluated.filter((entry) => entry.status === status).length

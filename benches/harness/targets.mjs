@@ -1,118 +1,32 @@
-// The project's targets, each evaluated against the raw data of a run: met, missed, or not measured.
-// A part is met when the median fulfils it; the range is printed beside it.
+// The project's targets, each evaluated against the raw data of a run: met, missed, or not measured. A part is met when the median
+// fulfils it; the range is printed beside it. What crosses between two cores is judged with the cores near each other and far apart,
+// each by itself (harness/distance.mjs): then both must fulfil it, as far as both were seen.
 
-import { difference, median, ratio, series, summary } from './statistics.mjs'
-
-const ZEROMQ = ['zeromq push/pull', 'zeromq pub/sub']
-const SOCKETS = ['socket batched', 'socket in place']
-const NODE_ECHOES = ['zeromq pair', 'unix socket', 'fork ipc', 'worker postMessage']
-
-class Results {
-  constructor(runs) {
-    this.runs = runs
-  }
-
-  entries(scenario, label) {
-    const run = this.runs.find((one) => one.scenario === scenario && one.case === label)
-    return (run?.entries ?? []).filter((entry) => !entry.error && entry.rounds.length > 0)
-  }
-
-  named(scenario, label, names) {
-    return this.entries(scenario, label).filter((entry) => [names].flat().includes(entry.name))
-  }
-
-  /** ringbell's best entry (by median) among those whose way of receiving is one of `ways`. */
-  best(label, ways) {
-    const mine = this.entries('throughput', label).filter(
-      (entry) => entry.kind === 'ringbell' && ways.some((way) => entry.name.endsWith(way)),
-    )
-    return mine.sort((a, b) => median(series(b, 'perSecond')) - median(series(a, 'perSecond')))[0]
-  }
-}
-
-/** The stream rung's best entry beside the hand-batched socket, and beside shared memory. */
-function streamed(results, label) {
-  const rate = (entry) => median(series(entry, 'perSecond'))
-  const fastest = (entries) => entries.sort((a, b) => rate(b) - rate(a))[0]
-  const all = results.entries('throughput', label).filter((entry) => entry.kind === 'ringbell')
-  const mine = fastest(all.filter((entry) => entry.name.startsWith('ringbell stream+')))
-  const shared = fastest(all.filter((entry) => !entry.name.startsWith('ringbell stream+')))
-  const [socket] = results.named('throughput', label, 'socket batched')
-  const against = (other) => (mine && other ? ratio(mine, other, 'perSecond') : undefined)
-  return [
-    atLeast('× hand-batched socket', 0.8, against(socket), mine?.name),
-    beside(atLeast(`× shared memory (${shared?.name})`, 0, against(shared), mine?.name)),
-  ]
-}
-
-const OWNED = ['+owned', '+listen']
-const PRIVATE = ['+borrowed', '+lease']
-
-const short = (limit) => Number(limit.toPrecision(4))
-
-function atLeast(label, limit, value, detail) {
-  return { label, limit: `≥ ${short(limit)}`, value, detail, met: value ? value.median >= limit : undefined }
-}
-
-function atMost(label, limit, value, detail, unit) {
-  return { label, limit: `≤ ${short(limit)}`, value, detail, unit, met: value ? value.median <= limit : undefined }
-}
-
-/** The ratio of ringbell's best entry of some ways to the strongest rival of some names, in each round. */
-function throughput(results, label, ways, names, limit, what) {
-  const mine = results.best(label, ways)
-  const theirs = results.named('throughput', label, names)
-  const value = mine && theirs.length ? ratio(mine, theirs, 'perSecond') : undefined
-  return atLeast(what, limit, value, mine?.name)
-}
-
-/** Said beside a target, and not judged: the same against the rival whose way of receiving is the same. */
-function alike(results, label, ways, name) {
-  return beside(throughput(results, label, ways, [name], 0, `for comparison: × ${name}`))
-}
-
-/** The ratio of one entry to others by a figure where less is better; each round against the best of them. */
-function less(results, scenario, label, mine, theirs, metric, limit, what) {
-  const [own] = results.named(scenario, label, mine)
-  const others = results.named(scenario, label, theirs)
-  const value = own && others.length ? ratio(own, others, metric, Math.min) : undefined
-  return atMost(what, limit, value, own?.name)
-}
-
-function absolute(results, scenario, label, name, metric, scale = 1) {
-  const [own] = results.named(scenario, label, name)
-  const values = own ? series(own, metric).filter(Number.isFinite) : []
-  return values.length ? summary(values.map((value) => value * scale)) : undefined
-}
-
-/** The ratio of one entry to another by a figure where more is better. */
-function more(results, scenario, label, mine, theirs, metric, limit, what) {
-  const [own] = results.named(scenario, label, mine)
-  const [other] = results.named(scenario, label, theirs)
-  return atLeast(what, limit, own && other ? ratio(own, other, metric) : undefined, own?.name)
-}
-
-/** Said beside a target, and not judged. */
-function beside(measured) {
-  const { limit: _, met: __, ...part } = measured
-  return part
-}
-
-/** Limits that not even one round may break. */
-function never(label, limit, value, detail) {
-  return { ...atMost(label, limit, value, detail), met: value ? value.high <= limit : undefined }
-}
-
-function always(label, limit, value, detail) {
-  return { ...atLeast(label, limit, value, detail), met: value ? value.low >= limit : undefined }
-}
-
-function microsBeyond(results, mine, other, limit, what) {
-  const [own] = results.named('calls', 'two cores', mine)
-  const [base] = results.named('calls', 'two cores', other)
-  const micros = own && base ? difference(own, base, 'p50', 1e-3) : undefined
-  return atMost(what, limit, micros, own?.name, 'µs')
-}
+import { DISTANCES, only } from './distance.mjs'
+import {
+  NODE_ECHOES,
+  OWNED,
+  PRIVATE,
+  Results,
+  SOCKETS,
+  ZEROMQ,
+  absolute,
+  alike,
+  always,
+  atLeast,
+  atMost,
+  beside,
+  beyond,
+  less,
+  lines,
+  microsBeyond,
+  more,
+  never,
+  streamed,
+  throughput,
+  where,
+} from './judge.mjs'
+import { median, ratio, series, summary } from './statistics.mjs'
 
 const CONNECTED = ['ringbell adaptive', 'ringbell sleep']
 const ATTACHING = ['server in Rust', 'server in Node']
@@ -181,6 +95,87 @@ const callTargets = [
       ]
     },
   ],
+]
+
+const EARLIER = 'f002595'
+const SENDING = ['for-await', 'owned', 'listen', 'borrowed', 'lease'].map((way) => `ringbell send+${way}`)
+const BUN = ['bun socket batched', 'bun socket in place']
+
+/** The rust scenario's name for a batch of 64 messages, or of 64 KiB. */
+const perCommit = (size) => Math.min(64, 65536 / size)
+
+/** Each of our ways to receive what `send` sends, beside a rival; the slowest of them decides. */
+const everySend = (r, names, limit, what) =>
+  SENDING.map((mine) => {
+    const [own] = r.named('throughput', '256 B', mine)
+    const theirs = r.named('throughput', '256 B', names)
+    return atLeast(what, limit, own && theirs.length ? ratio(own, theirs, 'perSecond') : undefined, mine)
+  })
+
+/** The numbers to reach after f002595. Those beside f002595 itself need `--against f002595`. */
+const numbers = [
+  ...['64 B', '256 B'].map((label) => [
+    `Rust, send each, ${label}`,
+    (r) => [
+      beyond(r, 'rust', `one way, ${label}`, 'ringbell send', EARLIER, Math.min, 1.7, `× ${EARLIER}`),
+      more(r, 'rust', `one way, ${label}`, 'ringbell send', 'C-like ring, 1 a commit', 'perSecond', 1, '× C-like ring'),
+    ],
+  ]),
+  ...Object.entries({ '64 B': 64, '256 B': 256, '4 KiB': 4096, '64 KiB': 65536, '1 MiB': 1 << 20 }).map(
+    ([label, size]) => [
+      `Rust, batches, ${label}`,
+      (r) => {
+        const rival = perCommit(size) > 1 ? `shmem-ipc, ${perCommit(size)} a commit` : 'shmem-ipc'
+        const against = (name, limit) =>
+          more(r, 'rust', `one way, ${label}`, 'ringbell batch', name, 'perSecond', limit, `× ${name}`)
+        return [against(rival, 1), ...(size === 256 ? [against('C-like ring, 1 a commit', 1.5)] : [])]
+      },
+    ],
+  ),
+  [
+    `Node, 256 B, send, beside ${EARLIER}`,
+    (r) => [
+      beyond(r, 'throughput', '256 B', 'ringbell send+', EARLIER, Math.min, 1.4, 'slowest × its slowest'),
+      beyond(r, 'throughput', '256 B', 'ringbell send+', EARLIER, Math.max, 1.3, 'best × its best'),
+    ],
+  ],
+  ['Node, 256 B, send, beside a socket in place', (r) => everySend(r, 'socket in place', 1.5, '× socket in place')],
+  ["Node, 256 B, send, beside Bun's net", (r) => everySend(r, BUN, 1, "× Bun's best")],
+  ...['4 KiB', '64 KiB', '1 MiB'].map((label) => [
+    `Node, owned, ${label}`,
+    (r) => [
+      throughput(r, label, OWNED, 'worker postMessage', 1, '× worker postMessage'),
+      throughput(r, label, OWNED, SOCKETS, 1.5, '× best socket'),
+    ],
+  ]),
+  [
+    'Node, owned, memory back within a second',
+    (r) => [
+      atMost(
+        'MiB left',
+        1,
+        absolute(r, 'memory', 'after owned messages of 64 KiB', 'Node', 'bytesAfterSecond', 2 ** -20),
+      ),
+    ],
+  ],
+  ['round trip 64 B awake, Rust', (r) => [lines(r, 'rust', 'round trip, spinning', 'ringbell', 2)]],
+  [
+    'round trip 64 B awake, Node',
+    (r) => [
+      where(
+        'near',
+        atMost('p50', 1, absolute(r, 'round-trip', 'two cores', 'ringbell adaptive', 'p50', 1e-3), undefined, 'µs'),
+      ),
+      where('far', lines(r, 'round-trip', 'two cores', 'ringbell adaptive', 3)),
+    ],
+  ],
+  ...[
+    ['two cores', 1.35],
+    ['one core', 2],
+  ].map(([label, limit]) => [
+    `asleep, Node, ${label}`,
+    (r) => [less(r, 'round-trip', label, 'ringbell sleep', 'bare eventfd', 'p50', limit, '× bare eventfd, p50')],
+  ]),
 ]
 
 const targets = [
@@ -327,14 +322,32 @@ const targets = [
   ],
 ]
 
-/** Every target: { target, status, parts: [{ label, limit, value, detail, met }] }. */
+/** What a part gives with the cores near and far, beside what it gives over all; `met` is that of the distances where there are any. */
+function judged(part, apart) {
+  const sides = DISTANCES.map((distance) => [distance, apart[distance]]).filter(
+    ([distance, side]) => side.value && (part.where ?? distance) === distance,
+  )
+  if (sides.length === 0) return part.where ? { ...part, value: undefined, met: undefined } : part
+  const met = part.met === undefined ? undefined : sides.every(([, side]) => side.met)
+  return {
+    ...part,
+    met,
+    apart: Object.fromEntries(sides.map(([distance, { value, met }]) => [distance, { value, met }])),
+  }
+}
+
+/** Every target: { target, status, parts: [{ label, limit, value, detail, met, apart: { near, far } }] }. */
 export function evaluate(runs) {
   const results = new Results(runs)
-  return [...targets, ...callTargets].map(([target, measure]) => {
-    const parts = measure(results)
-    const judged = parts.filter((part) => part.limit)
-    const known = judged.filter((part) => part.met !== undefined)
-    const status = known.length < judged.length ? 'not measured' : known.every((part) => part.met) ? 'met' : 'missed'
+  const apart = DISTANCES.map((distance) => [distance, new Results(only(runs, distance))])
+  return [...numbers, ...targets, ...callTargets].map(([target, measure]) => {
+    const sides = apart.map(([distance, side]) => [distance, measure(side)])
+    const parts = measure(results).map((part, index) =>
+      judged(part, Object.fromEntries(sides.map(([distance, side]) => [distance, side[index]]))),
+    )
+    const limited = parts.filter((part) => part.limit)
+    const known = limited.filter((part) => part.met !== undefined)
+    const status = known.length < limited.length ? 'not measured' : known.every((part) => part.met) ? 'met' : 'missed'
     return { target, status: known.some((part) => !part.met) ? 'missed' : status, parts }
   })
 }

@@ -6,6 +6,7 @@ import { stamp, template } from '../harness/payload.mjs'
 import { turn } from './turn.mjs'
 
 const NAME = 'bench.costs'
+const FIRST = 16
 
 function anonymousBytes() {
   return Number(readFileSync('/proc/self/status', 'utf8').match(/RssAnon:\s*(\d+)/)[1]) * 1024
@@ -15,11 +16,11 @@ function anonymousBytes() {
 export async function publisher(job, { handlers, tell }) {
   const bus = await Bus.open({ path: job.bus })
   const topic = await bus.publisher(NAME, { overflow: 'block', maxSubscribers: 1024, allowDirect: true })
-  const message = template(256)
-  handlers.publish = async ({ count }) => {
+  handlers.publish = async ({ count, size = 256 }) => {
+    const message = template(size)
     for (let i = 0; i < count; i++) {
-      stamp(message, 0, 256, i)
-      if (!topic.send(message)) await topic.ready()
+      stamp(message, 0, size, i)
+      while (!topic.send(message)) await topic.ready({ bytes: size })
     }
     tell({ type: 'published' })
   }
@@ -79,6 +80,25 @@ export async function crowd(job, { handlers, tell }) {
     while (received.some((count) => count < messages)) await turn()
     globalThis.gc()
     tell({ type: 'weighed', bytesPerSubscriber: (anonymousBytes() - before) / (subscribers.length - 1) })
+  }
+}
+
+/** What a stream of owned messages leaves in a process that drops them all, a second after the last one. Nobody calls the collector. */
+export async function leftover(job, { handlers, tell }) {
+  const bus = await Bus.open({ path: job.bus })
+  const subscriber = await bus.subscriber(NAME)
+  await subscriber.attached({ count: 1 })
+  const receive = async (messages) => {
+    for (let left = messages; left > 0; left--) await subscriber.receive()
+  }
+  handlers.receive = async ({ messages }) => {
+    // The first ones pay for code and for the smallest slabs.
+    await receive(FIRST)
+    const before = anonymousBytes()
+    await receive(messages - FIRST)
+    const peak = anonymousBytes()
+    await new Promise((resolve) => setTimeout(resolve, 1000))
+    tell({ type: 'received', peakBytes: peak - before, bytesAfterSecond: anonymousBytes() - before })
   }
 }
 

@@ -1,4 +1,4 @@
-// Allocations per message, and what a subscriber costs beyond the mapped ring.
+// Allocations per message, what a subscriber costs beyond the mapped ring, and what large owned messages leave behind.
 
 import { cast } from '../harness/cast.mjs'
 import { alternate } from '../harness/rounds.mjs'
@@ -6,11 +6,13 @@ import { program } from '../harness/rust.mjs'
 
 const MODULE = './ringbell-costs.mjs'
 const SUBSCRIBERS = 64
+const LARGE = { size: 65536, messages: 4096 }
 const nodeOptions = ['--expose-gc', '--min-semi-space-size=64', '--max-semi-space-size=64']
 
 export async function run(context) {
   const allocations = []
   const memory = []
+  const leftovers = []
   if (context.has.ringbellRust) {
     allocations.push({
       name: 'Rust',
@@ -47,6 +49,19 @@ export async function run(context) {
           return result
         }),
     })
+    leftovers.push({
+      name: 'Node',
+      kind: 'ringbell',
+      window: () =>
+        cast(context, MODULE, async (start) => {
+          const publisher = await start('publisher', 0)
+          const leftover = await start('leftover', 1)
+          const received = leftover.ask({ type: 'receive', messages: LARGE.messages }, 'received')
+          await publisher.ask({ type: 'publish', count: LARGE.messages, size: LARGE.size }, 'published')
+          const { type: _, ...result } = await received
+          return result
+        }),
+    })
   }
   const rounds = { ...context, rounds: Math.min(3, context.rounds) }
   return [
@@ -63,6 +78,13 @@ export async function run(context) {
       metric: 'bytesPerSubscriber',
       unit: 'bytes',
       entries: await alternate(memory, { ...rounds, title: 'memory' }),
+    },
+    {
+      scenario: 'memory',
+      case: 'after owned messages of 64 KiB',
+      metric: 'bytesAfterSecond',
+      unit: 'bytes',
+      entries: await alternate(leftovers, { ...rounds, title: 'memory left over' }),
     },
   ]
 }

@@ -6,7 +6,7 @@ import { places } from './tree.mjs'
 /** @typedef {import('./tree.mjs').Tree} Tree */
 
 /** Files of the binding that talk to Node-API, libuv or raw memory. Everything else there is safe Rust. */
-const UNSAFE_IN_BINDING = /^crates\/node\/src\/(buffer|errors|lifecycle|poller|poll_loop|raw|slab|uv)\.rs$/
+const UNSAFE_IN_BINDING = /^crates\/node\/src\/(buffer|errors|lifecycle|poller|poll_loop|raw|uv)\.rs$/
 const UNSAFE_IN_CORE = /^crates\/core\/src\/(sys|segment)\//
 /** Tests fork and break things on purpose; rustc still wants each place to say so (`unsafe_code` is denied). */
 const IN_TESTS = /^crates\/\w+\/src\/(.*\/)?tests(\/|\.rs$)/

@@ -1,5 +1,5 @@
 //! Memory that two processes of a floor share, and the C-like ring over it: one publisher, one subscriber,
-//! no discovery, no wake-up, no distrust. The only `unsafe` of the benchmarks lives here.
+//! no discovery, no wake-up, no distrust.
 
 use std::fs::OpenOptions;
 use std::path::Path;
@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use memmap2::MmapRaw;
 
 use crate::Outcome;
+use crate::oneway::Outlet;
 
 const LINE: usize = 128;
 const FRAMES: usize = 4096;
@@ -69,9 +70,8 @@ impl Ring {
         at
     }
 
-    /// Publisher: copies `message` into the next frame, not visible before `commit`. False: full.
     #[inline]
-    pub fn push(&mut self, message: &[u8]) -> bool {
+    fn write(&mut self, message: &[u8]) -> bool {
         if self.own - self.other == self.slots {
             self.other = self.shared.counter(1).load(Ordering::Acquire);
             if self.own - self.other == self.slots {
@@ -87,12 +87,6 @@ impl Ring {
             frame.add(8).copy_from_nonoverlapping(message.as_ptr(), message.len());
         }
         true
-    }
-
-    /// Publisher: makes what was pushed visible. Once a message or once a batch: it is what a ring costs most.
-    #[inline]
-    pub fn commit(&self) {
-        self.shared.counter(0).store(self.own, Ordering::Release);
     }
 
     /// Subscriber: hands every frame there is to `look`, then gives them back at once. Gives how many.
@@ -114,5 +108,20 @@ impl Ring {
             self.shared.counter(1).store(self.own, Ordering::Release);
         }
         count
+    }
+}
+
+impl Outlet for Ring {
+    /// Copies `message` into the next frame, not visible before `commit`.
+    #[inline]
+    fn push(&mut self, message: &[u8]) -> Outcome<bool> {
+        Ok(self.write(message))
+    }
+
+    /// Once a message or once a batch: it is what a ring costs most.
+    #[inline]
+    fn commit(&mut self) -> Outcome<()> {
+        self.shared.counter(0).store(self.own, Ordering::Release);
+        Ok(())
     }
 }

@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 
 pub mod barrier;
 pub mod floors;
+pub mod oneway;
 pub mod payload;
 pub mod roundtrip;
 pub mod sockets;

@@ -1,6 +1,6 @@
-//! ArrayBuffers over memory that Rust owns: mappings, slabs, and the small tables of the hot calls.
+//! ArrayBuffers over memory that Rust owns: mappings, large messages, and the small tables of the hot calls.
 //!
-//! Invariant: each external ArrayBuffer owns the value that keeps its memory alive (an `Arc`, a slab), and its
+//! Invariant: each external ArrayBuffer owns the value that keeps its memory alive (an `Arc`, a boxed slice), and its
 //! finalizer drops that value. So memory outlives every view of it. An endpoint that closes detaches its buffers first,
 //! so JS sees length 0 and no unmapped memory. This module must never make two ArrayBuffers over one mapping, which is
 //! fatal in old V8s. Callers keep theirs in an `External`.

@@ -17,7 +17,6 @@ mod poll_loop;
 mod poller;
 mod publisher;
 mod raw;
-mod slab;
 mod subscriber;
 mod uv;
 mod watch;

@@ -1,6 +1,6 @@
 // Workers that are terminated in full traffic. Run by hand, with the path of a built binding:
 //   node crates/node/tests/worker-stress.mjs <binding.node> [cycles] [main]
-// Each worker opens a bus, publishes to itself through a poller, takes slabs and leases, and is ended at a random
+// Each worker opens a bus, publishes to itself through a poller, drains and leases, and is ended at a random
 // moment, or ends itself by process.exit. `main`: the main thread loads the binding too. Passes when every worker
 // came up, the exit codes are right, and neither descriptors nor records nor mappings are left.
 import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs'
@@ -67,12 +67,11 @@ function left() {
 
 function work() {
   const { binding, directory, exits, topic } = workerData
-  const { NativeBus, NativePoller, NativeSlabPool } = require(binding)
+  const { NativeBus, NativePoller } = require(binding)
   const bus = NativeBus.open(JSON.stringify({ path: directory }))
   const publisher = bus.publisher(topic, JSON.stringify({ capacity: CAPACITY }))
   const subscriber = bus.subscriber(topic, '{}')
   const watch = bus.watch('*')
-  const pool = new NativeSlabPool()
   const [out, into] = [publisher.hot(), subscriber.hot()]
   const [payload, ready, { scratch }] = [new Uint8Array(1000), new Uint32Array(16), subscriber]
   publisher.memory(0)
@@ -86,7 +85,7 @@ function work() {
   function turn() {
     watch.take()
     for (let round = 0; round < 50; round++) {
-      const count = round % 2 === 0 ? into.drain(pool.take(1 << 16), 0) : into.lease()
+      const count = round % 2 === 0 ? into.drain(new Uint8Array(1 << 16), 0) : into.lease()
       if (count === -2) subscriber.notices()
       if (count > 0 && round % 2 === 1) {
         views.push(new Uint8Array(subscriber.sourceMemory(scratch[0])))

@@ -15,7 +15,7 @@ use memmap2::MmapMut;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use ringbell_benches::floors::{Ring, Shared};
 use ringbell_benches::{
-    Arguments, Meter, Outcome, Peer, barrier, payload, pin, print, raise_descriptors, roundtrip, say,
+    Arguments, Outcome, Peer, barrier, oneway, payload, pin, print, raise_descriptors, roundtrip, say,
     sockets, stop_on_eof,
 };
 use serde_json::json;
@@ -248,24 +248,7 @@ fn ring(arguments: &Arguments) -> Outcome<()> {
     )?;
     peer.line()?;
     pin(own_core)?;
-    let mut meter = Meter::new(arguments, size)?;
-    let (mut since, mut idle) = (0, 0);
-    let result = loop {
-        let count = ring.drain(|message| meter.check.take(message));
-        since += count;
-        if count == 0 {
-            spin_loop();
-            idle += 1;
-        }
-        if since >= 1024 || idle >= 4096 {
-            (since, idle) = (0, 0);
-            if let Some(result) = meter.tick()? {
-                break result;
-            }
-        }
-    };
-    peer.signal_stop();
-    peer.finish()?;
+    let result = oneway::count(arguments, size, peer, |check| Ok(ring.drain(|message| check.take(message))))?;
     std::fs::remove_file(path)?;
     print(&result)
 }
@@ -273,28 +256,8 @@ fn ring(arguments: &Arguments) -> Outcome<()> {
 fn ring_peer(arguments: &Arguments) -> Outcome<()> {
     pin(arguments.cores()?.0)?;
     let size = arguments.number("size", 256)?;
-    let mut ring =
-        Ring::open(&PathBuf::from(arguments.text("path", "")), arguments.number("capacity", 1 << 20)?, size)?;
-    let mut message = vec![7_u8; size];
-    let batch = arguments.number("batch", 1)?;
+    let path = PathBuf::from(arguments.text("path", ""));
+    let mut ring = Ring::open(&path, arguments.number("capacity", 1 << 20)?, size)?;
     say("ready")?;
-    let stop = stop_on_eof();
-    let mut sequence = 0_u32;
-    while !stop.load(Ordering::Relaxed) {
-        let mut pushed = 0;
-        while pushed < batch {
-            payload::stamp(&mut message, sequence);
-            if !ring.push(&message) {
-                break;
-            }
-            sequence = sequence.wrapping_add(1);
-            pushed += 1;
-        }
-        if pushed > 0 {
-            ring.commit();
-        } else {
-            spin_loop();
-        }
-    }
-    Ok(())
+    oneway::pump(size, arguments.number("batch", 1)?, &mut ring)
 }

@@ -9,7 +9,7 @@ use iceoryx2::port::publisher::Publisher;
 use iceoryx2::port::subscriber::Subscriber;
 use iceoryx2::prelude::*;
 use ringbell_benches::{
-    Arguments, Meter, Outcome, Peer, payload, pin, print, roundtrip, say, stop_on_eof, wait_for_line,
+    Arguments, Outcome, Peer, oneway, payload, pin, print, roundtrip, say, stop_on_eof, wait_for_line,
 };
 
 type Port<const N: usize> = Publisher<ipc::Service, [u8; N], ()>;
@@ -23,9 +23,13 @@ fn main() -> Outcome<()> {
         ("one-way", 64) => one_way::<64>(&arguments),
         ("one-way", 256) => one_way::<256>(&arguments),
         ("one-way", 4096) => one_way::<4096>(&arguments),
+        ("one-way", 65536) => one_way::<65536>(&arguments),
+        ("one-way", 1_048_576) => one_way::<1_048_576>(&arguments),
         ("one-way-peer", 64) => one_way_peer::<64>(&arguments),
         ("one-way-peer", 256) => one_way_peer::<256>(&arguments),
         ("one-way-peer", 4096) => one_way_peer::<4096>(&arguments),
+        ("one-way-peer", 65536) => one_way_peer::<65536>(&arguments),
+        ("one-way-peer", 1_048_576) => one_way_peer::<1_048_576>(&arguments),
         ("round-trip", 64) => round_trip::<64>(&arguments),
         ("round-trip-peer", 64) => round_trip_peer::<64>(&arguments),
         ("wake", _) => wake(&arguments),
@@ -67,7 +71,7 @@ fn names() -> (String, String) {
 fn one_way<const N: usize>(arguments: &Arguments) -> Outcome<()> {
     let (peer_core, own_core) = arguments.cores()?;
     pin(own_core)?;
-    let depth = arguments.number("capacity", 1 << 20)? / N;
+    let depth = (arguments.number("capacity", 1 << 20)? / N).max(2);
     let name = names().0;
     let node = node()?;
     let service = topic::<N>(&node, &name, depth)?;
@@ -85,31 +89,16 @@ fn one_way<const N: usize>(arguments: &Arguments) -> Outcome<()> {
     // The subscriber's end of the connection comes with its first look; what is sent before is lost.
     inbox.receive()?;
     peer.tell("go")?;
-    let mut meter = Meter::new(arguments, N)?;
-    let mut since = 0;
-    let result = loop {
-        match inbox.receive()? {
-            Some(sample) => meter.check.take(sample.payload()),
-            None => spin_loop(),
+    print(&oneway::count(arguments, N, peer, |check| {
+        let mut taken = 0;
+        while taken < 256
+            && let Some(sample) = inbox.receive()?
+        {
+            check.take(sample.payload());
+            taken += 1;
         }
-        since += 1;
-        if since == 1024 {
-            since = 0;
-            if let Some(result) = meter.tick()? {
-                break result;
-            }
-        }
-    };
-    peer.signal_stop();
-    // The publisher waits for room before it looks at its flag: keep taking.
-    while peer_running(&mut peer, &inbox)? {}
-    print(&result)
-}
-
-/// Empties the inbox for as long as the peer has not said goodbye.
-fn peer_running<const N: usize>(peer: &mut Peer, inbox: &Inbox<N>) -> Outcome<bool> {
-    while inbox.receive()?.is_some() {}
-    Ok(!peer.exited()?)
+        Ok(taken)
+    })?)
 }
 
 fn one_way_peer<const N: usize>(arguments: &Arguments) -> Outcome<()> {
@@ -120,13 +109,13 @@ fn one_way_peer<const N: usize>(arguments: &Arguments) -> Outcome<()> {
         .publisher_builder()
         .backpressure_strategy(BackpressureStrategy::RetryUntilDelivered)
         .create()?;
-    let mut message = [7_u8; N];
+    let mut message = Box::new([7_u8; N]);
     say("ready")?;
     wait_for_line()?;
     let stop = stop_on_eof();
     let mut sequence = 0_u32;
     while !stop.load(Ordering::Relaxed) {
-        payload::stamp(&mut message, sequence);
+        payload::stamp(&mut *message, sequence);
         send(&port, &message)?;
         sequence = sequence.wrapping_add(1);
     }
