@@ -77,6 +77,7 @@ setters!(PublisherOptions {
     overflow: Overflow,
     max_subscribers: u16,
     Some evict_after: Duration,
+    exact_time: bool,
     metadata: Map<String, Value>,
     endpoints: BTreeMap<String, String>,
     Text codec,
