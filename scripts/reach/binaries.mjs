@@ -96,7 +96,7 @@ async function rustFor(triple, io) {
 async function zigLinker(name, io) {
   if (!onPath('pip')) throw new Missing('Zig, the linker, comes from PyPI, and there is no pip')
   const zig = join(await wheel(`zig-${ZIG}`, `ziglang==${ZIG}`, io), 'ziglang/zig')
-  const linker = join(REACH, `zigcc-${name}`)
+  const linker = join(REACH, `zigcc-${name.replace('linux-', '')}`)
   const cache = join(REACH, 'zig-cache')
   const lines = [
     '#!/bin/sh',
