@@ -11,7 +11,7 @@ import { join } from 'node:path'
 import { glibcProblems } from '../check-glibc.mjs'
 import { readElf } from '../elf.mjs'
 import { buildNative, nativeFile } from '../native.mjs'
-import { announced, isMain, must, onPath, platform, ROOT, script, TARGETS } from '../project.mjs'
+import { announced, isMain, must, onPath, platform, ROOT, run, script, TARGETS } from '../project.mjs'
 import { hashOf, isFresh, setStamp } from '../stamp.mjs'
 import { install } from './debian.mjs'
 import { Missing, REACH, wheel } from './place.mjs'
@@ -86,7 +86,9 @@ function check(name, path) {
 async function rustFor(triple, io) {
   if (!onPath('cargo')) throw new Missing('cargo is not on the PATH')
   const libraries = execFileSync('rustc', ['--print', 'target-libdir', '--target', triple], { encoding: 'utf8' }).trim()
-  if (existsSync(libraries)) return { cargo: 'cargo', env: {}, flags: [] }
+  const add = ['rustup', 'target', 'add', triple]
+  if (existsSync(libraries) || (onPath('rustup') && (await run(add, io)) === 0))
+    return { cargo: 'cargo', env: {}, flags: [] }
   await install(DEBIAN_RUST, io)
   // RUSTC_BOOTSTRAP lets a stable compiler build its own library.
   const env = { RUSTC: '/usr/bin/rustc', RUSTC_BOOTSTRAP: '1' }
