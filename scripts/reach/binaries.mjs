@@ -20,7 +20,14 @@ export const BINARIES = join(REACH, 'binaries')
 const ZIG = '0.17.1'
 /** With the source of the standard library. rustup's `rust-src` comes from no package registry. */
 const DEBIAN_RUST = ['rustc-web', 'cargo-web', 'libstd-rust-web-dev', 'rust-web-src']
-const INPUTS = ['crates/ring/src', 'crates/core/src', 'crates/node', 'Cargo.toml', 'Cargo.lock', 'scripts/reach/binaries.mjs']
+const INPUTS = [
+  'crates/ring/src',
+  'crates/core/src',
+  'crates/node',
+  'Cargo.toml',
+  'Cargo.lock',
+  'scripts/reach/binaries.mjs',
+]
 
 /** Zig's names of the machines; the number is the oldest glibc that is promised. */
 const ZIG_TARGETS = {

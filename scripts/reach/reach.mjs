@@ -58,6 +58,7 @@ await script(async () => {
     return 0
   }
   mkdirSync(LOGS, { recursive: true })
+  /** @type {(import('./rows.mjs').Row & { result: string, detail: string, time: string })[]} */
   const table = []
   try {
     for (const row of rows) {

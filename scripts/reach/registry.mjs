@@ -45,7 +45,12 @@ export async function startRegistry(tarballs) {
       shasum: createHash('sha1').update(bytes).digest('hex'),
     }
     const versions = { [version]: { ...manifest, dist } }
-    documents.set(`/${name}`, { name, 'dist-tags': { latest: version }, versions, time: { [version]: '2020-01-01T00:00:00.000Z' } })
+    documents.set(`/${name}`, {
+      name,
+      'dist-tags': { latest: version },
+      versions,
+      time: { [version]: '2020-01-01T00:00:00.000Z' },
+    })
   }
   return { url, close: () => void server.close() }
 }

@@ -77,7 +77,10 @@ async function project(name, install, io, options = {}) {
   mkdirSync(join(REACH, 'users'), { recursive: true })
   cpSync(USER, folder, { recursive: true })
   const { devDependencies, ...manifest } = JSON.parse(readFileSync(join(USER, 'package.json'), 'utf8'))
-  writeFileSync(join(folder, 'package.json'), JSON.stringify({ ...manifest, ...(options.tools && { devDependencies }) }))
+  writeFileSync(
+    join(folder, 'package.json'),
+    JSON.stringify({ ...manifest, ...(options.tools && { devDependencies }) }),
+  )
   // A lock file of its own, so that yarn takes the folder as a project and not as a part of this repository.
   writeFileSync(join(folder, 'yarn.lock'), '')
   await must(install, { ...io, cwd: folder, env: { ...installing(url, folder), ...options.env } })
@@ -171,7 +174,9 @@ const yarn4 = (linker) =>
 let tools
 /** The project with the bundlers and test runners. @param {Io} io */
 async function toolProject(io) {
-  return (tools ??= await project('tools', npm(['install', '--no-audit', '--no-fund', '--loglevel=error']), io, { tools: true }))
+  return (tools ??= await project('tools', npm(['install', '--no-audit', '--no-fund', '--loglevel=error']), io, {
+    tools: true,
+  }))
 }
 
 /** @param {string} group @param {string} name @param {string} what @param {(folder: string, io: Io) => Promise<string>} act @returns {Row} */
@@ -179,16 +184,26 @@ const tool = (group, name, what, act) => ({ group, name, what, run: async (io) =
 
 /** @type {Row[]} */
 export const ROWS = [
-  ...NODES.map((version) => features('nodes', `node-${version}`, `Node ${version}, glibc`, HERE, (io) => node(version, io))),
+  ...NODES.map((version) =>
+    features('nodes', `node-${version}`, `Node ${version}, glibc`, HERE, (io) => node(version, io)),
+  ),
   features('musl', 'musl-x64', 'Node 24, x64, musl', 'linux-x64-musl', (io) => nodeMusl('x64', io)),
-  features('arm64', 'arm64-gnu-20', 'Node 20, arm64, glibc, by qemu', 'linux-arm64-gnu', (io) => nodeArm64('20.19.0', io)),
-  features('arm64', 'arm64-gnu-24', 'Node 24, arm64, glibc, by qemu', 'linux-arm64-gnu', (io) => nodeArm64('24.22.3', io)),
+  features('arm64', 'arm64-gnu-20', 'Node 20, arm64, glibc, by qemu', 'linux-arm64-gnu', (io) =>
+    nodeArm64('20.19.0', io),
+  ),
+  features('arm64', 'arm64-gnu-24', 'Node 24, arm64, glibc, by qemu', 'linux-arm64-gnu', (io) =>
+    nodeArm64('24.22.3', io),
+  ),
   features('arm64', 'arm64-musl', 'Node 24, arm64, musl, by qemu', 'linux-arm64-musl', (io) => nodeMusl('arm64', io)),
   features('runtimes', 'bun', 'Bun', HERE, bun),
   features('runtimes', 'deno', 'Deno', HERE, deno),
   installed('npm', 'npm', async () => ({ install: NPM_INSTALL })),
-  installed('pnpm', 'pnpm', async (io) => ({ install: [...(await program(io, 'pnpm@10.26.0', 'pnpm/bin/pnpm.cjs')), 'install'] })),
-  installed('yarn-1', 'yarn 1', async (io) => ({ install: [...(await program(io, 'yarn@1.22.22', 'yarn/bin/yarn.js')), 'install'] })),
+  installed('pnpm', 'pnpm', async (io) => ({
+    install: [...(await program(io, 'pnpm@10.26.0', 'pnpm/bin/pnpm.cjs')), 'install'],
+  })),
+  installed('yarn-1', 'yarn 1', async (io) => ({
+    install: [...(await program(io, 'yarn@1.22.22', 'yarn/bin/yarn.js')), 'install'],
+  })),
   yarn4('node-modules'),
   yarn4('pnp'),
   installed('bun-install', 'bun install', async (io) => ({ install: [...(await bun(io)).command, 'install'] })),
@@ -218,6 +233,14 @@ export const ROWS = [
   tool('runners', 'strip-types', 'Node 22 --experimental-strip-types', async (folder, io) =>
     passed(await node('22.23.5', io), ['--experimental-strip-types', 'message.ts'], folder, io),
   ),
-  ...NODES.map((version) => ava(`ava-${version}`, `the tests of this clone on Node ${version}`, HERE, (io) => node(version, io))),
-  ava('ava-musl-x64', 'unit, acquisition and channel tests, x64, musl', 'linux-x64-musl', (io) => nodeMusl('x64', io), PARTS),
+  ...NODES.map((version) =>
+    ava(`ava-${version}`, `the tests of this clone on Node ${version}`, HERE, (io) => node(version, io)),
+  ),
+  ava(
+    'ava-musl-x64',
+    'unit, acquisition and channel tests, x64, musl',
+    'linux-x64-musl',
+    (io) => nodeMusl('x64', io),
+    PARTS,
+  ),
 ]

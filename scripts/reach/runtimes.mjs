@@ -99,7 +99,9 @@ async function emulated(io) {
     const program = join(root, 'usr/bin/qemu-aarch64-static')
     writeFileSync(join(binfmt, 'register'), Buffer.from(rule.replace(/:[^:]*:(\w*)\s*$/, `:${program}:$1`), 'latin1'))
   } catch (error) {
-    throw new Missing(`arm64 programs need qemu in binfmt_misc: ${error instanceof Error ? error.message : String(error)}`)
+    throw new Missing(
+      `arm64 programs need qemu in binfmt_misc: ${error instanceof Error ? error.message : String(error)}`,
+    )
   }
 }
 

@@ -146,7 +146,10 @@ const STEPS = {
   async '200 parallel calls'() {
     const { server, client } = await calls()
     const replies = await Promise.all(Array.from({ length: 200 }, (_, n) => client.call({ op: 'add', n })))
-    assert(replies.every((reply, n) => reply === n + 1), 'each call has its own reply')
+    assert(
+      replies.every((reply, n) => reply === n + 1),
+      'each call has its own reply',
+    )
     await client.close()
     await server.close()
   },
