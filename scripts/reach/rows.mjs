@@ -106,7 +106,8 @@ async function passed(runtime, program, folder, io) {
     io.output(chunk)
   }
   const bus = join(folder, 'bus')
-  const env = { NODE_OPTIONS: undefined, ...runtime.env, IPC_BUS_DIR: bus }
+  // Without colours, which would stand within the counts of a test runner.
+  const env = { NODE_OPTIONS: undefined, NO_COLOR: '1', FORCE_COLOR: undefined, ...runtime.env, IPC_BUS_DIR: bus }
   const code = await run([...runtime.command, ...program], { cwd: folder, env, output, silence: SILENCE })
   rmSync(bus, { recursive: true, force: true })
   const last = /^.*\b(\d+ passed)(?:, 0 failed)?\b.*$/m.exec(text)?.[1]
