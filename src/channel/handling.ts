@@ -242,6 +242,8 @@ class Request extends AsyncResource implements InHand, CallContext<unknown> {
   /** Why the caller does not wait for the answer any more, if that is so. */
   #over: RingbellError | undefined = undefined
   #held = false
+  /** The context of the signal's listeners: what the handler has entered, too. */
+  #scope: AsyncResource = this
   #answered = false
   #credit = 0
   /** Continues a stream that waits for credit, or until its last value is sent. */
@@ -285,6 +287,8 @@ class Request extends AsyncResource implements InHand, CallContext<unknown> {
       return
     }
     this.#held = true
+    // From Node 24 on, a resource keeps the context of its own beginning, whatever is entered in its scope later.
+    if (this.#abort !== undefined) this.#scope = new AsyncResource('RINGBELL_SIGNAL', CONTEXT)
     this.#link.requests.set(this.#id, this)
     this.#handling.began()
   }
@@ -376,7 +380,7 @@ class Request extends AsyncResource implements InHand, CallContext<unknown> {
 
   #fire(reason: RingbellError): void {
     const abort = this.#abort
-    if (abort !== undefined) this.runInAsyncScope(() => abort.abort(reason))
+    if (abort !== undefined) this.#scope.runInAsyncScope(() => abort.abort(reason))
   }
 
   #finish(): void {
