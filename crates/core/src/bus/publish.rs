@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use super::Bus;
 use super::directory::Directory;
 use super::options::Serve;
-use super::scan::still_named;
+use super::scan::{leads_to, still_named};
 use crate::error::{Error, Result};
 use crate::reactor::{Thread, Token, Watched};
 use crate::record::{Granted, Record};
@@ -182,7 +182,8 @@ impl State {
     fn is_in_place(&self, directory_fd: &OwnedFd) -> bool {
         let Some(file) = &self.file else { return true };
         let name = self.record.file_name();
-        fstat(file.as_fd()).is_ok_and(|stat| still_named(directory_fd.as_fd(), &name, &stat))
+        // If it cannot be told, it is not lost: the next look will tell.
+        fstat(file.as_fd()).and_then(|stat| leads_to(directory_fd.as_fd(), &name, &stat)).unwrap_or(true)
     }
 }
 
@@ -191,7 +192,10 @@ fn unlink(directory_fd: &OwnedFd, record: &Record, file: &ForkGuarded) {
     let name = record.file_name();
     if fstat(file.as_fd()).is_ok_and(|stat| still_named(directory_fd.as_fd(), &name, &stat)) {
         let _ = unlinkat(directory_fd, record.socket_name().as_str(), UnlinkatFlags::NoRemoveDir);
-        let _ = unlinkat(directory_fd, name.as_str(), UnlinkatFlags::NoRemoveDir);
+        // Others hear of the end by this alone, as the process lives on. So a failure that may pass gets a second try.
+        if unlinkat(directory_fd, name.as_str(), UnlinkatFlags::NoRemoveDir).is_err() {
+            let _ = unlinkat(directory_fd, name.as_str(), UnlinkatFlags::NoRemoveDir);
+        }
     }
 }
 
