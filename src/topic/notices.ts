@@ -34,8 +34,12 @@ export interface SubscriberEvents {
    * `reconnect`). `error` is that of the last try. No more tries follow.
    */
   gaveUp: [service: Service, error: RingbellError, tries: number]
-  /** It could not attach to a publisher, or the publisher broke the protocol; `error.code` says why. Others are not affected. */
-  failed: [error: RingbellError, service: Service]
+  /**
+   * It could not attach to a publisher, or the publisher broke the protocol; `error.code` says why. Others are not affected.
+   * Without a `service`, the bus directory cannot be read, so that publishers may be missing: it is tried again, and the
+   * event comes once until all of it can be read.
+   */
+  failed: [error: RingbellError, service?: Service]
 }
 
 type Notice =
@@ -51,7 +55,7 @@ type Notice =
   | { type: 'ended'; source: number; reason: string }
   | { type: 'missed'; source: number; messages: number }
   | { type: 'evicted'; source: number }
-  | { type: 'failed'; record: RecordJson; error: CoreError }
+  | { type: 'failed'; record?: RecordJson; error: CoreError }
   | { type: 'gaveUp'; record: RecordJson; error: CoreError; tries: number }
 
 /** What notices need from their subscriber. */
@@ -147,7 +151,8 @@ export class Notices implements PendingNotices {
     if (notice.type === 'failed') {
       const error = errorOf(notice.error)
       this.lastFailure = error
-      this.#events.add('failed', error, serviceOf(notice.record))
+      if (notice.record === undefined) this.#events.add('failed', error)
+      else this.#events.add('failed', error, serviceOf(notice.record))
       return
     }
     if (notice.type === 'gaveUp') {
@@ -169,7 +174,7 @@ function describe(notice: Notice): string {
     case 'attached':
       return `attached to ${notice.record.service} ${notice.record.id} by ${notice.rung}, source ${notice.source}`
     case 'failed':
-      return `cannot attach to ${notice.record.service} ${notice.record.id}: ${notice.error.message}`
+      return `cannot attach to ${notice.record?.service ?? 'any'} ${notice.record?.id ?? ''}: ${notice.error.message}`
     case 'gaveUp':
       return `gave up ${notice.record.service} ${notice.record.id} after ${notice.tries} tries: ${notice.error.message}`
     case 'ended':
