@@ -1,7 +1,7 @@
 // @ts-check
 /**
  * npm run soak [-- SECONDS]: the hunts that are too long for `npm test`, which runs each of them for a short time. They are
- * kills of either side, lost wake-ups, terminated workers, and the fuzz targets if cargo-fuzz and a nightly compiler are
+ * kills of either side, the failure of each system call, lost wake-ups, terminated workers, and the fuzz targets if cargo-fuzz and a nightly compiler are
  * installed. SECONDS (an hour by default) is divided among them. Any failure ends the run with exit code 1.
  */
 import { run, script, SILENCE } from './project.mjs'
@@ -28,6 +28,12 @@ const hunts = [
     name: 'handshakes with servers that die, hang and refuse',
     command: ['cargo', 'test', '--release', '-p', 'ringbell', '--test', 'channel_storm', 'reset', '--', '--nocapture'],
     env: { CHANNEL_HANDSHAKES: String(share * HANDSHAKES_A_SECOND) },
+  },
+  {
+    // As many runs as there are calls, whatever the share.
+    name: 'the n-th system call of each kind fails',
+    command: ['cargo', 'test', '--release', '-p', 'ringbell', '--test', 'nth', '--', '--nocapture'],
+    env: { RINGBELL_NTH: '1' },
   },
   {
     name: 'lost wake-ups',
