@@ -27,7 +27,7 @@ const ANSWER: &str = "RINGBELL_NTH_ANSWER";
 /// Only a hang takes so long.
 const HANG: Duration = Duration::from_secs(180);
 /// A sample takes one series of so many. A prime, so that it meets each kind in some scenario.
-const STRIDE: usize = 97;
+const STRIDE: usize = 293;
 /// Series that found something once.
 const ALWAYS: &[&str] =
     &["look fcntl=ENOLCK", "watch-inotify fcntl=ENOMEM", "topic-stream openat=EMFILE+", "look fstat=ENOMEM"];
