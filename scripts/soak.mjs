@@ -1,8 +1,8 @@
 // @ts-check
 /**
  * npm run soak [-- SECONDS]: the hunts that are too long for `npm test`, which runs each of them for a short time. They are
- * kills of either side, lost wake-ups, terminated workers, hostile callbacks, calls of the binding that fail, and the fuzz targets if cargo-fuzz and a nightly compiler are
- * installed. SECONDS (an hour by default) is divided among them. Any failure ends the run with exit code 1.
+ * kills of either side, the failure of each system call, hostile callbacks, calls of the binding that fail, lost wake-ups,
+ * and the fuzz targets if cargo-fuzz and a nightly compiler are installed. SECONDS (an hour by default) is divided among them. Any failure ends the run with exit code 1.
  */
 import { run, script, SILENCE } from './project.mjs'
 
@@ -33,6 +33,12 @@ const hunts = [
     name: 'every hostile callback, every failing call of the binding',
     command: [process.execPath, 'node_modules/ava/entrypoints/cli.mjs', '__test__/boundary/*.test.ts'],
     env: { RINGBELL_BOUNDARY_SHARE: '1' },
+  },
+  {
+    // As many runs as there are calls, whatever the share.
+    name: 'the n-th system call of each kind fails',
+    command: ['cargo', 'test', '--release', '-p', 'ringbell', '--test', 'nth', '--', '--nocapture'],
+    env: { RINGBELL_NTH: '1' },
   },
   {
     name: 'lost wake-ups',

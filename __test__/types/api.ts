@@ -102,7 +102,7 @@ export async function subscribing(bus: Bus): Promise<void> {
 
   plain.on('attached', (publisher) => same<typeof publisher.service, Service>(true))
   plain.on('missed', (publisher, messages) => void (publisher.service.id + messages.toFixed()))
-  plain.on('failed', (error, service) => same<typeof error, RingbellError>(true) ?? service.name)
+  plain.on('failed', (error, service) => same<typeof error, RingbellError>(true) ?? service?.name)
   // @ts-expect-error messages are no events
   plain.on('message', () => undefined)
 

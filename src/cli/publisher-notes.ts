@@ -32,9 +32,11 @@ export function tellOf(subscriber: Subscriber, out: Output): void {
       ...identity(service),
     }),
   )
-  subscriber.on('failed', ({ code, message }, service) =>
-    out.report(`${named(service)}: ${message} (${code})`, { event: 'failed', ...identity(service), code, message }),
-  )
+  subscriber.on('failed', ({ code, message }, service) => {
+    const about = service === undefined ? '' : `${named(service)}: `
+    const whose = service === undefined ? {} : identity(service)
+    out.report(`${about}${message} (${code})`, { event: 'failed', ...whose, code, message })
+  })
 }
 
 /** `logs@3f2a91c0`: enough to tell instances apart. */

@@ -34,8 +34,12 @@ export interface SubscriberEvents {
    * `reconnect`). `error` is that of the last try. No more tries follow.
    */
   gaveUp: [service: Service, error: RingbellError, tries: number]
-  /** It could not attach to a publisher, or the publisher broke the protocol; `error.code` says why. Others are not affected. */
-  failed: [error: RingbellError, service: Service]
+  /**
+   * It could not attach to a publisher, or the publisher broke the protocol; `error.code` says why. Others are not affected.
+   * Without a `service`, the bus directory cannot be read, so that publishers may be missing: it is tried again, and the
+   * event comes once until all of it can be read.
+   */
+  failed: [error: RingbellError, service?: Service]
 }
 
 type Notice =
@@ -51,7 +55,7 @@ type Notice =
   | { type: 'ended'; source: number; reason: string }
   | { type: 'missed'; source: number; messages: number }
   | { type: 'evicted'; source: number }
-  | { type: 'failed'; record: RecordJson; error: CoreError }
+  | { type: 'failed'; record?: RecordJson; error: CoreError }
   | { type: 'gaveUp'; record: RecordJson; error: CoreError; tries: number }
 
 /** What notices need from their subscriber. */
@@ -74,7 +78,7 @@ export class Notices implements PendingNotices {
   readonly #events: EventQueue<SubscriberEvents>
   #postponed = false
   /** The last try to attach that failed; `undefined` once that publisher is attached. */
-  #failure: { readonly id: string; readonly error: RingbellError } | undefined
+  #failure: { readonly id: string | undefined; readonly error: RingbellError } | undefined
   #closed = false
 
   constructor(native: NativeSubscriber, sources: Sources, host: NoticesHost) {
@@ -151,8 +155,9 @@ export class Notices implements PendingNotices {
     }
     if (notice.type === 'failed') {
       const error = errorOf(notice.error)
-      this.#failure = { id: notice.record.id, error }
-      this.#events.add('failed', error, serviceOf(notice.record))
+      this.#failure = { id: notice.record?.id, error }
+      if (notice.record === undefined) this.#events.add('failed', error)
+      else this.#events.add('failed', error, serviceOf(notice.record))
       return
     }
     if (notice.type === 'gaveUp') {
@@ -174,7 +179,7 @@ function describe(notice: Notice): string {
     case 'attached':
       return `attached to ${notice.record.service} ${notice.record.id} by ${notice.rung}, source ${notice.source}`
     case 'failed':
-      return `cannot attach to ${notice.record.service} ${notice.record.id}: ${notice.error.message}`
+      return `cannot attach to ${notice.record?.service ?? 'any'} ${notice.record?.id ?? ''}: ${notice.error.message}`
     case 'gaveUp':
       return `gave up ${notice.record.service} ${notice.record.id} after ${notice.tries} tries: ${notice.error.message}`
     case 'ended':

@@ -299,6 +299,9 @@ fn limit_of(syscall: &str, errno: Errno) -> Option<&'static str> {
         }
         (Errno::ENOSPC, "inotify_add_watch") => Some("raise fs.inotify.max_user_watches"),
         (Errno::ENOSPC, "epoll_ctl") => Some("raise fs.epoll.max_user_watches"),
+        (Errno::EAGAIN, "clone") => Some(
+            "too many threads; raise RLIMIT_NPROC (ulimit -u), the cgroup's pids.max or kernel.threads-max",
+        ),
         (Errno::EMFILE, _) => {
             Some("too many open descriptors in this process; raise RLIMIT_NOFILE (ulimit -n)")
         }
@@ -376,5 +379,8 @@ mod tests {
         assert_eq!(error.errno(), Some(24));
         assert_eq!(error.syscall(), Some("inotify_init1"));
         assert!(error.to_string().contains("max_user_instances"), "{error}");
+        let error = Error::os("clone", Errno::EAGAIN, "cannot start the bus thread");
+        assert_eq!(error.code(), "ERR_RINGBELL_RESOURCE");
+        assert!(error.to_string().contains("RLIMIT_NPROC"), "{error}");
     }
 }

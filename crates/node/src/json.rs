@@ -69,6 +69,7 @@ pub fn notice(notice: &Notice) -> Vec<Value> {
         Notice::Failed { record, error: problem } => {
             vec![json!({ "type": "failed", "record": record, "error": error(problem) })]
         }
+        Notice::Unreadable { error: problem } => vec![json!({ "type": "failed", "error": error(problem) })],
         Notice::Ended { source, record, reason } => match reason {
             EndReason::Failed(Error::Evicted { .. }) => {
                 vec![json!({ "type": "evicted", "source": source }), ended(*source, "evicted")]

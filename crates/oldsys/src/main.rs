@@ -5,11 +5,10 @@
 //! It cannot show a difference in the behaviour of a call that both kernels have. x86-64 and arm64; a call of a foreign
 //! ABI kills the process. The test runner (`scripts/stages.mjs`) starts it.
 
-mod program;
-mod table;
-
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
+
+use oldsys::{compile, table};
 
 const USAGE: &str = "usage: oldsys 5.4|5.4-noclone3|docker|docker-strict|CALL=ERRNO[,…] COMMAND [ARGUMENT…]
 calls and errnos by name, such as memfd_create=EPERM; crates/oldsys/src/table.rs lists them";
@@ -24,7 +23,7 @@ fn main() -> ExitCode {
         eprintln!("oldsys: no such table: {}\n{USAGE}", name.display());
         return ExitCode::from(2);
     };
-    if let Err(error) = seccompiler::apply_filter(&program::compile(&table)) {
+    if let Err(error) = seccompiler::apply_filter(&compile(&table)) {
         eprintln!("oldsys: the kernel refused the filter: {error}");
         return ExitCode::from(2);
     }

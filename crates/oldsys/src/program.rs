@@ -4,7 +4,7 @@
 //! for the next rule.
 //! References: seccomp(2), `include/uapi/linux/filter.h`.
 
-use crate::table::Rule;
+use crate::table::{Kind, Rule, number};
 use libc::{BPF_ABS, BPF_JEQ, BPF_JGE, BPF_JGT, BPF_JMP, BPF_JSET, BPF_K, BPF_LD, BPF_RET, BPF_W};
 use seccompiler::{BpfProgram, sock_filter};
 
@@ -16,19 +16,17 @@ const ARCHITECTURE: u32 = 0xC000_00B7;
 /// Offsets in `struct seccomp_data`. On a little-endian machine the low half of an argument comes first.
 const NUMBER: u32 = 0;
 const ARCH: u32 = 4;
+const FIRST_ARGUMENT: u32 = 16;
 const SECOND_ARGUMENT: u32 = 24;
 
 /// The filter: each call gets the answer of the first rule that names it.
 pub fn compile(rules: &[Rule]) -> BpfProgram {
-    let mut program = vec![
-        load(ARCH),
-        jump(BPF_JEQ, ARCHITECTURE, 1, 0),
-        answer(libc::SECCOMP_RET_KILL_PROCESS),
-        load(NUMBER),
+    let mut program = checked();
+    program.extend([
         // x32 numbers on x86-64 would pass every comparison below.
         jump(BPF_JGE, 0x4000_0000, 0, 1),
         refuse(libc::ENOSYS),
-    ];
+    ]);
     for rule in rules {
         match *rule {
             Rule::Fails(call, errno) => program.extend([jump(BPF_JEQ, call, 0, 1), refuse(errno)]),
@@ -44,6 +42,29 @@ pub fn compile(rules: &[Rule]) -> BpfProgram {
     }
     program.push(answer(libc::SECCOMP_RET_ALLOW));
     program
+}
+
+/// The filter that asks the supervisor of `nth` about each call of the kind, and about its marks. It lets `sendmsg` on
+/// the descriptor `channel` pass, over which the supervisor learns whom to answer.
+pub(crate) fn compile_notify(kind: &Kind, channel: i32) -> BpfProgram {
+    let mut program = checked();
+    program.extend([
+        jump(BPF_JEQ, number(libc::SYS_sendmsg), 0, 4),
+        load(FIRST_ARGUMENT),
+        jump(BPF_JEQ, channel.cast_unsigned(), 0, 1),
+        answer(libc::SECCOMP_RET_ALLOW),
+        load(NUMBER),
+    ]);
+    for call in kind.calls.iter().chain(&[libc::SYS_umask]) {
+        program.extend([jump(BPF_JEQ, number(*call), 0, 1), answer(libc::SECCOMP_RET_USER_NOTIF)]);
+    }
+    program.push(answer(libc::SECCOMP_RET_ALLOW));
+    program
+}
+
+/// The check of the architecture. It leaves the call's number in the accumulator.
+fn checked() -> BpfProgram {
+    vec![load(ARCH), jump(BPF_JEQ, ARCHITECTURE, 1, 0), answer(libc::SECCOMP_RET_KILL_PROCESS), load(NUMBER)]
 }
 
 fn load(offset: u32) -> sock_filter {

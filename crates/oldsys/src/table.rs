@@ -27,6 +27,104 @@ const CALLS: &[(&str, libc::c_long)] = named!(SYS_memfd_create SYS_pidfd_open SY
     SYS_inotify_init1 SYS_renameat2 SYS_linkat SYS_mmap SYS_fcntl SYS_close_range SYS_clone3 SYS_membarrier);
 const ERRNOS: &[(&str, i32)] = named!(EPERM EACCES ENOSYS EINVAL EMFILE ENFILE ENOMEM ENOLCK EAGAIN);
 
+/// One thing that a program asks of the kernel, whichever call its libc takes for it.
+#[derive(Debug)]
+pub struct Kind {
+    name: &'static str,
+    /// The numbers of its calls.
+    pub calls: &'static [libc::c_long],
+}
+
+/// Calls that cannot fail with an open descriptor, by number, argument and the argument's value: they are neither
+/// counted nor failed. A transfer of eight bytes is one with an eventfd that is never full or empty without need.
+const SAFE: &[(libc::c_long, usize, u64)] = &[
+    (libc::SYS_epoll_ctl, 1, libc::EPOLL_CTL_DEL as u64),
+    (libc::SYS_fcntl, 1, libc::F_GETFL as u64),
+    (libc::SYS_fcntl, 1, libc::F_SETFL as u64),
+    (libc::SYS_fcntl, 1, libc::F_GETFD as u64),
+    (libc::SYS_fcntl, 1, libc::F_SETFD as u64),
+    (libc::SYS_read, 2, 8),
+    (libc::SYS_write, 2, 8),
+];
+
+/// Whether this call cannot fail, or cannot be survived by any program.
+pub(crate) fn is_safe(call: libc::c_long, arguments: &[u64; 6]) -> bool {
+    // Memory and stacks of the libc and of Rust's own library, which end the process without.
+    let anonymous = call == libc::SYS_mmap && arguments[3] & libc::MAP_ANONYMOUS as u64 != 0;
+    anonymous
+        || SAFE.iter().any(|(number, at, value)| *number == call && arguments[*at] & 0xffff_ffff == *value)
+}
+
+impl Kind {
+    /// The name as in the man page.
+    pub fn short(&self) -> &'static str {
+        self.name.trim_start_matches("SYS_")
+    }
+}
+
+/// Kinds by the names of their calls; the first one is the kind's name. `x86`: calls that only x86-64 has.
+macro_rules! kinds {
+    ($($name:ident $(, $other:ident)* $(; $($x86:ident),*)? => [$($errno:ident)*])*) => {
+        &[$((
+            Kind {
+                name: stringify!($name),
+                calls: &[libc::$name $(, libc::$other)* $($(, #[cfg(target_arch = "x86_64")] libc::$x86)*)?],
+            },
+            &[$(libc::$errno),*],
+        )),*]
+    };
+}
+
+/// What ringbell asks of the kernel, with the errors that it may get: those of the man page, and those that limits,
+/// signals, memory, filters and old kernels bring.
+pub const KINDS: &[(Kind, &[i32])] = kinds! {
+    SYS_openat; SYS_open => [EMFILE ENFILE ENOMEM ENOSPC EACCES EINTR EPERM ENOENT EOPNOTSUPP EIO]
+    SYS_mkdirat; SYS_mkdir => [ENOSPC EACCES EROFS EEXIST ENOMEM]
+    SYS_linkat; SYS_link => [ENOSPC EPERM ENOENT EEXIST EDQUOT ENOMEM]
+    SYS_renameat2, SYS_renameat; SYS_rename => [ENOSPC EPERM ENOENT EINVAL ENOMEM]
+    SYS_unlinkat; SYS_unlink => [EBUSY EIO ENOMEM EINTR]
+    SYS_fcntl => [ENOLCK ENOMEM EINTR EMFILE EPERM EACCES EINVAL]
+    SYS_fstat, SYS_newfstatat, SYS_statx => [ENOMEM EACCES EIO ENOENT]
+    SYS_fchmod => [EPERM EIO]
+    SYS_getdents64 => [ENOMEM EIO ENOENT]
+    SYS_read, SYS_preadv2 => [EINTR EIO ENOMEM EAGAIN]
+    SYS_write => [ENOSPC EINTR EIO EDQUOT EAGAIN]
+    SYS_mmap => [ENOMEM EPERM EAGAIN]
+    SYS_munmap => [ENOMEM]
+    SYS_madvise => [ENOMEM EINVAL EAGAIN]
+    SYS_memfd_create => [EMFILE ENFILE ENOMEM EPERM ENOSYS EINVAL]
+    SYS_ftruncate => [ENOMEM ENOSPC EINTR EPERM]
+    SYS_fallocate => [ENOSPC ENOMEM EINTR EOPNOTSUPP]
+    SYS_eventfd2 => [EMFILE ENFILE ENOMEM]
+    SYS_epoll_create1 => [EMFILE ENFILE ENOMEM]
+    SYS_epoll_ctl => [ENOMEM ENOSPC EPERM]
+    SYS_epoll_pwait; SYS_epoll_wait => [EINTR]
+    SYS_ppoll; SYS_poll => [EINTR ENOMEM]
+    SYS_socket => [EMFILE ENFILE ENOMEM ENOBUFS EACCES]
+    SYS_socketpair => [EMFILE ENFILE ENOMEM ENOBUFS]
+    SYS_bind => [EADDRINUSE ENOSPC EACCES ENOMEM]
+    SYS_listen => [EADDRINUSE ENOMEM]
+    SYS_connect => [EAGAIN EINTR ECONNREFUSED ENOMEM EACCES]
+    SYS_accept4 => [EMFILE ENFILE ENOMEM EINTR ECONNABORTED EAGAIN EPERM]
+    SYS_sendmsg, SYS_sendto => [EAGAIN EINTR ENOMEM ENOBUFS EPIPE ETOOMANYREFS]
+    SYS_recvmsg, SYS_recvfrom => [EAGAIN EINTR ENOMEM ECONNRESET]
+    SYS_getsockopt, SYS_setsockopt => [ENOMEM ENOPROTOOPT EPERM]
+    SYS_pidfd_open => [EMFILE ENFILE ENOMEM EPERM ENOSYS]
+    SYS_pidfd_getfd => [EMFILE ENFILE EPERM ENOSYS]
+    SYS_inotify_init1 => [EMFILE ENFILE ENOMEM ENOSYS]
+    SYS_inotify_add_watch => [ENOSPC ENOMEM EACCES ENOENT]
+    SYS_clone3, SYS_clone => [EAGAIN ENOMEM EPERM]
+    SYS_io_setup => [EAGAIN ENOMEM ENOSYS EPERM]
+    SYS_io_submit => [EAGAIN EPERM]
+    SYS_io_getevents => [EINTR]
+    SYS_prctl => [EPERM EINVAL]
+    SYS_prlimit64 => [EPERM]
+    SYS_getrandom => [EINTR]
+    SYS_ioctl => [ENOMEM ENOTTY]
+    SYS_readlinkat; SYS_readlink => [ENOMEM EACCES ENOENT]
+    SYS_shutdown => [ENOTCONN]
+};
+
 /// The rules of a table's name, or of a list `CALL=ERRNO,…`; `None` for any other word.
 pub fn parse(name: &str) -> Option<Vec<Rule>> {
     match name {
@@ -88,6 +186,6 @@ fn fails(call: libc::c_long, errno: i32) -> Rule {
 }
 
 /// libc gives numbers as `c_long`; they are small and positive, and a filter compares 32 bits.
-fn number(call: libc::c_long) -> u32 {
+pub(crate) fn number(call: libc::c_long) -> u32 {
     u32::try_from(call).unwrap_or(u32::MAX)
 }

@@ -110,7 +110,9 @@ export async function attachAll(
     const source = subscriber.stats().sources.find((one) => one.id === id)
     if (source !== undefined) settle(id, { source })
   })
-  subscriber.on('failed', ({ code, message }, { id }) => settle(id, { error: { code, message } }))
+  subscriber.on('failed', ({ code, message }, service) => {
+    if (service !== undefined) settle(service.id, { error: { code, message } })
+  })
   await sleep(timeout, undefined, { signal: over }).catch(() => {})
   signal.throwIfAborted()
   for (const id of missing)

@@ -7,6 +7,7 @@
 //! never while the descriptor still leads to the path. All of `bus` calls this module. It decides nothing about
 //! records.
 
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -114,11 +115,13 @@ impl Directory {
         self.rules.group
     }
 
-    /// Whether the path no longer leads to the open directory.
+    /// Whether the path certainly no longer leads to the open directory. If that cannot be told, the next look will.
     pub(crate) fn is_gone(&self) -> bool {
-        let Ok(ours) = fstat(self.fd().as_fd()) else { return true };
-        std::fs::symlink_metadata(&self.path)
-            .map_or(true, |there| there.ino() != ours.st_ino || there.dev() != ours.st_dev)
+        let Ok(ours) = fstat(self.fd().as_fd()) else { return false };
+        match std::fs::symlink_metadata(&self.path) {
+            Ok(there) => there.ino() != ours.st_ino || there.dev() != ours.st_dev,
+            Err(error) => matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
+        }
     }
 
     /// Makes and opens the directory again if it is gone. Several threads and processes may try at once.

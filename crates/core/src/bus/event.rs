@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use crate::error::Error;
 use crate::reactor::Thread;
 use crate::record::Record;
 
@@ -34,4 +35,8 @@ impl ServiceEvent {
 pub(crate) trait Sink: Send {
     /// Takes one event that the filter lets through.
     fn event(&mut self, event: &ServiceEvent, thread: &mut Thread<'_>);
+
+    /// A part of the directory cannot be read for some time now, so events may be missing. It is told once until all can
+    /// be read again.
+    fn unreadable(&mut self, _error: &Error) {}
 }

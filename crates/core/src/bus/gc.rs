@@ -28,7 +28,7 @@ const TRIES: usize = 8;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct GcReport {
-    /// Records of living instances. They were left alone.
+    /// Records of living instances, and those whose state could not be read. They were left alone.
     pub alive: usize,
     /// Records removed.
     pub records: usize,
@@ -92,7 +92,7 @@ pub(super) fn collect(directory: &Directory, fd: BorrowedFd<'_>, name: &str) -> 
         match lock::is_held(&file, 0) {
             Ok(false) => {}
             Ok(true) => return Verdict::Alive,
-            Err(_) => return Verdict::Foreign,
+            Err(_) => return Verdict::Alive,
         }
         // The lock of this file is free. Another process may have replaced the file: it renames first and closes the
         // old file afterwards.

@@ -194,8 +194,11 @@ impl Bus {
             return Ok(Some(found));
         }
         check_name("service name", service)?;
-        if self.catch_up() {
-            return Ok(view.find(service));
+        match self.catch_up() {
+            Ok(true) => return Ok(view.find(service)),
+            Ok(false) => {}
+            // What could not be read now may still be known.
+            Err(error) => return view.find(service).map(Some).ok_or(error),
         }
         Ok(self.scan(|name| name == service)?.into_iter().next())
     }
@@ -242,7 +245,7 @@ impl Bus {
         let granted =
             announcement.access.as_ref().map(|access| access.grant(self.dir().group())).transpose()?;
         let registry = self.registry()?;
-        let myself = proc::myself();
+        let myself = proc::myself()?;
         let record = Record {
             schema: SCHEMA,
             service: announcement.service,
@@ -383,24 +386,28 @@ impl Bus {
 
     fn select(&self, chosen: impl Fn(&str) -> bool) -> Result<Vec<Arc<Record>>> {
         self.check_open()?;
-        if self.catch_up() {
+        if self.catch_up()? {
             return Ok(self.inner.view.list(chosen));
         }
         self.scan(chosen)
     }
 
     /// Brings the view up to date. False when there is no view.
-    fn catch_up(&self) -> bool {
+    ///
+    /// # Errors
+    /// When a part of the directory cannot be read now.
+    fn catch_up(&self) -> Result<bool> {
         let view = &self.inner.view;
         if !view.is_live() {
-            return false;
+            return Ok(false);
         }
         if view.behind()
             && let Some(registry) = self.running()
+            && let Some(caught_up) = registry.ask(|registry, thread| registry.catch_up(thread))
         {
-            registry.ask(|registry, thread| registry.catch_up(thread));
+            caught_up?;
         }
-        view.is_live()
+        Ok(view.is_live())
     }
 
     fn scan(&self, chosen: impl Fn(&str) -> bool) -> Result<Vec<Arc<Record>>> {

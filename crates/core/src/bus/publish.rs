@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use super::Bus;
 use super::directory::Directory;
 use super::options::Serve;
-use super::scan::still_named;
+use super::scan::leads_to;
 use crate::error::{Error, Result};
 use crate::reactor::{Thread, Token, Watched};
 use crate::record::{Granted, Record};
@@ -182,16 +182,22 @@ impl State {
     fn is_in_place(&self, directory_fd: &OwnedFd) -> bool {
         let Some(file) = &self.file else { return true };
         let name = self.record.file_name();
-        fstat(file.as_fd()).is_ok_and(|stat| still_named(directory_fd.as_fd(), &name, &stat))
+        // If it cannot be told, it is not lost: the next look will tell.
+        fstat(file.as_fd()).and_then(|stat| leads_to(directory_fd.as_fd(), &name, &stat)).unwrap_or(true)
     }
 }
 
 /// By the rule of gc: only while the name leads to this process's own file.
 fn unlink(directory_fd: &OwnedFd, record: &Record, file: &ForkGuarded) {
     let name = record.file_name();
-    if fstat(file.as_fd()).is_ok_and(|stat| still_named(directory_fd.as_fd(), &name, &stat)) {
+    let ours = || fstat(file.as_fd()).and_then(|stat| leads_to(directory_fd.as_fd(), &name, &stat));
+    // A look that failed gets a second one, as below.
+    if ours().or_else(|_| ours()) == Ok(true) {
         let _ = unlinkat(directory_fd, record.socket_name().as_str(), UnlinkatFlags::NoRemoveDir);
-        let _ = unlinkat(directory_fd, name.as_str(), UnlinkatFlags::NoRemoveDir);
+        // Others hear of the end by this alone, as the process lives on. So a failure that may pass gets a second try.
+        if unlinkat(directory_fd, name.as_str(), UnlinkatFlags::NoRemoveDir).is_err() {
+            let _ = unlinkat(directory_fd, name.as_str(), UnlinkatFlags::NoRemoveDir);
+        }
     }
 }
 

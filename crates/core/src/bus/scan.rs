@@ -9,7 +9,6 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
@@ -17,7 +16,7 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 use super::directory::Directory;
 use crate::error::{Error, Result};
 use crate::record::{MAX_RECORD, Record, RecordName};
-use crate::sys::{clock, lock};
+use crate::sys::{clock, list, lock};
 
 const OPEN: OFlag = OFlag::O_RDONLY.union(OFlag::O_NOFOLLOW).union(OFlag::O_NONBLOCK).union(OFlag::O_CLOEXEC);
 /// A file system stamps changes with a clock that ticks every 4 to 10 ms. So a file that changed within the last 20 ms
@@ -69,8 +68,8 @@ pub(crate) enum Inspection {
     Absent,
     /// The file is not believed.
     Bad(Known, Error),
-    /// The state cannot be read now: descriptors or memory ran out, or the file was replaced again and again
-    /// meanwhile.
+    /// The state cannot be read now: a call failed that says nothing of the file, or the file was replaced again and
+    /// again meanwhile. It must be looked at again.
     Later(Error),
 }
 
@@ -94,7 +93,8 @@ pub(crate) fn inspect(
             return bad(name, Some(stamp), reason);
         }
         match lock::is_held(&file, 0) {
-            Err(error) => return bad(name, Some(stamp), error.to_string()),
+            // A failed probe is no answer.
+            Err(error) => return Inspection::Later(error),
             Ok(true) => {}
             Ok(false) if still_named(fd, name, &stat) => return Inspection::Dead,
             Ok(false) => continue,
@@ -111,7 +111,7 @@ pub(crate) fn inspect(
         }
         return match read(&file, stat.st_size).and_then(|bytes| Record::parse(name, stat.st_uid, &bytes)) {
             Ok(record) => Inspection::Alive(Known { stamp, record: Some(Arc::new(record)) }),
-            Err(error @ Error::Resource { .. }) => Inspection::Later(error),
+            Err(error @ (Error::Resource { .. } | Error::Os { .. })) => Inspection::Later(error),
             Err(error) => Inspection::Bad(Known { stamp, record: None }, error),
         };
     }
@@ -126,10 +126,21 @@ fn bad(name: &str, stamp: Option<Stamp>, reason: String) -> Inspection {
     Inspection::Bad(Known { stamp, record: None }, Error::Record { file: name.to_owned(), reason })
 }
 
-/// Whether the name still leads to the file with this stat.
+/// Whether the name certainly still leads to the file with this stat.
 pub(super) fn still_named(directory: BorrowedFd<'_>, name: &str, stat: &FileStat) -> bool {
-    fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW)
-        .is_ok_and(|there| there.st_ino == stat.st_ino && there.st_dev == stat.st_dev)
+    leads_to(directory, name, stat) == Ok(true)
+}
+
+/// Whether the name leads to the file with this stat.
+///
+/// # Errors
+/// When that cannot be told.
+pub(super) fn leads_to(directory: BorrowedFd<'_>, name: &str, stat: &FileStat) -> nix::Result<bool> {
+    match fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Ok(there) => Ok(there.st_ino == stat.st_ino && there.st_dev == stat.st_dev),
+        Err(Errno::ENOENT) => Ok(false),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// Whether the name certainly still has the known state. Compares stamps only.
@@ -145,7 +156,7 @@ pub(super) enum Opened {
     Absent,
     /// The file is not believed.
     Other(String),
-    /// A resource ran out, so the state of the file is not known.
+    /// A call failed that says nothing of the file.
     Later(Error),
 }
 
@@ -155,16 +166,17 @@ impl Opened {
             Ok(file) => file,
             Err(Errno::ENOENT) => return Opened::Absent,
             Err(Errno::ELOOP) => return Opened::Other("it is a symlink".into()),
+            // What the file's rights and its kind (a socket, a device) forbid stays forbidden.
+            Err(errno @ (Errno::EACCES | Errno::EPERM | Errno::ENXIO | Errno::ENODEV)) => {
+                return Opened::Other(format!("it cannot be opened ({errno})"));
+            }
             Err(errno) => {
-                return match Error::os("openat", errno, format!("cannot open record {name}")) {
-                    error @ Error::Resource { .. } => Opened::Later(error),
-                    _ => Opened::Other(format!("it cannot be opened ({errno})")),
-                };
+                return Opened::Later(Error::os("openat", errno, format!("cannot open record {name}")));
             }
         };
         match fstat(file.as_fd()) {
             Ok(stat) => Opened::File(file, stat),
-            Err(errno) => Opened::Other(format!("it cannot be looked at ({errno})")),
+            Err(errno) => Opened::Later(Error::os("fstat", errno, format!("cannot look at record {name}"))),
         }
     }
 }
@@ -222,9 +234,7 @@ impl DirectoryStamp {
 /// All names in the directory that are UTF-8. Other names cannot belong to a bus.
 pub(crate) fn names(directory: BorrowedFd<'_>) -> Result<Vec<String>> {
     let failed = |errno| Error::os("getdents64", errno, "cannot list the bus directory");
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let mut opened = Dir::openat(directory, ".", flags, Mode::empty())
-        .map_err(|errno| Error::os("openat", errno, "cannot list the bus directory"))?;
+    let mut opened = list(directory)?;
     let mut names = Vec::new();
     for entry in opened.iter() {
         let entry = entry.map_err(failed)?;
@@ -273,8 +283,11 @@ impl Cache {
                 }
                 Inspection::Bad(known, _) => drop(self.known.insert(name, known)),
                 Inspection::Dead | Inspection::Absent => {}
-                Inspection::Later(error @ Error::Resource { .. }) => return Err(error),
-                Inspection::Later(_) => alive.extend(known.and_then(|known| known.record)),
+                Inspection::Later(Error::Record { .. }) => {
+                    alive.extend(known.and_then(|known| known.record));
+                }
+                // Without an answer it must not look as if the instance was not there.
+                Inspection::Later(error) => return Err(error),
             }
         }
         // Sorted by service. The file name would sort '@' after '.'.

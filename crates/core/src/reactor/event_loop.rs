@@ -52,11 +52,7 @@ impl Owner {
             .spawn(move || run(event_loop))
             .map_err(|error| {
                 let errno = nix::errno::Errno::from_raw(error.raw_os_error().unwrap_or(nix::libc::EAGAIN));
-                Error::os(
-                    "clone",
-                    errno,
-                    "cannot start the bus thread; is the limit of threads (ulimit -u, pids.max) reached?",
-                )
+                Error::os("clone", errno, "cannot start the bus thread")
             })?;
         Ok(Owner { handle, join: Some(join) })
     }

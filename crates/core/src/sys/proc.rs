@@ -1,12 +1,17 @@
 //! What /proc says about this process and this machine.
 //!
 //! Facts that cannot change while a process lives are read once, and again in a forked child. Invariant: without /proc
-//! the answer is 0 or empty. That is equal to no other process's answer, so pid numbers are then not used. Called by
-//! the record and by acquisition.
+//! the answer is 0 or empty. That is equal to no other process's answer, so pid numbers are then not used. But a look
+//! that failed for want of descriptors is no answer, and is not remembered. Called by the record and by acquisition.
 
 use std::fs;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex, PoisonError};
+
+use nix::errno::Errno;
+
+use crate::error::{Error, Result};
 
 /// This process, as a record describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,39 +29,48 @@ static MYSELF: Mutex<Option<Arc<Myself>>> = Mutex::new(None);
 
 /// # This process
 ///
-/// References: proc_pid_stat(5), pid_namespaces(7), `/proc/sys/kernel/random/boot_id`. Errors: none, see above.
-pub(crate) fn myself() -> Arc<Myself> {
+/// References: proc_pid_stat(5), pid_namespaces(7), `/proc/sys/kernel/random/boot_id`.
+///
+/// Errors: [`Error::Resource`] when descriptors or memory ran out. Where there is no /proc, that is no error.
+pub(crate) fn myself() -> Result<Arc<Myself>> {
     let pid = std::process::id();
     let mut cached = MYSELF.lock().unwrap_or_else(PoisonError::into_inner);
     match cached.as_ref() {
-        Some(myself) if myself.pid == pid => Arc::clone(myself),
+        Some(myself) if myself.pid == pid => Ok(Arc::clone(myself)),
         _ => {
+            let stat = if_there(fs::read(format!("/proc/{pid}/stat")))?;
+            let boot_id = if_there(fs::read_to_string("/proc/sys/kernel/random/boot_id"))?;
             let myself = Arc::new(Myself {
                 pid,
-                start_time: start_time(pid).unwrap_or(0),
-                boot_id: boot_id(),
-                pid_namespace: fs::metadata("/proc/self/ns/pid").map_or(0, |meta| meta.ino()),
+                start_time: stat.and_then(|stat| start_time_in(&stat)).unwrap_or(0),
+                boot_id: boot_id.unwrap_or_default().trim().to_owned(),
+                pid_namespace: if_there(fs::metadata("/proc/self/ns/pid"))?.map_or(0, |meta| meta.ino()),
             });
             *cached = Some(Arc::clone(&myself));
-            myself
+            Ok(myself)
         }
     }
 }
 
-/// # When process `pid` started, in clock ticks since boot
-///
-/// References: proc_pid_stat(5). `None` when there is no such process, or no /proc.
-pub(crate) fn start_time(pid: u32) -> Option<u64> {
-    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+/// `None` where there is no such file, or none for this process.
+fn if_there<T>(result: io::Result<T>) -> Result<Option<T>> {
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(error) => match (error.kind(), error.raw_os_error()) {
+            (ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::PermissionDenied, _) | (_, None) => {
+                Ok(None)
+            }
+            (_, Some(errno)) => Err(Error::os("open", Errno::from_raw(errno), "cannot read /proc")),
+        },
+    }
+}
+
+/// When a process started, in clock ticks since boot, by its proc_pid_stat(5).
+fn start_time_in(stat: &[u8]) -> Option<u64> {
     // The second field is the command in parentheses. The command may contain any byte, even a parenthesis.
     let after = stat.iter().rposition(|byte| *byte == b')')? + 1;
     let text = std::str::from_utf8(stat.get(after..)?).ok()?;
     text.split_ascii_whitespace().nth(19)?.parse().ok()
-}
-
-fn boot_id() -> String {
-    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    text.trim().to_owned()
 }
 
 /// # The soft limit of open descriptors
@@ -72,11 +86,11 @@ mod tests {
 
     #[test]
     fn this_process_is_described() {
-        let myself = myself();
+        let myself = myself().unwrap();
         assert_eq!(myself.pid, std::process::id());
         assert!(myself.start_time > 0 && myself.pid_namespace > 0);
         assert_eq!(myself.boot_id.len(), 36);
-        assert_eq!(start_time(u32::MAX), None);
+        assert_eq!(start_time_in(b"1 (a) b) S 0"), None);
         assert!(descriptor_limit() > 0);
     }
 }

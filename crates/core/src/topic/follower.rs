@@ -37,6 +37,8 @@ pub(super) enum PublisherEvent {
     GivenUp(Arc<Record>, u32, Error),
     /// A publisher could not be attached.
     Failed(Arc<Record>, Error),
+    /// The bus directory cannot be read, so publishers may be missing.
+    Unreadable(Error),
     /// The bus was closed. No publisher will arrive any more, and no publisher's end will be reported.
     Closed,
 }
@@ -120,6 +122,10 @@ impl Sink for Follower {
             // A subscriber needs nothing of a record that can change after it is attached.
             ServiceEvent::Updated(_) => {}
         }
+    }
+
+    fn unreadable(&mut self, error: &Error) {
+        self.shared.inbox.put(PublisherEvent::Unreadable(error.clone()));
     }
 }
 

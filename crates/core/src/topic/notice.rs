@@ -130,6 +130,12 @@ pub enum Notice {
         /// Why it could not be attached.
         error: Error,
     },
+    /// The bus directory cannot be read, so publishers may be missing. It is tried again, and this notice comes once
+    /// until all of it can be read.
+    Unreadable {
+        /// Why it cannot be read.
+        error: Error,
+    },
 }
 
 /// A subscriber that is attached to a publisher.

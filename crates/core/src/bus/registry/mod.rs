@@ -25,7 +25,7 @@ use super::gc;
 use super::publish::Own;
 use super::scan::{Inspection, Known, inspect};
 use super::view::View;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::reactor::{Step, Thread, Token, Watched, contained, discard};
 use crate::record::RecordName;
 use crate::sys::epoll::Epoll;
@@ -36,6 +36,10 @@ pub(crate) use handle::SinkGuard;
 
 /// When to look again at a name whose state could not be read. Also the first retry after the directory was lost.
 const SOON: Duration = Duration::from_millis(20);
+/// The longest pause before such a look. The pauses double.
+const LATER: Duration = Duration::from_secs(1);
+/// With a pause of this length, a failure is no accident any more, and is told.
+const LASTING: Duration = Duration::from_millis(160);
 /// When to try again after the bus thread could not wait for the registry's descriptor.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -83,9 +87,12 @@ pub(super) struct Registry {
     source: Source,
     known: HashMap<String, Known>,
     deaths: Deaths,
-    /// Names whose state could not be read.
-    again: Vec<String>,
+    /// Names whose state could not be read, with the reason. The empty name stands for the whole directory.
+    again: Vec<(String, Error)>,
     again_at: Option<Instant>,
+    again_pause: Duration,
+    /// Whether the sinks know that a part of the directory cannot be read.
+    told: bool,
     poll_at: Option<Instant>,
     restore_at: Option<Instant>,
     backoff: Duration,
@@ -119,6 +126,8 @@ impl Registry {
             deaths: Deaths::default(),
             again: Vec::new(),
             again_at: None,
+            again_pause: SOON,
+            told: false,
             poll_at: None,
             restore_at: None,
             backoff: SOON,
@@ -132,7 +141,8 @@ impl Registry {
 
     pub(super) fn add_sink(&mut self, id: u64, filter: Filter, sink: Box<dyn Sink>, thread: &mut Thread<'_>) {
         if self.has == Scope::Names {
-            self.catch_up(thread);
+            // What cannot be read now is looked at again, and reported then.
+            let _ = self.catch_up(thread);
         }
         let mut listener = Listener { id, filter, sink };
         let present = self.view.list(|service| listener.filter.matches(service));
@@ -141,6 +151,7 @@ impl Registry {
             .all(|record| notify_sink(&mut listener, &ServiceEvent::Added(record), thread));
         if notified {
             self.listeners.push(listener);
+            self.told = false;
         } else {
             discard(listener);
         }
@@ -186,12 +197,37 @@ impl Registry {
     }
 
     /// Takes in every change that happened before this call.
-    pub(super) fn catch_up(&mut self, thread: &mut Thread<'_>) {
+    ///
+    /// # Errors
+    /// When a part of the directory cannot be read now. The view shows what was known of it before.
+    pub(super) fn catch_up(&mut self, thread: &mut Thread<'_>) -> Result<()> {
         self.view.set_dirty(false);
         match self.source {
             Source::Off => {}
             Source::Inotify(_) => self.read_changes(thread),
             Source::Polling { .. } => self.poll(thread),
+        }
+        self.look_again(thread);
+        match self.again.iter().find(|(_, error)| !matches!(error, Error::Record { .. })) {
+            Some((_, error)) => Err(error.clone()),
+            None => Ok(()),
+        }
+    }
+
+    /// Looks at the names whose state could not be read.
+    fn look_again(&mut self, thread: &mut Thread<'_>) {
+        self.again_at = None;
+        for (name, _) in std::mem::take(&mut self.again) {
+            self.examine(&name, thread);
+        }
+        let Some((_, error)) = self.again.first() else {
+            (self.again_pause, self.told) = (SOON, false);
+            return;
+        };
+        if self.again_pause >= LASTING && !self.told {
+            self.told = true;
+            let error = error.clone();
+            self.listeners.retain_mut(|listener| contained(|| listener.sink.unreadable(&error)).is_some());
         }
     }
 
@@ -237,10 +273,8 @@ impl Registry {
             self.poll(thread);
         }
         if is_due(self.again_at) {
-            self.again_at = None;
-            for name in std::mem::take(&mut self.again) {
-                self.examine(&name, thread);
-            }
+            self.again_pause = (self.again_pause * 2).min(LATER);
+            self.look_again(thread);
         }
         if is_due(self.deaths.next_pass) {
             let begun = Instant::now();
@@ -295,7 +329,7 @@ impl Registry {
                 self.absent(name, thread);
                 self.known.insert(name.to_owned(), known);
             }
-            Inspection::Later(_) => self.later(name.to_owned()),
+            Inspection::Later(error) => self.later(name, error),
         }
     }
 
@@ -323,11 +357,13 @@ impl Registry {
         }
     }
 
-    fn later(&mut self, name: String) {
-        if !self.again.contains(&name) {
-            self.again.push(name);
+    /// Looks at the name again after a pause. Until then, whoever uses the view asks for an earlier look.
+    fn later(&mut self, name: &str, error: Error) {
+        if !self.again.iter().any(|(known, _)| known == name) {
+            self.again.push((name.to_owned(), error));
         }
-        self.again_at.get_or_insert_with(|| Instant::now() + SOON);
+        self.again_at.get_or_insert_with(|| Instant::now() + self.again_pause);
+        self.view.set_dirty(true);
     }
 
     fn forget_all(&mut self, thread: &mut Thread<'_>) {

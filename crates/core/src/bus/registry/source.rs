@@ -182,9 +182,9 @@ impl Registry {
         }
         let mut listed = match names(directory.as_fd()) {
             Ok(listed) => listed,
-            Err(_) => {
-                // Descriptors ran out. It is not known whether a name is gone, so none is reported as gone.
-                self.later(String::new());
+            Err(error) => {
+                // It is not known whether a name is gone, so none is reported as gone.
+                self.later("", error);
                 return;
             }
         };

@@ -47,7 +47,7 @@ pub(super) fn acquire(
 
 /// A pid means something only in its own boot and pid namespace.
 fn same_world(record: &Record) -> Result<(), Verdict> {
-    let here = myself();
+    let here = myself()?;
     if record.boot_id.is_empty() || record.boot_id != here.boot_id {
         return Err(Verdict::Next {
             code: "BOOT".into(),

@@ -59,6 +59,7 @@ impl Subscriber {
                 PublisherEvent::Failed(record, error) => {
                     self.notices.push_back(Notice::Failed { record, error })
                 }
+                PublisherEvent::Unreadable(error) => self.notices.push_back(Notice::Unreadable { error }),
                 PublisherEvent::Closed => self.closed = true,
             }
         }
