@@ -46,13 +46,13 @@ test('options that the binding does not know are not passed on', (t) => {
 
 test('an id where a schema belongs, and the other way round', (t) => {
   const cases: [json: () => string, rule: RegExp][] = [
-    [() => publisherJson({ schema: 'v1' as never }, 'json'), /schema \('v1'\) must be a Standard Schema.* schemaId/],
-    [() => subscriberJson({ schema: 'v1' as never }, 'json'), /schema \('v1'\) must be a Standard Schema/],
-    [() => queueJson({ schema: 'v1' as never }, 'json'), /schema \('v1'\) must be a Standard Schema/],
-    [() => workerJson({ schema: 'v1' as never }), /schema \('v1'\) must be a Standard Schema/],
+    [() => publisherJson({ schema: 'v1' as never }, 'json'), /schema .*"v1": it must be a Standard Schema.* schemaId/],
+    [() => subscriberJson({ schema: 'v1' as never }, 'json'), /schema .*"v1": it must be a Standard Schema/],
+    [() => queueJson({ schema: 'v1' as never }, 'json'), /schema .*"v1": it must be a Standard Schema/],
+    [() => workerJson({ schema: 'v1' as never }), /schema .*"v1": it must be a Standard Schema/],
     [() => serveJson({ schema: 'v1' } as never, 'json'), /schema .* requests, replies and messages, an id is schemaId/],
     [() => announceJson({ schema: 'v1' } as never), /schema .* is schemaId/],
-    [() => serveJson({ messages: 'v1' as never }, 'json'), /messages \('v1'\) must be a Standard Schema/],
+    [() => serveJson({ messages: 'v1' as never }, 'json'), /messages .*"v1": it must be a Standard Schema/],
     [() => connectJson({ messages: {} as never }), /messages .* must be a Standard Schema/],
     [() => workerJson({ schemaId: {} as never }), /schemaId .* text of 1 to 256 bytes/],
     [() => publisherJson({ schemaId: 'ä'.repeat(129) }, 'json'), /schemaId .* text of 1 to 256 bytes/],
