@@ -312,6 +312,8 @@ test('doctor checks the machine, sends a message, and leaves nothing', async (t)
     'kernel',
     'yama',
     'seccomp',
+    'doorbells',
+    'barriers',
     'inotify',
     'directory',
     'leftovers',

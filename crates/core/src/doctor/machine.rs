@@ -15,7 +15,7 @@ use super::{Check, fail, ok, warn};
 use crate::segment;
 use crate::sys::eventfd::{self, EventFd};
 use crate::sys::pidfd::PidFd;
-use crate::sys::{aio, memfd, prctl};
+use crate::sys::{aio, membarrier, memfd, prctl};
 
 /// The descriptors that a process with many peers needs at least. A subscriber has three for each publisher.
 const DESCRIPTORS: u64 = 4096;
@@ -154,6 +154,14 @@ pub(super) fn doorbells() -> Check {
             "allow io_setup, io_submit and io_getevents, or raise fs.aio-max-nr if it was EAGAIN",
         ),
     }
+}
+
+pub(super) fn barriers() -> Check {
+    if membarrier::available() {
+        return ok("barriers", "membarrier works: a publisher whose subscribers are awake sends without a fence");
+    }
+    let advice = "allow membarrier: without it each send costs more, and a publisher that relies on it streams to this process";
+    warn("barriers", "membarrier is refused, or the kernel is older than Linux 4.16", advice)
 }
 
 pub(super) fn inotify() -> Check {

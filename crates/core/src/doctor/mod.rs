@@ -73,6 +73,7 @@ impl Bus {
             machine::pidfd(getfd),
             machine::shared_memory(&memory),
             machine::doorbells(),
+            machine::barriers(),
             sockets::sockets(self.dir(), memory.as_ref().is_err_and(segment::refused)),
             machine::inotify(),
             machine::descriptors(),

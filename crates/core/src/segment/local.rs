@@ -12,7 +12,10 @@ use crate::{Error, Result};
 
 /// Whether an error says that memory may not be shared here, and not that a resource ran out.
 pub(crate) fn refused(error: &Error) -> bool {
+    // A call that was interrupted, or found something busy, is no refusal: the next publisher would share again.
+    let passing = [libc::EINTR, libc::EAGAIN, libc::EBUSY, libc::EIO];
     matches!(error, Error::Os { .. } | Error::UnsupportedPlatform { .. })
+        && error.errno().is_none_or(|errno| !passing.contains(&errno))
 }
 
 /// What a publisher holds of a topic that is only streamed.

@@ -105,7 +105,13 @@ pub(crate) fn identity(fd: impl AsFd) -> nix::Result<Option<Identity>> {
 pub(crate) fn reopen(fd: impl AsFd) -> Result<OwnedFd> {
     let path = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
     let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-    open(path.as_str(), flags, Mode::empty()).map_err(|errno| match errno {
+    let opened = loop {
+        match open(path.as_str(), flags, Mode::empty()) {
+            Err(Errno::EINTR) => {}
+            opened => break opened,
+        }
+    };
+    opened.map_err(|errno| match errno {
         Errno::EAGAIN => Error::CorruptPeer { what: "another process holds a lease on its segment".into() },
         errno => {
             Error::os("open", errno, "cannot open a segment again through /proc/self/fd; is /proc mounted?")
