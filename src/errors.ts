@@ -204,7 +204,9 @@ export function tooLarge(bytes: number, limit: number): RingbellError {
 
 /** The error for an object that is used after its `close()`. */
 export function closedError(what: string): RingbellError {
-  return new RingbellError('ERR_RINGBELL_CLOSED', `This ${what} is closed; open a new one.`)
+  // A connection is not opened by its user.
+  const advice = what === 'connection' ? '' : '; open a new one'
+  return new RingbellError('ERR_RINGBELL_CLOSED', `This ${what} is closed${advice}.`)
 }
 
 /** The error for a second reader, or for reading while a batch is lent out. */

@@ -74,7 +74,7 @@ for (const rung of rungs) {
     const bus = await at.bus()
     const wrong = await bus.publisher('mixed', { codec: 'json' })
     const subscriber = await bus.subscriber('mixed', { codec: 'structured', acquire: rung })
-    const failed = new Promise<[RingbellError, Service]>((resolve) =>
+    const failed = new Promise<[error: RingbellError, service?: Service]>((resolve) =>
       subscriber.on('failed', (...details) => resolve(details)),
     )
     const right = await bus.publisher('mixed', { codec: 'structured' })
@@ -84,7 +84,7 @@ for (const rung of rungs) {
       [right.service.id],
     )
     const [error, service] = await failed
-    t.is(service.id, wrong.service.id)
+    t.is(service?.id, wrong.service.id)
     t.true(error instanceof RingbellError && error.code.startsWith('ERR_RINGBELL_'), error.code)
     t.regex(error.message, /json/)
     t.regex(error.message, /structured/)

@@ -42,5 +42,7 @@ export function tellOf(subscriber, account, report) {
   subscriber.on('ended', ({ service }, reason) =>
     report({ ended: service.id, reason, missed, ...account.of(service.id) }),
   )
-  subscriber.on('failed', ({ code, message }, { id }) => report({ failed: `${id.slice(0, 8)}: ${message} (${code})` }))
+  subscriber.on('failed', ({ code, message }, service) =>
+    report({ failed: `${service?.id.slice(0, 8) ?? 'the bus'}: ${message} (${code})` }),
+  )
 }

@@ -11,7 +11,7 @@ for name in glob.glob(f"{bus}/{topic}@*.json"):  # those of the dead refuse
         break
 else:
     sys.exit(f"nobody publishes {topic} in {bus}")
-hello = struct.pack("<4sHH16sQII24x", b"RBHS", 1, 1, bytes.fromhex(record["id"]), 2, os.getpid(), 1)
+hello = struct.pack("<4sHH16sQII24x", b"RBHS", 2, 1, bytes.fromhex(record["id"]), 2, os.getpid(), 1)
 connection.send(hello)  # 2: a stream, please; 1: from the earliest on
 answer = connection.recv(256)
 if struct.unpack_from("<H", answer, 6)[0] != 10:

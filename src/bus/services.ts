@@ -137,11 +137,9 @@ export class Services {
     this.#filled = false
     this.#waiters.fail(closedError('bus'))
     const watches = [...this.#watches].map((watch) => () => watch.close())
-    inSteps(
-      ...watches,
-      () => this.#loop().remove(this.#id),
-      () => this.#watch?.close(),
-    )
+    const own = this.#watch
+    // A view that never began is in no loop.
+    inSteps(...watches, ...(own === undefined ? [] : [() => this.#loop().remove(this.#id), () => own.close()]))
   }
 
   #assertOpen(): void {

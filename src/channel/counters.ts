@@ -18,9 +18,13 @@ export interface QueueReport extends QueueStats {
 
 /** The counters of one instance, or why there are none. */
 export interface ServiceCounters {
+  /** The instance. */
   readonly service: Service
+  /** Those of a server. */
   readonly server?: ServerStats
+  /** Those of a queue. */
   readonly queue?: QueueReport
+  /** Why there are none. */
   readonly error?: RingbellError | RemoteError
 }
 

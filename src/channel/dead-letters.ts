@@ -21,8 +21,11 @@ export interface DeadLetterSummary {
   readonly bytes: number
   /** The first of them, at most 96, as base64. */
   readonly head: string
+  /** The code of the last attempt's error. */
   readonly code: string | undefined
+  /** Its message, cut to 200 characters. */
   readonly message: string
+  /** How many attempts there were. */
   readonly attempts: number
 }
 
@@ -81,7 +84,7 @@ export class DeadLetters {
     return [...this.#data].slice(-MOST_SUMMARIES).map(([{ error, attempts }, data]) => ({
       bytes: data.byteLength,
       head: Buffer.from(data.buffer, data.byteOffset, Math.min(HEAD_BYTES, data.byteLength)).toString('base64'),
-      code: error.code,
+      code: error.code?.slice(0, LONGEST_TEXT),
       message: error.message.slice(0, LONGEST_TEXT),
       attempts,
     }))

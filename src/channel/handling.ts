@@ -261,6 +261,7 @@ class Request extends AsyncResource implements InHand, CallContext<unknown> {
   get signal(): AbortSignal {
     if (this.#abort === undefined) {
       this.#abort = new AbortController()
+      if (this.#held) this.#keepContext()
       if (this.#over !== undefined) this.#abort.abort(this.#over)
     }
     return this.#abort.signal
@@ -287,18 +288,24 @@ class Request extends AsyncResource implements InHand, CallContext<unknown> {
       return
     }
     this.#held = true
-    // From Node 24 on, a resource keeps the context of its own beginning, whatever is entered in its scope later.
-    if (this.#abort !== undefined) this.#scope = new AsyncResource('RINGBELL_SIGNAL', CONTEXT)
+    if (this.#abort !== undefined) this.#keepContext()
     this.#link.requests.set(this.#id, this)
     this.#handling.began()
+  }
+
+  /** From Node 24 on, a resource keeps the context of its own beginning, whatever is entered in its scope later. */
+  #keepContext(): void {
+    this.#scope = new AsyncResource('RINGBELL_SIGNAL', CONTEXT)
   }
 
   answer(value: unknown): void {
     const { host } = this.#handling
     const { payloads } = host
     try {
-      if (host.silent?.(this.#flags) === true) this.#reply(VOID, EMPTY, true)
-      else if (isAsyncIterable(value)) void this.#stream(value)
+      if (host.silent?.(this.#flags) === true) {
+        if (isAsyncIterable(value)) void endOf(value)
+        this.#reply(VOID, EMPTY, true)
+      } else if (isAsyncIterable(value)) void this.#stream(value)
       else if (this.#over !== undefined) return
       else if (value === undefined) this.#reply(VOID, EMPTY, true)
       else if (payloads.replies === undefined) this.#reply(0, payloads.encode(value), payloads.own)
@@ -398,7 +405,12 @@ class Request extends AsyncResource implements InHand, CallContext<unknown> {
   async #stream(values: AsyncIterable<unknown>): Promise<void> {
     const { payloads } = this.#handling.host
     if ((this.#flags & STREAM) === 0) {
-      this.refuse(new RingbellError('ERR_RINGBELL_STREAM', 'The handler answers with a stream; use client.stream().'))
+      this.refuse(
+        new RingbellError(
+          'ERR_RINGBELL_STREAM',
+          'The handler answers with a stream; use client.stream(), or return one value in a worker.',
+        ),
+      )
       await endOf(values)
       return
     }

@@ -139,7 +139,7 @@ export interface CloseOptions {
 export interface QueueOptions<T = Uint8Array, C = T> extends Description, ChannelOptions {
   /** How messages become bytes. Workers must have the same codec. */
   codec?: CodecOption<C> | undefined
-  /** The schema of messages: any Standard Schema that answers at once. It checks what `push` gets, which is sent as given. */
+  /** The schema of messages: any Standard Schema that answers at once. It checks what `push` and `run` get, which is sent as given. */
   schema?: InputSchema<T> | undefined
   /** The rungs that workers may use: `'handshake'`, `'stream'` or, by default, both. */
   offers?: Rung[] | undefined
@@ -167,6 +167,7 @@ export interface QueueOptions<T = Uint8Array, C = T> extends Description, Channe
   deadLetters?: number | undefined
 }
 
+/** When a message may be assigned. */
 export interface PushOptions {
   /** Milliseconds before a worker gets it, 0 by default, at most 2^31 - 1 (24 days). It counts for `limit` meanwhile. */
   delay?: number | undefined

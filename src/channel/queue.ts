@@ -120,7 +120,8 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
   }
 
   /**
-   * Pushes a message and resolves with what the worker's handler returned. It waits for room first, as `ready()` does. The signal takes
+   * Pushes a message and resolves with what the worker's handler returned. It waits for room first, as `ready()` does; do not
+   * change the value before. The signal takes
    * the message back: no worker gets it any more, and the signal of a handler that has it fires. A result that the codec of the worker
    * cannot encode is a failed attempt.
    *
@@ -133,11 +134,12 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
     const { delay, signal } = options
     throwIfAborted(signal)
     this.#life.assertOpen()
-    const data = copied(this.#payloads.encodeMessage(value))
     while (this.size >= this.#limit) {
       await this.#room.wait({ signal })
       throwIfAborted(signal)
     }
+    // Not before there is room: what waits for it would not count for `limit`.
+    const data = copied(this.#payloads.encodeMessage(value))
     const result = await waitFor<Uint8Array | undefined>(
       (waiting) => {
         this.#life.assertOpen()

@@ -32,7 +32,7 @@ export interface ClientStats {
   readonly core: CoreChannelStats
 }
 
-/** The counters of a work queue. `pushed` is the sum of `waiting`, `delayed`, `assigned`, `acknowledged`, `failed` and `withdrawn`. */
+/** The counters of a work queue. While it is open, `pushed` is the sum of `waiting`, `delayed`, `assigned`, `acknowledged`, `failed` and `withdrawn`. */
 export interface QueueStats {
   /** Connected workers. */
   readonly workers: number

@@ -77,7 +77,7 @@ export class Notices implements PendingNotices {
   #kept: Notice[] = []
   readonly #events: EventQueue<SubscriberEvents>
   #postponed = false
-  /** The last try to attach that failed; `undefined` once that publisher is attached. */
+  /** The last failure, of a try to attach or of the directory (no `id`); `undefined` once that publisher, or any one, is attached. */
   #failure: { readonly id: string | undefined; readonly error: RingbellError } | undefined
   #closed = false
 
@@ -148,7 +148,7 @@ export class Notices implements PendingNotices {
     if (notice.type === 'attached') {
       const { record, rung, fallbacks = [], position } = notice
       const publisher = { service: serviceOf(record), rung, fallbacks, ...(position == null ? {} : { position }) }
-      if (this.#failure?.id === record.id) this.#failure = undefined
+      if (this.#failure?.id === undefined || this.#failure.id === record.id) this.#failure = undefined
       this.#sources.add(notice.source, publisher, notice.redeliveredBelow)
       this.#events.add('attached', publisher)
       return

@@ -81,7 +81,7 @@ export class Publisher<T = Uint8Array> extends Emitter<PublisherEvents> implemen
     this.#audience = new Audience(native, this.#hot.sweep, this, this.#poller)
     this.#window = new Window(native, this.#hot, () => this.#room.writing)
     this.#host = hostOf(this, (bytes) => (this.#refused = bytes))
-    this.#id = translated(() => this.#poller.add(native, { wake: () => this.#wake() }))
+    this.#id = this.#poller.add(native, { wake: () => this.#wake() })
     this.#audience.listen()
     if (channels.publisher.opened.hasSubscribers) channels.publisher.opened.publish({ publisher: this })
   }

@@ -42,7 +42,7 @@ export function pauseAfter(
   { delay = DELAY, maxDelay = MAX_DELAY }: BackoffOptions,
   random = Math.random(),
 ): number {
-  return Math.min(maxDelay, delay * 2 ** (failures - 1)) * (1 - SPREAD + 2 * SPREAD * random)
+  return Math.min(maxDelay, delay * 2 ** (failures - 1) * (1 - SPREAD + 2 * SPREAD * random))
 }
 
 export class Backoff {

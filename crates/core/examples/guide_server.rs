@@ -4,9 +4,6 @@ use ringbell::bus::{Bus, BusOptions};
 use ringbell::channel::{Header, Kind, ServerOptions};
 use serde_json::json;
 
-/// A request with this flag asks the server for counters (`ringbell stats`), and not for a call.
-const ABOUT: u8 = 4;
-
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let bus = Bus::open(BusOptions::default())?;
     let mut options = ServerOptions::default();
@@ -15,7 +12,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     loop {
         let request = server.recv()?;
         // A client also sends other kinds: it cancels, for example.
-        if request.header.kind != Kind::Request as u8 || request.header.flags & ABOUT != 0 {
+        if request.header.kind != Kind::Request as u8 {
             continue;
         }
         // `request` borrows the server, so take from it what the reply needs.

@@ -5,16 +5,13 @@
 use ringbell::bus::{Bus, BusOptions};
 use ringbell::channel::{Header, Kind, ServerOptions};
 
-/// A request with this flag asks for counters (`ringbell stats`).
-const STATS: u8 = 4;
-
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let bus = Bus::open(BusOptions::default())?;
     let mut server = bus.serve("upper", ServerOptions::default())?;
     println!("serving 'upper' on {}", bus.path().display());
     loop {
         let request = server.recv()?;
-        if request.header.kind != Kind::Request as u8 || request.header.flags & STATS != 0 {
+        if request.header.kind != Kind::Request as u8 {
             continue;
         }
         // `request` borrows the server, so take from it what the reply needs.

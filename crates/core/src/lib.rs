@@ -109,9 +109,10 @@
 //! # Ok::<(), ringbell::Error>(())
 //! ```
 //!
-//! [`Channel::call`](channel::Channel::call) waits for one reply and drops what else arrives meanwhile. A program with several calls in flight sends and
-//! receives by itself and tells replies apart by `header.id`. The examples `server` and `client` are two programs that do this. A server that names no codec speaks `bytes`, so `bus.connect('upper')` in
-//! Node calls it. A request above `max_message` never arrives, and its caller gets no answer before its timeout.
+//! [`Channel::call`](channel::Channel::call) waits for one reply and drops what else arrives meanwhile. A program with several calls
+//! in flight sends and receives by itself and tells replies apart by `header.id`. The examples `server` and `client` are two
+//! programs that do this. A server that names no codec speaks `bytes`, so `bus.connect('upper')` in
+//! Node calls it. A request above `max_message` is dropped, and its caller gets `ERR_RINGBELL_MESSAGE_TOO_LARGE`.
 //!
 //! # Waiting
 //!

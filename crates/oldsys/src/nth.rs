@@ -8,6 +8,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus};
@@ -86,8 +87,11 @@ pub fn run(mut command: Command, failure: Failure, patience: Duration) -> io::Re
         command.pre_exec(move || {
             // The command must not outlive a supervisor that is killed.
             check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
-            let listener = install(&filter)?;
-            send(number, listener.as_fd())
+            // Closed by hand: dropping it makes an `fcntl` in debug builds. Nobody answers calls yet, so that would hang.
+            let listener = ManuallyDrop::new(install(&filter)?);
+            let sent = send(number, listener.as_fd());
+            libc::close(listener.as_raw_fd());
+            sent
         });
     }
     let mut child = command.spawn()?;

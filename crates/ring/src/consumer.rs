@@ -96,8 +96,9 @@ pub struct Consumer {
     /// How many bytes a message has taken lately. It limits a copy to what the table has entries for.
     frame_hint: usize,
     fault: Option<Fault>,
-    /// Makes every processor that runs the publisher execute a full fence. False: it cannot.
-    barrier: fn() -> bool,
+    /// Makes every processor that runs the publisher execute a full fence. False: it cannot. `None`: this publisher always
+    /// makes its own.
+    barrier: Option<fn() -> bool>,
     /// How often in a row a look at `head` found something new.
     streak: u32,
 }
@@ -418,7 +419,7 @@ impl Consumer {
     /// every processor that runs a thread of the publisher's process executes a full fence. It returns false if it cannot.
     #[must_use]
     pub fn with_barrier(mut self, barrier: fn() -> bool) -> Self {
-        self.barrier = barrier;
+        self.barrier = self.barrier.map(|_| barrier);
         self
     }
 

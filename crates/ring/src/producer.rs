@@ -289,7 +289,7 @@ impl Producer {
         let frames = self.data.frames;
         frames.store(self.head, Header::Batch { body: BATCH_FIELDS + frames_len }.encode());
         frames.store(self.head + 8, sequence);
-        // Some callers pass the time of the last tick.
+        // A caller may pass the time of an earlier message, or a clock's last tick.
         self.published_at = self.published_at.max(now);
         frames.store(self.head + 16, self.published_at);
         self.head += (BATCH_OVERHEAD + frames_len) as u64;

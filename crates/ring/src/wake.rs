@@ -7,7 +7,8 @@
 //!   looks again, sleeps if nothing         loads the flags, swaps them to zero if any, rings
 //! ```
 //!
-//! Invariant (I9): both sides have a full fence, so at least one of them sees the other's store, and no wake-up is lost.
+//! Invariant (I9): both sides have a full fence, their own or one that the other side called for. So at least one of them
+//! sees the other's store, and no wake-up is lost.
 //! Only the waker clears a flag, and only by a swap. A sleeper shares its bit with neighbours, so it would clear theirs,
 //! too. A waker that loaded and stored would lose a flag set in between. Model checking finds both mistakes.
 //!
@@ -78,19 +79,20 @@ impl Fences {
 }
 
 /// Subscriber: announces that a listener of `slot`'s doorbell may be asleep. Look again before sleeping. `barrier` makes
-/// every processor that runs the publisher execute a full fence. False: it could not, and the subscriber must not sleep.
+/// every processor that runs the publisher execute a full fence; `None`: no publisher of this ring ever leaves out its own.
+/// False: it could not, and the subscriber must not sleep.
 pub(crate) fn announce_sleep(
     data: &DataHeader,
     control: &ControlMemory,
     slot: usize,
-    barrier: fn() -> bool,
+    barrier: Option<fn() -> bool>,
 ) -> bool {
     let bit = 1u64 << (slot / SLOTS_PER_DOORBELL);
     control.header().sleepers.fetch_or(bit, Ordering::Relaxed);
     // SYNC: pairs with the fence in `Fences::after_commit`.
     fence(Ordering::SeqCst);
     // SYNC: the acquire pairs with the release in `Fences::note_sleepers`.
-    data.status.unfenced.load(Ordering::Acquire) == 0 || barrier()
+    barrier.is_none_or(|barrier| data.status.unfenced.load(Ordering::Acquire) == 0 || barrier())
 }
 
 /// Publisher, after it stored `head` and made its fence: the doorbells to ring, one bit each.

@@ -1,4 +1,5 @@
-//! Every run of the sleep protocol with barriers (I9), on a machine whose processors delay their stores.
+//! Every run of the sleep protocol with barriers (I9), of one publisher and one reader, on a machine whose processors delay
+//! their stores.
 //!
 //! loom cannot model membarrier(2), which makes another thread execute a fence. So this is the protocol of `wake.rs` by hand,
 //! step by step: a publisher, a reader, and between each of them and the memory a queue of stores (x86-64's memory model;

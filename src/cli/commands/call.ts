@@ -3,7 +3,7 @@
  * codec, and payloads.ts converts text to and from it. An error of the handler goes to stderr, with its code.
  */
 import { Command, Option } from 'commander'
-import type { Bus, Client, RingbellError } from '../../index.js'
+import type { Bus, Client, RingbellError, Service } from '../../index.js'
 import { CommandError } from '../exit-codes.js'
 import { DURATIONS, parseDuration } from '../figures.js'
 import { Input, withFile } from '../input.js'
@@ -100,7 +100,13 @@ function refused(client: Client, { services }: Bus): AbortSignal {
   client.on('failed', (error, service) => {
     if (service === undefined || !REFUSALS.has(error.code)) return
     refusedBy.add(service.id)
-    const instances = services.list().filter(({ name, kind }) => name === service.name && kind === service.kind)
+    let instances: Service[]
+    try {
+      instances = services.list().filter(({ name, kind }) => name === service.name && kind === service.kind)
+    } catch {
+      // The directory cannot be read now. The call goes on waiting, and its time limit ends it.
+      return
+    }
     if (instances.every(({ id }) => refusedBy.has(id))) over.abort(error)
   })
   return over.signal

@@ -158,7 +158,10 @@ pub(super) fn doorbells() -> Check {
 
 pub(super) fn barriers() -> Check {
     if membarrier::available() {
-        return ok("barriers", "membarrier works: a publisher whose subscribers are awake sends without a fence");
+        return ok(
+            "barriers",
+            "membarrier works: a publisher whose subscribers are awake sends without a fence",
+        );
     }
     let advice = "allow membarrier: without it each send costs more, and a publisher that relies on it streams to this process";
     warn("barriers", "membarrier is refused, or the kernel is older than Linux 4.16", advice)

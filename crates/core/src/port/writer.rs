@@ -8,7 +8,8 @@
 use std::sync::Arc;
 
 use ringbell_ring::{
-    Config, Ending, Identity, Peers, Producer, PublisherCounters, Sent, SlotView, Span, layout, padded,
+    Config, Ending, Identity, Peers, Producer, PublisherCounters, Sent, SlotState, SlotView, Span, layout,
+    padded,
 };
 
 use super::send_clock::SendClock;
@@ -374,8 +375,14 @@ impl Writer {
 
     /// Whether so many readers are there and live. Their locks are asked for only if enough slots are in use.
     pub(crate) fn are_read_by(&self, count: usize) -> bool {
-        self.producer.slots().take(count).count() == count
-            && self.slots().filter(|(_, alive)| *alive).take(count).count() == count
+        self.producer.slots().take(count).count() == count && self.live().take(count).count() == count
+    }
+
+    /// The slots of readers that are there and live. One that was evicted is not there, even if it does not know it yet.
+    pub(crate) fn live(&self) -> impl Iterator<Item = SlotView> + '_ {
+        let reading =
+            |(slot, alive): (SlotView, bool)| (alive && slot.state == SlotState::Active).then_some(slot);
+        self.slots().filter_map(reading)
     }
 
     /// The user of the guest in a slot, as the kernel reports it.

@@ -6,6 +6,8 @@
 
 #![allow(unsafe_code)]
 
+use std::time::Duration;
+
 use nix::errno::Errno;
 
 use crate::{Error, Result};
@@ -17,7 +19,7 @@ use crate::{Error, Result};
 /// # References
 /// `membarrier(2)`: MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, Linux 4.16.
 pub(crate) fn available() -> bool {
-    call(libc::MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED).is_ok() && barrier()
+    call(libc::MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED).is_ok() && check().is_ok()
 }
 
 /// Checks that this process can call for a barrier.
@@ -31,13 +33,19 @@ pub(crate) fn check() -> Result<()> {
     })
 }
 
-/// Every processor that runs a thread of a registered process executes a full fence before this returns. False: the kernel
-/// refused.
+/// Every processor that runs a thread of a registered process executes a full fence before this returns.
+///
+/// False: the kernel refused, although it did not when the ring was joined. A filter was installed since. The caller then
+/// looks again instead of sleeping, so this pauses for a millisecond: such a reader polls, and does not spin.
 ///
 /// # References
 /// `membarrier(2)`: MEMBARRIER_CMD_GLOBAL_EXPEDITED, Linux 4.16.
 pub(crate) fn barrier() -> bool {
-    call(libc::MEMBARRIER_CMD_GLOBAL_EXPEDITED).is_ok()
+    let done = call(libc::MEMBARRIER_CMD_GLOBAL_EXPEDITED).is_ok();
+    if !done {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    done
 }
 
 fn call(command: libc::c_int) -> nix::Result<()> {

@@ -197,7 +197,7 @@ pub enum PublisherNotice {
         subscriber: AttachedSubscriber,
     },
     /// A subscriber has been in the way of a message for half of the time after which it is evicted, and for a second
-    /// at most. It is reported once for each stall.
+    /// at most. It is reported once for each stall, and not if the eviction comes before the next look.
     Stalled {
         /// The subscriber.
         subscriber: AttachedSubscriber,

@@ -118,7 +118,7 @@ impl Consumer {
             passed: None,
             frame_hint: 64,
             fault: None,
-            barrier: no_barrier,
+            barrier: data.needs_barriers().then_some(no_barrier),
             streak: 0,
         })
     }
@@ -180,13 +180,13 @@ impl Consumer {
             passed: None,
             frame_hint: 64,
             fault: None,
-            barrier: no_barrier,
+            barrier: data.needs_barriers().then_some(no_barrier),
             streak: 0,
         })
     }
 }
 
-/// Without a barrier, no subscriber of a publisher that commits without a fence may sleep.
+/// The barrier of a subscriber that was given none: it must not sleep.
 fn no_barrier() -> bool {
     false
 }

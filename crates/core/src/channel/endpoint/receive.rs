@@ -294,8 +294,8 @@ impl Channel {
         }
     }
 
-    /// Whether a message can be handed out. Messages that are too short to have a header are dropped on the way.
-    /// Inquiries are refused.
+    /// Whether a message can be handed out. Messages that are too short to have a header, or too large, are dropped on the
+    /// way. Requests that the program does not see are refused.
     fn peek(&mut self) -> Result<bool> {
         loop {
             if self.received.whole.is_some() {
@@ -308,21 +308,35 @@ impl Channel {
                 return Ok(true);
             }
             let next = self.received.batch.next();
-            let header = self.received.message(next).map(|incoming| incoming.header);
-            if header.is_some_and(|header| !header.is_inquiry()) {
+            let found = self.received.message(next).map(|incoming| (incoming.header, incoming.data.len()));
+            let unseen = found.is_none_or(|(header, bytes)| self.is_unseen(header, bytes));
+            if !unseen {
                 return Ok(true);
             }
             self.received.batch.advance_to(next + 1);
-            if let Some(header) = header {
-                let message = "This server gives no counters.";
-                self.refuse(self.received.connection, header, "ERR_RINGBELL_NOT_FOUND", message);
+            if let Some((header, bytes)) = found {
+                self.refuse(self.received.connection, header, bytes);
             }
         }
     }
 
+    /// Whether the program does not get this message.
+    fn is_unseen(&self, header: Header, bytes: usize) -> bool {
+        header.is_inquiry() || bytes > self.received.most
+    }
+
     /// Answers a request in place of the program, which does not see it, so that its caller does not wait in vain.
-    /// Where there is no room for the refusal, or the caller is gone, nothing is sent.
-    fn refuse(&mut self, connection: u32, request: Header, code: &str, message: &str) {
+    /// Where there is no room for the refusal, or the caller is gone, nothing is sent. Other kinds have no answer.
+    fn refuse(&mut self, connection: u32, request: Header, bytes: usize) {
+        if request.kind != Kind::Request as u8 {
+            return;
+        }
+        let (code, message) = if request.is_inquiry() {
+            ("ERR_RINGBELL_NOT_FOUND", "This server gives no counters.".to_owned())
+        } else {
+            let error = Error::MessageTooLarge { size: bytes, limit: self.received.most };
+            (error.code(), error.to_string())
+        };
         let told = serde_json::json!({ "code": code, "name": "RingbellError", "message": message });
         _ = self.send(connection, Header::new(Kind::Error, request.id), told.to_string().as_bytes());
     }
@@ -350,12 +364,9 @@ impl Channel {
         let count = if let Ok(Drained::Batch { count, .. }) = drained { count } else { 0 };
         self.received.batch.end(buffers, count);
         match drained? {
-            Drained::Large { connection, header, bytes } if bytes > self.received.most => {
+            Drained::Large { connection, header, bytes } if self.is_unseen(header, bytes) => {
                 self.skip_large(connection)?;
-                if header.kind == Kind::Request as u8 {
-                    let error = Error::MessageTooLarge { size: bytes, limit: self.received.most };
-                    self.refuse(connection, header, error.code(), &error.to_string());
-                }
+                self.refuse(connection, header, bytes);
                 Ok(false)
             }
             Drained::Large { connection, .. } => {

@@ -53,7 +53,7 @@ impl Drop for Keeper {
                 .as_ref()
                 .is_some_and(|guest| matches!(guest.transport, GuestTransport::Forwarder { .. }));
             if !streamed {
-                self.guests.evict(slot, Parting::Closed);
+                self.guests.evict(slot, Parting::Unknown);
             }
         }
         // The forwarder of a guest that is streamed to tells it, after it has sent what is left.

@@ -128,7 +128,8 @@ impl ProxyReader {
         })?;
         let consumer = consumer.with_barrier(membarrier::barrier);
         consumer.note_way(Rung::Stream.code());
-        if consumer.arrived() {
+        // The flags of a guest's own memory are new, so they say nothing of a publisher that listens.
+        if consumer.arrived() || guest.is_some() {
             source.room.ring();
         }
         Ok(ProxyReader {

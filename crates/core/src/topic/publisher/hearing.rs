@@ -67,7 +67,7 @@ impl Publisher {
         !self.is_foreign() && !self.writer.is_listening()
     }
 
-    /// Announces that this publisher listens, as [`notices`](Self::notices) does, and takes no notice.
+    /// Announces that this publisher listens, as [`notices`](Self::notices) does, without taking any notices.
     pub fn listen(&mut self) {
         if !self.is_foreign() {
             self.writer.listen();

@@ -383,7 +383,7 @@ impl Publisher {
         if self.is_foreign() {
             return 0;
         }
-        self.writer.slots().filter(|(_, alive)| *alive).count()
+        self.writer.live().count()
     }
 
     /// Counters, and what each attached subscriber still has to read. In a forked child all counters are 0.
@@ -457,7 +457,8 @@ impl Publisher {
 }
 
 impl AsFd for Publisher {
-    /// Readable when subscribers made room while the publisher waited. See [`Publisher::arm_room`].
+    /// Readable when subscribers made room while the publisher waited ([`Publisher::arm_room`]), or came or left while it
+    /// listened ([`Publisher::listen`]).
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.epoll.as_fd()
     }
