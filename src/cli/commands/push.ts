@@ -161,7 +161,11 @@ class Results {
         (result) => this.#printNext(number, result),
         (error: RingbellError) => {
           // The summary counts what is lost.
-          if (!this.#queue.closed) tellGivenUp(job, error, this.#name, this.#codec, this.#out)
+          if (this.#queue.closed) return
+          // The job itself is done.
+          if (error.code === 'ERR_RINGBELL_MESSAGE_TOO_LARGE')
+            this.#out.note(`${this.#name}: job ${number}: ${error.message}`)
+          else tellGivenUp(job, error, this.#name, this.#codec, this.#out)
         },
       )
       .then(() => void this.#running.delete(one))
