@@ -40,10 +40,10 @@ export function check(options: unknown, rules: Rules, within = ''): void {
  *
  * @throws {RingbellError} `ERR_RINGBELL_INVALID_OPTION`.
  */
-export function coreJson(options: unknown, own: Rules, more: object = {}): string {
+export function coreJson(options: unknown, own: Rules, more?: () => object): string {
   const others = entries(options).filter(([name]) => !Object.hasOwn(own, name))
   for (const [name, value] of entries(options)) if (Object.hasOwn(own, name)) checkOne(own, name, value)
-  const given = [...others, ...Object.entries({ ...more, [OTHERS]: Object.keys(own) })].filter(
+  const given = [...others, ...Object.entries({ ...more?.(), [OTHERS]: Object.keys(own) })].filter(
     ([, value]) => value !== undefined,
   )
   return `{${given.map(([name, value]) => `${JSON.stringify(name)}:${jsonOf(value, name)}`).join(',')}}`

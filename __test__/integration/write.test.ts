@@ -235,7 +235,7 @@ test('limits on topics that drop, and above 1 GiB, are reported', async (t) => {
 test('a write that cannot be sent is rejected, and the next one is sent', async (t) => {
   const { publisher, subscriber, missed } = await scene(t)
   for (const bad of ['text', undefined, new ArrayBuffer(LARGE), {}])
-    t.is(await codeOf(() => publisher.write(bad as never)), 'ERR_RINGBELL_INVALID_OPTION')
+    t.is(await codeOf(() => publisher.write(bad as never)), 'ERR_RINGBELL_CODEC')
   const loan = publisher.loan(1)
   t.is(await codeOf(() => publisher.write(blob(0, LARGE))), 'ERR_RINGBELL_WINDOW_OPEN')
   t.is(await codeOf(() => publisher.write(blob(0, 1))), 'ERR_RINGBELL_WINDOW_OPEN')
