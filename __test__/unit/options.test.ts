@@ -169,3 +169,8 @@ test('values that only TypeScript would refuse are checked', (t) => {
   ]
   for (const [call, message] of wrong) t.throws(call, { code: INVALID, message })
 })
+
+test('options that are no object', (t) => {
+  for (const json of [publisherJson, subscriberJson, serveJson, queueJson, connectJson, workerJson, announceJson])
+    t.throws(() => json(null as never, 'json'), { code: INVALID, message: /options .*must be an object/ })
+})

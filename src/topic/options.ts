@@ -107,11 +107,11 @@ const BATCHES: Rules = { signal, lifetime: oneOf('owned', 'borrowed', 'lease') }
 const ATTACHED: Rules = { signal, count: integer(1, 2 ** 20) }
 const READY: Rules = { signal, bytes: integer(0, 2 ** 30) }
 export function publisherJson(options: PublisherOptions<unknown>, codecId: string): string {
-  return coreJson(options, PUBLISHER, { codec: codecId, schema: options.schemaId })
+  return coreJson(options, PUBLISHER, ({ schemaId: schema }) => ({ codec: codecId, schema }))
 }
 
 export function subscriberJson(options: SubscriberOptions<unknown>, codecId: string | undefined): string {
-  const json = coreJson(options, ENDPOINT, { codec: codecId })
+  const json = coreJson(options, ENDPOINT, () => ({ codec: codecId }))
   for (const name of ['ackBatch', 'ackInterval'] as const)
     if (options[name] !== undefined && options.ack !== 'batch') throw invalid(name, options[name], "needs ack: 'batch'")
   return json
