@@ -31,7 +31,9 @@ export interface AttachedSubscriber {
 /**
  * The events of a publisher. The first listener hears of all subscribers that are attached. A subscriber that comes and
  * leaves while the event loop is busy may not be told of. A death or a stall is noticed within 250 ms. Listeners do not
- * keep the process alive. There are no events after `close()`.
+ * keep the process alive. There are no events after `close()`. If the core fails, calls of
+ * `attached()` that wait are rejected, or else a process warning (`RINGBELL_FAILED`) says so. Then there are none until a
+ * listener is added again.
  */
 export interface PublisherEvents {
   /** A subscriber has attached. It gets all messages from now on. */

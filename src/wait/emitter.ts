@@ -33,7 +33,7 @@ function redefine(
   const value: Register = function (event, listener) {
     // Node itself refuses what is not a function.
     register.call(this, event, typeof listener === 'function' ? wrap(this, event, listener) : listener)
-    ;(this as Emitter<Record<never, never>>).listenerAdded()
+    ;(this as Emitter<Record<string, unknown[]>>).listenerAdded()
     return this
   }
   Object.defineProperty(Emitter.prototype, name, { value, writable: true, configurable: true })
