@@ -2,7 +2,7 @@
  * Every method of the public API with a wrong value in every place: each argument, and each option of an argument. It is
  * refused with an error of the library, or accepted; the process lives, no wait hangs after the bus is closed, and the
  * witness goes on. The methods come from the declarations, so a new one needs an entry in fixtures/boundary/subjects.ts.
- * `npm test` takes every fourth place, `npm run soak` all.
+ * `npm test` takes every second place, `npm run soak` all.
  */
 import test from 'ava'
 import { CASES_PATIENCE_MS, problemsOf, shareOf } from '../helpers/boundary.js'

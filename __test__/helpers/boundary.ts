@@ -10,7 +10,7 @@ import type { Told } from '../fixtures/boundary/report.js'
 /** A child that tells nothing for so long hangs. A case takes milliseconds. */
 const SILENCE_MS = 60_000
 
-const USUAL_SHARE = 16
+const USUAL_SHARE = 8
 
 /** `npm test` runs one case of so many. `npm run soak` runs all. */
 export const SHARE = Number(process.env['RINGBELL_BOUNDARY_SHARE'] ?? USUAL_SHARE)
