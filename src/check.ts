@@ -35,15 +35,15 @@ export function check(options: unknown, rules: Rules, within = ''): void {
 }
 
 /**
- * Checks the options that `own` has rules for, and writes the others as JSON. The core knows those and checks them. `more` has
- * further fields for the core. The names of `own` go along, so that the core can list every option when one is misspelled.
+ * Checks the options that `own` has rules for, and writes the others as JSON. The core knows those and checks them. `more` makes
+ * further fields for the core from options that are an object. The names of `own` go along, so that the core can list every option when one is misspelled.
  *
  * @throws {RingbellError} `ERR_RINGBELL_INVALID_OPTION`.
  */
-export function coreJson(options: unknown, own: Rules, more?: () => object): string {
+export function coreJson<O>(options: O, own: Rules, more?: (options: O) => object): string {
   const others = entries(options).filter(([name]) => !Object.hasOwn(own, name))
   for (const [name, value] of entries(options)) if (Object.hasOwn(own, name)) checkOne(own, name, value)
-  const given = [...others, ...Object.entries({ ...more?.(), [OTHERS]: Object.keys(own) })].filter(
+  const given = [...others, ...Object.entries({ ...more?.(options), [OTHERS]: Object.keys(own) })].filter(
     ([, value]) => value !== undefined,
   )
   return `{${given.map(([name, value]) => `${JSON.stringify(name)}:${jsonOf(value, name)}`).join(',')}}`

@@ -8,25 +8,25 @@ import { fromNative } from './errors.js'
 
 /** Runs every step, in order. Then it throws the first error, as an error of the library; further ones are logged. */
 export function inSteps(...steps: readonly (() => void)[]): void {
-  const errors = steps.map(errorOf).filter((error) => error !== undefined)
+  const errors = steps.map(failureOf).filter((error) => error !== undefined)
   const [first, ...others] = errors
   for (const other of others) debug('closing: %s', other)
   if (errors.length > 0) throw first
 }
 
-/** What `step` throws, as an error of the library. */
-export function errorOf(step: () => void): unknown {
+/** What `step` throws, as an error of the library; `undefined` if it throws nothing. User code may throw `undefined` itself. */
+export function failureOf(step: () => void): unknown {
   try {
     step()
     return undefined
   } catch (error) {
-    return fromNative(error)
+    return error === undefined ? new TypeError('undefined was thrown') : fromNative(error)
   }
 }
 
 /** Closes what was opened for something that then failed with this error. The error of closing must not replace it. */
 export function closedAfter(error: unknown, opened: { close(): void }): unknown {
-  const second = errorOf(() => opened.close())
+  const second = failureOf(() => opened.close())
   if (second !== undefined) debug('closing after a failure: %s', second)
   return fromNative(error)
 }

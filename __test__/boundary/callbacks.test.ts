@@ -4,9 +4,8 @@
  * `SHARE`th case, `npm run soak` all.
  */
 import test from 'ava'
-import { problemsOf, shareOf } from '../helpers/boundary.js'
+import { CASES_PATIENCE_MS, problemsOf, shareOf } from '../helpers/boundary.js'
 import { publicApi } from '../helpers/declarations.js'
-import { PATIENCE_MS } from '../helpers/patience.js'
 import { rungs } from '../helpers/rungs.js'
 import { CALLBACKS, EVENTS, NEVER_CALLED, NOT_PROVOKED } from '../fixtures/boundary/drivers.js'
 import { BEHAVIOURS } from '../fixtures/boundary/hostile.js'
@@ -23,7 +22,7 @@ test('every callback and every event of the API has a driver', (t) => {
 })
 
 test('hostile callbacks harm nobody else', async (t) => {
-  t.timeout(PATIENCE_MS * 2)
+  t.timeout(CASES_PATIENCE_MS)
   const paths = [...Object.keys(CALLBACKS), ...Object.keys(EVENTS)]
   const cases = paths.flatMap((path) =>
     Object.keys(BEHAVIOURS).flatMap((how) => rungs.map((rung) => `${path} / ${how} / ${rung}`)),

@@ -4,13 +4,19 @@
  */
 import { fileURLToPath } from 'node:url'
 import { Child } from './child.js'
+import { PATIENCE_MS } from './patience.js'
 import type { Told } from '../fixtures/boundary/report.js'
 
 /** A child that tells nothing for so long hangs. A case takes milliseconds. */
 const SILENCE_MS = 60_000
 
+const USUAL_SHARE = 8
+
 /** `npm test` runs one case of so many. `npm run soak` runs all. */
-export const SHARE = Number(process.env['RINGBELL_BOUNDARY_SHARE'] ?? 16)
+export const SHARE = Number(process.env['RINGBELL_BOUNDARY_SHARE'] ?? USUAL_SHARE)
+
+/** How long a test waits for all its cases: the more it runs, the longer. */
+export const CASES_PATIENCE_MS = PATIENCE_MS * Math.max(1, USUAL_SHARE / SHARE)
 
 /** `weight`: so many times the share. */
 export function shareOf<C>(cases: readonly C[], weight = 1): C[] {

@@ -47,6 +47,7 @@ export interface Declarations {
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const { Call: CALL } = SignatureKind
+const OF_THE_LIBRARY = new Set(['Message', 'Batch', 'Connection', 'DeadLetter'])
 /** A path of options is at most so long: options are no recursive types. */
 const DEEPEST = 5
 
@@ -165,7 +166,7 @@ class Reader {
     if (name === 'AbortSignal') return 'signal'
     if (this.#checker.getSignaturesOfType(type, CALL).length > 0) return 'function'
     // What the library itself makes, such as a message for `ack`.
-    if (name === 'Message' || name === 'Batch' || name === 'Connection') return name
+    if (name !== undefined && OF_THE_LIBRARY.has(name)) return name
     return 'object'
   }
 }

@@ -357,7 +357,8 @@ export class Bus implements AsyncDisposable {
     const all = this.services.list().filter(({ name }) => name === service)
     const answers = [SERVER_KIND, QUEUE_KIND].map(async (kind) => {
       const some = all.filter((one) => one.kind === kind)
-      return some.length === 0 ? [] : askForCounters(this.#inquirer(service, kind), some, timeout, signal)
+      const open = (ended: () => void): Client => this.#inquirer(service, kind, ended)
+      return some.length === 0 ? [] : askForCounters(open, some, timeout, signal)
     })
     return (await Promise.all(answers)).flat()
   }
@@ -414,8 +415,8 @@ export class Bus implements AsyncDisposable {
     return shown('Bus', membersOf(this, 'path', 'pathSource', 'closed'), depth, options)
   }
 
-  /** A client of all instances of this kind, for requests about themselves. */
-  #inquirer(service: string, kind: string): Client {
+  /** A client of all instances of this kind, for requests about themselves. `ended`: the bus is closed, and the client with it. */
+  #inquirer(service: string, kind: string, ended: () => void): Client {
     return this.#following(
       service,
       connectJson({}),
@@ -431,7 +432,10 @@ export class Bus implements AsyncDisposable {
           maxMessage: DEFAULT_MAX_MESSAGE,
           wait: undefined,
           reconnect: undefined,
-          closed,
+          closed: (one) => {
+            closed(one)
+            if (this.#closed) ended()
+          },
         }),
     )
   }

@@ -90,7 +90,7 @@ export function busJson(options: BusOptions): string {
 }
 
 export function announceJson(options: AnnounceOptions): string {
-  return coreJson(options, ANNOUNCE, () => ({ schema: options.schemaId }))
+  return coreJson(options, ANNOUNCE, ({ schemaId: schema }) => ({ schema }))
 }
 
 export function metadataJson(metadata: Record<string, unknown>): string {

@@ -1,5 +1,6 @@
 /** One `for await` over the events of the bus, with a watch of its own in the core. Waiting keeps the process alive. */
-import { inSteps } from '../closing.js'
+import { failureOf, inSteps } from '../closing.js'
+import { debug } from '../diagnostics.js'
 import { fromNative } from '../errors.js'
 import type { NativeWatch } from '../native.js'
 import { onAbort } from '../wait/abort.js'
@@ -27,7 +28,7 @@ export class ServiceWatch implements AsyncIteration<ServiceEvent> {
     this.#native = native
     this.#ended = ended
     this.#id = poller().add(native, { wake: () => this.#wake() })
-    this.#forget = onAbort(signal, (error) => this.#end(error))
+    this.#forget = onAbort(signal, (error) => this.#fail(error))
   }
 
   next(): Promise<IteratorResult<ServiceEvent, undefined>> {
@@ -40,9 +41,9 @@ export class ServiceWatch implements AsyncIteration<ServiceEvent> {
     })
   }
 
-  return(): Promise<IteratorResult<ServiceEvent, undefined>> {
+  async return(): Promise<IteratorResult<ServiceEvent, undefined>> {
     this.#end(undefined)
-    return Promise.resolve(DONE)
+    return DONE
   }
 
   [Symbol.asyncIterator](): this {
@@ -77,7 +78,7 @@ export class ServiceWatch implements AsyncIteration<ServiceEvent> {
       const events = json === '' ? [] : (JSON.parse(json) as RawServiceEvent[]).map(serviceEvent)
       for (const event of events) this.#events.push(event)
     } catch (error) {
-      this.#end(fromNative(error))
+      this.#fail(fromNative(error))
       return false
     }
     return this.#events.size > 0
@@ -87,6 +88,12 @@ export class ServiceWatch implements AsyncIteration<ServiceEvent> {
     const error = this.#error
     this.#error = undefined
     return error === undefined ? Promise.resolve(DONE) : Promise.reject(error)
+  }
+
+  /** Ends it with the error that is to be told. What ending it throws besides is not. */
+  #fail(error: unknown): void {
+    const second = failureOf(() => this.#end(error))
+    if (second !== undefined) debug('ending a watch: %s', second)
   }
 
   #end(error: unknown): void {

@@ -3,7 +3,7 @@
  * a connection of each instance for that time. It needs no codec, and a queue does not count it as a worker.
  */
 import type { Service } from '../bus/service.js'
-import { RingbellError } from '../errors.js'
+import { closedError, RingbellError } from '../errors.js'
 import { waitFor } from '../wait/waiting.js'
 import type { Client } from './client.js'
 import type { DeadLetterSummary } from './dead-letters.js'
@@ -28,9 +28,12 @@ export interface ServiceCounters {
   readonly error?: RingbellError | RemoteError
 }
 
-/** Every service gets its counters or an error, in order. The client is closed then. */
+/**
+ * Every service gets its counters or an error, in order. `open` makes the client, which is closed then. It calls `ended`
+ * when the bus is closed.
+ */
 export async function askForCounters(
-  client: Client,
+  open: (ended: () => void) => Client,
   services: readonly Service[],
   timeout: number,
   signal: AbortSignal | undefined,
@@ -39,6 +42,7 @@ export async function askForCounters(
   const answers = new Map<string, Omit<ServiceCounters, 'service'>>()
   await waitFor(
     (waiting) => {
+      const client = open(() => waiting.reject(closedError('bus')))
       const settle = (id: string, answer: Omit<ServiceCounters, 'service'>): void => {
         if (!missing.delete(id)) return
         answers.set(id, answer)

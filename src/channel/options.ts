@@ -245,11 +245,11 @@ const MOST_FDS = 16
 const MOST_FD_DATA = 32_768
 
 export function serveJson(options: ServeOptions<unknown, unknown>, codecId: string): string {
-  return coreJson(options, SERVE, () => ({ codec: codecId, schema: options.schemaId }))
+  return coreJson(options, SERVE, ({ schemaId: schema }) => ({ codec: codecId, schema }))
 }
 
 export function queueJson(options: QueueOptions<unknown>, codecId: string): string {
-  return coreJson(options, QUEUE, () => ({ codec: codecId, schema: options.schemaId }))
+  return coreJson(options, QUEUE, ({ schemaId: schema }) => ({ codec: codecId, schema }))
 }
 
 export function connectJson(options: ConnectOptions<unknown, unknown>): string {

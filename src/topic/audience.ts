@@ -1,10 +1,13 @@
 /**
  * The subscribers of a publisher: waiting for them, and the events of those that come, stall and go. The publisher
  * listens only while somebody wants to know, and costs nothing otherwise. A subscriber that comes or leaves wakes it. A
- * death wakes nobody, and a stall depends on the clock, so a timer sweeps the slots meanwhile.
+ * death wakes nobody, and a stall depends on the clock, so a timer sweeps the slots meanwhile. If the core fails, the
+ * publisher listens no more until somebody wants to know again: who waits is rejected, otherwise a process warning tells.
  */
 import type { Rung } from '../bus/service.js'
+import { failureOf } from '../closing.js'
 import { channels } from '../diagnostics.js'
+import { reason, translated } from '../errors.js'
 import type { NativePublisher } from '../native.js'
 import type { Emitter } from '../wait/emitter.js'
 import { EventQueue } from '../wait/event-queue.js'
@@ -28,7 +31,9 @@ export interface AttachedSubscriber {
 /**
  * The events of a publisher. The first listener hears of all subscribers that are attached. A subscriber that comes and
  * leaves while the event loop is busy may not be told of. A death or a stall is noticed within 250 ms. Listeners do not
- * keep the process alive. There are no events after `close()`.
+ * keep the process alive. There are no events after `close()`. If the core fails, calls of
+ * `attached()` that wait are rejected, or else a process warning (`RINGBELL_FAILED`) says so. Then there are none until a
+ * listener is added again.
  */
 export interface PublisherEvents {
   /** A subscriber has attached. It gets all messages from now on. */
@@ -89,29 +94,36 @@ export class Audience {
 
   /** Waits until `count` subscribers are attached. */
   async wait(count: number, signal: AbortSignal | undefined): Promise<void> {
-    if (this.#native.areAttached(count)) return
+    if (translated(() => this.#native.areAttached(count))) return
     const wait = this.#attaching.wait(count, signal)
-    this.listen()
+    const failure = failureOf(() => this.listen())
+    if (failure !== undefined) this.#attaching.fail(failure)
     await wait
   }
 
-  /** Begins to listen, if somebody wants to know. */
+  /**
+   * Begins to listen, if somebody wants to know.
+   *
+   * @throws {RingbellError}
+   */
   listen(): void {
     if (this.#closed || this.#timer !== undefined || !this.#wanted()) return
-    this.#timer = setInterval(() => this.#sweep(), SWEEP_MS).unref()
-    this.#look()
+    translated(() => this.#look())
+    this.#timer = setInterval(() => this.#attempt(() => this.#sweep()), SWEEP_MS).unref()
   }
 
   /** The doorbell rang, perhaps for another reason. */
   wake(): void {
-    if (this.#timer !== undefined && this.#native.isRung()) this.#look()
+    if (this.#timer === undefined) return
+    this.#attempt(() => {
+      if (this.#native.isRung()) this.#look()
+    })
   }
 
   /** Ends it: no more events, and the waits are rejected. */
   close(error: unknown): void {
     this.#closed = true
-    clearInterval(this.#timer)
-    this.#timer = undefined
+    this.#rest()
     this.#events.clear()
     this.#attaching.fail(error)
   }
@@ -130,9 +142,23 @@ export class Audience {
       this.#look()
       return
     }
+    this.#rest()
+    this.#native.stopListening()
+  }
+
+  #rest(): void {
     clearInterval(this.#timer)
     this.#timer = undefined
-    this.#native.stopListening()
+  }
+
+  /** Nobody called for this, so nobody could catch what it throws. */
+  #attempt(step: () => void): void {
+    const failure = failureOf(step)
+    if (failure === undefined) return
+    this.#rest()
+    if (this.#attaching.pending) return this.#attaching.fail(failure)
+    const told = `This publisher tells no more of its subscribers: ${reason(failure)}`
+    process.emitWarning(told, { type: 'RingbellWarning', code: 'RINGBELL_FAILED' })
   }
 
   #look(): void {

@@ -107,7 +107,7 @@ const BATCHES: Rules = { signal, lifetime: oneOf('owned', 'borrowed', 'lease') }
 const ATTACHED: Rules = { signal, count: integer(1, 2 ** 20) }
 const READY: Rules = { signal, bytes: integer(0, 2 ** 30) }
 export function publisherJson(options: PublisherOptions<unknown>, codecId: string): string {
-  return coreJson(options, PUBLISHER, () => ({ codec: codecId, schema: options.schemaId }))
+  return coreJson(options, PUBLISHER, ({ schemaId: schema }) => ({ codec: codecId, schema }))
 }
 
 export function subscriberJson(options: SubscriberOptions<unknown>, codecId: string | undefined): string {

@@ -9,7 +9,7 @@ import { type RecordJson, type Service, serviceOf } from '../bus/service.js'
 import { check, integer } from '../check.js'
 import { checkBytes } from '../codec/bytes.js'
 import type { PayloadCodec } from '../codec/payload-codec.js'
-import { inSteps } from '../closing.js'
+import { closedAfter, inSteps } from '../closing.js'
 import { channels } from '../diagnostics.js'
 import { closedError, fromNative, tooLarge, translated } from '../errors.js'
 import type { NativePublisher, NativePublisherHot } from '../native.js'
@@ -82,7 +82,11 @@ export class Publisher<T = Uint8Array> extends Emitter<PublisherEvents> implemen
     this.#window = new Window(native, this.#hot, () => this.#room.writing)
     this.#host = hostOf(this, (bytes) => (this.#refused = bytes))
     this.#id = this.#poller.add(native, { wake: () => this.#wake() })
-    this.#audience.listen()
+    try {
+      this.#audience.listen()
+    } catch (error) {
+      throw closedAfter(error, { close: () => this.#poller.remove(this.#id) })
+    }
     if (channels.publisher.opened.hasSubscribers) channels.publisher.opened.publish({ publisher: this })
   }
 

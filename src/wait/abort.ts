@@ -5,7 +5,7 @@
  */
 import { setMaxListeners } from 'node:events'
 import { check, type Rules, signal } from '../check.js'
-import { errorOf } from '../closing.js'
+import { failureOf } from '../closing.js'
 import { debug } from '../diagnostics.js'
 import { AbortError } from '../errors.js'
 import { isDeadline, lastLook } from './last-look.js'
@@ -62,7 +62,7 @@ function listened(signal: AbortSignal, aborted: (error: AbortError) => void): ()
   signal.addEventListener('abort', listener, { once: true })
   return () => {
     callOff?.()
-    const failure = errorOf(() => signal.removeEventListener('abort', listener))
+    const failure = failureOf(() => signal.removeEventListener('abort', listener))
     if (failure !== undefined) debug('leaving a signal: %s', failure)
   }
 }

@@ -4,7 +4,7 @@
  * in order. Leaving the loop (`break`, an error in the body, the signal, `close`) gives a lent batch back. A closed
  * subscriber ends the iteration; an abort rejects it.
  */
-import { errorOf } from '../closing.js'
+import { failureOf } from '../closing.js'
 import { fromNative } from '../errors.js'
 import { shown, type ShownOptions } from '../shown.js'
 import { onAbort, throwIfAborted } from './abort.js'
@@ -159,7 +159,7 @@ export class Iteration<V> implements AsyncIteration<V>, Reader, Holder {
     this.#forget()
     this.#gate.callOff(this)
     this.#gate.letGo(this)
-    const failure = errorOf(() => this.messages.leave())
+    const failure = failureOf(() => this.messages.leave())
     const asked = this.#asked
     this.#asked = []
     if (asked.length > 0) this.#error ??= failure

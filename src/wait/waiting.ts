@@ -1,9 +1,9 @@
 /**
  * Waiting for something that other code does. `waitFor` makes one promise. Its owner, a signal or a timeout ends it,
  * whichever comes first. `Waiters` is the set of all waits for one thing. Each wait ends once and leaves nothing
- * behind.
+ * behind. What ending it throws is told by its rejection, or is logged if the wait has an outcome already.
  */
-import { errorOf } from '../closing.js'
+import { failureOf } from '../closing.js'
 import { debug } from '../diagnostics.js'
 import type { AbortError } from '../errors.js'
 import { onAbort } from './abort.js'
@@ -30,7 +30,7 @@ export interface Limits {
 /**
  * Makes a promise that its owner settles. `begin` stores the given `Waiting` where the owner finds it, and returns a
  * function that removes it from there. That function is called once, just before the promise is settled. An error that
- * one of the two throws rejects the promise.
+ * one of the two throws rejects the promise, unless `begin` has settled it.
  */
 export function waitFor<V = void>(begin: (waiting: Waiting<V>) => () => void, limits: Limits = {}): Promise<V> {
   const { signal, explain, timeout, late } = limits
@@ -50,7 +50,7 @@ export function waitFor<V = void>(begin: (waiting: Waiting<V>) => () => void, li
       if (over) return
       over = true
       decide()
-      settled(errorOf(() => end?.()))
+      settled(failureOf(() => end?.()))
     }
     const waiting: Waiting<V> = {
       resolve: (value) => settle((failure) => (failure === undefined ? resolve(value) : reject(failure))),
@@ -63,7 +63,7 @@ export function waitFor<V = void>(begin: (waiting: Waiting<V>) => () => void, li
       decide,
     }
     // It never fires before this function returns, so the wait is stored by then.
-    const forget = onAbort(signal, (error) => waiting.reject(explain === undefined ? error : explain(error)))
+    const forget = onAbort(signal, (error) => waiting.reject(explained(error, explain)))
     if (timeout !== undefined)
       timer = setTimeout(() => {
         callOff = lastLook(() => waiting.reject(late?.()))
@@ -73,8 +73,18 @@ export function waitFor<V = void>(begin: (waiting: Waiting<V>) => () => void, li
     } catch (error) {
       waiting.reject(error)
     }
-    if (over) end?.()
+    if (!over) return
+    const failure = failureOf(() => end?.())
+    if (failure !== undefined) debug('ending a wait: %s', failure)
   })
+}
+
+/** An error of `explain` must not replace the one that it explains, nor keep the wait from ending. */
+function explained(error: AbortError, explain: Limits['explain']): unknown {
+  let told: unknown = error
+  const failure = failureOf(() => (told = explain === undefined ? error : explain(error)))
+  if (failure !== undefined) debug('explaining an error: %s', failure)
+  return told
 }
 
 /** Is called at the beginning and at the end of each wait. */

@@ -83,3 +83,25 @@ test('a watch rejects when a record cannot be read', async (t) => {
   await t.throwsAsync(asked[0] as Promise<unknown>, { instanceOf: TypeError })
   t.deepEqual(await asked[1], { value: undefined, done: true })
 })
+
+test('a watch that cannot be closed rejects return, and an abort is told as an abort', async (t) => {
+  const failing = (): NativeWatch => {
+    const native = new FakeBus().watch('x')
+    native.close = () => {
+      throw Object.assign(new Error('no'), { code: 'ERR_RINGBELL_SYSTEM' })
+    }
+    return native
+  }
+  const left = new ServiceWatch(failing(), undefined, () => {}).return()
+  await t.throwsAsync(left, { name: 'RingbellError', code: 'ERR_RINGBELL_SYSTEM' })
+  const control = new AbortController()
+  const asked = new ServiceWatch(failing(), control.signal, () => {}).next()
+  // What a listener of a signal throws is an uncaught exception, which fails this file.
+  control.abort()
+  await t.throwsAsync(asked, { name: 'AbortError' })
+  const native = failing()
+  native.take = () => {
+    throw Object.assign(new Error('unreadable'), { code: 'ERR_RINGBELL_RECORD' })
+  }
+  await t.throwsAsync(new ServiceWatch(native, undefined, () => {}).next(), { code: 'ERR_RINGBELL_RECORD' })
+})

@@ -4,6 +4,7 @@ import test from 'ava'
 import type { Codec, QueueStats } from 'ringbell'
 import { KIND } from '../../../src/channel/wire.js'
 import { fakeBus, turns } from '../../helpers/fake-channel.js'
+import { PATIENCE_MS } from '../../helpers/patience.js'
 
 /** Every accepted message is in one place. */
 function sum({ waiting, delayed, assigned, acknowledged, failed, withdrawn }: QueueStats): number {
@@ -285,4 +286,16 @@ test('who asks for counters again and again without reading is disconnected', as
   for (let id = 1; id < 3000; id++) asker.inject(0, KIND.request | (4 << 8), id, 0, new Uint8Array())
   t.like((await failed)[0], { code: 'ERR_RINGBELL_CORRUPT_PEER' })
   await asking
+})
+
+test('a bus that is closed ends the question for counters', async (t) => {
+  const { bus, fake } = fakeBus(t)
+  await bus.queue('jobs')
+  const [there] = fake.made
+  if (there === undefined) throw new Error('nobody is there')
+  // Its process has stopped: it drains nothing.
+  there.target = undefined
+  const asked = bus.counters('jobs', { timeout: PATIENCE_MS })
+  await bus.close()
+  await t.throwsAsync(asked, { name: 'RingbellError', code: 'ERR_RINGBELL_CLOSED' })
 })

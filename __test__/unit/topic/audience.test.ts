@@ -173,3 +173,47 @@ test.serial('the end rejects the waits, and drops what was not told', async (t) 
   t.deepEqual(publisher.core.asked, [])
   t.is(publisher.held, 0)
 })
+
+/** From now on this call of the core fails. */
+function fail(core: Core, call: 'areAttached' | 'listen' | 'stopListening' | 'isRung' | 'notices'): void {
+  core[call] = () => {
+    throw Object.assign(new Error(call), { code: 'ERR_RINGBELL_SYSTEM' })
+  }
+}
+const told = { name: 'RingbellError', code: 'ERR_RINGBELL_SYSTEM' } as const
+
+test.serial('who asks while the core fails is told, and nothing runs on', async (t) => {
+  const publisher = new Heard()
+  fail(publisher.core, 'notices')
+  t.throws(() => publisher.on('attached', () => {}), told)
+  await t.throwsAsync(publisher.audience.wait(1, undefined), told)
+  t.deepEqual([intervals.size, publisher.held], [0, 0])
+  fail(publisher.core, 'areAttached')
+  await t.throwsAsync(publisher.audience.wait(1, undefined), told)
+})
+
+for (const call of ['areAttached', 'listen', 'isRung'] as const)
+  test.serial(`a core that fails later, at ${call}, ends the waits and the interval`, async (t) => {
+    const publisher = new Heard()
+    const waiting = publisher.audience.wait(1, undefined)
+    publisher.core.rung = true
+    fail(publisher.core, call)
+    t.notThrows(() => (call === 'isRung' ? publisher.audience.wake() : tick()))
+    await t.throwsAsync(waiting, told)
+    t.deepEqual([intervals.size, publisher.held], [0, 0])
+  })
+
+test.serial('where nobody waits, a process warning tells', async (t) => {
+  const warned: string[] = []
+  const onWarning = ({ message }: Error): void => void warned.push(message)
+  process.on('warning', onWarning)
+  t.teardown(() => process.off('warning', onWarning))
+  const publisher = new Heard()
+  publisher.on('attached', () => {})
+  fail(publisher.core, 'notices')
+  t.notThrows(tick)
+  t.is(intervals.size, 0)
+  publisher.removeAllListeners()
+  await new Promise(setImmediate)
+  t.deepEqual(warned, ['This publisher tells no more of its subscribers: notices'])
+})

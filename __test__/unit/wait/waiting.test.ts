@@ -108,3 +108,32 @@ test('an exception while a wait begins rejects it', async (t) => {
     { instanceOf: RangeError },
   )
 })
+
+test('what ending a wait throws does not undo its outcome', async (t) => {
+  const settled = waitFor<string>((waiting) => {
+    waiting.resolve('at once')
+    return () => {
+      throw new RangeError('cannot be taken away')
+    }
+  })
+  t.is(await settled, 'at once')
+  let owner!: Waiting
+  const waited = waitFor((waiting) => {
+    owner = waiting
+    return () => {
+      throw undefined
+    }
+  })
+  owner.resolve()
+  await t.throwsAsync(waited, { message: 'undefined was thrown' })
+})
+
+test('an abort that cannot be explained ends the wait all the same', async (t) => {
+  const aborted = waitFor(() => () => {}, {
+    signal: AbortSignal.abort(),
+    explain: () => {
+      throw new RangeError('no explanation')
+    },
+  })
+  await t.throwsAsync(aborted, { name: 'AbortError' })
+})

@@ -4,7 +4,7 @@
  * `finished`.
  */
 import { AsyncResource } from 'node:async_hooks'
-import { errorOf } from '../../closing.js'
+import { failureOf } from '../../closing.js'
 import { followed, isThenable } from '../../codec/schema.js'
 import { fromNative } from '../../errors.js'
 import { membersOf, shown, type ShownOptions } from '../../shown.js'
@@ -137,6 +137,6 @@ export class Listener<V> implements Listening, Reader, Holder {
     this.#forget()
     this.#gate.callOff(this)
     this.#gate.letGo(this)
-    settle(errorOf(() => this.messages.leave()))
+    settle(failureOf(() => this.messages.leave()))
   }
 }

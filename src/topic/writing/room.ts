@@ -3,7 +3,7 @@
  * every 50 ms, because the death of a subscriber wakes no process and `evictAfter` needs a clock. The timer exists only
  * for that time. Once a write is first in line, nothing else is sent before it is done (`writing`).
  */
-import { errorOf } from '../../closing.js'
+import { failureOf } from '../../closing.js'
 import { closedError, fromNative } from '../../errors.js'
 import type { NativePublisherHot } from '../../native.js'
 import { Fifo } from '../../wait/fifo.js'
@@ -149,7 +149,7 @@ export class Room implements Awaited {
       } catch (error) {
         first.reject(fromNative(error))
         // While it joins the line, the wait cannot take it out. What undoing it throws is not told besides.
-        errorOf(() => this.#leave(first))
+        failureOf(() => this.#leave(first))
       }
     }
     this.#stop()
