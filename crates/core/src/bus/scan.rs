@@ -16,7 +16,7 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 use super::directory::Directory;
 use crate::error::{Error, Result};
 use crate::record::{MAX_RECORD, Record, RecordName};
-use crate::sys::{clock, list, lock};
+use crate::sys::{clock, listing, lock};
 
 const OPEN: OFlag = OFlag::O_RDONLY.union(OFlag::O_NOFOLLOW).union(OFlag::O_NONBLOCK).union(OFlag::O_CLOEXEC);
 /// A file system stamps changes with a clock that ticks every 4 to 10 ms. So a file that changed within the last 20 ms
@@ -233,19 +233,7 @@ impl DirectoryStamp {
 
 /// All names in the directory that are UTF-8. Other names cannot belong to a bus.
 pub(crate) fn names(directory: BorrowedFd<'_>) -> Result<Vec<String>> {
-    let failed = |errno| Error::os("getdents64", errno, "cannot list the bus directory");
-    let mut opened = list(directory)?;
-    let mut names = Vec::new();
-    for entry in opened.iter() {
-        let entry = entry.map_err(failed)?;
-        if let Ok(name) = entry.file_name().to_str()
-            && name != "."
-            && name != ".."
-        {
-            names.push(name.to_owned());
-        }
-    }
-    Ok(names)
+    Ok(listing::names(directory)?.into_iter().filter_map(|name| name.into_string().ok()).collect())
 }
 
 /// Names of records, with their content at the last look.
