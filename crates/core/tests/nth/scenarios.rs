@@ -163,12 +163,14 @@ fn channel(stage: &Stage<'_>, rung: Rung) -> Outcome {
         let mut answered = 0;
         let whole = client.max_message(connection)?;
         while done < request.len() || answered < request.len() {
-            if done == request.len() {
-            } else if request.len() <= whole {
-                let sent = client.send(connection, Header::new(Kind::Request, id), &request)?;
-                done = if sent { request.len() } else { 0 };
-            } else {
-                done = client.send_large(connection, Header::new(Kind::Request, id), &request, done)?;
+            if done < request.len() {
+                done = if request.len() > whole {
+                    client.send_large(connection, Header::new(Kind::Request, id), &request, done)?
+                } else if client.send(connection, Header::new(Kind::Request, id), &request)? {
+                    request.len()
+                } else {
+                    0
+                };
             }
             if let Some((from, data)) =
                 server.recv_timeout(SLICE / 10)?.map(|got| (got.connection, got.data.to_vec()))
