@@ -91,8 +91,8 @@ pub(super) fn collect(directory: &Directory, fd: BorrowedFd<'_>, name: &str) -> 
         }
         match lock::is_held(&file, 0) {
             Ok(false) => {}
-            Ok(true) => return Verdict::Alive,
-            Err(_) => return Verdict::Alive,
+            // A failed probe is no answer.
+            Ok(true) | Err(_) => return Verdict::Alive,
         }
         // The lock of this file is free. Another process may have replaced the file: it renames first and closes the
         // old file afterwards.

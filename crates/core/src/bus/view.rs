@@ -22,7 +22,8 @@ pub(super) struct View {
     live: AtomicBool,
     /// True while the bus thread reads changes, or has read changes that it has not applied.
     busy: AtomicBool,
-    /// True when this process itself has changed the directory.
+    /// True when the view may be behind though inotify shows nothing: this process itself changed the directory, a part
+    /// of it could not be read, or the view has just begun.
     dirty: AtomicBool,
     inotify: RwLock<Option<Arc<Inotify>>>,
 }
