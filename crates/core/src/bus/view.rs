@@ -10,6 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::filter::Filter;
 use crate::record::Record;
 use crate::sys::inotify::Inotify;
 
@@ -95,9 +96,9 @@ impl View {
     }
 
     /// The chosen records, by service and id.
-    pub(super) fn list(&self, chosen: impl Fn(&str) -> bool) -> Vec<Arc<Record>> {
+    pub(super) fn list(&self, chosen: &Filter) -> Vec<Arc<Record>> {
         let records = self.records.read().unwrap_or_else(PoisonError::into_inner);
-        let mut services: Vec<_> = records.iter().filter(|(service, _)| chosen(service)).collect();
+        let mut services: Vec<_> = records.iter().filter(|(service, _)| chosen.matches(service)).collect();
         services.sort_unstable_by_key(|(service, _)| *service);
         services.into_iter().flat_map(|(_, instances)| instances.values().cloned()).collect()
     }
