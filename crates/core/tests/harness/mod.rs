@@ -82,7 +82,7 @@ pub fn leased(path: &Path, service: &str) -> std::fs::File {
     const F_SETSIG: i32 = 10;
     let hidden = path.join("leased");
     let file = std::fs::File::create_new(&hidden).unwrap();
-    for (command, argument) in [(F_SETSIG, libc::SIGURG), (libc::F_SETLEASE, libc::F_WRLCK as i32)] {
+    for (command, argument) in [(F_SETSIG, libc::SIGURG), (libc::F_SETLEASE, libc::F_WRLCK)] {
         // SAFETY: both commands take a number.
         #[allow(unsafe_code)]
         let result = unsafe { libc::fcntl(file.as_raw_fd(), command, argument) };
