@@ -223,6 +223,41 @@ fn a_strangers_record_is_not_believed_unless_trusted() {
 }
 
 #[test]
+fn a_strangers_file_that_cannot_be_opened_disturbs_nobody() {
+    if needs_root("give a file to another user") {
+        return;
+    }
+    let place = Place::new();
+    let bus = place.bus();
+    let _honest = bus.announce(Announcement::new("honest")).unwrap();
+    let file = leased(&place.path, "stranger");
+    std::os::unix::fs::fchown(&file, Some(4242), None).unwrap();
+    everyone_sees(&place, &["honest"]);
+    assert_eq!(bus.gc().unwrap().foreign, 1);
+}
+
+#[test]
+fn a_record_that_cannot_be_read_hides_its_own_service_only() {
+    let place = Place::new();
+    let announcing = place.bus();
+    let _honest = announcing.announce(Announcement::new("honest")).unwrap();
+    let _file = leased(&place.path, "own");
+    let refused = Some(nix::libc::EAGAIN);
+    for bus in [place.bus(), place.polling()] {
+        // The first look-ups read the directory, and the later ones the view.
+        for _ in 0..4 {
+            assert!(bus.find("honest").unwrap().is_some());
+            assert_eq!(bus.find_all("honest").unwrap().len(), 1);
+            assert_eq!(bus.find("own").unwrap_err().errno(), refused);
+            assert_eq!(bus.list().unwrap_err().errno(), refused);
+        }
+        // It cannot be known whether this service is there: a wait without a limit must not be silent.
+        assert_eq!(bus.wait_for("own", None).unwrap_err().errno(), refused);
+        bus.wait_for("honest", None).unwrap();
+    }
+}
+
+#[test]
 fn a_read_lock_of_a_stranger_is_no_sign_of_life() {
     let place = Place::new();
     let (path, owner) = plant(&place, "held", good("held").to_string().as_bytes());

@@ -1,5 +1,6 @@
-//! System calls that fail, for tests: an older kernel's, or Docker's, as a table ([`compile`]), and the n-th call of a
-//! kind ([`nth`]). The program `oldsys` runs any command under either. Nothing here needs a privilege.
+//! System calls that fail, for tests: those that an older kernel or Docker's profile lacks, as a table ([`compile`]), and
+//! the n-th call of a kind ([`nth`]). The program `oldsys` runs any command under a table. The core's test `nth` uses the
+//! other. Nothing here needs a privilege.
 
 pub mod nth;
 mod program;

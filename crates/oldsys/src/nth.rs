@@ -2,8 +2,8 @@
 //!
 //! The command runs under a seccomp filter that asks a supervisor (`SECCOMP_RET_USER_NOTIF`) about each call of the
 //! kind. The supervisor counts between two marks that the command sets ([`begin`] and [`end`]), so that the start and
-//! the end of the program itself are never hit. No privilege is needed, and Linux 5.5. Called by the tests of the core
-//! (`crates/core/tests/nth.rs`) and by `oldsys nth` for programs of Node.
+//! the end of the program itself are never hit. It needs Linux 5.5 and no privilege. Called by the core's test
+//! `crates/core/tests/nth` only.
 
 #![allow(unsafe_code)]
 
@@ -87,11 +87,11 @@ pub fn run(mut command: Command, failure: Failure, patience: Duration) -> io::Re
         command.pre_exec(move || {
             // The command must not outlive a supervisor that is killed.
             check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
-            // Closed by hand: dropping it makes an `fcntl` in debug builds. Nobody answers calls yet, so that would hang.
+            // The number is closed by the plain call: where the standard library has its debug assertions, the drop of
+            // an owned descriptor calls `fcntl` first, and nobody would answer that before the command is executed.
             let listener = ManuallyDrop::new(install(&filter)?);
-            let sent = send(number, listener.as_fd());
-            libc::close(listener.as_raw_fd());
-            sent
+            send(number, listener.as_fd())?;
+            check(libc::close(listener.as_raw_fd())).map(drop)
         });
     }
     let mut child = command.spawn()?;

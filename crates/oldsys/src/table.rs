@@ -118,6 +118,7 @@ pub const KINDS: &[(Kind, &[i32])] = kinds! {
     SYS_io_submit => [EAGAIN EPERM]
     SYS_io_getevents => [EINTR]
     SYS_prctl => [EPERM EINVAL]
+    SYS_membarrier => [EPERM ENOMEM ENOSYS EINVAL]
     SYS_prlimit64 => [EPERM]
     SYS_getrandom => [EINTR]
     SYS_ioctl => [ENOMEM ENOTTY]

@@ -14,9 +14,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open, openat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open, openat};
 use nix::sys::stat::{FileStat, Mode, fchmod, fstat, mkdirat};
-use nix::unistd::{AccessFlags, Gid, UnlinkatFlags, access, fchown, unlinkat};
+use nix::unistd::{AccessFlags, Gid, UnlinkatFlags, faccessat, fchown, unlinkat};
 
 use super::{BusOptions, Group};
 use crate::error::{Error, Result};
@@ -208,7 +208,7 @@ impl Rules {
     fn open_all(&self, root: &Path, domain: Option<&str>, create: bool) -> Result<OwnedFd> {
         let mut opened = open(root, OPEN, Mode::empty());
         if create && matches!(opened, Err(Errno::ENOENT)) {
-            self.make(nix::fcntl::AT_FDCWD, root).map_err(|(call, errno)| not_made(call, errno, root))?;
+            self.make(AT_FDCWD, root).map_err(|(call, errno)| not_made(call, errno, root))?;
             opened = open(root, OPEN, Mode::empty());
         }
         let directory = opened.map_err(|errno| self.not_opened(errno, root))?;
@@ -266,7 +266,8 @@ impl Rules {
                 return refused(path, "a part of its path is no directory; choose another".into());
             }
             (Errno::EACCES, Ok(there)) if there.uid() == self.uid => format!(
-                "cannot open bus directory {shown}: it is this user's own, but its mode {:03o} does not let it in; chmod 700 it",
+                "cannot open bus directory {shown}: it is this user's own, but its mode {:03o} does not let it in; \
+                 chmod 700 it",
                 there.mode() & 0o7777
             ),
             (Errno::EACCES, Ok(there)) => format!(
@@ -329,7 +330,12 @@ fn parent(path: &Path) -> &Path {
 /// The directory above `path`, or above that one, that does not let this user through; `None` if all do.
 fn closed_above(path: &Path) -> Option<&Path> {
     let above: Vec<&Path> = path.ancestors().skip(1).collect();
-    above.into_iter().rev().find(|above| matches!(access(*above, AccessFlags::X_OK), Err(Errno::EACCES)))
+    let closed = |above: &&Path| {
+        // The kernel judges by the effective user, and so must this.
+        let allowed = faccessat(AT_FDCWD, *above, AccessFlags::X_OK, AtFlags::AT_EACCESS);
+        allowed == Err(Errno::EACCES)
+    };
+    above.into_iter().rev().find(closed)
 }
 
 /// Why the directory could not be made. The kernel's answer is about one of the directories above.

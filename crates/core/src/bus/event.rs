@@ -36,7 +36,7 @@ pub(crate) trait Sink: Send {
     /// Takes one event that the filter lets through.
     fn event(&mut self, event: &ServiceEvent, thread: &mut Thread<'_>);
 
-    /// A part of the directory cannot be read for some time now, so events may be missing. It is told once until all can
-    /// be read again.
-    fn unreadable(&mut self, _error: &Error) {}
+    /// The directory, or the record of a service that the filter lets through, cannot be read for some time now, so
+    /// events may be missing. It is told once until that can be read again.
+    fn unreadable(&mut self, error: &Error);
 }

@@ -16,7 +16,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use serde::Serialize;
 
 use super::directory::Directory;
-use super::scan::{Opened, names, still_named, unbelievable};
+use super::scan::{Opened, names, still_named};
 use crate::error::Result;
 use crate::record::{RecordName, socket_name, valid_id};
 use crate::sys::tmpfile::TEMPORARY;
@@ -80,27 +80,24 @@ pub(super) fn sweep(directory: &Directory) -> Result<GcReport> {
 /// Applies the rule to one record, dot-record or temporary file.
 pub(super) fn collect(directory: &Directory, fd: BorrowedFd<'_>, name: &str) -> Verdict {
     for _ in 0..TRIES {
-        let (file, stat) = match Opened::open(fd, name) {
+        let (file, stat) = match Opened::open(directory, fd, name) {
             Opened::File(file, stat) => (file, stat),
             Opened::Absent => return Verdict::Absent,
-            Opened::Other(_) => return Verdict::Foreign,
+            Opened::Other(..) => return Verdict::Foreign,
             Opened::Later(_) => return Verdict::Alive,
         };
-        if unbelievable(directory, &stat).is_some() {
-            return Verdict::Foreign;
-        }
         match lock::is_held(&file, 0) {
             Ok(false) => {}
-            Ok(true) => return Verdict::Alive,
-            Err(_) => return Verdict::Alive,
+            // A failed probe is no answer.
+            Ok(true) | Err(_) => return Verdict::Alive,
         }
         // The lock of this file is free. Another process may have replaced the file: it renames first and closes the
         // old file afterwards.
         if !still_named(fd, name, &stat) {
             continue;
         }
-        let socket =
-            id_of(name).is_some_and(|id| !finished_and_alive(fd, name) && unlink_socket(directory, fd, id));
+        let socket = id_of(name)
+            .is_some_and(|id| !finished_and_alive(directory, fd, name) && unlink_socket(directory, fd, id));
         return match unlinkat(fd, name, UnlinkatFlags::NoRemoveDir) {
             Ok(()) => Verdict::Removed(socket),
             Err(Errno::ENOENT) => Verdict::Absent,
@@ -115,12 +112,12 @@ fn id_of(name: &str) -> Option<&str> {
 }
 
 /// Whether `name` is a dot-record whose finished record has a living owner. Then the socket is in use.
-fn finished_and_alive(fd: BorrowedFd<'_>, name: &str) -> bool {
+fn finished_and_alive(directory: &Directory, fd: BorrowedFd<'_>, name: &str) -> bool {
     let Some(finished) = name.strip_prefix('.') else { return false };
-    match Opened::open(fd, finished) {
+    match Opened::open(directory, fd, finished) {
         Opened::File(file, _) => lock::is_held(&file, 0).unwrap_or(true),
         Opened::Absent => false,
-        Opened::Other(_) | Opened::Later(_) => true,
+        Opened::Other(..) | Opened::Later(_) => true,
     }
 }
 

@@ -179,7 +179,7 @@ impl Bus {
 
     /// Every instance of every service, sorted by name and id.
     pub fn list(&self) -> Result<Vec<Arc<Record>>> {
-        self.select(|_| true)
+        self.select(&Filter::All)
     }
 
     /// An instance of this service, if there is one. From the second call on this needs no system call if there is an
@@ -194,23 +194,24 @@ impl Bus {
             return Ok(Some(found));
         }
         check_name("service name", service)?;
-        match self.catch_up() {
+        let exact = Filter::Exact(service.to_owned());
+        match self.catch_up(&exact) {
             Ok(true) => return Ok(view.find(service)),
             Ok(false) => {}
             // What could not be read now may still be known.
             Err(error) => return view.find(service).map(Some).ok_or(error),
         }
-        Ok(self.scan(|name| name == service)?.into_iter().next())
+        Ok(self.scan(&exact)?.into_iter().next())
     }
 
     /// Every instance of the group: of the service of this name, and of every service whose name begins with it and a
     /// dot.
     pub fn find_all(&self, group: &str) -> Result<Vec<Arc<Record>>> {
-        let group = Filter::group(group)?;
-        self.select(|service| group.matches(service))
+        self.select(&Filter::group(group)?)
     }
 
-    /// Waits until there is an instance of this service. Fails with `ERR_RINGBELL_TIMEOUT` when the time is over.
+    /// Waits until there is an instance of this service. Fails with `ERR_RINGBELL_TIMEOUT` when the time is over, and with
+    /// the reason when the directory or a record of this service cannot be read for some time.
     pub fn wait_for(&self, service: &str, timeout: Option<Duration>) -> Result<Arc<Record>> {
         check_name("service name", service)?;
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
@@ -384,9 +385,9 @@ impl Bus {
         Ok(())
     }
 
-    fn select(&self, chosen: impl Fn(&str) -> bool) -> Result<Vec<Arc<Record>>> {
+    fn select(&self, chosen: &Filter) -> Result<Vec<Arc<Record>>> {
         self.check_open()?;
-        if self.catch_up()? {
+        if self.catch_up(chosen)? {
             return Ok(self.inner.view.list(chosen));
         }
         self.scan(chosen)
@@ -395,22 +396,25 @@ impl Bus {
     /// Brings the view up to date. False when there is no view.
     ///
     /// # Errors
-    /// When a part of the directory cannot be read now.
-    fn catch_up(&self) -> Result<bool> {
+    /// When the directory, or the record of a chosen service, cannot be read now.
+    fn catch_up(&self, chosen: &Filter) -> Result<bool> {
         let view = &self.inner.view;
         if !view.is_live() {
             return Ok(false);
         }
         if view.behind()
             && let Some(registry) = self.running()
-            && let Some(caught_up) = registry.ask(|registry, thread| registry.catch_up(thread))
+            && let Some(caught_up) = {
+                let chosen = chosen.clone();
+                registry.ask(move |registry, thread| registry.catch_up(&chosen, thread))
+            }
         {
             caught_up?;
         }
         Ok(view.is_live())
     }
 
-    fn scan(&self, chosen: impl Fn(&str) -> bool) -> Result<Vec<Arc<Record>>> {
+    fn scan(&self, chosen: &Filter) -> Result<Vec<Arc<Record>>> {
         let directory = &self.inner.directory;
         if directory.is_gone() {
             directory.restore()?;

@@ -9,6 +9,7 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use nix::errno::Errno;
 use nix::sys::stat::fstat;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use serde_json::{Map, Value};
@@ -23,6 +24,9 @@ use crate::record::{Granted, Record};
 use crate::sys::fork::ForkGuarded;
 use crate::sys::generation::generation;
 use crate::sys::{seqpacket, tmpfile};
+
+/// How often a call is tried that may succeed the next time.
+const TRIES: usize = 4;
 
 /// One announced instance of this process.
 pub(super) struct Own {
@@ -191,14 +195,23 @@ impl State {
 fn unlink(directory_fd: &OwnedFd, record: &Record, file: &ForkGuarded) {
     let name = record.file_name();
     let ours = || fstat(file.as_fd()).and_then(|stat| leads_to(directory_fd.as_fd(), &name, &stat));
-    // A look that failed gets a second one, as below.
-    if ours().or_else(|_| ours()) == Ok(true) {
+    if repeated(ours) == Ok(true) {
         let _ = unlinkat(directory_fd, record.socket_name().as_str(), UnlinkatFlags::NoRemoveDir);
-        // Others hear of the end by this alone, as the process lives on. So a failure that may pass gets a second try.
-        if unlinkat(directory_fd, name.as_str(), UnlinkatFlags::NoRemoveDir).is_err() {
-            let _ = unlinkat(directory_fd, name.as_str(), UnlinkatFlags::NoRemoveDir);
-        }
+        // Others hear of the end by this alone, as the process lives on.
+        let _ = repeated(|| unlinkat(directory_fd, name.as_str(), UnlinkatFlags::NoRemoveDir));
     }
+}
+
+/// Repeats a call a few times while it fails for a reason that may pass.
+fn repeated<T>(call: impl Fn() -> nix::Result<T>) -> nix::Result<T> {
+    let mut result = call();
+    for _ in 1..TRIES {
+        if !matches!(result, Err(Errno::EINTR | Errno::ENOMEM | Errno::EBUSY | Errno::EIO)) {
+            break;
+        }
+        result = call();
+    }
+    result
 }
 
 /// Links the record. A record with a socket is linked under its dot-name first, and renamed once the socket listens.

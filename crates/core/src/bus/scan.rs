@@ -14,9 +14,10 @@ use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 
 use super::directory::Directory;
+use super::filter::Filter;
 use crate::error::{Error, Result};
 use crate::record::{MAX_RECORD, Record, RecordName};
-use crate::sys::{clock, list, lock};
+use crate::sys::{clock, listing, lock};
 
 const OPEN: OFlag = OFlag::O_RDONLY.union(OFlag::O_NOFOLLOW).union(OFlag::O_NONBLOCK).union(OFlag::O_CLOEXEC);
 /// A file system stamps changes with a clock that ticks every 4 to 10 ms. So a file that changed within the last 20 ms
@@ -81,17 +82,16 @@ pub(crate) fn inspect(
     known: Option<&Known>,
 ) -> Inspection {
     for _ in 0..TRIES {
-        let opened = Opened::open(fd, name);
-        let (file, stat) = match opened {
+        let (file, stat) = match Opened::open(directory, fd, name) {
             Opened::File(file, stat) => (file, stat),
             Opened::Absent => return Inspection::Absent,
-            Opened::Other(reason) => return bad(name, None, reason),
+            Opened::Other(stat, reason) => {
+                let stamp = stat.map(|stat| Stamp::of(&stat, clock::file_stamp_ns()));
+                return bad(name, stamp, reason);
+            }
             Opened::Later(error) => return Inspection::Later(error),
         };
         let stamp = Stamp::of(&stat, clock::file_stamp_ns());
-        if let Some(reason) = unbelievable(directory, &stat) {
-            return bad(name, Some(stamp), reason);
-        }
         match lock::is_held(&file, 0) {
             // A failed probe is no answer.
             Err(error) => return Inspection::Later(error),
@@ -150,39 +150,56 @@ pub(super) fn unchanged(directory: BorrowedFd<'_>, name: &str, known: &Known) ->
             .is_ok_and(|stat| known.stamp.same(&Stamp::of(&stat, 0)))
 }
 
-/// The result of opening a file with all checks.
+/// The result of opening a file with all checks that do not depend on its content.
 pub(super) enum Opened {
     File(OwnedFd, FileStat),
     Absent,
-    /// The file is not believed.
-    Other(String),
-    /// A call failed that says nothing of the file.
+    /// The file is not believed. With its stat, if it could be looked at.
+    Other(Option<FileStat>, String),
+    /// A call failed that says nothing of the file, and the file would be believed.
     Later(Error),
 }
 
 impl Opened {
-    pub(super) fn open(directory: BorrowedFd<'_>, name: &str) -> Opened {
-        let file = match openat(directory, name, OPEN, Mode::empty()) {
+    pub(super) fn open(directory: &Directory, fd: BorrowedFd<'_>, name: &str) -> Opened {
+        let file = match openat(fd, name, OPEN, Mode::empty()) {
             Ok(file) => file,
             Err(Errno::ENOENT) => return Opened::Absent,
-            Err(Errno::ELOOP) => return Opened::Other("it is a symlink".into()),
-            // What the file's rights and its kind (a socket, a device) forbid stays forbidden.
-            Err(errno @ (Errno::EACCES | Errno::EPERM | Errno::ENXIO | Errno::ENODEV)) => {
-                return Opened::Other(format!("it cannot be opened ({errno})"));
-            }
-            Err(errno) => {
-                return Opened::Later(Error::os("openat", errno, format!("cannot open record {name}")));
-            }
+            Err(errno) => return Opened::refused(directory, fd, name, errno),
         };
         match fstat(file.as_fd()) {
-            Ok(stat) => Opened::File(file, stat),
+            Ok(stat) => match unbelievable(directory, &stat) {
+                Some(reason) => Opened::Other(Some(stat), reason),
+                None => Opened::File(file, stat),
+            },
             Err(errno) => Opened::Later(Error::os("fstat", errno, format!("cannot look at record {name}"))),
+        }
+    }
+
+    /// What a file is that cannot be opened. The owner of a file can make every open of it fail, for example by a
+    /// lease. So a failure counts only for a file that would be believed.
+    fn refused(directory: &Directory, fd: BorrowedFd<'_>, name: &str, errno: Errno) -> Opened {
+        let stat = match fstatat(fd, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(stat) => Some(stat),
+            Err(Errno::ENOENT) => return Opened::Absent,
+            Err(_) => None,
+        };
+        if let Some(reason) = stat.and_then(|stat| unbelievable(directory, &stat)) {
+            return Opened::Other(stat, reason);
+        }
+        match errno {
+            Errno::ELOOP => Opened::Other(stat, "it is a symlink".into()),
+            // What the file's rights and its kind (a socket, a device) forbid stays forbidden.
+            Errno::EACCES | Errno::EPERM | Errno::ENXIO | Errno::ENODEV => {
+                Opened::Other(stat, format!("it cannot be opened ({errno})"))
+            }
+            errno => Opened::Later(Error::os("openat", errno, format!("cannot open record {name}"))),
         }
     }
 }
 
 /// The reason not to believe a file, independent of its content.
-pub(super) fn unbelievable(directory: &Directory, stat: &FileStat) -> Option<String> {
+fn unbelievable(directory: &Directory, stat: &FileStat) -> Option<String> {
     if SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) != SFlag::S_IFREG {
         return Some("it is no regular file".into());
     }
@@ -233,19 +250,7 @@ impl DirectoryStamp {
 
 /// All names in the directory that are UTF-8. Other names cannot belong to a bus.
 pub(crate) fn names(directory: BorrowedFd<'_>) -> Result<Vec<String>> {
-    let failed = |errno| Error::os("getdents64", errno, "cannot list the bus directory");
-    let mut opened = list(directory)?;
-    let mut names = Vec::new();
-    for entry in opened.iter() {
-        let entry = entry.map_err(failed)?;
-        if let Ok(name) = entry.file_name().to_str()
-            && name != "."
-            && name != ".."
-        {
-            names.push(name.to_owned());
-        }
-    }
-    Ok(names)
+    Ok(listing::names(directory)?.into_iter().filter_map(|name| name.into_string().ok()).collect())
 }
 
 /// Names of records, with their content at the last look.
@@ -257,11 +262,7 @@ pub(super) struct Cache {
 impl Cache {
     /// Every record whose owner lives, by service and id. The lock of an unchanged record is probed; its file is not
     /// read.
-    pub(super) fn scan(
-        &mut self,
-        directory: &Directory,
-        chosen: impl Fn(&str) -> bool,
-    ) -> Result<Vec<Arc<Record>>> {
+    pub(super) fn scan(&mut self, directory: &Directory, chosen: &Filter) -> Result<Vec<Arc<Record>>> {
         let fd = directory.fd();
         let mut listed = names(fd.as_fd())?;
         listed.retain(|name| RecordName::parse(name).is_some());
@@ -270,7 +271,7 @@ impl Cache {
         let mut alive = Vec::new();
         for name in listed {
             let known = old.remove(&name);
-            if !RecordName::parse(&name).is_some_and(|parts| chosen(parts.service)) {
+            if !RecordName::parse(&name).is_some_and(|parts| chosen.matches(parts.service)) {
                 if let Some(known) = known {
                     self.known.insert(name, known);
                 }

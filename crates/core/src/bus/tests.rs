@@ -8,7 +8,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use crate::harness::{PATIENCE, Place, lose, names};
+use crate::harness::{PATIENCE, Place, leased, lose, names, until};
 use crate::reactor::tests::{Probe, heard};
 use crate::reactor::{Step, Thread, Watched};
 use serde_json::Map;
@@ -24,6 +24,7 @@ fn a_sink_that_panics_is_dropped_and_the_others_go_on() {
         fn event(&mut self, _event: &ServiceEvent, _thread: &mut Thread<'_>) {
             panic!("on purpose");
         }
+        fn unreadable(&mut self, _error: &Error) {}
     }
     impl Drop for Bad {
         fn drop(&mut self) {
@@ -218,6 +219,7 @@ fn sinks_get_present_records_first_and_nothing_after_the_guard() {
                 event.record().service
             ));
         }
+        fn unreadable(&mut self, _error: &Error) {}
     }
     let place = Place::new();
     let bus = place.bus();
@@ -238,6 +240,37 @@ fn sinks_get_present_records_first_and_nothing_after_the_guard() {
 }
 
 #[test]
+fn each_listener_hears_once_that_something_cannot_be_read() {
+    struct Ear(Arc<AtomicUsize>);
+    impl Sink for Ear {
+        fn event(&mut self, _event: &ServiceEvent, _thread: &mut Thread<'_>) {}
+        fn unreadable(&mut self, _error: &Error) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    let place = Place::new();
+    let bus = place.bus();
+    let listen = |filter| {
+        let heard = Arc::new(AtomicUsize::new(0));
+        (bus.subscribe(filter, Box::new(Ear(Arc::clone(&heard)))).unwrap(), heard)
+    };
+    let times = |heard: &AtomicUsize| heard.load(Ordering::SeqCst);
+    let file = leased(bus.path(), "x");
+    let (_first, first) = listen(Filter::All);
+    until("the first hears it, however often the view is used", || bus.list().is_err() && times(&first) == 1);
+    let (_other, other) = listen(Filter::Exact("y".into()));
+    let (_second, second) = listen(Filter::Exact("x".into()));
+    until("the second hears it", || times(&second) == 1);
+    assert_eq!((times(&first), times(&other)), (1, 0));
+    drop(file);
+    lose(bus.path());
+    until("the directory is back", || bus.path().is_dir());
+    let _file = leased(bus.path(), "x");
+    until("both hear it again", || times(&first) == 2 && times(&second) == 2);
+    assert_eq!(times(&other), 0);
+}
+
+#[test]
 fn watching_anew_changes_nothing() {
     let place = Place::new();
     let bus = place.bus();
@@ -250,7 +283,7 @@ fn watching_anew_changes_nothing() {
     assert_eq!(bus.list().unwrap(), [announced.record()]);
     assert_eq!(watch.try_next(), None);
     bus.close();
-    assert!(bus.inner.view.list(|_| true).is_empty());
+    assert!(bus.inner.view.list(&Filter::All).is_empty());
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::filter::Filter;
 use crate::record::Record;
 use crate::sys::inotify::Inotify;
 
@@ -22,7 +23,8 @@ pub(super) struct View {
     live: AtomicBool,
     /// True while the bus thread reads changes, or has read changes that it has not applied.
     busy: AtomicBool,
-    /// True when this process itself has changed the directory.
+    /// True when the view may be behind though inotify shows nothing: this process itself changed the directory, a part
+    /// of it could not be read, or the view has just begun.
     dirty: AtomicBool,
     inotify: RwLock<Option<Arc<Inotify>>>,
 }
@@ -94,9 +96,9 @@ impl View {
     }
 
     /// The chosen records, by service and id.
-    pub(super) fn list(&self, chosen: impl Fn(&str) -> bool) -> Vec<Arc<Record>> {
+    pub(super) fn list(&self, chosen: &Filter) -> Vec<Arc<Record>> {
         let records = self.records.read().unwrap_or_else(PoisonError::into_inner);
-        let mut services: Vec<_> = records.iter().filter(|(service, _)| chosen(service)).collect();
+        let mut services: Vec<_> = records.iter().filter(|(service, _)| chosen.matches(service)).collect();
         services.sort_unstable_by_key(|(service, _)| *service);
         services.into_iter().flat_map(|(_, instances)| instances.values().cloned()).collect()
     }

@@ -1,7 +1,8 @@
 //! A watch: registry events in a queue, for any thread, with a descriptor to wait on.
 //!
-//! Invariant: the eventfd is readable exactly while the queue is not empty or the watch has ended. A slow consumer
-//! costs memory for the differences only, not for each event: a long queue is folded, service by service.
+//! Invariant: the eventfd is readable while the queue is not empty or the watch has ended. A failure to read the
+//! directory makes it readable once, until the next look. A slow consumer costs memory for the differences only, not
+//! for each event: a long queue is folded, service by service.
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -42,6 +43,8 @@ struct State {
     events: VecDeque<ServiceEvent>,
     fold_at: usize,
     ended: bool,
+    /// What hides a part of the directory, until `next` returns it.
+    unreadable: Option<Error>,
 }
 
 impl Watch {
@@ -67,7 +70,9 @@ impl Watch {
 
     /// Waits for the next event. `None` when the time is over. Without a timeout there is no limit.
     ///
-    /// Fails with `ERR_RINGBELL_CLOSED` when the bus was closed and every event was taken.
+    /// Fails with `ERR_RINGBELL_CLOSED` when the bus was closed and every event was taken. Fails once with the reason when
+    /// the directory, or the record of a chosen service, cannot be read for some time, for example because descriptors
+    /// ran out. Then events may be missing; they come once it can be read again, so the watch can still be used.
     pub fn next(&mut self, timeout: Option<Duration>) -> Result<Option<ServiceEvent>> {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
@@ -76,6 +81,9 @@ impl Watch {
             }
             if self.has_ended() {
                 return Err(Error::Closed { what: "watch" });
+            }
+            if let Some(error) = self.queue.lock().unreadable.take() {
+                return Err(error);
             }
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if left == Some(Duration::ZERO) {
@@ -125,6 +133,12 @@ impl Sink for Feeder {
         if state.events.len() == 1 {
             self.0.bell.ring();
         }
+    }
+
+    fn unreadable(&mut self, error: &Error) {
+        let mut state = self.0.lock();
+        state.unreadable = Some(error.clone());
+        self.0.bell.ring();
     }
 }
 

@@ -7,6 +7,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use nix::errno::Errno;
 use nix::fcntl::SealFlag;
 use ringbell_ring::{Identity, layout};
 
@@ -154,7 +155,9 @@ pub(super) fn inspect(segment: &str, fd: BorrowedFd<'_>, length: usize, seals: S
     match memfd::seals(fd) {
         Ok(found) if found.contains(seals) => Ok(()),
         Ok(found) => wrong(segment, format!("lacks the seals {:?}", seals.difference(found))),
-        Err(_) => wrong(segment, "cannot be sealed".into()),
+        Err(Errno::EINVAL | Errno::EBADF) => wrong(segment, "cannot be sealed".into()),
+        // A failed look says nothing of the peer.
+        Err(errno) => Err(Error::os("fcntl", errno, "cannot look at the seals of a segment")),
     }
 }
 

@@ -5,12 +5,9 @@
 
 #![allow(unsafe_code)]
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
-use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::Mode;
 
 use crate::{Error, Result};
 
@@ -21,6 +18,7 @@ pub(crate) mod eventfd;
 pub(crate) mod fork;
 pub(crate) mod generation;
 pub(crate) mod inotify;
+pub(crate) mod listing;
 pub(crate) mod lock;
 pub(crate) mod membarrier;
 pub(crate) mod memfd;
@@ -32,25 +30,6 @@ pub(crate) mod random;
 pub(crate) mod scm;
 pub(crate) mod seqpacket;
 pub(crate) mod tmpfile;
-
-/// Opens a directory once more, to list it.
-///
-/// # References
-/// `openat(2)`, `fdopendir(3)`.
-///
-/// # Errors
-/// `ERR_RINGBELL_RESOURCE` when descriptors or memory ran out, `ERR_RINGBELL_SYSTEM` otherwise.
-pub(crate) fn list(directory: BorrowedFd<'_>) -> Result<Dir> {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let failed = |call| move |errno| Error::os(call, errno, "cannot list the bus directory");
-    let opened = openat(directory, ".", flags, Mode::empty()).map_err(failed("openat"))?;
-    let number = opened.as_raw_fd();
-    Dir::from_fd(opened).map_err(|errno| {
-        // SAFETY: after an error nix has given the descriptor up without closing it, so this code alone knows its number.
-        drop(unsafe { OwnedFd::from_raw_fd(number) });
-        failed("fdopendir")(errno)
-    })
-}
 
 /// Makes another descriptor of this process for the same open file.
 ///

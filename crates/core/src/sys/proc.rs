@@ -5,7 +5,7 @@
 //! that failed for want of descriptors is no answer, and is not remembered. Called by the record and by acquisition.
 
 use std::fs;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -31,20 +31,23 @@ static MYSELF: Mutex<Option<Arc<Myself>>> = Mutex::new(None);
 ///
 /// References: proc_pid_stat(5), pid_namespaces(7), `/proc/sys/kernel/random/boot_id`.
 ///
-/// Errors: [`Error::Resource`] when descriptors or memory ran out. Where there is no /proc, that is no error.
+/// Errors: [`Error::Resource`] when descriptors or memory ran out, [`Error::Os`] when a read failed otherwise. Where there
+/// is no /proc, that is no error.
 pub(crate) fn myself() -> Result<Arc<Myself>> {
     let pid = std::process::id();
     let mut cached = MYSELF.lock().unwrap_or_else(PoisonError::into_inner);
     match cached.as_ref() {
         Some(myself) if myself.pid == pid => Ok(Arc::clone(myself)),
         _ => {
-            let stat = if_there(fs::read(format!("/proc/{pid}/stat")))?;
-            let boot_id = if_there(fs::read_to_string("/proc/sys/kernel/random/boot_id"))?;
+            let stat = content(&format!("/proc/{pid}/stat"))?;
+            let boot_id = content("/proc/sys/kernel/random/boot_id")?;
+            let namespace = if_there("stat", fs::metadata("/proc/self/ns/pid"))?;
             let myself = Arc::new(Myself {
                 pid,
                 start_time: stat.and_then(|stat| start_time_in(&stat)).unwrap_or(0),
-                boot_id: boot_id.unwrap_or_default().trim().to_owned(),
-                pid_namespace: if_there(fs::metadata("/proc/self/ns/pid"))?.map_or(0, |meta| meta.ino()),
+                boot_id: boot_id
+                    .map_or_else(String::new, |id| String::from_utf8_lossy(&id).trim().to_owned()),
+                pid_namespace: namespace.map_or(0, |there| there.ino()),
             });
             *cached = Some(Arc::clone(&myself));
             Ok(myself)
@@ -52,15 +55,21 @@ pub(crate) fn myself() -> Result<Arc<Myself>> {
     }
 }
 
+fn content(path: &str) -> Result<Option<Vec<u8>>> {
+    let Some(mut file) = if_there("open", fs::File::open(path))? else { return Ok(None) };
+    let mut bytes = Vec::new();
+    Ok(if_there("read", file.read_to_end(&mut bytes))?.map(|_| bytes))
+}
+
 /// `None` where there is no such file, or none for this process.
-fn if_there<T>(result: io::Result<T>) -> Result<Option<T>> {
+fn if_there<T>(call: &'static str, result: io::Result<T>) -> Result<Option<T>> {
     match result {
         Ok(found) => Ok(Some(found)),
         Err(error) => match (error.kind(), error.raw_os_error()) {
             (ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::PermissionDenied, _) | (_, None) => {
                 Ok(None)
             }
-            (_, Some(errno)) => Err(Error::os("open", Errno::from_raw(errno), "cannot read /proc")),
+            (_, Some(errno)) => Err(Error::os(call, Errno::from_raw(errno), "cannot read /proc")),
         },
     }
 }

@@ -73,6 +73,25 @@ pub fn names(path: &Path) -> Vec<String> {
     names
 }
 
+/// Adds an empty file that looks like a record of this service. Every open of it fails with `EAGAIN` while the result lives:
+/// it has a write lease, fcntl(2). The kernel takes a lease away 45 seconds after the first open that it held up.
+pub fn leased(path: &Path, service: &str) -> std::fs::File {
+    use nix::libc;
+    use std::os::fd::AsRawFd;
+    /// libc does not have it. The other signal is ignored by default; the usual one ends the process.
+    const F_SETSIG: i32 = 10;
+    let hidden = path.join("leased");
+    let file = std::fs::File::create_new(&hidden).unwrap();
+    for (command, argument) in [(F_SETSIG, libc::SIGURG), (libc::F_SETLEASE, libc::F_WRLCK)] {
+        // SAFETY: both commands take a number.
+        #[allow(unsafe_code)]
+        let result = unsafe { libc::fcntl(file.as_raw_fd(), command, argument) };
+        nix::errno::Errno::result(result).unwrap();
+    }
+    std::fs::rename(&hidden, path.join(format!("{service}@00112233445566778899aabbccddeeff.json"))).unwrap();
+    file
+}
+
 /// Removes a directory that has records of living processes. These publish their records again after a while. False if
 /// they did so before the directory was gone: then more services came and went than the test expects.
 pub fn lose(path: &Path) -> bool {

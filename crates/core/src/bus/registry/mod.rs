@@ -66,6 +66,8 @@ struct Listener {
     id: u64,
     filter: Filter,
     sink: Box<dyn Sink>,
+    /// Whether it knows that something it chose cannot be read.
+    told: bool,
 }
 
 pub(super) struct Registry {
@@ -91,8 +93,6 @@ pub(super) struct Registry {
     again: Vec<(String, Error)>,
     again_at: Option<Instant>,
     again_pause: Duration,
-    /// Whether the sinks know that a part of the directory cannot be read.
-    told: bool,
     poll_at: Option<Instant>,
     restore_at: Option<Instant>,
     backoff: Duration,
@@ -127,7 +127,6 @@ impl Registry {
             again: Vec::new(),
             again_at: None,
             again_pause: SOON,
-            told: false,
             poll_at: None,
             restore_at: None,
             backoff: SOON,
@@ -142,16 +141,15 @@ impl Registry {
     pub(super) fn add_sink(&mut self, id: u64, filter: Filter, sink: Box<dyn Sink>, thread: &mut Thread<'_>) {
         if self.has == Scope::Names {
             // What cannot be read now is looked at again, and reported then.
-            let _ = self.catch_up(thread);
+            let _ = self.catch_up(&filter, thread);
         }
-        let mut listener = Listener { id, filter, sink };
-        let present = self.view.list(|service| listener.filter.matches(service));
+        let mut listener = Listener { id, filter, sink, told: false };
+        let present = self.view.list(&listener.filter);
         let notified = present
             .into_iter()
             .all(|record| notify_sink(&mut listener, &ServiceEvent::Added(record), thread));
         if notified {
             self.listeners.push(listener);
-            self.told = false;
         } else {
             discard(listener);
         }
@@ -199,8 +197,8 @@ impl Registry {
     /// Takes in every change that happened before this call.
     ///
     /// # Errors
-    /// When a part of the directory cannot be read now. The view shows what was known of it before.
-    pub(super) fn catch_up(&mut self, thread: &mut Thread<'_>) -> Result<()> {
+    /// When the directory, or the record of a chosen service, cannot be read now. The view shows what was known before.
+    pub(super) fn catch_up(&mut self, chosen: &Filter, thread: &mut Thread<'_>) -> Result<()> {
         self.view.set_dirty(false);
         match self.source {
             Source::Off => {}
@@ -208,27 +206,44 @@ impl Registry {
             Source::Polling { .. } => self.poll(thread),
         }
         self.look_again(thread);
-        match self.again.iter().find(|(_, error)| !matches!(error, Error::Record { .. })) {
-            Some((_, error)) => Err(error.clone()),
+        match unread(&self.again, chosen).find(|error| !matches!(error, Error::Record { .. })) {
+            Some(error) => Err(error.clone()),
             None => Ok(()),
         }
     }
 
     /// Looks at the names whose state could not be read.
     fn look_again(&mut self, thread: &mut Thread<'_>) {
-        self.again_at = None;
         for (name, _) in std::mem::take(&mut self.again) {
             self.examine(&name, thread);
         }
-        let Some((_, error)) = self.again.first() else {
-            (self.again_pause, self.told) = (SOON, false);
+        if self.again.is_empty() {
+            self.all_read();
             return;
-        };
-        if self.again_pause >= LASTING && !self.told {
-            self.told = true;
-            let error = error.clone();
-            self.listeners.retain_mut(|listener| contained(|| listener.sink.unreadable(&error)).is_some());
         }
+        let lasting = self.again_pause >= LASTING;
+        let again = &self.again;
+        self.listeners.retain_mut(|listener| {
+            let error = unread(again, &listener.filter).next();
+            match error {
+                Some(error) if lasting && !listener.told => {
+                    listener.told = true;
+                    contained(|| listener.sink.unreadable(error)).is_some()
+                }
+                Some(_) => true,
+                None => {
+                    listener.told = false;
+                    true
+                }
+            }
+        });
+    }
+
+    /// Nothing is left that could not be read.
+    fn all_read(&mut self) {
+        self.again.clear();
+        (self.again_at, self.again_pause) = (None, SOON);
+        self.listeners.iter_mut().for_each(|listener| listener.told = false);
     }
 
     /// Withdraws what is announced. Listeners get no further event.
@@ -273,6 +288,9 @@ impl Registry {
             self.poll(thread);
         }
         if is_due(self.again_at) {
+            // Only this look takes the time of the next one from now. The looks that users of the view ask for must not
+            // put it off, however often they come.
+            self.again_at = None;
             self.again_pause = (self.again_pause * 2).min(LATER);
             self.look_again(thread);
         }
@@ -375,8 +393,7 @@ impl Registry {
             self.notify_sinks(&ServiceEvent::Removed(record), thread);
         }
         self.deaths.clear(&self.epoll);
-        self.again.clear();
-        self.again_at = None;
+        self.all_read();
     }
 
     fn notify_sinks(&mut self, event: &ServiceEvent, thread: &mut Thread<'_>) {
@@ -435,6 +452,12 @@ impl Drop for Registry {
         self.withdraw();
         self.view.end();
     }
+}
+
+/// Why something chosen cannot be read. The empty name stands for the whole directory, which concerns everyone.
+fn unread<'a>(again: &'a [(String, Error)], chosen: &Filter) -> impl Iterator<Item = &'a Error> {
+    let concerns = |name: &str| RecordName::parse(name).is_none_or(|parts| chosen.matches(parts.service));
+    again.iter().filter(move |(name, _)| concerns(name)).map(|(_, error)| error)
 }
 
 /// Gives one event to a sink. False when the sink panicked and must be dropped.
