@@ -10,7 +10,7 @@ export interface ReconnectOptions {
   tries?: number | undefined
   /** Milliseconds before the first try, 1,000 by default. They double with each try, and vary by up to a quarter. */
   delay?: number | undefined
-  /** The longest pause in milliseconds, 30,000 by default. */
+  /** The longest pause in milliseconds, before it varies by up to a quarter; 30,000 by default. */
   maxDelay?: number | undefined
 }
 
@@ -18,7 +18,7 @@ export interface ReconnectOptions {
 export interface BackoffOptions {
   /** Milliseconds before the second attempt, 1,000 by default. They double with each further attempt, and vary by up to a quarter. */
   delay?: number | undefined
-  /** The longest pause in milliseconds, 30,000 by default. */
+  /** The longest pause in milliseconds, before it varies by up to a quarter; 30,000 by default. */
   maxDelay?: number | undefined
 }
 
@@ -42,7 +42,9 @@ export function pauseAfter(
   { delay = DELAY, maxDelay = MAX_DELAY }: BackoffOptions,
   random = Math.random(),
 ): number {
-  return Math.min(maxDelay, delay * 2 ** (failures - 1) * (1 - SPREAD + 2 * SPREAD * random))
+  // The spread comes after the limit, so that those who wait for the longest time do not come back together.
+  const pause = Math.min(maxDelay, delay * 2 ** (failures - 1)) * (1 - SPREAD + 2 * SPREAD * random)
+  return Math.min(LONGEST_MS, pause)
 }
 
 export class Backoff {
