@@ -10,6 +10,8 @@ mod forwarding;
 mod joining;
 mod large;
 
+use core::cell::Cell;
+
 use crate::account::Account;
 use crate::frame::{BATCH_OVERHEAD, Header, MESSAGE_OVERHEAD, padded};
 use crate::layout::{Overflow, is_position};
@@ -55,9 +57,11 @@ struct Reported {
 /// caller.
 const LAPS: usize = 4;
 
-/// After how many looks in a row that found something new a reader lets messages gather. A reader of single messages and
-/// replies looks in vain between two of them.
+/// After how many looks in a row that found a little at once a reader lets messages gather. A reader of single messages and
+/// replies looks in vain between two of them. One that is slower than its publisher finds much.
 const STREAK: u32 = 4;
+/// How many bytes are a little.
+const LITTLE: u64 = 2048;
 /// For how many pause instructions. They take from a tenth of a microsecond to one.
 const GATHERING: u32 = 16;
 
@@ -99,8 +103,8 @@ pub struct Consumer {
     /// Makes every processor that runs the publisher execute a full fence. False: it cannot. `None`: this publisher always
     /// makes its own.
     barrier: Option<fn() -> bool>,
-    /// How often in a row a look at `head` found something new.
-    streak: u32,
+    /// How often in a row a look at `head` found a little at once.
+    streak: Cell<u32>,
 }
 
 impl Consumer {
@@ -304,7 +308,9 @@ impl Consumer {
             if !is_position(head) || head < self.tail {
                 return Err(self.corrupt("head went backwards or is not a valid position"));
             }
-            self.streak = if head == self.tail { 0 } else { self.streak.saturating_add(1) };
+            let found = head - self.tail;
+            let little = (1..=LITTLE).contains(&found);
+            self.streak.set(if little { self.streak.get().saturating_add(1) } else { 0 });
             self.head = head;
         }
         Ok(self.head - self.tail)
@@ -314,7 +320,7 @@ impl Consumer {
     /// the publisher, and a reader that is quicker than its publisher would do so for every message.
     #[inline]
     fn let_gather(&self) {
-        if self.streak >= STREAK {
+        if self.streak.get() >= STREAK {
             for _ in 0..GATHERING {
                 spin_loop();
             }
@@ -398,9 +404,11 @@ impl Consumer {
     /// Whether there is something to read, or a fault to report.
     pub fn pending(&self) -> bool {
         // SYNC: only a hint. `available` reads it again with acquire.
-        self.data.header().head.end.load(Ordering::Relaxed) != self.tail
-            || self.fault.is_some()
-            || self.slot().word().state() != SlotState::Active
+        let new = self.data.header().head.end.load(Ordering::Relaxed) != self.tail;
+        if !new {
+            self.streak.set(0);
+        }
+        new || self.fault.is_some() || self.slot().word().state() != SlotState::Active
     }
 
     /// Looks for something to read, at most `iterations` times, with a pause instruction between two looks.
@@ -410,6 +418,7 @@ impl Consumer {
             if head.load(Ordering::Relaxed) != self.tail {
                 return true;
             }
+            self.streak.set(0);
             spin_loop();
         }
         self.pending()

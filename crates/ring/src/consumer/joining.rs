@@ -7,6 +7,8 @@
 //! The next holder of a durable position needs none of that: its cursor has counted all the time (I12), and it begins
 //! there.
 
+use core::cell::Cell;
+
 use super::acknowledging::known;
 use super::{Consumer, Position, Reported, Start};
 use crate::account::Account;
@@ -119,7 +121,7 @@ impl Consumer {
             frame_hint: 64,
             fault: None,
             barrier: data.needs_barriers().then_some(no_barrier),
-            streak: 0,
+            streak: Cell::new(0),
         })
     }
 
@@ -181,7 +183,7 @@ impl Consumer {
             frame_hint: 64,
             fault: None,
             barrier: data.needs_barriers().then_some(no_barrier),
-            streak: 0,
+            streak: Cell::new(0),
         })
     }
 }
