@@ -2,7 +2,8 @@
 /**
  * npm run soak [-- SECONDS]: the hunts that are too long for `npm test`, which runs each of them for a short time. They are
  * kills of either side, the failure of each system call, hostile callbacks, calls of the binding that fail, lost wake-ups,
- * and the fuzz targets if cargo-fuzz and a nightly compiler are installed. SECONDS (an hour by default) is divided among them. Any failure ends the run with exit code 1.
+ * and the fuzz targets if cargo-fuzz and a nightly compiler are installed. SECONDS (an hour by default) is divided among
+ * them. Any failure ends the run with exit code 1.
  */
 import { run, script, SILENCE } from './project.mjs'
 

@@ -43,6 +43,13 @@ async function runStep(step, path, verbose) {
 
 await script(async () => {
   const { STAGES } = await import('./stages.mjs')
+  const words = process.argv
+    .slice(2)
+    .filter((word, at, all) => word !== '--verbose' && word !== '--only' && all[at - 1] !== '--only')
+  if (words.length > 0)
+    throw new Error(
+      `not ${words.join(' ')}: npm test [-- --only ${STAGES.map(({ name }) => name).join(',')}] [--verbose]`,
+    )
   const verbose = process.argv.includes('--verbose')
   const at = process.argv.indexOf('--only')
   const only = at < 0 ? STAGES.map(({ name }) => name) : (process.argv[at + 1] ?? '').split(',')

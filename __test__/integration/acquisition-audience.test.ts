@@ -105,7 +105,7 @@ for (const rung of rungs) {
       while (publisher.send(new Uint8Array(1000)));
       return (publisher.stats().subscribers[0]?.backlog ?? 0) >= 3000
     })
-    // It waits for room, so it evicts whoever leaves none.
+    // It waits for room, so it evicts a subscriber that leaves none.
     await publisher.ready()
     await until(() => heard.at(-1)?.[0] === 'ended')
     const [attached, ...rest] = heard

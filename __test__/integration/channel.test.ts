@@ -251,7 +251,7 @@ test('a call that a closed server did not take was not sent', async (t) => {
   const client = await bus.connect('gone', { acquire: withoutMemory ? 'stream' : 'handshake' })
   await client.call(new Uint8Array(1))
   await server.close()
-  // Whoever has noticed already waits for another server, as it does for a first one.
+  // A client that has noticed already waits for another server, as it does for a first one.
   const code = await codeOf(() => client.call(new Uint8Array(1), { timeout: 500 }))
   const expected = ['ERR_RINGBELL_NOT_SENT', 'ERR_RINGBELL_TIMEOUT']
   t.true([...expected, ...(withoutMemory ? ['ERR_RINGBELL_OUTCOME_UNKNOWN'] : [])].includes(code ?? ''), code)

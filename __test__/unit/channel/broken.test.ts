@@ -1,4 +1,4 @@
-/** An endpoint whose core fails: all four kinds end in the same way, and whoever holds one hears of it. */
+/** An endpoint whose core fails: all four kinds end in the same way, and its user is told. */
 import { channel } from 'node:diagnostics_channel'
 import type { EventEmitter } from 'node:events'
 import test, { type ExecutionContext } from 'ava'

@@ -1,6 +1,6 @@
 //! Calls the `server` example with each line of its input, and prints the replies.
 //!
-//! `echo hello | cargo run --example client` prints `HELLO`. It waits for the server, whoever starts first.
+//! `echo hello | cargo run --example client` prints `HELLO`. It waits for the server, so either may start first.
 
 use std::io::BufRead;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Prints three readings, whoever sends them.
+//! Prints three readings, from any publisher of the topic.
 
 use ringbell::bus::{Bus, BusOptions};
 use ringbell::topic::SubscriberOptions;

@@ -47,7 +47,7 @@ fn the_slots_generations_tell_who_closed_and_who_died() {
     let _ = first.leave();
     assert_eq!(departure(false), Departure::Closed);
     let _dead = join(&memory, 0, Overflow::Block, Start::Latest).unwrap();
-    assert_eq!(departure(false), Departure::Closed, "whoever has the slot now");
+    assert_eq!(departure(false), Departure::Closed, "any other may have the slot now");
     let generation = now().generation;
     let _next = join(&memory, 0, Overflow::Block, Start::Latest).unwrap();
     assert_eq!(

@@ -375,7 +375,7 @@ impl Registry {
         }
     }
 
-    /// Looks at the name again after a pause. Until then, whoever uses the view asks for an earlier look.
+    /// Looks at the name again after a pause. Until then, a call that uses the view asks for an earlier look.
     fn later(&mut self, name: &str, error: Error) {
         if !self.again.iter().any(|(known, _)| known == name) {
             self.again.push((name.to_owned(), error));
