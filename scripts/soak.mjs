@@ -12,7 +12,7 @@ const share = Math.max(10, Math.floor(seconds / 7))
 
 /** Rates on two cores of 2026, rounded down. They only convert a share of the time to a count. */
 const KILLS_A_SECOND = 10
-const WAKES_A_SECOND = 20_000
+const WAKES_A_SECOND = 200_000
 const HANDSHAKES_A_SECOND = 500
 
 const wakeHunt = ['cargo', 'run', '--release', '-p', 'ringbell-ring', '--example', 'wake_hunt', '--']
