@@ -62,8 +62,8 @@ const LAPS: usize = 4;
 const STREAK: u32 = 4;
 /// How many bytes are a little.
 const LITTLE: u64 = 2048;
-/// For how many pause instructions. They take from a tenth of a microsecond to one.
-const GATHERING: u32 = 16;
+/// For how many pause instructions. They take from a few hundredths of a microsecond to a quarter of one.
+const GATHERING: u32 = 4;
 
 /// The reading side of a topic.
 pub struct Consumer {
