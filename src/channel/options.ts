@@ -73,8 +73,10 @@ export interface ServeOptions<Q = Uint8Array, R = Uint8Array, M = Q | R, S = M, 
    */
   access?: Access | undefined
   /**
-   * The most requests of one connection without an answer, and the most answers that it has not read: 65,536 of each by default.
-   * Further requests fail with `ERR_RINGBELL_BUSY`. A client that goes on and leaves 16,384 more answers unread is disconnected.
+   * The most requests of one connection that are being handled, and the most answers that it has not read: 65,536 of each by default.
+   * Further requests fail with `ERR_RINGBELL_BUSY`. A handler counts until it has ended, also if its call was given up, so it should
+   * end when its `signal` fires. When the connection has ended, it counts for the user of that connection: at most 65,536 of these. A
+   * handler that waits for something that can never come is collected at some time, and then counts no more. A client that goes on and leaves 16,384 more answers unread is disconnected.
    */
   maxRequests?: number | undefined
 }
