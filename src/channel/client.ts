@@ -148,7 +148,7 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array, S = M> exten
       if (options !== undefined) this.#adjust(call, options)
       else if (this.#timeout > 0) call.limit(this.#timeout, undefined)
       if (this.#payloads.requests === undefined) dispatcher.dispatch(call)
-      else this.#dispatchChecked(call, request)
+      else dispatcher.dispatchChecked(call, this.#payloads.request(request))
     } catch (error) {
       call.fail(error)
     }
@@ -226,10 +226,6 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array, S = M> exten
     }
     if (idempotent === true) call.repeatable()
     call.limit(timeout, signal)
-  }
-
-  #dispatchChecked(call: Call, request: Q): void {
-    this.#dispatcher.whenChecked(call, this.#payloads.request(request), () => this.#dispatcher.dispatch(call))
   }
 
   #connected(): Connection<M, S> | undefined {

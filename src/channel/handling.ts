@@ -376,16 +376,18 @@ class Request extends AsyncResource implements InHand, CallContext<unknown> {
 
   #answerChecked(value: unknown, checked: unknown): void {
     const { payloads } = this.#handling.host
-    const send = (): void => this.#reply(0, payloads.encode(value), payloads.own)
     if (!isThenable(checked)) {
-      send()
+      this.#reply(0, payloads.encode(value), payloads.own)
       return
     }
     this.hold()
+    let data = EMPTY
     const sent = followed(checked)
-      .then(send)
+      .then(() => this.#reply(0, data, true))
       .then(undefined, (error: unknown) => this.fail(error))
     this.#goOn(sent)
+    // It is sent as the handler gave it, whatever becomes of the value while it is checked.
+    data = payloads.encodeKept(value)
   }
 
   /** After the handler there is more to do, which does not reject. */

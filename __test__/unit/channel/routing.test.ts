@@ -142,6 +142,48 @@ for (const later of [false, true]) {
   })
 }
 
+test('what an asynchronous schema checks is sent as it was given', async (t) => {
+  const { bus } = fakeBus(t)
+  const waiting: (() => void)[] = []
+  const validate = (value: unknown): Promise<{ value: unknown }> =>
+    new Promise((done) => waiting.push(() => done({ value })))
+  const schema = { '~standard': { version: 1 as const, vendor: 'test', validate } }
+  const given: { n: unknown }[] = []
+  await bus.serve<{ n: unknown }, unknown>('slow', { codec: 'json', replies: schema }, ({ n }, { signal }) => {
+    signal.throwIfAborted()
+    const reply = { n }
+    given.push(reply)
+    return reply
+  })
+  await bus.serve<{ n: unknown }, unknown>('streams', { codec: 'json' }, async function* ({ n }) {
+    yield n
+  })
+  const client = await bus.connect('slow', { codec: 'json', requests: schema })
+  const streams = await bus.connect('streams', { codec: 'json', requests: schema })
+  await Promise.all([client.connected(), streams.connected()])
+  const request: { n: unknown } = { n: 1 }
+  const call = client.call(request)
+  const next = streams.stream(request).next()
+  request.n = 2
+  for (let at = 0; at < 2; at++) waiting[at]?.()
+  while (waiting.length < 3) await turns()
+  for (const reply of given) reply.n = 3
+  waiting[2]?.()
+  t.deepEqual(await call, { n: 1 })
+  t.deepEqual(await next, { value: 1, done: false })
+
+  // What cannot be encoded is refused at once, and what the schema says later harms nobody.
+  const refused = client.call({ n: 1n })
+  await t.throwsAsync(refused, { code: 'ERR_RINGBELL_CODEC' })
+  waiting[3]?.()
+  const [answer] = [client.call({ n: 4 })]
+  waiting[4]?.()
+  while (waiting.length < 6) await turns()
+  waiting[5]?.()
+  t.deepEqual(await answer, { n: 4 })
+  t.is(client.stats().inFlight, 0)
+})
+
 test('a schema that is no Standard Schema is refused', (t) => {
   t.is(standardSchema(numbers(false)), undefined)
   for (const value of [undefined, null, {}, { '~standard': { version: 2, validate: () => ({}) } }, { '~standard': {} }])
