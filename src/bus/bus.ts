@@ -26,7 +26,7 @@ import {
 import { Queue } from '../channel/queue.js'
 import { type Handler, Server } from '../channel/server.js'
 import { Worker, type WorkHandler } from '../channel/worker.js'
-import { invalid } from '../check.js'
+import { invalid } from '../invalid.js'
 import { type Codec, codecOf, resolveCodec, type CodecName, type ValueCodec } from '../codec/index.js'
 import { PayloadCodec } from '../codec/payload-codec.js'
 import type { InputSchema, Schema } from '../codec/schema.js'

@@ -5,7 +5,7 @@
  */
 import { withMismatch } from '../bus/kind-mismatch.js'
 import type { Service } from '../bus/service.js'
-import { invalid } from '../check.js'
+import { invalid } from '../invalid.js'
 import { INQUIRY, type PayloadCodec } from '../codec/payload-codec.js'
 import { channels } from '../diagnostics.js'
 import { closedError, type RingbellError } from '../errors.js'
@@ -203,7 +203,7 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array, S = M> exten
     return (await call.promise) as ServerStats
   }
 
-  /** Counters of this client. */
+  /** Counters of this client. @throws {RingbellError} `ERR_RINGBELL_CLOSED`. */
   stats(): ClientStats {
     const dispatcher = this.#dispatcher
     return {

@@ -78,7 +78,7 @@ export class Server<M = Uint8Array, S = M> extends EndpointOwner<ServerEvents<M,
     this.#life.update(metadata)
   }
 
-  /** Counters of this server. */
+  /** Counters of this server. @throws {RingbellError} `ERR_RINGBELL_CLOSED`. */
   stats(): ServerStats {
     return {
       connections: this.#life.peers.size,

@@ -97,7 +97,7 @@ export class Worker<T = Uint8Array> extends EndpointOwner<WorkerEvents<T>> {
     return this.#life.peers.all as Connection<T>[]
   }
 
-  /** Counters of this worker. */
+  /** Counters of this worker. @throws {RingbellError} `ERR_RINGBELL_CLOSED`. */
   stats(): WorkerStats {
     return {
       connections: this.#life.peers.size,

@@ -5,9 +5,10 @@
  */
 import type { Access, Description } from '../bus/options.js'
 import type { Overflow, Rung } from '../bus/service.js'
-import { anything, check, coreJson, integer, invalid, oneOf, type Rules, signal } from '../check.js'
+import { anything, check, coreJson, integer, oneOf, type Rules, signal } from '../check.js'
+import { invalid } from '../invalid.js'
 import type { CodecOption } from '../codec/index.js'
-import { type InputSchema, type Schema, schemaId, standardSchema } from '../codec/schema.js'
+import { type InputSchema, NOT_OF_CALLS, type Schema, schemaId, standardSchema } from '../codec/schema.js'
 import type { ReconnectOptions } from '../wait/backoff.js'
 import { checkWait, type WaitOption } from '../wait/policy.js'
 import type { AckMode, AckPolicy } from './reading/acks.js'
@@ -101,7 +102,7 @@ export interface SubscriberOptions<T = Uint8Array, C = T> {
   reconnect?: ReconnectOptions | undefined
 }
 
-const ENDPOINT: Rules = { codec: anything, schema: standardSchema, wait: checkWait }
+const ENDPOINT: Rules = { codec: anything, schema: standardSchema, wait: checkWait, ...NOT_OF_CALLS }
 const PUBLISHER: Rules = { ...ENDPOINT, schemaId }
 const BATCHES: Rules = { signal, lifetime: oneOf('owned', 'borrowed', 'lease') }
 const ATTACHED: Rules = { signal, count: integer(1, 2 ** 20) }

@@ -127,11 +127,12 @@ for (const later of [false, true]) {
     )
     const plain = await bus.connect<unknown, unknown>('checked', { codec: 'json' })
     t.is(await plain.call('41'), 42)
-    await t.throwsAsync(plain.call('x'), {
+    const refused = await t.throwsAsync(plain.call('x'), {
       name: 'RemoteError',
       code: 'ERR_RINGBELL_SCHEMA',
       message: /a\.b: no number/,
     })
+    t.deepEqual(refused?.cause, [{ message: 'no number', path: ['a', { key: 'b' }] }])
     const odd = await t.throwsAsync(plain.call(1), { code: 'ERR_RINGBELL_REMOTE' })
     t.like(odd, { remoteCode: 'ERR_RINGBELL_SCHEMA' })
     const strict = await bus.connect('checked', { codec: 'json', requests: schema, replies: schema })

@@ -10,7 +10,7 @@ import { EXIT, type ExitCode, sentenceOf } from '../exit-codes.js'
 import { counted, duration, DURATIONS, parseCount, parseDuration, parseSize } from '../figures.js'
 import { Input, type InputFlags, withInput } from '../input.js'
 import { withExamples } from '../manual.js'
-import { jsonOf, shellCodec } from '../payloads.js'
+import { payloadFields, shellCodec } from '../payloads.js'
 import { shownJob } from '../queue-counters.js'
 import { placeOf, runSession, type Session } from '../session.js'
 import { LARGEST } from '../splitter.js'
@@ -186,7 +186,7 @@ class Results {
 
   #print(job: number, result: Uint8Array | undefined): Promise<void> | undefined {
     const bytes = Buffer.from(result ?? [])
-    if (this.#out.json) return this.#out.value({ queue: this.#name, job, ...jsonOf(bytes, this.#codec) })
+    if (this.#out.json) return this.#out.value({ queue: this.#name, job, ...payloadFields(bytes, this.#codec) })
     return this.#out.write(bytes.at(-1) === NEWLINE ? bytes : Buffer.concat([bytes, Buffer.of(NEWLINE)]))
   }
 }
@@ -205,7 +205,7 @@ function tellGivenUp(job: Uint8Array, error: Error, name: string, codec: string,
   const text = Buffer.from(job)
   out.report(`${name}: gave up ${shownJob(text.subarray(0, SHOWN), text.length)}: ${sentenceOf(error)}`, {
     event: 'deadLetter',
-    ...jsonOf(text, codec),
+    ...payloadFields(text, codec),
     code: (error as { code?: unknown }).code,
     message: error.message,
   })
@@ -215,7 +215,10 @@ async function summarize(queue: Queue, name: string, out: Session['out'], second
   const { pushed, acknowledged, redelivered, failed, waiting, delayed, assigned } = queue.stats()
   const left = waiting + delayed + assigned
   if (left > 0)
-    out.report(`${name}: ${counted(left, 'job')} lost, because no worker has done them yet`, { event: 'lost', left })
+    out.report(`${name}: ${counted(left, 'job')} lost: no worker had done ${left === 1 ? 'it' : 'them'}`, {
+      event: 'lost',
+      left,
+    })
   if (out.json) return out.value({ queue: name, pushed, acknowledged, redelivered, failed, left, seconds })
   const more = [
     redelivered > 0 ? `, ${counted(redelivered, 'redelivery', 'redeliveries')}` : '',
