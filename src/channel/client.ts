@@ -66,7 +66,7 @@ const { calling, called } = channels.client
  * Calls a service by name and follows its instances; `bus.connect()` makes it. A call takes a `Q` and returns an `R`. Its connections
  * receive an `M` and send an `S`.
  */
-export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array, S = M> extends EndpointOwner<ClientEvents<M, S>> {
+export class Client<Q = Uint8Array, R = Uint8Array, M = Q | R, S = M> extends EndpointOwner<ClientEvents<M, S>> {
   /** The service that it calls. */
   readonly name: string
   readonly #payloads: PayloadCodec

@@ -8,7 +8,7 @@ import { MOST_LEFT, Places } from '../../../src/channel/places.js'
 import { fakeBus, turns } from '../../helpers/fake-channel.js'
 
 /** Calls and gives up at once, until the server says that it is busy. */
-async function flood(client: Client<number, unknown>, calls: number): Promise<(string | undefined)[]> {
+async function flood(client: Pick<Client<number, unknown>, 'call'>, calls: number): Promise<(string | undefined)[]> {
   const codes: (string | undefined)[] = []
   for (let n = 0; n < calls; n++) {
     const abort = new AbortController()
