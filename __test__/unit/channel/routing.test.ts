@@ -41,6 +41,10 @@ test('pauses double up to a limit, spread, and end', (t) => {
   t.is(backoff.failed(), undefined)
   backoff.succeeded()
   t.is(backoff.failed(0.5), 100)
+  // Who asks for a longer pause than the usual limit gets it.
+  const slow = new Backoff({ delay: 60_000 })
+  t.deepEqual([slow.failed(0.5), slow.failed(0.5)], [60_000, 60_000])
+  t.is(new Backoff({ maxDelay: 500 }).failed(0.5), 500)
   const forEver = new Backoff({ tries: 0, delay: 1 })
   for (let n = 0; n < 2000; n++) t.true((forEver.failed() ?? Infinity) <= 37_500)
 })

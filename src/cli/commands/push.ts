@@ -29,7 +29,6 @@ interface PushFlags extends AccessFlags, InputFlags {
 
 /** How many bytes of a job an error shows. */
 const SHOWN = 80
-const LONGEST_PAUSE_MS = 30_000
 const NEWLINE = 0x0a
 
 export function push(): Command {
@@ -97,7 +96,7 @@ async function give(
       attempts,
       timeout,
       limit,
-      backoff: backoff === undefined ? undefined : { delay: backoff, maxDelay: Math.max(backoff, LONGEST_PAUSE_MS) },
+      backoff: backoff === undefined ? undefined : { delay: backoff },
       access: accessOf(options),
     })
     tellOf(queue, name, codec, out)
