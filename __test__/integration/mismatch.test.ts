@@ -51,6 +51,9 @@ test.serial('a subscriber with another codec', async (t) => {
 
 test.serial('a subscriber that expects another schema', async (t) => {
   const bus = await opened(t)
+  // A listener does not keep the process alive.
+  const alive = setInterval(() => {}, 1000)
+  t.teardown(() => clearInterval(alive))
   const publisher = await bus.publisher('ticks', { schemaId: 'tick/1' })
   const same = await bus.subscriber('ticks', { schemaId: 'tick/1' })
   await Promise.all([same.attached(), publisher.attached()])
