@@ -1,6 +1,6 @@
 /**
  * A listening TCP socket handed to another process, which Node itself cannot do between processes that did not fork each
- * other: whoever holds it accepts. The connections that wait in its queue are not lost. Run: node examples/pass-socket.mjs
+ * other: the process that holds it accepts. The connections that wait in its queue are not lost. Run: node examples/pass-socket.mjs
  */
 import { fork } from 'node:child_process'
 import { once } from 'node:events'

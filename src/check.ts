@@ -5,12 +5,24 @@
  */
 import { isBytes, isSignal } from './brand.js'
 import { invalid } from './invalid.js'
-import { jsonOf } from './json-of.js'
-
-export { invalid }
+import { strictJson } from './strict-json.js'
 
 /** Returns the rule in words if `value` breaks it, otherwise nothing. */
 export type Rule = (value: unknown) => string | undefined
+
+/** Rules of options that are none, and never listed. */
+const elsewhere = new WeakSet<Rule>()
+
+/** For an option of something else, which a user might expect here: `advice` says what to use. */
+export function notHere(advice: string): Rule {
+  const rule: Rule = () => `is not an option here; ${advice}`
+  elsewhere.add(rule)
+  return rule
+}
+
+function namesOf(rules: Rules): string[] {
+  return Object.entries(rules).flatMap(([name, rule]) => (elsewhere.has(rule) ? [] : [name]))
+}
 
 /** The longest time in milliseconds that a Node timer accepts. */
 export const LONGEST_MS = 2 ** 31 - 1
@@ -29,7 +41,7 @@ export type Rules = Readonly<Record<string, Rule>>
 export function check(options: unknown, rules: Rules, within = ''): void {
   for (const [name, value] of entries(options)) {
     if (!Object.hasOwn(rules, name))
-      throw invalid(within + name, value, `is not an option here; the options are ${Object.keys(rules).join(', ')}`)
+      throw invalid(within + name, value, `is not an option here; the options are ${namesOf(rules).join(', ')}`)
     checkOne(rules, name, value, within)
   }
 }
@@ -43,10 +55,10 @@ export function check(options: unknown, rules: Rules, within = ''): void {
 export function coreJson<O>(options: O, own: Rules, more?: (options: O) => object): string {
   const others = entries(options).filter(([name]) => !Object.hasOwn(own, name))
   for (const [name, value] of entries(options)) if (Object.hasOwn(own, name)) checkOne(own, name, value)
-  const given = [...others, ...Object.entries({ ...more?.(options), [OTHERS]: Object.keys(own) })].filter(
+  const given = [...others, ...Object.entries({ ...more?.(options), [OTHERS]: namesOf(own) })].filter(
     ([, value]) => value !== undefined,
   )
-  return `{${given.map(([name, value]) => `${JSON.stringify(name)}:${jsonOf(value, name)}`).join(',')}}`
+  return `{${given.map(([name, value]) => `${JSON.stringify(name)}:${strictJson(value, name)}`).join(',')}}`
 }
 
 function entries(options: unknown): [name: string, value: unknown][] {

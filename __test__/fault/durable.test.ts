@@ -1,5 +1,5 @@
 /**
- * SIGKILL of a durable subscriber at random moments: whoever comes after it sees every message that it had not acknowledged,
+ * SIGKILL of a durable subscriber at random moments: the subscriber that comes after it sees every message that it had not acknowledged,
  * and whatever comes again is marked. `RINGBELL_TEST_KILLS` makes a hunt of it.
  */
 import test from 'ava'

@@ -42,6 +42,11 @@ for (const rung of rungs) {
     patience.abort()
     await t.throwsAsync(never, { name: 'AbortError', message: /1 attached so far/ })
     t.is(await codeOf(() => publisher.attached({ count: 0 })), 'ERR_RINGBELL_INVALID_OPTION')
+    await t.throwsAsync(publisher.attached({ count: 65 }), {
+      code: 'ERR_RINGBELL_INVALID_OPTION',
+      message:
+        'Option count has the wrong value 65: it must be at most 64, the slots of this publisher; raise maxSubscribers.',
+    })
     const waiting = codeOf(() => publisher.attached({ count: 2 }))
     await publisher.close()
     t.is(await waiting, 'ERR_RINGBELL_CLOSED')

@@ -60,7 +60,7 @@ test('an interrupted push reports the jobs that are not done', async (t) => {
   const { code, stderr } = await push.end
   await bus.close()
   t.is(code, 130)
-  t.is(stderr, 'ringbell: left: 2 jobs lost, because no worker has done them yet\n')
+  t.is(stderr, 'ringbell: left: 2 jobs lost: no worker had done them\n')
 })
 
 test('an interrupted worker ends cleanly; without a queue it is exit code 3', async (t) => {
@@ -75,6 +75,8 @@ test('an interrupted worker ends cleanly; without a queue it is exit code 3', as
   const none = await stage.run(['work', 'nobody', '-t', '50ms'])
   t.is(none.code, 3)
   t.regex(none.stderr, /No process pushes to 'nobody' on .*ERR_RINGBELL_NOT_FOUND/)
+  for (const command of ['stats', 'inspect'])
+    t.regex((await stage.run([command, 'slo*'])).stderr, /No process announces 'slo\*' .*takes a name, not a pattern/)
 })
 
 test('work ends with exit code 1 after a failed job, also if the job is done later', async (t) => {

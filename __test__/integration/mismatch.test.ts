@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
-import { Bus } from 'ringbell'
+import { Bus, type RingbellError } from 'ringbell'
 
 async function opened(t: ExecutionContext): Promise<Bus> {
   const path = mkdtempSync(join(tmpdir(), 'ringbell-mismatch-'))
@@ -47,6 +47,30 @@ test.serial('a subscriber with another codec', async (t) => {
   later.abort()
   await t.throwsAsync(next, { message: /json.*structured/ })
   t.is(codes.length, 1)
+})
+
+test.serial('a subscriber that expects another schema', async (t) => {
+  const bus = await opened(t)
+  // A listener does not keep the process alive.
+  const alive = setInterval(() => {}, 1000)
+  t.teardown(() => clearInterval(alive))
+  const publisher = await bus.publisher('ticks', { schemaId: 'tick/1' })
+  const same = await bus.subscriber('ticks', { schemaId: 'tick/1' })
+  await Promise.all([same.attached(), publisher.attached()])
+  const other = await bus.subscriber('ticks', { schemaId: 'tick/2' })
+  const [error] = (await once(other, 'failed')) as [RingbellError]
+  t.is(error.code, 'ERR_RINGBELL_REFUSED')
+  t.regex(
+    error.message,
+    /'ticks' of process \d+ has the schema id tick\/1, but this side expects tick\/2; give both the same/,
+  )
+  await bus.publisher('plain')
+  const picky = await bus.subscriber('plain', { schemaId: 'tick/1' })
+  t.regex(
+    ((await once(picky, 'failed')) as [Error])[0].message,
+    /the schema id \(none\), but this side expects tick\/1/,
+  )
+  t.is(publisher.subscribers, 1)
 })
 
 test.serial('one publisher is attached, and another one is refused', async (t) => {

@@ -7,12 +7,15 @@ import type {
   Client,
   Codec,
   Connection,
+  ConnectOptions,
   DeadLetterSummary,
   Message,
   Publisher,
   PublisherOptions,
   Queue,
+  QueueOptions,
   Schema,
+  ServeOptions,
   Server,
   Service,
   ServiceEvent,
@@ -21,6 +24,7 @@ import type {
   SubscriberOptions,
   WaitOptions,
   Worker,
+  WorkerOptions,
 } from 'ringbell'
 
 /** Equal, and `any` equals nothing but itself. */
@@ -134,6 +138,31 @@ export async function configured(
   same<typeof typedSubscriber, Subscriber<Tick>>(true)
   const wait: WaitOptions = { mode: 'adaptive', budget, slice: undefined }
   await bus.subscriber('ticks', { wait })
+}
+
+/** Options of channels in a variable, too. */
+export async function configuredChannels(
+  bus: Bus,
+  jobs: QueueOptions<Tick>,
+  work: WorkerOptions<Tick>,
+  calls: ServeOptions<Tick, string>,
+  calling: ConnectOptions<Tick, string>,
+): Promise<void> {
+  const queue: Queue<Tick> = await bus.queue('jobs', jobs)
+  // @ts-expect-error not a Tick
+  queue.push({ m: 1 })
+  const worker: Worker<Tick> = await bus.worker('jobs', work, (tick) => tick.n)
+  // @ts-expect-error not a Tick
+  await bus.worker('jobs', work, (tick) => tick.m)
+  const server: Server<Tick | string> = await bus.serve('calls', calls, ({ n }) => `${n}`)
+  // @ts-expect-error replies are text
+  await bus.serve('calls', calls, ({ n }) => n)
+  // Of a client one names what it calls with and what it gets.
+  const client: Client<Tick, string> = await bus.connect('calls', calling)
+  const literal: Client<Tick, string> = await bus.connect<Tick, string>('calls', { codec: 'json' })
+  // @ts-expect-error a request is a Tick
+  await client.call('x')
+  for (const one of [queue, worker, server, client, literal]) await one.close()
 }
 
 export async function making(bus: Bus): Promise<void> {

@@ -26,7 +26,7 @@ import {
 import { Queue } from '../channel/queue.js'
 import { type Handler, Server } from '../channel/server.js'
 import { Worker, type WorkHandler } from '../channel/worker.js'
-import { invalid } from '../check.js'
+import { invalid } from '../invalid.js'
 import { type Codec, codecOf, resolveCodec, type CodecName, type ValueCodec } from '../codec/index.js'
 import { PayloadCodec } from '../codec/payload-codec.js'
 import type { InputSchema, Schema } from '../codec/schema.js'
@@ -189,6 +189,12 @@ export class Bus implements AsyncDisposable {
     options: ServeOptions<Q, R, M, S> & { codec: Codec<Q | R> },
     handler?: Handler<Q, R, M, S>,
   ): Promise<Server<M, S>>
+  /** Options from a variable: the type of the values comes from the type of the variable. */
+  serve<Q, R, M, S>(
+    service: string,
+    options: ServeOptions<Q, R, M, S>,
+    handler?: Handler<Q, R, M, S>,
+  ): Promise<Server<M, S>>
   async serve(service: string, first: object = {}, second?: unknown): Promise<object> {
     this.#assertOpen()
     checkText(service)
@@ -223,6 +229,8 @@ export class Bus implements AsyncDisposable {
     options: ConnectOptions<Q, R, M, S> & { codec: Codec<Q | R> },
   ): Promise<Client<Q, R, M, S>>
   connect(service: string, options?: ConnectOptions & { codec?: 'bytes' | undefined }): Promise<Client>
+  /** Options from a variable: the type of the values comes from the type of the variable. */
+  connect<Q, R, M, S>(service: string, options: ConnectOptions<Q, R, M, S>): Promise<Client<Q, R, M, S>>
   async connect(service: string, options: ConnectOptions<unknown, unknown> = {}): Promise<object> {
     this.#assertOpen()
     checkName(service)
@@ -265,6 +273,8 @@ export class Bus implements AsyncDisposable {
   ): Promise<Queue<T>>
   queue<T>(service: string, options: QueueOptions<T> & { codec: Codec<T> }): Promise<Queue<T>>
   queue(service: string, options?: QueueOptions & { codec?: 'bytes' | undefined }): Promise<Queue>
+  /** Options from a variable: the type of the values comes from the type of the variable. */
+  queue<T>(service: string, options: QueueOptions<T>): Promise<Queue<T>>
   async queue(service: string, options: QueueOptions<unknown> = {}): Promise<object> {
     this.#assertOpen()
     checkText(service)
@@ -312,6 +322,8 @@ export class Bus implements AsyncDisposable {
     options: WorkerOptions<T> & { codec: Codec<T> },
     handler: WorkHandler<T>,
   ): Promise<Worker<T>>
+  /** Options from a variable: the type of the values comes from the type of the variable. */
+  worker<T>(service: string, options: WorkerOptions<T>, handler: WorkHandler<T>): Promise<Worker<T>>
   async worker(service: string, first: object, second?: unknown): Promise<object> {
     this.#assertOpen()
     checkName(service)

@@ -1,7 +1,7 @@
 /** The options of a bus and of announcements (the core checks them), and those of waiting on a bus (checked here). */
 import { check, coreJson, duration, LONGEST_MS, type Rule, type Rules, signal, text } from '../check.js'
 import { schemaId } from '../codec/schema.js'
-import { jsonOf } from '../json-of.js'
+import { strictJson } from '../strict-json.js'
 import type { Rung } from './service.js'
 
 /** Which directory to use, and how. */
@@ -94,7 +94,7 @@ export function announceJson(options: AnnounceOptions): string {
 }
 
 export function metadataJson(metadata: Record<string, unknown>): string {
-  return jsonOf(metadata, 'metadata')
+  return strictJson(metadata, 'metadata')
 }
 
 export function checkWaitFor(options: object): void {

@@ -17,7 +17,7 @@ export interface Dispatchable {
   readonly settled: boolean
   /** Neither a timeout nor a signal ends it. */
   readonly endless: boolean
-  /** Encodes it before it waits for a connection, so that a wrong value is refused at once. An error settles it. */
+  /** Encodes it before it waits for a connection or a schema, so that a wrong value is refused at once. An error settles it. */
   prepare(): void
   /** Sends it over this link. `false`: the link is gone. */
   sendOn(link: Link): boolean
@@ -102,6 +102,15 @@ export class CallDispatcher {
     this.repeated++
     this.#put(one)
     return true
+  }
+
+  /**
+   * Sends a call when a schema has checked its request. If that takes a while, the request is encoded now, so that it is sent as
+   * it was given, whatever the caller changes meanwhile.
+   */
+  dispatchChecked(one: Dispatchable, checked: unknown): void {
+    this.whenChecked(one, checked, () => this.dispatch(one))
+    if (isThenable(checked)) one.prepare()
   }
 
   /**

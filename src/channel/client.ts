@@ -5,7 +5,7 @@
  */
 import { withMismatch } from '../bus/kind-mismatch.js'
 import type { Service } from '../bus/service.js'
-import { invalid } from '../check.js'
+import { invalid } from '../invalid.js'
 import { INQUIRY, type PayloadCodec } from '../codec/payload-codec.js'
 import { channels } from '../diagnostics.js'
 import { closedError, type RingbellError } from '../errors.js'
@@ -66,7 +66,7 @@ const { calling, called } = channels.client
  * Calls a service by name and follows its instances; `bus.connect()` makes it. A call takes a `Q` and returns an `R`. Its connections
  * receive an `M` and send an `S`.
  */
-export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array, S = M> extends EndpointOwner<ClientEvents<M, S>> {
+export class Client<Q = Uint8Array, R = Uint8Array, M = Q | R, S = M> extends EndpointOwner<ClientEvents<M, S>> {
   /** The service that it calls. */
   readonly name: string
   readonly #payloads: PayloadCodec
@@ -148,7 +148,7 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array, S = M> exten
       if (options !== undefined) this.#adjust(call, options)
       else if (this.#timeout > 0) call.limit(this.#timeout, undefined)
       if (this.#payloads.requests === undefined) dispatcher.dispatch(call)
-      else this.#dispatchChecked(call, request)
+      else dispatcher.dispatchChecked(call, this.#payloads.request(request))
     } catch (error) {
       call.fail(error)
     }
@@ -203,7 +203,7 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array, S = M> exten
     return (await call.promise) as ServerStats
   }
 
-  /** Counters of this client. */
+  /** Counters of this client. @throws {RingbellError} `ERR_RINGBELL_CLOSED`. */
   stats(): ClientStats {
     const dispatcher = this.#dispatcher
     return {
@@ -226,10 +226,6 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Uint8Array, S = M> exten
     }
     if (idempotent === true) call.repeatable()
     call.limit(timeout, signal)
-  }
-
-  #dispatchChecked(call: Call, request: Q): void {
-    this.#dispatcher.whenChecked(call, this.#payloads.request(request), () => this.#dispatcher.dispatch(call))
   }
 
   #connected(): Connection<M, S> | undefined {

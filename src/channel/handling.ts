@@ -1,7 +1,7 @@
 /**
  * Handles requests: it calls the handler and sends the result, once. A handler may throw anything, never answer, or
  * answer too late. That harms neither this process nor another request. The `signal` is created only if the handler
- * reads it. It fires when the caller gives up or is gone. Each request has an async context of its own, which begins as the
+ * reads it. It fires when the caller gives up or is gone; the handler counts until it has settled (places.ts). Each request has an async context of its own, which begins as the
  * context in which the endpoint was made: what one handler enters (AsyncLocalStorage) does not reach another request.
  */
 import { AsyncResource } from 'node:async_hooks'
@@ -13,6 +13,7 @@ import { Condition } from '../wait/condition.js'
 import { membersOf, shown, type ShownOptions } from '../shown.js'
 import type { Endpoint } from './endpoint.js'
 import type { InHand, Link } from './link.js'
+import { type Place, Places } from './places.js'
 import { encodeFailure, encodeRefusal } from './remote-error.js'
 import { FLAGS_AT, KIND, NOT_BEGUN, RETRIED, STREAM, VOID } from './wire.js'
 
@@ -39,7 +40,7 @@ export interface HandlingHost {
   readonly payloads: PayloadCodec
   /** Whether new requests are refused. */
   leaving(): boolean
-  /** The most unanswered requests of one connection, and the most answers that it has not read. */
+  /** The most handlers that run for one connection, and the most answers that it has not read. */
   readonly maxRequests: number
   /** The connection that a handler sees for a link. */
   connectionOf(link: Link): unknown
@@ -67,6 +68,8 @@ export interface HandlingCounters {
 export class Handling {
   readonly counters: HandlingCounters = { requests: 0, replies: 0, errors: 0, cancelled: 0 }
   readonly host: HandlingHost
+  /** @internal */
+  readonly places: Places
   readonly #handler: AnyHandler | undefined
   #inHand = 0
   /** Calls of the handler that have not returned. Such a handler may close this endpoint, which then waits for its answer. */
@@ -75,12 +78,18 @@ export class Handling {
 
   constructor(host: HandlingHost, handler: AnyHandler | undefined) {
     this.host = host
+    this.places = new Places(host.maxRequests)
     this.#handler = handler
   }
 
   /** Requests that are being handled. */
   get inHand(): number {
     return this.#inHand
+  }
+
+  /** Handlers that still run although their callers have given up or are gone. */
+  get abandoned(): number {
+    return this.places.size - this.#inHand
   }
 
   /** Resolves when no request is being handled. */
@@ -98,13 +107,10 @@ export class Handling {
       refuse(link, id, new RingbellError('ERR_RINGBELL_CLOSED', 'The server is closing.'))
       return
     }
-    if (link.requests.size >= host.maxRequests || unsent >= host.maxRequests) {
+    const full = unsent >= host.maxRequests ? unread(host.maxRequests) : this.places.full(link)
+    if (full !== undefined) {
       this.counters.errors++
-      const most = new RingbellError(
-        'ERR_RINGBELL_BUSY',
-        `This connection already has ${host.maxRequests} unanswered requests or unread answers. Wait for answers before the next call, or raise maxRequests at the server.`,
-      )
-      link.post(KIND.error, id, 0, encodeRefusal(most), true)
+      link.post(KIND.error, id, 0, encodeRefusal(new RingbellError('ERR_RINGBELL_BUSY', full)), true)
       return
     }
     if (link.requests.has(id)) {
@@ -180,11 +186,14 @@ export class Handling {
 
   /** Answers when the result settles. */
   #follow(result: PromiseLike<unknown>, link: Link, request: Request): void {
+    const work = followed(result)
     const handled = (how: () => void): void => {
       how()
+      request.worked(work)
       this.host.handled?.(link)
     }
-    void followed(result).then(
+    request.works(work)
+    void work.then(
       (value) => handled(() => request.answer(value)),
       (error) => handled(() => request.fail(error)),
     )
@@ -248,6 +257,9 @@ class Request extends AsyncResource implements InHand, CallContext<unknown> {
   #credit = 0
   /** Continues a stream that waits for credit, or until its last value is sent. */
   #more: (() => void) | undefined = undefined
+  /** What the user's code still does for it: the promise of the handler, of its stream or of the schema of its reply. */
+  #work: Promise<unknown> | undefined = undefined
+  #place: Place | undefined = undefined
 
   constructor(handling: Handling, link: Link, flags: number, id: number, aux: number) {
     super('RINGBELL_REQUEST', CONTEXT)
@@ -293,6 +305,21 @@ class Request extends AsyncResource implements InHand, CallContext<unknown> {
     this.#handling.began()
   }
 
+  /** The user's code goes on for it, and counts until `worked` is called, whether or not somebody still waits for the answer. */
+  works(work: Promise<unknown>): void {
+    const { places } = this.#handling
+    this.#work = work
+    this.#place ??= places.take(this.#link)
+    if (this.#over !== undefined) places.watch(this.#place, work)
+  }
+
+  /** This has settled. Meanwhile the next may have begun. */
+  worked(work: Promise<unknown>): void {
+    if (this.#work !== work) return
+    this.#work = undefined
+    if (this.#place !== undefined) this.#handling.places.leave(this.#place)
+  }
+
   /** From Node 24 on, a resource keeps the context of its own beginning, whatever is entered in its scope later. */
   #keepContext(): void {
     this.#scope = new AsyncResource('RINGBELL_SIGNAL', CONTEXT)
@@ -305,7 +332,7 @@ class Request extends AsyncResource implements InHand, CallContext<unknown> {
       if (host.silent?.(this.#flags) === true) {
         if (isAsyncIterable(value)) void endOf(value)
         this.#reply(VOID, EMPTY, true)
-      } else if (isAsyncIterable(value)) void this.#stream(value)
+      } else if (isAsyncIterable(value)) this.#goOn(this.#stream(value))
       else if (this.#over !== undefined) return
       else if (value === undefined) this.#reply(VOID, EMPTY, true)
       else if (payloads.replies === undefined) this.#reply(0, payloads.encode(value), payloads.own)
@@ -349,15 +376,24 @@ class Request extends AsyncResource implements InHand, CallContext<unknown> {
 
   #answerChecked(value: unknown, checked: unknown): void {
     const { payloads } = this.#handling.host
-    const send = (): void => this.#reply(0, payloads.encode(value), payloads.own)
     if (!isThenable(checked)) {
-      send()
+      this.#reply(0, payloads.encode(value), payloads.own)
       return
     }
     this.hold()
-    followed(checked)
-      .then(send)
+    let data = EMPTY
+    const sent = followed(checked)
+      .then(() => this.#reply(0, data, true))
       .then(undefined, (error: unknown) => this.fail(error))
+    this.#goOn(sent)
+    // It is sent as the handler gave it, whatever becomes of the value while it is checked.
+    data = payloads.encodeKept(value)
+  }
+
+  /** After the handler there is more to do, which does not reject. */
+  #goOn(work: Promise<void>): void {
+    this.works(work)
+    void work.then(() => this.worked(work))
   }
 
   #reply(flags: number, data: Uint8Array, own: boolean): void {
@@ -371,6 +407,7 @@ class Request extends AsyncResource implements InHand, CallContext<unknown> {
   #end(reason: RingbellError): void {
     this.#over = reason
     this.#handling.counters.cancelled++
+    if (this.#place !== undefined && this.#work !== undefined) this.#handling.places.watch(this.#place, this.#work)
     this.#letGo()
     this.#resume()
     // Its listeners are user code. What they throw becomes an uncaught exception, as everywhere.
@@ -478,6 +515,10 @@ class Request extends AsyncResource implements InHand, CallContext<unknown> {
 const MOST_CREDIT = 2 ** 20
 /** The most answers that wait for room, besides those to accepted requests. */
 const MOST_REFUSALS = 16_384
+
+function unread(most: number): string {
+  return `This connection already has ${most} answers that were not read. Read them before the next call, or raise maxRequests at the server.`
+}
 
 /** Refuses a request. Its handler was not called and will not be. */
 function refuse(link: Link, id: number, error: RingbellError): void {

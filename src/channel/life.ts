@@ -99,7 +99,9 @@ export class Life {
     return serviceOf(JSON.parse(translated(() => this.#native.record())) as RecordJson)
   }
 
+  /** @throws {RingbellError} `ERR_RINGBELL_CLOSED`. */
   get coreStats(): CoreChannelStats {
+    this.assertNotClosed()
     return coreStats(translated(() => this.#native.stats()))
   }
 

@@ -101,6 +101,8 @@ export class Link {
   readonly peer: PeerInfo
   readonly calls = new Map<number, Pending>()
   readonly requests = new Map<number, InHand>()
+  /** Handlers that run for it (places.ts), also those of requests that were given up. */
+  running = 0
   /** Set when it has ended; nothing is sent any more. */
   gone: RingbellError | undefined = undefined
   /** The other side takes no new requests. */

@@ -13,15 +13,22 @@ import {
   duration,
   flag,
   integer,
-  invalid,
   LONGEST_MS,
+  notHere,
   oneOf,
-  type Rule,
   type Rules,
   signal,
 } from '../check.js'
+import { invalid } from '../invalid.js'
 import type { CodecOption } from '../codec/index.js'
-import { type InputSchema, type Schema, schemaId, type StandardSchema, standardSchema } from '../codec/schema.js'
+import {
+  type InputSchema,
+  NOT_OF_CALLS,
+  type Schema,
+  schemaId,
+  type StandardSchema,
+  standardSchema,
+} from '../codec/schema.js'
 import type { SignalOptions } from '../wait/abort.js'
 import { backoff, type BackoffOptions, reconnect, type ReconnectOptions } from '../wait/backoff.js'
 import { checkWait, type WaitOption } from '../wait/policy.js'
@@ -73,8 +80,10 @@ export interface ServeOptions<Q = Uint8Array, R = Uint8Array, M = Q | R, S = M, 
    */
   access?: Access | undefined
   /**
-   * The most requests of one connection without an answer, and the most answers that it has not read: 65,536 of each by default.
-   * Further requests fail with `ERR_RINGBELL_BUSY`. A client that goes on and leaves 16,384 more answers unread is disconnected.
+   * The most requests of one connection that are being handled, and the most answers that it has not read: 65,536 of each by default.
+   * Further requests fail with `ERR_RINGBELL_BUSY`. A handler counts until it has ended, also if its call was given up, so it should
+   * end when its `signal` fires. When the connection has ended, it counts for the user of that connection: at most 65,536 of these. A
+   * handler that waits for something that can never come is collected at some time, and then counts no more. A client that goes on and leaves 16,384 more answers unread is disconnected.
    */
   maxRequests?: number | undefined
 }
@@ -215,14 +224,14 @@ const RUN: Rules = { ...PUSH, signal }
 const CALLS: Rules = {
   ...CHANNEL,
   schemaId,
+  // The core has an option of that name: the id.
+  schema: notHere('its schemas are requests, replies and messages, an id is schemaId'),
   requests: standardSchema,
   replies: standardSchema,
   messages: standardSchema,
 }
-const WORK: Rules = { ...CHANNEL, schemaId, schema: standardSchema }
-// The core has an option of that name: the id.
-const NO_SCHEMA: Rule = () => 'is not an option here; its schemas are requests, replies and messages, an id is schemaId'
-const SERVE: Rules = { ...CALLS, schema: NO_SCHEMA, maxRequests: COUNT }
+const WORK: Rules = { ...CHANNEL, schemaId, schema: standardSchema, ...NOT_OF_CALLS }
+const SERVE: Rules = { ...CALLS, maxRequests: COUNT }
 const QUEUE: Rules = {
   ...WORK,
   limit: COUNT,

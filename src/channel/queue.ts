@@ -170,7 +170,7 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
     if (data === undefined)
       throw new RingbellError(
         'ERR_RINGBELL_NOT_FOUND',
-        'This dead letter was retried, discarded or dropped; see queue.deadLetters.',
+        'This is no dead letter of this queue, or no longer: it was retried, discarded or dropped. Take one from queue.deadLetters.',
       )
     if (this.size >= this.#limit) return false
     this.#deadLetters.take(letter)
@@ -197,6 +197,8 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
     throwIfAborted(options.signal)
     this.#life.assertNotClosed()
     await this.#drained.wait(options)
+    // A listener of `deadLetter` may have tried the last message again.
+    while (this.size > 0) await this.#drained.wait(options)
   }
 
   /** Replaces the record's metadata; others see `updated`. */
@@ -204,7 +206,7 @@ export class Queue<T = Uint8Array> extends EndpointOwner<QueueEvents<T>> {
     this.#life.update(metadata)
   }
 
-  /** Counters of this queue. */
+  /** Counters of this queue. @throws {RingbellError} `ERR_RINGBELL_CLOSED`. */
   stats(): QueueStats {
     return {
       workers: this.#life.peers.size,

@@ -72,8 +72,11 @@ const MOST_CAUSES = 4
 const RESOLVED = Promise.resolve()
 
 /** The library answers in place of the handler. */
-export function encodeRefusal({ code, name, message }: RingbellError): Uint8Array {
-  return bytesOf({ code, name, message: message.slice(0, LONGEST_TEXT) })
+export function encodeRefusal(error: RingbellError): Uint8Array {
+  const { code, name, message } = error
+  // The issues of a schema. Other causes are errors of this side.
+  const cause = Array.isArray(error.cause) ? causeOf(error, 0) : undefined
+  return bytesOf({ code, name, message: message.slice(0, LONGEST_TEXT), cause })
 }
 
 /** A handler threw this, or what it returned cannot be sent. */
@@ -148,7 +151,7 @@ function fieldsOf(thrown: object): Told['fields'] {
   let room = LONGEST_FIELDS
   for (const key of Object.keys(thrown)) {
     if (TOLD_APART.has(key)) continue
-    const json = jsonOf(thrown, key)
+    const json = fieldJson(thrown, key)
     if (json === undefined || key.length + json.length > room) continue
     room -= key.length + json.length
     fields.push([key, JSON.parse(json)])
@@ -157,7 +160,7 @@ function fieldsOf(thrown: object): Told['fields'] {
   return fields.length === 0 ? undefined : Object.fromEntries(fields)
 }
 
-function jsonOf(thrown: object, key: string): string | undefined {
+function fieldJson(thrown: object, key: string): string | undefined {
   try {
     return JSON.stringify((thrown as Record<string, unknown>)[key])
   } catch {

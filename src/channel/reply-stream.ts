@@ -158,7 +158,7 @@ export class ReplyStream implements Pending, Dispatchable, AsyncIteration<unknow
     this.#begun = true
     this.#dispatcher.begin()
     try {
-      this.#dispatcher.whenChecked(this, this.#payloads.request(this.#request), () => this.#dispatcher.dispatch(this))
+      this.#dispatcher.dispatchChecked(this, this.#payloads.request(this.#request))
     } catch (error) {
       this.fail(error)
     }

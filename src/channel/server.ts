@@ -78,13 +78,14 @@ export class Server<M = Uint8Array, S = M> extends EndpointOwner<ServerEvents<M,
     this.#life.update(metadata)
   }
 
-  /** Counters of this server. */
+  /** Counters of this server. @throws {RingbellError} `ERR_RINGBELL_CLOSED`. */
   stats(): ServerStats {
     return {
       connections: this.#life.peers.size,
       accepted: this.#life.peers.accepted,
       ...this.#handling.counters,
       inHand: this.#handling.inHand,
+      abandoned: this.#handling.abandoned,
       core: this.#life.coreStats,
     }
   }
@@ -94,6 +95,7 @@ export class Server<M = Uint8Array, S = M> extends EndpointOwner<ServerEvents<M,
       opened: (link) => {
         if (this.#life.leaving !== undefined) link.post(KIND.goodbye, 0, 0, EMPTY, true)
       },
+      ended: (link) => this.#handling.places.ended(link),
       unconnected: (_connection, error) => this.#life.events.add('failed', error, undefined),
       request: (link, flags, id, aux, data) => {
         if ((flags & ABOUT) === 0) this.#handling.take(link, flags, id, aux, data)

@@ -12,6 +12,8 @@ export interface ServerStats extends Readonly<HandlingCounters> {
   readonly accepted: number
   /** Requests that are being handled. */
   readonly inHand: number
+  /** Handlers that still run although their callers have given up or are gone. They count for `maxRequests`. */
+  readonly abandoned: number
   /** The core's counters of its rings. */
   readonly core: CoreChannelStats
 }
@@ -66,6 +68,8 @@ export interface WorkerStats extends Readonly<HandlingCounters> {
   readonly connections: number
   /** Messages that are being worked on. */
   readonly inHand: number
+  /** Handlers that still run although their queues have given up on them or are gone. */
+  readonly abandoned: number
   /** The core's counters of its rings. */
   readonly core: CoreChannelStats
 }

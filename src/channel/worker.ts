@@ -97,12 +97,13 @@ export class Worker<T = Uint8Array> extends EndpointOwner<WorkerEvents<T>> {
     return this.#life.peers.all as Connection<T>[]
   }
 
-  /** Counters of this worker. */
+  /** Counters of this worker. @throws {RingbellError} `ERR_RINGBELL_CLOSED`. */
   stats(): WorkerStats {
     return {
       connections: this.#life.peers.size,
       ...this.#handling.counters,
       inHand: this.#handling.inHand,
+      abandoned: this.#handling.abandoned,
       core: this.#life.coreStats,
     }
   }
@@ -115,6 +116,7 @@ export class Worker<T = Uint8Array> extends EndpointOwner<WorkerEvents<T>> {
       },
       ended: (link, error) => {
         this.#credit.delete(link)
+        this.#handling.places.ended(link)
         this.#instances.ended(link.number, error)
       },
       unconnected: (connection, error) => this.#instances.failed(connection, error),

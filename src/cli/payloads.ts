@@ -14,7 +14,7 @@ export function shellCodec(id: string): Codec<Uint8Array> {
 }
 
 /** For `--json`: the value if the text is JSON of such a codec, the text if it is UTF-8, otherwise base64. */
-export function jsonOf(text: Buffer, codec: string): { value: unknown } | { text: string } | { base64: string } {
+export function payloadFields(text: Buffer, codec: string): { value: unknown } | { text: string } | { base64: string } {
   if (!isUtf8(text)) return { base64: text.toString('base64') }
   const string = text.toString('utf8')
   if (codec !== 'json' && codec !== structured.id) return { text: string }

@@ -5,7 +5,7 @@
 import type { Batch, Codec, Subscriber } from '../index.js'
 import { structured } from '../index.js'
 import { clock } from './figures.js'
-import { jsonOf, shellCodec } from './payloads.js'
+import { payloadFields, shellCodec } from './payloads.js'
 
 export interface Format {
   readonly kind: 'lines' | 'frames' | 'json'
@@ -101,7 +101,7 @@ function json(batch: Batch, count: number, codec: Codec<Uint8Array>): string {
       // A JSON number would lose digits of the nanoseconds.
       time: String(time),
       at: wall(time),
-      ...jsonOf(Buffer.from(text(batch.data(i), codec)), codec.id),
+      ...payloadFields(Buffer.from(text(batch.data(i), codec)), codec.id),
     }
     lines += `${JSON.stringify(message)}\n`
   }

@@ -10,10 +10,12 @@ export function countersOfServer({
   errors,
   cancelled,
   inHand,
+  abandoned,
 }: ServerStats): [string, string][] {
+  const alone = abandoned > 0 ? `, ${count(abandoned)} abandoned` : ''
   return [
     ['connections', `${count(connections)} now, ${count(accepted)} in total`],
-    ['requests', `${counted(requests, 'request')}, ${count(inHand)} in hand`],
+    ['requests', `${counted(requests, 'request')}, ${count(inHand)} in hand${alone}`],
     [
       'answered',
       `${counted(replies, 'reply', 'replies')}, ${counted(errors, 'error')}, ${count(cancelled)} given up by the caller`,

@@ -91,6 +91,12 @@ export function placeOf({ path, pathSource }: Bus): string {
   return `${path} (${pathSource})`
 }
 
+/** No instance has the name that a command was given. */
+export function nobody(bus: Bus, name: string): RingbellError {
+  const advice = name.includes('*') ? '; this command takes a name, not a pattern' : ''
+  return new RingbellError('ERR_RINGBELL_NOT_FOUND', `No process announces '${name}' on ${placeOf(bus)}${advice}`)
+}
+
 async function openBus(
   options: BusOptions,
   missing: Missing,

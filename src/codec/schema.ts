@@ -5,8 +5,9 @@
  * also if both sides have the schema. A schema is user code: whatever it throws becomes `ERR_RINGBELL_SCHEMA`.
  */
 import { inspect } from 'node:util'
-import type { Rule } from '../check.js'
+import { notHere, type Rule, type Rules } from '../check.js'
 import { reason, RingbellError } from '../errors.js'
+import { shownValue } from '../invalid.js'
 
 /** The part of the Standard Schema interface (version 1) that is used here. */
 export interface StandardSchema<Input = unknown, Output = Input> {
@@ -49,6 +50,11 @@ export const standardSchema: Rule = (value) => {
     ? undefined
     : 'must be a Standard Schema, version 1 (an object with "~standard"); the id of a schema is the option schemaId'
 }
+
+const ONE_SCHEMA = notHere('the schema of its messages is the option schema')
+
+/** Topics and queues have no schemas of calls. */
+export const NOT_OF_CALLS: Rules = { requests: ONE_SCHEMA, replies: ONE_SCHEMA, messages: ONE_SCHEMA }
 
 const MOST_ID_BYTES = 256
 
@@ -116,7 +122,9 @@ function accepted<T>(result: SchemaResult<T>, what: string): T {
   let cause: readonly SchemaIssue[]
   let why: string
   try {
-    if (result.issues === undefined) return result.value
+    if (typeof result !== 'object' || result === null || !('value' in result || 'issues' in result))
+      throw new TypeError(`it returned ${shownValue(result)} instead of { value } or { issues }`)
+    if (result.issues === undefined) return (result as { value: T }).value
     cause = result.issues
     why = told(cause)
   } catch (error) {

@@ -5,9 +5,10 @@
  */
 import type { Access, Description } from '../bus/options.js'
 import type { Overflow, Rung } from '../bus/service.js'
-import { anything, check, coreJson, integer, invalid, oneOf, type Rules, signal } from '../check.js'
+import { anything, check, coreJson, integer, oneOf, type Rules, signal } from '../check.js'
+import { invalid } from '../invalid.js'
 import type { CodecOption } from '../codec/index.js'
-import { type InputSchema, type Schema, schemaId, standardSchema } from '../codec/schema.js'
+import { type InputSchema, NOT_OF_CALLS, type Schema, schemaId, standardSchema } from '../codec/schema.js'
 import type { ReconnectOptions } from '../wait/backoff.js'
 import { checkWait, type WaitOption } from '../wait/policy.js'
 import type { AckMode, AckPolicy } from './reading/acks.js'
@@ -69,6 +70,11 @@ export interface SubscriberOptions<T = Uint8Array, C = T> {
    * option, messages of all codecs come as bytes.
    */
   codec?: CodecOption<C> | undefined
+  /**
+   * The expected id of the schema, as `bus.publisher` was given it. The subscriber does not attach to a publisher with another
+   * one, or with none (`'failed'`).
+   */
+  schemaId?: string | undefined
   /** The schema of messages: any Standard Schema that answers at once. `message.value` is what it returns. */
   schema?: Schema<T> | undefined
   /** How to wait for messages, `'adaptive'` by default. */
@@ -101,17 +107,16 @@ export interface SubscriberOptions<T = Uint8Array, C = T> {
   reconnect?: ReconnectOptions | undefined
 }
 
-const ENDPOINT: Rules = { codec: anything, schema: standardSchema, wait: checkWait }
-const PUBLISHER: Rules = { ...ENDPOINT, schemaId }
+const ENDPOINT: Rules = { codec: anything, schema: standardSchema, schemaId, wait: checkWait, ...NOT_OF_CALLS }
 const BATCHES: Rules = { signal, lifetime: oneOf('owned', 'borrowed', 'lease') }
 const ATTACHED: Rules = { signal, count: integer(1, 2 ** 20) }
 const READY: Rules = { signal, bytes: integer(0, 2 ** 30) }
 export function publisherJson(options: PublisherOptions<unknown>, codecId: string): string {
-  return coreJson(options, PUBLISHER, ({ schemaId: schema }) => ({ codec: codecId, schema }))
+  return coreJson(options, ENDPOINT, ({ schemaId: schema }) => ({ codec: codecId, schema }))
 }
 
 export function subscriberJson(options: SubscriberOptions<unknown>, codecId: string | undefined): string {
-  const json = coreJson(options, ENDPOINT, () => ({ codec: codecId }))
+  const json = coreJson(options, ENDPOINT, ({ schemaId: schema }) => ({ codec: codecId, schema }))
   for (const name of ['ackBatch', 'ackInterval'] as const)
     if (options[name] !== undefined && options.ack !== 'batch') throw invalid(name, options[name], "needs ack: 'batch'")
   return json

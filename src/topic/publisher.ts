@@ -12,6 +12,7 @@ import type { PayloadCodec } from '../codec/payload-codec.js'
 import { closedAfter, inSteps } from '../closing.js'
 import { channels } from '../diagnostics.js'
 import { closedError, fromNative, tooLarge, translated } from '../errors.js'
+import { invalid } from '../invalid.js'
 import type { NativePublisher, NativePublisherHot } from '../native.js'
 import { membersOf, shown, type ShownOptions } from '../shown.js'
 import { checkSignal, type SignalOptions, throwIfAborted } from '../wait/abort.js'
@@ -176,7 +177,7 @@ export class Publisher<T = Uint8Array> extends Emitter<PublisherEvents> implemen
   }
 
   /**
-   * Resolves when at least `count` subscribers are attached. Rejects with `ERR_RINGBELL_CLOSED` or an `AbortError`, whose
+   * Resolves when at least `count` subscribers are attached, at most as many as the publisher has slots for (`maxSubscribers`, and those for guests). Rejects with `ERR_RINGBELL_CLOSED` or an `AbortError`, whose
    * message says how many are attached. Waiting keeps the process alive, unless the publisher is `unref`ed.
    */
   async attached(options: AttachedSubscribersOptions = {}): Promise<void> {
@@ -184,7 +185,16 @@ export class Publisher<T = Uint8Array> extends Emitter<PublisherEvents> implemen
     const { count = 1, signal } = options
     throwIfAborted(signal)
     if (this.#closed) throw closedError('publisher')
+    if (count > 1) this.#checkCount(count)
     await this.#audience.wait(count, signal)
+  }
+
+  /** More subscribers than there are slots never come. */
+  #checkCount(count: number): void {
+    const { maxSubscribers = count, maxGuests = 0 } = this.service.topic ?? {}
+    const most = maxSubscribers + maxGuests
+    if (count > most)
+      throw invalid('count', count, `must be at most ${most}, the slots of this publisher; raise maxSubscribers`)
   }
 
   /** Makes a writer for many small messages: bytes, which no codec and no schema sees. It is cheap, and can be used again and again. */

@@ -4,7 +4,7 @@
  * reading/reader-gate.ts. Events report what happens besides messages; a message is never an event.
  */
 import type { Readable, ReadableOptions } from 'node:stream'
-import { invalid } from '../check.js'
+import { invalid } from '../invalid.js'
 import type { PayloadCodec } from '../codec/payload-codec.js'
 import { inSteps } from '../closing.js'
 import { channels } from '../diagnostics.js'

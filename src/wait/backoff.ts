@@ -10,7 +10,7 @@ export interface ReconnectOptions {
   tries?: number | undefined
   /** Milliseconds before the first try, 1,000 by default. They double with each try, and vary by up to a quarter. */
   delay?: number | undefined
-  /** The longest pause in milliseconds, before it varies by up to a quarter; 30,000 by default. */
+  /** The longest pause in milliseconds, before it varies by up to a quarter; by default 30,000, or `delay` if that is longer. */
   maxDelay?: number | undefined
 }
 
@@ -18,7 +18,7 @@ export interface ReconnectOptions {
 export interface BackoffOptions {
   /** Milliseconds before the second attempt, 1,000 by default. They double with each further attempt, and vary by up to a quarter. */
   delay?: number | undefined
-  /** The longest pause in milliseconds, before it varies by up to a quarter; 30,000 by default. */
+  /** The longest pause in milliseconds, before it varies by up to a quarter; by default 30,000, or `delay` if that is longer. */
   maxDelay?: number | undefined
 }
 
@@ -39,7 +39,7 @@ const MAX_DELAY = 30_000
 /** Milliseconds after so many failures in a row. */
 export function pauseAfter(
   failures: number,
-  { delay = DELAY, maxDelay = MAX_DELAY }: BackoffOptions,
+  { delay = DELAY, maxDelay = Math.max(delay, MAX_DELAY) }: BackoffOptions,
   random = Math.random(),
 ): number {
   // The spread comes after the limit, so that those who wait for the longest time do not come back together.

@@ -4,7 +4,8 @@
  * messages came quickly before; otherwise it sleeps at once. If spinning found nothing (the peer runs on our own core,
  * or has stopped), twice as many quick arrivals are needed before it spins again.
  */
-import { duration, integer, invalid, nested, oneOf, plainObject } from '../check.js'
+import { duration, integer, nested, oneOf, plainObject } from '../check.js'
+import { invalid } from '../invalid.js'
 
 /** How to wait. `sleep` uses no CPU time while idle. `spin` answers fastest and keeps a core busy. `adaptive` is in between. */
 export type WaitMode = 'sleep' | 'spin' | 'adaptive'

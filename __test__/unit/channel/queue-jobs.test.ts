@@ -299,3 +299,49 @@ test('a bus that is closed ends the question for counters', async (t) => {
   await bus.close()
   await t.throwsAsync(asked, { name: 'RingbellError', code: 'ERR_RINGBELL_CLOSED' })
 })
+
+test('drained waits for a job that a listener of deadLetter tries again', async (t) => {
+  const { bus } = fakeBus(t)
+  const queue = await bus.queue<number>('again', { codec: 'json', attempts: 1 })
+  let open = false
+  const done: number[] = []
+  await bus.worker<number>('again', { codec: 'json' }, async (n) => {
+    if (!open) throw new Error('closed')
+    await turns(3)
+    done.push(n)
+  })
+  queue.on('deadLetter', (_job, _error, letter) => {
+    open = true
+    t.true(queue.retry(letter))
+  })
+  queue.push(1)
+  await queue.drained()
+  t.deepEqual([done, queue.size], [[1], 0])
+
+  // The end of the queue ends this wait, too.
+  open = false
+  queue.removeAllListeners('deadLetter').once('deadLetter', (_job, _error, letter) => {
+    queue.retry(letter, { delay: PATIENCE_MS })
+    setImmediate(() => queue.close())
+  })
+  queue.push(2)
+  await t.throwsAsync(queue.drained(), { code: 'ERR_RINGBELL_CLOSED' })
+})
+
+test('what is not a dead letter of this queue cannot be tried again; a closed one has no counters', async (t) => {
+  const { bus } = fakeBus(t)
+  const queue = await bus.queue<number>('one', { codec: 'json', attempts: 1 })
+  await bus.worker<number>('one', { codec: 'json' }, () => {
+    throw new Error('no')
+  })
+  queue.push(1)
+  await queue.drained()
+  const [letter] = queue.deadLetters
+  for (const other of [undefined, 1, { ...letter }])
+    t.throws(() => queue.retry(other as never), {
+      code: 'ERR_RINGBELL_NOT_FOUND',
+      message: /^This is no dead letter of this queue, or no longer/,
+    })
+  await queue.close()
+  t.throws(() => queue.stats(), { code: 'ERR_RINGBELL_CLOSED', message: 'This queue is closed; open a new one.' })
+})

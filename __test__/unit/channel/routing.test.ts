@@ -41,6 +41,10 @@ test('pauses double up to a limit, spread, and end', (t) => {
   t.is(backoff.failed(), undefined)
   backoff.succeeded()
   t.is(backoff.failed(0.5), 100)
+  // Who asks for a longer pause than the usual limit gets it.
+  const slow = new Backoff({ delay: 60_000 })
+  t.deepEqual([slow.failed(0.5), slow.failed(0.5)], [60_000, 60_000])
+  t.is(new Backoff({ maxDelay: 500 }).failed(0.5), 500)
   const forEver = new Backoff({ tries: 0, delay: 1 })
   for (let n = 0; n < 2000; n++) t.true((forEver.failed() ?? Infinity) <= 37_500)
 })
@@ -127,11 +131,12 @@ for (const later of [false, true]) {
     )
     const plain = await bus.connect<unknown, unknown>('checked', { codec: 'json' })
     t.is(await plain.call('41'), 42)
-    await t.throwsAsync(plain.call('x'), {
+    const refused = await t.throwsAsync(plain.call('x'), {
       name: 'RemoteError',
       code: 'ERR_RINGBELL_SCHEMA',
       message: /a\.b: no number/,
     })
+    t.deepEqual(refused?.cause, [{ message: 'no number', path: ['a', { key: 'b' }] }])
     const odd = await t.throwsAsync(plain.call(1), { code: 'ERR_RINGBELL_REMOTE' })
     t.like(odd, { remoteCode: 'ERR_RINGBELL_SCHEMA' })
     const strict = await bus.connect('checked', { codec: 'json', requests: schema, replies: schema })
@@ -141,6 +146,48 @@ for (const later of [false, true]) {
     t.is(strict.stats().inFlight, 0)
   })
 }
+
+test('what an asynchronous schema checks is sent as it was given', async (t) => {
+  const { bus } = fakeBus(t)
+  const waiting: (() => void)[] = []
+  const validate = (value: unknown): Promise<{ value: unknown }> =>
+    new Promise((done) => waiting.push(() => done({ value })))
+  const schema = { '~standard': { version: 1 as const, vendor: 'test', validate } }
+  const given: { n: unknown }[] = []
+  await bus.serve<{ n: unknown }, unknown>('slow', { codec: 'json', replies: schema }, ({ n }, { signal }) => {
+    signal.throwIfAborted()
+    const reply = { n }
+    given.push(reply)
+    return reply
+  })
+  await bus.serve<{ n: unknown }, unknown>('streams', { codec: 'json' }, async function* ({ n }) {
+    yield n
+  })
+  const client = await bus.connect('slow', { codec: 'json', requests: schema })
+  const streams = await bus.connect('streams', { codec: 'json', requests: schema })
+  await Promise.all([client.connected(), streams.connected()])
+  const request: { n: unknown } = { n: 1 }
+  const call = client.call(request)
+  const next = streams.stream(request).next()
+  request.n = 2
+  for (let at = 0; at < 2; at++) waiting[at]?.()
+  while (waiting.length < 3) await turns()
+  for (const reply of given) reply.n = 3
+  waiting[2]?.()
+  t.deepEqual(await call, { n: 1 })
+  t.deepEqual(await next, { value: 1, done: false })
+
+  // What cannot be encoded is refused at once, and what the schema says later harms nobody.
+  const refused = client.call({ n: 1n })
+  await t.throwsAsync(refused, { code: 'ERR_RINGBELL_CODEC' })
+  waiting[3]?.()
+  const [answer] = [client.call({ n: 4 })]
+  waiting[4]?.()
+  while (waiting.length < 6) await turns()
+  waiting[5]?.()
+  t.deepEqual(await answer, { n: 4 })
+  t.is(client.stats().inFlight, 0)
+})
 
 test('a schema that is no Standard Schema is refused', (t) => {
   t.is(standardSchema(numbers(false)), undefined)

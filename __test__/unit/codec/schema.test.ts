@@ -37,6 +37,10 @@ test('a schema that throws, rejects, or answers nonsense', async (t) => {
       },
     }),
     () => ({ issues: 5 }),
+    () => true,
+    () => 'text',
+    () => ({ a: 1 }),
+    async () => true,
     () => ({ issues: [null] }),
     () => withThen(() => fail('getter')),
     () => withThen(() => () => fail('then')),
@@ -50,6 +54,20 @@ test('a schema that throws, rejects, or answers nonsense', async (t) => {
       code: SCHEMA,
       message: /^The schema of a request failed: /,
     })
+})
+
+test('a schema that returns the value itself is told what to return', (t) => {
+  const itself = schemaOf((value) => value as never)
+  const message = 'The schema of a message failed: it returned { a: 1 } instead of { value } or { issues }'
+  t.throws(() => validated(itself, { a: 1 }, 'message'), { code: SCHEMA, message })
+  t.is(
+    validated(
+      schemaOf(() => ({ value: undefined })),
+      1,
+      'message',
+    ),
+    undefined,
+  )
 })
 
 function revoked(): object {

@@ -1,4 +1,4 @@
-//! Prints what the `publisher` example sends, whoever starts first and however often the publisher is restarted.
+//! Prints what the `publisher` example sends, no matter which of them starts first and how often the publisher is restarted.
 
 use ringbell::bus::{Bus, BusOptions};
 use ringbell::topic::{Notice, SubscriberOptions};

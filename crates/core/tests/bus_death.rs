@@ -1,4 +1,4 @@
-//! Death: heard of at once, by whoever watches; what it left is removed by anyone, and nothing that lives is.
+//! Death: a process that watches hears of it at once; what it left is removed by anyone, and nothing that lives is.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod harness;

@@ -187,7 +187,7 @@ impl Besieger<'_> {
             // All of it, and never reads the answer.
             _ => (&self.connect, &[][..]),
         };
-        // EPIPE for whoever was shed before it came to speak, EPERM where the kernel keeps descriptors out.
+        // EPIPE if this socket was shed before its turn came, EPERM where the kernel keeps descriptors out.
         let _ = raw.try_send_with(bytes, fds);
         Some(raw)
     }

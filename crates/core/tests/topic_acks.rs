@@ -276,7 +276,7 @@ fn a_batch_is_acknowledged_when_full_and_before_sleep() {
         assert_eq!(acks(&mut subscriber).flushed, 1);
         assert!(pending(&mut subscriber, 12, 1));
         assert_eq!(take(&mut subscriber, 20).len(), 11);
-        // Nothing is left: it sleeps, and whoever sleeps owes nothing.
+        // Nothing is left: it sleeps, and a subscriber that sleeps owes nothing.
         assert!(subscriber.recv_timeout(Duration::from_millis(1)).unwrap().is_none());
         assert_eq!(acks(&mut subscriber).pending, 0);
         let slot = publisher.stats().subscribers[0].clone();
@@ -563,7 +563,7 @@ fn large_messages_are_acknowledged_like_others() {
     }
 }
 
-/// Whoever comes back may come by another way; what its predecessor has left, and may have seen, is the same.
+/// A subscriber that comes back may come by another way; what its predecessor has left, and may have seen, is the same.
 #[test]
 fn a_position_goes_from_one_rung_to_another_and_back() {
     let place = Place::new();

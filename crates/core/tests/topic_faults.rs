@@ -300,7 +300,7 @@ fn idle_role(bus: &Bus) {
             |status: String| status.lines().find(|line| line.starts_with("voluntary")).unwrap().to_owned();
         of_bus.map(field).collect()
     };
-    // Whoever makes a system call was awake, and whoever was awake has been switched to.
+    // A thread that makes a system call was awake, and a thread that was awake has been switched to.
     until("nobody stirs", || {
         let before = switches();
         std::thread::sleep(Duration::from_millis(400));

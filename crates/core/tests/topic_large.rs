@@ -1,4 +1,4 @@
-//! Messages larger than their ring: through it whole or not at all, whoever dies, stalls, joins or gives up on the way.
+//! Messages larger than their ring: through it whole or not at all, no matter who dies, stalls, joins or gives up on the way.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod harness;

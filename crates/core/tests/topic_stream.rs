@@ -305,18 +305,21 @@ fn a_wrong_codec_and_wrong_options_are_refused_by_code() {
     let mut wanted = PublisherOptions::default();
     wanted.codec = Some("json".into());
     let _publisher = bus.publisher("ticks", wanted).unwrap();
-    let mut picky = SubscriberOptions::default();
-    picky.codec = Some("bytes".into());
-    let mut subscriber = bus.subscriber("ticks", picky).unwrap();
-    let deadline = std::time::Instant::now() + PATIENCE;
-    let error = loop {
-        assert!(std::time::Instant::now() < deadline);
-        subscriber.wait(Some(std::time::Instant::now() + Duration::from_millis(1))).unwrap();
-        if let Some(Notice::Failed { error, .. }) = subscriber.notices().pop() {
-            break error;
-        }
-    };
-    assert_eq!(error.code(), "ERR_RINGBELL_REFUSED");
+    let other = SubscriberOptions::default().codec("bytes");
+    let unknown = SubscriberOptions::default().schema("tick/1");
+    for (picky, what) in [(other, "has the codec json"), (unknown, "has the schema id (none)")] {
+        let mut subscriber = bus.subscriber("ticks", picky).unwrap();
+        let deadline = std::time::Instant::now() + PATIENCE;
+        let error = loop {
+            assert!(std::time::Instant::now() < deadline);
+            subscriber.wait(Some(std::time::Instant::now() + Duration::from_millis(1))).unwrap();
+            if let Some(Notice::Failed { error, .. }) = subscriber.notices().pop() {
+                break error;
+            }
+        };
+        assert_eq!(error.code(), "ERR_RINGBELL_REFUSED");
+        assert!(error.to_string().contains(what), "{error}");
+    }
     let mut hasty = SubscriberOptions::default();
     hasty.reconnect.first = Duration::ZERO;
     assert_eq!(bus.subscriber("ticks", hasty).unwrap_err().code(), "ERR_RINGBELL_INVALID_OPTION");

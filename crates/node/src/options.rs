@@ -88,6 +88,7 @@ options! { Publisher for PublisherOptions {
 options! { Subscriber for SubscriberOptions {
     from: Start,
     codec: String,
+    schema: String,
     acquire: Acquire,
     max_message: usize,
     ack: AckMode,
@@ -384,8 +385,14 @@ impl From<Access> for Option<bus::Access> {
 impl From<Reconnecting> for Reconnect {
     fn from(reconnect: Reconnecting) -> Self {
         let mut core = Self::default();
+        let limited = reconnect.max_delay.is_some();
         reconnect.put(&mut core);
-        core.first = core.first.min(core.longest);
+        // As src/wait/backoff.ts does for clients: only a limit of the user's own shortens the user's first pause.
+        if limited {
+            core.first = core.first.min(core.longest);
+        } else {
+            core.longest = core.longest.max(core.first);
+        }
         core
     }
 }

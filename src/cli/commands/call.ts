@@ -9,7 +9,7 @@ import { DURATIONS, parseDuration } from '../figures.js'
 import { Input, withFile } from '../input.js'
 import { firstInstance } from '../instance.js'
 import { withExamples } from '../manual.js'
-import { jsonOf, shellCodec } from '../payloads.js'
+import { payloadFields, shellCodec } from '../payloads.js'
 import { runSession, type Session } from '../session.js'
 import { LARGEST } from '../splitter.js'
 
@@ -64,7 +64,7 @@ async function run(session: Session, name: string, data: string | undefined, opt
   const over = AbortSignal.any([signal, refusal])
   const print = (reply: Uint8Array): Promise<void> | undefined => {
     const bytes = Buffer.from(reply)
-    if (out.json) return out.value(jsonOf(bytes, codec))
+    if (out.json) return out.value(payloadFields(bytes, codec))
     const ends = bytes.at(-1) === NEWLINE || (codec === 'bytes' && options.stream !== true && !process.stdout.isTTY)
     return out.write(ends ? bytes : Buffer.concat([bytes, Buffer.of(NEWLINE)]))
   }

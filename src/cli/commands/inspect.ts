@@ -8,7 +8,6 @@ import { Command, Option } from 'commander'
 import {
   type AccessInfo,
   type QueueReport,
-  RingbellError,
   type ServerStats,
   type Service,
   type SlotStats,
@@ -19,7 +18,7 @@ import { count, counted, duration, DURATIONS, parseDuration, size } from '../fig
 import type { Paint } from '../paint.js'
 import { countersOfQueue, deadLetterLines } from '../queue-counters.js'
 import { countersOfServer } from '../server-counters.js'
-import { placeOf, runSession, type Session } from '../session.js'
+import { nobody, runSession, type Session } from '../session.js'
 import { columns } from '../table.js'
 import { description } from './ls.js'
 
@@ -59,8 +58,7 @@ export function inspect(): Command {
 
 async function show({ bus, out, signal }: Session, name: string, options: InspectOptions): Promise<void> {
   const instances = bus.services.list().filter((service) => service.name === name)
-  if (instances.length === 0)
-    throw new RingbellError('ERR_RINGBELL_NOT_FOUND', `No process announces '${name}' on ${placeOf(bus)}`)
+  if (instances.length === 0) throw nobody(bus, name)
   const topics = options.attach ? instances.filter(({ topic }) => topic !== undefined) : []
   const attachments = new Map<string, Attachment>()
   if (topics.length > 0) {

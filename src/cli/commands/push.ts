@@ -10,7 +10,7 @@ import { EXIT, type ExitCode, sentenceOf } from '../exit-codes.js'
 import { counted, duration, DURATIONS, parseCount, parseDuration, parseSize } from '../figures.js'
 import { Input, type InputFlags, withInput } from '../input.js'
 import { withExamples } from '../manual.js'
-import { jsonOf, shellCodec } from '../payloads.js'
+import { payloadFields, shellCodec } from '../payloads.js'
 import { shownJob } from '../queue-counters.js'
 import { placeOf, runSession, type Session } from '../session.js'
 import { LARGEST } from '../splitter.js'
@@ -29,7 +29,6 @@ interface PushFlags extends AccessFlags, InputFlags {
 
 /** How many bytes of a job an error shows. */
 const SHOWN = 80
-const LONGEST_PAUSE_MS = 30_000
 const NEWLINE = 0x0a
 
 export function push(): Command {
@@ -97,7 +96,7 @@ async function give(
       attempts,
       timeout,
       limit,
-      backoff: backoff === undefined ? undefined : { delay: backoff, maxDelay: Math.max(backoff, LONGEST_PAUSE_MS) },
+      backoff: backoff === undefined ? undefined : { delay: backoff },
       access: accessOf(options),
     })
     tellOf(queue, name, codec, out)
@@ -186,7 +185,7 @@ class Results {
 
   #print(job: number, result: Uint8Array | undefined): Promise<void> | undefined {
     const bytes = Buffer.from(result ?? [])
-    if (this.#out.json) return this.#out.value({ queue: this.#name, job, ...jsonOf(bytes, this.#codec) })
+    if (this.#out.json) return this.#out.value({ queue: this.#name, job, ...payloadFields(bytes, this.#codec) })
     return this.#out.write(bytes.at(-1) === NEWLINE ? bytes : Buffer.concat([bytes, Buffer.of(NEWLINE)]))
   }
 }
@@ -205,7 +204,7 @@ function tellGivenUp(job: Uint8Array, error: Error, name: string, codec: string,
   const text = Buffer.from(job)
   out.report(`${name}: gave up ${shownJob(text.subarray(0, SHOWN), text.length)}: ${sentenceOf(error)}`, {
     event: 'deadLetter',
-    ...jsonOf(text, codec),
+    ...payloadFields(text, codec),
     code: (error as { code?: unknown }).code,
     message: error.message,
   })
@@ -215,7 +214,10 @@ async function summarize(queue: Queue, name: string, out: Session['out'], second
   const { pushed, acknowledged, redelivered, failed, waiting, delayed, assigned } = queue.stats()
   const left = waiting + delayed + assigned
   if (left > 0)
-    out.report(`${name}: ${counted(left, 'job')} lost, because no worker has done them yet`, { event: 'lost', left })
+    out.report(`${name}: ${counted(left, 'job')} lost: no worker had done ${left === 1 ? 'it' : 'them'}`, {
+      event: 'lost',
+      left,
+    })
   if (out.json) return out.value({ queue: name, pushed, acknowledged, redelivered, failed, left, seconds })
   const more = [
     redelivered > 0 ? `, ${counted(redelivered, 'redelivery', 'redeliveries')}` : '',

@@ -3,12 +3,12 @@
  * and only a subscriber can read them. So this command is a subscriber for that time, and its help says so.
  */
 import { Command, Option } from 'commander'
-import { type QueueReport, RingbellError, type ServerStats, type Service, type SourceStats } from '../../index.js'
+import type { QueueReport, ServerStats, Service, SourceStats } from '../../index.js'
 import { DURATIONS, parseDuration } from '../figures.js'
 import type { Paint } from '../paint.js'
 import { countersOfQueue } from '../queue-counters.js'
 import { countersOfServer } from '../server-counters.js'
-import { placeOf, runSession, type Session } from '../session.js'
+import { nobody, runSession, type Session } from '../session.js'
 import { columns } from '../table.js'
 import { attachAll, type Attachment, live } from './inspect.js'
 
@@ -45,8 +45,7 @@ export function stats(): Command {
 async function show(session: Session, name: string, { timeout }: CommandOptions): Promise<void> {
   const { bus, out } = session
   const instances = bus.services.list().filter((service) => service.name === name)
-  if (instances.length === 0)
-    throw new RingbellError('ERR_RINGBELL_NOT_FOUND', `No process announces '${name}' on ${placeOf(bus)}`)
+  if (instances.length === 0) throw nobody(bus, name)
   const topics = instances.filter(({ topic }) => topic !== undefined)
   const [ofTopics, asked] = await Promise.all([
     countersOfTopics(session, name, topics, timeout),

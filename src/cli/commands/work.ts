@@ -13,7 +13,7 @@ import { IdleTimer } from '../idle-timer.js'
 import { firstInstance } from '../instance.js'
 import { mismatch } from '../kind-mismatch.js'
 import { withExamples } from '../manual.js'
-import { jsonOf, shellCodec } from '../payloads.js'
+import { payloadFields, shellCodec } from '../payloads.js'
 import { placeOf, runSession, type Session } from '../session.js'
 import { LARGEST } from '../splitter.js'
 
@@ -117,6 +117,6 @@ function tellOf(worker: Worker, name: string, out: Session['out']): void {
 }
 
 function line(queue: string, job: Buffer, codec: string, json: boolean): Uint8Array | string {
-  if (json) return `${JSON.stringify({ queue, ...jsonOf(job, codec) })}\n`
+  if (json) return `${JSON.stringify({ queue, ...payloadFields(job, codec) })}\n`
   return Buffer.concat([job, Buffer.of(0x0a)])
 }

@@ -4,7 +4,7 @@
  * after a time, and before the subscriber sleeps. So an idle subscriber has none pending. With `deferred`, the user
  * acknowledges. The timer runs only while an acknowledgement is pending, and does not keep the process alive.
  */
-import { invalid } from '../../check.js'
+import { invalid } from '../../invalid.js'
 import type { NativeSubscriberHot } from '../../native.js'
 import type { Source } from '../sources.js'
 

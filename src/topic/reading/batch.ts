@@ -3,7 +3,7 @@
  * `byteLength(i)` make nothing. Its `lifetime` says how long it may be used: `owned` without a limit, `borrowed` and
  * `lease` until `release()` or the next step of the iteration. After that the memory belongs to other messages.
  */
-import { invalid } from '../../check.js'
+import { invalid } from '../../invalid.js'
 import { RingbellError, translated } from '../../errors.js'
 import { TABLE_WORDS } from '../../native.js'
 import { shown, type ShownOptions } from '../../shown.js'

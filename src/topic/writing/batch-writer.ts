@@ -6,7 +6,7 @@
  * `using batch = publisher.batch()`, or `try { … batch.commit() } finally { batch.abandon() }`.
  */
 import { isBytes } from '../../brand.js'
-import { invalid } from '../../check.js'
+import { invalid } from '../../invalid.js'
 import { closedError, fromNative, reason, translated } from '../../errors.js'
 import { membersOf, shown, type ShownOptions } from '../../shown.js'
 import { FRAME_HEADER, frameBytes, type Window } from './window.js'

@@ -129,6 +129,15 @@ impl Sink for Follower {
     }
 }
 
+/// A publisher announces another codec or schema than this subscriber expects.
+fn other(record: &Record, what: &str, theirs: &str, ours: &str) -> Error {
+    let Record { service, pid, .. } = record;
+    let reason = format!(
+        "'{service}' of process {pid} has the {what} {theirs}, but this side expects {ours}; give both the same {what}"
+    );
+    Error::Refused { reason }
+}
+
 impl Shared {
     fn known(&self) -> MutexGuard<'_, HashMap<String, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
@@ -144,6 +153,7 @@ impl Shared {
         }
         if let Some(error) = self
             .other_codec(record)
+            .or_else(|| self.other_schema(record))
             .or_else(|| self.other_overflow(record))
             .or_else(|| self.durable_guest(record))
         {
@@ -157,12 +167,14 @@ impl Shared {
     fn other_codec(&self, record: &Record) -> Option<Error> {
         let expected = self.options.codec.as_ref()?;
         let announced = record.codec.as_deref().unwrap_or("bytes");
-        (announced != expected).then(|| Error::Refused {
-            reason: format!(
-                "'{}' sends codec '{announced}', this subscriber expects '{expected}'",
-                record.service
-            ),
-        })
+        (announced != expected).then(|| other(record, "codec", announced, expected))
+    }
+
+    fn other_schema(&self, record: &Record) -> Option<Error> {
+        let expected = self.options.schema.as_ref()?;
+        let announced = record.payload_schema.as_deref();
+        (announced != Some(expected.as_str()))
+            .then(|| other(record, "schema id", announced.unwrap_or("(none)"), expected))
     }
 
     fn other_overflow(&self, record: &Record) -> Option<Error> {

@@ -136,6 +136,8 @@ pub struct SubscriberOptions {
     pub acquire: Option<Rung>,
     /// Id of the codec that is expected. Publishers that announce another one are refused.
     pub codec: Option<String>,
+    /// Id of the schema that is expected. Publishers that announce another one, or none, are refused.
+    pub schema: Option<String>,
     /// Size in bytes of the largest message in pieces that is taken, up to 1 GiB. Larger ones are counted as missed.
     /// The limit is there because a publisher's announcement is enough to reserve that much memory here. Messages
     /// that the ring takes at once are not limited. Default: 64 MiB.
@@ -162,6 +164,7 @@ impl Default for SubscriberOptions {
             from: Start::Latest,
             acquire: None,
             codec: None,
+            schema: None,
             max_message: 64 << 20,
             ack: AckMode::Immediate,
             ack_batch: 32,
@@ -176,6 +179,7 @@ setters!(SubscriberOptions {
     from: Start,
     Some acquire: Rung,
     Text codec,
+    Text schema,
     max_message: usize,
     ack: AckMode,
     ack_batch: u16,

@@ -186,7 +186,7 @@ fn silent_and_half_spoken_clients_do_not_keep_good_ones_out() {
     let mut stage = stage(ServerOptions::default());
     let silent: Vec<_> = (0..100).map(|_| socket_to(&stage)).collect();
     for socket in silent.iter().take(50) {
-        // EPIPE for whoever was shed as silent before it came to speak.
+        // EPIPE if the server has shed this socket as silent before its turn came.
         socket.send(&Datagram::Connect(connect_datagram(&stage.record)).encode());
     }
     a_good_client_is_served(&mut stage);

@@ -135,7 +135,7 @@ fn as_many_that_begin_and_stall_only_delay_a_good_one() {
     with_topic(|bus, record, _| {
         let stalled: Vec<_> = (0..MOST).map(|_| Raw::to(bus, record)).collect();
         for socket in &stalled {
-            // EPIPE for whoever was shed as silent before it came to speak.
+            // EPIPE if the publisher has shed this socket as silent before its turn came.
             socket.send(&hello(record));
         }
         climb(bus, record, Some(Rung::Handshake)).unwrap();

@@ -18,7 +18,7 @@ const LONE_SURROGATE = /\p{Surrogate}/u
  *
  * @throws {RingbellError} `ERR_RINGBELL_INVALID_OPTION` with the path.
  */
-export function jsonOf(value: unknown, option: string): string {
+export function strictJson(value: unknown, option: string): string {
   try {
     const json: string | undefined = JSON.stringify(value, refusing(option))
     return json ?? 'null'
