@@ -43,8 +43,9 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("topic-direct", |stage| topic(stage, Rung::Direct)),
     ("topic-handshake", |stage| topic(stage, Rung::Handshake)),
     ("topic-stream", |stage| topic(stage, Rung::Stream)),
-    ("channel-handshake", |stage| channel(stage, Rung::Handshake)),
-    ("channel-stream", |stage| channel(stage, Rung::Stream)),
+    ("channel-handshake", |stage| channel(stage, Rung::Handshake, false)),
+    ("channel-guest", |stage| channel(stage, Rung::Handshake, true)),
+    ("channel-stream", |stage| channel(stage, Rung::Stream, false)),
     ("watch-inotify", |stage| watch(stage, true)),
     ("watch-polling", |stage| watch(stage, false)),
     ("look", look),
@@ -146,7 +147,8 @@ fn reported(stage: &Stage<'_>, subscriber: &mut Subscriber) -> Outcome {
     Ok(())
 }
 
-fn channel(stage: &Stage<'_>, rung: Rung) -> Outcome {
+/// `as_guest`: on the terms of another user, whose doorbells are sockets.
+fn channel(stage: &Stage<'_>, rung: Rung, as_guest: bool) -> Outcome {
     let (serving, calling) = (open(stage, true)?, open(stage, true)?);
     let mut options = ServerOptions::default();
     options.capacity = 4096;
@@ -154,6 +156,7 @@ fn channel(stage: &Stage<'_>, rung: Rung) -> Outcome {
     let record = record_of(&calling)?;
     let mut client = calling.channel(ChannelOptions::default())?;
     let mut options = ConnectOptions::default();
+    options.as_guest = as_guest;
     options.acquire = Some(rung);
     options.timeout = PATIENCE / 6;
     let connection = client.connect(&record, &options)?;
