@@ -15,9 +15,7 @@ export interface ServiceEvent {
 }
 
 /** An event as it comes from the core. */
-type RawServiceEvent =
-  | { type: ServiceEvent['type']; record: RecordJson }
-  | { type: 'unreadable'; error: CoreError }
+type RawServiceEvent = { type: ServiceEvent['type']; record: RecordJson } | { type: 'unreadable'; error: CoreError }
 
 /** What a watch of the core had to say. */
 export interface News {

@@ -7,12 +7,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::harness::say;
+use crate::partner::ACCEPTED;
 use ringbell::Error;
 use ringbell::acquire::Rung;
 use ringbell::bus::{Announcement, Bus, BusOptions, Filter, Record, ServiceEvent, Watch};
 use ringbell::channel::{self, Channel, ChannelOptions, ConnectOptions, Header, Kind, ServerOptions};
-use crate::harness::say;
-use crate::partner::ACCEPTED;
 use ringbell::topic::{EndReason, Notice, PublisherOptions, Subscriber, SubscriberOptions};
 
 /// What came of a scenario, if it did not succeed.
@@ -344,7 +344,11 @@ fn pair(stage: &Stage<'_>, rung: Rung) -> Outcome {
         }
         until("the other process answers", || {
             if let Some(reply) = client.recv_timeout(SLICE)? {
-                return if reply.data == request { Ok(Some(())) } else { wrong("another reply than was sent") };
+                return if reply.data == request {
+                    Ok(Some(()))
+                } else {
+                    wrong("another reply than was sent")
+                };
             }
             connections(&mut client)?;
             Ok(None)

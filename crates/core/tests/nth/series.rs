@@ -158,7 +158,7 @@ impl Series {
     /// What was wrong with the end of the program.
     fn judge(&self, status: ExitStatus, said: &str, complained: &str) -> Option<String> {
         if let Program::Line(_) = self.program {
-            return judge_line(status, complained);
+            return judge_line(status, said, complained);
         }
         let words = ["@@success", "@@ERR_RINGBELL_", "@@ABORT_ERR", "@@misled"];
         if !status.success() || !words.iter().any(|word| said.contains(word)) {
@@ -169,12 +169,14 @@ impl Series {
 }
 
 /// The command line ends with a documented code, and says in a sentence or two what failed.
-fn judge_line(status: ExitStatus, complained: &str) -> Option<String> {
+/// `doctor` marks what it found in its table.
+fn judge_line(status: ExitStatus, said: &str, complained: &str) -> Option<String> {
     if complained.contains("\n    at ") || complained.contains("panicked") {
         return Some(format!("{status}, with a stack"));
     }
     match status.code() {
         Some(0) => None,
+        Some(1) if said.contains('✗') => None,
         Some(1 | 3) if (1..=3).contains(&complained.trim().lines().count()) => None,
         _ => Some(status.to_string()),
     }
