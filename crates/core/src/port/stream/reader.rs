@@ -242,6 +242,7 @@ impl StreamReader {
         }
         let mut head = [0; HEAD];
         let space = self.feed.space(PIECE);
+        let mut reset = false;
         let length = loop {
             match scm::receive_parts(&*self.socket, &mut head, space) {
                 Ok(length) => break length,
@@ -249,8 +250,9 @@ impl StreamReader {
                     self.socket_state = SocketState::Empty;
                     return Ok(ReceivedKind::Nothing);
                 }
-                // The publisher went before it had read all reports. What it sent earlier is still in the socket.
-                Err(ReceiveError::Os(Errno::ECONNRESET)) => {}
+                // The publisher went before it had read all reports. What it sent earlier is still in the socket. The
+                // kernel says so once.
+                Err(ReceiveError::Os(Errno::ECONNRESET)) if !reset => reset = true,
                 Err(ReceiveError::Os(_)) => break 0,
                 Err(ReceiveError::Truncated) => return Err(Fault::Corrupt("a datagram is too long")),
                 Err(ReceiveError::DescriptorsLost) => {
