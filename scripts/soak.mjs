@@ -3,7 +3,7 @@
  * npm run soak [-- SECONDS]: the hunts that are too long for `npm test`, which runs each of them for a short time. They are
  * kills of either side, the failure of each system call, hostile callbacks, calls of the binding that fail, lost wake-ups,
  * and the fuzz targets if cargo-fuzz and a nightly compiler are installed. SECONDS (an hour by default) is divided among
- * them. The n-th failure needs about an hour of its own to try all: a shorter hunt has some of each scenario. Any failure
+ * them. The n-th failure needs hours of its own to try all: a shorter hunt has some of each scenario. Any failure
  * ends the run with exit code 1.
  */
 import { run, script, SILENCE } from './project.mjs'

@@ -51,7 +51,11 @@ pub struct Failure {
 impl Failure {
     /// Which call is next.
     pub fn after(&self, nth: u32) -> u32 {
-        if self.sparse { nth + nth / 4 + 1 } else { nth + 1 }
+        match nth {
+            0 => 0,
+            _ if self.sparse => nth + nth / 4 + 1,
+            _ => nth + 1,
+        }
     }
 }
 

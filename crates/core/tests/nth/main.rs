@@ -3,7 +3,7 @@
 //! with a code, no panic, no hang, nothing is left behind, and the other process goes on.
 //!
 //! `cargo test` takes a sample. `npm run soak` sets `RINGBELL_NTH` to a number of seconds and takes all, as far as that time
-//! allows (in Rust alone, about half an hour on two cores; with Node and the command line, twice as much).
+//! allows (all 9,000 series take hours on two cores).
 //! `RINGBELL_NTH_ONLY` picks runs by a part of their name, such as `topic-direct openat=EMFILE`.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
