@@ -222,7 +222,10 @@ export declare class NativeSubscriber {
 
 /** Events of the services that match a filter, beginning with `added` for those that are there. */
 export declare class NativeWatch {
-  /** JSON array of `{type, record}`; empty text when nothing happened. */
+  /**
+   * JSON array of `{type, record}`, and of `{type: "unreadable", error}` once when the directory cannot be read for some
+   * time; empty text when nothing happened.
+   */
   take(): string
   /** Stops watching. */
   close(): void

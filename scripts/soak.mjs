@@ -3,7 +3,8 @@
  * npm run soak [-- SECONDS]: the hunts that are too long for `npm test`, which runs each of them for a short time. They are
  * kills of either side, the failure of each system call, hostile callbacks, calls of the binding that fail, lost wake-ups,
  * and the fuzz targets if cargo-fuzz and a nightly compiler are installed. SECONDS (an hour by default) is divided among
- * them. Any failure ends the run with exit code 1.
+ * them. The n-th failure needs hours of its own to try all: a shorter hunt has some of each scenario. Any failure
+ * ends the run with exit code 1.
  */
 import { run, script, SILENCE } from './project.mjs'
 
@@ -36,10 +37,9 @@ const hunts = [
     env: { RINGBELL_BOUNDARY_SHARE: '1' },
   },
   {
-    // As many runs as there are calls, whatever the share.
     name: 'the n-th system call of each kind fails',
-    command: ['cargo', 'test', '--release', '-p', 'ringbell', '--test', 'nth', '--', '--nocapture'],
-    env: { RINGBELL_NTH: '1' },
+    command: ['cargo', 'test', '-p', 'ringbell', '--test', 'nth', '--', '--nocapture'],
+    env: { RINGBELL_NTH: String(share) },
   },
   {
     name: 'lost wake-ups',

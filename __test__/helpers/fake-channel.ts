@@ -425,6 +425,14 @@ export class FakeBus {
     if (this.channels.delete(id)) this.#tell('removed', channel)
   }
 
+  /** From now on the directory cannot be read. */
+  hide(): void {
+    for (const [, watch] of this.#watches) {
+      watch.events.push({ type: 'unreadable', error: { code: 'ERR_RINGBELL_RESOURCE', message: 'no room' } })
+      watch.wakeSoon()
+    }
+  }
+
   #make(record: FakeRecord | undefined, capacity: number): FakeChannel {
     const channel = new FakeChannel(this, record, capacity)
     this.made.push(channel)

@@ -1,13 +1,13 @@
 /** One `for await` over the events of the bus, with a watch of its own in the core. Waiting keeps the process alive. */
 import { failureOf, inSteps } from '../closing.js'
 import { debug } from '../diagnostics.js'
-import { fromNative } from '../errors.js'
+import { fromNative, type RingbellError } from '../errors.js'
 import type { NativeWatch } from '../native.js'
 import { onAbort } from '../wait/abort.js'
 import type { AsyncIteration } from '../wait/async-iteration.js'
 import { Fifo } from '../wait/fifo.js'
 import { poller } from '../wait/poller.js'
-import { type RawServiceEvent, serviceEvent, type ServiceEvent } from './services-view.js'
+import { newsOf, type ServiceEvent } from './services-view.js'
 
 interface Asked {
   readonly resolve: (result: IteratorResult<ServiceEvent, undefined>) => void
@@ -23,6 +23,8 @@ export class ServiceWatch implements AsyncIteration<ServiceEvent> {
   readonly #asked = new Fifo<Asked>()
   #done = false
   #error: unknown = undefined
+  /** The directory cannot be read. It is told after the events. */
+  #unreadable: RingbellError | undefined
 
   constructor(native: NativeWatch, signal: AbortSignal | undefined, ended: (watch: ServiceWatch) => void) {
     this.#native = native
@@ -73,11 +75,13 @@ export class ServiceWatch implements AsyncIteration<ServiceEvent> {
     if (this.#done) return false
     if (this.#events.size > 0) return true
     try {
-      const json = this.#native.take()
-      // A record that cannot be read ends the watch here, while the waiting calls are still in the list.
-      const events = json === '' ? [] : (JSON.parse(json) as RawServiceEvent[]).map(serviceEvent)
+      if (this.#unreadable !== undefined) throw this.#unreadable
+      const { events, unreadable } = newsOf(this.#native)
       for (const event of events) this.#events.push(event)
+      this.#unreadable = unreadable
+      if (unreadable !== undefined && events.length === 0) throw unreadable
     } catch (error) {
+      // This ends the watch while the waiting calls are still in the list.
       this.#fail(fromNative(error))
       return false
     }

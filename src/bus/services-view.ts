@@ -2,6 +2,8 @@
  * The cached view of a bus: instances by id and by name, updated by the events of the core in their order. It is pure
  * data, without the binding. `find` takes two look-ups, for any number of records.
  */
+import { type CoreError, errorOf, type RingbellError } from '../errors.js'
+import type { NativeWatch } from '../native.js'
 import { serviceOf, type RecordJson, type Service } from './service.js'
 
 /** What happened to a service instance. */
@@ -13,13 +15,28 @@ export interface ServiceEvent {
 }
 
 /** An event as it comes from the core. */
-export interface RawServiceEvent {
-  type: ServiceEvent['type']
-  record: RecordJson
+type RawServiceEvent = { type: ServiceEvent['type']; record: RecordJson } | { type: 'unreadable'; error: CoreError }
+
+/** What a watch of the core had to say. */
+export interface News {
+  readonly events: readonly ServiceEvent[]
+  /** Why the directory cannot be read for some time, after these events. The core tells it once. */
+  readonly unreadable: RingbellError | undefined
 }
 
-export function serviceEvent(raw: RawServiceEvent): ServiceEvent {
-  return { type: raw.type, service: serviceOf(raw.record) }
+/** Nothing has happened. */
+export const NO_NEWS: News = { events: [], unreadable: undefined }
+
+/** Takes what a watch of the core has to say. */
+export function newsOf(watch: Pick<NativeWatch, 'take'>): News {
+  const json = watch.take()
+  if (json === '') return NO_NEWS
+  const events: ServiceEvent[] = []
+  let unreadable: RingbellError | undefined
+  for (const raw of JSON.parse(json) as RawServiceEvent[])
+    if (raw.type === 'unreadable') unreadable = errorOf(raw.error)
+    else events.push({ type: raw.type, service: serviceOf(raw.record) })
+  return { events, unreadable }
 }
 
 export class ServicesView {

@@ -16,7 +16,7 @@ import { checkName } from './names.js'
 import { checkWaitFor, checkWatch } from './options.js'
 import { ServiceWatch } from './service-watch.js'
 import { type RecordJson, type Service, serviceOf } from './service.js'
-import { inGroup, type RawServiceEvent, serviceEvent, type ServiceEvent, ServicesView } from './services-view.js'
+import { inGroup, NO_NEWS, newsOf, type ServiceEvent, ServicesView } from './services-view.js'
 
 /** How long to wait for a service. */
 export interface WaitForOptions extends SignalOptions {
@@ -85,7 +85,8 @@ export class Services {
   /**
    * An instance of a service, as soon as there is one.
    *
-   * Rejects with `ERR_RINGBELL_TIMEOUT`, `ERR_RINGBELL_CLOSED`, `ERR_RINGBELL_INVALID_NAME` or an `AbortError`.
+   * Rejects with `ERR_RINGBELL_TIMEOUT`, `ERR_RINGBELL_CLOSED`, `ERR_RINGBELL_INVALID_NAME` or an `AbortError`, and with the reason,
+   * such as `ERR_RINGBELL_RESOURCE`, when the bus directory cannot be read.
    */
   async waitFor(name: string, options: WaitForOptions = {}): Promise<Service> {
     checkWaitFor(options)
@@ -96,7 +97,9 @@ export class Services {
 
   /**
    * Iterates over `added` for every instance that is there, and then over the changes, in order. One watch is one
-   * iteration. It ends by `break`, by the signal (it rejects with an `AbortError`), or by `bus.close()`.
+   * iteration. It ends by `break`, by the signal (it rejects with an `AbortError`), or by `bus.close()`. When the bus directory
+   * cannot be read for some time (descriptors ran out, for example), it ends with the reason, such as `ERR_RINGBELL_RESOURCE`:
+   * watch again.
    */
   watch(options: WatchOptions = {}): AsyncIteration<ServiceEvent> {
     checkWatch(options)
@@ -187,11 +190,15 @@ export class Services {
 
   /** Applies the events of the core to the view. */
   #pump(): void {
-    const json = this.#closed ? '' : (translated(() => this.#watch?.take()) ?? '')
-    if (json === '') return
-    const events = JSON.parse(json) as RawServiceEvent[]
+    const watch = this.#watch
+    const { events, unreadable } = this.#closed || watch === undefined ? NO_NEWS : translated(() => newsOf(watch))
+    if (unreadable !== undefined) {
+      // From now on answers come from scans, which succeed or say why not.
+      this.#filled = false
+      this.#waiters.fail(unreadable)
+    }
     if (events.length === 0) return
-    for (const event of events) this.#view.apply(serviceEvent(event))
+    for (const event of events) this.#view.apply(event)
     this.#waiters.check()
   }
 

@@ -35,7 +35,8 @@ export interface ClientEvents<M, S = M> {
   disconnected: [connection: Connection<M, S>, reason: EndReason]
   /**
    * It could not connect to a server (because of another codec, for example), or a server broke the protocol; `error.code` says
-   * why. More tries may follow. Without a service, the client itself is broken and closed.
+   * why. More tries may follow. Without a service, the bus directory cannot be read, so that servers may be missing (it is tried
+   * again, and the event comes once until all of it can be read), or the client itself is broken and closed (`closed`).
    */
   failed: [error: RingbellError, service: Service | undefined]
   /** It does not try this instance again until its record changes. Other instances are not affected. */

@@ -5,7 +5,7 @@
  */
 import { kindMismatch } from '../bus/kind-mismatch.js'
 import type { Service } from '../bus/service.js'
-import { type RawServiceEvent, serviceEvent } from '../bus/services-view.js'
+import { newsOf, type ServiceEvent } from '../bus/services-view.js'
 import { inSteps } from '../closing.js'
 import { debug } from '../diagnostics.js'
 import { fromNative, isRingbellError, reason, RingbellError, translated } from '../errors.js'
@@ -32,8 +32,8 @@ export interface InstancesParts {
 }
 
 export interface InstancesHost {
-  /** No connection could be made; more tries may follow. */
-  failed(service: Service, error: RingbellError): void
+  /** No connection could be made, or without a service: the bus directory cannot be read. More tries may follow. */
+  failed(service: Service | undefined, error: RingbellError): void
   /** It does not try this instance again until its record changes. */
   gaveUp(service: Service, error: RingbellError): void
   /** The watch is broken. */
@@ -141,8 +141,9 @@ export class Instances {
   #wake(): void {
     if (this.#closed) return
     try {
-      const json = translated(() => this.#parts.watch.take())
-      if (json !== '') for (const event of JSON.parse(json) as RawServiceEvent[]) this.#apply(event)
+      const { events, unreadable } = translated(() => newsOf(this.#parts.watch))
+      for (const event of events) this.#apply(event)
+      if (unreadable !== undefined) this.#host.failed(undefined, unreadable)
     } catch (error) {
       this.#host.broken(fromNative(error))
       return
@@ -150,8 +151,7 @@ export class Instances {
     this.#connectMore()
   }
 
-  #apply(raw: RawServiceEvent): void {
-    const { type, service } = serviceEvent(raw)
+  #apply({ type, service }: ServiceEvent): void {
     const known = this.#byId.get(service.id)
     if (type === 'removed') {
       clearTimeout(known?.timer)

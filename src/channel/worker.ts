@@ -31,7 +31,8 @@ export interface WorkerEvents<T> {
   disconnected: [queue: Connection<T>, reason: EndReason]
   /**
    * It could not connect to a queue, or a queue broke the protocol; `error.code` says why. More tries may follow. Without a
-   * service, the worker itself is broken and closed.
+   * service, the bus directory cannot be read, so that queues may be missing (it is tried again, and the event comes once until
+   * all of it can be read), or the worker itself is broken and closed (`closed`).
    */
   failed: [error: RingbellError, service: Service | undefined]
   /** It does not try this instance again until its record changes. */

@@ -17,10 +17,11 @@ import { stats } from './commands/stats.js'
 import { sub } from './commands/sub.js'
 import { watch } from './commands/watch.js'
 import { work } from './commands/work.js'
-import { EXIT } from './exit-codes.js'
+import { EXIT, type ExitCode, exitCodeOf } from './exit-codes.js'
 import { exitCodesHelp, HELP } from './help.js'
 import { interruption } from './interruption.js'
 import { withExamples } from './manual.js'
+import { complain } from './paint.js'
 
 const COMMANDS = [pub, sub, call, serve, push, work, hz, stats, ls, inspect, watch, gc, doctor, bench, completion, help]
 
@@ -67,10 +68,16 @@ export async function runProgram(argv: readonly string[]): Promise<void> {
   try {
     await createProgram().parseAsync(argv)
   } catch (error) {
-    if (!(error instanceof CommanderError)) throw error
-    // Exit code 0 is that of help and version. Everything else is a wrong command line.
-    process.exitCode = outside.code ?? (error.exitCode === 0 ? EXIT.ok : EXIT.usage)
+    process.exitCode = outside.code ?? failed(error)
   }
+}
+
+function failed(error: unknown): ExitCode {
+  // Exit code 0 is that of help and version. Everything else is a wrong command line.
+  if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage
+  // The program's own files cannot be read, for example because descriptors ran out.
+  complain(error)
+  return exitCodeOf(error)
 }
 
 function usageError(text: string): string {

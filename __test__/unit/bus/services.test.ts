@@ -105,3 +105,30 @@ test('a watch that cannot be closed rejects return, and an abort is told as an a
   }
   await t.throwsAsync(new ServiceWatch(native, undefined, () => {}).next(), { code: 'ERR_RINGBELL_RECORD' })
 })
+
+const unreadable = { type: 'unreadable', error: { code: 'ERR_RINGBELL_RESOURCE', message: 'no room', errno: 'EMFILE' } }
+
+test('a watch of a directory that cannot be read ends with the reason, after the events, once', async (t) => {
+  const native = new FakeBus().watch('x')
+  const record = { service: 'x', id: '1', kind: 'x', pid: 1, uid: 0, protocol: 1 }
+  const said = [[{ type: 'added', record }, unreadable], [unreadable]]
+  native.take = () => JSON.stringify(said.shift())
+  const watch = new ServiceWatch(native, undefined, () => {})
+  t.like(await watch.next(), { value: { type: 'added' }, done: false })
+  await t.throwsAsync(watch.next(), { name: 'RingbellError', code: 'ERR_RINGBELL_RESOURCE', message: 'no room' })
+  t.deepEqual(await watch.next(), { value: undefined, done: true })
+})
+
+test('a directory that cannot be read fails what waits, and answers come from scans again', async (t) => {
+  const { state, record, added, services, wake } = scene()
+  state.scans = [[record('x')]]
+  state.events = [[added('x')]]
+  t.is(services.find('x')?.name, 'x')
+  const waiting = services.waitFor('y')
+  state.events = [[unreadable]]
+  t.notThrows(wake)
+  await t.throwsAsync(waiting, { name: 'RingbellError', code: 'ERR_RINGBELL_RESOURCE' })
+  // What the view knows may be wrong now.
+  state.scans = [[]]
+  t.is(services.find('x'), undefined)
+})

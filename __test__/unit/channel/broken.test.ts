@@ -1,6 +1,6 @@
 /** An endpoint whose core fails: all four kinds end in the same way, and its user is told. */
 import { channel } from 'node:diagnostics_channel'
-import type { EventEmitter } from 'node:events'
+import { type EventEmitter, once } from 'node:events'
 import test, { type ExecutionContext } from 'ava'
 import type { Bus } from '../../../src/bus/bus.js'
 import { fakeBus, type FakeBus, turns } from '../../helpers/fake-channel.js'
@@ -104,5 +104,20 @@ for (const kind of ['connect', 'worker'] as const) {
       })
     await t.throwsAsync(kind === 'connect' ? bus.connect('s') : bus.worker('s', () => {}), { message: 'too many' })
     t.like(fake.made.at(-1), { watched: false, closed: true })
+  })
+
+  test.serial(`what ${kind} opens is told of a directory that cannot be read, and goes on`, async (t) => {
+    const { bus, fake } = fakeBus(t)
+    const endpoint = (await (kind === 'connect' ? bus.connect('s') : bus.worker('s', () => {}))) as unknown as Endpoint
+    const events: unknown[][] = []
+    endpoint.on('failed', (...details: unknown[]) => events.push(details))
+    fake.hide()
+    while (events.length === 0) await turns()
+    t.like(events[0], [{ name: 'RingbellError', code: 'ERR_RINGBELL_RESOURCE' }, undefined])
+    t.false(endpoint.closed)
+    const connected = once(endpoint, 'connected')
+    await (kind === 'connect' ? bus.serve('s', () => data) : bus.queue('s'))
+    await connected
+    t.is(events.length, 1)
   })
 }

@@ -124,7 +124,7 @@ fn ended(source: u32, reason: &str) -> Value {
     json!({ "type": "ended", "source": source, "reason": reason })
 }
 
-fn error(error: &Error) -> Value {
+pub fn error(error: &Error) -> Value {
     let mut fields = Map::new();
     fields.insert("code".to_owned(), error.code().into());
     fields.insert("message".to_owned(), sentence(&error.to_string()).into());

@@ -52,7 +52,8 @@ impl NativeWatch {
 
 #[napi]
 impl NativeWatch {
-    /// JSON array of `{type, record}`; empty text when nothing happened.
+    /// JSON array of `{type, record}`, and of `{type: "unreadable", error}` once when the directory cannot be read for some
+    /// time; empty text when nothing happened.
     #[napi]
     pub fn take(&self, env: Env) -> napi::Result<String> {
         cold(env, || {
@@ -65,6 +66,9 @@ impl NativeWatch {
                         ServiceEvent::Removed(record) => ("removed", record),
                     };
                     events.push(json!({ "type": kind, "record": &*record }));
+                }
+                if let Some(problem) = watch.take_unreadable() {
+                    events.push(json!({ "type": "unreadable", "error": json::error(&problem) }));
                 }
                 if events.is_empty() { Ok(String::new()) } else { json::write(&events) }
             })

@@ -2,11 +2,14 @@
 //!
 //! The command runs under a seccomp filter that asks a supervisor (`SECCOMP_RET_USER_NOTIF`) about each call of the
 //! kind. The supervisor counts between two marks that the command sets ([`begin`] and [`end`]), so that the start and
-//! the end of the program itself are never hit. It needs Linux 5.5 and no privilege. Called by the core's test
-//! `crates/core/tests/nth` only.
+//! the end of the program itself are never hit. Calls on descriptors that were open at the first mark are not counted: they
+//! are the program's own, such as the epoll of Node's event loop. Neither are those of processes that the command starts. A
+//! command may set the marks again and again; each time the failing call is the next one. It needs Linux 5.5 and no
+//! privilege. Called by the core's test `crates/core/tests/nth` only.
 
 #![allow(unsafe_code)]
 
+use std::collections::HashSet;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -15,14 +18,16 @@ use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use crate::program;
-use crate::table::{Kind, is_safe};
+use crate::table::{Kind, descriptor, is_safe};
 
 /// The marks: `umask` with an argument that no program would give. The supervisor answers it in the kernel's place, so
 /// that nothing changes.
 const BEGIN: u64 = 0x6e74_6801;
 const END: u64 = 0x6e74_6802;
-/// The answer to a mark, which is no mask. It tells the command that it is supervised.
+/// The answers to a mark, which are no masks. They tell the command that it is supervised, and at the end, whether a call
+/// has failed.
 const ANSWER: i32 = 0x6e74;
+const ANSWER_FAILED: i32 = 0x6e75;
 /// The child's end of the socket over which the listener comes has this number or a greater one, so that no
 /// descriptor of the command itself has its number: `sendmsg` on it is let through by the filter.
 const CHANNEL_FROM: RawFd = 700;
@@ -34,17 +39,33 @@ pub struct Failure {
     pub kind: &'static Kind,
     /// What the command gets.
     pub errno: i32,
-    /// The first call that fails, from 1. With 0, none fails, and all are counted.
+    /// The first call that fails after the first mark, from 1. With 0, none fails, and all are counted. It is one more after
+    /// each further mark.
     pub nth: u32,
     /// Whether all later calls fail, too.
     pub onwards: bool,
+    /// Whether more and more calls are passed over from one mark to the next one.
+    pub sparse: bool,
+}
+
+impl Failure {
+    /// Which call is next.
+    pub fn after(&self, nth: u32) -> u32 {
+        match nth {
+            0 => 0,
+            _ if self.sparse => nth + nth / 4 + 1,
+            _ => nth + 1,
+        }
+    }
 }
 
 /// What became of the command.
 #[derive(Debug)]
 pub struct Outcome {
-    /// How many calls of the kind it made between the marks.
+    /// How many calls of the kind it made between the last marks.
     pub calls: u32,
+    /// Which of these calls was to fail.
+    pub nth: u32,
     /// How it ended. `None`: it hung, and was killed.
     pub status: Option<ExitStatus>,
 }
@@ -52,7 +73,7 @@ pub struct Outcome {
 /// Whether this machine can do it. The error is the kernel's refusal.
 pub fn supported() -> io::Result<()> {
     let (kind, _) = crate::table::KINDS.first().ok_or(io::ErrorKind::Unsupported)?;
-    let failure = Failure { kind, errno: libc::EPERM, nth: 0, onwards: false };
+    let failure = Failure { kind, errno: libc::EPERM, nth: 0, onwards: false, sparse: false };
     run(Command::new("/bin/true"), failure, Duration::from_secs(60)).map(drop)
 }
 
@@ -71,7 +92,7 @@ fn mark(word: u64) {
     unsafe {
         let before = libc::syscall(libc::SYS_umask, word);
         // Without a supervisor it has changed the mask to the word's low bits.
-        if before != libc::c_long::from(ANSWER) {
+        if ![ANSWER, ANSWER_FAILED].map(libc::c_long::from).contains(&before) {
             libc::syscall(libc::SYS_umask, before);
         }
     }
@@ -113,12 +134,13 @@ fn supervise(
     patience: Duration,
 ) -> io::Result<Outcome> {
     let ended = pidfd(child.id())?;
-    let deadline = Instant::now() + patience;
-    let (mut calls, mut counting) = (0, false);
+    let mut deadline = Instant::now() + patience;
+    let (mut calls, mut counting, mut nth) = (0, false, failure.nth);
+    let mut own: Option<HashSet<u64>> = None;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Ok(Outcome { calls, status: None });
+            return Ok(Outcome { calls, nth, status: None });
         }
         let mut polled = [polled(listener.as_fd()), polled(ended.as_fd())];
         // SAFETY: an array of two, which outlives the call.
@@ -128,27 +150,49 @@ fn supervise(
         }
         if polled[0].revents & libc::POLLIN != 0 {
             let Some(asked) = ask(listener.as_fd())? else { continue };
-            let word = asked.data.args[0];
-            let answer = if i64::from(asked.data.nr) == libc::SYS_umask {
-                match word {
-                    BEGIN | END => {
-                        counting = word == BEGIN;
-                        Answer::Value(ANSWER)
+            let (call, arguments) = (i64::from(asked.data.nr), &asked.data.args);
+            let answer = match (call, arguments[0]) {
+                (libc::SYS_umask, BEGIN) => {
+                    match &own {
+                        Some(_) => nth = failure.after(nth),
+                        None => own = Some(descriptors(child.id())?),
                     }
-                    _ => Answer::Pass,
+                    (calls, counting, deadline) = (0, true, Instant::now() + patience);
+                    Answer::Value(ANSWER)
                 }
-            } else if counting && !is_safe(asked.data.nr.into(), &asked.data.args) {
-                calls += 1;
-                let hit = calls == failure.nth || (failure.onwards && failure.nth > 0 && calls > failure.nth);
-                if hit { Answer::Fail(failure.errno) } else { Answer::Pass }
-            } else {
-                Answer::Pass
+                (libc::SYS_umask, END) => {
+                    counting = false;
+                    Answer::Value(if nth > 0 && calls >= nth { ANSWER_FAILED } else { ANSWER })
+                }
+                (libc::SYS_umask, _) => Answer::Pass,
+                _ if !counting || is_safe(call, arguments) || !is_of(child.id(), asked.pid) => Answer::Pass,
+                _ if descriptor(call, arguments)
+                    .is_some_and(|fd| own.as_ref().is_some_and(|own| own.contains(&fd))) =>
+                {
+                    Answer::Pass
+                }
+                _ => {
+                    calls += 1;
+                    let hit = calls == nth || (failure.onwards && nth > 0 && calls > nth);
+                    if hit { Answer::Fail(failure.errno) } else { Answer::Pass }
+                }
             };
             reply(listener.as_fd(), asked.id, answer)?;
         } else if polled[1].revents != 0 {
-            return Ok(Outcome { calls, status: Some(child.wait()?) });
+            return Ok(Outcome { calls, nth, status: Some(child.wait()?) });
         }
     }
+}
+
+/// The descriptors that the process has.
+fn descriptors(process: u32) -> io::Result<HashSet<u64>> {
+    let entries = std::fs::read_dir(format!("/proc/{process}/fd"))?;
+    Ok(entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect())
+}
+
+/// Whether the thread is one of the process, and not of a child that inherited the filter.
+fn is_of(process: u32, thread: u32) -> bool {
+    process == thread || std::fs::exists(format!("/proc/{process}/task/{thread}")).unwrap_or(false)
 }
 
 enum Answer {

@@ -47,6 +47,56 @@ const SAFE: &[(libc::c_long, usize, u64)] = &[
     (libc::SYS_write, 2, 8),
 ];
 
+/// Calls whose first argument is a descriptor, or a directory's.
+const ON_DESCRIPTORS: &[libc::c_long] = &[
+    libc::SYS_openat,
+    libc::SYS_mkdirat,
+    libc::SYS_linkat,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
+    libc::SYS_unlinkat,
+    libc::SYS_fcntl,
+    libc::SYS_fstat,
+    libc::SYS_newfstatat,
+    libc::SYS_statx,
+    libc::SYS_fchmod,
+    libc::SYS_getdents64,
+    libc::SYS_read,
+    libc::SYS_preadv2,
+    libc::SYS_write,
+    libc::SYS_ftruncate,
+    libc::SYS_fallocate,
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_pwait,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_epoll_wait,
+    libc::SYS_bind,
+    libc::SYS_listen,
+    libc::SYS_connect,
+    libc::SYS_accept4,
+    libc::SYS_sendmsg,
+    libc::SYS_sendto,
+    libc::SYS_recvmsg,
+    libc::SYS_recvfrom,
+    libc::SYS_getsockopt,
+    libc::SYS_setsockopt,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_inotify_add_watch,
+    libc::SYS_ioctl,
+    libc::SYS_readlinkat,
+    libc::SYS_shutdown,
+];
+
+/// The descriptor that this call is about.
+pub(crate) fn descriptor(call: libc::c_long, arguments: &[u64; 6]) -> Option<u64> {
+    let descriptor = match call {
+        libc::SYS_mmap => arguments[4],
+        _ if ON_DESCRIPTORS.contains(&call) => arguments[0],
+        _ => return None,
+    };
+    Some(descriptor & 0xffff_ffff)
+}
+
 /// Whether this call cannot fail, or cannot be survived by any program.
 pub(crate) fn is_safe(call: libc::c_long, arguments: &[u64; 6]) -> bool {
     // Memory and stacks of the libc and of Rust's own library, which end the process without.

@@ -43,7 +43,7 @@ struct State {
     events: VecDeque<ServiceEvent>,
     fold_at: usize,
     ended: bool,
-    /// What hides a part of the directory, until `next` returns it.
+    /// What hides a part of the directory, until it is told.
     unreadable: Option<Error>,
 }
 
@@ -82,7 +82,7 @@ impl Watch {
             if self.has_ended() {
                 return Err(Error::Closed { what: "watch" });
             }
-            if let Some(error) = self.queue.lock().unreadable.take() {
+            if let Some(error) = self.take_unreadable() {
                 return Err(error);
             }
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
@@ -91,6 +91,12 @@ impl Watch {
             }
             wait_readable(self.as_fd(), left)?;
         }
+    }
+
+    /// Why the directory, or the record of a chosen service, cannot be read, once: the error that `next` would fail with.
+    /// For a caller that uses `try_next`. Ask when that has nothing more.
+    pub fn take_unreadable(&mut self) -> Option<Error> {
+        self.queue.lock().unreadable.take()
     }
 
     /// Whether the bus was closed. No event follows those in the queue.

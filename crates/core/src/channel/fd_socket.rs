@@ -54,6 +54,7 @@ impl FdSocket {
 
     /// Takes parcels out of the socket until there are this many.
     fn take_in(&mut self, most: usize) {
+        let mut reset = false;
         while self.readable && self.parcels.len() < most {
             let mut buffer = [0; parcel::LONGEST];
             let broken = match scm::receive(&*self.socket, &mut buffer) {
@@ -74,8 +75,8 @@ impl FdSocket {
                 }
                 // The kernel reports this once, before the data: the peer went without reading everything that was
                 // sent to it.
-                Err(ReceiveError::Os(Errno::ECONNRESET)) => {
-                    self.ended = true;
+                Err(ReceiveError::Os(Errno::ECONNRESET)) if !reset => {
+                    (reset, self.ended) = (true, true);
                     continue;
                 }
                 Err(ReceiveError::Os(errno @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM))) => {

@@ -7,7 +7,7 @@
 //! topic's guest uses the connection of its handshake. A channel's connection uses a socket pair of its own: data
 //! that is not taken from the connection would block the rings behind it. The kernel closes the socket when either
 //! holder dies, so it is also the proof of life. Called by `Writer`, `Reader` and `guests`. Ringing never waits and
-//! never reports an error: if a peer does not read, the byte is not sent.
+//! never reports an error: if a peer does not read, the byte is not sent, and if it cannot be sent, the connection ends.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -22,6 +22,8 @@ use crate::sys::seqpacket;
 
 /// The byte that is sent to ring.
 const RING: [u8; 1] = [1];
+/// How often a ring is tried when the kernel has no memory.
+const RING_TRIES: u32 = 4;
 /// The most bytes that are taken at once. A peer that sends without end then does not hold up this side.
 const MOST: usize = 64;
 
@@ -69,9 +71,14 @@ impl SocketDoorbell {
         }
     }
 
-    /// Rings. A peer that has not read earlier rings does not need another one.
+    /// Rings. A peer that has not read earlier rings does not need another one. If the kernel has no memory for the ring,
+    /// the peer would sleep for ever. So the connection ends then, which wakes the peer and tells both sides.
     pub(crate) fn ring(&self) {
-        let _ = scm::send(&self.socket, &RING, &[]);
+        let no_memory = |errno| matches!(errno, Errno::ENOBUFS | Errno::ENOMEM);
+        let lost = (0..RING_TRIES).all(|_| scm::send(&self.socket, &RING, &[]).is_err_and(no_memory));
+        if lost {
+            self.shutdown();
+        }
     }
 
     /// Takes the rings that have come, without waiting.

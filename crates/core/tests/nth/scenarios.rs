@@ -7,6 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::harness::say;
+use crate::partner::ACCEPTED;
 use ringbell::Error;
 use ringbell::acquire::Rung;
 use ringbell::bus::{Announcement, Bus, BusOptions, Filter, Record, ServiceEvent, Watch};
@@ -43,11 +45,15 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("topic-direct", |stage| topic(stage, Rung::Direct)),
     ("topic-handshake", |stage| topic(stage, Rung::Handshake)),
     ("topic-stream", |stage| topic(stage, Rung::Stream)),
-    ("channel-handshake", |stage| channel(stage, Rung::Handshake)),
-    ("channel-stream", |stage| channel(stage, Rung::Stream)),
+    ("channel-handshake", |stage| channel(stage, Rung::Handshake, false)),
+    ("channel-guest", |stage| channel(stage, Rung::Handshake, true)),
+    ("channel-stream", |stage| channel(stage, Rung::Stream, false)),
     ("watch-inotify", |stage| watch(stage, true)),
     ("watch-polling", |stage| watch(stage, false)),
     ("look", look),
+    ("pair-direct", |stage| pair(stage, Rung::Direct)),
+    ("pair-handshake", |stage| pair(stage, Rung::Handshake)),
+    ("pair-stream", |stage| pair(stage, Rung::Stream)),
     ("gc", gc),
 ];
 
@@ -146,7 +152,8 @@ fn reported(stage: &Stage<'_>, subscriber: &mut Subscriber) -> Outcome {
     Ok(())
 }
 
-fn channel(stage: &Stage<'_>, rung: Rung) -> Outcome {
+/// `as_guest`: on the terms of another user, whose doorbells are sockets.
+fn channel(stage: &Stage<'_>, rung: Rung, as_guest: bool) -> Outcome {
     let (serving, calling) = (open(stage, true)?, open(stage, true)?);
     let mut options = ServerOptions::default();
     options.capacity = 4096;
@@ -154,6 +161,7 @@ fn channel(stage: &Stage<'_>, rung: Rung) -> Outcome {
     let record = record_of(&calling)?;
     let mut client = calling.channel(ChannelOptions::default())?;
     let mut options = ConnectOptions::default();
+    options.as_guest = as_guest;
     options.acquire = Some(rung);
     options.timeout = PATIENCE / 6;
     let connection = client.connect(&record, &options)?;
@@ -271,6 +279,81 @@ fn look(stage: &Stage<'_>) -> Outcome {
     }
     looking.wait_for("nth", Some(PATIENCE / 2))?;
     looking.watching();
+    Ok(())
+}
+
+/// What a publisher had accepted, said when it is gone.
+struct Accepted(u64);
+
+impl Drop for Accepted {
+    fn drop(&mut self) {
+        say(&format!("{ACCEPTED}{}", self.0));
+    }
+}
+
+/// This process with another one, where nothing fails (`partner`): it reads a topic of that one, publishes to it, and calls it.
+fn pair(stage: &Stage<'_>, rung: Rung) -> Outcome {
+    let bus = open(stage, true)?;
+    let mut options = SubscriberOptions::default();
+    options.acquire = Some(rung);
+    let mut subscriber = bus.subscriber("nth-topic", options)?;
+    let mut expected = None;
+    for _ in 0..20 {
+        let number = until("a message of the other process is received", || {
+            if let Some(message) = subscriber.recv_timeout(SLICE)? {
+                return Ok(message.data.try_into().ok().map(u64::from_le_bytes));
+            }
+            reported(stage, &mut subscriber)?;
+            Ok(None)
+        })?;
+        if expected.is_some_and(|expected| expected != number) {
+            return wrong(format!("{number} where {expected:?} was expected"));
+        }
+        expected = Some(number + 1);
+    }
+    drop(subscriber);
+    let mut options = PublisherOptions::default();
+    options.offers = vec![rung];
+    let mut publisher = bus.publisher("nth-out", options)?;
+    let attached =
+        until("the other process attaches", || Ok(publisher.wait_attached(1, Some(SLICE))?.then_some(())));
+    // If it cannot, that process is told so, and not this one.
+    if attached.is_ok() {
+        let mut accepted = Accepted(0);
+        for _ in 0..20 {
+            accepted.0 += u64::from(publisher.send(&[7; SIZE])?);
+        }
+    } else if !stage.onwards {
+        attached?;
+    }
+    drop(publisher);
+    let record = match bus.find("nth-server")? {
+        Some(record) => record,
+        None => return wrong("find says that a living server is not there"),
+    };
+    let mut client = bus.channel(ChannelOptions::default())?;
+    let mut options = ConnectOptions::default();
+    options.acquire = (rung != Rung::Direct).then_some(rung);
+    options.timeout = PATIENCE / 6;
+    let connection = client.connect(&record, &options)?;
+    client.wait_open(connection, PATIENCE / 2)?;
+    for id in 0..3 {
+        let request = [id as u8; SIZE];
+        if !client.send(connection, Header::new(Kind::Request, id), &request)? {
+            return wrong("there is no room for a call");
+        }
+        until("the other process answers", || {
+            if let Some(reply) = client.recv_timeout(SLICE)? {
+                return if reply.data == request {
+                    Ok(Some(()))
+                } else {
+                    wrong("another reply than was sent")
+                };
+            }
+            connections(&mut client)?;
+            Ok(None)
+        })?;
+    }
     Ok(())
 }
 

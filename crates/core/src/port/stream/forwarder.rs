@@ -14,6 +14,7 @@ use ringbell_ring::Fault;
 
 use super::counters;
 use super::proxy::ProxyReader;
+use super::shortage::{Shortage, Unsent};
 use super::wire::{BYTES, COUNTERS, END, Ending, HEAD, Head, REPORT, Request, decode_report};
 use crate::port::budget::Budget;
 use crate::sys::fork::ForkGuarded;
@@ -44,6 +45,9 @@ pub(super) struct Forwarder {
     patience: Option<Instant>,
     /// The socket has taken something, or the subscriber has reported, since `patience` was set.
     progressed: bool,
+    /// The kernel has no memory, and when sending is tried again.
+    shortage: Shortage,
+    retry_at: Option<Instant>,
     /// The time from which the ration counts.
     created: Instant,
     /// For another user's subscriber: how often its reports are looked at, and until when they are not.
@@ -86,6 +90,8 @@ impl Forwarder {
             asked: true,
             patience: None,
             progressed: false,
+            shortage: Shortage::default(),
+            retry_at: None,
             created: Instant::now(),
             ration: Budget::default(),
             paused_until: None,
@@ -101,7 +107,7 @@ impl Forwarder {
     /// The latest time for the next call.
     pub(super) fn until(&self) -> Option<Instant> {
         let phase = if let Phase::Over(until) = self.phase { until } else { self.patience };
-        [phase, self.paused_until, self.drain_deadline].into_iter().flatten().min()
+        [phase, self.paused_until, self.drain_deadline, self.retry_at].into_iter().flatten().min()
     }
 
     /// Whether everything that the subscriber will ever get is on its way.
@@ -133,6 +139,7 @@ impl Forwarder {
             }
             (self.patience, self.progressed) = (None, false);
         }
+        self.retry_at = None;
         let sent = self.answer().and_then(|()| self.flow(scratch, last, now));
         match self.outcome(sent, now) {
             // Its socket may hold reports that are not taken yet. They would wake the thread at once.
@@ -152,21 +159,23 @@ impl Forwarder {
             Ok(interest) => interest,
             // A guest that takes nothing is not told either.
             Err(Errno::EAGAIN) if self.proxy.is_lost() => Interest::Gone,
-            Err(Errno::EAGAIN) => {
-                self.patience.get_or_insert(now + PATIENCE);
-                Interest::Full
-            }
-            // The socket has room, so waiting for room would end at once, again and again.
-            Err(Errno::ENOBUFS | Errno::ENOMEM) => {
-                self.patience = Some(now + PAUSE);
-                Interest::Idle
-            }
-            Err(_) => {
-                // The reports that a subscriber of the own user sent before it went still count. There are no more
-                // of them than a socket holds.
-                let _ = (0..MAX_REPORTS).all(|_| self.take_reports(now));
-                Interest::Gone
-            }
+            Err(errno) => match self.shortage.judge(errno, now) {
+                Unsent::Full => {
+                    self.patience.get_or_insert(now + PATIENCE);
+                    Interest::Full
+                }
+                // The socket has room, so waiting for room would end at once, again and again.
+                Unsent::Short => {
+                    self.retry_at = Some(now + PAUSE);
+                    Interest::Idle
+                }
+                Unsent::Lost => {
+                    // The reports that a subscriber of the own user sent before it went still count. There are no
+                    // more of them than a socket holds.
+                    let _ = (0..MAX_REPORTS).all(|_| self.take_reports(now));
+                    Interest::Gone
+                }
+            },
         }
     }
 
@@ -231,9 +240,15 @@ impl Forwarder {
             let counters = self.proxy.source.data.memory().counters();
             let slots = self.proxy.slots(counters.head);
             let head = Head { kind: COUNTERS, detail: slots.len() as u32, position: counters.head };
-            scm::send_parts(&self.socket, &head.encode(), &counters::encode(&counters, &slots))?;
+            self.send(head, &counters::encode(&counters, &slots))?;
         }
         self.asked = false;
+        Ok(())
+    }
+
+    fn send(&mut self, head: Head, body: &[u8]) -> nix::Result<()> {
+        scm::send_parts(&self.socket, &head.encode(), body)?;
+        self.shortage.over();
         Ok(())
     }
 
@@ -244,7 +259,7 @@ impl Forwarder {
                 Phase::Ending(ending) => {
                     let position = self.proxy.consumer.forwarded_to();
                     let head = Head { kind: END, detail: ending as u32, position };
-                    scm::send_parts(&self.socket, &head.encode(), &[])?;
+                    self.send(head, &[])?;
                     // An evicted subscriber may be stopped. It keeps its slot as long as it keeps its connection. A
                     // guest does not keep it.
                     self.phase = Phase::Over(match ending {
@@ -260,7 +275,7 @@ impl Forwarder {
             match self.proxy.consumer.forward(scratch) {
                 Ok(piece) if piece.length > 0 => {
                     let head = Head { kind: BYTES, detail: 0, position: piece.position };
-                    scm::send_parts(&self.socket, &head.encode(), &scratch[..piece.length])?;
+                    self.send(head, &scratch[..piece.length])?;
                     self.proxy.consumer.forwarded(piece);
                     self.progressed = true;
                 }

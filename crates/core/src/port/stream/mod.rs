@@ -11,6 +11,7 @@ mod forwarder;
 mod proxy;
 mod reader;
 mod server;
+mod shortage;
 mod trial;
 mod wire;
 

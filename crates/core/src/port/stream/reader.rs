@@ -15,6 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use ringbell_ring::{Entry, Fault, Feed, Piece, Position, PublisherCounters, Read, Report, SlotView};
 
 use super::counters;
+use super::shortage::{Shortage, Unsent};
 use super::wire::{BYTES, COUNTERS, END, Ending, HEAD, Head, PIECE, Request, encode_report};
 
 use crate::port::{Acknowledging, End, WriterState};
@@ -49,6 +50,8 @@ pub(crate) struct StreamReader {
     asleep: bool,
     /// A report is due that the socket had no room for.
     owed: bool,
+    /// The kernel has no memory for that report.
+    shortage: Shortage,
     /// The socket also wakes the reader when it has room.
     watched_for_room: bool,
     /// The values of `feed.cursor()` and of `feed.received()` that the publisher knows.
@@ -124,6 +127,7 @@ impl StreamReader {
             socket_state: SocketState::Stale,
             asleep: false,
             owed: false,
+            shortage: Shortage::default(),
             watched_for_room: false,
             wakeups: 0,
             reports: 0,
@@ -238,6 +242,7 @@ impl StreamReader {
         }
         let mut head = [0; HEAD];
         let space = self.feed.space(PIECE);
+        let mut reset = false;
         let length = loop {
             match scm::receive_parts(&*self.socket, &mut head, space) {
                 Ok(length) => break length,
@@ -245,8 +250,9 @@ impl StreamReader {
                     self.socket_state = SocketState::Empty;
                     return Ok(ReceivedKind::Nothing);
                 }
-                // The publisher went before it had read all reports. What it sent earlier is still in the socket.
-                Err(ReceiveError::Os(Errno::ECONNRESET)) => {}
+                // The publisher went before it had read all reports. What it sent earlier is still in the socket. The
+                // kernel says so once.
+                Err(ReceiveError::Os(Errno::ECONNRESET)) if !reset => reset = true,
                 Err(ReceiveError::Os(_)) => break 0,
                 Err(ReceiveError::Truncated) => return Err(Fault::Corrupt("a datagram is too long")),
                 Err(ReceiveError::DescriptorsLost) => {
@@ -296,15 +302,23 @@ impl StreamReader {
         if self.state != State::Open || !(due || news || self.owed || request != Request::Nothing) {
             return;
         }
-        // Any other error means that the connection has ended. The next receive finds out how.
-        if let Err(Errno::EAGAIN | Errno::ENOBUFS | Errno::ENOMEM) = self.send(request) {
-            self.owed = true;
+        let Err(errno) = self.send(request) else { return };
+        match self.shortage.judge(errno, Instant::now()) {
+            Unsent::Full | Unsent::Short => self.owed = true,
+            // The writer would wait for ever for the room that it is not told of. It learns of this by the end.
+            Unsent::Lost if self.shortage.lasts() => {
+                seqpacket::hang_up(&*self.socket);
+                self.state = State::Cut;
+            }
+            // The connection has ended. The next receive finds out how.
+            Unsent::Lost => {}
         }
     }
 
     fn send(&mut self, request: Request) -> nix::Result<()> {
         let report = Report { wakeups: self.wakeups, ..self.feed.report() };
         scm::send(&*self.socket, &encode_report(&report, request), &[])?;
+        self.shortage.over();
         (self.reported, self.reported_received, self.owed) = (report.cursor, report.received, false);
         self.reports += 1;
         Ok(())
@@ -434,7 +448,9 @@ impl StreamReader {
     /// Lets the socket wake a sleeper also when it has room, while a report is owed.
     pub(crate) fn watch_room<A>(&mut self, inbox: &Inbox<A>, number: u64) {
         let wanted = self.owed || self.socket_state == SocketState::Withheld;
-        if wanted != self.watched_for_room {
+        // When the kernel has no memory, the socket has room all the time, and makes no edge. Watched anew, it wakes the
+        // reader at once.
+        if wanted != self.watched_for_room || (self.owed && self.shortage.lasts()) {
             self.watched_for_room = wanted;
             // This cannot fail for a socket that is watched.
             let _ = inbox.watch_socket(&*self, wanted, number);
