@@ -4,8 +4,9 @@
  * Asking keeps the process alive; holding does not.
  */
 import { check, flag, type Rules, signal } from '../check.js'
-import { closedError, fromNative, RingbellError, asRingbellError } from '../errors.js'
-import { inSteps } from '../closing.js'
+import { failureOf, inSteps } from '../closing.js'
+import { debug } from '../diagnostics.js'
+import { asRingbellError, closedError, fromNative, type RingbellError } from '../errors.js'
 import type { NativeClaim } from '../native.js'
 import { membersOf, shown, type ShownOptions } from '../shown.js'
 import type { SignalOptions } from '../wait/abort.js'
@@ -93,7 +94,7 @@ export class Claim implements AsyncDisposable {
         { signal: limit },
       )
     } catch (error) {
-      this.#end()
+      this.#endQuietly()
       throw error
     }
   }
@@ -115,7 +116,7 @@ export class Claim implements AsyncDisposable {
     }
     if (epoch === REFUSED) {
       const waiting = this.#waiting
-      this.#end()
+      this.#endQuietly()
       waiting?.resolve(undefined)
     } else if (epoch !== ASKED) {
       this.#epoch = epoch
@@ -127,13 +128,15 @@ export class Claim implements AsyncDisposable {
   #fail(error: unknown): void {
     const waiting = this.#waiting
     const lost = this.held
-    inSteps(
-      () => this.#end(),
-      () => waiting?.reject(error),
-      () => {
-        if (lost) this.#lose(asRingbellError(error, 'claim'))
-      },
-    )
+    this.#endQuietly()
+    waiting?.reject(error)
+    if (lost) this.#lose(asRingbellError(error, 'claim'))
+  }
+
+  /** Ends it where something else is to be told. What ending it throws is logged. */
+  #endQuietly(): void {
+    const failure = failureOf(() => this.#end())
+    if (failure !== undefined) debug('ending a claim: %s', failure)
   }
 
   #end(): void {

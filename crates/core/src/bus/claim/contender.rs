@@ -69,18 +69,17 @@ impl Contender {
 
     /// Takes the file that replaced the lost one, without the grace that others must let pass.
     fn retake(&self, file: &ArbiterFile) -> Result<()> {
-        let lost = |reason: &str| Error::ClaimLost { name: self.name.clone(), reason: reason.to_owned() };
+        let lost = |how: &str| Error::ClaimLost {
+            name: self.name.clone(),
+            reason: format!("its file was lost with the bus directory, and another process {how}"),
+        };
         let Some(holding) = &self.holding else { return Ok(()) };
         if !file.try_take(BYTE)? {
-            return Err(lost(
-                "its file was lost with the bus directory, and another process was quicker to take the new one",
-            ));
+            return Err(lost("was quicker to take the new one"));
         }
         let written = file.read().and_then(|content| {
             if content.epoch > holding.epoch {
-                return Err(lost(
-                    "its file was lost with the bus directory, and another process held the claim since",
-                ));
+                return Err(lost("held the claim since"));
             }
             file.write(holding)
         });
