@@ -34,7 +34,9 @@ const ATTACHING = ['server in Rust', 'server in Node']
 const claimTargets = [
   [
     'a killed holder is followed',
-    (r) => [atMost('p50', 2, absolute(r, 'claims', 'holder killed', 'claim', 'p50', 1e-6), 'after its pidfd fired', 'ms')],
+    (r) => [
+      atMost('p50', 2, absolute(r, 'claims', 'holder killed', 'claim', 'p50', 1e-6), 'after its pidfd fired', 'ms'),
+    ],
   ],
 ]
 

@@ -32,11 +32,12 @@ export async function runGuarded(
   const restore = passSignals(child)
   let timer: NodeJS.Timeout | undefined
   let reason: Error | undefined
-  void lost.then((error) => {
-    reason = error
+  const endWhenLost = async (): Promise<void> => {
+    reason = await lost
     child.kill()
     timer = setTimeout(() => child.kill('SIGKILL'), GRACE_MS)
-  })
+  }
+  void endWhenLost()
   try {
     const [code, signal] = await ended
     if (reason !== undefined) throw reason
