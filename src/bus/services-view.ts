@@ -5,6 +5,7 @@
 import { type CoreError, errorOf, type RingbellError } from '../errors.js'
 import type { NativeWatch } from '../native.js'
 import { serviceOf, type RecordJson, type Service } from './service.js'
+import type { News } from './watching.js'
 
 /** What happened to a service instance. */
 export interface ServiceEvent {
@@ -17,18 +18,11 @@ export interface ServiceEvent {
 /** An event as it comes from the core. */
 type RawServiceEvent = { type: ServiceEvent['type']; record: RecordJson } | { type: 'unreadable'; error: CoreError }
 
-/** What a watch of the core had to say. */
-export interface News {
-  readonly events: readonly ServiceEvent[]
-  /** Why the directory cannot be read for some time, after these events. The core tells it once. */
-  readonly unreadable: RingbellError | undefined
-}
-
 /** Nothing has happened. */
-export const NO_NEWS: News = { events: [], unreadable: undefined }
+export const NO_NEWS: News<ServiceEvent> = { events: [], unreadable: undefined }
 
 /** Takes what a watch of the core has to say. */
-export function newsOf(watch: Pick<NativeWatch, 'take'>): News {
+export function newsOf(watch: Pick<NativeWatch, 'take'>): News<ServiceEvent> {
   const json = watch.take()
   if (json === '') return NO_NEWS
   const events: ServiceEvent[] = []

@@ -1,39 +1,55 @@
-/** One `for await` over the events of the bus, with a watch of its own in the core. Waiting keeps the process alive. */
+/**
+ * One `for await` over what happens on the bus (services, a claim), with a watch of its own in the core. Waiting keeps the
+ * process alive.
+ */
 import { failureOf, inSteps } from '../closing.js'
 import { debug } from '../diagnostics.js'
 import { fromNative, type RingbellError } from '../errors.js'
-import type { NativeWatch } from '../native.js'
+import type { NativeClaimWatch, NativeWatch } from '../native.js'
 import { onAbort } from '../wait/abort.js'
 import type { AsyncIteration } from '../wait/async-iteration.js'
 import { Fifo } from '../wait/fifo.js'
 import { poller } from '../wait/poller.js'
-import { newsOf, type ServiceEvent } from './services-view.js'
 
-interface Asked {
-  readonly resolve: (result: IteratorResult<ServiceEvent, undefined>) => void
+interface Asked<E> {
+  readonly resolve: (result: IteratorResult<E, undefined>) => void
   readonly reject: (error: unknown) => void
 }
 
-export class ServiceWatch implements AsyncIteration<ServiceEvent> {
-  readonly #native: NativeWatch
+/** What a watch of the core had to say. */
+export interface News<E> {
+  readonly events: readonly E[]
+  /** Why the directory cannot be read for some time, after these events. The core tells it once. */
+  readonly unreadable: RingbellError | undefined
+}
+
+export class Watching<E> implements AsyncIteration<E> {
+  readonly #native: NativeWatch | NativeClaimWatch
+  readonly #news: () => News<E>
   readonly #id: number
   readonly #forget: () => void
-  readonly #ended: (watch: ServiceWatch) => void
-  readonly #events = new Fifo<ServiceEvent>()
-  readonly #asked = new Fifo<Asked>()
+  readonly #ended: (watch: Watching<E>) => void
+  readonly #events = new Fifo<E>()
+  readonly #asked = new Fifo<Asked<E>>()
   #done = false
   #error: unknown = undefined
   /** The directory cannot be read. It is told after the events. */
   #unreadable: RingbellError | undefined
 
-  constructor(native: NativeWatch, signal: AbortSignal | undefined, ended: (watch: ServiceWatch) => void) {
+  constructor(
+    native: NativeWatch | NativeClaimWatch,
+    news: () => News<E>,
+    signal: AbortSignal | undefined,
+    ended: (watch: Watching<E>) => void,
+  ) {
     this.#native = native
+    this.#news = news
     this.#ended = ended
     this.#id = poller().add(native, { wake: () => this.#wake() })
     this.#forget = onAbort(signal, (error) => this.#fail(error))
   }
 
-  next(): Promise<IteratorResult<ServiceEvent, undefined>> {
+  next(): Promise<IteratorResult<E, undefined>> {
     if (this.#asked.size === 0 && this.#fill()) return Promise.resolve(this.#take())
     if (this.#done) return this.#last()
     return new Promise((resolve, reject) => {
@@ -43,7 +59,7 @@ export class ServiceWatch implements AsyncIteration<ServiceEvent> {
     })
   }
 
-  async return(): Promise<IteratorResult<ServiceEvent, undefined>> {
+  async return(): Promise<IteratorResult<E, undefined>> {
     this.#end(undefined)
     return DONE
   }
@@ -66,8 +82,8 @@ export class ServiceWatch implements AsyncIteration<ServiceEvent> {
     if (this.#asked.size === 0 && !this.#done) poller().drop()
   }
 
-  #take(): IteratorResult<ServiceEvent, undefined> {
-    return { value: this.#events.shift() as ServiceEvent, done: false }
+  #take(): IteratorResult<E, undefined> {
+    return { value: this.#events.shift() as E, done: false }
   }
 
   /** Whether there is an event to take. */
@@ -76,7 +92,7 @@ export class ServiceWatch implements AsyncIteration<ServiceEvent> {
     if (this.#events.size > 0) return true
     try {
       if (this.#unreadable !== undefined) throw this.#unreadable
-      const { events, unreadable } = newsOf(this.#native)
+      const { events, unreadable } = this.#news()
       for (const event of events) this.#events.push(event)
       this.#unreadable = unreadable
       if (unreadable !== undefined && events.length === 0) throw unreadable
@@ -88,7 +104,7 @@ export class ServiceWatch implements AsyncIteration<ServiceEvent> {
     return this.#events.size > 0
   }
 
-  #last(): Promise<IteratorResult<ServiceEvent, undefined>> {
+  #last(): Promise<IteratorResult<E, undefined>> {
     const error = this.#error
     this.#error = undefined
     return error === undefined ? Promise.resolve(DONE) : Promise.reject(error)
