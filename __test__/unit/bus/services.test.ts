@@ -1,5 +1,5 @@
 import test from 'ava'
-import { serviceEvent } from '../../../src/bus/services-view.js'
+import { newsOf, type ServiceEvent } from '../../../src/bus/services-view.js'
 import { Watching } from '../../../src/bus/watching.js'
 import { Services } from '../../../src/bus/services.js'
 import type { NativeBus, NativeWatch } from '../../../src/native.js'
@@ -75,9 +75,18 @@ test('a closed bus rejects find, findAll and list', (t) => {
     t.throws(call, { code: 'ERR_RINGBELL_CLOSED' })
 })
 
+function watching(native: NativeWatch, signal?: AbortSignal): Watching<ServiceEvent> {
+  return new Watching(
+    native,
+    () => newsOf(native),
+    signal,
+    () => {},
+  )
+}
+
 test('a watch rejects when a record cannot be read', async (t) => {
   const native = new FakeBus().watch('x')
-  const watch = new Watching(native, serviceEvent, undefined, () => {})
+  const watch = watching(native)
   const asked = [watch.next(), watch.next()]
   native.take = () => JSON.stringify([{ type: 'added', record: null }])
   ;(native as unknown as { wakeSoon(): void }).wakeSoon()
@@ -93,10 +102,10 @@ test('a watch that cannot be closed rejects return, and an abort is told as an a
     }
     return native
   }
-  const left = new Watching(failing(), serviceEvent, undefined, () => {}).return()
+  const left = watching(failing()).return()
   await t.throwsAsync(left, { name: 'RingbellError', code: 'ERR_RINGBELL_SYSTEM' })
   const control = new AbortController()
-  const asked = new Watching(failing(), serviceEvent, control.signal, () => {}).next()
+  const asked = watching(failing(), control.signal).next()
   // What a listener of a signal throws is an uncaught exception, which fails this file.
   control.abort()
   await t.throwsAsync(asked, { name: 'AbortError' })
@@ -104,7 +113,7 @@ test('a watch that cannot be closed rejects return, and an abort is told as an a
   native.take = () => {
     throw Object.assign(new Error('unreadable'), { code: 'ERR_RINGBELL_RECORD' })
   }
-  await t.throwsAsync(new Watching(native, serviceEvent, undefined, () => {}).next(), { code: 'ERR_RINGBELL_RECORD' })
+  await t.throwsAsync(watching(native).next(), { code: 'ERR_RINGBELL_RECORD' })
 })
 
 const unreadable = { type: 'unreadable', error: { code: 'ERR_RINGBELL_RESOURCE', message: 'no room', errno: 'EMFILE' } }
@@ -114,7 +123,7 @@ test('a watch of a directory that cannot be read ends with the reason, after the
   const record = { service: 'x', id: '1', kind: 'x', pid: 1, uid: 0, protocol: 1 }
   const said = [[{ type: 'added', record }, unreadable], [unreadable]]
   native.take = () => JSON.stringify(said.shift())
-  const watch = new ServiceWatch(native, undefined, () => {})
+  const watch = watching(native)
   t.like(await watch.next(), { value: { type: 'added' }, done: false })
   await t.throwsAsync(watch.next(), { name: 'RingbellError', code: 'ERR_RINGBELL_RESOURCE', message: 'no room' })
   t.deepEqual(await watch.next(), { value: undefined, done: true })
