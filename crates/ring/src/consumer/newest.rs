@@ -93,11 +93,7 @@ impl Consumer {
                 self.received += 1;
             }
             self.next_sequence = Some(after);
-            return Ok(Newest::Message {
-                length: found.payload,
-                sequence: found.sequence,
-                time: found.time,
-            });
+            return Ok(Newest::Message { length: found.payload, sequence: found.sequence, time: found.time });
         }
         Ok(Newest::Lapped)
     }
@@ -108,7 +104,8 @@ impl Consumer {
         let frames = self.data.frames;
         let mut batch = last;
         for _ in 0..STEPS {
-            let Some(Header::Batch { body }) = Header::decode(frames.load(batch), self.data.capacity()) else {
+            let Some(Header::Batch { body }) = Header::decode(frames.load(batch), self.data.capacity())
+            else {
                 return Look::Odd(batch, "a batch was expected");
             };
             let end = batch + 8 + body as u64;
