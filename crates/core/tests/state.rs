@@ -90,8 +90,7 @@ fn a_reader_has_the_newest_value_on_every_rung() {
 fn ended(reader: &mut StateReader, expected: &EndReason) {
     let mut reasons = Vec::new();
     until("the writer has ended", || {
-        reader.poll().unwrap();
-        for notice in reader.notices() {
+        for notice in reader.notices().unwrap() {
             if let StateNotice::Ended { reason, .. } = notice {
                 reasons.push(reason);
             }

@@ -17,6 +17,7 @@ mod poll_loop;
 mod poller;
 mod publisher;
 mod raw;
+mod state;
 mod subscriber;
 mod uv;
 mod watch;

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use napi::bindgen_prelude::{ClassInstance, Either4, Unknown};
+use napi::bindgen_prelude::{ClassInstance, Either5, Unknown};
 use napi::{Env, JsValue, ValueType};
 use napi_derive::napi;
 
@@ -10,14 +10,16 @@ use crate::channel::NativeChannel;
 use crate::errors::{Failure, cold};
 use crate::poll_loop::Poller;
 use crate::publisher::NativePublisher;
+use crate::state::NativeStateReader;
 use crate::subscriber::NativeSubscriber;
 use crate::watch::NativeWatch;
 
-type Endpoint<'a> = Either4<
+type Endpoint<'a> = Either5<
     ClassInstance<'a, NativePublisher>,
     ClassInstance<'a, NativeSubscriber>,
     ClassInstance<'a, NativeWatch>,
     ClassInstance<'a, NativeChannel>,
+    ClassInstance<'a, NativeStateReader>,
 >;
 
 /// The poller as JS sees it; one per environment is enough.
@@ -56,14 +58,17 @@ impl NativePoller {
     }
 
     /// Watches an endpoint. Returns its id: the lowest that is free.
-    #[napi(ts_args_type = "endpoint: NativePublisher | NativeSubscriber | NativeWatch | NativeChannel")]
+    #[napi(
+        ts_args_type = "endpoint: NativePublisher | NativeSubscriber | NativeWatch | NativeChannel | NativeStateReader"
+    )]
     pub fn add(&self, env: Env, endpoint: Endpoint<'_>) -> napi::Result<u32> {
         cold(env, || {
             self.poller.add(match endpoint {
-                Either4::A(publisher) => publisher.pollable(),
-                Either4::B(subscriber) => subscriber.pollable(),
-                Either4::C(watch) => watch.pollable(),
-                Either4::D(channel) => channel.pollable(),
+                Either5::A(publisher) => publisher.pollable(),
+                Either5::B(subscriber) => subscriber.pollable(),
+                Either5::C(watch) => watch.pollable(),
+                Either5::D(channel) => channel.pollable(),
+                Either5::E(reader) => reader.pollable(),
             })
         })
     }

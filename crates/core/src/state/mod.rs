@@ -14,5 +14,5 @@ mod writer;
 
 pub use notice::StateNotice;
 pub use options::{StateOptions, StateReaderOptions};
-pub use reader::{StateReader, Value, Version};
+pub use reader::{Reading, StateReader, Value, Version};
 pub use writer::State;

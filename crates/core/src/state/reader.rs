@@ -40,6 +40,22 @@ pub struct Value<'a> {
     pub version: Version,
 }
 
+/// What a read found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// A value, which was copied.
+    Value {
+        /// Its length in bytes.
+        length: usize,
+        /// Its version.
+        version: Version,
+    },
+    /// There is none.
+    Nothing,
+    /// The value has this many bytes, and the caller's memory fewer.
+    Needs(usize),
+}
+
 /// A writer that is attached.
 #[derive(Debug)]
 struct Writer {
@@ -113,18 +129,36 @@ impl StateReader {
     /// overwrites every value while it is copied. `ERR_RINGBELL_CLOSED` in a forked child.
     #[inline]
     pub fn read(&mut self, target: &mut [u8]) -> Result<Option<(usize, Version)>> {
+        match self.read_or_needs(target)? {
+            Reading::Value { length, version } => Ok(Some((length, version))),
+            Reading::Nothing => Ok(None),
+            Reading::Needs(length) => {
+                let (value, rule) =
+                    (format!("{} bytes", target.len()), format!("the value has {length} bytes"));
+                Err(Error::InvalidOption { option: "target", value, rule })
+            }
+        }
+    }
+
+    /// As [`read`](Self::read), for a caller that can get more memory.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    #[inline]
+    pub fn read_or_needs(&mut self, target: &mut [u8]) -> Result<Reading> {
         self.keep_up()?;
-        let Some(current) = self.current else { return self.read_kept(target) };
+        let Some(current) = self.current else { return Ok(self.read_kept(target)) };
         let Writer { source, epoch, .. } = self.writers[current];
-        match self.look(source, target)? {
+        Ok(match self.look(source, target)? {
             Found::Value(length, number) => {
                 let version = Version { epoch, number };
                 self.newest = Some(version);
-                Ok(Some((length, version)))
+                Reading::Value { length, version }
             }
             Found::Nothing => self.read_kept(target),
-            Found::Needs(length) => Err(too_short(target.len(), length)),
-        }
+            Found::Needs(length) => Reading::Needs(length),
+        })
     }
 
     /// The value, in memory of the reader. `None` if there never was one.
@@ -172,9 +206,27 @@ impl StateReader {
         Ok(changed)
     }
 
+    /// As [`read_or_needs`](Self::read_or_needs), but only a value that neither this call nor [`poll`](Self::poll) has told
+    /// of before.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    pub fn next_or_needs(&mut self, target: &mut [u8]) -> Result<Reading> {
+        let reading = self.read_or_needs(target)?;
+        let Reading::Value { version, .. } = reading else { return Ok(reading) };
+        let told = self.told.replace(version);
+        Ok(if told == Some(version) { Reading::Nothing } else { reading })
+    }
+
     /// What happened to writers, in order. Each notice is told once.
-    pub fn notices(&mut self) -> Vec<StateNotice> {
-        self.notices.drain(..).collect()
+    ///
+    /// # Errors
+    ///
+    /// `ERR_RINGBELL_CLOSED` in a forked child.
+    pub fn notices(&mut self) -> Result<Vec<StateNotice>> {
+        self.follow()?;
+        Ok(self.notices.drain(..).collect())
     }
 
     /// Whether [`notices`](Self::notices) has something to tell.
@@ -325,19 +377,15 @@ impl StateReader {
         Err(Error::Timeout { what, milliseconds: PATIENCE.as_millis() as u64 })
     }
 
-    fn read_kept(&self, target: &mut [u8]) -> Result<Option<(usize, Version)>> {
-        let Some(version) = self.version else { return Ok(None) };
+    fn read_kept(&self, target: &mut [u8]) -> Reading {
+        let Some(version) = self.version else { return Reading::Nothing };
         let length = self.kept_length;
-        let available = target.len();
-        let target = target.get_mut(..length).ok_or_else(|| too_short(available, length))?;
-        target.copy_from_slice(&self.kept[..length]);
-        Ok(Some((length, version)))
+        match target.get_mut(..length) {
+            Some(target) => target.copy_from_slice(&self.kept[..length]),
+            None => return Reading::Needs(length),
+        }
+        Reading::Value { length, version }
     }
-}
-
-fn too_short(given: usize, needed: usize) -> Error {
-    let rule = format!("the value has {needed} bytes");
-    Error::InvalidOption { option: "target", value: format!("{given} bytes"), rule }
 }
 
 impl Waiting for StateReader {
