@@ -14,11 +14,18 @@ import { loadingError } from './loading-error.js'
 export type {
   NativeAnnounced,
   NativeBus,
+  NativeKeyedReader,
+  NativeKeyedReaderHot,
+  NativeKeyedState,
   NativeChannel,
   NativeChannelHot,
   NativePoller,
   NativePublisher,
   NativePublisherHot,
+  NativeState,
+  NativeStateHot,
+  NativeStateReader,
+  NativeStateReaderHot,
   NativeSubscriber,
   NativeSubscriberHot,
   NativeWatch,
@@ -46,6 +53,8 @@ export const DRAIN_NOTICE = -2
  * connection.
  */
 export const DRAIN_LARGE = -3
+/** The result of a state's `read` and `next` when the target is too short. */
+export const STATE_NEEDS = -2
 /** The result of `drainLarge` if the large message will never be complete. */
 export const LARGE_GONE = -1
 

@@ -54,6 +54,15 @@ export interface NativeStateReaderHot {
   readonly arm: () => boolean
 }
 
+/** The hot calls of a reader of a state with keys. */
+export interface NativeKeyedReaderHot {
+  /** Takes in what has come. `true`: there are changes or notices. */
+  readonly poll: () => boolean
+  readonly spin: (iterations: number) => boolean
+  /** `true`: nothing is there, the doorbell will ring. */
+  readonly arm: () => boolean
+}
+
 /** The hot calls of an endpoint with any number of connections. `kind` has the flags in its second byte (docs/protocol.md). */
 export interface NativeChannelHot {
   /** 1 sent, 0 no room. Throws `PEER_GONE` for a connection that has ended, `MESSAGE_TOO_LARGE` beyond half of the ring. */

@@ -188,6 +188,16 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// All keys and values of a state are more than its ring can keep.
+    #[error(
+        "the keys and values of this state would take {size} bytes and may take {limit}; delete some, or raise its capacity"
+    )]
+    StateFull {
+        /// Bytes that they would take.
+        size: usize,
+        /// Bytes that they may take: half of the ring.
+        limit: usize,
+    },
 }
 
 /// Every code that [`Error::code`] can answer, in the order of the variants.
@@ -215,6 +225,7 @@ pub const CODES: &[&str] = &[
     "ERR_RINGBELL_NO_PERMISSION",
     "ERR_RINGBELL_NAME_TAKEN",
     "ERR_RINGBELL_DISCONNECTED",
+    "ERR_RINGBELL_STATE_FULL",
 ];
 
 impl Error {
@@ -275,6 +286,7 @@ impl Error {
             Error::NoPermission { .. } => 20,
             Error::NameTaken { .. } => 21,
             Error::Disconnected { .. } => 22,
+            Error::StateFull { .. } => 23,
         }
     }
 }
@@ -348,6 +360,7 @@ mod tests {
             Error::NoPermission { what: s() },
             Error::NameTaken { name: s() },
             Error::Disconnected { service: s() },
+            Error::StateFull { size: 2, limit: 1 },
         ]
     }
 

@@ -13,6 +13,7 @@ use crate::channel::NativeChannel;
 use crate::errors::cold;
 use crate::held::Held;
 use crate::json;
+use crate::keyed::{NativeKeyedReader, NativeKeyedState};
 use crate::lifecycle::{self, Closable};
 use crate::options;
 use crate::publisher::NativePublisher;
@@ -152,6 +153,36 @@ impl NativeBus {
             let options = options::state_reader(&options_json)?;
             let reader = self.cell.core.with(|bus| Ok(bus.watch_state(&name, options)?))?;
             NativeStateReader::wrap(env, reader)
+        })
+    }
+
+    /// Announces a state with keys and becomes its writer.
+    #[napi]
+    pub fn keyed_state(
+        &self,
+        env: Env,
+        name: String,
+        options_json: String,
+    ) -> napi::Result<NativeKeyedState> {
+        cold(env, || {
+            let options = options::state(&options_json)?;
+            let state = self.cell.core.with(|bus| Ok(bus.keyed_state(&name, options)?))?;
+            NativeKeyedState::wrap(env, state)
+        })
+    }
+
+    /// Reads the state with keys of a name.
+    #[napi]
+    pub fn watch_keyed_state(
+        &self,
+        env: Env,
+        name: String,
+        options_json: String,
+    ) -> napi::Result<NativeKeyedReader> {
+        cold(env, || {
+            let options = options::state_reader(&options_json)?;
+            let reader = self.cell.core.with(|bus| Ok(bus.watch_keyed_state(&name, options)?))?;
+            NativeKeyedReader::wrap(env, reader)
         })
     }
 

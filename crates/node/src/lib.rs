@@ -11,6 +11,7 @@ mod channel;
 mod errors;
 mod held;
 mod json;
+mod keyed;
 mod lifecycle;
 mod options;
 mod poll_loop;

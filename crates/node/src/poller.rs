@@ -2,24 +2,26 @@
 
 use std::rc::Rc;
 
-use napi::bindgen_prelude::{ClassInstance, Either5, Unknown};
+use napi::bindgen_prelude::{ClassInstance, Either6, Unknown};
 use napi::{Env, JsValue, ValueType};
 use napi_derive::napi;
 
 use crate::channel::NativeChannel;
 use crate::errors::{Failure, cold};
+use crate::keyed::NativeKeyedReader;
 use crate::poll_loop::Poller;
 use crate::publisher::NativePublisher;
 use crate::state::NativeStateReader;
 use crate::subscriber::NativeSubscriber;
 use crate::watch::NativeWatch;
 
-type Endpoint<'a> = Either5<
+type Endpoint<'a> = Either6<
     ClassInstance<'a, NativePublisher>,
     ClassInstance<'a, NativeSubscriber>,
     ClassInstance<'a, NativeWatch>,
     ClassInstance<'a, NativeChannel>,
     ClassInstance<'a, NativeStateReader>,
+    ClassInstance<'a, NativeKeyedReader>,
 >;
 
 /// The poller as JS sees it; one per environment is enough.
@@ -59,16 +61,17 @@ impl NativePoller {
 
     /// Watches an endpoint. Returns its id: the lowest that is free.
     #[napi(
-        ts_args_type = "endpoint: NativePublisher | NativeSubscriber | NativeWatch | NativeChannel | NativeStateReader"
+        ts_args_type = "endpoint: NativePublisher | NativeSubscriber | NativeWatch | NativeChannel | NativeStateReader | NativeKeyedReader"
     )]
     pub fn add(&self, env: Env, endpoint: Endpoint<'_>) -> napi::Result<u32> {
         cold(env, || {
             self.poller.add(match endpoint {
-                Either5::A(publisher) => publisher.pollable(),
-                Either5::B(subscriber) => subscriber.pollable(),
-                Either5::C(watch) => watch.pollable(),
-                Either5::D(channel) => channel.pollable(),
-                Either5::E(reader) => reader.pollable(),
+                Either6::A(publisher) => publisher.pollable(),
+                Either6::B(subscriber) => subscriber.pollable(),
+                Either6::C(watch) => watch.pollable(),
+                Either6::D(channel) => channel.pollable(),
+                Either6::E(reader) => reader.pollable(),
+                Either6::F(reader) => reader.pollable(),
             })
         })
     }

@@ -6,12 +6,18 @@
 //! ring is a log: [`KeyedState`] writes what must not be lost again before the ring gives it up, and [`KeyedReader`]
 //! builds its table from it.
 
+mod entry;
+mod keyed;
+mod log;
 mod notice;
 mod options;
 mod reader;
+mod table;
 mod waiting;
 mod writer;
 
+pub use keyed::KeyedReader;
+pub use log::KeyedState;
 pub use notice::StateNotice;
 pub use options::{StateOptions, StateReaderOptions};
 pub use reader::{Reading, StateReader, Value, Version};
