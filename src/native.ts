@@ -19,6 +19,8 @@ export type {
   NativeKeyedState,
   NativeChannel,
   NativeChannelHot,
+  NativeClaim,
+  NativeClaimWatch,
   NativePoller,
   NativePublisher,
   NativePublisherHot,

@@ -32,7 +32,7 @@ import { PayloadCodec } from '../codec/payload-codec.js'
 import type { InputSchema, Schema } from '../codec/schema.js'
 import { closedAfter } from '../closing.js'
 import { channels, debug } from '../diagnostics.js'
-import { closedError, fromNative, translated } from '../errors.js'
+import { closedError, fromNative, heldByAnother, translated } from '../errors.js'
 import { binding, type NativeBus, type NativeChannel, type NativeWatch } from '../native.js'
 import {
   ackPolicy,
@@ -51,6 +51,8 @@ import { State } from '../state/state.js'
 import { Publisher } from '../topic/publisher.js'
 import { Subscriber } from '../topic/subscriber.js'
 import { Announced } from './announced.js'
+import { checkClaim, Claim, type ClaimOptions } from './claim.js'
+import { Claims } from './claims.js'
 import { checkName, checkText } from './names.js'
 import { announceJson, type AnnounceOptions, busJson, type BusOptions, checkWaitFor } from './options.js'
 import type { Doctor, GcReport } from './reports.js'
@@ -64,6 +66,8 @@ interface Closable {
 export class Bus implements AsyncDisposable {
   /** The services on the bus. */
   readonly services: Services
+  /** Who holds the names that `claim` gives. */
+  readonly claims: Claims
   /** The path of the directory, with the domain. */
   readonly path: string
   /** What decided the path, in words: `'as given'`, `'from IPC_BUS_DIR'`. */
@@ -88,6 +92,7 @@ export class Bus implements AsyncDisposable {
     this.pathSource = native.pathSource
     this.#native = native
     this.services = new Services(native)
+    this.claims = new Claims(native)
     debug('bus opened at %s (%s)', this.path, this.pathSource)
     if (channels.bus.opened.hasSubscribers) channels.bus.opened.publish({ bus: this })
   }
@@ -187,11 +192,13 @@ export class Bus implements AsyncDisposable {
     this.#assertOpen()
     checkText(name)
     const codec = resolveCodec(codecOf(options))
-    const json = stateJson(options, codec.id)
     const payloads = new PayloadCodec(codec, { messages: options.schema })
-    return this.#opened(
-      translated(() => this.#native.state(name, json)),
-      (native, closed) => new State<unknown>({ native, payloads, closed }),
+    stateJson(options, codec.id, 0)
+    return this.#claimed(name, (claim) =>
+      this.#opened(
+        translated(() => this.#native.state(name, stateJson(options, codec.id, claim.epoch))),
+        (native, closed) => new State<unknown>({ native, claim, payloads, closed }),
+      ),
     )
   }
 
@@ -216,11 +223,13 @@ export class Bus implements AsyncDisposable {
     this.#assertOpen()
     checkText(name)
     const codec = resolveCodec(codecOf(options))
-    const json = stateJson(options, codec.id)
     const payloads = new PayloadCodec(codec, { messages: options.schema })
-    return this.#opened(
-      translated(() => this.#native.keyedState(name, json)),
-      (native, closed) => new KeyedState<unknown>({ native, payloads, closed }),
+    stateJson(options, codec.id, 0)
+    return this.#claimed(name, (claim) =>
+      this.#opened(
+        translated(() => this.#native.keyedState(name, stateJson(options, codec.id, claim.epoch))),
+        (native, closed) => new KeyedState<unknown>({ native, claim, payloads, closed }),
+      ),
     )
   }
 
@@ -519,6 +528,31 @@ export class Bus implements AsyncDisposable {
     )
   }
 
+  /**
+   * Claims a name that one process on the bus holds at a time: resolves when this process holds it. The order of those
+   * who wait is not promised. The first claim of a name since the machine started takes a tenth of a second.
+   *
+   * Rejects with `ERR_RINGBELL_INVALID_NAME`, `ERR_RINGBELL_INVALID_OPTION`, `ERR_RINGBELL_BUS_DIRECTORY` (the name's file
+   * is none that can be used), `ERR_RINGBELL_NO_PERMISSION` (it belongs to another user), `ERR_RINGBELL_RESOURCE`,
+   * `ERR_RINGBELL_CLOSED` or an `AbortError`.
+   */
+  claim(name: string, options: ClaimOptions & { ifAvailable: true }): Promise<Claim | undefined>
+  claim(name: string, options?: ClaimOptions & { ifAvailable?: false | undefined }): Promise<Claim>
+  /** Options from a variable. */
+  claim(name: string, options: ClaimOptions): Promise<Claim | undefined>
+  async claim(name: string, options: ClaimOptions = {}): Promise<Claim | undefined> {
+    this.#assertOpen()
+    checkText(name)
+    checkClaim(options)
+    const { signal, ifAvailable = false } = options
+    throwIfAborted(signal)
+    const claim = this.#opened(
+      translated(() => this.#native.claim(name, !ifAvailable)),
+      (native, ended) => new Claim(native, name, ended),
+    )
+    return claim.granted(signal)
+  }
+
   /** Removes what dead processes left, and never what belongs to a living one. Any process may call it at any time. */
   async gc(): Promise<GcReport> {
     this.#assertOpen()
@@ -545,6 +579,7 @@ export class Bus implements AsyncDisposable {
     }
     for (const one of this.#open) attempt(() => one.closeNow())
     attempt(() => this.services.close())
+    attempt(() => this.claims.close())
     attempt(() => this.#native.close())
     if (channels.bus.closed.hasSubscribers) channels.bus.closed.publish({ bus: this })
     if (errors.length > 0) throw errors.length === 1 ? errors[0] : new AggregateError(errors, 'Closing a bus failed')
@@ -599,6 +634,19 @@ export class Bus implements AsyncDisposable {
       )
     } catch (error) {
       throw closedAfter(error, watch)
+    }
+  }
+
+  /** The writer of a state holds a claim on its name. If `make` throws, the name is released. */
+  async #claimed<S>(name: string, make: (claim: Claim) => S): Promise<S> {
+    const claim = await this.claim(name, { ifAvailable: true })
+    if (claim === undefined) throw heldByAnother(name)
+    try {
+      this.#assertOpen()
+      return make(claim)
+    } catch (error) {
+      await claim.release()
+      throw error
     }
   }
 

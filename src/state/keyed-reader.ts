@@ -82,9 +82,9 @@ export class KeyedStateReader<T = Uint8Array> extends Emitter<StateReaderEvents>
   }
 
   /** Grows with each writer of the name: that of the writer that the table comes from. */
-  get epoch(): bigint {
+  get epoch(): number {
     const epoch = this.#closed ? '' : translated(() => this.#native.epoch)
-    return epoch === '' ? 0n : BigInt(epoch)
+    return Number(epoch)
   }
 
   /**

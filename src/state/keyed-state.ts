@@ -2,12 +2,13 @@
  * The writer of a state with keys: a value for each key, which any process reads. Setting and deleting never wait. All keys
  * and values may have half of the ring; docs/guide/state.md says what is guaranteed.
  */
+import type { Claim } from '../bus/claim.js'
 import { metadataJson } from '../bus/options.js'
 import { type RecordJson, type Service, serviceOf } from '../bus/service.js'
 import type { PayloadCodec } from '../codec/payload-codec.js'
 import { inSteps } from '../closing.js'
-import { channels } from '../diagnostics.js'
-import { translated } from '../errors.js'
+import { channels, debug } from '../diagnostics.js'
+import { type RingbellError, translated } from '../errors.js'
 import type { NativeKeyedState } from '../native.js'
 import { membersOf, shown, type ShownOptions } from '../shown.js'
 import type { PublisherStats } from '../topic/stats.js'
@@ -16,6 +17,7 @@ import { checkKey } from './options.js'
 /** @internal What a bus passes to the constructor. */
 export interface KeyedStateParts {
   native: NativeKeyedState
+  claim: Claim
   payloads: PayloadCodec
   readonly closed: (state: KeyedState<unknown>) => void
 }
@@ -25,16 +27,21 @@ export class KeyedState<T = Uint8Array> implements AsyncDisposable {
   /** The largest key and value together, in bytes. */
   readonly size: number
   /** Grows with each writer of the name. */
-  readonly epoch: bigint
+  readonly epoch: number
+  /** Resolves with the reason when another process may write the name: readers then follow the next writer. */
+  readonly lost: Promise<RingbellError>
   readonly #native: NativeKeyedState
+  readonly #claim: Claim
   readonly #payloads: PayloadCodec
   readonly #onClose: KeyedStateParts['closed']
   #closed = false
 
   /** @internal Use `bus.keyedState()`. */
-  constructor({ native, payloads, closed }: KeyedStateParts) {
+  constructor({ native, claim, payloads, closed }: KeyedStateParts) {
     this.size = native.size
-    this.epoch = BigInt(native.epoch)
+    this.epoch = claim.epoch
+    this.lost = claim.lost
+    this.#claim = claim
     this.#native = native
     this.#payloads = payloads
     this.#onClose = closed
@@ -125,6 +132,7 @@ export class KeyedState<T = Uint8Array> implements AsyncDisposable {
     this.#onClose(this)
     inSteps(
       () => this.#native.close(),
+      () => void this.#claim.release().catch((error: unknown) => debug('releasing a claim: %s', error)),
       () => {
         if (channels.state.closed.hasSubscribers) channels.state.closed.publish({ state: this })
       },

@@ -51,8 +51,9 @@ export const WATCH: Rules = { key: KEY, prefix: text(2 ** 28), signal }
 const READER: Rules = { codec: anything, schema: standardSchema, wait: checkWait }
 const WRITER: Rules = { codec: anything, schema: standardSchema, schemaId }
 
-export function stateJson(options: StateOptions<unknown>, codecId: string): string {
-  return coreJson(options, WRITER, ({ schemaId: schema }) => ({ codec: codecId, schema }))
+/** `epoch`: that of the claim on the name. */
+export function stateJson(options: StateOptions<unknown>, codecId: string, epoch: number): string {
+  return coreJson(options, WRITER, ({ schemaId: schema }) => ({ codec: codecId, schema, epoch }))
 }
 
 export function stateReaderJson(options: StateReaderOptions<unknown>, codecId: string | undefined): string {

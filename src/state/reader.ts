@@ -88,9 +88,9 @@ export class StateReader<T = Uint8Array>
   }
 
   /** Grows with each writer of the name: that of the value that was read last. A later value has a greater epoch, or the same and a greater version. */
-  get epoch(): bigint {
+  get epoch(): number {
     const epoch = this.closed ? '' : translated(() => this.#native.epoch)
-    return epoch === '' ? 0n : BigInt(epoch)
+    return Number(epoch)
   }
 
   /**

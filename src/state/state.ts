@@ -2,13 +2,14 @@
  * The writer of a state: one value, which any process reads. `set` never waits and allocates nothing. Readers that look
  * later see the last value only; docs/guide/state.md says what is guaranteed.
  */
+import type { Claim } from '../bus/claim.js'
 import { metadataJson } from '../bus/options.js'
 import { type RecordJson, type Service, serviceOf } from '../bus/service.js'
 import { checkBytes } from '../codec/bytes.js'
 import type { PayloadCodec } from '../codec/payload-codec.js'
 import { inSteps } from '../closing.js'
-import { channels } from '../diagnostics.js'
-import { fromNative, translated } from '../errors.js'
+import { channels, debug } from '../diagnostics.js'
+import { fromNative, type RingbellError, translated } from '../errors.js'
 import type { NativeState, NativeStateHot } from '../native.js'
 import { membersOf, shown, type ShownOptions } from '../shown.js'
 import type { PublisherStats } from '../topic/stats.js'
@@ -16,6 +17,7 @@ import type { PublisherStats } from '../topic/stats.js'
 /** @internal What a bus passes to the constructor. */
 export interface StateParts {
   native: NativeState
+  claim: Claim
   payloads: PayloadCodec
   readonly closed: (state: State<unknown>) => void
 }
@@ -25,18 +27,23 @@ export class State<T = Uint8Array> implements AsyncDisposable {
   /** The largest value in bytes. */
   readonly size: number
   /** Grows with each writer of the name. */
-  readonly epoch: bigint
+  readonly epoch: number
+  /** Resolves with the reason when another process may write the name: readers then follow the next writer. */
+  readonly lost: Promise<RingbellError>
   readonly #native: NativeState
   readonly #set: NativeStateHot['set']
+  readonly #claim: Claim
   readonly #payloads: PayloadCodec
   readonly #onClose: StateParts['closed']
   #version = 0
   #closed = false
 
   /** @internal Use `bus.state()`. */
-  constructor({ native, payloads, closed }: StateParts) {
+  constructor({ native, claim, payloads, closed }: StateParts) {
     this.size = native.size
-    this.epoch = BigInt(native.epoch)
+    this.epoch = claim.epoch
+    this.lost = claim.lost
+    this.#claim = claim
     this.#native = native
     this.#set = native.hot().set
     this.#payloads = payloads
@@ -114,6 +121,7 @@ export class State<T = Uint8Array> implements AsyncDisposable {
     this.#onClose(this)
     inSteps(
       () => this.#native.close(),
+      () => void this.#claim.release().catch((error: unknown) => debug('releasing a claim: %s', error)),
       () => {
         if (channels.state.closed.hasSubscribers) channels.state.closed.publish({ state: this })
       },

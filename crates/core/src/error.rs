@@ -198,6 +198,14 @@ pub enum Error {
         /// Bytes that they may take: half of the ring.
         limit: usize,
     },
+    /// Another process may hold the claim now.
+    #[error("the claim '{name}' is lost: {reason}; stop acting for it, and claim it again")]
+    ClaimLost {
+        /// The name.
+        name: String,
+        /// How it was lost.
+        reason: String,
+    },
 }
 
 /// Every code that [`Error::code`] can answer, in the order of the variants.
@@ -226,6 +234,7 @@ pub const CODES: &[&str] = &[
     "ERR_RINGBELL_NAME_TAKEN",
     "ERR_RINGBELL_DISCONNECTED",
     "ERR_RINGBELL_STATE_FULL",
+    "ERR_RINGBELL_CLAIM_LOST",
 ];
 
 impl Error {
@@ -287,6 +296,7 @@ impl Error {
             Error::NameTaken { .. } => 21,
             Error::Disconnected { .. } => 22,
             Error::StateFull { .. } => 23,
+            Error::ClaimLost { .. } => 24,
         }
     }
 }
@@ -361,6 +371,7 @@ mod tests {
             Error::NameTaken { name: s() },
             Error::Disconnected { service: s() },
             Error::StateFull { size: 2, limit: 1 },
+            Error::ClaimLost { name: s(), reason: s() },
         ]
     }
 

@@ -204,9 +204,7 @@ impl NativeKeyedReader {
     /// JSON array of the keys that begin with this and have a value, in order.
     #[napi]
     pub fn keys(&self, env: Env, prefix: String) -> napi::Result<String> {
-        cold(env, || {
-            self.cell.core.with(|reader| json::write(&reader.keys(&prefix)?.collect::<Vec<_>>()))
-        })
+        cold(env, || self.cell.core.with(|reader| json::write(&reader.keys(&prefix)?.collect::<Vec<_>>())))
     }
 
     /// JSON array of the keys that have changed since the last call; empty text if there are none.

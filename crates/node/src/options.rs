@@ -109,6 +109,7 @@ options! { State for StateOptions {
     allow_direct: bool,
     offers: Vec<Rung>,
     access: Access,
+    epoch: u64,
 } }
 
 options! { StateReader for StateReaderOptions {

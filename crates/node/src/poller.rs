@@ -2,11 +2,12 @@
 
 use std::rc::Rc;
 
-use napi::bindgen_prelude::{ClassInstance, Either6, Unknown};
+use napi::bindgen_prelude::{ClassInstance, Either8, Unknown};
 use napi::{Env, JsValue, ValueType};
 use napi_derive::napi;
 
 use crate::channel::NativeChannel;
+use crate::claim::{NativeClaim, NativeClaimWatch};
 use crate::errors::{Failure, cold};
 use crate::keyed::NativeKeyedReader;
 use crate::poll_loop::Poller;
@@ -15,13 +16,15 @@ use crate::state::NativeStateReader;
 use crate::subscriber::NativeSubscriber;
 use crate::watch::NativeWatch;
 
-type Endpoint<'a> = Either6<
+type Endpoint<'a> = Either8<
     ClassInstance<'a, NativePublisher>,
     ClassInstance<'a, NativeSubscriber>,
     ClassInstance<'a, NativeWatch>,
     ClassInstance<'a, NativeChannel>,
     ClassInstance<'a, NativeStateReader>,
     ClassInstance<'a, NativeKeyedReader>,
+    ClassInstance<'a, NativeClaim>,
+    ClassInstance<'a, NativeClaimWatch>,
 >;
 
 /// The poller as JS sees it; one per environment is enough.
@@ -61,17 +64,19 @@ impl NativePoller {
 
     /// Watches an endpoint. Returns its id: the lowest that is free.
     #[napi(
-        ts_args_type = "endpoint: NativePublisher | NativeSubscriber | NativeWatch | NativeChannel | NativeStateReader | NativeKeyedReader"
+        ts_args_type = "endpoint: NativePublisher | NativeSubscriber | NativeWatch | NativeChannel | NativeClaim | NativeClaimWatch | NativeStateReader | NativeKeyedReader"
     )]
     pub fn add(&self, env: Env, endpoint: Endpoint<'_>) -> napi::Result<u32> {
         cold(env, || {
             self.poller.add(match endpoint {
-                Either6::A(publisher) => publisher.pollable(),
-                Either6::B(subscriber) => subscriber.pollable(),
-                Either6::C(watch) => watch.pollable(),
-                Either6::D(channel) => channel.pollable(),
-                Either6::E(reader) => reader.pollable(),
-                Either6::F(reader) => reader.pollable(),
+                Either8::A(publisher) => publisher.pollable(),
+                Either8::B(subscriber) => subscriber.pollable(),
+                Either8::C(watch) => watch.pollable(),
+                Either8::D(channel) => channel.pollable(),
+                Either8::E(reader) => reader.pollable(),
+                Either8::F(reader) => reader.pollable(),
+                Either8::G(claim) => claim.pollable(),
+                Either8::H(watch) => watch.pollable(),
             })
         })
     }

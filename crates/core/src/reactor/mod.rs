@@ -68,11 +68,22 @@ pub(crate) enum Step {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Token(u64);
 
+impl Token {
+    /// Of no object. Removing it does nothing.
+    pub(crate) const NONE: Token = Token(0);
+}
+
 /// The token of a [`Watched`] whose type is known. Other threads can visit it ([`Handle::visit`]).
 pub(crate) struct Resident<T> {
     token: Token,
     // Not `T`, because the token may go to any thread.
     of: PhantomData<fn(T)>,
+}
+
+impl<T> Resident<T> {
+    pub(crate) fn token(self) -> Token {
+        self.token
+    }
 }
 
 impl<T> Clone for Resident<T> {

@@ -12,8 +12,8 @@ use serde_json::Map;
 
 use super::entry::{Entry, HEADER, Kind, space};
 use super::options::StateOptions;
-use super::writer::next_epoch;
-use crate::bus::Bus;
+use super::writer::turn;
+use crate::bus::{Bus, Claim};
 use crate::error::{Error, Result};
 use crate::record::{Record, StateKind, check_name};
 use crate::topic::{Publisher, PublisherStats};
@@ -29,6 +29,8 @@ const FREED: u64 = 16;
 #[derive(Debug)]
 pub struct KeyedState {
     publisher: Publisher,
+    /// Released after the publisher has withdrawn the state.
+    claim: Option<Claim>,
     size: usize,
     epoch: u64,
     version: u64,
@@ -73,13 +75,15 @@ impl Bus {
     ///
     /// # Errors
     ///
-    /// As [`Bus::publisher`].
+    /// As [`Bus::state`].
     pub fn keyed_state(&self, name: &str, options: StateOptions) -> Result<KeyedState> {
         check_name("service name", name)?;
-        let (size, epoch) = (options.size, next_epoch());
+        let size = options.size;
+        let (claim, epoch) = turn(self, name, &options)?;
         let options = options.publisher(StateKind::Keyed, epoch, HEADER, PART, SMALLEST)?;
         let mut state = KeyedState {
             publisher: self.publisher(name, options)?,
+            claim,
             size,
             epoch,
             version: 0,
@@ -169,6 +173,11 @@ impl KeyedState {
     /// Grows with each writer of this name.
     pub fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// As [`State::claim`](super::State::claim).
+    pub fn claim(&self) -> Option<&Claim> {
+        self.claim.as_ref()
     }
 
     /// The largest key and value together, in bytes.

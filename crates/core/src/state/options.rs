@@ -47,6 +47,9 @@ pub struct StateOptions {
     pub offers: Vec<Rung>,
     /// Which other users may read it, as guests. Default: none.
     pub access: Option<Access>,
+    /// The epoch of a claim on the name that the caller holds as long as the state. Default: the name is claimed for the
+    /// state, and released with it.
+    pub epoch: Option<u64>,
 }
 
 impl Default for StateOptions {
@@ -62,6 +65,7 @@ impl Default for StateOptions {
             allow_direct: false,
             offers: Rung::LADDER.to_vec(),
             access: None,
+            epoch: None,
         }
     }
 }
@@ -77,6 +81,7 @@ setters!(StateOptions {
     allow_direct: bool,
     offers: Vec<Rung>,
     Some access: Access,
+    Some epoch: u64,
 });
 
 impl StateOptions {

@@ -9,10 +9,9 @@ use std::sync::Arc;
 use serde_json::Map;
 
 use super::options::StateOptions;
-use crate::bus::Bus;
+use crate::bus::{Bus, Claim};
 use crate::error::{Error, Result};
 use crate::record::{Record, StateKind, check_name};
-use crate::sys::clock;
 use crate::topic::{Publisher, PublisherStats};
 
 /// A value takes at most this part of the ring, so that a reader has time to copy one while others are written.
@@ -22,6 +21,8 @@ const PART: usize = 4;
 #[derive(Debug)]
 pub struct State {
     publisher: Publisher,
+    /// Released after the publisher has withdrawn the state.
+    claim: Option<Claim>,
     size: usize,
     epoch: u64,
     version: u64,
@@ -47,18 +48,26 @@ impl Bus {
     ///
     /// # Errors
     ///
-    /// As [`Bus::publisher`].
+    /// As [`Bus::publisher`], and `ERR_RINGBELL_REFUSED` while another writer holds the name.
     pub fn state(&self, name: &str, options: StateOptions) -> Result<State> {
         check_name("service name", name)?;
-        let (size, epoch) = (options.size, next_epoch());
+        let size = options.size;
+        let (claim, epoch) = turn(self, name, &options)?;
         let options = options.publisher(StateKind::Value, epoch, 0, PART, StateOptions::smallest())?;
-        Ok(State { publisher: self.publisher(name, options)?, size, epoch, version: 0 })
+        Ok(State { publisher: self.publisher(name, options)?, claim, size, epoch, version: 0 })
     }
 }
 
-/// The epoch of a writer that begins now. Without a claim on the name, the later of two writers has the greater one.
-pub(super) fn next_epoch() -> u64 {
-    clock::boottime_ns()
+/// The right to write the state of this name, and its epoch. No claim: the caller has one.
+pub(super) fn turn(bus: &Bus, name: &str, options: &StateOptions) -> Result<(Option<Claim>, u64)> {
+    if let Some(epoch) = options.epoch {
+        return Ok((None, epoch));
+    }
+    let claim = bus.try_claim(name)?.ok_or_else(|| Error::Refused {
+        reason: format!("another writer holds '{name}'; claim the name to wait for its turn"),
+    })?;
+    let epoch = claim.epoch();
+    Ok((Some(claim), epoch))
 }
 
 impl State {
@@ -87,6 +96,11 @@ impl State {
     /// Grows with each writer of this name.
     pub fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// The claim on the name. `None`: the caller holds it. Once it is lost, readers follow the next writer.
+    pub fn claim(&self) -> Option<&Claim> {
+        self.claim.as_ref()
     }
 
     /// The largest value in bytes.
