@@ -144,7 +144,7 @@ fn a_value_above_the_limit_is_refused_and_changes_nothing() {
         (StateOptions::default().capacity(5000), "capacity"),
         (StateOptions::default().max_readers(0), "maxSubscribers"),
     ] {
-        let error = bus.state("limits", options).unwrap_err();
+        let error = bus.state("wrong", options).unwrap_err();
         assert_eq!(error.code(), "ERR_RINGBELL_INVALID_OPTION");
         assert!(error.to_string().contains(option), "{error}");
     }
@@ -298,4 +298,22 @@ fn a_history_with_killed_writers_is_that_of_a_register() {
     }
     assert!(reads > 100 * kills, "{reads} reads");
     until("the directory is empty", || place.names().is_empty());
+}
+
+#[test]
+fn one_writer_at_a_time_has_the_name() {
+    let place = Place::new();
+    let (ours, theirs) = (place.bus(), place.bus());
+    let first = state(&ours);
+    assert_eq!(theirs.state("limits", StateOptions::default()).unwrap_err().code(), "ERR_RINGBELL_REFUSED");
+    let keyed = theirs.keyed_state("limits", StateOptions::default());
+    assert_eq!(keyed.unwrap_err().code(), "ERR_RINGBELL_REFUSED");
+    let epoch = first.epoch();
+    assert_eq!(first.claim().map(|claim| claim.epoch()), Some(epoch));
+    drop(first);
+    // Whoever waits for its turn claims the name, and says so.
+    let claim = theirs.claim("limits", Some(PATIENCE)).unwrap();
+    let options = StateOptions::default().epoch(claim.epoch());
+    let second = theirs.state("limits", options).unwrap();
+    assert!(second.epoch() > epoch && second.claim().is_none());
 }

@@ -32,11 +32,6 @@ pub struct KeyedReader {
     subscriber: Subscriber,
     logs: Vec<Log>,
     table: Table,
-    /// Whether [`notices`](Self::notices) has something to tell.
-    pub fn has_notices(&self) -> bool {
-        !self.notices.is_empty()
-    }
-
     /// The epoch of the writer that the table comes from, once there is one.
     epoch: Option<u64>,
     changes: Changes,
@@ -166,6 +161,11 @@ impl KeyedReader {
     pub fn notices(&mut self) -> Result<Vec<StateNotice>> {
         self.keep_up()?;
         Ok(self.notices.drain(..).collect())
+    }
+
+    /// Whether [`notices`](Self::notices) has something to tell.
+    pub fn has_notices(&self) -> bool {
+        !self.notices.is_empty()
     }
 
     /// The epoch of the writer that the table comes from.
