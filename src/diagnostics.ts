@@ -49,7 +49,7 @@ export const channels = {
   },
   server: ofEndpoint('server', 'connected', 'disconnected', 'failed'),
   client: ofEndpoint('client', 'connected', 'disconnected', 'failed', 'gaveUp', 'calling', 'called'),
-  state: ofEndpoint('state'),
+  state: { opened: channel('ringbell:state:opened'), closed: channel('ringbell:state:closed') },
   stateReader: ofEndpoint('stateReader', 'attached', 'ended', 'failed', 'gaveUp'),
   queue: ofEndpoint('queue', 'connected', 'disconnected', 'failed', 'deadLetter'),
   worker: ofEndpoint('worker', 'connected', 'disconnected', 'failed', 'gaveUp'),

@@ -2,7 +2,7 @@
  * One watch of a keyed state: the keys that have changed, each at most once until it is taken. So a slow loop is told of the
  * newest value of a key, and what is kept is never more than the keys that there are.
  */
-import { closedError, fromNative } from '../errors.js'
+import { fromNative } from '../errors.js'
 import { shown, type ShownOptions } from '../shown.js'
 import { onAbort, throwIfAborted } from '../wait/abort.js'
 import type { AsyncIteration } from '../wait/async-iteration.js'
@@ -15,16 +15,27 @@ export interface StateChange<T = Uint8Array> {
   readonly value?: T
 }
 
+/** A watch, as its reader sees it. */
+export interface Watch {
+  /** These keys have changed. */
+  add(keys: readonly string[]): void
+  /** No more changes. */
+  end(error?: unknown): void
+}
+
 /** What a watch needs from its reader. */
 export interface ChangesHost<T> {
   get(key: string): T | undefined
-  /** Whether a value of this key concerns this watch. */
-  left(changes: Changes<T>): void
+  /** This watch has ended. */
+  left(watch: Watch): void
 }
 
-type Asked<T> = PromiseWithResolvers<IteratorResult<StateChange<T>, undefined>>
+interface Asked<T> {
+  readonly resolve: (result: IteratorResult<StateChange<T>, undefined>) => void
+  readonly reject: (error: unknown) => void
+}
 
-export class Changes<T> implements AsyncIteration<StateChange<T>> {
+export class Changes<T> implements AsyncIteration<StateChange<T>>, Watch {
   readonly #host: ChangesHost<T>
   readonly #concerns: (key: string) => boolean
   readonly #forget: () => void
@@ -38,11 +49,6 @@ export class Changes<T> implements AsyncIteration<StateChange<T>> {
     this.#host = host
     this.#concerns = concerns
     this.#forget = onAbort(signal, (error) => this.end(error))
-  }
-
-  /** Whether a call of `next` waits. */
-  get waiting(): boolean {
-    return this.#asked.length > 0
   }
 
   /** These keys have changed. */
@@ -71,9 +77,9 @@ export class Changes<T> implements AsyncIteration<StateChange<T>> {
       this.#error = undefined
       return error === undefined ? Promise.resolve({ value: undefined, done: true }) : Promise.reject(error)
     }
-    const asked = withResolvers<IteratorResult<StateChange<T>, undefined>>()
-    this.#asked.push(asked)
-    return asked.promise
+    return new Promise((resolve, reject) => {
+      this.#asked.push({ resolve, reject })
+    })
   }
 
   async return(): Promise<IteratorResult<StateChange<T>, undefined>> {
@@ -110,17 +116,8 @@ export class Changes<T> implements AsyncIteration<StateChange<T>> {
 
   #take(): StateChange<T> {
     const [key] = this.#keys
-    if (key === undefined) throw closedError('state reader')
-    this.#keys.delete(key)
-    const value = this.#host.get(key)
-    return value === undefined ? { key } : { key, value }
+    this.#keys.delete(key as string)
+    const value = this.#host.get(key as string)
+    return value === undefined ? { key: key as string } : { key: key as string, value }
   }
-}
-
-/** `Promise.withResolvers`, which Node 20 does not have. */
-function withResolvers<V>(): PromiseWithResolvers<V> {
-  let resolve!: (value: V | PromiseLike<V>) => void
-  let reject!: (error: unknown) => void
-  const promise = new Promise<V>((one, other) => ([resolve, reject] = [one, other]))
-  return { promise, resolve, reject }
 }

@@ -17,7 +17,7 @@ import { Emitter } from '../wait/emitter.js'
 import { type WaitOption, WaitPolicy } from '../wait/policy.js'
 import { poller, type Poller } from '../wait/poller.js'
 import { type Awaited, Waiter } from '../wait/waiter.js'
-import { Changes, type StateChange } from './changes.js'
+import { Changes, type StateChange, type Watch } from './changes.js'
 import { type AttachedWriter, StateNotices, type StateReaderEvents } from './notices.js'
 import { checkKey, WATCH } from './options.js'
 
@@ -35,7 +35,7 @@ export interface KeyedReaderParts {
   name: string
   payloads: PayloadCodec
   wait: WaitOption | undefined
-  readonly closed: (reader: KeyedStateReader<unknown>) => void
+  readonly closed: (reader: { closeNow(): void }) => void
 }
 
 /** Reads a state with keys; `bus.watchKeyedState()` makes it. */
@@ -49,7 +49,7 @@ export class KeyedStateReader<T = Uint8Array> extends Emitter<StateReaderEvents>
   readonly #poller: Poller
   readonly #id: number
   readonly #waiter: Waiter
-  readonly #watches = new Set<Changes<T>>()
+  readonly #watches = new Set<Watch>()
   readonly #whole = new Condition(() => this.#closed || this.#native.whole)
   readonly #onClose: KeyedReaderParts['closed']
   #wanted = 0
@@ -233,7 +233,7 @@ export class KeyedStateReader<T = Uint8Array> extends Emitter<StateReaderEvents>
     else this.#waiter.stop()
   }
 
-  #left(watch: Changes<T>): void {
+  #left(watch: Watch): void {
     if (this.#watches.delete(watch)) this.#want(-1)
   }
 

@@ -24,13 +24,6 @@ pub(crate) fn recent_ns() -> u64 {
     nanoseconds(ClockId::CLOCK_MONOTONIC_COARSE)
 }
 
-/// # Nanoseconds since the machine started, also while it was suspended
-///
-/// References: clock_gettime(2). Errors: none, as above.
-pub(crate) fn boottime_ns() -> u64 {
-    nanoseconds(ClockId::CLOCK_BOOTTIME)
-}
-
 /// # Nanoseconds of `CLOCK_REALTIME_COARSE`, the clock that file systems stamp files with
 ///
 /// It is only compared with a file's own change time. The comparison says whether the file may change again within the
