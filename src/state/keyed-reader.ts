@@ -193,7 +193,10 @@ export class KeyedStateReader<T = Uint8Array> extends Emitter<StateReaderEvents>
     return {
       poll: (iterations) => {
         if (iterations > 0) this.#hot.spin(iterations)
-        return this.#hot.poll()
+        const found = this.#hot.poll()
+        // A table without keys is whole without a change.
+        this.#whole.check()
+        return found
       },
       ready: () => {
         this.#tell()
