@@ -6,7 +6,16 @@ import { scene, values } from '../helpers/cli-process.js'
 test('a value is held while a command runs, read and watched', async (t) => {
   const stage = scene(t)
   const watcher = stage.start(['state', 'watch', 'limits', '--count', '2'])
-  const holder = stage.start(['state', 'set', 'limits', '100', '--', 'sh', '-c', 'echo "$RINGBELL_STATE"; read line; exit 5'])
+  const holder = stage.start([
+    'state',
+    'set',
+    'limits',
+    '100',
+    '--',
+    'sh',
+    '-c',
+    'echo "$RINGBELL_STATE"; read line; exit 5',
+  ])
   await holder.shows(/limits\n/)
   await watcher.shows(/100\n/)
   const got = await stage.run(['state', 'get', 'limits'])
@@ -32,7 +41,7 @@ test('lines of stdin are values, and nothing in time is an error', async (t) => 
   const watcher = stage.start(['state', 'watch', 'limits', '--count', '1'])
   const done = await stage.run(['state', 'set', 'limits', '-'], 'a\nb\n')
   t.is(done.code, 0)
-  t.true(['a\n', 'b\n', ''].includes((watcher.stdout.toString())))
+  t.true(['a\n', 'b\n', ''].includes(watcher.stdout.toString()))
   watcher.kill('SIGTERM')
   await watcher.end
   t.is((await stage.run(['state', 'get', 'limits', 'x'])).code, 2)

@@ -29,7 +29,10 @@ for (const acquire of RUNGS) {
       seen.push(n)
       if (n === 1000) break
     }
-    t.deepEqual([...seen].sort((a, b) => a - b), seen)
+    t.deepEqual(
+      [...seen].sort((a, b) => a - b),
+      seen,
+    )
     await until(() => state.readers === 1)
     const writers = reader.writers
     t.like(writers[0], { rung: acquire, service: { name: 'limits', kind: 'state' } })
@@ -102,9 +105,19 @@ for (const acquire of RUNGS) {
     await reader.ready()
     await until(() => reader.keys().length === 3)
     t.deepEqual([reader.get('user.1'), reader.get('none')], [1, undefined])
-    t.deepEqual([reader.keys(), reader.keys('user.')], [['all', 'user.1', 'user.2'], ['user.1', 'user.2']])
+    t.deepEqual(
+      [reader.keys(), reader.keys('user.')],
+      [
+        ['all', 'user.1', 'user.2'],
+        ['user.1', 'user.2'],
+      ],
+    )
     const [all, users, one] = [reader.watch(), reader.watch({ prefix: 'user.' }), reader.watch({ key: 'user.2' })]
-    for (const change of [{ key: 'all', value: 3 }, { key: 'user.1', value: 1 }, { key: 'user.2', value: 2 }])
+    for (const change of [
+      { key: 'all', value: 3 },
+      { key: 'user.1', value: 1 },
+      { key: 'user.2', value: 2 },
+    ])
       t.deepEqual(await taken<StateChange<number>>(all), change)
     t.deepEqual(await taken(users), { key: 'user.1', value: 1 })
     t.deepEqual(await taken(one), { key: 'user.2', value: 2 })

@@ -180,10 +180,7 @@ export class Bus implements AsyncDisposable {
     name: string,
     options: StateOptions<T, unknown> & { codec: ValueCodec; schema: InputSchema<T> },
   ): Promise<State<T>>
-  state<T = unknown>(
-    name: string,
-    options: StateOptions<T> & { codec: Exclude<CodecName, 'bytes'> },
-  ): Promise<State<T>>
+  state<T = unknown>(name: string, options: StateOptions<T> & { codec: Exclude<CodecName, 'bytes'> }): Promise<State<T>>
   state<T>(name: string, options: StateOptions<T> & { codec: Codec<T> }): Promise<State<T>>
   state(name: string, options?: StateOptions & { codec?: 'bytes' | undefined }): Promise<State>
   /** Options from a variable: the type of the values comes from the type of the variable. */
@@ -283,20 +280,14 @@ export class Bus implements AsyncDisposable {
     name: string,
     options: StateReaderOptions<T> & { codec: Exclude<CodecName, 'bytes'> },
   ): Promise<KeyedStateReader<T>>
-  watchKeyedState<T>(
-    name: string,
-    options: StateReaderOptions<T> & { codec: Codec<T> },
-  ): Promise<KeyedStateReader<T>>
+  watchKeyedState<T>(name: string, options: StateReaderOptions<T> & { codec: Codec<T> }): Promise<KeyedStateReader<T>>
   watchKeyedState(
     name: string,
     options?: StateReaderOptions & { codec?: 'bytes' | undefined },
   ): Promise<KeyedStateReader>
   /** Options from a variable: the type of the values comes from the type of the variable. */
   watchKeyedState<T>(name: string, options: StateReaderOptions<T>): Promise<KeyedStateReader<T>>
-  async watchKeyedState(
-    name: string,
-    options: StateReaderOptions<unknown> = {},
-  ): Promise<KeyedStateReader<unknown>> {
+  async watchKeyedState(name: string, options: StateReaderOptions<unknown> = {}): Promise<KeyedStateReader<unknown>> {
     this.#assertOpen()
     checkText(name)
     const option = codecOf(options)

@@ -34,21 +34,38 @@ export function state(): Command {
     .argument('<name>', 'the name of the state')
     .argument('[value]', "set: the value; '-': the lines of stdin")
     .argument('[command...]', "set: a command and its arguments, after '--'")
-    .option('-t, --timeout <duration>', `get, watch: give up if nothing comes for this long (exit code 3) ${DURATIONS}`, parseDuration)
+    .option(
+      '-t, --timeout <duration>',
+      `get, watch: give up if nothing comes for this long (exit code 3) ${DURATIONS}`,
+      parseDuration,
+    )
     .option('-n, --count <n>', 'watch: end after this many values', parseCount)
     .option('--size <bytes>', 'set: the largest value in bytes (default: 16384)', parseCount)
     .option('--codec <id>', 'set: the codec to announce (default: bytes)')
     .addOption(
-      new Option('--acquire <rung>', "get, watch: force a rung of acquisition").choices(['auto', 'direct', 'handshake', 'stream']),
+      new Option('--acquire <rung>', 'get, watch: force a rung of acquisition').choices([
+        'auto',
+        'direct',
+        'handshake',
+        'stream',
+      ]),
     )
   return withExamples(command, [
     'ringbell state set limits 100 -- ./server.sh',
     'ringbell state get limits',
     'ringbell state watch limits',
-  ]).action((action: Action, name: string, value: string | undefined, words: string[], options: StateCommandOptions, self: Command) =>
-    action === 'set'
-      ? runSession(self, 'make', (session) => set(session, name, value, words, options))
-      : runSession(self, 'wait', (session) => read(session, action, name, value, options), options.timeout),
+  ]).action(
+    (
+      action: Action,
+      name: string,
+      value: string | undefined,
+      words: string[],
+      options: StateCommandOptions,
+      self: Command,
+    ) =>
+      action === 'set'
+        ? runSession(self, 'make', (session) => set(session, name, value, words, options))
+        : runSession(self, 'wait', (session) => read(session, action, name, value, options), options.timeout),
   )
 }
 
@@ -109,7 +126,8 @@ async function set(
   }
   if (words.length > 0) throw wrong("a command cannot be given together with '-'")
   const { createInterface } = await import('node:readline')
-  for await (const line of createInterface({ input: process.stdin, signal })) tell(out, name, state.set(Buffer.from(line)))
+  for await (const line of createInterface({ input: process.stdin, signal }))
+    tell(out, name, state.set(Buffer.from(line)))
   return EXIT.ok
 }
 
