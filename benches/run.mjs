@@ -25,6 +25,7 @@ const scenarios = [
   'attach',
   'registry',
   'claims',
+  'state',
   'memory',
   'rust',
   'calls',

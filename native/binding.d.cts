@@ -38,6 +38,31 @@ export interface NativeSubscriberHot {
   readonly ack: (source: number, sequence: number) => boolean
 }
 
+/** The hot calls of the writer of a state. */
+export interface NativeStateHot {
+  readonly set: (value: Uint8Array) => void
+}
+
+/** The hot calls of a reader of a state. */
+export interface NativeStateReaderHot {
+  /** Bytes of the value, -1 when there is none, -2 when `target` is too short (`scratch[1]` bytes are needed). */
+  readonly read: (target: Uint8Array) => number
+  /** The same, -1 also when that value was told of before. */
+  readonly next: (target: Uint8Array) => number
+  readonly spin: (iterations: number) => boolean
+  /** `true`: nothing is there, the doorbell will ring. */
+  readonly arm: () => boolean
+}
+
+/** The hot calls of a reader of a state with keys. */
+export interface NativeKeyedReaderHot {
+  /** Takes in what has come. `true`: there are changes or notices. */
+  readonly poll: () => boolean
+  readonly spin: (iterations: number) => boolean
+  /** `true`: nothing is there, the doorbell will ring. */
+  readonly arm: () => boolean
+}
+
 /** The hot calls of an endpoint with any number of connections. `kind` has the flags in its second byte (docs/protocol.md). */
 export interface NativeChannelHot {
   /** 1 sent, 0 no room. Throws `PEER_GONE` for a connection that has ended, `MESSAGE_TOO_LARGE` beyond half of the ring. */
@@ -98,6 +123,14 @@ export declare class NativeBus {
   publisher(service: string, optionsJson: string): NativePublisher
   /** Subscribes to every topic that matches a name or pattern. */
   subscriber(pattern: string, optionsJson: string): NativeSubscriber
+  /** Announces a state and becomes its writer. */
+  state(name: string, optionsJson: string): NativeState
+  /** Reads the state of a name. */
+  watchState(name: string, optionsJson: string): NativeStateReader
+  /** Announces a state with keys and becomes its writer. */
+  keyedState(name: string, optionsJson: string): NativeKeyedState
+  /** Reads the state with keys of a name. */
+  watchKeyedState(name: string, optionsJson: string): NativeKeyedReader
   /** Announces a server by a record of this kind. Clients connect to it. */
   serve(service: string, kind: string, optionsJson: string): NativeChannel
   /** Makes an endpoint that connects to servers, each time with these options. */
@@ -166,6 +199,56 @@ export declare class NativeClaimWatch {
   close(): void
 }
 
+/** The reader of a state with keys. */
+export declare class NativeKeyedReader {
+  /** The hot calls, as functions that need no `this`. Call it once. */
+  hot(): NativeKeyedReaderHot
+  /** The value of a key, or `undefined`. */
+  get(key: string): Uint8Array | undefined
+  /** JSON array of the keys that begin with this and have a value, in order. */
+  keys(prefix: string): string
+  /** JSON array of the keys that have changed since the last call; empty text if there are none. */
+  changes(): string
+  /** Whether a whole table was ever read. */
+  get whole(): boolean
+  /** The epoch of the writer that the table comes from, as a decimal number; empty text if there is none. */
+  get epoch(): string
+  /** JSON array of the notices; empty text if there are none. */
+  notices(): string
+  /** JSON of the counters. */
+  stats(): string
+  /** Leaves the state. */
+  close(): void
+}
+
+/** The writer of a state with keys. */
+export declare class NativeKeyedState {
+  /** Sets the value of a key. */
+  set(key: string, value: Uint8Array): void
+  /** Deletes a key. Says whether it was there. */
+  delete(key: string): boolean
+  /** The value of a key, or `undefined`. */
+  get(key: string): Uint8Array | undefined
+  /** JSON array of the keys, in no order. */
+  keys(): string
+  /** How many changes there were. */
+  get version(): number
+  /** Grows with each writer of the name, as a decimal number. */
+  get epoch(): string
+  /** The largest key and value together, in bytes. */
+  get size(): number
+  /** How many readers are attached and alive. */
+  get readers(): number
+  /** JSON of the counters. */
+  stats(): string
+  /** JSON of the record as it is announced now. */
+  record(): string
+  /** Replaces the record's metadata by this JSON object. */
+  update(metadataJson: string): void
+  /** Withdraws the state. */
+  close(): void
+}
+
 /** The poller as JS sees it; one per environment is enough. */
 export declare class NativePoller {
   /**
@@ -176,7 +259,7 @@ export declare class NativePoller {
   /** Whether the loop calls `onReady`; otherwise `poll` must be called from time to time. */
   get supported(): boolean
   /** Watches an endpoint. Returns its id: the lowest that is free. */
-  add(endpoint: NativePublisher | NativeSubscriber | NativeWatch | NativeChannel | NativeClaim | NativeClaimWatch): number
+  add(endpoint: NativePublisher | NativeSubscriber | NativeWatch | NativeChannel | NativeClaim | NativeClaimWatch | NativeStateReader | NativeKeyedReader): number
   /** Stops watching the endpoint `id`. */
   remove(id: number): void
   /** Polls now, without the loop: writes the ready ids and returns their number. */
@@ -220,6 +303,44 @@ export declare class NativePublisher {
   /** Replaces the record's metadata by this JSON object. */
   update(metadataJson: string): void
   /** Detaches every view and closes the topic. */
+  close(): void
+}
+
+/** The writer of a state. */
+export declare class NativeState {
+  /** The hot calls, as functions that need no `this`. Call it once. */
+  hot(): NativeStateHot
+  /** Grows with each writer of the name, as a decimal number. */
+  get epoch(): string
+  /** The largest value in bytes. */
+  get size(): number
+  /** How many readers are attached and alive. */
+  get readers(): number
+  /** JSON of the counters. */
+  stats(): string
+  /** JSON of the record as it is announced now. */
+  record(): string
+  /** Replaces the record's metadata by this JSON object. */
+  update(metadataJson: string): void
+  /** Withdraws the state. */
+  close(): void
+}
+
+/** The reader of a state. */
+export declare class NativeStateReader {
+  /** The hot calls, as functions that need no `this`. Call it once. */
+  hot(): NativeStateReaderHot
+  /** After `read` or `next`: the value's number, bytes that are needed, 1 if there are notices. */
+  get scratch(): Float64Array
+  /** The epoch of the value that was read last, as a decimal number; empty text if there was none. */
+  get epoch(): string
+  /** JSON of the record of the present writer; empty text if there is none. */
+  writer(): string
+  /** JSON array of the notices; empty text if there are none. */
+  notices(): string
+  /** JSON of the counters. */
+  stats(): string
+  /** Leaves the state. */
   close(): void
 }
 

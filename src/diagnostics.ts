@@ -10,6 +10,9 @@
  * - `ringbell:subscriber:opened`, `ringbell:subscriber:closed`: `{ subscriber }`
  * - `ringbell:subscriber:attached`, `…:ended`, `…:missed`, `…:evicted`, `…:failed`, `…:gaveUp`: `{ subscriber, details }`,
  *   where `details` is the list of arguments of the event of that name
+ * - `ringbell:state:opened`, `ringbell:state:closed`: `{ state }`
+ * - `ringbell:stateReader:opened`, `ringbell:stateReader:closed`: `{ stateReader }`; `…:attached`, `…:ended`, `…:failed`, `…:gaveUp`:
+ *   `{ stateReader, details }`
  * - `ringbell:server:opened`, `ringbell:server:closed`: `{ server }`; `…:connected`, `…:disconnected`, `…:failed`: `{ server, details }`
  * - `ringbell:client:opened`, `ringbell:client:closed`: `{ client }`; `…:connected`, `…:disconnected`, `…:failed`, `…:gaveUp`:
  *   `{ client, details }`
@@ -46,6 +49,8 @@ export const channels = {
   },
   server: ofEndpoint('server', 'connected', 'disconnected', 'failed'),
   client: ofEndpoint('client', 'connected', 'disconnected', 'failed', 'gaveUp', 'calling', 'called'),
+  state: { opened: channel('ringbell:state:opened'), closed: channel('ringbell:state:closed') },
+  stateReader: ofEndpoint('stateReader', 'attached', 'ended', 'failed', 'gaveUp'),
   queue: ofEndpoint('queue', 'connected', 'disconnected', 'failed', 'deadLetter'),
   worker: ofEndpoint('worker', 'connected', 'disconnected', 'failed', 'gaveUp'),
 } as const

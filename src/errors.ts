@@ -33,6 +33,7 @@ export const CORE_CODES = [
   'ERR_RINGBELL_NO_PERMISSION',
   'ERR_RINGBELL_NAME_TAKEN',
   'ERR_RINGBELL_DISCONNECTED',
+  'ERR_RINGBELL_STATE_FULL',
   'ERR_RINGBELL_CLAIM_LOST',
 ] as const
 
@@ -201,6 +202,12 @@ export function tooLarge(bytes: number, limit: number): RingbellError {
     'ERR_RINGBELL_MESSAGE_TOO_LARGE',
     `A message of ${bytes} bytes is larger than the ${limit} bytes that this ring takes at once; raise its capacity, or use write() on a block topic.`,
   )
+}
+
+/** The error for a state whose name another process writes. The words are the core's. */
+export function heldByAnother(name: string): RingbellError {
+  const reason = `another writer holds '${name}'; claim the name to wait for its turn`
+  return new RingbellError('ERR_RINGBELL_REFUSED', `Refused by the peer: ${reason}.`)
 }
 
 /** The error for an object that is used after its `close()`. */

@@ -14,6 +14,9 @@ import { loadingError } from './loading-error.js'
 export type {
   NativeAnnounced,
   NativeBus,
+  NativeKeyedReader,
+  NativeKeyedReaderHot,
+  NativeKeyedState,
   NativeChannel,
   NativeChannelHot,
   NativeClaim,
@@ -21,6 +24,10 @@ export type {
   NativePoller,
   NativePublisher,
   NativePublisherHot,
+  NativeState,
+  NativeStateHot,
+  NativeStateReader,
+  NativeStateReaderHot,
   NativeSubscriber,
   NativeSubscriberHot,
   NativeWatch,
@@ -48,6 +55,8 @@ export const DRAIN_NOTICE = -2
  * connection.
  */
 export const DRAIN_LARGE = -3
+/** The result of a state's `read` and `next` when the target is too short. */
+export const STATE_NEEDS = -2
 /** The result of `drainLarge` if the large message will never be complete. */
 export const LARGE_GONE = -1
 

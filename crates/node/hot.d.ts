@@ -38,6 +38,31 @@ export interface NativeSubscriberHot {
   readonly ack: (source: number, sequence: number) => boolean
 }
 
+/** The hot calls of the writer of a state. */
+export interface NativeStateHot {
+  readonly set: (value: Uint8Array) => void
+}
+
+/** The hot calls of a reader of a state. */
+export interface NativeStateReaderHot {
+  /** Bytes of the value, -1 when there is none, -2 when `target` is too short (`scratch[1]` bytes are needed). */
+  readonly read: (target: Uint8Array) => number
+  /** The same, -1 also when that value was told of before. */
+  readonly next: (target: Uint8Array) => number
+  readonly spin: (iterations: number) => boolean
+  /** `true`: nothing is there, the doorbell will ring. */
+  readonly arm: () => boolean
+}
+
+/** The hot calls of a reader of a state with keys. */
+export interface NativeKeyedReaderHot {
+  /** Takes in what has come. `true`: there are changes or notices. */
+  readonly poll: () => boolean
+  readonly spin: (iterations: number) => boolean
+  /** `true`: nothing is there, the doorbell will ring. */
+  readonly arm: () => boolean
+}
+
 /** The hot calls of an endpoint with any number of connections. `kind` has the flags in its second byte (docs/protocol.md). */
 export interface NativeChannelHot {
   /** 1 sent, 0 no room. Throws `PEER_GONE` for a connection that has ended, `MESSAGE_TOO_LARGE` beyond half of the ring. */

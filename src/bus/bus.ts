@@ -32,7 +32,7 @@ import { PayloadCodec } from '../codec/payload-codec.js'
 import type { InputSchema, Schema } from '../codec/schema.js'
 import { closedAfter } from '../closing.js'
 import { channels, debug } from '../diagnostics.js'
-import { closedError, fromNative, translated } from '../errors.js'
+import { closedError, fromNative, heldByAnother, translated } from '../errors.js'
 import { binding, type NativeBus, type NativeChannel, type NativeWatch } from '../native.js'
 import {
   ackPolicy,
@@ -43,6 +43,11 @@ import {
 } from '../topic/options.js'
 import { membersOf, shown, type ShownOptions } from '../shown.js'
 import { throwIfAborted } from '../wait/abort.js'
+import { KeyedStateReader } from '../state/keyed-reader.js'
+import { KeyedState } from '../state/keyed-state.js'
+import { stateJson, type StateOptions, stateReaderJson, type StateReaderOptions } from '../state/options.js'
+import { StateReader } from '../state/reader.js'
+import { State } from '../state/state.js'
 import { Publisher } from '../topic/publisher.js'
 import { Subscriber } from '../topic/subscriber.js'
 import { Announced } from './announced.js'
@@ -161,6 +166,141 @@ export class Bus implements AsyncDisposable {
           wait: options.wait,
           acks: ackPolicy(options),
           mismatch: () => this.services.mismatch(pattern, 'topic'),
+          closed,
+        }),
+    )
+  }
+
+  /**
+   * Announces a state and returns its one writer: a value that any process reads at once, and is told about when it changes.
+   *
+   * Rejects as `publisher` does.
+   */
+  state<T>(
+    name: string,
+    options: StateOptions<T, unknown> & { codec: ValueCodec; schema: InputSchema<T> },
+  ): Promise<State<T>>
+  state<T = unknown>(name: string, options: StateOptions<T> & { codec: Exclude<CodecName, 'bytes'> }): Promise<State<T>>
+  state<T>(name: string, options: StateOptions<T> & { codec: Codec<T> }): Promise<State<T>>
+  state(name: string, options?: StateOptions & { codec?: 'bytes' | undefined }): Promise<State>
+  /** Options from a variable: the type of the values comes from the type of the variable. */
+  state<T>(name: string, options: StateOptions<T>): Promise<State<T>>
+  async state(name: string, options: StateOptions<unknown> = {}): Promise<State<unknown>> {
+    this.#assertOpen()
+    checkText(name)
+    const codec = resolveCodec(codecOf(options))
+    const payloads = new PayloadCodec(codec, { messages: options.schema })
+    stateJson(options, codec.id, 0)
+    return this.#claimed(name, (claim) =>
+      this.#opened(
+        translated(() => this.#native.state(name, stateJson(options, codec.id, claim.epoch))),
+        (native, closed) => new State<unknown>({ native, claim, payloads, closed }),
+      ),
+    )
+  }
+
+  /**
+   * The same with keys: a value for each key, which can be watched one by one, by prefix, or all.
+   *
+   * Rejects as `publisher` does.
+   */
+  keyedState<T>(
+    name: string,
+    options: StateOptions<T, unknown> & { codec: ValueCodec; schema: InputSchema<T> },
+  ): Promise<KeyedState<T>>
+  keyedState<T = unknown>(
+    name: string,
+    options: StateOptions<T> & { codec: Exclude<CodecName, 'bytes'> },
+  ): Promise<KeyedState<T>>
+  keyedState<T>(name: string, options: StateOptions<T> & { codec: Codec<T> }): Promise<KeyedState<T>>
+  keyedState(name: string, options?: StateOptions & { codec?: 'bytes' | undefined }): Promise<KeyedState>
+  /** Options from a variable: the type of the values comes from the type of the variable. */
+  keyedState<T>(name: string, options: StateOptions<T>): Promise<KeyedState<T>>
+  async keyedState(name: string, options: StateOptions<unknown> = {}): Promise<KeyedState<unknown>> {
+    this.#assertOpen()
+    checkText(name)
+    const codec = resolveCodec(codecOf(options))
+    const payloads = new PayloadCodec(codec, { messages: options.schema })
+    stateJson(options, codec.id, 0)
+    return this.#claimed(name, (claim) =>
+      this.#opened(
+        translated(() => this.#native.keyedState(name, stateJson(options, codec.id, claim.epoch))),
+        (native, closed) => new KeyedState<unknown>({ native, claim, payloads, closed }),
+      ),
+    )
+  }
+
+  /**
+   * Reads the state of this name, whoever writes it. Resolves at once, even if there is no writer.
+   *
+   * Rejects as `subscriber` does.
+   */
+  watchState<T>(
+    name: string,
+    options: StateReaderOptions<T, unknown> & { codec: ValueCodec; schema: Schema<T> },
+  ): Promise<StateReader<T>>
+  watchState<T = unknown>(
+    name: string,
+    options: StateReaderOptions<T> & { codec: Exclude<CodecName, 'bytes'> },
+  ): Promise<StateReader<T>>
+  watchState<T>(name: string, options: StateReaderOptions<T> & { codec: Codec<T> }): Promise<StateReader<T>>
+  watchState(name: string, options?: StateReaderOptions & { codec?: 'bytes' | undefined }): Promise<StateReader>
+  /** Options from a variable: the type of the values comes from the type of the variable. */
+  watchState<T>(name: string, options: StateReaderOptions<T>): Promise<StateReader<T>>
+  async watchState(name: string, options: StateReaderOptions<unknown> = {}): Promise<StateReader<unknown>> {
+    this.#assertOpen()
+    checkText(name)
+    const option = codecOf(options)
+    const codec = resolveCodec(option)
+    const json = stateReaderJson(options, option === undefined ? undefined : codec.id)
+    return this.#opened(
+      translated(() => this.#native.watchState(name, json)),
+      (native, closed) =>
+        new StateReader<unknown>({
+          native,
+          name,
+          payloads: new PayloadCodec(codec, { messages: options.schema }),
+          wait: options.wait,
+          mismatch: () => this.services.mismatch(name, 'state'),
+          closed,
+        }),
+    )
+  }
+
+  /**
+   * Reads the state with keys of this name, whoever writes it. Resolves at once: see `ready()`.
+   *
+   * Rejects as `subscriber` does.
+   */
+  watchKeyedState<T>(
+    name: string,
+    options: StateReaderOptions<T, unknown> & { codec: ValueCodec; schema: Schema<T> },
+  ): Promise<KeyedStateReader<T>>
+  watchKeyedState<T = unknown>(
+    name: string,
+    options: StateReaderOptions<T> & { codec: Exclude<CodecName, 'bytes'> },
+  ): Promise<KeyedStateReader<T>>
+  watchKeyedState<T>(name: string, options: StateReaderOptions<T> & { codec: Codec<T> }): Promise<KeyedStateReader<T>>
+  watchKeyedState(
+    name: string,
+    options?: StateReaderOptions & { codec?: 'bytes' | undefined },
+  ): Promise<KeyedStateReader>
+  /** Options from a variable: the type of the values comes from the type of the variable. */
+  watchKeyedState<T>(name: string, options: StateReaderOptions<T>): Promise<KeyedStateReader<T>>
+  async watchKeyedState(name: string, options: StateReaderOptions<unknown> = {}): Promise<KeyedStateReader<unknown>> {
+    this.#assertOpen()
+    checkText(name)
+    const option = codecOf(options)
+    const codec = resolveCodec(option)
+    const json = stateReaderJson(options, option === undefined ? undefined : codec.id)
+    return this.#opened(
+      translated(() => this.#native.watchKeyedState(name, json)),
+      (native, closed) =>
+        new KeyedStateReader<unknown>({
+          native,
+          name,
+          payloads: new PayloadCodec(codec, { messages: options.schema }),
+          wait: options.wait,
           closed,
         }),
     )
@@ -497,6 +637,19 @@ export class Bus implements AsyncDisposable {
       )
     } catch (error) {
       throw closedAfter(error, watch)
+    }
+  }
+
+  /** The writer of a state holds a claim on its name. If `make` throws, the name is released. */
+  async #claimed<S>(name: string, make: (claim: Claim) => S): Promise<S> {
+    const claim = await this.claim(name, { ifAvailable: true })
+    if (claim === undefined) throw heldByAnother(name)
+    try {
+      this.#assertOpen()
+      return make(claim)
+    } catch (error) {
+      await claim.release()
+      throw error
     }
   }
 

@@ -3,6 +3,11 @@ import type { Client, ClientEvents } from '../channel/client.js'
 import type { Queue, QueueEvents } from '../channel/queue.js'
 import type { Server, ServerEvents } from '../channel/server.js'
 import type { Worker, WorkerEvents } from '../channel/worker.js'
+import type { KeyedStateReader } from '../state/keyed-reader.js'
+import type { KeyedState } from '../state/keyed-state.js'
+import type { StateReaderEvents } from '../state/notices.js'
+import type { StateReader } from '../state/reader.js'
+import type { State } from '../state/state.js'
 import type { PublisherEvents } from '../topic/audience.js'
 import type { SubscriberEvents } from '../topic/notices.js'
 import type { Publisher } from '../topic/publisher.js'
@@ -15,6 +20,8 @@ type Life<K extends string, O> = Readonly<Record<`ringbell:${K}:${'opened' | 'cl
 type Events<K extends string, O, E> = {
   readonly [N in keyof E & string as `ringbell:${K}:${N}`]: Readonly<Record<K, O>> & { readonly details: E[N] }
 }
+
+type AnyReader = StateReader<unknown> | KeyedStateReader<unknown>
 
 /** A call of `publisher.ready()` or `publisher.write()` begins to wait for room. */
 export interface FullMessage {
@@ -43,12 +50,15 @@ export interface CallMessage {
 export type DiagnosticsMessages = Life<'bus', Bus> &
   Life<'publisher', Publisher<unknown>> &
   Life<'subscriber', Subscriber<unknown>> &
+  Life<'state', State<unknown> | KeyedState<unknown>> &
+  Life<'stateReader', AnyReader> &
   Life<'server', Server<unknown>> &
   Life<'client', Client<unknown, unknown, unknown>> &
   Life<'queue', Queue<unknown>> &
   Life<'worker', Worker<unknown>> &
   Events<'publisher', Publisher<unknown>, PublisherEvents> &
   Events<'subscriber', Subscriber<unknown>, SubscriberEvents> &
+  Events<'stateReader', AnyReader, StateReaderEvents> &
   Events<'server', Server<unknown>, ServerEvents<unknown>> &
   Events<'client', Client<unknown, unknown, unknown>, ClientEvents<unknown>> &
   Events<'queue', Queue<unknown>, QueueEvents<unknown>> &

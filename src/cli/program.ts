@@ -14,6 +14,7 @@ import { ls } from './commands/ls.js'
 import { pub } from './commands/pub.js'
 import { push } from './commands/push.js'
 import { serve } from './commands/serve.js'
+import { state } from './commands/state.js'
 import { stats } from './commands/stats.js'
 import { sub } from './commands/sub.js'
 import { watch } from './commands/watch.js'
@@ -32,6 +33,7 @@ const COMMANDS = [
   push,
   work,
   claim,
+  state,
   hz,
   stats,
   ls,
@@ -52,6 +54,7 @@ const EXAMPLES = [
   'ringbell push jobs < jobs.txt            gives each line to a worker',
   "ringbell work jobs -- sh -c 'cat'        runs a command for each job",
   'ringbell claim backup -- ./backup.sh     runs it in one process at a time',
+  'ringbell state watch limits              prints a shared value, and each change',
   "ringbell hz 'sensors.*'                  rates and latencies",
   'ringbell doctor                          what this machine allows',
 ]

@@ -188,6 +188,16 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// All keys and values of a state are more than its ring can keep.
+    #[error(
+        "the keys and values of this state would take {size} bytes and may take {limit}; delete some, or raise its capacity"
+    )]
+    StateFull {
+        /// Bytes that they would take.
+        size: usize,
+        /// Bytes that they may take: half of the ring.
+        limit: usize,
+    },
     /// Another process may hold the claim now.
     #[error("the claim '{name}' is lost: {reason}; stop acting for it, and claim it again")]
     ClaimLost {
@@ -223,6 +233,7 @@ pub const CODES: &[&str] = &[
     "ERR_RINGBELL_NO_PERMISSION",
     "ERR_RINGBELL_NAME_TAKEN",
     "ERR_RINGBELL_DISCONNECTED",
+    "ERR_RINGBELL_STATE_FULL",
     "ERR_RINGBELL_CLAIM_LOST",
 ];
 
@@ -284,7 +295,8 @@ impl Error {
             Error::NoPermission { .. } => 20,
             Error::NameTaken { .. } => 21,
             Error::Disconnected { .. } => 22,
-            Error::ClaimLost { .. } => 23,
+            Error::StateFull { .. } => 23,
+            Error::ClaimLost { .. } => 24,
         }
     }
 }
@@ -358,6 +370,7 @@ mod tests {
             Error::NoPermission { what: s() },
             Error::NameTaken { name: s() },
             Error::Disconnected { service: s() },
+            Error::StateFull { size: 2, limit: 1 },
             Error::ClaimLost { name: s(), reason: s() },
         ]
     }

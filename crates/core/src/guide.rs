@@ -8,5 +8,8 @@ mod claims {}
 #[doc = include_str!("../../../docs/guide/publish-and-subscribe.md")]
 mod publish_and_subscribe {}
 
+#[doc = include_str!("../../../docs/guide/state.md")]
+mod state {}
+
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -14,9 +14,11 @@ use crate::claim::{NativeClaim, NativeClaimWatch};
 use crate::errors::cold;
 use crate::held::Held;
 use crate::json;
+use crate::keyed::{NativeKeyedReader, NativeKeyedState};
 use crate::lifecycle::{self, Closable};
 use crate::options;
 use crate::publisher::NativePublisher;
+use crate::state::{NativeState, NativeStateReader};
 use crate::subscriber::NativeSubscriber;
 use crate::watch::NativeWatch;
 
@@ -127,6 +129,61 @@ impl NativeBus {
             let options = options::subscriber(&options_json)?;
             let subscriber = self.cell.core.with(|bus| Ok(bus.subscriber(&pattern, options)?))?;
             NativeSubscriber::wrap(env, subscriber)
+        })
+    }
+
+    /// Announces a state and becomes its writer.
+    #[napi]
+    pub fn state(&self, env: Env, name: String, options_json: String) -> napi::Result<NativeState> {
+        cold(env, || {
+            let options = options::state(&options_json)?;
+            let state = self.cell.core.with(|bus| Ok(bus.state(&name, options)?))?;
+            NativeState::wrap(env, state)
+        })
+    }
+
+    /// Reads the state of a name.
+    #[napi]
+    pub fn watch_state(
+        &self,
+        env: Env,
+        name: String,
+        options_json: String,
+    ) -> napi::Result<NativeStateReader> {
+        cold(env, || {
+            let options = options::state_reader(&options_json)?;
+            let reader = self.cell.core.with(|bus| Ok(bus.watch_state(&name, options)?))?;
+            NativeStateReader::wrap(env, reader)
+        })
+    }
+
+    /// Announces a state with keys and becomes its writer.
+    #[napi]
+    pub fn keyed_state(
+        &self,
+        env: Env,
+        name: String,
+        options_json: String,
+    ) -> napi::Result<NativeKeyedState> {
+        cold(env, || {
+            let options = options::state(&options_json)?;
+            let state = self.cell.core.with(|bus| Ok(bus.keyed_state(&name, options)?))?;
+            NativeKeyedState::wrap(env, state)
+        })
+    }
+
+    /// Reads the state with keys of a name.
+    #[napi]
+    pub fn watch_keyed_state(
+        &self,
+        env: Env,
+        name: String,
+        options_json: String,
+    ) -> napi::Result<NativeKeyedReader> {
+        cold(env, || {
+            let options = options::state_reader(&options_json)?;
+            let reader = self.cell.core.with(|bus| Ok(bus.watch_keyed_state(&name, options)?))?;
+            NativeKeyedReader::wrap(env, reader)
         })
     }
 

@@ -5,6 +5,7 @@
 
 use ringbell::Error;
 use ringbell::channel;
+use ringbell::state::StateNotice;
 use ringbell::topic::{EndReason, Notice, Position, PublisherNotice, SubscriberEnd};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -84,6 +85,36 @@ pub fn notice(notice: &Notice) -> Vec<Value> {
         // The core may have a newer notice that this binding does not know.
         _ => Vec::new(),
     }
+}
+
+/// The notices of a reader of a state as a JSON array; empty text if there are none.
+pub fn state_notices(notices: &[StateNotice]) -> Result<String> {
+    let values: Vec<_> = notices.iter().filter_map(state_notice).collect();
+    if values.is_empty() { Ok(String::new()) } else { write(&values) }
+}
+
+/// `None`: a newer one of the core, which this binding does not know.
+fn state_notice(notice: &StateNotice) -> Option<Value> {
+    Some(match notice {
+        StateNotice::Attached { record, rung, fallbacks } => {
+            json!({ "type": "attached", "record": record, "rung": rung, "fallbacks": fallbacks })
+        }
+        StateNotice::Ended { record, reason } => {
+            let (reason, problem) = match reason {
+                EndReason::Failed(problem) => ("failed", Some(error(problem))),
+                EndReason::Died => ("died", None),
+                _ => ("closed", None),
+            };
+            json!({ "type": "ended", "record": record, "reason": reason, "error": problem })
+        }
+        StateNotice::Failed { record, error: problem } => {
+            json!({ "type": "failed", "record": record, "error": error(problem) })
+        }
+        StateNotice::GivenUp { record, tries, error: problem } => {
+            json!({ "type": "gaveUp", "record": record, "tries": tries, "error": error(problem) })
+        }
+        _ => return None,
+    })
 }
 
 /// A notice about a connection. `None` for a notice of the core that this binding does not know yet.

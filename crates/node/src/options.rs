@@ -12,6 +12,7 @@ use ringbell::Error;
 use ringbell::acquire::Rung;
 use ringbell::bus::{self, Announcement, BusOptions, parse_overflow};
 use ringbell::channel::{ConnectOptions, ServerOptions};
+use ringbell::state::{StateOptions, StateReaderOptions};
 use ringbell::topic::{self, PublisherOptions, Reconnect, SubscriberOptions};
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
@@ -98,6 +99,26 @@ options! { Subscriber for SubscriberOptions {
     reconnect: Reconnecting,
 } }
 
+options! { State for StateOptions {
+    size: usize,
+    capacity: usize,
+    max_readers: u16,
+    metadata: Map<String, Value>,
+    endpoints: BTreeMap<String, String>,
+    codec: String,
+    schema: String,
+    allow_direct: bool,
+    offers: Vec<Rung>,
+    access: Access,
+    epoch: u64,
+} }
+
+options! { StateReader for StateReaderOptions {
+    codec: String,
+    acquire: Acquire,
+    reconnect: Reconnecting,
+} }
+
 options! { Server for ServerOptions {
     capacity: usize,
     offers: Vec<Rung>,
@@ -155,6 +176,20 @@ pub fn publisher(json: &str) -> Result<PublisherOptions> {
 pub fn subscriber(json: &str) -> Result<SubscriberOptions> {
     let mut options = SubscriberOptions::default();
     read::<Subscriber>(json)?.put(&mut options);
+    Ok(options)
+}
+
+/// Options of a state.
+pub fn state(json: &str) -> Result<StateOptions> {
+    let mut options = StateOptions::default();
+    read::<State>(json)?.put(&mut options);
+    Ok(options)
+}
+
+/// Options of a reader of a state.
+pub fn state_reader(json: &str) -> Result<StateReaderOptions> {
+    let mut options = StateReaderOptions::default();
+    read::<StateReader>(json)?.put(&mut options);
     Ok(options)
 }
 

@@ -2,23 +2,27 @@
 
 use std::rc::Rc;
 
-use napi::bindgen_prelude::{ClassInstance, Either6, Unknown};
+use napi::bindgen_prelude::{ClassInstance, Either8, Unknown};
 use napi::{Env, JsValue, ValueType};
 use napi_derive::napi;
 
 use crate::channel::NativeChannel;
 use crate::claim::{NativeClaim, NativeClaimWatch};
 use crate::errors::{Failure, cold};
+use crate::keyed::NativeKeyedReader;
 use crate::poll_loop::Poller;
 use crate::publisher::NativePublisher;
+use crate::state::NativeStateReader;
 use crate::subscriber::NativeSubscriber;
 use crate::watch::NativeWatch;
 
-type Endpoint<'a> = Either6<
+type Endpoint<'a> = Either8<
     ClassInstance<'a, NativePublisher>,
     ClassInstance<'a, NativeSubscriber>,
     ClassInstance<'a, NativeWatch>,
     ClassInstance<'a, NativeChannel>,
+    ClassInstance<'a, NativeStateReader>,
+    ClassInstance<'a, NativeKeyedReader>,
     ClassInstance<'a, NativeClaim>,
     ClassInstance<'a, NativeClaimWatch>,
 >;
@@ -60,17 +64,19 @@ impl NativePoller {
 
     /// Watches an endpoint. Returns its id: the lowest that is free.
     #[napi(
-        ts_args_type = "endpoint: NativePublisher | NativeSubscriber | NativeWatch | NativeChannel | NativeClaim | NativeClaimWatch"
+        ts_args_type = "endpoint: NativePublisher | NativeSubscriber | NativeWatch | NativeChannel | NativeClaim | NativeClaimWatch | NativeStateReader | NativeKeyedReader"
     )]
     pub fn add(&self, env: Env, endpoint: Endpoint<'_>) -> napi::Result<u32> {
         cold(env, || {
             self.poller.add(match endpoint {
-                Either6::A(publisher) => publisher.pollable(),
-                Either6::B(subscriber) => subscriber.pollable(),
-                Either6::C(watch) => watch.pollable(),
-                Either6::D(channel) => channel.pollable(),
-                Either6::E(claim) => claim.pollable(),
-                Either6::F(watch) => watch.pollable(),
+                Either8::A(publisher) => publisher.pollable(),
+                Either8::B(subscriber) => subscriber.pollable(),
+                Either8::C(watch) => watch.pollable(),
+                Either8::D(channel) => channel.pollable(),
+                Either8::E(reader) => reader.pollable(),
+                Either8::F(reader) => reader.pollable(),
+                Either8::G(claim) => claim.pollable(),
+                Either8::H(watch) => watch.pollable(),
             })
         })
     }

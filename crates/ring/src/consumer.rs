@@ -9,6 +9,7 @@ mod acknowledging;
 mod forwarding;
 mod joining;
 mod large;
+mod newest;
 
 use core::cell::Cell;
 

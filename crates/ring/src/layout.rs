@@ -73,7 +73,7 @@ pub(crate) struct Status {
 
 /// `head`, between two copies of the sequence that belongs to it. If a reader finds both copies equal, they belong to the
 /// `head` between them (I7). So a joiner knows which message it will get first. If it is lapped before that message, it
-/// knows how many it missed.
+/// knows how many it missed. `last` leads a reader that wants only the newest batch straight to it.
 #[derive(Default)]
 #[repr(C)]
 pub(crate) struct Head {
@@ -83,6 +83,8 @@ pub(crate) struct Head {
     pub(crate) before: AtomicU64,
     /// The same, stored after `end`.
     pub(crate) after: AtomicU64,
+    /// Where the last committed batch begins, stored after `end`. So it is at most as new as `end` (I14).
+    pub(crate) last: AtomicU64,
 }
 
 /// Written once, before another process can map the segment.

@@ -55,5 +55,5 @@ pub use guests::{Admitted, MAX_GUESTS};
 pub use layout::Overflow;
 pub use memory::{ControlMemory, DataMemory, Identity, PublisherCounters};
 pub use producer::{Config, Departure, Ending, Occupant, Peers, Producer, Pushed, Sent, Span};
-pub use read::{Entry, Fault, Large, Piece, Read};
+pub use read::{Entry, Fault, Large, Newest, Piece, Read};
 pub use slot::{SlotState, SlotView, Vacancy};

@@ -292,6 +292,7 @@ impl Producer {
         // A caller may pass the time of an earlier message, or a clock's last tick.
         self.published_at = self.published_at.max(now);
         frames.store(self.head + 16, self.published_at);
+        let start = self.head;
         self.head += (BATCH_OVERHEAD + frames_len) as u64;
         self.reserved = 0;
         let header = self.data.header();
@@ -302,6 +303,9 @@ impl Producer {
         // SYNC: pairs with the acquire in `latest`: a load that sees this `after` also sees this `head`, or a later one
         // (I7).
         header.head.after.store(self.next_sequence, Ordering::Release);
+        // SYNC: pairs with the acquire in `Consumer::newest`: a load that sees this `last` also sees the batch there, and
+        // this `head` or a later one (I14).
+        header.head.last.store(start, Ordering::Release);
         self.fences.after_commit(header);
         let ring = wake::take_sleepers(&self.control);
         self.guests.note_sleepers();

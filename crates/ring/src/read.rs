@@ -49,6 +49,27 @@ pub enum Read {
     Large(Large),
 }
 
+/// The result of a look for the newest message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Newest {
+    /// No message was ever committed.
+    Nothing,
+    /// The newest message was copied.
+    Message {
+        /// Its length in bytes.
+        length: usize,
+        /// Its sequence.
+        sequence: u64,
+        /// When it was committed, in nanoseconds of the monotonic clock.
+        time: u64,
+    },
+    /// The newest message has this many bytes, and the caller's memory fewer.
+    Needs(usize),
+    /// The writer has overwritten the message during each of many copies. There is a newer one.
+    Lapped,
+}
+
 /// Why nothing more comes from this publisher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -5,7 +5,7 @@
 mod support;
 
 use ringbell_ring::{
-    BATCH_OVERHEAD, Entry, Error, Fault, Overflow, Read, SlotState, Start, max_message, padded,
+    BATCH_OVERHEAD, Entry, Error, Fault, Newest, Overflow, Read, SlotState, Start, max_message, padded,
 };
 use support::{Alive, Everybody, Watchdog, committed, drain, fill, identity, join, read, topic};
 
@@ -342,4 +342,56 @@ fn an_earlier_shortage_does_not_count_toward_eviction() {
     assert!(!committed(producer.send(&[3; 1000], hour + 9 * MS, &mut Everybody)));
     assert!(committed(producer.send(&[3; 1000], hour + 10 * MS, &mut Everybody)));
     assert_eq!(drain(&mut slow), Err(Fault::Evicted));
+}
+
+#[test]
+fn the_newest_message_is_read_again_and_again() {
+    let (memory, mut producer) = topic(4096, 2, Overflow::DropOldest, 0);
+    let mut consumer = join(&memory, 0, Overflow::DropOldest, Start::Earliest).unwrap();
+    let mut target = [0; 64];
+    assert_eq!(consumer.newest(&mut target), Ok(Newest::Nothing));
+    for n in 0..if cfg!(miri) { 200 } else { 5000u64 } {
+        let length = (n % 9) as usize * 7;
+        assert!(committed(producer.send(&vec![n as u8; length], n, &mut Everybody)));
+        assert!(consumer.pending());
+        for _ in 0..2 {
+            assert_eq!(consumer.newest(&mut target), Ok(Newest::Message { length, sequence: n, time: n }));
+            assert_eq!(target[..length], vec![n as u8; length]);
+            assert!(!consumer.pending() && consumer.drained());
+        }
+        // One that joins later finds it, too.
+        if n % 1000 == 999 {
+            let mut late = join(&memory, 1, Overflow::DropOldest, Start::Latest).unwrap();
+            assert_eq!(late.newest(&mut target), Ok(Newest::Message { length, sequence: n, time: n }));
+            let _ = late.leave();
+        }
+    }
+    assert!(committed(producer.send(&[1; 64], 0, &mut Everybody)));
+    assert_eq!(consumer.newest(&mut target[..63]), Ok(Newest::Needs(64)));
+    assert!(consumer.pending(), "it was not read");
+    let _ = producer.close();
+    assert!(matches!(consumer.newest(&mut target), Ok(Newest::Message { length: 64, .. })));
+    assert!(consumer.ended());
+}
+
+/// A writer that dies between its stores of `head` and `last` leaves a `last` that is one batch behind.
+#[cfg(not(miri))]
+#[test]
+fn a_last_that_is_behind_leads_to_the_newest_message() {
+    let (memory, mut producer) = topic(4096, 1, Overflow::DropOldest, 0);
+    let mut consumer = join(&memory, 0, Overflow::DropOldest, Start::Latest).unwrap();
+    let mut target = [0; 8];
+    for n in 0..20u8 {
+        let before = memory.data_word(152).load(std::sync::atomic::Ordering::Relaxed);
+        assert!(committed(producer.send(&[n; 8], 0, &mut Everybody)));
+        memory.data_word(152).store(before, std::sync::atomic::Ordering::Relaxed);
+        let newest = consumer.newest(&mut target);
+        if n < 16 {
+            assert_eq!(newest, Ok(Newest::Message { length: 8, sequence: n.into(), time: 0 }));
+            assert_eq!(target, [n; 8]);
+        } else {
+            // No honest writer leaves it so far behind: the reader gives up after a bounded number of steps.
+            assert_eq!(newest, Ok(Newest::Lapped));
+        }
+    }
 }

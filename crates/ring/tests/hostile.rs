@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use ringbell_ring::layout::{SLOT_LEN, SLOTS_OFFSET};
-use ringbell_ring::{Entry, Fault, Overflow, Start};
+use ringbell_ring::{Entry, Fault, Newest, Overflow, Start};
 use support::{Everybody, Random, Watchdog, committed, drain, hostile, join, topic};
 
 const TIME: Duration = Duration::from_secs(2);
@@ -88,6 +88,40 @@ fn each_broken_rule_is_a_fault() {
         assert!(matches!(fault, Fault::Corrupt(_)), "{what}: {fault:?}");
         assert_eq!(drain(&mut consumer), Err(fault), "{what}: for good");
         assert!(!consumer.acknowledge());
+    }
+}
+
+/// The same for a reader of the newest message, after two messages of 16 bytes: `last` is 48.
+#[test]
+fn each_broken_rule_of_the_newest_message_is_a_fault() {
+    const LAST: usize = 152;
+    const NEWEST: usize = 4096 + 48;
+    let cases: [(&str, &[(usize, u64)]); 10] = [
+        ("last is head", &[(LAST, 96)]),
+        ("last is above head", &[(LAST, 1 << 40)]),
+        ("last is not aligned", &[(LAST, 47)]),
+        ("last is in the middle of a batch", &[(LAST, 72)]),
+        ("head is not a position", &[(128, 97)]),
+        ("a batch reaches beyond head", &[(NEWEST, 2 << 32 | 48)]),
+        ("a batch ends before head", &[(NEWEST, 2 << 32 | 32)]),
+        ("a message where a batch should be", &[(NEWEST, 1 << 32 | 16)]),
+        ("a message that does not fill its batch", &[(NEWEST + 24, 1 << 32 | 8)]),
+        ("a sequence went backwards", &[(NEWEST + 8, 0)]),
+    ];
+    for (what, words) in cases {
+        let (memory, mut producer) = topic(4096, 1, Overflow::DropOldest, 0);
+        let mut consumer = join(&memory, 0, Overflow::DropOldest, Start::Latest).unwrap();
+        let mut target = [0; 16];
+        for _ in 0..2 {
+            assert!(committed(producer.send(&[0; 16], 0, &mut Everybody)));
+            assert!(matches!(consumer.newest(&mut target), Ok(Newest::Message { length: 16, .. })));
+        }
+        for &(offset, word) in words {
+            memory.data_word(offset).store(word, Ordering::Relaxed);
+        }
+        let fault = consumer.newest(&mut target).expect_err(what);
+        assert!(matches!(fault, Fault::Corrupt(_)), "{what}: {fault:?}");
+        assert_eq!(consumer.newest(&mut target), Err(fault), "{what}: for good");
     }
 }
 
@@ -175,6 +209,9 @@ fn reading_survives_a_publisher_gone_mad() {
                                 Ok(_) => {}
                             }
                             let _ = (consumer.acknowledge(), consumer.arm(), consumer.ended());
+                            if turn % 5 == 0 {
+                                let _ = consumer.newest(&mut slab[..room]);
+                            }
                         }
                         let _ = consumer.leave();
                     }

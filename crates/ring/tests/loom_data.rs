@@ -1,4 +1,4 @@
-//! Loom: a reader sees what is committed as a whole, and never believes what was overwritten (I2, I4, I5, I7).
+//! Loom: a reader sees what is committed as a whole, and never believes what was overwritten (I2, I4, I5, I7, I14).
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test -p ringbell-ring --release --test loom_data`
 //!
@@ -12,6 +12,7 @@
 //! | `limit` a frame too far | `a_joiner…` |
 //! | `after` stored relaxed; `before` stored late; the two not compared | `a_joiner…` |
 //! | `floor` not loaded again in `oldest` | `a_joiner…` |
+//! | `last` stored before `head`; `floor` not loaded again in `Consumer::newest` | `the_newest_message…` |
 //!
 //! Loom cannot see the release and acquire of the cursor. They keep a reader's loads before its later store, and loom
 //! never lets a load see a store that comes after it.
@@ -21,7 +22,7 @@
 mod support;
 
 use loom::thread;
-use ringbell_ring::{BATCH_OVERHEAD, Consumer, Entry, Fault, Overflow, Read, Start, padded};
+use ringbell_ring::{BATCH_OVERHEAD, Consumer, Entry, Fault, Newest, Overflow, Read, Start, padded};
 use support::{Everybody, committed, join, topic};
 
 /// Two batches of one word fill it.
@@ -146,6 +147,40 @@ fn a_lapped_reader_gets_whole_messages_and_an_exact_count() {
         });
         for n in 2..4 {
             assert!(committed(producer.send(&payload(n), 0, &mut Everybody)));
+        }
+        reader.join().unwrap();
+    });
+}
+
+/// A reader of the newest message: it gets one that is whole, at least as new as what was committed when it began, and
+/// never an older one than before. The writer may stop for good at any step, which is an execution in which the reader
+/// runs alone from there on.
+#[test]
+fn the_newest_message_is_whole_and_never_goes_back() {
+    // Three batches of one word fit. So the writer overwrites the newest one when it commits the third after that.
+    const RING: usize = 128;
+    explore(2, || {
+        let (memory, mut producer) = topic(RING, 1, Overflow::DropOldest, 0);
+        let mut consumer = join(&memory, 0, Overflow::DropOldest, Start::Latest).unwrap();
+        for n in 0..3u64 {
+            assert!(committed(producer.send(&n.to_le_bytes(), 0, &mut Everybody)));
+        }
+        let reader = thread::spawn(move || {
+            let mut least = 2;
+            for _ in 0..2 {
+                let mut target = [0; 8];
+                match consumer.newest(&mut target).unwrap() {
+                    Newest::Message { length: 8, sequence, .. } => {
+                        assert_eq!(target, sequence.to_le_bytes(), "torn");
+                        assert!(sequence >= least, "it went back");
+                        least = sequence;
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+        });
+        for n in 3..6u64 {
+            assert!(committed(producer.send(&n.to_le_bytes(), 0, &mut Everybody)));
         }
         reader.join().unwrap();
     });

@@ -11,19 +11,29 @@ import type { Poller } from '../../wait/poller.js'
 import type { Gate, Holder, Reader } from '../../wait/reader.js'
 import { type Awaited, Waiter } from '../../wait/waiter.js'
 
+/** What the gate asks of a native object. */
+type Waited = Pick<NativeSubscriberHot, 'spin' | 'arm'>
+
 export class ReaderGate implements Awaited, Gate {
-  readonly what = 'subscriber'
+  readonly what: string
   readonly explain: (error: AbortError) => AbortError
-  readonly #hot: NativeSubscriberHot
+  readonly #hot: Waited
   readonly #waiter: Waiter
   #reader: Reader | undefined
   #holder: Holder | undefined
   #fresh: NodeJS.Immediate | undefined
   #closed = false
 
-  /** `why`: why there is no publisher, in words. */
-  constructor(hot: NativeSubscriberHot, policy: WaitPolicy, poller: Poller, why: () => string | undefined) {
+  /** `why`: why there is no publisher, in words. `what`: what waits, in error texts. */
+  constructor(
+    hot: Waited,
+    policy: WaitPolicy,
+    poller: Poller,
+    why: () => string | undefined,
+    what: 'subscriber' | 'state reader' = 'subscriber',
+  ) {
     this.#hot = hot
+    this.what = what
     this.explain = (error) => withMismatch(error, why())
     this.#waiter = new Waiter(this, policy, poller)
   }
@@ -38,7 +48,7 @@ export class ReaderGate implements Awaited, Gate {
 
   /** @throws {RingbellError} `ERR_RINGBELL_CLOSED`. */
   assertOpen(): void {
-    if (this.#closed) throw closedError('subscriber')
+    if (this.#closed) throw closedError(this.what)
   }
 
   /** @throws {RingbellError} `ERR_RINGBELL_BUSY`, `ERR_RINGBELL_CLOSED`. */

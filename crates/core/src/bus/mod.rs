@@ -38,7 +38,7 @@ pub use watch::Watch;
 
 pub use crate::record::{
     Access, AccessRecord, ChannelRecord, EventfdRef, Group, MAX_NAME, MAX_RECORD, MemfdRef, Overflow, Record,
-    SCHEMA, TopicMemory, TopicRecord, check_name, parse_overflow, valid_name,
+    SCHEMA, StateKind, StateRecord, TopicMemory, TopicRecord, check_name, parse_overflow, valid_name,
 };
 
 pub(crate) use crate::record::Granted;
@@ -266,6 +266,7 @@ impl Bus {
             offers: announcement.offers,
             topic: announcement.topic,
             channel: announcement.channel,
+            state: announcement.state,
             metadata: announcement.metadata,
             endpoints: announcement.endpoints,
             codec: announcement.codec,

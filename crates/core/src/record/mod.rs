@@ -26,6 +26,9 @@ pub use rung::{Fallback, Rung};
 
 use crate::error::{Error, Result};
 
+/// The kind of a topic's record, and of a state's.
+pub(crate) const TOPIC_KIND: &str = "topic";
+pub(crate) const STATE_KIND: &str = "state";
 /// The version of the record's format.
 pub const SCHEMA: u32 = 1;
 /// The largest record in bytes.
@@ -43,7 +46,7 @@ pub struct Record {
     pub service: String,
     /// 128 random bits in hex. They identify this instance and are never reused.
     pub id: String,
-    /// `topic`, `server`, or `service` for a general record.
+    /// `topic`, `state`, `server`, or `service` for a general record.
     pub kind: String,
     /// The pid of the process in its own pid namespace. It has no meaning outside of that namespace.
     pub pid: u32,
@@ -63,9 +66,12 @@ pub struct Record {
     /// The rungs that this instance offers. Unknown rungs are left out when the record is read.
     #[serde(default, deserialize_with = "known_rungs")]
     pub offers: Vec<Rung>,
-    /// What a topic's subscribers need.
+    /// What a topic's subscribers need, and the readers of a state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topic: Option<TopicRecord>,
+    /// What the readers of a state need besides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<StateRecord>,
     /// What a server's clients need.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channel: Option<ChannelRecord>,
@@ -122,6 +128,28 @@ pub struct TopicMemory {
     pub room: EventfdRef,
     /// The doorbells that the publisher rings, one per 16 slots.
     pub doorbells: Vec<EventfdRef>,
+}
+
+/// The state part of a state's record. Its values are the messages of a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StateRecord {
+    /// Whether there is a value for each key, or one value.
+    pub kind: StateKind,
+    /// Grows with each writer of the name. Readers follow the writer with the greatest.
+    pub epoch: u64,
+    /// The largest value in bytes; with keys, the key counts, too.
+    pub size: u64,
+}
+
+/// What a state holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StateKind {
+    /// One value.
+    Value,
+    /// A value for each key.
+    Keyed,
 }
 
 /// The channel part of a server's record. Everything else is made for each client at the handshake.
@@ -237,6 +265,7 @@ impl Record {
         )?;
         ensure(self.endpoints.keys().all(|key| valid_label(key)), "an endpoint's name is empty or too long")?;
         self.channel.as_ref().map_or(Ok(()), ChannelRecord::check)?;
+        self.state.as_ref().map_or(Ok(()), |state| state.check(self.topic.as_ref()))?;
         self.topic.as_ref().map_or(Ok(()), TopicRecord::check)
     }
 }
@@ -249,6 +278,14 @@ impl ChannelRecord {
             "capacity is not between 4 KiB and 1 GiB",
         )?;
         ensure(self.max_connections > 0, "maxConnections is 0")
+    }
+}
+
+impl StateRecord {
+    fn check(&self, topic: Option<&TopicRecord>) -> std::result::Result<(), &'static str> {
+        let topic = topic.ok_or("a state without a topic")?;
+        ensure(topic.overflow == Overflow::DropOldest, "a state whose topic does not drop the oldest")?;
+        ensure(self.size > 0 && self.size <= topic.capacity / 4, "a state's size does not fit its capacity")
     }
 }
 

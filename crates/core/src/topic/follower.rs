@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::handshake::{Acquirer, Acquisition, Ask, Backoff, Done};
 use crate::port::Probe;
 use crate::reactor::{Inbox, Step, Thread, Watched};
-use crate::record::Record;
+use crate::record::{Record, STATE_KIND, StateKind, TOPIC_KIND};
 use crate::segment::DurableName;
 use crate::topic::acquire::{Attachment, NO_DURABLE_GUESTS, PATIENCE, Ring, TopicPort, is_other_user};
 
@@ -144,7 +144,8 @@ impl Shared {
     }
 
     fn added(self: Arc<Self>, record: &Arc<Record>, thread: &mut Thread<'_>) {
-        if record.kind != "topic" || record.topic.is_none() {
+        let kind = if self.options.state.is_some() { STATE_KIND } else { TOPIC_KIND };
+        if record.kind != kind || record.topic.is_none() {
             return;
         }
         if let Some(known) = self.known().get_mut(&record.id) {
@@ -154,6 +155,7 @@ impl Shared {
         if let Some(error) = self
             .other_codec(record)
             .or_else(|| self.other_schema(record))
+            .or_else(|| self.other_state(record))
             .or_else(|| self.other_overflow(record))
             .or_else(|| self.durable_guest(record))
         {
@@ -175,6 +177,16 @@ impl Shared {
         let announced = record.payload_schema.as_deref();
         (announced != Some(expected.as_str()))
             .then(|| other(record, "schema id", announced.unwrap_or("(none)"), expected))
+    }
+
+    fn other_state(&self, record: &Record) -> Option<Error> {
+        let expected = self.options.state?;
+        let reason = match (record.state?.kind, expected) {
+            (StateKind::Keyed, StateKind::Value) => "has keys, and this reader wants one value",
+            (StateKind::Value, StateKind::Keyed) => "has one value, and this reader wants keys",
+            _ => return None,
+        };
+        Some(Error::Refused { reason: format!("the state '{}' {reason}", record.service) })
     }
 
     fn other_overflow(&self, record: &Record) -> Option<Error> {

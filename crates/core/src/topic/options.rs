@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::acks::AckMode;
 use crate::error::{Error, Result};
-use crate::record::{Access, Overflow, Rung};
+use crate::record::{Access, Overflow, Rung, StateKind, StateRecord};
 use crate::segment::{self, DurableName};
 
 /// How a topic behaves.
@@ -51,6 +51,8 @@ pub struct PublisherOptions {
     pub offers: Vec<Rung>,
     /// Which other users may subscribe, as guests. Default: none.
     pub access: Option<Access>,
+    /// Announces a state in place of a topic.
+    pub(crate) state: Option<StateRecord>,
 }
 
 impl Default for PublisherOptions {
@@ -68,6 +70,7 @@ impl Default for PublisherOptions {
             allow_direct: false,
             offers: Rung::LADDER.to_vec(),
             access: None,
+            state: None,
         }
     }
 }
@@ -156,6 +159,8 @@ pub struct SubscriberOptions {
     pub durable: Option<String>,
     /// What to do when the connection of a stream ends while its publisher lives.
     pub reconnect: Reconnect,
+    /// Reads states in place of topics: those with keys, or those without.
+    pub(crate) state: Option<StateKind>,
 }
 
 impl Default for SubscriberOptions {
@@ -171,6 +176,7 @@ impl Default for SubscriberOptions {
             ack_interval: Duration::from_millis(5),
             durable: None,
             reconnect: Reconnect::default(),
+            state: None,
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use ringbell_ring::layout::{SLOT_LEN, SLOTS_OFFSET};
 use ringbell_ring::{
-    Consumer, Entry, Fault, Large, MAX_LARGE, Overflow, Piece, Producer, Read, Start, max_message,
+    Consumer, Entry, Fault, Large, MAX_LARGE, Newest, Overflow, Piece, Producer, Read, Start, max_message,
 };
 
 use super::{
@@ -152,7 +152,7 @@ fn play(
         }
         1 => store(FLOOR, input.word(*head)?),
         2 => store(STATE, input.word(0)?),
-        3 => store(HEAD + 8 + (usize::from(input.byte()?) & 8), input.word(0)?),
+        3 => store(HEAD + 8 + (usize::from(input.byte()?) & 24).min(16), input.word(*head)?),
         4 => {
             let at = (usize::from(input.byte()?) << 4 | usize::from(input.byte()?) & 8) % CAPACITY;
             store(PAGE + at, input.word(*head)?);
@@ -213,6 +213,20 @@ fn play(
         15 => {
             if let Some(reader) = consumer.as_mut() {
                 reader.skip_large();
+            }
+        }
+        10 => {
+            let Some(reader) = consumer.as_mut() else { return Some(()) };
+            let mut target = vec![0; usize::from(input.byte()?) * 8];
+            let outcome = reader.newest(&mut target);
+            if let Some(fault) = *fault {
+                assert_eq!(outcome, Err(fault), "a fault is for good");
+            }
+            match outcome {
+                Ok(Newest::Message { length, .. }) => assert!(length <= target.len()),
+                Ok(Newest::Needs(bytes)) => assert!(bytes > target.len() && bytes <= max_message(CAPACITY)),
+                Ok(Newest::Nothing | Newest::Lapped) => {}
+                Err(found) => *fault = Some(found),
             }
         }
         _ => {

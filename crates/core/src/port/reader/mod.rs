@@ -10,7 +10,7 @@ mod ring;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ringbell_ring::{Entry, Fault, Piece, Position, PublisherCounters, Read, SlotView};
+use ringbell_ring::{Entry, Fault, Newest, Piece, Position, PublisherCounters, Read, SlotView};
 
 use self::ring::RingReader;
 use super::stream::StreamReader;
@@ -66,6 +66,18 @@ impl Reader {
         match self {
             Reader::Ring(ring) => ring.read(slab, fill, table),
             Reader::Stream(stream) => stream.read(slab, fill, table),
+        }
+    }
+
+    /// Copies the newest message; see [`ringbell_ring::Consumer::newest`]. A stream gives the newest that has arrived.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    #[inline]
+    pub(crate) fn newest(&mut self, target: &mut [u8]) -> Result<Newest, Fault> {
+        match self {
+            Reader::Ring(ring) => ring.consumer_mut().newest(target),
+            Reader::Stream(stream) => stream.newest(target),
         }
     }
 

@@ -8,6 +8,7 @@
 
 mod counters;
 mod forwarder;
+mod newest;
 mod proxy;
 mod reader;
 mod server;

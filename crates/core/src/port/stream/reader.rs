@@ -15,6 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use ringbell_ring::{Entry, Fault, Feed, Piece, Position, PublisherCounters, Read, Report, SlotView};
 
 use super::counters;
+use super::newest::Kept;
 use super::shortage::{Shortage, Unsent};
 use super::wire::{BYTES, COUNTERS, END, Ending, HEAD, Head, PIECE, Request, encode_report};
 
@@ -61,6 +62,8 @@ pub(crate) struct StreamReader {
     reports: u64,
     counters: PublisherCounters,
     slots: Vec<SlotView>,
+    /// The newest message, for a reader that wants no other.
+    pub(super) kept: Option<Box<Kept>>,
 }
 
 /// Whether more can come.
@@ -133,6 +136,7 @@ impl StreamReader {
             reports: 0,
             counters: PublisherCounters::default(),
             slots: Vec::new(),
+            kept: None,
         }
     }
 

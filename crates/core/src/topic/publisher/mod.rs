@@ -26,7 +26,8 @@ use crate::error::{Error, Result};
 use crate::port::stream::{StreamServer, StreamSource};
 use crate::port::{Doorbells, Guests, Writer};
 use crate::record::{
-    EventfdRef, Fallback, Granted, MemfdRef, Overflow, Record, Rung, TopicMemory, TopicRecord,
+    EventfdRef, Fallback, Granted, MemfdRef, Overflow, Record, Rung, STATE_KIND, TOPIC_KIND, TopicMemory,
+    TopicRecord,
 };
 use crate::segment::{self, MappedData, PrivateBuffer, ProxySlots, Segments};
 use crate::sys::epoll::Epoll;
@@ -98,9 +99,10 @@ impl Bus {
         epoll.watch_edges(doorbells.room.as_fd(), 0)?;
         let guests_evict_after = options.access.as_ref().map_or(Duration::MAX, |access| access.evict_after);
         let announced = self.announce(Announcement {
-            kind: "topic".into(),
+            kind: if options.state.is_some() { STATE_KIND } else { TOPIC_KIND }.into(),
             offers: options.offers,
             topic: Some(topic),
+            state: options.state,
             metadata: options.metadata,
             endpoints: options.endpoints,
             codec: options.codec,

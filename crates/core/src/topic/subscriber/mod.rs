@@ -7,6 +7,7 @@
 
 mod acks;
 mod arrivals;
+mod newest;
 mod receive;
 mod sources;
 mod waiting;

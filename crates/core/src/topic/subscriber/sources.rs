@@ -142,7 +142,7 @@ impl Subscriber {
         }
     }
 
-    fn end(&mut self, index: usize, reason: EndReason) {
+    pub(super) fn end(&mut self, index: usize, reason: EndReason) {
         self.report_missed(index);
         let source = self.sources.remove(index);
         // The publisher has the same doorbell open, so closing this descriptor would leave the registration in the
