@@ -4,6 +4,7 @@
  */
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { readdirSync, readFileSync } from 'node:fs'
 import { PATIENCE_MS } from './patience.js'
 
 export interface End {
@@ -62,6 +63,15 @@ export class Child {
 
   kill(signal: NodeJS.Signals = 'SIGKILL'): void {
     this.process.kill(signal)
+  }
+
+  /** Stops it, and resolves when all of its threads have stopped. */
+  async stop(): Promise<void> {
+    this.kill('SIGSTOP')
+    const folder = `/proc/${this.pid}/task`
+    const running = (task: string): boolean =>
+      !/\) [Tt] /.test(readFileSync(`${folder}/${task}/stat`, { encoding: 'utf8' }))
+    while (readdirSync(folder).some(running)) await new Promise((done) => setTimeout(done, 1))
   }
 
   /** Kills it, whatever state it is in, and waits for its end. */

@@ -83,7 +83,7 @@ test('a holder keeps its claim when the directory is lost, and hears of it when 
   const state = async (): Promise<ClaimState> => (await at.bus()).claims.query('x')
   renameSync(at.path, `${at.path}-old`)
   await until(async () => (await state()).holder?.pid === holder.pid && (await state()).epoch === epoch)
-  holder.kill('SIGSTOP')
+  await holder.stop()
   renameSync(at.path, `${at.path}-older`)
   const bus = await at.bus()
   const next = await bus.claim('x')

@@ -45,7 +45,7 @@ test('the command is ended when the claim is lost', async (t) => {
   const holder = stage.start(['claim', 'x', '--', 'sh', '-c', FOREVER])
   await holder.shows(/x \d+\n/)
   // It stands still while its file is lost, and another process claims the name.
-  holder.kill('SIGSTOP')
+  await holder.stop()
   renameSync(stage.bus, `${stage.bus}-old`)
   const bus = await Bus.open({ path: stage.bus })
   const claim = await bus.claim('x')

@@ -19,7 +19,8 @@ use crate::error::{Error, Result};
 pub(crate) fn take(fd: impl AsFd, byte: u64) -> Result<bool> {
     match fcntl(fd, FcntlArg::F_OFD_SETLK(&range(libc::F_WRLCK, byte))) {
         Ok(_) => Ok(true),
-        Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
+        // POSIX also allows EACCES, but Linux means something else by it: a security module forbids the lock.
+        Err(Errno::EAGAIN) => Ok(false),
         Err(errno) => Err(Error::os("fcntl", errno, "cannot lock (F_OFD_SETLK)")),
     }
 }

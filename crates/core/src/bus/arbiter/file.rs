@@ -267,6 +267,7 @@ impl Hold {
         Hold { file, byte }
     }
 
+    #[cfg_attr(not(test), allow(dead_code, reason = "the locks of `sync` ask whether it is current"))]
     pub(crate) fn file(&self) -> &ArbiterFile {
         &self.file
     }

@@ -22,11 +22,11 @@ use std::time::Duration;
 use super::directory::Directory;
 use crate::reactor::{Handle, Token};
 
-pub(crate) use file::{ArbiterFile, Content, Hold};
+pub(crate) use file::{ArbiterFile, Content};
 pub(crate) use news::News;
 pub(crate) use presence::{Attempt, Found, Presence};
 #[cfg_attr(not(test), allow(unused_imports, reason = "as above"))]
-pub(crate) use turn::Turn;
+pub(crate) use {file::Hold, turn::Turn};
 
 /// How long a new file lets nobody in. Processes that held a lost file look for a new one at least five times as often.
 pub(crate) const GRACE: Duration = Duration::from_millis(100);

@@ -58,24 +58,23 @@ impl News {
         directory: &Directory,
         follower: Token,
     ) -> Option<Followed> {
-        let mut state = self.shared.lock();
-        let inotify = self.shared.running(&mut state)?;
-        let watched = inotify.watch(file.as_fd(), false).and_then(|number| {
+        let mut guard = self.shared.lock();
+        let state = &mut *guard;
+        let inotify = self.shared.running(state)?;
+        let numbers = inotify
+            .watch(file.as_fd(), false)
+            .and_then(|number| Ok([number, inotify.watch(directory.fd().as_fd(), true)?]));
+        let Ok(numbers) = numbers else {
+            state.refused_until = Some(Instant::now() + RETRY);
+            // If only the directory was refused, the file is still watched. Nobody is called for it.
+            self.shared.end_if_idle(state);
+            return None;
+        };
+        for number in numbers {
             state.followers.entry(number).or_default().push(follower);
-            let followed = Followed { shared: Arc::clone(&self.shared), follower, numbers: vec![number] };
-            Ok((followed, inotify.watch(directory.fd().as_fd(), true)?))
-        });
-        match watched {
-            Ok((mut followed, number)) => {
-                state.followers.entry(number).or_default().push(follower);
-                followed.numbers.push(number);
-                Some(followed)
-            }
-            Err(_) => {
-                state.refused_until = Some(Instant::now() + RETRY);
-                None
-            }
         }
+        drop(guard);
+        Some(Followed { shared: Arc::clone(&self.shared), follower, numbers })
     }
 }
 
@@ -102,13 +101,22 @@ impl Shared {
         state.running = Some((Arc::clone(&inotify), token));
         Some(inotify)
     }
+
+    /// Closes the instance if nobody follows a file any more.
+    fn end_if_idle(&self, state: &mut State) {
+        if state.followers.is_empty()
+            && let Some((_, token)) = state.running.take()
+        {
+            self.handle.remove_soon(token);
+        }
+    }
 }
 
 /// An object follows a file while this lives.
 pub(super) struct Followed {
     shared: Arc<Shared>,
     follower: Token,
-    numbers: Vec<WatchDescriptor>,
+    numbers: [WatchDescriptor; 2],
 }
 
 impl Drop for Followed {
@@ -127,11 +135,7 @@ impl Drop for Followed {
                 }
             }
         }
-        if state.followers.is_empty()
-            && let Some((_, token)) = state.running.take()
-        {
-            self.shared.handle.remove_soon(token);
-        }
+        self.shared.end_if_idle(state);
     }
 }
 
