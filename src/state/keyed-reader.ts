@@ -111,7 +111,7 @@ export class KeyedStateReader<T = Uint8Array> extends Emitter<StateReaderEvents>
   get(key: string): T | undefined {
     checkKey(key)
     const data = translated(() => this.#native.get(key))
-    return data === undefined ? undefined : (this.#payloads.decodeMessage(data) as T)
+    return data === null ? undefined : (this.#payloads.decodeMessage(data) as T)
   }
 
   /** The keys that begin with `prefix` (all without one) and have a value, in order. */
