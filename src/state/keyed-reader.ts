@@ -132,9 +132,10 @@ export class KeyedStateReader<T = Uint8Array> extends Emitter<StateReaderEvents>
     const { key, prefix = '', signal } = options
     const concerns = key === undefined ? (one: string) => one.startsWith(prefix) : (one: string) => one === key
     const watch = new Changes<T>({ get: (one) => this.get(one), left: (one) => this.#left(one) }, concerns, signal)
+    // What changed before is told to the other watches. This one begins with what is there.
+    this.#tell()
     this.#watches.add(watch)
     this.#want(1)
-    this.#tell()
     watch.add(this.keys(prefix))
     return watch
   }
