@@ -203,8 +203,8 @@ export declare class NativeClaimWatch {
 export declare class NativeKeyedReader {
   /** The hot calls, as functions that need no `this`. Call it once. */
   hot(): NativeKeyedReaderHot
-  /** The value of a key, or `undefined`. */
-  get(key: string): Uint8Array | undefined
+  /** The value of a key, or `null`. */
+  get(key: string): Uint8Array | null
   /** JSON array of the keys that begin with this and have a value, in order. */
   keys(prefix: string): string
   /** JSON array of the keys that have changed since the last call; empty text if there are none. */
@@ -227,8 +227,8 @@ export declare class NativeKeyedState {
   set(key: string, value: Uint8Array): void
   /** Deletes a key. Says whether it was there. */
   delete(key: string): boolean
-  /** The value of a key, or `undefined`. */
-  get(key: string): Uint8Array | undefined
+  /** The value of a key, or `null`. */
+  get(key: string): Uint8Array | null
   /** JSON array of the keys, in no order. */
   keys(): string
   /** How many changes there were. */

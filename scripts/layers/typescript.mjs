@@ -12,6 +12,8 @@ import { imports } from './tree.mjs'
 const LEVELS = [['ground'], ['wait', 'codec'], ['bus', 'topic', 'channel', 'state'], ['index'], ['cli']]
 /** Topics and channels do not know of each other. The bus opens both, and both read its records. */
 const NEIGHBOURS = ['bus']
+/** A state is a topic with other readers, so it uses what topics are made of. Topics do not know of it. */
+const BUILT_ON = new Map([['state', 'topic']])
 
 /** @param {Tree} tree */
 function library(tree) {
@@ -42,7 +44,7 @@ function levelOf(folder) {
 
 /** @param {string} from @param {string} to */
 function pointsDown(from, to) {
-  if (from === to || levelOf(to) < levelOf(from)) return true
+  if (from === to || levelOf(to) < levelOf(from) || BUILT_ON.get(from) === to) return true
   return levelOf(to) === levelOf(from) && (NEIGHBOURS.includes(from) || NEIGHBOURS.includes(to))
 }
 

@@ -112,7 +112,7 @@ export class KeyedStateReader<T = Uint8Array> extends Emitter<StateReaderEvents>
   get(key: string): T | undefined {
     checkKey(key)
     const data = translated(() => this.#native.get(key))
-    return data === undefined ? undefined : (this.#payloads.decodeMessage(data) as T)
+    return data === null ? undefined : (this.#payloads.decodeMessage(data) as T)
   }
 
   /** The keys that begin with `prefix` (all without one) and have a value, in order. */
@@ -133,9 +133,10 @@ export class KeyedStateReader<T = Uint8Array> extends Emitter<StateReaderEvents>
     const { key, prefix = '', signal } = options
     const concerns = key === undefined ? (one: string) => one.startsWith(prefix) : (one: string) => one === key
     const watch = new Changes<T>({ get: (one) => this.get(one), left: (one) => this.#left(one) }, concerns, signal)
+    // What changed before is told to the other watches. This one begins with what is there.
+    this.#tell()
     this.#watches.add(watch)
     this.#want(1)
-    this.#tell()
     watch.add(this.keys(prefix))
     return watch
   }

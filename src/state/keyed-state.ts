@@ -91,7 +91,7 @@ export class KeyedState<T = Uint8Array> implements AsyncDisposable {
   get(key: string): T | undefined {
     checkKey(key)
     const data = translated(() => this.#native.get(key))
-    return data === undefined ? undefined : (this.#payloads.decodeMessage(data) as T)
+    return data === null ? undefined : (this.#payloads.decodeMessage(data) as T)
   }
 
   /** The keys that have a value, in no order. */

@@ -297,7 +297,8 @@ fn a_history_with_killed_writers_is_that_of_a_register() {
         }
     }
     assert!(reads > 100 * kills, "{reads} reads");
-    until("the directory is empty", || place.names().is_empty());
+    // The file of a claim is never removed.
+    until("no record is left", || place.names() == ["limits.claim"]);
 }
 
 #[test]

@@ -59,8 +59,8 @@ impl NativeKeyedState {
         cold(env, || self.cell.core.with(|state| Ok(state.delete(&key)?)))
     }
 
-    /// The value of a key, or `undefined`.
-    #[napi(ts_return_type = "Uint8Array | undefined")]
+    /// The value of a key, or `null`.
+    #[napi(ts_return_type = "Uint8Array | null")]
     pub fn get(&self, env: Env, key: String) -> napi::Result<Option<Unknown<'static>>> {
         cold(env, || {
             let value = self.cell.core.with(|state| Ok(state.get(&key).map(<[u8]>::to_vec)))?;
@@ -192,8 +192,8 @@ impl NativeKeyedReader {
         })
     }
 
-    /// The value of a key, or `undefined`.
-    #[napi(ts_return_type = "Uint8Array | undefined")]
+    /// The value of a key, or `null`.
+    #[napi(ts_return_type = "Uint8Array | null")]
     pub fn get(&self, env: Env, key: String) -> napi::Result<Option<Unknown<'static>>> {
         cold(env, || {
             let value = self.cell.core.with(|reader| Ok(reader.get(&key)?.map(<[u8]>::to_vec)))?;

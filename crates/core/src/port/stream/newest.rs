@@ -1,14 +1,10 @@
 //! The newest message of a stream, for readers that want no other: the readers of a state.
 //!
 //! In shared memory such a reader looks at the ring. Here every message arrives, so all that have come are taken in, and the
-//! last one is kept. The reader calls it on its own thread. It must never wait for the writer.
+//! last one is kept. `reader` calls it. It only holds memory.
 
-use ringbell_ring::{Entry, Fault, Newest, Read};
+use ringbell_ring::{Entry, Newest};
 
-use super::reader::StreamReader;
-
-/// The most batches that one call takes in. What is left is taken in by the next call.
-const MOST_BATCHES: usize = 1024;
 /// Messages that are taken in at once.
 const ENTRIES: usize = 64;
 const SLAB: usize = 16 << 10;
@@ -16,8 +12,8 @@ const SLAB: usize = 16 << 10;
 /// The newest message that has arrived, and the memory that messages arrive in.
 pub(super) struct Kept {
     message: Option<(Vec<u8>, u64, u64)>,
-    slab: Vec<u8>,
-    table: [Entry; ENTRIES],
+    pub(super) slab: Vec<u8>,
+    pub(super) table: [Entry; ENTRIES],
 }
 
 impl Default for Kept {
@@ -28,7 +24,7 @@ impl Default for Kept {
 
 impl Kept {
     /// Keeps the last of the messages that were read into the slab.
-    fn keep(&mut self, count: usize, begun: (u64, u64)) {
+    pub(super) fn keep(&mut self, count: usize, begun: (u64, u64)) {
         let Some(entry) = count.checked_sub(1).map(|last| self.table[last]) else { return };
         let word = |at: usize| {
             let bytes = self.slab.get(at..).and_then(<[u8]>::first_chunk);
@@ -46,7 +42,13 @@ impl Kept {
         self.message = Some((bytes, first.wrapping_add(entry.index.into()), time));
     }
 
-    fn copy(&self, target: &mut [u8]) -> Newest {
+    /// Makes the slab large enough for a message that takes this many bytes.
+    pub(super) fn grow(&mut self, bytes: usize) {
+        self.slab = vec![0; bytes.next_multiple_of(SLAB)];
+    }
+
+    /// Copies the message that is kept.
+    pub(super) fn copy(&self, target: &mut [u8]) -> Newest {
         let Some((message, sequence, time)) = &self.message else { return Newest::Nothing };
         let length = message.len();
         match target.get_mut(..length) {
@@ -54,30 +56,5 @@ impl Kept {
             None => return Newest::Needs(length),
         }
         Newest::Message { length, sequence: *sequence, time: *time }
-    }
-}
-
-impl StreamReader {
-    /// As [`ringbell_ring::Consumer::newest`], of the messages that have arrived.
-    pub(crate) fn newest(&mut self, target: &mut [u8]) -> Result<Newest, Fault> {
-        let mut kept = self.kept.take().unwrap_or_default();
-        let taken = self.take_in(&mut kept);
-        let newest = kept.copy(target);
-        self.kept = Some(kept);
-        taken.map(|()| newest)
-    }
-
-    fn take_in(&mut self, kept: &mut Kept) -> Result<(), Fault> {
-        for _ in 0..MOST_BATCHES {
-            match self.read(&mut kept.slab, 0, &mut kept.table)? {
-                Read::Messages { count, batch_sequence, batch_time, .. } => {
-                    kept.keep(count, (batch_sequence, batch_time));
-                }
-                Read::Needs(bytes) => kept.slab = vec![0; bytes.next_multiple_of(SLAB)],
-                Read::Large(_) => self.skip_large(),
-                Read::Empty => break,
-            }
-        }
-        Ok(())
     }
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use ringbell_ring::{Entry, Fault, Feed, Piece, Position, PublisherCounters, Read, Report, SlotView};
+use ringbell_ring::{Entry, Fault, Feed, Newest, Piece, Position, PublisherCounters, Read, Report, SlotView};
 
 use super::counters;
 use super::newest::Kept;
@@ -27,6 +27,8 @@ use crate::sys::seqpacket;
 
 /// The most datagrams that a read takes before it returns, whatever they contain.
 const MAX_DATAGRAMS: usize = 64;
+/// The most batches that a look for the newest message takes in. The next look goes on.
+const MAX_BATCHES: usize = 1024;
 /// A look at a socket is a system call. It takes as long as this number of looks at memory.
 const ITERATIONS_PER_SYSCALL: u32 = 64;
 /// How long statistics wait for the publisher's counters, and how long a subscriber that leaves a durable position
@@ -63,7 +65,7 @@ pub(crate) struct StreamReader {
     counters: PublisherCounters,
     slots: Vec<SlotView>,
     /// The newest message, for a reader that wants no other.
-    pub(super) kept: Option<Box<Kept>>,
+    kept: Option<Box<Kept>>,
 }
 
 /// Whether more can come.
@@ -212,6 +214,29 @@ impl StreamReader {
             }
         }
         Ok(Piece::Nothing)
+    }
+
+    /// As [`ringbell_ring::Consumer::newest`], of the messages that have arrived.
+    pub(crate) fn newest(&mut self, target: &mut [u8]) -> Result<Newest, Fault> {
+        let mut kept = self.kept.take().unwrap_or_default();
+        let taken = self.take_in(&mut kept);
+        let newest = kept.copy(target);
+        self.kept = Some(kept);
+        taken.map(|()| newest)
+    }
+
+    fn take_in(&mut self, kept: &mut Kept) -> Result<(), Fault> {
+        for _ in 0..MAX_BATCHES {
+            match self.read(&mut kept.slab, 0, &mut kept.table)? {
+                Read::Messages { count, batch_sequence, batch_time, .. } => {
+                    kept.keep(count, (batch_sequence, batch_time));
+                }
+                Read::Needs(bytes) => kept.grow(bytes),
+                Read::Large(_) => self.skip_large(),
+                Read::Empty => break,
+            }
+        }
+        Ok(())
     }
 
     /// Whether the message that is held may not be handed out yet, because the publisher cannot be told of it.
