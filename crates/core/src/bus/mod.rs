@@ -6,6 +6,7 @@
 //! made from the bus. In a forked child every call fails with `ERR_RINGBELL_CLOSED`, and the child removes nothing of
 //! its parent's.
 
+pub(crate) mod arbiter;
 mod death;
 pub(crate) mod directory;
 mod event;
@@ -39,6 +40,7 @@ pub use crate::record::{
 };
 
 pub(crate) use crate::record::Granted;
+use arbiter::{Arbiter, News};
 pub(crate) use directory::Directory;
 pub(crate) use event::Sink;
 pub(crate) use options::Serve;
@@ -96,6 +98,7 @@ struct Inner {
 /// The bus thread, and the registry on it.
 struct Running {
     registry: RegistryHandle,
+    news: News,
     // Ends the thread when dropped.
     _owner: Owner,
 }
@@ -336,23 +339,36 @@ impl Bus {
         Ok(self.registry()?.thread().clone())
     }
 
+    /// The file of this name in the bus directory, which arbitrates between processes.
+    pub(crate) fn arbiter(&self, file: String) -> Result<Arbiter> {
+        self.start(|running| {
+            let handle = running.registry.thread().clone();
+            Arbiter::new(Arc::clone(self.dir()), file, running.news.clone(), handle)
+        })
+    }
+
     /// The registry on the bus thread. Starts the thread if it does not run.
     fn registry(&self) -> Result<RegistryHandle> {
+        self.start(|running| running.registry.clone())
+    }
+
+    /// Uses what runs. Starts the thread if it does not run.
+    fn start<T>(&self, call: impl FnOnce(&Running) -> T) -> Result<T> {
         self.check_open()?;
         let mut running = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner);
         if self.inner.closed.load(Ordering::SeqCst) {
             return Err(Error::Closed { what: "bus" });
         }
         if let Some(running) = running.as_ref() {
-            return Ok(running.registry.clone());
+            return Ok(call(running));
         }
         let Inner { directory, view, options, .. } = &*self.inner;
         let registry =
             Registry::new(Arc::clone(directory), Arc::clone(view), options.inotify, options.poll_interval)?;
         let owner = Owner::start()?;
         let registry = RegistryHandle::add(owner.handle(), registry);
-        *running = Some(Running { registry: registry.clone(), _owner: owner });
-        Ok(registry)
+        let news = News::new(owner.handle().clone(), options.inotify, options.poll_interval);
+        Ok(call(running.insert(Running { registry, news, _owner: owner })))
     }
 
     /// Reports that this process changed the directory. The view must catch up before its next use.

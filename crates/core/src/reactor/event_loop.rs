@@ -303,6 +303,7 @@ fn run_commands(event_loop: &mut EventLoop) -> bool {
                     drop(done);
                 }
                 Command::Visit(token, visit) => event_loop.visit(token, visit),
+                Command::Call(token) => event_loop.call(token.0),
                 Command::Stop => event_loop.ended = true,
             }
         }

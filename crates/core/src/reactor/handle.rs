@@ -34,6 +34,8 @@ pub(super) enum Command {
     /// The sender is dropped after the watched object.
     Remove(Token, Option<Sender<()>>),
     Visit(Token, Visit),
+    /// Calls `ready`.
+    Call(Token),
     Stop,
 }
 
@@ -70,6 +72,21 @@ impl Handle {
         token
     }
 
+    /// Adds an object that is made with its own token, and calls its `ready` as soon as possible.
+    pub(crate) fn add_with<T: Watched>(&self, make: impl FnOnce(Token) -> T) -> Resident<T> {
+        let token = self.token();
+        let command = Command::Add(token, Box::new(make(token)), Some(Instant::now()));
+        if let Some(Command::Add(_, mut watched, _)) = self.send(command) {
+            watched.failed(&Error::Closed { what: "bus" });
+        }
+        Resident { token, of: PhantomData }
+    }
+
+    /// Calls `ready` of an object soon, whatever it waits for. Nothing happens when it is gone.
+    pub(crate) fn call(&self, token: Token) {
+        self.send(Command::Call(token));
+    }
+
     /// Adds an object that other threads visit later.
     pub(crate) fn add_resident<T: Watched>(&self, watched: T) -> Resident<T> {
         Resident { token: self.add(Box::new(watched), None), of: PhantomData }
@@ -102,6 +119,11 @@ impl Handle {
             // This ends when the sender is dropped: the object was removed, or the thread has ended.
             let _ = wait.recv();
         }
+    }
+
+    /// Removes the object soon, without waiting.
+    pub(crate) fn remove_soon(&self, token: Token) {
+        self.send(Command::Remove(token, None));
     }
 
     /// Whether the caller runs on the bus thread.

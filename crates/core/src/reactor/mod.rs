@@ -75,6 +75,12 @@ pub(crate) struct Resident<T> {
     of: PhantomData<fn(T)>,
 }
 
+impl<T> Resident<T> {
+    pub(crate) fn token(self) -> Token {
+        self.token
+    }
+}
+
 impl<T> Clone for Resident<T> {
     fn clone(&self) -> Resident<T> {
         *self

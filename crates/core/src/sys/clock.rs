@@ -9,6 +9,13 @@ pub(crate) fn monotonic_ns() -> u64 {
     nanoseconds(ClockId::CLOCK_MONOTONIC)
 }
 
+/// # Microseconds of `CLOCK_BOOTTIME`: since the machine started, with the time that it was suspended
+///
+/// References: clock_gettime(2). Errors: none, as above.
+pub(crate) fn boottime_us() -> u64 {
+    nanoseconds(ClockId::CLOCK_BOOTTIME) / 1000
+}
+
 /// # Nanoseconds of `CLOCK_MONOTONIC_COARSE`: the same clock as of the kernel's last tick, 1 to 10 milliseconds ago
 ///
 /// It costs a quarter of the exact clock. References: clock_gettime(2). Errors: none, as above.
@@ -44,5 +51,7 @@ mod tests {
         let recent = recent_ns();
         assert!(0 < recent && recent <= monotonic_ns());
         assert!(file_stamp_ns() > 0);
+        let since_start = boottime_us();
+        assert!(since_start >= before / 1000 && since_start <= boottime_us());
     }
 }

@@ -1,21 +1,27 @@
-//! inotify: the changes of the names in one directory.
+//! inotify: the changes of the names in one directory, and what happens to single files.
 //!
-//! Invariant: it watches names and the directory itself, never contents. (A write to an `O_TMPFILE` file would show up
-//! as a change of a name that does not exist.) A burst of changes of one name is reported once. Called by the bus
-//! thread. An event may be out of date when it is read, so the caller must look at what the name stands for now.
+//! Invariant: a directory is watched for its names and for itself, never for contents. (A write to an `O_TMPFILE` file
+//! would show up as a change of a name that does not exist.) A burst of changes of one name or file is reported once.
+//! Called by the bus thread. An event may be out of date when it is read, so the caller must look at what the name or
+//! file stands for now.
 
 use std::collections::HashSet;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use nix::errno::Errno;
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify as NixInotify};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify as NixInotify, WatchDescriptor};
 
 use crate::error::{Error, Result};
 
 const DIRECTORY: AddWatchFlags =
     AddWatchFlags::IN_DELETE_SELF.union(AddWatchFlags::IN_MOVE_SELF).union(AddWatchFlags::IN_ONLYDIR);
 const GOING: AddWatchFlags = AddWatchFlags::IN_MOVED_FROM.union(AddWatchFlags::IN_DELETE);
+/// Of one file: it was written, a process that could write it has closed it, or its names changed.
+const FILE: AddWatchFlags = AddWatchFlags::IN_MODIFY
+    .union(AddWatchFlags::IN_CLOSE_WRITE)
+    .union(AddWatchFlags::IN_ATTRIB)
+    .union(AddWatchFlags::IN_MOVE_SELF);
 const COMING: AddWatchFlags = AddWatchFlags::IN_CREATE.union(AddWatchFlags::IN_MOVED_TO);
 
 /// What one reading of the queue brought. A removed directory does not show while a process has it, or a file of it,
@@ -47,8 +53,7 @@ impl Inotify {
     /// Errors: [`Error::Resource`]: a user has 128 instances by default (`fs.inotify.max_user_instances`), and a
     /// limited number of watches; [`Error::Os`] (ENOENT without /proc).
     pub(crate) fn open(directory: BorrowedFd<'_>, coming: bool) -> Result<Inotify> {
-        let inner = NixInotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)
-            .map_err(|errno| Error::os("inotify_init1", errno, "cannot watch the bus directory"))?;
+        let inner = instance()?;
         let path = format!("/proc/self/fd/{}", directory.as_raw_fd());
         let mask = if coming { DIRECTORY | GOING | COMING } else { DIRECTORY | GOING };
         inner
@@ -93,4 +98,74 @@ impl AsFd for Inotify {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.inner.as_fd()
     }
+}
+
+/// # An inotify instance that watches files by their descriptors
+///
+/// References: inotify(7). Whoever has a lock on a file and ends closes it, so its end shows as `IN_CLOSE_WRITE`. The
+/// kernel reports that just *before* it frees the lock.
+#[derive(Debug)]
+pub(crate) struct FileInotify {
+    inner: NixInotify,
+}
+
+impl FileInotify {
+    /// # An instance that watches nothing yet; non-blocking, close-on-exec
+    ///
+    /// References: inotify_init1(2). Errors: as for [`Inotify::open`].
+    pub(crate) fn open() -> Result<FileInotify> {
+        Ok(FileInotify { inner: instance()? })
+    }
+
+    /// # Watches one file, or a directory for its own end
+    ///
+    /// References: inotify_add_watch(2). The same file gives the same number.
+    ///
+    /// Errors: as for [`Inotify::open`].
+    pub(crate) fn watch(&self, fd: BorrowedFd<'_>, is_directory: bool) -> Result<WatchDescriptor> {
+        let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+        self.inner
+            .add_watch(path.as_str(), if is_directory { DIRECTORY } else { FILE })
+            .map_err(|errno| Error::os("inotify_add_watch", errno, "cannot watch a file of the bus"))
+    }
+
+    /// # Stops watching a file
+    ///
+    /// References: inotify_rm_watch(2). The kernel may have done so before, when the file's last name went.
+    pub(crate) fn forget(&self, number: WatchDescriptor) {
+        let _ = self.inner.rm_watch(number);
+    }
+
+    /// # The files that something happened to, without waiting; `None`: any of them
+    ///
+    /// Errors: [`Error::Resource`] (ENOMEM).
+    pub(crate) fn read(&self) -> Result<Option<HashSet<WatchDescriptor>>> {
+        let mut touched = HashSet::new();
+        let mut overflowed = false;
+        // Bounded, as in `Inotify::read`.
+        for _ in 0..1024 {
+            match self.inner.read_events() {
+                Ok(events) => {
+                    for event in events {
+                        overflowed |= event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW);
+                        touched.insert(event.wd);
+                    }
+                }
+                Err(Errno::EAGAIN | Errno::EINTR) => break,
+                Err(errno) => return Err(Error::os("read", errno, "cannot read inotify events")),
+            }
+        }
+        Ok((!overflowed).then_some(touched))
+    }
+}
+
+impl AsFd for FileInotify {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inner.as_fd()
+    }
+}
+
+fn instance() -> Result<NixInotify> {
+    NixInotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)
+        .map_err(|errno| Error::os("inotify_init1", errno, "cannot watch the bus directory"))
 }

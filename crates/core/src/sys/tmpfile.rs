@@ -193,7 +193,7 @@ impl New<'_> {
 }
 
 /// Without this check the kernel answers with SIGXFSZ, which kills.
-fn fits_file_size_limit(size: usize) -> Result<()> {
+pub(crate) fn fits_file_size_limit(size: usize) -> Result<()> {
     let limit = getrlimit(Resource::RLIMIT_FSIZE).map_or(u64::MAX, |limits| limits.0);
     if size as u64 > limit {
         return Err(Error::os("write", Errno::EFBIG, format!("cannot write {size} bytes")));
