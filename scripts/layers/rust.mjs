@@ -27,6 +27,7 @@ const ORDER = [
   'port',
   'topic',
   'channel',
+  'sync',
   'doctor',
   'guide',
 ]

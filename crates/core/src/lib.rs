@@ -163,6 +163,7 @@ mod port;
 mod reactor;
 mod record;
 pub mod segment;
+pub mod sync;
 mod sys;
 pub mod topic;
 

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::error::Result;
 use crate::reactor::Watched;
-use crate::record::{Access, ChannelRecord, Group, Rung, TopicRecord};
+use crate::record::{Access, ChannelRecord, Group, Rung, SyncRecord, TopicRecord};
 
 /// Makes the handler of a new listening socket. Called once for each socket, and again when the directory was lost.
 pub(crate) type Serve = Box<dyn FnMut(OwnedFd) -> Result<Box<dyn Watched>> + Send>;
@@ -81,6 +81,8 @@ pub struct Announcement {
     pub topic: Option<TopicRecord>,
     /// What a server's clients need.
     pub channel: Option<ChannelRecord>,
+    /// What the other members of a lock, semaphore, flag or sharded mutex need.
+    pub sync: Option<SyncRecord>,
     /// Free data for the reader.
     pub metadata: Map<String, Value>,
     /// Addresses of any kind, by name.
@@ -105,6 +107,7 @@ impl Announcement {
             offers: Vec::new(),
             topic: None,
             channel: None,
+            sync: None,
             metadata: Map::new(),
             endpoints: BTreeMap::new(),
             codec: None,

@@ -232,9 +232,10 @@ impl Combiner<'_> {
             if !is_me {
                 return Then::GiveBack(gate_now);
             }
-            let lost = self.table.member(head.member).map_or(0, |member| {
-                member.requests[head.place].lost.load(Ordering::Relaxed)
-            });
+            let lost = self
+                .table
+                .member(head.member)
+                .map_or(0, |member| member.requests[head.place].lost.load(Ordering::Relaxed));
             let handoff = gate.has(Gate::HANDOFF) || lost >= PATIENCE;
             return Then::GiveBack(gate_now.without(Gate::NUDGED).set(Gate::HANDOFF, handoff));
         }

@@ -52,9 +52,7 @@ impl Shape {
         let fits = match self.kind {
             Kind::Lock | Kind::Flag => one && self.permits == 0,
             Kind::Semaphore => one && (1..=MAX_PERMITS).contains(&self.permits),
-            Kind::Sharded => {
-                self.cells.is_power_of_two() && self.cells <= MAX_CELLS && self.permits == 0
-            }
+            Kind::Sharded => self.cells.is_power_of_two() && self.cells <= MAX_CELLS && self.permits == 0,
         };
         fits && (1..=MAX_MEMBERS).contains(&self.members)
     }
@@ -85,9 +83,8 @@ impl TableMemory {
     #[allow(unsafe_code)]
     pub unsafe fn from_raw(base: NonNull<u8>, shape: Shape) -> Self {
         // SAFETY: the caller promised that all of the table is mapped there.
-        let (cells, members) = unsafe {
-            (base.add(CELLS_OFFSET), base.add(CELLS_OFFSET + shape.cells * CELL_LEN))
-        };
+        let (cells, members) =
+            unsafe { (base.add(CELLS_OFFSET), base.add(CELLS_OFFSET + shape.cells * CELL_LEN)) };
         Self { header: base.cast(), cells: cells.cast(), members: members.cast(), shape }
     }
 

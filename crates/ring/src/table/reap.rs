@@ -131,11 +131,17 @@ impl TableMemory {
     /// Who holds a cell alone, and how many permits or shared holds are taken, as the table says.
     pub fn holders(&self, cell: usize) -> (Option<usize>, u64) {
         let held = (0..self.high()).filter_map(|member| self.member(member));
-        let held = held.fold(0, |sum: u64, member| sum.saturating_add(member.own.held.load(Ordering::Acquire)));
+        let held =
+            held.fold(0, |sum: u64, member| sum.saturating_add(member.own.held.load(Ordering::Acquire)));
         (self.gate(cell).owning_member(), held)
     }
 
-    /// How many requests wait, for each of them: the member and whether it wants the cell alone.
+    /// Permits, or shared holds, that a member has.
+    pub fn held_by(&self, member: usize) -> u64 {
+        self.member(member).map_or(0, |member| member.own.held.load(Ordering::Acquire))
+    }
+
+    /// The requests that wait: for each of them the member and whether it wants the cell alone.
     pub fn waiting(&self) -> impl Iterator<Item = (usize, super::words::Want)> + '_ {
         (0..self.high()).filter_map(|index| Some((index, self.member(index)?))).flat_map(|(index, member)| {
             let words = member.requests.iter().map(|place| Request(place.word.load(Ordering::Acquire)));

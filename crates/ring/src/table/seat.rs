@@ -189,6 +189,11 @@ impl Seat {
         self.combiner(cell, true, wakes).combine()
     }
 
+    /// Whether there is a request in this place, waiting or granted.
+    pub fn is_asking(&self, place: usize) -> bool {
+        self.table.word(self.member, place).is_some_and(|word| word.state() != State::Free)
+    }
+
     /// Whether the request was granted. Then call [`Seat::accept`].
     pub fn is_granted(&self, place: usize) -> bool {
         self.table.word(self.member, place).is_some_and(|word| word.state() == State::Granted)
