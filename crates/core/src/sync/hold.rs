@@ -12,12 +12,15 @@ impl Member {
     /// Gives back. What goes wrong is told by the next call: the member is unusable then.
     #[inline]
     pub(super) fn give_back(&self, cell: usize, want: Want) {
-        let _ = match want {
-            Want::Exclusive => self.with(|seat, wakes| seat.unlock(cell, wakes)),
-            Want::Shared => self.with(|seat, wakes| seat.give_back(cell, 1, wakes)),
-            Want::Permits(permits) => self.with(|seat, wakes| seat.give_back(cell, permits, wakes)),
+        if self.table.mapped.is_foreign() {
+            return;
+        }
+        let _ = self.with_unchecked(|seat, wakes| match want {
+            Want::Exclusive => seat.unlock(cell, wakes),
+            Want::Shared => seat.give_back(cell, 1, wakes),
+            Want::Permits(permits) => seat.give_back(cell, permits, wakes),
             Want::Value(_) => Ok(()),
-        };
+        });
     }
 }
 

@@ -142,6 +142,15 @@ impl Member {
     #[inline]
     pub(super) fn with<T>(&self, call: impl FnOnce(&Seat, &mut Members) -> Result<T, Fault>) -> Result<T> {
         self.check()?;
+        self.with_unchecked(call)
+    }
+
+    /// The same for what must be given back, also when the bus was closed meanwhile. Not in a forked child.
+    #[inline]
+    pub(super) fn with_unchecked<T>(
+        &self,
+        call: impl FnOnce(&Seat, &mut Members) -> Result<T, Fault>,
+    ) -> Result<T> {
         let mut wakes = Members::none();
         let result = call(&self.seat, &mut wakes);
         if !wakes.is_empty() {

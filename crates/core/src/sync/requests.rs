@@ -332,11 +332,11 @@ impl Wait {
     fn withdraw(mut self) {
         if let Some(place) = self.place.take() {
             let member = Arc::clone(&self.hold.member);
-            if member.seat.is_asking(place)
-                && let Ok(Some(_)) = member.withdraw(place)
-                && let Some(cell) = self.rest.pop_front()
+            if let Some(cell) = self.rest.front()
+                && !member.table.mapped.is_foreign()
+                && member.seat.is_asking(place)
             {
-                self.hold.cells.push(cell);
+                member.abandon(place, *cell, self.hold.want);
             }
             member.free_place(place);
         }

@@ -41,6 +41,9 @@ impl Member {
         // A request is granted if only a combiner is in the way, or a holder that has just gone.
         let Some(place) = self.try_place() else { return Ok(None) };
         let result = self.ask_and_look(place, cell, want);
+        if result.is_err() {
+            self.abandon(place, cell, want);
+        }
         self.free_place(place);
         result
     }
@@ -62,6 +65,19 @@ impl Member {
             return Ok(None);
         }
         self.with(|seat, wakes| seat.accept(place, wakes)).map(Some)
+    }
+
+    /// Withdraws a request whose caller has failed, and gives back what it was granted.
+    pub(super) fn abandon(&self, place: usize, cell: usize, want: Want) {
+        if self.table.mapped.is_foreign() {
+            return;
+        }
+        // An error here is the member's own already: it is never used again.
+        if let Ok(false) = self.with_unchecked(|seat, wakes| seat.cancel(place, wakes))
+            && self.with_unchecked(|seat, wakes| seat.accept(place, wakes)).is_ok()
+        {
+            self.give_back(cell, want);
+        }
     }
 
     /// Takes it if nobody has it and nobody waits.
@@ -108,6 +124,9 @@ impl Member {
         };
         let Some(place) = self.take_place(deadline)? else { return Err(late()) };
         let result = self.wait(place, cell, want, ticket, deadline);
+        if result.is_err() {
+            self.abandon(place, cell, want);
+        }
         self.free_place(place);
         result?.ok_or_else(late)
     }
