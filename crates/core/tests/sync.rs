@@ -288,7 +288,7 @@ fn another_user_is_refused_and_told_why() {
     let lock = bus.lock("a").unwrap();
     let mut stranger = Role::start(&format!("stranger {gid}"), &place.path, &[]);
     let said = stranger.heard();
-    assert!(said.starts_with("ERR_RINGBELL_ACQUIRE ") && said.contains("user"), "{said}");
+    assert!(said.starts_with("ERR_RINGBELL_NO_PERMISSION ") && said.contains("one user"), "{said}");
     drop(lock);
 }
 

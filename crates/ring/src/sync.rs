@@ -82,6 +82,8 @@ pub(crate) mod mortal {
                 #[derive(Debug, Default)]
                 pub struct $name(loom::sync::atomic::$name);
 
+                // Not every type uses every operation.
+                #[allow(dead_code)]
                 impl $name {
                     pub fn load(&self, order: Ordering) -> $type {
                         step();

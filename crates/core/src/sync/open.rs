@@ -149,6 +149,7 @@ impl Opening<'_> {
         loop {
             let members = self.members()?;
             for record in &members {
+                self.permitted(record)?;
                 self.spec.fits(&self.what, record)?;
                 match self.acquire(record) {
                     Ok(table) => return Ok(table),
@@ -169,6 +170,18 @@ impl Opening<'_> {
             let pause = young.unwrap_or(AGE).min(self.left()?);
             self.bus.watch(Filter::Exact(self.service.clone()))?.next(Some(pause))?;
         }
+    }
+
+    /// Whoever has a table can write all of it, so it is for one user. Root may join, as it may everything.
+    fn permitted(&self, record: &Record) -> Result<()> {
+        if !record.is_of_other_user() || nix::unistd::geteuid().is_root() {
+            return Ok(());
+        }
+        let what = format!(
+            "{} belongs to uid {}, and only processes of one user can share it",
+            self.what, record.uid
+        );
+        Err(Error::NoPermission { what })
     }
 
     fn members(&self) -> Result<Vec<Arc<Record>>> {

@@ -113,7 +113,9 @@ impl Member {
         if want == Want::Exclusive {
             for _ in 0..patience.spins {
                 std::hint::spin_loop();
-                if let Some(taken) = self.seat.try_lock(cell) {
+                if self.seat.looks_free(cell)
+                    && let Some(taken) = self.seat.try_lock(cell)
+                {
                     return Ok(taken);
                 }
             }

@@ -107,6 +107,13 @@ impl Seat {
         None
     }
 
+    /// Whether [`Seat::try_lock`] is worth a try. It only reads, so it does not take the gate from its holder's processor.
+    #[inline]
+    pub fn looks_free(&self, cell: usize) -> bool {
+        let gate = self.table.gate(cell);
+        gate.owner() == Owner::Nobody && !gate.has(Gate::SHARED | Gate::HANDOFF)
+    }
+
     /// Gives a cell back that the member holds alone.
     ///
     /// # Errors
