@@ -132,7 +132,7 @@ impl Requests {
     /// # Errors
     /// As [`Lock::lock`], and `ERR_RINGBELL_RESOURCE` when there can be no thread.
     pub fn lock(&self, lock: &Lock, mode: Mode) -> Result<Outcome> {
-        self.request(&lock.member, vec![0], mode.want())
+        self.request(&lock.member, &[0], mode.want())
     }
 
     /// Takes a lock if nobody has it.
@@ -148,7 +148,7 @@ impl Requests {
     /// # Errors
     /// As [`Semaphore::acquire`], and `ERR_RINGBELL_RESOURCE` when there can be no thread.
     pub fn acquire(&self, semaphore: &Semaphore, permits: u32) -> Result<Outcome> {
-        self.request(&semaphore.member, vec![0], semaphore.want(permits)?)
+        self.request(&semaphore.member, &[0], semaphore.want(permits)?)
     }
 
     /// Takes permits if they are free and nobody waits.
@@ -168,7 +168,8 @@ impl Requests {
         mutex: &ShardedMutex,
         keys: impl IntoIterator<Item = K>,
     ) -> Result<Outcome> {
-        self.request(&mutex.member, mutex.shards_of(keys).into_iter().collect(), Want::Exclusive)
+        let cells: Vec<usize> = mutex.shards_of(keys).into_iter().collect();
+        self.request(&mutex.member, &cells, Want::Exclusive)
     }
 
     /// Waits until the flag has this value. The answer is [`Answer::Reached`].
@@ -179,7 +180,7 @@ impl Requests {
         if flag.get()? == value {
             return Ok(Outcome::Now(Answer::Reached));
         }
-        self.request(&flag.member, vec![0], wanted(value))
+        self.request(&flag.member, &[0], wanted(value))
     }
 
     /// Withdraws a request. True: no answer comes. False: its answer was given already, or it is no request that waits.
@@ -209,7 +210,14 @@ impl Requests {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn request(&self, member: &Arc<Member>, cells: Vec<usize>, want: Want) -> Result<Outcome> {
+    fn request(&self, member: &Arc<Member>, cells: &[usize], want: Want) -> Result<Outcome> {
+        if let [cell] = cells
+            && let Some(taken) = member.take_now(*cell, want)?
+        {
+            let cells = vec![*cell];
+            let (member, abandoned) = (Arc::clone(member), taken.abandoned);
+            return Ok(Outcome::Now(Answer::Held(Hold { member, cells, want, abandoned })));
+        }
         member.check()?;
         let token = self.token();
         let wait = Wait {
@@ -218,7 +226,7 @@ impl Requests {
             place: None,
             ticket: member.seat.ticket(),
             hold: Hold { member: Arc::clone(member), cells: Vec::new(), want, abandoned: false },
-            rest: cells.into(),
+            rest: cells.iter().copied().collect(),
         };
         match member.begin_async(wait)? {
             Some(answer) => Ok(Outcome::Now(answer)),
