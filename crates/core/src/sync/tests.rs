@@ -112,3 +112,42 @@ fn permits_flags_and_shards() {
     drop(held);
     first.lock_timeout(b"e", PATIENCE).unwrap().release();
 }
+
+/// A member of this user writes anything anywhere. The others keep their time limits, and report it or go on.
+#[test]
+fn a_hostile_member_breaks_the_table_and_nobody_else() {
+    let place = Place::watched(240);
+    let bus = place.bus();
+    let mut random = 7u64;
+    let mut next = || {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        random >> 24
+    };
+    for name in 0..20 {
+        let lock = bus.lock(&format!("a{name}")).unwrap();
+        let semaphore = bus.semaphore(&format!("a{name}"), 2).unwrap();
+        for _ in 0..40 {
+            for table in [&lock.member.table, &semaphore.member.table] {
+                let at = if next() % 2 == 0 { next() % 1200 } else { next() % 4096 };
+                let value = if next() % 2 == 0 { next() % 64 } else { u64::MAX - next() };
+                let at = i64::try_from(at & !7).unwrap();
+                nix::sys::uio::pwrite(&table.fd, &value.to_le_bytes(), at).unwrap();
+            }
+            let soon = Duration::from_millis(1);
+            let codes = [
+                lock.lock_timeout(soon).err(),
+                lock.lock_shared_timeout(soon).err(),
+                lock.try_lock().err(),
+                lock.query().err(),
+                semaphore.acquire_timeout(1, soon).err(),
+                semaphore.try_acquire(2).err(),
+                semaphore.available().err(),
+            ];
+            for error in codes.into_iter().flatten() {
+                let known = ["ERR_RINGBELL_TIMEOUT", "ERR_RINGBELL_CORRUPT_PEER"];
+                assert!(known.contains(&error.code()), "{error}");
+            }
+        }
+    }
+    drop(bus.lock("untouched").unwrap().try_lock().unwrap().unwrap());
+}
