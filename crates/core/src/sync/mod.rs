@@ -130,9 +130,3 @@ impl Opening {
         Spec { kind, cells, permits }
     }
 }
-
-/// FNV-1a, 64 bits: the hash of `docs/protocol.md` for keys and names.
-fn hash(bytes: &[u8]) -> u64 {
-    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)
-}

@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::handshake::wire::id_bytes;
 use crate::handshake::{Acquirer, Acquisition, Ask, Done, serve};
 use crate::record::{MAX_NAME, Record, Rung, check_name};
-use crate::segment::{OwnTable, create_table, words};
+use crate::segment::{OwnTable, create_table, fnv1a, words};
 use crate::sys::{duplicate, lock, proc, random};
 
 /// The file that arbitrates for all names.
@@ -36,7 +36,7 @@ const AGE: Duration = Duration::from_millis(500);
 /// The two bytes of a name: the first one is for who opens it, the second one is shared by its members. Two names can
 /// have the same bytes. Then they are opened one after the other, and a member of one delays a new table of the other.
 fn bytes(service: &str) -> (u64, u64) {
-    let hash = super::hash(service.as_bytes());
+    let hash = fnv1a(service.as_bytes());
     (1 | hash >> 4 << 1, 1 << 61 | hash >> 4 << 1)
 }
 

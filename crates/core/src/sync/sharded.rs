@@ -13,6 +13,7 @@ use super::hold::Guard;
 use super::member::Member;
 use super::wait::Patience;
 use crate::error::Result;
+use crate::segment::fnv1a;
 
 /// A mutex with shards, between processes. Clones are the same member.
 #[derive(Clone, Debug)]
@@ -50,7 +51,7 @@ impl ShardedMutex {
 
     /// The shard of a key: its FNV-1a hash, the upper half folded into the lower one, modulo the number of shards.
     pub fn shard_of(&self, key: &[u8]) -> usize {
-        let hash = super::hash(key);
+        let hash = fnv1a(key);
         (hash ^ hash >> 32) as usize & (self.shards() - 1)
     }
 

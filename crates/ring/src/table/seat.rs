@@ -8,7 +8,7 @@
 use super::combine::{Combiner, RESTLESS};
 use super::layout::{Member, Place};
 use super::members::Members;
-use super::memory::{Kind, TableMemory};
+use super::memory::TableMemory;
 use super::words::{Gate, Owner, Request, State, Want};
 use crate::read::Fault;
 use crate::sync::Ordering;
@@ -395,10 +395,5 @@ impl Seat {
     /// The caller has places 0 to `REQUESTS - 1` and gives them out.
     fn place(&self, place: usize) -> &Place {
         &self.own().requests[place]
-    }
-
-    /// Whether the table is of this kind.
-    pub fn is_of(&self, kind: Kind) -> bool {
-        self.table.shape().kind == kind
     }
 }
