@@ -28,7 +28,8 @@ const LONG: usize = 400;
 fn explore(bound: usize, body: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = builder.preemption_bound.or(Some(bound));
-    builder.max_branches = 10_000;
+    // One run has every death of the cleaner, one after the other.
+    builder.max_branches = if bound == 0 { 400_000 } else { 10_000 };
     builder.check(body);
 }
 
@@ -214,7 +215,7 @@ fn one_dies_alone_and_its_cleaner_too() {
         for waiting in [Want::Exclusive, want] {
             let waiting = if kind == Kind::Semaphore { want } else { waiting };
             for n in 0..LONG {
-                let over = Arc0::default();
+                let over = Note::default();
                 let seen = over.clone();
                 explore(0, move || {
                     for m in 0..LONG {
@@ -222,10 +223,10 @@ fn one_dies_alone_and_its_cleaner_too() {
                         let seats = [0, 1, 2].map(|member| join(world.memory, member));
                         let bells = [0, 1, 2].map(|member| world.memory.bell(member));
                         // The first one is inside, and gives back to the one that waits.
-                        world.live_until_asked(&seats[0], want);
+                        world.come_in(&seats[0], want);
                         world.ask(&seats[1], waiting);
                         let died = lives(n, || {
-                            world.leave_as(&seats[0], want);
+                            world.leave(&seats[0], want);
                             world.live(&seats[0], want);
                         });
                         world.inside.store(0, Ordering::Relaxed);
@@ -254,11 +255,11 @@ fn one_dies_alone_and_its_cleaner_too() {
     }
 }
 
-/// A flag across runs of a model.
+/// A note that outlives the runs of a model.
 #[derive(Clone, Default)]
-struct Arc0(std::sync::Arc<std::sync::atomic::AtomicBool>);
+struct Note(std::sync::Arc<std::sync::atomic::AtomicBool>);
 
-impl Arc0 {
+impl Note {
     fn store(&self, value: bool) {
         self.0.store(value, std::sync::atomic::Ordering::Relaxed);
     }
@@ -270,7 +271,7 @@ impl Arc0 {
 
 impl World {
     /// Takes it, and stays inside.
-    fn live_until_asked(&self, seat: &Seat, want: Want) {
+    fn come_in(&self, seat: &Seat, want: Want) {
         let mut wakes = Members::none();
         let taken = match want {
             Want::Exclusive => seat.try_lock(0).is_some(),
@@ -279,16 +280,12 @@ impl World {
         assert!(taken);
         self.inside.fetch_add(1, Ordering::Relaxed);
     }
-
-    fn leave_as(&self, seat: &Seat, want: Want) {
-        self.leave(seat, want);
-    }
 }
 
 /// One member dies before its n-th access while another one acts. For every n that is a model of its own.
 fn one_dies_beside(kind: Kind, permits: u32, (dying, living): (Want, Want)) {
     for n in 0..LONG {
-        let over = Arc0::default();
+        let over = Note::default();
         let seen = over.clone();
         explore(2, move || {
             let world = World::new(kind, permits);
@@ -302,7 +299,8 @@ fn one_dies_beside(kind: Kind, permits: u32, (dying, living): (Want, Want)) {
             if other.join().unwrap() == Ok(()) {
                 seen.store(true);
             } else {
-                seen.0.store(false, std::sync::atomic::Ordering::Relaxed);
+                // In this run the end was not reached, so a later death must be tried.
+                seen.store(false);
             }
             world.reap(0, 1);
             world.inside.store(0, Ordering::Relaxed);
@@ -334,15 +332,15 @@ fn one_dies_beside_another_one_at_a_semaphore() {
 fn somebody_acts_while_the_dead_one_is_cleaned_up() {
     for (kind, permits, want) in models() {
         for n in 0..LONG {
-            let over = Arc0::default();
+            let over = Note::default();
             let seen = over.clone();
             explore(2, move || {
                 let world = World { most: 3, ..World::new(kind, permits) };
                 let seats = [0, 1, 2].map(|member| join(world.memory, member));
                 let bells = [0, 1, 2].map(|member| world.memory.bell(member));
-                world.live_until_asked(&seats[0], want);
+                world.come_in(&seats[0], want);
                 world.ask(&seats[1], Want::Exclusive.of(kind, want));
-                if lives(n, || world.leave_as(&seats[0], want)) == Ok(()) {
+                if lives(n, || world.leave(&seats[0], want)) == Ok(()) {
                     seen.store(true);
                 }
                 let actor = {
