@@ -4,16 +4,6 @@
 //!
 //! After each run the dead are reaped, everybody who was woken looks again, and then: nobody waits for what is free, and
 //! nothing is held by nobody. While it runs, two are never inside at once.
-//!
-//! Each row is a fault that was made on purpose, and the test that then fails:
-//!
-//! | fault | test that fails |
-//! | --- | --- |
-//! | `settle` does not look again at a dirty gate | `two_members…`, `permits…` |
-//! | `reap` does not take over the gate of a dead combiner | `one_dies_alone…` |
-//! | `reap` wakes nobody | `one_dies_alone…` |
-//! | `mend` does not do the second step of a grant | `one_dies_alone…` |
-//! | `accept` frees the place before it counts the permits | `permits…` |
 #![cfg(loom)]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
