@@ -177,6 +177,36 @@ fn permits_are_never_given_twice_and_never_lost() {
     two(Kind::Semaphore, 1, (Want::Permits(1), Want::Permits(1)));
 }
 
+/// A waiter that was nudged finds the cell taken again, while somebody else combines.
+#[test]
+fn a_nudge_that_came_to_nothing_is_not_counted_on() {
+    explore(3, || {
+        let world = World::new(Kind::Lock, 0);
+        let want = Want::Exclusive;
+        let seats = [0, 1, 2].map(|member| join(world.memory, member));
+        let third = world.memory.bell(2);
+        assert!(seats[0].try_lock(0).is_some());
+        world.ask(&seats[1], want);
+        let mut wakes = Members::none();
+        seats[0].unlock(0, &mut wakes).unwrap();
+        ring(&world.memory, &wakes);
+        assert!(wakes.contains(1) && seats[0].try_lock(0).is_some());
+        let bell = world.memory.bell(1);
+        let other = {
+            let (world, seat) = (world.clone(), seats[2]);
+            thread::spawn(move || world.ask(&seat, want))
+        };
+        let mut wakes = Members::none();
+        seats[1].insist(0, &mut wakes).unwrap();
+        ring(&world.memory, &wakes);
+        other.join().unwrap();
+        let mut wakes = Members::none();
+        seats[0].unlock(0, &mut wakes).unwrap();
+        ring(&world.memory, &wakes);
+        world.run_out(&[(seats[1], want, bell), (seats[2], want, third)]);
+    });
+}
+
 /// A value that is stored while somebody begins to wait for it.
 #[test]
 fn a_change_of_a_flag_is_not_missed() {

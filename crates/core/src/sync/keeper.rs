@@ -7,11 +7,11 @@
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Weak;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use super::member::Member;
+use super::member::{Kept, Member};
 use crate::error::{Error, Result};
 use crate::reactor::{Step, Thread, Watched};
 use crate::sys::epoll::Epoll;
@@ -32,12 +32,18 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
-    pub(super) fn new(member: Weak<Member>) -> Keeper {
-        Keeper { member, epoll: None, known: HashMap::new() }
+    /// Gives a new member its keeper.
+    pub(super) fn begin(member: &Arc<Member>) {
+        let keeper = Keeper { member: Arc::downgrade(member), epoll: None, known: HashMap::new() };
+        let handle = member.handle.clone();
+        let resident = handle.add_resident(keeper);
+        let look = move || drop(handle.visit(resident, |keeper: &mut Keeper, _| keeper.look()));
+        // It is empty: nobody else has the member yet.
+        let _ = member.keeper.set(Kept { token: resident.token(), look: Box::new(look) });
     }
 
     /// Watches every member, and finds those that are dead already.
-    pub(super) fn look(&mut self) -> Step {
+    fn look(&mut self) -> Step {
         let Some(member) = self.member.upgrade() else { return Step::Finished };
         if member.check().is_err() {
             return Step::Again(None);

@@ -5,19 +5,18 @@
 //! never used again by this member. `lock`, `semaphore`, `flag` and `sharded` are faces of it; `wait` and `requests`
 //! wait with it; `keeper` looks after the other members.
 
+use std::any::Any;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use ringbell_ring::Fault;
 use ringbell_ring::table::{Kind, Members, REQUESTS, Seat, member_lock_byte};
 
-use super::keeper::Keeper;
-use super::requests::Asyncs;
 use crate::bus::Announced;
 use crate::bus::arbiter::ArbiterFile;
 use crate::error::{Error, Result};
-use crate::reactor::{Handle, Resident};
+use crate::reactor::{Handle, Token};
 use crate::segment::OwnTable;
 use crate::sys::{futex, lock};
 
@@ -52,19 +51,27 @@ pub(crate) struct Member {
     /// Tells newcomers that a member lives, even while no record says so. Exchanged when the directory was lost.
     pub(super) presence: Mutex<ArbiterFile>,
     pub(super) handle: Handle,
-    pub(super) keeper: OnceLock<Resident<Keeper>>,
+    pub(super) keeper: OnceLock<Kept>,
     /// `joins` of the table when the keeper last looked for new members, and one bit that says that it did.
     pub(super) kept: AtomicU64,
     /// One at a time: an open file is granted its own lock again.
     reaping: Mutex<()>,
     places: Mutex<Places>,
     place_freed: Condvar,
-    pub(super) asyncs: Mutex<Asyncs>,
+    /// The requests of event loops. Only `requests` knows their type, which names this one.
+    pub(super) asyncs: OnceLock<Arc<dyn Any + Send + Sync>>,
     /// How many of those wait for a place.
     pub(super) queued: AtomicUsize,
     /// Why the table is not used any more.
     unusable: OnceLock<Error>,
     is_unusable: AtomicBool,
+}
+
+/// The member's keeper on the bus thread.
+pub(super) struct Kept {
+    pub(super) token: Token,
+    /// Makes it look at all members soon.
+    pub(super) look: Box<dyn Fn() + Send + Sync>,
 }
 
 /// Which of the member's places for requests are free.
@@ -95,7 +102,7 @@ impl Member {
             reaping: Mutex::new(()),
             places: Mutex::new(Places { free: [true; REQUESTS] }),
             place_freed: Condvar::new(),
-            asyncs: Mutex::default(),
+            asyncs: OnceLock::new(),
             queued: AtomicUsize::new(0),
             unusable: OnceLock::new(),
             is_unusable: AtomicBool::new(false),
@@ -271,7 +278,7 @@ impl Member {
         if self.kept.load(Ordering::Relaxed) != now
             && let Some(keeper) = self.keeper.get()
         {
-            self.handle.visit(*keeper, |keeper: &mut Keeper, _| keeper.look());
+            (keeper.look)();
         }
     }
 }
@@ -293,7 +300,7 @@ impl std::fmt::Debug for Member {
 impl Drop for Member {
     fn drop(&mut self) {
         if let Some(keeper) = self.keeper.get() {
-            self.handle.remove_soon(keeper.token());
+            self.handle.remove_soon(keeper.token);
         }
         // The record goes before the place: who finds the record finds a member.
         drop(self.announced.lock().unwrap_or_else(PoisonError::into_inner).take());

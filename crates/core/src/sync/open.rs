@@ -229,9 +229,7 @@ impl Opening<'_> {
         let member = Member::new(name.to_owned(), self.spec, seat, table, presence, handle);
         member.wake(&wakes);
         let member = Arc::new(member);
-        let keeper = member.handle.add_resident(Keeper::new(Arc::downgrade(&member)));
-        // The cell is empty: nobody else has the member yet.
-        let _ = member.keeper.set(keeper);
+        Keeper::begin(&member);
         Ok(member)
     }
 

@@ -287,6 +287,16 @@ pub(super) struct Asyncs {
     runs: bool,
 }
 
+fn asyncs_of(member: &Member) -> Arc<Mutex<Asyncs>> {
+    let any = Arc::clone(member.asyncs.get_or_init(|| Arc::<Mutex<Asyncs>>::default()));
+    // Nothing else fills it, so the second one is never made.
+    any.downcast().unwrap_or_default()
+}
+
+fn locked(asyncs: &Mutex<Asyncs>) -> MutexGuard<'_, Asyncs> {
+    asyncs.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// One request that waits.
 struct Wait {
     token: u64,
@@ -370,14 +380,11 @@ fn accept(member: &Member, place: usize) -> Result<Option<ringbell_ring::table::
 }
 
 impl Member {
-    fn asyncs(&self) -> MutexGuard<'_, Asyncs> {
-        self.asyncs.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Answers at once, or makes the member's thread wait.
     fn begin_async(self: &Arc<Self>, mut wait: Wait) -> Result<Option<Answer>> {
         self.check()?;
-        let mut asyncs = self.asyncs();
+        let shared = asyncs_of(self);
+        let mut asyncs = locked(&shared);
         // The bell is read by the thread before it looks, so what rings from here on is seen.
         match wait.advance() {
             Ok(true) => {
@@ -414,7 +421,8 @@ impl Member {
 
     /// Withdraws a request. False: it was answered.
     fn cancel_async(&self, inbox: &Arc<Inbox<Settled>>, token: u64) -> bool {
-        let mut asyncs = self.asyncs();
+        let shared = asyncs_of(self);
+        let mut asyncs = locked(&shared);
         let ours = |wait: &Wait| wait.token == token && Arc::ptr_eq(&wait.inbox, inbox);
         let Some(at) = asyncs.waits.iter().position(ours) else { return false };
         let wait = asyncs.waits.remove(at);
@@ -480,7 +488,8 @@ fn serve(member: &Weak<Member>, table: &MappedTable) {
     while let Some(member) = member.upgrade() {
         let bell = member.bell();
         let (settled, idle) = {
-            let mut asyncs = member.asyncs();
+            let shared = asyncs_of(&member);
+            let mut asyncs = locked(&shared);
             let settled = asyncs.settle();
             member.queued.store(asyncs.queued(), Ordering::SeqCst);
             let idle = asyncs.waits.is_empty();

@@ -218,6 +218,9 @@ impl Seat {
             return Ok(());
         }
         request.lost.fetch_add(1, Ordering::Relaxed);
+        // If this thread was nudged, it is no longer on its way. Another member that combines just now cannot know that:
+        // it would leave the nudge, and the next one that gives the cell back would wake nobody.
+        self.table.forget_nudge(word.cell())?;
         self.combiner(word.cell(), true, wakes).combine()
     }
 
