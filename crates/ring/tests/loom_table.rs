@@ -207,6 +207,36 @@ fn a_nudge_that_came_to_nothing_is_not_counted_on() {
     });
 }
 
+/// A permit, or a shared hold, that its owner is just accepting is not free.
+#[test]
+fn what_is_being_accepted_counts() {
+    for (kind, permits, want, other) in [
+        (Kind::Semaphore, 1, Want::Permits(1), Want::Permits(1)),
+        (Kind::Lock, 0, Want::Shared, Want::Exclusive),
+    ] {
+        explore(3, move || {
+            let world = World::new(kind, permits);
+            let seats = [0, 1, 2].map(|member| join(world.memory, member));
+            world.come_in(&seats[0], other);
+            world.ask(&seats[1], want);
+            world.leave(&seats[0], other);
+            assert!(seats[1].is_granted(0));
+            let accepting = {
+                let (world, seat) = (world.clone(), seats[1]);
+                thread::spawn(move || {
+                    let mut wakes = Members::none();
+                    seat.accept(0, &mut wakes).unwrap();
+                    ring(&world.memory, &wakes);
+                })
+            };
+            world.ask(&seats[2], other);
+            assert!(!seats[2].is_granted(0), "one too many");
+            accepting.join().unwrap();
+            assert!(!seats[2].is_granted(0), "one too many");
+        });
+    }
+}
+
 /// A value that is stored while somebody begins to wait for it.
 #[test]
 fn a_change_of_a_flag_is_not_missed() {

@@ -288,11 +288,7 @@ impl Combiner<'_> {
         let mut look = Look { head: None, held: 0 };
         for index in 0..self.table.high() {
             let Some(member) = self.table.member(index) else { break };
-            look.held = look.held.saturating_add(member.own.held.load(Ordering::Acquire));
             let asking = member.own.asking.load(Ordering::Acquire);
-            if asking == 0 {
-                continue;
-            }
             for (place, request) in member.requests.iter().enumerate() {
                 if asking >> place & 1 == 0 {
                     continue;
@@ -315,6 +311,9 @@ impl Combiner<'_> {
                     _ => {}
                 }
             }
+            // SYNC: last, so it pairs with the release in `free`. A request that is no longer granted here is in this
+            // count (T3). In the other order, one that is just being accepted would be in neither.
+            look.held = look.held.saturating_add(member.own.held.load(Ordering::Acquire));
         }
         look
     }
