@@ -28,6 +28,7 @@ const ORDER = [
   'topic',
   'channel',
   'state',
+  'sync',
   'doctor',
   'guide',
 ]

@@ -137,7 +137,7 @@
 //!
 //! This crate: the bus (announce, find, watch, gc, doctor), topics with every overflow policy, batches, loans, leases,
 //! large messages, acknowledgements and durable positions, access for other users; channels with connections, messages
-//! of any size, descriptors, and a blocking call.
+//! of any size, descriptors, and a blocking call; [locks, semaphores, flags and sharded mutexes](sync) between processes.
 //!
 //! Only the npm package `ringbell`: clients by service name with routing and reconnection, many calls in flight with
 //! deadlines and retries, streamed replies with credit, work queues, codecs and schemas, the command line.
@@ -164,6 +164,7 @@ mod reactor;
 mod record;
 pub mod segment;
 pub mod state;
+pub mod sync;
 mod sys;
 pub mod topic;
 

@@ -43,6 +43,7 @@ mod producer;
 mod read;
 mod slot;
 mod sync;
+pub mod table;
 mod wake;
 mod walk;
 

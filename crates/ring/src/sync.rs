@@ -24,3 +24,109 @@ pub(crate) fn light_fence() {
 pub(crate) fn light_fence() {
     fence(Ordering::SeqCst);
 }
+
+/// The atomics of `table`. In a model, a thread that uses them can be told to die before its n-th access. That is how
+/// a process dies between two steps: what it stored stays, and nothing follows.
+pub(crate) mod mortal {
+    #[cfg(not(loom))]
+    pub(crate) use super::{AtomicU32, AtomicU64};
+    #[cfg(loom)]
+    pub use deadly::{AtomicU32, AtomicU64, Died, lives};
+
+    #[cfg(loom)]
+    mod deadly {
+        extern crate std;
+        use std::boxed::Box;
+        use std::cell::Cell;
+        use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+        use loom::sync::atomic::Ordering;
+
+        loom::thread_local! {
+            /// How many accesses the thread still has.
+            static LIFE: Cell<Option<usize>> = Cell::new(None);
+        }
+
+        /// The thread has died.
+        #[derive(Debug, PartialEq, Eq)]
+        pub struct Died;
+
+        /// Runs `call` until it ends, or until it has made so many accesses.
+        pub fn lives<T>(accesses: usize, call: impl FnOnce() -> T) -> Result<T, Died> {
+            LIFE.with(|life| life.set(Some(accesses)));
+            let result = catch_unwind(AssertUnwindSafe(call));
+            LIFE.with(|life| life.set(None));
+            result.map_err(|payload| match payload.downcast::<Died>() {
+                Ok(_) => Died,
+                Err(other) => resume_unwind(other),
+            })
+        }
+
+        fn step() {
+            let died = LIFE.with(|life| match life.get() {
+                Some(0) => true,
+                Some(left) => {
+                    life.set(Some(left - 1));
+                    false
+                }
+                None => false,
+            });
+            if died {
+                // Without the panic hook: this is no fault.
+                resume_unwind(Box::new(Died));
+            }
+        }
+
+        macro_rules! mortal {
+            ($name:ident, $type:ty) => {
+                #[derive(Debug, Default)]
+                pub struct $name(loom::sync::atomic::$name);
+
+                // Not every type uses every operation.
+                #[allow(dead_code)]
+                impl $name {
+                    pub fn load(&self, order: Ordering) -> $type {
+                        step();
+                        self.0.load(order)
+                    }
+                    pub fn store(&self, value: $type, order: Ordering) {
+                        step();
+                        self.0.store(value, order);
+                    }
+                    pub fn swap(&self, value: $type, order: Ordering) -> $type {
+                        step();
+                        self.0.swap(value, order)
+                    }
+                    pub fn fetch_add(&self, value: $type, order: Ordering) -> $type {
+                        step();
+                        self.0.fetch_add(value, order)
+                    }
+                    pub fn fetch_max(&self, value: $type, order: Ordering) -> $type {
+                        step();
+                        self.0.fetch_max(value, order)
+                    }
+                    pub fn fetch_or(&self, value: $type, order: Ordering) -> $type {
+                        step();
+                        self.0.fetch_or(value, order)
+                    }
+                    pub fn fetch_and(&self, value: $type, order: Ordering) -> $type {
+                        step();
+                        self.0.fetch_and(value, order)
+                    }
+                    pub fn compare_exchange(
+                        &self,
+                        current: $type,
+                        new: $type,
+                        success: Ordering,
+                        failure: Ordering,
+                    ) -> Result<$type, $type> {
+                        step();
+                        self.0.compare_exchange(current, new, success, failure)
+                    }
+                }
+            };
+        }
+        mortal!(AtomicU32, u32);
+        mortal!(AtomicU64, u64);
+    }
+}

@@ -38,7 +38,8 @@ pub use watch::Watch;
 
 pub use crate::record::{
     Access, AccessRecord, ChannelRecord, EventfdRef, Group, MAX_NAME, MAX_RECORD, MemfdRef, Overflow, Record,
-    SCHEMA, StateKind, StateRecord, TopicMemory, TopicRecord, check_name, parse_overflow, valid_name,
+    SCHEMA, StateKind, StateRecord, SyncRecord, TopicMemory, TopicRecord, check_name, parse_overflow,
+    valid_name,
 };
 
 pub(crate) use crate::record::Granted;
@@ -55,6 +56,11 @@ const LONGEST_POLL: Duration = Duration::from_secs(3600);
 /// 128 random bits in hex: an id or a nonce.
 pub(crate) fn new_id() -> Result<String> {
     random::hex128()
+}
+
+/// Every chosen record whose owner lives now.
+pub(crate) fn scan_now(directory: &Directory, chosen: &Filter) -> Result<Vec<Arc<Record>>> {
+    Cache::default().scan(directory, chosen)
 }
 
 use crate::error::{Error, Result};
@@ -267,6 +273,7 @@ impl Bus {
             topic: announcement.topic,
             channel: announcement.channel,
             state: announcement.state,
+            sync: announcement.sync,
             metadata: announcement.metadata,
             endpoints: announcement.endpoints,
             codec: announcement.codec,
@@ -431,6 +438,13 @@ impl Bus {
             caught_up?;
         }
         Ok(view.is_live())
+    }
+
+    /// Every chosen record whose owner lives now, by a look at the directory. For decisions that the view, which may be
+    /// a moment behind, must not make.
+    pub(crate) fn look_up(&self, chosen: &Filter) -> Result<Vec<Arc<Record>>> {
+        self.check_open()?;
+        scan_now(&self.inner.directory, chosen)
     }
 
     fn scan(&self, chosen: &Filter) -> Result<Vec<Arc<Record>>> {

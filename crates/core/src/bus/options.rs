@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::error::Result;
 use crate::reactor::Watched;
-use crate::record::{Access, ChannelRecord, Group, Rung, StateRecord, TopicRecord};
+use crate::record::{Access, ChannelRecord, Group, Rung, StateRecord, SyncRecord, TopicRecord};
 
 /// Makes the handler of a new listening socket. Called once for each socket, and again when the directory was lost.
 pub(crate) type Serve = Box<dyn FnMut(OwnedFd) -> Result<Box<dyn Watched>> + Send>;
@@ -83,6 +83,8 @@ pub struct Announcement {
     pub channel: Option<ChannelRecord>,
     /// What a state's readers need, beside the topic.
     pub state: Option<StateRecord>,
+    /// What the other members of a lock, semaphore, flag or sharded mutex need.
+    pub sync: Option<SyncRecord>,
     /// Free data for the reader.
     pub metadata: Map<String, Value>,
     /// Addresses of any kind, by name.
@@ -108,6 +110,7 @@ impl Announcement {
             topic: None,
             channel: None,
             state: None,
+            sync: None,
             metadata: Map::new(),
             endpoints: BTreeMap::new(),
             codec: None,

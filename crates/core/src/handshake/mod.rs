@@ -7,6 +7,7 @@
 
 mod backoff;
 mod client;
+mod direct;
 mod ladder;
 mod listener;
 mod proof;
@@ -19,6 +20,7 @@ pub(crate) mod wire;
 
 pub(crate) use backoff::Backoff;
 pub(crate) use client::{Attempt, Next, Want};
+pub(crate) use direct::{same_world, verdict_for};
 #[cfg(test)]
 pub(crate) use ladder::Climb;
 pub(crate) use ladder::{Acquired, Acquirer, Acquisition, Ask, Done};

@@ -36,6 +36,15 @@
 //!  ACK             ────────────────────────────────▶  the connection is there
 //! ```
 //!
+//! A member of a lock, semaphore, flag or sharded mutex gets its table from another member:
+//!
+//! ```text
+//!  JOIN            ────────────────────────────────▶  a living member (its bus thread)
+//!                  ◀────────────────────────────────  TABLE + 1 descriptor
+//!  checks, maps
+//!  ACK, closes     ────────────────────────────────▶  closes
+//! ```
+//!
 //! A client of another user asks for a guest's terms. In the place of both doorbells it gets one end of a socket
 //! pair.
 //!
@@ -47,7 +56,7 @@
 //! all       0  u32  magic, "RBHS"            REFUSED   8  u32  code (see `Refusal`)
 //!           4  u16  version                           12  u32  length of the text, at most 240
 //!           6  u16  kind, 1 to 8 as above, 10 STREAM,   16  text, UTF-8
-//!                   11 STREAMED
+//!                   11 STREAMED, 12 JOIN, 13 TABLE
 //! HELLO     8  [16] id of the instance wanted          24  u64  capabilities   32  u32  pid, for logs only
 //!           36 u32  where a stream starts: 0 latest, 1 earliest   40  u64  hash of a stream's durable name, 0 for none
 //! SEGMENTS  8  [16] id of the instance                 24  u64  capabilities
@@ -128,6 +137,8 @@ pub(crate) enum Datagram {
     Connected(Connected),
     Streamed { client_ring: u64, server_ring: u64 },
     Stream { id: [u8; 16], capabilities: u64, begin: Begin },
+    Join { id: [u8; 16] },
+    Table { id: [u8; 16] },
 }
 
 /// What a client asks a server for.
@@ -236,6 +247,7 @@ impl Datagram {
                 put(&mut bytes, 8, &slot.to_le_bytes())
             }
             Datagram::Ack => {}
+            Datagram::Join { id } | Datagram::Table { id } => put(&mut bytes, 8, id),
             Datagram::Connect(connect) => {
                 put(&mut bytes, 8, &connect.id);
                 put(&mut bytes, 24, &connect.capabilities.to_le_bytes());
@@ -335,6 +347,8 @@ impl Datagram {
                 client_ring: number::<8>(bytes, 24),
                 server_ring: number::<8>(bytes, 32),
             }),
+            12 => Ok(Datagram::Join { id }),
+            13 => Ok(Datagram::Table { id }),
             _ => Err(Fault::Garbage),
         }
     }
@@ -343,7 +357,7 @@ impl Datagram {
     /// instance.
     pub(super) fn wants_another(&self, instance: Option<[u8; 16]>) -> bool {
         match self {
-            Datagram::Hello { id, .. } | Datagram::Connect(Connect { id, .. }) => {
+            Datagram::Hello { id, .. } | Datagram::Connect(Connect { id, .. }) | Datagram::Join { id } => {
                 instance.is_some_and(|instance| instance != *id)
             }
             _ => false,
@@ -362,6 +376,8 @@ impl Datagram {
             Datagram::Connected(_) => 8,
             Datagram::Stream { .. } => 10,
             Datagram::Streamed { .. } => 11,
+            Datagram::Join { .. } => 12,
+            Datagram::Table { .. } => 13,
         }
     }
 }
@@ -438,6 +454,8 @@ mod tests {
                 },
             },
             Datagram::Streamed { client_ring: 4096, server_ring: 1 << 30 },
+            Datagram::Join { id: [5; 16] },
+            Datagram::Table { id: [6; 16] },
             Datagram::Stream {
                 id: [9; 16],
                 capabilities: STREAM,

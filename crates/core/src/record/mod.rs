@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 
 use ringbell_ring::MAX_GUESTS;
 use ringbell_ring::layout::{self, MAX_CAPACITY, MAX_SLOTS, MIN_CAPACITY};
+use ringbell_ring::table::{MAX_CELLS, MAX_MEMBERS, MAX_PERMITS};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
@@ -75,6 +76,9 @@ pub struct Record {
     /// What a server's clients need.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channel: Option<ChannelRecord>,
+    /// What the other members of a lock, semaphore, flag or sharded mutex need.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sync: Option<SyncRecord>,
     /// Free data of the owner.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub metadata: Map<String, Value>,
@@ -160,6 +164,22 @@ pub struct ChannelRecord {
     pub capacity: u64,
     /// The largest number of connections at a time.
     pub max_connections: u32,
+}
+
+/// The table of a lock, semaphore, flag or sharded mutex, as one of its members has it. The record's kind says which.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SyncRecord {
+    /// Number of cells; 1 unless it is sharded.
+    pub cells: u16,
+    /// How many members there can be.
+    pub members: u16,
+    /// Permits of a semaphore; otherwise 0.
+    pub permits: u32,
+    /// 128 random bits in hex that also stand in the table's header.
+    pub nonce: String,
+    /// Where the table is.
+    pub memory: MemfdRef,
 }
 
 /// A memfd of the announcing process, with the values that identify it.
@@ -266,6 +286,7 @@ impl Record {
         ensure(self.endpoints.keys().all(|key| valid_label(key)), "an endpoint's name is empty or too long")?;
         self.channel.as_ref().map_or(Ok(()), ChannelRecord::check)?;
         self.state.as_ref().map_or(Ok(()), |state| state.check(self.topic.as_ref()))?;
+        self.sync.as_ref().map_or(Ok(()), SyncRecord::check)?;
         self.topic.as_ref().map_or(Ok(()), TopicRecord::check)
     }
 }
@@ -286,6 +307,16 @@ impl StateRecord {
         let topic = topic.ok_or("a state without a topic")?;
         ensure(topic.overflow == Overflow::DropOldest, "a state whose topic does not drop the oldest")?;
         ensure(self.size > 0 && self.size <= topic.capacity / 4, "a state's size does not fit its capacity")
+    }
+}
+
+impl SyncRecord {
+    fn check(&self) -> std::result::Result<(), &'static str> {
+        ensure((1..=MAX_CELLS).contains(&usize::from(self.cells)), "cells is not between 1 and 1024")?;
+        ensure((1..=MAX_MEMBERS).contains(&usize::from(self.members)), "members is not between 1 and 512")?;
+        ensure(self.permits <= MAX_PERMITS, "permits is too large")?;
+        ensure(valid_id(&self.nonce), "nonce is not 32 hex digits")?;
+        ensure(self.memory.fd >= 0 && self.memory.size > 0, "a descriptor number or size is out of range")
     }
 }
 

@@ -115,7 +115,7 @@ pub(crate) fn identity(topic: &TopicRecord) -> Result<Identity> {
 ///
 /// # Errors
 /// `ERR_RINGBELL_CORRUPT_PEER` when it is not such a nonce.
-fn nonce_words(nonce: &str) -> Result<[u64; 2]> {
+pub(super) fn nonce_words(nonce: &str) -> Result<[u64; 2]> {
     let digits = nonce.len() == 32 && nonce.bytes().all(|byte| byte.is_ascii_hexdigit());
     match u128::from_str_radix(nonce, 16) {
         Ok(number) if digits => Ok(words(number)),
@@ -129,7 +129,7 @@ pub(crate) fn words(nonce: u128) -> [u64; 2] {
 }
 
 /// Checks that a descriptor is of the announced file, and that what was announced fits the layout.
-fn announced(segment: &str, fd: BorrowedFd<'_>, announced: MemfdRef, length: usize) -> Result<()> {
+pub(super) fn announced(segment: &str, fd: BorrowedFd<'_>, announced: MemfdRef, length: usize) -> Result<()> {
     let found = shared_memory(segment, fd)?;
     if found.inode != announced.inode {
         return wrong(

@@ -16,6 +16,7 @@ mod name;
 mod pair;
 mod proxy_slots;
 pub(crate) mod slots;
+mod table;
 
 pub(crate) use attach::PeerSegments;
 pub(crate) use attach::{attach, attach_as_guest, identity, words};
@@ -27,9 +28,10 @@ pub(crate) use map::MappedControl;
 pub use map::MappedData;
 #[cfg(test)]
 pub(crate) use map::page_size;
-pub(crate) use name::DurableName;
+pub(crate) use name::{DurableName, fnv1a};
 pub(crate) use pair::{Pair, PairFds, PairMemory, PairShape, attach_pair, create_pair, try_pair};
 pub(crate) use proxy_slots::ProxySlots;
+pub(crate) use table::{MappedTable, OwnTable, attach_table, create_table};
 
 pub(crate) use crate::sys::fork::ForkGuarded;
 

@@ -42,11 +42,16 @@ impl DurableName {
     }
 }
 
-/// FNV-1a, 64 bits, with 1 in place of 0.
+/// Never 0.
 fn hash(name: &str) -> u64 {
+    fnv1a(name.as_bytes()).max(1)
+}
+
+/// FNV-1a, 64 bits: the hash of `docs/protocol.md` for names and keys.
+pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
     let start = 0xcbf2_9ce4_8422_2325;
-    let step = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    name.bytes().fold(start, step).max(1)
+    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    bytes.iter().fold(start, step)
 }
 
 #[cfg(test)]

@@ -25,6 +25,27 @@ pub(crate) fn take(fd: impl AsFd, byte: u64) -> Result<bool> {
     }
 }
 
+/// # Takes a read lock on one byte. False when another open file has the write lock
+///
+/// Any number of open files may have it at once. References and errors: as for [`take`].
+pub(crate) fn share(fd: impl AsFd, byte: u64) -> Result<bool> {
+    match fcntl(fd, FcntlArg::F_OFD_SETLK(&range(libc::F_RDLCK, byte))) {
+        Ok(_) => Ok(true),
+        Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
+        Err(errno) => Err(Error::os("fcntl", errno, "cannot lock (F_OFD_SETLK)")),
+    }
+}
+
+/// # Whether another open file holds any lock on one byte, also a read lock
+///
+/// References and errors: as for [`is_held`]. Only for bytes that no stranger can open for reading.
+pub(crate) fn is_shared(fd: impl AsFd, byte: u64) -> Result<bool> {
+    let mut probe = range(libc::F_WRLCK, byte);
+    fcntl(fd, FcntlArg::F_OFD_GETLK(&mut probe))
+        .map_err(|errno| Error::os("fcntl", errno, "cannot probe a lock (F_OFD_GETLK)"))?;
+    Ok(i32::from(probe.l_type) != libc::F_UNLCK)
+}
+
 /// # Gives the lock on one byte back
 ///
 /// References: fcntl(2), F_OFD_SETLK with F_UNLCK. A lock that this open file does not hold stays as it is.

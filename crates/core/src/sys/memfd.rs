@@ -119,6 +119,19 @@ pub(crate) fn reopen(fd: impl AsFd) -> Result<OwnedFd> {
     })
 }
 
+/// Opens the file behind a descriptor of another process. Unlike `pidfd_getfd` it is not subject to Yama, and works before
+/// Linux 5.6. The caller checks what came, and that the process is the one that it means.
+///
+/// # References
+/// `proc(5)` /proc/PID/fd: PTRACE_MODE_READ_FSCREDS.
+///
+/// # Errors
+/// EACCES and EPERM for another user's process, ENOENT without that process or descriptor.
+pub(crate) fn open_of(pid: u32, number: i32) -> nix::Result<OwnedFd> {
+    let path = format!("/proc/{pid}/fd/{number}");
+    open(path.as_str(), OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC, Mode::empty())
+}
+
 fn create_hint(errno: Errno) -> &'static str {
     match errno {
         Errno::ENOSYS | Errno::EPERM | Errno::EACCES => {

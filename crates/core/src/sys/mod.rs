@@ -16,6 +16,7 @@ pub(crate) mod clock;
 pub(crate) mod epoll;
 pub(crate) mod eventfd;
 pub(crate) mod fork;
+pub(crate) mod futex;
 pub(crate) mod generation;
 pub(crate) mod inotify;
 pub(crate) mod listing;

@@ -101,13 +101,18 @@ impl Content {
 
     /// How long nobody new may be let in.
     pub(crate) fn grace_left(&self) -> Option<Duration> {
+        self.until_aged(GRACE)
+    }
+
+    /// How long until the file is this old. `None`: it is, or its age does not matter.
+    pub(crate) fn until_aged(&self, age: Duration) -> Option<Duration> {
         let now = clock::boottime_us();
         let same_boot = proc::myself().is_ok_and(|myself| myself.boot_id == self.boot_id);
         // A file from the future is none of ours: its time came from another time namespace, or by mistake.
         if self.made == 0 || !same_boot || self.made > now {
             return None;
         }
-        GRACE.checked_sub(Duration::from_micros(now - self.made)).filter(|left| !left.is_zero())
+        age.checked_sub(Duration::from_micros(now - self.made)).filter(|left| !left.is_zero())
     }
 
     /// The holder's pid, if it means the same process here as in the process that wrote it.
@@ -247,6 +252,16 @@ impl ArbiterFile {
             }
         }
         Ok(())
+    }
+
+    /// Takes the byte together with others that share it. False: another open file has it alone.
+    pub(crate) fn share(&self, byte: u64) -> Result<bool> {
+        lock::share(&self.file, byte)
+    }
+
+    /// Whether another open file has the byte, alone or shared.
+    pub(crate) fn is_shared(&self, byte: u64) -> Result<bool> {
+        lock::is_shared(&self.file, byte)
     }
 
     pub(super) fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {

@@ -2,20 +2,16 @@
 //!
 //! Invariants: a pid is used only in the pid namespace and the boot that the record names. The record's lock is
 //! probed after the pidfd was opened (so the pidfd is the record's owner) and again after everything was copied (so
-//! the numbers were still the announced ones). What came is checked like any peer's memory (`joined`). Only
-//! `verdict_for` decides what an errno means. `want` calls this, on the bus thread. It never blocks.
-
-use nix::errno::Errno;
+//! the numbers were still the announced ones). What came is checked like any peer's memory (`joined`). `want` calls this, on
+//! the bus thread. It never blocks.
 
 use super::joined::{Joined, memory_of};
-use crate::Error;
 use crate::bus::Directory;
-use crate::handshake::{Verdict, check_alive};
+use crate::handshake::{Verdict, check_alive, same_world, verdict_for};
 use crate::record::Record;
 use crate::segment::DurableName;
 use crate::sys::eventfd::EventFd;
 use crate::sys::pidfd::PidFd;
-use crate::sys::proc::myself;
 
 /// Acquires everything, or answers what to do instead.
 pub(super) fn acquire(
@@ -43,53 +39,4 @@ pub(super) fn acquire(
     }
     check_alive(directory, record)?;
     acquired
-}
-
-/// A pid means something only in its own boot and pid namespace.
-fn same_world(record: &Record) -> Result<(), Verdict> {
-    let here = myself()?;
-    if record.boot_id.is_empty() || record.boot_id != here.boot_id {
-        return Err(Verdict::Next {
-            code: "BOOT".into(),
-            reason: "its record is of another boot, or does not say".into(),
-        });
-    }
-    if record.pid_namespace == 0 || record.pid_namespace != here.pid_namespace {
-        let reason = "it runs in another pid namespace, where its pid number means nothing here";
-        return Err(Verdict::Next { code: "PID_NAMESPACE".into(), reason: reason.into() });
-    }
-    Ok(())
-}
-
-fn verdict_for(call: &'static str, errno: Errno) -> Verdict {
-    match errno {
-        Errno::ENOSYS => {
-            Verdict::closed(errno, format!("{call} is not there: it needs Linux 5.6, or a filter hides it"))
-        }
-        Errno::EPERM | Errno::EACCES => Verdict::closed(
-            errno,
-            format!(
-                "{call} is not permitted: Yama or a seccomp filter (the publisher may set allowDirect), or it is another user's"
-            ),
-        ),
-        Errno::EINVAL => Verdict::closed(errno, format!("{call} does not know that pid here")),
-        Errno::ESRCH => Verdict::Gone,
-        Errno::EBADF => Verdict::Stale,
-        errno => Verdict::Fail(Error::os(call, errno, "cannot acquire a publisher's descriptors")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_errno_has_its_meaning() {
-        let next = |errno| matches!(verdict_for("pidfd_getfd", errno), Verdict::Next { .. });
-        assert!([Errno::ENOSYS, Errno::EPERM, Errno::EACCES, Errno::EINVAL].into_iter().all(next));
-        assert!(matches!(verdict_for("pidfd_open", Errno::ESRCH), Verdict::Gone));
-        assert!(matches!(verdict_for("pidfd_getfd", Errno::EBADF), Verdict::Stale));
-        let Verdict::Fail(error) = verdict_for("pidfd_getfd", Errno::EMFILE) else { panic!() };
-        assert_eq!(error.code(), "ERR_RINGBELL_RESOURCE");
-    }
 }

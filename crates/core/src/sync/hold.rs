@@ -1,0 +1,81 @@
+//! What was taken: a guard that borrows, and a hold that can go to another thread.
+//!
+//! Dropping either gives it back. In a forked child a drop does nothing, because the hold is the parent's.
+
+use std::sync::Arc;
+
+use ringbell_ring::table::Want;
+
+use super::member::Member;
+
+impl Member {
+    /// Gives back. What goes wrong is told by the next call: the member is unusable then.
+    #[inline]
+    pub(super) fn give_back(&self, cell: usize, want: Want) {
+        if self.table.mapped.is_foreign() {
+            return;
+        }
+        let _ = self.with_unchecked(|seat, wakes| match want {
+            Want::Exclusive => seat.unlock(cell, wakes),
+            Want::Shared => seat.give_back(cell, 1, wakes),
+            Want::Permits(permits) => seat.give_back(cell, permits, wakes),
+            Want::Value(_) => Ok(()),
+        });
+    }
+}
+
+/// A lock, some permits or a shard that this thread has. Dropping it gives it back.
+#[derive(Debug)]
+#[must_use = "dropping it gives it back"]
+pub struct Guard<'a> {
+    pub(super) member: &'a Member,
+    pub(super) cell: usize,
+    pub(super) want: Want,
+    pub(super) abandoned: bool,
+}
+
+impl Guard<'_> {
+    /// Whether the last process that held it alone died while it did. What it was changing may be half done.
+    pub fn abandoned(&self) -> bool {
+        self.abandoned
+    }
+
+    /// Gives it back now.
+    pub fn release(self) {}
+}
+
+impl Drop for Guard<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.member.give_back(self.cell, self.want);
+    }
+}
+
+/// The same, for event loops: it may go to any thread. Dropping it gives everything back.
+#[derive(Debug)]
+#[must_use = "dropping it gives it back"]
+pub struct Hold {
+    pub(super) member: Arc<Member>,
+    /// The cells that are held, in ascending order.
+    pub(super) cells: Vec<usize>,
+    pub(super) want: Want,
+    pub(super) abandoned: bool,
+}
+
+impl Hold {
+    /// As [`Guard::abandoned`]; for shards: whether any of them was.
+    pub fn abandoned(&self) -> bool {
+        self.abandoned
+    }
+
+    /// Gives it back now.
+    pub fn release(self) {}
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        for cell in self.cells.drain(..).rev() {
+            self.member.give_back(cell, self.want);
+        }
+    }
+}
