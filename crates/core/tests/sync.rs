@@ -1,5 +1,5 @@
 //! Locks and semaphores between processes that are killed, stopped, forked, of another user, and whose bus directory is lost.
-#![allow(clippy::unwrap_used, unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used, unsafe_code)]
 
 mod harness;
 

@@ -108,18 +108,20 @@ impl StateOptions {
             let rule = format!("a value of {} bytes needs a ring of {needed} bytes", self.size);
             return Err(Error::InvalidOption { option: "capacity", value: capacity.to_string(), rule });
         }
-        let mut options = PublisherOptions::default();
-        options.capacity = capacity;
-        options.overflow = Overflow::DropOldest;
-        options.max_subscribers = self.max_readers;
-        options.metadata = self.metadata;
-        options.endpoints = self.endpoints;
-        options.codec = self.codec;
-        options.schema = self.schema;
-        options.allow_direct = self.allow_direct;
-        options.offers = self.offers;
-        options.access = self.access;
-        options.state = Some(StateRecord { kind, epoch, size: self.size as u64 });
+        let options = PublisherOptions {
+            capacity,
+            overflow: Overflow::DropOldest,
+            max_subscribers: self.max_readers,
+            metadata: self.metadata,
+            endpoints: self.endpoints,
+            codec: self.codec,
+            schema: self.schema,
+            allow_direct: self.allow_direct,
+            offers: self.offers,
+            access: self.access,
+            state: Some(StateRecord { kind, epoch, size: self.size as u64 }),
+            ..PublisherOptions::default()
+        };
         Ok(options)
     }
 
@@ -149,13 +151,15 @@ setters!(StateReaderOptions {
 
 impl StateReaderOptions {
     pub(super) fn subscriber(self, kind: StateKind) -> SubscriberOptions {
-        let mut options = SubscriberOptions::default();
-        // A stream brings what the ring still holds, and so the value that was set last.
-        options.from = Start::Earliest;
-        options.acquire = self.acquire;
-        options.codec = self.codec;
-        options.reconnect = self.reconnect;
-        options.state = Some(kind);
+        let options = SubscriberOptions {
+            // A stream brings what the ring still holds, and so the value that was set last.
+            from: Start::Earliest,
+            acquire: self.acquire,
+            codec: self.codec,
+            reconnect: self.reconnect,
+            state: Some(kind),
+            ..SubscriberOptions::default()
+        };
         options
     }
 }

@@ -85,7 +85,7 @@ pub struct StateReader {
     /// The newest value that was kept, and its version.
     kept: Vec<u8>,
     kept_length: usize,
-    version: Option<Version>,
+    kept_version: Option<Version>,
     /// Memory for the next copy.
     spare: Vec<u8>,
     /// The newest version that was read or kept.
@@ -110,7 +110,7 @@ impl Bus {
             current: None,
             kept: Vec::new(),
             kept_length: 0,
-            version: None,
+            kept_version: None,
             spare: Vec::new(),
             newest: None,
             told: None,
@@ -169,7 +169,7 @@ impl StateReader {
     pub fn latest(&mut self) -> Result<Option<Value<'_>>> {
         self.keep_up()?;
         self.keep()?;
-        Ok(self.version.map(|version| Value { data: &self.kept[..self.kept_length], version }))
+        Ok(self.kept_version.map(|version| Value { data: &self.kept[..self.kept_length], version }))
     }
 
     /// The version of the value that was read last, by any call.
@@ -201,8 +201,8 @@ impl StateReader {
     pub fn poll(&mut self) -> Result<bool> {
         self.follow()?;
         self.keep()?;
-        let changed = self.version != self.told;
-        self.told = self.version;
+        let changed = self.kept_version != self.told;
+        self.told = self.kept_version;
         Ok(changed)
     }
 
@@ -339,8 +339,8 @@ impl StateReader {
         let Some(Writer { epoch, .. }) = self.current.map(|current| &self.writers[current]) else { return };
         std::mem::swap(&mut self.kept, &mut self.spare);
         self.kept_length = length;
-        self.version = Some(Version { epoch: *epoch, number });
-        self.newest = self.version;
+        self.kept_version = Some(Version { epoch: *epoch, number });
+        self.newest = self.kept_version;
     }
 
     #[inline]
@@ -378,7 +378,7 @@ impl StateReader {
     }
 
     fn read_kept(&self, target: &mut [u8]) -> Reading {
-        let Some(version) = self.version else { return Reading::Nothing };
+        let Some(version) = self.kept_version else { return Reading::Nothing };
         let length = self.kept_length;
         match target.get_mut(..length) {
             Some(target) => target.copy_from_slice(&self.kept[..length]),

@@ -37,7 +37,9 @@ impl Keeper {
         let keeper = Keeper { member: Arc::downgrade(member), epoll: None, known: HashMap::new() };
         let handle = member.handle.clone();
         let resident = handle.add_resident(keeper);
-        let look = move || drop(handle.visit(resident, |keeper: &mut Keeper, _| keeper.look()));
+        let look = move || {
+            handle.visit(resident, |keeper: &mut Keeper, _| keeper.look());
+        };
         // It is empty: nobody else has the member yet.
         let _ = member.keeper.set(Kept { token: resident.token(), look: Box::new(look) });
     }
