@@ -151,7 +151,7 @@ setters!(StateReaderOptions {
 
 impl StateReaderOptions {
     pub(super) fn subscriber(self, kind: StateKind) -> SubscriberOptions {
-        let options = SubscriberOptions {
+        SubscriberOptions {
             // A stream brings what the ring still holds, and so the value that was set last.
             from: Start::Earliest,
             acquire: self.acquire,
@@ -159,7 +159,6 @@ impl StateReaderOptions {
             reconnect: self.reconnect,
             state: Some(kind),
             ..SubscriberOptions::default()
-        };
-        options
+        }
     }
 }
