@@ -24,6 +24,7 @@ const scenarios = [
   'fan-out',
   'attach',
   'registry',
+  'claims',
   'memory',
   'rust',
   'calls',

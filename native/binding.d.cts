@@ -102,6 +102,12 @@ export declare class NativeBus {
   serve(service: string, kind: string, optionsJson: string): NativeChannel
   /** Makes an endpoint that connects to servers, each time with these options. */
   channel(optionsJson: string): NativeChannel
+  /** Asks for a name that one process holds at a time. `wait`: until it is free. */
+  claim(name: string, wait: boolean): NativeClaim
+  /** JSON of who holds a name. */
+  claimState(name: string): string
+  /** Watches who holds a name. */
+  watchClaim(name: string): NativeClaimWatch
   /** Closes the bus, and what the core closes together with it. */
   close(): void
 }
@@ -141,6 +147,25 @@ export declare class NativeChannel {
   close(): void
 }
 
+/** A name that is asked for, or held. */
+export declare class NativeClaim {
+  /**
+   * The epoch once it is held; 0 before; -1 if another process holds it and it was not to wait. Throws why it cannot
+   * be had, or why it is lost.
+   */
+  epoch(): number
+  /** Gives the name back, or gives up asking. */
+  close(): void
+}
+
+/** The states of one claim. */
+export declare class NativeClaimWatch {
+  /** JSON array with the newest state, if it was not taken yet; empty text when nothing happened. */
+  take(): string
+  /** Stops watching. */
+  close(): void
+}
+
 /** The poller as JS sees it; one per environment is enough. */
 export declare class NativePoller {
   /**
@@ -151,7 +176,7 @@ export declare class NativePoller {
   /** Whether the loop calls `onReady`; otherwise `poll` must be called from time to time. */
   get supported(): boolean
   /** Watches an endpoint. Returns its id: the lowest that is free. */
-  add(endpoint: NativePublisher | NativeSubscriber | NativeWatch | NativeChannel): number
+  add(endpoint: NativePublisher | NativeSubscriber | NativeWatch | NativeChannel | NativeClaim | NativeClaimWatch): number
   /** Stops watching the endpoint `id`. */
   remove(id: number): void
   /** Polls now, without the loop: writes the ready ids and returns their number. */

@@ -8,7 +8,7 @@
 import { run, script, SILENCE } from './project.mjs'
 
 const seconds = Number(process.argv[2] ?? 3600)
-const share = Math.max(10, Math.floor(seconds / 7))
+const share = Math.max(10, Math.floor(seconds / 8))
 
 /** Rates on two cores of 2026, rounded down. They only convert a share of the time to a count. */
 const KILLS_A_SECOND = 10
@@ -24,6 +24,11 @@ const hunts = [
     name: 'kills of publishers and subscribers',
     command: cargoTest,
     env: { TOPIC_KILLS: String(Math.ceil((share * KILLS_A_SECOND) / 2)) },
+  },
+  {
+    name: 'kills of those who hold a claim or wait for one',
+    command: ['cargo', 'test', '--release', '-p', 'ringbell', '--test', 'claims', 'killed_at_random'],
+    env: { CLAIM_KILLS: String(share * KILLS_A_SECOND) },
   },
   {
     name: 'handshakes with servers that die, hang and refuse',

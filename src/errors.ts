@@ -33,6 +33,7 @@ export const CORE_CODES = [
   'ERR_RINGBELL_NO_PERMISSION',
   'ERR_RINGBELL_NAME_TAKEN',
   'ERR_RINGBELL_DISCONNECTED',
+  'ERR_RINGBELL_CLAIM_LOST',
 ] as const
 
 /** Codes that only the TypeScript side knows. */

@@ -13,6 +13,8 @@ export type { CallMessage, DiagnosticsChannel, DiagnosticsMessages, FullMessage 
 export type { Batch, Lifetime } from './topic/reading/batch.js'
 export type { BatchWriter } from './topic/writing/batch-writer.js'
 export { Bus } from './bus/bus.js'
+export type { Claim, ClaimOptions } from './bus/claim.js'
+export type { ClaimHolder, Claims, ClaimState } from './bus/claims.js'
 export type { Client, ClientEvents, ServerStatsOptions } from './channel/client.js'
 export type { Connection } from './channel/connection.js'
 export type { QueueReport, ServiceCounters } from './channel/counters.js'

@@ -16,6 +16,8 @@ export type {
   NativeBus,
   NativeChannel,
   NativeChannelHot,
+  NativeClaim,
+  NativeClaimWatch,
   NativePoller,
   NativePublisher,
   NativePublisherHot,

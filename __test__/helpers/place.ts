@@ -14,7 +14,7 @@ export interface Place {
   readonly path: string
   /** Opens a bus there; the teardown closes it. */
   bus(options?: BusOptions): Promise<Bus>
-  /** What lies in the directory, without the dot-files of others' work in progress. */
+  /** What lies in the directory, without the dot-files of others' work in progress, and without claims, which stay. */
   files(): string[]
   /** Something else to end before the directory is looked at. */
   onEnd(end: () => unknown): void
@@ -24,14 +24,15 @@ export function place(t: ExecutionContext, options: { untidy?: boolean } = {}): 
   const path = mkdtempSync(join(tmpdir(), 'ringbell-test-'))
   const buses: Bus[] = []
   const ends: (() => unknown)[] = []
-  const files = (): string[] => readdirSync(path).filter((name) => !name.startsWith('.'))
+  const left = (): string[] => readdirSync(path).filter((name) => !name.endsWith('.claim'))
+  const files = (): string[] => left().filter((name) => !name.startsWith('.'))
   t.timeout(PATIENCE_MS)
   t.teardown(async () => {
     for (const end of ends.reverse()) await end()
     for (const bus of buses) await bus.close()
-    const left = options.untidy === true ? [] : readdirSync(path)
+    const behind = options.untidy === true ? [] : left()
     rmSync(path, { recursive: true, force: true })
-    if (left.length > 0) throw new Error(`left behind: ${left.join(', ')}`)
+    if (behind.length > 0) throw new Error(`left behind: ${behind.join(', ')}`)
   })
   return {
     path,

@@ -50,6 +50,8 @@ const WAITS: Record<string, boolean> = {
   'ready-unref': false,
   watch: true,
   'watch-left': false,
+  'claim-held': false,
+  'claim-waiting': true,
   'wait-for': true,
   attached: true,
   'attached-unref': false,

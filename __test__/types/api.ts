@@ -4,6 +4,8 @@ import type {
   AttachedSubscriber,
   Batch,
   Bus,
+  Claim,
+  ClaimState,
   Client,
   Codec,
   Connection,
@@ -321,6 +323,17 @@ export function remote(error: unknown): string | undefined {
 }
 
 export async function finding(bus: Bus): Promise<void> {
+  await using claim = await bus.claim('leader', { signal: AbortSignal.timeout(1) })
+  same<typeof claim, Claim>(true)
+  same<typeof claim.epoch, number>(true)
+  same<Awaited<typeof claim.lost>, RingbellError>(true)
+  same<Awaited<ReturnType<typeof bus.claim>>, Claim | undefined>(true)
+  const available = await bus.claim('leader', { ifAvailable: true })
+  same<typeof available, Claim | undefined>(true)
+  for await (const state of bus.claims.watch('leader')) same<typeof state, ClaimState>(true)
+  same<ReturnType<typeof bus.claims.query>, ClaimState>(true)
+  // @ts-expect-error a claim cannot be taken away from its holder
+  await bus.claim('leader', { steal: true })
   same<ReturnType<typeof bus.services.find>, Service | undefined>(true)
   same<Awaited<ReturnType<typeof bus.services.waitFor>>, Service>(true)
   for await (const event of bus.services.watch({ filter: 'sensors.*' })) same<typeof event, ServiceEvent>(true)

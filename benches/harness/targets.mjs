@@ -31,6 +31,13 @@ import { median, ratio, series, summary } from './statistics.mjs'
 const CONNECTED = ['ringbell adaptive', 'ringbell sleep']
 const ATTACHING = ['server in Rust', 'server in Node']
 
+const claimTargets = [
+  [
+    'a killed holder is followed',
+    (r) => [atMost('p50', 2, absolute(r, 'claims', 'holder killed', 'claim', 'p50', 1e-6), 'after its pidfd fired', 'ms')],
+  ],
+]
+
 const callTargets = [
   [
     'call round trip, adaptive',
@@ -340,7 +347,7 @@ function judged(part, apart) {
 export function evaluate(runs) {
   const results = new Results(runs)
   const apart = DISTANCES.map((distance) => [distance, new Results(only(runs, distance))])
-  return [...numbers, ...targets, ...callTargets].map(([target, measure]) => {
+  return [...numbers, ...targets, ...callTargets, ...claimTargets].map(([target, measure]) => {
     const sides = apart.map(([distance, side]) => [distance, measure(side)])
     const parts = measure(results).map((part, index) =>
       judged(part, Object.fromEntries(sides.map(([distance, side]) => [distance, side[index]]))),

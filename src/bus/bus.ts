@@ -46,6 +46,8 @@ import { throwIfAborted } from '../wait/abort.js'
 import { Publisher } from '../topic/publisher.js'
 import { Subscriber } from '../topic/subscriber.js'
 import { Announced } from './announced.js'
+import { checkClaim, Claim, type ClaimOptions } from './claim.js'
+import { Claims } from './claims.js'
 import { checkName, checkText } from './names.js'
 import { announceJson, type AnnounceOptions, busJson, type BusOptions, checkWaitFor } from './options.js'
 import type { Doctor, GcReport } from './reports.js'
@@ -59,6 +61,8 @@ interface Closable {
 export class Bus implements AsyncDisposable {
   /** The services on the bus. */
   readonly services: Services
+  /** Who holds the names that `claim` gives. */
+  readonly claims: Claims
   /** The path of the directory, with the domain. */
   readonly path: string
   /** What decided the path, in words: `'as given'`, `'from IPC_BUS_DIR'`. */
@@ -83,6 +87,7 @@ export class Bus implements AsyncDisposable {
     this.pathSource = native.pathSource
     this.#native = native
     this.services = new Services(native)
+    this.claims = new Claims(native)
     debug('bus opened at %s (%s)', this.path, this.pathSource)
     if (channels.bus.opened.hasSubscribers) channels.bus.opened.publish({ bus: this })
   }
@@ -374,6 +379,31 @@ export class Bus implements AsyncDisposable {
     )
   }
 
+  /**
+   * Claims a name that one process on the bus holds at a time: resolves when this process holds it. The order of those
+   * who wait is not promised. The first claim of a name since the machine started takes a tenth of a second.
+   *
+   * Rejects with `ERR_RINGBELL_INVALID_NAME`, `ERR_RINGBELL_INVALID_OPTION`, `ERR_RINGBELL_BUS_DIRECTORY` (the name's file
+   * is none that can be used), `ERR_RINGBELL_NO_PERMISSION` (it belongs to another user), `ERR_RINGBELL_RESOURCE`,
+   * `ERR_RINGBELL_CLOSED` or an `AbortError`.
+   */
+  claim(name: string, options: ClaimOptions & { ifAvailable: true }): Promise<Claim | undefined>
+  claim(name: string, options?: ClaimOptions & { ifAvailable?: false | undefined }): Promise<Claim>
+  /** Options from a variable. */
+  claim(name: string, options: ClaimOptions): Promise<Claim | undefined>
+  async claim(name: string, options: ClaimOptions = {}): Promise<Claim | undefined> {
+    this.#assertOpen()
+    checkText(name)
+    checkClaim(options)
+    const { signal, ifAvailable = false } = options
+    throwIfAborted(signal)
+    const claim = this.#opened(
+      translated(() => this.#native.claim(name, !ifAvailable)),
+      (native, ended) => new Claim(native, name, ended),
+    )
+    return claim.granted(signal)
+  }
+
   /** Removes what dead processes left, and never what belongs to a living one. Any process may call it at any time. */
   async gc(): Promise<GcReport> {
     this.#assertOpen()
@@ -400,6 +430,7 @@ export class Bus implements AsyncDisposable {
     }
     for (const one of this.#open) attempt(() => one.closeNow())
     attempt(() => this.services.close())
+    attempt(() => this.claims.close())
     attempt(() => this.#native.close())
     if (channels.bus.closed.hasSubscribers) channels.bus.closed.publish({ bus: this })
     if (errors.length > 0) throw errors.length === 1 ? errors[0] : new AggregateError(errors, 'Closing a bus failed')

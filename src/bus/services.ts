@@ -14,9 +14,9 @@ import { Waiters } from '../wait/waiting.js'
 import { kindMismatch } from './kind-mismatch.js'
 import { checkName } from './names.js'
 import { checkWaitFor, checkWatch } from './options.js'
-import { ServiceWatch } from './service-watch.js'
 import { type RecordJson, type Service, serviceOf } from './service.js'
 import { inGroup, type RawServiceEvent, serviceEvent, type ServiceEvent, ServicesView } from './services-view.js'
+import { Watching } from './watching.js'
 
 /** How long to wait for a service. */
 export interface WaitForOptions extends SignalOptions {
@@ -39,7 +39,7 @@ export class Services {
   readonly #loop: () => Poller
   readonly #view = new ServicesView()
   readonly #waiters = new Waiters<Service>({ began: () => this.#loop().hold(), ended: () => this.#loop().drop() })
-  readonly #watches = new Set<ServiceWatch>()
+  readonly #watches = new Set<Watching<RawServiceEvent, ServiceEvent>>()
   #watch: NativeWatch | undefined
   #id = -1
   #filled = false
@@ -104,7 +104,7 @@ export class Services {
     this.#assertOpen()
     const native = translated(() => this.#native.watch(options.filter ?? ALL))
     try {
-      const watch = new ServiceWatch(native, options.signal, (ended) => this.#watches.delete(ended))
+      const watch = new Watching(native, serviceEvent, options.signal, (ended) => this.#watches.delete(ended))
       this.#watches.add(watch)
       return watch
     } catch (error) {

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import { bench } from './commands/bench.js'
 import { call } from './commands/call.js'
+import { claim } from './commands/claim.js'
 import { completion } from './commands/completion.js'
 import { doctor } from './commands/doctor.js'
 import { gc } from './commands/gc.js'
@@ -22,7 +23,25 @@ import { exitCodesHelp, HELP } from './help.js'
 import { interruption } from './interruption.js'
 import { withExamples } from './manual.js'
 
-const COMMANDS = [pub, sub, call, serve, push, work, hz, stats, ls, inspect, watch, gc, doctor, bench, completion, help]
+const COMMANDS = [
+  pub,
+  sub,
+  call,
+  serve,
+  push,
+  work,
+  claim,
+  hz,
+  stats,
+  ls,
+  inspect,
+  watch,
+  gc,
+  doctor,
+  bench,
+  completion,
+  help,
+]
 
 const EXAMPLES = [
   'some-command | ringbell pub logs         in one terminal',
@@ -31,6 +50,7 @@ const EXAMPLES = [
   'ringbell call upper hello                makes a call and prints the reply',
   'ringbell push jobs < jobs.txt            gives each line to a worker',
   "ringbell work jobs -- sh -c 'cat'        runs a command for each job",
+  'ringbell claim backup -- ./backup.sh     runs it in one process at a time',
   "ringbell hz 'sensors.*'                  rates and latencies",
   'ringbell doctor                          what this machine allows',
 ]

@@ -35,7 +35,8 @@ export interface Session {
   readonly began: number
 }
 
-export type Body = (session: Session) => Promise<ExitCode | void>
+/** Returns the exit code: one of ours, or that of a command that was run. */
+export type Body = (session: Session) => Promise<number | void>
 
 /** Milliseconds between two checks for a missing directory. There is no event for that. */
 const LOOK_MS = 20
@@ -63,11 +64,11 @@ export function busOptions(command: Command): BusOptions {
 /** As `runSession`, for a command that needs no bus. */
 export async function run(
   json: boolean,
-  body: (out: Output, signal: AbortSignal) => Promise<ExitCode | void>,
+  body: (out: Output, signal: AbortSignal) => Promise<number | void>,
 ): Promise<void> {
   const outside = interruption()
   outside.listen()
-  let code: ExitCode
+  let code: number
   try {
     code = (await body(new Output(json, outside.signal), outside.signal)) ?? EXIT.ok
   } catch (error) {

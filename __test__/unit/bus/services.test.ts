@@ -1,5 +1,6 @@
 import test from 'ava'
-import { ServiceWatch } from '../../../src/bus/service-watch.js'
+import { serviceEvent } from '../../../src/bus/services-view.js'
+import { Watching } from '../../../src/bus/watching.js'
 import { Services } from '../../../src/bus/services.js'
 import type { NativeBus, NativeWatch } from '../../../src/native.js'
 import type { Poller, Wakeable } from '../../../src/wait/poller.js'
@@ -76,7 +77,7 @@ test('a closed bus rejects find, findAll and list', (t) => {
 
 test('a watch rejects when a record cannot be read', async (t) => {
   const native = new FakeBus().watch('x')
-  const watch = new ServiceWatch(native, undefined, () => {})
+  const watch = new Watching(native, serviceEvent, undefined, () => {})
   const asked = [watch.next(), watch.next()]
   native.take = () => JSON.stringify([{ type: 'added', record: null }])
   ;(native as unknown as { wakeSoon(): void }).wakeSoon()
@@ -92,10 +93,10 @@ test('a watch that cannot be closed rejects return, and an abort is told as an a
     }
     return native
   }
-  const left = new ServiceWatch(failing(), undefined, () => {}).return()
+  const left = new Watching(failing(), serviceEvent, undefined, () => {}).return()
   await t.throwsAsync(left, { name: 'RingbellError', code: 'ERR_RINGBELL_SYSTEM' })
   const control = new AbortController()
-  const asked = new ServiceWatch(failing(), control.signal, () => {}).next()
+  const asked = new Watching(failing(), serviceEvent, control.signal, () => {}).next()
   // What a listener of a signal throws is an uncaught exception, which fails this file.
   control.abort()
   await t.throwsAsync(asked, { name: 'AbortError' })
@@ -103,5 +104,5 @@ test('a watch that cannot be closed rejects return, and an abort is told as an a
   native.take = () => {
     throw Object.assign(new Error('unreadable'), { code: 'ERR_RINGBELL_RECORD' })
   }
-  await t.throwsAsync(new ServiceWatch(native, undefined, () => {}).next(), { code: 'ERR_RINGBELL_RECORD' })
+  await t.throwsAsync(new Watching(native, serviceEvent, undefined, () => {}).next(), { code: 'ERR_RINGBELL_RECORD' })
 })

@@ -53,6 +53,12 @@ impl Arguments {
         Ok(Self { scenario, pairs })
     }
 
+    /// Those of a thread of this process.
+    pub fn of(scenario: &str, pairs: &[(&str, &str)]) -> Self {
+        let pairs = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        Self { scenario: scenario.to_owned(), pairs }
+    }
+
     pub fn text(&self, key: &str, fallback: &str) -> String {
         self.pairs.get(key).cloned().unwrap_or_else(|| fallback.to_owned())
     }

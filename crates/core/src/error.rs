@@ -188,6 +188,14 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// Another process may hold the claim now.
+    #[error("the claim '{name}' is lost: {reason}; stop acting for it, and claim it again")]
+    ClaimLost {
+        /// The name.
+        name: String,
+        /// How it was lost.
+        reason: String,
+    },
 }
 
 /// Every code that [`Error::code`] can answer, in the order of the variants.
@@ -215,6 +223,7 @@ pub const CODES: &[&str] = &[
     "ERR_RINGBELL_NO_PERMISSION",
     "ERR_RINGBELL_NAME_TAKEN",
     "ERR_RINGBELL_DISCONNECTED",
+    "ERR_RINGBELL_CLAIM_LOST",
 ];
 
 impl Error {
@@ -275,6 +284,7 @@ impl Error {
             Error::NoPermission { .. } => 20,
             Error::NameTaken { .. } => 21,
             Error::Disconnected { .. } => 22,
+            Error::ClaimLost { .. } => 23,
         }
     }
 }
@@ -348,6 +358,7 @@ mod tests {
             Error::NoPermission { what: s() },
             Error::NameTaken { name: s() },
             Error::Disconnected { service: s() },
+            Error::ClaimLost { name: s(), reason: s() },
         ]
     }
 

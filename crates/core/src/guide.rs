@@ -2,6 +2,9 @@
 
 #![allow(rustdoc::invalid_codeblock_attributes)] // `js file=…` is for that test.
 
+#[doc = include_str!("../../../docs/guide/claims.md")]
+mod claims {}
+
 #[doc = include_str!("../../../docs/guide/publish-and-subscribe.md")]
 mod publish_and_subscribe {}
 

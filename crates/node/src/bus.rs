@@ -10,6 +10,7 @@ use ringbell::channel::{ChannelOptions, ConnectOptions};
 
 use crate::announced::NativeAnnounced;
 use crate::channel::NativeChannel;
+use crate::claim::{NativeClaim, NativeClaimWatch};
 use crate::errors::cold;
 use crate::held::Held;
 use crate::json;
@@ -152,6 +153,30 @@ impl NativeBus {
             let connecting = options::connection(&options_json)?;
             let channel = self.cell.core.with(|bus| Ok(bus.channel(ChannelOptions::default())?))?;
             NativeChannel::wrap(env, channel, connecting)
+        })
+    }
+
+    /// Asks for a name that one process holds at a time. `wait`: until it is free.
+    #[napi]
+    pub fn claim(&self, env: Env, name: String, wait: bool) -> napi::Result<NativeClaim> {
+        cold(env, || {
+            let claiming = self.cell.core.with(|bus| Ok(bus.claiming(&name, wait)?))?;
+            NativeClaim::wrap(env, claiming)
+        })
+    }
+
+    /// JSON of who holds a name.
+    #[napi]
+    pub fn claim_state(&self, env: Env, name: String) -> napi::Result<String> {
+        cold(env, || self.cell.core.with(|bus| json::write(&bus.claims().query(&name)?)))
+    }
+
+    /// Watches who holds a name.
+    #[napi]
+    pub fn watch_claim(&self, env: Env, name: String) -> napi::Result<NativeClaimWatch> {
+        cold(env, || {
+            let watch = self.cell.core.with(|bus| Ok(bus.claims().watch(&name)?))?;
+            NativeClaimWatch::wrap(env, watch)
         })
     }
 

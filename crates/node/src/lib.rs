@@ -8,6 +8,7 @@ mod announced;
 mod buffer;
 mod bus;
 mod channel;
+mod claim;
 mod errors;
 mod held;
 mod json;

@@ -2,22 +2,25 @@
 
 use std::rc::Rc;
 
-use napi::bindgen_prelude::{ClassInstance, Either4, Unknown};
+use napi::bindgen_prelude::{ClassInstance, Either6, Unknown};
 use napi::{Env, JsValue, ValueType};
 use napi_derive::napi;
 
 use crate::channel::NativeChannel;
+use crate::claim::{NativeClaim, NativeClaimWatch};
 use crate::errors::{Failure, cold};
 use crate::poll_loop::Poller;
 use crate::publisher::NativePublisher;
 use crate::subscriber::NativeSubscriber;
 use crate::watch::NativeWatch;
 
-type Endpoint<'a> = Either4<
+type Endpoint<'a> = Either6<
     ClassInstance<'a, NativePublisher>,
     ClassInstance<'a, NativeSubscriber>,
     ClassInstance<'a, NativeWatch>,
     ClassInstance<'a, NativeChannel>,
+    ClassInstance<'a, NativeClaim>,
+    ClassInstance<'a, NativeClaimWatch>,
 >;
 
 /// The poller as JS sees it; one per environment is enough.
@@ -56,14 +59,18 @@ impl NativePoller {
     }
 
     /// Watches an endpoint. Returns its id: the lowest that is free.
-    #[napi(ts_args_type = "endpoint: NativePublisher | NativeSubscriber | NativeWatch | NativeChannel")]
+    #[napi(
+        ts_args_type = "endpoint: NativePublisher | NativeSubscriber | NativeWatch | NativeChannel | NativeClaim | NativeClaimWatch"
+    )]
     pub fn add(&self, env: Env, endpoint: Endpoint<'_>) -> napi::Result<u32> {
         cold(env, || {
             self.poller.add(match endpoint {
-                Either4::A(publisher) => publisher.pollable(),
-                Either4::B(subscriber) => subscriber.pollable(),
-                Either4::C(watch) => watch.pollable(),
-                Either4::D(channel) => channel.pollable(),
+                Either6::A(publisher) => publisher.pollable(),
+                Either6::B(subscriber) => subscriber.pollable(),
+                Either6::C(watch) => watch.pollable(),
+                Either6::D(channel) => channel.pollable(),
+                Either6::E(claim) => claim.pollable(),
+                Either6::F(watch) => watch.pollable(),
             })
         })
     }

@@ -7,6 +7,7 @@
 //! its parent's.
 
 pub(crate) mod arbiter;
+mod claim;
 mod death;
 pub(crate) mod directory;
 mod event;
@@ -26,6 +27,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+pub use claim::{Claim, ClaimHolder, ClaimState, ClaimWatch, Claiming, Claims};
 pub use event::ServiceEvent;
 pub use filter::Filter;
 pub use gc::GcReport;

@@ -193,7 +193,7 @@ fn fold(events: &mut VecDeque<ServiceEvent>) {
 }
 
 /// Waits until the descriptor is readable or the time is over. An interrupting signal ends the wait as well.
-fn wait_readable(fd: BorrowedFd<'_>, timeout: Option<Duration>) -> Result<()> {
+pub(super) fn wait_readable(fd: BorrowedFd<'_>, timeout: Option<Duration>) -> Result<()> {
     let milliseconds = timeout.map(|timeout| timeout.saturating_add(Duration::from_micros(999)).as_millis());
     let timeout = milliseconds.map_or(PollTimeout::NONE, |left| {
         PollTimeout::try_from(i32::try_from(left).unwrap_or(i32::MAX)).unwrap_or(PollTimeout::MAX)

@@ -68,6 +68,11 @@ pub(crate) enum Step {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Token(u64);
 
+impl Token {
+    /// Of no object. Removing it does nothing.
+    pub(crate) const NONE: Token = Token(0);
+}
+
 /// The token of a [`Watched`] whose type is known. Other threads can visit it ([`Handle::visit`]).
 pub(crate) struct Resident<T> {
     token: Token,

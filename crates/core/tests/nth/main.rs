@@ -71,7 +71,8 @@ fn role() {
     }
     gone(&before);
     open(&path).gc().unwrap();
-    assert_eq!(names(&path), Vec::<String>::new(), "left behind");
+    let left: Vec<String> = names(&path).into_iter().filter(|name| !name.ends_with(".claim")).collect();
+    assert_eq!(left, Vec::<String>::new(), "left behind");
 }
 
 /// Descriptors and threads.

@@ -47,6 +47,8 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("channel-stream", |stage| channel(stage, Rung::Stream)),
     ("watch-inotify", |stage| watch(stage, true)),
     ("watch-polling", |stage| watch(stage, false)),
+    ("claim-inotify", |stage| claim(stage, true)),
+    ("claim-polling", |stage| claim(stage, false)),
     ("look", look),
     ("gc", gc),
 ];
@@ -295,6 +297,34 @@ fn gc(stage: &Stage<'_>) -> Outcome {
     }
     if !stage.path.join(&name).exists() {
         return wrong("gc removed a living record");
+    }
+    Ok(())
+}
+
+/// One holds, the other one waits and watches; then the first one gives it back.
+fn claim(stage: &Stage<'_>, inotify: bool) -> Outcome {
+    let (one, other) = (open(stage, inotify)?, open(stage, inotify)?);
+    let first = one.claim("nth", Some(PATIENCE))?;
+    let mut watch = other.claims().watch("nth")?;
+    let mut claiming = other.claiming("nth", true)?;
+    until("the watch shows the holder", || {
+        let state = watch.next(Some(SLICE))?;
+        Ok(state.filter(|state| state.epoch == first.epoch() && state.holder.is_some()))
+    })?;
+    if claiming.take()?.is_some() {
+        return wrong("two holders");
+    }
+    if let Some(error) = first.lost() {
+        return Err(error.into());
+    }
+    let epoch = first.epoch();
+    first.release();
+    let second = until("the other one holds it", || {
+        watch.next(Some(SLICE))?;
+        Ok(claiming.take()?)
+    })?;
+    if second.epoch() <= epoch {
+        return wrong("the epoch did not grow");
     }
     Ok(())
 }

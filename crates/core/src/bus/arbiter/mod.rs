@@ -13,6 +13,7 @@ mod news;
 mod presence;
 #[cfg(test)]
 mod tests;
+#[cfg_attr(not(test), allow(dead_code, reason = "the locks of `sync` wait by it"))]
 mod turn;
 
 use std::sync::Arc;
@@ -21,9 +22,10 @@ use std::time::Duration;
 use super::directory::Directory;
 use crate::reactor::{Handle, Token};
 
-pub(crate) use file::{ArbiterFile, Content, Hold, Holder};
+pub(crate) use file::{ArbiterFile, Content, Hold};
 pub(crate) use news::News;
-pub(crate) use presence::Presence;
+pub(crate) use presence::{Attempt, Found, Presence};
+#[cfg_attr(not(test), allow(unused_imports, reason = "as above"))]
 pub(crate) use turn::Turn;
 
 /// How long a new file lets nobody in. Processes that held a lost file look for a new one at least five times as often.
@@ -51,10 +53,6 @@ impl Arbiter {
     /// Opens the file, and makes it if it is missing.
     pub(crate) fn open(&self) -> crate::Result<ArbiterFile> {
         ArbiterFile::open(&self.directory, &self.name)
-    }
-
-    pub(crate) fn directory(&self) -> &Arc<Directory> {
-        &self.directory
     }
 
     pub(crate) fn name(&self) -> &str {

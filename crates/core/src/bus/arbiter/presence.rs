@@ -21,8 +21,29 @@ const SOON: Duration = Duration::from_millis(1);
 /// The longest one.
 const PASS: Duration = Duration::from_secs(1);
 /// The longest pause between two looks for a lost file, and between two polls: a fraction of the grace.
-pub(crate) const OFTEN: Duration = Duration::from_millis(20);
+const OFTEN: Duration = Duration::from_millis(20);
+/// How long a removed file stays away while its directory is there. As for records.
+const REMOVAL: Duration = Duration::from_millis(250);
 const TRIES: usize = 16;
+
+/// Where the file is.
+pub(crate) enum Found {
+    /// It is the one in use.
+    Same,
+    /// Another one has its name now.
+    Other(ArbiterFile),
+    /// It was removed. Look again at this time.
+    Later(Instant),
+}
+
+/// What an attempt to take a byte came to.
+pub(crate) enum Attempt {
+    Taken,
+    /// Somebody holds it. When to try again; `None`: news will tell.
+    Held(Option<Instant>),
+    /// The file is too new, or just being replaced. When to try again.
+    NotYet(Instant),
+}
 
 pub(crate) struct Presence {
     arbiter: Arbiter,
@@ -35,31 +56,53 @@ pub(crate) struct Presence {
     pause: Duration,
     /// When the next look is due.
     planned: Option<Instant>,
+    /// The file is lost since then, and how long to wait before the next look for it.
+    lost: Option<(Instant, Duration)>,
+    last_epoch: u64,
 }
 
 impl Presence {
     pub(super) fn new(arbiter: Arbiter, token: Token) -> Presence {
-        Presence { arbiter, token, followed: None, file: None, process: None, pause: SOON, planned: None }
-    }
-
-    pub(crate) fn arbiter(&self) -> &Arbiter {
-        &self.arbiter
-    }
-
-    /// The file that the name leads to now. It is made if there is none.
-    pub(crate) fn current(&mut self) -> Result<&ArbiterFile> {
-        for _ in 0..TRIES {
-            if self.file.as_ref().is_some_and(ArbiterFile::is_current) {
-                break;
-            }
-            let file = self.arbiter.open()?;
-            self.attend(file);
+        Presence {
+            arbiter,
+            token,
+            followed: None,
+            file: None,
+            process: None,
+            pause: SOON,
+            planned: None,
+            lost: None,
+            last_epoch: 0,
         }
-        // A file that is lost again and again is as good as any: what counts is asked again when its lock was taken.
-        self.file.as_ref().ok_or(Error::Closed { what: "bus" })
     }
 
-    /// Uses this file from now on, and follows it.
+    /// Looks for the file that counts now. It is made if there is none. But if it was just removed, it stays away for a
+    /// moment: a program that removes the whole directory must not find it filled again half-way.
+    pub(crate) fn find(&mut self) -> Result<Found> {
+        if self.file.as_ref().is_some_and(ArbiterFile::is_current) {
+            self.lost = None;
+            return Ok(Found::Same);
+        }
+        let Arbiter { directory, name, .. } = &self.arbiter;
+        let gone = directory.is_gone();
+        if gone {
+            directory.restore()?;
+        }
+        let now = Instant::now();
+        let (since, pause) = self.lost.unwrap_or((now, SOON));
+        let found = match ArbiterFile::open_existing(directory, name)? {
+            Some(file) => file,
+            None if gone || self.file.is_none() || now >= since + REMOVAL => self.arbiter.open()?,
+            None => {
+                self.lost = Some((since, (pause * 2).min(OFTEN)));
+                return Ok(Found::Later(now + pause));
+            }
+        };
+        self.lost = None;
+        Ok(Found::Other(found))
+    }
+
+    /// Uses this file from now on, and follows it. The file before is closed, which gives back what was held of it.
     pub(crate) fn attend(&mut self, file: ArbiterFile) {
         self.followed = None;
         self.process = None;
@@ -67,34 +110,49 @@ impl Presence {
         self.file = Some(file);
     }
 
-    /// Whether the file that is in use is still the one that counts.
-    pub(crate) fn is_current(&self) -> bool {
-        self.file.as_ref().is_some_and(ArbiterFile::is_current)
-    }
-
     /// The file in use.
     pub(crate) fn file(&self) -> Option<&ArbiterFile> {
         self.file.as_ref()
     }
 
-    /// Tries to take the byte, as one that never held it. `Err` with when to try again.
-    pub(crate) fn try_take(&mut self, byte: u64) -> Result<std::result::Result<(), Option<Instant>>> {
+    /// The largest epoch that was seen in any file of this name.
+    pub(crate) fn last_epoch(&self) -> u64 {
+        self.last_epoch
+    }
+
+    /// What the file in use says.
+    pub(crate) fn read(&mut self) -> Result<Content> {
+        let content = self.file.as_ref().map(ArbiterFile::read).transpose()?.unwrap_or_default();
+        self.last_epoch = self.last_epoch.max(content.epoch);
+        Ok(content)
+    }
+
+    /// Tries to take the byte, as one that does not hold it yet.
+    pub(crate) fn try_take(&mut self, byte: u64) -> Result<Attempt> {
         for _ in 0..TRIES {
-            let file = self.current()?;
-            let content = file.read()?;
-            if let Some(left) = content.grace_left() {
-                return Ok(Err(Some(Instant::now() + left)));
+            match self.find()? {
+                Found::Same => {}
+                Found::Other(file) => {
+                    self.attend(file);
+                    continue;
+                }
+                Found::Later(next) => return Ok(Attempt::NotYet(next)),
             }
+            let content = self.read()?;
+            if let Some(left) = content.grace_left() {
+                return Ok(Attempt::NotYet(Instant::now() + left));
+            }
+            let Some(file) = &self.file else { break };
             if file.try_take(byte)? {
                 if file.is_current() {
-                    return Ok(Ok(()));
+                    return Ok(Attempt::Taken);
                 }
                 file.release(byte);
             } else if !self.watch_holder(&content) {
-                return Ok(Err(self.next_look()));
+                return Ok(Attempt::Held(self.next_look()));
             }
         }
-        Ok(Err(Some(Instant::now() + SOON)))
+        Ok(Attempt::NotYet(Instant::now() + OFTEN))
     }
 
     /// Watches the process that the content names. True: it is watched only since now, so the byte must be tried again.
@@ -130,9 +188,10 @@ impl Presence {
         self.planned
     }
 
-    /// When a holder looks again whether its file is still the one that counts. `None`: news suffices.
+    /// When to look again while no other process holds the byte: whether the file is still the one that counts, and
+    /// whether somebody took the byte. `None`: news suffices.
     pub(crate) fn next_check(&mut self) -> Option<Instant> {
-        self.process = None;
+        (self.process, self.planned) = (None, None);
         if self.followed.is_none() {
             self.try_to_follow();
         }

@@ -7,7 +7,7 @@ use std::os::fd::BorrowedFd;
 
 use super::Arbiter;
 use super::file::Hold;
-use super::presence::Presence;
+use super::presence::{Attempt, Presence};
 use crate::error::{Error, Result};
 use crate::reactor::{Resident, Step, Thread, Watched};
 
@@ -39,8 +39,9 @@ impl Watched for Turn {
     fn ready(&mut self, _thread: &mut Thread<'_>) -> Step {
         let Some(presence) = self.presence.as_mut() else { return Step::Finished };
         let result = match presence.try_take(self.byte) {
-            Ok(Err(next)) => return Step::Again(next),
-            Ok(Ok(())) => {
+            Ok(Attempt::Held(next)) => return Step::Again(next),
+            Ok(Attempt::NotYet(next)) => return Step::Again(Some(next)),
+            Ok(Attempt::Taken) => {
                 let hold = self.presence.take().and_then(|presence| presence.into_hold(self.byte));
                 hold.ok_or(Error::Closed { what: "bus" })
             }

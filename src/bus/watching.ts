@@ -1,37 +1,47 @@
-/** One `for await` over the events of the bus, with a watch of its own in the core. Waiting keeps the process alive. */
+/**
+ * One `for await` over what happens on the bus (services, a claim), with a watch of its own in the core. Waiting keeps the
+ * process alive.
+ */
 import { failureOf, inSteps } from '../closing.js'
 import { debug } from '../diagnostics.js'
 import { fromNative } from '../errors.js'
-import type { NativeWatch } from '../native.js'
+import type { NativeClaimWatch, NativeWatch } from '../native.js'
 import { onAbort } from '../wait/abort.js'
 import type { AsyncIteration } from '../wait/async-iteration.js'
 import { Fifo } from '../wait/fifo.js'
 import { poller } from '../wait/poller.js'
-import { type RawServiceEvent, serviceEvent, type ServiceEvent } from './services-view.js'
 
-interface Asked {
-  readonly resolve: (result: IteratorResult<ServiceEvent, undefined>) => void
+interface Asked<E> {
+  readonly resolve: (result: IteratorResult<E, undefined>) => void
   readonly reject: (error: unknown) => void
 }
 
-export class ServiceWatch implements AsyncIteration<ServiceEvent> {
-  readonly #native: NativeWatch
+/** `R`: an event as it comes from the core. `E`: as users see it. */
+export class Watching<R, E> implements AsyncIteration<E> {
+  readonly #native: NativeWatch | NativeClaimWatch
+  readonly #event: (raw: R) => E
   readonly #id: number
   readonly #forget: () => void
-  readonly #ended: (watch: ServiceWatch) => void
-  readonly #events = new Fifo<ServiceEvent>()
-  readonly #asked = new Fifo<Asked>()
+  readonly #ended: (watch: Watching<R, E>) => void
+  readonly #events = new Fifo<E>()
+  readonly #asked = new Fifo<Asked<E>>()
   #done = false
   #error: unknown = undefined
 
-  constructor(native: NativeWatch, signal: AbortSignal | undefined, ended: (watch: ServiceWatch) => void) {
+  constructor(
+    native: NativeWatch | NativeClaimWatch,
+    event: (raw: R) => E,
+    signal: AbortSignal | undefined,
+    ended: (watch: Watching<R, E>) => void,
+  ) {
     this.#native = native
+    this.#event = event
     this.#ended = ended
     this.#id = poller().add(native, { wake: () => this.#wake() })
     this.#forget = onAbort(signal, (error) => this.#fail(error))
   }
 
-  next(): Promise<IteratorResult<ServiceEvent, undefined>> {
+  next(): Promise<IteratorResult<E, undefined>> {
     if (this.#asked.size === 0 && this.#fill()) return Promise.resolve(this.#take())
     if (this.#done) return this.#last()
     return new Promise((resolve, reject) => {
@@ -41,7 +51,7 @@ export class ServiceWatch implements AsyncIteration<ServiceEvent> {
     })
   }
 
-  async return(): Promise<IteratorResult<ServiceEvent, undefined>> {
+  async return(): Promise<IteratorResult<E, undefined>> {
     this.#end(undefined)
     return DONE
   }
@@ -64,8 +74,8 @@ export class ServiceWatch implements AsyncIteration<ServiceEvent> {
     if (this.#asked.size === 0 && !this.#done) poller().drop()
   }
 
-  #take(): IteratorResult<ServiceEvent, undefined> {
-    return { value: this.#events.shift() as ServiceEvent, done: false }
+  #take(): IteratorResult<E, undefined> {
+    return { value: this.#events.shift() as E, done: false }
   }
 
   /** Whether there is an event to take. */
@@ -75,7 +85,7 @@ export class ServiceWatch implements AsyncIteration<ServiceEvent> {
     try {
       const json = this.#native.take()
       // A record that cannot be read ends the watch here, while the waiting calls are still in the list.
-      const events = json === '' ? [] : (JSON.parse(json) as RawServiceEvent[]).map(serviceEvent)
+      const events = json === '' ? [] : (JSON.parse(json) as R[]).map(this.#event)
       for (const event of events) this.#events.push(event)
     } catch (error) {
       this.#fail(fromNative(error))
@@ -84,7 +94,7 @@ export class ServiceWatch implements AsyncIteration<ServiceEvent> {
     return this.#events.size > 0
   }
 
-  #last(): Promise<IteratorResult<ServiceEvent, undefined>> {
+  #last(): Promise<IteratorResult<E, undefined>> {
     const error = this.#error
     this.#error = undefined
     return error === undefined ? Promise.resolve(DONE) : Promise.reject(error)
