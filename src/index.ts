@@ -67,4 +67,20 @@ export type { ServiceEvent } from './bus/services-view.js'
 export type { AttachedPublisher, DurablePosition } from './topic/sources.js'
 export type { AckStats, PublisherStats, SlotStats, SourceStats, SubscriberStats, TopicCounters } from './topic/stats.js'
 export type { AttachedOptions, BatchesOptions, Subscriber } from './topic/subscriber.js'
+export type { AtomicFlag } from './sync/flag.js'
+export type { Held, KeysLock, Lock, Permits } from './sync/held.js'
+export type { LockHandle } from './sync/lock-handle.js'
+export type { LockCallback, LockInfo, Locks, LocksSnapshot } from './sync/locks.js'
+export type {
+  LockMode,
+  LockOptions,
+  LockRequestOptions,
+  SemaphoreOptions,
+  ShardedMutexOptions,
+  TakeOptions,
+  TryLockOptions,
+  UseOptions,
+} from './sync/options.js'
+export type { Semaphore } from './sync/semaphore.js'
+export type { Key, ShardedMutex } from './sync/sharded-mutex.js'
 export type { WaitMode, WaitOption, WaitOptions } from './wait/policy.js'

@@ -23,6 +23,8 @@ export type {
   NativePublisherHot,
   NativeSubscriber,
   NativeSubscriberHot,
+  NativeSync,
+  NativeSyncHot,
   NativeWatch,
 } from '../native/binding.cjs'
 

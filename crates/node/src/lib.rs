@@ -19,6 +19,7 @@ mod poller;
 mod publisher;
 mod raw;
 mod subscriber;
+mod sync;
 mod uv;
 mod watch;
 

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use napi::bindgen_prelude::{ClassInstance, Either6, Unknown};
+use napi::bindgen_prelude::{ClassInstance, Either7, Unknown};
 use napi::{Env, JsValue, ValueType};
 use napi_derive::napi;
 
@@ -12,15 +12,17 @@ use crate::errors::{Failure, cold};
 use crate::poll_loop::Poller;
 use crate::publisher::NativePublisher;
 use crate::subscriber::NativeSubscriber;
+use crate::sync::NativeSync;
 use crate::watch::NativeWatch;
 
-type Endpoint<'a> = Either6<
+type Endpoint<'a> = Either7<
     ClassInstance<'a, NativePublisher>,
     ClassInstance<'a, NativeSubscriber>,
     ClassInstance<'a, NativeWatch>,
     ClassInstance<'a, NativeChannel>,
     ClassInstance<'a, NativeClaim>,
     ClassInstance<'a, NativeClaimWatch>,
+    ClassInstance<'a, NativeSync>,
 >;
 
 /// The poller as JS sees it; one per environment is enough.
@@ -60,17 +62,18 @@ impl NativePoller {
 
     /// Watches an endpoint. Returns its id: the lowest that is free.
     #[napi(
-        ts_args_type = "endpoint: NativePublisher | NativeSubscriber | NativeWatch | NativeChannel | NativeClaim | NativeClaimWatch"
+        ts_args_type = "endpoint: NativePublisher | NativeSubscriber | NativeWatch | NativeChannel | NativeClaim | NativeClaimWatch | NativeSync"
     )]
     pub fn add(&self, env: Env, endpoint: Endpoint<'_>) -> napi::Result<u32> {
         cold(env, || {
             self.poller.add(match endpoint {
-                Either6::A(publisher) => publisher.pollable(),
-                Either6::B(subscriber) => subscriber.pollable(),
-                Either6::C(watch) => watch.pollable(),
-                Either6::D(channel) => channel.pollable(),
-                Either6::E(claim) => claim.pollable(),
-                Either6::F(watch) => watch.pollable(),
+                Either7::A(publisher) => publisher.pollable(),
+                Either7::B(subscriber) => subscriber.pollable(),
+                Either7::C(watch) => watch.pollable(),
+                Either7::D(channel) => channel.pollable(),
+                Either7::E(claim) => claim.pollable(),
+                Either7::F(watch) => watch.pollable(),
+                Either7::G(sync) => sync.pollable(),
             })
         })
     }
