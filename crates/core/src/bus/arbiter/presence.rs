@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::Arbiter;
 use super::file::{ArbiterFile, Content, Hold};
 use super::news::Followed;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::reactor::Token;
 use crate::sys::pidfd::PidFd;
 
