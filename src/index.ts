@@ -68,7 +68,7 @@ export type { AttachedPublisher, DurablePosition } from './topic/sources.js'
 export type { AckStats, PublisherStats, SlotStats, SourceStats, SubscriberStats, TopicCounters } from './topic/stats.js'
 export type { AttachedOptions, BatchesOptions, Subscriber } from './topic/subscriber.js'
 export type { AtomicFlag } from './sync/flag.js'
-export type { Held, KeysLock, Lock, Permits } from './sync/held.js'
+export type { KeysLock, Lock, Permits } from './sync/held.js'
 export type { LockHandle } from './sync/lock-handle.js'
 export type { LockCallback, LockInfo, Locks, LocksSnapshot } from './sync/locks.js'
 export type {

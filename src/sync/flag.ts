@@ -72,7 +72,8 @@ export class AtomicFlag extends Member {
     checkValue(value)
     checkTake(options)
     const limits = patience(options, `value ${value} of ${this.what}`)
-    await this.used(({ requests, member }) => requests.take(member, Number(value), limits))
+    const { requests, member } = this.opened()
+    await requests.take(member, Number(value), limits)
   }
 
   /** What `console.log` shows. */

@@ -1,10 +1,9 @@
 /** A lock that stays open: for those who take it often. `bus.locks` uses one for each name. */
-import { translated } from '../errors.js'
 import { membersOf, shown, type ShownOptions } from '../shown.js'
 import type { Limits } from '../wait/waiting.js'
 import { Lock } from './held.js'
 import { Member, type Place } from './member.js'
-import { checkLock, checkTryLock, type LockMode, type LockOptions, patience, type TryLockOptions } from './options.js'
+import { checkLock, checkTryLock, endless, type LockMode, type LockOptions, patience, type TryLockOptions } from './options.js'
 
 /** An open lock; `bus.locks.open()` makes it. */
 export class LockHandle extends Member {
@@ -19,7 +18,8 @@ export class LockHandle extends Member {
    * Rejects with `ERR_RINGBELL_TIMEOUT`, `ERR_RINGBELL_CLOSED`, `ERR_RINGBELL_INVALID_OPTION`,
    * `ERR_RINGBELL_CORRUPT_PEER` (another process broke the shared memory), `ERR_RINGBELL_RESOURCE` or an `AbortError`.
    */
-  async acquire(options: LockOptions = {}): Promise<Lock> {
+  async acquire(options?: LockOptions): Promise<Lock> {
+    if (options === undefined) return this.take('exclusive', endless)
     checkLock(options)
     return this.take(options.mode ?? 'exclusive', patience(options, this.what))
   }
@@ -29,20 +29,23 @@ export class LockHandle extends Member {
    *
    * @throws {RingbellError} As `acquire` rejects.
    */
-  tryAcquire(options: TryLockOptions = {}): Lock | undefined {
+  tryAcquire(options?: TryLockOptions): Lock | undefined {
+    if (options === undefined) return this.takeNow('exclusive')
     checkTryLock(options)
     return this.takeNow(options.mode ?? 'exclusive')
   }
 
   /** @internal The options are checked. */
-  async take(mode: LockMode, limits: () => Limits): Promise<Lock> {
-    const code = await this.used(({ requests, member }) => requests.take(member, amountOf(mode), limits))
-    return new Lock(this, code, mode)
+  take(mode: LockMode, limits: () => Limits): Lock | Promise<Lock> {
+    const { requests, member } = this.opened()
+    const code = this.used(requests.take(member, amountOf(mode), limits))
+    return typeof code === 'number' ? new Lock(this, code, mode) : code.then((later) => new Lock(this, later, mode))
   }
 
   /** @internal The options are checked. */
   takeNow(mode: LockMode): Lock | undefined {
-    const code = this.usedNow(({ requests, member }) => translated(() => requests.hot.tryTake(member, amountOf(mode))))
+    const { requests, member } = this.opened()
+    const code = this.used(requests.tryTake(member, amountOf(mode)))
     return code === 0 ? undefined : new Lock(this, code, mode)
   }
 

@@ -14,6 +14,7 @@ import {
   checkRequest,
   checkTake,
   checkTryLock,
+  endless,
   type LockMode,
   type LockOptions,
   type LockRequestOptions,
@@ -65,6 +66,7 @@ export class Locks {
   readonly #host: LocksHost
   /** The name that was used last is the last one. */
   readonly #entries = new Map<string, Entry>()
+  #newest: Entry | undefined
   #closed = false
 
   /** @internal Use `bus.locks`. */
@@ -118,7 +120,7 @@ export class Locks {
   async tryAcquire(name: string, options: TryLockOptions = {}): Promise<Lock | undefined> {
     this.#assertOpen()
     checkTryLock(options)
-    return this.#with(name, patience({}, ''), (handle) => handle.takeNow(options.mode ?? 'exclusive'))
+    return this.#with(name, endless, (handle) => handle.takeNow(options.mode ?? 'exclusive'))
   }
 
   /** Opens a lock for frequent use: then `acquire` and `tryAcquire` need no name to be looked up. Rejects as `acquire` does. */
@@ -135,7 +137,7 @@ export class Locks {
     const held: LockInfo[] = []
     const pending: LockInfo[] = []
     for (const one of name === undefined ? this.#host.names() : [name]) {
-      const json = await this.#with(one, patience({}, ''), (handle) => handle.query())
+      const json = await this.#with(one, endless, (handle) => handle.query())
       const found = JSON.parse(json) as Record<keyof LocksSnapshot, Omit<LockInfo, 'name'>[]>
       held.push(...found.held.map((client) => ({ name: one, ...client })))
       pending.push(...found.pending.map((client) => ({ name: one, ...client })))
@@ -152,8 +154,7 @@ export class Locks {
   async #with<R>(name: string, limits: () => Limits, use: (handle: LockHandle) => R | Promise<R>): Promise<R> {
     const entry = this.#entries.get(name)
     if (entry?.handle !== undefined) {
-      this.#entries.delete(name)
-      this.#entries.set(name, entry)
+      this.#touch(name, entry)
       return use(entry.handle)
     }
     const opened = entry ?? this.#open(name)
@@ -169,6 +170,14 @@ export class Locks {
     }
   }
 
+  /** It is the one that was used last. */
+  #touch(name: string, entry: Entry): void {
+    if (this.#newest === entry) return
+    this.#newest = entry
+    this.#entries.delete(name)
+    this.#entries.set(name, entry)
+  }
+
   #open(name: string): Entry {
     this.#closeIdle()
     const opening = this.#host.open(name, {})
@@ -180,7 +189,7 @@ export class Locks {
         if (this.#entries.get(name) === entry) this.#entries.delete(name)
       },
     )
-    this.#entries.set(name, entry)
+    this.#touch(name, entry)
     return entry
   }
 

@@ -65,7 +65,7 @@ export abstract class Member implements AsyncDisposable, Owner {
   /** @internal */
   giveBack(code: number): void {
     this.#uses--
-    this.#place.requests.hot.release(code)
+    this.#place.requests.release(code)
   }
 
   /** Text for errors: `lock 'orders'`. */
@@ -79,24 +79,22 @@ export abstract class Member implements AsyncDisposable, Owner {
     return this.#place
   }
 
-  /** Counts one use, until it is given back. `take`: the code of what was taken, at once or later; 0: nothing. */
-  protected async used(take: (place: Place) => number | Promise<number>): Promise<number> {
-    const place = this.opened()
+  /** Counts one use, until it is given back. `code`: of what was taken, at once or later; 0: nothing. */
+  protected used(code: number): number
+  protected used(code: number | Promise<number>): number | Promise<number>
+  protected used(code: number | Promise<number>): number | Promise<number> {
+    if (typeof code !== 'number') return this.#usedLater(code)
+    if (code !== 0) this.#uses++
+    return code
+  }
+
+  async #usedLater(taking: Promise<number>): Promise<number> {
     this.#uses++
     let code = 0
     try {
-      const taken = take(place)
-      code = typeof taken === 'number' ? taken : await taken
-      return code
+      return (code = await taking)
     } finally {
       if (code === 0) this.#uses--
     }
-  }
-
-  /** The same for what does not wait. */
-  protected usedNow(take: (place: Place) => number): number {
-    const code = take(this.opened())
-    if (code !== 0) this.#uses++
-    return code
   }
 }

@@ -94,7 +94,8 @@ export function checkValue(value: boolean): void {
   check({ value }, { value: flag })
 }
 
-const endless = (): Limits => ({})
+/** Nothing but the answer ends the wait. */
+export const endless = (): Limits => ({})
 
 /**
  * How long one request waits, in all its steps: it may first have to open a name. The result gives the limits of the next

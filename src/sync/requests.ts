@@ -59,13 +59,23 @@ export class Requests {
     )
   }
 
-  /** The same for the shards of some keys. */
+  /** The same without waiting; 0: it is not available. */
+  tryTake(member: number, amount: number): number {
+    return translated(() => this.hot.tryTake(member, amount))
+  }
+
+  /** The same as `take` for the shards of some keys. */
   takeKeys(member: number, keys: (string | Uint8Array)[], limits: () => Limits): number | Promise<number> {
     return this.#taken(
       member,
       translated(() => this.#native.takeKeys(member, keys)),
       limits,
     )
+  }
+
+  /** Gives back what has this code. A second call does nothing. */
+  release(code: number): void {
+    translated(() => this.hot.release(code))
   }
 
   /** Who holds a lock and who waits for it, as JSON. */
@@ -76,7 +86,7 @@ export class Requests {
   /** Gives back what was taken through this member. What still waits for it fails with this error. */
   leave(member: number, error: unknown): void {
     for (const one of this.#requests.values()) if (one.member === member) one.waiting.reject(error)
-    this.#native.leave(member)
+    translated(() => this.#native.leave(member))
   }
 
   /** Gives everything back. What still waits fails. */
@@ -108,17 +118,25 @@ export class Requests {
   }
 
   #wake(): void {
-    while (!this.#closed && this.hot.next()) {
-      const [token = 0, kind = FAILED, value = 0] = this.#scratch
-      const waiting = this.#requests.get(token)?.waiting
-      this.#requests.delete(token)
-      if (kind === FAILED) {
-        const error = failureOf(() => this.#native.failure())
-        if (waiting === undefined) debug('an answer that nobody waits for: %s', error)
-        else waiting.reject(fromNative(error))
-      } else if (waiting !== undefined) waiting.resolve(value)
-      else if (kind === HELD) this.hot.release(value)
-      else if (kind === OPENED) this.#native.leave(value)
+    try {
+      while (!this.#closed && this.hot.next()) this.#answered()
+    } catch (error) {
+      // No answer can be had any more.
+      for (const { waiting } of this.#requests.values()) waiting.reject(fromNative(error))
     }
+  }
+
+  /** An answer lies in the scratch words. */
+  #answered(): void {
+    const [token = 0, kind = FAILED, value = 0] = this.#scratch
+    const waiting = this.#requests.get(token)?.waiting
+    this.#requests.delete(token)
+    if (kind === FAILED) {
+      const error = failureOf(() => this.#native.failure())
+      if (waiting === undefined) debug('an answer that nobody waits for: %s', error)
+      else waiting.reject(error)
+    } else if (waiting !== undefined) waiting.resolve(value)
+    else if (kind === HELD) this.release(value)
+    else if (kind === OPENED) translated(() => this.#native.leave(value))
   }
 }

@@ -37,8 +37,8 @@ export class Semaphore extends Member {
     checkPermits(permits)
     checkTake(options)
     const limits = patience(options, this.what)
-    const code = await this.used(({ requests, member }) => requests.take(member, permits, limits))
-    return new Permits(this, code, permits)
+    const { requests, member } = this.opened()
+    return new Permits(this, await this.used(requests.take(member, permits, limits)), permits)
   }
 
   /**
@@ -48,7 +48,8 @@ export class Semaphore extends Member {
    */
   tryAcquire(permits = 1): Permits | undefined {
     checkPermits(permits)
-    const code = this.usedNow(({ requests, member }) => translated(() => requests.hot.tryTake(member, permits)))
+    const { requests, member } = this.opened()
+    const code = this.used(requests.tryTake(member, permits))
     return code === 0 ? undefined : new Permits(this, code, permits)
   }
 

@@ -35,8 +35,8 @@ export class ShardedMutex extends Member {
     const all = checkedKeys(keys)
     checkTake(options)
     const limits = patience(options, this.what)
-    const code = await this.used(({ requests, member }) => requests.takeKeys(member, all, limits))
-    return new KeysLock(this, code)
+    const { requests, member } = this.opened()
+    return new KeysLock(this, await this.used(requests.takeKeys(member, all, limits)))
   }
 
   /**

@@ -2,7 +2,8 @@
 //!
 //! One object serves a bus, with one descriptor in the poll loop. What is open and what was taken have numbers. Invariant:
 //! a number of something taken is never used again, so a late `release` finds nothing. Leaving gives everything back; the
-//! end of the environment does so too, and the next holder is told that it was abandoned. The calls without rivals are hot functions; they make no promise and no object.
+//! end of the environment does so too, and the next holder is told that it was abandoned. What is taken without rivals is
+//! taken by hot functions, which make no promise and no object.
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd};

@@ -210,6 +210,12 @@ impl Requests {
     }
 
     fn request(&self, member: &Arc<Member>, cells: Vec<usize>, want: Want) -> Result<Outcome> {
+        if let [cell] = cells[..]
+            && let Some(taken) = member.take_now(cell, want)?
+        {
+            let hold = Hold { member: Arc::clone(member), cells, want, abandoned: taken.abandoned };
+            return Ok(Outcome::Now(Answer::Held(hold)));
+        }
         member.check()?;
         let token = self.token();
         let wait = Wait {
