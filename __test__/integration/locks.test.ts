@@ -157,7 +157,7 @@ test('processes take turns', async (t) => {
 })
 
 test('the next holder learns that the one before was killed', async (t) => {
-  const at = place(t)
+  const at = place(t, { untidy: true })
   const bus = await at.bus()
   const holder = peer(at, 'lock.mjs', ['hold', 'x'])
   t.false((await holder.tells('held'))['abandoned'])
@@ -200,7 +200,7 @@ test('a terminated worker gives back what it holds, and stops waiting', async (t
 })
 
 test('a holder that stands still keeps its lock', async (t) => {
-  const at = place(t)
+  const at = place(t, { untidy: true })
   const bus = await at.bus()
   const holder = peer(at, 'lock.mjs', ['hold', 'x'])
   await holder.tells('held')

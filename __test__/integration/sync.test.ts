@@ -27,7 +27,7 @@ test('permits are counted, and given in the order of the requests', async (t) =>
 })
 
 test('the permits of the dead come back', async (t) => {
-  const at = place(t)
+  const at = place(t, { untidy: true })
   const bus = await at.bus()
   const semaphore = await bus.semaphore('s', { permits: 3 })
   const holder = peer(at, 'lock.mjs', ['permits', 's', 2])
