@@ -52,7 +52,7 @@ test('a killed holder is followed by one that is told', async (t) => {
   const holder = stage.start(['lock', 'x', '--', 'sh', '-c', 'echo there; read line'])
   await holder.shows(/there\n/)
   const next = stage.start(['lock', 'x', '--', 'sh', '-c', 'echo "abandoned $RINGBELL_ABANDONED"'])
-  await stage.until<{ pending: object[] }[]>(['lock', 'x'], ([one]) => one?.pending.length === 1)
+  await stage.until<{ pending: object[] }>(['lock', 'x'], ({ pending }) => pending.length === 1)
   holder.kill('SIGKILL')
   const { code, stdout } = await next.end
   t.deepEqual([code, stdout.toString()], [0, 'abandoned 1\n'])
