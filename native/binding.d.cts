@@ -91,6 +91,28 @@ export interface NativeChannelHot {
   readonly armRoom: (connection: number, bytes: number) => boolean
 }
 
+/** The hot calls for locks, semaphores and flags. Each of them is known by the number of its member. */
+export interface NativeSyncHot {
+  /**
+   * Takes a lock (`amount` 0: alone, 1: shared) or so many permits, or waits for the value of a flag. The code of what was taken,
+   * which is odd if the one before abandoned it; 0: the flag has the value; negative: the token under which the answer comes.
+   */
+  readonly take: (member: number, amount: number) => number
+  /** The same without waiting; 0: it is not available. */
+  readonly tryTake: (member: number, amount: number) => number
+  /** Gives back. A second call does nothing. */
+  readonly release: (code: number) => void
+  /** `true`: no answer comes. */
+  readonly cancel: (token: number) => boolean
+  /** `true`: `scratch` has an answer. */
+  readonly next: () => boolean
+  /** The value of a flag, or how many permits a semaphore has left. */
+  readonly value: (member: number) => number
+  /** The value before. */
+  readonly swap: (member: number, value: number) => boolean
+  readonly compareAndSwap: (member: number, current: number, value: number) => boolean
+}
+
 /** A general record; closing withdraws it. */
 export declare class NativeAnnounced {
   /** JSON of the record as it is announced now. */
@@ -141,6 +163,8 @@ export declare class NativeBus {
   claimState(name: string): string
   /** Watches who holds a name. */
   watchClaim(name: string): NativeClaimWatch
+  /** Makes what opens locks, semaphores, flags and sharded mutexes. */
+  sync(): NativeSync
   /** Closes the bus, and what the core closes together with it. */
   close(): void
 }
@@ -259,7 +283,7 @@ export declare class NativePoller {
   /** Whether the loop calls `onReady`; otherwise `poll` must be called from time to time. */
   get supported(): boolean
   /** Watches an endpoint. Returns its id: the lowest that is free. */
-  add(endpoint: NativePublisher | NativeSubscriber | NativeWatch | NativeChannel | NativeClaim | NativeClaimWatch | NativeStateReader | NativeKeyedReader): number
+  add(endpoint: NativePublisher | NativeSubscriber | NativeWatch | NativeChannel | NativeClaim | NativeClaimWatch | NativeStateReader | NativeKeyedReader | NativeSync): number
   /** Stops watching the endpoint `id`. */
   remove(id: number): void
   /** Polls now, without the loop: writes the ready ids and returns their number. */
@@ -363,6 +387,29 @@ export declare class NativeSubscriber {
   /** Like `close`, and gives durable positions up. */
   forget(): void
   /** Detaches every view and leaves every topic. */
+  close(): void
+}
+
+/** The locks, semaphores, flags and sharded mutexes that were opened through one bus. */
+export declare class NativeSync {
+  /** The hot calls, as functions that need no `this`. Call it once. */
+  hot(): NativeSyncHot
+  /** After `next`: the token, the kind of its answer (0 failed, 1 held, 2 reached, 3 opened), and what it is. */
+  get scratch(): Float64Array
+  /**
+   * Opens a lock, a semaphore with so many permits, a flag, or a mutex with so many shards. Returns the token under
+   * which the answer comes.
+   */
+  open(kind: 'lock' | 'semaphore' | 'flag' | 'mutex', name: string, size: number): number
+  /** Throws the error of the answer that `next` told last. */
+  failure(): void
+  /** Takes the shards of all these keys: as `take`. */
+  takeKeys(member: number, keys: (string | Uint8Array)[]): number
+  /** JSON of who holds a lock, and who waits for it. */
+  query(member: number): string
+  /** Gives back what was taken through this member, withdraws its requests, and leaves. */
+  leave(member: number): void
+  /** Leaves everything. */
   close(): void
 }
 

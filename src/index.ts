@@ -74,4 +74,20 @@ export type { AttachedWriter, StateReaderEvents } from './state/notices.js'
 export type { StateOptions, StateReaderOptions } from './state/options.js'
 export type { StateReader } from './state/reader.js'
 export type { State } from './state/state.js'
+export type { AtomicFlag } from './sync/flag.js'
+export type { KeysLock, Lock, Permits } from './sync/held.js'
+export type { LockHandle } from './sync/lock-handle.js'
+export type { LockCallback, LockInfo, Locks, LocksSnapshot } from './sync/locks.js'
+export type {
+  LockMode,
+  LockOptions,
+  LockRequestOptions,
+  SemaphoreOptions,
+  ShardedMutexOptions,
+  TakeOptions,
+  TryLockOptions,
+  UseOptions,
+} from './sync/options.js'
+export type { Semaphore } from './sync/semaphore.js'
+export type { Key, ShardedMutex } from './sync/sharded-mutex.js'
 export type { WaitMode, WaitOption, WaitOptions } from './wait/policy.js'

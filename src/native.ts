@@ -30,6 +30,8 @@ export type {
   NativeStateReaderHot,
   NativeSubscriber,
   NativeSubscriberHot,
+  NativeSync,
+  NativeSyncHot,
   NativeWatch,
 } from '../native/binding.cjs'
 

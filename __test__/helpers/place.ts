@@ -14,7 +14,7 @@ export interface Place {
   readonly path: string
   /** Opens a bus there; the teardown closes it. */
   bus(options?: BusOptions): Promise<Bus>
-  /** What lies in the directory, without the dot-files of others' work in progress, and without claims, which stay. */
+  /** What lies in the directory, without the dot-files of others' work in progress, and without the files of claims and locks, which stay. */
   files(): string[]
   /** Something else to end before the directory is looked at. */
   onEnd(end: () => unknown): void
@@ -24,7 +24,7 @@ export function place(t: ExecutionContext, options: { untidy?: boolean } = {}): 
   const path = mkdtempSync(join(tmpdir(), 'ringbell-test-'))
   const buses: Bus[] = []
   const ends: (() => unknown)[] = []
-  const left = (): string[] => readdirSync(path).filter((name) => !name.endsWith('.claim'))
+  const left = (): string[] => readdirSync(path).filter((name) => !name.endsWith('.claim') && name !== '.sync')
   const files = (): string[] => left().filter((name) => !name.startsWith('.'))
   t.timeout(PATIENCE_MS)
   t.teardown(async () => {

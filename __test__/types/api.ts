@@ -10,6 +10,10 @@ import type {
   Codec,
   Connection,
   ConnectOptions,
+  Lock,
+  LockMode,
+  LocksSnapshot,
+  Permits,
   DeadLetterSummary,
   Message,
   Publisher,
@@ -377,4 +381,33 @@ export function failing(error: unknown): number | undefined {
   // @ts-expect-error there is no such code
   if (error instanceof RingbellError && error.code === 'ERR_RINGBELL_OOPS') return undefined
   return undefined
+}
+
+export async function turns(bus: Bus): Promise<void> {
+  await using lock = await bus.locks.acquire('a', { mode: 'shared', timeout: 1, signal: AbortSignal.timeout(1) })
+  same<typeof lock, Lock>(true)
+  same<typeof lock.mode, LockMode>(true)
+  same<Awaited<ReturnType<typeof bus.locks.tryAcquire>>, Lock | undefined>(true)
+  const always = await bus.locks.request('a', (one) => one.abandoned)
+  same<typeof always, boolean>(true)
+  const perhaps = await bus.locks.request('a', { ifAvailable: true }, async (one) => one?.name)
+  same<typeof perhaps, string | undefined>(true)
+  // @ts-expect-error a lock cannot be taken away from its holder
+  await bus.locks.request('a', { steal: true }, () => 1)
+  same<Awaited<ReturnType<typeof bus.locks.query>>, LocksSnapshot>(true)
+  await using handle = await bus.locks.open('a')
+  using tried = handle.tryAcquire()
+  same<typeof tried, Lock | undefined>(true)
+  const semaphore = await bus.semaphore('s', { permits: 2 })
+  using permits = await semaphore.acquire(2, { timeout: 1 })
+  same<typeof permits, Permits>(true)
+  const used = await semaphore.use({ permits: 2 }, async ({ count }) => count)
+  same<typeof used, number>(true)
+  // @ts-expect-error all name the number of permits
+  await bus.semaphore('s')
+  const flag = await bus.flag('f')
+  same<ReturnType<typeof flag.swap>, boolean>(true)
+  const mutex = await bus.shardedMutex('m', { shards: 8 })
+  const result = await mutex.withKeys(['a', new Uint8Array(1)], (one) => one.name)
+  same<typeof result, string>(true)
 }

@@ -90,3 +90,25 @@ export interface NativeChannelHot {
   /** `true`: announced that room is awaited, and there still is none. */
   readonly armRoom: (connection: number, bytes: number) => boolean
 }
+
+/** The hot calls for locks, semaphores and flags. Each of them is known by the number of its member. */
+export interface NativeSyncHot {
+  /**
+   * Takes a lock (`amount` 0: alone, 1: shared) or so many permits, or waits for the value of a flag. The code of what was taken,
+   * which is odd if the one before abandoned it; 0: the flag has the value; negative: the token under which the answer comes.
+   */
+  readonly take: (member: number, amount: number) => number
+  /** The same without waiting; 0: it is not available. */
+  readonly tryTake: (member: number, amount: number) => number
+  /** Gives back. A second call does nothing. */
+  readonly release: (code: number) => void
+  /** `true`: no answer comes. */
+  readonly cancel: (token: number) => boolean
+  /** `true`: `scratch` has an answer. */
+  readonly next: () => boolean
+  /** The value of a flag, or how many permits a semaphore has left. */
+  readonly value: (member: number) => number
+  /** The value before. */
+  readonly swap: (member: number, value: number) => boolean
+  readonly compareAndSwap: (member: number, current: number, value: number) => boolean
+}

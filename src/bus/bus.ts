@@ -42,12 +42,26 @@ import {
   type SubscriberOptions,
 } from '../topic/options.js'
 import { membersOf, shown, type ShownOptions } from '../shown.js'
-import { throwIfAborted } from '../wait/abort.js'
 import { KeyedStateReader } from '../state/keyed-reader.js'
 import { KeyedState } from '../state/keyed-state.js'
 import { stateJson, type StateOptions, stateReaderJson, type StateReaderOptions } from '../state/options.js'
 import { StateReader } from '../state/reader.js'
 import { State } from '../state/state.js'
+import { AtomicFlag } from '../sync/flag.js'
+import { LockHandle } from '../sync/lock-handle.js'
+import { Locks } from '../sync/locks.js'
+import type { Place } from '../sync/member.js'
+import {
+  checkSemaphore,
+  checkShardedMutex,
+  checkTake,
+  type SemaphoreOptions,
+  type ShardedMutexOptions,
+} from '../sync/options.js'
+import { type Kind, Requests } from '../sync/requests.js'
+import { Semaphore } from '../sync/semaphore.js'
+import { ShardedMutex } from '../sync/sharded-mutex.js'
+import { type SignalOptions, throwIfAborted } from '../wait/abort.js'
 import { Publisher } from '../topic/publisher.js'
 import { Subscriber } from '../topic/subscriber.js'
 import { Announced } from './announced.js'
@@ -62,18 +76,26 @@ interface Closable {
   closeNow(): void
 }
 
+/** The record's kind, with which the name of a lock's service begins. */
+const LOCK_KIND = 'lock'
+const DEFAULT_SHARDS = 64
+
 /** A directory that processes share, and everything that is opened through it. */
 export class Bus implements AsyncDisposable {
   /** The services on the bus. */
   readonly services: Services
   /** Who holds the names that `claim` gives. */
   readonly claims: Claims
+  /** Locks by name, in the shape of `navigator.locks`. */
+  readonly locks: Locks
   /** The path of the directory, with the domain. */
   readonly path: string
   /** What decided the path, in words: `'as given'`, `'from IPC_BUS_DIR'`. */
   readonly pathSource: string
   readonly #native: NativeBus
   readonly #open = new Set<Closable>()
+  /** Made for the first lock, semaphore, flag or mutex. */
+  #requests: Requests | undefined
   #closed = false
 
   /**
@@ -93,6 +115,10 @@ export class Bus implements AsyncDisposable {
     this.#native = native
     this.services = new Services(native)
     this.claims = new Claims(native)
+    this.locks = new Locks({
+      open: (name, limits) => this.#member('lock', name, 0, limits, (place) => new LockHandle(place)),
+      names: () => this.#lockNames(),
+    })
     debug('bus opened at %s (%s)', this.path, this.pathSource)
     if (channels.bus.opened.hasSubscribers) channels.bus.opened.publish({ bus: this })
   }
@@ -556,6 +582,36 @@ export class Bus implements AsyncDisposable {
     return claim.granted(signal)
   }
 
+  /**
+   * Opens a semaphore: a number of permits that processes share, for instance the calls at a time that a service allows.
+   *
+   * Rejects with `ERR_RINGBELL_INVALID_NAME`, `ERR_RINGBELL_INVALID_OPTION` (also if other processes have it open with another
+   * number), `ERR_RINGBELL_ACQUIRE` (they cannot be reached), `ERR_RINGBELL_TIMEOUT`, `ERR_RINGBELL_RESOURCE`,
+   * `ERR_RINGBELL_CLOSED` or an `AbortError`.
+   */
+  async semaphore(name: string, options: SemaphoreOptions): Promise<Semaphore> {
+    this.#assertOpen()
+    checkSemaphore(options)
+    const { permits, signal } = options ?? {}
+    if (permits === undefined) throw invalid('permits', permits, 'must be given: how many there are in all')
+    return this.#member('semaphore', name, permits, { signal }, (place) => new Semaphore(place, permits))
+  }
+
+  /** Opens a flag: true or false, which processes change at once and wait for. Rejects as `semaphore` does. */
+  async flag(name: string, options: SignalOptions = {}): Promise<AtomicFlag> {
+    this.#assertOpen()
+    checkTake(options)
+    return this.#member('flag', name, 0, { signal: options.signal }, (place) => new AtomicFlag(place))
+  }
+
+  /** Opens a mutex with many keys, which share a number of shards. Rejects as `semaphore` does. */
+  async shardedMutex(name: string, options: ShardedMutexOptions = {}): Promise<ShardedMutex> {
+    this.#assertOpen()
+    checkShardedMutex(options)
+    const { shards = DEFAULT_SHARDS, signal } = options
+    return this.#member('mutex', name, shards, { signal }, (place) => new ShardedMutex(place, shards))
+  }
+
   /** Removes what dead processes left, and never what belongs to a living one. Any process may call it at any time. */
   async gc(): Promise<GcReport> {
     this.#assertOpen()
@@ -583,6 +639,8 @@ export class Bus implements AsyncDisposable {
     for (const one of this.#open) attempt(() => one.closeNow())
     attempt(() => this.services.close())
     attempt(() => this.claims.close())
+    attempt(() => this.locks.close())
+    attempt(() => this.#requests?.close())
     attempt(() => this.#native.close())
     if (channels.bus.closed.hasSubscribers) channels.bus.closed.publish({ bus: this })
     if (errors.length > 0) throw errors.length === 1 ? errors[0] : new AggregateError(errors, 'Closing a bus failed')
@@ -651,6 +709,30 @@ export class Bus implements AsyncDisposable {
       await claim.release()
       throw error
     }
+  }
+
+  /** Opens a lock, semaphore, flag or mutex. */
+  async #member<M extends Closable>(
+    kind: Kind,
+    name: string,
+    size: number,
+    limits: SignalOptions,
+    make: (place: Place) => M,
+  ): Promise<M> {
+    checkText(name)
+    throwIfAborted(limits.signal)
+    const requests = (this.#requests ??= new Requests(this.#native))
+    const member = await requests.open(kind, name, size, limits)
+    // It may have been closed before this promise job ran.
+    this.#assertOpen()
+    const one = make({ requests, member, name, closed: () => this.#open.delete(one) })
+    this.#open.add(one)
+    return one
+  }
+
+  #lockNames(): string[] {
+    const names = this.services.list().flatMap(({ kind, name }) => (kind === LOCK_KIND ? [name] : []))
+    return [...new Set(names)].map((name) => name.slice(LOCK_KIND.length + 1))
   }
 
   /** If `make` throws, the native object is closed, so that it does not stay open or announced. */

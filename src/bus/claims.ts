@@ -67,7 +67,12 @@ export class Claims {
     checkText(name)
     const native = translated(() => this.#native.watchClaim(name))
     try {
-      const watch = new Watching(native, () => newsOf(native), options.signal, (ended) => this.#watches.delete(ended))
+      const watch = new Watching(
+        native,
+        () => newsOf(native),
+        options.signal,
+        (ended) => this.#watches.delete(ended),
+      )
       this.#watches.add(watch)
       return watch
     } catch (error) {

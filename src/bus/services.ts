@@ -107,7 +107,12 @@ export class Services {
     this.#assertOpen()
     const native = translated(() => this.#native.watch(options.filter ?? ALL))
     try {
-      const watch = new Watching(native, () => newsOf(native), options.signal, (ended) => this.#watches.delete(ended))
+      const watch = new Watching(
+        native,
+        () => newsOf(native),
+        options.signal,
+        (ended) => this.#watches.delete(ended),
+      )
       this.#watches.add(watch)
       return watch
     } catch (error) {

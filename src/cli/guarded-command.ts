@@ -1,5 +1,5 @@
 /**
- * Runs a command while this process holds something for it (a claim). The command never outlives what is held, unless this
+ * Runs a command while this process holds something for it (a claim, a lock, permits). The command never outlives what is held, unless this
  * process is killed: every signal is passed on to the command, and this process ends after it. If what is held is lost, the
  * command is ended.
  */
@@ -20,24 +20,24 @@ const BY_SIGNAL = 128
  * The exit code of the command, or 128 plus the number of the signal that ended it. `environment` is added to that of this
  * process.
  *
- * @throws The reason with which `lost` resolves, after the command has ended; what `spawn` fails with.
+ * @throws The reason with which `lost` resolves, after the command has ended (locks are not lost); what `spawn` fails with.
  */
 export async function runGuarded(
   [command = '', ...args]: readonly string[],
   environment: Readonly<Record<string, string>>,
-  lost: Promise<Error>,
+  lost?: Promise<Error>,
 ): Promise<number> {
   const child = spawn(command, args, { stdio: 'inherit', env: { ...process.env, ...environment } })
   const ended = once(child, 'exit') as Promise<[number | null, NodeJS.Signals | null]>
   const restore = passSignals(child)
   let timer: NodeJS.Timeout | undefined
   let reason: Error | undefined
-  const endWhenLost = async (): Promise<void> => {
+  const endWhen = async (lost: Promise<Error>): Promise<void> => {
     reason = await lost
     child.kill()
     timer = setTimeout(() => child.kill('SIGKILL'), GRACE_MS)
   }
-  void endWhenLost()
+  if (lost !== undefined) void endWhen(lost)
   try {
     const [code, signal] = await ended
     if (reason !== undefined) throw reason

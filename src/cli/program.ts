@@ -10,9 +10,11 @@ import { gc } from './commands/gc.js'
 import { help } from './commands/help.js'
 import { hz } from './commands/hz.js'
 import { inspect } from './commands/inspect.js'
+import { lock } from './commands/lock.js'
 import { ls } from './commands/ls.js'
 import { pub } from './commands/pub.js'
 import { push } from './commands/push.js'
+import { sem } from './commands/sem.js'
 import { serve } from './commands/serve.js'
 import { state } from './commands/state.js'
 import { stats } from './commands/stats.js'
@@ -34,6 +36,8 @@ const COMMANDS = [
   work,
   claim,
   state,
+  lock,
+  sem,
   hz,
   stats,
   ls,
@@ -55,6 +59,7 @@ const EXAMPLES = [
   "ringbell work jobs -- sh -c 'cat'        runs a command for each job",
   'ringbell claim backup -- ./backup.sh     runs it in one process at a time',
   'ringbell state watch limits              prints a shared value, and each change',
+  'ringbell lock db -- ./migrate.sh         waits for its turn, as flock(1) does',
   "ringbell hz 'sensors.*'                  rates and latencies",
   'ringbell doctor                          what this machine allows',
 ]

@@ -5,6 +5,9 @@
 #[doc = include_str!("../../../docs/guide/claims.md")]
 mod claims {}
 
+#[doc = include_str!("../../../docs/guide/locks.md")]
+mod locks {}
+
 #[doc = include_str!("../../../docs/guide/publish-and-subscribe.md")]
 mod publish_and_subscribe {}
 

@@ -20,6 +20,7 @@ use crate::options;
 use crate::publisher::NativePublisher;
 use crate::state::{NativeState, NativeStateReader};
 use crate::subscriber::NativeSubscriber;
+use crate::sync::NativeSync;
 use crate::watch::NativeWatch;
 
 struct Cell {
@@ -234,6 +235,15 @@ impl NativeBus {
         cold(env, || {
             let watch = self.cell.core.with(|bus| Ok(bus.claims().watch(&name)?))?;
             NativeClaimWatch::wrap(env, watch)
+        })
+    }
+
+    /// Makes what opens locks, semaphores, flags and sharded mutexes.
+    #[napi]
+    pub fn sync(&self, env: Env) -> napi::Result<NativeSync> {
+        cold(env, || {
+            let bus = self.cell.core.with(|bus| Ok(bus.clone()))?;
+            NativeSync::new(env, bus)
         })
     }
 

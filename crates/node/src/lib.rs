@@ -21,6 +21,7 @@ mod publisher;
 mod raw;
 mod state;
 mod subscriber;
+mod sync;
 mod uv;
 mod watch;
 

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use napi::bindgen_prelude::{ClassInstance, Either8, Unknown};
+use napi::bindgen_prelude::{ClassInstance, Either9, Unknown};
 use napi::{Env, JsValue, ValueType};
 use napi_derive::napi;
 
@@ -14,9 +14,10 @@ use crate::poll_loop::Poller;
 use crate::publisher::NativePublisher;
 use crate::state::NativeStateReader;
 use crate::subscriber::NativeSubscriber;
+use crate::sync::NativeSync;
 use crate::watch::NativeWatch;
 
-type Endpoint<'a> = Either8<
+type Endpoint<'a> = Either9<
     ClassInstance<'a, NativePublisher>,
     ClassInstance<'a, NativeSubscriber>,
     ClassInstance<'a, NativeWatch>,
@@ -25,6 +26,7 @@ type Endpoint<'a> = Either8<
     ClassInstance<'a, NativeKeyedReader>,
     ClassInstance<'a, NativeClaim>,
     ClassInstance<'a, NativeClaimWatch>,
+    ClassInstance<'a, NativeSync>,
 >;
 
 /// The poller as JS sees it; one per environment is enough.
@@ -64,19 +66,20 @@ impl NativePoller {
 
     /// Watches an endpoint. Returns its id: the lowest that is free.
     #[napi(
-        ts_args_type = "endpoint: NativePublisher | NativeSubscriber | NativeWatch | NativeChannel | NativeClaim | NativeClaimWatch | NativeStateReader | NativeKeyedReader"
+        ts_args_type = "endpoint: NativePublisher | NativeSubscriber | NativeWatch | NativeChannel | NativeClaim | NativeClaimWatch | NativeStateReader | NativeKeyedReader | NativeSync"
     )]
     pub fn add(&self, env: Env, endpoint: Endpoint<'_>) -> napi::Result<u32> {
         cold(env, || {
             self.poller.add(match endpoint {
-                Either8::A(publisher) => publisher.pollable(),
-                Either8::B(subscriber) => subscriber.pollable(),
-                Either8::C(watch) => watch.pollable(),
-                Either8::D(channel) => channel.pollable(),
-                Either8::E(reader) => reader.pollable(),
-                Either8::F(reader) => reader.pollable(),
-                Either8::G(claim) => claim.pollable(),
-                Either8::H(watch) => watch.pollable(),
+                Either9::A(publisher) => publisher.pollable(),
+                Either9::B(subscriber) => subscriber.pollable(),
+                Either9::C(watch) => watch.pollable(),
+                Either9::D(channel) => channel.pollable(),
+                Either9::E(reader) => reader.pollable(),
+                Either9::F(reader) => reader.pollable(),
+                Either9::G(claim) => claim.pollable(),
+                Either9::H(watch) => watch.pollable(),
+                Either9::I(sync) => sync.pollable(),
             })
         })
     }

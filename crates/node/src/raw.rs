@@ -181,6 +181,15 @@ impl Answer for u32 {
     }
 }
 
+impl Answer for f64 {
+    fn into_js(self, env: Env) -> Value {
+        let mut value = ptr::null_mut();
+        // SAFETY: N1, N3. If it fails, `value` stays null, which is `undefined`.
+        unsafe { sys::napi_create_double(env.raw(), self, &mut value) };
+        value
+    }
+}
+
 /// A plain object under construction. Its properties are hot functions over `cell`.
 pub struct HotObject<'a, T> {
     env: Env,

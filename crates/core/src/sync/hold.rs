@@ -70,6 +70,16 @@ impl Hold {
 
     /// Gives it back now.
     pub fn release(self) {}
+
+    /// Gives it back in the middle of the work: the next holder is told that it was abandoned, as after a death.
+    pub fn abandon(mut self) {
+        if self.want == Want::Exclusive {
+            for cell in self.cells.drain(..).rev() {
+                // What goes wrong is told by the next call: the member is unusable then.
+                let _ = self.member.with(|seat, wakes| seat.abandon(cell, wakes));
+            }
+        }
+    }
 }
 
 impl Drop for Hold {

@@ -124,11 +124,26 @@ impl Seat {
         let mine = Gate::FREE.owned_by(Owner::Member(self.member));
         match self.table.change(cell, mine, Gate::FREE) {
             Ok(()) => Ok(()),
-            Err(gate) => self.unlock_wanted(cell, gate, wakes),
+            Err(gate) => self.unlock_wanted(cell, gate, false, wakes),
         }
     }
 
-    fn unlock_wanted(&self, cell: usize, mut gate: Gate, wakes: &mut Members) -> Result<(), Fault> {
+    /// The same for a holder that ends in the middle of its work: the next one is told, as after a death.
+    ///
+    /// # Errors
+    ///
+    /// As [`Seat::unlock`].
+    pub fn abandon(&self, cell: usize, wakes: &mut Members) -> Result<(), Fault> {
+        self.unlock_wanted(cell, self.table.gate(cell), true, wakes)
+    }
+
+    fn unlock_wanted(
+        &self,
+        cell: usize,
+        mut gate: Gate,
+        abandoned: bool,
+        wakes: &mut Members,
+    ) -> Result<(), Fault> {
         for _ in 0..super::combine::TRIES {
             if gate.owner() != Owner::Member(self.member) {
                 return Err(FORGED);
@@ -136,7 +151,7 @@ impl Seat {
             let busy = self.table.combiner_of(gate).is_some();
             let on_its_way = gate.has(Gate::NUDGED) && !gate.has(Gate::HANDOFF);
             let combines = !busy && gate.has(Gate::WAITERS) && !on_its_way;
-            let mut next = gate.owned_by(Owner::Nobody);
+            let mut next = gate.owned_by(Owner::Nobody).set(Gate::ABANDONED, abandoned);
             if busy {
                 next = next.with(Gate::DIRTY);
             } else if combines {
