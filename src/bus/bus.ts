@@ -189,8 +189,9 @@ export class Bus implements AsyncDisposable {
     this.#assertOpen()
     checkText(name)
     const codec = resolveCodec(codecOf(options))
-    const payloads = new PayloadCodec(codec, { messages: options.schema })
+    // Wrong options are refused before the name is claimed.
     stateJson(options, codec.id, 0)
+    const payloads = new PayloadCodec(codec, { messages: options.schema })
     return this.#claimed(name, (claim) =>
       this.#opened(
         translated(() => this.#native.state(name, stateJson(options, codec.id, claim.epoch))),
@@ -220,8 +221,9 @@ export class Bus implements AsyncDisposable {
     this.#assertOpen()
     checkText(name)
     const codec = resolveCodec(codecOf(options))
-    const payloads = new PayloadCodec(codec, { messages: options.schema })
+    // Wrong options are refused before the name is claimed.
     stateJson(options, codec.id, 0)
+    const payloads = new PayloadCodec(codec, { messages: options.schema })
     return this.#claimed(name, (claim) =>
       this.#opened(
         translated(() => this.#native.keyedState(name, stateJson(options, codec.id, claim.epoch))),
