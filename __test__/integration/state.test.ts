@@ -1,6 +1,6 @@
 /** States from JavaScript: values at once and on change, keys, writers that come and go, and what is refused. */
 import test from 'ava'
-import { type AsyncIteration, type Bus, RingbellError, type Rung, type StateChange } from 'ringbell'
+import type { AsyncIteration, Bus, RingbellError, Rung, StateChange } from 'ringbell'
 import { codeOf, place, until } from '../helpers/place.js'
 
 const RUNGS: Rung[] = ['direct', 'handshake', 'stream']

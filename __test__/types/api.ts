@@ -24,6 +24,8 @@ import type {
   ServeOptions,
   Server,
   Service,
+  State,
+  StateChange,
   ServiceEvent,
   StandardSchema,
   Subscriber,
@@ -353,6 +355,19 @@ export async function messaging(bus: Bus, schema: StandardSchema<Given, Question
 
 export function remote(error: unknown): string | undefined {
   return error instanceof RemoteError ? error.code : undefined
+}
+
+export async function sharing(bus: Bus): Promise<void> {
+  await using state = await bus.state<{ limit: number }>('limits', { codec: 'json', size: 100 })
+  same<typeof state, State<{ limit: number }>>(true)
+  same<ReturnType<typeof state.set>, number>(true)
+  await using reader = await bus.watchState<{ limit: number }>('limits', { codec: 'json' })
+  same<ReturnType<typeof reader.read>, { limit: number } | undefined>(true)
+  for await (const value of reader) same<typeof value, { limit: number }>(true)
+  await using keyed = await bus.keyedState('limits')
+  same<ReturnType<typeof keyed.get>, Uint8Array | undefined>(true)
+  await using keys = await bus.watchKeyedState<number>('limits', { codec: 'json' })
+  for await (const change of keys.watch({ prefix: 'a' })) same<typeof change, StateChange<number>>(true)
 }
 
 export async function finding(bus: Bus): Promise<void> {

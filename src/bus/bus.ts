@@ -215,8 +215,9 @@ export class Bus implements AsyncDisposable {
     this.#assertOpen()
     checkText(name)
     const codec = resolveCodec(codecOf(options))
-    const payloads = new PayloadCodec(codec, { messages: options.schema })
+    // Wrong options are refused before the name is claimed.
     stateJson(options, codec.id, 0)
+    const payloads = new PayloadCodec(codec, { messages: options.schema })
     return this.#claimed(name, (claim) =>
       this.#opened(
         translated(() => this.#native.state(name, stateJson(options, codec.id, claim.epoch))),
@@ -246,8 +247,9 @@ export class Bus implements AsyncDisposable {
     this.#assertOpen()
     checkText(name)
     const codec = resolveCodec(codecOf(options))
-    const payloads = new PayloadCodec(codec, { messages: options.schema })
+    // Wrong options are refused before the name is claimed.
     stateJson(options, codec.id, 0)
+    const payloads = new PayloadCodec(codec, { messages: options.schema })
     return this.#claimed(name, (claim) =>
       this.#opened(
         translated(() => this.#native.keyedState(name, stateJson(options, codec.id, claim.epoch))),

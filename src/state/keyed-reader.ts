@@ -207,7 +207,7 @@ export class KeyedStateReader<T = Uint8Array> extends Emitter<StateReaderEvents>
       arm: () => this.#hot.arm(),
       failed: (error) => {
         this.#whole.fail(error)
-        for (const watch of [...this.#watches]) watch.end(error)
+        for (const watch of this.#watches) watch.end(error)
       },
     }
   }
@@ -217,7 +217,7 @@ export class KeyedStateReader<T = Uint8Array> extends Emitter<StateReaderEvents>
     this.#notices.take()
     const json = translated(() => this.#native.changes())
     const keys = json === '' ? [] : (JSON.parse(json) as string[])
-    if (keys.length > 0) for (const watch of [...this.#watches]) watch.add(keys)
+    if (keys.length > 0) for (const watch of this.#watches) watch.add(keys)
     this.#whole.check()
   }
 
