@@ -3,7 +3,15 @@ import { membersOf, shown, type ShownOptions } from '../shown.js'
 import type { Limits } from '../wait/waiting.js'
 import { Lock } from './held.js'
 import { Member, type Place } from './member.js'
-import { checkLock, checkTryLock, endless, type LockMode, type LockOptions, patience, type TryLockOptions } from './options.js'
+import {
+  checkLock,
+  checkTryLock,
+  endless,
+  type LockMode,
+  type LockOptions,
+  patience,
+  type TryLockOptions,
+} from './options.js'
 
 /** An open lock; `bus.locks.open()` makes it. */
 export class LockHandle extends Member {

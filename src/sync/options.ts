@@ -53,7 +53,8 @@ const LOCK: Rules = { ...TAKE, ...TRY_LOCK }
 const REQUEST: Rules = {
   ...LOCK,
   ifAvailable: flag,
-  steal: () => 'is refused: a process that stands still cannot be told that it lost its lock; use bus.claim(), which has epochs',
+  steal: () =>
+    'is refused: a process that stands still cannot be told that it lost its lock; use bus.claim(), which has epochs',
 }
 /** The core knows the limits. */
 const count = integer(1, 2 ** 32 - 1)

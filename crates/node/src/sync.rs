@@ -211,7 +211,10 @@ impl Core {
 }
 
 fn find(members: &[Option<Opened>], member: u32) -> Result<&Opened> {
-    members.get(member as usize).and_then(Option::as_ref).ok_or_else(|| Failure::closed("lock, semaphore, flag or mutex"))
+    members
+        .get(member as usize)
+        .and_then(Option::as_ref)
+        .ok_or_else(|| Failure::closed("lock, semaphore, flag or mutex"))
 }
 
 fn mode(amount: u32) -> Mode {
@@ -379,7 +382,8 @@ impl NativeSync {
                 _ => Err(Failure::argument("only a lock tells who holds it")),
             })?;
             let clients = |clients: Vec<ringbell::sync::Client>| -> Vec<_> {
-                let client = |one: ringbell::sync::Client| json!({ "pid": one.pid, "mode": mode_name(one.mode) });
+                let client =
+                    |one: ringbell::sync::Client| json!({ "pid": one.pid, "mode": mode_name(one.mode) });
                 clients.into_iter().map(client).collect()
             };
             json::write(&json!({ "held": clients(held), "pending": clients(pending) }))

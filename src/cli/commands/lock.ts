@@ -54,7 +54,12 @@ function client({ pid, mode }: LockInfo): string {
   return `process ${pid} (${mode})`
 }
 
-async function hold(session: Session, name: string, words: readonly string[], options: LockCommandOptions): Promise<number> {
+async function hold(
+  session: Session,
+  name: string,
+  words: readonly string[],
+  options: LockCommandOptions,
+): Promise<number> {
   session.out.note(`${name}: waiting for the lock on ${placeOf(session.bus)}`)
   const held = await taken(session, name, options)
   session.out.note(`${name}: held`)

@@ -24,7 +24,11 @@ export function sem(): Command {
     )
     .argument('<name>', 'the name')
     .argument('<command...>', "the command and its arguments; after '--' they may begin with '-'")
-    .requiredOption('-n, --permits <count>', 'how many permits there are in all; every process names the same number', parseCount)
+    .requiredOption(
+      '-n, --permits <count>',
+      'how many permits there are in all; every process names the same number',
+      parseCount,
+    )
     .option('--take <count>', 'how many of them to take', parseCount, 1)
     .addOption(new Option('--try', 'do not wait for a permit (exit code 3)').conflicts('timeout'))
     .option('-t, --timeout <duration>', `give up after this long (exit code 3) ${DURATIONS}`, parseDuration)
