@@ -23,7 +23,7 @@ const WAYS = {
     const { default: lockfile } = await import('proper-lockfile')
     const file = path.join(job.bus, 'bench')
     writeFileSync(file, '')
-    const options = { retries: { retries: 1e6, minTimeout: 1, maxTimeout: 5, factor: 1 } }
+    const options = { retries: { forever: true, minTimeout: 1, maxTimeout: 5 } }
     return async (count) => {
       for (let i = 0; i < count; i++) await (await lockfile.lock(file, options))()
     }
