@@ -6,6 +6,7 @@ import test from 'ava'
 import type { Bus, Lock } from 'ringbell'
 import { peer } from '../helpers/peer.js'
 import { codeOf, place, until } from '../helpers/place.js'
+import { rungs } from '../helpers/rungs.js'
 
 const names = (locks: readonly { name: string }[]): string[] => locks.map(({ name }) => name).sort()
 
@@ -210,6 +211,30 @@ test('a holder that stands still keeps its lock', async (t) => {
   holder.kill('SIGCONT')
   holder.ask('release')
   t.false((await bus.locks.acquire('x')).abandoned)
+})
+
+for (const rung of rungs.filter((one) => one !== 'stream'))
+  test(`a lock is joined over the ${rung} rung, and outlives its maker`, async (t) => {
+    const at = place(t)
+    const maker = await at.bus()
+    const joins = await at.bus({ acquire: rung })
+    const held = await maker.locks.acquire('x')
+    t.is(await joins.locks.tryAcquire('x'), undefined)
+    held.release()
+    const lock = await joins.locks.acquire('x')
+    await maker.close()
+    const third = await at.bus({ acquire: rung })
+    t.is(await third.locks.tryAcquire('x'), undefined)
+    lock.release()
+    t.false((await third.locks.acquire('x')).abandoned)
+  })
+
+test('a lock cannot be joined without shared memory', async (t) => {
+  const at = place(t)
+  const [bus, other] = [await at.bus(), await at.bus({ acquire: 'stream' })]
+  await bus.locks.acquire('x')
+  t.is(await codeOf(() => other.locks.acquire('x')), 'ERR_RINGBELL_ACQUIRE')
+  t.true((await bus.locks.query('x')).held.length === 1)
 })
 
 test('what is wrong is named', async (t) => {

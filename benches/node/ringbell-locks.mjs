@@ -7,13 +7,13 @@ import { Bus } from '../../index.js'
 
 /** Takes and gives back, in each way, as often as asked. */
 const WAYS = {
-  'tryAcquire': async (job) => {
+  tryAcquire: async (job) => {
     const lock = await (await Bus.open({ path: job.bus })).locks.open('bench')
     return (count) => {
       for (let i = 0; i < count; i++) lock.tryAcquire().release()
     }
   },
-  'acquire': async (job) => {
+  acquire: async (job) => {
     const lock = await (await Bus.open({ path: job.bus })).locks.open('bench')
     return async (count) => {
       for (let i = 0; i < count; i++) (await lock.acquire()).release()

@@ -32,11 +32,12 @@ export async function runGuarded(
   const restore = passSignals(child)
   let timer: NodeJS.Timeout | undefined
   let reason: Error | undefined
-  void lost?.then((error) => {
+  const end = (error: Error): void => {
     reason = error
     child.kill()
     timer = setTimeout(() => child.kill('SIGKILL'), GRACE_MS)
-  })
+  }
+  void lost?.then(end)
   try {
     const [code, signal] = await ended
     if (reason !== undefined) throw reason

@@ -9,7 +9,7 @@ import { type SignalOptions, throwIfAborted } from '../wait/abort.js'
 import { type Limits, waitFor } from '../wait/waiting.js'
 import { callbackOf } from './callback.js'
 import type { Lock } from './held.js'
-import { LockHandle } from './lock-handle.js'
+import type { LockHandle } from './lock-handle.js'
 import {
   checkLock,
   checkRequest,
@@ -168,7 +168,10 @@ export class Locks {
     opened.users++
     try {
       const handle = await waitFor<LockHandle>((waiting) => {
-        void opened.opening.then(waiting.resolve, waiting.reject)
+        void opened.opening.then(
+          (one) => waiting.resolve(one),
+          (error: unknown) => waiting.reject(error),
+        )
         return () => {}
       }, limits())
       return await use(handle)
