@@ -26,6 +26,7 @@ const scenarios = [
   'registry',
   'claims',
   'state',
+  'locks',
   'memory',
   'rust',
   'calls',

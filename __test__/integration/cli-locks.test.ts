@@ -45,6 +45,8 @@ test('the others wait, give up or share', async (t) => {
   await shares.shows(/there 0\n/)
   t.is((await stage.run(['lock', '--shared', '--try', 'x', '--', 'true'])).code, 0)
   t.is((await stage.run(['lock', '--try', 'x', '--', 'true'])).code, 3)
+  shares.kill('SIGTERM')
+  t.is((await shares.end).code, 7)
 })
 
 test('a killed holder is followed by one that is told', async (t) => {

@@ -4,8 +4,10 @@ import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import test from 'ava'
 import type { Bus, Lock } from 'ringbell'
+import { PATIENCE_MS } from '../helpers/patience.js'
 import { peer } from '../helpers/peer.js'
 import { codeOf, place, until } from '../helpers/place.js'
+import { rungs } from '../helpers/rungs.js'
 
 const names = (locks: readonly { name: string }[]): string[] => locks.map(({ name }) => name).sort()
 
@@ -86,9 +88,14 @@ test('an opening that nobody waits for any more does no harm', async (t) => {
   const at = place(t)
   const bus = await at.bus()
   const stop = new AbortController()
-  const opening = [bus.locks.acquire('x', { signal: stop.signal }), bus.locks.open('x', { signal: stop.signal })]
+  const opening = [bus.locks.acquire('x', { signal: stop.signal }), bus.locks.open('y', { signal: stop.signal })]
+  const isOpen = (): boolean => bus.services.list().some(({ name }) => name === 'lock.y')
+  // The answer is on its way, and cannot come as long as this does not return to the event loop.
+  for (const end = performance.now() + PATIENCE_MS / 2; !isOpen() && performance.now() < end; );
+  t.true(isOpen())
   stop.abort()
   for (const one of opening) t.is(await codeOf(() => one), 'ABORT_ERR')
+  await until(() => !isOpen())
   t.truthy(await bus.locks.tryAcquire('x'))
 })
 
@@ -211,6 +218,23 @@ test('a holder that stands still keeps its lock', async (t) => {
   holder.ask('release')
   t.false((await bus.locks.acquire('x')).abandoned)
 })
+
+// Locks have no streams: who forces that rung gets the best other one.
+for (const rung of rungs)
+  test(`a lock is joined where ${rung} is forced, and outlives its maker`, async (t) => {
+    const at = place(t)
+    const maker = await at.bus()
+    const joins = await at.bus({ acquire: rung })
+    const held = await maker.locks.acquire('x')
+    t.is(await joins.locks.tryAcquire('x'), undefined)
+    held.release()
+    const lock = await joins.locks.acquire('x')
+    await maker.close()
+    const third = await at.bus({ acquire: rung })
+    t.is(await third.locks.tryAcquire('x'), undefined)
+    lock.release()
+    t.false((await third.locks.acquire('x')).abandoned)
+  })
 
 test('what is wrong is named', async (t) => {
   const at = place(t)

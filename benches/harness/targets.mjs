@@ -40,6 +40,23 @@ const claimTargets = [
   ],
 ]
 
+const lockTargets = [
+  [
+    'a lock without rivals, from Node',
+    (r) => [atMost('tryAcquire', 300, absolute(r, 'locks', 'no rival', 'ringbell tryAcquire', 'ns'), undefined, 'ns')],
+  ],
+  [
+    'a lock that many want, from Node',
+    (r) =>
+      [2, 8, 32].map((count) => {
+        const [mine] = r.named('locks', `${count} processes`, 'ringbell acquire')
+        const theirs = r.named('locks', `${count} processes`, 'proper-lockfile')
+        const times = mine && theirs.length ? ratio(mine, theirs, 'rate') : undefined
+        return atLeast(`${count} processes`, 50, times, 'proper-lockfile')
+      }),
+  ],
+]
+
 const callTargets = [
   [
     'call round trip, adaptive',
@@ -349,7 +366,7 @@ function judged(part, apart) {
 export function evaluate(runs) {
   const results = new Results(runs)
   const apart = DISTANCES.map((distance) => [distance, new Results(only(runs, distance))])
-  return [...numbers, ...targets, ...callTargets, ...claimTargets].map(([target, measure]) => {
+  return [...numbers, ...targets, ...callTargets, ...claimTargets, ...lockTargets].map(([target, measure]) => {
     const sides = apart.map(([distance, side]) => [distance, measure(side)])
     const parts = measure(results).map((part, index) =>
       judged(part, Object.fromEntries(sides.map(([distance, side]) => [distance, side[index]]))),

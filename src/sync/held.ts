@@ -5,6 +5,7 @@ import type { LockMode } from './options.js'
 /** Whoever gave it, and takes it back. */
 export interface Owner {
   readonly name: string
+  /** @internal */
   giveBack(code: number): void
 }
 

@@ -2,13 +2,14 @@
  * Locks by name, in the shape of `navigator.locks`; `bus.locks` is one. A name is opened at its first use. The names that were
  * used last stay open, so that the next use costs nothing; older ones are closed while nobody uses them.
  */
+import { checkText } from '../bus/names.js'
 import { debug } from '../diagnostics.js'
 import { closedError } from '../errors.js'
 import { type SignalOptions, throwIfAborted } from '../wait/abort.js'
 import { type Limits, waitFor } from '../wait/waiting.js'
 import { callbackOf } from './callback.js'
 import type { Lock } from './held.js'
-import { LockHandle } from './lock-handle.js'
+import type { LockHandle } from './lock-handle.js'
 import {
   checkLock,
   checkRequest,
@@ -89,6 +90,7 @@ export class Locks {
   request<R>(name: string, options: LockRequestOptions, callback: LockCallback<Lock | null, R>): Promise<R>
   async request(name: string, first: unknown, second?: unknown): Promise<unknown> {
     this.#assertOpen()
+    checkText(name)
     const [options, callback] = callbackOf<LockRequestOptions, Lock | null>(first, second)
     checkRequest(options)
     const { mode = 'exclusive', ifAvailable = false } = options
@@ -113,6 +115,7 @@ export class Locks {
    */
   async acquire(name: string, options: LockOptions = {}): Promise<Lock> {
     this.#assertOpen()
+    checkText(name)
     checkLock(options)
     const limits = patience(options, `lock '${name}'`)
     return this.#with(name, limits, (handle) => handle.take(options.mode ?? 'exclusive', limits))
@@ -121,6 +124,7 @@ export class Locks {
   /** Takes a lock if it is available; otherwise resolves with `undefined`. Rejects as `acquire` does. */
   async tryAcquire(name: string, options: TryLockOptions = {}): Promise<Lock | undefined> {
     this.#assertOpen()
+    checkText(name)
     checkTryLock(options)
     return this.#with(name, endless, (handle) => handle.takeNow(options.mode ?? 'exclusive'))
   }
@@ -136,6 +140,7 @@ export class Locks {
   /** Who holds which lock, and who waits: of this name, or of all names on the bus. Rejects as `acquire` does. */
   async query(name?: string): Promise<LocksSnapshot> {
     this.#assertOpen()
+    if (name !== undefined) checkText(name)
     const held: LockInfo[] = []
     const pending: LockInfo[] = []
     for (const one of name === undefined ? this.#host.names() : [name]) {
@@ -163,7 +168,10 @@ export class Locks {
     opened.users++
     try {
       const handle = await waitFor<LockHandle>((waiting) => {
-        void opened.opening.then(waiting.resolve, waiting.reject)
+        void opened.opening.then(
+          (one) => waiting.resolve(one),
+          (error: unknown) => waiting.reject(error),
+        )
         return () => {}
       }, limits())
       return await use(handle)

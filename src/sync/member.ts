@@ -68,20 +68,22 @@ export abstract class Member implements AsyncDisposable, Owner {
     this.#place.requests.release(code)
   }
 
-  /** Text for errors: `lock 'orders'`. */
+  /** @internal Text for errors: `lock 'orders'`. */
   protected get what(): string {
     return `${this.#kind} '${this.name}'`
   }
 
-  /** @throws {RingbellError} `ERR_RINGBELL_CLOSED`. */
+  /** @internal Throws `ERR_RINGBELL_CLOSED`. */
   protected opened(): Place {
     if (this.#closed) throw closedError(this.#kind)
     return this.#place
   }
 
-  /** Counts one use, until it is given back. `code`: of what was taken, at once or later; 0: nothing. */
+  /** @internal Counts one use, until it is given back. `code`: of what was taken, at once or later; 0: nothing. */
   protected used(code: number): number
+  /** @internal */
   protected used(code: number | Promise<number>): number | Promise<number>
+  /** @internal */
   protected used(code: number | Promise<number>): number | Promise<number> {
     if (typeof code !== 'number') return this.#usedLater(code)
     if (code !== 0) this.#uses++

@@ -322,7 +322,7 @@ test('drained waits for a job that a listener of deadLetter tries again', async 
   open = false
   queue.removeAllListeners('deadLetter').once('deadLetter', (_job, _error, letter) => {
     queue.retry(letter, { delay: PATIENCE_MS })
-    setImmediate(() => queue.close())
+    setImmediate(() => void queue.close())
   })
   queue.push(2)
   await t.throwsAsync(queue.drained(), { code: 'ERR_RINGBELL_CLOSED' })

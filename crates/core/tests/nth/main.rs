@@ -78,7 +78,8 @@ fn role() {
     gone(&before);
     open(&path).gc().unwrap();
     // The files that arbitrate stay.
-    let left: Vec<String> = names(&path).into_iter().filter(|name| !name.ends_with(".claim") && name != ".sync").collect();
+    let left: Vec<String> =
+        names(&path).into_iter().filter(|name| !name.ends_with(".claim") && name != ".sync").collect();
     assert_eq!(left, others, "left behind");
 }
 
