@@ -40,6 +40,35 @@ const claimTargets = [
   ],
 ]
 
+const stateTargets = [
+  [
+    'a state is read while it is updated',
+    (r) =>
+      [
+        ['Rust read', 60],
+        ['Node readInto', 150],
+      ].map(([name, limit]) =>
+        atMost(name, limit, absolute(r, 'state', '64 B, while it is updated', name, 'nsPerRead'), undefined, 'ns'),
+      ),
+  ],
+  [
+    'a writer of a state with many readers',
+    (r) =>
+      [1, 8, 64].map((count) =>
+        more(
+          r,
+          'state',
+          'updates of a writer',
+          `${count} readers`,
+          '0 readers',
+          'perSecond',
+          0.9,
+          `${count} readers × none`,
+        ),
+      ),
+  ],
+]
+
 const lockTargets = [
   [
     'a lock without rivals, from Node',
@@ -366,14 +395,16 @@ function judged(part, apart) {
 export function evaluate(runs) {
   const results = new Results(runs)
   const apart = DISTANCES.map((distance) => [distance, new Results(only(runs, distance))])
-  return [...numbers, ...targets, ...callTargets, ...claimTargets, ...lockTargets].map(([target, measure]) => {
-    const sides = apart.map(([distance, side]) => [distance, measure(side)])
-    const parts = measure(results).map((part, index) =>
-      judged(part, Object.fromEntries(sides.map(([distance, side]) => [distance, side[index]]))),
-    )
-    const limited = parts.filter((part) => part.limit)
-    const known = limited.filter((part) => part.met !== undefined)
-    const status = known.length < limited.length ? 'not measured' : known.every((part) => part.met) ? 'met' : 'missed'
-    return { target, status: known.some((part) => !part.met) ? 'missed' : status, parts }
-  })
+  return [...numbers, ...targets, ...callTargets, ...claimTargets, ...stateTargets, ...lockTargets].map(
+    ([target, measure]) => {
+      const sides = apart.map(([distance, side]) => [distance, measure(side)])
+      const parts = measure(results).map((part, index) =>
+        judged(part, Object.fromEntries(sides.map(([distance, side]) => [distance, side[index]]))),
+      )
+      const limited = parts.filter((part) => part.limit)
+      const known = limited.filter((part) => part.met !== undefined)
+      const status = known.length < limited.length ? 'not measured' : known.every((part) => part.met) ? 'met' : 'missed'
+      return { target, status: known.some((part) => !part.met) ? 'missed' : status, parts }
+    },
+  )
 }

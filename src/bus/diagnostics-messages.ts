@@ -21,8 +21,6 @@ type Events<K extends string, O, E> = {
   readonly [N in keyof E & string as `ringbell:${K}:${N}`]: Readonly<Record<K, O>> & { readonly details: E[N] }
 }
 
-type AnyReader = StateReader<unknown> | KeyedStateReader<unknown>
-
 /** A call of `publisher.ready()` or `publisher.write()` begins to wait for room. */
 export interface FullMessage {
   /** The publisher that waits. */
@@ -51,14 +49,14 @@ export type DiagnosticsMessages = Life<'bus', Bus> &
   Life<'publisher', Publisher<unknown>> &
   Life<'subscriber', Subscriber<unknown>> &
   Life<'state', State<unknown> | KeyedState<unknown>> &
-  Life<'stateReader', AnyReader> &
+  Life<'stateReader', StateReader<unknown> | KeyedStateReader<unknown>> &
   Life<'server', Server<unknown>> &
   Life<'client', Client<unknown, unknown, unknown>> &
   Life<'queue', Queue<unknown>> &
   Life<'worker', Worker<unknown>> &
   Events<'publisher', Publisher<unknown>, PublisherEvents> &
   Events<'subscriber', Subscriber<unknown>, SubscriberEvents> &
-  Events<'stateReader', AnyReader, StateReaderEvents> &
+  Events<'stateReader', StateReader<unknown> | KeyedStateReader<unknown>, StateReaderEvents> &
   Events<'server', Server<unknown>, ServerEvents<unknown>> &
   Events<'client', Client<unknown, unknown, unknown>, ClientEvents<unknown>> &
   Events<'queue', Queue<unknown>, QueueEvents<unknown>> &
