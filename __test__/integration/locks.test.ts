@@ -91,7 +91,7 @@ test('an opening that nobody waits for any more does no harm', async (t) => {
   const opening = [bus.locks.acquire('x', { signal: stop.signal }), bus.locks.open('y', { signal: stop.signal })]
   const isOpen = (): boolean => bus.services.list().some(({ name }) => name === 'lock.y')
   // The answer is on its way, and cannot come as long as this does not return to the event loop.
-  for (const end = performance.now() + PATIENCE_MS / 2; !isOpen() && performance.now() < end; );
+  for (const end = performance.now() + PATIENCE_MS / 2; !isOpen() && performance.now() < end;);
   t.true(isOpen())
   stop.abort()
   for (const one of opening) t.is(await codeOf(() => one), 'ABORT_ERR')
