@@ -257,8 +257,6 @@ export declare class NativeKeyedState {
   keys(): string
   /** How many changes there were. */
   get version(): number
-  /** Grows with each writer of the name, as a decimal number. */
-  get epoch(): string
   /** The largest key and value together, in bytes. */
   get size(): number
   /** How many readers are attached and alive. */
@@ -334,8 +332,6 @@ export declare class NativePublisher {
 export declare class NativeState {
   /** The hot calls, as functions that need no `this`. Call it once. */
   hot(): NativeStateHot
-  /** Grows with each writer of the name, as a decimal number. */
-  get epoch(): string
   /** The largest value in bytes. */
   get size(): number
   /** How many readers are attached and alive. */
@@ -358,8 +354,6 @@ export declare class NativeStateReader {
   get scratch(): Float64Array
   /** The epoch of the value that was read last, as a decimal number; empty text if there was none. */
   get epoch(): string
-  /** JSON of the record of the present writer; empty text if there is none. */
-  writer(): string
   /** JSON array of the notices; empty text if there are none. */
   notices(): string
   /** JSON of the counters. */

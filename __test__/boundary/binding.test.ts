@@ -15,7 +15,7 @@ const ENV = {
   RINGBELL_TEST_BINDING: here(`../../${nativeFile()}`),
   NAPI_RS_NATIVE_LIBRARY_PATH: here('../fixtures/boundary/faulty-binding.cjs'),
 }
-const PARTS = ['topic', 'audience', 'acks', 'channel', 'queue', 'services', 'claims', 'locks']
+const PARTS = ['topic', 'audience', 'acks', 'channel', 'queue', 'services', 'claims', 'locks', 'states']
 const CODES = ['CORRUPT_PEER', 'SYSTEM', 'PEER_GONE']
 
 /** Calls that the work does not make, and why they need no case. */
@@ -35,6 +35,8 @@ const UNUSED = new Set([
   // A stream has no memory to lease, and the work spins only where time allows.
   'NativeSubscriberHot.spin',
   'NativePublisherHot.spinRoom',
+  'NativeStateReaderHot.spin',
+  'NativeKeyedReaderHot.spin',
 ])
 
 interface Dry {

@@ -116,8 +116,9 @@ export class Claim implements AsyncDisposable {
     }
     if (epoch === REFUSED) {
       const waiting = this.#waiting
-      this.#endQuietly()
-      waiting?.resolve(undefined)
+      const failure = failureOf(() => this.#end())
+      if (failure === undefined) waiting?.resolve(undefined)
+      else waiting?.reject(failure)
     } else if (epoch !== ASKED) {
       this.#epoch = epoch
       this.#waiting?.resolve(this)

@@ -80,12 +80,6 @@ impl NativeKeyedState {
         cold(env, || self.cell.core.with(|state| Ok(state.version() as f64)))
     }
 
-    /// Grows with each writer of the name, as a decimal number.
-    #[napi(getter)]
-    pub fn epoch(&self, env: Env) -> napi::Result<String> {
-        cold(env, || self.cell.core.with(|state| Ok(state.epoch().to_string())))
-    }
-
     /// The largest key and value together, in bytes.
     #[napi(getter)]
     pub fn size(&self, env: Env) -> napi::Result<u32> {

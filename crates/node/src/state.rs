@@ -69,12 +69,6 @@ impl NativeState {
         })
     }
 
-    /// Grows with each writer of the name, as a decimal number.
-    #[napi(getter)]
-    pub fn epoch(&self, env: Env) -> napi::Result<String> {
-        cold(env, || self.cell.core.with(|state| Ok(state.epoch().to_string())))
-    }
-
     /// The largest value in bytes.
     #[napi(getter)]
     pub fn size(&self, env: Env) -> napi::Result<u32> {
@@ -228,17 +222,6 @@ impl NativeStateReader {
         cold(env, || {
             let version = self.cell.core.with(|reader| Ok(reader.version()))?;
             Ok(version.map_or_else(String::new, |version| version.epoch.to_string()))
-        })
-    }
-
-    /// JSON of the record of the present writer; empty text if there is none.
-    #[napi]
-    pub fn writer(&self, env: Env) -> napi::Result<String> {
-        cold(env, || {
-            self.cell.core.with(|reader| match reader.writer() {
-                Some(record) => json::write(&**record),
-                None => Ok(String::new()),
-            })
         })
     }
 
