@@ -58,7 +58,7 @@ const EXAMPLES = [
   'ringbell push jobs < jobs.txt            gives each line to a worker',
   "ringbell work jobs -- sh -c 'cat'        runs a command for each job",
   'ringbell claim backup -- ./backup.sh     runs it in one process at a time',
-  'ringbell state watch limits              prints a shared value, and each change',
+  'ringbell state watch limits              prints a value, and each change',
   'ringbell lock db -- ./migrate.sh         waits for its turn, as flock(1) does',
   "ringbell hz 'sensors.*'                  rates and latencies",
   'ringbell doctor                          what this machine allows',

@@ -7,7 +7,7 @@ import { invalid } from '../invalid.js'
 import type { PayloadCodec } from '../codec/payload-codec.js'
 import { inSteps } from '../closing.js'
 import { channels } from '../diagnostics.js'
-import { closedError, translated } from '../errors.js'
+import { closedError, fromNative, translated } from '../errors.js'
 import type { NativeKeyedReader, NativeKeyedReaderHot } from '../native.js'
 import { membersOf, shown, type ShownOptions } from '../shown.js'
 import type { SubscriberStats } from '../topic/stats.js'
@@ -51,7 +51,7 @@ export class KeyedStateReader<T = Uint8Array> extends Emitter<StateReaderEvents>
   readonly #id: number
   readonly #waiter: Waiter
   readonly #watches = new Set<Watch>()
-  readonly #whole = new Condition(() => this.#closed || this.#native.whole)
+  readonly #whole = new Condition(() => this.#closed || translated(() => this.#native.whole))
   readonly #onClose: KeyedReaderParts['closed']
   #wanted = 0
   #closed = false
@@ -95,9 +95,11 @@ export class KeyedStateReader<T = Uint8Array> extends Emitter<StateReaderEvents>
   async ready(options: SignalOptions = {}): Promise<void> {
     this.#assertOpen()
     throwIfAborted(options.signal)
+    // First of all, so that an error of the first look is told.
+    const whole = this.#whole.wait(options)
     this.#want(1)
     try {
-      await this.#whole.wait(options)
+      await whole
     } finally {
       this.#want(-1)
     }
@@ -205,7 +207,8 @@ export class KeyedStateReader<T = Uint8Array> extends Emitter<StateReaderEvents>
         this.#waitOn()
       },
       arm: () => this.#hot.arm(),
-      failed: (error) => {
+      failed: (raw) => {
+        const error = fromNative(raw)
         this.#whole.fail(error)
         for (const watch of this.#watches) watch.end(error)
       },

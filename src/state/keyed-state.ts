@@ -7,7 +7,7 @@ import { metadataJson } from '../bus/options.js'
 import { type RecordJson, type Service, serviceOf } from '../bus/service.js'
 import type { PayloadCodec } from '../codec/payload-codec.js'
 import { inSteps } from '../closing.js'
-import { channels, debug } from '../diagnostics.js'
+import { channels } from '../diagnostics.js'
 import { type RingbellError, translated } from '../errors.js'
 import type { NativeKeyedState } from '../native.js'
 import { membersOf, shown, type ShownOptions } from '../shown.js'
@@ -132,7 +132,7 @@ export class KeyedState<T = Uint8Array> implements AsyncDisposable {
     this.#onClose(this)
     inSteps(
       () => this.#native.close(),
-      () => void this.#claim.release().catch((error: unknown) => debug('releasing a claim: %s', error)),
+      () => this.#claim.releaseNow(),
       () => {
         if (channels.state.closed.hasSubscribers) channels.state.closed.publish({ state: this })
       },

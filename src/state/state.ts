@@ -8,7 +8,7 @@ import { type RecordJson, type Service, serviceOf } from '../bus/service.js'
 import { checkBytes } from '../codec/bytes.js'
 import type { PayloadCodec } from '../codec/payload-codec.js'
 import { inSteps } from '../closing.js'
-import { channels, debug } from '../diagnostics.js'
+import { channels } from '../diagnostics.js'
 import { fromNative, type RingbellError, translated } from '../errors.js'
 import type { NativeState, NativeStateHot } from '../native.js'
 import { membersOf, shown, type ShownOptions } from '../shown.js'
@@ -121,7 +121,7 @@ export class State<T = Uint8Array> implements AsyncDisposable {
     this.#onClose(this)
     inSteps(
       () => this.#native.close(),
-      () => void this.#claim.release().catch((error: unknown) => debug('releasing a claim: %s', error)),
+      () => this.#claim.releaseNow(),
       () => {
         if (channels.state.closed.hasSubscribers) channels.state.closed.publish({ state: this })
       },
