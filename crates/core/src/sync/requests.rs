@@ -315,11 +315,21 @@ impl Wait {
         let member = Arc::clone(&self.hold.member);
         let want = self.hold.want;
         while let Some(cell) = self.rest.front().copied() {
+            if self.place.is_none() && self.rest.len() > 1 {
+                // Before it takes anything: while it waits for a place, those that have one may wait for what it holds.
+                self.place = member.try_place();
+                if self.place.is_none() {
+                    return Ok(false);
+                }
+            }
             let taken = match self.place {
-                // The first look at this request. From the second one on it has a place.
-                None => match member.take_now(cell, want)? {
+                Some(place) if member.seat.is_asking(place) => {
+                    member.with(|seat, wakes| seat.insist(place, wakes))?;
+                    accept(&member, place)?
+                }
+                _ => match member.take_now(cell, want)? {
                     Some(taken) => Some(taken),
-                    None => match member.try_place() {
+                    None => match self.place.or_else(|| member.try_place()) {
                         None => return Ok(false),
                         Some(place) => {
                             self.place = Some(place);
@@ -327,11 +337,6 @@ impl Wait {
                         }
                     },
                 },
-                Some(place) if member.seat.is_asking(place) => {
-                    member.with(|seat, wakes| seat.insist(place, wakes))?;
-                    accept(&member, place)?
-                }
-                Some(place) => self.ask(&member, place, cell)?,
             };
             let Some(taken) = taken else { return Ok(false) };
             self.rest.pop_front();

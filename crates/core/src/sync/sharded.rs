@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ringbell_ring::table::Want;
 
@@ -90,12 +90,9 @@ impl ShardedMutex {
         keys: impl IntoIterator<Item = K>,
         timeout: Option<Duration>,
     ) -> Result<KeysGuard<'_>> {
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let mut guards = Vec::new();
-        for cell in self.shards_of(keys) {
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            guards.push(self.take(cell, left)?);
-        }
+        let cells = self.shards_of(keys);
+        self.member.take_all(cells, timeout, |cell, taken| guards.push(self.guard(cell, taken.abandoned)))?;
         Ok(KeysGuard { guards })
     }
 

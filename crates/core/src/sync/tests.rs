@@ -151,3 +151,36 @@ fn a_hostile_member_breaks_the_table_and_nobody_else() {
     }
     drop(bus.lock("untouched").unwrap().try_lock().unwrap().unwrap());
 }
+
+/// A request that waits for a place must hold nothing: those that have the places wait for it.
+#[test]
+fn more_requests_for_several_shards_than_places_end() {
+    let place = Place::new();
+    let (one, other) = (place.bus(), place.bus());
+    let (first, second) = (one.sharded_mutex("m", 8).unwrap(), other.sharded_mutex("m", 8).unwrap());
+    let mut keys: Vec<[u8; 1]> = (0..=255).map(|byte| [byte]).collect();
+    keys.sort_by_key(|key| first.shard_of(key));
+    keys.dedup_by_key(|key| first.shard_of(key));
+    let [low, middle, high, ..] = keys[..] else { panic!("eight shards have a key") };
+    let (held, also) = (first.lock(&low).unwrap(), first.lock(&high).unwrap());
+    let requests = Requests::new().unwrap();
+    let ask = |keys| match requests.with_keys(&second, keys).unwrap() {
+        Outcome::Later(token) => token,
+        Outcome::Now(_) => panic!("one of them is held"),
+    };
+    let mut tokens: Vec<u64> = (0..ringbell_ring::table::REQUESTS).map(|_| ask([low, middle])).collect();
+    tokens.push(ask([middle, high]));
+    drop(held);
+    until("the first one has its first shard", || first.try_lock(&low).unwrap().is_none());
+    let threads = (0..2 * ringbell_ring::table::REQUESTS).map(|_| second.clone());
+    let threads: Vec<_> = threads
+        .map(|mutex| std::thread::spawn(move || mutex.with_keys([middle, high], Some(PATIENCE)).map(drop)))
+        .collect();
+    drop(also);
+    until("all are done", || {
+        let settled = requests.take();
+        tokens.retain(|token| !settled.iter().any(|one| one.token == *token));
+        tokens.is_empty()
+    });
+    threads.into_iter().for_each(|thread| thread.join().unwrap().unwrap());
+}

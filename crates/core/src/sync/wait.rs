@@ -125,12 +125,55 @@ impl Member {
             Error::Timeout { what: self.what(), milliseconds }
         };
         let Some(place) = self.take_place(deadline)? else { return Err(late()) };
+        let result = self.wait_at(place, cell, want, ticket, deadline);
+        self.free_place(place);
+        result?.ok_or_else(late)
+    }
+
+    /// Takes several cells in this order, alone. It has a place before it takes anything: while it waits for one, those that
+    /// have places may wait for what it holds. `each` hears of every cell at once.
+    ///
+    /// # Errors
+    /// As [`take`](Self::take).
+    pub(super) fn take_all(
+        &self,
+        cells: impl IntoIterator<Item = usize>,
+        timeout: Option<Duration>,
+        mut each: impl FnMut(usize, Taken),
+    ) -> Result<()> {
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let late = || Error::Timeout {
+            what: self.what(),
+            milliseconds: timeout.map_or(0, |timeout| timeout.as_millis() as u64),
+        };
+        let Some(place) = self.take_place(deadline)? else { return Err(late()) };
+        let mut take = |cell| {
+            let taken = match self.take_now(cell, Want::Exclusive)? {
+                Some(taken) => Some(taken),
+                None => self.wait_at(place, cell, Want::Exclusive, self.seat.ticket(), deadline)?,
+            };
+            each(cell, taken.ok_or_else(late)?);
+            Ok(())
+        };
+        let result = cells.into_iter().try_for_each(&mut take);
+        self.free_place(place);
+        result
+    }
+
+    /// As `wait`. After an error nothing is left of the request.
+    fn wait_at(
+        &self,
+        place: usize,
+        cell: usize,
+        want: Want,
+        ticket: u64,
+        deadline: Option<Instant>,
+    ) -> Result<Option<Taken>> {
         let result = self.wait(place, cell, want, ticket, deadline);
         if result.is_err() {
             self.abandon(place, cell, want);
         }
-        self.free_place(place);
-        result?.ok_or_else(late)
+        result
     }
 
     fn wait(
