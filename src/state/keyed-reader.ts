@@ -65,7 +65,7 @@ export class KeyedStateReader<T = Uint8Array> extends Emitter<StateReaderEvents>
     this.#hot = native.hot()
     this.#payloads = parts.payloads
     this.#onClose = parts.closed
-    this.#notices = new StateNotices(this, () => native.notices())
+    this.#notices = new StateNotices(this, () => translated(() => native.notices()))
     this.#poller = poller()
     this.#waiter = new Waiter(this.#awaited(), new WaitPolicy(parts.wait), this.#poller)
     this.#id = this.#poller.add(native, { wake: () => this.#wake() })
@@ -203,15 +203,11 @@ export class KeyedStateReader<T = Uint8Array> extends Emitter<StateReaderEvents>
         return found
       },
       ready: () => {
-        this.#tell()
-        this.#waitOn()
+        // After a failure nobody waits any more.
+        if (this.#attempt(() => this.#tell())) this.#waitOn()
       },
       arm: () => this.#hot.arm(),
-      failed: (raw) => {
-        const error = fromNative(raw)
-        this.#whole.fail(error)
-        for (const watch of this.#watches) watch.end(error)
-      },
+      failed: (error) => this.#fail(error),
     }
   }
 
@@ -227,7 +223,25 @@ export class KeyedStateReader<T = Uint8Array> extends Emitter<StateReaderEvents>
   #wake(): void {
     if (this.#closed) return
     if (this.#waiter.waiting) this.#waiter.wake()
-    else this.#tell()
+    else this.#attempt(() => this.#tell())
+  }
+
+  /** Nobody called for this, so nobody could catch what it throws. */
+  #attempt(step: () => void): boolean {
+    try {
+      step()
+      return true
+    } catch (error) {
+      this.#fail(error)
+      return false
+    }
+  }
+
+  #fail(raw: unknown): void {
+    const error = fromNative(raw)
+    if (!this.#whole.pending && this.#watches.size === 0) this.#notices.failed(error)
+    this.#whole.fail(error)
+    for (const watch of this.#watches) watch.end(error)
   }
 
   #want(more: number): void {

@@ -2,7 +2,7 @@
 import type { EventEmitter } from 'node:events'
 import { type Fallback, type RecordJson, type Rung, type Service, serviceOf } from '../bus/service.js'
 import { channels, debug } from '../diagnostics.js'
-import { type CoreError, errorOf, type RingbellError } from '../errors.js'
+import { asRingbellError, type CoreError, errorOf, type RingbellError } from '../errors.js'
 import { EventQueue } from '../wait/event-queue.js'
 
 /** The writer that a reader is attached to. */
@@ -56,6 +56,11 @@ export class StateNotices {
     const json = this.#take()
     if (json === '') return
     for (const notice of JSON.parse(json) as Notice[]) this.#note(notice)
+  }
+
+  /** The core failed while nothing waited that could be told. */
+  failed(error: unknown): void {
+    this.#events.add('failed', asRingbellError(error, 'state reader'))
   }
 
   /** The reader is closed. */

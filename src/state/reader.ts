@@ -64,7 +64,7 @@ export class StateReader<T = Uint8Array>
     this.#scratch = native.scratch
     this.#onClose = parts.closed
     this.#poller = poller()
-    this.#notices = new StateNotices(this, () => native.notices())
+    this.#notices = new StateNotices(this, () => translated(() => native.notices()))
     this.#values = new Values<T>(this.#hot, this.#scratch, payloads, () => this.#notices.take())
     const why = (): string | undefined =>
       this.#notices.lastFailure ?? (this.#notices.writers.length > 0 ? undefined : parts.mismatch())

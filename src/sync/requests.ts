@@ -5,7 +5,7 @@
  */
 import { closedAfter, failureOf, inSteps } from '../closing.js'
 import { debug } from '../diagnostics.js'
-import { closedError, fromNative, translated } from '../errors.js'
+import { closedError, fromNative, reason, translated } from '../errors.js'
 import type { NativeBus, NativeSync, NativeSyncHot } from '../native.js'
 import { poller } from '../wait/poller.js'
 import { type Limits, type Waiting, waitFor } from '../wait/waiting.js'
@@ -122,7 +122,12 @@ export class Requests {
       while (!this.#closed && this.hot.next()) this.#answered()
     } catch (error) {
       // No answer can be had any more.
-      for (const { waiting } of this.#requests.values()) waiting.reject(fromNative(error))
+      const failure = fromNative(error)
+      const waits = [...this.#requests.values()]
+      for (const { waiting } of waits) waiting.reject(failure)
+      if (waits.length > 0) return
+      const told = `Answers to requests for locks cannot be had: ${reason(failure)}`
+      process.emitWarning(told, { type: 'RingbellWarning', code: 'RINGBELL_FAILED' })
     }
   }
 

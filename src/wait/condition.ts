@@ -9,6 +9,11 @@ export class Condition {
     this.#holds = holds
   }
 
+  /** Whether something waits. */
+  get pending(): boolean {
+    return this.#waiters.size > 0
+  }
+
   /** Resolves when the condition is true, at once or at a later `check`. */
   async wait(limits?: Limits): Promise<void> {
     if (!this.#holds()) await this.#waiters.wait(() => (this.#holds() ? true : undefined), limits)

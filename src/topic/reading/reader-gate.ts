@@ -70,7 +70,11 @@ export class ReaderGate implements Awaited, Gate {
 
   glance(): boolean {
     const iterations = this.#waiter.glance
-    return iterations > 0 && this.#hot.spin(iterations)
+    try {
+      return iterations > 0 && this.#hot.spin(iterations)
+    } catch (error) {
+      throw fromNative(error)
+    }
   }
 
   wait(reader: Reader): void {
