@@ -52,7 +52,7 @@ export class Claim implements AsyncDisposable {
   }
 
   /**
-   * The number of this holder: larger than that of every earlier holder of the name. Whoever acts for the name sends it
+   * The number of this holder: larger than that of every earlier holder of the name. A holder that acts for the name sends it
    * along, so that others can refuse what a former holder still does.
    */
   get epoch(): number {

@@ -2,7 +2,7 @@
 import { membersOf, shown, type ShownOptions } from '../shown.js'
 import type { LockMode } from './options.js'
 
-/** Whoever gave it, and takes it back. */
+/** What gave it, and takes it back. */
 export interface Owner {
   readonly name: string
   /** @internal */

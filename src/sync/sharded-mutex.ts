@@ -25,7 +25,7 @@ export class ShardedMutex extends Member {
   }
 
   /**
-   * Takes the shards of these keys, and waits as long as that takes. Whoever holds keys and takes further ones may wait forever:
+   * Takes the shards of these keys, and waits as long as that takes. A caller that holds keys and takes further ones may wait forever:
    * take all of them at once.
    *
    * Rejects with `ERR_RINGBELL_TIMEOUT`, `ERR_RINGBELL_CLOSED`, `ERR_RINGBELL_INVALID_OPTION`,

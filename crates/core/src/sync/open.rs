@@ -1,6 +1,6 @@
 //! Opening a name: this process becomes a member, of the table that the living members have, or of a new one.
 //!
-//! Invariant: one table for each name, for as long as any member lives. Whoever opens holds the name's byte of the file
+//! Invariant: one table for each name, for as long as any member lives. The process that opens holds the name's byte of the file
 //! `.sync`, so one process at a time decides. It joins a living member's table, and makes one only when nobody lives: no
 //! record says so, nobody shares the name's second byte of that file, and the file is old enough that the members of a
 //! lost directory have announced themselves again. Members that live and cannot be reached are an error.
@@ -172,7 +172,7 @@ impl Opening<'_> {
         }
     }
 
-    /// Whoever has a table can write all of it, so it is for one user. Root may join, as it may everything.
+    /// A process that has a table can write all of it, so it is for one user. Root may join, as it may everything.
     fn permitted(&self, record: &Record) -> Result<()> {
         if !record.is_of_other_user() || nix::unistd::geteuid().is_root() {
             return Ok(());

@@ -120,12 +120,9 @@ impl Member {
                 }
             }
         }
-        let late = || {
-            let milliseconds = patience.timeout.map_or(0, |timeout| timeout.as_millis() as u64);
-            Error::Timeout { what: self.what(), milliseconds }
-        };
-        let Some(place) = self.take_place(deadline)? else { return Err(late()) };
-        let result = self.wait_at(place, cell, want, ticket, deadline);
+        let late = || self.late(patience.timeout);
+        let place = self.take_place(deadline)?.ok_or_else(late)?;
+        let result = self.wait(place, cell, want, ticket, deadline);
         self.free_place(place);
         result?.ok_or_else(late)
     }
@@ -142,40 +139,26 @@ impl Member {
         mut each: impl FnMut(usize, Taken),
     ) -> Result<()> {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let late = || Error::Timeout {
-            what: self.what(),
-            milliseconds: timeout.map_or(0, |timeout| timeout.as_millis() as u64),
-        };
-        let Some(place) = self.take_place(deadline)? else { return Err(late()) };
-        let mut take = |cell| {
+        let late = || self.late(timeout);
+        let place = self.take_place(deadline)?.ok_or_else(late)?;
+        let result = cells.into_iter().try_for_each(|cell| {
             let taken = match self.take_now(cell, Want::Exclusive)? {
                 Some(taken) => Some(taken),
-                None => self.wait_at(place, cell, Want::Exclusive, self.seat.ticket(), deadline)?,
+                None => self.wait(place, cell, Want::Exclusive, self.seat.ticket(), deadline)?,
             };
             each(cell, taken.ok_or_else(late)?);
             Ok(())
-        };
-        let result = cells.into_iter().try_for_each(&mut take);
+        });
         self.free_place(place);
         result
     }
 
-    /// As `wait`. After an error nothing is left of the request.
-    fn wait_at(
-        &self,
-        place: usize,
-        cell: usize,
-        want: Want,
-        ticket: u64,
-        deadline: Option<Instant>,
-    ) -> Result<Option<Taken>> {
-        let result = self.wait(place, cell, want, ticket, deadline);
-        if result.is_err() {
-            self.abandon(place, cell, want);
-        }
-        result
+    fn late(&self, timeout: Option<Duration>) -> Error {
+        let milliseconds = timeout.map_or(0, |timeout| timeout.as_millis() as u64);
+        Error::Timeout { what: self.what(), milliseconds }
     }
 
+    /// Asks in this place, and waits until the deadline. After an error nothing is left of the request.
     fn wait(
         &self,
         place: usize,
@@ -185,19 +168,26 @@ impl Member {
         deadline: Option<Instant>,
     ) -> Result<Option<Taken>> {
         let mut bell = self.bell();
-        self.with(|seat, wakes| seat.ask(place, cell, want, ticket, wakes))?;
-        loop {
-            if self.seat.is_granted(place) {
-                return self.with(|seat, wakes| seat.accept(place, wakes)).map(Some);
+        let mut granted = || -> Result<Option<Taken>> {
+            self.with(|seat, wakes| seat.ask(place, cell, want, ticket, wakes))?;
+            loop {
+                if self.seat.is_granted(place) {
+                    return self.with(|seat, wakes| seat.accept(place, wakes)).map(Some);
+                }
+                if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                    return self.withdraw(place);
+                }
+                self.check()?;
+                self.ensure_kept();
+                self.sleep(bell, deadline);
+                bell = self.bell();
+                self.with(|seat, wakes| seat.insist(place, wakes))?;
             }
-            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-                return self.withdraw(place);
-            }
-            self.check()?;
-            self.ensure_kept();
-            self.sleep(bell, deadline);
-            bell = self.bell();
-            self.with(|seat, wakes| seat.insist(place, wakes))?;
+        };
+        let result = granted();
+        if result.is_err() {
+            self.abandon(place, cell, want);
         }
+        result
     }
 }

@@ -282,7 +282,6 @@ impl Hold {
         Hold { file, byte }
     }
 
-    #[cfg_attr(not(test), allow(dead_code, reason = "the locks of `sync` ask whether it is current"))]
     pub(crate) fn file(&self) -> &ArbiterFile {
         &self.file
     }
@@ -299,7 +298,7 @@ impl Drop for Hold {
 fn make(directory: &Directory, name: &str) -> Result<ForkGuarded> {
     let rights = match directory.group() {
         Some(gid) => Rights { mode: Mode::from_bits_truncate(0o660), group: Some(Gid::from_raw(gid)) },
-        // Whoever may read a file can hold its locks up.
+        // A process that may read a file can hold its locks up.
         None => Rights { mode: Mode::from_bits_truncate(0o600), group: None },
     };
     let bytes = Content::fresh()?.to_bytes()?;

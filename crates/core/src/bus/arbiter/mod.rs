@@ -2,8 +2,8 @@
 //!
 //! A claim is one byte of a file of its own. What many names share may use one file with a byte for each. Invariants:
 //! the file is made once and never unlinked by us. A lock counts only while its file is the one that its name leads to
-//! ([`ArbiterFile::is_current`], asked after the lock was taken). Whoever makes the file again, because it was lost,
-//! lets [`GRACE`] pass before anybody new is let in, so that a process that held the lost file comes first. Byte 0
+//! ([`ArbiterFile::is_current`], asked after the lock was taken). A process that makes the file again, because it was
+//! lost, lets [`GRACE`] pass before anybody new is let in. So a process that held the lost file comes first. Byte 0
 //! belongs to the making of the file ([`crate::sys::tmpfile`]), so a holder's byte is never 0.
 //!
 //! [`Presence`] keeps a file open and says when to look again; [`Turn`] waits for a byte on the bus thread.
@@ -13,7 +13,6 @@ mod news;
 mod presence;
 #[cfg(test)]
 mod tests;
-#[cfg_attr(not(test), allow(dead_code, reason = "the locks of `sync` wait by it"))]
 mod turn;
 
 use std::sync::Arc;
@@ -25,7 +24,6 @@ use crate::reactor::{Handle, Token};
 pub(crate) use file::{ArbiterFile, Content};
 pub(crate) use news::News;
 pub(crate) use presence::{Attempt, Found, Presence};
-#[cfg_attr(not(test), allow(unused_imports, reason = "as above"))]
 pub(crate) use {file::Hold, turn::Turn};
 
 /// How long a new file lets nobody in. Processes that held a lost file look for a new one at least five times as often.

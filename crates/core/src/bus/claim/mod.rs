@@ -1,7 +1,7 @@
 //! Claims: a name that one process holds at a time, with an epoch that grows with each holder. The kernel decides, by a
 //! lock on `<name>.claim` (`arbiter`).
 //!
-//! Invariants: holder and epoch stand in the file before the holder hears that it holds. Whoever dies holds nothing any
+//! Invariants: holder and epoch stand in the file before the holder hears that it holds. A process that dies holds nothing any
 //! more. A holder whose file is lost takes the new one before anybody else may, or hears that its claim is lost. A
 //! process that is stopped meanwhile hears of it late; its epoch is smaller than that of the next holder, by which
 //! others refuse what it still does. All waiting is on the bus thread (`contender`); callers wait for [`Shared`].
