@@ -33,7 +33,6 @@ const UNUSED = new Set([
   'NativePoller.ref',
   'NativePoller.unref',
   // A stream has no memory to lease, and the work spins only where time allows.
-  'NativeSubscriberHot.spin',
   'NativePublisherHot.spinRoom',
   'NativeStateReaderHot.spin',
   'NativeKeyedReaderHot.spin',

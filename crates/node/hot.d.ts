@@ -26,13 +26,15 @@ export interface NativePublisherHot {
 
 /** The hot calls of a subscriber. */
 export interface NativeSubscriberHot {
-  /** Messages copied, 0 when there are none, or -1: a larger slab is needed (`scratch[0]` bytes), -2: notices, -3: a large message. */
-  readonly drain: (slab: Uint8Array, fill: number) => number
-  readonly spin: (iterations: number) => boolean
+  /**
+   * Messages copied, 0 when there are none and none come within `iterations` pause instructions, or -1: a larger slab is needed
+   * (`scratch[0]` bytes), -2: notices, -3: a large message.
+   */
+  readonly drain: (slab: Uint8Array, fill: number, iterations: number) => number
   /** `true`: nothing is there, the doorbell will ring. */
   readonly arm: () => boolean
   /** As `drain`, in place. */
-  readonly lease: () => number
+  readonly lease: (iterations: number) => number
   readonly release: (source: number) => void
   /** All up to this sequence are done. `false`: that is no news, or the source has ended. */
   readonly ack: (source: number, sequence: number) => boolean

@@ -90,8 +90,8 @@ export class Inbox<V> implements MessageSource<V>, Gate {
   }
 
   /** It does not spin, because the endpoint does so for all of its connections. */
-  glance(): boolean {
-    return false
+  get glance(): number {
+    return 0
   }
 
   wait(reader: Reader): void {

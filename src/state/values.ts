@@ -25,8 +25,10 @@ export class Values<T> implements MessageSource<T> {
     this.#told = told
   }
 
-  refill(): boolean {
-    if (this.#length < 0) this.#length = this.#copy(this.#hot.next)
+  refill(iterations = 0): boolean {
+    if (this.#length >= 0) return true
+    this.#length = this.#copy(this.#hot.next)
+    if (this.#length < 0 && iterations > 0 && this.#hot.spin(iterations)) this.#length = this.#copy(this.#hot.next)
     return this.#length >= 0
   }
 

@@ -202,8 +202,7 @@ export class Subscriber<T = Uint8Array>
     this.#assertIdle()
     const messages = this.#owned
     const timeSlice = this.#timeSlice
-    if (!timeSlice.due() && (this.#refill(messages) || (this.#gate.glance() && this.#refill(messages))))
-      return messages.take()
+    if (!timeSlice.due() && this.#refill(messages, this.#gate.glance)) return messages.take()
     return once(messages, this.#gate, timeSlice, options.signal)
   }
 
@@ -374,9 +373,9 @@ export class Subscriber<T = Uint8Array>
     return new BorrowedBatches(this.#owned, lent, this.#loans)
   }
 
-  #refill(messages: MessageSource<unknown>): boolean {
+  #refill(messages: MessageSource<unknown>, iterations = 0): boolean {
     try {
-      return messages.refill()
+      return messages.refill(iterations)
     } catch (error) {
       throw fromNative(error)
     }

@@ -7,8 +7,11 @@ import type { AbortError } from '../errors.js'
 
 /** A source of messages, as the hot loops see it. */
 export interface MessageSource<V> {
-  /** Returns whether there is something to take. It drains the ring if need be, and gives back what was lent before. */
-  refill(): boolean
+  /**
+   * Returns whether there is something to take, or comes within `iterations` pause instructions (0 if not given). It drains the ring if
+   * need be, and gives back what was lent before.
+   */
+  refill(iterations?: number): boolean
   /** Takes the next item. Call it only after `refill` returned `true`. */
   take(): V
   /** Call when the reader leaves. What is lent is given back. What was copied and not taken stays for the next reader. */
@@ -40,8 +43,8 @@ export interface Gate {
   hold(holder: Holder): void
   letGo(holder: Holder): void
   assertFree(): void
-  /** Spins for a moment, if the endpoint is lively; `true` when something came. */
-  glance(): boolean
+  /** The pause instructions for which a refill may look: 0 unless the endpoint is lively. */
+  readonly glance: number
   wait(reader: Reader): void
   /** Like `wait`, but in a fresh macrotask: other code runs first, even if there is something already. */
   waitFresh(reader: Reader): void

@@ -74,10 +74,13 @@ impl Cell {
         }
         let drained = self.table.with(|table| {
             self.core.with(|channel| {
-                if iterations > 0 {
-                    channel.spin(iterations);
+                // It looks before it spins: the ring takes a look in vain as a sign that messages come one by one.
+                match channel.drain(slab, fill, table)? {
+                    Drained::Empty if iterations > 0 && channel.spin(iterations) => {
+                        Ok(channel.drain(slab, fill, table)?)
+                    }
+                    drained => Ok(drained),
                 }
-                Ok(channel.drain(slab, fill, table)?)
             })
         })?;
         match drained {

@@ -39,19 +39,31 @@ pub struct Cell {
 }
 
 impl Cell {
-    fn drain(&self, slab: &mut [u8], fill: u32) -> Result<i32> {
+    fn drain(&self, slab: &mut [u8], fill: u32, iterations: u32) -> Result<i32> {
         let fill = fill as usize;
         if fill > slab.len() {
             return Err(Failure::argument("fill lies behind the slab's end"));
         }
-        let drained =
-            self.table.with(|table| self.core.with(|subscriber| Ok(subscriber.drain(slab, fill, table)?)))?;
-        self.answer(drained)
+        self.take(iterations, |subscriber, table| Ok(subscriber.drain(slab, fill, table)?))
     }
 
-    fn lease(&self) -> Result<i32> {
-        let drained =
-            self.table.with(|table| self.core.with(|subscriber| Ok(subscriber.lease_batch(table)?)))?;
+    fn lease(&self, iterations: u32) -> Result<i32> {
+        self.take(iterations, |subscriber, table| Ok(subscriber.lease_batch(table)?))
+    }
+
+    /// Takes what is there, or what comes within so many pause instructions. It looks before it spins: the ring takes a
+    /// look in vain as a sign that messages come one by one.
+    fn take(
+        &self,
+        iterations: u32,
+        mut look: impl FnMut(&mut Subscriber, &mut [Entry]) -> Result<Drained>,
+    ) -> Result<i32> {
+        let drained = self.table.with(|table| {
+            self.core.with(|subscriber| match look(subscriber, table)? {
+                Drained::Empty if iterations > 0 && subscriber.spin(iterations) => look(subscriber, table),
+                drained => Ok(drained),
+            })
+        })?;
         self.answer(drained)
     }
 
@@ -128,18 +140,14 @@ impl NativeSubscriber {
     pub fn hot(&self, env: Env) -> napi::Result<Unknown<'static>> {
         cold(env, || {
             let object = HotObject::new(env, &self.cell)?
-                .function(c"drain", |cell: &Cell, call: &mut Call<'_, 2>| {
-                    let fill = call.number(1)?;
-                    cell.drain(call.bytes_mut(0)?, fill)
-                })?
-                .function(c"spin", |cell: &Cell, call: &mut Call<'_, 1>| {
-                    let iterations = call.number(0)?;
-                    cell.core.with(|subscriber| Ok(subscriber.spin(iterations)))
+                .function(c"drain", |cell: &Cell, call: &mut Call<'_, 3>| {
+                    let (fill, iterations) = (call.number(1)?, call.number(2)?);
+                    cell.drain(call.bytes_mut(0)?, fill, iterations)
                 })?
                 .function(c"arm", |cell: &Cell, _: &mut Call<'_, 0>| {
                     cell.core.with(|subscriber| Ok(subscriber.arm()))
                 })?
-                .function(c"lease", |cell: &Cell, _: &mut Call<'_, 0>| cell.lease())?
+                .function(c"lease", |cell: &Cell, call: &mut Call<'_, 1>| cell.lease(call.number(0)?))?
                 .function(c"release", |cell: &Cell, call: &mut Call<'_, 1>| {
                     let source = call.number(0)?;
                     cell.core.if_open(|subscriber| subscriber.release(source));

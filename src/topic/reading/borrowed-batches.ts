@@ -20,11 +20,11 @@ export class BorrowedBatches<T> implements MessageSource<Batch<T>> {
     this.#loans = loans
   }
 
-  refill(): boolean {
+  refill(iterations?: number): boolean {
     this.leave()
     if (this.#owned.holding !== -1) return this.#owned.refill()
     this.#loans.assertNothingLent()
-    return this.#lent.refill()
+    return this.#lent.refill(iterations)
   }
 
   take(): Batch<T> {

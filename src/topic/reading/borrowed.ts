@@ -36,14 +36,14 @@ export class BorrowedSource<T> implements MessageSource<Batch<T>>, Lender {
     this.#aliases = payloads.codec !== bytes && payloads.codec !== json
   }
 
-  refill(): boolean {
+  refill(iterations = 0): boolean {
     this.#context.acks?.asked()
     if (this.#next !== undefined) return true
     const { sources, notices, payloads } = this.#context
     const scratch = this.#scratch
     if (this.#oversized > PATIENCE) this.#renew(LARGEST_SLAB)
     for (;;) {
-      const count = this.#drain(this.#slab, 0)
+      const count = this.#drain(this.#slab, 0, iterations)
       if (count > 0) {
         this.#source = scratch[0] as number
         const source = sources.get(this.#source)

@@ -22,12 +22,12 @@ export class LeaseSource<T> implements MessageSource<Batch<T>>, Lender {
     this.#scratch = context.native.scratch
   }
 
-  refill(): boolean {
+  refill(iterations = 0): boolean {
     this.#context.acks?.asked()
     if (this.#next !== undefined) return true
     const { hot, notices } = this.#context
     for (;;) {
-      const count = hot.lease()
+      const count = hot.lease(iterations)
       if (count > 0) {
         this.#next = this.#batch(count)
         return true

@@ -96,23 +96,21 @@ export class Listener<V> implements Listening, Reader, Holder {
     const deliver = this.#deliver
     timeSlice.begin()
     try {
-      do {
-        while (messages.refill()) {
-          // The event `attached` of its publisher is not emitted yet.
-          if (messages.untold) {
-            this.#immediate = setImmediate(this.#run)
-            return
-          }
-          const result = deliver(messages.take())
-          if (isThenable(result)) this.#follow(result)
-          if (this.#done) return
-          if (timeSlice.due()) {
-            this.#immediate = setImmediate(this.#run)
-            return
-          }
+      while (messages.refill(this.#gate.glance)) {
+        // The event `attached` of its publisher is not emitted yet.
+        if (messages.untold) {
+          this.#immediate = setImmediate(this.#run)
+          return
         }
+        const result = deliver(messages.take())
+        if (isThenable(result)) this.#follow(result)
         if (this.#done) return
-      } while (this.#gate.glance())
+        if (timeSlice.due()) {
+          this.#immediate = setImmediate(this.#run)
+          return
+        }
+      }
+      if (this.#done) return
       this.#gate.assertFree()
     } catch (error) {
       this.failed(fromNative(error))

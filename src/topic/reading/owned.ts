@@ -43,9 +43,9 @@ export class OwnedSource<T> implements MessageSource<Message<T>> {
   }
 
   /** @throws {RingbellError} `ERR_RINGBELL_BUSY` when that needs a drain while a batch is lent out: its table would change. */
-  refill(): boolean {
+  refill(iterations = 0): boolean {
     this.#acks?.asked()
-    return this.#at < this.#end || this.#fetch()
+    return this.#at < this.#end || this.#fetch(iterations)
   }
 
   take(): Message<T> {
@@ -80,7 +80,7 @@ export class OwnedSource<T> implements MessageSource<Message<T>> {
   /** Whether there are notices to take. It takes no message, because it offers the drain no room. */
   peek(): boolean {
     const { bytes } = this.#slabs
-    return this.#drain(bytes, bytes.byteLength) === DRAIN_NOTICE
+    return this.#drain(bytes, bytes.byteLength, 0) === DRAIN_NOTICE
   }
 
   leave(): void {}
@@ -90,7 +90,7 @@ export class OwnedSource<T> implements MessageSource<Message<T>> {
     this.#at = this.#end
   }
 
-  #fetch(): boolean {
+  #fetch(iterations: number): boolean {
     const { sources, payloads, loans } = this.#context
     loans.assertNothingLent()
     if (this.#notices.keeping) this.#notices.take()
@@ -98,7 +98,7 @@ export class OwnedSource<T> implements MessageSource<Message<T>> {
     const scratch = this.#scratch
     for (;;) {
       slabs.prepare()
-      const count = this.#drain(slabs.bytes, slabs.fill)
+      const count = this.#drain(slabs.bytes, slabs.fill, iterations)
       if (count > 0) {
         this.#delivery = new Delivery(
           slabs.bytes,
@@ -134,8 +134,8 @@ export class OwnedBatches<T> implements MessageSource<Batch<T>> {
     this.#owned = owned
   }
 
-  refill(): boolean {
-    return this.#owned.refill()
+  refill(iterations?: number): boolean {
+    return this.#owned.refill(iterations)
   }
 
   take(): Batch<T> {

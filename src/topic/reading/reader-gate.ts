@@ -12,7 +12,7 @@ import type { Gate, Holder, Reader } from '../../wait/reader.js'
 import { type Awaited, Waiter } from '../../wait/waiter.js'
 
 /** What the gate asks of a native object. */
-type Waited = Pick<NativeSubscriberHot, 'spin' | 'arm'>
+type Waited = Pick<NativeSubscriberHot, 'arm'>
 
 export class ReaderGate implements Awaited, Gate {
   readonly what: string
@@ -68,13 +68,8 @@ export class ReaderGate implements Awaited, Gate {
     if (this.#reader !== undefined) throw busy('already has a call that waits for its next message')
   }
 
-  glance(): boolean {
-    const iterations = this.#waiter.glance
-    try {
-      return iterations > 0 && this.#hot.spin(iterations)
-    } catch (error) {
-      throw fromNative(error)
-    }
+  get glance(): number {
+    return this.#waiter.glance
   }
 
   wait(reader: Reader): void {
@@ -114,8 +109,7 @@ export class ReaderGate implements Awaited, Gate {
   }
 
   poll(iterations: number): boolean {
-    if (iterations > 0) this.#hot.spin(iterations)
-    return this.#reader !== undefined && this.#reader.messages.refill()
+    return this.#reader !== undefined && this.#reader.messages.refill(iterations)
   }
 
   arm(): boolean {

@@ -74,7 +74,6 @@ function scene(codec: Codec<unknown> = json) {
       state.drains++
       return write(slab, fill)
     },
-    spin: () => pending.length > 0,
     arm: () => pending.length === 0,
     lease: () => write(new Uint8Array(ring), 0),
     release: () => void state.released++,
