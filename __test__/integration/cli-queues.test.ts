@@ -26,6 +26,14 @@ test('a worker with --count takes that many jobs, and leaves the rest to others'
   t.deepEqual(texts.sort(), ['1', '2', '3', '4', '5', '6'])
 })
 
+test('with --json, a line for each job has the output of its command, too', async (t) => {
+  const stage = scene(t)
+  stage.start(['push', 'lines']).feed('one\n')
+  const work = await stage.run(['work', 'lines', '-n', '1', '--json', '--', 'tr', 'a-z', 'A-Z'])
+  t.deepEqual([work.code, work.stderr], [0, ''])
+  t.deepEqual(values(work.stdout), [{ queue: 'lines', text: 'one', output: { text: 'ONE' } }])
+})
+
 test('several jobs are done at once', async (t) => {
   const stage = scene(t)
   const push = stage.start(['push', 'pair']).feed('1\n2\n')

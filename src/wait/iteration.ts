@@ -42,8 +42,7 @@ export class Iteration<V> implements AsyncIteration<V>, Reader, Holder {
     if (!this.#paused && !this.#done && !this.#timeSlice.due()) {
       try {
         const messages = this.messages
-        if (messages.refill(this.#gate.glance))
-          return Promise.resolve({ value: messages.take(), done: false })
+        if (messages.refill(this.#gate.glance)) return Promise.resolve({ value: messages.take(), done: false })
       } catch (error) {
         return this.#broken(error)
       }

@@ -36,7 +36,7 @@ export function work(): Command {
     .description(
       'Does the jobs of a queue (`push`, or bus.queue()): runs a command for each job, with the job on its stdin, and prints ' +
         'the output of the command. If its exit code is not 0, the job goes back to the queue, which gives it to a worker ' +
-        'again, and `work` ends with exit code 1. Without a command it prints the jobs, one line for each. `push --result` gets the output, ' +
+        'again, and `work` ends with exit code 1. Without a command it prints the jobs, one line for each. With --json, a line for each job has both. `push --result` gets the output, ' +
         'too. The environment of the command has ' +
         'RINGBELL_SERVICE, RINGBELL_PEER_PID, RINGBELL_PEER_UID and RINGBELL_REDELIVERED.',
     )
@@ -75,7 +75,7 @@ async function run(session: Session, name: string, words: readonly string[], opt
     if (++begun === count) void worker.close({ grace: LONG_MS }).then(end, end)
     try {
       const output = await commands?.reply(job, context)
-      await out.write(output ?? line(name, Buffer.from(job), codec, out.json))
+      await out.write(printed(name, job, output, codec, out.json))
       return output
     } catch (error) {
       failed++
@@ -116,7 +116,16 @@ function tellOf(worker: Worker, name: string, out: Session['out']): void {
   )
 }
 
-function line(queue: string, job: Buffer, codec: string, json: boolean): Uint8Array | string {
-  if (json) return `${JSON.stringify({ queue, ...payloadFields(job, codec) })}\n`
-  return Buffer.concat([job, Buffer.of(0x0a)])
+/** What is printed of a job that is done: the output of its command, or the job if there is no command; with `--json` both. */
+function printed(
+  queue: string,
+  job: Uint8Array,
+  output: Uint8Array | undefined,
+  codec: string,
+  json: boolean,
+): Uint8Array | string {
+  if (!json) return output ?? Buffer.concat([job, Buffer.of(0x0a)])
+  const fields = { queue, ...payloadFields(Buffer.from(job), codec) }
+  if (output === undefined) return `${JSON.stringify(fields)}\n`
+  return `${JSON.stringify({ ...fields, output: payloadFields(Buffer.from(output), codec) })}\n`
 }
