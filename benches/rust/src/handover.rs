@@ -1,0 +1,79 @@
+//! Handing over what a killed process held: each sample has a holder process of its own, and a thread here that waits for its
+//! turn. Times are from the call of kill(2), and from the moment at which a thread that waits for the holder's pidfd has woken.
+//! The programs say how something is held; they are started again in the role `holder-peer`.
+
+use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::{Arguments, Outcome, Peer, print, roundtrip, say, wait_for_line};
+
+/// Long enough for the one that waits to be asleep.
+const SETTLE: Duration = Duration::from_millis(20);
+
+/// Waits until it has the thing that the arguments name, calls back while it holds that, and gives it back.
+pub type Hold = fn(&Arguments, &mut dyn FnMut() -> Outcome<()>) -> Outcome<()>;
+
+/// Kills `--count` holders, one after another, and prints the distribution of both times.
+pub fn run(arguments: &Arguments, hold: Hold) -> Outcome<()> {
+    let options = [("dir", arguments.text("dir", "")), ("mode", arguments.text("mode", ""))];
+    let (mut since_kill, mut since_pidfd) = (Vec::new(), Vec::new());
+    for _ in 0..arguments.number("count", 200)? {
+        let mut holder = Peer::start("holder-peer", &options)?;
+        let pid: i32 = holder.line()?.parse()?;
+        let died = watch(pid)?;
+        let waiting = wait(arguments.clone(), hold);
+        std::thread::sleep(SETTLE);
+        let killed = Instant::now();
+        kill(Pid::from_raw(pid), Signal::SIGKILL)?;
+        let acts = waiting.join().map_err(|_| "the one that waits panicked")??;
+        let died = died.join().map_err(|_| "the one that watches panicked")??;
+        since_kill.push((acts - killed).as_nanos() as f64);
+        since_pidfd.push(acts.saturating_duration_since(died).as_nanos() as f64);
+    }
+    let mut result = roundtrip::distribution(&mut since_pidfd, 1);
+    result["sinceKill"] = roundtrip::distribution(&mut since_kill, 1);
+    print(&result)
+}
+
+/// The holder: says its process id once it holds, and keeps holding.
+pub fn peer(arguments: &Arguments, hold: Hold) -> Outcome<()> {
+    hold(arguments, &mut || {
+        say(&std::process::id().to_string())?;
+        wait_for_line().map(drop)
+    })
+}
+
+/// Waits in a thread, and says when it was this process's turn.
+fn wait(arguments: Arguments, hold: Hold) -> JoinHandle<Result<Instant, String>> {
+    std::thread::spawn(move || {
+        let mut acts = None;
+        hold(&arguments, &mut || {
+            acts = Some(Instant::now());
+            Ok(())
+        })
+        .map_err(|error| error.to_string())?;
+        acts.ok_or_else(|| "it never had its turn".to_owned())
+    })
+}
+
+/// Waits for the death of a process in a thread, and says when it heard of it.
+fn watch(pid: i32) -> Outcome<JoinHandle<Result<Instant, String>>> {
+    // SAFETY: the call takes two integers and touches no memory.
+    let raw = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    if raw < 0 {
+        return Err("pidfd_open failed".into());
+    }
+    // SAFETY: the kernel has just made this descriptor; no other code knows its number.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(raw as RawFd) };
+    Ok(std::thread::spawn(move || {
+        let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::NONE).map_err(|errno| errno.to_string())?;
+        Ok(Instant::now())
+    }))
+}
