@@ -33,7 +33,6 @@ pub mod values;
 pub type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// `program scenario --key value …`
-#[derive(Clone)]
 pub struct Arguments {
     pub scenario: String,
     pairs: HashMap<String, String>,

@@ -5,31 +5,49 @@ use std::fs::File;
 use std::path::PathBuf;
 
 use nix::fcntl::{Flock, FlockArg};
-use ringbell_benches::{Arguments, Outcome, handover, topics};
+use ringbell::bus::Bus;
+use ringbell_benches::handover::{self, Turns};
+use ringbell_benches::{Arguments, Outcome, topics};
 
 const NAME: &str = "bench";
 
 fn main() -> Outcome<()> {
     let arguments = Arguments::parse()?;
+    let holding = Holding::open(&arguments)?;
     match arguments.scenario.as_str() {
-        "handover" => handover::run(&arguments, hold),
-        "holder-peer" => handover::peer(&arguments, hold),
+        "handover" => handover::run(&arguments, &holding),
+        "holder-peer" => handover::peer(&holding),
         other => Err(format!("no scenario {other}").into()),
     }
 }
 
-fn hold(arguments: &Arguments, held: &mut dyn FnMut() -> Outcome<()>) -> Outcome<()> {
-    match arguments.text("mode", "").as_str() {
-        "claim" => {
-            let _claim = topics::open_bus(arguments)?.claim(NAME, None)?;
-            held()
+enum Holding {
+    Claim(Bus),
+    Flock(PathBuf),
+}
+
+impl Holding {
+    fn open(arguments: &Arguments) -> Outcome<Self> {
+        match arguments.text("mode", "").as_str() {
+            "claim" => Ok(Self::Claim(topics::open_bus(arguments)?)),
+            "flock" => Ok(Self::Flock(PathBuf::from(arguments.text("dir", "")).join(NAME))),
+            other => Err(format!("no mode {other}").into()),
         }
-        "flock" => {
-            let path = PathBuf::from(arguments.text("dir", "")).join(NAME);
-            let file = File::options().create(true).append(true).open(path)?;
-            let _lock = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?;
-            held()
+    }
+}
+
+impl Turns for Holding {
+    fn turn(&self, held: &mut dyn FnMut() -> Outcome<()>) -> Outcome<()> {
+        match self {
+            Self::Claim(bus) => {
+                let _claim = bus.claim(NAME, None)?;
+                held()
+            }
+            Self::Flock(path) => {
+                let file = File::options().create(true).append(true).open(path)?;
+                let _lock = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?;
+                held()
+            }
         }
-        other => Err(format!("no mode {other}").into()),
     }
 }

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use memmap2::{MmapOptions, MmapRaw};
 use nix::libc;
 use ringbell::sync::Lock;
-use ringbell_benches::{Arguments, Outcome, Peer, handover, pin, print, say, topics, wait_for_line};
+use ringbell_benches::handover::{self, Turns};
+use ringbell_benches::{Arguments, Outcome, Peer, pin, print, say, topics, wait_for_line};
 use serde_json::{Value, json};
 
 const NAME: &str = "bench";
@@ -32,8 +33,8 @@ fn main() -> Outcome<()> {
         "alone" => alone(&arguments),
         "contended" => contended(&arguments),
         "contended-peer" => contended_peer(&arguments),
-        "handover" => handover::run(&arguments, hold),
-        "holder-peer" => handover::peer(&arguments, hold),
+        "handover" => handover::run(&arguments, &Rival::open(&arguments)?),
+        "holder-peer" => handover::peer(&Rival::open(&arguments)?),
         other => Err(format!("no scenario {other}").into()),
     }
 }
@@ -132,8 +133,10 @@ fn flock(file: &File, operation: libc::c_int) -> Outcome<()> {
     Err(std::io::Error::last_os_error().into())
 }
 
-fn hold(arguments: &Arguments, held: &mut dyn FnMut() -> Outcome<()>) -> Outcome<()> {
-    Rival::open(arguments)?.with(held)?
+impl Turns for Rival {
+    fn turn(&self, held: &mut dyn FnMut() -> Outcome<()>) -> Outcome<()> {
+        self.with(held)?
+    }
 }
 
 fn alone(arguments: &Arguments) -> Outcome<()> {

@@ -9,8 +9,7 @@ use iceoryx2::port::publisher::Publisher;
 use iceoryx2::port::subscriber::Subscriber;
 use iceoryx2::prelude::*;
 use ringbell_benches::{
-    Arguments, Outcome, Peer, oneway, payload, pin, print, roundtrip, say, stop_on_eof, values,
-    wait_for_line,
+    Arguments, Outcome, Peer, oneway, payload, pin, print, roundtrip, say, stop_on_eof, values, wait_for_line,
 };
 
 type Port<const N: usize> = Publisher<ipc::Service, [u8; N], ()>;
