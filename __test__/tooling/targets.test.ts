@@ -31,7 +31,14 @@ async function planned(t: ExecutionContext, scenario: string, has: object): Prom
   const scratch = mkdtempSync(join(tmpdir(), 'ringbell-targets-'))
   t.teardown(() => rmSync(scratch, { recursive: true, force: true }))
   const { run } = await load<{ run: (context: object) => Promise<Run[]> }>(`scenarios/${scenario}.mjs`)
-  const figures = (kind: string) => ({ p50: 1, p99: 1, ns: 1, rate: 1, nsPerRead: kind === 'rival' ? 1000 : 1, perSecond: 1 })
+  const figures = (kind: string) => ({
+    p50: 1,
+    p99: 1,
+    ns: 1,
+    rate: 1,
+    nsPerRead: kind === 'rival' ? 1000 : 1,
+    perSecond: 1,
+  })
   const meet = (entries: Entry[]) => entries.map(({ name, kind }) => ({ name, kind, rounds: [figures(kind)] }))
   return run({ has, scratch, programs: scratch, meet })
 }

@@ -52,7 +52,9 @@ const stateTargets = [
       ].map(([name, limit]) => atMost(name, limit, absolute(r, 'state', READS, name, 'nsPerRead'), undefined, 'ns')),
       less(r, 'state', READS, 'Rust read', 'iceoryx2 blackboard', 'nsPerRead', 1, '× iceoryx2 blackboard'),
       less(r, 'state', READS, 'Node readInto', 'lmdb-js get', 'nsPerRead', 1 / 3, '× lmdb-js get'),
-      beside(less(r, 'state', READS, 'Node readInto', 'lmdb-js get, newest', 'nsPerRead', 0, '× the newest by lmdb-js')),
+      beside(
+        less(r, 'state', READS, 'Node readInto', 'lmdb-js get, newest', 'nsPerRead', 0, '× the newest by lmdb-js'),
+      ),
       less(r, 'state', READS, 'Node readInto', 'Redis GET', 'nsPerRead', 1 / 100, '× Redis GET'),
     ],
   ],
