@@ -59,6 +59,10 @@ export function versions() {
     undici: installed('undici'),
     grpc: installed('@grpc/grpc-js'),
     bun: installed('bun'),
+    lmdb: installed('lmdb'),
+    lockfile: installed('proper-lockfile'),
+    redis: output('redis-server', '--version')?.match(/v=(\S+)/)?.[1],
+    libc: output('getconf', 'GNU_LIBC_VERSION'),
     ...Object.fromEntries(crates.map((crate) => [crate, locked(crate)])),
     rustc: output('rustc', '--version'),
   }

@@ -16,6 +16,13 @@ export function stamp(bytes, offset, length, sequence) {
   bytes[offset + length - 1] = (sequence & 0xff) * 31 + 7
 }
 
+/** The number of a whole message; -1: it is damaged. */
+export function numberOf(bytes, length) {
+  const low = bytes[4]
+  if (bytes.length !== length || bytes[0] !== low || bytes[length - 1] !== ((low * 31 + 7) & 0xff)) return -1
+  return (low | (bytes[5] << 8) | (bytes[6] << 16) | (bytes[7] << 24)) >>> 0
+}
+
 export class Check {
   count = 0
   bad = 0

@@ -11,7 +11,14 @@ import { crates } from './machine.mjs'
 /** This tree. */
 const HERE = path.resolve(import.meta.dirname, '../..')
 
-const packages = { zeromq: 'zeromq', undici: 'undici', grpc: '@grpc/grpc-js', bun: 'bun' }
+const packages = {
+  zeromq: 'zeromq',
+  undici: 'undici',
+  grpc: '@grpc/grpc-js',
+  bun: 'bun',
+  lmdb: 'lmdb',
+  lockfile: 'proper-lockfile',
+}
 
 /** Bun, which runs the same endpoints as Node. */
 export const bun = (benches) => path.join(benches, 'node_modules/.bin/bun')
@@ -48,6 +55,12 @@ export async function prepare({ say, only, root = HERE }) {
   for (const [rival, name] of Object.entries(packages)) has[rival] = there(name)
   // Where npm runs no install scripts, its file is a text that says so.
   has.bun &&= attempt('Bun', () => execFileSync(bun(benches), ['--version'], quietly))
+  if (only !== 'ringbell')
+    has.redis = attempt('Redis (Debian: redis-server)', () => {
+      execFileSync('redis-server', ['--version'], quietly)
+      // It makes the server end with the process that started it.
+      execFileSync('setpriv', ['--pdeathsig', 'KILL', 'true'], quietly)
+    })
 
   const rust = path.join(benches, 'rust')
   const target = (root === HERE && process.env.CARGO_TARGET_DIR) || path.join(rust, 'target')

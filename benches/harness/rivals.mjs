@@ -67,12 +67,13 @@ export function roundTrips(context, size, cores) {
   return echoes.filter(available(context)).map((rival) => entry('rival', RoundTrip, context, { ...rival, size, cores }))
 }
 
-export function ringbellRoundTrips(context, size, cores, variants, name = 'ringbell') {
+/** Of topics, or of what another `module` has. */
+export function ringbellRoundTrips(context, size, cores, variants, name = 'ringbell', module = './ringbell.mjs') {
   if (!context.has.ringbell) return []
   return variants.map((variant) =>
     entry('ringbell', RoundTrip, context, {
       name: `${name} ${variant}`,
-      module: './ringbell.mjs',
+      module,
       variant,
       size,
       cores,

@@ -40,16 +40,23 @@ const claimTargets = [
   ],
 ]
 
+const READS = '64 B, while it is updated'
+
 const stateTargets = [
   [
     'a state is read while it is updated',
-    (r) =>
-      [
+    (r) => [
+      ...[
         ['Rust read', 60],
         ['Node readInto', 150],
-      ].map(([name, limit]) =>
-        atMost(name, limit, absolute(r, 'state', '64 B, while it is updated', name, 'nsPerRead'), undefined, 'ns'),
+      ].map(([name, limit]) => atMost(name, limit, absolute(r, 'state', READS, name, 'nsPerRead'), undefined, 'ns')),
+      less(r, 'state', READS, 'Rust read', 'iceoryx2 blackboard', 'nsPerRead', 1, '× iceoryx2 blackboard'),
+      less(r, 'state', READS, 'Node readInto', 'lmdb-js get', 'nsPerRead', 1 / 3, '× lmdb-js get'),
+      beside(
+        less(r, 'state', READS, 'Node readInto', 'lmdb-js get, newest', 'nsPerRead', 0, '× the newest by lmdb-js'),
       ),
+      less(r, 'state', READS, 'Node readInto', 'Redis GET', 'nsPerRead', 1 / 100, '× Redis GET'),
+    ],
   ],
   [
     'a writer of a state with many readers',
@@ -67,22 +74,59 @@ const stateTargets = [
         ),
       ),
   ],
+  ...['two cores', 'one core'].map((label) => [
+    `a change of a state wakes its reader, ${label}`,
+    (r) => [
+      less(r, 'state', `a change, Rust, ${label}`, 'state', 'topic', 'p50', 1.1, '× topic, Rust, p50'),
+      less(r, 'state', `a change, Node, ${label}`, 'state sleep', 'topic sleep', 'p50', 1.1, '× topic, Node, p50'),
+    ],
+  ]),
 ]
+
+const WAITING = ['acquire', 'locks.acquire', 'locks.request', 'withKey'].map((way) => `ringbell ${way}`)
 
 const lockTargets = [
   [
-    'a lock without rivals, from Node',
-    (r) => [atMost('tryAcquire', 300, absolute(r, 'locks', 'no rival', 'ringbell tryAcquire', 'ns'), undefined, 'ns')],
+    'a lock without rivals',
+    (r) => {
+      const figure = (label, name) => absolute(r, 'locks', label, name, 'ns')
+      return [
+        atMost('Rust lock', 30, figure('no rival, Rust', 'ringbell lock'), undefined, 'ns'),
+        atMost('Node tryAcquire', 300, figure('no rival', 'ringbell tryAcquire'), undefined, 'ns'),
+        ...WAITING.map((name) => beside(atMost(`Node, ${name}`, 0, figure('no rival', name), undefined, 'ns'))),
+      ]
+    },
+  ],
+  [
+    'a lock that many want, from Rust',
+    (r) =>
+      [2, 8, 32].flatMap((count) =>
+        [
+          ['robust pthread mutex', 0.8],
+          ['flock', 50],
+        ].map(([name, limit]) =>
+          more(r, 'locks', `${count} processes, Rust`, 'ringbell lock', name, 'rate', limit, `${count} × ${name}`),
+        ),
+      ),
   ],
   [
     'a lock that many want, from Node',
     (r) =>
-      [2, 8, 32].map((count) => {
-        const [mine] = r.named('locks', `${count} processes`, 'ringbell acquire')
-        const theirs = r.named('locks', `${count} processes`, 'proper-lockfile')
-        const times = mine && theirs.length ? ratio(mine, theirs, 'rate') : undefined
-        return atLeast(`${count} processes`, 50, times, 'proper-lockfile')
+      [2, 8, 32].flatMap((count) => {
+        const against = (mine, limit) =>
+          more(r, 'locks', `${count} processes`, mine, 'proper-lockfile', 'rate', limit, `${count} × proper-lockfile`)
+        return [against(WAITING[0], 50), ...WAITING.slice(1).map((mine) => beside(against(mine, 0)))]
       }),
+  ],
+  [
+    'the lock of a killed holder',
+    (r) => {
+      const figure = (name) => absolute(r, 'locks', 'holder killed', name, 'p99', 1e-6)
+      return [
+        atMost('p99 from SIGKILL', 10, figure('ringbell lock'), undefined, 'ms'),
+        ...['robust pthread mutex', 'flock'].map((name) => beside(atMost(name, 0, figure(name), undefined, 'ms'))),
+      ]
+    },
   ],
 ]
 

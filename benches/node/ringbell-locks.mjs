@@ -1,38 +1,51 @@
-// Locks seen from Node: one process without rivals, and several that want the same one. ringbell's, and proper-lockfile's,
-// which makes a directory beside a file.
+// Locks seen from Node: a process without rivals, and several that want the same one. ringbell's, in each way that a program has,
+// and proper-lockfile, which makes a directory beside a file. A process opens all of a library's ways, and takes the lock in
+// the one that it is asked for. Each way takes and gives back as often as asked.
 
 import { writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { Bus } from '../../index.js'
 
-/** Takes and gives back, in each way, as often as asked. */
-const WAYS = {
-  tryAcquire: async (job) => {
-    const lock = await (await Bus.open({ path: job.bus })).locks.open('bench')
-    return (count) => {
+async function ringbell(job) {
+  const bus = await Bus.open({ path: job.bus })
+  const lock = await bus.locks.open('bench')
+  const mutex = await bus.shardedMutex('bench.keys')
+  const nothing = () => {}
+  return {
+    tryAcquire(count) {
       for (let i = 0; i < count; i++) lock.tryAcquire().release()
-    }
-  },
-  acquire: async (job) => {
-    const lock = await (await Bus.open({ path: job.bus })).locks.open('bench')
-    return async (count) => {
+    },
+    async acquire(count) {
       for (let i = 0; i < count; i++) (await lock.acquire()).release()
-    }
-  },
-  'proper-lockfile': async (job) => {
-    const { default: lockfile } = await import('proper-lockfile')
-    const file = path.join(job.bus, 'bench')
-    writeFileSync(file, '')
-    const options = { retries: { forever: true, minTimeout: 1, maxTimeout: 5 } }
-    return async (count) => {
+    },
+    async 'locks.acquire'(count) {
+      for (let i = 0; i < count; i++) (await bus.locks.acquire('bench')).release()
+    },
+    async 'locks.request'(count) {
+      for (let i = 0; i < count; i++) await bus.locks.request('bench', nothing)
+    },
+    async withKey(count) {
+      for (let i = 0; i < count; i++) await mutex.withKey('key', nothing)
+    },
+  }
+}
+
+async function properLockfile(job) {
+  const { default: lockfile } = await import('proper-lockfile')
+  const file = path.join(job.bus, 'bench')
+  writeFileSync(file, '')
+  const options = { retries: { forever: true, minTimeout: 1, maxTimeout: 5 } }
+  return {
+    async 'proper-lockfile'(count) {
       for (let i = 0; i < count; i++) await (await lockfile.lock(file, options))()
-    }
-  },
+    },
+  }
 }
 
 export async function locker(job, { handlers, tell }) {
-  const take = await WAYS[job.way](job)
-  handlers.take = async ({ ms, step }) => {
+  const ways = { ...(await ringbell(job)), ...(job.rival && (await properLockfile(job))) }
+  handlers.take = async ({ way, ms, step }) => {
+    const take = ways[way]
     const from = performance.now()
     let count = 0
     let until = from
@@ -41,6 +54,6 @@ export async function locker(job, { handlers, tell }) {
       count += step
       until = performance.now()
     }
-    tell({ type: 'taken', count, ns: ((until - from) * 1e6) / count })
+    tell({ type: 'taken', count, ns: ((until - from) * 1e6) / count, rate: (count * 1000) / (until - from) })
   }
 }

@@ -1,40 +1,51 @@
-// node benches/node/ringbell-state.mjs <directory of programs> <dir of the bus> <ms> <rate>
-// The time of `readInto` of 64 B in Node, while a writer in Rust updates the value at that rate. One line of JSON.
+// ringbell's states seen from Node. `reader`: `readInto` of a value that a writer in Rust updates. `pinger` and `echoer`: two
+// processes that answer each other's changes, as those of topics do (ringbell.mjs).
 
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import path from 'node:path'
 import { Bus } from '../../index.js'
+import { answerReads, SIZE } from './reads.mjs'
 
-const BLOCK = 1000
-const [programs, dir, ms, rate] = process.argv.slice(2)
-const words = ['writer-peer', '--dir', dir, '--rate', rate]
-const writer = spawn(path.join(programs, 'ringbell-state'), words, { stdio: ['pipe', 'pipe', 'inherit'] })
-await once(writer.stdout, 'data')
-const bus = await Bus.open({ path: dir })
-const reader = await bus.watchState('bench.state')
-await reader.next()
-const buffer = new Uint8Array(64)
-let [reads, from, version] = [0, 0, 0]
-let begun = performance.now()
-let cpu = process.cpuUsage()
-for (let warm = true, now = begun; warm || now - begun < Number(ms); now = performance.now()) {
-  if (warm && now - begun > 200) [warm, reads, from, begun, cpu] = [false, 0, version, now, process.cpuUsage()]
-  for (let i = 0; i < BLOCK; i++) {
-    if (reader.readInto(buffer) !== 64 || reader.version < version) throw new Error('a value went back')
-    version = reader.version
-  }
-  reads += BLOCK
+export async function reader(job, tools) {
+  const words = ['writer-peer', '--dir', job.bus, '--rate', String(job.rate)]
+  const writer = spawn(path.join(job.programs, 'ringbell-state'), words, { stdio: ['pipe', 'pipe', 'inherit'] })
+  await once(writer.stdout, 'data')
+  const bus = await Bus.open({ path: job.bus })
+  const state = await bus.watchState('bench.state')
+  await state.next()
+  const buffer = new Uint8Array(SIZE)
+  answerReads(tools, () => {
+    if (state.readInto(buffer) !== SIZE) throw new Error('a value is too short')
+    return buffer
+  })
 }
-const seconds = (performance.now() - begun) / 1000
-const { user, system } = process.cpuUsage(cpu)
-console.log(
-  JSON.stringify({
-    nsPerRead: (seconds * 1e9) / reads,
-    // What a read takes of a processor: on a loaded machine this process has only a part of one.
-    cpuNsPerRead: ((user + system) * 1000) / reads,
-    updatesPerSecond: (version - from) / seconds,
-  }),
-)
-writer.stdin.end()
-await bus.close()
+
+const options = (job) => ({ size: job.size, allowDirect: true })
+
+/** Calls back with each value of a state, and fails the benchmark if that fails. */
+function follow(state, callback) {
+  const run = async () => {
+    for await (const value of state) callback(value, 0, value.length)
+  }
+  run().catch((error) =>
+    queueMicrotask(() => {
+      throw error
+    }),
+  )
+}
+
+export async function pinger(job, onReply) {
+  const bus = await Bus.open({ path: job.address })
+  const ping = await bus.state('bench.ping', options(job))
+  const pong = await bus.watchState('bench.pong', { wait: job.variant })
+  follow(pong, onReply)
+  return { send: (value) => ping.set(value) }
+}
+
+export async function echoer(job) {
+  const bus = await Bus.open({ path: job.address })
+  const pong = await bus.state('bench.pong', options(job))
+  const ping = await bus.watchState('bench.ping', { wait: job.variant })
+  follow(ping, (value) => pong.set(value))
+}

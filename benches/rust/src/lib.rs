@@ -21,12 +21,14 @@ use serde_json::{Value, json};
 
 pub mod barrier;
 pub mod floors;
+pub mod handover;
 pub mod oneway;
 pub mod payload;
 pub mod roundtrip;
 pub mod sockets;
 #[cfg(feature = "ringbell")]
 pub mod topics;
+pub mod values;
 
 pub type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -51,12 +53,6 @@ impl Arguments {
             pairs.insert(key, value);
         }
         Ok(Self { scenario, pairs })
-    }
-
-    /// Those of a thread of this process.
-    pub fn of(scenario: &str, pairs: &[(&str, &str)]) -> Self {
-        let pairs = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        Self { scenario: scenario.to_owned(), pairs }
     }
 
     pub fn text(&self, key: &str, fallback: &str) -> String {

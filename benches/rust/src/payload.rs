@@ -12,6 +12,15 @@ pub fn stamp(message: &mut [u8], sequence: u32) {
     message[last] = (sequence as u8).wrapping_mul(31).wrapping_add(7);
 }
 
+/// The number of a message of at least 16 bytes. `None`: it is damaged.
+#[inline]
+pub fn number(message: &[u8]) -> Option<u32> {
+    let sequence = u32::from_le_bytes([message[4], message[5], message[6], message[7]]);
+    let low = sequence as u8;
+    let whole = message[0] == low && message[message.len() - 1] == low.wrapping_mul(31).wrapping_add(7);
+    whole.then_some(sequence)
+}
+
 /// What a receiver found out.
 pub struct Check {
     size: usize,

@@ -1,97 +1,53 @@
 //! Handing a name over when its holder is killed: `handover`, with `--mode claim` (ringbell) or `--mode flock` (flock(2), whose
-//! waiters block in the kernel). Each sample has a holder process of its own. Times are from the call of kill(2), and from the
-//! moment at which a thread that waits for the holder's pidfd has woken.
+//! waiters block in the kernel).
 
 use std::fs::File;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
-use nix::libc;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use ringbell_benches::{Arguments, Outcome, Peer, print, roundtrip, say, topics, wait_for_line};
+use ringbell::bus::Bus;
+use ringbell_benches::handover::{self, Turns};
+use ringbell_benches::{Arguments, Outcome, topics};
 
 const NAME: &str = "bench";
-/// Long enough for the one that waits to be asleep.
-const SETTLE: Duration = Duration::from_millis(20);
 
 fn main() -> Outcome<()> {
     let arguments = Arguments::parse()?;
+    let holding = Holding::open(&arguments)?;
     match arguments.scenario.as_str() {
-        "handover" => handover(&arguments),
-        "holder-peer" => {
-            let _held = hold(&arguments)?;
-            say(&std::process::id().to_string())?;
-            wait_for_line().map(drop)
-        }
+        "handover" => handover::run(&arguments, &holding),
+        "holder-peer" => handover::peer(&holding),
         other => Err(format!("no scenario {other}").into()),
     }
 }
 
-/// What is held, until it is dropped.
-enum Held {
-    Claim(#[allow(dead_code)] ringbell::bus::Claim),
-    File(#[allow(dead_code)] Flock<File>),
+enum Holding {
+    Claim(Bus),
+    Flock(PathBuf),
 }
 
-fn hold(arguments: &Arguments) -> Outcome<Held> {
-    if arguments.text("mode", "claim") == "claim" {
-        return Ok(Held::Claim(topics::open_bus(arguments)?.claim(NAME, None)?));
+impl Holding {
+    fn open(arguments: &Arguments) -> Outcome<Self> {
+        match arguments.text("mode", "").as_str() {
+            "claim" => Ok(Self::Claim(topics::open_bus(arguments)?)),
+            "flock" => Ok(Self::Flock(PathBuf::from(arguments.text("dir", "")).join(NAME))),
+            other => Err(format!("no mode {other}").into()),
+        }
     }
-    let path = PathBuf::from(arguments.text("dir", "")).join(NAME);
-    let file = File::options().create(true).append(true).open(path)?;
-    Ok(Held::File(Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?))
 }
 
-fn handover(arguments: &Arguments) -> Outcome<()> {
-    let options = [("dir", arguments.text("dir", "")), ("mode", arguments.text("mode", "claim"))];
-    let (mut since_kill, mut since_pidfd) = (Vec::new(), Vec::new());
-    for _ in 0..arguments.number("count", 200)? {
-        let mut holder = Peer::start("holder-peer", &options)?;
-        let pid: i32 = holder.line()?.parse()?;
-        let died = watch(pid)?;
-        let waiting = wait(arguments);
-        std::thread::sleep(SETTLE);
-        let killed = Instant::now();
-        kill(Pid::from_raw(pid), Signal::SIGKILL)?;
-        let acts = waiting.join().map_err(|_| "the one that waits panicked")??;
-        let died = died.join().map_err(|_| "the one that watches panicked")??;
-        since_kill.push((acts - killed).as_nanos() as f64);
-        since_pidfd.push(acts.saturating_duration_since(died).as_nanos() as f64);
+impl Turns for Holding {
+    fn turn(&self, held: &mut dyn FnMut() -> Outcome<()>) -> Outcome<()> {
+        match self {
+            Self::Claim(bus) => {
+                let _claim = bus.claim(NAME, None)?;
+                held()
+            }
+            Self::Flock(path) => {
+                let file = File::options().create(true).append(true).open(path)?;
+                let _lock = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?;
+                held()
+            }
+        }
     }
-    let mut result = roundtrip::distribution(&mut since_pidfd, 1);
-    result["sinceKill"] = roundtrip::distribution(&mut since_kill, 1);
-    print(&result)
-}
-
-/// Waits for the name in a thread, and says when it was this process's. It is given back at once.
-fn wait(arguments: &Arguments) -> JoinHandle<Result<Instant, String>> {
-    let words = [arguments.text("dir", ""), arguments.text("mode", "claim")];
-    std::thread::spawn(move || {
-        let arguments = Arguments::of("next", &[("dir", &words[0]), ("mode", &words[1])]);
-        let held = hold(&arguments).map_err(|error| error.to_string())?;
-        let acts = Instant::now();
-        drop(held);
-        Ok(acts)
-    })
-}
-
-/// Waits for the death of a process in a thread, and says when it heard of it.
-fn watch(pid: i32) -> Outcome<JoinHandle<Result<Instant, String>>> {
-    // SAFETY: the call takes two integers and touches no memory.
-    let raw = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-    if raw < 0 {
-        return Err("pidfd_open failed".into());
-    }
-    // SAFETY: the kernel has just made this descriptor; no other code knows its number.
-    let pidfd = unsafe { OwnedFd::from_raw_fd(raw as RawFd) };
-    Ok(std::thread::spawn(move || {
-        let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-        poll(&mut fds, PollTimeout::NONE).map_err(|errno| errno.to_string())?;
-        Ok(Instant::now())
-    }))
 }

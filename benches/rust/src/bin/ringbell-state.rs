@@ -1,110 +1,69 @@
 //! States. `read`: the time of a read of 64 B, while a writer in another process updates the value at a rate. `write`: how many
-//! updates that writer makes in a second, with readers in other processes that look at every change as soon as they are told.
-//! `writer-peer` and `reader-peer` run until their standard input closes; the first one also serves readers in Node.
+//! updates that writer makes in a second, with readers in other processes that look a thousand times a second. `change`: two
+//! processes that answer each other's changes, asleep. `writer-peer` also serves readers in Node.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ringbell::state::{State, StateOptions, StateReader, StateReaderOptions};
-use ringbell_benches::{Arguments, Outcome, Peer, pin, print, say, topics, wait_for_line};
+use ringbell_benches::{Arguments, Outcome, Peer, payload, pin, print, roundtrip, say, topics, values};
 use serde_json::json;
 
 const NAME: &str = "bench.state";
-const SIZE: usize = 64;
+const ANSWER: &str = "bench.answer";
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Reads between two looks at the clock.
-const BLOCK: u32 = 1000;
 
 fn main() -> Outcome<()> {
     let arguments = Arguments::parse()?;
     match arguments.scenario.as_str() {
         "read" => read(&arguments),
         "write" => write(&arguments),
+        "change" => change(&arguments),
         "writer-peer" => writer_peer(&arguments),
         "reader-peer" => reader_peer(&arguments),
+        "change-peer" => change_peer(&arguments),
         other => Err(format!("no scenario {other}").into()),
     }
 }
 
-fn writer(arguments: &Arguments) -> Outcome<State> {
+/// The writer of a name, with a first value.
+fn writer(arguments: &Arguments, name: &str) -> Outcome<State> {
     let bus = topics::open_bus(arguments)?;
-    Ok(bus.state(NAME, StateOptions::default().size(SIZE).max_readers(128).allow_direct(true))?)
+    let options = StateOptions::default().size(values::SIZE).max_readers(128).allow_direct(true);
+    let mut state = bus.state(name, options)?;
+    state.set(&values::first())?;
+    Ok(state)
 }
 
-fn reader(arguments: &Arguments) -> Outcome<StateReader> {
-    let mut reader = topics::open_bus(arguments)?.watch_state(NAME, StateReaderOptions::default())?;
+/// A reader that has seen a value.
+fn reader(arguments: &Arguments, name: &str) -> Outcome<StateReader> {
+    let mut reader = topics::open_bus(arguments)?.watch_state(name, StateReaderOptions::default())?;
     if !reader.wait(Some(PATIENCE))? {
         return Err("no value came".into());
     }
     Ok(reader)
 }
 
-/// Updates the value at `--rate` a second (0: as often as it can) until `done`. Answers how many updates that were.
-fn update(state: &mut State, rate: u64, done: impl Fn() -> bool) -> Outcome<u64> {
-    let begun = Instant::now();
-    let mut value = [0; SIZE];
-    for count in 0u64.. {
-        if count % 64 == 0 && done() {
-            return Ok(count);
-        }
-        value[..8].copy_from_slice(&count.to_le_bytes());
-        state.set(&value)?;
-        if rate > 0 {
-            let due = Duration::from_nanos(count * 1_000_000_000 / rate);
-            while begun.elapsed() < due {
-                std::hint::spin_loop();
-            }
-        }
-    }
-    Ok(0)
-}
-
 fn writer_peer(arguments: &Arguments) -> Outcome<()> {
-    pin(arguments.cores()?.0)?;
-    let rate = arguments.number("rate", 1_000_000)? as u64;
-    let mut state = writer(arguments)?;
-    state.set(&[0; SIZE])?;
-    say("ready")?;
-    let ended = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let _ = wait_for_line();
-            ended.store(true, Ordering::Relaxed);
-        });
-        update(&mut state, rate, || ended.load(Ordering::Relaxed)).map(drop)
-    })
+    let mut state = writer(arguments, NAME)?;
+    values::serve(arguments, |value| Ok(state.set(value).map(drop)?))
 }
 
 fn read(arguments: &Arguments) -> Outcome<()> {
-    let (own, window) = (arguments.cores()?.1, arguments.window()?);
-    let (dir, rate) = (arguments.text("dir", ""), arguments.text("rate", "1000000"));
-    let cores = arguments.text("cores", "0,1");
-    let mut peer = Peer::start("writer-peer", &[("dir", dir), ("rate", rate), ("cores", cores)])?;
-    peer.line()?;
-    pin(own)?;
-    let mut reader = reader(arguments)?;
-    let mut buffer = [0; SIZE];
-    let begun = Instant::now();
-    let (mut reads, mut first, mut last) = (0u64, None, 0);
-    while begun.elapsed() < window {
-        for _ in 0..BLOCK {
-            let (length, version) = reader.read(&mut buffer)?.ok_or("there is no value")?;
-            assert!(length == SIZE && version.number >= last, "a value went back");
-            last = version.number;
-        }
-        first.get_or_insert(last);
-        reads += u64::from(BLOCK);
-    }
-    let seconds = begun.elapsed().as_secs_f64();
-    let updates = last - first.unwrap_or(last);
-    print(&json!({ "nsPerRead": seconds * 1e9 / reads as f64, "updatesPerSecond": updates as f64 / seconds }))
+    let peer = values::writer(arguments, NAME)?;
+    let mut reader = reader(arguments, NAME)?;
+    let result = values::read(arguments, |value| {
+        let (length, _) = reader.read(value)?.ok_or("there is no value")?;
+        if length == values::SIZE { Ok(()) } else { Err("a value is too short".into()) }
+    })?;
+    peer.finish()?;
+    print(&result)
 }
 
 fn reader_peer(arguments: &Arguments) -> Outcome<()> {
     let pause = Duration::from_micros(arguments.number("pause", 1000)? as u64);
-    let mut reader = reader(arguments)?;
+    let mut reader = reader(arguments, NAME)?;
     say("ready")?;
-    let mut buffer = [0; SIZE];
+    let mut buffer = [0; values::SIZE];
     loop {
         reader.read(&mut buffer)?;
         std::thread::sleep(pause);
@@ -113,8 +72,7 @@ fn reader_peer(arguments: &Arguments) -> Outcome<()> {
 
 fn write(arguments: &Arguments) -> Outcome<()> {
     let window = arguments.window()?;
-    let mut state = writer(arguments)?;
-    state.set(&[0; SIZE])?;
+    let mut state = writer(arguments, NAME)?;
     let options = [("dir", arguments.text("dir", "")), ("pause", arguments.text("pause", "1000"))];
     let mut readers = Vec::new();
     for _ in 0..arguments.number("readers", 0)? {
@@ -124,6 +82,55 @@ fn write(arguments: &Arguments) -> Outcome<()> {
     }
     pin(arguments.cores()?.0)?;
     let begun = Instant::now();
-    let updates = update(&mut state, arguments.number("rate", 0)? as u64, || begun.elapsed() >= window)?;
+    let set = |value: &values::Bytes| Ok(state.set(value).map(drop)?);
+    let updates = values::update(arguments, set, || begun.elapsed() >= window)?;
     print(&json!({ "perSecond": updates as f64 / begun.elapsed().as_secs_f64() }))
+}
+
+/// Sleeps until the value changes, and copies it.
+fn changed(reader: &mut StateReader, value: &mut values::Bytes) -> Outcome<u32> {
+    if !reader.wait(Some(PATIENCE))? {
+        return Err("no change within 10 s".into());
+    }
+    value.copy_from_slice(reader.latest()?.ok_or("there is no value")?.data);
+    Ok(payload::number(value).ok_or("a value is damaged")?)
+}
+
+fn change(arguments: &Arguments) -> Outcome<()> {
+    pin(arguments.cores()?.1)?;
+    let mut state = writer(arguments, NAME)?;
+    let options = [("dir", arguments.text("dir", "")), ("cores", arguments.text("cores", "0,1"))];
+    let mut peer = Peer::start("change-peer", &options)?;
+    peer.line()?;
+    let mut answers = reader(arguments, ANSWER)?;
+    answers.set_spin(Duration::ZERO);
+    let (mut value, mut answer) = (values::first(), values::first());
+    let mut number = 0;
+    let result = roundtrip::measure(arguments, 1, |_| {
+        number += 1;
+        payload::stamp(&mut value, number);
+        state.set(&value)?;
+        while changed(&mut answers, &mut answer)? != number {}
+        Ok(())
+    })?;
+    payload::stamp(&mut value, u32::MAX);
+    state.set(&value)?;
+    peer.finish()?;
+    print(&result)
+}
+
+/// Sets each value again under the other name, until the largest number comes.
+fn change_peer(arguments: &Arguments) -> Outcome<()> {
+    pin(arguments.cores()?.0)?;
+    let mut answers = writer(arguments, ANSWER)?;
+    let mut reader = reader(arguments, NAME)?;
+    reader.set_spin(Duration::ZERO);
+    say("ready")?;
+    let mut value = values::first();
+    loop {
+        if changed(&mut reader, &mut value)? == u32::MAX {
+            return Ok(());
+        }
+        answers.set(&value)?;
+    }
 }

@@ -1,34 +1,53 @@
-//! Locks between processes: ringbell's lock beside a robust pthread mutex in shared memory and flock(2).
-//!
-//! `ringbell-sync`: one JSON line with everything. Rounds of all rivals take turns, in one run. Roles of this binary are
-//! the processes that contend, and the holders that are killed.
+//! Locks between processes: ringbell's, a robust pthread mutex in shared memory, and flock(2), by `--mode`. `alone`: the time of
+//! taking and giving back without rivals. `contended`: how often `--processes` processes that want the same lock have it in
+//! a second, and whether two ever had it at once. `handover`: from the SIGKILL of the holder to the next one.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use memmap2::{MmapOptions, MmapRaw};
 use nix::libc;
-use ringbell::bus::{Bus, BusOptions};
 use ringbell::sync::Lock;
+use ringbell_benches::handover::{self, Turns};
+use ringbell_benches::{Arguments, Outcome, Peer, pin, print, say, topics, wait_for_line};
+use serde_json::{Value, json};
 
-const RIVALS: [&str; 3] = ["ringbell", "pthread", "flock"];
-const ROUNDS: usize = 5;
-const SPAN: Duration = Duration::from_millis(1000);
+const NAME: &str = "bench";
+/// Turns between two looks at the clock.
+const BLOCK: u32 = 1000;
+/// The same, where each turn may have to wait for all others.
+const CONTENDED_BLOCK: u32 = 20;
+/// Words of the page that a holder changes.
+const WORDS: usize = 20;
+
+fn main() -> Outcome<()> {
+    let arguments = Arguments::parse()?;
+    // The one that has no peers yet makes what all of them open.
+    if !arguments.scenario.ends_with("-peer") {
+        Page::open(&arguments)?.make_mutex()?;
+    }
+    match arguments.scenario.as_str() {
+        "alone" => alone(&arguments),
+        "contended" => contended(&arguments),
+        "contended-peer" => contended_peer(&arguments),
+        "handover" => handover::run(&arguments, &Rival::open(&arguments)?),
+        "holder-peer" => handover::peer(&Rival::open(&arguments)?),
+        other => Err(format!("no scenario {other}").into()),
+    }
+}
 
 /// A page that all processes share: a pthread mutex, and from byte 512 on words of ours.
 struct Page(MmapRaw);
 
 impl Page {
-    fn open(folder: &Path) -> Page {
-        let file = File::options().read(true).write(true).create(true).truncate(false).open(folder.join("page"));
-        let file = file.expect("a page");
-        file.set_len(4096).expect("its length");
-        Page(MmapOptions::new().len(4096).map_raw(&file).expect("its mapping"))
+    fn open(arguments: &Arguments) -> Outcome<Self> {
+        let path = folder(arguments).join("page");
+        let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+        file.set_len(4096)?;
+        Ok(Self(MmapOptions::new().len(4096).map_raw(&file)?))
     }
 
     fn mutex(&self) -> *mut libc::pthread_mutex_t {
@@ -40,205 +59,165 @@ impl Page {
         unsafe { &*self.0.as_ptr().add(512).cast::<AtomicU64>().add(index) }
     }
 
-    fn make_mutex(&self) {
+    fn make_mutex(&self) -> Outcome<()> {
         // SAFETY: the page is zero and nobody else uses it yet.
-        unsafe {
+        let code = unsafe {
             let mut attributes = std::mem::zeroed();
             libc::pthread_mutexattr_init(&mut attributes);
             libc::pthread_mutexattr_setpshared(&mut attributes, libc::PTHREAD_PROCESS_SHARED);
             libc::pthread_mutexattr_setrobust(&mut attributes, libc::PTHREAD_MUTEX_ROBUST);
-            assert_eq!(libc::pthread_mutex_init(self.mutex(), &attributes), 0);
-        }
+            libc::pthread_mutex_init(self.mutex(), &attributes)
+        };
+        checked(code)
     }
 }
 
+fn folder(arguments: &Arguments) -> PathBuf {
+    Path::new(&arguments.text("dir", "")).to_owned()
+}
+
+/// An error number of a pthread call.
+fn checked(code: libc::c_int) -> Outcome<()> {
+    if code == 0 { Ok(()) } else { Err(std::io::Error::from_raw_os_error(code).into()) }
+}
+
 enum Rival {
-    Ringbell(Bus, Lock),
-    Pthread(Page),
+    Ringbell(Lock),
+    Mutex(Page),
     Flock(File),
 }
 
 impl Rival {
-    fn open(name: &str, folder: &Path) -> Rival {
-        match name {
-            "ringbell" => {
-                let options = BusOptions { path: Some(folder.join("bus")), ..BusOptions::default() };
-                let bus = Bus::open(options).expect("a bus");
-                let lock = bus.lock("bench").expect("a lock");
-                Rival::Ringbell(bus, lock)
-            }
-            "pthread" => Rival::Pthread(Page::open(folder)),
-            _ => Rival::Flock(File::create(folder.join("flock")).expect("a file")),
-        }
+    fn open(arguments: &Arguments) -> Outcome<Self> {
+        Ok(match arguments.text("mode", "").as_str() {
+            "ringbell" => Self::Ringbell(topics::open_bus(arguments)?.lock(NAME)?),
+            "mutex" => Self::Mutex(Page::open(arguments)?),
+            "flock" => Self::Flock(File::create(folder(arguments).join("flock"))?),
+            other => return Err(format!("no mode {other}").into()),
+        })
     }
 
     /// Runs `call` while it has the lock.
     #[inline]
-    fn with(&self, call: impl FnOnce()) {
+    fn with<T>(&self, call: impl FnOnce() -> T) -> Outcome<T> {
         match self {
-            Rival::Ringbell(_, lock) => {
-                let guard = lock.lock().expect("the lock");
-                call();
-                drop(guard);
+            Self::Ringbell(lock) => {
+                let _guard = lock.lock()?;
+                Ok(call())
             }
             // SAFETY: `make_mutex` has made it, and the page is mapped.
-            Rival::Pthread(page) => unsafe {
-                if libc::pthread_mutex_lock(page.mutex()) == libc::EOWNERDEAD {
-                    libc::pthread_mutex_consistent(page.mutex());
+            Self::Mutex(page) => unsafe {
+                match libc::pthread_mutex_lock(page.mutex()) {
+                    libc::EOWNERDEAD => checked(libc::pthread_mutex_consistent(page.mutex()))?,
+                    code => checked(code)?,
                 }
-                call();
-                libc::pthread_mutex_unlock(page.mutex());
+                let result = call();
+                checked(libc::pthread_mutex_unlock(page.mutex()))?;
+                Ok(result)
             },
-            // SAFETY: a descriptor of ours.
-            Rival::Flock(file) => unsafe {
-                while libc::flock(file.as_raw_fd(), libc::LOCK_EX) != 0 {}
-                call();
-                libc::flock(file.as_raw_fd(), libc::LOCK_UN);
-            },
-        }
-    }
-}
-
-fn say(text: &str) {
-    println!("{text}");
-    std::io::stdout().flush().expect("a reader");
-}
-
-fn listen() {
-    let mut line = String::new();
-    std::io::stdin().read_line(&mut line).expect("a line");
-}
-
-/// Takes the lock again and again: 20 words are changed inside, and about 100 ns pass outside.
-fn contend(rival: &Rival, page: &Page) {
-    say("ready");
-    listen();
-    let (begun, mut turns) = (Instant::now(), 0u64);
-    while begun.elapsed() < SPAN {
-        for _ in 0..20 {
-            rival.with(|| {
-                for index in 0..20 {
-                    let word = page.word(16 + index);
-                    word.store(word.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-                }
-            });
-            for _ in 0..10 {
-                std::hint::spin_loop();
-            }
-            turns += 1;
-        }
-    }
-    say(&turns.to_string());
-}
-
-fn hold(rival: &Rival) {
-    rival.with(|| {
-        say("held");
-        listen();
-    });
-}
-
-fn start(role: &str, rival: &str, folder: &Path) -> (Child, BufReader<std::process::ChildStdout>) {
-    let mut command = Command::new(std::env::current_exe().expect("this binary"));
-    command.args([role, rival]).arg(folder).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = command.spawn().expect("a child");
-    let mut lines = BufReader::new(child.stdout.take().expect("its output"));
-    let mut line = String::new();
-    lines.read_line(&mut line).expect("its first line");
-    (child, lines)
-}
-
-fn contended(rival: &str, folder: &Path, processes: usize) -> f64 {
-    let mut children: Vec<_> = (0..processes).map(|_| start("contend", rival, folder)).collect();
-    for (child, _) in &mut children {
-        child.stdin.as_mut().expect("its input").write_all(b"go\n").expect("it listens");
-    }
-    let mut turns = 0.0;
-    for (mut child, mut lines) in children {
-        let mut line = String::new();
-        lines.read_line(&mut line).expect("its count");
-        turns += line.trim().parse::<f64>().expect("a number");
-        child.wait().expect("its end");
-    }
-    turns / SPAN.as_secs_f64()
-}
-
-/// From SIGKILL of the holder until a waiter has the lock, in microseconds.
-fn hand_over(rival: &str, folder: &Path, times: usize) -> Vec<f64> {
-    let lock = Rival::open(rival, folder);
-    let mut spans = Vec::new();
-    for _ in 0..times {
-        let (mut child, _lines) = start("hold", rival, folder);
-        let killed = std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| {
-                let mut got = None;
-                lock.with(|| got = Some(Instant::now()));
-                got.expect("it ran")
-            });
-            // Long enough for the other thread to sleep. Its result is not judged by this.
-            std::thread::sleep(Duration::from_millis(5));
-            let killed = Instant::now();
-            child.kill().expect("it lives");
-            waiting.join().expect("a waiter").duration_since(killed)
-        });
-        child.wait().expect("its end");
-        spans.push(killed.as_secs_f64() * 1e6);
-    }
-    spans.sort_by(f64::total_cmp);
-    spans
-}
-
-fn median(mut figures: Vec<f64>) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    figures[figures.len() / 2]
-}
-
-fn uncontended(rival: &Rival) -> f64 {
-    let count = if matches!(rival, Rival::Flock(_)) { 100_000 } else { 5_000_000u32 };
-    let begun = Instant::now();
-    for _ in 0..count {
-        rival.with(|| { std::hint::black_box(0); });
-    }
-    begun.elapsed().as_secs_f64() * 1e9 / f64::from(count)
-}
-
-fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [role, rival, folder] = &arguments[..] {
-        let folder = PathBuf::from(folder);
-        let lock = Rival::open(rival, &folder);
-        return match role.as_str() {
-            "contend" => contend(&lock, &Page::open(&folder)),
-            _ => hold(&lock),
-        };
-    }
-    let folder = std::env::temp_dir().join(format!("ringbell-sync-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a folder");
-    let page = Page::open(&folder);
-    page.make_mutex();
-    let locks = RIVALS.map(|rival| Rival::open(rival, &folder));
-    let mut figures = serde_json::Map::new();
-    for (rival, lock) in RIVALS.iter().zip(&locks) {
-        let runs = (0..ROUNDS).map(|_| uncontended(lock)).collect();
-        figures.insert(format!("{rival} uncontended ns"), median(runs).into());
-    }
-    for processes in [2, 8, 32] {
-        let mut runs = [const { Vec::new() }; 3];
-        for _ in 0..ROUNDS {
-            for (rival, runs) in RIVALS.iter().zip(&mut runs) {
-                runs.push(contended(rival, &folder, processes));
+            Self::Flock(file) => {
+                flock(file, libc::LOCK_EX)?;
+                let result = call();
+                flock(file, libc::LOCK_UN)?;
+                Ok(result)
             }
         }
-        for (rival, runs) in RIVALS.iter().zip(runs) {
-            figures.insert(format!("{rival} {processes} processes turns/s"), median(runs).into());
+    }
+}
+
+fn flock(file: &File, operation: libc::c_int) -> Outcome<()> {
+    // SAFETY: the call takes two integers and touches no memory.
+    if unsafe { libc::flock(file.as_raw_fd(), operation) } == 0 {
+        return Ok(());
+    }
+    Err(std::io::Error::last_os_error().into())
+}
+
+impl Turns for Rival {
+    fn turn(&self, held: &mut dyn FnMut() -> Outcome<()>) -> Outcome<()> {
+        self.with(held)?
+    }
+}
+
+fn alone(arguments: &Arguments) -> Outcome<()> {
+    pin(arguments.cores()?.1)?;
+    let rival = Rival::open(arguments)?;
+    let run = |length: Duration| -> Outcome<f64> {
+        let (begun, mut turns) = (Instant::now(), 0_u64);
+        while begun.elapsed() < length {
+            for _ in 0..BLOCK {
+                rival.with(|| std::hint::black_box(()))?;
+            }
+            turns += u64::from(BLOCK);
         }
+        Ok(begun.elapsed().as_nanos() as f64 / turns as f64)
+    };
+    run(arguments.warm()?)?;
+    print(&json!({ "ns": run(arguments.window()?)? }))
+}
+
+fn contended(arguments: &Arguments) -> Outcome<()> {
+    let count = arguments.number("processes", 2)?;
+    let (first, second) = arguments.cores()?;
+    let mut peers = Vec::with_capacity(count);
+    for index in 0..count {
+        let core = if index % 2 == 0 { first } else { second };
+        let options = [
+            ("dir", arguments.text("dir", "")),
+            ("mode", arguments.text("mode", "")),
+            ("warm", arguments.warm()?.as_millis().to_string()),
+            ("ms", arguments.window()?.as_millis().to_string()),
+            ("cores", format!("{core},{core}")),
+        ];
+        let mut peer = Peer::start("contended-peer", &options)?;
+        peer.line()?;
+        peers.push(peer);
     }
-    for rival in RIVALS {
-        let spans = hand_over(rival, &folder, 100);
-        figures.insert(format!("{rival} hand-over p50 us"), spans[spans.len() / 2].into());
-        figures.insert(format!("{rival} hand-over p99 us"), spans[spans.len() * 99 / 100].into());
+    for peer in &mut peers {
+        peer.tell("go")?;
     }
-    drop(locks);
-    let _ = std::fs::remove_dir_all(&folder);
-    println!("{}", serde_json::to_string_pretty(&figures).expect("text"));
+    let (mut rate, mut turns, mut shares) = (0.0, 0, Vec::with_capacity(count));
+    for peer in peers {
+        let result: Value = serde_json::from_str(&peer.finish()?)?;
+        let own = result["perSecond"].as_f64().ok_or("no rate")?;
+        turns += result["turns"].as_u64().ok_or("no turns")?;
+        rate += own;
+        shares.push(own);
+    }
+    let page = Page::open(arguments)?;
+    let lost: u64 = (0..WORDS).map(|index| turns.abs_diff(page.word(index).load(Ordering::Relaxed))).sum();
+    shares.sort_unstable_by(f64::total_cmp);
+    // Of each process's turns, those of the one that had the fewest, as a part of an equal share.
+    print(&json!({ "rate": rate, "fewest": shares[0] * count as f64 / rate, "lost": lost }))
+}
+
+/// Takes the lock again and again: words are changed inside, as no two holders at once could, and a moment passes outside.
+fn contended_peer(arguments: &Arguments) -> Outcome<()> {
+    pin(arguments.cores()?.0)?;
+    let (rival, page) = (Rival::open(arguments)?, Page::open(arguments)?);
+    let (warm, window) = (arguments.warm()?, arguments.window()?);
+    say("ready")?;
+    wait_for_line()?;
+    let mut turns = 0_u64;
+    let mut run = |length: Duration| -> Outcome<f64> {
+        let (begun, from) = (Instant::now(), turns);
+        while begun.elapsed() < length {
+            for _ in 0..CONTENDED_BLOCK {
+                rival.with(|| {
+                    for index in 0..WORDS {
+                        let word = page.word(index);
+                        word.store(word.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+                    }
+                })?;
+                for _ in 0..10 {
+                    std::hint::spin_loop();
+                }
+                turns += 1;
+            }
+        }
+        Ok((turns - from) as f64 / begun.elapsed().as_secs_f64())
+    };
+    run(warm)?;
+    let rate = run(window)?;
+    print(&json!({ "perSecond": rate, "turns": turns }))
 }

@@ -1,5 +1,5 @@
 //! The rival iceoryx2: publish–subscribe one way and as a round trip (both sides spin, as its own
-//! benchmarks do), and its event path, a notifier that wakes a blocked listener.
+//! benchmarks do), its event path, a notifier that wakes a blocked listener, and its blackboard, the latest value of a key.
 //! Fixed-size payloads, loaned and filled in place: its fastest way.
 
 use std::hint::spin_loop;
@@ -9,7 +9,7 @@ use iceoryx2::port::publisher::Publisher;
 use iceoryx2::port::subscriber::Subscriber;
 use iceoryx2::prelude::*;
 use ringbell_benches::{
-    Arguments, Outcome, Peer, oneway, payload, pin, print, roundtrip, say, stop_on_eof, wait_for_line,
+    Arguments, Outcome, Peer, oneway, payload, pin, print, roundtrip, say, stop_on_eof, values, wait_for_line,
 };
 
 type Port<const N: usize> = Publisher<ipc::Service, [u8; N], ()>;
@@ -32,6 +32,8 @@ fn main() -> Outcome<()> {
         ("one-way-peer", 1_048_576) => one_way_peer::<1_048_576>(&arguments),
         ("round-trip", 64) => round_trip::<64>(&arguments),
         ("round-trip-peer", 64) => round_trip_peer::<64>(&arguments),
+        ("read", _) => read(&arguments),
+        ("writer-peer", _) => writer_peer(&arguments),
         ("wake", _) => wake(&arguments),
         ("wake-peer", _) => wake_peer(&arguments),
         (other, size) => Err(format!("no scenario {other} of {size} bytes").into()),
@@ -230,4 +232,35 @@ fn wake_peer(arguments: &Arguments) -> Outcome<()> {
         }
     }
     Ok(())
+}
+
+/// The key of the only value on the blackboard.
+const KEY: u64 = 1;
+
+fn read(arguments: &Arguments) -> Outcome<()> {
+    let name = format!("ringbell-bench/{}/board", std::process::id());
+    let peer = values::writer(arguments, &name)?;
+    let service = node()?.service_builder(&name.as_str().try_into()?).blackboard_opener::<u64>().open()?;
+    let reader = service.reader_builder().create()?;
+    let entry = reader.entry::<values::Bytes>(&KEY)?;
+    let result = values::read(arguments, |value| {
+        *value = *entry.get();
+        Ok(())
+    })?;
+    peer.finish()?;
+    print(&result)
+}
+
+fn writer_peer(arguments: &Arguments) -> Outcome<()> {
+    let service = node()?
+        .service_builder(&arguments.text("name", "").as_str().try_into()?)
+        .blackboard_creator::<u64>()
+        .add::<values::Bytes>(KEY, values::first())
+        .create()?;
+    let writer = service.writer_builder().create()?;
+    let entry = writer.entry::<values::Bytes>(&KEY)?;
+    values::serve(arguments, |value| {
+        entry.update_with_copy(*value);
+        Ok(())
+    })
 }
