@@ -74,9 +74,10 @@ impl Member {
         }
         // An error here is the member's own already: it is never used again.
         if let Ok(false) = self.with_unchecked(|seat, wakes| seat.cancel(place, wakes))
-            && self.with_unchecked(|seat, wakes| seat.accept(place, wakes)).is_ok()
+            && let Ok(taken) = self.with_unchecked(|seat, wakes| seat.accept(place, wakes))
         {
-            self.give_back(cell, want);
+            // The caller is not told that it was abandoned, so the next holder is.
+            if taken.abandoned { self.give_up(cell) } else { self.give_back(cell, want) }
         }
     }
 
