@@ -9,7 +9,7 @@ use memmap2::{MmapOptions, MmapRaw};
 use nix::time::{ClockId, clock_gettime};
 
 const WORDS: usize = 4;
-const RECORDS: usize = 20_000;
+const RECORDS: usize = 5_000;
 const BYTES: usize = RECORDS * WORDS * 8;
 
 /// Nanoseconds of a clock that all processes share.

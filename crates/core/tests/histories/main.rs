@@ -271,7 +271,7 @@ fn round(place: &Place, name: &str, kills: u64, random: &mut Random, wrong: Wron
 }
 
 fn kills() -> u64 {
-    std::env::var("HISTORY_KILLS").map_or(75, |kills| kills.parse().unwrap())
+    std::env::var("HISTORY_KILLS").map_or(40, |kills| kills.parse().unwrap())
 }
 
 #[test]
