@@ -16,6 +16,7 @@ use ringbell::state::{KeyedReader, KeyedState, StateNotice, StateOptions, StateR
 use ringbell::topic::EndReason;
 
 const RUNGS: [Rung; 3] = Rung::LADDER;
+const KEYS: u64 = 11;
 /// The key whose value is how many changes there were.
 const COUNT: &str = "count";
 
@@ -31,7 +32,7 @@ struct Model {
 fn change(epoch: u64, number: u64) -> (String, Option<Vec<u8>>) {
     let mut random = (epoch ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     random ^= random >> 29;
-    let key = format!("key.{}", random % 11);
+    let key = format!("key.{}", random % KEYS);
     let length = (random >> 8) as usize % 90;
     (key, (random >> 16 & 3 != 0).then(|| vec![(random >> 24) as u8; length]))
 }
@@ -74,12 +75,17 @@ struct Looker {
 }
 
 impl Looker {
-    /// Looks at the whole table. Says how many changes of which writer it has.
-    fn look(&mut self) -> Option<(u64, u64)> {
+    /// How many changes of which writer it has.
+    fn count(&mut self) -> Option<(u64, u64)> {
         self.reader.poll().unwrap();
-        let epoch = self.reader.epoch()?;
-        let count = self.reader.get(COUNT).unwrap()?;
-        let count = u64::from_le_bytes(count.try_into().unwrap());
+        let count = self.reader.get(COUNT).unwrap().map(|count| u64::from_le_bytes(count.try_into().unwrap()))?;
+        Some((self.reader.epoch()?, count))
+    }
+
+    /// Looks at every key. Each look may take in more changes, so each value must be one that its key had between the first
+    /// look and the last one; where nothing is changed, that is the whole table after so many changes.
+    fn look(&mut self) -> Option<(u64, u64)> {
+        let (epoch, count) = self.count()?;
         assert!(epoch >= self.model.epoch, "{:?}: an older writer", self.rung);
         if epoch > self.model.epoch {
             self.model = Model { epoch, ..Model::default() };
@@ -88,18 +94,27 @@ impl Looker {
         while self.model.changes < count {
             self.model.apply();
         }
-        let keys: Vec<String> = self.reader.keys("key.").unwrap().map(str::to_owned).collect();
-        let table: BTreeMap<String, Vec<u8>> = keys
-            .into_iter()
-            .map(|key| (key.clone(), self.reader.get(&key).unwrap().unwrap().to_vec()))
+        let table: Vec<(String, Option<Vec<u8>>)> = (0..KEYS)
+            .map(|key| format!("key.{key}"))
+            .map(|key| (key.clone(), self.reader.get(&key).unwrap().map(<[u8]>::to_vec)))
             .collect();
-        if table != self.model.table {
-            // The next change was made, and the count is still that of the one before.
-            let mut next = self.model.clone();
-            next.apply();
-            assert_eq!(table, next.table, "{:?} after {count} changes: no whole number of them", self.rung);
+        let last = self.count()?;
+        if last.0 > epoch {
+            // Another writer's table came meanwhile.
+            return Some(last);
         }
-        Some((epoch, count))
+        let mut possible: Vec<Vec<Option<Vec<u8>>>> =
+            table.iter().map(|(key, _)| vec![self.model.table.get(key).cloned()]).collect();
+        // The next change may be there, and the count still that of the one before.
+        for number in count + 1..=last.1 + 1 {
+            let (key, value) = change(epoch, number);
+            let index = table.iter().position(|(one, _)| *one == key).unwrap();
+            possible[index].push(value);
+        }
+        for ((key, value), possible) in table.iter().zip(possible) {
+            assert!(possible.contains(value), "{:?}, {count} to {last:?}: {key} is {value:?}", self.rung);
+        }
+        Some(last)
     }
 
     fn ended(&mut self) {

@@ -107,6 +107,23 @@ fn holders_that_stand_still_keep_what_they_hold() {
     drop(things.semaphore.acquire_timeout(2, PATIENCE).unwrap());
 }
 
+/// However little time a caller has: the dead hold nothing. Nobody else waits here, who would find them.
+#[test]
+fn a_dead_holder_is_found_in_no_time() {
+    let place = Place::new();
+    let bus = place.bus();
+    let things = Things::open(&bus);
+    let mut holder = Role::start("hold", &place.path, &[]);
+    assert_eq!(holder.heard(), "held");
+    things.are_held();
+    holder.kill();
+    let none = Duration::ZERO;
+    assert!(things.lock.lock_timeout(none).unwrap().abandoned());
+    assert!(things.mutex.with_keys(["other", "key"], Some(none)).unwrap().abandoned());
+    // Another table each, so that nobody has looked yet.
+    drop((things.shared.lock_timeout(none).unwrap(), things.semaphore.acquire_timeout(2, none).unwrap()));
+}
+
 /// What a process holds is its own: a forked child that outlives it keeps nothing of that.
 #[test]
 fn a_child_of_a_killed_holder_holds_nothing() {

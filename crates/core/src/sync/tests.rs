@@ -163,7 +163,7 @@ fn a_member_of_another_version_is_named() {
     nix::sys::uio::pread(&lock.member.table.fd, &mut ours, at).unwrap();
     nix::sys::uio::pwrite(&lock.member.table.fd, &99u32.to_le_bytes(), at).unwrap();
     let error = place.bus().lock("a").unwrap_err();
-    assert_eq!(error.code(), "ERR_RINGBELL_ACQUIRE");
+    assert_eq!(error.code(), "ERR_RINGBELL_PROTOCOL_VERSION");
     assert!(error.to_string().contains("99"), "{error}");
     nix::sys::uio::pwrite(&lock.member.table.fd, &ours, at).unwrap();
     assert!(place.bus().lock("a").unwrap().try_lock().unwrap().is_none());

@@ -176,6 +176,9 @@ impl Member {
                     return self.with(|seat, wakes| seat.accept(place, wakes)).map(Some);
                 }
                 if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                    // However short the time was: who is dead holds nothing.
+                    self.look_for_dead()?;
+                    self.with(|seat, wakes| seat.insist(place, wakes))?;
                     return self.withdraw(place);
                 }
                 self.check()?;
