@@ -241,6 +241,11 @@ impl Closable for Cell {
     fn close(&self) {
         if let Some(core) = self.core.take() {
             core.holds.places.into_iter().filter_map(|place| place.hold).for_each(|(_, hold)| hold.abandon());
+            for Settled { result, .. } in core.answers {
+                if let Ok(Answer::Held(hold)) = result {
+                    hold.pass_on();
+                }
+            }
         }
     }
 }
