@@ -13,6 +13,7 @@
  * - `ringbell:state:opened`, `ringbell:state:closed`: `{ state }`
  * - `ringbell:stateReader:opened`, `ringbell:stateReader:closed`: `{ stateReader }`; `…:attached`, `…:ended`, `…:failed`, `…:gaveUp`:
  *   `{ stateReader, details }`
+ * - `ringbell:claim:held`, `ringbell:claim:released`: `{ claim }`; `ringbell:claim:lost`: `{ claim, reason }`
  * - `ringbell:server:opened`, `ringbell:server:closed`: `{ server }`; `…:connected`, `…:disconnected`, `…:failed`: `{ server, details }`
  * - `ringbell:client:opened`, `ringbell:client:closed`: `{ client }`; `…:connected`, `…:disconnected`, `…:failed`, `…:gaveUp`:
  *   `{ client, details }`
@@ -51,6 +52,11 @@ export const channels = {
   client: ofEndpoint('client', 'connected', 'disconnected', 'failed', 'gaveUp', 'calling', 'called'),
   state: { opened: channel('ringbell:state:opened'), closed: channel('ringbell:state:closed') },
   stateReader: ofEndpoint('stateReader', 'attached', 'ended', 'failed', 'gaveUp'),
+  claim: {
+    held: channel('ringbell:claim:held'),
+    released: channel('ringbell:claim:released'),
+    lost: channel('ringbell:claim:lost'),
+  },
   queue: ofEndpoint('queue', 'connected', 'disconnected', 'failed', 'deadLetter'),
   worker: ofEndpoint('worker', 'connected', 'disconnected', 'failed', 'gaveUp'),
 } as const

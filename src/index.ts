@@ -9,7 +9,14 @@ export type { SignalOptions } from './wait/abort.js'
 export type { AsyncIteration } from './wait/async-iteration.js'
 export type { AckMode } from './topic/reading/acks.js'
 export type { Announced } from './bus/announced.js'
-export type { CallMessage, DiagnosticsChannel, DiagnosticsMessages, FullMessage } from './bus/diagnostics-messages.js'
+export type {
+  CallMessage,
+  ClaimLostMessage,
+  ClaimMessage,
+  DiagnosticsChannel,
+  DiagnosticsMessages,
+  FullMessage,
+} from './bus/diagnostics-messages.js'
 export type { Batch, Lifetime } from './topic/reading/batch.js'
 export type { BatchWriter } from './topic/writing/batch-writer.js'
 export { Bus } from './bus/bus.js'

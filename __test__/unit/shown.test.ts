@@ -40,6 +40,44 @@ test('every endpoint', async (t) => {
   t.regex(inspect(publisher), /^Publisher \{ closed: true,/)
 })
 
+test('states, claims and everything that is taken in turns', async (t) => {
+  const bus = await place(t).bus()
+  const state = await bus.state('state')
+  const stateReader = await bus.watchState('state')
+  const keyedState = await bus.keyedState('keyed')
+  const keyedStateReader = await bus.watchKeyedState('keyed')
+  const claim = await bus.claim('leader')
+  const lockHandle = await bus.locks.open('lock')
+  const lock = await lockHandle.acquire()
+  const semaphore = await bus.semaphore('semaphore', { permits: 2 })
+  const permits = await semaphore.acquire()
+  const flag = await bus.flag('flag')
+  const shardedMutex = await bus.shardedMutex('mutex', { shards: 4 })
+  const keysLock = await shardedMutex.acquire('key')
+  const all = { state, stateReader, keyedState, keyedStateReader, claim, lockHandle, lock, semaphore, permits, flag }
+  const shown = Object.entries({ ...all, shardedMutex, keysLock }).map(([name, one]) => [name, fields(one)])
+  t.deepEqual(Object.fromEntries(shown), {
+    state: ['service', 'closed', 'readers', 'version'],
+    stateReader: ['name', 'closed', 'writers'],
+    keyedState: ['service', 'closed', 'readers', 'version'],
+    keyedStateReader: ['name', 'closed', 'writers'],
+    claim: ['name', 'epoch', 'held'],
+    lockHandle: ['name', 'closed'],
+    lock: ['name', 'mode', 'abandoned'],
+    semaphore: ['name', 'permits', 'available', 'closed'],
+    permits: ['name', 'count'],
+    flag: ['name', 'closed'],
+    shardedMutex: ['name', 'shards', 'closed'],
+    keysLock: ['name', 'abandoned'],
+  })
+  t.is(inspect(bus.locks), 'Locks {}')
+  t.is(inspect(bus.claims), 'Claims {}')
+  await bus.close()
+  t.is(inspect(semaphore), "Semaphore { name: 'semaphore', permits: 2, closed: true }")
+  t.regex(inspect(claim), /^Claim \{ name: 'leader', epoch: \d+, held: false \}$/)
+  t.is(inspect(state), 'State { closed: true, readers: 0, version: 0 }')
+})
+
 test('what calls return', async (t) => {
   const bus = await place(t).bus()
   const publisher = await bus.publisher('topic')

@@ -5,7 +5,7 @@
  */
 import { check, flag, type Rules, signal } from '../check.js'
 import { failureOf, inSteps } from '../closing.js'
-import { debug } from '../diagnostics.js'
+import { channels, debug } from '../diagnostics.js'
 import { asRingbellError, closedError, fromNative, type RingbellError } from '../errors.js'
 import type { NativeClaim } from '../native.js'
 import { membersOf, shown, type ShownOptions } from '../shown.js'
@@ -66,12 +66,12 @@ export class Claim implements AsyncDisposable {
 
   /** Gives the name back. When it resolves, another process can have it. Idempotent. */
   async release(): Promise<void> {
-    this.#end()
+    this.#release()
   }
 
   /** `await using`: as `release()`. */
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#end()
+    this.#release()
   }
 
   /** What `console.log` shows. */
@@ -81,7 +81,7 @@ export class Claim implements AsyncDisposable {
 
   /** @internal As `release`, for an owner that ends by several steps. */
   releaseNow(): void {
-    this.#end()
+    this.#release()
   }
 
   /** @internal Resolves when it is held; with `undefined` if it is not available. */
@@ -126,6 +126,7 @@ export class Claim implements AsyncDisposable {
       else waiting?.reject(failure)
     } else if (epoch !== ASKED) {
       this.#epoch = epoch
+      if (channels.claim.held.hasSubscribers) channels.claim.held.publish({ claim: this })
       this.#waiting?.resolve(this)
     }
   }
@@ -136,7 +137,16 @@ export class Claim implements AsyncDisposable {
     const lost = this.held
     this.#endQuietly()
     waiting?.reject(error)
-    if (lost) this.#lose(asRingbellError(error, 'claim'))
+    if (!lost) return
+    const reason = asRingbellError(error, 'claim')
+    this.#lose(reason)
+    if (channels.claim.lost.hasSubscribers) channels.claim.lost.publish({ claim: this, reason })
+  }
+
+  #release(): void {
+    const held = this.held
+    this.#end()
+    if (held && channels.claim.released.hasSubscribers) channels.claim.released.publish({ claim: this })
   }
 
   /** Ends it where something else is to be told. What ending it throws is logged. */

@@ -12,7 +12,9 @@ import type { PublisherEvents } from '../topic/audience.js'
 import type { SubscriberEvents } from '../topic/notices.js'
 import type { Publisher } from '../topic/publisher.js'
 import type { Subscriber } from '../topic/subscriber.js'
+import type { RingbellError } from '../errors.js'
 import type { Bus } from './bus.js'
+import type { Claim } from './claim.js'
 
 type Life<K extends string, O> = Readonly<Record<`ringbell:${K}:${'opened' | 'closed'}`, Readonly<Record<K, O>>>>
 
@@ -41,6 +43,18 @@ export interface CallMessage {
   error?: unknown
 }
 
+/** A claim that is held, or was released. */
+export interface ClaimMessage {
+  /** The claim. */
+  readonly claim: Claim
+}
+
+/** A claim that was lost. */
+export interface ClaimLostMessage extends ClaimMessage {
+  /** Why: what `claim.lost` resolves with. */
+  readonly reason: RingbellError
+}
+
 /**
  * What is published on each channel of `node:diagnostics_channel`, by its name:
  * `subscribe(name, (message) => { const { client } = message as DiagnosticsMessages['ringbell:client:opened'] })`.
@@ -67,6 +81,12 @@ export type DiagnosticsMessages = Life<'bus', Bus> &
     readonly 'ringbell:client:calling': CallMessage
     /** It has its reply, or has failed. */
     readonly 'ringbell:client:called': CallMessage
+    /** This process holds a name. */
+    readonly 'ringbell:claim:held': ClaimMessage
+    /** It gave the name back. */
+    readonly 'ringbell:claim:released': ClaimMessage
+    /** Another process may hold the name. */
+    readonly 'ringbell:claim:lost': ClaimLostMessage
   }
 
 /** The name of a diagnostics channel. */

@@ -1,7 +1,7 @@
 /**
  * What one bus asks of locks, semaphores, flags and mutexes. A request is answered at once, or its answer comes through the
  * poller, under a token. Waiting keeps the process alive; holding does not. Nothing here blocks: Rust threads sleep in its
- * place, one for each member that has requests which wait. An answer that nobody waits for any more is given back.
+ * place, one for each member that has requests which wait. The binding gives back what nobody waits for any more.
  */
 import { closedAfter, failureOf, inSteps } from '../closing.js'
 import { debug } from '../diagnostics.js'
@@ -13,9 +13,8 @@ import { type Limits, type Waiting, waitFor } from '../wait/waiting.js'
 /** What can be opened. */
 export type Kind = 'lock' | 'semaphore' | 'flag' | 'mutex'
 
-/** The kinds of answers, as the binding numbers them. */
+/** The kinds of answers, as the binding numbers them. The others carry a code. */
 const FAILED = 0
-const HELD = 1
 const OPENED = 3
 
 interface Request {
@@ -141,7 +140,6 @@ export class Requests {
       if (waiting === undefined) debug('an answer that nobody waits for: %s', error)
       else waiting.reject(error)
     } else if (waiting !== undefined) waiting.resolve(value)
-    else if (kind === HELD) this.release(value)
     else if (kind === OPENED) translated(() => this.#native.leave(value))
   }
 }

@@ -15,33 +15,20 @@ use crate::errors::{Result, cold};
 use crate::held::Held;
 use crate::json;
 use crate::lifecycle::{self, Closable};
-use crate::options;
 use crate::poll_loop::Pollable;
 use crate::raw::{Call, HotObject};
-
-/// The state of the writer's class.
-pub struct WriterCell {
-    core: Held<KeyedState>,
-}
-
-impl Closable for WriterCell {
-    fn close(&self) {
-        drop(self.core.take());
-    }
-}
+use crate::state_writer::WriterCell;
 
 /// The writer of a state with keys.
 #[napi]
 pub struct NativeKeyedState {
-    cell: Rc<WriterCell>,
+    cell: Rc<WriterCell<KeyedState>>,
 }
 
 impl NativeKeyedState {
     /// Wraps the core's writer.
     pub fn wrap(env: Env, state: KeyedState) -> Result<Self> {
-        let cell = Rc::new(WriterCell { core: Held::new("state", state) });
-        lifecycle::register(env, &cell)?;
-        Ok(Self { cell })
+        Ok(Self { cell: WriterCell::new(env, state)? })
     }
 }
 
@@ -83,34 +70,31 @@ impl NativeKeyedState {
     /// The largest key and value together, in bytes.
     #[napi(getter)]
     pub fn size(&self, env: Env) -> napi::Result<u32> {
-        cold(env, || self.cell.core.with(|state| Ok(state.size() as u32)))
+        cold(env, || self.cell.of(|state| state.size() as u32))
     }
 
     /// How many readers are attached and alive.
     #[napi(getter)]
     pub fn readers(&self, env: Env) -> napi::Result<u32> {
-        cold(env, || self.cell.core.with(|state| Ok(state.readers() as u32)))
+        cold(env, || self.cell.of(|state| state.readers() as u32))
     }
 
     /// JSON of the counters.
     #[napi]
     pub fn stats(&self, env: Env) -> napi::Result<String> {
-        cold(env, || self.cell.core.with(|state| json::write(&state.stats())))
+        cold(env, || self.cell.stats())
     }
 
     /// JSON of the record as it is announced now.
     #[napi]
     pub fn record(&self, env: Env) -> napi::Result<String> {
-        cold(env, || self.cell.core.with(|state| json::write(&*state.record())))
+        cold(env, || self.cell.record())
     }
 
     /// Replaces the record's metadata by this JSON object.
     #[napi]
     pub fn update(&self, env: Env, metadata_json: String) -> napi::Result<()> {
-        cold(env, || {
-            let metadata = options::object("metadata", &metadata_json)?;
-            self.cell.core.with(|state| Ok(state.update(metadata)?))
-        })
+        cold(env, || self.cell.update(&metadata_json))
     }
 
     /// Withdraws the state.

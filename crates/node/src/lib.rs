@@ -20,6 +20,7 @@ mod poller;
 mod publisher;
 mod raw;
 mod state;
+mod state_writer;
 mod subscriber;
 mod sync;
 mod uv;

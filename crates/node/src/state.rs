@@ -16,9 +16,9 @@ use crate::errors::{Result, cold};
 use crate::held::Held;
 use crate::json;
 use crate::lifecycle::{self, Closable};
-use crate::options;
 use crate::poll_loop::Pollable;
 use crate::raw::{Call, HotObject};
+use crate::state_writer::WriterCell;
 
 /// Words of a reader's scratch array: the number of the value, and bytes that are needed, and whether there are notices.
 const SCRATCH: usize = 3;
@@ -29,26 +29,13 @@ const NEEDS: i32 = -2;
 /// The writer of a state.
 #[napi]
 pub struct NativeState {
-    cell: Rc<WriterCell>,
-}
-
-/// The state that the class and its hot functions share.
-pub struct WriterCell {
-    core: Held<State>,
-}
-
-impl Closable for WriterCell {
-    fn close(&self) {
-        drop(self.core.take());
-    }
+    cell: Rc<WriterCell<State>>,
 }
 
 impl NativeState {
     /// Wraps the core's writer.
     pub fn wrap(env: Env, state: State) -> Result<Self> {
-        let cell = Rc::new(WriterCell { core: Held::new("state", state) });
-        lifecycle::register(env, &cell)?;
-        Ok(Self { cell })
+        Ok(Self { cell: WriterCell::new(env, state)? })
     }
 }
 
@@ -60,7 +47,7 @@ impl NativeState {
         cold(env, || {
             let object = HotObject::new(env, &self.cell)?.function(
                 c"set",
-                |cell: &WriterCell, call: &mut Call<'_, 1>| {
+                |cell: &WriterCell<State>, call: &mut Call<'_, 1>| {
                     let value = call.bytes(0)?;
                     cell.core.with(|state| Ok(state.set(value).map(drop)?))
                 },
@@ -72,34 +59,31 @@ impl NativeState {
     /// The largest value in bytes.
     #[napi(getter)]
     pub fn size(&self, env: Env) -> napi::Result<u32> {
-        cold(env, || self.cell.core.with(|state| Ok(state.size() as u32)))
+        cold(env, || self.cell.of(|state| state.size() as u32))
     }
 
     /// How many readers are attached and alive.
     #[napi(getter)]
     pub fn readers(&self, env: Env) -> napi::Result<u32> {
-        cold(env, || self.cell.core.with(|state| Ok(state.readers() as u32)))
+        cold(env, || self.cell.of(|state| state.readers() as u32))
     }
 
     /// JSON of the counters.
     #[napi]
     pub fn stats(&self, env: Env) -> napi::Result<String> {
-        cold(env, || self.cell.core.with(|state| json::write(&state.stats())))
+        cold(env, || self.cell.stats())
     }
 
     /// JSON of the record as it is announced now.
     #[napi]
     pub fn record(&self, env: Env) -> napi::Result<String> {
-        cold(env, || self.cell.core.with(|state| json::write(&*state.record())))
+        cold(env, || self.cell.record())
     }
 
     /// Replaces the record's metadata by this JSON object.
     #[napi]
     pub fn update(&self, env: Env, metadata_json: String) -> napi::Result<()> {
-        cold(env, || {
-            let metadata = options::object("metadata", &metadata_json)?;
-            self.cell.core.with(|state| Ok(state.update(metadata)?))
-        })
+        cold(env, || self.cell.update(&metadata_json))
     }
 
     /// Withdraws the state.

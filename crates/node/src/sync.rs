@@ -159,11 +159,9 @@ impl Core {
     }
 
     fn cancel(&mut self, token: u64) -> bool {
-        let cancelled = self.requests.cancel(token);
-        if cancelled {
-            self.waiting.remove(&token);
-        }
-        cancelled
+        // If it has its answer already, nobody wants that any more.
+        self.waiting.remove(&token);
+        self.requests.cancel(token)
     }
 
     /// Token, kind and value of the next answer.
@@ -176,11 +174,15 @@ impl Core {
         let (kind, value) = match (result, member) {
             (Ok(Answer::Opened(opened)), _) => (OPENED, f64::from(self.keep(opened)?)),
             (Ok(Answer::Held(hold)), Some(member)) => (HELD, self.holds.put(member, hold)?),
+            // The request was cancelled, or its member closed, after this was put.
+            (Ok(Answer::Held(hold)), None) => {
+                hold.pass_on();
+                (REACHED, NOTHING)
+            }
             (Err(error), _) => {
                 self.failure = Some(error.into());
                 (FAILED, NOTHING)
             }
-            // A hold whose member was closed meanwhile is dropped here.
             (Ok(_), _) => (REACHED, NOTHING),
         };
         Ok(Some([token as f64, kind, value]))
@@ -239,6 +241,11 @@ impl Closable for Cell {
     fn close(&self) {
         if let Some(core) = self.core.take() {
             core.holds.places.into_iter().filter_map(|place| place.hold).for_each(|(_, hold)| hold.abandon());
+            for Settled { result, .. } in core.answers {
+                if let Ok(Answer::Held(hold)) = result {
+                    hold.pass_on();
+                }
+            }
         }
     }
 }

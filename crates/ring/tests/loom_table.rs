@@ -410,6 +410,125 @@ fn somebody_acts_while_the_dead_one_is_cleaned_up() {
     }
 }
 
+impl World {
+    /// Gives up in the middle of its work.
+    fn abandon(&self, seat: &Seat) {
+        self.inside.fetch_sub(1, Ordering::Relaxed);
+        let mut wakes = Members::none();
+        seat.abandon(0, &mut wakes).unwrap();
+        ring(&self.memory, &wakes);
+    }
+
+    /// Takes the lock, and gives it back as one who has finished. It waits no longer than for others to come to rest. What it was
+    /// told; none: it was not its turn.
+    fn told(&self, seat: &Seat) -> Option<bool> {
+        let mut wakes = Members::none();
+        let mut taken = seat.try_lock(0);
+        if taken.is_none() {
+            if !seat.is_asking(0) {
+                self.ask(seat, Want::Exclusive);
+            }
+            seat.insist(0, &mut wakes).unwrap();
+            if seat.is_granted(0) {
+                taken = Some(seat.accept(0, &mut wakes).unwrap());
+            }
+        }
+        ring(&self.memory, &wakes);
+        let told = taken?.abandoned;
+        self.enter();
+        self.leave(seat, Want::Exclusive);
+        Some(told)
+    }
+}
+
+/// One gives up while another one comes. Whoever has the lock next is told, and nobody after that.
+#[test]
+fn a_lock_that_was_given_up_is_told_of_once() {
+    explore(3, || {
+        let world = World::new(Kind::Lock, 0);
+        let seats = [join(world.memory, 0), join(world.memory, 1)];
+        let bell = world.memory.bell(1);
+        world.come_in(&seats[0], Want::Exclusive);
+        let other = {
+            let (world, seat) = (world.clone(), seats[1]);
+            thread::spawn(move || world.told(&seat))
+        };
+        world.abandon(&seats[0]);
+        let first = other.join().unwrap().or_else(|| {
+            assert_ne!(world.memory.bell(1), bell, "nobody woke the one that waits");
+            world.told(&seats[1])
+        });
+        assert_eq!(first, Some(true), "nobody told it");
+        assert_eq!(world.told(&seats[0]), Some(false), "it is told twice");
+        world.run_out(&[(seats[0], Want::Exclusive, world.memory.bell(0))]);
+    });
+}
+
+/// One gives up, and dies before its n-th access, for every n, while another one waits; and so does its cleaner, for every m.
+/// However far it came, it did not finish: who comes next is told.
+#[test]
+fn one_that_gives_up_and_dies_is_told_of() {
+    for n in 0..LONG {
+        let over = Note::default();
+        let seen = over.clone();
+        explore(0, move || {
+            for m in 0..LONG {
+                let world = World::new(Kind::Lock, 0);
+                let seats = [0, 1, 2].map(|member| join(world.memory, member));
+                world.come_in(&seats[0], Want::Exclusive);
+                world.ask(&seats[1], Want::Exclusive);
+                let bell = world.memory.bell(1);
+                let died = lives(n, || world.abandon(&seats[0]));
+                world.inside.store(0, Ordering::Relaxed);
+                let cleaned = if died == Ok(()) { Ok(()) } else { lives(m, || world.reap(0, 2)) };
+                if cleaned == Err(Died) {
+                    world.reap(2, 1);
+                    world.reap(0, 1);
+                }
+                assert_ne!(world.memory.bell(1), bell, "nobody woke the one that waits");
+                assert_eq!(world.told(&seats[1]), Some(true), "nobody told it");
+                assert_eq!(world.told(&seats[1]), Some(false), "it is told twice");
+                seen.store(died == Ok(()));
+                if cleaned == Ok(()) {
+                    break;
+                }
+            }
+        });
+        if over.load() {
+            return;
+        }
+    }
+    panic!("it never lives to the end");
+}
+
+/// One gives up and dies while another one comes.
+#[test]
+fn one_that_gives_up_dies_beside_another_one() {
+    for n in 0..LONG {
+        let over = Note::default();
+        let seen = over.clone();
+        explore(2, move || {
+            let world = World::new(Kind::Lock, 0);
+            let seats = [join(world.memory, 0), join(world.memory, 1)];
+            world.come_in(&seats[0], Want::Exclusive);
+            let other = {
+                let (world, seat) = (world.clone(), seats[0]);
+                thread::spawn(move || lives(n, || world.abandon(&seat)))
+            };
+            let first = world.told(&seats[1]);
+            seen.store(other.join().unwrap() == Ok(()));
+            world.reap(0, 1);
+            world.inside.store(0, Ordering::Relaxed);
+            assert_eq!(first.or_else(|| world.told(&seats[1])), Some(true), "nobody told it");
+            assert_eq!(world.told(&seats[1]), Some(false), "it is told twice");
+        });
+        if over.load() {
+            return;
+        }
+    }
+    panic!("it never lives to the end");
+}
+
 trait Of {
     fn of(self, kind: Kind, want: Want) -> Want;
 }

@@ -5,34 +5,28 @@
 //! ring, so this ends. One thread uses it. It makes no system call while every reader is awake.
 
 use std::collections::{BTreeMap, HashMap};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-
-use serde_json::Map;
 
 use super::entry::{Entry, HEADER, Kind, space};
 use super::options::StateOptions;
-use super::writer::turn;
-use crate::bus::{Bus, Claim};
+use super::writer::{Layout, StateWriter};
+use crate::bus::Bus;
 use crate::error::{Error, Result};
-use crate::record::{Record, StateKind, check_name};
-use crate::topic::{Publisher, PublisherStats};
+use crate::record::StateKind;
 
 /// An entry takes at most this part of the ring.
 const PART: usize = 8;
 /// The smallest ring that is chosen when none is asked for.
 const SMALLEST: usize = 1 << 20;
+const LAYOUT: Layout = Layout { kind: StateKind::Keyed, extra: HEADER, part: PART, smallest: SMALLEST };
 /// What a producer frees at least when it makes room, as a part of the ring.
 const FREED: u64 = 16;
 
-/// The writing side of a state with keys.
+/// The writing side of a state with keys. It has what every [`StateWriter`] has.
 #[derive(Debug)]
 pub struct KeyedState {
-    publisher: Publisher,
-    /// Released after the publisher has withdrawn the state.
-    claim: Option<Claim>,
-    size: usize,
-    epoch: u64,
+    writer: StateWriter,
     version: u64,
     live: HashMap<Arc<str>, Live>,
     /// The keys by the positions of their entries.
@@ -77,15 +71,8 @@ impl Bus {
     ///
     /// As [`Bus::state`].
     pub fn keyed_state(&self, name: &str, options: StateOptions) -> Result<KeyedState> {
-        check_name("service name", name)?;
-        let size = options.size;
-        let (claim, epoch) = turn(self, name, &options)?;
-        let options = options.publisher(StateKind::Keyed, epoch, HEADER, PART, SMALLEST)?;
         let mut state = KeyedState {
-            publisher: self.publisher(name, options)?,
-            claim,
-            size,
-            epoch,
+            writer: StateWriter::open(self, name, options, &LAYOUT)?,
             version: 0,
             live: HashMap::new(),
             order: BTreeMap::new(),
@@ -109,12 +96,12 @@ impl KeyedState {
     /// values would be above half of the ring; `ERR_RINGBELL_CLOSED` in a forked child. Nothing has changed then.
     pub fn set(&mut self, key: &str, value: &[u8]) -> Result<u64> {
         let size = key.len() + value.len();
-        if size > self.size {
-            return Err(Error::MessageTooLarge { size, limit: self.size });
+        if size > self.writer.size() {
+            return Err(Error::MessageTooLarge { size, limit: self.writer.size() });
         }
         let before = self.live.get(key).map_or(0, |live| space(key, live.value.len()));
         let used = self.used - before + space(key, value.len());
-        let limit = self.publisher.capacity() / 2;
+        let limit = self.writer.publisher.capacity() / 2;
         if used > limit {
             return Err(Error::StateFull { size: used, limit });
         }
@@ -170,45 +157,6 @@ impl KeyedState {
         self.version
     }
 
-    /// Grows with each writer of this name.
-    pub fn epoch(&self) -> u64 {
-        self.epoch
-    }
-
-    /// As [`State::claim`](super::State::claim).
-    pub fn claim(&self) -> Option<&Claim> {
-        self.claim.as_ref()
-    }
-
-    /// The largest key and value together, in bytes.
-    pub fn size(&self) -> usize {
-        self.size
-    }
-
-    /// The record as it is announced now.
-    pub fn record(&self) -> Arc<Record> {
-        self.publisher.record()
-    }
-
-    /// Replaces the record's metadata, as [`Publisher::update`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Publisher::update`].
-    pub fn update(&mut self, metadata: Map<String, serde_json::Value>) -> Result<()> {
-        self.publisher.update(metadata)
-    }
-
-    /// How many readers are attached and alive.
-    pub fn readers(&self) -> usize {
-        self.publisher.subscribers()
-    }
-
-    /// Counters, and what is known of each reader. Entries that were written again are messages, too.
-    pub fn stats(&self) -> PublisherStats {
-        self.publisher.stats()
-    }
-
     /// Withdraws the state. Readers keep what they have. Dropping it does the same.
     pub fn close(self) {}
 
@@ -222,7 +170,7 @@ impl KeyedState {
         let oldest = oldest.map_or(self.sequence + 1, |live| live.sequence);
         Entry { kind, oldest, version, key, value }.encode(&mut self.message);
         // A topic that drops the oldest takes every message.
-        self.publisher.send(&self.message)?;
+        self.writer.publisher.send(&self.message)?;
         self.position += space(key, value.len()) as u64;
         self.sequence += 1;
         Ok(())
@@ -230,7 +178,7 @@ impl KeyedState {
 
     /// Writes the oldest entries again, until the next two entries of any size push out none that counts.
     fn write_again(&mut self) -> Result<()> {
-        let capacity = self.publisher.capacity() as u64;
+        let capacity = self.writer.publisher.capacity() as u64;
         loop {
             let reach = self.position + 2 * capacity / PART as u64 + capacity / FREED;
             let Some((&position, _)) = self.order.first_key_value() else { return Ok(()) };
@@ -251,9 +199,16 @@ impl KeyedState {
     }
 }
 
-impl AsFd for KeyedState {
-    /// That of the publisher: see [`Publisher`].
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.publisher.as_fd()
+impl Deref for KeyedState {
+    type Target = StateWriter;
+
+    fn deref(&self) -> &StateWriter {
+        &self.writer
+    }
+}
+
+impl DerefMut for KeyedState {
+    fn deref_mut(&mut self) -> &mut StateWriter {
+        &mut self.writer
     }
 }

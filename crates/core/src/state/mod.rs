@@ -13,6 +13,7 @@ mod notice;
 mod options;
 mod reader;
 mod table;
+mod value;
 mod waiting;
 mod writer;
 
@@ -21,4 +22,5 @@ pub use log::KeyedState;
 pub use notice::StateNotice;
 pub use options::{StateOptions, StateReaderOptions};
 pub use reader::{Reading, StateReader, Value, Version};
-pub use writer::State;
+pub use value::State;
+pub use writer::StateWriter;

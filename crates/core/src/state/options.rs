@@ -6,13 +6,11 @@ use ringbell_ring::layout::MAX_CAPACITY;
 use ringbell_ring::{BATCH_OVERHEAD, Start, padded};
 use serde_json::{Map, Value};
 
+use super::writer::Layout;
 use crate::error::{Error, Result};
 use crate::record::{Access, Overflow, Rung, StateKind, StateRecord};
 use crate::segment;
 use crate::topic::{PublisherOptions, SubscriberOptions};
-
-/// The smallest ring that is chosen when none is asked for, in bytes.
-const SMALLEST: usize = 16 << 10;
 
 /// How a state behaves.
 ///
@@ -85,16 +83,9 @@ setters!(StateOptions {
 });
 
 impl StateOptions {
-    /// The options of the publisher whose messages have this many bytes besides a value, and may take at most this
-    /// part of the ring.
-    pub(super) fn publisher(
-        self,
-        kind: StateKind,
-        epoch: u64,
-        extra: usize,
-        part: usize,
-        smallest: usize,
-    ) -> Result<PublisherOptions> {
+    /// The options of the publisher whose messages lie so in the ring.
+    pub(super) fn publisher(self, layout: &Layout, epoch: u64) -> Result<PublisherOptions> {
+        let Layout { kind, extra, part, smallest } = *layout;
         let whole = |capacity: usize| capacity / part - BATCH_OVERHEAD - padded(extra);
         let most = whole(MAX_CAPACITY);
         if !(1..=most).contains(&self.size) {
@@ -123,11 +114,6 @@ impl StateOptions {
             ..PublisherOptions::default()
         };
         Ok(options)
-    }
-
-    /// The smallest ring of a state with one value.
-    pub(super) const fn smallest() -> usize {
-        SMALLEST
     }
 }
 

@@ -22,6 +22,15 @@ impl Member {
             Want::Value(_) => Ok(()),
         });
     }
+
+    /// Gives back a cell that is held alone, so that the next holder is told that it was abandoned.
+    pub(super) fn give_up(&self, cell: usize) {
+        if self.table.mapped.is_foreign() {
+            return;
+        }
+        // As in `give_back`.
+        let _ = self.with_unchecked(|seat, wakes| seat.abandon(cell, wakes));
+    }
 }
 
 /// A lock, some permits or a shard that this thread has. Dropping it gives it back.
@@ -42,6 +51,14 @@ impl Guard<'_> {
 
     /// Gives it back now.
     pub fn release(self) {}
+
+    /// Gives it back for a caller who never had it: what it would have been told, the next holder is told.
+    pub(super) fn pass_on(self) {
+        if self.abandoned {
+            self.member.give_up(self.cell);
+            std::mem::forget(self);
+        }
+    }
 }
 
 impl Drop for Guard<'_> {
@@ -56,16 +73,17 @@ impl Drop for Guard<'_> {
 #[must_use = "dropping it gives it back"]
 pub struct Hold {
     pub(super) member: Arc<Member>,
-    /// The cells that are held, in ascending order.
-    pub(super) cells: Vec<usize>,
+    /// The cells that are held, in ascending order, and which of them were abandoned.
+    pub(super) cells: Vec<(usize, bool)>,
     pub(super) want: Want,
-    pub(super) abandoned: bool,
+    /// Whether the caller has it. What it was not told, the next holder is told.
+    pub(super) told: bool,
 }
 
 impl Hold {
     /// As [`Guard::abandoned`]; for shards: whether any of them was.
     pub fn abandoned(&self) -> bool {
-        self.abandoned
+        self.cells.iter().any(|(_, abandoned)| *abandoned)
     }
 
     /// Gives it back now.
@@ -74,18 +92,25 @@ impl Hold {
     /// Gives it back in the middle of the work: the next holder is told that it was abandoned, as after a death.
     pub fn abandon(mut self) {
         if self.want == Want::Exclusive {
-            for cell in self.cells.drain(..).rev() {
-                // What goes wrong is told by the next call: the member is unusable then.
-                let _ = self.member.with(|seat, wakes| seat.abandon(cell, wakes));
-            }
+            self.cells.drain(..).rev().for_each(|(cell, _)| self.member.give_up(cell));
         }
+    }
+
+    /// Gives it back for a caller that does not want it any more, and never looked at it. If it was abandoned, the next holder
+    /// is told so.
+    pub fn pass_on(mut self) {
+        self.told = false;
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        for cell in self.cells.drain(..).rev() {
-            self.member.give_back(cell, self.want);
+        for (cell, abandoned) in self.cells.drain(..).rev() {
+            if abandoned && !self.told {
+                self.member.give_up(cell);
+            } else {
+                self.member.give_back(cell, self.want);
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringbell_ring::table::Want;
+use ringbell_ring::table::{Taken, Want};
 
 use super::hold::Guard;
 use super::member::Member;
@@ -92,8 +92,14 @@ impl ShardedMutex {
     ) -> Result<KeysGuard<'_>> {
         let mut guards = Vec::new();
         let cells = self.shards_of(keys);
-        self.member.take_all(cells, timeout, |cell, taken| guards.push(self.guard(cell, taken.abandoned)))?;
-        Ok(KeysGuard { guards })
+        let each = |cell, taken: Taken| guards.push(self.guard(cell, taken.abandoned));
+        match self.member.take_all(cells, timeout, each) {
+            Ok(()) => Ok(KeysGuard { guards }),
+            Err(error) => {
+                guards.into_iter().rev().for_each(Guard::pass_on);
+                Err(error)
+            }
+        }
     }
 
     /// The shards of some keys, each once, in ascending order.

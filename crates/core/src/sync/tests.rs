@@ -152,6 +152,24 @@ fn a_hostile_member_breaks_the_table_and_nobody_else() {
     drop(bus.lock("untouched").unwrap().try_lock().unwrap().unwrap());
 }
 
+/// A member of another version lives: it is named, and never passed by.
+#[test]
+fn a_member_of_another_version_is_named() {
+    let place = Place::new();
+    let lock = place.bus().lock("a").unwrap();
+    let held = lock.lock().unwrap();
+    // The second word of the header.
+    let (mut ours, at) = ([0; 4], 8);
+    nix::sys::uio::pread(&lock.member.table.fd, &mut ours, at).unwrap();
+    nix::sys::uio::pwrite(&lock.member.table.fd, &99u32.to_le_bytes(), at).unwrap();
+    let error = place.bus().lock("a").unwrap_err();
+    assert_eq!(error.code(), "ERR_RINGBELL_PROTOCOL_VERSION");
+    assert!(error.to_string().contains("99"), "{error}");
+    nix::sys::uio::pwrite(&lock.member.table.fd, &ours, at).unwrap();
+    assert!(place.bus().lock("a").unwrap().try_lock().unwrap().is_none());
+    drop(held);
+}
+
 /// A request that waits for a place must hold nothing: those that have the places wait for it.
 #[test]
 fn more_requests_for_several_shards_than_places_end() {

@@ -74,9 +74,10 @@ impl Member {
         }
         // An error here is the member's own already: it is never used again.
         if let Ok(false) = self.with_unchecked(|seat, wakes| seat.cancel(place, wakes))
-            && self.with_unchecked(|seat, wakes| seat.accept(place, wakes)).is_ok()
+            && let Ok(taken) = self.with_unchecked(|seat, wakes| seat.accept(place, wakes))
         {
-            self.give_back(cell, want);
+            // The caller is not told that it was abandoned, so the next holder is.
+            if taken.abandoned { self.give_up(cell) } else { self.give_back(cell, want) }
         }
     }
 
@@ -175,6 +176,9 @@ impl Member {
                     return self.with(|seat, wakes| seat.accept(place, wakes)).map(Some);
                 }
                 if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                    // However short the time was: who is dead holds nothing.
+                    self.look_for_dead()?;
+                    self.with(|seat, wakes| seat.insist(place, wakes))?;
                     return self.withdraw(place);
                 }
                 self.check()?;
