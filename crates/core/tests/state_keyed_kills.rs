@@ -78,7 +78,8 @@ impl Looker {
     /// How many changes of which writer it has.
     fn count(&mut self) -> Option<(u64, u64)> {
         self.reader.poll().unwrap();
-        let count = self.reader.get(COUNT).unwrap().map(|count| u64::from_le_bytes(count.try_into().unwrap()))?;
+        let count =
+            self.reader.get(COUNT).unwrap().map(|count| u64::from_le_bytes(count.try_into().unwrap()))?;
         Some((self.reader.epoch()?, count))
     }
 

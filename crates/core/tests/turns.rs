@@ -147,7 +147,8 @@ fn a_child_of_a_killed_holder_holds_nothing() {
         assert!(waiting.into_iter().all(|thread| thread.join().unwrap()));
     });
     until("the writer has ended", || {
-        let ended = |notice: &StateNotice| matches!(notice, StateNotice::Ended { reason: EndReason::Died, .. });
+        let ended =
+            |notice: &StateNotice| matches!(notice, StateNotice::Ended { reason: EndReason::Died, .. });
         reader.notices().unwrap().iter().any(ended)
     });
     drop(bus.state("state", StateOptions::default()).unwrap());

@@ -79,7 +79,8 @@ impl Histories {
         let process = *process;
         match record.object {
             Object::Lock => {
-                let deed = Deed::Call(lock_call(action, argument == 1, result.map(|told| told == ABANDONED), refused));
+                let abandoned = result.map(|told| told == ABANDONED);
+                let deed = Deed::Call(lock_call(action, argument == 1, abandoned, refused));
                 self.lock.push(Event { process, begun, ended, killed, deed });
             }
             Object::Shards => {
@@ -125,31 +126,32 @@ impl Histories {
     }
 
     fn check(&self) -> Result<usize, String> {
-        let mut most = check(&LockModel, &self.lock).map_err(|error| format!("the lock: {error}"))?;
+        let named =
+            |what: &str, checked: Result<usize, String>| checked.map_err(|error| format!("{what}: {error}"));
         let semaphore = SemaphoreModel { permits: PERMITS };
-        most = most
-            .max(check(&semaphore, &self.semaphore).map_err(|error| format!("the semaphore: {error}"))?);
-        most = most.max(check(&FlagModel, &self.flag).map_err(|error| format!("the flag: {error}"))?);
+        let mut most = [
+            named("the lock", check(&LockModel, &self.lock))?,
+            named("the semaphore", check(&semaphore, &self.semaphore))?,
+            named("the flag", check(&FlagModel, &self.flag))?,
+        ]
+        .into_iter()
+        .max();
         for (shard, history) in self.shards.iter().enumerate() {
-            most = most.max(check(&LockModel, history).map_err(|error| format!("shard {shard}: {error}"))?);
+            most = most.max(Some(named(&format!("shard {shard}"), check(&LockModel, history))?));
         }
-        Ok(most)
+        Ok(most.unwrap_or_default())
     }
 
     /// How long it took from the signal that killed the lone holder of the lock until one that waited had it.
     fn hand_overs(&self) -> impl Iterator<Item = u64> + '_ {
         let deaths = self.lock.iter().filter(|event| matches!(event.deed, Deed::Death));
         deaths.filter_map(|death| {
-            let own = self.lock.iter().filter(|event| event.process == death.process);
-            let alone = |event: &&Event<LockCall>, what: fn(&LockCall) -> bool| {
-                matches!(&event.deed, Deed::Call(call) if what(call)) && !event.killed
+            let own = |what: fn(&LockCall) -> bool| {
+                let calls = self.lock.iter().filter(|event| event.process == death.process && !event.killed);
+                calls.filter(|event| matches!(&event.deed, Deed::Call(call) if what(call))).count()
             };
-            let takes = own.clone().filter(|one| {
-                alone(one, |call| matches!(call, LockCall::Take { shared: false, .. }))
-            });
-            let backs =
-                own.filter(|one| alone(one, |call| matches!(call, LockCall::GiveBack { shared: false })));
-            if takes.count() == backs.count() {
+            let held = own(|call| matches!(call, LockCall::Take { shared: false, .. }));
+            if held == own(|call| matches!(call, LockCall::GiveBack { shared: false })) {
                 return None;
             }
             let after = self.lock.iter().filter(|event| {
@@ -224,7 +226,13 @@ struct Findings {
 }
 
 /// One history: workers, of which so many are killed while they are at work, and then all.
-fn round(place: &Place, name: &str, kills: u64, random: &mut Random, wrong: Wrong) -> Result<Histories, String> {
+fn round(
+    place: &Place,
+    name: &str,
+    kills: u64,
+    random: &mut Random,
+    wrong: Wrong,
+) -> Result<Histories, String> {
     let bus = place.bus();
     // Whoever dies: what was shared goes on.
     let things = Things::open(&bus, name);
@@ -264,7 +272,8 @@ fn round(place: &Place, name: &str, kills: u64, random: &mut Random, wrong: Wron
     workers.into_iter().try_for_each(&mut kill)?;
     // Whatever they had: nothing is lost.
     if wrong == Wrong::Nothing {
-        drop((things.lock.try_lock().unwrap().unwrap(), things.semaphore.try_acquire(PERMITS).unwrap().unwrap()));
+        drop(things.lock.try_lock().unwrap().unwrap());
+        drop(things.semaphore.try_acquire(PERMITS).unwrap().unwrap());
         drop(things.mutex.with_keys(things.keys, Some(Duration::ZERO)).unwrap());
     }
     Ok(Histories::read(place.path.parent().unwrap(), &deaths))

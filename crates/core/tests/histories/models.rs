@@ -8,12 +8,19 @@ pub struct LockModel;
 #[derive(Debug, Clone, Copy)]
 pub enum LockCall {
     /// `abandoned`: what it was told.
-    Take { shared: bool, abandoned: Option<bool> },
+    Take {
+        shared: bool,
+        abandoned: Option<bool>,
+    },
     /// It was not available. `excused`: somebody else was busy with the lock meanwhile.
-    Refused { excused: bool },
+    Refused {
+        excused: bool,
+    },
     /// It waited, and had no more patience.
     TooLate,
-    GiveBack { shared: bool },
+    GiveBack {
+        shared: bool,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
@@ -114,11 +121,22 @@ pub struct FlagModel;
 
 #[derive(Debug, Clone, Copy)]
 pub enum FlagCall {
-    Get { value: Option<bool> },
-    Swap { to: bool, before: Option<bool> },
-    CompareAndSwap { from: bool, to: bool, done: Option<bool> },
+    Get {
+        value: Option<bool>,
+    },
+    Swap {
+        to: bool,
+        before: Option<bool>,
+    },
+    CompareAndSwap {
+        from: bool,
+        to: bool,
+        done: Option<bool>,
+    },
     /// A wait for this value has ended.
-    Reached { value: bool },
+    Reached {
+        value: bool,
+    },
 }
 
 impl Model for FlagModel {
