@@ -17,7 +17,7 @@ const WAKES_A_SECOND = 200_000
 const HANDSHAKES_A_SECOND = 500
 
 const wakeHunt = ['cargo', 'run', '--release', '-p', 'ringbell-ring', '--example', 'wake_hunt', '--']
-const cargoTest = ['cargo', 'test', '--release', '-p', 'ringbell', '--test', 'topic_faults', 'killed']
+const cargoTest = ['cargo', 'test', '--release', '-p', 'ringbell', '--test', 'it', 'topic_faults::a_killed']
 
 /** @type {{ name: string, command: string[], env?: Record<string, string> }[]} */
 const hunts = [
@@ -28,12 +28,23 @@ const hunts = [
   },
   {
     name: 'kills of those who hold a claim or wait for one',
-    command: ['cargo', 'test', '--release', '-p', 'ringbell', '--test', 'claims', 'killed_at_random'],
+    command: ['cargo', 'test', '--release', '-p', 'ringbell', '--test', 'it', 'claims::killed_at_random'],
     env: { CLAIM_KILLS: String(share * KILLS_A_SECOND) },
   },
   {
     name: 'handshakes with servers that die, hang and refuse',
-    command: ['cargo', 'test', '--release', '-p', 'ringbell', '--test', 'channel_storm', 'reset', '--', '--nocapture'],
+    command: [
+      'cargo',
+      'test',
+      '--release',
+      '-p',
+      'ringbell',
+      '--test',
+      'it',
+      'channel_storm::no_client_sees_a_reset',
+      '--',
+      '--nocapture',
+    ],
     env: { CHANNEL_HANDSHAKES: String(share * HANDSHAKES_A_SECOND) },
   },
   {
