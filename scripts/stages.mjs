@@ -1,11 +1,12 @@
 // @ts-check
 /**
  * The stages of `npm test`, in order. A stage has a name for `--only`, and steps. A step is a command with a way to
- * read its outcome, or a function that throws. The stages share Cargo's target folder, so that nothing is built twice. loom
- * has a folder of its own, because its flags change every crate. Compiling and installing are steps of their own, without
- * a watchdog.
+ * read its outcome, or a function that throws. Steps that mostly wait, or keep one core busy, run side by side in lanes. The
+ * stages share Cargo's target folder, so that nothing is built twice. loom has a folder of its own, because its flags
+ * change every crate. Compiling and installing are steps of their own, without a watchdog.
  */
 import { readFileSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { glibcProblems } from './check-glibc.mjs'
 import { readElf } from './elf.mjs'
@@ -31,6 +32,7 @@ import { tryPackage } from './try-package.mjs'
  * @property {(say: (chunk: string) => void) => Promise<void>} [action] instead of a command
  * @property {Record<string, string | undefined>} [env]
  * @property {Reader} [read]
+ * @property {string} [lane] it runs beside its neighbours of other lanes (lanes.mjs)
  * @property {boolean} [hangs] it runs tests, which can hang: it has a watchdog (`SILENCE` in project.mjs)
  */
 /** @typedef {{ name: string, steps: () => Step[] }} Stage */
@@ -47,10 +49,12 @@ const compiled = (flags, env) => check('compiled', ['cargo', 'test', ...flags, '
 /** @param {string} name @param {string[]} flags @param {Env} [env] @param {string[]} [only] @returns {Step} */
 const rustTests = (name, flags, env = {}, only = []) => {
   const command = ['cargo', 'test', ...flags, '--no-fail-fast', ...(only.length > 0 ? ['--', ...only] : [])]
-  return { name, command, env, read: cargoOutcome, hangs: true }
+  return { name, command, env: { ...CROWDED, ...env }, read: cargoOutcome, hangs: true }
 }
 /** @param {string} name @param {string[]} files @param {Env} [env] @returns {Step} */
 const nodeTests = (name, files, env = {}) => ({ name, command: [...AVA, ...files], env, read: avaOutcome, hangs: true })
+/** @param {string} lane @param {Step[]} steps @returns {Step[]} */
+const inLane = (lane, steps) => steps.map((step) => ({ ...step, lane }))
 /** The same under a table of oldsys. @param {string} table @param {Step} step @returns {Step} */
 const under = (table, step) => ({ ...step, command: [oldsys, table, ...(step.command ?? [])] })
 const oldsys = join(TARGET, 'debug/oldsys')
@@ -68,6 +72,8 @@ const MODELS = {
   flags: ['-p', 'ringbell-ring', '--profile', 'model', '--test', 'loom'],
   env: { RUSTFLAGS: '--cfg loom', CARGO_TARGET_DIR: join(TARGET, 'loom') },
 }
+/** More tests at once than there are cores, because most of them wait most of the time. */
+const CROWDED = { RUST_TEST_THREADS: String(2 * availableParallelism()) }
 /** The tests of the core from outside. */
 const CORE = ['-p', 'ringbell', '--test', 'it']
 /** Those of some of its files. @param {string[]} files */
@@ -112,18 +118,21 @@ function rungs() {
     rustTests(`${name}: Rust`, CORE, env, [...testsOf(suites.rust), ...more]),
     nodeTests(`${name}: Node`, suites.node, env),
   ]
-  return [
-    check('oldsys', ['cargo', 'build', '-p', 'oldsys']),
-    compiled(CORE),
-    ...tables.flatMap(({ table, rung, suites }) =>
+  const tests = [
+    ...tables.map(({ table, rung, suites }) =>
       both(table, suites, { RINGBELL_TEST_SYSCALLS: table, RINGBELL_TEST_RUNG: rung }).map((step) =>
         under(table, step),
       ),
     ),
-    ...forced.flatMap(({ rung, suites }) =>
+    ...forced.map(({ rung, suites }) =>
       both(`${rung} forced`, suites, { IPC_BUS_ACQUIRE: rung, RINGBELL_TEST_RUNG: rung }),
     ),
-    ...both('polling forced', registry, polling, skipped),
+    both('polling forced', registry, polling, skipped),
+  ]
+  return [
+    check('oldsys', ['cargo', 'build', '-p', 'oldsys']),
+    compiled(CORE),
+    ...tests.flatMap((steps, index) => inLane(index % 2 === 0 ? 'even' : 'odd', steps)),
   ]
 }
 
@@ -140,13 +149,17 @@ export const STAGES = [
   {
     name: 'lint',
     steps: () => [
-      check('layers', [NODE, 'scripts/check-layers.mjs']),
-      check('rustfmt', ['cargo', 'fmt', '--all', '--check']),
-      check('clippy', ['cargo', 'clippy', '--workspace', '--all-targets', '--', '-D', 'warnings']),
-      check('rustdoc', ['cargo', 'doc', '--workspace', '--no-deps'], { RUSTDOCFLAGS: '-D warnings' }),
-      check('oxlint', [NODE, tool('oxlint/bin/oxlint'), '--type-aware', '--deny-warnings']),
-      check('API reference', [NODE, 'scripts/docs.mjs']),
-      check('prettier', [NODE, tool('prettier/bin/prettier.cjs'), '--check', '--log-level', 'warn', '.']),
+      ...inLane('Rust', [
+        check('rustfmt', ['cargo', 'fmt', '--all', '--check']),
+        check('clippy', ['cargo', 'clippy', '--workspace', '--all-targets', '--', '-D', 'warnings']),
+        check('rustdoc', ['cargo', 'doc', '--workspace', '--no-deps'], { RUSTDOCFLAGS: '-D warnings' }),
+      ]),
+      ...inLane('JavaScript', [
+        check('layers', [NODE, 'scripts/check-layers.mjs']),
+        check('oxlint', [NODE, tool('oxlint/bin/oxlint'), '--type-aware', '--deny-warnings']),
+        check('API reference', [NODE, 'scripts/docs.mjs']),
+        check('prettier', [NODE, tool('prettier/bin/prettier.cjs'), '--check', '--log-level', 'warn', '.']),
+      ]),
     ],
   },
   {
@@ -156,13 +169,24 @@ export const STAGES = [
       ...publishedTypes('this TypeScript', tool('typescript/bin/tsc')),
       { name: 'older TypeScript', action: (say) => ensureOlderTypeScript({ output: say }) },
       ...['5.0', '5.6'].flatMap((version) =>
-        publishedTypes(version, join(ROOT, OLDER_TYPESCRIPT, `node_modules/typescript-${version}/bin/tsc`)),
+        inLane(
+          version,
+          publishedTypes(version, join(ROOT, OLDER_TYPESCRIPT, `node_modules/typescript-${version}/bin/tsc`)),
+        ),
       ),
     ],
   },
   {
     name: 'rust',
-    steps: () => [compiled(WORKSPACE), rustTests('unit, property, integration, doc tests', WORKSPACE)],
+    steps: () => [
+      compiled(WORKSPACE),
+      // Together these are all that `cargo test` runs.
+      ...inLane('outside', [rustTests('property and integration tests', [...WORKSPACE, '--test', '*'])]),
+      ...inLane('inside', [
+        rustTests('unit tests', [...WORKSPACE, '--lib', '--bins']),
+        rustTests('doc tests', [...WORKSPACE, '--doc']),
+      ]),
+    ],
   },
   {
     name: 'loom',
@@ -181,9 +205,13 @@ export const STAGES = [
     steps: () => [
       { name: 'glibc 2.31', action: portable },
       { name: 'pack', action: packed },
-      check('publint', [NODE, tool('publint/src/cli.js'), '--strict', join(TARGET, 'package/ringbell')]),
-      check('types resolve', [NODE, tool('@arethetypeswrong/cli/dist/index.js'), '--profile', 'esm-only', tarball()]),
-      { name: 'used from an empty folder, without Rust', action: (say) => tryPackage(made(), say) },
+      ...inLane('read', [
+        check('publint', [NODE, tool('publint/src/cli.js'), '--strict', join(TARGET, 'package/ringbell')]),
+        check('types resolve', [NODE, tool('@arethetypeswrong/cli/dist/index.js'), '--profile', 'esm-only', tarball()]),
+      ]),
+      ...inLane('used', [
+        { name: 'used from an empty folder, without Rust', action: (say) => tryPackage(made(), say) },
+      ]),
     ],
   },
 ]
