@@ -26,12 +26,12 @@ const cargoTest = (program, ...filter) => ['cargo', 'test', '--release', '-p', '
 const hunts = [
   {
     name: 'kills of publishers and subscribers',
-    command: cargoTest('topic_faults', 'killed'),
+    command: cargoTest('it', 'topic_faults::a_killed'),
     env: { TOPIC_KILLS: String(Math.ceil((share * KILLS_A_SECOND) / 2)) },
   },
   {
     name: 'kills of those who hold a claim or wait for one',
-    command: cargoTest('claims', 'killed_at_random'),
+    command: cargoTest('it', 'claims::killed_at_random'),
     env: { CLAIM_KILLS: String(share * KILLS_A_SECOND) },
   },
   {
@@ -41,14 +41,14 @@ const hunts = [
   },
   {
     name: 'kills of those who hold a lock or permits or wait for them',
-    command: cargoTest('sync', 'killed_at_random'),
+    command: cargoTest('it', 'sync::killed_at_random'),
     env: { RINGBELL_KILLS: String(share * TURN_KILLS_A_SECOND) },
   },
-  ...['state', 'state_keyed_kills'].map((program) => ({
-    name: `kills of the writers of states (${program})`,
-    command: cargoTest(program, 'killed_writers'),
+  {
+    name: 'kills of the writers of states, with one value and with keys',
+    command: cargoTest('it', 'killed_writers'),
     env: { STATE_KILLS: String(share * TURN_KILLS_A_SECOND) },
-  })),
+  },
   {
     name: 'handshakes with servers that die, hang and refuse',
     command: cargoTest('channel_storm', 'reset', '--', '--nocapture'),
