@@ -9,7 +9,7 @@ const tell = (told) =>
 let going = true
 let answers = 0
 let failures = 0
-process.stdin.once('data', () => (going = false))
+process.stdin.once('data', () => (going = false)).once('end', () => process.exit())
 
 async function ringbell() {
   const bus = await Bus.open()
