@@ -39,6 +39,12 @@ impl GroupRecord {
         GroupRecord { role, epoch, first: None }
     }
 
+    /// The same member as a standby.
+    #[must_use]
+    pub fn standby(self) -> GroupRecord {
+        GroupRecord { role: Role::Standby, ..self }
+    }
+
     /// The epoch in which it is primary. `None`: it is a standby.
     pub fn term(self) -> Option<u64> {
         (self.role == Role::Primary).then_some(self.epoch)
