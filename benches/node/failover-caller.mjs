@@ -17,6 +17,9 @@ async function ringbell() {
   return (number) => client.call({ number }, { idempotent: true })
 }
 
+/** Milliseconds after which HTTP asks again. */
+const PATIENCE = 20
+
 /** A new connection for each call while there is no server, as a client of HTTP has to. */
 function viaHttp() {
   const agent = new http.Agent({ keepAlive: true })
@@ -27,6 +30,8 @@ function viaHttp() {
         response.on('data', (chunk) => (text += chunk)).on('end', () => resolve(JSON.parse(text)))
       })
       request.on('error', reject)
+      // A connection that a cluster was handing to its worker when that died is never answered.
+      request.setTimeout(PATIENCE, () => request.destroy())
     })
 }
 
