@@ -9,7 +9,13 @@ import { imports } from './tree.mjs'
  * The levels of src, lowest first: what stands in one may use those below it, and its own folder. Files of src itself are the
  * ground, except for the table of contents.
  */
-const LEVELS = [['ground'], ['wait', 'codec'], ['bus', 'topic', 'channel', 'state', 'sync', 'group'], ['index'], ['cli']]
+const LEVELS = [
+  ['ground'],
+  ['wait', 'codec'],
+  ['bus', 'topic', 'channel', 'state', 'sync', 'group'],
+  ['index'],
+  ['cli'],
+]
 /** Topics and channels do not know of each other. The bus opens both, and both read its records. */
 const NEIGHBOURS = ['bus']
 /**
