@@ -15,7 +15,7 @@ const ENV = {
   RINGBELL_TEST_BINDING: here(`../../${nativeFile()}`),
   NAPI_RS_NATIVE_LIBRARY_PATH: here('../fixtures/boundary/faulty-binding.cjs'),
 }
-const PARTS = ['topic', 'audience', 'acks', 'channel', 'queue', 'services', 'claims', 'locks', 'states']
+const PARTS = ['topic', 'audience', 'acks', 'channel', 'queue', 'services', 'claims', 'groups', 'locks', 'states']
 const CODES = ['CORRUPT_PEER', 'SYSTEM', 'PEER_GONE']
 
 /** Calls that the work does not make, and why they need no case. */

@@ -27,6 +27,7 @@ const ORDER = [
   'port',
   'topic',
   'channel',
+  'group',
   'state',
   'sync',
   'doctor',
