@@ -16,6 +16,7 @@
  * - `ringbell:server:opened`, `ringbell:server:closed`: `{ server }`; `…:connected`, `…:disconnected`, `…:failed`: `{ server, details }`
  * - `ringbell:client:opened`, `ringbell:client:closed`: `{ client }`; `…:connected`, `…:disconnected`, `…:failed`, `…:gaveUp`:
  *   `{ client, details }`
+ * - `ringbell:member:opened`, `ringbell:member:closed`: `{ member }`; `…:role`, `…:failed`: `{ member, details }`
  * - `ringbell:client:calling`, `ringbell:client:called`: `{ client, request }`, and then the same object with `reply` or `error`
  * - `ringbell:queue:…`: `{ queue }` and `ringbell:worker:…`: `{ worker }`, likewise. A queue also has `…:deadLetter`, for a
  *   message that was given up
@@ -52,6 +53,7 @@ export const channels = {
   state: { opened: channel('ringbell:state:opened'), closed: channel('ringbell:state:closed') },
   stateReader: ofEndpoint('stateReader', 'attached', 'ended', 'failed', 'gaveUp'),
   queue: ofEndpoint('queue', 'connected', 'disconnected', 'failed', 'deadLetter'),
+  member: ofEndpoint('member', 'role', 'failed'),
   worker: ofEndpoint('worker', 'connected', 'disconnected', 'failed', 'gaveUp'),
 } as const
 

@@ -35,6 +35,7 @@ export const CORE_CODES = [
   'ERR_RINGBELL_DISCONNECTED',
   'ERR_RINGBELL_STATE_FULL',
   'ERR_RINGBELL_CLAIM_LOST',
+  'ERR_RINGBELL_NOT_PRIMARY',
 ] as const
 
 /** Codes that only the TypeScript side knows. */

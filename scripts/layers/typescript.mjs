@@ -12,15 +12,21 @@ import { imports } from './tree.mjs'
 const LEVELS = [
   ['ground'],
   ['wait', 'codec'],
-  ['bus', 'topic', 'channel', 'state', 'sync'],
+  ['bus', 'topic', 'channel', 'state', 'sync', 'group'],
   ['index'],
   ['supervise'],
   ['cli'],
 ]
 /** Topics and channels do not know of each other. The bus opens both, and both read its records. */
 const NEIGHBOURS = ['bus']
-/** A state is a topic with other readers, so it uses what topics are made of. Topics do not know of it. */
-const BUILT_ON = new Map([['state', 'topic']])
+/**
+ * A state is a topic with other readers, so it uses what topics are made of. A member of a group has a server, by which managers reach
+ * it. Topics and channels do not know of them.
+ */
+const BUILT_ON = new Map([
+  ['state', 'topic'],
+  ['group', 'channel'],
+])
 
 /** @param {Tree} tree */
 function library(tree) {

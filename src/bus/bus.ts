@@ -26,6 +26,9 @@ import {
 import { Queue } from '../channel/queue.js'
 import { type Handler, Server } from '../channel/server.js'
 import { Worker, type WorkHandler } from '../channel/worker.js'
+import { controlName, type ControlRequest } from '../group/control.js'
+import { Member } from '../group/member.js'
+import { checkJoin, type JoinOptions } from '../group/options.js'
 import { invalid } from '../invalid.js'
 import { type Codec, codecOf, resolveCodec, type CodecName, type ValueCodec } from '../codec/index.js'
 import { PayloadCodec } from '../codec/payload-codec.js'
@@ -70,6 +73,7 @@ import { Claims } from './claims.js'
 import { checkName, checkText } from './names.js'
 import { announceJson, type AnnounceOptions, busJson, type BusOptions, checkWaitFor } from './options.js'
 import type { Doctor, GcReport } from './reports.js'
+import type { Service } from './service.js'
 import { Services, type WaitForOptions } from './services.js'
 
 interface Closable {
@@ -372,6 +376,14 @@ export class Bus implements AsyncDisposable {
     this.#assertOpen()
     checkText(service)
     const [options, handler] = optionsAndHandler<ServeOptions<unknown, unknown>>(first, second)
+    return this.#serve(service, options, handler)
+  }
+
+  #serve(
+    service: string,
+    options: ServeOptions<unknown, unknown>,
+    handler: AnyHandler | undefined,
+  ): Server<unknown> {
     const codec = resolveCodec(codecOf(options))
     const json = serveJson(options, codec.id)
     const { maxMessage = DEFAULT_MAX_MESSAGE, maxRequests = DEFAULT_MAX_REQUESTS, wait } = options
@@ -576,12 +588,52 @@ export class Bus implements AsyncDisposable {
     checkText(name)
     checkClaim(options)
     const { signal, ifAvailable = false } = options
+    return this.#claim(name, !ifAvailable, signal)
+  }
+
+  async #claim(name: string, patient: boolean, signal?: AbortSignal, holds = true): Promise<Claim | undefined> {
+    this.#assertOpen()
     throwIfAborted(signal)
     const claim = this.#opened(
-      translated(() => this.#native.claim(name, !ifAvailable)),
+      translated(() => this.#native.claim(name, patient)),
       (native, ended) => new Claim(native, name, ended),
     )
-    return claim.granted(signal)
+    return claim.granted(signal, holds)
+  }
+
+  /**
+   * Joins a service group, of which one member is primary at a time. The member contends for the claim of that name, so
+   * `claims.watch(group)` shows who is primary. Others find members as the service `<group>.member`. Resolves at once:
+   * see `member.primary`.
+   *
+   * Rejects with `ERR_RINGBELL_INVALID_NAME`, `ERR_RINGBELL_INVALID_OPTION`, `ERR_RINGBELL_BUS_DIRECTORY` (the claim's file is
+   * none that can be used), `ERR_RINGBELL_NO_PERMISSION`, `ERR_RINGBELL_RESOURCE` or `ERR_RINGBELL_CLOSED`.
+   */
+  async join(group: string, options: JoinOptions = {}): Promise<Member> {
+    this.#assertOpen()
+    checkText(group)
+    checkJoin(options)
+    const control = controlName(group)
+    // A name that cannot be claimed is refused now. Later errors are events.
+    checkName(control)
+    this.claims.query(group)
+    const contenders = (own: Service): Service[] =>
+      this.services
+        .list()
+        .filter(({ name, id, metadata }) => name === control && id !== own.id && metadata['state'] !== 'draining')
+    const { access } = options
+    const member = new Member({
+      group,
+      options,
+      serve: (metadata, handler) =>
+        this.#serve(control, { codec: 'json', metadata, access }, (request) => handler(request as ControlRequest)),
+      claim: (signal) => this.#claim(group, true, signal, false) as Promise<Claim>,
+      watch: (signal) => this.claims.watch(group, { signal }),
+      others: (own) => contenders(own).length > 0,
+      closed: (one) => this.#open.delete(one),
+    })
+    this.#open.add(member)
+    return member
   }
 
   /**

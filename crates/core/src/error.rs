@@ -206,6 +206,12 @@ pub enum Error {
         /// How it was lost.
         reason: String,
     },
+    /// The member is a standby of its group, so it may not act.
+    #[error("this process is not the primary of '{group}', so nothing was done; the one that is has a record that says so")]
+    NotPrimary {
+        /// The group.
+        group: String,
+    },
 }
 
 /// Every code that [`Error::code`] can answer, in the order of the variants.
@@ -235,6 +241,7 @@ pub const CODES: &[&str] = &[
     "ERR_RINGBELL_DISCONNECTED",
     "ERR_RINGBELL_STATE_FULL",
     "ERR_RINGBELL_CLAIM_LOST",
+    "ERR_RINGBELL_NOT_PRIMARY",
 ];
 
 impl Error {
@@ -297,6 +304,7 @@ impl Error {
             Error::Disconnected { .. } => 22,
             Error::StateFull { .. } => 23,
             Error::ClaimLost { .. } => 24,
+            Error::NotPrimary { .. } => 25,
         }
     }
 }
@@ -372,6 +380,7 @@ mod tests {
             Error::Disconnected { service: s() },
             Error::StateFull { size: 2, limit: 1 },
             Error::ClaimLost { name: s(), reason: s() },
+            Error::NotPrimary { group: s() },
         ]
     }
 
