@@ -2,7 +2,6 @@
 import { fileURLToPath } from 'node:url'
 import type { Bus } from 'ringbell'
 import { ServiceGroup, type ServiceGroupOptions } from 'ringbell/supervise'
-import { PATIENCE_MS } from './patience.js'
 import type { Place } from './place.js'
 
 export const WORKER = fileURLToPath(new URL('../fixtures/supervise/worker.mjs', import.meta.url))
@@ -17,7 +16,7 @@ export function groupOf(at: Place, bus: Bus, mode: Mode, options: Partial<Servic
     command: process.execPath,
     args: [WORKER, 'price', mode],
     env: { IPC_BUS_DIR: at.path, RINGBELL_TEST_PARENT: String(process.pid) },
-    readyTimeout: PATIENCE_MS,
+    readyTimeout: 60_000,
     stdio: 'ignore',
     ...options,
   })
