@@ -10,7 +10,7 @@ import { randomBytes } from 'node:crypto'
 import type { Bus, Server, Service, ServiceEvent } from '../index.js'
 import { failureOf } from '../closing.js'
 import { debug } from '../diagnostics.js'
-import { asRingbellError, RingbellError } from '../errors.js'
+import { RingbellError } from '../errors.js'
 import { membersOf, shown, type ShownOptions } from '../shown.js'
 import { Emitter } from '../wait/emitter.js'
 import { EventQueue } from '../wait/event-queue.js'
@@ -31,7 +31,7 @@ import { serveManager } from './manager-service.js'
 import { MemberCalls } from './member-calls.js'
 import { Place, type PlaceHost } from './place.js'
 import { openProcess, type ProcessHandle } from './process.js'
-import { foreign, managerName, memberInfo, Roster } from './roster.js'
+import { foreign, memberInfo, Roster } from './roster.js'
 import { spawn } from './spawn.js'
 import type { LineListener } from './stdio.js'
 
@@ -72,7 +72,7 @@ export class ServiceGroup extends Emitter<ServiceGroupEvents> implements AsyncDi
   /** This manager, as the metadata of its members names it. */
   readonly id = randomBytes(8).toString('hex')
   /** @internal */
-  readonly logs = new LogBook()
+  logs = new LogBook()
   readonly #bus: Bus
   readonly #options: ServiceGroupOptions
   readonly #policy: GroupPolicy
@@ -223,10 +223,11 @@ export class ServiceGroup extends Emitter<ServiceGroupEvents> implements AsyncDi
     const [manager, calls] = [this.#manager, this.#calls]
     this.#manager = undefined
     this.#calls = undefined
-    // Whoever has asked for the stop waits for the answer.
+    // Whoever reads them, or has asked for the stop, waits for the end of the answer.
+    this.logs.close()
+    this.logs = new LogBook()
     await manager?.close({ grace: LAST_ANSWER })
     await calls?.close()
-    this.logs.close()
     this.#events.add('stopped')
   }
 
@@ -291,27 +292,8 @@ export class ServiceGroup extends Emitter<ServiceGroupEvents> implements AsyncDi
   }
 
   #hear({ type, service }: ServiceEvent): void {
-    if (type === 'removed' && service.name === managerName(this.service) && service.id === this.#managerId()) {
-      void this.#announceAgain()
-      return
-    }
     for (const place of this.#places) place.hear(type, service)
     this.#changed()
-  }
-
-  #managerId(): string | undefined {
-    const { closed = true } = this.#manager ?? {}
-    return closed ? undefined : this.#manager?.service.id
-  }
-
-  /** The bus directory was lost, with the record of this manager. */
-  async #announceAgain(): Promise<void> {
-    try {
-      await this.#manager?.close()
-      if (this.#roster !== undefined) this.#manager = await serveManager(this.#bus, this, this.#managers)
-    } catch (error) {
-      this.#events.add('failed', asRingbellError(error, 'group'), this.#snapshot(undefined, undefined))
-    }
   }
 
   #changed(): void {

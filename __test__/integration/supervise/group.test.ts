@@ -197,16 +197,33 @@ test('a replacement that does not get ready leaves the old one in its place', as
   t.is(group.instances[0]?.state, 'ready')
 })
 
-test('an instance whose record has gone with the directory is started again', async (t) => {
+test('a group whose directory was emptied goes on with its instances', async (t) => {
   const at = place(t, { untidy: true })
   const bus = await at.bus()
-  const group = groupOf(at, bus, 'serve', { replicas: 1, readyTimeout: 2000, minUptime: 0 })
+  const group = groupOf(at, bus, 'serve', { replicas: 1 })
+  const events = heard(group)
+  await group.start()
+  const pids = pidsOf(group)
+  for (const file of readdirSync(at.path)) rmSync(join(at.path, file), { force: true, recursive: true })
+  // Each process announces again what it has.
+  await until(() => events.filter((name) => name === 'ready').length === 2)
+  await until(() => managersOn(bus).length === 1)
+  t.deepEqual(pidsOf(group), pids)
+  t.is(group.instances[0]?.state, 'ready')
+})
+
+test('an instance that does not announce the service any more is started again', async (t) => {
+  const at = place(t)
+  const bus = await at.bus()
+  const group = groupOf(at, bus, 'leave', { replicas: 1, readyTimeout: 5000, maxRestarts: 100 })
   await group.start()
   const [pid] = pidsOf(group)
-  for (const file of readdirSync(at.path)) rmSync(`${at.path}/${file}`, { force: true, recursive: true })
+  // Longer than a start takes: the same limit is for those that start.
+  process.kill(pid as number, 'SIGUSR2')
+  await until(() => group.instances[0]?.state === 'starting')
+  t.is(group.aliveCount, 1)
   await until(() => group.instances[0]?.state === 'ready' && group.instances[0].pid !== pid)
-  await until(() => managersOn(bus).length === 1)
-  t.pass()
+  t.is(group.instances[0]?.restarts, 1)
 })
 
 test('wrong options are refused with their names', async (t) => {
