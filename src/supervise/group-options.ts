@@ -2,6 +2,8 @@
 import { anything, check, duration, flag, integer, LONGEST_MS, nested, oneOf, type Rule, type Rules } from '../check.js'
 import { invalid } from '../invalid.js'
 import { backoff, type BackoffOptions } from '../wait/backoff.js'
+import { checkName } from '../bus/names.js'
+import { managerName } from './names.js'
 import { checkCommandLine, SPAWN, type SpawnOptions } from './spawn.js'
 
 /**
@@ -125,6 +127,9 @@ export interface GroupPolicy {
 export function checkGroup(options: ServiceGroupOptions): void {
   if (options === undefined) throw invalid('options', options, 'must be given')
   check(options, GROUP)
+  checkName(options.service)
+  // The longest name that is made of it.
+  checkName(managerName(options.service))
   checkCommandLine(options.command, options.args ?? [])
   if (options.output !== undefined && options.stdio !== undefined)
     throw invalid('stdio', options.stdio, 'must not be given together with output')

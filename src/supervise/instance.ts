@@ -8,7 +8,8 @@ import { waitFor } from '../wait/waiting.js'
 import { exitedError, type ExitStatus } from './exit.js'
 import type { InstanceState } from './group-options.js'
 import type { ProcessHandle } from './process.js'
-import { memberInfo, type MemberInfo, memberName } from './roster.js'
+import { memberName } from './names.js'
+import { memberInfo, type MemberInfo } from './roster.js'
 
 const NO_MEMBER: MemberInfo = {
   role: undefined,
@@ -24,6 +25,8 @@ export class Instance {
   /** It was asked to end, so its end is no failure. */
   stopping = false
   stalled = false
+  /** It was ready at some time. At its end its records may go before its process. */
+  wasReady: boolean
   readonly #service: string
   /** By id. */
   readonly #announced = new Map<string, Service>()
@@ -36,6 +39,7 @@ export class Instance {
     this.process = process
     this.#service = service
     this.#ready = ready
+    this.wasReady = ready
     this.#changed = changed
   }
 
@@ -69,6 +73,7 @@ export class Instance {
     else if (service.pid === this.process.pid && this.process.announced(service)) {
       this.#announced.set(service.id, service)
     } else return false
+    this.wasReady ||= this.ready
     this.#changed()
     for (const listener of this.#listeners) listener()
     return true

@@ -8,7 +8,7 @@ import type { Bus, Server } from '../index.js'
 import { RingbellError } from '../errors.js'
 import type { GroupInstance } from './group-options.js'
 import type { LogBook, LogLine } from './log-book.js'
-import { managerName } from './roster.js'
+import { managerName } from './names.js'
 
 /** A request to a manager. */
 export type ManagerRequest =

@@ -1,6 +1,7 @@
 /** Calls to the control services of members: one client for all of them, which calls the one that is meant. */
 import type { Bus, Client, Service } from '../index.js'
-import { memberName } from './roster.js'
+import { debug } from '../diagnostics.js'
+import { memberName } from './names.js'
 
 /** What a member answers (src/group/control.ts). */
 export interface MemberStatus {
@@ -22,8 +23,12 @@ export class MemberCalls {
 
   constructor(bus: Bus, service: string) {
     this.#client = bus.connect<Request, MemberStatus>(memberName(service), { codec: 'json', route: 'round-robin' })
-    // Each call tells it.
-    this.#client.catch(() => {})
+    this.#client.then(
+      // A member that has ended meanwhile; its own end is told anyway.
+      (client) => client.on('failed', (error) => debug('asking a member of %s: %s', service, error)),
+      // Each call tells it.
+      () => {},
+    )
   }
 
   /** Rejects with `ERR_RINGBELL_TIMEOUT` if the member does not answer, and as every call does. */

@@ -194,18 +194,25 @@ export class Place {
         this.#wanted = false
         this.#idle = 'stopped'
       } else {
-        const lived = instance.ready && performance.now() - instance.since >= minUptime
-        const { command, pid } = instance.process
-        this.#again(lived, this.error ?? exitedError(`'${command}' (process ${pid})`, status, []))
+        this.#idle = 'backoff'
+        if (instance.wasReady && performance.now() - instance.since >= minUptime) this.#again(true)
+        else void this.#endedEarly(instance, status)
       }
     }
     this.#host.changed()
   }
 
-  #again(lived: boolean, error: RingbellError): void {
+  /** What it has said last may still be on its way. */
+  async #endedEarly({ process }: Instance, status: ExitStatus): Promise<void> {
+    const lines = await process.lastWords()
+    if (!this.#wanted || this.#current !== undefined) return
+    this.#again(false, this.error ?? exitedError(`'${process.command}' (process ${process.pid})`, status, lines))
+  }
+
+  #again(lived: boolean, error?: RingbellError): void {
     const { backoff, maxRestarts } = this.#host.policy
     this.#failures = lived ? 0 : this.#failures + 1
-    if (this.#failures > maxRestarts) return this.#fail(error)
+    if (error !== undefined && this.#failures > maxRestarts) return this.#fail(error)
     const delay = lived ? 0 : pauseAfter(this.#failures, backoff)
     this.#idle = 'backoff'
     this.#host.respawn(this, delay)

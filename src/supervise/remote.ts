@@ -1,11 +1,13 @@
 /** Managers and instances of groups as another process sees them: `ringbell ps`, `restart`, `stop`, `logs` and `top` are made of this. */
 import type { AsyncIteration, Bus, Client, RingbellError, Service } from '../index.js'
 import { check, duration, LONGEST_MS, type Rules, text } from '../check.js'
+import { debug } from '../diagnostics.js'
 import { fromNative } from '../errors.js'
 import type { GroupInstance } from './group-options.js'
 import type { LogLine } from './log-book.js'
 import type { ManagerRequest } from './manager-service.js'
-import { foreign, managerName, memberName } from './roster.js'
+import { managerName, memberName } from './names.js'
+import { foreign } from './roster.js'
 
 /** Which groups to look at. */
 export interface GroupsOptions {
@@ -97,8 +99,11 @@ export class RemoteManager {
     }
   }
 
-  #client(): Promise<Inquirer> {
-    return this.#bus.connect(managerName(this.service), { codec: 'json', route: 'round-robin' }) as Promise<Inquirer>
+  async #client(): Promise<Inquirer> {
+    const client = await this.#bus.connect(managerName(this.service), { codec: 'json', route: 'round-robin' })
+    // The call tells it.
+    client.on('failed', (error) => debug('asking a manager of %s: %s', this.service, error))
+    return client as unknown as Inquirer
   }
 }
 

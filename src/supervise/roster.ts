@@ -6,11 +6,7 @@ import type { Bus, Service, ServiceEvent } from '../index.js'
 import { debug } from '../diagnostics.js'
 import { pauseAfter } from '../wait/backoff.js'
 import type { GroupInstance } from './group-options.js'
-
-/** The control service of members; `bus.join` announces it. */
-export const memberName = (service: string): string => `${service}.member`
-/** That of managers. */
-export const managerName = (service: string): string => `${service}.manager`
+import { managerName, memberName } from './names.js'
 
 export type Role = 'primary' | 'standby'
 

@@ -1,7 +1,7 @@
 /** `ringbell logs <service>`: the output of the instances of a service. */
 import { Command, Option } from 'commander'
 import type { LogLine } from '../../supervise/index.js'
-import { clock } from '../figures.js'
+import { clock, parseAmount } from '../figures.js'
 import { managersOf } from '../managers.js'
 import type { Output } from '../output.js'
 import { runSession, type Session } from '../session.js'
@@ -20,11 +20,7 @@ export function logs(): Command {
     )
     .argument('<service>', 'the service')
     .option('-f, --follow', 'go on with the lines that come')
-    .addOption(
-      new Option('-n, --lines <n>', 'how many of the last lines')
-        .argParser((text) => Number.parseInt(text, 10))
-        .default(10),
-    )
+    .addOption(new Option('-n, --lines <n>', 'how many of the last lines').argParser(parseAmount).default(10))
     .action((service: string, options: CommandOptions, command: Command) =>
       runSession(command, 'fail', (session) => show(session, service, options)),
     )

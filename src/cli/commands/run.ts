@@ -13,7 +13,7 @@ import {
   watchdogInterval,
 } from '../../supervise/index.js'
 import { CommandError, EXIT } from '../exit-codes.js'
-import { counted, duration, DURATIONS, parseCount, parseDuration } from '../figures.js'
+import { counted, duration, DURATIONS, parseAmount, parseCount, parseDuration } from '../figures.js'
 import { withExamples } from '../manual.js'
 import type { Output } from '../output.js'
 import type { FileService } from '../services-file.js'
@@ -52,7 +52,7 @@ export function run(): Command {
       'one that lives for so long is started again at once (default: 1s)',
       parseDuration,
     )
-    .option('--max-restarts <n>', 'so many short lives in a row are a failure (default: 10)', parseCount)
+    .option('--max-restarts <n>', 'so many short lives in a row are no failure yet (default: 10)', parseAmount)
     .option(
       '--heartbeat <duration>',
       'kill an instance that does not answer for this long (default: they are not asked)',
@@ -133,7 +133,8 @@ async function keepUp({ bus, out, signal }: Session, services: readonly FileServ
   } finally {
     notify('STOPPING=1')
     clearInterval(barking)
-    await stopAll(kept)
+    // At the same time: a terminal's Ctrl-C reaches all of them, too.
+    await Promise.all(kept.map(({ group }) => group.stop()))
   }
   return failures.size > 0 ? EXIT.failure : undefined
 }
@@ -210,14 +211,4 @@ async function startAll(kept: readonly Kept[]): Promise<void> {
     return starting
   }
   await Promise.all(kept.map(start))
-}
-
-/** Those first that depend on others. Services that do not depend on each other end at the same time. */
-async function stopAll(kept: readonly Kept[]): Promise<void> {
-  for (let left = [...kept]; left.length > 0;) {
-    const needed = new Set(left.flatMap(({ dependsOn }) => dependsOn))
-    const next = left.filter(({ group }) => !needed.has(group.service))
-    await Promise.all(next.map(({ group }) => group.stop()))
-    left = left.filter((one) => !next.includes(one))
-  }
 }
