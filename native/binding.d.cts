@@ -200,6 +200,8 @@ export declare class NativeChannel {
   record(): string
   /** Replaces the record's metadata by this JSON object. */
   update(metadataJson: string): void
+  /** Replaces the role of the member that serves, in the record, by this JSON object. */
+  setGroup(groupJson: string): void
   /** Closes every connection. */
   close(): void
 }
@@ -342,6 +344,8 @@ export declare class NativePublisher {
   record(): string
   /** Replaces the record's metadata by this JSON object. */
   update(metadataJson: string): void
+  /** Replaces the role of the member that publishes, in the record, by this JSON object. */
+  setGroup(groupJson: string): void
   /** Detaches every view and closes the topic. */
   close(): void
 }

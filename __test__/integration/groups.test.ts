@@ -118,7 +118,7 @@ test('members are found, and asked, through their control service', async (t) =>
   t.is(await codeOf(() => ask(other, { method: 'jump' } as never)), 'ERR_RINGBELL_REMOTE')
 })
 
-test('a manager adds to the metadata by the environment', async (t) => {
+test.serial('a manager adds to the metadata by the environment', async (t) => {
   const at = place(t)
   const bus = await at.bus()
   process.env['RINGBELL_MEMBER'] = '{"manager":"m1","zone":"x"}'

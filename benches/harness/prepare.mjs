@@ -11,7 +11,7 @@ import { crates } from './machine.mjs'
 /** This tree. */
 const HERE = path.resolve(import.meta.dirname, '../..')
 
-const packages = { zeromq: 'zeromq', undici: 'undici', grpc: '@grpc/grpc-js', bun: 'bun' }
+const packages = { zeromq: 'zeromq', undici: 'undici', grpc: '@grpc/grpc-js', bun: 'bun', pm2: 'pm2' }
 
 /** Bun, which runs the same endpoints as Node. */
 export const bun = (benches) => path.join(benches, 'node_modules/.bin/bun')

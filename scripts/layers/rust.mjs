@@ -28,6 +28,7 @@ const ORDER = [
   'port',
   'topic',
   'channel',
+  'group',
   'state',
   'sync',
   'doctor',

@@ -157,7 +157,8 @@ export class Bus implements AsyncDisposable {
     const payloads = new PayloadCodec(codec, { messages: options.schema })
     return this.#opened(
       translated(() => this.#native.publisher(service, json)),
-      (native, closed) => new Publisher<unknown>({ native, payloads, wait: options.wait, closed }),
+      (native, closed) =>
+        new Publisher<unknown>({ native, payloads, wait: options.wait, member: options.member, closed }),
     )
   }
 
@@ -379,18 +380,15 @@ export class Bus implements AsyncDisposable {
     return this.#serve(service, options, handler)
   }
 
-  #serve(
-    service: string,
-    options: ServeOptions<unknown, unknown>,
-    handler: AnyHandler | undefined,
-  ): Server<unknown> {
+  #serve(service: string, options: ServeOptions<unknown, unknown>, handler: AnyHandler | undefined): Server<unknown> {
     const codec = resolveCodec(codecOf(options))
     const json = serveJson(options, codec.id)
-    const { maxMessage = DEFAULT_MAX_MESSAGE, maxRequests = DEFAULT_MAX_REQUESTS, wait } = options
+    const { maxMessage = DEFAULT_MAX_MESSAGE, maxRequests = DEFAULT_MAX_REQUESTS, wait, member } = options
     const payloads = new PayloadCodec(codec, options)
     return this.#opened(
       translated(() => this.#native.serve(service, SERVER_KIND, json)),
-      (native, closed) => new Server<unknown>({ native, payloads, handler, maxMessage, maxRequests, wait, closed }),
+      (native, closed) =>
+        new Server<unknown>({ native, payloads, handler, maxMessage, maxRequests, wait, member, closed }),
     )
   }
 

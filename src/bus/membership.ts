@@ -47,13 +47,23 @@ export abstract class Membership extends Emitter<MemberEvents> {
   abstract include(part: MemberPart): () => void
 }
 
+/** The role, as a record has it. */
+export function roleOf(member: Membership | undefined): RoleInfo | undefined {
+  return member === undefined ? undefined : { role: member.role, epoch: member.epoch }
+}
+
 export const member: Rule = (value) =>
   value instanceof Membership ? undefined : 'must be a member, as bus.join() returns it'
+
+/** Why a term has ended that nobody took away. */
+export function steppedDown({ group }: Membership): RingbellError {
+  return new RingbellError('ERR_RINGBELL_NOT_PRIMARY', `This process has stepped down as the primary of '${group}'.`)
+}
 
 /** The refusal of a part whose member is not primary. */
 export function notPrimary({ group }: Membership): RingbellError {
   return new RingbellError(
     'ERR_RINGBELL_NOT_PRIMARY',
-    `This process is not the primary of '${group}', so nothing was done; connect with route: 'primary' to reach the one that is.`,
+    `This process is a standby for '${group}', so nothing was done; connect with route: 'primary' to reach the primary.`,
   )
 }

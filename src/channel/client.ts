@@ -87,7 +87,13 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Q | R, S = M> extends En
     this.#payloads = parts.payloads
     this.#timeout = parts.timeout
     this.#life = this.live('client', parts, this.#host())
-    this.#dispatcher = new CallDispatcher(this.#life, parts.name, parts.route, () => this.#instances.mismatch)
+    this.#dispatcher = new CallDispatcher(
+      this.#life,
+      parts.name,
+      parts.route,
+      () => this.#instances.mismatch,
+      ({ number }) => this.#instances.serviceOf(number)?.group,
+    )
     this.#instances = new Instances(
       {
         native: parts.native,
@@ -102,6 +108,10 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Q | R, S = M> extends En
           this.#life.events.add('failed', error, service)
         },
         gaveUp: (service, error) => this.#life.events.add('gaveUp', service, error),
+        told: (services) => {
+          this.#dispatcher.learn(services.map(({ group }) => group))
+          this.#waiters.check()
+        },
         broken: (error) => this.#life.broken(error),
       },
     )
@@ -171,7 +181,7 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Q | R, S = M> extends En
   }
 
   /**
-   * A connection, as soon as there is one. It does not wait for further instances: with `route: 'first'`, the default, the client
+   * A connection, as soon as there is one; with `route: 'primary'`, the one to the primary. It does not wait for further instances: with `route: 'first'`, the default, the client
    * connects to one alone. Rejects with `ERR_RINGBELL_CLOSED` or an `AbortError`. If the name is
    * announced as another kind than a server, the message of the `AbortError` says so.
    */
@@ -231,7 +241,8 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Q | R, S = M> extends En
   }
 
   #connected(): Connection<M, S> | undefined {
-    const link = this.#dispatcher.links.find((one) => one.gone === undefined)
+    const { links, target, resends } = this.#dispatcher
+    const link = resends ? target : links.find((one) => one.gone === undefined)
     return link && (connectionOf(link) as Connection<M, S>)
   }
 

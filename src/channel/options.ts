@@ -2,6 +2,7 @@
  * The options of channels and work queues. Options that only TypeScript knows (calls, retries, limits of its own) are
  * checked here. The others go to the core as the user wrote them, and the core checks them.
  */
+import { member, type Membership, roleOf } from '../bus/membership.js'
 import type { Access, Description } from '../bus/options.js'
 import type { Rung } from '../bus/service.js'
 import { isBytes } from '../brand.js'
@@ -76,6 +77,11 @@ export interface ServeOptions<Q = Uint8Array, R = Uint8Array, M = Q | R, S = M, 
   /** The most connections at once, 1 to 65,535, 1,024 by default. Further clients wait. */
   maxConnections?: number | undefined
   /**
+   * The member of a service group that serves. While it is not primary, each call is refused with `ERR_RINGBELL_NOT_PRIMARY`. The record
+   * says whether it is, for clients with `route: 'primary'`.
+   */
+  member?: Membership | undefined
+  /**
    * Let other users connect; by default only root may. Each of these users gets at most as many connections as are
    * still free. Choose `maxRequests` and `maxMessage` by how far you trust them.
    */
@@ -115,8 +121,8 @@ export interface ConnectOptions<Q = Uint8Array, R = Uint8Array, M = Q | R, S = M
   messages?: StandardSchema<S, M> | undefined
   /**
    * Which of several instances a call goes to, `'first'` by default. With `'first'` the client connects to one instance, and to
-   * another one only when that is gone: there is no second `'connected'` while it lives. `'round-robin'` and `'least-busy'` connect to
-   * all.
+   * another one only when that is gone: there is no second `'connected'` while it lives. The others connect to all.
+   * `'primary'` follows the primary of a service group, and sends again what was certainly not handled.
    */
   route?: Route | undefined
   /** Milliseconds for each call without a `timeout` of its own. By default, and with 0, without a limit. Not for streams. */
@@ -133,8 +139,8 @@ export interface ConnectOptions<Q = Uint8Array, R = Uint8Array, M = Q | R, S = M
 /** How to call a handler that answers with a stream. */
 export interface StreamOptions extends SignalOptions {
   /**
-   * The `id` of the one instance that may answer, whatever the route says. Until it is connected the call waits. With the default
-   * route the client connects to one instance only.
+   * The `id` of the one instance that may answer. Until it is connected (with `route: 'primary'`: until it is primary) the call waits.
+   * With the default route the client connects to one instance only.
    */
   instance?: string | undefined
 }
@@ -241,9 +247,12 @@ const CALLS: Rules = {
   messages: standardSchema,
 }
 const WORK: Rules = { ...CHANNEL, schemaId, schema: standardSchema, ...NOT_OF_CALLS }
-const SERVE: Rules = { ...CALLS, maxRequests: COUNT }
+/** The core has an option of that name. */
+const group = notHere('it is what a member says of itself: use member')
+const SERVE: Rules = { ...CALLS, maxRequests: COUNT, member, group }
 const QUEUE: Rules = {
   ...WORK,
+  group,
   limit: COUNT,
   attempts: integer(1, 2 ** 20),
   timeout: TIME,
@@ -253,7 +262,7 @@ const QUEUE: Rules = {
 const CONNECT: Rules = {
   ...CALLS,
   reconnect,
-  route: oneOf('first', 'round-robin', 'least-busy'),
+  route: oneOf('first', 'round-robin', 'least-busy', 'primary'),
   timeout: TIME,
 }
 const WORKER: Rules = { ...WORK, reconnect, concurrency: integer(1, 65_536) }
@@ -265,7 +274,7 @@ const MOST_FDS = 16
 const MOST_FD_DATA = 32_768
 
 export function serveJson(options: ServeOptions<unknown, unknown>, codecId: string): string {
-  return coreJson(options, SERVE, ({ schemaId: schema }) => ({ codec: codecId, schema }))
+  return coreJson(options, SERVE, ({ schemaId: schema, member }) => ({ codec: codecId, schema, group: roleOf(member) }))
 }
 
 export function queueJson(options: QueueOptions<unknown>, codecId: string): string {

@@ -17,7 +17,7 @@ import type { StreamOptions } from './options.js'
 import { Inbox } from './inbox.js'
 import type { Link, Pending } from './link.js'
 import { decodeError } from './remote-error.js'
-import { KIND, NOT_BEGUN, STREAM, STREAM_WINDOW } from './wire.js'
+import { KIND, NOT_BEGUN, NOT_PRIMARY, STREAM, STREAM_WINDOW, TERM_OVER } from './wire.js'
 
 export class ReplyStream implements Pending, Dispatchable, AsyncIteration<unknown> {
   id = 0
@@ -136,15 +136,14 @@ export class ReplyStream implements Pending, Dispatchable, AsyncIteration<unknow
   }
 
   error(flags: number, data: Uint8Array): void {
-    if ((flags & NOT_BEGUN) !== 0 && !this.settled) {
-      this.#link = undefined
-      this.ordinal = 0
-      if (this.#dispatcher.redispatch(this)) return
-    }
-    this.#finish(decodeError(data))
+    if ((flags & NOT_BEGUN) !== 0 && this.#again()) return
+    if ((flags & NOT_PRIMARY) !== 0 && this.#dispatcher.refusedBy(this.#link) && this.#again()) return
+    const error = decodeError(data)
+    this.#finish((flags & TERM_OVER) !== 0 ? outcome(true, error.message) : error)
   }
 
   lost(reached: boolean, why: string): void {
+    if (!reached && this.#dispatcher.resends && this.#again()) return
     this.#finish(this.#dispatcher.closedError() ?? outcome(reached, why))
   }
 
@@ -165,6 +164,14 @@ export class ReplyStream implements Pending, Dispatchable, AsyncIteration<unknow
     } catch (error) {
       this.fail(error)
     }
+  }
+
+  /** Sends the request again, which no handler has begun. */
+  #again(): boolean {
+    if (this.settled) return true
+    this.#link = undefined
+    this.ordinal = 0
+    return this.#dispatcher.redispatch(this)
   }
 
   #took(): void {

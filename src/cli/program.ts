@@ -24,6 +24,7 @@ import { state } from './commands/state.js'
 import { stats } from './commands/stats.js'
 import { stop } from './commands/stop.js'
 import { sub } from './commands/sub.js'
+import { top } from './commands/top.js'
 import { watch } from './commands/watch.js'
 import { work } from './commands/work.js'
 import { EXIT, type ExitCode, exitCodeOf } from './exit-codes.js'
@@ -48,6 +49,7 @@ const COMMANDS = [
   logs,
   restart,
   stop,
+  top,
   hz,
   stats,
   ls,

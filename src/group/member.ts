@@ -9,7 +9,14 @@
  */
 import type { Claim } from '../bus/claim.js'
 import type { ClaimState } from '../bus/claims.js'
-import { type MemberEvents, type MemberPart, Membership, notPrimary, type Role, type RoleInfo } from '../bus/membership.js'
+import {
+  type MemberEvents,
+  type MemberPart,
+  Membership,
+  type Role,
+  type RoleInfo,
+  steppedDown,
+} from '../bus/membership.js'
 import type { Service } from '../bus/service.js'
 import type { Server } from '../channel/server.js'
 import { inSteps } from '../closing.js'
@@ -107,7 +114,7 @@ export class Member extends Membership implements AsyncDisposable {
 
   /** Resolves when it is a standby, at once if it is. Rejects as `primary` does. */
   get standby(): Promise<void> {
-    return this.#when(() => (this.role === 'standby' ? this : undefined)).then(() => {})
+    return this.#standby()
   }
 
   /** Whether it has left its group. */
@@ -233,7 +240,7 @@ export class Member extends Membership implements AsyncDisposable {
 
   /** Asks for the claim, again after each term. It ends when the member no longer contends. */
   async #contend(): Promise<void> {
-    for (let failures = 0; this.#contends; ) {
+    for (let failures = 0; this.#contends;) {
       try {
         const claim = await this.#parts.claim(this.#leaving.signal)
         if (!this.#contends) {
@@ -257,12 +264,20 @@ export class Member extends Membership implements AsyncDisposable {
     this.#claim = claim
     this.#term = term
     this.#become({ role: 'primary', epoch: claim.epoch })
-    void claim.lost.then((reason) => {
-      if (this.#claim !== claim) return
-      this.#fence(reason)
-      this.#letGo(reason)
-    })
+    void this.#attend(claim)
     await term.ended
+  }
+
+  /** A claim that is lost ends its term at once. */
+  async #attend(claim: Claim): Promise<void> {
+    const reason = await claim.lost
+    if (this.#claim !== claim) return
+    this.#fence(reason)
+    this.#letGo(reason)
+  }
+
+  async #standby(): Promise<void> {
+    await this.#when(() => (this.role === 'standby' ? this : undefined))
   }
 
   /** Lets another member have the claim, if there is one that can. It hears of that; the time is for members that cannot take it. */
@@ -283,13 +298,16 @@ export class Member extends Membership implements AsyncDisposable {
   async #endTerm(grace: number): Promise<boolean> {
     const term = this.#term
     if (this.#claim === undefined || term === undefined) return false
-    const reason = notPrimary(this)
+    const reason = steppedDown(this)
     if (this.#state === 'ready') this.#state = 'stepping-down'
     this.#become({ role: 'standby', epoch: term.epoch })
     term.abort(reason)
     await waitFor(
       (waiting) => {
-        this.#settled(term).then(waiting.resolve, waiting.reject)
+        this.#settled(term).then(
+          () => waiting.resolve(),
+          (error) => waiting.reject(error),
+        )
         return () => {}
       },
       { timeout: grace, late: () => LATE },
@@ -397,7 +415,8 @@ function fromEnvironment(): Record<string, unknown> {
   if (text === undefined || text === '') return {}
   try {
     const fields = JSON.parse(text) as unknown
-    if (typeof fields === 'object' && fields !== null && !Array.isArray(fields)) return fields as Record<string, unknown>
+    if (typeof fields === 'object' && fields !== null && !Array.isArray(fields))
+      return fields as Record<string, unknown>
   } catch {
     // Told below.
   }

@@ -10,7 +10,7 @@ import { constants } from 'node:os'
 import type { Readable, Writable } from 'node:stream'
 import type { Service } from '../bus/service.js'
 import { check, duration, integer, LONGEST_MS, type Rules, signal as signalRule } from '../check.js'
-import { failureOf } from '../closing.js'
+import { failureOf, inSteps } from '../closing.js'
 import { debug } from '../diagnostics.js'
 import { RingbellError, translated } from '../errors.js'
 import { invalid } from '../invalid.js'
@@ -179,6 +179,14 @@ export class ProcessHandle {
     return this
   }
 
+  /**
+   * Lets a process go that is not a child of this one: it is not watched any more, and nothing happens to it. A child is watched until
+   * it ends.
+   */
+  close(): void {
+    if (this.#child === undefined && !this.#status.exited) this.#letGo()
+  }
+
   /** What `console.log` shows. */
   [Symbol.for('nodejs.util.inspect.custom')](depth: number | null, options: ShownOptions): string {
     return shown('ProcessHandle', membersOf(this, 'pid', 'command', 'signals', 'status'), depth, options)
@@ -210,17 +218,23 @@ export class ProcessHandle {
   #ended(status: ExitStatus): void {
     this.#status = Object.freeze(status)
     this.#tie?.end()
-    const watched = this.#watched
-    this.#watched = undefined
-    const failure = failureOf(() => {
-      if (watched !== undefined) {
-        poller().remove(watched)
-        if (this.#referenced) poller().drop()
-      }
-      this.#native.close()
-    })
+    const failure = failureOf(() => this.#letGo())
     if (failure !== undefined) debug('letting process %d go: %s', this.pid, failure)
     this.#end(this.#status)
+  }
+
+  #letGo(): void {
+    const watched = this.#watched
+    this.#watched = undefined
+    inSteps(
+      () => {
+        if (watched !== undefined) poller().remove(watched)
+      },
+      () => {
+        if (watched !== undefined && this.#referenced) poller().drop()
+      },
+      () => this.#native.close(),
+    )
   }
 }
 

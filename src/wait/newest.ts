@@ -42,8 +42,12 @@ export class Newest<V extends object> implements AsyncIteration<V> {
     this.#value = undefined
     this.#error = error
     this.#forget()
-    for (let asked = this.#asked.shift(); asked !== undefined; asked = this.#asked.shift())
-      this.#last().then(asked.resolve, asked.reject)
+    for (let asked = this.#asked.shift(); asked !== undefined; asked = this.#asked.shift()) {
+      const failure = this.#error
+      this.#error = undefined
+      if (failure === undefined) asked.resolve({ value: undefined, done: true })
+      else asked.reject(failure)
+    }
     this.#left(this)
   }
 

@@ -206,11 +206,11 @@ pub enum Error {
         /// How it was lost.
         reason: String,
     },
-    /// The member is a standby of its group, so it may not act.
-    #[error("this process is not the primary of '{group}', so nothing was done; the one that is has a record that says so")]
+    /// This process is a standby, and only the primary may act.
+    #[error("this process is a standby for '{name}', so nothing was done; only the primary may act")]
     NotPrimary {
-        /// The group.
-        group: String,
+        /// The service.
+        name: String,
     },
 }
 
@@ -380,7 +380,7 @@ mod tests {
             Error::Disconnected { service: s() },
             Error::StateFull { size: 2, limit: 1 },
             Error::ClaimLost { name: s(), reason: s() },
-            Error::NotPrimary { group: s() },
+            Error::NotPrimary { name: s() },
         ]
     }
 

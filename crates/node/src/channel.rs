@@ -287,6 +287,15 @@ impl NativeChannel {
         })
     }
 
+    /// Replaces the role of the member that serves, in the record, by this JSON object.
+    #[napi]
+    pub fn set_group(&self, env: Env, group_json: String) -> napi::Result<()> {
+        cold(env, || {
+            let group = options::group(&group_json)?;
+            self.cell.core.with(|channel| Ok(channel.set_group(group)?))
+        })
+    }
+
     /// Closes every connection.
     #[napi]
     pub fn close(&self, env: Env) -> napi::Result<()> {

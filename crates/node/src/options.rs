@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use ringbell::Error;
 use ringbell::acquire::Rung;
-use ringbell::bus::{self, Announcement, BusOptions, Record, parse_overflow};
+use ringbell::bus::{self, Announcement, BusOptions, GroupRecord, Record, parse_overflow};
 use ringbell::channel::{ConnectOptions, ServerOptions};
 use ringbell::state::{StateOptions, StateReaderOptions};
 use ringbell::topic::{self, PublisherOptions, Reconnect, SubscriberOptions};
@@ -78,6 +78,7 @@ options! { Publisher for PublisherOptions {
     max_subscribers: u16,
     evict_after: Millis,
     exact_time: bool,
+    group: GroupRecord,
     metadata: Map<String, Value>,
     endpoints: BTreeMap<String, String>,
     codec: String,
@@ -89,6 +90,7 @@ options! { Publisher for PublisherOptions {
 
 options! { Subscriber for SubscriberOptions {
     from: Start,
+    route: Route,
     codec: String,
     schema: String,
     acquire: Acquire,
@@ -124,6 +126,7 @@ options! { Server for ServerOptions {
     capacity: usize,
     offers: Vec<Rung>,
     max_connections: u32,
+    group: GroupRecord,
     metadata: Map<String, Value>,
     endpoints: BTreeMap<String, String>,
     codec: String,
@@ -208,6 +211,11 @@ pub fn connection(json: &str) -> Result<ConnectOptions> {
     read::<Connection>(json)?.put(&mut options);
     options.check()?;
     Ok(options)
+}
+
+/// The role of a member, as its servers and publishers announce it.
+pub fn group(json: &str) -> Result<GroupRecord> {
+    serde_json::from_str(json).map_err(|error| Failure::argument(format!("the role is wrong: {error}")))
 }
 
 /// Parses the JSON object for the option of this name.
@@ -372,6 +380,22 @@ impl From<Start> for topic::Start {
         match start {
             Start::Latest => Self::Latest,
             Start::Earliest => Self::Earliest,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Route {
+    All,
+    Primary,
+}
+
+impl From<Route> for topic::Route {
+    fn from(route: Route) -> Self {
+        match route {
+            Route::All => Self::All,
+            Route::Primary => Self::Primary,
         }
     }
 }

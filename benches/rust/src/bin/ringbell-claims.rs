@@ -12,6 +12,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
+use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 use ringbell_benches::{Arguments, Outcome, Peer, print, roundtrip, say, topics, wait_for_line};
 
@@ -23,6 +24,7 @@ fn main() -> Outcome<()> {
     let arguments = Arguments::parse()?;
     match arguments.scenario.as_str() {
         "handover" => handover(&arguments),
+        "deaths" => deaths(),
         "holder-peer" => {
             let _held = hold(&arguments)?;
             say(&std::process::id().to_string())?;
@@ -78,6 +80,18 @@ fn wait(arguments: &Arguments) -> JoinHandle<Result<Instant, String>> {
         drop(held);
         Ok(acts)
     })
+}
+
+/// For each pid in a line of stdin: says that it is watched, and then when its pidfd has fired, in nanoseconds of CLOCK_MONOTONIC.
+fn deaths() -> Outcome<()> {
+    for line in std::io::stdin().lines() {
+        let died = watch(line?.trim().parse()?)?;
+        say("{\"watching\":true}")?;
+        died.join().map_err(|_| "the one that watches panicked")??;
+        let now = clock_gettime(ClockId::CLOCK_MONOTONIC)?;
+        say(&format!("{{\"died\":\"{}\"}}", now.tv_sec() * 1_000_000_000 + now.tv_nsec()))?;
+    }
+    Ok(())
 }
 
 /// Waits for the death of a process in a thread, and says when it heard of it.

@@ -1,0 +1,8 @@
+// A replica: a member of the group `bench` that answers calls with its pid and epoch.
+
+import { Bus } from '../../index.js'
+
+const bus = await Bus.open()
+const member = await bus.join('bench')
+await bus.serve('bench', { codec: 'json', member }, ({ number }) => ({ number, pid: process.pid, epoch: member.epoch }))
+console.log(JSON.stringify({ ready: process.pid }))
