@@ -112,7 +112,8 @@ export class ProcessHandle {
     if (NUMBER(number) !== undefined) throw invalid('signal', name, 'must be the name of a signal, such as SIGTERM')
     if (this.#status.exited) return false
     if (this.signals === 'pidfd') return translated(() => this.#native.signal(number))
-    return this.#child?.kill(name) ?? false
+    // A zombie would take it.
+    return this.isAlive() && (this.#child?.kill(name) ?? false)
   }
 
   /** Asks it to end, by SIGTERM. `false`: it has ended. */

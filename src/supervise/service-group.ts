@@ -201,7 +201,13 @@ export class ServiceGroup extends Emitter<ServiceGroupEvents> implements AsyncDi
       const { heartbeat } = this.#policy
       if (heartbeat !== undefined) this.#checks = this.#rounds(this.#calls, heartbeat.interval, heartbeat.timeout)
       const orphans = this.#options.adopt === true ? this.#orphans(roster) : []
-      this.#manager = await serveManager(this.#bus, this, this.#managers)
+      const manager = await serveManager(this.#bus, this, this.#managers)
+      // It was stopped meanwhile.
+      if (this.#roster !== roster) {
+        await manager.close()
+        throw stoppedError(this.service)
+      }
+      this.#manager = manager
       for (const place of this.#places) place.start(orphans.shift())
     } else for (const place of this.#places) place.start()
     await this.#when(() => {
@@ -214,9 +220,7 @@ export class ServiceGroup extends Emitter<ServiceGroupEvents> implements AsyncDi
   async #stop(grace: number): Promise<void> {
     this.#checks?.close()
     this.#checks = undefined
-    this.#waiters.fail(
-      new RingbellError('ERR_RINGBELL_CLOSED', `The group '${this.service}' is stopped; start it again.`),
-    )
+    this.#waiters.fail(stoppedError(this.service))
     await this.endInstances(grace)
     this.#roster?.close()
     this.#roster = undefined
@@ -391,6 +395,10 @@ export class ServiceGroup extends Emitter<ServiceGroupEvents> implements AsyncDi
       return result.found
     })
   }
+}
+
+function stoppedError(service: string): RingbellError {
+  return new RingbellError('ERR_RINGBELL_CLOSED', `The group '${service}' is stopped; start it again.`)
 }
 
 /** The primary comes last, so that it moves once. */
