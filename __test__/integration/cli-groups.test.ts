@@ -1,7 +1,9 @@
 /** `run`, `ps`, `logs`, `restart` and `stop`: a service that is kept up, and other terminals that look at it. */
+import { spawnSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
+import { Child } from '../helpers/child.js'
 import { values, type Cli, type Scene, scene } from '../helpers/cli-process.js'
 import { WORKER } from '../helpers/groups.js'
 import { until } from '../helpers/place.js'
@@ -145,6 +147,32 @@ services:
     ready.map(({ service }) => service),
     ['base', 'price', 'price'],
   )
+})
+
+const READER = `
+import socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.bind(sys.argv[1])
+print('bound', flush=True)
+while True:
+    print(s.recv(1000).decode().splitlines()[0], flush=True)
+`
+
+const python = spawnSync('python3', ['--version']).status === 0 ? test : test.skip
+
+python('systemd is told when all are ready, that it works, and that it stops', async (t) => {
+  const stage = scene(t)
+  const socket = join(folder(t), 'notify')
+  const reader = new Child('python3', ['-c', READER, socket])
+  t.teardown(() => reader.ended())
+  await reader.shows('bound')
+  const words = ['run', '--name', 'price', '--ready', 'started', '--', 'sleep', '1000']
+  const run = stage.start(words, { env: { ...env, NOTIFY_SOCKET: socket, WATCHDOG_USEC: '20000' } })
+  await reader.shows(/READY=1\n(.*\n)*WATCHDOG=1\n/)
+  run.kill('SIGTERM')
+  t.is((await run.end).code, 143)
+  await reader.shows('STOPPING=1')
+  t.is(reader.stdout.toString().match(/READY/g)?.length, 1)
 })
 
 test('what is wrong with a file is told with line and column', async (t) => {
