@@ -19,9 +19,9 @@ export interface FileService {
 const DURATIONS = ['minUptime', 'readyTimeout', 'grace', 'delay', 'maxDelay', 'interval', 'timeout']
 /** Options of a group that a file can have. The others are functions. */
 const OPTIONS = [
-  ...['command', 'args', 'replicas', 'dependsOn', 'cwd', 'env', 'uid', 'gid', 'tied', 'autoRespawn', 'backoff'],
-  ...['minUptime', 'maxRestarts', 'readiness', 'readyTimeout', 'grace', 'heartbeat', 'adopt'],
-]
+  'command args replicas dependsOn cwd env uid gid tied autoRespawn backoff',
+  'minUptime maxRestarts readiness readyTimeout grace heartbeat adopt',
+].flatMap((names) => names.split(' '))
 
 type Fail = (node: unknown, message: string) => never
 

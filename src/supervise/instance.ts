@@ -5,7 +5,6 @@
 import type { Service } from '../index.js'
 import { RingbellError } from '../errors.js'
 import { waitFor } from '../wait/waiting.js'
-import { exitedError, type ExitStatus } from './exit.js'
 import type { InstanceState } from './group-options.js'
 import type { ProcessHandle } from './process.js'
 import { memberName } from './names.js'
@@ -91,10 +90,10 @@ export class Instance {
           if (this.ready) waiting.resolve()
         }
         this.#listeners.add(listener)
-        void this.process.exited.then(async (status: ExitStatus) => {
-          const lines = await this.process.lastWords()
-          waiting.reject(exitedError(`${what} did not announce '${this.#service}': it`, status, lines))
-        })
+        const ended = async (): Promise<void> => {
+          waiting.reject(await this.process.endedUnannounced(this.#service))
+        }
+        void ended()
         return () => this.#listeners.delete(listener)
       },
       {

@@ -5,7 +5,7 @@
 import type { Service } from '../index.js'
 import { failureOf } from '../closing.js'
 import { debug } from '../diagnostics.js'
-import { asRingbellError, RingbellError } from '../errors.js'
+import { asRingbellError, type RingbellError } from '../errors.js'
 import { pauseAfter } from '../wait/backoff.js'
 import { exitedError, type ExitStatus } from './exit.js'
 import type { GroupPolicy, InstanceState } from './group-options.js'

@@ -19,7 +19,7 @@ import { membersOf, shown, type ShownOptions } from '../shown.js'
 import { type SignalOptions, throwIfAborted } from '../wait/abort.js'
 import { poller } from '../wait/poller.js'
 import { waitFor } from '../wait/waiting.js'
-import { type ExitStatus, RUNNING } from './exit.js'
+import { exitedError, type ExitStatus, RUNNING } from './exit.js'
 import type { LineReader } from './stdio.js'
 import type { Tie } from './tie.js'
 
@@ -210,6 +210,13 @@ export class ProcessHandle {
       { timeout: LAST_WORDS },
     ).catch(() => {})
     return last
+  }
+
+  /** @internal The error of its end, for those who wait until it has announced a service. */
+  async endedUnannounced(service: string): Promise<RingbellError> {
+    const status = await this.exited
+    const what = `'${this.command}' (process ${this.pid}) did not announce '${service}': it`
+    return exitedError(what, status, await this.lastWords())
   }
 
   #look(): void {

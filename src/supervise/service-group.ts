@@ -337,7 +337,11 @@ export class ServiceGroup extends Emitter<ServiceGroupEvents> implements AsyncDi
     }
     const target = output === undefined ? stdio : listener
     return spawn(command, args, {
-      ...{ cwd, uid, gid, tied, stdio: target },
+      cwd,
+      uid,
+      gid,
+      tied,
+      stdio: target,
       env: { IPC_BUS_DIR: this.#bus.path, ...env, [MEMBER_VARIABLE]: member },
     }).then((started) => (handle = started))
   }

@@ -9,7 +9,6 @@ import { RingbellError } from '../errors.js'
 import { invalid } from '../invalid.js'
 import { type SignalOptions, throwIfAborted } from '../wait/abort.js'
 import { waitFor } from '../wait/waiting.js'
-import { exitedError } from './exit.js'
 import type { ProcessHandle } from './process.js'
 import { checkCommandLine, SPAWN, spawn, type SpawnOptions } from './spawn.js'
 
@@ -90,9 +89,8 @@ export async function announcedBy(started: ProcessHandle, watch: Watch, wanted: 
             if (type !== 'removed' && started.announced(service)) return waiting.resolve(service)
         }
         follow().catch((error: unknown) => waiting.reject(error))
-        void started.exited.then(async (status) => {
-          waiting.reject(exitedError(`${what} did not announce '${name}': it`, status, await started.lastWords()))
-        })
+        const ended = async (): Promise<void> => waiting.reject(await started.endedUnannounced(name))
+        void ended()
         return () => {}
       },
       { timeout, signal, late },

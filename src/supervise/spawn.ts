@@ -8,7 +8,7 @@ import { invalid } from '../invalid.js'
 import { binding } from '../native.js'
 import { spawnError } from './exit.js'
 import { ProcessHandle } from './process.js'
-import { LineReader, planOf, stdio, type StdioOption, type StdioPlan } from './stdio.js'
+import { planOf, readLines, stdio, type StdioOption, type StdioPlan } from './stdio.js'
 import { checkCommand, Tie, type Tied, tiedCommand } from './tie.js'
 
 /** How to start a process. */
@@ -104,10 +104,10 @@ function held(child: ChildProcess, pid: number, command: string, tied: Tied, pla
   child.on('error', () => {})
   const tie = tied === 'none' ? undefined : new Tie(tied, child.stdio[3] as Socket)
   const { stdout, stderr } = plan.listeners
-  if (child.stdout !== null && stdout !== undefined) new LineReader(child.stdout, (line) => stdout(line, 'stdout'))
+  if (child.stdout !== null && stdout !== undefined) readLines(child.stdout, (line) => stdout(line, 'stdout'))
   const errors =
     child.stderr !== null && stderr !== undefined
-      ? new LineReader(child.stderr, (line) => stderr(line, 'stderr'))
+      ? readLines(child.stderr, (line) => stderr(line, 'stderr'))
       : undefined
   try {
     return new ProcessHandle({ pid, command, native: binding().NativeProcess.open(pid), child, tie, stderr: errors })

@@ -93,6 +93,11 @@ const LONGEST_LINE = 65_536
 const KEPT_LINES = 10
 const KEPT_LENGTH = 500
 
+/** Tells each line of a stream. */
+export function readLines(stream: Readable, listener: (line: string) => void): LineReader {
+  return new LineReader(stream, listener)
+}
+
 /** Reads a stream line by line. */
 export class LineReader {
   /** The last lines, cut. */

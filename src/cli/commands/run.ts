@@ -3,6 +3,7 @@
  * ends them when it is ended. It is what a container or a unit of systemd starts.
  */
 import { once } from 'node:events'
+import { debuglog } from 'node:util'
 import { Command, Option } from 'commander'
 import { type Bus, type RingbellError } from '../../index.js'
 import {
@@ -18,6 +19,8 @@ import { withExamples } from '../manual.js'
 import type { Output } from '../output.js'
 import type { FileService } from '../services-file.js'
 import { placeOf, runSession, type Session } from '../session.js'
+
+const debug = debuglog('ringbell')
 
 interface CommandOptions {
   name?: string
@@ -123,12 +126,13 @@ async function keepUp({ bus, out, signal }: Session, services: readonly FileServ
   const barking = watchdog === undefined ? undefined : setInterval(() => notify('WATCHDOG=1'), watchdog)
   try {
     const began = performance.now()
-    const ready = startAll(kept).then(() => {
+    const tellReady = async (): Promise<void> => {
+      await startAll(kept)
       notify(`READY=1\nSTATUS=${counted(kept.length, 'service')} ready`)
       out.note(`ready after ${duration((performance.now() - began) * 1e6)}, on ${placeOf(bus)}; Ctrl-C ends`)
-    })
+    }
     // A place that has failed was told. The others go on, until none is left.
-    ready.catch(() => {})
+    tellReady().catch((error: unknown) => debug('starting: %s', error))
     if (!signal.aborted) await ended
   } finally {
     notify('STOPPING=1')
@@ -153,7 +157,14 @@ function groupOf(bus: Bus, options: ServiceGroupOptions, out: Output): ServiceGr
   const tell = (event: string, one: GroupInstance, text: string, more: object = {}): void => {
     const { service, instance, pid, state, role, epoch, restarts } = one
     out.report(`${service}/${instance}${pid === undefined ? '' : ` (pid ${pid})`} ${text}`, {
-      ...{ event, service, instance, pid, state, role, epoch, restarts },
+      event,
+      service,
+      instance,
+      pid,
+      state,
+      role,
+      epoch,
+      restarts,
       ...more,
     })
   }
