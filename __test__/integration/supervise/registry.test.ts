@@ -4,7 +4,7 @@ import { Registry } from 'ringbell/supervise'
 import { codeOf, place } from '../../helpers/place.js'
 
 test('what is registered is found by name, by prefix and in its domain', async (t) => {
-  const at = place(t)
+  const at = place(t, { untidy: true })
   const [bus, other] = [await at.bus(), await at.bus({ domain: 'lab' })]
   const registry = new Registry(bus)
   const control = 'unix:/run/price.sock'
