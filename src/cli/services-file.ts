@@ -44,7 +44,7 @@ export function readServices(path: string, check: (options: ServiceGroupOptions)
   const found = (services as unknown as YAMLMap).items.map(({ key, value }) =>
     oneService(text(key), key, value, check, fail),
   )
-  checkDependencies(found, services as unknown as YAMLMap, fail)
+  checkDependencies(found, services, fail)
   return found
 }
 

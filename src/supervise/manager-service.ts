@@ -37,9 +37,11 @@ export interface Managed {
 /** Announces a manager. `managers`: its id, and those of dead managers whose instances it has. */
 export function serveManager(bus: Bus, group: Managed, managers: readonly string[]): Promise<Server<unknown>> {
   const metadata = { manager: group.id, managers }
-  return bus.serve(managerName(group.service), { codec: 'json', metadata }, (request, { signal }) =>
-    answer(group, request, signal),
-  ) as Promise<Server<unknown>>
+  return bus.serve<unknown, unknown, unknown>(
+    managerName(group.service),
+    { codec: 'json', metadata },
+    (request, { signal }) => answer(group, request, signal),
+  )
 }
 
 async function answer(

@@ -229,8 +229,7 @@ test('an instance that does not announce the service any more is started again',
 test('wrong options are refused with their names', async (t) => {
   const at = place(t)
   const bus = await at.bus()
-  const group = (options: object): unknown =>
-    new ServiceGroup(bus, { service: 'price', command: 'true', ...options } as never)
+  const group = (options: object): unknown => new ServiceGroup(bus, { service: 'price', command: 'true', ...options })
   for (const [options, name] of [
     [{ replicas: 0 }, 'replicas'],
     [{ command: '' }, 'command'],
