@@ -20,7 +20,7 @@ const DURATIONS = ['minUptime', 'readyTimeout', 'grace', 'delay', 'maxDelay', 'i
 /** Options of a group that a file can have. The others are functions. */
 const OPTIONS = [
   'command args replicas dependsOn cwd env uid gid tied autoRespawn backoff',
-  'minUptime maxRestarts readiness readyTimeout grace heartbeat adopt',
+  'minUptime maxRestarts readiness readyTimeout grace heartbeat adopt log',
 ].flatMap((names) => names.split(' '))
 
 type Fail = (node: unknown, message: string) => never
@@ -63,20 +63,27 @@ function oneService(
       fail(key, `services.${name}.${option} is not known; the options are ${OPTIONS.join(', ')}`)
     try {
       values[option] = converted(option, plain(node))
-      if (option !== 'dependsOn' && option !== 'args' && option !== 'command')
+      if (option === 'log') values[option] = logFile(values[option])
+      else if (option !== 'dependsOn' && option !== 'args' && option !== 'command')
         check({ service: name, command: 'true', [option]: values[option] })
     } catch (error) {
       fail(node ?? key, `services.${name}: ${(error as Error).message}`)
     }
   }
-  const { command: words, args = [], dependsOn = [], ...others } = values
+  const { command: words, args = [], dependsOn = [], log, ...others } = values
   const [command, ...first] =
     wordsOf(words) ??
     fail(value.get('command', true) ?? at, `services.${name}.command must be a command, or a list of words`)
   const needed =
     list(dependsOn) ?? fail(value.get('dependsOn', true), `services.${name}.dependsOn must be a list of services`)
   const more = list(args) ?? fail(value.get('args', true), `services.${name}.args must be a list of words`)
-  const options = { ...others, service: name, command: command ?? '', args: [...first, ...more] }
+  const options = {
+    ...others,
+    stdio: log as ServiceGroupOptions['stdio'],
+    service: name,
+    command: command ?? '',
+    args: [...first, ...more],
+  }
   try {
     check(options)
   } catch (error) {
@@ -104,6 +111,11 @@ function checkDependencies(services: readonly FileService[], map: YAMLMap, fail:
 function wordsOf(value: unknown): string[] | undefined {
   if (typeof value !== 'string') return list(value)
   return /["'$`\\|&;<>]/.test(value) ? undefined : value.trim().split(/\s+/)
+}
+
+function logFile(value: unknown): { file: string } {
+  if (typeof value !== 'string' || value === '') throw new TypeError('log must be the path of a file')
+  return { file: value }
 }
 
 function list(value: unknown): string[] | undefined {

@@ -9,6 +9,7 @@ import { type Bus, type RingbellError } from '../../index.js'
 import {
   type GroupInstance,
   notify,
+  type OutputListener,
   ServiceGroup,
   type ServiceGroupOptions,
   watchdogInterval,
@@ -32,6 +33,7 @@ interface CommandOptions {
   heartbeat?: number
   ready?: 'announced' | 'started'
   tied?: 'none' | 'process' | 'tree'
+  log?: string
   adopt: boolean
   respawn: boolean
 }
@@ -73,6 +75,7 @@ export function run(): Command {
         'what ends even if this process is killed: nothing, each process, or with all that it has started',
       ).choices(['none', 'process', 'tree']),
     )
+    .option('--log <file>', 'append the output of the instances to a file, in place of printing it')
     .option('--no-adopt', 'do not take over instances whose manager was killed')
     .option('--no-respawn', 'do not start instances again')
   return withExamples(command, [
@@ -84,7 +87,7 @@ export function run(): Command {
 }
 
 async function servicesOf(bus: Bus, words: readonly string[], options: CommandOptions): Promise<FileService[]> {
-  const { name, heartbeat, respawn, ready, adopt, ...same } = options
+  const { name, heartbeat, respawn, ready, adopt, log, ...same } = options
   const [command, ...args] = words
   if (name === undefined) {
     if (command === undefined || args.length > 0)
@@ -103,9 +106,10 @@ async function servicesOf(bus: Bus, words: readonly string[], options: CommandOp
   const beats =
     heartbeat === undefined ? {} : { heartbeat: { timeout: heartbeat, interval: Math.max(10, heartbeat / 3) } }
   const readiness = ready === undefined ? {} : { readiness: ready }
+  const stdio = log === undefined ? {} : { stdio: { file: log } }
   return [
     {
-      options: { ...same, ...beats, ...readiness, adopt, autoRespawn: respawn, service: name, command, args },
+      options: { ...same, ...beats, ...readiness, ...stdio, adopt, autoRespawn: respawn, service: name, command, args },
       dependsOn: [],
     },
   ]
@@ -143,16 +147,21 @@ async function keepUp({ bus, out, signal }: Session, services: readonly FileServ
   return failures.size > 0 ? EXIT.failure : undefined
 }
 
+/** Prints each line with the instance that wrote it. */
+function printed(out: Output): OutputListener {
+  return (line, stream, { service, instance, pid }) => {
+    if (out.json) void out.value({ event: 'output', service, instance, pid, stream, line })
+    else void out.line(`${out.paint(stream === 'stderr' ? 'yellow' : 'cyan', `${service}/${instance}`)}  ${line}`)
+  }
+}
+
 function groupOf(bus: Bus, options: ServiceGroupOptions, out: Output): ServiceGroup {
   // They are not what the service manager of this process waits for.
   const env = { ...options.env, NOTIFY_SOCKET: undefined, WATCHDOG_USEC: undefined, WATCHDOG_PID: undefined }
   const group = new ServiceGroup(bus, {
     ...options,
     env,
-    output: (line, stream, { service, instance, pid }) => {
-      if (out.json) void out.value({ event: 'output', service, instance, pid, stream, line })
-      else void out.line(`${out.paint(stream === 'stderr' ? 'yellow' : 'cyan', `${service}/${instance}`)}  ${line}`)
-    },
+    ...(options.stdio === undefined ? { output: printed(out) } : {}),
   })
   const tell = (event: string, one: GroupInstance, text: string, more: object = {}): void => {
     const { service, instance, pid, state, role, epoch, restarts } = one
