@@ -72,7 +72,7 @@ const EXAMPLES = [
   'ringbell claim backup -- ./backup.sh     runs it in one process at a time',
   'ringbell state watch limits              prints a value, and each change',
   'ringbell lock db -- ./migrate.sh         waits for its turn, as flock(1) does',
-  'ringbell run --name price -- node worker.js   keeps instances up, with a primary',
+  'ringbell run services.yaml               keeps services up, with a primary',
   "ringbell hz 'sensors.*'                  rates and latencies",
   'ringbell doctor                          what this machine allows',
 ]
