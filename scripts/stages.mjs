@@ -66,6 +66,9 @@ const CHANNELS = ['__test__/integration/channel.test.ts']
 /** What other users get from topics and channels. */
 const ACCESS = ['__test__/integration/access.test.ts', '__test__/integration/access-channels.test.ts']
 
+/** Processes are held without pidfds. */
+const NO_PIDFD = 'pidfd_open=EPERM'
+
 // Tests of the binding would need Node's symbols, so it is tested from Node.
 const WORKSPACE = ['--workspace', '--exclude', 'ringbell-node']
 const MODELS = {
@@ -128,6 +131,14 @@ function rungs() {
       both(`${rung} forced`, suites, { IPC_BUS_ACQUIRE: rung, RINGBELL_TEST_RUNG: rung }),
     ),
     both('polling forced', registry, polling, skipped),
+    [
+      under(
+        NO_PIDFD,
+        nodeTests(`${NO_PIDFD}: Node`, ['__test__/integration/supervise/process.test.ts'], {
+          RINGBELL_TEST_SYSCALLS: NO_PIDFD,
+        }),
+      ),
+    ],
   ]
   return [
     check('oldsys', ['cargo', 'build', '-p', 'oldsys']),

@@ -43,6 +43,7 @@ export type {
   RingOptions,
   RunOptions,
   ServeOptions,
+  StreamOptions,
   WorkerOptions,
 } from './channel/options.js'
 export type { Queue, QueueEvents } from './channel/queue.js'

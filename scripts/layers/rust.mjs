@@ -20,6 +20,7 @@ const ORDER = [
   'error',
   'sys',
   'record',
+  'process',
   'reactor',
   'bus',
   'segment',

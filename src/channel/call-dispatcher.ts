@@ -12,6 +12,7 @@ import type { Endpoint } from './endpoint.js'
 import type { Life } from './life.js'
 import type { Link } from './link.js'
 import { PrimaryRoute } from './primary-route.js'
+import { connectionOf } from './peers.js'
 import { type Route, Routing } from './routing.js'
 
 /** A call, or a stream that has not begun. */
@@ -19,6 +20,8 @@ export interface Dispatchable {
   readonly settled: boolean
   /** Neither a timeout nor a signal ends it. */
   readonly endless: boolean
+  /** The id of the one instance that it is for. */
+  readonly instance: string | undefined
   /** Encodes it before it waits for a connection or a schema, so that a wrong value is refused at once. An error settles it. */
   prepare(): void
   /** Sends it over this link. `false`: the link is gone. */
@@ -206,12 +209,16 @@ export class CallDispatcher {
   }
 
   #put(one: Dispatchable): void {
-    for (let link = this.#routing.pick(this.#links); link !== undefined; link = this.#routing.pick(this.#links))
-      if (one.sendOn(link)) return
+    for (let link = this.#pick(one); link !== undefined; link = this.#pick(one)) if (one.sendOn(link)) return
     one.prepare()
     if (one.settled) return
     this.#waiting.add(one)
     if (one.endless && !this.#said) this.#patience ??= setTimeout(() => this.#say(), SAY_AFTER).unref()
+  }
+
+  #pick({ instance }: Dispatchable): Link | undefined {
+    if (instance === undefined) return this.#routing.pick(this.#links)
+    return this.#routing.pick(this.#links.filter((link) => connectionOf(link)?.service?.id === instance))
   }
 
   #say(): void {

@@ -33,6 +33,7 @@ export class Call implements Pending, Dispatchable {
   readonly promise: Promise<unknown>
   id = 0
   ordinal = 0
+  instance: string | undefined = undefined
   readonly #dispatcher: CallDispatcher
   readonly #payloads: PayloadCodec
   /** The request as given. It is encoded again if the call is made again. */

@@ -20,7 +20,7 @@ import type { Connection } from './connection.js'
 import { type Expectation, Instances } from './instances.js'
 import { EndpointOwner, type Life, type LifeHost, type LifeParts } from './life.js'
 import type { EndReason } from './link.js'
-import { type CallOptions, checkCall, checkServerStats } from './options.js'
+import { type CallOptions, checkCall, checkServerStats, checkStream, type StreamOptions } from './options.js'
 import { connectionOf } from './peers.js'
 import { ReplyStream } from './reply-stream.js'
 import type { Route } from './routing.js'
@@ -173,11 +173,11 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Q | R, S = M> extends En
    *
    * @throws {RingbellError} and rejects, as `call` does.
    */
-  stream(request: Q, options: SignalOptions = {}): AsyncIteration<R> {
-    checkSignal(options)
+  stream(request: Q, options: StreamOptions = {}): AsyncIteration<R> {
+    checkStream(options)
     this.#life.assertOpen()
     const want = (waits: boolean): void => (waits ? this.#life.endpoint.want() : this.#life.endpoint.unwant())
-    return new ReplyStream(this.#dispatcher, this.#payloads, request, want, options.signal) as AsyncIteration<R>
+    return new ReplyStream(this.#dispatcher, this.#payloads, request, want, options) as AsyncIteration<R>
   }
 
   /**
@@ -229,13 +229,14 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Q | R, S = M> extends En
 
   #adjust(call: Call, options: CallOptions): void {
     checkCall(options)
-    const { timeout = this.#timeout, signal, idempotent, into } = options
+    const { timeout = this.#timeout, signal, idempotent, into, instance } = options
     throwIfAborted(signal)
     if (into !== undefined) {
       if (!this.#payloads.own) throw invalid('into', into, 'works only with the codec bytes')
       call.into(into)
     }
     if (idempotent === true) call.repeatable()
+    call.instance = instance
     call.limit(timeout, signal)
   }
 

@@ -19,6 +19,7 @@ import {
   oneOf,
   type Rules,
   signal,
+  text,
 } from '../check.js'
 import { invalid } from '../invalid.js'
 import type { CodecOption } from '../codec/index.js'
@@ -135,7 +136,16 @@ export interface ConnectOptions<Q = Uint8Array, R = Uint8Array, M = Q | R, S = M
   acquire?: Rung | 'auto' | undefined
 }
 
-export interface CallOptions extends SignalOptions {
+/** How to call a handler that answers with a stream. */
+export interface StreamOptions extends SignalOptions {
+  /**
+   * The `id` of the one instance that may answer. Until it is connected (with `route: 'primary'`: until it is primary) the call waits.
+   * With the default route the client connects to one instance only.
+   */
+  instance?: string | undefined
+}
+
+export interface CallOptions extends StreamOptions {
   /** Milliseconds until the call fails with `ERR_RINGBELL_TIMEOUT`, and the handler's signal fires; 0: never. */
   timeout?: number | undefined
   /** Handling it twice does no harm. If its server is gone and the outcome is unknown, the call is made again, up to 3 times. */
@@ -256,7 +266,8 @@ const CONNECT: Rules = {
   timeout: TIME,
 }
 const WORKER: Rules = { ...WORK, reconnect, concurrency: integer(1, 65_536) }
-const CALL: Rules = { signal, timeout: TIME, idempotent: flag, into: bytesOnly }
+const STREAM: Rules = { signal, instance: text(64) }
+const CALL: Rules = { ...STREAM, timeout: TIME, idempotent: flag, into: bytesOnly }
 const SERVER_STATS: Rules = { signal, timeout: TIME, connection: anything }
 const CLOSE: Rules = { grace: TIME }
 const MOST_FDS = 16
@@ -280,6 +291,10 @@ export function workerJson(options: WorkerOptions<unknown>): string {
 
 export function checkCall(options: CallOptions): void {
   check(options, CALL)
+}
+
+export function checkStream(options: StreamOptions): void {
+  check(options, STREAM)
 }
 
 export function checkPush(options: PushOptions): void {

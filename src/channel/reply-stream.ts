@@ -13,6 +13,7 @@ import type { AsyncIteration } from '../wait/async-iteration.js'
 import { Iteration } from '../wait/iteration.js'
 import type { CallDispatcher, Dispatchable } from './call-dispatcher.js'
 import { outcome } from './call.js'
+import type { StreamOptions } from './options.js'
 import { Inbox } from './inbox.js'
 import type { Link, Pending } from './link.js'
 import { decodeError } from './remote-error.js'
@@ -22,6 +23,7 @@ export class ReplyStream implements Pending, Dispatchable, AsyncIteration<unknow
   id = 0
   ordinal = 0
   settled = false
+  readonly instance: string | undefined
   readonly #dispatcher: CallDispatcher
   readonly #payloads: PayloadCodec
   readonly #inbox: Inbox<unknown>
@@ -39,9 +41,10 @@ export class ReplyStream implements Pending, Dispatchable, AsyncIteration<unknow
     payloads: PayloadCodec,
     request: unknown,
     want: (waits: boolean) => void,
-    signal?: AbortSignal,
+    { signal, instance }: StreamOptions,
   ) {
     throwIfAborted(signal)
+    this.instance = instance
     this.#dispatcher = dispatcher
     this.#payloads = payloads
     this.#request = request

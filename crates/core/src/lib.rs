@@ -162,6 +162,7 @@ mod handshake;
 #[path = "../tests/harness/mod.rs"]
 mod harness;
 mod port;
+pub mod process;
 mod reactor;
 mod record;
 pub mod segment;

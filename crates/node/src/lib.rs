@@ -17,6 +17,7 @@ mod lifecycle;
 mod options;
 mod poll_loop;
 mod poller;
+mod process;
 mod publisher;
 mod raw;
 mod state;

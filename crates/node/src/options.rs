@@ -6,11 +6,12 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ringbell::Error;
 use ringbell::acquire::Rung;
-use ringbell::bus::{self, Announcement, BusOptions, GroupRecord, parse_overflow};
+use ringbell::bus::{self, Announcement, BusOptions, GroupRecord, Record, parse_overflow};
 use ringbell::channel::{ConnectOptions, ServerOptions};
 use ringbell::state::{StateOptions, StateReaderOptions};
 use ringbell::topic::{self, PublisherOptions, Reconnect, SubscriberOptions};
@@ -454,4 +455,13 @@ impl From<Reconnecting> for Reconnect {
         }
         core
     }
+}
+
+/// Parses a record that JS got from the bus. The rules are those for a record that is read from the bus.
+pub fn record(json: &str) -> Result<Arc<Record>> {
+    let fields = object("record", json)?;
+    let text = |name| fields.get(name).and_then(|value| value.as_str()).unwrap_or_default();
+    let owner = fields.get("uid").and_then(|uid| uid.as_u64()).and_then(|uid| u32::try_from(uid).ok());
+    let name = format!("{}@{}.json", text("service"), text("id"));
+    Ok(Arc::new(Record::parse(&name, owner.unwrap_or(u32::MAX), json.as_bytes())?))
 }
