@@ -6,11 +6,21 @@ use ringbell_ring::layout::MAX_CAPACITY;
 use ringbell_ring::{BATCH_OVERHEAD, Start, padded};
 use serde_json::{Map, Value};
 
-use super::writer::Layout;
 use crate::error::{Error, Result};
 use crate::record::{Access, Overflow, Rung, StateKind, StateRecord};
 use crate::segment;
 use crate::topic::{PublisherOptions, SubscriberOptions};
+
+/// How the messages of a kind of state lie in its ring.
+pub(super) struct Layout {
+    pub(super) kind: StateKind,
+    /// Bytes of a message besides its value.
+    pub(super) extra: usize,
+    /// A message takes at most this part of the ring.
+    pub(super) part: usize,
+    /// The smallest ring that is chosen when none is asked for.
+    pub(super) smallest: usize,
+}
 
 /// How a state behaves.
 ///

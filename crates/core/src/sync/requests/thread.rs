@@ -1,14 +1,16 @@
-//! The thread of a member. It sleeps on the member's bell while requests wait, and ends soon after the last one.
+//! The thread of a member, which the first request that waits begins. It sleeps on the member's bell while requests wait,
+//! and ends soon after the last one.
 //!
 //! It never calls into anything of the caller: it puts answers into the inbox, whose descriptor wakes the event loop.
 
-use std::sync::Weak;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::waits::{Settlement, asyncs_of, locked};
+use super::Answer;
+use super::waits::{Settlement, Wait, asyncs_of, locked};
 use crate::error::{Error, Result};
 use crate::segment::MappedTable;
 use crate::sync::member::Member;
@@ -27,6 +29,47 @@ pub(super) fn spawn(name: &str, call: impl FnOnce() + Send + 'static) -> Result<
     })
 }
 
+impl Member {
+    /// Answers at once, or makes the member's thread wait.
+    pub(super) fn begin_async(self: &Arc<Self>, mut wait: Wait) -> Result<Option<Answer>> {
+        self.check()?;
+        let shared = asyncs_of(self);
+        let mut asyncs = locked(&shared);
+        // The bell is read by the thread before it looks, so what rings from here on is seen.
+        match wait.advance() {
+            Ok(true) => {
+                drop(asyncs);
+                return Ok(Some(wait.finish()));
+            }
+            Err(error) => {
+                drop(asyncs);
+                wait.withdraw();
+                return Err(error);
+            }
+            Ok(false) => {}
+        }
+        self.ensure_kept();
+        let (member, table) = (Arc::downgrade(self), Arc::clone(&self.table.mapped));
+        if !asyncs.runs
+            && let Err(error) = spawn("ringbell-wait", move || serve(&member, &table))
+        {
+            drop(asyncs);
+            wait.withdraw();
+            return Err(error);
+        }
+        asyncs.runs = true;
+        let queued = wait.place.is_none();
+        asyncs.waits.push_back(wait);
+        self.queued.store(asyncs.queued(), Ordering::SeqCst);
+        drop(asyncs);
+        if queued {
+            // A place may have become free before it was known that somebody waits for one.
+            self.ring_own();
+        }
+        Ok(None)
+    }
+}
+
 /// What the thread of a member does. It keeps the table mapped, and does not keep the member: only requests do.
 pub(super) fn serve(member: &Weak<Member>, table: &MappedTable) {
     let mut idle_since: Option<Instant> = None;
@@ -37,7 +80,7 @@ pub(super) fn serve(member: &Weak<Member>, table: &MappedTable) {
             let mut asyncs = locked(&shared);
             let settled = asyncs.settle();
             member.queued.store(asyncs.queued(), Ordering::SeqCst);
-            let idle = asyncs.is_empty();
+            let idle = asyncs.waits.is_empty();
             idle_since = if idle { idle_since.or_else(|| Some(Instant::now())) } else { None };
             let over = idle_since.is_some_and(|since| since.elapsed() >= LINGER) || member.check().is_err();
             asyncs.runs = !(idle && over);

@@ -5,12 +5,10 @@
 //! put. `Requests` begins and cancels them; the member's `thread` settles them.
 
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ringbell_ring::table::{Taken, Want};
 
-use super::thread::{serve, spawn};
 use super::{Answer, Settled};
 use crate::error::Result;
 use crate::reactor::Inbox;
@@ -21,7 +19,7 @@ use crate::sync::member::Member;
 #[derive(Default)]
 pub(super) struct Asyncs {
     /// In the order in which they came. The first ones have places.
-    waits: VecDeque<Wait>,
+    pub(super) waits: VecDeque<Wait>,
     /// Whether the member's thread runs.
     pub(super) runs: bool,
 }
@@ -40,7 +38,7 @@ pub(super) fn locked(asyncs: &Mutex<Asyncs>) -> MutexGuard<'_, Asyncs> {
 pub(super) struct Wait {
     token: u64,
     inbox: Arc<Inbox<Settled>>,
-    place: Option<usize>,
+    pub(super) place: Option<usize>,
     ticket: u64,
     /// What was taken so far. Dropping it gives that back.
     hold: Hold,
@@ -66,7 +64,7 @@ impl Wait {
     }
 
     /// Takes what can be taken now. True: it has everything.
-    fn advance(&mut self) -> Result<bool> {
+    pub(super) fn advance(&mut self) -> Result<bool> {
         let member = Arc::clone(&self.hold.member);
         let want = self.hold.want;
         while let Some(cell) = self.rest.front().copied() {
@@ -106,7 +104,7 @@ impl Wait {
     }
 
     /// Withdraws what was asked for, gives the place back, and with it everything that was taken.
-    fn withdraw(mut self) {
+    pub(super) fn withdraw(mut self) {
         if let Some(place) = self.place.take() {
             let member = Arc::clone(&self.hold.member);
             if let Some(cell) = self.rest.front()
@@ -120,7 +118,7 @@ impl Wait {
     }
 
     /// The answer, once everything was taken.
-    fn finish(mut self) -> Answer {
+    pub(super) fn finish(mut self) -> Answer {
         if let Some(place) = self.place.take() {
             self.hold.member.free_place(place);
         }
@@ -139,45 +137,6 @@ fn accept(member: &Member, place: usize) -> Result<Option<Taken>> {
 }
 
 impl Member {
-    /// Answers at once, or makes the member's thread wait.
-    pub(super) fn begin_async(self: &Arc<Self>, mut wait: Wait) -> Result<Option<Answer>> {
-        self.check()?;
-        let shared = asyncs_of(self);
-        let mut asyncs = locked(&shared);
-        // The bell is read by the thread before it looks, so what rings from here on is seen.
-        match wait.advance() {
-            Ok(true) => {
-                drop(asyncs);
-                return Ok(Some(wait.finish()));
-            }
-            Err(error) => {
-                drop(asyncs);
-                wait.withdraw();
-                return Err(error);
-            }
-            Ok(false) => {}
-        }
-        self.ensure_kept();
-        let (member, table) = (Arc::downgrade(self), Arc::clone(&self.table.mapped));
-        if !asyncs.runs
-            && let Err(error) = spawn("ringbell-wait", move || serve(&member, &table))
-        {
-            drop(asyncs);
-            wait.withdraw();
-            return Err(error);
-        }
-        asyncs.runs = true;
-        let queued = wait.place.is_none();
-        asyncs.waits.push_back(wait);
-        self.queued.store(asyncs.queued(), Ordering::SeqCst);
-        drop(asyncs);
-        if queued {
-            // A place may have become free before it was known that somebody waits for one.
-            self.ring_own();
-        }
-        Ok(None)
-    }
-
     /// Withdraws a request. False: it was answered.
     pub(super) fn cancel_async(&self, inbox: &Arc<Inbox<Settled>>, token: u64) -> bool {
         let shared = asyncs_of(self);
@@ -192,10 +151,6 @@ impl Member {
 }
 
 impl Asyncs {
-    pub(super) fn is_empty(&self) -> bool {
-        self.waits.is_empty()
-    }
-
     /// How many requests wait for a place.
     pub(super) fn queued(&self) -> usize {
         self.waits.iter().filter(|wait| wait.place.is_none()).count()
