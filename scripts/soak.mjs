@@ -17,7 +17,7 @@ const FAILOVERS_A_SECOND = 2
 const WAKES_A_SECOND = 200_000
 const HANDSHAKES_A_SECOND = 500
 /** Of processes that take turns, and of writers of states. */
-const TURN_KILLS_A_SECOND = 30
+const TURN_KILLS_A_SECOND = 8
 
 const wakeHunt = ['cargo', 'run', '--release', '-p', 'ringbell-ring', '--example', 'wake_hunt', '--']
 /** @type {(program: string, ...filter: string[]) => string[]} */
