@@ -1,7 +1,7 @@
 // @ts-check
 /**
  * npm run soak [-- SECONDS]: the hunts that are too long for `npm test`, which runs each of them for a short time. They are
- * kills of either side, the failure of each system call, hostile callbacks, calls of the binding that fail, lost wake-ups,
+ * kills of either side, failovers, the failure of each system call, hostile callbacks, calls of the binding that fail, lost wake-ups,
  * and the fuzz targets if cargo-fuzz and a nightly compiler are installed. SECONDS (an hour by default) is divided among
  * them. The n-th failure needs hours of its own to try all: a shorter hunt has some of each scenario. Any failure
  * ends the run with exit code 1.
@@ -9,10 +9,11 @@
 import { run, script, SILENCE } from './project.mjs'
 
 const seconds = Number(process.argv[2] ?? 3600)
-const share = Math.max(10, Math.floor(seconds / 8))
+const share = Math.max(10, Math.floor(seconds / 9))
 
 /** Rates on two cores of 2026, rounded down. They only convert a share of the time to a count. */
 const KILLS_A_SECOND = 10
+const FAILOVERS_A_SECOND = 2
 const WAKES_A_SECOND = 200_000
 const HANDSHAKES_A_SECOND = 500
 
@@ -30,6 +31,11 @@ const hunts = [
     name: 'kills of those who hold a claim or wait for one',
     command: ['cargo', 'test', '--release', '-p', 'ringbell', '--test', 'claims', 'killed_at_random'],
     env: { CLAIM_KILLS: String(share * KILLS_A_SECOND) },
+  },
+  {
+    name: 'primaries of a group that are killed, stopped and stepped down',
+    command: [process.execPath, 'node_modules/ava/entrypoints/cli.mjs', '__test__/fault/groups.test.ts'],
+    env: { RINGBELL_TEST_FAILOVERS: String(share * FAILOVERS_A_SECOND) },
   },
   {
     name: 'handshakes with servers that die, hang and refuse',

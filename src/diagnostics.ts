@@ -53,8 +53,8 @@ export const channels = {
   state: { opened: channel('ringbell:state:opened'), closed: channel('ringbell:state:closed') },
   stateReader: ofEndpoint('stateReader', 'attached', 'ended', 'failed', 'gaveUp'),
   queue: ofEndpoint('queue', 'connected', 'disconnected', 'failed', 'deadLetter'),
-  member: ofEndpoint('member', 'role', 'failed'),
   worker: ofEndpoint('worker', 'connected', 'disconnected', 'failed', 'gaveUp'),
+  member: ofEndpoint('member', 'role', 'failed'),
 } as const
 
 /** Prints only with `NODE_DEBUG=ringbell`. */

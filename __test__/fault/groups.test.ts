@@ -157,4 +157,8 @@ test.serial('a primary that was stopped goes on, and is still the only one', asy
   t.like(await client.call({ number: 2 }), { number: 2, pid, epoch })
   await client.close()
   await Promise.all(peers.map((one) => one.ended()))
+  await until(async () => {
+    await bus.gc()
+    return at.files().length === 0
+  })
 })

@@ -9,13 +9,16 @@ const tell = (told) =>
 let going = true
 let answers = 0
 let failures = 0
-process.stdin.once('data', () => (going = false))
+process.stdin.once('data', () => (going = false)).once('end', () => process.exit())
 
 async function ringbell() {
   const bus = await Bus.open()
   const client = await bus.connect('bench', { codec: 'json', route: 'primary' })
   return (number) => client.call({ number }, { idempotent: true })
 }
+
+/** Milliseconds after which HTTP asks again. */
+const PATIENCE = 20
 
 /** A new connection for each call while there is no server, as a client of HTTP has to. */
 function viaHttp() {
@@ -27,6 +30,8 @@ function viaHttp() {
         response.on('data', (chunk) => (text += chunk)).on('end', () => resolve(JSON.parse(text)))
       })
       request.on('error', reject)
+      // A connection that a cluster was handing to its worker when that died is never answered.
+      request.setTimeout(PATIENCE, () => request.destroy())
     })
 }
 

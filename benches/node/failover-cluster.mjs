@@ -8,8 +8,9 @@ cluster.on('exit', () => {
   if (going) cluster.fork()
 })
 cluster.fork()
-process.stdin.once('data', () => {
+function end() {
   going = false
   for (const worker of Object.values(cluster.workers ?? {})) worker?.process.kill('SIGKILL')
   process.exit()
-})
+}
+process.stdin.once('data', end).once('end', end)

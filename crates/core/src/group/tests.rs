@@ -113,7 +113,9 @@ fn a_manager_finds_and_asks_a_member() {
 fn a_subscriber_reads_one_term_after_the_other() {
     let place = Place::new();
     let (one, other, reader) = (place.bus(), place.bus(), place.bus());
-    let (mut first, mut second) = (join(&one), join(&other));
+    let mut first = join(&one);
+    primary(&mut first);
+    let mut second = join(&other);
     let options = |member: &Member| PublisherOptions::default().group(member.group());
     let mut publishers = [
         one.publisher("ticks", options(&first)).unwrap(),
@@ -133,8 +135,7 @@ fn a_subscriber_reads_one_term_after_the_other() {
             assert!(publisher.send(&next.to_le_bytes()).unwrap());
             next += 1;
         }
-        let standby = GroupRecord::new(Role::Standby, member.group().epoch);
-        publisher.set_group(standby).unwrap();
+        publisher.set_group(member.group().standby()).unwrap();
         assert_eq!(publisher.send(b"late").unwrap_err().code(), "ERR_RINGBELL_NOT_PRIMARY");
         member.step_down().unwrap();
     }

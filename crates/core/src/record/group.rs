@@ -39,6 +39,12 @@ impl GroupRecord {
         GroupRecord { role, epoch, first: None }
     }
 
+    /// The same member as a standby.
+    #[must_use]
+    pub fn standby(self) -> GroupRecord {
+        GroupRecord { role: Role::Standby, ..self }
+    }
+
     /// The epoch in which it is primary. `None`: it is a standby.
     pub fn term(self) -> Option<u64> {
         (self.role == Role::Primary).then_some(self.epoch)
@@ -50,5 +56,27 @@ impl GroupRecord {
             0..=MAX_EPOCH => Ok(()),
             _ => Err("epoch is too large"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_primary_has_an_epoch_that_javascript_can_hold() {
+        let allowed = |role, epoch| GroupRecord::new(role, epoch).check().is_ok();
+        assert!(allowed(Role::Standby, 0) && allowed(Role::Standby, 7) && allowed(Role::Primary, MAX_EPOCH));
+        assert!(!allowed(Role::Primary, 0) && !allowed(Role::Standby, MAX_EPOCH + 1));
+    }
+
+    #[test]
+    fn a_member_reads_back_what_it_announces() {
+        let group = GroupRecord { first: Some(3), ..GroupRecord::new(Role::Primary, 5) };
+        let text = serde_json::to_string(&group).unwrap();
+        assert_eq!(text, r#"{"role":"primary","epoch":5,"first":3}"#);
+        assert_eq!(serde_json::from_str::<GroupRecord>(&text).unwrap(), group);
+        assert_eq!(serde_json::to_string(&GroupRecord::NEW).unwrap(), r#"{"role":"standby","epoch":0}"#);
+        assert_eq!((group.term(), group.standby().term()), (Some(5), None));
     }
 }

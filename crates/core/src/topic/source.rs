@@ -128,6 +128,8 @@ pub(super) struct Source {
     pub(super) group: Option<GroupRecord>,
     /// It is not read for now: see `subscriber/following.rs`.
     pub(super) held: bool,
+    /// It may have committed messages after the end of its last term. They are passed over when its next one begins.
+    pub(super) stale: bool,
     /// The sequence before which to stop, because another term begins there.
     pub(super) stop: Option<u64>,
     /// The terms that are not read yet: the epoch, and the sequence of its first message.
@@ -145,6 +147,7 @@ impl Source {
             gathered: Vec::new(),
             group,
             held: false,
+            stale: false,
             stop: None,
             terms: group.and_then(terms_of).into_iter().collect(),
             reported_missed: 0,

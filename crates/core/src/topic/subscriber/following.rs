@@ -57,10 +57,11 @@ impl Subscriber {
         let mut over = Vec::new();
         for (index, source) in self.sources.iter_mut().enumerate() {
             let Some(group) = source.group else { continue };
-            source.held = !following.reads(source, group);
             let later = source.terms.iter().find(|(epoch, _)| *epoch > following.term);
             source.stop = later.map(|(_, first)| *first);
-            if following.is_superseded(group) && source.writer == WriterState::Gone {
+            let spent = following.is_superseded(group) || (source.stale && later.is_none());
+            source.held = spent || !following.reads(source, group);
+            if spent && source.writer == WriterState::Gone {
                 over.push(index);
             }
         }
@@ -84,9 +85,18 @@ impl Subscriber {
         if let Some(following) = &mut self.following {
             following.term = term;
         }
-        for source in &mut self.sources {
+        for index in (0..self.sources.len()).rev() {
+            let source = &mut self.sources[index];
             while source.terms.front().is_some_and(|(epoch, _)| *epoch < term) {
                 source.terms.pop_front();
+            }
+            if let Some((epoch, first)) = source.terms.front().copied()
+                && source.stale
+                && epoch == term
+            {
+                source.stop = Some(first);
+                source.stale = false;
+                self.pass_over(index);
             }
         }
         self.regroup();
@@ -100,21 +110,16 @@ impl Subscriber {
         next.is_some_and(|(_, learned)| batch_time > learned) && primary()
     }
 
-    /// The record of a source has another role. What it committed after its last term counts for nothing.
+    /// The record of a source has another role.
     pub(super) fn role_changed(&mut self, id: &str, group: Option<GroupRecord>) {
-        let Some(index) = self.sources.iter().rposition(|source| source.record().id == id) else { return };
-        let source = &mut self.sources[index];
-        let before = source.group;
+        let Some(source) = self.sources.iter_mut().rfind(|source| source.record().id == id) else { return };
+        let superseded =
+            |group| self.following.as_ref().is_some_and(|following| following.is_superseded(group));
+        source.stale |= source.group != group && source.group.is_some_and(superseded);
         source.note_role(group);
-        let Some(following) = &self.following else { return };
-        if before != group && before.is_some_and(|group| following.is_superseded(group)) {
-            // Up to where its next term begins, if it has begun.
-            source.stop =
-                source.terms.iter().find(|(epoch, _)| *epoch > following.term).map(|(_, first)| *first);
-            self.pass_over(index);
-        }
     }
 
+    /// Passes over what was committed after a term and before the next one of the same source, which begins at `stop`.
     fn pass_over(&mut self, index: usize) {
         let source = &mut self.sources[index];
         let (mut slab, mut table) = (vec![0; SLAB], vec![Entry::default(); ENTRIES]);
