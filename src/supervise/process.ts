@@ -10,9 +10,8 @@ import { constants } from 'node:os'
 import type { Readable, Writable } from 'node:stream'
 import type { Service } from '../bus/service.js'
 import { check, duration, integer, LONGEST_MS, type Rules, signal as signalRule } from '../check.js'
-import { failureOf, inSteps } from '../closing.js'
-import { debug } from '../diagnostics.js'
-import { RingbellError, translated } from '../errors.js'
+import { closedAfter, failureOf, inSteps } from '../closing.js'
+import { reason, RingbellError, translated } from '../errors.js'
 import { invalid } from '../invalid.js'
 import { binding, type NativeProcess } from '../native.js'
 import { membersOf, shown, type ShownOptions } from '../shown.js'
@@ -227,7 +226,11 @@ export class ProcessHandle {
     this.#status = Object.freeze(status)
     this.#tie?.end()
     const failure = failureOf(() => this.#letGo())
-    if (failure !== undefined) debug('letting process %d go: %s', this.pid, failure)
+    // There is no call that could be rejected.
+    if (failure !== undefined) {
+      const told = `Process ${this.pid} has ended, and could not be let go: ${reason(failure)}`
+      process.emitWarning(told, { type: 'RingbellWarning', code: 'RINGBELL_FAILED' })
+    }
     this.#end(this.#status)
   }
 
@@ -255,22 +258,18 @@ export class ProcessHandle {
  */
 export function openProcess(service: Service): ProcessHandle {
   const native = translated(() => binding().NativeProcess.of(JSON.stringify(service.record)))
-  if (!native.hasPidfd) {
-    native.close()
-    throw new RingbellError(
-      'ERR_RINGBELL_UNSUPPORTED_PLATFORM',
-      'A process that is not a child cannot be held here: pidfds need Linux 5.3, and a filter that permits them.',
-    )
+  try {
+    if (!translated(() => native.hasPidfd))
+      throw new RingbellError(
+        'ERR_RINGBELL_UNSUPPORTED_PLATFORM',
+        'A process that is not a child cannot be held here: pidfds need Linux 5.3, and a filter that permits them.',
+      )
+    const { pid, name } = service
+    const command = `${name} (${pid})`
+    return new ProcessHandle({ pid, command, native, child: undefined, tie: undefined, stderr: undefined })
+  } catch (error) {
+    throw closedAfter(error, native)
   }
-  const { pid, name } = service
-  return new ProcessHandle({
-    pid,
-    command: `${name} (${pid})`,
-    native,
-    child: undefined,
-    tie: undefined,
-    stderr: undefined,
-  })
 }
 
 function checkTime(name: string, value: unknown): void {

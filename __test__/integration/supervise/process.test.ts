@@ -47,7 +47,7 @@ test('a process lives until it is a zombie, and its handle then reaches nobody',
 })
 
 test('a stopped process is alive, and a shutdown kills what ignores SIGTERM', async (t) => {
-  const handle = await started(t, 'sh', ['-c', 'trap "" TERM; echo ready; while :; do sleep 1000; done'], {
+  const handle = await started(t, 'sh', ['-c', 'trap "" TERM; echo ready; while :; do read x; done'], {
     stdio: 'pipe',
   })
   await new Promise((resolve) => handle.stdout?.once('data', resolve))

@@ -49,6 +49,12 @@ pub fn layout_version() -> u32 {
     ringbell_ring::layout::VERSION
 }
 
+/// Sends a text to the notification socket of a service manager.
+#[napi]
+pub fn notify(env: Env, socket: String, text: String) -> napi::Result<()> {
+    cold(env, || Ok(ringbell::process::notify(&socket, &text)?))
+}
+
 /// The version of this binding.
 #[napi]
 pub fn version() -> String {

@@ -1,12 +1,11 @@
-//! Another process for JS: whether that very process lives, a signal for it, and a wake at its death. And the datagram for
-//! the service manager that started this one.
+//! Another process for JS: whether that very process lives, a signal for it, and a wake at its death.
 
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 
 use napi::Env;
 use napi_derive::napi;
-use ringbell::process::{self, Process};
+use ringbell::process::Process;
 
 use crate::errors::{Failure, Result, cold};
 use crate::held::Held;
@@ -99,10 +98,4 @@ fn wrap(env: Env, process: Process) -> Result<NativeProcess> {
     let cell = Rc::new(Cell { core: Held::new("process", process) });
     lifecycle::register(env, &cell)?;
     Ok(NativeProcess { cell })
-}
-
-/// Sends a text to the notification socket of a service manager.
-#[napi]
-pub fn notify(env: Env, socket: String, text: String) -> napi::Result<()> {
-    cold(env, || Ok(process::notify(&socket, &text)?))
 }
