@@ -60,6 +60,7 @@ export class Changes<T> implements AsyncIteration<StateChange<T>>, Watch {
         asked.resolve({ value: this.#take(), done: false })
       } catch (error) {
         asked.reject(fromNative(error))
+        this.end()
       }
     }
   }

@@ -19,7 +19,7 @@ export interface AttachedWriter {
 export interface StateReaderEvents {
   /** A writer was found. Its values are read once it has set one; until then, the last value of the writer before is. */
   attached: [writer: AttachedWriter]
-  /** A writer has `'closed'`, `'died'` or `'failed'`. The last value stays readable. */
+  /** A writer has `'closed'`, `'died'` or `'failed'`. The last value stays readable, unless the writer broke the shared memory. */
   ended: [writer: AttachedWriter, reason: string]
   /** The connection of a stream ended although its writer lives, and all `tries` to connect again failed. */
   gaveUp: [service: Service, error: RingbellError, tries: number]

@@ -46,6 +46,11 @@ export type LockCallback<L, R> = (lock: L) => R | PromiseLike<R>
 
 /** How many names stay open that nobody uses. */
 const MOST_IDLE = 32
+/** What an open lock answers for ever once it is cut off or broken. */
+const LOST: ReadonlySet<unknown> = new Set(['ERR_RINGBELL_REFUSED', 'ERR_RINGBELL_CORRUPT_PEER', 'ERR_RINGBELL_CLOSED'])
+
+/** What a lock says that nobody holds or wants. */
+const NOTHING = JSON.stringify({ held: [], pending: [] } satisfies LocksSnapshot)
 
 interface Entry {
   opening: Promise<LockHandle>
@@ -137,19 +142,39 @@ export class Locks {
     return this.#host.open(name, { signal: options.signal })
   }
 
-  /** Who holds which lock, and who waits: of this name, or of all names on the bus. Rejects as `acquire` does. */
+  /**
+   * Who holds which lock, and who waits: of this name, or of all names on the bus. Rejects as `acquire` does; of all names, those
+   * that cannot be opened are left out.
+   */
   async query(name?: string): Promise<LocksSnapshot> {
     this.#assertOpen()
     if (name !== undefined) checkText(name)
     const held: LockInfo[] = []
     const pending: LockInfo[] = []
     for (const one of name === undefined ? this.#host.names() : [name]) {
-      const json = await this.#with(one, endless, (handle) => handle.query())
+      const json = name === undefined ? await this.#glance(one) : await this.#with(one, endless, asJson)
       const found = JSON.parse(json) as Record<keyof LocksSnapshot, Omit<LockInfo, 'name'>[]>
       held.push(...found.held.map((client) => ({ name: one, ...client })))
       pending.push(...found.pending.map((client) => ({ name: one, ...client })))
     }
     return { held, pending }
+  }
+
+  /** What one of all locks says. A name that is open only for this is closed again; one that cannot be opened says nothing. */
+  async #glance(name: string): Promise<string> {
+    if (this.#entries.has(name)) return this.#with(name, endless, asJson)
+    try {
+      const handle = await this.#host.open(name, {})
+      try {
+        return handle.query()
+      } finally {
+        handle.closeNow()
+      }
+    } catch (error) {
+      this.#assertOpen()
+      debug('looking at lock %s: %s', name, error)
+      return NOTHING
+    }
   }
 
   /** @internal The bus closes what is open. */
@@ -162,7 +187,7 @@ export class Locks {
     const entry = this.#entries.get(name)
     if (entry?.handle !== undefined) {
       this.#touch(name, entry)
-      return use(entry.handle)
+      return this.#use(name, entry, entry.handle, use)
     }
     const opened = entry ?? this.#open(name)
     opened.users++
@@ -174,9 +199,27 @@ export class Locks {
         )
         return () => {}
       }, limits())
-      return await use(handle)
+      return await this.#use(name, opened, handle, use)
     } finally {
       opened.users--
+    }
+  }
+
+  /** Uses an open lock. One that can never be used again makes room, so that the next call opens the name anew. */
+  async #use<R>(
+    name: string,
+    entry: Entry,
+    handle: LockHandle,
+    use: (handle: LockHandle) => R | Promise<R>,
+  ): Promise<R> {
+    try {
+      return await use(handle)
+    } catch (error) {
+      if (!this.#closed && LOST.has((error as { code?: unknown }).code)) {
+        if (this.#entries.get(name) === entry) this.#entries.delete(name)
+        handle.closeNow(error)
+      }
+      throw error
     }
   }
 
@@ -215,4 +258,8 @@ export class Locks {
   #assertOpen(): void {
     if (this.#closed) throw closedError('bus')
   }
+}
+
+function asJson(handle: LockHandle): string {
+  return handle.query()
 }

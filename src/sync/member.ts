@@ -46,14 +46,14 @@ export abstract class Member implements AsyncDisposable, Owner {
     this.closeNow()
   }
 
-  /** @internal */
-  closeNow(): void {
+  /** @internal What waits is rejected with this error. */
+  closeNow(error: unknown = closedError(this.#kind)): void {
     if (this.#closed) return
     this.#closed = true
     const { requests, member, closed } = this.#place
     inSteps(
       () => closed(this),
-      () => requests.leave(member, closedError(this.#kind)),
+      () => requests.leave(member, error),
     )
   }
 

@@ -76,18 +76,25 @@ impl Holds {
         if let Some(place) = self.places.get_mut(index)
             && place.uses == number >> PLACE_BITS
             && place.hold.take().is_some()
-            && place.uses + 1 < MOST_USES
         {
+            self.free(index);
+        }
+    }
+
+    /// A place that was used too often is not used again: its next number would not be an exact one.
+    fn free(&mut self, index: usize) {
+        if self.places[index].uses + 1 < MOST_USES {
             self.free.push(index);
         }
     }
 
     /// Gives back what was taken through this member.
     fn release_all(&mut self, member: u32) {
-        for (index, place) in self.places.iter_mut().enumerate() {
-            if place.hold.as_ref().is_some_and(|(owner, _)| *owner == member) {
-                place.hold = None;
-                self.free.push(index);
+        for index in 0..self.places.len() {
+            let hold = &mut self.places[index].hold;
+            if hold.as_ref().is_some_and(|(owner, _)| *owner == member) {
+                *hold = None;
+                self.free(index);
             }
         }
     }

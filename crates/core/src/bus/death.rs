@@ -2,8 +2,8 @@
 //! cannot have one.
 //!
 //! Invariant: a pidfd only says when to look. The record's lock alone says whether its owner is dead. A pid is used
-//! only if the record comes from this boot and this pid namespace. The pidfds take at most a quarter of the descriptor
-//! limit. The registry calls this module: a pidfd is in the registry's epoll, under its pid as number.
+//! only if the record comes from this boot and this pid namespace. All pidfds of the process take at most a quarter of the
+//! descriptor limit. The registry calls this module: a pidfd is in the registry's epoll, under its pid as number.
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::AsFd;
@@ -71,12 +71,9 @@ impl Deaths {
     }
 
     fn watch_process(&mut self, pid: u32, epoll: &Epoll) -> bool {
-        if self.processes.len() as u64 >= proc::descriptor_limit() / 4 {
-            return false;
-        }
         // Any errno leads to the same result: no such call, not allowed, no descriptors, or the process is gone. In the
         // last case the lock shows it.
-        let Ok(pidfd) = PidFd::open(pid) else { return false };
+        let Ok(pidfd) = PidFd::open_spare(pid) else { return false };
         if epoll.watch(pidfd.as_fd(), u64::from(pid)).is_err() {
             return false;
         }

@@ -237,7 +237,8 @@ impl KeyedReader {
                     batch => word(slab, batch as usize + 8)?,
                 };
                 let data = slab.get(place.offset as usize..)?.get(..place.length as usize)?;
-                log.apply(first + u64::from(place.index), Entry::decode(data)?, table, epoch, changes)?;
+                let sequence = first.checked_add(place.index.into())?;
+                log.apply(sequence, Entry::decode(data)?, table, epoch, changes)?;
             }
             Some(())
         };

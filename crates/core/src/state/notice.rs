@@ -19,7 +19,7 @@ pub enum StateNotice {
         /// Why no better rung was used.
         fallbacks: Vec<Fallback>,
     },
-    /// A writer has ended. The last value stays readable.
+    /// A writer has ended. The last value stays readable, unless the writer broke the shared memory.
     Ended {
         /// Its record.
         record: Arc<Record>,

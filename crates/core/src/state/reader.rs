@@ -1,15 +1,16 @@
 //! The reader of a state with one value: the newest message of the newest writer.
 //!
-//! Invariants: a read makes no system call while the writer's memory is shared and no writer comes or goes. A value that
-//! was read stays readable, whatever happens to its writer. Versions never go back: a writer with a smaller epoch than one
-//! whose value was read is ignored. One thread uses it. Only `wait` may wait.
+//! Invariants: a read makes no system call while the writer's memory is shared and no writer comes or goes. The last value
+//! stays readable when its writer ends, however it ends; but not when the writer broke the protocol, unless the value was
+//! kept before. Versions never go back: a writer with a smaller epoch than one whose value was read is ignored, and a kept
+//! value counts only while it is the newest. One thread uses it. Only `wait` may wait.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ringbell_ring::Newest;
+use ringbell_ring::{Fault, Newest};
 
 use super::notice::StateNotice;
 use super::options::StateReaderOptions;
@@ -21,6 +22,8 @@ use crate::topic::{Notice, Subscriber, SubscriberStats};
 
 /// For how long a read tries again while the writer overwrites each value during its copy.
 const PATIENCE: Duration = Duration::from_millis(20);
+/// No writer comes to this number.
+const ENDLESS: Fault = Fault::Corrupt("the sequence of a value is the last one that there is");
 
 /// Which value of a state it is. A later one is greater, whoever its writer is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -169,7 +172,7 @@ impl StateReader {
     pub fn latest(&mut self) -> Result<Option<Value<'_>>> {
         self.keep_up()?;
         self.keep()?;
-        Ok(self.kept_version.map(|version| Value { data: &self.kept[..self.kept_length], version }))
+        Ok(self.kept().map(|version| Value { data: &self.kept[..self.kept_length], version }))
     }
 
     /// The version of the value that was read last, by any call.
@@ -201,8 +204,9 @@ impl StateReader {
     pub fn poll(&mut self) -> Result<bool> {
         self.follow()?;
         self.keep()?;
-        let changed = self.kept_version != self.told;
-        self.told = self.kept_version;
+        // If the newest one is lost, nobody is told of it any more.
+        let changed = self.kept().is_some_and(|version| self.told != Some(version));
+        self.told = self.newest;
         Ok(changed)
     }
 
@@ -214,9 +218,14 @@ impl StateReader {
     /// As [`read`](Self::read).
     pub fn next_or_needs(&mut self, target: &mut [u8]) -> Result<Reading> {
         let reading = self.read_or_needs(target)?;
-        let Reading::Value { version, .. } = reading else { return Ok(reading) };
-        let told = self.told.replace(version);
-        Ok(if told == Some(version) { Reading::Nothing } else { reading })
+        let version = match reading {
+            Reading::Value { version, .. } => Some(version),
+            // As in `poll`.
+            Reading::Nothing => self.newest,
+            Reading::Needs(_) => return Ok(reading),
+        };
+        let told = std::mem::replace(&mut self.told, version);
+        Ok(if told == version { Reading::Nothing } else { reading })
     }
 
     /// What happened to writers, in order. Each notice is told once.
@@ -273,7 +282,7 @@ impl StateReader {
     #[cold]
     fn follow(&mut self) -> Result<()> {
         self.subscriber.take_in()?;
-        self.note_all()?;
+        self.note_all();
         for source in self.subscriber.endings() {
             let present = self.current.is_some_and(|current| self.writers[current].source == source);
             // Also the value of a writer that does not count, because only a writer whose values were read has ended.
@@ -282,24 +291,26 @@ impl StateReader {
             }
             self.subscriber.end_if_over(source);
         }
-        self.note_all()
+        self.note_all();
+        Ok(())
     }
 
-    fn note_all(&mut self) -> Result<()> {
-        self.subscriber.notices().into_iter().try_for_each(|notice| self.note(notice))
+    fn note_all(&mut self) {
+        self.subscriber.notices().into_iter().for_each(|notice| self.note(notice));
     }
 
-    fn note(&mut self, notice: Notice) -> Result<()> {
+    fn note(&mut self, notice: Notice) {
         match &notice {
             Notice::Attached { source, record, rung, .. } => {
-                // The value of the writer before stays readable until this one has set its first.
-                self.keep()?;
                 self.writers.push(Writer {
                     source: *source,
                     epoch: record.state.map_or(0, |state| state.epoch),
                     record: record.clone(),
                     streamed: *rung == Rung::Stream,
                 });
+                // The value of the writer before stays readable until this one has set its first. If it cannot be read, because
+                // that writer never stops setting values, the new one is followed all the same.
+                let _ = self.keep();
             }
             Notice::Ended { source, .. } => self.writers.retain(|writer| writer.source != *source),
             _ => {}
@@ -308,7 +319,6 @@ impl StateReader {
         let eligible = self.writers.iter().enumerate().filter(|(_, writer)| writer.epoch >= floor);
         self.current = eligible.max_by_key(|(_, writer)| writer.epoch).map(|(index, _)| index);
         self.notices.extend(StateNotice::of(notice));
-        Ok(())
     }
 
     /// Copies the present writer's value, if it has set one.
@@ -346,15 +356,11 @@ impl StateReader {
     #[inline]
     fn look(&mut self, source: u32, target: &mut [u8]) -> Result<Found> {
         match self.subscriber.newest(source, target)? {
-            Some(Ok(Newest::Message { length, sequence, .. })) => Ok(Found::Value(length, sequence + 1)),
+            Some(Ok(Newest::Message { length, sequence, .. })) => Ok(self.found(source, length, sequence)),
             Some(Ok(Newest::Nothing)) | None => Ok(Found::Nothing),
             Some(Ok(Newest::Needs(length))) => Ok(Found::Needs(length)),
             Some(Ok(Newest::Lapped)) => self.look_again(source, target),
-            Some(Err(fault)) => {
-                self.subscriber.fail(source, fault);
-                self.note_all()?;
-                Ok(Found::Nothing)
-            }
+            Some(Err(fault)) => Ok(self.fail(source, fault)),
         }
     }
 
@@ -365,20 +371,41 @@ impl StateReader {
         while Instant::now() < until {
             match self.subscriber.newest(source, target)? {
                 Some(Ok(Newest::Message { length, sequence, .. })) => {
-                    return Ok(Found::Value(length, sequence + 1));
+                    return Ok(self.found(source, length, sequence));
                 }
                 Some(Ok(Newest::Needs(length))) => return Ok(Found::Needs(length)),
                 Some(Ok(Newest::Lapped)) => {}
-                // The next call reports the fault again.
-                Some(Ok(Newest::Nothing) | Err(_)) | None => return Ok(Found::Nothing),
+                Some(Ok(Newest::Nothing)) | None => return Ok(Found::Nothing),
+                Some(Err(fault)) => return Ok(self.fail(source, fault)),
             }
         }
         let what = "a value that is not overwritten while it is read".to_owned();
         Err(Error::Timeout { what, milliseconds: PATIENCE.as_millis() as u64 })
     }
 
+    #[inline]
+    fn found(&mut self, source: u32, length: usize, sequence: u64) -> Found {
+        match sequence.checked_add(1) {
+            Some(number) => Found::Value(length, number),
+            None => self.fail(source, ENDLESS),
+        }
+    }
+
+    /// The writer broke the protocol. It is let go, and its value with it.
+    #[cold]
+    fn fail(&mut self, source: u32, fault: Fault) -> Found {
+        self.subscriber.fail(source, fault);
+        self.note_all();
+        Found::Nothing
+    }
+
+    /// The version of the value that is kept, unless a later one was read.
+    fn kept(&self) -> Option<Version> {
+        self.kept_version.filter(|version| Some(*version) == self.newest)
+    }
+
     fn read_kept(&self, target: &mut [u8]) -> Reading {
-        let Some(version) = self.kept_version else { return Reading::Nothing };
+        let Some(version) = self.kept() else { return Reading::Nothing };
         let length = self.kept_length;
         match target.get_mut(..length) {
             Some(target) => target.copy_from_slice(&self.kept[..length]),

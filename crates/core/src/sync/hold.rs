@@ -23,8 +23,12 @@ impl Member {
         });
     }
 
-    /// Gives back a cell that is held alone, so that the next holder is told that it was abandoned.
-    pub(super) fn give_up(&self, cell: usize) {
+    /// Gives back a cell, so that the next holder is told that it was abandoned. Of one that is shared, the next one is told in
+    /// any case.
+    pub(super) fn give_up(&self, cell: usize, want: Want) {
+        if want != Want::Exclusive {
+            return self.give_back(cell, want);
+        }
         if self.table.mapped.is_foreign() {
             return;
         }
@@ -44,7 +48,8 @@ pub struct Guard<'a> {
 }
 
 impl Guard<'_> {
-    /// Whether the last process that held it alone died while it did. What it was changing may be half done.
+    /// Whether the last process that held it alone died while it did. What it was changing may be half done. The first one that
+    /// holds it alone is told, and all that share it before.
     pub fn abandoned(&self) -> bool {
         self.abandoned
     }
@@ -55,7 +60,7 @@ impl Guard<'_> {
     /// Gives it back for a caller who never had it: what it would have been told, the next holder is told.
     pub(super) fn pass_on(self) {
         if self.abandoned {
-            self.member.give_up(self.cell);
+            self.member.give_up(self.cell, self.want);
             std::mem::forget(self);
         }
     }
@@ -92,7 +97,7 @@ impl Hold {
     /// Gives it back in the middle of the work: the next holder is told that it was abandoned, as after a death.
     pub fn abandon(mut self) {
         if self.want == Want::Exclusive {
-            self.cells.drain(..).rev().for_each(|(cell, _)| self.member.give_up(cell));
+            self.cells.drain(..).rev().for_each(|(cell, _)| self.member.give_up(cell, self.want));
         }
     }
 
@@ -107,7 +112,7 @@ impl Drop for Hold {
     fn drop(&mut self) {
         for (cell, abandoned) in self.cells.drain(..).rev() {
             if abandoned && !self.told {
-                self.member.give_up(cell);
+                self.member.give_up(cell, self.want);
             } else {
                 self.member.give_back(cell, self.want);
             }

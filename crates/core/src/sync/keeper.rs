@@ -3,15 +3,16 @@
 //! Invariants: a pidfd only says when to look; the lock on a member's bytes alone says whether it lives. A pid is used
 //! only in its own pid namespace. A member that came after the last look wakes everybody who waits, and whoever wakes up
 //! asks the keeper to look again. So a dead member is found at the latest when its pidfd fires, or in the slow pass
-//! where there is none. The keeper holds a member weakly, and never blocks the bus thread.
+//! where there is none. Some time after the last wait it lets go of all pidfds. The keeper holds a member weakly, and never
+//! blocks the bus thread.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use super::member::{Kept, Member};
+use super::member::{Kept, Member, Visit};
 use crate::error::{Error, Result};
 use crate::reactor::{Step, Thread, Watched};
 use crate::sys::epoll::Epoll;
@@ -20,6 +21,8 @@ use crate::sys::proc;
 
 /// How often the locks are probed of members that have no pidfd here.
 const PASS: Duration = Duration::from_millis(100);
+/// How long the other members are still watched after a wait.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// See the head of this file.
 #[derive(Debug)]
@@ -29,33 +32,42 @@ pub(crate) struct Keeper {
     epoll: Option<Epoll>,
     /// The members that are watched, and which use of the place it is.
     known: HashMap<usize, (u64, Option<PidFd>)>,
+    /// When to look whether anybody still waits.
+    rests_at: Option<Instant>,
 }
 
 impl Keeper {
     /// Gives a new member its keeper.
     pub(super) fn begin(member: &Arc<Member>) {
-        let keeper = Keeper { member: Arc::downgrade(member), epoll: None, known: HashMap::new() };
+        let keeper =
+            Keeper { member: Arc::downgrade(member), epoll: None, known: HashMap::new(), rests_at: None };
         let handle = member.handle.clone();
         let resident = handle.add_resident(keeper);
-        let look = move || {
-            handle.visit(resident, |keeper: &mut Keeper, _| keeper.look());
+        let visit = move |call: Visit| {
+            handle.visit(resident, |keeper: &mut Keeper, _| call(keeper));
         };
         // It is empty: nobody else has the member yet.
-        let _ = member.keeper.set(Kept { token: resident.token(), look: Box::new(look) });
+        let _ = member.keeper.set(Kept { token: resident.token(), visit: Box::new(visit) });
     }
 
     /// Watches every member, and finds those that are dead already.
-    fn look(&mut self) -> Step {
+    pub(super) fn look(&mut self) -> Step {
         let Some(member) = self.member.upgrade() else { return Step::Finished };
         if member.check().is_err() {
+            self.let_go();
             return Step::Again(None);
         }
         let joins = u64::from(member.table.mapped.memory().joins()) << 1 | 1;
         self.watch_all(&member);
         // An error is the member's own by now: every wait ends with it.
-        let _ = member.look_for_dead();
+        let _ = member.look_for_dead(&member.table.mapped.memory().members());
         member.kept.store(joins, Ordering::Relaxed);
-        Step::Again(self.next_pass())
+        // As in `rested`: the wait that this look is for may be over, and nobody told because nobody was watched yet.
+        fence(Ordering::SeqCst);
+        if !member.seat.is_waiting() {
+            self.rests_at.get_or_insert_with(|| Instant::now() + LINGER);
+        }
+        Step::Again(self.deadline())
     }
 
     fn watch_all(&mut self, member: &Member) {
@@ -84,9 +96,38 @@ impl Keeper {
         self.epoll = epoll.ok();
     }
 
-    fn next_pass(&self) -> Option<Instant> {
+    /// A wait has ended.
+    pub(super) fn rest(&mut self) -> Step {
+        self.rests_at = Some(Instant::now() + LINGER);
+        Step::Again(self.deadline())
+    }
+
+    /// Lets go of everything if nobody waits any more. False: somebody does, and tells when that ends.
+    fn rested(&mut self) -> bool {
+        self.rests_at = None;
+        let Some(member) = self.member.upgrade() else { return true };
+        member.kept.store(0, Ordering::Relaxed);
+        member.rests.store(false, Ordering::Relaxed);
+        // Pairs with those in `Member::ensure_kept` and `Member::free_place`: either a request is seen here, or the one that
+        // makes it sees that nobody watches; and the one that ends it, that it has to tell.
+        fence(Ordering::SeqCst);
+        if member.seat.is_waiting() {
+            return false;
+        }
+        self.let_go();
+        true
+    }
+
+    fn let_go(&mut self) {
+        let epoll = self.epoll.take();
+        let known: Vec<usize> = self.known.keys().copied().collect();
+        known.into_iter().for_each(|index| self.forget(index, epoll.as_ref()));
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
         let probes = self.known.values().any(|(_, pidfd)| pidfd.is_none());
-        probes.then(|| Instant::now() + PASS)
+        let pass = probes.then(|| Instant::now() + PASS);
+        [pass, self.rests_at].into_iter().flatten().min()
     }
 
     fn deaths(&mut self) -> Result<()> {
@@ -118,7 +159,7 @@ fn watch(epoll: &Epoll, index: usize, pid: u32, namespace: u64) -> Option<PidFd>
     if namespace == 0 || namespace != myself.pid_namespace {
         return None;
     }
-    let pidfd = PidFd::open(pid).ok()?;
+    let pidfd = PidFd::open_spare(pid).ok()?;
     epoll.watch(pidfd.as_fd(), index as u64).ok()?;
     Some(pidfd)
 }
@@ -129,7 +170,7 @@ impl Watched for Keeper {
     }
 
     fn ready(&mut self, _thread: &mut Thread<'_>) -> Step {
-        if self.epoll.is_none() {
+        if self.rests_at.is_some_and(|at| at <= Instant::now()) && self.rested() {
             return Step::Again(None);
         }
         // What cannot be read now is found by the look that follows.
@@ -137,9 +178,13 @@ impl Watched for Keeper {
         self.look()
     }
 
-    fn failed(&mut self, _error: &Error) {
+    fn retry(&self) -> Option<Duration> {
+        Some(PASS)
+    }
+
+    fn failed(&mut self, error: &Error) {
         if let Some(member) = self.member.upgrade() {
-            member.end(Error::Closed { what: "bus" });
+            member.end(error.clone());
         }
     }
 }

@@ -6,17 +6,18 @@
 //! wait with it; `keeper` looks after the other members.
 
 use std::any::Any;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use ringbell_ring::Fault;
 use ringbell_ring::table::{Kind, Members, REQUESTS, Seat, member_lock_byte};
 
+use super::keeper::Keeper;
 use crate::bus::Announced;
 use crate::bus::arbiter::ArbiterFile;
 use crate::error::{Error, Result};
-use crate::reactor::{Handle, Token};
+use crate::reactor::{Handle, Step, Token};
 use crate::segment::OwnTable;
 use crate::sys::{futex, lock};
 
@@ -48,12 +49,15 @@ pub(crate) struct Member {
     pub(super) spec: Spec,
     pub(super) seat: Seat,
     pub(super) table: OwnTable,
-    /// Tells newcomers that a member lives, even while no record says so. Exchanged when the directory was lost.
-    pub(super) presence: Mutex<ArbiterFile>,
+    /// Tells newcomers that a member lives, even while no record says so. Exchanged when the directory was lost. `None` once
+    /// the member was cut off: others share another table.
+    pub(super) presence: Mutex<Option<ArbiterFile>>,
     pub(super) handle: Handle,
     pub(super) keeper: OnceLock<Kept>,
     /// `joins` of the table when the keeper last looked for new members, and one bit that says that it did.
     pub(super) kept: AtomicU64,
+    /// The keeper was told that a wait has ended, and will look whether it can rest.
+    pub(super) rests: AtomicBool,
     /// One at a time: an open file is granted its own lock again.
     reaping: Mutex<()>,
     places: Mutex<Places>,
@@ -70,9 +74,12 @@ pub(crate) struct Member {
 /// The member's keeper on the bus thread.
 pub(super) struct Kept {
     pub(super) token: Token,
-    /// Makes it look at all members soon.
-    pub(super) look: Box<dyn Fn() + Send + Sync>,
+    /// Runs something with it soon, on the bus thread.
+    pub(super) visit: Box<dyn Fn(Visit) + Send + Sync>,
 }
+
+/// What runs with a keeper.
+pub(super) type Visit = Box<dyn FnOnce(&mut Keeper) -> Step + Send>;
 
 /// Which of the member's places for requests are free.
 #[derive(Debug)]
@@ -95,10 +102,11 @@ impl Member {
             spec,
             seat,
             table,
-            presence: Mutex::new(presence),
+            presence: Mutex::new(Some(presence)),
             handle,
             keeper: OnceLock::new(),
             kept: AtomicU64::new(0),
+            rests: AtomicBool::new(false),
             reaping: Mutex::new(()),
             places: Mutex::new(Places { free: [true; REQUESTS] }),
             place_freed: Condvar::new(),
@@ -124,7 +132,7 @@ impl Member {
     }
 
     #[cold]
-    fn reason(&self) -> Error {
+    pub(super) fn reason(&self) -> Error {
         self.unusable.get().cloned().unwrap_or(Error::Closed { what: self.spec.kind_name() })
     }
 
@@ -132,9 +140,7 @@ impl Member {
     pub(super) fn end(&self, error: Error) -> Error {
         let error = self.unusable.get_or_init(|| error).clone();
         self.is_unusable.store(true, Ordering::Release);
-        if !self.table.mapped.is_foreign() {
-            self.ring_own();
-        }
+        self.ring_own();
         // Taken and given back, so that nobody is between a look at `check` and its sleep.
         drop(self.places());
         self.place_freed.notify_all();
@@ -176,8 +182,11 @@ impl Member {
         }
     }
 
-    /// Makes every thread of this member look again.
+    /// Makes every thread of this member look again. A forked child has none, nor the table.
     pub(super) fn ring_own(&self) {
+        if self.table.mapped.is_foreign() {
+            return;
+        }
         let mut own = Members::none();
         own.add(self.seat.member());
         self.wake(&own);
@@ -228,6 +237,14 @@ impl Member {
         if self.queued.load(Ordering::SeqCst) > 0 {
             self.ring_own();
         }
+        // See `Keeper::rested`. Mostly nobody is watched, or the keeper knows.
+        fence(Ordering::SeqCst);
+        if self.kept.load(Ordering::Relaxed) != 0
+            && !self.rests.swap(true, Ordering::Relaxed)
+            && let Some(keeper) = self.keeper.get()
+        {
+            (keeper.visit)(Box::new(Keeper::rest));
+        }
     }
 
     fn places(&self) -> MutexGuard<'_, Places> {
@@ -243,9 +260,9 @@ impl Member {
         member == self.seat.member() || lock::is_held(&self.table.own, self.lock_byte(member)).unwrap_or(true)
     }
 
-    /// Gives back what members have that are dead. It is a system call for each member.
-    pub(super) fn look_for_dead(&self) -> Result<()> {
-        for member in self.table.mapped.memory().members().iter() {
+    /// Gives back what members have that are dead. It is a system call for each of these members.
+    pub(super) fn look_for_dead(&self, among: &Members) -> Result<()> {
+        for member in among.iter() {
             if !self.lives(member) {
                 self.reap(member)?;
             }
@@ -274,12 +291,25 @@ impl Member {
     /// Called by each thread before it sleeps: the keeper knows all members, or will look at them soon.
     pub(super) fn ensure_kept(&self) {
         let now = u64::from(self.table.mapped.memory().joins()) << 1 | 1;
-        // Relaxed: the keeper looks for itself.
+        // See `Keeper::rested`. Otherwise relaxed: the keeper looks for itself.
+        fence(Ordering::SeqCst);
         if self.kept.load(Ordering::Relaxed) != now
             && let Some(keeper) = self.keeper.get()
         {
-            (keeper.look)();
+            (keeper.visit)(Box::new(Keeper::look));
         }
+    }
+
+    /// Lets go of the member on the bus thread, soon. One that was cut off withdraws its record there.
+    pub(super) fn drop_later(self: Arc<Self>) {
+        let member = Arc::clone(&self);
+        let Some(keeper) = self.keeper.get() else { return };
+        (keeper.visit)(Box::new(move |keeper| {
+            if member.presence.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
+                drop(member.announced.lock().unwrap_or_else(PoisonError::into_inner).take());
+            }
+            Step::Again(keeper.deadline())
+        }));
     }
 }
 

@@ -34,7 +34,10 @@
 //!
 //! # What is guaranteed
 //!
-//! * One holder at a time, whatever dies and whenever. The next holder of what a dead process held alone is told so.
+//! * One holder at a time, whatever dies and whenever. The next holder of what a dead process held alone is told so; also all
+//!   that share it before.
+//! * A member that stood still while the bus directory was removed, and another process made the name's table again, is cut
+//!   off: its calls fail with `ERR_RINGBELL_REFUSED`. Drop what was opened, and open it again.
 //! * What a holder wrote before it gave back is seen by the next one, also by the one after a death.
 //! * Permits and shared holds are granted in the order in which they were asked for (each process has eight requests in
 //!   that order at a time; more of them wait within the process). A lock may be taken by a running process before a
@@ -44,6 +47,7 @@
 //! # What is not
 //!
 //! * A process that stands still (SIGSTOP, a debugger) keeps what it holds. Waiters time out as they asked. Nobody steals.
+//! * A process that calls `execve` while it holds something loses it, and those that wait already are not woken by that.
 //! * Locks do not know priorities.
 //! * Every process of this user can write the table. A hostile one can break it: free what others hold, or let nobody in.
 //!   It cannot crash the others, nor make them wait longer than they asked.

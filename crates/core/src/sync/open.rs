@@ -2,8 +2,10 @@
 //!
 //! Invariant: one table for each name, for as long as any member lives. The process that opens holds the name's byte of the file
 //! `.sync`, so one process at a time decides. It joins a living member's table, and makes one only when nobody lives: no
-//! record says so, nobody shares the name's second byte of that file, and the file is old enough that the members of a
-//! lost directory have announced themselves again. Members that live and cannot be reached are an error.
+//! record says so, the file is old enough that the members of a lost directory have announced themselves again, and the
+//! name's second byte of that file is free. Members share that byte; who makes a table has it alone until its record has
+//! appeared. A member that comes back shares it before it looks for another table. So it finds one, or keeps others from making
+//! one. Members that live and cannot be reached are an error.
 
 use std::sync::mpsc::channel;
 use std::sync::{Arc, PoisonError, Weak};
@@ -32,6 +34,9 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// No table is made before the file is so old. Until then the members of a lost directory announce themselves again: a
 /// bus that polls does so after 250 ms, and one whose record alone was removed after the same time.
 const AGE: Duration = Duration::from_millis(500);
+/// The first pause before the next look at a byte that is shared by a member without a record. The pauses double, up to `AGE`.
+/// Mostly that member is being killed: its record was free before its byte is.
+const SOON: Duration = Duration::from_millis(1);
 
 /// The two bytes of a name: the first one is for who opens it, the second one is shared by its members. Two names can
 /// have the same bytes. Then they are opened one after the other, and a member of one delays a new table of the other.
@@ -108,15 +113,18 @@ impl Opening<'_> {
         let (turn, shared) = bytes(&self.service);
         loop {
             let hold = self.turn(&arbiter, turn)?;
-            let table = self.table(&hold, shared)?;
-            // In the file that counts, and before anybody else decides.
-            if !hold.file().is_current() {
+            let (table, presence) = self.table(&hold, shared)?;
+            // Both bytes are of the file that counts. Whoever comes later looks at the second one.
+            if !(hold.file().is_current() && presence.is_current()) {
                 continue;
             }
-            let presence = present(self.bus.dir(), shared)?;
             let member = self.join(name, table, presence)?;
-            self.announce(&member, shared)?;
-            return Ok(member);
+            match self.announce(&member, shared) {
+                Ok(()) => return Ok(member),
+                // The directory was lost meanwhile. There may be another table in the new one.
+                Err(_) if !hold.file().is_current() => {}
+                Err(error) => return Err(error),
+            }
         }
     }
 
@@ -143,23 +151,34 @@ impl Opening<'_> {
         }
     }
 
-    /// The table of the living members, or a new one.
-    fn table(&self, hold: &Hold, shared: u64) -> Result<OwnTable> {
+    /// The table of the living members and a share of the second byte, or a new one and the byte alone.
+    fn table(&self, hold: &Hold, shared: u64) -> Result<(OwnTable, ArbiterFile)> {
         let mut unreachable = None;
+        let mut pause = SOON;
         loop {
             let members = self.members()?;
+            self.is_one(&members)?;
             for record in &members {
                 self.permitted(record)?;
                 self.spec.fits(&self.what, record)?;
                 match self.acquire(record) {
-                    Ok(table) => return Ok(table),
+                    Ok(table) => {
+                        let presence = ArbiterFile::open(self.bus.dir(), FILE)?;
+                        // Only a hostile process has it alone now.
+                        if presence.share(shared)? {
+                            return Ok((table, presence));
+                        }
+                    }
                     Err(Error::PeerGone { .. }) => {}
                     Err(error) => unreachable = Some(error),
                 }
             }
             let young = hold.file().read()?.until_aged(AGE);
-            if members.is_empty() && young.is_none() && !hold.file().is_shared(shared)? {
-                return self.make();
+            if members.is_empty() && young.is_none() {
+                let presence = ArbiterFile::open(self.bus.dir(), FILE)?;
+                if presence.try_take(shared)? {
+                    return Ok((self.make()?, presence));
+                }
             }
             // Somebody lives, or may live, whom no record names yet; or cannot be reached.
             if !members.is_empty()
@@ -167,9 +186,26 @@ impl Opening<'_> {
             {
                 return Err(error);
             }
-            let pause = young.unwrap_or(AGE).min(self.left()?);
-            self.bus.watch(Filter::Exact(self.service.clone()))?.next(Some(pause))?;
+            let left = young.unwrap_or(pause).min(self.left()?);
+            pause = (pause * 2).min(AGE);
+            self.bus.watch(Filter::Exact(self.service.clone()))?.next(Some(left))?;
         }
+    }
+
+    /// Checks that all members have one table.
+    fn is_one(&self, members: &[Arc<Record>]) -> Result<()> {
+        let mut nonces = members.iter().filter_map(|record| record.sync.as_ref()).map(|sync| &sync.nonce);
+        let first = nonces.next();
+        if nonces.all(|nonce| Some(nonce) == first) {
+            return Ok(());
+        }
+        let pids: Vec<String> = members.iter().map(|record| record.pid.to_string()).collect();
+        let reason = format!(
+            "processes have {} open that do not share it, because the bus directory was lost; end some of them ({})",
+            self.what,
+            pids.join(", ")
+        );
+        Err(Error::Refused { reason })
     }
 
     /// A process that has a table can write all of it, so it is for one user. Root may join, as it may everything.
@@ -252,16 +288,12 @@ impl Opening<'_> {
             ..Announcement::new(&self.service)
         })?;
         *member.announced.lock().unwrap_or_else(PoisonError::into_inner) = Some(announced);
+        // From here on the record tells those that come back, and other members share the byte.
+        if let Some(presence) = &*member.presence.lock().unwrap_or_else(PoisonError::into_inner) {
+            presence.share(shared)?;
+        }
         Ok(())
     }
-}
-
-/// Opens the file that counts now, and shares the byte that says that a member lives.
-fn present(directory: &Arc<Directory>, shared: u64) -> Result<ArbiterFile> {
-    let file = ArbiterFile::open(directory, FILE)?;
-    // Nobody takes this byte alone, but for a hostile process, which then keeps others from opening.
-    file.share(shared)?;
-    Ok(file)
 }
 
 /// What a member does each time that its record is about to appear: at first, and when the directory was lost.
@@ -277,28 +309,40 @@ impl Again {
     fn serve(self, mut give: Serve) -> Serve {
         Box::new(move |listener| {
             if let Some(member) = self.member.upgrade() {
-                self.appear(&member)?;
+                let appeared = self.appear(&member);
+                // Not here: if this is the last use of the member, its end withdraws the record that is locked just now.
+                member.drop_later();
+                appeared?;
             }
             give(listener)
         })
     }
 
+    /// # Errors
+    /// The registry tries again then. A member that was cut off withdraws its record instead.
     fn appear(&self, member: &Arc<Member>) -> Result<()> {
         let mut presence = member.presence.lock().unwrap_or_else(PoisonError::into_inner);
-        if presence.is_current() {
-            return Ok(());
+        match &*presence {
+            Some(file) if file.is_current() => return Ok(()),
+            Some(_) => {}
+            None => return Err(member.reason()),
         }
-        *presence = present(&self.directory, self.shared)?;
-        drop(presence);
+        let file = ArbiterFile::open(&self.directory, FILE)?;
+        if !file.share(self.shared)? || !file.is_current() {
+            let reason = format!("another process opens {} just now", member.what());
+            return Err(Error::Refused { reason });
+        }
         // A member that stood still all the time comes too late.
         let others = scan_now(&self.directory, &Filter::Exact(self.service.clone()))?;
         let foreign =
             others.iter().any(|record| record.sync.as_ref().is_some_and(|sync| sync.nonce != self.nonce));
         if foreign {
-            let what =
+            *presence = None;
+            let reason =
                 format!("{} was made again while this process stood still; open it again", member.what());
-            return Err(member.end(Error::Refused { reason: what }));
+            return Err(member.end(Error::Refused { reason }));
         }
+        *presence = Some(file);
         Ok(())
     }
 }

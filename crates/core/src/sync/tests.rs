@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, poll};
 
 use super::{Answer, Mode, Opened, Opening, Outcome, Requests, Settled};
+use crate::bus::Announcement;
 use crate::harness::{PATIENCE, Place, until};
 
 fn answers(requests: &Requests) -> Vec<Settled> {
@@ -201,4 +202,24 @@ fn more_requests_for_several_shards_than_places_end() {
         tokens.is_empty()
     });
     threads.into_iter().for_each(|thread| thread.join().unwrap().unwrap());
+}
+
+/// No rule of this crate leads to two tables of one name. If there are two all the same, nobody joins one of them by chance.
+#[test]
+fn two_tables_of_one_name_are_refused() {
+    let place = Place::new();
+    let (one, other) = (place.bus(), place.bus());
+    let _lock = one.lock("a").unwrap();
+    let mut sync = one.find_all("lock.a").unwrap()[0].sync.clone().unwrap();
+    sync.nonce = "0123456789abcdef".repeat(2);
+    let second = other
+        .announce(Announcement { kind: "lock".into(), sync: Some(sync), ..Announcement::new("lock.a") })
+        .unwrap();
+    let error = place.bus().lock("a").unwrap_err();
+    assert!(
+        error.code() == "ERR_RINGBELL_REFUSED" && error.to_string().contains("do not share it"),
+        "{error}"
+    );
+    drop(second);
+    place.bus().lock("a").unwrap();
 }

@@ -34,7 +34,7 @@ impl Member {
         if let Some(taken) = self.take_now(cell, want)? {
             return Ok(Some(taken));
         }
-        self.look_for_dead()?;
+        self.look_for_dead(&self.table.mapped.memory().in_the_way(cell))?;
         if let Some(taken) = self.take_now(cell, want)? {
             return Ok(Some(taken));
         }
@@ -77,7 +77,7 @@ impl Member {
             && let Ok(taken) = self.with_unchecked(|seat, wakes| seat.accept(place, wakes))
         {
             // The caller is not told that it was abandoned, so the next holder is.
-            if taken.abandoned { self.give_up(cell) } else { self.give_back(cell, want) }
+            if taken.abandoned { self.give_up(cell, want) } else { self.give_back(cell, want) }
         }
     }
 
@@ -88,10 +88,7 @@ impl Member {
         match want {
             Want::Exclusive => Ok(self.seat.try_lock(cell)),
             Want::Value(_) => Ok(None),
-            Want::Shared | Want::Permits(_) => {
-                let taken = self.with(|seat, wakes| seat.try_count(cell, want, wakes))?;
-                Ok(taken.then_some(Taken { abandoned: false }))
-            }
+            Want::Shared | Want::Permits(_) => self.with(|seat, wakes| seat.try_count(cell, want, wakes)),
         }
     }
 
@@ -177,7 +174,7 @@ impl Member {
                 }
                 if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                     // However short the time was: who is dead holds nothing.
-                    self.look_for_dead()?;
+                    self.look_for_dead(&self.table.mapped.memory().in_the_way(cell))?;
                     self.with(|seat, wakes| seat.insist(place, wakes))?;
                     return self.withdraw(place);
                 }

@@ -36,16 +36,6 @@ pub(crate) fn share(fd: impl AsFd, byte: u64) -> Result<bool> {
     }
 }
 
-/// # Whether another open file holds any lock on one byte, also a read lock
-///
-/// References and errors: as for [`is_held`]. Only for bytes that no stranger can open for reading.
-pub(crate) fn is_shared(fd: impl AsFd, byte: u64) -> Result<bool> {
-    let mut probe = range(libc::F_WRLCK, byte);
-    fcntl(fd, FcntlArg::F_OFD_GETLK(&mut probe))
-        .map_err(|errno| Error::os("fcntl", errno, "cannot probe a lock (F_OFD_GETLK)"))?;
-    Ok(i32::from(probe.l_type) != libc::F_UNLCK)
-}
-
 /// # Gives the lock on one byte back
 ///
 /// References: fcntl(2), F_OFD_SETLK with F_UNLCK. A lock that this open file does not hold stays as it is.

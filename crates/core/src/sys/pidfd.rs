@@ -9,9 +9,15 @@
 #![allow(unsafe_code)]
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::proc::descriptor_limit;
+
+/// How many pidfds this process has.
+static COUNT: AtomicU64 = AtomicU64::new(0);
 
 /// A process, readable (in the sense of poll) once it is dead.
 #[derive(Debug)]
@@ -31,7 +37,20 @@ impl PidFd {
         let pid = libc::pid_t::try_from(pid).map_err(|_| Errno::EINVAL)?;
         // SAFETY: the call takes two integers and touches no memory of ours.
         let raw = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
-        Ok(PidFd { fd: own(raw)? })
+        let fd = own(raw)?;
+        COUNT.fetch_add(1, Ordering::Relaxed);
+        Ok(PidFd { fd })
+    }
+
+    /// The same for a caller that can do without it: all pidfds take at most a quarter of the descriptor limit.
+    ///
+    /// # Errors
+    /// As [`PidFd::open`], EMFILE beyond that quarter.
+    pub(crate) fn open_spare(pid: u32) -> nix::Result<PidFd> {
+        if COUNT.load(Ordering::Relaxed) >= descriptor_limit() / 4 {
+            return Err(Errno::EMFILE);
+        }
+        PidFd::open(pid)
     }
 
     /// Copies descriptor `number` of that process into this one.
@@ -75,6 +94,12 @@ impl PidFd {
                 ready => return ready == Ok(0),
             }
         }
+    }
+}
+
+impl Drop for PidFd {
+    fn drop(&mut self) {
+        COUNT.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

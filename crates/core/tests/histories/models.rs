@@ -45,7 +45,8 @@ impl Model for LockModel {
             LockCall::Take { shared: true, abandoned } => {
                 next.shared.push(process);
                 next.shared.sort_unstable();
-                state.alone.is_none() && abandoned != Some(true)
+                // Told, and still to be told to the next one that has it alone.
+                state.alone.is_none() && abandoned.is_none_or(|told| told == state.abandoned)
             }
             LockCall::Take { shared: false, abandoned } => {
                 (next.alone, next.abandoned) = (Some(process), false);

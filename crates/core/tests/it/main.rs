@@ -18,6 +18,7 @@ mod claims;
 mod hostile_stream_peers;
 mod idle;
 mod state;
+mod state_faults;
 mod state_keyed;
 mod state_keyed_kills;
 mod sync;

@@ -1,16 +1,21 @@
 //! Locks and semaphores between processes that are killed, stopped, forked, of another user, and whose bus directory is lost.
 #![allow(unsafe_code)]
 
+use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::harness::{PATIENCE, Place, Role, become_user, listen, lose, my_role, open, say, until};
+use crate::harness::{
+    PATIENCE, Place, Role, become_user, listen, lose, my_role, open, resources, say, until,
+};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Gid, Pid};
 use ringbell::acquire::Rung;
-use ringbell::bus::{Bus, BusOptions, Group};
+use ringbell::bus::{Announcement, Bus, BusOptions, Group, Record};
+use ringbell::sync::{Mode, Outcome, Requests};
 
 /// How long a worker waits for its turn. Nothing that dies may make it wait so long.
 const TURN: Duration = Duration::from_secs(60);
@@ -123,6 +128,38 @@ fn role() {
             while listen().is_some() {}
         }
         "fork" => fork_role(&path),
+        "member" => {
+            let bus = open(&path);
+            let lock = bus.lock("a").unwrap();
+            let _beside = bus.announce(Announcement::new("beside")).unwrap();
+            say("open");
+            let is_cut_off = || lock.try_lock().is_err_and(|error| error.code() == "ERR_RINGBELL_REFUSED");
+            assert_eq!(listen().as_deref(), Some("hear"));
+            until("it hears that it was cut off", is_cut_off);
+            say("cut off");
+            assert_eq!(listen().as_deref(), Some("open again"));
+            let again = bus.lock("a").unwrap();
+            say(if again.try_lock().unwrap().is_some() { "free" } else { "held" });
+            assert!(is_cut_off(), "it is for ever");
+        }
+        "rest" => {
+            let buses: Vec<Bus> = (0..12).map(|_| open(&path)).collect();
+            let locks: Vec<_> = buses.iter().map(|bus| bus.lock("a").unwrap()).collect();
+            let held = locks[0].lock().unwrap();
+            let before = resources().0;
+            locks[1].lock_timeout(Duration::from_millis(1)).unwrap_err();
+            locks[1].lock_shared_timeout(Duration::from_millis(1)).unwrap_err();
+            say("waited");
+            until("nobody is watched any more", || resources().0 <= before);
+            // And again.
+            std::thread::scope(|scope| {
+                let waits = scope.spawn(|| locks[1].lock_timeout(PATIENCE).map(drop));
+                until("the others are watched", || resources().0 > before + 10);
+                drop(held);
+                waits.join().unwrap().unwrap();
+            });
+            say("watched");
+        }
         "stranger" => {
             let gid: u32 = detail.parse().unwrap();
             become_user(40_009, &[Gid::from_raw(gid)]);
@@ -190,12 +227,18 @@ fn the_next_one_learns_that_the_holder_died() {
     holder.child.kill().unwrap();
     assert!(waiting.join().unwrap(), "it was not told");
     assert!(!lock.lock().unwrap().abandoned(), "it is told once");
+    assert!(!lock.lock_shared().unwrap().abandoned());
     // Somebody who does not wait finds a dead holder, too.
     let mut holder = Role::start("hold", &place.path, &[]);
     assert_eq!(holder.heard(), "held");
     holder.child.kill().unwrap();
     holder.child.wait().unwrap();
+    // Those that share it are told, too, until somebody had it alone.
+    let both = [lock.try_lock_shared().unwrap().unwrap(), lock.lock_shared().unwrap()];
+    assert!(both.iter().all(|guard| guard.abandoned()));
+    drop(both);
     assert!(lock.try_lock().unwrap().unwrap().abandoned());
+    assert!(!lock.lock_shared().unwrap().abandoned());
     assert!(semaphore.try_acquire(1).unwrap().is_some());
 }
 
@@ -239,6 +282,48 @@ fn the_directory_is_lost_under_a_holder_and_waiters() {
     assert!(third.try_lock().unwrap().is_none());
 }
 
+/// The tables that records on the bus tell of.
+fn tables(bus: &Bus) -> HashSet<String> {
+    let nonce = |record: Arc<Record>| record.sync.as_ref().map(|sync| sync.nonce.clone());
+    bus.find_all("lock.a").unwrap().into_iter().filter_map(nonce).collect()
+}
+
+#[test]
+fn a_member_that_stood_still_while_the_directory_was_made_again_is_cut_off() {
+    let place = Place::watched(120);
+    let mut old = Role::start("member", &place.path, &[]);
+    assert_eq!(old.heard(), "open");
+    old.stop();
+    lose(&place.path);
+    let bus = place.bus();
+    let lock = bus.lock("a").unwrap();
+    let guard = lock.lock().unwrap();
+    let table = tables(&bus);
+    old.signal(Signal::SIGCONT);
+    old.tell("hear");
+    assert_eq!(old.heard(), "cut off");
+    // Its other record comes back each time that its registry announces again what is missing. The first time, that round may
+    // have begun before.
+    let beside = || place.names().into_iter().find(|name| name.starts_with("beside@"));
+    for _ in 0..2 {
+        until("its other record is there", || beside().is_some());
+        std::fs::remove_file(place.path.join(beside().unwrap())).unwrap();
+    }
+    until("its other record is there", || beside().is_some());
+    assert_eq!(tables(&bus), table, "the old table is announced beside the new one");
+    for _ in 0..3 {
+        assert!(place.bus().lock("a").unwrap().try_lock().unwrap().is_none(), "two holders");
+    }
+    drop(guard);
+    drop(lock);
+    // Nothing of it holds up those who open the name.
+    let lock = bus.lock("a").unwrap();
+    let _guard = lock.try_lock().unwrap().unwrap();
+    old.tell("open again");
+    assert_eq!(old.heard(), "held");
+    old.succeed();
+}
+
 #[test]
 fn a_member_whose_record_was_removed_is_not_passed_by() {
     let place = Place::new();
@@ -259,10 +344,16 @@ fn fork_role(path: &Path) {
     let (bus, other) = (open(path), open(path));
     let lock = bus.lock("a").unwrap();
     let guard = lock.lock().unwrap();
+    // More than the member has places for.
+    let requests = Requests::new().unwrap();
+    for _ in 0..20 {
+        assert!(matches!(requests.lock(&lock, Mode::Exclusive).unwrap(), Outcome::Later(_)));
+    }
     // SAFETY: the child drops what it inherited and asks for an error, neither of which touches what other threads
     // may have locked, and then ends.
     match unsafe { nix::unistd::fork() }.unwrap() {
         nix::unistd::ForkResult::Child => {
+            drop(requests);
             drop(guard);
             let closed = lock.lock().is_err() && lock.try_lock().is_err() && lock.query().is_err();
             // SAFETY: ends the child without running anything of the parent's.
@@ -274,6 +365,7 @@ fn fork_role(path: &Path) {
     }
     let rival = other.lock("a").unwrap();
     assert!(rival.try_lock().unwrap().is_none(), "the child gave it back");
+    drop(requests);
     drop(guard);
     assert!(rival.try_lock().unwrap().is_some());
     say("fine");
@@ -283,6 +375,15 @@ fn fork_role(path: &Path) {
 fn a_forked_child_has_no_part_in_it() {
     let place = Place::new();
     assert_eq!(Role::start("fork", &place.path, &[]).heard(), "fine");
+}
+
+#[test]
+fn after_the_last_wait_no_other_member_is_watched() {
+    let place = Place::watched(120);
+    let mut role = Role::start("rest", &place.path, &[]);
+    assert_eq!(role.heard(), "waited");
+    assert_eq!(role.heard(), "watched");
+    role.succeed();
 }
 
 #[test]

@@ -36,7 +36,7 @@ impl TableMemory {
     }
 
     /// Withdraws a member's requests, and takes away its permits and shared holds.
-    pub(super) fn clear(&self, member: usize) {
+    fn clear(&self, member: usize) {
         let Some(member) = self.member(member) else { return };
         for place in &member.requests {
             let word = Request(place.word.load(Ordering::Acquire));
@@ -50,7 +50,12 @@ impl TableMemory {
         let mut gate = self.gate(cell);
         for _ in 0..TRIES {
             if gate == Gate::FREE {
-                return Ok(());
+                // Nobody asks at this gate. A swap all the same: who asks from here on sees what `clear` took away.
+                match self.change(cell, gate, gate) {
+                    Ok(()) => return Ok(()),
+                    Err(now) => gate = now,
+                }
+                continue;
             }
             // The dead one may have been woken, and a nudge wakes nobody else.
             let mut next = gate.without(Gate::NUDGED);
@@ -88,6 +93,19 @@ impl TableMemory {
     pub fn members(&self) -> Members {
         let mut members = Members::none();
         for member in (0..self.high()).filter(|member| self.in_use(*member)) {
+            members.add(member);
+        }
+        members
+    }
+
+    /// The members that may be the reason why a cell cannot be taken: those that have something, ask for something, or combine.
+    pub fn in_the_way(&self, cell: usize) -> Members {
+        let mut members = self.asking();
+        let gate = self.gate(cell);
+        for member in [gate.owning_member(), self.combiner_of(gate)].into_iter().flatten() {
+            members.add(member);
+        }
+        for member in (0..self.high()).filter(|member| self.held_by(*member) > 0) {
             members.add(member);
         }
         members

@@ -18,7 +18,8 @@ const FORGED: Fault = Fault::Corrupt("a member of this table changed a hold of a
 /// What was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Taken {
-    /// The last one that held the cell alone died while it did.
+    /// The last one that held the cell alone died while it did. Whoever takes it alone is told once; those that take it shared
+    /// before are all told.
     pub abandoned: bool,
 }
 
@@ -45,11 +46,9 @@ impl Seat {
         let Some(own) = table.member(member).map(|member| &member.own) else {
             return Err(Fault::Corrupt("a table has fewer members than was announced"));
         };
-        if table.in_use(member) {
-            table.reap(member, member, wakes)?;
-        } else {
-            table.clear(member);
-        }
+        // Whatever the last owner said: it may have left while it held something that it forgot.
+        own.word.fetch_or(1, Ordering::AcqRel);
+        table.reap(member, member, wakes)?;
         own.pid.store(pid, Ordering::Relaxed);
         own.pid_namespace.store(pid_namespace, Ordering::Relaxed);
         let word = own.word.load(Ordering::Relaxed);
@@ -216,6 +215,11 @@ impl Seat {
         self.table.word(self.member, place).is_some_and(|word| word.state() != State::Free)
     }
 
+    /// Whether any of the member's requests waits, or was granted and not yet accepted.
+    pub fn is_waiting(&self) -> bool {
+        self.own().own.asking.load(Ordering::Acquire) != 0
+    }
+
     /// Whether the request was granted. Then call [`Seat::accept`].
     pub fn is_granted(&self, place: usize) -> bool {
         self.table.word(self.member, place).is_some_and(|word| word.state() == State::Granted)
@@ -256,7 +260,10 @@ impl Seat {
                 taken = self.settle_hold(word.cell(), place)?;
                 None
             }
-            Want::Shared => Some(1),
+            Want::Shared => {
+                taken.abandoned = self.table.gate(word.cell()).has(Gate::ABANDONED);
+                Some(1)
+            }
             Want::Permits(permits) => Some(permits),
             Want::Value(_) => None,
         };
@@ -354,14 +361,14 @@ impl Seat {
     /// # Errors
     ///
     /// [`Fault`] when another member keeps changing the gate.
-    pub fn try_count(&self, cell: usize, want: Want, wakes: &mut Members) -> Result<bool, Fault> {
+    pub fn try_count(&self, cell: usize, want: Want, wakes: &mut Members) -> Result<Option<Taken>, Fault> {
         let gate = self.table.gate(cell);
         let blocked = gate.owner() != Owner::Nobody || gate.has(Gate::WAITERS | Gate::HANDOFF);
         if blocked || self.table.combiner_of(gate).is_some() {
-            return Ok(false);
+            return Ok(None);
         }
         if self.table.change(cell, gate, gate.combined_by(Some(self.member))).is_err() {
-            return Ok(false);
+            return Ok(None);
         }
         let mut combiner = self.combiner(cell, false, wakes);
         let fits = combiner.fits(want);
@@ -369,7 +376,8 @@ impl Seat {
             self.own().own.held.fetch_add(count.into(), Ordering::AcqRel);
         }
         combiner.settle()?;
-        Ok(fits.is_some())
+        let abandoned = want == Want::Shared && gate.has(Gate::ABANDONED);
+        Ok(fits.map(|_| Taken { abandoned }))
     }
 
     /// Something that others may wait for has changed. It is a change of the gate even where the gate stays the same:

@@ -122,7 +122,7 @@ fn no_permit_is_lost_and_none_is_given_twice() {
                 for turn in 0..4000u32 {
                     let count = (turn + member) % 5 + 1;
                     let mut wakes = Members::none();
-                    let quick = seat.try_count(0, Want::Permits(count), &mut wakes).unwrap();
+                    let quick = seat.try_count(0, Want::Permits(count), &mut wakes).unwrap().is_some();
                     ring(&memory, &wakes);
                     if !quick {
                         wait(&seat, 3, 0, Want::Permits(count));
@@ -144,11 +144,11 @@ fn requests_are_granted_in_the_order_of_their_tickets() {
     let memory = table(shape(Kind::Semaphore, 1, 2));
     let (one, other) = (join(memory, 0), join(memory, 1));
     let mut wakes = Members::none();
-    assert!(one.try_count(0, Want::Permits(1), &mut wakes).unwrap());
+    assert!(one.try_count(0, Want::Permits(1), &mut wakes).unwrap().is_some());
     other.ask(0, 0, Want::Permits(2), other.ticket(), &mut wakes).unwrap();
     one.ask(0, 0, Want::Permits(1), one.ticket(), &mut wakes).unwrap();
     assert!(!other.is_granted(0) && !one.is_granted(0), "the second one does not pass the first one");
-    assert!(!one.try_count(0, Want::Permits(1), &mut wakes).unwrap(), "nor does anybody else");
+    assert!(one.try_count(0, Want::Permits(1), &mut wakes).unwrap().is_none(), "nor does anybody else");
     one.give_back(0, 1, &mut wakes).unwrap();
     assert!(other.is_granted(0) && !one.is_granted(0) && wakes.contains(1));
     other.accept(0, &mut wakes).unwrap();
@@ -172,4 +172,34 @@ fn a_waiter_wakes_up_when_the_value_is_the_one_it_waits_for() {
     one.accept(2, &mut wakes).unwrap();
     one.ask(2, 0, Want::Value(1), 0, &mut wakes).unwrap();
     assert!(one.is_granted(2), "it is the value already");
+}
+
+#[test]
+fn a_place_that_was_left_with_a_hold_gives_it_back_to_the_next_one() {
+    let memory = table(shape(Kind::Lock, 1, 0));
+    let (one, other) = (join(memory, 0), join(memory, 1));
+    assert!(one.try_lock(0).is_some());
+    // A guard that was forgotten.
+    one.leave();
+    assert!(other.try_lock(0).is_none());
+    let again = join(memory, 0);
+    assert!(again.table().members().contains(0));
+    assert!(other.try_lock(0).unwrap().abandoned);
+}
+
+#[test]
+fn those_that_share_a_lock_are_told_that_it_was_abandoned() {
+    let memory = table(shape(Kind::Lock, 1, 0));
+    let (dead, one, other) = (join(memory, 0), join(memory, 1), join(memory, 2));
+    let mut wakes = Members::none();
+    dead.try_lock(0).unwrap();
+    one.ask(0, 0, Want::Shared, one.ticket(), &mut wakes).unwrap();
+    memory.reap(0, 1, &mut wakes).unwrap();
+    assert!(one.is_granted(0) && one.accept(0, &mut wakes).unwrap().abandoned);
+    assert!(other.try_count(0, Want::Shared, &mut wakes).unwrap().unwrap().abandoned);
+    one.give_back(0, 1, &mut wakes).unwrap();
+    other.give_back(0, 1, &mut wakes).unwrap();
+    assert!(one.try_lock(0).unwrap().abandoned, "who has it alone is told, too");
+    one.unlock(0, &mut wakes).unwrap();
+    assert!(!other.try_count(0, Want::Shared, &mut wakes).unwrap().unwrap().abandoned, "nobody after that");
 }

@@ -86,7 +86,7 @@ impl World {
         let mut wakes = Members::none();
         let quick = match want {
             Want::Exclusive => seat.try_lock(0).is_some(),
-            _ => seat.try_count(0, want, &mut wakes).unwrap(),
+            _ => seat.try_count(0, want, &mut wakes).unwrap().is_some(),
         };
         ring(&self.memory, &wakes);
         if quick {
@@ -321,7 +321,7 @@ impl World {
         let mut wakes = Members::none();
         let taken = match want {
             Want::Exclusive => seat.try_lock(0).is_some(),
-            _ => seat.try_count(0, want, &mut wakes).unwrap(),
+            _ => seat.try_count(0, want, &mut wakes).unwrap().is_some(),
         };
         assert!(taken);
         self.inside.fetch_add(1, Ordering::Relaxed);
@@ -403,6 +403,27 @@ fn somebody_acts_while_the_dead_one_is_cleaned_up() {
                 break;
             }
         }
+    }
+}
+
+/// A holder has died, and nobody waits. One comes while it is cleaned up: it is served, or woken.
+#[test]
+fn one_comes_while_a_dead_holder_is_cleaned_up() {
+    for (kind, permits, want) in models() {
+        explore(3, move || {
+            let world = World::new(kind, permits);
+            let seats = [0, 1, 2].map(|member| join(world.memory, member));
+            let bell = world.memory.bell(2);
+            world.come_in(&seats[0], want);
+            world.inside.store(0, Ordering::Relaxed);
+            let actor = {
+                let (world, seat) = (world.clone(), seats[2]);
+                thread::spawn(move || world.live(&seat, want))
+            };
+            world.reap(0, 1);
+            actor.join().unwrap();
+            world.run_out(&[(seats[2], want, bell)]);
+        });
     }
 }
 

@@ -254,14 +254,10 @@ impl ArbiterFile {
         Ok(())
     }
 
-    /// Takes the byte together with others that share it. False: another open file has it alone.
+    /// Takes the byte together with others that share it. Who has it alone has it together with others from then on. False:
+    /// another open file has it alone.
     pub(crate) fn share(&self, byte: u64) -> Result<bool> {
         lock::share(&self.file, byte)
-    }
-
-    /// Whether another open file has the byte, alone or shared.
-    pub(crate) fn is_shared(&self, byte: u64) -> Result<bool> {
-        lock::is_shared(&self.file, byte)
     }
 
     pub(super) fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {

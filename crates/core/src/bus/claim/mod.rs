@@ -267,8 +267,11 @@ impl Claim {
 
 impl Drop for Claiming {
     fn drop(&mut self) {
-        // Gives the byte back, and returns when that is done. In a forked child it does nothing.
-        self.arbiter.handle().remove(self.token);
+        // Gives the byte back, and returns when that is done. In a forked child it does nothing. One whose claim was taken has
+        // nothing to give.
+        if self.token != Token::NONE {
+            self.arbiter.handle().remove(self.token);
+        }
     }
 }
 

@@ -210,29 +210,48 @@ impl Asyncs {
     /// Takes out every request that has its answer.
     pub(super) fn settle(&mut self) -> Vec<Settlement> {
         let mut settled = Vec::new();
-        let mut index = 0;
+        let mut queued = self.pass(0, false, &mut settled);
+        let mut before = 0;
+        // Places have become free. The requests that wait for one are looked at again, and only those: for the others nothing has
+        // changed.
+        while let Some(first) = queued.filter(|_| settled.len() > before) {
+            before = settled.len();
+            queued = self.pass(first, true, &mut settled);
+        }
+        settled
+    }
+
+    /// Looks at the requests from this one on, and takes out those that have their answer. The first one that finds no place; none
+    /// of those behind it passes it.
+    fn pass(&mut self, mut index: usize, queued_only: bool, settled: &mut Vec<Settlement>) -> Option<usize> {
+        let mut queued = None;
         while let Some(wait) = self.waits.get_mut(index) {
+            let has_place = wait.place.is_some();
+            if (has_place && queued_only) || (!has_place && queued.is_some()) {
+                index += 1;
+                continue;
+            }
             let member = Arc::clone(&wait.hold.member);
             let result = member.check().and_then(|()| wait.advance());
             if let Ok(false) = result {
+                if wait.place.is_none() {
+                    queued = Some(index);
+                }
                 index += 1;
                 continue;
             }
             let Some(wait) = self.waits.remove(index) else { break };
-            settled.push(match result {
-                Ok(_) => {
-                    // Its place is free now, so the ones that wait for a place are looked at again.
-                    index = 0;
-                    Settlement::new(&wait.inbox.clone(), wait.token, Ok(wait.finish()))
-                }
+            let (inbox, token) = (Arc::clone(&wait.inbox), wait.token);
+            let result = match result {
+                Ok(_) => Ok(wait.finish()),
                 Err(error) => {
-                    let (inbox, token) = (Arc::clone(&wait.inbox), wait.token);
                     wait.withdraw();
-                    Settlement::new(&inbox, token, Err(error))
+                    Err(error)
                 }
-            });
+            };
+            settled.push(Settlement(inbox, Settled { token, result }));
         }
-        settled
+        queued
     }
 }
 
@@ -244,12 +263,6 @@ impl std::fmt::Debug for Asyncs {
 
 /// An answer, and where it goes.
 pub(super) struct Settlement(pub(super) Arc<Inbox<Settled>>, pub(super) Settled);
-
-impl Settlement {
-    fn new(inbox: &Arc<Inbox<Settled>>, token: u64, result: Result<Answer>) -> Settlement {
-        Settlement(Arc::clone(inbox), Settled { token, result })
-    }
-}
 
 /// What the thread of a member does: it sleeps on the member's bell while requests wait, and ends soon after the last one. It keeps the table mapped, and does not keep the member: only requests do.
 fn serve(member: &Weak<Member>, table: &MappedTable) {
