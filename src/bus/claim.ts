@@ -6,7 +6,7 @@
 import { check, flag, type Rules, signal } from '../check.js'
 import { failureOf, inSteps } from '../closing.js'
 import { channels, debug } from '../diagnostics.js'
-import { asRingbellError, closedError, fromNative, type RingbellError } from '../errors.js'
+import { asRingbellError, closedError, fromNative, reason, type RingbellError } from '../errors.js'
 import type { NativeClaim } from '../native.js'
 import { membersOf, shown, type ShownOptions } from '../shown.js'
 import type { SignalOptions } from '../wait/abort.js'
@@ -100,7 +100,12 @@ export class Claim implements AsyncDisposable {
         { signal: limit },
       )
     } catch (error) {
-      this.#endQuietly()
+      const failure = failureOf(() => this.#end())
+      // Who gave up is told that, and hears of nothing else.
+      if (failure !== undefined) {
+        const told = `The claim of '${this.name}' was given up, and could not be closed: ${reason(failure)}`
+        process.emitWarning(told, { type: 'RingbellWarning', code: 'RINGBELL_FAILED' })
+      }
       throw error
     }
   }
