@@ -9,7 +9,7 @@ import { DURATIONS, parseDuration } from '../figures.js'
 import { runGuarded } from '../guarded-command.js'
 import { withExamples } from '../manual.js'
 import { placeOf, runSession, type Session } from '../session.js'
-import { notAvailable } from '../turn.js'
+import { checkCommandless, notAvailable } from '../turn.js'
 
 interface LockCommandOptions {
   shared?: true
@@ -34,12 +34,13 @@ export function lock(): Command {
   return withExamples(command, ['ringbell lock db -- ./migrate.sh', 'ringbell lock --shared db -- ./report.sh']).action(
     (name: string, words: string[], options: LockCommandOptions, self: Command) =>
       words.length === 0
-        ? runSession(self, 'fail', (session) => show(session, name))
+        ? runSession(self, 'fail', (session) => show(session, name, options))
         : runSession(self, 'make', (session) => hold(session, name, words, options)),
   )
 }
 
-async function show({ bus, out }: Session, name: string): Promise<number> {
+async function show({ bus, out }: Session, name: string, options: LockCommandOptions): Promise<number> {
+  checkCommandless('lock', options)
   const { held, pending } = await bus.locks.query(name)
   if (out.json) await out.value({ name, held, pending })
   else if (held.length === 0) await out.line(`${name}: free`)
