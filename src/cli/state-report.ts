@@ -14,8 +14,8 @@ export interface StateReport {
   readonly kind: AnnouncedState['kind']
   readonly epoch: number
   readonly size: number
-  /** How many values were set; with keys, how many entries were written. */
-  readonly version: number
+  /** How many values were set. Not with keys: their entries are written again from time to time. */
+  readonly version?: number
   readonly readers: number
   readonly rung: Rung
   /** Without keys. Nothing, if none was set. */
@@ -37,7 +37,8 @@ export function reportOf(
   const current =
     value === undefined ? {} : { current: payloadFields(Buffer.from(shellCodec(codec).decode(value)), codec) }
   const readers = source.subscribers.filter(({ slot }) => slot !== source.slot).length
-  return { kind, epoch, size: most, version: source.publisher.messages, readers, rung: source.rung, ...current }
+  const version = kind === 'keyed' ? {} : { version: source.publisher.messages }
+  return { kind, epoch, size: most, ...version, readers, rung: source.rung, ...current }
 }
 
 export function linesOfState(report: StateReport): [label: string, value: string][] {
@@ -48,7 +49,8 @@ export function linesOfState(report: StateReport): [label: string, value: string
     ...(kind === 'keyed'
       ? []
       : [['value', value === undefined ? 'none was set' : shownText(value)] as [string, string]]),
-    ['version', `${count(version)}, epoch ${epoch}`],
+    ...(version === undefined ? [] : [['version', count(version)] as [string, string]]),
+    ['epoch', String(epoch)],
     ['size', `up to ${size(most)}${kind === 'keyed' ? ' for a key and its value' : ''}`],
     ['readers', counted(readers, 'other reader')],
     ['acquired by', rung],

@@ -5,7 +5,7 @@ import { membersOf, shown, type ShownOptions } from '../shown.js'
 import { Member, type Place } from './member.js'
 import { checkTake, checkValue, patience, type TakeOptions } from './options.js'
 
-/** A flag; `bus.flag()` makes it. It is false at first, and keeps its value as long as any process has it open. */
+/** A flag; `bus.flag()` makes it. It is false at first, and keeps its value as long as any process has it open, not longer. */
 export class AtomicFlag extends Member {
   /** @internal Use `bus.flag()`. */
   constructor(place: Place) {

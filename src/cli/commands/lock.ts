@@ -23,7 +23,8 @@ export function lock(): Command {
     .description(
       'Waits for the lock, and runs the command while this process holds it. Ends with the exit code of the command, or 128 plus the ' +
         'number of the signal that ended it. Signals are passed on to the command. The environment of the command has RINGBELL_LOCK, the ' +
-        'name, and RINGBELL_ABANDONED: 1 if the last holder was killed, else 0. Without a command it shows who holds the lock and who waits ' +
+        'name, and RINGBELL_ABANDONED: 1 if the last holder was killed, else 0. It is also 0 if no other process had the lock open then, such as one that ' +
+        "waited: let a long-lived process keep it open (bus.locks.open), or use 'ringbell claim' and its epoch. Without a command it shows who holds the lock and who waits " +
         '(exit code 3 if nobody holds it).',
     )
     .argument('<name>', 'the name')
