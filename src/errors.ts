@@ -207,10 +207,20 @@ export function tooLarge(bytes: number, limit: number): RingbellError {
   )
 }
 
-/** The error for a state whose name another process writes. The words are the core's. */
+/** The error for a value, or a key and its value, that a state of this size cannot hold. */
+export function tooLargeForState(bytes: number, limit: number, what = 'value'): RingbellError {
+  return new RingbellError(
+    'ERR_RINGBELL_MESSAGE_TOO_LARGE',
+    `A ${what} of ${bytes} bytes is larger than the ${limit} bytes of this state; open it with a larger size.`,
+  )
+}
+
+/** The error for a state whose name another process writes. */
 export function heldByAnother(name: string): RingbellError {
-  const reason = `another writer holds '${name}'; claim the name to wait for its turn`
-  return new RingbellError('ERR_RINGBELL_REFUSED', `Refused by the peer: ${reason}.`)
+  return new RingbellError(
+    'ERR_RINGBELL_REFUSED',
+    `Another process writes the state '${name}', or claims its name; the option standby waits for its turn.`,
+  )
 }
 
 /** The error for an object that is used after its `close()`. */

@@ -83,6 +83,7 @@ interface Closable {
 /** The record's kind, with which the name of a lock's service begins. */
 const LOCK_KIND = 'lock'
 const DEFAULT_SHARDS = 64
+const STATE_WORDS = { message: 'value' }
 
 /** A directory that processes share, and everything that is opened through it. */
 export class Bus implements AsyncDisposable {
@@ -183,7 +184,7 @@ export class Bus implements AsyncDisposable {
   subscriber<T>(pattern: string, options: SubscriberOptions<T>): Promise<Subscriber<T>>
   async subscriber(pattern: string, options: SubscriberOptions<unknown> = {}): Promise<Subscriber<unknown>> {
     this.#assertOpen()
-    checkText(pattern)
+    checkText(pattern, 'name or pattern')
     const option = codecOf(options)
     const codec = resolveCodec(option)
     const json = subscriberJson(options, option === undefined ? undefined : codec.id)
@@ -204,8 +205,9 @@ export class Bus implements AsyncDisposable {
 
   /**
    * Announces a state and returns its one writer: a value that any process reads at once, and is told about when it changes.
+   * While another process writes it, the option `standby` waits for its turn.
    *
-   * Rejects as `publisher` does.
+   * Rejects as `publisher` does, and with `ERR_RINGBELL_REFUSED` (another process writes it) or an `AbortError`.
    */
   state<T>(
     name: string,
@@ -218,12 +220,12 @@ export class Bus implements AsyncDisposable {
   state<T>(name: string, options: StateOptions<T>): Promise<State<T>>
   async state(name: string, options: StateOptions<unknown> = {}): Promise<State<unknown>> {
     this.#assertOpen()
-    checkText(name)
+    checkName(name)
     const codec = resolveCodec(codecOf(options))
     // Wrong options are refused before the name is claimed.
     stateJson(options, codec.id, 0)
-    const payloads = new PayloadCodec(codec, { messages: options.schema })
-    return this.#claimed(name, (claim) =>
+    const payloads = new PayloadCodec(codec, { messages: options.schema }, STATE_WORDS)
+    return this.#claimed(name, options, (claim) =>
       this.#opened(
         translated(() => this.#native.state(name, stateJson(options, codec.id, claim.epoch))),
         (native, closed) => new State<unknown>({ native, claim, payloads, closed }),
@@ -234,7 +236,7 @@ export class Bus implements AsyncDisposable {
   /**
    * The same with keys: a value for each key, which can be watched one by one, by prefix, or all.
    *
-   * Rejects as `publisher` does.
+   * Rejects as `state` does.
    */
   keyedState<T>(
     name: string,
@@ -250,12 +252,12 @@ export class Bus implements AsyncDisposable {
   keyedState<T>(name: string, options: StateOptions<T>): Promise<KeyedState<T>>
   async keyedState(name: string, options: StateOptions<unknown> = {}): Promise<KeyedState<unknown>> {
     this.#assertOpen()
-    checkText(name)
+    checkName(name)
     const codec = resolveCodec(codecOf(options))
     // Wrong options are refused before the name is claimed.
     stateJson(options, codec.id, 0)
-    const payloads = new PayloadCodec(codec, { messages: options.schema })
-    return this.#claimed(name, (claim) =>
+    const payloads = new PayloadCodec(codec, { messages: options.schema }, STATE_WORDS)
+    return this.#claimed(name, options, (claim) =>
       this.#opened(
         translated(() => this.#native.keyedState(name, stateJson(options, codec.id, claim.epoch))),
         (native, closed) => new KeyedState<unknown>({ native, claim, payloads, closed }),
@@ -292,7 +294,7 @@ export class Bus implements AsyncDisposable {
         new StateReader<unknown>({
           native,
           name,
-          payloads: new PayloadCodec(codec, { messages: options.schema }),
+          payloads: new PayloadCodec(codec, { messages: options.schema }, STATE_WORDS),
           wait: options.wait,
           mismatch: () => this.services.mismatch(name, 'state'),
           closed,
@@ -332,8 +334,9 @@ export class Bus implements AsyncDisposable {
         new KeyedStateReader<unknown>({
           native,
           name,
-          payloads: new PayloadCodec(codec, { messages: options.schema }),
+          payloads: new PayloadCodec(codec, { messages: options.schema }, STATE_WORDS),
           wait: options.wait,
+          mismatch: () => this.services.mismatch(name, 'state'),
           closed,
         }),
     )
@@ -523,7 +526,7 @@ export class Bus implements AsyncDisposable {
           name: service,
           native,
           watch,
-          payloads: new PayloadCodec(codec, { requests: schema }, 'message'),
+          payloads: new PayloadCodec(codec, { requests: schema }, { request: 'message' }),
           expected: { kind: QUEUE_KIND, codec: codec.id, schemaId },
           handler,
           concurrency,
@@ -751,8 +754,12 @@ export class Bus implements AsyncDisposable {
   }
 
   /** The writer of a state holds a claim on its name. If `make` throws, the name is released. */
-  async #claimed<S>(name: string, make: (claim: Claim) => S): Promise<S> {
-    const claim = await this.claim(name, { ifAvailable: true })
+  async #claimed<S>(
+    name: string,
+    { standby = false, signal }: StateOptions<unknown>,
+    make: (claim: Claim) => S,
+  ): Promise<S> {
+    const claim = await this.claim(name, { ifAvailable: !standby, signal })
     if (claim === undefined) throw heldByAnother(name)
     try {
       this.#assertOpen()

@@ -101,7 +101,7 @@ pub enum Error {
     },
     /// The message is larger than the ring takes at once, or larger than any message can be.
     #[error(
-        "message of {size} bytes is larger than the {limit} bytes that it may have here; raise the ring's capacity, or use write on a block topic"
+        "message of {size} bytes is larger than the {limit} bytes that it may have here; raise the capacity (of a state: its size), or use write on a block topic"
     )]
     MessageTooLarge {
         /// The size of the message in bytes.
@@ -128,7 +128,7 @@ pub enum Error {
     },
     /// All slots of the publisher are taken.
     #[error(
-        "all {max} places for subscribers are taken; raise maxSubscribers on the publisher, or access.maxGuests for other users"
+        "all {max} places are taken; raise maxSubscribers of the topic, maxReaders of the state, or access.maxGuests for other users"
     )]
     NoSlot {
         /// How many slots there are.

@@ -87,7 +87,7 @@ fn turn(bus: &Bus, name: &str, options: &StateOptions) -> Result<(Option<Claim>,
         return Ok((None, epoch));
     }
     let claim = bus.try_claim(name)?.ok_or_else(|| Error::Refused {
-        reason: format!("another writer holds '{name}'; claim the name to wait for its turn"),
+        reason: format!("another process writes the state '{name}'; to wait for a turn, claim the name, and set the option epoch to that of the claim"),
     })?;
     let epoch = claim.epoch();
     Ok((Some(claim), epoch))

@@ -139,7 +139,7 @@ fn a_value_above_the_limit_is_refused_and_changes_nothing() {
         (StateOptions::default().size(1 << 28), "size"),
         (StateOptions::default().size(2000).capacity(4096), "capacity"),
         (StateOptions::default().capacity(5000), "capacity"),
-        (StateOptions::default().max_readers(0), "maxSubscribers"),
+        (StateOptions::default().max_readers(0), "maxReaders"),
     ] {
         let error = bus.state("wrong", options).unwrap_err();
         assert_eq!(error.code(), "ERR_RINGBELL_INVALID_OPTION");
