@@ -13,7 +13,6 @@ use std::time::Instant;
 use ringbell_ring::Fault;
 use ringbell_ring::table::{Kind, Members, REQUESTS, Seat, member_lock_byte};
 
-use super::keeper::Keeper;
 use crate::bus::Announced;
 use crate::bus::arbiter::ArbiterFile;
 use crate::error::{Error, Result};
@@ -78,8 +77,18 @@ pub(super) struct Kept {
     pub(super) visit: Box<dyn Fn(Visit) + Send + Sync>,
 }
 
+/// What a member asks of its keeper.
+pub(super) trait Keep {
+    /// Watches every member, and finds those that are dead already.
+    fn look(&mut self) -> Step;
+    /// A wait has ended: it may let go of the others.
+    fn rest(&mut self) -> Step;
+    /// When it looks next.
+    fn deadline(&self) -> Option<Instant>;
+}
+
 /// What runs with a keeper.
-pub(super) type Visit = Box<dyn FnOnce(&mut Keeper) -> Step + Send>;
+pub(super) type Visit = Box<dyn FnOnce(&mut dyn Keep) -> Step + Send>;
 
 /// Which of the member's places for requests are free.
 #[derive(Debug)]
@@ -243,7 +252,7 @@ impl Member {
             && !self.rests.swap(true, Ordering::Relaxed)
             && let Some(keeper) = self.keeper.get()
         {
-            (keeper.visit)(Box::new(Keeper::rest));
+            (keeper.visit)(Box::new(|keeper| keeper.rest()));
         }
     }
 
@@ -296,7 +305,7 @@ impl Member {
         if self.kept.load(Ordering::Relaxed) != now
             && let Some(keeper) = self.keeper.get()
         {
-            (keeper.visit)(Box::new(Keeper::look));
+            (keeper.visit)(Box::new(|keeper| keeper.look()));
         }
     }
 
