@@ -88,7 +88,11 @@ impl StateOptions {
         let Layout { kind, extra, part, smallest } = *layout;
         if !(1..=MAX_SLOTS).contains(&usize::from(self.max_readers)) {
             let rule = format!("it must be from 1 to {MAX_SLOTS}");
-            return Err(Error::InvalidOption { option: "maxReaders", value: self.max_readers.to_string(), rule });
+            return Err(Error::InvalidOption {
+                option: "maxReaders",
+                value: self.max_readers.to_string(),
+                rule,
+            });
         }
         let whole = |capacity: usize| capacity / part - BATCH_OVERHEAD - padded(extra);
         let most = whole(MAX_CAPACITY);
