@@ -60,7 +60,7 @@ test('the published manifest names four binaries and no tools', (t) => {
     'ringbell-linux-arm64-gnu': version,
     'ringbell-linux-arm64-musl': version,
   })
-  t.deepEqual(Object.keys(published['dependencies'] as object), ['commander'])
+  t.deepEqual(Object.keys(published['dependencies'] as object), ['commander', 'yaml'])
   for (const key of ['devDependencies', 'scripts', 'private', 'os']) t.false(key in published, key)
 })
 

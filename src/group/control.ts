@@ -9,6 +9,7 @@ import type { StepDownOptions } from './options.js'
 
 /** A request to a member. */
 export interface ControlRequest {
+  /** What it asks for. `beat` asks as `status` does. `drain`: it steps down and does not contend any more. */
   readonly method: 'status' | 'beat' | 'stepDown' | 'drain'
   /** For `stepDown` and `drain`: milliseconds that running calls have to end. */
   readonly grace?: number | undefined
@@ -16,10 +17,15 @@ export interface ControlRequest {
 
 /** The answer to each of them. */
 export interface MemberStatus {
+  /** The name of its group. */
   readonly group: string
+  /** Its process. */
   readonly pid: number
+  /** Whether it is the primary. */
   readonly role: Role
+  /** The epoch of its present term, or of its last one. 0: it had none. */
   readonly epoch: number
+  /** `ready`, `stepping-down` or `draining`. */
   readonly state: string
   /** Milliseconds since the last beat of the work; 0 if the event loop is what beats. */
   readonly beatAge: number

@@ -5,7 +5,7 @@
  */
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
-import { rm } from 'node:fs/promises'
+import { rm, rmdir } from 'node:fs/promises'
 import { Bus, type Check, type Rung } from '../../index.js'
 import { onOwnBus } from './own-bus.js'
 
@@ -34,7 +34,8 @@ export async function tryOut(path: string, signal: AbortSignal): Promise<Check[]
     return await passMessages(bus, signal)
   } finally {
     await bus.close()
-    await rm(folder, { recursive: true, force: true })
+    // Mostly it is empty, and then it goes although nothing can be opened any more.
+    await rmdir(folder).catch(() => rm(folder, { recursive: true, force: true }))
   }
 }
 

@@ -198,7 +198,12 @@ impl Combiner<'_> {
                 match self.table.word(member, place).filter(|word| word.cell() == self.cell) {
                     Some(word) if word.state() == State::Granted => return true,
                     Some(word) if word.state() == State::Waiting && word.want() == Want::Exclusive => {
-                        self.grant(Found { member, place, word, ticket: 0 });
+                        // The request that was named may have been granted and given back since the gate was loaded, and
+                        // this may be another one in its place. Then the gate names it no longer: only this member names
+                        // one (T1).
+                        if self.table.gate(self.cell).owner() == owner {
+                            self.grant(Found { member, place, word, ticket: 0 });
+                        }
                         return false;
                     }
                     // It was cancelled.
