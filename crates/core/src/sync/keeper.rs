@@ -12,7 +12,7 @@ use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use super::member::{Kept, Member, Visit};
+use super::member::{Kept, Member, Tell};
 use crate::error::{Error, Result};
 use crate::reactor::{Step, Thread, Watched};
 use crate::sys::epoll::Epoll;
@@ -43,15 +43,24 @@ impl Keeper {
             Keeper { member: Arc::downgrade(member), epoll: None, known: HashMap::new(), rests_at: None };
         let handle = member.handle.clone();
         let resident = handle.add_resident(keeper);
-        let visit = move |call: Visit| {
-            handle.visit(resident, |keeper: &mut Keeper, _| call(keeper));
+        let tell = move |what| {
+            handle.visit(resident, |keeper: &mut Keeper, _| keeper.told(what));
         };
         // It is empty: nobody else has the member yet.
-        let _ = member.keeper.set(Kept { token: resident.token(), visit: Box::new(visit) });
+        let _ = member.keeper.set(Kept { token: resident.token(), tell: Box::new(tell) });
+    }
+
+    fn told(&mut self, what: Tell) -> Step {
+        match what {
+            Tell::Look => return self.look(),
+            Tell::Rest => self.rests_at = Some(Instant::now() + LINGER),
+            Tell::Drop(member) => member.withdraw_record(),
+        }
+        Step::Again(self.deadline())
     }
 
     /// Watches every member, and finds those that are dead already.
-    pub(super) fn look(&mut self) -> Step {
+    fn look(&mut self) -> Step {
         let Some(member) = self.member.upgrade() else { return Step::Finished };
         if member.check().is_err() {
             self.let_go();
@@ -96,12 +105,6 @@ impl Keeper {
         self.epoll = epoll.ok();
     }
 
-    /// A wait has ended.
-    pub(super) fn rest(&mut self) -> Step {
-        self.rests_at = Some(Instant::now() + LINGER);
-        Step::Again(self.deadline())
-    }
-
     /// Lets go of everything if nobody waits any more. False: somebody does, and tells when that ends.
     fn rested(&mut self) -> bool {
         self.rests_at = None;
@@ -124,7 +127,7 @@ impl Keeper {
         known.into_iter().for_each(|index| self.forget(index, epoll.as_ref()));
     }
 
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    fn deadline(&self) -> Option<Instant> {
         let probes = self.known.values().any(|(_, pidfd)| pidfd.is_none());
         let pass = probes.then(|| Instant::now() + PASS);
         [pass, self.rests_at].into_iter().flatten().min()
