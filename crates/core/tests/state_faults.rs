@@ -13,8 +13,6 @@ use ringbell::state::{Reading, State, StateNotice, StateOptions, StateReader, St
 use ringbell::topic::EndReason;
 
 /// Offsets in the data segment, as `docs/protocol.md` has them.
-const BEFORE: u64 = 128 + 8;
-const AFTER: u64 = 128 + 16;
 const LAST: u64 = 128 + 24;
 const FLOOR: u64 = 256;
 const FRAMES: u64 = 4096;
@@ -132,12 +130,11 @@ fn the_last_sequence_that_there_is_belongs_to_no_value() {
     let place = Place::new();
     let (ours, theirs) = (place.bus(), place.bus());
     let mut state = state(&ours, 1);
-    state.set(b"value").unwrap();
+    state.set(b"first").unwrap();
+    state.set(b"second").unwrap();
     let words = Words::of(&record(&ours, 1));
-    // The second word of the batch. The next one would be 0, and the header agrees.
+    // The second word of the batch. The one after it would be 0, as that of the first batch is.
     words.store(FRAMES + words.load(LAST) % words.capacity + 8, u64::MAX);
-    words.store(BEFORE, 0);
-    words.store(AFTER, 0);
     let mut reader = reader(&theirs);
     fails(&mut reader);
     assert!(reader.latest().unwrap().is_none());
