@@ -25,6 +25,7 @@ const scenarios = [
   'attach',
   'registry',
   'claims',
+  'failover',
   'state',
   'locks',
   'memory',

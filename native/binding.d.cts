@@ -202,6 +202,8 @@ export declare class NativeChannel {
   record(): string
   /** Replaces the record's metadata by this JSON object. */
   update(metadataJson: string): void
+  /** Replaces the role of the member that serves, in the record, by this JSON object. */
+  setGroup(groupJson: string): void
   /** Closes every connection. */
   close(): void
 }
@@ -283,7 +285,7 @@ export declare class NativePoller {
   /** Whether the loop calls `onReady`; otherwise `poll` must be called from time to time. */
   get supported(): boolean
   /** Watches an endpoint. Returns its id: the lowest that is free. */
-  add(endpoint: NativePublisher | NativeSubscriber | NativeWatch | NativeChannel | NativeClaim | NativeClaimWatch | NativeStateReader | NativeKeyedReader | NativeSync): number
+  add(endpoint: NativePublisher | NativeSubscriber | NativeWatch | NativeChannel | NativeClaim | NativeClaimWatch | NativeStateReader | NativeKeyedReader | NativeSync | NativeProcess): number
   /** Stops watching the endpoint `id`. */
   remove(id: number): void
   /** Polls now, without the loop: writes the ready ids and returns their number. */
@@ -293,6 +295,24 @@ export declare class NativePoller {
   /** Undoes one `ref`. */
   unref(): void
   /** Stops watching everything. */
+  close(): void
+}
+
+/** One process of this machine. */
+export declare class NativeProcess {
+  /** Opens the process that has this number now. */
+  static open(pid: number): NativeProcess
+  /** Opens the process that announced this record. */
+  static of(recordJson: string): NativeProcess
+  /** Whether it can be signalled and watched. Otherwise there is no pidfd. */
+  get hasPidfd(): boolean
+  /** Whether it is alive, and no zombie. */
+  isAlive(): boolean
+  /** Sends it a signal. `false`: it has ended. */
+  signal(number: number): boolean
+  /** Whether it announced this record. */
+  announced(recordJson: string): boolean
+  /** Lets it go. Nothing happens to the process. */
   close(): void
 }
 
@@ -326,6 +346,8 @@ export declare class NativePublisher {
   record(): string
   /** Replaces the record's metadata by this JSON object. */
   update(metadataJson: string): void
+  /** Replaces the role of the member that publishes, in the record, by this JSON object. */
+  setGroup(groupJson: string): void
   /** Detaches every view and closes the topic. */
   close(): void
 }
@@ -436,6 +458,9 @@ export interface NativeParcel {
   /** The numbers of the descriptors, which belong to the caller now. */
   fds: Array<number>
 }
+
+/** Sends a text to the notification socket of a service manager. */
+export declare function notify(socket: string, text: string): void
 
 /** The version of this binding. */
 export declare function version(): string

@@ -1,7 +1,7 @@
 // @ts-check
 /**
  * npm run soak [-- SECONDS]: the hunts that are too long for `npm test`, which runs each of them for a short time. They are
- * kills of either side, histories of locks while their users are killed, the failure of each system call, hostile callbacks, calls of the binding that fail, lost wake-ups,
+ * kills of either side, failovers, histories of locks while their users are killed, the failure of each system call, hostile callbacks, calls of the binding that fail, lost wake-ups,
  * and the fuzz targets if cargo-fuzz and a nightly compiler are installed. SECONDS (an hour by default) is divided among
  * them. The n-th failure needs hours of its own to try all: a shorter hunt has some of each scenario. Any failure
  * ends the run with exit code 1.
@@ -9,14 +9,15 @@
 import { run, script, SILENCE } from './project.mjs'
 
 const seconds = Number(process.argv[2] ?? 3600)
-const share = Math.max(10, Math.floor(seconds / 13))
+const share = Math.max(10, Math.floor(seconds / 14))
 
 /** Rates on two cores of 2026, rounded down. They only convert a share of the time to a count. */
 const KILLS_A_SECOND = 10
+const FAILOVERS_A_SECOND = 2
 const WAKES_A_SECOND = 200_000
 const HANDSHAKES_A_SECOND = 500
 /** Of processes that take turns, and of writers of states. */
-const TURN_KILLS_A_SECOND = 30
+const TURN_KILLS_A_SECOND = 8
 
 const wakeHunt = ['cargo', 'run', '--release', '-p', 'ringbell-ring', '--example', 'wake_hunt', '--']
 /** @type {(program: string, ...filter: string[]) => string[]} */
@@ -26,12 +27,12 @@ const cargoTest = (program, ...filter) => ['cargo', 'test', '--release', '-p', '
 const hunts = [
   {
     name: 'kills of publishers and subscribers',
-    command: cargoTest('topic_faults', 'killed'),
+    command: cargoTest('it', 'topic_faults::a_killed'),
     env: { TOPIC_KILLS: String(Math.ceil((share * KILLS_A_SECOND) / 2)) },
   },
   {
     name: 'kills of those who hold a claim or wait for one',
-    command: cargoTest('claims', 'killed_at_random'),
+    command: cargoTest('it', 'claims::killed_at_random'),
     env: { CLAIM_KILLS: String(share * KILLS_A_SECOND) },
   },
   {
@@ -41,14 +42,19 @@ const hunts = [
   },
   {
     name: 'kills of those who hold a lock or permits or wait for them',
-    command: cargoTest('sync', 'killed_at_random'),
+    command: cargoTest('it', 'sync::killed_at_random'),
     env: { RINGBELL_KILLS: String(share * TURN_KILLS_A_SECOND) },
   },
-  ...['state', 'state_keyed_kills'].map((program) => ({
-    name: `kills of the writers of states (${program})`,
-    command: cargoTest(program, 'killed_writers'),
+  {
+    name: 'kills of the writers of states, with one value and with keys',
+    command: cargoTest('it', 'killed_writers'),
     env: { STATE_KILLS: String(share * TURN_KILLS_A_SECOND) },
-  })),
+  },
+  {
+    name: 'primaries of a group that are killed, stopped and stepped down',
+    command: [process.execPath, 'node_modules/ava/entrypoints/cli.mjs', '__test__/fault/groups.test.ts'],
+    env: { RINGBELL_TEST_FAILOVERS: String(share * FAILOVERS_A_SECOND) },
+  },
   {
     name: 'handshakes with servers that die, hang and refuse',
     command: cargoTest('channel_storm', 'reset', '--', '--nocapture'),

@@ -1,11 +1,12 @@
 // @ts-check
 /**
  * The stages of `npm test`, in order. A stage has a name for `--only`, and steps. A step is a command with a way to
- * read its outcome, or a function that throws. The stages share Cargo's target folder, so that nothing is built twice. loom
- * has a folder of its own, because its flags change every crate. Compiling and installing are steps of their own, without
- * a watchdog.
+ * read its outcome, or a function that throws. Steps that mostly wait, or keep one core busy, run side by side in lanes. The
+ * stages share Cargo's target folder, so that nothing is built twice. loom has a folder of its own, because its flags
+ * change every crate. Compiling and installing are steps of their own, without a watchdog.
  */
 import { readFileSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { glibcProblems } from './check-glibc.mjs'
 import { readElf } from './elf.mjs'
@@ -31,6 +32,7 @@ import { tryPackage } from './try-package.mjs'
  * @property {(say: (chunk: string) => void) => Promise<void>} [action] instead of a command
  * @property {Record<string, string | undefined>} [env]
  * @property {Reader} [read]
+ * @property {string} [lane] it runs beside its neighbours of other lanes (lanes.mjs)
  * @property {boolean} [hangs] it runs tests, which can hang: it has a watchdog (`SILENCE` in project.mjs)
  */
 /** @typedef {{ name: string, steps: () => Step[] }} Stage */
@@ -46,11 +48,13 @@ const check = (name, command, env = {}) => ({ name, command, env, read: checkOut
 const compiled = (flags, env) => check('compiled', ['cargo', 'test', ...flags, '--no-run'], env)
 /** @param {string} name @param {string[]} flags @param {Env} [env] @param {string[]} [only] @returns {Step} */
 const rustTests = (name, flags, env = {}, only = []) => {
-  const command = ['cargo', 'test', ...flags, '--no-fail-fast', ...only]
-  return { name, command, env, read: cargoOutcome, hangs: true }
+  const command = ['cargo', 'test', ...flags, '--no-fail-fast', ...(only.length > 0 ? ['--', ...only] : [])]
+  return { name, command, env: { ...CROWDED, ...env }, read: cargoOutcome, hangs: true }
 }
 /** @param {string} name @param {string[]} files @param {Env} [env] @returns {Step} */
 const nodeTests = (name, files, env = {}) => ({ name, command: [...AVA, ...files], env, read: avaOutcome, hangs: true })
+/** @param {string} lane @param {Step[]} steps @returns {Step[]} */
+const inLane = (lane, steps) => steps.map((step) => ({ ...step, lane }))
 /** The same under a table of oldsys. @param {string} table @param {Step} step @returns {Step} */
 const under = (table, step) => ({ ...step, command: [oldsys, table, ...(step.command ?? [])] })
 const oldsys = join(TARGET, 'debug/oldsys')
@@ -62,14 +66,21 @@ const CHANNELS = ['__test__/integration/channel.test.ts']
 /** What other users get from topics and channels. */
 const ACCESS = ['__test__/integration/access.test.ts', '__test__/integration/access-channels.test.ts']
 
+/** Processes are held without pidfds. */
+const NO_PIDFD = 'pidfd_open=EPERM'
+
 // Tests of the binding would need Node's symbols, so it is tested from Node.
 const WORKSPACE = ['--workspace', '--exclude', 'ringbell-node']
 const MODELS = {
-  flags: ['-p', 'ringbell-ring', '--profile', 'model', '--test', 'loom_*'],
+  flags: ['-p', 'ringbell-ring', '--profile', 'model', '--test', 'loom'],
   env: { RUSTFLAGS: '--cfg loom', CARGO_TARGET_DIR: join(TARGET, 'loom') },
 }
-/** Cargo's flags for some test programs of the core. @param {string[]} programs */
-const testsOf = (programs) => ['-p', 'ringbell', ...programs.flatMap((program) => ['--test', program])]
+/** More tests at once than there are cores, because most of them wait most of the time. */
+const CROWDED = { RUST_TEST_THREADS: String(2 * availableParallelism()) }
+/** The tests of the core from outside. */
+const CORE = ['-p', 'ringbell', '--test', 'it']
+/** Those of some of its files. @param {string[]} files */
+const testsOf = (files) => files.map((file) => `${file}::`)
 
 /** The published types as users read them. @param {string} version @param {string} tsc @returns {Step[]} */
 function publishedTypes(version, tsc) {
@@ -103,25 +114,36 @@ function rungs() {
   ]
   const registry = { rust: ['bus_watch', 'bus_publish'], node: ACQUISITION }
   // This test compares both ways by itself, so it cannot run with one of them forced.
-  const skipped = ['--', '--skip', 'inotify_and_polling_see_the_same']
+  const skipped = ['--skip', 'inotify_and_polling_see_the_same']
   const polling = { IPC_BUS_WATCH: 'poll' }
-  /** @param {string} name @param {{ rust: string[], node: string[] }} suites @param {Env} env @param {string[]} [only] */
-  const both = (name, suites, env, only) => [
-    rustTests(`${name}: Rust`, testsOf(suites.rust), env, only),
+  /** @param {string} name @param {{ rust: string[], node: string[] }} suites @param {Env} env @param {string[]} [more] */
+  const both = (name, suites, env, more = []) => [
+    rustTests(`${name}: Rust`, CORE, env, [...testsOf(suites.rust), ...more]),
     nodeTests(`${name}: Node`, suites.node, env),
   ]
-  return [
-    check('oldsys', ['cargo', 'build', '-p', 'oldsys']),
-    compiled(testsOf([...everything.rust, ...registry.rust])),
-    ...tables.flatMap(({ table, rung, suites }) =>
+  const tests = [
+    ...tables.map(({ table, rung, suites }) =>
       both(table, suites, { RINGBELL_TEST_SYSCALLS: table, RINGBELL_TEST_RUNG: rung }).map((step) =>
         under(table, step),
       ),
     ),
-    ...forced.flatMap(({ rung, suites }) =>
+    ...forced.map(({ rung, suites }) =>
       both(`${rung} forced`, suites, { IPC_BUS_ACQUIRE: rung, RINGBELL_TEST_RUNG: rung }),
     ),
-    ...both('polling forced', registry, polling, skipped),
+    both('polling forced', registry, polling, skipped),
+    [
+      under(
+        NO_PIDFD,
+        nodeTests(`${NO_PIDFD}: Node`, ['__test__/integration/supervise/process.test.ts'], {
+          RINGBELL_TEST_SYSCALLS: NO_PIDFD,
+        }),
+      ),
+    ],
+  ]
+  return [
+    check('oldsys', ['cargo', 'build', '-p', 'oldsys']),
+    compiled(CORE),
+    ...tests.flatMap((steps, index) => inLane(index % 2 === 0 ? 'even' : 'odd', steps)),
   ]
 }
 
@@ -138,13 +160,17 @@ export const STAGES = [
   {
     name: 'lint',
     steps: () => [
-      check('layers', [NODE, 'scripts/check-layers.mjs']),
-      check('rustfmt', ['cargo', 'fmt', '--all', '--check']),
-      check('clippy', ['cargo', 'clippy', '--workspace', '--all-targets', '--', '-D', 'warnings']),
-      check('rustdoc', ['cargo', 'doc', '--workspace', '--no-deps'], { RUSTDOCFLAGS: '-D warnings' }),
-      check('oxlint', [NODE, tool('oxlint/bin/oxlint'), '--type-aware', '--deny-warnings']),
-      check('API reference', [NODE, 'scripts/docs.mjs']),
-      check('prettier', [NODE, tool('prettier/bin/prettier.cjs'), '--check', '--log-level', 'warn', '.']),
+      ...inLane('Rust', [
+        check('rustfmt', ['cargo', 'fmt', '--all', '--check']),
+        check('clippy', ['cargo', 'clippy', '--workspace', '--all-targets', '--', '-D', 'warnings']),
+        check('rustdoc', ['cargo', 'doc', '--workspace', '--no-deps'], { RUSTDOCFLAGS: '-D warnings' }),
+      ]),
+      ...inLane('JavaScript', [
+        check('layers', [NODE, 'scripts/check-layers.mjs']),
+        check('oxlint', [NODE, tool('oxlint/bin/oxlint'), '--type-aware', '--deny-warnings']),
+        check('API reference', [NODE, 'scripts/docs.mjs']),
+        check('prettier', [NODE, tool('prettier/bin/prettier.cjs'), '--check', '--log-level', 'warn', '.']),
+      ]),
     ],
   },
   {
@@ -154,13 +180,24 @@ export const STAGES = [
       ...publishedTypes('this TypeScript', tool('typescript/bin/tsc')),
       { name: 'older TypeScript', action: (say) => ensureOlderTypeScript({ output: say }) },
       ...['5.0', '5.6'].flatMap((version) =>
-        publishedTypes(version, join(ROOT, OLDER_TYPESCRIPT, `node_modules/typescript-${version}/bin/tsc`)),
+        inLane(
+          version,
+          publishedTypes(version, join(ROOT, OLDER_TYPESCRIPT, `node_modules/typescript-${version}/bin/tsc`)),
+        ),
       ),
     ],
   },
   {
     name: 'rust',
-    steps: () => [compiled(WORKSPACE), rustTests('unit, property, integration, doc tests', WORKSPACE)],
+    steps: () => [
+      compiled(WORKSPACE),
+      // Together these are all that `cargo test` runs.
+      ...inLane('outside', [rustTests('property and integration tests', [...WORKSPACE, '--test', '*'])]),
+      ...inLane('inside', [
+        rustTests('unit tests', [...WORKSPACE, '--lib', '--bins']),
+        rustTests('doc tests', [...WORKSPACE, '--doc']),
+      ]),
+    ],
   },
   {
     name: 'loom',
@@ -179,9 +216,13 @@ export const STAGES = [
     steps: () => [
       { name: 'glibc 2.31', action: portable },
       { name: 'pack', action: packed },
-      check('publint', [NODE, tool('publint/src/cli.js'), '--strict', join(TARGET, 'package/ringbell')]),
-      check('types resolve', [NODE, tool('@arethetypeswrong/cli/dist/index.js'), '--profile', 'esm-only', tarball()]),
-      { name: 'used from an empty folder, without Rust', action: (say) => tryPackage(made(), say) },
+      ...inLane('read', [
+        check('publint', [NODE, tool('publint/src/cli.js'), '--strict', join(TARGET, 'package/ringbell')]),
+        check('types resolve', [NODE, tool('@arethetypeswrong/cli/dist/index.js'), '--profile', 'esm-only', tarball()]),
+      ]),
+      ...inLane('used', [
+        { name: 'used from an empty folder, without Rust', action: (say) => tryPackage(made(), say) },
+      ]),
     ],
   },
 ]

@@ -1,12 +1,14 @@
 // @ts-check
 /**
  * npm test [-- --only STAGE,…] [--verbose]: runs every stage of stages.mjs, on a fresh clone, too. A failure does not stop
- * the other stages. Output goes to target/test-logs; that of a failed step is shown. The last lines say how long each stage
- * took, and the sum of all. The exit code is 1 if anything failed.
+ * the other stages. Each step's output goes to a file in target/test-logs; that of a failed step is shown. The last lines
+ * say how long each stage took, and the sum of all. The exit code is 1 if anything failed. `--verbose` shows all output as
+ * it comes, so it runs one step at a time.
  */
 import { createWriteStream, mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { finished } from 'node:stream/promises'
 import { join } from 'node:path'
+import { runInLanes } from './lanes.mjs'
 import { checkOutcome } from './outcome.mjs'
 import { run, script, secondsSince, SILENCE, TARGET } from './project.mjs'
 
@@ -61,24 +63,27 @@ await script(async () => {
 
   const start = performance.now()
   const total = { passed: 0, failed: 0 }
-  const broken = []
+  const broken = /** @type {string[]} */ ([])
   const times = []
   for (const stage of STAGES) {
     // All stages need the build, and it costs nothing if nothing has changed.
     if (stage.name !== 'build' && !only.includes(stage.name)) continue
     const begun = performance.now()
     say(`\n${stage.name}`)
-    for (const [index, step] of stage.steps().entries()) {
+    const steps = stage.steps()
+    /** @param {import('./stages.mjs').Step} step @param {boolean} alone */
+    const runOne = async (step, alone) => {
       const from = performance.now()
-      const path = join(LOGS, `${stage.name}-${index}.log`)
-      process.stdout.write(`  ${step.name} … `)
+      const path = join(LOGS, `${stage.name}-${steps.indexOf(step)}.log`)
+      process.stdout.write(alone ? `  ${step.name} … ` : `  ${step.name} begins\n`)
       const outcome = await runStep(step, path, verbose)
       const counts =
         outcome.passed + outcome.failed > 1 || outcome.skipped > 0
           ? `, ${outcome.passed} of ${outcome.passed + outcome.failed}`
           : ''
       const skipped = outcome.skipped > 0 ? ` (${outcome.skipped} skipped)` : ''
-      say(`${outcome.failed === 0 ? 'ok' : 'FAIL'}${counts}${skipped}, ${secondsSince(from)}`)
+      const name = alone ? '' : `  ${step.name} … `
+      say(`${name}${outcome.failed === 0 ? 'ok' : 'FAIL'}${counts}${skipped}, ${secondsSince(from)}`)
       if (outcome.failed > 0) {
         broken.push(`${stage.name}: ${step.name}`)
         if (!verbose) say(readFileSync(path, 'utf8').slice(-SHOWN))
@@ -86,6 +91,8 @@ await script(async () => {
       total.passed += outcome.passed
       total.failed += outcome.failed
     }
+    if (verbose) for (const step of steps) await runOne(step, true)
+    else await runInLanes(steps, runOne)
     times.push(`${stage.name} ${secondsSince(begun)}`)
   }
   say(`\n${[...times, `all ${secondsSince(start)}`].join(', ')}; logs in ${LOGS}`)

@@ -74,6 +74,16 @@ function checkOne(rules: Rules, name: string, value: unknown, within = ''): void
   if (broken !== undefined) throw invalid(within + name, value, broken)
 }
 
+/**
+ * An argument. Unlike an option, it must be there.
+ *
+ * @throws {RingbellError} `ERR_RINGBELL_INVALID_OPTION`.
+ */
+export function checkArgument(name: string, value: unknown, rule: Rule): void {
+  const broken = rule(value)
+  if (broken !== undefined) throw invalid(name, value, broken)
+}
+
 export function oneOf(...allowed: readonly string[]): Rule {
   return (value) =>
     allowed.includes(value as string) ? undefined : `must be one of ${allowed.map((one) => `'${one}'`).join(', ')}`

@@ -17,6 +17,7 @@
  * - `ringbell:server:opened`, `ringbell:server:closed`: `{ server }`; `…:connected`, `…:disconnected`, `…:failed`: `{ server, details }`
  * - `ringbell:client:opened`, `ringbell:client:closed`: `{ client }`; `…:connected`, `…:disconnected`, `…:failed`, `…:gaveUp`:
  *   `{ client, details }`
+ * - `ringbell:member:opened`, `ringbell:member:closed`: `{ member }`; `…:role`, `…:failed`: `{ member, details }`
  * - `ringbell:client:calling`, `ringbell:client:called`: `{ client, request }`, and then the same object with `reply` or `error`
  * - `ringbell:queue:…`: `{ queue }` and `ringbell:worker:…`: `{ worker }`, likewise. A queue also has `…:deadLetter`, for a
  *   message that was given up
@@ -59,6 +60,7 @@ export const channels = {
   },
   queue: ofEndpoint('queue', 'connected', 'disconnected', 'failed', 'deadLetter'),
   worker: ofEndpoint('worker', 'connected', 'disconnected', 'failed', 'gaveUp'),
+  member: ofEndpoint('member', 'role', 'failed'),
 } as const
 
 /** Prints only with `NODE_DEBUG=ringbell`. */

@@ -35,6 +35,7 @@ export const CORE_CODES = [
   'ERR_RINGBELL_DISCONNECTED',
   'ERR_RINGBELL_STATE_FULL',
   'ERR_RINGBELL_CLAIM_LOST',
+  'ERR_RINGBELL_NOT_PRIMARY',
 ] as const
 
 /** Codes that only the TypeScript side knows. */
@@ -57,6 +58,8 @@ export const LOCAL_CODES = [
   'ERR_RINGBELL_STREAM',
   /** The handler at the other side failed with an error of ringbell, or was aborted: `remoteCode` has its code. Not the caller's own. */
   'ERR_RINGBELL_REMOTE',
+  /** A process ended before it was ready; `cause` has how it ended, and the last lines of its stderr. */
+  'ERR_RINGBELL_EXITED',
   /** A bug in ringbell (a Rust panic, caught at the binding); please report it. */
   'ERR_RINGBELL_INTERNAL',
 ] as const
@@ -204,10 +207,20 @@ export function tooLarge(bytes: number, limit: number): RingbellError {
   )
 }
 
-/** The error for a state whose name another process writes. The words are the core's. */
+/** The error for a value, or a key and its value, that a state of this size cannot hold. */
+export function tooLargeForState(bytes: number, limit: number, what = 'value'): RingbellError {
+  return new RingbellError(
+    'ERR_RINGBELL_MESSAGE_TOO_LARGE',
+    `A ${what} of ${bytes} bytes is larger than the ${limit} bytes of this state; open it with a larger size.`,
+  )
+}
+
+/** The error for a state whose name another process writes. */
 export function heldByAnother(name: string): RingbellError {
-  const reason = `another writer holds '${name}'; claim the name to wait for its turn`
-  return new RingbellError('ERR_RINGBELL_REFUSED', `Refused by the peer: ${reason}.`)
+  return new RingbellError(
+    'ERR_RINGBELL_REFUSED',
+    `Another process writes the state '${name}', or claims its name; the option standby waits for its turn.`,
+  )
 }
 
 /** The error for an object that is used after its `close()`. */

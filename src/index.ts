@@ -24,6 +24,11 @@ export type { Claim, ClaimOptions } from './bus/claim.js'
 export type { ClaimHolder, Claims, ClaimState } from './bus/claims.js'
 export type { Client, ClientEvents, ServerStatsOptions } from './channel/client.js'
 export type { Connection } from './channel/connection.js'
+export type { ControlRequest, MemberStatus } from './group/control.js'
+export type { Member, MemberState } from './group/member.js'
+export type { JoinOptions, StepDownOptions } from './group/options.js'
+export type { Term } from './group/term.js'
+export type { MemberEvents, Membership, Role, RoleInfo } from './bus/membership.js'
 export type { QueueReport, ServiceCounters } from './channel/counters.js'
 export type { DeadLetter, DeadLetterSummary } from './channel/dead-letters.js'
 export type { ReceivedFds } from './channel/fds.js'
@@ -38,6 +43,7 @@ export type {
   RingOptions,
   RunOptions,
   ServeOptions,
+  StreamOptions,
   WorkerOptions,
 } from './channel/options.js'
 export type { Queue, QueueEvents } from './channel/queue.js'

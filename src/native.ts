@@ -22,6 +22,7 @@ export type {
   NativeClaim,
   NativeClaimWatch,
   NativePoller,
+  NativeProcess,
   NativePublisher,
   NativePublisherHot,
   NativeState,

@@ -15,7 +15,19 @@ const ENV = {
   RINGBELL_TEST_BINDING: here(`../../${nativeFile()}`),
   NAPI_RS_NATIVE_LIBRARY_PATH: here('../fixtures/boundary/faulty-binding.cjs'),
 }
-const PARTS = ['topic', 'audience', 'acks', 'channel', 'queue', 'services', 'claims', 'locks', 'states']
+const PARTS = [
+  'topic',
+  'audience',
+  'acks',
+  'channel',
+  'queue',
+  'services',
+  'claims',
+  'groups',
+  'processes',
+  'locks',
+  'states',
+]
 const CODES = ['CORRUPT_PEER', 'SYSTEM', 'PEER_GONE']
 
 /** Calls that the work does not make, and why they need no case. */
@@ -24,6 +36,8 @@ const UNUSED = new Set([
   'version',
   'errorCodes',
   'layoutVersion',
+  // It tells another process something, and holds nothing.
+  'notify',
   // Called once in the life of the process: before any case, by the witness, or only without an event loop.
   'new NativePoller',
   'NativePoller.supported',

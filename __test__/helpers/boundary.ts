@@ -7,6 +7,8 @@ import { Child } from './child.js'
 import { PATIENCE_MS } from './patience.js'
 import type { Told } from '../fixtures/boundary/report.js'
 
+const TYPESCRIPT = new URL('./typescript.mjs', import.meta.url).href
+
 /** A child that tells nothing for so long hangs. A case takes milliseconds. */
 const SILENCE_MS = 60_000
 
@@ -51,7 +53,7 @@ async function runSome(
   problems: string[],
 ): Promise<{ done: number; running: string | undefined; why: string }> {
   const path = fileURLToPath(new URL(`../fixtures/boundary/${program}`, import.meta.url))
-  const child = new Child(process.execPath, ['--import=tsx', path], { env })
+  const child = new Child(process.execPath, ['--enable-source-maps', `--import=${TYPESCRIPT}`, path], { env })
   let done = 0
   let running: string | undefined
   let text = ''

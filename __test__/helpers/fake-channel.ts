@@ -157,6 +157,7 @@ export class FakeChannel extends Fake implements NativeChannel {
   readonly stats = (): string => '{}'
   readonly record = (): string => this.recordJson
   readonly update = (): void => {}
+  readonly setGroup = (): void => {}
   override readonly close = (): void => this.#leave('closed')
   /** As if the process had been killed. */
   readonly die = (): void => this.#leave('died')

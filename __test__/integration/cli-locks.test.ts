@@ -14,6 +14,19 @@ test('a command runs while the lock is held, and its exit code is passed on', as
   t.regex(wrong.stderr, /ENOENT/)
 })
 
+test('how to wait for a turn is refused where there is nothing to run in it', async (t) => {
+  const stage = scene(t)
+  for (const given of [
+    ['lock', 'x', '--try'],
+    ['lock', 'x', '--shared'],
+    ['claim', 'x', '--timeout', '1s'],
+  ]) {
+    const { code, stderr } = await stage.run(given)
+    t.is(code, 2)
+    t.true(stderr.includes(`${given[2]} needs a command to run`))
+  }
+})
+
 test('the others wait, give up or share', async (t) => {
   const stage = scene(t)
   const holder = stage.start(['lock', 'x', '--', 'sh', '-c', FOREVER])

@@ -47,3 +47,37 @@ test('lines of stdin are values, and nothing in time is an error', async (t) => 
   t.is((await stage.run(['state', 'get', 'limits', 'x'])).code, 2)
   t.is((await stage.run(['state', 'set', 'limits'])).code, 2)
 })
+
+test('a state with keys ends a read at once, and both kinds are reported', async (t) => {
+  const stage = scene(t)
+  const bus = await Bus.open({ path: stage.bus })
+  const state = await bus.state('limits', { codec: 'json' })
+  state.set({ most: 3 })
+  await bus.keyedState('keyed')
+  for (const action of ['get', 'watch']) {
+    const { code, stderr } = await stage.run(['state', action, 'keyed'])
+    t.is(code, 1)
+    t.regex(stderr, /'keyed' is a state with keys, .*ERR_RINGBELL_REFUSED/)
+  }
+  const text = (await stage.run(['stats', 'limits'])).stdout.toString()
+  for (const line of [/value +\{"most":3\}/, /version +1\n/, /epoch +\d+/, /up to 16 KiB/, /0 other readers/])
+    t.regex(text, line)
+  const [json] = JSON.parse((await stage.run(['stats', 'limits', '--json'])).stdout.toString()) as unknown[]
+  t.like(json, { kind: 'state', state: { kind: 'value', version: 1, current: { value: { most: 3 } } } })
+  t.regex((await stage.run(['inspect', 'limits'])).stdout.toString(), /up to 64 readers(.|\n)*value +\{"most":3\}/)
+  t.regex((await stage.run(['inspect', 'keyed'])).stdout.toString(), /a value for each key/)
+  await bus.close()
+})
+
+test('JSON must be JSON, and a writer stands by', async (t) => {
+  const stage = scene(t)
+  const wrong = await stage.run(['state', 'set', 'limits', 'oops', '--codec', 'json'])
+  t.is(wrong.code, 1)
+  t.regex(wrong.stderr, /must be given as JSON/)
+  const bus = await Bus.open({ path: stage.bus })
+  const state = await bus.state('limits')
+  const standby = stage.start(['state', 'set', 'limits', '2', '--standby', '--', 'echo', 'its turn'])
+  await state.close()
+  t.is((await standby.end).stdout.toString(), 'its turn\n')
+  await bus.close()
+})

@@ -56,6 +56,17 @@ test.serial('calls: two processes, many calls, a stream and an error', async (t)
   t.regex(server.output, /^serving example.maths as process \d+\n$/)
 })
 
+test.serial('price: primaries are killed, and no call is lost', async (t) => {
+  const example = new Example(t, 'price/main.mjs', folderFor(t), ['2'])
+  const { code } = await example.end
+  const { output } = example
+  t.is(code, 0, output)
+  t.regex(
+    output,
+    /^\d+ calls, 2 kills of the primary, \d+ primaries have answered\nfrom SIGKILL to the next answer: .*\nfailed calls: none\n$/,
+  )
+})
+
 /** Where there is no Python the test is skipped, and the summary says so. */
 const python = spawnSync('python3', ['--version']).status === 0 ? test.serial : test.serial.skip
 

@@ -1,6 +1,6 @@
 /** States from JavaScript: values at once and on change, keys, writers that come and go, and what is refused. */
 import test from 'ava'
-import type { AsyncIteration, Bus, RingbellError, Rung, StateChange } from 'ringbell'
+import type { AsyncIteration, Bus, RingbellError, Rung, Schema, StateChange } from 'ringbell'
 import { codeOf, place, until } from '../helpers/place.js'
 
 const RUNGS: Rung[] = ['direct', 'handshake', 'stream']
@@ -148,6 +148,80 @@ test('keys have limits', async (t) => {
   const reader = await bus.watchState('limits')
   const failed = await new Promise<RingbellError>((resolve) => reader.on('failed', resolve))
   t.is(failed.code, 'ERR_RINGBELL_REFUSED')
+})
+
+test('errors have the words of states', async (t) => {
+  const at = place(t)
+  const bus = await at.bus()
+  const schema: Schema<number> = {
+    '~standard': {
+      version: 1,
+      vendor: 'test',
+      validate: (value) => (typeof value === 'number' ? { value } : { issues: [{ message: 'must be a number' }] }),
+    },
+  }
+  const state = await bus.state('limits', { size: 10, maxReaders: 1 })
+  const keyed = await bus.keyedState('keyed', { size: 10 })
+  const checked = await bus.state('checked', { codec: 'json', schema })
+  state.set(Uint8Array.of(1))
+  const reader = await bus.watchState('limits')
+  await reader.next()
+  const waiting = codeOf(() => reader.next())
+  const iteration = reader.values()
+  const texts: [() => unknown, RegExp][] = [
+    [
+      () => state.set(new Uint8Array(11)),
+      /A value of 11 bytes is larger than the 10 bytes of this state; .* larger size/,
+    ],
+    [() => keyed.set('key', new Uint8Array(8)), /A key with its value of 11 bytes .* 10 bytes of this state/],
+    [() => checked.set('text'), /^A value does not match its schema/],
+    [() => bus.state('wrong', { maxReaders: 0 }), /Option maxReaders .* from 1 to 1024/],
+    [() => bus.state('wrong', { size: -1 }), /Option size .* from 1 to/],
+    [() => bus.state('a/b'), /'a\/b' is not a valid service name/],
+    [() => bus.state(5 as never), /^5 is not a name: it must be a string/],
+    [() => bus.subscriber(5 as never), /^5 is not a name or pattern/],
+    [() => reader.next(), /^This state reader already has a call that waits for its next value/],
+    [() => reader.values(), /^This state reader is being iterated/],
+    [() => reader.readInto(undefined as never), /Option buffer .* must be a Uint8Array/],
+    [() => bus.state('limits'), /Another process writes the state 'limits'.* option standby waits/],
+  ]
+  for (const [call, text] of texts) t.regex((await t.throwsAsync(async () => call())).message, text)
+  const second = await bus.watchState('limits')
+  const failed = await new Promise<RingbellError>((resolve) => second.on('failed', resolve))
+  t.is(failed.code, 'ERR_RINGBELL_NO_SLOT')
+  t.regex(failed.message, /raise .*maxReaders of the state/)
+  await iteration.return?.()
+  await reader.close()
+  t.is(await waiting, 'ERR_RINGBELL_CLOSED')
+})
+
+test('a writer stands by for its turn', async (t) => {
+  const at = place(t)
+  const [one, other] = [await at.bus(), await at.bus()]
+  const first = await one.state('limits')
+  const stop = new AbortController()
+  const given = codeOf(() => other.state('limits', { standby: true, signal: stop.signal }))
+  const next = other.keyedState('limits', { standby: true })
+  stop.abort()
+  t.is(await given, 'ABORT_ERR')
+  t.is(await codeOf(() => other.state('limits', { standby: 1 as never })), 'ERR_RINGBELL_INVALID_OPTION')
+  await first.close()
+  t.true((await next).epoch > first.epoch)
+})
+
+test('a wait for keys that ends says why none came', async (t) => {
+  const bus = await place(t).bus()
+  await bus.state('limits')
+  await bus.publisher('ticks')
+  const wrong = await bus.watchKeyedState('limits')
+  await new Promise((resolve) => wrong.on('failed', resolve))
+  const signal = (): AbortSignal => AbortSignal.timeout(10)
+  const ready = await t.throwsAsync(() => wrong.ready({ signal: signal() }))
+  t.regex(ready.message, /the state 'limits' has one value, and this reader wants keys/)
+  const topic = await bus.watchKeyedState('ticks')
+  const watched = await t.throwsAsync(() => topic.watch({ signal: signal() }).next())
+  t.regex(watched.message, /announces 'ticks' as a topic, and not as a state/)
+  t.is(await codeOf(() => topic.ready({ signal: 1 as never })), 'ERR_RINGBELL_INVALID_OPTION')
 })
 
 test('a watch that waits keeps the process alive only if it is referenced', async (t) => {

@@ -38,6 +38,36 @@ test('the permits of the dead come back', async (t) => {
   t.is((await all).count, 3)
 })
 
+test('what is granted to a wait that is given up is given back', async (t) => {
+  const at = place(t)
+  const bus = await at.bus()
+  const semaphore = await bus.semaphore('s', { permits: 1 })
+  const mutex = await bus.shardedMutex('m', { shards: 1 })
+  type Take = (options?: { signal: AbortSignal }) => Promise<{ release(): void }>
+  const takes: Take[] = [
+    (options) => bus.locks.acquire('x', options),
+    (options) => bus.locks.acquire('x', { ...options, mode: 'shared' }),
+    (options) => semaphore.acquire(1, options),
+    (options) => mutex.acquire('key', options),
+  ]
+  for (const [index, take] of takes.entries()) {
+    // The grant and the abort meet at a different point each time.
+    for (let round = 0; round < 20; round++) {
+      const held = await (index === 1 ? bus.locks.acquire('x') : take())
+      const stop = new AbortController()
+      const waiting = codeOf(() => take({ signal: stop.signal }))
+      for (let turn = 0; turn < round % 4; turn++) await new Promise(setImmediate)
+      held.release()
+      // The answer cannot come as long as this does not return to the event loop.
+      for (const end = performance.now() + (round % 5); performance.now() < end;);
+      stop.abort()
+      t.is(await waiting, 'ABORT_ERR')
+      const next = await take()
+      next.release()
+    }
+  }
+})
+
 test('a semaphore that is closed gives back its permits', async (t) => {
   const at = place(t)
   const bus = await at.bus()
@@ -117,11 +147,26 @@ test('all open a name alike, and what is wrong is named', async (t) => {
     () => semaphore.tryAcquire(0),
     () => semaphore.use({ permits: 1 }, undefined as never),
     () => flag.swap(1 as never),
+    () => flag.swap(undefined as never),
+    () => flag.waitFor(undefined as never),
+    () => flag.compareAndSwap(undefined as never, true),
+    () => (flag.set as (value: boolean) => void)(false),
+    () => (flag.clear as (value: boolean) => void)(true),
     () => flag.waitFor('yes' as never),
     () => mutex.withKey(1 as never, () => 1),
     () => mutex.withKeys([undefined as never], () => 1),
   ]
   for (const call of invalid) t.is(await codeOf(call), 'ERR_RINGBELL_INVALID_OPTION')
+  t.false(flag.get())
+  const texts: [() => unknown, RegExp][] = [
+    [() => flag.waitFor(true, { timeout: 1 }), /^The flag 'f' was not seen true within 1 ms\.$/],
+    [() => bus.semaphore('t', { permits: 0 }), /from 1 to 16777215/],
+    [() => semaphore.acquire(0), /from 1 to 3/],
+    [() => semaphore.use({ permits: 4 }, () => 1), /from 1 to 3/],
+    [() => bus.shardedMutex('n', { shards: 0 }), /from 1 to 1024/],
+    [() => bus.locks.acquire('x'.repeat(60)), /with the kind and a dot before it/],
+  ]
+  for (const [call, text] of texts) t.regex((await t.throwsAsync(async () => call())).message, text)
   t.is(await codeOf(() => bus.flag('no/name')), 'ERR_RINGBELL_INVALID_NAME')
   t.is(await codeOf(() => bus.flag('g', { signal: AbortSignal.abort() })), 'ABORT_ERR')
 })

@@ -15,6 +15,7 @@ import type {
   LocksSnapshot,
   Permits,
   DeadLetterSummary,
+  Member,
   Message,
   Publisher,
   PublisherOptions,
@@ -24,12 +25,14 @@ import type {
   ServeOptions,
   Server,
   Service,
+  RoleInfo,
   State,
   StateChange,
   ServiceEvent,
   StandardSchema,
   Subscriber,
   SubscriberOptions,
+  Term,
   WaitOptions,
   Worker,
   WorkerOptions,
@@ -380,6 +383,17 @@ export async function finding(bus: Bus): Promise<void> {
   same<typeof available, Claim | undefined>(true)
   for await (const state of bus.claims.watch('leader')) same<typeof state, ClaimState>(true)
   same<ReturnType<typeof bus.claims.query>, ClaimState>(true)
+  await using member = await bus.join('price', { grace: 5, onStepDown: (term) => same<typeof term, Term>(true) })
+  same<typeof member, Member>(true)
+  same<Awaited<typeof member.primary>, Term>(true)
+  same<typeof member.term, Term | undefined>(true)
+  for await (const info of member.roles()) same<typeof info, RoleInfo>(true)
+  await bus.serve('price', { member }, (request) => request)
+  await bus.publisher('ticks', { member })
+  await bus.connect('price', { route: 'primary' })
+  await bus.subscriber('ticks', { route: 'primary' })
+  // @ts-expect-error a name is no member
+  await bus.serve('price', { member: 'price' })
   // @ts-expect-error a claim cannot be taken away from its holder
   await bus.claim('leader', { steal: true })
   same<ReturnType<typeof bus.services.find>, Service | undefined>(true)

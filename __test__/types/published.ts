@@ -1,6 +1,14 @@
 // Compiled, never run: what any TypeScript from 5.0 on must make of the published types, with and without `skipLibCheck`, and
 // without `Symbol.asyncDispose` in its lib. Nothing may silently be `any`. Only syntax that 5.0 knows; the rest is in api.ts.
 import type { Batch, Bus, Client, Connection, Message, Server, ServiceEvent, StandardSchema } from 'ringbell'
+import {
+  type ExitStatus,
+  type GroupInstance,
+  type LogLine,
+  type RemoteManager,
+  ServiceGroup,
+  spawn,
+} from 'ringbell/supervise'
 
 type IsAny<T> = 0 extends 1 & T ? true : false
 type Same<A, B> = IsAny<A> extends IsAny<B> ? ([A] extends [B] ? ([B] extends [A] ? true : false) : false) : false
@@ -70,4 +78,17 @@ export async function checking(bus: Bus, schema: StandardSchema<Given, Tick>): P
   same<Awaited<ReturnType<typeof subscriber.receive>>, Message<Tick>>(true)
   const client = await bus.connect('typed', { codec: 'json', requests: schema, replies: schema, messages: schema })
   same<typeof client, Client<Given, Tick, Tick, Given>>(true)
+}
+
+export async function supervising(bus: Bus, manager: RemoteManager): Promise<void> {
+  const child = await spawn('sleep', ['1'], {
+    tied: 'tree',
+    stdio: { stderr: (line) => same<typeof line, string>(true) },
+  })
+  const status = await child.shutdown()
+  same<typeof status, ExitStatus>(true)
+  const group = new ServiceGroup(bus, { service: 'price', command: 'node', replicas: 3 })
+  group.on('primary', (instance) => same<typeof instance, GroupInstance>(true))
+  group.on('exit', (_, ended) => same<typeof ended, ExitStatus>(true))
+  for await (const line of manager.logs()) same<typeof line, LogLine>(true)
 }

@@ -58,7 +58,7 @@ test('states, claims and everything that is taken in turns', async (t) => {
   const shown = Object.entries({ ...all, shardedMutex, keysLock }).map(([name, one]) => [name, fields(one)])
   t.deepEqual(Object.fromEntries(shown), {
     state: ['service', 'closed', 'readers', 'version'],
-    stateReader: ['name', 'closed', 'writers'],
+    stateReader: ['name', 'closed', 'version', 'writers'],
     keyedState: ['service', 'closed', 'readers', 'version'],
     keyedStateReader: ['name', 'closed', 'writers'],
     claim: ['name', 'epoch', 'held'],

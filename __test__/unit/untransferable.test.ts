@@ -3,6 +3,8 @@ import test from 'ava'
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
 
+const TYPESCRIPT = new URL('../helpers/typescript.mjs', import.meta.url).href
+
 /** Runs in a process of its own what marks one byte, after `node:worker_threads` was changed. */
 async function marked(change: string): Promise<string> {
   const setup = `
@@ -13,7 +15,7 @@ async function marked(change: string): Promise<string> {
   const main = `
     const { untransferable } = await import(${JSON.stringify(new URL('../../src/untransferable.ts', import.meta.url).href)})
     console.log(untransferable(Uint8Array.of(7))[0])`
-  const imports = ['tsx', `data:text/javascript,${encodeURIComponent(setup)}`].flatMap((one) => ['--import', one])
+  const imports = [TYPESCRIPT, `data:text/javascript,${encodeURIComponent(setup)}`].flatMap((one) => ['--import', one])
   const { stdout } = await promisify(execFile)(process.execPath, [...imports, '--input-type=module', '-e', main], {
     timeout: 60_000,
   })

@@ -18,6 +18,7 @@ const packages = {
   bun: 'bun',
   lmdb: 'lmdb',
   lockfile: 'proper-lockfile',
+  pm2: 'pm2',
 }
 
 /** Bun, which runs the same endpoints as Node. */

@@ -40,6 +40,40 @@ const claimTargets = [
   ],
 ]
 
+const failoverTargets = [
+  [
+    'a killed primary is followed',
+    (r) => {
+      const figure = (metric, scale) => absolute(r, 'failover', 'primary killed', '3 replicas', metric, scale)
+      return [
+        atMost('p50', 3, figure('p50', 1e-6), 'after its pidfd fired', 'ms'),
+        atMost('p99', 30, figure('p99', 1e-6), 'after its pidfd fired', 'ms'),
+        atMost('p50 from SIGKILL', 12, figure('killP50', 1e-6), undefined, 'ms'),
+        never('idempotent calls lost', 0, figure('failures')),
+        never('two answerers in an epoch', 0, figure('doubles')),
+        ...[8, 16].map((replicas) =>
+          beside(
+            atMost(
+              'p50',
+              0,
+              absolute(r, 'failover', 'primary killed', `${replicas} replicas`, 'p50', 1e-6),
+              `${replicas} replicas`,
+              'ms',
+            ),
+          ),
+        ),
+      ]
+    },
+  ],
+  [
+    'a killed primary, beside managers that restart it',
+    (r) =>
+      ['pm2', 'node:cluster'].map((name) =>
+        less(r, 'failover', 'primary killed', '3 replicas', name, 'killP50', 1 / 20, `× ${name}, p50 from SIGKILL`),
+      ),
+  ],
+]
+
 const READS = '64 B, while it is updated'
 
 const stateTargets = [
@@ -439,16 +473,22 @@ function judged(part, apart) {
 export function evaluate(runs) {
   const results = new Results(runs)
   const apart = DISTANCES.map((distance) => [distance, new Results(only(runs, distance))])
-  return [...numbers, ...targets, ...callTargets, ...claimTargets, ...stateTargets, ...lockTargets].map(
-    ([target, measure]) => {
-      const sides = apart.map(([distance, side]) => [distance, measure(side)])
-      const parts = measure(results).map((part, index) =>
-        judged(part, Object.fromEntries(sides.map(([distance, side]) => [distance, side[index]]))),
-      )
-      const limited = parts.filter((part) => part.limit)
-      const known = limited.filter((part) => part.met !== undefined)
-      const status = known.length < limited.length ? 'not measured' : known.every((part) => part.met) ? 'met' : 'missed'
-      return { target, status: known.some((part) => !part.met) ? 'missed' : status, parts }
-    },
-  )
+  return [
+    ...numbers,
+    ...targets,
+    ...callTargets,
+    ...claimTargets,
+    ...failoverTargets,
+    ...stateTargets,
+    ...lockTargets,
+  ].map(([target, measure]) => {
+    const sides = apart.map(([distance, side]) => [distance, measure(side)])
+    const parts = measure(results).map((part, index) =>
+      judged(part, Object.fromEntries(sides.map(([distance, side]) => [distance, side[index]]))),
+    )
+    const limited = parts.filter((part) => part.limit)
+    const known = limited.filter((part) => part.met !== undefined)
+    const status = known.length < limited.length ? 'not measured' : known.every((part) => part.met) ? 'met' : 'missed'
+    return { target, status: known.some((part) => !part.met) ? 'missed' : status, parts }
+  })
 }

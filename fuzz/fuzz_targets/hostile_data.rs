@@ -1,4 +1,4 @@
-//! See `fuzz/README.md`. The driver is shared with `crates/ring/tests/hostile.rs`.
+//! See `fuzz/README.md`. The driver is shared with `crates/ring/tests/it/hostile.rs`.
 #![no_main]
 
 #[path = "../../crates/ring/tests/support/mod.rs"]

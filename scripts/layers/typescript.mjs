@@ -9,11 +9,24 @@ import { imports } from './tree.mjs'
  * The levels of src, lowest first: what stands in one may use those below it, and its own folder. Files of src itself are the
  * ground, except for the table of contents.
  */
-const LEVELS = [['ground'], ['wait', 'codec'], ['bus', 'topic', 'channel', 'state', 'sync'], ['index'], ['cli']]
+const LEVELS = [
+  ['ground'],
+  ['wait', 'codec'],
+  ['bus', 'topic', 'channel', 'state', 'sync', 'group'],
+  ['index'],
+  ['supervise'],
+  ['cli'],
+]
 /** Topics and channels do not know of each other. The bus opens both, and both read its records. */
 const NEIGHBOURS = ['bus']
-/** A state is a topic with other readers, so it uses what topics are made of. Topics do not know of it. */
-const BUILT_ON = new Map([['state', 'topic']])
+/**
+ * A state is a topic with other readers, so it uses what topics are made of. A member of a group has a server, by which managers reach
+ * it. Topics and channels do not know of them.
+ */
+const BUILT_ON = new Map([
+  ['state', 'topic'],
+  ['group', 'channel'],
+])
 
 /** @param {Tree} tree */
 function library(tree) {

@@ -26,6 +26,9 @@ import {
 import { Queue } from '../channel/queue.js'
 import { type Handler, Server } from '../channel/server.js'
 import { Worker, type WorkHandler } from '../channel/worker.js'
+import { controlName, type ControlRequest } from '../group/control.js'
+import { Member } from '../group/member.js'
+import { checkJoin, type JoinOptions } from '../group/options.js'
 import { invalid } from '../invalid.js'
 import { type Codec, codecOf, resolveCodec, type CodecName, type ValueCodec } from '../codec/index.js'
 import { PayloadCodec } from '../codec/payload-codec.js'
@@ -70,6 +73,7 @@ import { Claims } from './claims.js'
 import { checkName, checkText } from './names.js'
 import { announceJson, type AnnounceOptions, busJson, type BusOptions, checkWaitFor } from './options.js'
 import type { Doctor, GcReport } from './reports.js'
+import type { Service } from './service.js'
 import { Services, type WaitForOptions } from './services.js'
 
 interface Closable {
@@ -79,6 +83,7 @@ interface Closable {
 /** The record's kind, with which the name of a lock's service begins. */
 const LOCK_KIND = 'lock'
 const DEFAULT_SHARDS = 64
+const STATE_WORDS = { message: 'value' }
 
 /** A directory that processes share, and everything that is opened through it. */
 export class Bus implements AsyncDisposable {
@@ -153,7 +158,8 @@ export class Bus implements AsyncDisposable {
     const payloads = new PayloadCodec(codec, { messages: options.schema })
     return this.#opened(
       translated(() => this.#native.publisher(service, json)),
-      (native, closed) => new Publisher<unknown>({ native, payloads, wait: options.wait, closed }),
+      (native, closed) =>
+        new Publisher<unknown>({ native, payloads, wait: options.wait, member: options.member, closed }),
     )
   }
 
@@ -178,7 +184,7 @@ export class Bus implements AsyncDisposable {
   subscriber<T>(pattern: string, options: SubscriberOptions<T>): Promise<Subscriber<T>>
   async subscriber(pattern: string, options: SubscriberOptions<unknown> = {}): Promise<Subscriber<unknown>> {
     this.#assertOpen()
-    checkText(pattern)
+    checkText(pattern, 'name or pattern')
     const option = codecOf(options)
     const codec = resolveCodec(option)
     const json = subscriberJson(options, option === undefined ? undefined : codec.id)
@@ -199,8 +205,9 @@ export class Bus implements AsyncDisposable {
 
   /**
    * Announces a state and returns its one writer: a value that any process reads at once, and is told about when it changes.
+   * While another process writes it, the option `standby` waits for its turn.
    *
-   * Rejects as `publisher` does.
+   * Rejects as `publisher` does, and with `ERR_RINGBELL_REFUSED` (another process writes it) or an `AbortError`.
    */
   state<T>(
     name: string,
@@ -213,12 +220,12 @@ export class Bus implements AsyncDisposable {
   state<T>(name: string, options: StateOptions<T>): Promise<State<T>>
   async state(name: string, options: StateOptions<unknown> = {}): Promise<State<unknown>> {
     this.#assertOpen()
-    checkText(name)
+    checkName(name)
     const codec = resolveCodec(codecOf(options))
     // Wrong options are refused before the name is claimed.
     stateJson(options, codec.id, 0)
-    const payloads = new PayloadCodec(codec, { messages: options.schema })
-    return this.#claimed(name, (claim) =>
+    const payloads = new PayloadCodec(codec, { messages: options.schema }, STATE_WORDS)
+    return this.#claimed(name, options, (claim) =>
       this.#opened(
         translated(() => this.#native.state(name, stateJson(options, codec.id, claim.epoch))),
         (native, closed) => new State<unknown>({ native, claim, payloads, closed }),
@@ -229,7 +236,7 @@ export class Bus implements AsyncDisposable {
   /**
    * The same with keys: a value for each key, which can be watched one by one, by prefix, or all.
    *
-   * Rejects as `publisher` does.
+   * Rejects as `state` does.
    */
   keyedState<T>(
     name: string,
@@ -245,12 +252,12 @@ export class Bus implements AsyncDisposable {
   keyedState<T>(name: string, options: StateOptions<T>): Promise<KeyedState<T>>
   async keyedState(name: string, options: StateOptions<unknown> = {}): Promise<KeyedState<unknown>> {
     this.#assertOpen()
-    checkText(name)
+    checkName(name)
     const codec = resolveCodec(codecOf(options))
     // Wrong options are refused before the name is claimed.
     stateJson(options, codec.id, 0)
-    const payloads = new PayloadCodec(codec, { messages: options.schema })
-    return this.#claimed(name, (claim) =>
+    const payloads = new PayloadCodec(codec, { messages: options.schema }, STATE_WORDS)
+    return this.#claimed(name, options, (claim) =>
       this.#opened(
         translated(() => this.#native.keyedState(name, stateJson(options, codec.id, claim.epoch))),
         (native, closed) => new KeyedState<unknown>({ native, claim, payloads, closed }),
@@ -287,7 +294,7 @@ export class Bus implements AsyncDisposable {
         new StateReader<unknown>({
           native,
           name,
-          payloads: new PayloadCodec(codec, { messages: options.schema }),
+          payloads: new PayloadCodec(codec, { messages: options.schema }, STATE_WORDS),
           wait: options.wait,
           mismatch: () => this.services.mismatch(name, 'state'),
           closed,
@@ -327,8 +334,9 @@ export class Bus implements AsyncDisposable {
         new KeyedStateReader<unknown>({
           native,
           name,
-          payloads: new PayloadCodec(codec, { messages: options.schema }),
+          payloads: new PayloadCodec(codec, { messages: options.schema }, STATE_WORDS),
           wait: options.wait,
+          mismatch: () => this.services.mismatch(name, 'state'),
           closed,
         }),
     )
@@ -372,13 +380,18 @@ export class Bus implements AsyncDisposable {
     this.#assertOpen()
     checkText(service)
     const [options, handler] = optionsAndHandler<ServeOptions<unknown, unknown>>(first, second)
+    return this.#serve(service, options, handler)
+  }
+
+  #serve(service: string, options: ServeOptions<unknown, unknown>, handler: AnyHandler | undefined): Server<unknown> {
     const codec = resolveCodec(codecOf(options))
     const json = serveJson(options, codec.id)
-    const { maxMessage = DEFAULT_MAX_MESSAGE, maxRequests = DEFAULT_MAX_REQUESTS, wait } = options
+    const { maxMessage = DEFAULT_MAX_MESSAGE, maxRequests = DEFAULT_MAX_REQUESTS, wait, member } = options
     const payloads = new PayloadCodec(codec, options)
     return this.#opened(
       translated(() => this.#native.serve(service, SERVER_KIND, json)),
-      (native, closed) => new Server<unknown>({ native, payloads, handler, maxMessage, maxRequests, wait, closed }),
+      (native, closed) =>
+        new Server<unknown>({ native, payloads, handler, maxMessage, maxRequests, wait, member, closed }),
     )
   }
 
@@ -513,7 +526,7 @@ export class Bus implements AsyncDisposable {
           name: service,
           native,
           watch,
-          payloads: new PayloadCodec(codec, { requests: schema }, 'message'),
+          payloads: new PayloadCodec(codec, { requests: schema }, { request: 'message' }),
           expected: { kind: QUEUE_KIND, codec: codec.id, schemaId },
           handler,
           concurrency,
@@ -576,12 +589,52 @@ export class Bus implements AsyncDisposable {
     checkText(name)
     checkClaim(options)
     const { signal, ifAvailable = false } = options
+    return this.#claim(name, !ifAvailable, signal)
+  }
+
+  async #claim(name: string, patient: boolean, signal?: AbortSignal, holds = true): Promise<Claim | undefined> {
+    this.#assertOpen()
     throwIfAborted(signal)
     const claim = this.#opened(
-      translated(() => this.#native.claim(name, !ifAvailable)),
+      translated(() => this.#native.claim(name, patient)),
       (native, ended) => new Claim(native, name, ended),
     )
-    return claim.granted(signal)
+    return claim.granted(signal, holds)
+  }
+
+  /**
+   * Joins a service group, of which one member is primary at a time. The member contends for the claim of that name, so
+   * `claims.watch(group)` shows who is primary. Others find members as the service `<group>.member`. Resolves at once:
+   * see `member.primary`.
+   *
+   * Rejects with `ERR_RINGBELL_INVALID_NAME`, `ERR_RINGBELL_INVALID_OPTION`, `ERR_RINGBELL_BUS_DIRECTORY` (the claim's file is
+   * none that can be used), `ERR_RINGBELL_NO_PERMISSION`, `ERR_RINGBELL_RESOURCE` or `ERR_RINGBELL_CLOSED`.
+   */
+  async join(group: string, options: JoinOptions = {}): Promise<Member> {
+    this.#assertOpen()
+    checkText(group)
+    checkJoin(options)
+    const control = controlName(group)
+    // A name that cannot be claimed is refused now. Later errors are events.
+    checkName(control)
+    this.claims.query(group)
+    const contenders = (own: Service): Service[] =>
+      this.services
+        .list()
+        .filter(({ name, id, metadata }) => name === control && id !== own.id && metadata['state'] !== 'draining')
+    const { access } = options
+    const member = new Member({
+      group,
+      options,
+      serve: (metadata, handler) =>
+        this.#serve(control, { codec: 'json', metadata, access }, (request) => handler(request as ControlRequest)),
+      claim: (signal) => this.#claim(group, true, signal, false) as Promise<Claim>,
+      watch: (signal) => this.claims.watch(group, { signal }),
+      others: (own) => contenders(own).length > 0,
+      closed: (one) => this.#open.delete(one),
+    })
+    this.#open.add(member)
+    return member
   }
 
   /**
@@ -701,8 +754,12 @@ export class Bus implements AsyncDisposable {
   }
 
   /** The writer of a state holds a claim on its name. If `make` throws, the name is released. */
-  async #claimed<S>(name: string, make: (claim: Claim) => S): Promise<S> {
-    const claim = await this.claim(name, { ifAvailable: true })
+  async #claimed<S>(
+    name: string,
+    { standby = false, signal }: StateOptions<unknown>,
+    make: (claim: Claim) => S,
+  ): Promise<S> {
+    const claim = await this.claim(name, { ifAvailable: !standby, signal })
     if (claim === undefined) throw heldByAnother(name)
     try {
       this.#assertOpen()

@@ -1,12 +1,12 @@
 /**
  * A name that one process holds at a time: a leader, a singleton. The kernel decides who (crates/core/src/bus/claim).
  * One object goes the whole way: it is asked for, held, and then released or lost. Users get it only when it is held.
- * Asking keeps the process alive; holding does not.
+ * Asking keeps the process alive, unless it is the member of a group that asks; holding does not.
  */
 import { check, flag, type Rules, signal } from '../check.js'
 import { failureOf, inSteps } from '../closing.js'
 import { channels, debug } from '../diagnostics.js'
-import { asRingbellError, closedError, fromNative, type RingbellError } from '../errors.js'
+import { asRingbellError, closedError, fromNative, reason, type RingbellError } from '../errors.js'
 import type { NativeClaim } from '../native.js'
 import { membersOf, shown, type ShownOptions } from '../shown.js'
 import type { SignalOptions } from '../wait/abort.js'
@@ -84,22 +84,28 @@ export class Claim implements AsyncDisposable {
     this.#release()
   }
 
-  /** @internal Resolves when it is held; with `undefined` if it is not available. */
-  async granted(limit: AbortSignal | undefined): Promise<Claim | undefined> {
+  /** @internal Resolves when it is held; with `undefined` if it is not available. `holds`: asking keeps the process alive. */
+  async granted(limit: AbortSignal | undefined, holds = true): Promise<Claim | undefined> {
     try {
       return await waitFor<Claim | undefined>(
         (waiting) => {
-          poller().hold()
+          if (holds) poller().hold()
+          else poller().hurry()
           this.#waiting = waiting
           return () => {
             this.#waiting = undefined
-            poller().drop()
+            if (holds) poller().drop()
           }
         },
         { signal: limit },
       )
     } catch (error) {
-      this.#endQuietly()
+      const failure = failureOf(() => this.#end())
+      // Who gave up is told that, and hears of nothing else.
+      if (failure !== undefined) {
+        const told = `The claim of '${this.name}' was given up, and could not be closed: ${reason(failure)}`
+        process.emitWarning(told, { type: 'RingbellWarning', code: 'RINGBELL_FAILED' })
+      }
       throw error
     }
   }

@@ -1,4 +1,5 @@
 /** The messages of the diagnostics channels (src/diagnostics.ts), by the names of the channels. Types only. */
+import type { Member } from '../group/member.js'
 import type { Client, ClientEvents } from '../channel/client.js'
 import type { Queue, QueueEvents } from '../channel/queue.js'
 import type { Server, ServerEvents } from '../channel/server.js'
@@ -15,6 +16,7 @@ import type { Subscriber } from '../topic/subscriber.js'
 import type { RingbellError } from '../errors.js'
 import type { Bus } from './bus.js'
 import type { Claim } from './claim.js'
+import type { MemberEvents } from './membership.js'
 
 type Life<K extends string, O> = Readonly<Record<`ringbell:${K}:${'opened' | 'closed'}`, Readonly<Record<K, O>>>>
 
@@ -68,13 +70,15 @@ export type DiagnosticsMessages = Life<'bus', Bus> &
   Life<'client', Client<unknown, unknown, unknown>> &
   Life<'queue', Queue<unknown>> &
   Life<'worker', Worker<unknown>> &
+  Life<'member', Member> &
   Events<'publisher', Publisher<unknown>, PublisherEvents> &
   Events<'subscriber', Subscriber<unknown>, SubscriberEvents> &
   Events<'stateReader', StateReader<unknown> | KeyedStateReader<unknown>, StateReaderEvents> &
   Events<'server', Server<unknown>, ServerEvents<unknown>> &
   Events<'client', Client<unknown, unknown, unknown>, ClientEvents<unknown>> &
   Events<'queue', Queue<unknown>, QueueEvents<unknown>> &
-  Events<'worker', Worker<unknown>, WorkerEvents<unknown>> & {
+  Events<'worker', Worker<unknown>, WorkerEvents<unknown>> &
+  Events<'member', Member, MemberEvents> & {
     /** A call begins to wait for room. */
     readonly 'ringbell:publisher:full': FullMessage
     /** A call begins. */

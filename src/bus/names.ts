@@ -4,12 +4,9 @@ import { RingbellError, translated } from '../errors.js'
 import { binding } from '../native.js'
 
 /** @throws {RingbellError} `ERR_RINGBELL_INVALID_NAME`. */
-export function checkText(name: unknown): asserts name is string {
+export function checkText(name: unknown, what = 'name'): asserts name is string {
   if (typeof name === 'string') return
-  throw new RingbellError(
-    'ERR_RINGBELL_INVALID_NAME',
-    `${inspect(name)} is not a name or pattern: it must be a string.`,
-  )
+  throw new RingbellError('ERR_RINGBELL_INVALID_NAME', `${inspect(name)} is not a ${what}: it must be a string.`)
 }
 
 /**

@@ -1,4 +1,5 @@
 /** A service instance as others see it: the record of the bus, checked by the core, with the field names of this API. */
+import type { RoleInfo } from './membership.js'
 
 /** How a peer's memory and doorbells are acquired. */
 export type Rung = 'direct' | 'handshake' | 'stream'
@@ -68,6 +69,8 @@ export interface Service {
   readonly schemaId?: string
   /** The ring of a topic; absent for other kinds. */
   readonly topic?: TopicInfo
+  /** The role of the member of a service group that announces it; absent: it is of no member. */
+  readonly group?: RoleInfo
   /** Which other users may use it; absent: none. */
   readonly access?: AccessInfo
   /** The record as it is in the bus directory. */
@@ -88,11 +91,12 @@ export interface RecordJson {
   codec?: string
   payloadSchema?: string
   topic?: { capacity: number; overflow: Overflow; evictAfterMs?: number; maxSubscribers: number; maxGuests?: number }
+  group?: RoleInfo
   access?: { mode: string; group?: number; uids?: number[]; gids?: number[] }
 }
 
 export function serviceOf(record: RecordJson): Service {
-  const { topic, access } = record
+  const { topic, access, group } = record
   return Object.freeze({
     name: record.service,
     id: record.id,
@@ -106,6 +110,7 @@ export function serviceOf(record: RecordJson): Service {
     ...(record.codec === undefined ? {} : { codec: record.codec }),
     ...(record.payloadSchema === undefined ? {} : { schemaId: record.payloadSchema }),
     ...(topic === undefined ? {} : { topic: topicOf(topic) }),
+    ...(group === undefined ? {} : { group: { role: group.role, epoch: group.epoch } }),
     ...(access === undefined ? {} : { access: { ...access, uids: access.uids ?? [], gids: access.gids ?? [] } }),
     record: record as unknown as Readonly<Record<string, unknown>>,
   })

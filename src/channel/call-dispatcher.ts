@@ -5,11 +5,14 @@
 import { whenThere } from '../codec/payload-codec.js'
 import { isThenable } from '../codec/schema.js'
 import { debug } from '../diagnostics.js'
+import type { RoleInfo } from '../bus/membership.js'
 import type { RingbellError } from '../errors.js'
 import { Condition } from '../wait/condition.js'
 import type { Endpoint } from './endpoint.js'
 import type { Life } from './life.js'
 import type { Link } from './link.js'
+import { PrimaryRoute } from './primary-route.js'
+import { connectionOf } from './peers.js'
 import { type Route, Routing } from './routing.js'
 
 /** A call, or a stream that has not begun. */
@@ -17,6 +20,8 @@ export interface Dispatchable {
   readonly settled: boolean
   /** Neither a timeout nor a signal ends it. */
   readonly endless: boolean
+  /** The id of the one instance that it is for. */
+  readonly instance: string | undefined
   /** Encodes it before it waits for a connection or a schema, so that a wrong value is refused at once. An error settles it. */
   prepare(): void
   /** Sends it over this link. `false`: the link is gone. */
@@ -36,7 +41,9 @@ export class CallDispatcher {
   lastFailure: RingbellError | undefined
   readonly #life: Life
   readonly #endpoint: Endpoint
-  readonly #routing: Routing<Link>
+  readonly #routing: Routing<Link> | PrimaryRoute<Link>
+  /** Set if calls go to the primary of a service group. */
+  readonly #primary: PrimaryRoute<Link> | undefined
   readonly #name: string
   readonly #mismatch: () => string | undefined
   /** Runs while an endless call waits, until it has been said once. */
@@ -49,13 +56,20 @@ export class CallDispatcher {
   #inFlight = 0
   readonly #idle = new Condition(() => this.#inFlight === 0)
 
-  /** `mismatch`: which service has the name and is not a server, in words. */
-  constructor(life: Life, name: string, route: Route, mismatch: () => string | undefined) {
+  /** `mismatch`: which service has the name and is not a server, in words. `roleOf`: the role that the record of a server has. */
+  constructor(
+    life: Life,
+    name: string,
+    route: Route,
+    mismatch: () => string | undefined,
+    roleOf: (link: Link) => RoleInfo | undefined,
+  ) {
     this.#life = life
     this.#name = name
     this.#endpoint = life.endpoint
     this.#mismatch = mismatch
-    this.#routing = new Routing(route)
+    this.#primary = route === 'primary' ? new PrimaryRoute(roleOf) : undefined
+    this.#routing = this.#primary ?? new Routing(route as Exclude<Route, 'primary'>)
   }
 
   get links(): readonly Link[] {
@@ -64,6 +78,8 @@ export class CallDispatcher {
 
   /** Why there is no connection, if that is known. */
   get reason(): string | undefined {
+    const { length } = this.#links
+    if (this.#primary !== undefined && length > 0) return `it is connected to ${length} that are not primary`
     return this.lastFailure?.message ?? this.#mismatch()
   }
 
@@ -80,6 +96,30 @@ export class CallDispatcher {
   /** The error of the client's own end, if it has ended. */
   closedError(): RingbellError | undefined {
     return this.#life.closed
+  }
+
+  /** Whether a call that was certainly not handled is sent again, whatever the reason. */
+  get resends(): boolean {
+    return this.#primary !== undefined
+  }
+
+  /** Where a call would go now. */
+  get target(): Link | undefined {
+    return this.#routing.pick(this.#links)
+  }
+
+  /** The server has refused a call, because it is not primary. `true`: the call may be sent again, and waits for the next primary. */
+  refusedBy(link: Link | undefined): boolean {
+    if (this.#primary === undefined || link === undefined) return false
+    this.#primary.refusedBy(link)
+    return true
+  }
+
+  /** Records of servers say this. */
+  learn(roles: readonly (RoleInfo | undefined)[]): void {
+    if (this.#primary === undefined) return
+    this.#primary.learn(roles, this.#links)
+    this.#sendWaiting()
   }
 
   /** Counts a new call. `done` must follow in every case. */
@@ -140,6 +180,12 @@ export class CallDispatcher {
   join(link: Link): void {
     this.#links = [...this.#links, link]
     this.lastFailure = undefined
+    this.#primary?.learn([], this.#links)
+    this.#sendWaiting()
+  }
+
+  #sendWaiting(): void {
+    if (this.#primary !== undefined && this.target === undefined) return
     clearTimeout(this.#patience)
     this.#patience = undefined
     const waiting = [...this.#waiting]
@@ -163,12 +209,16 @@ export class CallDispatcher {
   }
 
   #put(one: Dispatchable): void {
-    for (let link = this.#routing.pick(this.#links); link !== undefined; link = this.#routing.pick(this.#links))
-      if (one.sendOn(link)) return
+    for (let link = this.#pick(one); link !== undefined; link = this.#pick(one)) if (one.sendOn(link)) return
     one.prepare()
     if (one.settled) return
     this.#waiting.add(one)
     if (one.endless && !this.#said) this.#patience ??= setTimeout(() => this.#say(), SAY_AFTER).unref()
+  }
+
+  #pick({ instance }: Dispatchable): Link | undefined {
+    if (instance === undefined) return this.#routing.pick(this.#links)
+    return this.#routing.pick(this.#links.filter((link) => connectionOf(link)?.service?.id === instance))
   }
 
   #say(): void {

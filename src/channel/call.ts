@@ -11,8 +11,8 @@ import { Deadline } from '../wait/deadlines.js'
 import { replyTooLarge } from './arrivals.js'
 import type { CallDispatcher, Dispatchable } from './call-dispatcher.js'
 import type { Link, Pending } from './link.js'
-import { rejection } from './remote-error.js'
-import { NOT_BEGUN, RETRIED, VOID } from './wire.js'
+import { decodeError, rejection } from './remote-error.js'
+import { NOT_BEGUN, NOT_PRIMARY, RETRIED, TERM_OVER, VOID } from './wire.js'
 
 /** The most tries of a call that may be made again. */
 const MOST_TRIES = 4
@@ -33,6 +33,7 @@ export class Call implements Pending, Dispatchable {
   readonly promise: Promise<unknown>
   id = 0
   ordinal = 0
+  instance: string | undefined = undefined
   readonly #dispatcher: CallDispatcher
   readonly #payloads: PayloadCodec
   /** The request as given. It is encoded again if the call is made again. */
@@ -137,6 +138,14 @@ export class Call implements Pending, Dispatchable {
   error(flags: number, data: Uint8Array): void {
     // The handler was not called, so another server may handle it.
     if ((flags & NOT_BEGUN) !== 0 && this.#again()) return
+    if ((flags & NOT_PRIMARY) !== 0 && this.#dispatcher.refusedBy(this.#link)) {
+      this.#tries--
+      if (this.#again()) return
+    }
+    if ((flags & TERM_OVER) !== 0) {
+      this.lost(true, decodeError(data).message)
+      return
+    }
     if (!this.#settled) this.#succeed(rejection(data))
   }
 
@@ -152,6 +161,7 @@ export class Call implements Pending, Dispatchable {
 
   lost(reached: boolean, why: string): void {
     if (this.#settled) return
+    if (!reached && this.#dispatcher.resends && this.#again()) return
     if (this.#idempotent && this.#tries < MOST_TRIES) {
       if (reached) this.#flags |= RETRIED
       if (this.#again()) return

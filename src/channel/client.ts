@@ -20,7 +20,7 @@ import type { Connection } from './connection.js'
 import { type Expectation, Instances } from './instances.js'
 import { EndpointOwner, type Life, type LifeHost, type LifeParts } from './life.js'
 import type { EndReason } from './link.js'
-import { type CallOptions, checkCall, checkServerStats } from './options.js'
+import { type CallOptions, checkCall, checkServerStats, checkStream, type StreamOptions } from './options.js'
 import { connectionOf } from './peers.js'
 import { ReplyStream } from './reply-stream.js'
 import type { Route } from './routing.js'
@@ -87,7 +87,13 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Q | R, S = M> extends En
     this.#payloads = parts.payloads
     this.#timeout = parts.timeout
     this.#life = this.live('client', parts, this.#host())
-    this.#dispatcher = new CallDispatcher(this.#life, parts.name, parts.route, () => this.#instances.mismatch)
+    this.#dispatcher = new CallDispatcher(
+      this.#life,
+      parts.name,
+      parts.route,
+      () => this.#instances.mismatch,
+      ({ number }) => this.#instances.serviceOf(number)?.group,
+    )
     this.#instances = new Instances(
       {
         native: parts.native,
@@ -102,6 +108,10 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Q | R, S = M> extends En
           this.#life.events.add('failed', error, service)
         },
         gaveUp: (service, error) => this.#life.events.add('gaveUp', service, error),
+        told: (services) => {
+          this.#dispatcher.learn(services.map(({ group }) => group))
+          this.#waiters.check()
+        },
         broken: (error) => this.#life.broken(error),
       },
     )
@@ -163,15 +173,15 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Q | R, S = M> extends En
    *
    * @throws {RingbellError} and rejects, as `call` does.
    */
-  stream(request: Q, options: SignalOptions = {}): AsyncIteration<R> {
-    checkSignal(options)
+  stream(request: Q, options: StreamOptions = {}): AsyncIteration<R> {
+    checkStream(options)
     this.#life.assertOpen()
     const want = (waits: boolean): void => (waits ? this.#life.endpoint.want() : this.#life.endpoint.unwant())
-    return new ReplyStream(this.#dispatcher, this.#payloads, request, want, options.signal) as AsyncIteration<R>
+    return new ReplyStream(this.#dispatcher, this.#payloads, request, want, options) as AsyncIteration<R>
   }
 
   /**
-   * A connection, as soon as there is one. It does not wait for further instances: with `route: 'first'`, the default, the client
+   * A connection, as soon as there is one; with `route: 'primary'`, the one to the primary. It does not wait for further instances: with `route: 'first'`, the default, the client
    * connects to one alone. Rejects with `ERR_RINGBELL_CLOSED` or an `AbortError`. If the name is
    * announced as another kind than a server, the message of the `AbortError` says so.
    */
@@ -219,18 +229,20 @@ export class Client<Q = Uint8Array, R = Uint8Array, M = Q | R, S = M> extends En
 
   #adjust(call: Call, options: CallOptions): void {
     checkCall(options)
-    const { timeout = this.#timeout, signal, idempotent, into } = options
+    const { timeout = this.#timeout, signal, idempotent, into, instance } = options
     throwIfAborted(signal)
     if (into !== undefined) {
       if (!this.#payloads.own) throw invalid('into', into, 'works only with the codec bytes')
       call.into(into)
     }
     if (idempotent === true) call.repeatable()
+    call.instance = instance
     call.limit(timeout, signal)
   }
 
   #connected(): Connection<M, S> | undefined {
-    const link = this.#dispatcher.links.find((one) => one.gone === undefined)
+    const { links, target, resends } = this.#dispatcher
+    const link = resends ? target : links.find((one) => one.gone === undefined)
     return link && (connectionOf(link) as Connection<M, S>)
   }
 

@@ -15,7 +15,7 @@ import type { Endpoint } from './endpoint.js'
 import type { InHand, Link } from './link.js'
 import { type Place, Places } from './places.js'
 import { encodeFailure, encodeRefusal } from './remote-error.js'
-import { FLAGS_AT, KIND, NOT_BEGUN, RETRIED, STREAM, VOID } from './wire.js'
+import { FLAGS_AT, KIND, NOT_BEGUN, NOT_PRIMARY, RETRIED, STREAM, TERM_OVER, VOID } from './wire.js'
 
 /** What a handler gets besides the request. */
 export interface CallContext<C> {
@@ -40,6 +40,8 @@ export interface HandlingHost {
   readonly payloads: PayloadCodec
   /** Whether new requests are refused. */
   leaving(): boolean
+  /** Why this member of a group does not act, if that is so. */
+  notPrimary?(): RingbellError | undefined
   /** The most handlers that run for one connection, and the most answers that it has not read. */
   readonly maxRequests: number
   /** The connection that a handler sees for a link. */
@@ -104,7 +106,12 @@ export class Handling {
     const { unsent } = link
     if (unsent > host.maxRequests && this.checkReader(link)) return
     if (host.leaving()) {
-      refuse(link, id, new RingbellError('ERR_RINGBELL_CLOSED', 'The server is closing.'))
+      refuse(link, id, NOT_BEGUN, new RingbellError('ERR_RINGBELL_CLOSED', 'The server is closing.'))
+      return
+    }
+    const notPrimary = host.notPrimary?.()
+    if (notPrimary !== undefined) {
+      refuse(link, id, NOT_PRIMARY, notPrimary)
       return
     }
     const full = unsent >= host.maxRequests ? unread(host.maxRequests) : this.places.full(link)
@@ -170,6 +177,12 @@ export class Handling {
     if (link.unsent < this.host.maxRequests + MOST_REFUSALS) return false
     this.host.endpoint.breach(link, 'it sends requests and does not read the answers')
     return true
+  }
+
+  /** No request that is being handled is answered any more, except by an error that says why. */
+  disown(reason: RingbellError): void {
+    for (const link of this.host.endpoint.links.values())
+      for (const request of link.requests.values()) request.disown(reason)
   }
 
   /** @internal A request will be answered later. */
@@ -367,11 +380,16 @@ class Request extends AsyncResource implements InHand, CallContext<unknown> {
     this.#resume()
   }
 
-  #answerError<E>(error: E, encode: (error: E) => Uint8Array): void {
+  disown(reason: RingbellError): void {
+    this.#answerError(reason, encodeRefusal, TERM_OVER)
+    this.#stop(reason)
+  }
+
+  #answerError<E>(error: E, encode: (error: E) => Uint8Array, flags = 0): void {
     if (this.#over !== undefined || this.#answered) return
     this.#finish()
     this.#handling.counters.errors++
-    this.#link.post(KIND.error, this.#id, 0, encode(error), true)
+    this.#link.post(KIND.error | (flags << FLAGS_AT), this.#id, 0, encode(error), true)
   }
 
   #answerChecked(value: unknown, checked: unknown): void {
@@ -417,6 +435,11 @@ class Request extends AsyncResource implements InHand, CallContext<unknown> {
   /** A value of a stream cannot be sent: the caller gets the error, and the signal of the handler fires. */
   #breakOff(error: RingbellError): void {
     this.fail(error)
+    this.#stop(error)
+  }
+
+  /** It has its answer, and the handler need not go on. */
+  #stop(error: RingbellError): void {
     this.#over ??= error
     this.#resume()
     this.#fire(error)
@@ -521,8 +544,8 @@ function unread(most: number): string {
 }
 
 /** Refuses a request. Its handler was not called and will not be. */
-function refuse(link: Link, id: number, error: RingbellError): void {
-  link.post(KIND.error | (NOT_BEGUN << FLAGS_AT), id, 0, encodeRefusal(error), true)
+function refuse(link: Link, id: number, flag: number, error: RingbellError): void {
+  link.post(KIND.error | (flag << FLAGS_AT), id, 0, encodeRefusal(error), true)
 }
 
 const OF_REQUEST = new Set<string>([

@@ -36,6 +36,8 @@ export interface InstancesHost {
   failed(service: Service | undefined, error: RingbellError): void
   /** It does not try this instance again until its record changes. */
   gaveUp(service: Service, error: RingbellError): void
+  /** Records of instances have come or changed. They are told together, because their order is not always that of the changes. */
+  told(services: readonly Service[]): void
   /** The watch is broken. */
   broken(error: unknown): void
 }
@@ -142,7 +144,8 @@ export class Instances {
     if (this.#closed) return
     try {
       const { events, unreadable } = translated(() => newsOf(this.#parts.watch))
-      for (const event of events) this.#apply(event)
+      const told = events.filter((event) => this.#apply(event)).map(({ service }) => service)
+      if (told.length > 0) this.#host.told(told)
       if (unreadable !== undefined) this.#host.failed(undefined, unreadable)
     } catch (error) {
       this.#host.broken(fromNative(error))
@@ -151,13 +154,14 @@ export class Instances {
     this.#connectMore()
   }
 
-  #apply({ type, service }: ServiceEvent): void {
+  /** Whether the record is of an instance that is there. */
+  #apply({ type, service }: ServiceEvent): boolean {
     const known = this.#byId.get(service.id)
     if (type === 'removed') {
       clearTimeout(known?.timer)
       this.#byId.delete(service.id)
       this.#otherKinds.delete(service.id)
-      return
+      return false
     }
     if (known !== undefined) {
       known.service = service
@@ -165,12 +169,12 @@ export class Instances {
         known.hopeless = false
         known.backoff.succeeded()
       }
-      return
+      return true
     }
     if (service.kind !== this.#parts.expected.kind) {
       debug('%s %s is a %s, no %s', service.name, service.id, service.kind, this.#parts.expected.kind)
       this.#otherKinds.set(service.id, service)
-      return
+      return false
     }
     const instance: Instance = {
       service,
@@ -182,9 +186,11 @@ export class Instances {
     }
     this.#byId.set(service.id, instance)
     const error = mismatch(service, this.#parts.expected)
-    if (error === undefined) return
-    this.#host.failed(service, error)
-    instance.hopeless = true
+    if (error !== undefined) {
+      this.#host.failed(service, error)
+      instance.hopeless = true
+    }
+    return true
   }
 
   /** Connects to as many instances as the route needs. An instance that waits for its next try does not count. */

@@ -214,9 +214,14 @@ export class Life {
     })
   }
 
+  /** Resolves when no message waits for room any more. */
+  async clear(): Promise<void> {
+    for (const link of this.endpoint.links.values()) await link.whenClear()
+  }
+
   async #done(): Promise<void> {
     await this.#host.idle()
-    for (const link of this.endpoint.links.values()) await link.whenClear()
+    await this.clear()
   }
 
   #publish(what: 'opened' | 'closed'): void {

@@ -16,7 +16,7 @@ import { Condition } from '../wait/condition.js'
 import { type Waiting, waitFor } from '../wait/waiting.js'
 import { isOfBytes, Outbox, type Frame } from './outbox.js'
 import { encodeFailure, encodeRefusal } from './remote-error.js'
-import { FLAGS_AT, HEADER_BYTES, KIND, MESSAGE_WINDOW } from './wire.js'
+import { FLAGS_AT, HEADER_BYTES, KIND, MESSAGE_WINDOW, NOT_PRIMARY, TERM_OVER } from './wire.js'
 
 /** The process at the other end. */
 export interface PeerInfo {
@@ -56,6 +56,8 @@ export interface InHand {
   credit(chunks: number): void
   /** The caller is gone. */
   lost(): void
+  /** It may not be answered any more. */
+  disown(reason: RingbellError): void
 }
 
 /** What a link needs from its endpoint. */
@@ -126,6 +128,9 @@ export class Link {
   #credit = MESSAGE_WINDOW
   #unread = 0
   #taken = 0
+  /** Answers that are kept back, if the other side is doubted. */
+  #kept: [head: number, id: number, aux: number, data: Uint8Array][] | undefined
+  #doubt: NodeJS.Timeout | undefined
 
   constructor(host: LinkHost, number: number, peer: PeerInfo, largest: number) {
     this.#host = host
@@ -192,6 +197,40 @@ export class Link {
     // If a large request had begun, this also tells the other side that no more of it comes.
     this.post(KIND.cancel, pending.id, 0, EMPTY, true)
     return false
+  }
+
+  /**
+   * Another process is primary now. Until it is known whether the one at the other end has noticed, its answers are kept back: `trust`
+   * delivers them. After these milliseconds, or when the link ends, they count for nothing, and the calls are given up.
+   */
+  suspect(milliseconds: number, why: string): void {
+    if (this.#kept !== undefined || this.gone !== undefined) return
+    this.#kept = []
+    this.#doubt = setTimeout(() => this.#giveUp(why), milliseconds).unref()
+  }
+
+  /** The process at the other end has noticed: what it has answered counts. */
+  trust(): void {
+    const kept = this.#kept
+    this.#endDoubt()
+    for (const answer of kept ?? []) this.receive(...answer)
+  }
+
+  #endDoubt(): void {
+    clearTimeout(this.#doubt)
+    this.#kept = undefined
+  }
+
+  /** The other side may handle the calls nevertheless. */
+  #giveUp(why: string): void {
+    this.#endDoubt()
+    const calls = [...this.calls.values()]
+    for (const call of calls) {
+      this.calls.delete(call.id)
+      if (this.arrival?.id === call.id && isAnswer(this.arrival.head & 0xff)) this.skipLarge()
+      this.post(KIND.cancel, call.id, 0, EMPTY, true)
+    }
+    for (const call of calls) call.lost(true, why)
   }
 
   /**
@@ -310,6 +349,14 @@ export class Link {
    * nevertheless, the messages that came with this one are still delivered.
    */
   receive(head: number, id: number, aux: number, data: Uint8Array): void {
+    if (this.#kept !== undefined && id !== 0) {
+      // One that refuses has noticed.
+      if ((head & 0xff) !== KIND.error || ((head >>> FLAGS_AT) & (NOT_PRIMARY | TERM_OVER)) === 0) {
+        this.#kept.push([head, id, aux, copied(data)])
+        return
+      }
+      this.trust()
+    }
     try {
       this.#dispatch(head, id, aux, data)
     } catch (error) {
@@ -398,6 +445,7 @@ export class Link {
   end(error: RingbellError, delivered: number): void {
     this.gone ??= error
     this.over = true
+    this.#endDoubt()
     this.#outbox.clear()
     this.arrival = undefined
     const calls = [...this.calls.values()]

@@ -2,6 +2,7 @@
  * The options of channels and work queues. Options that only TypeScript knows (calls, retries, limits of its own) are
  * checked here. The others go to the core as the user wrote them, and the core checks them.
  */
+import { member, type Membership, roleOf } from '../bus/membership.js'
 import type { Access, Description } from '../bus/options.js'
 import type { Rung } from '../bus/service.js'
 import { isBytes } from '../brand.js'
@@ -18,6 +19,7 @@ import {
   oneOf,
   type Rules,
   signal,
+  text,
 } from '../check.js'
 import { invalid } from '../invalid.js'
 import type { CodecOption } from '../codec/index.js'
@@ -75,6 +77,11 @@ export interface ServeOptions<Q = Uint8Array, R = Uint8Array, M = Q | R, S = M, 
   /** The most connections at once, 1 to 65,535, 1,024 by default. Further clients wait. */
   maxConnections?: number | undefined
   /**
+   * The member of a service group that serves. While it is not primary, each call is refused with `ERR_RINGBELL_NOT_PRIMARY`. The record
+   * says whether it is, for clients with `route: 'primary'`.
+   */
+  member?: Membership | undefined
+  /**
    * Let other users connect; by default only root may. Each of these users gets at most as many connections as are
    * still free. Choose `maxRequests` and `maxMessage` by how far you trust them.
    */
@@ -114,8 +121,8 @@ export interface ConnectOptions<Q = Uint8Array, R = Uint8Array, M = Q | R, S = M
   messages?: StandardSchema<S, M> | undefined
   /**
    * Which of several instances a call goes to, `'first'` by default. With `'first'` the client connects to one instance, and to
-   * another one only when that is gone: there is no second `'connected'` while it lives. `'round-robin'` and `'least-busy'` connect to
-   * all.
+   * another one only when that is gone: there is no second `'connected'` while it lives. The others connect to all.
+   * `'primary'` follows the primary of a service group, and sends again what was certainly not handled.
    */
   route?: Route | undefined
   /** Milliseconds for each call without a `timeout` of its own. By default, and with 0, without a limit. Not for streams. */
@@ -129,7 +136,16 @@ export interface ConnectOptions<Q = Uint8Array, R = Uint8Array, M = Q | R, S = M
   acquire?: Rung | 'auto' | undefined
 }
 
-export interface CallOptions extends SignalOptions {
+/** How to call a handler that answers with a stream. */
+export interface StreamOptions extends SignalOptions {
+  /**
+   * The `id` of the one instance that may answer. Until it is connected (with `route: 'primary'`: until it is primary) the call waits.
+   * With the default route the client connects to one instance only.
+   */
+  instance?: string | undefined
+}
+
+export interface CallOptions extends StreamOptions {
   /** Milliseconds until the call fails with `ERR_RINGBELL_TIMEOUT`, and the handler's signal fires; 0: never. */
   timeout?: number | undefined
   /** Handling it twice does no harm. If its server is gone and the outcome is unknown, the call is made again, up to 3 times. */
@@ -231,9 +247,12 @@ const CALLS: Rules = {
   messages: standardSchema,
 }
 const WORK: Rules = { ...CHANNEL, schemaId, schema: standardSchema, ...NOT_OF_CALLS }
-const SERVE: Rules = { ...CALLS, maxRequests: COUNT }
+/** The core has an option of that name. */
+const group = notHere('it is what a member says of itself: use member')
+const SERVE: Rules = { ...CALLS, maxRequests: COUNT, member, group }
 const QUEUE: Rules = {
   ...WORK,
+  group,
   limit: COUNT,
   attempts: integer(1, 2 ** 20),
   timeout: TIME,
@@ -243,18 +262,19 @@ const QUEUE: Rules = {
 const CONNECT: Rules = {
   ...CALLS,
   reconnect,
-  route: oneOf('first', 'round-robin', 'least-busy'),
+  route: oneOf('first', 'round-robin', 'least-busy', 'primary'),
   timeout: TIME,
 }
 const WORKER: Rules = { ...WORK, reconnect, concurrency: integer(1, 65_536) }
-const CALL: Rules = { signal, timeout: TIME, idempotent: flag, into: bytesOnly }
+const STREAM: Rules = { signal, instance: text(64) }
+const CALL: Rules = { ...STREAM, timeout: TIME, idempotent: flag, into: bytesOnly }
 const SERVER_STATS: Rules = { signal, timeout: TIME, connection: anything }
 const CLOSE: Rules = { grace: TIME }
 const MOST_FDS = 16
 const MOST_FD_DATA = 32_768
 
 export function serveJson(options: ServeOptions<unknown, unknown>, codecId: string): string {
-  return coreJson(options, SERVE, ({ schemaId: schema }) => ({ codec: codecId, schema }))
+  return coreJson(options, SERVE, ({ schemaId: schema, member }) => ({ codec: codecId, schema, group: roleOf(member) }))
 }
 
 export function queueJson(options: QueueOptions<unknown>, codecId: string): string {
@@ -271,6 +291,10 @@ export function workerJson(options: WorkerOptions<unknown>): string {
 
 export function checkCall(options: CallOptions): void {
   check(options, CALL)
+}
+
+export function checkStream(options: StreamOptions): void {
+  check(options, STREAM)
 }
 
 export function checkPush(options: PushOptions): void {

@@ -59,6 +59,7 @@ const REFUSALS = new Set<string>([
   'ERR_RINGBELL_CODEC',
   'ERR_RINGBELL_SCHEMA',
   'ERR_RINGBELL_STREAM',
+  'ERR_RINGBELL_NOT_PRIMARY',
 ])
 /** These travel by themselves. */
 const TOLD_APART = new Set(['name', 'message', 'code', 'stack', 'cause', 'remoteName', 'remoteCode'])

@@ -13,15 +13,17 @@ import type { AsyncIteration } from '../wait/async-iteration.js'
 import { Iteration } from '../wait/iteration.js'
 import type { CallDispatcher, Dispatchable } from './call-dispatcher.js'
 import { outcome } from './call.js'
+import type { StreamOptions } from './options.js'
 import { Inbox } from './inbox.js'
 import type { Link, Pending } from './link.js'
 import { decodeError } from './remote-error.js'
-import { KIND, NOT_BEGUN, STREAM, STREAM_WINDOW } from './wire.js'
+import { KIND, NOT_BEGUN, NOT_PRIMARY, STREAM, STREAM_WINDOW, TERM_OVER } from './wire.js'
 
 export class ReplyStream implements Pending, Dispatchable, AsyncIteration<unknown> {
   id = 0
   ordinal = 0
   settled = false
+  readonly instance: string | undefined
   readonly #dispatcher: CallDispatcher
   readonly #payloads: PayloadCodec
   readonly #inbox: Inbox<unknown>
@@ -39,9 +41,10 @@ export class ReplyStream implements Pending, Dispatchable, AsyncIteration<unknow
     payloads: PayloadCodec,
     request: unknown,
     want: (waits: boolean) => void,
-    signal?: AbortSignal,
+    { signal, instance }: StreamOptions,
   ) {
     throwIfAborted(signal)
+    this.instance = instance
     this.#dispatcher = dispatcher
     this.#payloads = payloads
     this.#request = request
@@ -133,15 +136,14 @@ export class ReplyStream implements Pending, Dispatchable, AsyncIteration<unknow
   }
 
   error(flags: number, data: Uint8Array): void {
-    if ((flags & NOT_BEGUN) !== 0 && !this.settled) {
-      this.#link = undefined
-      this.ordinal = 0
-      if (this.#dispatcher.redispatch(this)) return
-    }
-    this.#finish(decodeError(data))
+    if ((flags & NOT_BEGUN) !== 0 && this.#again()) return
+    if ((flags & NOT_PRIMARY) !== 0 && this.#dispatcher.refusedBy(this.#link) && this.#again()) return
+    const error = decodeError(data)
+    this.#finish((flags & TERM_OVER) !== 0 ? outcome(true, error.message) : error)
   }
 
   lost(reached: boolean, why: string): void {
+    if (!reached && this.#dispatcher.resends && this.#again()) return
     this.#finish(this.#dispatcher.closedError() ?? outcome(reached, why))
   }
 
@@ -162,6 +164,14 @@ export class ReplyStream implements Pending, Dispatchable, AsyncIteration<unknow
     } catch (error) {
       this.fail(error)
     }
+  }
+
+  /** Sends the request again, which no handler has begun. */
+  #again(): boolean {
+    if (this.settled) return true
+    this.#link = undefined
+    this.ordinal = 0
+    return this.#dispatcher.redispatch(this)
   }
 
   #took(): void {

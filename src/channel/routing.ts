@@ -2,9 +2,9 @@
 
 /**
  * `'first'`: the instance that has been there longest, and the next one once it has gone. `'round-robin'`: one after
- * the other. `'least-busy'`: the one with the fewest of our calls in flight.
+ * the other. `'least-busy'`: the one with the fewest of our calls in flight. `'primary'`: the primary of a service group (primary-route.ts).
  */
-export type Route = 'first' | 'round-robin' | 'least-busy'
+export type Route = 'first' | 'round-robin' | 'least-busy' | 'primary'
 
 /** What the choice of a connection depends on. */
 export interface Choice {
@@ -15,10 +15,10 @@ export interface Choice {
 }
 
 export class Routing<C extends Choice> {
-  readonly route: Route
+  readonly route: Exclude<Route, 'primary'>
   #next = 0
 
-  constructor(route: Route) {
+  constructor(route: Exclude<Route, 'primary'>) {
     this.route = route
   }
 
@@ -27,11 +27,11 @@ export class Routing<C extends Choice> {
     const { length } = choices
     if (length === 0) return undefined
     const first = choices[0] as C
-    if (length === 1 || this.route === 'first') return usable(first) ? first : choices.find(usable)
+    if (length === 1 || this.route === 'first') return isUsable(first) ? first : choices.find(isUsable)
     if (this.route === 'round-robin') {
       for (let tries = 0; tries < length; tries++) {
         const one = choices[this.#next++ % length] as C
-        if (usable(one)) return one
+        if (isUsable(one)) return one
       }
       return undefined
     }
@@ -39,13 +39,13 @@ export class Routing<C extends Choice> {
     // Start at another one each time. Otherwise calls that are made one at a time would all go to the first.
     for (let at = 0; at < length; at++) {
       const one = choices[(this.#next + at) % length] as C
-      if (usable(one) && (best === undefined || one.calls.size < best.calls.size)) best = one
+      if (isUsable(one) && (best === undefined || one.calls.size < best.calls.size)) best = one
     }
     this.#next++
     return best
   }
 }
 
-function usable(choice: Choice): boolean {
+export function isUsable(choice: Choice): boolean {
   return !choice.leaving && choice.gone === undefined
 }

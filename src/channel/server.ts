@@ -3,6 +3,7 @@
  * client. Users hold this object; requests in hand are in handling.ts. Like a listening socket, an open server keeps
  * the process alive, unless it is `unref`ed.
  */
+import { type MemberPart, type Membership, notPrimary } from '../bus/membership.js'
 import type { Service } from '../bus/service.js'
 import { EMPTY } from '../codec/bytes.js'
 import { type RingbellError, translated } from '../errors.js'
@@ -39,15 +40,18 @@ export interface ServerEvents<M, S = M> {
 export interface ServerParts extends LifeParts {
   readonly handler: AnyHandler | undefined
   readonly maxRequests: number
+  readonly member?: Membership | undefined
 }
 
 /** Answers calls under a name; `bus.serve()` makes it. Its connections receive an `M` and send an `S`. */
 export class Server<M = Uint8Array, S = M> extends EndpointOwner<ServerEvents<M, S>> {
   readonly #life: Life
   readonly #handling: Handling
+  #leaveMember: (() => void) | undefined
   /** @internal Use `bus.serve()`. */
   constructor(parts: ServerParts) {
     super()
+    const { member } = parts
     this.#life = this.live('server', parts, this.#host(parts.native))
     this.#handling = new Handling(
       {
@@ -56,9 +60,11 @@ export class Server<M = Uint8Array, S = M> extends EndpointOwner<ServerEvents<M,
         maxRequests: parts.maxRequests,
         leaving: () => this.#life.leaving !== undefined,
         connectionOf,
+        ...(member === undefined ? {} : { notPrimary: () => refusalOf(member) }),
       },
       parts.handler,
     )
+    if (member !== undefined) this.#leaveMember = member.include(this.#part(parts.native))
     this.#life.endpoint.want()
     this.#life.begin()
   }
@@ -111,6 +117,24 @@ export class Server<M = Uint8Array, S = M> extends EndpointOwner<ServerEvents<M,
         this.#life.sayGoodbye()
       },
       idle: () => this.#handling.idle(),
+      end: () => this.#leaveMember?.(),
     }
   }
+
+  #part(native: NativeChannel): MemberPart {
+    return {
+      announce: (info) => {
+        if (this.#life.leaving === undefined) translated(() => native.setGroup(JSON.stringify(info)))
+      },
+      settled: async () => {
+        await this.#handling.idle()
+        await this.#life.clear()
+      },
+      disown: (reason) => this.#handling.disown(reason),
+    }
+  }
+}
+
+function refusalOf(member: Membership): RingbellError | undefined {
+  return member.role === 'primary' ? undefined : notPrimary(member)
 }

@@ -39,6 +39,10 @@ export const RESULT = 8
 export const VOID = 1
 /** Flag of an error: the handler was not called. */
 export const NOT_BEGUN = 1
+/** Flag of an error: the handler was not called, because this member of a group is not primary. */
+export const NOT_PRIMARY = 2
+/** Flag of an error: the term of the member ended while the handler ran. It is unknown what the handler has done. */
+export const TERM_OVER = 4
 
 export const HEADER_BYTES = 16
 

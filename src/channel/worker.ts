@@ -86,6 +86,7 @@ export class Worker<T = Uint8Array> extends EndpointOwner<WorkerEvents<T>> {
       {
         failed: (service, error) => this.#life.events.add('failed', error, service),
         gaveUp: (service, error) => this.#life.events.add('gaveUp', service, error),
+        told: () => {},
         broken: (error) => this.#life.broken(error),
       },
     )

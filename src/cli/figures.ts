@@ -42,6 +42,13 @@ export function parseCount(text: string): number {
   return count
 }
 
+/** A number of things of which there may be none. */
+export function parseAmount(text: string): number {
+  const amount = /^\d+$/.test(text) ? Number(text) : Number.NaN
+  if (!Number.isSafeInteger(amount)) throw invalidArgument('It is a whole number from 0.')
+  return amount
+}
+
 export function parseRate(text: string): number {
   const rate = Number(text)
   if (!(rate > 0 && Number.isFinite(rate))) throw invalidArgument('A rate is a number of messages per second above 0.')

@@ -10,7 +10,11 @@ import { CommandError } from './exit-codes.js'
 /** A codec of this id whose values are text. */
 export function shellCodec(id: string): Codec<Uint8Array> {
   if (id !== structured.id) return { id, encode: (text) => text, decode: (bytes) => bytes }
-  return { id, encode: (text) => structured.encode(parsed(text)), decode: (bytes) => textOf(structured.decode(bytes)) }
+  return {
+    id,
+    encode: (text) => structured.encode(checkJson(text, structured.id)),
+    decode: (bytes) => textOf(structured.decode(bytes)),
+  }
 }
 
 /** For `--json`: the value if the text is JSON of such a codec, the text if it is UTF-8, otherwise base64. */
@@ -25,11 +29,12 @@ export function payloadFields(text: Buffer, codec: string): { value: unknown } |
   }
 }
 
-function parsed(text: Uint8Array): unknown {
+/** The value of text that must be JSON, because others decode it with this codec. */
+export function checkJson(text: Uint8Array, codec: string): unknown {
   try {
     return JSON.parse(Buffer.from(text).toString('utf8')) as unknown
   } catch (cause) {
-    throw new CommandError('ERR_INVALID_JSON', `A value of the codec ${structured.id} must be given as JSON`, { cause })
+    throw new CommandError('ERR_INVALID_JSON', `A value of the codec ${codec} must be given as JSON`, { cause })
   }
 }
 

@@ -11,14 +11,20 @@ import { help } from './commands/help.js'
 import { hz } from './commands/hz.js'
 import { inspect } from './commands/inspect.js'
 import { lock } from './commands/lock.js'
+import { logs } from './commands/logs.js'
 import { ls } from './commands/ls.js'
+import { ps } from './commands/ps.js'
 import { pub } from './commands/pub.js'
 import { push } from './commands/push.js'
+import { restart } from './commands/restart.js'
+import { run } from './commands/run.js'
 import { sem } from './commands/sem.js'
 import { serve } from './commands/serve.js'
 import { state } from './commands/state.js'
 import { stats } from './commands/stats.js'
+import { stop } from './commands/stop.js'
 import { sub } from './commands/sub.js'
+import { top } from './commands/top.js'
 import { watch } from './commands/watch.js'
 import { work } from './commands/work.js'
 import { EXIT, type ExitCode, exitCodeOf } from './exit-codes.js'
@@ -38,6 +44,12 @@ const COMMANDS = [
   state,
   lock,
   sem,
+  run,
+  ps,
+  logs,
+  restart,
+  stop,
+  top,
   hz,
   stats,
   ls,
@@ -60,6 +72,7 @@ const EXAMPLES = [
   'ringbell claim backup -- ./backup.sh     runs it in one process at a time',
   'ringbell state watch limits              prints a value, and each change',
   'ringbell lock db -- ./migrate.sh         waits for its turn, as flock(1) does',
+  'ringbell run services.yaml               keeps services up, with a primary',
   "ringbell hz 'sensors.*'                  rates and latencies",
   'ringbell doctor                          what this machine allows',
 ]

@@ -16,6 +16,12 @@ export interface Schemas {
   readonly messages?: Schema<unknown> | undefined
 }
 
+/** What error texts call them: in a work queue a request is a message, and a message of a state is a value. */
+export interface Words {
+  readonly request?: string
+  readonly message?: string
+}
+
 export class PayloadCodec {
   readonly codec: Codec<unknown>
   /** The encoded bytes are the user's own memory, not a scratch buffer of the codec. */
@@ -23,16 +29,19 @@ export class PayloadCodec {
   readonly requests: Schema<unknown> | undefined
   readonly replies: Schema<unknown> | undefined
   readonly #messages: Schema<unknown> | undefined
-  readonly #requestWord: string
+  readonly #words: Required<Words>
 
-  /** `requestWord`: what a request is called in error texts; in a work queue it is a message. */
-  constructor(codec: Codec<unknown>, { requests, replies, messages }: Schemas = {}, requestWord = 'request') {
+  constructor(
+    codec: Codec<unknown>,
+    { requests, replies, messages }: Schemas = {},
+    { request = 'request', message = 'message' }: Words = {},
+  ) {
     this.codec = codec
     this.own = codec === (bytesCodec as Codec<unknown>)
     this.requests = requests
     this.replies = replies
     this.#messages = messages
-    this.#requestWord = requestWord
+    this.#words = { request, message }
   }
 
   /** Messages are bytes, and stay as they are. */
@@ -60,14 +69,14 @@ export class PayloadCodec {
 
   /** A message to send. @throws {RingbellError} `ERR_RINGBELL_CODEC`, `ERR_RINGBELL_SCHEMA`. */
   encodeMessage(value: unknown): Uint8Array {
-    if (this.#messages !== undefined) validatedNow(this.#messages, value, 'message')
+    if (this.#messages !== undefined) validatedNow(this.#messages, value, this.#words.message)
     return this.encode(value)
   }
 
   /** A message that came. @throws {RingbellError} `ERR_RINGBELL_CODEC`, `ERR_RINGBELL_SCHEMA`. */
   decodeMessage(data: Uint8Array): unknown {
     const value = this.decode(data)
-    return this.#messages === undefined ? value : validatedNow(this.#messages, value, 'message')
+    return this.#messages === undefined ? value : validatedNow(this.#messages, value, this.#words.message)
   }
 
   /** The value of a reply without data. */
@@ -77,7 +86,7 @@ export class PayloadCodec {
 
   /** The request as its schema returns it; a promise only if the schema returns one. The sender needs only the check. */
   request(value: unknown): unknown {
-    return this.requests === undefined ? value : validated(this.requests, value, this.#requestWord)
+    return this.requests === undefined ? value : validated(this.requests, value, this.#words.request)
   }
 
   reply(value: unknown): unknown {

@@ -2,7 +2,7 @@
  * One watch of a keyed state: the keys that have changed, each at most once until it is taken. So a slow loop is told of the
  * newest value of a key, and what is kept is never more than the keys that there are.
  */
-import { fromNative } from '../errors.js'
+import { type AbortError, fromNative } from '../errors.js'
 import { shown, type ShownOptions } from '../shown.js'
 import { onAbort, throwIfAborted } from '../wait/abort.js'
 import type { AsyncIteration } from '../wait/async-iteration.js'
@@ -26,6 +26,8 @@ export interface Watch {
 /** What a watch needs from its reader. */
 export interface ChangesHost<T> {
   get(key: string): T | undefined
+  /** The error of a signal, with the reason why nothing came. */
+  explained(error: AbortError): AbortError
   /** This watch has ended. */
   left(watch: Watch): void
 }
@@ -48,7 +50,7 @@ export class Changes<T> implements AsyncIteration<StateChange<T>>, Watch {
     throwIfAborted(signal)
     this.#host = host
     this.#concerns = concerns
-    this.#forget = onAbort(signal, (error) => this.end(error))
+    this.#forget = onAbort(signal, (error) => this.end(host.explained(error)))
   }
 
   /** These keys have changed. */

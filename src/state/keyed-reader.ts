@@ -2,16 +2,17 @@
  * The reader of a state with keys: a table that follows the writer, and watches of one key, a prefix, or all. One wait
  * (wait/waiter.ts) serves all watches, and is there only while one of them waits.
  */
+import { withMismatch } from '../bus/kind-mismatch.js'
 import { check } from '../check.js'
 import { invalid } from '../invalid.js'
 import type { PayloadCodec } from '../codec/payload-codec.js'
 import { inSteps } from '../closing.js'
 import { channels } from '../diagnostics.js'
-import { closedError, fromNative, translated } from '../errors.js'
+import { type AbortError, closedError, fromNative, translated } from '../errors.js'
 import type { NativeKeyedReader, NativeKeyedReaderHot } from '../native.js'
 import { membersOf, shown, type ShownOptions } from '../shown.js'
 import type { SubscriberStats } from '../topic/stats.js'
-import { type SignalOptions, throwIfAborted } from '../wait/abort.js'
+import { checkSignal, type SignalOptions, throwIfAborted } from '../wait/abort.js'
 import type { AsyncIteration } from '../wait/async-iteration.js'
 import { Condition } from '../wait/condition.js'
 import { Emitter } from '../wait/emitter.js'
@@ -36,6 +37,8 @@ export interface KeyedReaderParts {
   name: string
   payloads: PayloadCodec
   wait: WaitOption | undefined
+  /** Which service has the name and is not a state, in words. */
+  readonly mismatch: () => string | undefined
   readonly closed: (reader: { closeNow(): void }) => void
 }
 
@@ -53,6 +56,7 @@ export class KeyedStateReader<T = Uint8Array> extends Emitter<StateReaderEvents>
   readonly #watches = new Set<Watch>()
   readonly #whole = new Condition(() => this.#closed || translated(() => this.#native.whole))
   readonly #onClose: KeyedReaderParts['closed']
+  readonly #mismatch: KeyedReaderParts['mismatch']
   #wanted = 0
   #closed = false
 
@@ -65,6 +69,7 @@ export class KeyedStateReader<T = Uint8Array> extends Emitter<StateReaderEvents>
     this.#hot = native.hot()
     this.#payloads = parts.payloads
     this.#onClose = parts.closed
+    this.#mismatch = parts.mismatch
     this.#notices = new StateNotices(this, () => translated(() => native.notices()))
     this.#poller = poller()
     this.#waiter = new Waiter(this.#awaited(), new WaitPolicy(parts.wait), this.#poller)
@@ -94,9 +99,11 @@ export class KeyedStateReader<T = Uint8Array> extends Emitter<StateReaderEvents>
    */
   async ready(options: SignalOptions = {}): Promise<void> {
     this.#assertOpen()
-    throwIfAborted(options.signal)
+    checkSignal(options)
+    const { signal } = options
+    throwIfAborted(signal)
     // First of all, so that an error of the first look is told.
-    const whole = this.#whole.wait(options)
+    const whole = this.#whole.wait({ signal, explain: (error) => this.#explained(error) })
     this.#want(1)
     try {
       await whole
@@ -134,7 +141,11 @@ export class KeyedStateReader<T = Uint8Array> extends Emitter<StateReaderEvents>
     this.#assertOpen()
     const { key, prefix = '', signal } = options
     const concerns = key === undefined ? (one: string) => one.startsWith(prefix) : (one: string) => one === key
-    const watch = new Changes<T>({ get: (one) => this.get(one), left: (one) => this.#left(one) }, concerns, signal)
+    const watch = new Changes<T>(
+      { get: (one) => this.get(one), left: (one) => this.#left(one), explained: (error) => this.#explained(error) },
+      concerns,
+      signal,
+    )
     // What changed before is told to the other watches. This one begins with what is there.
     this.#tell()
     this.#watches.add(watch)
@@ -253,6 +264,12 @@ export class KeyedStateReader<T = Uint8Array> extends Emitter<StateReaderEvents>
     if (this.#closed) return
     if (this.#wanted > 0) this.#waiter.start()
     else this.#waiter.stop()
+  }
+
+  /** Says why nothing came. */
+  #explained(error: AbortError): AbortError {
+    const why = this.#notices.lastFailure ?? (this.#notices.writers.length > 0 ? undefined : this.#mismatch())
+    return withMismatch(error, why)
   }
 
   #left(watch: Watch): void {

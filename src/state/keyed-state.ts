@@ -5,10 +5,11 @@
 import type { Claim } from '../bus/claim.js'
 import { metadataJson } from '../bus/options.js'
 import { type RecordJson, type Service, serviceOf } from '../bus/service.js'
+import { checkBytes } from '../codec/bytes.js'
 import type { PayloadCodec } from '../codec/payload-codec.js'
 import { inSteps } from '../closing.js'
 import { channels } from '../diagnostics.js'
-import { type RingbellError, translated } from '../errors.js'
+import { fromNative, type RingbellError, tooLargeForState, translated } from '../errors.js'
 import type { NativeKeyedState } from '../native.js'
 import { membersOf, shown, type ShownOptions } from '../shown.js'
 import type { PublisherStats } from '../topic/stats.js'
@@ -78,7 +79,14 @@ export class KeyedState<T = Uint8Array> implements AsyncDisposable {
   set(key: string, value: T): void {
     checkKey(key)
     const data = this.#payloads.encodeMessage(value)
-    translated(() => this.#native.set(key, data))
+    try {
+      this.#native.set(key, data)
+    } catch (error) {
+      checkBytes(data)
+      const bytes = Buffer.byteLength(key) + data.byteLength
+      if (bytes > this.size) throw tooLargeForState(bytes, this.size, 'key with its value')
+      throw fromNative(error)
+    }
   }
 
   /** Deletes a key. Returns whether it was there. */

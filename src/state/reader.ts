@@ -3,7 +3,7 @@
  * value when there is none. Waiting is that of subscribers (topic/reading/reader-gate.ts).
  */
 import type { PayloadCodec } from '../codec/payload-codec.js'
-import { bytesOnly, check } from '../check.js'
+import { bytesOnly, checkArgument } from '../check.js'
 import { invalid } from '../invalid.js'
 import { inSteps } from '../closing.js'
 import { channels } from '../diagnostics.js'
@@ -119,7 +119,7 @@ export class StateReader<T = Uint8Array>
     try {
       length = this.#read(buffer)
     } catch (error) {
-      check({ buffer }, { buffer: bytesOnly })
+      checkArgument('buffer', buffer, bytesOnly)
       throw fromNative(error)
     }
     if (this.#scratch[2] !== 0) this.#takeNotices()

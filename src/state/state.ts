@@ -9,7 +9,7 @@ import { checkBytes } from '../codec/bytes.js'
 import type { PayloadCodec } from '../codec/payload-codec.js'
 import { inSteps } from '../closing.js'
 import { channels } from '../diagnostics.js'
-import { fromNative, type RingbellError, translated } from '../errors.js'
+import { fromNative, type RingbellError, tooLargeForState, translated } from '../errors.js'
 import type { NativeState, NativeStateHot } from '../native.js'
 import { membersOf, shown, type ShownOptions } from '../shown.js'
 import type { PublisherStats } from '../topic/stats.js'
@@ -83,6 +83,7 @@ export class State<T = Uint8Array> implements AsyncDisposable {
       this.#set(data)
     } catch (error) {
       checkBytes(data)
+      if (data.byteLength > this.size) throw tooLargeForState(data.byteLength, this.size)
       throw fromNative(error)
     }
     return ++this.#version

@@ -1,10 +1,11 @@
 /** One value, true or false, that processes change at once and wait for. */
 import { translated } from '../errors.js'
+import { invalid } from '../invalid.js'
 import { membersOf, shown, type ShownOptions } from '../shown.js'
 import { Member, type Place } from './member.js'
 import { checkTake, checkValue, patience, type TakeOptions } from './options.js'
 
-/** A flag; `bus.flag()` makes it. It is false at first, and keeps its value as long as any process has it open. */
+/** A flag; `bus.flag()` makes it. It is false at first, and keeps its value as long as any process has it open, not longer. */
 export class AtomicFlag extends Member {
   /** @internal Use `bus.flag()`. */
   constructor(place: Place) {
@@ -24,18 +25,22 @@ export class AtomicFlag extends Member {
   /**
    * Makes it true.
    *
-   * @throws {RingbellError} As `get` throws.
+   * @throws {RingbellError} As `get` throws, and `ERR_RINGBELL_INVALID_OPTION` for an argument.
    */
-  set(): void {
+  set(): void
+  set(...given: unknown[]): void {
+    checkNothing('set', given)
     this.swap(true)
   }
 
   /**
    * Makes it false.
    *
-   * @throws {RingbellError} As `get` throws.
+   * @throws {RingbellError} As `get` throws, and `ERR_RINGBELL_INVALID_OPTION` for an argument.
    */
-  clear(): void {
+  clear(): void
+  clear(...given: unknown[]): void {
+    checkNothing('clear', given)
     this.swap(false)
   }
 
@@ -45,7 +50,7 @@ export class AtomicFlag extends Member {
    * @throws {RingbellError} As `get` throws, and `ERR_RINGBELL_INVALID_OPTION`.
    */
   swap(value: boolean): boolean {
-    checkValue(value)
+    checkValue('value', value)
     const { requests, member } = this.opened()
     return translated(() => requests.hot.swap(member, Number(value)))
   }
@@ -56,8 +61,8 @@ export class AtomicFlag extends Member {
    * @throws {RingbellError} As `swap` throws.
    */
   compareAndSwap(current: boolean, value: boolean): boolean {
-    checkValue(current)
-    checkValue(value)
+    checkValue('current', current)
+    checkValue('value', value)
     const { requests, member } = this.opened()
     return translated(() => requests.hot.compareAndSwap(member, Number(current), Number(value)))
   }
@@ -69,9 +74,9 @@ export class AtomicFlag extends Member {
    * `ERR_RINGBELL_CORRUPT_PEER`, `ERR_RINGBELL_RESOURCE` or an `AbortError`.
    */
   async waitFor(value: boolean, options: TakeOptions = {}): Promise<void> {
-    checkValue(value)
+    checkValue('value', value)
     checkTake(options)
-    const limits = patience(options, `value ${value} of ${this.what}`)
+    const limits = patience(options, this.what, (waited) => `was not seen ${value} ${waited}`)
     const { requests, member } = this.opened()
     await requests.take(member, Number(value), limits)
   }
@@ -80,4 +85,9 @@ export class AtomicFlag extends Member {
   [Symbol.for('nodejs.util.inspect.custom')](depth: number | null, options: ShownOptions): string {
     return shown('AtomicFlag', membersOf(this, 'name', 'closed'), depth, options)
   }
+}
+
+/** So that `set(false)` does not make it true. */
+function checkNothing(method: string, given: readonly unknown[]): void {
+  if (given.length > 0) throw invalid('value', given[0], `must not be given to ${method}(); swap(value) stores a value`)
 }

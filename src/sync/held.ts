@@ -15,7 +15,9 @@ export abstract class Held implements AsyncDisposable, Disposable {
   #code: number
   /**
    * Whether the one before had it alone and ended without giving it back: it was killed, or exited. What it was changing may
-   * be half done. The first one that holds a lock alone is told, and all that share it before. For keys: whether that is true of any of their shards. Permits are never abandoned, they come back.
+   * be half done. The first one that holds a lock alone is told, and all that share it before. It is false if nobody else had the
+   * name open then, because the memory goes with its last member. For keys: whether that is true of any of their shards. Permits
+   * are never abandoned, they come back.
    */
   readonly abandoned: boolean
 

@@ -1,5 +1,5 @@
 /** Options of locks, semaphores, flags and mutexes, and how long a request waits. */
-import { check, duration, flag, integer, LONGEST_MS, oneOf, type Rules, signal } from '../check.js'
+import { check, checkArgument, duration, flag, integer, LONGEST_MS, oneOf, type Rules, signal } from '../check.js'
 import { RingbellError } from '../errors.js'
 import { type SignalOptions, throwIfAborted } from '../wait/abort.js'
 import type { Limits } from '../wait/waiting.js'
@@ -56,8 +56,9 @@ const REQUEST: Rules = {
   steal: () =>
     'is refused: a process that stands still cannot be told that it lost its lock; use bus.claim(), which has epochs',
 }
-/** The core knows the limits. */
-const count = integer(1, 2 ** 32 - 1)
+const MOST_PERMITS = 2 ** 24 - 1
+/** The core knows that they are a power of two. */
+const shards = integer(1, 1024)
 
 export function checkTake(options: object): void {
   check(options, TAKE)
@@ -76,23 +77,24 @@ export function checkRequest(options: object): void {
 }
 
 export function checkSemaphore(options: object): void {
-  check(options, { signal, permits: count })
+  check(options, { signal, permits: integer(1, MOST_PERMITS) })
 }
 
 export function checkShardedMutex(options: object): void {
-  check(options, { signal, shards: count })
+  check(options, { signal, shards })
 }
 
-export function checkUse(options: object): void {
-  check(options, { ...TAKE, permits: count })
+/** `all`: how many permits there are. */
+export function checkUse(options: object, all: number): void {
+  check(options, { ...TAKE, permits: integer(1, all) })
 }
 
-export function checkPermits(permits: number): void {
-  check({ permits }, { permits: count })
+export function checkPermits(permits: number, all: number): void {
+  checkArgument('permits', permits, integer(1, all))
 }
 
-export function checkValue(value: boolean): void {
-  check({ value }, { value: flag })
+export function checkValue(name: string, value: boolean): void {
+  checkArgument(name, value, flag)
 }
 
 /** Nothing but the answer ends the wait. */
@@ -100,16 +102,20 @@ export const endless = (): Limits => ({})
 
 /**
  * How long one request waits, in all its steps: it may first have to open a name. The result gives the limits of the next
- * step. `what` is in the error when the time is over.
+ * step. `what` could not be had when the time is over; `why` ends that sentence.
  *
  * @throws {AbortError} when the signal is aborted already.
  */
-export function patience({ signal, timeout }: TakeOptions, what: string): () => Limits {
+export function patience(
+  { signal, timeout }: TakeOptions,
+  what: string,
+  why = (waited: string): string => `was not to be had ${waited}: others hold it`,
+): () => Limits {
   if (signal === undefined && timeout === undefined) return endless
   throwIfAborted(signal)
   if (timeout === undefined) return () => ({ signal })
   const end = performance.now() + timeout
   const late = (): RingbellError =>
-    new RingbellError('ERR_RINGBELL_TIMEOUT', `The ${what} was not to be had within ${timeout} ms: others hold it.`)
+    new RingbellError('ERR_RINGBELL_TIMEOUT', `The ${what} ${why(`within ${timeout} ms`)}.`)
   return () => ({ signal, timeout: Math.max(0, end - performance.now()), late })
 }

@@ -34,7 +34,7 @@ export class Semaphore extends Member {
    * `ERR_RINGBELL_CLOSED`, `ERR_RINGBELL_CORRUPT_PEER`, `ERR_RINGBELL_RESOURCE` or an `AbortError`.
    */
   async acquire(permits = 1, options: TakeOptions = {}): Promise<Permits> {
-    checkPermits(permits)
+    checkPermits(permits, this.permits)
     checkTake(options)
     const limits = patience(options, this.what)
     const { requests, member } = this.opened()
@@ -47,7 +47,7 @@ export class Semaphore extends Member {
    * @throws {RingbellError} As `acquire` rejects.
    */
   tryAcquire(permits = 1): Permits | undefined {
-    checkPermits(permits)
+    checkPermits(permits, this.permits)
     const { requests, member } = this.opened()
     const code = this.used(requests.tryTake(member, permits))
     return code === 0 ? undefined : new Permits(this, code, permits)
@@ -61,7 +61,7 @@ export class Semaphore extends Member {
   use<R>(options: UseOptions, callback: (permits: Permits) => R | PromiseLike<R>): Promise<R>
   async use(first: unknown, second?: unknown): Promise<unknown> {
     const [options, callback] = callbackOf<UseOptions, Permits>(first, second)
-    checkUse(options)
+    checkUse(options, this.permits)
     const { permits = 1, ...limits } = options
     const held = await this.acquire(permits, limits)
     try {

@@ -3,9 +3,10 @@
  * acknowledgements go together) are checked here. The others go to the core as the user wrote them, and the core checks
  * them.
  */
+import { member, type Membership, roleOf } from '../bus/membership.js'
 import type { Access, Description } from '../bus/options.js'
 import type { Overflow, Rung } from '../bus/service.js'
-import { anything, check, coreJson, integer, oneOf, type Rules, signal } from '../check.js'
+import { anything, check, coreJson, integer, notHere, oneOf, type Rules, signal } from '../check.js'
 import { invalid } from '../invalid.js'
 import type { CodecOption } from '../codec/index.js'
 import { type InputSchema, NOT_OF_CALLS, type Schema, schemaId, standardSchema } from '../codec/schema.js'
@@ -57,6 +58,11 @@ export interface PublisherOptions<T = Uint8Array, C = T> extends Description {
   allowDirect?: boolean | undefined
   /** The rungs that it offers; by default all that work. */
   offers?: Rung[] | undefined
+  /**
+   * The member of a service group that publishes. While it is not primary, nothing is sent: the calls fail with
+   * `ERR_RINGBELL_NOT_PRIMARY`. The record says whether it is, for subscribers with `route: 'primary'`.
+   */
+  member?: Membership | undefined
   /** Let other users subscribe; by default only root may. */
   access?: TopicAccess | undefined
 }
@@ -65,6 +71,11 @@ export interface PublisherOptions<T = Uint8Array, C = T> extends Description {
 export interface SubscriberOptions<T = Uint8Array, C = T> {
   /** `'latest'` (default): only messages that are sent from now on. `'earliest'`: first those that the ring still holds. */
   from?: 'latest' | 'earliest' | undefined
+  /**
+   * `'all'` (default): every publisher of the topic. `'primary'`: of a service group, the primary: what it has sent to its end, and then
+   * what the next one sends. The subscriber is attached to all members, so that it misses nothing when another one becomes primary.
+   */
+  route?: 'all' | 'primary' | undefined
   /**
    * The expected codec. The subscriber does not attach to a publisher with another one (`'failed'`). Without this
    * option, messages of all codecs come as bytes.
@@ -111,8 +122,19 @@ const ENDPOINT: Rules = { codec: anything, schema: standardSchema, schemaId, wai
 const BATCHES: Rules = { signal, lifetime: oneOf('owned', 'borrowed', 'lease') }
 const ATTACHED: Rules = { signal, count: integer(1, 2 ** 20) }
 const READY: Rules = { signal, bytes: integer(0, 2 ** 30) }
+const PUBLISHER: Rules = {
+  ...ENDPOINT,
+  member,
+  // The core has an option of that name.
+  group: notHere('it is what a member says of itself: use member'),
+}
+
 export function publisherJson(options: PublisherOptions<unknown>, codecId: string): string {
-  return coreJson(options, ENDPOINT, ({ schemaId: schema }) => ({ codec: codecId, schema }))
+  return coreJson(options, PUBLISHER, ({ schemaId: schema, member }) => ({
+    codec: codecId,
+    schema,
+    group: roleOf(member),
+  }))
 }
 
 export function subscriberJson(options: SubscriberOptions<unknown>, codecId: string | undefined): string {

@@ -4,6 +4,7 @@
  * itself, one at a time. A message for which `send` returned `true` is not lost while both ends live (docs/caveats.md).
  */
 import type { Writable } from 'node:stream'
+import type { MemberPart, Membership } from '../bus/membership.js'
 import { metadataJson } from '../bus/options.js'
 import { type RecordJson, type Service, serviceOf } from '../bus/service.js'
 import { check, integer } from '../check.js'
@@ -45,6 +46,7 @@ export interface PublisherParts {
   native: NativePublisher
   payloads: PayloadCodec
   wait: WaitOption | undefined
+  readonly member?: Membership | undefined
   readonly closed: (publisher: Publisher<unknown>) => void
 }
 
@@ -64,6 +66,7 @@ export class Publisher<T = Uint8Array> extends Emitter<PublisherEvents> implemen
   readonly #window: Window
   readonly #host: BatchHost
   readonly #onClose: PublisherParts['closed']
+  readonly #leaveMember: (() => void) | undefined
   #refused = 0
   #closed = false
 
@@ -73,6 +76,8 @@ export class Publisher<T = Uint8Array> extends Emitter<PublisherEvents> implemen
     const { native, payloads } = parts
     this.maxMessage = native.maxMessage
     this.#native = native
+    // First, because a member that has left refuses it.
+    this.#leaveMember = parts.member?.include(this.#part())
     this.#hot = native.hot()
     this.#send = this.#hot.send
     this.#payloads = payloads.plain ? undefined : payloads
@@ -86,6 +91,7 @@ export class Publisher<T = Uint8Array> extends Emitter<PublisherEvents> implemen
     try {
       this.#audience.listen()
     } catch (error) {
+      this.#leaveMember?.()
       throw closedAfter(error, { close: () => this.#poller.remove(this.#id) })
     }
     if (channels.publisher.opened.hasSubscribers) channels.publisher.opened.publish({ publisher: this })
@@ -276,6 +282,7 @@ export class Publisher<T = Uint8Array> extends Emitter<PublisherEvents> implemen
     if (this.#closed) return
     this.#closed = true
     this.#onClose(this)
+    this.#leaveMember?.()
     inSteps(
       () => this.#host.writer?.detach(),
       () => this.#room.close(),
@@ -284,6 +291,15 @@ export class Publisher<T = Uint8Array> extends Emitter<PublisherEvents> implemen
       () => this.#native.close(),
       () => this.#publishClosed(),
     )
+  }
+
+  /** The core refuses to send for a standby. */
+  #part(): MemberPart {
+    return {
+      announce: (info) => translated(() => this.#native.setGroup(JSON.stringify(info))),
+      settled: () => Promise.resolve(),
+      disown: (reason) => this.#room.fail(reason),
+    }
   }
 
   #publishClosed(): void {

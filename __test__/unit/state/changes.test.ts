@@ -8,7 +8,11 @@ function scene(): { readonly changes: Changes<string>; readonly left: () => numb
     if (key === 'bad') throw new Error('no such value')
     return key
   }
-  const changes = new Changes<string>({ get, left: () => void left++ }, () => true, undefined)
+  const changes = new Changes<string>(
+    { get, left: () => void left++, explained: (error) => error },
+    () => true,
+    undefined,
+  )
   return { changes, left: () => left }
 }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
+use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{Pid, gettid};
 
 use crate::{Arguments, Outcome, Peer, print, roundtrip, say, wait_for_line};
@@ -80,6 +81,18 @@ pub fn peer(turns: &impl Turns) -> Outcome<()> {
         say(&std::process::id().to_string())?;
         wait_for_line().map(drop)
     })
+}
+
+/// For each pid in a line of stdin: says that it is watched, and then when its pidfd has fired, in nanoseconds of CLOCK_MONOTONIC.
+pub fn deaths() -> Outcome<()> {
+    for line in std::io::stdin().lines() {
+        let died = watch(line?.trim().parse()?)?;
+        say("{\"watching\":true}")?;
+        died.join().map_err(|_| "the one that watches panicked")??;
+        let now = clock_gettime(ClockId::CLOCK_MONOTONIC)?;
+        say(&format!("{{\"died\":\"{}\"}}", now.tv_sec() * 1_000_000_000 + now.tv_nsec()))?;
+    }
+    Ok(())
 }
 
 /// Waits for the death of a process in a thread, and says when it heard of it.

@@ -101,7 +101,7 @@ pub enum Error {
     },
     /// The message is larger than the ring takes at once, or larger than any message can be.
     #[error(
-        "message of {size} bytes is larger than the {limit} bytes that it may have here; raise the ring's capacity, or use write on a block topic"
+        "message of {size} bytes is larger than the {limit} bytes that it may have here; raise the capacity (of a state: its size), or use write on a block topic"
     )]
     MessageTooLarge {
         /// The size of the message in bytes.
@@ -128,7 +128,7 @@ pub enum Error {
     },
     /// All slots of the publisher are taken.
     #[error(
-        "all {max} places for subscribers are taken; raise maxSubscribers on the publisher, or access.maxGuests for other users"
+        "all {max} places are taken; raise maxSubscribers of the topic, maxReaders of the state, or access.maxGuests for other users"
     )]
     NoSlot {
         /// How many slots there are.
@@ -206,6 +206,12 @@ pub enum Error {
         /// How it was lost.
         reason: String,
     },
+    /// This process is a standby, and only the primary may act.
+    #[error("this process is a standby for '{name}', so nothing was done; only the primary may act")]
+    NotPrimary {
+        /// The service.
+        name: String,
+    },
 }
 
 /// Every code that [`Error::code`] can answer, in the order of the variants.
@@ -235,6 +241,7 @@ pub const CODES: &[&str] = &[
     "ERR_RINGBELL_DISCONNECTED",
     "ERR_RINGBELL_STATE_FULL",
     "ERR_RINGBELL_CLAIM_LOST",
+    "ERR_RINGBELL_NOT_PRIMARY",
 ];
 
 impl Error {
@@ -297,6 +304,7 @@ impl Error {
             Error::Disconnected { .. } => 22,
             Error::StateFull { .. } => 23,
             Error::ClaimLost { .. } => 24,
+            Error::NotPrimary { .. } => 25,
         }
     }
 }
@@ -372,6 +380,7 @@ mod tests {
             Error::Disconnected { service: s() },
             Error::StateFull { size: 2, limit: 1 },
             Error::ClaimLost { name: s(), reason: s() },
+            Error::NotPrimary { name: s() },
         ]
     }
 

@@ -5,6 +5,9 @@
 #[doc = include_str!("../../../docs/guide/claims.md")]
 mod claims {}
 
+#[doc = include_str!("../../../docs/guide/groups.md")]
+mod groups {}
+
 #[doc = include_str!("../../../docs/guide/locks.md")]
 mod locks {}
 

@@ -137,7 +137,8 @@
 //!
 //! This crate: the bus (announce, find, watch, gc, doctor), topics with every overflow policy, batches, loans, leases,
 //! large messages, acknowledgements and durable positions, access for other users; channels with connections, messages
-//! of any size, descriptors, and a blocking call; [locks, semaphores, flags and sharded mutexes](sync) between processes.
+//! of any size, descriptors, and a blocking call; [locks, semaphores, flags and sharded mutexes](sync) between processes;
+//! [members](group) of service groups, and subscribers that follow the primary.
 //!
 //! Only the npm package `ringbell`: clients by service name with routing and reconnection, many calls in flight with
 //! deadlines and retries, streamed replies with credit, work queues, codecs and schemas, the command line.
@@ -152,6 +153,7 @@ pub mod bus;
 pub mod channel;
 pub mod doctor;
 mod error;
+pub mod group;
 #[cfg(doctest)]
 mod guide;
 mod handshake;
@@ -160,6 +162,7 @@ mod handshake;
 #[path = "../tests/harness/mod.rs"]
 mod harness;
 mod port;
+pub mod process;
 mod reactor;
 mod record;
 pub mod segment;

@@ -6,12 +6,10 @@
 
 use std::os::fd::{AsFd, BorrowedFd, IntoRawFd};
 use std::rc::Rc;
-use std::sync::Arc;
 
 use napi::Env;
 use napi::bindgen_prelude::{Uint8Array, Unknown};
 use napi_derive::napi;
-use ringbell::bus::Record;
 use ringbell::channel::{Channel, ConnectOptions, Drained, Header};
 use ringbell::topic::Entry;
 
@@ -214,7 +212,7 @@ impl NativeChannel {
     #[napi]
     pub fn connect(&self, env: Env, record_json: String) -> napi::Result<u32> {
         cold(env, || {
-            let record = record(&record_json)?;
+            let record = options::record(&record_json)?;
             self.cell.core.with(|channel| Ok(channel.connect(&record, &self.cell.connecting)?))
         })
     }
@@ -292,18 +290,18 @@ impl NativeChannel {
         })
     }
 
+    /// Replaces the role of the member that serves, in the record, by this JSON object.
+    #[napi]
+    pub fn set_group(&self, env: Env, group_json: String) -> napi::Result<()> {
+        cold(env, || {
+            let group = options::group(&group_json)?;
+            self.cell.core.with(|channel| Ok(channel.set_group(group)?))
+        })
+    }
+
     /// Closes every connection.
     #[napi]
     pub fn close(&self, env: Env) -> napi::Result<()> {
         cold(env, || lifecycle::close(env, &self.cell))
     }
-}
-
-/// Parses a record that JS got from the bus. The rules are those for a record that is read from the bus.
-fn record(json: &str) -> Result<Arc<Record>> {
-    let fields = options::object("record", json)?;
-    let text = |name| fields.get(name).and_then(|value| value.as_str()).unwrap_or_default();
-    let owner = fields.get("uid").and_then(|uid| uid.as_u64()).and_then(|uid| u32::try_from(uid).ok());
-    let name = format!("{}@{}.json", text("service"), text("id"));
-    Ok(Arc::new(Record::parse(&name, owner.unwrap_or(u32::MAX), json.as_bytes())?))
 }

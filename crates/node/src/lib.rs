@@ -17,6 +17,7 @@ mod lifecycle;
 mod options;
 mod poll_loop;
 mod poller;
+mod process;
 mod publisher;
 mod raw;
 mod state;
@@ -46,6 +47,12 @@ pub fn check_name(env: Env, name: String) -> napi::Result<()> {
 #[napi]
 pub fn layout_version() -> u32 {
     ringbell_ring::layout::VERSION
+}
+
+/// Sends a text to the notification socket of a service manager.
+#[napi]
+pub fn notify(env: Env, socket: String, text: String) -> napi::Result<()> {
+    cold(env, || Ok(ringbell::process::notify(&socket, &text)?))
 }
 
 /// The version of this binding.

@@ -6,11 +6,12 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ringbell::Error;
 use ringbell::acquire::Rung;
-use ringbell::bus::{self, Announcement, BusOptions, parse_overflow};
+use ringbell::bus::{self, Announcement, BusOptions, GroupRecord, Record, parse_overflow};
 use ringbell::channel::{ConnectOptions, ServerOptions};
 use ringbell::state::{StateOptions, StateReaderOptions};
 use ringbell::topic::{self, PublisherOptions, Reconnect, SubscriberOptions};
@@ -77,6 +78,7 @@ options! { Publisher for PublisherOptions {
     max_subscribers: u16,
     evict_after: Millis,
     exact_time: bool,
+    group: GroupRecord,
     metadata: Map<String, Value>,
     endpoints: BTreeMap<String, String>,
     codec: String,
@@ -88,6 +90,7 @@ options! { Publisher for PublisherOptions {
 
 options! { Subscriber for SubscriberOptions {
     from: Start,
+    route: Route,
     codec: String,
     schema: String,
     acquire: Acquire,
@@ -123,6 +126,7 @@ options! { Server for ServerOptions {
     capacity: usize,
     offers: Vec<Rung>,
     max_connections: u32,
+    group: GroupRecord,
     metadata: Map<String, Value>,
     endpoints: BTreeMap<String, String>,
     codec: String,
@@ -207,6 +211,11 @@ pub fn connection(json: &str) -> Result<ConnectOptions> {
     read::<Connection>(json)?.put(&mut options);
     options.check()?;
     Ok(options)
+}
+
+/// The role of a member, as its servers and publishers announce it.
+pub fn group(json: &str) -> Result<GroupRecord> {
+    serde_json::from_str(json).map_err(|error| Failure::argument(format!("the role is wrong: {error}")))
 }
 
 /// Parses the JSON object for the option of this name.
@@ -377,6 +386,22 @@ impl From<Start> for topic::Start {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "lowercase")]
+enum Route {
+    All,
+    Primary,
+}
+
+impl From<Route> for topic::Route {
+    fn from(route: Route) -> Self {
+        match route {
+            Route::All => Self::All,
+            Route::Primary => Self::Primary,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
 enum AckMode {
     Immediate,
     Batch,
@@ -430,4 +455,13 @@ impl From<Reconnecting> for Reconnect {
         }
         core
     }
+}
+
+/// Parses a record that JS got from the bus. The rules are those for a record that is read from the bus.
+pub fn record(json: &str) -> Result<Arc<Record>> {
+    let fields = object("record", json)?;
+    let text = |name| fields.get(name).and_then(|value| value.as_str()).unwrap_or_default();
+    let owner = fields.get("uid").and_then(|uid| uid.as_u64()).and_then(|uid| u32::try_from(uid).ok());
+    let name = format!("{}@{}.json", text("service"), text("id"));
+    Ok(Arc::new(Record::parse(&name, owner.unwrap_or(u32::MAX), json.as_bytes())?))
 }

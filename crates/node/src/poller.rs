@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use napi::bindgen_prelude::{ClassInstance, Either9, Unknown};
+use napi::bindgen_prelude::{ClassInstance, Either10, Unknown};
 use napi::{Env, JsValue, ValueType};
 use napi_derive::napi;
 
@@ -11,13 +11,14 @@ use crate::claim::{NativeClaim, NativeClaimWatch};
 use crate::errors::{Failure, cold};
 use crate::keyed::NativeKeyedReader;
 use crate::poll_loop::Poller;
+use crate::process::NativeProcess;
 use crate::publisher::NativePublisher;
 use crate::state::NativeStateReader;
 use crate::subscriber::NativeSubscriber;
 use crate::sync::NativeSync;
 use crate::watch::NativeWatch;
 
-type Endpoint<'a> = Either9<
+type Endpoint<'a> = Either10<
     ClassInstance<'a, NativePublisher>,
     ClassInstance<'a, NativeSubscriber>,
     ClassInstance<'a, NativeWatch>,
@@ -27,6 +28,7 @@ type Endpoint<'a> = Either9<
     ClassInstance<'a, NativeClaim>,
     ClassInstance<'a, NativeClaimWatch>,
     ClassInstance<'a, NativeSync>,
+    ClassInstance<'a, NativeProcess>,
 >;
 
 /// The poller as JS sees it; one per environment is enough.
@@ -66,20 +68,21 @@ impl NativePoller {
 
     /// Watches an endpoint. Returns its id: the lowest that is free.
     #[napi(
-        ts_args_type = "endpoint: NativePublisher | NativeSubscriber | NativeWatch | NativeChannel | NativeClaim | NativeClaimWatch | NativeStateReader | NativeKeyedReader | NativeSync"
+        ts_args_type = "endpoint: NativePublisher | NativeSubscriber | NativeWatch | NativeChannel | NativeClaim | NativeClaimWatch | NativeStateReader | NativeKeyedReader | NativeSync | NativeProcess"
     )]
     pub fn add(&self, env: Env, endpoint: Endpoint<'_>) -> napi::Result<u32> {
         cold(env, || {
             self.poller.add(match endpoint {
-                Either9::A(publisher) => publisher.pollable(),
-                Either9::B(subscriber) => subscriber.pollable(),
-                Either9::C(watch) => watch.pollable(),
-                Either9::D(channel) => channel.pollable(),
-                Either9::E(reader) => reader.pollable(),
-                Either9::F(reader) => reader.pollable(),
-                Either9::G(claim) => claim.pollable(),
-                Either9::H(watch) => watch.pollable(),
-                Either9::I(sync) => sync.pollable(),
+                Either10::A(publisher) => publisher.pollable(),
+                Either10::B(subscriber) => subscriber.pollable(),
+                Either10::C(watch) => watch.pollable(),
+                Either10::D(channel) => channel.pollable(),
+                Either10::E(reader) => reader.pollable(),
+                Either10::F(reader) => reader.pollable(),
+                Either10::G(claim) => claim.pollable(),
+                Either10::H(watch) => watch.pollable(),
+                Either10::I(sync) => sync.pollable(),
+                Either10::J(process) => process.pollable(),
             })
         })
     }

@@ -271,6 +271,15 @@ impl NativePublisher {
         })
     }
 
+    /// Replaces the role of the member that publishes, in the record, by this JSON object.
+    #[napi]
+    pub fn set_group(&self, env: Env, group_json: String) -> napi::Result<()> {
+        cold(env, || {
+            let group = options::group(&group_json)?;
+            self.cell.core.with(|publisher| Ok(publisher.set_group(group)?))
+        })
+    }
+
     /// Detaches every view and closes the topic.
     #[napi]
     pub fn close(&self, env: Env) -> napi::Result<()> {

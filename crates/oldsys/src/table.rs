@@ -23,7 +23,7 @@ macro_rules! named {
 }
 
 /// The calls that a list can name: ringbell can do without them, or must report their failure well.
-const CALLS: &[(&str, libc::c_long)] = named!(SYS_memfd_create SYS_pidfd_open SYS_pidfd_getfd SYS_io_setup SYS_io_submit
+const CALLS: &[(&str, libc::c_long)] = named!(SYS_memfd_create SYS_pidfd_open SYS_pidfd_getfd SYS_pidfd_send_signal SYS_io_setup SYS_io_submit
     SYS_inotify_init1 SYS_renameat2 SYS_linkat SYS_mmap SYS_fcntl SYS_close_range SYS_clone3 SYS_membarrier);
 const ERRNOS: &[(&str, i32)] = named!(EPERM EACCES ENOSYS EINVAL EMFILE ENFILE ENOMEM ENOLCK EAGAIN);
 
@@ -163,6 +163,7 @@ pub const KINDS: &[(Kind, &[i32])] = kinds! {
     SYS_getsockopt, SYS_setsockopt => [ENOMEM ENOPROTOOPT EPERM]
     SYS_pidfd_open => [EMFILE ENFILE ENOMEM EPERM ENOSYS]
     SYS_pidfd_getfd => [EMFILE ENFILE EPERM ENOSYS]
+    SYS_pidfd_send_signal => [EPERM ENOSYS]
     SYS_inotify_init1 => [EMFILE ENFILE ENOMEM ENOSYS]
     SYS_inotify_add_watch => [ENOSPC ENOMEM EACCES ENOENT]
     SYS_clone3, SYS_clone => [EAGAIN ENOMEM EPERM]

@@ -19,7 +19,7 @@ pub(crate) fn light_fence() {
     compiler_fence(Ordering::SeqCst);
 }
 
-/// loom knows no barrier of another thread. `tests/barrier_model.rs` has a model that does.
+/// loom knows no barrier of another thread. `tests/it/barrier_model.rs` has a model that does.
 #[cfg(loom)]
 pub(crate) fn light_fence() {
     fence(Ordering::SeqCst);

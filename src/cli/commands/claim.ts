@@ -9,6 +9,7 @@ import { duration, DURATIONS, parseDuration } from '../figures.js'
 import { runGuarded } from '../guarded-command.js'
 import { withExamples } from '../manual.js'
 import { placeOf, runSession, type Session } from '../session.js'
+import { checkCommandless } from '../turn.js'
 
 interface ClaimCommandOptions {
   try?: true
@@ -31,12 +32,13 @@ export function claim(): Command {
   return withExamples(command, ['ringbell claim backup -- ./backup.sh', 'ringbell claim backup']).action(
     (name: string, words: string[], options: ClaimCommandOptions, self: Command) =>
       words.length === 0
-        ? runSession(self, 'fail', (session) => show(session, name))
+        ? runSession(self, 'fail', (session) => show(session, name, options))
         : runSession(self, 'make', (session) => hold(session, name, words, options)),
   )
 }
 
-async function show({ bus, out }: Session, name: string): Promise<number> {
+async function show({ bus, out }: Session, name: string, options: ClaimCommandOptions): Promise<number> {
+  checkCommandless('claim', options)
   const { epoch, holder } = bus.claims.query(name)
   if (out.json) await out.value({ name, epoch, holder: holder ?? null })
   else await out.line(`${name}: ${holder === undefined ? 'free' : `held by process ${holder.pid}`}, epoch ${epoch}`)

@@ -1,24 +1,16 @@
 /**
- * `ringbell inspect <service>`: shows everything about the instances of one service. It attaches to topics for a
- * moment, as any subscriber does, because the counters are in shared memory. It reads no message, and leaves before it
- * prints.
+ * `ringbell inspect <service>`: shows everything about the instances of one service: its record, what attaching for a moment
+ * tells of a topic or state (attaching.ts), and the answers of servers and work queues.
  */
-import { setTimeout as sleep } from 'node:timers/promises'
 import { Command, Option } from 'commander'
-import {
-  type AccessInfo,
-  type QueueReport,
-  type ServerStats,
-  type Service,
-  type SlotStats,
-  type SourceStats,
-  type Subscriber,
-} from '../../index.js'
+import { type AccessInfo, type QueueReport, type Service, type SlotStats, type SourceStats } from '../../index.js'
+import { attach, type Attachment } from '../attaching.js'
 import { count, counted, duration, DURATIONS, parseDuration, size } from '../figures.js'
 import type { Paint } from '../paint.js'
 import { countersOfQueue, deadLetterLines } from '../queue-counters.js'
 import { countersOfServer } from '../server-counters.js'
 import { nobody, runSession, type Session } from '../session.js'
+import { announcedState, linesOfState } from '../state-report.js'
 import { columns } from '../table.js'
 import { description } from './ls.js'
 
@@ -27,21 +19,13 @@ interface InspectOptions {
   attach: boolean
 }
 
-/** The result of attaching to one instance, or of asking it. */
-export interface Attachment {
-  source?: SourceStats
-  server?: ServerStats
-  queue?: QueueReport
-  /** Why there is no source. */
-  error?: { code: string | undefined; message: string }
-}
-
 export function inspect(): Command {
   return new Command('inspect')
     .summary('show everything about a service')
     .description(
       'Shows the record of every instance of a service and, for topics, counters, subscribers with their backlog, and the rung ' +
-        'by which we acquire it and why not by a better one. For that it attaches for a moment, and others see it as a subscriber. ' +
+        'by which we acquire it and why not by a better one; for states the value, version and epoch. For that it attaches for a ' +
+        'moment, and others see it as a subscriber or reader. ' +
         'It asks servers for their counters, and work queues for their counters and newest dead letters.',
     )
     .argument('<service>', 'service name')
@@ -56,19 +40,11 @@ export function inspect(): Command {
     )
 }
 
-async function show({ bus, out, signal }: Session, name: string, options: InspectOptions): Promise<void> {
+async function show(session: Session, name: string, options: InspectOptions): Promise<void> {
+  const { bus, out, signal } = session
   const instances = bus.services.list().filter((service) => service.name === name)
   if (instances.length === 0) throw nobody(bus, name)
-  const topics = options.attach ? instances.filter(({ topic }) => topic !== undefined) : []
-  const attachments = new Map<string, Attachment>()
-  if (topics.length > 0) {
-    const subscriber = await bus.subscriber(name)
-    try {
-      await attachAll(subscriber, topics, options.timeout, attachments, signal)
-    } finally {
-      await subscriber.close()
-    }
-  }
+  const attachments = await attach(session, name, options.attach ? instances : [], options.timeout)
   if (options.attach)
     for (const { service, error, ...counters } of await bus.counters(name, { timeout: options.timeout, signal }))
       attachments.set(service.id, {
@@ -88,35 +64,6 @@ async function show({ bus, out, signal }: Session, name: string, options: Inspec
   await out.write(`${texts.join('\n\n')}\n`)
 }
 
-/** Stores the result of attaching to each instance. One that takes longer than the timeout gets an error. */
-export async function attachAll(
-  subscriber: Subscriber,
-  topics: readonly Service[],
-  timeout: number,
-  attachments: Map<string, Attachment>,
-  signal: AbortSignal,
-): Promise<void> {
-  const missing = new Set(topics.map(({ id }) => id))
-  const late = new AbortController()
-  const over = AbortSignal.any([late.signal, signal])
-  const settle = (id: string, attachment: Attachment): void => {
-    attachments.set(id, attachment)
-    missing.delete(id)
-    if (missing.size === 0) late.abort()
-  }
-  subscriber.on('attached', ({ service: { id } }) => {
-    const source = subscriber.stats().sources.find((one) => one.id === id)
-    if (source !== undefined) settle(id, { source })
-  })
-  subscriber.on('failed', ({ code, message }, service) => {
-    if (service !== undefined) settle(service.id, { error: { code, message } })
-  })
-  await sleep(timeout, undefined, { signal: over }).catch(() => {})
-  signal.throwIfAborted()
-  for (const id of missing)
-    attachments.set(id, { error: { code: 'ERR_RINGBELL_TIMEOUT', message: `not attached within ${timeout} ms` } })
-}
-
 function text(service: Service, attachment: Attachment | undefined, paint: Paint): string {
   const { name, id, kind, pid, uid, protocol, offers, codec, schemaId, topic, access, endpoints, metadata } = service
   const lines: [string, string][] = [
@@ -128,10 +75,11 @@ function text(service: Service, attachment: Attachment | undefined, paint: Paint
   if (codec !== undefined) lines.push(['codec', codec])
   if (schemaId !== undefined) lines.push(['schema id', schemaId])
   if (topic !== undefined) {
+    const readers = announcedState(service) === undefined ? 'subscriber' : 'reader'
     const evict = topic.evictAfter === undefined ? '' : `, evicts after ${duration(topic.evictAfter * 1e6)}`
     lines.push([
       'ring',
-      `${size(topic.capacity)}, ${topic.overflow}, up to ${counted(topic.maxSubscribers, 'subscriber')}${evict}`,
+      `${size(topic.capacity)}, ${topic.overflow}, up to ${counted(topic.maxSubscribers, readers)}${evict}`,
     ])
   }
   if (access !== undefined) lines.push(['access', accessOf(access, topic?.maxGuests ?? 0)])
@@ -144,10 +92,16 @@ function text(service: Service, attachment: Attachment | undefined, paint: Paint
     ])
   if (attachment?.server !== undefined) lines.push(...countersOfServer(attachment.server))
   if (attachment?.queue !== undefined) lines.push(...countersOfQueue(attachment.queue))
-  if (attachment?.source !== undefined) lines.push(...live(attachment.source))
+  if (attachment?.state !== undefined) lines.push(...linesOfState(attachment.state))
+  else if (attachment?.source !== undefined) lines.push(...live(attachment.source))
   const table = columns(lines.map(([label, value]) => [`  ${paint('dim', label)}`, value]))
   const heading = `${paint('bold', name)}@${id}`
-  return [heading, ...table, ...subscribers(attachment?.source, paint), ...letters(attachment?.queue, paint)].join('\n')
+  return [
+    heading,
+    ...table,
+    ...(attachment?.state === undefined ? subscribers(attachment?.source, paint) : []),
+    ...letters(attachment?.queue, paint),
+  ].join('\n')
 }
 
 function accessOf({ mode, group, uids, gids }: AccessInfo, guests: number): string {

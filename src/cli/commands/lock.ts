@@ -9,7 +9,7 @@ import { DURATIONS, parseDuration } from '../figures.js'
 import { runGuarded } from '../guarded-command.js'
 import { withExamples } from '../manual.js'
 import { placeOf, runSession, type Session } from '../session.js'
-import { notAvailable } from '../turn.js'
+import { checkCommandless, notAvailable } from '../turn.js'
 
 interface LockCommandOptions {
   shared?: true
@@ -23,7 +23,8 @@ export function lock(): Command {
     .description(
       'Waits for the lock, and runs the command while this process holds it. Ends with the exit code of the command, or 128 plus the ' +
         'number of the signal that ended it. Signals are passed on to the command. The environment of the command has RINGBELL_LOCK, the ' +
-        'name, and RINGBELL_ABANDONED: 1 if the last holder was killed, else 0. Without a command it shows who holds the lock and who waits ' +
+        'name, and RINGBELL_ABANDONED: 1 if the last holder was killed, else 0. It is also 0 if no other process had the lock open then, such as one that ' +
+        "waited: let a long-lived process keep it open (bus.locks.open), or use 'ringbell claim' and its epoch. Without a command it shows who holds the lock and who waits " +
         '(exit code 3 if nobody holds it).',
     )
     .argument('<name>', 'the name')
@@ -34,12 +35,13 @@ export function lock(): Command {
   return withExamples(command, ['ringbell lock db -- ./migrate.sh', 'ringbell lock --shared db -- ./report.sh']).action(
     (name: string, words: string[], options: LockCommandOptions, self: Command) =>
       words.length === 0
-        ? runSession(self, 'fail', (session) => show(session, name))
+        ? runSession(self, 'fail', (session) => show(session, name, options))
         : runSession(self, 'make', (session) => hold(session, name, words, options)),
   )
 }
 
-async function show({ bus, out }: Session, name: string): Promise<number> {
+async function show({ bus, out }: Session, name: string, options: LockCommandOptions): Promise<number> {
+  checkCommandless('lock', options)
   const { held, pending } = await bus.locks.query(name)
   if (out.json) await out.value({ name, held, pending })
   else if (held.length === 0) await out.line(`${name}: free`)

@@ -8,14 +8,16 @@ import { CommandError, EXIT } from '../exit-codes.js'
 import { duration, DURATIONS, parseCount, parseDuration } from '../figures.js'
 import { runGuarded } from '../guarded-command.js'
 import { withExamples } from '../manual.js'
-import { payloadFields, shellCodec } from '../payloads.js'
+import { checkJson, payloadFields, shellCodec } from '../payloads.js'
 import { placeOf, runSession, type Session } from '../session.js'
+import { announcedState } from '../state-report.js'
 
 interface StateCommandOptions {
   timeout?: number
   count?: number
   size?: number
   codec?: string
+  standby?: true
   acquire?: Rung | 'auto'
 }
 
@@ -28,7 +30,7 @@ export function state(): Command {
       'get: prints the value, as soon as there is one. set: sets the value and holds it until it is interrupted, or while the ' +
         "command behind '--' runs; the value '-' is read from stdin, line by line, each line a new value, until stdin ends. " +
         'watch: prints the value as a line, and the newest one after each change. Only one process at a time can set a value ' +
-        '(exit code 1 for another). With --json a line is {"state", "version", "epoch"} with "text", "base64" or "value".',
+        '(exit code 1 for another, unless it stands by). With --json a line is {"state", "version", "epoch"} with "text", "base64" or "value".',
     )
     .addArgument(new Argument('<action>', 'what to do').choices(['get', 'set', 'watch']))
     .argument('<name>', 'the name of the state')
@@ -42,6 +44,7 @@ export function state(): Command {
     .option('-n, --count <n>', 'watch: end after this many values', parseCount)
     .option('--size <bytes>', 'set: the largest value in bytes (default: 16384)', parseCount)
     .option('--codec <id>', 'set: the codec to announce (default: bytes)')
+    .option('--standby', 'set: while another process sets the value, wait for its end')
     .addOption(
       new Option('--acquire <rung>', 'get, watch: force a rung of acquisition').choices([
         'auto',
@@ -79,10 +82,21 @@ async function read(
   if (value !== undefined) throw wrong(`'${action}' takes a name and no value`)
   const { acquire, timeout } = options
   const reader = await bus.watchState(name, { acquire })
+  const hasKeys = new AbortController()
+  reader.on('failed', (error, service) => {
+    if (service !== undefined && announcedState(service)?.kind === 'keyed') hasKeys.abort()
+    else
+      out.report(`${name}: ${error.message} (${error.code})`, {
+        event: 'failed',
+        state: name,
+        code: error.code,
+        message: error.message,
+      })
+  })
   out.note(`${name}: waiting for a value on ${placeOf(bus)}`)
   let left = action === 'get' ? 1 : (options.count ?? Infinity)
   while (left-- > 0) {
-    const bytes = await nextIn(reader, name, timeout, signal)
+    const bytes = await nextIn(reader, timeout, signal, hasKeys.signal)
     if (bytes === undefined) return EXIT.ok
     const codec = reader.writers[0]?.service.codec ?? 'bytes'
     const text = Buffer.from(shellCodec(codec).decode(bytes))
@@ -96,14 +110,23 @@ async function read(
 /** The next value in time; `undefined` when the command is to end. */
 async function nextIn(
   reader: StateReader,
-  name: string,
   timeout: number | undefined,
   signal: AbortSignal,
+  hasKeys: AbortSignal,
 ): Promise<Uint8Array | undefined> {
+  const { name } = reader
   const limit = timeout === undefined ? undefined : AbortSignal.timeout(timeout)
+  const ends = [signal, hasKeys, ...(limit === undefined ? [] : [limit])]
   try {
-    return await reader.next({ signal: limit === undefined ? signal : AbortSignal.any([signal, limit]) })
+    return await reader.next({ signal: AbortSignal.any(ends) })
   } catch (error) {
+    if (hasKeys.aborted && !signal.aborted) {
+      const advice = `Programs read them with bus.watchKeyedState(); 'ringbell inspect ${name}' shows what it is`
+      throw new CommandError(
+        'ERR_RINGBELL_REFUSED',
+        `'${name}' is a state with keys, and keys cannot be read from a shell. ${advice}`,
+      )
+    }
     if (limit?.aborted !== true || signal.aborted) throw error
     const waited = duration((timeout as number) * 1e6)
     throw new RingbellError('ERR_RINGBELL_TIMEOUT', `No value of '${name}' came for ${waited}`, { cause: error })
@@ -118,16 +141,21 @@ async function set(
   options: StateCommandOptions,
 ): Promise<number> {
   if (value === undefined) throw wrong("'set' needs a value; '-' reads it from stdin")
-  const { size, codec = 'bytes' } = options
-  const state = await bus.state(name, { size, codec: shellCodec(codec) })
-  if (value !== '-') {
-    tell(out, name, state.set(Buffer.from(value)))
+  const { size, codec = 'bytes', standby } = options
+  const encoded = (text: string): Uint8Array => {
+    const bytes = Buffer.from(text)
+    if (codec === 'json') checkJson(bytes, codec)
+    return bytes
+  }
+  const first = value === '-' ? undefined : encoded(value)
+  const state = await bus.state(name, { size, codec: shellCodec(codec), standby, signal })
+  if (first !== undefined) {
+    tell(out, name, state.set(first))
     return words.length > 0 ? runGuarded(words, { RINGBELL_STATE: name }, state.lost) : untilLost(state, signal)
   }
   if (words.length > 0) throw wrong("a command cannot be given together with '-'")
   const { createInterface } = await import('node:readline')
-  for await (const line of createInterface({ input: process.stdin, signal }))
-    tell(out, name, state.set(Buffer.from(line)))
+  for await (const line of createInterface({ input: process.stdin, signal })) tell(out, name, state.set(encoded(line)))
   return EXIT.ok
 }
 

@@ -1,16 +1,18 @@
 /**
- * `ringbell stats <service>`: shows the counters of every instance of a service. Those of a topic are in shared memory,
- * and only a subscriber can read them. So this command is a subscriber for that time, and its help says so.
+ * `ringbell stats <service>`: shows the counters of every instance of a service. Those of a topic or state are in shared memory,
+ * and only a subscriber or reader can read them. So this command is one for that time, and its help says so.
  */
 import { Command, Option } from 'commander'
 import type { QueueReport, ServerStats, Service, SourceStats } from '../../index.js'
+import { attach } from '../attaching.js'
 import { DURATIONS, parseDuration } from '../figures.js'
 import type { Paint } from '../paint.js'
 import { countersOfQueue } from '../queue-counters.js'
 import { countersOfServer } from '../server-counters.js'
 import { nobody, runSession, type Session } from '../session.js'
+import { linesOfState, type StateReport } from '../state-report.js'
 import { columns } from '../table.js'
-import { attachAll, type Attachment, live } from './inspect.js'
+import { live } from './inspect.js'
 
 interface CommandOptions {
   timeout: number
@@ -19,6 +21,7 @@ interface CommandOptions {
 interface Found {
   service: Service
   topic?: SourceStats
+  state?: StateReport
   server?: ServerStats
   queue?: QueueReport
   error?: { code: string | undefined; message: string }
@@ -28,8 +31,8 @@ export function stats(): Command {
   return new Command('stats')
     .summary('show the counters of a service')
     .description(
-      'Shows the counters of every instance of a service. It asks servers and work queues, and attaches to topics for a moment. Others see it ' +
-        'there as a subscriber: it takes a slot, and `pub --wait-subscriber` begins. `inspect --no-attach` shows only the record.',
+      'Shows the counters of every instance of a service. It asks servers and work queues, and attaches to topics and states for a moment. Others see it ' +
+        'there as a subscriber or reader: it takes a slot, and `pub --wait-subscriber` begins. `inspect --no-attach` shows only the record.',
     )
     .argument('<service>', 'service name')
     .addOption(
@@ -46,14 +49,14 @@ async function show(session: Session, name: string, { timeout }: CommandOptions)
   const { bus, out } = session
   const instances = bus.services.list().filter((service) => service.name === name)
   if (instances.length === 0) throw nobody(bus, name)
-  const topics = instances.filter(({ topic }) => topic !== undefined)
-  const [ofTopics, asked] = await Promise.all([
-    countersOfTopics(session, name, topics, timeout),
+  const [attachments, asked] = await Promise.all([
+    attach(session, name, instances, timeout),
     bus.counters(name, { timeout, signal: session.signal }),
   ])
   const answers = new Map(asked.map((one) => [one.service.id, one]))
   const all = instances.map((service): Found => {
-    const { source, error } = ofTopics.get(service.id) ?? {}
+    const { source, state, error } = attachments.get(service.id) ?? {}
+    if (state !== undefined) return { service, state }
     if (source !== undefined) return { service, topic: source }
     return answers.get(service.id) ?? { service, error: error ?? untold(service.kind) }
   })
@@ -74,27 +77,11 @@ function untold(kind: string): NonNullable<Found['error']> {
   return { code: 'ERR_RINGBELL_NOT_FOUND', message: `a ${kind} has no counters` }
 }
 
-async function countersOfTopics(
-  { bus, signal }: Session,
-  name: string,
-  topics: readonly Service[],
-  timeout: number,
-): Promise<Map<string, Attachment>> {
-  const attachments = new Map<string, Attachment>()
-  if (topics.length === 0) return attachments
-  const subscriber = await bus.subscriber(name)
-  try {
-    await attachAll(subscriber, topics, timeout, attachments, signal)
-  } finally {
-    await subscriber.close()
-  }
-  return attachments
-}
-
-function text({ service, topic, server, queue, error }: Found, paint: Paint): string {
+function text({ service, topic, state, server, queue, error }: Found, paint: Paint): string {
   const { name, id, kind, pid } = service
   const lines: [string, string][] = [['process', `pid ${pid}, ${kind}`]]
   if (topic !== undefined) lines.push(...live(topic))
+  if (state !== undefined) lines.push(...linesOfState(state))
   if (server !== undefined) lines.push(...countersOfServer(server))
   if (queue !== undefined) lines.push(...countersOfQueue(queue))
   if (error !== undefined) lines.push(['unknown', `${error.message} (${error.code})`])

@@ -14,8 +14,14 @@ import { type Awaited, Waiter } from '../../wait/waiter.js'
 /** What the gate asks of a native object. */
 type Waited = Pick<NativeSubscriberHot, 'arm'>
 
+/** What may wait here, and how error texts call what it does. */
+const WORDS = {
+  subscriber: { held: 'is being iterated or listened to', item: 'message' },
+  'state reader': { held: 'is being iterated', item: 'value' },
+} as const
+
 export class ReaderGate implements Awaited, Gate {
-  readonly what: string
+  readonly what: keyof typeof WORDS
   readonly explain: (error: AbortError) => AbortError
   readonly #hot: Waited
   readonly #waiter: Waiter
@@ -30,7 +36,7 @@ export class ReaderGate implements Awaited, Gate {
     policy: WaitPolicy,
     poller: Poller,
     why: () => string | undefined,
-    what: 'subscriber' | 'state reader' = 'subscriber',
+    what: keyof typeof WORDS = 'subscriber',
   ) {
     this.#hot = hot
     this.what = what
@@ -54,7 +60,7 @@ export class ReaderGate implements Awaited, Gate {
   /** @throws {RingbellError} `ERR_RINGBELL_BUSY`, `ERR_RINGBELL_CLOSED`. */
   hold(holder: Holder): void {
     this.assertOpen()
-    if (this.#holder !== undefined) throw busy('is being iterated or listened to')
+    if (this.#holder !== undefined) throw busy(WORDS[this.what].held, this.what)
     this.#holder = holder
   }
 
@@ -65,7 +71,8 @@ export class ReaderGate implements Awaited, Gate {
   /** @throws {RingbellError} `ERR_RINGBELL_BUSY`, `ERR_RINGBELL_CLOSED`. */
   assertFree(): void {
     this.assertOpen()
-    if (this.#reader !== undefined) throw busy('already has a call that waits for its next message')
+    if (this.#reader !== undefined)
+      throw busy(`already has a call that waits for its next ${WORDS[this.what].item}`, this.what)
   }
 
   get glance(): number {

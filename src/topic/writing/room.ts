@@ -84,7 +84,7 @@ export class Room implements Awaited {
   }
 
   close(): void {
-    this.#fail(closedError('publisher'))
+    this.fail(closedError('publisher'))
   }
 
   poll(iterations: number): boolean {
@@ -106,7 +106,7 @@ export class Room implements Awaited {
   }
 
   failed(error: unknown): void {
-    this.#fail(fromNative(error))
+    this.fail(fromNative(error))
   }
 
   #join(bytes: number, least: number, write: Write | undefined, signal: AbortSignal | undefined): Promise<void> {
@@ -207,7 +207,8 @@ export class Room implements Awaited {
     this.#waiter.wake()
   }
 
-  #fail(error: unknown): void {
+  /** Rejects all calls in line. */
+  fail(error: unknown): void {
     this.#stop()
     const line = [...this.#line]
     this.#line.clear()

@@ -1,5 +1,5 @@
 //! Handing a name over when its holder is killed: `handover`, with `--mode claim` (ringbell) or `--mode flock` (flock(2), whose
-//! waiters block in the kernel).
+//! waiters block in the kernel). `deaths` watches the processes whose pids it reads.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -13,10 +13,10 @@ const NAME: &str = "bench";
 
 fn main() -> Outcome<()> {
     let arguments = Arguments::parse()?;
-    let holding = Holding::open(&arguments)?;
     match arguments.scenario.as_str() {
-        "handover" => handover::run(&arguments, &holding),
-        "holder-peer" => handover::peer(&holding),
+        "handover" => handover::run(&arguments, &Holding::open(&arguments)?),
+        "deaths" => handover::deaths(),
+        "holder-peer" => handover::peer(&Holding::open(&arguments)?),
         other => Err(format!("no scenario {other}").into()),
     }
 }

@@ -37,9 +37,9 @@ pub use registry::Watching;
 pub use watch::Watch;
 
 pub use crate::record::{
-    Access, AccessRecord, ChannelRecord, EventfdRef, Group, MAX_NAME, MAX_RECORD, MemfdRef, Overflow, Record,
-    SCHEMA, StateKind, StateRecord, SyncRecord, TopicMemory, TopicRecord, check_name, parse_overflow,
-    valid_name,
+    Access, AccessRecord, ChannelRecord, EventfdRef, Group, GroupRecord, MAX_NAME, MAX_RECORD, MemfdRef,
+    Overflow, Record, Role, SCHEMA, StateKind, StateRecord, SyncRecord, TopicMemory, TopicRecord, check_name,
+    parse_overflow, valid_name,
 };
 
 pub(crate) use crate::record::Granted;
@@ -274,6 +274,7 @@ impl Bus {
             channel: announcement.channel,
             state: announcement.state,
             sync: announcement.sync,
+            group: announcement.group,
             metadata: announcement.metadata,
             endpoints: announcement.endpoints,
             codec: announcement.codec,

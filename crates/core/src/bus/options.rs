@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::error::Result;
 use crate::reactor::Watched;
-use crate::record::{Access, ChannelRecord, Group, Rung, StateRecord, SyncRecord, TopicRecord};
+use crate::record::{Access, ChannelRecord, Group, GroupRecord, Rung, StateRecord, SyncRecord, TopicRecord};
 
 /// Makes the handler of a new listening socket. Called once for each socket, and again when the directory was lost.
 pub(crate) type Serve = Box<dyn FnMut(OwnedFd) -> Result<Box<dyn Watched>> + Send>;
@@ -85,6 +85,8 @@ pub struct Announcement {
     pub state: Option<StateRecord>,
     /// What the other members of a lock, semaphore, flag or sharded mutex need.
     pub sync: Option<SyncRecord>,
+    /// The role of the member of a service group that announces it.
+    pub group: Option<GroupRecord>,
     /// Free data for the reader.
     pub metadata: Map<String, Value>,
     /// Addresses of any kind, by name.
@@ -111,6 +113,7 @@ impl Announcement {
             channel: None,
             state: None,
             sync: None,
+            group: None,
             metadata: Map::new(),
             endpoints: BTreeMap::new(),
             codec: None,

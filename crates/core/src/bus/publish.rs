@@ -20,7 +20,7 @@ use super::options::Serve;
 use super::scan::leads_to;
 use crate::error::{Error, Result};
 use crate::reactor::{Thread, Token, Watched};
-use crate::record::{Granted, Record};
+use crate::record::{Granted, GroupRecord, Record};
 use crate::sys::fork::ForkGuarded;
 use crate::sys::generation::generation;
 use crate::sys::{seqpacket, tmpfile};
@@ -270,6 +270,11 @@ impl Announced {
     /// Replaces the metadata. The record is present at every moment.
     pub fn update(&self, metadata: Map<String, Value>) -> Result<()> {
         self.replace(|record| record.metadata = metadata)
+    }
+
+    /// Replaces the role of the member that announces it. The record is present at every moment.
+    pub fn set_group(&self, group: GroupRecord) -> Result<()> {
+        self.replace(|record| record.group = Some(group))
     }
 
     /// Replaces the record by a changed one. Service, id and identity stay as they are.

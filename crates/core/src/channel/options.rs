@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
-use crate::record::{Access, Rung};
+use crate::record::{Access, GroupRecord, Rung};
 use crate::segment;
 
 /// Bytes of each of a connection's rings, unless the options say otherwise.
@@ -37,6 +37,9 @@ pub struct ServerOptions {
     pub offers: Vec<Rung>,
     /// Most connections at a time, 1 to 65,535. When all are taken, new clients wait. Default: 1,024.
     pub max_connections: u32,
+    /// The role of the member of a service group that serves; [`Channel::set_group`](super::Channel::set_group) changes it.
+    /// Default: it is of no member.
+    pub group: Option<GroupRecord>,
     /// More fields for the record, for any use.
     pub metadata: Map<String, Value>,
     /// Addresses of any kind, by name.
@@ -58,6 +61,7 @@ impl Default for ServerOptions {
             capacity: CAPACITY,
             offers: vec![Rung::Handshake, Rung::Stream],
             max_connections: 1024,
+            group: None,
             metadata: Map::new(),
             endpoints: BTreeMap::new(),
             codec: None,
@@ -72,6 +76,7 @@ setters!(ServerOptions {
     capacity: usize,
     offers: Vec<Rung>,
     max_connections: u32,
+    Some group: GroupRecord,
     metadata: Map<String, Value>,
     endpoints: BTreeMap<String, String>,
     Text codec,

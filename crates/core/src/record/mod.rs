@@ -6,6 +6,7 @@
 //! writes them). This folder touches no file, and knows no thread, no socket and no memory.
 
 mod access;
+mod group;
 mod names;
 mod overflow;
 mod rung;
@@ -20,6 +21,7 @@ use serde_json::{Map, Value};
 
 pub(crate) use access::Granted;
 pub use access::{Access, AccessRecord, Group};
+pub use group::{GroupRecord, Role};
 pub use names::{MAX_NAME, check_name, valid_name};
 pub(crate) use names::{RecordName, socket_name, valid_id};
 pub use overflow::{Overflow, parse_overflow};
@@ -79,6 +81,9 @@ pub struct Record {
     /// What the other members of a lock, semaphore, flag or sharded mutex need.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sync: Option<SyncRecord>,
+    /// The role of the member of a service group that announces it. `None`: it is of no member.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<GroupRecord>,
     /// Free data of the owner.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub metadata: Map<String, Value>,
@@ -285,6 +290,7 @@ impl Record {
         )?;
         ensure(self.endpoints.keys().all(|key| valid_label(key)), "an endpoint's name is empty or too long")?;
         self.channel.as_ref().map_or(Ok(()), ChannelRecord::check)?;
+        self.group.map_or(Ok(()), GroupRecord::check)?;
         self.state.as_ref().map_or(Ok(()), |state| state.check(self.topic.as_ref()))?;
         self.sync.as_ref().map_or(Ok(()), SyncRecord::check)?;
         self.topic.as_ref().map_or(Ok(()), TopicRecord::check)

@@ -2,15 +2,25 @@
 
 use std::collections::BTreeMap;
 
-use ringbell_ring::layout::MAX_CAPACITY;
+use ringbell_ring::layout::{MAX_CAPACITY, MAX_SLOTS};
 use ringbell_ring::{BATCH_OVERHEAD, Start, padded};
 use serde_json::{Map, Value};
 
-use super::writer::Layout;
 use crate::error::{Error, Result};
 use crate::record::{Access, Overflow, Rung, StateKind, StateRecord};
 use crate::segment;
 use crate::topic::{PublisherOptions, SubscriberOptions};
+
+/// How the messages of a kind of state lie in its ring.
+pub(super) struct Layout {
+    pub(super) kind: StateKind,
+    /// Bytes of a message besides its value.
+    pub(super) extra: usize,
+    /// A message takes at most this part of the ring.
+    pub(super) part: usize,
+    /// The smallest ring that is chosen when none is asked for.
+    pub(super) smallest: usize,
+}
 
 /// How a state behaves.
 ///
@@ -25,9 +35,9 @@ use crate::topic::{PublisherOptions, SubscriberOptions};
 pub struct StateOptions {
     /// The largest value in bytes; with keys, a key and its value together. Default: 16 KiB.
     pub size: usize,
-    /// Size of the ring in bytes: a power of two from 4 KiB (at least a page) to 1 GiB, at least four times as large as a
-    /// value. With keys, all keys and values together may have half of it. Default: what `size` needs, and with keys
-    /// 1 MiB at least.
+    /// Size of the ring in bytes: a power of two from 4 KiB (at least a page) to 1 GiB. A value and its header may have a
+    /// quarter of it; with keys an eighth, and all keys and values together half. Default: what `size` needs, and with
+    /// keys 1 MiB at least.
     pub capacity: Option<usize>,
     /// How many readers can attach at a time, 1 to 1,024. Default: 64.
     pub max_readers: u16,
@@ -86,6 +96,14 @@ impl StateOptions {
     /// The options of the publisher whose messages lie so in the ring.
     pub(super) fn publisher(self, layout: &Layout, epoch: u64) -> Result<PublisherOptions> {
         let Layout { kind, extra, part, smallest } = *layout;
+        if !(1..=MAX_SLOTS).contains(&usize::from(self.max_readers)) {
+            let rule = format!("it must be from 1 to {MAX_SLOTS}");
+            return Err(Error::InvalidOption {
+                option: "maxReaders",
+                value: self.max_readers.to_string(),
+                rule,
+            });
+        }
         let whole = |capacity: usize| capacity / part - BATCH_OVERHEAD - padded(extra);
         let most = whole(MAX_CAPACITY);
         if !(1..=most).contains(&self.size) {

@@ -5,8 +5,8 @@
 
 use std::ops::{Deref, DerefMut};
 
-use super::options::StateOptions;
-use super::writer::{Layout, StateWriter};
+use super::options::{Layout, StateOptions};
+use super::writer::StateWriter;
 use crate::bus::Bus;
 use crate::error::{Error, Result};
 use crate::record::StateKind;

@@ -8,22 +8,11 @@ use std::sync::Arc;
 
 use serde_json::Map;
 
-use super::options::StateOptions;
+use super::options::{Layout, StateOptions};
 use crate::bus::{Bus, Claim};
 use crate::error::{Error, Result};
-use crate::record::{Record, StateKind, check_name};
+use crate::record::{Record, check_name};
 use crate::topic::{Publisher, PublisherStats};
-
-/// How the messages of a kind of state lie in its ring.
-pub(super) struct Layout {
-    pub(super) kind: StateKind,
-    /// Bytes of a message besides its value.
-    pub(super) extra: usize,
-    /// A message takes at most this part of the ring.
-    pub(super) part: usize,
-    /// The smallest ring that is chosen when none is asked for.
-    pub(super) smallest: usize,
-}
 
 /// What a [`State`](super::State) and a [`KeyedState`](super::KeyedState) have in common.
 #[derive(Debug)]
@@ -98,7 +87,7 @@ fn turn(bus: &Bus, name: &str, options: &StateOptions) -> Result<(Option<Claim>,
         return Ok((None, epoch));
     }
     let claim = bus.try_claim(name)?.ok_or_else(|| Error::Refused {
-        reason: format!("another writer holds '{name}'; claim the name to wait for its turn"),
+        reason: format!("another process writes the state '{name}'; to wait for a turn, claim the name, and set the option epoch to that of the claim"),
     })?;
     let epoch = claim.epoch();
     Ok((Some(claim), epoch))

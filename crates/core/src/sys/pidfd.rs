@@ -3,7 +3,8 @@
 //! Invariant: a pid stands for the announced process only if the record's lock is still held when it is
 //! probed after `PidFd::open`. Pid and start time together are not unique. `getfd` copies a descriptor
 //! that the peer announced and promised to keep open. The caller must verify the copy, because numbers are
-//! reused. Results are bare errnos: the policy of the ladder decides by them. Called by `acquire`.
+//! reused. Results are bare errnos: the policy of the ladder decides by them. Called by acquisition, the registry and
+//! `process`.
 
 #![allow(unsafe_code)]
 
@@ -64,6 +65,21 @@ impl PidFd {
         let raw =
             Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_getfd, self.fd.as_raw_fd(), number, 0) })?;
         own(raw)
+    }
+
+    /// Sends a signal, or with 0 only asks whether one could be sent.
+    ///
+    /// # References
+    /// `pidfd_send_signal(2)`, Linux 5.1.
+    ///
+    /// # Errors
+    /// ESRCH if the process was waited for, EPERM, EINVAL for a number that is no signal, ENOSYS.
+    pub(crate) fn signal(&self, number: i32) -> nix::Result<()> {
+        let none = std::ptr::null::<libc::siginfo_t>();
+        // SAFETY: the call takes three integers and a null pointer, which means "as kill(2) does".
+        let done =
+            unsafe { libc::syscall(libc::SYS_pidfd_send_signal, self.fd.as_raw_fd(), number, none, 0) };
+        Errno::result(done).map(drop)
     }
 
     /// Whether the process is alive. A zombie is not; a stopped process is.

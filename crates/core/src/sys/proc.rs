@@ -1,4 +1,4 @@
-//! What /proc says about this process and this machine.
+//! What /proc says about processes and this machine.
 //!
 //! Facts that cannot change while a process lives are read once, and again in a forked child. Invariant: without /proc
 //! the answer is 0 or empty. That is equal to no other process's answer, so pid numbers are then not used. But a look
@@ -39,12 +39,12 @@ pub(crate) fn myself() -> Result<Arc<Myself>> {
     match cached.as_ref() {
         Some(myself) if myself.pid == pid => Ok(Arc::clone(myself)),
         _ => {
-            let stat = content(&format!("/proc/{pid}/stat"))?;
+            let stat = stat_of(pid)?;
             let boot_id = content("/proc/sys/kernel/random/boot_id")?;
             let namespace = if_there("stat", fs::metadata("/proc/self/ns/pid"))?;
             let myself = Arc::new(Myself {
                 pid,
-                start_time: stat.and_then(|stat| start_time_in(&stat)).unwrap_or(0),
+                start_time: stat.map_or(0, |stat| stat.start_time),
                 boot_id: boot_id
                     .map_or_else(String::new, |id| String::from_utf8_lossy(&id).trim().to_owned()),
                 pid_namespace: namespace.map_or(0, |there| there.ino()),
@@ -74,12 +74,38 @@ fn if_there<T>(call: &'static str, result: io::Result<T>) -> Result<Option<T>> {
     }
 }
 
-/// When a process started, in clock ticks since boot, by its proc_pid_stat(5).
-fn start_time_in(stat: &[u8]) -> Option<u64> {
+/// Whether a process still runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    /// It runs, sleeps, or is stopped.
+    Alive,
+    /// It has ended, and may wait for its parent.
+    Dead,
+}
+
+/// What is read from the proc_pid_stat(5) of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stat {
+    pub(crate) state: State,
+    /// Clock ticks since boot.
+    pub(crate) start_time: u64,
+}
+
+/// # The process with this number
+///
+/// References: proc_pid_stat(5). `None` where there is no such process, or no /proc.
+///
+/// Errors: as `myself`.
+pub(crate) fn stat_of(pid: u32) -> Result<Option<Stat>> {
+    Ok(content(&format!("/proc/{pid}/stat"))?.and_then(|stat| stat_in(&stat)))
+}
+
+fn stat_in(stat: &[u8]) -> Option<Stat> {
     // The second field is the command in parentheses. The command may contain any byte, even a parenthesis.
     let after = stat.iter().rposition(|byte| *byte == b')')? + 1;
-    let text = std::str::from_utf8(stat.get(after..)?).ok()?;
-    text.split_ascii_whitespace().nth(19)?.parse().ok()
+    let mut fields = std::str::from_utf8(stat.get(after..)?).ok()?.split_ascii_whitespace();
+    let state = if matches!(fields.next()?, "Z" | "X" | "x") { State::Dead } else { State::Alive };
+    Some(Stat { state, start_time: fields.nth(18)?.parse().ok()? })
 }
 
 /// # The soft limit of open descriptors
@@ -99,7 +125,11 @@ mod tests {
         assert_eq!(myself.pid, std::process::id());
         assert!(myself.start_time > 0 && myself.pid_namespace > 0);
         assert_eq!(myself.boot_id.len(), 36);
-        assert_eq!(start_time_in(b"1 (a) b) S 0"), None);
+        assert_eq!(stat_in(b"1 (a) b) S 0"), None);
+        let zombie = stat_in(b"1 (a) b) Z 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 77 0");
+        assert_eq!(zombie, Some(Stat { state: State::Dead, start_time: 77 }));
+        assert_eq!(stat_of(std::process::id()).unwrap().map(|stat| stat.state), Some(State::Alive));
+        assert_eq!(stat_of(0).unwrap(), None);
         assert!(descriptor_limit() > 0);
     }
 }

@@ -14,14 +14,14 @@ use std::time::{Duration, Instant};
 
 use ringbell_ring::Start;
 
-use super::options::SubscriberOptions;
+use super::options::{Route, SubscriberOptions};
 use super::source::JoinedPublisher;
 use crate::bus::{Bus, ServiceEvent, Sink};
 use crate::error::{Error, Result};
 use crate::handshake::{Acquirer, Acquisition, Ask, Backoff, Done};
 use crate::port::Probe;
 use crate::reactor::{Inbox, Step, Thread, Watched};
-use crate::record::{Record, STATE_KIND, StateKind, TOPIC_KIND};
+use crate::record::{GroupRecord, Record, STATE_KIND, StateKind, TOPIC_KIND};
 use crate::segment::DurableName;
 use crate::topic::acquire::{Attachment, NO_DURABLE_GUESTS, PATIENCE, Ring, TopicPort, is_other_user};
 
@@ -29,6 +29,8 @@ use crate::topic::acquire::{Attachment, NO_DURABLE_GUESTS, PATIENCE, Ring, Topic
 pub(super) enum PublisherEvent {
     /// A publisher was acquired and joined, and its doorbell is watched.
     Joined(Box<JoinedPublisher>),
+    /// The member with this id has this role now. Only told to a subscriber that follows the primary.
+    Role(String, Option<GroupRecord>),
     /// The instance with this id has died or closed. What it left can be drained; nothing follows.
     Gone(String),
     /// The instance with this id lives, but its stream is lost.
@@ -64,12 +66,16 @@ struct Shared {
     inbox: Arc<Inbox<PublisherEvent>>,
     options: SubscriberOptions,
     known: Mutex<HashMap<String, Known>>,
+    /// The latest term that was seen in a record.
+    newest: Mutex<u64>,
 }
 
 /// An instance that is listed in the bus directory, or joined, or both.
 struct Known {
     record: Arc<Record>,
     listed: bool,
+    /// Where to start to read it.
+    start: Start,
     /// There once the instance is joined. It tells whether the publisher lives.
     probe: Option<Probe>,
 }
@@ -97,7 +103,16 @@ impl Follower {
         inbox: Arc<Inbox<PublisherEvent>>,
         options: SubscriberOptions,
     ) -> Self {
-        Self { shared: Arc::new(Shared { acquirer, durable, inbox, options, known: Mutex::default() }) }
+        Self {
+            shared: Arc::new(Shared {
+                acquirer,
+                durable,
+                inbox,
+                options,
+                known: Mutex::default(),
+                newest: Mutex::default(),
+            }),
+        }
     }
 
     /// The subscriber uses this to report streams that broke off.
@@ -119,8 +134,7 @@ impl Sink for Follower {
         match event {
             ServiceEvent::Added(record) => self.shared.clone().added(record, thread),
             ServiceEvent::Removed(record) => self.shared.clone().removed(record, thread),
-            // A subscriber needs nothing of a record that can change after it is attached.
-            ServiceEvent::Updated(_) => {}
+            ServiceEvent::Updated(record) => self.shared.updated(record),
         }
     }
 
@@ -158,12 +172,59 @@ impl Shared {
             .or_else(|| self.other_state(record))
             .or_else(|| self.other_overflow(record))
             .or_else(|| self.durable_guest(record))
+            .or_else(|| self.no_member(record))
         {
             self.inbox.put(PublisherEvent::Failed(record.clone(), error));
             return;
         }
-        self.known().insert(record.id.clone(), Known { record: record.clone(), listed: true, probe: None });
+        let start = self.first_start(record);
+        let known = Known { record: record.clone(), listed: true, start, probe: None };
+        self.known().insert(record.id.clone(), known);
         self.attach(record.clone(), Attempt::First, thread);
+    }
+
+    /// Apart from its role, a subscriber needs nothing of a record that can change after it is attached.
+    fn updated(&self, record: &Arc<Record>) {
+        if self.options.route != Route::Primary {
+            return;
+        }
+        self.note_term(record);
+        let mut known = self.known();
+        let Some(known) = known.get_mut(&record.id) else { return };
+        let before = std::mem::replace(&mut known.record, record.clone());
+        if before.group != record.group {
+            self.inbox.put(PublisherEvent::Role(record.id.clone(), record.group));
+        }
+    }
+
+    /// Answers the latest term that was seen before this record.
+    fn note_term(&self, record: &Record) -> u64 {
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = *newest;
+        *newest = before.max(record.group.and_then(GroupRecord::term).unwrap_or(0));
+        before
+    }
+
+    /// A member that has not been primary has sent nothing, and one that is primary later than all that were seen has sent
+    /// nothing that this subscriber has passed over. So everything that they send is read, however late they are joined.
+    fn first_start(&self, record: &Record) -> Start {
+        let Some(group) = record.group.filter(|_| self.options.route == Route::Primary) else {
+            return self.options.from;
+        };
+        let before = self.note_term(record);
+        let follows = before > 0 && group.term().is_some_and(|epoch| epoch > before);
+        if group == GroupRecord::NEW || follows { Start::Earliest } else { self.options.from }
+    }
+
+    fn no_member(&self, record: &Record) -> Option<Error> {
+        let refused = || {
+            let Record { service, pid, .. } = record;
+            let reason = format!(
+                "'{service}' of process {pid} is of no member of a group, and this subscriber follows the primary"
+            );
+            Error::Refused { reason }
+        };
+        (self.options.route == Route::Primary && record.group.is_none()).then(refused)
     }
 
     fn other_codec(&self, record: &Record) -> Option<Error> {
@@ -202,7 +263,7 @@ impl Shared {
     fn attach(self: Arc<Self>, record: Arc<Record>, before: Attempt, thread: &mut Thread<'_>) {
         let shared = Arc::downgrade(&self);
         let attempt = record.clone();
-        let ring = Ring { start: self.start(&before), durable: self.durable.clone() };
+        let ring = Ring { start: self.start(&record, &before), durable: self.durable.clone() };
         let ask = Ask { record, forced: self.options.acquire, patience: PATIENCE };
         let done: Done<TopicPort> = Box::new(move |result: Result<Attachment>, thread: &mut Thread<'_>| {
             if let Some(shared) = shared.upgrade() {
@@ -214,10 +275,10 @@ impl Shared {
     }
 
     /// A lost stream is continued where it broke off, as far as the ring still holds those messages.
-    fn start(&self, before: &Attempt) -> Start {
+    fn start(&self, record: &Record, before: &Attempt) -> Start {
         match before {
             Attempt::Reconnect(Reconnecting { resume: Some(_), .. }) => Start::Earliest,
-            _ => self.options.from,
+            _ => self.known().get(&record.id).map_or(self.options.from, |known| known.start),
         }
     }
 
@@ -228,7 +289,7 @@ impl Shared {
         before: Attempt,
         thread: &mut Thread<'_>,
     ) {
-        let start = self.start(&before);
+        let start = self.start(&record, &before);
         let resume = if let Attempt::Reconnect(lost) = &before { lost.resume } else { None };
         let joined = result
             .and_then(|attachment| JoinedPublisher::join(attachment, &self.options, start, resume))
@@ -276,6 +337,10 @@ impl Shared {
         known.probe = Some(probe);
         let listed = known.listed;
         self.inbox.put(PublisherEvent::Joined(Box::new(joined)));
+        if known.record.group != record.group {
+            // It has changed meanwhile.
+            self.inbox.put(PublisherEvent::Role(record.id.clone(), known.record.group));
+        }
         if !listed {
             thread.add(
                 Box::new(Unlisted { shared: Arc::downgrade(&self), id: record.id.clone() }),

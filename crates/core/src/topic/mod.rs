@@ -20,7 +20,7 @@ mod tests;
 
 pub use acks::AckMode;
 pub use notice::{AttachedSubscriber, Drained, EndReason, Eviction, Notice, PublisherNotice, SubscriberEnd};
-pub use options::{PublisherOptions, Reconnect, SubscriberOptions};
+pub use options::{PublisherOptions, Reconnect, Route, SubscriberOptions};
 pub use publisher::{Batch, Loan, Publisher, WindowMemory, WindowSpan};
 pub use ringbell_ring::{Entry, Position, Start};
 pub use stats::{AckStats, PublisherStats, SlotStats, SourceStats, SubscriberStats, TopicCounters};

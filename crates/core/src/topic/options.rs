@@ -8,8 +8,9 @@ use ringbell_ring::{MAX_LARGE, Start};
 use serde_json::{Map, Value};
 
 use super::acks::AckMode;
+use crate::bus::Filter;
 use crate::error::{Error, Result};
-use crate::record::{Access, Overflow, Rung, StateKind, StateRecord};
+use crate::record::{Access, GroupRecord, Overflow, Rung, StateKind, StateRecord};
 use crate::segment::{self, DurableName};
 
 /// How a topic behaves.
@@ -36,6 +37,9 @@ pub struct PublisherOptions {
     /// more than 1,024 messages within a tick of the kernel (4 ms on most systems) reads it for every eighth of them, and
     /// the others have that time. Batches and large messages always have their exact time. Default: no.
     pub exact_time: bool,
+    /// The role of the member of a service group that publishes; [`Publisher::set_group`](super::Publisher::set_group)
+    /// changes it. Default: it is of no member.
+    pub group: Option<GroupRecord>,
     /// More fields for the record, for any use.
     pub metadata: Map<String, Value>,
     /// Addresses of any kind, by name.
@@ -63,6 +67,7 @@ impl Default for PublisherOptions {
             max_subscribers: 64,
             evict_after: None,
             exact_time: false,
+            group: None,
             metadata: Map::new(),
             endpoints: BTreeMap::new(),
             codec: None,
@@ -81,6 +86,7 @@ setters!(PublisherOptions {
     max_subscribers: u16,
     Some evict_after: Duration,
     exact_time: bool,
+    Some group: GroupRecord,
     metadata: Map<String, Value>,
     endpoints: BTreeMap<String, String>,
     Text codec,
@@ -122,6 +128,17 @@ impl PublisherOptions {
     }
 }
 
+/// Which publishers a subscriber reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Route {
+    /// Every publisher of the topic.
+    #[default]
+    All,
+    /// Of a service group, the primary: what it has sent to its end, and then what the next one sends. The subscriber is
+    /// attached to every member, so that it misses nothing when another one becomes primary.
+    Primary,
+}
+
 /// What a subscriber wants.
 ///
 /// ```
@@ -135,6 +152,8 @@ impl PublisherOptions {
 pub struct SubscriberOptions {
     /// Where to start with each publisher. Default: [`Start::Latest`].
     pub from: Start,
+    /// Which publishers are read. Default: [`Route::All`].
+    pub route: Route,
     /// Uses only this rung, instead of the best one that works. Default: none.
     pub acquire: Option<Rung>,
     /// Id of the codec that is expected. Publishers that announce another one are refused.
@@ -167,6 +186,7 @@ impl Default for SubscriberOptions {
     fn default() -> Self {
         Self {
             from: Start::Latest,
+            route: Route::All,
             acquire: None,
             codec: None,
             schema: None,
@@ -183,6 +203,7 @@ impl Default for SubscriberOptions {
 
 setters!(SubscriberOptions {
     from: Start,
+    route: Route,
     Some acquire: Rung,
     Text codec,
     Text schema,
@@ -245,6 +266,19 @@ impl SubscriberOptions {
             return Err(wrong("reconnect", format!("{first:?} to {longest:?}"), rule));
         }
         Ok(())
+    }
+
+    /// Whether the primary of a group is followed. That is a group of one name.
+    pub(super) fn following(&self, filter: &Filter) -> Result<bool> {
+        match (self.route, filter) {
+            (Route::All, _) => Ok(false),
+            (Route::Primary, Filter::Exact(_)) => Ok(true),
+            (Route::Primary, _) => Err(wrong(
+                "route",
+                "primary",
+                "it must be all for a pattern: each name has a primary of its own".into(),
+            )),
+        }
     }
 
     pub(super) fn durable_name(&self) -> Result<Option<DurableName>> {

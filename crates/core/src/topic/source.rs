@@ -5,6 +5,7 @@
 //! stream reports that it is closed, or it breaks off; then the bus thread finds out what happened to the publisher.
 //! Invariant: this file does not know how a ring differs from a stream. `port::Reader` knows it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,7 +17,7 @@ use super::stats::{AckStats, SlotStats, SourceStats};
 use crate::error::{Error, Result};
 use crate::port::{Acknowledging, End, Probe, Reader, WriterState};
 use crate::reactor::Inbox;
-use crate::record::{Fallback, Overflow, Record, Rung};
+use crate::record::{Fallback, GroupRecord, Overflow, Record, Rung};
 use crate::segment::DurableName;
 use crate::topic::acquire::{Attachment, TopicPort};
 
@@ -110,6 +111,11 @@ pub(super) fn fault_error(fault: Fault, service: &str) -> Error {
     }
 }
 
+/// The last term of a publisher: its epoch, and the sequence of its first message.
+fn terms_of(group: GroupRecord) -> Option<(u64, u64)> {
+    (group.epoch > 0).then_some((group.epoch, group.first.unwrap_or(0)))
+}
+
 /// An attached publisher.
 pub(super) struct Source {
     joined: Box<JoinedPublisher>,
@@ -118,16 +124,42 @@ pub(super) struct Source {
     pub(super) writer: WriterState,
     /// The part of a large message that has come.
     pub(super) gathered: Vec<u8>,
+    /// The role of the member that publishes, as its record says.
+    pub(super) group: Option<GroupRecord>,
+    /// It is not read for now: see `subscriber/following.rs`.
+    pub(super) held: bool,
+    /// It may have committed messages after the end of its last term. They are passed over when its next one begins.
+    pub(super) stale: bool,
+    /// The sequence before which to stop, because another term begins there.
+    pub(super) stop: Option<u64>,
+    /// The terms that are not read yet: the epoch, and the sequence of its first message.
+    pub(super) terms: VecDeque<(u64, u64)>,
     reported_missed: u64,
 }
 
 impl Source {
     pub(super) fn new(joined: Box<JoinedPublisher>, number: u32) -> Self {
-        Self { joined, number, writer: WriterState::Present, gathered: Vec::new(), reported_missed: 0 }
+        let group = joined.record.group;
+        Self {
+            joined,
+            number,
+            writer: WriterState::Present,
+            gathered: Vec::new(),
+            group,
+            held: false,
+            stale: false,
+            stop: None,
+            terms: group.and_then(terms_of).into_iter().collect(),
+            reported_missed: 0,
+        }
     }
 
     pub(super) fn record(&self) -> &Arc<Record> {
         &self.joined.record
+    }
+
+    pub(super) fn rung(&self) -> Rung {
+        self.joined.rung
     }
 
     pub(super) fn reader(&self) -> &Reader {
@@ -140,16 +172,47 @@ impl Source {
 
     #[inline]
     pub(super) fn read(&mut self, slab: &mut [u8], fill: usize, table: &mut [Entry]) -> Result<Read, Fault> {
-        let read = self.joined.reader.read(slab, fill, table)?;
+        let most = self.most(table.len());
+        if most == 0 {
+            return Ok(Read::Empty);
+        }
+        let read = self.joined.reader.read(slab, fill, &mut table[..most])?;
         self.forget_gathered(read);
         Ok(read)
     }
 
     /// Call this only if [`not_leasable`](Self::not_leasable) answers `None`.
     pub(super) fn lease(&mut self, table: &mut [Entry]) -> Result<Read, Fault> {
-        let read = self.joined.reader.lease(table)?;
+        let most = self.most(table.len());
+        if most == 0 {
+            return Ok(Read::Empty);
+        }
+        let read = self.joined.reader.lease(&mut table[..most])?;
         self.forget_gathered(read);
         Ok(read)
+    }
+
+    /// How many messages may be read now, of those that a table has room for.
+    #[inline]
+    fn most(&self, room: usize) -> usize {
+        match self.stop {
+            None => room,
+            Some(stop) => {
+                // Before anything was read, its position may not be known.
+                let left = self.joined.reader.delivered().map_or(1, |next| stop.saturating_sub(next));
+                room.min(usize::try_from(left).unwrap_or(room))
+            }
+        }
+    }
+
+    /// The record has this role now.
+    pub(super) fn note_role(&mut self, group: Option<GroupRecord>) {
+        self.group = group;
+        if let Some(term) = group.and_then(terms_of)
+            && self.terms.back().is_none_or(|last| last.0 < term.0)
+        {
+            self.terms.push_back(term);
+        }
     }
 
     /// Drops the part of a large message when other messages come: they come behind it, or in its place.
@@ -186,12 +249,15 @@ impl Source {
     #[inline]
     pub(super) fn pending(&self) -> bool {
         // After a stream broke off, there is nothing to do until the bus thread reports.
-        self.writer != WriterState::Asked && self.joined.reader.pending()
+        !self.held && self.most(1) > 0 && self.writer != WriterState::Asked && self.joined.reader.pending()
     }
 
     #[inline]
     pub(super) fn spin(&self, iterations: u32) -> bool {
-        self.writer != WriterState::Asked && self.joined.reader.spin(iterations)
+        !self.held
+            && self.most(1) > 0
+            && self.writer != WriterState::Asked
+            && self.joined.reader.spin(iterations)
     }
 
     /// Announces that the subscriber is about to sleep. False means: look again.
@@ -202,7 +268,7 @@ impl Source {
         let quiet = match self.writer {
             WriterState::Asked => true,
             WriterState::Gone => false,
-            _ => self.joined.reader.arm(),
+            _ => self.joined.reader.arm() || self.held || self.most(1) == 0,
         };
         self.joined.reader.watch_room(inbox, DOORBELL);
         quiet

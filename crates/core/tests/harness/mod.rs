@@ -47,7 +47,7 @@ impl Place {
 
     /// A bus that polls.
     pub fn polling(&self) -> Bus {
-        Bus::open(BusOptions { inotify: false, ..self.options() }).unwrap()
+        polling_at(&self.path)
     }
 
     /// The names in the directory, sorted.
@@ -63,6 +63,11 @@ fn options(path: &Path) -> BusOptions {
 
 pub fn open(path: &Path) -> Bus {
     Bus::open(options(path)).unwrap()
+}
+
+/// The same, polling.
+pub fn polling_at(path: &Path) -> Bus {
+    Bus::open(BusOptions { inotify: false, ..options(path) }).unwrap()
 }
 
 pub fn names(path: &Path) -> Vec<String> {

@@ -1,6 +1,7 @@
-//! This test binary again, as another process. It plays a role, writes lines to the test, and reads lines from it.
+//! This test program again, as another process. It plays a role, writes lines to the test, and reads lines from it.
 
 use std::io::{BufRead, BufReader, Lines, Write};
+use std::panic::Location;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
@@ -21,12 +22,19 @@ pub struct Role {
 }
 
 impl Role {
-    /// Starts a role of the test named `role` at the root of this binary, on the bus in `bus`.
+    /// Starts a role of the test named `role` in the file that calls this, on the bus in `bus`. The file is a program of its own
+    /// in `tests/`, or a module of one beside it.
+    #[track_caller]
     pub fn start(role: &str, bus: &Path, environment: &[(&str, &str)]) -> Role {
-        Role::of("role", role, bus, environment)
+        let file = Path::new(Location::caller().file());
+        let module = file.file_stem().unwrap().display();
+        let whole = file.file_stem().is_some_and(|stem| stem == "main")
+            || file.parent().is_some_and(|folder| folder.ends_with("tests"));
+        let test = if whole { "role".to_owned() } else { format!("{module}::role") };
+        Role::of(&test, role, bus, environment)
     }
 
-    /// Starts a role of another test. That test only plays the role that [`my_role`] returns.
+    /// Starts a role of the test of this name. That test only plays the role that [`my_role`] returns.
     pub fn of(test: &str, role: &str, bus: &Path, environment: &[(&str, &str)]) -> Role {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args([test, "--exact", "--include-ignored", "--nocapture", "--test-threads=1"]);

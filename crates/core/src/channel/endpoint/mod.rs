@@ -30,7 +30,7 @@ use crate::bus::{Announced, Announcement, Bus};
 use crate::error::{Error, Result};
 use crate::handshake::{self, Acquirer, Acquisition, Ask, Done, Want};
 use crate::reactor::{Inbox, Token};
-use crate::record::{ChannelRecord, Fallback, Record, Rung};
+use crate::record::{ChannelRecord, Fallback, GroupRecord, Record, Rung};
 use crate::segment::{refused, try_pair};
 use crate::sys::generation::Home;
 
@@ -116,6 +116,7 @@ impl Bus {
             kind: options.kind.unwrap_or_else(|| "server".into()),
             offers,
             channel: Some(record),
+            group: options.group,
             metadata: options.metadata,
             endpoints: options.endpoints,
             codec: options.codec,
@@ -390,6 +391,18 @@ impl Channel {
     pub fn update(&mut self, metadata: Map<String, Value>) -> Result<()> {
         match &self.announced {
             Some(announced) => announced.update(metadata),
+            None => Err(Error::Closed { what: "announcement" }),
+        }
+    }
+
+    /// Replaces the role of the member that serves, in the record.
+    ///
+    /// # Errors
+    ///
+    /// As [`update`](Self::update).
+    pub fn set_group(&mut self, group: GroupRecord) -> Result<()> {
+        match &self.announced {
+            Some(announced) => announced.set_group(group),
             None => Err(Error::Closed { what: "announcement" }),
         }
     }

@@ -1,21 +1,10 @@
-//! The thread of a member. It sleeps on the member's bell while requests wait, and ends soon after the last one.
-//!
-//! It never calls into anything of the caller: it puts answers into the inbox, whose descriptor wakes the event loop.
-
-use std::sync::Weak;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+//! Threads that wait in place of an event loop. They never call into anything of the caller: they put answers into the inbox,
+//! whose descriptor wakes the event loop.
 
 use nix::errno::Errno;
 
-use super::waits::{Settlement, asyncs_of, locked};
 use crate::error::{Error, Result};
-use crate::segment::MappedTable;
-use crate::sync::member::Member;
-use crate::sys::futex;
 
-/// How long a member's thread waits for more requests before it ends.
-const LINGER: Duration = Duration::from_secs(1);
 const STACK: usize = 128 * 1024;
 
 /// Starts a thread that waits in place of an event loop.
@@ -25,35 +14,4 @@ pub(super) fn spawn(name: &str, call: impl FnOnce() + Send + 'static) -> Result<
         let errno = Errno::from_raw(error.raw_os_error().unwrap_or(Errno::EAGAIN as i32));
         Error::os("clone", errno, "cannot start a thread that waits")
     })
-}
-
-/// What the thread of a member does. It keeps the table mapped, and does not keep the member: only requests do.
-pub(super) fn serve(member: &Weak<Member>, table: &MappedTable) {
-    let mut idle_since: Option<Instant> = None;
-    while let Some(member) = member.upgrade() {
-        let bell = member.bell();
-        let (settled, idle) = {
-            let shared = asyncs_of(&member);
-            let mut asyncs = locked(&shared);
-            let settled = asyncs.settle();
-            member.queued.store(asyncs.queued(), Ordering::SeqCst);
-            let idle = asyncs.is_empty();
-            idle_since = if idle { idle_since.or_else(|| Some(Instant::now())) } else { None };
-            let over = idle_since.is_some_and(|since| since.elapsed() >= LINGER) || member.check().is_err();
-            asyncs.runs = !(idle && over);
-            (settled, idle && over)
-        };
-        for Settlement(inbox, settled) in settled {
-            inbox.put(settled);
-        }
-        if idle {
-            return;
-        }
-        member.ensure_kept();
-        let seat = member.seat.member();
-        drop(member);
-        if let Some(word) = table.memory().bell_address(seat) {
-            futex::wait(word, bell, idle_since.map(|since| since + LINGER));
-        }
-    }
 }

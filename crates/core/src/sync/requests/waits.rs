@@ -2,20 +2,26 @@
 //!
 //! Invariants: a request for several cells has a place before it takes any. What a request has taken is given back when it
 //! is dropped, and then the next holder is told what nobody here was. The lock on them is never held while an answer is
-//! put. `Requests` begins and cancels them; the member's `thread` settles them.
+//! put. `Requests` begins and cancels them; the member's thread, which runs [`serve`], settles them.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use ringbell_ring::table::{Taken, Want};
 
-use super::thread::{serve, spawn};
+use super::thread::spawn;
 use super::{Answer, Settled};
 use crate::error::Result;
 use crate::reactor::Inbox;
+use crate::segment::MappedTable;
 use crate::sync::hold::Hold;
 use crate::sync::member::Member;
+use crate::sys::futex;
+
+/// How long a member's thread waits for more requests before it ends.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// The requests of a member that wait for an answer.
 #[derive(Default)]
@@ -257,3 +263,34 @@ impl std::fmt::Debug for Asyncs {
 
 /// An answer, and where it goes.
 pub(super) struct Settlement(pub(super) Arc<Inbox<Settled>>, pub(super) Settled);
+
+/// What the thread of a member does: it sleeps on the member's bell while requests wait, and ends soon after the last one. It keeps the table mapped, and does not keep the member: only requests do.
+fn serve(member: &Weak<Member>, table: &MappedTable) {
+    let mut idle_since: Option<Instant> = None;
+    while let Some(member) = member.upgrade() {
+        let bell = member.bell();
+        let (settled, idle) = {
+            let shared = asyncs_of(&member);
+            let mut asyncs = locked(&shared);
+            let settled = asyncs.settle();
+            member.queued.store(asyncs.queued(), Ordering::SeqCst);
+            let idle = asyncs.is_empty();
+            idle_since = if idle { idle_since.or_else(|| Some(Instant::now())) } else { None };
+            let over = idle_since.is_some_and(|since| since.elapsed() >= LINGER) || member.check().is_err();
+            asyncs.runs = !(idle && over);
+            (settled, idle && over)
+        };
+        for Settlement(inbox, settled) in settled {
+            inbox.put(settled);
+        }
+        if idle {
+            return;
+        }
+        member.ensure_kept();
+        let seat = member.seat.member();
+        drop(member);
+        if let Some(word) = table.memory().bell_address(seat) {
+            futex::wait(word, bell, idle_since.map(|since| since + LINGER));
+        }
+    }
+}

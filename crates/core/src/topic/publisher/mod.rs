@@ -26,8 +26,8 @@ use crate::error::{Error, Result};
 use crate::port::stream::{StreamServer, StreamSource};
 use crate::port::{Doorbells, Guests, Writer};
 use crate::record::{
-    EventfdRef, Fallback, Granted, MemfdRef, Overflow, Record, Rung, STATE_KIND, TOPIC_KIND, TopicMemory,
-    TopicRecord,
+    EventfdRef, Fallback, Granted, GroupRecord, MemfdRef, Overflow, Record, Role, Rung, STATE_KIND,
+    TOPIC_KIND, TopicMemory, TopicRecord,
 };
 use crate::segment::{self, MappedData, PrivateBuffer, ProxySlots, Segments};
 use crate::sys::epoll::Epoll;
@@ -56,6 +56,8 @@ pub struct Publisher {
     /// Wakes this publisher when it waits for room.
     epoll: Epoll,
     overflow: Overflow,
+    /// The member that publishes is a standby, so nothing is sent.
+    barred: bool,
     window: Option<WindowSpan>,
     buffer: Option<Arc<PrivateBuffer>>,
     lengths: Vec<u32>,
@@ -103,6 +105,8 @@ impl Bus {
             offers: options.offers,
             topic: Some(topic),
             state: options.state,
+            // It has sent nothing yet.
+            group: options.group.map(|group| GroupRecord { first: group.term().map(|_| 0), ..group }),
             metadata: options.metadata,
             endpoints: options.endpoints,
             codec: options.codec,
@@ -111,6 +115,7 @@ impl Bus {
             server: Some(server.serve()),
             ..Announcement::new(service)
         })?;
+        let barred = options.group.is_some_and(|group| group.role == Role::Standby);
         Ok(Publisher {
             announced,
             writer,
@@ -118,6 +123,7 @@ impl Bus {
             fallbacks,
             epoll,
             overflow: options.overflow,
+            barred,
             window: None,
             buffer: None,
             lengths: Vec::new(),
@@ -302,6 +308,21 @@ impl Publisher {
         self.announced.update(metadata)
     }
 
+    /// Replaces the role of the member that publishes, in the record. A standby sends nothing: its calls fail with
+    /// `ERR_RINGBELL_NOT_PRIMARY`.
+    ///
+    /// # Errors
+    ///
+    /// `ERR_RINGBELL_RESOURCE`.
+    pub fn set_group(&mut self, mut group: GroupRecord) -> Result<()> {
+        self.barred = group.role == Role::Standby;
+        group.first = match group.role {
+            Role::Primary => Some(self.writer.producer().next_sequence()),
+            Role::Standby => self.record().group.and_then(|before| before.first),
+        };
+        self.announced.set_group(group)
+    }
+
     /// Whether a message of `bytes` would find room. While a message is sent in pieces, it says whether the next
     /// piece would find room. Makes no system call.
     pub fn has_room(&mut self, bytes: usize) -> bool {
@@ -449,7 +470,15 @@ impl Publisher {
     #[inline]
     fn ensure_ready(&self) -> Result<()> {
         self.ensure_home()?;
+        if self.barred {
+            return Err(self.not_primary());
+        }
         if self.window.is_some() { Err(Error::WindowOpen) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn not_primary(&self) -> Error {
+        Error::NotPrimary { name: self.record().service.clone() }
     }
 
     fn ensure_fits(&self, size: usize) -> Result<()> {

@@ -77,7 +77,8 @@ impl Publisher {
     /// # Errors
     ///
     /// `ERR_RINGBELL_INVALID_OPTION` when no window is open, or when the lengths do not fit into the open one, which
-    /// stays open. `ERR_RINGBELL_CLOSED` in a forked child.
+    /// stays open. `ERR_RINGBELL_NOT_PRIMARY` when the member is a standby meanwhile; then nothing is sent.
+    /// `ERR_RINGBELL_CLOSED` in a forked child.
     pub fn commit_window(&mut self, lengths: &[u32]) -> Result<()> {
         self.ensure_home()?;
         let used = lengths.iter().try_fold(0usize, |used, &length| used.checked_add(padded(length as usize)));
@@ -92,6 +93,11 @@ impl Publisher {
                     .into(),
             });
         };
+        if used > 0 && self.barred {
+            // It was opened while the member was primary.
+            self.window = None;
+            return Err(self.not_primary());
+        }
         if used > 0 {
             if window.memory == WindowMemory::Buffer {
                 let buffer = self.buffer()?;

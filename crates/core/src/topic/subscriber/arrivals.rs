@@ -40,6 +40,7 @@ impl Subscriber {
                     });
                     self.sources.push(Source::new(joined, number));
                 }
+                PublisherEvent::Role(id, group) => self.role_changed(&id, group),
                 PublisherEvent::Gone(id) => {
                     // A lost stream whose end was not reported yet may be there beside the one that replaced it.
                     let last = self.sources.iter_mut().rfind(|source| source.record().id == id);
@@ -63,6 +64,7 @@ impl Subscriber {
                 PublisherEvent::Closed => self.closed = true,
             }
         }
+        self.regroup();
     }
 
     /// Takes all queued notices, in the order in which things happened.

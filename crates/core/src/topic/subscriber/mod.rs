@@ -7,6 +7,7 @@
 
 mod acks;
 mod arrivals;
+mod following;
 mod newest;
 mod receive;
 mod sources;
@@ -34,6 +35,7 @@ use crate::reactor::Inbox;
 use crate::segment::MappedData;
 use crate::sys::generation::Home;
 
+use following::Following;
 use receive::ReceiveBuffer;
 
 pub use receive::Message;
@@ -63,6 +65,8 @@ pub struct Subscriber {
     /// Acknowledgements for what `recv` and its variants hand out, under [`AckMode::Batch`].
     pending: Pending,
     severed: Severed,
+    /// Set if only the primary of a service group is read.
+    following: Option<Following>,
     _sink: SinkGuard,
     bus: Bus,
 }
@@ -79,6 +83,7 @@ impl Bus {
         options.check()?;
         let max_message = options.max_message;
         let filter = Filter::parse(pattern)?;
+        let following = options.following(&filter)?.then(Following::default);
         let inbox = Inbox::new()?;
         let pending = Pending::new(options.ack, options.ack_batch.into(), options.ack_interval);
         let (acquirer, durable) = (Acquirer::new(self), options.durable_name()?);
@@ -101,6 +106,7 @@ impl Bus {
             received: ReceiveBuffer::default(),
             pending,
             severed,
+            following,
             _sink: sink,
             bus: self.clone(),
         })

@@ -47,11 +47,29 @@ impl Subscriber {
             return Ok(told);
         }
         let (mut looked, mut gone, mut more) = (0, 0, false);
-        while looked < self.sources.len() {
+        while looked < self.sources.len() || self.advance() {
+            if looked >= self.sources.len() {
+                looked = 0;
+            }
             let index = if self.next < self.sources.len() { self.next } else { 0 };
-            let source = &mut self.sources[index];
+            let Some(source) = self.sources.get_mut(index) else { break };
+            if source.held {
+                if let Some(reason) = source.end().and_then(|end| EndReason::of(end, source.record())) {
+                    self.end(index, reason);
+                    continue;
+                }
+                self.next = index + 1;
+                looked += 1;
+                continue;
+            }
             match read(source) {
                 Ok(Read::Messages { count, bytes, batch_sequence, batch_time }) => {
+                    if self.is_late(index, batch_time) {
+                        self.sources[index].reader_mut().release();
+                        self.advance();
+                        looked = 0;
+                        continue;
+                    }
                     let source = self.received_from(index);
                     return Ok(Drained::Batch { source, count, bytes, batch_sequence, batch_time });
                 }

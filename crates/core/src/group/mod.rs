@@ -1,0 +1,379 @@
+//! A member of a service group: the part of one process in a pool of which one is primary at a time.
+//!
+//! Invariant: a member is primary only while it holds the claim named as the group. It announces the end of a term before it
+//! gives the claim back. All of this happens in the calls of its user: no thread acts or answers in its place, so a program that
+//! hangs does not answer its manager. Its control service `<group>.member` is described in docs/protocol.md, and the same as that of
+//! the npm package. It must never wait, except in `wait_primary`.
+
+mod control;
+mod options;
+#[cfg(test)]
+mod tests;
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, Value};
+
+use crate::bus::{Bus, Claim, ClaimWatch, Claiming, GroupRecord, Role};
+use crate::channel::{Channel, ServerOptions};
+use crate::error::{Error, Result};
+use crate::sys::epoll::Epoll;
+use control::{Asked, Status};
+
+pub use options::MemberOptions;
+
+/// After a step-down, the longest time that the other members have to take the claim before this one asks for it again.
+const YIELD: Duration = Duration::from_secs(1);
+/// What the epoll reports. Nobody looks at it: each call looks at everything.
+const ANYTHING: u64 = 0;
+
+/// What has happened to a member, as [`Member::update`] tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Change {
+    /// It is primary, in this epoch. Announce it: [`Publisher::set_group`](crate::topic::Publisher::set_group).
+    Primary(u64),
+    /// Its claim was lost. Another process may be primary, so stop at once what it does as primary.
+    Lost,
+    /// A manager asks it to step down: stop, and call [`Member::step_down`].
+    StepDown,
+    /// A manager asks it to step down for good: stop, and call [`Member::drain`].
+    Drain,
+}
+
+/// How far it is with the claim.
+enum Place {
+    /// It asks for it.
+    Asks(Claiming),
+    /// It is primary.
+    Holds(Claim),
+    /// It has stepped down, and lets others have it until then.
+    Yields(ClaimWatch, Instant),
+    /// It does not want it any more.
+    Drained,
+}
+
+/// A process's part in a service group, until it is dropped.
+///
+/// `as_fd` is readable when there is something for [`update`](Self::update), for use in an event loop.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use ringbell::bus::{Bus, BusOptions};
+/// use ringbell::group::MemberOptions;
+/// use ringbell::topic::PublisherOptions;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let bus = Bus::open(BusOptions { path: Some(folder.path().join("bus")), ..BusOptions::default() })?;
+/// let mut member = bus.join("price", MemberOptions::default())?;
+/// let mut ticks = bus.publisher("ticks", PublisherOptions::default().group(member.group()))?;
+/// assert_eq!(ticks.send(b"early").unwrap_err().code(), "ERR_RINGBELL_NOT_PRIMARY");
+///
+/// let epoch = member.wait_primary(Some(Duration::from_secs(30)))?;
+/// ticks.set_group(member.group())?;
+/// assert!(epoch.is_some() && ticks.send(b"tick")?);
+/// # Ok::<(), ringbell::Error>(())
+/// ```
+pub struct Member {
+    name: String,
+    /// Before the place, so that its record is withdrawn before the claim is given back.
+    control: Channel,
+    place: Place,
+    group: GroupRecord,
+    metadata: Map<String, Value>,
+    /// Requests for a step-down that were not answered yet.
+    asked: Vec<Asked>,
+    last_beat: Option<Instant>,
+    epoll: Epoll,
+    bus: Bus,
+}
+
+impl Bus {
+    /// Joins a service group. The member asks for the claim of that name from now on.
+    ///
+    /// # Errors
+    ///
+    /// `ERR_RINGBELL_INVALID_NAME`, `ERR_RINGBELL_INVALID_OPTION`, `ERR_RINGBELL_RESOURCE`, and the errors of
+    /// [`Bus::claiming`].
+    pub fn join(&self, group: &str, options: MemberOptions) -> Result<Member> {
+        options.check()?;
+        let last_beat = options.manual_heartbeat.then(Instant::now);
+        let claiming = self.claiming(group, true)?;
+        let mut server = ServerOptions::default().codec("json");
+        server.access = options.access;
+        let mut member = Member {
+            name: group.to_owned(),
+            control: self.serve(&control::name(group), server)?,
+            place: Place::Asks(claiming),
+            group: GroupRecord::NEW,
+            metadata: options.metadata,
+            asked: Vec::new(),
+            last_beat,
+            epoll: Epoll::new()?,
+            bus: self.clone(),
+        };
+        member.epoll.watch(member.control.as_fd(), ANYTHING)?;
+        member.watch_place()?;
+        member.tell()?;
+        member.control.arm();
+        Ok(member)
+    }
+}
+
+impl Member {
+    /// The group's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its role, for the records of its servers and publishers.
+    pub fn group(&self) -> GroupRecord {
+        self.group
+    }
+
+    /// The epoch of the present term. `None`: it is a standby, or its claim is lost.
+    pub fn term(&self) -> Option<u64> {
+        match &self.place {
+            Place::Holds(claim) if !claim.is_lost() => self.group.term(),
+            _ => None,
+        }
+    }
+
+    /// Whether it is primary.
+    pub fn is_primary(&self) -> bool {
+        self.term().is_some()
+    }
+
+    /// The work goes on. Only with [`MemberOptions::manual_heartbeat`] does anybody ask for it.
+    pub fn beat(&mut self) {
+        if let Some(last) = &mut self.last_beat {
+            *last = Instant::now();
+        }
+    }
+
+    /// Takes in what has happened, and answers managers. `None`: nothing that concerns the caller. Call it again until then. After a
+    /// step-down, call it once a second as well, even if `as_fd` is not readable.
+    ///
+    /// # Errors
+    ///
+    /// When the claim cannot be had, or a record cannot be written. The next call tries again.
+    pub fn update(&mut self) -> Result<Option<Change>> {
+        self.control.harvest()?;
+        let change = match self.contend()? {
+            Some(change) => Some(change),
+            None => self.answer()?,
+        };
+        if change.is_none() && !self.control.arm() {
+            return self.answer();
+        }
+        Ok(change)
+    }
+
+    /// Waits until it is primary, and answers the epoch. `None` when the time is over. A step-down that a manager asks for meanwhile is
+    /// done at once, because nothing acts for a standby.
+    ///
+    /// # Errors
+    ///
+    /// As [`update`](Self::update).
+    pub fn wait_primary(&mut self, timeout: Option<Duration>) -> Result<Option<u64>> {
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let mut ready = Vec::new();
+        loop {
+            while let Some(change) = self.update()? {
+                match change {
+                    Change::StepDown => self.step_down()?,
+                    Change::Drain => self.drain()?,
+                    _ => {}
+                }
+            }
+            if let Some(epoch) = self.term() {
+                return Ok(Some(epoch));
+            }
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Ok(None);
+            }
+            let again = if let Place::Yields(_, until) = &self.place { Some(*until) } else { None };
+            let until = deadline.into_iter().chain(again).min();
+            self.epoll.wait(until, &mut ready)?;
+        }
+    }
+
+    /// Gives the claim back and stands by, behind the other members. Call it when nothing acts for this term any more: the servers refuse,
+    /// and the publishers have the role of a standby.
+    ///
+    /// # Errors
+    ///
+    /// When the record cannot be written. The claim is given back nevertheless.
+    pub fn step_down(&mut self) -> Result<()> {
+        let epoch = self.group.epoch;
+        let was = matches!(self.place, Place::Holds(_));
+        let told = self.become_standby();
+        if was {
+            let place = match self.has_others()? {
+                true => Place::Yields(self.bus.claims().watch(&self.name)?, Instant::now() + YIELD),
+                false => Place::Asks(self.bus.claiming(&self.name, true)?),
+            };
+            debug_assert!(epoch > 0, "a primary has an epoch");
+            self.put(place)?;
+        }
+        self.answer_asked()?;
+        told
+    }
+
+    /// As [`step_down`](Self::step_down), and it does not become primary again.
+    ///
+    /// # Errors
+    ///
+    /// As [`step_down`](Self::step_down).
+    pub fn drain(&mut self) -> Result<()> {
+        let told = self.become_standby();
+        self.put(Place::Drained)?;
+        self.tell()?;
+        self.answer_asked()?;
+        told
+    }
+
+    fn become_standby(&mut self) -> Result<()> {
+        self.group.role = Role::Standby;
+        self.tell()
+    }
+
+    /// Takes its place. What it held before is given back.
+    fn put(&mut self, place: Place) -> Result<()> {
+        self.forget_place();
+        self.place = place;
+        self.watch_place()
+    }
+
+    fn place_fd(&self) -> Option<BorrowedFd<'_>> {
+        match &self.place {
+            Place::Asks(claiming) => Some(claiming.as_fd()),
+            Place::Holds(claim) => Some(claim.as_fd()),
+            Place::Yields(watch, _) => Some(watch.as_fd()),
+            Place::Drained => None,
+        }
+    }
+
+    fn watch_place(&self) -> Result<()> {
+        self.place_fd().map_or(Ok(()), |fd| self.epoll.watch(fd, ANYTHING))
+    }
+
+    fn forget_place(&self) {
+        if let Some(fd) = self.place_fd() {
+            self.epoll.forget(fd);
+        }
+    }
+
+    fn contend(&mut self) -> Result<Option<Change>> {
+        match &mut self.place {
+            Place::Asks(claiming) => {
+                let Some(claim) = claiming.take()? else { return Ok(None) };
+                let epoch = claim.epoch();
+                // The descriptor is that of the claim that was asked for, so it is watched already.
+                self.place = Place::Holds(claim);
+                self.group = GroupRecord::new(Role::Primary, epoch);
+                self.tell()?;
+                Ok(Some(Change::Primary(epoch)))
+            }
+            Place::Holds(claim) => {
+                if !claim.is_lost() {
+                    return Ok(None);
+                }
+                let asks = Place::Asks(self.bus.claiming(&self.name, true)?);
+                self.put(asks)?;
+                self.become_standby()?;
+                Ok(Some(Change::Lost))
+            }
+            Place::Yields(watch, until) => {
+                let mut over = Instant::now() >= *until;
+                while let Some(state) = watch.try_next()? {
+                    over |= state.epoch > self.group.epoch;
+                }
+                if over {
+                    let asks = Place::Asks(self.bus.claiming(&self.name, true)?);
+                    self.put(asks)?;
+                }
+                Ok(None)
+            }
+            Place::Drained => Ok(None),
+        }
+    }
+
+    /// Whether another member could take the claim.
+    fn has_others(&self) -> Result<bool> {
+        let own = self.control.record().map(|record| record.id.clone());
+        let name = control::name(&self.name);
+        let contends =
+            |metadata: &Map<String, Value>| metadata.get("state") != Some(&Value::from("draining"));
+        let others = self.bus.list()?;
+        Ok(others
+            .iter()
+            .any(|one| one.service == name && Some(&one.id) != own.as_ref() && contends(&one.metadata)))
+    }
+
+    fn status(&self) -> Status<'_> {
+        let state = if matches!(self.place, Place::Drained) { "draining" } else { "ready" };
+        Status {
+            group: &self.name,
+            pid: std::process::id(),
+            role: self.group.role,
+            epoch: self.group.epoch,
+            state,
+            beat_age: self.last_beat.map_or(0.0, |last| last.elapsed().as_secs_f64() * 1000.0),
+        }
+    }
+
+    /// Announces the role.
+    fn tell(&mut self) -> Result<()> {
+        let mut metadata = self.metadata.clone();
+        metadata.extend(self.status().metadata(self.last_beat.is_some()));
+        self.control.update(metadata)
+    }
+
+    /// Answers managers. What they ask of the caller is told.
+    fn answer(&mut self) -> Result<Option<Change>> {
+        while let Some(asked) = control::next(&mut self.control)? {
+            match asked.what {
+                control::What::Status => self.reply(&asked)?,
+                control::What::StepDown | control::What::Drain => {
+                    let change =
+                        if asked.what == control::What::Drain { Change::Drain } else { Change::StepDown };
+                    self.asked.push(asked);
+                    return Ok(Some(change));
+                }
+            }
+        }
+        // Clients that come and go are no news.
+        self.control.notices();
+        Ok(None)
+    }
+
+    fn answer_asked(&mut self) -> Result<()> {
+        std::mem::take(&mut self.asked).iter().try_for_each(|asked| self.reply(asked))
+    }
+
+    fn reply(&mut self, asked: &Asked) -> Result<()> {
+        let bytes = self.status().to_bytes();
+        match asked.reply(&mut self.control, &bytes) {
+            // The manager has gone meanwhile.
+            Err(Error::PeerGone { .. } | Error::NotFound { .. }) => Ok(()),
+            replied => replied,
+        }
+    }
+}
+
+impl AsFd for Member {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
+    }
+}
+
+impl std::fmt::Debug for Member {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Member")
+            .field("name", &self.name)
+            .field("group", &self.group)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,182 @@
+//! Members of one process: who is primary, how a term ends, and what a manager can ask.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{Change, Member, MemberOptions};
+use crate::bus::{Bus, BusOptions, GroupRecord, Role};
+use crate::channel::{ChannelOptions, ConnectOptions};
+use crate::topic::{PublisherOptions, Route, SubscriberOptions};
+
+const LONG: Duration = Duration::from_secs(30);
+
+struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Place {
+        Place { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn bus(&self) -> Bus {
+        Bus::open(BusOptions { path: Some(self.folder.path().join("bus")), ..BusOptions::default() }).unwrap()
+    }
+}
+
+fn join(bus: &Bus) -> Member {
+    bus.join("price", MemberOptions::default()).unwrap()
+}
+
+fn primary(member: &mut Member) -> u64 {
+    member.wait_primary(Some(LONG)).unwrap().unwrap()
+}
+
+#[test]
+fn a_member_that_steps_down_stands_behind_the_others() {
+    let place = Place::new();
+    let (one, other) = (place.bus(), place.bus());
+    let mut first = join(&one);
+    let epoch = primary(&mut first);
+    assert_eq!((first.term(), first.group()), (Some(epoch), GroupRecord::new(Role::Primary, epoch)));
+    let mut second = join(&other);
+    assert_eq!(second.wait_primary(Some(Duration::from_millis(5))).unwrap(), None);
+    assert!(!second.is_primary());
+    first.step_down().unwrap();
+    assert_eq!((first.term(), first.group()), (None, GroupRecord::new(Role::Standby, epoch)));
+    let next = primary(&mut second);
+    assert!(next > epoch);
+    drop(second);
+    assert!(primary(&mut first) > next);
+    first.drain().unwrap();
+    assert_eq!(first.wait_primary(Some(Duration::from_millis(5))).unwrap(), None);
+    assert_eq!(one.claims().query("price").unwrap().holder, None);
+}
+
+#[test]
+fn a_member_that_is_alone_is_primary_again() {
+    let place = Place::new();
+    let bus = place.bus();
+    let mut member = join(&bus);
+    let epoch = primary(&mut member);
+    member.step_down().unwrap();
+    assert!(primary(&mut member) > epoch);
+}
+
+#[test]
+fn a_manager_finds_and_asks_a_member() {
+    let place = Place::new();
+    let (bus, other) = (place.bus(), place.bus());
+    let metadata = json!({ "zone": "a" }).as_object().cloned().unwrap();
+    let mut member =
+        bus.join("price", MemberOptions::default().metadata(metadata).manual_heartbeat(true)).unwrap();
+    let epoch = primary(&mut member);
+    let asking = std::thread::spawn(move || {
+        let record = other.wait_for("price.member", Some(LONG)).unwrap();
+        let mut client = other.channel(ChannelOptions::default().codec("json")).unwrap();
+        let connection = client.connect(&record, &ConnectOptions::default()).unwrap();
+        client.wait_open(connection, LONG).unwrap();
+        let mut ask = |id, method: &str| {
+            let request = json!({ "method": method }).to_string();
+            let reply = client.call(connection, id, request.as_bytes(), LONG);
+            reply.map(|reply| serde_json::from_slice::<Value>(&reply).unwrap())
+        };
+        let (beat, down) = (ask(1, "beat").unwrap(), ask(2, "stepDown").unwrap());
+        (record, beat, down, ask(3, "jump").is_err(), ask(4, "drain").unwrap())
+    });
+    let mut changes = Vec::new();
+    let mut ready = Vec::new();
+    while changes.last() != Some(&Change::Drain) {
+        member.epoll.wait(None, &mut ready).unwrap();
+        while let Some(change) = member.update().unwrap() {
+            match change {
+                Change::StepDown => member.step_down().unwrap(),
+                Change::Drain => member.drain().unwrap(),
+                _ => {}
+            }
+            changes.push(change);
+        }
+    }
+    let (record, beat, down, refused, drained) = asking.join().unwrap();
+    assert_eq!((&record.metadata["zone"], &record.metadata["heartbeat"]), (&json!("a"), &json!("manual")));
+    assert_eq!(
+        (&beat["role"], &beat["epoch"], &beat["group"]),
+        (&json!("primary"), &json!(epoch), &json!("price"))
+    );
+    assert!(beat["beatAge"].as_f64().unwrap() > 0.0);
+    assert_eq!((&down["role"], &down["epoch"], refused), (&json!("standby"), &json!(epoch), true));
+    assert_eq!(drained["state"], "draining");
+}
+
+#[test]
+fn a_subscriber_reads_one_term_after_the_other() {
+    let place = Place::new();
+    let (one, other, reader) = (place.bus(), place.bus(), place.bus());
+    let mut first = join(&one);
+    primary(&mut first);
+    let mut second = join(&other);
+    let options = |member: &Member| PublisherOptions::default().group(member.group());
+    let mut publishers = [
+        one.publisher("ticks", options(&first)).unwrap(),
+        other.publisher("ticks", options(&second)).unwrap(),
+    ];
+    let mut subscriber =
+        reader.subscriber("ticks", SubscriberOptions::default().route(Route::Primary)).unwrap();
+    assert!(subscriber.wait_attached(2, Some(LONG)).unwrap());
+    // Terms follow each other faster than the subscriber looks.
+    let mut next = 0u32;
+    for round in 0..6 {
+        let member = if round % 2 == 0 { &mut first } else { &mut second };
+        let publisher = &mut publishers[round % 2];
+        primary(member);
+        publisher.set_group(member.group()).unwrap();
+        for _ in 0..100 {
+            assert!(publisher.send(&next.to_le_bytes()).unwrap());
+            next += 1;
+        }
+        publisher.set_group(member.group().standby()).unwrap();
+        assert_eq!(publisher.send(b"late").unwrap_err().code(), "ERR_RINGBELL_NOT_PRIMARY");
+        member.step_down().unwrap();
+    }
+    for expected in 0..next {
+        let message = subscriber.recv_timeout(LONG).unwrap().unwrap();
+        assert_eq!(message.data, expected.to_le_bytes());
+    }
+}
+
+#[test]
+fn a_primary_that_does_not_notice_its_end_is_not_read() {
+    let place = Place::new();
+    let (one, other, reader) = (place.bus(), place.bus(), place.bus());
+    let group = |role, epoch| GroupRecord::new(role, epoch);
+    let mut old = one.publisher("ticks", PublisherOptions::default().group(group(Role::Primary, 1))).unwrap();
+    let mut new = other.publisher("ticks", PublisherOptions::default().group(GroupRecord::NEW)).unwrap();
+    let mut subscriber =
+        reader.subscriber("ticks", SubscriberOptions::default().route(Route::Primary)).unwrap();
+    assert!(subscriber.wait_attached(2, Some(LONG)).unwrap());
+    old.send(b"first").unwrap();
+    assert_eq!(subscriber.recv_timeout(LONG).unwrap().unwrap().data, b"first");
+    new.set_group(group(Role::Primary, 2)).unwrap();
+    new.send(b"second").unwrap();
+    assert_eq!(subscriber.recv_timeout(LONG).unwrap().unwrap().data, b"second");
+    old.send(b"stale").unwrap();
+    assert_eq!(subscriber.recv_timeout(Duration::from_millis(20)).unwrap(), None);
+    // When it is primary again, what it had sent meanwhile is passed over.
+    old.set_group(group(Role::Standby, 1)).unwrap();
+    new.set_group(group(Role::Standby, 2)).unwrap();
+    old.set_group(group(Role::Primary, 3)).unwrap();
+    old.send(b"third").unwrap();
+    assert_eq!(subscriber.recv_timeout(LONG).unwrap().unwrap().data, b"third");
+}
+
+#[test]
+fn a_pattern_has_no_primary_and_fields_of_the_member_are_its_own() {
+    let place = Place::new();
+    let bus = place.bus();
+    let error = bus.subscriber("x.*", SubscriberOptions::default().route(Route::Primary)).unwrap_err();
+    assert_eq!(error.code(), "ERR_RINGBELL_INVALID_OPTION");
+    let metadata = json!({ "role": "primary" }).as_object().cloned().unwrap();
+    let error = bus.join("price", MemberOptions::default().metadata(metadata)).unwrap_err();
+    assert_eq!(error.code(), "ERR_RINGBELL_INVALID_OPTION");
+}

@@ -1,0 +1,45 @@
+/** `ringbell logs <service>`: the output of the instances of a service. */
+import { Command, Option } from 'commander'
+import type { LogLine } from '../../supervise/index.js'
+import { clock, parseAmount } from '../figures.js'
+import { managersOf } from '../managers.js'
+import type { Output } from '../output.js'
+import { runSession, type Session } from '../session.js'
+
+interface CommandOptions {
+  lines: number
+  follow?: true
+}
+
+export function logs(): Command {
+  return new Command('logs')
+    .summary('show the output of the instances of a service')
+    .description(
+      'Shows the last lines that the instances of a service have written, as their managers (`ringbell run`) keep them: at most 1,000. What ' +
+        'goes to a file is not kept there. With --follow it goes on until the group ends.',
+    )
+    .argument('<service>', 'the service')
+    .option('-f, --follow', 'go on with the lines that come')
+    .addOption(new Option('-n, --lines <n>', 'how many of the last lines').argParser(parseAmount).default(10))
+    .action((service: string, options: CommandOptions, command: Command) =>
+      runSession(command, 'fail', (session) => show(session, service, options)),
+    )
+}
+
+async function show({ bus, out, signal }: Session, service: string, options: CommandOptions): Promise<void> {
+  const { lines, follow = false } = options
+  await Promise.all(
+    managersOf(bus, service).map(async (manager) => {
+      const reading = manager.logs({ lines, follow })
+      const leave = (): void => void reading.return()
+      signal.addEventListener('abort', leave, { once: true })
+      for await (const line of reading)
+        await (out.json ? out.value({ service, ...line }) : out.line(text(line, service, out)))
+    }),
+  )
+}
+
+function text({ time, instance, stream, line }: LogLine, service: string, { paint }: Output): string {
+  const place = paint(stream === 'stderr' ? 'yellow' : 'cyan', `${service}/${instance}`)
+  return `${paint('dim', clock(new Date(time)))}  ${place}  ${line}`
+}

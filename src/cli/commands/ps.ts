@@ -1,0 +1,31 @@
+/** `ringbell ps [service]`: the instances of service groups, with their roles. */
+import { Command } from 'commander'
+import { type GroupInstance, instancesOn } from '../../supervise/index.js'
+import { instanceLines } from '../group-text.js'
+import { runSession, type Session } from '../session.js'
+
+export function ps(): Command {
+  return new Command('ps')
+    .summary('list the instances of service groups')
+    .description(
+      'Lists the instances of all service groups on the bus, or of one: those that managers keep up (`ringbell run`), and members that were ' +
+        'started by hand or by another supervisor. With --json, one object per line: service, instance, role, epoch, pid, state, restarts.',
+    )
+    .argument('[service]', 'only this service')
+    .action((service: string | undefined, _options: object, command: Command) =>
+      runSession(command, 'fail', (session) => list(session, service)),
+    )
+}
+
+async function list({ bus, out }: Session, service: string | undefined): Promise<void> {
+  const instances = await instancesOn(bus, { service })
+  if (out.json) for (const instance of instances) await out.value(fields(instance))
+  else if (instances.length === 0) out.note('no instances')
+  else await out.write(`${instanceLines(instances, out.paint).join('\n')}\n`)
+}
+
+/** What `--json` prints of an instance. The first fields are always there. */
+export function fields(one: GroupInstance): object {
+  const { service, instance, role = null, epoch = null, pid = null, state, restarts, uptime, manager = null } = one
+  return { service, instance, role, epoch, pid, state, restarts, uptime, manager }
+}

@@ -1,0 +1,35 @@
+/** `ringbell restart <service>`: replaces the instances of a service one after the other, without a failed call. */
+import { Command } from 'commander'
+import { instanceLines } from '../group-text.js'
+import { managersOf } from '../managers.js'
+import { runSession, type Session } from '../session.js'
+import { fields } from './ps.js'
+
+interface CommandOptions {
+  failover?: true
+}
+
+export function restart(): Command {
+  return new Command('restart')
+    .summary('replace the instances of a service, one after the other')
+    .description(
+      'Asks the managers of a service (`ringbell run`) to replace their instances one after the other: the new one is started first, then the ' +
+        'old one steps down, ends its calls, and is ended. Clients that follow the primary have no failed call. Ends when all are replaced.',
+    )
+    .argument('<service>', 'the service')
+    .option('--failover', 'only make another member primary, and restart nothing')
+    .action((service: string, options: CommandOptions, command: Command) =>
+      runSession(command, 'fail', (session) => replace(session, service, options)),
+    )
+}
+
+async function replace({ bus, out }: Session, service: string, { failover }: CommandOptions): Promise<void> {
+  const managers = managersOf(bus, service)
+  const [first] = managers
+  if (failover === true) await first?.forceFailover()
+  // One manager after the other, so that only one instance is replaced at a time.
+  else for (const manager of managers) await manager.restart()
+  const instances = (await Promise.all(managers.map((manager) => manager.instances()))).flat()
+  if (out.json) for (const instance of instances) await out.value(fields(instance))
+  else await out.write(`${instanceLines(instances, out.paint).join('\n')}\n`)
+}

@@ -1,0 +1,109 @@
+/**
+ * One process of a group, from its start (or its adoption) to its end: what it has announced, and the state that follows from
+ * that. It decides nothing.
+ */
+import type { Service } from '../index.js'
+import { RingbellError } from '../errors.js'
+import { waitFor } from '../wait/waiting.js'
+import type { InstanceState } from './group-options.js'
+import type { ProcessHandle } from './process.js'
+import { memberName } from './names.js'
+import { memberInfo, type MemberInfo } from './roster.js'
+
+const NO_MEMBER: MemberInfo = {
+  role: undefined,
+  epoch: undefined,
+  manager: undefined,
+  instance: undefined,
+  draining: false,
+}
+
+export class Instance {
+  readonly process: ProcessHandle
+  readonly since = performance.now()
+  /** It was asked to end, so its end is no failure. */
+  stopping = false
+  stalled = false
+  /** It was ready at some time. At its end its records may go before its process. */
+  wasReady: boolean
+  readonly #service: string
+  /** By id. */
+  readonly #announced = new Map<string, Service>()
+  readonly #changed: () => void
+  #ready: boolean
+  #listeners = new Set<() => void>()
+
+  /** `ready`: whether it is ready without having announced anything. */
+  constructor(process: ProcessHandle, service: string, ready: boolean, changed: () => void) {
+    this.process = process
+    this.#service = service
+    this.#ready = ready
+    this.wasReady = ready
+    this.#changed = changed
+  }
+
+  get ready(): boolean {
+    return this.#ready || this.#announced.size > 0
+  }
+
+  /** Its record as a member. */
+  get member(): Service | undefined {
+    const name = memberName(this.#service)
+    return [...this.#announced.values()].find((service) => service.name === name)
+  }
+
+  get info(): MemberInfo {
+    const { member } = this
+    return member === undefined ? NO_MEMBER : memberInfo(member)
+  }
+
+  get state(): InstanceState {
+    if (this.process.status.exited) return 'stopped'
+    if (this.stopping) return 'stopping'
+    if (this.stalled) return 'stalled'
+    return this.ready ? (this.info.role ?? 'ready') : 'starting'
+  }
+
+  /** Takes in a change on the bus, if it is about this very process. */
+  hear(type: 'added' | 'updated' | 'removed', service: Service): boolean {
+    if (type === 'removed') {
+      if (!this.#announced.delete(service.id)) return false
+    } else if (this.#announced.has(service.id)) this.#announced.set(service.id, service)
+    else if (service.pid === this.process.pid && this.process.announced(service)) {
+      this.#announced.set(service.id, service)
+    } else return false
+    this.wasReady ||= this.ready
+    this.#changed()
+    for (const listener of this.#listeners) listener()
+    return true
+  }
+
+  /**
+   * Resolves when it is ready. Rejects with `ERR_RINGBELL_EXITED` or `ERR_RINGBELL_TIMEOUT`.
+   */
+  async untilReady(timeout: number): Promise<void> {
+    if (this.ready) return
+    const what = `'${this.process.command}' (process ${this.process.pid})`
+    await waitFor(
+      (waiting) => {
+        const listener = (): void => {
+          if (this.ready) waiting.resolve()
+        }
+        this.#listeners.add(listener)
+        const ended = async (): Promise<void> => {
+          waiting.reject(await this.process.endedUnannounced(this.#service))
+        }
+        void ended()
+        return () => this.#listeners.delete(listener)
+      },
+      {
+        timeout,
+        late: () =>
+          new RingbellError(
+            'ERR_RINGBELL_TIMEOUT',
+            `${what} did not announce '${this.#service}' within ${timeout} ms.`,
+          ),
+      },
+    )
+  }
+}

@@ -1,0 +1,67 @@
+/**
+ * The control service of a manager, `<service>.manager`: what `ringbell ps`, `restart`, `stop` and `logs` ask in another
+ * process. Requests and answers are JSON. Only our own user and root can connect. Its record says that the manager lives,
+ * and whose instances it has.
+ */
+import { inspect } from 'node:util'
+import type { Bus, Server } from '../index.js'
+import { RingbellError } from '../errors.js'
+import type { GroupInstance } from './group-options.js'
+import type { LogBook, LogLine } from './log-book.js'
+import { managerName } from './names.js'
+
+/** A request to a manager. */
+export type ManagerRequest =
+  | { readonly method: 'instances' }
+  | { readonly method: 'restart' | 'failover' }
+  | { readonly method: 'stop'; readonly grace?: number | undefined }
+  /** Answered with a stream. */
+  | { readonly method: 'logs'; readonly lines: number; readonly follow: boolean }
+
+/** The answer; of `logs` a stream of lines. */
+export type ManagerAnswer = { readonly instances: readonly GroupInstance[] } | LogLine
+
+/** What the service needs of a group. */
+export interface Managed {
+  readonly service: string
+  readonly id: string
+  readonly logs: LogBook
+  /** Those of this manager. */
+  own(): GroupInstance[]
+  restart(): Promise<void>
+  forceFailover(): Promise<unknown>
+  endInstances(grace?: number): Promise<void>
+  stop(): Promise<void>
+}
+
+/** Announces a manager. `managers`: its id, and those of dead managers whose instances it has. */
+export function serveManager(bus: Bus, group: Managed, managers: readonly string[]): Promise<Server<unknown>> {
+  const metadata = { manager: group.id, managers }
+  return bus.serve<unknown, unknown, unknown>(
+    managerName(group.service),
+    { codec: 'json', metadata },
+    (request, { signal }) => answer(group, request, signal),
+  )
+}
+
+async function answer(
+  group: Managed,
+  request: unknown,
+  signal: AbortSignal,
+): Promise<ManagerAnswer | AsyncIterable<ManagerAnswer>> {
+  const asked = (typeof request === 'object' && request !== null ? request : {}) as Partial<Record<string, unknown>>
+  const { method, grace, lines, follow } = asked
+  if (method === 'logs') return group.logs.read(typeof lines === 'number' ? lines : 0, follow === true, signal)
+  if (method === 'restart') await group.restart()
+  else if (method === 'failover') await group.forceFailover()
+  else if (method === 'stop') {
+    await group.endInstances(typeof grace === 'number' ? grace : undefined)
+    // It waits for this answer.
+    void group.stop()
+  } else if (method !== 'instances')
+    throw new RingbellError(
+      'ERR_RINGBELL_NOT_FOUND',
+      `A manager has no method ${inspect(method)}; it has instances, restart, failover, stop and logs.`,
+    )
+  return { instances: group.own() }
+}

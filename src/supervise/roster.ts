@@ -1,0 +1,124 @@
+/**
+ * What the bus says of one group: its members, the instances of its service, and its managers. It follows the bus, and tells
+ * each change. It knows nothing of processes.
+ */
+import type { Bus, Service, ServiceEvent } from '../index.js'
+import { debug } from '../diagnostics.js'
+import { pauseAfter } from '../wait/backoff.js'
+import type { GroupInstance } from './group-options.js'
+import { managerName, memberName } from './names.js'
+
+export type Role = 'primary' | 'standby'
+
+/** What the record of a member says. */
+export interface MemberInfo {
+  readonly role: Role | undefined
+  readonly epoch: number | undefined
+  /** The id of the manager that has started it. */
+  readonly manager: string | undefined
+  /** Its place there. */
+  readonly instance: string | undefined
+  readonly draining: boolean
+}
+
+export function memberInfo({ metadata }: Service): MemberInfo {
+  const { role, epoch, manager, instance, state } = metadata
+  return {
+    role: role === 'primary' || role === 'standby' ? role : undefined,
+    epoch: typeof epoch === 'number' ? epoch : undefined,
+    manager: typeof manager === 'string' ? manager : undefined,
+    instance: typeof instance === 'string' ? instance : undefined,
+    draining: state === 'draining',
+  }
+}
+
+/** A member that is no instance of the manager which looks. */
+export function foreign(name: string, service: Service, since = performance.now()): GroupInstance {
+  const { role, epoch, manager, instance } = memberInfo(service)
+  const place =
+    manager === undefined || instance === undefined ? service.id.slice(0, 8) : `${manager.slice(0, 4)}/${instance}`
+  return Object.freeze({
+    service: name,
+    instance: place,
+    pid: service.pid,
+    state: role ?? 'ready',
+    role,
+    epoch,
+    restarts: 0,
+    uptime: Math.round(performance.now() - since),
+    manager,
+  })
+}
+
+/** Pauses after the bus could not be read. */
+const RETRY = { delay: 50, maxDelay: 5000 }
+
+export class Roster {
+  /** Everything of this group by id, with the time of `performance.now()` at which it was first seen. */
+  readonly services = new Map<string, { service: Service; since: number }>()
+  readonly #bus: Bus
+  readonly #names: ReadonlySet<string>
+  readonly #service: string
+  readonly #changed: (event: ServiceEvent) => void
+  readonly #abort = new AbortController()
+
+  constructor(bus: Bus, service: string, changed: (event: ServiceEvent) => void) {
+    this.#bus = bus
+    this.#service = service
+    this.#names = new Set([service, memberName(service), managerName(service)])
+    this.#changed = changed
+    // What is there now is known when the constructor returns.
+    for (const found of bus.services.list()) this.#apply({ type: 'added', service: found })
+    void this.#follow(this.#watch())
+  }
+
+  get members(): { service: Service; since: number }[] {
+    const name = memberName(this.#service)
+    return [...this.services.values()].filter(({ service }) => service.name === name)
+  }
+
+  /** The ids of living managers, with those of managers whose instances they have taken over. */
+  get managers(): Set<string> {
+    const name = managerName(this.#service)
+    const ids = [...this.services.values()].flatMap(({ service }) => {
+      const list = service.name === name ? service.metadata['managers'] : undefined
+      return Array.isArray(list) ? list.filter((id): id is string => typeof id === 'string') : []
+    })
+    return new Set(ids)
+  }
+
+  close(): void {
+    this.#abort.abort()
+  }
+
+  #watch(): ReturnType<Bus['services']['watch']> {
+    return this.#bus.services.watch({ filter: `${this.#service}*`, signal: this.#abort.signal })
+  }
+
+  async #follow(watch: ReturnType<Bus['services']['watch']>): Promise<void> {
+    const { signal } = this.#abort
+    for (let failures = 0; ;) {
+      try {
+        for await (const event of watch) {
+          failures = 0
+          this.#apply(event)
+        }
+        return
+      } catch (error) {
+        if (signal.aborted || this.#bus.closed) return
+        debug('following the group %s: %s', this.#service, error)
+      }
+      await new Promise((resolve) => setTimeout(resolve, pauseAfter(++failures, RETRY)))
+      if (signal.aborted || this.#bus.closed) return
+      watch = this.#watch()
+    }
+  }
+
+  #apply(event: ServiceEvent): void {
+    const { type, service } = event
+    if (!this.#names.has(service.name) || this.#abort.signal.aborted) return
+    if (type === 'removed') this.services.delete(service.id)
+    else this.services.set(service.id, { service, since: this.services.get(service.id)?.since ?? performance.now() })
+    this.#changed(event)
+  }
+}

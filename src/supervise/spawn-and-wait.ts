@@ -1,0 +1,112 @@
+/**
+ * Starts a process and waits until that very process has announced a service. Another instance of the service does not
+ * count, nor does one of another pid namespace. A process that is not ready does not stay.
+ */
+import type { Bus, Service } from '../index.js'
+import { anything, check, duration, LONGEST_MS, type Rules, signal } from '../check.js'
+import { debug } from '../diagnostics.js'
+import { RingbellError } from '../errors.js'
+import { invalid } from '../invalid.js'
+import { type SignalOptions, throwIfAborted } from '../wait/abort.js'
+import { waitFor } from '../wait/waiting.js'
+import type { ProcessHandle } from './process.js'
+import { checkCommandLine, SPAWN, spawn, type SpawnOptions } from './spawn.js'
+
+/** What to start, and what to wait for. */
+export interface SpawnAndWaitOptions extends SpawnOptions, SignalOptions {
+  /** The name that it announces. */
+  service: string
+  /** The command, or its path. */
+  command: string
+  /** Its arguments. */
+  args?: readonly string[] | undefined
+  /** Milliseconds until it must have announced the name, 5,000 by default. */
+  timeout?: number | undefined
+}
+
+/** A process that is ready. */
+export interface ReadyProcess {
+  /** The process. */
+  readonly process: ProcessHandle
+  /** What it announced. */
+  readonly service: Service
+}
+
+const OPTIONS: Rules = {
+  ...SPAWN,
+  service: anything,
+  command: anything,
+  args: anything,
+  timeout: duration(0, LONGEST_MS, 'milliseconds'),
+  signal,
+}
+const TIMEOUT = 5000
+
+/**
+ * Starts a process, and resolves when that very process has announced the service.
+ *
+ * Rejects with `ERR_RINGBELL_EXITED` as soon as it ends (with how, and the last lines of its stderr), with
+ * `ERR_RINGBELL_TIMEOUT` or an `AbortError` (it is killed then), and as `spawn` does. Its stderr goes to that of this
+ * process, unless `stdio` says otherwise.
+ */
+export async function spawnAndWait(bus: Bus, options: SpawnAndWaitOptions): Promise<ReadyProcess> {
+  if (options === undefined) throw invalid('options', options, 'must be given')
+  check(options, OPTIONS)
+  const { service, command, args = [], timeout = TIMEOUT, signal, ...how } = options
+  checkCommandLine(command, args)
+  throwIfAborted(signal)
+  // From before the start, so that nothing is missed.
+  const watch = bus.services.watch({ filter: service })
+  try {
+    const stdio = how.stdio ?? { stderr: (line: string) => process.stderr.write(`${line}\n`) }
+    const started = await spawn(command, args, { ...how, stdio })
+    const limits = { timeout, signal, service }
+    return { process: started, service: await announcedBy(started, watch, limits) }
+  } finally {
+    await watch.return()
+  }
+}
+
+interface Wanted {
+  readonly service: string
+  readonly timeout: number
+  readonly signal: AbortSignal | undefined
+}
+
+type Watch = ReturnType<Bus['services']['watch']>
+
+/** @internal What that very process announced. If it does not, it is killed. */
+export async function announcedBy(started: ProcessHandle, watch: Watch, wanted: Wanted): Promise<Service> {
+  const { service: name, timeout, signal } = wanted
+  const what = `'${started.command}' (process ${started.pid})`
+  const late = (): RingbellError =>
+    new RingbellError('ERR_RINGBELL_TIMEOUT', `${what} did not announce '${name}' within ${timeout} ms.`)
+  try {
+    return await waitFor<Service>(
+      (waiting) => {
+        const follow = async (): Promise<void> => {
+          for await (const { type, service } of watch)
+            if (type !== 'removed' && started.announced(service)) return waiting.resolve(service)
+        }
+        follow().catch((error: unknown) => waiting.reject(error))
+        const ended = async (): Promise<void> => waiting.reject(await started.endedUnannounced(name))
+        void ended()
+        return () => {}
+      },
+      { timeout, signal, late },
+    )
+  } catch (error) {
+    killed(started)
+    await started.exited
+    throw error
+  }
+}
+
+function killed(started: ProcessHandle): void {
+  try {
+    started.forceKill()
+  } catch (error) {
+    // The reason why it is not ready is what the caller needs.
+    debug('killing process %d: %s', started.pid, error)
+  }
+}

@@ -1,0 +1,124 @@
+/** Starts a process, by Node's own means, and holds it by a pidfd before Node can have reaped it. */
+import { type ChildProcess, spawn as spawnChild, type SpawnOptions as ChildOptions } from 'node:child_process'
+import { once } from 'node:events'
+import type { Socket } from 'node:net'
+import { check, integer, oneOf, plainObject, type Rule, type Rules, text } from '../check.js'
+import { fromNative, isRingbellError } from '../errors.js'
+import { invalid } from '../invalid.js'
+import { binding } from '../native.js'
+import { spawnError } from './exit.js'
+import { ProcessHandle } from './process.js'
+import { planOf, readLines, stdio, type StdioOption, type StdioPlan } from './stdio.js'
+import { checkCommand, Tie, type Tied, tiedCommand } from './tie.js'
+
+/** How to start a process. */
+export interface SpawnOptions {
+  /** The working directory; by default that of this process. */
+  cwd?: string | undefined
+  /** Variables that are added to the environment of this process; `undefined` takes one away. */
+  env?: Readonly<Record<string, string | undefined>> | undefined
+  /** Where its output goes; by default to that of this process. */
+  stdio?: StdioOption | undefined
+  /** The user to run as; needs root. */
+  uid?: number | undefined
+  /** The group to run as; needs root. */
+  gid?: number | undefined
+  /** What ends with this process, even if this one is killed; `'none'` by default. */
+  tied?: Tied | undefined
+}
+
+const ID = integer(0, 2 ** 32 - 2)
+const PATH = text(4096)
+export const SPAWN: Rules = {
+  cwd: PATH,
+  env: plainObject,
+  stdio,
+  uid: ID,
+  gid: ID,
+  tied: oneOf('none', 'process', 'tree'),
+}
+
+const NO_TEXT: Rule = (value) =>
+  typeof value === 'string' && value !== '' && !value.includes('\0') ? undefined : 'must be a command, or a path of one'
+
+export function checkCommandLine(command: unknown, args: unknown): void {
+  const broken = NO_TEXT(command)
+  if (broken !== undefined) throw invalid('command', command, broken)
+  if (!Array.isArray(args) || args.some((one) => typeof one !== 'string' || one.includes('\0')))
+    throw invalid('args', args, 'must be a list of strings')
+}
+
+/**
+ * Starts a process. Resolves when it runs.
+ *
+ * Rejects with `ERR_RINGBELL_SYSTEM` (`errno` is that of ENOENT if there is no such command), `ERR_RINGBELL_NO_PERMISSION`,
+ * `ERR_RINGBELL_RESOURCE`, `ERR_RINGBELL_INVALID_OPTION`.
+ */
+export async function spawn(
+  command: string,
+  args: readonly string[] = [],
+  options: SpawnOptions = {},
+): Promise<ProcessHandle> {
+  checkCommandLine(command, args)
+  check(options, SPAWN)
+  let plan: StdioPlan | undefined
+  try {
+    plan = planOf(options.stdio)
+    return await started(command, args, options, plan)
+  } catch (error) {
+    throw ours(command, error)
+  } finally {
+    plan?.closeFiles()
+  }
+}
+
+async function started(
+  command: string,
+  args: readonly string[],
+  { cwd, env, uid, gid, tied = 'none' }: SpawnOptions,
+  plan: StdioPlan,
+): Promise<ProcessHandle> {
+  const environment = { ...process.env, ...env }
+  const childOptions: ChildOptions = {
+    cwd,
+    env: environment,
+    stdio: tied === 'none' ? plan.stdio : [...plan.stdio, 'pipe'],
+    detached: tied !== 'none',
+    ...(uid === undefined ? {} : { uid }),
+    ...(gid === undefined ? {} : { gid }),
+  }
+  if (tied !== 'none') checkCommand(command, cwd, environment['PATH'])
+  const [file, words] = tied === 'none' ? [command, [...args]] : tiedCommand(tied, command, args)
+  const child = spawnChild(file, words, childOptions)
+  const { pid } = child
+  if (pid === undefined) {
+    const [error] = (await once(child, 'error')) as [Error]
+    throw error
+  }
+  return held(child, pid, command, tied, plan)
+}
+
+/** In the turn of the event loop in which it was started, so that its number is still its own. */
+function held(child: ChildProcess, pid: number, command: string, tied: Tied, plan: StdioPlan): ProcessHandle {
+  // Failures to signal it are told by those who signal.
+  child.on('error', () => {})
+  const tie = tied === 'none' ? undefined : new Tie(tied, child.stdio[3] as Socket)
+  const { stdout, stderr } = plan.listeners
+  if (child.stdout !== null && stdout !== undefined) readLines(child.stdout, (line) => stdout(line, 'stdout'))
+  const errors =
+    child.stderr !== null && stderr !== undefined
+      ? readLines(child.stderr, (line) => stderr(line, 'stderr'))
+      : undefined
+  try {
+    return new ProcessHandle({ pid, command, native: binding().NativeProcess.open(pid), child, tie, stderr: errors })
+  } catch (error) {
+    tie?.cut()
+    child.kill('SIGKILL')
+    throw error
+  }
+}
+
+function ours(command: string, error: unknown): unknown {
+  const known = fromNative(error)
+  return isRingbellError(known) ? known : spawnError(command, error)
+}

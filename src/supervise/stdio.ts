@@ -1,0 +1,132 @@
+/**
+ * Where the output of a process goes: to this process's own, to nowhere, to streams, to files, or line by line to a
+ * function. The last lines of stderr are kept where this process reads them anyway, for the errors of early exits.
+ */
+import { closeSync, openSync } from 'node:fs'
+import type { Readable } from 'node:stream'
+import { StringDecoder } from 'node:string_decoder'
+import { check, type Rule, type Rules } from '../check.js'
+import { inSteps } from '../closing.js'
+
+/** Gets each line of output, without its end. */
+export type LineListener = (line: string, stream: 'stdout' | 'stderr') => void
+
+/** `'pipe'`: a stream of the handle, which you must read. A file is appended to; rotating it is not done here. */
+export type OutputTarget = 'inherit' | 'ignore' | 'pipe' | LineListener | { readonly file: string }
+
+/** Each of the three by itself. */
+export interface StdioOptions {
+  /** `'ignore'` by default. */
+  stdin?: 'inherit' | 'ignore' | 'pipe' | undefined
+  /** `'inherit'` by default. */
+  stdout?: OutputTarget | undefined
+  /** `'inherit'` by default. */
+  stderr?: OutputTarget | undefined
+}
+
+/** One target for stdout and stderr, or each by itself. */
+export type StdioOption = OutputTarget | StdioOptions
+
+const WORDS = ['inherit', 'ignore', 'pipe']
+const OUTPUT: Rule = (value) => {
+  if (WORDS.includes(value as string) || typeof value === 'function') return undefined
+  const file = typeof value === 'object' && value !== null ? (value as { file?: unknown }).file : undefined
+  return typeof file === 'string' && file !== ''
+    ? undefined
+    : `must be one of 'inherit', 'ignore', 'pipe', a function, { file: path }`
+}
+const STDIO: Rules = {
+  stdin: (value) => (WORDS.includes(value as string) ? undefined : `must be one of 'inherit', 'ignore', 'pipe'`),
+  stdout: OUTPUT,
+  stderr: OUTPUT,
+}
+
+export const stdio: Rule = (value) => {
+  if (typeof value !== 'object' || value === null || 'file' in value) return OUTPUT(value)
+  check(value, STDIO, 'stdio.')
+  return undefined
+}
+
+/** What `child_process.spawn` takes, the files that were opened for it, and what is to be read here. */
+export interface StdioPlan {
+  readonly stdio: ('inherit' | 'ignore' | 'pipe' | number)[]
+  readonly listeners: { readonly stdout?: LineListener; readonly stderr?: LineListener }
+  /** The child has its own descriptors now, or there is no child. */
+  closeFiles(): void
+}
+
+/** @throws What opening a file fails with. */
+export function planOf(option: StdioOption | undefined): StdioPlan {
+  const { stdin = 'ignore', stdout = 'inherit', stderr = 'inherit' } = optionsOf(option)
+  const files: number[] = []
+  const closeFiles = (): void => inSteps(...files.splice(0).map((fd) => () => closeSync(fd)))
+  const target = (output: OutputTarget): 'inherit' | 'ignore' | 'pipe' | number => {
+    if (typeof output === 'string') return output
+    if (typeof output === 'function') return 'pipe'
+    const fd = openSync(output.file, 'a')
+    files.push(fd)
+    return fd
+  }
+  try {
+    return {
+      stdio: [stdin, target(stdout), target(stderr)],
+      listeners: {
+        ...(typeof stdout === 'function' ? { stdout } : {}),
+        ...(typeof stderr === 'function' ? { stderr } : {}),
+      },
+      closeFiles,
+    }
+  } catch (error) {
+    closeFiles()
+    throw error
+  }
+}
+
+function optionsOf(option: StdioOption | undefined): StdioOptions {
+  if (option === undefined) return {}
+  if (typeof option === 'object' && !('file' in option)) return option
+  return { stdout: option, stderr: option, ...(option === 'pipe' || option === 'inherit' ? { stdin: option } : {}) }
+}
+
+/** A line is cut after so many characters, so that output without line ends does not fill the memory. */
+const LONGEST_LINE = 65_536
+const KEPT_LINES = 10
+const KEPT_LENGTH = 500
+
+/** Tells each line of a stream. */
+export function readLines(stream: Readable, listener: (line: string) => void): LineReader {
+  return new LineReader(stream, listener)
+}
+
+/** Reads a stream line by line. */
+export class LineReader {
+  /** The last lines, cut. */
+  readonly last: string[] = []
+  /** Resolves when the stream has ended, or was given up. */
+  readonly ended: Promise<void>
+  #rest = ''
+
+  constructor(stream: Readable, listener: (line: string) => void) {
+    const decoder = new StringDecoder('utf8')
+    const tell = (line: string): void => {
+      this.last.push(line.slice(0, KEPT_LENGTH))
+      if (this.last.length > KEPT_LINES) this.last.shift()
+      listener(line)
+    }
+    stream.on('data', (chunk: Buffer) => {
+      const lines = (this.#rest + decoder.write(chunk)).split('\n')
+      this.#rest = lines.pop() ?? ''
+      for (const line of lines) tell(line)
+      for (; this.#rest.length > LONGEST_LINE; this.#rest = this.#rest.slice(LONGEST_LINE))
+        tell(this.#rest.slice(0, LONGEST_LINE))
+    })
+    this.ended = new Promise((resolve) => {
+      stream.on('close', () => {
+        const line = this.#rest + decoder.end()
+        this.#rest = ''
+        if (line !== '') tell(line)
+        resolve()
+      })
+    })
+  }
+}
