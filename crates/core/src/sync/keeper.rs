@@ -12,7 +12,7 @@ use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use super::member::{Keep, Kept, Member, Visit};
+use super::member::{Kept, Member, Tell};
 use crate::error::{Error, Result};
 use crate::reactor::{Step, Thread, Watched};
 use crate::sys::epoll::Epoll;
@@ -43,11 +43,40 @@ impl Keeper {
             Keeper { member: Arc::downgrade(member), epoll: None, known: HashMap::new(), rests_at: None };
         let handle = member.handle.clone();
         let resident = handle.add_resident(keeper);
-        let visit = move |call: Visit| {
-            handle.visit(resident, |keeper: &mut Keeper, _| call(keeper));
+        let tell = move |what| {
+            handle.visit(resident, |keeper: &mut Keeper, _| keeper.told(what));
         };
         // It is empty: nobody else has the member yet.
-        let _ = member.keeper.set(Kept { token: resident.token(), visit: Box::new(visit) });
+        let _ = member.keeper.set(Kept { token: resident.token(), tell: Box::new(tell) });
+    }
+
+    fn told(&mut self, what: Tell) -> Step {
+        match what {
+            Tell::Look => return self.look(),
+            Tell::Rest => self.rests_at = Some(Instant::now() + LINGER),
+            Tell::Drop(member) => member.withdraw_record(),
+        }
+        Step::Again(self.deadline())
+    }
+
+    /// Watches every member, and finds those that are dead already.
+    fn look(&mut self) -> Step {
+        let Some(member) = self.member.upgrade() else { return Step::Finished };
+        if member.check().is_err() {
+            self.let_go();
+            return Step::Again(None);
+        }
+        let joins = u64::from(member.table.mapped.memory().joins()) << 1 | 1;
+        self.watch_all(&member);
+        // An error is the member's own by now: every wait ends with it.
+        let _ = member.look_for_dead(&member.table.mapped.memory().members());
+        member.kept.store(joins, Ordering::Relaxed);
+        // As in `rested`: the wait that this look is for may be over, and nobody told because nobody was watched yet.
+        fence(Ordering::SeqCst);
+        if !member.seat.is_waiting() {
+            self.rests_at.get_or_insert_with(|| Instant::now() + LINGER);
+        }
+        Step::Again(self.deadline())
     }
 
     fn watch_all(&mut self, member: &Member) {
@@ -98,6 +127,12 @@ impl Keeper {
         known.into_iter().for_each(|index| self.forget(index, epoll.as_ref()));
     }
 
+    fn deadline(&self) -> Option<Instant> {
+        let probes = self.known.values().any(|(_, pidfd)| pidfd.is_none());
+        let pass = probes.then(|| Instant::now() + PASS);
+        [pass, self.rests_at].into_iter().flatten().min()
+    }
+
     fn deaths(&mut self) -> Result<()> {
         let Some(epoll) = &self.epoll else { return Ok(()) };
         let mut ready = Vec::new();
@@ -117,40 +152,6 @@ impl Keeper {
         {
             epoll.forget(pidfd.as_fd());
         }
-    }
-}
-
-impl Keep for Keeper {
-    /// Watches every member, and finds those that are dead already.
-    fn look(&mut self) -> Step {
-        let Some(member) = self.member.upgrade() else { return Step::Finished };
-        if member.check().is_err() {
-            self.let_go();
-            return Step::Again(None);
-        }
-        let joins = u64::from(member.table.mapped.memory().joins()) << 1 | 1;
-        self.watch_all(&member);
-        // An error is the member's own by now: every wait ends with it.
-        let _ = member.look_for_dead(&member.table.mapped.memory().members());
-        member.kept.store(joins, Ordering::Relaxed);
-        // As in `rested`: the wait that this look is for may be over, and nobody told because nobody was watched yet.
-        fence(Ordering::SeqCst);
-        if !member.seat.is_waiting() {
-            self.rests_at.get_or_insert_with(|| Instant::now() + LINGER);
-        }
-        Step::Again(self.deadline())
-    }
-
-    /// A wait has ended.
-    fn rest(&mut self) -> Step {
-        self.rests_at = Some(Instant::now() + LINGER);
-        Step::Again(self.deadline())
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        let probes = self.known.values().any(|(_, pidfd)| pidfd.is_none());
-        let pass = probes.then(|| Instant::now() + PASS);
-        [pass, self.rests_at].into_iter().flatten().min()
     }
 }
 

@@ -16,7 +16,7 @@ use ringbell_ring::table::{Kind, Members, REQUESTS, Seat, member_lock_byte};
 use crate::bus::Announced;
 use crate::bus::arbiter::ArbiterFile;
 use crate::error::{Error, Result};
-use crate::reactor::{Handle, Step, Token};
+use crate::reactor::{Handle, Token};
 use crate::segment::OwnTable;
 use crate::sys::{futex, lock};
 
@@ -73,22 +73,19 @@ pub(crate) struct Member {
 /// The member's keeper on the bus thread.
 pub(super) struct Kept {
     pub(super) token: Token,
-    /// Runs something with it soon, on the bus thread.
-    pub(super) visit: Box<dyn Fn(Visit) + Send + Sync>,
+    /// Tells it something. It acts on that soon, on the bus thread.
+    pub(super) tell: Box<dyn Fn(Tell) + Send + Sync>,
 }
 
-/// What a member asks of its keeper.
-pub(super) trait Keep {
-    /// Watches every member, and finds those that are dead already.
-    fn look(&mut self) -> Step;
-    /// A wait has ended: it may let go of the others.
-    fn rest(&mut self) -> Step;
-    /// When it looks next.
-    fn deadline(&self) -> Option<Instant>;
+/// What a keeper is told.
+pub(super) enum Tell {
+    /// Somebody waits, and not all members are watched.
+    Look,
+    /// A wait has ended.
+    Rest,
+    /// Let go of this use of the member. One that was cut off withdraws its record first.
+    Drop(Arc<Member>),
 }
-
-/// What runs with a keeper.
-pub(super) type Visit = Box<dyn FnOnce(&mut dyn Keep) -> Step + Send>;
 
 /// Which of the member's places for requests are free.
 #[derive(Debug)]
@@ -252,7 +249,7 @@ impl Member {
             && !self.rests.swap(true, Ordering::Relaxed)
             && let Some(keeper) = self.keeper.get()
         {
-            (keeper.visit)(Box::new(|keeper| keeper.rest()));
+            (keeper.tell)(Tell::Rest);
         }
     }
 
@@ -305,20 +302,22 @@ impl Member {
         if self.kept.load(Ordering::Relaxed) != now
             && let Some(keeper) = self.keeper.get()
         {
-            (keeper.visit)(Box::new(|keeper| keeper.look()));
+            (keeper.tell)(Tell::Look);
         }
     }
 
     /// Lets go of the member on the bus thread, soon. One that was cut off withdraws its record there.
     pub(super) fn drop_later(self: Arc<Self>) {
-        let member = Arc::clone(&self);
-        let Some(keeper) = self.keeper.get() else { return };
-        (keeper.visit)(Box::new(move |keeper| {
-            if member.presence.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
-                drop(member.announced.lock().unwrap_or_else(PoisonError::into_inner).take());
-            }
-            Step::Again(keeper.deadline())
-        }));
+        if let Some(keeper) = self.keeper.get() {
+            (keeper.tell)(Tell::Drop(Arc::clone(&self)));
+        }
+    }
+
+    /// Withdraws the record if the member was cut off.
+    pub(super) fn withdraw_record(&self) {
+        if self.presence.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
+            drop(self.announced.lock().unwrap_or_else(PoisonError::into_inner).take());
+        }
     }
 }
 

@@ -127,9 +127,10 @@ fn the_last_sequence_that_there_is_belongs_to_no_value() {
     let place = Place::new();
     let (ours, theirs) = (place.bus(), place.bus());
     let mut state = state(&ours, 1);
-    state.set(b"value").unwrap();
+    state.set(b"first").unwrap();
+    state.set(b"second").unwrap();
     let words = Words::of(&record(&ours, 1));
-    // The second word of the batch.
+    // The second word of the batch. The one after it would be 0, as that of the first batch is.
     words.store(FRAMES + words.load(LAST) % words.capacity + 8, u64::MAX);
     let mut reader = reader(&theirs);
     fails(&mut reader);
