@@ -38,7 +38,10 @@ test('a server refuses while its member is not primary, and its record says so',
   const client = await bus.connect<unknown, unknown>('price', { codec: 'json', route: 'round-robin' })
   await until(() => client.connections.length === 2)
   const answers = [await codeOf(() => client.call(1)), await codeOf(() => client.call(1))]
-  t.deepEqual(new Set(answers), new Set(['ERR_RINGBELL_NOT_PRIMARY', undefined]))
+  t.deepEqual(
+    answers.filter((code) => code !== undefined),
+    ['ERR_RINGBELL_NOT_PRIMARY'],
+  )
   const error = (await client.call(1).catch((thrown: unknown) => thrown)) as Error | string
   const second = error === 'one' ? await client.call(1).catch((thrown: unknown) => thrown) : error
   t.like(second, { name: 'RemoteError', code: 'ERR_RINGBELL_NOT_PRIMARY', remoteCode: 'ERR_RINGBELL_NOT_PRIMARY' })

@@ -1,7 +1,7 @@
 /** The registry: a face of the bus, so the bus sees all of it, and it sees all of the bus. */
 import test from 'ava'
 import { Registry } from 'ringbell/supervise'
-import { codeOf, place } from '../../helpers/place.js'
+import { codeOf, place, until } from '../../helpers/place.js'
 
 test('what is registered is found by name, by prefix and in its domain', async (t) => {
   const at = place(t, { untidy: true })
@@ -25,7 +25,7 @@ test('what is registered is found by name, by prefix and in its domain', async (
   t.is(bus.services.find('price')?.id, found?.id)
   t.is(new Registry(other).find('price'), undefined)
   await entry.close()
-  t.is(registry.list().filter(({ name }) => name === 'price').length, 0)
+  await until(() => registry.list().every(({ name }) => name !== 'price'))
   t.is(typeof (await registry.gc()), 'object')
   t.is(await codeOf(() => registry.register('no name')), 'ERR_RINGBELL_INVALID_NAME')
   t.is(await codeOf(() => registry.register('price', { control: 5 as never })), 'ERR_RINGBELL_INVALID_OPTION')
