@@ -28,15 +28,14 @@ export async function tryPackage(tarballs, output) {
       NODE_OPTIONS: undefined,
     }
 
-    await must(npm(['pack', join(ROOT, 'node_modules/commander'), '--loglevel=error', '--pack-destination', home]), {
-      cwd: home,
-      ...io,
-    })
-    const { name, version } = readJson('package.json')
-    const dependencies = {
-      [name]: `file:${tarballs.root}`,
-      [`${name}-${platform()}`]: `file:${binary}`,
-      commander: `file:${join(home, `commander-${readJson('node_modules/commander/package.json').version}.tgz`)}`,
+    const { name, version, dependencies: needed } = readJson('package.json')
+    /** @type {Record<string, string>} */
+    const dependencies = { [name]: `file:${tarballs.root}`, [`${name}-${platform()}`]: `file:${binary}` }
+    for (const one of Object.keys(needed)) {
+      const packed = ['pack', join(ROOT, 'node_modules', one), '--loglevel=error', '--pack-destination', home]
+      await must(npm(packed), { cwd: home, ...io })
+      const file = `${one}-${readJson(`node_modules/${one}/package.json`).version}.tgz`
+      dependencies[one] = `file:${join(home, file)}`
     }
     const user = join(home, 'user')
     mkdirSync(user)
