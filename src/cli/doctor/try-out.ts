@@ -6,6 +6,7 @@
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { rm, rmdir } from 'node:fs/promises'
+import { join } from 'node:path'
 import { Bus, type Check, type Rung } from '../../index.js'
 import { onOwnBus } from './own-bus.js'
 
@@ -23,10 +24,13 @@ export interface Attempt {
 }
 
 export async function tryOut(path: string, signal: AbortSignal): Promise<Check[]> {
+  const domain = `doctor-${process.pid}`
   let bus: Bus
   try {
-    bus = await Bus.open({ path, domain: `doctor-${process.pid}` })
+    bus = await Bus.open({ path, domain })
   } catch (error) {
+    // It may have been made before it could not be opened.
+    await rmdir(join(path, domain)).catch(() => {})
     return [guest(error), ...(await onOwnBus((own) => passMessages(own, signal)))]
   }
   const folder = bus.path
