@@ -94,7 +94,7 @@ test.serial(
         continue
       }
       if (how === 3) {
-        // It is alive, and nobody passes it by: whoever may, kills it first.
+        // It is alive, and nobody passes it by: it must be killed first.
         await primary.stop()
         t.is(bus.claims.query('price').epoch, epoch)
       }

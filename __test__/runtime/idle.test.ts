@@ -20,7 +20,7 @@ function switches(pid: number): Record<string, string> {
   return Object.fromEntries(readdirSync(folder).map((thread) => [thread, counts(thread)]))
 }
 
-test.serial('whoever holds or waits makes no system call', async (t) => {
+test.serial('holders and waiters make no system call', async (t) => {
   t.timeout(PATIENCE_MS)
   const at = place(t, { untidy: true })
   const holds = peer(at, 'idle.mjs', ['hold'])

@@ -57,7 +57,7 @@ class Told {
   }
 }
 
-/** Kills whoever answers, `count` times. `caller` tells each first reply of another process, `replace` what follows a kill. */
+/** Kills the process that answers, `count` times. `caller` tells each first reply of another process, `replace` what follows a kill. */
 async function kills(context, count, caller, replace) {
   const deaths = new Told(path.join(context.programs, 'ringbell-claims'), ['deaths'])
   const samples = { kill: [], death: [] }

@@ -45,7 +45,7 @@ export async function run(context) {
   if (!context.has.ringbell) return cases
   const ways = WAYS.filter(([, kind]) => kind === 'ringbell' || context.has.lockfile)
   await lockers(context, 1, (window) => measure('no rival', 'ns', 'ns', inNode(ways, window)))
-  // Without waiting a lock is taken by whoever is quicker; that is no way to share it.
+  // Without waiting the quicker process takes a lock; that is no way to share it.
   const waiting = ways.filter(([name]) => name !== 'tryAcquire').map(([name, kind]) => [name, kind, 1])
   for (const count of counts)
     await lockers(context, count, (window) => measure(`${count} processes`, 'rate', '/s', inNode(waiting, window)))

@@ -28,7 +28,7 @@ export class Term {
     return shown('Term', membersOf(this, 'epoch', 'signal'), depth, options)
   }
 
-  /** @internal It is about to end: whoever acts for it must stop. */
+  /** @internal It is about to end: what acts for it must stop. */
   abort(reason: RingbellError): void {
     this.#abort.abort(reason)
   }

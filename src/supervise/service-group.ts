@@ -1,5 +1,5 @@
 /**
- * A service group as its manager sees it: places in which instances are kept up, and all members, whoever has started them.
+ * A service group as its manager sees it: places in which instances are kept up, and all members, also those that others have started.
  * Users hold this object.
  *
  * The manager elects nobody. Members contend for the claim of the group by themselves (src/group), so a failover needs no
@@ -39,7 +39,7 @@ import type { LineListener } from './stdio.js'
 export interface ServiceGroupEvents {
   /** An instance of this manager is ready. */
   ready: [instance: GroupInstance]
-  /** The group has a new primary, whoever has started it. */
+  /** The group has a new primary, which others may have started. */
   primary: [instance: GroupInstance]
   /** An instance of this manager has ended. */
   exit: [instance: GroupInstance, status: ExitStatus]
@@ -227,7 +227,7 @@ export class ServiceGroup extends Emitter<ServiceGroupEvents> implements AsyncDi
     const [manager, calls] = [this.#manager, this.#calls]
     this.#manager = undefined
     this.#calls = undefined
-    // Whoever reads them, or has asked for the stop, waits for the end of the answer.
+    // A caller that reads them, or has asked for the stop, waits for the end of the answer.
     this.logs.close()
     this.logs = new LogBook()
     await manager?.close({ grace: LAST_ANSWER })

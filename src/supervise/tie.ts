@@ -43,7 +43,7 @@ export class Tie {
     this.#pipe = pipe
     // The process itself keeps this one alive, as every child does.
     pipe.unref()
-    // Whoever closes the other end closes it with the group.
+    // A program that closes the other end closes it for its whole group.
     pipe.on('error', () => {})
     pipe.resume()
   }

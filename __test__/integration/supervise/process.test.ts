@@ -229,7 +229,7 @@ test('spawnAndWait fails at once when the process ends, and leaves none that is 
   const late = spawnAndWait(bus, { service: 'price', command: process.execPath, args, env, stdio: told, timeout: 3000 })
   t.is(await codeOf(() => late), 'ERR_RINGBELL_TIMEOUT')
   for (const pid of pids) t.false(runs(pid))
-  // Its record is no service any more, and goes with whoever cleans up.
+  // Its record is no service any more, and goes with the next cleaning.
   await until(async () => {
     await bus.gc()
     return at.files().length === 0

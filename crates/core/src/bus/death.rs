@@ -2,8 +2,8 @@
 //! cannot have one.
 //!
 //! Invariant: a pidfd only says when to look. The record's lock alone says whether its owner is dead. A pid is used
-//! only if the record comes from this boot and this pid namespace. All pidfds of the process take at most a quarter of the
-//! descriptor limit. The registry calls this module: a pidfd is in the registry's epoll, under its pid as number.
+//! only if the record comes from this boot and this pid namespace. None is opened here once the pidfds of the process take a
+//! quarter of the descriptor limit. The registry calls this module: a pidfd is in the registry's epoll, under its pid as number.
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::AsFd;

@@ -83,6 +83,8 @@ pub struct Member {
     metadata: Map<String, Value>,
     /// Requests for a step-down that were not answered yet.
     asked: Vec<Asked>,
+    /// The record does not say the role yet, because it could not be written.
+    untold: bool,
     last_beat: Option<Instant>,
     epoll: Epoll,
     bus: Bus,
@@ -108,6 +110,7 @@ impl Bus {
             group: GroupRecord::NEW,
             metadata: options.metadata,
             asked: Vec::new(),
+            untold: false,
             last_beat,
             epoll: Epoll::new()?,
             bus: self.clone(),
@@ -156,9 +159,13 @@ impl Member {
     ///
     /// # Errors
     ///
-    /// When the claim cannot be had, or a record cannot be written. The next call tries again.
+    /// When the claim cannot be had, or the record cannot be written. The next call tries again. No change is lost by that: it
+    /// was answered before.
     pub fn update(&mut self) -> Result<Option<Change>> {
         self.control.harvest()?;
+        if self.untold {
+            self.tell()?;
+        }
         let change = match self.contend()? {
             Some(change) => Some(change),
             None => self.answer()?,
@@ -203,9 +210,9 @@ impl Member {
     ///
     /// # Errors
     ///
-    /// When the record cannot be written. The claim is given back nevertheless.
+    /// When the record cannot be written: the claim is given back nevertheless. When the claim cannot be followed: then it stays, so
+    /// call this again.
     pub fn step_down(&mut self) -> Result<()> {
-        let epoch = self.group.epoch;
         let was = matches!(self.place, Place::Holds(_));
         let told = self.become_standby();
         if was {
@@ -213,7 +220,6 @@ impl Member {
                 true => Place::Yields(self.bus.claims().watch(&self.name)?, Instant::now() + YIELD),
                 false => Place::Asks(self.bus.claiming(&self.name, true)?),
             };
-            debug_assert!(epoch > 0, "a primary has an epoch");
             self.put(place)?;
         }
         self.answer_asked()?;
@@ -272,7 +278,8 @@ impl Member {
                 // The descriptor is that of the claim that was asked for, so it is watched already.
                 self.place = Place::Holds(claim);
                 self.group = GroupRecord::new(Role::Primary, epoch);
-                self.tell()?;
+                // If it fails, the next call tries again, and answers the error. The caller must hear of the change now.
+                let _ = self.tell();
                 Ok(Some(Change::Primary(epoch)))
             }
             Place::Holds(claim) => {
@@ -281,7 +288,8 @@ impl Member {
                 }
                 let asks = Place::Asks(self.bus.claiming(&self.name, true)?);
                 self.put(asks)?;
-                self.become_standby()?;
+                // As above.
+                let _ = self.become_standby();
                 Ok(Some(Change::Lost))
             }
             Place::Yields(watch, until) => {
@@ -327,7 +335,10 @@ impl Member {
     fn tell(&mut self) -> Result<()> {
         let mut metadata = self.metadata.clone();
         metadata.extend(self.status().metadata(self.last_beat.is_some()));
-        self.control.update(metadata)
+        self.untold = true;
+        self.control.update(metadata)?;
+        self.untold = false;
+        Ok(())
     }
 
     /// Answers managers. What they ask of the caller is told.

@@ -180,3 +180,29 @@ fn a_pattern_has_no_primary_and_fields_of_the_member_are_its_own() {
     let error = bus.join("price", MemberOptions::default().metadata(metadata)).unwrap_err();
     assert_eq!(error.code(), "ERR_RINGBELL_INVALID_OPTION");
 }
+
+/// The role of a primary takes more room than that of a member which never was one, so a record can be too large for it.
+#[test]
+fn a_change_is_told_also_if_the_record_cannot_say_it() {
+    let place = Place::new();
+    let bus = place.bus();
+    let with = |length: usize| {
+        let metadata = json!({ "filler": "x".repeat(length) }).as_object().cloned().unwrap();
+        bus.join("price", MemberOptions { metadata, ..MemberOptions::default() })
+    };
+    let (mut fits, mut exceeds) = (0, crate::record::MAX_RECORD);
+    while exceeds - fits > 1 {
+        let middle = usize::midpoint(fits, exceeds);
+        if with(middle).is_ok() { fits = middle } else { exceeds = middle }
+    }
+    let mut member = with(fits).unwrap();
+    let change = loop {
+        if let Some(change) = member.update().unwrap() {
+            break change;
+        }
+        std::thread::yield_now();
+    };
+    assert!(matches!(change, Change::Primary(_)) && member.is_primary());
+    member.update().unwrap_err();
+    assert!(member.is_primary(), "the term goes on");
+}

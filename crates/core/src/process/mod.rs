@@ -32,7 +32,7 @@ use crate::sys::proc::{self, State};
 /// assert!(process.signal(libc::SIGKILL)?);
 /// child.wait()?;
 /// assert!(!process.is_alive()?);
-/// assert!(!process.signal(libc::SIGKILL)?, "there is nobody left, whoever has its pid now");
+/// assert!(!process.signal(libc::SIGKILL)?, "another process may have its pid now, and gets no signal");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! Turns between processes: locks, semaphores, flags and sharded mutexes that survive the death of whoever held them.
+//! Turns between processes: locks, semaphores, flags and sharded mutexes that survive the death of their holder.
 //!
 //! A name is opened on a bus ([`Bus::lock`], [`Bus::semaphore`], [`Bus::flag`], [`Bus::sharded_mutex`], [`Bus::spin_lock`]).
 //! All processes that open it share one table in a sealed memfd (`ringbell_ring::table`), which lives as long as anybody

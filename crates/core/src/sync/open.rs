@@ -114,7 +114,7 @@ impl Opening<'_> {
         loop {
             let hold = self.turn(&arbiter, turn)?;
             let (table, presence) = self.table(&hold, shared)?;
-            // Both bytes are of the file that counts. Whoever comes later looks at the second one.
+            // Both bytes are of the file that counts. A process that comes later looks at the second one.
             if !(hold.file().is_current() && presence.is_current()) {
                 continue;
             }

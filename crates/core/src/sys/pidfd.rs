@@ -42,7 +42,7 @@ impl PidFd {
         Ok(PidFd { fd })
     }
 
-    /// The same for a caller that can do without it: all pidfds take at most a quarter of the descriptor limit.
+    /// The same for a caller that can do without it: none is opened once all pidfds take a quarter of the descriptor limit.
     ///
     /// # Errors
     /// As [`PidFd::open`], EMFILE beyond that quarter.

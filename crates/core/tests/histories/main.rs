@@ -234,7 +234,7 @@ fn round(
     wrong: Wrong,
 ) -> Result<Histories, String> {
     let bus = place.bus();
-    // Whoever dies: what was shared goes on.
+    // Also if one dies: what was shared goes on.
     let things = Things::open(&bus, name);
     let mut processes = 0;
     let mut start = || {
@@ -311,7 +311,7 @@ fn histories_with_killed_processes_are_linearizable() {
     );
 }
 
-/// Whoever does something wrong, is found.
+/// Each way to do something wrong is found.
 fn is_found(wrong: Wrong, what: &str) {
     let place = Place::watched(120);
     let mut random = Random(now());

@@ -92,7 +92,7 @@ fn switches(pid: Pid) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn whoever_holds_or_waits_makes_no_system_call() {
+fn holders_and_waiters_make_no_system_call() {
     let place = Place::watched(120);
     let mut roles = ["holder", "waiter"].map(|role| {
         let mut role = Role::start(role, &place.path, &[]);

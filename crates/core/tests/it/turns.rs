@@ -155,7 +155,7 @@ fn a_child_of_a_killed_holder_holds_nothing() {
 }
 
 #[test]
-fn whoever_comes_after_the_directory_was_lost_finds_the_same() {
+fn one_that_comes_after_the_directory_was_lost_finds_the_same() {
     let place = Place::new();
     let mut holder = Role::start("hold", &place.path, &[]);
     assert_eq!(holder.heard(), "held");

@@ -18,7 +18,7 @@ const FORGED: Fault = Fault::Corrupt("a member of this table changed a hold of a
 /// What was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Taken {
-    /// The last one that held the cell alone died while it did. Whoever takes it alone is told once; those that take it shared
+    /// The last one that held the cell alone died while it did. The first one that takes it alone is told; those that take it shared
     /// before are all told.
     pub abandoned: bool,
 }
