@@ -106,6 +106,8 @@ pub struct Consumer {
     barrier: Option<fn() -> bool>,
     /// How often in a row a look at `head` found a little at once.
     streak: Cell<u32>,
+    /// The message that [`newest`](Self::newest) has found.
+    latest: Option<newest::Found>,
 }
 
 impl Consumer {
@@ -379,6 +381,7 @@ impl Consumer {
     }
 
     fn corrupt(&mut self, what: &'static str) -> Fault {
+        self.latest = None;
         *self.fault.insert(Fault::Corrupt(what))
     }
 

@@ -26,12 +26,12 @@ pub(crate) fn light_fence() {
 }
 
 /// The atomics of `table`. In a model, a thread that uses them can be told to die before its n-th access. That is how
-/// a process dies between two steps: what it stored stays, and nothing follows.
+/// a process dies between two steps: what it stored stays, and nothing follows. Or it is told to stand still there.
 pub(crate) mod mortal {
     #[cfg(not(loom))]
     pub(crate) use super::{AtomicU32, AtomicU64};
     #[cfg(loom)]
-    pub use deadly::{AtomicU32, AtomicU64, Died, lives};
+    pub use deadly::{AtomicU32, AtomicU64, Died, lives, stands_still};
 
     #[cfg(loom)]
     mod deadly {
@@ -42,9 +42,15 @@ pub(crate) mod mortal {
 
         use loom::sync::atomic::Ordering;
 
+        enum Fate {
+            Dies,
+            /// This happens meanwhile.
+            StandsStill(Box<dyn FnOnce()>),
+        }
+
         loom::thread_local! {
-            /// How many accesses the thread still has.
-            static LIFE: Cell<Option<usize>> = Cell::new(None);
+            /// How many accesses the thread still has, and what follows.
+            static LIFE: Cell<Option<(usize, Fate)>> = Cell::new(None);
         }
 
         /// The thread has died.
@@ -53,7 +59,7 @@ pub(crate) mod mortal {
 
         /// Runs `call` until it ends, or until it has made so many accesses.
         pub fn lives<T>(accesses: usize, call: impl FnOnce() -> T) -> Result<T, Died> {
-            LIFE.with(|life| life.set(Some(accesses)));
+            LIFE.with(|life| life.set(Some((accesses, Fate::Dies))));
             let result = catch_unwind(AssertUnwindSafe(call));
             LIFE.with(|life| life.set(None));
             result.map_err(|payload| match payload.downcast::<Died>() {
@@ -62,18 +68,28 @@ pub(crate) mod mortal {
             })
         }
 
+        /// Runs `call`. After so many accesses, `meanwhile` runs first: what another thread does while this one stands still.
+        /// False: `call` ended before.
+        ///
+        /// loom tries every interleaving that it believes to matter. It remembers one access to each word. So it overlooks
+        /// a thread that reads a word, and then writes it, between two reads of another one.
+        pub fn stands_still(
+            accesses: usize,
+            meanwhile: impl FnOnce() + 'static,
+            call: impl FnOnce(),
+        ) -> bool {
+            LIFE.with(|life| life.set(Some((accesses, Fate::StandsStill(Box::new(meanwhile))))));
+            call();
+            LIFE.with(|life| life.take().is_none())
+        }
+
         fn step() {
-            let died = LIFE.with(|life| match life.get() {
-                Some(0) => true,
-                Some(left) => {
-                    life.set(Some(left - 1));
-                    false
-                }
-                None => false,
-            });
-            if died {
+            match LIFE.with(|life| life.take()) {
                 // Without the panic hook: this is no fault.
-                resume_unwind(Box::new(Died));
+                Some((0, Fate::Dies)) => resume_unwind(Box::new(Died)),
+                Some((0, Fate::StandsStill(meanwhile))) => meanwhile(),
+                Some((left, fate)) => LIFE.with(|life| life.set(Some((left - 1, fate)))),
+                None => {}
             }
         }
 

@@ -132,7 +132,10 @@ impl StateReader {
     /// overwrites every value while it is copied. `ERR_RINGBELL_CLOSED` in a forked child.
     #[inline]
     pub fn read(&mut self, target: &mut [u8]) -> Result<Option<(usize, Version)>> {
-        match self.read_or_needs(target)? {
+        if let Some(value) = self.read_again(target) {
+            return Ok(Some(value));
+        }
+        match self.read_anew(target)? {
             Reading::Value { length, version } => Ok(Some((length, version))),
             Reading::Nothing => Ok(None),
             Reading::Needs(length) => {
@@ -150,6 +153,27 @@ impl StateReader {
     /// As [`read`](Self::read).
     #[inline]
     pub fn read_or_needs(&mut self, target: &mut [u8]) -> Result<Reading> {
+        if let Some((length, version)) = self.read_again(target) {
+            return Ok(Reading::Value { length, version });
+        }
+        self.read_anew(target)
+    }
+
+    /// Copies the value that the last read found, if nothing has happened since. Most reads end here, so nothing else may be
+    /// done here.
+    #[inline]
+    fn read_again(&mut self, target: &mut [u8]) -> Option<(usize, Version)> {
+        if self.subscriber.has_news() {
+            return None;
+        }
+        let Writer { source, epoch, .. } = *self.writers.get(self.current?)?;
+        let (length, sequence) = self.subscriber.newest_again(source, target)?;
+        let version = Version { epoch, number: sequence.checked_add(1)? };
+        self.newest = Some(version);
+        Some((length, version))
+    }
+
+    fn read_anew(&mut self, target: &mut [u8]) -> Result<Reading> {
         self.keep_up()?;
         let Some(current) = self.current else { return Ok(self.read_kept(target)) };
         let Writer { source, epoch, .. } = self.writers[current];

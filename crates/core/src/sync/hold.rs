@@ -15,6 +15,14 @@ impl Member {
         if self.table.mapped.is_foreign() {
             return;
         }
+        // Mostly nobody waits for it. Then nobody is to be woken.
+        if want == Want::Exclusive && self.seat.unlock_unwanted(cell) {
+            return;
+        }
+        self.give_back_and_wake(cell, want);
+    }
+
+    fn give_back_and_wake(&self, cell: usize, want: Want) {
         let _ = self.with_unchecked(|seat, wakes| match want {
             Want::Exclusive => seat.unlock(cell, wakes),
             Want::Shared => seat.give_back(cell, 1, wakes),
@@ -32,7 +40,7 @@ impl Member {
         if self.table.mapped.is_foreign() {
             return;
         }
-        // As in `give_back`.
+        // What goes wrong is told by the next call.
         let _ = self.with_unchecked(|seat, wakes| seat.abandon(cell, wakes));
     }
 }

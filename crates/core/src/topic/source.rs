@@ -166,6 +166,7 @@ impl Source {
         &self.joined.reader
     }
 
+    #[inline]
     pub(super) fn reader_mut(&mut self) -> &mut Reader {
         &mut self.joined.reader
     }

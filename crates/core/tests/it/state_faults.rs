@@ -10,6 +10,7 @@ use ringbell::state::{Reading, State, StateNotice, StateOptions, StateReader, St
 use ringbell::topic::EndReason;
 
 /// Offsets in the data segment, as `docs/protocol.md` has them.
+const HEAD: u64 = 128;
 const LAST: u64 = 128 + 24;
 const FLOOR: u64 = 256;
 const FRAMES: u64 = 4096;
@@ -87,7 +88,7 @@ fn the_value_of_a_writer_that_broke_the_protocol_is_gone_and_no_older_one_takes_
         reader.read(&mut buffer).unwrap().is_some_and(|(length, _)| buffer[..length] == *b"second")
     });
     // No position.
-    Words::of(&record(&ours, 2)).store(LAST, 3);
+    Words::of(&record(&ours, 2)).store(HEAD, 3);
     fails(&mut reader);
     assert_eq!(reader.read(&mut buffer).unwrap(), None, "the state went back");
     assert_eq!(reader.next_or_needs(&mut buffer).unwrap(), Reading::Nothing);

@@ -122,6 +122,7 @@ impl Consumer {
             fault: None,
             barrier: data.needs_barriers().then_some(no_barrier),
             streak: Cell::new(0),
+            latest: None,
         })
     }
 
@@ -184,6 +185,7 @@ impl Consumer {
             fault: None,
             barrier: data.needs_barriers().then_some(no_barrier),
             streak: Cell::new(0),
+            latest: None,
         })
     }
 }

@@ -1,9 +1,10 @@
 //! Reading only the newest message, however many came before it. A state is read in this way.
 //!
 //! The reader loads `last`, then `head`, and walks from the one to the other: mostly that is the one batch at `last`. It
-//! copies the batch's last message, and believes the copy only if `floor` has not passed it meanwhile (I5, I14). So the
-//! writer never waits, a writer that died in the middle of a message leaves the one before it readable, and a reader starts
-//! again only when the writer has overwritten nearly the whole ring during one copy. `Reader` in the core calls this.
+//! copies the batch's last message, and believes the copy only if `floor` has not passed it meanwhile (I5, I14). As long as
+//! `head` stays the same, it copies that message again and looks at nothing else. So the writer never waits, a writer that
+//! died in the middle of a message leaves the one before it readable, and a reader starts again only when the writer has
+//! overwritten nearly the whole ring during one copy. `Reader` in the core calls this.
 
 use super::Consumer;
 use crate::frame::{BATCH_FIELDS, BATCH_OVERHEAD, Header, MESSAGE_OVERHEAD, padded};
@@ -19,7 +20,10 @@ const TRIES: usize = 64;
 const STEPS: usize = 16;
 
 /// Where the newest message lies, before it is known whether that was overwritten.
-struct Found {
+#[derive(Clone, Copy)]
+pub(super) struct Found {
+    /// The end of the batch: `head`, while this is the newest message.
+    end: u64,
     batch: u64,
     sequence: u64,
     time: u64,
@@ -46,6 +50,7 @@ impl Consumer {
     ///
     /// A [`Fault`], and the same one at every later call.
     pub fn newest(&mut self, target: &mut [u8]) -> Result<Newest, Fault> {
+        self.latest = None;
         self.check()?;
         for _ in 0..TRIES {
             // SYNC: pairs with the release of `last` in `Producer::publish`: the batch there is visible, and the load of
@@ -72,16 +77,11 @@ impl Consumer {
                     return Err(self.corrupt(what));
                 }
             };
-            let fits = found.payload <= target.len();
-            if fits {
-                let at = found.batch + (BATCH_OVERHEAD + MESSAGE_OVERHEAD) as u64;
-                self.copy_from(at, &mut target[..found.payload]);
-            }
-            if self.is_overwritten(found.batch) {
+            if !self.copy_whole(found, target) {
+                if found.payload > target.len() && !self.is_overwritten(found.batch) {
+                    return Ok(Newest::Needs(found.payload));
+                }
                 continue;
-            }
-            if !fits {
-                return Ok(Newest::Needs(found.payload));
             }
             let after = found.sequence.wrapping_add(1);
             if self.next_sequence.is_some_and(|next| after < next) {
@@ -93,9 +93,18 @@ impl Consumer {
                 self.received += 1;
             }
             self.next_sequence = Some(after);
+            self.latest = Some(found);
             return Ok(Newest::Message { length: found.payload, sequence: found.sequence, time: found.time });
         }
         Ok(Newest::Lapped)
+    }
+
+    /// Copies the message that [`newest`](Self::newest) found last to the start of `target`, if it is still the newest one.
+    /// Answers its length and sequence. `None`: call `newest`. Most reads of a state need no more than this.
+    #[inline]
+    pub fn newest_again(&self, target: &mut [u8]) -> Option<(usize, u64)> {
+        let found = self.latest.filter(|found| self.is_newest(*found))?;
+        self.copy_whole(found, target).then_some((found.payload, found.sequence))
     }
 
     /// Looks for the batch that ends at `head`, from the one at `last` on. Each word is loaded once.
@@ -119,12 +128,27 @@ impl Consumer {
                     if end == head && BATCH_FIELDS + padded(payload) == body =>
                 {
                     let (sequence, time) = (frames.load(batch + 8), frames.load(batch + 16));
-                    Look::Found(Found { batch, sequence, time, payload })
+                    Look::Found(Found { end, batch, sequence, time, payload })
                 }
                 _ => Look::Odd(batch, "the newest batch is not one message that ends at head"),
             };
         }
         Look::Late
+    }
+
+    /// Whether nothing was committed after it.
+    #[inline]
+    fn is_newest(&self, found: Found) -> bool {
+        // SYNC: pairs with the release of `head` in `Producer::publish`. The batch that ends there was visible before.
+        self.data.header().head.end.load(Ordering::Acquire) == found.end
+    }
+
+    /// Copies a message. False: the target is too short, or the message was overwritten meanwhile.
+    #[inline]
+    fn copy_whole(&self, found: Found, target: &mut [u8]) -> bool {
+        let Some(target) = target.get_mut(..found.payload) else { return false };
+        self.copy_from(found.batch + (BATCH_OVERHEAD + MESSAGE_OVERHEAD) as u64, target);
+        !self.is_overwritten(found.batch)
     }
 
     /// Whether what was loaded from `batch` on may have been overwritten by now.

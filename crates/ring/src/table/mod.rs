@@ -36,7 +36,7 @@ mod seat;
 mod words;
 
 #[cfg(loom)]
-pub use crate::sync::mortal::{Died, lives};
+pub use crate::sync::mortal::{Died, lives, stands_still};
 pub use layout::{TABLE_MAGIC, member_lock_byte, table_len};
 pub use members::Members;
 pub use memory::{Kind, Shape, TableMemory};

@@ -120,11 +120,17 @@ impl Seat {
     /// [`Fault`] when another member has taken it away.
     #[inline]
     pub fn unlock(&self, cell: usize, wakes: &mut Members) -> Result<(), Fault> {
-        let mine = Gate::FREE.owned_by(Owner::Member(self.member));
-        match self.table.change(cell, mine, Gate::FREE) {
-            Ok(()) => Ok(()),
-            Err(gate) => self.unlock_wanted(cell, gate, false, wakes),
+        match self.unlock_unwanted(cell) {
+            true => Ok(()),
+            false => self.unlock_wanted(cell, self.table.gate(cell), false, wakes),
         }
+    }
+
+    /// Gives a cell back that the member holds alone, if nobody wants it. False: call [`Seat::unlock`].
+    #[inline]
+    pub fn unlock_unwanted(&self, cell: usize) -> bool {
+        let mine = Gate::FREE.owned_by(Owner::Member(self.member));
+        self.table.change(cell, mine, Gate::FREE).is_ok()
     }
 
     /// The same for a holder that ends in the middle of its work: the next one is told, as after a death.

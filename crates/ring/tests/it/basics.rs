@@ -350,8 +350,12 @@ fn the_newest_message_is_read_again_and_again() {
         let length = (n % 9) as usize * 7;
         assert!(committed(producer.send(&vec![n as u8; length], n, &mut Everybody)));
         assert!(consumer.pending());
+        assert_eq!(consumer.newest_again(&mut target), None, "there is a newer one");
         for _ in 0..2 {
             assert_eq!(consumer.newest(&mut target), Ok(Newest::Message { length, sequence: n, time: n }));
+            assert_eq!(target[..length], vec![n as u8; length]);
+            target.fill(!n as u8);
+            assert_eq!(consumer.newest_again(&mut target), Some((length, n)));
             assert_eq!(target[..length], vec![n as u8; length]);
             assert!(!consumer.pending() && consumer.drained());
         }
@@ -367,6 +371,7 @@ fn the_newest_message_is_read_again_and_again() {
     assert!(consumer.pending(), "it was not read");
     let _ = producer.close();
     assert!(matches!(consumer.newest(&mut target), Ok(Newest::Message { length: 64, .. })));
+    assert_eq!(consumer.newest_again(&mut target[..63]), None, "it does not fit");
     assert!(consumer.ended());
 }
 

@@ -119,6 +119,7 @@ fn each_broken_rule_of_the_newest_message_is_a_fault() {
         let fault = consumer.newest(&mut target).expect_err(what);
         assert!(matches!(fault, Fault::Corrupt(_)), "{what}: {fault:?}");
         assert_eq!(consumer.newest(&mut target), Err(fault), "{what}: for good");
+        assert_eq!(consumer.newest_again(&mut target), None, "{what}: for good");
     }
 }
 
@@ -208,6 +209,7 @@ fn reading_survives_a_publisher_gone_mad() {
                             let _ = (consumer.acknowledge(), consumer.arm(), consumer.ended());
                             if turn % 5 == 0 {
                                 let _ = consumer.newest(&mut slab[..room]);
+                                let _ = consumer.newest_again(&mut slab[..room]);
                             }
                         }
                         let _ = consumer.leave();

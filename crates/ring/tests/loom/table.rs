@@ -6,7 +6,7 @@
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
-use ringbell_ring::table::{Died, Kind, Members, Seat, Shape, TableMemory, Want, lives};
+use ringbell_ring::table::{Died, Kind, Members, Seat, Shape, TableMemory, Want, lives, stands_still};
 
 /// More accesses than any of the lives below has.
 const LONG: usize = 400;
@@ -201,6 +201,51 @@ fn a_nudge_that_came_to_nothing_is_not_counted_on() {
         ring(&world.memory, &wakes);
         world.run_out(&[(seats[1], want, bell), (seats[2], want, third)]);
     });
+}
+
+/// One member gives back and stands still before its n-th access, for every n, while the waiter takes its turn and asks again,
+/// with the same place. The second request must not be taken for the first one (T1).
+#[test]
+fn one_stands_still_while_another_one_takes_turns() {
+    for (kind, permits, want) in models() {
+        for handed in [false, true] {
+            for n in 0..LONG {
+                let over = Note::default();
+                let seen = over.clone();
+                explore(0, move || {
+                    let world = World::new(kind, permits);
+                    let seats = [0, 1].map(|member| join(world.memory, member));
+                    let bell = world.memory.bell(1);
+                    let waiting = Want::Exclusive.of(kind, want);
+                    world.come_in(&seats[0], want);
+                    world.ask(&seats[1], waiting);
+                    // One that loses often is handed the lock.
+                    for _ in 0..if handed { 8 } else { 0 } {
+                        seats[1].insist(0, &mut Members::none()).unwrap();
+                    }
+                    let (other, waiter) = (world.clone(), seats[1]);
+                    let turns = move || {
+                        for _ in 0..2 {
+                            let mut wakes = Members::none();
+                            waiter.insist(0, &mut wakes).unwrap();
+                            ring(&other.memory, &wakes);
+                            if other.turn_if_granted(&waiter, waiting) {
+                                other.ask(&waiter, waiting);
+                            }
+                        }
+                    };
+                    if !stands_still(n, turns, || world.leave(&seats[0], want)) {
+                        seen.store(true);
+                    }
+                    world.run_out(&[(seats[1], waiting, bell)]);
+                });
+                if over.load() {
+                    break;
+                }
+                assert!(n + 1 < LONG, "it never gives back to the end");
+            }
+        }
+    }
 }
 
 /// A permit, or a shared hold, that its owner is just accepting is not free.

@@ -81,6 +81,15 @@ impl Reader {
         }
     }
 
+    /// As [`Consumer::newest_again`](ringbell_ring::Consumer::newest_again). A stream answers `None`.
+    #[inline]
+    pub(crate) fn newest_again(&mut self, target: &mut [u8]) -> Option<(usize, u64)> {
+        match self {
+            Reader::Ring(ring) => ring.consumer_mut().newest_again(target),
+            Reader::Stream(_) => None,
+        }
+    }
+
     /// Takes the next piece of the large message that a read has found.
     ///
     /// # Errors

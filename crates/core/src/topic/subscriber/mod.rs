@@ -175,6 +175,7 @@ impl Subscriber {
     }
 
     /// Where the source with this number is. `None` if it has ended.
+    #[inline]
     fn index_of(&self, number: u32) -> Option<usize> {
         self.sources.iter().position(|source| source.number == number)
     }

@@ -25,6 +25,17 @@ impl Subscriber {
         Ok(Some(self.sources[index].reader_mut().newest(target)))
     }
 
+    /// The same for the message that the last call found, while it is the newest one: its length and sequence.
+    /// `None`: call [`newest`](Self::newest).
+    #[inline]
+    pub(crate) fn newest_again(&mut self, source: u32, target: &mut [u8]) -> Option<(usize, u64)> {
+        if self.home.is_foreign() {
+            return None;
+        }
+        let index = self.index_of(source)?;
+        self.sources[index].reader_mut().newest_again(target)
+    }
+
     /// Takes what the bus thread has reported.
     ///
     /// # Errors
