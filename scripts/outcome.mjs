@@ -42,6 +42,30 @@ export function avaOutcome(text, code) {
   return judged({ passed: count(/^ *[✔√] /), failed, skipped: count(/^ *- \[(skip|todo)\] /) }, code)
 }
 
+/**
+ * The names of the tests that failed, by `cargo test`.
+ * @param {string} text
+ */
+export function cargoFailures(text) {
+  return [
+    ...new Set([...text.matchAll(/^test (\S+)(?: - should panic)? \.\.\. FAILED$/gm)].map(([, name = '']) => name)),
+  ]
+}
+
+/**
+ * The files of the tests that failed, by ava's reporter. It writes the path of a file before the title, with `›` for `/`,
+ * unless there was only one file.
+ * @param {string} text @param {(file: string) => boolean} isFile
+ */
+export function avaFailures(text, isFile) {
+  const titles = [...text.matchAll(/^ *(?:[✘×] \[fail\]:|◌|\( \)) (.*)$/gm)].map(([, title = '']) => title.split(' › '))
+  const files = titles.map((words) => {
+    const paths = words.map((_, index) => `__test__/${words.slice(0, index + 1).join('/')}.test.ts`)
+    return paths.find((path) => isFile(path))
+  })
+  return [...new Set(files.filter((file) => file !== undefined))]
+}
+
 /** A check: it passes or fails. @param {string} _text @param {number} code @returns {Outcome} */
 export function checkOutcome(_text, code) {
   return code === 0 ? { passed: 1, failed: 0, skipped: 0 } : { passed: 0, failed: 1, skipped: 0 }

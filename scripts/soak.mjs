@@ -6,6 +6,7 @@
  * them. The n-th failure needs hours of its own to try all: a shorter hunt has some of each scenario. Any failure
  * ends the run with exit code 1.
  */
+import { avaOutcome, cargoOutcome, checkOutcome } from './outcome.mjs'
 import { run, script, SILENCE } from './project.mjs'
 
 const seconds = Number(process.argv[2] ?? 3600)
@@ -42,7 +43,7 @@ const hunts = [
   },
   {
     name: 'kills of those who hold a lock or permits or wait for them',
-    command: cargoTest('it', 'sync::killed_at_random'),
+    command: cargoTest('it', 'sync::workers_killed_at_random'),
     env: { RINGBELL_KILLS: String(share * TURN_KILLS_A_SECOND) },
   },
   {
@@ -80,17 +81,28 @@ const hunts = [
   })),
 ]
 
+/** @param {string[]} command */
+function readerOf(command) {
+  if (command.includes('test')) return cargoOutcome
+  return command.some((word) => word.includes('/ava/')) ? avaOutcome : checkOutcome
+}
+
 await script(async () => {
   if (!(seconds > 0)) throw new Error('SECONDS is a number above 0')
   let failed = 0
   for (const { name, command, env } of hunts) {
     process.stdout.write(`\n${name}\n`)
+    let text = ''
     const code = await run(command, {
       env: env ?? {},
-      output: (chunk) => void process.stdout.write(chunk),
+      output: (chunk) => {
+        text += chunk
+        process.stdout.write(chunk)
+      },
       silence: SILENCE + share * 20_000,
     })
-    if (code === 0) continue
+    // A filter that fits no test any more ends with 0, too.
+    if (readerOf(command)(text, code).failed === 0) continue
     failed++
     process.stdout.write(`FAILED with exit code ${code}: ${command.join(' ')}\n`)
   }

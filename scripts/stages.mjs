@@ -5,13 +5,13 @@
  * stages share Cargo's target folder, so that nothing is built twice. loom has a folder of its own, because its flags
  * change every crate. Compiling and installing are steps of their own, without a watchdog.
  */
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { glibcProblems } from './check-glibc.mjs'
 import { readElf } from './elf.mjs'
 import { buildNative, nativeFile } from './native.mjs'
-import { avaOutcome, cargoOutcome, checkOutcome } from './outcome.mjs'
+import { avaFailures, avaOutcome, cargoFailures, cargoOutcome, checkOutcome } from './outcome.mjs'
 import { pack } from './pack.mjs'
 import { ROOT, TARGET } from './project.mjs'
 import {
@@ -26,6 +26,10 @@ import { tryPackage } from './try-package.mjs'
 
 /** @typedef {(text: string, code: number) => import('./outcome.mjs').Outcome} Reader */
 /**
+ * The command that runs the tests that failed once more, one at a time. `undefined`: the output does not name them.
+ * @typedef {(text: string) => string[] | undefined} Again
+ */
+/**
  * @typedef {object} Step
  * @property {string} name
  * @property {readonly string[]} [command]
@@ -33,6 +37,7 @@ import { tryPackage } from './try-package.mjs'
  * @property {Record<string, string | undefined>} [env]
  * @property {Reader} [read]
  * @property {string} [lane] it runs beside its neighbours of other lanes (lanes.mjs)
+ * @property {Again} [again]
  * @property {boolean} [hangs] it runs tests, which can hang: it has a watchdog (`SILENCE` in project.mjs)
  */
 /** @typedef {{ name: string, steps: () => Step[] }} Stage */
@@ -48,15 +53,37 @@ const check = (name, command, env = {}) => ({ name, command, env, read: checkOut
 const compiled = (flags, env) => check('compiled', ['cargo', 'test', ...flags, '--no-run'], env)
 /** @param {string} name @param {string[]} flags @param {Env} [env] @param {string[]} [only] @returns {Step} */
 const rustTests = (name, flags, env = {}, only = []) => {
-  const command = ['cargo', 'test', ...flags, '--no-fail-fast', ...(only.length > 0 ? ['--', ...only] : [])]
-  return { name, command, env: { ...CROWDED, ...env }, read: cargoOutcome, hangs: true }
+  const test = ['cargo', 'test', ...flags, '--no-fail-fast']
+  const command = [...test, ...(only.length > 0 ? ['--', ...only] : [])]
+  /** @type {Again} */
+  const again = (text) => {
+    const failed = cargoFailures(text)
+    return failed.length > 0 ? [...test, '--', '--test-threads=1', '--exact', ...failed] : undefined
+  }
+  return { name, command, env: { ...CROWDED, ...env }, read: cargoOutcome, again, hangs: true }
 }
 /** @param {string} name @param {string[]} files @param {Env} [env] @returns {Step} */
-const nodeTests = (name, files, env = {}) => ({ name, command: [...AVA, ...files], env, read: avaOutcome, hangs: true })
+const nodeTests = (name, files, env = {}) => {
+  /** @type {Again} */
+  const again = (text) => {
+    const named = avaFailures(text, (file) => existsSync(join(ROOT, file)))
+    const failed = named.length > 0 ? named : files
+    return failed.length > 0 ? [...AVA, '--concurrency=1', ...failed] : undefined
+  }
+  return { name, command: [...AVA, ...files], env, read: avaOutcome, again, hangs: true }
+}
 /** @param {string} lane @param {Step[]} steps @returns {Step[]} */
 const inLane = (lane, steps) => steps.map((step) => ({ ...step, lane }))
 /** The same under a table of oldsys. @param {string} table @param {Step} step @returns {Step} */
-const under = (table, step) => ({ ...step, command: [oldsys, table, ...(step.command ?? [])] })
+const under = (table, step) => {
+  const { command = [], again } = step
+  /** @type {Again} */
+  const both = (text) => {
+    const inner = again?.(text)
+    return inner && [oldsys, table, ...inner]
+  }
+  return { ...step, command: [oldsys, table, ...command], again: both }
+}
 const oldsys = join(TARGET, 'debug/oldsys')
 
 /** The suite that every rung must pass, on Node's side. ava fails if the pattern finds no file. */

@@ -1,6 +1,6 @@
 /** Reading what tools print: sums, and that silence or a bad end is never a success. */
 import test from 'ava'
-import { avaOutcome, cargoOutcome, checkOutcome } from '../../scripts/outcome.mjs'
+import { avaFailures, avaOutcome, cargoFailures, cargoOutcome, checkOutcome } from '../../scripts/outcome.mjs'
 
 const CARGO = `
 test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.05s
@@ -46,4 +46,33 @@ test('a bad end without a failed test is a failure', (t) => {
 test('a suite that ran nothing is a failure', (t) => {
   t.is(cargoOutcome('test result: ok. 0 passed; 0 failed; 0 ignored;', 0).failed, 1)
   t.is(avaOutcome('', 0).failed, 1)
+})
+
+test('cargo: the names of the tests that failed', (t) => {
+  const text = `
+test bus::a ... ok
+test bus::b ... FAILED
+test c - should panic ... FAILED
+test crates/core/src/lib.rs - (line 3) ... FAILED
+
+failures:
+    bus::b
+`
+  t.deepEqual(cargoFailures(text), ['bus::b', 'c'])
+  t.deepEqual(cargoFailures('test a ... ok'), [])
+})
+
+test('ava: the files of the tests that failed or had not ended', (t) => {
+  const text = `
+  ✔ unit › d › d
+  ✘ [fail]: unit › bus › a title › with an arrow Test timeout exceeded
+  ✘ [fail]: unit › bus › another
+  ◌ fault › x › e
+  ✘ [fail]: a title alone
+`
+  const files = ['__test__/unit/bus.test.ts', '__test__/fault/x.test.ts', '__test__/unit/d.test.ts']
+  t.deepEqual(
+    avaFailures(text, (file) => files.includes(file)),
+    files.slice(0, 2),
+  )
 })
