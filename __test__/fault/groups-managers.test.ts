@@ -23,9 +23,7 @@ async function keeper(at: Place): Promise<Child> {
 }
 
 const whole = (group: ServiceGroup): boolean =>
-  group.instances.length === 4 &&
-  group.instances.every(({ role }) => role !== undefined) &&
-  group.primary !== undefined
+  group.instances.length === 4 && group.instances.every(({ role }) => role !== undefined) && group.primary !== undefined
 
 test.serial('with two managers no epoch has two primaries, whatever happens to them', async (t) => {
   const at = place(t)

@@ -56,7 +56,8 @@ export function figures(callers: readonly Caller[], kills: readonly { epoch: num
   const first = ({ epoch, at }: { epoch: number; at: number }): number =>
     Math.min(...callers.map((caller) => (caller.answerers.find((one) => one.epoch > epoch)?.at ?? Infinity) - at))
   const times = kills.map(first).sort((a, b) => a - b)
-  const share = (part: number): string => `${times[Math.min(times.length - 1, Math.floor(times.length * part))]?.toFixed(1)} ms`
+  const share = (part: number): string =>
+    `${times[Math.min(times.length - 1, Math.floor(times.length * part))]?.toFixed(1)} ms`
   const answers = callers.reduce((sum, caller) => sum + caller.answers, 0)
   const failures = callers.reduce((sum, caller) => sum + caller.failures.length, 0)
   return `${kills.length} kills, from SIGKILL to the next answer: median ${share(0.5)}, p99 ${share(0.99)}, at most ${share(1)}; ${answers} answers, ${failures} calls with an unknown outcome`

@@ -163,7 +163,7 @@ test('members that begin together open one socket, and leave no descriptor', asy
   const at = place(t)
   const bus = await at.bus()
   const sockets = (): number => readdirSync('/proc/self/fd').length
-  await bus.claims.query('price')
+  bus.claims.query('price')
   const buses = [await at.bus(), await at.bus(), await at.bus(), await at.bus()]
   const before = sockets()
   const all = await Promise.all(buses.map((one, index) => instance(one, String(index))))

@@ -34,7 +34,15 @@ async function restarts(context, count, quiet) {
     const { quiet: before, restart, failures, codes } = await caller.next('quiet')
     for (const [code, times] of Object.entries(codes)) context.say(`  ${times} × ${code}`)
     const ratio = restart.p99 / before.p99
-    return { ...restart, quietP50: before.p50, quietP99: before.p99, ratio, failures, restarts: count, took: took * 1e6 }
+    return {
+      ...restart,
+      quietP50: before.p50,
+      quietP99: before.p99,
+      ratio,
+      failures,
+      restarts: count,
+      took: took * 1e6,
+    }
   } finally {
     await Promise.all(programs.map((one) => one.end()))
     rmSync(dir, { recursive: true, force: true })

@@ -64,7 +64,9 @@ export async function answer(
   request: unknown,
   connection: Connection<unknown>,
 ): Promise<MemberStatus> {
-  const { method, grace, address } = (typeof request === 'object' && request !== null ? request : {}) as Partial<ControlRequest>
+  const { method, grace, address } = (
+    typeof request === 'object' && request !== null ? request : {}
+  ) as Partial<ControlRequest>
   if (method === 'stepDown') await member.stepDown({ grace })
   else if (method === 'drain') await member.drain({ grace })
   else if (method === 'socket') await member.sockets.give(address, connection)

@@ -1,7 +1,18 @@
 /** The options of members of a service group. All of them are checked here. */
 import type { Access } from '../bus/options.js'
 import { Server } from 'node:net'
-import { anything, check, duration, integer, LONGEST_MS, oneOf, plainObject, text, type Rule, type Rules } from '../check.js'
+import {
+  anything,
+  check,
+  duration,
+  integer,
+  LONGEST_MS,
+  oneOf,
+  plainObject,
+  text,
+  type Rule,
+  type Rules,
+} from '../check.js'
 import { invalid } from '../invalid.js'
 import { RingbellError } from '../errors.js'
 import type { Term } from './term.js'

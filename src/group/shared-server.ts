@@ -20,7 +20,7 @@ export interface SharedServerParts {
   readonly always: boolean
   readonly path: string | undefined
   /** Gives the socket up. */
-  closed(): void
+  readonly closed: () => void
 }
 
 /** A server that takes turns with those of the other members; `member.listen()` makes it. */

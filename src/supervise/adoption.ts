@@ -38,7 +38,10 @@ export function orphansIn(roster: Roster, most: number): Orphans {
   return { processes, managers }
 }
 
-function orphan(service: Service, living: ReadonlySet<string>): { process: ProcessHandle; manager: string } | undefined {
+function orphan(
+  service: Service,
+  living: ReadonlySet<string>,
+): { process: ProcessHandle; manager: string } | undefined {
   const { role, manager: known, draining } = memberInfo(service)
   if (draining || (role !== undefined && (known === undefined || living.has(known)))) return undefined
   const process = openProcess(service)

@@ -93,9 +93,7 @@ export class Checks {
         signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true }),
       )
       const check =
-        health === 'connect'
-          ? this.#host.reach(instance, this.#timeout)
-          : health(this.#host.snapshot(instance), signal)
+        health === 'connect' ? this.#host.reach(instance, this.#timeout) : health(this.#host.snapshot(instance), signal)
       const well = await Promise.race([check, given])
       if (well === false)
         throw new RingbellError('ERR_RINGBELL_TIMEOUT', `Process ${instance.process.pid} is not well.`)

@@ -5,7 +5,7 @@ import test from 'ava'
 import type { Bus } from 'ringbell'
 import type { ServiceGroup } from 'ringbell/supervise'
 import { groupOf } from '../../helpers/groups.js'
-import { place, until } from '../../helpers/place.js'
+import { type Place, place, until } from '../../helpers/place.js'
 
 /** Everything that is done over and over while the group is restarted. */
 class Load {
@@ -13,6 +13,10 @@ class Load {
   readonly failures: unknown[] = []
   #going = true
   readonly #loops: Promise<void>[] = []
+
+  constructor(at: Place) {
+    at.onEnd(() => this.end())
+  }
 
   add(work: () => Promise<unknown>): void {
     this.#loops.push(this.#repeat(work))
@@ -58,7 +62,7 @@ test('calls that nobody makes twice all succeed', async (t) => {
   const at = place(t)
   const group = groupOf(at, await at.bus(), 'member', { replicas: 3 })
   await group.start()
-  const load = new Load()
+  const load = new Load(at)
   for (let clients = 0; clients < 2; clients++) {
     const call = await caller(await at.bus())
     for (let calls = 0; calls < 8; calls++) load.add(call)
@@ -110,7 +114,7 @@ test('a web server hands its socket to its successor, and refuses no connection'
   const group = groupOf(at, bus, 'http', { minUptime: 0, stdio: undefined, output })
   await group.start()
   await until(() => port > 0)
-  const load = new Load()
+  const load = new Load(at)
   for (let clients = 0; clients < 4; clients++) load.add(() => request(port))
   await load.goesOn()
   t.true(await restarted(group))

@@ -103,8 +103,19 @@ function row(instance: GroupInstance, now: Reading, before: Reading | undefined)
 }
 
 function table(rows: readonly Row[], paint: Paint): string[] {
-  const head = ['SERVICE', 'INSTANCE', 'STATE', 'EPOCH', 'PID', 'UPTIME', 'CPU', 'MEMORY', 'RESTARTS', 'MESSAGES/S', 'BACKLOG']
-    .map((one) => paint('dim', one))
+  const head = [
+    'SERVICE',
+    'INSTANCE',
+    'STATE',
+    'EPOCH',
+    'PID',
+    'UPTIME',
+    'CPU',
+    'MEMORY',
+    'RESTARTS',
+    'MESSAGES/S',
+    'BACKLOG',
+  ].map((one) => paint('dim', one))
   const lines = rows.map(({ instance: one, cpu, memory, rate, subscribers }) => [
     one.service,
     one.instance,

@@ -67,7 +67,8 @@ impl Listener {
             });
         }
         let socket = duplicate_of(socket.as_fd())?;
-        let port = TcpListener::from(duplicate_of(socket.as_fd())?).local_addr().ok().map(|address| address.port());
+        let port =
+            TcpListener::from(duplicate_of(socket.as_fd())?).local_addr().ok().map(|address| address.port());
         Ok(Listener { socket, port })
     }
 
@@ -92,7 +93,9 @@ impl AsFd for Listener {
 }
 
 fn duplicate_of(socket: BorrowedFd<'_>) -> Result<OwnedFd> {
-    socket.try_clone_to_owned().map_err(|error| failed("fcntl", &error, "cannot duplicate a socket".to_owned()))
+    socket
+        .try_clone_to_owned()
+        .map_err(|error| failed("fcntl", &error, "cannot duplicate a socket".to_owned()))
 }
 
 fn failed(syscall: &'static str, error: &std::io::Error, hint: String) -> Error {
