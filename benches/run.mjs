@@ -26,6 +26,7 @@ const scenarios = [
   'registry',
   'claims',
   'failover',
+  'rolling-restart',
   'state',
   'locks',
   'memory',

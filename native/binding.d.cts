@@ -275,6 +275,22 @@ export declare class NativeKeyedState {
   close(): void
 }
 
+/** A socket that listens. */
+export declare class NativeListener {
+  /** Listens on a TCP port of an IP address. */
+  static tcp(address: string, port: number): NativeListener
+  /** Listens on a Unix socket. */
+  static unix(path: string): NativeListener
+  /** A duplicate of a socket that listens. */
+  static copyOf(fd: number): NativeListener
+  /** Its TCP port, or 0. */
+  get port(): number
+  /** A descriptor of the same socket, which belongs to the caller. */
+  duplicate(): number
+  /** Lets it go. */
+  close(): void
+}
+
 /** The poller as JS sees it; one per environment is enough. */
 export declare class NativePoller {
   /**

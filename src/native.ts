@@ -21,6 +21,7 @@ export type {
   NativeChannelHot,
   NativeClaim,
   NativeClaimWatch,
+  NativeListener,
   NativePoller,
   NativeProcess,
   NativePublisher,

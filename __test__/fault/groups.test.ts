@@ -3,7 +3,7 @@
  * one process at a time is primary, and none answers in an epoch of another one. `RINGBELL_TEST_FAILOVERS` makes a hunt of it.
  */
 import test from 'ava'
-import type { Bus } from 'ringbell'
+import { type Answer, answerers, Caller, figures, primaries } from '../helpers/callers.js'
 import { PATIENCE_MS } from '../helpers/patience.js'
 import { type Peer, peer } from '../helpers/peer.js'
 import { type Place, place, until } from '../helpers/place.js'
@@ -11,47 +11,10 @@ import { type Place, place, until } from '../helpers/place.js'
 const FAILOVERS = Number(process.env['RINGBELL_TEST_FAILOVERS'] ?? 20)
 const CLIENTS = 3
 
-interface Answer {
-  readonly number: number
-  readonly pid: number
-  readonly epoch: number
-}
-
-/** Calls one after the other until it is stopped. */
-class Caller {
-  readonly answers: Answer[] = []
-  readonly failures: string[] = []
-  going = true
-
-  async run(bus: Bus, idempotent: boolean): Promise<void> {
-    const client = await bus.connect<{ number: number }, Answer>('price', { codec: 'json', route: 'primary' })
-    for (let number = 0; this.going; number++) {
-      try {
-        const answer = await client.call({ number }, { idempotent })
-        if (answer.number !== number) throw new Error(`${answer.number} is the answer to ${number}`)
-        this.answers.push(answer)
-      } catch (error) {
-        const { code } = error as { code?: string }
-        if (code === undefined) throw error
-        this.failures.push(code)
-      }
-    }
-    await client.close()
-  }
-}
-
 async function start(at: Place, replicas: number): Promise<Peer[]> {
   const peers = Array.from({ length: replicas }, () => peer(at, 'member.mjs', ['price']))
   await Promise.all(peers.map((one) => one.tells('ready')))
   return peers
-}
-
-/** Who answers in which epoch: never two. */
-function answerers(callers: readonly Caller[]): Map<number, Set<number>> {
-  const pids = new Map<number, Set<number>>()
-  for (const { answers } of callers)
-    for (const { epoch, pid } of answers) pids.set(epoch, (pids.get(epoch) ?? new Set()).add(pid))
-  return pids
 }
 
 test.serial(
@@ -70,21 +33,21 @@ test.serial(
       codec: 'json',
       route: 'primary',
     })
-    const heard: { epoch: number; tick: number }[] = []
-    const listening = subscriber.listen((message) => void heard.push(message.value))
-    // The observer: who holds the claim, as others see it.
-    const holders: { epoch: number; pid: number }[] = []
-    const watch = bus.claims.watch('price')
-    const observer = (async () => {
-      for await (const { epoch, holder } of watch) if (holder !== undefined) holders.push({ epoch, pid: holder.pid })
-    })()
+    // A term's messages come after those of the term before, and none of them is missing in between.
+    const heard = { epoch: 0, tick: 0, messages: 0, wrong: [] as string[] }
+    const listening = subscriber.listen(({ value: { epoch, tick } }) => {
+      const right = epoch === heard.epoch ? tick === heard.tick + 1 : epoch > heard.epoch
+      if (!right) heard.wrong.push(`${tick} of ${epoch} after ${heard.tick} of ${heard.epoch}`)
+      Object.assign(heard, { epoch, tick, messages: heard.messages + 1 })
+    })
+    const observer = primaries(bus)
+    const kills: { epoch: number; at: number }[] = []
     for (let round = 0; round < FAILOVERS; round++) {
       const { holder, epoch } = await until(() => {
         const state = bus.claims.query('price')
         return state.holder !== undefined && state
       })
-      const answered = (): boolean => callers.every(({ answers }) => (answers.at(-1)?.epoch ?? 0) >= epoch)
-      await Promise.race([until(answered), broken])
+      await Promise.race([until(() => callers.every((caller) => caller.epoch >= epoch)), broken])
       const primary = peers.find(({ pid }) => pid === holder?.pid)
       if (primary === undefined) throw new Error(`${holder?.pid} holds the claim, and is none of ours`)
       const how = round % 5
@@ -98,6 +61,7 @@ test.serial(
         await primary.stop()
         t.is(bus.claims.query('price').epoch, epoch)
       }
+      kills.push({ epoch, at: performance.now() })
       primary.kill()
       t.is((await primary.end).signal, 'SIGKILL')
       const successor = peer(at, 'member.mjs', ['price'])
@@ -105,11 +69,11 @@ test.serial(
       await successor.tells('ready')
     }
     const last = bus.claims.query('price').epoch
-    await until(() => callers.every(({ answers }) => (answers.at(-1)?.epoch ?? 0) >= last))
+    await until(() => callers.every((caller) => caller.epoch >= last))
     for (const caller of callers) caller.going = false
     await broken
-    await watch.return()
-    await observer
+    const holders = await observer.end()
+    t.log(figures(callers, kills))
     // Idempotent calls are never lost. The others end as unknown, and only if they were with a primary that was killed.
     for (const [index, { failures }] of callers.entries()) {
       t.deepEqual(index % 2 === 0 ? failures : failures.filter((code) => code !== 'ERR_RINGBELL_OUTCOME_UNKNOWN'), [])
@@ -121,22 +85,16 @@ test.serial(
       epochs,
       [...epochs].sort((a, b) => a - b),
     )
-    for (const { epoch, pid } of holders)
-      t.deepEqual(new Set(holders.filter((one) => one.epoch === epoch).map((one) => one.pid)), new Set([pid]))
+    t.is(new Set(epochs).size, new Set(holders.map(({ epoch, pid }) => `${epoch} ${pid}`)).size)
     t.true(new Set(epochs).size > FAILOVERS / 2)
     // The answers of one caller never go back to an earlier epoch.
-    for (const { answers } of callers)
-      for (const [index, { epoch }] of answers.entries()) t.true(epoch >= (answers[index - 1]?.epoch ?? 0))
+    for (const caller of callers)
+      for (const [index, { epoch }] of caller.answerers.entries())
+        t.true(epoch >= (caller.answerers[index - 1]?.epoch ?? 0))
     listening.stop()
     await listening.finished
-    // A term's messages come after those of the term before, and none of them is missing in between.
-    for (const [index, { epoch, tick }] of heard.entries()) {
-      const before = heard[index - 1]
-      if (before === undefined) continue
-      t.true(epoch >= before.epoch)
-      if (epoch === before.epoch) t.is(tick, before.tick + 1)
-    }
-    t.true(heard.length > 0)
+    t.deepEqual(heard.wrong, [])
+    t.true(heard.messages > 0)
     await Promise.all(peers.map((one) => one.ended()))
     await until(() => at.files().length === 0)
   },

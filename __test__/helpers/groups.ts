@@ -7,7 +7,7 @@ import type { Place } from './place.js'
 export const WORKER = fileURLToPath(new URL('../fixtures/supervise/worker.mjs', import.meta.url))
 
 /** What a worker does. */
-export type Mode = 'member' | 'serve' | 'leave' | 'silent' | 'crash' | 'deaf' | 'mute'
+export type Mode = 'member' | 'serve' | 'leave' | 'silent' | 'crash' | 'deaf' | 'mute' | 'ticks' | 'http'
 
 /** A group of workers, which is stopped before the place looks what was left behind. */
 export function groupOf(at: Place, bus: Bus, mode: Mode, options: Partial<ServiceGroupOptions> = {}): ServiceGroup {

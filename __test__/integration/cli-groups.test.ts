@@ -85,14 +85,18 @@ test('other terminals read the output, replace the instances, and stop them', as
   t.true(restarted.every(({ pid, restarts }) => restarts === 1 && !before.some((old) => old.pid === pid)))
   for (const { pid } of restarted) await following.shows(`member ${pid}`)
   const top = await stage.run(['top', 'price', '-n', '2', '-i', '10ms', '--json'])
-  const used = values<Row & { cpu: number | null; memory: number }>(top.stdout)
+  const used = values<Row & { cpu: number | null; memory: number; rate: number | null }>(top.stdout)
   t.is(used.length, 4)
   t.true(used.every(({ memory }) => memory > 2 ** 20))
   t.deepEqual(
     used.map(({ cpu }) => cpu !== null),
     [false, false, true, true],
   )
-  t.regex((await stage.run(['top', '-n', '1'])).stdout.toString(), /^SERVICE .* MEMORY .*\nprice /)
+  t.deepEqual(
+    used.map(({ rate }) => rate),
+    [null, null, 0, 0],
+  )
+  t.regex((await stage.run(['top', '-n', '1'])).stdout.toString(), /^SERVICE .* MEMORY .* BACKLOG\nprice /)
   const [first] = await rows(stage, (found) => found[0]?.role !== null && settled(2)(found))
   const failover = values<Row>((await stage.run(['restart', '--failover', 'price', '--json'])).stdout)
   t.is(failover.length, 2)

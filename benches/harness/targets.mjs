@@ -66,6 +66,13 @@ const failoverTargets = [
     },
   ],
   [
+    'all replicas are replaced, and no call fails',
+    (r) => {
+      const figure = (metric) => absolute(r, 'rolling-restart', '10,000 calls/s', '4 replicas', metric)
+      return [never('failed calls', 0, figure('failures')), atMost('p99', 5, figure('ratio'), 'of the quiet p99', '×')]
+    },
+  ],
+  [
     'a killed primary, beside managers that restart it',
     (r) =>
       ['pm2', 'node:cluster'].map((name) =>

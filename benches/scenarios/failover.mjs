@@ -6,8 +6,8 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
 import path from 'node:path'
-import { createInterface } from 'node:readline'
 import { alternate } from '../harness/rounds.mjs'
+import { Told } from '../harness/told.mjs'
 
 const REPLICAS = [3, 4, 8, 16]
 const node = (context, name) => path.join(context.benches, 'node', name)
@@ -26,34 +26,6 @@ function figures({ kill, death }, counts) {
     killP99: at(since, 0.99),
     samples: since.length,
     ...counts,
-  }
-}
-
-/** A program that tells what it does by lines of JSON. */
-class Told {
-  #lines
-  constructor(command, words, options) {
-    this.process = spawn(command, words, { stdio: ['pipe', 'pipe', 'inherit'], ...options })
-    this.#lines = createInterface({ input: this.process.stdout })[Symbol.asyncIterator]()
-  }
-
-  async next(what) {
-    for (;;) {
-      const { value, done } = await this.#lines.next()
-      if (done) throw new Error(`a program ended before it told ${what}`)
-      const told = JSON.parse(value)
-      if (what in told) return told
-    }
-  }
-
-  say(text) {
-    this.process.stdin.write(`${text}\n`)
-  }
-
-  async end() {
-    if (this.process.exitCode !== null || this.process.signalCode !== null) return
-    this.process.kill('SIGKILL')
-    await once(this.process, 'exit')
   }
 }
 

@@ -4,6 +4,7 @@
  * endpoint needs it.
  */
 import { Client } from '../channel/client.js'
+import type { Connection } from '../channel/connection.js'
 import { askForCounters, type ServiceCounters } from '../channel/counters.js'
 import type { AnyHandler } from '../channel/handling.js'
 import {
@@ -26,7 +27,7 @@ import {
 import { Queue } from '../channel/queue.js'
 import { type Handler, Server } from '../channel/server.js'
 import { Worker, type WorkHandler } from '../channel/worker.js'
-import { controlName, type ControlRequest } from '../group/control.js'
+import { controlName, type ControlRequest, listenName } from '../group/control.js'
 import { Member } from '../group/member.js'
 import { checkJoin, type JoinOptions } from '../group/options.js'
 import { invalid } from '../invalid.js'
@@ -73,7 +74,6 @@ import { Claims } from './claims.js'
 import { checkName, checkText } from './names.js'
 import { announceJson, type AnnounceOptions, busJson, type BusOptions, checkWaitFor } from './options.js'
 import type { Doctor, GcReport } from './reports.js'
-import type { Service } from './service.js'
 import { Services, type WaitForOptions } from './services.js'
 
 interface Closable {
@@ -618,19 +618,21 @@ export class Bus implements AsyncDisposable {
     // A name that cannot be claimed is refused now. Later errors are events.
     checkName(control)
     this.claims.query(group)
-    const contenders = (own: Service): Service[] =>
-      this.services
-        .list()
-        .filter(({ name, id, metadata }) => name === control && id !== own.id && metadata['state'] !== 'draining')
     const { access } = options
     const member = new Member({
       group,
       options,
       serve: (metadata, handler) =>
-        this.#serve(control, { codec: 'json', metadata, access }, (request) => handler(request as ControlRequest)),
+        this.#serve(control, { codec: 'json', metadata, access }, (request, { connection }) =>
+          handler(request as ControlRequest, connection as Connection<unknown>),
+        ),
       claim: (signal) => this.#claim(group, true, signal, false) as Promise<Claim>,
       watch: (signal) => this.claims.watch(group, { signal }),
-      others: (own) => contenders(own).length > 0,
+      others: (own) => this.services.list().filter(({ name, id }) => name === control && id !== own.id),
+      sockets: {
+        claim: () => this.#claim(listenName(group), true, undefined, false) as Promise<Claim>,
+        connect: () => this.connect(control, { codec: 'json', route: 'round-robin' }),
+      },
       closed: (one) => this.#open.delete(one),
     })
     this.#open.add(member)

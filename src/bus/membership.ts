@@ -33,6 +33,8 @@ export interface MemberPart {
   settled(): Promise<void>
   /** The term has ended: what is still under way is not answered. */
   disown(reason: RingbellError): void
+  /** The member acts no more, and its process may end: takes nothing new. Resolves when nothing is on its way any more. */
+  retire(): Promise<void>
 }
 
 /** What `{ member }` takes: `bus.join()` makes it. */

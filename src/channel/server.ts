@@ -131,6 +131,11 @@ export class Server<M = Uint8Array, S = M> extends EndpointOwner<ServerEvents<M,
         await this.#life.clear()
       },
       disown: (reason) => this.#handling.disown(reason),
+      // A call that is not taken is not lost: its client learns from the end of the connection that it may be made again.
+      retire: async () => {
+        await this.#life.clear()
+        this.closeNow()
+      },
     }
   }
 }

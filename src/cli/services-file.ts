@@ -17,10 +17,10 @@ export interface FileService {
 
 /** Options whose values are durations. */
 const DURATIONS = ['minUptime', 'readyTimeout', 'grace', 'delay', 'maxDelay', 'interval', 'timeout']
-/** Options of a group that a file can have. The others are functions. */
+/** Options of a group that a file can have. The others are functions; of `health`, only `connect`. */
 const OPTIONS = [
   'command args replicas dependsOn cwd env uid gid tied autoRespawn backoff',
-  'minUptime maxRestarts readiness readyTimeout grace heartbeat adopt log',
+  'minUptime maxRestarts readiness readyTimeout grace heartbeat health adopt log',
 ].flatMap((names) => names.split(' '))
 
 type Fail = (node: unknown, message: string) => never

@@ -8,7 +8,6 @@
  * Its control service `<group>.member` is how managers find members and speak to them. `bus.join` makes members.
  */
 import type { Claim } from '../bus/claim.js'
-import type { ClaimState } from '../bus/claims.js'
 import {
   type MemberEvents,
   type MemberPart,
@@ -17,44 +16,53 @@ import {
   type RoleInfo,
   steppedDown,
 } from '../bus/membership.js'
+import type { Server as NetServer } from 'node:net'
 import type { Service } from '../bus/service.js'
+import type { Connection } from '../channel/connection.js'
 import type { Server } from '../channel/server.js'
-import { inSteps } from '../closing.js'
+import { closedAfter, inSteps } from '../closing.js'
 import { channels, debug } from '../diagnostics.js'
-import { asRingbellError, closedError, RingbellError } from '../errors.js'
+import { asRingbellError, closedError, type RingbellError } from '../errors.js'
 import { membersOf, shown, type ShownOptions } from '../shown.js'
 import { checkSignal, type SignalOptions } from '../wait/abort.js'
 import type { AsyncIteration } from '../wait/async-iteration.js'
-import { pauseAfter } from '../wait/backoff.js'
 import { EventQueue } from '../wait/event-queue.js'
 import { Newest } from '../wait/newest.js'
 import { poller } from '../wait/poller.js'
 import { waitFor, Waiters } from '../wait/waiting.js'
 import { answer, type ControlRequest } from './control.js'
-import { checkStepDown, DEFAULT_GRACE, ENVIRONMENT, type JoinOptions, type StepDownOptions } from './options.js'
+import { type ContenderHost, Contender } from './contender.js'
+import {
+  checkListen,
+  checkStepDown,
+  DEFAULT_GRACE,
+  fromEnvironment,
+  type JoinOptions,
+  type ListenOptions,
+  type StepDownOptions,
+} from './options.js'
+import { Records } from './records.js'
+import { SharedServer } from './shared-server.js'
+import { Sockets, type SocketsHost } from './sockets.js'
 import { Term } from './term.js'
 
 /** @internal What a bus passes to the constructor. */
-export interface MemberParts {
+export interface MemberParts extends Pick<ContenderHost, 'claim' | 'watch'> {
   readonly group: string
   readonly options: JoinOptions
   /** Offers the control service. */
-  serve(metadata: Record<string, unknown>, handler: (request: ControlRequest) => unknown): Server<unknown>
-  claim(signal: AbortSignal): Promise<Claim>
-  /** Follows the group's claim. */
-  watch(signal: AbortSignal): AsyncIteration<ClaimState>
-  /** Whether the group has other members that contend. */
-  others(own: Service): boolean
+  serve(
+    metadata: Record<string, unknown>,
+    handler: (request: ControlRequest, connection: Connection<unknown>) => unknown,
+  ): Server<unknown>
+  /** The other members. */
+  others(own: Service): Service[]
+  readonly sockets: Pick<SocketsHost, 'claim' | 'connect'>
   closed(member: Member): void
 }
 
 /** What a member says of itself. `draining`: it does not contend any more, and its process is about to end. */
 export type MemberState = 'ready' | 'stepping-down' | 'draining'
-
-/** After a step-down, milliseconds in which the other members can have the claim before this one asks for it again. */
-const YIELD = 1000
-/** Pauses before it asks again for a claim that could not be had. */
-const RETRY = { delay: 50, maxDelay: 5000 }
 
 /** One process's part in a service group; `bus.join()` makes it. Like a server, it keeps the process alive unless it is `unref`ed. */
 export class Member extends Membership implements AsyncDisposable {
@@ -65,8 +73,11 @@ export class Member extends Membership implements AsyncDisposable {
   readonly #included = new Set<MemberPart>()
   readonly #iterations = new Set<Newest<RoleInfo>>()
   readonly #waiters = new Waiters<unknown>({ began: () => poller().hold(), ended: () => poller().drop() })
-  readonly #leaving = new AbortController()
+  readonly #contender: Contender
+  readonly #records = new Records((error) => this.#failed(error))
   readonly #metadata: Record<string, unknown>
+  /** @internal */
+  readonly sockets: Sockets
   #info: RoleInfo = { role: 'standby', epoch: 0 }
   #state: MemberState = 'ready'
   #term: Term | undefined
@@ -74,7 +85,6 @@ export class Member extends Membership implements AsyncDisposable {
   #claim: Claim | undefined
   /** The step-down that is under way. */
   #steppingDown: Promise<boolean> | undefined
-  #contends = true
   #lastBeat = performance.now()
   #closed = false
 
@@ -84,9 +94,18 @@ export class Member extends Membership implements AsyncDisposable {
     this.group = parts.group
     this.#parts = parts
     this.#metadata = { ...fromEnvironment(), ...parts.options.metadata }
-    this.#control = parts.serve(this.#described, (request) => answer(this, request))
+    const others = (): Service[] => parts.others(this.service)
+    this.sockets = new Sockets({ ...parts.sockets, others }, () => this.#tell())
+    this.#control = parts.serve(this.#described, (request, connection) => answer(this, request, connection))
+    this.#contender = new Contender({
+      claim: parts.claim,
+      watch: parts.watch,
+      contested: () => others().some(({ metadata }) => metadata['state'] !== 'draining'),
+      serve: (claim) => this.#serve(claim),
+      failed: (error) => this.#failed(error),
+    })
     this.#publish('opened')
-    void this.#contend()
+    void this.#contender.run()
   }
 
   get role(): Role {
@@ -150,6 +169,35 @@ export class Member extends Membership implements AsyncDisposable {
   }
 
   /**
+   * Lets a server of Node (`node:net`, `node:http`) listen on a socket that the members of the group share: the first one opens it, and
+   * the others get it from a living member. It accepts while this member is primary (or always). Connections wait in between, so none
+   * is refused at a failover or a restart. At a step-down it stops to accept, and what it has accepted has `grace` milliseconds to end.
+   *
+   * Resolves when the socket is held here. Rejects with `ERR_RINGBELL_INVALID_OPTION`, `ERR_RINGBELL_SYSTEM` (EADDRINUSE: somebody else has
+   * the address), `ERR_RINGBELL_RESOURCE` or `ERR_RINGBELL_CLOSED`.
+   */
+  async listen(server: NetServer, options: ListenOptions): Promise<SharedServer> {
+    checkListen(server, options)
+    this.#assertOpen()
+    const { accept, path } = options
+    const socket = await this.sockets.take(options)
+    let leave = (): void => {}
+    const closed = (): void => {
+      leave()
+      this.sockets.drop(options)
+    }
+    let shared: SharedServer
+    try {
+      shared = new SharedServer({ server, socket, always: accept === 'always', path, closed })
+      leave = this.include(shared.part)
+    } catch (error) {
+      throw closedAfter(error, { close: closed })
+    }
+    this.#records.write(shared.part, () => shared.follow(this.role))
+    return shared
+  }
+
+  /**
    * Gives the claim back and stands by, behind the other members. First the servers of this member refuse new calls, and those that
    * run have `grace` milliseconds to end. `false`: it was no primary. It resolves when another member can be primary.
    */
@@ -159,14 +207,19 @@ export class Member extends Membership implements AsyncDisposable {
     return this.#stepDown(options.grace)
   }
 
-  /** Steps down and does not become primary again. The process can end then without a call being lost. */
+  /**
+   * Steps down, does not become primary again, and closes its servers. A call that they have not taken is made again by a client that
+   * follows the primary, so the process can end then without a call being lost.
+   */
   async drain(options: StepDownOptions = {}): Promise<void> {
     checkStepDown(options)
     this.#assertOpen()
-    this.#contends = false
-    this.#leaving.abort()
-    await this.#stepDown(options.grace)
+    const { grace = this.#grace } = options
+    const end = performance.now() + grace
+    this.#contender.stop()
     this.#say('draining')
+    await this.#stepDown(grace)
+    await this.#within(Math.max(0, end - performance.now()), () => this.#retire())
   }
 
   /** Steps down and leaves the group. Idempotent. */
@@ -210,19 +263,24 @@ export class Member extends Membership implements AsyncDisposable {
   include(part: MemberPart): () => void {
     this.#assertOpen()
     this.#included.add(part)
-    return () => void this.#included.delete(part)
+    return () => {
+      this.#included.delete(part)
+      this.#records.forget(part)
+    }
   }
 
   /** @internal It leaves at once. */
   closeNow(): void {
     if (this.#closed) return
     this.#closed = true
-    this.#contends = false
     const error = closedError('member')
     inSteps(
-      () => this.#leaving.abort(),
+      () => this.#contender.stop(),
       () => this.#fence(error),
       () => this.#letGo(error),
+      () => void this.#retire().catch((failure: unknown) => debug('leaving %s: %s', this.group, failure)),
+      () => this.#records.close(),
+      () => this.sockets.close(),
       () => this.#control.closeNow(),
       () => this.#waiters.fail(error),
       () => [...this.#iterations].forEach((roles) => roles.end()),
@@ -235,27 +293,9 @@ export class Member extends Membership implements AsyncDisposable {
   get #described(): Record<string, unknown> {
     const { role, epoch } = this.#info
     const heartbeat = this.#parts.options.heartbeat ?? 'loop'
-    return { ...this.#metadata, group: this.group, role, epoch, state: this.#state, heartbeat }
-  }
-
-  /** Asks for the claim, again after each term. It ends when the member no longer contends. */
-  async #contend(): Promise<void> {
-    for (let failures = 0; this.#contends;) {
-      try {
-        const claim = await this.#parts.claim(this.#leaving.signal)
-        if (!this.#contends) {
-          await claim.release()
-          return
-        }
-        failures = 0
-        await this.#serve(claim)
-        if (this.#contends) await this.#yield(claim.epoch)
-      } catch (error) {
-        if (!this.#contends) return
-        this.#failed(error)
-        await elapsed(pauseAfter(++failures, RETRY), this.#leaving.signal)
-      }
-    }
+    const { names } = this.sockets
+    const sockets = names.length === 0 ? {} : { sockets: names }
+    return { ...this.#metadata, group: this.group, role, epoch, state: this.#state, heartbeat, ...sockets }
   }
 
   /** One term, until it has ended. */
@@ -280,18 +320,11 @@ export class Member extends Membership implements AsyncDisposable {
     await this.#when(() => (this.role === 'standby' ? this : undefined))
   }
 
-  /** Lets another member have the claim, if there is one that can. It hears of that; the time is for members that cannot take it. */
-  async #yield(epoch: number): Promise<void> {
-    if (!this.#parts.others(this.#control.service)) return
-    const signal = AbortSignal.any([this.#leaving.signal, AbortSignal.timeout(YIELD)])
-    try {
-      for await (const state of this.#parts.watch(signal)) if (state.epoch > epoch) return
-    } catch (error) {
-      if (!signal.aborted) throw error
-    }
+  get #grace(): number {
+    return this.#parts.options.grace ?? DEFAULT_GRACE
   }
 
-  #stepDown(grace = this.#parts.options.grace ?? DEFAULT_GRACE): Promise<boolean> {
+  #stepDown(grace = this.#grace): Promise<boolean> {
     return (this.#steppingDown ??= this.#endTerm(grace).finally(() => (this.#steppingDown = undefined)))
   }
 
@@ -302,23 +335,29 @@ export class Member extends Membership implements AsyncDisposable {
     if (this.#state === 'ready') this.#state = 'stepping-down'
     this.#become({ role: 'standby', epoch: term.epoch })
     term.abort(reason)
-    await waitFor(
-      (waiting) => {
-        this.#settled(term).then(
-          () => waiting.resolve(),
-          (error) => waiting.reject(error),
-        )
-        return () => {}
-      },
-      { timeout: grace, late: () => LATE },
-    ).catch((error: unknown) => {
-      // What `onStepDown` throws does not keep the claim. The grace is over without an error.
-      if (error !== LATE) this.#failed(error)
-    })
+    await this.#within(grace, () => this.#settled(term))
     this.#fence(reason)
     this.#letGo(reason)
     if (this.#state === 'stepping-down') this.#say('ready')
     return true
+  }
+
+  /** What `onStepDown` throws does not keep the claim. The grace is over without an error. */
+  async #within(grace: number, work: () => Promise<unknown>): Promise<void> {
+    try {
+      await waitFor(
+        (waiting) => {
+          work().then(
+            () => waiting.resolve(),
+            (error) => waiting.reject(error),
+          )
+          return () => {}
+        },
+        { timeout: grace, late: () => LATE },
+      )
+    } catch (error) {
+      if (error !== LATE) this.#failed(error)
+    }
   }
 
   async #settled(term: Term): Promise<void> {
@@ -335,6 +374,10 @@ export class Member extends Membership implements AsyncDisposable {
     for (const part of this.#included) this.#attempt(() => part.disown(reason))
   }
 
+  async #retire(): Promise<void> {
+    await Promise.all([...this.#included].map((part) => part.retire()))
+  }
+
   /** Another member can have the claim. */
   #letGo(reason: RingbellError): void {
     const claim = this.#claim
@@ -348,7 +391,7 @@ export class Member extends Membership implements AsyncDisposable {
   /** The parts hear of it first: servers accept before their records say so, and refuse before the claim is given back. */
   #become(info: RoleInfo): void {
     this.#info = info
-    for (const part of this.#included) this.#attempt(() => part.announce(info))
+    for (const part of this.#included) this.#records.write(part, () => part.announce(this.#info))
     this.#tell()
     this.#events.add('role', info)
     for (const roles of this.#iterations) roles.put(info)
@@ -361,7 +404,7 @@ export class Member extends Membership implements AsyncDisposable {
   }
 
   #tell(): void {
-    if (!this.#control.closed) this.#attempt(() => this.#control.update(this.#described))
+    if (!this.#control.closed) this.#records.write(this, () => this.#control.update(this.#described))
   }
 
   #when<V>(find: () => V | undefined): Promise<V> {
@@ -394,34 +437,5 @@ export class Member extends Membership implements AsyncDisposable {
   }
 }
 
-/** The grace of a step-down is over. */
+/** The grace is over. */
 const LATE = Symbol('late')
-
-function elapsed(milliseconds: number, signal: AbortSignal): Promise<void> {
-  return waitFor(
-    (waiting) => {
-      const timer = setTimeout(() => waiting.resolve(), milliseconds)
-      return () => clearTimeout(timer)
-    },
-    { signal },
-  ).catch(() => {
-    // It leaves.
-  })
-}
-
-/** What the manager that has started this process adds to its metadata. */
-function fromEnvironment(): Record<string, unknown> {
-  const text = process.env[ENVIRONMENT]
-  if (text === undefined || text === '') return {}
-  try {
-    const fields = JSON.parse(text) as unknown
-    if (typeof fields === 'object' && fields !== null && !Array.isArray(fields))
-      return fields as Record<string, unknown>
-  } catch {
-    // Told below.
-  }
-  throw new RingbellError(
-    'ERR_RINGBELL_INVALID_OPTION',
-    `The environment variable ${ENVIRONMENT} has the wrong value ${text.slice(0, 100)}: it must be a JSON object.`,
-  )
-}

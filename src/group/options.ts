@@ -1,6 +1,20 @@
 /** The options of members of a service group. All of them are checked here. */
 import type { Access } from '../bus/options.js'
-import { anything, check, duration, LONGEST_MS, oneOf, plainObject, type Rule, type Rules } from '../check.js'
+import { Server } from 'node:net'
+import {
+  anything,
+  check,
+  duration,
+  integer,
+  LONGEST_MS,
+  oneOf,
+  plainObject,
+  text,
+  type Rule,
+  type Rules,
+} from '../check.js'
+import { invalid } from '../invalid.js'
+import { RingbellError } from '../errors.js'
 import type { Term } from './term.js'
 
 /** How a member takes part in its group. */
@@ -32,11 +46,25 @@ export interface StepDownOptions {
   grace?: number | undefined
 }
 
+/** Where a server listens, and when it accepts. One of `port`, `path` and `fd` must be given. */
+export interface ListenOptions {
+  /** The TCP port; 0 is any that is free, the same for all members that ask for 0. */
+  port?: number | undefined
+  /** The address or name of a host; by default all addresses of this machine. */
+  host?: string | undefined
+  /** The path of a Unix socket. A file that a dead process left there is replaced. */
+  path?: string | undefined
+  /** The number of a descriptor that listens already, such as 3 of a service that systemd has started with a socket unit. */
+  fd?: number | undefined
+  /** When it accepts connections: while its member is `'primary'` (default), or `'always'`, as all members then do. */
+  accept?: 'primary' | 'always' | undefined
+}
+
 export const DEFAULT_GRACE = 3000
 /** The variable by which a manager adds to the metadata of the members that it starts. */
-export const ENVIRONMENT = 'RINGBELL_MEMBER'
+const ENVIRONMENT = 'RINGBELL_MEMBER'
 /** The fields of a member's metadata that it keeps itself. */
-export const OWN_FIELDS = ['group', 'role', 'epoch', 'state', 'heartbeat'] as const
+export const OWN_FIELDS = ['group', 'role', 'epoch', 'state', 'heartbeat', 'sockets'] as const
 
 const callback: Rule = (value) => (typeof value === 'function' ? undefined : 'must be a function')
 const grace = duration(0, LONGEST_MS, 'milliseconds')
@@ -55,11 +83,47 @@ const JOIN: Rules = {
   access: anything,
 }
 const STEP_DOWN: Rules = { grace }
+/** The longest path of a socket that the kernel takes. */
+const LONGEST_PATH = 107
+const LISTEN: Rules = {
+  port: integer(0, 65_535),
+  host: text(255),
+  path: text(LONGEST_PATH),
+  fd: integer(0, 2 ** 31 - 1),
+  accept: oneOf('primary', 'always'),
+}
 
 export function checkJoin(options: object): void {
   check(options, JOIN)
 }
 
+export function checkListen(server: unknown, options: ListenOptions): void {
+  if (!(server instanceof Server)) throw invalid('server', server, 'must be a net.Server, such as that of node:http')
+  check(options, LISTEN)
+  const { port, host, path, fd } = options
+  if ([port, path, fd].filter((one) => one !== undefined).length !== 1)
+    throw invalid('port', port, 'or path or fd must be given, and only one of them')
+  if (port === undefined && host !== undefined) throw invalid('host', host, 'belongs to a port')
+  if (server.listening) throw invalid('server', server, 'must not listen yet')
+}
+
 export function checkStepDown(options: object): void {
   check(options, STEP_DOWN)
+}
+
+/** What the manager that has started this process adds to its metadata. */
+export function fromEnvironment(): Record<string, unknown> {
+  const text = process.env[ENVIRONMENT]
+  if (text === undefined || text === '') return {}
+  try {
+    const fields = JSON.parse(text) as unknown
+    if (typeof fields === 'object' && fields !== null && !Array.isArray(fields))
+      return fields as Record<string, unknown>
+  } catch {
+    // Told below.
+  }
+  throw new RingbellError(
+    'ERR_RINGBELL_INVALID_OPTION',
+    `The environment variable ${ENVIRONMENT} has the wrong value ${text.slice(0, 100)}: it must be a JSON object.`,
+  )
 }

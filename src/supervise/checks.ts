@@ -13,7 +13,9 @@ const MOST_FAILURES = 2
 /** What the rounds need of a group. */
 export interface ChecksHost {
   readonly calls: MemberCalls
-  readonly health: HealthCheck | undefined
+  readonly health: HealthCheck | 'connect' | undefined
+  /** The connect test. */
+  reach(instance: Instance, timeout: number): Promise<void>
   /** Those that are to be asked. */
   instances(): Iterable<Instance>
   snapshot(instance: Instance): GroupInstance
@@ -90,7 +92,9 @@ export class Checks {
       const given = new Promise<never>((_, reject) =>
         signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true }),
       )
-      const well = await Promise.race([health(this.#host.snapshot(instance), signal), given])
+      const check =
+        health === 'connect' ? this.#host.reach(instance, this.#timeout) : health(this.#host.snapshot(instance), signal)
+      const well = await Promise.race([check, given])
       if (well === false)
         throw new RingbellError('ERR_RINGBELL_TIMEOUT', `Process ${instance.process.pid} is not well.`)
     } catch (error) {

@@ -76,8 +76,11 @@ export interface ServiceGroupOptions extends SpawnOptions {
   grace?: number | undefined
   /** Ask instances how they are. By default they are not asked. A stalled one is killed, so that another can take over. */
   heartbeat?: HeartbeatOptions | boolean | undefined
-  /** Your own check, in the rounds of the heartbeat. Two failures in a row count as stalled. */
-  health?: HealthCheck | undefined
+  /**
+   * A check in the rounds of the heartbeat: `'connect'` connects to the servers and work queues of that name and asks them for their
+   * counters, or a function of your own. Two failures in a row count as stalled.
+   */
+  health?: HealthCheck | 'connect' | undefined
   /** Take over instances whose manager is dead, instead of starting new ones. */
   adopt?: boolean | undefined
   /** Gets each line of output, in place of `stdio`. The last lines are kept for `ringbell logs`. */
@@ -90,6 +93,7 @@ const BEATS: Rules = {
   timeout: duration(10, LONGEST_MS, 'milliseconds'),
 }
 const callback: Rule = (value) => (typeof value === 'function' ? undefined : 'must be a function')
+const health: Rule = (value) => (value === 'connect' ? undefined : callback(value) && `must be 'connect' or a function`)
 const heartbeat: Rule = (value) => (typeof value === 'boolean' ? undefined : nested('heartbeat', BEATS)(value))
 const GROUP: Rules = {
   ...SPAWN,
@@ -105,7 +109,7 @@ const GROUP: Rules = {
   readyTimeout: duration(1, LONGEST_MS, 'milliseconds'),
   grace: TIME,
   heartbeat,
-  health: callback,
+  health,
   adopt: flag,
   output: callback,
 }

@@ -3,8 +3,7 @@
  * that. It decides nothing.
  */
 import type { Service } from '../index.js'
-import { RingbellError } from '../errors.js'
-import { waitFor } from '../wait/waiting.js'
+import { announcing } from './announcing.js'
 import type { InstanceState } from './group-options.js'
 import type { ProcessHandle } from './process.js'
 import { memberName } from './names.js'
@@ -31,7 +30,7 @@ export class Instance {
   readonly #announced = new Map<string, Service>()
   readonly #changed: () => void
   #ready: boolean
-  #listeners = new Set<() => void>()
+  readonly #listeners = new Set<() => void>()
 
   /** `ready`: whether it is ready without having announced anything. */
   constructor(process: ProcessHandle, service: string, ready: boolean, changed: () => void) {
@@ -78,32 +77,36 @@ export class Instance {
     return true
   }
 
+  hasAnnounced({ id }: Service): boolean {
+    return this.#announced.has(id)
+  }
+
+  /** The names that it has announced. */
+  get names(): string[] {
+    return [...new Set([...this.#announced.values()].map(({ name }) => name))]
+  }
+
   /**
-   * Resolves when it is ready. Rejects with `ERR_RINGBELL_EXITED` or `ERR_RINGBELL_TIMEOUT`.
+   * Resolves when it is ready, and has announced all of these names. Rejects with `ERR_RINGBELL_EXITED` or `ERR_RINGBELL_TIMEOUT`.
    */
-  async untilReady(timeout: number): Promise<void> {
-    if (this.ready) return
-    const what = `'${this.process.command}' (process ${this.process.pid})`
-    await waitFor(
+  async untilReady(timeout: number, names: readonly string[] = []): Promise<void> {
+    const missing = (): string | undefined => {
+      const own = this.names
+      return this.ready ? names.find((name) => !own.includes(name)) : this.#service
+    }
+    const first = missing()
+    if (first === undefined) return
+    await announcing<void>(
+      this.process,
+      first,
       (waiting) => {
         const listener = (): void => {
-          if (this.ready) waiting.resolve()
+          if (missing() === undefined) waiting.resolve()
         }
         this.#listeners.add(listener)
-        const ended = async (): Promise<void> => {
-          waiting.reject(await this.process.endedUnannounced(this.#service))
-        }
-        void ended()
         return () => this.#listeners.delete(listener)
       },
-      {
-        timeout,
-        late: () =>
-          new RingbellError(
-            'ERR_RINGBELL_TIMEOUT',
-            `${what} did not announce '${this.#service}' within ${timeout} ms.`,
-          ),
-      },
+      { timeout },
     )
   }
 }

@@ -100,7 +100,8 @@ export class Place {
     const old = this.#current
     const successor = await this.#spawned()
     try {
-      await successor.untilReady(this.#host.policy.readyTimeout)
+      // The one before may be the only one that serves, so what it has announced must be there again.
+      await successor.untilReady(this.#host.policy.readyTimeout, old?.names)
     } catch (error) {
       await this.end(successor, 0)
       if (this.#current === undefined && this.#wanted) this.#again(false, asRingbellError(error, 'instance'))

@@ -73,8 +73,12 @@ export class Roster {
   }
 
   get members(): { service: Service; since: number }[] {
-    const name = memberName(this.#service)
-    return [...this.services.values()].filter(({ service }) => service.name === name)
+    return this.#named(memberName(this.#service))
+  }
+
+  /** Those that have announced the service itself. */
+  get instances(): { service: Service; since: number }[] {
+    return this.#named(this.#service)
   }
 
   /** The ids of living managers, with those of managers whose instances they have taken over. */
@@ -89,6 +93,10 @@ export class Roster {
 
   close(): void {
     this.#abort.abort()
+  }
+
+  #named(name: string): { service: Service; since: number }[] {
+    return [...this.services.values()].filter(({ service }) => service.name === name)
   }
 
   #watch(): ReturnType<Bus['services']['watch']> {

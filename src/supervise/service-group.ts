@@ -7,7 +7,7 @@
  * over. It hears of deaths, records and roles as events. Its only timer is that of the heartbeat, if one was asked for.
  */
 import { randomBytes } from 'node:crypto'
-import type { Bus, Server, Service, ServiceEvent } from '../index.js'
+import type { Bus, Server, ServiceEvent } from '../index.js'
 import { failureOf } from '../closing.js'
 import { debug } from '../diagnostics.js'
 import { RingbellError } from '../errors.js'
@@ -15,7 +15,9 @@ import { membersOf, shown, type ShownOptions } from '../shown.js'
 import { Emitter } from '../wait/emitter.js'
 import { EventQueue } from '../wait/event-queue.js'
 import { Waiters } from '../wait/waiting.js'
+import { orphansIn } from './adoption.js'
 import { Checks } from './checks.js'
+import { ConnectTest } from './connect-test.js'
 import type { ExitStatus } from './exit.js'
 import {
   checkGroup,
@@ -26,14 +28,13 @@ import {
   type ServiceGroupOptions,
 } from './group-options.js'
 import type { Instance } from './instance.js'
-import { LogBook } from './log-book.js'
+import { GroupView } from './group-view.js'
+import { Launcher } from './launcher.js'
+import type { LogBook } from './log-book.js'
 import { serveManager } from './manager-service.js'
 import { MemberCalls } from './member-calls.js'
 import { Place, type PlaceHost } from './place.js'
-import { openProcess, type ProcessHandle } from './process.js'
-import { foreign, memberInfo, Roster } from './roster.js'
-import { spawn } from './spawn.js'
-import type { LineListener } from './stdio.js'
+import { Roster } from './roster.js'
 
 /** The events of a service group. */
 export interface ServiceGroupEvents {
@@ -59,9 +60,6 @@ export interface StopOptions {
   grace?: number | undefined
 }
 
-/** The variable by which members learn their manager and place, for their metadata (src/group/options.ts). */
-const MEMBER_VARIABLE = 'RINGBELL_MEMBER'
-
 /** Milliseconds that an answer of the control service has at the end. */
 const LAST_ANSWER = 1000
 
@@ -71,15 +69,14 @@ export class ServiceGroup extends Emitter<ServiceGroupEvents> implements AsyncDi
   readonly service: string
   /** This manager, as the metadata of its members names it. */
   readonly id = randomBytes(8).toString('hex')
-  /** @internal */
-  logs = new LogBook()
   readonly #bus: Bus
   readonly #options: ServiceGroupOptions
+  readonly #launcher: Launcher
   readonly #policy: GroupPolicy
   readonly #events = new EventQueue<ServiceGroupEvents>(this, 'group', {})
   readonly #waiters = new Waiters<unknown>()
   readonly #places: Place[]
-  readonly #managers: string[] = [this.id]
+  readonly #view: GroupView
   #roster: Roster | undefined
   #calls: MemberCalls | undefined
   #checks: Checks | undefined
@@ -96,22 +93,21 @@ export class ServiceGroup extends Emitter<ServiceGroupEvents> implements AsyncDi
     checkGroup(options)
     this.service = options.service
     this.#bus = bus
-    this.#options = { ...options, args: [...(options.args ?? [])] }
+    this.#options = { ...options }
+    this.#launcher = new Launcher(bus, options, this.id)
     this.#policy = policyOf(options)
     this.#places = Array.from({ length: this.#policy.replicas }, (_, index) => new Place(index, this.#host()))
+    this.#view = new GroupView(this.service, this.id, this.#places, () => this.#roster)
   }
 
   /** All instances that are known: those of this manager, in the order of their places, and then the members of others. */
   get instances(): GroupInstance[] {
-    const own = new Set(this.#places.flatMap(({ instances }) => [...instances].map(({ member }) => member?.id)))
-    const others = (this.#roster?.members ?? []).filter(({ service }) => !own.has(service.id))
-    return [...this.own(), ...others.map(({ service, since }) => foreign(this.service, service, since))]
+    return this.#view.instances
   }
 
   /** The primary, if there is one and it is known. */
   get primary(): GroupInstance | undefined {
-    const [first, ...others] = this.instances.filter(({ role }) => role === 'primary')
-    return others.reduce((best, one) => ((one.epoch ?? 0) > (best?.epoch ?? 0) ? one : best), first)
+    return this.#view.primary
   }
 
   /** How many instances of this manager have a process that is alive. */
@@ -160,14 +156,14 @@ export class ServiceGroup extends Emitter<ServiceGroupEvents> implements AsyncDi
    */
   async forceFailover(): Promise<GroupInstance> {
     const { grace } = this.#policy
-    const found = this.#primaryMember()
+    const found = this.#view.primaryMember
     if (found === undefined)
       throw new RingbellError('ERR_RINGBELL_NOT_FOUND', `The group '${this.service}' has no primary now.`)
     const { member, epoch } = found
     try {
       await this.#calls?.call(member, 'stepDown', grace + grace, grace)
     } catch (error) {
-      const own = this.#ownOf(member)
+      const own = this.#view.ownOf(member)
       if (own === undefined) throw error
       debug('stepping down: %s', error)
       own.process.forceKill()
@@ -190,7 +186,12 @@ export class ServiceGroup extends Emitter<ServiceGroupEvents> implements AsyncDi
 
   /** @internal Those of this manager. */
   own(): GroupInstance[] {
-    return this.#places.map((place) => this.#snapshot(place, place.current))
+    return this.#view.own
+  }
+
+  /** @internal */
+  get logs(): LogBook {
+    return this.#launcher.logs
   }
 
   async #start(): Promise<void> {
@@ -200,15 +201,16 @@ export class ServiceGroup extends Emitter<ServiceGroupEvents> implements AsyncDi
       this.#calls = new MemberCalls(this.#bus, this.service)
       const { heartbeat } = this.#policy
       if (heartbeat !== undefined) this.#checks = this.#rounds(this.#calls, heartbeat.interval, heartbeat.timeout)
-      const orphans = this.#options.adopt === true ? this.#orphans(roster) : []
-      const manager = await serveManager(this.#bus, this, this.#managers)
+      const orphans = orphansIn(roster, this.#options.adopt === true ? this.#places.length : 0)
+      const manager = await serveManager(this.#bus, this, [this.id, ...orphans.managers])
       // It was stopped meanwhile.
       if (this.#roster !== roster) {
         await manager.close()
+        for (const process of orphans.processes) process.close()
         throw stoppedError(this.service)
       }
       this.#manager = manager
-      for (const place of this.#places) place.start(orphans.shift())
+      for (const place of this.#places) place.start(orphans.processes.shift())
     } else for (const place of this.#places) place.start()
     await this.#when(() => {
       const failed = this.#places.find(({ state }) => state === 'failed')
@@ -228,8 +230,7 @@ export class ServiceGroup extends Emitter<ServiceGroupEvents> implements AsyncDi
     this.#manager = undefined
     this.#calls = undefined
     // A caller that reads them, or has asked for the stop, waits for the end of the answer.
-    this.logs.close()
-    this.logs = new LogBook()
+    this.#launcher.endLogs()
     await manager?.close({ grace: LAST_ANSWER })
     await calls?.close()
     this.#events.add('stopped')
@@ -253,30 +254,17 @@ export class ServiceGroup extends Emitter<ServiceGroupEvents> implements AsyncDi
     await place.end(old, grace)
   }
 
-  /** Living members whose manager is dead, as many as there are places. They are this manager's from now on. */
-  #orphans(roster: Roster): ProcessHandle[] {
-    const living = roster.managers
-    const found: ProcessHandle[] = []
-    for (const { service } of roster.members) {
-      const { manager, draining } = memberInfo(service)
-      if (found.length === this.#places.length) break
-      if (manager === undefined || living.has(manager) || draining) continue
-      const failure = failureOf(() => found.push(openProcess(service)))
-      if (failure !== undefined) debug('adopting process %d: %s', service.pid, failure)
-      else if (!this.#managers.includes(manager)) this.#managers.push(manager)
-    }
-    return found
-  }
-
   #rounds(calls: MemberCalls, interval: number, timeout: number): Checks {
     const { health } = this.#options
+    const connects = new ConnectTest(this.#bus, this.service)
     return new Checks(
       {
         calls,
         health,
+        reach: (instance, limit) => connects.reach(instance, limit),
         instances: () =>
           this.#places.flatMap(({ current }) => (current?.ready === true && !current.stopping ? [current] : [])),
-        snapshot: (instance) => this.#snapshot(this.#placeOf(instance), instance),
+        snapshot: (instance) => this.#view.snapshot(this.#view.placeOf(instance), instance),
         stalled: (instance, reason) => this.#stalled(instance, reason),
       },
       interval,
@@ -285,10 +273,10 @@ export class ServiceGroup extends Emitter<ServiceGroupEvents> implements AsyncDi
   }
 
   #stalled(instance: Instance, reason: RingbellError): void {
-    const place = this.#placeOf(instance)
+    const place = this.#view.placeOf(instance)
     instance.stalled = true
     if (place !== undefined) place.error = reason
-    this.#events.add('stalled', this.#snapshot(place, instance), reason)
+    this.#events.add('stalled', this.#view.snapshot(place, instance), reason)
     this.#changed()
     // Another process can be primary only when this one has ended: while it is stopped, it still holds the claim.
     const failure = failureOf(() => instance.process.forceKill())
@@ -313,69 +301,16 @@ export class ServiceGroup extends Emitter<ServiceGroupEvents> implements AsyncDi
     return {
       service: this.service,
       policy: this.#policy,
-      spawn: (place) => this.#spawn(place),
+      spawn: (place) => this.#launcher.launch(place.index, () => this.#view.snapshot(place, place.current)),
       introduce: (instance) => {
         for (const { service } of this.#roster?.services.values() ?? []) instance.hear('added', service)
       },
       changed: () => this.#changed(),
-      ready: (place, instance) => this.#events.add('ready', this.#snapshot(place, instance)),
-      exit: (place, instance, status) => this.#events.add('exit', this.#snapshot(place, instance), status),
-      respawn: (place, delay) => this.#events.add('respawn', this.#snapshot(place, undefined), delay),
-      failed: (place, error) => this.#events.add('failed', error, this.#snapshot(place, undefined)),
+      ready: (place, instance) => this.#events.add('ready', this.#view.snapshot(place, instance)),
+      exit: (place, instance, status) => this.#events.add('exit', this.#view.snapshot(place, instance), status),
+      respawn: (place, delay) => this.#events.add('respawn', this.#view.snapshot(place, undefined), delay),
+      failed: (place, error) => this.#events.add('failed', error, this.#view.snapshot(place, undefined)),
     }
-  }
-
-  #spawn(place: Place): Promise<ProcessHandle> {
-    const { command, args = [], cwd, uid, gid, tied, env, stdio, output } = this.#options
-    const instance = String(place.index)
-    const member = JSON.stringify({ manager: this.id, instance })
-    // The line may come before the promise of the handle resolves.
-    let handle: ProcessHandle | undefined
-    const listener: LineListener = (line, stream) => {
-      this.logs.add({ time: Date.now(), instance, pid: handle?.pid, stream, line })
-      output?.(line, stream, this.#snapshot(place, place.current))
-    }
-    const target = output === undefined ? stdio : listener
-    return spawn(command, args, {
-      cwd,
-      uid,
-      gid,
-      tied,
-      stdio: target,
-      env: { IPC_BUS_DIR: this.#bus.path, ...env, [MEMBER_VARIABLE]: member },
-    }).then((started) => (handle = started))
-  }
-
-  #snapshot(place: Place | undefined, instance: Instance | undefined): GroupInstance {
-    const { role, epoch } = instance?.info ?? {}
-    return Object.freeze({
-      service: this.service,
-      instance: String(place?.index ?? ''),
-      pid: instance?.process.pid,
-      state: instance?.state ?? place?.state ?? 'stopped',
-      role,
-      epoch,
-      restarts: place?.restarts ?? 0,
-      uptime: instance === undefined ? 0 : Math.round(performance.now() - instance.since),
-      manager: this.id,
-    })
-  }
-
-  #placeOf(instance: Instance): Place | undefined {
-    return this.#places.find(({ instances }) => instances.has(instance))
-  }
-
-  #ownOf(member: Service): Instance | undefined {
-    return this.#places.flatMap(({ instances }) => [...instances]).find((one) => one.member?.id === member.id)
-  }
-
-  #primaryMember(): { member: Service; epoch: number } | undefined {
-    let best: { member: Service; epoch: number } | undefined
-    for (const { service: member } of this.#roster?.members ?? []) {
-      const { role, epoch = 0 } = memberInfo(member)
-      if (role === 'primary' && epoch > (best?.epoch ?? -1)) best = { member, epoch }
-    }
-    return best
   }
 
   /** Looks again at each change. With `what` it waits no longer than the time in which an instance must be ready. */

@@ -5,10 +5,9 @@
 import type { Bus, Service } from '../index.js'
 import { anything, check, duration, LONGEST_MS, type Rules, signal } from '../check.js'
 import { debug } from '../diagnostics.js'
-import { RingbellError } from '../errors.js'
 import { invalid } from '../invalid.js'
 import { type SignalOptions, throwIfAborted } from '../wait/abort.js'
-import { waitFor } from '../wait/waiting.js'
+import { announcing } from './announcing.js'
 import type { ProcessHandle } from './process.js'
 import { checkCommandLine, SPAWN, spawn, type SpawnOptions } from './spawn.js'
 
@@ -60,40 +59,34 @@ export async function spawnAndWait(bus: Bus, options: SpawnAndWaitOptions): Prom
   try {
     const stdio = how.stdio ?? { stderr: (line: string) => process.stderr.write(`${line}\n`) }
     const started = await spawn(command, args, { ...how, stdio })
-    const limits = { timeout, signal, service }
-    return { process: started, service: await announcedBy(started, watch, limits) }
+    return { process: started, service: await announcedBy(started, watch, service, { timeout, signal }) }
   } finally {
     await watch.return()
   }
 }
 
-interface Wanted {
-  readonly service: string
-  readonly timeout: number
-  readonly signal: AbortSignal | undefined
-}
-
 type Watch = ReturnType<Bus['services']['watch']>
 
-/** @internal What that very process announced. If it does not, it is killed. */
-export async function announcedBy(started: ProcessHandle, watch: Watch, wanted: Wanted): Promise<Service> {
-  const { service: name, timeout, signal } = wanted
-  const what = `'${started.command}' (process ${started.pid})`
-  const late = (): RingbellError =>
-    new RingbellError('ERR_RINGBELL_TIMEOUT', `${what} did not announce '${name}' within ${timeout} ms.`)
+/** What that very process announced. If it does not, it is killed. */
+async function announcedBy(
+  started: ProcessHandle,
+  watch: Watch,
+  name: string,
+  limits: SignalOptions & { timeout: number },
+): Promise<Service> {
   try {
-    return await waitFor<Service>(
+    return await announcing<Service>(
+      started,
+      name,
       (waiting) => {
         const follow = async (): Promise<void> => {
           for await (const { type, service } of watch)
             if (type !== 'removed' && started.announced(service)) return waiting.resolve(service)
         }
         follow().catch((error: unknown) => waiting.reject(error))
-        const ended = async (): Promise<void> => waiting.reject(await started.endedUnannounced(name))
-        void ended()
         return () => {}
       },
-      { timeout, signal, late },
+      limits,
     )
   } catch (error) {
     killed(started)

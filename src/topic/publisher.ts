@@ -299,6 +299,8 @@ export class Publisher<T = Uint8Array> extends Emitter<PublisherEvents> implemen
       announce: (info) => translated(() => this.#native.setGroup(JSON.stringify(info))),
       settled: () => Promise.resolve(),
       disown: (reason) => this.#room.fail(reason),
+      // What it has sent can be read when its process has ended.
+      retire: () => Promise.resolve(),
     }
   }
 

@@ -14,6 +14,7 @@ mod held;
 mod json;
 mod keyed;
 mod lifecycle;
+mod listener;
 mod options;
 mod poll_loop;
 mod poller;

@@ -9,6 +9,7 @@ import type { Paint } from '../paint.js'
 import { type Usage, usageOf } from '../process-usage.js'
 import { runSession, type Session } from '../session.js'
 import { columns } from '../table.js'
+import { type Behind, type Traffic, trafficOf } from '../traffic.js'
 import { fields } from './ps.js'
 
 interface CommandOptions {
@@ -22,6 +23,16 @@ interface Row {
   /** Percent of one processor since the round before; `undefined` in the first one. */
   readonly cpu: number | undefined
   readonly memory: number | undefined
+  /** Messages and calls in a second since the round before; `undefined` in the first one. */
+  readonly rate: number | undefined
+  readonly subscribers: readonly Behind[]
+}
+
+/** What was read in one round. */
+interface Reading {
+  readonly at: number
+  readonly usages: ReadonlyMap<number, Usage>
+  readonly traffic: ReadonlyMap<number, Traffic>
 }
 
 export function top(): Command {
@@ -29,7 +40,7 @@ export function top(): Command {
     .summary('show the instances of service groups, and what they use')
     .description(
       'Shows the instances of all service groups on the bus, or of one, once in each interval: role, epoch, pid, uptime, processor time, memory, ' +
-        'restarts. On a terminal it draws in place. With --json, one object per line.',
+        'restarts, messages and calls in a second, and how many bytes the slowest subscriber is behind. It attaches to their topics for a moment. On a terminal it draws in place. With --json, one object per line.',
     )
     .argument('[service]', 'only this service')
     .addOption(
@@ -43,48 +54,69 @@ export function top(): Command {
     )
 }
 
-async function watch(
-  { bus, out, signal }: Session,
-  service: string | undefined,
-  options: CommandOptions,
-): Promise<void> {
+/** Milliseconds that a service has to tell its counters. */
+const PATIENCE = 500
+
+async function watch(session: Session, service: string | undefined, options: CommandOptions): Promise<void> {
+  const { bus, out, signal } = session
   const block = out.live ? new LiveBlock(process.stdout) : undefined
-  let before = new Map<number, Usage>()
-  let last = performance.now()
+  let before: Reading | undefined
   for (let left = options.count ?? Infinity; left > 0; left--) {
-    const now = performance.now()
     const instances = await instancesOn(bus, { service })
-    const usages = new Map(instances.flatMap(({ pid }) => usage(pid)))
-    const rows = instances.map((instance) => row(instance, usages, before, (now - last) / 1000))
-    before = usages
-    last = now
-    if (out.json)
-      for (const one of rows)
-        await out.value({ ...fields(one.instance), cpu: one.cpu ?? null, memory: one.memory ?? null })
+    const pids = new Set(instances.flatMap(({ pid }) => pid ?? []))
+    const traffic = await trafficOf(session, pids, PATIENCE)
+    const usages = new Map([...pids].flatMap(usage))
+    const now = { at: performance.now(), usages, traffic }
+    const rows = instances.map((instance) => row(instance, now, before))
+    before = now
+    if (out.json) for (const one of rows) await out.value(json(one))
     else if (block !== undefined) block.draw(table(rows, out.paint))
     else await out.line(table(rows, out.paint).join('\n'))
     if (left > 1) await sleep(options.interval, undefined, { signal })
   }
 }
 
-function usage(pid: number | undefined): [pid: number, usage: Usage][] {
-  const found = pid === undefined ? undefined : usageOf(pid)
-  return pid === undefined || found === undefined ? [] : [[pid, found]]
+function json({ instance, cpu, memory, rate, subscribers }: Row): object {
+  return { ...fields(instance), cpu: cpu ?? null, memory: memory ?? null, rate: rate ?? null, subscribers }
 }
 
-function row(instance: GroupInstance, now: Map<number, Usage>, before: Map<number, Usage>, seconds: number): Row {
+function usage(pid: number): [pid: number, usage: Usage][] {
+  const found = usageOf(pid)
+  return found === undefined ? [] : [[pid, found]]
+}
+
+function row(instance: GroupInstance, now: Reading, before: Reading | undefined): Row {
   const { pid = 0 } = instance
-  const [used, earlier] = [now.get(pid), before.get(pid)]
-  const cpu =
-    used && earlier && seconds > 0 ? Math.round((1000 * (used.seconds - earlier.seconds)) / seconds) / 10 : undefined
-  return { instance, cpu, memory: used?.memory }
+  const seconds = before === undefined ? 0 : (now.at - before.at) / 1000
+  const grown = (last: number | undefined, first: number | undefined): number | undefined =>
+    last === undefined || first === undefined || seconds <= 0 ? undefined : Math.max(0, last - first) / seconds
+  const [used, carried] = [now.usages.get(pid), now.traffic.get(pid)]
+  const share = grown(used?.seconds, before?.usages.get(pid)?.seconds)
+  const rate = grown(carried?.messages, before?.traffic.get(pid)?.messages)
+  return {
+    instance,
+    cpu: share === undefined ? undefined : Math.round(1000 * share) / 10,
+    memory: used?.memory,
+    rate: rate === undefined ? undefined : Math.round(rate),
+    subscribers: carried?.subscribers ?? [],
+  }
 }
 
 function table(rows: readonly Row[], paint: Paint): string[] {
-  const head = ['SERVICE', 'INSTANCE', 'STATE', 'EPOCH', 'PID', 'UPTIME', 'CPU', 'MEMORY', 'RESTARTS'].map((one) =>
-    paint('dim', one),
-  )
-  const lines = rows.map(({ instance: one, cpu, memory }) => [
+  const head = [
+    'SERVICE',
+    'INSTANCE',
+    'STATE',
+    'EPOCH',
+    'PID',
+    'UPTIME',
+    'CPU',
+    'MEMORY',
+    'RESTARTS',
+    'MESSAGES/S',
+    'BACKLOG',
+  ].map((one) => paint('dim', one))
+  const lines = rows.map(({ instance: one, cpu, memory, rate, subscribers }) => [
     one.service,
     one.instance,
     stateText(one.state, paint),
@@ -94,6 +126,8 @@ function table(rows: readonly Row[], paint: Paint): string[] {
     cpu === undefined ? '-' : `${cpu.toFixed(1)}%`,
     memory === undefined ? '-' : size(memory),
     String(one.restarts),
+    rate === undefined ? '-' : String(rate),
+    subscribers.length === 0 ? '-' : size(Math.max(...subscribers.map(({ backlog }) => backlog))),
   ])
-  return columns([head, ...lines], [3, 4, 5, 6, 7, 8])
+  return columns([head, ...lines], [3, 4, 5, 6, 7, 8, 9, 10])
 }

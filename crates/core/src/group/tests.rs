@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{Change, Member, MemberOptions};
 use crate::bus::{Bus, BusOptions, GroupRecord, Role};
 use crate::channel::{ChannelOptions, ConnectOptions};
-use crate::topic::{PublisherOptions, Route, SubscriberOptions};
+use crate::topic::{Publisher, PublisherOptions, Route, SubscriberOptions};
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -168,6 +168,23 @@ fn a_primary_that_does_not_notice_its_end_is_not_read() {
     old.set_group(group(Role::Primary, 3)).unwrap();
     old.send(b"third").unwrap();
     assert_eq!(subscriber.recv_timeout(LONG).unwrap().unwrap().data, b"third");
+}
+
+#[test]
+fn a_term_begins_once_however_often_it_is_announced() {
+    let place = Place::new();
+    let bus = place.bus();
+    let mut publisher = bus.publisher("ticks", PublisherOptions::default().group(GroupRecord::NEW)).unwrap();
+    let first = |publisher: &Publisher| publisher.record().group.unwrap().first;
+    assert_eq!(first(&publisher), None);
+    publisher.set_group(GroupRecord::new(Role::Primary, 1)).unwrap();
+    publisher.send(b"a message").unwrap();
+    // As after a failure to write the record.
+    publisher.set_group(GroupRecord::new(Role::Primary, 1)).unwrap();
+    assert_eq!(first(&publisher), Some(0));
+    publisher.set_group(GroupRecord::new(Role::Standby, 1)).unwrap();
+    publisher.set_group(GroupRecord::new(Role::Primary, 2)).unwrap();
+    assert_eq!(first(&publisher), Some(1));
 }
 
 #[test]

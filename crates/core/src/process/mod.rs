@@ -1,17 +1,20 @@
 //! Another process of this machine, as one that supervises it holds it: is that very process alive, a signal for it, and
-//! the moment of its death. And this process towards the service manager that started it.
+//! the moment of its death. And this process towards the service manager that started it, and its listening sockets, which
+//! others may hold as well.
 //!
 //! Invariant: with a pidfd nothing here can ever be about another process that got the same pid. Without one (before
 //! Linux 5.3, or where a filter denies the calls) `is_alive` goes by the start time, and signals are refused: a parent
 //! has another way that is safe for its own children until it has waited for them. This module starts no process, and
 //! waits for none: reaping is its parent's.
 
+mod listener;
 mod notify;
 
 use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
 
+pub use listener::Listener;
 pub use notify::notify;
 
 use crate::error::{Error, Result};

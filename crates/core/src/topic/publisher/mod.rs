@@ -58,6 +58,8 @@ pub struct Publisher {
     overflow: Overflow,
     /// The member that publishes is a standby, so nothing is sent.
     barred: bool,
+    /// The epoch of the present or last term of that member, and the sequence of the first message in it.
+    term: Option<(u64, u64)>,
     window: Option<WindowSpan>,
     buffer: Option<Arc<PrivateBuffer>>,
     lengths: Vec<u32>,
@@ -100,13 +102,14 @@ impl Bus {
         let epoll = Epoll::new()?;
         epoll.watch_edges(doorbells.room.as_fd(), 0)?;
         let guests_evict_after = options.access.as_ref().map_or(Duration::MAX, |access| access.evict_after);
+        // It has sent nothing yet.
+        let term = options.group.and_then(GroupRecord::term).map(|epoch| (epoch, 0));
         let announced = self.announce(Announcement {
             kind: if options.state.is_some() { STATE_KIND } else { TOPIC_KIND }.into(),
             offers: options.offers,
             topic: Some(topic),
             state: options.state,
-            // It has sent nothing yet.
-            group: options.group.map(|group| GroupRecord { first: group.term().map(|_| 0), ..group }),
+            group: options.group.map(|group| GroupRecord { first: term.map(|(_, first)| first), ..group }),
             metadata: options.metadata,
             endpoints: options.endpoints,
             codec: options.codec,
@@ -124,6 +127,7 @@ impl Bus {
             epoll,
             overflow: options.overflow,
             barred,
+            term,
             window: None,
             buffer: None,
             lengths: Vec::new(),
@@ -316,10 +320,14 @@ impl Publisher {
     /// `ERR_RINGBELL_RESOURCE`.
     pub fn set_group(&mut self, mut group: GroupRecord) -> Result<()> {
         self.barred = group.role == Role::Standby;
-        group.first = match group.role {
-            Role::Primary => Some(self.writer.producer().next_sequence()),
-            Role::Standby => self.record().group.and_then(|before| before.first),
-        };
+        let next = self.writer.producer().next_sequence();
+        // If the record could not be written, it is tried again when the term may have sent something.
+        if let Some(epoch) = group.term()
+            && self.term.is_none_or(|(before, _)| before != epoch)
+        {
+            self.term = Some((epoch, next));
+        }
+        group.first = self.term.map(|(_, first)| first);
         self.announced.set_group(group)
     }
 

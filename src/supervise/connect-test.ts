@@ -1,0 +1,24 @@
+/**
+ * The connect test of health checks: whether the servers and work queues of an instance can be connected to, and their event loops
+ * answer. No handler is called. One round of questions serves all instances.
+ */
+import type { Bus, ServiceCounters } from '../index.js'
+import type { Instance } from './instance.js'
+
+export class ConnectTest {
+  readonly #bus: Bus
+  readonly #service: string
+  #round: Promise<ServiceCounters[]> | undefined
+
+  constructor(bus: Bus, service: string) {
+    this.#bus = bus
+    this.#service = service
+  }
+
+  /** Rejects if one of them cannot be reached within these milliseconds. An instance that has none passes. */
+  async reach(instance: Instance, timeout: number): Promise<void> {
+    this.#round ??= this.#bus.counters(this.#service, { timeout }).finally(() => (this.#round = undefined))
+    for (const { service, error } of await this.#round)
+      if (error !== undefined && instance.hasAnnounced(service)) throw error
+  }
+}
