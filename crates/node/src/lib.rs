@@ -24,6 +24,7 @@ mod state;
 mod state_writer;
 mod subscriber;
 mod sync;
+mod unix_server;
 mod uv;
 mod watch;
 
