@@ -480,6 +480,9 @@ export declare function notify(socket: string, text: string): void
 /** The path that a Unix socket listens on, or its abstract name after an `@`; empty for other sockets. */
 export declare function socketAddress(fd: number): string
 
+/** Whether a process listens on the Unix socket at this path. An abstract name begins with a NUL. */
+export declare function socketAnswers(path: string): boolean
+
 /** JSON of the process at the other end of a Unix socket. */
 export declare function socketClient(fd: number): string
 

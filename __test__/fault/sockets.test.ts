@@ -47,7 +47,7 @@ test('what lies in place of the lock or of the directory is not used', async (t)
   mkdirSync(join(path, '../.other.sock.new'))
   chmodSync(join(path, '../.other.sock.new'), 0o777)
   await refused(t, other, /\.other\.sock\.new is no private directory/)
-  await refused(t, join(path, '../nowhere/api.sock'), /cannot open the directory/)
+  await refused(t, join(path, '../nowhere/api.sock'), /Cannot open the directory/)
 })
 
 test('what a killed process left half done is used by the next one', async (t) => {
@@ -92,7 +92,7 @@ test('a server that is stopped, and whose backlog is full, is alive', async (t) 
     if ((first as { code?: string } | undefined)?.code === 'EAGAIN') break
   }
   t.true(await canConnect(path))
-  await refused(t, path, /another process listens/)
+  await refused(t, path, /Another process listens/)
 })
 
 test('a port that does not answer is given up after the timeout', async (t) => {

@@ -1,10 +1,11 @@
 /** The connect test: whether something accepts connections at an address, now. Nothing is sent. */
 import { check, duration, LONGEST_MS, type Rules, signal as signalRule } from '../check.js'
 import { inSteps } from '../closing.js'
+import { translated } from '../errors.js'
 import { invalid } from '../invalid.js'
+import { binding } from '../native.js'
 import { onAbort, type SignalOptions, throwIfAborted } from '../wait/abort.js'
-import { addressOf, type Target, targetOf } from './address.js'
-import { LongPaths } from './long-paths.js'
+import { addressOf, type PortTarget, targetOf } from './address.js'
 
 /** How long a connect test may take. */
 export interface ConnectTestOptions extends SignalOptions {
@@ -14,8 +15,6 @@ export interface ConnectTestOptions extends SignalOptions {
 
 const RULES: Rules = { signal: signalRule, timeout: duration(1, LONGEST_MS, 'milliseconds') }
 const TIMEOUT_MS = 2000
-/** The backlog of a Unix socket is full: it is busy, and somebody listens. */
-const BUSY = 'EAGAIN'
 
 /**
  * Whether something accepts connections at an address: a path, `unix:PATH`, `unix:@NAME`, or a URL with a host and a port. A Unix socket
@@ -29,36 +28,26 @@ export async function canConnect(address: string, options: ConnectTestOptions = 
   if (target === undefined) throw invalid('address', address, 'must be a path, or a URL with a host and a port')
   const { signal, timeout = TIMEOUT_MS } = options
   throwIfAborted(signal)
-  const paths = new LongPaths()
-  try {
-    return await accepts(target, paths, timeout, signal)
-  } finally {
-    paths.close()
-  }
+  // A Unix socket accepts or refuses at once.
+  if ('socketPath' in target) return translated(() => binding().socketAnswers(target.socketPath))
+  return accepts(target, timeout, signal)
 }
 
-async function accepts(
-  target: Target,
-  paths: LongPaths,
-  timeout: number,
-  signal: AbortSignal | undefined,
-): Promise<boolean> {
+async function accepts(target: PortTarget, timeout: number, signal: AbortSignal | undefined): Promise<boolean> {
   // Loaded by those who test.
   const { connect } = await import('node:net')
-  let to
-  try {
-    to = 'socketPath' in target ? { path: paths.shortened(target.socketPath) } : { ...target }
-  } catch {
-    // Its directory is not there, or not for us.
-    return false
-  }
   return new Promise((resolve, reject) => {
-    const socket = connect(to)
+    const socket = connect({ ...target })
     const timer = setTimeout(() => end(() => resolve(false)), timeout)
     const forget = onAbort(signal, (error) => end(() => reject(error)))
     const end = (settle: () => void): void =>
-      inSteps(() => clearTimeout(timer), forget, () => void socket.destroy(), settle)
+      inSteps(
+        () => clearTimeout(timer),
+        forget,
+        () => void socket.destroy(),
+        settle,
+      )
     socket.once('connect', () => end(() => resolve(true)))
-    socket.on('error', ({ code }: NodeJS.ErrnoException) => end(() => resolve(code === BUSY)))
+    socket.on('error', () => end(() => resolve(false)))
   })
 }

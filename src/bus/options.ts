@@ -1,5 +1,16 @@
 /** The options of a bus and of announcements (the core checks them), and those of waiting on a bus (checked here). */
-import { check, coreJson, duration, LONGEST_MS, type Rule, type Rules, signal, text } from '../check.js'
+import {
+  check,
+  checkArgument,
+  coreJson,
+  duration,
+  LONGEST_MS,
+  plainObject,
+  type Rule,
+  type Rules,
+  signal,
+  text,
+} from '../check.js'
 import { type EndpointAddress, type HealthOptions, OFFER } from '../announce/options.js'
 import { schemaId } from '../codec/schema.js'
 import { strictJson } from '../strict-json.js'
@@ -107,13 +118,20 @@ export function checkAnnounce(options: AnnounceOptions): void {
   coreJson(options, ANNOUNCE)
 }
 
-/** `endpoints` and `fields`: what the options say of them, made ready for the record. */
-export function announceJson(options: AnnounceOptions, endpoints: object, fields: object): string {
-  return coreJson({ ...options, metadata: undefined }, ANNOUNCE, () => ({
-    schema: options.schemaId,
-    endpoints,
-    metadata: { ...options.metadata, ...fields },
-  }))
+/** `endpoints`: as the record has them. `fields`: those of the metadata that are not the user's. */
+export function announceJson(
+  options: AnnounceOptions,
+  endpoints: object | undefined = options.endpoints,
+  fields: object = {},
+): string {
+  if (Object.keys(fields).length === 0) return coreJson(options, ANNOUNCE, core)
+  const { metadata = {} } = options
+  checkArgument('metadata', metadata, plainObject)
+  return coreJson({ ...options, metadata: { ...metadata, ...fields } }, ANNOUNCE, core)
+
+  function core({ schemaId: schema }: AnnounceOptions): object {
+    return { schema, endpoints }
+  }
 }
 
 export function metadataJson(metadata: Record<string, unknown>): string {

@@ -1,5 +1,5 @@
 /** Socket activation as systemd does it: descriptors from 3 on, and an environment that is meant for one process. */
-import { spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { connect, createServer } from 'node:net'
 import { join } from 'node:path'
@@ -28,8 +28,9 @@ async function started(t: ExecutionContext, variables: string, path?: string): P
   const server = createServer().listen(path === undefined ? { port: 0, host: '127.0.0.1' } : { path })
   await once(server, 'listening')
   const { port } = server.address() as { port: number }
-  const child = spawn('/bin/sh', ['-c', `${variables} exec "$0" "$1" inherited`, process.execPath, FIXTURE], {
-    stdio: ['ignore', 'inherit', 'inherit', server, 'ipc'],
+  const { fd } = (server as unknown as { _handle: { fd: number } })._handle
+  const child: ChildProcess = spawn('/bin/sh', ['-c', `${variables} exec "$0" "$1" inherited`, process.execPath, FIXTURE], {
+    stdio: ['ignore', 'inherit', 'inherit', fd, 'ipc'],
     env: { ...process.env, IPC_BUS_DIR: folder(t) },
     timeout: PATIENCE_MS,
   })

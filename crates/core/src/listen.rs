@@ -7,11 +7,13 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open, openat, renameat};
+use nix::sys::socket::UnixAddr;
 use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmod, fchmodat, fstat, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, geteuid, linkat, unlinkat};
 use serde::Serialize;
@@ -25,6 +27,8 @@ use crate::sys::{leads_to, lock, seqpacket, stream};
 const TRIES: usize = 16;
 /// The longest name of a socket file. A client reaches a long path as `/proc/self/fd/N/NAME`, of at most 107 bytes.
 const MAX_NAME: usize = 80;
+/// The longest path that the kernel takes.
+const MAX_PATH: usize = 107;
 /// The socket's name until it is moved to its place.
 const FRESH: &str = "s";
 const OPEN_LOCK: OFlag = OFlag::O_RDWR
@@ -92,6 +96,25 @@ pub fn listen_abstract(name: &[u8]) -> Result<UnixListener> {
     stream::bind_abstract(socket.as_fd(), name).map_err(failed("bind"))?;
     stream::start(socket.as_fd()).map_err(failed("listen"))?;
     Ok(UnixListener::from(socket))
+}
+
+/// Whether a process listens on the socket at this path, however long it is; an abstract name begins with a NUL. It does not wait,
+/// sends nothing, and follows symlinks. A process whose backlog is full listens.
+///
+/// # Errors
+/// `ERR_RINGBELL_RESOURCE` when descriptors or memory ran out.
+pub fn answers(path: &Path) -> Result<bool> {
+    let bytes = path.as_os_str().as_bytes();
+    let answer = match (bytes.strip_prefix(b"\0"), path.parent(), path.file_name()) {
+        (Some(name), ..) => UnixAddr::new_abstract(name).and_then(|address| stream::is_answered(&address)),
+        (None, Some(parent), Some(name)) if bytes.len() > MAX_PATH => open(parent, OPEN_DIRECTORY, Mode::empty())
+            .and_then(|directory| stream::is_answered_at(directory.as_fd(), parent, name)),
+        _ => UnixAddr::new(path).and_then(|address| stream::is_answered(&address)),
+    };
+    answer.or_else(|errno| match Error::os("connect", errno, "cannot tell whether a process listens") {
+        error @ Error::Resource { .. } => Err(error),
+        _ => Ok(false),
+    })
 }
 
 /// The process at the other end of a connection, as the kernel knew it when it connected.
@@ -311,7 +334,7 @@ impl Place {
         if !is_own(&stat) {
             return Err(self.of_another_user(name));
         }
-        match stream::is_answered(self.directory.as_fd(), &self.directory_path, name) {
+        match stream::is_answered_at(self.directory.as_fd(), &self.directory_path, name) {
             Ok(true) => Err(in_use(&self.shown(name))),
             Ok(false) => Ok(false),
             Err(Errno::ENOENT) => Ok(true),

@@ -95,6 +95,12 @@ pub fn socket_address(env: Env, fd: i32) -> napi::Result<String> {
     cold(env, || Ok(listen::address(descriptor(fd)?)?.unwrap_or_default()))
 }
 
+/// Whether a process listens on the Unix socket at this path. An abstract name begins with a NUL.
+#[napi]
+pub fn socket_answers(env: Env, path: String) -> napi::Result<bool> {
+    cold(env, || Ok(listen::answers(Path::new(&path))?))
+}
+
 /// Keeps an inherited descriptor from child processes.
 #[napi]
 pub fn keep_descriptor(env: Env, fd: i32) -> napi::Result<()> {

@@ -64,7 +64,18 @@ pub(crate) fn start(socket: BorrowedFd<'_>) -> nix::Result<()> {
     listen(socket)
 }
 
-/// Whether a process listens on the socket `name` in the directory. It does not wait, and sends nothing.
+/// Whether a process listens on the socket `name` in the directory: as [`is_answered`].
+///
+/// # References
+/// As there.
+///
+/// # Errors
+/// As there.
+pub(crate) fn is_answered_at(dir: BorrowedFd<'_>, dir_path: &Path, name: &OsStr) -> nix::Result<bool> {
+    reach(dir, dir_path, name, is_answered)
+}
+
+/// Whether a process listens at this address. It does not wait, and sends nothing.
 ///
 /// # References
 /// `connect(2)`, `unix(7)`: EAGAIN says that the backlog is full, and EPROTOTYPE that the socket has another type. Somebody is
@@ -72,21 +83,16 @@ pub(crate) fn start(socket: BorrowedFd<'_>) -> nix::Result<()> {
 ///
 /// # Errors
 /// ENOENT, EACCES, EMFILE.
-pub(crate) fn is_answered(dir: BorrowedFd<'_>, dir_path: &Path, name: &OsStr) -> nix::Result<bool> {
+pub(crate) fn is_answered(address: &UnixAddr) -> nix::Result<bool> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
-    let answer = reach(dir, dir_path, name, |address| {
-        loop {
-            match connect(socket.as_raw_fd(), address) {
-                Err(Errno::EINTR) => {}
-                answer => return answer,
-            }
+    loop {
+        match connect(socket.as_raw_fd(), address) {
+            Err(Errno::EINTR) => {}
+            Ok(()) | Err(Errno::EAGAIN | Errno::EPROTOTYPE) => return Ok(true),
+            Err(Errno::ECONNREFUSED) => return Ok(false),
+            Err(errno) => return Err(errno),
         }
-    });
-    match answer {
-        Ok(()) | Err(Errno::EAGAIN | Errno::EPROTOTYPE) => Ok(true),
-        Err(Errno::ECONNREFUSED) => Ok(false),
-        Err(errno) => Err(errno),
     }
 }
 

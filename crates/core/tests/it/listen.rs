@@ -5,7 +5,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Barrier;
 
 use crate::harness::*;
-use ringbell::listen::{address, client, listen, listen_abstract};
+use ringbell::listen::{address, answers, client, listen, listen_abstract};
 
 #[test]
 fn role() {
@@ -47,9 +47,9 @@ fn of_many_one_listens_and_a_stale_socket_is_replaced() {
         });
         let refused = results.iter().filter_map(|result| result.as_ref().err());
         assert_eq!(refused.filter(|error| error.errno() == Some(libc::EADDRINUSE)).count(), MANY - 1);
-        assert!(UnixStream::connect(&path).is_ok());
+        assert!(UnixStream::connect(&path).is_ok() && answers(&path).unwrap());
         drop(results);
-        assert!(!path.exists());
+        assert!(!path.exists() && !answers(&path).unwrap());
     }
 }
 
@@ -68,6 +68,8 @@ fn both_sides_are_known() {
     let listener = listen_abstract(name.as_bytes()).unwrap();
     assert_eq!(listen_abstract(name.as_bytes()).unwrap_err().errno(), Some(libc::EADDRINUSE));
     assert_eq!(address(&listener).unwrap(), Some(format!("@{name}")));
+    assert!(answers(format!("\0{name}").as_ref()).unwrap());
+    assert!(!answers(format!("\0{name}x").as_ref()).unwrap());
     let socket = {
         use std::os::linux::net::SocketAddrExt;
         let address = std::os::unix::net::SocketAddr::from_abstract_name(name.as_bytes()).unwrap();
