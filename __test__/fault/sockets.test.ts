@@ -1,6 +1,16 @@
 /** What lies in the way of a server's socket: links, files and sockets of others; and servers that do not accept or do not answer. */
 import { once } from 'node:events'
-import { chmodSync, chownSync, existsSync, lstatSync, mkdirSync, readFileSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readFileSync,
+  symlinkSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { connect, createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
@@ -10,7 +20,12 @@ import { peer } from '../helpers/peer.js'
 import { codeOf, place } from '../helpers/place.js'
 import { folder } from '../helpers/scratch.js'
 
-async function refused(t: ExecutionContext, path: string, message: RegExp, code = 'ERR_RINGBELL_SYSTEM'): Promise<void> {
+async function refused(
+  t: ExecutionContext,
+  path: string,
+  message: RegExp,
+  code = 'ERR_RINGBELL_SYSTEM',
+): Promise<void> {
   const server = createServer()
   await t.throwsAsync(() => listenUnix(server, path), { code, message })
   t.false(server.listening)
@@ -88,7 +103,9 @@ test('a server that is stopped, and whose backlog is full, is alive', async (t) 
   for (;;) {
     const socket = connect(path)
     waiting.push(socket)
-    const [first] = await Promise.race([once(socket, 'connect'), once(socket, 'error')]).catch((error: unknown) => [error])
+    const [first] = await Promise.race([once(socket, 'connect'), once(socket, 'error')]).catch((error: unknown) => [
+      error,
+    ])
     if ((first as { code?: string } | undefined)?.code === 'EAGAIN') break
   }
   t.true(await canConnect(path))

@@ -109,7 +109,10 @@ test('requests go to one instance after the other, and not to those that are not
 test('what cannot be resolved says what is there instead', async (t) => {
   const bus = await place(t).bus()
   await bus.announce('api', { endpoints: { admin: 'unix:/x', odd: 'words' } })
-  t.throws(() => bus.resolve('api'), { code: 'ERR_RINGBELL_NOT_FOUND', message: /no endpoint 'http'; it has 'admin', 'odd'/ })
+  t.throws(() => bus.resolve('api'), {
+    code: 'ERR_RINGBELL_NOT_FOUND',
+    message: /no endpoint 'http'; it has 'admin', 'odd'/,
+  })
   t.throws(() => bus.resolve('api', 'odd'), { code: 'ERR_RINGBELL_NOT_FOUND', message: /address 'words'/ })
   t.throws(() => bus.resolve('web'), { code: 'ERR_RINGBELL_NOT_FOUND', message: /No process announces 'web'/ })
   await bus.announce('ill', { endpoints: { http: 'unix:/x' }, health: { check: () => false } })

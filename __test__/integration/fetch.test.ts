@@ -11,7 +11,12 @@ import { codeOf, place, type Place, until } from '../helpers/place.js'
 import { folder } from '../helpers/scratch.js'
 
 /** An instance that answers with its name, and counts. It is announced by a bus of its own. */
-async function instance(t: ExecutionContext, at: Place, name: string, text: string): Promise<Server & { requests: number }> {
+async function instance(
+  t: ExecutionContext,
+  at: Place,
+  name: string,
+  text: string,
+): Promise<Server & { requests: number }> {
   const server = Object.assign(
     createServer((incoming, response) => {
       server.requests++
@@ -74,7 +79,8 @@ test('an instance that refuses is passed over: nothing was sent, and no request 
   await other.announce('api', { endpoints: { http: 'http://127.0.0.1:1' } })
   await until(() => bus.endpoints('api').length === 3)
   const dispatcher = dispatcherOf(at, bus)
-  const post = async (): Promise<string> => (await fetch('http://api/', { method: 'POST', body: '!', dispatcher })).text()
+  const post = async (): Promise<string> =>
+    (await fetch('http://api/', { method: 'POST', body: '!', dispatcher })).text()
   for (let n = 0; n < 6; n++) t.is(await post(), 'alive!')
   t.is(alive.requests, 6, 'each request is sent once')
   // Once it accepts connections it gets requests again.
@@ -96,7 +102,9 @@ test('a request that was sent is not sent again', async (t) => {
   at.onEnd(() => server.close())
   await bus.announce('api', { endpoints: { http: server } })
   const dispatcher = dispatcherOf(at, bus)
-  await t.throwsAsync(() => fetch('http://api/', { method: 'POST', body: 'once', dispatcher }), { message: 'fetch failed' })
+  await t.throwsAsync(() => fetch('http://api/', { method: 'POST', body: 'once', dispatcher }), {
+    message: 'fetch failed',
+  })
   t.is(connections, 1)
 })
 
@@ -142,7 +150,10 @@ test('instances come and go under load, and no request fails', async (t) => {
     const closed = once(coming, 'close')
     coming.close()
     coming.closeIdleConnections()
-    t.deepEqual([...new Set(await texts(dispatcher, 4))].filter((text) => !/^(stays|comes)$/.test(text)), [])
+    t.deepEqual(
+      [...new Set(await texts(dispatcher, 4))].filter((text) => !/^(stays|comes)$/.test(text)),
+      [],
+    )
     await closed
   }
 })

@@ -55,7 +55,10 @@ test('the file has exactly its mode, and goes when the server has closed', async
 test('of two servers on one path the second one fails, and hears why', async (t) => {
   const path = join(folder(t), 'api.sock')
   await listening(t, path)
-  const error = await t.throwsAsync(() => listenUnix(createServer(), path), { code: 'ERR_RINGBELL_SYSTEM', message: /Another process listens/ })
+  const error = await t.throwsAsync(() => listenUnix(createServer(), path), {
+    code: 'ERR_RINGBELL_SYSTEM',
+    message: /Another process listens/,
+  })
   t.is((error as { errno?: number }).errno, -EADDRINUSE)
   t.is(await received(path), 'hello')
   // Also one that was bound in another way, and has no lock.
@@ -87,7 +90,9 @@ test('an abstract name is taken once, and gone with its server', async (t) => {
   const server = await listening(t, name, { abstract: true, access: {} })
   t.is(await received(`\0${name}`), 'hello', 'our own user may')
   t.true(await canConnect(`unix:@${name}`))
-  await t.throwsAsync(() => listenUnix(createServer(), name, { abstract: true }), { message: /Another process listens on @/ })
+  await t.throwsAsync(() => listenUnix(createServer(), name, { abstract: true }), {
+    message: /Another process listens on @/,
+  })
   server.close()
   await once(server, 'close')
   t.false(await canConnect(`unix:@${name}`))
@@ -111,7 +116,10 @@ test('a server knows who is at the other end', async (t) => {
   const tcp = createServer().listen(0)
   t.teardown(() => tcp.close())
   await once(tcp, 'listening')
-  const [[accepted]] = await Promise.all([once(tcp, 'connection'), once(connect((tcp.address() as { port: number }).port), 'connect')])
+  const [[accepted]] = await Promise.all([
+    once(tcp, 'connection'),
+    once(connect((tcp.address() as { port: number }).port), 'connect'),
+  ])
   t.is(await codeOf(() => peerOf(accepted as never)), 'ERR_RINGBELL_SYSTEM')
   ;(accepted as { destroy(): void }).destroy()
 })

@@ -69,9 +69,7 @@ export class HealthRounds {
     const signal = AbortSignal.any([this.#ended.signal, limit.signal])
     const timer = setTimeout(() => limit.abort(), this.#timeout)
     if (!waiting) timer.unref()
-    const late = new Promise<false>((resolve) =>
-      signal.addEventListener('abort', () => resolve(false), { once: true }),
-    )
+    const late = new Promise<false>((resolve) => signal.addEventListener('abort', () => resolve(false), { once: true }))
     try {
       return await Promise.race([late, this.#answer(signal)])
     } finally {

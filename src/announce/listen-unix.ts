@@ -84,7 +84,10 @@ export async function listenUnix(server: Server, path: string, options: ListenUn
     if (failure !== undefined) debug('removing the socket of a server: %s', failure)
   }
   try {
-    await listenOn(server, translated(() => listener.take()))
+    await listenOn(
+      server,
+      translated(() => listener.take()),
+    )
     rememberAddress(server, abstract ? `unix:@${path}` : `unix:${full}`)
     // First of all listeners: nobody else hears of a connection that is refused.
     if (access !== undefined) server.prependListener('connection', (socket: Socket) => refuse(socket, access))
@@ -136,6 +139,9 @@ function refuse(socket: Socket, { uids = [], gids = [] }: SocketAccess): void {
 export function peerOf(socket: Socket): SocketPeer {
   const fd = (socket as { _handle?: { fd?: number } | null } | undefined)?._handle?.fd
   if (typeof fd !== 'number' || fd < 0)
-    throw new RingbellError('ERR_RINGBELL_CLOSED', 'This socket is not open, so who is at its other end cannot be told.')
+    throw new RingbellError(
+      'ERR_RINGBELL_CLOSED',
+      'This socket is not open, so who is at its other end cannot be told.',
+    )
   return JSON.parse(translated(() => binding().socketClient(fd))) as SocketPeer
 }

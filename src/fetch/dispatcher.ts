@@ -47,7 +47,9 @@ const RULES: Rules = {
   route: oneOf('round-robin', 'least-busy', 'first'),
   connectTimeout: duration(1, LONGEST_MS, 'milliseconds'),
   fallback: (value) =>
-    typeof (value as Partial<Dispatching> | null)?.dispatch === 'function' ? undefined : 'must be a dispatcher of undici',
+    typeof (value as Partial<Dispatching> | null)?.dispatch === 'function'
+      ? undefined
+      : 'must be a dispatcher of undici',
 }
 
 /**
@@ -80,7 +82,8 @@ export class BusDispatcher extends Dispatcher {
     const name = url.hostname
     const foreign = url.port !== '' || (name.includes('.') && this.#bus.endpoints(name).length === 0)
     if (foreign) {
-      if (fallback === undefined) throw invalid('origin', String(origin), 'must be the name of a service, without a port')
+      if (fallback === undefined)
+        throw invalid('origin', String(origin), 'must be the name of a service, without a port')
       return fallback.dispatch(options, handler)
     }
     const offer = this.#bus.book.next(name, endpoint, route)
@@ -91,7 +94,10 @@ export class BusDispatcher extends Dispatcher {
   override close(): Promise<void>
   override close(callback: () => void): void
   override close(callback?: () => void): Promise<void> | void {
-    return answered(this.#end((pool) => pool.close()), callback)
+    return answered(
+      this.#end((pool) => pool.close()),
+      callback,
+    )
   }
 
   /** Ends all requests that are under way with this error. */
@@ -101,7 +107,10 @@ export class BusDispatcher extends Dispatcher {
   override destroy(error: Error | null, callback: () => void): void
   override destroy(first?: Error | null | (() => void), second?: () => void): Promise<void> | void {
     const [error, callback] = typeof first === 'function' ? [null, first] : [first ?? null, second]
-    return answered(this.#end((pool) => pool.destroy(error)), callback)
+    return answered(
+      this.#end((pool) => pool.destroy(error)),
+      callback,
+    )
   }
 
   async #end(how: (pool: Pools) => Promise<void>): Promise<void> {

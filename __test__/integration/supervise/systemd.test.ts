@@ -29,11 +29,15 @@ async function started(t: ExecutionContext, variables: string, path?: string): P
   await once(server, 'listening')
   const { port } = server.address() as { port: number }
   const { fd } = (server as unknown as { _handle: { fd: number } })._handle
-  const child: ChildProcess = spawn('/bin/sh', ['-c', `${variables} exec "$0" "$1" inherited`, process.execPath, FIXTURE], {
-    stdio: ['ignore', 'inherit', 'inherit', fd, 'ipc'],
-    env: { ...process.env, IPC_BUS_DIR: folder(t) },
-    timeout: PATIENCE_MS,
-  })
+  const child: ChildProcess = spawn(
+    '/bin/sh',
+    ['-c', `${variables} exec "$0" "$1" inherited`, process.execPath, FIXTURE],
+    {
+      stdio: ['ignore', 'inherit', 'inherit', fd, 'ipc'],
+      env: { ...process.env, IPC_BUS_DIR: folder(t) },
+      timeout: PATIENCE_MS,
+    },
+  )
   // From now on the child alone has the socket.
   server.close()
   const [told] = (await once(child, 'message')) as [Told]

@@ -107,8 +107,10 @@ pub fn answers(path: &Path) -> Result<bool> {
     let bytes = path.as_os_str().as_bytes();
     let answer = match (bytes.strip_prefix(b"\0"), path.parent(), path.file_name()) {
         (Some(name), ..) => UnixAddr::new_abstract(name).and_then(|address| stream::is_answered(&address)),
-        (None, Some(parent), Some(name)) if bytes.len() > MAX_PATH => open(parent, OPEN_DIRECTORY, Mode::empty())
-            .and_then(|directory| stream::is_answered_at(directory.as_fd(), parent, name)),
+        (None, Some(parent), Some(name)) if bytes.len() > MAX_PATH => {
+            open(parent, OPEN_DIRECTORY, Mode::empty())
+                .and_then(|directory| stream::is_answered_at(directory.as_fd(), parent, name))
+        }
         _ => UnixAddr::new(path).and_then(|address| stream::is_answered(&address)),
     };
     answer.or_else(|errno| match Error::os("connect", errno, "cannot tell whether a process listens") {
@@ -157,7 +159,8 @@ pub fn address(socket: impl AsFd) -> Result<Option<String>> {
 /// # Errors
 /// `ERR_RINGBELL_SYSTEM` if it is not open.
 pub fn keep(inherited: impl AsFd) -> Result<()> {
-    stream::close_on_exec(inherited).map_err(|errno| Error::os("fcntl", errno, "an inherited descriptor is not open"))
+    stream::close_on_exec(inherited)
+        .map_err(|errno| Error::os("fcntl", errno, "an inherited descriptor is not open"))
 }
 
 impl Drop for SocketFile {
@@ -193,8 +196,9 @@ impl Place {
             return wrong("the name of the file must have at most 80 bytes; its directory may be deeper");
         }
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let directory = open(parent, OPEN_DIRECTORY, Mode::empty())
-            .map_err(|errno| Error::os("open", errno, format!("cannot open the directory of {}", path.display())))?;
+        let directory = open(parent, OPEN_DIRECTORY, Mode::empty()).map_err(|errno| {
+            Error::os("open", errno, format!("cannot open the directory of {}", path.display()))
+        })?;
         Ok(Place { directory, directory_path: parent.to_owned(), name: name.to_owned() })
     }
 
@@ -311,7 +315,9 @@ impl Place {
                 Err(Errno::EEXIST) => {}
                 // The sticky bit keeps a user from the files of others.
                 Err(Errno::EPERM | Errno::EACCES) => return Err(self.of_another_user(name)),
-                Err(errno) => return Err(Error::os(syscall, errno, format!("cannot listen on {}", self.shown(name)))),
+                Err(errno) => {
+                    return Err(Error::os(syscall, errno, format!("cannot listen on {}", self.shown(name))));
+                }
             }
         }
         Err(self.restless(name))
@@ -348,7 +354,9 @@ impl Place {
 
     fn of_another_user(&self, name: &OsStr) -> Error {
         let shown = self.shown(name);
-        Error::NoPermission { what: format!("{shown} belongs to another user; let that user remove it, or choose another path") }
+        Error::NoPermission {
+            what: format!("{shown} belongs to another user; let that user remove it, or choose another path"),
+        }
     }
 
     fn restless(&self, name: &OsStr) -> Error {
@@ -365,5 +373,9 @@ fn is_own(stat: &FileStat) -> bool {
 }
 
 fn in_use(address: &str) -> Error {
-    Error::os("bind", Errno::EADDRINUSE, format!("another process listens on {address}; end it, or choose another address"))
+    Error::os(
+        "bind",
+        Errno::EADDRINUSE,
+        format!("another process listens on {address}; end it, or choose another address"),
+    )
 }

@@ -76,7 +76,10 @@ function addressOf({ unix, port, url }: AnnounceCommandOptions): string {
   if (unix !== undefined) return `unix:${resolve(unix)}`
   if (port !== undefined) return `http://127.0.0.1:${port}`
   if (url !== undefined) return url
-  throw new CommandError('ERR_RINGBELL_INVALID_OPTION', 'Say where it can be reached: --unix PATH, --port N or --url URL')
+  throw new CommandError(
+    'ERR_RINGBELL_INVALID_OPTION',
+    'Say where it can be reached: --unix PATH, --port N or --url URL',
+  )
 }
 
 async function whileHere({ bus, out, signal }: Session, name: string, options: AnnounceCommandOptions): Promise<void> {
@@ -129,7 +132,10 @@ async function whenReady(
   const end = performance.now() + timeout
   while (test && !(await canConnect(address, { signal }))) {
     if (performance.now() >= end)
-      throw new RingbellError('ERR_RINGBELL_TIMEOUT', `Nothing accepts connections on ${address} after ${duration(timeout * 1e6)}`)
+      throw new RingbellError(
+        'ERR_RINGBELL_TIMEOUT',
+        `Nothing accepts connections on ${address} after ${duration(timeout * 1e6)}`,
+      )
     await sleep(TEST_MS, undefined, { signal })
   }
   signal.throwIfAborted()

@@ -44,7 +44,8 @@ async function print(
   if (timeout !== undefined)
     await bus.services.waitFor(name, { timeout: Math.max(0, timeout - (performance.now() - began)), signal })
   const there = bus.endpoints(name, endpoint)
-  const wanted = all === true ? there : there.filter(({ healthy, target }) => healthy && target !== undefined).slice(0, 1)
+  const wanted =
+    all === true ? there : there.filter(({ healthy, target }) => healthy && target !== undefined).slice(0, 1)
   // It fails, and says why there is none.
   if (wanted.length === 0) bus.resolve(name, endpoint)
   for (const one of wanted) await (out.json ? out.value(described(one)) : out.line(text(reached(one)) ?? one.address))

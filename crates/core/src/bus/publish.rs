@@ -186,7 +186,9 @@ impl State {
         let Some(file) = &self.file else { return true };
         let name = self.record.file_name();
         // If it cannot be told, it is not lost: the next look will tell.
-        fstat(file.as_fd()).and_then(|stat| leads_to(directory_fd.as_fd(), name.as_str(), &stat)).unwrap_or(true)
+        fstat(file.as_fd())
+            .and_then(|stat| leads_to(directory_fd.as_fd(), name.as_str(), &stat))
+            .unwrap_or(true)
     }
 }
 

@@ -20,7 +20,11 @@ fn role() {
                 std::process::exit(0);
             }
             nix::sys::wait::wait().unwrap();
-            say(&format!("{} {}", path.join("x.sock").exists(), listen(&path.join("x.sock"), 0o600).is_err()));
+            say(&format!(
+                "{} {}",
+                path.join("x.sock").exists(),
+                listen(&path.join("x.sock"), 0o600).is_err()
+            ));
             drop(file);
             say(&path.join("x.sock").exists().to_string());
         }

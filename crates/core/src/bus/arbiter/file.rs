@@ -208,7 +208,8 @@ impl ArbiterFile {
     /// told, the next look will.
     pub(crate) fn is_current(&self) -> bool {
         let directory_fd = self.directory.fd();
-        leads_to(directory_fd.as_fd(), self.name.as_str(), &self.stat).unwrap_or(true) && !self.directory.is_gone()
+        leads_to(directory_fd.as_fd(), self.name.as_str(), &self.stat).unwrap_or(true)
+            && !self.directory.is_gone()
     }
 
     /// Takes a byte, unless another open file has it. It must not be 0.
