@@ -127,7 +127,7 @@ test('names that nobody has, and hosts that are none', async (t) => {
   t.is(await codeOf(() => request('http://nobody/', { dispatcher })), 'ERR_RINGBELL_NOT_FOUND')
   const error = await t.throwsAsync(() => fetch('http://nobody/', { dispatcher }), { message: 'fetch failed' })
   t.is((error?.cause as { code?: string }).code, 'ERR_RINGBELL_NOT_FOUND')
-  for (const url of ['http://api:81/', 'http://example.org/'])
+  for (const url of ['http://api:81/', 'http://example.org/', 'http://[::1]/'])
     t.is(await codeOf(() => request(url, { dispatcher })), 'ERR_RINGBELL_INVALID_OPTION', url)
   const server = createServer((_, response) => void response.end('outside')).listen(0, '127.0.0.1')
   at.onEnd(() => void (server.closeAllConnections(), server.close()))
@@ -136,6 +136,8 @@ test('names that nobody has, and hosts that are none', async (t) => {
   const { Agent } = await import('undici')
   const mixed = dispatcherOf(at, bus, { fallback: new Agent() })
   t.is(await (await fetch(`http://127.0.0.1:${port}/`, { dispatcher: mixed })).text(), 'outside')
+  await dispatcher.close()
+  t.is(await codeOf(() => request('http://api/', { dispatcher })), 'ERR_RINGBELL_CLOSED')
   t.throws(() => new BusDispatcher(bus, { route: 'primary' as never }), { code: 'ERR_RINGBELL_INVALID_OPTION' })
 })
 

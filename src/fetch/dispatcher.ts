@@ -9,6 +9,7 @@ import type { Target } from '../announce/address.js'
 import type { Offer } from '../announce/offers.js'
 import { check, duration, LONGEST_MS, oneOf, type Rules, text } from '../check.js'
 import { debug } from '../diagnostics.js'
+import { closedError } from '../errors.js'
 import type { Bus, Route } from '../index.js'
 import { invalid } from '../invalid.js'
 import { buildConnector, Dispatcher, Pool } from './undici.js'
@@ -64,7 +65,8 @@ export class BusDispatcher extends Dispatcher {
   /** By the key of the offer. */
   readonly #pools = new Map<string, Way>()
   /** Pools that take no new requests. */
-  readonly #retired = new Set<Promise<void>>()
+  readonly #retired = new Set<Pools>()
+  #closed = false
 
   constructor(bus: Bus, options: BusDispatcherOptions = {}) {
     super()
@@ -76,18 +78,23 @@ export class BusDispatcher extends Dispatcher {
 
   /** Called by undici. @throws {RingbellError} `ERR_RINGBELL_NOT_FOUND` and others of `bus.resolve`. */
   override dispatch(options: Dispatching.DispatchOptions, handler: Handler): boolean {
+    if (this.#closed) throw closedError('dispatcher')
     const { origin = '' } = options
     const url = new URL(origin)
     const { fallback, route = 'round-robin', endpoint = url.protocol.slice(0, -1) } = this.#options
-    const name = url.hostname
-    const foreign = url.port !== '' || (name.includes('.') && this.#bus.endpoints(name).length === 0)
-    if (foreign) {
+    if (this.#isForeign(url)) {
       if (fallback === undefined)
         throw invalid('origin', String(origin), 'must be the name of a service, without a port')
       return fallback.dispatch(options, handler)
     }
-    const offer = this.#bus.book.next(name, endpoint, route)
-    return this.#pool(offer, url, name, endpoint).dispatch(options, handler)
+    const offer = this.#bus.book.next(url.hostname, endpoint, route)
+    return this.#pool(offer, url, url.hostname, endpoint).dispatch(options, handler)
+  }
+
+  /** A host with a dot is a service only if it is announced. */
+  #isForeign({ hostname, port }: URL): boolean {
+    if (port !== '' || !/^[\w.-]+$/.test(hostname)) return true
+    return hostname.includes('.') && this.#bus.endpoints(hostname).length === 0
   }
 
   /** Resolves when all requests that are under way have ended. */
@@ -114,9 +121,10 @@ export class BusDispatcher extends Dispatcher {
   }
 
   async #end(how: (pool: Pools) => Promise<void>): Promise<void> {
-    const ways = [...this.#pools.values()]
+    this.#closed = true
+    const pools = [...[...this.#pools.values()].map(({ pool }) => pool), ...this.#retired]
     this.#pools.clear()
-    await Promise.all([...ways.map(({ pool }) => how(pool)), ...this.#retired])
+    await Promise.all(pools.map(how))
   }
 
   #pool(offer: Offer, { origin }: URL, name: string, endpoint: string): Pools {
@@ -179,11 +187,12 @@ export class BusDispatcher extends Dispatcher {
   /** The pool ends after the requests that it has. */
   #retire(key: string, { pool }: Way): void {
     this.#pools.delete(key)
-    const closing = pool
-      .close()
-      .catch((error: unknown) => debug('closing a pool: %s', error))
-      .finally(() => this.#retired.delete(closing))
-    this.#retired.add(closing)
+    this.#retired.add(pool)
+    pool.close().then(
+      () => this.#retired.delete(pool),
+      // The dispatcher was destroyed meanwhile.
+      (error: unknown) => debug('closing a pool: %s', error),
+    )
   }
 }
 
@@ -195,5 +204,6 @@ function targeted(options: Connectors.Options, target: Target): Connectors.Optio
 
 function answered(done: Promise<void>, callback: (() => void) | undefined): Promise<void> | void {
   if (callback === undefined) return done
-  void done.then(callback)
+  // A callback hears of no error.
+  void done.then(callback, callback)
 }
