@@ -119,11 +119,7 @@ export function checkAnnounce(options: AnnounceOptions): void {
 }
 
 /** `endpoints`: as the record has them. `fields`: those of the metadata that are not the user's. */
-export function announceJson(
-  options: AnnounceOptions,
-  endpoints: object | undefined = options.endpoints,
-  fields: object = {},
-): string {
+export function announceJson(options: AnnounceOptions, endpoints?: object, fields: object = {}): string {
   if (Object.keys(fields).length === 0) return coreJson(options, ANNOUNCE, core)
   const { metadata = {} } = options
   checkArgument('metadata', metadata, plainObject)

@@ -204,6 +204,11 @@ function targeted(options: Connectors.Options, target: Target): Connectors.Optio
 
 function answered(done: Promise<void>, callback: (() => void) | undefined): Promise<void> | void {
   if (callback === undefined) return done
-  // A callback hears of no error.
-  void done.then(callback, callback)
+  void tell(done, callback)
+}
+
+/** A callback hears of no error. */
+async function tell(done: Promise<void>, callback: () => void): Promise<void> {
+  await done.catch((error: unknown) => debug('ending a dispatcher: %s', error))
+  callback()
 }

@@ -20,7 +20,7 @@ interface Told {
 interface Started {
   told: Told
   port: number
-  end(): Promise<void>
+  readonly end: () => Promise<void>
 }
 
 /** Starts the fixture with a socket as descriptor 3. The shell knows the pid that it will have. */
