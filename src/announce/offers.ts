@@ -12,6 +12,8 @@ import { LongPaths } from './long-paths.js'
 /** How `resolve` chooses: `'round-robin'` takes one instance after the other, `'first'` the one that has been there longest. */
 export type EndpointRoute = Extract<Route, 'first' | 'round-robin'>
 
+type EveryRoute = Exclude<Route, 'primary'>
+
 /** One endpoint of one instance. */
 export interface Endpoint {
   /** The instance that announces it. */
@@ -51,7 +53,7 @@ class Offers {
   list: readonly Offer[] = []
   readonly routing: Routing<Offer>
 
-  constructor(route: Exclude<Route, 'primary'>) {
+  constructor(route: EveryRoute) {
     this.routing = new Routing(route)
   }
 }
@@ -59,8 +61,12 @@ class Offers {
 export class EndpointBook {
   readonly #services: Services
   readonly #paths = new LongPaths()
-  /** By route, name and endpoint. */
-  readonly #offers = new Map<string, Offers>()
+  /** By name and endpoint, for each route. Strings that are made for a look-up would cost more than the look-up. */
+  readonly #offers: Readonly<Record<EveryRoute, Map<string, Map<string, Offers>>>> = {
+    first: new Map(),
+    'round-robin': new Map(),
+    'least-busy': new Map(),
+  }
 
   constructor(services: Services) {
     this.#services = services
@@ -71,9 +77,8 @@ export class EndpointBook {
    *
    * @throws {RingbellError} `ERR_RINGBELL_NOT_FOUND`, which says what is there instead.
    */
-  next(name: string, endpoint: string, route: Exclude<Route, 'primary'>): Offer {
-    const key = `${route}\n${name}\n${endpoint}`
-    const offers = this.#of(key, route)
+  next(name: string, endpoint: string, route: EveryRoute): Offer {
+    const offers = this.#offers[route].get(name)?.get(endpoint) ?? this.#begin(name, endpoint, route)
     if (offers.version < 0 || offers.version !== this.#services.version) this.#refresh(offers, name, endpoint)
     const found = offers.routing.pick(offers.list)
     if (found !== undefined) return found
@@ -82,7 +87,7 @@ export class EndpointBook {
     const late = offers.routing.pick(offers.list)
     if (late !== undefined) return late
     // Names that nobody has must not fill the memory.
-    this.#offers.delete(key)
+    this.#offers[route].delete(name)
     throw this.#nothing(name, endpoint)
   }
 
@@ -106,13 +111,16 @@ export class EndpointBook {
   }
 
   close(): void {
-    this.#offers.clear()
+    for (const names of Object.values(this.#offers)) names.clear()
     this.#paths.close()
   }
 
-  #of(key: string, route: Exclude<Route, 'primary'>): Offers {
-    let offers = this.#offers.get(key)
-    if (offers === undefined) this.#offers.set(key, (offers = new Offers(route)))
+  #begin(name: string, endpoint: string, route: EveryRoute): Offers {
+    const names = this.#offers[route]
+    let endpoints = names.get(name)
+    if (endpoints === undefined) names.set(name, (endpoints = new Map()))
+    const offers = new Offers(route)
+    endpoints.set(endpoint, offers)
     return offers
   }
 

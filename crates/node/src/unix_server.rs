@@ -1,5 +1,5 @@
-//! Sockets of ordinary servers for JS: one that listens, safely bound, until its server has closed; and what the kernel knows
-//! of a socket that Node has. Node takes the descriptor of a listener and closes it; the file is removed here.
+//! Unix sockets of ordinary servers for JS: safely bound, and listening until their server has closed. Node takes the
+//! descriptor and closes it; the file is removed here.
 
 use std::os::fd::IntoRawFd;
 use std::os::unix::net::UnixListener;
@@ -12,9 +12,7 @@ use ringbell::listen::{self, SocketFile};
 
 use crate::errors::{Failure, Result, cold};
 use crate::held::Held;
-use crate::json;
 use crate::lifecycle::{self, Closable};
-use crate::raw::descriptor;
 
 struct Listening {
     /// Until JS takes it.
@@ -81,28 +79,4 @@ fn wrap(env: Env, listening: Listening) -> Result<NativeUnixServer> {
     let cell = Rc::new(Cell { core: Held::new("socket", listening) });
     lifecycle::register(env, &cell)?;
     Ok(NativeUnixServer { cell })
-}
-
-/// JSON of the process at the other end of a Unix socket.
-#[napi]
-pub fn socket_client(env: Env, fd: i32) -> napi::Result<String> {
-    cold(env, || json::write(&listen::client(descriptor(fd)?)?))
-}
-
-/// The path that a Unix socket listens on, or its abstract name after an `@`; empty for other sockets.
-#[napi]
-pub fn socket_address(env: Env, fd: i32) -> napi::Result<String> {
-    cold(env, || Ok(listen::address(descriptor(fd)?)?.unwrap_or_default()))
-}
-
-/// Whether a process listens on the Unix socket at this path. An abstract name begins with a NUL.
-#[napi]
-pub fn socket_answers(env: Env, path: String) -> napi::Result<bool> {
-    cold(env, || Ok(listen::answers(Path::new(&path))?))
-}
-
-/// Keeps an inherited descriptor from child processes.
-#[napi]
-pub fn keep_descriptor(env: Env, fd: i32) -> napi::Result<()> {
-    cold(env, || Ok(listen::keep(descriptor(fd)?)?))
 }
