@@ -68,6 +68,15 @@ test('the fetch of Node takes it, too', async (t) => {
   t.is(await (await globalThis.fetch('http://api/', options)).text(), 'hello')
 })
 
+test('an instance on a port is reached, and asked by the name of the service', async (t) => {
+  const at = place(t)
+  const bus = await at.bus()
+  const server = createServer(({ headers }, response) => void response.end(headers.host)).listen(0, '127.0.0.1')
+  at.onEnd(() => void (server.closeAllConnections(), server.close()))
+  await bus.announce('api', { endpoints: { http: server } })
+  t.deepEqual(await texts(dispatcherOf(at, bus), 2), ['api', 'api'])
+})
+
 test('an instance that refuses is passed over: nothing was sent, and no request fails', async (t) => {
   const at = place(t)
   const bus = await at.bus()

@@ -34,6 +34,8 @@ interface Way {
   readonly pool: Pools
   readonly name: string
   readonly endpoint: string
+  /** The key of its offer. */
+  readonly offer: string
 }
 
 type Connector = Connectors.connector
@@ -62,8 +64,8 @@ export class BusDispatcher extends Dispatcher {
   readonly #bus: Bus
   readonly #options: BusDispatcherOptions
   readonly #tcp: Connector
-  /** By the key of the offer. */
-  readonly #pools = new Map<string, Way>()
+  /** By origin and offer. */
+  readonly #ways = new Map<string, Way>()
   /** Pools that take no new requests. */
   readonly #retired = new Set<Pools>()
   #closed = false
@@ -122,27 +124,28 @@ export class BusDispatcher extends Dispatcher {
 
   async #end(how: (pool: Pools) => Promise<void>): Promise<void> {
     this.#closed = true
-    const pools = [...[...this.#pools.values()].map(({ pool }) => pool), ...this.#retired]
-    this.#pools.clear()
+    const pools = [...[...this.#ways.values()].map(({ pool }) => pool), ...this.#retired]
+    this.#ways.clear()
     await Promise.all(pools.map(how))
   }
 
   #pool(offer: Offer, { origin }: URL, name: string, endpoint: string): Pools {
-    const known = this.#pools.get(offer.key)
+    // The origin says whether to speak TLS.
+    const key = `${origin} ${offer.key}`
+    const known = this.#ways.get(key)
     if (known !== undefined) return known.pool
     this.#prune(name, endpoint)
     const pool: Pools = new Pool(origin, {
-      connect: (options, callback) => {
-        const way = this.#pools.get(offer.key)
+      connect: (options, callback) =>
         this.#connect(offer, name, endpoint, options, (error, made) => {
           if (error !== null) return callback(error, null)
           callback(null, made.socket)
           // This pool leads to another instance now. The next request asks this one again.
-          if (made.offer.key !== offer.key && way?.pool === pool) this.#retire(offer.key, way)
-        })
-      },
+          if (made.offer.key !== offer.key) this.#retire(key, way)
+        }),
     })
-    this.#pools.set(offer.key, { pool, name, endpoint })
+    const way = { pool, name, endpoint, offer: offer.key }
+    this.#ways.set(key, way)
     offer.calls = {
       get size() {
         return pool.stats.size
@@ -180,13 +183,16 @@ export class BusDispatcher extends Dispatcher {
   /** Lets go of the pools of instances that have gone. It looks when a new one has come. */
   #prune(name: string, endpoint: string): void {
     const there = new Set(this.#bus.book.choices(name, endpoint).map(({ key }) => key))
-    for (const [key, way] of this.#pools)
-      if (way.name === name && way.endpoint === endpoint && !there.has(key)) this.#retire(key, way)
+    for (const [key, way] of this.#ways)
+      if (way.name === name && way.endpoint === endpoint && !there.has(way.offer)) this.#retire(key, way)
   }
 
   /** The pool ends after the requests that it has. */
-  #retire(key: string, { pool }: Way): void {
-    this.#pools.delete(key)
+  #retire(key: string, way: Way): void {
+    // A second connection of the same pool may come after it was replaced.
+    if (this.#ways.get(key) !== way) return
+    this.#ways.delete(key)
+    const { pool } = way
     this.#retired.add(pool)
     pool.close().then(
       () => this.#retired.delete(pool),
