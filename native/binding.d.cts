@@ -447,6 +447,18 @@ export declare class NativeSync {
   close(): void
 }
 
+/** A Unix socket that listens. */
+export declare class NativeUnixServer {
+  /** Listens at a path, with this mode. */
+  static open(path: string, mode: number): NativeUnixServer
+  /** Listens by an abstract name. */
+  static openAbstract(name: string): NativeUnixServer
+  /** The descriptor, once. The caller closes it. */
+  take(): number
+  /** Removes the file. */
+  close(): void
+}
+
 /** Events of the services that match a filter, beginning with `added` for those that are there. */
 export declare class NativeWatch {
   /**
@@ -464,6 +476,9 @@ export declare function checkName(name: string): void
 /** Every code that an error of the binding can have. */
 export declare function errorCodes(): Array<string>
 
+/** Keeps an inherited descriptor from child processes. */
+export declare function keepDescriptor(fd: number): void
+
 /** The version of the shared memory's layout. */
 export declare function layoutVersion(): number
 
@@ -477,6 +492,15 @@ export interface NativeParcel {
 
 /** Sends a text to the notification socket of a service manager. */
 export declare function notify(socket: string, text: string): void
+
+/** The path that a Unix socket listens on, or its abstract name after an `@`; empty for other sockets. */
+export declare function socketAddress(fd: number): string
+
+/** Whether a process listens on the Unix socket at this path. An abstract name begins with a NUL. */
+export declare function socketAnswers(path: string): boolean
+
+/** JSON of the process at the other end of a Unix socket. */
+export declare function socketClient(fd: number): string
 
 /** The version of this binding. */
 export declare function version(): string

@@ -60,6 +60,8 @@ export const LOCAL_CODES = [
   'ERR_RINGBELL_REMOTE',
   /** A process ended before it was ready; `cause` has how it ended, and the last lines of its stderr. */
   'ERR_RINGBELL_EXITED',
+  /** An optional package that this part of ringbell needs is not installed; the message names it. */
+  'ERR_RINGBELL_MISSING_PACKAGE',
   /** A bug in ringbell (a Rust panic, caught at the binding); please report it. */
   'ERR_RINGBELL_INTERNAL',
 ] as const

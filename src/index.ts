@@ -8,6 +8,18 @@ export { AbortError, errorCodes, RingbellError, type RingbellErrorCode, type Rin
 export type { SignalOptions } from './wait/abort.js'
 export type { AsyncIteration } from './wait/async-iteration.js'
 export type { AckMode } from './topic/reading/acks.js'
+export type { PortTarget, SocketTarget, Target } from './announce/address.js'
+export { canConnect, type ConnectTestOptions } from './announce/connect-test.js'
+export {
+  listenUnix,
+  type ListenUnixOptions,
+  peerOf,
+  type SocketAccess,
+  type SocketPeer,
+} from './announce/listen-unix.js'
+export type { Endpoint, EndpointRoute } from './announce/offers.js'
+export type { EndpointAddress, Health, HealthOptions } from './announce/options.js'
+export type { ResolveOptions } from './announce/resolve-options.js'
 export type { Announced } from './bus/announced.js'
 export type {
   CallMessage,

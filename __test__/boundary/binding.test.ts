@@ -38,6 +38,11 @@ const UNUSED = new Set([
   'layoutVersion',
   // It tells another process something, and holds nothing.
   'notify',
+  // They ask something about a descriptor or a path, and hold nothing.
+  'socketAddress',
+  'socketAnswers',
+  'socketClient',
+  'keepDescriptor',
   // Called once in the life of the process: before any case, by the witness, or only without an event loop.
   'new NativePoller',
   'NativePoller.supported',

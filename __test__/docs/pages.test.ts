@@ -68,7 +68,7 @@ test.before(async (t) => {
     symlinkSync(target, join(scratch, 'node_modules', name))
   }
   link('ringbell', ROOT)
-  link('@types', join(ROOT, 'node_modules/@types'))
+  for (const name of ['@types', 'undici']) link(name, join(ROOT, 'node_modules', name))
   const { dependencies } = JSON.parse(readFileSync(join(ROOT, 'docs/package.json'), 'utf8')) as { dependencies: object }
   for (const name of Object.keys(dependencies)) link(name, join(ROOT, 'docs/node_modules', name))
   for (const name of readdirSync(join(ROOT, 'docs/node_modules/.bin')))

@@ -1,5 +1,9 @@
 // Compiled, never run: what users may write, and with @ts-expect-error what they may not.
-import { bytes, RemoteError, RingbellError } from 'ringbell'
+import { request, type Server as HttpServer } from 'node:http'
+import { connect } from 'node:net'
+import { bytes, canConnect, listenUnix, RemoteError, RingbellError } from 'ringbell'
+import { BusDispatcher } from 'ringbell/fetch'
+import { fetch } from 'undici'
 import type {
   AttachedSubscriber,
   Batch,
@@ -15,6 +19,7 @@ import type {
   LocksSnapshot,
   Permits,
   DeadLetterSummary,
+  Endpoint,
   Member,
   Message,
   Publisher,
@@ -32,6 +37,7 @@ import type {
   StandardSchema,
   Subscriber,
   SubscriberOptions,
+  Target,
   Term,
   WaitOptions,
   Worker,
@@ -401,8 +407,25 @@ export async function finding(bus: Bus): Promise<void> {
   for await (const event of bus.services.watch({ filter: 'sensors.*' })) same<typeof event, ServiceEvent>(true)
   const announced = await bus.announce('api', { endpoints: { http: 'unix:/x' }, metadata: { a: [1] } })
   announced.update({ status: 'ready' })
-  // @ts-expect-error addresses are text
+  // @ts-expect-error an endpoint is a text or a server
   await bus.announce('api', { endpoints: { http: 80 } })
+}
+
+export async function announcing(bus: Bus, server: HttpServer): Promise<void> {
+  await listenUnix(server, '/run/api.sock', { mode: 0o660, access: { uids: [1000] } })
+  const health = { check: (signal: AbortSignal) => !signal.aborted, interval: 1000 }
+  await bus.announce('api', { endpoints: { http: server, admin: './admin.sock' }, tags: ['v2'], health })
+  const target = bus.resolve('api')
+  same<typeof target, Target>(true)
+  request({ ...target, path: '/' })
+  connect({ port: 0, ...('socketPath' in target ? { path: target.socketPath } : target) })
+  same<ReturnType<typeof bus.endpoints>, Endpoint[]>(true)
+  // @ts-expect-error a resolved endpoint is no member of a group
+  bus.resolve('api', 'http', { route: 'primary' })
+  const dispatcher = new BusDispatcher(bus, { route: 'least-busy' })
+  await fetch('http://api/', { dispatcher })
+  const accepts = await canConnect('/run/api.sock', { timeout: 100 })
+  same<typeof accepts, boolean>(true)
 }
 
 export function failing(error: unknown): number | undefined {

@@ -145,8 +145,9 @@ test('metadata follows JSON: undefined is left out, toJSON is called', (t) => {
 test('options must be an object', (t) => {
   t.throws(() => busJson('x' as never), { code: INVALID })
   t.throws(() => busJson(null as never), { code: INVALID })
-  for (const json of [publisherJson, subscriberJson, serveJson, queueJson, connectJson, workerJson, announceJson])
+  for (const json of [publisherJson, subscriberJson, serveJson, queueJson, connectJson, workerJson])
     t.throws(() => json(null as never, 'json'), { code: INVALID })
+  t.throws(() => announceJson(null as never), { code: INVALID })
   t.throws(() => checkLifetime({ lifetime: 'forever' as never }), { code: INVALID, message: /lifetime/ })
 })
 

@@ -446,6 +446,10 @@ const targets = [
     ],
   ],
   [
+    'cached resolve',
+    (r) => [atMost('Node', 1, absolute(r, 'registry', 'cached resolve', 'Node', 'resolveNs', 1e-3), undefined, 'µs')],
+  ],
+  [
     'memory',
     (r) => [
       atMost('Rust allocations a send', 0, absolute(r, 'memory', 'allocations', 'Rust', 'allocationsPerSend')),

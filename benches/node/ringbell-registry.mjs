@@ -62,3 +62,22 @@ export async function scanner(job, { handlers, tell }) {
     tell({ type: 'scanned', records, firstMs, findNs, missing })
   }
 }
+
+/** What one cached `resolve` takes, among `count` instances of the name. */
+export async function resolver(job, { handlers, tell }) {
+  const bus = await Bus.open({ path: job.bus })
+  for (let number = 0; number < job.count; number++) {
+    await bus.announce('bench.resolve', { endpoints: { http: `unix:/run/bench/${number}.sock` } })
+  }
+  handlers.resolve = async () => {
+    while (bus.endpoints('bench.resolve').length < job.count) await new Promise((done) => setTimeout(done, 1))
+    let found = 0
+    const look = (count) => {
+      for (let i = 0; i < count; i++) if (bus.resolve('bench.resolve', 'http').socketPath) found++
+    }
+    look(100_000)
+    const from = performance.now()
+    look(1_000_000)
+    tell({ type: 'resolved', resolveNs: performance.now() - from, found })
+  }
+}

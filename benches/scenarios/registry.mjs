@@ -7,6 +7,7 @@ import { distribution } from '../harness/statistics.mjs'
 
 const RECORDS = 10_000
 const PER_PROCESS = 2_000
+const INSTANCES = 4
 const MODULE = './ringbell-registry.mjs'
 
 /** Announce, see, withdraw, see, again and again; from the call of `announce` (which includes the linkat). */
@@ -45,10 +46,20 @@ function nodeScan(context) {
   })
 }
 
+function nodeResolve(context) {
+  return cast(context, MODULE, async (start) => {
+    const resolver = await start('resolver', 0, { count: INSTANCES })
+    const { type: _, ...result } = await resolver.ask({ type: 'resolve' }, 'resolved', 60_000)
+    if (result.found !== 1_100_000) throw new Error(`${result.found} endpoints found`)
+    return result
+  })
+}
+
 export async function run(context) {
   const events = context.quick ? 100 : 500
   const eventEntries = []
   const scanEntries = []
+  const resolveEntries = []
   const entry = (list, name, window) => list.push({ name, kind: 'ringbell', window })
   if (context.has.ringbellRust) {
     entry(eventEntries, 'Rust', () => program(context, 'ringbell-registry', 'event', { count: events }))
@@ -57,6 +68,7 @@ export async function run(context) {
   if (context.has.ringbell) {
     entry(eventEntries, 'Node', () => nodeEvents(context, events))
     entry(scanEntries, 'Node', () => nodeScan(context))
+    entry(resolveEntries, 'Node', () => nodeResolve(context))
   }
   return [
     {
@@ -72,6 +84,13 @@ export async function run(context) {
       metric: 'firstMs',
       unit: 'ms',
       entries: await alternate(scanEntries, { ...context, title: '10,000 records' }),
+    },
+    {
+      scenario: 'registry',
+      case: 'cached resolve',
+      metric: 'resolveNs',
+      unit: 'ns',
+      entries: await alternate(resolveEntries, { ...context, title: 'cached resolve' }),
     },
   ]
 }

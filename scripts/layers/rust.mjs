@@ -21,6 +21,7 @@ const ORDER = [
   'sys',
   'record',
   'process',
+  'listen',
   'reactor',
   'bus',
   'segment',

@@ -12,20 +12,21 @@ import { imports } from './tree.mjs'
 const LEVELS = [
   ['ground'],
   ['wait', 'codec'],
-  ['bus', 'topic', 'channel', 'state', 'sync', 'group'],
+  ['bus', 'topic', 'channel', 'state', 'sync', 'group', 'announce'],
   ['index'],
-  ['supervise'],
+  ['supervise', 'fetch'],
   ['cli'],
 ]
 /** Topics and channels do not know of each other. The bus opens both, and both read its records. */
 const NEIGHBOURS = ['bus']
 /**
  * A state is a topic with other readers, so it uses what topics are made of. A member of a group has a server, by which managers reach
- * it. Topics and channels do not know of them.
+ * it. Endpoints are routed as channels are. Topics and channels do not know of them.
  */
 const BUILT_ON = new Map([
   ['state', 'topic'],
   ['group', 'channel'],
+  ['announce', 'channel'],
 ])
 
 /** @param {Tree} tree */

@@ -2,6 +2,8 @@
  * A general record that is neither a topic nor a server: an address, a status, anything that others should find. It
  * exists until it is closed.
  */
+import type { Offered } from '../announce/offered.js'
+import { inSteps } from '../closing.js'
 import { translated } from '../errors.js'
 import type { NativeAnnounced } from '../native.js'
 import { membersOf, shown, type ShownOptions } from '../shown.js'
@@ -11,13 +13,19 @@ import { type RecordJson, type Service, serviceOf } from './service.js'
 /** The announcement of a record that is neither topic nor server. `bus.announce()` makes it, and closing withdraws it. */
 export class Announced implements AsyncDisposable {
   readonly #native: NativeAnnounced
+  readonly #offered: Offered
   readonly #onClose: (announced: Announced) => void
+  /** The user's own. */
+  #metadata: Record<string, unknown>
   #closed = false
 
   /** @internal Use `bus.announce()`. */
-  constructor(native: NativeAnnounced, onClose: (announced: Announced) => void) {
+  constructor(native: NativeAnnounced, offered: Offered, metadata: object, onClose: (announced: Announced) => void) {
     this.#native = native
+    this.#offered = offered
+    this.#metadata = { ...metadata }
     this.#onClose = onClose
+    offered.begin({ closeNow: () => this.closeNow(), write: () => this.#write(this.#metadata) })
   }
 
   /** The instance as others see it. */
@@ -30,10 +38,14 @@ export class Announced implements AsyncDisposable {
     return this.#closed
   }
 
-  /** Replaces the metadata; others see `updated`. The record is never missing in between. */
+  /**
+   * Replaces the metadata, except for `tags` and `health` if it was announced with these options; others see `updated`. The record is never
+   * missing in between.
+   */
   update(metadata: Record<string, unknown>): void {
-    const json = metadataJson(metadata)
-    translated(() => this.#native.update(json))
+    metadataJson(metadata)
+    this.#write(metadata)
+    this.#metadata = { ...metadata }
   }
 
   /** Withdraws the record; idempotent. */
@@ -56,6 +68,14 @@ export class Announced implements AsyncDisposable {
     if (this.#closed) return
     this.#closed = true
     this.#onClose(this)
-    translated(() => this.#native.close())
+    inSteps(
+      () => this.#offered.close(),
+      () => this.#native.close(),
+    )
+  }
+
+  #write(metadata: object): void {
+    const json = metadataJson({ ...metadata, ...this.#offered.fields })
+    translated(() => this.#native.update(json))
   }
 }

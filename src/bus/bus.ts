@@ -3,6 +3,10 @@
  * the directory if need be, and refuses one that other users could tamper with. No thread runs before the first
  * endpoint needs it.
  */
+import type { Target } from '../announce/address.js'
+import { Offered } from '../announce/offered.js'
+import { type Endpoint, EndpointBook } from '../announce/offers.js'
+import { checkResolve, type ResolveOptions } from '../announce/resolve-options.js'
 import { Client } from '../channel/client.js'
 import type { Connection } from '../channel/connection.js'
 import { askForCounters, type ServiceCounters } from '../channel/counters.js'
@@ -72,7 +76,7 @@ import { Announced } from './announced.js'
 import { checkClaim, Claim, type ClaimOptions } from './claim.js'
 import { Claims } from './claims.js'
 import { checkName, checkText } from './names.js'
-import { announceJson, type AnnounceOptions, busJson, type BusOptions, checkWaitFor } from './options.js'
+import { announceJson, type AnnounceOptions, busJson, type BusOptions, checkAnnounce, checkWaitFor } from './options.js'
 import type { Doctor, GcReport } from './reports.js'
 import { Services, type WaitForOptions } from './services.js'
 
@@ -101,6 +105,8 @@ export class Bus implements AsyncDisposable {
   readonly #open = new Set<Closable>()
   /** Made for the first lock, semaphore, flag or mutex. */
   #requests: Requests | undefined
+  /** Made for the first look at endpoints. */
+  #book: EndpointBook | undefined
   #closed = false
 
   /**
@@ -561,15 +567,59 @@ export class Bus implements AsyncDisposable {
     return (await Promise.all(answers)).flat()
   }
 
-  /** Announces a record that is not a topic: a name, addresses, metadata. Rejects as `publisher` does. */
+  /**
+   * Announces a record that is not a topic: a name, endpoints, metadata. If there are servers among the endpoints, the record appears when
+   * they listen, and goes when one of them has closed.
+   *
+   * Rejects as `publisher` does, and with what a server that cannot listen fails with.
+   */
   async announce(service: string, options: AnnounceOptions = {}): Promise<Announced> {
     this.#assertOpen()
     checkText(service)
-    const json = announceJson(options)
+    checkAnnounce(options)
+    const offered = new Offered(options)
+    // Otherwise it is announced before this function returns.
+    if (offered.waits) {
+      checkName(service)
+      await this.#ready(offered)
+      this.#assertOpen()
+    }
+    const { metadata = {} } = options
+    const json = announceJson(options, offered.endpoints, offered.fields)
     return this.#opened(
       translated(() => this.#native.announce(service, json)),
-      (native, closed) => new Announced(native, closed),
+      (native, closed) => new Announced(native, offered, metadata, closed),
     )
+  }
+
+  /**
+   * Where an endpoint of this name can be reached, `http` by default: `{ socketPath }` or `{ host, port }`, as `http.request` takes it.
+   * Each call gives the next instance, of those whose health check passes. The first call begins to follow the bus, and the
+   * following ones take no system call.
+   *
+   * @throws {RingbellError} `ERR_RINGBELL_NOT_FOUND` (the message says what is there instead), `ERR_RINGBELL_INVALID_NAME`,
+   * `ERR_RINGBELL_INVALID_OPTION`, `ERR_RINGBELL_CLOSED`.
+   */
+  resolve(service: string, endpoint = 'http', options?: ResolveOptions): Target {
+    checkText(service)
+    if (options !== undefined || typeof endpoint !== 'string') checkResolve(endpoint, options)
+    return this.book.next(service, endpoint, options?.route ?? 'round-robin').target
+  }
+
+  /**
+   * All endpoints of this name, or those called `endpoint`, in the order in which their instances came. `[]`: there are none.
+   *
+   * @throws {RingbellError} as `resolve`, except for `ERR_RINGBELL_NOT_FOUND`.
+   */
+  endpoints(service: string, endpoint?: string): Endpoint[] {
+    if (endpoint !== undefined) checkResolve(endpoint, {})
+    return this.book.list(service, endpoint)
+  }
+
+  /** @internal For those who choose among endpoints. */
+  get book(): EndpointBook {
+    this.#assertOpen()
+    return (this.#book ??= new EndpointBook(this.services))
   }
 
   /**
@@ -694,6 +744,7 @@ export class Bus implements AsyncDisposable {
       }
     }
     for (const one of this.#open) attempt(() => one.closeNow())
+    attempt(() => this.#book?.close())
     attempt(() => this.services.close())
     attempt(() => this.claims.close())
     attempt(() => this.locks.close())
@@ -752,6 +803,16 @@ export class Bus implements AsyncDisposable {
       )
     } catch (error) {
       throw closedAfter(error, watch)
+    }
+  }
+
+  async #ready(offered: Offered): Promise<void> {
+    const waiting = { closeNow: () => offered.giveUp(closedError('bus')) }
+    this.#open.add(waiting)
+    try {
+      await offered.ready()
+    } finally {
+      this.#open.delete(waiting)
     }
   }
 

@@ -1,5 +1,17 @@
 /** The options of a bus and of announcements (the core checks them), and those of waiting on a bus (checked here). */
-import { check, coreJson, duration, LONGEST_MS, type Rule, type Rules, signal, text } from '../check.js'
+import {
+  check,
+  checkArgument,
+  coreJson,
+  duration,
+  LONGEST_MS,
+  plainObject,
+  type Rule,
+  type Rules,
+  signal,
+  text,
+} from '../check.js'
+import { type EndpointAddress, type HealthOptions, OFFER } from '../announce/options.js'
 import { schemaId } from '../codec/schema.js'
 import { strictJson } from '../strict-json.js'
 import type { Rung } from './service.js'
@@ -70,7 +82,20 @@ export interface Description {
   schemaId?: string | undefined
 }
 
-export interface AnnounceOptions extends Description {
+/** What `bus.announce` announces. */
+export interface AnnounceOptions extends Omit<Description, 'endpoints'> {
+  /**
+   * Where it can be reached, by name: a server of `node:net` or `node:http`, a path (`/run/api.sock`, `./api.sock`) or a URL, such as
+   * `{ http: server }`. The record appears once every server listens, and goes when one of them has closed.
+   */
+  endpoints?: Record<string, EndpointAddress> | undefined
+  /** Words by which others choose; they are `metadata.tags` of the record. */
+  tags?: readonly string[] | undefined
+  /**
+   * Checks it again and again, and tells others by `metadata.health`: `'passing'`, or `'failing'`, and then `resolve` does not choose it.
+   * `true`: every endpoint accepts a connection.
+   */
+  health?: boolean | HealthOptions | undefined
   /** `'service'` by default. */
   kind?: string | undefined
   /** The id of the codec that it uses. */
@@ -82,15 +107,27 @@ export interface AnnounceOptions extends Description {
 const WAIT_FOR: Rules = { signal, timeout: duration(0, LONGEST_MS, 'milliseconds') }
 // The core has an option of that name: the id.
 const NO_SCHEMA: Rule = () => 'is not an option here; the id of a schema is schemaId'
-const ANNOUNCE: Rules = { schemaId, schema: NO_SCHEMA }
+const ANNOUNCE: Rules = { schemaId, schema: NO_SCHEMA, ...OFFER }
 const WATCH: Rules = { signal, filter: text(256) }
 
 export function busJson(options: BusOptions): string {
   return coreJson(options, {})
 }
 
-export function announceJson(options: AnnounceOptions): string {
-  return coreJson(options, ANNOUNCE, ({ schemaId: schema }) => ({ schema }))
+export function checkAnnounce(options: AnnounceOptions): void {
+  coreJson(options, ANNOUNCE)
+}
+
+/** `endpoints`: as the record has them. `fields`: those of the metadata that are not the user's. */
+export function announceJson(options: AnnounceOptions, endpoints?: object, fields: object = {}): string {
+  if (Object.keys(fields).length === 0) return coreJson(options, ANNOUNCE, core)
+  const { metadata = {} } = options
+  checkArgument('metadata', metadata, plainObject)
+  return coreJson({ ...options, metadata: { ...metadata, ...fields } }, ANNOUNCE, core)
+
+  function core({ schemaId: schema }: AnnounceOptions): object {
+    return { schema, endpoints }
+  }
 }
 
 export function metadataJson(metadata: Record<string, unknown>): string {

@@ -36,12 +36,19 @@ export function newsOf(watch: Pick<NativeWatch, 'take'>): News<ServiceEvent> {
 export class ServicesView {
   readonly #byId = new Map<string, Service>()
   readonly #byName = new Map<string, Service[]>()
+  #version = 0
 
   get size(): number {
     return this.#byId.size
   }
 
+  /** Grows with each change. */
+  get version(): number {
+    return this.#version
+  }
+
   apply({ type, service }: ServiceEvent): void {
+    this.#version++
     const before = this.#byId.get(service.id)
     if (type === 'removed') {
       if (before !== undefined) this.#remove(before)
@@ -57,6 +64,11 @@ export class ServicesView {
   /** The instance that has been known longest. */
   find(name: string): Service | undefined {
     return this.#byName.get(name)?.[0]
+  }
+
+  /** The instances of exactly this name, in the order in which they came. */
+  named(name: string): readonly Service[] {
+    return this.#byName.get(name) ?? []
   }
 
   /** The group `prefix`: services of exactly that name, and those below it (`audio` has `audio.mic`, not `audio2`). */

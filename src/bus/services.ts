@@ -73,6 +73,18 @@ export class Services {
     return scanned === undefined ? this.#view.find(name) : scanned.find((service) => service.name === name)
   }
 
+  /** @internal The instances of exactly this name. @throws {RingbellError} as `find`. */
+  named(name: string): readonly Service[] {
+    checkName(name)
+    const scanned = this.#follow()
+    return scanned === undefined ? this.#view.named(name) : scanned.filter((service) => service.name === name)
+  }
+
+  /** @internal What `named` answered still holds while this stays the same. -1: it cannot be told, because there is no view. */
+  get version(): number {
+    return this.#filled ? this.#view.version : -1
+  }
+
   /** The instances of a group: `audio` has `audio` and `audio.mic`, not `audio2`. */
   findAll(prefix: string): Service[] {
     checkName(prefix)

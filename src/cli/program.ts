@@ -1,6 +1,7 @@
 /** The command line as a whole: global options, the commands (one file each), and the form of usage errors. */
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
+import { announce } from './commands/announce.js'
 import { bench } from './commands/bench.js'
 import { call } from './commands/call.js'
 import { claim } from './commands/claim.js'
@@ -16,6 +17,7 @@ import { ls } from './commands/ls.js'
 import { ps } from './commands/ps.js'
 import { pub } from './commands/pub.js'
 import { push } from './commands/push.js'
+import { resolve } from './commands/resolve.js'
 import { restart } from './commands/restart.js'
 import { run } from './commands/run.js'
 import { sem } from './commands/sem.js'
@@ -40,6 +42,8 @@ const COMMANDS = [
   serve,
   push,
   work,
+  announce,
+  resolve,
   claim,
   state,
   lock,
@@ -69,6 +73,7 @@ const EXAMPLES = [
   'ringbell call upper hello                makes a call and prints the reply',
   'ringbell push jobs < jobs.txt            gives each line to a worker',
   "ringbell work jobs -- sh -c 'cat'        runs a command for each job",
+  'ringbell announce api --port 80 -- ./api  announces any program',
   'ringbell claim backup -- ./backup.sh     runs it in one process at a time',
   'ringbell state watch limits              prints a value, and each change',
   'ringbell lock db -- ./migrate.sh         waits for its turn, as flock(1) does',

@@ -15,6 +15,7 @@ export type {
 } from './group-options.js'
 export { openProcess, type ProcessHandle } from './process.js'
 export { type RegisterOptions, Registry } from './registry.js'
+export { type InheritedSocket, listenFds } from './listen-fds.js'
 export type { LogLine } from './log-book.js'
 export { type GroupsOptions, instancesOn, type LogsOptions, managersOn, type RemoteManager } from './remote.js'
 export { notify, watchdogInterval } from './notify.js'

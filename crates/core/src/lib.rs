@@ -161,6 +161,7 @@ mod handshake;
 #[cfg(test)]
 #[path = "../tests/harness/mod.rs"]
 mod harness;
+pub mod listen;
 mod port;
 pub mod process;
 mod reactor;

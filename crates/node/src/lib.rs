@@ -25,12 +25,17 @@ mod state;
 mod state_writer;
 mod subscriber;
 mod sync;
+mod unix_server;
 mod uv;
 mod watch;
+
+use std::path::Path;
 
 use errors::cold;
 use napi::Env;
 use napi_derive::napi;
+use raw::descriptor;
+use ringbell::listen;
 
 /// Every code that an error of the binding can have.
 #[napi]
@@ -54,6 +59,30 @@ pub fn layout_version() -> u32 {
 #[napi]
 pub fn notify(env: Env, socket: String, text: String) -> napi::Result<()> {
     cold(env, || Ok(ringbell::process::notify(&socket, &text)?))
+}
+
+/// JSON of the process at the other end of a Unix socket.
+#[napi]
+pub fn socket_client(env: Env, fd: i32) -> napi::Result<String> {
+    cold(env, || json::write(&listen::client(descriptor(fd)?)?))
+}
+
+/// The path that a Unix socket listens on, or its abstract name after an `@`; empty for other sockets.
+#[napi]
+pub fn socket_address(env: Env, fd: i32) -> napi::Result<String> {
+    cold(env, || Ok(listen::address(descriptor(fd)?)?.unwrap_or_default()))
+}
+
+/// Whether a process listens on the Unix socket at this path. An abstract name begins with a NUL.
+#[napi]
+pub fn socket_answers(env: Env, path: String) -> napi::Result<bool> {
+    cold(env, || Ok(listen::answers(Path::new(&path))?))
+}
+
+/// Keeps an inherited descriptor from child processes.
+#[napi]
+pub fn keep_descriptor(env: Env, fd: i32) -> napi::Result<()> {
+    cold(env, || Ok(listen::keep(descriptor(fd)?)?))
 }
 
 /// The version of this binding.

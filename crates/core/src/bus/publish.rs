@@ -17,13 +17,12 @@ use serde_json::{Map, Value};
 use super::Bus;
 use super::directory::Directory;
 use super::options::Serve;
-use super::scan::leads_to;
 use crate::error::{Error, Result};
 use crate::reactor::{Thread, Token, Watched};
 use crate::record::{Granted, GroupRecord, Record};
 use crate::sys::fork::ForkGuarded;
 use crate::sys::generation::generation;
-use crate::sys::{seqpacket, tmpfile};
+use crate::sys::{leads_to, seqpacket, tmpfile};
 
 /// How often a call is tried that may succeed the next time.
 const TRIES: usize = 4;
@@ -187,14 +186,16 @@ impl State {
         let Some(file) = &self.file else { return true };
         let name = self.record.file_name();
         // If it cannot be told, it is not lost: the next look will tell.
-        fstat(file.as_fd()).and_then(|stat| leads_to(directory_fd.as_fd(), &name, &stat)).unwrap_or(true)
+        fstat(file.as_fd())
+            .and_then(|stat| leads_to(directory_fd.as_fd(), name.as_str(), &stat))
+            .unwrap_or(true)
     }
 }
 
 /// By the rule of gc: only while the name leads to this process's own file.
 fn unlink(directory_fd: &OwnedFd, record: &Record, file: &ForkGuarded) {
     let name = record.file_name();
-    let ours = || fstat(file.as_fd()).and_then(|stat| leads_to(directory_fd.as_fd(), &name, &stat));
+    let ours = || fstat(file.as_fd()).and_then(|stat| leads_to(directory_fd.as_fd(), name.as_str(), &stat));
     if repeated(ours) == Ok(true) {
         let _ = unlinkat(directory_fd, record.socket_name().as_str(), UnlinkatFlags::NoRemoveDir);
         // Others hear of the end by this alone, as the process lives on.

@@ -17,7 +17,7 @@ use super::directory::Directory;
 use super::filter::Filter;
 use crate::error::{Error, Result};
 use crate::record::{MAX_RECORD, Record, RecordName};
-use crate::sys::{clock, listing, lock};
+use crate::sys::{clock, leads_to, listing, lock};
 
 const OPEN: OFlag = OFlag::O_RDONLY.union(OFlag::O_NOFOLLOW).union(OFlag::O_NONBLOCK).union(OFlag::O_CLOEXEC);
 /// A file system stamps changes with a clock that ticks every 4 to 10 ms. So a file that changed within the last 20 ms
@@ -129,18 +129,6 @@ fn bad(name: &str, stamp: Option<Stamp>, reason: String) -> Inspection {
 /// Whether the name certainly still leads to the file with this stat.
 pub(super) fn still_named(directory: BorrowedFd<'_>, name: &str, stat: &FileStat) -> bool {
     leads_to(directory, name, stat) == Ok(true)
-}
-
-/// Whether the name leads to the file with this stat.
-///
-/// # Errors
-/// When that cannot be told.
-pub(super) fn leads_to(directory: BorrowedFd<'_>, name: &str, stat: &FileStat) -> nix::Result<bool> {
-    match fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
-        Ok(there) => Ok(there.st_ino == stat.st_ino && there.st_dev == stat.st_dev),
-        Err(Errno::ENOENT) => Ok(false),
-        Err(errno) => Err(errno),
-    }
 }
 
 /// Whether the name certainly still has the known state. Compares stamps only.

@@ -7,7 +7,10 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use nix::NixPath;
 use nix::errno::Errno;
+use nix::fcntl::AtFlags;
+use nix::sys::stat::{FileStat, fstatat};
 
 use crate::{Error, Result};
 
@@ -30,6 +33,7 @@ pub(crate) mod proc;
 pub(crate) mod random;
 pub(crate) mod scm;
 pub(crate) mod seqpacket;
+pub(crate) mod stream;
 pub(crate) mod tmpfile;
 
 /// Makes another descriptor of this process for the same open file.
@@ -44,4 +48,23 @@ pub(crate) fn duplicate(fd: impl AsFd) -> Result<OwnedFd> {
         let errno = Errno::from_raw(error.raw_os_error().unwrap_or(libc::EMFILE));
         Error::os("fcntl", errno, "cannot copy a descriptor")
     })
+}
+
+/// Whether a name in a directory leads to the file with this stat.
+///
+/// # References
+/// `fstatat(2)` with AT_SYMLINK_NOFOLLOW.
+///
+/// # Errors
+/// When that cannot be told.
+pub(crate) fn leads_to(
+    directory: impl AsFd,
+    name: &(impl NixPath + ?Sized),
+    stat: &FileStat,
+) -> nix::Result<bool> {
+    match fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Ok(there) => Ok(there.st_ino == stat.st_ino && there.st_dev == stat.st_dev),
+        Err(Errno::ENOENT) => Ok(false),
+        Err(errno) => Err(errno),
+    }
 }

@@ -76,9 +76,20 @@ pub(crate) fn listen_at(
         // This happens before it listens, so that no process is connected yet.
         apply_rights(dir, name, rights).map_err(|(syscall, errno)| failed(syscall)(errno))?;
     }
-    // SAFETY: listen takes a descriptor and a number. It reads and writes no memory of ours.
-    Errno::result(unsafe { libc::listen(socket.as_raw_fd(), BACKLOG) }).map_err(failed("listen"))?;
+    listen(socket.as_fd()).map_err(failed("listen"))?;
     Ok(socket)
+}
+
+/// Listens on a bound socket of any type, with a backlog for a crowd.
+///
+/// # References
+/// `listen(2)`.
+///
+/// # Errors
+/// EADDRINUSE, ENOMEM.
+pub(super) fn listen(socket: BorrowedFd<'_>) -> nix::Result<()> {
+    // SAFETY: listen takes a descriptor and a number. It reads and writes no memory of ours.
+    Errno::result(unsafe { libc::listen(socket.as_raw_fd(), BACKLOG) }).map(drop)
 }
 
 /// Gives a socket file its group and mode. It uses a descriptor of the file itself, because the name may lead to
@@ -343,7 +354,8 @@ pub(crate) fn is_writable(socket: impl AsFd) -> bool {
     matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1))
 }
 
-fn reach<T>(
+/// Calls `act` with the address of `name` in the directory: through its descriptor, or by its path where /proc is missing.
+pub(super) fn reach<T>(
     dir: BorrowedFd<'_>,
     dir_path: &Path,
     name: &OsStr,

@@ -17,6 +17,7 @@ mod channel;
 mod claims;
 mod hostile_stream_peers;
 mod idle;
+mod listen;
 mod state;
 mod state_faults;
 mod state_keyed;

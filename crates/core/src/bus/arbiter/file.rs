@@ -17,11 +17,10 @@ use serde::{Deserialize, Serialize};
 
 use super::GRACE;
 use crate::bus::directory::Directory;
-use crate::bus::scan::leads_to;
 use crate::error::{Error, Result};
 use crate::sys::fork::ForkGuarded;
 use crate::sys::tmpfile::{self, Rights};
-use crate::sys::{clock, lock, proc};
+use crate::sys::{clock, leads_to, lock, proc};
 
 const OPEN: OFlag = OFlag::O_RDWR.union(OFlag::O_NOFOLLOW).union(OFlag::O_NONBLOCK).union(OFlag::O_CLOEXEC);
 const READ: OFlag = OFlag::O_RDONLY.union(OFlag::O_NOFOLLOW).union(OFlag::O_NONBLOCK).union(OFlag::O_CLOEXEC);
@@ -209,7 +208,8 @@ impl ArbiterFile {
     /// told, the next look will.
     pub(crate) fn is_current(&self) -> bool {
         let directory_fd = self.directory.fd();
-        leads_to(directory_fd.as_fd(), &self.name, &self.stat).unwrap_or(true) && !self.directory.is_gone()
+        leads_to(directory_fd.as_fd(), self.name.as_str(), &self.stat).unwrap_or(true)
+            && !self.directory.is_gone()
     }
 
     /// Takes a byte, unless another open file has it. It must not be 0.

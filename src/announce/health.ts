@@ -1,0 +1,97 @@
+/**
+ * The rounds in which an announced service is checked. A check has a limit, and the next one does not begin before the last one has
+ * answered, so that checks that never answer do not pile up. The timer keeps no process alive.
+ */
+import { debug } from '../diagnostics.js'
+import { reason } from '../errors.js'
+import { targetOf } from './address.js'
+import { canConnect } from './connect-test.js'
+import type { Health, HealthOptions } from './options.js'
+
+const INTERVAL_MS = 5000
+const TIMEOUT_MS = 2000
+const FAILURES = 2
+
+export class HealthRounds {
+  readonly #check: (signal: AbortSignal) => unknown
+  readonly #interval: number
+  readonly #timeout: number
+  readonly #most: number
+  readonly #ended = new AbortController()
+  #timer: NodeJS.Timeout | undefined
+  /** A check that has not answered. */
+  #pending = false
+  #failures = 0
+  #health: Health = 'passing'
+
+  /** `addresses`: those of the endpoints, for the connect test. */
+  constructor(options: HealthOptions, addresses: readonly string[]) {
+    const { interval = INTERVAL_MS, timeout = TIMEOUT_MS, failures = FAILURES } = options
+    this.#interval = interval
+    this.#timeout = timeout
+    this.#most = failures
+    this.#check = options.check ?? ((signal) => allAccept(addresses, timeout, signal))
+  }
+
+  /** The first check, whose result is in the record from the beginning. */
+  async first(): Promise<Health> {
+    this.#health = (await this.#passes(true)) ? 'passing' : 'failing'
+    return this.#health
+  }
+
+  /** Begins the rounds. `changed` hears of each change. */
+  begin(changed: (health: Health) => void): void {
+    this.#timer = setTimeout(() => void this.#round(changed), this.#interval)
+    this.#timer.unref()
+  }
+
+  close(): void {
+    clearTimeout(this.#timer)
+    this.#ended.abort()
+  }
+
+  async #round(changed: (health: Health) => void): Promise<void> {
+    const passes = await this.#passes(false)
+    if (this.#ended.signal.aborted) return
+    this.#failures = passes ? 0 : this.#failures + 1
+    const health = passes ? 'passing' : this.#failures >= this.#most ? 'failing' : this.#health
+    if (health !== this.#health) {
+      this.#health = health
+      changed(health)
+    }
+    this.begin(changed)
+  }
+
+  /** `waiting`: somebody waits for the answer. Otherwise it is no reason for the process to stay. */
+  async #passes(waiting: boolean): Promise<boolean> {
+    if (this.#pending) return false
+    const limit = new AbortController()
+    const signal = AbortSignal.any([this.#ended.signal, limit.signal])
+    const timer = setTimeout(() => limit.abort(), this.#timeout)
+    if (!waiting) timer.unref()
+    const late = new Promise<false>((resolve) => signal.addEventListener('abort', () => resolve(false), { once: true }))
+    try {
+      return await Promise.race([late, this.#answer(signal)])
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+
+  async #answer(signal: AbortSignal): Promise<boolean> {
+    this.#pending = true
+    try {
+      return (await this.#check(signal)) !== false
+    } catch (error) {
+      debug('a health check failed: %s', reason(error))
+      return false
+    } finally {
+      this.#pending = false
+    }
+  }
+}
+
+async function allAccept(addresses: readonly string[], timeout: number, signal: AbortSignal): Promise<boolean> {
+  const some = addresses.filter((address) => targetOf(address) !== undefined)
+  const accepted = await Promise.all(some.map((address) => canConnect(address, { timeout, signal })))
+  return accepted.every(Boolean)
+}
