@@ -3,7 +3,7 @@
  * killed and started; Prometheus finds targets and scrapes the metrics of this process.
  */
 import { once } from 'node:events'
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { createServer, get, type IncomingMessage, type RequestOptions } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
@@ -70,9 +70,14 @@ http {
     onChange: (change) => running && command(reload, { output: (line) => errors.push(line) })(change),
     onError: (error) => errors.push(error.message),
   })
-  running = new Child('nginx', nginx, { env: { PATH } })
-  t.teardown(() => running.ended())
-  const ask = (): Promise<Answer> => answerOf({ socketPath: front, path: '/' })
+  const child = new Child('nginx', nginx, { env: { PATH } })
+  running = child
+  t.teardown(async () => {
+    // By SIGKILL its workers would stay.
+    child.kill('SIGTERM')
+    await child.end
+  })
+  const ask = (): Promise<Answer> => answerOf({ socketPath: front, path: '/', agent: false })
   // There is no instance yet.
   await until(async () => (await ask().catch(() => undefined))?.status === 502)
 
@@ -94,8 +99,12 @@ http {
   await until(async () => (await ask()).body === String(first.pid))
   const second = await start()
   await reaches(second)
-  for (let alive = [first, second], round = 0; round < 4; round++) {
+  // A worker of an earlier configuration may take a request until it has heard that it is to end.
+  const workers = `/proc/${child.pid}/task/${child.pid}/children`
+  const reloaded = (): boolean => readFileSync(workers, 'utf8').trim().split(' ').length === 1
+  for (let alive = [first, second], round = 0; round < 3; round++) {
     const [oldest, other] = alive as [Peer, Peer]
+    await until(reloaded)
     oldest.kill()
     await reaches(other)
     await oldest.end

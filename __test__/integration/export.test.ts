@@ -106,14 +106,16 @@ test('onChange runs once at a time, is told the newest, and may throw', async (t
       throw new Error(`no ${services}`)
     },
   })
-  for (let n = 1; n <= 3; n++) {
+  for (let n = 1; n <= 5; n++) {
     await other.announce(`s${n}`, { endpoints: { http: '127.0.0.1:1' } })
     await until(() => names(file).length === n)
   }
   t.deepEqual(told, [0], 'the file is current while the callback runs')
   release()
-  await until(() => errors.length === 2)
-  t.deepEqual([told, errors], [[0, 3], ['no 0', 'no 3']])
+  await until(() => errors.includes('no 5'))
+  // The last one may have been on its way when the callback returned.
+  t.true(told.length <= 3, told.join())
+  t.deepEqual(errors, told.map((services) => `no ${services}`))
   await exporter.close()
 })
 
