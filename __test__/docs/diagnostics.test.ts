@@ -49,15 +49,20 @@ test('the details of each event are those that are declared', (t) => {
       return `ringbell:${kind}:${event} ${names.join()}`
     })
   })
-  const told = section('The details of events').split('\n').flatMap((row) => {
-    const [, names = '', details = ''] = row.split('|')
-    const list = details.split(':')[0]?.match(/\w+/g) ?? []
-    return [...names.matchAll(/`(ringbell:\w+:\w+)`/g)].map(([, name]) => `${name} ${list.join()}`)
-  })
+  const told = section('The details of events')
+    .split('\n')
+    .flatMap((row) => {
+      const [, names = '', details = ''] = row.split('|')
+      const list = details.split(':')[0]?.match(/\w+/g) ?? []
+      return [...names.matchAll(/`(ringbell:\w+:\w+)`/g)].map(([, name]) => `${name} ${list.join()}`)
+    })
   t.true(declared.length > 20)
   t.deepEqual(told.toSorted(), declared.toSorted())
   const names = told.map((one) => one.replace(/ .*/, ''))
-  t.deepEqual(names.filter((name) => !published.includes(name)), [])
+  t.deepEqual(
+    names.filter((name) => !published.includes(name)),
+    [],
+  )
 })
 
 test('every channel is made in one file', (t) => {

@@ -40,7 +40,11 @@ test('the dashboard of Grafana asks for metrics that exist, and for each kind of
     asked.filter((name) => !all.includes(name)),
     [],
   )
-  for (const kind of KINDS) t.true(asked.some((name) => name.startsWith(`ringbell_${kind}_`)), kind)
+  for (const kind of KINDS)
+    t.true(
+      asked.some((name) => name.startsWith(`ringbell_${kind}_`)),
+      kind,
+    )
   t.is(new Set(panels.map(({ id }) => id)).size, panels.length)
   const page = read('docs/guide/prometheus.md')
   const alerts = page.slice(page.indexOf('## Grafana')).match(/ringbell_\w+/g) ?? []

@@ -47,7 +47,16 @@ test('export writes a file, and runs a command if it changed', async (t) => {
   const bus = await busOf(t, stage)
   await bus.announce('api', { endpoints: { http: '127.0.0.1:80' } })
   const file = join(files, 'api.env')
-  const args = ['export', 'api', '-f', 'env', '-o', file, '-x', `echo x >> ${files}/ran; test "$RINGBELL_EXPORT_FILE" = ${file}`]
+  const args = [
+    'export',
+    'api',
+    '-f',
+    'env',
+    '-o',
+    file,
+    '-x',
+    `echo x >> ${files}/ran; test "$RINGBELL_EXPORT_FILE" = ${file}`,
+  ]
   t.like(await stage.run(args), { code: 0, stdout: Buffer.alloc(0) })
   t.like(await stage.run(args), { code: 0 })
   t.is(readFileSync(join(files, 'ran'), 'utf8'), 'x\n', 'the second time nothing changed')
@@ -79,7 +88,9 @@ test('export --watch keeps a file current, whatever its command does, and ends b
   t.is(code, 143)
   t.regex(stderr, /longer than 500 ms.*exit code 1/s)
   t.deepEqual(
-    values<Changed>(stdout).map(({ services }) => services).slice(0, 2),
+    values<Changed>(stdout)
+      .map(({ services }) => services)
+      .slice(0, 2),
     [0, 1],
   )
   t.deepEqual(readdirSync(files).sort(), ['failed', 'hung', 'services.json'])

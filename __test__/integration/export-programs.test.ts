@@ -113,7 +113,10 @@ http {
     alive = [other, next]
   }
   t.deepEqual(wrong, [])
-  t.deepEqual(errors.filter((line) => !/signal process started|\[notice\]/.test(line)), [])
+  t.deepEqual(
+    errors.filter((line) => !/signal process started|\[notice\]/.test(line)),
+    [],
+  )
   await exporter.close()
 })
 

@@ -1,5 +1,15 @@
 /** A file that follows a bus: it is whole at any time, written only when it changes, and nothing that fails harms it. */
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import { command, exportTo, type ExportChange } from 'ringbell/export'
@@ -39,7 +49,12 @@ test('a file that is right is not touched, and nothing is told', async (t) => {
   const [bus, other] = [await here.bus(), await here.bus()]
   const file = join(files, 'services.env')
   const told: ExportChange[] = []
-  const options = { format: 'env', file, services: 'api', onChange: (change: ExportChange) => told.push(change) } as const
+  const options = {
+    format: 'env',
+    file,
+    services: 'api',
+    onChange: (change: ExportChange) => told.push(change),
+  } as const
   await other.announce('api', { endpoints: { http: '127.0.0.1:1' } })
   await (await exportTo(bus, options)).close()
   t.is(told.length, 1)
@@ -115,7 +130,10 @@ test('onChange runs once at a time, is told the newest, and may throw', async (t
   await until(() => errors.includes('no 5'))
   // The last one may have been on its way when the callback returned.
   t.true(told.length <= 3, told.join())
-  t.deepEqual(errors, told.map((services) => `no ${services}`))
+  t.deepEqual(
+    errors,
+    told.map((services) => `no ${services}`),
+  )
   await exporter.close()
 })
 

@@ -1,8 +1,14 @@
 // Compiled, never run: what any TypeScript from 5.0 on must make of the published types, with and without `skipLibCheck`, and
 // without `Symbol.asyncDispose` in its lib. Nothing may silently be `any`. Only syntax that 5.0 knows; the rest is in api.ts.
 import type { Batch, Bus, Client, Connection, Message, Server, ServiceEvent, StandardSchema } from 'ringbell'
-import { command, type ExportChange, Exporter, exportTo, render } from 'ringbell/export'
-import { type Metrics, type MetricsMeter, type MetricsRegister, openTelemetryMetrics, prometheusMetrics } from 'ringbell/metrics'
+import { command, type ExportChange, type Exporter, exportTo, type render } from 'ringbell/export'
+import {
+  type Metrics,
+  type MetricsMeter,
+  type MetricsRegister,
+  openTelemetryMetrics,
+  prometheusMetrics,
+} from 'ringbell/metrics'
 import {
   type ExitStatus,
   type GroupInstance,

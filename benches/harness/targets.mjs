@@ -47,7 +47,13 @@ const exportTargets = [
   [
     'a scrape of 1,000 endpoints',
     (r) => [
-      atMost('p50', 20, absolute(r, 'export', 'a scrape of 1,000 endpoints', 'prom-client', 'p50', 1e-6), undefined, 'ms'),
+      atMost(
+        'p50',
+        20,
+        absolute(r, 'export', 'a scrape of 1,000 endpoints', 'prom-client', 'p50', 1e-6),
+        undefined,
+        'ms',
+      ),
     ],
   ],
 ]

@@ -86,7 +86,7 @@ export async function scraped(job, { handlers, tell }) {
     await bus.publisher(`bench.topic.t${n}`, { capacity: 4096, overflow: 'drop-oldest' })
     const subscriber = await bus.subscriber(`bench.topic.t${n}`)
     await bus.serve(`bench.call.c${n}`, { capacity: 4096 }, (request) => request)
-    const client = await bus.connect(`bench.call.c${n}`, { capacity: 4096 })
+    const client = await bus.connect(`bench.call.c${n}`, { sendCapacity: 4096, receiveCapacity: 4096 })
     await subscriber.attached()
     await client.call(new Uint8Array(1))
   }

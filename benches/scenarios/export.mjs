@@ -51,9 +51,7 @@ export async function run(context) {
     kind: 'ringbell',
     window: () => exporting(context, format, ms),
   }))
-  const scrapes = [
-    { name: 'prom-client', kind: 'ringbell', window: () => scraping(context, context.quick ? 20 : 100) },
-  ]
+  const scrapes = [{ name: 'prom-client', kind: 'ringbell', window: () => scraping(context, context.quick ? 20 : 100) }]
   return [
     {
       scenario: 'export',

@@ -34,8 +34,7 @@ const MOST_TEXT = 1024
 export function parseAddress(text: string): Address | undefined {
   if (text.length > MOST_TEXT) return undefined
   const unix = /^(?:https?:)?unix:(?:\/\/)?(.*)$/su.exec(text)?.[1] ?? (text.startsWith('/') ? text : undefined)
-  if (unix !== undefined)
-    return PLAIN_PATH.test(unix) && Buffer.byteLength(unix) <= MOST_PATH ? { unix } : undefined
+  if (unix !== undefined) return PLAIN_PATH.test(unix) && Buffer.byteLength(unix) <= MOST_PATH ? { unix } : undefined
   const url = /^(https?|tcp):(?:\/\/)?(.*)$/su.exec(text)
   return url === null ? portOf(text, '') : portOf(url[2] ?? '', `${url[1]}:`)
 }
@@ -55,7 +54,8 @@ function portOf(text: string, scheme: string): PortAddress | undefined {
     /^(?:\[([0-9A-Fa-f:.]+)\]|([^\s/:?#@[\]]+))(?::(\d{1,5}))?(\/[^\s#]*)?$/u.exec(text) ?? []
   const host = reachable(bracketed ?? plain ?? '')
   const port = digits === undefined ? DEFAULT_PORTS[scheme] : Number(digits)
-  const known = bracketed === undefined ? isIPv4(host) || (HOST_NAME.test(host) && !/^[\d.]+$/.test(host)) : isIPv6(host)
+  const known =
+    bracketed === undefined ? isIPv4(host) || (HOST_NAME.test(host) && !/^[\d.]+$/.test(host)) : isIPv6(host)
   if (!known || port === undefined || port < 1 || port > 65_535) return undefined
   return { host, port, secure: scheme === 'https:', path: path === '/' ? '' : path }
 }

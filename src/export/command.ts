@@ -46,11 +46,15 @@ export function command(line: string, options: CommandOptions = {}): (change: Ex
     try {
       const status = await child.waitForExit(timeout, { signal: options.signal })
       if (!status.exited)
-        throw new RingbellError('ERR_RINGBELL_TIMEOUT', `The command '${line}' took longer than ${timeout} ms and was ended.`)
+        throw new RingbellError(
+          'ERR_RINGBELL_TIMEOUT',
+          `The command '${line}' took longer than ${timeout} ms and was ended.`,
+        )
       if (status.exitCode !== 0) throw exitedError(`The command '${line}'`, status, await child.lastWords())
     } catch (error) {
       const { exited } = await child.shutdown(GRACE_MS)
-      if (!exited) throw new RingbellError('ERR_RINGBELL_TIMEOUT', `${reason(error)} It has not ended.`, { cause: error })
+      if (!exited)
+        throw new RingbellError('ERR_RINGBELL_TIMEOUT', `${reason(error)} It has not ended.`, { cause: error })
       throw error
     }
   }

@@ -15,7 +15,7 @@ import { type Renderer, renderer } from './render.js'
 /** Milliseconds from a change to the look at the records, in which further changes may come. */
 const GATHER_MS = 5
 /** Milliseconds from one look to the next, at least: a change is in the file well within 100. */
-const PAUSE_MS = 40
+const PAUSE_MS = 70
 /** Pauses after a failure. */
 const RETRY = { delay: 50, maxDelay: 5000 }
 

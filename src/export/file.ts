@@ -4,8 +4,9 @@
  * stays a link: the file that it leads to is replaced. Nothing is synced to the disk, because the text can be made again at any time.
  */
 import { randomBytes } from 'node:crypto'
+import type { Stats } from 'node:fs'
+import { type FileHandle, lstat, open, readFile, realpath, rename, rm } from 'node:fs/promises'
 import { constants } from 'node:os'
-import { type FileHandle, open, readFile, realpath, rename, rm, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { debug } from '../diagnostics.js'
 import { RingbellError, type RingbellErrorCode } from '../errors.js'
@@ -34,50 +35,59 @@ export async function textOf(file: string): Promise<string | undefined> {
 /** Replaces a file, or makes it. Its mode and owner stay, if this process may set them. Rejects with a `RingbellError`. */
 export async function replaceFile(file: string, text: string): Promise<void> {
   try {
-    const target = await targetOf(file)
-    // Hidden, and with another ending: nobody who includes *.conf or *.json in this folder reads it.
-    const fresh = join(dirname(target), `.${basename(target)}.${randomBytes(6).toString('hex')}.tmp`)
-    const handle = await open(fresh, 'wx')
-    try {
-      try {
-        await handle.writeFile(text)
-        await likeBefore(handle, target)
-      } finally {
-        await handle.close()
-      }
-      await rename(fresh, target)
-    } catch (error) {
-      await rm(fresh, { force: true })
-      throw error
-    }
+    const before = await lookAt(file)
+    const target = before?.isSymbolicLink() === true ? await targetOf(file) : file
+    await replace(target, text, target === file ? before : await lookAt(target))
   } catch (error) {
     throw fileError(file, error)
   }
 }
 
-async function targetOf(file: string): Promise<string> {
+async function replace(target: string, text: string, before: Stats | undefined): Promise<void> {
+  // Hidden, and with another ending: nobody who includes *.conf or *.json in this folder reads it.
+  const fresh = join(dirname(target), `.${basename(target)}.${randomBytes(6).toString('hex')}.tmp`)
+  const handle = await open(fresh, 'wx')
   try {
-    return await realpath(file)
+    try {
+      await handle.writeFile(text)
+      if (before !== undefined) await likeBefore(handle, before)
+    } finally {
+      await handle.close()
+    }
+    await rename(fresh, target)
   } catch (error) {
-    if (isMissing(error)) return file
+    await rm(fresh, { force: true })
     throw error
   }
 }
 
-async function likeBefore(handle: FileHandle, target: string): Promise<void> {
-  const before = await stat(target).catch((error: unknown) => {
+async function lookAt(file: string): Promise<Stats | undefined> {
+  try {
+    return await lstat(file)
+  } catch (error) {
     if (isMissing(error)) return undefined
     throw error
-  })
-  if (before === undefined) return
-  const now = await handle.stat()
-  if (before.uid !== now.uid || before.gid !== now.gid)
-    await handle.chown(before.uid, before.gid).catch((error: unknown) => {
+  }
+}
+
+/** Where a link leads to. One that leads nowhere is replaced itself. */
+async function targetOf(link: string): Promise<string> {
+  try {
+    return await realpath(link)
+  } catch (error) {
+    if (isMissing(error)) return link
+    throw error
+  }
+}
+
+async function likeBefore(handle: FileHandle, { uid, gid, mode }: Stats): Promise<void> {
+  if (uid !== process.geteuid?.() || gid !== process.getegid?.())
+    await handle.chown(uid, gid).catch((error: unknown) => {
       // Only root gives files away. The new text is worth more than the old owner.
-      debug('the owner of %s: %s', target, error)
+      debug('the owner of a file: %s', error)
     })
   // After the owner, because a change of the owner takes away setuid.
-  if (((before.mode ^ now.mode) & MODE) !== 0) await handle.chmod(before.mode & MODE)
+  await handle.chmod(mode & MODE)
 }
 
 function isMissing(error: unknown): boolean {

@@ -40,10 +40,7 @@ export class Excuse {
 }
 
 /** The address of the first of these endpoints that is there, otherwise that of the only one. */
-export function chosen(
-  endpoints: Readonly<Record<string, string>>,
-  preferred: readonly string[],
-): string | undefined {
+export function chosen(endpoints: Readonly<Record<string, string>>, preferred: readonly string[]): string | undefined {
   const name = preferred.find((one) => Object.hasOwn(endpoints, one))
   if (name !== undefined) return endpoints[name]
   const all = Object.values(endpoints)

@@ -62,6 +62,7 @@ function rendererOf<E>(format: Format<E>, { services, endpoint }: RenderOptions)
   const asked = services === undefined ? ['*'] : [services].flat()
   const wanted = matcher(asked)
   const always = asked.filter((name) => !name.includes('*'))
+  const sorted = sorter()
   const known = new WeakMap<Service, E | Excuse>()
   const entryOf = (service: Service): E | Excuse => {
     const before = known.get(service)
@@ -73,16 +74,47 @@ function rendererOf<E>(format: Format<E>, { services, endpoint }: RenderOptions)
   return (records) => {
     const leftOut: LeftOut[] = []
     const groups = new Map<string, E[]>()
-    const inOrder = [...records].filter((one) => hasAddress(one) && wanted(one.name)).sort(byNameAndId)
-    // In the order of the names, also those without an instance.
-    for (const name of [...new Set([...always, ...inOrder.map((one) => one.name)])].sort()) groups.set(name, [])
-    for (const service of inOrder) {
+    for (const service of sorted(records, wanted)) {
       const entry = entryOf(service)
       if (entry instanceof Excuse) leftOut.push({ service, reason: entry.reason })
-      else groups.get(service.name)?.push(entry)
+      else {
+        const group = groups.get(service.name)
+        if (group === undefined) groups.set(service.name, [entry])
+        else group.push(entry)
+      }
     }
-    for (const [name, entries] of groups) if (entries.length === 0 && !always.includes(name)) groups.delete(name)
-    return { text: format.text(groups as Groups<E>), services: groups.size, leftOut }
+    const all = withNames(groups, always)
+    return { text: format.text(all), services: all.size, leftOut }
+  }
+}
+
+/** Also the names without an instance, in the order of the names. */
+function withNames<E>(groups: Groups<E>, names: readonly string[]): Groups<E> {
+  const missing = names.filter((name) => !groups.has(name))
+  if (missing.length === 0) return groups
+  return new Map([...groups.keys(), ...missing].sort().map((name) => [name, groups.get(name) ?? []]))
+}
+
+/** Sorts by name and id. It knows the places of the last time, so that records that have only changed need not be sorted. */
+function sorter(): (records: Iterable<Service>, wanted: (name: string) => boolean) => Service[] {
+  let places = new Map<string, number>()
+  return (records, wanted) => {
+    const known: (Service | undefined)[] = Array.from({ length: places.size })
+    const others: Service[] = []
+    let left = places.size
+    for (const one of records) {
+      if (!hasAddress(one) || !wanted(one.name)) continue
+      const place = places.get(one.id)
+      if (place === undefined) others.push(one)
+      else {
+        if (known[place] === undefined) left--
+        known[place] = one
+      }
+    }
+    if (left === 0 && others.length === 0) return known as Service[]
+    const inOrder = [...known.filter((one) => one !== undefined), ...others].sort(byNameAndId)
+    places = new Map(inOrder.map(({ id }, place) => [id, place]))
+    return inOrder
   }
 }
 

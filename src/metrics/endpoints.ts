@@ -58,7 +58,7 @@ export class Readings {
 interface Known {
   readonly kind: EndpointKind
   readonly labels: Labels
-  read(): StatsOf[EndpointKind]
+  readonly read: () => StatsOf[EndpointKind]
 }
 
 /** How to measure an endpoint; `undefined`: it has no counters. */
@@ -153,9 +153,6 @@ function ofService<K extends EndpointKind>(
   return { kind, name: endpoint.service.name, read: () => endpoint.stats() }
 }
 
-function named<K extends EndpointKind>(
-  kind: K,
-  endpoint: { readonly name: string; stats(): StatsOf[K] },
-): Kinship {
+function named<K extends EndpointKind>(kind: K, endpoint: { readonly name: string; stats(): StatsOf[K] }): Kinship {
   return { kind, name: endpoint.name, read: () => endpoint.stats() }
 }

@@ -139,7 +139,13 @@ export const FIGURES: { readonly [K in EndpointKind]: readonly Figure<StatsOf[K]
   ),
   member: figures<StatsOf['member']>(
     'member',
-    ['primary', 'gauge', '1', '1 while it is primary, 0 while it is a standby.', ({ role }) => Number(role === 'primary')],
+    [
+      'primary',
+      'gauge',
+      '1',
+      '1 while it is primary, 0 while it is a standby.',
+      ({ role }) => Number(role === 'primary'),
+    ],
     ['epoch', 'gauge', '1', 'The epoch of its term, or of its last one.', ({ epoch }) => epoch],
   ),
 }

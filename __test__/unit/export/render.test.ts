@@ -65,10 +65,22 @@ test('nginx: what it would refuse is left out, and nothing can be smuggled in', 
 test('prometheus: targets, and labels from the metadata', (t) => {
   const text = render(
     [
-      service('app', { http: '127.0.0.1:80', metrics: 'https://127.0.0.1:9100/probe?x=1' }, {
-        metadata: { zone: 'a', 'data-center': 1, '9lives': true, __address__: 'evil', nested: { a: 1 }, '': 'x', service: 'evil' },
-        group: { role: 'primary', epoch: 1 },
-      }),
+      service(
+        'app',
+        { http: '127.0.0.1:80', metrics: 'https://127.0.0.1:9100/probe?x=1' },
+        {
+          metadata: {
+            zone: 'a',
+            'data-center': 1,
+            '9lives': true,
+            __address__: 'evil',
+            nested: { a: 1 },
+            '': 'x',
+            service: 'evil',
+          },
+          group: { role: 'primary', epoch: 1 },
+        },
+      ),
     ],
     'prometheus',
   )
@@ -138,7 +150,9 @@ test('json and hosts', (t) => {
 })
 
 test('services are chosen by name and pattern, endpoints by name, and the order is fixed', (t) => {
-  const some = ['web', 'web.a', 'web.b', 'api'].map((name) => service(name, { http: '127.0.0.1:1', other: '127.0.0.1:2' }))
+  const some = ['web', 'web.a', 'web.b', 'api'].map((name) =>
+    service(name, { http: '127.0.0.1:1', other: '127.0.0.1:2' }),
+  )
   const names = (services?: string | string[]): string[] =>
     Object.keys(JSON.parse(render(some.toReversed(), 'json', { services })) as object)
   t.deepEqual(names(), ['api', 'web', 'web.a', 'web.b'])

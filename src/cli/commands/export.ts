@@ -42,9 +42,9 @@ export function exportCommand(): Command {
     .addOption(new Option('-x, --exec <line>', 'run this line of shell after each change of the file'))
     .option('--exec-timeout <duration>', `end that command after so long (default: 30s) ${DURATIONS}`, parseDuration)
   return withExamples(self, [
-    'ringbell export --format prometheus --out /etc/prometheus/ringbell.json --watch',
-    "ringbell export api --format nginx -o /etc/nginx/conf.d/api.conf -w -x 'nginx -s reload'",
-    'eval "$(ringbell export api --format env)"; curl "$API_HTTP"',
+    'ringbell export --format prometheus --out targets.json --watch',
+    "ringbell export api -f nginx -o api.conf -w -x 'nginx -s reload'",
+    'eval "$(ringbell export api --format env)"; echo "$API_HTTP"',
   ]).action((services: string[], options: ExportCommandOptions, command: Command) =>
     runSession(command, options.watch === true ? 'wait' : 'fail', (session) => run(session, services, options)),
   )

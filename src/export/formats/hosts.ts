@@ -11,7 +11,9 @@ export const hosts: Format<readonly string[]> = {
     return found.length > 0 ? found : new Excuse('none of its endpoints has an IP address')
   },
   text(groups) {
-    const lines = [...groups].flatMap(([name, instances]) => [...new Set(instances.flat())].map((ip) => `${ip} ${name}\n`))
+    const lines = [...groups].flatMap(([name, instances]) =>
+      [...new Set(instances.flat())].map((ip) => `${ip} ${name}\n`),
+    )
     return `# Written by ringbell export. Changes are lost.\n${lines.join('')}`
   },
 }

@@ -27,7 +27,8 @@ export const nginx: Format<Server> = {
       if (address.unix.startsWith('@')) return new Excuse('nginx has no abstract sockets; use a path or a port')
       return server(service, `unix:${address.unix}`)
     }
-    if (!isNumeric(address)) return new Excuse(`nginx refuses to start if it cannot look up ${address.host}; use its IP address`)
+    if (!isNumeric(address))
+      return new Excuse(`nginx refuses to start if it cannot look up ${address.host}; use its IP address`)
     return server(service, authority(address))
   },
   text(groups) {

@@ -24,7 +24,8 @@ export const prometheus: Format<string> = {
     return `  ${JSON.stringify({ targets: [authority(address)], labels })}`
   },
   text(groups) {
-    const all = [...groups.values()].flat()
+    const all: string[] = []
+    for (const targets of groups.values()) all.push(...targets)
     return all.length === 0 ? '[]\n' : `[\n${all.join(',\n')}\n]\n`
   },
 }
