@@ -33,6 +33,7 @@ const scenarios = [
   'calls',
   'clients',
   'large-reply',
+  'bridge',
 ]
 const results = path.join(import.meta.dirname, 'results')
 

@@ -1,6 +1,7 @@
 // Compiled, never run: what any TypeScript from 5.0 on must make of the published types, with and without `skipLibCheck`, and
 // without `Symbol.asyncDispose` in its lib. Nothing may silently be `any`. Only syntax that 5.0 knows; the rest is in api.ts.
 import type { Batch, Bus, Client, Connection, Message, Server, ServiceEvent, StandardSchema } from 'ringbell'
+import { Bridge, type BridgeOptions, type BridgePeer } from 'ringbell/nats'
 import {
   type ExitStatus,
   type GroupInstance,
@@ -50,6 +51,20 @@ export async function iterating(bus: Bus, connection: Connection<Tick>): Promise
     yield* subscriber.messages()
   }
   void [iterable, iterator, all]
+}
+
+export async function bridging(bus: Bus, options: BridgeOptions): Promise<void> {
+  const bridge = await Bridge.open(bus, options)
+  same<typeof bridge, Bridge>(true)
+  bridge.on('left', (peer, why) => {
+    same<typeof peer, BridgePeer>(true)
+    same<typeof why, string>(true)
+  })
+  for (const { host, instances } of bridge.stats().peers) {
+    same<typeof host, string>(true)
+    same<typeof instances, number>(true)
+  }
+  await bridge.close()
 }
 
 export async function disposing(bus: Bus): Promise<void> {

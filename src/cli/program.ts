@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import { bench } from './commands/bench.js'
+import { bridge } from './commands/bridge.js'
 import { call } from './commands/call.js'
 import { claim } from './commands/claim.js'
 import { completion } from './commands/completion.js'
@@ -50,6 +51,7 @@ const COMMANDS = [
   restart,
   stop,
   top,
+  bridge,
   hz,
   stats,
   ls,
@@ -73,6 +75,7 @@ const EXAMPLES = [
   'ringbell state watch limits              prints a value, and each change',
   'ringbell lock db -- ./migrate.sh         waits for its turn, as flock(1) does',
   'ringbell run services.yaml               keeps services up, with a primary',
+  'ringbell bridge nats://hub -t ticks      topics and services of other machines',
   "ringbell hz 'sensors.*'                  rates and latencies",
   'ringbell doctor                          what this machine allows',
 ]
