@@ -133,7 +133,8 @@ natsTest('a slow reader on another bus holds a block topic back, and only that',
 natsTest('calls reach a server on another bus, as they would here', async (t) => {
   const { url } = await natsServer(t)
   const [here, there] = [await site(t, url), await site(t, url)]
-  let aborted = 0
+  let running = 0
+  let ended = 0
   const server = await here.bus.serve<{ do: string; n?: number }>(
     's.a',
     { codec: 'json' },
@@ -146,10 +147,11 @@ natsTest('calls reach a server on another bus, as they would here', async (t) =>
         case 'fail':
           throw Object.assign(new TypeError('no', { cause: new Error('why') }), { code: 'E_NO', status: 404 })
         case 'hang':
-          context.signal.addEventListener('abort', () => aborted++)
+          running++
+          context.signal.addEventListener('abort', () => running--)
           return new Promise(() => {})
         default:
-          return numbers(request.n ?? 0, () => aborted++)
+          return numbers(request.n ?? 0, () => ended++)
       }
     },
   )
@@ -166,18 +168,25 @@ natsTest('calls reach a server on another bus, as they would here', async (t) =>
   t.is((error.cause as Error).message, 'why')
 
   t.is(await codeOf(() => client.call({ do: 'hang' }, { timeout: 20 })), 'ERR_RINGBELL_TIMEOUT')
-  t.is(await codeOf(() => client.call({ do: 'hang' }, { signal: AbortSignal.timeout(20) })), 'ABORT_ERR')
-  await until(() => aborted === 2)
+  // Its request may be on its way.
+  await until(async () => (await client.call({ do: 'nothing' })) === undefined && running === 0)
+  const over = new AbortController()
+  const given = codeOf(() => client.call({ do: 'hang' }, { signal: over.signal }))
+  await until(() => running > 0)
+  over.abort()
+  t.is(await given, 'ABORT_ERR')
+  await until(() => running === 0)
 
   const all: unknown[] = []
   for await (const n of client.stream({ do: 'count', n: 200 })) all.push(n)
   t.deepEqual(all, upTo(200))
-  await until(() => aborted === 3)
+  await until(() => ended === 1)
   for await (const n of client.stream({ do: 'count', n: 1e9 })) if (n === 100) break
-  await until(() => aborted === 4)
+  await until(() => ended === 2)
   t.is(await codeOf(() => client.call({ do: 'count', n: 3 })), 'ERR_RINGBELL_STREAM')
-  t.like(here.bridge.stats(), { served: 506, made: 0, wrong: 0 })
-  t.like(there.bridge.stats(), { served: 0, made: 506, wrong: 0 })
+  const { made } = there.bridge.stats()
+  t.true(made > 500)
+  t.like(here.bridge.stats(), { served: made, made: 0, wrong: 0 })
 })
 
 async function* numbers(count: number, ended: () => void): AsyncGenerator<number, void> {
@@ -201,7 +210,9 @@ natsTest('a server of this bus is preferred, and another one takes over', async 
   const clients: Client<unknown, string>[] = []
   for (const route of ['first', 'round-robin', 'least-busy'] as const)
     clients.push(await there.bus.connect<unknown, string>('s.a', { codec: 'json', route }))
-  const answers = (): Promise<string[]> => Promise.all(clients.map((client) => client.call(1)))
+  // One that is closed just now refuses.
+  const answers = (): Promise<string[]> =>
+    Promise.all(clients.map((client) => client.call(1).catch((error: RemoteError) => String(error.code))))
   t.deepEqual(await answers(), ['far', 'far', 'far'])
   const near = await serve(there.bus, 's.a', 'near')
   await until(async () => (await answers()).every((answer) => answer === 'near'))
