@@ -46,7 +46,9 @@ const bridgeTargets = [
     (r) => [
       more(r, 'bridge', 'one way, 256 B', 'bridge', 'nats.js', 'perSecond', 0.8, '× nats.js, messages'),
       less(r, 'bridge', 'calls, 64 B', 'bridge', 'nats.js', 'p50', 1.2, '× nats.js, p50 of a call'),
-      beside(more(r, 'bridge', 'local, 256 B', 'with a bridge', 'without', 'perSecond', 0, 'local rate beside a bridge')),
+      beside(
+        more(r, 'bridge', 'local, 256 B', 'with a bridge', 'without', 'perSecond', 0, 'local rate beside a bridge'),
+      ),
     ],
   ],
 ]

@@ -61,6 +61,7 @@ export async function run(context) {
         buses: [bus, bus],
       }),
     )
+    /** @type {[label: string, metric: string, entries: object[]][]} */
     const cases = [
       ['one way, 256 B', 'perSecond', streams],
       ['calls, 64 B', 'p50', calls],

@@ -210,7 +210,7 @@ export class Bridge extends Emitter<BridgeEvents> implements AsyncDisposable {
     this.#tell('failed', isRingbellError(error) ? error : asRingbellError(error, 'bridge'))
   }
 
-  #tell<N extends keyof BridgeEvents & string>(name: N, ...details: BridgeEvents[N]): void {
+  #tell<N extends keyof BridgeEvents>(name: N, ...details: BridgeEvents[N]): void {
     if (this.#state !== 'closed') this.#events.add(name, ...details)
   }
 

@@ -2,8 +2,8 @@
  * Calls from this bus to servers of other buses. A remote server is a server here, whose handler sends the request to the bridge of the
  * other bus and waits for the answer. If that bridge is lost, the caller is told whether a handler may have seen its call.
  */
-import { Buffer } from 'node:buffer'
-import type { CallContext, Connection } from '../index.js'
+import type { Buffer } from 'node:buffer'
+import type { CallContext } from '../index.js'
 import { encodeRefusal } from '../channel/remote-error.js'
 import { PassedOn, undelivered } from '../channel/passed-on.js'
 import { NOT_REACHED, TERM_OVER } from '../channel/wire.js'
@@ -35,7 +35,9 @@ interface Pending {
   fail(error: unknown): void
 }
 
-type Context = CallContext<Connection>
+type Context = Pick<CallContext<unknown>, 'signal' | 'streamed' | 'timeout'>
+/** `undefined`: the handler returned nothing. */
+type Answer = Uint8Array | undefined
 
 /** Chunks that a streamed answer may be ahead of its reader. */
 const CHUNKS = 32
@@ -54,7 +56,7 @@ export class Calls {
   }
 
   /** Calls the server with this id on another bus, for a caller of this one. */
-  call(to: string, id: string, request: Uint8Array, context: Context): Promise<unknown> | AsyncIterable<unknown> {
+  call(to: string, id: string, request: Uint8Array, context: Context): Promise<Answer> | AsyncIterable<Uint8Array> {
     const number = this.#send(to, id, request, context)
     return context.streamed ? this.#stream(number, to, context.signal) : this.#reply(number, to, context.signal)
   }
@@ -115,7 +117,7 @@ export class Calls {
     return this.#last
   }
 
-  #reply(number: number, to: string, signal: AbortSignal): Promise<unknown> {
+  #reply(number: number, to: string, signal: AbortSignal): Promise<Answer> {
     return new Promise((resolve, reject) => {
       const giveUp = (why: string): void => {
         if (this.#cancel(number, to)) reject(undelivered(true, why))
@@ -127,7 +129,7 @@ export class Calls {
     })
   }
 
-  #stream(number: number, to: string, signal: AbortSignal): AsyncIterable<unknown> {
+  #stream(number: number, to: string, signal: AbortSignal): AsyncIterable<Uint8Array> {
     const chunks = new Chunks()
     const { id } = this.#host
     const credit = (more: number): void => this.#host.send(to, packet(PACKET.credit, id, 0, number, more))

@@ -69,13 +69,13 @@ export class Mirrors {
   /** All that a bridge offers now. */
   offered(owner: Owner, entries: readonly Entry[]): void {
     const ids = new Set(entries.map(({ id }) => id))
-    for (const mirror of this.#owned(owner.bus)) if (!ids.has(mirror.entry.id)) this.#remove(mirror, GRACE)
+    for (const mirror of this.#owned(owner.bus)) if (!ids.has(mirror.entry.id)) void this.#remove(mirror, GRACE)
     for (const entry of entries) this.#offer(owner, entry)
   }
 
   /** This bridge is gone. */
   lost(bus: string): void {
-    for (const mirror of this.#owned(bus)) this.#remove(mirror, 0)
+    for (const mirror of this.#owned(bus)) void this.#remove(mirror, 0)
   }
 
   /** The streams that are wanted of this bus. */
@@ -125,15 +125,12 @@ export class Mirrors {
     const described = { codec: asBytes(codec), schemaId, endpoints, access, metadata }
     mirror.told = JSON.stringify(metadata)
     if (topic === undefined) {
-      mirror.server = (await this.#bus.serve<Uint8Array, Uint8Array>(
-        name,
-        described,
-        (request, context) =>
-          this.#host.calls.call(mirror.owner.bus, entry.id, request, context as never) as Promise<Uint8Array>,
-      )) as Server
+      mirror.server = await this.#bus.serve<Uint8Array, Uint8Array>(name, described, (request, context) =>
+        this.#host.calls.call(mirror.owner.bus, entry.id, request, context),
+      )
       mirror.server.on('failed', (error) => debug('the mirror of %s: %s', name, error))
     } else {
-      mirror.publisher = (await this.#bus.publisher<Uint8Array>(name, { ...described, ...topic })) as Publisher
+      mirror.publisher = await this.#bus.publisher<Uint8Array>(name, { ...described, ...topic })
       mirror.incoming = new Incoming(entry, mirror.publisher, this.#policy.window, this.#incomingHost(mirror))
     }
     if (mirror.gone) await close(mirror, 0)

@@ -3,6 +3,7 @@
  * which is an optional peer, and is loaded when a bridge is opened.
  */
 import { readFile } from 'node:fs/promises'
+import type * as transport from '@nats-io/transport-node'
 import type { ConnectionOptions, Msg, NatsConnection } from '@nats-io/transport-node'
 import { reason, RingbellError } from '../errors.js'
 import type { BridgeOptions } from './options.js'
@@ -22,7 +23,7 @@ export interface NatsHost {
   refused(error: RingbellError): void
 }
 
-type Package = typeof import('@nats-io/transport-node')
+type Package = Pick<typeof transport, 'connect' | 'credsAuthenticator'>
 
 /** Milliseconds that a server has to answer when it is connected to. */
 const PATIENCE = 5000
@@ -165,7 +166,7 @@ async function connectionOptions(nats: Package, options: BridgeOptions, id: Buff
   }
   return {
     ...given,
-    servers: [servers].flat() as string[],
+    servers: typeof servers === 'string' ? [servers] : [...servers],
     name: `ringbell ${id.toString('hex')}`,
     noEcho: true,
     timeout: PATIENCE,

@@ -2,7 +2,7 @@
  * Calls from other buses to servers on this one. For each server there is a client that is connected to that instance alone, so that the
  * caller's choice counts, and the two errors of a call mean the same as for a caller on this bus.
  */
-import { Buffer } from 'node:buffer'
+import type { Buffer } from 'node:buffer'
 import type { Bus, Client, Service } from '../index.js'
 import { encodeRefusal } from '../channel/remote-error.js'
 import { PassedOn, passedOn, undelivered } from '../channel/passed-on.js'
