@@ -35,6 +35,7 @@ const scenarios = [
   'calls',
   'clients',
   'large-reply',
+  'bridge',
 ]
 const results = path.join(import.meta.dirname, 'results')
 

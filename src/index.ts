@@ -87,7 +87,7 @@ export type { Access, AnnounceOptions, BusOptions, Description } from './bus/opt
 export type { BackoffOptions, ReconnectOptions } from './wait/backoff.js'
 export type { AttachedSubscribersOptions, Publisher, ReadyOptions } from './topic/publisher.js'
 export type { Check, CheckStatus, Doctor, GcReport } from './bus/reports.js'
-export type { AccessInfo, Fallback, Overflow, Rung, Service, TopicInfo } from './bus/service.js'
+export type { AccessInfo, Fallback, Origin, Overflow, Rung, Service, TopicInfo } from './bus/service.js'
 export type { Services, WaitForOptions, WatchOptions } from './bus/services.js'
 export type { ServiceEvent } from './bus/services-view.js'
 export type { AttachedPublisher, DurablePosition } from './topic/sources.js'

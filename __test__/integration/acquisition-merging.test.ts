@@ -80,6 +80,20 @@ for (const rung of rungs) {
     t.deepEqual(subscriber.publishers, [])
   })
 
+  test(`${rung}: one instance of several`, async (t) => {
+    const at = place(t)
+    const other = await at.bus()
+    const [first, second] = [await other.publisher('ticks'), await other.publisher('ticks')]
+    const bus = await at.bus()
+    const one = await bus.subscriber('ticks', { acquire: rung, instance: second.service.id })
+    const all = await bus.subscriber('ticks', { acquire: rung })
+    await Promise.all([one.attached(), all.attached({ count: 2 })])
+    t.deepEqual([first.subscribers, second.subscribers], [1, 2])
+    for (const publisher of [first, second]) t.true(publisher.send(payload(0)))
+    t.is((await one.receive()).publisher, second.service.id)
+    t.is(one.tryReceive(), undefined)
+  })
+
   test(`${rung}: ended is told after the last held message`, async (t) => {
     const at = place(t)
     const publisher = await (await at.bus()).publisher('ticks')

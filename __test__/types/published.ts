@@ -9,6 +9,7 @@ import {
   openTelemetryMetrics,
   prometheusMetrics,
 } from 'ringbell/metrics'
+import { Bridge, type BridgeOptions, type BridgePeer } from 'ringbell/nats'
 import {
   type ExitStatus,
   type GroupInstance,
@@ -58,6 +59,20 @@ export async function iterating(bus: Bus, connection: Connection<Tick>): Promise
     yield* subscriber.messages()
   }
   void [iterable, iterator, all]
+}
+
+export async function bridging(bus: Bus, options: BridgeOptions): Promise<void> {
+  const bridge = await Bridge.open(bus, options)
+  same<typeof bridge, Bridge>(true)
+  bridge.on('left', (peer, why) => {
+    same<typeof peer, BridgePeer>(true)
+    same<typeof why, string>(true)
+  })
+  for (const { host, instances } of bridge.stats().peers) {
+    same<typeof host, string>(true)
+    same<typeof instances, number>(true)
+  }
+  await bridge.close()
 }
 
 export async function disposing(bus: Bus): Promise<void> {

@@ -62,6 +62,7 @@ export async function prepare({ say, only, root = HERE }) {
       // It makes the server end with the process that started it.
       execFileSync('setpriv', ['--pdeathsig', 'KILL', 'true'], quietly)
     })
+  has.nats = attempt('NATS (Debian: nats-server)', () => execFileSync('nats-server', ['--version'], quietly))
 
   const rust = path.join(benches, 'rust')
   const target = (root === HERE && process.env.CARGO_TARGET_DIR) || path.join(rust, 'target')

@@ -67,6 +67,19 @@ const claimTargets = [
   ],
 ]
 
+const bridgeTargets = [
+  [
+    'another machine, beside nats.js alone',
+    (r) => [
+      more(r, 'bridge', 'one way, 256 B', 'bridge', 'nats.js', 'perSecond', 0.8, '× nats.js, messages'),
+      less(r, 'bridge', 'calls, 64 B', 'bridge', 'nats.js', 'p50', 1.2, '× nats.js, p50 of a call'),
+      beside(
+        more(r, 'bridge', 'local, 256 B', 'with a bridge', 'without', 'perSecond', 0, 'local rate beside a bridge'),
+      ),
+    ],
+  ],
+]
+
 const failoverTargets = [
   [
     'a killed primary is followed',
@@ -518,6 +531,7 @@ export function evaluate(runs) {
     ...claimTargets,
     ...exportTargets,
     ...failoverTargets,
+    ...bridgeTargets,
     ...stateTargets,
     ...lockTargets,
   ].map(([target, measure]) => {

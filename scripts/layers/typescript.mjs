@@ -14,7 +14,7 @@ const LEVELS = [
   ['wait', 'codec'],
   ['bus', 'topic', 'channel', 'state', 'sync', 'group', 'announce'],
   ['index'],
-  ['supervise', 'fetch'],
+  ['supervise', 'fetch', 'bridge'],
   ['export', 'metrics'],
   ['cli'],
 ]

@@ -433,7 +433,15 @@ export class Bus implements AsyncDisposable {
     checkName(service)
     const json = connectJson(options)
     const codec = resolveCodec(codecOf(options))
-    const { route = 'first', timeout = 0, maxMessage = DEFAULT_MAX_MESSAGE, wait, reconnect, schemaId } = options
+    const {
+      route = 'first',
+      timeout = 0,
+      maxMessage = DEFAULT_MAX_MESSAGE,
+      wait,
+      reconnect,
+      schemaId,
+      instance,
+    } = options
     return this.#following(
       service,
       json,
@@ -443,7 +451,7 @@ export class Bus implements AsyncDisposable {
           native,
           watch,
           payloads: new PayloadCodec(codec, options),
-          expected: { kind: SERVER_KIND, codec: codec.id, schemaId },
+          expected: { kind: SERVER_KIND, codec: codec.id, schemaId, instance },
           route,
           timeout,
           maxMessage,

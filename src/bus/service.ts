@@ -43,6 +43,20 @@ export interface AccessInfo {
   readonly gids: readonly number[]
 }
 
+/**
+ * Where a remote instance is. A bridge announces an instance of another bus (`ringbell/nats`) with this as `origin` in its metadata.
+ */
+export interface Origin {
+  /** The bus that the instance is on: the bridge of that bus, as this run of it is called. */
+  readonly bus: string
+  /** The host name of that machine. */
+  readonly host: string
+  /** The id of the instance there. */
+  readonly id: string
+  /** Bridges between the instance and this bus. */
+  readonly hops: number
+}
+
 /** One instance of a service. Frozen; an update is a new object with the same `id`. */
 export interface Service {
   /** The name that others look for. */
@@ -69,6 +83,8 @@ export interface Service {
   readonly schemaId?: string
   /** The ring of a topic; absent for other kinds. */
   readonly topic?: TopicInfo
+  /** Where it is, if a bridge has announced it for another bus; absent: it is on this bus. */
+  readonly origin?: Origin
   /** The role of the member of a service group that announces it; absent: it is of no member. */
   readonly group?: RoleInfo
   /** Which other users may use it; absent: none. */
@@ -97,6 +113,7 @@ export interface RecordJson {
 
 export function serviceOf(record: RecordJson): Service {
   const { topic, access, group } = record
+  const origin = originOf(record.metadata?.['origin'])
   return Object.freeze({
     name: record.service,
     id: record.id,
@@ -110,10 +127,25 @@ export function serviceOf(record: RecordJson): Service {
     ...(record.codec === undefined ? {} : { codec: record.codec }),
     ...(record.payloadSchema === undefined ? {} : { schemaId: record.payloadSchema }),
     ...(topic === undefined ? {} : { topic: topicOf(topic) }),
+    ...(origin === undefined ? {} : { origin }),
     ...(group === undefined ? {} : { group: { role: group.role, epoch: group.epoch } }),
     ...(access === undefined ? {} : { access: { ...access, uids: access.uids ?? [], gids: access.gids ?? [] } }),
     record: record as unknown as Readonly<Record<string, unknown>>,
   })
+}
+
+/** What a bridge has written. Users may have something else of that name in their metadata. */
+function originOf(value: unknown): Origin | undefined {
+  if (typeof value !== 'object' || value === null) return undefined
+  const { bus, host, id, hops } = value as Record<string, unknown>
+  const texts = [bus, host, id].every((text) => typeof text === 'string')
+  return texts && typeof hops === 'number' ? (value as Origin) : undefined
+}
+
+/** Those of this bus first, each in its order. */
+export function nearestFirst<S extends { readonly origin?: Origin }>(services: readonly S[]): S[] {
+  const near = services.filter(({ origin }) => origin === undefined)
+  return near.length === services.length ? near : [...near, ...services.filter(({ origin }) => origin !== undefined)]
 }
 
 function topicOf(topic: NonNullable<RecordJson['topic']>): TopicInfo {

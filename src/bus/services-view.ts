@@ -61,9 +61,10 @@ export class ServicesView {
     else siblings.splice(siblings.indexOf(before), 1, service)
   }
 
-  /** The instance that has been known longest. */
+  /** The instance of this bus that has been known longest, or else a remote one. */
   find(name: string): Service | undefined {
-    return this.#byName.get(name)?.[0]
+    const siblings = this.#byName.get(name)
+    return siblings?.find(({ origin }) => origin === undefined) ?? siblings?.[0]
   }
 
   /** The instances of exactly this name, in the order in which they came. */

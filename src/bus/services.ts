@@ -14,7 +14,7 @@ import { Waiters } from '../wait/waiting.js'
 import { kindMismatch } from './kind-mismatch.js'
 import { checkName } from './names.js'
 import { checkWaitFor, checkWatch } from './options.js'
-import { type RecordJson, type Service, serviceOf } from './service.js'
+import { nearestFirst, type RecordJson, type Service, serviceOf } from './service.js'
 import { inGroup, NO_NEWS, newsOf, type ServiceEvent, ServicesView } from './services-view.js'
 import { Watching } from './watching.js'
 
@@ -59,7 +59,8 @@ export class Services {
   }
 
   /**
-   * The instance of a service that has been known longest, or `undefined`. It comes from the cached view, which may not
+   * The instance of a service that has been known longest, or `undefined`. One of this bus comes before one that a bridge has announced
+   * for another machine. It comes from the cached view, which may not
    * have an instance that was announced a moment ago: `waitFor` waits for it.
    *
    * @throws {RingbellError} `ERR_RINGBELL_INVALID_NAME`, `ERR_RINGBELL_CLOSED`.
@@ -71,7 +72,9 @@ export class Services {
     }
     checkName(name)
     const scanned = this.#follow()
-    return scanned === undefined ? this.#view.find(name) : scanned.find((service) => service.name === name)
+    return scanned === undefined
+      ? this.#view.find(name)
+      : nearestFirst(scanned.filter((service) => service.name === name))[0]
   }
 
   /** @internal The instances of exactly this name. @throws {RingbellError} as `find`. */

@@ -50,6 +50,8 @@ export class CallDispatcher {
   #patience: NodeJS.Timeout | undefined
   #said = false
   #links: Link[] = []
+  /** Those of them that lead to servers of this bus. They are preferred. */
+  #near: Link[] = []
   readonly #waiting = new Set<Dispatchable>()
   /** Calls whose request or reply an asynchronous schema checks. No link has them. */
   readonly #checking = new Set<Dispatchable>()
@@ -105,7 +107,7 @@ export class CallDispatcher {
 
   /** Where a call would go now. */
   get target(): Link | undefined {
-    return this.#routing.pick(this.#links)
+    return this.#nearest(this.#links)
   }
 
   /** The server has refused a call, because it is not primary. `true`: the call may be sent again, and waits for the next primary. */
@@ -179,6 +181,7 @@ export class CallDispatcher {
 
   join(link: Link): void {
     this.#links = [...this.#links, link]
+    if (connectionOf(link)?.service?.origin === undefined) this.#near = [...this.#near, link]
     this.lastFailure = undefined
     this.#primary?.learn([], this.#links)
     this.#sendWaiting()
@@ -195,6 +198,7 @@ export class CallDispatcher {
 
   lose(link: Link): void {
     this.#links = this.#links.filter((one) => one !== link)
+    this.#near = this.#near.filter((one) => one !== link)
   }
 
   /** Resolves when every call has its answer. */
@@ -217,8 +221,15 @@ export class CallDispatcher {
   }
 
   #pick({ instance }: Dispatchable): Link | undefined {
-    if (instance === undefined) return this.#routing.pick(this.#links)
+    if (instance === undefined) return this.#nearest(this.#links)
     return this.#routing.pick(this.#links.filter((link) => connectionOf(link)?.service?.id === instance))
+  }
+
+  /** One of this bus if there is one that can be used. Members of a group are all of this bus. */
+  #nearest(links: readonly Link[]): Link | undefined {
+    const near = this.#near
+    if (near.length === links.length) return this.#routing.pick(links)
+    return this.#routing.pick(near) ?? this.#routing.pick(links)
   }
 
   #say(): void {

@@ -12,7 +12,7 @@ import { replyTooLarge } from './arrivals.js'
 import type { CallDispatcher, Dispatchable } from './call-dispatcher.js'
 import type { Link, Pending } from './link.js'
 import { decodeError, rejection } from './remote-error.js'
-import { NOT_BEGUN, NOT_PRIMARY, RETRIED, TERM_OVER, VOID } from './wire.js'
+import { NOT_BEGUN, NOT_PRIMARY, NOT_REACHED, RETRIED, TERM_OVER, VOID } from './wire.js'
 
 /** The most tries of a call that may be made again. */
 const MOST_TRIES = 4
@@ -142,8 +142,8 @@ export class Call implements Pending, Dispatchable {
       this.#tries--
       if (this.#again()) return
     }
-    if ((flags & TERM_OVER) !== 0) {
-      this.lost(true, decodeError(data).message)
+    if ((flags & (TERM_OVER | NOT_REACHED)) !== 0) {
+      this.lost((flags & TERM_OVER) !== 0, decodeError(data).message)
       return
     }
     if (!this.#settled) this.#succeed(rejection(data))

@@ -13,6 +13,7 @@ import { Condition } from '../wait/condition.js'
 import { membersOf, shown, type ShownOptions } from '../shown.js'
 import type { Endpoint } from './endpoint.js'
 import type { InHand, Link } from './link.js'
+import { PassedOn } from './passed-on.js'
 import { type Place, Places } from './places.js'
 import { encodeFailure, encodeRefusal } from './remote-error.js'
 import { FLAGS_AT, KIND, NOT_BEGUN, NOT_PRIMARY, RETRIED, STREAM, TERM_OVER, VOID } from './wire.js'
@@ -25,6 +26,8 @@ export interface CallContext<C> {
   readonly connection: C
   /** Milliseconds that the caller waits, counted from its call; `undefined`: without a limit. */
   readonly timeout: number | undefined
+  /** Whether it was called by `client.stream()`, which alone takes more than one value. */
+  readonly streamed: boolean
   /**
    * The caller made this call before, and does not know whether it was handled. In a work queue: the message was
    * delivered before.
@@ -243,13 +246,17 @@ class Context implements CallContext<unknown> {
     return this.#request.timeout
   }
 
+  get streamed(): boolean {
+    return this.#request.streamed
+  }
+
   get redelivered(): boolean {
     return this.#request.redelivered
   }
 
   /** What `console.log` shows. */
   [Symbol.for('nodejs.util.inspect.custom')](depth: number | null, options: ShownOptions): string {
-    const members = membersOf(this, 'signal', 'connection', 'timeout', 'redelivered')
+    const members = membersOf(this, 'signal', 'connection', 'timeout', 'streamed', 'redelivered')
     return shown('CallContext', members, depth, options)
   }
 }
@@ -298,6 +305,10 @@ class Request extends AsyncResource implements InHand, CallContext<unknown> {
 
   get timeout(): number | undefined {
     return this.#aux === 0 ? undefined : this.#aux
+  }
+
+  get streamed(): boolean {
+    return (this.#flags & STREAM) !== 0
   }
 
   get redelivered(): boolean {
@@ -357,7 +368,8 @@ class Request extends AsyncResource implements InHand, CallContext<unknown> {
 
   /** The handler threw, or what it returned cannot be sent. */
   fail(error: unknown): void {
-    this.#answerError(error, encodeFailure)
+    if (error instanceof PassedOn) this.#answerError(error, ({ data }) => data, error.flags)
+    else this.#answerError(error, encodeFailure)
   }
 
   /** The library answers: the handler is not called, or has answered in the wrong way. */

@@ -19,6 +19,8 @@ export interface Expectation {
   /** `undefined`: any. */
   readonly codec: string | undefined
   readonly schemaId: string | undefined
+  /** The id of the one instance that counts; absent: every one. */
+  readonly instance?: string | undefined
 }
 
 export interface InstancesParts {
@@ -176,6 +178,8 @@ export class Instances {
       this.#otherKinds.set(service.id, service)
       return false
     }
+    const { instance: only = service.id } = this.#parts.expected
+    if (only !== service.id) return false
     const instance: Instance = {
       service,
       backoff: new Backoff(this.#parts.reconnect),
@@ -193,16 +197,32 @@ export class Instances {
     return true
   }
 
-  /** Connects to as many instances as the route needs. An instance that waits for its next try does not count. */
+  /**
+   * Connects to as many instances as the route needs. An instance that waits for its next try does not count. If one is enough, a
+   * remote one is not: as soon as there is an instance on this bus, it is connected to that as well.
+   */
   #connectMore(): void {
     if (this.#closed) return
     let connected = 0
-    for (const { leaving } of this.#byConnection.values()) if (!leaving) connected++
-    for (const instance of this.#byId.values()) {
-      if (!this.#parts.all && connected > 0) return
-      if (instance.connection === undefined && instance.timer === undefined && !instance.hopeless)
-        if (this.#connect(instance)) connected++
+    let near = 0
+    const count = ({ origin }: Service): void => {
+      connected++
+      if (origin === undefined) near++
     }
+    for (const { leaving, service } of this.#byConnection.values()) if (!leaving) count(service)
+    for (const instance of this.#inOrder()) {
+      const enough = instance.service.origin === undefined ? near : connected
+      if (!this.#parts.all && enough > 0) continue
+      if (instance.connection === undefined && instance.timer === undefined && !instance.hopeless)
+        if (this.#connect(instance)) count(instance.service)
+    }
+  }
+
+  #inOrder(): Iterable<Instance> {
+    const remote: Instance[] = []
+    const near: Instance[] = []
+    for (const one of this.#byId.values()) (one.service.origin === undefined ? near : remote).push(one)
+    return remote.length === 0 ? near : [...near, ...remote]
   }
 
   #connect(instance: Instance): boolean {

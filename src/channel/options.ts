@@ -121,10 +121,13 @@ export interface ConnectOptions<Q = Uint8Array, R = Uint8Array, M = Q | R, S = M
   messages?: StandardSchema<S, M> | undefined
   /**
    * Which of several instances a call goes to, `'first'` by default. With `'first'` the client connects to one instance, and to
-   * another one only when that is gone: there is no second `'connected'` while it lives. The others connect to all.
+   * another one only when that is gone: there is no second `'connected'` while it lives, unless that one is remote and there is one on
+   * this bus now. The others connect to all. Each of them takes a remote instance (`service.origin`) only while there is none on this bus.
    * `'primary'` follows the primary of a service group, and sends again what was certainly not handled.
    */
   route?: Route | undefined
+  /** The `id` of the one instance to connect to. By default all instances of the name are looked at. */
+  instance?: string | undefined
   /** Milliseconds for each call without a `timeout` of its own. By default, and with 0, without a limit. Not for streams. */
   timeout?: number | undefined
   /** How to try again when connecting fails, or when a connection fails although its server lives. */
@@ -263,6 +266,7 @@ const CONNECT: Rules = {
   ...CALLS,
   reconnect,
   route: oneOf('first', 'round-robin', 'least-busy', 'primary'),
+  instance: text(64),
   timeout: TIME,
 }
 const WORKER: Rules = { ...WORK, reconnect, concurrency: integer(1, 65_536) }

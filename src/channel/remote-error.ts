@@ -85,6 +85,11 @@ export function encodeFailure(thrown: unknown): Uint8Array {
   return bytesOf(told(thrown, MOST_CAUSES))
 }
 
+/** As it came, for a server that passes calls on. */
+export function encodeAgain(error: RemoteError): Uint8Array {
+  return bytesOf(toldAgain(error, MOST_CAUSES))
+}
+
 export function decodeError(data: Uint8Array): RemoteError {
   return remote(parsed(data), MOST_CAUSES)
 }
@@ -110,6 +115,18 @@ function bytesOf(error: Told): Uint8Array {
 /** Whether the code could be taken for that of the caller's own call. */
 function isOurs(code: string | undefined, name: string): boolean {
   return code?.startsWith('ERR_RINGBELL_') === true || code === 'ABORT_ERR' || name === 'AbortError'
+}
+
+function toldAgain(error: RemoteError, causes: number): Told {
+  const { code, remoteCode, remoteName, message, cause } = error
+  return {
+    code,
+    original: remoteCode === code ? undefined : remoteCode,
+    name: remoteName,
+    message,
+    cause: causes === 0 ? undefined : cause instanceof RemoteError ? toldAgain(cause, causes - 1) : causeOf(error, 0),
+    fields: fieldsOf(error),
+  }
 }
 
 /** Getters and `toString` of a thrown value are user code, and may throw. */

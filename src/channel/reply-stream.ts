@@ -17,7 +17,7 @@ import type { StreamOptions } from './options.js'
 import { Inbox } from './inbox.js'
 import type { Link, Pending } from './link.js'
 import { decodeError } from './remote-error.js'
-import { KIND, NOT_BEGUN, NOT_PRIMARY, STREAM, STREAM_WINDOW, TERM_OVER } from './wire.js'
+import { KIND, NOT_BEGUN, NOT_PRIMARY, NOT_REACHED, STREAM, STREAM_WINDOW, TERM_OVER } from './wire.js'
 
 export class ReplyStream implements Pending, Dispatchable, AsyncIteration<unknown> {
   id = 0
@@ -139,7 +139,8 @@ export class ReplyStream implements Pending, Dispatchable, AsyncIteration<unknow
     if ((flags & NOT_BEGUN) !== 0 && this.#again()) return
     if ((flags & NOT_PRIMARY) !== 0 && this.#dispatcher.refusedBy(this.#link) && this.#again()) return
     const error = decodeError(data)
-    this.#finish((flags & TERM_OVER) !== 0 ? outcome(true, error.message) : error)
+    const lost = (flags & (TERM_OVER | NOT_REACHED)) !== 0
+    this.#finish(lost ? outcome((flags & TERM_OVER) !== 0, error.message) : error)
   }
 
   lost(reached: boolean, why: string): void {

@@ -41,8 +41,14 @@ export const VOID = 1
 export const NOT_BEGUN = 1
 /** Flag of an error: the handler was not called, because this member of a group is not primary. */
 export const NOT_PRIMARY = 2
-/** Flag of an error: the term of the member ended while the handler ran. It is unknown what the handler has done. */
+/**
+ * Flag of an error: it is unknown what the handler has done. The term of the member ended while it ran, or the server passes calls on to
+ * another one, which it has lost.
+ */
 export const TERM_OVER = 4
+
+/** Flag of an error: the server passes calls on to another one, and no part of this call can have reached that one's handler. */
+export const NOT_REACHED = 8
 
 export const HEADER_BYTES = 16
 

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import { announce } from './commands/announce.js'
 import { bench } from './commands/bench.js'
+import { bridge } from './commands/bridge.js'
 import { call } from './commands/call.js'
 import { claim } from './commands/claim.js'
 import { completion } from './commands/completion.js'
@@ -55,6 +56,7 @@ const COMMANDS = [
   restart,
   stop,
   top,
+  bridge,
   hz,
   stats,
   ls,
@@ -81,6 +83,7 @@ const EXAMPLES = [
   'ringbell lock db -- ./migrate.sh         waits for its turn, as flock(1) does',
   'ringbell run services.yaml               keeps services up, with a primary',
   'ringbell export --format nginx           addresses for other programs',
+  'ringbell bridge nats://hub -t ticks      topics and services of other machines',
   "ringbell hz 'sensors.*'                  rates and latencies",
   'ringbell doctor                          what this machine allows',
 ]

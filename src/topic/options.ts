@@ -114,6 +114,8 @@ export interface SubscriberOptions<T = Uint8Array, C = T> {
    * time may have the name; `block` topics only.
    */
   durable?: string | undefined
+  /** The `id` of the one instance that it reads. By default it reads every publisher of that name. */
+  instance?: string | undefined
   /** How to try again when the connection of a stream fails although its publisher lives. */
   reconnect?: ReconnectOptions | undefined
 }

@@ -99,6 +99,7 @@ options! { Subscriber for SubscriberOptions {
     ack_batch: u16,
     ack_interval: Millis,
     durable: String,
+    instance: String,
     reconnect: Reconnecting,
 } }
 

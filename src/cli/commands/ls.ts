@@ -23,7 +23,10 @@ async function list({ bus, out }: Session, wanted: string | undefined): Promise<
   services.sort((a, b) => (a.name === b.name ? compare(a.id, b.id) : compare(a.name, b.name)))
   if (out.json) await out.write(`${JSON.stringify(services.map(description), undefined, 2)}\n`)
   else if (services.length > 0) {
-    const header = ['SERVICE', 'KIND', 'PID', 'TOPIC', 'CODEC', 'ID'].map((title) => out.paint('bold', title))
+    // Where instances of other machines are.
+    const remote = services.some(({ origin }) => origin !== undefined)
+    const titles = ['SERVICE', 'KIND', 'PID', 'TOPIC', 'CODEC', 'ID', ...(remote ? ['HOST'] : [])]
+    const header = titles.map((title) => out.paint('bold', title))
     await out.write(`${columns([header, ...services.map(row)], [2]).join('\n')}\n`)
   }
   if (services.length > 0) return out.note(`on ${placeOf(bus)}`)
@@ -37,9 +40,9 @@ export function description({ record: _record, ...service }: Service): Omit<Serv
   return service
 }
 
-function row({ name, kind, pid, topic, codec, id }: Service): string[] {
+function row({ name, kind, pid, topic, codec, id, origin }: Service): string[] {
   const shape = topic === undefined ? '-' : `${size(topic.capacity)} ${topic.overflow}`
-  return [name, kind, String(pid), shape, codec ?? '-', id]
+  return [name, kind, String(pid), shape, codec ?? '-', id, ...(origin === undefined ? [] : [origin.host])]
 }
 
 function isWanted(name: string, wanted: string): boolean {

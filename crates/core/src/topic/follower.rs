@@ -162,6 +162,9 @@ impl Shared {
         if record.kind != kind || record.topic.is_none() {
             return;
         }
+        if self.options.instance.as_ref().is_some_and(|instance| *instance != record.id) {
+            return;
+        }
         if let Some(known) = self.known().get_mut(&record.id) {
             known.listed = true;
             return;

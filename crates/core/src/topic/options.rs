@@ -176,6 +176,8 @@ pub struct SubscriberOptions {
     /// subscriber that comes back under the name goes on behind the last acknowledged message, whatever `from` says.
     /// A name has one holder at a time. It needs a `block` topic. Default: none.
     pub durable: Option<String>,
+    /// Reads only the publisher whose instance has this id. Default: every one.
+    pub instance: Option<String>,
     /// What to do when the connection of a stream ends while its publisher lives.
     pub reconnect: Reconnect,
     /// Reads states in place of topics: those with keys, or those without.
@@ -195,6 +197,7 @@ impl Default for SubscriberOptions {
             ack_batch: 32,
             ack_interval: Duration::from_millis(5),
             durable: None,
+            instance: None,
             reconnect: Reconnect::default(),
             state: None,
         }
@@ -212,6 +215,7 @@ setters!(SubscriberOptions {
     ack_batch: u16,
     ack_interval: Duration,
     Text durable,
+    Text instance,
     reconnect: Reconnect,
 });
 

@@ -1,0 +1,181 @@
+/**
+ * Calls from other buses to servers on this one. For each server there is a client that is connected to that instance alone, so that the
+ * caller's choice counts, and the two errors of a call mean the same as for a caller on this bus.
+ */
+import type { Buffer } from 'node:buffer'
+import type { Bus, Client, Service } from '../index.js'
+import { encodeRefusal } from '../channel/remote-error.js'
+import { PassedOn, passedOn, undelivered } from '../channel/passed-on.js'
+import { debug } from '../diagnostics.js'
+import { EMPTY } from '../codec/bytes.js'
+import { Condition } from '../wait/condition.js'
+import { tooLarge } from './calls.js'
+import { HEAD_BYTES, ID_BYTES, NOTHING, type Packet, PACKET, packet, STREAMED, withBody } from './wire.js'
+
+export interface ServingHost {
+  /** This bridge. */
+  readonly id: Buffer
+  largest(): number
+  send(to: string, packed: Buffer): void
+  /** A server that is offered to others. */
+  offered(id: string): Service | undefined
+  served(): void
+  oversized(what: string, bytes: number): void
+}
+
+interface Task {
+  readonly from: string
+  readonly abort: AbortController
+  /** Chunks that may be sent. */
+  credit: number
+  readonly more: Condition
+}
+
+/** A client that returns `undefined` where the handler returned nothing. */
+type Caller = Client<Uint8Array, Uint8Array | undefined>
+
+/** Milliseconds that calls have to end when their server is gone. */
+const GRACE = 5000
+
+/** Bytes stay as they are, under the name of the codec that the other side has. */
+export function asBytes(id = 'bytes'): {
+  id: string
+  encode: (data: Uint8Array) => Uint8Array
+  decode: (data: Uint8Array) => Uint8Array
+} {
+  return { id, encode: (data) => data, decode: (data) => data }
+}
+
+export class Serving {
+  readonly #bus: Bus
+  readonly #host: ServingHost
+  readonly #clients = new Map<string, Promise<Caller>>()
+  readonly #tasks = new Map<string, Task>()
+
+  constructor(bus: Bus, host: ServingHost) {
+    this.#bus = bus
+    this.#host = host
+  }
+
+  call(packet: Packet): void {
+    const { from, a: number, body } = packet
+    const service = body.byteLength < ID_BYTES ? undefined : this.#host.offered(body.toString('hex', 0, ID_BYTES))
+    if (service?.kind !== 'server')
+      return this.#fail(from, number, undelivered(false, 'the server is not offered any more.'))
+    const key = keyOf(from, number)
+    if (this.#tasks.has(key)) return
+    const task: Task = {
+      from,
+      abort: new AbortController(),
+      credit: 0,
+      more: new Condition(() => task.credit > 0 || task.abort.signal.aborted),
+    }
+    this.#tasks.set(key, task)
+    this.#host.served()
+    void this.#handle(service, packet, task).then(
+      () => this.#tasks.delete(key),
+      (error: unknown) => {
+        this.#tasks.delete(key)
+        const told = error instanceof PassedOn ? error : passedOn(error)
+        if (told !== undefined && !task.abort.signal.aborted) this.#fail(from, number, told)
+      },
+    )
+  }
+
+  cancel({ from, a: number }: Packet): void {
+    this.#end(this.#tasks.get(keyOf(from, number)))
+  }
+
+  credit({ from, a: number, b: chunks }: Packet): void {
+    const task = this.#tasks.get(keyOf(from, number))
+    if (task === undefined) return
+    task.credit += chunks
+    task.more.check()
+  }
+
+  /** The callers of this bus are gone; without `from`, all. */
+  lost(from?: string): void {
+    for (const task of this.#tasks.values()) if (from === undefined || task.from === from) this.#end(task)
+  }
+
+  /** Closes the clients of servers that are not offered any more. */
+  tidy(): void {
+    for (const [id, client] of this.#clients)
+      if (this.#host.offered(id) === undefined) {
+        this.#clients.delete(id)
+        void closed(client)
+      }
+  }
+
+  close(): void {
+    this.lost()
+    for (const client of this.#clients.values()) void closed(client, 0)
+    this.#clients.clear()
+  }
+
+  async #handle(service: Service, { from, a: number, b: timeout, flags, body }: Packet, task: Task): Promise<void> {
+    const { abort } = task
+    const { signal } = abort
+    const request = body.subarray(ID_BYTES)
+    const client = await this.#client(service)
+    if ((flags & STREAMED) === 0) {
+      const reply = await client.call(request, { signal, timeout, instance: service.id })
+      return this.#answer(PACKET.reply, from, number, reply ?? EMPTY, reply === undefined ? NOTHING : 0)
+    }
+    for await (const chunk of client.stream(request, { signal, instance: service.id })) {
+      if (task.credit <= 0) await task.more.wait()
+      if (signal.aborted) return
+      task.credit--
+      this.#answer(PACKET.chunk, from, number, chunk ?? EMPTY)
+    }
+    this.#host.send(from, packet(PACKET.end, this.#host.id, 0, number))
+  }
+
+  #client({ name, id, codec }: Service): Promise<Caller> {
+    let client = this.#clients.get(id)
+    if (client === undefined) {
+      client = this.#bus.connect<Uint8Array, Uint8Array | undefined>(name, {
+        codec: asBytes(codec) as never,
+        instance: id,
+        reconnect: { tries: 0 },
+      })
+      this.#clients.set(id, client)
+      void client.then(
+        (one) => one.on('failed', (error) => debug('a bridge calls %s: %s', name, error)),
+        () => this.#clients.delete(id),
+      )
+    }
+    return client
+  }
+
+  #answer(type: number, to: string, number: number, data: Uint8Array, flags = 0): void {
+    const most = this.#host.largest() - HEAD_BYTES
+    if (data.byteLength > most) {
+      this.#host.oversized('reply', data.byteLength)
+      throw new PassedOn(0, encodeRefusal(tooLarge('reply', data.byteLength, most)))
+    }
+    this.#host.send(to, withBody(type, this.#host.id, data, number, 0, flags))
+  }
+
+  #fail(to: string, number: number, { flags, data }: PassedOn): void {
+    this.#host.send(to, withBody(PACKET.error, this.#host.id, data, number, 0, flags))
+  }
+
+  #end(task: Task | undefined): void {
+    if (task === undefined) return
+    task.abort.abort()
+    task.more.check()
+  }
+}
+
+function keyOf(from: string, number: number): string {
+  return `${from} ${number}`
+}
+
+async function closed(client: Promise<Caller>, grace = GRACE): Promise<void> {
+  try {
+    await (await client).close({ grace })
+  } catch (error) {
+    debug('closing a client of a bridge: %s', error)
+  }
+}
