@@ -161,6 +161,7 @@ mod handshake;
 #[cfg(test)]
 #[path = "../tests/harness/mod.rs"]
 mod harness;
+mod headers;
 mod port;
 pub mod process;
 mod reactor;
@@ -172,6 +173,7 @@ mod sys;
 pub mod topic;
 
 pub use error::{CODES, Error, Result};
+pub use headers::Headers;
 
 /// How a peer was acquired: the rungs of the ladder, and what stood in the way of the better ones.
 pub mod acquire {
