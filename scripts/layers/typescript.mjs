@@ -14,7 +14,7 @@ const LEVELS = [
   ['wait', 'codec'],
   ['bus', 'topic', 'channel', 'state', 'sync', 'group'],
   ['index'],
-  ['supervise'],
+  ['supervise', 'tracing'],
   ['cli'],
 ]
 /** Topics and channels do not know of each other. The bus opens both, and both read its records. */
